@@ -1,0 +1,58 @@
+"""Every error the engine raises on purpose.
+
+Each message is one line that names the file (or the call) and the way out. The command line and the plugins
+translate these; anything else that escapes is a bug in the engine.
+"""
+
+from __future__ import annotations
+
+
+class HybridBridgeError(Exception):
+    """Base of all errors that are the input's or the environment's, not the engine's."""
+
+
+class KernelFileError(HybridBridgeError):
+    """A vmlinuz or package cannot be used as a kernel: not one, damaged, or of an unknown make."""
+
+
+class BootError(HybridBridgeError):
+    """A kernel was read but did not reach its init inside the emulator."""
+
+
+class StoreError(HybridBridgeError):
+    """The store of trusted kernels cannot be read or written, or an entry is corrupt or of another version."""
+
+
+class ImageError(HybridBridgeError):
+    """A file cannot be used as a memory image: empty, a directory, compressed, truncated beyond use."""
+
+
+class KernelNotFound(ImageError):
+    """The image holds no Linux kernel that could be found."""
+
+
+class KernelNotStored(HybridBridgeError):
+    """The image's kernel is known by its banner, but no stored trusted kernel fits.
+
+    Attributes: `banner` is the kernel's own version line as found in the image.
+    """
+
+    def __init__(self, message: str, banner: str) -> None:
+        super().__init__(message)
+        self.banner = banner
+
+
+class AttachError(HybridBridgeError):
+    """The image's kernel was found but its address space cannot be rebuilt."""
+
+
+class CallUndone(HybridBridgeError):
+    """One call into the kernel did not end well and was thrown away; the session goes on.
+
+    Attributes: `reason` is one short phrase ("page fault at ...", "budget exceeded").
+    """
+
+    def __init__(self, call: str, reason: str) -> None:
+        super().__init__(f"{call}: undone: {reason}")
+        self.call = call
+        self.reason = reason

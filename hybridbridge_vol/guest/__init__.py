@@ -1,0 +1,1 @@
+"""The guest kernel's own interface from Python: system calls, /proc and /sys, and the tools built on them."""

@@ -1,0 +1,1 @@
+"""What a distribution's kernel is: packages, the bzImage container, relocations, kallsyms."""

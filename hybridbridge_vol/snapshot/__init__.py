@@ -1,0 +1,1 @@
+"""What a memory image is: file formats, the kernel inside it, its virtual layout."""
