@@ -1,0 +1,58 @@
+"""Cutting off a run that takes too long.
+
+Unicorn must never be stopped asynchronously and then resumed (an instruction may run twice). The watchdog
+therefore only ever stops a run whose effects are thrown away afterwards; `expired` says that it did.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+POLL_SECONDS = 0.1
+"""How late the watchdog may be; a poll costs microseconds."""
+
+
+class Watchdog:
+    """One background thread that calls `stop` when an armed deadline has passed.
+
+    `arm(seconds)` before a run and `disarm()` after it, which answers whether the run was cut off. The thread
+    starts at the first run that is still going after `POLL_SECONDS` could matter, and ends with the process.
+    """
+
+    def __init__(self, stop: Callable[[], None]) -> None:
+        self._stop = stop
+        self._lock = threading.Lock()
+        self._deadline: float | None = None
+        self._expired = False
+        self._thread: threading.Thread | None = None
+        self._closed = threading.Event()
+
+    def arm(self, seconds: float) -> None:
+        """Start the clock for one run."""
+        with self._lock:
+            self._deadline = time.monotonic() + seconds
+            self._expired = False
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+            self._thread.start()
+
+    def disarm(self) -> bool:
+        """Stop the clock; True if the run was cut off since `arm`."""
+        with self._lock:
+            self._deadline = None
+            return self._expired
+
+    def close(self) -> None:
+        """End the thread."""
+        self._closed.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._closed.wait(POLL_SECONDS):
+            with self._lock:
+                if self._deadline is not None and time.monotonic() > self._deadline:
+                    self._expired = True
+                    self._stop()  # under the lock: never hits a later run

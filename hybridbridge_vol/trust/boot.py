@@ -1,0 +1,179 @@
+"""Booting an unmodified Linux kernel inside the emulator until it is about to `execve` its init.
+
+The boot protocol is the 64-bit one (Documentation/arch/x86/boot.rst): long mode, identity-mapped, RSI =
+boot_params. KASLR is ours: the relocations are applied and the three region bases written before the kernel
+starts, and KASLR_FLAG stays clear so that it draws none of its own.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hybridbridge_vol.errors import BootError
+from hybridbridge_vol.image.kernel import KernelImage
+from hybridbridge_vol.machine.machine import EFER_MSR, Machine
+from hybridbridge_vol.machine.memory import HostMapping
+from hybridbridge_vol.machine.paging import ENTRIES, LARGE, PRESENT, WRITABLE
+from hybridbridge_vol.trust.layout import START_KERNEL_MAP, Layout
+
+Progress = Callable[[float, str], None]
+
+RAM_SIZE = 256 << 20
+"""Enough for a distribution kernel, its memmap and every file system we mount."""
+
+BOOT_SECONDS = 120.0
+"""A boot takes 2 to 4 s of CPU; beyond this the kernel is waiting for something that never comes."""
+
+COMMAND_LINE = (
+    "earlyprintk=serial,ttyS0,115200,keep nolapic noapic acpi=off pci=off nokaslr lpj=4000000 "
+    "tsc_early_khz=1000000 no_timer_check mitigations=off nopti 8250.nr_uarts=0 i8042.noprobe "
+    "initcall_blacklist=jent_mod_init rdinit=/init clocksource=jiffies nosmp maxcpus=0 nohpet apparmor=0 audit=0 "
+    "rcupdate.rcu_expedited=1 no_hash_pointers hardened_usercopy=off random.trust_cpu=on panic=-1"
+)
+"""Why each is there: no hardware but a console, no second CPU, no timer; jitterentropy never ends under a regular
+TSC; an investigator wants addresses (`no_hash_pointers`); user copies meet snapshot addresses, which the hardened
+checks of the trusted allocator cannot know (`hardened_usercopy`)."""
+
+# Guest-physical addresses below 1 MiB that hold what a boot loader leaves behind.
+_BOOT_PARAMS = 0x10000
+_COMMAND_LINE_AT = 0x11000
+_GDT = 0x18000
+_TABLES = 0x20000
+_STACK = 0x30000
+_INITRD_SPACE = 1 << 20
+
+# Offsets in struct boot_params, arch/x86/include/uapi/asm/bootparam.h
+_E820_COUNT, _SETUP_HEADER, _LOADER_TYPE, _RAMDISK, _COMMAND_LINE, _E820_TABLE = 0x1E8, 0x1F1, 0x210, 0x218, 0x228, 0x2D0
+_LOADER_UNDEFINED = 0xFF
+
+EXPECTED_CONSOLE_LINES = 180
+"""For the progress bar only: about how many lines a kernel prints until its init."""
+
+
+@dataclass
+class BootedKernel:
+    """A kernel that stands at the entry of `kernel_execve` of its init, in `machine`.
+
+    `return_vaddr` is that entry: calls made from here return to it.
+    """
+
+    machine: Machine
+    ram: HostMapping
+    layout: Layout
+    return_vaddr: int
+
+
+def boot(kernel: KernelImage, layout: Layout, progress: Progress | None = None) -> BootedKernel:
+    """Boot `kernel` at `layout`.
+
+    Raises BootError, with the last console line, if the kernel does not reach its init.
+    """
+    lines = 0
+
+    def on_line(_line: str) -> None:
+        nonlocal lines
+        lines += 1
+        if progress:
+            progress(min(lines / EXPECTED_CONSOLE_LINES, 0.99), "booting")
+
+    machine = Machine(on_line=on_line)
+    ram = HostMapping.anonymous(RAM_SIZE)
+    machine.place(0, ram)
+    _load_image(machine, kernel, layout)
+    _write_boot_params(machine, kernel)
+    _enter_long_mode(machine)
+    stop_vaddr = kernel.symbols.address("kernel_execve") + layout.kernel_delta
+    try:
+        stop = machine.run(kernel.entry_paddr, stop_vaddr, BOOT_SECONDS)
+    finally:
+        machine.close()
+    if stop.kind != "returned":
+        last = next((line for line in reversed(machine.devices.console) if line.strip()), "nothing printed")
+        raise BootError(
+            f"{kernel.path}: the kernel did not reach its init ({stop.kind} at {stop.rip:#x}); last line: {last}"
+        )
+    return BootedKernel(machine, ram, layout, stop_vaddr)
+
+
+def _load_image(machine: Machine, kernel: KernelImage, layout: Layout) -> None:
+    memory = machine.memory
+    for segment in kernel.segments:
+        start = segment.file_offset
+        memory.write(segment.paddr, memoryview(kernel.vmlinux)[start : start + segment.file_size])
+    relocate(machine, kernel, layout.kernel_delta)
+    for name in ("page_offset_base", "vmalloc_base", "vmemmap_base"):
+        memory.write_u64(kernel.symbols.address(name) - START_KERNEL_MAP, getattr(layout, name))
+
+
+def relocate(machine: Machine, kernel: KernelImage, delta: int) -> None:
+    """Apply the kernel's relocation lists (arch/x86/boot/compressed/misc.c, `handle_relocations`)."""
+    (view,) = [mapping.view for paddr, mapping in machine.memory.regions() if paddr == 0]
+    for sites, step, size in (
+        (kernel.relocations.abs32, delta, 4),
+        (kernel.relocations.inverse32, -delta, 4),
+        (kernel.relocations.abs64, delta, 8),
+    ):
+        mask = (1 << (8 * size)) - 1
+        for vaddr in sites:
+            place = vaddr - START_KERNEL_MAP
+            value = int.from_bytes(view[place : place + size], "little")
+            view[place : place + size] = ((value + step) & mask).to_bytes(size, "little")
+
+
+def _write_boot_params(machine: Machine, kernel: KernelImage) -> None:
+    memory = machine.memory
+    initrd = initramfs()
+    initrd_paddr = RAM_SIZE - _INITRD_SPACE
+    memory.write(_BOOT_PARAMS + _SETUP_HEADER, kernel.setup_header)
+    memory.write(_BOOT_PARAMS + _LOADER_TYPE, bytes([_LOADER_UNDEFINED]))
+    memory.write(_BOOT_PARAMS + _COMMAND_LINE, struct.pack("<I", _COMMAND_LINE_AT))
+    memory.write(_COMMAND_LINE_AT, COMMAND_LINE.encode() + b"\0")
+    memory.write(_BOOT_PARAMS + _RAMDISK, struct.pack("<II", initrd_paddr, len(initrd)))
+    memory.write(initrd_paddr, initrd)
+    ranges = ((0, 0x9F000), (0x100000, RAM_SIZE - 0x100000))
+    memory.write(_BOOT_PARAMS + _E820_COUNT, bytes([len(ranges)]))
+    table = b"".join(struct.pack("<QQI", start, size, 1) for start, size in ranges)  # type 1: usable RAM
+    memory.write(_BOOT_PARAMS + _E820_TABLE, table)
+
+
+def _enter_long_mode(machine: Machine) -> None:
+    """What the 64-bit boot protocol asks of a loader: paging on, identity-mapped, flat segments."""
+    memory = machine.memory
+    table_flags = PRESENT | WRITABLE
+    memory.write_u64(_TABLES, (_TABLES + 0x1000) | table_flags)
+    for gigabyte in range(4):
+        directory = _TABLES + 0x2000 + 0x1000 * gigabyte
+        memory.write_u64(_TABLES + 0x1000 + 8 * gigabyte, directory | table_flags)
+        pages = (((gigabyte * ENTRIES + i) << 21) | table_flags | LARGE for i in range(ENTRIES))
+        memory.write(directory, struct.pack("<512Q", *pages))
+    memory.write(_GDT, struct.pack("<4Q", 0, 0, 0x00AF9A000000FFFF, 0x00CF92000000FFFF))
+    from unicorn import x86_const as x86
+
+    machine.uc.reg_write(x86.UC_X86_REG_GDTR, (0, _GDT, 31, 0))
+    machine.write_register("CR4", 1 << 5)  # PAE
+    machine.write_register("CR3", _TABLES)
+    machine.write_msr(EFER_MSR, 1 << 8)  # LME
+    machine.write_register("CR0", 0x80000031)  # PG, NE, ET, PE
+    machine.write_register("CS", 0x10)
+    for name in ("DS", "ES", "SS"):
+        machine.write_register(name, 0x18)
+    machine.write_register("RSI", _BOOT_PARAMS)
+    machine.write_register("RSP", _STACK)
+    machine.write_register("EFLAGS", 2)
+
+
+def initramfs() -> bytes:
+    """The smallest initramfs that makes a kernel want to run `/init` (newc cpio, initramfs buffer format)."""
+    directory, executable = 0o40755, 0o100755
+    entries = [(name, directory, b"") for name in ("dev", "proc", "sys")]
+    entries += [("init", executable, b"#!/\n"), ("TRAILER!!!", 0, b"")]
+    return b"".join(_cpio_entry(*entry) for entry in entries)
+
+
+def _cpio_entry(name: str, mode: int, data: bytes) -> bytes:
+    encoded = name.encode() + b"\0"
+    fields = (1, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(encoded), 0)
+    header = b"070701" + b"".join(b"%08X" % field for field in fields) + encoded
+    return header + bytes(-len(header) % 4) + data + bytes(-len(data) % 4)
