@@ -1,0 +1,87 @@
+"""What a tool may ask of a guest kernel: a handful of system calls, as typed Python.
+
+A `GuestKernel` is whatever answers them: a session on a memory snapshot, or (in the tests) the machine we run on.
+A call that the guest's kernel refuses raises `OSError` with the guest's errno and the path as its `filename`; a call
+that did not end well and was thrown away raises `errors.CallUndone`. After either the next call works as if the failed one had never been made.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+
+class Stat(NamedTuple):
+    """What `lstat(2)` says of a path; the names are those of `struct stat` without its `st_`."""
+
+    mode: int
+    ino: int
+    dev: int
+    nlink: int
+    uid: int
+    gid: int
+    size: int
+    """Bytes; 0 for most files of /proc, 4096 for most of /sys."""
+    mtime: float
+    """Seconds since the epoch."""
+    rdev: int = 0
+
+
+class Uname(NamedTuple):
+    """What `uname(2)` says (`struct new_utsname`)."""
+
+    sysname: str
+    nodename: str
+    release: str
+    version: str
+    machine: str
+    domainname: str
+
+
+class Sysinfo(NamedTuple):
+    """What `sysinfo(2)` says (`struct sysinfo`); amounts of memory count units of `mem_unit` bytes."""
+
+    uptime: int
+    """Seconds since boot, rounded up."""
+    loads: tuple[int, int, int]
+    """Load averages over 1, 5 and 15 minutes, times 65536."""
+    totalram: int
+    freeram: int
+    sharedram: int
+    bufferram: int
+    totalswap: int
+    freeswap: int
+    procs: int
+    totalhigh: int
+    freehigh: int
+    mem_unit: int
+
+
+class GuestKernel(Protocol):
+    """The kernel of the guest, frozen; paths are absolute and lead into its /proc and /sys."""
+
+    def read_file(self, path: str) -> bytes:
+        """The whole content: open, read to the end, close."""
+
+    def listdir(self, path: str) -> list[str]:
+        """The names in a directory, without `.` and `..`, in the kernel's order."""
+
+    def readlink(self, path: str) -> str:
+        """Where a symbolic link points, as `readlink(2)` tells it."""
+
+    def stat(self, path: str) -> Stat:
+        """`lstat(2)`: a symbolic link is described, not followed."""
+
+    def uname(self) -> Uname:
+        """The names of the system, from the snapshot's own UTS namespace."""
+
+    def sysinfo(self) -> Sysinfo:
+        """Memory, load and uptime."""
+
+    def syslog(self, action: int, size: int) -> bytes:
+        """`syslog(2)`: what `action` (3: read all) puts into a buffer of `size` bytes."""
+
+    def realtime(self) -> float:
+        """Seconds since the epoch at the freeze, by the guest's own clock (CLOCK_REALTIME)."""
+
+    def boottime(self) -> float:
+        """Seconds since boot at the freeze (CLOCK_BOOTTIME)."""

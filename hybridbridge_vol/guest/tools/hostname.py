@@ -1,0 +1,25 @@
+"""hostname: the name the system goes by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.guest.tool import Column, Options, Row, Tool
+
+
+class Hostname(Tool):
+    name = "hostname"
+    help = "The host's name"
+    notes = "Calls uname(2), as the command does. Names that only DNS knows are not in the kernel's memory."
+    columns = (
+        Column("HOSTNAME", "str", "the host name as it was set"),
+        Column("DOMAINNAME", "str", "NIS domain, `(none)` where unset"),
+    )
+
+    def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
+        names = kernel.uname()
+        yield Row((names.nodename, names.domainname))
+
+
+TOOL = Hostname()

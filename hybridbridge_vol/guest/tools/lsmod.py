@@ -1,0 +1,47 @@
+"""lsmod: the modules in the kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.guest.proc_system import parse_module
+from hybridbridge_vol.guest.tool import Column, Options, ParseError, Row, Tool, Unavailable
+
+
+class Lsmod(Tool):
+    name = "lsmod"
+    help = "Loaded kernel modules, their users, state and address"
+    notes = "Reads /proc/modules. A module that has unlinked itself from the kernel's list is not in it."
+    columns = (
+        Column("MODULE", "str", "name"),
+        Column("SIZE", "int", "bytes of memory"),
+        Column("USED", "int", "how often it is in use"),
+        Column("STATE", "str", "Live, Loading or Unloading"),
+        Column("ADDRESS", "hex", "where it starts, virtual"),
+        Column("TAINTS", "str", "O out of tree, E unsigned, P proprietary, F forced, C staging"),
+        Column("BY", "str", "the modules that use it; [permanent]: cannot be unloaded"),
+    )
+
+    def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
+        for line in kernel.read_file("/proc/modules").splitlines():
+            try:
+                module = parse_module(line)
+            except ParseError as error:
+                yield Row((Unavailable(f"/proc/modules: {error}"),) * len(self.columns))
+                continue
+            users = ",".join(module.users + (("[permanent]",) if module.permanent else ()))
+            yield Row(
+                (
+                    module.name,
+                    module.size,
+                    module.references,
+                    module.state,
+                    module.address_vaddr,
+                    module.taints,
+                    users,
+                )
+            )
+
+
+TOOL = Lsmod()

@@ -1,0 +1,237 @@
+"""ps: the processes (or threads) of the snapshot, read the way procps reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.guest.proc_pid import (
+    PAGE_SIZE,
+    USER_HZ,
+    PidStat,
+    TtyDriver,
+    parse_cmdline,
+    parse_stat,
+    parse_status,
+    parse_tty_drivers,
+    tty_name,
+)
+from hybridbridge_vol.guest.tool import (
+    UNREADABLE,
+    Cell,
+    Column,
+    Option,
+    Options,
+    Row,
+    Tool,
+    Unavailable,
+    why,
+)
+from hybridbridge_vol.guest.tree import as_tree
+
+LWP = Column("LWP", "int", "thread id; that of the first thread is the PID")
+
+
+class Ps(Tool):
+    name = "ps"
+    help = "Processes, as `ps -ef` and `ps aux` show them"
+    notes = (
+        "Reads /proc/PID/stat, status and cmdline, as procps does. UID is the effective user's number: user names "
+        "stand in /etc/passwd, which the kernel does not know. A process that cannot be read is listed with the "
+        "reason."
+    )
+    example = "--tree"
+    options = (
+        Option("pid", int, "only these processes", many=True),
+        Option("threads", bool, "one row for each thread (as `ps -eLf`)"),
+        Option("tree", bool, "children below their parents (as `ps -ef --forest`)"),
+    )
+    columns = (
+        Column("PID", "int", "process id"),
+        Column("PPID", "int", "parent's process id"),
+        Column("UID", "int", "effective user id"),
+        Column("TTY", "str", "controlling terminal, `?` for none"),
+        Column(
+            "STAT",
+            "str",
+            "state (R running, S sleeping, D uninterruptible, T stopped, t traced, Z zombie, I idle) and flags: "
+            "< high priority, N nice, L pages locked, s session leader, l multi-threaded, + foreground",
+        ),
+        Column("START", "time", "when it was started"),
+        Column("TIME", "duration", "processor time used"),
+        Column("%CPU", "float", "TIME in percent of the time since START"),
+        Column("%MEM", "float", "RSS in percent of the memory"),
+        Column("VSZ", "int", "virtual memory in KiB"),
+        Column("RSS", "int", "resident memory in KiB"),
+        Column("NLWP", "int", "number of threads"),
+        Column("COMM", "str", "name of the executable, as the kernel keeps it"),
+        Column("CMD", "str", "command line; [name] where there is none"),
+    )
+    tree_column = "CMD"
+
+    def columns_for(self, options: Options) -> tuple[Column, ...]:
+        if options["threads"]:
+            return (self.columns[0], LWP, *self.columns[1:])
+        return self.columns
+
+    def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
+        pids = list(dict.fromkeys(options["pid"])) or sorted(
+            int(name) for name in kernel.listdir("/proc") if name.isdecimal() and name.isascii()
+        )
+        view = _View.of(kernel)
+        processes = (_process(view, pid) for pid in pids)
+        if options["tree"]:
+            found = {process.pid: process for process in processes}
+            order = as_tree({pid: process.ppid for pid, process in found.items()})
+            tree = ((found[pid], depth) for pid, depth in order)
+        else:
+            tree = ((process, 0) for process in processes)
+        for process, depth in tree:
+            if not options["threads"]:
+                yield Row(process.cells, depth)
+                continue
+            yield Row((process.cells[0], process.pid, *process.cells[1:]), depth)
+            for lwp, cells in _other_threads(view, process):
+                yield Row((cells[0], lwp, *cells[1:]), depth + 1 if options["tree"] else 0)
+
+
+class _View(NamedTuple):
+    """What all rows share: the kernel, and the amounts that shares are taken of."""
+
+    kernel: GuestKernel
+    memory: int
+    """Bytes of RAM the guest's kernel manages."""
+    uptime: float
+    booted: float
+    """Seconds since the epoch."""
+    ttys: list[tuple[TtyDriver, ...]]
+    """/proc/tty/drivers, once it was needed."""
+
+    @classmethod
+    def of(cls, kernel: GuestKernel) -> _View:
+        info = kernel.sysinfo()
+        uptime = kernel.boottime()
+        return cls(kernel, info.totalram * info.mem_unit, uptime, kernel.realtime() - uptime, [])
+
+    def tty(self, tty_nr: int) -> str:
+        name = tty_name(tty_nr)
+        if ":" not in name:
+            return name
+        if not self.ttys:
+            try:
+                self.ttys.append(parse_tty_drivers(self.kernel.read_file("/proc/tty/drivers")))
+            except UNREADABLE:
+                self.ttys.append(())
+        return tty_name(tty_nr, self.ttys[0])
+
+
+class _Process(NamedTuple):
+    pid: int
+    ppid: int | None
+    cells: tuple[Cell, ...]
+    """As `Ps.columns`."""
+    cmd: Cell
+    locked: bool
+
+
+def _process(view: _View, pid: int) -> _Process:
+    """One process. A task without memory of its own (a kernel thread, a zombie) has an empty cmdline and no VmLck,
+    so that `stat` and the owner of the directory say all."""
+    folder = f"/proc/{pid}"
+    try:
+        stat = parse_stat(view.kernel.read_file(f"{folder}/stat"))
+    except UNREADABLE as error:
+        gap = why(f"{folder}/stat", error)
+        return _Process(pid, None, (pid, *[gap] * (len(Ps.columns) - 1)), gap, False)
+    uid: Cell
+    cmd: Cell = None
+    locked = False
+    if stat.vsize == 0:
+        uid = _owner(view, folder)
+    else:
+        try:
+            status = parse_status(view.kernel.read_file(f"{folder}/status"))
+            uid, locked = status.euid, status.vm_locked > 0
+        except UNREADABLE as error:
+            uid = why(f"{folder}/status", error)
+        try:
+            cmd = " ".join(parse_cmdline(view.kernel.read_file(f"{folder}/cmdline")))
+        except UNREADABLE as error:
+            cmd = why(f"{folder}/cmdline", error)
+    if not cmd:
+        cmd = f"[{stat.comm}]"
+    if stat.state in "ZX" and isinstance(cmd, str):
+        cmd += " <defunct>"
+    return _Process(pid, stat.ppid, _cells(view, pid, stat, uid, locked, cmd), cmd, locked)
+
+
+def _other_threads(view: _View, process: _Process) -> Iterator[tuple[int, tuple[Cell, ...]]]:
+    """The threads of a process but the first. Memory and command line are the process's."""
+    tasks = f"/proc/{process.pid}/task"
+    if process.ppid is None or process.cells[_NLWP] == 1:
+        return
+    try:
+        names = view.kernel.listdir(tasks)
+    except UNREADABLE as error:
+        gap = why(tasks, error)
+        yield process.pid, (process.pid, *[gap] * (len(Ps.columns) - 1))
+        return
+    for tid in sorted(int(name) for name in names if name.isdecimal() and name.isascii()):
+        if tid == process.pid:
+            continue
+        try:
+            stat = parse_stat(view.kernel.read_file(f"{tasks}/{tid}/stat"))
+        except UNREADABLE as error:
+            gap = why(f"{tasks}/{tid}/stat", error)
+            yield tid, (process.pid, *[gap] * (len(Ps.columns) - 1))
+            continue
+        uid = _owner(view, f"{tasks}/{tid}")
+        yield tid, _cells(view, process.pid, stat, uid, process.locked, process.cmd)
+
+
+def _owner(view: _View, folder: str) -> Cell:
+    """A task's effective user: the owner of its directory (fs/proc/base.c, task_dump_owner)."""
+    try:
+        return view.kernel.stat(folder).uid
+    except UNREADABLE as error:
+        return why(folder, error)
+
+
+_NLWP = [column.name for column in Ps.columns].index("NLWP")
+
+
+def _cells(view: _View, pid: int, stat: PidStat, uid: Cell, locked: bool, cmd: Cell) -> tuple[Cell, ...]:
+    used = (stat.utime + stat.stime) / USER_HZ
+    lived = view.uptime - stat.starttime / USER_HZ
+    return (
+        pid,
+        stat.ppid,
+        uid,
+        view.tty(stat.tty_nr),
+        _flags(pid, stat, locked),
+        view.booted + stat.starttime / USER_HZ,
+        used,
+        100 * used / lived if lived > 0 else 0.0,
+        100 * stat.rss * PAGE_SIZE / view.memory if view.memory else Unavailable("sysinfo: no memory"),
+        stat.vsize // 1024,
+        stat.rss * PAGE_SIZE // 1024,
+        stat.num_threads,
+        stat.comm,
+        cmd,
+    )
+
+
+def _flags(pid: int, stat: PidStat, locked: bool) -> str:
+    """The STAT column: the state and procps's letters, in its order."""
+    return (
+        stat.state
+        + ("<" if stat.nice < 0 else "N" if stat.nice > 0 else "")
+        + ("L" if locked else "")
+        + ("s" if stat.session == pid else "")
+        + ("l" if stat.num_threads > 1 else "")
+        + ("+" if stat.tpgid == stat.pgrp else "")
+    )
+
+
+TOOL = Ps()

@@ -1,0 +1,49 @@
+"""uptime: the moment of the freeze, how long the system had been up, and its load."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.guest.proc_system import parse_loadavg, parse_uptime
+from hybridbridge_vol.guest.tool import UNREADABLE, Cell, Column, Options, Row, Tool, why
+
+
+class Uptime(Tool):
+    name = "uptime"
+    help = "Time of the freeze, time since boot, load averages"
+    notes = (
+        "Reads /proc/uptime, /proc/loadavg and the clock, as the command does. How many users were logged in "
+        "stands in a file (/run/utmp), which the kernel does not know."
+    )
+    columns = (
+        Column("NOW", "time", "the guest's clock at the freeze"),
+        Column("UP", "duration", "time since boot"),
+        Column("BOOTED", "time", "NOW less UP"),
+        Column("LOAD1", "str", "load average over 1 minute", left=False),
+        Column("LOAD5", "str", "over 5 minutes", left=False),
+        Column("LOAD15", "str", "over 15 minutes", left=False),
+        Column("RUNNING", "int", "threads that were running or ready to"),
+        Column("THREADS", "int", "all threads"),
+    )
+
+    def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
+        now = kernel.realtime()
+        up: Cell
+        booted: Cell
+        try:
+            up = parse_uptime(kernel.read_file("/proc/uptime"))[0]
+            booted = now - up
+        except UNREADABLE as error:
+            up = booted = why("/proc/uptime", error)
+        load: tuple[Cell, ...]
+        try:
+            seen = parse_loadavg(kernel.read_file("/proc/loadavg"))
+            averages = (f"{average:.2f}" for average in (seen.load1, seen.load5, seen.load15))
+            load = (*averages, seen.running, seen.threads)
+        except UNREADABLE as error:
+            load = (why("/proc/loadavg", error),) * 5
+        yield Row((now, up, booted, *load))
+
+
+TOOL = Uptime()
