@@ -1,0 +1,372 @@
+"""hb: the command line. Parses, calls the engine, writes; each command imports only what it needs.
+
+Exit status: 0 all is well; 1 an error, told in one line on standard error; 2 a command line that cannot be
+understood; 3 an answer in which some rows say why they could not be read; 130 interrupted; 141 nobody reads on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hybridbridge_vol import __version__
+from hybridbridge_vol.cli_progress import Progress
+from hybridbridge_vol.errors import HybridBridgeError
+from hybridbridge_vol.guest import tools
+from hybridbridge_vol.guest.tool import Option, Raw, Tool, Unavailable
+
+OK, FAILED, PARTIAL, INTERRUPTED, PIPE_CLOSED = 0, 1, 3, 130, 141
+FORMATS = ("text", "json", "csv")
+
+ABOUT = """\
+Ask a Linux memory image by running the kernel's own code, booted from its distribution's package: no debug symbols.
+
+  hb info dump.raw                        what is this image, and which kernel package does it need?
+  hb trust add linux-image-*.deb          boot that kernel once and keep it
+  hb run dump.raw ps                      the processes at the moment of the freeze
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `hb` with these arguments (the process's own by default) and give its exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    args = parser(arguments).parse_args(arguments)
+    try:
+        status: int = args.command(args)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+    except Exception as error:
+        if args.debug:
+            raise
+        complain(getattr(args, "dump", None), message_of(error))
+        return FAILED
+
+
+def message_of(error: Exception) -> str:
+    """An error in one line."""
+    if isinstance(error, HybridBridgeError):
+        text = str(error)
+    elif isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    else:
+        text = (
+            f"unexpected {type(error).__name__}: {error} (a bug: repeat with `hb --debug ...` to see where)"
+        )
+    return " ".join(text.split())
+
+
+def complain(file: str | None, text: str) -> None:
+    """One line on standard error that names the file."""
+    from hybridbridge_vol.guest.render import printable
+
+    named = file is None or file in text
+    print(printable(f"hb: {text}" if named else f"hb: {file}: {text}"), file=sys.stderr)
+
+
+# Parsers
+
+
+def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser for these arguments: of the tools only those are loaded that are named among them."""
+    top = _parser(argparse.ArgumentParser, prog="hb", description=ABOUT)
+    top.add_argument("--version", action="version", version=f"hb {__version__}")
+    top.add_argument("--debug", action="store_true", help="show where an error came from")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_info(commands)
+    _add_run(commands, [name for name in tools.NAMES if name in arguments] or tools.NAMES)
+    _add_trust(commands)
+    return top
+
+
+def _parser(make: Any, *args: str, **kwargs: Any) -> argparse.ArgumentParser:
+    made: argparse.ArgumentParser = make(
+        *args, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **kwargs
+    )
+    return made
+
+
+def _add_info(commands: Any) -> None:
+    info = _parser(
+        commands.add_parser,
+        "info",
+        help="what an image is and which trusted kernel fits",
+        description="Say what a memory image is: format, kernel, layout, the moment of the freeze, and which stored\n"
+        "trusted kernel fits it, or which package to fetch.",
+        epilog="example:\n  hb info dump.raw\n  hb info dump.raw --format json | jq -r .banner",
+    )
+    info.add_argument("dump", metavar="DUMP", help="memory image: raw, LiME or ELF core")
+    _add_format(info, ("text", "json"))
+    _add_store(info)
+    info.set_defaults(command=info_command)
+
+
+def _add_run(commands: Any, names: Sequence[str]) -> None:
+    run = _parser(
+        commands.add_parser,
+        "run",
+        help="ask an image: processes, modules, any file of /proc and /sys",
+        description="Run a tool on a memory image: the same tables as Volatility's hb.* plugins, without its start.",
+        epilog="examples:\n"
+        "  hb run dump.raw ps --tree\n"
+        "  hb run dump.raw ps --format json | jq -r '.[] | select(.UID == 0) | .CMD'\n"
+        "  hb run dump.raw cat /proc/1/status\n"
+        "  hb run dump.raw ps --help               the options and columns of one tool\n\n"
+        "exit status: 0 complete, 1 error, 2 wrong usage, 3 some rows say why they could not be read",
+    )
+    run.add_argument("dump", metavar="DUMP", help="memory image: raw, LiME or ELF core")
+    _add_run_options(run)
+    of_run = run.add_subparsers(title="tools", metavar="TOOL", required=True)
+    for name in names:
+        _add_tool(of_run, tools.load(name))
+    run.set_defaults(command=run_command)
+
+
+def _add_tool(of_run: Any, tool: Tool) -> None:
+    example = f"hb run dump.raw {tool.name} {tool.example}".rstrip()
+    width = max(len(column.name) for column in tool.columns)
+    described = "\n".join(f"  {column.name:{width}}  {column.help}" for column in tool.columns)
+    made = _parser(
+        of_run.add_parser,
+        tool.name,
+        help=tool.help,
+        description=f"{tool.help}.\n\n{_wrapped(tool.notes)}".rstrip(),
+        epilog=f"columns:\n{described}\n\nexample:\n  {example}",
+    )
+    for option in tool.options:
+        _add_option(made, option)
+    _add_run_options(made)
+    made.set_defaults(tool=tool)
+
+
+def _wrapped(text: str) -> str:
+    lines, line = [], ""
+    for word in text.split():
+        if len(line) + len(word) > 100:
+            lines.append(line)
+            line = ""
+        line += f" {word}" if line else word
+    return "\n".join([*lines, line])
+
+
+def _add_option(made: argparse.ArgumentParser, option: Option) -> None:
+    dest = _dest(option)
+    if option.type is bool:
+        made.add_argument(f"--{option.name}", dest=dest, action="store_true", help=option.help)
+        return
+    convert = _number if option.type is int else str
+    metavar = "N" if option.type is int else option.name.upper()
+    if option.positional:
+        made.add_argument(
+            dest, type=convert, nargs="+" if option.many else None, metavar=metavar, help=option.help
+        )
+    elif option.many:
+        made.add_argument(
+            f"--{option.name}",
+            dest=dest,
+            type=convert,
+            nargs="+",
+            action="extend",
+            metavar=metavar,
+            help=f"{option.help} (may be repeated)",
+        )
+    else:
+        made.add_argument(f"--{option.name}", dest=dest, type=convert, metavar=metavar, help=option.help)
+
+
+def _number(text: str) -> int:
+    """A number, hexadecimal with 0x."""
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"not a number: {text!r}") from None
+
+
+def _dest(option: Option) -> str:
+    return f"tool_{option.name}"
+
+
+def _add_run_options(made: argparse.ArgumentParser) -> None:
+    _add_format(made, FORMATS)
+    _add_store(made)
+
+
+def _add_format(made: argparse.ArgumentParser, formats: Sequence[str]) -> None:
+    made.add_argument(
+        "--format", choices=formats, default=argparse.SUPPRESS, help="how to write the answer (default: text)"
+    )
+
+
+def _add_store(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--store",
+        metavar="DIR",
+        type=Path,
+        default=argparse.SUPPRESS,
+        help="where trusted kernels are kept (default: the user's cache directory)",
+    )
+
+
+def _add_trust(commands: Any) -> None:
+    trust = _parser(
+        commands.add_parser,
+        "trust",
+        help="add, list and remove trusted kernels",
+        description="Trusted kernels are booted once, from their distribution's package, and kept.\n"
+        "Take them from a source you trust, never from the machine under examination.",
+        epilog="examples:\n"
+        "  apt-get download linux-image-6.1.0-40-amd64 && hb trust add linux-image-*.deb\n"
+        "  hb trust list",
+    )
+    actions = trust.add_subparsers(title="actions", metavar="ACTION", required=True)
+    add = _parser(
+        actions.add_parser,
+        "add",
+        help="boot a kernel and keep it",
+        epilog="example:\n  hb trust add linux-image-6.1.0-40-cloud-amd64_*.deb",
+    )
+    add.add_argument("paths", metavar="PATH", nargs="+", help="a vmlinuz, a .deb or a .rpm")
+    _add_store(add)
+    add.set_defaults(command=trust_add_command)
+    listing = _parser(actions.add_parser, "list", help="the kernels in the store")
+    _add_format(listing, FORMATS)
+    _add_store(listing)
+    listing.set_defaults(command=trust_list_command)
+    show = _parser(actions.add_parser, "show", help="all that is known of one kernel")
+    show.add_argument("name", metavar="NAME", help="as `hb trust list` names it")
+    _add_format(show, ("text", "json"))
+    _add_store(show)
+    show.set_defaults(command=trust_show_command)
+    rm = _parser(actions.add_parser, "rm", help="forget a kernel")
+    rm.add_argument("names", metavar="NAME", nargs="+", help="as `hb trust list` names it")
+    _add_store(rm)
+    rm.set_defaults(command=trust_rm_command)
+
+
+# Commands
+
+
+def run_command(args: argparse.Namespace) -> int:
+    """hb run DUMP TOOL"""
+    from hybridbridge_vol.guest.session import open_session
+
+    tool: Tool = args.tool
+    options = {
+        option.name: tuple(value or ()) if option.many else value
+        for option in tool.options
+        for value in [getattr(args, _dest(option))]
+    }
+    with Progress() as progress, open_session(args.dump, store=_store(args), progress=progress) as session:
+        progress.clear()
+        if isinstance(tool, Raw) and _format(args) == "text":
+            return _write_raw(args.dump, tool, session, options)
+        complete = _write(tool, session, options, _format(args))
+    if not complete:
+        complain(args.dump, "some rows are incomplete; each says why")
+    return OK if complete else PARTIAL
+
+
+def _write(tool: Tool, session: Any, options: Any, form: str) -> bool:
+    from hybridbridge_vol.guest import render
+
+    answer = render.answer_of(tool, session, options)
+    if form == "text" and sys.stdout.isatty():
+        return render.write_text(answer, sys.stdout, width=os.get_terminal_size(sys.stdout.fileno()).columns)
+    return render.WRITERS[form](answer, sys.stdout)
+
+
+def _write_raw(dump: str, tool: Raw, session: Any, options: Any) -> int:
+    from hybridbridge_vol.guest.render import safe
+
+    wrote = failed = False
+    for chunk in tool.raw(session, options):
+        if isinstance(chunk, Unavailable):
+            failed = True
+            sys.stdout.flush()
+            complain(None, f"{dump}: {chunk.reason}")
+        elif sys.stdout.isatty():
+            wrote = True
+            sys.stdout.write(safe(chunk))
+        else:
+            wrote = True
+            sys.stdout.buffer.write(chunk)
+    return OK if not failed else PARTIAL if wrote else FAILED
+
+
+def info_command(args: argparse.Namespace) -> int:
+    """hb info DUMP"""
+    from hybridbridge_vol.cli_facts import write_facts
+    from hybridbridge_vol.snapshot.info import describe
+
+    with Progress() as progress:
+        facts = describe(args.dump, _store(args), progress)
+    write_facts(facts, _format(args), sys.stdout)
+    return OK
+
+
+def trust_add_command(args: argparse.Namespace) -> int:
+    """hb trust add PATH…: each on its own, so that one bad file does not keep the others out."""
+    store = _open_store(args)
+    status = OK
+    for path in args.paths:
+        try:
+            with Progress() as progress:
+                entry = store.add(Path(path), progress)
+            print(f"{entry.name}: trusted")
+        except (HybridBridgeError, OSError) as error:
+            complain(path, message_of(error))
+            status = FAILED
+    return status
+
+
+def trust_list_command(args: argparse.Namespace) -> int:
+    """hb trust list"""
+    from hybridbridge_vol.cli_facts import write_records
+
+    write_records(_open_store(args).entries(), _format(args), sys.stdout)
+    return OK
+
+
+def trust_show_command(args: argparse.Namespace) -> int:
+    """hb trust show NAME"""
+    from hybridbridge_vol.cli_facts import write_facts
+
+    write_facts(_open_store(args).show(args.name), _format(args), sys.stdout)
+    return OK
+
+
+def trust_rm_command(args: argparse.Namespace) -> int:
+    """hb trust rm NAME…"""
+    store = _open_store(args)
+    for name in args.names:
+        store.remove(name)
+        print(f"{name}: removed")
+    return OK
+
+
+def _open_store(args: argparse.Namespace) -> Any:
+    from hybridbridge_vol.trust.store import Store
+
+    return Store(_store(args))
+
+
+def _store(args: argparse.Namespace) -> Path | None:
+    store: Path | None = getattr(args, "store", None)
+    return store
+
+
+def _format(args: argparse.Namespace) -> str:
+    form: str = getattr(args, "format", "text")
+    return form
+
+
+if __name__ == "__main__":
+    sys.exit(main())

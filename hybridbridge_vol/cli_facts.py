@@ -1,0 +1,125 @@
+"""How `hb info` and `hb trust` write what the engine tells them: any dataclass, field by field."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TextIO
+
+from hybridbridge_vol.guest.render import WRITERS, Answer, printable, utc
+from hybridbridge_vol.guest.tool import Column, Row
+
+
+def write_facts(facts: Any, form: str, out: TextIO) -> None:
+    """One dataclass: aligned `Label: value` lines (a nested one indented below its label), or a JSON object."""
+    if form == "json":
+        import json
+
+        json.dump(plain(facts), out, indent=1)
+        out.write("\n")
+        return
+    lines = list(_lines(facts, ""))
+    width = max((len(label) for label, _ in lines), default=0)
+    out.writelines(f"{label:{width}} {printable(value)}".rstrip() + "\n" for label, value in lines)
+
+
+def _lines(facts: Any, indent: str) -> Iterator[tuple[str, str]]:
+    for field in dataclasses.fields(facts):
+        value = getattr(facts, field.name)
+        label = f"{indent}{label_of(field.name)}:"
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            yield label, ""
+            yield from _lines(value, indent + "  ")
+        elif _is_list(value) and any(dataclasses.is_dataclass(item) for item in value):
+            for number, item in enumerate(value):
+                yield f"{indent}{label_of(field.name)} {number}:", ""
+                yield from _lines(item, indent + "  ")
+        elif _is_list(value) and len(value) > 1:
+            yield label, shown(field.name, value[0])
+            yield from (("", shown(field.name, item)) for item in value[1:])
+        elif _is_list(value):
+            yield label, shown(field.name, value[0]) if value else "-"
+        else:
+            yield label, shown(field.name, value)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and not hasattr(value, "_fields")
+
+
+def label_of(name: str) -> str:
+    """`size_bytes` -> `Size`, `text_vaddr` -> `Text vaddr`; units are told by the value."""
+    for unit in ("_bytes", "_seconds"):
+        name = name.removesuffix(unit)
+    return name[:1].upper() + name[1:].replace("_", " ")
+
+
+def shown(name: str, value: Any) -> str:
+    """A value as a person reads it; the field's name tells its kind: an address is hexadecimal, `_bytes` a size."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int) and name.endswith(("_vaddr", "_paddr", "_offset", "_shift")):
+        return f"{value:#x}"
+    if isinstance(value, int) and name.endswith("_bytes"):
+        return size(value)
+    if isinstance(value, float) and name in TIMES:
+        return utc(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={item}" for key, item in value.items()) or "-"
+    if isinstance(value, tuple):
+        return " ".join(shown(name, item) for item in value)
+    return str(value)
+
+
+TIMES = ("created", "frozen_at", "freeze_time", "realtime")
+"""Fields of the engine's dataclasses that hold seconds since the epoch."""
+
+
+def size(count: int) -> str:
+    """Bytes with the largest unit that is not below one: `256.0 MiB (268435456 bytes)`."""
+    amount, unit = float(count), "bytes"
+    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
+        if amount < 1024 or unit == "TiB":
+            break
+        amount /= 1024
+    return f"{count} bytes" if unit == "bytes" else f"{amount:.1f} {unit} ({count} bytes)"
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has them: dataclasses as objects, sequences as lists, the rest as text."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+def write_records(records: Sequence[Any], form: str, out: TextIO) -> None:
+    """Dataclasses of one type as a table, JSON or CSV."""
+    if not records:
+        out.write("[]\n" if form == "json" else "")
+        return
+    names = [field.name for field in dataclasses.fields(records[0])]
+    columns = [Column(name.removesuffix("_bytes").upper(), _kind(name, records[0]), name) for name in names]
+    WRITERS[form](Answer(columns, _rows(records, names)), out)
+
+
+def _rows(records: Iterable[Any], names: Sequence[str]) -> Iterator[Row]:
+    for record in records:
+        values = (getattr(record, name) for name in names)
+        yield Row(tuple(v if isinstance(v, (int, float, str)) or v is None else str(v) for v in values))
+
+
+def _kind(name: str, record: Any) -> Any:
+    value = getattr(record, name)
+    if name in TIMES and isinstance(value, (int, float)):
+        return "time"
+    if isinstance(value, int) and name.endswith(("_vaddr", "_paddr", "_offset")):
+        return "hex"
+    return "int" if isinstance(value, int) else "float" if isinstance(value, float) else "str"
