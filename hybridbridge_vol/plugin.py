@@ -1,0 +1,168 @@
+"""What every Volatility plugin of ours is, but for its name: requirements and a TreeGrid made from a tool.
+
+Kept here and not among the plugins, and no PluginInterface itself, because Volatility lists every subclass of that
+as a plugin. Volatility 3 (2.28) has no positional arguments, so a tool's positional option is a required `--name`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn
+from urllib.parse import urlparse
+from urllib.request import url2pathname
+
+from volatility3.framework import exceptions, interfaces, renderers
+from volatility3.framework.configuration import requirements
+from volatility3.framework.renderers import format_hints
+
+from hybridbridge_vol.errors import HybridBridgeError
+from hybridbridge_vol.guest.render import duration, printable
+from hybridbridge_vol.guest.tool import Cell, Column, Kind, Option, Tool, Unavailable
+
+TYPES: dict[Kind, type] = {
+    "int": int,
+    "float": float,
+    "hex": format_hints.Hex,
+    "str": str,
+    "time": datetime.datetime,
+    "duration": str,
+}
+LOCATION = "automagic.LayerStacker.single_location"
+"""Where Volatility's command line leaves the image's URL."""
+
+
+class EngineError(exceptions.VolatilityException):  # type: ignore[misc]
+    """The engine's one-line message, for programs that use Volatility as a library."""
+
+
+def described(tool: Tool) -> str:
+    """The docstring of a tool's plugin: the first line is Volatility's short help."""
+    return f"{tool.help}.\n\n{tool.notes}".strip()
+
+
+class ToolPlugin:
+    """Mixed into a PluginInterface that names its `tool`."""
+
+    tool: ClassVar[Tool]
+    context: Any
+    config: Any
+    _progress_callback: Any
+
+    @classmethod
+    def get_requirements(cls) -> list[interfaces.configuration.RequirementInterface]:
+        """The tool's options, and where trusted kernels are kept. No layer is asked for: that would start
+        Volatility's scanners, and the engine reads the image itself."""
+        return [requirement_of(option) for option in cls.tool.options] + [
+            requirements.StringRequirement(
+                name="store",
+                description="where trusted kernels are kept (default: the user's cache directory)",
+                optional=True,
+            )
+        ]
+
+    def run(self) -> renderers.TreeGrid:
+        """The tool's rows. Raises EngineError (under Volatility's own command line it ends with one line)."""
+        from hybridbridge_vol.guest.session import open_session
+
+        options = {option.name: self._option(option) for option in self.tool.options}
+        store = self.config.get("store")
+        try:
+            session = open_session(
+                image_path(self.context.config.get(LOCATION)),
+                store=Path(store) if store else None,
+                progress=lambda fraction, text: self._progress_callback(100 * fraction, text),
+            )
+        except (HybridBridgeError, OSError) as error:
+            self._fail(error)
+        columns = self.tool.columns_for(options)
+        return renderers.TreeGrid(
+            [(column.name, TYPES[column.kind]) for column in columns], self._rows(session, columns, options)
+        )
+
+    def _option(self, option: Option) -> Any:
+        value = self.config.get(option.name, None)
+        if option.many:
+            return tuple(value or ())
+        return option.default if value is None else value
+
+    def _rows(
+        self, session: Any, columns: tuple[Column, ...], options: Any
+    ) -> Iterator[tuple[int, tuple[Any, ...]]]:
+        log = logging.getLogger(type(self).__module__)
+        with session:
+            try:
+                for row in self.tool.rows(session, options):
+                    reasons = {cell.reason for cell in row.cells if isinstance(cell, Unavailable)}
+                    for reason in sorted(reasons):
+                        log.warning("%s", printable(f"unreadable: {reason}"))
+                    yield (
+                        row.depth,
+                        tuple(
+                            value_of(cell, column.kind)
+                            for cell, column in zip(row.cells, columns, strict=True)
+                        ),
+                    )
+            except (HybridBridgeError, OSError) as error:
+                self._fail(error)
+
+    def _fail(self, error: Exception) -> NoReturn:
+        """End with the message alone. Volatility's command line puts "unexpected situation" and a plea for a bug
+        report in the place of the message of an exception it does not know, so there the exit is made here."""
+        message = printable(f"{type(self).__name__}: {error}")
+        from volatility3 import cli
+
+        if isinstance(self._progress_callback, cli.PrintedProgress):
+            raise SystemExit(message) from None
+        raise EngineError(message) from error
+
+
+def requirement_of(option: Option) -> interfaces.configuration.RequirementInterface:
+    """A tool's option as Volatility asks for it."""
+    name, about, optional = option.name, option.help, not option.positional
+    if option.many:
+        return requirements.ListRequirement(
+            name=name,
+            description=about,
+            element_type=option.type,
+            optional=optional,
+            min_elements=not optional,
+        )
+    kind = {
+        bool: requirements.BooleanRequirement,
+        int: requirements.IntRequirement,
+        str: requirements.StringRequirement,
+    }[option.type]
+    return kind(name=name, description=about, optional=optional, default=option.default)
+
+
+def image_path(location: str | None) -> str:
+    """The path in the file: URL that Volatility made of `-f`. Raises EngineError."""
+    if not location:
+        raise EngineError("no memory image was given: name it with -f FILE before the plugin")
+    url = urlparse(location)
+    if url.scheme != "file":
+        raise EngineError(f"{location}: only local files can be read: fetch it first")
+    return url2pathname(url.path)
+
+
+def value_of(cell: Cell, kind: Kind) -> Any:
+    """A cell as Volatility's renderers take it; text is made printable, since most of them do not."""
+    if isinstance(cell, Unavailable):
+        return renderers.UnreadableValue()
+    if cell is None:
+        return renderers.NotApplicableValue()
+    if isinstance(cell, str):
+        return printable(cell)
+    if kind == "time":
+        try:
+            return datetime.datetime.fromtimestamp(cell, datetime.UTC)
+        except (OverflowError, ValueError, OSError):
+            return renderers.UnparsableValue()
+    if kind == "duration":
+        return duration(cell)
+    if kind == "hex":
+        return format_hints.Hex(cell)
+    return float(cell) if kind == "float" else cell
