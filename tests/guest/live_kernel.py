@@ -1,0 +1,112 @@
+"""The machine the tests run on, as a guest kernel: what procps says of it is the truth the tools are held to."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from typing import Any
+
+from hybridbridge_vol.guest.kernel import Stat, Sysinfo, Uname
+
+
+class _SysinfoStruct(ctypes.Structure):
+    """struct sysinfo (include/uapi/linux/sysinfo.h), 64-bit."""
+
+    _fields_ = [
+        ("uptime", ctypes.c_long),
+        ("loads", ctypes.c_ulong * 3),
+        *((name, ctypes.c_ulong) for name in Sysinfo._fields[2:8]),
+        ("procs", ctypes.c_ushort),
+        ("pad", ctypes.c_ushort),
+        ("totalhigh", ctypes.c_ulong),
+        ("freehigh", ctypes.c_ulong),
+        ("mem_unit", ctypes.c_uint),
+    ]
+
+
+class LiveKernel:
+    """A `GuestKernel` that makes real system calls; `files` takes the place of what the kernel would say.
+
+    A value of `files` may be an exception: that call fails with it.
+    """
+
+    def __init__(self, files: dict[str, bytes | Exception] | None = None) -> None:
+        self.files = files or {}
+        self.calls: list[tuple[str, str]] = []
+
+    def __enter__(self) -> LiveKernel:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def _replaced(self, call: str, path: str) -> Any:
+        self.calls.append((call, path))
+        content = self.files.get(path)
+        if isinstance(content, Exception):
+            raise content
+        return content
+
+    def read_file(self, path: str) -> bytes:
+        content = self._replaced("read", path)
+        if content is not None:
+            return content
+        with open(path, "rb") as file:
+            return file.read()
+
+    def listdir(self, path: str) -> list[str]:
+        self._replaced("listdir", path)
+        return os.listdir(path)
+
+    def readlink(self, path: str) -> str:
+        self._replaced("readlink", path)
+        return os.readlink(path)
+
+    def stat(self, path: str) -> Stat:
+        self._replaced("stat", path)
+        seen = os.lstat(path)
+        return Stat(
+            mode=seen.st_mode,
+            ino=seen.st_ino,
+            dev=seen.st_dev,
+            nlink=seen.st_nlink,
+            uid=seen.st_uid,
+            gid=seen.st_gid,
+            size=seen.st_size,
+            mtime=seen.st_mtime,
+            rdev=seen.st_rdev,
+        )
+
+    def uname(self) -> Uname:
+        with open("/proc/sys/kernel/domainname") as file:
+            return Uname(*os.uname(), domainname=file.read().strip())
+
+    def sysinfo(self) -> Sysinfo:
+        seen = _SysinfoStruct()
+        if ctypes.CDLL(None, use_errno=True).sysinfo(ctypes.byref(seen)):
+            raise OSError(ctypes.get_errno(), "sysinfo")
+        values = {name: getattr(seen, name) for name in Sysinfo._fields}
+        return Sysinfo(**values | {"loads": tuple(seen.loads)})
+
+    def syslog(self, action: int, size: int) -> bytes:
+        buffer = ctypes.create_string_buffer(size)
+        length = ctypes.CDLL(None, use_errno=True).klogctl(action, buffer, size)
+        if length < 0:
+            raise OSError(ctypes.get_errno(), "syslog")
+        return buffer.raw[:length]
+
+    def realtime(self) -> float:
+        return time.time()
+
+    def boottime(self) -> float:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def install(kernel: LiveKernel | None = None) -> None:
+    """Let `hb` and the plugins ask this machine, whatever image they are given."""
+    import sys
+    from types import ModuleType
+
+    module = ModuleType("hybridbridge_vol.guest.session")
+    module.open_session = lambda *args, **kwargs: kernel or LiveKernel()  # type: ignore[attr-defined]
+    sys.modules[module.__name__] = module
