@@ -85,10 +85,16 @@ def parse_stat(data: bytes) -> PidStat:
 class PidStatus(NamedTuple):
     """/proc/PID/status, as far as tools ask for it."""
 
+    tgid: int
+    """The process this task is a thread of."""
     euid: int
     egid: int
     vm_locked: int
-    """Bytes locked in memory; 0 also for a task with no memory of its own."""
+    """Bytes locked in memory; these three are 0 also for a task with no memory of its own."""
+    vm_size: int
+    """Bytes of virtual memory."""
+    vm_rss: int
+    """Bytes resident, summed over the CPUs; the count in `stat` lags behind by some pages a CPU."""
 
 
 def parse_status(data: bytes) -> PidStatus:
@@ -97,12 +103,19 @@ def parse_status(data: bytes) -> PidStatus:
     lines = dict(line.split(b":", 1) for line in data.split(b"\n") if b":" in line)
     try:
         return PidStatus(
+            tgid=int(lines[b"Tgid"]),
             euid=int(lines[b"Uid"].split()[1]),
             egid=int(lines[b"Gid"].split()[1]),
-            vm_locked=int(lines[b"VmLck"].split()[0]) * 1024 if b"VmLck" in lines else 0,
+            vm_locked=_kib(lines, b"VmLck"),
+            vm_size=_kib(lines, b"VmSize"),
+            vm_rss=_kib(lines, b"VmRSS"),
         )
     except (KeyError, IndexError, ValueError):
         raise ParseError(f"not in the form of /proc/PID/status: {data[:40]!r}") from None
+
+
+def _kib(lines: dict[bytes, bytes], key: bytes) -> int:
+    return int(lines[key].split()[0]) * 1024 if key in lines else 0
 
 
 def parse_cmdline(data: bytes) -> list[str]:

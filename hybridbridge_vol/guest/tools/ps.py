@@ -126,33 +126,43 @@ class _View(NamedTuple):
         return tty_name(tty_nr, self.ttys[0])
 
 
+class _Memory(NamedTuple):
+    """What a process's threads have in common."""
+
+    vsize: int
+    rss: int
+    locked: bool
+    cmd: Cell
+
+
 class _Process(NamedTuple):
     pid: int
     ppid: int | None
     cells: tuple[Cell, ...]
     """As `Ps.columns`."""
-    cmd: Cell
-    locked: bool
+    memory: _Memory | None
+    """None where the process could not be read."""
 
 
 def _process(view: _View, pid: int) -> _Process:
-    """One process. A task without memory of its own (a kernel thread, a zombie) has an empty cmdline and no VmLck,
-    so that `stat` and the owner of the directory say all."""
+    """One process. A task without memory of its own (a kernel thread, a zombie) has an empty cmdline and no Vm lines
+    in its status, so that `stat` and the owner of the directory say all."""
     folder = f"/proc/{pid}"
     try:
         stat = parse_stat(view.kernel.read_file(f"{folder}/stat"))
     except UNREADABLE as error:
-        gap = why(f"{folder}/stat", error)
-        return _Process(pid, None, (pid, *[gap] * (len(Ps.columns) - 1)), gap, False)
+        return _unreadable(pid, why(f"{folder}/stat", error))
     uid: Cell
     cmd: Cell = None
-    locked = False
+    vsize, rss, locked = stat.vsize, stat.rss * PAGE_SIZE, False
     if stat.vsize == 0:
         uid = _owner(view, folder)
     else:
         try:
             status = parse_status(view.kernel.read_file(f"{folder}/status"))
-            uid, locked = status.euid, status.vm_locked > 0
+            if status.tgid != pid:  # /proc/TID exists for every thread, though no listing shows it
+                return _unreadable(pid, Unavailable(f"{folder}: a thread of process {status.tgid}"))
+            uid, vsize, rss, locked = status.euid, status.vm_size, status.vm_rss, status.vm_locked > 0
         except UNREADABLE as error:
             uid = why(f"{folder}/status", error)
         try:
@@ -163,13 +173,18 @@ def _process(view: _View, pid: int) -> _Process:
         cmd = f"[{stat.comm}]"
     if stat.state in "ZX" and isinstance(cmd, str):
         cmd += " <defunct>"
-    return _Process(pid, stat.ppid, _cells(view, pid, stat, uid, locked, cmd), cmd, locked)
+    memory = _Memory(vsize, rss, locked, cmd)
+    return _Process(pid, stat.ppid, _cells(view, pid, stat, uid, memory), memory)
+
+
+def _unreadable(pid: int, gap: Unavailable) -> _Process:
+    return _Process(pid, None, (pid, *[gap] * (len(Ps.columns) - 1)), None)
 
 
 def _other_threads(view: _View, process: _Process) -> Iterator[tuple[int, tuple[Cell, ...]]]:
     """The threads of a process but the first. Memory and command line are the process's."""
     tasks = f"/proc/{process.pid}/task"
-    if process.ppid is None or process.cells[_NLWP] == 1:
+    if process.memory is None or process.cells[_NLWP] == 1:
         return
     try:
         names = view.kernel.listdir(tasks)
@@ -187,7 +202,7 @@ def _other_threads(view: _View, process: _Process) -> Iterator[tuple[int, tuple[
             yield tid, (process.pid, *[gap] * (len(Ps.columns) - 1))
             continue
         uid = _owner(view, f"{tasks}/{tid}")
-        yield tid, _cells(view, process.pid, stat, uid, process.locked, process.cmd)
+        yield tid, _cells(view, process.pid, stat, uid, process.memory)
 
 
 def _owner(view: _View, folder: str) -> Cell:
@@ -201,7 +216,7 @@ def _owner(view: _View, folder: str) -> Cell:
 _NLWP = [column.name for column in Ps.columns].index("NLWP")
 
 
-def _cells(view: _View, pid: int, stat: PidStat, uid: Cell, locked: bool, cmd: Cell) -> tuple[Cell, ...]:
+def _cells(view: _View, pid: int, stat: PidStat, uid: Cell, memory: _Memory) -> tuple[Cell, ...]:
     used = (stat.utime + stat.stime) / USER_HZ
     lived = view.uptime - stat.starttime / USER_HZ
     return (
@@ -209,16 +224,16 @@ def _cells(view: _View, pid: int, stat: PidStat, uid: Cell, locked: bool, cmd: C
         stat.ppid,
         uid,
         view.tty(stat.tty_nr),
-        _flags(pid, stat, locked),
+        _flags(pid, stat, memory.locked),
         view.booted + stat.starttime / USER_HZ,
         used,
         100 * used / lived if lived > 0 else 0.0,
-        100 * stat.rss * PAGE_SIZE / view.memory if view.memory else Unavailable("sysinfo: no memory"),
-        stat.vsize // 1024,
-        stat.rss * PAGE_SIZE // 1024,
+        100 * memory.rss / view.memory if view.memory else Unavailable("sysinfo: no memory"),
+        memory.vsize // 1024,
+        memory.rss // 1024,
         stat.num_threads,
         stat.comm,
-        cmd,
+        memory.cmd,
     )
 
 
