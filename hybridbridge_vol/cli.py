@@ -10,14 +10,16 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hybridbridge_vol import __version__
 from hybridbridge_vol.cli_progress import Progress
 from hybridbridge_vol.errors import HybridBridgeError
 from hybridbridge_vol.guest import tools
-from hybridbridge_vol.guest.tool import Option, Raw, Tool, Unavailable
+from hybridbridge_vol.guest.tool import Option, Raw, Tool, Unavailable, told
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 OK, FAILED, PARTIAL, INTERRUPTED, PIPE_CLOSED = 0, 1, 3, 130, 141
 FORMATS = ("text", "json", "csv")
@@ -47,29 +49,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if args.debug:
             raise
-        complain(getattr(args, "dump", None), message_of(error))
+        text = told(error, getattr(args, "dump", None))
+        if not isinstance(error, (HybridBridgeError, OSError)):
+            text += f" ({type(error).__name__}, a bug: repeat with `hb --debug` to see where)"
+        complain(text)
         return FAILED
 
 
-def message_of(error: Exception) -> str:
-    """An error in one line."""
-    if isinstance(error, HybridBridgeError):
-        text = str(error)
-    elif isinstance(error, OSError) and error.strerror:
-        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    else:
-        text = (
-            f"unexpected {type(error).__name__}: {error} (a bug: repeat with `hb --debug ...` to see where)"
-        )
-    return " ".join(text.split())
-
-
-def complain(file: str | None, text: str) -> None:
-    """One line on standard error that names the file."""
+def complain(text: str) -> None:
+    """One line on standard error."""
     from hybridbridge_vol.guest.render import printable
 
-    named = file is None or file in text
-    print(printable(f"hb: {text}" if named else f"hb: {file}: {text}"), file=sys.stderr)
+    print(printable(f"hb: {text}"), file=sys.stderr)
 
 
 # Parsers
@@ -80,7 +71,7 @@ def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     top = _parser(argparse.ArgumentParser, prog="hb", description=ABOUT)
     top.add_argument("--version", action="version", version=f"hb {__version__}")
     top.add_argument("--debug", action="store_true", help="show where an error came from")
-    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True, prog="hb")
     _add_info(commands)
     _add_run(commands, [name for name in tools.NAMES if name in arguments] or tools.NAMES)
     _add_trust(commands)
@@ -124,7 +115,7 @@ def _add_run(commands: Any, names: Sequence[str]) -> None:
     )
     run.add_argument("dump", metavar="DUMP", help="memory image: raw, LiME or ELF core")
     _add_run_options(run)
-    of_run = run.add_subparsers(title="tools", metavar="TOOL", required=True)
+    of_run = run.add_subparsers(title="tools", metavar="TOOL", required=True, prog="hb run DUMP")
     for name in names:
         _add_tool(of_run, tools.load(name))
     run.set_defaults(command=run_command)
@@ -209,7 +200,6 @@ def _add_store(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--store",
         metavar="DIR",
-        type=Path,
         default=argparse.SUPPRESS,
         help="where trusted kernels are kept (default: the user's cache directory)",
     )
@@ -226,7 +216,7 @@ def _add_trust(commands: Any) -> None:
         "  apt-get download linux-image-6.1.0-40-amd64 && hb trust add linux-image-*.deb\n"
         "  hb trust list",
     )
-    actions = trust.add_subparsers(title="actions", metavar="ACTION", required=True)
+    actions = trust.add_subparsers(title="actions", metavar="ACTION", required=True, prog="hb trust")
     add = _parser(
         actions.add_parser,
         "add",
@@ -270,7 +260,7 @@ def run_command(args: argparse.Namespace) -> int:
             return _write_raw(args.dump, tool, session, options)
         complete = _write(tool, session, options, _format(args))
     if not complete:
-        complain(args.dump, "some rows are incomplete; each says why")
+        complain(f"{args.dump}: some rows are incomplete; each says why")
     return OK if complete else PARTIAL
 
 
@@ -291,7 +281,7 @@ def _write_raw(dump: str, tool: Raw, session: Any, options: Any) -> int:
         if isinstance(chunk, Unavailable):
             failed = True
             sys.stdout.flush()
-            complain(None, f"{dump}: {chunk.reason}")
+            complain(f"{dump}: {chunk.reason}")
         elif sys.stdout.isatty():
             wrote = True
             sys.stdout.write(safe(chunk))
@@ -314,6 +304,8 @@ def info_command(args: argparse.Namespace) -> int:
 
 def trust_add_command(args: argparse.Namespace) -> int:
     """hb trust add PATH…: each on its own, so that one bad file does not keep the others out."""
+    from pathlib import Path
+
     store = _open_store(args)
     status = OK
     for path in args.paths:
@@ -322,7 +314,7 @@ def trust_add_command(args: argparse.Namespace) -> int:
                 entry = store.add(Path(path), progress)
             print(f"{entry.name}: trusted")
         except (HybridBridgeError, OSError) as error:
-            complain(path, message_of(error))
+            complain(told(error, path))
             status = FAILED
     return status
 
@@ -359,8 +351,9 @@ def _open_store(args: argparse.Namespace) -> Any:
 
 
 def _store(args: argparse.Namespace) -> Path | None:
-    store: Path | None = getattr(args, "store", None)
-    return store
+    from pathlib import Path
+
+    return Path(args.store) if hasattr(args, "store") else None
 
 
 def _format(args: argparse.Namespace) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import logging
 from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 from urllib.parse import urlparse
@@ -18,9 +19,9 @@ from volatility3.framework import exceptions, interfaces, renderers
 from volatility3.framework.configuration import requirements
 from volatility3.framework.renderers import format_hints
 
-from hybridbridge_vol.errors import HybridBridgeError
+from hybridbridge_vol.errors import HybridBridgeError, ImageError
 from hybridbridge_vol.guest.render import duration, printable
-from hybridbridge_vol.guest.tool import Cell, Column, Kind, Option, Tool, Unavailable
+from hybridbridge_vol.guest.tool import Cell, Column, Kind, Option, Tool, Unavailable, told
 
 TYPES: dict[Kind, type] = {
     "int": int,
@@ -65,22 +66,13 @@ class ToolPlugin:
 
     def run(self) -> renderers.TreeGrid:
         """The tool's rows. Raises EngineError (under Volatility's own command line it ends with one line)."""
-        from hybridbridge_vol.guest.session import open_session
-
         options = {option.name: self._option(option) for option in self.tool.options}
-        store = self.config.get("store")
-        try:
-            session = open_session(
-                image_path(self.context.config.get(LOCATION)),
-                store=Path(store) if store else None,
-                progress=lambda fraction, text: self._progress_callback(100 * fraction, text),
-            )
-        except (HybridBridgeError, OSError) as error:
-            self._fail(error)
         columns = self.tool.columns_for(options)
-        return renderers.TreeGrid(
-            [(column.name, TYPES[column.kind]) for column in columns], self._rows(session, columns, options)
-        )
+        rows = self._rows(columns, options)
+        # An error before the first row is told here, before a renderer has written its head.
+        first = list(islice(rows, 1))
+        titles = [(title_of(column), TYPES[column.kind]) for column in columns]
+        return renderers.TreeGrid(titles, chain(first, rows))
 
     def _option(self, option: Option) -> Any:
         value = self.config.get(option.name, None)
@@ -88,35 +80,44 @@ class ToolPlugin:
             return tuple(value or ())
         return option.default if value is None else value
 
-    def _rows(
-        self, session: Any, columns: tuple[Column, ...], options: Any
-    ) -> Iterator[tuple[int, tuple[Any, ...]]]:
-        log = logging.getLogger(type(self).__module__)
-        with session:
-            try:
-                for row in self.tool.rows(session, options):
-                    reasons = {cell.reason for cell in row.cells if isinstance(cell, Unavailable)}
-                    for reason in sorted(reasons):
-                        log.warning("%s", printable(f"unreadable: {reason}"))
-                    yield (
-                        row.depth,
-                        tuple(
-                            value_of(cell, column.kind)
-                            for cell, column in zip(row.cells, columns, strict=True)
-                        ),
-                    )
-            except (HybridBridgeError, OSError) as error:
-                self._fail(error)
+    def _rows(self, columns: tuple[Column, ...], options: Any) -> Iterator[tuple[int, tuple[Any, ...]]]:
+        from hybridbridge_vol.guest.session import open_session
 
-    def _fail(self, error: Exception) -> NoReturn:
+        log = logging.getLogger(type(self).__module__)
+        store = self.config.get("store", None)
+        image = None
+        try:
+            image = image_path(self.context.config.get(LOCATION, None))
+            with open_session(
+                image, store=Path(store) if store else None, progress=self._progress
+            ) as session:
+                for row in self.tool.rows(session, options):
+                    for reason in dict.fromkeys(
+                        cell.reason for cell in row.cells if isinstance(cell, Unavailable)
+                    ):
+                        log.warning("%s", printable(f"unreadable: {reason}"))
+                    values = zip(row.cells, columns, strict=True)
+                    yield row.depth, tuple(value_of(cell, column.kind) for cell, column in values)
+        except (HybridBridgeError, OSError) as error:
+            self._fail(told(error, image), error)
+
+    def _progress(self, fraction: float, text: str) -> None:
+        self._progress_callback(100 * fraction, text)
+
+    def _fail(self, text: str, error: Exception) -> NoReturn:
         """End with the message alone. Volatility's command line puts "unexpected situation" and a plea for a bug
         report in the place of the message of an exception it does not know, so there the exit is made here."""
-        message = printable(f"{type(self).__name__}: {error}")
         from volatility3 import cli
 
+        message = printable(f"hb.{self.tool.name}: {text}")
         if isinstance(self._progress_callback, cli.PrintedProgress):
             raise SystemExit(message) from None
         raise EngineError(message) from error
+
+
+def title_of(column: Column) -> str:
+    """The column's name; Volatility makes an identifier of it, which `%CPU` cannot become, but `CPU%` can."""
+    return column.name[1:] + "%" if column.name.startswith("%") else column.name
 
 
 def requirement_of(option: Option) -> interfaces.configuration.RequirementInterface:
@@ -139,12 +140,12 @@ def requirement_of(option: Option) -> interfaces.configuration.RequirementInterf
 
 
 def image_path(location: str | None) -> str:
-    """The path in the file: URL that Volatility made of `-f`. Raises EngineError."""
+    """The path in the file: URL that Volatility made of `-f`. Raises ImageError."""
     if not location:
-        raise EngineError("no memory image was given: name it with -f FILE before the plugin")
+        raise ImageError("no memory image: name one with -f FILE")
     url = urlparse(location)
     if url.scheme != "file":
-        raise EngineError(f"{location}: only local files can be read: fetch it first")
+        raise ImageError(f"{location}: only local files can be read: fetch it first")
     return url2pathname(url.path)
 
 
@@ -165,4 +166,4 @@ def value_of(cell: Cell, kind: Kind) -> Any:
         return duration(cell)
     if kind == "hex":
         return format_hints.Hex(cell)
-    return float(cell) if kind == "float" else cell
+    return round(float(cell), 1) if kind == "float" else cell

@@ -157,7 +157,7 @@ def plain(cell: Cell, kind: Kind) -> Any:
     if kind == "hex":
         return f"{int(cell):#x}"
     if isinstance(cell, float):
-        return round(cell, 3)
+        return round(cell, 1 if kind == "float" else 3)
     return cell
 
 

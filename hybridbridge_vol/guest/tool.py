@@ -116,3 +116,12 @@ def why(path: str, error: BaseException) -> Unavailable:
     if isinstance(error, OSError) and error.strerror:
         return Unavailable(f"{path}: {error.strerror}")
     return Unavailable(f"{path}: {error}")
+
+
+def told(error: BaseException, image: str | None) -> str:
+    """An error that ended the work, in one line that names the image (unless the error has named it itself)."""
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    text = " ".join(text.split())
+    return text if image is None or image in text else f"{image}: {text}"
