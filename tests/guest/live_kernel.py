@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import time
-from typing import Any
+from typing import Any, Self
 
 from hybridbridge_vol.guest.kernel import Stat, Sysinfo, Uname
 
@@ -35,7 +35,7 @@ class LiveKernel:
         self.files = files or {}
         self.calls: list[tuple[str, str]] = []
 
-    def __enter__(self) -> LiveKernel:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None: ...
