@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 OK, FAILED, PARTIAL, INTERRUPTED, PIPE_CLOSED = 0, 1, 3, 130, 141
 FORMATS = ("text", "json", "csv")
+WIDEST_HELP = 100
 
 ABOUT = """\
 Ask a Linux memory image by running the kernel's own code, booted from its distribution's package: no debug symbols.
@@ -78,10 +79,19 @@ def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     return top
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Finds the terminal's width without the module that argparse would load for it, even when no help is shown."""
+
+    def __init__(self, prog: str) -> None:
+        try:
+            columns = int(os.environ.get("COLUMNS", "")) or WIDEST_HELP
+        except ValueError:
+            columns = os.get_terminal_size().columns if sys.stdout.isatty() else WIDEST_HELP
+        super().__init__(prog, width=max(40, min(columns - 2, WIDEST_HELP)))
+
+
 def _parser(make: Any, *args: str, **kwargs: Any) -> argparse.ArgumentParser:
-    made: argparse.ArgumentParser = make(
-        *args, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **kwargs
-    )
+    made: argparse.ArgumentParser = make(*args, formatter_class=_Help, allow_abbrev=False, **kwargs)
     return made
 
 
@@ -124,7 +134,9 @@ def _add_run(commands: Any, names: Sequence[str]) -> None:
 def _add_tool(of_run: Any, tool: Tool) -> None:
     example = f"hb run dump.raw {tool.name} {tool.example}".rstrip()
     width = max(len(column.name) for column in tool.columns)
-    described = "\n".join(f"  {column.name:{width}}  {column.help}" for column in tool.columns)
+    described = "\n".join(
+        f"  {column.name:{width}}  {_wrapped(column.help, width + 4)}" for column in tool.columns
+    )
     made = _parser(
         of_run.add_parser,
         tool.name,
@@ -138,14 +150,15 @@ def _add_tool(of_run: Any, tool: Tool) -> None:
     made.set_defaults(tool=tool)
 
 
-def _wrapped(text: str) -> str:
+def _wrapped(text: str, indent: int = 0) -> str:
+    """The text in lines of at most `WIDEST_HELP` columns, all but the first indented."""
     lines, line = [], ""
     for word in text.split():
-        if len(line) + len(word) > 100:
+        if line and indent + len(line) + 1 + len(word) > WIDEST_HELP:
             lines.append(line)
             line = ""
         line += f" {word}" if line else word
-    return "\n".join([*lines, line])
+    return ("\n" + " " * indent).join([*lines, line])
 
 
 def _add_option(made: argparse.ArgumentParser, option: Option) -> None:
@@ -323,7 +336,10 @@ def trust_list_command(args: argparse.Namespace) -> int:
     """hb trust list"""
     from hybridbridge_vol.cli_facts import write_records
 
-    write_records(_open_store(args).entries(), _format(args), sys.stdout)
+    entries = _open_store(args).entries()
+    write_records(entries, _format(args), sys.stdout)
+    if not entries and _format(args) == "text":
+        complain("no trusted kernel is stored yet: add one with `hb trust add PATH`")
     return OK
 
 
