@@ -34,6 +34,7 @@ class LiveKernel:
     def __init__(self, files: dict[str, bytes | Exception] | None = None) -> None:
         self.files = files or {}
         self.calls: list[tuple[str, str]] = []
+        self.opened: tuple[Any, Any] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -102,11 +103,21 @@ class LiveKernel:
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+def module_of(kernel: LiveKernel) -> Any:
+    """A stand-in for the engine's `guest.session`, whose image is this machine."""
+    from types import ModuleType
+
+    def open_session(path: Any, store: Any = None, **_: Any) -> LiveKernel:
+        kernel.opened = (path, store)
+        return kernel
+
+    module: Any = ModuleType("hybridbridge_vol.guest.session")
+    module.open_session = open_session
+    return module
+
+
 def install(kernel: LiveKernel | None = None) -> None:
     """Let `hb` and the plugins ask this machine, whatever image they are given."""
     import sys
-    from types import ModuleType
 
-    module = ModuleType("hybridbridge_vol.guest.session")
-    module.open_session = lambda *args, **kwargs: kernel or LiveKernel()  # type: ignore[attr-defined]
-    sys.modules[module.__name__] = module
+    sys.modules["hybridbridge_vol.guest.session"] = module_of(kernel or LiveKernel())
