@@ -8,6 +8,8 @@ silence and no guess is shown as an answer.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from errno import ENOENT
+from posixpath import normpath
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 from hybridbridge_vol.errors import CallUndone, HybridBridgeError
@@ -116,6 +118,15 @@ def why(path: str, error: BaseException) -> Unavailable:
     if isinstance(error, OSError) and error.strerror:
         return Unavailable(f"{path}: {error.strerror}")
     return Unavailable(f"{path}: {error}")
+
+
+def in_guest(path: str) -> str:
+    """The path, without `..`, if it is one of the guest's: only /proc and /sys are made from the snapshot, the rest of
+    the tree is the trusted kernel's own. Raises OSError."""
+    clean = normpath(path)
+    if clean not in ("/proc", "/sys") and not clean.startswith(("/proc/", "/sys/")):
+        raise OSError(ENOENT, "only what is under /proc or /sys can be read from an image", path)
+    return clean
 
 
 def told(error: BaseException, image: str | None) -> str:

@@ -233,6 +233,17 @@ def test_a_file_that_cannot_be_read_spoils_its_own_cell_only(file: str, column: 
     assert [name for name, value in row.items() if isinstance(value, Unavailable)] == [column]
 
 
+def test_without_clocks_or_sysinfo_the_processes_are_still_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def undone(_: LiveKernel) -> Any:
+        raise CallUndone("call", "page fault")
+
+    for name in ("sysinfo", "boottime"):
+        monkeypatch.setattr(LiveKernel, name, undone)
+    (row,) = ask(pid=(os.getpid(),))
+    missing = {name for name, value in row.items() if isinstance(value, Unavailable)}
+    assert missing == {"START", "%CPU", "%MEM"}
+
+
 def test_a_thread_is_not_shown_as_a_process(believable: dict[str, int]) -> None:
     other = next(int(name) for name in os.listdir("/proc/self/task") if int(name) != os.getpid())
     (row,) = ask(pid=(other,))

@@ -127,7 +127,7 @@ def test_dir_lists_what_ls_lists(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("file")
     for number in ("10", "9"):
         (tmp_path / number).touch()
-    rows = ask("dir", path=str(tmp_path))
+    rows = ask("dir", path=f"/proc/self/root{tmp_path}")
     assert [row["NAME"] for row in rows] == ["9", "10", "file", "link", "sub"]
     listed = subprocess.run(["ls", "-lnU", tmp_path], check=True, capture_output=True, text=True).stdout
     for row in rows:
@@ -148,17 +148,27 @@ def test_an_entry_of_dir_that_cannot_be_read_keeps_its_name(tmp_path: Path) -> N
     (tmp_path / "good").touch()
     (tmp_path / "link").symlink_to("x")
     (tmp_path / "lost").touch()
+    base = f"/proc/self/root{tmp_path}"
     kernel = LiveKernel(
-        {
-            f"{tmp_path}/lost": CallUndone("newlstat", "loop"),
-            f"{tmp_path}/link": CallUndone("readlink", "loop"),
-        }
+        {f"{base}/lost": CallUndone("newlstat", "loop"), f"{base}/link": CallUndone("lstat", "cycle")}
     )
-    rows = {row["NAME"]: row for row in ask("dir", kernel, path=str(tmp_path))}
-    assert rows["lost"]["SIZE"] == Unavailable(f"{tmp_path}/lost: loop")
+    rows = {row["NAME"]: row for row in ask("dir", kernel, path=base)}
+    assert rows["lost"]["SIZE"] == Unavailable(f"{base}/lost: loop")
+    assert rows["link"]["TARGET"] == Unavailable(f"{base}/link: cycle")
     assert rows["good"]["SIZE"] == 0
 
 
 def test_dir_of_nothing_is_an_error() -> None:
     with pytest.raises(FileNotFoundError):
         ask("dir", path="/proc/nothing")
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "/", "proc/1", "/proc/../etc/passwd", "/procfs", ""])
+def test_no_path_leads_out_of_what_is_the_snapshot_s(path: str) -> None:
+    for tool, value in (("cat", (path,)), ("dir", path)):
+        with pytest.raises(OSError, match="only what is under /proc or /sys"):
+            ask(tool, path=value)
+    cat = tools.load("cat")
+    assert isinstance(cat, Raw)
+    (chunk,) = cat.raw(LiveKernel(), {"path": (path,)})
+    assert isinstance(chunk, Unavailable)

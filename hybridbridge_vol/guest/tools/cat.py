@@ -6,7 +6,17 @@ from collections.abc import Iterator
 
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.guest.proc_pid import text
-from hybridbridge_vol.guest.tool import UNREADABLE, Column, Option, Options, Row, Tool, Unavailable, why
+from hybridbridge_vol.guest.tool import (
+    UNREADABLE,
+    Column,
+    Option,
+    Options,
+    Row,
+    Tool,
+    Unavailable,
+    in_guest,
+    why,
+)
 
 
 class Cat(Tool):
@@ -32,7 +42,7 @@ class Cat(Tool):
         for path in paths:
             head = (path,) if len(paths) > 1 else ()
             try:
-                data = kernel.read_file(path)
+                data = kernel.read_file(in_guest(path))
             except UNREADABLE as error:
                 if len(paths) == 1:
                     raise
@@ -46,7 +56,7 @@ class Cat(Tool):
         """The files' bytes, one after the other, or why one cannot be read."""
         for path in options["path"]:
             try:
-                yield kernel.read_file(path)
+                yield kernel.read_file(in_guest(path))
             except UNREADABLE as error:
                 yield why(path, error)
 

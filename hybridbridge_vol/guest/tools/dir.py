@@ -6,7 +6,7 @@ import stat
 from collections.abc import Iterator
 
 from hybridbridge_vol.guest.kernel import GuestKernel
-from hybridbridge_vol.guest.tool import UNREADABLE, Cell, Column, Option, Options, Row, Tool, why
+from hybridbridge_vol.guest.tool import UNREADABLE, Cell, Column, Option, Options, Row, Tool, in_guest, why
 
 
 class Dir(Tool):
@@ -27,12 +27,12 @@ class Dir(Tool):
     )
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
-        path = options["path"]
+        path = in_guest(options["path"])
         if not stat.S_ISDIR(kernel.stat(path).mode):
             yield _row(kernel, path, path)
             return
         for name in sorted(kernel.listdir(path), key=_natural):
-            yield _row(kernel, f"{path.rstrip('/')}/{name}", name)
+            yield _row(kernel, f"{path}/{name}", name)
 
 
 def _row(kernel: GuestKernel, path: str, name: str) -> Row:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.guest.kernel import GuestKernel, Sysinfo
 from hybridbridge_vol.guest.proc_pid import (
     PAGE_SIZE,
     USER_HZ,
@@ -97,22 +97,26 @@ class Ps(Tool):
 
 
 class _View(NamedTuple):
-    """What all rows share: the kernel, and the amounts that shares are taken of."""
+    """What all rows share: the kernel, and the amounts that shares and times are reckoned from."""
 
     kernel: GuestKernel
-    memory: int
+    memory: float | Unavailable
     """Bytes of RAM the guest's kernel manages."""
-    uptime: float
-    booted: float
+    uptime: float | Unavailable
+    booted: float | Unavailable
     """Seconds since the epoch."""
     ttys: list[tuple[TtyDriver, ...]]
     """/proc/tty/drivers, once it was needed."""
 
     @classmethod
     def of(cls, kernel: GuestKernel) -> _View:
-        info = kernel.sysinfo()
-        uptime = kernel.boottime()
-        return cls(kernel, info.totalram * info.mem_unit, uptime, kernel.realtime() - uptime, [])
+        memory = _asked("sysinfo", lambda: _ram(kernel.sysinfo()))
+        uptime = _asked("clock_gettime", kernel.boottime)
+        now = _asked("clock_gettime", kernel.realtime)
+        if isinstance(now, Unavailable):
+            return cls(kernel, memory, uptime, now, [])
+        booted = uptime if isinstance(uptime, Unavailable) else now - uptime
+        return cls(kernel, memory, uptime, booted, [])
 
     def tty(self, tty_nr: int) -> str:
         name = tty_name(tty_nr)
@@ -124,6 +128,17 @@ class _View(NamedTuple):
             except UNREADABLE:
                 self.ttys.append(())
         return tty_name(tty_nr, self.ttys[0])
+
+
+def _asked(call: str, ask: Callable[[], float]) -> float | Unavailable:
+    try:
+        return ask()
+    except UNREADABLE as error:
+        return why(call, error)
+
+
+def _ram(info: Sysinfo) -> int:
+    return info.totalram * info.mem_unit
 
 
 class _Memory(NamedTuple):
@@ -218,23 +233,30 @@ _NLWP = [column.name for column in Ps.columns].index("NLWP")
 
 def _cells(view: _View, pid: int, stat: PidStat, uid: Cell, memory: _Memory) -> tuple[Cell, ...]:
     used = (stat.utime + stat.stime) / USER_HZ
-    lived = view.uptime - stat.starttime / USER_HZ
+    start = stat.starttime / USER_HZ
+    lived = view.uptime if isinstance(view.uptime, Unavailable) else view.uptime - start
     return (
         pid,
         stat.ppid,
         uid,
         view.tty(stat.tty_nr),
         _flags(pid, stat, memory.locked),
-        view.booted + stat.starttime / USER_HZ,
+        view.booted if isinstance(view.booted, Unavailable) else view.booted + start,
         used,
-        100 * used / lived if lived > 0 else 0.0,
-        100 * memory.rss / view.memory if view.memory else Unavailable("sysinfo: no memory"),
+        _percent(used, lived),
+        _percent(memory.rss, view.memory),
         memory.vsize // 1024,
         memory.rss // 1024,
         stat.num_threads,
         stat.comm,
         memory.cmd,
     )
+
+
+def _percent(part: float, whole: float | Unavailable) -> Cell:
+    if isinstance(whole, Unavailable):
+        return whole
+    return 100 * part / whole if whole > 0 else 0.0
 
 
 def _flags(pid: int, stat: PidStat, locked: bool) -> str:

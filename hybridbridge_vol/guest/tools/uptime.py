@@ -28,14 +28,17 @@ class Uptime(Tool):
     )
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
-        now = kernel.realtime()
+        now: Cell
         up: Cell
-        booted: Cell
+        try:
+            now = kernel.realtime()
+        except UNREADABLE as error:
+            now = why("clock_gettime", error)
         try:
             up = parse_uptime(kernel.read_file("/proc/uptime"))[0]
-            booted = now - up
         except UNREADABLE as error:
-            up = booted = why("/proc/uptime", error)
+            up = why("/proc/uptime", error)
+        booted = now - up if isinstance(now, float) and isinstance(up, float) else None
         load: tuple[Cell, ...]
         try:
             seen = parse_loadavg(kernel.read_file("/proc/loadavg"))
