@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any
 
 from hybridbridge_vol import __version__
@@ -38,6 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run `hb` with these arguments (the process's own by default) and give its exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     args = parser(arguments).parse_args(arguments)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(
+            errors="backslashreplace"
+        )  # a terminal's alphabet may lack the guest's letters
     try:
         status: int = args.command(args)
         sys.stdout.flush()
