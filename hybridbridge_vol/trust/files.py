@@ -1,0 +1,88 @@
+"""Files of the store: written whole or not at all, checked against the checksums in a sealed manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+from hybridbridge_vol.errors import StoreError
+from hybridbridge_vol.machine.memory import PAGE_SIZE
+
+FORMAT = 1
+"""Version of everything the store writes; a store of another version is told apart before anything is read."""
+
+BLOCK = 16 * PAGE_SIZE
+"""Unit in which memory files are sparse."""
+
+Extents = list[tuple[int, int]]
+"""`(offset, size)` ranges of a file that hold data, in file order; the rest is zeros."""
+
+
+def seal(record: dict[str, Any]) -> bytes:
+    """A JSON manifest with a digest over its own contents."""
+    body = json.dumps(record, sort_keys=True, separators=(",", ":"))
+    return json.dumps({"digest": hashlib.sha256(body.encode()).hexdigest(), "body": body}).encode()
+
+
+def unseal(path: Path) -> dict[str, Any]:
+    """Read a manifest back; StoreError names the file if it is missing, damaged or of another format."""
+    try:
+        outer = json.loads(path.read_bytes())
+        body = outer["body"]
+        if hashlib.sha256(body.encode()).hexdigest() != outer["digest"]:
+            raise ValueError
+        record = json.loads(body)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({error.strerror}); remove this entry with 'hb trust rm'") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise StoreError(f"{path}: corrupt; remove this entry with 'hb trust rm' and add the kernel again") from None
+    if record.get("format") != FORMAT:
+        raise StoreError(
+            f"{path}: written in store format {record.get('format')}, this version reads {FORMAT}; "
+            "add the kernel again with 'hb trust add'"
+        )
+    return dict(record)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write `path` so that a reader sees the old file or the new one, never a part."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def write_sparse(path: Path, view: memoryview) -> Extents:
+    """Write `view` with holes for its zero blocks; returns the extents that hold data."""
+    zero = bytes(BLOCK)
+    extents: Extents = []
+    with open(path, "xb") as stream:
+        for offset in range(0, len(view), BLOCK):
+            block = view[offset : offset + BLOCK]
+            if block == zero[: len(block)]:
+                continue
+            stream.seek(offset)
+            stream.write(block)
+            if extents and sum(extents[-1]) == offset:
+                extents[-1] = (extents[-1][0], extents[-1][1] + len(block))
+            else:
+                extents.append((offset, len(block)))
+        stream.truncate(len(view))
+    return extents
+
+
+def checksum(view: memoryview, extents: Extents) -> int:
+    """CRC-32 over the data extents of a sparse file."""
+    value = 0
+    for offset, size in extents:
+        value = zlib.crc32(view[offset : offset + size], value)
+    return value
