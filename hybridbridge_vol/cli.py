@@ -342,7 +342,7 @@ def trust_list_command(args: argparse.Namespace) -> int:
     from hybridbridge_vol.cli_facts import write_records
 
     entries = _open_store(args).entries()
-    write_records(entries, _format(args), sys.stdout)
+    write_records(entries, _format(args), sys.stdout, details=("banner", "build_id"))
     if not entries and _format(args) == "text":
         complain("no trusted kernel is stored yet: add one with `hb trust add PATH`")
     return OK

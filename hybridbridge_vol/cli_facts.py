@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, TextIO
 
 from hybridbridge_vol.guest.render import WRITERS, Answer, printable, utc
-from hybridbridge_vol.guest.tool import Column, Row
+from hybridbridge_vol.guest.tool import Column, Kind, Row
 
 
 def write_facts(facts: Any, form: str, out: TextIO) -> None:
@@ -100,13 +100,22 @@ def plain(value: Any) -> Any:
     return value.hex() if isinstance(value, bytes) else str(value)
 
 
-def write_records(records: Sequence[Any], form: str, out: TextIO) -> None:
-    """Dataclasses of one type as a table, JSON or CSV."""
+def write_records(records: Sequence[Any], form: str, out: TextIO, details: Collection[str] = ()) -> None:
+    """Dataclasses of one type as a table (without the fields named in `details`), JSON or CSV."""
+    if form == "json":
+        import json
+
+        json.dump([plain(record) for record in records], out, indent=1)
+        out.write("\n")
+        return
     if not records:
-        out.write("[]\n" if form == "json" else "")
         return
     names = [field.name for field in dataclasses.fields(records[0])]
-    columns = [Column(name.removesuffix("_bytes").upper(), _kind(name, records[0]), name) for name in names]
+    if form == "text":
+        names = [name for name in names if name not in details]
+    columns = [
+        Column(name.upper() if form == "text" else name, _kind(name, records[0]), name) for name in names
+    ]
     WRITERS[form](Answer(columns, _rows(records, names)), out)
 
 
@@ -116,10 +125,10 @@ def _rows(records: Iterable[Any], names: Sequence[str]) -> Iterator[Row]:
         yield Row(tuple(v if isinstance(v, (int, float, str)) or v is None else str(v) for v in values))
 
 
-def _kind(name: str, record: Any) -> Any:
+def _kind(name: str, record: Any) -> Kind:
     value = getattr(record, name)
     if name in TIMES and isinstance(value, (int, float)):
         return "time"
-    if isinstance(value, int) and name.endswith(("_vaddr", "_paddr", "_offset")):
-        return "hex"
-    return "int" if isinstance(value, int) else "float" if isinstance(value, float) else "str"
+    if isinstance(value, int):
+        return "hex" if name.endswith(("_vaddr", "_paddr", "_offset")) else "int"
+    return "float" if isinstance(value, float) else "str"

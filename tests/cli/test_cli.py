@@ -370,7 +370,9 @@ def test_trust_list_and_show_and_rm(hb: Hb) -> None:
     _, out, _ = hb("trust", "list")
     assert out.splitlines()[1].split() == ["debian-6.1", "6.1.0-40", "4096", "1970-01-01", "00:00:00Z"]
     _, out, _ = hb("trust", "list", "--format", "json")
-    assert json.loads(out)[0]["NAME"] == "debian-6.1"
+    assert json.loads(out)[0]["name"] == "debian-6.1"
+    _, out, _ = hb("trust", "list", "--format", "csv")
+    assert out.startswith("name,release,size_bytes,created")
     assert "Release: " in hb("trust", "show", "debian-6.1")[1]
     assert hb("trust", "rm", "nope") == (1, "", "hb: nope: no such kernel\n")
 

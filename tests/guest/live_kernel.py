@@ -26,7 +26,8 @@ class _SysinfoStruct(ctypes.Structure):
 
 
 class LiveKernel:
-    """A `GuestKernel` that makes real system calls; `files` takes the place of what the kernel would say.
+    """A `GuestKernel` that makes real system calls; `files` takes the place of what the kernel would say of a path, or
+    of what one call would ("readlink /proc/1/exe").
 
     A value of `files` may be an exception: that call fails with it.
     """
@@ -43,7 +44,7 @@ class LiveKernel:
 
     def _replaced(self, call: str, path: str) -> Any:
         self.calls.append((call, path))
-        content = self.files.get(path)
+        content = self.files.get(f"{call} {path}", self.files.get(path))
         if isinstance(content, Exception):
             raise content
         return content

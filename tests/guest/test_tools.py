@@ -150,10 +150,14 @@ def test_an_entry_of_dir_that_cannot_be_read_keeps_its_name(tmp_path: Path) -> N
     (tmp_path / "lost").touch()
     base = f"/proc/self/root{tmp_path}"
     kernel = LiveKernel(
-        {f"{base}/lost": CallUndone("newlstat", "loop"), f"{base}/link": CallUndone("lstat", "cycle")}
+        {
+            f"{base}/lost": CallUndone("newlstat", "loop"),
+            f"readlink {base}/link": CallUndone("readlink", "cycle"),
+        }
     )
     rows = {row["NAME"]: row for row in ask("dir", kernel, path=base)}
     assert rows["lost"]["SIZE"] == Unavailable(f"{base}/lost: loop")
+    assert rows["link"]["MODE"][0] == "l"
     assert rows["link"]["TARGET"] == Unavailable(f"{base}/link: cycle")
     assert rows["good"]["SIZE"] == 0
 
