@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, TextIO
 
 from hybridbridge_vol.guest.render import WRITERS, Answer, printable, utc
-from hybridbridge_vol.guest.tool import Column, Kind, Row
+from hybridbridge_vol.guest.tool import Column, Kind, Row, Value
 
 
 def write_facts(facts: Any, form: str, out: TextIO) -> None:
@@ -70,7 +70,7 @@ def shown(name: str, value: Any) -> str:
         return ", ".join(f"{key}={item}" for key, item in value.items()) or "-"
     if isinstance(value, tuple):
         return " ".join(shown(name, item) for item in value)
-    return str(value)
+    return str(value).strip()
 
 
 TIMES = ("created", "frozen_at", "freeze_time", "realtime")
@@ -78,13 +78,18 @@ TIMES = ("created", "frozen_at", "freeze_time", "realtime")
 
 
 def size(count: int) -> str:
-    """Bytes with the largest unit that is not below one: `256.0 MiB (268435456 bytes)`."""
+    """Bytes in the largest unit that is not below one, and exactly: `256.0 MiB (268435456 bytes)`."""
+    return f"{count} bytes" if count < 1024 else f"{short_size(count)} ({count} bytes)"
+
+
+def short_size(count: int) -> str:
+    """Bytes in the largest unit that is not below one: `256.0 MiB`."""
     amount, unit = float(count), "bytes"
     for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
         if amount < 1024 or unit == "TiB":
             break
         amount /= 1024
-    return f"{count} bytes" if unit == "bytes" else f"{amount:.1f} {unit} ({count} bytes)"
+    return f"{amount:.1f} {unit}" if count >= 1024 else f"{count} bytes"
 
 
 def plain(value: Any) -> Any:
@@ -111,18 +116,29 @@ def write_records(records: Sequence[Any], form: str, out: TextIO, details: Colle
     if not records:
         return
     names = [field.name for field in dataclasses.fields(records[0])]
-    if form == "text":
+    if form == "csv":
+        columns = [Column(name, _kind(name, records[0]), name) for name in names]
+        rows = (Row(tuple(_cell(getattr(record, name)) for name in names)) for record in records)
+    else:
         names = [name for name in names if name not in details]
-    columns = [
-        Column(name.upper() if form == "text" else name, _kind(name, records[0]), name) for name in names
-    ]
-    WRITERS[form](Answer(columns, _rows(records, names)), out)
+        columns = [
+            Column(label_of(name).upper(), "str", name, left=None if _is_text(records[0], name) else False)
+            for name in names
+        ]
+        rows = (Row(tuple(_told(name, getattr(record, name)) for name in names)) for record in records)
+    WRITERS[form](Answer(columns, rows), out)
 
 
-def _rows(records: Iterable[Any], names: Sequence[str]) -> Iterator[Row]:
-    for record in records:
-        values = (getattr(record, name) for name in names)
-        yield Row(tuple(v if isinstance(v, (int, float, str)) or v is None else str(v) for v in values))
+def _is_text(record: Any, name: str) -> bool:
+    return isinstance(getattr(record, name), str)
+
+
+def _cell(value: Any) -> Value:
+    return value if value is None or isinstance(value, (int, float, str)) else str(value)
+
+
+def _told(name: str, value: Any) -> str:
+    return short_size(value) if isinstance(value, int) and name.endswith("_bytes") else shown(name, value)
 
 
 def _kind(name: str, record: Any) -> Kind:

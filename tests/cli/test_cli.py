@@ -368,7 +368,7 @@ def test_trust_add_goes_on_after_a_bad_file(hb: Hb) -> None:
 @pytest.mark.usefixtures("store")
 def test_trust_list_and_show_and_rm(hb: Hb) -> None:
     _, out, _ = hb("trust", "list")
-    assert out.splitlines()[1].split() == ["debian-6.1", "6.1.0-40", "4096", "1970-01-01", "00:00:00Z"]
+    assert out.splitlines()[1].split() == ["debian-6.1", "6.1.0-40", "4.0", "KiB", "1970-01-01", "00:00:00Z"]
     _, out, _ = hb("trust", "list", "--format", "json")
     assert json.loads(out)[0]["name"] == "debian-6.1"
     _, out, _ = hb("trust", "list", "--format", "csv")
