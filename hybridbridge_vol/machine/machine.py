@@ -25,7 +25,7 @@ from unicorn.unicorn_const import (
 
 from hybridbridge_vol.machine import paging, quirks
 from hybridbridge_vol.machine.devices import Devices
-from hybridbridge_vol.machine.memory import HostMapping, PhysicalMemory
+from hybridbridge_vol.machine.memory import HostMapping, PhysicalMemory, page_up
 from hybridbridge_vol.machine.watchdog import Watchdog
 
 U64 = (1 << 64) - 1
@@ -106,6 +106,11 @@ class Machine:
     def place(self, paddr: int, mapping: HostMapping, protection: int = UC_PROT_ALL) -> None:
         """Put host memory at a guest-physical address, for the emulator and for Python."""
         self.uc.mem_map_ptr(paddr, mapping.size, protection, mapping.address)
+        self.memory.place(paddr, mapping)
+
+    def place_rounded(self, paddr: int, mapping: HostMapping) -> None:
+        """`place` for a mapping whose last page is partly filled (the end of a file): the emulator sees all of it."""
+        self.uc.mem_map_ptr(paddr, page_up(mapping.size), UC_PROT_ALL, mapping.address)
         self.memory.place(paddr, mapping)
 
     # --- hooks: they only take note; the loop in `run` decides -------------------------------------------
@@ -205,6 +210,10 @@ class Machine:
     def write_u64(self, vaddr: int, value: int) -> None:
         """Store a 64-bit word at a virtual address."""
         self.write(vaddr, value.to_bytes(8, "little"))
+
+    def flush_translations(self) -> None:
+        """Make the processor see changed page tables: CR3 is loaded again (SDM volume 3A, 4.10.4.1)."""
+        self.write_register("CR3", self.read_register("CR3"))
 
     # --- running ------------------------------------------------------------------------------------------
 

@@ -1,0 +1,211 @@
+"""Bringing a snapshot and a trusted kernel together in one machine.
+
+What is done, in this order: the trusted kernel is mapped as it was stored; the twin and the snapshot's address
+space are set up to be filled on demand; the snapshot's pointers to slab caches are replaced by the trusted
+kernel's (in our private pages); the clock is stopped at the snapshot's last tick; the agent, the task whose
+system calls we make, is pointed to the snapshot's namespaces. Every write goes to copy-on-write pages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hybridbridge_vol.bridge.clock import stop_clock
+from hybridbridge_vol.bridge.overlays import home_overlays, twin_overlays
+from hybridbridge_vol.bridge.prepare import Prepared, load_or_error
+from hybridbridge_vol.bridge.space import MAX_SNAPSHOT, SnapshotSpace, Window
+from hybridbridge_vol.bridge.twin import TwinText
+from hybridbridge_vol.errors import AttachError, BootError, ImageError
+from hybridbridge_vol.machine.machine import (
+    VECTOR_GENERAL_PROTECTION,
+    VECTOR_INVALID_OPCODE,
+    VECTOR_PAGE_FAULT,
+    Machine,
+    UnmappedVirtual,
+    Verdict,
+)
+from hybridbridge_vol.machine.memory import HostMapping, page_up
+from hybridbridge_vol.snapshot.find import Found
+from hybridbridge_vol.snapshot.formats import PhysicalImage
+from hybridbridge_vol.snapshot.layout import SnapshotLayout, read_layout
+from hybridbridge_vol.trust.layout import START_KERNEL_MAP
+from hybridbridge_vol.trust.store import Boot, Progress, StoredKernel
+
+U64 = (1 << 64) - 1
+_NAMESPACES = ("init_uts_ns", "init_ipc_ns", "init_pid_ns", "init_net", "init_time_ns", "init_cgroup_ns")
+"""What an nsproxy points to, but for the mount namespace: the agent's mounts stay its own."""
+_NSPROXY_WORDS = 9  # struct nsproxy, include/linux/nsproxy.h: a counter and eight pointers
+
+
+@dataclass
+class Bridge:
+    """A trusted kernel attached to a snapshot. Virtual addresses; `text` is `_text` on each side."""
+
+    kernel: StoredKernel
+    boot: Boot
+    prepared: Prepared
+    image: PhysicalImage
+    layout: SnapshotLayout
+    machine: Machine
+    ram: HostMapping
+    space: SnapshotSpace
+    twin: TwinText
+
+    @property
+    def home_delta(self) -> int:
+        """What is added to a link-time address to get home's."""
+        return self.boot.layout.kernel_delta
+
+    def home(self, name: str) -> int:
+        """The trusted kernel's symbol; KeyError if there is none."""
+        return _moved(self.kernel.symbols.address(name), self.home_delta)
+
+    def snapshot(self, name: str) -> int:
+        """The same symbol on the snapshot's side: its data, or the twin's code."""
+        return _moved(self.kernel.symbols.address(name), self.layout.shift)
+
+    def describe(self, vaddr: int) -> str:
+        """A code or data address in words, for messages: "twin proc_pid_status+0x10"."""
+        for side, text in (("home", self.kernel.text_link_vaddr + self.home_delta), ("twin", self.layout.text_vaddr)):
+            offset = vaddr - text
+            if 0 <= offset < self.layout.size:
+                found = self.kernel.symbols.lookup(self.kernel.text_link_vaddr + offset)
+                if found:
+                    return f"{side} {found[0]}+{found[1]:#x}"
+        return f"{vaddr:#x}"
+
+    def in_twin(self, vaddr: int) -> bool:
+        """Whether an address lies in the snapshot's kernel image window."""
+        return 0 <= vaddr - self.layout.text_vaddr < self.layout.size
+
+    def close(self) -> None:
+        """End the machine's thread."""
+        self.machine.close()
+
+
+def _moved(link_vaddr: int, delta: int) -> int:
+    return (link_vaddr + delta) & U64 if link_vaddr >= START_KERNEL_MAP else link_vaddr
+
+
+def attach(image: PhysicalImage, kernel: StoredKernel, found: Found, progress: Progress | None = None) -> Bridge:
+    """Attach `kernel` to the snapshot in `image`, where it was `found`.
+
+    Raises AttachError or ImageError when the snapshot cannot be used, StoreError or BootError when the stored
+    kernel cannot.
+    """
+    if image.end_paddr > MAX_SNAPSHOT:
+        raise ImageError(f"{image.path}: more than {MAX_SNAPSHOT >> 30} GiB of physical addresses are not supported")
+    text, end = kernel.text_link_vaddr, kernel.end_link_vaddr
+    layout = read_layout(image, kernel.symbols, text, end, found)
+    boot = kernel.boot_clear_of(layout.text_vaddr, layout.text_vaddr + page_up(layout.size), progress)
+    prepared = load_or_error(kernel, boot)
+    machine = Machine(layout.levels)
+    try:
+        ram = boot.map_memory()
+        machine.place(0, ram)
+        machine.load_state(boot.state)
+        bridge = _assemble(image, kernel, boot, prepared, layout, machine, ram)
+        machine.exception_filter = ExceptionFilter(bridge)
+        _patch_home(bridge)
+        _graft_bookkeeping(bridge)
+        stop_clock(bridge.machine, bridge.twin, kernel.symbols, layout, text)
+        _point_agent_at_snapshot(bridge)
+    except UnmappedVirtual as error:
+        machine.close()
+        raise AttachError(
+            f"{image.path}: the kernel's own data at {error.vaddr:#x} is not in the image; it was truncated or smeared"
+        ) from None
+    except BaseException:
+        machine.close()
+        raise
+    return bridge
+
+
+def _assemble(
+    image: PhysicalImage, kernel: StoredKernel, boot: Boot, prepared: Prepared, layout: SnapshotLayout,
+    machine: Machine, ram: HostMapping,
+) -> Bridge:
+    text, symbols = kernel.text_link_vaddr, kernel.symbols
+    home_text = text + boot.layout.kernel_delta
+    start = text - START_KERNEL_MAP
+    twin = TwinText(
+        ram.view[start : start + kernel.end_link_vaddr - text],
+        prepared.sites,
+        layout.shift - boot.layout.kernel_delta,
+        list(twin_overlays(prepared.crossings, layout.text_vaddr, home_text)),
+    )
+    window = Window(
+        symbols.address("_etext") - text,
+        page_up(prepared.rodata_end),
+        (symbols.get("__start_ro_after_init") or text) - text & -4096,
+        page_up((symbols.get("__end_ro_after_init") or text) - text),
+    )
+    space = SnapshotSpace(machine, image, layout, boot.layout, twin, window)
+    return Bridge(kernel, boot, prepared, image, layout, machine, ram, space, twin)
+
+
+class ExceptionFilter:
+    """What to do about an exception while a bridge runs: complete the snapshot's space, let the trusted kernel fix
+    up what its exception table covers, and end the call for everything else."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        self._bridge = bridge
+        self._home_text = bridge.kernel.text_link_vaddr + bridge.home_delta
+
+    def __call__(self, vector: int, rip: int, cr2: int) -> Verdict:
+        """See `machine.ExceptionFilter`."""
+        if vector == VECTOR_PAGE_FAULT and self._bridge.space.complete(cr2):
+            return Verdict.RESUME
+        if vector == VECTOR_INVALID_OPCODE and not self._bridge.in_twin(rip):
+            return Verdict.DELIVER  # a WARN of the trusted kernel; a BUG panics and halts
+        if vector in (VECTOR_PAGE_FAULT, VECTOR_GENERAL_PROTECTION):
+            return self._fix_up(rip)
+        return Verdict.STOP
+
+    def _fix_up(self, rip: int) -> Verdict:
+        """Deliver faults of covered instructions; one in the twin is told to the kernel as home's."""
+        from bisect import bisect_left
+
+        text = self._bridge.layout.text_vaddr if self._bridge.in_twin(rip) else self._home_text
+        fixups = self._bridge.prepared.fixups
+        place = bisect_left(fixups, rip - text) if rip >= text else 0
+        if place >= len(fixups) or fixups[place] != rip - text:
+            return Verdict.STOP
+        if text != self._home_text:
+            self._bridge.machine.write_register("RIP", rip - text + self._home_text)
+        return Verdict.DELIVER
+
+
+def _patch_home(bridge: Bridge) -> None:
+    """The policy's answers in the trusted kernel's own text, in our private copy of it."""
+    start = bridge.kernel.text_link_vaddr - START_KERNEL_MAP
+    for offset, code in home_overlays(bridge.prepared.crossings):
+        bridge.ram.view[start + offset : start + offset + len(code)] = code
+
+
+def _graft_bookkeeping(bridge: Bridge) -> None:
+    """Pointers to slab caches in the snapshot's data become the trusted kernel's caches."""
+    for offset, value in bridge.prepared.bookkeeping:
+        bridge.machine.write_u64(bridge.layout.text_vaddr + offset, value)
+
+
+def _point_agent_at_snapshot(bridge: Bridge) -> None:
+    """The agent's own namespaces, pid and credentials in the eyes of the snapshot: its init's."""
+    machine, agent = bridge.machine, bridge.prepared.agent
+    moved = {}
+    for name in _NAMESPACES:
+        if name in bridge.kernel.symbols:
+            moved[bridge.home(name)] = bridge.snapshot(name)
+    # the agent shares init_nsproxy with every kernel thread of the trusted kernel; none of them runs any more
+    nsproxy = machine.read_u64(agent.task + agent.task_nsproxy)
+    for place in range(nsproxy, nsproxy + 8 * _NSPROXY_WORDS, 8):
+        value = machine.read_u64(place)
+        if value in moved:
+            machine.write_u64(place, moved[value])
+    machine.write_u64(agent.pid + agent.pid_namespace, bridge.snapshot("init_pid_ns"))
+    machine.write_u64(agent.cred + agent.cred_user_namespace, bridge.snapshot("init_user_ns"))
+
+
+def kernel_error(kernel: StoredKernel, error: KeyError) -> BootError:
+    """A symbol that every bridged kernel needs is missing."""
+    return BootError(f"{kernel.name}: this kernel has no symbol {error}; it cannot be bridged")

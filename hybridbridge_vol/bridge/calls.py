@@ -1,0 +1,139 @@
+"""Calls into the trusted kernel by its agent: functions, system calls, user memory, and undoing what goes wrong."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+from hybridbridge_vol.bridge.attach import Bridge
+from hybridbridge_vol.bridge.transaction import Mark
+from hybridbridge_vol.errors import BootError, CallUndone
+from hybridbridge_vol.machine.machine import Stop, UnmappedVirtual
+from hybridbridge_vol.machine.memory import HostMapping
+from hybridbridge_vol.machine.paging import ACCESSED, USER, WRITABLE
+
+CALL_SECONDS = 20.0
+"""Budget of one call. The longest honest ones (large /proc files of busy machines) take well under a second."""
+
+USER_PADDR = 4 << 30
+USER_VADDR = 0x1000_0000
+USER_SIZE = 4 << 20
+"""The agent's user memory: paths and buffers of its system calls."""
+
+_PT_REGS_SIZE = 168
+_PT_REGS_BELOW_TOP = 0x200
+_STACK_BELOW_TOP = 0x400
+# struct pt_regs, arch/x86/include/asm/ptrace.h: where a system call's arguments are
+_PT_REGS_ARGUMENTS = (112, 104, 96, 56, 72, 64)  # di, si, dx, r10, r8, r9
+
+
+class Caller:
+    """Makes calls on a bridge and undoes those that do not end well.
+
+    Between `__init__` and `mark` there is nothing to go back to; afterwards a failed call leaves no trace.
+    """
+
+    def __init__(self, bridge: Bridge) -> None:
+        self.bridge = bridge
+        self.machine = bridge.machine
+        self.calls = 0
+        self.undone = 0
+        self._top = self.machine.read_register("RSP")
+        self._user = HostMapping.anonymous(USER_SIZE)
+        self._mark: Mark | None = None
+        self._entries: dict[tuple[str, str], int] = {}
+        self.machine.place(USER_PADDR, self._user)
+        for offset in range(0, USER_SIZE, 2 << 20):
+            bridge.space.builder.map_page(USER_VADDR + offset, USER_PADDR + offset, WRITABLE | USER | ACCESSED, 21)
+        self.machine.flush_translations()
+
+    def mark(self) -> None:
+        """From here on a failed call goes back to this moment."""
+        space = self.bridge.space
+        regions = [(self.bridge.ram, [(0, self.bridge.ram.size)])]
+        regions += [(mapping, space.touched(paddr, mapping)) for paddr, mapping in space.mappings]
+        self._mark = Mark(self.machine, regions)
+
+    def undo(self) -> None:
+        """Go back to the marked moment."""
+        if self._mark is not None:
+            self._mark.restore()
+            self.bridge.space.refill()
+            self.undone += 1
+
+    def call(self, function_vaddr: int, *arguments: int, label: str = "call") -> int:
+        """Call a kernel function; its answer as a signed 64-bit number. CallUndone if it does not return."""
+        self.calls += 1
+        try:
+            stop = self.machine.call(
+                function_vaddr, arguments, self._top - _STACK_BELOW_TOP, self.bridge.boot.return_vaddr, CALL_SECONDS
+            )
+        except UnmappedVirtual as error:
+            self.undo()
+            raise CallUndone(label, f"no memory at {error.vaddr:#x}") from None
+        if stop.kind != "returned":
+            reason = self.explain(stop)
+            self.undo()
+            raise CallUndone(label, reason)
+        answer = self.machine.read_register("RAX")
+        return answer - (1 << 64) if answer >> 63 else answer
+
+    def syscall(self, name: str, *arguments: int, side: str = "home", label: str = "") -> int:
+        """Make a system call as the agent; the kernel's answer, negative errno included.
+
+        `side` "twin" enters the twin's copy: for calls that answer from the kernel's own variables.
+        """
+        registers = bytearray(_PT_REGS_SIZE)
+        for offset, value in zip(_PT_REGS_ARGUMENTS, arguments, strict=False):
+            struct.pack_into("<Q", registers, offset, value & ((1 << 64) - 1))
+        place = self._top - _PT_REGS_BELOW_TOP
+        self.machine.write(place, bytes(registers))
+        return self.call(self._entry(name, side), place, label=label or name)
+
+    def _entry(self, name: str, side: str) -> int:
+        entry = self._entries.get((name, side))
+        if entry is None:
+            resolve = self.bridge.home if side == "home" else self.bridge.snapshot
+            try:
+                entry = resolve("__x64_sys_" + name)
+            except KeyError:
+                raise BootError(f"{self.bridge.kernel.name}: this kernel has no system call {name}") from None
+            self._entries[name, side] = entry
+        return entry
+
+    def explain(self, stop: Stop) -> str:
+        """Why a run ended, in one phrase."""
+        where = self.bridge.describe(stop.rip)
+        if stop.kind == "exception":
+            names = {13: "general protection fault", 14: "page fault", 6: "invalid instruction", 3: "breakpoint"}
+            what = names.get(stop.vector or 0, f"exception {stop.vector}")
+            if stop.vector == 14 and stop.cr2 == stop.rip:
+                return f"code outside of the trusted kernel at {where} (a module's?)"
+            return f"{what} in {where}" + (f" at {stop.cr2:#x}" if stop.vector == 14 else "")
+        if stop.kind == "halted":
+            return f"the call would wait for something that never comes ({where})"
+        if stop.kind == "budget":
+            return f"budget of {CALL_SECONDS:.0f} s exceeded in {where}"
+        return f"stopped in {where}: {stop.detail}"
+
+    # --- user memory --------------------------------------------------------------------------------------
+
+    def put(self, data: bytes, offset: int = 0) -> int:
+        """Store bytes in user memory; their virtual address."""
+        self._user.view[offset : offset + len(data)] = data
+        return USER_VADDR + offset
+
+    def get(self, offset: int, size: int) -> bytes:
+        """Bytes of user memory."""
+        return bytes(self._user.view[offset : offset + size])
+
+    def frames(self) -> Iterator[int]:
+        """Return addresses that may lie on the agent's stack, innermost first: for diagnosis only."""
+        rsp = self.machine.read_register("RSP")
+        for place in range(rsp, min(self._top, rsp + 4096), 8):
+            try:
+                word = self.machine.read_u64(place)
+            except UnmappedVirtual:
+                return
+            if self.bridge.describe(word)[:4] in ("home", "twin"):
+                yield word

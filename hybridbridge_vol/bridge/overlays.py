@@ -1,0 +1,54 @@
+"""The bytes that stand at the crossings: jumps home, answers of our own, guarded frees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from hybridbridge_vol.bridge.twin import jump, returning
+
+GUARD_HOLE_SHIFT = 43
+GUARD_HOLE_TAG = 0xFFFF_8000_0000_0000 >> GUARD_HOLE_SHIFT
+"""The guard hole is 8 TiB: every trusted object's address has these upper bits and no snapshot object's has."""
+
+_MOVE_ARGUMENT_TO_RAX = (b"\x48\x89\xf8", b"\x48\x89\xf0", b"\x48\x89\xd0", b"\x48\x89\xc8")  # rdi, rsi, rdx, rcx
+_RETURN_ZERO = b"\x31\xc0\xc3"  # xor eax, eax; ret
+_RETURN_ARGUMENT = b"\x48\x89\xf8\xc3"  # mov rax, rdi; ret
+
+
+def free_if_trusted(argument: int, from_vaddr: int, to_vaddr: int) -> bytes:
+    """Go on at `to_vaddr` if the argument (0 is the first) is an object of the trusted side, else return.
+
+    `mov rax, ARG; shr rax, 43; cmp eax, TAG; je home; ret`
+    """
+    code = _MOVE_ARGUMENT_TO_RAX[argument] + bytes((0x48, 0xC1, 0xE8, GUARD_HOLE_SHIFT))
+    code += b"\x3d" + GUARD_HOLE_TAG.to_bytes(4, "little")
+    distance = to_vaddr - (from_vaddr + len(code) + 6)
+    return code + b"\x0f\x84" + (distance & 0xFFFFFFFF).to_bytes(4, "little") + b"\xc3"
+
+
+def answer(action: str, value: int) -> bytes:
+    """The code of a crossing that goes nowhere: "return" or "argument"."""
+    if action == "argument":
+        return _RETURN_ARGUMENT
+    return returning(value) if value else _RETURN_ZERO
+
+
+def twin_overlays(
+    crossings: Iterable[tuple[int, str, int, bool]], twin_text_vaddr: int, home_text_vaddr: int
+) -> Iterator[tuple[int, bytes]]:
+    """`(offset from _text, code)` for every crossing of the twin."""
+    for offset, action, value, _both in crossings:
+        here, home = twin_text_vaddr + offset, home_text_vaddr + offset
+        if action == "home":
+            yield offset, jump(here, home)
+        elif action == "free":
+            yield offset, free_if_trusted(value, here, home)
+        else:
+            yield offset, answer(action, value)
+
+
+def home_overlays(crossings: Iterable[tuple[int, str, int, bool]]) -> Iterator[tuple[int, bytes]]:
+    """`(offset from _text, code)` of what the policy changes in the trusted kernel's own text."""
+    for offset, action, value, both in crossings:
+        if both and action in ("return", "argument"):
+            yield offset, answer(action, value)

@@ -1,0 +1,181 @@
+"""The snapshot's address space inside the trusted machine, rebuilt page by page as it is touched.
+
+The snapshot's own page tables are read, never used: each translation is checked against what the image holds,
+shifted to where the image lies in our physical memory, and entered into tables of ours as non-executable
+supervisor memory. The kernel image window is not translated at all: text and `.rodata` come from the twin, the
+rest from where the kernel was found. Nothing grows with the image: a page costs when it is first touched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hybridbridge_vol.bridge.twin import TwinText
+from hybridbridge_vol.machine.machine import Machine
+from hybridbridge_vol.machine.memory import PAGE_SIZE, HostMapping, page_up
+from hybridbridge_vol.machine.paging import ACCESSED, FRAME_MASK, NO_EXECUTE, WRITABLE, TableBuilder
+from hybridbridge_vol.snapshot.layout import SnapshotLayout
+from hybridbridge_vol.snapshot.formats import PhysicalImage
+from hybridbridge_vol.trust.layout import Layout
+
+# Guest-physical map of the machine; trusted RAM lies at 0. All below 1 TiB: Unicorn faults beyond 40 bits.
+TABLES_PADDR = 128 << 30
+TABLES_SIZE = 256 << 20
+TWIN_PADDR = 192 << 30
+SNAPSHOT_PADDR = 256 << 30
+MAX_SNAPSHOT = (1 << 40) - SNAPSHOT_PADDR
+
+UPPER_HALF = 1 << 63
+KERNEL_TOP_SLOT = 0xFFFF_FF80_0000_0000
+"""The top-level slot that both kernels' images share."""
+MODULES_END = 0xFFFF_FFFF_FF00_0000
+"""End of the modules area, Documentation/arch/x86/x86_64/mm.rst; above lies the fixmap."""
+MODULES_START = 0xFFFF_FFFF_C000_0000  # with CONFIG_RANDOMIZE_BASE
+_PRIVATE_SLOTS = (0xFFFF_FE00_0000_0000, 0xFFFF_FE80_0000_0000)
+"""The cpu_entry_area's slot (with the LDT remap below it): each kernel's own."""
+
+_DATA = WRITABLE | NO_EXECUTE | ACCESSED
+_LARGE_SIZE = 2 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Which part of the kernel image the twin provides, in offsets from `_text`.
+
+    `[0, rodata_end)` without `[ro_after_init, ro_after_init_end)`; executable below `text_end`.
+    """
+
+    text_end: int
+    rodata_end: int
+    ro_after_init: int
+    ro_after_init_end: int
+
+    def is_twin(self, offset: int) -> bool:
+        """Whether the page at `offset` is the twin's."""
+        return offset < self.rodata_end and not self.ro_after_init <= offset < self.ro_after_init_end
+
+
+class SnapshotSpace:
+    """See the module's text."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        image: PhysicalImage,
+        layout: SnapshotLayout,
+        trusted: Layout,
+        twin: TwinText,
+        window: Window,
+    ) -> None:
+        self._machine = machine
+        self._image = image
+        self._layout = layout
+        self._trusted = trusted
+        self._twin = twin
+        self._window = window
+        self._size = page_up(layout.size)
+        self._tables = HostMapping.anonymous(TABLES_SIZE)
+        self._next_table = TABLES_PADDR
+        self._twin_memory = HostMapping.anonymous(self._size)
+        machine.place(TABLES_PADDR, self._tables)
+        machine.place(TWIN_PADDR, self._twin_memory)
+        self.mappings = list(self._place_image())
+        self._filled: set[int] = set()
+        self._mapped: list[tuple[int, int]] = []
+        root = machine.read_register("CR3") & FRAME_MASK
+        memory = machine.memory
+        self.builder = TableBuilder(root, machine.levels, memory.read_u64, memory.write_u64, self._new_table)
+
+    def _place_image(self) -> list[tuple[int, HostMapping]]:
+        """Map every run of the image copy-on-write, or make room for it where its bytes must be read instead."""
+        placed = []
+        for run in self._image.runs:
+            start, end = run.paddr & -PAGE_SIZE, page_up(run.paddr + run.size)
+            if self._image.mappable:
+                mapping = HostMapping.private_file(self._image.fileno(), run.offset, run.size)
+                start = run.paddr
+            else:
+                mapping = HostMapping.anonymous(end - start)
+            self._machine.place_rounded(SNAPSHOT_PADDR + start, mapping)
+            placed.append((start, mapping))
+        return placed
+
+    def _new_table(self) -> int:
+        paddr = self._next_table
+        if paddr >= TABLES_PADDR + TABLES_SIZE:
+            raise MemoryError("the snapshot's address space needs more page tables than any real one")
+        self._next_table += PAGE_SIZE
+        return paddr
+
+    # --- faults -------------------------------------------------------------------------------------------
+
+    def complete(self, vaddr: int) -> bool:
+        """Map what lies at `vaddr` in the snapshot; False if nothing does or if it is mapped already."""
+        if vaddr < UPPER_HALF or vaddr in self._trusted or self._machine.translate(vaddr) is not None:
+            return False
+        offset = vaddr - self._layout.text_vaddr
+        if 0 <= offset < self._size:
+            return self._complete_kernel_window(vaddr & -PAGE_SIZE, offset & -PAGE_SIZE)
+        if vaddr >= KERNEL_TOP_SLOT and not MODULES_START <= vaddr < MODULES_END:
+            return False
+        if any(slot <= vaddr < slot + (1 << 39) for slot in _PRIVATE_SLOTS):
+            return False
+        translation = self._layout.translate(self._image, vaddr)
+        if translation is None:
+            return False
+        return self._map_data(vaddr, translation.paddr, translation.shift)
+
+    def _complete_kernel_window(self, vaddr: int, offset: int) -> bool:
+        if not self._window.is_twin(offset):
+            return self._map_data(vaddr, self._layout.text_paddr + offset, 12)
+        self._twin_memory.view[offset : offset + PAGE_SIZE] = self._twin.page(offset)
+        executable = offset < self._window.text_end
+        flags = ACCESSED | (0 if executable else NO_EXECUTE)
+        self.builder.map_page(vaddr, TWIN_PADDR + offset, flags)
+        return True
+
+    def _map_data(self, vaddr: int, paddr: int, shift: int) -> bool:
+        """Enter one page of the snapshot, the larger the better, if the image holds it."""
+        if shift > 12 and self._image.mappable:
+            large_paddr = paddr & -_LARGE_SIZE
+            if self._holds(large_paddr, _LARGE_SIZE):
+                self.builder.map_page(vaddr & -_LARGE_SIZE, SNAPSHOT_PADDR + large_paddr, _DATA, 21)
+                self._mapped.append((large_paddr, _LARGE_SIZE))
+                return True
+        page = paddr & -PAGE_SIZE
+        if not self._holds(page, PAGE_SIZE):
+            return False
+        if not self._image.mappable:
+            self._fill(page)
+        self.builder.map_page(vaddr & -PAGE_SIZE, SNAPSHOT_PADDR + page, _DATA)
+        self._mapped.append((page, PAGE_SIZE))
+        return True
+
+    def _holds(self, paddr: int, size: int) -> bool:
+        run = self._image.run_at(paddr)
+        return run is not None and paddr + size <= page_up(run.paddr + run.size)
+
+    def _fill(self, paddr: int) -> None:
+        """Bring one page of an image that cannot be mapped into memory."""
+        if paddr in self._filled:
+            return
+        run = self._image.run_at(paddr)
+        size = PAGE_SIZE if run is None else min(PAGE_SIZE, run.paddr + run.size - paddr)
+        data = self._image.read_available(paddr, size)
+        if data is not None:
+            self._machine.memory.write(SNAPSHOT_PADDR + paddr, data)
+            self._filled.add(paddr)
+
+    def refill(self) -> None:
+        """After the image's mappings were set back: bring pages that had to be read into memory again."""
+        filled, self._filled = self._filled, set()
+        for paddr in filled:
+            self._fill(paddr)
+
+    def touched(self, paddr: int, mapping: HostMapping) -> list[tuple[int, int]]:
+        """`(offset, size)` ranges of the image mapping that begins at `paddr` that were ever mapped."""
+        return [
+            (page - paddr, min(size, mapping.size - (page - paddr)))
+            for page, size in self._mapped
+            if 0 <= page - paddr < mapping.size
+        ]

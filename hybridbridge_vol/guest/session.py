@@ -1,0 +1,320 @@
+"""A session: the kernel of a memory snapshot, answering system calls."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+
+from hybridbridge_vol.bridge.attach import Bridge, attach
+from hybridbridge_vol.bridge.calls import USER_SIZE, Caller
+from hybridbridge_vol.errors import AttachError, CallUndone
+from hybridbridge_vol.guest.kernel import Stat, Sysinfo, Uname
+from hybridbridge_vol.snapshot.formats import PhysicalImage, open_image
+from hybridbridge_vol.trust.layout import START_KERNEL_MAP
+from hybridbridge_vol.trust.store import Store
+
+Progress = Callable[[float, str], None]
+
+MAX_FILE_SIZE = 256 << 20
+"""Bytes `read_file` takes from one file: beyond lie only windows on memory (kcore) and hostile lists."""
+
+TIDY_AFTER_CLOSES = 64
+"""Closed files are freed by work that never runs by itself here; it is run after so many."""
+
+RENEW_AFTER_CLOSES = 4096
+"""What waits for an RCU grace period is never freed: after so many files the session starts afresh."""
+
+_PATH_AT = 0
+_BUFFER_AT = 64 << 10
+_BUFFER_SIZE = USER_SIZE - _BUFFER_AT
+_READ_SIZE = 1 << 20
+_DIRENTS_SIZE = 256 << 10
+
+_AT_FDCWD = -100
+_O_RDONLY, _O_DIRECTORY = 0, 0o200000
+_AT_SYMLINK_NOFOLLOW = 0x100
+_CLOCK_REALTIME, _CLOCK_BOOTTIME = 0, 7
+
+
+class GuestFile:
+    """An open file of the guest."""
+
+    def __init__(self, session: Session, fd: int, path: str) -> None:
+        self._session = session
+        self.fd = fd
+        self.path = path
+
+    def read(self, size: int = _READ_SIZE) -> bytes:
+        """Up to `size` bytes from the current position; empty at the end."""
+        return self._session._read(self.fd, size, self.path)
+
+    def close(self) -> None:
+        """Close it. Closing twice is harmless."""
+        if self.fd >= 0:
+            self._session._close(self.fd)
+            self.fd = -1
+
+    def __enter__(self) -> GuestFile:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+
+class Session:
+    """See `open_session`. Implements `guest.kernel.GuestKernel`; every path is the snapshot's /proc or /sys."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        self.bridge = bridge
+        self._caller = Caller(bridge)
+        self._generation = 0
+        self._closes = 0
+        self._open_files = 0
+        self._mount("proc", "/proc", "proc_fs_type")
+        with contextlib.suppress(OSError, CallUndone):
+            self._mount("sysfs", "/sys", "sysfs_fs_type")
+        self._caller.mark()
+
+    # --- life ---------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Let everything go."""
+        self.bridge.close()
+        self.bridge.image.close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _value: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def calls(self) -> int:
+        """How many calls were made into the kernel."""
+        return self._caller.calls
+
+    @property
+    def undone(self) -> int:
+        """How many of them were thrown away."""
+        return self._caller.undone
+
+    def _mount(self, kind: str, where: str, fs_type: str) -> None:
+        """Mount a file system whose operations lead into the twin, and so into the snapshot's own state."""
+        bridge = self.bridge
+        place = bridge.home(fs_type)
+        shift = bridge.layout.shift - bridge.home_delta
+        text = bridge.kernel.text_link_vaddr + bridge.home_delta
+        end = bridge.home("_etext")
+        size = bridge.kernel.symbols.size(fs_type)
+        for at in range(place, place + min(size, 128) // 8 * 8, 8):
+            word = bridge.machine.read_u64(at)
+            if text <= word < end:
+                bridge.machine.write_u64(at, (word + shift) & ((1 << 64) - 1))
+        names = [self._caller.put(kind.encode() + b"\0", 0), self._caller.put(where.encode() + b"\0", 256)]
+        try:
+            answer = self._caller.syscall("mount", names[0], names[1], names[0], 0, 0, label=f"mount {kind}")
+        except CallUndone as error:
+            raise AttachError(f"{bridge.image.path}: the snapshot's {where} cannot be reached: {error.reason}") from None
+        if answer < 0:
+            raise OSError(-answer, os.strerror(-answer), where)
+
+    # --- files --------------------------------------------------------------------------------------------
+
+    def _checked(self, answer: int, path: str) -> int:
+        if answer < 0:
+            raise OSError(-answer, os.strerror(-answer), path)
+        return answer
+
+    def _path(self, path: str) -> int:
+        encoded = os.fsencode(path)
+        if len(encoded) >= 4096 or b"\0" in encoded:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
+        return self._caller.put(encoded + b"\0", _PATH_AT)
+
+    def open(self, path: str, flags: int = _O_RDONLY) -> GuestFile:
+        """Open a file of the snapshot for reading. OSError with the guest's errno; CallUndone."""
+        name = self._path(path)
+        fd = self._checked(self._syscall("openat", path, _AT_FDCWD & ((1 << 64) - 1), name, flags, 0), path)
+        self._open_files += 1
+        return GuestFile(self, fd, path)
+
+    def _syscall(self, name: str, path: str, *arguments: int, side: str = "home") -> int:
+        try:
+            return self._caller.syscall(name, *arguments, side=side, label=f"{name} {path}".rstrip())
+        except CallUndone:
+            self._open_files = self._closes = 0
+            self._generation += 1
+            raise
+
+    def _read(self, fd: int, size: int, path: str) -> bytes:
+        size = min(size, _READ_SIZE)
+        buffer = self._caller.put(b"", _BUFFER_AT)
+        count = self._checked(self._syscall("read", path, fd, buffer, size), path)
+        return self._caller.get(_BUFFER_AT, min(count, size))
+
+    def _close(self, fd: int) -> None:
+        self._syscall("close", "", fd)
+        self._open_files -= 1
+        self._closes += 1
+        if self._closes % TIDY_AFTER_CLOSES == 0:
+            for name in ("flush_delayed_fput", "task_work_run"):
+                with contextlib.suppress(KeyError, CallUndone):
+                    self._caller.call(self.bridge.home(name), label=name)
+        if self._closes >= RENEW_AFTER_CLOSES and self._open_files == 0:
+            self._closes = 0
+            self._caller.undo()
+            self._caller.undone -= 1
+
+    @contextlib.contextmanager
+    def _opened(self, path: str, flags: int) -> Iterator[GuestFile]:
+        """An open file that is closed when the block ends, unless its session was set back meanwhile."""
+        file = self.open(path, flags)
+        generation = self._generation
+        try:
+            yield file
+        finally:
+            if generation == self._generation:
+                file.close()
+
+    def read_file(self, path: str) -> bytes:
+        """The whole content of a file."""
+        parts: list[bytes] = []
+        total = 0
+        with self._opened(path, _O_RDONLY) as file:
+            while part := file.read():
+                parts.append(part)
+                total += len(part)
+                if total > MAX_FILE_SIZE:
+                    raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
+        return b"".join(parts)
+
+    def listdir(self, path: str) -> list[str]:
+        """The names in a directory, without `.` and `..`, in the kernel's order."""
+        names: list[str] = []
+        with self._opened(path, _O_RDONLY | _O_DIRECTORY) as file:
+            buffer = self._caller.put(b"", _BUFFER_AT)
+            while count := self._checked(
+                self._syscall("getdents64", path, file.fd, buffer, _DIRENTS_SIZE), path
+            ):
+                names += directory_names(self._caller.get(_BUFFER_AT, min(count, _DIRENTS_SIZE)))
+        return [name for name in names if name not in (".", "..")]
+
+    def readlink(self, path: str) -> str:
+        """Where a symbolic link points, as `readlink(2)` tells it."""
+        name, buffer = self._path(path), self._caller.put(b"", _BUFFER_AT)
+        arguments = (_AT_FDCWD & ((1 << 64) - 1), name, buffer, 4096)
+        count = self._checked(self._syscall("readlinkat", path, *arguments), path)
+        return os.fsdecode(self._caller.get(_BUFFER_AT, min(count, 4096)))
+
+    def stat(self, path: str) -> Stat:
+        """`lstat(2)`."""
+        name, buffer = self._path(path), self._caller.put(b"", _BUFFER_AT)
+        arguments = (_AT_FDCWD & ((1 << 64) - 1), name, buffer, _AT_SYMLINK_NOFOLLOW)
+        self._checked(self._syscall("newfstatat", path, *arguments), path)
+        return parse_stat(self._caller.get(_BUFFER_AT, 144))
+
+    # --- the system ---------------------------------------------------------------------------------------
+
+    def uname(self) -> Uname:
+        """The names of the system, from the snapshot's own UTS namespace."""
+        buffer = self._caller.put(b"", _BUFFER_AT)
+        self._checked(self._syscall("newuname", "", buffer), "uname")
+        raw = self._caller.get(_BUFFER_AT, 6 * 65)
+        fields = [raw[65 * i : 65 * i + 65].split(b"\0")[0].decode("utf-8", "surrogateescape") for i in range(6)]
+        return Uname(*fields)
+
+    def sysinfo(self) -> Sysinfo:
+        """Memory, load and uptime."""
+        buffer = self._caller.put(b"", _BUFFER_AT)
+        self._checked(self._syscall("sysinfo", "", buffer, side="twin"), "sysinfo")
+        return parse_sysinfo(self._caller.get(_BUFFER_AT, 112))
+
+    def syslog(self, action: int, size: int) -> bytes:
+        """`syslog(2)`: the kernel's log buffer (action 3 reads it, 10 asks for its size)."""
+        size = min(size, _BUFFER_SIZE)
+        buffer = self._caller.put(b"", _BUFFER_AT)
+        count = self._checked(self._syscall("syslog", "", action, buffer, size, side="twin"), "syslog")
+        return self._caller.get(_BUFFER_AT, min(count, size))
+
+    def _clock(self, clock: int) -> float:
+        buffer = self._caller.put(b"", _BUFFER_AT)
+        self._checked(self._syscall("clock_gettime", "", clock, buffer, side="twin"), "clock_gettime")
+        seconds, nanoseconds = struct.unpack("<qq", self._caller.get(_BUFFER_AT, 16))
+        return float(seconds + nanoseconds / 1e9)
+
+    def realtime(self) -> float:
+        """Seconds since the epoch at the freeze, by the snapshot's own clock."""
+        return self._clock(_CLOCK_REALTIME)
+
+    def boottime(self) -> float:
+        """Seconds from boot to the freeze."""
+        return self._clock(_CLOCK_BOOTTIME)
+
+
+def directory_names(data: bytes) -> Iterator[str]:
+    """Names out of a getdents64(2) buffer (`struct linux_dirent64`)."""
+    offset = 0
+    while offset + 19 <= len(data):
+        (length,) = struct.unpack_from("<H", data, offset + 16)
+        if length < 20:
+            return
+        yield os.fsdecode(data[offset + 19 : offset + length].split(b"\0")[0])
+        offset += length
+
+
+def parse_stat(data: bytes) -> Stat:
+    """`struct stat` of x86-64 (arch/x86/include/uapi/asm/stat.h)."""
+    dev, ino, nlink, mode, uid, gid, _pad, rdev, size = struct.unpack_from("<QQQIIIIQq", data)
+    seconds, nanoseconds = struct.unpack_from("<QQ", data, 88)
+    return Stat(
+        mode=mode, ino=ino, dev=dev, nlink=nlink, uid=uid, gid=gid, size=size, mtime=seconds + nanoseconds / 1e9, rdev=rdev
+    )
+
+
+def parse_sysinfo(data: bytes) -> Sysinfo:
+    """`struct sysinfo` (include/uapi/linux/sysinfo.h)."""
+    uptime, *rest = struct.unpack_from("<q3Q6QHHxxxxQQI", data)
+    loads, (total, free, shared, buffers, total_swap, free_swap, procs, _pad, total_high, free_high, unit) = rest[:3], rest[3:]
+    return Sysinfo(
+        uptime, (loads[0], loads[1], loads[2]), total, free, shared, buffers, total_swap, free_swap, procs, total_high,
+        free_high, unit,
+    )
+
+
+def open_session(path: str | Path, store: Path | None = None, progress: Progress | None = None) -> Session:
+    """Open a memory image, find its kernel among the trusted ones and attach to it.
+
+    Raises ImageError, KernelNotStored, AttachError, StoreError, BootError: all HybridBridgeError.
+    """
+    image = open_image(path, progress)
+    try:
+        return _open(image, Store(store), progress)
+    except BaseException:
+        image.close()
+        raise
+
+
+def _open(image: PhysicalImage, store: Store, progress: Progress | None) -> Session:
+    from hybridbridge_vol.snapshot.find import find_kernel
+
+    kernels = store.kernels()
+    try:
+        hit = find_kernel(image, kernels)
+    except AttachError as error:
+        raise AttachError(f"{image.path}: {error}") from None
+    if hit is None:
+        from hybridbridge_vol.snapshot.unknown import explain_unknown
+
+        raise explain_unknown(image, store, progress)
+    index, found = hit
+    return Session(attach(image, kernels[index], found, progress))
+
+
+__all__ = ["START_KERNEL_MAP", "GuestFile", "Session", "open_session"]

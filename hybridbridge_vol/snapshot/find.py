@@ -1,0 +1,126 @@
+"""Finding a known kernel in a memory image, without scanning it.
+
+Kernels load at multiples of 2 MiB (CONFIG_PHYSICAL_ALIGN, arch/x86/Kconfig), so `linux_banner` is probed at each:
+128 probes for 256 MiB. By how much KASLR shifted the virtual addresses is the majority vote of relocated pointers.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from hybridbridge_vol.errors import AttachError
+
+PHYSICAL_ALIGN = 2 << 20
+BANNER_PROBE = 64
+"""Bytes of the banner compared; enough to tell builds apart up to the release, the rest is compared on a hit."""
+
+MAJORITY = 0.9
+"""Share of the probed pointers that must agree on one shift. On a sound image it is all of them."""
+
+U64 = (1 << 64) - 1
+
+
+class Span(Protocol):
+    """A contiguous range of guest-physical memory, in bytes."""
+
+    @property
+    def paddr(self) -> int:
+        """Its start."""
+
+    @property
+    def size(self) -> int:
+        """Its length."""
+
+
+class Readable(Protocol):
+    """As much of a memory image as finding needs."""
+
+    def read_available(self, paddr: int, size: int) -> bytes | None:
+        """`size` bytes of guest-physical memory, None if any is absent."""
+
+    @property
+    def runs(self) -> Sequence[Span]:
+        """The physical ranges present, in order."""
+
+
+class Candidate(Protocol):
+    """As much of a stored kernel as finding needs (link-time addresses)."""
+
+    banner: str
+    text_link_vaddr: int
+    banner_link_vaddr: int
+    probes: list[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Found:
+    """Where a kernel lies in an image.
+
+    `text_paddr` is the guest-physical address of `_text`; `shift` is what KASLR added to its link-time virtual
+    addresses; `agreement` the share of probed pointers that say so.
+    """
+
+    text_paddr: int
+    shift: int
+    agreement: float
+
+
+def load_addresses(spans: Sequence[Span]) -> Iterator[int]:
+    """Every 2 MiB boundary inside the image's ranges, ascending."""
+    for span in spans:
+        first = -(-span.paddr // PHYSICAL_ALIGN) * PHYSICAL_ALIGN
+        yield from range(first, span.paddr + span.size, PHYSICAL_ALIGN)
+
+
+def find_kernel(image: Readable, kernels: Sequence[Candidate]) -> tuple[int, Found] | None:
+    """`(index, where)` of the first of `kernels` that lies in `image`; None if none does.
+
+    Raises AttachError when a kernel's banner is there but its pointers agree on no shift.
+    """
+    probes: dict[int, list[int]] = {}
+    for index, kernel in enumerate(kernels):
+        probes.setdefault(kernel.banner_link_vaddr - kernel.text_link_vaddr, []).append(index)
+    doubtful = None
+    for text_paddr in load_addresses(image.runs):
+        for offset, indices in probes.items():
+            seen = image.read_available(text_paddr + offset, BANNER_PROBE)
+            if seen is None or not seen.startswith(b"Linux version "):
+                continue
+            for index in indices:
+                found = _match(image, kernels[index], text_paddr)
+                if found is None:
+                    continue
+                if found.agreement >= MAJORITY:
+                    return index, found
+                doubtful = found
+    if doubtful is not None:
+        raise AttachError(
+            f"the kernel at physical address {doubtful.text_paddr:#x} is damaged: only {doubtful.agreement:.0%} of its "
+            "pointers agree where it was loaded; the image was probably smeared or truncated while it was taken"
+        )
+    return None
+
+
+def _match(image: Readable, kernel: Candidate, text_paddr: int) -> Found | None:
+    banner = kernel.banner.encode("latin-1")
+    place = text_paddr + kernel.banner_link_vaddr - kernel.text_link_vaddr
+    if image.read_available(place, len(banner)) != banner:
+        return None
+    shift, share = vote_shift(image, text_paddr, kernel.probes)
+    return Found(text_paddr, shift, share)
+
+
+def vote_shift(image: Readable, text_paddr: int, probes: Sequence[tuple[int, int]]) -> tuple[int, float]:
+    """The shift most `(offset, link-time value)` pointers agree on, and their share (0.0 to 1.0)."""
+    votes: Counter[int] = Counter()
+    for offset, link_value in probes:
+        word = image.read_available(text_paddr + offset, 8)
+        if word is not None:
+            votes[(int.from_bytes(word, "little") - link_value) & U64] += 1
+    if not votes:
+        return 0, 0.0
+    shift, count = votes.most_common(1)[0]
+    return shift, count / len(probes)
