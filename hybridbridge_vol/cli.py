@@ -107,7 +107,7 @@ def _write_raw(dump: str, tool: Raw, session: Any, options: Any) -> int:
 def info_command(args: argparse.Namespace) -> int:
     """hb info DUMP"""
     from hybridbridge_vol.cli_facts import write_facts
-    from hybridbridge_vol.snapshot.info import describe
+    from hybridbridge_vol.guest.info import describe
 
     with Progress() as progress:
         facts = describe(args.dump, _store(args), progress)
@@ -119,12 +119,14 @@ def trust_add_command(args: argparse.Namespace) -> int:
     """hb trust add PATH…: each on its own, so that one bad file does not keep the others out."""
     from pathlib import Path
 
+    from hybridbridge_vol.bridge.enroll import enroll
+
     store = _open_store(args)
     status = OK
     for path in args.paths:
         try:
             with Progress() as progress:
-                entry = store.add(Path(path), progress)
+                entry = enroll(store, Path(path), progress)
             print(f"{entry.name}: trusted")
         except (HybridBridgeError, OSError) as error:
             complain(told(error, path))

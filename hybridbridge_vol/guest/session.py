@@ -15,7 +15,6 @@ from hybridbridge_vol.bridge.calls import USER_SIZE, Caller
 from hybridbridge_vol.errors import AttachError, CallUndone
 from hybridbridge_vol.guest.kernel import Stat, Sysinfo, Uname
 from hybridbridge_vol.snapshot.formats import PhysicalImage, open_image
-from hybridbridge_vol.trust.layout import START_KERNEL_MAP
 from hybridbridge_vol.trust.store import Store
 
 Progress = Callable[[float, str], None]
@@ -295,13 +294,14 @@ def open_session(path: str | Path, store: Path | None = None, progress: Progress
     """
     image = open_image(path, progress)
     try:
-        return _open(image, Store(store), progress)
+        return open_attached(image, Store(store), progress)
     except BaseException:
         image.close()
         raise
 
 
-def _open(image: PhysicalImage, store: Store, progress: Progress | None) -> Session:
+def open_attached(image: PhysicalImage, store: Store, progress: Progress | None) -> Session:
+    """As `open_session`, on an opened image, which stays the caller's to close on failure."""
     from hybridbridge_vol.snapshot.find import find_kernel
 
     kernels = store.kernels()
@@ -310,11 +310,8 @@ def _open(image: PhysicalImage, store: Store, progress: Progress | None) -> Sess
     except AttachError as error:
         raise AttachError(f"{image.path}: {error}") from None
     if hit is None:
-        from hybridbridge_vol.snapshot.unknown import explain_unknown
+        from hybridbridge_vol.guest.unknown import explain_unknown
 
         raise explain_unknown(image, store, progress)
     index, found = hit
     return Session(attach(image, kernels[index], found, progress))
-
-
-__all__ = ["START_KERNEL_MAP", "GuestFile", "Session", "open_session"]

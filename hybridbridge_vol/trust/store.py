@@ -240,6 +240,7 @@ class Store:
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or default_root()
+        self.is_custom = root is not None
 
     def kernels(self) -> list[StoredKernel]:
         """Every readable kernel of the store, most recently used first.
@@ -274,6 +275,10 @@ class Store:
     def entries(self) -> list[Entry]:
         """What `hb trust list` shows."""
         return [_entry(kernel) for kernel in self.kernels()]
+
+    def entry(self, kernel: StoredKernel) -> Entry:
+        """What there is to say of a stored kernel."""
+        return _entry(kernel)
 
     def find(self, name: str) -> StoredKernel:
         """The one kernel whose entry name, release or build id begins with `name`."""

@@ -304,7 +304,7 @@ FACTS = Facts("raw", 268435456, "Linux\x1b", Layout(0xFFFFFFFF81000000, 4), 0.0,
 
 
 def test_info_writes_labelled_facts(hb: Hb, monkeypatch: pytest.MonkeyPatch) -> None:
-    module: Any = ModuleType("hybridbridge_vol.snapshot.info")
+    module: Any = ModuleType("hybridbridge_vol.guest.info")
     module.describe = lambda dump, store, progress: FACTS
     monkeypatch.setitem(sys.modules, module.__name__, module)
     status, out, _ = hb("info", "dump.raw")
@@ -336,12 +336,6 @@ class Store:
     def __init__(self, root: Path | None) -> None:
         self.root = root
 
-    def add(self, path: Path, progress: Any) -> Entry:
-        progress(0.5, "booting")
-        if path.name == "bad":
-            raise KernelFileError("not a kernel")
-        return Entry(path.name, "6.1", 4096, 0.0)
-
     def entries(self) -> list[Entry]:
         return [Entry("debian-6.1", "6.1.0-40", 4096, 0.0)] if self.root is None else []
 
@@ -352,10 +346,20 @@ class Store:
         raise StoreError(f"{name}: no such kernel")
 
 
+def enroll(_store: Store, path: Path, progress: Any) -> Entry:
+    progress(0.5, "booting")
+    if path.name == "bad":
+        raise KernelFileError("not a kernel")
+    return Entry(path.name, "6.1", 4096, 0.0)
+
+
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> None:
     module: Any = ModuleType("hybridbridge_vol.trust.store")
     module.Store = Store
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    module = ModuleType("hybridbridge_vol.bridge.enroll")
+    module.enroll = enroll
     monkeypatch.setitem(sys.modules, module.__name__, module)
 
 
