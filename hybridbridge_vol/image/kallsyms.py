@@ -1,16 +1,25 @@
 """The symbol table that every distribution kernel carries in its own image: kallsyms.
 
-scripts/kallsyms.c writes it, kernel/kallsyms.c reads it. The order of its parts, their alignment and the encoding
-of addresses changed over the years; nothing here goes by version. The token index is found by its shape, the names
-by the markers that count them, and of the possible readings of the addresses the one is taken under which `_text`
-lies where the image begins.
+scripts/kallsyms.c writes it, kernel/kallsyms.c reads it. The order of its parts, their alignment and the encoding of
+addresses changed over the years, and distributions carry changes back; so nothing here goes by version:
+
+    5.10         addresses, num_syms, names, markers, token table, token index
+    6.2          addresses, num_syms, names, markers, sequence, token table, token index
+    6.4          num_syms, names, markers, token table, token index, addresses, sequence
+    7.0          the same, aligned to 4 instead of 8 bytes, each address relative to its own place
+
+The token table is found by its shape, the names by the markers that count them, and of the possible readings of the
+addresses the one is taken under which `_text` lies where the image begins and all addresses ascend.
 """
 
 from __future__ import annotations
 
+import operator
 import struct
-from collections.abc import Iterator
+from array import array
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 
 from hybridbridge_vol.errors import KernelFileError
 from hybridbridge_vol.image.symbols import Symbols
@@ -19,17 +28,32 @@ __all__ = ["Symbols", "find_symbols"]
 
 MAX_SYMBOLS = 2_000_000
 """Distribution kernels have 90,000 to 200,000."""
+KERNEL_IMAGE_SIZE = 1 << 30
+"""The most bytes there may be from `_text` to `_end` (arch/x86/include/asm/page_64_types.h)."""
 
-_NAMES_PER_MARKER = 256
-_MAX_NAME_BYTES = 512
+_KSYM_NAME_LEN = 512  # include/linux/kallsyms.h; the letter of the kind included
+_PER_MARKER = 256
+_MARKER_STEPS = range(_PER_MARKER * 2, _PER_MARKER * (_KSYM_NAME_LEN + 2) + 1)
+"""Bytes that 256 encoded names may have: a length and a token each at least."""
+_FEWEST_MARKERS = 4
+_FALSE_MARKERS = 2
+"""What stands behind the markers may look like this many more of them."""
+_SEARCH_BACK = (3 + 1) * MAX_SYMBOLS
+"""Bytes that may lie between the start of the markers and the token table: sequence (3 a symbol) and markers."""
+_TOKEN_TABLES_TRIED = 8
+"""A kernel has one thing that looks like a token table to the last byte."""
+_DIGIT_TOKENS = b"\0" + b"".join(b"%d\0" % digit for digit in range(10))
+"""A character that occurs in names stands for itself (`insert_real_symbols_in_table`), and all digits do."""
 _U64 = (1 << 64) - 1
+
+Image = bytes | bytearray
 
 
 @dataclass(frozen=True)
 class _Tokens:
-    """The 256 strings names are made of; `start` and `end` bound table and index in the image."""
+    """The 256 strings names are made of; the table's `start` and the index's `end` are offsets in the image."""
 
-    strings: list[bytes]
+    strings: tuple[bytes, ...]
     start: int
     end: int
 
@@ -42,7 +66,7 @@ class _Names:
     count_offset: int
 
 
-def find_symbols(image: bytes | bytearray, image_vaddr: int, name: str) -> Symbols:
+def find_symbols(image: Image, image_vaddr: int, name: str) -> Symbols:
     """Decode the symbols of a flat kernel image that begins at link-time address `image_vaddr`.
 
     KernelFileError, naming the file `name`, if no table makes sense.
@@ -51,144 +75,180 @@ def find_symbols(image: bytes | bytearray, image_vaddr: int, name: str) -> Symbo
         for names in _find_names(image, tokens):
             addresses = _find_addresses(image, image_vaddr, tokens, names)
             if addresses is not None:
-                return Symbols.build(
-                    (address, chr(raw[0]), raw[1:].decode("latin-1"))
-                    for address, raw in zip(addresses, names.raw, strict=True)
-                )
-    raise KernelFileError(f"{name}: no symbol table in the kernel (built without CONFIG_KALLSYMS_ALL?)")
+                return Symbols.from_columns(addresses, names.raw)
+    raise KernelFileError(
+        f"{name}: no symbol table in the kernel (built without CONFIG_KALLSYMS_ALL?); give a distribution's kernel"
+    )
 
 
-def _find_tokens(image: bytes | bytearray) -> Iterator[_Tokens]:
-    """Places that look like `kallsyms_token_index`: 256 rising 16-bit offsets from 0, the strings right before."""
-    import numpy as np
-
-    words = np.frombuffer(image, dtype="<u2", count=len(image) // 2).astype(np.int32)
-    rising = np.diff(words)
-    sane = (rising >= 2) & (rising <= 64)
-    total = np.concatenate(([0], np.cumsum(sane, dtype=np.int64)))
-    runs = total[255:] - total[:-255]
-    for place in np.nonzero((runs == 255) & (words[: len(runs)] == 0))[0]:
-        index_at = 2 * int(place)
-        offsets = [int(offset) for offset in words[place : place + 256]]
-        for start in range(max(0, index_at - offsets[-1] - 72), index_at - offsets[-1]):
-            if any(image[start + offset - 1] for offset in offsets[1:]) or (start and image[start - 1]):
-                continue
-            strings = [bytes(image[start + o : image.find(b"\0", start + o, start + o + 65)]) for o in offsets]
-            if strings[ord("0")] == b"0" and strings[ord("9")] == b"9":
-                yield _Tokens(strings, start, index_at + 512)
+def _find_tokens(image: Image) -> Iterator[_Tokens]:
+    """Every `kallsyms_token_table` whose `kallsyms_token_index` agrees with it."""
+    tried = 0
+    at = image.find(_DIGIT_TOKENS)
+    while at >= 0 and tried < _TOKEN_TABLES_TRIED:
+        tokens = _tokens_around(image, at + 1)
+        if tokens is not None:
+            yield tokens
+            tried += 1
+        at = image.find(_DIGIT_TOKENS, at + 1)
 
 
-def _find_names(image: bytes | bytearray, tokens: _Tokens) -> Iterator[_Names]:
-    """Name tables before the token table whose every 256th name begins where a marker says."""
-    import numpy as np
-
-    low = max(0, tokens.start - (32 << 20)) // 4 * 4
-    words = np.frombuffer(image, dtype="<u4", count=(tokens.start - low) // 4, offset=low).astype(np.int64)
-    steps = np.diff(words)
-    sane = (steps >= _NAMES_PER_MARKER * 2) & (steps <= _NAMES_PER_MARKER * 64)
-    # a marker table: a 0, then at least 15 sane steps
-    total = np.concatenate(([0], np.cumsum(sane, dtype=np.int64)))
-    starts = np.nonzero((words[: len(total) - 15] == 0) & (total[15:] - total[:-15] == 15))[0]
-    for start in reversed(starts.tolist()):
-        end = start + 1
-        while end < len(words) and sane[end - 1]:
-            end += 1
-        markers = words[start:end].tolist()
-        while len(markers) > 15:  # what follows may look like one more marker
-            found = _names_for(image, words, low, low + 4 * start, markers, tokens)
-            if found is not None:
-                yield found
-                break
-            markers.pop()
-            if end - start - len(markers) > 4:
-                break
-
-
-def _names_for(
-    image: bytes | bytearray, words: object, low: int, markers_at: int, markers: list[int], tokens: _Tokens
-) -> _Names | None:
-    import numpy as np
-
-    table = words
-    assert isinstance(table, np.ndarray)
-    most = _NAMES_PER_MARKER * len(markers)
-    last = (markers_at - markers[-1] - low) // 4
-    first = max(0, last - _NAMES_PER_MARKER * _MAX_NAME_BYTES // 4)
-    window = table[first : last + 1]
-    for k in np.nonzero((window > most - _NAMES_PER_MARKER) & (window <= most))[0].tolist():
-        count = int(window[k])
-        count_at = low + 4 * (first + k)
-        for names_at in (count_at + 4, count_at + 8):
-            raw = _decode_names(image, names_at, count, markers, tokens.strings, markers_at)
-            if raw is not None:
-                return _Names(raw, count_at)
+def _tokens_around(image: Image, digits_at: int) -> _Tokens | None:
+    """The token table whose token "0" stands at `digits_at`, if an index that says the same follows."""
+    rest = bytes(image[digits_at : digits_at + 0x10000]).split(b"\0", 256 - ord("0"))[:-1]
+    table_end = digits_at + sum(map(len, rest)) + len(rest)
+    for index_at in (_align(table_end, 4), _align(table_end, 8)):
+        if index_at + 512 > len(image):
+            break
+        index = struct.unpack_from("<256H", image, index_at)
+        start = digits_at - index[ord("0")]
+        if start < 0:
+            continue
+        strings = bytes(image[start:table_end]).split(b"\0")[:-1]
+        if index == tuple(accumulate((len(string) + 1 for string in strings[:-1]), initial=0)):
+            return _Tokens(tuple(strings), start, index_at + 512)
     return None
 
 
-def _decode_names(
-    image: bytes | bytearray, start: int, count: int, markers: list[int], strings: list[bytes], limit: int
-) -> list[bytes] | None:
-    """The names at `start`, or None where they and the markers part."""
-    raw: list[bytes] = []
-    at = start
-    for i in range(count):
-        if i % _NAMES_PER_MARKER == 0 and at - start != markers[i // _NAMES_PER_MARKER]:
-            return None
-        length = image[at]
-        at += 1
-        if length & 0x80:  # ULEB128, for names over 127 bytes
-            length = (length & 0x7F) | image[at] << 7
-            at += 1
-        if length == 0 or at + length > limit:
-            return None
-        raw.append(b"".join([strings[token] for token in image[at : at + length]]))
-        at += length
-    return raw if limit - at < 16 else None
-
-
-def _find_addresses(
-    image: bytes | bytearray, image_vaddr: int, tokens: _Tokens, names: _Names
-) -> list[int] | None:
-    """Addresses of all names under the first reading that puts `_text` where the image begins."""
-    plain = [raw[1:] for raw in names.raw]
-    try:
-        text, end = plain.index(b"_text"), plain.index(b"_end")
-    except ValueError:
-        return None
-    count = len(plain)
-    for at, base_at in _address_tables(tokens, names, count):
-        if at < 0 or at + 4 * count > len(image):
+def _find_names(image: Image, tokens: _Tokens) -> Iterator[_Names]:
+    """Name tables before the token table whose every 256th name begins where a marker says, nearest first."""
+    low = max(0, tokens.start - _SEARCH_BACK)
+    markers_at = tokens.start
+    while (markers_at := image.rfind(b"\0\0\0\0", low, markers_at + 3)) >= 0:
+        if markers_at % 4:
             continue
-        offsets = struct.unpack_from(f"<{count}i", image, at)
-        for addresses in _readings(image, image_vaddr, offsets, at, base_at):
-            if addresses[text] == image_vaddr < addresses[end]:
+        run = _marker_run(image, markers_at, tokens.start)
+        for number in range(len(run), max(len(run) - _FALSE_MARKERS, _FEWEST_MARKERS) - 1, -1):
+            names = _names_before(image, markers_at, run[:number], tokens.strings)
+            if names is not None:
+                yield names
+                break
+
+
+def _marker_run(image: Image, markers_at: int, end: int) -> list[int]:
+    """The words from `markers_at` on that may be markers."""
+    markers = [0]
+    for at in range(markers_at + 4, min(end, markers_at + 4 * MAX_SYMBOLS // _PER_MARKER) - 3, 4):
+        (marker,) = struct.unpack_from("<I", image, at)
+        if marker - markers[-1] not in _MARKER_STEPS:
+            break
+        markers.append(marker)
+    return markers
+
+
+def _names_before(image: Image, markers_at: int, markers: list[int], strings: tuple[bytes, ...]) -> _Names | None:
+    """The names that end where their markers begin; `num_syms` stands before them and tells how many there are."""
+    counts = range(_PER_MARKER * (len(markers) - 1) + 1, _PER_MARKER * len(markers) + 1)
+    nearest = (markers_at - markers[-1] - 4) // 4 * 4
+    for count_at in range(nearest, max(-1, nearest - _MARKER_STEPS.stop), -4):
+        (count,) = struct.unpack_from("<I", image, count_at)
+        if count not in counts:
+            continue
+        for names_at in (count_at + 4, count_at + 8):
+            encoded = bytes(image[names_at:markers_at])
+            if _ends_with_padding(encoded, markers[-1], count - counts.start + 1):
+                raw = _decode_names(encoded, count, markers, strings)
+                if raw is not None:
+                    return _Names(raw, count_at)
+    return None
+
+
+def _ends_with_padding(encoded: bytes, at: int, count: int) -> bool:
+    """Whether `count` encoded names from offset `at` on reach the end, but for less than eight zeros."""
+    for _ in range(count):
+        if at >= len(encoded) - 1:
+            return False
+        length = encoded[at]
+        at += 1 + length if length < 0x80 else 2 + (length & 0x7F | encoded[at + 1] << 7)
+    return at <= len(encoded) < at + 8 and not any(encoded[at:])
+
+
+def _decode_names(encoded: bytes, count: int, markers: list[int], strings: tuple[bytes, ...]) -> list[bytes] | None:
+    """The names, or None where they and the markers part. A length is ULEB128 of up to two bytes."""
+    raw: list[bytes] = []
+    string = strings.__getitem__
+    at = 0
+    for number in range(count):
+        if number % _PER_MARKER == 0 and at != markers[number // _PER_MARKER]:
+            return None
+        if at >= len(encoded) - 1:
+            return None
+        length = encoded[at]
+        at += 1
+        if length >= 0x80:
+            length = length & 0x7F | encoded[at] << 7
+            at += 1
+        if not 0 < length <= _KSYM_NAME_LEN:
+            return None
+        name = b"".join(map(string, encoded[at : at + length]))
+        if not 1 < len(name) <= _KSYM_NAME_LEN:
+            return None
+        raw.append(name)
+        at += length
+    return raw
+
+
+def _find_addresses(image: Image, image_vaddr: int, tokens: _Tokens, names: _Names) -> list[int] | None:
+    """Addresses of all names under the first reading that makes sense."""
+    landmarks = {}
+    for number, raw in enumerate(names.raw):
+        if raw[1:] in (b"_text", b"_stext", b"_end"):
+            landmarks[raw[1:]] = number
+    if len(landmarks) < 3:
+        return None
+    text, stext, end = (landmarks[name] for name in (b"_text", b"_stext", b"_end"))
+    for address in _readings(image, image_vaddr, tokens, names):
+        if address(text) == image_vaddr <= address(stext) < address(end) <= image_vaddr + KERNEL_IMAGE_SIZE:
+            addresses = [address(number) for number in range(len(names.raw))]
+            # kernel/kallsyms.c bisects them
+            if all(map(operator.le, addresses, addresses[1:])):
                 return addresses
     return None
 
 
-def _address_tables(tokens: _Tokens, names: _Names, count: int) -> Iterator[tuple[int, int]]:
-    """Where `kallsyms_offsets` and `kallsyms_relative_base` may stand."""
-    for alignment in (8, 4):
-        at = _align(tokens.end, alignment)
-        yield at, _align(at + 4 * count, 8)
+def _readings(image: Image, image_vaddr: int, tokens: _Tokens, names: _Names) -> Iterator[Callable[[int], int]]:
+    """The places and encodings of addresses (`kallsyms_sym_address`) there have been, as functions of the number."""
+    count = len(names.raw)
+    behind = sorted({_align(tokens.end, 4), _align(tokens.end, 8)})
     base_at = names.count_offset - 8
-    for padding in (0, 4):
-        yield base_at - padding - 4 * count, base_at
-    yield names.count_offset - 4 * count, base_at
+    for at in (_align(base_at - 4 * count - 7, 8), base_at - 4 * count, *behind):
+        words = _column(image, at, "i", count)
+        if words is None:
+            continue
+        base = _column(image, base_at if at < base_at else _align(at + 4 * count, 8), "Q", 1)
+        if base is not None:
+            yield _absolute_percpu(words, base[0])
+            yield _above_base(words, base[0])
+        yield _from_own_place(words, image_vaddr + at)
+    for at in (names.count_offset - 8 * count, *behind):
+        plain = _column(image, at, "Q", count)
+        if plain is not None:
+            yield plain.__getitem__
+
+
+def _absolute_percpu(words: array[int], base: int) -> Callable[[int], int]:
+    """CONFIG_KALLSYMS_ABSOLUTE_PERCPU: positive words are values, negative ones lie above `relative_base`."""
+    return lambda number: words[number] if words[number] >= 0 else (base - 1 - words[number]) & _U64
+
+
+def _above_base(words: array[int], base: int) -> Callable[[int], int]:
+    """CONFIG_KALLSYMS_BASE_RELATIVE alone: unsigned distances from `relative_base`."""
+    return lambda number: (base + (words[number] & 0xFFFFFFFF)) & _U64
+
+
+def _from_own_place(words: array[int], words_vaddr: int) -> Callable[[int], int]:
+    """Since 7.0: signed distances from where the word itself stands (`offset_to_ptr`)."""
+    return lambda number: (words_vaddr + 4 * number + words[number]) & _U64
+
+
+def _column(image: Image, at: int, kind: str, count: int) -> array[int] | None:
+    """`count` numbers from offset `at` on; None where the image has not that many."""
+    column = array(kind)
+    if at < 0 or at + column.itemsize * count > len(image):
+        return None
+    column.frombytes(memoryview(image)[at : at + column.itemsize * count])
+    return column
 
 
 def _align(offset: int, alignment: int) -> int:
     return -(-offset // alignment) * alignment
-
-
-def _readings(
-    image: bytes | bytearray, image_vaddr: int, offsets: tuple[int, ...], at: int, base_at: int
-) -> Iterator[list[int]]:
-    """The encodings of kernel/kallsyms.c, `kallsyms_sym_address`, through the years."""
-    if 0 <= base_at <= len(image) - 8:
-        (base,) = struct.unpack_from("<Q", image, base_at)
-        if base >> 31 == (1 << 33) - 1:
-            # CONFIG_KALLSYMS_ABSOLUTE_PERCPU: positive values are absolute, negative ones relative to the base
-            yield [o if o >= 0 else (base - 1 - o) & _U64 for o in offsets]
-            yield [(base + (o & 0xFFFFFFFF)) & _U64 for o in offsets]
-    yield [(image_vaddr + at + 4 * i + o) & _U64 for i, o in enumerate(offsets)]

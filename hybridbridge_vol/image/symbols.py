@@ -7,6 +7,7 @@ import struct
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 
 _MAGIC = b"HBsyms1\0"
 _HEADER = struct.Struct("<8sII")
@@ -31,14 +32,22 @@ class Symbols:
     @classmethod
     def build(cls, symbols: Iterable[tuple[int, str, str]]) -> Symbols:
         """From `(address, kind, name)` in any order; `kind` is one letter as nm(1) has it."""
-        ordered = sorted(symbols, key=lambda symbol: symbol[0])
-        encoded = [name.encode("latin-1") for _address, _kind, name in ordered]
-        ends = array("I", [0])
-        for name in encoded:
-            ends.append(ends[-1] + len(name))
-        by_name = array("I", sorted(range(len(ordered)), key=encoded.__getitem__))
-        kinds = "".join(kind for _address, kind, _name in ordered).encode("latin-1")
-        return cls(array("Q", [symbol[0] for symbol in ordered]), kinds, ends, by_name, b"".join(encoded))
+        columns = [(address, (kind + name).encode("latin-1")) for address, kind, name in symbols]
+        return cls.from_columns([address for address, _ in columns], [raw for _, raw in columns])
+
+    @classmethod
+    def from_columns(cls, addresses: Sequence[int], raw_names: Sequence[bytes]) -> Symbols:
+        """From columns in any order but the same; the first letter of each name is its kind."""
+        order = sorted(range(len(addresses)), key=addresses.__getitem__)
+        raw = [raw_names[index] for index in order]
+        names = [name[1:] for name in raw]
+        return cls(
+            array("Q", [addresses[index] for index in order]),
+            bytes([name[0] for name in raw]),
+            array("I", accumulate(map(len, names), initial=0)),
+            array("I", sorted(range(len(names)), key=names.__getitem__)),
+            b"".join(names),
+        )
 
     def pack(self) -> bytes:
         """Everything as one string of bytes for `unpack`."""
