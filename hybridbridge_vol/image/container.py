@@ -1,15 +1,13 @@
 """The bzImage container: from the file that a boot loader loads to the kernel's ELF.
 
-Format: Documentation/arch/x86/boot.rst. The payload is compressed with whatever the kernel was configured for;
-behind the ELF come the relocations (see `relocations`).
+Format: Documentation/arch/x86/boot.rst. The payload is compressed with whatever the kernel was configured for; its
+last four bytes are the decompressed size (arch/x86/boot/compressed/mkpiggy.c relies on it: gzip ends like that by
+itself, for the others scripts/Makefile.lib appends it). Behind the ELF come the relocations (see `relocations`).
 """
 
 from __future__ import annotations
 
-import bz2
-import lzma
 import struct
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,10 +19,16 @@ MAX_KERNEL_SIZE = 256 << 20
 SETUP_HEADER_OFFSET = 0x1F1
 SETUP_HEADER_END = 0x290
 _BOOT_MAGIC_OFFSET = 0x202
-_PAYLOAD_FIELDS = 0x248  # payload_offset, payload_length: protocol 2.08
+_VERSION_OFFSET = 0x206
+_PAYLOAD_FIELDS = 0x248  # payload_offset, payload_length
+_PAYLOAD_PROTOCOL = 0x208
+"""The boot protocol that brought the payload's fields (Linux 2.6.26)."""
 _DEFAULT_SETUP_SECTORS = 4
+_ELF64_MAGIC = b"\x7fELF\x02\x01"
 _LZ4_LEGACY_BLOCK = 8 << 20
 """Size of a decompressed block of the legacy LZ4 frame (`lz4 -l`, which scripts/Makefile.lib uses)."""
+_LZMA_MEMORY = 512 << 20
+"""Bytes a decoder may take; scripts/xz_wrap.sh asks for a dictionary of at most 128 MiB."""
 
 
 @dataclass(frozen=True)
@@ -37,84 +41,104 @@ class BzImage:
 
 
 def parse_bzimage(data: bytes, name: str) -> BzImage:
-    """Take a bzImage apart; `name` is the file to name in a KernelFileError."""
+    """Take a bzImage apart; `name` is the file to name in a KernelFileError.
+
+    A bare ELF is taken too, with an empty setup header: the payload of a bzImage, relocations and all, say.
+    """
+    if data.startswith(_ELF64_MAGIC):
+        return BzImage(bytes(SETUP_HEADER_END - SETUP_HEADER_OFFSET), data)
+    if not data:
+        raise KernelFileError(f"{name}: an empty file; give a vmlinuz, a .deb or a .rpm")
     if len(data) < SETUP_HEADER_END or data[_BOOT_MAGIC_OFFSET : _BOOT_MAGIC_OFFSET + 4] != b"HdrS":
-        if data[:4] == b"\x7fELF":
-            raise KernelFileError(
-                f"{name}: a bare ELF kernel without relocations; give the vmlinuz (bzImage) of the same package"
-            )
         raise KernelFileError(f"{name}: not a Linux kernel (no boot header); give a vmlinuz, a .deb or a .rpm")
+    (version,) = struct.unpack_from("<H", data, _VERSION_OFFSET)
+    if version < _PAYLOAD_PROTOCOL:
+        raise KernelFileError(f"{name}: a kernel from before 2008 (boot protocol {version:#x}); give a newer one")
     offset, length = struct.unpack_from("<II", data, _PAYLOAD_FIELDS)
     start = ((data[SETUP_HEADER_OFFSET] or _DEFAULT_SETUP_SECTORS) + 1) * 512 + offset
     payload = data[start : start + length]
     if not length or len(payload) < length:
-        raise KernelFileError(f"{name}: truncated kernel ({len(data)} bytes, {start + length} expected); fetch it again")
+        raise KernelFileError(f"{name}: truncated kernel ({len(data)} of {start + length} bytes); fetch it again")
     vmlinux = decompress(payload, name)
-    if vmlinux[:5] != b"\x7fELF\x02":
-        raise KernelFileError(f"{name}: its payload is not a 64-bit ELF kernel")
+    if not vmlinux.startswith(_ELF64_MAGIC):
+        raise KernelFileError(f"{name}: its payload is not a 64-bit x86 kernel; give an amd64 kernel")
     return BzImage(bytes(data[SETUP_HEADER_OFFSET:SETUP_HEADER_END]), vmlinux)
 
 
 def decompress(payload: bytes, name: str) -> bytes:
     """Decompress a kernel payload by its magic bytes (scripts/extract-vmlinux knows the same list)."""
-    for magic, method in _METHODS:
-        if payload.startswith(magic):
-            try:
-                return _bounded(method(payload), name)
-            except KernelFileError:
-                raise
-            except Exception as error:  # each library has errors of its own; hostile input reaches them all
-                raise KernelFileError(f"{name}: damaged kernel ({error}); fetch it again") from None
-    raise KernelFileError(f"{name}: kernel compressed in an unknown way (begins with {payload[:6].hex()})")
+    method = next((method for magic, method in _METHODS if payload.startswith(magic)), None)
+    if method is None or len(payload) < 8:
+        raise KernelFileError(
+            f"{name}: kernel compressed in an unknown way (begins with {payload[:6].hex()}); give another build of it"
+        )
+    (size,) = struct.unpack_from("<I", payload, len(payload) - 4)
+    if size > MAX_KERNEL_SIZE:
+        raise KernelFileError(
+            f"{name}: claims to be a kernel of {size >> 20} MiB, more than {MAX_KERNEL_SIZE >> 20}; fetch it again"
+        )
+    try:
+        vmlinux = method(payload, size)
+    except Exception as error:  # noqa: BLE001 (each library has errors of its own, and hostile input reaches them all)
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise KernelFileError(f"{name}: damaged kernel ({reason}); fetch it again") from None
+    if len(vmlinux) != size:
+        raise KernelFileError(f"{name}: damaged kernel (not of the size that it says); fetch it again")
+    return vmlinux
 
 
-def _bounded(data: bytes, name: str) -> bytes:
-    if len(data) > MAX_KERNEL_SIZE:
-        raise KernelFileError(f"{name}: its kernel is larger than {MAX_KERNEL_SIZE >> 20} MiB decompressed; not a kernel")
-    return data
+# Each takes the payload and the size to expect, and gives at most one byte more than that.
 
 
-def _gzip(payload: bytes) -> bytes:
-    return zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(payload, MAX_KERNEL_SIZE + 1)
+def _gzip(payload: bytes, size: int) -> bytes:
+    import zlib
+
+    return zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(payload, size + 1)
 
 
-def _xz(payload: bytes) -> bytes:
-    return lzma.LZMADecompressor(lzma.FORMAT_XZ).decompress(payload, MAX_KERNEL_SIZE + 1)
+def _xz(payload: bytes, size: int) -> bytes:
+    import lzma
+
+    return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_LZMA_MEMORY).decompress(payload, size + 1)
 
 
-def _lzma(payload: bytes) -> bytes:
-    return lzma.LZMADecompressor(lzma.FORMAT_ALONE).decompress(payload, MAX_KERNEL_SIZE + 1)
+def _lzma(payload: bytes, size: int) -> bytes:
+    import lzma
+
+    return lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=_LZMA_MEMORY).decompress(payload, size + 1)
 
 
-def _bzip2(payload: bytes) -> bytes:
-    return bz2.BZ2Decompressor().decompress(payload, MAX_KERNEL_SIZE + 1)
+def _bzip2(payload: bytes, size: int) -> bytes:
+    import bz2
+
+    return bz2.BZ2Decompressor().decompress(payload, size + 1)
 
 
-def _zstd(payload: bytes) -> bytes:
+def _zstd(payload: bytes, size: int) -> bytes:
     import zstandard
 
     with zstandard.ZstdDecompressor().stream_reader(payload) as reader:
-        return reader.read(MAX_KERNEL_SIZE + 1)
+        return reader.read(size + 1)
 
 
-def _lz4_legacy(payload: bytes) -> bytes:
+def _lz4_legacy(payload: bytes, size: int) -> bytes:
     import lz4.block
 
     blocks: list[bytes] = []
+    missing = size
     offset = 4
-    while offset + 4 <= len(payload):
-        (size,) = struct.unpack_from("<I", payload, offset)
-        if size == 0 or offset + 4 + size > len(payload):
-            break  # the last four bytes of the payload are the decompressed size
-        block = payload[offset + 4 : offset + 4 + size]
-        blocks.append(lz4.block.decompress(block, uncompressed_size=_LZ4_LEGACY_BLOCK))
-        if len(blocks) * _LZ4_LEGACY_BLOCK > MAX_KERNEL_SIZE + _LZ4_LEGACY_BLOCK:
-            break
-        offset += 4 + size
+    while missing > 0:
+        (length,) = struct.unpack_from("<I", payload, offset)
+        block = payload[offset + 4 : offset + 4 + length]
+        blocks.append(lz4.block.decompress(block, uncompressed_size=min(missing, _LZ4_LEGACY_BLOCK)))
+        if not blocks[-1]:
+            raise ValueError("an empty block")
+        missing -= len(blocks[-1])
+        offset += 4 + length
     return b"".join(blocks)
 
 
-_METHODS: tuple[tuple[bytes, Callable[[bytes], bytes]], ...] = (
+_METHODS: tuple[tuple[bytes, Callable[[bytes, int], bytes]], ...] = (
     (b"\x1f\x8b", _gzip),
     (b"\xfd7zXZ\0", _xz),
     (b"\x28\xb5\x2f\xfd", _zstd),
