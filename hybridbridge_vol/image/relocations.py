@@ -1,8 +1,9 @@
 """The relocation lists behind a relocatable kernel's ELF.
 
-arch/x86/tools/relocs.c writes them, arch/x86/boot/compressed/misc.c (`handle_relocations`) reads them from the
-end backwards: 32-bit sites, inverse 32-bit sites (per-CPU; gone since per-CPU addresses are not zero-based),
-64-bit sites, each list ended by a 0 and each entry a sign-extended 32-bit link-time address.
+arch/x86/tools/relocs.c (`emit_relocs`) writes them, arch/x86/boot/compressed/misc.c (`handle_relocations`) reads them
+from the end backwards: 32-bit sites, inverse 32-bit sites (distances from per-CPU code to a per-CPU area linked at 0;
+gone with that area in 6.15), 64-bit sites. Each list begins with a 0, and each entry is the low half of a link-time
+address.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from hybridbridge_vol.errors import KernelFileError
 
 START_KERNEL_MAP = 0xFFFFFFFF80000000
-_SIGN_EXTENSION = 0xFFFFFFFF00000000
+_MOST_LISTS = 3
 
 
 @dataclass(frozen=True)
@@ -29,33 +30,33 @@ class Relocations:
     abs64: array[int]
 
 
-def parse_relocations(vmlinux: bytes, elf_end: int, name: str) -> Relocations:
+def parse_relocations(vmlinux: bytes, elf_end: int, start_vaddr: int, end_vaddr: int, name: str) -> Relocations:
     """Read the lists of a decompressed payload; `elf_end` is where the ELF's last segment ends in the file.
 
-    Which lists are there is read off the data: a kernel has two or three, and the terminator of the last one read
-    ends the file. KernelFileError if there are none (a kernel that was built without CONFIG_RELOCATABLE).
+    Which lists are there is read off the data: the run of 0 and of addresses between `start_vaddr` and `end_vaddr`
+    that ends the file has two lists or three, the 64-bit one first. KernelFileError if there are no such lists.
     """
     words = array("I")
-    tail = vmlinux[elf_end + (len(vmlinux) - elf_end) % 4 :]
-    words.frombytes(tail)
+    words.frombytes(memoryview(vmlinux)[elf_end + (len(vmlinux) - elf_end) % 4 :])
+    low, high = start_vaddr & 0xFFFFFFFF, end_vaddr - 4 & 0xFFFFFFFF
+    sign_extension = start_vaddr - low
     lists: list[array[int]] = []
     current = array("Q")
     for word in reversed(words):
-        if word == 0:
-            lists.append(current)
+        if low <= word <= high:
+            current.append(sign_extension + word)
+        elif word == 0:
+            lists.append(array("Q", sorted(current)))
             current = array("Q")
-            if len(lists) == 3:
+            if len(lists) == _MOST_LISTS:
                 break
-        elif word < 0x80000000:
-            break  # not an address of the kernel: the lists are over
         else:
-            current.append(word | _SIGN_EXTENSION)
-    lists = [array("Q", sorted(found)) for found in lists]
-    if len(lists) == 3 and lists[2]:
-        abs32, inverse32, abs64 = lists
-    elif len(lists) >= 2 and lists[1]:
-        abs32, abs64 = lists[:2]
-        inverse32 = array("Q")
-    else:
-        raise KernelFileError(f"{name}: the kernel has no relocations (built without CONFIG_RELOCATABLE)")
-    return Relocations(abs32, inverse32, abs64)
+            break
+    while lists and not lists[-1]:
+        lists.pop()  # zeros that end what stands before the lists
+    if len(lists) < 2 or not lists[0]:
+        raise KernelFileError(
+            f"{name}: the kernel has no relocations (a bare vmlinux, or built without CONFIG_RELOCATABLE); "
+            "give a distribution's vmlinuz"
+        )
+    return Relocations(lists[0], lists[1] if len(lists) == _MOST_LISTS else array("Q"), lists[-1])

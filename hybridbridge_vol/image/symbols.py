@@ -1,4 +1,9 @@
-"""A kernel's symbol table, packed so that opening it costs nothing."""
+"""A kernel's symbol table, packed so that opening it costs nothing.
+
+Packed: `HBsyms1`, the number of symbols, the bytes of all names; then columns in address order: addresses (8 bytes
+each), ends of names (4, one more than there are symbols), the numbers of the symbols in order of their names (4),
+kinds (1), names without separators. All in the machine's byte order: the table is a cache, not for exchange.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +12,13 @@ import struct
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
+from mmap import mmap
+from typing import overload
 
 _MAGIC = b"HBsyms1\0"
 _HEADER = struct.Struct("<8sII")
+_KERNEL_HALF = 1 << 63
 
 
 class Symbols:
@@ -21,7 +29,12 @@ class Symbols:
     """
 
     def __init__(
-        self, addresses: Sequence[int], kinds: bytes, name_ends: Sequence[int], by_name: Sequence[int], names: bytes
+        self,
+        addresses: Sequence[int],
+        kinds: Sequence[int],
+        name_ends: Sequence[int],
+        by_name: Sequence[int],
+        names: bytes | memoryview,
     ) -> None:
         self._addresses = addresses
         self._kinds = kinds
@@ -52,42 +65,44 @@ class Symbols:
     def pack(self) -> bytes:
         """Everything as one string of bytes for `unpack`."""
         header = _HEADER.pack(_MAGIC, len(self), len(self._names))
-        parts = (array("Q", self._addresses), array("I", self._name_ends), array("I", self._by_name))
-        return b"".join([header, *(part.tobytes() for part in parts), bytes(self._kinds), self._names])
+        columns = (array("Q", self._addresses), array("I", self._name_ends), array("I", self._by_name))
+        return b"".join([header, *(column.tobytes() for column in columns), bytes(self._kinds), self._names])
 
     @classmethod
-    def unpack(cls, packed: bytes) -> Symbols:
-        """Back from `pack`, without touching most of it. ValueError if it is something else."""
+    def unpack(cls, packed: bytes | memoryview | mmap) -> Symbols:
+        """Back from `pack`, reading nothing but the header; `packed` must stay open. ValueError if it is none."""
         if len(packed) < _HEADER.size:
             raise ValueError("not a packed symbol table")
-        magic, count, names_size = _HEADER.unpack_from(packed)
-        sizes = (8 * count, 4 * (count + 1), 4 * count, count, names_size)
-        if magic != _MAGIC or len(packed) != _HEADER.size + sum(sizes):
-            raise ValueError("not a packed symbol table")
         view = memoryview(packed)
-        parts, offset = [], _HEADER.size
-        for size in sizes:
-            parts.append(view[offset : offset + size])
-            offset += size
-        return cls(parts[0].cast("Q"), bytes(parts[3]), parts[1].cast("I"), parts[2].cast("I"), bytes(parts[4]))
+        magic, count, names_size = _HEADER.unpack_from(view)
+        sizes = (8 * count, 4 * (count + 1), 4 * count, count, names_size)
+        if magic != _MAGIC or len(view) != _HEADER.size + sum(sizes):
+            raise ValueError("not a packed symbol table")
+        ends = list(accumulate(sizes, initial=_HEADER.size))
+        addresses, name_ends, by_name, kinds, names = (view[start:end] for start, end in pairwise(ends))
+        return cls(addresses.cast("Q"), kinds, name_ends.cast("I"), by_name.cast("I"), names)
 
     def __len__(self) -> int:
         return len(self._kinds)
 
     def _name(self, index: int) -> bytes:
-        return self._names[self._name_ends[index] : self._name_ends[index + 1]]
+        return bytes(self._names[self._name_ends[index] : self._name_ends[index + 1]])
 
     def addresses(self, name: str) -> list[int]:
         """Every address that `name` stands for, ascending."""
-        wanted = name.encode("latin-1")
-        first = bisect_left(self._by_name, wanted, key=self._name)
+        wanted = name.encode("latin-1", "replace")  # no kernel has "?" in a name
         found = []
-        for place in range(first, len(self._by_name)):
-            if self._name(self._by_name[place]) != wanted:
+        for place in range(bisect_left(self._by_name, wanted, key=self._name), len(self)):
+            index = self._by_name[place]
+            if self._name(index) != wanted:
                 break
-            found.append(self._addresses[self._by_name[place]])
-        return sorted(found)
+            found.append(self._addresses[index])
+        return found
 
+    @overload
+    def get(self, name: str) -> int | None: ...
+    @overload
+    def get(self, name: str, default: int) -> int: ...
     def get(self, name: str, default: int | None = None) -> int | None:
         """The (lowest) address of `name`."""
         found = self.addresses(name)
@@ -104,11 +119,19 @@ class Symbols:
         return bool(self.addresses(name))
 
     def lookup(self, vaddr: int) -> tuple[str, int] | None:
-        """`(name, offset)` of the symbol at or before `vaddr`; None before the first."""
-        index = bisect_right(self._addresses, vaddr) - 1
-        if index < 0:
+        """`(name, offset)` of the symbol at or before `vaddr`; of aliases the first, as the kernel does.
+
+        None outside of what the symbols span: before the first, behind the last (`_end`), between the offsets of
+        the per-CPU area and the kernel.
+        """
+        behind = bisect_right(self._addresses, vaddr)
+        if behind == 0:
             return None
-        return self._name(index).decode("latin-1"), vaddr - self._addresses[index]
+        start = self._addresses[behind - 1]
+        following = self._addresses[behind] if behind < len(self) else None
+        if vaddr != start and (following is None or start < _KERNEL_HALF <= following):
+            return None
+        return self._name(bisect_left(self._addresses, start)).decode("latin-1"), vaddr - start
 
     def next_address(self, vaddr: int) -> int | None:
         """The next higher address at which a symbol stands."""
@@ -116,13 +139,17 @@ class Symbols:
         return self._addresses[index] if index < len(self) else None
 
     def size(self, name: str) -> int:
-        """Bytes from `name` to the next higher symbol."""
+        """Bytes from `name` to the next higher symbol; KeyError if the kernel has no such symbol."""
         start = self.address(name)
         return (self.next_address(start) or start) - start
 
     def __iter__(self) -> Iterator[tuple[int, str, str]]:
-        for index in range(len(self)):
-            yield self._addresses[index], chr(self._kinds[index]), self._name(index).decode("latin-1")
+        """`(address, kind, name)` in address order."""
+        names = str(self._names, "latin-1")
+        start = 0
+        for address, kind, end in zip(self._addresses, self._kinds, self._name_ends[1:], strict=True):
+            yield address, chr(kind), names[start:end]
+            start = end
 
     def matching(self, pattern: str) -> Iterator[tuple[int, str, str]]:
         """Symbols whose whole name matches a regular expression."""
