@@ -37,10 +37,10 @@ HERE = Path(__file__).parent
 FREEZE_SECONDS = 240.0
 """A guest has this long to boot, work and freeze under software emulation; it takes 10 to 40 s."""
 
-PACKAGES = ("busybox-static", "python3-minimal", "procps", "kmod", "iproute2", "net-tools", "util-linux", "hostname", "libc6", "libpython3-stdlib")
+PACKAGES = ("busybox-static", "python3-minimal", "procps", "kmod", "iproute2", "net-tools", "util-linux", "mount", "coreutils", "hostname", "libc6", "libpython3-stdlib")
 WITHOUT = frozenset((
     "debconf", "debconf-2.0", "dpkg", "perl-base", "perl", "tar", "adduser", "passwd", "init-system-helpers", "install-info",
-    "media-types", "libpam0g", "libpam-modules", "libpam-runtime", "lsb-base", "sysvinit-utils", "mount", "login",
+    "media-types", "libpam0g", "libpam-modules", "libpam-runtime", "lsb-base", "sysvinit-utils", "login",
     "util-linux-extra", "libdebconfclient0", "gcc-12-base", "libgcc-s1", "python3-venv",
 ))  # fmt: skip
 """Packages that only installing needs."""
@@ -48,10 +48,10 @@ PROGRAMS = (
     "usr/bin/busybox", r"usr/bin/python3[\d.]*", r"usr/lib/python3[\d.]*/[^/]+\.py",
     r"usr/lib/python3[\d.]*/(collections|ctypes|encodings|importlib|re)/.*\.py",
     r"usr/lib/python3[\d.]*/lib-dynload/(mmap|_ctypes)\..*", "usr/bin/ps", "usr/bin/free", "usr/bin/uptime", "usr/bin/kmod",
-    "usr/bin/lsmod", "usr/sbin/lsmod", "usr/sbin/ip", "usr/bin/ip", "usr/bin/ss", "usr/bin/netstat", "usr/sbin/arp",
-    "usr/bin/dmesg", "usr/bin/hostname",
+    "usr/bin/lsmod", "usr/sbin/lsmod", "usr/sbin/ip", "usr/bin/ip", "bin/ip", "sbin/ip", "usr/bin/ss", "usr/bin/netstat", "usr/sbin/arp",
+    "usr/bin/dmesg", "usr/bin/hostname", "usr/bin/sleep", "usr/bin/uname", "usr/bin/unshare", "usr/bin/mount",
 )  # fmt: skip
-APPLETS = ("sh", "sleep", "mount", "cat", "uname")
+APPLETS = ("sh", "cat")
 MODULES = ("dummy", "bridge", "loop", "nf_conntrack", "xt_conntrack", "veth", "tun", "e1000", "nls_iso8859_1")
 USERS = ("root:0", "daemon:1", "www-data:33", "postgres:101", "alice:1000", "bob:1001")
 

@@ -25,7 +25,8 @@ class Truth:
 
     `early` and `late` are two readings of every file, `late` the last thing done before the freeze; what differs
     between them moves. `links` are targets of symbolic links, `commands` the output of the guest's own tools,
-    `times` its clocks after the last reading (seconds).
+    `times` its clocks after the last reading (seconds),
+    `processes` the PIDs it had then.
     """
 
     early: dict[str, Reading] = field(default_factory=dict)
@@ -33,6 +34,7 @@ class Truth:
     links: dict[str, Reading] = field(default_factory=dict)
     commands: dict[str, Reading] = field(default_factory=dict)
     times: dict[str, float] = field(default_factory=dict)
+    processes: list[int] = field(default_factory=list)
 
     def file(self, path: str) -> bytes:
         """The last reading of a file; KeyError if it was not read or failed."""
@@ -49,32 +51,23 @@ class Truth:
         """What a command printed."""
         return self.commands[line].data.decode("utf-8", "surrogateescape")
 
-    def pids(self) -> list[int]:
-        """The processes at the last reading."""
-        return sorted(int(path.split("/")[2]) for path, reading in self.late.items() if _is_stat(path) and not reading.errno)
-
     def save(self, path: Path) -> None:
         """Write JSON; bytes as latin-1 text."""
         document = {
             kind: {name: [reading.errno, reading.data.decode("latin-1")] for name, reading in getattr(self, kind).items()}
             for kind in ("early", "late", "links", "commands")
         }
-        path.write_text(json.dumps({**document, "times": self.times}))
+        path.write_text(json.dumps({**document, "times": self.times, "processes": self.processes}))
 
     @classmethod
     def load(cls, path: Path) -> Truth:
         """Read what `save` wrote."""
         document = json.loads(path.read_text())
-        truth = cls(times=document["times"])
+        truth = cls(times=document["times"], processes=document["processes"])
         for kind in ("early", "late", "links", "commands"):
             for name, (number, text) in document[kind].items():
                 getattr(truth, kind)[name] = Reading(number, text.encode("latin-1"))
         return truth
-
-
-def _is_stat(path: str) -> bool:
-    parts = path.split("/")
-    return len(parts) == 4 and parts[3] == "stat" and parts[2].isdigit()
 
 
 def records(data: bytes) -> Iterator[tuple[str, str, int, bytes]]:
@@ -99,6 +92,8 @@ def parse(data: bytes) -> Truth:
     for kind, name, status, value in records(data):
         if kind == "time":
             truth.times[name] = float(value)
+        elif kind == "pids":
+            truth.processes = sorted(int(pid) for pid in value.split())
         else:
             tables[kind][name] = Reading(status, value)
     return truth
