@@ -12,6 +12,7 @@ GUARD_HOLE_TAG = 0xFFFF_8000_0000_0000 >> GUARD_HOLE_SHIFT
 
 _MOVE_ARGUMENT_TO_RAX = (b"\x48\x89\xf8", b"\x48\x89\xf0", b"\x48\x89\xd0", b"\x48\x89\xc8")  # rdi, rsi, rdx, rcx
 _RETURN_ZERO = b"\x31\xc0\xc3"  # xor eax, eax; ret
+_HALT = b"\xfa\xf4"  # cli; hlt
 _RETURN_ARGUMENT = b"\x48\x89\xf8\xc3"  # mov rax, rdi; ret
 
 
@@ -27,7 +28,9 @@ def free_if_trusted(argument: int, from_vaddr: int, to_vaddr: int) -> bytes:
 
 
 def answer(action: str, value: int) -> bytes:
-    """The code of a crossing that goes nowhere: "return" or "argument"."""
+    """The code of a crossing that goes nowhere: "return", "argument" or "halt"."""
+    if action == "halt":
+        return _HALT
     if action == "argument":
         return _RETURN_ARGUMENT
     return returning(value) if value else _RETURN_ZERO
@@ -50,5 +53,5 @@ def twin_overlays(
 def home_overlays(crossings: Iterable[tuple[int, str, int, bool]]) -> Iterator[tuple[int, bytes]]:
     """`(offset from _text, code)` of what the policy changes in the trusted kernel's own text."""
     for offset, action, value, both in crossings:
-        if both and action in ("return", "argument"):
+        if both and action in ("return", "argument", "halt"):
             yield offset, answer(action, value)

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-ACTIONS = ("home", "return", "argument", "free", "twin")
+ACTIONS = ("home", "return", "argument", "free", "halt", "twin")
 JUMP_SIZE = 5
 _COMPILER_SUFFIX = re.compile(r"\.(part|isra|constprop|llvm)\..*$")
 _FREE_STUB_SIZE = 19
@@ -129,7 +129,7 @@ def _choose(chosen: dict[int, Crossing], rule: Rule, offset: int, size: int) -> 
     if rule.action == "twin":
         chosen.pop(offset, None)
         return
-    needed = {"home": JUMP_SIZE, "free": _FREE_STUB_SIZE, "return": 6, "argument": 4}[rule.action]
+    needed = {"home": JUMP_SIZE, "free": _FREE_STUB_SIZE, "return": 6, "argument": 4, "halt": 2}[rule.action]
     if rule.action == "return" and rule.value == 0:
         needed = 3
     if size >= needed:

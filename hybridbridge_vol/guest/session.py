@@ -31,7 +31,8 @@ RENEW_AFTER_CLOSES = 4096
 _PATH_AT = 0
 _BUFFER_AT = 64 << 10
 _BUFFER_SIZE = USER_SIZE - _BUFFER_AT
-_READ_SIZE = 1 << 20
+_READ_SIZES = (16 << 10, 64 << 10, 256 << 10, 1 << 20)
+"""Bytes asked for by the first, second ... read of a file: some files clear a buffer of that size first."""
 _DIRENTS_SIZE = 256 << 10
 
 _AT_FDCWD = -100
@@ -48,7 +49,7 @@ class GuestFile:
         self.fd = fd
         self.path = path
 
-    def read(self, size: int = _READ_SIZE) -> bytes:
+    def read(self, size: int = _READ_SIZES[-1]) -> bytes:
         """Up to `size` bytes from the current position; empty at the end."""
         return self._session._read(self.fd, size, self.path)
 
@@ -153,7 +154,7 @@ class Session:
             raise
 
     def _read(self, fd: int, size: int, path: str) -> bytes:
-        size = min(size, _READ_SIZE)
+        size = min(size, _READ_SIZES[-1])
         buffer = self._caller.put(b"", _BUFFER_AT)
         count = self._checked(self._syscall("read", path, fd, buffer, size), path)
         return self._caller.get(_BUFFER_AT, min(count, size))
@@ -187,7 +188,7 @@ class Session:
         parts: list[bytes] = []
         total = 0
         with self._opened(path, _O_RDONLY) as file:
-            while part := file.read():
+            while part := file.read(_READ_SIZES[min(len(parts), len(_READ_SIZES) - 1)]):
                 parts.append(part)
                 total += len(part)
                 if total > MAX_FILE_SIZE:

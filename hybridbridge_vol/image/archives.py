@@ -1,7 +1,7 @@
 """The archive formats that packages are made of, read as streams: ar, tar, cpio, and rpm's headers.
 
-Every size in them is checked before it is believed. Functions raise ValueError for what is damaged and EOFError for
-what is cut short; `packages` turns both into one line that names the file.
+Every size in them is checked before it is believed. Functions raise ValueError for what is damaged and
+EOFError for what is cut short; `packages` turns both into one line that names the file.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import lzma
 import stat
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO
 
 AR_MAGIC = b"!<arch>\n"
@@ -38,7 +38,7 @@ Wanted = Callable[[str], bool]
 
 @dataclass(frozen=True)
 class Member:
-    """One file of a package: its path from the root without a leading slash, permission bits, link target, contents.
+    """One file of a package: path from the root without leading slash, permission bits, link target, contents.
 
     A hard link is given as a symbolic link to the absolute path.
     """
@@ -93,7 +93,16 @@ def damage_errors() -> tuple[type[Exception], ...]:
 
     import zstandard
 
-    return (OSError, MemoryError, ValueError, EOFError, struct.error, zlib.error, lzma.LZMAError, zstandard.ZstdError)
+    return (
+        OSError,
+        MemoryError,
+        ValueError,
+        EOFError,
+        struct.error,
+        zlib.error,
+        lzma.LZMAError,
+        zstandard.ZstdError,
+    )
 
 
 def read_exactly(stream: IO[bytes], size: int, most: int = MAX_MEMBER_SIZE) -> bytes:
@@ -182,29 +191,38 @@ def _pax_records(text: bytes) -> Iterator[tuple[str, str]]:
 def cpio_members(stream: IO[bytes], wanted: Wanted) -> Iterator[Member]:
     """Wanted files and links of a newc cpio (Documentation/driver-api/early-userspace/buffer-format.rst).
 
-    Of several hard links to one file only the one that carries the contents has them, and is given.
+    Of several hard links to one file the last carries the contents; all of them are given, when it comes.
     """
+    waiting: dict[tuple[int, ...], list[Member]] = {}
     while True:
         header = read_exactly(stream, 110)
         if header[:6] not in (b"070701", b"070702"):
             raise ValueError("not a newc cpio header")
         fields = [_number(header[at : at + 8], 16) for at in range(6, 110, 8)]
-        mode, links, size, name_size = fields[1], fields[4], fields[6], fields[11]
+        ino, mode, links, size, name_size = (fields[number] for number in (0, 1, 4, 6, 11))
         name = _text(read_exactly(stream, name_size, _MAX_TEXT_SIZE))
         skip(stream, -(110 + name_size) % 4)
         if name == "TRAILER!!!":
+            for links_to_an_empty_file in waiting.values():
+                yield from links_to_an_empty_file
             return
         name = _from_root(name)
+        same_file = waiting.setdefault((ino, *fields[7:9]), []) if stat.S_ISREG(mode) and links > 1 else []
+        if (stat.S_ISREG(mode) or stat.S_ISLNK(mode)) and wanted(name):
+            same_file.append(Member(name, mode & 0o7777, "", b""))
+        if links > 1 and not size:
+            continue
         padding = -size % 4
-        if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)) or not wanted(name):
+        if not same_file:
             skip(stream, size + padding)
             continue
         data = read_exactly(stream, size, _MAX_TEXT_SIZE if stat.S_ISLNK(mode) else MAX_MEMBER_SIZE)
         skip(stream, padding)
         if stat.S_ISLNK(mode):
-            yield Member(name, mode & 0o7777, _text(data), b"")
-        elif data or links < 2:
-            yield Member(name, mode & 0o7777, "", data)
+            yield replace(same_file[0], link=_text(data))
+        else:
+            yield from (replace(member, data=data) for member in same_file)
+            same_file.clear()
 
 
 def rpm_payload(stream: IO[bytes]) -> Slice:
@@ -230,7 +248,7 @@ def rpm_strings(stream: IO[bytes], tag: int) -> list[str]:
 
 
 def _rpm_header(stream: IO[bytes]) -> tuple[int, int]:
-    """Where the header behind lead and signature begins and ends. Only the signature is padded, to 8 bytes."""
+    """Where the header behind lead and signature begins and ends. The signature alone is padded, to 8."""
     start = end = _RPM_LEAD_SIZE
     for alignment in (8, 1):
         start = end

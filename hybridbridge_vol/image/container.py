@@ -1,8 +1,9 @@
 """The bzImage container: from the file that a boot loader loads to the kernel's ELF.
 
-Format: Documentation/arch/x86/boot.rst. The payload is compressed with whatever the kernel was configured for; its
-last four bytes are the decompressed size (arch/x86/boot/compressed/mkpiggy.c relies on it: gzip ends like that by
-itself, for the others scripts/Makefile.lib appends it). Behind the ELF come the relocations (see `relocations`).
+Format: Documentation/arch/x86/boot.rst. The payload is compressed with whatever the kernel was configured
+for; its last four bytes are the decompressed size (arch/x86/boot/compressed/mkpiggy.c relies on it: gzip ends
+like that by itself, for the others scripts/Makefile.lib appends it). Behind the ELF come the relocations (see
+`relocations`).
 """
 
 from __future__ import annotations
@@ -50,15 +51,21 @@ def parse_bzimage(data: bytes, name: str) -> BzImage:
     if not data:
         raise KernelFileError(f"{name}: an empty file; give a vmlinuz, a .deb or a .rpm")
     if len(data) < SETUP_HEADER_END or data[_BOOT_MAGIC_OFFSET : _BOOT_MAGIC_OFFSET + 4] != b"HdrS":
-        raise KernelFileError(f"{name}: not a Linux kernel (no boot header); give a vmlinuz, a .deb or a .rpm")
+        raise KernelFileError(
+            f"{name}: not a Linux kernel (no boot header); give a vmlinuz, a .deb or a .rpm"
+        )
     (version,) = struct.unpack_from("<H", data, _VERSION_OFFSET)
     if version < _PAYLOAD_PROTOCOL:
-        raise KernelFileError(f"{name}: a kernel from before 2008 (boot protocol {version:#x}); give a newer one")
+        raise KernelFileError(
+            f"{name}: a kernel from before 2008 (boot protocol {version:#x}); give a newer one"
+        )
     offset, length = struct.unpack_from("<II", data, _PAYLOAD_FIELDS)
     start = ((data[SETUP_HEADER_OFFSET] or _DEFAULT_SETUP_SECTORS) + 1) * 512 + offset
     payload = data[start : start + length]
     if not length or len(payload) < length:
-        raise KernelFileError(f"{name}: truncated kernel ({len(data)} of {start + length} bytes); fetch it again")
+        raise KernelFileError(
+            f"{name}: truncated kernel ({len(data)} of {start + length} bytes); fetch it again"
+        )
     vmlinux = decompress(payload, name)
     if not vmlinux.startswith(_ELF64_MAGIC):
         raise KernelFileError(f"{name}: its payload is not a 64-bit x86 kernel; give an amd64 kernel")
@@ -70,12 +77,12 @@ def decompress(payload: bytes, name: str) -> bytes:
     method = next((method for magic, method in _METHODS if payload.startswith(magic)), None)
     if method is None or len(payload) < 8:
         raise KernelFileError(
-            f"{name}: kernel compressed in an unknown way (begins with {payload[:6].hex()}); give another build of it"
+            f"{name}: kernel compressed in an unknown way ({payload[:6].hex()}); give another build of it"
         )
     (size,) = struct.unpack_from("<I", payload, len(payload) - 4)
     if size > MAX_KERNEL_SIZE:
         raise KernelFileError(
-            f"{name}: claims to be a kernel of {size >> 20} MiB, more than {MAX_KERNEL_SIZE >> 20}; fetch it again"
+            f"{name}: claims to hold {size >> 20} MiB, more than a kernel's {MAX_KERNEL_SIZE >> 20}; fetch it again"
         )
     try:
         vmlinux = method(payload, size)

@@ -1,15 +1,16 @@
 """The symbol table that every distribution kernel carries in its own image: kallsyms.
 
-scripts/kallsyms.c writes it, kernel/kallsyms.c reads it. The order of its parts, their alignment and the encoding of
-addresses changed over the years, and distributions carry changes back; so nothing here goes by version:
+scripts/kallsyms.c writes it, kernel/kallsyms.c reads it. The order of its parts, their alignment and the
+encoding of addresses changed over the years, and distributions carry changes back; so nothing here goes by
+version:
 
     5.10         addresses, num_syms, names, markers, token table, token index
     6.2          addresses, num_syms, names, markers, sequence, token table, token index
     6.4          num_syms, names, markers, token table, token index, addresses, sequence
     7.0          the same, aligned to 4 instead of 8 bytes, each address relative to its own place
 
-The token table is found by its shape, the names by the markers that count them, and of the possible readings of the
-addresses the one is taken under which `_text` lies where the image begins and all addresses ascend.
+The token table is found by its shape, the names by the markers that count them, and of the possible readings
+of the addresses the one is taken under which `_text` lies where the image begins and all addresses ascend.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import struct
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, islice, pairwise
 
 from hybridbridge_vol.errors import KernelFileError
 from hybridbridge_vol.image.symbols import Symbols
@@ -39,11 +40,13 @@ _FEWEST_MARKERS = 4
 _FALSE_MARKERS = 2
 """What stands behind the markers may look like this many more of them."""
 _SEARCH_BACK = (3 + 1) * MAX_SYMBOLS
-"""Bytes that may lie between the start of the markers and the token table: sequence (3 a symbol) and markers."""
-_TOKEN_TABLES_TRIED = 8
-"""A kernel has one thing that looks like a token table to the last byte."""
+"""Bytes there may be from the start of the markers to the token table: sequence (3 a symbol) and markers."""
+_SEARCH_STEP = 1 << 20
+_TOKEN_TABLES_TRIED, _MARKER_RUNS_TRIED, _COUNTS_TRIED = 4, 16, 16
+"""In a kernel the first one is right; a hostile file must not keep us busy."""
 _DIGIT_TOKENS = b"\0" + b"".join(b"%d\0" % digit for digit in range(10))
 """A character that occurs in names stands for itself (`insert_real_symbols_in_table`), and all digits do."""
+_WORD = struct.Struct("<I")
 _U64 = (1 << 64) - 1
 
 Image = bytes | bytearray
@@ -51,7 +54,7 @@ Image = bytes | bytearray
 
 @dataclass(frozen=True)
 class _Tokens:
-    """The 256 strings names are made of; the table's `start` and the index's `end` are offsets in the image."""
+    """The 256 strings names are made of; in the image the table begins at `start`, its index ends at `end`."""
 
     strings: tuple[bytes, ...]
     start: int
@@ -77,7 +80,7 @@ def find_symbols(image: Image, image_vaddr: int, name: str) -> Symbols:
             if addresses is not None:
                 return Symbols.from_columns(addresses, names.raw)
     raise KernelFileError(
-        f"{name}: no symbol table in the kernel (built without CONFIG_KALLSYMS_ALL?); give a distribution's kernel"
+        f"{name}: the kernel has no symbol table (CONFIG_KALLSYMS_ALL); give a distribution's kernel"
     )
 
 
@@ -112,12 +115,7 @@ def _tokens_around(image: Image, digits_at: int) -> _Tokens | None:
 
 def _find_names(image: Image, tokens: _Tokens) -> Iterator[_Names]:
     """Name tables before the token table whose every 256th name begins where a marker says, nearest first."""
-    low = max(0, tokens.start - _SEARCH_BACK)
-    markers_at = tokens.start
-    while (markers_at := image.rfind(b"\0\0\0\0", low, markers_at + 3)) >= 0:
-        if markers_at % 4:
-            continue
-        run = _marker_run(image, markers_at, tokens.start)
+    for markers_at, run in islice(_marker_runs(image, tokens.start), _MARKER_RUNS_TRIED):
         for number in range(len(run), max(len(run) - _FALSE_MARKERS, _FEWEST_MARKERS) - 1, -1):
             names = _names_before(image, markers_at, run[:number], tokens.strings)
             if names is not None:
@@ -125,45 +123,60 @@ def _find_names(image: Image, tokens: _Tokens) -> Iterator[_Names]:
                 break
 
 
-def _marker_run(image: Image, markers_at: int, end: int) -> list[int]:
-    """The words from `markers_at` on that may be markers."""
-    markers = [0]
-    for at in range(markers_at + 4, min(end, markers_at + 4 * MAX_SYMBOLS // _PER_MARKER) - 3, 4):
-        (marker,) = struct.unpack_from("<I", image, at)
-        if marker - markers[-1] not in _MARKER_STEPS:
-            break
-        markers.append(marker)
-    return markers
+def _marker_runs(image: Image, end: int) -> Iterator[tuple[int, list[int]]]:
+    """`(offset, words)` of what may be markers before `end`, nearest first: a 0, then sane steps upwards."""
+    end = end // 4 * 4
+    lowest = max(0, end - _SEARCH_BACK)
+    for stop in range(end, lowest, -_SEARCH_STEP):
+        start = max(lowest, stop - _SEARCH_STEP)
+        pairs = pairwise(array("I", bytes(image[start : min(stop + 4, end)])))
+        found = [
+            start + 4 * i for i, (word, after) in enumerate(pairs) if not word and after in _MARKER_STEPS
+        ]
+        for markers_at in reversed(found):
+            run = [0]
+            for at in range(markers_at + 4, end, 4):
+                (marker,) = _WORD.unpack_from(image, at)
+                if marker - run[-1] not in _MARKER_STEPS:
+                    break
+                run.append(marker)
+            if len(run) >= _FEWEST_MARKERS:
+                yield markers_at, run
 
 
-def _names_before(image: Image, markers_at: int, markers: list[int], strings: tuple[bytes, ...]) -> _Names | None:
-    """The names that end where their markers begin; `num_syms` stands before them and tells how many there are."""
+def _names_before(
+    image: Image, markers_at: int, markers: list[int], strings: tuple[bytes, ...]
+) -> _Names | None:
+    """The names that end where their markers begin; `num_syms` stands before them and says how many."""
     counts = range(_PER_MARKER * (len(markers) - 1) + 1, _PER_MARKER * len(markers) + 1)
-    nearest = (markers_at - markers[-1] - 4) // 4 * 4
-    for count_at in range(nearest, max(-1, nearest - _MARKER_STEPS.stop), -4):
-        (count,) = struct.unpack_from("<I", image, count_at)
-        if count not in counts:
-            continue
+    nearest = (markers_at - markers[-1]) // 4 * 4
+    furthest = max(0, nearest - _MARKER_STEPS.stop // 4 * 4)
+    words = array("I", bytes(image[furthest : max(nearest, 0)]))
+    found = (index for index in range(len(words) - 1, -1, -1) if words[index] in counts)
+    for index in islice(found, _COUNTS_TRIED):
+        count_at = furthest + 4 * index
         for names_at in (count_at + 4, count_at + 8):
-            encoded = bytes(image[names_at:markers_at])
-            if _ends_with_padding(encoded, markers[-1], count - counts.start + 1):
-                raw = _decode_names(encoded, count, markers, strings)
+            behind_marker = words[index] - counts.start + 1
+            if _ends_with_padding(image, names_at + markers[-1], markers_at, behind_marker):
+                raw = _decode_names(bytes(image[names_at:markers_at]), words[index], markers, strings)
                 if raw is not None:
                     return _Names(raw, count_at)
     return None
 
 
-def _ends_with_padding(encoded: bytes, at: int, count: int) -> bool:
-    """Whether `count` encoded names from offset `at` on reach the end, but for less than eight zeros."""
+def _ends_with_padding(image: Image, at: int, end: int, count: int) -> bool:
+    """Whether `count` encoded names from offset `at` on reach `end`, but for less than eight zeros."""
     for _ in range(count):
-        if at >= len(encoded) - 1:
+        if at >= end - 1:
             return False
-        length = encoded[at]
-        at += 1 + length if length < 0x80 else 2 + (length & 0x7F | encoded[at + 1] << 7)
-    return at <= len(encoded) < at + 8 and not any(encoded[at:])
+        length = image[at]
+        at += 1 + length if length < 0x80 else 2 + (length & 0x7F | image[at + 1] << 7)
+    return at <= end < at + 8 and not any(image[at:end])
 
 
-def _decode_names(encoded: bytes, count: int, markers: list[int], strings: tuple[bytes, ...]) -> list[bytes] | None:
+def _decode_names(
+    encoded: bytes, count: int, markers: list[int], strings: tuple[bytes, ...]
+) -> list[bytes] | None:
     """The names, or None where they and the markers part. A length is ULEB128 of up to two bytes."""
     raw: list[bytes] = []
     string = strings.__getitem__
@@ -206,8 +219,10 @@ def _find_addresses(image: Image, image_vaddr: int, tokens: _Tokens, names: _Nam
     return None
 
 
-def _readings(image: Image, image_vaddr: int, tokens: _Tokens, names: _Names) -> Iterator[Callable[[int], int]]:
-    """The places and encodings of addresses (`kallsyms_sym_address`) there have been, as functions of the number."""
+def _readings(
+    image: Image, image_vaddr: int, tokens: _Tokens, names: _Names
+) -> Iterator[Callable[[int], int]]:
+    """Places and encodings of addresses (`kallsyms_sym_address`) there have been, as functions of the number."""
     count = len(names.raw)
     behind = sorted({_align(tokens.end, 4), _align(tokens.end, 8)})
     base_at = names.count_offset - 8

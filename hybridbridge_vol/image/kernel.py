@@ -21,7 +21,7 @@ _PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")
 _MAX_SEGMENTS = 32
 """A kernel has two to five."""
 _MAX_LINKED_SIZE = 512 << 20
-"""Bytes from the first to the last link-time address; KERNEL_IMAGE_SIZE allows 1 GiB, distributions use 80 MB."""
+"""Highest physical address as linked; KERNEL_IMAGE_SIZE allows 1 GiB, distributions use 80 MB."""
 _PAGE_SIZE = 4096
 _BANNER_PREFIX = "Linux version "
 _MAX_BANNER_SIZE = 512
@@ -49,9 +49,9 @@ class Segment:
 class KernelImage:
     """A kernel as its file has it. Virtual addresses are link-time addresses.
 
-    `vmlinuz` is the whole kernel file; `setup_header` its boot header from offset 0x1f1; `vmlinux` the decompressed
-    ELF with what follows it; `entry_paddr` the physical address of `startup_64`; `banner` the text of /proc/version
-    with its newline; `release` what uname(1) -r says; `build_id` hex of the GNU build id.
+    `vmlinuz` is the whole kernel file; `setup_header` its boot header from offset 0x1f1; `vmlinux` the
+    decompressed ELF with what follows it; `entry_paddr` the physical address of `startup_64`; `banner` the
+    text of /proc/version with its newline; `release` what uname(1) -r says; `build_id` hex of the GNU build id.
     """
 
     path: Path
@@ -102,7 +102,7 @@ class KernelImage:
 
     @cached_property
     def config(self) -> str | None:
-        """The kernel's own configuration (CONFIG_IKCONFIG, kernel/configs.c); None where it has none inside."""
+        """The kernel's own configuration (CONFIG_IKCONFIG, kernel/configs.c); None if it has none inside."""
         import zlib
 
         start = self.vmlinux.find(_IKCONFIG_START + b"\x1f\x8b")
@@ -149,12 +149,16 @@ def parse_elf(vmlinux: bytes, name: str) -> tuple[int, tuple[Segment, ...]]:
         if kind != _PT_LOAD:
             continue
         if offset + file_size > len(vmlinux) or file_size > mem_size or paddr + mem_size > _MAX_LINKED_SIZE:
-            raise KernelFileError(f"{name}: its ELF has a segment outside of the file or of memory; fetch it again")
+            raise KernelFileError(
+                f"{name}: its ELF has a segment outside of the file or of memory; fetch it again"
+            )
         segments.append(Segment(offset, vaddr, paddr, file_size, mem_size, flags))
     segments.sort(key=lambda segment: segment.paddr)
     first = segments[0] if segments else None
     if first is None or first.vaddr - START_KERNEL_MAP != first.paddr or first.paddr % _PAGE_SIZE:
-        raise KernelFileError(f"{name}: its ELF is not laid out like a 64-bit x86 kernel; give an amd64 kernel")
+        raise KernelFileError(
+            f"{name}: its ELF is not laid out like a 64-bit x86 kernel; give an amd64 kernel"
+        )
     return entry_paddr, tuple(segments)
 
 
@@ -170,7 +174,7 @@ def flatten(vmlinux: bytes, segments: tuple[Segment, ...]) -> bytearray:
 
 
 def _banner(flat: bytearray, start_vaddr: int, symbols: Symbols, name: str) -> str:
-    """The text at `linux_banner` (init/version-timestamp.c; init/version.c before 6.2), as it stands in memory too."""
+    """The text at `linux_banner` (init/version-timestamp.c; init/version.c before 6.2), as in memory."""
     start = symbols.get("linux_banner", start_vaddr + len(flat)) - start_vaddr
     banner = bytes(flat[max(start, 0) :][:_MAX_BANNER_SIZE]).partition(b"\0")[0].decode("latin-1")
     if not banner.startswith(_BANNER_PREFIX) or len(banner.split()) < 3:
@@ -179,7 +183,7 @@ def _banner(flat: bytearray, start_vaddr: int, symbols: Symbols, name: str) -> s
 
 
 def _build_id(flat: bytearray, start_vaddr: int, symbols: Symbols) -> str:
-    """Hex of the GNU build id, among the notes between `__start_notes` and `__stop_notes`; empty if there is none."""
+    """Hex of the GNU build id among the notes from `__start_notes` to `__stop_notes`; empty without one."""
     start, stop = symbols.get("__start_notes", 0) - start_vaddr, symbols.get("__stop_notes", 0) - start_vaddr
     if 0 <= start < stop <= min(len(flat), start + _MAX_NOTES_SIZE):
         for owner, kind, value in _notes(bytes(flat[start:stop])):

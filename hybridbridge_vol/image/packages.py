@@ -25,9 +25,10 @@ def is_package(head: bytes) -> bool:
 
 
 def members(path: Path, *patterns: str) -> Iterator[Member]:
-    """Files and links of a `.deb` or `.rpm` whose path matches a shell pattern (all without one), as a stream.
+    """Files and links of a `.deb` or `.rpm` whose path matches one of the shell patterns; all without any.
 
-    One member at a time is in memory. Raises KernelFileError if the package is damaged, OSError if it cannot be read.
+    A stream: one member at a time is in memory. Raises KernelFileError if the package is damaged, OSError if it
+    cannot be read.
     """
 
     def wanted(name: str) -> bool:
@@ -103,5 +104,5 @@ def read_vmlinuz(path: Path) -> bytes:
     except OSError as error:
         raise KernelFileError(f"{path}: cannot be read ({error.strerror or error})") from None
     kernels = [item for item in needed if item.startswith(_KERNEL_PACKAGES)]
-    hint = f"; it depends on {', '.join(kernels)}: give that package" if kernels else "; give the kernel's own package"
-    raise KernelFileError(f"{path}: a package without a kernel (no {_KERNEL_PATHS[0]}){hint}")
+    way_out = f"it depends on {', '.join(kernels)}: give that" if kernels else "give the kernel's own package"
+    raise KernelFileError(f"{path}: a package without a kernel (no {_KERNEL_PATHS[0]}); {way_out}")
