@@ -54,7 +54,7 @@ Image = bytes | bytearray
 
 @dataclass(frozen=True)
 class _Tokens:
-    """The 256 strings names are made of; in the image the table begins at `start`, its index ends at `end`."""
+    """The 256 strings names are made of; table begins at image offset `start`, index ends at `end`."""
 
     strings: tuple[bytes, ...]
     start: int
@@ -222,7 +222,7 @@ def _find_addresses(image: Image, image_vaddr: int, tokens: _Tokens, names: _Nam
 def _readings(
     image: Image, image_vaddr: int, tokens: _Tokens, names: _Names
 ) -> Iterator[Callable[[int], int]]:
-    """Places and encodings of addresses (`kallsyms_sym_address`) there have been, as functions of the number."""
+    """Where and how addresses have been encoded (`kallsyms_sym_address`), as functions of the number."""
     count = len(names.raw)
     behind = sorted({_align(tokens.end, 4), _align(tokens.end, 8)})
     base_at = names.count_offset - 8
