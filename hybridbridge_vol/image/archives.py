@@ -38,7 +38,7 @@ Wanted = Callable[[str], bool]
 
 @dataclass(frozen=True)
 class Member:
-    """One file of a package: path from the root without leading slash, permission bits, link target, contents.
+    """One file of a package: path from the root (no leading slash), permission bits, link target, contents.
 
     A hard link is given as a symbolic link to the absolute path.
     """

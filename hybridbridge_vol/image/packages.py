@@ -27,8 +27,8 @@ def is_package(head: bytes) -> bool:
 def members(path: Path, *patterns: str) -> Iterator[Member]:
     """Files and links of a `.deb` or `.rpm` whose path matches one of the shell patterns; all without any.
 
-    A stream: one member at a time is in memory. Raises KernelFileError if the package is damaged, OSError if it
-    cannot be read.
+    A stream: one member at a time is in memory. Raises KernelFileError if the package is damaged, OSError if
+    it cannot be read.
     """
 
     def wanted(name: str) -> bool:
