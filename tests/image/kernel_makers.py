@@ -246,7 +246,8 @@ COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
 
 def bzimage(payload: bytes, sectors: int = 7, version: int = 0x20F) -> bytes:
     """A bzImage (Documentation/arch/x86/boot.rst): boot sector and setup, then the decompressor with its
-    payload."""
+    payload.
+    """
     setup = bytearray((sectors + 1) * 512)
     setup[0x1F1] = sectors
     setup[0x1FE:0x200] = b"\x55\xaa"

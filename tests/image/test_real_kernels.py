@@ -1,7 +1,8 @@
 """Distributions' kernels, checked against what their own images say.
 
 From the fixture `kernel_packages`; without it from the `.deb` and `.rpm` files of the directory
-HB_TEST_KERNELS."""
+HB_TEST_KERNELS.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ from hybridbridge_vol.image.symbols import Symbols
 PAGE_SIZE = 4096
 KSYMTAB_ENTRY = struct.Struct("<3i")
 """struct kernel_symbol (include/linux/export-internal.h): where value, name and namespace are, each from its
-place."""
+place.
+"""
 
 
 @pytest.fixture
