@@ -35,7 +35,8 @@ _LZMA_MEMORY = 512 << 20
 @dataclass(frozen=True)
 class BzImage:
     """`setup_header` is the file from 0x1f1 to 0x290, as it goes into boot_params; `vmlinux` the ELF and what
-    follows it, decompressed."""
+    follows it, decompressed.
+    """
 
     setup_header: bytes
     vmlinux: bytes
@@ -82,7 +83,7 @@ def decompress(payload: bytes, name: str) -> bytes:
     (size,) = struct.unpack_from("<I", payload, len(payload) - 4)
     if size > MAX_KERNEL_SIZE:
         raise KernelFileError(
-            f"{name}: claims to hold {size >> 20} MiB, more than a kernel's {MAX_KERNEL_SIZE >> 20}; fetch it again"
+            f"{name}: claims {size >> 20} MiB of kernel, more than {MAX_KERNEL_SIZE >> 20}; fetch it again"
         )
     try:
         vmlinux = method(payload, size)

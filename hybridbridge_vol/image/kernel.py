@@ -51,7 +51,7 @@ class KernelImage:
 
     `vmlinuz` is the whole kernel file; `setup_header` its boot header from offset 0x1f1; `vmlinux` the
     decompressed ELF with what follows it; `entry_paddr` the physical address of `startup_64`; `banner` the
-    text of /proc/version with its newline; `release` what uname(1) -r says; `build_id` hex of the GNU build id.
+    text of /proc/version with its newline; `release` what uname -r says; `build_id` hex of the GNU build id.
     """
 
     path: Path

@@ -3,7 +3,8 @@
 arch/x86/tools/relocs.c (`emit_relocs`) writes them, arch/x86/boot/compressed/misc.c (`handle_relocations`)
 reads them from the end backwards: 32-bit sites, inverse 32-bit sites (distances from per-CPU code to a
 per-CPU area linked at 0; gone with that area in 6.15), 64-bit sites. Each list begins with a 0, and each
-entry is the low half of a link-time address."""
+entry is the low half of a link-time address.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ class Relocations:
     """Link-time virtual addresses (ascending) whose contents change with the load address.
 
     At `abs32` the low 32 bits and at `abs64` all 64 bits of an address of the kernel: add the delta. At
-    `inverse32` a 32-bit distance from the kernel to something fixed: subtract it."""
+    `inverse32` a 32-bit distance from the kernel to something fixed: subtract it.
+    """
 
     abs32: array[int]
     inverse32: array[int]
@@ -35,7 +37,8 @@ def parse_relocations(
 
     Which lists are there is read off the data: the run of 0 and of addresses between `start_vaddr` and
     `end_vaddr` that ends the file has two lists or three, the 64-bit one first. KernelFileError if there are
-    no such lists."""
+    no such lists.
+    """
     words = array("I")
     words.frombytes(memoryview(vmlinux)[elf_end + (len(vmlinux) - elf_end) % 4 :])
     low, high = start_vaddr & 0xFFFFFFFF, end_vaddr - 4 & 0xFFFFFFFF

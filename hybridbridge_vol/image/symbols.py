@@ -3,7 +3,8 @@
 Packed: `HBsyms1`, the number of symbols, the bytes of all names; then columns in address order: addresses (8
 bytes each), ends of names (4, one more than there are symbols), the numbers of the symbols in order of their
 names (4), kinds (1), names without separators. All in the machine's byte order: the table is a cache, not for
-exchange."""
+exchange.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ class Symbols:
     """Symbols in address order, with an index by name.
 
     Addresses are link-time virtual addresses; per-CPU symbols of kernels whose per-CPU area is linked at 0
-    are plain offsets. A name may stand for several addresses (static functions of different files)."""
+    are plain offsets. A name may stand for several addresses (static functions of different files).
+    """
 
     def __init__(
         self,
@@ -70,7 +72,8 @@ class Symbols:
     @classmethod
     def unpack(cls, packed: bytes | memoryview | mmap) -> Symbols:
         """Back from `pack`, reading nothing but the header; `packed` must stay open. ValueError if it is
-        none."""
+        none.
+        """
         if len(packed) < _HEADER.size:
             raise ValueError("not a packed symbol table")
         view = memoryview(packed)
@@ -122,7 +125,8 @@ class Symbols:
         """`(name, offset)` of the symbol at or before `vaddr`; of aliases the first, as the kernel does.
 
         None outside of what the symbols span: before the first, behind the last (`_end`), between the offsets
-        of the per-CPU area and the kernel."""
+        of the per-CPU area and the kernel.
+        """
         behind = bisect_right(self._addresses, vaddr)
         if behind == 0:
             return None
