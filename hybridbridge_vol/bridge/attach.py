@@ -8,6 +8,8 @@ system calls we make, is pointed to the snapshot's namespaces. Every write goes 
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hybridbridge_vol.bridge.clock import stop_clock
@@ -15,7 +17,7 @@ from hybridbridge_vol.bridge.overlays import home_overlays, twin_overlays
 from hybridbridge_vol.bridge.prepare import Prepared, load_or_error
 from hybridbridge_vol.bridge.space import MAX_SNAPSHOT, SnapshotSpace, Window
 from hybridbridge_vol.bridge.twin import TwinText
-from hybridbridge_vol.errors import AttachError, BootError, ImageError
+from hybridbridge_vol.errors import AttachError, ImageError
 from hybridbridge_vol.machine.machine import (
     VECTOR_GENERAL_PROTECTION,
     VECTOR_INVALID_OPCODE,
@@ -34,6 +36,7 @@ from hybridbridge_vol.trust.store import Boot, Progress, StoredKernel
 U64 = (1 << 64) - 1
 _NAMESPACES = ("init_uts_ns", "init_ipc_ns", "init_pid_ns", "init_net", "init_time_ns", "init_cgroup_ns")
 """What an nsproxy points to, but for the mount namespace: the agent's mounts stay its own."""
+UD2_SIZE = 2
 _NSPROXY_WORDS = 9  # struct nsproxy, include/linux/nsproxy.h: a counter and eight pointers
 
 
@@ -156,24 +159,36 @@ class ExceptionFilter:
         """See `machine.ExceptionFilter`."""
         if vector == VECTOR_PAGE_FAULT and self._bridge.space.complete(cr2):
             return Verdict.RESUME
-        if vector == VECTOR_INVALID_OPCODE and not self._bridge.in_twin(rip):
-            return Verdict.DELIVER  # a WARN of the trusted kernel; a BUG panics and halts
+        if vector == VECTOR_INVALID_OPCODE:
+            return self._warn(rip)
         if vector in (VECTOR_PAGE_FAULT, VECTOR_GENERAL_PROTECTION):
             return self._fix_up(rip)
         return Verdict.STOP
 
+    def _warn(self, rip: int) -> Verdict:
+        """Go on behind a WARN of either side (locks count as held, and the kernel may check that); a BUG is the end."""
+        text = self._text_of(rip)
+        if not _contains(self._bridge.prepared.warnings, rip - text):
+            return Verdict.STOP
+        self._bridge.machine.write_register("RIP", rip + UD2_SIZE)
+        return Verdict.RESUME
+
+    def _text_of(self, rip: int) -> int:
+        return self._bridge.layout.text_vaddr if self._bridge.in_twin(rip) else self._home_text
+
     def _fix_up(self, rip: int) -> Verdict:
         """Deliver faults of covered instructions; one in the twin is told to the kernel as home's."""
-        from bisect import bisect_left
-
-        text = self._bridge.layout.text_vaddr if self._bridge.in_twin(rip) else self._home_text
-        fixups = self._bridge.prepared.fixups
-        place = bisect_left(fixups, rip - text) if rip >= text else 0
-        if place >= len(fixups) or fixups[place] != rip - text:
+        text = self._text_of(rip)
+        if not _contains(self._bridge.prepared.fixups, rip - text):
             return Verdict.STOP
         if text != self._home_text:
             self._bridge.machine.write_register("RIP", rip - text + self._home_text)
         return Verdict.DELIVER
+
+
+def _contains(ascending: Sequence[int], value: int) -> bool:
+    place = bisect_left(ascending, value) if value >= 0 else len(ascending)
+    return place < len(ascending) and ascending[place] == value
 
 
 def _patch_home(bridge: Bridge) -> None:
@@ -204,8 +219,3 @@ def _point_agent_at_snapshot(bridge: Bridge) -> None:
             machine.write_u64(place, moved[value])
     machine.write_u64(agent.pid + agent.pid_namespace, bridge.snapshot("init_pid_ns"))
     machine.write_u64(agent.cred + agent.cred_user_namespace, bridge.snapshot("init_user_ns"))
-
-
-def kernel_error(kernel: StoredKernel, error: KeyError) -> BootError:
-    """A symbol that every bridged kernel needs is missing."""
-    return BootError(f"{kernel.name}: this kernel has no symbol {error}; it cannot be bridged")

@@ -24,11 +24,13 @@ from hybridbridge_vol.trust import files
 from hybridbridge_vol.trust.layout import START_KERNEL_MAP
 from hybridbridge_vol.trust.store import Boot, StoredKernel
 
-FORMAT = 2
+FORMAT = 3
 """Version of what this module stores."""
 
 _MAX_TASK_SIZE = 16384
 _MAX_OBJECT = 512
+_UD2 = b"\x0f\x0b"
+_BUGFLAG_WARNING = 1  # include/asm-generic/bug.h
 _EXCEPTION_ENTRY = 12  # struct exception_table_entry: three 32-bit words since 4.6
 
 
@@ -53,8 +55,7 @@ class Prepared:
 
     `rodata_end`: first byte after what the twin provides. `crossings`: `(offset, action, value, both sides)`.
     `bookkeeping`: `(offset, value)` of the trusted kernel's pointers to its slab caches. `fixups`: offsets of the
-    instructions that the exception table covers, ascending. `switches`: `(code, target, key, size, enabled)` of
-    the jump table, `code` and `target` and `key` as offsets, `enabled` whether home runs the jump's enabled side.
+    instructions that the exception table covers, `warnings` of the `ud2` of every WARN, both ascending.
     """
 
     rodata_end: int
@@ -63,6 +64,7 @@ class Prepared:
     unmatched: list[str]
     bookkeeping: list[tuple[int, int]]
     fixups: array[int]
+    warnings: array[int]
     agent: AgentOffsets
 
 
@@ -81,7 +83,7 @@ def prepare(kernel: StoredKernel, boot: Boot, progress: Callable[[float, str], N
 
 
 def _dump(prepared: Prepared) -> bytes:
-    lists = [*(sites.offsets for sites in prepared.sites), prepared.fixups]
+    lists = [*(sites.offsets for sites in prepared.sites), prepared.fixups, prepared.warnings]
     head = json.dumps({
         "rodata_end": prepared.rodata_end,
         "crossings": prepared.crossings,
@@ -115,6 +117,7 @@ def _load(data: bytes) -> Prepared:
         [(offset, action, value, both) for offset, action, value, both in head["crossings"]],
         head["unmatched"],
         [(offset, value) for offset, value in head["bookkeeping"]],
+        lists[-2],
         lists[-1],
         AgentOffsets(*head["agent"]),
     )
@@ -157,6 +160,7 @@ def derive(kernel: StoredKernel, boot: Boot) -> Prepared:
         resolution.unmatched,
         bookkeeping,
         exception_sites(kernel, booted),
+        warning_sites(kernel, booted),
         agent,
     )
 
@@ -188,6 +192,26 @@ def exception_sites(kernel: StoredKernel, booted: memoryview) -> array[int]:
         if 0 <= target < len(booted):
             found.append(target)
     return array("I", sorted(found))
+
+
+def warning_sites(kernel: StoredKernel, booted: memoryview) -> array[int]:
+    """Offsets of the `ud2` of every WARN (`__bug_table`, arch/x86/include/asm/bug.h).
+
+    An entry begins with the distance to its instruction and ends with 16 bits of flags; how long it is depends on
+    the configuration, so the length is taken under which every entry leads to a `ud2`.
+    """
+    text = kernel.text_link_vaddr
+    start = kernel.symbols.address("__start___bug_table") - text
+    stop = kernel.symbols.address("__stop___bug_table") - text
+    for size in (12, 16, 8):
+        entries = [
+            (entry + struct.unpack_from("<i", booted, entry)[0], struct.unpack_from("<H", booted, entry + flags_at)[0])
+            for flags_at in ({12: 10, 16: 14, 8: 6}[size],)
+            for entry in range(start, stop - size + 1, size)
+        ]
+        if all(0 <= site < len(booted) and bytes(booted[site : site + 2]) == _UD2 for site, _flags in entries[:2000]):
+            return array("I", sorted({site for site, flags in entries if flags & _BUGFLAG_WARNING}))
+    return array("I")
 
 
 def find_agent(machine: Machine, kernel: StoredKernel, delta: int) -> AgentOffsets:
