@@ -1,0 +1,48 @@
+# make demo    everything from nothing to a table of processes of a real guest
+# make test    the test suite (real guests included)
+# make check   types and style
+# make bench   timings, written to benchmarks/RESULTS.md
+# make clean   the virtual environment; images and kernels stay in the user's cache
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := setup.cfg pyproject.toml $(shell find hybridbridge_vol plugins symbols -name '*.py' -o -name '*.toml')
+
+.PHONY: demo test test-all check bench clean system
+
+demo: $(VENV)/installed
+	@$(BIN)/python -m samples.demo samples/demo
+	$(BIN)/vol -q -f samples/demo/dump.raw hb.ps
+
+test: $(VENV)/installed-test
+	$(BIN)/python -m pytest -q $(ARGS)
+
+test-all: $(VENV)/installed-test
+	$(BIN)/python -m pytest -q -m "slow or not slow" $(ARGS)
+
+check: $(VENV)/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(VENV)/installed
+	$(BIN)/python -m benchmarks.commands
+
+system:
+	@sh samples/system.sh
+
+$(VENV)/bin/pip: | system
+	@echo "making the virtual environment"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: $(VENV)/bin/pip $(SOURCES)
+	@echo "installing the package"
+	@$(BIN)/pip install --quiet --disable-pip-version-check . pyelftools
+	@touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	@$(BIN)/pip install --quiet --disable-pip-version-check '.[test]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info
