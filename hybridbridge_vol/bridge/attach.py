@@ -31,7 +31,7 @@ from hybridbridge_vol.snapshot.find import Found
 from hybridbridge_vol.snapshot.formats import PhysicalImage
 from hybridbridge_vol.snapshot.layout import SnapshotLayout, read_layout
 from hybridbridge_vol.trust.layout import START_KERNEL_MAP
-from hybridbridge_vol.trust.store import Boot, Progress, StoredKernel
+from hybridbridge_vol.trust.store import Boot, MemoryCheck, Progress, StoredKernel
 
 U64 = (1 << 64) - 1
 _NAMESPACES = ("init_uts_ns", "init_ipc_ns", "init_pid_ns", "init_net", "init_time_ns", "init_cgroup_ns")
@@ -53,6 +53,7 @@ class Bridge:
     ram: HostMapping
     space: SnapshotSpace
     twin: TwinText
+    check: MemoryCheck | None = None
 
     @property
     def home_delta(self) -> int:
@@ -81,6 +82,11 @@ class Bridge:
         """Whether an address lies in the snapshot's kernel image window."""
         return 0 <= vaddr - self.layout.text_vaddr < self.layout.size
 
+    def confirm(self) -> None:
+        """Wait until the stored kernel's memory has proved whole; StoreError if it is not. Before any answer counts."""
+        if self.check is not None:
+            self.check.finish()
+
     def close(self) -> None:
         """End the machine's thread."""
         self.machine.close()
@@ -101,6 +107,7 @@ def attach(image: PhysicalImage, kernel: StoredKernel, found: Found, progress: P
     text, end = kernel.text_link_vaddr, kernel.end_link_vaddr
     layout = read_layout(image, kernel.symbols, text, end, found)
     boot = kernel.boot_clear_of(layout.text_vaddr, layout.text_vaddr + page_up(layout.size), progress)
+    check = boot.verify()  # runs beside us
     prepared = load_or_error(kernel, boot)
     machine = Machine(layout.levels)
     try:
@@ -108,6 +115,7 @@ def attach(image: PhysicalImage, kernel: StoredKernel, found: Found, progress: P
         machine.place(0, ram)
         machine.load_state(boot.state)
         bridge = _assemble(image, kernel, boot, prepared, layout, machine, ram)
+        bridge.check = check
         machine.exception_filter = ExceptionFilter(bridge)
         _patch_home(bridge)
         _graft_bookkeeping(bridge)
@@ -115,6 +123,7 @@ def attach(image: PhysicalImage, kernel: StoredKernel, found: Found, progress: P
         _point_agent_at_snapshot(bridge)
     except UnmappedVirtual as error:
         machine.close()
+        check.finish()
         raise AttachError(
             f"{image.path}: the kernel's own data at {error.vaddr:#x} is not in the image; it was truncated or smeared"
         ) from None

@@ -75,9 +75,12 @@ class Session:
         self._generation = 0
         self._closes = 0
         self._open_files = 0
-        self._mount("proc", "/proc", "proc_fs_type")
-        with contextlib.suppress(OSError, CallUndone):
-            self._mount("sysfs", "/sys", "sysfs_fs_type")
+        try:
+            self._mount("proc", "/proc", "proc_fs_type")
+            with contextlib.suppress(OSError, AttachError):
+                self._mount("sysfs", "/sys", "sysfs_fs_type")
+        finally:
+            bridge.confirm()
         self._caller.mark()
 
     # --- life ---------------------------------------------------------------------------------------------
@@ -315,4 +318,9 @@ def open_attached(image: PhysicalImage, store: Store, progress: Progress | None)
 
         raise explain_unknown(image, store, progress)
     index, found = hit
-    return Session(attach(image, kernels[index], found, progress))
+    bridge = attach(image, kernels[index], found, progress)
+    try:
+        return Session(bridge)
+    except BaseException:
+        bridge.close()
+        raise
