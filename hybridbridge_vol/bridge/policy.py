@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -103,12 +104,12 @@ def resolve(policy: Policy, functions: Iterable[tuple[int, int, str]]) -> Resolu
     for offset, size, symbol in functions:
         if ".cold" not in symbol:
             by_name.setdefault(plain_name(symbol), []).append((offset, size))
-    every_name = "\n".join(by_name)
+    ascending = sorted(by_name)
     chosen: dict[int, Crossing] = {}
     result = Resolution()
     for rule in policy.rules:
         for pattern in rule.names:
-            names = list(_matching(pattern, every_name, by_name))
+            names = list(_matching(pattern, ascending))
             if not names:
                 result.unmatched.append(pattern)
             for name in names:
@@ -118,11 +119,17 @@ def resolve(policy: Policy, functions: Iterable[tuple[int, int, str]]) -> Resolu
     return result
 
 
-def _matching(pattern: str, every_name: str, by_name: dict[str, list[tuple[int, int]]]) -> Iterator[str]:
-    if not re.search(r"[^\w$]", pattern):
-        return iter([pattern] if pattern in by_name else [])
-    whole_line = f"^(?:{pattern})$"  # "." does not match the newlines between names
-    return (match[0] for match in re.finditer(whole_line, every_name, re.MULTILINE))
+def _matching(pattern: str, names: list[str]) -> Iterator[str]:
+    """Of the ascending `names` those that match as a whole; only those with the pattern's literal beginning are tried."""
+    prefix = re.match(r"[\w$]*", pattern)[0]  # type: ignore[index]
+    if prefix != pattern and pattern[len(prefix)] in "?*{":
+        prefix = prefix[:-1]
+    matches = re.compile(pattern).fullmatch
+    for place in range(bisect_left(names, prefix), len(names)):
+        if not names[place].startswith(prefix):
+            return
+        if matches(names[place]):
+            yield names[place]
 
 
 def _choose(chosen: dict[int, Crossing], rule: Rule, offset: int, size: int) -> None:

@@ -69,7 +69,10 @@ class Prepared:
 
 
 def prepare(kernel: StoredKernel, boot: Boot, progress: Callable[[float, str], None] | None = None) -> Prepared:
-    """The stored preparation of `boot` for the policy as shipped, made and stored if there is none."""
+    """The stored preparation of `boot` for the policy as shipped, made and stored if there is none.
+
+    KeyError names a symbol that the kernel lacks; BootError if it is not laid out as expected.
+    """
     digest = f"{FORMAT}-{policy_digest()}"
     path = boot.folder / f"prepared-{digest}"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, struct.error):

@@ -125,6 +125,7 @@ class StoredKernel:
         self.probes: list[tuple[int, int]] = [(offset, value) for offset, value in record["probes"]]
         self._symbols_checksum: int = record["symbols_checksum"]
         self._symbols: Symbols | None = None
+        self._image: KernelImage | None = None
 
     @property
     def symbols(self) -> Symbols:
@@ -145,10 +146,12 @@ class StoredKernel:
         return self._symbols
 
     def kernel_image(self) -> KernelImage:
-        """The kernel file once more (seconds: it is decompressed and decoded)."""
-        from hybridbridge_vol.image.kernel import KernelImage
+        """The kernel file once more (a second: it is decompressed and decoded)."""
+        if self._image is None:
+            from hybridbridge_vol.image.kernel import KernelImage
 
-        return KernelImage.from_file(self.folder / "vmlinuz")
+            self._image = KernelImage.from_file(self.folder / "vmlinuz")
+        return self._image
 
     def boots(self) -> list[Boot]:
         """All booted states of this kernel."""
@@ -346,7 +349,9 @@ class Store:
                 "symbols_checksum": zlib.crc32(packed),
             }
             (folder / "kernel.json").write_bytes(files.seal(record))
-        return StoredKernel(target, files.unseal(target / "kernel.json"))
+        stored = StoredKernel(target, files.unseal(target / "kernel.json"))
+        stored._image = kernel
+        return stored
 
 
 PROBES = 256
