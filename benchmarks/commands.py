@@ -1,0 +1,88 @@
+"""What the main job costs: whole commands, attaching, taking a kernel in. `make bench` runs this."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+from datetime import date
+from pathlib import Path
+
+from benchmarks import measure
+from hybridbridge_vol.bridge.enroll import enroll
+from hybridbridge_vol.guest.session import open_session
+from hybridbridge_vol.trust.store import Store
+from samples.make import Sample, Spec, make_sample
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+BIN = Path(sys.executable).parent
+SMALL = Spec("6.1-cloud", seed=21)
+LARGE = Spec("6.1-cloud", seed=21, ram=4608 << 20)
+
+
+def main() -> None:
+    """Make the images, measure, write the table."""
+    small, large = make_sample(SMALL), make_sample(LARGE)
+    with tempfile.TemporaryDirectory() as folder:
+        store = Path(folder)
+        enroll(Store(store), small.kernel_package)
+        rows = command_rows(small, large, store) + attach_rows(small, large, store) + [add_row(small)]
+    lines = [
+        "# Timings",
+        "",
+        f"{date.today().isoformat()}. {measure.machine()}.",
+        f"Kernel {small.kernel_package.name}; images of 256 MiB and 4.5 GiB, {len(small.truth.processes)} processes.",
+        "Medians; the machine is shared and noisy, so the ratios and differences count.",
+        "",
+        "| what | measured | wanted |",
+        "|---|---|---|",
+        *(f"| {what} | {measured} | {wanted} |" for what, measured, wanted in rows),
+    ]
+    RESULTS.write_text("\n".join(lines) + "\n")
+    print(RESULTS.read_text())
+
+
+def command_rows(small: Sample, large: Sample, store: Path) -> list[tuple[str, str, str]]:
+    """Whole commands, side by side."""
+    at_store = ["--store", str(store)]
+    vol, hb = str(BIN / "vol"), str(BIN / "hb")
+    results = measure.commands({
+        "help": [vol, "-h"],
+        "plugin": [vol, "-q", "-f", str(small.dump), "hb.ps", *at_store],
+        "hb": [hb, "run", str(small.dump), "ps", *at_store],
+        "hb large": [hb, "run", str(large.dump), "ps", *at_store],
+        "python": [sys.executable, "-c", "pass"],
+    })
+    help_, plugin, tool, big = (results[name] for name in ("help", "plugin", "hb", "hb large"))
+    return [
+        ("`vol -f dump.raw hb.ps` more than `vol -h`",
+         f"{plugin.wall - help_.wall:.2f} s ({plugin.wall:.2f} - {help_.wall:.2f}; CPU {plugin.cpu - help_.cpu:.2f} s)", "0.5 s"),
+        ("`hb run dump.raw ps`, 256 MiB", f"{tool.wall:.2f} s ({tool.fastest:.2f} to {tool.slowest:.2f})", "0.35 s"),
+        ("`hb run dump.raw ps`, 4.5 GiB", f"{big.wall:.2f} s ({big.fastest:.2f} to {big.slowest:.2f})", ""),
+        ("peak memory of it on 4.5 GiB", f"{big.peak_mib:.0f} MiB", "400 MiB"),
+        ("`python -c pass`, for comparison", f"{results['python'].wall:.2f} s", ""),
+    ]  # fmt: skip
+
+
+def attach_rows(small: Sample, large: Sample, store: Path) -> list[tuple[str, str, str]]:
+    """Opening a session: finding the kernel, attaching, mounting the snapshot's /proc and /sys."""
+
+    def opening(sample: Sample) -> float:
+        return 1000 * measure.seconds(lambda: open_session(sample.dump, store).close())
+
+    return [
+        ("opening a session, 256 MiB", f"{opening(small):.0f} ms", "60 ms"),
+        ("opening a session, 4.5 GiB", f"{opening(large):.0f} ms", "as 256 MiB"),
+    ]
+
+
+def add_row(sample: Sample) -> tuple[str, str, str]:
+    """Taking a kernel in, into an empty store each time."""
+    with tempfile.TemporaryDirectory() as folder:
+        line = [str(BIN / "hb"), "trust", "add", str(sample.kernel_package), "--store"]
+        runs = [measure.once([*line, f"{folder}/{i}"])[0] for i in range(5)]
+    return "`hb trust add` of a cloud kernel", f"{statistics.median(runs):.1f} s", "5 s"
+
+
+if __name__ == "__main__":
+    main()
