@@ -146,8 +146,21 @@ def save_raw(ram_file: Path, ram: int, target: Path) -> None:
     block = 1 << 20
     with open(ram_file, "rb") as source, open(target, "wb") as out:
         for paddr, size, offset in physical_ranges(ram):
-            for at in range(0, size, block):
-                piece = os.pread(source.fileno(), min(block, size - at), offset + at)
-                if piece.count(0) != len(piece):
-                    os.pwrite(out.fileno(), piece, paddr + at)
+            for start, end in _data(source.fileno(), offset, offset + size):
+                for at in range(start, end, block):
+                    piece = os.pread(source.fileno(), min(block, end - at), at)
+                    os.pwrite(out.fileno(), piece, paddr + at - offset)
             out.truncate(paddr + size)
+
+
+def _data(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """`(start, end)` of the parts of a sparse file that were ever written."""
+    while start < end:
+        try:
+            start = os.lseek(fd, start, os.SEEK_DATA)
+        except OSError:
+            return  # only a hole is left
+        stop = min(os.lseek(fd, start, os.SEEK_HOLE), end)
+        if start < stop:
+            yield start, stop
+        start = stop
