@@ -281,7 +281,7 @@ def cache_pointers(
     """
     symbols, text, delta = kernel.symbols, kernel.text_link_vaddr, boot.layout.kernel_delta
     head = symbols.address("slab_caches") + delta
-    nodes = []
+    nodes: list[int] = []
     node = machine.read_u64(head)
     while node != head and len(nodes) < 10000:
         nodes.append(node)

@@ -14,8 +14,8 @@ from hybridbridge_vol.bridge.twin import TwinText
 from hybridbridge_vol.machine.machine import Machine
 from hybridbridge_vol.machine.memory import PAGE_SIZE, HostMapping, page_up
 from hybridbridge_vol.machine.paging import ACCESSED, FRAME_MASK, NO_EXECUTE, WRITABLE, TableBuilder
-from hybridbridge_vol.snapshot.layout import SnapshotLayout
 from hybridbridge_vol.snapshot.formats import PhysicalImage
+from hybridbridge_vol.snapshot.layout import SnapshotLayout
 from hybridbridge_vol.trust.layout import Layout
 
 # Guest-physical map of the machine; trusted RAM lies at 0. All below 1 TiB: Unicorn faults beyond 40 bits.

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from hybridbridge_vol.bridge.attach import Bridge, attach
 from hybridbridge_vol.bridge.calls import USER_SIZE, Caller
@@ -59,7 +60,7 @@ class GuestFile:
             self._session._close(self.fd)
             self.fd = -1
 
-    def __enter__(self) -> GuestFile:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exc: object) -> None:
@@ -90,7 +91,7 @@ class Session:
         self.bridge.close()
         self.bridge.image.close()
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -40,11 +40,11 @@ EFER_MSR = 0xC0000080
 
 _GENERAL = tuple(
     getattr(x86, "UC_X86_REG_" + name)
-    for name in "RAX RBX RCX RDX RSI RDI RBP RSP R8 R9 R10 R11 R12 R13 R14 R15 RIP EFLAGS".split()
+    for name in ["RAX", "RBX", "RCX", "RDX", "RSI", "RDI", "RBP", "RSP", "R8", "R9", "R10", "R11", "R12", "R13", "R14", "R15", "RIP", "EFLAGS"]
 )
 _MSRS = (EFER_MSR, 0xC0000081, 0xC0000082, 0xC0000084, 0xC0000100, GS_BASE_MSR, 0xC0000102, 0xC0000103, 0x277)
-_SELECTORS = tuple(getattr(x86, "UC_X86_REG_" + name) for name in "CS SS DS ES".split())
-_ARGUMENTS = tuple(getattr(x86, "UC_X86_REG_" + name) for name in "RDI RSI RDX RCX R8 R9".split())
+_SELECTORS = tuple(getattr(x86, "UC_X86_REG_" + name) for name in ["CS", "SS", "DS", "ES"])
+_ARGUMENTS = tuple(getattr(x86, "UC_X86_REG_" + name) for name in ["RDI", "RSI", "RDX", "RCX", "R8", "R9"])
 
 
 class Verdict(enum.Enum):

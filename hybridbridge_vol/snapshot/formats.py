@@ -15,7 +15,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from hybridbridge_vol.errors import ImageError
 
@@ -151,7 +151,7 @@ class PhysicalImage:
             return os.pread(self._fd, length, run.offset + paddr - run.paddr)
         try:
             return bytes(self._layer.read(paddr, length, pad=False))
-        except Exception:  # damaged blocks: each layer has errors of its own
+        except Exception:  # noqa: BLE001  damaged blocks: each layer has errors of its own
             return b""
 
     def read(self, paddr: int, size: int) -> bytes:
@@ -167,7 +167,7 @@ class PhysicalImage:
             os.close(self._fd)
             self._fd = -1
 
-    def __enter__(self) -> PhysicalImage:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exc: object) -> None:

@@ -19,7 +19,7 @@ U64 = (1 << 64) - 1
 class SymbolTable(Protocol):
     """As much of a symbol table as this module needs (link-time addresses)."""
 
-    def get(self, name: str, default: int | None = None) -> int | None:
+    def get(self, name: str) -> int | None:
         """Address of a symbol."""
 
 

@@ -33,8 +33,8 @@ from hybridbridge_vol.trust.layout import Layout, overlap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hybridbridge_vol.image.symbols import Symbols
     from hybridbridge_vol.image.kernel import KernelImage
+    from hybridbridge_vol.image.symbols import Symbols
 
 Progress = Callable[[float, str], None]
 

@@ -90,7 +90,7 @@ def test_an_image_cut_behind_its_kernel_answers_in_part(lab: Lab, edited: Callab
     end = layout.text_paddr + layout.size + (4 << 20)
     path = edited(lambda stream: stream.truncate(end))
     if end < lab.sample(NAME).dump.stat().st_size:
-        status, out, err = hb("run", path, "ps", "--store", lab.store.root)
+        status, _out, err = hb("run", path, "ps", "--store", lab.store.root)
         assert status in (1, 3)
         assert "Traceback" not in err
         assert err
