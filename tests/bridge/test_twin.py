@@ -1,0 +1,85 @@
+"""The twin text: relocation, crossings, page edges."""
+
+from __future__ import annotations
+
+from array import array
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hybridbridge_vol.bridge.overlays import answer, free_if_trusted, home_overlays, twin_overlays
+from hybridbridge_vol.bridge.twin import Sites, TwinText, jump, relocation_sites, returning
+
+PAGE = 4096
+
+
+def assembled(twin: TwinText, pages: int) -> bytes:
+    return b"".join(bytes(twin.page(i * PAGE)) for i in range(pages))
+
+
+@given(
+    st.lists(st.integers(0, 3 * PAGE // 8 - 1), unique=True),
+    st.integers(-(1 << 30), 1 << 30),
+    st.binary(min_size=64, max_size=64),
+)
+def test_every_site_moves_by_the_shift_and_nothing_else_does(slots: list[int], shift: int, seed: bytes) -> None:
+    """Also sites that lie across the edge of a page."""
+    booted = bytearray((seed * (3 * PAGE // 64 + 1))[: 3 * PAGE])
+    offsets = array("I", sorted(min(8 * slot + 6, 3 * PAGE - 8) for slot in slots))
+    offsets = array("I", sorted(set(offsets)))
+    expected = bytearray(booted)
+    for offset in offsets:
+        value = int.from_bytes(booted[offset : offset + 4], "little")
+        expected[offset : offset + 4] = ((value + shift) & 0xFFFFFFFF).to_bytes(4, "little")
+    twin = TwinText(memoryview(booted), (Sites(offsets, 1, 4),), shift)
+    assert assembled(twin, 3) == bytes(expected)
+
+
+def test_overlays_may_lie_across_the_edge_of_a_page() -> None:
+    twin = TwinText(memoryview(bytearray(2 * PAGE)), (), 0, [(PAGE - 2, b"\x01\x02\x03\x04\x05")])
+    assert assembled(twin, 2)[PAGE - 3 : PAGE + 4] == b"\0\x01\x02\x03\x04\x05\0"
+
+
+def test_a_later_overlay_takes_the_place_of_an_earlier_one() -> None:
+    twin = TwinText(memoryview(bytearray(PAGE)), (), 0, [(16, b"\xaa\xaa")])
+    twin.overlay(16, b"\xbb")
+    assert bytes(twin.page(0)[16:18]) == b"\xbb\0"
+
+
+def test_sites_that_boot_time_patching_rewrote_are_left_out() -> None:
+    flat = bytearray(PAGE)
+    flat[8:12] = (0x81000000).to_bytes(4, "little")
+    flat[16:20] = (0x81000000).to_bytes(4, "little")
+    booted = bytearray(flat)
+    booted[8:12] = (0x82000000).to_bytes(4, "little")  # moved by the delta
+    booted[16:20] = b"\x90\x90\x90\x90"  # patched
+    text = 0xFFFFFFFF81000000
+    sites = relocation_sites(memoryview(booted), flat, [text + 8, text + 16, text + PAGE], text, PAGE, 0x1000000, 4)
+    assert list(sites) == [8]
+
+
+def test_jumps_reach_both_ways() -> None:
+    assert jump(0x1000, 0x1005) == b"\xe9\0\0\0\0"
+    assert jump(0x2000, 0x1000) == b"\xe9" + (-0x1005 & 0xFFFFFFFF).to_bytes(4, "little")
+
+
+def test_answers() -> None:
+    assert returning(1) == b"\xb8\x01\0\0\0\xc3"
+    assert answer("return", 0) == b"\x31\xc0\xc3"
+    assert answer("argument", 0) == b"\x48\x89\xf8\xc3"
+    assert answer("halt", 0) == b"\xfa\xf4"
+
+
+def test_crossings_become_code_at_both_sides() -> None:
+    crossings = [(0x10, "home", 0, False), (0x40, "return", 1, True), (0x80, "free", 1, False)]
+    twin = dict(twin_overlays(crossings, 0x5000, 0x1000))
+    assert twin[0x10] == jump(0x5010, 0x1010)
+    assert twin[0x40] == returning(1)
+    assert twin[0x80] == free_if_trusted(1, 0x5080, 0x1080)
+    assert dict(home_overlays(crossings)) == {0x40: returning(1)}
+
+
+def test_a_guarded_free_fits_its_room_and_ends_in_a_return() -> None:
+    code = free_if_trusted(0, 0x5000, 0x1000)
+    assert len(code) == 19 or len(code) == 20
+    assert code.endswith(b"\xc3")
