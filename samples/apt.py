@@ -12,67 +12,117 @@ import re
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 SOURCES = Path("/etc/apt")
-EXTRA_SUITES = ("bullseye", "bookworm", "trixie", "sid")
 UPDATE_SECONDS = 300
 LISTS_LAST_SECONDS = 12 * 3600
 """Package lists are fetched anew after so long; older ones name files that mirrors no longer have."""
+_WITHOUT_SECURITY = ("sid", "unstable", "experimental")
 
 
 class AptError(Exception):
-    """A package cannot be had; the message says which and why."""
+    """A package cannot be had; the one-line message says which and why."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One archive of a machine's apt sources. `options` as in sources.list(5) ("signed-by=/usr/share/...")."""
+
+    uri: str
+    suite: str
+    options: tuple[str, ...] = ()
+
+    def line(self, suite: str) -> str:
+        """The same archive's main component of another suite, as a line of a sources.list."""
+        options = f"[{' '.join(('arch=amd64', *self.options))}] "
+        return f"deb {options}{self.uri} {suite} main"
 
 
 def cache_folder() -> Path:
     """Where downloads and images are kept: `$HB_SAMPLES`, by default below the user's cache folder."""
     if chosen := os.environ.get("HB_SAMPLES"):
-        return Path(chosen)
+        return Path(chosen).absolute()
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return Path(home) / "hybridbridge" / "samples"
 
 
-def parse_sources(text: str) -> Iterator[tuple[str, str]]:
-    """`(URI, suite)` pairs of Debian archives in an apt source file, one-line or deb822 (sources.list(5))."""
+def parse_list(text: str) -> Iterator[Source]:
+    """Archives with a main component in a one-line-style source file (sources.list(5)); other lines are passed over."""
     for line in text.splitlines():
-        match = re.match(r"\s*deb\s+(?:\[[^]]*\]\s+)?(\S+)\s+(\S+)\s+\S", line)
-        if match:
-            yield match[1], match[2]
-    for paragraph in re.split(r"\n\s*\n", text):
-        fields = dict(re.findall(r"^(\w[\w-]*):[ \t]*(.*(?:\n[ \t].*)*)", paragraph, re.MULTILINE))
-        if "deb" in fields.get("Types", "").split():
-            for uri in fields.get("URIs", "").split():
-                for suite in fields.get("Suites", "").split():
-                    yield uri, suite
+        match = re.match(r"\s*deb\s+(?:\[([^]]*)\]\s+)?(\S+)\s+(\S+)\s+([^#]*)", line)
+        if match and "main" in match[4].split():
+            kept = (option for option in (match[1] or "").split() if option.startswith(("signed-by=", "trusted=")))
+            yield Source(match[2].rstrip("/"), match[3], tuple(kept))
 
 
-def debian_mirrors() -> tuple[str, str | None]:
-    """The machine's Debian mirror, and its security archive if it lists one."""
-    pairs: list[tuple[str, str]] = []
-    for path in [SOURCES / "sources.list", *sorted((SOURCES / "sources.list.d").glob("*"))]:
+def parse_deb822(text: str) -> Iterator[Source]:
+    """Enabled archives with a main component in a deb822-style source file (sources.list(5))."""
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    for paragraph in re.split(r"\n\s*\n", "\n".join(lines)):
+        fields = {
+            name.lower(): value
+            for name, value in re.findall(r"^([\w-]+):[ \t]*(.*(?:\n[ \t].*)*)", paragraph, re.MULTILINE)
+        }
+        if "deb" not in fields.get("types", "").split() or fields.get("enabled", "yes").strip().lower() == "no":
+            continue
+        if "main" not in fields.get("components", "").split():
+            continue
+        options = []
+        key = fields.get("signed-by", "").strip()
+        if key.startswith("/"):  # a key may also stand in the file itself; apt's own keyring serves then
+            options.append(f"signed-by={key}")
+        if fields.get("trusted", "").strip().lower() == "yes":
+            options.append("trusted=yes")
+        for uri in fields.get("uris", "").split():
+            for suite in fields.get("suites", "").split():
+                yield Source(uri.rstrip("/"), suite, tuple(options))
+
+
+def machine_sources(folder: Path) -> list[Source]:
+    """All archives of an /etc/apt folder, in apt's order."""
+    found: list[Source] = []
+    for path in [folder / "sources.list", *sorted((folder / "sources.list.d").glob("*"))]:
         if path.suffix in (".list", ".sources") and path.is_file():
-            pairs += parse_sources(path.read_text(errors="replace"))
-    # images of Debian for containers list a mirror with a scheme that only the main archive speaks
-    security = next((uri for uri, suite in pairs if "security" in suite), None)
-    main = next(
-        (uri for uri, suite in pairs if "security" not in suite and re.search(r"debian/?$", uri)), None
+            text = path.read_text(errors="replace")
+            found += parse_list(text) if path.suffix == ".list" else parse_deb822(text)
+    return found
+
+
+def debian_archives(sources: Iterable[Source]) -> tuple[Source, Source | None]:
+    """Debian's main archive among `sources`, and its security archive if there is one. AptError without any.
+
+    It has an `-updates` sibling, which other vendors' archives have not, or else a path that ends in "debian".
+    """
+    everything = list(sources)
+    secure = [source for source in everything if source.suite.endswith("-security") or "/updates" in source.suite]
+    others = [source for source in everything if source not in secure]
+    updated = {source.uri for source in others if source.suite.endswith("-updates")}
+    by_path = re.compile(r"(^|[/._-])debian(\.list)?$")
+    main = next((source for source in others if source.uri in updated), None) or next(
+        (source for source in others if by_path.search(source.uri)), None
     )
     if main is None:
         raise AptError("no Debian mirror in /etc/apt/sources.list*; sample images need one")
-    return main.rstrip("/"), security.rstrip("/") if security else None
+    return main, secure[0] if secure else None
 
 
 def _options(folder: Path) -> list[str]:
-    settings = {
+    settings: dict[str, object] = {
         "Dir::Etc::sourcelist": folder / "sources.list",
         "Dir::Etc::sourceparts": "-",
         "Dir::State::lists": folder / "lists",
         "Dir::Cache": folder / "cache",
-        "APT::Sandbox::User": "",
+        "APT::Sandbox::User": "root",  # the downloads are ours, in a folder that apt's own user may not enter
+        "APT::Architecture": "amd64",
+        "APT::Get::List-Cleanup": "true",
         "Acquire::Languages": "none",
+        "Acquire::PDiffs": "false",
+        "Acquire::Retries": "3",
+        "Acquire::Check-Valid-Until": "false",  # older suites are no longer renewed
     }
     return [option for name, value in settings.items() for option in ("-o", f"{name}={value}")]
 
@@ -86,7 +136,7 @@ def _run(command: list[str], cwd: Path | None = None) -> str:
         raise AptError(f"{command[0]} did not finish within {UPDATE_SECONDS} s") from None
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if line.startswith("E:")]
-        raise AptError(errors[0] if errors else f"{command[0]} failed")
+        raise AptError(errors[0] if errors else f"{command[0]} failed: {done.stderr.strip()[-200:]}")
     return done.stdout
 
 
@@ -96,24 +146,27 @@ def _state(suites: tuple[str, ...]) -> Path:
     folder = cache_folder() / "apt" / "-".join(suites)
     for part in ("lists/partial", "cache/archives/partial"):
         (folder / part).mkdir(parents=True, exist_ok=True)
-    main, security = debian_mirrors()
+    main, security = debian_archives(machine_sources(SOURCES))
     lines = []
     for suite in suites:
-        lines.append(f"deb {main} {suite} main")
-        if security and suite not in ("sid", "unstable", "experimental"):
-            lines.append(f"deb {security} {suite}-security main")
+        lines.append(main.line(suite))
+        if security and suite not in _WITHOUT_SECURITY:
+            lines.append(security.line(f"{suite}-security"))
+    wanted = "\n".join(lines) + "\n"
     with open(folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        stamp = folder / "updated"
-        if not stamp.exists() or time.time() - stamp.stat().st_mtime > LISTS_LAST_SECONDS:
-            (folder / "sources.list").write_text("\n".join(lines) + "\n")
+        stamp, listing = folder / "updated", folder / "sources.list"
+        fresh = stamp.exists() and time.time() - stamp.stat().st_mtime < LISTS_LAST_SECONDS
+        if not (fresh and listing.exists() and listing.read_text() == wanted):
+            listing.write_text(wanted)
             _run(["apt-get", *_options(folder), "update", "-q"])
             stamp.touch()
     return folder
 
 
+@cache
 def own_suite() -> str:
-    """The codename of this machine's Debian."""
+    """The codename of this machine's Debian ("sid" where it has none)."""
     match = re.search(r"^VERSION_CODENAME=(\w+)", Path("/etc/os-release").read_text(), re.MULTILINE)
     return match[1] if match else "sid"
 
@@ -131,8 +184,7 @@ def download(names: Iterable[str], suites: tuple[str, ...]) -> list[Path]:
     folder = cache_folder() / "debs"
     folder.mkdir(parents=True, exist_ok=True)
     listing = _run(["apt-get", *_options(state), "download", "--print-uris", "-q", *wanted])
-    # apt names them in an order of its own
-    files = {file.split("_")[0]: file for file in re.findall(r"^'[^']*' (\S+)", listing, re.MULTILINE)}
+    files = uris(listing)
     if unknown := [name for name in wanted if name not in files]:
         raise AptError(f"no such package in {', '.join(suites)}: {' '.join(unknown)}")
     missing = [name for name in wanted if not (folder / files[name]).exists()]
@@ -144,10 +196,23 @@ def download(names: Iterable[str], suites: tuple[str, ...]) -> list[Path]:
     return [folder / files[name] for name in wanted]
 
 
-def closure(names: Iterable[str], suites: tuple[str, ...], without: frozenset[str]) -> list[str]:
-    """`names` and everything they depend on, but for `without` and what only that needs."""
+def uris(listing: str) -> dict[str, str]:
+    """Package name to file name, out of `apt-get download --print-uris` (which has an order of its own)."""
+    return {file.split("_")[0]: file for file in re.findall(r"^'[^']*' (\S+)", listing, re.MULTILINE)}
+
+
+def with_libraries(names: Iterable[str], suites: tuple[str, ...]) -> list[str]:
+    """`names` and the library packages that they depend on.
+
+    Only libraries: what else a package depends on (debconf, init scripts) is for installing it.
+    """
     wanted = list(names)
     text = _run(["apt-cache", *_options(_state(suites)), "depends", "--recurse", "--important", *wanted])
+    return closure(wanted, parse_depends(text), lambda name: name.startswith(("lib", "zlib")))
+
+
+def parse_depends(text: str) -> dict[str, list[str]]:
+    """What each package depends on, out of `apt-cache depends`; of alternatives the last, no virtual packages."""
     depends: dict[str, list[str]] = {}
     current: list[str] = []
     for line in text.splitlines():
@@ -155,10 +220,12 @@ def closure(names: Iterable[str], suites: tuple[str, ...], without: frozenset[st
             current = depends.setdefault(line.strip(), [])
         elif match := re.match(r"\s+(?:Pre)?Depends: ([^<\s]+)$", line):  # "|Depends" is one of several choices
             current.append(match[1])
-    seen = dict.fromkeys(wanted)
-    for name in wanted:
-        for dependency in depends.get(name, ()):
-            if dependency not in seen and dependency not in without:
-                seen[dependency] = None
-                wanted.append(dependency)
-    return list(seen)
+    return depends
+
+
+def closure(names: Iterable[str], depends: dict[str, list[str]], follow: Callable[[str], bool]) -> list[str]:
+    """`names` and what they lead to through `depends` by names that `follow` admits, each once."""
+    found = list(dict.fromkeys(names))
+    for name in found:
+        found += [item for item in dict.fromkeys(depends.get(name, ())) if follow(item) and item not in found]
+    return found

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import io
 import re
-import zlib
-from collections.abc import Iterable, Iterator
+import struct
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from hybridbridge_vol.image.packages import Member, members
+from samples.apt import AptError
 
 _LIBRARY = re.compile(r"\.so(\.[\d.]+)?$")
+_MERGED = ("bin", "sbin", "lib", "lib64")
+"""Folders that are links into /usr."""
+_PT_LOAD, _PT_DYNAMIC = 1, 2
+_DT_NULL, _DT_NEEDED, _DT_STRTAB = 0, 1, 5
 
 
 class Archive:
-    """A newc cpio archive under construction (Documentation/driver-api/early-userspace/buffer-format.rst)."""
+    """A newc cpio archive under construction (Documentation/driver-api/early-userspace/buffer-format.rst).
+
+    It is left uncompressed: an emulated guest copies faster than it unpacks.
+    """
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -24,77 +31,101 @@ class Archive:
         return name in self._names
 
     def add(self, name: str, mode: int, data: bytes = b"", device: tuple[int, int] = (0, 0)) -> None:
-        """One entry; its parent folders come by themselves. `mode` includes the file type."""
+        """One entry, unless it is there already; its parent folders come by themselves.
+
+        `mode` includes the file type; `data` is a file's contents or a link's target; `device` major and minor.
+        """
         if name in self._names:
             return
         parent = str(PurePosixPath(name).parent)
         if parent != ".":
             self.add(parent, 0o40755)
         self._names.add(name)
-        encoded = name.encode() + b"\0"
-        number = len(self._names)
-        fields = (number, mode, 0, 0, 1, 0, len(data), 0, 0, *device, len(encoded), 0)
-        head = b"070701" + b"".join(b"%08X" % field for field in fields) + encoded
-        self._parts += [head, bytes(-len(head) % 4), data, bytes(-len(data) % 4)]
+        self._parts.append(_entry(len(self._names), name, mode, data, device))
 
-    def compressed(self) -> bytes:
-        """The finished archive, gzipped lightly: the guest's time is dearer than ours."""
-        self.add("TRAILER!!!", 0)
-        compressor = zlib.compressobj(1, zlib.DEFLATED, 31)
-        return compressor.compress(b"".join(self._parts)) + compressor.flush()
+    def finished(self) -> bytes:
+        """The archive with its end mark. Archives may follow one another in an initramfs."""
+        return b"".join([*self._parts, _entry(0, "TRAILER!!!", 0, b"", (0, 0))])
+
+
+def _entry(number: int, name: str, mode: int, data: bytes, device: tuple[int, int]) -> bytes:
+    encoded = name.encode("utf-8", "surrogateescape") + b"\0"
+    fields = (number, mode, 0, 0, 1, 0, len(data), 0, 0, *device, len(encoded), 0)
+    head = b"070701" + b"".join(b"%08X" % field for field in fields) + encoded
+    return b"".join((head, bytes(-len(head) % 4), data, bytes(-len(data) % 4)))
 
 
 def needed_libraries(elf: bytes) -> list[str]:
-    """DT_NEEDED of an ELF file; empty for anything else."""
-    from elftools.common.exceptions import ELFError
-    from elftools.elf.dynamic import DynamicSection
-    from elftools.elf.elffile import ELFFile
-
-    try:
-        sections = ELFFile(io.BytesIO(elf)).iter_sections()
-        dynamic = next((section for section in sections if isinstance(section, DynamicSection)), None)
-    except ELFError:
+    """DT_NEEDED of a little-endian 64-bit ELF file; empty for anything else, and where a table leads nowhere."""
+    if elf[:6] != b"\x7fELF\2\1" or len(elf) < 64:
         return []
-    return [tag.needed for tag in dynamic.iter_tags() if tag.entry.d_tag == "DT_NEEDED"] if dynamic else []
+    (table,) = struct.unpack_from("<Q", elf, 32)
+    size, count = struct.unpack_from("<HH", elf, 54)
+    segments = []
+    for index in range(count):
+        at = table + index * size
+        if at + 56 > len(elf):
+            return []
+        kind, _flags, offset, vaddr, _paddr, file_size = struct.unpack_from("<IIQQQQ", elf, at)
+        segments.append((kind, offset, vaddr, file_size))
+    needed, strings = [], None
+    for kind, offset, _vaddr, file_size in segments:
+        if kind != _PT_DYNAMIC:
+            continue
+        for at in range(offset, min(offset + file_size, len(elf) - 15), 16):
+            tag, value = struct.unpack_from("<QQ", elf, at)
+            if tag == _DT_NULL:
+                break
+            if tag == _DT_NEEDED:
+                needed.append(value)
+            elif tag == _DT_STRTAB:
+                strings = next((o + value - v for k, o, v, s in segments if k == _PT_LOAD and v <= value < v + s), None)
+    if strings is None:
+        return []
+    return [elf[strings + at :].split(b"\0", 1)[0].decode("ascii", "replace") for at in needed]
 
 
-def add_programs(archive: Archive, packages: Iterable[Path], wanted: Iterable[str]) -> None:
-    """Put the package files whose whole path matches one of the regular expressions `wanted` into the archive, and the libraries they need.
+def userland(packages: Iterable[Path], wanted: Iterable[str]) -> Archive:
+    """The package files whose whole path matches one of the regular expressions `wanted`, and the libraries that
+    they need.
 
-    Paths are taken with /usr merged: /bin, /sbin and /lib are links.
+    Paths are taken with /usr merged: /bin, /sbin and /lib are links. AptError if a library is in no package.
     """
+    archive = Archive()
     files = {_merged(member.name): member for path in packages for member in members(path)}
-    libraries = {PurePosixPath(name).name: name for name in files if _LIBRARY.search(name)}
-    for link in ("bin", "sbin", "lib", "lib64"):
+    libraries = {PurePosixPath(name).name: name for name in sorted(files) if _LIBRARY.search(name)}
+    for link in _MERGED:
         archive.add(link, 0o120777, f"usr/{link}".encode())
-    pattern = re.compile("|".join(wanted))
+    pattern = re.compile("|".join(f"(?:{item})" for item in wanted))
     queue = [name for name in files if pattern.fullmatch(name) or name.startswith("usr/lib64/")]
     for name in queue:
-        if name in archive or name not in files:
-            continue
-        queue += _add(archive, name, files[name], libraries)
+        if name in files and name not in archive:
+            queue += _add(archive, name, files[name], libraries)
+    return archive
 
 
-def _add(archive: Archive, name: str, member: Member, libraries: dict[str, str]) -> Iterator[str]:
+def _add(archive: Archive, name: str, member: Member, libraries: dict[str, str]) -> list[str]:
     """Put one file in; what else it needs."""
     if member.link:
         archive.add(name, 0o120777, member.link.encode())
-        target = member.link if member.link.startswith("/") else str(PurePosixPath(name).parent / member.link)
-        return iter([_merged(_normal(target))])
+        return [link_target(name, member.link)]
     archive.add(name, 0o100000 | member.mode & 0o777, member.data)
-    needed = needed_libraries(member.data) if member.data[:4] == b"\x7fELF" else []
-    return iter([libraries[library] for library in needed if library in libraries])
+    needed = needed_libraries(member.data)
+    if missing := [library for library in needed if library not in libraries]:
+        raise AptError(f"{name} needs {', '.join(missing)}, which none of its packages' dependencies has")
+    return [libraries[library] for library in needed]
 
 
-def _merged(name: str) -> str:
-    return f"usr/{name}" if name.startswith(("bin/", "sbin/", "lib/", "lib64/")) else name
-
-
-def _normal(path: str) -> str:
+def link_target(name: str, link: str) -> str:
+    """The path from the root that a symbolic link `name` with the text `link` leads to, /usr merged."""
     parts: list[str] = []
-    for part in path.split("/"):
+    for part in (link if link.startswith("/") else str(PurePosixPath(name).parent / link)).split("/"):
         if part == "..":
             del parts[-1:]
         elif part not in ("", "."):
             parts.append(part)
-    return "/".join(parts)
+    return _merged("/".join(parts))
+
+
+def _merged(name: str) -> str:
+    return f"usr/{name}" if name.split("/")[0] in _MERGED and "/" in name else name

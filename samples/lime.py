@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 
 MAGIC = 0x4C694D45
 _BLOCK = 1 << 20
 
 
-def header(start: int, size: int) -> bytes:
-    """The header of one range of physical memory."""
-    return struct.pack("<IIQQQ", MAGIC, 1, start, start + size - 1, 0)
+def header(start_paddr: int, size: int) -> bytes:
+    """The 32-byte header of one range of physical memory. ValueError for an empty one: it has no last address."""
+    if size <= 0:
+        raise ValueError(f"a LiME range of {size} bytes")
+    return struct.pack("<IIQQQ", MAGIC, 1, start_paddr, start_paddr + size - 1, 0)
 
 
-def write_lime(raw: Path, ranges: list[tuple[int, int]], target: Path) -> None:
+def write_lime(raw: Path, ranges: Iterable[tuple[int, int]], target: Path) -> None:
     """Write the `(paddr, size)` ranges of a raw image (file offset = physical address)."""
     with open(raw, "rb") as source, open(target, "wb") as out:
         for start, size in ranges:
             out.write(header(start, size))
-            for at in range(0, size, _BLOCK):
-                out.write(os.pread(source.fileno(), min(_BLOCK, size - at), start + at))
+            for at in range(start, start + size, _BLOCK):
+                out.write(os.pread(source.fileno(), min(_BLOCK, start + size - at), at))

@@ -3,12 +3,11 @@
     python3 -m samples.make --kernel 6.1-cloud --seed 1 --ram 256M --cpus 1
 
 The folder it prints holds dump.raw (physical memory), truth.json and meta.json. It is kept in the cache and made
-only once for the same choice.
+only once for the same choice. samples/README.md says more.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import fcntl
 import hashlib
@@ -18,42 +17,27 @@ import re
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from hybridbridge_vol.errors import HybridBridgeError
 from hybridbridge_vol.image.packages import read_vmlinuz
-from samples import qemu
-from samples.apt import AptError, cache_folder, closure, download, own_suite
-from samples.initramfs import Archive, add_programs
+from samples import guest_files, qemu
+from samples.apt import AptError, cache_folder
 from samples.kernels import fetch
 from samples.lime import write_lime
-from samples.modules import load_order
-from samples.truth import Truth, parse
+from samples.truth import Truth, read_records
 
-HERE = Path(__file__).parent
-FREEZE_SECONDS = 240.0
-"""A guest has this long to boot, work and freeze under software emulation; it takes 10 to 40 s."""
-
-PACKAGES = ("busybox-static", "python3-minimal", "procps", "kmod", "iproute2", "net-tools", "util-linux", "mount", "coreutils", "hostname", "libc6", "libpython3-stdlib")
-WITHOUT = frozenset((
-    "debconf", "debconf-2.0", "dpkg", "perl-base", "perl", "tar", "adduser", "passwd", "init-system-helpers", "install-info",
-    "media-types", "libpam0g", "libpam-modules", "libpam-runtime", "lsb-base", "sysvinit-utils", "login",
-    "util-linux-extra", "libdebconfclient0", "gcc-12-base", "libgcc-s1", "python3-venv",
-))  # fmt: skip
-"""Packages that only installing needs."""
-PROGRAMS = (
-    "usr/bin/busybox", r"usr/bin/python3[\d.]*", r"usr/lib/python3[\d.]*/[^/]+\.py",
-    r"usr/lib/python3[\d.]*/(collections|ctypes|encodings|importlib|re)/.*\.py",
-    r"usr/lib/python3[\d.]*/lib-dynload/(mmap|_ctypes)\..*", "usr/bin/ps", "usr/bin/free", "usr/bin/uptime", "usr/bin/kmod",
-    "usr/bin/lsmod", "usr/sbin/lsmod", "usr/sbin/ip", "usr/bin/ip", "bin/ip", "sbin/ip", "usr/bin/ss", "usr/bin/netstat", "usr/sbin/arp",
-    "usr/bin/dmesg", "usr/bin/hostname", "usr/bin/sleep", "usr/bin/uname", "usr/bin/unshare", "usr/bin/mount",
-)  # fmt: skip
-APPLETS = ("sh", "cat")
-MODULES = ("dummy", "bridge", "loop", "nf_conntrack", "xt_conntrack", "veth", "tun", "e1000", "nls_iso8859_1")
-USERS = ("root:0", "daemon:1", "www-data:33", "postgres:101", "alice:1000", "bob:1001")
+FORMATS = {"raw": "dump.raw", "elf": "dump.elf", "lime": "dump.lime"}
+GUEST_SECONDS = 300.0
+"""A guest is ended after so long; under software emulation it needs 10 to 40 s."""
+_LOW_MEMORY_END, _HIGH_MEMORY_START = 0x9F000, 0x100000
+"""What LiME leaves out below 1 MiB: the firmware's part, which is no "System RAM"."""
 
 
 class SampleError(Exception):
@@ -61,9 +45,13 @@ class SampleError(Exception):
 
 
 @dataclass(frozen=True)
-class Spec:
-    """What to make. `kernel` as `samples.kernels.fetch` takes it; `ram` in bytes; `append` goes to the kernel's
-    command line."""
+class SampleSpec:
+    """What to make.
+
+    `kernel` as `samples.kernels.fetch` takes it; `ram` in bytes; `append` goes to the kernel's command line;
+    `processes` is how many sleeping ones to add; `la57` gives 5-level page tables. The seed governs the workload;
+    KASLR draws anew for every image.
+    """
 
     kernel: str
     seed: int = 1
@@ -72,186 +60,173 @@ class Spec:
     kaslr: bool = True
     light: bool = False
     append: str = ""
+    format: str = "raw"
+    processes: int = 0
+    la57: bool = False
     accel: str = "tcg"
+
+    def name(self, package: Path) -> str:
+        """The name of its folder: everything that makes a difference, and the version of the maker."""
+        kernel = re.sub(r"^linux-(image|binary)-", "", package.name.split("_")[0].removesuffix(".deb"))
+        extra = hashlib.sha256(f"{self.append} {package.name}".encode()).hexdigest()[:6]
+        flags = {
+            f"{self.processes}procs": self.processes, "nokaslr": not self.kaslr, "la57": self.la57,
+            self.accel: self.accel != "tcg", "elf": self.format == "elf", extra: self.append,
+        }  # fmt: skip
+        return "-".join([
+            kernel, f"{self.ram >> 20}M", f"{self.cpus}cpu", "light" if self.light else "rich", f"seed{self.seed}",
+            *(flag for flag, given in flags.items() if given), guest_files.makers_digest(),
+        ])  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A finished image: its folder, the raw dump in it, and what the guest said."""
+    """A finished image: its folder, the image in the format asked for, and the kernel package it ran."""
 
-    folder: Path
-    kernel_package: Path
-
-    @property
-    def dump(self) -> Path:
-        """The raw image."""
-        return self.folder / "dump.raw"
+    path: Path
+    dump: Path
+    package: Path
 
     @property
+    def raw(self) -> Path:
+        """The raw image; there is always one."""
+        return self.path / FORMATS["raw"]
+
+    @cached_property
+    def meta(self) -> dict[str, Any]:
+        """meta.json: the choices, the kernel's version, the SHA-256 of the raw image, seconds taken."""
+        meta: dict[str, Any] = json.loads((self.path / "meta.json").read_text())
+        return meta
+
+    @cached_property
     def truth(self) -> Truth:
-        """What the guest said of itself (read from disk at each access)."""
-        return Truth.load(self.folder / "truth.json")
+        """What the guest said of itself."""
+        return Truth.load(self.path / "truth.json")
 
-    def lime(self) -> Path:
-        """The same memory as LiME, with the hole that PCs have below 1 MiB; made on first use."""
-        target = self.folder / "dump.lime"
-        if not target.exists():
-            size = self.dump.stat().st_size
-            with _atomic(target) as temporary:
-                write_lime(self.dump, [(0, 0x9F000), (0x100000, size - 0x100000)], temporary)
-        return target
+
+class Progress:
+    """Phases with the time they began, on standard error, once the whole takes more than a second."""
+
+    def __init__(self, label: str, shown: bool) -> None:
+        self._label = label
+        self._start = time.monotonic()
+        self._pending: str | None = None
+        self._shown = shown
+        self.phase("looking for packages")
+
+    @property
+    def seconds(self) -> float:
+        """Time since the beginning."""
+        return time.monotonic() - self._start
+
+    def phase(self, text: str) -> None:
+        """The next phase begins."""
+        if self._pending and self._shown:
+            self._pending = None
+        if not self._shown:
+            return
+        line = f"{self._label}: {self.seconds:5.1f} s  {text}"
+        if self.seconds > 1:
+            print(line, file=sys.stderr, flush=True)
+        else:
+            self._pending = line
+            timer = threading.Timer(1.0, self._late, (line,))
+            timer.daemon = True
+            timer.start()
+
+    def _late(self, line: str) -> None:
+        if self._pending == line:
+            print(line, file=sys.stderr, flush=True)
+
+    def done(self) -> None:
+        """Nothing more is shown."""
+        self._pending = None
+
+
+def make_sample(spec: SampleSpec, progress: bool = True) -> Sample:
+    """The image for `spec`, from the cache or freshly made. SampleError says in one line what is missing.
+
+    Two makers of the same image wait for each other; an unfinished image is never seen.
+    """
+    shown = Progress(f"sample {spec.kernel.rsplit('/', 1)[-1]}", progress)
+    try:
+        package = fetch(spec.kernel)
+        folder = cache_folder() / "images" / spec.name(package)
+        with _locked(folder):
+            if not (folder / "meta.json").exists():
+                _make(spec, package, folder, shown)
+            dump = folder / FORMATS[spec.format]
+            if not dump.exists():  # LiME is written from the raw image when it is first asked for
+                _write_lime(folder / FORMATS["raw"], spec.ram, dump)
+        return Sample(folder, dump, package)
+    except (AptError, qemu.GuestError, HybridBridgeError, OSError, ValueError) as error:
+        raise SampleError(f"{spec.kernel}: {error}") from None
+    finally:
+        shown.done()
 
 
 @contextlib.contextmanager
-def _atomic(target: Path) -> Iterator[Path]:
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+def _locked(folder: Path) -> Iterator[None]:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.parent / f".{folder.name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _make(spec: SampleSpec, package: Path, folder: Path, progress: Progress) -> None:
+    work = folder.parent / f".{folder.name}.new"
+    shutil.rmtree(work, ignore_errors=True)  # of a maker that was killed
+    work.mkdir()
     try:
-        yield temporary
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def makers_digest() -> str:
-    """Names this version of the maker: images of another one are not taken for ours."""
-    files = sorted(HERE.glob("**/*.py")) + sorted(HERE.glob("**/*.sh"))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:8]
-
-
-def make_sample(spec: Spec, tell: bool = True) -> Sample:
-    """The image for `spec`, from the cache or freshly made. SampleError says in one line what is missing."""
-    try:
-        package = fetch(spec.kernel)
-        flags = [f"{spec.ram >> 20}M", f"{spec.cpus}cpu", "light" if spec.light else "rich", f"seed{spec.seed}"]
-        if not spec.kaslr:
-            flags.append("nokaslr")
-        if spec.append:
-            flags.append(hashlib.sha256(spec.append.encode()).hexdigest()[:6])
-        name = "-".join([re.sub(r"^linux-(image|binary)-", "", package.name.split("_")[0]), *flags, makers_digest()])
-        folder = cache_folder() / "images" / name
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with open(folder.parent / f".{name}.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not (folder / "meta.json").exists():
-                _make(spec, package, folder, tell)
-        return Sample(folder, package)
-    except (AptError, qemu.GuestError, HybridBridgeError, OSError) as error:
-        raise SampleError(f"{spec.kernel}: {error}") from None
-
-
-def _make(spec: Spec, package: Path, folder: Path, tell: bool) -> None:
-    started = time.monotonic()
-
-    def phase(text: str) -> None:
-        if tell:
-            print(f"  {time.monotonic() - started:5.1f} s  {text}", file=sys.stderr, flush=True)
-
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".new-"))
-    try:
-        phase("reading packages")
-        (temporary / "vmlinuz").write_bytes(read_vmlinuz(package))
-        (temporary / "initrd").write_bytes(build_initramfs(spec, package))
-        phase("booting the guest")
-        # ttyS0 is the console; its time stamps stay out of the way of the serial line's speed
-        line = f"console=ttyS0 quiet rdinit=/init panic=1 {'' if spec.kaslr else 'nokaslr '}{spec.append}".strip()
-        with qemu.running(
-            temporary, temporary / "vmlinuz", temporary / "initrd", line, spec.ram, spec.cpus, spec.accel
-        ) as guest:
-            guest.wait_for_freeze(FREEZE_SECONDS, phase)
-        truth = parse(qemu.shared_memory(temporary))
-        phase("saving memory")
-        truth.save(temporary / "truth.json")
-        qemu.save_raw(temporary / "ram", spec.ram, temporary / "dump.raw")
+        progress.phase("reading packages")
+        (work / "vmlinuz").write_bytes(read_vmlinuz(package))
+        (work / "initrd").write_bytes(guest_files.initramfs(package, spec.seed, spec.light, spec.processes))
+        command_line = " ".join(
+            ["console=ttyS0 quiet rdinit=/init panic=1", *([] if spec.kaslr else ["nokaslr"]), spec.append]
+        ).strip()
+        progress.phase("the guest boots and works")
+        begun = progress.seconds
+        machine = qemu.Machine(spec.ram, spec.cpus, spec.accel, spec.la57)
+        with qemu.running(work, machine, "vmlinuz", "initrd", command_line, GUEST_SECONDS) as guest:
+            guest.wait_for_freeze()
+            guest_seconds = progress.seconds - begun
+            progress.phase("frozen; saving memory")
+            if spec.format == "elf":
+                target = {"paging": False, "protocol": f"file:{FORMATS['elf']}"}
+                guest.command("dump-guest-memory", target)
+        truth = read_records(work / "shared")
+        digest = qemu.save_raw(work / "ram", spec.ram, work / FORMATS["raw"])
         meta = {
             **asdict(spec),
             "package": package.name,
-            "command_line": line,
-            "seconds": round(time.monotonic() - started, 1),
-            "sha256": sha256_of(temporary / "dump.raw"),
-            "files": len(truth.late),
+            "version": truth["commands"].get("uname -a", "").strip(),
+            "command_line": command_line,
+            "sha256": digest,
+            "processes_at_freeze": len(truth["pids"]),
+            "files_read": len(truth["files"]),
+            "seconds": round(progress.seconds, 1),
+            "guest_seconds": round(guest_seconds, 1),
+            "qemu": qemu.version(),
         }
-        for name in ("ram", "shared", "initrd", "vmlinuz", "qmp", "qemu.log"):
-            (temporary / name).unlink(missing_ok=True)
-        (temporary / "meta.json").write_text(json.dumps(meta, indent=1))
+        (work / "truth.json").write_text(json.dumps({"meta": meta, **truth}))
+        for name in ("ram", "shared", "initrd", "vmlinuz", "qemu.log"):
+            (work / name).unlink(missing_ok=True)
+        (work / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
         shutil.rmtree(folder, ignore_errors=True)
-        os.rename(temporary, folder)
-        phase(f"done: {folder}")
-    except ValueError as error:
-        raise qemu.GuestError(str(error)) from None
+        os.rename(work, folder)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(work, ignore_errors=True)
 
 
-def sha256_of(path: Path) -> str:
-    """Hex digest of a file."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def build_initramfs(spec: Spec, package: Path) -> bytes:
-    """The guest's whole file system."""
-    suites = (own_suite(),)
-    archive = Archive()
-    add_programs(archive, download(closure(PACKAGES, suites, WITHOUT), suites), PROGRAMS)
-    for name in APPLETS:
-        archive.add(f"usr/bin/{name}", 0o120777, b"busybox")
-    archive.add("usr/bin/insmod", 0o120777, b"kmod")
-    modules = load_order(package, MODULES[:2] if spec.light else MODULES)
-    for name, data in modules:
-        archive.add(f"usr/lib/modules/{name}.ko", 0o100644, data)
-    archive.add("usr/lib/modules/order", 0o100644, "\n".join(name for name, _data in modules).encode())
-    passwd = "".join(f"{name}:x:{uid}:{uid}::/:/bin/sh\n" for name, uid in (user.split(":") for user in USERS))
-    group = "".join(f"{name}:x:{uid}:\n" for name, uid in (user.split(":") for user in USERS))
-    archive.add("etc/passwd", 0o100644, passwd.encode())
-    archive.add("etc/group", 0o100644, group.encode())
-    archive.add("etc/hostname", 0o100644, f"sample-{spec.seed}\n".encode())
-    archive.add("init", 0o100755, (HERE / "guest" / "init.sh").read_bytes())
-    for name in ("workload.py", "observer.py"):
-        archive.add(f"srv/{name}", 0o100644, (HERE / "guest" / name).read_bytes())
-    archive.add("srv/workload.conf", 0o100644, f"{spec.seed} {'light' if spec.light else 'rich'}".encode())
-    for name in ("proc", "sys", "dev", "tmp", "run"):
-        archive.add(name, 0o40755)
-    archive.add("dev/console", 0o20600, device=(5, 1))
-    return archive.compressed()
-
-
-def parse_size(text: str) -> int:
-    """Bytes of "256M" or "4608M" or "4G"."""
-    match = re.fullmatch(r"(\d+)([MG])", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text}: a size is a number with M or G, as 256M")
-    return int(match[1]) << (20 if match[2] == "M" else 30)
-
-
-def main() -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python3 -m samples.make", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--kernel", default="6.1-cloud", help="a .deb, a package's name, or a short name as 6.1-cloud")
-    parser.add_argument("--seed", type=int, default=1, help="what the workload draws from (KASLR draws its own)")
-    parser.add_argument("--ram", type=parse_size, default=256 << 20, help="memory of the guest, as 256M (the default)")
-    parser.add_argument("--cpus", type=int, default=1, help="processors of the guest")
-    parser.add_argument("--nokaslr", action="store_true", help="boot at the linked address")
-    parser.add_argument("--light", action="store_true", help="a dozen processes instead of many")
-    parser.add_argument("--append", default="", help="more for the kernel's command line")
-    parser.add_argument("--accel", default="tcg", choices=("tcg", "kvm"), help="how QEMU runs the guest")
-    parser.add_argument("--link", type=Path, help="also point this symbolic link to the folder")
-    args = parser.parse_args()
-    spec = Spec(args.kernel, args.seed, args.ram, args.cpus, not args.nokaslr, args.light, args.append, args.accel)
-    try:
-        sample = make_sample(spec)
-    except SampleError as error:
-        print(f"samples: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    if args.link:
-        args.link.unlink(missing_ok=True)
-        args.link.symlink_to(sample.folder)
-    print(sample.folder)
-    return 0
+def _write_lime(raw: Path, ram: int, target: Path) -> None:
+    ranges = [(0, _LOW_MEMORY_END), (_HIGH_MEMORY_START, min(ram, qemu.PCI_HOLE_START) - _HIGH_MEMORY_START)]
+    ranges += [(paddr, size) for paddr, size, _offset in qemu.physical_ranges(ram)[1:]]
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        write_lime(raw, ranges, Path(scratch) / "new")
+        os.replace(Path(scratch) / "new", target)
 
 
 if __name__ == "__main__":
+    from samples.cli import main
+
     sys.exit(main())

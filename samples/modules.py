@@ -1,7 +1,8 @@
-"""Kernel modules out of a kernel package, in an order in which they can be loaded."""
+"""The kernel and its modules out of a kernel package, the modules in an order in which they can be loaded."""
 
 from __future__ import annotations
 
+import gzip
 import lzma
 import re
 from collections.abc import Iterable
@@ -15,25 +16,29 @@ def load_order(package: Path, wanted: Iterable[str]) -> list[tuple[str, bytes]]:
     files = {}
     for member in members(package, "*/kernel/*.ko*"):
         name = PurePosixPath(member.name).name.split(".ko")[0].replace("-", "_")
-        files[name] = member
+        files[name] = member.data
     ordered: dict[str, bytes] = {}
+    visiting: set[str] = set()
 
     def visit(name: str) -> None:
-        if name in ordered or name not in files:
+        if name in visiting or name not in files:
             return
-        data = _plain(files[name].data)
-        for dependency in _dependencies(data):
+        visiting.add(name)
+        data = _plain(files[name])
+        for dependency in dependencies(data):
             visit(dependency)
         ordered[name] = data
 
     for name in wanted:
-        visit(name)
+        visit(name.replace("-", "_"))
     return list(ordered.items())
 
 
 def _plain(data: bytes) -> bytes:
     if data.startswith(b"\xfd7zXZ"):
         return lzma.decompress(data)
+    if data.startswith(b"\x1f\x8b"):
+        return gzip.decompress(data)
     if data.startswith(b"\x28\xb5\x2f\xfd"):
         import zstandard
 
@@ -41,7 +46,7 @@ def _plain(data: bytes) -> bytes:
     return data
 
 
-def _dependencies(module: bytes) -> list[str]:
-    """The `depends=` line of a module's .modinfo."""
+def dependencies(module: bytes) -> list[str]:
+    """The names in the `depends=` line of a module's .modinfo section, with underscores."""
     match = re.search(rb"(?:^|\0)depends=([\w,-]*)\0", module)
     return [name.replace("-", "_") for name in match[1].decode().split(",") if name] if match else []

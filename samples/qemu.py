@@ -3,25 +3,50 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
-import mmap
 import os
+import select
 import shutil
-import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 BINARY = "qemu-system-x86_64"
-SHARED_SIZE = 128 << 20
+SHARED_SIZE = 64 << 20
+"""Room for what the observer records, outside the guest's memory."""
 PCI_HOLE_START, PCI_HOLE_END = 3 << 30, 4 << 30
-"""QEMU's pc machine: memory beyond 3 GiB continues at 4 GiB (hw/i386/pc_piix.c, max-ram-below-4g)."""
+"""With max-ram-below-4g=3G, memory beyond 3 GiB continues at 4 GiB (hw/i386/pc_piix.c)."""
+_BLOCK = 1 << 16
 
 
 class GuestError(Exception):
-    """A guest did not come to its freeze; the message ends with its last console lines."""
+    """A guest did not come to its freeze; the one-line message ends with its last console lines."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The hardware of a guest: `ram` in bytes; `accel` as QEMU names it; `la57` for 5-level page tables."""
+
+    ram: int
+    cpus: int = 1
+    accel: str = "tcg"
+    la57: bool = False
+
+    def arguments(self) -> list[str]:
+        """QEMU's options. Guest memory is the file `ram`, the observer's records go to the file `shared`."""
+        levels = "on" if self.la57 else "off"
+        return [
+            "-machine", f"pc,accel={self.accel},memory-backend=ram,max-ram-below-4g=3G", "-smp", str(self.cpus),
+            "-cpu", f"max,la57={levels}" if self.accel == "tcg" else f"host,la57={levels}", "-m", f"{self.ram >> 20}M",
+            "-object", f"memory-backend-file,id=ram,size={self.ram},mem-path=ram,share=on",
+            "-object", f"memory-backend-file,id=shared,size={SHARED_SIZE},mem-path=shared,share=on",
+            "-device", "ivshmem-plain,memdev=shared", "-device", "pvpanic-pci", "-action", "panic=pause",
+            "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-nic", "none",
+        ]  # fmt: skip
 
 
 def find_qemu() -> str:
@@ -32,135 +57,115 @@ def find_qemu() -> str:
     return path
 
 
+def version() -> str:
+    """QEMU's own version line."""
+    done = subprocess.run([find_qemu(), "--version"], capture_output=True, text=True, check=False)
+    return done.stdout.split("\n")[0]
+
+
 class Guest:
-    """One QEMU process, frozen by the guest itself (a write to the pvpanic device)."""
+    """One QEMU process, spoken to in QMP over its standard streams (docs/interop/qmp-spec.txt).
 
-    def __init__(self, folder: Path, process: subprocess.Popen[bytes]) -> None:
+    Whatever waits for it raises GuestError when `deadline` (of time.monotonic) has passed.
+    """
+
+    def __init__(self, folder: Path, process: subprocess.Popen[bytes], deadline: float) -> None:
         self.folder = folder
-        self.process = process
-        self._stream: Any = None
+        self._process = process
+        self._deadline = deadline
+        self._buffer = b""
 
-    def wait_for_freeze(self, seconds: float, tell: Callable[[str], None]) -> None:
-        """Return when the machine has stopped itself; GuestError after `seconds` or if it ends."""
-        deadline = time.monotonic() + seconds
-        self._connect(deadline)
-        while True:
-            if time.monotonic() > deadline:
-                raise GuestError(f"the guest did not freeze within {seconds:.0f} s; {self.console_tail()}")
-            event = self._receive(deadline)
-            if event is None:
-                raise GuestError(f"QEMU ended early; {self.console_tail()}")
-            if event.get("event") == "GUEST_PANICKED":
-                if "Kernel panic" in self.console_tail():
-                    raise GuestError(f"the guest's kernel panicked; {self.console_tail()}")
-                tell("frozen")
-                return
-
-    def _connect(self, deadline: float) -> None:
-        while True:
-            connection = socket.socket(socket.AF_UNIX)
-            try:
-                connection.connect(str(self.folder / "qmp"))
-                break
-            except OSError:
-                connection.close()
-                if time.monotonic() > deadline or self.process.poll() is not None:
-                    errors = (self.folder / "qemu.log").read_text(errors="replace").strip()
-                    raise GuestError(f"QEMU did not start: {errors[-500:]}") from None
-                time.sleep(0.05)
-        self._stream = connection.makefile("rw")
-        connection.settimeout(max(1.0, deadline - time.monotonic()))
-        connection.close()  # the stream keeps the socket
-        self._stream.readline()
+    def wait_for_freeze(self) -> None:
+        """Return when the guest has stopped the machine by writing to the pvpanic device."""
+        self._receive()  # the greeting
         self.command("qmp_capabilities")
+        while self._receive().get("event") != "GUEST_PANICKED":
+            pass
 
-    def _receive(self, _deadline: float) -> dict[str, Any] | None:
+    def command(self, name: str, arguments: Mapping[str, object] | None = None) -> Any:
+        """The answer to one QMP command; GuestError if QEMU refuses."""
+        assert self._process.stdin
+        order = {"execute": name, "arguments": dict(arguments or {})}
         try:
-            line = self._stream.readline()
-        except (TimeoutError, OSError):
-            return {}
-        return json.loads(line) if line else None
-
-    def command(self, name: str, **arguments: object) -> Any:
-        """One QMP command; its answer. GuestError if QEMU refuses."""
-        self._stream.write(json.dumps({"execute": name, "arguments": arguments}) + "\n")
-        self._stream.flush()
+            self._process.stdin.write(json.dumps(order).encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError:
+            raise GuestError(f"QEMU ended early; {self._last_words()}") from None
         while True:
-            answer = self._receive(0)
-            if answer is None or "error" in answer:
-                raise GuestError(f"QEMU refused {name}: {(answer or {}).get('error', 'it ended')}")
-            if "return" in answer:
-                return answer["return"]
+            message = self._receive()
+            if "error" in message:
+                raise GuestError(f"QEMU refused {name}: {message['error'].get('desc')}")
+            if "return" in message:
+                return message["return"]
 
-    def console_tail(self) -> str:
-        """The last lines of the guest's console, for messages."""
-        with contextlib.suppress(OSError):
-            lines = (self.folder / "console").read_text(errors="replace").splitlines()
-            return "console: " + " | ".join(lines[-8:])
-        return "no console"
+    def _receive(self) -> dict[str, Any]:
+        assert self._process.stdout
+        while b"\n" not in self._buffer:
+            left = self._deadline - time.monotonic()
+            if left <= 0 or not select.select([self._process.stdout], [], [], left)[0]:
+                raise GuestError(f"the guest did not freeze in time; {self._last_words()}")
+            piece = os.read(self._process.stdout.fileno(), 1 << 16)
+            if not piece:
+                raise GuestError(f"QEMU ended early; {self._last_words()}")
+            self._buffer += piece
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        message: dict[str, Any] = json.loads(line)
+        return message
+
+    def _last_words(self) -> str:
+        said = []
+        for name in ("qemu.log", "console"):
+            with contextlib.suppress(OSError):
+                lines = (self.folder / name).read_text(errors="replace").splitlines()
+                said += [line.strip() for line in lines if line.strip()][-8:]
+        return "it said: " + " | ".join(said) if said else "it said nothing"
 
 
 @contextlib.contextmanager
 def running(
-    folder: Path, kernel: Path, initrd: Path, command_line: str, ram: int, cpus: int, accel: str
+    folder: Path, machine: Machine, kernel: str, initrd: str, command_line: str, seconds: float
 ) -> Iterator[Guest]:
-    """A guest whose files are in `folder`; it is ended when the block ends, however that happens.
+    """A guest whose files are in `folder`; QEMU is ended when the block ends, and also when this process dies.
 
-    `ram` in bytes. Guest memory is the file `ram`; what the observer writes goes to the file `shared`.
+    `kernel` and `initrd` are names in `folder`; `seconds` is how long the guest may take for everything.
     """
     command = [
-        find_qemu(), "-nodefaults", "-no-reboot", "-display", "none", "-machine", f"pc,accel={accel},memory-backend=ram",
-        "-cpu", "max,la57=off" if accel == "tcg" else "host", "-smp", str(cpus), "-m", str(ram >> 20),
-        "-object", f"memory-backend-file,id=ram,size={ram},mem-path={folder / 'ram'},share=on",
-        "-object", f"memory-backend-file,id=shared,size={SHARED_SIZE},mem-path={folder / 'shared'},share=on",
-        "-device", "ivshmem-plain,memdev=shared", "-device", "pvpanic-pci", "-action", "panic=pause",
-        "-kernel", str(kernel), "-initrd", str(initrd), "-append", command_line,
-        "-serial", f"file:{folder / 'console'}", "-qmp", f"unix:{folder / 'qmp'},server=on,wait=off",
-        "-nic", "user,model=e1000,restrict=on",
+        find_qemu(), *machine.arguments(), "-kernel", kernel, "-initrd", initrd, "-append", command_line,
+        "-serial", "file:console", "-qmp", "stdio",
     ]  # fmt: skip
+    if setpriv := shutil.which("setpriv"):
+        command = [setpriv, "--pdeathsig", "KILL", *command]
     with open(folder / "qemu.log", "wb") as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    try:
-        yield Guest(folder, process)
-    finally:
-        process.kill()
-        process.wait()
-
-
-def shared_memory(folder: Path) -> bytes:
-    """What the observer wrote."""
-    with open(folder / "shared", "rb") as stream, mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ) as view:
-        size = int.from_bytes(view[:8], "little")
-        return bytes(view[: min(size + 8, len(view))])
+        process = subprocess.Popen(command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
+    with process:
+        try:
+            yield Guest(folder, process, time.monotonic() + seconds)
+        finally:
+            process.kill()
 
 
 def physical_ranges(ram: int) -> list[tuple[int, int, int]]:
-    """`(paddr, size, offset in the RAM file)` of QEMU's pc machine with `ram` bytes."""
-    if ram <= PCI_HOLE_START + (512 << 20):  # up to 3.5 GiB stay in one piece
+    """`(paddr, size, offset in the RAM file)` of a machine with `ram` bytes."""
+    if ram <= PCI_HOLE_START:
         return [(0, ram, 0)]
     return [(0, PCI_HOLE_START, 0), (PCI_HOLE_END, ram - PCI_HOLE_START, PCI_HOLE_START)]
 
 
-def save_raw(ram_file: Path, ram: int, target: Path) -> None:
-    """Physical memory as a raw image: file offset = physical address, holes sparse."""
-    block = 1 << 20
+def save_raw(ram_file: Path, ram: int, target: Path) -> str:
+    """Physical memory as a raw image (file offset = physical address; holes and empty pages sparse); its SHA-256."""
+    digest = hashlib.sha256()
+    zeros = bytes(_BLOCK)
     with open(ram_file, "rb") as source, open(target, "wb") as out:
         for paddr, size, offset in physical_ranges(ram):
-            for start, end in _data(source.fileno(), offset, offset + size):
-                for at in range(start, end, block):
-                    piece = os.pread(source.fileno(), min(block, end - at), at)
-                    os.pwrite(out.fileno(), piece, paddr + at - offset)
-            out.truncate(paddr + size)
-
-
-def _data(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """`(start, end)` of the parts of a sparse file that were ever written."""
-    while start < end:
-        try:
-            start = os.lseek(fd, start, os.SEEK_DATA)
-        except OSError:
-            return  # only a hole is left
-        stop = min(os.lseek(fd, start, os.SEEK_HOLE), end)
-        if start < stop:
-            yield start, stop
-        start = stop
+            for _ in range((paddr - out.tell()) // _BLOCK):
+                digest.update(zeros)
+            out.seek(paddr)
+            for at in range(offset, offset + size, _BLOCK):
+                piece = os.pread(source.fileno(), _BLOCK, at)
+                digest.update(piece)
+                if piece == zeros:
+                    out.seek(_BLOCK, os.SEEK_CUR)
+                else:
+                    out.write(piece)
+        out.truncate()
+    return digest.hexdigest()

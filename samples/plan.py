@@ -1,0 +1,64 @@
+"""What the observer is told to record, in which order (guest/observer.c obeys it line by line).
+
+    skip PATH           a file or folder that no walk enters
+    skip-name NAME      the same for a name anywhere
+    leader-name NAME    of a process's first thread (/proc/PID/task/PID) only these files are read
+    command LINE        standard output of a program (words parted by blanks, no shell)
+    early | late FOLDER everything below a folder, first and second reading
+    last PATH           one more reading of a file, as late
+    processes NAMES     one more reading of these files of every process and thread
+"""
+
+from __future__ import annotations
+
+COMMANDS = (
+    "uname -a", "hostname", "uptime", "free", "lsmod", "ps -ef", "ps aux", "ps -eLf", "ps -ejH",
+    "ps -eww -o pid,ppid,pgid,sid,tty,stat,uid,user,ni,pri,nlwp,comm,args",
+    "ps -eww -o pid,lstart,etimes,time,vsz,rss,wchan",
+    "netstat -tulpan", "netstat -rn", "arp -an", "ss -tuanpe", "ss -xanp", "ip addr", "ip neigh", "mount", "dmesg",
+)  # fmt: skip
+RICH_COMMANDS = (
+    "netstat -s", "netstat -xap", "ss -tuwanoipem", "ip -d -s link", "ip route show table all", "ip -6 route", "ip -6 neigh",
+    "dmesg -x", "free -b", "vmstat", "vmstat -s", "vmstat -d", "ipcs -a", "lsns", "df -a", "pmap -X 1",
+    "iostat", "iostat -x", "iostat -xk", "mpstat", "mpstat -P ALL", "pidstat", "pidstat -t", "pidstat -r", "pidstat -d",
+    "lsof -n -P -w",
+)  # fmt: skip
+"""Tools of later work; each reads /proc, so each costs the guest time."""
+
+_SKIPPED = (
+    "/proc/kmsg", "/proc/kcore", "/proc/kpagecount", "/proc/kpageflags", "/proc/kpagecgroup", "/proc/kallsyms",
+    "/proc/sysrq-trigger", "/proc/acpi", "/proc/sys/net/ipv4/route/flush", "/proc/sys/vm/stat_refresh",
+    "/proc/sys/fs/binfmt_misc", "/proc/bus/pci",
+)  # fmt: skip
+"""Endless, huge, or with effects."""
+_SKIPPED_NAMES = ("mem", "pagemap", "clear_refs")
+_LEADER_NAMES = ("stat", "status", "comm", "children")
+_SYS_FOLDERS = (
+    "/sys/class/net/lo", "/sys/class/net/dummy0", "/sys/class/net/eth0", "/sys/class/net/br0",
+    "/sys/devices/system/cpu", "/sys/devices/system/clocksource", "/sys/devices/system/node", "/sys/devices/virtual/block",
+    "/sys/kernel/mm", "/sys/module", "/sys/power", "/sys/fs/cgroup",
+)  # fmt: skip
+_SYS_FILES = ("uevent_seqnum", "profiling", "fscaps", "notes", "kexec_loaded", "rcu_normal", "rcu_expedited", "vmcoreinfo")
+_LAST = (
+    *(f"/proc/net/{name}" for name in ("tcp", "tcp6", "udp", "udp6", "unix", "netlink", "arp", "dev", "snmp", "sockstat")),
+    "/proc/modules", "/proc/net/route", "/proc/locks", "/proc/slabinfo", "/proc/zoneinfo", "/proc/timer_list", "/proc/softirqs",
+    "/proc/interrupts", "/proc/schedstat", "/proc/buddyinfo", "/proc/vmstat", "/proc/meminfo", "/proc/diskstats",
+    "/proc/sys/fs/dentry-state", "/proc/sys/fs/file-nr", "/proc/sys/fs/inode-nr", "/proc/stat", "/proc/loadavg", "/proc/uptime",
+)  # fmt: skip
+_LAST_OF_PROCESSES = "comm cmdline wchan status stat"
+
+
+def plan(light: bool) -> str:
+    """The observer's orders for one guest."""
+    lines = [f"skip {path}" for path in _SKIPPED]
+    lines += [f"skip-name {name}" for name in _SKIPPED_NAMES]
+    lines += [f"leader-name {name}" for name in _LEADER_NAMES]
+    lines += [f"command {line}" for line in (COMMANDS if light else COMMANDS + RICH_COMMANDS)]
+    sys_folders = _SYS_FOLDERS[:6] if light else _SYS_FOLDERS
+    for reading in ("early", "late"):
+        lines += [f"{reading} {folder}" for folder in (*sys_folders, "/proc/net", "/proc")]
+    lines += [f"last /sys/kernel/{name}" for name in _SYS_FILES]
+    lines.append(f"processes {_LAST_OF_PROCESSES}")
+    lines += [f"last {path}" for path in _LAST]
+    lines.append("processes stat")
+    return "\n".join(lines) + "\n"
