@@ -55,7 +55,9 @@ def parse_list(text: str) -> Iterator[Source]:
     for line in text.splitlines():
         match = re.match(r"\s*deb\s+(?:\[([^]]*)\]\s+)?(\S+)\s+(\S+)\s+([^#]*)", line)
         if match and "main" in match[4].split():
-            kept = (option for option in (match[1] or "").split() if option.startswith(("signed-by=", "trusted=")))
+            kept = (
+                option for option in (match[1] or "").split() if option.startswith(("signed-by=", "trusted="))
+            )
             yield Source(match[2].rstrip("/"), match[3], tuple(kept))
 
 
@@ -67,7 +69,10 @@ def parse_deb822(text: str) -> Iterator[Source]:
             name.lower(): value
             for name, value in re.findall(r"^([\w-]+):[ \t]*(.*(?:\n[ \t].*)*)", paragraph, re.MULTILINE)
         }
-        if "deb" not in fields.get("types", "").split() or fields.get("enabled", "yes").strip().lower() == "no":
+        if (
+            "deb" not in fields.get("types", "").split()
+            or fields.get("enabled", "yes").strip().lower() == "no"
+        ):
             continue
         if "main" not in fields.get("components", "").split():
             continue
@@ -98,7 +103,9 @@ def debian_archives(sources: Iterable[Source]) -> tuple[Source, Source | None]:
     It has an `-updates` sibling, which other vendors' archives have not, or else a path that ends in "debian".
     """
     everything = list(sources)
-    secure = [source for source in everything if source.suite.endswith("-security") or "/updates" in source.suite]
+    secure = [
+        source for source in everything if source.suite.endswith("-security") or "/updates" in source.suite
+    ]
     others = [source for source in everything if source not in secure]
     updated = {source.uri for source in others if source.suite.endswith("-updates")}
     by_path = re.compile(r"(^|[/._-])debian(\.list)?$")
@@ -129,7 +136,9 @@ def _options(folder: Path) -> list[str]:
 
 def _run(command: list[str], cwd: Path | None = None) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=UPDATE_SECONDS, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd=cwd, timeout=UPDATE_SECONDS, check=False
+        )
     except FileNotFoundError:
         raise AptError(f"{command[0]} is not installed; sample images are made on Debian") from None
     except subprocess.TimeoutExpired:
@@ -218,7 +227,9 @@ def parse_depends(text: str) -> dict[str, list[str]]:
     for line in text.splitlines():
         if line[:1].strip():
             current = depends.setdefault(line.strip(), [])
-        elif match := re.match(r"\s+(?:Pre)?Depends: ([^<\s]+)$", line):  # "|Depends" is one of several choices
+        elif match := re.match(
+            r"\s+(?:Pre)?Depends: ([^<\s]+)$", line
+        ):  # "|Depends" is one of several choices
             current.append(match[1])
     return depends
 

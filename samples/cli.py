@@ -29,19 +29,31 @@ def _count(text: str) -> int:
 def parser() -> argparse.ArgumentParser:
     """What the command understands."""
     result = argparse.ArgumentParser(
-        prog="python3 -m samples.make", description=make.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python3 -m samples.make",
+        description=make.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    result.add_argument("--kernel", default="6.1-cloud", help="a .deb, a package's name, or a short name as 6.1-cloud")
-    result.add_argument("--seed", type=int, default=1, help="what the workload draws from (KASLR draws its own)")
-    result.add_argument("--ram", type=parse_size, default=256 << 20, help="memory of the guest (default: 256M)")
+    result.add_argument(
+        "--kernel", default="6.1-cloud", help="a .deb, a package's name, or a short name as 6.1-cloud"
+    )
+    result.add_argument(
+        "--seed", type=int, default=1, help="what the workload draws from (KASLR draws its own)"
+    )
+    result.add_argument(
+        "--ram", type=parse_size, default=256 << 20, help="memory of the guest (default: 256M)"
+    )
     result.add_argument("--cpus", type=_count, default=1, help="processors of the guest (default: 1)")
     result.add_argument("--nokaslr", action="store_true", help="boot at the linked address")
     result.add_argument("--light", action="store_true", help="a dozen processes instead of many")
     result.add_argument("--processes", type=int, default=0, metavar="N", help="add N sleeping processes")
     result.add_argument("--la57", action="store_true", help="5-level page tables")
     result.add_argument("--append", default="", metavar="WORDS", help="more for the kernel's command line")
-    result.add_argument("--format", choices=sorted(make.FORMATS), default="raw", help="also save as this (default: raw)")
-    result.add_argument("--accel", choices=("tcg", "kvm"), default="tcg", help="how QEMU runs the guest (default: tcg)")
+    result.add_argument(
+        "--format", choices=sorted(make.FORMATS), default="raw", help="also save as this (default: raw)"
+    )
+    result.add_argument(
+        "--accel", choices=("tcg", "kvm"), default="tcg", help="how QEMU runs the guest (default: tcg)"
+    )
     result.add_argument("--out", type=Path, metavar="PATH", help="leave a symbolic link to the folder there")
     return result
 
@@ -59,19 +71,21 @@ def leave_link(link: Path, folder: Path) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; its exit status."""
     args = parser().parse_args(arguments)
-    spec = make.SampleSpec(
+    spec = make.Spec(
         args.kernel, args.seed, args.ram, args.cpus, not args.nokaslr, args.light, args.append, args.format,
         args.processes, args.la57, args.accel,
     )  # fmt: skip
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the guest is ended and its files removed
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(143)
+    )  # so that the guest is ended and its files removed
     try:
         sample = make.make_sample(spec)
         if args.out:
-            leave_link(args.out, sample.path)
+            leave_link(args.out, sample.folder)
     except make.SampleError as error:
         print(f"samples: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    print(sample.path)
+    print(sample.folder)
     return 0

@@ -42,7 +42,9 @@ def _tree() -> Path:
 
 
 def _unpack(package: Path, target: Path) -> None:
-    for member in members(package, "usr/bin/tcc", f"{_TCC}/*", f"{_MUSL}/*", "usr/include/x86_64-linux-musl/*"):
+    for member in members(
+        package, "usr/bin/tcc", f"{_TCC}/*", f"{_MUSL}/*", "usr/include/x86_64-linux-musl/*"
+    ):
         path = target / member.name
         path.parent.mkdir(parents=True, exist_ok=True)
         if not member.link:
@@ -56,7 +58,7 @@ def compile_static(source: Path) -> bytes:
     tcc, musl = tree / _TCC, tree / _MUSL
     with tempfile.TemporaryDirectory() as scratch:
         target = Path(scratch) / "program"
-        command = [
+        command: list[str | Path] = [
             tree / "usr/bin/tcc", f"-B{tcc}", "-nostdinc", f"-I{tcc}/include", f"-I{tree}/usr/include/x86_64-linux-musl",
             "-nostdlib", "-static", "-o", target, musl / "crt1.o", musl / "crti.o", source,
             musl / "libc.a", tcc / "libtcc1.a", musl / "libc.a", musl / "crtn.o",

@@ -16,7 +16,18 @@ from samples.plan import plan
 from samples.workload import ACTOR, ACTORS, USERS, workload
 
 HERE = Path(__file__).parent
-_PACKAGES = ("dash", "coreutils", "procps", "kmod", "iproute2", "net-tools", "util-linux", "mount", "hostname", "libc6")
+_PACKAGES = (
+    "dash",
+    "coreutils",
+    "procps",
+    "kmod",
+    "iproute2",
+    "net-tools",
+    "util-linux",
+    "mount",
+    "hostname",
+    "libc6",
+)
 _RICH_PACKAGES = ("sysstat", "lsof")
 _PROGRAMS = (
     "usr/bin/(dash|sh|cat|cp|rm|mkdir|mkfifo|chmod|chown|head|tail|sleep|env|uname|df|ps|free|uptime|pgrep|vmstat|pmap|kmod)",
@@ -45,11 +56,17 @@ def initramfs(package: Path, seed: int, light: bool, processes: int) -> bytes:
     for name, data in modules:
         archive.add(f"usr/lib/modules/{name}.ko", 0o100644, data)
     archive.add("usr/lib/modules/order", 0o100644, "".join(f"{name}\n" for name, _data in modules).encode())
-    archive.add("etc/passwd", 0o100644, "".join(f"{u}:x:{n}:{n}::/:/bin/sh\n" for u, n in USERS.items()).encode())
-    archive.add("etc/group", 0o100644, "".join(f"{u}:x:{n}:\n" for u, n in USERS.items()).encode() + b"users:x:100:\n")
+    archive.add(
+        "etc/passwd", 0o100644, "".join(f"{u}:x:{n}:{n}::/:/bin/sh\n" for u, n in USERS.items()).encode()
+    )
+    archive.add(
+        "etc/group", 0o100644, "".join(f"{u}:x:{n}:\n" for u, n in USERS.items()).encode() + b"users:x:100:\n"
+    )
     archive.add("etc/hostname", 0o100644, f"sample-{seed}\n".encode())
     archive.add("init", 0o100755, (HERE / "guest" / "init.sh").read_bytes())
-    archive.add("srv/workload.sh", 0o100644, workload(seed, light, processes).encode("utf-8", "surrogateescape"))
+    archive.add(
+        "srv/workload.sh", 0o100644, workload(seed, light, processes).encode("utf-8", "surrogateescape")
+    )
     archive.add("srv/plan", 0o100644, plan(light).encode())
     archive.add(ACTOR, 0o100755, compile_static(HERE / "guest" / "actor.c"))
     archive.add("usr/libexec/observer", 0o100755, compile_static(HERE / "guest" / "observer.c"))

@@ -79,7 +79,9 @@ def needed_libraries(elf: bytes) -> list[str]:
             if tag == _DT_NEEDED:
                 needed.append(value)
             elif tag == _DT_STRTAB:
-                strings = next((o + value - v for k, o, v, s in segments if k == _PT_LOAD and v <= value < v + s), None)
+                strings = next(
+                    (o + value - v for k, o, v, s in segments if k == _PT_LOAD and v <= value < v + s), None
+                )
     if strings is None:
         return []
     return [elf[strings + at :].split(b"\0", 1)[0].decode("ascii", "replace") for at in needed]

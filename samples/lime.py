@@ -23,5 +23,7 @@ def write_lime(raw: Path, ranges: Iterable[tuple[int, int]], target: Path) -> No
     with open(raw, "rb") as source, open(target, "wb") as out:
         for start, size in ranges:
             out.write(header(start, size))
-            for at in range(start, start + size, _BLOCK):
-                out.write(os.pread(source.fileno(), min(_BLOCK, start + size - at), at))
+            end = start + size
+            out.writelines(
+                os.pread(source.fileno(), min(_BLOCK, end - at), at) for at in range(start, end, _BLOCK)
+            )

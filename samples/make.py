@@ -45,7 +45,7 @@ class SampleError(Exception):
 
 
 @dataclass(frozen=True)
-class SampleSpec:
+class Spec:
     """What to make.
 
     `kernel` as `samples.kernels.fetch` takes it; `ram` in bytes; `append` goes to the kernel's command line;
@@ -83,25 +83,34 @@ class SampleSpec:
 class Sample:
     """A finished image: its folder, the image in the format asked for, and the kernel package it ran."""
 
-    path: Path
+    folder: Path
     dump: Path
-    package: Path
+    kernel_package: Path
 
     @property
     def raw(self) -> Path:
         """The raw image; there is always one."""
-        return self.path / FORMATS["raw"]
+        return self.folder / FORMATS["raw"]
+
+    def lime(self) -> Path:
+        """The same memory as LiME, without the firmware's part below 1 MiB; made on first use."""
+        target = self.folder / FORMATS["lime"]
+        if not target.exists():
+            with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
+                write_lime(self.raw, system_ram(self.meta["ram"]), Path(scratch) / "new")
+                os.replace(Path(scratch) / "new", target)
+        return target
 
     @cached_property
     def meta(self) -> dict[str, Any]:
         """meta.json: the choices, the kernel's version, the SHA-256 of the raw image, seconds taken."""
-        meta: dict[str, Any] = json.loads((self.path / "meta.json").read_text())
+        meta: dict[str, Any] = json.loads((self.folder / "meta.json").read_text())
         return meta
 
     @cached_property
     def truth(self) -> Truth:
         """What the guest said of itself."""
-        return Truth.load(self.path / "truth.json")
+        return Truth.load(self.folder / "truth.json")
 
 
 class Progress:
@@ -143,7 +152,7 @@ class Progress:
         self._pending = None
 
 
-def make_sample(spec: SampleSpec, progress: bool = True) -> Sample:
+def make_sample(spec: Spec, progress: bool = True) -> Sample:
     """The image for `spec`, from the cache or freshly made. SampleError says in one line what is missing.
 
     Two makers of the same image wait for each other; an unfinished image is never seen.
@@ -155,10 +164,10 @@ def make_sample(spec: SampleSpec, progress: bool = True) -> Sample:
         with _locked(folder):
             if not (folder / "meta.json").exists():
                 _make(spec, package, folder, shown)
-            dump = folder / FORMATS[spec.format]
-            if not dump.exists():  # LiME is written from the raw image when it is first asked for
-                _write_lime(folder / FORMATS["raw"], spec.ram, dump)
-        return Sample(folder, dump, package)
+        sample = Sample(folder, folder / FORMATS[spec.format], package)
+        if spec.format == "lime":
+            sample.lime()
+        return sample
     except (AptError, qemu.GuestError, HybridBridgeError, OSError, ValueError) as error:
         raise SampleError(f"{spec.kernel}: {error}") from None
     finally:
@@ -173,7 +182,7 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _make(spec: SampleSpec, package: Path, folder: Path, progress: Progress) -> None:
+def _make(spec: Spec, package: Path, folder: Path, progress: Progress) -> None:
     work = folder.parent / f".{folder.name}.new"
     shutil.rmtree(work, ignore_errors=True)  # of a maker that was killed
     work.mkdir()
@@ -218,12 +227,20 @@ def _make(spec: SampleSpec, package: Path, folder: Path, progress: Progress) -> 
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _write_lime(raw: Path, ram: int, target: Path) -> None:
-    ranges = [(0, _LOW_MEMORY_END), (_HIGH_MEMORY_START, min(ram, qemu.PCI_HOLE_START) - _HIGH_MEMORY_START)]
-    ranges += [(paddr, size) for paddr, size, _offset in qemu.physical_ranges(ram)[1:]]
-    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-        write_lime(raw, ranges, Path(scratch) / "new")
-        os.replace(Path(scratch) / "new", target)
+def system_ram(ram: int) -> list[tuple[int, int]]:
+    """`(paddr, size)` of what the kernel calls "System RAM" in a machine with `ram` bytes."""
+    (_, low, _), *high = qemu.physical_ranges(ram)
+    return [
+        (0, _LOW_MEMORY_END),
+        (_HIGH_MEMORY_START, low - _HIGH_MEMORY_START),
+        *((paddr, size) for paddr, size, _offset in high),
+    ]
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """What the observer is told to record, in which order (guest/observer.c obeys it line by line).
 
-    skip PATH           a file or folder that no walk enters
-    skip-name NAME      the same for a name anywhere
-    leader-name NAME    of a process's first thread (/proc/PID/task/PID) only these files are read
-    command LINE        standard output of a program (words parted by blanks, no shell)
-    early | late FOLDER everything below a folder, first and second reading
-    last PATH           one more reading of a file, as late
-    processes NAMES     one more reading of these files of every process and thread
+skip PATH           a file or folder that no walk enters
+skip-name NAME      the same for a name anywhere
+leader-name NAME    of a process's first thread (/proc/PID/task/PID) only these files are read
+command LINE        standard output of a program (words parted by blanks, no shell)
+early | late FOLDER everything below a folder, first and second reading
+last PATH           one more reading of a file, as late
+processes NAMES     one more reading of these files of every process and thread
 """
 
 from __future__ import annotations
@@ -38,7 +38,16 @@ _SYS_FOLDERS = (
     "/sys/devices/system/cpu", "/sys/devices/system/clocksource", "/sys/devices/system/node", "/sys/devices/virtual/block",
     "/sys/kernel/mm", "/sys/module", "/sys/power", "/sys/fs/cgroup",
 )  # fmt: skip
-_SYS_FILES = ("uevent_seqnum", "profiling", "fscaps", "notes", "kexec_loaded", "rcu_normal", "rcu_expedited", "vmcoreinfo")
+_SYS_FILES = (
+    "uevent_seqnum",
+    "profiling",
+    "fscaps",
+    "notes",
+    "kexec_loaded",
+    "rcu_normal",
+    "rcu_expedited",
+    "vmcoreinfo",
+)
 _LAST = (
     *(f"/proc/net/{name}" for name in ("tcp", "tcp6", "udp", "udp6", "unix", "netlink", "arp", "dev", "snmp", "sockstat")),
     "/proc/modules", "/proc/net/route", "/proc/locks", "/proc/slabinfo", "/proc/zoneinfo", "/proc/timer_list", "/proc/softirqs",

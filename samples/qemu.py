@@ -53,7 +53,9 @@ def find_qemu() -> str:
     """The emulator's path; GuestError tells how to get it."""
     path = shutil.which(BINARY)
     if path is None:
-        raise GuestError(f"{BINARY} is not installed: apt-get install --no-install-recommends qemu-system-x86")
+        raise GuestError(
+            f"{BINARY} is not installed: apt-get install --no-install-recommends qemu-system-x86"
+        )
     return path
 
 
@@ -136,7 +138,9 @@ def running(
     if setpriv := shutil.which("setpriv"):
         command = [setpriv, "--pdeathsig", "KILL", *command]
     with open(folder / "qemu.log", "wb") as log:
-        process = subprocess.Popen(command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
+        process = subprocess.Popen(
+            command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
+        )
     with process:
         try:
             yield Guest(folder, process, time.monotonic() + seconds)
@@ -152,20 +156,40 @@ def physical_ranges(ram: int) -> list[tuple[int, int, int]]:
 
 
 def save_raw(ram_file: Path, ram: int, target: Path) -> str:
-    """Physical memory as a raw image (file offset = physical address; holes and empty pages sparse); its SHA-256."""
+    """Physical memory as a raw image (file offset = physical address); its SHA-256. What is empty stays sparse."""
     digest = hashlib.sha256()
     zeros = bytes(_BLOCK)
+    written = 0
+
+    def skip_to(paddr: int) -> None:
+        nonlocal written
+        while written < paddr:
+            digest.update(zeros[: paddr - written])
+            written += min(_BLOCK, paddr - written)
+
     with open(ram_file, "rb") as source, open(target, "wb") as out:
         for paddr, size, offset in physical_ranges(ram):
-            for _ in range((paddr - out.tell()) // _BLOCK):
-                digest.update(zeros)
-            out.seek(paddr)
-            for at in range(offset, offset + size, _BLOCK):
-                piece = os.pread(source.fileno(), _BLOCK, at)
-                digest.update(piece)
-                if piece == zeros:
-                    out.seek(_BLOCK, os.SEEK_CUR)
-                else:
-                    out.write(piece)
-        out.truncate()
+            for start, end in _data(source.fileno(), offset, offset + size):
+                for at in range(start, end, _BLOCK):
+                    piece = os.pread(source.fileno(), min(_BLOCK, end - at), at)
+                    if piece != zeros:
+                        skip_to(paddr + at - offset)
+                        os.pwrite(out.fileno(), piece, written)
+                        digest.update(piece)
+                        written += len(piece)
+            skip_to(paddr + size)
+        out.truncate(written)
     return digest.hexdigest()
+
+
+def _data(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """`(start, end)` of the parts of a sparse file that were ever written."""
+    while start < end:
+        try:
+            start = os.lseek(fd, start, os.SEEK_DATA)
+        except OSError:
+            return  # only a hole is left
+        stop = min(os.lseek(fd, start, os.SEEK_HOLE), end)
+        if start < stop:
+            yield start, stop
+        start = stop

@@ -6,6 +6,7 @@ import json
 import mmap
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,23 @@ _TEXT = "latin-1"
 """Bytes are kept as text with one character for each byte."""
 
 
+@dataclass(frozen=True)
+class Reading:
+    """One reading of a file or link: its `data` if the guest's `errno` is 0."""
+
+    errno: int
+    data: bytes
+
+
 class Truth:
     """Typed access to truth.json (its shape is in samples/README.md).
 
-    Paths are as the guest had them; /proc/self and /proc/thread-self are not followed. Contents are bytes.
-    `late` is the last reading before the freeze, `early` one some seconds before it.
+    Paths are as the guest had them, links not followed. The readings of a file are `early` and `late`; `late` is
+    the last one before the freeze. `commands` maps a command line to what it printed.
     """
 
     def __init__(self, document: dict[str, Any]) -> None:
         self._document = document
-        self._files: dict[str, dict[str, Any]] = document["files"]
 
     @classmethod
     def load(cls, path: Path) -> Truth:
@@ -40,67 +48,74 @@ class Truth:
         return meta
 
     @cached_property
-    def clock(self) -> dict[str, float]:
-        """The guest's clocks at the freeze: realtime, monotonic, boottime; in seconds."""
+    def times(self) -> dict[str, float]:
+        """The guest's clocks at the freeze, in seconds: realtime, monotonic, boottime."""
         return {name: float(text) for name, text in self._document["clock"].items()}
 
     @property
-    def pids(self) -> list[int]:
-        """The processes at the freeze, the observer too; rising."""
+    def processes(self) -> list[int]:
+        """The PIDs at the freeze, rising; the observer, who was running, among them."""
         pids: list[int] = self._document["pids"]
         return pids
 
-    @property
-    def paths(self) -> list[str]:
-        """Every file that was read or failed to be."""
-        return list(self._files)
+    @cached_property
+    def late(self) -> dict[str, Reading]:
+        """The last reading of every file."""
+        return {
+            path: Reading(entry.get("errno", 0), entry.get("late", "").encode(_TEXT))
+            for path, entry in self._document["files"].items()
+        }
 
-    def command(self, line: str) -> str:
-        """What a program printed, one character for each byte. KeyError if it was not run or not there."""
-        text: str = self._document["commands"][line]
-        return text
+    @cached_property
+    def early(self) -> dict[str, Reading]:
+        """The first reading of every file; the last, where the two were the same."""
+        moved = {
+            path: Reading(0, entry["early"].encode(_TEXT))
+            for path, entry in self._document["files"].items()
+            if "early" in entry
+        }
+        return self.late | moved
 
-    @property
-    def commands(self) -> list[str]:
-        """The command lines that gave output."""
-        return list(self._document["commands"])
+    @cached_property
+    def links(self) -> dict[str, Reading]:
+        """Where symbolic links led."""
+        return {path: _listed(entry) for path, entry in self._document["links"].items()}
 
-    def late(self, path: str) -> bytes:
-        """The last reading of a file. KeyError if it was not read, OSError with the guest's errno if that failed."""
-        return self._reading(path, "late")
+    @cached_property
+    def commands(self) -> dict[str, str]:
+        """What programs printed, by command line; those that were not there are left out."""
+        return {
+            line: text.encode(_TEXT).decode("utf-8", "surrogateescape")
+            for line, text in self._document["commands"].items()
+        }
 
-    def early(self, path: str) -> bytes:
-        """The first reading of a file (the last, where there was one only). Errors as `late`."""
-        return self._reading(path, "early" if "early" in self._files[path] else "late")
-
-    def _reading(self, path: str, which: str) -> bytes:
-        entry = self._files[path]
-        if which in entry:
-            text: str = entry[which]
-            return text.encode(_TEXT)
-        raise OSError(entry["errno"], "the guest could not read it", path)
-
-    def errno(self, path: str) -> int:
-        """Why the last reading of a file failed; 0 if it did not."""
-        return int(self._files[path].get("errno", 0))
-
-    def moved(self, path: str) -> bool:
-        """Whether the readings of a file differ, so that a third may too."""
-        return "early" in self._files[path]
-
-    def link(self, path: str) -> str:
-        """Where a symbolic link led. KeyError if it was not read, OSError if it could not be."""
-        return str(self._listed("links", path))
+    def file(self, path: str) -> bytes:
+        """The last reading of a file; KeyError if it was not read or failed."""
+        reading = self.late[path]
+        if reading.errno:
+            raise KeyError(path)
+        return reading.data
 
     def names(self, folder: str) -> list[str]:
-        """What a folder held, in the guest's order. Errors as `link`."""
-        return list(self._listed("dirs", folder))
-
-    def _listed(self, kind: str, path: str) -> Any:
-        entry = self._document[kind][path]
+        """What a folder held, in the guest's order; KeyError if it was not read or failed."""
+        entry = self._document["dirs"][folder]
         if isinstance(entry, dict):
-            raise OSError(entry["errno"], "the guest could not read it", path)
-        return entry
+            raise KeyError(folder)
+        return list(entry)
+
+    def moved(self, path: str) -> bool:
+        """Whether the readings of a file differ, so that it may have moved after the last one too."""
+        return "early" in self._document["files"][path]
+
+    def command(self, line: str) -> str:
+        """What a command printed; KeyError if it was not there."""
+        return self.commands[line]
+
+
+def _listed(entry: Any) -> Reading:
+    if isinstance(entry, dict):
+        return Reading(entry["errno"], b"")
+    return Reading(0, str(entry).encode(_TEXT))
 
 
 def records(data: bytes | mmap.mmap) -> Iterator[tuple[str, str, int, bytes]]:
@@ -122,14 +137,27 @@ def records(data: bytes | mmap.mmap) -> Iterator[tuple[str, str, int, bytes]]:
         data_at = name_at + name_size
         if data_at + data_size > end:
             raise ValueError(f"the observer's record at {at} is cut short")
-        yield chr(kind & 0x7F), bytes(data[name_at:data_at]).decode(_TEXT), status, bytes(data[data_at : data_at + data_size])
+        yield (
+            chr(kind & 0x7F),
+            bytes(data[name_at:data_at]).decode(_TEXT),
+            status,
+            bytes(data[data_at : data_at + data_size]),
+        )
         at = (data_at + data_size + 3) & ~3
 
 
 def document(data: bytes | mmap.mmap) -> dict[str, Any]:
     """truth.json but for its `meta`, out of what the observer wrote. ValueError as `records`."""
     readings: dict[str, dict[str, tuple[int, bytes]]] = {"e": {}, "l": {}}
-    result: dict[str, Any] = {"commands": {}, "status": {}, "files": {}, "links": {}, "dirs": {}, "clock": {}, "pids": []}
+    result: dict[str, Any] = {
+        "commands": {},
+        "status": {},
+        "files": {},
+        "links": {},
+        "dirs": {},
+        "clock": {},
+        "pids": [],
+    }
     for kind, name, status, value in records(data):
         text = value.decode(_TEXT)
         if kind in readings:

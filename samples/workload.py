@@ -10,11 +10,20 @@ import random
 import shlex
 from dataclasses import dataclass, field
 
-USERS = {"root": 0, "daemon": 1, "www-data": 33, "messagebus": 100, "postgres": 101, "alice": 1000, "bob": 1001, "carol": 1002}
+USERS = {
+    "root": 0,
+    "daemon": 1,
+    "www-data": 33,
+    "messagebus": 100,
+    "postgres": 101,
+    "alice": 1000,
+    "bob": 1001,
+    "carol": 1002,
+}
 ACTOR = "usr/libexec/actor"
 ACTORS = (
     "usr/sbin/nginx", "usr/sbin/named", "usr/sbin/sshd", "usr/sbin/cron", "usr/sbin/acctd", "usr/bin/redis-server",
-    "usr/bin/java", "usr/bin/gdb", "usr/bin/xterm", "usr/lib/postgresql/bin/postgres", "usr/bin/worker) R 1 (x",
+    "usr/bin/java", "usr/bin/gdb", "usr/bin/xterm", "usr/lib/postgresql/bin/postgres", "usr/sbin/parent) S 1 (x", "usr/bin/worker pool",
     "usr/bin/name with spaces", "opt/agent", "usr/bin/curl", "usr/bin/tcpdump",
 )  # fmt: skip
 """Paths in the guest that are links to the actor."""
@@ -35,7 +44,14 @@ class Script:
         self.lines.append(line)
 
     def program(
-        self, user: str, *arguments: str, argv0: str = "", nice: int = 0, tty: str = "", folder: str = "", env: dict[str, str] | None = None
+        self,
+        user: str,
+        *arguments: str,
+        argv0: str = "",
+        nice: int = 0,
+        tty: str = "",
+        folder: str = "",
+        env: dict[str, str] | None = None,
     ) -> None:
         """Start a program as a process of its own."""
         self._run([], user, arguments, argv0, nice, tty, folder, env)
@@ -45,7 +61,15 @@ class Script:
         self._run(["-r"], user, (name, *arguments), argv0, 0, "", folder, None)
 
     def _run(
-        self, options: list[str], user: str, arguments: tuple[str, ...], argv0: str, nice: int, tty: str, folder: str, env: dict[str, str] | None
+        self,
+        options: list[str],
+        user: str,
+        arguments: tuple[str, ...],
+        argv0: str,
+        nice: int,
+        tty: str,
+        folder: str,
+        env: dict[str, str] | None,
     ) -> None:
         words = ["env", "-i", *(f"{name}={value}" for name, value in env.items())] if env is not None else []
         words += [f"/{ACTOR}", "run", *options]
@@ -75,18 +99,48 @@ def _few(script: Script) -> None:
     """The dozen processes that every sample has."""
     draw = script.random
     http, sql, dns = draw.randrange(8000, 9000), draw.randrange(5400, 5500), draw.randrange(1053, 1153)
-    script.role("root", "nginx", "server", "stream", "127.0.0.1", str(http), argv0="nginx: master process /usr/sbin/nginx")
-    script.role("www-data", "nginx", "client", "stream", "127.0.0.1", str(http), str(draw.randrange(1, 900)), argv0="nginx: worker process")
+    script.role(
+        "root",
+        "nginx",
+        "server",
+        "stream",
+        "127.0.0.1",
+        str(http),
+        argv0="nginx: master process /usr/sbin/nginx",
+    )
+    script.role(
+        "www-data",
+        "nginx",
+        "client",
+        "stream",
+        "127.0.0.1",
+        str(http),
+        str(draw.randrange(1, 900)),
+        argv0="nginx: worker process",
+    )
     script.role("root", "curl", "closer", "127.0.0.1", str(http), str(draw.randrange(1, 4)))
-    script.role("postgres", "/usr/lib/postgresql/bin/postgres", "server", "stream", "::1", str(sql), argv0="postgres: checkpointer")
+    script.role(
+        "postgres",
+        "/usr/lib/postgresql/bin/postgres",
+        "server",
+        "stream",
+        "::1",
+        str(sql),
+        argv0="postgres: checkpointer",
+    )
     script.role("alice", "curl", "client", "stream", "::1", str(sql), "0")
     script.role("messagebus", "named", "server", "dgram", "127.0.0.1", str(dns))
     script.role("messagebus", "named", "server", "dgram", "::1", str(dns))
     script.role("messagebus", "acctd", "server", "stream", "/run/acctd.sock", "0")
-    script.role("root", "cron", "zombie", str(draw.randrange(1, 200)))
+    script.role("daemon", "parent) S 1 (x", "zombie", str(draw.randrange(1, 200)))
     script.role("bob", "xterm", "stopped")
     script.role("carol", "java", "threads", str(draw.randrange(3, 9)), "pool-1-thread")
-    script.program("alice", "sleep", str(draw.randrange(10000, 20000)), env={"HOME": "/home/alice", "LANG": "de_DE.UTF-8", "EDITOR": "vi"})
+    script.program(
+        "alice",
+        "sleep",
+        str(draw.randrange(10000, 20000)),
+        env={"HOME": "/home/alice", "LANG": "de_DE.UTF-8", "EDITOR": "vi"},
+    )
     script.program("bob", "tail", "-f", "/dev/null", nice=draw.randrange(1, 20), folder="/tmp")
 
 
@@ -94,10 +148,34 @@ def _sockets(script: Script) -> None:
     draw = script.random
     redis = draw.randrange(6300, 6400)
     for host in ("0.0.0.0", "::"):
-        script.role("root", "sshd", "server", "stream", host, "22", argv0="sshd: /usr/sbin/sshd -D [listener] 0 of 10-100 startups")
-    script.role("daemon", "redis-server", "server", "stream", "127.0.0.1", str(redis), argv0=f"/usr/bin/redis-server 127.0.0.1:{redis}")
+        script.role(
+            "root",
+            "sshd",
+            "server",
+            "stream",
+            host,
+            "22",
+            argv0="sshd: /usr/sbin/sshd -D [listener] 0 of 10-100 startups",
+        )
+    script.role(
+        "daemon",
+        "redis-server",
+        "server",
+        "stream",
+        "127.0.0.1",
+        str(redis),
+        argv0=f"/usr/bin/redis-server 127.0.0.1:{redis}",
+    )
     for _ in range(draw.randrange(2, 6)):
-        script.role(draw.choice(("alice", "bob", "carol")), "curl", "client", "stream", "127.0.0.1", str(redis), str(draw.randrange(5000)))
+        script.role(
+            draw.choice(("alice", "bob", "carol")),
+            "curl",
+            "client",
+            "stream",
+            "127.0.0.1",
+            str(redis),
+            str(draw.randrange(5000)),
+        )
     script.role("alice", "curl", "client", "stream", DUMMY_V4, "22", "77")
     script.role("alice", "curl", "client", "stream", DUMMY_V6, "22", "0")
     script.role("bob", "curl", "leaver", "127.0.0.1", str(redis))
@@ -116,14 +194,36 @@ def _oddities(script: Script) -> None:
     """What listings stumble over, and what intruders do."""
     draw = script.random
     sleep = str(draw.randrange(30000, 40000))
-    odd = ["tab\there", "new\nline", "quote'\"`$(x)\\", "caf\u00e9 \u4e2d\u6587", "\udcff\udcfe raw", "", " ", "\x01\x7f"]
-    script.role("carol", "java", "idle", "-Xmx512m", "-cp", ":".join(f"/opt/app/lib/{n}-{draw.randrange(9999)}.jar" for n in range(240)), *odd)
+    odd = [
+        "tab\there",
+        "new\nline",
+        "quote'\"`$(x)\\",
+        "caf\u00e9 \u4e2d\u6587",
+        "\udcff\udcfe raw",
+        "",
+        " ",
+        "\x01\x7f",
+    ]
+    script.role(
+        "carol",
+        "java",
+        "idle",
+        "-Xmx512m",
+        "-cp",
+        ":".join(f"/opt/app/lib/{n}-{draw.randrange(9999)}.jar" for n in range(240)),
+        *odd,
+    )
     script.program("alice", "sleep", "31000", argv0="x" * 700)
-    script.program("bob", "sleep", "31001", env={f"VARIABLE_{n}": "v" * draw.randrange(200) for n in range(60)} | {"SECRET": "hunter2 \u00fc"})
+    script.program(
+        "bob",
+        "sleep",
+        "31001",
+        env={f"VARIABLE_{n}": "v" * draw.randrange(200) for n in range(60)} | {"SECRET": "hunter2 \u00fc"},
+    )
     script.program("bob", "sleep", "31002", env={})
     script.role("bob", "name with spaces", "idle")
-    script.role("daemon", "worker) R 1 (x", "idle", argv0="")
-    script.role("root", "/opt/agent", "memfd", "[kworker/0:2-events]")
+    script.role("carol", "worker pool", "threads", str(draw.randrange(4, 9)), "pool (thread)")
+    script.role("root", "/opt/agent", "memfd", "[kworker/0:2-events]", "100000")
     for path in ("/tmp/.update", "/dev/shm/miner"):
         script.shell(f"cp /usr/bin/sleep {path}")
         script.program("www-data", path, sleep, argv0=draw.choice(("/usr/sbin/apache2", "-bash")))
@@ -148,8 +248,12 @@ def _files(script: Script) -> None:
     script.role("root", "acctd", "ipc", str(draw.randrange(1000, 9999)))
     script.shell("mkdir -p /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup 2>/dev/null && {")
     script.shell("mkdir -p /sys/fs/cgroup/system.slice/web.service /sys/fs/cgroup/user.slice")
-    script.shell("for pid in $(pgrep nginx); do echo $pid > /sys/fs/cgroup/system.slice/web.service/cgroup.procs; done")
-    script.shell("for pid in $(pgrep -u alice); do echo $pid > /sys/fs/cgroup/user.slice/cgroup.procs; done; }")
+    script.shell(
+        "for pid in $(pgrep nginx); do echo $pid > /sys/fs/cgroup/system.slice/web.service/cgroup.procs; done"
+    )
+    script.shell(
+        "for pid in $(pgrep -u alice); do echo $pid > /sys/fs/cgroup/user.slice/cgroup.procs; done; }"
+    )
     script.shell("head -c 1000000 /dev/zero > /srv/disk.img && losetup /dev/loop0 /srv/disk.img 2>/dev/null")
 
 
@@ -162,12 +266,27 @@ def _container(script: Script) -> None:
         "echo ready > /run/container", "exec sleep 60000",
     ))  # fmt: skip
     script.shell("mkfifo /run/container")
-    script.program("root", "unshare", "--net", "--pid", "--uts", "--ipc", "--mount", "--mount-proc", "--fork", "sh", "-c", inside)
+    script.program(
+        "root",
+        "unshare",
+        "--net",
+        "--pid",
+        "--uts",
+        "--ipc",
+        "--mount",
+        "--mount-proc",
+        "--fork",
+        "sh",
+        "-c",
+        inside,
+    )
     script.shell("read -r _ < /run/container && rm /run/container")
     script.shell("pid=$(pgrep -f '^sleep 60000$')")
     script.shell("ip link add veth0 type veth peer name eth0 netns $pid 2>/dev/null && {")
     script.shell("ip addr add 10.9.0.1/24 dev veth0; ip link set veth0 up; ")
-    script.shell("nsenter --net --target $pid sh -c 'ip addr add 10.9.0.2/24 dev eth0; ip link set eth0 up; ip route add default via 10.9.0.1'; }")
+    script.shell(
+        "nsenter --net --target $pid sh -c 'ip addr add 10.9.0.2/24 dev eth0; ip link set eth0 up; ip route add default via 10.9.0.1'; }"
+    )
     script.program("root", "unshare", "--user", "--map-root-user", "--uts", "sleep", "60001")
 
 
@@ -175,7 +294,15 @@ def _neighbours(script: Script) -> None:
     draw = script.random
     for _ in range(draw.randrange(3, 9)):
         mac = ":".join(f"{draw.randrange(256):02x}" for _ in range(5))
-        script.shell(f"ip neigh replace 192.0.2.{draw.randrange(100, 250)} lladdr 02:{mac} dev dummy0 nud permanent")
-        script.shell(f"ip neigh replace 2001:db8::{draw.randrange(256, 60000):x} lladdr 02:{mac} dev dummy0 nud permanent")
-    script.shell("ip route add 198.51.100.0/24 via 192.0.2.1; ip -6 route add 2001:db8:1::/48 via 2001:db8::1")
-    script.shell("ip link add br0 type bridge 2>/dev/null && ip addr add 10.8.0.1/24 dev br0 && ip link set br0 up")
+        script.shell(
+            f"ip neigh replace 192.0.2.{draw.randrange(100, 250)} lladdr 02:{mac} dev dummy0 nud permanent"
+        )
+        script.shell(
+            f"ip neigh replace 2001:db8::{draw.randrange(256, 60000):x} lladdr 02:{mac} dev dummy0 nud permanent"
+        )
+    script.shell(
+        "ip route add 198.51.100.0/24 via 192.0.2.1; ip -6 route add 2001:db8:1::/48 via 2001:db8::1"
+    )
+    script.shell(
+        "ip link add br0 type bridge 2>/dev/null && ip addr add 10.8.0.1/24 dev br0 && ip link set br0 up"
+    )

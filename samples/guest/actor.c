@@ -44,7 +44,6 @@
 
 #define READY_FD 19	/* closed when a role is set up: whoever started it waits for that */
 
-static char *self_name;		/* argv[0] as it lies in this process's memory */
 
 static void die(const char *what)
 {
@@ -294,29 +293,27 @@ static void waiting(char **arguments)
 	rest();
 }
 
-/* memfd NAME: runs on from a file that exists in memory only, called NAME. */
+/* memfd NAME ARGUMENT...: runs on from a file that exists in memory only, called NAME. */
 static void memfd(char **arguments)
 {
 	char buffer[4096];
 	ssize_t got;
 	int from = open("/proc/self/exe", O_RDONLY), to = syscall(SYS_memfd_create, "payload", 0);
-	char *again[] = { arguments[0], "idle", NULL }, *nothing[] = { NULL };
+	char *nothing[] = { NULL };
 
 	while ((got = read(from, buffer, sizeof buffer)) > 0)
 		write(to, buffer, got);
 	close(from);
 	fcntl(to, F_SETFD, 0);
 	snprintf(buffer, sizeof buffer, "/proc/self/fd/%d", to);
-	execve(buffer, again, nothing);
+	execve(buffer, arguments, nothing);
 	die("memfd");
 }
 
-/* idle ARGUMENT...: for the sake of the command line. A first word in brackets is taken as a kernel thread's name. */
+/* idle ARGUMENT...: for the sake of the command line. */
 static void idle(char **arguments)
 {
 	(void)arguments;
-	if (*self_name == '[')
-		prctl(PR_SET_NAME, strndup(self_name + 1, strcspn(self_name + 1, "]")));
 	ready();
 	rest();
 }
@@ -479,7 +476,10 @@ static int run(int count, char **arguments)
 int main(int count, char **arguments)
 {
 	signal(SIGPIPE, SIG_IGN);
-	self_name = arguments[0];
+	if (*arguments[0] == '[') {	/* after the role memfd */
+		prctl(PR_SET_NAME, strndup(arguments[0] + 1, strcspn(arguments[0] + 1, "]")));
+		idle(arguments);
+	}
 	if (count > 1 && !strcmp(arguments[1], "run"))
 		return run(count - 1, arguments + 1);
 	play(count - 1, arguments + 1);
