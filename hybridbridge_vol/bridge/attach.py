@@ -37,6 +37,7 @@ U64 = (1 << 64) - 1
 _NAMESPACES = ("init_uts_ns", "init_ipc_ns", "init_pid_ns", "init_net", "init_time_ns", "init_cgroup_ns")
 """What an nsproxy points to, but for the mount namespace: the agent's mounts stay its own."""
 UD2_SIZE = 2
+_SECURITY_BEFORE_USER_NS = 16  # struct cred, include/linux/cred.h: security, user, user_ns
 _NSPROXY_WORDS = 9  # struct nsproxy, include/linux/nsproxy.h: a counter and eight pointers
 
 
@@ -228,3 +229,7 @@ def _point_agent_at_snapshot(bridge: Bridge) -> None:
             machine.write_u64(place, moved[value])
     machine.write_u64(agent.pid + agent.pid_namespace, bridge.snapshot("init_pid_ns"))
     machine.write_u64(agent.cred + agent.cred_user_namespace, bridge.snapshot("init_user_ns"))
+    if "init_cred" in bridge.kernel.symbols:
+        # security modules of the snapshot look into the agent's credentials: they find what its init was given
+        security = agent.cred_user_namespace - _SECURITY_BEFORE_USER_NS
+        machine.write_u64(agent.cred + security, machine.read_u64(bridge.snapshot("init_cred") + security))
