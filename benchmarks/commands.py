@@ -12,12 +12,12 @@ from benchmarks import measure
 from hybridbridge_vol.bridge.enroll import enroll
 from hybridbridge_vol.guest.session import open_session
 from hybridbridge_vol.trust.store import Store
-from samples.make import Sample, SampleSpec, make_sample
+from samples.make import Sample, Spec, make_sample
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 BIN = Path(sys.executable).parent
-SMALL = SampleSpec("6.1-cloud", seed=21)
-LARGE = SampleSpec("6.1-cloud", seed=21, ram=4608 << 20)
+SMALL = Spec("6.1-cloud", seed=21)
+LARGE = Spec("6.1-cloud", seed=21, ram=4608 << 20)
 
 
 def main() -> None:
@@ -25,13 +25,13 @@ def main() -> None:
     small, large = make_sample(SMALL), make_sample(LARGE)
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder)
-        enroll(Store(store), small.package)
+        enroll(Store(store), small.kernel_package)
         rows = command_rows(small, large, store) + attach_rows(small, large, store) + [add_row(small)]
     lines = [
         "# Timings",
         "",
         f"{date.today().isoformat()}. {measure.machine()}.",
-        f"Kernel {small.package.name}; images of 256 MiB and 4.5 GiB, {len(small.truth.pids)} processes.",
+        f"Kernel {small.kernel_package.name}; images of 256 MiB and 4.5 GiB, {len(small.truth.processes)} processes.",
         "Medians; the machine is shared and noisy, so the ratios and differences count.",
         "",
         "| what | measured | wanted |",
@@ -48,9 +48,9 @@ def command_rows(small: Sample, large: Sample, store: Path) -> list[tuple[str, s
     vol, hb = str(BIN / "vol"), str(BIN / "hb")
     results = measure.commands({
         "help": [vol, "-h"],
-        "plugin": [vol, "-q", "-f", str(small.raw), "hb.ps", *at_store],
-        "hb": [hb, "run", str(small.raw), "ps", *at_store],
-        "hb large": [hb, "run", str(large.raw), "ps", *at_store],
+        "plugin": [vol, "-q", "-f", str(small.dump), "hb.ps", *at_store],
+        "hb": [hb, "run", str(small.dump), "ps", *at_store],
+        "hb large": [hb, "run", str(large.dump), "ps", *at_store],
         "python": [sys.executable, "-c", "pass"],
     })
     help_, plugin, tool, big = (results[name] for name in ("help", "plugin", "hb", "hb large"))
@@ -68,7 +68,7 @@ def attach_rows(small: Sample, large: Sample, store: Path) -> list[tuple[str, st
     """Opening a session: finding the kernel, attaching, mounting the snapshot's /proc and /sys."""
 
     def opening(sample: Sample) -> float:
-        return 1000 * measure.seconds(lambda: open_session(sample.raw, store).close())
+        return 1000 * measure.seconds(lambda: open_session(sample.dump, store).close())
 
     return [
         ("opening a session, 256 MiB", f"{opening(small):.0f} ms", "60 ms"),
@@ -79,7 +79,7 @@ def attach_rows(small: Sample, large: Sample, store: Path) -> list[tuple[str, st
 def add_row(sample: Sample) -> tuple[str, str, str]:
     """Taking a kernel in, into an empty store each time."""
     with tempfile.TemporaryDirectory() as folder:
-        line = [str(BIN / "hb"), "trust", "add", str(sample.package), "--store"]
+        line = [str(BIN / "hb"), "trust", "add", str(sample.kernel_package), "--store"]
         runs = [measure.once([*line, f"{folder}/{i}"])[0] for i in range(5)]
     return "`hb trust add` of a cloud kernel", f"{statistics.median(runs):.1f} s", "5 s"
 

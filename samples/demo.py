@@ -9,8 +9,7 @@ from hybridbridge_vol.bridge.enroll import enroll
 from hybridbridge_vol.cli_progress import Progress
 from hybridbridge_vol.errors import HybridBridgeError
 from hybridbridge_vol.trust.store import Store
-from samples.cli import leave_link
-from samples.make import SampleError, SampleSpec, make_sample
+from samples.make import SampleError, Spec, make_sample
 
 
 def main() -> int:
@@ -18,11 +17,12 @@ def main() -> int:
     link = Path(sys.argv[1])
     try:
         print("making a sample image: an unmodified Debian kernel in QEMU, frozen at work", file=sys.stderr)
-        sample = make_sample(SampleSpec("6.1-cloud", light=True))
-        leave_link(link, sample.path)
-        print(f"hb trust add {sample.package}", file=sys.stderr)
+        sample = make_sample(Spec("6.1-cloud", light=True))
+        link.unlink(missing_ok=True)
+        link.symlink_to(sample.folder)
+        print(f"hb trust add {sample.kernel_package}", file=sys.stderr)
         with Progress() as progress:
-            enroll(Store(), sample.package, progress)
+            enroll(Store(), sample.kernel_package, progress)
     except (SampleError, HybridBridgeError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1

@@ -6,8 +6,6 @@ trusted kernels is made fresh for each run. Every image's SHA-256 is compared at
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,20 +14,14 @@ import pytest
 from hybridbridge_vol.bridge.enroll import enroll
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.trust.store import Store
-from samples.make import Sample, SampleSpec, make_sample
+from samples.make import Sample, Spec, make_sample, sha256_of
 
 GENERATIONS = {
-    "5.10 nokaslr": SampleSpec("5.10-cloud", seed=11, kaslr=False),
-    "6.1 two CPUs": SampleSpec("6.1-cloud", seed=12, cpus=2),
-    "6.12": SampleSpec("6.12-cloud", seed=13),
+    "5.10 nokaslr": Spec("5.10-cloud", seed=11, kaslr=False),
+    "6.1 two CPUs": Spec("6.1-cloud", seed=12, cpus=2),
+    "6.12": Spec("6.12-cloud", seed=13),
 }
 """One real image of each kernel generation; between them KASLR on and off, one CPU and two."""
-
-
-def sha256_of(path: Path) -> str:
-    """Hex digest of a file."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 class Lab:
@@ -45,20 +37,16 @@ class Lab:
         """The image of one generation; its kernel is trusted from then on."""
         if name not in self.samples:
             sample = make_sample(GENERATIONS[name])
-            self._sums[sample.raw] = sha256_of(sample.raw)
-            enroll(self.store, sample.package)
+            self._sums[sample.dump] = sha256_of(sample.dump)
+            enroll(self.store, sample.kernel_package)
             self.samples[name] = sample
         return self.samples[name]
 
     def session(self, name: str) -> Session:
         """A session on that image, shared by the tests: they only look."""
         if name not in self._sessions:
-            self._sessions[name] = open_session(self.sample(name).raw, self.store.root)
+            self._sessions[name] = open_session(self.sample(name).dump, self.store.root)
         return self._sessions[name]
-
-    def lime(self, name: str) -> Path:
-        """The same image as LiME."""
-        return make_sample(dataclasses.replace(GENERATIONS[name], format="lime")).dump
 
     def close(self) -> list[Path]:
         """Let everything go; the images that are not what they were."""
@@ -78,7 +66,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 @pytest.fixture
 def kernel_packages(lab: Lab) -> list[Path]:
     """The kernel package of each generation."""
-    return [lab.sample(name).package for name in GENERATIONS]
+    return [lab.sample(name).kernel_package for name in GENERATIONS]
 
 
 @pytest.fixture(params=sorted(GENERATIONS))

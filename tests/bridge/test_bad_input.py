@@ -42,7 +42,7 @@ def edited(lab: Lab, tmp_path: Path) -> Callable[..., Path]:
 
     def make(change: Callable[[Any], None]) -> Path:
         path = tmp_path / "edited.raw"
-        subprocess.run(["cp", "--sparse=always", lab.sample(NAME).raw, path], check=True)
+        subprocess.run(["cp", "--sparse=always", lab.sample(NAME).dump, path], check=True)
         with open(path, "r+b") as stream:
             change(stream)
         return path
@@ -72,15 +72,15 @@ def test_a_compressed_image_tells_how_to_decompress_it(lab: Lab, tmp_path: Path,
 
 
 def test_a_kernel_that_is_not_stored_is_named_with_its_package_and_the_command(lab: Lab, tmp_path: Path) -> None:
-    status, out, err = hb("run", lab.sample(NAME).raw, "ps", "--store", tmp_path / "empty-store")
+    status, out, err = hb("run", lab.sample(NAME).dump, "ps", "--store", tmp_path / "empty-store")
     assert (status, out, err.count("\n")) == (1, "", 1)
-    for word in ("Linux version 6.1", "linux-image-6.1", "hb trust add", str(lab.sample(NAME).raw)):
+    for word in ("Linux version 6.1", "linux-image-6.1", "hb trust add", str(lab.sample(NAME).dump)):
         assert word in err
 
 
 def test_an_image_cut_before_its_kernel_says_so(lab: Lab, tmp_path: Path) -> None:
     path = tmp_path / "cut.raw"
-    with open(lab.sample(NAME).raw, "rb") as source:
+    with open(lab.sample(NAME).dump, "rb") as source:
         path.write_bytes(source.read(4 << 20))
     assert_one_line(lab, path, "Linux")
 
@@ -89,7 +89,7 @@ def test_an_image_cut_behind_its_kernel_answers_in_part(lab: Lab, edited: Callab
     layout = lab.session(NAME).bridge.layout
     end = layout.text_paddr + layout.size + (4 << 20)
     path = edited(lambda stream: stream.truncate(end))
-    if end < lab.sample(NAME).raw.stat().st_size:
+    if end < lab.sample(NAME).dump.stat().st_size:
         status, _out, err = hb("run", path, "ps", "--store", lab.store.root)
         assert status in (1, 3)
         assert "Traceback" not in err
@@ -97,7 +97,7 @@ def test_an_image_cut_behind_its_kernel_answers_in_part(lab: Lab, edited: Callab
 
 
 def test_a_corrupt_store_is_one_line_that_names_the_file(lab: Lab, tmp_path: Path) -> None:
-    dump = lab.sample(NAME).raw
+    dump = lab.sample(NAME).dump
     store = tmp_path / "store"
     subprocess.run(["cp", "-r", "--sparse=always", lab.store.root, store], check=True)
     for memory in store.rglob("memory"):
@@ -109,7 +109,7 @@ def test_a_corrupt_store_is_one_line_that_names_the_file(lab: Lab, tmp_path: Pat
 
 
 def test_flipped_bytes_in_a_stored_kernel_are_noticed(lab: Lab, tmp_path: Path) -> None:
-    dump = lab.sample(NAME).raw
+    dump = lab.sample(NAME).dump
     store = tmp_path / "store"
     subprocess.run(["cp", "-r", "--sparse=always", lab.store.root, store], check=True)
     for memory in store.rglob("memory"):
@@ -124,7 +124,7 @@ def test_flipped_bytes_in_a_stored_kernel_are_noticed(lab: Lab, tmp_path: Path) 
 def test_a_store_of_another_version_says_what_to_do(lab: Lab, tmp_path: Path) -> None:
     from hybridbridge_vol.trust import files
 
-    dump = lab.sample(NAME).raw
+    dump = lab.sample(NAME).dump
     store = tmp_path / "store"
     for entry in lab.store.root.iterdir():
         (store / entry.name).mkdir(parents=True)
@@ -136,7 +136,7 @@ def test_a_store_of_another_version_says_what_to_do(lab: Lab, tmp_path: Path) ->
 
 
 def test_a_read_only_store_still_answers(lab: Lab, tmp_path: Path) -> None:
-    dump = lab.sample(NAME).raw
+    dump = lab.sample(NAME).dump
     store = tmp_path / "store"
     subprocess.run(["cp", "-r", "--sparse=always", lab.store.root, store], check=True)
     for prepared in store.rglob("prepared-*"):
@@ -198,7 +198,7 @@ def test_a_task_list_that_runs_in_circles_ends(lab: Lab, edited: Callable[..., P
 
 
 def test_a_failed_call_leaves_no_trace(lab: Lab) -> None:
-    with open_session(lab.sample(NAME).raw, lab.store.root) as session:
+    with open_session(lab.sample(NAME).dump, lab.store.root) as session:
         before = session.read_file("/proc/1/status"), session.listdir("/proc")
         undone = session.undone
         with pytest.raises(CallUndone):
@@ -219,7 +219,7 @@ def test_errors_of_the_guest_are_its_errnos(lab: Lab) -> None:
 
 def test_lime_and_raw_give_the_same_table(lab: Lab) -> None:
     sample = lab.sample(NAME)
-    answers = [hb("run", path, "ps", "--store", lab.store.root) for path in (sample.raw, lab.lime(NAME))]
+    answers = [hb("run", path, "ps", "--store", lab.store.root) for path in (sample.dump, sample.lime())]
     assert answers[0][0] == answers[1][0] == 0
     assert answers[0][1] == answers[1][1]
 

@@ -42,10 +42,10 @@ def test_ps_lists_the_guests_processes_with_their_names_states_parents_owners_an
 ) -> None:
     truth = lab.sample(generation).truth
     rows = {row["PID"]: row for row in hb_json(lab, generation, "ps")}
-    assert sorted(rows) == truth.pids
-    boot = truth.clock["realtime"] - truth.clock["boottime"]
+    assert sorted(rows) == truth.processes
+    boot = truth.times["realtime"] - truth.times["boottime"]
     for pid, row in rows.items():
-        stat, status = truth.late(f"/proc/{pid}/stat"), truth.late(f"/proc/{pid}/status")
+        stat, status = truth.file(f"/proc/{pid}/stat"), truth.file(f"/proc/{pid}/status")
         name = stat[stat.index(b"(") + 1 : stat.rindex(b")")].decode()
         fields = stat[stat.rindex(b")") + 2 :].split()
         assert row["COMM"] == name
@@ -54,7 +54,7 @@ def test_ps_lists_the_guests_processes_with_their_names_states_parents_owners_an
         assert row["UID"] == int(status_field(status, "Uid"))
         started = datetime.fromisoformat(row["START"]).timestamp()
         assert started == pytest.approx(boot + int(fields[19]) / 100, abs=0.1)
-        command = truth.late(f"/proc/{pid}/cmdline").rstrip(b"\0").replace(b"\0", b" ").decode("utf-8", "surrogateescape")
+        command = truth.file(f"/proc/{pid}/cmdline").rstrip(b"\0").replace(b"\0", b" ").decode("utf-8", "surrogateescape")
         if command:
             assert row["CMD"] == command
         else:
@@ -76,7 +76,7 @@ def test_ps_shows_what_the_workload_hides(lab: Lab) -> None:
 def test_threads_are_rows_of_their_own(lab: Lab, generation: str) -> None:
     truth = lab.sample(generation).truth
     rows = hb_json(lab, generation, "ps", "--threads")
-    expected = sum(int(status_field(truth.late(f"/proc/{pid}/status"), "Threads")) for pid in truth.pids)
+    expected = sum(int(status_field(truth.file(f"/proc/{pid}/status"), "Threads")) for pid in truth.processes)
     assert len(rows) == expected
 
 
@@ -94,8 +94,8 @@ def test_the_hostname_is_the_guests(lab: Lab, generation: str) -> None:
 
 def test_the_clock_stands_at_the_freeze(lab: Lab, generation: str) -> None:
     truth, session = lab.sample(generation).truth, lab.session(generation)
-    assert session.realtime() == pytest.approx(truth.clock["realtime"], abs=0.1)
-    assert session.boottime() == pytest.approx(truth.clock["boottime"], abs=0.1)
+    assert session.realtime() == pytest.approx(truth.times["realtime"], abs=0.1)
+    assert session.boottime() == pytest.approx(truth.times["boottime"], abs=0.1)
 
 
 def test_lsmod_lists_the_guests_modules(lab: Lab, generation: str) -> None:
@@ -127,17 +127,23 @@ LEAST_SHARE = 0.95
 
 def test_files_of_proc_are_equal_to_the_byte(lab: Lab, generation: str) -> None:
     truth, session = lab.sample(generation).truth, lab.session(generation)
-    still = [path for path in truth.paths if not truth.errno(path) and not truth.moved(path)]
-    pids = set(truth.pids)
+    still = [path for path, reading in truth.late.items() if not reading.errno and not truth.moved(path)]
+    pids = set(truth.processes)
     still = [path for path in still if not (m := re.match(r"/proc/(\d+)/", path)) or int(m[1]) in pids]
-    equal, unexplained = 0, []
+    equal, unexplained, modules = 0, [], 0
     for path in still:
         try:
-            same = session.read_file(path) == truth.late(path)
-        except (OSError, CallUndone):
+            same = session.read_file(path) == truth.file(path)
+        except CallUndone as error:
+            if "module" in error.reason:
+                modules += 1
+                continue  # told by name; its code is not the image's to bring
+            same = False
+        except OSError:
             same = False
         equal += same
         if not same and not any(re.fullmatch(pattern, path) for pattern, _why in EXPLAINED):
             unexplained.append(path)
-    assert equal / len(still) >= LEAST_SHARE
+    assert modules < len(still) * 0.02
+    assert equal / (len(still) - modules) >= LEAST_SHARE
     assert len(unexplained) <= len(still) * 0.01, unexplained

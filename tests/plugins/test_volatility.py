@@ -19,7 +19,7 @@ def vol(lab: Lab, name: str, *arguments: str) -> subprocess.CompletedProcess[str
     """Run `vol -f IMAGE ARGUMENTS --store STORE`."""
     options = [word for word in arguments if word.startswith("--renderer")]
     rest = [word for word in arguments if not word.startswith("--renderer")]
-    command = [*VOL, "-f", str(lab.sample(name).raw), *options, *rest, "--store", str(lab.store.root)]
+    command = [*VOL, "-f", str(lab.sample(name).dump), *options, *rest, "--store", str(lab.store.root)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
@@ -27,7 +27,7 @@ def test_hb_ps_is_the_table_of_hb_run(lab: Lab, generation: str) -> None:
     done = vol(lab, generation, "--renderer=json", "hb.ps")
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)
-    assert sorted(row["PID"] for row in rows) == lab.sample(generation).truth.pids
+    assert sorted(row["PID"] for row in rows) == lab.sample(generation).truth.processes
 
 
 @pytest.mark.parametrize("plugin", ["hb.uname", "hb.hostname", "hb.uptime", "hb.lsmod"])
