@@ -212,6 +212,7 @@ def _make(spec: Spec, package: Path, folder: Path, progress: Progress) -> None:
             "command_line": command_line,
             "sha256": digest,
             "processes_at_freeze": len(truth["pids"]),
+            "settled": truth["settled"],
             "files_read": len(truth["files"]),
             "seconds": round(progress.seconds, 1),
             "guest_seconds": round(guest_seconds, 1),

@@ -39,22 +39,21 @@ _SYS_FOLDERS = (
     "/sys/kernel/mm", "/sys/module", "/sys/power", "/sys/fs/cgroup",
 )  # fmt: skip
 _SYS_FILES = (
-    "uevent_seqnum",
-    "profiling",
-    "fscaps",
-    "notes",
-    "kexec_loaded",
-    "rcu_normal",
-    "rcu_expedited",
-    "vmcoreinfo",
-)
-_LAST = (
-    *(f"/proc/net/{name}" for name in ("tcp", "tcp6", "udp", "udp6", "unix", "netlink", "arp", "dev", "snmp", "sockstat")),
-    "/proc/modules", "/proc/net/route", "/proc/locks", "/proc/slabinfo", "/proc/zoneinfo", "/proc/timer_list", "/proc/softirqs",
-    "/proc/interrupts", "/proc/schedstat", "/proc/buddyinfo", "/proc/vmstat", "/proc/meminfo", "/proc/diskstats",
-    "/proc/sys/fs/dentry-state", "/proc/sys/fs/file-nr", "/proc/sys/fs/inode-nr", "/proc/stat", "/proc/loadavg", "/proc/uptime",
+    "uevent_seqnum", "profiling", "fscaps", "notes", "kexec_loaded", "rcu_normal", "rcu_expedited", "vmcoreinfo",
 )  # fmt: skip
-_LAST_OF_PROCESSES = "comm cmdline wchan status stat"
+_LAST = (
+    *(f"/proc/net/{name}" for name in ("tcp", "tcp6", "udp", "udp6", "unix", "netlink", "arp", "route", "rt6_stats")),
+    "/proc/modules", "/proc/locks", "/proc/slabinfo", "/proc/zoneinfo", "/proc/timer_list", "/proc/schedstat",
+    "/proc/diskstats", "/proc/tty/driver/serial",
+)  # fmt: skip
+_HELD = (
+    *(f"/proc/net/{name}" for name in ("dev", "snmp", "snmp6", "netstat", "sockstat", "softnet_stat")),
+    *(f"/proc/sys/fs/{name}" for name in ("dentry-state", "file-nr", "inode-nr")),
+    "/proc/buddyinfo", "/proc/softirqs", "/proc/interrupts", "/proc/vmstat", "/proc/meminfo", "/proc/stat",
+    "/proc/loadavg", "/proc/uptime",
+)  # fmt: skip
+_LAST_OF_PROCESSES = "cmdline wchan"
+_SETTLED = "comm status stat"
 
 
 def plan(light: bool) -> str:
@@ -67,7 +66,8 @@ def plan(light: bool) -> str:
     for reading in ("early", "late"):
         lines += [f"{reading} {folder}" for folder in (*sys_folders, "/proc/net", "/proc")]
     lines += [f"last /sys/kernel/{name}" for name in _SYS_FILES]
-    lines.append(f"processes {_LAST_OF_PROCESSES}")
     lines += [f"last {path}" for path in _LAST]
-    lines.append("processes stat")
+    lines.append(f"processes {_LAST_OF_PROCESSES}")
+    lines += [f"hold {path}" for path in _HELD]
+    lines.append(f"settle {_SETTLED}")
     return "\n".join(lines) + "\n"

@@ -161,6 +161,9 @@ def document(data: bytes | mmap.mmap) -> dict[str, Any]:
     for kind, name, status, value in records(data):
         text = value.decode(_TEXT)
         if kind in readings:
+            before = readings["l"].get(name) if kind == "l" else None
+            if before and before != (status, value):
+                readings["e"][name] = before  # it moved between two late readings
             readings[kind][name] = (status, value)
         elif kind == "c":
             if status:
@@ -173,6 +176,8 @@ def document(data: bytes | mmap.mmap) -> dict[str, Any]:
             result["dirs"][name] = {"errno": status} if status else text.splitlines()
         elif kind == "t":
             result["clock"][name] = text
+        elif kind == "s":
+            result["settled"] = int(text)
         elif kind == "p":
             result["pids"] = sorted(int(pid) for pid in text.split())
     early, late = readings["e"], readings["l"]

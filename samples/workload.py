@@ -199,7 +199,6 @@ def _oddities(script: Script) -> None:
         "new\nline",
         "quote'\"`$(x)\\",
         "caf\u00e9 \u4e2d\u6587",
-        "\udcff\udcfe raw",
         "",
         " ",
         "\x01\x7f",
@@ -218,7 +217,8 @@ def _oddities(script: Script) -> None:
         "bob",
         "sleep",
         "31001",
-        env={f"VARIABLE_{n}": "v" * draw.randrange(200) for n in range(60)} | {"SECRET": "hunter2 \u00fc"},
+        env={f"VARIABLE_{n}": "v" * draw.randrange(200) for n in range(60)}
+        | {"SECRET": "hunter2 \u00fc \udcff\udcfe raw"},
     )
     script.program("bob", "sleep", "31002", env={})
     script.role("bob", "name with spaces", "idle")

@@ -18,6 +18,16 @@ while read -r module; do
     insmod "/lib/modules/$module.ko"
 done < /lib/modules/order
 
+# A network that is at rest: no router solicitations, no slow multicast reports, also in namespaces to come.
+cd /proc/sys/net
+echo 1 > core/devconf_inherit_init_net
+for conf in ipv6/conf/all ipv6/conf/default; do
+    echo 0 > $conf/router_solicitations
+    echo 1 > $conf/addr_gen_mode
+    echo 10 > $conf/mldv1_unsolicited_report_interval
+    echo 10 > $conf/mldv2_unsolicited_report_interval
+done
+cd /
 ip link set lo up
 ip link set dummy0 up
 ip addr add 192.0.2.10/24 dev dummy0

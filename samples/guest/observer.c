@@ -5,7 +5,7 @@
  *
  * PLAN has one order a line (see samples/plan.py). Every record is written straight into the shared memory of an
  * ivshmem device: nothing of it is buffered in guest memory, which would then hold a copy of the answers. After
- * the last record the clocks are read and the pvpanic device is written to; QEMU stops the machine at that store.
+ * the last record, the clocks, the pvpanic device is written to; QEMU stops the machine at that store.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -33,6 +33,7 @@ struct record { uint32_t kind, status, name_size, data_size; };
 #define MAX_RULES 128
 #define MAX_DEPTH 12
 #define MAX_PATH 1024
+#define MAX_HELD 16384
 
 struct kernel_dirent { uint64_t ino; int64_t off; uint16_t size; uint8_t type; char name[]; };
 
@@ -254,17 +255,6 @@ static void processes(char *names)
 	}
 	if (folder)
 		closedir(folder);
-	/* who was there, after the reading */
-	struct record *record = begin('p', "");
-	folder = opendir("/proc");
-	while (folder && (entry = readdir(folder)))
-		if (is_number(entry->d_name)) {
-			append(entry->d_name, strlen(entry->d_name));
-			append("\n", 1);
-		}
-	end(record, 0);
-	if (folder)
-		closedir(folder);
 }
 
 static void command(char *line)
@@ -352,6 +342,13 @@ static void record_clock(const char *name, clockid_t clock)
 	end(record, 0);
 }
 
+static void record_clocks(void)
+{
+	record_clock("realtime", CLOCK_REALTIME);
+	record_clock("monotonic", CLOCK_MONOTONIC);
+	record_clock("boottime", CLOCK_BOOTTIME);
+}
+
 static const char *kept(const char *text)
 {
 	char *copy = strdup(text);
@@ -359,6 +356,113 @@ static const char *kept(const char *text)
 	if (!copy)
 		die("memory");
 	return copy;
+}
+
+/* ---- the very last reading ---- */
+
+/* Files that are kept open for it: opening and closing would itself set the system in motion (RCU). */
+static struct { int fd; const char *path; } held[MAX_HELD];
+static int n_held;
+
+static void hold(const char *path)
+{
+	int fd = n_held < MAX_HELD ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+
+	if (fd < 0)
+		return;
+	held[n_held].fd = fd;
+	held[n_held++].path = kept(path);
+}
+
+static void hold_all(char *names)
+{
+	char path[MAX_PATH], *list[MAX_RULES];
+	int count = 0;
+	DIR *processes = opendir("/proc"), *threads;
+	struct dirent *process, *thread;
+
+	for (char *name = strtok(names, " "); name && count < MAX_RULES; name = strtok(NULL, " "))
+		list[count++] = name;
+	while (processes && (process = readdir(processes))) {
+		if (!is_number(process->d_name))
+			continue;
+		for (int i = 0; i < count; i++) {
+			snprintf(path, sizeof path, "/proc/%s/%s", process->d_name, list[i]);
+			hold(path);
+		}
+		snprintf(path, sizeof path, "/proc/%s/task", process->d_name);
+		threads = opendir(path);
+		while (threads && (thread = readdir(threads)))
+			for (int i = 0; i < count && is_number(thread->d_name); i++) {
+				snprintf(path, sizeof path, "/proc/%s/task/%s/%s", process->d_name, thread->d_name, list[i]);
+				hold(path);
+			}
+		if (threads)
+			closedir(threads);
+	}
+	if (processes)
+		closedir(processes);
+}
+
+/* How often the system has changed from one task to another (/proc/stat); -1 if others than we want to run. */
+static long switches(int fd)
+{
+	static char text[1 << 15];
+	char *counted, *running;
+	ssize_t size = pread(fd, text, sizeof text - 1, 0);
+
+	text[size > 0 ? size : 0] = 0;
+	counted = strstr(text, "\nctxt ");
+	running = strstr(text, "\nprocs_running ");
+	return counted && running && atol(running + 15) == 1 ? atol(counted + 6) : -1;
+}
+
+/*
+ * Read these files of every process and thread again and again until nobody else ran meanwhile: states and times
+ * are then those of the freeze. After some seconds we take what we have.
+ */
+static void settle(char *names)
+{
+	int stat_fd = open("/proc/stat", O_RDONLY | O_CLOEXEC), attempt;
+	struct record *record;
+	uint8_t *start;
+	char text[16];
+
+	hold_all(names);
+	record = begin('p', "");
+	for (int i = 0; i < n_held; i++) {
+		const char *pid = held[i].path + strlen("/proc/");
+		size_t size = strspn(pid, "0123456789");
+
+		if (size && (!i || strncmp(pid, held[i - 1].path + strlen("/proc/"), size + 1))) {
+			append(pid, size);
+			append("\n", 1);
+		}
+	}
+	end(record, 0);
+	start = at;
+	record_clocks();	/* so that nothing needs to be paged in later */
+	for (attempt = 1; attempt <= 100; attempt++) {
+		long before = switches(stat_fd);
+
+		at = start;
+		for (int i = 0; i < n_held; i++) {
+			ssize_t size;
+
+			record = begin('l', held[i].path);
+			size = pread(held[i].fd, at, READ_SIZE, 0);
+			if (size > 0)
+				at += size;
+			end(record, size < 0 ? errno : 0);
+		}
+		if (before >= 0 && before == switches(stat_fd))
+			break;
+		usleep(20000);	/* let the others finish */
+	}
+	record_clocks();
+	record = begin('s', "");
+	append(text, snprintf(text, sizeof text, "%d", attempt <= 100 ? attempt : 0));
+	end(record, 0);
 }
 
 /* Obey one line of the plan. */
@@ -385,6 +489,10 @@ static void obey(char *line)
 		record_file('l', rest);
 	else if (!strcmp(line, "processes"))
 		processes(rest);
+	else if (!strcmp(line, "hold"))
+		hold(rest);
+	else if (!strcmp(line, "settle"))
+		settle(rest);
 	else {
 		errno = EINVAL;
 		die(line);
@@ -403,14 +511,12 @@ int main(int count, char **arguments)
 	memory = device("0x1af4", "0x1110", 2, &size);	/* ivshmem */
 	at = memory + sizeof(struct head);
 	limit = memory + size;
+	setrlimit(RLIMIT_NOFILE, &(struct rlimit){ MAX_HELD + 64, MAX_HELD + 64 });
 	snprintf(own_pid, sizeof own_pid, "%d", getpid());
 	while (fgets(line, sizeof line, plan)) {
 		line[strcspn(line, "\n")] = 0;
 		obey(line);
 	}
-	record_clock("realtime", CLOCK_REALTIME);
-	record_clock("monotonic", CLOCK_MONOTONIC);
-	record_clock("boottime", CLOCK_BOOTTIME);
 	((struct head *)memory)->used = at - memory;
 	((struct head *)memory)->magic = MAGIC;
 	*panic = 1;	/* PVPANIC_PANICKED: the machine stops here (QEMU docs/specs/pvpanic.rst) */
