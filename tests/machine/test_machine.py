@@ -117,7 +117,7 @@ def test_unicorns_hidden_field_is_found() -> None:
 
 
 def test_the_cpu_offers_nothing_that_unicorn_lacks() -> None:
-    eax, ebx, ecx, edx = cpuid_leaf(1)
+    _eax, _ebx, ecx, edx = cpuid_leaf(1)
     assert not edx & 1 << 9  # APIC
     assert not ecx & (1 << 23 | 1 << 26 | 1 << 30)  # popcnt, xsave, rdrand
     assert cpuid_leaf(7) == (0, 0, 0, 0)
