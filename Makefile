@@ -7,25 +7,27 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := setup.cfg pyproject.toml $(shell find hybridbridge_vol plugins symbols -name '*.py' -o -name '*.toml')
+NATIVE := hybridbridge_vol/bridge/_taint.so
+SOURCES := setup.cfg setup.py pyproject.toml build_support/native.py build_support/backend.py \
+	hybridbridge_vol/bridge/native/taint.c $(shell find hybridbridge_vol plugins symbols -name '*.py' -o -name '*.toml')
 
 .PHONY: demo test test-all check bench clean system
 
-demo: $(VENV)/installed
+demo: $(VENV)/installed $(NATIVE)
 	@$(BIN)/python -m samples.demo samples/demo
 	$(BIN)/vol -q -f samples/demo/dump.raw hb.ps
 
-test: $(VENV)/installed-test
+test: $(VENV)/installed-test $(NATIVE)
 	$(BIN)/python -m pytest -q $(ARGS)
 
-test-all: $(VENV)/installed-test
+test-all: $(VENV)/installed-test $(NATIVE)
 	$(BIN)/python -m pytest -q -m "slow or not slow" $(ARGS)
 
 check: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(VENV)/installed
+bench: $(VENV)/installed $(NATIVE)
 	$(BIN)/python -m benchmarks.commands
 
 system:
@@ -44,5 +46,10 @@ $(VENV)/installed-test: $(VENV)/installed
 	@$(BIN)/pip install --quiet --disable-pip-version-check '.[test]'
 	@touch $@
 
+# the tests run the package from here: the native part once more, in place
+$(NATIVE): hybridbridge_vol/bridge/native/taint.c build_support/native.py | $(VENV)/bin/pip
+	@command -v cc >/dev/null || $(BIN)/pip install --quiet --disable-pip-version-check ziglang
+	@$(BIN)/python build_support/native.py
+
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build *.egg-info $(NATIVE)

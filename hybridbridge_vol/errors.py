@@ -56,3 +56,22 @@ class CallUndone(HybridBridgeError):
         super().__init__(f"{call}: undone: {reason}")
         self.call = call
         self.reason = reason
+
+
+class EngineMissing(HybridBridgeError):
+    """The native part of SLOW-BRIDGE is not there or does not fit this package."""
+
+
+class MemoError(HybridBridgeError):
+    """A memo file cannot be used: damaged, of another version, or of another kernel."""
+
+
+class NotMemoized(HybridBridgeError):
+    """FAST-BRIDGE met code without a memo and was told not to fall back.
+
+    Attributes: `function` names the code that has no memo.
+    """
+
+    def __init__(self, message: str, function: str) -> None:
+        super().__init__(message)
+        self.function = function

@@ -1,23 +1,26 @@
 """Bringing a snapshot and a trusted kernel together in one machine.
 
 What is done, in this order: the trusted kernel is mapped as it was stored; the twin and the snapshot's address
-space are set up to be filled on demand; the snapshot's pointers to slab caches are replaced by the trusted
-kernel's (in our private pages); the clock is stopped at the snapshot's last tick; the agent, the task whose
+space are set up to be filled on demand; the clock is stopped at the snapshot's last tick; the agent, the task whose
 system calls we make, is pointed to the snapshot's namespaces. Every write goes to copy-on-write pages.
 """
 
 from __future__ import annotations
 
+import warnings
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hybridbridge_vol.bridge import memo as memos
 from hybridbridge_vol.bridge.clock import stop_clock
+from hybridbridge_vol.bridge.memo import Memo, MemoKey
 from hybridbridge_vol.bridge.overlays import home_overlays, twin_overlays
+from hybridbridge_vol.bridge.policy import policy_digest
 from hybridbridge_vol.bridge.prepare import Prepared, load_or_error
 from hybridbridge_vol.bridge.space import MAX_SNAPSHOT, SnapshotSpace, Window
 from hybridbridge_vol.bridge.twin import TwinText
-from hybridbridge_vol.errors import AttachError, ImageError
+from hybridbridge_vol.errors import AttachError, ImageError, MemoError
 from hybridbridge_vol.machine.machine import (
     VECTOR_GENERAL_PROTECTION,
     VECTOR_INVALID_OPCODE,
@@ -54,6 +57,7 @@ class Bridge:
     ram: HostMapping
     space: SnapshotSpace
     twin: TwinText
+    memo: Memo
     check: MemoryCheck | None = None
 
     @property
@@ -97,8 +101,24 @@ def _moved(link_vaddr: int, delta: int) -> int:
     return (link_vaddr + delta) & U64 if link_vaddr >= START_KERNEL_MAP else link_vaddr
 
 
-def attach(image: PhysicalImage, kernel: StoredKernel, found: Found, progress: Progress | None = None) -> Bridge:
-    """Attach `kernel` to the snapshot in `image`, where it was `found`.
+def memo_key(kernel: StoredKernel) -> MemoKey:
+    """What a memo for this kernel must be made for."""
+    return MemoKey(kernel.build_id, policy_digest(), kernel.release)
+
+
+def load_memo(kernel: StoredKernel) -> Memo:
+    """The stored memo, or an empty one where it cannot be used: everything is proven again then."""
+    try:
+        return memos.load(kernel.folder, memo_key(kernel))
+    except MemoError as error:
+        warnings.warn(str(error), stacklevel=2)
+        return Memo(memo_key(kernel))
+
+
+def attach(
+    image: PhysicalImage, kernel: StoredKernel, found: Found, progress: Progress | None = None, memo: Memo | None = None
+) -> Bridge:
+    """Attach `kernel` to the snapshot in `image`, where it was `found`; `memo` is by default the stored one.
 
     Raises AttachError or ImageError when the snapshot cannot be used, StoreError or BootError when the stored
     kernel cannot.
@@ -115,11 +135,10 @@ def attach(image: PhysicalImage, kernel: StoredKernel, found: Found, progress: P
         ram = boot.map_memory()
         machine.place(0, ram)
         machine.load_state(boot.state)
-        bridge = _assemble(image, kernel, boot, prepared, layout, machine, ram)
+        bridge = _assemble(image, kernel, boot, prepared, layout, machine, ram, memo or load_memo(kernel))
         bridge.check = check
-        machine.exception_filter = ExceptionFilter(bridge)
+        machine.exception_filter = ExceptionFilter(bridge, machine)
         _patch_home(bridge)
-        _graft_bookkeeping(bridge)
         stop_clock(bridge.machine, bridge.twin, kernel.symbols, layout, text)
         _point_agent_at_snapshot(bridge)
     except UnmappedVirtual as error:
@@ -136,7 +155,7 @@ def attach(image: PhysicalImage, kernel: StoredKernel, found: Found, progress: P
 
 def _assemble(
     image: PhysicalImage, kernel: StoredKernel, boot: Boot, prepared: Prepared, layout: SnapshotLayout,
-    machine: Machine, ram: HostMapping,
+    machine: Machine, ram: HostMapping, memo: Memo,
 ) -> Bridge:
     text, symbols = kernel.text_link_vaddr, kernel.symbols
     home_text = text + boot.layout.kernel_delta
@@ -146,6 +165,7 @@ def _assemble(
         prepared.sites,
         layout.shift - boot.layout.kernel_delta,
         list(twin_overlays(prepared.crossings, layout.text_vaddr, home_text)),
+        memo.trusted,
     )
     window = Window(
         symbols.address("_etext") - text,
@@ -153,16 +173,17 @@ def _assemble(
         (symbols.get("__start_ro_after_init") or text) - text & -4096,
         page_up((symbols.get("__end_ro_after_init") or text) - text),
     )
-    space = SnapshotSpace(machine, image, layout, boot.layout, twin, window)
-    return Bridge(kernel, boot, prepared, image, layout, machine, ram, space, twin)
+    space = SnapshotSpace(machine, image, layout, boot.layout, twin, window, memo)
+    return Bridge(kernel, boot, prepared, image, layout, machine, ram, space, twin, memo)
 
 
 class ExceptionFilter:
     """What to do about an exception while a bridge runs: complete the snapshot's space, let the trusted kernel fix
     up what its exception table covers, and end the call for everything else."""
 
-    def __init__(self, bridge: Bridge) -> None:
+    def __init__(self, bridge: Bridge, machine: Machine) -> None:
         self._bridge = bridge
+        self._machine = machine
         self._home_text = bridge.kernel.text_link_vaddr + bridge.home_delta
 
     def __call__(self, vector: int, rip: int, cr2: int) -> Verdict:
@@ -180,7 +201,7 @@ class ExceptionFilter:
         text = self._text_of(rip)
         if not _contains(self._bridge.prepared.warnings, rip - text):
             return Verdict.STOP
-        self._bridge.machine.write_register("RIP", rip + UD2_SIZE)
+        self._machine.write_register("RIP", rip + UD2_SIZE)
         return Verdict.RESUME
 
     def _text_of(self, rip: int) -> int:
@@ -192,7 +213,7 @@ class ExceptionFilter:
         if not _contains(self._bridge.prepared.fixups, rip - text):
             return Verdict.STOP
         if text != self._home_text:
-            self._bridge.machine.write_register("RIP", rip - text + self._home_text)
+            self._machine.write_register("RIP", rip - text + self._home_text)
         return Verdict.DELIVER
 
 
@@ -206,12 +227,6 @@ def _patch_home(bridge: Bridge) -> None:
     start = bridge.kernel.text_link_vaddr - START_KERNEL_MAP
     for offset, code in home_overlays(bridge.prepared.crossings):
         bridge.ram.view[start + offset : start + offset + len(code)] = code
-
-
-def _graft_bookkeeping(bridge: Bridge) -> None:
-    """Pointers to slab caches in the snapshot's data become the trusted kernel's caches."""
-    for offset, value in bridge.prepared.bookkeeping:
-        bridge.machine.write_u64(bridge.layout.text_vaddr + offset, value)
 
 
 def _point_agent_at_snapshot(bridge: Bridge) -> None:

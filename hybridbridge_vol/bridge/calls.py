@@ -6,8 +6,9 @@ import struct
 from collections.abc import Iterator
 
 from hybridbridge_vol.bridge.attach import Bridge
+from hybridbridge_vol.bridge.hybrid import Hybrid, Mode
 from hybridbridge_vol.bridge.transaction import Mark
-from hybridbridge_vol.errors import BootError, CallUndone
+from hybridbridge_vol.errors import BootError, CallUndone, NotMemoized
 from hybridbridge_vol.machine.machine import Stop, UnmappedVirtual
 from hybridbridge_vol.machine.memory import HostMapping
 from hybridbridge_vol.machine.paging import ACCESSED, USER, WRITABLE
@@ -33,16 +34,15 @@ class Caller:
     Between `__init__` and `mark` there is nothing to go back to; afterwards a failed call leaves no trace.
     """
 
-    def __init__(self, bridge: Bridge) -> None:
+    def __init__(self, bridge: Bridge, mode: Mode = Mode.AUTO) -> None:
         self.bridge = bridge
-        self.machine = bridge.machine
-        self.calls = 0
-        self.undone = 0
-        self._top = self.machine.read_register("RSP")
         self._user = HostMapping.anonymous(USER_SIZE)
+        bridge.machine.place(USER_PADDR, self._user)
+        self.hybrid = Hybrid(bridge, mode, range(USER_PADDR, USER_PADDR + USER_SIZE))
+        self.machine = self.hybrid.machine
+        self._top = self.machine.read_register("RSP")
         self._mark: Mark | None = None
         self._entries: dict[tuple[str, str], int] = {}
-        self.machine.place(USER_PADDR, self._user)
         for offset in range(0, USER_SIZE, 2 << 20):
             bridge.space.builder.map_page(USER_VADDR + offset, USER_PADDR + offset, WRITABLE | USER | ACCESSED, 21)
         self.machine.flush_translations()
@@ -59,15 +59,17 @@ class Caller:
         if self._mark is not None:
             self._mark.restore()
             self.bridge.space.refill()
-            self.undone += 1
+            self.hybrid.undone()
 
     def call(self, function_vaddr: int, *arguments: int, label: str = "call") -> int:
         """Call a kernel function; its answer as a signed 64-bit number. CallUndone if it does not return."""
-        self.calls += 1
         try:
-            stop = self.machine.call(
+            stop = self.hybrid.call(
                 function_vaddr, arguments, self._top - _STACK_BELOW_TOP, self.bridge.boot.return_vaddr, CALL_SECONDS
             )
+        except NotMemoized:
+            self.undo()
+            raise
         except UnmappedVirtual as error:
             self.undo()
             raise CallUndone(label, f"no memory at {error.vaddr:#x}") from None
@@ -88,6 +90,7 @@ class Caller:
             struct.pack_into("<Q", registers, offset, value & ((1 << 64) - 1))
         place = self._top - _PT_REGS_BELOW_TOP
         self.machine.write(place, bytes(registers))
+        self.hybrid.wrote_virtual(place, len(registers))
         return self.call(self._entry(name, side), place, label=label or name)
 
     def _entry(self, name: str, side: str) -> int:
@@ -110,6 +113,8 @@ class Caller:
             if stop.vector == 14 and stop.cr2 == stop.rip:
                 return f"code outside of the trusted kernel at {where} (a module's?)"
             return f"{what} in {where}" + (f" at {stop.cr2:#x}" if stop.vector == 14 else "")
+        if stop.kind == "forged":
+            return stop.detail
         if stop.kind == "halted":
             return f"the call would wait for something that never comes ({where})"
         if stop.kind == "budget":
@@ -121,6 +126,7 @@ class Caller:
     def put(self, data: bytes, offset: int = 0) -> int:
         """Store bytes in user memory; their virtual address."""
         self._user.view[offset : offset + len(data)] = data
+        self.hybrid.wrote(USER_PADDR + offset, len(data))
         return USER_VADDR + offset
 
     def get(self, offset: int, size: int) -> bytes:

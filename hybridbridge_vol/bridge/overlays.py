@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from hybridbridge_vol.bridge.policy import Crossing
 from hybridbridge_vol.bridge.twin import jump, returning
 
 GUARD_HOLE_SHIFT = 43
@@ -37,21 +38,21 @@ def answer(action: str, value: int) -> bytes:
 
 
 def twin_overlays(
-    crossings: Iterable[tuple[int, str, int, bool]], twin_text_vaddr: int, home_text_vaddr: int
+    crossings: Iterable[Crossing], twin_text_vaddr: int, home_text_vaddr: int
 ) -> Iterator[tuple[int, bytes]]:
     """`(offset from _text, code)` for every crossing of the twin."""
-    for offset, action, value, _both in crossings:
-        here, home = twin_text_vaddr + offset, home_text_vaddr + offset
-        if action == "home":
-            yield offset, jump(here, home)
-        elif action == "free":
-            yield offset, free_if_trusted(value, here, home)
+    for crossing in crossings:
+        here, home = twin_text_vaddr + crossing.offset, home_text_vaddr + crossing.offset
+        if crossing.action == "home":
+            yield crossing.offset, jump(here, home)
+        elif crossing.action == "free":
+            yield crossing.offset, free_if_trusted(crossing.value, here, home)
         else:
-            yield offset, answer(action, value)
+            yield crossing.offset, answer(crossing.action, crossing.value)
 
 
-def home_overlays(crossings: Iterable[tuple[int, str, int, bool]]) -> Iterator[tuple[int, bytes]]:
+def home_overlays(crossings: Iterable[Crossing]) -> Iterator[tuple[int, bytes]]:
     """`(offset from _text, code)` of what the policy changes in the trusted kernel's own text."""
-    for offset, action, value, both in crossings:
-        if both and action in ("return", "argument", "halt"):
-            yield offset, answer(action, value)
+    for crossing in crossings:
+        if crossing.both_sides and crossing.action in ("return", "argument", "halt"):
+            yield crossing.offset, answer(crossing.action, crossing.value)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ACTIONS = ("home", "return", "argument", "free", "halt", "twin")
 JUMP_SIZE = 5
@@ -27,6 +27,7 @@ class Rule:
     value: int = 0
     argument: int = 0
     both_sides: bool = False
+    trusted: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,15 @@ class Policy:
     digest: str
 
 
-@dataclass(frozen=True)
-class Crossing:
-    """What stands at one function's entry. `offset` is its distance from `_text`."""
+class Crossing(NamedTuple):
+    """What stands at one function's entry. `offset` is its distance from `_text`; bit i of `trusted` says that the
+    i-th argument must be the trusted kernel's own."""
 
     offset: int
     action: str
-    value: int
-    both_sides: bool
+    value: int = 0
+    both_sides: bool = False
+    trusted: int = 0
 
 
 @dataclass
@@ -86,6 +88,7 @@ def _rule(entry: dict[str, Any]) -> Rule:
         entry.get("value", 0),
         entry.get("argument", 0),
         entry.get("side") == "both",
+        tuple(entry.get("trusted", ())),
     )
 
 
@@ -141,4 +144,5 @@ def _choose(chosen: dict[int, Crossing], rule: Rule, offset: int, size: int) -> 
         needed = 3
     if size >= needed:
         value = rule.argument if rule.action == "free" else rule.value
-        chosen[offset] = Crossing(offset, rule.action, value, rule.both_sides)
+        trusted = sum(1 << argument for argument in rule.trusted)
+        chosen[offset] = Crossing(offset, rule.action, value, rule.both_sides, trusted)

@@ -1,4 +1,4 @@
-"""What the bridge derives from one booted kernel, once: relocation sites, crossings, bookkeeping variables, offsets.
+"""What the bridge derives from one booted kernel, once: relocation sites, crossings, offsets.
 
 It is stored beside the boot it belongs to, named by the policy it follows, and made again when absent or damaged.
 Structure offsets are found by value in the booted kernel (which word of the agent's task is `&init_nsproxy`?), so
@@ -16,7 +16,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from hybridbridge_vol.bridge.policy import load_policy, policy_digest, resolve
+from hybridbridge_vol.bridge.policy import Crossing, load_policy, policy_digest, resolve
 from hybridbridge_vol.bridge.twin import Sites, relocation_sites
 from hybridbridge_vol.errors import BootError, StoreError
 from hybridbridge_vol.machine.machine import GS_BASE_MSR, Machine, UnmappedVirtual
@@ -24,7 +24,7 @@ from hybridbridge_vol.trust import files
 from hybridbridge_vol.trust.layout import START_KERNEL_MAP
 from hybridbridge_vol.trust.store import Boot, StoredKernel
 
-FORMAT = 3
+FORMAT = 4
 """Version of what this module stores."""
 
 _MAX_TASK_SIZE = 16384
@@ -53,16 +53,15 @@ class AgentOffsets:
 class Prepared:
     """See the module's text. Offsets of text and data count from `_text`.
 
-    `rodata_end`: first byte after what the twin provides. `crossings`: `(offset, action, value, both sides)`.
-    `bookkeeping`: `(offset, value)` of the trusted kernel's pointers to its slab caches. `fixups`: offsets of the
+    `rodata_end`: first byte after what the twin provides. `unmatched`: name patterns of the policy that this kernel
+    has no function for. `fixups`: offsets of the
     instructions that the exception table covers, `warnings` of the `ud2` of every WARN, both ascending.
     """
 
     rodata_end: int
     sites: tuple[Sites, ...]
-    crossings: list[tuple[int, str, int, bool]]
+    crossings: list[Crossing]
     unmatched: list[str]
-    bookkeeping: list[tuple[int, int]]
     fixups: array[int]
     warnings: array[int]
     agent: AgentOffsets
@@ -91,7 +90,6 @@ def _dump(prepared: Prepared) -> bytes:
         "rodata_end": prepared.rodata_end,
         "crossings": prepared.crossings,
         "unmatched": prepared.unmatched,
-        "bookkeeping": prepared.bookkeeping,
         "agent": list(vars(prepared.agent).values()),
         "sites": [[sites.step, sites.size] for sites in prepared.sites],
         "lengths": [len(item) for item in lists],
@@ -117,9 +115,8 @@ def _load(data: bytes) -> Prepared:
     return Prepared(
         head["rodata_end"],
         sites,
-        [(offset, action, value, both) for offset, action, value, both in head["crossings"]],
+        [Crossing(*item) for item in head["crossings"]],
         head["unmatched"],
-        [(offset, value) for offset, value in head["bookkeeping"]],
         lists[-2],
         lists[-1],
         AgentOffsets(*head["agent"]),
@@ -151,7 +148,6 @@ def derive(kernel: StoredKernel, boot: Boot) -> Prepared:
     resolution = resolve(load_policy(), text_functions(kernel))
     try:
         agent = find_agent(machine, kernel, delta)
-        bookkeeping = list(cache_pointers(machine, kernel, booted, boot))
     except (UnmappedVirtual, LookupError) as error:
         raise BootError(f"{kernel.name}: the booted kernel is not laid out as expected: {error}") from None
     finally:
@@ -159,9 +155,8 @@ def derive(kernel: StoredKernel, boot: Boot) -> Prepared:
     return Prepared(
         rodata_end,
         sites,
-        [(item.offset, item.action, item.value, item.both_sides) for item in resolution.crossings],
+        resolution.crossings,
         resolution.unmatched,
-        bookkeeping,
         exception_sites(kernel, booted),
         warning_sites(kernel, booted),
         agent,
@@ -269,38 +264,6 @@ def _pointing_to(machine: Machine, words: list[int], value: int, what: str) -> t
             if value in inner:
                 return word, inner.index(value) * 8
     raise LookupError(f"{what} not found")
-
-
-def cache_pointers(
-    machine: Machine, kernel: StoredKernel, booted: memoryview, boot: Boot
-) -> Iterator[tuple[int, int]]:
-    """`(offset, value)` of every static pointer to one of the trusted kernel's slab caches.
-
-    The caches are those on the list `slab_caches` (mm/slab_common.c); the list's place inside a cache is the
-    distance that brings the most list nodes onto pointers of `kmalloc_caches`.
-    """
-    symbols, text, delta = kernel.symbols, kernel.text_link_vaddr, boot.layout.kernel_delta
-    head = symbols.address("slab_caches") + delta
-    nodes: list[int] = []
-    node = machine.read_u64(head)
-    while node != head and len(nodes) < 10000:
-        nodes.append(node)
-        node = machine.read_u64(node)
-    at = symbols.address("kmalloc_caches")
-    known = {w for w in _words(machine, at + delta, symbols.size("kmalloc_caches")) if w}
-    best, caches = 0, set[int]()
-    for distance in range(8, _MAX_OBJECT, 8):
-        moved = {node - distance for node in nodes}
-        if len(moved & known) > best:
-            best, caches = len(moved & known), moved
-    if best < len(known) // 2:
-        raise LookupError("the list of slab caches makes no sense")
-    # .data..ro_after_init lies among the read-only sections, before .data
-    data = min(symbols.get("__start_ro_after_init") or symbols.address("_sdata"), symbols.address("_sdata")) - text
-    end = len(booted) // 8 * 8
-    for index, word in enumerate(memoryview(booted[data:end]).cast("Q")):
-        if word in caches:
-            yield data + 8 * index, word
 
 
 def load_or_error(kernel: StoredKernel, boot: Boot) -> Prepared:

@@ -8,8 +8,10 @@ rest from where the kernel was found. Nothing grows with the image: a page costs
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from hybridbridge_vol.bridge.memo import Memo
 from hybridbridge_vol.bridge.twin import TwinText
 from hybridbridge_vol.machine.machine import Machine
 from hybridbridge_vol.machine.memory import PAGE_SIZE, HostMapping, page_up
@@ -66,6 +68,7 @@ class SnapshotSpace:
         trusted: Layout,
         twin: TwinText,
         window: Window,
+        memo: Memo,
     ) -> None:
         self._machine = machine
         self._image = image
@@ -73,12 +76,16 @@ class SnapshotSpace:
         self._trusted = trusted
         self._twin = twin
         self._window = window
+        self._memo = memo
         self._size = page_up(layout.size)
         self._tables = HostMapping.anonymous(TABLES_SIZE)
         self._next_table = TABLES_PADDR
-        self._twin_memory = HostMapping.anonymous(self._size)
+        self._text_pages: set[int] = set()
+        self._memoized = HostMapping.anonymous(self._size)
+        self.whole_twin = HostMapping.anonymous(self._size)
+        """The twin as SLOW-BRIDGE sees it; the machine given here sees `int3` where nothing is proven."""
         machine.place(TABLES_PADDR, self._tables)
-        machine.place(TWIN_PADDR, self._twin_memory)
+        machine.place(TWIN_PADDR, self._memoized)
         self.mappings = list(self._place_image())
         self._filled: set[int] = set()
         self._mapped: list[tuple[int, int]] = []
@@ -128,11 +135,28 @@ class SnapshotSpace:
     def _complete_kernel_window(self, vaddr: int, offset: int) -> bool:
         if not self._window.is_twin(offset):
             return self._map_data(vaddr, self._layout.text_paddr + offset, 12)
-        self._twin_memory.view[offset : offset + PAGE_SIZE] = self._twin.page(offset)
         executable = offset < self._window.text_end
+        self._fill_twin(offset, executable)
         flags = ACCESSED | (0 if executable else NO_EXECUTE)
         self.builder.map_page(vaddr, TWIN_PADDR + offset, flags)
         return True
+
+    def _fill_twin(self, offset: int, executable: bool) -> None:
+        page = self._twin.page(offset)
+        self.whole_twin.view[offset : offset + PAGE_SIZE] = page
+        if executable:
+            self._text_pages.add(offset)
+            page = self._memo.masked(offset, page)
+            self._twin.cover(page, offset)
+        self._memoized.view[offset : offset + PAGE_SIZE] = page
+
+    def renew_twin(self, offsets: Iterable[int]) -> list[int]:
+        """Make the twin's text pages that hold these offsets again, after the memo or the classes changed; the
+        virtual addresses of those that were in use."""
+        pages = {offset & -PAGE_SIZE for offset in offsets} & self._text_pages
+        for page in pages:
+            self._fill_twin(page, True)
+        return [self._layout.text_vaddr + page for page in sorted(pages)]
 
     def _map_data(self, vaddr: int, paddr: int, shift: int) -> bool:
         """Enter one page of the snapshot, the larger the better, if the image holds it."""

@@ -52,13 +52,15 @@ class TwinText:
     """Makes twin pages.
 
     `booted` is the trusted kernel's memory from `_text`; `shift` is the distance from the trusted layout to the
-    snapshot's (`K_s - K_t`); `overlays` are `(offset, bytes)` that replace text, not overlapping.
+    snapshot's (`K_s - K_t`); `overlays` are `(offset, bytes)` that replace text, not overlapping. `trusted` are the
+    offsets of 32-bit fields (displacements, immediates) of static references that reach home's object.
     """
 
     booted: memoryview
     sites: tuple[Sites, ...]
     shift: int
     overlays: list[tuple[int, bytes]] = field(default_factory=list)
+    trusted: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.overlays.sort()
@@ -75,8 +77,21 @@ class TwinText:
         page = bytearray(self.booted[offset : offset + PAGE_SIZE])
         for sites in self.sites:
             self._move(page, offset, sites)
-        self._overlay(page, offset)
+        for place in self.trusted:
+            if offset - _WIDEST_SITE < place < offset + PAGE_SIZE:
+                _place(page, place - offset, self._field_at_home(place))
+        self.cover(page, offset)
         return page
+
+    def _field_at_home(self, place: int) -> bytes:
+        """The field of a static reference as it must read in the twin to reach home's object.
+
+        One with an absolute address is a relocation site and keeps home's bytes; one relative to RIP, which counts
+        from the twin's instruction, has to bridge the distance.
+        """
+        old = int.from_bytes(self.booted[place : place + 4], "little")
+        relative = not any(_holds(sites, place) for sites in self.sites)
+        return ((old - (self.shift if relative else 0)) & 0xFFFFFFFF).to_bytes(4, "little")
 
     def _move(self, page: bytearray, start: int, sites: Sites) -> None:
         size, step = sites.size, sites.step * self.shift
@@ -88,12 +103,18 @@ class TwinText:
             old = int.from_bytes(self.booted[site : site + size], "little")
             _place(page, site - start, ((old + step) & mask).to_bytes(size, "little"))
 
-    def _overlay(self, page: bytearray, start: int) -> None:
+    def cover(self, page: bytearray, start: int) -> None:
+        """Lay the overlays over a page that begins at offset `start`."""
         index = bisect_left(self._overlay_offsets, max(0, start - self._longest_overlay + 1))
         while index < len(self.overlays) and self._overlay_offsets[index] < start + PAGE_SIZE:
             offset, code = self.overlays[index]
             index += 1
             _place(page, offset - start, code)
+
+
+def _holds(sites: Sites, place: int) -> bool:
+    index = bisect_left(sites.offsets, place)
+    return sites.step == 1 and index < len(sites.offsets) and sites.offsets[index] == place
 
 
 def _place(page: bytearray, at: int, data: bytes) -> None:

@@ -13,6 +13,7 @@ from typing import Self
 
 from hybridbridge_vol.bridge.attach import Bridge, attach
 from hybridbridge_vol.bridge.calls import USER_SIZE, Caller
+from hybridbridge_vol.bridge.hybrid import Mode, Statistics
 from hybridbridge_vol.errors import AttachError, CallUndone
 from hybridbridge_vol.guest.kernel import Stat, Sysinfo, Uname
 from hybridbridge_vol.snapshot.formats import PhysicalImage, open_image
@@ -70,9 +71,9 @@ class GuestFile:
 class Session:
     """See `open_session`. Implements `guest.kernel.GuestKernel`; every path is the snapshot's /proc or /sys."""
 
-    def __init__(self, bridge: Bridge) -> None:
+    def __init__(self, bridge: Bridge, mode: Mode = Mode.AUTO) -> None:
         self.bridge = bridge
-        self._caller = Caller(bridge)
+        self._caller = Caller(bridge, mode)
         self._generation = 0
         self._closes = 0
         self._open_files = 0
@@ -88,6 +89,7 @@ class Session:
 
     def close(self) -> None:
         """Let everything go."""
+        self._caller.hybrid.close()
         self.bridge.close()
         self.bridge.image.close()
 
@@ -102,12 +104,17 @@ class Session:
     @property
     def calls(self) -> int:
         """How many calls were made into the kernel."""
-        return self._caller.calls
+        return self._caller.hybrid.statistics.calls
 
     @property
     def undone(self) -> int:
         """How many of them were thrown away."""
-        return self._caller.undone
+        return self._caller.hybrid.statistics.undone
+
+    @property
+    def statistics(self) -> Statistics:
+        """What was done so far."""
+        return self._caller.hybrid.finish_statistics()
 
     def _mount(self, kind: str, where: str, fs_type: str) -> None:
         """Mount a file system whose operations lead into the twin, and so into the snapshot's own state."""
@@ -174,7 +181,7 @@ class Session:
         if self._closes >= RENEW_AFTER_CLOSES and self._open_files == 0:
             self._closes = 0
             self._caller.undo()
-            self._caller.undone -= 1
+            self._caller.hybrid.statistics.undone -= 1
 
     @contextlib.contextmanager
     def _opened(self, path: str, flags: int) -> Iterator[GuestFile]:
@@ -292,20 +299,24 @@ def parse_sysinfo(data: bytes) -> Sysinfo:
     )
 
 
-def open_session(path: str | Path, store: Path | None = None, progress: Progress | None = None) -> Session:
+def open_session(
+    path: str | Path, store: Path | None = None, progress: Progress | None = None, mode: Mode = Mode.AUTO
+) -> Session:
     """Open a memory image, find its kernel among the trusted ones and attach to it.
 
     Raises ImageError, KernelNotStored, AttachError, StoreError, BootError: all HybridBridgeError.
     """
     image = open_image(path, progress)
     try:
-        return open_attached(image, Store(store), progress)
+        return open_attached(image, Store(store), progress, mode)
     except BaseException:
         image.close()
         raise
 
 
-def open_attached(image: PhysicalImage, store: Store, progress: Progress | None) -> Session:
+def open_attached(
+    image: PhysicalImage, store: Store, progress: Progress | None, mode: Mode = Mode.AUTO
+) -> Session:
     """As `open_session`, on an opened image, which stays the caller's to close on failure."""
     from hybridbridge_vol.snapshot.find import find_kernel
 
@@ -321,7 +332,7 @@ def open_attached(image: PhysicalImage, store: Store, progress: Progress | None)
     index, found = hit
     bridge = attach(image, kernels[index], found, progress)
     try:
-        return Session(bridge)
+        return Session(bridge, mode)
     except BaseException:
         bridge.close()
         raise

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybridbridge_vol.bridge.overlays import answer, free_if_trusted, home_overlays, twin_overlays
+from hybridbridge_vol.bridge.policy import Crossing
 from hybridbridge_vol.bridge.twin import Sites, TwinText, jump, relocation_sites, returning
 
 PAGE = 4096
@@ -71,7 +72,7 @@ def test_answers() -> None:
 
 
 def test_crossings_become_code_at_both_sides() -> None:
-    crossings = [(0x10, "home", 0, False), (0x40, "return", 1, True), (0x80, "free", 1, False)]
+    crossings = [Crossing(0x10, "home"), Crossing(0x40, "return", 1, True), Crossing(0x80, "free", 1)]
     twin = dict(twin_overlays(crossings, 0x5000, 0x1000))
     assert twin[0x10] == jump(0x5010, 0x1010)
     assert twin[0x40] == returning(1)

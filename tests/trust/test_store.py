@@ -88,7 +88,7 @@ def test_two_writers_of_one_kernel_both_succeed_and_leave_one_entry(lab: Lab, tm
 def test_a_second_boot_avoids_the_range_it_must(lab: Lab) -> None:
     lab.sample("6.1 two CPUs")
     kernel = next(k for k in lab.store.kernels() if k.release.startswith("6.1."))
-    (first,) = kernel.boots()
+    first = kernel.boots()[0]
     start = kernel.text_link_vaddr + first.layout.kernel_delta
     size = kernel.end_link_vaddr - kernel.text_link_vaddr
     second = kernel.boot_clear_of(start, start + size)

@@ -1,0 +1,184 @@
+"""SLOW-BRIDGE: a second emulator over the same memory, that runs the whole twin under taint and proves what it runs.
+
+It sees the same physical memory as FAST-BRIDGE except for the twin, which is complete here. What it proves on every
+path is what FAST-BRIDGE takes for granted (DESIGN, "SLOW-BRIDGE"): a pointer of the snapshot's is followed into the
+snapshot only, nothing else leads there but the twin's static references, and what the trusted kernel keeps its
+books with is its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hybridbridge_vol.bridge.attach import Bridge, ExceptionFilter
+from hybridbridge_vol.bridge.rules import Instruction, Rule, crossing
+from hybridbridge_vol.bridge.space import SNAPSHOT_PADDR, TWIN_PADDR
+from hybridbridge_vol.bridge.taint import Event, EventKind, TaintEngine, Territory, leaf_range
+from hybridbridge_vol.machine.machine import Machine, Stop, Verdict
+from hybridbridge_vol.machine.memory import PAGE_SIZE
+from hybridbridge_vol.trust.layout import START_KERNEL_MAP
+
+GUARD_HOLE = range(0xFFFF_8000_0000_0000, 0xFFFF_8800_0000_0000)
+_GENERAL = ("RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI", *(f"R{i}" for i in range(8, 16)))
+
+
+class SlowBridge:
+    """See the module's text. `user` is the guest-physical range of the agent's user memory."""
+
+    def __init__(self, bridge: Bridge, user: range) -> None:
+        self.bridge = bridge
+        self.user = user
+        self.machine = self._second_machine()
+        self.engine = TaintEngine(self.machine, self._territory(), self._code, self._crossings())
+        self.engine.on_foreign = self._is_the_images
+        self.engine.on_crossing = self._at_crossing
+        self.findings: list[Event] = []
+        self.reclassified: set[int] = set()
+        """Fields of static references whose class was found to be *trusted* in the current run."""
+        self._pages: dict[int, bytes] = {}
+        self._filter = ExceptionFilter(bridge, self.machine)
+        self.machine.exception_filter = self._on_exception
+
+    def close(self) -> None:
+        """End the machine's thread and let the shadow state go."""
+        self.machine.close()
+        self.engine.close()
+
+    # --- setting up ---------------------------------------------------------------------------------------
+
+    def _second_machine(self) -> Machine:
+        bridge = self.bridge
+        machine = Machine(bridge.machine.levels)
+        for paddr, mapping in bridge.machine.memory.regions():
+            machine.place_rounded(paddr, bridge.space.whole_twin if paddr == TWIN_PADDR else mapping)
+        machine.devices.tsc, machine.devices.tsc_step = bridge.machine.devices.tsc, bridge.machine.devices.tsc_step
+        machine.load_state(bridge.boot.state)
+        return machine
+
+    def _territory(self) -> Territory:
+        bridge = self.bridge
+        start = bridge.kernel.text_link_vaddr - START_KERNEL_MAP
+        return Territory(
+            home_text=bridge.kernel.text_link_vaddr + bridge.home_delta,
+            twin_text=bridge.layout.text_vaddr,
+            text_size=bridge.layout.size,
+            constants=range(start, start + bridge.prepared.rodata_end),
+            trusted_size=bridge.ram.size,
+            user=self.user,
+            snapshot_paddr=SNAPSHOT_PADDR,
+            trusted_vaddrs=GUARD_HOLE,
+        )
+
+    def _crossings(self) -> dict[int, Rule]:
+        return {
+            item.offset: crossing(item.trusted, item.action == "free")
+            for item in self.bridge.prepared.crossings
+            if item.action == "home" or item.trusted
+        }
+
+    def _code(self, twin: bool, offset: int, size: int) -> bytes:
+        """Code bytes of home or of the twin, as SLOW executes them."""
+        if not twin:
+            start = self.bridge.kernel.text_link_vaddr - START_KERNEL_MAP + offset
+            return bytes(self.bridge.ram.view[start : start + size])
+        first = offset & -PAGE_SIZE
+        code = b"".join(self._page(page) for page in range(first, offset + size, PAGE_SIZE))
+        return code[offset - first : offset - first + size]
+
+    def _page(self, offset: int) -> bytes:
+        if offset not in self._pages:
+            self._pages[offset] = bytes(self.bridge.twin.page(offset))
+        return self._pages[offset]
+
+    # --- running ------------------------------------------------------------------------------------------
+
+    def take_over(self, machine: Machine) -> None:
+        """Go on where another machine over the same memory stands; labels are taken from values."""
+        self.machine.uc.context_restore(machine.uc.context_save())
+        self.machine.flush_translations()
+        self.engine.reset()
+        self.engine.begin(seed=True)
+
+    def hand_back(self, machine: Machine) -> None:
+        """The other machine goes on where this one stands."""
+        machine.uc.context_restore(self.machine.uc.context_save())
+        machine.flush_translations()
+
+    def call(self, function_vaddr: int, arguments: tuple[int, ...], stack_vaddr: int, until: int, seconds: float) -> Stop:
+        """As `Machine.call`, under taint."""
+        self.engine.begin()
+        return self._judged(self.machine.call(function_vaddr, arguments, stack_vaddr, until, seconds))
+
+    def go_on(self, rip: int, until: int, seconds: float) -> Stop:
+        """As `Machine.run`, under taint, after `take_over`."""
+        return self._judged(self.machine.run(rip, until, seconds))
+
+    def _judged(self, stop: Stop) -> Stop:
+        """The run's end, unless the engine found something that makes its answer worthless."""
+        self.engine.finish()
+        if self.engine.failure:
+            failure, self.engine.failure = self.engine.failure, None
+            raise failure
+        self.findings = self.engine.events()
+        for finding in self.findings:
+            if finding.kind is EventKind.FORGED:
+                return Stop("forged", finding.vaddr, detail=self._explain_forged(finding))
+            if finding.kind is EventKind.OUTSIDE and stop.kind != "exception":
+                return Stop("exception", finding.vaddr, 14, finding.vaddr)
+        return stop
+
+    def learned(self) -> list[Instruction]:
+        """Instructions of the twin met for the first time since this was asked last."""
+        found, self.engine.learned = self.engine.learned, []
+        return found
+
+    def forget(self, instructions: Iterable[Instruction]) -> None:
+        """The run that met these did not end well: they are not proven."""
+        self.engine.forget(instructions)
+
+    def renewed(self, pages_vaddr: Iterable[int], fields: Iterable[int]) -> None:
+        """Pages of the twin were made again because the class of these static references changed."""
+        self._pages.clear()
+        self.engine.forget_fields(fields)
+        for page in pages_vaddr:
+            self.machine.uc.ctl_remove_cache(page, page + PAGE_SIZE)
+
+    # --- what the engine asks -----------------------------------------------------------------------------
+
+    def _on_exception(self, vector: int, rip: int, cr2: int) -> Verdict:
+        self.engine.cancel()
+        return self._filter(vector, rip, cr2)
+
+    def _is_the_images(self, paddr: int, value: int) -> bool:
+        """Whether a word on the snapshot's side that points to ours stands in the image, or was put there by us."""
+        return self.bridge.image.read_available(paddr - SNAPSHOT_PADDR, 8) == value.to_bytes(8, "little")
+
+    def _at_crossing(self, _vaddr: int, register: int, label: int) -> bool:
+        """A pointer of the snapshot's arrives where the trusted kernel expects one of its own.
+
+        If it was loaded from one static variable, the load should have reached home's variable: its class is
+        *trusted* from now on, and the argument becomes what it would have loaded.
+        """
+        origin = leaf_range(label)
+        if origin is None or origin[1] != 8:
+            return False
+        paddr = origin[0]
+        loader = self.engine.loaded_by(SNAPSHOT_PADDR + paddr) - self.bridge.layout.text_vaddr
+        field = self.engine.fields.get(loader)
+        offset = paddr - self.bridge.layout.text_paddr
+        if field is None or not 0 <= offset < self.bridge.layout.size:
+            return False
+        home_vaddr = self.bridge.kernel.text_link_vaddr + self.bridge.home_delta + offset
+        self.machine.write_register(_GENERAL[register], self.machine.read_u64(home_vaddr))
+        self.reclassified.add(field)
+        return True
+
+    def _explain_forged(self, finding: Event) -> str:
+        origins = self.engine.origins(finding.label)
+        where = self.bridge.describe(finding.vaddr)
+        if not origins:
+            return f"forged pointer followed in {where}"
+        paddr, size = origins[0]
+        run = self.bridge.image.run_at(paddr)
+        place = f"image offset {run.offset + paddr - run.paddr:#x}" if run else f"physical address {paddr:#x}"
+        return f"forged pointer followed in {where}, from {size} bytes at {place}"
