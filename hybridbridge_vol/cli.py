@@ -67,11 +67,20 @@ def run_command(args: argparse.Namespace) -> int:
         for option in tool.options
         for value in [getattr(args, dest_of(option))]
     }
-    with Progress() as progress, open_session(args.dump, store=_store(args), progress=progress) as session:
+    mode = getattr(args, "bridge", "auto")
+    with (
+        Progress() as progress,
+        open_session(args.dump, store=_store(args), progress=progress, mode=mode) as session,
+    ):
         progress.clear()
-        if isinstance(tool, Raw) and _format(args) == "text":
-            return _write_raw(args.dump, tool, session, options)
-        complete = _write(tool, session, options, _format(args))
+        try:
+            if isinstance(tool, Raw) and _format(args) == "text":
+                return _write_raw(args.dump, tool, session, options)
+            complete = _write(tool, session, options, _format(args))
+        finally:
+            if hasattr(args, "stats"):
+                sys.stdout.flush()
+                sys.stderr.writelines(f"{line}\n" for line in session.statistics.lines())
     if not complete:
         complain(f"{args.dump}: some rows are incomplete; each says why")
     return OK if complete else PARTIAL
@@ -174,6 +183,18 @@ def _store(args: argparse.Namespace) -> Path | None:
     return Path(args.store) if hasattr(args, "store") else None
 
 
+def _memo(name: str) -> Callable[[argparse.Namespace], int]:
+    """A command of `cli_memo`, which is loaded when it is asked for."""
+
+    def command(args: argparse.Namespace) -> int:
+        from hybridbridge_vol import cli_memo
+
+        status: int = getattr(cli_memo, name)(args)
+        return status
+
+    return command
+
+
 def _format(args: argparse.Namespace) -> str:
     form: str = getattr(args, "format", "text")
     return form
@@ -186,6 +207,11 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "trust list": trust_list_command,
     "trust show": trust_show_command,
     "trust rm": trust_rm_command,
+    "memo show": _memo("memo_show_command"),
+    "memo export": _memo("memo_export_command"),
+    "memo import": _memo("memo_import_command"),
+    "memo clear": _memo("memo_clear_command"),
+    "train": _memo("train_command"),
 }
 
 

@@ -13,6 +13,7 @@ from hybridbridge_vol.guest import tools
 from hybridbridge_vol.guest.tool import Option, Tool
 
 FORMATS = ("text", "json", "csv")
+BRIDGES = ("auto", "fast", "slow")
 WIDEST_HELP = 100
 
 ABOUT = """\
@@ -36,6 +37,8 @@ def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     _add_info(commands)
     _add_run(commands, [name for name in tools.NAMES if name in arguments] or tools.NAMES)
     _add_trust(commands)
+    _add_memo(commands)
+    _add_train(commands)
     return top
 
 
@@ -162,6 +165,22 @@ def dest_of(option: Option) -> str:
 def _add_run_options(made: argparse.ArgumentParser) -> None:
     _add_format(made, FORMATS)
     _add_store(made)
+    made.add_argument(
+        "--bridge",
+        choices=BRIDGES,
+        default=argparse.SUPPRESS,
+        help="auto: run proven code, prove what is new (default); slow: prove every call under taint; "
+        "fast: run proven code only, and name what is missing",
+    )
+    made.add_argument(
+        "--provenance",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="tell for each row the bytes of the image that it came from (takes --bridge slow)",
+    )
+    made.add_argument(
+        "--stats", action="store_true", default=argparse.SUPPRESS, help="tell on standard error what was run"
+    )
 
 
 def _add_format(made: argparse.ArgumentParser, formats: Sequence[str]) -> None:
@@ -213,3 +232,44 @@ def _add_trust(commands: Any) -> None:
     rm.add_argument("names", metavar="NAME", nargs="+", help="as `hb trust list` names it")
     _add_store(rm)
     rm.set_defaults(command="trust rm")
+
+
+def _add_memo(commands: Any) -> None:
+    memo = _parser(
+        commands.add_parser,
+        "memo",
+        help="what was proven about a kernel's code",
+        description="The memo of a kernel holds the code that SLOW-BRIDGE has proven under taint; FAST-BRIDGE runs "
+        "nothing else.\nIt is small, and memos of one kernel from several machines can be united.",
+        epilog="examples:\n  hb memo show\n  hb memo export lab1.memo && scp lab1.memo lab2:\n  hb memo import lab1.memo",
+    )
+    actions = memo.add_subparsers(title="actions", metavar="ACTION", required=True, prog="hb memo")
+    show = _parser(actions.add_parser, "show", help="how much is proven of each stored kernel")
+    show.add_argument("name", metavar="NAME", nargs="?", help="as `hb trust list` names it")
+    _add_format(show, FORMATS)
+    show.set_defaults(command="memo show")
+    export = _parser(actions.add_parser, "export", help="write a kernel's memo to a file")
+    export.add_argument("file", metavar="FILE", help="file to write")
+    export.add_argument("--kernel", metavar="NAME", help="as `hb trust list` names it, if there are several")
+    export.set_defaults(command="memo export")
+    taken = _parser(actions.add_parser, "import", help="add memo files to what is known")
+    taken.add_argument("files", metavar="FILE", nargs="+", help="files that `hb memo export` wrote")
+    taken.set_defaults(command="memo import")
+    clear = _parser(actions.add_parser, "clear", help="forget what was proven")
+    clear.add_argument("name", metavar="NAME", nargs="?", help="only of this kernel")
+    clear.set_defaults(command="memo clear")
+    for made in (show, export, taken, clear):
+        _add_store(made)
+
+
+def _add_train(commands: Any) -> None:
+    train = _parser(
+        commands.add_parser,
+        "train",
+        help="run all tools on images so that later runs meet no unknown code",
+        description="Run every tool on memory images, under taint where code is new; what is proven goes to the memo.",
+        epilog="example:\n  hb train sample1.raw sample2.lime",
+    )
+    train.add_argument("dumps", metavar="DUMP", nargs="+", help="memory images")
+    _add_store(train)
+    train.set_defaults(command="train")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+import sys
 from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
@@ -61,7 +62,17 @@ class ToolPlugin:
                 name="store",
                 description="where trusted kernels are kept (default: the user's cache directory)",
                 optional=True,
-            )
+            ),
+            requirements.ChoiceRequirement(
+                name="bridge",
+                choices=["auto", "fast", "slow"],
+                description="auto: run proven code, prove what is new; slow: prove every call; fast: proven code only",
+                default="auto",
+                optional=True,
+            ),
+            requirements.BooleanRequirement(
+                name="stats", description="tell on standard error what was run", default=False, optional=True
+            ),
         ]
 
     def run(self) -> renderers.TreeGrid:
@@ -89,7 +100,10 @@ class ToolPlugin:
         try:
             image = image_path(self.context.config.get(LOCATION, None))
             with open_session(
-                image, store=Path(store) if store else None, progress=self._progress
+                image,
+                store=Path(store) if store else None,
+                progress=self._progress,
+                mode=self.config.get("bridge", None) or "auto",
             ) as session:
                 for row in self.tool.rows(session, options):
                     for reason in dict.fromkeys(
@@ -98,6 +112,8 @@ class ToolPlugin:
                         log.warning("%s", printable(f"unreadable: {reason}"))
                     values = zip(row.cells, columns, strict=True)
                     yield row.depth, tuple(value_of(cell, column.kind) for cell, column in values)
+                if self.config.get("stats", False):
+                    sys.stderr.writelines(f"{line}\n" for line in session.statistics.lines())
         except (HybridBridgeError, OSError) as error:
             self._fail(told(error, image), error)
 

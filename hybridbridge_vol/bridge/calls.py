@@ -59,23 +59,27 @@ class Caller:
         if self._mark is not None:
             self._mark.restore()
             self.bridge.space.refill()
-            self.hybrid.undone()
+            self.hybrid.forget_labels()
+
+    def _undone(self, label: str) -> None:
+        self.hybrid.statistics.of(label).undone += 1
+        self.undo()
 
     def call(self, function_vaddr: int, *arguments: int, label: str = "call") -> int:
         """Call a kernel function; its answer as a signed 64-bit number. CallUndone if it does not return."""
         try:
             stop = self.hybrid.call(
-                function_vaddr, arguments, self._top - _STACK_BELOW_TOP, self.bridge.boot.return_vaddr, CALL_SECONDS
+                function_vaddr, arguments, self._top - _STACK_BELOW_TOP, self.bridge.boot.return_vaddr, CALL_SECONDS, label
             )
         except NotMemoized:
-            self.undo()
+            self._undone(label)
             raise
         except UnmappedVirtual as error:
-            self.undo()
+            self._undone(label)
             raise CallUndone(label, f"no memory at {error.vaddr:#x}") from None
         if stop.kind != "returned":
             reason = self.explain(stop)
-            self.undo()
+            self._undone(label)
             raise CallUndone(label, reason)
         answer = self.machine.read_register("RAX")
         return answer - (1 << 64) if answer >> 63 else answer

@@ -6,18 +6,23 @@ takes over for the rest of that call, proves what it runs, and the memo grows; F
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import time
 from enum import StrEnum
 
 from hybridbridge_vol.bridge import memo as memos
 from hybridbridge_vol.bridge.attach import Bridge
 from hybridbridge_vol.bridge.rules import Instruction
+from hybridbridge_vol.bridge.statistics import CallCount, Statistics
 from hybridbridge_vol.errors import NotMemoized
 from hybridbridge_vol.machine.machine import VECTOR_BREAKPOINT, Machine, Stop
+from hybridbridge_vol.machine.memory import PAGE_SIZE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hybridbridge_vol.bridge.slow import SlowBridge
+
+BREAKPOINT_SIZE = 1
+"""Bytes of `int3`: RIP stands behind it when it has trapped (SDM volume 3A, 6.5)."""
 
 SLOW_FACTOR = 30
 """How much longer than FAST a call may take under taint before it counts as endless."""
@@ -29,22 +34,6 @@ class Mode(StrEnum):
     AUTO = "auto"
     FAST = "fast"
     SLOW = "slow"
-
-
-@dataclass
-class Statistics:
-    """What a session did. `traps`: calls that fell back to SLOW; `memoized`: instructions newly proven; `slow`: the
-    taint engine's own counts (instructions, crossings, loads of the snapshot ...), of SLOW's part only."""
-
-    calls: int = 0
-    traps: int = 0
-    undone: int = 0
-    memoized: int = 0
-    reclassified: int = 0
-    trapped_in: list[str] = field(default_factory=list)
-    stray: dict[str, int] = field(default_factory=dict)
-    slow: dict[str, int] = field(default_factory=dict)
-    unknown_instructions: dict[str, int] = field(default_factory=dict)
 
 
 class Hybrid:
@@ -75,9 +64,8 @@ class Hybrid:
             self._slow.close()
             self._slow = None
 
-    def undone(self) -> None:
+    def forget_labels(self) -> None:
         """Memory went back to the session's mark: what the shadow state says of it is no longer true."""
-        self.statistics.undone += 1
         if self._slow is not None:
             self._slow.engine.reset()
             self._slow.machine.flush_translations()
@@ -95,38 +83,47 @@ class Hybrid:
             self._slow.engine.clean(paddr, size)
 
     def call(
-        self, function_vaddr: int, arguments: tuple[int, ...], stack_vaddr: int, until: int, seconds: float
+        self, function_vaddr: int, arguments: tuple[int, ...], stack_vaddr: int, until: int, seconds: float, label: str
     ) -> Stop:
-        """As `Machine.call`. NotMemoized in mode `fast` where FAST has no memo; the call must be undone then."""
-        self.statistics.calls += 1
-        if self.mode is Mode.SLOW:
-            stop = self.slow.call(function_vaddr, arguments, stack_vaddr, until, seconds * SLOW_FACTOR)
-            self._learn(stop)
-            return stop
-        stop = self.machine.call(function_vaddr, arguments, stack_vaddr, until, seconds)
-        if stop.kind != "exception" or stop.vector != VECTOR_BREAKPOINT or not self.bridge.in_twin(stop.rip):
-            return stop
-        return self._fall_back(stop, until, seconds)
+        """As `Machine.call`; `label` is for the statistics. NotMemoized in mode `fast` where FAST has no memo; the
+        call must be undone then."""
+        count = self.statistics.of(label)
+        count.calls += 1
+        start = time.perf_counter()
+        try:
+            if self.mode is Mode.SLOW:
+                self.slow.count(count)
+                stop = self.slow.call(function_vaddr, arguments, stack_vaddr, until, seconds * SLOW_FACTOR)
+                self._learn(stop, count)
+                return stop
+            stop = self.machine.call(function_vaddr, arguments, stack_vaddr, until, seconds)
+            if stop.kind != "exception" or stop.vector != VECTOR_BREAKPOINT or not self.bridge.in_twin(stop.rip):
+                return stop
+            return self._fall_back(stop, until, seconds, count)
+        finally:
+            count.seconds += time.perf_counter() - start
 
-    def _fall_back(self, stop: Stop, until: int, seconds: float) -> Stop:
-        rip = stop.rip - 1
+    def _fall_back(self, stop: Stop, until: int, seconds: float, count: CallCount) -> Stop:
+        rip = stop.rip - BREAKPOINT_SIZE
         where = self.bridge.describe(rip)
         if self.mode is Mode.FAST:
             function = where.partition(" ")[2] or where
             raise NotMemoized(f"FAST-BRIDGE has no memo for {function}; use --bridge auto, or train first", function)
-        self.statistics.traps += 1
+        count.traps += 1
         self.statistics.trapped_in.append(where)
         slow = self.slow
+        slow.count(count)
         self.machine.write_register("RIP", rip)
         slow.take_over(self.machine)
         stop = slow.go_on(rip, until, seconds * SLOW_FACTOR)
         slow.hand_back(self.machine)
-        self._learn(stop)
+        self._learn(stop, count)
         return stop
 
-    def _learn(self, stop: Stop) -> None:
+    def _learn(self, stop: Stop, count: CallCount) -> None:
         """Take what a run proved into the memo; nothing if it did not end well."""
         slow = self.slow
+        slow.count(None)
         learned = slow.learned()
         reclassified, slow.reclassified = slow.reclassified, set()
         for finding in slow.findings:
@@ -138,24 +135,21 @@ class Hybrid:
         if not learned and not reclassified:
             return
         self.bridge.memo.add(self._ranges(learned), reclassified)
-        self.statistics.memoized += len(learned)
+        count.memoized += len(learned)
         self.statistics.reclassified += len(reclassified)
-        text = self.bridge.layout.text_vaddr
-        pages = self.bridge.space.renew_twin(
-            [*(item.vaddr - text for item in learned), *(item.vaddr - text + item.size - 1 for item in learned), *reclassified]
-        )
+        ends = (place for start, end in self._ranges(learned) for place in (start, end - 1))
+        pages = self.bridge.space.renew_twin([*ends, *reclassified])
         if reclassified:
             slow.renewed(pages, reclassified)
         for page in pages:
-            self.bridge.machine.uc.ctl_remove_cache(page, page + 4096)
+            self.bridge.machine.uc.ctl_remove_cache(page, page + PAGE_SIZE)
 
     def _ranges(self, instructions: list[Instruction]) -> list[tuple[int, int]]:
         text = self.bridge.layout.text_vaddr
         return [(item.vaddr - text, item.vaddr - text + item.size) for item in instructions]
 
     def finish_statistics(self) -> Statistics:
-        """The statistics with the taint engine's own counts."""
+        """The statistics so far, with what the taint engine had no rule for."""
         if self._slow is not None:
-            self.statistics.slow = self._slow.engine.statistics
             self.statistics.unknown_instructions = dict(self._slow.engine.unknown)
         return self.statistics

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from hybridbridge_vol.bridge.attach import Bridge, ExceptionFilter
 from hybridbridge_vol.bridge.rules import Instruction, Rule, crossing
 from hybridbridge_vol.bridge.space import SNAPSHOT_PADDR, TWIN_PADDR
+from hybridbridge_vol.bridge.statistics import CallCount
 from hybridbridge_vol.bridge.taint import Event, EventKind, TaintEngine, Territory, leaf_range
 from hybridbridge_vol.machine.machine import Machine, Stop, Verdict
 from hybridbridge_vol.machine.memory import PAGE_SIZE
@@ -36,6 +37,8 @@ class SlowBridge:
         self.reclassified: set[int] = set()
         """Fields of static references whose class was found to be *trusted* in the current run."""
         self._pages: dict[int, bytes] = {}
+        self._count: CallCount | None = None
+        self._counted: dict[str, int] = {}
         self._filter = ExceptionFilter(bridge, self.machine)
         self.machine.exception_filter = self._on_exception
 
@@ -91,6 +94,14 @@ class SlowBridge:
         return self._pages[offset]
 
     # --- running ------------------------------------------------------------------------------------------
+
+    def count(self, count: CallCount | None) -> None:
+        """Add instructions and crossings to `count` from here until this is called again."""
+        statistics = self.engine.statistics
+        if self._count is not None:
+            self._count.instructions += statistics["instructions"] - self._counted["instructions"]
+            self._count.crossings += statistics["crossings"] - self._counted["crossings"]
+        self._count, self._counted = count, statistics
 
     def take_over(self, machine: Machine) -> None:
         """Go on where another machine over the same memory stands; labels are taken from values."""

@@ -13,7 +13,8 @@ from typing import Self
 
 from hybridbridge_vol.bridge.attach import Bridge, attach
 from hybridbridge_vol.bridge.calls import USER_SIZE, Caller
-from hybridbridge_vol.bridge.hybrid import Mode, Statistics
+from hybridbridge_vol.bridge.hybrid import Mode
+from hybridbridge_vol.bridge.statistics import Statistics
 from hybridbridge_vol.errors import AttachError, CallUndone
 from hybridbridge_vol.guest.kernel import Stat, Sysinfo, Uname
 from hybridbridge_vol.snapshot.formats import PhysicalImage, open_image
@@ -104,12 +105,12 @@ class Session:
     @property
     def calls(self) -> int:
         """How many calls were made into the kernel."""
-        return self._caller.hybrid.statistics.calls
+        return self._caller.hybrid.statistics.total.calls
 
     @property
     def undone(self) -> int:
         """How many of them were thrown away."""
-        return self._caller.hybrid.statistics.undone
+        return self._caller.hybrid.statistics.total.undone
 
     @property
     def statistics(self) -> Statistics:
@@ -181,7 +182,6 @@ class Session:
         if self._closes >= RENEW_AFTER_CLOSES and self._open_files == 0:
             self._closes = 0
             self._caller.undo()
-            self._caller.hybrid.statistics.undone -= 1
 
     @contextlib.contextmanager
     def _opened(self, path: str, flags: int) -> Iterator[GuestFile]:
@@ -300,9 +300,9 @@ def parse_sysinfo(data: bytes) -> Sysinfo:
 
 
 def open_session(
-    path: str | Path, store: Path | None = None, progress: Progress | None = None, mode: Mode = Mode.AUTO
+    path: str | Path, store: Path | None = None, progress: Progress | None = None, mode: str = Mode.AUTO
 ) -> Session:
-    """Open a memory image, find its kernel among the trusted ones and attach to it.
+    """Open a memory image, find its kernel among the trusted ones and attach to it; `mode` is a `bridge.hybrid.Mode`.
 
     Raises ImageError, KernelNotStored, AttachError, StoreError, BootError: all HybridBridgeError.
     """
@@ -315,7 +315,7 @@ def open_session(
 
 
 def open_attached(
-    image: PhysicalImage, store: Store, progress: Progress | None, mode: Mode = Mode.AUTO
+    image: PhysicalImage, store: Store, progress: Progress | None, mode: str = Mode.AUTO
 ) -> Session:
     """As `open_session`, on an opened image, which stays the caller's to close on failure."""
     from hybridbridge_vol.snapshot.find import find_kernel
@@ -332,7 +332,7 @@ def open_attached(
     index, found = hit
     bridge = attach(image, kernels[index], found, progress)
     try:
-        return Session(bridge, mode)
+        return Session(bridge, Mode(mode))
     except BaseException:
         bridge.close()
         raise

@@ -1,0 +1,64 @@
+"""What a session did, as numbers: for `--stats`, the benchmarks and the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+
+@dataclass
+class CallCount:
+    """All calls of one kind. Instructions and crossings are SLOW's: FAST runs without a hook, so nothing counts
+    there. `memoized` are instructions newly proven, `undone` calls thrown away."""
+
+    calls: int = 0
+    traps: int = 0
+    undone: int = 0
+    seconds: float = 0.0
+    instructions: int = 0
+    crossings: int = 0
+    memoized: int = 0
+
+
+@dataclass
+class Statistics:
+    """`by_call`: by the name of the system call. `reclassified`: static references found to be the trusted kernel's.
+    `trapped_in`: where FAST met code without a memo. `stray`: instructions that reached into the snapshot by an
+    address nobody had from it. `unknown_instructions`: by mnemonic, those the taint engine has no rule for."""
+
+    by_call: dict[str, CallCount] = field(default_factory=dict)
+    reclassified: int = 0
+    trapped_in: list[str] = field(default_factory=list)
+    stray: dict[str, int] = field(default_factory=dict)
+    unknown_instructions: dict[str, int] = field(default_factory=dict)
+
+    def of(self, label: str) -> CallCount:
+        """The count of a call, named by the first word of its label."""
+        return self.by_call.setdefault(label.partition(" ")[0], CallCount())
+
+    @property
+    def total(self) -> CallCount:
+        """All calls together."""
+        total = CallCount()
+        for count in self.by_call.values():
+            for name, value in vars(count).items():
+                setattr(total, name, getattr(total, name) + value)
+        return total
+
+    def lines(self) -> Iterator[str]:
+        """A table and what else there is to say."""
+        yield f"{'call':14} {'calls':>7} {'traps':>6} {'undone':>6} {'seconds':>8} {'instructions':>13} {'crossings':>10} {'memoized':>9}"
+        for name, count in [*sorted(self.by_call.items()), ("all", self.total)]:
+            yield (
+                f"{name:14} {count.calls:7} {count.traps:6} {count.undone:6} {count.seconds:8.3f} "
+                f"{count.instructions or '-':>13} {count.crossings or '-':>10} {count.memoized:9}"
+            )
+        yield "instructions and crossings are those under taint; FAST-BRIDGE runs uncounted"
+        for place in dict.fromkeys(self.trapped_in):
+            yield f"trap: {place}"
+        if self.reclassified:
+            yield f"reclassified as trusted: {self.reclassified} static references"
+        for place, times in self.stray.items():
+            yield f"stray access: {place} ({times})"
+        for name, times in sorted(self.unknown_instructions.items()):
+            yield f"no taint rule (all outputs from all inputs): {name} ({times})"

@@ -1,0 +1,97 @@
+"""Filling the memo: run every tool on an image, so that FAST-BRIDGE meets no unknown code on the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from hybridbridge_vol.bridge.statistics import Statistics
+from hybridbridge_vol.errors import CallUndone, HybridBridgeError
+from hybridbridge_vol.guest import tools
+from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.guest.session import Session, open_session
+from hybridbridge_vol.guest.tool import Tool
+
+Progress = Callable[[float, str], None]
+
+MAX_PROCESSES = 64
+"""Processes whose every file is read; those beyond add hardly any code."""
+
+SKIPPED = frozenset(("kcore", "kmsg", "kpagecount", "kpageflags", "kpagecgroup", "mem", "pagemap", "clear_refs"))
+"""Windows on memory, too large to read, and files that wait or act."""
+
+_FOLDERS = ("/proc", "/proc/net", "/proc/sys/kernel", "/proc/sysvipc", "/proc/tty", "/proc/fs", "/proc/1/fdinfo", "/proc/1/fd")
+
+
+def train(image: str | Path, store: Path | None = None, progress: Progress | None = None) -> Statistics:
+    """Run all tools and read all small files of /proc in `image`; what is proven goes to its kernel's memo.
+
+    Raises what `open_session` raises.
+    """
+    with open_session(image, store, progress) as session:
+        run_everything(session, progress)
+        return session.statistics
+
+
+def run_everything(session: Session, progress: Progress | None = None) -> None:
+    """All tools, then all files of /proc that hold text. What cannot be read is passed over."""
+    work = list(_work(session))
+    for number, (name, step) in enumerate(work):
+        if progress:
+            progress(number / len(work), f"training: {name}")
+        with suppress(OSError, CallUndone, HybridBridgeError):
+            step()
+
+
+def _work(session: Session) -> Iterator[tuple[str, Callable[[], object]]]:
+    for name in tools.NAMES:
+        tool = tools.load(name)
+        if not any(option.positional for option in tool.options):
+            for options in _variants(tool):
+                yield name, partial(_rows, tool, session, options)
+    for folder in (*_FOLDERS, *_processes(session)):
+        yield folder, partial(_read_all, session, folder)
+
+
+def _rows(tool: Tool, session: Session, options: dict[str, object]) -> None:
+    for _row in tool.rows(session, options):
+        pass
+
+
+def _variants(tool: Tool) -> Iterator[dict[str, object]]:
+    """A tool's options: none, then each flag."""
+    default = {option.name: option.default for option in tool.options}
+    yield default
+    for option in tool.options:
+        if option.type is bool:
+            yield default | {option.name: True}
+
+
+def _processes(session: Session) -> list[str]:
+    """Folders of processes, the user's before the kernel's threads (which are all alike)."""
+    with suppress(OSError, CallUndone):
+        pids = [name for name in session.listdir("/proc") if name.isdecimal()]
+        users = [pid for pid in pids if _is_user_process(session, pid)]
+        return [f"/proc/{pid}" for pid in [*users, *(pid for pid in pids if pid not in set(users))][:MAX_PROCESSES]]
+    return []
+
+
+def _is_user_process(kernel: GuestKernel, pid: str) -> bool:
+    with suppress(OSError, CallUndone):
+        return bool(kernel.read_file(f"/proc/{pid}/cmdline"))
+    return False
+
+
+def _read_all(session: Session, folder: str) -> None:
+    for name in session.listdir(folder):
+        path = f"{folder}/{name}"
+        if name in SKIPPED:
+            continue
+        with suppress(OSError, CallUndone):
+            kind = session.stat(path).mode & 0o170000
+            if kind == 0o120000:
+                session.readlink(path)
+            elif kind == 0o100000:
+                session.read_file(path)
