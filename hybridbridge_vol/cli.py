@@ -68,6 +68,10 @@ def run_command(args: argparse.Namespace) -> int:
         for value in [getattr(args, dest_of(option))]
     }
     mode = getattr(args, "bridge", "auto")
+    if hasattr(args, "provenance"):
+        from hybridbridge_vol.guest.provenance import with_provenance
+
+        tool, mode = with_provenance(tool), "slow"
     with (
         Progress() as progress,
         open_session(args.dump, store=_store(args), progress=progress, mode=mode) as session,

@@ -71,6 +71,12 @@ class ToolPlugin:
                 optional=True,
             ),
             requirements.BooleanRequirement(
+                name="provenance",
+                description="tell for each row the bytes of the image that it came from (takes --bridge slow)",
+                default=False,
+                optional=True,
+            ),
+            requirements.BooleanRequirement(
                 name="stats", description="tell on standard error what was run", default=False, optional=True
             ),
         ]
@@ -78,8 +84,13 @@ class ToolPlugin:
     def run(self) -> renderers.TreeGrid:
         """The tool's rows. Raises EngineError (under Volatility's own command line it ends with one line)."""
         options = {option.name: self._option(option) for option in self.tool.options}
-        columns = self.tool.columns_for(options)
-        rows = self._rows(columns, options)
+        tool = self.tool
+        if self.config.get("provenance", False):
+            from hybridbridge_vol.guest.provenance import with_provenance
+
+            tool = with_provenance(tool)
+        columns = tool.columns_for(options)
+        rows = self._rows(tool, columns, options)
         # An error before the first row is told here, before a renderer has written its head.
         first = list(islice(rows, 1))
         titles = [(title_of(column), TYPES[column.kind]) for column in columns]
@@ -91,7 +102,7 @@ class ToolPlugin:
             return tuple(value or ())
         return option.default if value is None else value
 
-    def _rows(self, columns: tuple[Column, ...], options: Any) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    def _rows(self, tool: Tool, columns: tuple[Column, ...], options: Any) -> Iterator[tuple[int, tuple[Any, ...]]]:
         from hybridbridge_vol.guest.session import open_session
 
         log = logging.getLogger(type(self).__module__)
@@ -103,9 +114,9 @@ class ToolPlugin:
                 image,
                 store=Path(store) if store else None,
                 progress=self._progress,
-                mode=self.config.get("bridge", None) or "auto",
+                mode="slow" if tool is not self.tool else self.config.get("bridge", None) or "auto",
             ) as session:
-                for row in self.tool.rows(session, options):
+                for row in tool.rows(session, options):
                     for reason in dict.fromkeys(
                         cell.reason for cell in row.cells if isinstance(cell, Unavailable)
                     ):

@@ -137,6 +137,10 @@ class Caller:
         """Bytes of user memory."""
         return bytes(self._user.view[offset : offset + size])
 
+    def labels(self, offset: int, size: int) -> memoryview:
+        """The taint labels of bytes of user memory, after a call in mode `slow`."""
+        return self.hybrid.slow.engine.labels(USER_PADDR + offset, size)
+
     def frames(self) -> Iterator[int]:
         """Return addresses that may lie on the agent's stack, innermost first: for diagnosis only."""
         rsp = self.machine.read_register("RSP")

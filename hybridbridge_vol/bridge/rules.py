@@ -153,13 +153,13 @@ _RAX, _RDX, _RSP, _RBP, _RSI, _RDI = 0, 2, 4, 5, 6, 7
 
 
 class Decoder:
-    """Decodes blocks of one side. `window` is the range of virtual addresses that static references of the twin
-    reach into the snapshot with; empty for home."""
+    """Decodes blocks of one side. `statics` are the virtual addresses at which the twin's static references reach
+    the snapshot; none for home."""
 
-    def __init__(self, window: range, unknown: Counter[str]) -> None:
+    def __init__(self, statics: tuple[range, ...], unknown: Counter[str]) -> None:
         self._capstone = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
         self._capstone.detail = True
-        self._window = window
+        self._statics = statics
         self._unknown = unknown
 
     def block(self, code: bytes, vaddr: int) -> list[Instruction]:
@@ -198,8 +198,12 @@ class Decoder:
 
     def _is_static(self, insn: capstone.CsInsn, memory: capstone.x86.X86OpMem) -> bool:
         if memory.base == x86.X86_REG_RIP:
-            return insn.address + insn.size + memory.disp in self._window
-        return memory.disp & ((1 << 64) - 1) in self._window
+            return self._reaches(insn.address + insn.size + memory.disp)
+        return self._reaches(memory.disp)
+
+    def _reaches(self, value: int) -> bool:
+        address = value & ((1 << 64) - 1)
+        return any(address in statics for statics in self._statics)
 
     def _operand(self, operand: capstone.x86.X86Op) -> Operand:
         if operand.type == x86.X86_OP_REG:
@@ -207,8 +211,7 @@ class Decoder:
             return Operand(Place.REGISTER, *slot) if slot else Operand(Place.CONSTANT, 0, operand.size)
         if operand.type == x86.X86_OP_MEM:
             return Operand(Place.MEMORY, 0, min(operand.size, 64))
-        static = operand.imm & ((1 << 64) - 1) in self._window
-        return Operand(Place.SNAPSHOT_ADDRESS if static else Place.CONSTANT, 0, operand.size)
+        return Operand(Place.SNAPSHOT_ADDRESS if self._reaches(operand.imm) else Place.CONSTANT, 0, operand.size)
 
     def _rule(self, insn: capstone.CsInsn, name: str) -> Rule:
         operands = [self._operand(operand) for operand in insn.operands]

@@ -70,6 +70,8 @@ class SlowBridge:
             user=self.user,
             snapshot_paddr=SNAPSHOT_PADDR,
             trusted_vaddrs=GUARD_HOLE,
+            twin_constant_end=bridge.space.window.rodata_end,
+            ro_after_init=range(bridge.space.window.ro_after_init, bridge.space.window.ro_after_init_end),
         )
 
     def _crossings(self) -> dict[int, Rule]:

@@ -75,7 +75,7 @@ class SnapshotSpace:
         self._layout = layout
         self._trusted = trusted
         self._twin = twin
-        self._window = window
+        self.window = window
         self._memo = memo
         self._size = page_up(layout.size)
         self._tables = HostMapping.anonymous(TABLES_SIZE)
@@ -133,9 +133,9 @@ class SnapshotSpace:
         return self._map_data(vaddr, translation.paddr, translation.shift)
 
     def _complete_kernel_window(self, vaddr: int, offset: int) -> bool:
-        if not self._window.is_twin(offset):
+        if not self.window.is_twin(offset):
             return self._map_data(vaddr, self._layout.text_paddr + offset, 12)
-        executable = offset < self._window.text_end
+        executable = offset < self.window.text_end
         self._fill_twin(offset, executable)
         flags = ACCESSED | (0 if executable else NO_EXECUTE)
         self.builder.map_page(vaddr, TWIN_PADDR + offset, flags)

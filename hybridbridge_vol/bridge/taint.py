@@ -69,7 +69,8 @@ class _Engine(ctypes.Structure):
         ("register_numbers", ctypes.c_int32 * 16),
         *((name, ctypes.c_uint64) for name in (
             "home_text", "twin_text", "text_size", "constant_start", "constant_end", "trusted_size", "user_paddr",
-            "user_size", "snapshot_paddr", "trusted_vaddr", "trusted_vaddr_end", "user_vaddr_end",
+            "user_size", "snapshot_paddr", "trusted_vaddr", "trusted_vaddr_end",
+            "twin_constant_end", "ro_after_init", "ro_after_init_end",
         )),
         ("statistics", _Statistics),
     ]
@@ -100,7 +101,9 @@ class Event:
 @dataclass(frozen=True, slots=True)
 class Territory:
     """What the engine must know of the address space. `home_text` and `twin_text` are virtual; `constants` are the
-    guest-physical addresses of home's text and `.rodata`; `trusted_vaddrs` the guard hole's part in use."""
+    guest-physical addresses of home's text and `.rodata`; `trusted_vaddrs` the guard hole's part in use. Of the
+    kernel image's window the twin provides what lies below `twin_constant_end` and not in `ro_after_init` (offsets
+    from `_text`)."""
 
     home_text: int
     twin_text: int
@@ -110,6 +113,14 @@ class Territory:
     user: range
     snapshot_paddr: int
     trusted_vaddrs: range
+    twin_constant_end: int
+    ro_after_init: range = range(0)
+
+    @property
+    def snapshot_statics(self) -> tuple[range, ...]:
+        """Virtual addresses in the window where the snapshot's data lie."""
+        text, hole = self.twin_text, self.ro_after_init
+        return (range(text + self.twin_constant_end, text + self.text_size), range(text + hole.start, text + hole.stop))
 
 
 @cache
@@ -160,8 +171,7 @@ class TaintEngine:
         self._crossings = crossings
         self.unknown: Counter[str] = Counter()
         size = territory.text_size
-        window = range(territory.twin_text, territory.twin_text + size)
-        self._decoders = (Decoder(range(0), self.unknown), Decoder(window, self.unknown))
+        self._decoders = (Decoder((), self.unknown), Decoder(territory.snapshot_statics, self.unknown))
         self._numbers: dict[bytes, int] = {}
         self.learned: list[Instruction] = []
         """Instructions of the twin that were met for the first time."""
@@ -198,6 +208,8 @@ class TaintEngine:
         state.home_text, state.twin_text = territory.home_text, territory.twin_text
         state.constant_start, state.constant_end = territory.constants.start, territory.constants.stop
         state.user_paddr, state.snapshot_paddr = territory.user.start, territory.snapshot_paddr
+        state.twin_constant_end = territory.twin_constant_end
+        state.ro_after_init, state.ro_after_init_end = territory.ro_after_init.start, territory.ro_after_init.stop
         state.trusted_vaddr, state.trusted_vaddr_end = territory.trusted_vaddrs.start, territory.trusted_vaddrs.stop
 
     def _guarded(self, function: Callable[..., bool]) -> Callable[..., int]:

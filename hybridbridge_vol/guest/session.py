@@ -17,6 +17,7 @@ from hybridbridge_vol.bridge.hybrid import Mode
 from hybridbridge_vol.bridge.statistics import Statistics
 from hybridbridge_vol.errors import AttachError, CallUndone
 from hybridbridge_vol.guest.kernel import Stat, Sysinfo, Uname
+from hybridbridge_vol.guest.traces import Traces
 from hybridbridge_vol.snapshot.formats import PhysicalImage, open_image
 from hybridbridge_vol.trust.store import Store
 
@@ -37,6 +38,7 @@ _BUFFER_SIZE = USER_SIZE - _BUFFER_AT
 _READ_SIZES = (16 << 10, 64 << 10, 256 << 10, 1 << 20)
 """Bytes asked for by the first, second ... read of a file: some files clear a buffer of that size first."""
 _DIRENTS_SIZE = 256 << 10
+_STAT_SIZE = 144
 
 _AT_FDCWD = -100
 _O_RDONLY, _O_DIRECTORY = 0, 0o200000
@@ -78,6 +80,8 @@ class Session:
         self._generation = 0
         self._closes = 0
         self._open_files = 0
+        self.traces: Traces | None = None
+        """Where answers came from, once `trace` was called."""
         try:
             self._mount("proc", "/proc", "proc_fs_type")
             with contextlib.suppress(OSError, AttachError):
@@ -101,6 +105,13 @@ class Session:
         self, _type: type[BaseException] | None, _value: BaseException | None, _trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def trace(self) -> Traces:
+        """From here on remember where the bytes of answers come from. Only in mode `slow`: labels are SLOW's."""
+        if self.traces is None:
+            engine = self._caller.hybrid.slow.engine
+            self.traces = Traces(engine.origins, self.bridge.image.offset_of)
+        return self.traces
 
     @property
     def calls(self) -> int:
@@ -169,7 +180,13 @@ class Session:
         size = min(size, _READ_SIZES[-1])
         buffer = self._caller.put(b"", _BUFFER_AT)
         count = self._checked(self._syscall("read", path, fd, buffer, size), path)
-        return self._caller.get(_BUFFER_AT, min(count, size))
+        return self._answer(path, min(count, size), more=True)
+
+    def _answer(self, source: str, size: int, more: bool = False) -> bytes:
+        """What a call left in the buffer; its labels are kept under `source` (added to those there if `more`)."""
+        if self.traces is not None:
+            self.traces.keep(source, self._caller.labels(_BUFFER_AT, size), more)
+        return self._caller.get(_BUFFER_AT, size)
 
     def _close(self, fd: int) -> None:
         self._syscall("close", "", fd)
@@ -187,6 +204,8 @@ class Session:
     def _opened(self, path: str, flags: int) -> Iterator[GuestFile]:
         """An open file that is closed when the block ends, unless its session was set back meanwhile."""
         file = self.open(path, flags)
+        if self.traces is not None:
+            self.traces.forget(path)
         generation = self._generation
         try:
             yield file
@@ -222,14 +241,14 @@ class Session:
         name, buffer = self._path(path), self._caller.put(b"", _BUFFER_AT)
         arguments = (_AT_FDCWD & ((1 << 64) - 1), name, buffer, 4096)
         count = self._checked(self._syscall("readlinkat", path, *arguments), path)
-        return os.fsdecode(self._caller.get(_BUFFER_AT, min(count, 4096)))
+        return os.fsdecode(self._answer(f"readlink {path}", min(count, 4096)))
 
     def stat(self, path: str) -> Stat:
         """`lstat(2)`."""
         name, buffer = self._path(path), self._caller.put(b"", _BUFFER_AT)
         arguments = (_AT_FDCWD & ((1 << 64) - 1), name, buffer, _AT_SYMLINK_NOFOLLOW)
         self._checked(self._syscall("newfstatat", path, *arguments), path)
-        return parse_stat(self._caller.get(_BUFFER_AT, 144))
+        return parse_stat(self._answer(f"lstat {path}", _STAT_SIZE))
 
     # --- the system ---------------------------------------------------------------------------------------
 
@@ -237,7 +256,7 @@ class Session:
         """The names of the system, from the snapshot's own UTS namespace."""
         buffer = self._caller.put(b"", _BUFFER_AT)
         self._checked(self._syscall("newuname", "", buffer), "uname")
-        raw = self._caller.get(_BUFFER_AT, 6 * 65)
+        raw = self._answer("uname", 6 * 65)
         fields = [raw[65 * i : 65 * i + 65].split(b"\0")[0].decode("utf-8", "surrogateescape") for i in range(6)]
         return Uname(*fields)
 
@@ -245,7 +264,7 @@ class Session:
         """Memory, load and uptime."""
         buffer = self._caller.put(b"", _BUFFER_AT)
         self._checked(self._syscall("sysinfo", "", buffer, side="twin"), "sysinfo")
-        return parse_sysinfo(self._caller.get(_BUFFER_AT, 112))
+        return parse_sysinfo(self._answer("sysinfo", 112))
 
     def syslog(self, action: int, size: int) -> bytes:
         """`syslog(2)`: the kernel's log buffer (action 3 reads it, 10 asks for its size)."""

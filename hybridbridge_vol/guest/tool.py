@@ -32,11 +32,22 @@ Value = int | float | str | None
 Cell = Value | Unavailable
 
 
+class Source(NamedTuple):
+    """Bytes that a row was made from: `[start, end)` of what was read from `path` (end None: all of it). For what no
+    file tells, `path` is the call: "uname", "sysinfo", "lstat /proc/1"."""
+
+    path: str
+    start: int = 0
+    end: int | None = None
+
+
 class Row(NamedTuple):
-    """One line of the answer; `depth` > 0 makes it a child of the nearest earlier row of a smaller depth."""
+    """One line of the answer; `depth` > 0 makes it a child of the nearest earlier row of a smaller depth. `sources`
+    are the bytes of the guest's answers that its cells show."""
 
     cells: tuple[Cell, ...]
     depth: int = 0
+    sources: tuple[Source, ...] = ()
 
 
 class Column(NamedTuple):

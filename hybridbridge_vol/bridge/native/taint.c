@@ -81,7 +81,7 @@ struct engine {
     uint64_t constant_start, constant_end;      /* paddr of home's text and .rodata */
     uint64_t trusted_size, user_paddr, user_size, snapshot_paddr;
     uint64_t trusted_vaddr, trusted_vaddr_end;  /* the guard hole and ... */
-    uint64_t user_vaddr_end;
+    uint64_t twin_constant_end, ro_after_init, ro_after_init_end; /* offsets: what of the window the twin provides */
     struct statistics statistics;
     /* --- from here on Python does not look --- */
     struct region_map *regions;
@@ -170,6 +170,14 @@ static inline int pointerish(uint64_t value) { return value >= 0xFFFF80000000000
 static int is_trusted_vaddr(const struct engine *e, uint64_t value)
 {
     return (value >= e->trusted_vaddr && value < e->trusted_vaddr_end) || value - e->home_text < e->text_size;
+}
+
+/* An address in the kernel image's window where the snapshot's data lie, not the twin's own text and constants. */
+static int is_snapshot_static(const struct engine *e, uint64_t value)
+{
+    uint64_t offset = value - e->twin_text;
+    return offset < e->text_size &&
+           (offset >= e->twin_constant_end || (offset >= e->ro_after_init && offset < e->ro_after_init_end));
 }
 
 /* --- memory ----------------------------------------------------------------------------------------------- */
@@ -264,8 +272,8 @@ static void load(struct engine *e, uint64_t paddr, uint32_t size, label *out)
 {
     enum region region = region_of(e, paddr);
     e->statistics.loads++;
-    if (region == R_OTHER) { /* the twin's .rodata: its relocated pointers lead into the snapshot */
-        label l = size == 8 && word_at(e, paddr) - e->twin_text < e->text_size ? POINTER : 0;
+    if (region == R_OTHER) { /* the twin's .rodata: some of its relocated pointers lead into the snapshot */
+        label l = size == 8 && is_snapshot_static(e, word_at(e, paddr)) ? POINTER : 0;
         for (uint32_t i = 0; i < size; i++) out[i] = l;
         return;
     }

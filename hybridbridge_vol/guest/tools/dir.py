@@ -6,7 +6,18 @@ import stat
 from collections.abc import Iterator
 
 from hybridbridge_vol.guest.kernel import GuestKernel
-from hybridbridge_vol.guest.tool import UNREADABLE, Cell, Column, Option, Options, Row, Tool, in_guest, why
+from hybridbridge_vol.guest.tool import (
+    UNREADABLE,
+    Cell,
+    Column,
+    Option,
+    Options,
+    Row,
+    Source,
+    Tool,
+    in_guest,
+    why,
+)
 
 
 class Dir(Tool):
@@ -48,7 +59,8 @@ def _row(kernel: GuestKernel, path: str, name: str) -> Row:
         except UNREADABLE as error:
             target = why(path, error)
     mode = stat.filemode(seen.mode)
-    return Row((mode, seen.nlink, seen.uid, seen.gid, seen.size, seen.mtime, name, target))
+    sources = (Source(f"lstat {path}"), Source(f"readlink {path}"))
+    return Row((mode, seen.nlink, seen.uid, seen.gid, seen.size, seen.mtime, name, target), sources=sources)
 
 
 def _natural(name: str) -> tuple[int, int, str]:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hybridbridge_vol.guest.kernel import GuestKernel
-from hybridbridge_vol.guest.tool import Column, Options, Row, Tool
+from hybridbridge_vol.guest.tool import Column, Options, Row, Source, Tool
+
+_FIELD = 65
+"""Bytes of each name in `struct new_utsname` (include/uapi/linux/utsname.h): sysname, nodename, ... domainname."""
+_SHOWN = (Source("uname", _FIELD, 2 * _FIELD), Source("uname", 5 * _FIELD, 6 * _FIELD))
 
 
 class Hostname(Tool):
@@ -19,7 +23,7 @@ class Hostname(Tool):
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
         names = kernel.uname()
-        yield Row((names.nodename, names.domainname))
+        yield Row((names.nodename, names.domainname), sources=_SHOWN)
 
 
 TOOL = Hostname()

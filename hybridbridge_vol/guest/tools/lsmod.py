@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.guest.proc_system import parse_module
+from hybridbridge_vol.guest.sources import lines
 from hybridbridge_vol.guest.tool import Column, Options, ParseError, Row, Tool, Unavailable
 
 
@@ -24,7 +25,7 @@ class Lsmod(Tool):
     )
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
-        for line in kernel.read_file("/proc/modules").splitlines():
+        for line, source in lines("/proc/modules", kernel.read_file("/proc/modules")):
             try:
                 module = parse_module(line)
             except ParseError as error:
@@ -40,7 +41,8 @@ class Lsmod(Tool):
                     module.address_vaddr,
                     module.taints,
                     users,
-                )
+                ),
+                sources=(source,),
             )
 
 

@@ -17,6 +17,7 @@ from hybridbridge_vol.guest.proc_pid import (
     parse_tty_drivers,
     tty_name,
 )
+from hybridbridge_vol.guest.sources import LSTAT_UID, stat_fields, status_values
 from hybridbridge_vol.guest.tool import (
     UNREADABLE,
     Cell,
@@ -24,6 +25,7 @@ from hybridbridge_vol.guest.tool import (
     Option,
     Options,
     Row,
+    Source,
     Tool,
     Unavailable,
     why,
@@ -89,11 +91,11 @@ class Ps(Tool):
             tree = ((process, 0) for process in processes)
         for process, depth in tree:
             if not options["threads"]:
-                yield Row(process.cells, depth)
+                yield Row(process.cells, depth, process.sources)
                 continue
-            yield Row((process.cells[0], process.pid, *process.cells[1:]), depth)
-            for lwp, cells in _other_threads(view, process):
-                yield Row((cells[0], lwp, *cells[1:]), depth + 1 if options["tree"] else 0)
+            yield Row((process.cells[0], process.pid, *process.cells[1:]), depth, process.sources)
+            for lwp, cells, sources in _other_threads(view, process):
+                yield Row((cells[0], lwp, *cells[1:]), depth + 1 if options["tree"] else 0, sources)
 
 
 class _View(NamedTuple):
@@ -157,6 +159,11 @@ class _Process(NamedTuple):
     """As `Ps.columns`."""
     memory: _Memory | None
     """None where the process could not be read."""
+    sources: tuple[Source, ...] = ()
+
+
+_SHOWN = (3, 4, 7, 14, 15, 20, 22)
+"""Of /proc/PID/stat: state, parent, terminal, times, threads, start."""
 
 
 def _process(view: _View, pid: int) -> _Process:
@@ -164,17 +171,22 @@ def _process(view: _View, pid: int) -> _Process:
     in its status, so that `stat` and the owner of the directory say all."""
     folder = f"/proc/{pid}"
     try:
-        stat = parse_stat(view.kernel.read_file(f"{folder}/stat"))
+        data = view.kernel.read_file(f"{folder}/stat")
+        stat = parse_stat(data)
     except UNREADABLE as error:
         return _unreadable(pid, why(f"{folder}/stat", error))
     uid: Cell
     cmd: Cell = None
     vsize, rss, locked = stat.vsize, stat.rss * PAGE_SIZE, False
+    sources = [*stat_fields(f"{folder}/stat", data, _SHOWN)]
     if stat.vsize == 0:
         uid = _owner(view, folder)
+        sources.append(Source(f"lstat {folder}", *LSTAT_UID))
     else:
         try:
-            status = parse_status(view.kernel.read_file(f"{folder}/status"))
+            data = view.kernel.read_file(f"{folder}/status")
+            status = parse_status(data)
+            sources += status_values(f"{folder}/status", data, (b"Uid", b"VmSize", b"VmRSS"))
             if status.tgid != pid:  # /proc/TID exists for every thread, though no listing shows it
                 return _unreadable(pid, Unavailable(f"{folder}: a thread of process {status.tgid}"))
             uid, vsize, rss, locked = status.euid, status.vm_size, status.vm_rss, status.vm_locked > 0
@@ -182,6 +194,7 @@ def _process(view: _View, pid: int) -> _Process:
             uid = why(f"{folder}/status", error)
         try:
             cmd = " ".join(parse_cmdline(view.kernel.read_file(f"{folder}/cmdline")))
+            sources.append(Source(f"{folder}/cmdline"))
         except UNREADABLE as error:
             cmd = why(f"{folder}/cmdline", error)
     if not cmd:
@@ -189,14 +202,16 @@ def _process(view: _View, pid: int) -> _Process:
     if stat.state in "ZX" and isinstance(cmd, str):
         cmd += " <defunct>"
     memory = _Memory(vsize, rss, locked, cmd)
-    return _Process(pid, stat.ppid, _cells(view, pid, stat, uid, memory), memory)
+    return _Process(pid, stat.ppid, _cells(view, pid, stat, uid, memory), memory, tuple(sources))
 
 
 def _unreadable(pid: int, gap: Unavailable) -> _Process:
     return _Process(pid, None, (pid, *[gap] * (len(Ps.columns) - 1)), None)
 
 
-def _other_threads(view: _View, process: _Process) -> Iterator[tuple[int, tuple[Cell, ...]]]:
+def _other_threads(
+    view: _View, process: _Process
+) -> Iterator[tuple[int, tuple[Cell, ...], tuple[Source, ...]]]:
     """The threads of a process but the first. Memory and command line are the process's."""
     tasks = f"/proc/{process.pid}/task"
     if process.memory is None or process.cells[_NLWP] == 1:
@@ -205,19 +220,22 @@ def _other_threads(view: _View, process: _Process) -> Iterator[tuple[int, tuple[
         names = view.kernel.listdir(tasks)
     except UNREADABLE as error:
         gap = why(tasks, error)
-        yield process.pid, (process.pid, *[gap] * (len(Ps.columns) - 1))
+        yield process.pid, (process.pid, *[gap] * (len(Ps.columns) - 1)), ()
         return
     for tid in sorted(int(name) for name in names if name.isdecimal() and name.isascii()):
         if tid == process.pid:
             continue
         try:
-            stat = parse_stat(view.kernel.read_file(f"{tasks}/{tid}/stat"))
+            data = view.kernel.read_file(f"{tasks}/{tid}/stat")
+            stat = parse_stat(data)
         except UNREADABLE as error:
             gap = why(f"{tasks}/{tid}/stat", error)
-            yield tid, (process.pid, *[gap] * (len(Ps.columns) - 1))
+            yield tid, (process.pid, *[gap] * (len(Ps.columns) - 1)), ()
             continue
         uid = _owner(view, f"{tasks}/{tid}")
-        yield tid, _cells(view, process.pid, stat, uid, process.memory)
+        own = (*stat_fields(f"{tasks}/{tid}/stat", data, _SHOWN), Source(f"lstat {tasks}/{tid}", *LSTAT_UID))
+        shared = tuple(source for source in process.sources if source.path == f"/proc/{process.pid}/cmdline")
+        yield tid, _cells(view, process.pid, stat, uid, process.memory), own + shared
 
 
 def _owner(view: _View, folder: str) -> Cell:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hybridbridge_vol.guest.kernel import GuestKernel
-from hybridbridge_vol.guest.tool import Column, Options, Row, Tool
+from hybridbridge_vol.guest.tool import Column, Options, Row, Source, Tool
 
 
 class Uname(Tool):
@@ -22,7 +22,7 @@ class Uname(Tool):
     )
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
-        yield Row(tuple(kernel.uname()))
+        yield Row(tuple(kernel.uname()), sources=(Source("uname"),))
 
 
 TOOL = Uname()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.guest.proc_system import parse_loadavg, parse_uptime
-from hybridbridge_vol.guest.tool import UNREADABLE, Cell, Column, Options, Row, Tool, why
+from hybridbridge_vol.guest.tool import UNREADABLE, Cell, Column, Options, Row, Source, Tool, why
 
 
 class Uptime(Tool):
@@ -46,7 +46,7 @@ class Uptime(Tool):
             load = (*averages, seen.running, seen.threads)
         except UNREADABLE as error:
             load = (why("/proc/loadavg", error),) * 5
-        yield Row((now, up, booted, *load))
+        yield Row((now, up, booted, *load), sources=(Source("/proc/uptime"), Source("/proc/loadavg")))
 
 
 TOOL = Uptime()
