@@ -34,7 +34,7 @@ def describe_kernel(store: Store, name: str) -> KernelInfo:
     if not boots:
         raise StoreError(f"{kernel.name}: holds no booted kernel; remove it with 'hb trust rm' and add the kernel again")
     prepared = load_or_error(kernel, boots[0])  # the policy goes by names: it is the same for every boot
-    counts = Counter(action for _offset, action, _value, _both_sides in prepared.crossings)
+    counts = Counter(action for _offset, action, *_rest in prepared.crossings)
     return KernelInfo(
         **vars(entry),
         redirected_functions={action: counts[action] for action in ACTIONS if action in counts},
