@@ -161,8 +161,9 @@ def trust_list_command(args: argparse.Namespace) -> int:
 def trust_show_command(args: argparse.Namespace) -> int:
     """hb trust show NAME"""
     from hybridbridge_vol.cli_facts import write_facts
+    from hybridbridge_vol.guest.trusted import describe_kernel
 
-    write_facts(_open_store(args).show(args.name), _format(args), sys.stdout)
+    write_facts(describe_kernel(_open_store(args), args.name), _format(args), sys.stdout)
     return OK
 
 

@@ -223,7 +223,7 @@ def _add_trust(commands: Any) -> None:
     _add_format(listing, FORMATS)
     _add_store(listing)
     listing.set_defaults(command="trust list")
-    show = _parser(actions.add_parser, "show", help="all that is known of one kernel")
+    show = _parser(actions.add_parser, "show", help="all that is known of one kernel, and what the redirection policy finds in it")
     show.add_argument("name", metavar="NAME", help="as `hb trust list` names it")
     _add_format(show, ("text", "json"))
     _add_store(show)

@@ -122,6 +122,7 @@ def _options(folder: Path) -> list[str]:
         "Dir::Etc::sourcelist": folder / "sources.list",
         "Dir::Etc::sourceparts": "-",
         "Dir::State::lists": folder / "lists",
+        "Dir::State::status": "/dev/null",  # what this machine has installed, in whatever version, is not asked for
         "Dir::Cache": folder / "cache",
         "APT::Sandbox::User": "root",  # the downloads are ours, in a folder that apt's own user may not enter
         "APT::Architecture": "amd64",
@@ -145,7 +146,9 @@ def _run(command: list[str], cwd: Path | None = None) -> str:
         raise AptError(f"{command[0]} did not finish within {UPDATE_SECONDS} s") from None
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if line.startswith("E:")]
-        raise AptError(errors[0] if errors else f"{command[0]} failed: {done.stderr.strip()[-200:]}")
+        raise AptError(
+            errors[0] if errors else f"{command[0]} failed: {' '.join(done.stderr.split())[-200:]}"
+        )
     return done.stdout
 
 

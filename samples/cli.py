@@ -7,9 +7,13 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from samples import make
+
+MOST_PROCESSES = 30000
+"""A kernel has 32768 PIDs (PID_MAX_DEFAULT, include/linux/threads.h)."""
 
 
 def parse_size(text: str) -> int:
@@ -20,10 +24,15 @@ def parse_size(text: str) -> int:
     return int(match[1]) << (20 if match[2] == "M" else 30)
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or not 0 < int(text) <= 64:
-        raise argparse.ArgumentTypeError(f"{text}: a number from 1 to 64")
-    return int(text)
+def number(first: int, last: int) -> Callable[[str], int]:
+    """What reads a number from `first` to `last`."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or not first <= int(text) <= last:
+            raise argparse.ArgumentTypeError(f"{text}: a number from {first} to {last}")
+        return int(text)
+
+    return read
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,10 +51,12 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--ram", type=parse_size, default=256 << 20, help="memory of the guest (default: 256M)"
     )
-    result.add_argument("--cpus", type=_count, default=1, help="processors of the guest (default: 1)")
+    result.add_argument("--cpus", type=number(1, 64), default=1, help="processors of the guest (default: 1)")
     result.add_argument("--nokaslr", action="store_true", help="boot at the linked address")
     result.add_argument("--light", action="store_true", help="a dozen processes instead of many")
-    result.add_argument("--processes", type=int, default=0, metavar="N", help="add N sleeping processes")
+    result.add_argument(
+        "--processes", type=number(0, MOST_PROCESSES), default=0, metavar="N", help="add N sleeping processes"
+    )
     result.add_argument("--la57", action="store_true", help="5-level page tables")
     result.add_argument("--append", default="", metavar="WORDS", help="more for the kernel's command line")
     result.add_argument(
@@ -59,13 +70,16 @@ def parser() -> argparse.ArgumentParser:
 
 
 def leave_link(link: Path, folder: Path) -> None:
-    """Point `link` to the folder, in one step. SampleError if something else is there."""
-    if link.exists() and not link.is_symlink():
-        raise make.SampleError(f"{link}: exists and is no symbolic link; give another --out")
-    link.parent.mkdir(parents=True, exist_ok=True)
-    temporary = link.with_name(f".{link.name}.{os.getpid()}")
-    temporary.symlink_to(folder)
-    os.replace(temporary, link)
+    """Point `link` to the folder, in one step. SampleError if something else is there, or if it cannot be made."""
+    try:
+        if link.exists() and not link.is_symlink():
+            raise make.SampleError(f"{link}: exists and is no symbolic link; give another --out")
+        link.parent.mkdir(parents=True, exist_ok=True)
+        temporary = link.with_name(f".{link.name}.{os.getpid()}")
+        temporary.symlink_to(folder)
+        os.replace(temporary, link)
+    except OSError as error:
+        raise make.SampleError(f"{link}: cannot be made ({error.strerror}); give another --out") from None
 
 
 def main(arguments: list[str] | None = None) -> int:

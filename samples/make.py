@@ -66,16 +66,19 @@ class Spec:
     accel: str = "tcg"
 
     def name(self, package: Path) -> str:
-        """The name of its folder: everything that makes a difference, and the version of the maker."""
+        """The name of its folder: everything that makes a difference, and the version of the maker.
+
+        Of the package that is its contents: files with different kernels may have the same name.
+        """
         kernel = re.sub(r"^linux-(image|binary)-", "", package.name.split("_")[0].removesuffix(".deb"))
-        extra = hashlib.sha256(f"{self.append} {package.name}".encode()).hexdigest()[:6]
+        extra = hashlib.sha256(f"{sha256_of(package)} {self.append}".encode()).hexdigest()[:6]
         flags = {
             f"{self.processes}procs": self.processes, "nokaslr": not self.kaslr, "la57": self.la57,
-            self.accel: self.accel != "tcg", "elf": self.format == "elf", extra: self.append,
+            self.accel: self.accel != "tcg", "elf": self.format == "elf",
         }  # fmt: skip
         return "-".join([
             kernel, f"{self.ram >> 20}M", f"{self.cpus}cpu", "light" if self.light else "rich", f"seed{self.seed}",
-            *(flag for flag, given in flags.items() if given), guest_files.makers_digest(),
+            *(flag for flag, given in flags.items() if given), extra, guest_files.makers_digest(),
         ])  # fmt: skip
 
 
@@ -169,7 +172,8 @@ def make_sample(spec: Spec, progress: bool = True) -> Sample:
             sample.lime()
         return sample
     except (AptError, qemu.GuestError, HybridBridgeError, OSError, ValueError) as error:
-        raise SampleError(f"{spec.kernel}: {error}") from None
+        text = str(error) if str(error).startswith(spec.kernel) else f"{spec.kernel}: {error}"
+        raise SampleError(" ".join(text.split())) from None
     finally:
         shown.done()
 

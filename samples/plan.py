@@ -7,6 +7,8 @@ command LINE        standard output of a program (words parted by blanks, no she
 early | late FOLDER everything below a folder, first and second reading
 last PATH           one more reading of a file, as late
 processes NAMES     one more reading of these files of every process and thread
+hold PATH           open a file, to read it with the following
+settle NAMES        read what is held, and these files of every process and thread, until nobody else runs meanwhile
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ class Reading:
 class Truth:
     """Typed access to truth.json (its shape is in samples/README.md).
 
-    Paths are as the guest had them, links not followed. The readings of a file are `early` and `late`; `late` is
-    the last one before the freeze. `commands` maps a command line to what it printed.
+    Paths are as the guest had them, links not followed. `late` is the last reading of a file before the freeze,
+    `early` one before it. `commands` maps a command line to what it printed.
     """
 
     def __init__(self, document: dict[str, Any]) -> None:
@@ -68,9 +68,9 @@ class Truth:
 
     @cached_property
     def early(self) -> dict[str, Reading]:
-        """The first reading of every file; the last, where the two were the same."""
+        """Of every file the reading before the last that differed from it; the last, where none did."""
         moved = {
-            path: Reading(0, entry["early"].encode(_TEXT))
+            path: _listed(entry["early"])
             for path, entry in self._document["files"].items()
             if "early" in entry
         }
@@ -104,7 +104,7 @@ class Truth:
         return list(entry)
 
     def moved(self, path: str) -> bool:
-        """Whether the readings of a file differ, so that it may have moved after the last one too."""
+        """Whether the readings of a file differ: it may have moved after the last one too."""
         return "early" in self._document["files"][path]
 
     def command(self, line: str) -> str:
@@ -186,8 +186,8 @@ def document(data: bytes | mmap.mmap) -> dict[str, Any]:
         status, value = late.get(name, early.get(name, (0, b"")))
         entry: dict[str, Any] = {"errno": status} if status else {"late": value.decode(_TEXT)}
         first = early.get(name, (status, value))
-        if first != (status, value) and not first[0]:
-            entry["early"] = first[1].decode(_TEXT)
+        if first != (status, value):
+            entry["early"] = {"errno": first[0]} if first[0] else first[1].decode(_TEXT)
         result["files"][name] = entry
     return result
 

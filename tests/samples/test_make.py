@@ -1,0 +1,109 @@
+"""The cache of sample images: what makes an image another one, and what is taken for one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from samples import guest_files
+from samples.make import SampleError, Spec, make_sample
+
+Keep = Callable[..., Path]
+
+
+@pytest.fixture
+def spec(package: Path) -> Spec:
+    """A sample of `package`."""
+    return Spec(str(package))
+
+
+def test_a_finished_image_is_taken_from_the_cache(spec: Spec, keep: Keep, package: Path) -> None:
+    folder = keep(spec)
+    sample = make_sample(spec)
+    assert (sample.folder, sample.kernel_package) == (folder, package)
+    assert sample.raw.read_bytes() == b"memory"
+    assert sample.truth.command("hostname") == "sample-1\n"
+
+
+def test_an_image_of_another_version_of_the_maker_is_not(spec: Spec, keep: Keep) -> None:
+    old = keep(spec, version="0123abcd")
+    with pytest.raises(SampleError, match="a package without a kernel"):  # it went to work
+        make_sample(spec)
+    assert [path for path in old.parent.iterdir() if path.is_dir()] == [old]
+
+
+def test_an_image_that_was_not_finished_is_not(spec: Spec, keep: Keep) -> None:
+    folder = keep(spec)
+    (folder / "meta.json").unlink()
+    with pytest.raises(SampleError):
+        make_sample(spec)
+
+
+def test_an_image_of_another_package_of_the_same_name_is_not(spec: Spec, keep: Keep, package: Path) -> None:
+    keep(spec)
+    with open(package, "ab") as stream:
+        stream.write(b"\n")
+    with pytest.raises(SampleError):
+        make_sample(spec)
+
+
+def test_whatever_makes_a_difference_is_in_the_name(package: Path) -> None:
+    spec = Spec("6.6-mini")
+    changes: dict[str, Any] = {
+        "seed": 2, "ram": 512 << 20, "cpus": 2, "kaslr": False, "light": True, "append": "quiet", "format": "elf",
+        "processes": 7, "la57": True, "accel": "kvm",
+    }  # fmt: skip
+    others = [replace(spec, **{field: value}) for field, value in changes.items()]
+    names = {other.name(package) for other in (spec, *others)}
+    assert len(names) == 1 + len(others)
+    assert all(name.startswith("6.6.6-mini-") and "/" not in name for name in names)
+
+
+def test_lime_is_made_of_the_raw_image_and_needs_no_other(package: Path) -> None:
+    assert Spec("6.6-mini", format="lime").name(package) == Spec("6.6-mini").name(package)
+
+
+def test_every_change_of_the_maker_is_another_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "samples"
+    shutil.copytree(guest_files.HERE, copy, ignore=shutil.ignore_patterns("__pycache__", "demo"))
+    monkeypatch.setattr(guest_files, "HERE", copy)
+    version = guest_files.makers_digest.__wrapped__
+    first = version()
+    assert first == guest_files.makers_digest()
+    for name in ("workload.py", "plan.py", "qemu.py", "guest/actor.c", "guest/observer.c", "guest/init.sh"):
+        before = (copy / name).read_bytes()
+        (copy / name).write_bytes(before + b"\n")
+        assert version() != first, name
+        (copy / name).write_bytes(before)
+    (copy / "notes.md").write_text("no part of it")
+    assert version() == first
+    assert len(first) == 8
+
+
+def test_a_maker_that_fails_leaves_nothing_half_made(spec: Spec, cache: Path) -> None:
+    with pytest.raises(SampleError):
+        make_sample(spec)
+    assert [path for path in (cache / "images").iterdir() if path.is_dir()] == []
+
+
+def test_an_error_is_one_line_that_names_the_kernel_once(spec: Spec, cache: Path) -> None:
+    assert not cache.exists()
+    for kernel in (spec.kernel, "nope", "two\nlines", "/nowhere/none.deb"):
+        with pytest.raises(SampleError) as caught:
+            make_sample(replace(spec, kernel=kernel))
+        text = str(caught.value)
+        assert "\n" not in text
+        assert text.count(" ".join(kernel.split())) == 1
+
+
+def test_a_cache_that_cannot_be_written_is_named(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HB_SAMPLES", spec.kernel)
+    with pytest.raises(SampleError, match=f"Not a directory: '{spec.kernel}"):
+        make_sample(spec)
