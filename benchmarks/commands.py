@@ -9,7 +9,7 @@ from datetime import date
 from pathlib import Path
 
 from benchmarks import measure
-from hybridbridge_vol.bridge.enroll import enroll
+from hybridbridge_vol.guest.enroll import enroll
 from hybridbridge_vol.guest.session import open_session
 from hybridbridge_vol.trust.store import Store
 from samples.make import Sample, Spec, make_sample

@@ -132,7 +132,7 @@ def trust_add_command(args: argparse.Namespace) -> int:
     """hb trust add PATH…: each on its own, so that one bad file does not keep the others out."""
     from pathlib import Path
 
-    from hybridbridge_vol.bridge.enroll import enroll
+    from hybridbridge_vol.guest.enroll import enroll
 
     store = _open_store(args)
     status = OK

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hybridbridge_vol.bridge.enroll import enroll
+from hybridbridge_vol.guest.enroll import enroll
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.trust.store import Store
 from samples.make import Sample, Spec, make_sample, sha256_of

@@ -39,6 +39,10 @@ class Layout:
         return GUARD_HOLE <= vaddr < GUARD_HOLE_END
 
 
+LINUX_LAYOUT = Layout(0, 0xFFFF_8880_0000_0000, 0xFFFF_C900_0000_0000, 0xFFFF_EA00_0000_0000)
+"""Where Linux puts everything without KASLR (Documentation/arch/x86/x86_64/mm.rst, four levels)."""
+
+
 def overlap(start: int, end: int, other_start: int, other_end: int) -> bool:
     """Whether two half-open ranges share an address."""
     return start < other_end and other_start < end

@@ -311,8 +311,11 @@ class Store:
         except OSError as error:
             raise StoreError(f"{folder}: cannot be removed ({error.strerror})") from None
 
-    def add(self, path: Path, progress: Progress | None = None) -> StoredKernel:
-        """Take in the kernel of a vmlinuz, .deb or .rpm: boot it and keep the booted state.
+    def add(
+        self, path: Path, progress: Progress | None = None, beside: Callable[[KernelImage], None] | None = None
+    ) -> StoredKernel:
+        """Take in the kernel of a vmlinuz, .deb or .rpm: boot it and keep the booted state. `beside` is given the
+        kernel before that, if it is not there already, to start work of its own.
 
         Raises KernelFileError, BootError or StoreError. A kernel that is there already is left as it is.
         """
@@ -332,7 +335,10 @@ class Store:
                     return stored
         shutil.rmtree(target, ignore_errors=True)
         with _new_folder(self.root, name) as folder:
-            add_boot(folder, kernel, None, progress)
+            if beside:
+                beside(kernel)
+            linked = kernel.symbols.address("_text"), kernel.symbols.address("_end")
+            add_boot(folder, kernel, linked, progress)
             packed = kernel.symbols.pack()
             (folder / "symbols").write_bytes(packed)
             (folder / "vmlinuz").write_bytes(kernel.vmlinuz)

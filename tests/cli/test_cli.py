@@ -355,7 +355,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> None:
     module: Any = ModuleType("hybridbridge_vol.trust.store")
     module.Store = Store
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    module = ModuleType("hybridbridge_vol.bridge.enroll")
+    module = ModuleType("hybridbridge_vol.guest.enroll")
     module.enroll = enroll
     monkeypatch.setitem(sys.modules, module.__name__, module)
 

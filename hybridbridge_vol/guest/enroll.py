@@ -1,0 +1,92 @@
+"""Taking a kernel into the store so that the first case finds everything ready.
+
+Beside the trusted kernel a second one is booted, where Linux would have put it, and thrown away again: its memory
+is a snapshot on which the tools are trained, so that most of their code is proven before the first case.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING
+
+from hybridbridge_vol.bridge.prepare import prepare
+from hybridbridge_vol.errors import BootError, HybridBridgeError
+from hybridbridge_vol.trust.store import Entry, Progress, Store, StoredKernel
+
+if TYPE_CHECKING:
+    from hybridbridge_vol.image.kernel import KernelImage
+    from hybridbridge_vol.trust.boot import BootedKernel
+
+
+def enroll(store: Store, path: Path, progress: Progress | None = None, training: bool = True) -> Entry:
+    """Boot the kernel in `path`, store it, prepare the bridge for it and train on it. Raises as `Store.add`."""
+
+    def part(first: float, last: float) -> Progress | None:
+        return progress and (lambda fraction, text: progress(first + fraction * (last - first), text))
+
+    second = _SecondBoot() if training else None
+    kernel = store.add(path, part(0.0, 0.6), beside=second)
+    try:
+        for boot in kernel.boots():
+            prepare(kernel, boot, part(0.6, 0.7))
+    except KeyError as error:
+        raise BootError(f"{path}: this kernel has no symbol {error}; it cannot be bridged") from None
+    if second is not None:
+        booted = second.finish()
+        if booted is not None:
+            _train(kernel, booted, part(0.7, 1.0))
+    return store.entry(kernel)
+
+
+class _SecondBoot:
+    """Boots a kernel where it was linked to run, as Linux does without KASLR, beside other work."""
+
+    def __init__(self) -> None:
+        self._thread: Thread | None = None
+        self._booted: BootedKernel | None = None
+
+    def __call__(self, kernel: KernelImage) -> None:
+        """Start."""
+        self._thread = Thread(target=self._run, args=(kernel,), name="second boot", daemon=True)
+        self._thread.start()
+
+    def _run(self, kernel: KernelImage) -> None:
+        from hybridbridge_vol.trust.boot import boot
+        from hybridbridge_vol.trust.layout import LINUX_LAYOUT
+
+        try:
+            self._booted = boot(kernel, LINUX_LAYOUT)
+        except BootError:  # the first boot tells; without training everything works, only slower at first
+            self._booted = None
+
+    def finish(self) -> BootedKernel | None:
+        """Wait for it; None if there is none (the kernel was stored already) or it failed."""
+        if self._thread is not None:
+            self._thread.join()
+        return self._booted
+
+
+def _train(kernel: StoredKernel, booted: BootedKernel, progress: Progress | None) -> None:
+    """Run all tools on the memory of `booted`. What goes wrong costs the training, not the kernel."""
+    from hybridbridge_vol.bridge.attach import attach
+    from hybridbridge_vol.guest.session import Session
+    from hybridbridge_vol.guest.train import run_everything
+    from hybridbridge_vol.snapshot.find import find_kernel
+    from hybridbridge_vol.snapshot.formats import open_image
+    from hybridbridge_vol.trust.files import write_sparse
+
+    try:
+        with tempfile.TemporaryDirectory(dir=kernel.folder, prefix=".training-") as folder:
+            path = Path(folder) / "memory"
+            write_sparse(path, booted.ram.view)
+            image = open_image(path)
+            hit = find_kernel(image, [kernel])
+            if hit is None:
+                image.close()
+                return
+            with Session(attach(image, kernel, hit[1])) as session:
+                run_everything(session, progress)
+    except (HybridBridgeError, OSError):
+        return
