@@ -135,7 +135,7 @@ def attach(
         ram = boot.map_memory()
         machine.place(0, ram)
         machine.load_state(boot.state)
-        bridge = _assemble(image, kernel, boot, prepared, layout, machine, ram, memo or load_memo(kernel))
+        bridge = _assemble(image, kernel, boot, prepared, layout, machine, ram, load_memo(kernel) if memo is None else memo)
         bridge.check = check
         machine.exception_filter = ExceptionFilter(bridge, machine)
         _patch_home(bridge)

@@ -1,0 +1,203 @@
+"""SLOW-BRIDGE, FAST-BRIDGE and the fall-back between them: one answer, whichever ran."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hybridbridge_vol.bridge.attach import attach, memo_key
+from hybridbridge_vol.bridge.hybrid import Mode
+from hybridbridge_vol.bridge.memo import Memo
+from hybridbridge_vol.errors import CallUndone, NotMemoized
+from hybridbridge_vol.guest import tools
+from hybridbridge_vol.guest.session import Session, open_session
+from hybridbridge_vol.guest.tool import Source
+from hybridbridge_vol.guest.train import SKIPPED
+from hybridbridge_vol.snapshot.find import find_kernel
+from hybridbridge_vol.snapshot.formats import open_image
+
+Lab = Any
+
+PROCESSES = 3
+"""Processes whose files are compared in the default run, which also leaves out threads and most of /sys; the slow
+run takes all."""
+
+
+def session_with(lab: Lab, generation: str, mode: Mode, memo: Memo | None = None) -> Session:
+    """A session of its own, with a memo of its own: an empty one by default."""
+    image = open_image(lab.sample(generation).dump)
+    kernels = lab.store.kernels()
+    hit = find_kernel(image, kernels)
+    assert hit is not None
+    kernel = kernels[hit[0]]
+    empty = Memo(memo_key(kernel))
+    return Session(attach(image, kernel, hit[1], memo=empty if memo is None else memo), mode)
+
+
+def paths_of(lab: Lab, generation: str, processes: int) -> list[str]:
+    """Files of /proc that the guest itself could read, those of a few processes among them."""
+    truth = lab.sample(generation).truth
+    pids = {str(pid) for pid in sorted(truth.processes)[-processes:]} | {"1", "2"}
+    every = [
+        path
+        for path, reading in truth.late.items()
+        if not reading.errno
+        and path.rsplit("/", 1)[1] not in SKIPPED
+        and (not (pid := path.split("/")[2]).isdigit() or pid in pids)
+    ]
+    if processes > PROCESSES:
+        return every
+    sysfs = [path for path in every if path.startswith("/sys/")]
+    return [path for path in every if not path.startswith("/sys/") and "/task/" not in path] + sysfs[::8]
+
+
+def answers(session: Session, paths: list[str]) -> Iterator[object]:
+    """What each file holds, or why it cannot be read."""
+    for path in paths:
+        try:
+            yield session.read_file(path)
+        except OSError as error:
+            yield error.errno
+        except CallUndone as error:
+            yield error.call
+
+
+def thinned(memo: Memo, seed: int) -> Memo:
+    """A memo of which random pieces were lost."""
+    left = Memo(memo.key)
+    dice = random.Random(seed)
+    left.add([piece for piece in memo.ranges() if dice.random() < 0.7], memo.trusted)
+    return left
+
+
+def test_slow_fast_and_fall_back_give_the_same_bytes(lab: Lab, generation: str) -> None:
+    assert_same_bytes(lab, generation, PROCESSES)
+
+
+@pytest.mark.slow
+def test_slow_fast_and_fall_back_give_the_same_bytes_for_every_process(lab: Lab, generation: str) -> None:
+    assert_same_bytes(lab, generation, 10000)
+
+
+def assert_same_bytes(lab: Lab, generation: str, processes: int) -> None:
+    """Read the same files under taint, from an empty memo, from the full one and from what is left of it."""
+    paths = paths_of(lab, generation, processes)
+    assert len(paths) > 100
+    with session_with(lab, generation, Mode.SLOW) as slow:
+        proven = list(answers(slow, paths))
+        memo = slow.bridge.memo
+        assert slow.statistics.total.traps == 0
+        assert slow.statistics.stray == {}
+        assert slow.statistics.unknown_instructions == {}
+    assert sum(isinstance(answer, bytes) for answer in proven) > 0.9 * len(paths)
+    with session_with(lab, generation, Mode.AUTO, memo) as fast:
+        assert list(answers(fast, paths)) == proven
+        undone = fast.statistics.total.undone
+        assert fast.statistics.total.traps <= undone  # only what never ends well is never proven
+    for seed in range(1 if processes == PROCESSES else 5):
+        left = thinned(memo, seed)
+        with session_with(lab, generation, Mode.AUTO, left) as hybrid:
+            assert list(answers(hybrid, paths)) == proven
+            assert hybrid.statistics.total.traps > undone
+
+
+def test_the_second_run_of_every_tool_falls_back_nowhere(lab: Lab, generation: str) -> None:
+    with session_with(lab, generation, Mode.AUTO) as first:
+        every = rows_of_all_tools(first)
+        assert first.statistics.total.traps > 0
+        memo = first.bridge.memo
+    with session_with(lab, generation, Mode.FAST, memo) as second:
+        assert rows_of_all_tools(second) == every
+        assert second.statistics.total.memoized == 0
+
+
+def rows_of_all_tools(session: Session) -> dict[str, list[object]]:
+    """The answer of each tool that needs no argument."""
+    found = {}
+    for name in tools.NAMES:
+        tool = tools.load(name)
+        if not any(option.positional for option in tool.options):
+            found[name] = list(tool.rows(session, {option.name: option.default for option in tool.options}))
+    return found
+
+
+def test_fast_alone_names_the_function_that_has_no_memo(lab: Lab) -> None:
+    with pytest.raises(NotMemoized, match=r"no memo for proc_init_fs_context.*--bridge auto"):
+        session_with(lab, "6.12", Mode.FAST)
+
+
+def test_what_was_learned_is_kept_for_the_next_session(lab: Lab) -> None:
+    sample = lab.sample("6.12")
+    with open_session(sample.dump, lab.store.root) as session:
+        session.read_file("/proc/interrupts")
+        known = len(session.bridge.memo)
+    with open_session(sample.dump, lab.store.root) as session:
+        assert len(session.bridge.memo) >= known > 0
+
+
+def test_the_classes_of_static_references_are_learned(lab: Lab, generation: str) -> None:
+    with session_with(lab, generation, Mode.SLOW) as session:
+        session.listdir("/proc")
+        trusted = {session.bridge.describe(session.bridge.layout.text_vaddr + field) for field in session.bridge.memo.trusted}
+    # the inode cache of procfs is the trusted kernel's: fs/proc/inode.c, proc_alloc_inode
+    assert any("proc_alloc_inode" in place for place in trusted), trusted
+
+
+def test_a_row_comes_from_the_bytes_it_names_and_no_other_row_does(lab: Lab, tmp_path: Path) -> None:
+    from hybridbridge_vol.guest.provenance import with_provenance
+
+    tool = tools.load("ps")
+    options = {option.name: option.default for option in tool.options}
+    with session_with(lab, "6.12", Mode.SLOW) as session:
+        traced = list(with_provenance(tool).rows(session, options))
+        traces = session.trace()
+        before = {row.cells[0]: row.cells[:-1] for row in traced}
+        names = {
+            row.cells[0]: traces.of([source for source in row.sources if source.path.endswith("/stat")][:1])
+            for row in traced
+        }
+    image = bytearray(lab.sample("6.12").dump.read_bytes())
+    pids = [pid for pid in sorted(before) if len(names[pid].ranges) == 1][-5:]
+    changed = {}
+    for pid in pids:
+        offset, size = names[pid].ranges[0]
+        assert not names[pid].trusted
+        assert image[offset : offset + 3] == str(before[pid][12]).encode()[:3]
+        changed[pid] = chr(image[offset] ^ 1)
+        image[offset] ^= 1
+        assert 0 < size <= 64
+    path = tmp_path / "edited.raw"
+    path.write_bytes(image)
+    with open_session(path, lab.store.root) as session:
+        after = {row.cells[0]: row.cells for row in tool.rows(session, options)}
+    path.unlink()
+    assert {pid for pid in before if after[pid] != before[pid]} == set(pids)
+    for pid in pids:
+        assert after[pid][12] == changed[pid] + str(before[pid][12])[1:]
+
+
+def test_the_bytes_of_a_file_are_told_apart_by_where_they_came_from(lab: Lab) -> None:
+    with session_with(lab, "6.1 two CPUs", Mode.SLOW) as session:
+        traces = session.trace()
+        data = session.read_file("/proc/1/status")
+        pieces = list(traces.pieces("/proc/1/status"))
+        assert b"".join(data[start:end] for start, end, _ in pieces) == data
+        (name,) = [item for item in pieces if data[: item[0]].endswith(b"Name:\t")]
+        offset, _size = name[2].ranges[0]
+        image = lab.sample("6.1 two CPUs").dump
+        with open(image, "rb") as stream:
+            stream.seek(offset)
+            assert stream.read(name[1] - name[0]) == data[name[0] : name[1]]
+        assert str(traces.of([Source("/proc/1/status", 0, 6)])) == "constant"
+
+
+def test_without_taint_there_is_no_provenance_to_ask_for(lab: Lab) -> None:
+    from hybridbridge_vol.guest.provenance import with_provenance
+
+    with session_with(lab, "6.1 two CPUs", Mode.SLOW) as session:
+        (row,) = with_provenance(tools.load("uname")).rows(session, {})
+        assert "+390" in str(row.cells[-1])

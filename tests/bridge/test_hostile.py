@@ -1,0 +1,144 @@
+"""Images whose pointers lie: made from a good one by editing bytes of kernel structures."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hybridbridge_vol.bridge.hybrid import Mode
+from hybridbridge_vol.errors import CallUndone
+from hybridbridge_vol.guest import tools
+from hybridbridge_vol.guest.session import Session, open_session
+from hybridbridge_vol.guest.tool import Unavailable
+
+Lab = Any
+NAME = "6.1 two CPUs"
+TASK_WORDS = 1200
+"""64-bit words of a task_struct that are searched for a pointer."""
+
+
+def offset_of_word(session: Session, structure_vaddr: int, word: int, words: int) -> int:
+    """Image offset of the first 64-bit `word` in a structure of the snapshot."""
+    bridge = session.bridge
+    for vaddr in range(structure_vaddr, structure_vaddr + 8 * words, 8):
+        if bridge.machine.read_u64(vaddr) == word:
+            place = bridge.layout.translate(bridge.image, vaddr)
+            assert place is not None
+            offset = bridge.image.offset_of(place.paddr)
+            assert offset is not None
+            return offset
+    raise AssertionError("not found")
+
+
+@pytest.fixture
+def mm_of(lab: Lab) -> tuple[int, int, int]:
+    """A process of the sample, the image offset of its task's `mm` pointer, and the pointer."""
+    pid = 1
+    with open_session(lab.sample(NAME).dump, lab.store.root) as session:
+        call = session._caller.call
+        task = call(session.bridge.snapshot("find_task_by_vpid"), pid) & ((1 << 64) - 1)
+        mm = call(session.bridge.snapshot("get_task_mm"), task) & ((1 << 64) - 1)
+        return pid, offset_of_word(session, task, mm, TASK_WORDS), mm
+
+
+@pytest.fixture
+def forged(lab: Lab, tmp_path: Path) -> Callable[[int, int], Path]:
+    """A copy of the sample with one 64-bit word replaced."""
+
+    def make(offset: int, word: int) -> Path:
+        path = tmp_path / "forged.raw"
+        subprocess.run(["cp", "--sparse=always", lab.sample(NAME).dump, path], check=True)
+        with open(path, "r+b") as stream:
+            stream.seek(offset)
+            stream.write(word.to_bytes(8, "little"))
+        return path
+
+    return make
+
+
+def ps(session: Session) -> dict[object, tuple[Any, ...]]:
+    """The rows of `ps` by process id."""
+    tool = tools.load("ps")
+    return {row.cells[0]: row.cells for row in tool.rows(session, {o.name: o.default for o in tool.options})}
+
+
+def guest_rows(lab: Lab) -> dict[object, tuple[Any, ...]]:
+    """The rows of the unedited image."""
+    with open_session(lab.sample(NAME).dump, lab.store.root) as session:
+        return ps(session)
+
+
+def trusted_address(lab: Lab) -> int:
+    """Where the trusted kernel's own init task lies: what no image's author can know."""
+    with open_session(lab.sample(NAME).dump, lab.store.root) as session:
+        return session.bridge.prepared.agent.task
+
+
+def test_slow_names_a_pointer_forged_into_the_trusted_side_and_where_it_stands(
+    lab: Lab, mm_of: tuple[int, int, int], forged: Callable[[int, int], Path]
+) -> None:
+    pid, offset, _mm = mm_of
+    good = guest_rows(lab)
+    path = forged(offset, trusted_address(lab))
+    with open_session(path, lab.store.root, mode=Mode.SLOW) as session:
+        with pytest.raises(CallUndone, match=rf"forged pointer followed in twin .*image offset {offset:#x}"):
+            session.read_file(f"/proc/{pid}/cmdline")
+        rows = ps(session)
+    path.unlink()
+    assert all(rows[other] == good[other] for other in good if other != pid)
+    reasons = [cell.reason for cell in rows[pid] if isinstance(cell, Unavailable)]
+    assert any("forged pointer" in reason for reason in reasons)
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+@pytest.mark.parametrize(
+    "word",
+    [0x1000, 0x7FFF_FFFF_F000, 0x4141_4141_4141_4141, 0xFFFF_8000_DEAD_0000, 0xFFFF_FFFF_FFFF_FFF8, 0],
+    ids=["user space", "end of user space", "non-canonical", "guard hole", "last word", "null"],
+)
+def test_a_pointer_that_leads_nowhere_spoils_its_own_row_only(
+    lab: Lab, mm_of: tuple[int, int, int], forged: Callable[[int, int], Path], mode: Mode, word: int
+) -> None:
+    pid, offset, _mm = mm_of
+    good = guest_rows(lab)
+    path = forged(offset, word)
+    with open_session(path, lab.store.root, mode=mode) as session:
+        rows = ps(session)
+    path.unlink()
+    assert rows.keys() == good.keys()
+    assert all(rows[other] == good[other] for other in good if other != pid)
+    assert rows[pid] != good[pid]
+
+
+@pytest.mark.parametrize("mode", [Mode.AUTO, Mode.SLOW])
+def test_a_pointer_into_the_middle_of_an_object_harms_no_other_row(
+    lab: Lab, mm_of: tuple[int, int, int], forged: Callable[[int, int], Path], mode: Mode
+) -> None:
+    pid, offset, mm = mm_of
+    good = guest_rows(lab)
+    path = forged(offset, mm + 0x18)
+    with open_session(path, lab.store.root, mode=mode) as session:
+        rows = ps(session)
+    path.unlink()
+    assert all(rows[other] == good[other] for other in good if other != pid)
+
+
+@pytest.mark.parametrize("mode", [Mode.AUTO, Mode.SLOW])
+def test_a_list_that_bites_its_tail_ends(
+    lab: Lab, forged: Callable[[int, int], Path], mode: Mode
+) -> None:
+    with open_session(lab.sample(NAME).dump, lab.store.root) as session:
+        bridge = session.bridge
+        head = bridge.snapshot("modules")
+        first = bridge.machine.read_u64(head)
+        offset = offset_of_word(session, first, bridge.machine.read_u64(first), 1)
+    path = forged(offset, first)
+    with open_session(path, lab.store.root, mode=mode) as session:
+        with pytest.raises((OSError, CallUndone)):
+            session.read_file("/proc/modules")
+        assert session.read_file("/proc/1/stat").startswith(b"1 (")
+    path.unlink()
