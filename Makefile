@@ -29,6 +29,7 @@ check: $(VENV)/installed-test
 
 bench: $(VENV)/installed $(NATIVE)
 	$(BIN)/python -m benchmarks.commands
+	$(BIN)/python -m benchmarks.bridges
 
 system:
 	@sh samples/system.sh
