@@ -29,6 +29,8 @@ check: $(VENV)/installed-test
 
 bench: $(VENV)/installed $(NATIVE)
 	$(BIN)/python -m benchmarks.commands
+	$(BIN)/python -m benchmarks.bridges
+	$(BIN)/python -m benchmarks.memos
 
 system:
 	@sh samples/system.sh
