@@ -19,9 +19,9 @@ from unicorn.unicorn_const import UC_HOOK_CODE
 from benchmarks import results
 from benchmarks.alone import open_alone
 from benchmarks.results import number
-from hybridbridge_vol.guest.enroll import enroll
 from hybridbridge_vol.bridge.hybrid import Mode
 from hybridbridge_vol.guest import tools
+from hybridbridge_vol.guest.enroll import enroll
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.guest.train import train
 from hybridbridge_vol.trust.store import Store

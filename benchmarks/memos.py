@@ -18,8 +18,8 @@ from benchmarks.commands import BIN
 from benchmarks.results import number
 from hybridbridge_vol.bridge import memo as memos
 from hybridbridge_vol.bridge.attach import load_memo, memo_key
-from hybridbridge_vol.guest.enroll import enroll
 from hybridbridge_vol.cli_memo import clear
+from hybridbridge_vol.guest.enroll import enroll
 from hybridbridge_vol.guest.session import open_session
 from hybridbridge_vol.guest.train import train
 from hybridbridge_vol.trust.store import Store

@@ -11,7 +11,6 @@ from enum import StrEnum
 
 from hybridbridge_vol.bridge import memo as memos
 from hybridbridge_vol.bridge.attach import Bridge
-from hybridbridge_vol.bridge.rules import Instruction
 from hybridbridge_vol.bridge.statistics import CallCount, Statistics
 from hybridbridge_vol.errors import NotMemoized
 from hybridbridge_vol.machine.machine import VECTOR_BREAKPOINT, Machine, Stop
@@ -19,6 +18,7 @@ from hybridbridge_vol.machine.memory import PAGE_SIZE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from hybridbridge_vol.bridge.rules import Instruction
     from hybridbridge_vol.bridge.slow import SlowBridge
 
 BREAKPOINT_SIZE = 1

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from hybridbridge_vol.bridge.attach import Bridge, ExceptionFilter
+from hybridbridge_vol.bridge.labels import leaf_range
 from hybridbridge_vol.bridge.rules import Instruction, Rule, crossing
 from hybridbridge_vol.bridge.space import SNAPSHOT_PADDR, TWIN_PADDR
 from hybridbridge_vol.bridge.statistics import CallCount
-from hybridbridge_vol.bridge.taint import Event, EventKind, TaintEngine, Territory, leaf_range
+from hybridbridge_vol.bridge.taint import Event, EventKind, TaintEngine, Territory
 from hybridbridge_vol.machine.machine import Machine, Stop, Verdict
 from hybridbridge_vol.machine.memory import PAGE_SIZE
 from hybridbridge_vol.trust.layout import START_KERNEL_MAP

@@ -18,14 +18,11 @@ from unicorn import x86_const
 from unicorn.unicorn_const import UC_HOOK_CODE, UC_HOOK_MEM_READ, UC_HOOK_MEM_WRITE
 from unicorn.unicorn_py3.unicorn import uclib
 
+from hybridbridge_vol.bridge.labels import LEAF_BITS, LEAF_MASK, NODE, PAYLOAD, merge_ranges
 from hybridbridge_vol.bridge.rules import MAX_BLOCK, MAX_INSTRUCTION, Decoder, Instruction, Rule
 from hybridbridge_vol.errors import EngineMissing
 from hybridbridge_vol.machine.machine import Machine
 
-POINTER, TRUSTED, SEEDED, NODE = 1 << 63, 1 << 62, 1 << 61, 1 << 60
-_PAYLOAD = SEEDED - 1
-_LEAF_BITS = 40
-_LEAF_MASK = (1 << _LEAF_BITS) - 1
 _MAX_EVENTS = 256
 MAX_ORIGINS = 65536
 """Ranges told of one label; a byte made of more than that is made of everything."""
@@ -340,10 +337,10 @@ class TaintEngine:
         """The snapshot's bytes that a label names: ascending, disjoint `(paddr in the image, size)`."""
         leaves: set[tuple[int, int]] = set()
         seen: set[int] = set()
-        waiting = [label & _PAYLOAD]
+        waiting = [label & PAYLOAD]
         left, right = ctypes.c_uint64(), ctypes.c_uint64()
         while waiting and len(leaves) < MAX_ORIGINS:
-            item = waiting.pop() & _PAYLOAD
+            item = waiting.pop() & PAYLOAD
             if not item or item in seen:
                 continue
             seen.add(item)
@@ -351,26 +348,5 @@ class TaintEngine:
                 if self._native.engine_node(self._engine, item, ctypes.byref(left), ctypes.byref(right)):
                     waiting += [left.value, right.value]
             else:
-                leaves.add((item & _LEAF_MASK, item >> _LEAF_BITS))
+                leaves.add((item & LEAF_MASK, item >> LEAF_BITS))
         return merge_ranges(leaves)
-
-
-def leaf_range(label: int) -> tuple[int, int] | None:
-    """`(paddr in the image, size)` if the label is one range of the snapshot's bytes, else None."""
-    payload = label & _PAYLOAD
-    if not payload or payload & NODE:
-        return None
-    return payload & _LEAF_MASK, payload >> _LEAF_BITS
-
-
-def merge_ranges(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Ascending, disjoint, not touching `(start, size)`."""
-    merged: list[tuple[int, int]] = []
-    for start, size in sorted(ranges):
-        if merged and start <= sum(merged[-1]):
-            last, length = merged[-1]
-            merged[-1] = (last, max(length, start + size - last))
-        else:
-            merged.append((start, size))
-    return merged
-

@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from hybridbridge_vol.bridge.taint import SEEDED, TRUSTED, merge_ranges
+from hybridbridge_vol.bridge.labels import SEEDED, TRUSTED, merge_ranges
 from hybridbridge_vol.guest.tool import Source
 
 Origins = Callable[[int], list[tuple[int, int]]]
