@@ -7,6 +7,7 @@ that did not end well and was thrown away raises `errors.CallUndone`. After eith
 
 from __future__ import annotations
 
+import errno
 from typing import NamedTuple, Protocol
 
 
@@ -54,6 +55,15 @@ class Sysinfo(NamedTuple):
     totalhigh: int
     freehigh: int
     mem_unit: int
+
+
+class EndlessFile(OSError):
+    """A file that does not end: a window on memory, or a list that leads back into itself. `partial` is what was read
+    of it."""
+
+    def __init__(self, path: str, partial: bytes) -> None:
+        super().__init__(errno.EFBIG, f"does not end (given up after {len(partial)} bytes)", path)
+        self.partial = partial
 
 
 class GuestKernel(Protocol):

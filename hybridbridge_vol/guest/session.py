@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import struct
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -16,15 +17,20 @@ from hybridbridge_vol.bridge.calls import USER_SIZE, Caller
 from hybridbridge_vol.bridge.hybrid import Mode
 from hybridbridge_vol.bridge.statistics import Statistics
 from hybridbridge_vol.errors import AttachError, CallUndone
-from hybridbridge_vol.guest.kernel import Stat, Sysinfo, Uname
+from hybridbridge_vol.guest.holes import entries_around_holes
+from hybridbridge_vol.guest.kernel import EndlessFile, Stat, Sysinfo, Uname
 from hybridbridge_vol.guest.traces import Traces
 from hybridbridge_vol.snapshot.formats import PhysicalImage, open_image
 from hybridbridge_vol.trust.store import Store
 
 Progress = Callable[[float, str], None]
 
-MAX_FILE_SIZE = 256 << 20
-"""Bytes `read_file` takes from one file: beyond lie only windows on memory (kcore) and hostile lists."""
+MAX_FILE_SIZE = 64 << 20
+"""Bytes `read_file` takes from one file: three times the largest text of /proc (kallsyms); beyond lie only windows on
+memory (kcore) and lists that never end."""
+
+MAX_FILE_SECONDS = 20.0
+"""Time for one file, four times that under taint: the longest honest one takes two seconds."""
 
 TIDY_AFTER_CLOSES = 64
 """Closed files are freed by work that never runs by itself here; it is run after so many."""
@@ -214,27 +220,62 @@ class Session:
                 file.close()
 
     def read_file(self, path: str) -> bytes:
-        """The whole content of a file."""
+        """The whole content of a file. EndlessFile if it goes on beyond `MAX_FILE_SIZE` or `MAX_FILE_SECONDS`."""
         parts: list[bytes] = []
         total = 0
+        end = time.monotonic() + MAX_FILE_SECONDS * (4 if self._caller.hybrid.mode is Mode.SLOW else 1)
         with self._opened(path, _O_RDONLY) as file:
             while part := file.read(_READ_SIZES[min(len(parts), len(_READ_SIZES) - 1)]):
                 parts.append(part)
                 total += len(part)
-                if total > MAX_FILE_SIZE:
-                    raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
+                if total > MAX_FILE_SIZE or time.monotonic() > end:
+                    raise EndlessFile(path, b"".join(parts))
         return b"".join(parts)
 
     def listdir(self, path: str) -> list[str]:
-        """The names in a directory, without `.` and `..`, in the kernel's order."""
-        names: list[str] = []
+        """The names in a directory, without `.` and `..`, in the kernel's order.
+
+        In /proc a process that the kernel cannot list is passed over and named nonetheless: reading its files tells
+        what is wrong with it.
+        """
+        try:
+            entries = self._entries(path)
+        except CallUndone:
+            if path.rstrip("/") != "/proc":
+                raise
+            entries = list(entries_around_holes(self._entries_from, self._has_process))
+        return [name for _next, name in entries if name not in (".", "..")]
+
+    def _entries(self, path: str) -> list[tuple[int, str]]:
+        """All entries of a directory, each with the position behind it."""
+        entries: list[tuple[int, str]] = []
         with self._opened(path, _O_RDONLY | _O_DIRECTORY) as file:
-            buffer = self._caller.put(b"", _BUFFER_AT)
-            while count := self._checked(
-                self._syscall("getdents64", path, file.fd, buffer, _DIRENTS_SIZE), path
-            ):
-                names += directory_names(self._caller.get(_BUFFER_AT, min(count, _DIRENTS_SIZE)))
-        return [name for name in names if name not in (".", "..")]
+            while part := self._next_entries(file, _DIRENTS_SIZE):
+                entries += part
+        return entries
+
+    def _next_entries(self, file: GuestFile, size: int) -> list[tuple[int, str]]:
+        buffer = self._caller.put(b"", _BUFFER_AT)
+        count = self._checked(self._syscall("getdents64", file.path, file.fd, buffer, size), file.path)
+        return list(directory_entries(self._answer(f"getdents64 {file.path}", min(count, size))))
+
+    def _entries_from(self, position: int, size: int) -> list[tuple[int, str]] | None:
+        """Entries of /proc from a position on, as many as one buffer of `size` bytes takes; None if it was undone."""
+        try:
+            with self._opened("/proc", _O_RDONLY | _O_DIRECTORY) as file:
+                self._checked(self._syscall("lseek", file.path, file.fd, position, os.SEEK_SET), file.path)
+                return self._next_entries(file, size)
+        except CallUndone:
+            return None
+
+    def _has_process(self, pid: int) -> bool:
+        try:
+            self.stat(f"/proc/{pid}")
+        except FileNotFoundError:
+            return False
+        except (OSError, CallUndone):
+            return True
+        return True
 
     def readlink(self, path: str) -> str:
         """Where a symbolic link points, as `readlink(2)` tells it."""
@@ -288,14 +329,14 @@ class Session:
         return self._clock(_CLOCK_BOOTTIME)
 
 
-def directory_names(data: bytes) -> Iterator[str]:
-    """Names out of a getdents64(2) buffer (`struct linux_dirent64`)."""
+def directory_entries(data: bytes) -> Iterator[tuple[int, str]]:
+    """`(position behind it, name)` of what getdents64 wrote (include/linux/dirent.h, `struct linux_dirent64`)."""
     offset = 0
     while offset + 19 <= len(data):
-        (length,) = struct.unpack_from("<H", data, offset + 16)
+        position, length = struct.unpack_from("<QH", data, offset + 8)
         if length < 20:
             return
-        yield os.fsdecode(data[offset + 19 : offset + length].split(b"\0")[0])
+        yield position, os.fsdecode(data[offset + 19 : offset + length].split(b"\0")[0])
         offset += length
 
 

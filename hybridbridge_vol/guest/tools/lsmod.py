@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.guest.kernel import EndlessFile, GuestKernel
 from hybridbridge_vol.guest.proc_system import parse_module
 from hybridbridge_vol.guest.sources import lines
 from hybridbridge_vol.guest.tool import Column, Options, ParseError, Row, Tool, Unavailable
@@ -25,7 +25,17 @@ class Lsmod(Tool):
     )
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
-        for line, source in lines("/proc/modules", kernel.read_file("/proc/modules")):
+        gap = None
+        try:
+            data = kernel.read_file("/proc/modules")
+        except EndlessFile as error:
+            data, gap = error.partial, Unavailable("/proc/modules: the kernel's list of modules leads back into itself")
+        seen: set[bytes] = set()
+        for line, source in lines("/proc/modules", data):
+            if gap and line in seen:
+                yield Row((gap,) * len(self.columns))
+                return
+            seen.add(line)
             try:
                 module = parse_module(line)
             except ParseError as error:
