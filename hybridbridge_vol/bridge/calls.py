@@ -41,6 +41,7 @@ class Caller:
         self.hybrid = Hybrid(bridge, mode, range(USER_PADDR, USER_PADDR + USER_SIZE))
         self.machine = self.hybrid.machine
         self._top = self.machine.read_register("RSP")
+        self._pt_regs_paddr: int | None = None
         self._mark: Mark | None = None
         self._entries: dict[tuple[str, str], int] = {}
         for offset in range(0, USER_SIZE, 2 << 20):
@@ -93,8 +94,13 @@ class Caller:
         for offset, value in zip(_PT_REGS_ARGUMENTS, arguments, strict=False):
             struct.pack_into("<Q", registers, offset, value & ((1 << 64) - 1))
         place = self._top - _PT_REGS_BELOW_TOP
-        self.machine.write(place, bytes(registers))
-        self.hybrid.wrote_virtual(place, len(registers))
+        if self._pt_regs_paddr is None:
+            translation = self.machine.translate(place)
+            if translation is None:
+                raise UnmappedVirtual(place)
+            self._pt_regs_paddr = translation.paddr
+        self.machine.memory.write(self._pt_regs_paddr, registers)
+        self.hybrid.wrote(self._pt_regs_paddr, len(registers))
         return self.call(self._entry(name, side), place, label=label or name)
 
     def _entry(self, name: str, side: str) -> int:

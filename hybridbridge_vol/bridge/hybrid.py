@@ -70,13 +70,6 @@ class Hybrid:
             self._slow.engine.reset()
             self._slow.machine.flush_translations()
 
-    def wrote_virtual(self, vaddr: int, size: int) -> None:
-        """As `wrote`, at a virtual address of the trusted side that does not cross a page."""
-        if self.mode is Mode.SLOW:
-            translation = self.machine.translate(vaddr)
-            if translation is not None:
-                self.wrote(translation.paddr, size)
-
     def wrote(self, paddr: int, size: int) -> None:
         """Python stored something of its own at a guest-physical address."""
         if self.mode is Mode.SLOW and self._slow is not None:

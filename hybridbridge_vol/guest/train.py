@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -22,7 +23,10 @@ MAX_PROCESSES = 64
 SKIPPED = frozenset(("kcore", "kmsg", "kpagecount", "kpageflags", "kpagecgroup", "mem", "pagemap", "clear_refs"))
 """Windows on memory, too large to read, and files that wait or act."""
 
-_FOLDERS = ("/proc", "/proc/net", "/proc/sys/kernel", "/proc/sysvipc", "/proc/tty", "/proc/fs", "/proc/1/fdinfo", "/proc/1/fd")
+_FOLDERS = (
+    "/proc", "/proc/net", "/proc/sys/kernel", "/proc/sysvipc", "/proc/tty", "/proc/fs", "/proc/1/fdinfo", "/proc/1/fd",
+    "/proc/1/task", "/proc/1/attr", "/proc/1/net", "/sys/kernel", "/sys/module",
+)
 
 
 def train(image: str | Path, store: Path | None = None, progress: Progress | None = None) -> Statistics:
@@ -85,13 +89,21 @@ def _is_user_process(kernel: GuestKernel, pid: str) -> bool:
 
 
 def _read_all(session: Session, folder: str) -> None:
+    """Every file of a folder, twice: what is looked up again is first asked whether it still holds."""
+    for _again in range(2):
+        with suppress(OSError, CallUndone):
+            _read_once(session, folder)
+
+
+def _read_once(session: Session, folder: str) -> None:
+    session.stat(folder)
     for name in session.listdir(folder):
         path = f"{folder}/{name}"
         if name in SKIPPED:
             continue
         with suppress(OSError, CallUndone):
-            kind = session.stat(path).mode & 0o170000
-            if kind == 0o120000:
+            kind = stat.S_IFMT(session.stat(path).mode)
+            if kind == stat.S_IFLNK:
                 session.readlink(path)
-            elif kind == 0o100000:
+            elif kind == stat.S_IFREG:
                 session.read_file(path)

@@ -7,10 +7,12 @@ IDT, or the run may end there.
 
 from __future__ import annotations
 
+import ctypes
 import enum
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 from unicorn import Uc, UcError
 from unicorn import x86_const as x86
@@ -22,6 +24,7 @@ from unicorn.unicorn_const import (
     UC_MODE_64,
     UC_PROT_ALL,
 )
+from unicorn.unicorn_py3.unicorn import uclib
 
 from hybridbridge_vol.machine import paging, quirks
 from hybridbridge_vol.machine.devices import Devices
@@ -44,7 +47,13 @@ _GENERAL = tuple(
 )
 _MSRS = (EFER_MSR, 0xC0000081, 0xC0000082, 0xC0000084, 0xC0000100, GS_BASE_MSR, 0xC0000102, 0xC0000103, 0x277)
 _SELECTORS = tuple(getattr(x86, "UC_X86_REG_" + name) for name in ["CS", "SS", "DS", "ES"])
-_ARGUMENTS = tuple(getattr(x86, "UC_X86_REG_" + name) for name in ["RDI", "RSI", "RDX", "RCX", "R8", "R9"])
+_ARGUMENTS = ("RDI", "RSI", "RDX", "RCX", "R8", "R9")
+
+
+@cache
+def _number(name: str) -> int:
+    number: int = getattr(x86, "UC_X86_REG_" + name)
+    return number
 
 
 class Verdict(enum.Enum):
@@ -95,6 +104,9 @@ class Machine:
         self._unmapped: int | None = None
         self._watchdog = Watchdog(self.uc.emu_stop)
         self._scratch = self.uc.context_save()
+        self._word = ctypes.c_uint64()
+        self._word_at = ctypes.byref(self._word)
+        self._stack_word = (0, 0)
         self.uc.hook_add(UC_HOOK_INTR, self._on_interrupt)
         self.uc.hook_add(UC_HOOK_INSN_INVALID, self._on_invalid)
         self.uc.hook_add(UC_HOOK_MEM_UNMAPPED, self._on_unmapped)
@@ -130,13 +142,18 @@ class Machine:
 
     # --- registers ----------------------------------------------------------------------------------------
 
+    # Calls read and write a dozen registers each; the binding's own functions cost ten times as much.
+
     def read_register(self, name: str) -> int:
-        """A register by its name in upper case ("RAX", "CR3")."""
-        return int(self.uc.reg_read(getattr(x86, "UC_X86_REG_" + name)))
+        """A register of up to 64 bits by its name in upper case ("RAX", "CR3")."""
+        self._word.value = 0
+        uclib.uc_reg_read(self.uc._uch, _number(name), self._word_at)
+        return self._word.value
 
     def write_register(self, name: str, value: int) -> None:
-        """Set a register by its name in upper case."""
-        self.uc.reg_write(getattr(x86, "UC_X86_REG_" + name), value)
+        """Set a register of up to 64 bits by its name in upper case."""
+        self._word.value = value
+        uclib.uc_reg_write(self.uc._uch, _number(name), self._word_at)
 
     def read_msr(self, number: int) -> int:
         """A model-specific register."""
@@ -299,9 +316,11 @@ class Machine:
 
         `stack_vaddr` is the stack pointer before the call, 16-byte aligned; `until` the return address.
         """
-        for register, value in zip(_ARGUMENTS, arguments, strict=False):
-            self.uc.reg_write(register, value & U64)
-        self.write_u64(stack_vaddr - 8, until)
+        for name, value in zip(_ARGUMENTS, arguments, strict=False):
+            self.write_register(name, value & U64)
+        if self._stack_word[0] != stack_vaddr - 8:  # the agent's stack does not move
+            self._stack_word = (stack_vaddr - 8, self._paddr(stack_vaddr - 8))
+        self.memory.write_u64(self._stack_word[1], until)
         self.write_register("RSP", stack_vaddr - 8)
         return self.run(function_vaddr, until, seconds)
 
