@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, TextIOWrapper):
         # A terminal's alphabet may lack the guest's letters.
         sys.stdout.reconfigure(errors="backslashreplace")
+    warnings.showwarning = lambda message, *_place: complain(str(message))
     try:
         status = COMMANDS[args.command](args)
         sys.stdout.flush()

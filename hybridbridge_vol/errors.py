@@ -75,3 +75,7 @@ class NotMemoized(HybridBridgeError):
     def __init__(self, message: str, function: str) -> None:
         super().__init__(message)
         self.function = function
+
+
+class HybridBridgeWarning(UserWarning):
+    """Something was not as it should be, but the work goes on without it."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import logging
 import sys
+import warnings
 from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
@@ -108,6 +109,7 @@ class ToolPlugin:
         log = logging.getLogger(type(self).__module__)
         store = self.config.get("store", None)
         image = None
+        warnings.showwarning = lambda message, *_place: log.warning("%s", printable(str(message)))
         try:
             image = image_path(self.context.config.get(LOCATION, None))
             with open_session(

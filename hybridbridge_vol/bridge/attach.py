@@ -20,7 +20,7 @@ from hybridbridge_vol.bridge.policy import policy_digest
 from hybridbridge_vol.bridge.prepare import Prepared, load_or_error
 from hybridbridge_vol.bridge.space import MAX_SNAPSHOT, SnapshotSpace, Window
 from hybridbridge_vol.bridge.twin import TwinText
-from hybridbridge_vol.errors import AttachError, ImageError, MemoError
+from hybridbridge_vol.errors import AttachError, HybridBridgeWarning, ImageError, MemoError
 from hybridbridge_vol.machine.machine import (
     VECTOR_GENERAL_PROTECTION,
     VECTOR_INVALID_OPCODE,
@@ -111,7 +111,7 @@ def load_memo(kernel: StoredKernel) -> Memo:
     try:
         return memos.load(kernel.folder, memo_key(kernel))
     except MemoError as error:
-        warnings.warn(str(error), stacklevel=2)
+        warnings.warn(str(error), HybridBridgeWarning, stacklevel=2)
         return Memo(memo_key(kernel))
 
 

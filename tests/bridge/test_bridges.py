@@ -201,3 +201,22 @@ def test_without_taint_there_is_no_provenance_to_ask_for(lab: Lab) -> None:
     with session_with(lab, "6.1 two CPUs", Mode.SLOW) as session:
         (row,) = with_provenance(tools.load("uname")).rows(session, {})
         assert "+390" in str(row.cells[-1])
+
+
+def test_a_damaged_memo_is_told_ignored_and_replaced(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    from hybridbridge_vol.cli import main
+
+    sample = lab.sample("6.12")
+    arguments = ["run", str(sample.dump), "hostname", "--store", str(lab.store.root)]
+    assert main(arguments) == 0
+    good, _ = capsys.readouterr()
+    kernel = next(kernel for kernel in lab.store.kernels() if kernel.release.startswith("6.12"))
+    (path,) = kernel.folder.glob("memo-*")
+    path.write_bytes(path.read_bytes()[:-3])
+    assert main(arguments) == 0
+    out, err = capsys.readouterr()
+    assert out == good
+    assert err.count("\n") == 1
+    assert f"{path}: corrupt; it is ignored" in err
+    assert main(arguments) == 0
+    assert capsys.readouterr() == (good, "")
