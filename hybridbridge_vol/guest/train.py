@@ -17,8 +17,10 @@ from hybridbridge_vol.guest.tool import Tool
 
 Progress = Callable[[float, str], None]
 
-MAX_PROCESSES = 64
-"""Processes whose every file is read; those beyond add hardly any code."""
+MAX_PROCESSES = 24
+"""User processes whose every file is read; those beyond add hardly any code."""
+KERNEL_THREADS = 3
+"""So many of the kernel's threads, which are all alike."""
 
 SKIPPED = frozenset(("kcore", "kmsg", "kpagecount", "kpageflags", "kpagecgroup", "mem", "pagemap", "clear_refs"))
 """Windows on memory, too large to read, and files that wait or act."""
@@ -55,7 +57,11 @@ def _work(session: Session) -> Iterator[tuple[str, Callable[[], object]]]:
         if not any(option.positional for option in tool.options):
             for options in _variants(tool):
                 yield name, partial(_rows, tool, session, options)
-    for folder in (*_FOLDERS, *_processes(session)):
+    for folder in _FOLDERS:
+        # twice: what is looked up again is first asked whether it still holds
+        yield folder, partial(_read_all, session, folder)
+        yield folder, partial(_read_all, session, folder)
+    for folder in _processes(session):
         yield folder, partial(_read_all, session, folder)
 
 
@@ -74,11 +80,12 @@ def _variants(tool: Tool) -> Iterator[dict[str, object]]:
 
 
 def _processes(session: Session) -> list[str]:
-    """Folders of processes, the user's before the kernel's threads (which are all alike)."""
+    """Folders of the processes to read."""
     with suppress(OSError, CallUndone):
         pids = [name for name in session.listdir("/proc") if name.isdecimal()]
         users = [pid for pid in pids if _is_user_process(session, pid)]
-        return [f"/proc/{pid}" for pid in [*users, *(pid for pid in pids if pid not in set(users))][:MAX_PROCESSES]]
+        threads = [pid for pid in pids if pid not in set(users)]
+        return [f"/proc/{pid}" for pid in users[-MAX_PROCESSES:] + threads[:KERNEL_THREADS]]
     return []
 
 
@@ -89,13 +96,6 @@ def _is_user_process(kernel: GuestKernel, pid: str) -> bool:
 
 
 def _read_all(session: Session, folder: str) -> None:
-    """Every file of a folder, twice: what is looked up again is first asked whether it still holds."""
-    for _again in range(2):
-        with suppress(OSError, CallUndone):
-            _read_once(session, folder)
-
-
-def _read_once(session: Session, folder: str) -> None:
     session.stat(folder)
     for name in session.listdir(folder):
         path = f"{folder}/{name}"
