@@ -160,12 +160,19 @@ def _assemble(
     text, symbols = kernel.text_link_vaddr, kernel.symbols
     home_text = text + boot.layout.kernel_delta
     start = text - START_KERNEL_MAP
+
+    def key_state(offset: int) -> int | None:
+        """`static_key.enabled`, include/linux/jump_label.h: the first 32 bits, signed."""
+        data = image.read_available(layout.text_paddr + offset, 4)
+        return None if data is None else int.from_bytes(data, "little", signed=True)
+
     twin = TwinText(
         ram.view[start : start + kernel.end_link_vaddr - text],
         prepared.sites,
         layout.shift - boot.layout.kernel_delta,
         list(twin_overlays(prepared.crossings, layout.text_vaddr, home_text)),
         memo.trusted,
+        lambda start, end: prepared.labels.patches(start, end, key_state),
     )
     window = Window(
         symbols.address("_etext") - text,

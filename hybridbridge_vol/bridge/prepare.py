@@ -16,6 +16,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from hybridbridge_vol.bridge.jump_labels import JumpLabels, read_jump_labels
 from hybridbridge_vol.bridge.policy import Crossing, load_policy, policy_digest, resolve
 from hybridbridge_vol.bridge.twin import Sites, relocation_sites
 from hybridbridge_vol.errors import BootError, StoreError
@@ -24,7 +25,7 @@ from hybridbridge_vol.trust import files
 from hybridbridge_vol.trust.layout import START_KERNEL_MAP
 from hybridbridge_vol.trust.store import Boot, StoredKernel
 
-FORMAT = 4
+FORMAT = 5
 """Version of what this module stores."""
 
 _MAX_TASK_SIZE = 16384
@@ -55,7 +56,8 @@ class Prepared:
 
     `rodata_end`: first byte after what the twin provides. `unmatched`: name patterns of the policy that this kernel
     has no function for. `fixups`: offsets of the
-    instructions that the exception table covers, `warnings` of the `ud2` of every WARN, both ascending.
+    instructions that the exception table covers, `warnings` of the `ud2` of every WARN, both ascending; `labels` are
+    its static branches.
     """
 
     rodata_end: int
@@ -64,6 +66,7 @@ class Prepared:
     unmatched: list[str]
     fixups: array[int]
     warnings: array[int]
+    labels: JumpLabels
     agent: AgentOffsets
 
 
@@ -85,7 +88,11 @@ def prepare(kernel: StoredKernel, boot: Boot, progress: Callable[[float, str], N
 
 
 def _dump(prepared: Prepared) -> bytes:
-    lists = [*(sites.offsets for sites in prepared.sites), prepared.fixups, prepared.warnings]
+    labels = prepared.labels
+    lists = [
+        *(sites.offsets for sites in prepared.sites), prepared.fixups, prepared.warnings,
+        labels.codes, labels.targets, labels.keys, labels.flags,
+    ]
     head = json.dumps({
         "rodata_end": prepared.rodata_end,
         "crossings": prepared.crossings,
@@ -117,8 +124,9 @@ def _load(data: bytes) -> Prepared:
         sites,
         [Crossing(*item) for item in head["crossings"]],
         head["unmatched"],
-        lists[-2],
-        lists[-1],
+        lists[-6],
+        lists[-5],
+        JumpLabels(*lists[-4:]),
         AgentOffsets(*head["agent"]),
     )
 
@@ -159,6 +167,7 @@ def derive(kernel: StoredKernel, boot: Boot) -> Prepared:
         resolution.unmatched,
         exception_sites(kernel, booted),
         warning_sites(kernel, booted),
+        jump_labels(kernel, booted),
         agent,
     )
 
@@ -190,6 +199,15 @@ def exception_sites(kernel: StoredKernel, booted: memoryview) -> array[int]:
         if 0 <= target < len(booted):
             found.append(target)
     return array("I", sorted(found))
+
+
+def jump_labels(kernel: StoredKernel, booted: memoryview) -> JumpLabels:
+    """The kernel's static branches; none if it was built without."""
+    text = kernel.text_link_vaddr
+    start, stop = kernel.symbols.get("__start___jump_table"), kernel.symbols.get("__stop___jump_table")
+    if start is None or stop is None:
+        return read_jump_labels(booted, 0, 0, 0)
+    return read_jump_labels(booted, start - text, stop - text, kernel.symbols.address("_etext") - text)
 
 
 def warning_sites(kernel: StoredKernel, booted: memoryview) -> array[int]:

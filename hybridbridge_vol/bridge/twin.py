@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from hybridbridge_vol.machine.memory import PAGE_SIZE
@@ -53,7 +53,8 @@ class TwinText:
 
     `booted` is the trusted kernel's memory from `_text`; `shift` is the distance from the trusted layout to the
     snapshot's (`K_s - K_t`); `overlays` are `(offset, bytes)` that replace text, not overlapping. `trusted` are the
-    offsets of 32-bit fields (displacements, immediates) of static references that reach home's object.
+    offsets of 32-bit fields (displacements, immediates) of static references that reach home's object. `branches(start, end)` gives the static branches of a range that
+    stand otherwise than in `booted`.
     """
 
     booted: memoryview
@@ -61,6 +62,7 @@ class TwinText:
     shift: int
     overlays: list[tuple[int, bytes]] = field(default_factory=list)
     trusted: set[int] = field(default_factory=set)
+    branches: Callable[[int, int], Iterable[tuple[int, bytes]]] = lambda _start, _end: ()
 
     def __post_init__(self) -> None:
         self.overlays.sort()
@@ -77,6 +79,8 @@ class TwinText:
         page = bytearray(self.booted[offset : offset + PAGE_SIZE])
         for sites in self.sites:
             self._move(page, offset, sites)
+        for place, code in self.branches(max(0, offset - _WIDEST_SITE), offset + PAGE_SIZE):
+            _place(page, place - offset, code)
         for place in self.trusted:
             if offset - _WIDEST_SITE < place < offset + PAGE_SIZE:
                 _place(page, place - offset, self._field_at_home(place))
