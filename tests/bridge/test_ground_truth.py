@@ -109,8 +109,7 @@ def test_lsmod_lists_the_guests_modules(lab: Lab, generation: str) -> None:
 
 EXPLAINED = (
     (r"/proc/(\d+/)?net/(dev|nf_conntrack.*|stat/.*|vlan/.*|dev_mcast)", "code of modules is not run"),
-    (r"/proc/(\d+/)?net/(netlink|udp6?|unix|raw6?|packet|ptype|tcp6?|icmp6?)", "pointers are hashed by a static key of 5.10"),
-    (r"/proc/(\d+/)?net/(snmp6?|netstat|dev_snmp6/.*|rt6_stats|softnet_stat|sockstat6?)", "counters of packets under way"),
+    (r"/proc/(\d+/)?net/(snmp6?|netstat|dev_snmp6/.*|rt6_stats|softnet_stat|sockstat6?|packet)", "counters of packets under way"),
     (r"/proc/(\d+/)?(task/\d+/)?(smaps|smaps_rollup)", "protection keys are a property of the CPU; rounding of Pss"),
     (r"/proc/(mtrr|diskstats|driver/rtc|tty/driver/serial|vmallocinfo|interrupts|softirqs)", "hardware, per-CPU references"),
     (r"/proc/sys/kernel/.*apparmor.*", "the security module asks for the agent's own label"),
