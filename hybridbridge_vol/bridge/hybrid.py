@@ -145,4 +145,5 @@ class Hybrid:
         """The statistics so far, with what the taint engine had no rule for."""
         if self._slow is not None:
             self.statistics.unknown_instructions = dict(self._slow.engine.unknown)
+            self.statistics.split = self._slow.engine.statistics["split"]
         return self.statistics

@@ -24,13 +24,15 @@ class CallCount:
 class Statistics:
     """`by_call`: by the name of the system call. `reclassified`: static references found to be the trusted kernel's.
     `trapped_in`: where FAST met code without a memo. `stray`: instructions that reached into the snapshot by an
-    address nobody had from it. `unknown_instructions`: by mnemonic, those the taint engine has no rule for."""
+    address nobody had from it. `unknown_instructions`: by mnemonic, those the taint engine has no rule for.
+    `split`: accesses over the end of a page, of which only the first part is followed."""
 
     by_call: dict[str, CallCount] = field(default_factory=dict)
     reclassified: int = 0
     trapped_in: list[str] = field(default_factory=list)
     stray: dict[str, int] = field(default_factory=dict)
     unknown_instructions: dict[str, int] = field(default_factory=dict)
+    split: int = 0
 
     def of(self, label: str) -> CallCount:
         """The count of a call, named by the first word of its label."""
@@ -60,5 +62,7 @@ class Statistics:
             yield f"reclassified as trusted: {self.reclassified} static references"
         for place, times in self.stray.items():
             yield f"stray access: {place} ({times})"
+        if self.split:
+            yield f"accesses over the end of a page, second part not followed: {self.split}"
         for name, times in sorted(self.unknown_instructions.items()):
             yield f"no taint rule (all outputs from all inputs): {name} ({times})"

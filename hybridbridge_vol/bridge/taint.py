@@ -39,8 +39,7 @@ class EventKind(IntEnum):
 
     FORGED = 1  # an address made by the snapshot leads to the trusted side
     STRAY = 2  # an address that nobody has from the snapshot leads into it
-    NO_RULE = 3
-    OUTSIDE = 4  # code that is neither home's nor the twin's
+    OUTSIDE = 3  # code that is neither home's nor the twin's
 
 
 class _Statistics(ctypes.Structure):
@@ -48,7 +47,7 @@ class _Statistics(ctypes.Structure):
         (name, ctypes.c_uint64)
         for name in (
             "instructions", "twin_instructions", "crossings", "loads", "stores", "snapshot_loads", "joins", "events",
-            "rules_missed",
+            "rules_missed", "split",
         )
     ]
 

@@ -40,7 +40,7 @@ enum place { O_NONE, O_REGISTER, O_MEMORY, O_CONSTANT, O_SNAPSHOT_ADDRESS };
 enum bits { B_READS_FLAGS = 1, B_WRITES_FLAGS = 2, B_POPS = 4, B_SIGN_EXTENDS = 8, B_MEMORY = 16, B_STATIC = 32,
             B_PUSHES = 64, B_KEEPS_TARGET = 128,
             B_TWO_STRINGS = 128 /* with K_GENERIC */ };
-enum event_kind { E_FORGED = 1, E_STRAY = 2, E_NO_RULE = 3, E_OUTSIDE = 4, E_SPLIT = 5 };
+enum event_kind { E_FORGED = 1, E_STRAY = 2, E_OUTSIDE = 3 };
 enum region { R_TRUSTED, R_USER, R_SNAPSHOT, R_OTHER };
 
 struct rule {
@@ -59,7 +59,7 @@ struct node { label left, right; };
 struct region_map { uint64_t paddr, size; uint8_t *host; };
 
 struct statistics {
-    uint64_t instructions, twin_instructions, crossings, loads, stores, snapshot_loads, joins, events, rules_missed;
+    uint64_t instructions, twin_instructions, crossings, loads, stores, snapshot_loads, joins, events, rules_missed, split;
 };
 
 /* Functions of Unicorn and of Python that the engine calls. */
@@ -96,7 +96,7 @@ struct engine {
     uint64_t pending_vaddr;
     label base_label, index_label;
     uint64_t old_target;
-    uint32_t access_count, split;
+    uint32_t access_count;
     struct access accesses[MAX_ACCESSES];
     label **trusted_shadow, **user_shadow;
     uint64_t *snapshot_keys;
@@ -272,6 +272,13 @@ static void load(struct engine *e, uint64_t paddr, uint32_t size, label *out)
 {
     enum region region = region_of(e, paddr);
     e->statistics.loads++;
+    if (paddr % PAGE + size > PAGE) { /* nobody tells where the next page lies: the rest is like the first part */
+        uint32_t here = PAGE - paddr % PAGE, data = 0;
+        load(e, paddr, here, out);
+        for (uint32_t i = 0; i < here; i++) data |= has_data(out[i]);
+        for (uint32_t i = here; i < size; i++) out[i] = data ? SEEDED : 0;
+        return;
+    }
     if (region == R_OTHER) { /* the twin's .rodata: some of its relocated pointers lead into the snapshot */
         label l = size == 8 && is_snapshot_static(e, word_at(e, paddr)) ? POINTER : 0;
         for (uint32_t i = 0; i < size; i++) out[i] = l;
@@ -758,12 +765,12 @@ void on_memory(void *uc, int type, uint64_t paddr, int size, int64_t value, stru
     if (e->access_count < MAX_ACCESSES) {
         struct access *a = &e->accesses[e->access_count++];
         uint32_t room = PAGE - paddr % PAGE;
-        if ((uint32_t)size > room) e->split++;
+        if ((uint32_t)size > room) e->statistics.split++;
         a->paddr = paddr;
         a->size = (uint32_t)size;
         a->is_write = type == 17; /* UC_MEM_WRITE */
     } else {
-        e->split++;
+        e->statistics.split++;
     }
 }
 
@@ -926,5 +933,3 @@ uint64_t engine_loaded_by(struct engine *e, uint64_t paddr)
     uint32_t slot = (uint32_t)(paddr >> 3) % STATIC_LOADS;
     return e->static_loads[2 * slot] == paddr ? e->static_loads[2 * slot + 1] : 0;
 }
-
-uint64_t engine_split(struct engine *e) { return e->split; }
