@@ -25,11 +25,12 @@ from hybridbridge_vol.trust import files
 from hybridbridge_vol.trust.layout import START_KERNEL_MAP
 from hybridbridge_vol.trust.store import Boot, StoredKernel
 
-FORMAT = 5
+FORMAT = 6
 """Version of what this module stores."""
 
 _MAX_TASK_SIZE = 16384
 _MAX_OBJECT = 512
+_MAX_CACHES = 10000
 _UD2 = b"\x0f\x0b"
 _BUGFLAG_WARNING = 1  # include/asm-generic/bug.h
 _EXCEPTION_ENTRY = 12  # struct exception_table_entry: three 32-bit words since 4.6
@@ -57,7 +58,7 @@ class Prepared:
     `rodata_end`: first byte after what the twin provides. `unmatched`: name patterns of the policy that this kernel
     has no function for. `fixups`: offsets of the
     instructions that the exception table covers, `warnings` of the `ud2` of every WARN, both ascending; `labels` are
-    its static branches.
+    its static branches, `caches` the virtual addresses of its slab caches.
     """
 
     rodata_end: int
@@ -67,6 +68,7 @@ class Prepared:
     fixups: array[int]
     warnings: array[int]
     labels: JumpLabels
+    caches: list[int]
     agent: AgentOffsets
 
 
@@ -97,6 +99,7 @@ def _dump(prepared: Prepared) -> bytes:
         "rodata_end": prepared.rodata_end,
         "crossings": prepared.crossings,
         "unmatched": prepared.unmatched,
+        "caches": prepared.caches,
         "agent": list(vars(prepared.agent).values()),
         "sites": [[sites.step, sites.size] for sites in prepared.sites],
         "lengths": [len(item) for item in lists],
@@ -127,6 +130,7 @@ def _load(data: bytes) -> Prepared:
         lists[-6],
         lists[-5],
         JumpLabels(*lists[-4:]),
+        head["caches"],
         AgentOffsets(*head["agent"]),
     )
 
@@ -156,6 +160,7 @@ def derive(kernel: StoredKernel, boot: Boot) -> Prepared:
     resolution = resolve(load_policy(), text_functions(kernel))
     try:
         agent = find_agent(machine, kernel, delta)
+        caches = sorted(slab_caches(machine, kernel, delta))
     except (UnmappedVirtual, LookupError) as error:
         raise BootError(f"{kernel.name}: the booted kernel is not laid out as expected: {error}") from None
     finally:
@@ -168,6 +173,7 @@ def derive(kernel: StoredKernel, boot: Boot) -> Prepared:
         exception_sites(kernel, booted),
         warning_sites(kernel, booted),
         jump_labels(kernel, booted),
+        caches,
         agent,
     )
 
@@ -282,6 +288,27 @@ def _pointing_to(machine: Machine, words: list[int], value: int, what: str) -> t
             if value in inner:
                 return word, inner.index(value) * 8
     raise LookupError(f"{what} not found")
+
+
+def slab_caches(machine: Machine, kernel: StoredKernel, delta: int) -> set[int]:
+    """The trusted kernel's slab caches: those on the list `slab_caches` (mm/slab_common.c).
+
+    The list's place inside a cache is the distance that brings the most list nodes onto pointers of `kmalloc_caches`.
+    """
+    symbols = kernel.symbols
+    head = symbols.address("slab_caches") + delta
+    nodes: list[int] = []
+    node = machine.read_u64(head)
+    while node != head and len(nodes) < _MAX_CACHES:
+        nodes.append(node)
+        node = machine.read_u64(node)
+    table = symbols.address("kmalloc_caches")
+    known = {word for word in _words(machine, table + delta, symbols.size("kmalloc_caches")) if word}
+    candidates = ({node - distance for node in nodes} for distance in range(8, _MAX_OBJECT, 8))
+    best = max(candidates, key=lambda caches: len(caches & known))
+    if len(best & known) < len(known) // 2:
+        raise LookupError("the list of slab caches makes no sense")
+    return best
 
 
 def load_or_error(kernel: StoredKernel, boot: Boot) -> Prepared:

@@ -37,6 +37,7 @@ class SlowBridge:
         self.findings: list[Event] = []
         self.reclassified: set[int] = set()
         """Fields of static references whose class was found to be *trusted* in the current run."""
+        self._caches = frozenset(bridge.prepared.caches)
         self._pages: dict[int, bytes] = {}
         self._count: CallCount | None = None
         self._counted: dict[str, int] = {}
@@ -171,7 +172,8 @@ class SlowBridge:
         """A pointer of the snapshot's arrives where the trusted kernel expects one of its own.
 
         If it was loaded from one static variable, the load should have reached home's variable: its class is
-        *trusted* from now on, and the argument becomes what it would have loaded.
+        *trusted* from now on, and the argument becomes what it would have loaded. Only if home's variable holds a
+        slab cache: an image that bends a call must not teach the memo anything else.
         """
         origin = leaf_range(label)
         if origin is None or origin[1] != 8:
@@ -183,7 +185,10 @@ class SlowBridge:
         if field is None or not 0 <= offset < self.bridge.layout.size:
             return False
         home_vaddr = self.bridge.kernel.text_link_vaddr + self.bridge.home_delta + offset
-        self.machine.write_register(_GENERAL[register], self.machine.read_u64(home_vaddr))
+        cache = self.machine.read_u64(home_vaddr)
+        if cache not in self._caches:
+            return False
+        self.machine.write_register(_GENERAL[register], cache)
         self.reclassified.add(field)
         return True
 
