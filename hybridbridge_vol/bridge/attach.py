@@ -197,11 +197,18 @@ class ExceptionFilter:
         """See `machine.ExceptionFilter`."""
         if vector == VECTOR_PAGE_FAULT and self._bridge.space.complete(cr2):
             return Verdict.RESUME
+        if vector == VECTOR_PAGE_FAULT and rip != cr2 and self._bridge.in_twin(rip) and self._per_cpu(rip, cr2):
+            return Verdict.RESUME
         if vector == VECTOR_INVALID_OPCODE:
             return self._warn(rip)
         if vector in (VECTOR_PAGE_FAULT, VECTOR_GENERAL_PROTECTION):
             return self._fix_up(rip)
         return Verdict.STOP
+
+    def _per_cpu(self, rip: int, cr2: int) -> bool:
+        from hybridbridge_vol.bridge.percpu import redirect
+
+        return redirect(self._bridge, self._machine, rip, cr2)
 
     def _warn(self, rip: int) -> Verdict:
         """Go on behind a WARN of either side (locks count as held, and the kernel may check that); a BUG is the end."""
