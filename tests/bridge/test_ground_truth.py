@@ -111,10 +111,9 @@ EXPLAINED = (
     (r"/proc/(\d+/)?net/(dev|nf_conntrack.*|stat/.*|vlan/.*|dev_mcast)", "code of modules is not run"),
     (r"/proc/(\d+/)?net/(snmp6?|netstat|dev_snmp6/.*|rt6_stats|softnet_stat|sockstat6?|packet)", "counters of packets under way"),
     (r"/proc/(\d+/)?(task/\d+/)?(smaps|smaps_rollup)", "protection keys are a property of the CPU; rounding of Pss"),
-    (r"/proc/(mtrr|diskstats|driver/rtc|tty/driver/serial|vmallocinfo|interrupts|softirqs)", "hardware, per-CPU references"),
+    (r"/proc/(mtrr|driver/rtc|tty/driver/serial|interrupts|softirqs)", "hardware"),
     (r"/proc/sys/kernel/.*apparmor.*", "the security module asks for the agent's own label"),
     (r"/proc/\d+/(task/\d+/)?fdinfo/\d+", "marks of inotify are found by the trusted kernel's lists"),
-    (r"/sys/devices/virtual/block/.*|/sys/block/.*", "requests under way are counted by per-CPU references"),
     (r"/sys/devices/system/clocksource/.*", "depends on the running CPU's tick"),
     (r"/proc/\d+/(task/\d+/)?(sched|stat|schedstat)", "clock-delta is measured while it is read; time of the running tasks"),
 )
