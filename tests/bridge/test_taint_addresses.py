@@ -194,6 +194,57 @@ def test_a_pointer_survives_a_stay_in_our_memory(small: SmallMachine) -> None:
     assert small.findings() == [(EventKind.FORGED, 7)]
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        "0fb6c8 movzx ecx, al",
+        "0fb7c8 movzx ecx, ax\nc1e908 shr ecx, 8",
+        "480fbfc8 movsx rcx, ax",
+        "50 push rax\n59 pop rcx\n0fb6c9 movzx ecx, cl",
+        "50 push rax\n0fb60c24 movzx ecx, byte ptr [rsp]\n58 pop rax",
+        "88c1 mov cl, al",
+    ],
+)
+def test_a_part_of_a_pointer_is_a_number(small: SmallMachine, part: str) -> None:
+    """A hash of an address, say, used as an index into a table of ours."""
+    small.image(0x10, word(SNAPSHOT + 0x40))
+    small.run(
+        f"""
+        488b06 mov rax, qword ptr [rsi]
+        {part}
+        8a140f mov dl, byte ptr [rdi + rcx]
+        488d1c0f lea rbx, [rdi + rcx]
+        8a13 mov dl, byte ptr [rbx]
+        889700010000 mov byte ptr [rdi + 0x100], dl
+        """,
+        rsi=SOURCE,
+        rdi=OURS,
+        rcx=0,
+    )
+    assert small.findings() == []
+    assert 0x10 in small.origins(OURS + 0x100, 1)[0]
+
+
+def test_a_pointer_copied_in_parts_is_one_again(small: SmallMachine) -> None:
+    small.image(0x10, word(SNAPSHOT + 0x40))
+    small.run(
+        """
+        488b06 mov rax, qword ptr [rsi]
+        48894708 mov qword ptr [rdi + 8], rax
+        488d7708 lea rsi, [rdi + 8]
+        f3a4 rep movsb byte ptr [rdi], byte ptr [rsi]
+        488b47f8 mov rax, qword ptr [rdi - 8]
+        8a08 mov cl, byte ptr [rax]
+        880f mov byte ptr [rdi], cl
+        """,
+        rsi=SOURCE,
+        rdi=OURS,
+        rcx=8,
+    )
+    assert small.pointer(OURS)
+    assert small.origins(OURS + 8, 1) == [{0x40}]
+
+
 def test_constants_of_the_twin_that_lead_into_the_snapshot_are_pointers(small: SmallMachine) -> None:
     small.memory.write(TWIN_PADDR + 0x1000, word(TWIN + DATA) + word(5))
     small.run(

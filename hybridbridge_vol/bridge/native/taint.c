@@ -428,12 +428,13 @@ static void fetch(struct engine *e, uint8_t place, uint16_t slot, uint8_t size, 
     }
 }
 
+/* All of a value. A pointer is one as a whole: its parts, as numbers, are not. */
 static label join_all(struct engine *e, const label *in, uint32_t size)
 {
     label all = 0;
     for (uint32_t i = 0; i < size; i++)
         if (in[i] != all) all = join(e, all, in[i]);
-    return all;
+    return size == 8 && in[7] & POINTER ? all : all & ~POINTER;
 }
 
 static int target_has_label(struct engine *e, const struct rule *r)
@@ -476,7 +477,7 @@ static void apply_copy(struct engine *e, const struct rule *r)
     fetch(e, r->source_place, r->source, r->source_size, value);
     uint32_t size = r->source_size;
     if (r->target_size > size) {
-        label fill = r->bits & B_SIGN_EXTENDS ? value[size - 1] : 0;
+        label fill = r->bits & B_SIGN_EXTENDS ? value[size - 1] & ~POINTER : 0;
         for (; size < r->target_size; size++) value[size] = fill;
     }
     if (r->bits & B_KEEPS_TARGET) { /* conditional: the values tell which it was, unless they are equal */
