@@ -283,6 +283,10 @@ def test_bytes_masked_away_are_clean(small: SmallMachine) -> None:
         ("6621d8 and ax, bx", [{0x10, 0x20}, {0x11, 0x21}]),
         ("6609d8 or ax, bx", [{0x10, 0x20}, {0x11, 0x21}]),
         ("66f7d0 not ax", [{0x10}, {0x11}]),
+        (
+            "668907 mov word ptr [rdi], ax\n66f717 not word ptr [rdi]\n668b07 mov ax, word ptr [rdi]",
+            [{0x10}, {0x11}],
+        ),
     ],
 )
 def test_arithmetic_joins_all_bytes_and_bitwise_operations_each_with_its_partner(

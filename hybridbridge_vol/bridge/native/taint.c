@@ -655,9 +655,6 @@ static void finish(struct engine *e)
     e->pending = 0;
     if (e->access_count) check_address(e, r);
     switch (r->kind) {
-    case K_NONE:
-        if (e->access_count) write_memory(e, 0, 0);
-        break;
     case K_COPY: apply_copy(e, r); break;
     case K_CLEAR:
         if (r->target_place != O_REGISTER || target_has_label(e, r)) {
