@@ -351,6 +351,32 @@ def test_flags_carry_labels_to_what_is_made_of_them(small: SmallMachine) -> None
     assert small.origins(OURS, 4) == [{0x10}, {0x11}, {0x12}, set()]
 
 
+@pytest.mark.parametrize(
+    ("strings", "origins"),
+    [
+        ("f3a6 repe cmpsb byte ptr [rsi], byte ptr [rdi]", {0x12, 0x32}),
+        ("a6 cmpsb byte ptr [rsi], byte ptr [rdi]", {0x10, 0x30}),
+        ("f3ae repe scasb al, byte ptr [rdi]", {0x32}),
+    ],
+)
+def test_comparing_strings_labels_the_flags_by_the_last_bytes_compared(
+    small: SmallMachine, strings: str, origins: set[int]
+) -> None:
+    """Also where the count ran out: what finds that nothing is left compares nothing."""
+    small.run(
+        f"""
+        {strings}
+        0f95c0 setne al
+        8803 mov byte ptr [rbx], al
+        """,
+        rsi=SOURCE,
+        rdi=SOURCE + 0x20,
+        rcx=3,
+        rbx=OURS,
+    )
+    assert small.origins(OURS, 1) == [origins]
+
+
 def test_a_branch_taken_by_the_snapshots_word_labels_nothing(small: SmallMachine) -> None:
     small.run(
         """

@@ -598,6 +598,7 @@ static void apply_string(struct engine *e, const struct rule *r)
 
 static void apply_generic(struct engine *e, const struct rule *r)
 {
+    if (r->bits & B_MEMORY && !e->access_count) return; /* cmps or scas with a count of 0 */
     label all = r->bits & B_READS_FLAGS ? e->flags : 0, value[MAX_WIDTH];
     for (uint32_t i = 0; i < 16; i++)
         if (r->reads >> i & 1 && e->live >> i & 1) all = join(e, all, join_all(e, &e->registers[i * 8], 8));
