@@ -3,6 +3,8 @@ memory, a twin of that text, a user page, and a snapshot."""
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import struct
 
 from assembly import assembled
@@ -50,7 +52,7 @@ class SmallMachine:
         self.machine.place(0, HostMapping.anonymous(RAM_SIZE))
         self.machine.place(TWIN_PADDR, HostMapping.anonymous(DATA))
         self.machine.place(USER_PADDR, HostMapping.anonymous(PAGE))
-        self.machine.place(SNAPSHOT_PADDR, HostMapping.anonymous(SNAPSHOT_SIZE))
+        self.machine.place(SNAPSHOT_PADDR, guarded(SNAPSHOT_SIZE))
         self.memory = self.machine.memory
         self._used = {HOME: 0, TWIN: 0}
         self.start = HOME
@@ -164,6 +166,14 @@ class SmallMachine:
     def findings(self) -> list[tuple[EventKind, int]]:
         """What the engine noticed in the last run: the kind, and the offset of the instruction in its code."""
         return [(event.kind, event.vaddr - self.start) for event in self.engine.events()]
+
+
+def guarded(size: int) -> HostMapping:
+    """Zeroed memory with a page behind it that this process may not read."""
+    pages = mmap.mmap(-1, size + PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    mapping = HostMapping(pages, size)
+    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(mapping.address + size), ctypes.c_size_t(PAGE), 0) == 0
+    return mapping
 
 
 def each(start: int, size: int) -> list[set[int]]:

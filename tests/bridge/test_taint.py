@@ -13,7 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_machine import (
+    BEYOND,
     OURS,
+    OURS_PADDR,
+    PAGE,
     SNAPSHOT,
     STACK,
     USER_MEMORY,
@@ -23,6 +26,7 @@ from small_machine import (
 from taint_model import Model
 
 from hybridbridge_vol.bridge.taint import SEEDED, TRUSTED, leaf_range, merge_ranges
+from hybridbridge_vol.machine.paging import WRITABLE
 
 SOURCE = SNAPSHOT + 0x10
 """Where the tests' bytes come from: the byte at 0x10 of the image, and those that follow."""
@@ -91,6 +95,50 @@ def test_rep_movsb_copies_as_many_bytes_as_rcx_says(small: SmallMachine, count: 
     small.run("f3a4 rep movsb byte ptr [rdi], byte ptr [rsi]", rsi=SOURCE, rdi=OURS, rcx=count)
     assert small.origins(OURS, 8) == each(0x10, count) + [set()] * (8 - count)
     assert small.findings() == []
+
+
+def test_bytes_keep_their_origin_across_the_edges_of_pages(small: SmallMachine) -> None:
+    """Read across one edge, stored across another, taken from there, and cleaned."""
+    edge, our_edge = SNAPSHOT + PAGE, OURS + PAGE
+    small.run(
+        """
+        488b46fd mov rax, qword ptr [rsi - 3]
+        488947fb mov qword ptr [rdi - 5], rax
+        488b5ffc mov rbx, qword ptr [rdi - 4]
+        48895f40 mov qword ptr [rdi + 0x40], rbx
+        c747fe05000000 mov dword ptr [rdi - 2], 5
+        488b5ffb mov rbx, qword ptr [rdi - 5]
+        48895f48 mov qword ptr [rdi + 0x48], rbx
+        """,
+        rsi=edge,
+        rdi=our_edge,
+    )
+    assert small.origins(our_edge - 5, 5) == [*each(PAGE - 3, 3), set(), set()]
+    assert small.labels(our_edge, 2) == [0, 0]
+    assert small.origins(our_edge, 3) == [set(), set(), {PAGE + 4}]
+    assert small.origins(our_edge + 0x40, 8) == [*each(PAGE - 2, 7), set()]
+    assert small.origins(our_edge + 0x48, 8) == [*each(PAGE - 3, 3), *[set()] * 4, {PAGE + 4}]
+    assert small.findings() == []
+
+
+def test_pages_that_touch_in_virtual_memory_alone_are_not_mixed_up(small: SmallMachine) -> None:
+    virtual = BEYOND
+    small.tables.map_page(virtual, OURS_PADDR, WRITABLE)
+    small.tables.map_page(virtual + PAGE, OURS_PADDR + 2 * PAGE, WRITABLE)
+    small.run(
+        """
+        884f02 mov byte ptr [rdi + 2], cl
+        488b06 mov rax, qword ptr [rsi]
+        488942fc mov qword ptr [rdx - 4], rax
+        """,
+        seed=False,
+        rsi=SOURCE,
+        rdi=OURS + PAGE,
+        rdx=virtual + PAGE,
+        rcx=1,
+    )
+    assert small.origins(virtual + PAGE - 4, 4) == each(0x10, 4)
+    assert small.labels(OURS + PAGE, 4) == [TRUSTED, TRUSTED, 0, TRUSTED]
 
 
 def test_a_part_of_a_register_is_written_alone(small: SmallMachine) -> None:

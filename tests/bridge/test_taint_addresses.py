@@ -303,6 +303,29 @@ def test_a_pointer_of_the_snapshots_may_not_lead_to_user_memory_either(small: Sm
     assert small.findings() == [(EventKind.FORGED, 3)]
 
 
+def test_a_forged_pointer_that_lies_across_the_edge_of_a_page_ends_the_run_too(small: SmallMachine) -> None:
+    """Wherever the second page is: the snapshot's page tables are its own."""
+    for second in (PAGE, 3 * PAGE):
+        forged = word(OURS + 0x40)
+        small.image(PAGE - 4, forged[:4])
+        small.image(second, forged[4:])
+        small.tables.map_page(BEYOND, SNAPSHOT_PADDR, WRITABLE)
+        small.tables.map_page(BEYOND + PAGE, SNAPSHOT_PADDR + second, WRITABLE)
+        small.machine.flush_translations()
+        small.run("488b06 mov rax, qword ptr [rsi]\n488b08 mov rcx, qword ptr [rax]", rsi=BEYOND + PAGE - 4)
+        assert small.findings() == [(EventKind.FORGED, 3)]
+        small.image(second, bytes(4))
+
+
+def test_a_word_across_the_end_of_the_images_last_page_is_read_no_further(small: SmallMachine) -> None:
+    """Behind the image's memory in this process there may be none (see `guarded`)."""
+    small.tables.map_page(BEYOND, SNAPSHOT_PADDR, WRITABLE)
+    stop = small.run(
+        "488b06 mov rax, qword ptr [rsi]\n0f444602 cmove eax, dword ptr [rsi + 2]", rsi=BEYOND - 4
+    )
+    assert stop.kind == "returned"
+
+
 def test_a_forged_pointer_is_told_with_the_place_that_it_was_read_from(small: SmallMachine) -> None:
     small.image(0x10, word(OURS + 0x40))
     small.run("488b06 mov rax, qword ptr [rsi]\n488b4808 mov rcx, qword ptr [rax + 8]", rsi=SOURCE)
@@ -342,6 +365,16 @@ def test_a_jump_home_by_the_snapshots_word_does_not_happen(small: SmallMachine, 
     small.image(0x10, word(target))
     small.run(f"488b06 mov rax, qword ptr [rsi]\n{jump}", rsi=SOURCE, rdi=OURS)
     assert small.findings() == [(EventKind.FORGED, 3)]
+    assert small.machine.read(OURS, 1) == b"\0"
+
+
+def test_a_jump_by_a_word_across_the_edge_of_a_page_does_not_happen(small: SmallMachine) -> None:
+    small.tables.map_page(BEYOND, SNAPSHOT_PADDR, WRITABLE)
+    small.tables.map_page(BEYOND + PAGE, SNAPSHOT_PADDR + 3 * PAGE, WRITABLE)
+    target = small.put("c60701 mov byte ptr [rdi], 1")
+    small.machine.write(BEYOND + PAGE - 4, word(target))
+    small.run("ff26 jmp qword ptr [rsi]", rsi=BEYOND + PAGE - 4, rdi=OURS)
+    assert small.findings() == [(EventKind.FORGED, 0)]
     assert small.machine.read(OURS, 1) == b"\0"
 
 

@@ -53,7 +53,7 @@ struct rule {
     uint64_t mask;                    /* K_BITS: bytes (0xff each) that can survive; others become clean */
 };
 
-struct access { uint64_t paddr; uint32_t size; uint32_t is_write; };
+struct access { uint64_t paddr, value; uint32_t size, is_write; }; /* where it begins; what is written */
 struct event { uint32_t kind, twin; uint64_t vaddr, paddr; label what; };
 struct node { label left, right; };
 struct region_map { uint64_t paddr, size; uint8_t *host; };
@@ -182,7 +182,8 @@ static inline enum region region_of(const struct engine *e, uint64_t paddr)
     return R_OTHER;
 }
 
-static uint8_t *host(const struct engine *e, uint64_t paddr)
+/* Where `size` bytes of one region are in this process; 0 if they are not in one. */
+static uint8_t *host(const struct engine *e, uint64_t paddr, uint64_t size)
 {
     uint32_t low = 0, high = e->region_count;
     while (low < high) {
@@ -190,18 +191,24 @@ static uint8_t *host(const struct engine *e, uint64_t paddr)
         const struct region_map *r = &e->regions[middle];
         if (paddr < r->paddr) high = middle;
         else if (paddr - r->paddr >= r->size) low = middle + 1;
-        else return r->host + (paddr - r->paddr);
+        else return size <= r->size - (paddr - r->paddr) ? r->host + (paddr - r->paddr) : 0;
     }
     return 0;
 }
 
-static uint64_t word_at(const struct engine *e, uint64_t paddr)
+static uint64_t number_at(const struct engine *e, uint64_t paddr, uint32_t size)
 {
     uint64_t value = 0;
-    const uint8_t *at = host(e, paddr);
-    if (at) memcpy(&value, at, 8);
+    const uint8_t *at = host(e, paddr, size);
+    if (at) memcpy(&value, at, size);
     return value;
 }
+
+static uint64_t word_at(const struct engine *e, uint64_t paddr) { return number_at(e, paddr, 8); }
+
+static inline uint64_t size_mask(uint32_t size) { return size < 8 ? (1ull << (8 * size)) - 1 : ~0ull; }
+
+static inline uint32_t left_in_page(uint64_t paddr) { return PAGE - (uint32_t)(paddr % PAGE); }
 
 static label *new_shadow(void)
 {
@@ -260,10 +267,9 @@ static label untouched(struct engine *e, enum region region, uint64_t paddr, int
     return 0;
 }
 
-static void load(struct engine *e, uint64_t paddr, uint32_t size, label *out)
+static void load_in_page(struct engine *e, uint64_t paddr, uint32_t size, label *out)
 {
     enum region region = region_of(e, paddr);
-    e->statistics.loads++;
     if (region == R_OTHER) { /* the twin's .rodata: its relocated pointers lead into the snapshot */
         label l = size == 8 && word_at(e, paddr) - e->twin_text < e->text_size ? POINTER : 0;
         for (uint32_t i = 0; i < size; i++) out[i] = l;
@@ -273,9 +279,8 @@ static void load(struct engine *e, uint64_t paddr, uint32_t size, label *out)
     uint32_t at = paddr % PAGE, unset = 0;
     if (page) {
         for (uint32_t i = 0; i < size; i++) {
-            label l = at + i < PAGE ? page[at + i] : UNSET;
-            out[i] = l;
-            unset += l == UNSET;
+            out[i] = page[at + i];
+            unset += out[i] == UNSET;
         }
         if (!unset) return;
     }
@@ -300,15 +305,39 @@ static void load(struct engine *e, uint64_t paddr, uint32_t size, label *out)
         if (!page || out[i] == UNSET) out[i] = untouched(e, region, paddr + i, pointer, word);
 }
 
-static void store(struct engine *e, uint64_t paddr, uint32_t size, const label *in)
+/* Across the edge of a page nobody says where the second one is. It is taken for the next one, as it is nearly
+ * everywhere in a kernel; but a word of the image's may be a pointer then, whatever stands there. */
+static void load(struct engine *e, uint64_t paddr, uint32_t size, label *out)
+{
+    uint32_t room = left_in_page(paddr);
+    e->statistics.loads++;
+    if (size <= room) {
+        load_in_page(e, paddr, size, out);
+        return;
+    }
+    load_in_page(e, paddr, room, out);
+    load_in_page(e, paddr + room, size - room, out + room);
+    if (size == 8 && region_of(e, paddr) == R_SNAPSHOT && has_data(out[0] | out[7]))
+        for (uint32_t i = 0; i < size; i++) out[i] |= POINTER;
+}
+
+static void store_in_page(struct engine *e, uint64_t paddr, uint32_t size, const label *in)
 {
     enum region region = region_of(e, paddr);
-    e->statistics.stores++;
     if (region == R_OTHER) return;
     label *page = shadow_of(e, region, paddr, 1);
-    if (!page) return;
-    uint32_t at = paddr % PAGE;
-    for (uint32_t i = 0; i < size && at + i < PAGE; i++) page[at + i] = in[i];
+    if (page) memcpy(&page[paddr % PAGE], in, size * sizeof(label));
+}
+
+/* As for `load`, but where the second page is not the next one, which then does not hold the value, its labels stay. */
+static void store(struct engine *e, const struct access *a, uint32_t size, const label *in)
+{
+    uint32_t room = left_in_page(a->paddr);
+    e->statistics.stores++;
+    store_in_page(e, a->paddr, size < room ? size : room, in);
+    if (size <= room || a->size > 8) return;
+    if (number_at(e, a->paddr + room, a->size - room) == (a->value & size_mask(a->size)) >> (8 * room))
+        store_in_page(e, a->paddr + room, size - room, in + room);
 }
 
 /* --- events ----------------------------------------------------------------------------------------------- */
@@ -410,10 +439,10 @@ static void write_memory(struct engine *e, const label *in, uint32_t size)
         uint32_t part = e->accesses[i].size;
         if (done < size) {
             if (part > size - done) part = size - done;
-            store(e, e->accesses[i].paddr, part, in + done);
+            store(e, &e->accesses[i], part, in + done);
             done += part;
         } else {
-            store(e, e->accesses[i].paddr, part > MAX_WIDTH ? MAX_WIDTH : part, clean);
+            store(e, &e->accesses[i], part > MAX_WIDTH ? MAX_WIDTH : part, clean);
         }
     }
 }
@@ -463,7 +492,7 @@ static label settle_pointer(struct engine *e, const struct rule *r, label all)
         if (r->target_place == O_REGISTER && r->target < GENERAL_BYTES) value = general(e, r->target / 8);
         else if (r->target_place == O_MEMORY)
             for (uint32_t i = 0; i < e->access_count; i++)
-                if (e->accesses[i].is_write) value = word_at(e, e->accesses[i].paddr);
+                if (e->accesses[i].is_write) value = e->accesses[i].value;
     }
     return pointerish(value) ? all : all & ~POINTER;
 }
@@ -481,12 +510,14 @@ static void apply_copy(struct engine *e, const struct rule *r)
         for (; size < r->target_size; size++) value[size] = fill;
     }
     if (r->bits & B_KEEPS_TARGET) { /* conditional: the values tell which it was, unless they are equal */
-        uint64_t width = r->target_size < 8 ? (1ull << (8 * r->target_size)) - 1 : ~0ull;
+        uint64_t width = size_mask(r->target_size);
         uint64_t before = e->old_target & width, after = general(e, r->target / 8) & width;
         uint64_t offered = after;
         if (r->source_place == O_REGISTER) offered = r->source == r->target ? after : general(e, r->source / 8) & width;
         else
-            for (uint32_t i = 0; i < e->access_count; i++) offered = word_at(e, e->accesses[i].paddr) & width;
+            for (uint32_t i = 0; i < e->access_count; i++)
+                if (e->accesses[i].size <= left_in_page(e->accesses[i].paddr))
+                    offered = number_at(e, e->accesses[i].paddr, r->target_size);
         label *old = &e->registers[r->target];
         if (after != offered) memcpy(value, old, r->target_size * sizeof(label));
         else if (after == before)
@@ -626,7 +657,7 @@ static void apply_generic(struct engine *e, const struct rule *r)
     for (uint32_t i = 0; i < e->access_count; i++)
         if (e->accesses[i].is_write) {
             uint32_t size = e->accesses[i].size > MAX_WIDTH ? MAX_WIDTH : e->accesses[i].size;
-            store(e, e->accesses[i].paddr, size, value);
+            store(e, &e->accesses[i], size, value);
         }
 }
 
@@ -642,7 +673,8 @@ static void apply_jump(struct engine *e, const struct rule *r)
             if (r->source_place == O_REGISTER) target = general(e, r->source / 8);
             else
                 for (uint32_t i = 0; i < e->access_count; i++)
-                    if (!e->accesses[i].is_write) target = word_at(e, e->accesses[i].paddr);
+                    if (!e->accesses[i].is_write) /* no honest function pointer lies across the edge of a page */
+                        target = left_in_page(e->accesses[i].paddr) < 8 ? e->home_text : word_at(e, e->accesses[i].paddr);
             if (is_trusted_vaddr(e, target)) event(e, E_FORGED, e->pending_vaddr, 0, value[7]);
         }
     }
@@ -745,12 +777,13 @@ void on_instruction(void *uc, uint64_t vaddr, uint32_t size, struct engine *e)
 
 void on_memory(void *uc, int type, uint64_t paddr, int size, int64_t value, struct engine *e)
 {
-    (void)uc, (void)value;
+    (void)uc;
     if (e->access_count < MAX_ACCESSES) {
         struct access *a = &e->accesses[e->access_count++];
         uint32_t room = PAGE - paddr % PAGE;
         if ((uint32_t)size > room) e->split++;
         a->paddr = paddr;
+        a->value = (uint64_t)value;
         a->size = (uint32_t)size;
         a->is_write = type == 17; /* UC_MEM_WRITE */
     } else {
@@ -877,7 +910,7 @@ void engine_clean(struct engine *e, uint64_t paddr, uint64_t size)
     while (size) {
         uint64_t part = PAGE - paddr % PAGE;
         if (part > size) part = size;
-        store(e, paddr, (uint32_t)part, clean);
+        store_in_page(e, paddr, (uint32_t)part, clean);
         paddr += part;
         size -= part;
     }
