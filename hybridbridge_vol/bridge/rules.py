@@ -237,7 +237,7 @@ class Decoder:
             return Rule(Kind.ALU, Bits.WRITES_FLAGS, Operand(), operands[0], operands[1])
         if name in _TO_TARGET or name in _TO_TARGET_AND_FLAGS and (name != "imul" or len(operands) > 1):
             return self._arithmetic(name, operands)
-        if name.startswith("set"):
+        if name.startswith("set") and operands:
             return Rule(Kind.ALU, Bits.READS_FLAGS, operands[0], Operand(Place.CONSTANT, 0, 1))
         if name.startswith("cmov"):
             return Rule(Kind.COPY, Bits.KEEPS_TARGET, operands[0], operands[1])
