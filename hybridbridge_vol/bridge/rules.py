@@ -149,6 +149,8 @@ _CLEARING_VECTORS = frozenset(["pxor", "xorps", "xorpd", "vpxor"])
 _SIGN_EXTENSIONS = {"cbw": (1, 2), "cwde": (2, 4), "cdqe": (4, 8)}
 _SIGN_COPIES = {"cwd": 2, "cdq": 4, "cqo": 8}
 _STRING_SIZES = {"b": 1, "w": 2, "d": 4, "q": 8}
+_TWO_BYTE_OPCODE = 0x0F
+"""First byte of vector instructions; string instructions of the same name ("movsd") have one byte."""
 _RAX, _RDX, _RSP, _RBP, _RSI, _RDI = 0, 2, 4, 5, 6, 7
 
 
@@ -249,12 +251,13 @@ class Decoder:
         if name in _SIGN_COPIES:
             size = _SIGN_COPIES[name]
             return Rule(Kind.ALU, _NO_BITS, _general_operand(_RDX, size), _general_operand(_RAX, size))
-        if name[:-1] in ("movs", "stos", "lods") and name[-1] in _STRING_SIZES:
-            return _string(name)
-        if name[:-1] == "cmps":
-            return Rule(Kind.GENERIC, Bits.MEMORY | Bits.WRITES_FLAGS | Bits.TWO_STRINGS, base=_RSI, index=_RDI)
-        if name[:-1] == "scas":
-            return Rule(Kind.GENERIC, Bits.MEMORY | Bits.WRITES_FLAGS, base=_RDI, reads=1 << _RAX)
+        if name[-1] in _STRING_SIZES and insn.opcode[0] != _TWO_BYTE_OPCODE:
+            if name[:-1] in ("movs", "stos", "lods"):
+                return _string(name)
+            if name[:-1] == "cmps":
+                return Rule(Kind.GENERIC, Bits.MEMORY | Bits.WRITES_FLAGS | Bits.TWO_STRINGS, base=_RSI, index=_RDI)
+            if name[:-1] == "scas":
+                return Rule(Kind.GENERIC, Bits.MEMORY | Bits.WRITES_FLAGS, base=_RDI, reads=1 << _RAX)
         if name not in _GENERIC:
             self._unknown[name] += 1
         return self._generic(insn, name)

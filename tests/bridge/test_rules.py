@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hybridbridge_vol.bridge.rules import (
     GENERAL_BYTES,
     MAX_BLOCK,
+    NO_REGISTER,
     RULE_FORMAT,
     VECTOR_SIZE,
     Bits,
@@ -68,6 +69,11 @@ def decoded(listing: str, decoder: Decoder | None = None) -> Instruction:
 
 def check(listing: str, rule: Rule) -> None:
     assert decoded(listing).rule == rule
+
+
+def numbers(mask: int) -> set[int]:
+    """Registers of a generic rule: the general ones from 0, the vectors from 16."""
+    return {number for number in range(32) if mask >> number & 1}
 
 
 @pytest.mark.parametrize(
@@ -343,6 +349,25 @@ def test_string_instructions_go_by_rsi_and_rdi(listing: str, rule: Rule) -> None
 
 
 @pytest.mark.parametrize(
+    ("listing", "reads", "writes"),
+    [
+        ("f20f1008 movsd xmm1, qword ptr [rax]", set(), {17}),
+        ("f20f1108 movsd qword ptr [rax], xmm1", {17}, set()),
+        ("f20fc2ca02 cmplesd xmm1, xmm2", {17, 18}, {17}),
+    ],
+)
+def test_vector_instructions_with_the_name_of_a_string_instruction_are_none(
+    listing: str, reads: set[int], writes: set[int]
+) -> None:
+    unknown: Counter[str] = Counter()
+    rule = decoded(listing, Decoder(range(0), unknown)).rule
+    assert rule.kind == Kind.GENERIC
+    assert rule.base in (RAX, NO_REGISTER)
+    assert (numbers(rule.reads), numbers(rule.writes)) == (reads, writes)
+    assert unknown.total() == 1
+
+
+@pytest.mark.parametrize(
     ("listing", "rule"),
     [
         ("ffd0 call rax", Rule(Kind.JUMP, Bits.PUSHES, source=reg(RAX))),
@@ -394,8 +419,7 @@ def test_the_generic_rule_makes_all_outputs_of_all_inputs(
 ) -> None:
     rule = decoded(listing).rule
     assert (rule.kind, rule.bits) == (Kind.GENERIC, bits)
-    assert {number for number in range(32) if rule.reads >> number & 1} == reads
-    assert {number for number in range(32) if rule.writes >> number & 1} == writes
+    assert (numbers(rule.reads), numbers(rule.writes)) == (reads, writes)
 
 
 def test_an_address_is_no_input_of_the_generic_rule() -> None:
