@@ -319,6 +319,7 @@ class Decoder:
         stack = 1 << _RSP
         if name in _MADE_OF_NOTHING:
             reads = 0
+        reads |= _mask(register for register in written if register in _SLOTS and _SLOTS[register][1] < 4)  # kept beside
         bits = Bits.MEMORY if any(operand.type == x86.X86_OP_MEM for operand in insn.operands) else _NO_BITS
         if x86.X86_REG_EFLAGS in read:
             bits |= Bits.READS_FLAGS

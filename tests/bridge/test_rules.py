@@ -408,6 +408,9 @@ def test_some_instructions_move_no_label(listing: str) -> None:
     [
         ("48f7e1 mul rcx", WRITES, {RAX, RCX}, {RAX, RDX}),
         ("48f7f1 div rcx", WRITES, {RAX, RDX, RCX}, {RAX, RDX}),
+        ("9f lahf", READS, {RAX}, {RAX}),
+        ("ec in al, dx", NO_BITS, {RAX}, {RAX}),
+        ("ed in eax, dx", NO_BITS, set(), {RAX}),
         ("0fa2 cpuid", NO_BITS, set(), {RAX, RBX, RCX, RDX}),
         ("0f31 rdtsc", NO_BITS, set(), {RAX, RDX}),
         ("0f32 rdmsr", NO_BITS, set(), {RAX, RDX}),
@@ -420,6 +423,12 @@ def test_the_generic_rule_makes_all_outputs_of_all_inputs(
     rule = decoded(listing).rule
     assert (rule.kind, rule.bits) == (Kind.GENERIC, bits)
     assert (numbers(rule.reads), numbers(rule.writes)) == (reads, writes)
+
+
+def test_what_a_register_keeps_beside_the_part_that_is_written_is_an_input_of_the_generic_rule() -> None:
+    assert numbers(decoded("f6e1 mul cl").rule.reads) == {RAX, RCX}
+    assert numbers(decoded("660f02ca lar cx, dx").rule.reads) == {RCX, RDX}
+    assert numbers(decoded("0f02ca lar ecx, edx").rule.reads) == {RDX}
 
 
 def test_an_address_is_no_input_of_the_generic_rule() -> None:
