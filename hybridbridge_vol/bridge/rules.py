@@ -96,7 +96,7 @@ class Instruction:
     rule: Rule
     ends: bool
     static_field: int = 0
-    """Offset of the 32-bit displacement or immediate in its bytes, if it names a static address; else 0."""
+    """Offset of the 32-bit displacement in its bytes, if it names a static address; else 0."""
 
 
 _GENERAL_NAMES = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{i}" for i in range(8, 16)))
@@ -152,6 +152,10 @@ _STRING_SIZES = {"b": 1, "w": 2, "d": 4, "q": 8}
 _TWO_BYTE_OPCODE = 0x0F
 """First byte of vector instructions; string instructions of the same name ("movsd") have one byte."""
 _RAX, _RDX, _RSP, _RBP, _RSI, _RDI = 0, 2, 4, 5, 6, 7
+_ELSEWHERE = frozenset(
+    [capstone.CS_GRP_JUMP, capstone.CS_GRP_CALL, capstone.CS_GRP_RET, capstone.CS_GRP_IRET, capstone.CS_GRP_BRANCH_RELATIVE]
+)
+"""Capstone's groups of instructions after which code may go on elsewhere; `loop` is in the last one alone."""
 
 
 class Decoder:
@@ -195,8 +199,8 @@ class Decoder:
                 base=rule.base if rule.base != NO_REGISTER else base,
                 index=rule.index if rule.index != NO_REGISTER else index,
             )
-        ends = bool({capstone.CS_GRP_JUMP, capstone.CS_GRP_CALL, capstone.CS_GRP_RET, capstone.CS_GRP_IRET} & set(insn.groups))
-        return Instruction(insn.address, insn.size, rule, ends or name in ("ud2", "hlt", "int3"), field)
+        ends = bool(_ELSEWHERE & set(insn.groups)) or name in ("ud2", "hlt", "int3")
+        return Instruction(insn.address, insn.size, rule, ends, field)
 
     def _is_static(self, insn: capstone.CsInsn, memory: capstone.x86.X86OpMem) -> bool:
         if memory.base == x86.X86_REG_RIP:

@@ -454,7 +454,7 @@ def test_an_unknown_instruction_gets_the_generic_rule_and_is_counted_by_name() -
     "last",
     [
         "eb10 jmp 0x12", "7510 jne 0x12", "ffe0 jmp rax", "e810000000 call 0x15", "ff17 call qword ptr [rdi]", "c3 ret", "48cf iretq",
-        "0f0b ud2", "f4 hlt", "cc int3", "e310 jrcxz 0x12",
+        "0f0b ud2", "f4 hlt", "cc int3", "e310 jrcxz 0x12", "e210 loop 0x12",
     ],
 )  # fmt: skip
 def test_a_block_ends_at_the_first_instruction_that_may_go_elsewhere(last: str) -> None:
