@@ -305,7 +305,8 @@ class Decoder:
         if name in _READS_FLAGS:
             bits |= Bits.READS_FLAGS
         target, *sources = operands
-        if name in _TO_TARGET and len(sources) or len(sources) > 1 and name == "imul":
+        replaced = name in _TO_TARGET and name != "crc32" or name == "imul" and len(sources) > 1
+        if replaced and sources:
             sources = [*sources, Operand()]
         else:
             sources = [target, *sources, Operand()]

@@ -168,6 +168,7 @@ def test_a_constant_cleans_memory() -> None:
         ("f30fb806 popcnt eax, dword ptr [rsi]", Rule(Kind.ALU, MEMORY, reg(RAX, 4), mem(4), base=RSI)),
         ("0fc8 bswap eax", Rule(Kind.ALU, NO_BITS, reg(RAX, 4), reg(RAX, 4))),
         ("c4e2f1f7c3 shlx rax, rbx, rcx", Rule(Kind.ALU, NO_BITS, reg(RAX), reg(RBX), reg(RCX))),
+        ("f20f38f0c2 crc32 eax, dl", Rule(Kind.ALU, NO_BITS, reg(RAX, 4), reg(RAX, 4), reg(RDX, 1))),
         ("4899 cqo", Rule(Kind.ALU, NO_BITS, reg(RDX), reg(RAX))),
         ("99 cdq", Rule(Kind.ALU, NO_BITS, reg(RDX, 4), reg(RAX, 4))),
     ],
