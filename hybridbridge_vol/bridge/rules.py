@@ -282,12 +282,11 @@ class Decoder:
     def _lea(self, insn: capstone.CsInsn, target: Operand) -> Rule:
         memory = insn.operands[1].mem
         parts = [_general_operand(number, 8) for number in (_general(memory.base), _general(memory.index)) if number != NO_REGISTER]
-        if self._is_static(insn, memory):
-            parts = [Operand(Place.SNAPSHOT_ADDRESS, 0, 8), *parts[:1]]
-        if not parts:
+        bits = Bits.STATIC if self._is_static(insn, memory) else _NO_BITS
+        if not parts and not bits:
             return Rule(Kind.CLEAR, _NO_BITS, target)
-        parts.append(Operand())
-        return Rule(Kind.ALU, _NO_BITS, target, parts[0], parts[1])
+        source, second, *_ = [*parts, Operand(), Operand()]
+        return Rule(Kind.ALU, bits, target, source, second)
 
     def _bitwise(self, insn: capstone.CsInsn, name: str, operands: list[Operand]) -> Rule:
         target, second = operands

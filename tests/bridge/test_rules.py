@@ -527,14 +527,24 @@ def test_what_lies_outside_of_the_window_or_is_per_cpu_is_no_static_reference(li
         ("6800100091 push -0x6efff000", Rule(Kind.COPY, MEMORY | Bits.PUSHES, mem(8), ADDRESS, base=RSP)),
         ("480500100091 add rax, -0x6efff000", Rule(Kind.ALU, WRITES, reg(RAX), reg(RAX), ADDRESS)),
         ("483d00100091 cmp rax, -0x6efff000", Rule(Kind.ALU, WRITES, Operand(), reg(RAX), ADDRESS)),
-        ("488d0500100000 lea rax, [rip + 0x1000]", Rule(Kind.ALU, NO_BITS, reg(RAX), ADDRESS)),
-        (
-            "488d04fd00100091 lea rax, [rdi*8 - 0x6efff000]",
-            Rule(Kind.ALU, NO_BITS, reg(RAX), ADDRESS, reg(RDI)),
-        ),
     ],
 )
 def test_an_immediate_in_the_window_is_an_address_of_the_snapshots(listing: str, rule: Rule) -> None:
+    assert decoded(listing, twin_decoder()).rule == rule
+
+
+@pytest.mark.parametrize(
+    ("listing", "rule"),
+    [
+        ("488d0500100000 lea rax, [rip + 0x1000]", Rule(Kind.ALU, Bits.STATIC, reg(RAX))),
+        ("488d04fd00100091 lea rax, [rdi*8 - 0x6efff000]", Rule(Kind.ALU, Bits.STATIC, reg(RAX), reg(RDI))),
+        (
+            "488d843700100091 lea rax, [rdi + rsi - 0x6efff000]",
+            Rule(Kind.ALU, Bits.STATIC, reg(RAX), reg(RDI), reg(RSI)),
+        ),
+    ],
+)
+def test_lea_of_a_static_address_adds_to_it(listing: str, rule: Rule) -> None:
     assert decoded(listing, twin_decoder()).rule == rule
 
 

@@ -460,6 +460,22 @@ def test_a_static_address_of_the_twins_is_a_pointer_of_the_snapshots(
     assert small.findings() == []
 
 
+def test_a_static_address_of_the_twins_is_made_of_all_its_indices(small: SmallMachine) -> None:
+    small.run(
+        """
+        0fb606 movzx eax, byte ptr [rsi]
+        0fb64e08 movzx ecx, byte ptr [rsi + 8]
+        488d840800200091 lea rax, [rax + rcx - 0x6effe000]
+        488907 mov qword ptr [rdi], rax
+        """,
+        side=TWIN,
+        rsi=SOURCE,
+        rdi=OURS,
+    )
+    assert small.pointer(OURS)
+    assert small.origins(OURS, 8) == [{0x10, 0x18}] * 8
+
+
 def test_the_static_reference_that_loaded_a_word_is_remembered(small: SmallMachine) -> None:
     small.run("488b05f91f0000 mov rax, qword ptr [rip + 0x1ff9]", side=TWIN)
     assert small.engine.loaded_by(SNAPSHOT_PADDR + STATICS) == TWIN

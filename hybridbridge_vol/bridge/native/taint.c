@@ -529,8 +529,9 @@ static void apply_copy(struct engine *e, const struct rule *r)
 static void apply_alu(struct engine *e, const struct rule *r)
 {
     label value[MAX_WIDTH], all = 0;
+    int is_static = r->bits & B_STATIC && !(r->bits & B_MEMORY); /* lea */
     int quick = r->source_place != O_MEMORY && r->second_place != O_MEMORY && r->source_place != O_SNAPSHOT_ADDRESS &&
-                r->second_place != O_SNAPSHOT_ADDRESS && r->target_place != O_MEMORY && !e->flags;
+                r->second_place != O_SNAPSHOT_ADDRESS && r->target_place != O_MEMORY && !is_static && !e->flags;
     if (quick && !(r->source_place == O_REGISTER && (e->live >> (r->source / 8) & 1)) &&
         !(r->second_place == O_REGISTER && (e->live >> (r->second / 8) & 1)) &&
         (r->target_place == O_NONE || !target_has_label(e, r)))
@@ -542,6 +543,7 @@ static void apply_alu(struct engine *e, const struct rule *r)
         label more = join_all(e, value, r->second_size);
         all = join(e, all, more);
     }
+    if (is_static) all |= POINTER;
     if (r->bits & B_READS_FLAGS) all = join(e, all, e->flags);
     if (r->bits & B_WRITES_FLAGS) e->flags = all & ~POINTER;
     if (r->target_place == O_NONE) return;
