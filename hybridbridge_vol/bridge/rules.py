@@ -377,7 +377,8 @@ def _swap(name: str, operands: list[Operand]) -> Rule:
     if source.place == Place.MEMORY:
         target, source = source, target
     kind = {"xchg": Kind.SWAP, "xadd": Kind.ADDSWAP, "cmpxchg": Kind.COMPARESWAP}[name]
-    return Rule(kind, Bits.MEMORY if target.place == Place.MEMORY else _NO_BITS, target, source)
+    bits = Bits.MEMORY if target.place == Place.MEMORY else _NO_BITS
+    return Rule(kind, bits | Bits.KEEPS_TARGET if name == "cmpxchg" else bits, target, source)
 
 
 def _string(name: str) -> Rule:

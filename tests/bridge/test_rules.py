@@ -302,7 +302,7 @@ def test_conditional_moves_may_keep_their_target(listing: str, rule: Rule) -> No
         ),
         (
             "f0480fb10f lock cmpxchg qword ptr [rdi], rcx",
-            Rule(Kind.COMPARESWAP, MEMORY, mem(8), reg(RCX), base=RDI),
+            Rule(Kind.COMPARESWAP, MEMORY | Bits.KEEPS_TARGET, mem(8), reg(RCX), base=RDI),
         ),
     ],
 )

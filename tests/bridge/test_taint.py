@@ -22,6 +22,7 @@ from small_machine import (
     USER_MEMORY,
     SmallMachine,
     each,
+    word,
 )
 from taint_model import Model
 
@@ -218,6 +219,44 @@ def test_xadd_gives_the_old_value_and_stores_the_sum(small: SmallMachine) -> Non
     )
     assert small.origins(OURS, 4) == each(0x10, 4)
     assert small.origins(SOURCE, 4) == [{*range(0x10, 0x14), *range(0x30, 0x34)}] * 4
+
+
+@pytest.mark.parametrize("target", ["memory", "register"])
+@pytest.mark.parametrize(
+    ("expected", "stored", "accumulator"),
+    [(5, each(0x20, 8), each(0x30, 8)), (6, each(0x10, 8), each(0x10, 8))],
+    ids=["equal", "unequal"],
+)
+def test_a_comparing_exchange_keeps_only_what_was_taken(
+    small: SmallMachine, target: str, expected: int, stored: list[set[int]], accumulator: list[set[int]]
+) -> None:
+    small.image(0x10, word(5) + bytes(8) + word(7) + bytes(8) + word(expected))
+    exchange = {
+        "memory": """
+            f0480fb11e lock cmpxchg qword ptr [rsi], rbx
+            488b0e mov rcx, qword ptr [rsi]
+        """,
+        "register": """
+            488b0e mov rcx, qword ptr [rsi]
+            480fb1d9 cmpxchg rcx, rbx
+        """,
+    }
+    small.run(
+        f"""
+        488b4620 mov rax, qword ptr [rsi + 0x20]
+        488b5e10 mov rbx, qword ptr [rsi + 0x10]
+        {exchange[target]}
+        48890f mov qword ptr [rdi], rcx
+        48894708 mov qword ptr [rdi + 8], rax
+        0f94c0 sete al
+        884710 mov byte ptr [rdi + 0x10], al
+        """,
+        rsi=SOURCE,
+        rdi=OURS,
+    )
+    assert small.origins(OURS, 8) == stored
+    assert small.origins(OURS + 8, 8) == accumulator
+    assert small.origins(OURS + 16, 1) == [{*range(0x10, 0x18), *range(0x30, 0x38)}]
 
 
 @pytest.mark.parametrize(("taken", "origins"), [(1, each(0x20, 8)), (0, each(0x10, 8))])

@@ -591,28 +591,23 @@ static void apply_swap(struct engine *e, const struct rule *r)
     refresh_live(e, r->source);
 }
 
-/* cmpxchg: the target takes the source or keeps what it has; the accumulator may take the target. */
+/* cmpxchg: the target takes the source if it was what the accumulator holds; else the accumulator, which then
+ * changes, takes the target. */
 static void apply_compare_swap(struct engine *e, const struct rule *r)
 {
-    label target[MAX_WIDTH], source[MAX_WIDTH], accumulator[MAX_WIDTH];
+    label target[MAX_WIDTH], source[MAX_WIDTH], *accumulator = e->registers;
     uint32_t size = r->target_size;
     fetch(e, r->target_place, r->target, size, target);
     fetch(e, r->source_place, r->source, size, source);
-    memcpy(accumulator, e->registers, size * sizeof(label));
-    for (uint32_t i = 0; i < size; i++) {
-        source[i] = join(e, source[i], target[i]);
-        accumulator[i] = join(e, accumulator[i], target[i]);
+    e->flags = join(e, join_all(e, accumulator, size), join_all(e, target, size)) & ~POINTER;
+    if (((general(e, 0) ^ e->old_target) & size_mask(size)) == 0) {
+        put(e, r, source, size);
+    } else {
+        put(e, r, target, size);
+        memcpy(accumulator, target, size * sizeof(label));
+        if (size == 4) memset(accumulator + 4, 0, 4 * sizeof(label));
+        refresh_live(e, 0);
     }
-    e->flags = join(e, join_all(e, accumulator, size), e->flags) & ~POINTER;
-    if (size == 8) {
-        if (source[7] & POINTER && !(settle_pointer(e, r, source[7]) & POINTER))
-            for (uint32_t i = 0; i < 8; i++) source[i] &= ~POINTER;
-        if (accumulator[7] & POINTER && !pointerish(general(e, 0)))
-            for (uint32_t i = 0; i < 8; i++) accumulator[i] &= ~POINTER;
-    }
-    put(e, r, source, size);
-    memcpy(e->registers, accumulator, size * sizeof(label));
-    refresh_live(e, 0);
 }
 
 /* movs, stos, lods: one element an execution. scas and cmps are generic. */
@@ -764,7 +759,7 @@ void on_instruction(void *uc, uint64_t vaddr, uint32_t size, struct engine *e)
     e->pending = r;
     e->pending_vaddr = vaddr;
     e->access_count = 0;
-    if (r->bits & B_KEEPS_TARGET) e->old_target = general(e, r->target / 8);
+    if (r->bits & B_KEEPS_TARGET) e->old_target = general(e, r->kind == K_COMPARESWAP ? 0 : r->target / 8);
     if (r->bits & B_MEMORY) {
         e->base_label = r->base < 16 && e->live >> r->base & 1 ? join_all(e, &e->registers[r->base * 8], 8) : 0;
         e->index_label = r->index < 16 && e->live >> r->index & 1 ? join_all(e, &e->registers[r->index * 8], 8) : 0;
