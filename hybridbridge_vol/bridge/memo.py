@@ -124,11 +124,14 @@ def parse(data: bytes, name: str) -> Memo:
         count = record["ranges"]
         values = array("I")
         values.frombytes(numbers)
-        memo = Memo(MemoKey(record["build_id"], record["policy"], record["release"]))
+        key = MemoKey(record["build_id"], record["policy"], record["release"])
+        if not all(isinstance(part, str) for part in (key.build_id, key.policy, key.release)):
+            raise TypeError
         if len(values) != 2 * count + record["trusted"]:
             raise ValueError
+        memo = Memo(key)
         memo.add(zip(values[:count], values[count : 2 * count], strict=True), values[2 * count :])
-    except (ValueError, KeyError, TypeError, OverflowError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise MemoError(f"{name}: corrupt; it is ignored. Remove it with 'hb memo clear'") from None
     memo.changed = False
     return memo

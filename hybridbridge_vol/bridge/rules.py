@@ -96,7 +96,7 @@ class Instruction:
     rule: Rule
     ends: bool
     static_field: int = 0
-    """Offset of the 32-bit displacement or immediate in its bytes, if it names a static address; else 0."""
+    """Offset of the 32-bit displacement in its bytes, if it names a static address; else 0."""
 
 
 _GENERAL_NAMES = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{i}" for i in range(8, 16)))
@@ -149,7 +149,13 @@ _CLEARING_VECTORS = frozenset(["pxor", "xorps", "xorpd", "vpxor"])
 _SIGN_EXTENSIONS = {"cbw": (1, 2), "cwde": (2, 4), "cdqe": (4, 8)}
 _SIGN_COPIES = {"cwd": 2, "cdq": 4, "cqo": 8}
 _STRING_SIZES = {"b": 1, "w": 2, "d": 4, "q": 8}
+_TWO_BYTE_OPCODE = 0x0F
+"""First byte of vector instructions; string instructions of the same name ("movsd") have one byte."""
 _RAX, _RDX, _RSP, _RBP, _RSI, _RDI = 0, 2, 4, 5, 6, 7
+_ELSEWHERE = frozenset(
+    [capstone.CS_GRP_JUMP, capstone.CS_GRP_CALL, capstone.CS_GRP_RET, capstone.CS_GRP_IRET, capstone.CS_GRP_BRANCH_RELATIVE]
+)
+"""Capstone's groups of instructions after which code may go on elsewhere; `loop` is in the last one alone."""
 
 
 class Decoder:
@@ -193,8 +199,8 @@ class Decoder:
                 base=rule.base if rule.base != NO_REGISTER else base,
                 index=rule.index if rule.index != NO_REGISTER else index,
             )
-        ends = bool({capstone.CS_GRP_JUMP, capstone.CS_GRP_CALL, capstone.CS_GRP_RET, capstone.CS_GRP_IRET} & set(insn.groups))
-        return Instruction(insn.address, insn.size, rule, ends or name in ("ud2", "hlt", "int3"), field)
+        ends = bool(_ELSEWHERE & set(insn.groups)) or name in ("ud2", "hlt", "int3")
+        return Instruction(insn.address, insn.size, rule, ends, field)
 
     def _is_static(self, insn: capstone.CsInsn, memory: capstone.x86.X86OpMem) -> bool:
         if memory.base == x86.X86_REG_RIP:
@@ -240,7 +246,7 @@ class Decoder:
             return Rule(Kind.ALU, Bits.WRITES_FLAGS, Operand(), operands[0], operands[1])
         if name in _TO_TARGET or name in _TO_TARGET_AND_FLAGS and (name != "imul" or len(operands) > 1):
             return self._arithmetic(name, operands)
-        if name.startswith("set"):
+        if name.startswith("set") and operands:
             return Rule(Kind.ALU, Bits.READS_FLAGS, operands[0], Operand(Place.CONSTANT, 0, 1))
         if name.startswith("cmov"):
             return Rule(Kind.COPY, Bits.KEEPS_TARGET, operands[0], operands[1])
@@ -252,12 +258,13 @@ class Decoder:
         if name in _SIGN_COPIES:
             size = _SIGN_COPIES[name]
             return Rule(Kind.ALU, _NO_BITS, _general_operand(_RDX, size), _general_operand(_RAX, size))
-        if name[:-1] in ("movs", "stos", "lods") and name[-1] in _STRING_SIZES:
-            return _string(name)
-        if name[:-1] == "cmps":
-            return Rule(Kind.GENERIC, Bits.MEMORY | Bits.WRITES_FLAGS | Bits.TWO_STRINGS, base=_RSI, index=_RDI)
-        if name[:-1] == "scas":
-            return Rule(Kind.GENERIC, Bits.MEMORY | Bits.WRITES_FLAGS, base=_RDI, reads=1 << _RAX)
+        if name[-1] in _STRING_SIZES and insn.opcode[0] != _TWO_BYTE_OPCODE:
+            if name[:-1] in ("movs", "stos", "lods"):
+                return _string(name)
+            if name[:-1] == "cmps":
+                return Rule(Kind.GENERIC, Bits.MEMORY | Bits.WRITES_FLAGS | Bits.TWO_STRINGS, base=_RSI, index=_RDI)
+            if name[:-1] == "scas":
+                return Rule(Kind.GENERIC, Bits.MEMORY | Bits.WRITES_FLAGS, base=_RDI, reads=1 << _RAX)
         if name not in _GENERIC:
             self._unknown[name] += 1
         return self._generic(insn, name)
@@ -278,12 +285,11 @@ class Decoder:
     def _lea(self, insn: capstone.CsInsn, target: Operand) -> Rule:
         memory = insn.operands[1].mem
         parts = [_general_operand(number, 8) for number in (_general(memory.base), _general(memory.index)) if number != NO_REGISTER]
-        if self._is_static(insn, memory):
-            parts = [Operand(Place.SNAPSHOT_ADDRESS, 0, 8), *parts[:1]]
-        if not parts:
+        bits = Bits.STATIC if self._is_static(insn, memory) else _NO_BITS
+        if not parts and not bits:
             return Rule(Kind.CLEAR, _NO_BITS, target)
-        parts.append(Operand())
-        return Rule(Kind.ALU, _NO_BITS, target, parts[0], parts[1])
+        source, second, *_ = [*parts, Operand(), Operand()]
+        return Rule(Kind.ALU, bits, target, source, second)
 
     def _bitwise(self, insn: capstone.CsInsn, name: str, operands: list[Operand]) -> Rule:
         target, second = operands
@@ -301,7 +307,8 @@ class Decoder:
         if name in _READS_FLAGS:
             bits |= Bits.READS_FLAGS
         target, *sources = operands
-        if name in _TO_TARGET and len(sources) or len(sources) > 1 and name == "imul":
+        replaced = name in _TO_TARGET and name != "crc32" or name == "imul" and len(sources) > 1
+        if replaced and sources:
             sources = [*sources, Operand()]
         else:
             sources = [target, *sources, Operand()]
@@ -319,6 +326,7 @@ class Decoder:
         stack = 1 << _RSP
         if name in _MADE_OF_NOTHING:
             reads = 0
+        reads |= _mask(register for register in written if register in _SLOTS and _SLOTS[register][1] < 4)  # kept beside
         bits = Bits.MEMORY if any(operand.type == x86.X86_OP_MEM for operand in insn.operands) else _NO_BITS
         if x86.X86_REG_EFLAGS in read:
             bits |= Bits.READS_FLAGS
@@ -372,7 +380,8 @@ def _swap(name: str, operands: list[Operand]) -> Rule:
     if source.place == Place.MEMORY:
         target, source = source, target
     kind = {"xchg": Kind.SWAP, "xadd": Kind.ADDSWAP, "cmpxchg": Kind.COMPARESWAP}[name]
-    return Rule(kind, Bits.MEMORY if target.place == Place.MEMORY else _NO_BITS, target, source)
+    bits = Bits.MEMORY if target.place == Place.MEMORY else _NO_BITS
+    return Rule(kind, bits | Bits.KEEPS_TARGET if name == "cmpxchg" else bits, target, source)
 
 
 def _string(name: str) -> Rule:

@@ -53,7 +53,7 @@ struct rule {
     uint64_t mask;                    /* K_BITS: bytes (0xff each) that can survive; others become clean */
 };
 
-struct access { uint64_t paddr; uint32_t size; uint32_t is_write; };
+struct access { uint64_t paddr, value; uint32_t size, is_write; }; /* where it begins; what is written */
 struct event { uint32_t kind, twin; uint64_t vaddr, paddr; label what; };
 struct node { label left, right; };
 struct region_map { uint64_t paddr, size; uint8_t *host; };
@@ -190,7 +190,8 @@ static inline enum region region_of(const struct engine *e, uint64_t paddr)
     return R_OTHER;
 }
 
-static uint8_t *host(const struct engine *e, uint64_t paddr)
+/* Where `size` bytes of one region are in this process; 0 if they are not in one. */
+static uint8_t *host(const struct engine *e, uint64_t paddr, uint64_t size)
 {
     uint32_t low = 0, high = e->region_count;
     while (low < high) {
@@ -198,18 +199,24 @@ static uint8_t *host(const struct engine *e, uint64_t paddr)
         const struct region_map *r = &e->regions[middle];
         if (paddr < r->paddr) high = middle;
         else if (paddr - r->paddr >= r->size) low = middle + 1;
-        else return r->host + (paddr - r->paddr);
+        else return size <= r->size - (paddr - r->paddr) ? r->host + (paddr - r->paddr) : 0;
     }
     return 0;
 }
 
-static uint64_t word_at(const struct engine *e, uint64_t paddr)
+static uint64_t number_at(const struct engine *e, uint64_t paddr, uint32_t size)
 {
     uint64_t value = 0;
-    const uint8_t *at = host(e, paddr);
-    if (at) memcpy(&value, at, 8);
+    const uint8_t *at = host(e, paddr, size);
+    if (at) memcpy(&value, at, size);
     return value;
 }
+
+static uint64_t word_at(const struct engine *e, uint64_t paddr) { return number_at(e, paddr, 8); }
+
+static inline uint64_t size_mask(uint32_t size) { return size < 8 ? (1ull << (8 * size)) - 1 : ~0ull; }
+
+static inline uint32_t left_in_page(uint64_t paddr) { return PAGE - (uint32_t)(paddr % PAGE); }
 
 static label *new_shadow(void)
 {
@@ -277,6 +284,8 @@ static void load(struct engine *e, uint64_t paddr, uint32_t size, label *out)
         load(e, paddr, here, out);
         for (uint32_t i = 0; i < here; i++) data |= has_data(out[i]);
         for (uint32_t i = here; i < size; i++) out[i] = data ? SEEDED : 0;
+        if (data && size == 8 && region == R_SNAPSHOT) /* and a pointer perhaps, whatever it holds */
+            for (uint32_t i = 0; i < size; i++) out[i] |= POINTER;
         return;
     }
     if (region == R_OTHER) { /* the twin's .rodata: some of its relocated pointers lead into the snapshot */
@@ -288,9 +297,8 @@ static void load(struct engine *e, uint64_t paddr, uint32_t size, label *out)
     uint32_t at = paddr % PAGE, unset = 0;
     if (page) {
         for (uint32_t i = 0; i < size; i++) {
-            label l = at + i < PAGE ? page[at + i] : UNSET;
-            out[i] = l;
-            unset += l == UNSET;
+            out[i] = page[at + i];
+            unset += out[i] == UNSET;
         }
         if (!unset) return;
     }
@@ -315,15 +323,23 @@ static void load(struct engine *e, uint64_t paddr, uint32_t size, label *out)
         if (!page || out[i] == UNSET) out[i] = untouched(e, region, paddr + i, pointer, word);
 }
 
-static void store(struct engine *e, uint64_t paddr, uint32_t size, const label *in)
+static void store_in_page(struct engine *e, uint64_t paddr, uint32_t size, const label *in)
 {
     enum region region = region_of(e, paddr);
-    e->statistics.stores++;
     if (region == R_OTHER) return;
     label *page = shadow_of(e, region, paddr, 1);
-    if (!page) return;
-    uint32_t at = paddr % PAGE;
-    for (uint32_t i = 0; i < size && at + i < PAGE; i++) page[at + i] = in[i];
+    if (page) memcpy(&page[paddr % PAGE], in, size * sizeof(label));
+}
+
+/* Across the edge of a page the second one is nearly always the next; where it is not, that does not hold the value. */
+static void store(struct engine *e, const struct access *a, uint32_t size, const label *in)
+{
+    uint32_t room = left_in_page(a->paddr);
+    e->statistics.stores++;
+    store_in_page(e, a->paddr, size < room ? size : room, in);
+    if (size <= room || a->size > 8) return;
+    if (number_at(e, a->paddr + room, a->size - room) == (a->value & size_mask(a->size)) >> (8 * room))
+        store_in_page(e, a->paddr + room, size - room, in + room);
 }
 
 /* --- events ----------------------------------------------------------------------------------------------- */
@@ -425,10 +441,10 @@ static void write_memory(struct engine *e, const label *in, uint32_t size)
         uint32_t part = e->accesses[i].size;
         if (done < size) {
             if (part > size - done) part = size - done;
-            store(e, e->accesses[i].paddr, part, in + done);
+            store(e, &e->accesses[i], part, in + done);
             done += part;
         } else {
-            store(e, e->accesses[i].paddr, part > MAX_WIDTH ? MAX_WIDTH : part, clean);
+            store(e, &e->accesses[i], part > MAX_WIDTH ? MAX_WIDTH : part, clean);
         }
     }
 }
@@ -443,12 +459,13 @@ static void fetch(struct engine *e, uint8_t place, uint16_t slot, uint8_t size, 
     }
 }
 
+/* All of a value. A pointer is one as a whole: its parts, as numbers, are not. */
 static label join_all(struct engine *e, const label *in, uint32_t size)
 {
     label all = 0;
     for (uint32_t i = 0; i < size; i++)
         if (in[i] != all) all = join(e, all, in[i]);
-    return all;
+    return size == 8 && in[7] & POINTER ? all : all & ~POINTER;
 }
 
 static int target_has_label(struct engine *e, const struct rule *r)
@@ -477,7 +494,7 @@ static label settle_pointer(struct engine *e, const struct rule *r, label all)
         if (r->target_place == O_REGISTER && r->target < GENERAL_BYTES) value = general(e, r->target / 8);
         else if (r->target_place == O_MEMORY)
             for (uint32_t i = 0; i < e->access_count; i++)
-                if (e->accesses[i].is_write) value = word_at(e, e->accesses[i].paddr);
+                if (e->accesses[i].is_write) value = e->accesses[i].value;
     }
     return pointerish(value) ? all : all & ~POINTER;
 }
@@ -491,16 +508,18 @@ static void apply_copy(struct engine *e, const struct rule *r)
     fetch(e, r->source_place, r->source, r->source_size, value);
     uint32_t size = r->source_size;
     if (r->target_size > size) {
-        label fill = r->bits & B_SIGN_EXTENDS ? value[size - 1] : 0;
+        label fill = r->bits & B_SIGN_EXTENDS ? value[size - 1] & ~POINTER : 0;
         for (; size < r->target_size; size++) value[size] = fill;
     }
     if (r->bits & B_KEEPS_TARGET) { /* conditional: the values tell which it was, unless they are equal */
-        uint64_t width = r->target_size < 8 ? (1ull << (8 * r->target_size)) - 1 : ~0ull;
+        uint64_t width = size_mask(r->target_size);
         uint64_t before = e->old_target & width, after = general(e, r->target / 8) & width;
         uint64_t offered = after;
         if (r->source_place == O_REGISTER) offered = r->source == r->target ? after : general(e, r->source / 8) & width;
         else
-            for (uint32_t i = 0; i < e->access_count; i++) offered = word_at(e, e->accesses[i].paddr) & width;
+            for (uint32_t i = 0; i < e->access_count; i++)
+                if (e->accesses[i].size <= left_in_page(e->accesses[i].paddr))
+                    offered = number_at(e, e->accesses[i].paddr, r->target_size);
         label *old = &e->registers[r->target];
         if (after != offered) memcpy(value, old, r->target_size * sizeof(label));
         else if (after == before)
@@ -512,8 +531,9 @@ static void apply_copy(struct engine *e, const struct rule *r)
 static void apply_alu(struct engine *e, const struct rule *r)
 {
     label value[MAX_WIDTH], all = 0;
+    int is_static = r->bits & B_STATIC && !(r->bits & B_MEMORY); /* lea */
     int quick = r->source_place != O_MEMORY && r->second_place != O_MEMORY && r->source_place != O_SNAPSHOT_ADDRESS &&
-                r->second_place != O_SNAPSHOT_ADDRESS && r->target_place != O_MEMORY && !e->flags;
+                r->second_place != O_SNAPSHOT_ADDRESS && r->target_place != O_MEMORY && !is_static && !e->flags;
     if (quick && !(r->source_place == O_REGISTER && (e->live >> (r->source / 8) & 1)) &&
         !(r->second_place == O_REGISTER && (e->live >> (r->second / 8) & 1)) &&
         (r->target_place == O_NONE || !target_has_label(e, r)))
@@ -525,6 +545,7 @@ static void apply_alu(struct engine *e, const struct rule *r)
         label more = join_all(e, value, r->second_size);
         all = join(e, all, more);
     }
+    if (is_static) all |= POINTER;
     if (r->bits & B_READS_FLAGS) all = join(e, all, e->flags);
     if (r->bits & B_WRITES_FLAGS) e->flags = all & ~POINTER;
     if (r->target_place == O_NONE) return;
@@ -572,28 +593,23 @@ static void apply_swap(struct engine *e, const struct rule *r)
     refresh_live(e, r->source);
 }
 
-/* cmpxchg: the target takes the source or keeps what it has; the accumulator may take the target. */
+/* cmpxchg: the target takes the source if it was what the accumulator holds; else the accumulator, which then
+ * changes, takes the target. */
 static void apply_compare_swap(struct engine *e, const struct rule *r)
 {
-    label target[MAX_WIDTH], source[MAX_WIDTH], accumulator[MAX_WIDTH];
+    label target[MAX_WIDTH], source[MAX_WIDTH], *accumulator = e->registers;
     uint32_t size = r->target_size;
     fetch(e, r->target_place, r->target, size, target);
     fetch(e, r->source_place, r->source, size, source);
-    memcpy(accumulator, e->registers, size * sizeof(label));
-    for (uint32_t i = 0; i < size; i++) {
-        source[i] = join(e, source[i], target[i]);
-        accumulator[i] = join(e, accumulator[i], target[i]);
+    e->flags = join(e, join_all(e, accumulator, size), join_all(e, target, size)) & ~POINTER;
+    if (((general(e, 0) ^ e->old_target) & size_mask(size)) == 0) {
+        put(e, r, source, size);
+    } else {
+        put(e, r, target, size);
+        memcpy(accumulator, target, size * sizeof(label));
+        if (size == 4) memset(accumulator + 4, 0, 4 * sizeof(label));
+        refresh_live(e, 0);
     }
-    e->flags = join(e, join_all(e, accumulator, size), e->flags) & ~POINTER;
-    if (size == 8) {
-        if (source[7] & POINTER && !(settle_pointer(e, r, source[7]) & POINTER))
-            for (uint32_t i = 0; i < 8; i++) source[i] &= ~POINTER;
-        if (accumulator[7] & POINTER && !pointerish(general(e, 0)))
-            for (uint32_t i = 0; i < 8; i++) accumulator[i] &= ~POINTER;
-    }
-    put(e, r, source, size);
-    memcpy(e->registers, accumulator, size * sizeof(label));
-    refresh_live(e, 0);
 }
 
 /* movs, stos, lods: one element an execution. scas and cmps are generic. */
@@ -612,6 +628,7 @@ static void apply_string(struct engine *e, const struct rule *r)
 
 static void apply_generic(struct engine *e, const struct rule *r)
 {
+    if (r->bits & B_MEMORY && !e->access_count) return; /* cmps or scas with a count of 0 */
     label all = r->bits & B_READS_FLAGS ? e->flags : 0, value[MAX_WIDTH];
     for (uint32_t i = 0; i < 16; i++)
         if (r->reads >> i & 1 && e->live >> i & 1) all = join(e, all, join_all(e, &e->registers[i * 8], 8));
@@ -639,7 +656,7 @@ static void apply_generic(struct engine *e, const struct rule *r)
     for (uint32_t i = 0; i < e->access_count; i++)
         if (e->accesses[i].is_write) {
             uint32_t size = e->accesses[i].size > MAX_WIDTH ? MAX_WIDTH : e->accesses[i].size;
-            store(e, e->accesses[i].paddr, size, value);
+            store(e, &e->accesses[i], size, value);
         }
 }
 
@@ -655,7 +672,8 @@ static void apply_jump(struct engine *e, const struct rule *r)
             if (r->source_place == O_REGISTER) target = general(e, r->source / 8);
             else
                 for (uint32_t i = 0; i < e->access_count; i++)
-                    if (!e->accesses[i].is_write) target = word_at(e, e->accesses[i].paddr);
+                    if (!e->accesses[i].is_write) /* no honest function pointer lies across the edge of a page */
+                        target = left_in_page(e->accesses[i].paddr) < 8 ? e->home_text : word_at(e, e->accesses[i].paddr);
             if (is_trusted_vaddr(e, target)) event(e, E_FORGED, e->pending_vaddr, 0, value[7]);
         }
     }
@@ -669,9 +687,6 @@ static void finish(struct engine *e)
     e->pending = 0;
     if (e->access_count) check_address(e, r);
     switch (r->kind) {
-    case K_NONE:
-        if (e->access_count) write_memory(e, 0, 0);
-        break;
     case K_COPY: apply_copy(e, r); break;
     case K_CLEAR:
         if (r->target_place != O_REGISTER || target_has_label(e, r)) {
@@ -746,7 +761,7 @@ void on_instruction(void *uc, uint64_t vaddr, uint32_t size, struct engine *e)
     e->pending = r;
     e->pending_vaddr = vaddr;
     e->access_count = 0;
-    if (r->bits & B_KEEPS_TARGET) e->old_target = general(e, r->target / 8);
+    if (r->bits & B_KEEPS_TARGET) e->old_target = general(e, r->kind == K_COMPARESWAP ? 0 : r->target / 8);
     if (r->bits & B_MEMORY) {
         e->base_label = r->base < 16 && e->live >> r->base & 1 ? join_all(e, &e->registers[r->base * 8], 8) : 0;
         e->index_label = r->index < 16 && e->live >> r->index & 1 ? join_all(e, &e->registers[r->index * 8], 8) : 0;
@@ -761,12 +776,13 @@ void on_instruction(void *uc, uint64_t vaddr, uint32_t size, struct engine *e)
 
 void on_memory(void *uc, int type, uint64_t paddr, int size, int64_t value, struct engine *e)
 {
-    (void)uc, (void)value;
+    (void)uc;
     if (e->access_count < MAX_ACCESSES) {
         struct access *a = &e->accesses[e->access_count++];
         uint32_t room = PAGE - paddr % PAGE;
         if ((uint32_t)size > room) e->statistics.split++;
         a->paddr = paddr;
+        a->value = (uint64_t)value;
         a->size = (uint32_t)size;
         a->is_write = type == 17; /* UC_MEM_WRITE */
     } else {
@@ -893,7 +909,7 @@ void engine_clean(struct engine *e, uint64_t paddr, uint64_t size)
     while (size) {
         uint64_t part = PAGE - paddr % PAGE;
         if (part > size) part = size;
-        store(e, paddr, (uint32_t)part, clean);
+        store_in_page(e, paddr, (uint32_t)part, clean);
         paddr += part;
         size -= part;
     }

@@ -1,0 +1,366 @@
+"""The memo: a set of proven code, its file, and the store that many write to."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hybridbridge_vol.bridge import memo as memos
+from hybridbridge_vol.bridge.memo import FORMAT, Memo, MemoKey, load, memo_path, parse, save
+from hybridbridge_vol.errors import MemoError
+
+KEY = MemoKey("abcdef", "policy", "6.1.0-test")
+PAGE = 4096
+INT3 = 0xCC
+
+Ranges = list[tuple[int, int]]
+
+near = st.integers(0, 200)
+ranges = st.lists(st.tuples(near, near), max_size=12)
+fields = st.sets(near, max_size=6)
+
+
+def a_memo(proven: Ranges, trusted: set[int] | None = None, key: MemoKey = KEY) -> Memo:
+    memo = Memo(key)
+    memo.add(proven, trusted or ())
+    return memo
+
+
+def covered(proven: Ranges) -> set[int]:
+    return {offset for start, end in proven for offset in range(start, end)}
+
+
+def contents(memo: Memo) -> tuple[Ranges, set[int]]:
+    return list(memo.ranges()), memo.trusted
+
+
+# --- a set ------------------------------------------------------------------------------------------------
+
+
+@given(ranges, ranges, fields, fields)
+def test_adding_is_the_union_of_sets_of_bytes(
+    first: Ranges, second: Ranges, one: set[int], other: set[int]
+) -> None:
+    memo = a_memo(first, one)
+    memo.add(second, other)
+    assert covered(list(memo.ranges())) == covered(first) | covered(second)
+    assert memo.trusted == one | other
+    assert len(memo) == len(covered(first) | covered(second))
+
+
+@given(ranges)
+def test_ranges_are_kept_ascending_and_apart(proven: Ranges) -> None:
+    kept = list(a_memo(proven).ranges())
+    edges = [edge for pair in kept for edge in pair]
+    assert edges == sorted(set(edges))
+
+
+@given(ranges, ranges, fields, fields)
+def test_merging_is_commutative_and_idempotent(
+    first: Ranges, second: Ranges, one: set[int], other: set[int]
+) -> None:
+    ab, ba = a_memo(first, one), a_memo(second, other)
+    ab.merge(a_memo(second, other))
+    ba.merge(a_memo(first, one))
+    assert contents(ab) == contents(ba)
+    ab.changed = False
+    ab.merge(ba)
+    assert contents(ab) == contents(ba)
+    assert not ab.changed
+
+
+@given(ranges, near, near)
+def test_a_range_is_covered_if_each_of_its_bytes_is(proven: Ranges, start: int, size: int) -> None:
+    end = start + size + 1
+    assert a_memo(proven).covers(start, end) == (set(range(start, end)) <= covered(proven))
+
+
+def test_a_memo_knows_whether_it_has_grown() -> None:
+    memo = a_memo([])
+    assert not memo.changed
+    memo.add([(5, 5)])
+    assert not memo.changed
+    memo.add([(5, 6)])
+    assert memo.changed
+    memo.changed = False
+    memo.add([(5, 6)])
+    assert not memo.changed
+    memo.add([], [7])
+    assert memo.changed
+
+
+@pytest.mark.parametrize("change", [{"build_id": "other"}, {"policy": "other"}])
+def test_memos_of_another_kernel_or_policy_are_not_merged(change: dict[str, Any]) -> None:
+    with pytest.raises(MemoError, match=r"6\.1\.0-test"):
+        a_memo([], key=replace(KEY, **change)).merge(a_memo([(1, 2)]))
+
+
+def test_the_release_is_for_people_only() -> None:
+    memo = a_memo([], key=replace(KEY, release="another name of it"))
+    memo.merge(a_memo([(1, 2)]))
+    assert len(memo) == 1
+
+
+# --- the twin's pages -------------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3 * PAGE), st.integers(1, 2 * PAGE)), max_size=8),
+    st.sampled_from([0, PAGE, 2 * PAGE]),
+)
+def test_a_masked_page_holds_what_is_proven_and_int3_elsewhere(pieces: Ranges, offset: int) -> None:
+    """Also where a proven range begins on the page before, or goes on behind."""
+    proven = [(start, start + size) for start, size in pieces]
+    page = bytes(1 + i % 100 for i in range(PAGE))
+    masked = a_memo(proven).masked(offset, page)
+    inside = covered(proven)
+    assert masked == bytes(page[i] if offset + i in inside else INT3 for i in range(PAGE))
+
+
+# --- the file ---------------------------------------------------------------------------------------------
+
+
+@given(ranges, st.sets(st.integers(0, (1 << 32) - 1), max_size=6))
+def test_a_file_gives_the_memo_back(proven: Ranges, trusted: set[int]) -> None:
+    memo = a_memo(proven, trusted)
+    back = parse(memo.dump(), "a file")
+    assert contents(back) == contents(memo)
+    assert (back.key, back.key.release) == (KEY, KEY.release)
+    assert not back.changed
+
+
+SAMPLE = a_memo([(0x1000, 0x1010), (0x2000, 0x2345)], {0x1004, 0x2222}).dump()
+
+
+@given(st.integers(0, len(SAMPLE) - 1), st.integers(1, 255))
+def test_a_changed_byte_is_noticed(place: int, change: int) -> None:
+    damaged = bytearray(SAMPLE)
+    damaged[place] ^= change
+    try:
+        memo = parse(bytes(damaged), "a file")
+    except MemoError as error:
+        assert str(error).startswith("a file: ")
+        assert "\n" not in str(error)
+    else:  # a digit of the checksum in the other case
+        assert contents(memo) == contents(parse(SAMPLE, "a file"))
+
+
+@given(st.integers(0, len(SAMPLE) - 1))
+def test_a_truncated_file_is_noticed(size: int) -> None:
+    with pytest.raises(MemoError, match="^a file: "):
+        parse(SAMPLE[:size], "a file")
+
+
+@given(st.binary(max_size=200))
+def test_what_is_no_memo_is_told(data: bytes) -> None:
+    for start in (b"", memos._MAGIC, memos._MAGIC + b"00000000\n"):
+        with pytest.raises(MemoError, match="^a file: "):
+            parse(start + data, "a file")
+
+
+def sealed(body: bytes) -> bytes:
+    """A file whose checksum is right, whatever it says."""
+    return memos._MAGIC + b"%08x\n" % zlib.crc32(body) + body
+
+
+def head(**changes: Any) -> bytes:
+    record = {"format": FORMAT, "build_id": "b", "policy": "p", "release": "r", "ranges": 1, "trusted": 1}
+    return json.dumps({**record, **changes}).encode()
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+)
+
+
+@given(
+    st.one_of(
+        st.binary(max_size=50),
+        anything.map(lambda value: json.dumps(value).encode()),
+        st.sampled_from(["format", "build_id", "policy", "release", "ranges", "trusted"]).flatmap(
+            lambda name: anything.map(lambda value: head(**{name: value}))
+        ),
+    ),
+    st.binary(max_size=24) | st.just(bytes(12)),
+)
+def test_a_hostile_file_gives_a_memo_or_one_line(first_line: bytes, numbers: bytes) -> None:
+    try:
+        memo = parse(sealed(first_line + b"\n" + numbers), "a file")
+    except MemoError as error:
+        assert str(error).startswith("a file: ")
+        assert "\n" not in str(error)
+    else:
+        assert isinstance(memo.key.build_id, str)
+        assert isinstance(memo.key.policy, str)
+        assert isinstance(memo.key.release, str)
+        assert len(memo) >= 0
+
+
+def test_a_file_nested_without_end_is_told() -> None:
+    with pytest.raises(MemoError, match="corrupt"):
+        parse(sealed(b"[" * 100_000), "a file")
+
+
+def test_another_format_is_named() -> None:
+    with pytest.raises(
+        MemoError, match=rf"^a file: a memo of format {FORMAT + 1}; this program uses {FORMAT}$"
+    ):
+        parse(sealed(head(format=FORMAT + 1) + b"\n" + bytes(12)), "a file")
+
+
+# --- the store --------------------------------------------------------------------------------------------
+
+
+def test_a_store_without_a_memo_has_an_empty_one(tmp_path: Path) -> None:
+    assert len(load(tmp_path, KEY)) == 0
+
+
+def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
+    memo = a_memo([(1, 5)], {2})
+    assert save(tmp_path, memo)
+    assert not memo.changed
+    assert contents(load(tmp_path, KEY)) == ([(1, 5)], {2})
+
+
+def test_saving_adds_to_what_is_stored_and_takes_it_in(tmp_path: Path) -> None:
+    assert save(tmp_path, a_memo([(1, 5)], {2}))
+    memo = a_memo([(4, 9)], {3})
+    assert save(tmp_path, memo)
+    assert contents(memo) == contents(load(tmp_path, KEY)) == ([(1, 9)], {2, 3})
+
+
+def test_a_memo_that_has_not_grown_is_not_written(tmp_path: Path) -> None:
+    assert save(tmp_path, a_memo([]))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("change", [{"build_id": "other"}, {"policy": "other"}])
+def test_a_memo_in_the_place_of_anothers_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    other = replace(KEY, **change)
+    memo_path(tmp_path, KEY).write_bytes(a_memo([(1, 2)], key=other).dump())
+    with pytest.raises(
+        MemoError, match="another kernel or policy; it is ignored. Remove it with 'hb memo clear'"
+    ):
+        load(tmp_path, KEY)
+
+
+def test_memos_of_two_policies_lie_side_by_side(tmp_path: Path) -> None:
+    other = replace(KEY, policy="other")
+    assert save(tmp_path, a_memo([(1, 2)]))
+    assert save(tmp_path, a_memo([(3, 4)], key=other))
+    assert contents(load(tmp_path, KEY)) == ([(1, 2)], set())
+    assert contents(load(tmp_path, other)) == ([(3, 4)], set())
+
+
+def huge(path: Path) -> None:
+    path.write_bytes(b"")
+    os.truncate(path, 1 << 40)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(SAMPLE[:-1]),
+        lambda path: path.write_bytes(a_memo([(1, 2)], key=replace(KEY, build_id="other")).dump()),
+        huge,
+    ],
+    ids=["empty", "truncated", "another's", "huge"],
+)
+def test_a_damaged_file_is_told_and_replaced_by_the_next_save(
+    tmp_path: Path, spoil: Callable[[Path], Any]
+) -> None:
+    spoil(memo_path(tmp_path, KEY))
+    with pytest.raises(MemoError, match=str(memo_path(tmp_path, KEY))):
+        load(tmp_path, KEY)
+    assert save(tmp_path, a_memo([(1, 2)]))
+    assert contents(load(tmp_path, KEY)) == ([(1, 2)], set())
+
+
+def test_a_file_that_is_none_is_told(tmp_path: Path) -> None:
+    memo_path(tmp_path, KEY).mkdir()
+    with pytest.raises(MemoError, match="cannot be read"):
+        load(tmp_path, KEY)
+    memo = a_memo([(1, 2)])
+    assert not save(tmp_path, memo)
+    assert memo.changed
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".new-")] == []
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from hybridbridge_vol.bridge.memo import Memo, MemoKey, save
+folder, first, rounds = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+for i in range(rounds):
+    memo = Memo(MemoKey("abcdef", "policy"))
+    memo.add([(first + 2 * i, first + 2 * i + 1)], [first + i])
+    assert save(folder, memo)
+"""
+
+
+def test_writers_that_meet_lose_nothing(tmp_path: Path) -> None:
+    writers, rounds = 4, 25
+    processes = [
+        subprocess.Popen([sys.executable, "-c", WRITER, tmp_path, str(1000 * number), str(rounds)])
+        for number in range(writers)
+    ]
+    while any(process.poll() is None for process in processes):
+        load(tmp_path, KEY)  # a reader sees whole files only
+    assert [process.wait() for process in processes] == [0] * writers
+    memo = load(tmp_path, KEY)
+    assert covered(list(memo.ranges())) == {1000 * n + 2 * i for n in range(writers) for i in range(rounds)}
+    assert memo.trusted == {1000 * n + i for n in range(writers) for i in range(rounds)}
+    assert {path.name for path in tmp_path.iterdir()} == {memo_path(tmp_path, KEY).name, ".memo-lock"}
+
+
+def test_a_writer_that_dies_with_the_lock_stops_nobody(tmp_path: Path) -> None:
+    dying = "import os, sys; from pathlib import Path; from hybridbridge_vol.bridge import memo\n"
+    dying += "with memo._locked(Path(sys.argv[1])): os._exit(1)"
+    assert subprocess.run([sys.executable, "-c", dying, tmp_path], check=False).returncode == 1
+    assert save(tmp_path, a_memo([(1, 2)]))
+
+
+NOBODY = 65534
+
+READ_ONLY = """
+import os, sys
+from pathlib import Path
+from hybridbridge_vol.bridge.memo import Memo, MemoKey, load, save
+if not os.getuid():
+    os.setuid(int(sys.argv[2]))  # nothing is read-only to root
+memo = load(Path(sys.argv[1]), MemoKey("abcdef", "policy"))
+assert len(memo) == 1
+memo.add([(7, 9)])
+assert save(Path(sys.argv[1]), memo) is False
+assert memo.changed
+"""
+
+
+def test_a_read_only_folder_is_read_and_not_written(tmp_path: Path) -> None:
+    assert save(tmp_path, a_memo([(1, 2)]))
+    before = memo_path(tmp_path, KEY).read_bytes()
+    memo_path(tmp_path, KEY).chmod(0o444)
+    tmp_path.chmod(0o555)
+    for folder in tmp_path.parents[:2]:  # made for their owner alone
+        folder.chmod(0o755)
+    try:
+        found = subprocess.run(
+            [sys.executable, "-c", READ_ONLY, tmp_path, str(NOBODY)], capture_output=True, check=False
+        )
+    finally:
+        tmp_path.chmod(0o755)
+    assert (found.stderr, found.returncode) == (b"", 0)
+    assert memo_path(tmp_path, KEY).read_bytes() == before
