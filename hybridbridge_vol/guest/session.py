@@ -92,6 +92,7 @@ class Session:
             self._mount("proc", "/proc", "proc_fs_type")
             with contextlib.suppress(OSError, AttachError):
                 self._mount("sysfs", "/sys", "sysfs_fs_type")
+                self._mount("cgroup2", "/sys/fs/cgroup", "cgroup2_fs_type")
         finally:
             bridge.confirm()
         self._caller.mark()
