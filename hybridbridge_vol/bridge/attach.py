@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -168,10 +168,14 @@ def _assemble(
     home_text = text + boot.layout.kernel_delta
     start = text - START_KERNEL_MAP
 
-    def key_state(offset: int) -> int | None:
-        """`static_key.enabled`, include/linux/jump_label.h: the first 32 bits, signed."""
-        data = image.read_available(layout.text_paddr + offset, 4)
-        return None if data is None else int.from_bytes(data, "little", signed=True)
+    def number(offset: int, size: int) -> int | None:
+        data = image.read_available(layout.text_paddr + offset, size)
+        return None if data is None else int.from_bytes(data, "little", signed=size > 1)
+
+    def branches(start: int, end: int) -> Iterator[tuple[int, bytes]]:
+        """Those of static keys (`static_key.enabled` are a key's first 32 bits) and of the processor's features."""
+        yield from prepared.labels.patches(start, end, lambda key: number(key, 4))
+        yield from prepared.features.patches(start, end, lambda byte: number(byte, 1))
 
     twin = TwinText(
         ram.view[start : start + kernel.end_link_vaddr - text],
@@ -179,7 +183,7 @@ def _assemble(
         layout.shift - boot.layout.kernel_delta,
         list(twin_overlays(prepared.crossings, layout.text_vaddr, home_text)),
         memo.text.trusted,
-        lambda start, end: prepared.labels.patches(start, end, key_state),
+        branches,
     )
     window = Window(
         symbols.address("_etext") - text,

@@ -22,7 +22,7 @@ from hybridbridge_vol.errors import MemoError
 from hybridbridge_vol.machine.memory import PAGE_SIZE
 from hybridbridge_vol.trust import files
 
-FORMAT = 2
+FORMAT = 3
 """Version of the file's form and of what SLOW-BRIDGE proves."""
 
 _MAGIC = b"hybridbridge memo\n"
