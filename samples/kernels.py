@@ -31,6 +31,17 @@ def fetch(kernel: str) -> Path:
     return download([newest(match[1], match[2], suites)], suites)[0]
 
 
+def modules_package(package: Path) -> Path:
+    """The `.deb` with the modules of the kernel in `package`: itself, or what Debian has split off since 7.x.
+
+    AptError if it cannot be had.
+    """
+    match = re.match(r"linux-binary-(?:unsigned-)?((\d+\.\d+)[^_]*)", package.name)
+    if match is None:
+        return package
+    return download([f"linux-modules-{match[1]}"], _suites(match[2]))[0]
+
+
 def _suites(series: str) -> tuple[str, ...]:
     return _SUITES.get(series) or _SUITES.get(series.split(".")[0]) or ("bookworm", "trixie", "sid")
 

@@ -109,7 +109,7 @@ def test_lsmod_lists_the_guests_modules(lab: Lab, generation: str) -> None:
 
 EXPLAINED = (
     (r"/proc/(\d+/)?net/(snmp6?|netstat|dev_snmp6/.*|rt6_stats|softnet_stat|sockstat6?|packet)", "counters of packets under way"),
-    (r"/proc/(mtrr|driver/rtc|tty/driver/serial|interrupts|softirqs)", "hardware"),
+    (r"/proc/(mtrr|driver/rtc|tty/driver/serial(_8250)?|interrupts|softirqs)", "hardware"),
     (r"/proc/sys/kernel/.*apparmor.*", "the security module asks for the agent's own label"),
     (r"/proc/\d+/(task/\d+/)?fdinfo/\d+", "marks of inotify are found by the trusted kernel's lists"),
     (r"/sys/devices/system/clocksource/.*", "depends on the running CPU's tick"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from samples.apt import AptError
-from samples.kernels import fetch
+from samples.kernels import fetch, modules_package
 
 
 @pytest.mark.usefixtures("mirror")
@@ -63,3 +63,15 @@ def test_what_is_no_kernel_s_name_is_told_with_what_would_be_one(kernel: str) ->
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(AptError, match="none.deb: no such file"):
         fetch(str(tmp_path / "none.deb"))
+
+
+@pytest.mark.usefixtures("mirror")
+@pytest.mark.parametrize(
+    ("kernel", "modules"),
+    [
+        ("6.1-cloud", "linux-image-6.1.0-56-cloud-amd64"),
+        ("7.2-cloud", "linux-modules-7.2.9-cloud-amd64"),
+    ],
+)
+def test_modules_come_with_the_kernel_or_in_a_package_of_their_own(kernel: str, modules: str) -> None:
+    assert modules_package(fetch(kernel)).name == f"{modules}_1_amd64.deb"

@@ -84,6 +84,7 @@ struct engine {
     uint64_t trusted_vaddr, trusted_vaddr_end;  /* the guard hole and ... */
     uint64_t twin_constant_end, ro_after_init, ro_after_init_end; /* offsets: what of the window the twin provides */
     uint64_t modules_start, modules_end;        /* vaddr: but for the areas, the snapshot's data */
+    uint64_t per_cpu, per_cpu_end;              /* offsets: names of per-CPU variables, where nothing lies */
     struct statistics statistics;
     /* --- from here on Python does not look --- */
     struct region_map *regions;
@@ -169,12 +170,23 @@ static inline label join(struct engine *e, label a, label b)
     return ((a | b) & FLAGS) | join_payload(e, a & PAYLOAD, b & PAYLOAD);
 }
 
-/* Values that can be kernel pointers: the upper half without its last 16 MiB (errors, small negative numbers). */
-static inline int pointerish(uint64_t value) { return value >= 0xFFFF800000000000ull && value < 0xFFFFFFFFFF000000ull; }
+/* Values that can be kernel pointers: the upper half, which begins with the guard hole, without its last 16 MiB
+ * (errors, small negative numbers). */
+static inline int pointerish(const struct engine *e, uint64_t value)
+{
+    return value >= e->trusted_vaddr && value < 0xFFFFFFFFFF000000ull;
+}
 
 static int is_trusted_vaddr(const struct engine *e, uint64_t value)
 {
     return (value >= e->trusted_vaddr && value < e->trusted_vaddr_end) || value - e->home_text < e->text_size;
+}
+
+/* An address in the kernel image's window that names a per-CPU variable: whose, is what is added to it. */
+static int is_per_cpu_name(const struct engine *e, uint64_t value)
+{
+    uint64_t offset = value - e->twin_text;
+    return offset >= e->per_cpu && offset < e->per_cpu_end;
 }
 
 static const struct area *area_of(struct engine *e, uint64_t vaddr)
@@ -206,8 +218,14 @@ static int is_snapshot_static(struct engine *e, uint64_t value)
 {
     uint64_t offset = value - e->twin_text;
     if (value >= e->modules_start && value < e->modules_end) return !area_of(e, value);
-    return offset < e->text_size &&
+    return offset < e->text_size && !is_per_cpu_name(e, value) &&
            (offset >= e->twin_constant_end || (offset >= e->ro_after_init && offset < e->ro_after_init_end));
+}
+
+/* A value that nobody has seen coming, taken for a pointer of the snapshot's. */
+static inline int leads_to_snapshot(const struct engine *e, uint64_t value)
+{
+    return pointerish(e, value) && !is_trusted_vaddr(e, value) && !is_per_cpu_name(e, value);
 }
 
 /* --- memory ----------------------------------------------------------------------------------------------- */
@@ -337,7 +355,7 @@ static void load(struct engine *e, uint64_t paddr, uint32_t size, label *out)
     if (size == 8 && (!page || unset == 8)) {
         if (region == R_SNAPSHOT) {
             uint64_t value = word_at(e, paddr);
-            pointer = pointerish(value);
+            pointer = pointerish(e, value) && !is_per_cpu_name(e, value);
             if (pointer && is_trusted_vaddr(e, value) && !e->on_foreign(paddr, value)) {
                 /* a pointer of ours that was put there by us */
                 memset(out, 0, size * sizeof(label));
@@ -345,7 +363,7 @@ static void load(struct engine *e, uint64_t paddr, uint32_t size, label *out)
             }
         } else if (region == R_TRUSTED && !(paddr >= e->constant_start && paddr < e->constant_end)) {
             uint64_t value = word_at(e, paddr);
-            if (pointerish(value) && !is_trusted_vaddr(e, value)) word = POINTER | SEEDED;
+            if (leads_to_snapshot(e, value)) word = POINTER | SEEDED;
         }
     }
     if (region == R_SNAPSHOT) e->statistics.snapshot_loads++;
@@ -526,7 +544,7 @@ static label settle_pointer(struct engine *e, const struct rule *r, label all)
             for (uint32_t i = 0; i < e->access_count; i++)
                 if (e->accesses[i].is_write) value = e->accesses[i].value;
     }
-    return pointerish(value) ? all : all & ~POINTER;
+    return pointerish(e, value) ? all : all & ~POINTER;
 }
 
 static void apply_copy(struct engine *e, const struct rule *r)
@@ -674,7 +692,7 @@ static void apply_generic(struct engine *e, const struct rule *r)
     if (r->bits & B_WRITES_FLAGS) e->flags = all & ~POINTER;
     for (uint32_t i = 0; i < 16; i++)
         if (r->writes >> i & 1) {
-            label l = all & POINTER && !pointerish(general(e, i)) ? all & ~POINTER : all;
+            label l = all & POINTER && !pointerish(e, general(e, i)) ? all & ~POINTER : all;
             for (uint32_t b = 0; b < 8; b++) e->registers[i * 8 + b] = l;
             if (l) e->live |= 1u << i;
             else e->live &= ~(1u << i);
@@ -922,7 +940,7 @@ void engine_begin(struct engine *e, int seed)
     if (!seed) return;
     for (uint32_t i = 0; i < 16; i++) {
         uint64_t value = general(e, i);
-        if (pointerish(value) && !is_trusted_vaddr(e, value)) {
+        if (leads_to_snapshot(e, value)) {
             for (uint32_t b = 0; b < 8; b++) e->registers[i * 8 + b] = POINTER | SEEDED;
             e->live |= 1u << i;
         }
