@@ -174,6 +174,13 @@ def _add_run_options(made: argparse.ArgumentParser) -> None:
         "fast: run proven code only, and name what is missing",
     )
     made.add_argument(
+        "--ns-of",
+        type=_number,
+        metavar="PID",
+        default=argparse.SUPPRESS,
+        help="answer from inside the namespaces of this process (a container's), as nsenter --all does",
+    )
+    made.add_argument(
         "--provenance",
         action="store_true",
         default=argparse.SUPPRESS,
