@@ -42,7 +42,7 @@ from hybridbridge_vol.trust.modules import load as load_module
 from hybridbridge_vol.trust.store import Boot, MemoryCheck, Progress, StoredKernel
 
 U64 = (1 << 64) - 1
-_NAMESPACES = ("init_uts_ns", "init_ipc_ns", "init_pid_ns", "init_net", "init_time_ns", "init_cgroup_ns")
+NAMESPACES = ("init_uts_ns", "init_ipc_ns", "init_pid_ns", "init_net", "init_time_ns", "init_cgroup_ns")
 """What an nsproxy points to, but for the mount namespace: the agent's mounts stay its own."""
 _SECURITY_BEFORE_USER_NS = 16  # struct cred, include/linux/cred.h: security, user, user_ns
 _MAX_INSTRUCTION = 15
@@ -284,7 +284,7 @@ def _point_agent_at_snapshot(bridge: Bridge) -> None:
     """The agent's own namespaces, pid and credentials in the eyes of the snapshot: its init's."""
     machine, agent = bridge.machine, bridge.prepared.agent
     moved = {}
-    for name in _NAMESPACES:
+    for name in NAMESPACES:
         if name in bridge.kernel.symbols:
             moved[bridge.home(name)] = bridge.snapshot(name)
     # the agent shares init_nsproxy with every kernel thread of the trusted kernel; none of them runs any more

@@ -81,7 +81,7 @@ class GuestFile:
 class Session:
     """See `open_session`. Implements `guest.kernel.GuestKernel`; every path is the snapshot's /proc or /sys."""
 
-    def __init__(self, bridge: Bridge, mode: Mode = Mode.AUTO) -> None:
+    def __init__(self, bridge: Bridge, mode: Mode = Mode.AUTO, ns_of: int | None = None) -> None:
         self.bridge = bridge
         self._caller = Caller(bridge, mode)
         self._mounts = Mounts(self._caller)
@@ -91,6 +91,10 @@ class Session:
         self.traces: Traces | None = None
         """Where answers came from, once `trace` was called."""
         try:
+            if ns_of is not None:
+                from hybridbridge_vol.bridge.namespaces import enter
+
+                enter(self._caller, ns_of)
             self._mounts.reach("/proc")
         except CallUndone as error:
             raise AttachError(f"{bridge.image.path}: the snapshot's /proc cannot be reached: {error.reason}") from None
@@ -344,22 +348,25 @@ def parse_sysinfo(data: bytes) -> Sysinfo:
 
 
 def open_session(
-    path: str | Path, store: Path | None = None, progress: Progress | None = None, mode: str = Mode.AUTO
+    path: str | Path, store: Path | None = None, progress: Progress | None = None, mode: str = Mode.AUTO,
+    ns_of: int | None = None,
 ) -> Session:
     """Open a memory image, find its kernel among the trusted ones and attach to it; `mode` is a `bridge.hybrid.Mode`.
 
-    Raises ImageError, KernelNotStored, AttachError, StoreError, BootError: all HybridBridgeError.
+    The session sees what the process `ns_of` (by default the first) sees from inside its namespaces: processes,
+    network, names, users, control groups, and as /proc/self itself. Raises ImageError, KernelNotStored, AttachError,
+    StoreError, BootError, and OptionError if there is no such process: all HybridBridgeError.
     """
     image = open_image(path, progress)
     try:
-        return open_attached(image, Store(store), progress, mode)
+        return open_attached(image, Store(store), progress, mode, ns_of)
     except BaseException:
         image.close()
         raise
 
 
 def open_attached(
-    image: PhysicalImage, store: Store, progress: Progress | None, mode: str = Mode.AUTO
+    image: PhysicalImage, store: Store, progress: Progress | None, mode: str = Mode.AUTO, ns_of: int | None = None
 ) -> Session:
     """As `open_session`, on an opened image, which stays the caller's to close on failure."""
     from hybridbridge_vol.snapshot.find import find_kernel
@@ -376,7 +383,7 @@ def open_attached(
     index, found = hit
     bridge = attach(image, kernels[index], found, progress)
     try:
-        return Session(bridge, Mode(mode))
+        return Session(bridge, Mode(mode), ns_of)
     except BaseException:
         bridge.close()
         raise
