@@ -58,6 +58,18 @@ def place_offset(
     return ((per_cpu.fields, 0), (per_cpu.offset_fields, place - own))
 
 
+def current_of(bridge: Bridge, cpu: int) -> int:
+    """The task that one of the snapshot's CPUs was at: virtual address of its `task_struct`.
+
+    `current_task` of its per-CPU area; kernels from 6.2 to 6.13 keep it first in `pcpu_hot`. KeyError if the kernel has
+    neither, UnmappedVirtual if the image does not hold it.
+    """
+    machine = bridge.machine
+    name = next((name for name in ("current_task", "pcpu_hot") if name in bridge.kernel.symbols), "current_task")
+    area = machine.read_u64(bridge.snapshot("__per_cpu_offset") + 8 * cpu)
+    return machine.read_u64((area + bridge.snapshot(name)) & U64)
+
+
 def redirect(bridge: Bridge, machine: Machine, rip: int, cr2: int) -> bool:
     """After a page fault of the twin's instruction at `rip`: move the per-CPU pointer it used to the snapshot's area.
 
