@@ -46,6 +46,8 @@ NAMESPACES = ("init_uts_ns", "init_ipc_ns", "init_pid_ns", "init_net", "init_tim
 """What an nsproxy points to, but for the mount namespace: the agent's mounts stay its own."""
 _SECURITY_BEFORE_USER_NS = 16  # struct cred, include/linux/cred.h: security, user, user_ns
 _MAX_INSTRUCTION = 15
+_NUMBER_BEFORE_NS = 8  # struct upid, include/linux/pid.h: nr, ns
+_INIT_PID = 1
 _NSPROXY_WORDS = 9  # struct nsproxy, include/linux/nsproxy.h: a counter and eight pointers
 
 
@@ -294,6 +296,8 @@ def _point_agent_at_snapshot(bridge: Bridge) -> None:
         if value in moved:
             machine.write_u64(place, moved[value])
     machine.write_u64(agent.pid + agent.pid_namespace, bridge.snapshot("init_pid_ns"))
+    # whatever helper's number the agent had: /proc/self, and with it /proc/net and /proc/mounts, is the snapshot's init
+    machine.write(agent.pid + agent.pid_namespace - _NUMBER_BEFORE_NS, _INIT_PID.to_bytes(4, "little"))
     machine.write_u64(agent.cred + agent.cred_user_namespace, bridge.snapshot("init_user_ns"))
     if "init_cred" in bridge.kernel.symbols:
         # security modules of the snapshot look into the agent's credentials: they find what its init was given

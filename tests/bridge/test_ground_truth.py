@@ -73,6 +73,13 @@ def test_ps_shows_what_the_workload_hides(lab: Lab) -> None:
     assert any(row["NLWP"] > 4 and row["COMM"] == "worker pool" for row in rows)
 
 
+def test_whoever_asks_is_the_snapshots_init(lab: Lab, generation: str) -> None:
+    """So /proc/self, and with it /proc/net and /proc/mounts, is always there."""
+    session = lab.session(generation)
+    assert session.readlink("/proc/self") == "1"
+    assert session.read_file("/proc/self/cmdline") == session.read_file("/proc/1/cmdline")
+
+
 def test_threads_are_rows_of_their_own(lab: Lab, generation: str) -> None:
     truth = lab.sample(generation).truth
     rows = hb_json(lab, generation, "ps", "--threads")
