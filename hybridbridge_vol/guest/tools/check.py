@@ -1,0 +1,51 @@
+"""check: what of the snapshot's kernel is not as the trusted kernel has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from hybridbridge_vol.guest.proc_system import Module, parse_module
+from hybridbridge_vol.guest.tool import UNREADABLE, Column, Options, Row, Tool, Unavailable
+
+
+class Check(Tool):
+    name = "check"
+    help = "Kernel code, constants and tables of functions that differ from the trusted kernel's"
+    notes = (
+        "Compares text, .rodata (with the system call tables and all constant tables of operations), function pointers that "
+        "were linked into data, and the interrupt descriptor table. What boot-time patching may do at the places "
+        "that the kernel's own tables list is accepted if it is exactly what the kernel itself would write there. A clean "
+        "kernel gives no row. Not in a memory image, and so not compared: the processor's own registers (the entry point in "
+        "MSR_LSTAR, IDTR). Not compared: pointers that the kernel makes while it runs, code of modules."
+    )
+    columns = (
+        Column("WHAT", "str", "text, rodata, syscall, data, idt; traced, kprobe; mapping: page tables lead elsewhere; missing: not in the image"),
+        Column("ADDRESS", "hex", "where it stands, virtual"),
+        Column("OFFSET", "hex", "the same in the image file"),
+        Column("SYMBOL", "str", "what it is in"),
+        Column("EXPECTED", "str", "what the trusted kernel has there: disassembly, name or bytes"),
+        Column("FOUND", "str", "what the image has there"),
+        Column("LEADS", "str", "where the code or pointer that was found leads"),
+    )
+
+    def rows(self, kernel: Any, options: Options) -> Iterator[Row]:
+        from hybridbridge_vol.guest.integrity import Integrity
+        from hybridbridge_vol.guest.places import Places
+
+        bridge = kernel.bridge
+        for one in Integrity(bridge, Places(bridge, listed_modules(kernel))).differences():
+            offset = None if one.paddr is None else bridge.image.offset_of(one.paddr)
+            found = Unavailable(one.found or "") if one.what == "missing" else one.found
+            yield Row((one.what, one.vaddr, offset, one.symbol, one.expected, found, one.leads))
+
+
+def listed_modules(kernel: Any) -> list[Module]:
+    """The modules that the snapshot's kernel lists; none where it cannot. They only name addresses here."""
+    try:
+        return [parse_module(line) for line in kernel.read_file("/proc/modules").splitlines()]
+    except UNREADABLE:
+        return []
+
+
+TOOL = Check()
