@@ -34,10 +34,14 @@ def show(store: Any, name: str | None) -> list[MemoEntry]:
     for kernel in [store.find(name)] if name else store.kernels():
         try:
             memo = memos.load(kernel.folder, memo_key(kernel))
-            entries.append(MemoEntry(kernel.name, len(memo), len(memo.starts), len(memo.trusted), ""))
+            entries.append(MemoEntry(kernel.name, len(memo), *_counts(memo), ""))
         except MemoError as error:
             entries.append(MemoEntry(kernel.name, 0, 0, 0, str(error)))
     return entries
+
+
+def _counts(memo: Any) -> tuple[int, int]:
+    return sum(len(part.starts) for part in memo.parts()), sum(len(part.trusted) for part in memo.parts())
 
 
 def export(store: Any, path: Path, name: str | None) -> str:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import warnings
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from hybridbridge_vol.bridge import memo as memos
 from hybridbridge_vol.bridge.clock import stop_clock
 from hybridbridge_vol.bridge.memo import Memo, MemoKey
+from hybridbridge_vol.bridge.modules import SnapshotModules
 from hybridbridge_vol.bridge.overlays import home_overlays, twin_overlays
 from hybridbridge_vol.bridge.policy import policy_digest
 from hybridbridge_vol.bridge.prepare import Prepared, load_or_error
@@ -34,6 +36,7 @@ from hybridbridge_vol.snapshot.find import Found
 from hybridbridge_vol.snapshot.formats import PhysicalImage
 from hybridbridge_vol.snapshot.layout import SnapshotLayout, read_layout
 from hybridbridge_vol.trust.layout import START_KERNEL_MAP
+from hybridbridge_vol.trust.modules import load as load_module
 from hybridbridge_vol.trust.store import Boot, MemoryCheck, Progress, StoredKernel
 
 U64 = (1 << 64) - 1
@@ -81,11 +84,15 @@ class Bridge:
                 found = self.kernel.symbols.lookup(self.kernel.text_link_vaddr + offset)
                 if found:
                     return f"{side} {found[0]}+{found[1]:#x}"
-        return f"{vaddr:#x}"
+        part = self.space.modules.placed_at(vaddr)
+        if part is not None:
+            return f"module {part.module.name} {part.module.describe(vaddr)}"
+        name = self.space.modules.name_at(vaddr)
+        return f"module {name}" if name else f"{vaddr:#x}"
 
     def in_twin(self, vaddr: int) -> bool:
-        """Whether an address lies in the snapshot's kernel image window."""
-        return 0 <= vaddr - self.layout.text_vaddr < self.layout.size
+        """Whether an address lies in the snapshot's kernel image window, or in a module's trusted part."""
+        return self.space.offset_of(vaddr) is not None
 
     def confirm(self) -> None:
         """Wait until the stored kernel's memory has proved whole; StoreError if it is not. Before any answer counts."""
@@ -161,18 +168,22 @@ def _assemble(
     home_text = text + boot.layout.kernel_delta
     start = text - START_KERNEL_MAP
 
-    def key_state(offset: int) -> int | None:
-        """`static_key.enabled`, include/linux/jump_label.h: the first 32 bits, signed."""
-        data = image.read_available(layout.text_paddr + offset, 4)
-        return None if data is None else int.from_bytes(data, "little", signed=True)
+    def number(offset: int, size: int) -> int | None:
+        data = image.read_available(layout.text_paddr + offset, size)
+        return None if data is None else int.from_bytes(data, "little", signed=size > 1)
+
+    def branches(start: int, end: int) -> Iterator[tuple[int, bytes]]:
+        """Those of static keys (`static_key.enabled` are a key's first 32 bits) and of the processor's features."""
+        yield from prepared.labels.patches(start, end, lambda key: number(key, 4))
+        yield from prepared.features.patches(start, end, lambda byte: number(byte, 1))
 
     twin = TwinText(
         ram.view[start : start + kernel.end_link_vaddr - text],
         prepared.sites,
         layout.shift - boot.layout.kernel_delta,
         list(twin_overlays(prepared.crossings, layout.text_vaddr, home_text)),
-        memo.trusted,
-        lambda start, end: prepared.labels.patches(start, end, key_state),
+        memo.text.trusted,
+        branches,
     )
     window = Window(
         symbols.address("_etext") - text,
@@ -180,7 +191,16 @@ def _assemble(
         (symbols.get("__start_ro_after_init") or text) - text & -4096,
         page_up((symbols.get("__end_ro_after_init") or text) - text),
     )
-    space = SnapshotSpace(machine, image, layout, boot.layout, twin, window, memo)
+    modules = SnapshotModules(
+        image,
+        layout,
+        memo,
+        page_up(layout.size),
+        cache(lambda name: load_module(kernel.folder, name)),
+        cache(lambda name: [_moved(vaddr, layout.shift) for vaddr in symbols.addresses(name)]),
+        lambda name: None if name not in symbols else _moved(symbols.address(name), boot.layout.kernel_delta),
+    )
+    space = SnapshotSpace(machine, image, layout, boot.layout, twin, window, memo, modules)
     return Bridge(kernel, boot, prepared, image, layout, machine, ram, space, twin, memo)
 
 

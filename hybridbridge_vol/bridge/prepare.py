@@ -16,6 +16,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from hybridbridge_vol.bridge.cpu_features import FeatureBranches, read_feature_branches
 from hybridbridge_vol.bridge.jump_labels import JumpLabels, read_jump_labels
 from hybridbridge_vol.bridge.policy import Crossing, load_policy, policy_digest, resolve
 from hybridbridge_vol.bridge.twin import Sites, relocation_sites
@@ -25,7 +26,7 @@ from hybridbridge_vol.trust import files
 from hybridbridge_vol.trust.layout import START_KERNEL_MAP
 from hybridbridge_vol.trust.store import Boot, StoredKernel
 
-FORMAT = 6
+FORMAT = 7
 """Version of what this module stores."""
 
 _MAX_TASK_SIZE = 16384
@@ -58,7 +59,7 @@ class Prepared:
     `rodata_end`: first byte after what the twin provides. `unmatched`: name patterns of the policy that this kernel
     has no function for. `fixups`: offsets of the
     instructions that the exception table covers, `warnings` of the `ud2` of every WARN, both ascending; `labels` are
-    its static branches, `caches` the virtual addresses of its slab caches.
+    its static branches, `features` its branches on the processor's features, `caches` the virtual addresses of its slab caches.
     """
 
     rodata_end: int
@@ -68,6 +69,7 @@ class Prepared:
     fixups: array[int]
     warnings: array[int]
     labels: JumpLabels
+    features: FeatureBranches
     caches: list[int]
     agent: AgentOffsets
 
@@ -93,7 +95,7 @@ def _dump(prepared: Prepared) -> bytes:
     labels = prepared.labels
     lists = [
         *(sites.offsets for sites in prepared.sites), prepared.fixups, prepared.warnings,
-        labels.codes, labels.targets, labels.keys, labels.flags,
+        labels.codes, labels.targets, labels.keys, labels.flags, *prepared.features.columns(),
     ]
     head = json.dumps({
         "rodata_end": prepared.rodata_end,
@@ -127,9 +129,10 @@ def _load(data: bytes) -> Prepared:
         sites,
         [Crossing(*item) for item in head["crossings"]],
         head["unmatched"],
-        lists[-6],
-        lists[-5],
-        JumpLabels(*lists[-4:]),
+        lists[-11],
+        lists[-10],
+        JumpLabels(*lists[-9:-5]),
+        FeatureBranches(*lists[-5:]),
         head["caches"],
         AgentOffsets(*head["agent"]),
     )
@@ -173,6 +176,7 @@ def derive(kernel: StoredKernel, boot: Boot) -> Prepared:
         exception_sites(kernel, booted),
         warning_sites(kernel, booted),
         jump_labels(kernel, booted),
+        read_feature_branches(flat, text, symbols.address("_etext") - text),
         caches,
         agent,
     )

@@ -53,8 +53,7 @@ class TwinText:
 
     `booted` is the trusted kernel's memory from `_text`; `shift` is the distance from the trusted layout to the
     snapshot's (`K_s - K_t`); `overlays` are `(offset, bytes)` that replace text, not overlapping. `trusted` are the
-    offsets of 32-bit fields (displacements, immediates) of static references that reach home's object. `branches(start, end)` gives the static branches of a range that
-    stand otherwise than in `booted`.
+    offsets of 32-bit fields (displacements, immediates) of static references that reach home's object. `branches(start, end)` gives the branches of a range that the snapshot's kernel had patched otherwise than `booted`.
     """
 
     booted: memoryview

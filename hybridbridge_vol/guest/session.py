@@ -19,6 +19,7 @@ from hybridbridge_vol.bridge.statistics import Statistics
 from hybridbridge_vol.errors import AttachError, CallUndone
 from hybridbridge_vol.guest.holes import entries_around_holes
 from hybridbridge_vol.guest.kernel import EndlessFile, Stat, Sysinfo, Uname
+from hybridbridge_vol.guest.mounts import Mounts
 from hybridbridge_vol.guest.traces import Traces
 from hybridbridge_vol.snapshot.formats import PhysicalImage, open_image
 from hybridbridge_vol.trust.store import Store
@@ -83,15 +84,16 @@ class Session:
     def __init__(self, bridge: Bridge, mode: Mode = Mode.AUTO) -> None:
         self.bridge = bridge
         self._caller = Caller(bridge, mode)
+        self._mounts = Mounts(self._caller)
         self._generation = 0
         self._closes = 0
         self._open_files = 0
         self.traces: Traces | None = None
         """Where answers came from, once `trace` was called."""
         try:
-            self._mount("proc", "/proc", "proc_fs_type")
-            with contextlib.suppress(OSError, AttachError):
-                self._mount("sysfs", "/sys", "sysfs_fs_type")
+            self._mounts.reach("/proc")
+        except CallUndone as error:
+            raise AttachError(f"{bridge.image.path}: the snapshot's /proc cannot be reached: {error.reason}") from None
         finally:
             bridge.confirm()
         self._caller.mark()
@@ -134,26 +136,6 @@ class Session:
         """What was done so far."""
         return self._caller.hybrid.finish_statistics()
 
-    def _mount(self, kind: str, where: str, fs_type: str) -> None:
-        """Mount a file system whose operations lead into the twin, and so into the snapshot's own state."""
-        bridge = self.bridge
-        place = bridge.home(fs_type)
-        shift = bridge.layout.shift - bridge.home_delta
-        text = bridge.kernel.text_link_vaddr + bridge.home_delta
-        end = bridge.home("_etext")
-        size = bridge.kernel.symbols.size(fs_type)
-        for at in range(place, place + min(size, 128) // 8 * 8, 8):
-            word = bridge.machine.read_u64(at)
-            if text <= word < end:
-                bridge.machine.write_u64(at, (word + shift) & ((1 << 64) - 1))
-        names = [self._caller.put(kind.encode() + b"\0", 0), self._caller.put(where.encode() + b"\0", 256)]
-        try:
-            answer = self._caller.syscall("mount", names[0], names[1], names[0], 0, 0, label=f"mount {kind}")
-        except CallUndone as error:
-            raise AttachError(f"{bridge.image.path}: the snapshot's {where} cannot be reached: {error.reason}") from None
-        if answer < 0:
-            raise OSError(-answer, os.strerror(-answer), where)
-
     # --- files --------------------------------------------------------------------------------------------
 
     def _checked(self, answer: int, path: str) -> int:
@@ -165,6 +147,8 @@ class Session:
         encoded = os.fsencode(path)
         if len(encoded) >= 4096 or b"\0" in encoded:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
+        if self._mounts.reach(path):
+            self._caller.mark()
         return self._caller.put(encoded + b"\0", _PATH_AT)
 
     def open(self, path: str, flags: int = _O_RDONLY) -> GuestFile:
