@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import chain, groupby, islice
-from typing import NamedTuple
 
 from hybridbridge_vol.bridge.attach import Bridge
+from hybridbridge_vol.guest.kernel import Difference
 from hybridbridge_vol.guest.places import Places
 from hybridbridge_vol.image.function_pointers import Range, Stores, holds_pointers, joined, pointers_into
 from hybridbridge_vol.image.gates import GATE_SIZE, VECTORS, ExpectedGates, Gate, read_gates
@@ -36,23 +36,6 @@ _LONGEST_FUNCTION = 1 << 16
 _INT3 = 0xCC
 _KERNEL_ADDRESS = re.compile(r"0xffff[0-9a-f]{12}\b")
 _U64 = (1 << 64) - 1
-
-
-class Difference(NamedTuple):
-    """One thing that is not as the trusted kernel has it.
-
-    `what`: text, traced (text that a function tracer patched), kprobe, rodata, syscall, data, idt, mapping (page tables that
-    lead elsewhere), missing (pages that are not in the image), more (of this kind, not shown). `vaddr` is the snapshot's;
-    `leads` where the code or pointer found leads; `paddr` where it stands, None if nowhere.
-    """
-
-    what: str
-    vaddr: int
-    symbol: str
-    expected: str | None
-    found: str | None
-    leads: str | None = None
-    paddr: int | None = None
 
 
 class Integrity:
@@ -125,15 +108,9 @@ class Integrity:
         self, what: str, offset: int, expected: str | None, found: str | None, leads: str | None = None, symbol: str | None = None
     ) -> Difference:
         paddr = self._paddrs.get(offset & -PAGE_SIZE)
-        return Difference(
-            what,
-            self._text_vaddr + offset & _U64,
-            symbol or self._places.symbol(self._text_vaddr + offset & _U64) or "",
-            expected,
-            found,
-            leads,
-            None if paddr is None else paddr + offset % PAGE_SIZE,
-        )
+        place = None if paddr is None else self._bridge.image.offset_of(paddr + offset % PAGE_SIZE)
+        vaddr = self._text_vaddr + offset & _U64
+        return Difference(what, vaddr, place, symbol or self._places.symbol(vaddr) or "", expected, found, leads)
 
     def _unequal(self, start: int, end: int) -> Iterator[int]:
         """Offsets of the bytes that differ."""
@@ -279,11 +256,11 @@ class Integrity:
             yield Difference(
                 "idt",
                 self._text_vaddr + offset + vector * GATE_SIZE,
+                self._bridge.image.offset_of(paddr + vector * GATE_SIZE),
                 f"idt_table[{vector:#x}]",
                 "an entry point for this vector" if moved is None else self._gate(moved),
                 self._gate(gate),
                 self._places.leads([gate.handler]),
-                paddr + vector * GATE_SIZE,
             )
 
     def _gate(self, gate: Gate) -> str:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from hybridbridge_vol.bridge.attach import Bridge
-from hybridbridge_vol.bridge.space import MODULES_END, MODULES_START, UPPER_HALF
-from hybridbridge_vol.guest.proc_system import Module
+from hybridbridge_vol.bridge.modules import MODULES_END, MODULES_START
+from hybridbridge_vol.bridge.space import UPPER_HALF
+from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.guest.proc_system import Module, parse_module
+from hybridbridge_vol.guest.tool import UNREADABLE
 
 _DIRECT_MAP = 64 << 40
 _VMALLOC = 32 << 40
@@ -62,3 +65,11 @@ class Places:
     def leads(self, vaddrs: Iterable[int]) -> str | None:
         """Where addresses lead, each once; None without any."""
         return ", ".join(dict.fromkeys(map(self.describe, vaddrs))) or None
+
+
+def listed_modules(kernel: GuestKernel) -> list[Module]:
+    """The modules that the guest's kernel lists; none where it cannot. They only name addresses."""
+    try:
+        return [parse_module(line) for line in kernel.read_file("/proc/modules").splitlines()]
+    except UNREADABLE:
+        return []

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
-from hybridbridge_vol.guest.proc_system import Module, parse_module
-from hybridbridge_vol.guest.tool import UNREADABLE, Column, Options, Row, Tool, Unavailable
+from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.guest.tool import Column, Options, Row, Tool, Unavailable
 
 
 class Check(Tool):
@@ -29,23 +28,10 @@ class Check(Tool):
         Column("LEADS", "str", "where the code or pointer that was found leads"),
     )
 
-    def rows(self, kernel: Any, options: Options) -> Iterator[Row]:
-        from hybridbridge_vol.guest.integrity import Integrity
-        from hybridbridge_vol.guest.places import Places
-
-        bridge = kernel.bridge
-        for one in Integrity(bridge, Places(bridge, listed_modules(kernel))).differences():
-            offset = None if one.paddr is None else bridge.image.offset_of(one.paddr)
+    def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
+        for one in kernel.differences():
             found = Unavailable(one.found or "") if one.what == "missing" else one.found
-            yield Row((one.what, one.vaddr, offset, one.symbol, one.expected, found, one.leads))
-
-
-def listed_modules(kernel: Any) -> list[Module]:
-    """The modules that the snapshot's kernel lists; none where it cannot. They only name addresses here."""
-    try:
-        return [parse_module(line) for line in kernel.read_file("/proc/modules").splitlines()]
-    except UNREADABLE:
-        return []
+            yield Row((one.what, one.vaddr, one.offset, one.symbol, one.expected, found, one.leads))
 
 
 TOOL = Check()
