@@ -6,19 +6,20 @@ patching may have done to it is taken over first (`image.patching`); everything 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import chain, groupby, islice
 
 from hybridbridge_vol.bridge.attach import Bridge
+from hybridbridge_vol.guest.code_differences import SHOWN, CodeComparison, unequal
 from hybridbridge_vol.guest.kernel import Difference
+from hybridbridge_vol.guest.kernel_around import KernelAround
 from hybridbridge_vol.guest.places import Places
-from hybridbridge_vol.image.function_pointers import Range, Stores, holds_pointers, joined, pointers_into
+from hybridbridge_vol.image.function_pointers import Stores, holds_pointers, joined, pointers_into
 from hybridbridge_vol.image.gates import GATE_SIZE, VECTORS, ExpectedGates, Gate, read_gates
-from hybridbridge_vol.image.instructions import Instruction, Reader, Thunks
+from hybridbridge_vol.image.instructions import Reader, Thunks
 from hybridbridge_vol.image.patch_tables import PatchTables, read_patch_tables
-from hybridbridge_vol.image.patching import NOP5, Patcher
+from hybridbridge_vol.image.patching import Patcher
 from hybridbridge_vol.machine.memory import PAGE_SIZE, page_up
 from hybridbridge_vol.snapshot.kernel_memory import kernel_pieces
 from hybridbridge_vol.trust.layout import START_KERNEL_MAP
@@ -27,14 +28,6 @@ from hybridbridge_vol.trust.linked import linked_kernel
 MOST_DIFFERENCES = 1000
 """Rows of one kind; a kernel with more is not patched here and there, it is another kernel or a ruin."""
 SYSCALL_TABLES = ("sys_call_table", "ia32_sys_call_table", "x32_sys_call_table")
-_TRACERS = ("ftrace_caller", "ftrace_regs_caller")
-_SAME_PLACE = 8
-"""Differing bytes of text that are less far apart are one difference."""
-_SHOWN = 48
-"""Bytes of one difference that are shown."""
-_LONGEST_FUNCTION = 1 << 16
-_INT3 = 0xCC
-_KERNEL_ADDRESS = re.compile(r"0xffff[0-9a-f]{12}\b")
 _U64 = (1 << 64) - 1
 
 
@@ -56,7 +49,7 @@ class Integrity:
         self._expected = self._linked.relocated(layout.shift)
         self._found = bytearray(self._data[1])
         self._paddrs: dict[int, int | None] = {}
-        self._patcher = Patcher(self._expected, self._found, self._symbols, self._text, layout.shift, self._word)
+        self._around = KernelAround(bridge, self._expected)
 
     @cached_property
     def _tables(self) -> PatchTables:
@@ -65,7 +58,8 @@ class Integrity:
     def differences(self) -> Iterator[Difference]:
         """Everything that nothing explains, in order of addresses within each kind."""
         yield from self._pages()
-        self._patcher.accept(self._tables)
+        patcher = Patcher(self._expected, self._found, self._text_vaddr, self._around.reader, self._around)
+        patcher.accept(self._tables)
         yield from _limited(self._code_differences(), "text")
         yield from _limited(self._constant_differences(), "rodata")
         yield from _limited(self._pointer_differences(), "data")
@@ -75,11 +69,6 @@ class Integrity:
 
     def _offset(self, name: str) -> int:
         return self._symbols.address(name) - self._text
-
-    def _word(self, offset: int) -> int | None:
-        """A variable of the snapshot's kernel."""
-        data = self._bridge.image.read_available(self._bridge.layout.text_paddr + offset, 8)
-        return None if data is None else int.from_bytes(data, "little")
 
     def _pages(self) -> Iterator[Difference]:
         """Fill in what is found. What is missing is told, and compares as expected."""
@@ -112,59 +101,19 @@ class Integrity:
         vaddr = self._text_vaddr + offset & _U64
         return Difference(what, vaddr, place, symbol or self._places.symbol(vaddr) or "", expected, found, leads)
 
-    def _unequal(self, start: int, end: int) -> Iterator[int]:
-        """Offsets of the bytes that differ."""
-        expected, found = self._expected, self._found
-        for page in range(start & -PAGE_SIZE, end, PAGE_SIZE):
-            first, last = max(start, page), min(end, page + PAGE_SIZE)
-            if expected[first:last] != found[first:last]:
-                yield from (at for at in range(first, last) if expected[at] != found[at])
-
     # --- text ---------------------------------------------------------------------------------------------
 
     def _code_differences(self) -> Iterator[Difference]:
-        traceable = frozenset(self._tables.mcount)
-        for start, end in joined(self._unequal(0, self._code_end), _SAME_PLACE, PAGE_SIZE):
-            first, last = self._whole_instructions(start, min(end, start + _SHOWN))
-            expected = self._decode(self._expected, first, last)
-            found = self._decode(self._found, first, last)
-            more = f"; ... ({end - first} bytes)" if end > last else ""
-            targets = [instruction.target for instruction in found if instruction.target is not None]
-            what = "text"
-            if first in traceable and found and found[0].mnemonic == "call" and self._is_tracer(found[0].target):
-                what = "traced"
-            elif self._is_breakpoint(first, start, end):
-                what = "kprobe"
-            leads = self._places.leads([*targets, *_addresses(found, expected)])
-            yield self._told(what, first, _words(expected) + more, _words(found) + more, leads)
+        def function_start(offset: int) -> int:
+            found = self._symbols.lookup(self._text + offset)
+            return offset if found is None else offset - found[1]
 
-    def _is_tracer(self, vaddr: int | None) -> bool:
-        return vaddr is not None and self._places.symbol(vaddr) in _TRACERS
-
-    def _is_breakpoint(self, first: int, start: int, end: int) -> bool:
-        """Whether nothing is changed but the first byte of an instruction, which is `int3`."""
-        if self._found[first] != _INT3:
-            return False
-        return (start, end) == (first, first + 1) or self._found[first + 1 : end] == NOP5[1 : end - first]
-
-    def _whole_instructions(self, start: int, end: int) -> Range:
-        """The expected instructions that hold the bytes from `start` to `end`."""
-        found = self._symbols.lookup(self._text + start)
-        if found is None or found[1] > _LONGEST_FUNCTION:
-            return start, end
-        first = start - found[1]
-        place, last = start, end
-        for instruction in self._patcher.reader.decode(bytes(self._expected[first : end + 16]), self._text_vaddr + first):
-            at = instruction.vaddr - self._text_vaddr
-            if at <= start:
-                place = at
-            if at >= end:
-                last = at
-                break
-        return place, min(last, self._code_end)
-
-    def _decode(self, code: bytearray, start: int, end: int) -> list[Instruction]:
-        return self._patcher.reader.decode(bytes(code[start:end]), self._text_vaddr + start & _U64)
+        comparison = CodeComparison(
+            self._expected, self._found, self._text_vaddr, self._around.reader, self._places, function_start,
+            frozenset(self._tables.mcount),
+        )  # fmt: skip
+        for one in comparison.differences(self._code_end):
+            yield self._told(one.what, one.start, one.expected, one.found, one.leads)
 
     # --- constants and pointers ---------------------------------------------------------------------------
 
@@ -172,7 +121,7 @@ class Integrity:
         start, end = self._constants
         later = self._read_only_later
         pointers = frozenset(self._linked.abs64)
-        offsets = chain(self._unequal(start, later[0]), self._unequal(later[1], end))
+        offsets = chain(unequal(self._expected, self._found, start, later[0]), unequal(self._expected, self._found, later[1], end))
         words = (at for at, _same in groupby(at & -8 for at in offsets))
         for is_pointer, some in groupby(words, pointers.__contains__):
             if is_pointer:
@@ -180,8 +129,8 @@ class Integrity:
                 continue
             for first, last in joined(some, 9, PAGE_SIZE):
                 size = last + 7 - first
-                more = f" ... ({size} bytes)" if size > _SHOWN else ""
-                expected, found = (code[first : first + min(size, _SHOWN)].hex(" ") for code in (self._expected, self._found))
+                more = f" ... ({size} bytes)" if size > SHOWN else ""
+                expected, found = (code[first : first + min(size, SHOWN)].hex(" ") for code in (self._expected, self._found))
                 yield self._told("rodata", first, expected + more, found + more)
 
     def _constant_pointer(self, offset: int) -> Difference:
@@ -274,15 +223,3 @@ def _limited(differences: Iterator[Difference], what: str) -> Iterator[Differenc
     following = next(differences, None)
     if following is not None:
         yield following._replace(what="more", symbol=what, expected=None, found="more differences follow, not shown", leads=None)
-
-
-def _words(instructions: list[Instruction]) -> str:
-    return "; ".join(map(str, instructions))
-
-
-def _addresses(found: list[Instruction], expected: list[Instruction]) -> Iterator[int]:
-    """Kernel addresses that stand as numbers in the code found and not in the code expected."""
-    usual = _words(expected)
-    for number in _KERNEL_ADDRESS.findall(" ".join(instruction.operands for instruction in found)):
-        if number not in usual:
-            yield int(number, 16)

@@ -119,22 +119,23 @@ class Reader:
 
 
 def _absolute(operands: str, following: int) -> str:
-    """Operands with addresses in the place of distances from RIP."""
-    return _RIP.sub(lambda m: f"[{following + int(m[1] + m[2], 0) & _U64:#x}]", operands)
+    """Operands with addresses in the place of distances from RIP, and without the prefix that a lock becomes."""
+    return _RIP.sub(lambda m: f"[{following + int(m[1] + m[2], 0) & _U64:#x}]", operands.replace("ds:[", "["))
 
 
 def _without_padding(instructions: list[Instruction], ends: tuple[int | None, ...]) -> list[Instruction]:
     """Without nops, `int3` that is never reached, jumps over nothing else, and fences that belong to an indirect branch."""
     kept: list[Instruction] = []
-    reached = True
+    targets = {instruction.target for instruction in instructions}
+    reached, resumes = True, 0
     for index, instruction in enumerate(instructions):
-        if instruction.mnemonic == "int3" and not reached:
+        if instruction.vaddr < resumes or (instruction.mnemonic == "int3" and not reached and instruction.vaddr not in targets):
             continue
         reached = True
         if _is_nop(instruction):
             continue
         if instruction.mnemonic == "jmp" and instruction.target is not None and _skips_padding(instructions[index:], ends):
-            reached = False
+            resumes = instruction.target if instruction.target > instruction.vaddr else instructions[-1].vaddr + 1
             continue
         if instruction.mnemonic in ("jmp", "call") and instruction.target is None and kept and kept[-1].mnemonic == "lfence":
             kept.pop()

@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import cache
 from itertools import groupby
+from typing import Protocol
 
-from hybridbridge_vol.image.instructions import Meaning, Reader, Thunks
+from hybridbridge_vol.image.instructions import Meaning, Reader
 from hybridbridge_vol.image.patch_tables import Alternative, PatchTables
-from hybridbridge_vol.image.symbols import Symbols
 
 CALL_SIZE = 5
 _RETURNS = b"\xc3\xcc\xcc\xcc\xcc"
@@ -25,42 +25,48 @@ _LOCK, _DATA_SEGMENT = 0xF0, 0x3E
 _SEALED = (b"\x0f\x1f\x40\xd6", b"\x66\x0f\x1f\x00")
 """gen_endbr_poison(), arch/x86/include/asm/ibt.h: `nopl -42(%rax)`; an ordinary nop before 6.2."""
 _ZERO_RESULT = (("xor eax, eax",), ("xor rax, rax",))
-_MAX_INLINED = 16
 _WRAPPER = "__raw_callee_save_"
 """PV_CALLEE_SAVE_REGS_THUNK, arch/x86/include/asm/paravirt.h: saves registers around the function of that name."""
 _USER_PTR_MAX = ((1 << 47) - 4096, (1 << 56) - 4096)
 """TASK_SIZE_MAX with 4 and with 5 levels of paging, arch/x86/include/asm/page_64.h."""
 _U64 = (1 << 64) - 1
 
-Word = Callable[[int], int | None]
-"""The 64-bit word at an offset in the snapshot's own data; None if the image does not hold it."""
+class Surroundings(Protocol):
+    """The kernel around a text, by the snapshot's virtual addresses."""
+
+    def word(self, vaddr: int) -> int | None:
+        """A 64-bit variable of the snapshot's; None if the image does not hold it."""
+
+    def address(self, name: str) -> int | None:
+        """Where a symbol of the kernel lies in the snapshot."""
+
+    def function(self, vaddr: int) -> str | None:
+        """The trusted function that begins at an address; None if none does."""
+
+    def body(self, vaddr: int) -> bytes:
+        """The first bytes of a function of the kernel, as expected."""
+
+    def is_paravirt_slot(self, vaddr: int) -> bool:
+        """Whether a word is one of `pv_ops`."""
 
 
 class Patcher:
     """See the module's text.
 
-    `expected` is the trusted kernel as linked, relocated by `shift`; `found` what the snapshot has there, from `_text` on,
-    which was linked at `text_link_vaddr`. `word` reads the snapshot's variables.
+    `expected` is the trusted text as linked, relocated to `text_vaddr`, where the snapshot has it; `found` is what the
+    snapshot has there, and may be shorter.
     """
 
     def __init__(
-        self,
-        expected: bytearray,
-        found: bytes | bytearray,
-        symbols: Symbols,
-        text_link_vaddr: int,
-        shift: int,
-        word: Word,
+        self, expected: bytearray, found: bytes | bytearray, text_vaddr: int, reader: Reader, around: Surroundings
     ) -> None:
         self.expected = expected
         self.found = found
-        self.reader = Reader(Thunks.of(symbols, shift))
-        self._text_vaddr = text_link_vaddr + shift & _U64
-        self._text_link_vaddr = text_link_vaddr
-        self._symbols = symbols
-        self._word = cache(word)
-        self._variable = cache(self._find_variable)
-        self._function = cache(self._find_function)
+        self._text_vaddr = text_vaddr
+        self._reader = reader
+        self._around = around
+        self._word = cache(around.word)
+        self._function = cache(around.function)
         self._meanings: dict[bytes, Meaning] = {}
 
     def accept(self, tables: PatchTables) -> None:
@@ -83,16 +89,6 @@ class Patcher:
 
     # --- one place ----------------------------------------------------------------------------------------
 
-    def _find_variable(self, name: str) -> int | None:
-        address = self._symbols.get(name)
-        return None if address is None else address - self._text_link_vaddr
-
-    def _find_function(self, vaddr: int) -> str | None:
-        """The function of the trusted kernel that begins at an address of the snapshot's."""
-        offset = vaddr - self._text_vaddr
-        found = self._symbols.lookup(self._text_link_vaddr + offset) if 0 <= offset < len(self.found) else None
-        return found[0] if found and found[1] == 0 else None
-
     def _vaddr(self, offset: int) -> int:
         return self._text_vaddr + offset & _U64
 
@@ -107,7 +103,7 @@ class Patcher:
         """What `code` does at an offset; what does not depend on the place is decoded once."""
         known = self._meanings.get(code)
         if known is None:
-            known = self.reader.meaning(code, self._vaddr(offset))
+            known = self._reader.meaning(code, self._vaddr(offset))
             if not any("0x" in word or "@" in word for word in known):
                 self._meanings[code] = known
         return known
@@ -164,12 +160,12 @@ class Patcher:
 
     def _thunk_behind(self, wanted: Meaning) -> str:
         target = int(wanted[0].split()[-1], 16)
-        return f"jmp {self.reader.register(target)}"
+        return f"jmp {self._reader.register(target)}"
 
     def _static_call(self, code: int, key: int, tail: bool) -> None:
         if not self._differs(code, CALL_SIZE):
             return
-        function = self._word(key)
+        function = self._word(self._vaddr(key))
         there = self._meaning_found(code, CALL_SIZE)
         if function is None:
             return
@@ -187,7 +183,7 @@ class Patcher:
         if not self._differs(code, size):
             return
         there = int.from_bytes(self.found[code : code + size], "little")
-        place = self._variable(name)
+        place = self._around.address(name)
         value = None if place is None else self._word(place)
         if (value is not None and there == value & (1 << 8 * size) - 1) or (name == "USER_PTR_MAX" and there in _USER_PTR_MAX):
             self._take(code, size)
@@ -197,21 +193,17 @@ class Patcher:
         words = self._meaning_expected(code, size)
         if len(words) != 1 or not words[0].startswith(("call qword ptr [0x", "jmp qword ptr [0x")):
             return []
-        slot = int(words[0].split("[")[1].rstrip("]"), 16) - self._text_vaddr
-        if not self._is_paravirt_slot(slot):
+        slot = int(words[0].split("[")[1].rstrip("]"), 16)
+        if not self._around.is_paravirt_slot(slot):
             return []
         function = self._word(slot)
         name = None if function is None else self._function(function)
         if function is None or name is None:
             return []
-        inner = self._variable(name.removeprefix(_WRAPPER)) or function - self._text_vaddr
-        body = self._meaning(bytes(self.expected[inner : inner + _MAX_INLINED]), inner)
+        inner = self._around.address(name.removeprefix(_WRAPPER)) or function
+        body = self._reader.meaning(self._around.body(inner), inner)
         inlined = [body[: body.index("ret")]] if "ret" in body else []
         return [(f"{words[0].split()[0]} {function:#x}",), *inlined]
-
-    def _is_paravirt_slot(self, offset: int) -> bool:
-        found = self._symbols.lookup(self._text_link_vaddr + offset)
-        return found is not None and found[0] == "pv_ops"
 
     def _alternative(self, code: int, choices: list[Alternative]) -> None:
         size = max(choice.size for choice in choices)
@@ -229,7 +221,7 @@ class Patcher:
     def _replacement(self, choice: Alternative, behind: int) -> Meaning:
         start = choice.replacement
         code = bytes(self.expected[start : start + choice.replacement_size])
-        return self.reader.meaning(code, self._vaddr(start), self._vaddr(behind))
+        return self._reader.meaning(code, self._vaddr(start), self._vaddr(behind))
 
 
 def _skips(wanted: str, there: str) -> bool:
