@@ -14,7 +14,9 @@ from hybridbridge_vol.bridge.attach import Bridge
 from hybridbridge_vol.guest.code_differences import SHOWN, CodeComparison, unequal
 from hybridbridge_vol.guest.kernel import Difference
 from hybridbridge_vol.guest.kernel_around import KernelAround
+from hybridbridge_vol.guest.module_integrity import ModuleIntegrity
 from hybridbridge_vol.guest.places import Places
+from hybridbridge_vol.guest.proc_system import Module
 from hybridbridge_vol.image.function_pointers import Stores, holds_pointers, joined, pointers_into
 from hybridbridge_vol.image.gates import GATE_SIZE, VECTORS, ExpectedGates, Gate, read_gates
 from hybridbridge_vol.image.instructions import Reader, Thunks
@@ -32,12 +34,13 @@ _U64 = (1 << 64) - 1
 
 
 class Integrity:
-    """The comparison of one snapshot. Offsets count from `_text`."""
+    """The comparison of one snapshot, whose kernel lists the modules `listed`. Offsets count from `_text`."""
 
-    def __init__(self, bridge: Bridge, places: Places) -> None:
+    def __init__(self, bridge: Bridge, listed: list[Module]) -> None:
         kernel, layout = bridge.kernel, bridge.layout
         self._bridge = bridge
-        self._places = places
+        self._listed = listed
+        self._places = Places(bridge, listed)
         self._symbols = kernel.symbols
         self._text = kernel.text_link_vaddr
         self._text_vaddr = layout.text_vaddr
@@ -64,6 +67,8 @@ class Integrity:
         yield from _limited(self._constant_differences(), "rodata")
         yield from _limited(self._pointer_differences(), "data")
         yield from self._gate_differences()
+        modules = ModuleIntegrity(self._bridge, self._places, self._around)
+        yield from _limited(modules.differences(self._listed), "module")
 
     # --- reading ------------------------------------------------------------------------------------------
 

@@ -61,8 +61,8 @@ class Sysinfo(NamedTuple):
 class Difference(NamedTuple):
     """One thing in the guest's kernel that is not as the trusted kernel has it.
 
-    `what`: text, traced (text that a function tracer patched), kprobe, rodata, syscall, data, idt, mapping (page tables that
-    lead elsewhere), missing (pages that are not in the image), more (of this kind, not shown). `vaddr` is the guest's,
+    `what`: text, traced (text that a function tracer patched), kprobe, rodata, syscall, data, idt, module, mapping (page
+    tables that lead elsewhere), missing (what cannot be checked, and why), more (of this kind, not shown). `vaddr` is the guest's,
     `offset` the image file's (None: nowhere in it); `leads` tells where the code or pointer found leads.
     """
 

@@ -38,6 +38,10 @@ class KernelAround:
         found = self._kernel.symbols.get(name)
         return None if found is None else found + self._layout.shift & _U64
 
+    def addresses(self, name: str) -> list[int]:
+        """Of all symbols of that name, in the snapshot."""
+        return [found + self._layout.shift & _U64 for found in self._kernel.symbols.addresses(name)]
+
     def _lookup(self, vaddr: int) -> tuple[str, int] | None:
         offset = vaddr - self._layout.text_vaddr
         return self._kernel.symbols.lookup(self._kernel.text_link_vaddr + offset) if 0 <= offset < self._layout.size else None

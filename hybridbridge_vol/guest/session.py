@@ -301,9 +301,9 @@ class Session:
     def differences(self) -> Iterator[Difference]:
         """What of the kernel itself differs from the trusted one. StoreError or KernelFileError if that cannot be read."""
         from hybridbridge_vol.guest.integrity import Integrity
-        from hybridbridge_vol.guest.places import Places, listed_modules
+        from hybridbridge_vol.guest.places import listed_modules
 
-        return Integrity(self.bridge, Places(self.bridge, listed_modules(self))).differences()
+        return Integrity(self.bridge, listed_modules(self)).differences()
 
     def _clock(self, clock: int) -> float:
         buffer = self._caller.put(b"", _BUFFER_AT)

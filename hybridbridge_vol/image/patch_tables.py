@@ -19,6 +19,8 @@ PARAVIRT_ENTRY = 16
 _ALTERNATIVE_ENTRIES = {12: "<iiHBB", 13: "<iiHBBB", 14: "<iiIBB"}
 """struct alt_instr, arch/x86/include/asm/alternative.h: distances to the code and to its replacement, feature and
 flags, the two lengths; with the length of the padding up to 5.12, with 32 bits of features from 6.3."""
+ALTERNATIVE_SIZES = {12: 10, 13: 10, 14: 12}
+"""Where in an entry of such a length the two lengths stand."""
 
 
 class SymbolTable(Protocol):

@@ -252,3 +252,54 @@ def test_pages_that_the_image_lacks_are_told(
     assert row["WHAT"] == "missing"
     assert isinstance(row["FOUND"], Unavailable)
     assert "2 pages" in row["FOUND"].reason
+
+
+def test_hooks_in_a_module_are_found_with_its_name(
+    victim: Callable[..., Victim], checked: Callable[[Victim], list[dict[str, Any]]], generation: str
+) -> None:
+    image = victim(generation)
+    modules = image._bridge.space.modules
+    part = modules.at(next(address for name, address in loaded(image) if name == "nf_conntrack"))
+    assert part is not None and part.module.rodata is not None
+    code = {
+        symbol.name: part.module.sections[symbol.section] + symbol.value
+        for symbol in part.module.file.symbols()
+        if symbol.section in part.module.file.text_layout()[0] and symbol.name
+    }
+    hook = code["nf_conntrack_in"]
+    image.jump(hook, ELSEWHERE)
+    table = part.module.rodata
+    pointer = next(
+        vaddr
+        for vaddr in range(table.vaddr, table.vaddr + len(table.content), 8)
+        if image.word(vaddr) == code["ct_cpu_seq_show"]
+    )
+    image.set_word(pointer, ELSEWHERE)
+    rows = checked(image)
+    assert {row["WHAT"] for row in rows} == {"module"}
+    in_code, in_table = rows
+    assert in_code["SYMBOL"] == "nf_conntrack:nf_conntrack_in"
+    assert in_code["FOUND"].startswith(f"jmp {ELSEWHERE:#x}")
+    assert (in_table["ADDRESS"], in_table["FOUND"]) == (pointer, f"{ELSEWHERE:#x}")
+    assert in_table["SYMBOL"].startswith("nf_conntrack:.rodata+")
+
+
+def loaded(image: Victim) -> list[tuple[str, int]]:
+    """`(name, address)` of the modules that the sample's kernel lists."""
+    with open_session(image.path, image._bridge.kernel.folder.parent) as session:
+        lines = session.read_file("/proc/modules").decode().splitlines()
+    return [(line.split()[0], int(line.split()[5], 16)) for line in lines]
+
+
+def test_a_module_without_a_trusted_file_is_told_by_name(lab: Lab, tmp_path: Path) -> None:
+    import shutil
+
+    from hybridbridge_vol.trust.modules import ARCHIVE
+
+    store, folder = tmp_path / "store", lab.session(NAME).bridge.kernel.folder
+    shutil.copytree(folder, store / folder.name, ignore=shutil.ignore_patterns(ARCHIVE))
+    with open_session(lab.sample(NAME).dump, store) as session:
+        rows = check(session)
+        names = [line.split()[0] for line in session.read_file("/proc/modules").decode().splitlines()]
+    assert [row["SYMBOL"] for row in rows] == names
+    assert all("no trusted file" in row["FOUND"].reason for row in rows)
