@@ -20,7 +20,7 @@ from hybridbridge_vol.bridge.percpu import current_of
 from hybridbridge_vol.bridge.statistics import Statistics
 from hybridbridge_vol.errors import AttachError, CallUndone
 from hybridbridge_vol.guest.holes import entries_around_holes
-from hybridbridge_vol.guest.kernel import EndlessFile, Running, Stat, Sysinfo, Uname
+from hybridbridge_vol.guest.kernel import Difference, EndlessFile, Running, Stat, Sysinfo, Uname
 from hybridbridge_vol.guest.mounts import Mounts
 from hybridbridge_vol.guest.traces import Traces
 from hybridbridge_vol.machine.machine import UnmappedVirtual
@@ -305,6 +305,13 @@ class Session:
         buffer = self._caller.put(b"", _BUFFER_AT)
         count = self._checked(self._syscall("syslog", "", action, buffer, size, side="twin"), "syslog")
         return self._caller.get(_BUFFER_AT, min(count, size))
+
+    def differences(self) -> Iterator[Difference]:
+        """What of the kernel itself differs from the trusted one. StoreError or KernelFileError if that cannot be read."""
+        from hybridbridge_vol.guest.integrity import Integrity
+        from hybridbridge_vol.guest.places import listed_modules
+
+        return Integrity(self.bridge, listed_modules(self)).differences()
 
     def _clock(self, clock: int) -> float:
         buffer = self._caller.put(b"", _BUFFER_AT)

@@ -14,6 +14,7 @@ from hybridbridge_vol.guest.tool import Tool
 NAMES = (
     "arp",
     "cat",
+    "check",
     "dir",
     "getpid",
     "getprocname",
