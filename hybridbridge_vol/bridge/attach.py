@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hybridbridge_vol.bridge import memo as memos
 from hybridbridge_vol.bridge.clock import stop_clock
@@ -37,7 +37,7 @@ from hybridbridge_vol.trust.layout import START_KERNEL_MAP
 from hybridbridge_vol.trust.store import Boot, MemoryCheck, Progress, StoredKernel
 
 U64 = (1 << 64) - 1
-NAMESPACES = ("init_uts_ns", "init_ipc_ns", "init_pid_ns", "init_net", "init_time_ns", "init_cgroup_ns")
+_NAMESPACES = ("init_uts_ns", "init_ipc_ns", "init_pid_ns", "init_net", "init_time_ns", "init_cgroup_ns")
 """What an nsproxy points to, but for the mount namespace: the agent's mounts stay its own."""
 UD2_SIZE = 2
 _SECURITY_BEFORE_USER_NS = 16  # struct cred, include/linux/cred.h: security, user, user_ns
@@ -59,6 +59,8 @@ class Bridge:
     twin: TwinText
     memo: Memo
     check: MemoryCheck | None = None
+    namespaces: dict[int, str] = field(default_factory=dict)
+    """Where the agent's nsproxy points to namespaces (virtual addresses), and the symbol that each began as."""
 
     @property
     def home_delta(self) -> int:
@@ -246,16 +248,14 @@ def _patch_home(bridge: Bridge) -> None:
 def _point_agent_at_snapshot(bridge: Bridge) -> None:
     """The agent's own namespaces, pid and credentials in the eyes of the snapshot: its init's."""
     machine, agent = bridge.machine, bridge.prepared.agent
-    moved = {}
-    for name in NAMESPACES:
-        if name in bridge.kernel.symbols:
-            moved[bridge.home(name)] = bridge.snapshot(name)
+    names = {bridge.home(name): name for name in _NAMESPACES if name in bridge.kernel.symbols}
     # the agent shares init_nsproxy with every kernel thread of the trusted kernel; none of them runs any more
     nsproxy = machine.read_u64(agent.task + agent.task_nsproxy)
     for place in range(nsproxy, nsproxy + 8 * _NSPROXY_WORDS, 8):
-        value = machine.read_u64(place)
-        if value in moved:
-            machine.write_u64(place, moved[value])
+        name = names.get(machine.read_u64(place))
+        if name:
+            machine.write_u64(place, bridge.snapshot(name))
+            bridge.namespaces[place] = name
     machine.write_u64(agent.pid + agent.pid_namespace, bridge.snapshot("init_pid_ns"))
     machine.write_u64(agent.cred + agent.cred_user_namespace, bridge.snapshot("init_user_ns"))
     if "init_cred" in bridge.kernel.symbols:

@@ -90,6 +90,9 @@ class GuestKernel(Protocol):
     def syslog(self, action: int, size: int) -> bytes:
         """`syslog(2)`: what `action` (3: read all) puts into a buffer of `size` bytes."""
 
+    def rtnetlink(self, kind: int, body: bytes) -> bytes:
+        """What `rtnetlink(7)` answers to a request for all of a kind (RTM_GET*): its messages, one after the other."""
+
     def realtime(self) -> float:
         """Seconds since the epoch at the freeze, by the guest's own clock (CLOCK_REALTIME)."""
 

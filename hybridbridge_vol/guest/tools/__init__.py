@@ -11,7 +11,7 @@ from typing import cast
 
 from hybridbridge_vol.guest.tool import Tool
 
-NAMES = ("arp", "cat", "dir", "hostname", "lsmod", "namespaces", "netstat", "ps", "route", "ss", "uname", "uptime")
+NAMES = ("arp", "cat", "dir", "hostname", "ip", "lsmod", "namespaces", "netstat", "ps", "route", "ss", "uname", "uptime")
 
 
 def load(name: str) -> Tool:
