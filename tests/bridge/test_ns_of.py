@@ -66,6 +66,9 @@ def test_the_network_is_the_container_s_to_the_byte(lab: Lab, generation: str, i
         assert session.read_file(f"/proc/net/{table}") == truth.file(f"/proc/{pid}/net/{table}")
     assert sorted(session.listdir("/sys/class/net")) == ["eth0", "lo"]
     assert {row["IFACE"] for row in ask(session, "netstat", interfaces=True)} == {"eth0", "lo"}
+    inner = [row for row in ask(session, "ip") if row["FAMILY"] == "inet" and row["SCOPE"] == "global"]
+    assert [(row["IFACE"], row["ADDRESS"]) for row in inner] == [("eth0", "10.9.0.2/24")]
+    assert [row["GATEWAY"] for row in ask(session, "ip", route=True) if row["DESTINATION"] == "default"] == ["10.9.0.1"]
     assert "eth0" not in lab.session(generation).listdir("/sys/class/net")
 
 
