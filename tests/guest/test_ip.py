@@ -17,6 +17,7 @@ from live_kernel import LiveKernel
 from hybridbridge_vol.bridge.hybrid import Mode
 from hybridbridge_vol.errors import CallUndone
 from hybridbridge_vol.guest import rtnetlink, tools
+from hybridbridge_vol.guest.kernel import EndlessFile
 from hybridbridge_vol.guest.session import open_session
 from hybridbridge_vol.guest.tool import Row, Unavailable
 
@@ -201,6 +202,15 @@ def test_a_message_that_makes_no_sense_spoils_its_own_row_only() -> None:
     first, second = ask(LiveKernel({"rtnetlink 30": data}), neigh=True, inet=True)
     assert isinstance(first["ADDRESS"], Unavailable)
     assert (second["ADDRESS"], second["STATE"]) == ("10.0.0.9", "REACHABLE")
+
+
+def test_neighbours_that_never_end_are_shown_once_and_told() -> None:
+    bodies = [struct.pack("<BxxxiHBB", 2, 1, 2, 0, 1) + attribute(1, bytes([10, 0, 0, last])) for last in (8, 9)]
+    circle = b"".join(struct.pack("<IHHII", 16 + len(body), 28, 2, 1, 0) + body for body in bodies * 50)
+    rows = ask(LiveKernel({"rtnetlink 30": EndlessFile("rtnetlink 30", circle)}), neigh=True, inet=True)
+    assert [row["ADDRESS"] for row in rows[:2]] == ["10.0.0.8", "10.0.0.9"]
+    assert "does not end" in rows[2]["ADDRESS"].reason
+    assert len(rows) == 3
 
 
 @given(st.binary(max_size=300), st.sampled_from([18, 22, 26, 30, 34]))

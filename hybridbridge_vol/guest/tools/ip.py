@@ -22,7 +22,7 @@ from hybridbridge_vol.guest.ip_names import (
     TABLES,
     names_of,
 )
-from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.guest.kernel import EndlessFile, GuestKernel
 from hybridbridge_vol.guest.links import IF_OPER, Found, all_links, counters, names_by_index
 from hybridbridge_vol.guest.proc_net_dev import IFF_RUNNING, IFF_UP
 from hybridbridge_vol.guest.rtnetlink import (
@@ -187,13 +187,22 @@ class _View:
     def answers(self, kind: int, parse: Callable[[bytes], T]) -> Iterator[tuple[T | Unavailable, tuple[Source, ...]]]:
         """What the kernel answers of each family, or why it does not."""
         for family in self.families:
+            gap = None
             try:
                 data = self.kernel.rtnetlink(kind, request_body(kind, family))
+            except EndlessFile as error:
+                data, gap = error.partial, why("rtnetlink", error)
             except UNREADABLE as error:
-                yield why("rtnetlink", error), ()
-                continue
+                data, gap = b"", why("rtnetlink", error)
+            seen = set()
             for found, source in parsed(kind, data, parse):
+                if gap and found in seen:
+                    break  # the kernel's list leads back into itself
+                if gap:
+                    seen.add(found)
                 yield Unavailable(str(found)) if isinstance(found, ParseError) else found, (source,)
+            if gap:
+                yield gap, ()
 
 
 def _link_cells(view: _View, found: Found) -> dict[str, Cell]:
