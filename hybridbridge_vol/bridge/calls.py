@@ -121,7 +121,7 @@ class Caller:
             names = {13: "general protection fault", 14: "page fault", 6: "invalid instruction", 3: "breakpoint"}
             what = names.get(stop.vector or 0, f"exception {stop.vector}")
             if stop.vector == 14 and stop.cr2 == stop.rip:
-                return f"code outside of the trusted kernel at {where} (a module's?)"
+                return self._foreign_code(stop.rip)
             return f"{what} in {where}" + (f" at {stop.cr2:#x}" if stop.vector == 14 else "")
         if stop.kind == "forged":
             return stop.detail
@@ -130,6 +130,15 @@ class Caller:
         if stop.kind == "budget":
             return f"budget of {CALL_SECONDS:.0f} s exceeded in {where}"
         return f"stopped in {where}: {stop.detail}"
+
+    def _foreign_code(self, vaddr: int) -> str:
+        modules = self.bridge.space.modules
+        name = modules.name_at(vaddr)
+        if name is None:
+            return f"code outside of the trusted kernel and its modules at {vaddr:#x}"
+        if not modules.has_file(name):
+            return f"needs code of module {name}, of which no trusted file is stored: give its package to 'hb trust add'"
+        return f"needs code of module {name}, which is not in the image as in its trusted file ({vaddr:#x})"
 
     # --- user memory --------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ takes over for the rest of that call, proves what it runs, and the memo grows; F
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from enum import StrEnum
 
 from hybridbridge_vol.bridge import memo as memos
@@ -127,19 +128,22 @@ class Hybrid:
             return
         if not learned and not reclassified:
             return
-        self.bridge.memo.add(self._ranges(learned), reclassified)
+        ranges = list(self._ranges(learned))
+        self.bridge.space.learn(ranges, reclassified)
         count.memoized += len(learned)
         self.statistics.reclassified += len(reclassified)
-        ends = (place for start, end in self._ranges(learned) for place in (start, end - 1))
-        pages = self.bridge.space.renew_twin([*ends, *reclassified])
+        pages = self.bridge.space.renew_twin([*(place for start, end in ranges for place in (start, end - 1)), *reclassified])
         if reclassified:
             slow.renewed(pages, reclassified)
         for page in pages:
             self.bridge.machine.uc.ctl_remove_cache(page, page + PAGE_SIZE)
 
-    def _ranges(self, instructions: list[Instruction]) -> list[tuple[int, int]]:
-        text = self.bridge.layout.text_vaddr
-        return [(item.vaddr - text, item.vaddr - text + item.size) for item in instructions]
+    def _ranges(self, instructions: list[Instruction]) -> Iterator[tuple[int, int]]:
+        """The places of instructions, counted from `_text`."""
+        for item in instructions:
+            offset = self.bridge.space.offset_of(item.vaddr)
+            if offset is not None:
+                yield offset, offset + item.size
 
     def finish_statistics(self) -> Statistics:
         """The statistics so far, with what the taint engine had no rule for."""

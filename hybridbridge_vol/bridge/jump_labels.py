@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 ENTRY_SIZE = 16  # struct jump_entry, include/linux/jump_label.h: two 32-bit and one 64-bit distance
-_BRANCH = 1  # in the lowest bit of the key's distance: the branch is likely
+BRANCH = 1  # in the lowest bit of the key's distance: the branch is likely
 _JUMPS, _SHORT = 2, 4
 _NOPS = {5: b"\x0f\x1f\x44\x00\x00", 2: b"\x66\x90"}  # x86_nops, arch/x86/include/asm/nops.h
 _JUMP_NEAR, _JUMP_SHORT = 0xE9, 0xEB
@@ -39,7 +39,7 @@ class JumpLabels:
             if enabled is None:
                 continue
             flags = self.flags[index]
-            jumps = (enabled > 0) != bool(flags & _BRANCH)
+            jumps = (enabled > 0) != bool(flags & BRANCH)
             if jumps != bool(flags & _JUMPS):
                 yield self.codes[index], self._code(index, jumps)
 
@@ -49,6 +49,18 @@ class JumpLabels:
             return _NOPS[size]
         distance = self.targets[index] - self.codes[index] - size
         return struct.pack("<Bb", _JUMP_SHORT, distance) if size == 2 else struct.pack("<Bi", _JUMP_NEAR, distance)
+
+
+def site_flags(code: bytes, distance: int) -> int | None:
+    """What stands at a site whose target is `distance` bytes away: whether it jumps and whether in the short form;
+    None if it is neither a jump nor a `nop` that stands for one."""
+    if code[0] == _JUMP_NEAR:
+        return _JUMPS
+    if code == _NOPS[5]:
+        return 0
+    if code[0] != _JUMP_SHORT and code[:2] != _NOPS[2] or not -128 <= distance - 2 <= 127:
+        return None
+    return _SHORT | (_JUMPS if code[0] == _JUMP_SHORT else 0)
 
 
 def read_jump_labels(booted: memoryview | bytes, start: int, stop: int, text_end: int) -> JumpLabels:
@@ -63,19 +75,9 @@ def read_jump_labels(booted: memoryview | bytes, start: int, stop: int, text_end
         site, goal, owner = entry + code, entry + 4 + target, entry + 8 + (key & ~3)
         if not (0 <= site < text_end - 5 and 0 <= goal < text_end and 0 <= owner < len(booted) - 4):
             continue
-        bytes_there = bytes(booted[site : site + 5])
-        flags = key & _BRANCH
-        if bytes_there[0] == _JUMP_NEAR:
-            flags |= _JUMPS
-        elif bytes_there[0] == _JUMP_SHORT:
-            flags |= _JUMPS | _SHORT
-        elif bytes_there[:2] == _NOPS[2]:
-            flags |= _SHORT
-        elif bytes_there != _NOPS[5]:
-            continue
-        if flags & _SHORT and not -128 <= goal - site - 2 <= 127:
-            continue
-        found.append((site, goal, owner, flags))
+        flags = site_flags(bytes(booted[site : site + 5]), goal - site)
+        if flags is not None:
+            found.append((site, goal, owner, flags | key & BRANCH))
     found.sort()
     return JumpLabels(
         array("I", (item[0] for item in found)),

@@ -1,4 +1,4 @@
-"""The memo: which code of the twin has been proven under taint, and the classes found for its static references.
+"""The memo: which code of the twin and of modules has been proven under taint, and the classes of static references.
 
 A memo belongs to one kernel build, one policy and one version of this format; another one is not used. It is a set,
 so two memos of the same kernel are merged by union, and writers that meet lose nothing: each takes the lock, reads
@@ -22,12 +22,13 @@ from hybridbridge_vol.errors import MemoError
 from hybridbridge_vol.machine.memory import PAGE_SIZE
 from hybridbridge_vol.trust import files
 
-FORMAT = 1
+FORMAT = 3
 """Version of the file's form and of what SLOW-BRIDGE proves."""
 
 _MAGIC = b"hybridbridge memo\n"
 _MAX_FILE = 16 << 20
 _BREAKPOINT = b"\xcc"
+_MODULE_ID = 16
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,11 @@ class MemoKey:
     """For people only."""
 
 
-class Memo:
-    """Proven code as disjoint, ascending ranges of offsets from `_text`, and the offsets of the 32-bit fields of
-    static references whose class is *trusted* (they reach the trusted kernel's object, not the snapshot's)."""
+class Proven:
+    """What is proven of one text: disjoint, ascending ranges of offsets from its start, and the offsets of the 32-bit
+    fields of static references whose class is *trusted* (they reach the trusted kernel's object, not the snapshot's)."""
 
-    def __init__(self, key: MemoKey) -> None:
-        self.key = key
+    def __init__(self) -> None:
         self.starts = array("I")
         self.ends = array("I")
         self.trusted: set[int] = set()
@@ -71,12 +71,6 @@ class Memo:
             self.starts, self.ends = starts, ends
         self.changed = self.changed or bool(incoming or new_fields)
 
-    def merge(self, other: Memo) -> None:
-        """Union with another memo of the same kernel and policy; MemoError if it is not."""
-        if other.key != self.key:
-            raise MemoError(f"a memo of kernel {other.key.release or other.key.build_id} does not fit this one")
-        self.add(other.ranges(), other.trusted)
-
     def ranges(self) -> Iterator[tuple[int, int]]:
         """Proven `(start, end)` ranges, ascending."""
         return zip(self.starts, self.ends, strict=True)
@@ -87,7 +81,7 @@ class Memo:
         return place >= 0 and end <= self.ends[place]
 
     def masked(self, offset: int, page: bytes | bytearray) -> bytearray:
-        """The twin's page at `offset` with `int3` wherever nothing is proven."""
+        """The text's page at `offset` with `int3` wherever nothing is proven."""
         out = bytearray(_BREAKPOINT * len(page))
         place = bisect_left(self.ends, offset + 1)
         while place < len(self.starts) and self.starts[place] < offset + PAGE_SIZE:
@@ -96,16 +90,56 @@ class Memo:
             place += 1
         return out
 
+
+class Memo:
+    """What is proven of a kernel: of its own `text`, and of the text of its modules by `name:build id`."""
+
+    def __init__(self, key: MemoKey) -> None:
+        self.key = key
+        self.text = Proven()
+        self.modules: dict[str, Proven] = {}
+
+    def of_module(self, name: str, build_id: str) -> Proven:
+        """What is proven of one module's text; to be added to."""
+        return self.modules.setdefault(f"{name}:{build_id[:_MODULE_ID]}", Proven())
+
+    def parts(self) -> list[Proven]:
+        """The kernel's text and those of all modules."""
+        return [self.text, *self.modules.values()]
+
+    def __len__(self) -> int:
+        """Bytes of proven code."""
+        return sum(map(len, self.parts()))
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was added that is not stored yet."""
+        return any(part.changed for part in self.parts())
+
+    @changed.setter
+    def changed(self, value: bool) -> None:
+        for part in self.parts():
+            part.changed = value
+
+    def merge(self, other: Memo) -> None:
+        """Union with another memo of the same kernel and policy; MemoError if it is not."""
+        if other.key != self.key:
+            raise MemoError(f"a memo of kernel {other.key.release or other.key.build_id} does not fit this one")
+        self.text.add(other.text.ranges(), other.text.trusted)
+        for name, part in other.modules.items():
+            self.modules.setdefault(name, Proven()).add(part.ranges(), part.trusted)
+
     # --- as a file ----------------------------------------------------------------------------------------
 
     def dump(self) -> bytes:
         """The file: a magic line, a line of JSON, and the numbers, sealed by a checksum."""
-        fields = array("I", sorted(self.trusted))
+        named = [("", self.text), *sorted((name, part) for name, part in self.modules.items() if len(part))]
         head = json.dumps({
             "format": FORMAT, "build_id": self.key.build_id, "policy": self.key.policy, "release": self.key.release,
-            "ranges": len(self.starts), "trusted": len(fields),
+            "texts": [[name, len(part.starts), len(part.trusted)] for name, part in named],
         }).encode()
-        body = head + b"\n" + self.starts.tobytes() + self.ends.tobytes() + fields.tobytes()
+        numbers = [column for _name, part in named for column in (part.starts, part.ends, array("I", sorted(part.trusted)))]
+        body = head + b"\n" + b"".join(column.tobytes() for column in numbers)
         return _MAGIC + b"%08x\n" % zlib.crc32(body) + body
 
 
@@ -121,19 +155,36 @@ def parse(data: bytes, name: str) -> Memo:
         record = json.loads(head)
         if record["format"] != FORMAT:
             raise MemoError(f"{name}: a memo of format {record['format']}; this program uses {FORMAT}")
-        count = record["ranges"]
-        values = array("I")
-        values.frombytes(numbers)
         key = MemoKey(record["build_id"], record["policy"], record["release"])
         if not all(isinstance(part, str) for part in (key.build_id, key.policy, key.release)):
             raise TypeError
-        if len(values) != 2 * count + record["trusted"]:
-            raise ValueError
-        memo = Memo(key)
-        memo.add(zip(values[:count], values[count : 2 * count], strict=True), values[2 * count :])
+        memo = _parse_texts(key, record["texts"], numbers)
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise MemoError(f"{name}: corrupt; it is ignored. Remove it with 'hb memo clear'") from None
     memo.changed = False
+    return memo
+
+
+def _parse_texts(key: MemoKey, texts: list[tuple[str, int, int]], numbers: bytes) -> Memo:
+    """The memo whose texts are `(name, ranges, trusted fields)`, the kernel's own without a name. ValueError, TypeError."""
+    values = array("I")
+    values.frombytes(numbers)
+    memo, at = Memo(key), 0
+
+    def take(count: int) -> array[int]:
+        nonlocal at
+        if not 0 <= count <= len(values) - at:
+            raise ValueError
+        at += count
+        return values[at - count : at]
+
+    for name, ranges, trusted in texts:
+        if not isinstance(name, str):
+            raise TypeError
+        part = memo.modules.setdefault(name, Proven()) if name else memo.text
+        part.add(zip(take(ranges), take(ranges), strict=True), take(trusted))
+    if at != len(values):
+        raise ValueError
     return memo
 
 

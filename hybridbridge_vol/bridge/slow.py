@@ -12,15 +12,15 @@ from collections.abc import Iterable
 
 from hybridbridge_vol.bridge.attach import Bridge, ExceptionFilter
 from hybridbridge_vol.bridge.labels import leaf_range
+from hybridbridge_vol.bridge.modules import MODULES_END, MODULES_START, ROOM, Part
 from hybridbridge_vol.bridge.rules import Instruction, Rule, crossing
 from hybridbridge_vol.bridge.space import SNAPSHOT_PADDR, TWIN_PADDR
 from hybridbridge_vol.bridge.statistics import CallCount
 from hybridbridge_vol.bridge.taint import Event, EventKind, TaintEngine, Territory
 from hybridbridge_vol.machine.machine import Machine, Stop, Verdict
-from hybridbridge_vol.machine.memory import PAGE_SIZE
+from hybridbridge_vol.machine.memory import PAGE_SIZE, page_up
 from hybridbridge_vol.trust.layout import START_KERNEL_MAP
 
-GUARD_HOLE = range(0xFFFF_8000_0000_0000, 0xFFFF_8800_0000_0000)
 _GENERAL = ("RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI", *(f"R{i}" for i in range(8, 16)))
 
 
@@ -37,6 +37,9 @@ class SlowBridge:
         self.findings: list[Event] = []
         self.reclassified: set[int] = set()
         """Fields of static references whose class was found to be *trusted* in the current run."""
+        for part in bridge.space.modules.parts:
+            self._on_part(part)
+        bridge.space.modules.on_part = self._on_part
         self._caches = frozenset(bridge.prepared.caches)
         self._pages: dict[int, bytes] = {}
         self._count: CallCount | None = None
@@ -71,10 +74,18 @@ class SlowBridge:
             trusted_size=bridge.ram.size,
             user=self.user,
             snapshot_paddr=SNAPSHOT_PADDR,
-            trusted_vaddrs=GUARD_HOLE,
+            trusted_vaddrs=bridge.boot.layout.guard_hole,
             twin_constant_end=bridge.space.window.rodata_end,
             ro_after_init=range(bridge.space.window.ro_after_init, bridge.space.window.ro_after_init_end),
+            modules=range(MODULES_START, MODULES_END),
+            module_room=range(page_up(bridge.layout.size), page_up(bridge.layout.size) + ROOM),
+            per_cpu=range(bridge.prepared.per_cpu.start, bridge.prepared.per_cpu.end),
         )
+
+    def _on_part(self, part: Part) -> None:
+        """A module's trusted part was placed."""
+        self.engine.add_area(part.vaddrs, part.offset)
+        self.engine.set_module_data(self.bridge.space.modules.data_ranges())
 
     def _crossings(self) -> dict[int, Rule]:
         return {
@@ -94,7 +105,7 @@ class SlowBridge:
 
     def _page(self, offset: int) -> bytes:
         if offset not in self._pages:
-            self._pages[offset] = bytes(self.bridge.twin.page(offset))
+            self._pages[offset] = bytes(self.bridge.space.twin_page(offset))
         return self._pages[offset]
 
     # --- running ------------------------------------------------------------------------------------------
@@ -179,8 +190,8 @@ class SlowBridge:
         if origin is None or origin[1] != 8:
             return False
         paddr = origin[0]
-        loader = self.engine.loaded_by(SNAPSHOT_PADDR + paddr) - self.bridge.layout.text_vaddr
-        field = self.engine.fields.get(loader)
+        loader = self.bridge.space.offset_of(self.engine.loaded_by(SNAPSHOT_PADDR + paddr))
+        field = None if loader is None else self.engine.fields.get(loader)
         offset = paddr - self.bridge.layout.text_paddr
         if field is None or not 0 <= offset < self.bridge.layout.size:
             return False

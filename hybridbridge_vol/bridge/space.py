@@ -3,7 +3,7 @@
 The snapshot's own page tables are read, never used: each translation is checked against what the image holds,
 shifted to where the image lies in our physical memory, and entered into tables of ours as non-executable
 supervisor memory. The kernel image window is not translated at all: text and `.rodata` come from the twin, the
-rest from where the kernel was found. Nothing grows with the image: a page costs when it is first touched.
+rest from where the kernel was found; likewise for modules (bridge/modules.py). Nothing grows with the image: a page costs when it is first touched.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hybridbridge_vol.bridge.memo import Memo
+from hybridbridge_vol.bridge.modules import MODULES_END, MODULES_START, ROOM, Part, SnapshotModules
 from hybridbridge_vol.bridge.twin import TwinText
 from hybridbridge_vol.machine.machine import Machine
 from hybridbridge_vol.machine.memory import PAGE_SIZE, HostMapping, page_up
@@ -30,9 +31,6 @@ MAX_SNAPSHOT = (1 << 40) - SNAPSHOT_PADDR
 UPPER_HALF = 1 << 63
 KERNEL_TOP_SLOT = 0xFFFF_FF80_0000_0000
 """The top-level slot that both kernels' images share."""
-MODULES_END = 0xFFFF_FFFF_FF00_0000
-"""End of the modules area, Documentation/arch/x86/x86_64/mm.rst; above lies the fixmap."""
-MODULES_START = 0xFFFF_FFFF_C000_0000  # with CONFIG_RANDOMIZE_BASE
 _PRIVATE_SLOTS = (0xFFFF_FE00_0000_0000, 0xFFFF_FE80_0000_0000)
 """The cpu_entry_area's slot (with the LDT remap below it): each kernel's own."""
 
@@ -69,6 +67,7 @@ class SnapshotSpace:
         twin: TwinText,
         window: Window,
         memo: Memo,
+        modules: SnapshotModules,
     ) -> None:
         self._machine = machine
         self._image = image
@@ -77,13 +76,15 @@ class SnapshotSpace:
         self._twin = twin
         self.window = window
         self._memo = memo
+        self.modules = modules
         self._size = page_up(layout.size)
         self._tables = HostMapping.anonymous(TABLES_SIZE)
         self._next_table = TABLES_PADDR
-        self._text_pages: set[int] = set()
-        self._memoized = HostMapping.anonymous(self._size)
-        self.whole_twin = HostMapping.anonymous(self._size)
-        """The twin as SLOW-BRIDGE sees it; the machine given here sees `int3` where nothing is proven."""
+        self._text_pages: dict[int, int] = {}
+        self._memoized = HostMapping.anonymous(self._size + ROOM)
+        self.whole_twin = HostMapping.anonymous(self._size + ROOM)
+        """The twin, and modules behind it, as SLOW-BRIDGE sees it; the machine given here sees `int3` where nothing is
+        proven."""
         machine.place(TABLES_PADDR, self._tables)
         machine.place(TWIN_PADDR, self._memoized)
         self.mappings = list(self._place_image())
@@ -125,6 +126,9 @@ class SnapshotSpace:
             return self._complete_kernel_window(vaddr & -PAGE_SIZE, offset & -PAGE_SIZE)
         if vaddr >= KERNEL_TOP_SLOT and not MODULES_START <= vaddr < MODULES_END:
             return False
+        part = self.modules.at(vaddr)
+        if part is not None:
+            return self._complete_module(part, vaddr & -PAGE_SIZE)
         if any(slot <= vaddr < slot + (1 << 39) for slot in _PRIVATE_SLOTS):
             return False
         translation = self._layout.translate(self._image, vaddr)
@@ -135,28 +139,72 @@ class SnapshotSpace:
     def _complete_kernel_window(self, vaddr: int, offset: int) -> bool:
         if not self.window.is_twin(offset):
             return self._map_data(vaddr, self._layout.text_paddr + offset, 12)
-        executable = offset < self.window.text_end
-        self._fill_twin(offset, executable)
-        flags = ACCESSED | (0 if executable else NO_EXECUTE)
-        self.builder.map_page(vaddr, TWIN_PADDR + offset, flags)
+        self._map_trusted(vaddr, offset, executable=offset < self.window.text_end)
         return True
 
-    def _fill_twin(self, offset: int, executable: bool) -> None:
-        page = self._twin.page(offset)
-        self.whole_twin.view[offset : offset + PAGE_SIZE] = page
+    def _complete_module(self, part: Part, vaddr: int) -> bool:
+        self._map_trusted(vaddr, part.offset + vaddr - part.group.vaddr, part.executable)
+        return True
+
+    def _map_trusted(self, vaddr: int, offset: int, executable: bool) -> None:
+        """Enter a page of the twin's, or of a module's behind it."""
         if executable:
-            self._text_pages.add(offset)
-            page = self._memo.masked(offset, page)
+            self._text_pages[offset] = vaddr
+        self._fill_twin(offset, executable)
+        self.builder.map_page(vaddr, TWIN_PADDR + offset, ACCESSED | (0 if executable else NO_EXECUTE))
+
+    def twin_page(self, offset: int) -> bytearray:
+        """A page of the twin at an offset from `_text`; behind it, of a module."""
+        if offset < self._size:
+            return self._twin.page(offset)
+        part = self.modules.placed_by_offset(offset)
+        return bytearray(PAGE_SIZE) if part is None else part.group.content[offset - part.offset :][:PAGE_SIZE]
+
+    def _fill_twin(self, offset: int, executable: bool) -> None:
+        page = self.twin_page(offset)
+        self.whole_twin.view[offset : offset + PAGE_SIZE] = page
+        if executable and offset < self._size:
+            page = self._memo.text.masked(offset, page)
             self._twin.cover(page, offset)
+        elif executable and (part := self.modules.placed_by_offset(offset)) is not None:
+            page = part.proven.masked(offset - part.offset, page)
         self._memoized.view[offset : offset + PAGE_SIZE] = page
 
     def renew_twin(self, offsets: Iterable[int]) -> list[int]:
         """Make the twin's text pages that hold these offsets again, after the memo or the classes changed; the
         virtual addresses of those that were in use."""
-        pages = {offset & -PAGE_SIZE for offset in offsets} & self._text_pages
+        pages = {offset & -PAGE_SIZE for offset in offsets} & self._text_pages.keys()
         for page in pages:
             self._fill_twin(page, True)
-        return [self._layout.text_vaddr + page for page in sorted(pages)]
+        return sorted(self._text_pages[page] for page in pages)
+
+    def offset_of(self, vaddr: int) -> int | None:
+        """The place of an address of the twin's or of a module's trusted part, counted from `_text`; None elsewhere."""
+        offset = vaddr - self._layout.text_vaddr
+        if 0 <= offset < self._size:
+            return offset
+        part = self.modules.placed_at(vaddr)
+        return None if part is None else part.offset + vaddr - part.group.vaddr
+
+    def learn(self, ranges: Iterable[tuple[int, int]], fields: Iterable[int]) -> None:
+        """Take proven code and trusted fields, as offsets from `_text`, into what is known of the text they belong to."""
+        by_part: dict[int | None, tuple[list[tuple[int, int]], set[int]]] = {}
+        for start, end in ranges:
+            by_part.setdefault(self._part_number(start), ([], set()))[0].append((start, end))
+        for place in fields:
+            by_part.setdefault(self._part_number(place), ([], set()))[1].add(place)
+        for number, (code, trusted) in by_part.items():
+            if number is None:
+                self._memo.text.add(code, trusted)
+                continue
+            part = self.modules.parts[number]
+            inside = {place - part.offset for place in trusted}
+            part.proven.add([(start - part.offset, end - part.offset) for start, end in code], inside)
+            self.modules.reclassify(part, inside)
+
+    def _part_number(self, offset: int) -> int | None:
+        part = None if offset < self._size else self.modules.placed_by_offset(offset)
+        return None if part is None else self.modules.parts.index(part)
 
     def _map_data(self, vaddr: int, paddr: int, shift: int) -> bool:
         """Enter one page of the snapshot, the larger the better, if the image holds it."""

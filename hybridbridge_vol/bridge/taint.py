@@ -66,7 +66,7 @@ class _Engine(ctypes.Structure):
         *((name, ctypes.c_uint64) for name in (
             "home_text", "twin_text", "text_size", "constant_start", "constant_end", "trusted_size", "user_paddr",
             "user_size", "snapshot_paddr", "trusted_vaddr", "trusted_vaddr_end",
-            "twin_constant_end", "ro_after_init", "ro_after_init_end",
+            "twin_constant_end", "ro_after_init", "ro_after_init_end", "modules_start", "modules_end", "per_cpu", "per_cpu_end",
         )),
         ("statistics", _Statistics),
     ]
@@ -99,7 +99,8 @@ class Territory:
     """What the engine must know of the address space. `home_text` and `twin_text` are virtual; `constants` are the
     guest-physical addresses of home's text and `.rodata`; `trusted_vaddrs` the guard hole's part in use. Of the
     kernel image's window the twin provides what lies below `twin_constant_end` and not in `ro_after_init` (offsets
-    from `_text`)."""
+    from `_text`). `modules` is the snapshot's modules area, `module_room` where their trusted parts lie behind the twin,
+    as offsets like the twin's. Addresses in `per_cpu` (offsets too) are names of per-CPU variables: nothing lies there."""
 
     home_text: int
     twin_text: int
@@ -111,12 +112,19 @@ class Territory:
     trusted_vaddrs: range
     twin_constant_end: int
     ro_after_init: range = range(0)
+    modules: range = range(0)
+    module_room: range = range(0)
+    per_cpu: range = range(0)
 
     @property
     def snapshot_statics(self) -> tuple[range, ...]:
         """Virtual addresses in the window where the snapshot's data lie."""
-        text, hole = self.twin_text, self.ro_after_init
-        return (range(text + self.twin_constant_end, text + self.text_size), range(text + hole.start, text + hole.stop))
+        text, hole, per_cpu = self.twin_text, self.ro_after_init, self.per_cpu or range(self.text_size, self.text_size)
+        return (
+            range(text + self.twin_constant_end, text + per_cpu.start),
+            range(text + per_cpu.stop, text + self.text_size),
+            range(text + hole.start, text + hole.stop),
+        )
 
 
 @cache
@@ -131,10 +139,11 @@ def library() -> ctypes.CDLL:
     pointer, u64, u32, integer = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_int
     for name, answer, arguments in (
         ("engine_layout", u64, []),
-        ("engine_new", ctypes.POINTER(_Engine), [u64, u64, u64]),
+        ("engine_new", ctypes.POINTER(_Engine), [u64, u64, u64, u64]),
         ("engine_free", None, [pointer]),
         ("engine_reset", None, [pointer]),
         ("engine_regions", integer, [pointer, pointer, u32]),
+        ("engine_add_area", integer, [pointer, u64, u64, u64]),
         ("engine_add_rule", u32, [pointer, ctypes.c_char_p]),
         ("engine_set_rule", None, [pointer, integer, u64, u32]),
         ("engine_begin", None, [pointer, integer]),
@@ -166,14 +175,18 @@ class TaintEngine:
         self._code = code
         self._crossings = crossings
         self.unknown: Counter[str] = Counter()
-        size = territory.text_size
         self._decoders = (Decoder((), self.unknown), Decoder(territory.snapshot_statics, self.unknown))
+        self._module_decoder = self._decoders[True]
+        self._areas: list[tuple[range, int]] = []
         self._numbers: dict[bytes, int] = {}
         self.learned: list[Instruction] = []
         """Instructions of the twin that were met for the first time."""
         self.fields: dict[int, int] = {}
         """For instructions of the twin with a static reference: offset from `_text` to that of the 32-bit field."""
-        self._engine = self._native.engine_new(size, territory.trusted_size, len(territory.user))
+        self._engine = self._native.engine_new(
+            territory.text_size, max(territory.text_size, territory.module_room.stop), territory.trusted_size,
+            len(territory.user),
+        )
         self._callbacks: list[object] = []
         self.on_foreign: Callable[[int, int], bool] = lambda _paddr, _value: True
         self.on_crossing: Callable[[int, int, int], bool] = lambda _vaddr, _argument, _label: False
@@ -206,6 +219,8 @@ class TaintEngine:
         state.user_paddr, state.snapshot_paddr = territory.user.start, territory.snapshot_paddr
         state.twin_constant_end = territory.twin_constant_end
         state.ro_after_init, state.ro_after_init_end = territory.ro_after_init.start, territory.ro_after_init.stop
+        state.modules_start, state.modules_end = territory.modules.start, territory.modules.stop
+        state.per_cpu, state.per_cpu_end = territory.per_cpu.start, territory.per_cpu.stop
         state.trusted_vaddr, state.trusted_vaddr_end = territory.trusted_vaddrs.start, territory.trusted_vaddrs.stop
 
     def _guarded(self, function: Callable[..., bool]) -> Callable[..., int]:
@@ -242,20 +257,28 @@ class TaintEngine:
         array = (_Region * len(regions))(*(_Region(paddr, mapping.size, mapping.address) for paddr, mapping in regions))
         self._native.engine_regions(self._engine, array, len(regions))
 
+    def add_area(self, vaddrs: range, offset: int) -> None:
+        """A module's trusted part lies at these virtual addresses; `offset` is its place behind the twin."""
+        self._areas.append((vaddrs, offset))
+        self._native.engine_add_area(self._engine, vaddrs.start, len(vaddrs), offset)
+
+    def set_module_data(self, data: Iterable[range]) -> None:
+        """Virtual addresses in the modules area where the snapshot's data lie, after an area was added."""
+        self._module_decoder = Decoder((*self._territory.snapshot_statics, *data), self.unknown)
+
     # --- rules --------------------------------------------------------------------------------------------
 
     def _on_miss(self, vaddr: int) -> bool:
         """Decode the block at `vaddr`."""
-        territory = self._territory
-        offset, twin = vaddr - territory.home_text, False
-        if not 0 <= offset < territory.text_size:
-            offset, twin = vaddr - territory.twin_text, True
-        if not 0 <= offset < territory.text_size:
+        found = self._place(vaddr)
+        if found is None:
             return False
+        twin, offset = found
         if twin and offset in self._crossings:
             self._set_rule(True, offset, self._crossings[offset])
             return True
-        block = self._decoders[twin].block(self._code(twin, offset, MAX_BLOCK * MAX_INSTRUCTION // 4), vaddr)
+        decoder = self._decoders[twin] if offset < self._territory.text_size else self._module_decoder
+        block = decoder.block(self._code(twin, offset, MAX_BLOCK * MAX_INSTRUCTION // 4), vaddr)
         for instruction in block:
             place = instruction.vaddr - vaddr + offset
             if twin and place in self._crossings:
@@ -267,6 +290,14 @@ class TaintEngine:
                     self.fields[place] = place + instruction.static_field
         return bool(block)
 
+    def _place(self, vaddr: int) -> tuple[bool, int] | None:
+        """Whether an instruction is the twin's (or a module's), and its offset from `_text`; None for no code of ours."""
+        territory = self._territory
+        for twin, text in ((False, territory.home_text), (True, territory.twin_text)):
+            if 0 <= vaddr - text < territory.text_size:
+                return twin, vaddr - text
+        return next(((True, offset + vaddr - area.start) for area, offset in self._areas if vaddr in area), None)
+
     def _set_rule(self, twin: bool, offset: int, rule: Rule) -> None:
         packed = rule.pack()
         number = self._numbers.get(packed)
@@ -277,7 +308,9 @@ class TaintEngine:
     def forget(self, instructions: Iterable[Instruction]) -> None:
         """Let these instructions of the twin count as never met."""
         for instruction in instructions:
-            self._native.engine_set_rule(self._engine, 1, instruction.vaddr - self._territory.twin_text, 0)
+            place = self._place(instruction.vaddr)
+            if place is not None:
+                self._native.engine_set_rule(self._engine, 1, place[1], 0)
 
     def forget_fields(self, fields: Iterable[int]) -> None:
         """As `forget`, for the instructions that these static references belong to: they were changed."""

@@ -1,4 +1,4 @@
-"""Taking a kernel into the store so that the first case finds everything ready.
+"""Taking a kernel into the store so that the first case finds everything ready: booted, with its modules, trained.
 
 Beside the trusted kernel a second one is booted, where Linux would have put it, and thrown away again: its memory
 is a snapshot on which the tools are trained, so that most of their code is proven before the first case.
@@ -6,13 +6,16 @@ is a snapshot on which the tools are trained, so that most of their code is prov
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
 from hybridbridge_vol.bridge.prepare import prepare
-from hybridbridge_vol.errors import BootError, HybridBridgeError
+from hybridbridge_vol.errors import BootError, HybridBridgeError, KernelFileError
+from hybridbridge_vol.image import packages
+from hybridbridge_vol.trust import modules
 from hybridbridge_vol.trust.store import Entry, Progress, Store, StoredKernel
 
 if TYPE_CHECKING:
@@ -27,7 +30,11 @@ def enroll(store: Store, path: Path, progress: Progress | None = None, training:
         return progress and (lambda fraction, text: progress(first + fraction * (last - first), text))
 
     second = _SecondBoot() if training else None
-    kernel = store.add(path, part(0.0, 0.6), beside=second)
+    try:
+        kernel = store.add(path, part(0.0, 0.6), beside=second)
+    except KernelFileError as error:
+        return _enroll_modules(store, path, error)
+    keeping = _KeepModules(kernel, path)
     try:
         for boot in kernel.boots():
             prepare(kernel, boot, part(0.6, 0.7))
@@ -37,7 +44,52 @@ def enroll(store: Store, path: Path, progress: Progress | None = None, training:
         booted = second.finish()
         if booted is not None:
             _train(kernel, booted, part(0.7, 1.0))
+    keeping.finish()
     return store.entry(kernel)
+
+
+def _enroll_modules(store: Store, path: Path, error: KernelFileError) -> Entry:
+    """Add the modules in a package that has no kernel to their kernel, which is in the store already; `error` is
+    raised if there are none."""
+    release = None
+    with contextlib.suppress(KernelFileError, OSError):
+        release = modules.release(path)
+    if not release:
+        raise error
+    fitting = [kernel for kernel in store.kernels() if kernel.release == release]
+    if not fitting:
+        raise KernelFileError(f"{path}: modules of kernel {release}, which is not stored; add that kernel first")
+    for kernel in fitting:
+        modules.keep(kernel.folder, modules.module_files(path))
+    return store.entry(fitting[0])
+
+
+class _KeepModules(Thread):
+    """Stores the modules of a kernel's package beside other work; nothing if they are there already."""
+
+    def __init__(self, kernel: StoredKernel, path: Path) -> None:
+        super().__init__(name="modules", daemon=True)
+        self._kernel = kernel
+        self._path = path
+        self._error: HybridBridgeError | None = None
+        with open(path, "rb") as stream:
+            self._is_package = packages.is_package(stream.read(8))
+        self.start()
+
+    def run(self) -> None:
+        """Thread."""
+        if not self._is_package or modules.names(self._kernel.folder):
+            return
+        try:
+            modules.keep(self._kernel.folder, modules.module_files(self._path))
+        except HybridBridgeError as error:
+            self._error = error
+
+    def finish(self) -> None:
+        """Wait for it; what went wrong is raised here."""
+        self.join()
+        if self._error is not None:
+            raise self._error
 
 
 class _SecondBoot:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import errno
 from typing import NamedTuple, Protocol
 
+from hybridbridge_vol.errors import CallUndone
+
 
 class Stat(NamedTuple):
     """What `lstat(2)` says of a path; the names are those of `struct stat` without its `st_`."""
@@ -57,6 +59,14 @@ class Sysinfo(NamedTuple):
     mem_unit: int
 
 
+class Running(NamedTuple):
+    """The task that a CPU was at. `tgid` and `tid` are what getpid(2) and gettid(2) would have answered it; 0: idle."""
+
+    cpu: int
+    tgid: int
+    tid: int
+
+
 class EndlessFile(OSError):
     """A file that does not end: a window on memory, or a list that leads back into itself. `partial` is what was read
     of it."""
@@ -92,6 +102,12 @@ class GuestKernel(Protocol):
 
     def rtnetlink(self, kind: int, body: bytes) -> bytes:
         """What `rtnetlink(7)` answers to a request for all of a kind (RTM_GET*): its messages, one after the other."""
+
+    def running(self) -> list[Running | CallUndone]:
+        """What each CPU that was online was at, in the order of their numbers; why it is not known."""
+
+    def monotonic(self) -> float:
+        """Seconds on CLOCK_MONOTONIC at the freeze: since boot, without time asleep."""
 
     def realtime(self) -> float:
         """Seconds since the epoch at the freeze, by the guest's own clock (CLOCK_REALTIME)."""

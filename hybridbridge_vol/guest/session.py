@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -15,11 +16,14 @@ from typing import Self
 from hybridbridge_vol.bridge.attach import Bridge, attach
 from hybridbridge_vol.bridge.calls import USER_SIZE, Caller
 from hybridbridge_vol.bridge.hybrid import Mode
+from hybridbridge_vol.bridge.percpu import current_of
 from hybridbridge_vol.bridge.statistics import Statistics
 from hybridbridge_vol.errors import AttachError, CallUndone
 from hybridbridge_vol.guest.holes import entries_around_holes
-from hybridbridge_vol.guest.kernel import EndlessFile, Stat, Sysinfo, Uname
+from hybridbridge_vol.guest.kernel import EndlessFile, Running, Stat, Sysinfo, Uname
+from hybridbridge_vol.guest.mounts import Mounts
 from hybridbridge_vol.guest.traces import Traces
+from hybridbridge_vol.machine.machine import UnmappedVirtual
 from hybridbridge_vol.snapshot.formats import PhysicalImage, open_image
 from hybridbridge_vol.trust.store import Store
 
@@ -49,7 +53,8 @@ _STAT_SIZE = 144
 _AT_FDCWD = -100
 _O_RDONLY, _O_DIRECTORY = 0, 0o200000
 _AT_SYMLINK_NOFOLLOW = 0x100
-_CLOCK_REALTIME, _CLOCK_BOOTTIME = 0, 7
+_CLOCK_REALTIME, _CLOCK_MONOTONIC, _CLOCK_BOOTTIME = 0, 1, 7
+_PIDTYPE_PID, _PIDTYPE_TGID = 0, 1  # include/linux/pid_types.h
 _MSG_DONTWAIT = 0x40
 
 
@@ -84,6 +89,7 @@ class Session:
     def __init__(self, bridge: Bridge, mode: Mode = Mode.AUTO, ns_of: int | None = None) -> None:
         self.bridge = bridge
         self._caller = Caller(bridge, mode)
+        self._mounts = Mounts(self._caller)
         self._generation = 0
         self._closes = 0
         self._open_files = 0
@@ -96,9 +102,9 @@ class Session:
                 from hybridbridge_vol.bridge.namespaces import enter
 
                 enter(self._caller, ns_of)
-            self._mount("proc", "/proc", "proc_fs_type")
-            with contextlib.suppress(OSError, AttachError):
-                self._mount("sysfs", "/sys", "sysfs_fs_type")
+            self._mounts.reach("/proc")
+        except CallUndone as error:
+            raise AttachError(f"{bridge.image.path}: the snapshot's /proc cannot be reached: {error.reason}") from None
         finally:
             bridge.confirm()
         self._caller.mark()
@@ -141,26 +147,6 @@ class Session:
         """What was done so far."""
         return self._caller.hybrid.finish_statistics()
 
-    def _mount(self, kind: str, where: str, fs_type: str) -> None:
-        """Mount a file system whose operations lead into the twin, and so into the snapshot's own state."""
-        bridge = self.bridge
-        place = bridge.home(fs_type)
-        shift = bridge.layout.shift - bridge.home_delta
-        text = bridge.kernel.text_link_vaddr + bridge.home_delta
-        end = bridge.home("_etext")
-        size = bridge.kernel.symbols.size(fs_type)
-        for at in range(place, place + min(size, 128) // 8 * 8, 8):
-            word = bridge.machine.read_u64(at)
-            if text <= word < end:
-                bridge.machine.write_u64(at, (word + shift) & ((1 << 64) - 1))
-        names = [self._caller.put(kind.encode() + b"\0", 0), self._caller.put(where.encode() + b"\0", 256)]
-        try:
-            answer = self._caller.syscall("mount", names[0], names[1], names[0], 0, 0, label=f"mount {kind}")
-        except CallUndone as error:
-            raise AttachError(f"{bridge.image.path}: the snapshot's {where} cannot be reached: {error.reason}") from None
-        if answer < 0:
-            raise OSError(-answer, os.strerror(-answer), where)
-
     # --- files --------------------------------------------------------------------------------------------
 
     def _checked(self, answer: int, path: str) -> int:
@@ -172,6 +158,8 @@ class Session:
         encoded = os.fsencode(path)
         if len(encoded) >= 4096 or b"\0" in encoded:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
+        if self._mounts.reach(path):
+            self._caller.mark()
         return self._caller.put(encoded + b"\0", _PATH_AT)
 
     def open(self, path: str, flags: int = _O_RDONLY) -> GuestFile:
@@ -352,12 +340,39 @@ class Session:
     def _clock(self, clock: int) -> float:
         buffer = self._caller.put(b"", _BUFFER_AT)
         self._checked(self._syscall("clock_gettime", "", clock, buffer, side="twin"), "clock_gettime")
-        seconds, nanoseconds = struct.unpack("<qq", self._caller.get(_BUFFER_AT, 16))
+        seconds, nanoseconds = struct.unpack("<qq", self._answer("clock_gettime", 16))
         return float(seconds + nanoseconds / 1e9)
 
     def realtime(self) -> float:
         """Seconds since the epoch at the freeze, by the snapshot's own clock."""
         return self._clock(_CLOCK_REALTIME)
+
+    def monotonic(self) -> float:
+        """Seconds on CLOCK_MONOTONIC at the freeze: since boot, without time asleep."""
+        return self._clock(_CLOCK_MONOTONIC)
+
+    def running(self) -> list[Running | CallUndone]:
+        """What each CPU was at. CPUs are those of /proc/stat; the numbers are the kernel's own function's."""
+        cpus = [int(name[3:]) for name in self.read_file("/proc/stat").decode().split() if re.fullmatch(r"cpu\d+", name)]
+        return [self._running(cpu) for cpu in cpus]
+
+    def _running(self, cpu: int) -> Running | CallUndone:
+        label = f"getpid on CPU {cpu}"
+        bridge = self.bridge
+        try:
+            task = current_of(bridge, cpu)
+            numbers = bridge.snapshot("__task_pid_nr_ns")
+            answers = [
+                self._caller.call(numbers, task, kind, bridge.snapshot("init_pid_ns"), label=label) & 0x7FFFFFFF
+                for kind in (_PIDTYPE_TGID, _PIDTYPE_PID)
+            ]
+        except CallUndone as error:
+            return error
+        except KeyError as error:
+            return CallUndone(label, f"this kernel has no symbol {error}")
+        except UnmappedVirtual as error:
+            return CallUndone(label, f"the image does not hold {error.vaddr:#x}")
+        return Running(cpu, *answers)
 
     def boottime(self) -> float:
         """Seconds from boot to the freeze."""

@@ -84,6 +84,11 @@ def decompressed(raw: io.RawIOBase) -> IO[bytes]:
     return stream
 
 
+def decompressed_bytes(data: bytes) -> bytes:
+    """What `data` is when decompressed by its magic bytes, itself if it has none; cut at `MAX_MEMBER_SIZE`."""
+    return decompressed(Slice(io.BytesIO(data), 0, len(data))).read(MAX_MEMBER_SIZE)
+
+
 def damage_errors() -> tuple[type[Exception], ...]:
     """What damaged input makes the functions of this module and the decompressors raise.
 

@@ -11,7 +11,7 @@ import pytest
 
 from hybridbridge_vol.bridge.attach import attach, memo_key
 from hybridbridge_vol.bridge.hybrid import Mode
-from hybridbridge_vol.bridge.memo import Memo
+from hybridbridge_vol.bridge.memo import Memo, Proven
 from hybridbridge_vol.errors import CallUndone, NotMemoized
 from hybridbridge_vol.guest import tools
 from hybridbridge_vol.guest.session import Session, open_session
@@ -70,7 +70,10 @@ def thinned(memo: Memo, seed: int) -> Memo:
     """A memo of which random pieces were lost."""
     left = Memo(memo.key)
     dice = random.Random(seed)
-    left.add([piece for piece in memo.ranges() if dice.random() < 0.7], memo.trusted)
+    left.text.add([piece for piece in memo.text.ranges() if dice.random() < 0.7], memo.text.trusted)
+    for name, part in memo.modules.items():
+        left.modules[name] = Proven()
+        left.modules[name].add([piece for piece in part.ranges() if dice.random() < 0.7], part.trusted)
     return left
 
 
@@ -144,7 +147,7 @@ def test_what_was_learned_is_kept_for_the_next_session(lab: Lab) -> None:
 def test_the_classes_of_static_references_are_learned(lab: Lab, generation: str) -> None:
     with session_with(lab, generation, Mode.SLOW) as session:
         session.listdir("/proc")
-        trusted = {session.bridge.describe(session.bridge.layout.text_vaddr + field) for field in session.bridge.memo.trusted}
+        trusted = {session.bridge.describe(session.bridge.layout.text_vaddr + field) for field in session.bridge.memo.text.trusted}
     # the inode cache of procfs is the trusted kernel's: fs/proc/inode.c, proc_alloc_inode
     assert any("proc_alloc_inode" in place for place in trusted), trusted
 

@@ -33,7 +33,7 @@ fields = st.sets(near, max_size=6)
 
 def a_memo(proven: Ranges, trusted: set[int] | None = None, key: MemoKey = KEY) -> Memo:
     memo = Memo(key)
-    memo.add(proven, trusted or ())
+    memo.text.add(proven, trusted or ())
     return memo
 
 
@@ -42,7 +42,11 @@ def covered(proven: Ranges) -> set[int]:
 
 
 def contents(memo: Memo) -> tuple[Ranges, set[int]]:
-    return list(memo.ranges()), memo.trusted
+    return list(memo.text.ranges()), memo.text.trusted
+
+
+def module_contents(memo: Memo) -> dict[str, tuple[Ranges, set[int]]]:
+    return {name: (list(part.ranges()), part.trusted) for name, part in memo.modules.items() if part}
 
 
 # --- a set ------------------------------------------------------------------------------------------------
@@ -53,15 +57,15 @@ def test_adding_is_the_union_of_sets_of_bytes(
     first: Ranges, second: Ranges, one: set[int], other: set[int]
 ) -> None:
     memo = a_memo(first, one)
-    memo.add(second, other)
-    assert covered(list(memo.ranges())) == covered(first) | covered(second)
-    assert memo.trusted == one | other
+    memo.text.add(second, other)
+    assert covered(list(memo.text.ranges())) == covered(first) | covered(second)
+    assert memo.text.trusted == one | other
     assert len(memo) == len(covered(first) | covered(second))
 
 
 @given(ranges)
 def test_ranges_are_kept_ascending_and_apart(proven: Ranges) -> None:
-    kept = list(a_memo(proven).ranges())
+    kept = list(a_memo(proven).text.ranges())
     edges = [edge for pair in kept for edge in pair]
     assert edges == sorted(set(edges))
 
@@ -83,20 +87,20 @@ def test_merging_is_commutative_and_idempotent(
 @given(ranges, near, near)
 def test_a_range_is_covered_if_each_of_its_bytes_is(proven: Ranges, start: int, size: int) -> None:
     end = start + size + 1
-    assert a_memo(proven).covers(start, end) == (set(range(start, end)) <= covered(proven))
+    assert a_memo(proven).text.covers(start, end) == (set(range(start, end)) <= covered(proven))
 
 
 def test_a_memo_knows_whether_it_has_grown() -> None:
     memo = a_memo([])
     assert not memo.changed
-    memo.add([(5, 5)])
+    memo.text.add([(5, 5)])
     assert not memo.changed
-    memo.add([(5, 6)])
+    memo.text.add([(5, 6)])
     assert memo.changed
     memo.changed = False
-    memo.add([(5, 6)])
+    memo.text.add([(5, 6)])
     assert not memo.changed
-    memo.add([], [7])
+    memo.text.add([], [7])
     assert memo.changed
 
 
@@ -112,6 +116,18 @@ def test_the_release_is_for_people_only() -> None:
     assert len(memo) == 1
 
 
+def test_modules_are_kept_apart_by_name_and_build_and_merged_alike() -> None:
+    one, other = a_memo([(1, 2)]), a_memo([(1, 3)])
+    one.of_module("loop", "11").add([(1, 5)], [2])
+    other.of_module("loop", "11").add([(4, 9)], [3])
+    other.of_module("loop", "22").add([(7, 8)])
+    one.merge(other)
+    assert contents(one) == ([(1, 3)], set())
+    assert module_contents(one) == {"loop:11": ([(1, 9)], {2, 3}), "loop:22": ([(7, 8)], set())}
+    assert module_contents(parse(one.dump(), "a file")) == module_contents(one)
+    assert len(one) == 2 + 8 + 1
+
+
 # --- the twin's pages -------------------------------------------------------------------------------------
 
 
@@ -123,7 +139,7 @@ def test_a_masked_page_holds_what_is_proven_and_int3_elsewhere(pieces: Ranges, o
     """Also where a proven range begins on the page before, or goes on behind."""
     proven = [(start, start + size) for start, size in pieces]
     page = bytes(1 + i % 100 for i in range(PAGE))
-    masked = a_memo(proven).masked(offset, page)
+    masked = a_memo(proven).text.masked(offset, page)
     inside = covered(proven)
     assert masked == bytes(page[i] if offset + i in inside else INT3 for i in range(PAGE))
 
@@ -175,7 +191,7 @@ def sealed(body: bytes) -> bytes:
 
 
 def head(**changes: Any) -> bytes:
-    record = {"format": FORMAT, "build_id": "b", "policy": "p", "release": "r", "ranges": 1, "trusted": 1}
+    record = {"format": FORMAT, "build_id": "b", "policy": "p", "release": "r", "texts": [["", 1, 1]]}
     return json.dumps({**record, **changes}).encode()
 
 
@@ -189,7 +205,7 @@ anything = st.recursive(
     st.one_of(
         st.binary(max_size=50),
         anything.map(lambda value: json.dumps(value).encode()),
-        st.sampled_from(["format", "build_id", "policy", "release", "ranges", "trusted"]).flatmap(
+        st.sampled_from(["format", "build_id", "policy", "release", "texts"]).flatmap(
             lambda name: anything.map(lambda value: head(**{name: value}))
         ),
     ),
@@ -306,7 +322,7 @@ from hybridbridge_vol.bridge.memo import Memo, MemoKey, save
 folder, first, rounds = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 for i in range(rounds):
     memo = Memo(MemoKey("abcdef", "policy"))
-    memo.add([(first + 2 * i, first + 2 * i + 1)], [first + i])
+    memo.text.add([(first + 2 * i, first + 2 * i + 1)], [first + i])
     assert save(folder, memo)
 """
 
@@ -321,8 +337,8 @@ def test_writers_that_meet_lose_nothing(tmp_path: Path) -> None:
         load(tmp_path, KEY)  # a reader sees whole files only
     assert [process.wait() for process in processes] == [0] * writers
     memo = load(tmp_path, KEY)
-    assert covered(list(memo.ranges())) == {1000 * n + 2 * i for n in range(writers) for i in range(rounds)}
-    assert memo.trusted == {1000 * n + i for n in range(writers) for i in range(rounds)}
+    assert covered(list(memo.text.ranges())) == {1000 * n + 2 * i for n in range(writers) for i in range(rounds)}
+    assert memo.text.trusted == {1000 * n + i for n in range(writers) for i in range(rounds)}
     assert {path.name for path in tmp_path.iterdir()} == {memo_path(tmp_path, KEY).name, ".memo-lock"}
 
 
@@ -343,7 +359,7 @@ if not os.getuid():
     os.setuid(int(sys.argv[2]))  # nothing is read-only to root
 memo = load(Path(sys.argv[1]), MemoKey("abcdef", "policy"))
 assert len(memo) == 1
-memo.add([(7, 9)])
+memo.text.add([(7, 9)])
 assert save(Path(sys.argv[1]), memo) is False
 assert memo.changed
 """

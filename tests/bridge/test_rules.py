@@ -465,6 +465,14 @@ def test_a_block_ends_at_the_first_instruction_that_may_go_elsewhere(last: str) 
     assert [instruction.ends for instruction in block] == [False, False, True]
 
 
+def test_a_warning_ends_a_block_and_is_whole() -> None:
+    """Capstone leaves the operands of `ud1` out; they are not executed, but they are not the next instruction."""
+    block = home_decoder().block(bytes.fromhex("90 67480fb93a e800000000"), TEXT)
+    assert [(instruction.vaddr - TEXT, instruction.size) for instruction in block] == [(0, 1), (1, 5)]
+    assert block[-1].ends
+    assert block[-1].rule == Rule(Kind.NONE)
+
+
 def test_a_block_ends_before_what_is_no_instruction() -> None:
     block = home_decoder().block(b"\x90\x06\x90", TEXT)
     assert [instruction.vaddr for instruction in block] == [TEXT]

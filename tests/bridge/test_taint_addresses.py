@@ -10,7 +10,9 @@ from small_machine import (
     BEYOND,
     DATA,
     OURS,
+    OURS_PADDR,
     PAGE,
+    PER_CPU,
     SNAPSHOT,
     SNAPSHOT_PADDR,
     STATICS,
@@ -459,6 +461,56 @@ def test_a_static_address_of_the_twins_is_a_pointer_of_the_snapshots(
     small.run(f"{listing}\n8a08 mov cl, byte ptr [rax]\n488907 mov qword ptr [rdi], rax", side=TWIN, rdi=OURS)
     assert small.pointer(OURS)
     assert small.findings() == []
+
+
+@pytest.mark.parametrize(
+    "listing",
+    ["48c7c000380091 mov rax, 0xffffffff91003800", "488d05f9370000 lea rax, [rip + 0x37f9]"],
+)
+def test_the_name_of_a_per_cpu_variable_leads_where_what_is_added_leads(small: SmallMachine, listing: str) -> None:
+    """Ours with the distance of our CPU, the snapshot's with the distance of one of its CPUs."""
+    distance = OURS - 0xFFFF_FFFF_9100_3800 & U64
+    theirs = SNAPSHOT - 0xFFFF_FFFF_9100_3800 & U64
+    small.image(0x10, word(theirs))
+    small.run(
+        f"""
+        {listing}
+        4801c8 add rax, rcx
+        8a00 mov al, byte ptr [rax]
+        """,
+        side=TWIN,
+        rcx=distance,
+    )
+    assert small.findings() == []
+    small.run(
+        f"""
+        {listing}
+        480306 add rax, qword ptr [rsi]
+        8a00 mov al, byte ptr [rax]
+        """,
+        side=TWIN,
+        rsi=SOURCE,
+    )
+    assert small.findings() == []
+
+
+def test_the_name_of_a_per_cpu_variable_in_memory_or_a_register_is_no_pointer(small: SmallMachine) -> None:
+    name = TWIN + PER_CPU.start
+    small.image(0x10, word(name))
+    small.memory.write(OURS_PADDR, word(name))
+    small.run(
+        """
+        488b06 mov rax, qword ptr [rsi]
+        48894708 mov qword ptr [rdi + 8], rax
+        488b07 mov rax, qword ptr [rdi]
+        48894710 mov qword ptr [rdi + 0x10], rax
+        48895718 mov qword ptr [rdi + 0x18], rdx
+        """,
+        rsi=SOURCE,
+        rdi=OURS,
+        rdx=name,
+    )
+    assert [small.pointer(OURS + place) for place in (8, 0x10, 0x18)] == [False, False, False]
 
 
 def test_a_static_address_of_the_twins_is_made_of_all_its_indices(small: SmallMachine) -> None:

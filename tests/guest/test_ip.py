@@ -76,21 +76,21 @@ def test_ip_addr_is_the_guest_s(lab: Lab, generation: str) -> None:
             assert (row["QDISC"], row["IFACE"]) == (queue, name)
 
 
-def test_ip_neigh_is_the_guest_s_of_both_families(lab: Lab, generation: str) -> None:
+def test_ip_neigh_is_the_guest_s_of_both_families(lab: Lab, rich_generation: str) -> None:
     said = [
         (words[0], words[2], words[4], words[5])
-        for words in map(str.split, lab.sample(generation).truth.command("ip neigh").splitlines())
+        for words in map(str.split, lab.sample(rich_generation).truth.command("ip neigh").splitlines())
     ]
-    rows = ask(lab.session(generation), neigh=True)
+    rows = ask(lab.session(rich_generation), neigh=True)
     assert [(row["ADDRESS"], row["IFACE"], row["LLADDR"], row["STATE"]) for row in rows] == said
-    assert {row["STATE"] for row in ask(lab.session(generation), neigh=True, all=True)} == {"PERMANENT", "NOARP"}
-    six = lab.sample(generation).truth.command("ip -6 neigh").splitlines()
-    assert [row["ADDRESS"] for row in ask(lab.session(generation), neigh=True, inet6=True)] == [line.split()[0] for line in six]
+    assert {row["STATE"] for row in ask(lab.session(rich_generation), neigh=True, all=True)} == {"PERMANENT", "NOARP"}
+    six = lab.sample(rich_generation).truth.command("ip -6 neigh").splitlines()
+    assert [row["ADDRESS"] for row in ask(lab.session(rich_generation), neigh=True, inet6=True)] == [line.split()[0] for line in six]
 
 
-def test_ip_route_of_all_tables_is_the_guest_s(lab: Lab, generation: str) -> None:
+def test_ip_route_of_all_tables_is_the_guest_s(lab: Lab, rich_generation: str) -> None:
     said = []
-    for line in lab.sample(generation).truth.command("ip route show table all").splitlines():
+    for line in lab.sample(rich_generation).truth.command("ip route show table all").splitlines():
         words = line.split()
         kind = words.pop(0) if words[0] in ("local", "broadcast", "multicast", "anycast") else "unicast"
         told = dict(zip(words[1::2], words[2::2], strict=False))
@@ -100,7 +100,7 @@ def test_ip_route_of_all_tables_is_the_guest_s(lab: Lab, generation: str) -> Non
                 told.get("metric"), told.get("pref"),
             )
         )  # fmt: skip
-    rows = ask(lab.session(generation), route=True)
+    rows = ask(lab.session(rich_generation), route=True)
     ours = [
         (
             row["TYPE"], row["DESTINATION"], row["GATEWAY"], row["IFACE"], row["TABLE"], row["PROTO"], row["SRC"],
@@ -111,9 +111,9 @@ def test_ip_route_of_all_tables_is_the_guest_s(lab: Lab, generation: str) -> Non
     assert ours == said
 
 
-def test_ip_link_has_the_counters_or_names_what_is_missing(lab: Lab, generation: str) -> None:
-    rows = {row["IFACE"].partition("@")[0]: row for row in ask(lab.session(generation), link=True)}
-    truth = lab.sample(generation).truth
+def test_ip_link_has_the_counters_or_names_what_is_missing(lab: Lab, rich_generation: str) -> None:
+    rows = {row["IFACE"].partition("@")[0]: row for row in ask(lab.session(rich_generation), link=True)}
+    truth = lab.sample(rich_generation).truth
     for name in ("rx_bytes", "tx_packets", "collisions"):
         assert rows["lo"][name.upper().replace("_", "-")] == int(truth.file(f"/sys/class/net/lo/statistics/{name}"))
     assert set(rows) >= {"lo", "dummy0", "br0"}

@@ -56,6 +56,7 @@ struct rule {
 struct access { uint64_t paddr, value; uint32_t size, is_write; }; /* where it begins; what is written */
 struct event { uint32_t kind, twin; uint64_t vaddr, paddr; label what; };
 struct node { label left, right; };
+struct area { uint64_t vaddr, size, offset; }; /* a module's trusted part; offset: its place behind the twin */
 struct region_map { uint64_t paddr, size; uint8_t *host; };
 
 struct statistics {
@@ -82,10 +83,15 @@ struct engine {
     uint64_t trusted_size, user_paddr, user_size, snapshot_paddr;
     uint64_t trusted_vaddr, trusted_vaddr_end;  /* the guard hole and ... */
     uint64_t twin_constant_end, ro_after_init, ro_after_init_end; /* offsets: what of the window the twin provides */
+    uint64_t modules_start, modules_end;        /* vaddr: but for the areas, the snapshot's data */
+    uint64_t per_cpu, per_cpu_end;              /* offsets: names of per-CPU variables, where nothing lies */
     struct statistics statistics;
     /* --- from here on Python does not look --- */
     struct region_map *regions;
     uint32_t region_count;
+    struct area *areas;
+    uint32_t area_count, last_area;
+    uint64_t twin_size; /* of the twin's window with the modules behind it */
     uint32_t *home_rules, *twin_rules;
     struct rule *rules;
     uint32_t rule_count, rule_capacity;
@@ -164,20 +170,62 @@ static inline label join(struct engine *e, label a, label b)
     return ((a | b) & FLAGS) | join_payload(e, a & PAYLOAD, b & PAYLOAD);
 }
 
-/* Values that can be kernel pointers: the upper half without its last 16 MiB (errors, small negative numbers). */
-static inline int pointerish(uint64_t value) { return value >= 0xFFFF800000000000ull && value < 0xFFFFFFFFFF000000ull; }
+/* Values that can be kernel pointers: the upper half, which begins with the guard hole, without its last 16 MiB
+ * (errors, small negative numbers). */
+static inline int pointerish(const struct engine *e, uint64_t value)
+{
+    return value >= e->trusted_vaddr && value < 0xFFFFFFFFFF000000ull;
+}
 
 static int is_trusted_vaddr(const struct engine *e, uint64_t value)
 {
     return (value >= e->trusted_vaddr && value < e->trusted_vaddr_end) || value - e->home_text < e->text_size;
 }
 
-/* An address in the kernel image's window where the snapshot's data lie, not the twin's own text and constants. */
-static int is_snapshot_static(const struct engine *e, uint64_t value)
+/* An address in the kernel image's window that names a per-CPU variable: whose, is what is added to it. */
+static int is_per_cpu_name(const struct engine *e, uint64_t value)
 {
     uint64_t offset = value - e->twin_text;
-    return offset < e->text_size &&
+    return offset >= e->per_cpu && offset < e->per_cpu_end;
+}
+
+static const struct area *area_of(struct engine *e, uint64_t vaddr)
+{
+    for (uint32_t i = 0; i < e->area_count; i++) {
+        const struct area *a = &e->areas[e->last_area];
+        if (vaddr - a->vaddr < a->size) return a;
+        e->last_area = e->last_area + 1 < e->area_count ? e->last_area + 1 : 0;
+    }
+    return 0;
+}
+
+/* Which text an instruction belongs to and where in it: home, or the twin with the modules behind it. */
+static int is_code(struct engine *e, uint64_t vaddr, int *twin, uint64_t *offset)
+{
+    *twin = 0;
+    if ((*offset = vaddr - e->home_text) < e->text_size) return 1;
+    *twin = 1;
+    if ((*offset = vaddr - e->twin_text) < e->text_size) return 1;
+    const struct area *area = area_of(e, vaddr);
+    if (!area) return 0;
+    *offset = vaddr - area->vaddr + area->offset;
+    return *offset < e->twin_size;
+}
+
+/* An address where the snapshot's static data lie: in the kernel image's window, but not the twin's own text and
+ * constants; in the modules area, but not a module's trusted part. */
+static int is_snapshot_static(struct engine *e, uint64_t value)
+{
+    uint64_t offset = value - e->twin_text;
+    if (value >= e->modules_start && value < e->modules_end) return !area_of(e, value);
+    return offset < e->text_size && !is_per_cpu_name(e, value) &&
            (offset >= e->twin_constant_end || (offset >= e->ro_after_init && offset < e->ro_after_init_end));
+}
+
+/* A value that nobody has seen coming, taken for a pointer of the snapshot's. */
+static inline int leads_to_snapshot(const struct engine *e, uint64_t value)
+{
+    return pointerish(e, value) && !is_trusted_vaddr(e, value) && !is_per_cpu_name(e, value);
 }
 
 /* --- memory ----------------------------------------------------------------------------------------------- */
@@ -307,7 +355,7 @@ static void load(struct engine *e, uint64_t paddr, uint32_t size, label *out)
     if (size == 8 && (!page || unset == 8)) {
         if (region == R_SNAPSHOT) {
             uint64_t value = word_at(e, paddr);
-            pointer = pointerish(value);
+            pointer = pointerish(e, value) && !is_per_cpu_name(e, value);
             if (pointer && is_trusted_vaddr(e, value) && !e->on_foreign(paddr, value)) {
                 /* a pointer of ours that was put there by us */
                 memset(out, 0, size * sizeof(label));
@@ -315,7 +363,7 @@ static void load(struct engine *e, uint64_t paddr, uint32_t size, label *out)
             }
         } else if (region == R_TRUSTED && !(paddr >= e->constant_start && paddr < e->constant_end)) {
             uint64_t value = word_at(e, paddr);
-            if (pointerish(value) && !is_trusted_vaddr(e, value)) word = POINTER | SEEDED;
+            if (leads_to_snapshot(e, value)) word = POINTER | SEEDED;
         }
     }
     if (region == R_SNAPSHOT) e->statistics.snapshot_loads++;
@@ -352,7 +400,7 @@ static void event(struct engine *e, uint32_t kind, uint64_t vaddr, uint64_t padd
     if (e->event_count < MAX_EVENTS) {
         struct event *slot = &e->events[e->event_count++];
         slot->kind = kind;
-        slot->twin = vaddr - e->twin_text < e->text_size;
+        slot->twin = vaddr - e->home_text >= e->text_size;
         slot->vaddr = vaddr;
         slot->paddr = paddr;
         slot->what = what;
@@ -496,7 +544,7 @@ static label settle_pointer(struct engine *e, const struct rule *r, label all)
             for (uint32_t i = 0; i < e->access_count; i++)
                 if (e->accesses[i].is_write) value = e->accesses[i].value;
     }
-    return pointerish(value) ? all : all & ~POINTER;
+    return pointerish(e, value) ? all : all & ~POINTER;
 }
 
 static void apply_copy(struct engine *e, const struct rule *r)
@@ -644,7 +692,7 @@ static void apply_generic(struct engine *e, const struct rule *r)
     if (r->bits & B_WRITES_FLAGS) e->flags = all & ~POINTER;
     for (uint32_t i = 0; i < 16; i++)
         if (r->writes >> i & 1) {
-            label l = all & POINTER && !pointerish(general(e, i)) ? all & ~POINTER : all;
+            label l = all & POINTER && !pointerish(e, general(e, i)) ? all & ~POINTER : all;
             for (uint32_t b = 0; b < 8; b++) e->registers[i * 8 + b] = l;
             if (l) e->live |= 1u << i;
             else e->live &= ~(1u << i);
@@ -734,18 +782,13 @@ void on_instruction(void *uc, uint64_t vaddr, uint32_t size, struct engine *e)
     finish(e);
     if (e->stopped) return;
     e->statistics.instructions++;
-    uint64_t offset = vaddr - e->home_text;
+    uint64_t offset;
     uint32_t number = 0;
-    int twin = 0;
-    if (offset < e->text_size) number = e->home_rules[offset];
-    else if ((offset = vaddr - e->twin_text) < e->text_size) number = e->twin_rules[offset], twin = 1;
+    int twin, known = is_code(e, vaddr, &twin, &offset);
+    if (known) number = (twin ? e->twin_rules : e->home_rules)[offset];
     if (!number) {
         e->statistics.rules_missed++;
-        if (!e->on_miss(vaddr)) {
-            event(e, E_OUTSIDE, vaddr, 0, 0);
-            return;
-        }
-        number = offset < e->text_size ? (twin ? e->twin_rules : e->home_rules)[offset] : 0;
+        if (known && e->on_miss(vaddr)) number = (twin ? e->twin_rules : e->home_rules)[offset];
         if (!number) {
             event(e, E_OUTSIDE, vaddr, 0, 0);
             return;
@@ -794,15 +837,16 @@ void on_memory(void *uc, int type, uint64_t paddr, int size, int64_t value, stru
 
 uint64_t engine_layout(void) { return sizeof(struct rule) << 32 | offsetof(struct engine, regions); }
 
-struct engine *engine_new(uint64_t text_size, uint64_t trusted_size, uint64_t user_size)
+struct engine *engine_new(uint64_t text_size, uint64_t twin_size, uint64_t trusted_size, uint64_t user_size)
 {
     struct engine *e = calloc(1, sizeof *e);
     if (!e) return 0;
     e->text_size = text_size;
+    e->twin_size = twin_size;
     e->trusted_size = trusted_size;
     e->user_size = user_size;
     e->home_rules = calloc(text_size, sizeof(uint32_t));
-    e->twin_rules = calloc(text_size, sizeof(uint32_t));
+    e->twin_rules = calloc(twin_size, sizeof(uint32_t));
     e->trusted_shadow = calloc(trusted_size / PAGE, sizeof(label *));
     e->user_shadow = calloc(user_size / PAGE, sizeof(label *));
     e->nodes = calloc(MAX_NODES, sizeof(struct node));
@@ -841,7 +885,7 @@ void engine_free(struct engine *e)
     if (!e) return;
     engine_reset(e);
     free(e->home_rules), free(e->twin_rules), free(e->trusted_shadow), free(e->user_shadow), free(e->nodes);
-    free(e->node_hash), free(e->static_loads), free(e->rules), free(e->regions);
+    free(e->node_hash), free(e->static_loads), free(e->rules), free(e->regions), free(e->areas);
     free(e);
 }
 
@@ -852,6 +896,15 @@ int engine_regions(struct engine *e, const struct region_map *regions, uint32_t 
     if (!e->regions) return 0;
     memcpy(e->regions, regions, count * sizeof *regions);
     e->region_count = count;
+    return 1;
+}
+
+int engine_add_area(struct engine *e, uint64_t vaddr, uint64_t size, uint64_t offset)
+{
+    struct area *larger = realloc(e->areas, (e->area_count + 1) * sizeof *larger);
+    if (!larger) return 0;
+    e->areas = larger;
+    e->areas[e->area_count++] = (struct area){vaddr, size, offset};
     return 1;
 }
 
@@ -871,7 +924,7 @@ uint32_t engine_add_rule(struct engine *e, const struct rule *rule)
 
 void engine_set_rule(struct engine *e, int twin, uint64_t offset, uint32_t number)
 {
-    if (offset < e->text_size) (twin ? e->twin_rules : e->home_rules)[offset] = number;
+    if (offset < (twin ? e->twin_size : e->text_size)) (twin ? e->twin_rules : e->home_rules)[offset] = number;
 }
 
 /* Before a call: registers hold nothing of the snapshot's, unless `seed`: then by their values. */
@@ -887,7 +940,7 @@ void engine_begin(struct engine *e, int seed)
     if (!seed) return;
     for (uint32_t i = 0; i < 16; i++) {
         uint64_t value = general(e, i);
-        if (pointerish(value) && !is_trusted_vaddr(e, value)) {
+        if (leads_to_snapshot(e, value)) {
             for (uint32_t b = 0; b < 8; b++) e->registers[i * 8 + b] = POINTER | SEEDED;
             e->live |= 1u << i;
         }

@@ -11,7 +11,25 @@ from typing import cast
 
 from hybridbridge_vol.guest.tool import Tool
 
-NAMES = ("arp", "cat", "dir", "hostname", "ip", "lsmod", "namespaces", "netstat", "ps", "route", "ss", "uname", "uptime")
+NAMES = (
+    "arp",
+    "cat",
+    "dir",
+    "getpid",
+    "getprocname",
+    "gettime",
+    "hostname",
+    "ip",
+    "lsmod",
+    "namespaces",
+    "netstat",
+    "ps",
+    "route",
+    "ss",
+    "tinyps",
+    "uname",
+    "uptime",
+)
 
 
 def load(name: str) -> Tool:

@@ -46,9 +46,9 @@ def test_each_namespace_has_the_processes_that_the_guest_saw_in_it(lab: Lab, gen
     assert found == {key: sorted(pids) for key, pids in said.items()}
 
 
-def test_lsns_shows_the_same_but_for_itself(lab: Lab, generation: str) -> None:
-    truth = lab.sample(generation).truth
-    rows = {str(row["NS"]): row for row in ask(lab.session(generation))}
+def test_lsns_shows_the_same_but_for_itself(lab: Lab, rich_generation: str) -> None:
+    truth = lab.sample(rich_generation).truth
+    rows = {str(row["NS"]): row for row in ask(lab.session(rich_generation))}
     for line in truth.command("lsns").splitlines()[1:]:
         inode, kind, count, pid, _user, command = line.split(maxsplit=5)
         row = rows.pop(inode)

@@ -1,0 +1,230 @@
+"""Where a snapshot has a module's sections, and the trusted file's own bytes relocated to there.
+
+The loader's rules differ between kernels, so only two things are taken from them: the order of sections within a
+group, and that the code begins a page. Where every section lies is the majority vote of the relocated references in
+the snapshot's copy of the module, as for the kernel itself. A lie there moves data; what runs is the file's code.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from hybridbridge_vol.bridge.jump_labels import BRANCH, ENTRY_SIZE, JumpLabels, site_flags
+from hybridbridge_vol.image.module import (
+    R_32,
+    RELATIVE,
+    SHN_ABS,
+    SHN_LORESERVE,
+    SHN_UNDEF,
+    WIDTHS,
+    ModuleFile,
+    Relocation,
+)
+from hybridbridge_vol.machine.memory import PAGE_SIZE, page_up
+
+U64 = (1 << 64) - 1
+NOWHERE_VADDR = 0xFFFF_FFFF_FFFF_F000
+"""What a reference leads to whose symbol is not known: the last page, which nothing is mapped at."""
+ALIKE = 0.6
+"""Share of a page of code, without what the loader fills in, that must be as in the file: alternatives and static
+branches change a few bytes in a hundred."""
+
+_BREAKPOINT, _CALL = 0xCC, 0xE8
+_NOP5 = b"\x0f\x1f\x44\x00\x00"
+_FENTRY = "__fentry__"
+
+Read = Callable[[int, int], bytes]
+"""Bytes of the snapshot at a virtual address; what is not in the image reads as zero."""
+Resolve = Callable[[str], list[int]]
+"""Virtual addresses in the snapshot that a name may stand for, of the kernel or of another module."""
+
+
+@dataclass
+class Group:
+    """Sections that lie together: of code, or of constants. `vaddr` is where in the snapshot; `content` whole pages
+    of trusted bytes; `references` are the fields that name the kernel's symbols, by their offset."""
+
+    vaddr: int
+    content: bytearray
+    references: dict[int, tuple[str, int, int]] = field(default_factory=dict)
+
+
+@dataclass
+class PlacedModule:
+    """A module of the snapshot, made from its file. `sections` are virtual addresses by section number."""
+
+    name: str
+    file: ModuleFile
+    sections: dict[int, int]
+    text: Group
+    rodata: Group | None
+    labels: JumpLabels
+
+    def symbol_vaddr(self, name: str) -> int | None:
+        """Where a symbol lies that the module exports."""
+        symbol = self.file.exported(name)
+        if symbol is None or symbol.section not in self.sections:
+            return None
+        return self.sections[symbol.section] + symbol.value
+
+    def describe(self, vaddr: int) -> str:
+        """The function at an address of the text, as `name+0x10`."""
+        best, distance = self.name, vaddr - self.text.vaddr
+        for symbol in self.file.symbols():
+            start = self.sections.get(symbol.section)
+            if start is not None and symbol.size and 0 <= vaddr - start - symbol.value < symbol.size:
+                best, distance = symbol.name, vaddr - start - symbol.value
+        return f"{best}+{distance:#x}"
+
+
+def likeness(file: ModuleFile, there: bytes) -> float:
+    """The share of the first page of code, without relocated fields, that is in `there` as in the file."""
+    layout, size = file.text_layout()
+    expected = bytearray(min(size, PAGE_SIZE))
+    compared = bytearray(len(expected))
+    for index, place in layout.items():
+        section = file.sections[index]
+        for offset in range(place, min(place + section.size, len(expected))):
+            expected[offset] = section.data[offset - place]
+            compared[offset] = 1
+        for item in file.relocations(index):
+            for offset in range(place + item.offset - 1, place + item.offset + 8):
+                if 0 <= offset < len(compared):
+                    compared[offset] = 0
+    count = sum(compared)
+    same = sum(1 for offset, mine in enumerate(expected) if compared[offset] and there[offset] == mine)
+    return same / count if count else 0.0
+
+
+def place(name: str, file: ModuleFile, text_vaddr: int, read: Read, resolve: Resolve) -> PlacedModule:
+    """The module whose code begins at `text_vaddr`."""
+    text_layout, text_size = file.text_layout()
+    rodata_layout, rodata_size = file.rodata_layout()
+    sections = {index: text_vaddr + offset for index, offset in text_layout.items()}
+    votes: dict[int, Counter[int]] = {}
+    _vote(file, text_layout, text_vaddr, read(text_vaddr, text_size), votes)
+    rodata_vaddr = _common_start(rodata_layout, votes)
+    if rodata_vaddr is not None:
+        sections.update({index: rodata_vaddr + offset for index, offset in rodata_layout.items()})
+        _vote(file, rodata_layout, rodata_vaddr, read(rodata_vaddr, rodata_size), votes)
+    for index, counter in votes.items():
+        winner, count = counter.most_common(1)[0]
+        if 2 * count > counter.total():
+            sections.setdefault(index, winner)
+    text = _built(file, text_layout, text_vaddr, text_size, _BREAKPOINT, sections, resolve, read)
+    rodata = None
+    if rodata_vaddr is not None:
+        rodata = _built(file, rodata_layout, rodata_vaddr, rodata_size, 0, sections, resolve, read)
+    return PlacedModule(name, file, sections, text, rodata, _labels(file, text, sections, resolve))
+
+
+def _vote(
+    file: ModuleFile, layout: dict[int, int], vaddr: int, there: bytes, votes: dict[int, Counter[int]]
+) -> None:
+    """Count where the filled-in references of a group of sections at `vaddr` say that other sections begin."""
+    for index, place_of_section in layout.items():
+        for item in file.relocations(index):
+            symbol = file.symbol(item.symbol)
+            offset = place_of_section + item.offset
+            width = WIDTHS.get(item.kind)
+            if width is None or not SHN_UNDEF < symbol.section < SHN_LORESERVE or offset + width > len(there):
+                continue
+            value = int.from_bytes(there[offset : offset + width], "little", signed=item.kind != R_32)
+            if not value:
+                continue
+            start = value - symbol.value - item.addend + (vaddr + offset if item.kind in RELATIVE else 0)
+            votes.setdefault(symbol.section, Counter())[start & U64] += 1
+
+
+def _common_start(layout: dict[int, int], votes: dict[int, Counter[int]]) -> int | None:
+    """Where the group begins of which every section that was voted for lies where `layout` has it; None if they
+    disagree or nobody voted."""
+    starts = {votes[index].most_common(1)[0][0] - offset for index, offset in layout.items() if index in votes}
+    start = starts.pop() if len(starts) == 1 else None
+    return None if start is None or start % PAGE_SIZE else start
+
+
+def _built(
+    file: ModuleFile, layout: dict[int, int], vaddr: int, size: int, filler: int, sections: dict[int, int],
+    resolve: Resolve, read: Read,
+) -> Group:
+    """The file's bytes of a group of sections, relocated."""
+    group = Group(vaddr, bytearray([filler]) * page_up(size))
+    there = read(vaddr, size)
+    for index, start in layout.items():
+        section = file.sections[index]
+        group.content[start : start + len(section.data)] = section.data
+    for index, start in layout.items():
+        for item in file.relocations(index):
+            _fill_in(file, group, start + item.offset, item, sections, resolve, there)
+    return group
+
+
+def _fill_in(
+    file: ModuleFile, group: Group, offset: int, item: Relocation, sections: dict[int, int], resolve: Resolve, there: bytes
+) -> None:
+    width = WIDTHS.get(item.kind)
+    if width is None or offset + width > len(group.content):
+        return
+    symbol = file.symbol(item.symbol)
+    if symbol.section == SHN_UNDEF:
+        if symbol.name == _FENTRY and offset and group.content[offset - 1] == _CALL:
+            group.content[offset - 1 : offset + 4] = _NOP5  # as ftrace leaves it
+            return
+        candidates = resolve(symbol.name) or [NOWHERE_VADDR]
+        fields = [_field(item, value, group.vaddr + offset) for value in candidates]
+        data = bytes(there[offset : offset + width])
+        group.content[offset : offset + width] = data if data in fields else fields[0]
+        group.references[offset] = (symbol.name, item.kind, item.addend)
+        return
+    start = 0 if symbol.section == SHN_ABS else sections.get(symbol.section, NOWHERE_VADDR)
+    group.content[offset : offset + width] = _field(item, start + symbol.value, group.vaddr + offset)
+
+
+def _field(item: Relocation, value: int, place_vaddr: int) -> bytes:
+    width = WIDTHS[item.kind]
+    target = value + item.addend - (place_vaddr if item.kind in RELATIVE else 0)
+    return (target & (1 << 8 * width) - 1).to_bytes(width, "little")
+
+
+def field_for(reference: tuple[str, int, int], value: int, place_vaddr: int) -> bytes:
+    """What a field of `Group.references` holds when its symbol is at `value`."""
+    _name, kind, addend = reference
+    return _field(Relocation(0, kind, 0, addend), value, place_vaddr)
+
+
+def _labels(file: ModuleFile, text: Group, sections: dict[int, int], resolve: Resolve) -> JumpLabels:
+    """The module's static branches; sites and targets as offsets from its text, keys as virtual addresses."""
+    table = file.section("__jump_table")
+    found = []
+    if table is not None:
+        values = dict(_entry_values(file, table.number, sections, resolve))
+        for entry in range(0, table.size - ENTRY_SIZE + 1, ENTRY_SIZE):
+            site, goal, key = (values.get(entry + part) for part in (0, 4, 8))
+            if site is None or goal is None or key is None:
+                continue
+            site, goal = site - text.vaddr, goal - text.vaddr
+            if not (0 <= site <= len(text.content) - 5 and 0 <= goal < len(text.content)):
+                continue
+            flags = site_flags(bytes(text.content[site : site + 5]), goal - site)
+            if flags is not None:
+                found.append((site, goal, key & ~3, flags | key & BRANCH))
+    found.sort()
+    return JumpLabels(*(array("Q", (item[part] for item in found)) for part in range(4)))
+
+
+def _entry_values(
+    file: ModuleFile, table: int, sections: dict[int, int], resolve: Resolve
+) -> Iterator[tuple[int, int]]:
+    """`(offset in the table, address named there)`, with the flags in the lowest bits of a key's."""
+    for item in file.relocations(table):
+        symbol = file.symbol(item.symbol)
+        if symbol.section == SHN_UNDEF:
+            start = next(iter(resolve(symbol.name)), None)
+        else:
+            start = sections.get(symbol.section)
+        if start is not None:
+            yield item.offset, (start + symbol.value + item.addend) & U64
