@@ -15,15 +15,14 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-_GS_REFERENCE = re.compile(
+_GS_REFERENCE = (
     rb"(?=\x65[\x66\xf0\xf2\xf3]*[\x40-\x4f]?"  # SDM volume 2A, 2.1: the GS prefix among others, REX,
     rb"(?:\x0f\x38.|\x0f\x3a.|\x0f[^\x38\x3a]|[^\x0f])"  # one, two or three bytes of opcode,
     rb"(?:([\x05\x0d\x15\x1d\x25\x2d\x35\x3d])"  # ModRM: relative to RIP,
     rb"|([\x04\x0c\x14\x1c\x24\x2c\x34\x3c][\x05\x0d\x15\x1d\x25\x2d\x35\x3d\x45\x4d\x55\x5d\x65\x6d\x75\x7d\x85\x8d"
     rb"\x95\x9d\xa5\xad\xb5\xbd\xc5\xcd\xd5\xdd\xe5\xed\xf5\xfd]"  # absolute and an index,
     rb"|[\x84\x8c\x94\x9c\xa4\xac\xb4\xbc].|[\x80-\x83\x85-\x8b\x8d-\x93\x95-\x9b\x9d-\xa3\xa5-\xab\xad-\xb3\xb5-\xbb"
-    rb"\xbd-\xbf])))",  # base and a 32-bit displacement
-    re.DOTALL,
+    rb"\xbd-\xbf])))"  # base and a 32-bit displacement
 )
 _FIELD = 4
 _WIDEST_IMMEDIATE = 4
@@ -50,8 +49,9 @@ def read_per_cpu_text(
     relocation sites; `text_vaddr` is where this kernel lies. What merely looks like a reference has a displacement
     that leads elsewhere: the section is a ten-thousandth of what 32 bits can reach.
     """
-    fields, offset_fields = array("I"), array("I")
-    for match in _GS_REFERENCE.finditer(text):
+    fields: set[int] = set()
+    offset_fields: set[int] = set()
+    for match in re.finditer(_GS_REFERENCE, text, re.DOTALL):
         relative = match[1] is not None
         place = match.end(1) if relative else match.end(2)
         if place + _FIELD > len(text):
@@ -65,8 +65,8 @@ def read_per_cpu_text(
             continue
         if not start - _WIDEST_IMMEDIATE <= target < end:
             continue
-        (offset_fields if relative and target == this_cpu_off else fields).append(place)
-    return PerCpuText(start, end, fields, offset_fields)
+        (offset_fields if relative and target == this_cpu_off else fields).add(place)
+    return PerCpuText(start, end, array("I", sorted(fields)), array("I", sorted(offset_fields)))
 
 
 def _holds(ascending: Sequence[int], value: int) -> bool:

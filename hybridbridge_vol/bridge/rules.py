@@ -51,6 +51,7 @@ class Bits(IntFlag):
     PUSHES = 64
     KEEPS_TARGET = 128
     TWO_STRINGS = 128  # of generic rules
+    SUBTRACTS = 128  # of arithmetic
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,6 +311,8 @@ class Decoder:
         bits = Bits.WRITES_FLAGS if name in _TO_TARGET_AND_FLAGS else _NO_BITS
         if name in _READS_FLAGS:
             bits |= Bits.READS_FLAGS
+        if name == "sub":
+            bits |= Bits.SUBTRACTS
         target, *sources = operands
         replaced = name in _TO_TARGET and name != "crc32" or name == "imul" and len(sources) > 1
         if replaced and sources:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
+import capstone
 import pytest
 from assembly import assembled
+from capstone import x86_const
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hybridbridge_vol.bridge.percpu_text import read_per_cpu_text
+from hybridbridge_vol.bridge.prepare import text_functions
+from hybridbridge_vol.trust.layout import START_KERNEL_MAP
 
 TEXT = 0xFFFF_FFFF_8100_0000
 START, END = 0x2000, 0x3000
@@ -91,3 +96,27 @@ def test_whatever_is_found_leads_into_the_section(text: bytes, start: int, size:
         assert start - 4 <= place + 4 + displacement < start + size
         assert 0x65 in text[max(0, place - 10) : place]
     assert list(found.fields) == sorted(found.fields)
+
+
+def test_what_a_disassembler_sees_in_a_real_kernel_is_found(lab: Any) -> None:
+    """In every fortieth function of a kernel of 7.x."""
+    bridge = lab.session("7.x").bridge
+    per_cpu, text = bridge.prepared.per_cpu, bridge.kernel.text_link_vaddr
+    found = {*per_cpu.fields, *per_cpu.offset_fields}
+    disassembler = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+    disassembler.detail = True
+    seen = 0
+    for offset, size, _name in list(text_functions(bridge.kernel))[::40]:
+        start = text - START_KERNEL_MAP + offset
+        code = bytes(bridge.ram.view[start : start + size])
+        if b"\x65" not in code:
+            continue
+        for insn in disassembler.disasm(code, offset):
+            for operand in insn.operands:
+                if operand.type != x86_const.X86_OP_MEM or operand.mem.segment != x86_const.X86_REG_GS:
+                    continue
+                target = insn.address + insn.size + operand.mem.disp
+                if operand.mem.base == x86_const.X86_REG_RIP and per_cpu.start <= target < per_cpu.end:
+                    assert insn.address + insn.disp_offset in found, f"{insn.address:#x} {insn.mnemonic} {insn.op_str}"
+                    seen += 1
+    assert seen > 300

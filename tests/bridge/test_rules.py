@@ -153,7 +153,7 @@ def test_a_constant_cleans_memory() -> None:
         ),
         (
             "482b06 sub rax, qword ptr [rsi]",
-            Rule(Kind.ALU, WRITES | MEMORY, reg(RAX), reg(RAX), mem(8), base=RSI),
+            Rule(Kind.ALU, Bits.SUBTRACTS | WRITES | MEMORY, reg(RAX), reg(RAX), mem(8), base=RSI),
         ),
         ("11d8 adc eax, ebx", Rule(Kind.ALU, WRITES | READS, reg(RAX, 4), reg(RAX, 4), reg(RBX, 4))),
         ("ffc1 inc ecx", Rule(Kind.ALU, WRITES, reg(RCX, 4), reg(RCX, 4))),

@@ -182,6 +182,52 @@ def test_what_no_longer_looks_like_an_address_is_no_pointer(small: SmallMachine,
     assert set.union(*small.origins(OURS, 8)) >= {0x10}
 
 
+def test_the_distance_from_a_pointer_added_to_it_leads_where_we_say(small: SmallMachine) -> None:
+    """Two arrays walked with one index: the second by its distance from the first."""
+    small.image(0x10, word(SNAPSHOT + 0x40))
+    small.run(
+        """
+        488b06 mov rax, qword ptr [rsi]
+        488d4810 lea rcx, [rax + 0x10]
+        4829c7 sub rdi, rax
+        488b11 mov rdx, qword ptr [rcx]
+        48895439f0 mov qword ptr [rcx + rdi - 0x10], rdx
+        4883c108 add rcx, 8
+        4801cf add rdi, rcx
+        488917 mov qword ptr [rdi], rdx
+        """,
+        rsi=SOURCE,
+        rdi=OURS,
+    )
+    assert small.findings() == []
+    assert small.origins(OURS, 8) == each(0x50, 8)
+    assert small.origins(OURS + 0x18, 8) == each(0x50, 8)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "8a0417 mov al, byte ptr [rdi + rdx]",  # another pointer of the snapshot's: it decides where this leads
+        "8a0438 mov al, byte ptr [rax + rdi]",  # moved by a number of the snapshot's
+    ],
+)
+def test_the_distance_from_a_pointer_added_to_another_is_forged(small: SmallMachine, address: str) -> None:
+    small.image(0x10, word(SNAPSHOT + 0x40))
+    small.image(0x18, word(SNAPSHOT + 0x40))
+    small.run(
+        f"""
+        488b06 mov rax, qword ptr [rsi]
+        488b5608 mov rdx, qword ptr [rsi + 8]
+        4829c7 sub rdi, rax
+        48034620 add rax, qword ptr [rsi + 0x20]
+        {address}
+        """,
+        rsi=SOURCE,
+        rdi=OURS,
+    )
+    assert small.findings() == [(EventKind.FORGED, 14)]
+
+
 def test_a_pointer_survives_a_stay_in_our_memory(small: SmallMachine) -> None:
     small.image(0x10, word(OURS))
     small.run(

@@ -20,7 +20,9 @@ typedef uint64_t label;
 #define TRUSTED (1ull << 62) /* from the trusted kernel's own changing state */
 #define SEEDED (1ull << 61)  /* from the snapshot, but nobody saw from where */
 #define NODE (1ull << 60)
-#define FLAGS (POINTER | TRUSTED | SEEDED)
+#define DISTANCE (1ull << 59) /* from where the snapshot's pointer with this payload leads: added to it, it cancels it */
+#define ADDRESS (POINTER | DISTANCE)
+#define FLAGS (ADDRESS | TRUSTED | SEEDED)
 #define PAYLOAD (~FLAGS)
 #define UNSET (~0ull) /* in a shadow page: not stored to since the page's shadow began */
 #define LEAF_BITS 40
@@ -39,7 +41,7 @@ enum kind { K_NONE, K_COPY, K_CLEAR, K_ALU, K_BITS, K_SWAP, K_ADDSWAP, K_COMPARE
 enum place { O_NONE, O_REGISTER, O_MEMORY, O_CONSTANT, O_SNAPSHOT_ADDRESS };
 enum bits { B_READS_FLAGS = 1, B_WRITES_FLAGS = 2, B_POPS = 4, B_SIGN_EXTENDS = 8, B_MEMORY = 16, B_STATIC = 32,
             B_PUSHES = 64, B_KEEPS_TARGET = 128,
-            B_TWO_STRINGS = 128 /* with K_GENERIC */ };
+            B_TWO_STRINGS = 128 /* with K_GENERIC */, B_SUBTRACTS = 128 /* with K_ALU */ };
 enum event_kind { E_FORGED = 1, E_STRAY = 2, E_OUTSIDE = 3 };
 enum region { R_TRUSTED, R_USER, R_SNAPSHOT, R_OTHER };
 
@@ -168,6 +170,15 @@ static label join_payload(struct engine *e, label a, label b)
 static inline label join(struct engine *e, label a, label b)
 {
     return ((a | b) & FLAGS) | join_payload(e, a & PAYLOAD, b & PAYLOAD);
+}
+
+/* A pointer of the snapshot's and a distance from there, both made of the same bytes: their sum is no longer its word.
+ * Compilers walk two arrays with one index that way. */
+static inline int cancel(label a, label b)
+{
+    return (((a & ADDRESS) == POINTER && (b & ADDRESS) == DISTANCE) ||
+            ((a & ADDRESS) == DISTANCE && (b & ADDRESS) == POINTER)) &&
+           (a & PAYLOAD) == (b & PAYLOAD) && (a & PAYLOAD);
 }
 
 /* Values that can be kernel pointers: the upper half, which begins with the guard hole, without its last 16 MiB
@@ -513,7 +524,7 @@ static label join_all(struct engine *e, const label *in, uint32_t size)
     label all = 0;
     for (uint32_t i = 0; i < size; i++)
         if (in[i] != all) all = join(e, all, in[i]);
-    return size == 8 && in[7] & POINTER ? all : all & ~POINTER;
+    return (all & ~ADDRESS) | (size == 8 ? in[7] & ADDRESS : 0);
 }
 
 static int target_has_label(struct engine *e, const struct rule *r)
@@ -556,7 +567,7 @@ static void apply_copy(struct engine *e, const struct rule *r)
     fetch(e, r->source_place, r->source, r->source_size, value);
     uint32_t size = r->source_size;
     if (r->target_size > size) {
-        label fill = r->bits & B_SIGN_EXTENDS ? value[size - 1] & ~POINTER : 0;
+        label fill = r->bits & B_SIGN_EXTENDS ? value[size - 1] & ~ADDRESS : 0;
         for (; size < r->target_size; size++) value[size] = fill;
     }
     if (r->bits & B_KEEPS_TARGET) { /* conditional: the values tell which it was, unless they are equal */
@@ -590,12 +601,14 @@ static void apply_alu(struct engine *e, const struct rule *r)
     all = join_all(e, value, r->source_size);
     if (r->second_place != O_NONE) {
         fetch(e, r->second_place, r->second, r->second_size, value);
-        label more = join_all(e, value, r->second_size);
-        all = join(e, all, more);
+        label first = all, second = join_all(e, value, r->second_size);
+        all = join(e, first, second);
+        if (r->bits & B_SUBTRACTS && second & POINTER && !(first & POINTER)) all = (all & ~POINTER) | DISTANCE;
+        else if (cancel(first, second)) all &= ~ADDRESS;
     }
     if (is_static) all |= POINTER;
     if (r->bits & B_READS_FLAGS) all = join(e, all, e->flags);
-    if (r->bits & B_WRITES_FLAGS) e->flags = all & ~POINTER;
+    if (r->bits & B_WRITES_FLAGS) e->flags = all & ~ADDRESS;
     if (r->target_place == O_NONE) return;
     all = settle_pointer(e, r, all);
     for (uint32_t i = 0; i < r->target_size; i++) value[i] = all;
@@ -613,7 +626,7 @@ static void apply_bits(struct engine *e, const struct rule *r)
     fetch(e, r->source_place, r->source, r->source_size, left);
     fetch(e, r->second_place, r->second, r->source_size, right);
     for (uint32_t i = 0; i < r->source_size; i++) {
-        left[i] = r->mask >> (8 * (i & 7)) & 0xff ? join(e, left[i], right[i]) : 0;
+        left[i] = r->mask >> (8 * (i & 7)) & 0xff ? join(e, left[i], right[i]) & ~DISTANCE : 0;
         all = join(e, all, left[i]);
     }
     e->flags = all & ~POINTER;
@@ -689,6 +702,7 @@ static void apply_generic(struct engine *e, const struct rule *r)
             all = join(e, all, join_all(e, value, size));
         }
     if (e->access_count) all = join(e, all, through(e));
+    all &= ~DISTANCE;
     if (r->bits & B_WRITES_FLAGS) e->flags = all & ~POINTER;
     for (uint32_t i = 0; i < 16; i++)
         if (r->writes >> i & 1) {
@@ -804,13 +818,15 @@ void on_instruction(void *uc, uint64_t vaddr, uint32_t size, struct engine *e)
     e->pending = r;
     e->pending_vaddr = vaddr;
     e->access_count = 0;
-    if (r->bits & B_KEEPS_TARGET) e->old_target = general(e, r->kind == K_COMPARESWAP ? 0 : r->target / 8);
+    if (r->bits & B_KEEPS_TARGET && r->kind != K_ALU) e->old_target = general(e, r->kind == K_COMPARESWAP ? 0 : r->target / 8);
     if (r->bits & B_MEMORY) {
         e->base_label = r->base < 16 && e->live >> r->base & 1 ? join_all(e, &e->registers[r->base * 8], 8) : 0;
         e->index_label = r->index < 16 && e->live >> r->index & 1 ? join_all(e, &e->registers[r->index * 8], 8) : 0;
         if (r->bits & B_STATIC) { /* the registers only count from a static address */
-            e->index_label = join(e, e->base_label, e->index_label) & ~POINTER;
+            e->index_label = join(e, e->base_label, e->index_label) & ~ADDRESS;
             e->base_label = POINTER;
+        } else if (cancel(e->base_label, e->index_label)) {
+            e->base_label = e->index_label = 0;
         }
     } else {
         e->base_label = e->index_label = 0;
