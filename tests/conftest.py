@@ -82,3 +82,9 @@ def kernel_packages(lab: Lab) -> list[Path]:
 def generation(request: pytest.FixtureRequest) -> str:
     """Each kernel generation in turn."""
     return str(request.param)
+
+
+@pytest.fixture(params=sorted(name for name, spec in GENERATIONS.items() if not spec.light))
+def rich_generation(request: pytest.FixtureRequest) -> str:
+    """Each generation whose image has the whole workload and the words of every native tool."""
+    return str(request.param)

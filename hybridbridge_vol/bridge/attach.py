@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 from hybridbridge_vol.bridge import memo as memos
@@ -42,7 +42,7 @@ from hybridbridge_vol.trust.modules import load as load_module
 from hybridbridge_vol.trust.store import Boot, MemoryCheck, Progress, StoredKernel
 
 U64 = (1 << 64) - 1
-NAMESPACES = ("init_uts_ns", "init_ipc_ns", "init_pid_ns", "init_net", "init_time_ns", "init_cgroup_ns")
+_NAMESPACES = ("init_uts_ns", "init_ipc_ns", "init_pid_ns", "init_net", "init_time_ns", "init_cgroup_ns")
 """What an nsproxy points to, but for the mount namespace: the agent's mounts stay its own."""
 _SECURITY_BEFORE_USER_NS = 16  # struct cred, include/linux/cred.h: security, user, user_ns
 _MAX_INSTRUCTION = 15
@@ -66,6 +66,8 @@ class Bridge:
     twin: TwinText
     memo: Memo
     check: MemoryCheck | None = None
+    namespaces: dict[int, str] = field(default_factory=dict)
+    """Where the agent's nsproxy points to namespaces (virtual addresses), and the symbol that each began as."""
 
     @property
     def home_delta(self) -> int:
@@ -285,16 +287,14 @@ def _patch_home(bridge: Bridge) -> None:
 def _point_agent_at_snapshot(bridge: Bridge) -> None:
     """The agent's own namespaces, pid and credentials in the eyes of the snapshot: its init's."""
     machine, agent = bridge.machine, bridge.prepared.agent
-    moved = {}
-    for name in NAMESPACES:
-        if name in bridge.kernel.symbols:
-            moved[bridge.home(name)] = bridge.snapshot(name)
+    names = {bridge.home(name): name for name in _NAMESPACES if name in bridge.kernel.symbols}
     # the agent shares init_nsproxy with every kernel thread of the trusted kernel; none of them runs any more
     nsproxy = machine.read_u64(agent.task + agent.task_nsproxy)
     for place in range(nsproxy, nsproxy + 8 * _NSPROXY_WORDS, 8):
-        value = machine.read_u64(place)
-        if value in moved:
-            machine.write_u64(place, moved[value])
+        name = names.get(machine.read_u64(place))
+        if name:
+            machine.write_u64(place, bridge.snapshot(name))
+            bridge.namespaces[place] = name
     machine.write_u64(agent.pid + agent.pid_namespace, bridge.snapshot("init_pid_ns"))
     # whatever helper's number the agent had: /proc/self, and with it /proc/net and /proc/mounts, is the snapshot's init
     machine.write(agent.pid + agent.pid_namespace - _NUMBER_BEFORE_NS, _INIT_PID.to_bytes(4, "little"))

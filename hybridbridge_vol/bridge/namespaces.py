@@ -8,7 +8,7 @@ task, whose kernel is the same build.
 
 from __future__ import annotations
 
-from hybridbridge_vol.bridge.attach import NAMESPACES, Bridge
+from hybridbridge_vol.bridge.attach import Bridge
 from hybridbridge_vol.bridge.calls import Caller
 from hybridbridge_vol.bridge.space import UPPER_HALF
 from hybridbridge_vol.errors import AttachError, CallUndone, OptionError
@@ -17,7 +17,6 @@ from hybridbridge_vol.machine.machine import UnmappedVirtual
 _TASK_SIZE = 16384
 _SIGNAL_SIZE = 1024
 """Bytes in which the members of a task and of its signal_struct are looked for."""
-_NSPROXY_SIZE = 72  # struct nsproxy, include/linux/nsproxy.h: a counter and eight pointers
 _SIGNAL_BEHIND_NSPROXY = 8  # struct task_struct, include/linux/sched.h
 
 
@@ -69,12 +68,8 @@ class _Entry:
         theirs = machine.read_u64(self._checked(task) + agent.task_nsproxy)
         if not theirs:
             raise OptionError(f"--ns-of {pid}: the process has ended (a zombie) and left its namespaces")
-        initial = {self._bridge.snapshot(name) for name in NAMESPACES if name in self._bridge.kernel.symbols}
         ours = machine.read_u64(agent.task + agent.task_nsproxy)
-        new = {}
-        for offset in range(0, _NSPROXY_SIZE, 8):
-            if machine.read_u64(ours + offset) in initial:
-                new[ours + offset] = self._followed(theirs + offset)
+        new = {place: self._followed(theirs + place - ours) for place in self._bridge.namespaces}
         cred = self._followed(task + self._cred_offset)
         new[agent.cred + agent.cred_user_namespace] = self._followed(cred + agent.cred_user_namespace)
         new |= dict.fromkeys(self._pid_places, self._followed(task + self._pid_offset))

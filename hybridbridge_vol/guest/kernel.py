@@ -118,6 +118,9 @@ class GuestKernel(Protocol):
     def syslog(self, action: int, size: int) -> bytes:
         """`syslog(2)`: what `action` (3: read all) puts into a buffer of `size` bytes."""
 
+    def rtnetlink(self, kind: int, body: bytes) -> bytes:
+        """What `rtnetlink(7)` answers to a request for all of a kind (RTM_GET*): its messages, one after the other."""
+
     def running(self) -> list[Running | CallUndone]:
         """What each CPU that was online was at, in the order of their numbers; why it is not known."""
 

@@ -55,6 +55,7 @@ _O_RDONLY, _O_DIRECTORY = 0, 0o200000
 _AT_SYMLINK_NOFOLLOW = 0x100
 _CLOCK_REALTIME, _CLOCK_MONOTONIC, _CLOCK_BOOTTIME = 0, 1, 7
 _PIDTYPE_PID, _PIDTYPE_TGID = 0, 1  # include/linux/pid_types.h
+_MSG_DONTWAIT = 0x40
 
 
 class GuestFile:
@@ -92,6 +93,8 @@ class Session:
         self._generation = 0
         self._closes = 0
         self._open_files = 0
+        self._route_socket: tuple[int, int] | None = None
+        """A descriptor, and the generation that it was opened in."""
         self.traces: Traces | None = None
         """Where answers came from, once `trace` was called."""
         try:
@@ -196,6 +199,7 @@ class Session:
                     self._caller.call(self.bridge.home(name), label=name)
         if self._closes >= RENEW_AFTER_CLOSES and self._open_files == 0:
             self._closes = 0
+            self._generation += 1
             self._caller.undo()
 
     @contextlib.contextmanager
@@ -215,7 +219,7 @@ class Session:
         """The whole content of a file. EndlessFile if it goes on beyond `MAX_FILE_SIZE` or `MAX_FILE_SECONDS`."""
         parts: list[bytes] = []
         total = 0
-        end = time.monotonic() + MAX_FILE_SECONDS * (4 if self._caller.hybrid.mode is Mode.SLOW else 1)
+        end = self._deadline()
         with self._opened(path, _O_RDONLY) as file:
             while part := file.read(_READ_SIZES[min(len(parts), len(_READ_SIZES) - 1)]):
                 parts.append(part)
@@ -312,6 +316,33 @@ class Session:
         from hybridbridge_vol.guest.places import listed_modules
 
         return Integrity(self.bridge, listed_modules(self)).differences()
+
+    def rtnetlink(self, kind: int, body: bytes) -> bytes:
+        """What the kernel's routing tables answer to a request for all of a kind (RTM_GET*, `body` behind its header):
+        the messages, one after the other. EndlessFile as for `read_file`."""
+        from hybridbridge_vol.bridge.route_socket import open_route_socket
+        from hybridbridge_vol.guest.rtnetlink import dump_request, is_last
+
+        if self._route_socket is None or self._route_socket[1] != self._generation:
+            self._route_socket = open_route_socket(self._caller), self._generation
+        fd, source = self._route_socket[0], f"rtnetlink {kind}"
+        request = dump_request(kind, body)
+        buffer = self._caller.put(request, _BUFFER_AT)
+        self._checked(self._syscall("sendto", source, fd, buffer, len(request), 0, 0, 0), source)
+        if self.traces is not None:
+            self.traces.forget(source)
+        parts: list[bytes] = []
+        end = self._deadline()
+        while not parts or not is_last(parts[-1]):
+            buffer = self._caller.put(b"", _BUFFER_AT)
+            size = self._checked(self._syscall("recvfrom", source, fd, buffer, _READ_SIZES[-1], _MSG_DONTWAIT, 0, 0), source)
+            parts.append(self._answer(source, min(size, _READ_SIZES[-1]), more=True))
+            if sum(map(len, parts)) > MAX_FILE_SIZE or time.monotonic() > end:
+                raise EndlessFile(source, b"".join(parts))
+        return b"".join(parts)
+
+    def _deadline(self) -> float:
+        return time.monotonic() + MAX_FILE_SECONDS * (4 if self._caller.hybrid.mode is Mode.SLOW else 1)
 
     def _clock(self, clock: int) -> float:
         buffer = self._caller.put(b"", _BUFFER_AT)

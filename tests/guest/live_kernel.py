@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import socket
 import threading
 import time
 from typing import Any, Self
 
 from hybridbridge_vol.errors import CallUndone
 from hybridbridge_vol.guest.kernel import Difference, Running, Stat, Sysinfo, Uname
+from hybridbridge_vol.guest.rtnetlink import dump_request, is_last
 
 
 class _SysinfoStruct(ctypes.Structure):
@@ -108,6 +110,17 @@ class LiveKernel:
 
     def differences(self) -> list[Difference]:
         return [Difference("missing", 0xFFFFFFFF81000000, None, "_text", None, "nobody may read this machine's kernel")]
+
+    def rtnetlink(self, kind: int, body: bytes) -> bytes:
+        content = self._replaced("rtnetlink", str(kind))
+        if content is not None:
+            return bytes(content)
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as link:
+            link.send(dump_request(kind, body))
+            parts: list[bytes] = []
+            while not parts or not is_last(parts[-1]):
+                parts.append(link.recv(1 << 20))
+            return b"".join(parts)
 
     def realtime(self) -> float:
         return time.time()

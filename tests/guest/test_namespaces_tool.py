@@ -46,9 +46,9 @@ def test_each_namespace_has_the_processes_that_the_guest_saw_in_it(lab: Lab, gen
     assert found == {key: sorted(pids) for key, pids in said.items()}
 
 
-def test_lsns_shows_the_same_but_for_itself(lab: Lab, generation: str) -> None:
-    truth = lab.sample(generation).truth
-    rows = {str(row["NS"]): row for row in ask(lab.session(generation))}
+def test_lsns_shows_the_same_but_for_itself(lab: Lab, rich_generation: str) -> None:
+    truth = lab.sample(rich_generation).truth
+    rows = {str(row["NS"]): row for row in ask(lab.session(rich_generation))}
     for line in truth.command("lsns").splitlines()[1:]:
         inode, kind, count, pid, _user, command = line.split(maxsplit=5)
         row = rows.pop(inode)
@@ -93,7 +93,8 @@ FILES: dict[str, bytes | Exception] = {
 
 
 def test_namespaces_without_processes_are_found_by_mounts_and_descriptors() -> None:
-    rows = ask(Guest(FILES), type=("net",))
+    assert [row["NS"] for row in ask(Guest(FILES), type=("net",))] == [1, 6]
+    rows = ask(Guest(FILES), type=("net",), persistent=True)
     assert [(row["NS"], row["NPROCS"], row["PID"], row["NSFS"]) for row in rows] == [
         (1, 2, 1, None),
         (5, 0, None, "7/3"),
@@ -103,7 +104,7 @@ def test_namespaces_without_processes_are_found_by_mounts_and_descriptors() -> N
 
 @pytest.mark.parametrize("path", ["readlink /proc/7/ns/uts", "listdir /proc/7/fd"])
 def test_a_process_that_cannot_be_looked_into_is_a_row_that_says_so(path: str) -> None:
-    rows = ask(Guest(FILES | {path: CallUndone("call", "page fault")}))
+    rows = ask(Guest(FILES | {path: CallUndone("call", "page fault")}), persistent=True)
     gap = Unavailable(f"{path.split()[1]}: page fault")
     assert rows[-1]["PID"] == 7
     assert rows[-1]["NS"] == rows[-1]["COMMAND"] == gap

@@ -78,10 +78,10 @@ def test_ss_xanp_is_the_guest_s(lab: Lab, generation: str) -> None:
     assert {row["LOCAL"]: f"({row['PROCESS']})" for row in rows} == users
 
 
-def test_ss_with_info_tells_windows_and_timeouts(lab: Lab, generation: str) -> None:
-    rows = {cells(row)[4:]: row for row in ask(lab.session(generation), tcp=True, raw=True, all=True, info=True)}
+def test_ss_with_info_tells_windows_and_timeouts(lab: Lab, rich_generation: str) -> None:
+    rows = {cells(row)[4:]: row for row in ask(lab.session(rich_generation), tcp=True, raw=True, all=True, info=True)}
     established = 0
-    for netid, state, _, _, local, peer, extras in said(lab.sample(generation).truth.command("ss -tuwanoipem")):
+    for netid, state, _, _, local, peer, extras in said(lab.sample(rich_generation).truth.command("ss -tuwanoipem")):
         if netid == "udp":
             continue
         row = rows[local, peer]

@@ -20,6 +20,7 @@ NAMES = (
     "getprocname",
     "gettime",
     "hostname",
+    "ip",
     "lsmod",
     "namespaces",
     "netstat",

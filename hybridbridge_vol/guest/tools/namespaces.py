@@ -45,14 +45,15 @@ class Namespaces(Tool):
     name = "namespaces"
     help = "Namespaces of every kind and the processes in them, as lsns shows them"
     notes = (
-        "Reads /proc/PID/ns of all processes, and their mounts and descriptors, which keep namespaces alive that no "
-        "process is in. `--ns-of PID` with any tool answers from inside the namespaces of a process."
+        "Reads /proc/PID/ns of all processes, and their mounts, which keep namespaces alive that no process is in; with "
+        "--persistent their descriptors too. `--ns-of PID` with any tool answers from inside the namespaces of a process."
     )
     example = "--type net --processes"
     options = (
         Option("type", str, f"only these kinds: {', '.join(TYPES)}", many=True, short="t"),
         Option("task", int, "only the namespaces of this process", short="p"),
         Option("processes", bool, "below each namespace its processes"),
+        Option("persistent", bool, "also namespaces that only open descriptors keep alive (takes longer)", short="P"),
     )
     columns = (
         Column("NS", "int", "the namespace's inode number, by which /proc/PID/ns names it"),
@@ -70,7 +71,7 @@ class Namespaces(Tool):
             if kind not in TYPES:
                 raise OptionError(f"--type {kind}: no such kind of namespace; there are {', '.join(TYPES)}")
         kinds = options["type"] or TYPES
-        found, gaps = all_namespaces(kernel, kinds)
+        found, gaps = all_namespaces(kernel, kinds, options["persistent"])
         processes: dict[int, tuple[Cell, Cell]] = {}
         for namespace in sorted(found.values(), key=lambda item: (item.type, item.inode)):
             if options["task"] is not None and options["task"] not in namespace.pids:
@@ -103,10 +104,10 @@ class Namespaces(Tool):
 
 
 def all_namespaces(
-    kernel: GuestKernel, kinds: tuple[str, ...] = TYPES
+    kernel: GuestKernel, kinds: tuple[str, ...] = TYPES, descriptors: bool = False
 ) -> tuple[dict[tuple[str, int], Namespace], dict[int, Unavailable]]:
-    """The namespaces of these kinds by kind and inode, each with its processes in order; and why those of some
-    processes could not be read."""
+    """The namespaces of these kinds by kind and inode, each with its processes in order, those included that only mounts,
+    or also `descriptors`, lead to; and why those of some processes could not be read."""
     found: dict[tuple[str, int], Namespace] = {}
     gaps: dict[int, Unavailable] = {}
 
@@ -134,7 +135,7 @@ def all_namespaces(
                 namespace.pids.append(pid)
             if kind == "mnt":
                 mounts.setdefault(target, pid)
-    for pid in pids:
+    for pid in pids if descriptors else ():
         for target, holder in _descriptors(kernel, pid, gaps):
             if namespace := note(target):
                 namespace.held.append(holder)

@@ -58,20 +58,23 @@ def inside(lab: Lab) -> Iterator[Any]:
         each.close()
 
 
-def test_the_network_is_the_container_s_to_the_byte(lab: Lab, generation: str, inside: Any) -> None:
-    truth, session = lab.sample(generation).truth, inside(generation)
+def test_the_network_is_the_container_s_to_the_byte(lab: Lab, rich_generation: str, inside: Any) -> None:
+    truth, session = lab.sample(rich_generation).truth, inside(rich_generation)
     # each network namespace was read once, by way of the first process that is in it
     pid = next(match[1] for path in truth.late if (match := re.fullmatch(r"/proc/(\d+)/net/tcp", path)))
     for table in ("tcp", "tcp6", "udp", "unix", "route", "ipv6_route", "if_inet6", "arp", "igmp", "fib_trie", "packet"):
         assert session.read_file(f"/proc/net/{table}") == truth.file(f"/proc/{pid}/net/{table}")
     assert sorted(session.listdir("/sys/class/net")) == ["eth0", "lo"]
     assert {row["IFACE"] for row in ask(session, "netstat", interfaces=True)} == {"eth0", "lo"}
-    assert "eth0" not in lab.session(generation).listdir("/sys/class/net")
+    inner = [row for row in ask(session, "ip") if row["FAMILY"] == "inet" and row["SCOPE"] == "global"]
+    assert [(row["IFACE"], row["ADDRESS"]) for row in inner] == [("eth0", "10.9.0.2/24")]
+    assert [row["GATEWAY"] for row in ask(session, "ip", route=True) if row["DESTINATION"] == "default"] == ["10.9.0.1"]
+    assert "eth0" not in lab.session(rich_generation).listdir("/sys/class/net")
 
 
-def test_processes_names_and_mounts_are_the_container_s(lab: Lab, generation: str, inside: Any) -> None:
-    truth, pid = lab.sample(generation).truth, container(lab, generation)
-    session = inside(generation)
+def test_processes_names_and_mounts_are_the_container_s(lab: Lab, rich_generation: str, inside: Any) -> None:
+    truth, pid = lab.sample(rich_generation).truth, container(lab, rich_generation)
+    session = inside(rich_generation)
     assert [row["PID"] for row in ask(session, "ps")] == sorted(
         nspid(truth, other)[1] for other in truth.processes if len(nspid(truth, other)) > 1
     )
