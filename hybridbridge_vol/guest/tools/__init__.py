@@ -11,7 +11,7 @@ from typing import cast
 
 from hybridbridge_vol.guest.tool import Tool
 
-NAMES = ("cat", "dir", "hostname", "lsmod", "ps", "uname", "uptime")
+NAMES = ("cat", "dir", "environ", "hostname", "lsmod", "maps", "mounts", "ps", "uname", "uptime")
 
 
 def load(name: str) -> Tool:
