@@ -11,7 +11,9 @@ from typing import cast
 
 from hybridbridge_vol.guest.tool import Tool
 
-NAMES = ("cat", "dir", "environ", "hostname", "lsmod", "maps", "mounts", "ps", "uname", "uptime")
+NAMES = (
+    "arp", "cat", "dir", "environ", "hostname", "lsmod", "maps", "mounts", "netstat", "ps", "route", "uname", "uptime",
+)  # fmt: skip
 
 
 def load(name: str) -> Tool:
