@@ -6,7 +6,7 @@ from hybridbridge_vol.guest.kernel import EndlessFile, GuestKernel
 from hybridbridge_vol.guest.proc_pid import text
 from hybridbridge_vol.guest.tool import UNREADABLE, Cell, Option, Options, Unavailable, why
 
-PID = Option("pid", int, "only these processes", many=True)
+PID = Option("pid", int, "only these processes", many=True, short="p")
 
 
 def numbers(names: list[str]) -> list[int]:
