@@ -106,8 +106,9 @@ class GuestKernel(Protocol):
     def readlink(self, path: str) -> str:
         """Where a symbolic link points, as `readlink(2)` tells it."""
 
-    def stat(self, path: str) -> Stat:
-        """`lstat(2)`: a symbolic link is described, not followed."""
+    def stat(self, path: str, follow: bool = False) -> Stat:
+        """`lstat(2)`: a symbolic link is described, not followed; with `follow` `stat(2)`. What `/proc/PID/fd/N` and its
+        like lead to is found whatever the path says."""
 
     def uname(self) -> Uname:
         """The names of the system, from the snapshot's own UTS namespace."""

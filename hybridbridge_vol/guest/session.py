@@ -280,12 +280,13 @@ class Session:
         count = self._checked(self._syscall("readlinkat", path, *arguments), path)
         return os.fsdecode(self._answer(f"readlink {path}", min(count, 4096)))
 
-    def stat(self, path: str) -> Stat:
-        """`lstat(2)`."""
+    def stat(self, path: str, follow: bool = False) -> Stat:
+        """`lstat(2)`, with `follow` `stat(2)`: by the twin's code, since the end of the path is the snapshot's, no
+        reference to which is taken or dropped."""
         name, buffer = self._path(path), self._caller.put(b"", _BUFFER_AT)
-        arguments = (_AT_FDCWD & ((1 << 64) - 1), name, buffer, _AT_SYMLINK_NOFOLLOW)
-        self._checked(self._syscall("newfstatat", path, *arguments), path)
-        return parse_stat(self._answer(f"lstat {path}", _STAT_SIZE))
+        arguments = (_AT_FDCWD & ((1 << 64) - 1), name, buffer, 0 if follow else _AT_SYMLINK_NOFOLLOW)
+        self._checked(self._syscall("newfstatat", path, *arguments, side="twin" if follow else "home"), path)
+        return parse_stat(self._answer(f"{'stat' if follow else 'lstat'} {path}", _STAT_SIZE))
 
     # --- the system ---------------------------------------------------------------------------------------
 

@@ -68,9 +68,9 @@ class LiveKernel:
         self._replaced("readlink", path)
         return os.readlink(path)
 
-    def stat(self, path: str) -> Stat:
+    def stat(self, path: str, follow: bool = False) -> Stat:
         self._replaced("stat", path)
-        seen = os.lstat(path)
+        seen = os.stat(path) if follow else os.lstat(path)
         return Stat(
             mode=seen.st_mode,
             ino=seen.st_ino,
