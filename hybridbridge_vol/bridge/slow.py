@@ -14,7 +14,7 @@ from hybridbridge_vol.bridge.attach import Bridge, ExceptionFilter
 from hybridbridge_vol.bridge.labels import leaf_range
 from hybridbridge_vol.bridge.modules import MODULES_END, MODULES_START, ROOM, Part
 from hybridbridge_vol.bridge.rules import Instruction, Rule, crossing
-from hybridbridge_vol.bridge.space import SNAPSHOT_PADDR, TWIN_PADDR
+from hybridbridge_vol.bridge.space import SNAPSHOT_PADDR, TWIN_PADDR, UPPER_HALF
 from hybridbridge_vol.bridge.statistics import CallCount
 from hybridbridge_vol.bridge.taint import Event, EventKind, TaintEngine, Territory
 from hybridbridge_vol.machine.machine import Machine, Stop, Verdict
@@ -131,9 +131,14 @@ class SlowBridge:
         machine.flush_translations()
 
     def call(self, function_vaddr: int, arguments: tuple[int, ...], stack_vaddr: int, until: int, seconds: float) -> Stop:
-        """As `Machine.call`, under taint."""
-        self.engine.begin()
+        """As `Machine.call`, under taint; arguments that point into the snapshot are its pointers."""
+        self.engine.begin(seed=any(map(self._leads_into_snapshot, arguments)))
         return self._judged(self.machine.call(function_vaddr, arguments, stack_vaddr, until, seconds))
+
+    def _leads_into_snapshot(self, value: int) -> bool:
+        bridge = self.bridge
+        home = value - bridge.kernel.text_link_vaddr - bridge.home_delta
+        return value >= UPPER_HALF and value not in bridge.boot.layout and not 0 <= home < bridge.layout.size
 
     def go_on(self, rip: int, until: int, seconds: float) -> Stop:
         """As `Machine.run`, under taint, after `take_over`."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import trust
+from generations import trust
 from test_ground_truth import compare
 
 from hybridbridge_vol.bridge.hybrid import Mode

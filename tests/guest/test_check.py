@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import GENERATIONS
+from generations import GENERATIONS
 
 from hybridbridge_vol.guest import tools
 from hybridbridge_vol.guest.session import Session, open_session
