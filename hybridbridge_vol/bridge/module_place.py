@@ -201,7 +201,7 @@ def _labels(file: ModuleFile, text: Group, sections: dict[int, int], resolve: Re
     table = file.section("__jump_table")
     found = []
     if table is not None:
-        values = dict(_entry_values(file, table.number, sections, resolve))
+        values = dict(entry_values(file, table.number, sections, resolve))
         for entry in range(0, table.size - ENTRY_SIZE + 1, ENTRY_SIZE):
             site, goal, key = (values.get(entry + part) for part in (0, 4, 8))
             if site is None or goal is None or key is None:
@@ -216,7 +216,7 @@ def _labels(file: ModuleFile, text: Group, sections: dict[int, int], resolve: Re
     return JumpLabels(*(array("Q", (item[part] for item in found)) for part in range(4)))
 
 
-def _entry_values(
+def entry_values(
     file: ModuleFile, table: int, sections: dict[int, int], resolve: Resolve
 ) -> Iterator[tuple[int, int]]:
     """`(offset in the table, address named there)`, with the flags in the lowest bits of a key's."""

@@ -8,6 +8,7 @@ that did not end well and was thrown away raises `errors.CallUndone`. After eith
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 from hybridbridge_vol.errors import CallUndone
@@ -67,6 +68,23 @@ class Running(NamedTuple):
     tid: int
 
 
+class Difference(NamedTuple):
+    """One thing in the guest's kernel that is not as the trusted kernel has it.
+
+    `what`: text, traced (text that a function tracer patched), kprobe, rodata, syscall, data, idt, module, mapping (page
+    tables that lead elsewhere), missing (what cannot be checked, and why), more (of this kind, not shown). `vaddr` is the guest's,
+    `offset` the image file's (None: nowhere in it); `leads` tells where the code or pointer found leads.
+    """
+
+    what: str
+    vaddr: int
+    offset: int | None
+    symbol: str
+    expected: str | None
+    found: str | None
+    leads: str | None = None
+
+
 class EndlessFile(OSError):
     """A file that does not end: a window on memory, or a list that leads back into itself. `partial` is what was read
     of it."""
@@ -88,8 +106,9 @@ class GuestKernel(Protocol):
     def readlink(self, path: str) -> str:
         """Where a symbolic link points, as `readlink(2)` tells it."""
 
-    def stat(self, path: str) -> Stat:
-        """`lstat(2)`: a symbolic link is described, not followed."""
+    def stat(self, path: str, follow: bool = False) -> Stat:
+        """`lstat(2)`: a symbolic link is described, not followed; with `follow` `stat(2)`. What `/proc/PID/fd/N` and its
+        like lead to is found whatever the path says."""
 
     def uname(self) -> Uname:
         """The names of the system, from the snapshot's own UTS namespace."""
@@ -108,6 +127,9 @@ class GuestKernel(Protocol):
 
     def monotonic(self) -> float:
         """Seconds on CLOCK_MONOTONIC at the freeze: since boot, without time asleep."""
+
+    def differences(self) -> Iterable[Difference]:
+        """What of the kernel itself differs from the trusted one, and nothing of its own patching explains."""
 
     def realtime(self) -> float:
         """Seconds since the epoch at the freeze, by the guest's own clock (CLOCK_REALTIME)."""

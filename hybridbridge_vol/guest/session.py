@@ -20,7 +20,7 @@ from hybridbridge_vol.bridge.percpu import current_of
 from hybridbridge_vol.bridge.statistics import Statistics
 from hybridbridge_vol.errors import AttachError, CallUndone
 from hybridbridge_vol.guest.holes import entries_around_holes
-from hybridbridge_vol.guest.kernel import EndlessFile, Running, Stat, Sysinfo, Uname
+from hybridbridge_vol.guest.kernel import Difference, EndlessFile, Running, Stat, Sysinfo, Uname
 from hybridbridge_vol.guest.mounts import Mounts
 from hybridbridge_vol.guest.traces import Traces
 from hybridbridge_vol.machine.machine import UnmappedVirtual
@@ -280,12 +280,13 @@ class Session:
         count = self._checked(self._syscall("readlinkat", path, *arguments), path)
         return os.fsdecode(self._answer(f"readlink {path}", min(count, 4096)))
 
-    def stat(self, path: str) -> Stat:
-        """`lstat(2)`."""
+    def stat(self, path: str, follow: bool = False) -> Stat:
+        """`lstat(2)`, with `follow` `stat(2)`: by the twin's code, since the end of the path is the snapshot's, no
+        reference to which is taken or dropped."""
         name, buffer = self._path(path), self._caller.put(b"", _BUFFER_AT)
-        arguments = (_AT_FDCWD & ((1 << 64) - 1), name, buffer, _AT_SYMLINK_NOFOLLOW)
-        self._checked(self._syscall("newfstatat", path, *arguments), path)
-        return parse_stat(self._answer(f"lstat {path}", _STAT_SIZE))
+        arguments = (_AT_FDCWD & ((1 << 64) - 1), name, buffer, 0 if follow else _AT_SYMLINK_NOFOLLOW)
+        self._checked(self._syscall("newfstatat", path, *arguments, side="twin" if follow else "home"), path)
+        return parse_stat(self._answer(f"{'stat' if follow else 'lstat'} {path}", _STAT_SIZE))
 
     # --- the system ---------------------------------------------------------------------------------------
 
@@ -309,6 +310,13 @@ class Session:
         buffer = self._caller.put(b"", _BUFFER_AT)
         count = self._checked(self._syscall("syslog", "", action, buffer, size, side="twin"), "syslog")
         return self._caller.get(_BUFFER_AT, min(count, size))
+
+    def differences(self) -> Iterator[Difference]:
+        """What of the kernel itself differs from the trusted one. StoreError or KernelFileError if that cannot be read."""
+        from hybridbridge_vol.guest.integrity import Integrity
+        from hybridbridge_vol.guest.places import listed_modules
+
+        return Integrity(self.bridge, listed_modules(self)).differences()
 
     def rtnetlink(self, kind: int, body: bytes) -> bytes:
         """What the kernel's routing tables answer to a request for all of a kind (RTM_GET*, `body` behind its header):

@@ -136,6 +136,11 @@ class Symbols:
             return None
         return self._name(bisect_left(self._addresses, start)).decode("latin-1"), vaddr - start
 
+    def names_at(self, vaddr: int) -> Iterator[tuple[str, str]]:
+        """`(kind, name)` of all symbols that stand exactly there, in their order."""
+        for index in range(bisect_left(self._addresses, vaddr), bisect_right(self._addresses, vaddr)):
+            yield chr(self._kinds[index]), self._name(index).decode("latin-1")
+
     def next_address(self, vaddr: int) -> int | None:
         """The next higher address at which a symbol stands."""
         index = bisect_right(self._addresses, vaddr)
@@ -158,3 +163,13 @@ class Symbols:
         """Symbols whose whole name matches a regular expression."""
         matches = re.compile(pattern).fullmatch
         return (symbol for symbol in self if matches(symbol[2]))
+
+    def with_prefix(self, prefix: str) -> Iterator[tuple[int, str]]:
+        """`(address, name)` of the symbols whose names begin with `prefix`, in order of their names."""
+        wanted = prefix.encode("latin-1")
+        for place in range(bisect_left(self._by_name, wanted, key=self._name), len(self)):
+            index = self._by_name[place]
+            name = self._name(index)
+            if not name.startswith(wanted):
+                return
+            yield self._addresses[index], name.decode("latin-1")

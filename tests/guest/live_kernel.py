@@ -10,7 +10,7 @@ import time
 from typing import Any, Self
 
 from hybridbridge_vol.errors import CallUndone
-from hybridbridge_vol.guest.kernel import Running, Stat, Sysinfo, Uname
+from hybridbridge_vol.guest.kernel import Difference, Running, Stat, Sysinfo, Uname
 from hybridbridge_vol.guest.rtnetlink import dump_request, is_last
 
 
@@ -68,9 +68,9 @@ class LiveKernel:
         self._replaced("readlink", path)
         return os.readlink(path)
 
-    def stat(self, path: str) -> Stat:
+    def stat(self, path: str, follow: bool = False) -> Stat:
         self._replaced("stat", path)
-        seen = os.lstat(path)
+        seen = os.stat(path) if follow else os.lstat(path)
         return Stat(
             mode=seen.st_mode,
             ino=seen.st_ino,
@@ -107,6 +107,9 @@ class LiveKernel:
         if length < 0:
             raise OSError(ctypes.get_errno(), "syslog")
         return buffer.raw[:length]
+
+    def differences(self) -> list[Difference]:
+        return [Difference("missing", 0xFFFFFFFF81000000, None, "_text", None, "nobody may read this machine's kernel")]
 
     def rtnetlink(self, kind: int, body: bytes) -> bytes:
         content = self._replaced("rtnetlink", str(kind))

@@ -1,0 +1,230 @@
+"""The snapshot's kernel held against the trusted one: its text, its constants, its tables of functions.
+
+The expected kernel is the file of the trusted package, relocated to where the snapshot's lies. What the kernel's own
+patching may have done to it is taken over first (`image.patching`); everything that differs then is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from itertools import chain, groupby, islice
+
+from hybridbridge_vol.bridge.attach import Bridge
+from hybridbridge_vol.guest.code_differences import SHOWN, CodeComparison, unequal
+from hybridbridge_vol.guest.kernel import Difference
+from hybridbridge_vol.guest.kernel_around import KernelAround
+from hybridbridge_vol.guest.module_integrity import ModuleIntegrity
+from hybridbridge_vol.guest.places import Places
+from hybridbridge_vol.guest.proc_system import Module
+from hybridbridge_vol.image.function_pointers import Stores, holds_pointers, joined, pointers_into
+from hybridbridge_vol.image.gates import GATE_SIZE, VECTORS, ExpectedGates, Gate, read_gates
+from hybridbridge_vol.image.instructions import Reader, Thunks
+from hybridbridge_vol.image.patch_tables import PatchTables, read_patch_tables
+from hybridbridge_vol.image.patching import Patcher
+from hybridbridge_vol.machine.memory import PAGE_SIZE, page_up
+from hybridbridge_vol.snapshot.kernel_memory import kernel_pieces
+from hybridbridge_vol.trust.layout import START_KERNEL_MAP
+from hybridbridge_vol.trust.linked import linked_kernel
+
+MOST_DIFFERENCES = 1000
+"""Rows of one kind; a kernel with more is not patched here and there, it is another kernel or a ruin."""
+SYSCALL_TABLES = ("sys_call_table", "ia32_sys_call_table", "x32_sys_call_table")
+_U64 = (1 << 64) - 1
+
+
+class Integrity:
+    """The comparison of one snapshot, whose kernel lists the modules `listed`. Offsets count from `_text`."""
+
+    def __init__(self, bridge: Bridge, listed: list[Module]) -> None:
+        kernel, layout = bridge.kernel, bridge.layout
+        self._bridge = bridge
+        self._listed = listed
+        self._places = Places(bridge, listed)
+        self._symbols = kernel.symbols
+        self._text = kernel.text_link_vaddr
+        self._text_vaddr = layout.text_vaddr
+        self._linked = linked_kernel(kernel)
+        self._code_end = self._offset("_etext")
+        self._constants = (self._offset("__start_rodata"), self._offset("__end_rodata"))
+        self._read_only_later = (self._offset("__start_ro_after_init"), self._offset("__end_ro_after_init"))
+        self._data = (self._offset("_sdata"), self._offset("_edata"))
+        self._expected = self._linked.relocated(layout.shift)
+        self._found = bytearray(self._data[1])
+        self._paddrs: dict[int, int | None] = {}
+        self._around = KernelAround(bridge, self._expected)
+
+    @cached_property
+    def _tables(self) -> PatchTables:
+        return read_patch_tables(self._linked.flat, self._symbols, self._text)
+
+    def differences(self) -> Iterator[Difference]:
+        """Everything that nothing explains, in order of addresses within each kind."""
+        yield from self._pages()
+        patcher = Patcher(self._expected, self._found, self._text_vaddr, self._around.reader, self._around)
+        patcher.accept(self._tables)
+        yield from _limited(self._code_differences(), "text")
+        yield from _limited(self._constant_differences(), "rodata")
+        yield from _limited(self._pointer_differences(), "data")
+        yield from self._gate_differences()
+        modules = ModuleIntegrity(self._bridge, self._places, self._around)
+        yield from _limited(modules.differences(self._listed), "module")
+
+    # --- reading ------------------------------------------------------------------------------------------
+
+    def _offset(self, name: str) -> int:
+        return self._symbols.address(name) - self._text
+
+    def _pages(self) -> Iterator[Difference]:
+        """Fill in what is found. What is missing is told, and compares as expected."""
+        ranges = ((0, page_up(self._code_end)), (self._constants[0] & -PAGE_SIZE, page_up(self._constants[1])), self._data)
+        absent: list[int] = []
+        for start, end in ranges:
+            for piece in kernel_pieces(self._bridge.image, self._bridge.layout, start & -PAGE_SIZE, page_up(end)):
+                last = min(piece.end, len(self._found))
+                for page in range(piece.start, last, PAGE_SIZE):
+                    self._paddrs[page] = None if piece.paddr is None else piece.paddr + page - piece.start
+                usual = self._bridge.layout.text_paddr + piece.start
+                if piece.paddr is not None and piece.paddr != usual:
+                    yield self._told(
+                        "mapping", piece.start, f"physical {usual:#x}", f"physical {piece.paddr:#x}", f"{piece.end - piece.start} bytes"
+                    )
+                if piece.data is None:
+                    self._found[piece.start : last] = self._expected[piece.start : last]
+                    absent += range(piece.start, last, PAGE_SIZE)
+                else:
+                    self._found[piece.start : last] = piece.data[: last - piece.start]
+        for start, end in joined(absent, PAGE_SIZE + 1):
+            pages = (end - 1 - start) // PAGE_SIZE + 1
+            yield self._told("missing", start, None, f"{pages} pages are not in the image and cannot be checked")
+
+    def _told(
+        self, what: str, offset: int, expected: str | None, found: str | None, leads: str | None = None, symbol: str | None = None
+    ) -> Difference:
+        paddr = self._paddrs.get(offset & -PAGE_SIZE)
+        place = None if paddr is None else self._bridge.image.offset_of(paddr + offset % PAGE_SIZE)
+        vaddr = self._text_vaddr + offset & _U64
+        return Difference(what, vaddr, place, symbol or self._places.symbol(vaddr) or "", expected, found, leads)
+
+    # --- text ---------------------------------------------------------------------------------------------
+
+    def _code_differences(self) -> Iterator[Difference]:
+        def function_start(offset: int) -> int:
+            found = self._symbols.lookup(self._text + offset)
+            return offset if found is None else offset - found[1]
+
+        comparison = CodeComparison(
+            self._expected, self._found, self._text_vaddr, self._around.reader, self._places, function_start,
+            frozenset(self._tables.mcount),
+        )  # fmt: skip
+        for one in comparison.differences(self._code_end):
+            yield self._told(one.what, one.start, one.expected, one.found, one.leads)
+
+    # --- constants and pointers ---------------------------------------------------------------------------
+
+    def _constant_differences(self) -> Iterator[Difference]:
+        start, end = self._constants
+        later = self._read_only_later
+        pointers = frozenset(self._linked.abs64)
+        offsets = chain(unequal(self._expected, self._found, start, later[0]), unequal(self._expected, self._found, later[1], end))
+        words = (at for at, _same in groupby(at & -8 for at in offsets))
+        for is_pointer, some in groupby(words, pointers.__contains__):
+            if is_pointer:
+                yield from (self._constant_pointer(at) for at in some)
+                continue
+            for first, last in joined(some, 9, PAGE_SIZE):
+                size = last + 7 - first
+                more = f" ... ({size} bytes)" if size > SHOWN else ""
+                expected, found = (code[first : first + min(size, SHOWN)].hex(" ") for code in (self._expected, self._found))
+                yield self._told("rodata", first, expected + more, found + more)
+
+    def _constant_pointer(self, offset: int) -> Difference:
+        found = self._symbols.lookup(self._text + offset)
+        if found is not None and found[0] in SYSCALL_TABLES:
+            return self._pointer("syscall", offset, f"{found[0]}[{found[1] // 8}]")
+        return self._pointer("rodata", offset)
+
+    def _pointer(self, what: str, offset: int, symbol: str | None = None) -> Difference:
+        before = int.from_bytes(self._expected[offset : offset + 8], "little")
+        after = int.from_bytes(self._found[offset : offset + 8], "little")
+        return self._told(
+            what, offset, self._places.symbol(before) or f"{before:#x}", f"{after:#x}", self._places.leads([after]), symbol
+        )
+
+    def _pointer_differences(self) -> Iterator[Difference]:
+        """Pointers to functions and tables that were linked into data and are neither what they were nor what the kernel
+        makes them."""
+        code = [(0, self._code_end), (self._offset("_sinittext"), self._offset("_einittext"))]
+        ranges = [self._read_only_later, self._data]
+        abs64 = self._linked.abs64
+        for site, target in pointers_into(self._linked.flat, abs64, self._text, ranges, [*code, self._constants]):
+            if self._found[site : site + 8] == self._expected[site : site + 8] or self._is_explained(site):
+                continue
+            following = (self._symbols.next_address(self._text + target) or self._text) - self._text
+            if any(first <= target < last for first, last in code) or holds_pointers(abs64, target, following):
+                yield self._pointer("data", site)
+
+    def _is_explained(self, site: int) -> bool:
+        """Whether the trusted kernel's boot has made the same of a pointer, or code of the trusted kernel does."""
+        after = int.from_bytes(self._found[site : site + 8], "little")
+        start = self._text - START_KERNEL_MAP + site
+        at_home = int.from_bytes(self._bridge.ram.view[start : start + 8], "little")
+        if at_home >= START_KERNEL_MAP:
+            at_home = at_home - self._bridge.home_delta + self._bridge.layout.shift & _U64
+        target = after - self._text_vaddr
+        if after == at_home or target in self._processors.get(site, ()):
+            return True
+        inside = 0 <= target < self._code_end or self._constants[0] <= target < self._constants[1]
+        return inside and self._stores.stores(target, site)
+
+    @cached_property
+    def _processors(self) -> dict[int, frozenset[int]]:
+        """`this_cpu` is one of a list that lies in initialisation data (early_cpu_init, arch/x86/kernel/cpu/common.c)."""
+        variable, start, end = (self._symbols.get(name) for name in ("this_cpu", "__x86_cpu_dev_start", "__x86_cpu_dev_end"))
+        if variable is None or start is None or end is None:
+            return {}
+        words = memoryview(self._linked.flat)[start - self._text : end - self._text].cast("Q")
+        return {variable - self._text: frozenset(word - self._text for word in words)}
+
+    @cached_property
+    def _stores(self) -> Stores:
+        thunks = Thunks({}, frozenset())
+        return Stores(self._linked.flat, self._linked.abs32, self._symbols, self._text, Reader(thunks))
+
+    # --- interrupts ---------------------------------------------------------------------------------------
+
+    def _gate_differences(self) -> Iterator[Difference]:
+        offset = self._offset("idt_table")
+        paddr = self._bridge.layout.text_paddr + offset
+        table = self._bridge.image.read_available(paddr, VECTORS * GATE_SIZE)
+        if table is None:
+            yield self._told("missing", offset, None, "the table is not in the image and cannot be checked")
+            return
+        expected = ExpectedGates(self._linked.flat, self._symbols, self._text)
+        for vector, gate in enumerate(read_gates(table)):
+            linked = gate._replace(handler=gate.handler - self._bridge.layout.shift & _U64)
+            if expected.allows(vector, linked):
+                continue
+            usual = expected.usual(vector)
+            moved = None if usual is None else usual._replace(handler=usual.handler + self._bridge.layout.shift & _U64)
+            yield Difference(
+                "idt",
+                self._text_vaddr + offset + vector * GATE_SIZE,
+                self._bridge.image.offset_of(paddr + vector * GATE_SIZE),
+                f"idt_table[{vector:#x}]",
+                "an entry point for this vector" if moved is None else self._gate(moved),
+                self._gate(gate),
+                self._places.leads([gate.handler]),
+            )
+
+    def _gate(self, gate: Gate) -> str:
+        name = self._places.symbol(gate.handler) or f"{gate.handler:#x}"
+        return f"{name} (selector {gate.selector:#x}, type {gate.bits:#x})"
+
+
+def _limited(differences: Iterator[Difference], what: str) -> Iterator[Difference]:
+    """The first of them, and a word about the rest."""
+    yield from islice(differences, MOST_DIFFERENCES)
+    following = next(differences, None)
+    if following is not None:
+        yield following._replace(what="more", symbol=what, expected=None, found="more differences follow, not shown", leads=None)

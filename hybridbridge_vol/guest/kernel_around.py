@@ -1,0 +1,62 @@
+"""The snapshot's kernel around a text that is compared: its variables, with the trusted kernel's names."""
+
+from __future__ import annotations
+
+from hybridbridge_vol.bridge.attach import Bridge
+from hybridbridge_vol.image.instructions import Reader, Thunks
+
+_INLINED = 16
+"""Bytes of a function that may stand in the place of a call of it."""
+_U64 = (1 << 64) - 1
+
+
+class KernelAround:
+    """See `image.patching.Surroundings`. `expected` is the kernel's text as it must be."""
+
+    def __init__(self, bridge: Bridge, expected: bytearray) -> None:
+        self._image = bridge.image
+        self._layout = bridge.layout
+        self._kernel = bridge.kernel
+        self._expected = expected
+        self.reader = Reader(Thunks.of(bridge.kernel.symbols, bridge.layout.shift))
+
+    def word(self, vaddr: int) -> int | None:
+        """In the kernel image by where it lies, elsewhere by the snapshot's page tables."""
+        offset = vaddr - self._layout.text_vaddr
+        if 0 <= offset < self._layout.size:
+            paddr = self._layout.text_paddr + offset
+        else:
+            translation = self._layout.translate(self._image, vaddr)
+            if translation is None:
+                return None
+            paddr = translation.paddr
+        data = self._image.read_available(paddr, 8)
+        return None if data is None else int.from_bytes(data, "little")
+
+    def address(self, name: str) -> int | None:
+        """Of a symbol, in the snapshot."""
+        found = self._kernel.symbols.get(name)
+        return None if found is None else found + self._layout.shift & _U64
+
+    def addresses(self, name: str) -> list[int]:
+        """Of all symbols of that name, in the snapshot."""
+        return [found + self._layout.shift & _U64 for found in self._kernel.symbols.addresses(name)]
+
+    def _lookup(self, vaddr: int) -> tuple[str, int] | None:
+        offset = vaddr - self._layout.text_vaddr
+        return self._kernel.symbols.lookup(self._kernel.text_link_vaddr + offset) if 0 <= offset < self._layout.size else None
+
+    def function(self, vaddr: int) -> str | None:
+        """By its name, if it begins there."""
+        found = self._lookup(vaddr)
+        return found[0] if found is not None and found[1] == 0 else None
+
+    def body(self, vaddr: int) -> bytes:
+        """As expected."""
+        offset = vaddr - self._layout.text_vaddr
+        return bytes(self._expected[offset : offset + _INLINED])
+
+    def is_paravirt_slot(self, vaddr: int) -> bool:
+        """Of `pv_ops`, arch/x86/include/asm/paravirt_types.h."""
+        found = self._lookup(vaddr)
+        return found is not None and found[0] == "pv_ops"

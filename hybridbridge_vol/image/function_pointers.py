@@ -1,0 +1,84 @@
+"""Pointers to functions, and to tables of functions, in a kernel's writable data: what they were linked as, and what the
+kernel's own code may store there.
+
+Every pointer that was linked into data is a 64-bit relocation site, so they are known without knowing any structure.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+
+from hybridbridge_vol.image.instructions import Reader
+from hybridbridge_vol.image.symbols import Symbols
+
+Range = tuple[int, int]
+_MOST_FUNCTIONS = 64
+_U64 = (1 << 64) - 1
+
+
+def pointers_into(
+    flat: bytes | bytearray, abs64: array[int], text_link_vaddr: int, data: list[Range], targets: list[Range]
+) -> Iterator[tuple[int, int]]:
+    """`(offset, offset it leads to)` of the relocated words in the ranges `data` that lead into the ranges `targets`."""
+    for start, end in data:
+        for index in range(bisect_left(abs64, start), bisect_left(abs64, end)):
+            site = abs64[index]
+            target = int.from_bytes(flat[site : site + 8], "little") - text_link_vaddr
+            if any(first <= target < last for first, last in targets):
+                yield site, target
+
+
+def holds_pointers(abs64: array[int], start: int, end: int) -> bool:
+    """Whether a constant holds relocated words: a table of operations does, a text does not."""
+    index = bisect_left(abs64, start)
+    return index < len(abs64) and abs64[index] < end
+
+
+class Stores:
+    """The kernel's code as linked, asked for functions that write a variable. Offsets count from `_text`."""
+
+    def __init__(
+        self, flat: bytes | bytearray, abs32: array[int], symbols: Symbols, text_link_vaddr: int, reader: Reader
+    ) -> None:
+        self._flat = flat
+        self._abs32 = abs32
+        self._symbols = symbols
+        self._text = text_link_vaddr
+        self._reader = reader
+
+    def stores(self, target: int, variable: int) -> bool:
+        """Whether some function of the kernel takes the address `target` and writes the word at `variable`."""
+        wanted = struct.pack("<I", self._text + target & 0xFFFFFFFF)
+        users = {self._around(site) for site in self._abs32 if self._flat[site : site + 4] == wanted}
+        return any(self._writes(start, end, variable) for start, end in sorted(users)[:_MOST_FUNCTIONS])
+
+    def _around(self, site: int) -> Range:
+        """The function that holds an offset; an empty range if it is no code."""
+        found = self._symbols.lookup(self._text + site)
+        if found is None:
+            return site, site
+        start = self._text + site - found[1]
+        return start - self._text, (self._symbols.next_address(self._text + site) or start) - self._text
+
+    def _writes(self, start: int, end: int, variable: int) -> bool:
+        place = f"[{self._text + variable & _U64:#x}],"
+        code = bytes(self._flat[start:end])
+        return any(
+            instruction.mnemonic == "mov" and place in instruction.operands
+            for instruction in self._reader.decode(code, self._text + start)
+        )
+
+
+def joined(offsets: Iterable[int], gap: int, longest: int = 1 << 30) -> Iterator[Range]:
+    """Ranges of ascending offsets that are less than `gap` apart, each not longer than `longest`."""
+    start = last = None
+    for offset in offsets:
+        if start is not None and last is not None and (offset - last >= gap or offset - start >= longest):
+            yield start, last + 1
+            start = None
+        start, last = offset if start is None else start, offset
+    if start is not None and last is not None:
+        yield start, last + 1

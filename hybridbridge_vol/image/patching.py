@@ -1,0 +1,236 @@
+"""Telling what boot-time patching did to a kernel's text from everything else.
+
+A `Patcher` holds the text that the trusted kernel would have in the snapshot's place and the text that is there. At each
+place of the kernel's own tables of patch sites it accepts exactly the forms that the kernel itself may write there;
+what is accepted is taken over into the expected text. Whatever differs afterwards nobody has explained.
+
+Offsets count from `_text`. Sources: arch/x86/kernel/alternative.c, static_call.c, jump_label.c, ftrace.c, paravirt.c of
+5.10, 6.1 and 6.12.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import cache
+from itertools import groupby
+from typing import Protocol
+
+from hybridbridge_vol.image.instructions import Meaning, Reader
+from hybridbridge_vol.image.patch_tables import Alternative, PatchTables
+
+CALL_SIZE = 5
+_RETURNS = b"\xc3\xcc\xcc\xcc\xcc"
+NOP5 = b"\x0f\x1f\x44\x00\x00"
+_LOCK, _DATA_SEGMENT = 0xF0, 0x3E
+_SEALED = (b"\x0f\x1f\x40\xd6", b"\x66\x0f\x1f\x00")
+"""gen_endbr_poison(), arch/x86/include/asm/ibt.h: `nopl -42(%rax)`; an ordinary nop before 6.2."""
+_ZERO_RESULT = (("xor eax, eax",), ("xor rax, rax",))
+_WRAPPER = "__raw_callee_save_"
+"""PV_CALLEE_SAVE_REGS_THUNK, arch/x86/include/asm/paravirt.h: saves registers around the function of that name."""
+_USER_PTR_MAX = ((1 << 47) - 4096, (1 << 56) - 4096)
+"""TASK_SIZE_MAX with 4 and with 5 levels of paging, arch/x86/include/asm/page_64.h."""
+_U64 = (1 << 64) - 1
+
+class Surroundings(Protocol):
+    """The kernel around a text, by the snapshot's virtual addresses."""
+
+    def word(self, vaddr: int) -> int | None:
+        """A 64-bit variable of the snapshot's; None if the image does not hold it."""
+
+    def address(self, name: str) -> int | None:
+        """Where a symbol of the kernel lies in the snapshot."""
+
+    def function(self, vaddr: int) -> str | None:
+        """The trusted function that begins at an address; None if none does."""
+
+    def body(self, vaddr: int) -> bytes:
+        """The first bytes of a function of the kernel, as expected."""
+
+    def is_paravirt_slot(self, vaddr: int) -> bool:
+        """Whether a word is one of `pv_ops`."""
+
+
+class Patcher:
+    """See the module's text.
+
+    `expected` is the trusted text as linked, relocated to `text_vaddr`, where the snapshot has it; `found` is what the
+    snapshot has there, and may be shorter.
+    """
+
+    def __init__(
+        self, expected: bytearray, found: bytes | bytearray, text_vaddr: int, reader: Reader, around: Surroundings
+    ) -> None:
+        self.expected = expected
+        self.found = found
+        self._text_vaddr = text_vaddr
+        self._reader = reader
+        self._around = around
+        self._word = cache(around.word)
+        self._function = cache(around.function)
+        self._meanings: dict[bytes, Meaning] = {}
+
+    def accept(self, tables: PatchTables) -> None:
+        """Take over every form that the tables allow."""
+        self._locks(tables.locks)
+        self._fixed(tables.seals, 4, _SEALED)
+        self._fixed(tables.mcount, CALL_SIZE, (NOP5,), lambda found, _site: found == ())
+        self._fixed(tables.returns, CALL_SIZE, (_RETURNS,), lambda found, _site: found == ("ret",))
+        self._retpolines(tables.retpolines)
+        for code, size, target, _key in tables.branches:
+            self._consider(code, size, lambda target=target: ((), (f"jmp {self._vaddr(target):#x}",)))  # type: ignore[misc]
+        for call in tables.static_calls:
+            self._static_call(call.code, call.key, call.tail)
+        for constant in tables.constants:
+            self._constant(constant.code, constant.size, constant.name)
+        for code, size in tables.paravirt:
+            self._consider(code, size, lambda code=code, size=size: self._through_slot(code, size))  # type: ignore[misc]
+        for code, choices in groupby(sorted(tables.alternatives), lambda choice: choice.code):
+            self._alternative(code, list(choices))
+
+    # --- one place ----------------------------------------------------------------------------------------
+
+    def _vaddr(self, offset: int) -> int:
+        return self._text_vaddr + offset & _U64
+
+    def _differs(self, code: int, size: int) -> bool:
+        end = code + size
+        return end <= len(self.found) and self.found[code:end] != self.expected[code:end]
+
+    def _take(self, code: int, size: int) -> None:
+        self.expected[code : code + size] = self.found[code : code + size]
+
+    def _meaning(self, code: bytes, offset: int) -> Meaning:
+        """What `code` does at an offset; what does not depend on the place is decoded once."""
+        known = self._meanings.get(code)
+        if known is None:
+            known = self._reader.meaning(code, self._vaddr(offset))
+            if not any("0x" in word or "@" in word for word in known):
+                self._meanings[code] = known
+        return known
+
+    def _meaning_found(self, code: int, size: int) -> Meaning:
+        return self._meaning(bytes(self.found[code : code + size]), code)
+
+    def _meaning_expected(self, code: int, size: int) -> Meaning:
+        return self._meaning(bytes(self.expected[code : code + size]), code)
+
+    def _consider(self, code: int, size: int, forms: Callable[[], Iterable[Meaning]]) -> None:
+        if self._differs(code, size) and self._meaning_found(code, size) in tuple(forms()):
+            self._take(code, size)
+
+    # --- each table ---------------------------------------------------------------------------------------
+
+    def _fixed(
+        self,
+        sites: Iterable[int],
+        size: int,
+        forms: tuple[bytes, ...],
+        means: Callable[[Meaning, int], bool] = lambda _found, _site: False,
+    ) -> None:
+        """Sites that all take one of the same forms; quick, for there are tens of thousands."""
+        expected, found, end = self.expected, bytes(self.found), len(self.found) - size
+        for site in sites:
+            if site > end:
+                continue
+            there = found[site : site + size]
+            if there == expected[site : site + size]:
+                continue
+            if there in forms or means(self._meaning(there, site), site):
+                expected[site : site + size] = there
+
+    def _locks(self, sites: Iterable[int]) -> None:
+        expected, found = self.expected, self.found
+        for site in sites:
+            if site < len(found) and found[site] == _DATA_SEGMENT and expected[site] == _LOCK:
+                expected[site] = _DATA_SEGMENT
+
+    def _retpolines(self, sites: Iterable[int]) -> None:
+        """A call of, or jump to a thunk; a conditional jump becomes the opposite one around an indirect jump."""
+        for site in sites:
+            if site + CALL_SIZE + 1 > len(self.found):
+                continue
+            conditional = self.expected[site] == 0x0F
+            size = CALL_SIZE + (conditional or self.expected[site] == 0x2E)
+            if not self._differs(site, size):
+                continue
+            there = self._meaning_found(site, size)
+            wanted = self._meaning_expected(site, size)
+            if there == wanted or (conditional and there[1:] == (self._thunk_behind(wanted),) and _skips(wanted[0], there[0])):
+                self._take(site, size)
+
+    def _thunk_behind(self, wanted: Meaning) -> str:
+        target = int(wanted[0].split()[-1], 16)
+        return f"jmp {self._reader.register(target)}"
+
+    def _static_call(self, code: int, key: int, tail: bool) -> None:
+        if not self._differs(code, CALL_SIZE):
+            return
+        function = self._word(self._vaddr(key))
+        there = self._meaning_found(code, CALL_SIZE)
+        if function is None:
+            return
+        if function == 0:
+            fits = there == (("ret",) if tail else ())
+        else:
+            name = self._function(function)
+            fits = (name is not None and there == (f"{'jmp' if tail else 'call'} {function:#x}",)) or (
+                name == "__static_call_return0" and there in _ZERO_RESULT
+            )
+        if fits:
+            self._take(code, CALL_SIZE)
+
+    def _constant(self, code: int, size: int, name: str) -> None:
+        if not self._differs(code, size):
+            return
+        there = int.from_bytes(self.found[code : code + size], "little")
+        place = self._around.address(name)
+        value = None if place is None else self._word(place)
+        if (value is not None and there == value & (1 << 8 * size) - 1) or (name == "USER_PTR_MAX" and there in _USER_PTR_MAX):
+            self._take(code, size)
+
+    def _through_slot(self, code: int, size: int) -> list[Meaning]:
+        """What a call through a slot of `pv_ops` may become: a call of the function in the slot, or its body."""
+        words = self._meaning_expected(code, size)
+        if len(words) != 1 or not words[0].startswith(("call qword ptr [0x", "jmp qword ptr [0x")):
+            return []
+        slot = int(words[0].split("[")[1].rstrip("]"), 16)
+        if not self._around.is_paravirt_slot(slot):
+            return []
+        function = self._word(slot)
+        name = None if function is None else self._function(function)
+        if function is None or name is None:
+            return []
+        inner = self._around.address(name.removeprefix(_WRAPPER)) or function
+        body = self._reader.meaning(self._around.body(inner), inner)
+        inlined = [body[: body.index("ret")]] if "ret" in body else []
+        return [(f"{words[0].split()[0]} {function:#x}",), *inlined]
+
+    def _alternative(self, code: int, choices: list[Alternative]) -> None:
+        size = max(choice.size for choice in choices)
+        if not self._differs(code, size):
+            return
+        there = self._meaning_found(code, size)
+        if (
+            there == self._meaning_expected(code, size)
+            or any(there == self._replacement(choice, code + size) for choice in choices)
+            or there in self._through_slot(code, size)
+        ):
+            self._take(code, size)
+
+
+    def _replacement(self, choice: Alternative, behind: int) -> Meaning:
+        start = choice.replacement
+        code = bytes(self.expected[start : start + choice.replacement_size])
+        return self._reader.meaning(code, self._vaddr(start), self._vaddr(behind))
+
+
+def _skips(wanted: str, there: str) -> bool:
+    """Whether `there` jumps over one instruction unless `wanted` would jump."""
+    return there.split()[1:] == ["@2"] and _OPPOSITE.get(wanted.split()[0]) == there.split()[0]
+
+
+_OPPOSITE = {
+    first: second
+    for pair in ("je jne", "jb jae", "jbe ja", "js jns", "jp jnp", "jl jge", "jle jg", "jo jno")
+    for first, second in (pair.split(), pair.split()[::-1])
+}
