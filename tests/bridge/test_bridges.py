@@ -123,8 +123,6 @@ def rows_of_all_tools(session: Session) -> dict[str, list[object]]:
     found = {}
     for name in tools.NAMES:
         tool = tools.load(name)
-        if name == "ip":
-            continue  # asks for what takes a driver's code: such a call is undone, and what it ran is never proven
         if not any(option.positional for option in tool.options):
             found[name] = list(tool.rows(session, {option.name: option.default for option in tool.options}))
     return found
