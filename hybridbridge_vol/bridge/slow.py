@@ -132,6 +132,7 @@ class SlowBridge:
 
     def call(self, function_vaddr: int, arguments: tuple[int, ...], stack_vaddr: int, until: int, seconds: float) -> Stop:
         """As `Machine.call`, under taint; arguments that point into the snapshot are its pointers."""
+        self.machine.set_arguments(arguments)
         self.engine.begin(seed=any(map(self._leads_into_snapshot, arguments)))
         return self._judged(self.machine.call(function_vaddr, arguments, stack_vaddr, until, seconds))
 

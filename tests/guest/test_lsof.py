@@ -56,8 +56,8 @@ def shown(row: dict[str, Any]) -> tuple[int, str, str]:
     return row["UID"], row["TYPE"], " ".join(words.split())
 
 
-def test_lsof_shows_what_the_guests_own_lsof_printed(lab: Lab, generation: str) -> None:
-    truth, session = lab.sample(generation).truth, lab.session(generation)
+def test_lsof_shows_what_the_guests_own_lsof_printed(lab: Lab, rich_generation: str) -> None:
+    truth, session = lab.sample(rich_generation).truth, lab.session(rich_generation)
     printed = said(truth.command("lsof -n -P -w"))
     rows: dict[tuple[int, int | None, str], list[tuple[int, str, str]]] = {}
     stayed = set(truth.processes[:-1])  # the last is the observer, who opened hundreds of files after this

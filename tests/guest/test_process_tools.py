@@ -32,8 +32,8 @@ def ask(kernel: GuestKernel, name: str, **options: Any) -> list[dict[str, Any]]:
     return [dict(zip(columns, row.cells, strict=True)) for row in tool.rows(kernel, chosen)]
 
 
-def test_maps_shows_every_mapping_of_every_process(lab: Lab, generation: str) -> None:
-    truth, session = lab.sample(generation).truth, lab.session(generation)
+def test_maps_shows_every_mapping_of_every_process(lab: Lab, rich_generation: str) -> None:
+    truth, session = lab.sample(rich_generation).truth, lab.session(rich_generation)
     shown: dict[int, list[str]] = {}
     for row in ask(session, "maps"):
         major, minor = map(int, row["DEVICE"].split(":"))
@@ -58,8 +58,8 @@ def test_maps_tells_how_much_is_in_memory_as_smaps_does(lab: Lab, generation: st
         assert any(expected)
 
 
-def test_environ_shows_the_variables_of_every_process(lab: Lab, generation: str) -> None:
-    truth, session = lab.sample(generation).truth, lab.session(generation)
+def test_environ_shows_the_variables_of_every_process(lab: Lab, rich_generation: str) -> None:
+    truth, session = lab.sample(rich_generation).truth, lab.session(rich_generation)
     shown: dict[int, bytes] = {}
     for row in ask(session, "environ"):
         entry = row["VARIABLE"] if row["VALUE"] is None else f"{row['VARIABLE']}={row['VALUE']}"
