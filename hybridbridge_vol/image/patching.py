@@ -67,14 +67,13 @@ class Patcher:
         self._around = around
         self._word = cache(around.word)
         self._function = cache(around.function)
-        self._meanings: dict[bytes, Meaning] = {}
 
     def accept(self, tables: PatchTables) -> None:
         """Take over every form that the tables allow."""
         self._locks(tables.locks)
         self._fixed(tables.seals, 4, _SEALED)
-        self._fixed(tables.mcount, CALL_SIZE, (NOP5,), lambda found, _site: found == ())
-        self._fixed(tables.returns, CALL_SIZE, (_RETURNS,), lambda found, _site: found == ("ret",))
+        self._fixed(tables.mcount, CALL_SIZE, (NOP5,), lambda found: found == ())
+        self._fixed(tables.returns, CALL_SIZE, (_RETURNS,), lambda found: found == ("ret",))
         self._retpolines(tables.retpolines)
         for code, size, target, _key in tables.branches:
             self._consider(code, size, lambda target=target: ((), (f"jmp {self._vaddr(target):#x}",)))  # type: ignore[misc]
@@ -99,20 +98,11 @@ class Patcher:
     def _take(self, code: int, size: int) -> None:
         self.expected[code : code + size] = self.found[code : code + size]
 
-    def _meaning(self, code: bytes, offset: int) -> Meaning:
-        """What `code` does at an offset; what does not depend on the place is decoded once."""
-        known = self._meanings.get(code)
-        if known is None:
-            known = self._reader.meaning(code, self._vaddr(offset))
-            if not any("0x" in word or "@" in word for word in known):
-                self._meanings[code] = known
-        return known
-
     def _meaning_found(self, code: int, size: int) -> Meaning:
-        return self._meaning(bytes(self.found[code : code + size]), code)
+        return self._reader.meaning(bytes(self.found[code : code + size]), self._vaddr(code))
 
     def _meaning_expected(self, code: int, size: int) -> Meaning:
-        return self._meaning(bytes(self.expected[code : code + size]), code)
+        return self._reader.meaning(bytes(self.expected[code : code + size]), self._vaddr(code))
 
     def _consider(self, code: int, size: int, forms: Callable[[], Iterable[Meaning]]) -> None:
         if self._differs(code, size) and self._meaning_found(code, size) in tuple(forms()):
@@ -125,7 +115,7 @@ class Patcher:
         sites: Iterable[int],
         size: int,
         forms: tuple[bytes, ...],
-        means: Callable[[Meaning, int], bool] = lambda _found, _site: False,
+        means: Callable[[Meaning], bool] = lambda _found: False,
     ) -> None:
         """Sites that all take one of the same forms; quick, for there are tens of thousands."""
         expected, found, end = self.expected, bytes(self.found), len(self.found) - size
@@ -135,7 +125,7 @@ class Patcher:
             there = found[site : site + size]
             if there == expected[site : site + size]:
                 continue
-            if there in forms or means(self._meaning(there, site), site):
+            if there in forms or means(self._reader.meaning(there, self._vaddr(site))):
                 expected[site : site + size] = there
 
     def _locks(self, sites: Iterable[int]) -> None:
