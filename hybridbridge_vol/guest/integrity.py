@@ -11,6 +11,7 @@ from functools import cached_property
 from itertools import chain, groupby, islice
 
 from hybridbridge_vol.bridge.attach import Bridge
+from hybridbridge_vol.errors import StoreError
 from hybridbridge_vol.guest.code_differences import SHOWN, CodeComparison, unequal
 from hybridbridge_vol.guest.kernel import Difference
 from hybridbridge_vol.guest.kernel_around import KernelAround
@@ -73,7 +74,10 @@ class Integrity:
     # --- reading ------------------------------------------------------------------------------------------
 
     def _offset(self, name: str) -> int:
-        return self._symbols.address(name) - self._text
+        found = self._symbols.get(name)
+        if found is None:
+            raise StoreError(f"{self._bridge.kernel.name}: this kernel has no symbol {name}; it cannot be checked")
+        return found - self._text
 
     def _pages(self) -> Iterator[Difference]:
         """Fill in what is found. What is missing is told, and compares as expected."""
