@@ -69,14 +69,14 @@ def run_command(args: argparse.Namespace) -> int:
         for option in tool.options
         for value in [getattr(args, dest_of(option))]
     }
-    mode = getattr(args, "bridge", "auto")
+    mode, ns_of = getattr(args, "bridge", "auto"), getattr(args, "ns_of", None)
     if hasattr(args, "provenance"):
         from hybridbridge_vol.guest.provenance import with_provenance
 
         tool, mode = with_provenance(tool), "slow"
     with (
         Progress() as progress,
-        open_session(args.dump, store=_store(args), progress=progress, mode=mode) as session,
+        open_session(args.dump, store=_store(args), progress=progress, mode=mode, ns_of=ns_of) as session,
     ):
         progress.clear()
         try:

@@ -29,14 +29,18 @@ def show(store: Any, name: str | None) -> list[MemoEntry]:
     """The memos of all stored kernels, or of one."""
     from hybridbridge_vol.bridge import memo as memos
     from hybridbridge_vol.bridge.attach import memo_key
+    from hybridbridge_vol.trust.layout import GUARD_HOLES
 
     entries = []
     for kernel in [store.find(name)] if name else store.kernels():
-        try:
-            memo = memos.load(kernel.folder, memo_key(kernel))
-            entries.append(MemoEntry(kernel.name, len(memo), *_counts(memo), ""))
-        except MemoError as error:
-            entries.append(MemoEntry(kernel.name, 0, 0, 0, str(error)))
+        for levels in GUARD_HOLES:
+            shown = kernel.name if levels == 4 else f"{kernel.name} ({levels}-level page tables)"
+            try:
+                memo = memos.load(kernel.folder, memo_key(kernel, levels))
+                if len(memo) or levels == 4:
+                    entries.append(MemoEntry(shown, len(memo), *_counts(memo), ""))
+            except MemoError as error:
+                entries.append(MemoEntry(shown, 0, 0, 0, str(error)))
     return entries
 
 
@@ -45,13 +49,20 @@ def _counts(memo: Any) -> tuple[int, int]:
 
 
 def export(store: Any, path: Path, name: str | None) -> str:
-    """Write one kernel's memo to a file; its name. MemoError if it is not clear which, or if there is none."""
+    """Write one kernel's memo to a file; its name. MemoError if it is not clear which, or if there is none.
+
+    Of the memos for 4-level and 5-level page tables it is the larger one.
+    """
     from hybridbridge_vol.bridge import memo as memos
     from hybridbridge_vol.bridge.attach import memo_key
     from hybridbridge_vol.trust.files import write_atomically
+    from hybridbridge_vol.trust.layout import GUARD_HOLES
 
-    kernels = [store.find(name)] if name else store.kernels()
-    found = [(kernel, memo) for kernel in kernels if len(memo := memos.load(kernel.folder, memo_key(kernel)))]
+    found = []
+    for kernel in [store.find(name)] if name else store.kernels():
+        memo = max((memos.load(kernel.folder, memo_key(kernel, levels)) for levels in GUARD_HOLES), key=len)
+        if len(memo):
+            found.append((kernel, memo))
     if not found:
         raise MemoError("there is no memo to export: run a tool, or 'hb train DUMP'")
     if len(found) > 1:
@@ -65,14 +76,15 @@ def take_in(store: Any, path: Path) -> str:
     """Add a memo file to that of its kernel; the kernel's name. MemoError if nothing fits it."""
     from hybridbridge_vol.bridge import memo as memos
     from hybridbridge_vol.bridge.attach import memo_key
+    from hybridbridge_vol.trust.layout import GUARD_HOLES
 
     memo = memos.parse(path.read_bytes(), str(path))
     for kernel in store.kernels():
         if kernel.build_id != memo.key.build_id:
             continue
-        key = memo_key(kernel)
-        if memo.key != key:
-            raise MemoError(f"{path}: made for another policy ({memo.key.policy}); this program uses {key.policy}")
+        if memo.key not in [memo_key(kernel, levels) for levels in GUARD_HOLES]:
+            ours = memo_key(kernel).policy
+            raise MemoError(f"{path}: made for another policy ({memo.key.policy}); this program uses {ours}")
         memo.changed = True
         if not memos.save(kernel.folder, memo):
             raise MemoError(f"{kernel.folder}: cannot be written")

@@ -126,8 +126,9 @@ def _wrapped(text: str, indent: int = 0) -> str:
 
 def _add_option(made: argparse.ArgumentParser, option: Option) -> None:
     dest = dest_of(option)
+    names = [f"-{option.short}"] * bool(option.short) + [f"--{option.name}"]
     if option.type is bool:
-        made.add_argument(f"--{option.name}", dest=dest, action="store_true", help=option.help)
+        made.add_argument(*names, dest=dest, action="store_true", help=option.help)
         return
     convert = _number if option.type is int else str
     metavar = "N" if option.type is int else option.name.upper()
@@ -137,7 +138,7 @@ def _add_option(made: argparse.ArgumentParser, option: Option) -> None:
         )
     elif option.many:
         made.add_argument(
-            f"--{option.name}",
+            *names,
             dest=dest,
             type=convert,
             nargs="+",
@@ -146,7 +147,7 @@ def _add_option(made: argparse.ArgumentParser, option: Option) -> None:
             help=f"{option.help} (may be repeated)",
         )
     else:
-        made.add_argument(f"--{option.name}", dest=dest, type=convert, metavar=metavar, help=option.help)
+        made.add_argument(*names, dest=dest, type=convert, metavar=metavar, help=option.help)
 
 
 def _number(text: str) -> int:
@@ -171,6 +172,13 @@ def _add_run_options(made: argparse.ArgumentParser) -> None:
         default=argparse.SUPPRESS,
         help="auto: run proven code, prove what is new (default); slow: prove every call under taint; "
         "fast: run proven code only, and name what is missing",
+    )
+    made.add_argument(
+        "--ns-of",
+        type=_number,
+        metavar="PID",
+        default=argparse.SUPPRESS,
+        help="answer from inside the namespaces of this process (a container's), as nsenter --all does",
     )
     made.add_argument(
         "--provenance",

@@ -62,6 +62,10 @@ class EngineMissing(HybridBridgeError):
     """The native part of SLOW-BRIDGE is not there or does not fit this package."""
 
 
+class OptionError(HybridBridgeError):
+    """An option's value names nothing that there is: no such state of sockets, no such process in the image."""
+
+
 class MemoError(HybridBridgeError):
     """A memo file cannot be used: damaged, of another version, or of another kernel."""
 

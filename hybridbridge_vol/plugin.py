@@ -71,6 +71,11 @@ class ToolPlugin:
                 default="auto",
                 optional=True,
             ),
+            requirements.IntRequirement(
+                name="ns_of",
+                description="answer from inside the namespaces of this process (a container's), as nsenter --all does",
+                optional=True,
+            ),
             requirements.BooleanRequirement(
                 name="provenance",
                 description="tell for each row the bytes of the image that it came from (takes --bridge slow)",
@@ -117,6 +122,7 @@ class ToolPlugin:
                 store=Path(store) if store else None,
                 progress=self._progress,
                 mode="slow" if tool is not self.tool else self.config.get("bridge", None) or "auto",
+                ns_of=self.config.get("ns_of", None),
             ) as session:
                 for row in tool.rows(session, options):
                     for reason in dict.fromkeys(

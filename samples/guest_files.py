@@ -11,6 +11,7 @@ from pathlib import Path
 from samples.apt import cache_folder, download, own_suite, with_libraries
 from samples.compiler import compile_static
 from samples.initramfs import Archive, userland
+from samples.kernels import modules_package
 from samples.modules import load_order
 from samples.plan import plan
 from samples.workload import ACTOR, ACTORS, USERS, workload
@@ -52,7 +53,7 @@ def makers_digest() -> str:
 def initramfs(package: Path, seed: int, light: bool, processes: int) -> bytes:
     """The file system for one kernel package, uncompressed."""
     archive = Archive()
-    modules = load_order(package, _MODULES if light else _RICH_MODULES)
+    modules = load_order(modules_package(package), _MODULES if light else _RICH_MODULES)
     for name, data in modules:
         archive.add(f"usr/lib/modules/{name}.ko", 0o100644, data)
     archive.add("usr/lib/modules/order", 0o100644, "".join(f"{name}\n" for name, _data in modules).encode())

@@ -13,7 +13,7 @@ _SUITES = {"5.10": ("bullseye",), "6.1": ("bookworm",), "6.12": ("bookworm", "tr
 
 def fetch(kernel: str) -> Path:
     """The `.deb` with the kernel: a path, a package's full name, or a short name as "6.1-cloud", "6.12-amd64",
-    "6.1-rt", "7.2-cloud". AptError if there is none.
+    "6.1-rt", "7.2-cloud", or "7-cloud" for the newest of all 7.x. AptError if there is none.
     """
     if kernel.endswith(".deb"):
         path = Path(kernel)
@@ -24,11 +24,22 @@ def fetch(kernel: str) -> Path:
         match = re.match(r"linux-\w+-(\d+\.\d+)", kernel)
         suites = _suites(match[1] if match else "")
         return download([kernel], suites)[0]
-    match = re.fullmatch(r"(\d+\.\d+)-(cloud|rt|amd64)", kernel)
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)-(cloud|rt|amd64)", kernel)
     if match is None:
         raise AptError(f"{kernel}: not a kernel; give a .deb, a package's name, or a short name as 6.1-cloud")
     suites = _suites(match[1])
     return download([newest(match[1], match[2], suites)], suites)[0]
+
+
+def modules_package(package: Path) -> Path:
+    """The `.deb` with the modules of the kernel in `package`: itself, or what Debian has split off since 7.x.
+
+    AptError if it cannot be had.
+    """
+    match = re.match(r"linux-binary-(?:unsigned-)?((\d+\.\d+)[^_]*)", package.name)
+    if match is None:
+        return package
+    return download([f"linux-modules-{match[1]}"], _suites(match[2]))[0]
 
 
 def _suites(series: str) -> tuple[str, ...]:

@@ -18,10 +18,12 @@ from hybridbridge_vol.bridge.clock import stop_clock
 from hybridbridge_vol.bridge.memo import Memo, MemoKey
 from hybridbridge_vol.bridge.modules import SnapshotModules
 from hybridbridge_vol.bridge.overlays import home_overlays, twin_overlays
+from hybridbridge_vol.bridge.percpu import boot_margin, place_offset
 from hybridbridge_vol.bridge.policy import policy_digest
 from hybridbridge_vol.bridge.prepare import Prepared, load_or_error
 from hybridbridge_vol.bridge.space import MAX_SNAPSHOT, SnapshotSpace, Window
 from hybridbridge_vol.bridge.twin import TwinText
+from hybridbridge_vol.bridge.undefined import UD2_SIZE, ud1_size
 from hybridbridge_vol.errors import AttachError, HybridBridgeWarning, ImageError, MemoError
 from hybridbridge_vol.machine.machine import (
     VECTOR_GENERAL_PROTECTION,
@@ -40,10 +42,12 @@ from hybridbridge_vol.trust.modules import load as load_module
 from hybridbridge_vol.trust.store import Boot, MemoryCheck, Progress, StoredKernel
 
 U64 = (1 << 64) - 1
-_NAMESPACES = ("init_uts_ns", "init_ipc_ns", "init_pid_ns", "init_net", "init_time_ns", "init_cgroup_ns")
+NAMESPACES = ("init_uts_ns", "init_ipc_ns", "init_pid_ns", "init_net", "init_time_ns", "init_cgroup_ns")
 """What an nsproxy points to, but for the mount namespace: the agent's mounts stay its own."""
-UD2_SIZE = 2
 _SECURITY_BEFORE_USER_NS = 16  # struct cred, include/linux/cred.h: security, user, user_ns
+_MAX_INSTRUCTION = 15
+_NUMBER_BEFORE_NS = 8  # struct upid, include/linux/pid.h: nr, ns
+_INIT_PID = 1
 _NSPROXY_WORDS = 9  # struct nsproxy, include/linux/nsproxy.h: a counter and eight pointers
 
 
@@ -108,18 +112,20 @@ def _moved(link_vaddr: int, delta: int) -> int:
     return (link_vaddr + delta) & U64 if link_vaddr >= START_KERNEL_MAP else link_vaddr
 
 
-def memo_key(kernel: StoredKernel) -> MemoKey:
-    """What a memo for this kernel must be made for."""
-    return MemoKey(kernel.build_id, policy_digest(), kernel.release)
+def memo_key(kernel: StoredKernel, levels: int = 4) -> MemoKey:
+    """What a memo for this kernel must be made for. With other page tables its text is another: alternatives."""
+    policy = policy_digest() if levels == 4 else f"{policy_digest()}-{levels}-levels"
+    return MemoKey(kernel.build_id, policy, kernel.release)
 
 
-def load_memo(kernel: StoredKernel) -> Memo:
+def load_memo(kernel: StoredKernel, levels: int = 4) -> Memo:
     """The stored memo, or an empty one where it cannot be used: everything is proven again then."""
+    key = memo_key(kernel, levels)
     try:
-        return memos.load(kernel.folder, memo_key(kernel))
+        return memos.load(kernel.folder, key)
     except MemoError as error:
         warnings.warn(str(error), HybridBridgeWarning, stacklevel=2)
-        return Memo(memo_key(kernel))
+        return Memo(key)
 
 
 def attach(
@@ -134,7 +140,9 @@ def attach(
         raise ImageError(f"{image.path}: more than {MAX_SNAPSHOT >> 30} GiB of physical addresses are not supported")
     text, end = kernel.text_link_vaddr, kernel.end_link_vaddr
     layout = read_layout(image, kernel.symbols, text, end, found)
-    boot = kernel.boot_clear_of(layout.text_vaddr, layout.text_vaddr + page_up(layout.size), progress)
+    margin = boot_margin(kernel)
+    window = layout.text_vaddr - margin, layout.text_vaddr + page_up(layout.size) + margin
+    boot = kernel.boot_clear_of(*window, progress, layout.levels)
     check = boot.verify()  # runs beside us
     prepared = load_or_error(kernel, boot)
     machine = Machine(layout.levels)
@@ -142,7 +150,8 @@ def attach(
         ram = boot.map_memory()
         machine.place(0, ram)
         machine.load_state(boot.state)
-        bridge = _assemble(image, kernel, boot, prepared, layout, machine, ram, load_memo(kernel) if memo is None else memo)
+        memo = load_memo(kernel, layout.levels) if memo is None else memo
+        bridge = _assemble(image, kernel, boot, prepared, layout, machine, ram, memo)
         bridge.check = check
         machine.exception_filter = ExceptionFilter(bridge, machine)
         _patch_home(bridge)
@@ -181,9 +190,10 @@ def _assemble(
         ram.view[start : start + kernel.end_link_vaddr - text],
         prepared.sites,
         layout.shift - boot.layout.kernel_delta,
-        list(twin_overlays(prepared.crossings, layout.text_vaddr, home_text)),
+        list(twin_overlays(prepared.crossings, layout.text_vaddr, home_text, boot.layout.guard_hole.start)),
         memo.text.trusted,
         branches,
+        place_offset(machine, kernel, boot, prepared.per_cpu, layout),
     )
     window = Window(
         symbols.address("_etext") - text,
@@ -232,11 +242,20 @@ class ExceptionFilter:
 
     def _warn(self, rip: int) -> Verdict:
         """Go on behind a WARN of either side (locks count as held, and the kernel may check that); a BUG is the end."""
-        text = self._text_of(rip)
-        if not _contains(self._bridge.prepared.warnings, rip - text):
+        if _contains(self._bridge.prepared.warnings, rip - self._text_of(rip)):
+            size = UD2_SIZE
+        else:
+            size = self._ud1_size(rip)
+        if not size:
             return Verdict.STOP
-        self._machine.write_register("RIP", rip + UD2_SIZE)
+        self._machine.write_register("RIP", rip + size)
         return Verdict.RESUME
+
+    def _ud1_size(self, rip: int) -> int:
+        try:
+            return ud1_size(self._machine.read(rip, _MAX_INSTRUCTION))
+        except UnmappedVirtual:
+            return 0
 
     def _text_of(self, rip: int) -> int:
         return self._bridge.layout.text_vaddr if self._bridge.in_twin(rip) else self._home_text
@@ -267,7 +286,7 @@ def _point_agent_at_snapshot(bridge: Bridge) -> None:
     """The agent's own namespaces, pid and credentials in the eyes of the snapshot: its init's."""
     machine, agent = bridge.machine, bridge.prepared.agent
     moved = {}
-    for name in _NAMESPACES:
+    for name in NAMESPACES:
         if name in bridge.kernel.symbols:
             moved[bridge.home(name)] = bridge.snapshot(name)
     # the agent shares init_nsproxy with every kernel thread of the trusted kernel; none of them runs any more
@@ -277,6 +296,8 @@ def _point_agent_at_snapshot(bridge: Bridge) -> None:
         if value in moved:
             machine.write_u64(place, moved[value])
     machine.write_u64(agent.pid + agent.pid_namespace, bridge.snapshot("init_pid_ns"))
+    # whatever helper's number the agent had: /proc/self, and with it /proc/net and /proc/mounts, is the snapshot's init
+    machine.write(agent.pid + agent.pid_namespace - _NUMBER_BEFORE_NS, _INIT_PID.to_bytes(4, "little"))
     machine.write_u64(agent.cred + agent.cred_user_namespace, bridge.snapshot("init_user_ns"))
     if "init_cred" in bridge.kernel.symbols:
         # security modules of the snapshot look into the agent's credentials: they find what its init was given

@@ -12,7 +12,9 @@ SEEDED = 1 << 61
 """From the snapshot, but nobody saw from where."""
 NODE = 1 << 60
 """The payload is the number of a union of two labels, not a range."""
-PAYLOAD = SEEDED - 1
+DISTANCE = 1 << 59
+"""From where the snapshot's pointer with this payload leads: added to it, it cancels it."""
+PAYLOAD = SEEDED - 1 & ~DISTANCE
 LEAF_BITS = 40
 LEAF_MASK = (1 << LEAF_BITS) - 1
 

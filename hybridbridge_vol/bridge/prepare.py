@@ -18,15 +18,16 @@ from dataclasses import dataclass
 
 from hybridbridge_vol.bridge.cpu_features import FeatureBranches, read_feature_branches
 from hybridbridge_vol.bridge.jump_labels import JumpLabels, read_jump_labels
+from hybridbridge_vol.bridge.percpu_text import PerCpuText, read_per_cpu_text
 from hybridbridge_vol.bridge.policy import Crossing, load_policy, policy_digest, resolve
 from hybridbridge_vol.bridge.twin import Sites, relocation_sites
 from hybridbridge_vol.errors import BootError, StoreError
 from hybridbridge_vol.machine.machine import GS_BASE_MSR, Machine, UnmappedVirtual
 from hybridbridge_vol.trust import files
-from hybridbridge_vol.trust.layout import START_KERNEL_MAP
+from hybridbridge_vol.trust.layout import START_KERNEL_MAP, Layout
 from hybridbridge_vol.trust.store import Boot, StoredKernel
 
-FORMAT = 7
+FORMAT = 8
 """Version of what this module stores."""
 
 _MAX_TASK_SIZE = 16384
@@ -59,7 +60,8 @@ class Prepared:
     `rodata_end`: first byte after what the twin provides. `unmatched`: name patterns of the policy that this kernel
     has no function for. `fixups`: offsets of the
     instructions that the exception table covers, `warnings` of the `ud2` of every WARN, both ascending; `labels` are
-    its static branches, `features` its branches on the processor's features, `caches` the virtual addresses of its slab caches.
+    its static branches, `features` its branches on the processor's features, `per_cpu` its references to per-CPU
+    variables, `caches` the virtual addresses of its slab caches.
     """
 
     rodata_end: int
@@ -70,6 +72,7 @@ class Prepared:
     warnings: array[int]
     labels: JumpLabels
     features: FeatureBranches
+    per_cpu: PerCpuText
     caches: list[int]
     agent: AgentOffsets
 
@@ -92,16 +95,18 @@ def prepare(kernel: StoredKernel, boot: Boot, progress: Callable[[float, str], N
 
 
 def _dump(prepared: Prepared) -> bytes:
-    labels = prepared.labels
+    labels, per_cpu = prepared.labels, prepared.per_cpu
     lists = [
         *(sites.offsets for sites in prepared.sites), prepared.fixups, prepared.warnings,
         labels.codes, labels.targets, labels.keys, labels.flags, *prepared.features.columns(),
+        per_cpu.fields, per_cpu.offset_fields,
     ]
     head = json.dumps({
         "rodata_end": prepared.rodata_end,
         "crossings": prepared.crossings,
         "unmatched": prepared.unmatched,
         "caches": prepared.caches,
+        "per_cpu": [per_cpu.start, per_cpu.end],
         "agent": list(vars(prepared.agent).values()),
         "sites": [[sites.step, sites.size] for sites in prepared.sites],
         "lengths": [len(item) for item in lists],
@@ -129,10 +134,11 @@ def _load(data: bytes) -> Prepared:
         sites,
         [Crossing(*item) for item in head["crossings"]],
         head["unmatched"],
-        lists[-11],
-        lists[-10],
-        JumpLabels(*lists[-9:-5]),
-        FeatureBranches(*lists[-5:]),
+        lists[-13],
+        lists[-12],
+        JumpLabels(*lists[-11:-7]),
+        FeatureBranches(*lists[-7:-2]),
+        PerCpuText(*head["per_cpu"], *lists[-2:]),
         head["caches"],
         AgentOffsets(*head["agent"]),
     )
@@ -144,7 +150,7 @@ def derive(kernel: StoredKernel, boot: Boot) -> Prepared:
     symbols = kernel.symbols
     text = kernel.text_link_vaddr
     delta = boot.layout.kernel_delta
-    machine = Machine()
+    machine = Machine(boot.layout.levels)
     memory = boot.map_memory()
     machine.place(0, memory)
     machine.load_state(boot.state)
@@ -162,7 +168,7 @@ def derive(kernel: StoredKernel, boot: Boot) -> Prepared:
     )
     resolution = resolve(load_policy(), text_functions(kernel))
     try:
-        agent = find_agent(machine, kernel, delta)
+        agent = find_agent(machine, kernel, boot.layout)
         caches = sorted(slab_caches(machine, kernel, delta))
     except (UnmappedVirtual, LookupError) as error:
         raise BootError(f"{kernel.name}: the booted kernel is not laid out as expected: {error}") from None
@@ -177,6 +183,7 @@ def derive(kernel: StoredKernel, boot: Boot) -> Prepared:
         warning_sites(kernel, booted),
         jump_labels(kernel, booted),
         read_feature_branches(flat, text, symbols.address("_etext") - text),
+        per_cpu_text(kernel, booted, sites[0], delta),
         caches,
         agent,
     )
@@ -220,31 +227,48 @@ def jump_labels(kernel: StoredKernel, booted: memoryview) -> JumpLabels:
     return read_jump_labels(booted, start - text, stop - text, kernel.symbols.address("_etext") - text)
 
 
+def per_cpu_text(kernel: StoredKernel, booted: memoryview, sites: Sites, delta: int) -> PerCpuText:
+    """The text's references to static per-CPU variables; none if these are linked at 0."""
+    symbols, text = kernel.symbols, kernel.text_link_vaddr
+    start, end = symbols.get("__per_cpu_start"), symbols.get("__per_cpu_end")
+    if start is None or end is None or start < text:
+        return PerCpuText()
+    code = bytes(booted[: symbols.address("_etext") - text])
+    own = symbols.get("this_cpu_off")
+    own = None if own is None else own - text
+    return read_per_cpu_text(code, start - text, end - text, own, sites.offsets, text + delta)
+
+
 def warning_sites(kernel: StoredKernel, booted: memoryview) -> array[int]:
     """Offsets of the `ud2` of every WARN (`__bug_table`, arch/x86/include/asm/bug.h).
 
     An entry begins with the distance to its instruction and ends with 16 bits of flags; how long it is depends on
-    the configuration, so the length is taken under which every entry leads to a `ud2`.
+    the configuration, so the length is taken under which the most entries lead to a `ud2`. Since 6.19 some lead to
+    other instructions: their WARN is a `ud1`, which is never anything else (see `undefined.py`).
     """
     text = kernel.text_link_vaddr
     start = kernel.symbols.address("__start___bug_table") - text
     stop = kernel.symbols.address("__stop___bug_table") - text
-    for size in (12, 16, 8):
-        entries = [
-            (entry + struct.unpack_from("<i", booted, entry)[0], struct.unpack_from("<H", booted, entry + flags_at)[0])
-            for flags_at in ({12: 10, 16: 14, 8: 6}[size],)
+    best: list[int] = []
+    for size in (8, 12, 16):
+        sites = [
+            site
             for entry in range(start, stop - size + 1, size)
+            if 0 <= (site := entry + struct.unpack_from("<i", booted, entry)[0]) < len(booted) - 1
+            and booted[site : site + 2] == _UD2
+            and booted[entry + size - 2] & _BUGFLAG_WARNING
         ]
-        if all(0 <= site < len(booted) and bytes(booted[site : site + 2]) == _UD2 for site, _flags in entries[:2000]):
-            return array("I", sorted({site for site, flags in entries if flags & _BUGFLAG_WARNING}))
-    return array("I")
+        best = max(best, sites, key=len)
+    return array("I", sorted(set(best)))
 
 
-def find_agent(machine: Machine, kernel: StoredKernel, delta: int) -> AgentOffsets:
+def find_agent(machine: Machine, kernel: StoredKernel, layout: Layout) -> AgentOffsets:
     """The agent (the task that was about to execve init) and its pointers to the initial namespaces.
 
     LookupError names what is not where it should be.
     """
+
+    delta = layout.kernel_delta
 
     def static(name: str) -> int:
         return kernel.symbols.address(name) + delta
@@ -252,8 +276,8 @@ def find_agent(machine: Machine, kernel: StoredKernel, delta: int) -> AgentOffse
     task = current_task(machine, kernel, delta)
     words = _words(machine, task, _MAX_TASK_SIZE)
     nsproxy = _index_of(words, static("init_nsproxy"), "nsproxy of the agent") * 8
-    pid, pid_namespace = _pointing_to(machine, words, static("init_pid_ns"), "struct pid of the agent")
-    cred, user_namespace = _pointing_to(machine, words, static("init_user_ns"), "struct cred of the agent")
+    pid, pid_namespace = _pointing_to(machine, layout, words, static("init_pid_ns"), "struct pid of the agent")
+    cred, user_namespace = _pointing_to(machine, layout, words, static("init_user_ns"), "struct cred of the agent")
     return AgentOffsets(task, nsproxy, pid, pid_namespace, cred, user_namespace)
 
 
@@ -284,10 +308,10 @@ def _index_of(words: list[int], value: int, what: str) -> int:
     return words.index(value)
 
 
-def _pointing_to(machine: Machine, words: list[int], value: int, what: str) -> tuple[int, int]:
+def _pointing_to(machine: Machine, layout: Layout, words: list[int], value: int, what: str) -> tuple[int, int]:
     """The object that one of `words` points to and that holds `value`; and at which offset."""
     for word in words:
-        if word >> 43 == 0x1FFFF0:  # the guard hole: the trusted kernel's direct map, vmalloc area or memmap
+        if word in layout:  # the trusted kernel's direct map, vmalloc area or memmap
             inner = _words(machine, word, _MAX_OBJECT // 2)
             if value in inner:
                 return word, inner.index(value) * 8

@@ -15,6 +15,8 @@ from enum import IntEnum, IntFlag
 import capstone
 from capstone import x86_const as x86
 
+from hybridbridge_vol.bridge.undefined import ud1_size
+
 RULE_FORMAT = "<8B3H2B2IQ"
 GENERAL_BYTES = 128
 VECTOR_SIZE = 16
@@ -49,6 +51,7 @@ class Bits(IntFlag):
     PUSHES = 64
     KEEPS_TARGET = 128
     TWO_STRINGS = 128  # of generic rules
+    SUBTRACTS = 128  # of arithmetic
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +136,7 @@ def _register_slots() -> dict[int, tuple[int, int]]:
 _SLOTS = _register_slots()
 
 _NOTHING = frozenset(
-    ["nop", "endbr64", "lfence", "mfence", "sfence", "pause", "cli", "sti", "cld", "std", "clac", "stac", "swapgs", "hlt", "ud2", "int3", "int", "wbinvd", "invlpg", "prefetchw", "prefetcht0", "prefetcht1", "prefetcht2", "prefetchnta", "clflush", "clflushopt", "wrmsr", "out", "outsb", "outsw", "outsd", "not", "ret", "retf", "iretq", "iret", "sysret", "sysretq", "lgdt", "lidt", "ltr", "lldt", "clts", "fwait", "wait", "serialize", "verw", "data16", "xsetbv", "clc", "stc", "cmc"]
+    ["nop", "endbr64", "lfence", "mfence", "sfence", "pause", "cli", "sti", "cld", "std", "clac", "stac", "swapgs", "hlt", "ud1", "ud2", "int3", "int", "wbinvd", "invlpg", "prefetchw", "prefetcht0", "prefetcht1", "prefetcht2", "prefetchnta", "clflush", "clflushopt", "wrmsr", "out", "outsb", "outsw", "outsd", "not", "ret", "retf", "iretq", "iret", "sysret", "sysretq", "lgdt", "lidt", "ltr", "lldt", "clts", "fwait", "wait", "serialize", "verw", "data16", "xsetbv", "clc", "stc", "cmc"]
 )
 _MOVES = frozenset(["mov", "movabs", "movzx", "movsx", "movsxd", "movnti", "movaps", "movups", "movdqa", "movdqu", "movq", "movd", "movapd", "movupd", "movntdq"])
 _TO_TARGET_AND_FLAGS = frozenset(
@@ -173,6 +176,8 @@ class Decoder:
         found = []
         for insn in self._capstone.disasm(code, vaddr, MAX_BLOCK):
             instruction = self._instruction(insn)
+            if insn.mnemonic == "ud1":  # capstone leaves its operands out
+                instruction = replace(instruction, size=ud1_size(code[insn.address - vaddr :]) or insn.size)
             found.append(instruction)
             if instruction.ends:
                 break
@@ -199,7 +204,7 @@ class Decoder:
                 base=rule.base if rule.base != NO_REGISTER else base,
                 index=rule.index if rule.index != NO_REGISTER else index,
             )
-        ends = bool(_ELSEWHERE & set(insn.groups)) or name in ("ud2", "hlt", "int3")
+        ends = bool(_ELSEWHERE & set(insn.groups)) or name in ("ud1", "ud2", "hlt", "int3")
         return Instruction(insn.address, insn.size, rule, ends, field)
 
     def _is_static(self, insn: capstone.CsInsn, memory: capstone.x86.X86OpMem) -> bool:
@@ -306,6 +311,8 @@ class Decoder:
         bits = Bits.WRITES_FLAGS if name in _TO_TARGET_AND_FLAGS else _NO_BITS
         if name in _READS_FLAGS:
             bits |= Bits.READS_FLAGS
+        if name == "sub":
+            bits |= Bits.SUBTRACTS
         target, *sources = operands
         replaced = name in _TO_TARGET and name != "crc32" or name == "imul" and len(sources) > 1
         if replaced and sources:

@@ -21,7 +21,6 @@ from hybridbridge_vol.machine.machine import Machine, Stop, Verdict
 from hybridbridge_vol.machine.memory import PAGE_SIZE, page_up
 from hybridbridge_vol.trust.layout import START_KERNEL_MAP
 
-GUARD_HOLE = range(0xFFFF_8000_0000_0000, 0xFFFF_8800_0000_0000)
 _GENERAL = ("RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI", *(f"R{i}" for i in range(8, 16)))
 
 
@@ -75,11 +74,12 @@ class SlowBridge:
             trusted_size=bridge.ram.size,
             user=self.user,
             snapshot_paddr=SNAPSHOT_PADDR,
-            trusted_vaddrs=GUARD_HOLE,
+            trusted_vaddrs=bridge.boot.layout.guard_hole,
             twin_constant_end=bridge.space.window.rodata_end,
             ro_after_init=range(bridge.space.window.ro_after_init, bridge.space.window.ro_after_init_end),
             modules=range(MODULES_START, MODULES_END),
             module_room=range(page_up(bridge.layout.size), page_up(bridge.layout.size) + ROOM),
+            per_cpu=range(bridge.prepared.per_cpu.start, bridge.prepared.per_cpu.end),
         )
 
     def _on_part(self, part: Part) -> None:

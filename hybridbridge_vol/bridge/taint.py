@@ -66,7 +66,7 @@ class _Engine(ctypes.Structure):
         *((name, ctypes.c_uint64) for name in (
             "home_text", "twin_text", "text_size", "constant_start", "constant_end", "trusted_size", "user_paddr",
             "user_size", "snapshot_paddr", "trusted_vaddr", "trusted_vaddr_end",
-            "twin_constant_end", "ro_after_init", "ro_after_init_end", "modules_start", "modules_end",
+            "twin_constant_end", "ro_after_init", "ro_after_init_end", "modules_start", "modules_end", "per_cpu", "per_cpu_end",
         )),
         ("statistics", _Statistics),
     ]
@@ -100,7 +100,7 @@ class Territory:
     guest-physical addresses of home's text and `.rodata`; `trusted_vaddrs` the guard hole's part in use. Of the
     kernel image's window the twin provides what lies below `twin_constant_end` and not in `ro_after_init` (offsets
     from `_text`). `modules` is the snapshot's modules area, `module_room` where their trusted parts lie behind the twin,
-    as offsets like the twin's."""
+    as offsets like the twin's. Addresses in `per_cpu` (offsets too) are names of per-CPU variables: nothing lies there."""
 
     home_text: int
     twin_text: int
@@ -114,12 +114,17 @@ class Territory:
     ro_after_init: range = range(0)
     modules: range = range(0)
     module_room: range = range(0)
+    per_cpu: range = range(0)
 
     @property
     def snapshot_statics(self) -> tuple[range, ...]:
         """Virtual addresses in the window where the snapshot's data lie."""
-        text, hole = self.twin_text, self.ro_after_init
-        return (range(text + self.twin_constant_end, text + self.text_size), range(text + hole.start, text + hole.stop))
+        text, hole, per_cpu = self.twin_text, self.ro_after_init, self.per_cpu or range(self.text_size, self.text_size)
+        return (
+            range(text + self.twin_constant_end, text + per_cpu.start),
+            range(text + per_cpu.stop, text + self.text_size),
+            range(text + hole.start, text + hole.stop),
+        )
 
 
 @cache
@@ -215,6 +220,7 @@ class TaintEngine:
         state.twin_constant_end = territory.twin_constant_end
         state.ro_after_init, state.ro_after_init_end = territory.ro_after_init.start, territory.ro_after_init.stop
         state.modules_start, state.modules_end = territory.modules.start, territory.modules.stop
+        state.per_cpu, state.per_cpu_end = territory.per_cpu.start, territory.per_cpu.stop
         state.trusted_vaddr, state.trusted_vaddr_end = territory.trusted_vaddrs.start, territory.trusted_vaddrs.stop
 
     def _guarded(self, function: Callable[..., bool]) -> Callable[..., int]:

@@ -53,7 +53,9 @@ class TwinText:
 
     `booted` is the trusted kernel's memory from `_text`; `shift` is the distance from the trusted layout to the
     snapshot's (`K_s - K_t`); `overlays` are `(offset, bytes)` that replace text, not overlapping. `trusted` are the
-    offsets of 32-bit fields (displacements, immediates) of static references that reach home's object. `branches(start, end)` gives the branches of a range that the snapshot's kernel had patched otherwise than `booted`.
+    offsets of 32-bit fields (displacements, immediates) of static references that reach home's object; `at_home` are
+    more of them, as ascending offsets and by how many bytes beside that object they reach. `branches(start, end)` gives
+    the branches of a range that the snapshot's kernel had patched otherwise than `booted`.
     """
 
     booted: memoryview
@@ -62,6 +64,7 @@ class TwinText:
     overlays: list[tuple[int, bytes]] = field(default_factory=list)
     trusted: set[int] = field(default_factory=set)
     branches: Callable[[int, int], Iterable[tuple[int, bytes]]] = lambda _start, _end: ()
+    at_home: tuple[tuple[Sequence[int], int], ...] = ()
 
     def __post_init__(self) -> None:
         self.overlays.sort()
@@ -83,18 +86,22 @@ class TwinText:
         for place in self.trusted:
             if offset - _WIDEST_SITE < place < offset + PAGE_SIZE:
                 _place(page, place - offset, self._field_at_home(place))
+        for places, distance in self.at_home:
+            first = bisect_left(places, max(0, offset - _WIDEST_SITE + 1))
+            for place in places[first : bisect_left(places, offset + PAGE_SIZE)]:
+                _place(page, place - offset, self._field_at_home(place, distance))
         self.cover(page, offset)
         return page
 
-    def _field_at_home(self, place: int) -> bytes:
-        """The field of a static reference as it must read in the twin to reach home's object.
+    def _field_at_home(self, place: int, distance: int = 0) -> bytes:
+        """The field of a static reference as it must read in the twin to reach `distance` beside home's object.
 
         One with an absolute address is a relocation site and keeps home's bytes; one relative to RIP, which counts
         from the twin's instruction, has to bridge the distance.
         """
         old = int.from_bytes(self.booted[place : place + 4], "little")
         relative = not any(_holds(sites, place) for sites in self.sites)
-        return ((old - (self.shift if relative else 0)) & 0xFFFFFFFF).to_bytes(4, "little")
+        return ((old - (self.shift if relative else 0) + distance) & 0xFFFFFFFF).to_bytes(4, "little")
 
     def _move(self, page: bytearray, start: int, sites: Sites) -> None:
         size, step = sites.size, sites.step * self.shift

@@ -181,7 +181,14 @@ class Integrity:
         target = after - self._text_vaddr
         if after == at_home or target in self._processors.get(site, ()):
             return True
-        return inside(target, [(0, self._code_end), self._constants]) and self._stores.stores(target, site)
+        if not inside(target, [(0, self._code_end), self._constants]):
+            return False
+        return self._stores.stores(target, site) or (self._is_static_call(site) and self._stores.passes(target, site))
+
+    def _is_static_call(self, site: int) -> bool:
+        """Whether a pointer is a static call's, which `__static_call_update` writes (kernel/static_call_inline.c)."""
+        found = self._symbols.lookup(self._text + site)
+        return found is not None and found[0].startswith("__SCK__") and found[1] == 0
 
     @cached_property
     def _processors(self) -> dict[int, frozenset[int]]:

@@ -11,6 +11,8 @@ import errno
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
+from hybridbridge_vol.errors import CallUndone
+
 
 class Stat(NamedTuple):
     """What `lstat(2)` says of a path; the names are those of `struct stat` without its `st_`."""
@@ -75,6 +77,14 @@ class Difference(NamedTuple):
     leads: str | None = None
 
 
+class Running(NamedTuple):
+    """The task that a CPU was at. `tgid` and `tid` are what getpid(2) and gettid(2) would have answered it; 0: idle."""
+
+    cpu: int
+    tgid: int
+    tid: int
+
+
 class EndlessFile(OSError):
     """A file that does not end: a window on memory, or a list that leads back into itself. `partial` is what was read
     of it."""
@@ -110,6 +120,12 @@ class GuestKernel(Protocol):
 
     def differences(self) -> Iterable[Difference]:
         """What of the kernel itself differs from the trusted one, and nothing of its own patching explains."""
+
+    def running(self) -> list[Running | CallUndone]:
+        """What each CPU that was online was at, in the order of their numbers; why it is not known."""
+
+    def monotonic(self) -> float:
+        """Seconds on CLOCK_MONOTONIC at the freeze: since boot, without time asleep."""
 
     def realtime(self) -> float:
         """Seconds since the epoch at the freeze, by the guest's own clock (CLOCK_REALTIME)."""

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from hybridbridge_vol.bridge.calls import Caller
 from hybridbridge_vol.errors import CallUndone
@@ -24,6 +25,16 @@ TYPES = {
 _TYPE_SIZE = 128  # struct file_system_type, include/linux/fs.h, is no longer than that; its list heads come last
 _MOST_TYPES = 256
 U64 = (1 << 64) - 1
+
+
+class _Link(NamedTuple):
+    """`holder` is where the pointer to a type is stored, `target` what in the type it points to, `offset` and `words`
+    the type's own part of the list."""
+
+    holder: int
+    offset: int
+    words: int
+    target: int
 
 
 class Mounts:
@@ -71,33 +82,44 @@ class Mounts:
             home, moved, first = bridge.home(fs_type), bridge.snapshot(fs_type), bridge.home("file_systems")
         except KeyError as error:
             raise OSError(errno.ENODEV, "the kernel has no such file system", str(error)) from None
-        holder, next_at = self._holder(first, home)
+        link = self._link(first, home)
         shift = bridge.layout.shift - bridge.home_delta
         text = bridge.kernel.text_link_vaddr + bridge.home_delta
         end = bridge.home("_etext")
-        for offset in range(0, next_at, 8):
+        for offset in range(0, link.offset, 8):
             word = machine.read_u64(home + offset)
             machine.write_u64(moved + offset, (word + shift) & U64 if text <= word < end else word)
-        lists = [(place, machine.read_u64(place)) for place in (moved + next_at, moved + next_at + 8)]
-        machine.write_u64(moved + next_at, machine.read_u64(home + next_at))
-        machine.write_u64(moved + next_at + 8, 0)  # fs_supers: none of the snapshot's
-        machine.write_u64(holder, moved)
+        ends = range(link.offset, link.offset + 8 * link.words, 8)
+        supers = ends.stop  # fs_supers, which follows: the mounts of this type
+        theirs = [(moved + offset, machine.read_u64(moved + offset)) for offset in (*ends, supers)]
+        for offset in ends:
+            machine.write_u64(moved + offset, machine.read_u64(home + offset))
+        machine.write_u64(moved + supers, 0)
+        machine.write_u64(link.holder, moved + link.target)
         yield
-        machine.write_u64(holder, home)
-        for place, word in lists:
+        machine.write_u64(link.holder, home + link.target)
+        for place, word in theirs:
             machine.write_u64(place, word)
 
-    def _holder(self, first: int, wanted: int) -> tuple[int, int]:
-        """Where the pointer to the type at `wanted` is stored, on the list that begins at `first`, and the offset of
-        `next` in a type: the one with which the list has the most members. OSError if it is not on the list."""
+    def _link(self, first: int, wanted: int) -> _Link:
+        """How the type at `wanted` hangs on the list that begins at `first`. OSError if it does not.
+
+        A chain of `next` pointers up to 7.1; then an hlist, whose nodes know where the pointer to them is stored.
+        """
+        machine = self._bridge.machine
         chains = [(self._chain(first, next_at), next_at) for next_at in range(8, _TYPE_SIZE, 8)]
         chain, next_at = max(chains, key=lambda item: len(item[0]))
-        if wanted not in chain:
-            raise OSError(errno.ENODEV, "the trusted kernel does not know this file system")
-        return chain[wanted], next_at
+        if wanted in chain:
+            return _Link(chain[wanted], next_at, 1, 0)
+        for node in range(8, _TYPE_SIZE - 8, 8):
+            holder = machine.read_u64(wanted + node + 8)
+            if machine.translate(holder) is not None and machine.read_u64(holder) == wanted + node:
+                return _Link(holder, node, 2, node)
+        raise OSError(errno.ENODEV, "the trusted kernel does not know this file system")
 
     def _chain(self, holder: int, next_at: int) -> dict[int, int]:
-        """The types on the list, each with where the pointer to it is stored; none if the list does not end."""
+        """The types on a list of `next` pointers, each with where the pointer to it is stored; none if it does not
+        end."""
         machine, found = self._bridge.machine, dict[int, int]()
         while following := machine.read_u64(holder):
             if following in found or len(found) == _MOST_TYPES or machine.translate(following + next_at) is None:

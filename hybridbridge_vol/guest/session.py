@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -15,12 +16,14 @@ from typing import Self
 from hybridbridge_vol.bridge.attach import Bridge, attach
 from hybridbridge_vol.bridge.calls import USER_SIZE, Caller
 from hybridbridge_vol.bridge.hybrid import Mode
+from hybridbridge_vol.bridge.percpu import current_of
 from hybridbridge_vol.bridge.statistics import Statistics
 from hybridbridge_vol.errors import AttachError, CallUndone
 from hybridbridge_vol.guest.holes import entries_around_holes
-from hybridbridge_vol.guest.kernel import Difference, EndlessFile, Stat, Sysinfo, Uname
+from hybridbridge_vol.guest.kernel import Difference, EndlessFile, Running, Stat, Sysinfo, Uname
 from hybridbridge_vol.guest.mounts import Mounts
 from hybridbridge_vol.guest.traces import Traces
+from hybridbridge_vol.machine.machine import UnmappedVirtual
 from hybridbridge_vol.snapshot.formats import PhysicalImage, open_image
 from hybridbridge_vol.trust.store import Store
 
@@ -50,7 +53,8 @@ _STAT_SIZE = 144
 _AT_FDCWD = -100
 _O_RDONLY, _O_DIRECTORY = 0, 0o200000
 _AT_SYMLINK_NOFOLLOW = 0x100
-_CLOCK_REALTIME, _CLOCK_BOOTTIME = 0, 7
+_CLOCK_REALTIME, _CLOCK_MONOTONIC, _CLOCK_BOOTTIME = 0, 1, 7
+_PIDTYPE_PID, _PIDTYPE_TGID = 0, 1  # include/linux/pid_types.h
 
 
 class GuestFile:
@@ -81,7 +85,7 @@ class GuestFile:
 class Session:
     """See `open_session`. Implements `guest.kernel.GuestKernel`; every path is the snapshot's /proc or /sys."""
 
-    def __init__(self, bridge: Bridge, mode: Mode = Mode.AUTO) -> None:
+    def __init__(self, bridge: Bridge, mode: Mode = Mode.AUTO, ns_of: int | None = None) -> None:
         self.bridge = bridge
         self._caller = Caller(bridge, mode)
         self._mounts = Mounts(self._caller)
@@ -91,6 +95,10 @@ class Session:
         self.traces: Traces | None = None
         """Where answers came from, once `trace` was called."""
         try:
+            if ns_of is not None:
+                from hybridbridge_vol.bridge.namespaces import enter
+
+                enter(self._caller, ns_of)
             self._mounts.reach("/proc")
         except CallUndone as error:
             raise AttachError(f"{bridge.image.path}: the snapshot's /proc cannot be reached: {error.reason}") from None
@@ -308,12 +316,39 @@ class Session:
     def _clock(self, clock: int) -> float:
         buffer = self._caller.put(b"", _BUFFER_AT)
         self._checked(self._syscall("clock_gettime", "", clock, buffer, side="twin"), "clock_gettime")
-        seconds, nanoseconds = struct.unpack("<qq", self._caller.get(_BUFFER_AT, 16))
+        seconds, nanoseconds = struct.unpack("<qq", self._answer("clock_gettime", 16))
         return float(seconds + nanoseconds / 1e9)
 
     def realtime(self) -> float:
         """Seconds since the epoch at the freeze, by the snapshot's own clock."""
         return self._clock(_CLOCK_REALTIME)
+
+    def monotonic(self) -> float:
+        """Seconds on CLOCK_MONOTONIC at the freeze: since boot, without time asleep."""
+        return self._clock(_CLOCK_MONOTONIC)
+
+    def running(self) -> list[Running | CallUndone]:
+        """What each CPU was at. CPUs are those of /proc/stat; the numbers are the kernel's own function's."""
+        cpus = [int(name[3:]) for name in self.read_file("/proc/stat").decode().split() if re.fullmatch(r"cpu\d+", name)]
+        return [self._running(cpu) for cpu in cpus]
+
+    def _running(self, cpu: int) -> Running | CallUndone:
+        label = f"getpid on CPU {cpu}"
+        bridge = self.bridge
+        try:
+            task = current_of(bridge, cpu)
+            numbers = bridge.snapshot("__task_pid_nr_ns")
+            answers = [
+                self._caller.call(numbers, task, kind, bridge.snapshot("init_pid_ns"), label=label) & 0x7FFFFFFF
+                for kind in (_PIDTYPE_TGID, _PIDTYPE_PID)
+            ]
+        except CallUndone as error:
+            return error
+        except KeyError as error:
+            return CallUndone(label, f"this kernel has no symbol {error}")
+        except UnmappedVirtual as error:
+            return CallUndone(label, f"the image does not hold {error.vaddr:#x}")
+        return Running(cpu, *answers)
 
     def boottime(self) -> float:
         """Seconds from boot to the freeze."""
@@ -351,22 +386,25 @@ def parse_sysinfo(data: bytes) -> Sysinfo:
 
 
 def open_session(
-    path: str | Path, store: Path | None = None, progress: Progress | None = None, mode: str = Mode.AUTO
+    path: str | Path, store: Path | None = None, progress: Progress | None = None, mode: str = Mode.AUTO,
+    ns_of: int | None = None,
 ) -> Session:
     """Open a memory image, find its kernel among the trusted ones and attach to it; `mode` is a `bridge.hybrid.Mode`.
 
-    Raises ImageError, KernelNotStored, AttachError, StoreError, BootError: all HybridBridgeError.
+    The session sees what the process `ns_of` (by default the first) sees from inside its namespaces: processes,
+    network, names, users, control groups, and as /proc/self itself. Raises ImageError, KernelNotStored, AttachError,
+    StoreError, BootError, and OptionError if there is no such process: all HybridBridgeError.
     """
     image = open_image(path, progress)
     try:
-        return open_attached(image, Store(store), progress, mode)
+        return open_attached(image, Store(store), progress, mode, ns_of)
     except BaseException:
         image.close()
         raise
 
 
 def open_attached(
-    image: PhysicalImage, store: Store, progress: Progress | None, mode: str = Mode.AUTO
+    image: PhysicalImage, store: Store, progress: Progress | None, mode: str = Mode.AUTO, ns_of: int | None = None
 ) -> Session:
     """As `open_session`, on an opened image, which stays the caller's to close on failure."""
     from hybridbridge_vol.snapshot.find import find_kernel
@@ -383,7 +421,7 @@ def open_attached(
     index, found = hit
     bridge = attach(image, kernels[index], found, progress)
     try:
-        return Session(bridge, Mode(mode))
+        return Session(bridge, Mode(mode), ns_of)
     except BaseException:
         bridge.close()
         raise

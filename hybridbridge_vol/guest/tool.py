@@ -70,6 +70,8 @@ class Option(NamedTuple):
     help: str
     many: bool = False
     positional: bool = False
+    short: str = ""
+    """One letter, by which `hb run` knows the option too (`-t`); letters of flags can be joined (`-tulpan`)."""
 
     @property
     def default(self) -> Any:

@@ -50,9 +50,17 @@ class Stores:
 
     def stores(self, target: int, variable: int) -> bool:
         """Whether some function of the kernel takes the address `target` and writes the word at `variable`."""
+        users = sorted(self._users(target))[:_MOST_FUNCTIONS]
+        return any(self._writes(start, end, variable) for start, end in users)
+
+    def passes(self, target: int, variable: int) -> bool:
+        """Whether some function of the kernel takes both addresses, as one does that hands them to a third."""
+        return not self._users(target).isdisjoint(self._users(variable))
+
+    def _users(self, target: int) -> set[Range]:
+        """The functions that take an address."""
         wanted = struct.pack("<I", self._text + target & 0xFFFFFFFF)
-        users = {self._around(site) for site in self._abs32 if self._flat[site : site + 4] == wanted}
-        return any(self._writes(start, end, variable) for start, end in sorted(users)[:_MOST_FUNCTIONS])
+        return {self._around(site) for site in self._abs32 if self._flat[site : site + 4] == wanted}
 
     def _around(self, site: int) -> Range:
         """The function that holds an offset; an empty range if it is no code."""

@@ -24,6 +24,8 @@ NOP5 = b"\x0f\x1f\x44\x00\x00"
 _LOCK, _DATA_SEGMENT = 0xF0, 0x3E
 _SEALED = (b"\x0f\x1f\x40\xd6", b"\x66\x0f\x1f\x00")
 """gen_endbr_poison(), arch/x86/include/asm/ibt.h: `nopl -42(%rax)`; an ordinary nop before 6.2."""
+_WARNING = b"\x67\x48\x0f\xb9\x3a"
+"""`ud1 (%edx),%rdi`, what a call of __WARN_trap becomes in 7.x: the trap itself."""
 _ZERO_RESULT = (("xor eax, eax",), ("xor rax, rax",))
 _WRAPPER = "__raw_callee_save_"
 """PV_CALLEE_SAVE_REGS_THUNK, arch/x86/include/asm/paravirt.h: saves registers around the function of that name."""
@@ -48,6 +50,9 @@ class Surroundings(Protocol):
 
     def is_paravirt_slot(self, vaddr: int) -> bool:
         """Whether a word is one of `pv_ops`."""
+
+    def is_slab_cache(self, vaddr: int) -> bool:
+        """Whether a cache of the snapshot's slab allocator lies at an address."""
 
 
 class Patcher:
@@ -166,6 +171,7 @@ class Patcher:
             fits = (name is not None and there == (f"{'jmp' if tail else 'call'} {function:#x}",)) or (
                 name == "__static_call_return0" and there in _ZERO_RESULT
             )
+            fits = fits or (name == "__WARN_trap" and self.found[code : code + CALL_SIZE] == _WARNING)
         if fits:
             self._take(code, CALL_SIZE)
 
@@ -174,8 +180,12 @@ class Patcher:
             return
         there = int.from_bytes(self.found[code : code + size], "little")
         place = self._around.address(name)
-        value = None if place is None else self._word(place)
-        if (value is not None and there == value & (1 << 8 * size) - 1) or (name == "USER_PTR_MAX" and there in _USER_PTR_MAX):
+        if place is None:  # a variable that was optimised away: in 7.x those are caches of the allocator
+            fits = there in _USER_PTR_MAX if name == "USER_PTR_MAX" else size == 8 and self._around.is_slab_cache(there)
+        else:
+            value = self._word(place)
+            fits = value is not None and there == value & (1 << 8 * size) - 1
+        if fits:
             self._take(code, size)
 
     def _through_slot(self, code: int, size: int) -> list[Meaning]:

@@ -1,8 +1,9 @@
 """Booting an unmodified Linux kernel inside the emulator until it is about to `execve` its init.
 
 The boot protocol is the 64-bit one (Documentation/arch/x86/boot.rst): long mode, identity-mapped, RSI =
-boot_params. KASLR is ours: the relocations are applied and the three region bases written before the kernel
-starts, and KASLR_FLAG stays clear so that it draws none of its own.
+boot_params. KASLR is ours: the relocations are applied before the kernel starts, the three region bases are written
+once it has set them to its defaults, and KASLR_FLAG stays clear so that it draws none of its own. The loader decides
+between 4 and 5 levels of page tables: the kernel stays with what it finds (arch/x86/boot/compressed/pgtable_64.c).
 """
 
 from __future__ import annotations
@@ -16,12 +17,9 @@ from hybridbridge_vol.image.kernel import KernelImage
 from hybridbridge_vol.machine.machine import EFER_MSR, Machine
 from hybridbridge_vol.machine.memory import HostMapping
 from hybridbridge_vol.machine.paging import ENTRIES, LARGE, PRESENT, WRITABLE
-from hybridbridge_vol.trust.layout import START_KERNEL_MAP, Layout
+from hybridbridge_vol.trust.layout import RAM_SIZE, START_KERNEL_MAP, UNUSED_PADDR, Layout
 
 Progress = Callable[[float, str], None]
-
-RAM_SIZE = 256 << 20
-"""Enough for a distribution kernel, its memmap and every file system we mount."""
 
 BOOT_SECONDS = 120.0
 """A boot takes 2 to 4 s of CPU; beyond this the kernel is waiting for something that never comes."""
@@ -41,8 +39,10 @@ _BOOT_PARAMS = 0x10000
 _COMMAND_LINE_AT = 0x11000
 _GDT = 0x18000
 _TABLES = 0x20000
+_TABLES_TOP = 0x28000
 _STACK = 0x30000
 _INITRD_SPACE = 1 << 20
+_ISA_END = 0x100000
 
 # Offsets in struct boot_params, arch/x86/include/uapi/asm/bootparam.h
 _E820_COUNT, _SETUP_HEADER, _LOADER_TYPE, _RAMDISK, _COMMAND_LINE, _E820_TABLE = 0x1E8, 0x1F1, 0x210, 0x218, 0x228, 0x2D0
@@ -78,15 +78,19 @@ def boot(kernel: KernelImage, layout: Layout, progress: Progress | None = None) 
         if progress:
             progress(min(lines / EXPECTED_CONSOLE_LINES, 0.99), "booting")
 
-    machine = Machine(on_line=on_line)
+    machine = Machine(layout.levels, on_line)
     ram = HostMapping.anonymous(RAM_SIZE)
     machine.place(0, ram)
     _load_image(machine, kernel, layout)
     _write_boot_params(machine, kernel)
     _enter_long_mode(machine)
+    started_vaddr = kernel.symbols.address("start_kernel") + layout.kernel_delta
     stop_vaddr = kernel.symbols.address("kernel_execve") + layout.kernel_delta
     try:
-        stop = machine.run(kernel.entry_paddr, stop_vaddr, BOOT_SECONDS)
+        stop = machine.run(kernel.entry_paddr, started_vaddr, BOOT_SECONDS)
+        if stop.kind == "returned":
+            _write_bases(machine, kernel, layout)
+            stop = machine.run(started_vaddr, stop_vaddr, BOOT_SECONDS)
     finally:
         machine.close()
     if stop.kind != "returned":
@@ -103,8 +107,11 @@ def _load_image(machine: Machine, kernel: KernelImage, layout: Layout) -> None:
         start = segment.file_offset
         memory.write(segment.paddr, memoryview(kernel.vmlinux)[start : start + segment.file_size])
     relocate(machine, kernel, layout.kernel_delta)
+
+
+def _write_bases(machine: Machine, kernel: KernelImage, layout: Layout) -> None:
     for name in ("page_offset_base", "vmalloc_base", "vmemmap_base"):
-        memory.write_u64(kernel.symbols.address(name) - START_KERNEL_MAP, getattr(layout, name))
+        machine.memory.write_u64(kernel.symbols.address(name) - START_KERNEL_MAP, getattr(layout, name))
 
 
 def relocate(machine: Machine, kernel: KernelImage, delta: int) -> None:
@@ -132,7 +139,7 @@ def _write_boot_params(machine: Machine, kernel: KernelImage) -> None:
     memory.write(_COMMAND_LINE_AT, COMMAND_LINE.encode() + b"\0")
     memory.write(_BOOT_PARAMS + _RAMDISK, struct.pack("<II", initrd_paddr, len(initrd)))
     memory.write(initrd_paddr, initrd)
-    ranges = ((0, 0x9F000), (0x100000, RAM_SIZE - 0x100000))
+    ranges = ((0, UNUSED_PADDR), (_ISA_END, RAM_SIZE - _ISA_END))
     memory.write(_BOOT_PARAMS + _E820_COUNT, bytes([len(ranges)]))
     table = b"".join(struct.pack("<QQI", start, size, 1) for start, size in ranges)  # type 1: usable RAM
     memory.write(_BOOT_PARAMS + _E820_TABLE, table)
@@ -143,6 +150,8 @@ def _enter_long_mode(machine: Machine) -> None:
     memory = machine.memory
     table_flags = PRESENT | WRITABLE
     memory.write_u64(_TABLES, (_TABLES + 0x1000) | table_flags)
+    memory.write_u64(_TABLES_TOP, _TABLES | table_flags)
+    five = machine.levels == 5
     for gigabyte in range(4):
         directory = _TABLES + 0x2000 + 0x1000 * gigabyte
         memory.write_u64(_TABLES + 0x1000 + 8 * gigabyte, directory | table_flags)
@@ -152,8 +161,8 @@ def _enter_long_mode(machine: Machine) -> None:
     from unicorn import x86_const as x86
 
     machine.uc.reg_write(x86.UC_X86_REG_GDTR, (0, _GDT, 31, 0))
-    machine.write_register("CR4", 1 << 5)  # PAE
-    machine.write_register("CR3", _TABLES)
+    machine.write_register("CR4", 1 << 5 | five << 12)  # PAE, LA57
+    machine.write_register("CR3", _TABLES_TOP if five else _TABLES)
     machine.write_msr(EFER_MSR, 1 << 8)  # LME
     machine.write_register("CR0", 0x80000031)  # PG, NE, ET, PE
     machine.write_register("CS", 0x10)

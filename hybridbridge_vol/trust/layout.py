@@ -1,7 +1,7 @@
 """Where a trusted kernel lives: a virtual layout of its own, drawn at random for each boot.
 
-The regions lie in the guard hole of the x86-64 memory map (top-level slots 256 to 271, `0xffff8000...`,
-Documentation/arch/x86/x86_64/mm.rst), where no Linux puts anything; the kernel image must lie in the top 2 GiB
+The regions lie in the guard hole of the x86-64 memory map (with 4-level page tables at `0xffff8000...`, with 5 at
+`0xff00...`, Documentation/arch/x86/x86_64/mm.rst), where no Linux puts anything; the kernel image must lie in the top 2 GiB
 like every kernel's, so there it has to avoid the snapshot's. The draw is secret to a snapshot's author: no image
 can be made to point into the trusted side but by luck.
 """
@@ -15,8 +15,15 @@ from dataclasses import dataclass
 START_KERNEL_MAP = 0xFFFFFFFF80000000  # __START_KERNEL_map, arch/x86/include/asm/page_64_types.h
 KERNEL_IMAGE_SIZE = 1 << 30  # with CONFIG_RANDOMIZE_BASE, same file
 KERNEL_ALIGN = 2 << 20  # CONFIG_PHYSICAL_ALIGN
-GUARD_HOLE = 0xFFFF_8000_0000_0000
-GUARD_HOLE_END = 0xFFFF_8800_0000_0000
+RAM_SIZE = 256 << 20
+"""Enough for a distribution kernel, its memmap and every file system we mount."""
+UNUSED_PADDR = 0x9F000
+"""Guest-physical memory that the kernel maps, like all below 1 MiB, and is told not to use."""
+GUARD_HOLES = {
+    4: range(0xFFFF_8000_0000_0000, 0xFFFF_8800_0000_0000),
+    5: range(0xFF00_0000_0000_0000, 0xFF00_0800_0000_0000),
+}
+"""By the levels of page tables; with 5 it is longer, and as much is used of it. All are aligned to their length."""
 _PUD = 1 << 30  # kernel_randomize_memory() draws multiples of PUD_SIZE, arch/x86/mm/kaslr.c
 _SLOT = 1 << 39
 
@@ -26,17 +33,24 @@ class Layout:
     """Virtual addresses of one boot.
 
     `kernel_delta` is what is added to every link-time address of the kernel image (a multiple of 2 MiB);
-    `page_offset_base`, `vmalloc_base` and `vmemmap_base` are the kernel's own variables of these names.
+    `page_offset_base`, `vmalloc_base` and `vmemmap_base` are the kernel's own variables of these names; `levels` is
+    how many its page tables have (4 or 5).
     """
 
     kernel_delta: int
     page_offset_base: int
     vmalloc_base: int
     vmemmap_base: int
+    levels: int = 4
+
+    @property
+    def guard_hole(self) -> range:
+        """Virtual addresses that no snapshot uses; all of the trusted kernel's but those of its image are there."""
+        return GUARD_HOLES[self.levels]
 
     def __contains__(self, vaddr: int) -> bool:
         """Whether `vaddr` lies in the part of the guard hole that the trusted kernel uses."""
-        return GUARD_HOLE <= vaddr < GUARD_HOLE_END
+        return vaddr in self.guard_hole
 
 
 LINUX_LAYOUT = Layout(0, 0xFFFF_8880_0000_0000, 0xFFFF_C900_0000_0000, 0xFFFF_EA00_0000_0000)
@@ -53,6 +67,7 @@ def draw_layout(
     end_link_vaddr: int,
     avoid: tuple[int, int] | None = None,
     below: Callable[[int], int] = secrets.randbelow,
+    levels: int = 4,
 ) -> Layout:
     """A random layout for a kernel linked from `_text` to `_end`.
 
@@ -69,10 +84,11 @@ def draw_layout(
         if avoid is None or not overlap(place, place + size, *avoid)
     ]
     kernel = free[below(len(free))]
-    slots = (GUARD_HOLE_END - GUARD_HOLE) // _SLOT
+    hole = GUARD_HOLES[levels]
+    slots = len(hole) // _SLOT
     chosen = sorted(_distinct(3, slots, below))
-    bases = [GUARD_HOLE + slot * _SLOT + below(_SLOT // _PUD // 2) * _PUD for slot in chosen]
-    return Layout(kernel - text_link_vaddr, *bases)
+    page_offset, vmalloc, vmemmap = (hole.start + slot * _SLOT + below(_SLOT // _PUD // 2) * _PUD for slot in chosen)
+    return Layout(kernel - text_link_vaddr, page_offset, vmalloc, vmemmap, levels)
 
 
 def _distinct(count: int, choices: int, below: Callable[[int], int]) -> set[int]:

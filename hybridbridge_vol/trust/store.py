@@ -29,7 +29,7 @@ from typing import Any
 from hybridbridge_vol.errors import StoreError
 from hybridbridge_vol.machine.memory import HostMapping
 from hybridbridge_vol.trust import files
-from hybridbridge_vol.trust.layout import Layout, overlap
+from hybridbridge_vol.trust.layout import RAM_SIZE, Layout, overlap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -157,14 +157,17 @@ class StoredKernel:
         """All booted states of this kernel."""
         return [_read_boot(folder) for folder in sorted(self.folder.glob("boot-*"))]
 
-    def boot_clear_of(self, start_vaddr: int, end_vaddr: int, progress: Progress | None = None) -> Boot:
-        """A booted state whose kernel image leaves that range of addresses free; booted anew if none does."""
+    def boot_clear_of(
+        self, start_vaddr: int, end_vaddr: int, progress: Progress | None = None, levels: int = 4
+    ) -> Boot:
+        """A booted state with page tables of so many levels whose kernel image leaves that range of addresses free;
+        booted anew if there is none."""
         size = self.end_link_vaddr - self.text_link_vaddr
         for boot in self.boots():
             text = self.text_link_vaddr + boot.layout.kernel_delta
-            if not overlap(text, text + size, start_vaddr, end_vaddr):
+            if boot.layout.levels == levels and not overlap(text, text + size, start_vaddr, end_vaddr):
                 return boot
-        return add_boot(self.folder, self.kernel_image(), (start_vaddr, end_vaddr), progress)
+        return add_boot(self.folder, self.kernel_image(), (start_vaddr, end_vaddr), progress, levels)
 
 
 def _read_boot(folder: Path) -> Boot:
@@ -181,20 +184,23 @@ def _read_boot(folder: Path) -> Boot:
 
 
 def add_boot(
-    entry: Path, kernel: KernelImage, avoid: tuple[int, int] | None = None, progress: Progress | None = None
+    entry: Path, kernel: KernelImage, avoid: tuple[int, int] | None = None, progress: Progress | None = None,
+    levels: int = 4,
 ) -> Boot:
     """Boot `kernel` at a fresh layout and keep its state in the entry's folder."""
     from hybridbridge_vol.trust.boot import boot as boot_kernel
     from hybridbridge_vol.trust.layout import draw_layout
 
     symbols = kernel.symbols
-    layout = draw_layout(symbols.address("_text"), symbols.address("_end"), avoid)
+    layout = draw_layout(symbols.address("_text"), symbols.address("_end"), avoid, levels=levels)
     booted = boot_kernel(kernel, layout, progress)
     with _new_folder(entry, f"boot-{secrets.token_hex(4)}") as folder:
         extents = files.write_sparse(folder / "memory", booted.ram.view)
         record = {
             "format": files.FORMAT,
-            "layout": [layout.kernel_delta, layout.page_offset_base, layout.vmalloc_base, layout.vmemmap_base],
+            "layout": [
+                layout.kernel_delta, layout.page_offset_base, layout.vmalloc_base, layout.vmemmap_base, layout.levels,
+            ],
             "return_vaddr": booted.return_vaddr,
             "state": booted.machine.save_state(),
             "extents": extents,
@@ -337,7 +343,7 @@ class Store:
         with _new_folder(self.root, name) as folder:
             if beside:
                 beside(kernel)
-            linked = kernel.symbols.address("_text"), kernel.symbols.address("_end")
+            linked = kernel.symbols.address("_text") - RAM_SIZE, kernel.symbols.address("_end") + RAM_SIZE
             add_boot(folder, kernel, linked, progress)
             packed = kernel.symbols.pack()
             (folder / "symbols").write_bytes(packed)

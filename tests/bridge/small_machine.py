@@ -29,6 +29,8 @@ TWIN_PADDR, USER_PADDR, SNAPSHOT_PADDR = 1 << 30, 2 << 30, 4 << 30
 SNAPSHOT_SIZE = 0x8000
 STATICS = 0x2000
 """Where in the image the data of the snapshot's own kernel lie."""
+PER_CPU = range(0x3800, 0x3900)
+"""Offsets from `_text` that are names of per-CPU variables."""
 
 TRUSTED = 0xFFFF_8000_0000_0000
 """Our memory, all of it."""
@@ -71,6 +73,7 @@ class SmallMachine:
             snapshot_paddr=SNAPSHOT_PADDR,
             trusted_vaddrs=range(TRUSTED, TRUSTED + (8 << 40)),
             twin_constant_end=DATA,
+            per_cpu=PER_CPU,
         )
         self.engine = TaintEngine(self.machine, territory, self._code, crossings or {})
 

@@ -49,8 +49,8 @@ def test_every_module_of_the_guest_is_found_and_its_file_is_what_the_guest_runs(
         alike = sum(mine == theirs for mine, theirs in zip(part.module.rodata.content[:length], constants, strict=False))
         assert alike / length > 0.6, name  # the tables of the unwinder are sorted when the module is loaded
         with_constants += 1
-    assert equal / total > 0.95
-    assert with_constants > 20
+    assert equal / total > 0.9
+    assert with_constants > len(loaded(session)) / 4
 
 
 def test_files_that_modules_write_are_the_guests(lab: Lab, generation: str) -> None:

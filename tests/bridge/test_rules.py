@@ -153,7 +153,7 @@ def test_a_constant_cleans_memory() -> None:
         ),
         (
             "482b06 sub rax, qword ptr [rsi]",
-            Rule(Kind.ALU, WRITES | MEMORY, reg(RAX), reg(RAX), mem(8), base=RSI),
+            Rule(Kind.ALU, Bits.SUBTRACTS | WRITES | MEMORY, reg(RAX), reg(RAX), mem(8), base=RSI),
         ),
         ("11d8 adc eax, ebx", Rule(Kind.ALU, WRITES | READS, reg(RAX, 4), reg(RAX, 4), reg(RBX, 4))),
         ("ffc1 inc ecx", Rule(Kind.ALU, WRITES, reg(RCX, 4), reg(RCX, 4))),
@@ -463,6 +463,14 @@ def test_a_block_ends_at_the_first_instruction_that_may_go_elsewhere(last: str) 
     block = home_decoder().block(code, TEXT)
     assert [instruction.vaddr - TEXT for instruction in block] == [0, 1, 3]
     assert [instruction.ends for instruction in block] == [False, False, True]
+
+
+def test_a_warning_ends_a_block_and_is_whole() -> None:
+    """Capstone leaves the operands of `ud1` out; they are not executed, but they are not the next instruction."""
+    block = home_decoder().block(bytes.fromhex("90 67480fb93a e800000000"), TEXT)
+    assert [(instruction.vaddr - TEXT, instruction.size) for instruction in block] == [(0, 1), (1, 5)]
+    assert block[-1].ends
+    assert block[-1].rule == Rule(Kind.NONE)
 
 
 def test_a_block_ends_before_what_is_no_instruction() -> None:

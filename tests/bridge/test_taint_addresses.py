@@ -10,7 +10,9 @@ from small_machine import (
     BEYOND,
     DATA,
     OURS,
+    OURS_PADDR,
     PAGE,
+    PER_CPU,
     SNAPSHOT,
     SNAPSHOT_PADDR,
     STATICS,
@@ -178,6 +180,52 @@ def test_what_no_longer_looks_like_an_address_is_no_pointer(small: SmallMachine,
     )
     assert not any(label & POINTER for label in small.labels(OURS, 8))
     assert set.union(*small.origins(OURS, 8)) >= {0x10}
+
+
+def test_the_distance_from_a_pointer_added_to_it_leads_where_we_say(small: SmallMachine) -> None:
+    """Two arrays walked with one index: the second by its distance from the first."""
+    small.image(0x10, word(SNAPSHOT + 0x40))
+    small.run(
+        """
+        488b06 mov rax, qword ptr [rsi]
+        488d4810 lea rcx, [rax + 0x10]
+        4829c7 sub rdi, rax
+        488b11 mov rdx, qword ptr [rcx]
+        48895439f0 mov qword ptr [rcx + rdi - 0x10], rdx
+        4883c108 add rcx, 8
+        4801cf add rdi, rcx
+        488917 mov qword ptr [rdi], rdx
+        """,
+        rsi=SOURCE,
+        rdi=OURS,
+    )
+    assert small.findings() == []
+    assert small.origins(OURS, 8) == each(0x50, 8)
+    assert small.origins(OURS + 0x18, 8) == each(0x50, 8)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "8a0417 mov al, byte ptr [rdi + rdx]",  # another pointer of the snapshot's: it decides where this leads
+        "8a0438 mov al, byte ptr [rax + rdi]",  # moved by a number of the snapshot's
+    ],
+)
+def test_the_distance_from_a_pointer_added_to_another_is_forged(small: SmallMachine, address: str) -> None:
+    small.image(0x10, word(SNAPSHOT + 0x40))
+    small.image(0x18, word(SNAPSHOT + 0x40))
+    small.run(
+        f"""
+        488b06 mov rax, qword ptr [rsi]
+        488b5608 mov rdx, qword ptr [rsi + 8]
+        4829c7 sub rdi, rax
+        48034620 add rax, qword ptr [rsi + 0x20]
+        {address}
+        """,
+        rsi=SOURCE,
+        rdi=OURS,
+    )
+    assert small.findings() == [(EventKind.FORGED, 14)]
 
 
 def test_a_pointer_survives_a_stay_in_our_memory(small: SmallMachine) -> None:
@@ -459,6 +507,56 @@ def test_a_static_address_of_the_twins_is_a_pointer_of_the_snapshots(
     small.run(f"{listing}\n8a08 mov cl, byte ptr [rax]\n488907 mov qword ptr [rdi], rax", side=TWIN, rdi=OURS)
     assert small.pointer(OURS)
     assert small.findings() == []
+
+
+@pytest.mark.parametrize(
+    "listing",
+    ["48c7c000380091 mov rax, 0xffffffff91003800", "488d05f9370000 lea rax, [rip + 0x37f9]"],
+)
+def test_the_name_of_a_per_cpu_variable_leads_where_what_is_added_leads(small: SmallMachine, listing: str) -> None:
+    """Ours with the distance of our CPU, the snapshot's with the distance of one of its CPUs."""
+    distance = OURS - 0xFFFF_FFFF_9100_3800 & U64
+    theirs = SNAPSHOT - 0xFFFF_FFFF_9100_3800 & U64
+    small.image(0x10, word(theirs))
+    small.run(
+        f"""
+        {listing}
+        4801c8 add rax, rcx
+        8a00 mov al, byte ptr [rax]
+        """,
+        side=TWIN,
+        rcx=distance,
+    )
+    assert small.findings() == []
+    small.run(
+        f"""
+        {listing}
+        480306 add rax, qword ptr [rsi]
+        8a00 mov al, byte ptr [rax]
+        """,
+        side=TWIN,
+        rsi=SOURCE,
+    )
+    assert small.findings() == []
+
+
+def test_the_name_of_a_per_cpu_variable_in_memory_or_a_register_is_no_pointer(small: SmallMachine) -> None:
+    name = TWIN + PER_CPU.start
+    small.image(0x10, word(name))
+    small.memory.write(OURS_PADDR, word(name))
+    small.run(
+        """
+        488b06 mov rax, qword ptr [rsi]
+        48894708 mov qword ptr [rdi + 8], rax
+        488b07 mov rax, qword ptr [rdi]
+        48894710 mov qword ptr [rdi + 0x10], rax
+        48895718 mov qword ptr [rdi + 0x18], rdx
+        """,
+        rsi=SOURCE,
+        rdi=OURS,
+        rdx=name,
+    )
+    assert [small.pointer(OURS + place) for place in (8, 0x10, 0x18)] == [False, False, False]
 
 
 def test_a_static_address_of_the_twins_is_made_of_all_its_indices(small: SmallMachine) -> None:

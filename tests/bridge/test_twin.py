@@ -12,6 +12,7 @@ from hybridbridge_vol.bridge.policy import Crossing
 from hybridbridge_vol.bridge.twin import Sites, TwinText, jump, relocation_sites, returning
 
 PAGE = 4096
+HOLE = 0xFFFF_8000_0000_0000
 
 
 def assembled(twin: TwinText, pages: int) -> bytes:
@@ -73,14 +74,35 @@ def test_answers() -> None:
 
 def test_crossings_become_code_at_both_sides() -> None:
     crossings = [Crossing(0x10, "home"), Crossing(0x40, "return", 1, True), Crossing(0x80, "free", 1)]
-    twin = dict(twin_overlays(crossings, 0x5000, 0x1000))
+    twin = dict(twin_overlays(crossings, 0x5000, 0x1000, HOLE))
     assert twin[0x10] == jump(0x5010, 0x1010)
     assert twin[0x40] == returning(1)
-    assert twin[0x80] == free_if_trusted(1, 0x5080, 0x1080)
+    assert twin[0x80] == free_if_trusted(1, 0x5080, 0x1080, HOLE)
     assert dict(home_overlays(crossings)) == {0x40: returning(1)}
 
 
 def test_a_guarded_free_fits_its_room_and_ends_in_a_return() -> None:
-    code = free_if_trusted(0, 0x5000, 0x1000)
+    code = free_if_trusted(0, 0x5000, 0x1000, HOLE)
     assert len(code) == 19 or len(code) == 20
     assert code.endswith(b"\xc3")
+
+
+@given(
+    st.lists(st.integers(0, 3 * PAGE - 8), unique=True, max_size=40),
+    st.integers(-(1 << 30), 1 << 30),
+    st.integers(-(1 << 28), 1 << 28),
+)
+def test_references_that_stay_at_home_reach_it_from_where_the_twin_lies(
+    places: list[int], shift: int, distance: int
+) -> None:
+    """Relative ones bridge the distance of the twin, relocated ones keep what they hold; also across pages."""
+    fields = [place for place in sorted(places) if all(abs(place - other) >= 4 for other in places if other != place)]
+    absolute = array("I", fields[::2])
+    booted = bytearray(3 * PAGE)
+    twin = TwinText(
+        memoryview(booted), (Sites(absolute, 1, 4),), shift, at_home=((array("I", fields), distance),)
+    )
+    text = assembled(twin, 3)
+    for place in fields:
+        moved = 0 if place in absolute else -shift
+        assert int.from_bytes(text[place : place + 4], "little") == (moved + distance) & 0xFFFFFFFF

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 import time
 from typing import Any, Self
 
-from hybridbridge_vol.guest.kernel import Difference, Stat, Sysinfo, Uname
+from hybridbridge_vol.errors import CallUndone
+from hybridbridge_vol.guest.kernel import Difference, Running, Stat, Sysinfo, Uname
 
 
 class _SysinfoStruct(ctypes.Structure):
@@ -89,6 +91,13 @@ class LiveKernel:
             raise OSError(ctypes.get_errno(), "sysinfo")
         values = {name: getattr(seen, name) for name in Sysinfo._fields}
         return Sysinfo(**values | {"loads": tuple(seen.loads)})
+
+    def running(self) -> list[Running | CallUndone]:
+        """The one CPU that this process knows of: its own."""
+        return [Running(ctypes.CDLL(None).sched_getcpu(), os.getpid(), threading.get_native_id())]
+
+    def monotonic(self) -> float:
+        return time.clock_gettime(time.CLOCK_MONOTONIC)
 
     def syslog(self, action: int, size: int) -> bytes:
         buffer = ctypes.create_string_buffer(size)

@@ -39,7 +39,7 @@ def test_a_tool_describes_itself_in_words_that_both_fronts_can_show(name: str) -
     assert "\n" not in tool.help
     assert all(column.help for column in tool.columns)
     assert tool.tree_column is None or tool.tree_column in [column.name for column in tool.columns]
-    taken = {"store", "bridge", "format", "config", "file", "log", "quiet", "extend", "renderer", "filters"}
+    taken = {"store", "bridge", "ns-of", "ns_of", "format", "config", "file", "log", "quiet", "extend", "renderer", "filters"}
     assert not taken & {option.name for option in tool.options}
 
 

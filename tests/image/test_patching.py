@@ -36,6 +36,9 @@ class Around:
     def is_paravirt_slot(self, vaddr: int) -> bool:
         return vaddr == TEXT + SLOT
 
+    def is_slab_cache(self, vaddr: int) -> bool:
+        return vaddr == 0xFFFF_8880_0000_1000
+
 
 def branch(opcode: str, to: int, at: int = SITE, size: int = 4) -> bytes:
     """A relative branch at an offset."""
@@ -92,11 +95,15 @@ SLOT_CALL = b"\xff\x15" + struct.pack("<i", SLOT - SITE - 6)
             [(0x1122334455667789).to_bytes(8, "little")],
         ),
         (
+            replace(NOTHING, constants=[RuntimeConstant(SITE, 8, "__cache")]), bytes(8), [(0xFFFF_8880_0000_1000).to_bytes(8, "little")],
+            [(0xFFFF_8880_0000_1008).to_bytes(8, "little")],
+        ),
+        (
             PARAVIRT, SLOT_CALL, [branch("e8", FUNCTION) + b"\x90", b"\xfa" + b"\x90" * 5],
             [branch("e8", OTHER) + b"\x90", b"\xfb" + b"\x90" * 5, b"\x90" * 6],
         ),
     ],
-    ids=["mcount", "return", "retpoline", "conditional retpoline", "lock", "seal", "branch", "static call", "constant", "paravirt"],
+    ids=["mcount", "return", "retpoline", "conditional retpoline", "lock", "seal", "branch", "static call", "constant", "cache", "paravirt"],
 )  # fmt: skip
 def test_a_site_takes_its_lawful_forms_only(
     tables: PatchTables, linked: bytes, lawful: list[bytes], unlawful: list[bytes]

@@ -22,7 +22,7 @@ from hybridbridge_vol.guest import tools
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = {name: f"linux.hb.{name}.{name.capitalize()}" for name in tools.NAMES}
-GIVEN = {"cat": {"path": ["/proc/version"]}, "dir": {"path": "/proc/self"}, "ps": {"pid": [1, os.getpid()]}}
+GIVEN = {"getprocname": {"pid": os.getpid()}, "cat": {"path": ["/proc/version"]}, "dir": {"path": "/proc/self"}, "ps": {"pid": [1, os.getpid()]}}
 FILES: dict[str, bytes | Exception] = {"/proc/modules": b"nf_nat 57344 2 a,b, Live 0xffffffffc0a31000 (OE)\n"}
 
 
@@ -59,7 +59,7 @@ def test_a_short_name_selects_one_plugin(plugins: dict[str, Any], name: str) -> 
 @pytest.mark.parametrize("name", tools.NAMES)
 def test_a_plugin_asks_for_no_layer_and_for_the_tool_s_options(plugins: dict[str, Any], name: str) -> None:
     wanted = {requirement.name: requirement for requirement in plugins[OURS[name]].get_requirements()}
-    assert wanted.keys() == {option.name for option in tools.load(name).options} | {"store", "bridge", "provenance", "stats"}
+    assert wanted.keys() == {option.name for option in tools.load(name).options} | {"store", "bridge", "provenance", "stats", "ns_of"}
     for option in tools.load(name).options:
         assert wanted[option.name].optional is not option.positional
     assert plugins[OURS[name]].__doc__.startswith(tools.load(name).help)

@@ -48,6 +48,7 @@ ARCHIVE: Archive = {
     "sid": {
         "linux-image-7.2.10-cloud-amd64": "linux-binary-7.2.9-cloud-amd64",
         "linux-binary-7.2.9-cloud-amd64": "",
+        "linux-modules-7.2.9-cloud-amd64": "",
     },
 }
 

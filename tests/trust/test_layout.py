@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybridbridge_vol.trust.layout import (
-    GUARD_HOLE,
-    GUARD_HOLE_END,
+    GUARD_HOLES,
     KERNEL_ALIGN,
     KERNEL_IMAGE_SIZE,
     START_KERNEL_MAP,
@@ -29,13 +28,13 @@ def test_the_kernel_never_lies_where_it_must_not(place: int, draw: int) -> None:
     assert not overlap(start, start + SIZE, *avoid)
 
 
-@given(st.integers(0, 1 << 30))
-def test_the_regions_are_in_order_in_the_guard_hole(draw: int) -> None:
-    layout = draw_layout(TEXT, TEXT + SIZE, None, _below(draw))
+@given(st.integers(0, 1 << 30), st.sampled_from([4, 5]))
+def test_the_regions_are_in_order_in_the_guard_hole(draw: int, levels: int) -> None:
+    layout = draw_layout(TEXT, TEXT + SIZE, None, _below(draw), levels)
     bases = [layout.page_offset_base, layout.vmalloc_base, layout.vmemmap_base]
     assert bases == sorted(set(bases))
     assert all(base in layout for base in bases)
-    assert GUARD_HOLE <= bases[0] < bases[-1] < GUARD_HOLE_END
+    assert all(base in GUARD_HOLES[levels] for base in bases)
 
 
 def test_two_draws_differ() -> None:

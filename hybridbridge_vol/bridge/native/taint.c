@@ -20,7 +20,9 @@ typedef uint64_t label;
 #define TRUSTED (1ull << 62) /* from the trusted kernel's own changing state */
 #define SEEDED (1ull << 61)  /* from the snapshot, but nobody saw from where */
 #define NODE (1ull << 60)
-#define FLAGS (POINTER | TRUSTED | SEEDED)
+#define DISTANCE (1ull << 59) /* from where the snapshot's pointer with this payload leads: added to it, it cancels it */
+#define ADDRESS (POINTER | DISTANCE)
+#define FLAGS (ADDRESS | TRUSTED | SEEDED)
 #define PAYLOAD (~FLAGS)
 #define UNSET (~0ull) /* in a shadow page: not stored to since the page's shadow began */
 #define LEAF_BITS 40
@@ -39,7 +41,7 @@ enum kind { K_NONE, K_COPY, K_CLEAR, K_ALU, K_BITS, K_SWAP, K_ADDSWAP, K_COMPARE
 enum place { O_NONE, O_REGISTER, O_MEMORY, O_CONSTANT, O_SNAPSHOT_ADDRESS };
 enum bits { B_READS_FLAGS = 1, B_WRITES_FLAGS = 2, B_POPS = 4, B_SIGN_EXTENDS = 8, B_MEMORY = 16, B_STATIC = 32,
             B_PUSHES = 64, B_KEEPS_TARGET = 128,
-            B_TWO_STRINGS = 128 /* with K_GENERIC */ };
+            B_TWO_STRINGS = 128 /* with K_GENERIC */, B_SUBTRACTS = 128 /* with K_ALU */ };
 enum event_kind { E_FORGED = 1, E_STRAY = 2, E_OUTSIDE = 3 };
 enum region { R_TRUSTED, R_USER, R_SNAPSHOT, R_OTHER };
 
@@ -84,6 +86,7 @@ struct engine {
     uint64_t trusted_vaddr, trusted_vaddr_end;  /* the guard hole and ... */
     uint64_t twin_constant_end, ro_after_init, ro_after_init_end; /* offsets: what of the window the twin provides */
     uint64_t modules_start, modules_end;        /* vaddr: but for the areas, the snapshot's data */
+    uint64_t per_cpu, per_cpu_end;              /* offsets: names of per-CPU variables, where nothing lies */
     struct statistics statistics;
     /* --- from here on Python does not look --- */
     struct region_map *regions;
@@ -169,12 +172,32 @@ static inline label join(struct engine *e, label a, label b)
     return ((a | b) & FLAGS) | join_payload(e, a & PAYLOAD, b & PAYLOAD);
 }
 
-/* Values that can be kernel pointers: the upper half without its last 16 MiB (errors, small negative numbers). */
-static inline int pointerish(uint64_t value) { return value >= 0xFFFF800000000000ull && value < 0xFFFFFFFFFF000000ull; }
+/* A pointer of the snapshot's and a distance from there, both made of the same bytes: their sum is no longer its word.
+ * Compilers walk two arrays with one index that way. */
+static inline int cancel(label a, label b)
+{
+    return (((a & ADDRESS) == POINTER && (b & ADDRESS) == DISTANCE) ||
+            ((a & ADDRESS) == DISTANCE && (b & ADDRESS) == POINTER)) &&
+           (a & PAYLOAD) == (b & PAYLOAD) && (a & PAYLOAD);
+}
+
+/* Values that can be kernel pointers: the upper half, which begins with the guard hole, without its last 16 MiB
+ * (errors, small negative numbers). */
+static inline int pointerish(const struct engine *e, uint64_t value)
+{
+    return value >= e->trusted_vaddr && value < 0xFFFFFFFFFF000000ull;
+}
 
 static int is_trusted_vaddr(const struct engine *e, uint64_t value)
 {
     return (value >= e->trusted_vaddr && value < e->trusted_vaddr_end) || value - e->home_text < e->text_size;
+}
+
+/* An address in the kernel image's window that names a per-CPU variable: whose, is what is added to it. */
+static int is_per_cpu_name(const struct engine *e, uint64_t value)
+{
+    uint64_t offset = value - e->twin_text;
+    return offset >= e->per_cpu && offset < e->per_cpu_end;
 }
 
 static const struct area *area_of(struct engine *e, uint64_t vaddr)
@@ -206,8 +229,14 @@ static int is_snapshot_static(struct engine *e, uint64_t value)
 {
     uint64_t offset = value - e->twin_text;
     if (value >= e->modules_start && value < e->modules_end) return !area_of(e, value);
-    return offset < e->text_size &&
+    return offset < e->text_size && !is_per_cpu_name(e, value) &&
            (offset >= e->twin_constant_end || (offset >= e->ro_after_init && offset < e->ro_after_init_end));
+}
+
+/* A value that nobody has seen coming, taken for a pointer of the snapshot's. */
+static inline int leads_to_snapshot(const struct engine *e, uint64_t value)
+{
+    return pointerish(e, value) && !is_trusted_vaddr(e, value) && !is_per_cpu_name(e, value);
 }
 
 /* --- memory ----------------------------------------------------------------------------------------------- */
@@ -337,7 +366,7 @@ static void load(struct engine *e, uint64_t paddr, uint32_t size, label *out)
     if (size == 8 && (!page || unset == 8)) {
         if (region == R_SNAPSHOT) {
             uint64_t value = word_at(e, paddr);
-            pointer = pointerish(value);
+            pointer = pointerish(e, value) && !is_per_cpu_name(e, value);
             if (pointer && is_trusted_vaddr(e, value) && !e->on_foreign(paddr, value)) {
                 /* a pointer of ours that was put there by us */
                 memset(out, 0, size * sizeof(label));
@@ -345,7 +374,7 @@ static void load(struct engine *e, uint64_t paddr, uint32_t size, label *out)
             }
         } else if (region == R_TRUSTED && !(paddr >= e->constant_start && paddr < e->constant_end)) {
             uint64_t value = word_at(e, paddr);
-            if (pointerish(value) && !is_trusted_vaddr(e, value)) word = POINTER | SEEDED;
+            if (leads_to_snapshot(e, value)) word = POINTER | SEEDED;
         }
     }
     if (region == R_SNAPSHOT) e->statistics.snapshot_loads++;
@@ -495,7 +524,7 @@ static label join_all(struct engine *e, const label *in, uint32_t size)
     label all = 0;
     for (uint32_t i = 0; i < size; i++)
         if (in[i] != all) all = join(e, all, in[i]);
-    return size == 8 && in[7] & POINTER ? all : all & ~POINTER;
+    return (all & ~ADDRESS) | (size == 8 ? in[7] & ADDRESS : 0);
 }
 
 static int target_has_label(struct engine *e, const struct rule *r)
@@ -526,7 +555,7 @@ static label settle_pointer(struct engine *e, const struct rule *r, label all)
             for (uint32_t i = 0; i < e->access_count; i++)
                 if (e->accesses[i].is_write) value = e->accesses[i].value;
     }
-    return pointerish(value) ? all : all & ~POINTER;
+    return pointerish(e, value) ? all : all & ~POINTER;
 }
 
 static void apply_copy(struct engine *e, const struct rule *r)
@@ -538,7 +567,7 @@ static void apply_copy(struct engine *e, const struct rule *r)
     fetch(e, r->source_place, r->source, r->source_size, value);
     uint32_t size = r->source_size;
     if (r->target_size > size) {
-        label fill = r->bits & B_SIGN_EXTENDS ? value[size - 1] & ~POINTER : 0;
+        label fill = r->bits & B_SIGN_EXTENDS ? value[size - 1] & ~ADDRESS : 0;
         for (; size < r->target_size; size++) value[size] = fill;
     }
     if (r->bits & B_KEEPS_TARGET) { /* conditional: the values tell which it was, unless they are equal */
@@ -572,12 +601,14 @@ static void apply_alu(struct engine *e, const struct rule *r)
     all = join_all(e, value, r->source_size);
     if (r->second_place != O_NONE) {
         fetch(e, r->second_place, r->second, r->second_size, value);
-        label more = join_all(e, value, r->second_size);
-        all = join(e, all, more);
+        label first = all, second = join_all(e, value, r->second_size);
+        all = join(e, first, second);
+        if (r->bits & B_SUBTRACTS && second & POINTER && !(first & POINTER)) all = (all & ~POINTER) | DISTANCE;
+        else if (cancel(first, second)) all &= ~ADDRESS;
     }
     if (is_static) all |= POINTER;
     if (r->bits & B_READS_FLAGS) all = join(e, all, e->flags);
-    if (r->bits & B_WRITES_FLAGS) e->flags = all & ~POINTER;
+    if (r->bits & B_WRITES_FLAGS) e->flags = all & ~ADDRESS;
     if (r->target_place == O_NONE) return;
     all = settle_pointer(e, r, all);
     for (uint32_t i = 0; i < r->target_size; i++) value[i] = all;
@@ -595,7 +626,7 @@ static void apply_bits(struct engine *e, const struct rule *r)
     fetch(e, r->source_place, r->source, r->source_size, left);
     fetch(e, r->second_place, r->second, r->source_size, right);
     for (uint32_t i = 0; i < r->source_size; i++) {
-        left[i] = r->mask >> (8 * (i & 7)) & 0xff ? join(e, left[i], right[i]) : 0;
+        left[i] = r->mask >> (8 * (i & 7)) & 0xff ? join(e, left[i], right[i]) & ~DISTANCE : 0;
         all = join(e, all, left[i]);
     }
     e->flags = all & ~POINTER;
@@ -671,10 +702,11 @@ static void apply_generic(struct engine *e, const struct rule *r)
             all = join(e, all, join_all(e, value, size));
         }
     if (e->access_count) all = join(e, all, through(e));
+    all &= ~DISTANCE;
     if (r->bits & B_WRITES_FLAGS) e->flags = all & ~POINTER;
     for (uint32_t i = 0; i < 16; i++)
         if (r->writes >> i & 1) {
-            label l = all & POINTER && !pointerish(general(e, i)) ? all & ~POINTER : all;
+            label l = all & POINTER && !pointerish(e, general(e, i)) ? all & ~POINTER : all;
             for (uint32_t b = 0; b < 8; b++) e->registers[i * 8 + b] = l;
             if (l) e->live |= 1u << i;
             else e->live &= ~(1u << i);
@@ -786,13 +818,15 @@ void on_instruction(void *uc, uint64_t vaddr, uint32_t size, struct engine *e)
     e->pending = r;
     e->pending_vaddr = vaddr;
     e->access_count = 0;
-    if (r->bits & B_KEEPS_TARGET) e->old_target = general(e, r->kind == K_COMPARESWAP ? 0 : r->target / 8);
+    if (r->bits & B_KEEPS_TARGET && r->kind != K_ALU) e->old_target = general(e, r->kind == K_COMPARESWAP ? 0 : r->target / 8);
     if (r->bits & B_MEMORY) {
         e->base_label = r->base < 16 && e->live >> r->base & 1 ? join_all(e, &e->registers[r->base * 8], 8) : 0;
         e->index_label = r->index < 16 && e->live >> r->index & 1 ? join_all(e, &e->registers[r->index * 8], 8) : 0;
         if (r->bits & B_STATIC) { /* the registers only count from a static address */
-            e->index_label = join(e, e->base_label, e->index_label) & ~POINTER;
+            e->index_label = join(e, e->base_label, e->index_label) & ~ADDRESS;
             e->base_label = POINTER;
+        } else if (cancel(e->base_label, e->index_label)) {
+            e->base_label = e->index_label = 0;
         }
     } else {
         e->base_label = e->index_label = 0;
@@ -922,7 +956,7 @@ void engine_begin(struct engine *e, int seed)
     if (!seed) return;
     for (uint32_t i = 0; i < 16; i++) {
         uint64_t value = general(e, i);
-        if (pointerish(value) && !is_trusted_vaddr(e, value)) {
+        if (leads_to_snapshot(e, value)) {
             for (uint32_t b = 0; b < 8; b++) e->registers[i * 8 + b] = POINTER | SEEDED;
             e->live |= 1u << i;
         }

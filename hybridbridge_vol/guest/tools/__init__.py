@@ -11,7 +11,25 @@ from typing import cast
 
 from hybridbridge_vol.guest.tool import Tool
 
-NAMES = ("cat", "check", "dir", "hostname", "lsmod", "ps", "uname", "uptime")
+NAMES = (
+    "arp",
+    "cat",
+    "check",
+    "dir",
+    "getpid",
+    "getprocname",
+    "gettime",
+    "hostname",
+    "lsmod",
+    "namespaces",
+    "netstat",
+    "ps",
+    "route",
+    "ss",
+    "tinyps",
+    "uname",
+    "uptime",
+)
 
 
 def load(name: str) -> Tool:

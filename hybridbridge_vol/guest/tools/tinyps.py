@@ -1,0 +1,26 @@
+"""tinyps: numbers and names of processes, nothing else (VIRTUOSO's own smallest tool)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.guest.tool import Column, Options, Row, Tool
+from hybridbridge_vol.guest.tools.getprocname import name_row
+
+
+class Tinyps(Tool):
+    name = "tinyps"
+    help = "Number and name of each process"
+    columns = (
+        Column("PID", "int", "process"),
+        Column("NAME", "str", "its name, as /proc/PID/comm has it"),
+    )
+
+    def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
+        for name in kernel.listdir("/proc"):
+            if name.isdecimal():
+                yield name_row(kernel, int(name))
+
+
+TOOL = Tinyps()

@@ -1,0 +1,85 @@
+"""Kernels and shapes beyond the default samples: flavours, page tables, processors, memory above 4 GiB."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import trust
+from test_ground_truth import compare
+
+from hybridbridge_vol.bridge.hybrid import Mode
+from hybridbridge_vol.guest.session import Session, open_session
+from hybridbridge_vol.trust.store import Store
+from samples.make import Sample, Spec, make_sample, sha256_of
+
+pytestmark = pytest.mark.slow
+
+BEYOND_4_GIB = 4608 << 20
+"""With a hole below 4 GiB."""
+SHAPES = {
+    "5.10 four CPUs": Spec("5.10-cloud", seed=15, light=True, cpus=4),
+    "5.10 PTI": Spec("5.10-cloud", seed=16, light=True, append="pti=on"),
+    "6.1 PTI, 5 levels": Spec("6.1-cloud", seed=15, light=True, la57=True, append="pti=on"),
+    "6.1 amd64, PTI": Spec("6.1-amd64", seed=16, light=True, append="pti=on"),
+    "6.1 rt, two CPUs": Spec("6.1-rt", seed=16, light=True, cpus=2),
+    "6.12 5 levels": Spec("6.12-cloud", seed=15, light=True, la57=True),
+    "6.12 amd64, four CPUs": Spec("6.12-amd64", seed=16, light=True, cpus=4, ram=512 << 20),
+    "6.12 PTI, beyond 4 GiB": Spec("6.12-cloud", seed=17, light=True, append="pti=on", ram=BEYOND_4_GIB),
+    "7.x two CPUs": Spec("7-cloud", seed=24, cpus=2),
+    "7.x 5 levels": Spec("7-cloud", seed=14, light=True, la57=True),
+    "7.x PTI, four CPUs": Spec("7-cloud", seed=15, light=True, append="pti=on", cpus=4),
+    "7.x nokaslr, beyond 4 GiB": Spec("7-cloud", seed=17, light=True, kaslr=False, ram=BEYOND_4_GIB),
+    "7.x amd64": Spec("7-amd64", seed=18, light=True, ram=512 << 20),
+    "7.x rt, two CPUs": Spec("7-rt", seed=19, light=True, cpus=2, ram=512 << 20),
+}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Kernels are added as they are needed."""
+    return Store(tmp_path_factory.mktemp("kernels"))
+
+
+@pytest.fixture(params=SHAPES, scope="module")
+def shape(request: pytest.FixtureRequest, store: Store) -> Iterator[Sample]:
+    """An image of each shape, whose kernel is trusted; it does not change by a byte."""
+    sample = make_sample(SHAPES[request.param])
+    trust(store, sample)
+    before = sha256_of(sample.raw)
+    yield sample
+    assert sha256_of(sample.raw) == before
+
+
+def opened(sample: Sample, store: Store, mode: Mode) -> Session:
+    """A session on the image."""
+    return open_session(Path(sample.raw), store.root, mode=mode)
+
+
+def test_files_are_equal_to_the_byte(shape: Sample, store: Store) -> None:
+    with opened(shape, store, Mode.AUTO) as session:
+        compare(shape.truth, session).check()
+
+
+def test_files_are_equal_under_taint_and_nothing_strays(shape: Sample, store: Store) -> None:
+    paths = [path for pid in shape.truth.processes for path in (f"/proc/{pid}/stat", f"/proc/{pid}/status")]
+    paths += ["/proc/modules", "/proc/stat", "/proc/meminfo", "/proc/net/tcp", "/proc/1/maps", "/proc/1/smaps"]
+    with opened(shape, store, Mode.AUTO) as fast:
+        expected = [fast.read_file(path) for path in paths]
+    with opened(shape, store, Mode.SLOW) as slow:
+        assert [slow.read_file(path) for path in paths] == expected
+        assert slow.statistics.stray == {}
+        assert slow.statistics.unknown_instructions == {}
+
+
+def test_the_shape_is_what_it_says(shape: Sample, store: Store) -> None:
+    meta = shape.meta
+    with opened(shape, store, Mode.AUTO) as session:
+        layout = session.bridge.layout
+        assert layout.levels == session.bridge.boot.layout.levels == (5 if meta["la57"] else 4)
+        assert layout.cpus == meta["cpus"]
+        assert meta["kaslr"] or layout.shift == 0
+        assert ("pti" in session.read_file("/proc/cpuinfo").decode().split()) == ("pti=on" in meta["append"])
+        kilobytes = int(session.read_file("/proc/meminfo").split()[1])
+        assert meta["ram"] * 0.8 < kilobytes << 10 < meta["ram"]
