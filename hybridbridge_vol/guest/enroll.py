@@ -16,6 +16,7 @@ from hybridbridge_vol.bridge.prepare import prepare
 from hybridbridge_vol.errors import BootError, HybridBridgeError, KernelFileError
 from hybridbridge_vol.image import packages
 from hybridbridge_vol.trust import modules
+from hybridbridge_vol.trust.linked import linked_kernel
 from hybridbridge_vol.trust.store import Entry, Progress, Store, StoredKernel
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def enroll(store: Store, path: Path, progress: Progress | None = None, training:
             prepare(kernel, boot, part(0.6, 0.7))
     except KeyError as error:
         raise BootError(f"{path}: this kernel has no symbol {error}; it cannot be bridged") from None
+    linked_kernel(kernel)  # now, while the kernel is at hand, unpacked
     if second is not None:
         booted = second.finish()
         if booted is not None:

@@ -11,13 +11,14 @@ from functools import cached_property
 from itertools import chain, groupby, islice
 
 from hybridbridge_vol.bridge.attach import Bridge
+from hybridbridge_vol.errors import StoreError
 from hybridbridge_vol.guest.code_differences import SHOWN, CodeComparison, unequal
 from hybridbridge_vol.guest.kernel import Difference
 from hybridbridge_vol.guest.kernel_around import KernelAround
 from hybridbridge_vol.guest.module_integrity import ModuleIntegrity
 from hybridbridge_vol.guest.places import Places
 from hybridbridge_vol.guest.proc_system import Module
-from hybridbridge_vol.image.function_pointers import Stores, holds_pointers, joined, pointers_into
+from hybridbridge_vol.image.function_pointers import Stores, holds_pointers, inside, joined, sites_in
 from hybridbridge_vol.image.gates import GATE_SIZE, VECTORS, ExpectedGates, Gate, read_gates
 from hybridbridge_vol.image.instructions import Reader, Thunks
 from hybridbridge_vol.image.patch_tables import PatchTables, read_patch_tables
@@ -73,7 +74,10 @@ class Integrity:
     # --- reading ------------------------------------------------------------------------------------------
 
     def _offset(self, name: str) -> int:
-        return self._symbols.address(name) - self._text
+        found = self._symbols.get(name)
+        if found is None:
+            raise StoreError(f"{self._bridge.kernel.name}: this kernel has no symbol {name}; it cannot be checked")
+        return found - self._text
 
     def _pages(self) -> Iterator[Difference]:
         """Fill in what is found. What is missing is told, and compares as expected."""
@@ -155,14 +159,17 @@ class Integrity:
         """Pointers to functions and tables that were linked into data and are neither what they were nor what the kernel
         makes them."""
         code = [(0, self._code_end), (self._offset("_sinittext"), self._offset("_einittext"))]
-        ranges = [self._read_only_later, self._data]
-        abs64 = self._linked.abs64
-        for site, target in pointers_into(self._linked.flat, abs64, self._text, ranges, [*code, self._constants]):
-            if self._found[site : site + 8] == self._expected[site : site + 8] or self._is_explained(site):
-                continue
-            following = (self._symbols.next_address(self._text + target) or self._text) - self._text
-            if any(first <= target < last for first, last in code) or holds_pointers(abs64, target, following):
+        abs64, flat, found, expected = self._linked.abs64, self._linked.flat, self._found, self._expected
+        sites = sites_in(abs64, (self._read_only_later, self._data))
+        for site in [site for site in sites if found[site : site + 8] != expected[site : site + 8]]:
+            target = int.from_bytes(flat[site : site + 8], "little") - self._text
+            is_table = inside(target, [self._constants]) and holds_pointers(abs64, target, self._behind(target))
+            if (is_table or inside(target, code)) and not self._is_explained(site):
                 yield self._pointer("data", site)
+
+    def _behind(self, offset: int) -> int:
+        """Where the next symbol stands."""
+        return (self._symbols.next_address(self._text + offset) or self._text) - self._text
 
     def _is_explained(self, site: int) -> bool:
         """Whether the trusted kernel's boot has made the same of a pointer, or code of the trusted kernel does."""
@@ -174,8 +181,14 @@ class Integrity:
         target = after - self._text_vaddr
         if after == at_home or target in self._processors.get(site, ()):
             return True
-        inside = 0 <= target < self._code_end or self._constants[0] <= target < self._constants[1]
-        return inside and self._stores.stores(target, site)
+        if not inside(target, [(0, self._code_end), self._constants]):
+            return False
+        return self._stores.stores(target, site) or (self._is_static_call(site) and self._stores.passes(target, site))
+
+    def _is_static_call(self, site: int) -> bool:
+        """Whether a pointer is a static call's, which `__static_call_update` writes (kernel/static_call_inline.c)."""
+        found = self._symbols.lookup(self._text + site)
+        return found is not None and found[0].startswith("__SCK__") and found[1] == 0
 
     @cached_property
     def _processors(self) -> dict[int, frozenset[int]]:

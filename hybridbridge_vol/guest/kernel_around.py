@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from hybridbridge_vol.bridge.attach import Bridge
 from hybridbridge_vol.image.instructions import Reader, Thunks
 
 _INLINED = 16
 """Bytes of a function that may stand in the place of a call of it."""
+_MAX_CACHES = 10000
 _U64 = (1 << 64) - 1
 
 
@@ -14,6 +17,7 @@ class KernelAround:
     """See `image.patching.Surroundings`. `expected` is the kernel's text as it must be."""
 
     def __init__(self, bridge: Bridge, expected: bytearray) -> None:
+        self._bridge = bridge
         self._image = bridge.image
         self._layout = bridge.layout
         self._kernel = bridge.kernel
@@ -57,6 +61,25 @@ class KernelAround:
         return bytes(self._expected[offset : offset + _INLINED])
 
     def is_paravirt_slot(self, vaddr: int) -> bool:
-        """Of `pv_ops`, arch/x86/include/asm/paravirt_types.h."""
+        """Of `pv_ops`, arch/x86/include/asm/paravirt_types.h; in 7.x those of spinlocks are `pv_ops_lock`."""
         found = self._lookup(vaddr)
-        return found is not None and found[0] == "pv_ops"
+        return found is not None and found[0] in ("pv_ops", "pv_ops_lock")
+
+    def is_slab_cache(self, vaddr: int) -> bool:
+        """One of the snapshot's own list `slab_caches` (mm/slab_common.c)."""
+        return vaddr in self._slab_caches
+
+    @cached_property
+    def _slab_caches(self) -> frozenset[int]:
+        """The list's place in a cache is what it is in the trusted kernel, where the caches are known."""
+        head, caches = self.address("slab_caches"), self._bridge.prepared.caches
+        if head is None or not caches:
+            return frozenset()
+        node_at_home = self._bridge.machine.read_u64(self._bridge.home("slab_caches"))
+        distance = min(node_at_home - cache for cache in caches if cache <= node_at_home)
+        found: set[int] = set()
+        node = self.word(head)
+        while node and node != head and node - distance not in found and len(found) < _MAX_CACHES:
+            found.add(node - distance)
+            node = self.word(node)
+        return frozenset(found)

@@ -96,6 +96,8 @@ class Tool:
     """Arguments that show the tool at its best, as typed after its name."""
     options: ClassVar[tuple[Option, ...]] = ()
     columns: ClassVar[tuple[Column, ...]]
+    runs_kernel: ClassVar[bool] = True
+    """Whether code of the guest's kernel makes the answer: training has nothing to learn from one where it does not."""
     tree_column: ClassVar[str | None] = None
     """The column whose text is indented to show a row's depth where a table is drawn."""
 

@@ -54,7 +54,7 @@ def run_everything(session: Session, progress: Progress | None = None) -> None:
 def _work(session: Session) -> Iterator[tuple[str, Callable[[], object]]]:
     for name in tools.NAMES:
         tool = tools.load(name)
-        if not any(option.positional for option in tool.options):
+        if tool.runs_kernel and not any(option.positional for option in tool.options):
             for options in _variants(tool):
                 yield name, partial(_rows, tool, session, options)
     for folder in _FOLDERS:

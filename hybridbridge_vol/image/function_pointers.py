@@ -19,16 +19,15 @@ _MOST_FUNCTIONS = 64
 _U64 = (1 << 64) - 1
 
 
-def pointers_into(
-    flat: bytes | bytearray, abs64: array[int], text_link_vaddr: int, data: list[Range], targets: list[Range]
-) -> Iterator[tuple[int, int]]:
-    """`(offset, offset it leads to)` of the relocated words in the ranges `data` that lead into the ranges `targets`."""
-    for start, end in data:
-        for index in range(bisect_left(abs64, start), bisect_left(abs64, end)):
-            site = abs64[index]
-            target = int.from_bytes(flat[site : site + 8], "little") - text_link_vaddr
-            if any(first <= target < last for first, last in targets):
-                yield site, target
+def sites_in(abs64: array[int], ranges: Iterable[Range]) -> Iterator[int]:
+    """The relocated words in some ranges."""
+    for start, end in ranges:
+        yield from abs64[bisect_left(abs64, start) : bisect_left(abs64, end)]
+
+
+def inside(offset: int, ranges: Iterable[Range]) -> bool:
+    """Whether an offset lies in one of some ranges."""
+    return any(start <= offset < end for start, end in ranges)
 
 
 def holds_pointers(abs64: array[int], start: int, end: int) -> bool:
@@ -51,9 +50,17 @@ class Stores:
 
     def stores(self, target: int, variable: int) -> bool:
         """Whether some function of the kernel takes the address `target` and writes the word at `variable`."""
+        users = sorted(self._users(target))[:_MOST_FUNCTIONS]
+        return any(self._writes(start, end, variable) for start, end in users)
+
+    def passes(self, target: int, variable: int) -> bool:
+        """Whether some function of the kernel takes both addresses, as one does that hands them to a third."""
+        return not self._users(target).isdisjoint(self._users(variable))
+
+    def _users(self, target: int) -> set[Range]:
+        """The functions that take an address."""
         wanted = struct.pack("<I", self._text + target & 0xFFFFFFFF)
-        users = {self._around(site) for site in self._abs32 if self._flat[site : site + 4] == wanted}
-        return any(self._writes(start, end, variable) for start, end in sorted(users)[:_MOST_FUNCTIONS])
+        return {self._around(site) for site in self._abs32 if self._flat[site : site + 4] == wanted}
 
     def _around(self, site: int) -> Range:
         """The function that holds an offset; an empty range if it is no code."""

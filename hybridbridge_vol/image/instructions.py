@@ -71,6 +71,8 @@ class Reader:
 
     def __init__(self, thunks: Thunks) -> None:
         self._thunks = thunks
+        self._anywhere: dict[bytes, Meaning] = {}
+        """What means the same wherever it stands."""
 
     @cached_property
     def _capstone(self) -> Any:
@@ -98,8 +100,12 @@ class Reader:
 
     def meaning(self, code: bytes, vaddr: int, behind_vaddr: int | None = None) -> Meaning:
         """See the module's text. `behind_vaddr`: what will follow the piece when it stands in its place."""
+        known = self._anywhere.get(code)
+        if known is not None:
+            return known
         ends = (vaddr + len(code), behind_vaddr)
-        kept = _without_padding(self.decode(code, vaddr), ends)
+        instructions = self.decode(code, vaddr)
+        kept = _without_padding(instructions, ends)
         words: list[str] = []
         for instruction in kept:
             target = instruction.target
@@ -115,7 +121,10 @@ class Reader:
                 words.append("ret")
             else:
                 words.append(str(instruction))
-        return tuple(words)
+        meaning = tuple(words)
+        if not any(instruction.target or "0x" in instruction.operands for instruction in instructions):
+            self._anywhere[code] = meaning
+        return meaning
 
 
 def _absolute(operands: str, following: int) -> str:

@@ -22,6 +22,9 @@ flags, the two lengths; with the length of the padding up to 5.12, with 32 bits 
 ALTERNATIVE_SIZES = {12: 10, 13: 10, 14: 12}
 """Where in an entry of such a length the two lengths stand."""
 
+_WIDEST = 6
+"""Bytes of the longest instruction at a place."""
+
 
 class SymbolTable(Protocol):
     """As much of a symbol table as this module needs (link-time addresses)."""
@@ -133,13 +136,17 @@ class _Reader:
 
     def distances(self, first: str, last: str) -> array[int]:
         """Places that are given by their distance from the entry."""
-        found = (entry + fields[0] for entry, fields in self._entries(self._bounds(first, last), "<i"))
-        return array("I", (place for place in found if self._inside(place, 6)))
+        start, stop = self._bounds(first, last)
+        words = self._flat[start : stop - (stop - start) % 4].cast("i")
+        end = len(self._flat) - _WIDEST
+        return array("I", [place for at, word in enumerate(words) if 0 <= (place := start + 4 * at + word) <= end])
 
     def addresses(self, first: str, last: str) -> array[int]:
         """Places that are given by their address."""
-        found = (fields[0] - self._text for _entry, fields in self._entries(self._bounds(first, last), "<Q"))
-        return array("I", (place for place in found if self._inside(place, 6)))
+        start, stop = self._bounds(first, last)
+        words = self._flat[start : stop - (stop - start) % 8].cast("Q")
+        end = len(self._flat) - _WIDEST
+        return array("I", [place for word in words if 0 <= (place := word - self._text) <= end])
 
     def alternatives(self) -> list[Alternative]:
         """The layout is the one under which all entries lead into the kernel and replace no more than they may."""
@@ -191,15 +198,16 @@ class _Reader:
             self._bounds("__start_static_call_sites", "__stop_static_call_sites"), "<ii"
         ):
             site, owner = entry + code, entry + 4 + key
-            if self._inside(site, 6):
+            if self._inside(site, _WIDEST):
                 found.append(StaticCall(site, owner & ~3, bool(owner & 1)))
         return found + list(self._trampolines())
 
     def _trampolines(self) -> Iterator[StaticCall]:
         """A jump at `__SCT__NAME` for the key at `__SCK__NAME`."""
+        keys = {name.removeprefix("__SCK__"): address for address, name in self._symbols.with_prefix("__SCK__")}
         for address, name in self._symbols.with_prefix("__SCT__"):
-            key = self._symbols.get("__SCK__" + name.removeprefix("__SCT__"))
-            if key is not None and self._inside(address - self._text, 6):
+            key = keys.get(name.removeprefix("__SCT__"))
+            if key is not None and self._inside(address - self._text, _WIDEST):
                 yield StaticCall(address - self._text, key - self._text, True)
 
     def constants(self) -> list[RuntimeConstant]:

@@ -24,6 +24,8 @@ NOP5 = b"\x0f\x1f\x44\x00\x00"
 _LOCK, _DATA_SEGMENT = 0xF0, 0x3E
 _SEALED = (b"\x0f\x1f\x40\xd6", b"\x66\x0f\x1f\x00")
 """gen_endbr_poison(), arch/x86/include/asm/ibt.h: `nopl -42(%rax)`; an ordinary nop before 6.2."""
+_WARNING = b"\x67\x48\x0f\xb9\x3a"
+"""`ud1 (%edx),%rdi`, what a call of __WARN_trap becomes in 7.x: the trap itself."""
 _ZERO_RESULT = (("xor eax, eax",), ("xor rax, rax",))
 _WRAPPER = "__raw_callee_save_"
 """PV_CALLEE_SAVE_REGS_THUNK, arch/x86/include/asm/paravirt.h: saves registers around the function of that name."""
@@ -49,6 +51,9 @@ class Surroundings(Protocol):
     def is_paravirt_slot(self, vaddr: int) -> bool:
         """Whether a word is one of `pv_ops`."""
 
+    def is_slab_cache(self, vaddr: int) -> bool:
+        """Whether a cache of the snapshot's slab allocator lies at an address."""
+
 
 class Patcher:
     """See the module's text.
@@ -67,14 +72,13 @@ class Patcher:
         self._around = around
         self._word = cache(around.word)
         self._function = cache(around.function)
-        self._meanings: dict[bytes, Meaning] = {}
 
     def accept(self, tables: PatchTables) -> None:
         """Take over every form that the tables allow."""
         self._locks(tables.locks)
         self._fixed(tables.seals, 4, _SEALED)
-        self._fixed(tables.mcount, CALL_SIZE, (NOP5,), lambda found, _site: found == ())
-        self._fixed(tables.returns, CALL_SIZE, (_RETURNS,), lambda found, _site: found == ("ret",))
+        self._fixed(tables.mcount, CALL_SIZE, (NOP5,), lambda found: found == ())
+        self._fixed(tables.returns, CALL_SIZE, (_RETURNS,), lambda found: found == ("ret",))
         self._retpolines(tables.retpolines)
         for code, size, target, _key in tables.branches:
             self._consider(code, size, lambda target=target: ((), (f"jmp {self._vaddr(target):#x}",)))  # type: ignore[misc]
@@ -99,20 +103,11 @@ class Patcher:
     def _take(self, code: int, size: int) -> None:
         self.expected[code : code + size] = self.found[code : code + size]
 
-    def _meaning(self, code: bytes, offset: int) -> Meaning:
-        """What `code` does at an offset; what does not depend on the place is decoded once."""
-        known = self._meanings.get(code)
-        if known is None:
-            known = self._reader.meaning(code, self._vaddr(offset))
-            if not any("0x" in word or "@" in word for word in known):
-                self._meanings[code] = known
-        return known
-
     def _meaning_found(self, code: int, size: int) -> Meaning:
-        return self._meaning(bytes(self.found[code : code + size]), code)
+        return self._reader.meaning(bytes(self.found[code : code + size]), self._vaddr(code))
 
     def _meaning_expected(self, code: int, size: int) -> Meaning:
-        return self._meaning(bytes(self.expected[code : code + size]), code)
+        return self._reader.meaning(bytes(self.expected[code : code + size]), self._vaddr(code))
 
     def _consider(self, code: int, size: int, forms: Callable[[], Iterable[Meaning]]) -> None:
         if self._differs(code, size) and self._meaning_found(code, size) in tuple(forms()):
@@ -125,7 +120,7 @@ class Patcher:
         sites: Iterable[int],
         size: int,
         forms: tuple[bytes, ...],
-        means: Callable[[Meaning, int], bool] = lambda _found, _site: False,
+        means: Callable[[Meaning], bool] = lambda _found: False,
     ) -> None:
         """Sites that all take one of the same forms; quick, for there are tens of thousands."""
         expected, found, end = self.expected, bytes(self.found), len(self.found) - size
@@ -135,7 +130,7 @@ class Patcher:
             there = found[site : site + size]
             if there == expected[site : site + size]:
                 continue
-            if there in forms or means(self._meaning(there, site), site):
+            if there in forms or means(self._reader.meaning(there, self._vaddr(site))):
                 expected[site : site + size] = there
 
     def _locks(self, sites: Iterable[int]) -> None:
@@ -176,6 +171,7 @@ class Patcher:
             fits = (name is not None and there == (f"{'jmp' if tail else 'call'} {function:#x}",)) or (
                 name == "__static_call_return0" and there in _ZERO_RESULT
             )
+            fits = fits or (name == "__WARN_trap" and self.found[code : code + CALL_SIZE] == _WARNING)
         if fits:
             self._take(code, CALL_SIZE)
 
@@ -184,8 +180,12 @@ class Patcher:
             return
         there = int.from_bytes(self.found[code : code + size], "little")
         place = self._around.address(name)
-        value = None if place is None else self._word(place)
-        if (value is not None and there == value & (1 << 8 * size) - 1) or (name == "USER_PTR_MAX" and there in _USER_PTR_MAX):
+        if place is None:  # a variable that was optimised away: in 7.x those are caches of the allocator
+            fits = there in _USER_PTR_MAX if name == "USER_PTR_MAX" else size == 8 and self._around.is_slab_cache(there)
+        else:
+            value = self._word(place)
+            fits = value is not None and there == value & (1 << 8 * size) - 1
+        if fits:
             self._take(code, size)
 
     def _through_slot(self, code: int, size: int) -> list[Meaning]:

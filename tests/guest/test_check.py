@@ -265,30 +265,35 @@ def test_hooks_in_a_module_are_found_with_its_name(
     victim: Callable[..., Victim], checked: Callable[[Victim], list[dict[str, Any]]], generation: str
 ) -> None:
     image = victim(generation)
-    modules = image._bridge.space.modules
-    part = modules.at(next(address for name, address in loaded(image) if name == "nf_conntrack"))
-    assert part is not None and part.module.rodata is not None
-    code = {
-        symbol.name: part.module.sections[symbol.section] + symbol.value
-        for symbol in part.module.file.symbols()
-        if symbol.section in part.module.file.text_layout()[0] and symbol.name
-    }
-    hook = code["nf_conntrack_in"]
+    module, function, hook, pointer = next(tables_of_modules(image))
     image.jump(hook, ELSEWHERE)
-    table = part.module.rodata
-    pointer = next(
-        vaddr
-        for vaddr in range(table.vaddr, table.vaddr + len(table.content), 8)
-        if image.word(vaddr) == code["ct_cpu_seq_show"]
-    )
     image.set_word(pointer, ELSEWHERE)
     rows = checked(image)
     assert {row["WHAT"] for row in rows} == {"module"}
     in_code, in_table = rows
-    assert in_code["SYMBOL"] == "nf_conntrack:nf_conntrack_in"
+    assert (in_code["ADDRESS"], in_code["SYMBOL"]) == (hook, f"{module}:{function}")
     assert in_code["FOUND"].startswith(f"jmp {ELSEWHERE:#x}")
     assert (in_table["ADDRESS"], in_table["FOUND"]) == (pointer, f"{ELSEWHERE:#x}")
-    assert in_table["SYMBOL"].startswith("nf_conntrack:.rodata+")
+    assert in_table["SYMBOL"].startswith(f"{module}:.rodata+")
+
+
+def tables_of_modules(image: Victim) -> Iterator[tuple[str, str, int, int]]:
+    """`(module, function, its address, address of a constant that points to it)`."""
+    for name, address in loaded(image):
+        part = image._bridge.space.modules.at(address)
+        if part is None or part.module.rodata is None:
+            continue
+        layout = part.module.file.text_layout()[0]
+        code = {
+            part.module.sections[symbol.section] + symbol.value: symbol.name
+            for symbol in part.module.file.symbols()
+            if symbol.section in layout and symbol.size
+        }
+        table = part.module.rodata
+        for vaddr in range(table.vaddr, table.vaddr + len(table.content), 8):
+            hook = image.word(vaddr)
+            if hook in code:
+                yield name, code[hook], hook, vaddr
 
 
 def loaded(image: Victim) -> list[tuple[str, int]]:

@@ -18,6 +18,7 @@ class Check(Tool):
         "kernel gives no row. Not in a memory image, and so not compared: the processor's own registers (the entry point in "
         "MSR_LSTAR, IDTR). Not compared: pointers that the kernel makes while it runs, and modules that are on no list."
     )
+    runs_kernel = False
     columns = (
         Column("WHAT", "str", "text, rodata, syscall, data, idt, module; traced, kprobe; mapping: page tables lead elsewhere; missing: cannot be checked"),
         Column("ADDRESS", "hex", "where it stands, virtual"),
