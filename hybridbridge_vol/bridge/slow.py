@@ -13,10 +13,10 @@ from collections.abc import Iterable
 from hybridbridge_vol.bridge.attach import Bridge, ExceptionFilter
 from hybridbridge_vol.bridge.labels import leaf_range
 from hybridbridge_vol.bridge.rules import Instruction, Rule, crossing
-from hybridbridge_vol.bridge.space import SNAPSHOT_PADDR, TWIN_PADDR
+from hybridbridge_vol.bridge.space import SNAPSHOT_PADDR, TWIN_PADDR, UPPER_HALF
 from hybridbridge_vol.bridge.statistics import CallCount
 from hybridbridge_vol.bridge.taint import Event, EventKind, TaintEngine, Territory
-from hybridbridge_vol.machine.machine import Machine, Stop, Verdict
+from hybridbridge_vol.machine.machine import U64, Machine, Stop, Verdict
 from hybridbridge_vol.machine.memory import PAGE_SIZE
 from hybridbridge_vol.trust.layout import START_KERNEL_MAP
 
@@ -120,8 +120,9 @@ class SlowBridge:
         machine.flush_translations()
 
     def call(self, function_vaddr: int, arguments: tuple[int, ...], stack_vaddr: int, until: int, seconds: float) -> Stop:
-        """As `Machine.call`, under taint."""
-        self.engine.begin()
+        """As `Machine.call`, under taint; an argument that points to the snapshot is the snapshot's word."""
+        self.machine.put_arguments(arguments)
+        self.engine.begin(seed=any(value & U64 >= UPPER_HALF and value & U64 not in GUARD_HOLE for value in arguments))
         return self._judged(self.machine.call(function_vaddr, arguments, stack_vaddr, until, seconds))
 
     def go_on(self, rip: int, until: int, seconds: float) -> Stop:

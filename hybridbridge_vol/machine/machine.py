@@ -311,13 +311,17 @@ class Machine:
         code = 3 if paging.walk(self.memory.read_u64, self.read_register("CR3"), cr2, self.levels) else 0
         return code | (16 if cr2 == self.read_register("RIP") else 0)
 
+    def put_arguments(self, arguments: tuple[int, ...]) -> None:
+        """Leave a call's arguments in the registers where the System V ABI has them."""
+        for name, value in zip(_ARGUMENTS, arguments, strict=False):
+            self.write_register(name, value & U64)
+
     def call(self, function_vaddr: int, arguments: tuple[int, ...], stack_vaddr: int, until: int, seconds: float) -> Stop:
         """Call a kernel function by the System V ABI; RAX holds the answer if the stop is "returned".
 
         `stack_vaddr` is the stack pointer before the call, 16-byte aligned; `until` the return address.
         """
-        for name, value in zip(_ARGUMENTS, arguments, strict=False):
-            self.write_register(name, value & U64)
+        self.put_arguments(arguments)
         if self._stack_word[0] != stack_vaddr - 8:  # the agent's stack does not move
             self._stack_word = (stack_vaddr - 8, self._paddr(stack_vaddr - 8))
         self.memory.write_u64(self._stack_word[1], until)
