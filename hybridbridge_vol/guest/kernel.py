@@ -72,6 +72,19 @@ class GuestKernel(Protocol):
     def read_file(self, path: str) -> bytes:
         """The whole content: open, read to the end, close."""
 
+    def read_at(self, path: str, offset: int, size: int) -> bytes:
+        """`pread(2)` of a file opened for it: up to `size` bytes from `offset`; at most a MiB."""
+
+    def in_image(self, paddr: int, size: int) -> bool:
+        """Whether the image holds these bytes of physical memory."""
+
+    def registers(self, tid: int) -> bytes | None:
+        """A thread's general registers as `struct user_regs_struct` (arch/x86/include/asm/user_64.h), as it entered the
+        kernel; None where they have another form, as a 32-bit program's."""
+
+    def progress(self, fraction: float, text: str) -> None:
+        """Show how far a long answer has come; 1 ends it."""
+
     def listdir(self, path: str) -> list[str]:
         """The names in a directory, without `.` and `..`, in the kernel's order."""
 

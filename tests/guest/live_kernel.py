@@ -56,6 +56,21 @@ class LiveKernel:
         with open(path, "rb") as file:
             return file.read()
 
+    def read_at(self, path: str, offset: int, size: int) -> bytes:
+        content = self._replaced("read_at", path)
+        if content is not None:
+            return content[offset : offset + size]
+        with open(path, "rb", buffering=0) as file:
+            return os.pread(file.fileno(), min(size, 1 << 20), offset)
+
+    def in_image(self, paddr: int, size: int) -> bool:
+        return True
+
+    def registers(self, tid: int) -> bytes | None:
+        return None
+
+    def progress(self, fraction: float, text: str) -> None: ...
+
     def listdir(self, path: str) -> list[str]:
         self._replaced("listdir", path)
         return os.listdir(path)
