@@ -15,11 +15,13 @@ from typing import Self
 from hybridbridge_vol.bridge.attach import U64, Bridge, attach
 from hybridbridge_vol.bridge.calls import USER_SIZE, Caller
 from hybridbridge_vol.bridge.hybrid import Mode
+from hybridbridge_vol.bridge.space import MODULES_END, MODULES_START
 from hybridbridge_vol.bridge.statistics import Statistics
 from hybridbridge_vol.errors import AttachError, CallUndone
 from hybridbridge_vol.guest.holes import entries_around_holes
 from hybridbridge_vol.guest.kernel import EndlessFile, Stat, Sysinfo, Uname
 from hybridbridge_vol.guest.traces import Traces
+from hybridbridge_vol.machine.memory import PAGE_SIZE
 from hybridbridge_vol.snapshot.formats import PhysicalImage, open_image
 from hybridbridge_vol.trust.store import Store
 
@@ -50,6 +52,8 @@ _VIEW_REGSETS = 8
 """`regsets` in `struct user_regset_view`, behind `name` (include/linux/regset.h)."""
 REGISTERS_SIZE = 216
 """`struct user_regs_struct`: 27 registers."""
+
+_LARGEST_MODULE_HOLE = 64 << 20
 
 _AT_FDCWD = -100
 _O_RDONLY, _O_DIRECTORY = 0, 0o200000
@@ -262,6 +266,35 @@ class Session:
         buffer = self._caller.put(b"", _BUFFER_AT)
         size = self._caller.call(snapshot("regset_get"), task, general, REGISTERS_SIZE, buffer, label="regset_get")
         return self._caller.get(_BUFFER_AT, size) if size == REGISTERS_SIZE else None
+
+    def task_list(self) -> tuple[list[tuple[int, int]], str]:
+        """See `GuestKernel`; the ids are those of the snapshot's first pid namespace."""
+        from hybridbridge_vol.bridge.task_list import task_list
+
+        tasks, reason = task_list(self.bridge)
+        pid_of, found = self.bridge.snapshot("__task_pid_nr_ns"), []
+        for task in tasks:
+            try:
+                found.append((self._caller.call(pid_of, task, 0, 0, label="__task_pid_nr_ns"), task))
+            except CallUndone as error:
+                reason = reason or f"of the task at {task:#x}: {error.reason}"
+        return found, reason
+
+    def module_pages(self) -> Iterator[int]:
+        """See `GuestKernel`. Modules lie close together: the search ends behind the first large hole."""
+        hole = 0
+        for vaddr in range(MODULES_START, MODULES_END, PAGE_SIZE):
+            if self.bridge.layout.translate(self.bridge.image, vaddr):
+                hole = 0
+                yield vaddr
+            elif (hole := hole + PAGE_SIZE) > _LARGEST_MODULE_HOLE:
+                return
+
+    def symbol(self, vaddr: int) -> str:
+        """See `GuestKernel`: sprint_symbol()."""
+        buffer = self._caller.put(b"", _BUFFER_AT)
+        size = self._caller.call(self.bridge.snapshot("sprint_symbol"), buffer, vaddr, label="sprint_symbol")
+        return os.fsdecode(self._caller.get(_BUFFER_AT, min(max(size, 0), 1024)))
 
     def listdir(self, path: str) -> list[str]:
         """The names in a directory, without `.` and `..`, in the kernel's order.

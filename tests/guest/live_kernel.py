@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import time
+from collections.abc import Iterator
 from typing import Any, Self
 
 from hybridbridge_vol.guest.kernel import Stat, Sysinfo, Uname
@@ -68,6 +69,15 @@ class LiveKernel:
 
     def registers(self, tid: int) -> bytes | None:
         return None
+
+    def task_list(self) -> tuple[list[tuple[int, int]], str]:
+        return [], "not to be had from outside of the kernel"
+
+    def module_pages(self) -> Iterator[int]:
+        return iter(())
+
+    def symbol(self, vaddr: int) -> str:
+        return f"{vaddr:#x}"
 
     def progress(self, fraction: float, text: str) -> None: ...
 

@@ -12,7 +12,7 @@ from typing import cast
 from hybridbridge_vol.guest.tool import Tool
 
 NAMES = (
-    "arp", "cat", "dir", "environ", "hostname", "lsmod", "lsof", "maps", "memdump", "mounts", "netstat", "ps", "route", "uname", "uptime",
+    "arp", "cat", "dir", "environ", "hidden", "hostname", "lsmod", "lsof", "maps", "memdump", "mounts", "netstat", "ps", "route", "uname", "uptime",
 )  # fmt: skip
 
 
