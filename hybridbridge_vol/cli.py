@@ -80,7 +80,7 @@ def run_command(args: argparse.Namespace) -> int:
     ):
         progress.clear()
         try:
-            if isinstance(tool, Raw) and _format(args) == "text":
+            if isinstance(tool, Raw) and _format(args) == "text" and tool.wants_raw(options, sys.stdout.isatty()):
                 return _write_raw(args.dump, tool, session, options)
             complete = _write(tool, session, options, _format(args))
         finally:

@@ -13,7 +13,7 @@ BAR = 30
 
 
 class Progress:
-    """Called with a fraction from 0 to 1 and what is being done; used as a context manager it leaves a clean line."""
+    """Called with a fraction from 0 to 1, which ends it, and what is being done; used as a context manager it leaves a clean line."""
 
     def __init__(self) -> None:
         self._quiet = not sys.stderr.isatty()
@@ -22,6 +22,9 @@ class Progress:
 
     def __call__(self, fraction: float, text: str) -> None:
         now = time.monotonic()
+        if fraction >= 1:
+            self.clear()
+            return
         if self._quiet or now < self._next:
             return
         self._next = now + INTERVAL

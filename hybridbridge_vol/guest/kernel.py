@@ -8,7 +8,7 @@ that did not end well and was thrown away raises `errors.CallUndone`. After eith
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 from hybridbridge_vol.errors import CallUndone
@@ -99,6 +99,29 @@ class GuestKernel(Protocol):
 
     def read_file(self, path: str) -> bytes:
         """The whole content: open, read to the end, close."""
+
+    def read_at(self, path: str, offset: int, size: int) -> bytes:
+        """`pread(2)` of a file opened for it: up to `size` bytes from `offset`; at most a MiB."""
+
+    def in_image(self, paddr: int, size: int) -> bool:
+        """Whether the image holds these bytes of physical memory."""
+
+    def registers(self, tid: int) -> bytes | None:
+        """A thread's general registers as `struct user_regs_struct` (arch/x86/include/asm/user_64.h), as it entered the
+        kernel; None where they have another form, as a 32-bit program's."""
+
+    def task_list(self) -> tuple[list[tuple[int, int]], str]:
+        """`(pid, virtual address of the task_struct)` of every process on the kernel's own list, and why the list is not
+        whole (empty if it is)."""
+
+    def module_pages(self) -> Iterator[int]:
+        """Virtual addresses of the pages that are mapped where modules lie."""
+
+    def symbol(self, vaddr: int) -> str:
+        """How the kernel names an address in its messages: `name+0x0/0x10 [module]`, or the number if nothing is there."""
+
+    def progress(self, fraction: float, text: str) -> None:
+        """Show how far a long answer has come; 1 ends it."""
 
     def listdir(self, path: str) -> list[str]:
         """The names in a directory, without `.` and `..`, in the kernel's order."""

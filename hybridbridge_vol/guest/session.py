@@ -13,9 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from hybridbridge_vol.bridge.attach import Bridge, attach
+from hybridbridge_vol.bridge.attach import U64, Bridge, attach
 from hybridbridge_vol.bridge.calls import USER_SIZE, Caller
 from hybridbridge_vol.bridge.hybrid import Mode
+from hybridbridge_vol.bridge.modules import MODULES_END, MODULES_START
 from hybridbridge_vol.bridge.percpu import current_of
 from hybridbridge_vol.bridge.statistics import Statistics
 from hybridbridge_vol.errors import AttachError, CallUndone
@@ -24,6 +25,7 @@ from hybridbridge_vol.guest.kernel import Difference, EndlessFile, Running, Stat
 from hybridbridge_vol.guest.mounts import Mounts
 from hybridbridge_vol.guest.traces import Traces
 from hybridbridge_vol.machine.machine import UnmappedVirtual
+from hybridbridge_vol.machine.memory import PAGE_SIZE
 from hybridbridge_vol.snapshot.formats import PhysicalImage, open_image
 from hybridbridge_vol.trust.store import Store
 
@@ -49,6 +51,13 @@ _READ_SIZES = (16 << 10, 64 << 10, 256 << 10, 1 << 20)
 """Bytes asked for by the first, second ... read of a file: some files clear a buffer of that size first."""
 _DIRENTS_SIZE = 256 << 10
 _STAT_SIZE = 144
+
+_VIEW_REGSETS = 8
+"""`regsets` in `struct user_regset_view`, behind `name` (include/linux/regset.h)."""
+REGISTERS_SIZE = 216
+"""`struct user_regs_struct`: 27 registers."""
+
+_LARGEST_MODULE_HOLE = 64 << 20
 
 _AT_FDCWD = -100
 _O_RDONLY, _O_DIRECTORY = 0, 0o200000
@@ -86,8 +95,11 @@ class GuestFile:
 class Session:
     """See `open_session`. Implements `guest.kernel.GuestKernel`; every path is the snapshot's /proc or /sys."""
 
-    def __init__(self, bridge: Bridge, mode: Mode = Mode.AUTO, ns_of: int | None = None) -> None:
+    def __init__(
+        self, bridge: Bridge, mode: Mode = Mode.AUTO, ns_of: int | None = None, progress: Progress | None = None
+    ) -> None:
         self.bridge = bridge
+        self.progress: Progress = progress or (lambda _fraction, _text: None)
         self._caller = Caller(bridge, mode)
         self._mounts = Mounts(self._caller)
         self._generation = 0
@@ -227,6 +239,60 @@ class Session:
                 if total > MAX_FILE_SIZE or time.monotonic() > end:
                     raise EndlessFile(path, b"".join(parts))
         return b"".join(parts)
+
+    def read_at(self, path: str, offset: int, size: int) -> bytes:
+        """`pread(2)`: up to `size` bytes, at most a MiB, from `offset` of a file."""
+        size = min(size, _READ_SIZES[-1])
+        with self._opened(path, _O_RDONLY) as file:
+            buffer = self._caller.put(b"", _BUFFER_AT)
+            count = self._checked(self._syscall("pread64", path, file.fd, buffer, size, offset), path)
+            return self._answer(path, min(count, size))
+
+    def in_image(self, paddr: int, size: int) -> bool:
+        """Whether the image holds these bytes of physical memory."""
+        run = self.bridge.image.run_at(paddr)
+        return run is not None and paddr + size <= run.paddr + run.size
+
+    def registers(self, tid: int) -> bytes | None:
+        """See `GuestKernel`: by the kernel's own regset (include/linux/regset.h), the first of which is the general one."""
+        snapshot = self.bridge.snapshot
+        task = self._caller.call(snapshot("find_task_by_vpid"), tid, label="find_task_by_vpid")
+        if not task:
+            raise OSError(errno.ESRCH, os.strerror(errno.ESRCH), f"/proc/{tid}")
+        view = self._caller.call(snapshot("task_user_regset_view"), task, label="task_user_regset_view")
+        general = self.bridge.machine.read_u64((view & U64) + _VIEW_REGSETS)
+        buffer = self._caller.put(b"", _BUFFER_AT)
+        size = self._caller.call(snapshot("regset_get"), task, general, REGISTERS_SIZE, buffer, label="regset_get")
+        return self._caller.get(_BUFFER_AT, size) if size == REGISTERS_SIZE else None
+
+    def task_list(self) -> tuple[list[tuple[int, int]], str]:
+        """See `GuestKernel`; the ids are those of the snapshot's first pid namespace."""
+        from hybridbridge_vol.bridge.task_list import task_list
+
+        tasks, reason = task_list(self.bridge)
+        pid_of, found = self.bridge.snapshot("__task_pid_nr_ns"), []
+        for task in tasks:
+            try:
+                found.append((self._caller.call(pid_of, task, 0, 0, label="__task_pid_nr_ns"), task))
+            except CallUndone as error:
+                reason = reason or f"of the task at {task:#x}: {error.reason}"
+        return found, reason
+
+    def module_pages(self) -> Iterator[int]:
+        """See `GuestKernel`. Modules lie close together: the search ends behind the first large hole."""
+        hole = 0
+        for vaddr in range(MODULES_START, MODULES_END, PAGE_SIZE):
+            if self.bridge.layout.translate(self.bridge.image, vaddr):
+                hole = 0
+                yield vaddr
+            elif (hole := hole + PAGE_SIZE) > _LARGEST_MODULE_HOLE:
+                return
+
+    def symbol(self, vaddr: int) -> str:
+        """See `GuestKernel`: sprint_symbol()."""
+        buffer = self._caller.put(b"", _BUFFER_AT)
+        size = self._caller.call(self.bridge.snapshot("sprint_symbol"), buffer, vaddr, label="sprint_symbol")
+        return os.fsdecode(self._caller.get(_BUFFER_AT, min(max(size, 0), 1024)))
 
     def listdir(self, path: str) -> list[str]:
         """The names in a directory, without `.` and `..`, in the kernel's order.
@@ -453,7 +519,7 @@ def open_attached(
     index, found = hit
     bridge = attach(image, kernels[index], found, progress)
     try:
-        return Session(bridge, Mode(mode), ns_of)
+        return Session(bridge, Mode(mode), ns_of, progress)
     except BaseException:
         bridge.close()
         raise

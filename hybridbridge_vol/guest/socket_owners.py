@@ -58,6 +58,10 @@ class SocketOwners:
         """Descriptors of a socket, by process; none for one that belongs to no process (inode 0)."""
         return self._holders.get(inode, []) if inode else []
 
+    def all(self) -> dict[int, list[Holder]]:
+        """Every socket that a descriptor leads to, by inode."""
+        return self._holders
+
     def missing(self, inode: int) -> Unavailable | None:
         """Why a socket that some process must have open has no known holder, if descriptors could not be read."""
         return self.gap if inode and not self.of(inode) else None

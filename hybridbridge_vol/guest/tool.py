@@ -105,6 +105,10 @@ class Tool:
         """The columns of `rows(..., options)`."""
         return self.columns
 
+    def wants_raw(self, options: Options, terminal: bool) -> bool:
+        """Of a tool that is `Raw`: whether bytes are wanted rather than a table, on a terminal or elsewhere."""
+        return True
+
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
         """The answer, row by row. Raises OSError and CallUndone only where no row at all can be made."""
         raise NotImplementedError

@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any, Self
 
 from hybridbridge_vol.errors import CallUndone
@@ -59,6 +60,30 @@ class LiveKernel:
             return content
         with open(path, "rb") as file:
             return file.read()
+
+    def read_at(self, path: str, offset: int, size: int) -> bytes:
+        content = self._replaced("read_at", path)
+        if content is not None:
+            return content[offset : offset + size]
+        with open(path, "rb", buffering=0) as file:
+            return os.pread(file.fileno(), min(size, 1 << 20), offset)
+
+    def in_image(self, paddr: int, size: int) -> bool:
+        return True
+
+    def registers(self, tid: int) -> bytes | None:
+        return None
+
+    def task_list(self) -> tuple[list[tuple[int, int]], str]:
+        return [], "not to be had from outside of the kernel"
+
+    def module_pages(self) -> Iterator[int]:
+        return iter(())
+
+    def symbol(self, vaddr: int) -> str:
+        return f"{vaddr:#x}"
+
+    def progress(self, fraction: float, text: str) -> None: ...
 
     def listdir(self, path: str) -> list[str]:
         self._replaced("listdir", path)

@@ -22,7 +22,10 @@ from hybridbridge_vol.guest import tools
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = {name: f"linux.hb.{name}.{name.capitalize()}" for name in tools.NAMES}
-GIVEN = {"getprocname": {"pid": os.getpid()}, "cat": {"path": ["/proc/version"]}, "dir": {"path": "/proc/self"}, "ps": {"pid": [1, os.getpid()]}}
+GIVEN = {
+    "getprocname": {"pid": os.getpid()}, "cat": {"path": ["/proc/version"]}, "dir": {"path": "/proc/self"},
+    "memdump": {"pid": os.getppid()}, "ps": {"pid": [1, os.getpid()]},
+}
 FILES: dict[str, bytes | Exception] = {"/proc/modules": b"nf_nat 57344 2 a,b, Live 0xffffffffc0a31000 (OE)\n"}
 
 

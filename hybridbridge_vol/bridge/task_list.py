@@ -1,0 +1,78 @@
+"""The kernel's list of all processes, `init_task.tasks`, which no file of /proc is made from.
+
+Where `tasks` lies in a `struct task_struct` is found by value in the trusted kernel, where it is the one ring, linked at
+the same place of each, that `init_task` and the agent are both on. The list is then followed through the snapshot's memory.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from hybridbridge_vol.bridge.attach import U64, Bridge
+from hybridbridge_vol.machine.machine import UnmappedVirtual
+
+_WORDS = 2048
+"""64-bit words of a task_struct in which the list is looked for."""
+_MOST_TRUSTED_TASKS = 1024
+MAX_TASKS = 1 << 20
+
+
+def tasks_offset(bridge: Bridge) -> int | None:
+    """Offset of `tasks` in a task_struct; None if it is not found, or not at one place alone."""
+    found = [offset for offset in range(0, 8 * _WORDS, 8) if _links_agent(bridge, offset)]
+    return found[0] if len(found) == 1 else None
+
+
+def _links_agent(bridge: Bridge, offset: int) -> bool:
+    """Whether the trusted kernel's `init_task` and the agent are on one ring of task_structs linked at `offset`."""
+    read = bridge.machine.read_u64
+    head, wanted = bridge.home("init_task") + offset, bridge.prepared.agent.task + offset
+    node, seen = head, False
+    try:
+        for _step in range(_MOST_TRUSTED_TASKS):
+            following = read(node)
+            if following == node or following not in bridge.boot.layout and following != head or read(following + 8) != node:
+                return False
+            seen = seen or following == wanted
+            if following == head:
+                return seen
+            node = following
+    except UnmappedVirtual:
+        pass
+    return False
+
+
+def task_list(bridge: Bridge) -> tuple[list[int], str]:
+    """Virtual addresses of the task_structs behind the snapshot's `init_task`, in the list's order, and why the list
+    ends before it is back at its head (empty if it does not)."""
+    offset = tasks_offset(bridge)
+    if offset is None:
+        return [], "this kernel's list of tasks was not found"
+    head = bridge.snapshot("init_task") + offset
+    found: dict[int, None] = {}
+    node = head
+    while True:
+        following = _word(bridge, node)
+        if following is None:
+            return list(found), f"it leads out of the image at {node:#x}"
+        if following == head:
+            return list(found), ""
+        task = (following - offset) & U64
+        if task in found or len(found) >= MAX_TASKS:
+            return list(found), f"it leads back into itself at {node:#x}"
+        found[task] = None
+        node = following
+
+
+def _word(bridge: Bridge, vaddr: int) -> int | None:
+    """A 64-bit word of the snapshot's memory; None if the image does not hold it."""
+    offset = vaddr - bridge.layout.text_vaddr
+    if 0 <= offset < bridge.layout.size:
+        paddr = bridge.layout.text_paddr + offset
+    else:
+        place = bridge.layout.translate(bridge.image, vaddr) if vaddr >> 47 == U64 >> 47 or vaddr >> 56 == 0xFF else None
+        if place is None:
+            return None
+        paddr = place.paddr
+    data = bridge.image.read_available(paddr, 8)
+    return None if data is None else int(struct.unpack("<Q", data)[0])

@@ -1,0 +1,141 @@
+"""Processes that one of the kernel's views shows and another does not.
+
+| view | what the kernel's code walks | made to disagree by |
+|---|---|---|
+| /proc listing | the table of process ids, for those with a process (`next_tgid`) | taking the id out of the table (`detach_pid`) |
+| /proc/PID look-up | the same table, by number (`find_task_by_pid_ns`) | the same; or only the listing's half of it |
+| task list | `init_task.tasks`, which `for_each_process` walks | unlinking the process from it: the classic DKOM |
+| children | each thread's list of children (`/proc/PID/task/TID/children`) | unlinking it from its parent's list |
+| count | `nr_threads`, which sysinfo(2) tells | hiding a thread and leaving the count as it is |
+
+Sources: fs/proc/base.c, fs/proc/array.c (`children_seq_ops`), kernel/pid.c, kernel/fork.c (Linux 5.10 to 6.12).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from errno import ENOENT
+
+from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.guest.proc_pid import PidStat, parse_stat, parse_status
+from hybridbridge_vol.guest.processes import numbers
+from hybridbridge_vol.guest.tool import UNREADABLE, Source, Unavailable, why
+from hybridbridge_vol.guest.views import Finding, Views
+
+LISTING, LOOKUP, TASKS, CHILDREN = "/proc listing", "/proc/PID look-up", "task list", "children of its parent"
+
+
+def hidden_processes(kernel: GuestKernel, probe: int = 0) -> Iterator[Finding | Unavailable]:
+    """What disagrees; process ids up to `probe` are looked up even if no view names them."""
+    views: Views[int] = Views()
+    listed, gap = _numbers(kernel, "/proc")
+    views.add(LISTING, listed, gap)
+    try:
+        tasks, reason = kernel.task_list()
+    except (*UNREADABLE, KeyError) as error:
+        tasks, reason = [], str(error)
+    views.add(TASKS, (pid for pid, _task in tasks if pid), Unavailable(f"task list: {reason}") if reason else None)
+    family = _Family(kernel)
+    family.visit(views.every())
+    found: set[int] = set()
+    while found != views.every():  # the children of a hidden process may be hidden too
+        found = views.every()
+        family.visit(found)
+        views.add(CHILDREN, family.children, family.gap)
+    views.add(LOOKUP, _looked_up(kernel, [*sorted(found), *(pid for pid in range(1, probe + 1) if pid not in found)]))
+    stats = {pid: _stat(kernel, pid) for pid in views.every()}
+
+    def excused(view: str, pid: int) -> bool:
+        # those without a parent (the first process, the first kernel thread) are nobody's children that a file lists
+        stat = stats[pid]
+        return view == CHILDREN and (stat is None or stat.ppid == 0)
+
+    for pid, seen, missing in views.differences(excused):
+        stat = stats[pid]
+        yield Finding("process", str(pid), stat.comm if stat else "", seen, missing, (Source(f"/proc/{pid}/stat"),))
+    for pid, task in tasks:
+        if not pid:
+            yield Finding("process", f"task_struct at {task:#x}", "", TASKS, "process ids: it has none")
+    yield from views.gaps.values()
+    yield from _count(kernel, family)
+
+
+def _numbers(kernel: GuestKernel, folder: str) -> tuple[list[int], Unavailable | None]:
+    try:
+        return numbers(kernel.listdir(folder)), None
+    except UNREADABLE as error:
+        return [], why(folder, error)
+
+
+def _looked_up(kernel: GuestKernel, pids: list[int]) -> Iterator[int]:
+    """Those that a look-up of /proc/PID finds, as processes: /proc/TID is there for every thread, too."""
+    for number, pid in enumerate(pids):
+        if number % 256 == 0:
+            kernel.progress(number / len(pids), "looking up process ids")
+        try:
+            kernel.stat(f"/proc/{pid}")
+        except OSError as error:
+            if error.errno == ENOENT:
+                continue
+        except UNREADABLE:
+            pass  # it is there, whatever is wrong with it
+        try:
+            if parse_status(kernel.read_file(f"/proc/{pid}/status")).tgid != pid:
+                continue
+        except UNREADABLE:
+            pass
+        yield pid
+    kernel.progress(1, "")
+
+
+def _stat(kernel: GuestKernel, pid: int) -> PidStat | None:
+    try:
+        return parse_stat(kernel.read_file(f"/proc/{pid}/stat"))
+    except UNREADABLE:
+        return None
+
+
+class _Family:
+    """The children of all threads of the processes visited."""
+
+    def __init__(self, kernel: GuestKernel) -> None:
+        self._kernel = kernel
+        self._visited: set[int] = set()
+        self.children: set[int] = set()
+        self.threads = 0
+        self.gap: Unavailable | None = None
+
+    def visit(self, pids: Iterable[int]) -> None:
+        for pid in set(pids) - self._visited:
+            self._visited.add(pid)
+            folder = f"/proc/{pid}/task"
+            try:
+                threads = numbers(self._kernel.listdir(folder))
+            except OSError as error:
+                if error.errno != ENOENT:  # a hidden process may have no folder
+                    self.gap = why(folder, error)
+                continue
+            except UNREADABLE as error:
+                self.gap = why(folder, error)
+                continue
+            self.threads += len(threads)
+            for tid in threads:
+                path = f"{folder}/{tid}/children"
+                try:
+                    listed = self._kernel.read_file(path).split()
+                except UNREADABLE as error:
+                    self.gap = why(path, error)
+                    continue
+                self.children.update(int(word) for word in listed if word.isdigit())
+
+
+def _count(kernel: GuestKernel, family: _Family) -> Iterator[Finding | Unavailable]:
+    """Threads that the kernel counts and no process has."""
+    try:
+        counted = kernel.sysinfo().procs
+    except UNREADABLE as error:
+        yield why("sysinfo", error)
+        return
+    if family.gap is None and counted > family.threads and counted < 0xFFFF:  # where the field is full
+        what = f"{counted - family.threads} of {counted}"
+        yield Finding("thread", what, "", "count of threads", "/proc/PID/task", (Source("sysinfo"),))
