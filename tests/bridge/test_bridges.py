@@ -22,6 +22,8 @@ from hybridbridge_vol.snapshot.formats import open_image
 
 Lab = Any
 
+DRAWN_ANEW = "/proc/sys/kernel/random/uuid"
+"""What it holds depends on how many random numbers the kernel drew before, also in calls that were run again."""
 PROCESSES = 3
 """Processes whose files are compared in the default run, which also leaves out threads and most of /sys; the slow
 run takes all."""
@@ -47,6 +49,7 @@ def paths_of(lab: Lab, generation: str, processes: int) -> list[str]:
         for path, reading in truth.late.items()
         if not reading.errno
         and path.rsplit("/", 1)[1] not in SKIPPED
+        and path != DRAWN_ANEW
         and (not (pid := path.split("/")[2]).isdigit() or pid in pids)
     ]
     if processes > PROCESSES:
