@@ -217,8 +217,8 @@ class SnapshotSpace:
         page = paddr & -PAGE_SIZE
         if not self._holds(page, PAGE_SIZE):
             return False
-        if not self._image.mappable:
-            self._fill(page)
+        if not self._image.mappable and not self._fill(page):
+            return False
         self.builder.map_page(vaddr & -PAGE_SIZE, SNAPSHOT_PADDR + page, _DATA)
         self._mapped.append((page, PAGE_SIZE))
         return True
@@ -227,16 +227,18 @@ class SnapshotSpace:
         run = self._image.run_at(paddr)
         return run is not None and paddr + size <= page_up(run.paddr + run.size)
 
-    def _fill(self, paddr: int) -> None:
-        """Bring one page of an image that cannot be mapped into memory."""
+    def _fill(self, paddr: int) -> bool:
+        """Bring one page of an image that cannot be mapped into memory; False if its bytes cannot be read."""
         if paddr in self._filled:
-            return
+            return True
         run = self._image.run_at(paddr)
         size = PAGE_SIZE if run is None else min(PAGE_SIZE, run.paddr + run.size - paddr)
         data = self._image.read_available(paddr, size)
-        if data is not None:
-            self._machine.memory.write(SNAPSHOT_PADDR + paddr, data)
-            self._filled.add(paddr)
+        if data is None:
+            return False
+        self._machine.memory.write(SNAPSHOT_PADDR + paddr, data)
+        self._filled.add(paddr)
+        return True
 
     def refill(self) -> None:
         """After the image's mappings were set back: bring pages that had to be read into memory again."""

@@ -1,8 +1,13 @@
 """Memory image files: which guest-physical ranges a file holds, and where.
 
 Raw, LiME and ELF cores are lists of plain slices of the file. Their two small parsers are our own because importing
-Volatility costs more time than all the rest of a run; every other format is left to Volatility's layers.
+Volatility costs more time than all the rest of a run; kdump-compressed dumps have a module of their own, and every
+other format is left to Volatility's layers.
 Nothing here is read but headers: a PhysicalImage reads what it is asked for.
+
+A compressed raw image is not unpacked on the fly but named, with the command that unpacks it: pages are asked for all
+over the file, so every run of every tool would unpack all of it again, minutes for an answer that takes 0.3 s from
+the unpacked file, and would hide a second copy of the machine's memory in a temporary folder that may lack the room.
 """
 
 from __future__ import annotations
@@ -15,7 +20,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from hybridbridge_vol.errors import ImageError
 
@@ -26,6 +31,7 @@ MIN_IMAGE_SIZE = 2 << 20
 """Smaller than any kernel's text."""
 MAX_PADDR = 1 << 46
 """Physical addresses that x86-64 Linux with 4-level paging can map (64 TiB)."""
+_KDUMP = (b"KDUMP   ", b"makedumpfile\0\0\0\0")
 MAX_RUNS = 4096
 """Ranges a file may list; real ones have fewer than a hundred."""
 
@@ -37,8 +43,8 @@ _PT_LOAD, _ET_CORE, _PN_XNUM = 1, 4, 0xFFFF
 # What is often given instead of a memory image: (offset, magic, what it is, the way out)
 _DECOMPRESS = "compressed ({}); decompress it first: {}"
 _OTHERS: tuple[tuple[int, bytes, str], ...] = (
-    (0, b"\x1f\x8b", _DECOMPRESS.format("gzip", "gzip -d FILE")),
-    (0, b"\xfd7zXZ\0", _DECOMPRESS.format("xz", "xz -d FILE")),
+    (0, b"\x1f\x8b", _DECOMPRESS.format("gzip", "gzip -dk FILE")),
+    (0, b"\xfd7zXZ\0", _DECOMPRESS.format("xz", "xz -dk FILE")),
     (0, b"\x28\xb5\x2f\xfd", _DECOMPRESS.format("zstd", "zstd -d FILE")),
     (0, b"BZh", _DECOMPRESS.format("bzip2", "bzip2 -d FILE")),
     (0, b"\x04\x22\x4d\x18", _DECOMPRESS.format("lz4", "lz4 -d FILE")),
@@ -68,8 +74,11 @@ _VOLATILITY: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\xd1\xba\xd1\xba", "VMware"),
     (0, b"\xd2\xbe\xd2\xbe", "VMware"),
     (0, b"\xd3\xbe\xd3\xbe", "VMware"),
-    (0, b"KDUMP   ", "kdump"),
 )
+
+
+Reader = Callable[[int, int], bytes]
+"""(physical address, size) -> bytes; fewer, or none, where the image has not all of them. Raises nothing."""
 
 
 class ImageHole(ImageError):
@@ -89,7 +98,8 @@ class PhysicalImage:
     """An opened memory image, read-only.
 
     `runs` are sorted and disjoint. `missing` are `(paddr, size)` ranges that the headers promise and the file does
-    not hold. `mappable`: every run is a page-aligned slice of the file, so it can be mapped.
+    not hold. `reader` is what gives bytes where the file is not made of plain slices. `mappable`: every run is a
+    page-aligned slice of the file, so it can be mapped.
     """
 
     def __init__(
@@ -99,7 +109,7 @@ class PhysicalImage:
         format_name: str,
         runs: Sequence[Run],
         missing: Sequence[tuple[int, int]] = (),
-        layer: Any = None,
+        reader: Reader | None = None,
     ) -> None:
         self.path = path
         self.format_name = format_name
@@ -108,9 +118,9 @@ class PhysicalImage:
         self.missing = tuple(missing)
         self.end_paddr = max((run.paddr + run.size for run in self.runs), default=0)
         self._fd = fd
-        self._layer = layer
+        self._reader = reader
         self._starts = [run.paddr for run in self.runs]
-        self.mappable = layer is None and all(
+        self.mappable = reader is None and all(
             run.offset % PAGE_SIZE == 0 and run.paddr % PAGE_SIZE == 0 and run.size > 0 for run in self.runs
         )
 
@@ -128,7 +138,7 @@ class PhysicalImage:
     def offset_of(self, paddr: int) -> int | None:
         """Where a physical byte lies in the file; None in a hole, and where the file is not made of plain slices."""
         run = self.run_at(paddr)
-        return None if run is None or self._layer is not None else run.offset + paddr - run.paddr
+        return None if run is None or self._reader is not None else run.offset + paddr - run.paddr
 
     def read_available(self, paddr: int, size: int) -> bytes | None:
         """`size` bytes at a physical address, None if any of them is absent."""
@@ -147,12 +157,9 @@ class PhysicalImage:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _read_run(self, run: Run, paddr: int, length: int) -> bytes:
-        if self._layer is None:
+        if self._reader is None:
             return os.pread(self._fd, length, run.offset + paddr - run.paddr)
-        try:
-            return bytes(self._layer.read(paddr, length, pad=False))
-        except Exception:  # noqa: BLE001  damaged blocks: each layer has errors of its own
-            return b""
+        return self._reader(paddr, length)
 
     def read(self, paddr: int, size: int) -> bytes:
         """As `read_available`, but ImageHole if any byte is absent."""
@@ -211,6 +218,8 @@ def _identify(path: Path, fd: int, progress: Progress | None) -> PhysicalImage:
     if head[:4] == b"\x7fELF":
         runs, missing = parse_elf_core(lambda offset, size: os.pread(fd, size, offset), info.st_size, str(path))
         return _checked(PhysicalImage(path, fd, "ELF core", runs, missing))
+    if head.startswith(_KDUMP):
+        return _checked(_open_kdump(path, fd, info.st_size, progress))
     for offset, magic, name in _VOLATILITY:
         if head[offset : offset + len(magic)] == magic:
             return _checked(open_with_volatility(path, fd, name, progress))
@@ -219,6 +228,22 @@ def _identify(path: Path, fd: int, progress: Progress | None) -> PhysicalImage:
     if info.st_size > MAX_PADDR:
         raise ImageError(f"{path}: larger than any machine's memory ({info.st_size} bytes)")
     return PhysicalImage(path, fd, "raw", [Run(0, info.st_size, 0)])
+
+
+def _open_kdump(path: Path, fd: int, file_size: int, progress: Progress | None) -> PhysicalImage:
+    from hybridbridge_vol.snapshot import flattened, kdump
+
+    def read_at(offset: int, size: int) -> bytes:
+        return os.pread(fd, size, offset)
+
+    name = "kdump"
+    if read_at(0, len(flattened.SIGNATURE)) == flattened.SIGNATURE:
+        name = "kdump (flattened)"
+        whole = flattened.Flattened(read_at, file_size, str(path), progress)
+        read_at, file_size = whole.read_at, whole.size
+    dump = kdump.KdumpFile(read_at, file_size, str(path), progress)
+    runs = [Run(paddr, size, 0) for paddr, size in dump.ranges]
+    return PhysicalImage(path, fd, name, runs, dump.missing, dump.read)
 
 
 def _checked(image: PhysicalImage) -> PhysicalImage:
@@ -351,4 +376,11 @@ def open_with_volatility(path: Path, fd: int, name: str, progress: Progress | No
         raise ImageError(f"{path}: Volatility cannot read this {name} file; convert it to raw or LiME")
     segments = getattr(layer, "_segments", [(0, 0, layer.maximum_address + 1, 0)])
     runs = [Run(segment[0], segment[2], segment[1]) for segment in segments]
-    return PhysicalImage(path, fd, name, runs, (), layer)
+
+    def read(paddr: int, size: int) -> bytes:
+        try:
+            return bytes(layer.read(paddr, size, pad=False))
+        except Exception:  # noqa: BLE001  damaged blocks: each layer has errors of its own
+            return b""
+
+    return PhysicalImage(path, fd, name, runs, (), read)

@@ -1,0 +1,39 @@
+"""Small kdump-compressed files, written for tests (makedumpfile 1.7: diskdump_mod.h)."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterable, Mapping
+
+PAGE = 4096
+ZLIB, LZO, SNAPPY, ZSTD = 1, 2, 4, 0x20
+
+
+def kdump(pages: Mapping[int, tuple[bytes, int]], present: Iterable[int] = (), status: int = ZLIB, split: int = 0) -> bytes:
+    """`pages`: page number -> (data as it is stored, flags); `present`: pages that the dump leaves out."""
+    max_page = max([*pages, *present], default=0) + 1
+    bitmap_blocks = -(-max_page // (PAGE * 8))
+    head = struct.pack("<8si390s22xIiiIII", b"KDUMP   ", 6, bytes(390), status, PAGE, 1, 2 * bitmap_blocks, max_page, 0)
+    sub = struct.pack("<QiiQQ", 0, 0, split, 0, 0).ljust(96, b"\0") + struct.pack("<Q", max_page)
+    bitmaps = b"".join(
+        sum(1 << page for page in set(which)).to_bytes(bitmap_blocks * PAGE, "little") for which in ([*pages, *present], pages)
+    )
+    data_offset = len(bitmaps) + 2 * PAGE + 24 * len(pages)
+    descriptors, data = b"", b""
+    for _page, (stored, flags) in sorted(pages.items()):
+        descriptors += struct.pack("<QIIQ", data_offset + len(data), len(stored), flags, 0)
+        data += stored
+    return head.ljust(PAGE, b"\0") + sub.ljust(PAGE, b"\0") + bitmaps + descriptors + data
+
+
+def packed(content: bytes) -> tuple[bytes, int]:
+    """A page compressed with zlib."""
+    return zlib.compress(content), ZLIB
+
+
+def flat(pieces: Iterable[tuple[int, bytes]], end: bool = True) -> bytes:
+    """The flattened format of `(offset, data)` pieces."""
+    parts = [struct.pack(">16sqq", b"makedumpfile", 1, 1).ljust(4096, b"\0")]
+    parts += [struct.pack(">qq", offset, len(data)) + data for offset, data in pieces]
+    return b"".join(parts) + (struct.pack(">qq", -1, -1) if end else b"")
