@@ -22,12 +22,13 @@ from volatility3.framework.configuration import requirements
 from volatility3.framework.renderers import format_hints
 
 from hybridbridge_vol.errors import HybridBridgeError, ImageError
-from hybridbridge_vol.guest.render import duration, printable
+from hybridbridge_vol.guest.render import DECIMALS, duration, printable
 from hybridbridge_vol.guest.tool import Cell, Column, Kind, Option, Tool, Unavailable, told
 
 TYPES: dict[Kind, type] = {
     "int": int,
     "float": float,
+    "percent": float,
     "hex": format_hints.Hex,
     "str": str,
     "time": datetime.datetime,
@@ -201,4 +202,4 @@ def value_of(cell: Cell, kind: Kind) -> Any:
         return duration(cell)
     if kind == "hex":
         return format_hints.Hex(cell)
-    return round(float(cell), 1) if kind == "float" else cell
+    return round(float(cell), DECIMALS[kind]) if kind in DECIMALS else cell

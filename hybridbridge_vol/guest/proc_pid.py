@@ -43,6 +43,15 @@ class PidStat(NamedTuple):
     """Bytes of virtual memory; 0 for a task with no memory of its own: a kernel thread or a zombie."""
     rss: int
     """Resident pages."""
+    minflt: int = 0
+    majflt: int = 0
+    """Page faults that needed no disk, and that needed one."""
+    processor: int = 0
+    """The CPU it ran on last."""
+    blkio_ticks: int = 0
+    """Time waited for disks."""
+    guest_time: int = 0
+    """Part of `utime` spent running a guest."""
 
     @property
     def is_kernel_thread(self) -> bool:
@@ -58,6 +67,8 @@ def parse_stat(data: bytes) -> PidStat:
         raise ParseError(f"not in the form of /proc/PID/stat: {data[:40]!r}")
     try:
         number = [int(field) for field in fields[1:22]]
+        later = [int(field) for field in fields[36:41]]
+        processor, _priority, _policy, blkio_ticks, guest_time = later if len(later) == 5 else [0] * 5
         state = fields[0].decode("ascii")
         pid = int(data[:opening])
     except ValueError:
@@ -79,6 +90,11 @@ def parse_stat(data: bytes) -> PidStat:
         starttime=number[18],
         vsize=number[19],
         rss=number[20],
+        minflt=number[6],
+        majflt=number[8],
+        processor=processor,
+        blkio_ticks=blkio_ticks,
+        guest_time=guest_time,
     )
 
 

@@ -45,6 +45,10 @@ def _escape(char: str) -> str:
     return char.encode("unicode_escape", "backslashreplace").decode("ascii")
 
 
+DECIMALS: dict[Kind, int] = {"float": 1, "percent": 2}
+"""How many digits behind the point are shown."""
+
+
 def shown(cell: Cell, kind: Kind) -> str:
     """A cell as text, in one line; `-` where there is nothing or it could not be read."""
     if cell is None or isinstance(cell, Unavailable):
@@ -55,8 +59,8 @@ def shown(cell: Cell, kind: Kind) -> str:
         return utc(cell)
     if kind == "duration":
         return duration(cell)
-    if kind == "float":
-        return f"{cell:.1f}"
+    if kind in DECIMALS:
+        return f"{cell:.{DECIMALS[kind]}f}"
     if kind == "hex":
         return f"{int(cell):#x}"
     return str(cell)
@@ -157,7 +161,7 @@ def plain(cell: Cell, kind: Kind) -> Any:
     if kind == "hex":
         return f"{int(cell):#x}"
     if isinstance(cell, float):
-        return round(cell, 1 if kind == "float" else 3)
+        return round(cell, DECIMALS.get(kind, 3))
     return cell
 
 

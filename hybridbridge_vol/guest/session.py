@@ -375,7 +375,7 @@ class Session:
         size = min(size, _BUFFER_SIZE)
         buffer = self._caller.put(b"", _BUFFER_AT)
         count = self._checked(self._syscall("syslog", "", action, buffer, size, side="twin"), "syslog")
-        return self._caller.get(_BUFFER_AT, min(count, size))
+        return self._answer("syslog", min(count, size))
 
     def differences(self) -> Iterator[Difference]:
         """What of the kernel itself differs from the trusted one. StoreError or KernelFileError if that cannot be read."""

@@ -15,8 +15,8 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkab
 from hybridbridge_vol.errors import CallUndone, HybridBridgeError
 from hybridbridge_vol.guest.kernel import GuestKernel
 
-Kind = Literal["int", "float", "hex", "str", "time", "duration"]
-"""What a cell of a column holds: int, float (one decimal is shown), int shown in hex, str (as the guest has it, with
+Kind = Literal["int", "float", "percent", "hex", "str", "time", "duration"]
+"""What a cell of a column holds: int, float (one decimal is shown), the same with two, int shown in hex, str (as the guest has it, with
 whatever control characters), seconds since the epoch, seconds. A str may hold surrogate escapes for bytes that are
 no UTF-8."""
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from generations import GENERATIONS
 
 from hybridbridge_vol.guest import tools
 from hybridbridge_vol.guest.session import Session, open_session
@@ -69,12 +68,6 @@ class Victim:
     def jump(self, vaddr: int, to_vaddr: int) -> None:
         """Plant a five-byte jump."""
         self.write(vaddr, b"\xe9" + (to_vaddr - vaddr - 5 & 0xFFFFFFFF).to_bytes(4, "little"))
-
-
-@pytest.fixture(params=[name for name in sorted(GENERATIONS) if name != "7.x"])
-def generation(request: pytest.FixtureRequest) -> str:
-    """Each kernel generation whose patching is known: not yet 7.x."""
-    return str(request.param)
 
 
 @pytest.fixture

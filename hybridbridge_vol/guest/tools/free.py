@@ -1,0 +1,84 @@
+"""free: memory and swap, used and free."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.guest.proc_counters import parse_meminfo
+from hybridbridge_vol.guest.tool import Column, Option, Options, Row, Source, Tool
+
+_PATH = "/proc/meminfo"
+_UNITS = {"bytes": 1, "mebi": 1 << 20, "gibi": 1 << 30}
+_KIBI = 1024
+
+
+class Free(Tool):
+    name = "free"
+    help = "Memory and swap, used and free, in KiB"
+    notes = (
+        "Reads /proc/meminfo. USED is what is neither free nor could be had without swapping (TOTAL less AVAILABLE), as "
+        "free of procps 4 has it."
+    )
+    example = "--mebi --total"
+    options = (
+        Option("bytes", bool, "in bytes", short="b"),
+        Option("mebi", bool, "in MiB", short="m"),
+        Option("gibi", bool, "in GiB", short="g"),
+        Option("human", bool, "in the unit that fits each number"),
+        Option("wide", bool, "BUFFERS and CACHE apart", short="w"),
+        Option("total", bool, "a line with the sums of memory and swap", short="t"),
+    )
+    columns = (
+        Column("KIND", "str", "Mem, Swap or Total"),
+        Column("TOTAL", "int", "all there is"),
+        Column("USED", "int", "in use"),
+        Column("FREE", "int", "used for nothing"),
+        Column("SHARED", "int", "of tmpfs and shared memory"),
+        Column("BUFF/CACHE", "int", "of buffers, the page cache and slabs that can be freed"),
+        Column("AVAILABLE", "int", "what could be had without swapping"),
+    )
+
+    def columns_for(self, options: Options) -> tuple[Column, ...]:
+        columns: tuple[Column, ...] = self.columns
+        if options["wide"]:
+            parts = Column("BUFFERS", "int", "of buffers"), Column("CACHE", "int", "of the page cache and slabs")
+            columns = (*columns[:5], *parts, columns[6])
+        if options["human"]:
+            columns = tuple(column._replace(kind="str", left=column.name == "KIND") for column in columns)
+        return columns
+
+    def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
+        memory = parse_meminfo(kernel.read_file(_PATH))
+
+        def of(name: str) -> int:
+            return memory.get(name, 0)
+
+        cache = of("Cached") + of("SReclaimable")
+        available = memory.get("MemAvailable", of("MemFree") + of("Buffers") + cache)
+        used = of("MemTotal") - min(available, of("MemTotal"))
+        caches = (of("Buffers"), cache) if options["wide"] else (of("Buffers") + cache,)
+        swap = of("SwapTotal"), of("SwapTotal") - of("SwapFree"), of("SwapFree")
+        lines: list[tuple[str, tuple[int, ...]]] = [
+            ("Mem", (of("MemTotal"), used, of("MemFree"), of("Shmem"), *caches, available)),
+            ("Swap", swap),
+        ]
+        if options["total"]:
+            lines.append(("Total", (of("MemTotal") + swap[0], used + swap[1], of("MemFree") + swap[2])))
+        unit = next((size for name, size in _UNITS.items() if options[name]), _KIBI)
+        width = len(self.columns_for(options)) - 1
+        for kind, numbers in lines:
+            cells = [human(number) if options["human"] else number // unit for number in numbers]
+            yield Row((kind, *cells, *[None] * (width - len(cells))), sources=(Source(_PATH),))
+
+
+def human(number: int) -> str:
+    """Bytes as free and ls show them: `938Ki`, `1.5Gi`; one decimal below ten, rounded down."""
+    for power, unit in ((4, "Ti"), (3, "Gi"), (2, "Mi"), (1, "Ki")):
+        size = 1024**power
+        if number >= size:
+            return f"{number * 10 // size / 10:.1f}{unit}" if number < 10 * size else f"{number // size}{unit}"
+    return f"{number}B"
+
+
+TOOL = Free()

@@ -1,0 +1,13 @@
+"""hb.mpstat: the tool of that name as a Volatility plugin."""
+
+from volatility3.framework import interfaces
+
+from hybridbridge_vol.guest import tools
+from hybridbridge_vol.plugin import ToolPlugin, described
+
+
+class Mpstat(ToolPlugin, interfaces.plugins.PluginInterface):
+    tool = tools.load("mpstat")
+    __doc__ = described(tool)
+    _version = (1, 0, 0)
+    _required_framework_version = (2, 0, 0)
