@@ -45,7 +45,12 @@ def entries_around_holes(entries_from: EntriesFrom, exists: Callable[[int], bool
             last = behind - 1 - TGID_OFFSET
             first = max(position - TGID_OFFSET, last - MOST_PROBED, 1)
             # several in a row fail alike: each is asked for by its name, the last is known to be there
-            yield from ((pid + TGID_OFFSET + 1, str(pid)) for pid in range(first, last) if exists(pid))
+            for pid in range(first, last):
+                if exists(pid):
+                    holes += 1
+                    yield pid + TGID_OFFSET + 1, str(pid)
+                    if holes >= MOST_HOLES:
+                        return
             yield behind, str(last)
             position, size, holes = behind, LARGE, holes + 1
             continue

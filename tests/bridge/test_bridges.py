@@ -24,6 +24,8 @@ Lab = Any
 
 DRAWN_ANEW = "/proc/sys/kernel/random/uuid"
 """What it holds depends on how many random numbers the kernel drew before, also in calls that were run again."""
+ALIKE = ("/sys/", "/proc/sys/", "/proc/irq/")
+"""Thousands of files that the same few functions write: some of them do, unless all files are asked for."""
 PROCESSES = 3
 """Processes whose files are compared in the default run, which also leaves out threads and most of /sys; the slow
 run takes all."""
@@ -54,8 +56,8 @@ def paths_of(lab: Lab, generation: str, processes: int) -> list[str]:
     ]
     if processes > PROCESSES:
         return every
-    sysfs = [path for path in every if path.startswith("/sys/")]
-    return [path for path in every if not path.startswith("/sys/") and "/task/" not in path] + sysfs[::8]
+    alike = [path for path in every if path.startswith(ALIKE)]
+    return [path for path in every if not path.startswith(ALIKE) and "/task/" not in path] + alike[::8]
 
 
 def answers(session: Session, paths: list[str]) -> Iterator[object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridbridge_vol.guest.holes import PID_MAX, TGID_OFFSET, entries_around_holes
+from hybridbridge_vol.guest.holes import MOST_HOLES, PID_MAX, TGID_OFFSET, entries_around_holes
 
 FILES = ["version", "stat"]
 
@@ -56,3 +56,10 @@ def test_the_largest_process_id_can_be_passed() -> None:
 
 def test_a_listing_that_fails_everywhere_ends() -> None:
     assert list(entries_around_holes(lambda _position, _size: None, lambda _pid: True)) == []
+
+
+def test_a_directory_of_nothing_but_holes_is_given_up() -> None:
+    """Each of them costs a call that is undone."""
+    proc = Proc(set(range(1, 3000)), set(range(1, 3000)))
+    names = [name for _next, name in entries_around_holes(proc.entries_from, proc.exists)]
+    assert len(names) == len(FILES) + MOST_HOLES
