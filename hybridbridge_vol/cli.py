@@ -190,6 +190,13 @@ def _store(args: argparse.Namespace) -> Path | None:
     return Path(args.store) if hasattr(args, "store") else None
 
 
+def isf_command(args: argparse.Namespace) -> int:
+    """hb isf KERNEL"""
+    from hybridbridge_vol import cli_isf
+
+    return cli_isf.isf_command(args)
+
+
 def _memo(name: str) -> Callable[[argparse.Namespace], int]:
     """A command of `cli_memo`, which is loaded when it is asked for."""
 
@@ -219,6 +226,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "memo import": _memo("memo_import_command"),
     "memo clear": _memo("memo_clear_command"),
     "train": _memo("train_command"),
+    "isf": isf_command,
 }
 
 

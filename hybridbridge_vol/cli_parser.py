@@ -39,6 +39,7 @@ def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     _add_trust(commands)
     _add_memo(commands)
     _add_train(commands)
+    _add_isf(commands)
     return top
 
 
@@ -281,3 +282,24 @@ def _add_train(commands: Any) -> None:
     train.add_argument("dumps", metavar="DUMP", nargs="+", help="memory images")
     _add_store(train)
     train.set_defaults(command="train")
+
+
+def _add_isf(commands: Any) -> None:
+    isf = _parser(
+        commands.add_parser,
+        "isf",
+        help="write a kernel's symbol table for Volatility's own linux.* plugins",
+        description="Write Volatility's symbol table (ISF) of a kernel, from the types and symbols that the kernel itself\n"
+        "carries, so that Volatility's own linux.* plugins work on its images with no debug package.",
+        epilog="example:\n  hb isf 6.1.0-56-cloud-amd64 --out symbols/6.1.0-56-cloud-amd64.json.xz\n"
+        "  vol -s symbols -f dump.raw linux.pslist",
+    )
+    isf.add_argument("kernel", metavar="KERNEL", help="a stored kernel's name, a vmlinuz or a package")
+    isf.add_argument(
+        "--out",
+        metavar="FILE",
+        default=argparse.SUPPRESS,
+        help="the file to write, .json or .json.xz (default: named after the kernel, in this folder)",
+    )
+    _add_store(isf)
+    isf.set_defaults(command="isf")

@@ -358,24 +358,31 @@ def open_with_volatility(path: Path, fd: int, name: str, progress: Progress | No
     from volatility3.framework.automagic import stacker
     from volatility3.framework.layers import avml, physical, qemu, vmware
 
+    from hybridbridge_vol.snapshot.kdump import merged
+
     context = contexts.Context()
     context.config["hb.base.location"] = path.resolve().as_uri()
     base = physical.FileLayer(context, "hb.base", "hb_base")
     context.add_layer(base)
     stackers = [avml.AVMLStacker, qemu.QemuStacker, vmware.VmwareStacker]
-    result = stacker.LayerStacker.stack_layer(context, "hb_base", stackers, lambda *_args: None)
-    if result is None:
+    try:
+        result = stacker.LayerStacker.stack_layer(context, "hb_base", stackers, lambda *_args: None)
+    except Exception:  # noqa: BLE001  damaged files, and machines that a layer does not know: each has errors of its own
+        result = None
+    if not result:
         raise ImageError(
             f"{path}: Volatility cannot read this {name} file (for AVML it needs the library libsnappy1); "
             "convert it to raw or LiME"
         )
-    _config, layer_name = result[0], result[1]
-    names = list(context.layers)
-    layer = context.layers[layer_name if layer_name in names else names[-1]]
+    layer = context.layers[result[0]]  # the names of the layers, the topmost first
     if not isinstance(layer, interfaces.layers.DataLayerInterface) or layer.name == "hb_base":
         raise ImageError(f"{path}: Volatility cannot read this {name} file; convert it to raw or LiME")
-    segments = getattr(layer, "_segments", [(0, 0, layer.maximum_address + 1, 0)])
-    runs = [Run(segment[0], segment[2], segment[1]) for segment in segments]
+    try:
+        segments = getattr(layer, "_segments", None) or [(0, 0, layer.maximum_address + 1, 0)]
+    except Exception:  # noqa: BLE001  a layer without any memory
+        raise ImageError(f"{path}: Volatility finds no memory in this {name} file; convert it to raw or LiME") from None
+    ranges = sorted((segment[0], segment[2]) for segment in segments)  # one for each page or compressed block
+    runs = [Run(paddr, size, 0) for paddr, size in merged(ranges, MAX_RUNS)]
 
     def read(paddr: int, size: int) -> bytes:
         try:

@@ -12,7 +12,7 @@ import struct
 import zlib
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -75,7 +75,7 @@ class KdumpFile:
         self._word = lru_cache(64)(self._stored_block)
         self._before = self._count_pages()
         """How many pages the file has before each block of the bitmap, and in all."""
-        self.ranges = _merged(self._present(), MAX_RANGES)
+        self.ranges = merged(self._present(), MAX_RANGES)
         self.missing = self._missing()
 
     # --- reading ------------------------------------------------------------------------------------------
@@ -240,14 +240,14 @@ def _ones(bits: int) -> Iterator[tuple[int, int]]:
         at = text.find("1", end)
 
 
-def _merged(ranges: Iterator[Range], limit: int) -> list[Range]:
+def merged(ranges: Iterable[Range], limit: int) -> list[Range]:
     """Ascending ranges, joined where they touch; where there are too many, also those with small gaps between."""
     gap = 0
     result: list[Range] = []
     for paddr, size in ranges:
         if result and paddr - sum(result[-1]) <= gap:
             start = result[-1][0]
-            result[-1] = (start, paddr + size - start)
+            result[-1] = (start, max(sum(result[-1]), paddr + size) - start)
         else:
             result.append((paddr, size))
         while len(result) > limit:
@@ -261,7 +261,7 @@ def _merged_at(ranges: list[Range], gap: int) -> list[Range]:
     for paddr, size in ranges[1:]:
         start, length = result[-1]
         if paddr - start - length <= gap:
-            result[-1] = (start, paddr + size - start)
+            result[-1] = (start, max(sum(result[-1]), paddr + size) - start)
         else:
             result.append((paddr, size))
     return result

@@ -19,8 +19,13 @@ _SECONDS = 120.0
 def revived(sample: Sample, folder: Path) -> Iterator[qemu.Guest]:
     """QEMU, stopped before its first instruction, with a copy of the sample's memory; its files are in `folder`."""
     shutil.copyfile(sample.raw, folder / "ram")
-    machine = qemu.Machine(sample.meta["ram"], sample.meta["cpus"])
-    command = [qemu.find_qemu(), "-S", *machine.arguments(), "-qmp", "stdio"]
+    ram = sample.meta["ram"]
+    command = [
+        qemu.find_qemu(), "-S", "-machine", "pc,accel=tcg,memory-backend=pc.ram", "-m", f"{ram >> 20}M",
+        # named as a plain machine's memory is in a saved state
+        "-object", f"memory-backend-file,id=pc.ram,size={ram},mem-path=ram,share=on",
+        "-nodefaults", "-no-user-config", "-display", "none", "-nic", "none", "-qmp", "stdio",
+    ]  # fmt: skip
     process = subprocess.Popen(
         command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )

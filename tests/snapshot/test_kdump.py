@@ -6,6 +6,7 @@ import os
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from revived import revived
 from hybridbridge_vol.errors import ImageError
 from hybridbridge_vol.snapshot.flattened import Flattened
 from hybridbridge_vol.snapshot.formats import open_image
-from hybridbridge_vol.snapshot.kdump import MAX_RANGES, KdumpFile, _merged
+from hybridbridge_vol.snapshot.kdump import MAX_RANGES, KdumpFile, merged
 
 A, B = b"a" * PAGE, bytes(range(256)) * 16
 
@@ -110,7 +111,7 @@ def test_a_truncated_dump_says_from_where_on_pages_are_missing() -> None:
 
 def test_scattered_pages_become_few_ranges() -> None:
     scattered = ((page * PAGE, PAGE) for page in range(0, 10 * MAX_RANGES, 2))
-    ranges = _merged(scattered, MAX_RANGES)
+    ranges = merged(scattered, MAX_RANGES)
     assert len(ranges) <= MAX_RANGES
     assert ranges[0][0] == 0
     assert sum(ranges[-1]) == (10 * MAX_RANGES - 1) * PAGE
@@ -175,14 +176,26 @@ def test_what_qemu_writes_gives_the_same_answer_as_the_raw_image(lab: Any, tmp_p
         target = {"paging": False, "protocol": "file:dump.kdump", "format": "kdump-zlib"}
         guest.command("dump-guest-memory", target)
     (tmp_path / "ram").unlink()
+    assert_same_answer(lab, sample.raw, tmp_path / "dump.kdump")
+
+
+@pytest.mark.slow
+def test_a_state_that_qemu_saved_gives_the_same_answer_as_the_raw_image(lab: Any, tmp_path: Path) -> None:
+    """Through Volatility's layer."""
+    sample = lab.sample("6.1 two CPUs")
+    with revived(sample, tmp_path) as guest:
+        guest.command("migrate", {"uri": "exec:cat > state.qevm"})
+        while guest.command("query-migrate")["status"] != "completed":
+            time.sleep(0.2)
+    (tmp_path / "ram").unlink()
+    assert_same_answer(lab, sample.raw, tmp_path / "state.qevm")
+
+
+def assert_same_answer(lab: Any, *images: Path) -> None:
+    """`ps` says the same of both images."""
+    hb = [sys.executable, "-m", "hybridbridge_vol.cli", "run", "--store", lab.store.root]
     answers = [
-        subprocess.run(
-            [sys.executable, "-m", "hybridbridge_vol.cli", "run", "--store", lab.store.root, path, "ps"],
-            capture_output=True,
-            timeout=120,
-            check=True,
-        ).stdout
-        for path in (sample.raw, tmp_path / "dump.kdump")
+        subprocess.run([*hb, path, "ps"], capture_output=True, timeout=120, check=True).stdout for path in images
     ]
     assert answers[0].count(b"\n") > 20
     assert answers[0] == answers[1]

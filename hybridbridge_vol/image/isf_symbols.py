@@ -1,0 +1,67 @@
+"""Types of variables that Volatility's Linux plugins ask for by name.
+
+BTF tells types, and of variables only those of the per-CPU ones. These are declared in the kernel's source as written
+here, where not noted otherwise from 5.10 to 7.2. An entry is `(what, name of the type)`: a "struct" or "base" type,
+a "pointer" to a struct, an "array" of structs as long as the variable (its end is the next symbol), "pointers" to
+structs likewise. "with" is the struct with fields of these names.
+"""
+
+from __future__ import annotations
+
+SYMBOL_TYPES: dict[str, tuple[str, str]] = {
+    "__start___tracepoints_ptrs": ("base", "int"),
+    "bpf_kallsyms": ("struct", "list_head"),
+    "cap_last_cap": ("base", "int"),
+    "file_systems": ("pointer", "file_system_type"),
+    "ftrace_list_end": ("struct", "ftrace_ops"),
+    "ftrace_mod_maps": ("struct", "list_head"),
+    "ftrace_ops_list": ("pointer", "ftrace_ops"),
+    "ftrace_ops_trampoline_list": ("struct", "list_head"),
+    "idt_table": ("array", "gate_struct"),
+    "inet_stream_ops": ("struct", "proto_ops"),
+    "init_cred": ("struct", "cred"),
+    "init_files": ("struct", "files_struct"),
+    "init_fs": ("struct", "fs_struct"),
+    "init_mm": ("struct", "mm_struct"),
+    "init_net": ("struct", "net"),
+    "init_nsproxy": ("struct", "nsproxy"),
+    "init_pid_ns": ("struct", "pid_namespace"),
+    "init_task": ("struct", "task_struct"),
+    "init_user_ns": ("struct", "user_namespace"),
+    "init_uts_ns": ("struct", "uts_namespace"),
+    "iomem_resource": ("struct", "resource"),
+    "ioport_resource": ("struct", "resource"),
+    "keyboard_notifier_list": ("struct", "atomic_notifier_head"),
+    "log_buf": ("pointer", "char"),
+    "log_buf_len": ("base", "unsigned int"),
+    "mod_tree": ("struct", "mod_tree_root"),
+    "module_kset": ("pointer", "kset"),
+    "modules": ("struct", "list_head"),
+    "net_namespace_list": ("struct", "list_head"),
+    "num_registered_fb": ("base", "int"),
+    "page_offset_base": ("base", "long unsigned int"),
+    "prb": ("pointer", "printk_ringbuffer"),
+    "prog_idr": ("struct", "idr"),
+    "raw_seq_ops": ("struct", "seq_operations"),
+    "registered_fb": ("pointers", "fb_info"),
+    "slab_caches": ("struct", "list_head"),
+    "socket_file_ops": ("struct", "file_operations"),
+    "sockfs_dentry_operations": ("struct", "dentry_operations"),
+    "super_blocks": ("struct", "list_head"),
+    "taint_flags": ("array", "taint_flag"),
+    "tainted_mask": ("base", "long unsigned int"),
+    "tcp4_seq_afinfo": ("struct", "tcp_seq_afinfo"),
+    "tcp4_seq_ops": ("struct", "seq_operations"),
+    "tcp6_seq_afinfo": ("struct", "tcp_seq_afinfo"),
+    "tcp6_seq_ops": ("struct", "seq_operations"),
+    "tk_core": ("with", "seq timekeeper"),  # anonymous up to 6.12, then struct tk_data
+    "tty_drivers": ("struct", "list_head"),
+    "udp4_seq_afinfo": ("struct", "udp_seq_afinfo"),
+    "udp6_seq_afinfo": ("struct", "udp_seq_afinfo"),
+    "udp6_seq_ops": ("struct", "seq_operations"),
+    "udp_seq_ops": ("struct", "seq_operations"),
+    "udplite4_seq_afinfo": ("struct", "udp_seq_afinfo"),
+    "udplite6_seq_afinfo": ("struct", "udp_seq_afinfo"),
+    "vmalloc_base": ("base", "long unsigned int"),
+    "vmemmap_base": ("base", "long unsigned int"),
+}
