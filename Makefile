@@ -2,6 +2,7 @@
 # make test    the test suite (real guests included)
 # make check   types and style
 # make bench   timings, written to benchmarks/RESULTS.md
+# make fidelity  how many files are equal to the byte, on every kernel
 # make clean   the virtual environment; images and kernels stay in the user's cache
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ NATIVE := hybridbridge_vol/bridge/_taint.so
 SOURCES := setup.cfg setup.py pyproject.toml build_support/native.py build_support/backend.py \
 	hybridbridge_vol/bridge/native/taint.c $(shell find hybridbridge_vol plugins symbols -name '*.py' -o -name '*.toml')
 
-.PHONY: demo test test-all check bench clean system
+.PHONY: demo test test-all check bench fidelity clean system
 
 demo: $(VENV)/installed $(NATIVE)
 	@$(BIN)/python -m samples.demo samples/demo
@@ -31,6 +32,9 @@ bench: $(VENV)/installed $(NATIVE)
 	$(BIN)/python -m benchmarks.commands
 	$(BIN)/python -m benchmarks.bridges
 	$(BIN)/python -m benchmarks.memos
+
+fidelity: $(VENV)/installed $(NATIVE)
+	$(BIN)/python -m benchmarks.fidelity
 
 system:
 	@sh samples/system.sh

@@ -7,11 +7,11 @@ import re
 import subprocess
 import sys
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
-from hybridbridge_vol.errors import CallUndone
+from benchmarks.fidelity import WANTED, Comparison, compare
 
 Lab = Any
 
@@ -114,49 +114,11 @@ def test_lsmod_lists_the_guests_modules(lab: Lab, generation: str) -> None:
     assert {row["MODULE"]: (row["SIZE"], row["USED"], set((row["BY"] or "").split(",")) - {""}) for row in rows} == said
 
 
-EXPLAINED = (
-    (r"/proc/(\d+/)?net/(snmp6?|netstat|dev_snmp6/.*|rt6_stats|softnet_stat|sockstat6?|packet)", "counters of packets under way"),
-    (r"/proc/(mtrr|driver/rtc|tty/driver/serial(_8250)?|interrupts|softirqs)", "hardware"),
-    (r"/proc/sys/kernel/.*apparmor.*", "the security module asks for the agent's own label"),
-    (r"/proc/\d+/(task/\d+/)?fdinfo/\d+", "marks of inotify are found by the trusted kernel's lists"),
-    (r"/sys/devices/system/clocksource/.*", "depends on the running CPU's tick"),
-    (r"/proc/\d+/(task/\d+/)?(sched|stat|schedstat)", "clock-delta is measured while it is read; time of the running tasks"),
-)
-"""Files that differ for a known cause; each is a limit told in the README."""
-
-LEAST_SHARE = 0.995
-"""Of the files that did not move before the freeze, at least so many are equal to the byte."""
-
-
-class Comparison(NamedTuple):
-    """How many files stood still before the freeze, how many of them are equal, and which differ for no known cause."""
-
-    files: int
-    equal: int
-    unexplained: list[str]
-
-    def check(self) -> None:
-        """Hold it to what the README promises."""
-        assert self.equal / self.files >= LEAST_SHARE, self
-        assert len(self.unexplained) <= self.files * 0.002, self.unexplained
-
-
-def compare(truth: Any, session: Any) -> Comparison:
-    """Read every file that stood still before the freeze."""
-    still = [path for path, reading in truth.late.items() if not reading.errno and not truth.moved(path)]
-    pids = set(truth.processes)
-    still = [path for path in still if not (m := re.match(r"/proc/(\d+)/", path)) or int(m[1]) in pids]
-    equal, unexplained = 0, []
-    for path in still:
-        try:
-            same = session.read_file(path) == truth.file(path)
-        except (CallUndone, OSError):
-            same = False
-        equal += same
-        if not same and not any(re.fullmatch(pattern, path) for pattern, _why in EXPLAINED):
-            unexplained.append(path)
-    return Comparison(len(still), equal, unexplained)
+def assert_faithful(comparison: Comparison) -> None:
+    """Hold a comparison to what the README promises."""
+    assert comparison.share >= WANTED, comparison.different
+    assert len(comparison.unexplained) <= comparison.files * 0.002, comparison.unexplained
 
 
 def test_files_of_proc_are_equal_to_the_byte(lab: Lab, generation: str) -> None:
-    compare(lab.sample(generation).truth, lab.session(generation)).check()
+    assert_faithful(compare(lab.sample(generation).truth, lab.session(generation)))

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from generations import trust
-from test_ground_truth import compare
+from test_ground_truth import assert_faithful
 
+from benchmarks.fidelity import compare
 from hybridbridge_vol.bridge.hybrid import Mode
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.trust.store import Store
@@ -59,7 +60,7 @@ def opened(sample: Sample, store: Store, mode: Mode) -> Session:
 
 def test_files_are_equal_to_the_byte(shape: Sample, store: Store) -> None:
     with opened(shape, store, Mode.AUTO) as session:
-        compare(shape.truth, session).check()
+        assert_faithful(compare(shape.truth, session))
 
 
 def test_files_are_equal_under_taint_and_nothing_strays(shape: Sample, store: Store) -> None:
