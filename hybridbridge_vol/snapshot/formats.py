@@ -65,10 +65,9 @@ _OTHERS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"%PDF", "a PDF document, not a memory image"),
     (0, b"\x89PNG", "a picture, not a memory image"),
 )
+_AVML = b"AVML\2\0\0\0"
 # Formats that Volatility reads: (offset, magic, name)
 _VOLATILITY: tuple[tuple[int, bytes, str], ...] = (
-    (0, b"AVML", "AVML"),
-    (0, b"EMiL\x02", "AVML"),
     (0, b"QEVM", "QEMU savevm"),
     (0, b"\xd0\xbe\xd2\xbe", "VMware"),
     (0, b"\xd1\xba\xd1\xba", "VMware"),
@@ -220,6 +219,8 @@ def _identify(path: Path, fd: int, progress: Progress | None) -> PhysicalImage:
         return _checked(PhysicalImage(path, fd, "ELF core", runs, missing))
     if head.startswith(_KDUMP):
         return _checked(_open_kdump(path, fd, info.st_size, progress))
+    if head.startswith(_AVML):
+        return _checked(_open_avml(path, fd, info.st_size, progress))
     for offset, magic, name in _VOLATILITY:
         if head[offset : offset + len(magic)] == magic:
             return _checked(open_with_volatility(path, fd, name, progress))
@@ -244,6 +245,15 @@ def _open_kdump(path: Path, fd: int, file_size: int, progress: Progress | None) 
     dump = kdump.KdumpFile(read_at, file_size, str(path), progress)
     runs = [Run(paddr, size, 0) for paddr, size in dump.ranges]
     return PhysicalImage(path, fd, name, runs, dump.missing, dump.read)
+
+
+def _open_avml(path: Path, fd: int, file_size: int, progress: Progress | None) -> PhysicalImage:
+    from hybridbridge_vol.snapshot.avml import AvmlPages
+    from hybridbridge_vol.snapshot.kdump import merged
+
+    pages = AvmlPages(lambda offset, size: os.pread(fd, size, offset), file_size, progress)
+    runs = [Run(paddr, size, 0) for paddr, size in merged(sorted(pages.spans), MAX_RUNS)]
+    return PhysicalImage(path, fd, "AVML", runs, pages.missing, pages.read)
 
 
 def _checked(image: PhysicalImage) -> PhysicalImage:
@@ -356,7 +366,7 @@ def open_with_volatility(path: Path, fd: int, name: str, progress: Progress | No
         progress(0.0, f"reading the {name} file with Volatility's layer")
     from volatility3.framework import contexts, interfaces
     from volatility3.framework.automagic import stacker
-    from volatility3.framework.layers import avml, physical, qemu, vmware
+    from volatility3.framework.layers import physical, qemu, vmware
 
     from hybridbridge_vol.snapshot.kdump import merged
 
@@ -364,16 +374,13 @@ def open_with_volatility(path: Path, fd: int, name: str, progress: Progress | No
     context.config["hb.base.location"] = path.resolve().as_uri()
     base = physical.FileLayer(context, "hb.base", "hb_base")
     context.add_layer(base)
-    stackers = [avml.AVMLStacker, qemu.QemuStacker, vmware.VmwareStacker]
+    stackers = [qemu.QemuStacker, vmware.VmwareStacker]
     try:
         result = stacker.LayerStacker.stack_layer(context, "hb_base", stackers, lambda *_args: None)
     except Exception:  # noqa: BLE001  damaged files, and machines that a layer does not know: each has errors of its own
         result = None
     if not result:
-        raise ImageError(
-            f"{path}: Volatility cannot read this {name} file (for AVML it needs the library libsnappy1); "
-            "convert it to raw or LiME"
-        )
+        raise ImageError(f"{path}: Volatility cannot read this {name} file; convert it to raw or LiME")
     layer = context.layers[result[0]]  # the names of the layers, the topmost first
     if not isinstance(layer, interfaces.layers.DataLayerInterface) or layer.name == "hb_base":
         raise ImageError(f"{path}: Volatility cannot read this {name} file; convert it to raw or LiME")
