@@ -24,10 +24,10 @@ from samples.make import Spec, make_sample
 SPECS = {
     "5.10-cloud, nokaslr": Spec("5.10-cloud", seed=11, kaslr=False),
     "6.1-cloud, 2 CPUs": Spec("6.1-cloud", seed=12, cpus=2),
-    "6.1-amd64, 2 CPUs": Spec("6.1-amd64", seed=7, cpus=2),
-    "6.1-rt": Spec("6.1-rt", seed=6),
+    "6.1-amd64, light": Spec("6.1-amd64", seed=16, light=True, append="pti=on"),
+    "6.1-rt, light, 2 CPUs": Spec("6.1-rt", seed=16, light=True, cpus=2),
     "6.12-cloud": Spec("6.12-cloud", seed=13),
-    "6.12-amd64": Spec("6.12-amd64", seed=8, ram=512 << 20),
+    "6.12-amd64, light, 4 CPUs": Spec("6.12-amd64", seed=16, light=True, cpus=4, ram=512 << 20),
     "7.x-cloud, 2 CPUs": Spec("7-cloud", seed=24, cpus=2),
 }
 WANTED = 0.995

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from generations import GENERATIONS, Lab
+from generations import GENERATIONS, RICH, Lab
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +33,7 @@ def generation(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=sorted(name for name, spec in GENERATIONS.items() if not spec.light))
+@pytest.fixture(params=RICH)
 def rich_generation(request: pytest.FixtureRequest) -> str:
     """Each generation whose image has the whole workload and the words of every native tool."""
     return str(request.param)

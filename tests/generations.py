@@ -20,6 +20,10 @@ GENERATIONS = {
 bridge/test_kernels.py."""
 
 
+RICH = sorted(name for name, spec in GENERATIONS.items() if not spec.light)
+"""Those whose image has the whole workload and the words of every native tool."""
+
+
 def trust(store: Store, sample: Sample) -> None:
     """Add a sample's kernel to a store, and its modules where they are in a package of their own."""
     for package in dict.fromkeys((sample.kernel_package, modules_package(sample.kernel_package))):

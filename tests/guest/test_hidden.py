@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from generations import RICH
 from hypothesis import given
 from hypothesis import strategies as st
 from live_kernel import LiveKernel
@@ -119,6 +120,7 @@ def test_every_module_is_found_by_the_addresses_it_lies_at(lab: Lab, generation:
     assert {name.rpartition("[")[2].rstrip("]") for name in symbols if "[" in name} == listed
 
 
+@pytest.mark.parametrize("generation", RICH)
 def test_a_process_and_a_module_unlinked_from_their_lists_are_found(lab: Lab, generation: str, plant: Any) -> None:
     pid = listener(lab, generation)
     lines = lab.session(generation).read_file("/proc/modules").decode().splitlines()

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from elftools.elf.elffile import ELFFile
+from generations import RICH
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from live_kernel import LiveKernel
@@ -101,6 +102,7 @@ def test_a_core_names_process_files_and_auxiliary_vector(lab: Lab, generation: s
     assert auxv == truth.file("/proc/1/auxv")
 
 
+@pytest.mark.parametrize("generation", RICH)
 def test_the_registers_of_every_thread_are_those_it_entered_the_kernel_with(lab: Lab, generation: str) -> None:
     truth, session = lab.sample(generation).truth, lab.session(generation)
     compared = 0
@@ -148,6 +150,7 @@ def test_as_much_is_dumped_as_is_resident(lab: Lab, generation: str) -> None:
     assert sum(resident) > 1000
 
 
+@pytest.mark.parametrize("generation", RICH)
 def test_text_that_two_processes_share_is_the_same_in_both(lab: Lab, generation: str) -> None:
     truth, session = lab.sample(generation).truth, lab.session(generation)
     shells = [pid for pid in user_processes(truth) if truth.links[f"/proc/{pid}/exe"].data == b"/usr/bin/dash"][:2]

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hybridbridge_vol.errors import KernelFileError
 from hybridbridge_vol.image.module import ModuleFile, module_name, release_of
 from hybridbridge_vol.trust.modules import keep, load, module_files, names, release
+from samples.kernels import modules_package
 
 NAME = "nf_conntrack"
 
@@ -44,7 +45,7 @@ def test_sections_symbols_and_relocations_are_those_that_a_general_library_reads
 
 
 def test_a_module_says_its_name_its_kernel_and_what_it_exports(kernel_packages: list[Path]) -> None:
-    for package in kernel_packages:
+    for package in map(modules_package, kernel_packages):
         module = ModuleFile(module_of(package), NAME)
         facts = module.facts()
         assert facts["name"] == NAME

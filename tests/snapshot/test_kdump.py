@@ -152,7 +152,7 @@ def test_damaged_headers_do_no_harm(junk: bytes, at: int, size: int) -> None:
         assert len(dump.read(page * PAGE, PAGE)) in (0, PAGE)
 
 
-@given(st.lists(st.tuples(st.integers(0, 1 << 63), st.integers(0, 1 << 32), st.integers(0, 1 << 32)), max_size=3))
+@given(st.lists(st.tuples(st.integers(0, 1 << 63), st.integers(0, (1 << 32) - 1), st.integers(0, (1 << 32) - 1)), max_size=3))
 def test_hostile_descriptors_read_nothing(descriptors: list[tuple[int, int, int]]) -> None:
     data = kdump({page: (b"", 0) for page in range(len(descriptors) or 1)})
     data = data[: 4 * PAGE] + b"".join(struct.pack("<QIIQ", *d, 0) for d in descriptors)
