@@ -1,6 +1,7 @@
 # make demo    everything from nothing to a table of processes of a real guest
 # make test    the test suite (real guests included)
 # make check   types and style
+# make stubs   what type checkers know of the tools' methods, written anew
 # make bench   timings, written to benchmarks/RESULTS.md
 # make fidelity  how many files are equal to the byte, on every kernel
 # make clean   the virtual environment; images and kernels stay in the user's cache
@@ -12,7 +13,7 @@ NATIVE := hybridbridge_vol/bridge/_taint.so
 SOURCES := setup.cfg setup.py pyproject.toml build_support/native.py build_support/backend.py \
 	hybridbridge_vol/bridge/native/taint.c $(shell find hybridbridge_vol plugins symbols -name '*.py' -o -name '*.toml')
 
-.PHONY: demo test test-all check bench fidelity clean system
+.PHONY: demo test test-all check stubs bench fidelity clean system
 
 demo: $(VENV)/installed $(NATIVE)
 	@$(BIN)/python -m samples.demo samples/demo
@@ -27,6 +28,9 @@ test-all: $(VENV)/installed-test $(NATIVE)
 check: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+stubs: $(VENV)/installed
+	$(BIN)/python build_support/stubs.py
 
 bench: $(VENV)/installed $(NATIVE)
 	$(BIN)/python -m benchmarks.commands

@@ -57,9 +57,14 @@ def describe(path: Path | str, store: Path | None = None, progress: Progress | N
         except KernelNotStored as error:
             return _describe(image, None, error.banner, str(error))
         try:
-            return _describe(image, session, session.bridge.kernel.banner.strip(), None)
+            return facts_of(session)
         finally:
             session.bridge.close()
+
+
+def facts_of(session: Session) -> SnapshotInfo:
+    """The same of an image that is open."""
+    return _describe(session.bridge.image, session, session.bridge.kernel.banner.strip(), None)
 
 
 def _describe(image: PhysicalImage, session: Session | None, banner: str, next_step: str | None) -> SnapshotInfo:

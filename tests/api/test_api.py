@@ -1,0 +1,185 @@
+"""`hybridbridge_vol.open`: the tools as methods, on a real image."""
+
+from __future__ import annotations
+
+import datetime
+import gc
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from generations import Lab
+
+import hybridbridge_vol
+from hybridbridge_vol.api import Snapshot
+from hybridbridge_vol.cli import main
+from hybridbridge_vol.errors import ImageError
+from hybridbridge_vol.guest import tools
+from hybridbridge_vol.guest.render import plain
+from hybridbridge_vol.table import field_of
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(scope="module")
+def snapshot(lab: Lab) -> Iterator[Snapshot]:
+    with hybridbridge_vol.open(lab.sample("6.12").dump, lab.store.root) as opened:
+        yield opened
+
+
+def seconds(value: object) -> object:
+    """A value of Python as a tool's cell."""
+    if isinstance(value, datetime.datetime):
+        return value.timestamp()
+    return value.total_seconds() if isinstance(value, datetime.timedelta) else value
+
+
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        ("ps", {}),
+        ("ps --threads", {"threads": True}),
+        ("netstat -ta", {"tcp": True, "all": True}),
+        ("lsmod", {}),
+        ("dir /proc/1/fd", {"path": "/proc/1/fd"}),
+        ("maps --pid 1", {"pid": 1}),
+        ("uptime", {}),
+        ("mpstat", {}),
+    ],
+)
+def test_rows_are_those_of_hb_run(
+    snapshot: Snapshot, lab: Lab, capsys: pytest.CaptureFixture[str], words: str, options: dict[str, object]
+) -> None:
+    tool, *arguments = words.split()
+    image = str(lab.sample("6.12").dump)
+    assert main(["run", image, tool, *arguments, "--format", "json", "--store", str(lab.store.root)]) == 0
+    told = json.loads(capsys.readouterr().out)
+    table = getattr(snapshot, tool)(**options)
+    assert len(table) == len(told) > 0
+    for row, expected in zip(table, told, strict=True):
+        for column, value in zip(table.columns, row, strict=True):
+            assert getattr(row, field_of(column.name)) is value
+            if column.kind == "time":
+                assert value.tzinfo is datetime.UTC
+                shown = datetime.datetime.fromisoformat(expected[column.name])
+                assert abs(value - shown) <= datetime.timedelta(milliseconds=1)
+            elif column.kind == "str":
+                assert value == expected[column.name]
+            else:
+                assert plain(seconds(value), column.kind) == expected[column.name]  # type: ignore[arg-type]
+
+
+def test_a_table_makes_a_data_frame_in_one_call(snapshot: Snapshot) -> None:
+    pandas = pytest.importorskip("pandas")
+    table = snapshot.ps()
+    frame = pandas.DataFrame(table)
+    assert list(frame.columns) == ["pid", "ppid", "uid", "tty", "stat", "start", "time", "percent_cpu", "percent_mem",
+                                   "vsz", "rss", "nlwp", "comm", "cmd"]
+    native = table.to_pandas()
+    assert list(native.columns) == [column.name for column in table.columns]
+    for made, names in ((frame, ("pid", "start", "time", "percent_cpu")), (native, ("PID", "START", "TIME", "%CPU"))):
+        kinds = [str(made[name].dtype) for name in names]
+        assert kinds == ["int64", "datetime64[us, UTC]", "timedelta64[us]", "float64"]
+        assert list(made[names[0]]) == [row.pid for row in table]
+
+
+def test_a_tree_keeps_its_depths(snapshot: Snapshot) -> None:
+    table = snapshot.ps(tree=True)
+    assert max(table.depths) > 1
+    assert sorted(row.pid or 0 for row in table) == sorted(row.pid or 0 for row in snapshot.ps())
+
+
+@pytest.mark.parametrize("name", tools.NAMES)
+def test_every_tool_has_a_method_that_teaches(name: str) -> None:
+    tool, method = tools.load(name), getattr(Snapshot, name)
+    assert tool.help in method.__doc__
+    for option in tool.options:
+        assert option.help in method.__doc__
+        assert option.name in method.__signature__.parameters
+    fields = [field_of(column.name) for column in tool.columns]
+    assert len(set(fields)) == len(fields)
+    assert all(field.isidentifier() for field in fields)
+
+
+def test_options_are_checked_and_named(snapshot: Snapshot) -> None:
+    with pytest.raises(TypeError, match=r"ps: .*'thread'; its options are pid: .*threads: bool, tree: bool"):
+        snapshot.ps(thread=True)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"ps: threads must be bool, not 'yes'"):
+        snapshot.ps(threads="yes")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"ps: pid must be int .*, not \['1'\]"):
+        snapshot.ps(pid=["1"])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="hostname: .*it has no options"):
+        snapshot.hostname(1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="dir: .*'path'"):
+        snapshot.dir()  # type: ignore[call-arg]
+    assert [row.pid for row in snapshot.ps(pid=1)] == [row.pid for row in snapshot.ps(pid=[1])] == [1]
+    assert list(snapshot.cat("/proc/1/comm")) == list(snapshot.cat(path=["/proc/1/comm"])) == [(1, "init")]
+
+
+def test_files_and_facts_are_the_guests(snapshot: Snapshot, lab: Lab) -> None:
+    assert snapshot.read_file("/proc/1/comm") == b"init\n"
+    assert "status" in snapshot.listdir("/proc/1")
+    assert snapshot.facts.hostname == snapshot.hostname()[0].hostname
+    assert snapshot.facts.path == str(lab.sample("6.12").dump)
+    for path in ("/proc/1/nothing", "/etc/passwd", "/proc/../etc/passwd"):
+        with pytest.raises(FileNotFoundError):
+            snapshot.read_file(path)
+
+
+def test_close_lets_everything_go(lab: Lab) -> None:
+    image, descriptors = lab.sample("6.12").dump, os.listdir("/proc/self/fd")
+    mapped = Path("/proc/self/maps").read_text().count(str(image))
+    opened = hybridbridge_vol.open(str(image), str(lab.store.root))
+    rows, gone = opened.hostname(), weakref.ref(opened.session())
+    opened.close()
+    opened.close()
+    assert rows[0].hostname
+    with pytest.raises(ValueError, match="closed"):
+        opened.hostname()
+    with pytest.raises(ValueError, match="closed"):
+        opened.read_file("/proc/version")
+    gc.collect()
+    assert gone() is None
+    assert os.listdir("/proc/self/fd") == descriptors
+    assert Path("/proc/self/maps").read_text().count(str(image)) == mapped
+
+
+def test_what_is_no_image_is_told(tmp_path: Path, lab: Lab) -> None:
+    (tmp_path / "none").write_bytes(b"nothing")
+    with pytest.raises(ImageError, match="none"):
+        hybridbridge_vol.open(tmp_path / "none", lab.store.root)
+    with pytest.raises(ValueError, match="bridge must be one of auto, "):
+        hybridbridge_vol.open(lab.sample("6.12").dump, lab.store.root, bridge="quick")
+
+
+def test_importing_the_package_loads_nothing_else() -> None:
+    code = "import sys, hybridbridge_vol; print([n for n in sys.modules if 'hybridbridge' in n or n in ('pandas', 'numpy')])"
+    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "['hybridbridge_vol']"
+
+
+def test_the_stub_is_that_of_the_tools() -> None:
+    place = importlib.util.spec_from_file_location("stubs", ROOT / "build_support" / "stubs.py")
+    assert place is not None and place.loader is not None
+    stubs = importlib.util.module_from_spec(place)
+    place.loader.exec_module(stubs)
+    assert stubs.STUB.read_text() == stubs.stub_text(), "run `make stubs`"
+
+
+def test_the_example_names_what_the_workload_hides(lab: Lab) -> None:
+    pytest.importorskip("pandas")
+    image, bad = lab.sample("6.12").dump, "/dev/null"
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "triage.py"), "--store", str(lab.store.root), str(image), bad],
+        capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("/dev/null: ") and done.stderr.count("\n") == 1
+    for word in ("sample-13", "poses as a kernel thread", "(deleted)"):
+        assert word in done.stdout
