@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from hybridbridge_vol.errors import CallUndone
 
@@ -94,11 +94,26 @@ class EndlessFile(OSError):
         self.partial = partial
 
 
+QuestionKind = Literal["read", "listdir", "readlink", "lstat", "stat"]
+"""`read_file`, `listdir`, `readlink`, `stat`, and `stat` that follows."""
+
+
+class Question(NamedTuple):
+    """Something to be asked of a path."""
+
+    kind: QuestionKind
+    path: str
+
+
 class GuestKernel(Protocol):
     """The kernel of the guest, frozen; paths are absolute and lead into its /proc and /sys."""
 
     def read_file(self, path: str) -> bytes:
         """The whole content: open, read to the end, close."""
+
+    def expect(self, questions: Iterable[Question]) -> None:
+        """These will be asked for next: an engine may ask them together, which is faster. Without effect on any answer.
+        Some hundreds at a time: the answers are kept for a while only."""
 
     def read_at(self, path: str, offset: int, size: int) -> bytes:
         """`pread(2)` of a file opened for it: up to `size` bytes from `offset`; at most a MiB."""

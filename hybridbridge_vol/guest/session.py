@@ -8,7 +8,7 @@ import os
 import re
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,8 +21,9 @@ from hybridbridge_vol.bridge.percpu import current_of
 from hybridbridge_vol.bridge.statistics import Statistics
 from hybridbridge_vol.errors import AttachError, CallUndone
 from hybridbridge_vol.guest.holes import entries_around_holes
-from hybridbridge_vol.guest.kernel import Difference, EndlessFile, Running, Stat, Sysinfo, Uname
+from hybridbridge_vol.guest.kernel import Difference, EndlessFile, Question, Running, Stat, Sysinfo, Uname
 from hybridbridge_vol.guest.mounts import Mounts
+from hybridbridge_vol.guest.prefetch import Prefetch
 from hybridbridge_vol.guest.traces import Traces
 from hybridbridge_vol.machine.machine import UnmappedVirtual
 from hybridbridge_vol.machine.memory import PAGE_SIZE
@@ -102,6 +103,7 @@ class Session:
         self.progress: Progress = progress or (lambda _fraction, _text: None)
         self._caller = Caller(bridge, mode)
         self._mounts = Mounts(self._caller)
+        self._prefetch = Prefetch(self._caller)
         self._generation = 0
         self._closes = 0
         self._open_files = 0
@@ -185,9 +187,13 @@ class Session:
         try:
             return self._caller.syscall(name, *arguments, side=side, label=f"{name} {path}".rstrip())
         except CallUndone:
-            self._open_files = self._closes = 0
-            self._generation += 1
+            self._set_back()
             raise
+
+    def _set_back(self) -> None:
+        """All memory is as it was at the session's mark: what was opened since is not."""
+        self._open_files = self._closes = 0
+        self._generation += 1
 
     def _read(self, fd: int, size: int, path: str) -> bytes:
         size = min(size, _READ_SIZES[-1])
@@ -204,15 +210,32 @@ class Session:
     def _close(self, fd: int) -> None:
         self._syscall("close", "", fd)
         self._open_files -= 1
-        self._closes += 1
-        if self._closes % TIDY_AFTER_CLOSES == 0:
+        self._closed(1)
+
+    def _closed(self, count: int) -> None:
+        before, self._closes = self._closes, self._closes + count
+        if before // TIDY_AFTER_CLOSES != self._closes // TIDY_AFTER_CLOSES:
             for name in ("flush_delayed_fput", "task_work_run"):
                 with contextlib.suppress(KeyError, CallUndone):
                     self._caller.call(self.bridge.home(name), label=name)
         if self._closes >= RENEW_AFTER_CLOSES and self._open_files == 0:
-            self._closes = 0
-            self._generation += 1
+            self._set_back()
             self._caller.undo()
+
+    def expect(self, questions: Iterable[Question]) -> None:
+        """See `GuestKernel`. Without effect under taint, where each answer has a label of its own, and while a file is
+        open, which undoing would close."""
+        if self._caller.hybrid.mode is Mode.SLOW or self._open_files:
+            return
+        wanted = list(questions)
+        for question in wanted:
+            if self._mounts.reach(question.path):
+                self._caller.mark()
+        for closed, well in self._prefetch.ask(wanted):
+            if well:
+                self._closed(closed)
+            else:
+                self._set_back()
 
     @contextlib.contextmanager
     def _opened(self, path: str, flags: int) -> Iterator[GuestFile]:
@@ -229,6 +252,9 @@ class Session:
 
     def read_file(self, path: str) -> bytes:
         """The whole content of a file. EndlessFile if it goes on beyond `MAX_FILE_SIZE` or `MAX_FILE_SECONDS`."""
+        expected = self._prefetch.find("read", path)
+        if expected is not None:
+            return expected
         parts: list[bytes] = []
         total = 0
         end = self._deadline()
@@ -310,6 +336,9 @@ class Session:
 
     def _entries(self, path: str) -> list[tuple[int, str]]:
         """All entries of a directory, each with the position behind it."""
+        expected = self._prefetch.find("listdir", path)
+        if expected is not None:
+            return list(directory_entries(expected))
         entries: list[tuple[int, str]] = []
         with self._opened(path, _O_RDONLY | _O_DIRECTORY) as file:
             while part := self._next_entries(file, _DIRENTS_SIZE):
@@ -341,6 +370,9 @@ class Session:
 
     def readlink(self, path: str) -> str:
         """Where a symbolic link points, as `readlink(2)` tells it."""
+        expected = self._prefetch.find("readlink", path)
+        if expected is not None:
+            return os.fsdecode(expected)
         name, buffer = self._path(path), self._caller.put(b"", _BUFFER_AT)
         arguments = (_AT_FDCWD & ((1 << 64) - 1), name, buffer, 4096)
         count = self._checked(self._syscall("readlinkat", path, *arguments), path)
@@ -349,6 +381,9 @@ class Session:
     def stat(self, path: str, follow: bool = False) -> Stat:
         """`lstat(2)`, with `follow` `stat(2)`: by the twin's code, since the end of the path is the snapshot's, no
         reference to which is taken or dropped."""
+        expected = self._prefetch.find("stat" if follow else "lstat", path)
+        if expected is not None:
+            return parse_stat(expected)
         name, buffer = self._path(path), self._caller.put(b"", _BUFFER_AT)
         arguments = (_AT_FDCWD & ((1 << 64) - 1), name, buffer, 0 if follow else _AT_SYMLINK_NOFOLLOW)
         self._checked(self._syscall("newfstatat", path, *arguments, side="twin" if follow else "home"), path)
