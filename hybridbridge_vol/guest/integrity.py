@@ -18,6 +18,7 @@ from hybridbridge_vol.guest.kernel_around import KernelAround
 from hybridbridge_vol.guest.module_integrity import ModuleIntegrity
 from hybridbridge_vol.guest.places import Places
 from hybridbridge_vol.guest.proc_system import Module
+from hybridbridge_vol.image.cut_strings import accept_cut_strings
 from hybridbridge_vol.image.function_pointers import Stores, holds_pointers, inside, joined, sites_in
 from hybridbridge_vol.image.gates import GATE_SIZE, VECTORS, ExpectedGates, Gate, read_gates
 from hybridbridge_vol.image.instructions import Reader, Thunks
@@ -128,6 +129,7 @@ class Integrity:
 
     def _constant_differences(self) -> Iterator[Difference]:
         start, end = self._constants
+        accept_cut_strings(self._expected, self._found, start, end)
         later = self._read_only_later
         pointers = frozenset(self._linked.abs64)
         offsets = chain(unequal(self._expected, self._found, start, later[0]), unequal(self._expected, self._found, later[1], end))
@@ -183,7 +185,9 @@ class Integrity:
             return True
         if not inside(target, [(0, self._code_end), self._constants]):
             return False
-        return self._stores.stores(target, site) or (self._is_static_call(site) and self._stores.passes(target, site))
+        if self._stores.stores(target, site) or self._stores.hands_over(target, site):
+            return True
+        return self._is_static_call(site) and self._stores.passes(target, site)
 
     def _is_static_call(self, site: int) -> bool:
         """Whether a pointer is a static call's, which `__static_call_update` writes (kernel/static_call_inline.c)."""

@@ -10,6 +10,7 @@ import struct
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 from hybridbridge_vol.image.instructions import Reader
 from hybridbridge_vol.image.symbols import Symbols
@@ -56,6 +57,18 @@ class Stores:
     def passes(self, target: int, variable: int) -> bool:
         """Whether some function of the kernel takes both addresses, as one does that hands them to a third."""
         return not self._users(target).isdisjoint(self._users(variable))
+
+    def hands_over(self, target: int, variable: int) -> bool:
+        """Whether some function of the kernel gives the address `target` to one that writes the word at `variable`: as
+        cpu_select_mitigations() does to set_return_thunk(), arch/x86/kernel/cpu/bugs.c."""
+        taken = f", {self._text + target & _U64:#x}"
+        for start, end in sorted(self._users(target))[:_MOST_FUNCTIONS]:
+            code = self._reader.decode(bytes(self._flat[start:end]), self._text + start)
+            for before, call in pairwise(code):
+                given = call.mnemonic == "call" and call.target is not None and before.operands.endswith(taken)
+                if given and self._writes(*self._around((call.target or 0) - self._text), variable):
+                    return True
+        return False
 
     def _users(self, target: int) -> set[Range]:
         """The functions that take an address."""

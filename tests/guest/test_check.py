@@ -308,3 +308,21 @@ def test_a_module_without_a_trusted_file_is_told_by_name(lab: Lab, tmp_path: Pat
         names = [line.split()[0] for line in session.read_file("/proc/modules").decode().splitlines()]
     assert [row["SYMBOL"] for row in rows] == names
     assert all("no trusted file" in row["FOUND"].reason for row in rows)
+
+
+def test_what_other_processors_make_of_a_kernel_is_no_difference(
+    lab: Lab, victim: Callable[..., Victim], checked: Callable[[Victim], list[dict[str, Any]]], generation: str
+) -> None:
+    """A return thunk is chosen by the processor; a constant list of options is cut at its commas."""
+    from hybridbridge_vol.trust.linked import linked_kernel
+
+    image = victim(generation)
+    image.set_word(image.vaddr("x86_return_thunk"), image.vaddr("srso_alias_return_thunk"))
+    flat = linked_kernel(lab.session(generation).bridge.kernel).flat
+    options = image.vaddr("_text") + flat.index(b"!cmt,!mbm")
+    image.write(options, image.read(options, 32).replace(b",", b"\0"))
+    assert checked(image) == []
+    image.set_word(image.vaddr("x86_return_thunk"), image.vaddr("commit_creds"))
+    image.write(options, b"?")
+    assert {row["WHAT"]: row["SYMBOL"] for row in checked(image)}["data"] == "x86_return_thunk"
+    assert "rodata" in {row["WHAT"] for row in checked(image)}
