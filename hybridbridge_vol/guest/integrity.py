@@ -18,11 +18,12 @@ from hybridbridge_vol.guest.kernel_around import KernelAround
 from hybridbridge_vol.guest.module_integrity import ModuleIntegrity
 from hybridbridge_vol.guest.places import Places
 from hybridbridge_vol.guest.proc_system import Module
+from hybridbridge_vol.image.call_depth import lead_calls_behind
 from hybridbridge_vol.image.cut_strings import accept_cut_strings
 from hybridbridge_vol.image.function_pointers import Stores, holds_pointers, inside, joined, sites_in
 from hybridbridge_vol.image.gates import GATE_SIZE, VECTORS, ExpectedGates, Gate, read_gates
 from hybridbridge_vol.image.instructions import Reader, Thunks
-from hybridbridge_vol.image.patch_tables import PatchTables, read_patch_tables
+from hybridbridge_vol.image.patch_tables import PatchTables, read_call_sites, read_patch_tables
 from hybridbridge_vol.image.patching import Patcher
 from hybridbridge_vol.machine.memory import PAGE_SIZE, page_up
 from hybridbridge_vol.snapshot.kernel_memory import kernel_pieces
@@ -63,6 +64,7 @@ class Integrity:
     def differences(self) -> Iterator[Difference]:
         """Everything that nothing explains, in order of addresses within each kind."""
         yield from self._pages()
+        self._take_out_counting()
         patcher = Patcher(self._expected, self._found, self._text_vaddr, self._around.reader, self._around)
         patcher.accept(self._tables)
         yield from _limited(self._code_differences(), "text")
@@ -110,6 +112,13 @@ class Integrity:
         place = None if paddr is None else self._bridge.image.offset_of(paddr + offset % PAGE_SIZE)
         vaddr = self._text_vaddr + offset & _U64
         return Difference(what, vaddr, place, symbol or self._places.symbol(vaddr) or "", expected, found, leads)
+
+    def _take_out_counting(self) -> None:
+        around = self._around
+        if around.counting is not None and around.counting.take_out(self._expected, self._found, self._text_vaddr):
+            around.calls_are_counted = True
+            sites = {*read_call_sites(self._linked.flat, self._symbols, self._text), *self._tables.calls()}
+            lead_calls_behind(sites, self._found, self._text_vaddr, around.counts)
 
     # --- text ---------------------------------------------------------------------------------------------
 

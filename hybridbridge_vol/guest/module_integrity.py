@@ -8,12 +8,13 @@ from functools import cached_property
 
 from hybridbridge_vol.bridge.attach import Bridge
 from hybridbridge_vol.bridge.module_place import Group, PlacedModule, field_for
-from hybridbridge_vol.bridge.module_tables import module_patch_tables
+from hybridbridge_vol.bridge.module_tables import module_call_sites, module_patch_tables
 from hybridbridge_vol.guest.code_differences import CodeComparison, unequal
 from hybridbridge_vol.guest.kernel import Difference
 from hybridbridge_vol.guest.kernel_around import KernelAround
 from hybridbridge_vol.guest.places import Places
 from hybridbridge_vol.guest.proc_system import Module
+from hybridbridge_vol.image.call_depth import lead_calls_behind
 from hybridbridge_vol.image.function_pointers import joined
 from hybridbridge_vol.image.patching import Patcher
 from hybridbridge_vol.machine.memory import PAGE_SIZE
@@ -90,6 +91,10 @@ class _Comparison:
         tables = module_patch_tables(self._module, self._all._resolve)
         tables.static_calls[:] = [call._replace(key=self._key(call.key)) for call in tables.static_calls]
         around = self._all._around
+        if around.counting is not None and around.calls_are_counted:
+            around.counting.take_out(expected, found, text.vaddr)
+            sites = {*module_call_sites(self._module, self._all._resolve), *tables.calls()}
+            lead_calls_behind(sites, found, text.vaddr, around.counts)
         Patcher(expected, found, text.vaddr, around.reader, around).accept(tables)
         comparison = CodeComparison(
             expected, found, text.vaddr, around.reader, self._all._places, self._function_start, frozenset(tables.mcount)

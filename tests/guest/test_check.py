@@ -326,3 +326,41 @@ def test_what_other_processors_make_of_a_kernel_is_no_difference(
     image.write(options, b"?")
     assert {row["WHAT"]: row["SYMBOL"] for row in checked(image)}["data"] == "x86_return_thunk"
     assert "rodata" in {row["WHAT"] for row in checked(image)}
+
+
+def test_calls_that_are_counted_are_no_difference_and_hide_none(
+    victim: Callable[..., Victim], checked: Callable[[Victim], list[dict[str, Any]]]
+) -> None:
+    """As `retbleed=stuff` leaves a kernel: an instruction before each function counts its calls."""
+    from hybridbridge_vol.image.patch_tables import read_call_sites
+    from hybridbridge_vol.trust.linked import linked_kernel
+
+    image = victim("6.12")
+    kernel = image._bridge.kernel
+    text, end = image.vaddr("_text"), image.vaddr("_etext")
+    template = image.vaddr("skl_call_thunk_template")
+    counter = template + int.from_bytes(image.read(template + 4, 4), "little", signed=True)
+
+    def count_before(function: int) -> int:
+        place = function - 9
+        image.write(place, image.read(template, 4) + (counter - place & 0xFFFFFFFF).to_bytes(4, "little") + b"\x05")
+        return place
+
+    def call(site: int, to_vaddr: int) -> None:
+        image.write(site, b"\xe8" + (to_vaddr - site - 5 & 0xFFFFFFFF).to_bytes(4, "little"))
+
+    sites = [text + site for site in read_call_sites(linked_kernel(kernel).flat, kernel.symbols, kernel.text_link_vaddr)]
+    calls = [site for site in sites if site < end and image.read(site, 1) == b"\xe8"][1000:1200]
+    leads = {site: site + 5 + int.from_bytes(image.read(site + 1, 4), "little", signed=True) for site in calls}
+    counted = {site: to for site, to in leads.items() if image.read(to - 9, 9) == b"\x90" * 9}
+    assert len(counted) > 100
+    for site, function in counted.items():
+        call(site, count_before(function))
+    assert checked(image) == []
+    first, *others = counted
+    other = next(site for site in others if counted[site] != counted[first])
+    call(first, counted[other] - 9)
+    uncounted = image.vaddr("__x64_sys_getpid") - 9
+    call(other, uncounted)
+    rows = checked(image)
+    assert {row["ADDRESS"] for row in rows} == {first, other}
