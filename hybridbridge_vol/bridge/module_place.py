@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from hybridbridge_vol.bridge.jump_labels import BRANCH, ENTRY_SIZE, JumpLabels, site_flags
+from hybridbridge_vol.bridge.module_traps import FixUp, fix_ups_of, warnings_of
 from hybridbridge_vol.image.module import (
     R_32,
     RELATIVE,
@@ -34,6 +35,7 @@ branches change a few bytes in a hundred."""
 
 _BREAKPOINT, _CALL = 0xCC, 0xE8
 _NOP5 = b"\x0f\x1f\x44\x00\x00"
+PER_CPU_SECTION = ".data..percpu"
 _FENTRY = "__fentry__"
 
 Read = Callable[[int, int], bytes]
@@ -45,16 +47,19 @@ Resolve = Callable[[str], list[int]]
 @dataclass
 class Group:
     """Sections that lie together: of code, or of constants. `vaddr` is where in the snapshot; `content` whole pages
-    of trusted bytes; `references` are the fields that name the kernel's symbols, by their offset."""
+    of trusted bytes; `references` are the fields that name the kernel's symbols, by their offset; `per_cpu` those that name
+    the module's own per-CPU variables."""
 
     vaddr: int
     content: bytearray
     references: dict[int, tuple[str, int, int]] = field(default_factory=dict)
+    per_cpu: list[int] = field(default_factory=list)
 
 
 @dataclass
 class PlacedModule:
-    """A module of the snapshot, made from its file. `sections` are virtual addresses by section number."""
+    """A module of the snapshot, made from its file. `sections` are virtual addresses by section number, `warnings` those
+    of its WARNs, `fix_ups` where to go on after a fault of an instruction at a virtual address."""
 
     name: str
     file: ModuleFile
@@ -62,6 +67,8 @@ class PlacedModule:
     text: Group
     rodata: Group | None
     labels: JumpLabels
+    warnings: frozenset[int]
+    fix_ups: dict[int, FixUp]
 
     def symbol_vaddr(self, name: str) -> int | None:
         """Where a symbol lies that the module exports."""
@@ -118,7 +125,8 @@ def place(name: str, file: ModuleFile, text_vaddr: int, read: Read, resolve: Res
     rodata = None
     if rodata_vaddr is not None:
         rodata = _built(file, rodata_layout, rodata_vaddr, rodata_size, 0, sections, resolve, read)
-    return PlacedModule(name, file, sections, text, rodata, _labels(file, text, sections, resolve))
+    labels = _labels(file, text, sections, resolve)
+    return PlacedModule(name, file, sections, text, rodata, labels, *_traps(file, text, sections, resolve))
 
 
 def _vote(
@@ -180,6 +188,8 @@ def _fill_in(
         group.content[offset : offset + width] = data if data in fields else fields[0]
         group.references[offset] = (symbol.name, item.kind, item.addend)
         return
+    if symbol.section < SHN_LORESERVE and file.sections[symbol.section].name == PER_CPU_SECTION:
+        group.per_cpu.append(offset)
     start = 0 if symbol.section == SHN_ABS else sections.get(symbol.section, NOWHERE_VADDR)
     group.content[offset : offset + width] = _field(item, start + symbol.value, group.vaddr + offset)
 
@@ -214,6 +224,21 @@ def _labels(file: ModuleFile, text: Group, sections: dict[int, int], resolve: Re
                 found.append((site, goal, key & ~3, flags | key & BRANCH))
     found.sort()
     return JumpLabels(*(array("Q", (item[part] for item in found)) for part in range(4)))
+
+
+def _traps(
+    file: ModuleFile, text: Group, sections: dict[int, int], resolve: Resolve
+) -> tuple[frozenset[int], dict[int, FixUp]]:
+    """The module's warnings and fix-ups."""
+    bugs, faults = file.section("__bug_table"), file.section("__ex_table")
+    warnings: frozenset[int] = frozenset()
+    fix_ups: dict[int, FixUp] = {}
+    if bugs is not None:
+        values = dict(entry_values(file, bugs.number, sections, resolve))
+        warnings = warnings_of(bugs, values, text.content, text.vaddr)
+    if faults is not None:
+        fix_ups = fix_ups_of(file, faults, dict(entry_values(file, faults.number, sections, resolve)))
+    return warnings, fix_ups
 
 
 def entry_values(
