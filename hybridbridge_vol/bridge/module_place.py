@@ -48,12 +48,13 @@ Resolve = Callable[[str], list[int]]
 class Group:
     """Sections that lie together: of code, or of constants. `vaddr` is where in the snapshot; `content` whole pages
     of trusted bytes; `references` are the fields that name the kernel's symbols, by their offset; `per_cpu` those that name
-    the module's own per-CPU variables."""
+    the module's own per-CPU variables; `as_loaded` what was there before a field was turned elsewhere for our own runs."""
 
     vaddr: int
     content: bytearray
     references: dict[int, tuple[str, int, int]] = field(default_factory=dict)
     per_cpu: list[int] = field(default_factory=list)
+    as_loaded: dict[int, bytes] = field(default_factory=dict)
 
 
 @dataclass

@@ -220,10 +220,12 @@ class SnapshotModules:
         for offset, relative in gs_fields(group.content):
             reference = group.references.get(offset)
             vaddr = None if reference is None or not relative else self._per_cpu(reference[0])
+            data = _FAR_BELOW if offset in group.per_cpu else b""
             if reference is not None and vaddr is not None:
-                group.content[offset : offset + 4] = field_for(reference, vaddr, group.vaddr + offset)
-            elif offset in group.per_cpu:
-                group.content[offset : offset + 4] = _FAR_BELOW
+                data = field_for(reference, vaddr, group.vaddr + offset)
+            if data:
+                group.as_loaded[offset] = bytes(group.content[offset : offset + len(data)])
+                group.content[offset : offset + len(data)] = data
 
     def _key_state(self, vaddr: int) -> int:
         return int.from_bytes(self.read(vaddr, 4), "little", signed=True)

@@ -74,12 +74,14 @@ class KernelAround:
         return Counting.of(bytes(self._expected[offset : offset + end - start]), start)
 
     def counts(self, vaddr: int) -> bool:
-        """Whether the snapshot has an instruction there that counts a call."""
+        """Whether the snapshot has an instruction there that counts the calls of a function behind it. (Some functions of
+        the tracer begin with one.)"""
         known = self._counts.get(vaddr)
         if known is None:
             words = self.word(vaddr), self.word(vaddr + 1)
             code = b"".join((word or 0).to_bytes(8, "little")[-at:] for word, at in zip(words, (8, 1), strict=True))
-            known = self._counts[vaddr] = self.counting is not None and self.counting.stands_in(code, vaddr)
+            known = self.counting is not None and self.counting.stands_in(code, vaddr) and self.function(vaddr) is None
+            self._counts[vaddr] = known
         return known
 
     def is_paravirt_slot(self, vaddr: int) -> bool:

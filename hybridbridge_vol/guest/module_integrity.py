@@ -86,6 +86,8 @@ class _Comparison:
         found, absent = self._all._read(text)
         yield from self._missing(text, absent)
         expected = self._sections_only(text, found, self._module.file.text_layout()[0], "")
+        for offset, data in text.as_loaded.items():
+            expected[offset : offset + len(data)] = data
         for offset in self._redirected:
             self._take_reference(text, expected, found, offset)
         tables = module_patch_tables(self._module, self._all._resolve)
