@@ -18,6 +18,7 @@ from hybridbridge_vol.guest.kernel_around import KernelAround
 from hybridbridge_vol.guest.module_integrity import ModuleIntegrity
 from hybridbridge_vol.guest.places import Places
 from hybridbridge_vol.guest.proc_system import Module
+from hybridbridge_vol.guest.tracers import Tracers
 from hybridbridge_vol.image.call_depth import lead_calls_behind
 from hybridbridge_vol.image.cut_strings import accept_cut_strings
 from hybridbridge_vol.image.function_pointers import Stores, holds_pointers, inside, joined, sites_in
@@ -56,6 +57,7 @@ class Integrity:
         self._found = bytearray(self._data[1])
         self._paddrs: dict[int, int | None] = {}
         self._around = KernelAround(bridge, self._expected)
+        self._tracers = Tracers(self._around, self._places, bridge.space.modules.read)
 
     @cached_property
     def _tables(self) -> PatchTables:
@@ -71,7 +73,7 @@ class Integrity:
         yield from _limited(self._constant_differences(), "rodata")
         yield from _limited(self._pointer_differences(), "data")
         yield from self._gate_differences()
-        modules = ModuleIntegrity(self._bridge, self._places, self._around)
+        modules = ModuleIntegrity(self._bridge, self._places, self._around, self._tracers)
         yield from _limited(modules.differences(self._listed), "module")
 
     # --- reading ------------------------------------------------------------------------------------------
@@ -128,8 +130,8 @@ class Integrity:
             return offset if found is None else offset - found[1]
 
         comparison = CodeComparison(
-            self._expected, self._found, self._text_vaddr, self._around.reader, self._places, function_start,
-            frozenset(self._tables.mcount),
+            self._expected, self._found, self._text_vaddr, self._around.reader, self._places, self._tracers,
+            function_start, frozenset(self._tables.mcount),
         )  # fmt: skip
         for one in comparison.differences(self._code_end):
             yield self._told(one.what, one.start, one.expected, one.found, one.leads)
@@ -176,7 +178,9 @@ class Integrity:
             target = int.from_bytes(flat[site : site + 8], "little") - self._text
             is_table = inside(target, [self._constants]) and holds_pointers(abs64, target, self._behind(target))
             if (is_table or inside(target, code)) and not self._is_explained(site):
-                yield self._pointer("data", site)
+                found_in = self._symbols.lookup(self._text + site)
+                is_tracers = found_in is not None and self._tracers.owns(found_in[0])
+                yield self._pointer("traced" if is_tracers else "data", site)
 
     def _behind(self, offset: int) -> int:
         """Where the next symbol stands."""

@@ -59,10 +59,10 @@ class KernelAround:
         found = self._lookup(vaddr)
         return found[0] if found is not None and found[1] == 0 else None
 
-    def body(self, vaddr: int) -> bytes:
+    def body(self, vaddr: int, size: int = _INLINED) -> bytes:
         """As expected."""
         offset = vaddr - self._layout.text_vaddr
-        return bytes(self._expected[offset : offset + _INLINED])
+        return bytes(self._expected[offset : offset + size])
 
     @cached_property
     def counting(self) -> Counting | None:

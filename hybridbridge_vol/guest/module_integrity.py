@@ -14,6 +14,7 @@ from hybridbridge_vol.guest.kernel import Difference
 from hybridbridge_vol.guest.kernel_around import KernelAround
 from hybridbridge_vol.guest.places import Places
 from hybridbridge_vol.guest.proc_system import Module
+from hybridbridge_vol.guest.tracers import Tracers
 from hybridbridge_vol.image.call_depth import lead_calls_behind
 from hybridbridge_vol.image.function_pointers import joined
 from hybridbridge_vol.image.patching import Patcher
@@ -27,10 +28,11 @@ _TRAMPOLINE, _KEY = "__SCT__", "__SCK__"
 class ModuleIntegrity:
     """The comparison of the modules that the snapshot's kernel lists."""
 
-    def __init__(self, bridge: Bridge, places: Places, around: KernelAround) -> None:
+    def __init__(self, bridge: Bridge, places: Places, around: KernelAround, tracers: Tracers) -> None:
         self._bridge = bridge
         self._places = places
         self._around = around
+        self._tracers = tracers
         self._modules = bridge.space.modules
 
     def differences(self, listed: Iterable[Module]) -> Iterator[Difference]:
@@ -99,7 +101,8 @@ class _Comparison:
             lead_calls_behind(sites, found, text.vaddr, around.counts)
         Patcher(expected, found, text.vaddr, around.reader, around).accept(tables)
         comparison = CodeComparison(
-            expected, found, text.vaddr, around.reader, self._all._places, self._function_start, frozenset(tables.mcount)
+            expected, found, text.vaddr, around.reader, self._all._places, self._all._tracers, self._function_start,
+            frozenset(tables.mcount),
         )
         for one in comparison.differences(len(found)):
             what = "module" if one.what == "text" else one.what
