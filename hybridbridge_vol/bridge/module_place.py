@@ -8,7 +8,7 @@ the snapshot's copy of the module, as for the kernel itself. A lie there moves d
 from __future__ import annotations
 
 from array import array
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -88,23 +88,32 @@ class PlacedModule:
         return f"{best}+{distance:#x}"
 
 
-def likeness(file: ModuleFile, there: bytes) -> float:
-    """The share of the first page of code, without relocated fields, that is in `there` as in the file."""
-    layout, size = file.text_layout()
-    expected = bytearray(min(size, PAGE_SIZE))
-    compared = bytearray(len(expected))
-    for index, place in layout.items():
-        section = file.sections[index]
-        for offset in range(place, min(place + section.size, len(expected))):
-            expected[offset] = section.data[offset - place]
-            compared[offset] = 1
-        for item in file.relocations(index):
-            for offset in range(place + item.offset - 1, place + item.offset + 8):
-                if 0 <= offset < len(compared):
-                    compared[offset] = 0
-    count = sum(compared)
-    same = sum(1 for offset, mine in enumerate(expected) if compared[offset] and there[offset] == mine)
-    return same / count if count else 0.0
+class FirstPage:
+    """The first page of a module's code as in its file, to be recognised by. What the loader fills in does not count."""
+
+    def __init__(self, file: ModuleFile) -> None:
+        layout, size = file.text_layout()
+        self._size = min(size, PAGE_SIZE)
+        expected, compared = bytearray(self._size), bytearray(self._size)
+        for index, place in layout.items():
+            section = file.sections[index]
+            part = section.data[: max(0, self._size - place)]
+            expected[place : place + len(part)] = part
+            compared[place : place + len(part)] = b"\xff" * len(part)
+        for index, place in layout.items():
+            for item in file.relocations(index):
+                start = place + item.offset - 1
+                if start < self._size:
+                    blank = range(max(start, 0), min(start + 9, self._size))
+                    compared[blank.start : blank.stop] = bytes(len(blank))
+        self._count = self._size - compared.count(0)
+        self._expected, self._compared = (int.from_bytes(part, "little") for part in (expected, compared))
+
+    def likeness(self, there: bytes) -> float:
+        """The share of what counts that is in `there` as in the file."""
+        other = int.from_bytes(there[: self._size], "little")
+        differing = ((self._expected ^ other) & self._compared).to_bytes(self._size, "little")
+        return (self._count - (self._size - differing.count(0))) / self._count if self._count else 0.0
 
 
 def place(name: str, file: ModuleFile, text_vaddr: int, read: Read, resolve: Resolve) -> PlacedModule:
@@ -112,7 +121,7 @@ def place(name: str, file: ModuleFile, text_vaddr: int, read: Read, resolve: Res
     text_layout, text_size = file.text_layout()
     rodata_layout, rodata_size = file.rodata_layout()
     sections = {index: text_vaddr + offset for index, offset in text_layout.items()}
-    votes: dict[int, Counter[int]] = {}
+    votes: defaultdict[int, Counter[int]] = defaultdict(Counter)
     _vote(file, text_layout, text_vaddr, read(text_vaddr, text_size), votes)
     rodata_vaddr = _common_start(rodata_layout, votes)
     if rodata_vaddr is not None:
@@ -131,7 +140,7 @@ def place(name: str, file: ModuleFile, text_vaddr: int, read: Read, resolve: Res
 
 
 def _vote(
-    file: ModuleFile, layout: dict[int, int], vaddr: int, there: bytes, votes: dict[int, Counter[int]]
+    file: ModuleFile, layout: dict[int, int], vaddr: int, there: bytes, votes: defaultdict[int, Counter[int]]
 ) -> None:
     """Count where the filled-in references of a group of sections at `vaddr` say that other sections begin."""
     for index, place_of_section in layout.items():
@@ -145,7 +154,7 @@ def _vote(
             if not value:
                 continue
             start = value - symbol.value - item.addend + (vaddr + offset if item.kind in RELATIVE else 0)
-            votes.setdefault(symbol.section, Counter())[start & U64] += 1
+            votes[symbol.section][start & U64] += 1
 
 
 def _common_start(layout: dict[int, int], votes: dict[int, Counter[int]]) -> int | None:

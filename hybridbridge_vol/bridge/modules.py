@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from hybridbridge_vol.bridge.memo import Memo, Proven
-from hybridbridge_vol.bridge.module_place import ALIKE, Group, PlacedModule, field_for, likeness, place
+from hybridbridge_vol.bridge.module_place import ALIKE, FirstPage, Group, PlacedModule, field_for, place
 from hybridbridge_vol.bridge.percpu_text import gs_fields
 from hybridbridge_vol.errors import KernelFileError
 from hybridbridge_vol.image.module import ModuleFile
@@ -175,7 +175,9 @@ class SnapshotModules:
         file = self._files(name)
         if file is None or self._words is None:
             return None
-        candidates = [(likeness(file, self.read(word, PAGE_SIZE)), word) for word, names in self._words.items() if name in names]
+        first = FirstPage(file)
+        words = [word for word, names in self._words.items() if name in names]
+        candidates = [(first.likeness(self.read(word, PAGE_SIZE)), word) for word in words]
         share, text_vaddr = max(candidates, default=(0.0, 0))
         if share < ALIKE:
             return None

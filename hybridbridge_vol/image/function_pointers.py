@@ -6,10 +6,12 @@ Every pointer that was linked into data is a 64-bit relocation site, so they are
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from itertools import pairwise
 
 from hybridbridge_vol.image.instructions import Reader
@@ -72,8 +74,20 @@ class Stores:
 
     def _users(self, target: int) -> set[Range]:
         """The functions that take an address."""
-        wanted = struct.pack("<I", self._text + target & 0xFFFFFFFF)
-        return {self._around(site) for site in self._abs32 if self._flat[site : site + 4] == wanted}
+        wanted = self._text + target & 0xFFFFFFFF
+        found: set[Range] = set()
+        index = -1
+        with contextlib.suppress(ValueError):
+            while True:
+                index = self._values.index(wanted, index + 1)
+                found.add(self._around(self._abs32[index]))
+        return found
+
+    @cached_property
+    def _values(self) -> array[int]:
+        """What stands at each of the 32-bit sites."""
+        read, flat = struct.Struct("<I").unpack_from, self._flat
+        return array("I", [read(flat, site)[0] for site in self._abs32])
 
     def _around(self, site: int) -> Range:
         """The function that holds an offset; an empty range if it is no code."""

@@ -10,6 +10,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from hybridbridge_vol.errors import KernelFileError, StoreError
@@ -74,11 +75,18 @@ def names(folder: Path) -> list[str]:
 
 def read(folder: Path, name: str) -> bytes | None:
     """One module's file; None if it is not kept or damaged."""
+    path = folder / ARCHIVE
     try:
-        with zipfile.ZipFile(folder / ARCHIVE) as archive:
-            return archive.read(name)
+        status = path.stat()
+        return _opened(path, status.st_ino, status.st_mtime_ns).read(name)
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
+
+
+@lru_cache(maxsize=1)
+def _opened(path: Path, _inode: int, _mtime_ns: int) -> zipfile.ZipFile:
+    """An archive, kept open as long as it is the one that is read: its directory of a thousand files takes a while."""
+    return zipfile.ZipFile(path)
 
 
 def load(folder: Path, name: str) -> ModuleFile | None:
