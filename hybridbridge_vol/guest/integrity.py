@@ -21,7 +21,7 @@ from hybridbridge_vol.guest.proc_system import Module
 from hybridbridge_vol.guest.tracers import Tracers
 from hybridbridge_vol.image.call_depth import lead_calls_behind
 from hybridbridge_vol.image.cut_strings import accept_cut_strings
-from hybridbridge_vol.image.function_pointers import Stores, holds_pointers, inside, joined, sites_in
+from hybridbridge_vol.image.function_pointers import Range, Stores, holds_pointers, inside, joined, sites_in
 from hybridbridge_vol.image.gates import GATE_SIZE, VECTORS, ExpectedGates, Gate, read_gates
 from hybridbridge_vol.image.instructions import Reader, Thunks
 from hybridbridge_vol.image.patch_tables import PatchTables, read_call_sites, read_patch_tables
@@ -53,6 +53,7 @@ class Integrity:
         self._constants = (self._offset("__start_rodata"), self._offset("__end_rodata"))
         self._read_only_later = (self._offset("__start_ro_after_init"), self._offset("__end_ro_after_init"))
         self._data = (self._offset("_sdata"), self._offset("_edata"))
+        self._init_code = (self._offset("_sinittext"), self._offset("_einittext"))
         self._expected = self._linked.relocated(layout.shift)
         self._found = bytearray(self._data[1])
         self._paddrs: dict[int, int | None] = {}
@@ -171,7 +172,7 @@ class Integrity:
     def _pointer_differences(self) -> Iterator[Difference]:
         """Pointers to functions and tables that were linked into data and are neither what they were nor what the kernel
         makes them."""
-        code = [(0, self._code_end), (self._offset("_sinittext"), self._offset("_einittext"))]
+        code = [(0, self._code_end), self._init_code]
         abs64, flat, found, expected = self._linked.abs64, self._linked.flat, self._found, self._expected
         sites = sites_in(abs64, (self._read_only_later, self._data))
         for site in [site for site in sites if found[site : site + 8] != expected[site : site + 8]]:
@@ -196,11 +197,13 @@ class Integrity:
         target = after - self._text_vaddr
         if after == at_home or target in self._processors.get(site, ()):
             return True
-        if not inside(target, [(0, self._code_end), self._constants]):
+        if not inside(target, [(0, self._code_end), self._constants, self._init_code]):
             return False
         if self._stores.stores(target, site) or self._stores.hands_over(target, site):
             return True
-        return self._is_static_call(site) and self._stores.passes(target, site)
+        if self._is_static_call(site):
+            return self._stores.passes(target, site)
+        return inside(site, self._apic_drivers) and self._stores.names_with(target, self._apic_setters)
 
     def _is_static_call(self, site: int) -> bool:
         """Whether a pointer is a static call's, which `__static_call_update` writes (kernel/static_call_inline.c)."""
@@ -215,6 +218,23 @@ class Integrity:
             return {}
         words = memoryview(self._linked.flat)[start - self._text : end - self._text].cast("Q")
         return {variable - self._text: frozenset(word - self._text for word in words)}
+
+    @cached_property
+    def _apic_drivers(self) -> list[Range]:
+        """The drivers of interrupt controllers, which a hypervisor's guest gives functions of its own: in all of them, or in
+        the one in use, by a pointer (arch/x86/kernel/apic/init.c and apic.c, kvm.c)."""
+        start, end = self._symbols.get("__apicdrivers"), self._symbols.get("__apicdrivers_end")
+        if start is None or end is None:
+            return []
+        words = memoryview(self._linked.flat)[start - self._text : end - self._text].cast("Q")
+        return [(word - self._text, self._behind(word - self._text)) for word in words]
+
+    @cached_property
+    def _apic_setters(self) -> list[Range]:
+        """What a function names that does so: the driver in use, the table of functions to take instead, or who sets them."""
+        names = ("apic", "__x86_apic_override", "apic_set_eoi_write")
+        places = (self._symbols.get(name) for name in names)
+        return [(place - self._text, self._behind(place - self._text)) for place in places if place is not None]
 
     @cached_property
     def _stores(self) -> Stores:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from generations import GENERATIONS
 
 from hybridbridge_vol.guest import tools
 from hybridbridge_vol.guest.session import Session, open_session
@@ -15,6 +16,7 @@ from hybridbridge_vol.guest.tool import Unavailable
 
 Lab = Any
 NAME = "6.1 two CPUs"
+EACH = [name if name == NAME else pytest.param(name, marks=pytest.mark.slow) for name in sorted(GENERATIONS)]
 ELSEWHERE = 0xFFFF_FFFF_C0DE_0000
 """In the module area, where no module of the sample lies."""
 
@@ -310,22 +312,24 @@ def test_a_module_without_a_trusted_file_is_told_by_name(lab: Lab, tmp_path: Pat
     assert all("no trusted file" in row["FOUND"].reason for row in rows)
 
 
+@pytest.mark.parametrize("name", EACH)
 def test_what_other_processors_make_of_a_kernel_is_no_difference(
-    lab: Lab, victim: Callable[..., Victim], checked: Callable[[Victim], list[dict[str, Any]]], generation: str
+    lab: Lab, victim: Callable[..., Victim], checked: Callable[[Victim], list[dict[str, Any]]], name: str
 ) -> None:
     """A return thunk is chosen by the processor; a constant list of options is cut at its commas."""
     from hybridbridge_vol.trust.linked import linked_kernel
 
-    image = victim(generation)
+    image = victim(name)
     image.set_word(image.vaddr("x86_return_thunk"), image.vaddr("srso_alias_return_thunk"))
-    flat = linked_kernel(lab.session(generation).bridge.kernel).flat
+    flat = linked_kernel(lab.session(name).bridge.kernel).flat
     options = image.vaddr("_text") + flat.index(b"!cmt,!mbm")
     image.write(options, image.read(options, 32).replace(b",", b"\0"))
     assert checked(image) == []
     image.set_word(image.vaddr("x86_return_thunk"), image.vaddr("commit_creds"))
     image.write(options, b"?")
-    assert {row["WHAT"]: row["SYMBOL"] for row in checked(image)}["data"] == "x86_return_thunk"
-    assert "rodata" in {row["WHAT"] for row in checked(image)}
+    rows = {row["WHAT"]: row["SYMBOL"] for row in checked(image)}
+    assert rows["data"] == "x86_return_thunk"
+    assert "rodata" in rows
 
 
 def test_calls_that_are_counted_are_no_difference_and_hide_none(
@@ -419,3 +423,28 @@ def test_a_probe_of_a_tracepoint_is_told_as_traced(
     image = victim()
     image.set_word(image.vaddr("__SCK__tp_func_sched_switch"), image.vaddr("probe_sched_switch"))
     assert ("traced", "probe_sched_switch") in [(row["WHAT"], row["LEADS"]) for row in checked(image)]
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_what_a_hypervisors_guest_gives_its_kernel_is_no_difference(
+    victim: Callable[..., Victim], checked: Callable[[Victim], list[dict[str, Any]]], name: str
+) -> None:
+    """The clock, the first processor's start and the end of an interrupt, as under KVM."""
+    image = victim(name)
+    symbols = image._bridge.kernel.symbols
+
+    def replace(structure: str, function: str, other: str) -> int:
+        start = image.vaddr(structure)
+        place = next(at for at in range(start, start + 512, 8) if image.word(at) == image.vaddr(function))
+        image.set_word(place, image.vaddr(other))
+        return place
+
+    replace("smp_ops", "native_smp_prepare_boot_cpu", "kvm_smp_prepare_boot_cpu")
+    end = next(name for name in ("native_apic_mem_eoi", "native_apic_mem_eoi_write", "native_apic_mem_write") if name in symbols)
+    controller = replace("apic_physflat", end, "kvm_guest_apic_eoi_write")
+    if "__SCK__pv_sched_clock" in symbols:
+        image.set_word(image.vaddr("__SCK__pv_sched_clock"), image.vaddr("kvm_sched_clock_read"))
+    assert [row for row in checked(image) if row["WHAT"] == "data"] == []
+    image.set_word(controller, image.vaddr("commit_creds"))
+    (row,) = [row for row in checked(image) if row["WHAT"] == "data"]
+    assert row["SYMBOL"].startswith("apic_physflat")
