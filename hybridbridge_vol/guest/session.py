@@ -137,6 +137,10 @@ class Session:
     ) -> None:
         self.close()
 
+    def keep_learned(self) -> None:
+        """Put what was proven so far into the store, as `close` does: it stays if this process is ended."""
+        self._caller.hybrid.keep_learned()
+
     def trace(self) -> Traces:
         """From here on remember where the bytes of answers come from. Only in mode `slow`: labels are SLOW's."""
         if self.traces is None:

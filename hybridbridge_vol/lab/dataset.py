@@ -11,7 +11,6 @@ Every file is written beside its place and put there by a rename, so that no rea
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -138,17 +137,21 @@ def commit(out: Path, record: Record, tables: dict[str, Path]) -> None:
 
     What an earlier examination of the image has left is taken away before, its record first.
     """
-    record_path(out, record.id).unlink(missing_ok=True)
-    for old in (out / "tables").glob(f"*/image={record.id}/part-0.*"):
-        old.unlink()
+    forget(out, record.id)
     for tool, source in tables.items():
         target = table_path(out, tool, record.id, "jsonl" if source.suffix == ".jsonl" else "parquet")
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(source, target)
-    for empty in (out / "tables").glob(f"*/image={record.id}"):
-        with contextlib.suppress(OSError):
-            empty.rmdir()
     write_durably(record_path(out, record.id), record.to_json())
+
+
+def forget(out: Path, image: str) -> None:
+    """Take an image out of the dataset, its record first; it need not be there."""
+    record_path(out, image).unlink(missing_ok=True)
+    for folder in (out / "tables").glob(f"*/image={image}"):
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
 
 
 def write_durably(path: Path, data: bytes) -> None:

@@ -1,7 +1,7 @@
 """The examination of one image: its tools are run in one session, and each one's rows become a table.
 
-`examine` does so in this process. `hybridbridge_vol.lab.nursery` does it in a child with limits; the child runs `events`
-and its keeper puts them together as `examine` does.
+`examine` does so in this process. `hybridbridge_vol.lab.nursery` does it in a child with limits: the child runs `events`,
+and its keeper puts them together as `examine` does. `hybridbridge_vol.lab.examiner` is how to reach it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PAPER_TOOLS = (
 
 TOOL_SECONDS = 120.0
 MEMORY = 2 << 30
-OPENING, HASHING = "opening", "sha256"
+OPENING, HASHING, CLOSING = "opening", "sha256", "closing"
 """Steps that are no tool."""
 _HASH_CHUNK = 1 << 20
 
@@ -172,6 +172,8 @@ def events(request: Request, names: Sequence[str] | None = None) -> Iterator[Eve
         for name in request.tools if names is None else names:
             yield "step", name
             yield "tool", run_tool(session, tools.load(name), request)
+            session.keep_learned()  # the next tool may be cut off
+        yield "step", CLOSING
 
 
 def facts_of(session: Session) -> dict[str, Any]:

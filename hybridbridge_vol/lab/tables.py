@@ -57,9 +57,9 @@ def value_of(cell: Cell, kind: Kind) -> int | float | str | None | Unavailable:
     if cell is None or isinstance(cell, Unavailable):
         return cell
     if kind == "str":
-        return _SURROGATE.sub(_escape, str(cell))
+        return escaped(str(cell))
     if isinstance(cell, str):
-        return Unavailable(f"not a number: {_SURROGATE.sub(_escape, cell)[:40]!r}")
+        return Unavailable(f"not a number: {escaped(cell)[:40]!r}")
     if kind in ("int", "hex"):
         number = int(cell)
         return number if number in (_INT64 if kind == "int" else _UINT64) else Unavailable(f"out of range: {number:#x}")
@@ -68,6 +68,11 @@ def value_of(cell: Cell, kind: Kind) -> int | float | str | None | Unavailable:
     if kind == "time":
         return math.floor(cell * 1000) if 0 <= cell < _YEAR_10000 else Unavailable(f"not a time: {cell:g}")
     return float(cell)
+
+
+def escaped(text: str) -> str:
+    """The text with what stands for bytes that are no UTF-8 (lone surrogates) as `\\xff`."""
+    return _SURROGATE.sub(_escape, text)
 
 
 def _escape(match: re.Match[str]) -> str:
@@ -112,7 +117,7 @@ def _record(columns: Sequence[Column], row: Row, tree: bool) -> dict[str, Any]:
     for column, cell in zip(columns, row.cells, strict=True):
         value = value_of(cell, column.kind)
         if isinstance(value, Unavailable):
-            reasons[column.name] = _SURROGATE.sub(_escape, value.reason)
+            reasons[column.name] = escaped(value.reason)
             value = None
         record[column.name] = value
     if tree:
