@@ -28,7 +28,7 @@ ToolStatus = Literal["ok", "partial", "failed", "timeout"]
 ImageStatus = Literal["ok", "partial", "failed"]
 """`partial`: not every tool is ok. `failed`: no tool was run, `error` says why."""
 
-_GENERIC = frozenset(("core", "dump", "image", "mem", "memory", "ram", "vmcore"))
+GENERIC = frozenset(("core", "dump", "image", "mem", "memory", "ram", "vmcore"))
 """Names that tell nothing of an image: its folder's is taken instead."""
 _LONGEST_SLUG = 40
 
@@ -95,7 +95,7 @@ def image_id(path: str | os.PathLike[str]) -> str:
     """A short name for the image at `path`: readable, fit for a folder's name, the same for the same absolute path."""
     absolute = os.path.abspath(path)
     folder, stem = Path(absolute).parent.name, Path(absolute).stem
-    readable = folder if stem.lower() in _GENERIC else stem
+    readable = folder if stem.lower() in GENERIC else stem
     slug = re.sub(r"[^A-Za-z0-9.]+", "-", readable)[:_LONGEST_SLUG].strip("-.")
     digest = hashlib.sha256(os.fsencode(absolute)).hexdigest()[:8]
     return f"{slug}-{digest}" if slug else digest

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from hybridbridge_vol.errors import BatchError
-from hybridbridge_vol.lab.dataset import ToolRun, table_path
+from hybridbridge_vol.lab.dataset import GENERIC, ToolRun, table_path
 from hybridbridge_vol.lab.tables import UNREADABLE
 
 Cells = Mapping[str, Any]
@@ -43,9 +44,10 @@ MOST_ROWS = 100_000
 
 @dataclass(frozen=True)
 class Image:
-    """A row of the manifest; `frozen` in seconds since the epoch."""
+    """A row of the manifest; `frozen` in seconds since the epoch, `name` by which the page calls it."""
 
     id: str
+    name: str
     path: str
     size: int | None
     sha256: str | None
@@ -84,7 +86,15 @@ def read_images(out: Path) -> list[Image]:
         images = [_image(row) for row in reader(out / f"manifest.{suffix}", None)]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise BatchError(f"{out}/manifest.{suffix}: damaged ({error}); run 'hb batch' again") from None
+    often = Counter(image.name for image in images)
+    images = [image if often[image.name] == 1 else replace(image, name=image.id) for image in images]
     return sorted(images, key=lambda image: (image.path, image.id))
+
+
+def name_of(path: str) -> str:
+    """What an image is called: its file's name without the ending, or its folder's where that says nothing."""
+    file = PurePath(path)
+    return file.parent.name if file.stem.lower() in GENERIC and file.parent.name else file.stem
 
 
 def _image(row: Cells) -> Image:
@@ -94,9 +104,16 @@ def _image(row: Cells) -> Image:
         for run in row.get("tools") or ()
     )
     return Image(**known | {  # type: ignore[arg-type]
-        "id": str(row["id"]), "path": str(row["path"]), "status": str(row["status"]), "tools": runs,
+        "id": _plain(row["id"]), "path": str(row["path"]), "name": name_of(str(row["path"])), "status": str(row["status"]), "tools": runs,
         "frozen": seconds_of(row.get("frozen")),
     })  # fmt: skip
+
+
+def _plain(image: object) -> str:
+    """An id, which is part of paths of the dataset."""
+    if not isinstance(image, str) or "/" in image or not image.strip("."):
+        raise ValueError(f"{image!r} is no id of an image")
+    return image
 
 
 def read_tables(out: Path, image: Image) -> Tables:
@@ -110,18 +127,27 @@ def read_tables(out: Path, image: Image) -> Tables:
                 continue
             try:
                 found = list(islice(reader(path, columns), MOST_ROWS + 1))
-            except (OSError, ValueError, TypeError, KeyError) as error:
+            except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
                 problems.append(f"{tool}: the table cannot be read ({type(error).__name__})")
                 break
             if len(found) > MOST_ROWS:
                 problems.append(f"{tool}: only the first {MOST_ROWS} rows are looked at here")
-            rows[tool] = [_timed(tool, row) for row in found[:MOST_ROWS]]
+            rows[tool] = [cells_of(tool, row) for row in found[:MOST_ROWS]]
             break
     return Tables(rows, tuple(problems))
 
 
-def _timed(tool: str, row: Cells) -> Cells:
-    return {name: seconds_of(value) if (tool, name) in TIMES else value for name, value in row.items()}
+def cells_of(tool: str, row: Cells) -> Cells:
+    """A row as the page reads it: each cell a number, a text or None; times as seconds; `unreadable` texts by column, or None."""
+    made: dict[str, Any] = {}
+    for name, value in row.items():
+        if name == UNREADABLE:
+            made[name] = {str(column): str(reason) for column, reason in value.items()} if isinstance(value, dict) else None
+        elif (tool, name) in TIMES:
+            made[name] = seconds_of(value)
+        else:
+            made[name] = value if isinstance(value, str | int | float) else None
+    return made
 
 
 def seconds_of(value: object) -> float | None:

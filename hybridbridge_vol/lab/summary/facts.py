@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -138,11 +137,6 @@ def last_started(rows: Sequence[Cells]) -> tuple[Cells, ...]:
     timed = [row for row in rows if number(row, "START") is not None and not is_kernel_thread(row)]
     timed.sort(key=lambda row: (number(row, "START") or 0.0, number(row, "PID") or 0), reverse=True)
     return tuple(timed[:STARTED_LAST])
-
-
-def short_name(image: Image) -> str:
-    """The image's id without the digest of its path, for where the full one is at hand."""
-    return re.sub(r"-[0-9a-f]{8}$", "", image.id)
 
 
 def _first(rows: Sequence[Cells] | None, column: str) -> float | None:

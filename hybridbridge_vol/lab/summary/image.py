@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hybridbridge_vol.guest.render import utc
 from hybridbridge_vol.lab.summary.cells import WEIGHTS, finding, number, rows_table, table
 from hybridbridge_vol.lab.summary.data import Image
-from hybridbridge_vol.lab.summary.facts import Facts, short_name
+from hybridbridge_vol.lab.summary.facts import Facts
 from hybridbridge_vol.lab.summary.findings import NOTE, Finding, number_of
 from hybridbridge_vol.lab.summary.html import Markup, join, tag
 from hybridbridge_vol.lab.summary.timeline import timeline
@@ -30,7 +30,7 @@ def image_section(facts: Facts, findings: Sequence[Finding], open_: bool) -> Mar
     ]
     return tag(
         "details",
-        tag("summary", tag("b", short_name(image)), *counts, tag("span", image.release, class_="hint")),
+        tag("summary", tag("b", image.name), *counts, tag("span", image.release, class_="hint")),
         what_it_is(facts),
         moments(facts),
         *(finding(one) for one in findings),

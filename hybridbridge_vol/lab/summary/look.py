@@ -14,7 +14,7 @@ code,td.raw{font-family:ui-monospace,"DejaVu Sans Mono",monospace;font-size:.84r
 table{border-collapse:collapse;font-size:.9rem}th,td{text-align:left;padding:.22rem .6rem .22rem 0;vertical-align:top;border-bottom:1px solid var(--line)}
 th{color:var(--dim);font-weight:600;white-space:nowrap}td.num,th.num{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
 td.raw{overflow-wrap:anywhere;min-width:4ch;white-space:pre-wrap;unicode-bidi:isolate}td.name{min-width:13rem;overflow-wrap:anywhere}
-td.when{white-space:nowrap}td.words{min-width:16rem}td.key{white-space:nowrap}
+td.when,td.key{white-space:nowrap}td.words{min-width:16rem}
 th button{all:unset;cursor:pointer}th button:hover,th button:focus-visible{text-decoration:underline}
 th[aria-sort=ascending] button::after{content:" \\2191"}th[aria-sort=descending] button::after{content:" \\2193"}
 .w{display:inline-block;font-size:.75rem;font-weight:600;padding:.02rem .4rem;border:1px solid;border-radius:.6rem;white-space:nowrap}
@@ -25,17 +25,17 @@ details.image{border:1px solid var(--line);border-radius:.5rem;margin:.6rem 0;pa
 details.image[open]{padding-bottom:.8rem}details.image>summary{cursor:pointer;overflow-wrap:anywhere;padding:.2rem 0}
 summary b{margin-right:.5rem}summary .w{margin-right:.3rem}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.1rem .9rem;margin:.5rem 0}dt{color:var(--dim)}dd{margin:0;overflow-wrap:anywhere}
-svg.timeline{max-width:none}svg text{font-size:11px;fill:var(--dim)}svg .strong{fill:var(--fg);font-weight:600}
+svg.timeline{width:100%;min-width:640px;max-width:1000px;height:auto}p.key{max-width:none}svg text{font-size:11px;fill:var(--dim)}svg .strong{fill:var(--fg);font-weight:600}
 .base,.tick{stroke:var(--line);fill:none}.edge{stroke:var(--fg);fill:none}
 .user,.usr,.used,.count{fill:var(--c1)}.thread,.cache,.sys{fill:var(--c2)}.log,.wait{fill:var(--c3)}.grave{fill:var(--grave)}.free,.idle{fill:var(--c0)}
-svg.bar{width:8rem;height:.7rem;vertical-align:middle;background:var(--soft);border-radius:2px}
-.n{display:inline-block;min-width:3.5rem;text-align:right;margin-left:.4rem;font-variant-numeric:tabular-nums;font-size:.84rem}
+svg.bar{width:5.5rem;height:.7rem;vertical-align:middle;background:var(--soft);border-radius:2px}
+.n{display:inline-block;min-width:2.2rem;text-align:right;margin-left:.4rem;font-variant-numeric:tabular-nums;font-size:.84rem}
 .key i{display:inline-block;width:.8rem;height:.7rem;margin:0 .3rem 0 .8rem;vertical-align:baseline}
 i.used,i.usr{background:var(--c1)}i.cache,i.sys{background:var(--c2)}i.wait{background:var(--c3)}i.free,i.idle{background:var(--c0)}i.log{background:var(--c3)}i.grave{background:var(--grave)}
 @media(max-width:600px){body{padding:.6rem .6rem 2rem;font-size:14px}dl{grid-template-columns:1fr}dt{margin-top:.3rem}svg.bar{width:5rem}
 td.name{min-width:9rem}.cards li{flex:1 1 6.5rem}}
 @media print{body{max-width:none;font-size:10pt;padding:0}.wide{overflow:visible}details.image{break-inside:auto}h3,tr{break-inside:avoid}
-details.image::details-content{content-visibility:visible;block-size:auto}a{color:inherit;text-decoration:none}svg.timeline{width:100%;height:auto}}
+details.image::details-content{content-visibility:visible;block-size:auto}a{color:inherit;text-decoration:none}}
 """
 
 SCRIPT = """

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from hybridbridge_vol.guest.render import duration, utc
 from hybridbridge_vol.lab.summary import bars, look
 from hybridbridge_vol.lab.summary.cells import number, table, weight
-from hybridbridge_vol.lab.summary.facts import Facts, short_name
+from hybridbridge_vol.lab.summary.facts import Facts
 from hybridbridge_vol.lab.summary.findings import FIRST, RULES, THEN, Finding, not_run, number_of
 from hybridbridge_vol.lab.summary.html import Markup, constant, join, tag
 from hybridbridge_vol.lab.summary.image import anchor, image_section
 from hybridbridge_vol.lab.summary.rarity import COMPARED, FEWEST, UPTIME, rare_findings
 
-MANY = 12
-"""Images beyond which they are shown closed, and named by number where a rule holds for them."""
+MANY, FEW = 12, 4
+"""Images beyond which they are shown closed; beyond which those of one rule are."""
 
 Found = dict[str, list[Finding]]
 
@@ -72,7 +72,7 @@ def cards(batch: Sequence[Facts], found: Found) -> Markup:
 
 def link(facts: Facts) -> Markup:
     """The image's name, which leads to its section if it has one."""
-    name = short_name(facts.image)
+    name = facts.image.name
     if not facts.image.tools:
         return tag("span", name, title=facts.image.path)
     return tag("a", name, href=f"#{anchor(facts.image)}", title=facts.image.path)
@@ -135,11 +135,11 @@ def unusual(batch: Sequence[Facts], found: Found) -> Markup:
     for rule in rules:
         holds = [facts for facts in batch if any(one.rule is rule for one in found[facts.image.id])]
         if holds:
-            links = [piece for facts in holds[:MANY] for piece in (link(facts), tag("br"))]
-            more = f"and {len(holds) - MANY} more" if len(holds) > MANY else None
+            links = [tag("div", link(facts)) for facts in holds]
+            which = tag("details", tag("summary", "which"), *links) if len(holds) > FEW else join(*links)
             rows.append(tag(
                 "tr", tag("td", weight(rule)), tag("td", tag("b", rule.title), tag("br"), tag("span", rule.words, class_="hint"), class_="words"),
-                number(len(holds)), tag("td", *links, more, class_="name"),
+                number(len(holds)), tag("td", which, class_="name"),
             ))  # fmt: skip
     compared = (
         f"Nothing was compared between images: that takes {FEWEST} at least." if sum(bool(facts.tables) for facts in batch) < FEWEST else None
@@ -161,7 +161,7 @@ def load(batch: Sequence[Facts]) -> Markup | None:
     rows = []
     for facts in seen:
         counts = [
-            tag("td", bars.length(count, longest[name], str(count)), data_v=count) if count is not None else tag("td", data_v="")
+            tag("td", bars.length(count, longest[name], str(count)), class_="key", data_v=count) if count is not None else tag("td", data_v="")
             for name in longest
             for count in (getattr(facts, name),)
         ]
@@ -188,7 +188,7 @@ def memory_cell(facts: Facts) -> Markup:
     used, cache, free = facts.memory
     whole = (used + cache + free) or 1.0
     bar = bars.shares((("used", "used", used / whole * 100), ("buffers and cache", "cache", cache / whole * 100), ("free", "free", free / whole * 100)))
-    return tag("td", bar, tag("span", f"{used / 1024:.0f} MiB", class_="n"), data_v=used)
+    return tag("td", bar, tag("span", f"{used / 1024:.0f} MiB", class_="n"), class_="key", data_v=used)
 
 
 def cpu_cell(facts: Facts) -> Markup:
@@ -197,7 +197,7 @@ def cpu_cell(facts: Facts) -> Markup:
         return tag("td", data_v="")
     user, kernel, wait, idle = facts.cpu
     bar = bars.shares((("user", "usr", user), ("kernel", "sys", kernel), ("waiting or stolen", "wait", wait), ("idle", "idle", idle)))
-    return tag("td", bar, tag("span", f"{user + kernel:.0f} %", class_="n"), data_v=user + kernel)
+    return tag("td", bar, tag("span", f"{user + kernel:.0f} %", class_="n"), class_="key", data_v=user + kernel)
 
 
 def up_cell(facts: Facts) -> Markup:
