@@ -58,9 +58,13 @@ class Hybrid:
             self._slow = SlowBridge(self.bridge, self._user)
         return self._slow
 
+    def keep_learned(self) -> None:
+        """Put what was proven so far into the store; costs nothing where that is nothing new."""
+        memos.save(self.bridge.kernel.folder, self.bridge.memo)
+
     def close(self) -> None:
         """Keep what was learned and let SLOW go."""
-        memos.save(self.bridge.kernel.folder, self.bridge.memo)
+        self.keep_learned()
         if self._slow is not None:
             self._slow.close()
             self._slow = None

@@ -79,6 +79,10 @@ class Session(Files):
     ) -> None:
         self.close()
 
+    def keep_learned(self) -> None:
+        """Put what was proven so far into the store, as `close` does: it stays if this process is ended."""
+        self._caller.hybrid.keep_learned()
+
     @property
     def calls(self) -> int:
         """How many calls were made into the kernel."""
