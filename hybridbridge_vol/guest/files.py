@@ -142,12 +142,15 @@ class Files:
     def _closed(self, count: int) -> None:
         before, self._closes = self._closes, self._closes + count
         if before // TIDY_AFTER_CLOSES != self._closes // TIDY_AFTER_CLOSES:
-            for name in ("flush_delayed_fput", "task_work_run"):
-                with contextlib.suppress(KeyError, CallUndone):
-                    self._caller.call(self.bridge.home(name), label=name)
+            self._tidy()
         if self._closes >= RENEW_AFTER_CLOSES and self._open_files == 0:
             self._set_back()
             self._caller.undo()
+
+    def _tidy(self) -> None:
+        for name in ("flush_delayed_fput", "task_work_run"):
+            with contextlib.suppress(KeyError, CallUndone):
+                self._caller.call(self.bridge.home(name), label=name)
 
     def expect(self, questions: Iterable[Question]) -> None:
         """See `GuestKernel`. Without effect under taint, where each answer has a label of its own, and while a file is
@@ -158,6 +161,8 @@ class Files:
         for question in wanted:
             if self._mounts.reach(question.path):
                 self._caller.mark()
+        if self._closes % TIDY_AFTER_CLOSES:
+            self._tidy()  # now, so that its code is proven: what is undone with a program never runs
         for closed, well in self._prefetch.ask(wanted):
             if well:
                 self._closed(closed)
