@@ -71,7 +71,7 @@ class Running(NamedTuple):
 class Difference(NamedTuple):
     """One thing in the guest's kernel that is not as the trusted kernel has it.
 
-    `what`: text, traced (text that a function tracer patched), kprobe, rodata, syscall, data, idt, module, mapping (page
+    `what`: text, traced (what the function tracer or a tracepoint's probe changed), kprobe, livepatch, rodata, syscall, data, idt, module, mapping (page
     tables that lead elsewhere), missing (what cannot be checked, and why), more (of this kind, not shown). `vaddr` is the guest's,
     `offset` the image file's (None: nowhere in it); `leads` tells where the code or pointer found leads.
     """
