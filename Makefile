@@ -30,6 +30,7 @@ check: $(VENV)/installed-test
 
 bench: $(VENV)/installed-test $(NATIVE)
 	$(BIN)/python -m benchmarks.commands
+	$(BIN)/python -m benchmarks.busy
 	$(BIN)/python -m benchmarks.bridges
 	$(BIN)/python -m benchmarks.memos
 	$(BIN)/python -m benchmarks.batch
