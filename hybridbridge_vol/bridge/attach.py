@@ -107,8 +107,12 @@ class Bridge:
             self.check.finish()
 
     def close(self) -> None:
-        """End the machine's thread."""
-        self.machine.close()
+        """Let the machine and the memory go; nothing can be read any more."""
+        mappings = [self.space.whole_twin, *(mapping for _paddr, mapping in self.machine.memory.regions())]
+        self.machine.release()
+        for mapping in mappings:
+            mapping.discard_writes()
+        vars(self.space).pop("builder", None)  # the two refer to each other
 
 
 def _moved(link_vaddr: int, delta: int) -> int:

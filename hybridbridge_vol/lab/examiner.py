@@ -50,7 +50,7 @@ class Examiner:
         """Identify one file in a child with limits. Cancelled after `cancel`."""
         answer = self._ask({"identify": path, "store": store, "seconds": seconds, "memory": memory}, lambda _name: None)
         if answer is None:
-            return Identity(path, error=f"{path}: the process that identified it was killed")
+            return Identity(path, error=f"{path}: the process that identified it was killed", is_image=True)
         return Identity(**answer["identity"])
 
     def _ask(self, order: dict[str, Any], step: Callable[[str], None]) -> dict[str, Any] | None:

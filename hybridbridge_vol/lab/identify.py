@@ -18,7 +18,7 @@ _HEAD = 4096
 @dataclass(frozen=True)
 class Identity:
     """`kernel` is the trust store's entry; where there is none, `error` says in one line why and what to do.
-    `is_image`: whether the file is a memory image of Linux, as far as can be told."""
+    `is_image`: whether the file is a memory image of Linux, or may be one as far as could be told."""
 
     path: str
     kernel: str | None = None

@@ -115,6 +115,18 @@ class Machine:
         """End the watchdog's thread."""
         self._watchdog.close()
 
+    def release(self) -> None:
+        """As `close`, and let the emulator and all memory go: the machine must not be used any more.
+
+        They are let go here, and not when Python finds them unused: the callbacks refer to the machine and the machine to
+        them, and until such a circle is collected many sessions may have come and gone.
+        """
+        self.close()
+        self.uc._Uc__finalizer()
+        self.uc._callbacks.clear()
+        self.exception_filter = deliver_everything
+        self.memory = PhysicalMemory()
+
     def place(self, paddr: int, mapping: HostMapping, protection: int = UC_PROT_ALL) -> None:
         """Put host memory at a guest-physical address, for the emulator and for Python."""
         self.uc.mem_map_ptr(paddr, mapping.size, protection, mapping.address)

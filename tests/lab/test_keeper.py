@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import time
@@ -61,6 +62,7 @@ def test_a_child_that_eats_memory_is_ended() -> None:
 def test_a_crash_names_its_signal() -> None:
     def crashes() -> Events:
         yield "step", "netstat"
+        faulthandler.disable()  # pytest's would write a page about it
         os.kill(os.getpid(), signal.SIGSEGV)
 
     ended, _ = kept(crashes)
