@@ -6,12 +6,16 @@ import argparse
 import os
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hybridbridge_vol.cli_progress import Progress
 from hybridbridge_vol.errors import BatchError, OptionError
 from hybridbridge_vol.guest import tools
 from hybridbridge_vol.lab.dataset import Record
 from hybridbridge_vol.lab.examine import PAPER_TOOLS, Request
+
+if TYPE_CHECKING:
+    from hybridbridge_vol.lab.batch import MakeEngine
 
 OK, FAILED, PARTIAL = 0, 1, 3
 
@@ -39,7 +43,7 @@ def batch_command(args: argparse.Namespace) -> int:
                 progress.clear()
                 complain(line)
 
-        outcome = batch.run(args.paths, out, batch.Options(request, args.jobs), progress, told)
+        outcome = batch.run(args.paths, out, batch.Options(request, args.jobs, _engine(args)), progress, told)
     counts = {status: sum(record.status == status for record in outcome.records) for status in ("ok", "partial", "failed")}
     shown = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     if not outcome.records:
@@ -50,6 +54,16 @@ def batch_command(args: argparse.Namespace) -> int:
     if counts["ok"] == len(outcome.records):
         return OK
     return FAILED if counts["failed"] == len(outcome.records) else PARTIAL
+
+
+def _engine(args: argparse.Namespace) -> MakeEngine | None:
+    if args.engine == "local":
+        if args.scheduler is not None:
+            raise OptionError("--scheduler is for --engine dask")
+        return None
+    from hybridbridge_vol.lab.engine_dask import DaskEngine
+
+    return lambda jobs, step: DaskEngine(jobs, step, args.scheduler)
 
 
 def _line(record: Record) -> str | None:
@@ -103,6 +117,7 @@ def add_options(made: argparse.ArgumentParser) -> None:
         "examples:\n"
         "  hb batch /evidence --out case-17 --jobs 2\n"
         "  hb batch @hosts.txt old/dc1.lime --out case-17 --tools ps,netstat,lsof,hidden --sha256\n"
+        "  hb batch /share/evidence --out case-17 --engine dask --scheduler tcp://lab1:8786\n"
         "  duckdb -c \"SELECT image, PID, CMD FROM 'case-17/tables/ps/*/*.parquet' WHERE UID = 0\"\n\n"
         f"default tools: {', '.join(PAPER_TOOLS)}\n\n"
         "exit status: 0 all images answered in full, 1 none did or an error, 2 wrong usage, 3 some images or rows could not be\n"
@@ -122,7 +137,15 @@ def add_options(made: argparse.ArgumentParser) -> None:
         "--memory", type=_count, default=MEMORY >> 20, metavar="MIB",
         help=f"memory of one worker beside the image's file, beyond which it is ended (default: {MEMORY >> 20})",
     )  # fmt: skip
-    made.add_argument("--engine", choices=("local",), default="local", help="where to work: on this machine (default)")
+    made.add_argument(
+        "--engine", choices=("local", "dask"), default="local",
+        help="where to work: in processes of this machine (default), or on a Dask cluster",
+    )  # fmt: skip
+    made.add_argument(
+        "--scheduler", metavar="ADDRESS",
+        help="join this cluster (tcp://HOST:8786) instead of starting one here with --jobs workers; its workers need this "
+        "program, and the images under the same paths",
+    )  # fmt: skip
 
 
 def _count(text: str) -> int:

@@ -160,7 +160,7 @@ class _Batch:
         for number, ((candidate, request), identity) in enumerate(zip(left, known, strict=True)):
             self.progress(number / len(left), f"identifying {candidate.path}")
             if identity.kernel is not None:
-                groups.setdefault(identity.kernel, []).append(request)
+                groups.setdefault(identity.kernel, []).append(replace(request, kernel=identity.kernel))
             elif candidate.named or identity.is_image or claims_to_be_image(candidate.path):
                 self.commit(_unexamined(request, identity))
             else:

@@ -45,7 +45,7 @@ None); ("error", one line) no tool can be run."""
 class Request:
     """One image and what is to be done with it. Paths are absolute; `staging` is a folder for its tables, made if need be;
     `store` the trust store's (None: the user's). `tool_seconds` is the wall time of each tool (and of opening the image),
-    `image_seconds` of all together, `memory` the bytes of private memory of a child that examines it."""
+    `image_seconds` of all together, `kernel` its entry there if it is known, `memory` the bytes of private memory of a child that examines it."""
 
     id: str
     path: str
@@ -53,6 +53,7 @@ class Request:
     tools: tuple[str, ...] = PAPER_TOOLS
     format: Format = "parquet"
     store: str | None = None
+    kernel: str | None = None
     sha256: bool = False
     tool_seconds: float = TOOL_SECONDS
     image_seconds: float | None = None
