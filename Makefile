@@ -32,10 +32,12 @@ check: $(VENV)/installed-test
 stubs: $(VENV)/installed
 	$(BIN)/python build_support/stubs.py
 
-bench: $(VENV)/installed $(NATIVE)
+bench: $(VENV)/installed-test $(NATIVE)
 	$(BIN)/python -m benchmarks.commands
+	$(BIN)/python -m benchmarks.busy
 	$(BIN)/python -m benchmarks.bridges
 	$(BIN)/python -m benchmarks.memos
+	$(BIN)/python -m benchmarks.batch
 
 fidelity: $(VENV)/installed $(NATIVE)
 	$(BIN)/python -m benchmarks.fidelity

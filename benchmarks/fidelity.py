@@ -37,7 +37,6 @@ EXPLAINED = (
     (r"/sys/class/net/\w+/statistics/\w+", "counters of packets under way"),
     (r"/proc/(mtrr|driver/rtc|tty/driver/serial(_8250)?|interrupts|softirqs)", "hardware"),
     (r"/proc/sys/kernel/.*apparmor.*", "the security module asks for the agent's own label"),
-    (r"/proc/\d+/(task/\d+/)?fdinfo/\d+", "marks of inotify are found by the trusted kernel's lists"),
     (r"/sys/devices/system/clocksource/.*", "depends on the running CPU's tick"),
     (r"/proc/\d+/(task/\d+/)?(sched|stat|schedstat)", "clock-delta is measured while it is read; time of the running tasks"),
     (r"/proc/\d+/(task/\d+/)?(stack|wchan)", "a thread that ran between the reading and the freeze"),

@@ -49,6 +49,8 @@ def _row(tool: Any) -> str:
         for column in tool.columns_for(options):
             types.setdefault(field_of(column.name), {})[PYTHON_TYPES[column.kind]] = None
     lines = [f"    {field}: {' | '.join([*kinds, 'None'])}" for field, kinds in types.items()]
+    if tool.tree_column is not None:
+        lines.append("    depth: int")
     return "\n".join([f"class {tool.name.capitalize()}(Record):", *lines, ""])
 
 

@@ -1,27 +1,28 @@
-"""HybridBridge: ask a memory snapshot by running the kernel's own code in a trusted kernel.
+"""HybridBridge: ask a memory snapshot by running the kernel's own code in a trusted kernel."""
 
-From Python:
+from __future__ import annotations
 
-    import hybridbridge_vol, pandas
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
-    with hybridbridge_vol.open("dump.raw") as snapshot:
-        print(pandas.DataFrame(snapshot.ps(threads=True)))
-
-`help(hybridbridge_vol.api)` tells the rest.
-"""
-
-from typing import TYPE_CHECKING
+    from hybridbridge_vol.api import Snapshot
 
 __version__ = "0.1.0"
 
-if TYPE_CHECKING:
-    from hybridbridge_vol.api import open as open
-else:
 
-    def __getattr__(name):
-        # The command line imports this package too, and needs nothing of the API.
-        if name == "open":
-            from hybridbridge_vol.api import open
+def open(
+    image: str | Path, store: str | Path | None = None, *, bridge: str = "auto", ns_of: int | None = None,
+    progress: Callable[[float, str], None] | None = None,
+) -> Snapshot:
+    """Open a memory image of Linux: `with hybridbridge_vol.open("dump.raw") as snapshot: snapshot.ps()`.
 
-            return open
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    Its kernel must have been trusted once (`hb trust add`), in `store` or in the user's. `bridge` is auto, slow or fast;
+    `ns_of` a process from inside whose namespaces to look; `progress(fraction, text)` is called while it takes long.
+    See `hybridbridge_vol.api.Snapshot` and `hybridbridge_vol.table`. Raises HybridBridgeError (`hybridbridge_vol.errors`),
+    whose text is one line that names the file and the way out.
+    """
+    from hybridbridge_vol.api import open_snapshot
+
+    return open_snapshot(image, store, bridge=bridge, ns_of=ns_of, progress=progress)

@@ -14,28 +14,28 @@ Every tool of `hb run` is a method with the tool's options as keywords (`help(sn
 
 from __future__ import annotations
 
+import datetime
 import os
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from hybridbridge_vol.bridge.hybrid import Mode
-from hybridbridge_vol.guest.session import Session, open_session
+from hybridbridge_vol.guest.session import Progress, Session, open_session
 from hybridbridge_vol.guest.tool import in_guest
-from hybridbridge_vol.table import Table
+from hybridbridge_vol.table import Table, value_of
 from hybridbridge_vol.tool_methods import ToolMethods
 
 if TYPE_CHECKING:
     from hybridbridge_vol.guest.info import SnapshotInfo
 
-__all__ = ["Snapshot", "Table", "open"]
+__all__ = ["Snapshot", "Table", "open_snapshot"]
 
-Progress = Callable[[float, str], None]
 
 
 class Snapshot(ToolMethods):
-    """An opened image: see `open`. Use it as a context manager, or call `close` when done."""
+    """An opened image: see `open_snapshot`. Use it as a context manager, or call `close` when done; not for several threads
+    at once."""
 
     def __init__(self, session: Session) -> None:
         self._session: Session | None = session
@@ -53,6 +53,22 @@ class Snapshot(ToolMethods):
     def listdir(self, path: str) -> list[str]:
         """The names in a directory under the guest's /proc or /sys. Errors as for `read_file`."""
         return self.session().listdir(in_guest(path))
+
+    @property
+    def path(self) -> str:
+        """The image file, as it was given."""
+        return str(self.session().bridge.image.path)
+
+    @property
+    def kernel(self) -> str:
+        """The release of its kernel."""
+        return self.session().bridge.kernel.release
+
+    @property
+    def frozen(self) -> datetime.datetime | None:
+        """When it was taken, by its own clock; None where that shows no time. CallUndone."""
+        moment = value_of(self.session().realtime(), "time")
+        return moment if isinstance(moment, datetime.datetime) else None
 
     @property
     def facts(self) -> SnapshotInfo:
@@ -82,7 +98,7 @@ class Snapshot(ToolMethods):
         return f"<Snapshot {str(bridge.image.path)!r} of {bridge.kernel.name}>"
 
 
-def open(
+def open_snapshot(
     image: str | os.PathLike[str],
     store: str | os.PathLike[str] | None = None,
     *,
@@ -90,7 +106,7 @@ def open(
     ns_of: int | None = None,
     progress: Progress | None = None,
 ) -> Snapshot:
-    """Open a memory image, find its kernel among the trusted ones and attach to it.
+    """`hybridbridge_vol.open`: open a memory image, find its kernel among the trusted ones and attach to it.
 
     `store`: where trusted kernels are kept (None: the user's cache directory). `bridge`: "auto" runs proven code and
     proves what is new, "slow" proves every call, "fast" runs proven code only. `ns_of`: answer from inside the namespaces

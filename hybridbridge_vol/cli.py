@@ -197,6 +197,13 @@ def isf_command(args: argparse.Namespace) -> int:
     return cli_isf.isf_command(args)
 
 
+def batch_command(args: argparse.Namespace) -> int:
+    """hb batch PATH…"""
+    from hybridbridge_vol import cli_batch
+
+    return cli_batch.batch_command(args)
+
+
 def _memo(name: str) -> Callable[[argparse.Namespace], int]:
     """A command of `cli_memo`, which is loaded when it is asked for."""
 
@@ -227,6 +234,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "memo clear": _memo("memo_clear_command"),
     "train": _memo("train_command"),
     "isf": isf_command,
+    "batch": batch_command,
 }
 
 

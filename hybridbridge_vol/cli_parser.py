@@ -40,6 +40,7 @@ def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     _add_memo(commands)
     _add_train(commands)
     _add_isf(commands)
+    _add_batch(commands, arguments)
     return top
 
 
@@ -303,3 +304,13 @@ def _add_isf(commands: Any) -> None:
     )
     _add_store(isf)
     isf.set_defaults(command="isf")
+
+
+def _add_batch(commands: Any, arguments: Sequence[str]) -> None:
+    batch = _parser(commands.add_parser, "batch", help="run tools on many images, into one dataset for DuckDB and the like")
+    if "batch" in arguments:  # others are spared what its options take to load
+        from hybridbridge_vol.cli_batch import add_options
+
+        add_options(batch)
+    _add_store(batch)
+    batch.set_defaults(command="batch")

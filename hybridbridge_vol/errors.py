@@ -81,5 +81,9 @@ class NotMemoized(HybridBridgeError):
         self.function = function
 
 
+class BatchError(HybridBridgeError):
+    """A batch cannot begin: its folder cannot be written, another one is at work there, or a list cannot be read."""
+
+
 class HybridBridgeWarning(UserWarning):
     """Something was not as it should be, but the work goes on without it."""

@@ -1,9 +1,10 @@
 """A tool's answer as typed Python values: what the methods of `api.Snapshot` return.
 
 A row is a named tuple whose fields are named after the tool's columns by one rule, `field_of`: lower case, `%` is
-`percent_`, whatever else is no letter or digit is `_`; what Python has a use for already gets a `_` behind it.
+`pct_`, whatever else is no letter or digit is `_`; what Python has a use for already gets a `_` behind it. Tools that can show
+a tree have a field `depth` more.
 
-    %CPU -> percent_cpu    RECV-Q -> recv_q    KB_READ/S -> kb_read_s    CMD -> cmd
+    %CPU -> pct_cpu    RECV-Q -> recv_q    KB_READ/S -> kb_read_s    CMD -> cmd
 
 Values by the column's kind: int and hex are int, float and percent are float, str is str (a byte of the guest that is no
 UTF-8 is shown as `\\x80`), time is datetime in UTC, duration is timedelta. None: there is nothing to say, or it could not be
@@ -14,11 +15,11 @@ from __future__ import annotations
 
 import datetime
 import keyword
+import re
 from collections import namedtuple
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, overload
 
 from hybridbridge_vol.guest.tool import Cell, Column, Kind, Row, Unavailable
 
@@ -48,8 +49,7 @@ _INT64, _UINT64 = 1 << 63, 1 << 64
 
 def field_of(column: str) -> str:
     """The field that a column is in a row."""
-    text = "".join(char if char.isascii() and char.isalnum() else "_" for char in column.replace("%", "percent_").lower())
-    text = text.strip("_") or "column"
+    text = re.sub(r"[^0-9a-z]+", "_", column.lower().replace("%", " pct ")).strip("_") or "column"
     if text[0].isdecimal():
         text = f"n{text}"
     return f"{text}_" if keyword.iskeyword(text) or hasattr(tuple, text) else text
@@ -80,63 +80,71 @@ def _text(text: str) -> str:
 
 
 @cache
-def row_type(tool: str, columns: tuple[Column, ...]) -> type[tuple[Any, ...]]:
-    """The named tuple of these columns. Its rows can be pickled."""
-    fields = [field_of(column.name) for column in columns]
+def row_type(tool: str, columns: tuple[Column, ...], tree: bool = False) -> type[tuple[Any, ...]]:
+    """The named tuple of these columns, with `depth` where they make a tree. Its rows can be pickled."""
+    fields = [field_of(column.name) for column in columns] + ["depth"] * tree
     made: Any = namedtuple(tool.capitalize(), fields)  # type: ignore[misc]
     made.__doc__ = f"A row of `{tool}`."
     made.__module__ = __name__
-    for field, column in zip(fields, columns, strict=True):
+    for field, column in zip(fields, columns, strict=False):
         getattr(made, field).__doc__ = column.help
-    setattr(made, "__reduce__", lambda row: (_remade, (tool, columns, tuple(row))))  # noqa: B010
+    setattr(made, "__reduce__", lambda row: (_remade, (tool, columns, tree, tuple(row))))  # noqa: B010
     row: type[tuple[Any, ...]] = made
     return row
 
 
-def _remade(tool: str, columns: tuple[Column, ...], values: tuple[Value, ...]) -> tuple[Any, ...]:
-    made: Any = row_type(tool, columns)
+def _remade(tool: str, columns: tuple[Column, ...], tree: bool, values: tuple[Value, ...]) -> tuple[Any, ...]:
+    made: Any = row_type(tool, columns, tree)
     row: tuple[Any, ...] = made(*values)
     return row
+
+
+class Gap(NamedTuple):
+    """A value that could not be read: the number of its row, its column's name, and why."""
+
+    row: int
+    column: str
+    reason: str
 
 
 class Table(Sequence[R_co], Generic[R_co]):
     """The rows of one answer, in the tool's order; `pandas.DataFrame(table)` takes it as it is.
 
-    `tool`: the tool's name. `columns`: its columns, with their own names, kinds and help. `unreadable`: row number -> column
-    name -> why that value could not be read; empty for a whole answer. `depths`: how deep each row stands below an earlier
-    one, of tools that show a tree.
+    `tool`: the tool's name. `columns`: its columns, with their own names, kinds and help. `row_type`: the rows'
+    class. `unreadable`: what could not be read, and why; empty for a whole answer.
     """
 
     tool: str
     columns: tuple[Column, ...]
-    unreadable: Mapping[int, Mapping[str, str]]
-    depths: tuple[int, ...]
+    row_type: type[Any]
+    unreadable: tuple[Gap, ...]
 
     def __init__(self, tool: str, columns: Sequence[Column], rows: Iterable[Row], tree_column: str | None = None) -> None:
         self.tool, self.columns = tool, tuple(columns)
         self._tree_column = tree_column
-        made: Any = row_type(tool, self.columns)
+        tree = tree_column is not None
+        make: Any = row_type(tool, self.columns, tree)
+        self.row_type = make
         kinds = [column.kind for column in self.columns]
         table: list[R_co] = []
         answer: list[Row] = []
-        unreadable: dict[int, Mapping[str, str]] = {}
+        unreadable: list[Gap] = []
         for number, row in enumerate(rows):
             values = list(map(value_of, row.cells, kinds))
-            reasons = {
-                column.name: value.reason
+            gaps = [
+                Gap(number, column.name, value.reason)
                 for column, value in zip(self.columns, values, strict=True)
                 if isinstance(value, Unavailable)
-            }
-            if reasons:
-                unreadable[number] = MappingProxyType(reasons)
+            ]
+            if gaps:
+                unreadable += gaps
                 cells = zip(row.cells, values, strict=True)
                 row = row._replace(cells=tuple(v if isinstance(v, Unavailable) else cell for cell, v in cells))
                 values = [None if isinstance(value, Unavailable) else value for value in values]
-            table.append(made(*values))
+            table.append(make(*values, row.depth) if tree else make(*values))
             answer.append(row)
         self._rows, self._answer = tuple(table), tuple(answer)
-        self.unreadable = MappingProxyType(unreadable)
-        self.depths = tuple(row.depth for row in answer)
+        self.unreadable = tuple(unreadable)
 
     @property
     def complete(self) -> bool:
@@ -156,8 +164,8 @@ class Table(Sequence[R_co], Generic[R_co]):
     def to_pandas(self) -> pandas.DataFrame:
         """A DataFrame with the tool's own column names; integers stay integers where values are missing (Int64, UInt64).
 
-        A tree has a column `depth` more, an answer with values that could not be read a column `unreadable` with the
-        reasons. ImportError without pandas.
+        Tools that can show a tree have a column `depth` more, an answer with values that could not be read a column
+        `unreadable` with the reasons. ImportError without pandas.
         """
         import pandas
 
@@ -165,11 +173,13 @@ class Table(Sequence[R_co], Generic[R_co]):
             column.name: pandas.Series([row[i] for row in self._rows], dtype=self._dtype(i, column.kind))
             for i, column in enumerate(self.columns)
         }
-        if any(self.depths):
-            parts["depth"] = pandas.Series(self.depths, dtype="int32")
+        if self._tree_column is not None:
+            parts["depth"] = pandas.Series([row.depth for row in self._answer], dtype="int32")
         if self.unreadable:
-            why = ["; ".join(dict.fromkeys(self.unreadable.get(i, {}).values())) or None for i in range(len(self))]
-            parts["unreadable"] = pandas.Series([reason and _text(reason) for reason in why], dtype="str")
+            why: list[dict[str, None]] = [{} for _ in self._rows]
+            for gap in self.unreadable:
+                why[gap.row][_text(gap.reason)] = None
+            parts["unreadable"] = pandas.Series(["; ".join(reasons) or None for reasons in why], dtype="str")
         return pandas.DataFrame(parts)
 
     def _dtype(self, place: int, kind: Kind) -> str:
@@ -195,8 +205,11 @@ class Table(Sequence[R_co], Generic[R_co]):
         return out.getvalue().rstrip("\n")
 
     def __repr__(self) -> str:
-        gaps = f", {len(self.unreadable)} incomplete" if self.unreadable else ""
+        gaps = f", {self._incomplete()} incomplete" if self.unreadable else ""
         return f"<Table {self.tool}: {len(self)} rows{gaps}: {', '.join(column.name for column in self.columns)}>"
+
+    def _incomplete(self) -> int:
+        return len({gap.row for gap in self.unreadable})
 
     def _repr_html_(self) -> str:
         """For notebooks. What the guest wrote is shown as text, never as markup."""
@@ -221,6 +234,6 @@ class Table(Sequence[R_co], Generic[R_co]):
                 cells.append(f'<td style="{style}"{why}>{escape(shown(cell, column.kind), quote=True)}</td>')
             lines.append(f"<tr>{''.join(cells)}</tr>")
         more = len(self) - SHOWN_IN_HTML
-        notes = [f"{more} more rows"] * (more > 0) + [f"{len(self.unreadable)} rows are incomplete"] * bool(self.unreadable)
+        notes = [f"{more} more rows"] * (more > 0) + [f"{self._incomplete()} rows are incomplete"] * bool(self.unreadable)
         foot = f"<p>{words('; '.join(notes))}</p>" if notes else ""
         return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>{foot}"

@@ -105,31 +105,31 @@ class Iostat(Record):
     r_s: float | None
     rkb_s: float | None
     rrqm_s: float | None
-    percent_rrqm: float | None
+    pct_rrqm: float | None
     r_await: float | None
     rareq_sz: float | None
     w_s: float | None
     wkb_s: float | None
     wrqm_s: float | None
-    percent_wrqm: float | None
+    pct_wrqm: float | None
     w_await: float | None
     wareq_sz: float | None
     d_s: float | None
     dkb_s: float | None
     drqm_s: float | None
-    percent_drqm: float | None
+    pct_drqm: float | None
     d_await: float | None
     dareq_sz: float | None
     f_s: float | None
     f_await: float | None
     aqu_sz: float | None
-    percent_util: float | None
-    percent_user: float | None
-    percent_nice: float | None
-    percent_system: float | None
-    percent_iowait: float | None
-    percent_steal: float | None
-    percent_idle: float | None
+    pct_util: float | None
+    pct_user: float | None
+    pct_nice: float | None
+    pct_system: float | None
+    pct_iowait: float | None
+    pct_steal: float | None
+    pct_idle: float | None
 
 class Ip(Record):
     ifindex: int | None
@@ -243,19 +243,20 @@ class Mounts(Record):
     propagation: str | None
     options: str | None
     super: str | None
+    depth: int
 
 class Mpstat(Record):
     cpu: str | None
-    percent_usr: float | None
-    percent_nice: float | None
-    percent_sys: float | None
-    percent_iowait: float | None
-    percent_irq: float | None
-    percent_soft: float | None
-    percent_steal: float | None
-    percent_guest: float | None
-    percent_gnice: float | None
-    percent_idle: float | None
+    pct_usr: float | None
+    pct_nice: float | None
+    pct_sys: float | None
+    pct_iowait: float | None
+    pct_irq: float | None
+    pct_soft: float | None
+    pct_steal: float | None
+    pct_guest: float | None
+    pct_gnice: float | None
+    pct_idle: float | None
 
 class Namespaces(Record):
     ns: int | None
@@ -265,6 +266,7 @@ class Namespaces(Record):
     uid: int | None
     nsfs: str | None
     command: str | None
+    depth: int
 
 class Netstat(Record):
     proto: str | None
@@ -307,18 +309,18 @@ class Netstat(Record):
 class Pidstat(Record):
     uid: int | None
     pid: int | None
-    percent_usr: float | None
-    percent_system: float | None
-    percent_guest: float | None
-    percent_wait: float | None
-    percent_cpu: float | None
+    pct_usr: float | None
+    pct_system: float | None
+    pct_guest: float | None
+    pct_wait: float | None
+    pct_cpu: float | None
     cpu: int | None
     command: str | None
     minflt_s: float | None
     majflt_s: float | None
     vsz: int | None
     rss: int | None
-    percent_mem: float | None
+    pct_mem: float | None
     kb_rd_s: float | None
     kb_wr_s: float | None
     kb_ccwr_s: float | None
@@ -332,14 +334,15 @@ class Ps(Record):
     stat: str | None
     start: datetime.datetime | None
     time: datetime.timedelta | None
-    percent_cpu: float | None
-    percent_mem: float | None
+    pct_cpu: float | None
+    pct_mem: float | None
     vsz: int | None
     rss: int | None
     nlwp: int | None
     comm: str | None
     cmd: str | None
     lwp: int | None
+    depth: int
 
 class Route(Record):
     destination: str | None

@@ -16,6 +16,7 @@ from functools import cache
 from hybridbridge_vol.bridge import memo as memos
 from hybridbridge_vol.bridge.clock import stop_clock
 from hybridbridge_vol.bridge.memo import Memo, MemoKey
+from hybridbridge_vol.bridge.module_traps import FixUp
 from hybridbridge_vol.bridge.modules import SnapshotModules
 from hybridbridge_vol.bridge.overlays import home_overlays, twin_overlays
 from hybridbridge_vol.bridge.percpu import boot_margin, place_offset
@@ -106,8 +107,12 @@ class Bridge:
             self.check.finish()
 
     def close(self) -> None:
-        """End the machine's thread."""
-        self.machine.close()
+        """Let the machine and the memory go; nothing can be read any more."""
+        mappings = [self.space.whole_twin, *(mapping for _paddr, mapping in self.machine.memory.regions())]
+        self.machine.release()
+        for mapping in mappings:
+            mapping.discard_writes()
+        vars(self.space).pop("builder", None)  # the two refer to each other
 
 
 def _moved(link_vaddr: int, delta: int) -> int:
@@ -188,6 +193,15 @@ def _assemble(
         yield from prepared.labels.patches(start, end, lambda key: number(key, 4))
         yield from prepared.features.patches(start, end, lambda byte: number(byte, 1))
 
+    at_home = place_offset(machine, kernel, boot, prepared.per_cpu, layout)
+
+    def per_cpu(name: str) -> int | None:
+        """What a module's code must name to reach home's per-CPU variable, if that is not what the snapshot's names."""
+        offset = (symbols.get(name) or 0) - text
+        if not prepared.per_cpu.start <= offset < prepared.per_cpu.end:
+            return None
+        return home_text + offset + (at_home[1][1] if name == "this_cpu_off" else 0)
+
     twin = TwinText(
         ram.view[start : start + kernel.end_link_vaddr - text],
         prepared.sites,
@@ -195,7 +209,7 @@ def _assemble(
         list(twin_overlays(prepared.crossings, layout.text_vaddr, home_text, boot.layout.guard_hole.start)),
         memo.text.trusted,
         branches,
-        place_offset(machine, kernel, boot, prepared.per_cpu, layout),
+        at_home,
     )
     window = Window(
         symbols.address("_etext") - text,
@@ -211,6 +225,7 @@ def _assemble(
         cache(lambda name: load_module(kernel.folder, name)),
         cache(lambda name: [_moved(vaddr, layout.shift) for vaddr in symbols.addresses(name)]),
         lambda name: None if name not in symbols else _moved(symbols.address(name), boot.layout.kernel_delta),
+        cache(per_cpu),
     )
     space = SnapshotSpace(machine, image, layout, boot.layout, twin, window, memo, modules)
     return Bridge(kernel, boot, prepared, image, layout, machine, ram, space, twin, memo)
@@ -244,7 +259,8 @@ class ExceptionFilter:
 
     def _warn(self, rip: int) -> Verdict:
         """Go on behind a WARN of either side (locks count as held, and the kernel may check that); a BUG is the end."""
-        if _contains(self._bridge.prepared.warnings, rip - self._text_of(rip)):
+        part = self._bridge.space.modules.placed_at(rip)
+        if part is not None and rip in part.module.warnings or _contains(self._bridge.prepared.warnings, rip - self._text_of(rip)):
             size = UD2_SIZE
         else:
             size = self._ud1_size(rip)
@@ -263,13 +279,24 @@ class ExceptionFilter:
         return self._bridge.layout.text_vaddr if self._bridge.in_twin(rip) else self._home_text
 
     def _fix_up(self, rip: int) -> Verdict:
-        """Deliver faults of covered instructions; one in the twin is told to the kernel as home's."""
+        """Deliver faults of covered instructions; one in the twin is told to the kernel as home's. Of a module the kernel
+        does not know: what it would do is done here."""
+        part = self._bridge.space.modules.placed_at(rip)
+        if part is not None:
+            fix_up = part.module.fix_ups.get(rip)
+            return Verdict.STOP if fix_up is None else self._go_on(fix_up)
         text = self._text_of(rip)
         if not _contains(self._bridge.prepared.fixups, rip - text):
             return Verdict.STOP
         if text != self._home_text:
             self._machine.write_register("RIP", rip - text + self._home_text)
         return Verdict.DELIVER
+
+    def _go_on(self, fix_up: FixUp) -> Verdict:
+        if fix_up.register:
+            self._machine.write_register(fix_up.register, fix_up.value)
+        self._machine.write_register("RIP", fix_up.vaddr)
+        return Verdict.RESUME
 
 
 def _contains(ascending: Sequence[int], value: int) -> bool:

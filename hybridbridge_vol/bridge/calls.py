@@ -11,7 +11,7 @@ from hybridbridge_vol.bridge.transaction import Mark
 from hybridbridge_vol.errors import BootError, CallUndone, NotMemoized
 from hybridbridge_vol.machine.machine import Stop, UnmappedVirtual
 from hybridbridge_vol.machine.memory import HostMapping
-from hybridbridge_vol.machine.paging import ACCESSED, USER, WRITABLE
+from hybridbridge_vol.machine.paging import ACCESSED, NO_EXECUTE, USER, WRITABLE
 
 CALL_SECONDS = 20.0
 """Budget of one call. The longest honest ones (large /proc files of busy machines) take well under a second."""
@@ -45,7 +45,8 @@ class Caller:
         self._mark: Mark | None = None
         self._entries: dict[tuple[str, str], int] = {}
         for offset in range(0, USER_SIZE, 2 << 20):
-            bridge.space.builder.map_page(USER_VADDR + offset, USER_PADDR + offset, WRITABLE | USER | ACCESSED, 21)
+            flags = WRITABLE | USER | ACCESSED | NO_EXECUTE
+            bridge.space.builder.map_page(USER_VADDR + offset, USER_PADDR + offset, flags, 21)
         self.machine.flush_translations()
 
     def mark(self) -> None:
@@ -101,9 +102,10 @@ class Caller:
             self._pt_regs_paddr = translation.paddr
         self.machine.memory.write(self._pt_regs_paddr, registers)
         self.hybrid.wrote(self._pt_regs_paddr, len(registers))
-        return self.call(self._entry(name, side), place, label=label or name)
+        return self.call(self.entry(name, side), place, label=label or name)
 
-    def _entry(self, name: str, side: str) -> int:
+    def entry(self, name: str, side: str) -> int:
+        """The virtual address of a system call's function; BootError if there is none."""
         entry = self._entries.get((name, side))
         if entry is None:
             resolve = self.bridge.home if side == "home" else self.bridge.snapshot
@@ -113,6 +115,15 @@ class Caller:
                 raise BootError(f"{self.bridge.kernel.name}: this kernel has no system call {name}") from None
             self._entries[name, side] = entry
         return entry
+
+    def run_program(self, loop_vaddr: int, first_vaddr: int, names: list[str]) -> bool:
+        """Run a program (see `bridge.program`) of calls of these names on FAST-BRIDGE. False if it was undone."""
+        arguments = (first_vaddr, len(names))
+        stack, until = self._top - _STACK_BELOW_TOP, self.bridge.boot.return_vaddr
+        if self.hybrid.call_together(loop_vaddr, arguments, stack, until, CALL_SECONDS, names):
+            return True
+        self.undo()
+        return False
 
     def explain(self, stop: Stop) -> str:
         """Why a run ended, in one phrase."""

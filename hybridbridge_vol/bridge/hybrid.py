@@ -14,7 +14,7 @@ from hybridbridge_vol.bridge import memo as memos
 from hybridbridge_vol.bridge.attach import Bridge
 from hybridbridge_vol.bridge.statistics import CallCount, Statistics
 from hybridbridge_vol.errors import NotMemoized
-from hybridbridge_vol.machine.machine import VECTOR_BREAKPOINT, Machine, Stop
+from hybridbridge_vol.machine.machine import VECTOR_BREAKPOINT, Machine, Stop, UnmappedVirtual
 from hybridbridge_vol.machine.memory import PAGE_SIZE
 
 TYPE_CHECKING = False
@@ -58,9 +58,13 @@ class Hybrid:
             self._slow = SlowBridge(self.bridge, self._user)
         return self._slow
 
+    def keep_learned(self) -> None:
+        """Put what was proven so far into the store; costs nothing where that is nothing new."""
+        memos.save(self.bridge.kernel.folder, self.bridge.memo)
+
     def close(self) -> None:
         """Keep what was learned and let SLOW go."""
-        memos.save(self.bridge.kernel.folder, self.bridge.memo)
+        self.keep_learned()
         if self._slow is not None:
             self._slow.close()
             self._slow = None
@@ -96,6 +100,25 @@ class Hybrid:
             return self._fall_back(stop, until, seconds, count)
         finally:
             count.seconds += time.perf_counter() - start
+
+    def call_together(
+        self, program_vaddr: int, arguments: tuple[int, ...], stack_vaddr: int, until: int, seconds: float, names: list[str]
+    ) -> bool:
+        """Run a program of several calls on FAST, with no fall-back. Its time is shared out evenly among the calls.
+        False if it did not end well: it must be undone then."""
+        start = time.perf_counter()
+        try:
+            stop = self.bridge.machine.call(program_vaddr, arguments, stack_vaddr, until, seconds)
+        except UnmappedVirtual:
+            return False
+        if stop.kind != "returned":
+            return False
+        share = (time.perf_counter() - start) / len(names)
+        for name in names:
+            count = self.statistics.of(name)
+            count.calls += 1
+            count.seconds += share
+        return True
 
     def _fall_back(self, stop: Stop, until: int, seconds: float, count: CallCount) -> Stop:
         rip = stop.rip - BREAKPOINT_SIZE

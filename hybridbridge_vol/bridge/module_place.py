@@ -8,11 +8,12 @@ the snapshot's copy of the module, as for the kernel itself. A lie there moves d
 from __future__ import annotations
 
 from array import array
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from hybridbridge_vol.bridge.jump_labels import BRANCH, ENTRY_SIZE, JumpLabels, site_flags
+from hybridbridge_vol.bridge.module_traps import FixUp, fix_ups_of, warnings_of
 from hybridbridge_vol.image.module import (
     R_32,
     RELATIVE,
@@ -34,6 +35,7 @@ branches change a few bytes in a hundred."""
 
 _BREAKPOINT, _CALL = 0xCC, 0xE8
 _NOP5 = b"\x0f\x1f\x44\x00\x00"
+PER_CPU_SECTION = ".data..percpu"
 _FENTRY = "__fentry__"
 
 Read = Callable[[int, int], bytes]
@@ -45,16 +47,20 @@ Resolve = Callable[[str], list[int]]
 @dataclass
 class Group:
     """Sections that lie together: of code, or of constants. `vaddr` is where in the snapshot; `content` whole pages
-    of trusted bytes; `references` are the fields that name the kernel's symbols, by their offset."""
+    of trusted bytes; `references` are the fields that name the kernel's symbols, by their offset; `per_cpu` those that name
+    the module's own per-CPU variables; `as_loaded` what was there before a field was turned elsewhere for our own runs."""
 
     vaddr: int
     content: bytearray
     references: dict[int, tuple[str, int, int]] = field(default_factory=dict)
+    per_cpu: list[int] = field(default_factory=list)
+    as_loaded: dict[int, bytes] = field(default_factory=dict)
 
 
 @dataclass
 class PlacedModule:
-    """A module of the snapshot, made from its file. `sections` are virtual addresses by section number."""
+    """A module of the snapshot, made from its file. `sections` are virtual addresses by section number, `warnings` those
+    of its WARNs, `fix_ups` where to go on after a fault of an instruction at a virtual address."""
 
     name: str
     file: ModuleFile
@@ -62,6 +68,8 @@ class PlacedModule:
     text: Group
     rodata: Group | None
     labels: JumpLabels
+    warnings: frozenset[int]
+    fix_ups: dict[int, FixUp]
 
     def symbol_vaddr(self, name: str) -> int | None:
         """Where a symbol lies that the module exports."""
@@ -80,23 +88,32 @@ class PlacedModule:
         return f"{best}+{distance:#x}"
 
 
-def likeness(file: ModuleFile, there: bytes) -> float:
-    """The share of the first page of code, without relocated fields, that is in `there` as in the file."""
-    layout, size = file.text_layout()
-    expected = bytearray(min(size, PAGE_SIZE))
-    compared = bytearray(len(expected))
-    for index, place in layout.items():
-        section = file.sections[index]
-        for offset in range(place, min(place + section.size, len(expected))):
-            expected[offset] = section.data[offset - place]
-            compared[offset] = 1
-        for item in file.relocations(index):
-            for offset in range(place + item.offset - 1, place + item.offset + 8):
-                if 0 <= offset < len(compared):
-                    compared[offset] = 0
-    count = sum(compared)
-    same = sum(1 for offset, mine in enumerate(expected) if compared[offset] and there[offset] == mine)
-    return same / count if count else 0.0
+class FirstPage:
+    """The first page of a module's code as in its file, to be recognised by. What the loader fills in does not count."""
+
+    def __init__(self, file: ModuleFile) -> None:
+        layout, size = file.text_layout()
+        self._size = min(size, PAGE_SIZE)
+        expected, compared = bytearray(self._size), bytearray(self._size)
+        for index, place in layout.items():
+            section = file.sections[index]
+            part = section.data[: max(0, self._size - place)]
+            expected[place : place + len(part)] = part
+            compared[place : place + len(part)] = b"\xff" * len(part)
+        for index, place in layout.items():
+            for item in file.relocations(index):
+                start = place + item.offset - 1
+                if start < self._size:
+                    blank = range(max(start, 0), min(start + 9, self._size))
+                    compared[blank.start : blank.stop] = bytes(len(blank))
+        self._count = self._size - compared.count(0)
+        self._expected, self._compared = (int.from_bytes(part, "little") for part in (expected, compared))
+
+    def likeness(self, there: bytes) -> float:
+        """The share of what counts that is in `there` as in the file."""
+        other = int.from_bytes(there[: self._size], "little")
+        differing = ((self._expected ^ other) & self._compared).to_bytes(self._size, "little")
+        return (self._count - (self._size - differing.count(0))) / self._count if self._count else 0.0
 
 
 def place(name: str, file: ModuleFile, text_vaddr: int, read: Read, resolve: Resolve) -> PlacedModule:
@@ -104,7 +121,7 @@ def place(name: str, file: ModuleFile, text_vaddr: int, read: Read, resolve: Res
     text_layout, text_size = file.text_layout()
     rodata_layout, rodata_size = file.rodata_layout()
     sections = {index: text_vaddr + offset for index, offset in text_layout.items()}
-    votes: dict[int, Counter[int]] = {}
+    votes: defaultdict[int, Counter[int]] = defaultdict(Counter)
     _vote(file, text_layout, text_vaddr, read(text_vaddr, text_size), votes)
     rodata_vaddr = _common_start(rodata_layout, votes)
     if rodata_vaddr is not None:
@@ -118,11 +135,12 @@ def place(name: str, file: ModuleFile, text_vaddr: int, read: Read, resolve: Res
     rodata = None
     if rodata_vaddr is not None:
         rodata = _built(file, rodata_layout, rodata_vaddr, rodata_size, 0, sections, resolve, read)
-    return PlacedModule(name, file, sections, text, rodata, _labels(file, text, sections, resolve))
+    labels = _labels(file, text, sections, resolve)
+    return PlacedModule(name, file, sections, text, rodata, labels, *_traps(file, text, sections, resolve))
 
 
 def _vote(
-    file: ModuleFile, layout: dict[int, int], vaddr: int, there: bytes, votes: dict[int, Counter[int]]
+    file: ModuleFile, layout: dict[int, int], vaddr: int, there: bytes, votes: defaultdict[int, Counter[int]]
 ) -> None:
     """Count where the filled-in references of a group of sections at `vaddr` say that other sections begin."""
     for index, place_of_section in layout.items():
@@ -136,7 +154,7 @@ def _vote(
             if not value:
                 continue
             start = value - symbol.value - item.addend + (vaddr + offset if item.kind in RELATIVE else 0)
-            votes.setdefault(symbol.section, Counter())[start & U64] += 1
+            votes[symbol.section][start & U64] += 1
 
 
 def _common_start(layout: dict[int, int], votes: dict[int, Counter[int]]) -> int | None:
@@ -180,6 +198,8 @@ def _fill_in(
         group.content[offset : offset + width] = data if data in fields else fields[0]
         group.references[offset] = (symbol.name, item.kind, item.addend)
         return
+    if symbol.section < SHN_LORESERVE and file.sections[symbol.section].name == PER_CPU_SECTION:
+        group.per_cpu.append(offset)
     start = 0 if symbol.section == SHN_ABS else sections.get(symbol.section, NOWHERE_VADDR)
     group.content[offset : offset + width] = _field(item, start + symbol.value, group.vaddr + offset)
 
@@ -214,6 +234,21 @@ def _labels(file: ModuleFile, text: Group, sections: dict[int, int], resolve: Re
                 found.append((site, goal, key & ~3, flags | key & BRANCH))
     found.sort()
     return JumpLabels(*(array("Q", (item[part] for item in found)) for part in range(4)))
+
+
+def _traps(
+    file: ModuleFile, text: Group, sections: dict[int, int], resolve: Resolve
+) -> tuple[frozenset[int], dict[int, FixUp]]:
+    """The module's warnings and fix-ups."""
+    bugs, faults = file.section("__bug_table"), file.section("__ex_table")
+    warnings: frozenset[int] = frozenset()
+    fix_ups: dict[int, FixUp] = {}
+    if bugs is not None:
+        values = dict(entry_values(file, bugs.number, sections, resolve))
+        warnings = warnings_of(bugs, values, text.content, text.vaddr)
+    if faults is not None:
+        fix_ups = fix_ups_of(file, faults, dict(entry_values(file, faults.number, sections, resolve)))
+    return warnings, fix_ups
 
 
 def entry_values(

@@ -101,3 +101,8 @@ def module_patch_tables(module: PlacedModule, resolve: Resolve) -> PatchTables:
         reader.sites(".smp_locks"),
         reader.sites(".ibt_endbr_seal"),
     )
+
+
+def module_call_sites(module: PlacedModule, resolve: Resolve) -> array[int]:
+    """Offsets of the direct calls of a module; see `image.patch_tables.read_call_sites`."""
+    return _Reader(module, resolve).sites(".call_sites")

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from hybridbridge_vol.bridge.memo import Memo, Proven
-from hybridbridge_vol.bridge.module_place import ALIKE, Group, PlacedModule, field_for, likeness, place
+from hybridbridge_vol.bridge.module_place import ALIKE, FirstPage, Group, PlacedModule, field_for, place
+from hybridbridge_vol.bridge.percpu_text import gs_fields
 from hybridbridge_vol.errors import KernelFileError
 from hybridbridge_vol.image.module import ModuleFile
 from hybridbridge_vol.machine.memory import PAGE_SIZE
@@ -30,6 +31,8 @@ ROOM = 32 << 20
 """Bytes of trusted text and constants that the modules in use may have; the largest ones have two million."""
 
 _MAX_MODULES = 2048
+_FAR_BELOW = (1 << 31).to_bytes(4, "little")
+"""A displacement of -2 GiB: the trusted direct map, which GS leads into, has nothing there."""
 _MAX_DISTANCE = 16 << 20  # from a module's first page to an address in it
 _LIST_AT, _NAME_AT, _NAME_SIZE = 8, 24, 56  # struct module: state, list, name[MODULE_NAME_LEN]
 _STRUCT_SIZE = 2048
@@ -54,11 +57,13 @@ class Part:
 
 class SnapshotModules:
     """See the module's text. `files` gives the trusted file of a name, `symbol(name)` the addresses of a kernel symbol
-    in the snapshot and `home(name)` in the trusted kernel; parts are placed from `first_offset` on."""
+    in the snapshot and `home(name)` in the trusted kernel, `per_cpu(name)` what the code must name for the trusted kernel's
+    per-CPU variable where it is not the snapshot's name (else None); parts are placed from `first_offset` on."""
 
     def __init__(
         self, image: PhysicalImage, layout: SnapshotLayout, memo: Memo, first_offset: int,
         files: Callable[[str], ModuleFile | None], symbol: Callable[[str], list[int]], home: Callable[[str], int | None],
+        per_cpu: Callable[[str], int | None],
     ) -> None:
         self._image = image
         self._layout = layout
@@ -68,6 +73,7 @@ class SnapshotModules:
         self._files = files
         self._symbol = symbol
         self._home = home
+        self._per_cpu = per_cpu
         self._words: dict[int, list[str]] | None = None
         self._starts: list[int] = []
         self._known: dict[str, PlacedModule | None] = {}
@@ -169,7 +175,9 @@ class SnapshotModules:
         file = self._files(name)
         if file is None or self._words is None:
             return None
-        candidates = [(likeness(file, self.read(word, PAGE_SIZE)), word) for word, names in self._words.items() if name in names]
+        first = FirstPage(file)
+        words = [word for word, names in self._words.items() if name in names]
+        candidates = [(first.likeness(self.read(word, PAGE_SIZE)), word) for word in words]
         share, text_vaddr = max(candidates, default=(0.0, 0))
         if share < ALIKE:
             return None
@@ -197,6 +205,7 @@ class SnapshotModules:
         self.parts.append(part)
         self._set_branches(part)
         if part.executable:
+            self._set_per_cpu(part.group)
             self.reclassify(part, part.proven.trusted)
         self.on_part(part)
 
@@ -206,6 +215,19 @@ class SnapshotModules:
             content = part.group.content
             for offset, code in part.module.labels.patches(0, len(content), self._key_state):
                 content[offset : offset + len(code)] = code
+
+    def _set_per_cpu(self, group: Group) -> None:
+        """Let `%gs:` references to per-CPU variables of the kernel reach the trusted kernel's, as the twin's do. Those to
+        the module's own would read there what is nobody's: they fault instead."""
+        for offset, relative in gs_fields(group.content):
+            reference = group.references.get(offset)
+            vaddr = None if reference is None or not relative else self._per_cpu(reference[0])
+            data = _FAR_BELOW if offset in group.per_cpu else b""
+            if reference is not None and vaddr is not None:
+                data = field_for(reference, vaddr, group.vaddr + offset)
+            if data:
+                group.as_loaded[offset] = bytes(group.content[offset : offset + len(data)])
+                group.content[offset : offset + len(data)] = data
 
     def _key_state(self, vaddr: int) -> int:
         return int.from_bytes(self.read(vaddr, 4), "little", signed=True)

@@ -12,7 +12,7 @@ import re
 import struct
 from array import array
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 _GS_REFERENCE = (
@@ -51,11 +51,7 @@ def read_per_cpu_text(
     """
     fields: set[int] = set()
     offset_fields: set[int] = set()
-    for match in re.finditer(_GS_REFERENCE, text, re.DOTALL):
-        relative = match[1] is not None
-        place = match.end(1) if relative else match.end(2)
-        if place + _FIELD > len(text):
-            break
+    for place, relative in gs_fields(text):
         (value,) = struct.unpack_from("<i", text, place)
         if relative:
             target = place + _FIELD + value  # and the width of an immediate operand behind it
@@ -67,6 +63,15 @@ def read_per_cpu_text(
             continue
         (offset_fields if relative and target == this_cpu_off else fields).add(place)
     return PerCpuText(start, end, array("I", sorted(fields)), array("I", sorted(offset_fields)))
+
+
+def gs_fields(text: bytes | bytearray) -> Iterator[tuple[int, bool]]:
+    """`(offset, relative to RIP)` of the 32-bit displacement of everything that looks like a `%gs:` reference."""
+    for match in re.finditer(_GS_REFERENCE, text, re.DOTALL):
+        relative = match[1] is not None
+        place = match.end(1) if relative else match.end(2)
+        if place + _FIELD <= len(text):
+            yield place, relative
 
 
 def _holds(ascending: Sequence[int], value: int) -> bool:

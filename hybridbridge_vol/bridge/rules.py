@@ -24,7 +24,9 @@ NO_REGISTER = 255
 MAX_INSTRUCTION = 15
 """Bytes of the longest instruction (SDM volume 2A, 2.3.11)."""
 MAX_BLOCK = 128
-"""Instructions decoded at once: a basic block is rarely longer."""
+"""Instructions decoded for one block: one is rarely longer."""
+_AT_ONCE = 8
+"""Instructions that capstone is asked for at a time: most blocks end within as many."""
 
 
 class Kind(IntEnum):
@@ -100,6 +102,8 @@ class Instruction:
     ends: bool
     static_field: int = 0
     """Offset of the 32-bit displacement in its bytes, if it names a static address; else 0."""
+    relative_field: int = 0
+    """Offset of a displacement from RIP in its bytes; else 0. Without one the same bytes mean the same everywhere."""
 
 
 _GENERAL_NAMES = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{i}" for i in range(8, 16)))
@@ -168,31 +172,61 @@ class Decoder:
     def __init__(self, statics: tuple[range, ...], unknown: Counter[str]) -> None:
         self._capstone = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
         self._capstone.detail = True
+        self._sizes = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
         self._statics = statics
         self._unknown = unknown
+        self._met: dict[bytes, Instruction] = {}
+        """By their bytes: most are met many times, and taking one apart takes long."""
 
     def block(self, code: bytes, vaddr: int) -> list[Instruction]:
         """The instructions from `vaddr` to the first one that may go elsewhere; empty if there is none."""
-        found = []
-        for insn in self._capstone.disasm(code, vaddr, MAX_BLOCK):
-            instruction = self._instruction(insn)
-            if insn.mnemonic == "ud1":  # capstone leaves its operands out
-                instruction = replace(instruction, size=ud1_size(code[insn.address - vaddr :]) or insn.size)
-            found.append(instruction)
-            if instruction.ends:
+        found: list[Instruction] = []
+        at = 0
+        while len(found) < MAX_BLOCK:
+            sizes = [size for _vaddr, size, _name, _operands in self._sizes.disasm_lite(code[at:], vaddr + at, _AT_ONCE)]
+            if not sizes:
                 break
+            for size in sizes:
+                instruction = self._at(code, at, size, vaddr)
+                found.append(instruction)
+                if instruction.ends:
+                    return found
+                at += size
         return found
+
+    def _at(self, code: bytes, offset: int, size: int, vaddr: int) -> Instruction:
+        """The instruction of `size` bytes at an offset of the code that lies at `vaddr`."""
+        raw, here = code[offset : offset + size], vaddr + offset
+        met = self._met.get(raw)
+        if met is not None and (not met.relative_field or self._is_like(met, raw, here)):
+            return replace(met, vaddr=here)
+        unknown = self._unknown.total()
+        (insn,) = self._capstone.disasm(raw, here, 1)
+        instruction = self._instruction(insn)
+        if insn.mnemonic == "ud1":  # capstone leaves its operands out
+            return replace(instruction, size=ud1_size(code[offset:]) or size)
+        if self._unknown.total() == unknown:  # what is not known is counted each time
+            self._met[raw] = instruction
+        return instruction
+
+    def _is_like(self, met: Instruction, raw: bytes, vaddr: int) -> bool:
+        """Whether the same bytes at another address reach the snapshot, or not, as they did where they were met."""
+        field = met.relative_field
+        reached = vaddr + met.size + int.from_bytes(raw[field : field + 4], "little", signed=True)
+        return self._reaches(reached) == bool(met.static_field)
 
     # --- one instruction ----------------------------------------------------------------------------------
 
     def _instruction(self, insn: capstone.CsInsn) -> Instruction:
         name = insn.mnemonic.split()[-1]
         base = index = NO_REGISTER
-        bits, field = _NO_BITS, 0
+        bits, field, relative = _NO_BITS, 0, 0
         for operand in insn.operands:
             if operand.type == x86.X86_OP_MEM:
                 base, index = _general(operand.mem.base), _general(operand.mem.index)
                 bits |= Bits.MEMORY
+                if operand.mem.base == x86.X86_REG_RIP:
+                    relative = insn.disp_offset
                 if operand.mem.segment not in (x86.X86_REG_GS, x86.X86_REG_FS) and self._is_static(insn, operand.mem):
                     bits |= Bits.STATIC
                     field = insn.disp_offset
@@ -205,7 +239,7 @@ class Decoder:
                 index=rule.index if rule.index != NO_REGISTER else index,
             )
         ends = bool(_ELSEWHERE & set(insn.groups)) or name in ("ud1", "ud2", "hlt", "int3")
-        return Instruction(insn.address, insn.size, rule, ends, field)
+        return Instruction(insn.address, insn.size, rule, ends, field, relative)
 
     def _is_static(self, insn: capstone.CsInsn, memory: capstone.x86.X86OpMem) -> bool:
         if memory.base == x86.X86_REG_RIP:

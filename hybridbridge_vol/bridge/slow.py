@@ -49,8 +49,8 @@ class SlowBridge:
 
     def close(self) -> None:
         """End the machine's thread and let the shadow state go."""
-        self.machine.close()
         self.engine.close()
+        self.machine.release()
 
     # --- setting up ---------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from hybridbridge_vol.guest.places import Places
+from hybridbridge_vol.guest.tracers import Tracers
 from hybridbridge_vol.image.function_pointers import joined
 from hybridbridge_vol.image.instructions import Instruction, Reader
 from hybridbridge_vol.image.patching import NOP5
@@ -18,12 +19,11 @@ _SAME_PLACE = 8
 """Differing bytes that are less far apart are one difference."""
 _LONGEST_FUNCTION = 1 << 16
 _INT3 = 0xCC
-_TRACERS = ("ftrace_caller", "ftrace_regs_caller")
 _KERNEL_ADDRESS = re.compile(r"0xffff[0-9a-f]{12}\b")
 
 
 class CodeDifference(NamedTuple):
-    """`start` is the offset of the first instruction; `what` is text, traced or kprobe."""
+    """`start` is the offset of the first instruction; `what` is text, traced, kprobe or livepatch."""
 
     what: str
     start: int
@@ -51,6 +51,7 @@ class CodeComparison:
         vaddr: int,
         reader: Reader,
         places: Places,
+        tracers: Tracers,
         function_start: Callable[[int], int],
         traceable: frozenset[int],
     ) -> None:
@@ -59,6 +60,7 @@ class CodeComparison:
         self._vaddr = vaddr
         self._reader = reader
         self._places = places
+        self._tracers = tracers
         self._function_start = function_start
         self._traceable = traceable
 
@@ -69,16 +71,16 @@ class CodeComparison:
             expected, found = self._decode(self._expected, first, behind), self._decode(self._found, first, behind)
             more = f"; ... ({last - first} bytes)" if last > behind else ""
             targets = [instruction.target for instruction in found if instruction.target is not None]
-            what = "text"
-            if first in self._traceable and found and found[0].mnemonic == "call" and self._is_tracer(found[0].target):
-                what = "traced"
-            elif self._is_breakpoint(first, start, last):
-                what = "kprobe"
-            leads = self._places.leads([*targets, *_addresses(found, expected)])
+            what, leads = self._hook(first, start, last, found) or ("text", self._places.leads([*targets, *_addresses(found, expected)]))
             yield CodeDifference(what, first, _words(expected) + more, _words(found) + more, leads)
 
-    def _is_tracer(self, vaddr: int | None) -> bool:
-        return vaddr is not None and self._places.symbol(vaddr) in _TRACERS
+    def _hook(self, first: int, start: int, end: int, found: list[Instruction]) -> tuple[str, str | None] | None:
+        """What of the kernel's own stands there, and where it leads; None if nothing does."""
+        if self._is_breakpoint(first, start, end):
+            return "kprobe", None
+        if not found:
+            return None
+        return self._tracers.at_function(found[0]) if first in self._traceable else self._tracers.inside(self._vaddr + first, found[0])
 
     def _is_breakpoint(self, first: int, start: int, end: int) -> bool:
         """Whether nothing is changed but the first byte of an instruction, which is `int3`."""

@@ -123,10 +123,10 @@ class _SecondBoot:
 
 
 def _train(kernel: StoredKernel, booted: BootedKernel, progress: Progress | None) -> None:
-    """Run all tools on the memory of `booted`. What goes wrong costs the training, not the kernel."""
+    """Run each tool on the memory of `booted`. What goes wrong costs the training, not the kernel."""
     from hybridbridge_vol.bridge.attach import attach
     from hybridbridge_vol.guest.session import Session
-    from hybridbridge_vol.guest.train import run_everything
+    from hybridbridge_vol.guest.train import run_tools
     from hybridbridge_vol.snapshot.find import find_kernel
     from hybridbridge_vol.snapshot.formats import open_image
     from hybridbridge_vol.trust.files import write_sparse
@@ -141,6 +141,6 @@ def _train(kernel: StoredKernel, booted: BootedKernel, progress: Progress | None
                 image.close()
                 return
             with Session(attach(image, kernel, hit[1])) as session:
-                run_everything(session, progress)
+                run_tools(session, progress)
     except (HybridBridgeError, OSError):
         return

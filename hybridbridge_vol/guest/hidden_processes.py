@@ -16,9 +16,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from errno import ENOENT
 
-from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.guest.kernel import GuestKernel, Question
 from hybridbridge_vol.guest.proc_pid import PidStat, parse_stat, parse_status
-from hybridbridge_vol.guest.processes import numbers
+from hybridbridge_vol.guest.processes import AT_ONCE, expected, files_of, in_parts, numbers
 from hybridbridge_vol.guest.tool import UNREADABLE, Source, Unavailable, why
 from hybridbridge_vol.guest.views import Finding, Views
 
@@ -43,7 +43,7 @@ def hidden_processes(kernel: GuestKernel, probe: int = 0) -> Iterator[Finding | 
         family.visit(found)
         views.add(CHILDREN, family.children, family.gap)
     views.add(LOOKUP, _looked_up(kernel, [*sorted(found), *(pid for pid in range(1, probe + 1) if pid not in found)]))
-    stats = {pid: _stat(kernel, pid) for pid in views.every()}
+    stats = {pid: _stat(kernel, pid) for pid in expected(kernel, sorted(views.every()), "stat")}
 
     def excused(view: str, pid: int) -> bool:
         # those without a parent (the first process, the first kernel thread) are nobody's children that a file lists
@@ -70,8 +70,10 @@ def _numbers(kernel: GuestKernel, folder: str) -> tuple[list[int], Unavailable |
 def _looked_up(kernel: GuestKernel, pids: list[int]) -> Iterator[int]:
     """Those that a look-up of /proc/PID finds, as processes: /proc/TID is there for every thread, too."""
     for number, pid in enumerate(pids):
-        if number % 256 == 0:
+        if number % AT_ONCE == 0:
+            part = pids[number : number + AT_ONCE]
             kernel.progress(number / len(pids), "looking up process ids")
+            kernel.expect([*files_of(part, "", kind="lstat"), *files_of(part, "status")])
         try:
             kernel.stat(f"/proc/{pid}")
         except OSError as error:
@@ -106,27 +108,28 @@ class _Family:
         self.gap: Unavailable | None = None
 
     def visit(self, pids: Iterable[int]) -> None:
-        for pid in set(pids) - self._visited:
-            self._visited.add(pid)
-            folder = f"/proc/{pid}/task"
-            try:
-                threads = numbers(self._kernel.listdir(folder))
-            except OSError as error:
-                if error.errno != ENOENT:  # a hidden process may have no folder
-                    self.gap = why(folder, error)
-                continue
-            except UNREADABLE as error:
-                self.gap = why(folder, error)
-                continue
-            self.threads += len(threads)
-            for tid in threads:
-                path = f"{folder}/{tid}/children"
+        for part in in_parts(sorted(set(pids) - self._visited)):
+            self._visited.update(part)
+            self._kernel.expect(files_of(part, "task", kind="listdir"))
+            files = [f"/proc/{pid}/task/{tid}/children" for pid in part for tid in self._threads(pid)]
+            self.threads += len(files)
+            self._kernel.expect(Question("read", path) for path in files)
+            for path in files:
                 try:
                     listed = self._kernel.read_file(path).split()
                 except UNREADABLE as error:
                     self.gap = why(path, error)
                     continue
                 self.children.update(int(word) for word in listed if word.isdigit())
+
+    def _threads(self, pid: int) -> list[int]:
+        folder = f"/proc/{pid}/task"
+        try:
+            return numbers(self._kernel.listdir(folder))
+        except UNREADABLE as error:
+            if not isinstance(error, OSError) or error.errno != ENOENT:  # a hidden process may have no folder
+                self.gap = why(folder, error)
+            return []
 
 
 def _count(kernel: GuestKernel, family: _Family) -> Iterator[Finding | Unavailable]:

@@ -18,10 +18,13 @@ from hybridbridge_vol.guest.kernel_around import KernelAround
 from hybridbridge_vol.guest.module_integrity import ModuleIntegrity
 from hybridbridge_vol.guest.places import Places
 from hybridbridge_vol.guest.proc_system import Module
-from hybridbridge_vol.image.function_pointers import Stores, holds_pointers, inside, joined, sites_in
+from hybridbridge_vol.guest.tracers import Tracers
+from hybridbridge_vol.image.call_depth import lead_calls_behind
+from hybridbridge_vol.image.cut_strings import accept_cut_strings
+from hybridbridge_vol.image.function_pointers import Range, Stores, holds_pointers, inside, joined, sites_in
 from hybridbridge_vol.image.gates import GATE_SIZE, VECTORS, ExpectedGates, Gate, read_gates
 from hybridbridge_vol.image.instructions import Reader, Thunks
-from hybridbridge_vol.image.patch_tables import PatchTables, read_patch_tables
+from hybridbridge_vol.image.patch_tables import PatchTables, read_call_sites, read_patch_tables
 from hybridbridge_vol.image.patching import Patcher
 from hybridbridge_vol.machine.memory import PAGE_SIZE, page_up
 from hybridbridge_vol.snapshot.kernel_memory import kernel_pieces
@@ -50,10 +53,12 @@ class Integrity:
         self._constants = (self._offset("__start_rodata"), self._offset("__end_rodata"))
         self._read_only_later = (self._offset("__start_ro_after_init"), self._offset("__end_ro_after_init"))
         self._data = (self._offset("_sdata"), self._offset("_edata"))
+        self._init_code = (self._offset("_sinittext"), self._offset("_einittext"))
         self._expected = self._linked.relocated(layout.shift)
         self._found = bytearray(self._data[1])
         self._paddrs: dict[int, int | None] = {}
         self._around = KernelAround(bridge, self._expected)
+        self._tracers = Tracers(self._around, self._places, bridge.space.modules.read)
 
     @cached_property
     def _tables(self) -> PatchTables:
@@ -62,13 +67,14 @@ class Integrity:
     def differences(self) -> Iterator[Difference]:
         """Everything that nothing explains, in order of addresses within each kind."""
         yield from self._pages()
+        self._take_out_counting()
         patcher = Patcher(self._expected, self._found, self._text_vaddr, self._around.reader, self._around)
         patcher.accept(self._tables)
         yield from _limited(self._code_differences(), "text")
         yield from _limited(self._constant_differences(), "rodata")
         yield from _limited(self._pointer_differences(), "data")
         yield from self._gate_differences()
-        modules = ModuleIntegrity(self._bridge, self._places, self._around)
+        modules = ModuleIntegrity(self._bridge, self._places, self._around, self._tracers)
         yield from _limited(modules.differences(self._listed), "module")
 
     # --- reading ------------------------------------------------------------------------------------------
@@ -110,6 +116,13 @@ class Integrity:
         vaddr = self._text_vaddr + offset & _U64
         return Difference(what, vaddr, place, symbol or self._places.symbol(vaddr) or "", expected, found, leads)
 
+    def _take_out_counting(self) -> None:
+        around = self._around
+        if around.counting is not None and around.counting.take_out(self._expected, self._found, self._text_vaddr):
+            around.calls_are_counted = True
+            sites = {*read_call_sites(self._linked.flat, self._symbols, self._text), *self._tables.calls()}
+            lead_calls_behind(sites, self._found, self._text_vaddr, around.counts)
+
     # --- text ---------------------------------------------------------------------------------------------
 
     def _code_differences(self) -> Iterator[Difference]:
@@ -118,8 +131,8 @@ class Integrity:
             return offset if found is None else offset - found[1]
 
         comparison = CodeComparison(
-            self._expected, self._found, self._text_vaddr, self._around.reader, self._places, function_start,
-            frozenset(self._tables.mcount),
+            self._expected, self._found, self._text_vaddr, self._around.reader, self._places, self._tracers,
+            function_start, frozenset(self._tables.mcount),
         )  # fmt: skip
         for one in comparison.differences(self._code_end):
             yield self._told(one.what, one.start, one.expected, one.found, one.leads)
@@ -128,6 +141,7 @@ class Integrity:
 
     def _constant_differences(self) -> Iterator[Difference]:
         start, end = self._constants
+        accept_cut_strings(self._expected, self._found, start, end)
         later = self._read_only_later
         pointers = frozenset(self._linked.abs64)
         offsets = chain(unequal(self._expected, self._found, start, later[0]), unequal(self._expected, self._found, later[1], end))
@@ -158,14 +172,16 @@ class Integrity:
     def _pointer_differences(self) -> Iterator[Difference]:
         """Pointers to functions and tables that were linked into data and are neither what they were nor what the kernel
         makes them."""
-        code = [(0, self._code_end), (self._offset("_sinittext"), self._offset("_einittext"))]
+        code = [(0, self._code_end), self._init_code]
         abs64, flat, found, expected = self._linked.abs64, self._linked.flat, self._found, self._expected
         sites = sites_in(abs64, (self._read_only_later, self._data))
         for site in [site for site in sites if found[site : site + 8] != expected[site : site + 8]]:
             target = int.from_bytes(flat[site : site + 8], "little") - self._text
             is_table = inside(target, [self._constants]) and holds_pointers(abs64, target, self._behind(target))
             if (is_table or inside(target, code)) and not self._is_explained(site):
-                yield self._pointer("data", site)
+                found_in = self._symbols.lookup(self._text + site)
+                is_tracers = found_in is not None and self._tracers.owns(found_in[0])
+                yield self._pointer("traced" if is_tracers else "data", site)
 
     def _behind(self, offset: int) -> int:
         """Where the next symbol stands."""
@@ -181,9 +197,13 @@ class Integrity:
         target = after - self._text_vaddr
         if after == at_home or target in self._processors.get(site, ()):
             return True
-        if not inside(target, [(0, self._code_end), self._constants]):
+        if not inside(target, [(0, self._code_end), self._constants, self._init_code]):
             return False
-        return self._stores.stores(target, site) or (self._is_static_call(site) and self._stores.passes(target, site))
+        if self._stores.stores(target, site) or self._stores.hands_over(target, site):
+            return True
+        if self._is_static_call(site):
+            return self._stores.passes(target, site)
+        return inside(site, self._apic_drivers) and self._stores.names_with(target, self._apic_setters)
 
     def _is_static_call(self, site: int) -> bool:
         """Whether a pointer is a static call's, which `__static_call_update` writes (kernel/static_call_inline.c)."""
@@ -198,6 +218,23 @@ class Integrity:
             return {}
         words = memoryview(self._linked.flat)[start - self._text : end - self._text].cast("Q")
         return {variable - self._text: frozenset(word - self._text for word in words)}
+
+    @cached_property
+    def _apic_drivers(self) -> list[Range]:
+        """The drivers of interrupt controllers, which a hypervisor's guest gives functions of its own: in all of them, or in
+        the one in use, by a pointer (arch/x86/kernel/apic/init.c and apic.c, kvm.c)."""
+        start, end = self._symbols.get("__apicdrivers"), self._symbols.get("__apicdrivers_end")
+        if start is None or end is None:
+            return []
+        words = memoryview(self._linked.flat)[start - self._text : end - self._text].cast("Q")
+        return [(word - self._text, self._behind(word - self._text)) for word in words]
+
+    @cached_property
+    def _apic_setters(self) -> list[Range]:
+        """What a function names that does so: the driver in use, the table of functions to take instead, or who sets them."""
+        names = ("apic", "__x86_apic_override", "apic_set_eoi_write")
+        places = (self._symbols.get(name) for name in names)
+        return [(place - self._text, self._behind(place - self._text)) for place in places if place is not None]
 
     @cached_property
     def _stores(self) -> Stores:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from hybridbridge_vol.errors import CallUndone
 
@@ -71,7 +71,7 @@ class Running(NamedTuple):
 class Difference(NamedTuple):
     """One thing in the guest's kernel that is not as the trusted kernel has it.
 
-    `what`: text, traced (text that a function tracer patched), kprobe, rodata, syscall, data, idt, module, mapping (page
+    `what`: text, traced (what the function tracer or a tracepoint's probe changed), kprobe, livepatch, rodata, syscall, data, idt, module, mapping (page
     tables that lead elsewhere), missing (what cannot be checked, and why), more (of this kind, not shown). `vaddr` is the guest's,
     `offset` the image file's (None: nowhere in it); `leads` tells where the code or pointer found leads.
     """
@@ -94,11 +94,26 @@ class EndlessFile(OSError):
         self.partial = partial
 
 
+QuestionKind = Literal["read", "listdir", "readlink", "lstat", "stat"]
+"""`read_file`, `listdir`, `readlink`, `stat`, and `stat` that follows."""
+
+
+class Question(NamedTuple):
+    """Something to be asked of a path."""
+
+    kind: QuestionKind
+    path: str
+
+
 class GuestKernel(Protocol):
     """The kernel of the guest, frozen; paths are absolute and lead into its /proc and /sys."""
 
     def read_file(self, path: str) -> bytes:
         """The whole content: open, read to the end, close."""
+
+    def expect(self, questions: Iterable[Question]) -> None:
+        """These will be asked for next: an engine may ask them together, which is faster. Without effect on any answer.
+        Some hundreds at a time: the answers are kept for a while only."""
 
     def read_at(self, path: str, offset: int, size: int) -> bytes:
         """`pread(2)` of a file opened for it: up to `size` bytes from `offset`; at most a MiB."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from hybridbridge_vol.bridge.attach import Bridge
+from hybridbridge_vol.image.call_depth import Counting
 from hybridbridge_vol.image.instructions import Reader, Thunks
 
 _INLINED = 16
@@ -22,6 +23,9 @@ class KernelAround:
         self._layout = bridge.layout
         self._kernel = bridge.kernel
         self._expected = expected
+        self._counts: dict[int, bool] = {}
+        self.calls_are_counted = False
+        """Whether the kernel's text was found to count its calls; its modules then do, too."""
         self.reader = Reader(Thunks.of(bridge.kernel.symbols, bridge.layout.shift))
 
     def word(self, vaddr: int) -> int | None:
@@ -55,10 +59,30 @@ class KernelAround:
         found = self._lookup(vaddr)
         return found[0] if found is not None and found[1] == 0 else None
 
-    def body(self, vaddr: int) -> bytes:
+    def body(self, vaddr: int, size: int = _INLINED) -> bytes:
         """As expected."""
         offset = vaddr - self._layout.text_vaddr
-        return bytes(self._expected[offset : offset + _INLINED])
+        return bytes(self._expected[offset : offset + size])
+
+    @cached_property
+    def counting(self) -> Counting | None:
+        """How this kernel counts calls, if it can."""
+        start, end = self.address("skl_call_thunk_template"), self.address("skl_call_thunk_tail")
+        if start is None or end is None:
+            return None
+        offset = start - self._layout.text_vaddr
+        return Counting.of(bytes(self._expected[offset : offset + end - start]), start)
+
+    def counts(self, vaddr: int) -> bool:
+        """Whether the snapshot has an instruction there that counts the calls of a function behind it. (Some functions of
+        the tracer begin with one.)"""
+        known = self._counts.get(vaddr)
+        if known is None:
+            words = self.word(vaddr), self.word(vaddr + 1)
+            code = b"".join((word or 0).to_bytes(8, "little")[-at:] for word, at in zip(words, (8, 1), strict=True))
+            known = self.counting is not None and self.counting.stands_in(code, vaddr) and self.function(vaddr) is None
+            self._counts[vaddr] = known
+        return known
 
     def is_paravirt_slot(self, vaddr: int) -> bool:
         """Of `pv_ops`, arch/x86/include/asm/paravirt_types.h; in 7.x those of spinlocks are `pv_ops_lock`."""

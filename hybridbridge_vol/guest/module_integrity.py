@@ -8,12 +8,14 @@ from functools import cached_property
 
 from hybridbridge_vol.bridge.attach import Bridge
 from hybridbridge_vol.bridge.module_place import Group, PlacedModule, field_for
-from hybridbridge_vol.bridge.module_tables import module_patch_tables
+from hybridbridge_vol.bridge.module_tables import module_call_sites, module_patch_tables
 from hybridbridge_vol.guest.code_differences import CodeComparison, unequal
 from hybridbridge_vol.guest.kernel import Difference
 from hybridbridge_vol.guest.kernel_around import KernelAround
 from hybridbridge_vol.guest.places import Places
 from hybridbridge_vol.guest.proc_system import Module
+from hybridbridge_vol.guest.tracers import Tracers
+from hybridbridge_vol.image.call_depth import lead_calls_behind
 from hybridbridge_vol.image.function_pointers import joined
 from hybridbridge_vol.image.patching import Patcher
 from hybridbridge_vol.machine.memory import PAGE_SIZE
@@ -26,10 +28,11 @@ _TRAMPOLINE, _KEY = "__SCT__", "__SCK__"
 class ModuleIntegrity:
     """The comparison of the modules that the snapshot's kernel lists."""
 
-    def __init__(self, bridge: Bridge, places: Places, around: KernelAround) -> None:
+    def __init__(self, bridge: Bridge, places: Places, around: KernelAround, tracers: Tracers) -> None:
         self._bridge = bridge
         self._places = places
         self._around = around
+        self._tracers = tracers
         self._modules = bridge.space.modules
 
     def differences(self, listed: Iterable[Module]) -> Iterator[Difference]:
@@ -85,14 +88,21 @@ class _Comparison:
         found, absent = self._all._read(text)
         yield from self._missing(text, absent)
         expected = self._sections_only(text, found, self._module.file.text_layout()[0], "")
+        for offset, data in text.as_loaded.items():
+            expected[offset : offset + len(data)] = data
         for offset in self._redirected:
             self._take_reference(text, expected, found, offset)
         tables = module_patch_tables(self._module, self._all._resolve)
         tables.static_calls[:] = [call._replace(key=self._key(call.key)) for call in tables.static_calls]
         around = self._all._around
+        if around.counting is not None and around.calls_are_counted:
+            around.counting.take_out(expected, found, text.vaddr)
+            sites = {*module_call_sites(self._module, self._all._resolve), *tables.calls()}
+            lead_calls_behind(sites, found, text.vaddr, around.counts)
         Patcher(expected, found, text.vaddr, around.reader, around).accept(tables)
         comparison = CodeComparison(
-            expected, found, text.vaddr, around.reader, self._all._places, self._function_start, frozenset(tables.mcount)
+            expected, found, text.vaddr, around.reader, self._all._places, self._all._tracers, self._function_start,
+            frozenset(tables.mcount),
         )
         for one in comparison.differences(len(found)):
             what = "module" if one.what == "text" else one.what

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from hybridbridge_vol.guest.kernel import EndlessFile, GuestKernel
+from collections.abc import Iterable, Iterator
+
+from hybridbridge_vol.guest.kernel import EndlessFile, GuestKernel, Question, QuestionKind
 from hybridbridge_vol.guest.proc_pid import text
 from hybridbridge_vol.guest.tool import UNREADABLE, Cell, Option, Options, Unavailable, why
 
@@ -17,6 +19,29 @@ def numbers(names: list[str]) -> list[int]:
 def chosen(kernel: GuestKernel, options: Options) -> list[int]:
     """The processes that `PID` names, in that order, or all. Raises OSError and CallUndone."""
     return list(dict.fromkeys(options["pid"])) or numbers(kernel.listdir("/proc"))
+
+
+AT_ONCE = 128
+"""Processes whose files are asked for together."""
+
+
+def in_parts(pids: list[int]) -> Iterator[list[int]]:
+    """The processes, some at a time: before each part a tool tells the kernel what it will ask of them."""
+    return (pids[start : start + AT_ONCE] for start in range(0, len(pids), AT_ONCE))
+
+
+def files_of(pids: Iterable[int], *names: str, kind: QuestionKind = "read") -> Iterator[Question]:
+    """The question for each of these files below /proc/PID (for the folder itself: an empty name), process by process."""
+    for pid in pids:
+        for name in names:
+            yield Question(kind, f"/proc/{pid}/{name}" if name else f"/proc/{pid}")
+
+
+def expected(kernel: GuestKernel, pids: list[int], *names: str) -> Iterator[int]:
+    """The processes one by one, the kernel having been told that these files of them will be read."""
+    for part in in_parts(pids):
+        kernel.expect(files_of(part, *names))
+        yield from part
 
 
 def name_of(kernel: GuestKernel, pid: int) -> Cell:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.guest.kernel import GuestKernel, Question
 from hybridbridge_vol.guest.proc_pid import parse_cmdline, parse_stat
+from hybridbridge_vol.guest.processes import files_of, in_parts
 from hybridbridge_vol.guest.tool import UNREADABLE, Source, Unavailable, why
 
 
@@ -34,8 +35,15 @@ class SocketOwners:
             self._holders.setdefault(inode, []).append(holder)
 
     def _sockets(self) -> Iterator[tuple[Holder, int]]:
-        for pid in self._numbers("/proc"):
-            for fd in self._numbers(f"/proc/{pid}/fd"):
+        for part in in_parts(self._numbers("/proc")):
+            self._kernel.expect(files_of(part, "fd", kind="listdir"))
+            found = {pid: self._numbers(f"/proc/{pid}/fd") for pid in part}
+            self._kernel.expect(Question("readlink", f"/proc/{pid}/fd/{fd}") for pid, fds in found.items() for fd in fds)
+            yield from self._of_processes(found)
+
+    def _of_processes(self, descriptors: dict[int, list[int]]) -> Iterator[tuple[Holder, int]]:
+        for pid, fds in descriptors.items():
+            for fd in fds:
                 path = f"/proc/{pid}/fd/{fd}"
                 try:
                     target = self._kernel.readlink(path)

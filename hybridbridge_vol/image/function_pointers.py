@@ -6,16 +6,22 @@ Every pointer that was linked into data is a 64-bit relocation site, so they are
 
 from __future__ import annotations
 
+import contextlib
+import re
 import struct
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 
 from hybridbridge_vol.image.instructions import Reader
 from hybridbridge_vol.image.symbols import Symbols
 
 Range = tuple[int, int]
 _MOST_FUNCTIONS = 64
+_NEAR = 6
+"""Instructions within which an address that was taken is given to a function."""
+_NAMED = re.compile(r"\[(0x[0-9a-f]{16})\]")
 _U64 = (1 << 64) - 1
 
 
@@ -57,10 +63,48 @@ class Stores:
         """Whether some function of the kernel takes both addresses, as one does that hands them to a third."""
         return not self._users(target).isdisjoint(self._users(variable))
 
+    def hands_over(self, target: int, variable: int) -> bool:
+        """Whether some function of the kernel gives the address `target` to one that writes the word at `variable`, or takes
+        its address: as cpu_select_mitigations() does to set_return_thunk() (arch/x86/kernel/cpu/bugs.c), kvmclock_init() to
+        paravirt_set_sched_clock(), whose variable is a static call's."""
+        taken = f", {self._text + target & _U64:#x}"
+        takers = self._users(variable)
+        for start, end in sorted(self._users(target))[:_MOST_FUNCTIONS]:
+            since = _NEAR
+            for instruction in self._reader.decode(bytes(self._flat[start:end]), self._text + start):
+                since = 0 if instruction.operands.endswith(taken) else since + 1
+                if since < _NEAR and instruction.mnemonic in ("call", "jmp") and instruction.target is not None:
+                    callee = self._around(instruction.target - self._text)
+                    if callee in takers or self._writes(*callee, variable):
+                        return True
+        return False
+
+    def names_with(self, target: int, places: Iterable[Range]) -> bool:
+        """Whether some function of the kernel takes the address `target` and names one in `places`: calls or reads it."""
+        wanted = [range(self._text + start, self._text + end) for start, end in places]
+        for start, end in sorted(self._users(target))[:_MOST_FUNCTIONS]:
+            for instruction in self._reader.decode(bytes(self._flat[start:end]), self._text + start):
+                named = {instruction.target, *(int(number, 16) for number in _NAMED.findall(instruction.operands))}
+                if any(vaddr in some for vaddr in named if vaddr is not None for some in wanted):
+                    return True
+        return False
+
     def _users(self, target: int) -> set[Range]:
         """The functions that take an address."""
-        wanted = struct.pack("<I", self._text + target & 0xFFFFFFFF)
-        return {self._around(site) for site in self._abs32 if self._flat[site : site + 4] == wanted}
+        wanted = self._text + target & 0xFFFFFFFF
+        found: set[Range] = set()
+        index = -1
+        with contextlib.suppress(ValueError):
+            while True:
+                index = self._values.index(wanted, index + 1)
+                found.add(self._around(self._abs32[index]))
+        return found
+
+    @cached_property
+    def _values(self) -> array[int]:
+        """What stands at each of the 32-bit sites."""
+        read, flat = struct.Struct("<I").unpack_from, self._flat
+        return array("I", [read(flat, site)[0] for site in self._abs32])
 
     def _around(self, site: int) -> Range:
         """The function that holds an offset; an empty range if it is no code."""

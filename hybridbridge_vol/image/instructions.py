@@ -126,6 +126,11 @@ class Reader:
             self._anywhere[code] = meaning
         return meaning
 
+    def is_same_anywhere(self, code: bytes) -> bool:
+        """Whether a piece means the same wherever it stands: nothing in it is relative to its place."""
+        self.meaning(code, 0)
+        return code in self._anywhere
+
 
 def _absolute(operands: str, following: int) -> str:
     """Operands with addresses in the place of distances from RIP, and without the prefix that a lock becomes."""

@@ -90,6 +90,7 @@ class ModuleFile:
         self._symbols: list[tuple[int, int, int, int, int, int]] = []
         self._strings = b""
         self._named: dict[int, Symbol] = {}
+        self._decoded: dict[int, list[Relocation]] = {}
         for index, (name, kind, flags, _address, offset, size, link, info, alignment, _entry) in enumerate(raw):
             content = data[offset : offset + size] if kind != _SHT_NOBITS else data[:0]
             self.sections.append(Section(index, _text(names, name), flags, max(alignment, 1), size, content))
@@ -123,10 +124,14 @@ class ModuleFile:
             (item for item in self.symbols() if item.name == name and not item.is_local and item.section != SHN_UNDEF), None
         )
 
-    def relocations(self, section: int) -> Iterator[Relocation]:
+    def relocations(self, section: int) -> list[Relocation]:
         """What is to be filled in in a section."""
-        for offset, info, addend in struct.iter_unpack("<QQq", self._relocations.get(section, b"")):
-            yield Relocation(offset, info & 0xFFFFFFFF, info >> 32, addend)
+        found = self._decoded.get(section)
+        if found is None:
+            raw = struct.iter_unpack("<QQq", self._relocations.get(section, b""))
+            found = [Relocation(offset, info & 0xFFFFFFFF, info >> 32, addend) for offset, info, addend in raw]
+            self._decoded[section] = found
+        return found
 
     def section(self, name: str) -> Section | None:
         """The section of that name."""

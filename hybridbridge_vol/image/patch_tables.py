@@ -92,6 +92,12 @@ class PatchTables:
     locks: array[int]
     seals: array[int]
 
+    def calls(self) -> Iterator[int]:
+        """Where a direct call may stand: after patching, at these places."""
+        yield from (call.code for call in self.static_calls if not call.tail)
+        yield from (one.code for one in self.alternatives)
+        yield from (code for code, _size in self.paravirt)
+
 
 def read_patch_tables(flat: bytes | bytearray, symbols: SymbolTable, text_link_vaddr: int) -> PatchTables:
     """The tables of a kernel as linked, `flat` from `_text` on. Entries that lead out of it are left out."""
@@ -108,6 +114,11 @@ def read_patch_tables(flat: bytes | bytearray, symbols: SymbolTable, text_link_v
         tables.distances("__smp_locks", "__smp_locks_end"),
         tables.distances("__ibt_endbr_seal", "__ibt_endbr_seal_end"),
     )
+
+
+def read_call_sites(flat: bytes | bytearray, symbols: SymbolTable, text_link_vaddr: int) -> array[int]:
+    """Offsets of the direct calls of a kernel as linked; since 6.2, for call-depth tracking."""
+    return _Reader(flat, symbols, text_link_vaddr).distances("__call_sites", "__call_sites_end")
 
 
 class _Reader:

@@ -15,12 +15,15 @@ from functools import cache
 from itertools import groupby
 from typing import Protocol
 
-from hybridbridge_vol.image.instructions import Meaning, Reader
+from hybridbridge_vol.image.instructions import NOPS, Meaning, Reader
 from hybridbridge_vol.image.patch_tables import Alternative, PatchTables
 
 CALL_SIZE = 5
 _RETURNS = b"\xc3\xcc\xcc\xcc\xcc"
 NOP5 = b"\x0f\x1f\x44\x00\x00"
+_CALL, _JUMP = 0xE8, 0xE9
+_INDIRECT_CALL, _INDIRECT_CALL_SIZE = b"\xff\x15", 6
+"""`call [rip + X]`."""
 _LOCK, _DATA_SEGMENT = 0xF0, 0x3E
 _SEALED = (b"\x0f\x1f\x40\xd6", b"\x66\x0f\x1f\x00")
 """gen_endbr_poison(), arch/x86/include/asm/ibt.h: `nopl -42(%rax)`; an ordinary nop before 6.2."""
@@ -72,6 +75,7 @@ class Patcher:
         self._around = around
         self._word = cache(around.word)
         self._function = cache(around.function)
+        self._in_slot = cache(self._function_in_slot)
 
     def accept(self, tables: PatchTables) -> None:
         """Take over every form that the tables allow."""
@@ -87,7 +91,8 @@ class Patcher:
         for constant in tables.constants:
             self._constant(constant.code, constant.size, constant.name)
         for code, size in tables.paravirt:
-            self._consider(code, size, lambda code=code, size=size: self._through_slot(code, size))  # type: ignore[misc]
+            if not self._calls_slot(code, size):
+                self._consider(code, size, lambda code=code, size=size: self._through_slot(code, size))  # type: ignore[misc]
         for code, choices in groupby(sorted(tables.alternatives), lambda choice: choice.code):
             self._alternative(code, list(choices))
 
@@ -108,6 +113,14 @@ class Patcher:
 
     def _meaning_expected(self, code: int, size: int) -> Meaning:
         return self._reader.meaning(bytes(self.expected[code : code + size]), self._vaddr(code))
+
+    def _branches_to(self, code: int, size: int, opcode: int, vaddr: int) -> bool:
+        """Whether the snapshot has a plain call or jump there (`opcode` with 32 bits), and nothing but nops behind it. Many
+        places are told apart by this, and need not be decoded."""
+        end = code + CALL_SIZE
+        distance = int.from_bytes(self.found[code + 1 : end], "little", signed=True)
+        rest = bytes(self.found[end : code + size])
+        return self.found[code] == opcode and self._vaddr(end + distance) == vaddr and (not rest or rest in NOPS)
 
     def _consider(self, code: int, size: int, forms: Callable[[], Iterable[Meaning]]) -> None:
         if self._differs(code, size) and self._meaning_found(code, size) in tuple(forms()):
@@ -161,9 +174,12 @@ class Patcher:
         if not self._differs(code, CALL_SIZE):
             return
         function = self._word(self._vaddr(key))
-        there = self._meaning_found(code, CALL_SIZE)
         if function is None:
             return
+        if self._branches_to(code, CALL_SIZE, _JUMP if tail else _CALL, function) and self._function(function) is not None:
+            self._take(code, CALL_SIZE)
+            return
+        there = self._meaning_found(code, CALL_SIZE)
         if function == 0:
             fits = there == (("ret",) if tail else ())
         else:
@@ -188,26 +204,45 @@ class Patcher:
         if fits:
             self._take(code, size)
 
+    def _function_in_slot(self, slot_vaddr: int) -> tuple[int | None, Meaning | None]:
+        """The function of the kernel that a word of `pv_ops` leads to, and what its body means if that is short; None if it
+        is no such word, or leads to none."""
+        function = self._word(slot_vaddr) if self._around.is_paravirt_slot(slot_vaddr) else None
+        name = None if function is None else self._function(function)
+        if function is None or name is None:
+            return None, None
+        inner = self._around.address(name.removeprefix(_WRAPPER)) or function
+        body = self._reader.meaning(self._around.body(inner), inner)
+        return function, body[: body.index("ret")] if "ret" in body else None
+
+    def _calls_slot(self, code: int, size: int) -> bool:
+        """Take over what `_through_slot` tells of a call, without decoding the call through the slot."""
+        if size < _INDIRECT_CALL_SIZE or self.expected[code : code + 2] != _INDIRECT_CALL or not self._differs(code, size):
+            return False
+        end = code + _INDIRECT_CALL_SIZE
+        slot = self._vaddr(end + int.from_bytes(self.expected[code + 2 : end], "little", signed=True))
+        function, inlined = self._in_slot(slot)
+        fits = function is not None and (
+            self._branches_to(code, size, _CALL, function)
+            or (inlined is not None and self._meaning_found(code, size) == inlined)
+        )
+        if fits:
+            self._take(code, size)
+        return fits
+
     def _through_slot(self, code: int, size: int) -> list[Meaning]:
         """What a call through a slot of `pv_ops` may become: a call of the function in the slot, or its body."""
         words = self._meaning_expected(code, size)
         if len(words) != 1 or not words[0].startswith(("call qword ptr [0x", "jmp qword ptr [0x")):
             return []
         slot = int(words[0].split("[")[1].rstrip("]"), 16)
-        if not self._around.is_paravirt_slot(slot):
-            return []
-        function = self._word(slot)
-        name = None if function is None else self._function(function)
-        if function is None or name is None:
-            return []
-        inner = self._around.address(name.removeprefix(_WRAPPER)) or function
-        body = self._reader.meaning(self._around.body(inner), inner)
-        inlined = [body[: body.index("ret")]] if "ret" in body else []
-        return [(f"{words[0].split()[0]} {function:#x}",), *inlined]
+        function, inlined = self._in_slot(slot)
+        forms: list[Meaning] = [] if function is None else [(f"{words[0].split()[0]} {function:#x}",)]
+        return forms if inlined is None else [*forms, inlined]
 
     def _alternative(self, code: int, choices: list[Alternative]) -> None:
         size = max(choice.size for choice in choices)
-        if not self._differs(code, size):
+        if not self._differs(code, size) or self._calls_slot(code, size) or self._is_copy(code, size, choices):
             return
         there = self._meaning_found(code, size)
         if (
@@ -217,6 +252,16 @@ class Patcher:
         ):
             self._take(code, size)
 
+    def _is_copy(self, code: int, size: int, choices: list[Alternative]) -> bool:
+        """Take over the most frequent form of a replacement, without decoding: its bytes as they are, then nops."""
+        there = bytes(self.found[code : code + size])
+        for choice in choices:
+            length = choice.replacement_size
+            copy = bytes(self.expected[choice.replacement : choice.replacement + length])
+            if there[:length] == copy and (length == size or there[length:] in NOPS) and self._reader.is_same_anywhere(copy):
+                self._take(code, size)
+                return True
+        return False
 
     def _replacement(self, choice: Alternative, behind: int) -> Meaning:
         start = choice.replacement

@@ -20,7 +20,6 @@ from unicorn.unicorn_const import (
     UC_ARCH_X86,
     UC_HOOK_INSN_INVALID,
     UC_HOOK_INTR,
-    UC_HOOK_MEM_UNMAPPED,
     UC_MODE_64,
     UC_PROT_ALL,
 )
@@ -101,7 +100,7 @@ class Machine:
         self.exception_filter: ExceptionFilter = deliver_everything
         self.exceptions_delivered = 0
         self._pending: int | None = None
-        self._unmapped: int | None = None
+        self._runs = 0
         self._watchdog = Watchdog(self.uc.emu_stop)
         self._scratch = self.uc.context_save()
         self._word = ctypes.c_uint64()
@@ -109,11 +108,24 @@ class Machine:
         self._stack_word = (0, 0)
         self.uc.hook_add(UC_HOOK_INTR, self._on_interrupt)
         self.uc.hook_add(UC_HOOK_INSN_INVALID, self._on_invalid)
-        self.uc.hook_add(UC_HOOK_MEM_UNMAPPED, self._on_unmapped)
+        # No hook on memory, not even on unmapped memory: where one may be called, each store takes Unicorn's slow path
+        # (notdirty_write, accel/tcg/cputlb.c), and all runs take half as long again.
 
     def close(self) -> None:
         """End the watchdog's thread."""
         self._watchdog.close()
+
+    def release(self) -> None:
+        """As `close`, and let the emulator and all memory go: the machine must not be used any more.
+
+        They are let go here, and not when Python finds them unused: the callbacks refer to the machine and the machine to
+        them, and until such a circle is collected many sessions may have come and gone.
+        """
+        self.close()
+        self.uc._Uc__finalizer()
+        self.uc._callbacks.clear()
+        self.exception_filter = deliver_everything
+        self.memory = PhysicalMemory()
 
     def place(self, paddr: int, mapping: HostMapping, protection: int = UC_PROT_ALL) -> None:
         """Put host memory at a guest-physical address, for the emulator and for Python."""
@@ -135,10 +147,6 @@ class Machine:
         self._pending = VECTOR_INVALID_OPCODE
         uc.emu_stop()
         return True
-
-    def _on_unmapped(self, _uc: Uc, _access: int, paddr: int, _size: int, _value: int, _data: object) -> bool:
-        self._unmapped = paddr
-        return False
 
     # --- registers ----------------------------------------------------------------------------------------
 
@@ -240,6 +248,11 @@ class Machine:
         `until` is compiled into translated code: use one and the same for all runs of a machine.
         After a "budget" stop the state is not to be trusted.
         """
+        self._runs += 1
+        if self._runs & (self._runs - 1) == 0:
+            # Unicorn's TLB has 256 entries and grows only when it is flushed while most are in use
+            # (tlb_mmu_resize_locked, accel/tcg/cputlb.c): so at the 1st, 2nd, 4th, 8th ... run.
+            self.flush_translations()
         self._watchdog.arm(budget_seconds)
         try:
             stop = self._run(rip, until)
@@ -251,11 +264,11 @@ class Machine:
 
     def _run(self, rip: int, until: int) -> Stop:
         while True:
-            self._pending = self._unmapped = None
+            self._pending = None
             try:
                 self.uc.emu_start(rip, until)
             except UcError as error:
-                return Stop("emulator", self.read_register("RIP"), cr2=self._unmapped or 0, detail=str(error))
+                return Stop("emulator", self.read_register("RIP"), detail=str(error))
             rip = self.read_register("RIP")
             vector = self._pending
             if vector is None:

@@ -10,6 +10,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from hybridbridge_vol.errors import KernelFileError, StoreError
@@ -66,17 +67,28 @@ def keep(folder: Path, modules: Iterable[tuple[str, bytes]]) -> int:
 def names(folder: Path) -> list[str]:
     """The names of the modules kept; none if the archive is absent or damaged."""
     try:
-        with zipfile.ZipFile(folder / ARCHIVE) as archive:
-            return archive.namelist()
+        return _archive(folder).namelist()
     except (OSError, zipfile.BadZipFile):
         return []
+
+
+def _archive(folder: Path) -> zipfile.ZipFile:
+    """The archive, opened; its table of a thousand names is read once."""
+    path = folder / ARCHIVE
+    found = path.stat()
+    return _opened(path, found.st_ino, found.st_mtime_ns, os.getpid())
+
+
+@lru_cache(maxsize=2)
+def _opened(path: Path, _inode: int, _changed_ns: int, _process: int) -> zipfile.ZipFile:
+    # a process of its own for each: after a fork, both would move one position in the file
+    return zipfile.ZipFile(path)
 
 
 def read(folder: Path, name: str) -> bytes | None:
     """One module's file; None if it is not kept or damaged."""
     try:
-        with zipfile.ZipFile(folder / ARCHIVE) as archive:
-            return archive.read(name)
+        return _archive(folder).read(name)
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import gc
 import importlib.util
+import io
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from generations import Lab
@@ -21,8 +23,8 @@ from hybridbridge_vol.api import Snapshot
 from hybridbridge_vol.cli import main
 from hybridbridge_vol.errors import ImageError
 from hybridbridge_vol.guest import tools
-from hybridbridge_vol.guest.render import plain
-from hybridbridge_vol.table import field_of
+from hybridbridge_vol.guest.render import answer_of, plain, write_json
+from hybridbridge_vol.table import Table, field_of, value_of
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -33,57 +35,53 @@ def snapshot(lab: Lab) -> Iterator[Snapshot]:
         yield opened
 
 
-def seconds(value: object) -> object:
+def seconds(value: Any) -> Any:
     """A value of Python as a tool's cell."""
     if isinstance(value, datetime.datetime):
-        return value.timestamp()
+        return round(value.timestamp(), 6)
     return value.total_seconds() if isinstance(value, datetime.timedelta) else value
 
 
-@pytest.mark.parametrize(
-    ("words", "options"),
-    [
-        ("ps", {}),
-        ("ps --threads", {"threads": True}),
-        ("netstat -ta", {"tcp": True, "all": True}),
-        ("lsmod", {}),
-        ("dir /proc/1/fd", {"path": "/proc/1/fd"}),
-        ("maps --pid 1", {"pid": 1}),
-        ("uptime", {}),
-        ("mpstat", {}),
-    ],
-)
-def test_rows_are_those_of_hb_run(
-    snapshot: Snapshot, lab: Lab, capsys: pytest.CaptureFixture[str], words: str, options: dict[str, object]
-) -> None:
-    tool, *arguments = words.split()
-    image = str(lab.sample("6.12").dump)
-    assert main(["run", image, tool, *arguments, "--format", "json", "--store", str(lab.store.root)]) == 0
+def test_rows_are_those_of_hb_run(snapshot: Snapshot, lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["netstat", "-ta", "--format", "json", "--store", str(lab.store.root)]
+    assert main(["run", str(lab.sample("6.12").dump), *words]) == 0
     told = json.loads(capsys.readouterr().out)
-    table = getattr(snapshot, tool)(**options)
-    assert len(table) == len(told) > 0
-    for row, expected in zip(table, told, strict=True):
-        for column, value in zip(table.columns, row, strict=True):
-            assert getattr(row, field_of(column.name)) is value
-            if column.kind == "time":
-                assert value.tzinfo is datetime.UTC
-                shown = datetime.datetime.fromisoformat(expected[column.name])
-                assert abs(value - shown) <= datetime.timedelta(milliseconds=1)
-            elif column.kind == "str":
-                assert value == expected[column.name]
-            else:
-                assert plain(seconds(value), column.kind) == expected[column.name]  # type: ignore[arg-type]
+    assert [as_json(row, snapshot.netstat(tcp=True, all=True)) for row in snapshot.netstat(tcp=True, all=True)] == told != []
+
+
+ARGUMENTS = {"cat": "/proc/1/status", "dir": "/proc/1/fd", "getprocname": 1}
+
+
+@pytest.mark.parametrize("name", [name for name in tools.NAMES if name != "memdump"])
+def test_each_tool_is_a_method_with_the_rows_of_hb_run(lab: Lab, snapshot: Snapshot, name: str) -> None:
+    tool, given = tools.load(name), [ARGUMENTS[name]] if name in ARGUMENTS else []
+    options = {option.name: option.default for option in tool.options}
+    options |= {option.name: tuple(given) if option.many else given[0] for option in tool.options if option.positional}
+    out = io.StringIO()
+    write_json(answer_of(tool, lab.session("6.12"), options), out)
+    table = getattr(snapshot, name)(*given)
+    told = json.loads(out.getvalue())
+    assert len(table) == len(told)
+    for number, (row, line) in enumerate(zip(table, told, strict=True)):
+        assert {gap.column: gap.reason for gap in table.unreadable if gap.row == number} == line.pop("unreadable", {})
+        assert as_json(row, table) == {name: value_of(value, "str") if isinstance(value, str) else value for name, value in line.items()}
+
+
+def as_json(row: Any, table: Table[Any]) -> dict[str, object]:
+    """A row as `hb run --format json` writes it."""
+    line = {column.name: plain(seconds(getattr(row, field_of(column.name))), column.kind) for column in table.columns}
+    return line | ({"depth": row.depth} if getattr(row, "depth", 0) else {})
 
 
 def test_a_table_makes_a_data_frame_in_one_call(snapshot: Snapshot) -> None:
     pandas = pytest.importorskip("pandas")
     table = snapshot.ps()
     frame = pandas.DataFrame(table)
-    assert list(frame.columns) == ["pid", "ppid", "uid", "tty", "stat", "start", "time", "percent_cpu", "percent_mem",
-                                   "vsz", "rss", "nlwp", "comm", "cmd"]
+    assert list(frame.columns) == ["pid", "ppid", "uid", "tty", "stat", "start", "time", "pct_cpu", "pct_mem",
+                                   "vsz", "rss", "nlwp", "comm", "cmd", "depth"]
     native = table.to_pandas()
-    assert list(native.columns) == [column.name for column in table.columns]
-    for made, names in ((frame, ("pid", "start", "time", "percent_cpu")), (native, ("PID", "START", "TIME", "%CPU"))):
+    assert list(native.columns) == [*(column.name for column in table.columns), "depth"]
+    for made, names in ((frame, ("pid", "start", "time", "pct_cpu")), (native, ("PID", "START", "TIME", "%CPU"))):
         kinds = [str(made[name].dtype) for name in names]
         assert kinds == ["int64", "datetime64[us, UTC]", "timedelta64[us]", "float64"]
         assert list(made[names[0]]) == [row.pid for row in table]
@@ -91,7 +89,8 @@ def test_a_table_makes_a_data_frame_in_one_call(snapshot: Snapshot) -> None:
 
 def test_a_tree_keeps_its_depths(snapshot: Snapshot) -> None:
     table = snapshot.ps(tree=True)
-    assert max(table.depths) > 1
+    assert {0, 1, 2} <= {row.depth for row in table}
+    assert {row.depth for row in snapshot.ps()} == {0}
     assert sorted(row.pid or 0 for row in table) == sorted(row.pid or 0 for row in snapshot.ps())
 
 
@@ -125,8 +124,10 @@ def test_options_are_checked_and_named(snapshot: Snapshot) -> None:
 def test_files_and_facts_are_the_guests(snapshot: Snapshot, lab: Lab) -> None:
     assert snapshot.read_file("/proc/1/comm") == b"init\n"
     assert "status" in snapshot.listdir("/proc/1")
+    assert snapshot.kernel.startswith("6.12.")
+    assert snapshot.frozen is not None and snapshot.frozen.timestamp() == pytest.approx(snapshot.facts.frozen_at)
     assert snapshot.facts.hostname == snapshot.hostname()[0].hostname
-    assert snapshot.facts.path == str(lab.sample("6.12").dump)
+    assert snapshot.path == snapshot.facts.path == str(lab.sample("6.12").dump)
     for path in ("/proc/1/nothing", "/etc/passwd", "/proc/../etc/passwd"):
         with pytest.raises(FileNotFoundError):
             snapshot.read_file(path)

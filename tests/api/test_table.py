@@ -37,7 +37,7 @@ def table_of(*rows: tuple[Cell, ...], tree: str | None = None) -> Table[tuple[ob
 @pytest.mark.parametrize(
     ("column", "field"),
     [
-        ("PID", "pid"), ("%CPU", "percent_cpu"), ("RECV-Q", "recv_q"), ("KB_READ/S", "kb_read_s"), ("IN", "in_"),
+        ("PID", "pid"), ("%CPU", "pct_cpu"), ("RECV-Q", "recv_q"), ("KB_READ/S", "kb_read_s"), ("IN", "in_"),
         ("COUNT", "count_"), ("1MIN", "n1min"), ("", "column"), ("_X", "x"), ("é", "column"),
     ],
 )
@@ -62,18 +62,18 @@ def test_any_answer_becomes_rows_html_and_a_frame(rows: list[tuple[Cell, ...]]) 
     assert len(str(table).splitlines()) == len(rows) + 1
     for number, row in enumerate(rows):
         gaps = {column.name for column, cell in zip(COLUMNS, row, strict=True) if isinstance(cell, Unavailable)}
-        assert gaps <= set(table.unreadable.get(number, {}))
+        assert gaps <= {gap.column for gap in table.unreadable if gap.row == number}
 
 
 def test_a_gap_is_none_and_says_why() -> None:
     table = table_of((1, Unavailable("no page"), 1.5, 0, 61, "sh"), (None, 2**63, None, None, None, None))
     assert table[0] == (1, None, 1.5, datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC), datetime.timedelta(seconds=61), "sh")
     assert table[1] == (None, 2**63, None, None, None, None)
-    assert table.unreadable == {0: {"ADDR": "no page"}}
+    assert table.unreadable == ((0, "ADDR", "no page"),)
     assert not table.complete
     frame = pytest.importorskip("pandas") and table.to_pandas()
     assert [str(kind) for kind in frame.dtypes] == [
-        "Int64", "UInt64", "float64", "datetime64[us, UTC]", "timedelta64[us]", "str", "int32", "str",
+        "Int64", "UInt64", "float64", "datetime64[us, UTC]", "timedelta64[us]", "str", "str",
     ]
     assert list(frame["unreadable"].fillna("")) == ["no page", ""]
 

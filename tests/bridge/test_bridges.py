@@ -114,23 +114,18 @@ def assert_same_bytes(lab: Lab, generation: str, processes: int) -> None:
 
 
 def test_the_second_run_of_every_tool_falls_back_nowhere(lab: Lab, generation: str) -> None:
-    with session_with(lab, generation, Mode.AUTO) as first:
-        every = rows_of_all_tools(first)
-        assert first.statistics.total.traps > 0
-        memo = first.bridge.memo
-    with session_with(lab, generation, Mode.FAST, memo) as second:
-        assert rows_of_all_tools(second) == every
-        assert second.statistics.total.memoized == 0
-
-
-def rows_of_all_tools(session: Session) -> dict[str, list[object]]:
-    """The answer of each tool that needs no argument."""
-    found = {}
-    for name in tools.NAMES:
-        tool = tools.load(name)
-        if not any(option.positional for option in tool.options):
-            found[name] = list(tool.rows(session, {option.name: option.default for option in tool.options}))
-    return found
+    memo = None
+    for tool in map(tools.load, tools.NAMES):
+        if any(option.positional for option in tool.options):
+            continue
+        options = {option.name: option.default for option in tool.options}
+        with session_with(lab, generation, Mode.AUTO, memo) as first:
+            rows = list(tool.rows(first, options))
+            assert memo is not None or first.statistics.total.traps > 0
+            memo = first.bridge.memo
+        with session_with(lab, generation, Mode.FAST, memo) as second:
+            assert list(tool.rows(second, options)) == rows
+            assert second.statistics.total.memoized == 0
 
 
 def test_fast_alone_names_the_function_that_has_no_memo(lab: Lab) -> None:

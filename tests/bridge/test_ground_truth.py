@@ -10,8 +10,10 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from test_bridges import session_with
 
 from benchmarks.fidelity import WANTED, Comparison, compare
+from hybridbridge_vol.bridge.hybrid import Mode
 
 Lab = Any
 
@@ -122,3 +124,16 @@ def assert_faithful(comparison: Comparison) -> None:
 
 def test_files_of_proc_are_equal_to_the_byte(lab: Lab, generation: str) -> None:
     assert_faithful(compare(lab.sample(generation).truth, lab.session(generation)))
+
+
+@pytest.mark.parametrize("mode", [Mode.AUTO, Mode.SLOW])
+def test_what_an_inotify_instance_watches_is_told(lab: Lab, rich_generation: str, mode: Mode) -> None:
+    truth = lab.sample(rich_generation).truth
+    paths = [path for path in truth.late if "/fdinfo/" in path and not truth.late[path].errno and b"inotify wd:" in truth.file(path)]
+    assert paths
+    with session_with(lab, rich_generation, mode) as session:
+        for path in paths:
+            assert truth.moved(path) or session.read_file(path) == truth.file(path)
+        assert session.statistics.stray == {}
+        assert session.statistics.unknown_instructions == {}
+        assert session.undone == 0

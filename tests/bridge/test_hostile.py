@@ -130,7 +130,7 @@ def test_a_pointer_into_the_middle_of_an_object_harms_no_other_row(
 def test_a_list_that_bites_its_tail_is_shown_once_and_told(
     lab: Lab, forged: Callable[[int, int], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hybridbridge_vol.guest.session.MAX_FILE_SECONDS", 2.0)
+    monkeypatch.setattr("hybridbridge_vol.guest.files.MAX_FILE_SECONDS", 2.0)
     lsmod = tools.load("lsmod")
     with open_session(lab.sample(NAME).dump, lab.store.root) as session:
         bridge = session.bridge

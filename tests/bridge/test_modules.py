@@ -7,13 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from generations import trust
 from test_bridges import session_with
 
 from hybridbridge_vol.bridge.hybrid import Mode
+from hybridbridge_vol.bridge.module_traps import FixUp
+from hybridbridge_vol.bridge.modules import Part
+from hybridbridge_vol.bridge.percpu_text import gs_fields
 from hybridbridge_vol.errors import CallUndone
 from hybridbridge_vol.guest.session import Session, open_session
+from hybridbridge_vol.machine.machine import GS_BASE_MSR
 from hybridbridge_vol.machine.memory import PAGE_SIZE
 from hybridbridge_vol.trust.modules import ARCHIVE
+from samples.make import Spec, make_sample
 
 Lab = Any
 
@@ -109,3 +115,82 @@ def test_code_of_a_module_that_the_image_changed_is_not_run(lab: Lab, tmp_path: 
                         stream.write(b"\x31\xc0\xc3")  # xor eax, eax; ret
     with open_session(image, lab.store.root) as changed:
         assert changed.read_file(OF_MODULES) == expected
+
+
+def code_of(session: Session, name: str) -> Part:
+    """The trusted code of a module of the guest."""
+    part = session.bridge.space.modules.at(dict(loaded(session))[name])
+    assert part is not None
+    return part
+
+
+def function(session: Session, module: str, name: str) -> int:
+    """Where the snapshot has a function of a module."""
+    part = code_of(session, module).module
+    return next(part.sections[one.section] + one.value for one in part.file.symbols() if one.name == name)
+
+
+def per_cpu_targets(session: Session, module: str) -> dict[str, int]:
+    """What the last `%gs:` reference of a module's code to each variable of the kernel's names."""
+    group = code_of(session, module).group
+    found = {}
+    for offset, relative in gs_fields(group.content):
+        reference = group.references.get(offset)
+        if reference is not None and relative:
+            value = int.from_bytes(group.content[offset : offset + 4], "little", signed=True)
+            found[reference[0]] = group.vaddr + offset - reference[2] + value
+    return found
+
+
+def test_a_warning_of_a_module_does_not_end_the_call(lab: Lab, rich_generation: str) -> None:
+    session = lab.session(rich_generation)
+    assert any(vaddr in code_of(session, "bridge").module.warnings for vaddr in code_of(session, "bridge").vaddrs)
+    no_such_option = 99
+    answer = session._caller.call(function(session, "bridge", "br_boolopt_get"), 0, no_such_option)
+    assert answer & 0xFFFFFFFF == 0  # WARN_ON(1); break; } return 0
+
+
+def test_a_fault_that_a_module_has_a_fix_up_for_goes_on_there(lab: Lab, rich_generation: str) -> None:
+    """As for an inline get_user(): the loaded modules have no such code that a call could be made of, so an entry is
+    added, of an instruction that follows its first argument, with the function's own WARN-free `ret` as the fix-up."""
+    session = lab.session(rich_generation)
+    part = code_of(session, "bridge")
+    entry = function(session, "bridge", "br_boolopt_get")
+    with pytest.raises(CallUndone, match=r"page fault in module bridge br_boolopt_get") as undone:
+        session._caller.call(entry, 0x1000, 0)
+    place = entry + int(undone.value.reason.split("br_boolopt_get+")[1].split()[0], 16)
+    code = part.group.content[entry - part.group.vaddr :][:256]
+    back = entry + code.index(b"\xc3" if b"\xc3" in code else b"\xe9")
+    part.module.fix_ups[place] = FixUp(back, "RAX", -14 & (1 << 64) - 1)
+    try:
+        assert session._caller.call(entry, 0x1000, 0) == -14
+    finally:
+        del part.module.fix_ups[place]
+
+
+def test_per_cpu_variables_of_a_modules_code_are_the_trusted_kernels(lab: Lab) -> None:
+    """Since 6.15 they have addresses of the kernel image."""
+    session = lab.session("7.x")
+    bridge, machine = session.bridge, session.bridge.machine
+    gs = machine.read_msr(GS_BASE_MSR)
+    targets = per_cpu_targets(session, "dummy")
+    assert targets["__ref_stack_chk_guard"] == bridge.home("__stack_chk_guard")
+    offset = machine.read_u64(gs + targets["this_cpu_off"] & (1 << 64) - 1)
+    assert (offset + bridge.snapshot("numa_node") - gs - bridge.home("numa_node")) & (1 << 64) - 1 == 0
+    device = session._caller.put(bytes(16384))
+    with pytest.raises(CallUndone, match="page fault in twin dev_addr_check"):  # far behind the first such reference
+        session._caller.call(function(session, "dummy", "dummy_setup"), device)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", [Mode.AUTO, Mode.SLOW])
+def test_functions_of_modules_with_a_stack_protector_run(lab: Lab, mode: Mode) -> None:
+    """In 7.x its guard is a per-CPU variable: many files of network modules are written by such functions."""
+    sample = make_sample(Spec("7-cloud", seed=24, cpus=2))
+    trust(lab.store, sample)
+    with open_session(sample.dump, lab.store.root, mode=mode) as session:
+        for path in (OF_MODULES, "/proc/net/vlan/config"):
+            assert session.read_file(path).splitlines()[0] == sample.truth.file(path).splitlines()[0]
+            assert sample.truth.moved(path) or session.read_file(path) == sample.truth.file(path)
+        assert session.statistics.stray == {}
+        assert session.statistics.unknown_instructions == {}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from generations import GENERATIONS
 
 from hybridbridge_vol.guest import tools
 from hybridbridge_vol.guest.session import Session, open_session
@@ -15,6 +16,7 @@ from hybridbridge_vol.guest.tool import Unavailable
 
 Lab = Any
 NAME = "6.1 two CPUs"
+EACH = [name if name == NAME else pytest.param(name, marks=pytest.mark.slow) for name in sorted(GENERATIONS)]
 ELSEWHERE = 0xFFFF_FFFF_C0DE_0000
 """In the module area, where no module of the sample lies."""
 
@@ -308,3 +310,141 @@ def test_a_module_without_a_trusted_file_is_told_by_name(lab: Lab, tmp_path: Pat
         names = [line.split()[0] for line in session.read_file("/proc/modules").decode().splitlines()]
     assert [row["SYMBOL"] for row in rows] == names
     assert all("no trusted file" in row["FOUND"].reason for row in rows)
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_what_other_processors_make_of_a_kernel_is_no_difference(
+    lab: Lab, victim: Callable[..., Victim], checked: Callable[[Victim], list[dict[str, Any]]], name: str
+) -> None:
+    """A return thunk is chosen by the processor; a constant list of options is cut at its commas."""
+    from hybridbridge_vol.trust.linked import linked_kernel
+
+    image = victim(name)
+    image.set_word(image.vaddr("x86_return_thunk"), image.vaddr("srso_alias_return_thunk"))
+    flat = linked_kernel(lab.session(name).bridge.kernel).flat
+    options = image.vaddr("_text") + flat.index(b"!cmt,!mbm")
+    image.write(options, image.read(options, 32).replace(b",", b"\0"))
+    assert checked(image) == []
+    image.set_word(image.vaddr("x86_return_thunk"), image.vaddr("commit_creds"))
+    image.write(options, b"?")
+    rows = {row["WHAT"]: row["SYMBOL"] for row in checked(image)}
+    assert rows["data"] == "x86_return_thunk"
+    assert "rodata" in rows
+
+
+def test_calls_that_are_counted_are_no_difference_and_hide_none(
+    victim: Callable[..., Victim], checked: Callable[[Victim], list[dict[str, Any]]]
+) -> None:
+    """As `retbleed=stuff` leaves a kernel: an instruction before each function counts its calls."""
+    from hybridbridge_vol.image.patch_tables import read_call_sites
+    from hybridbridge_vol.trust.linked import linked_kernel
+
+    image = victim("6.12")
+    kernel = image._bridge.kernel
+    text, end = image.vaddr("_text"), image.vaddr("_etext")
+    template = image.vaddr("skl_call_thunk_template")
+    counter = template + int.from_bytes(image.read(template + 4, 4), "little", signed=True)
+
+    def count_before(function: int) -> int:
+        place = function - 9
+        image.write(place, image.read(template, 4) + (counter - place & 0xFFFFFFFF).to_bytes(4, "little") + b"\x05")
+        return place
+
+    def call(site: int, to_vaddr: int) -> None:
+        image.write(site, b"\xe8" + (to_vaddr - site - 5 & 0xFFFFFFFF).to_bytes(4, "little"))
+
+    sites = [text + site for site in read_call_sites(linked_kernel(kernel).flat, kernel.symbols, kernel.text_link_vaddr)]
+    calls = [site for site in sites if site < end and image.read(site, 1) == b"\xe8"][1000:1200]
+    leads = {site: site + 5 + int.from_bytes(image.read(site + 1, 4), "little", signed=True) for site in calls}
+    counted = {site: to for site, to in leads.items() if image.read(to - 9, 9) == b"\x90" * 9}
+    assert len(counted) > 100
+    for site, function in counted.items():
+        call(site, count_before(function))
+    assert checked(image) == []
+    first, *others = counted
+    other = next(site for site in others if counted[site] != counted[first])
+    call(first, counted[other] - 9)
+    uncounted = image.vaddr("__x64_sys_getpid") - 9
+    call(other, uncounted)
+    rows = checked(image)
+    assert {row["ADDRESS"] for row in rows} == {first, other}
+
+
+@pytest.mark.parametrize(
+    ("handler", "what"),
+    [("function_trace_call", "traced"), ("kprobe_ftrace_handler", "kprobe"), ("klp_ftrace_handler", "livepatch"), ("commit_creds", "traced")],
+)
+def test_a_trampoline_of_the_tracer_is_told_by_who_it_calls(
+    victim: Callable[..., Victim], checked: Callable[[Victim], list[dict[str, Any]]], handler: str, what: str
+) -> None:
+    image = victim()
+    site, place = image.vaddr("__x64_sys_getpid"), image.vaddr("__log_buf")
+    start, size = image.vaddr("ftrace_caller"), image.vaddr("ftrace_call") - image.vaddr("ftrace_caller")
+    image.write(place, image.read(start, size))
+    image.write(place + size, b"\xe8" + (image.vaddr(handler) - place - size - 5 & 0xFFFFFFFF).to_bytes(4, "little"))
+    image.write(site, b"\xe8" + (place - site - 5 & 0xFFFFFFFF).to_bytes(4, "little"))
+    (row,) = checked(image)
+    assert (row["WHAT"], row["SYMBOL"]) == (what, "__x64_sys_getpid")
+    assert row["LEADS"] == f"trampoline of the tracer, which calls {handler}"
+
+
+def test_what_only_looks_like_a_trampoline_is_text(
+    victim: Callable[..., Victim], checked: Callable[[Victim], list[dict[str, Any]]]
+) -> None:
+    image = victim()
+    site, place = image.vaddr("__x64_sys_getpid"), image.vaddr("__log_buf")
+    start, size = image.vaddr("ftrace_caller"), image.vaddr("ftrace_call") - image.vaddr("ftrace_caller")
+    code = bytearray(image.read(start, size))
+    code[-1] ^= 1
+    image.write(place, bytes(code) + b"\xe8" + bytes(4))
+    image.write(site, b"\xe8" + (place - site - 5 & 0xFFFFFFFF).to_bytes(4, "little"))
+    (row,) = checked(image)
+    assert (row["WHAT"], row["LEADS"]) == ("text", "__log_buf")
+
+
+def test_an_optimised_kprobe_is_told_by_its_detour(
+    victim: Callable[..., Victim], checked: Callable[[Victim], list[dict[str, Any]]]
+) -> None:
+    image = victim()
+    site, place = image.vaddr("ksys_write") + 0x15, image.vaddr("__log_buf")
+    start, end = image.vaddr("optprobe_template_entry"), image.vaddr("optprobe_template_val")
+    code = bytearray(image.read(start, end - start))
+    access = image.vaddr("optprobe_template_clac") - start
+    code[access : access + 3] = b"\x0f\x01\xca"
+    image.write(place, bytes(code))
+    image.jump(site, place)
+    (row,) = checked(image)
+    assert (row["WHAT"], row["LEADS"]) == ("kprobe", "detour of an optimised kprobe")
+
+
+def test_a_probe_of_a_tracepoint_is_told_as_traced(
+    victim: Callable[..., Victim], checked: Callable[[Victim], list[dict[str, Any]]]
+) -> None:
+    image = victim()
+    image.set_word(image.vaddr("__SCK__tp_func_sched_switch"), image.vaddr("probe_sched_switch"))
+    assert ("traced", "probe_sched_switch") in [(row["WHAT"], row["LEADS"]) for row in checked(image)]
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_what_a_hypervisors_guest_gives_its_kernel_is_no_difference(
+    victim: Callable[..., Victim], checked: Callable[[Victim], list[dict[str, Any]]], name: str
+) -> None:
+    """The clock, the first processor's start and the end of an interrupt, as under KVM."""
+    image = victim(name)
+    symbols = image._bridge.kernel.symbols
+
+    def replace(structure: str, function: str, other: str) -> int:
+        start = image.vaddr(structure)
+        place = next(at for at in range(start, start + 512, 8) if image.word(at) == image.vaddr(function))
+        image.set_word(place, image.vaddr(other))
+        return place
+
+    replace("smp_ops", "native_smp_prepare_boot_cpu", "kvm_smp_prepare_boot_cpu")
+    end = next(name for name in ("native_apic_mem_eoi", "native_apic_mem_eoi_write", "native_apic_mem_write") if name in symbols)
+    controller = replace("apic_physflat", end, "kvm_guest_apic_eoi_write")
+    if "__SCK__pv_sched_clock" in symbols:
+        image.set_word(image.vaddr("__SCK__pv_sched_clock"), image.vaddr("kvm_sched_clock_read"))
+    assert [row for row in checked(image) if row["WHAT"] == "data"] == []
+    image.set_word(controller, image.vaddr("commit_creds"))
+    (row,) = [row for row in checked(image) if row["WHAT"] == "data"]
+    assert row["SYMBOL"].startswith("apic_physflat")

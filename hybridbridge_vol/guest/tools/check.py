@@ -15,12 +15,12 @@ class Check(Tool):
         "Compares text, .rodata (with the system call tables and all constant tables of operations), function pointers that "
         "were linked into data, the interrupt descriptor table, and code and constants of the listed modules. What boot-time patching may do at the places "
         "that the kernel's own tables list is accepted if it is exactly what the kernel itself would write there. A clean "
-        "kernel gives no row. Not in a memory image, and so not compared: the processor's own registers (the entry point in "
+        "kernel gives no row. What the kernel's own tracer, a kprobe or a livepatch changed is told as such, with the function that is called. Not in a memory image, and so not compared: the processor's own registers (the entry point in "
         "MSR_LSTAR, IDTR). Not compared: pointers that the kernel makes while it runs, and modules that are on no list."
     )
     runs_kernel = False
     columns = (
-        Column("WHAT", "str", "text, rodata, syscall, data, idt, module; traced, kprobe; mapping: page tables lead elsewhere; missing: cannot be checked"),
+        Column("WHAT", "str", "text, rodata, syscall, data, idt, module; traced, kprobe, livepatch: by the kernel's own means; mapping: page tables lead elsewhere; missing: cannot be checked"),
         Column("ADDRESS", "hex", "where it stands, virtual"),
         Column("OFFSET", "hex", "the same in the image file"),
         Column("SYMBOL", "str", "what it is in"),

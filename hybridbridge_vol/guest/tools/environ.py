@@ -7,7 +7,7 @@ from errno import ESRCH
 
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.guest.proc_pid import text
-from hybridbridge_vol.guest.processes import PID, chosen, name_of
+from hybridbridge_vol.guest.processes import PID, chosen, expected, name_of
 from hybridbridge_vol.guest.tool import UNREADABLE, Cell, Column, Options, Row, Source, Tool, why
 
 
@@ -28,7 +28,7 @@ class Environ(Tool):
     )
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
-        for pid in chosen(kernel, options):
+        for pid in expected(kernel, chosen(kernel, options), "environ", "comm"):
             path = f"/proc/{pid}/environ"
             try:
                 data = kernel.read_file(path)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import stat as modes
 from collections.abc import Iterator
+from contextlib import suppress
 from errno import ENOENT, ESRCH
 from typing import NamedTuple
 
-from hybridbridge_vol.guest.kernel import GuestKernel, Stat
+from hybridbridge_vol.guest.kernel import GuestKernel, Question, Stat
 from hybridbridge_vol.guest.proc_fd import FdInfo, parse_fdinfo
 from hybridbridge_vol.guest.proc_maps import DELETED, Mapping, entries
-from hybridbridge_vol.guest.processes import PID, chosen, name_of, numbers, read_text
+from hybridbridge_vol.guest.processes import PID, chosen, files_of, in_parts, name_of, numbers, read_text
 from hybridbridge_vol.guest.socket_names import SocketName, SocketNames, socket_inode
 from hybridbridge_vol.guest.sources import LSTAT_UID
 from hybridbridge_vol.guest.tool import (
@@ -75,7 +76,7 @@ class Lsof(Tool):
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
         sockets = SocketNames(kernel)
-        for pid in chosen(kernel, options):
+        for pid in (pid for part in in_parts(chosen(kernel, options)) for pid in _expected(kernel, part)):
             folder = f"/proc/{pid}"
             uid = _owner(kernel, folder)
             if options["uid"] and uid not in options["uid"] and not isinstance(uid, Unavailable):
@@ -89,6 +90,31 @@ class Lsof(Tool):
                 for file in _files(kernel, task, pid, sockets):
                     if _wanted(file, options):
                         yield Row((*head, uid, *file.cells), sources=(*own, *file.sources))
+
+
+def _expected(kernel: GuestKernel, pids: list[int]) -> list[int]:
+    """The processes, the kernel having been told what will be asked of them (of their first threads)."""
+    links = [link for link, _fd in _PLACES]
+    kernel.expect(
+        [
+            *files_of(pids, "", kind="lstat"), *files_of(pids, "comm", "maps"), *files_of(pids, "fd", kind="listdir"),
+            *files_of(pids, *links, kind="readlink"), *files_of(pids, *links, kind="stat"),
+        ]
+    )  # fmt: skip
+    files: list[Question] = []
+    for pid in pids:
+        with suppress(*UNREADABLE):
+            for number in numbers(kernel.listdir(f"/proc/{pid}/fd")):
+                link = f"/proc/{pid}/fd/{number}"
+                files += Question("read", f"/proc/{pid}/fdinfo/{number}"), Question("readlink", link), Question("stat", link)
+        data, _gap = read_text(kernel, f"/proc/{pid}/maps")
+        seen: set[tuple[str, int]] = set()
+        for mapping, _sizes, _source in entries("", data):
+            if isinstance(mapping, Mapping) and _is_file(mapping) and (key := (mapping.device, mapping.inode)) not in seen:
+                seen.add(key)
+                files.append(Question("stat", _mapped_link(pid, mapping)))
+    kernel.expect(files)
+    return pids
 
 
 class _File(NamedTuple):
@@ -202,6 +228,14 @@ def device_text(number: int) -> str:
     return f"{(number >> 8) & 0xFFF},{(number & 0xFF) | ((number >> 12) & 0xFFF00)}"
 
 
+def _is_file(mapping: Mapping) -> bool:
+    return bool(mapping.inode) or mapping.path.startswith("/")
+
+
+def _mapped_link(pid: int, mapping: Mapping) -> str:
+    return f"/proc/{pid}/map_files/{mapping.start_vaddr:x}-{mapping.end_vaddr:x}"
+
+
 def _mapped(kernel: GuestKernel, folder: str, pid: int, program: _File | None) -> Iterator[_File]:
     """Each file that is mapped, once, but for the program."""
     path = f"{folder}/maps"
@@ -212,11 +246,11 @@ def _mapped(kernel: GuestKernel, folder: str, pid: int, program: _File | None) -
             gap = Unavailable(f"{path}: {mapping}")
             continue
         key = (mapping.device.replace(":", ","), str(mapping.inode))
-        if not mapping.inode and not mapping.path.startswith("/") or key in seen:
+        if not _is_file(mapping) or key in seen:
             continue
         seen.add(key)
         fd = "DEL" if mapping.path.endswith(DELETED) else "mem"
-        link = f"/proc/{pid}/map_files/{mapping.start_vaddr:x}-{mapping.end_vaddr:x}"
+        link = _mapped_link(pid, mapping)
         name = mapping.path.removesuffix(DELETED)
         try:
             file = _described(fd, name, kernel.stat(link, follow=True), None, (source, Source(f"stat {link}")))

@@ -10,6 +10,7 @@ from errno import ENOENT
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.guest.proc_pid import parse_cmdline, parse_stat, text
+from hybridbridge_vol.guest.processes import files_of, in_parts
 from hybridbridge_vol.guest.tool import (
     UNREADABLE,
     Cell,
@@ -120,7 +121,7 @@ def all_namespaces(
 
     pids = sorted(int(name) for name in kernel.listdir("/proc") if name.isdecimal() and name.isascii())
     mounts: dict[str, int] = {}
-    for pid in pids:
+    for pid in (pid for part in in_parts(pids) for pid in _expected(kernel, part)):
         for kind in TYPES:
             path = f"/proc/{pid}/ns/{kind}"
             try:
@@ -144,6 +145,11 @@ def all_namespaces(
             if (namespace := note(target)) and place not in namespace.held:
                 namespace.held.append(place)
     return found, gaps
+
+
+def _expected(kernel: GuestKernel, pids: list[int]) -> list[int]:
+    kernel.expect(files_of(pids, *(f"ns/{kind}" for kind in TYPES), kind="readlink"))
+    return pids
 
 
 def _descriptors(kernel: GuestKernel, pid: int, gaps: dict[int, Unavailable]) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,7 @@ from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.guest.proc_counters import parse_meminfo
 from hybridbridge_vol.guest.proc_pid import PAGE_SIZE, USER_HZ, PidStat, parse_stat, parse_status
 from hybridbridge_vol.guest.proc_system import parse_uptime
-from hybridbridge_vol.guest.processes import PID, chosen
+from hybridbridge_vol.guest.processes import PID, chosen, expected
 from hybridbridge_vol.guest.tool import (
     UNREADABLE,
     Cell,
@@ -77,7 +77,8 @@ class Pidstat(Tool):
         seconds = parse_uptime(kernel.read_file("/proc/uptime"))[0] or 1.0
         total = parse_meminfo(kernel.read_file("/proc/meminfo"))["MemTotal"] if options["memory"] else 0
         width = len(self.columns_for(options)) - 3
-        for pid in chosen(kernel, options):
+        more = () if options["memory"] else ("io",) if options["io"] else ("schedstat",)
+        for pid in expected(kernel, chosen(kernel, options), "status", "stat", *more):
             path = f"/proc/{pid}/stat"
             uid = _uid(kernel, pid)
             try:

@@ -17,6 +17,7 @@ from hybridbridge_vol.guest.proc_pid import (
     parse_tty_drivers,
     tty_name,
 )
+from hybridbridge_vol.guest.processes import files_of, in_parts
 from hybridbridge_vol.guest.sources import LSTAT_UID, stat_fields, status_values
 from hybridbridge_vol.guest.tool import (
     UNREADABLE,
@@ -82,7 +83,7 @@ class Ps(Tool):
             int(name) for name in kernel.listdir("/proc") if name.isdecimal() and name.isascii()
         )
         view = _View.of(kernel)
-        processes = (_process(view, pid) for pid in pids)
+        processes = (process for part in in_parts(pids) for process in _processes(view, part))
         if options["tree"]:
             found = {process.pid: process for process in processes}
             order = as_tree({pid: process.ppid for pid, process in found.items()})
@@ -166,15 +167,30 @@ _SHOWN = (3, 4, 7, 14, 15, 20, 22)
 """Of /proc/PID/stat: state, parent, terminal, times, threads, start."""
 
 
-def _process(view: _View, pid: int) -> _Process:
-    """One process. A task without memory of its own (a kernel thread, a zombie) has an empty cmdline and no Vm lines
+def _processes(view: _View, pids: list[int]) -> Iterator[_Process]:
+    view.kernel.expect(files_of(pids, "stat"))
+    stats = {pid: _stat(view, pid) for pid in pids}
+    own = [pid for pid, found in stats.items() if not isinstance(found, Unavailable) and found[1].vsize]
+    view.kernel.expect([*files_of(own, "status", "cmdline"), *files_of(set(pids) - set(own), "", kind="lstat")])
+    return (_process(view, pid, found) for pid, found in stats.items())
+
+
+def _stat(view: _View, pid: int) -> tuple[bytes, PidStat] | Unavailable:
+    path = f"/proc/{pid}/stat"
+    try:
+        data = view.kernel.read_file(path)
+        return data, parse_stat(data)
+    except UNREADABLE as error:
+        return why(path, error)
+
+
+def _process(view: _View, pid: int, found: tuple[bytes, PidStat] | Unavailable) -> _Process:
+    """One process, of which this is the `stat`. A task without memory of its own (a kernel thread, a zombie) has an empty cmdline and no Vm lines
     in its status, so that `stat` and the owner of the directory say all."""
     folder = f"/proc/{pid}"
-    try:
-        data = view.kernel.read_file(f"{folder}/stat")
-        stat = parse_stat(data)
-    except UNREADABLE as error:
-        return _unreadable(pid, why(f"{folder}/stat", error))
+    if isinstance(found, Unavailable):
+        return _unreadable(pid, found)
+    data, stat = found
     uid: Cell
     cmd: Cell = None
     vsize, rss, locked = stat.vsize, stat.rss * PAGE_SIZE, False

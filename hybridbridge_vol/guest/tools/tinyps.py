@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.guest.processes import expected
 from hybridbridge_vol.guest.tool import Column, Options, Row, Tool
 from hybridbridge_vol.guest.tools.getprocname import name_row
 
@@ -18,9 +19,9 @@ class Tinyps(Tool):
     )
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
-        for name in kernel.listdir("/proc"):
-            if name.isdecimal():
-                yield name_row(kernel, int(name))
+        pids = [int(name) for name in kernel.listdir("/proc") if name.isdecimal()]
+        for pid in expected(kernel, pids, "comm"):
+            yield name_row(kernel, pid)
 
 
 TOOL = Tinyps()
