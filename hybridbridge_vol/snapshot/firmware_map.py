@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 GIB4 = 4 << 30
 _SIGNATURE = b"HdrS"
@@ -21,6 +22,8 @@ _SIZE = _TABLE_OFFSET + _MAX_ENTRIES * _ENTRY.size
 _RAM = 1
 _CHUNK = 256 << 10
 _TELL_EACH = 64 << 20
+_PLACES_TRIED = 1 << 14
+"""A real guest has some dozens; a hostile one must not keep us busy."""
 
 ReadAt = Callable[[int, int], bytes]
 Progress = Callable[[float, str], None]
@@ -33,7 +36,7 @@ def low_memory_size(
 ) -> int | None:
     """How many bytes of a file that holds a guest's memory, without its hole, lie below the hole; the rest begins at
     4 GiB. None if no kernel's memory map in it fits the file. `extents` are `(start, end)` of what is not zeros."""
-    for offset in _places(read_at, file_size, extents, progress):
+    for offset in islice(_places(read_at, file_size, extents, progress), _PLACES_TRIED):
         data = read_at(offset, _SIZE)
         entries = e820_entries(data)
         size = _fitting(entries, file_size) if entries else None

@@ -161,6 +161,17 @@ def test_a_memory_map_that_does_not_fit_the_file_is_not_believed(tmp_path: Path,
     assert "\n" not in str(caught.value)
 
 
+def test_a_file_full_of_signatures_does_not_keep_us_busy() -> None:
+    reads = []
+
+    def read_at(offset: int, size: int) -> bytes:
+        reads.append(offset)
+        return (b"HdrS" * (size // 4 + 1))[:size]
+
+    assert low_memory_size(read_at, 4 * GIB, [(0, 4 * GIB)]) is None
+    assert len(reads) < 20_000
+
+
 def test_a_damaged_state_beside_a_large_vmem_is_named(tmp_path: Path) -> None:
     path = lone_vmem(tmp_path / "vm.vmem", 4 * GIB, E820, 5 * MIB)
     (tmp_path / "vm.vmss").write_bytes(b"nonsense")
