@@ -182,10 +182,10 @@ def _identify(path: Path, fd: int, progress: Progress | None) -> PhysicalImage:
     if what := mistaken.what_it_is(head, str(path)):
         raise ImageError(f"{path}: {what}")
     if head[:4] == LIME_MAGIC.to_bytes(4, "little") and head[4:8] == b"\x01\0\0\0":
-        runs, missing = parse_lime(lambda offset, size: os.pread(fd, size, offset), info.st_size)
+        runs, missing = parse_lime(file_reader(fd), info.st_size)
         return _checked(PhysicalImage(path, fd, "LiME", runs, missing))
     if head[:4] == b"\x7fELF":
-        runs, missing = parse_elf_core(lambda offset, size: os.pread(fd, size, offset), info.st_size, str(path))
+        runs, missing = parse_elf_core(file_reader(fd), info.st_size, str(path))
         return _checked(PhysicalImage(path, fd, "ELF core", runs, missing))
     if head.startswith(_KDUMP):
         return _checked(_open_kdump(path, fd, info.st_size, progress))
@@ -207,9 +207,7 @@ def _identify(path: Path, fd: int, progress: Progress | None) -> PhysicalImage:
 def _open_kdump(path: Path, fd: int, file_size: int, progress: Progress | None) -> PhysicalImage:
     from hybridbridge_vol.snapshot import flattened, kdump
 
-    def read_at(offset: int, size: int) -> bytes:
-        return os.pread(fd, size, offset)
-
+    read_at = file_reader(fd)
     name = "kdump"
     if read_at(0, len(flattened.SIGNATURE)) == flattened.SIGNATURE:
         name = "kdump (flattened)"
@@ -224,7 +222,7 @@ def _open_avml(path: Path, fd: int, file_size: int, progress: Progress | None) -
     from hybridbridge_vol.snapshot.avml import AvmlPages
     from hybridbridge_vol.snapshot.kdump import merged
 
-    pages = AvmlPages(lambda offset, size: os.pread(fd, size, offset), file_size, progress)
+    pages = AvmlPages(file_reader(fd), file_size, progress)
     runs = [Run(paddr, size, 0) for paddr, size in merged(sorted(pages.spans), MAX_RUNS)]
     return PhysicalImage(path, fd, "AVML", runs, pages.missing, pages.read)
 
@@ -241,6 +239,11 @@ def _checked(image: PhysicalImage) -> PhysicalImage:
 
 ReadAt = Callable[[int, int], bytes]
 """(file offset, size) -> bytes, fewer at the end of the file."""
+
+
+def file_reader(fd: int) -> ReadAt:
+    """Reads an open file wherever a header says: nothing lies where no file can have anything."""
+    return lambda offset, size: os.pread(fd, size, offset) if 0 <= offset <= MAX_PADDR else b""
 
 
 def parse_lime(read_at: ReadAt, file_size: int) -> tuple[list[Run], list[tuple[int, int]]]:

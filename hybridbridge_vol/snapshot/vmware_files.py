@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hybridbridge_vol.errors import ImageError
 from hybridbridge_vol.snapshot import vmware
-from hybridbridge_vol.snapshot.formats import Collector, PhysicalImage, Progress, ReadAt, Run
+from hybridbridge_vol.snapshot.formats import Collector, PhysicalImage, Progress, Run, file_reader
 
 _MEMORY, _STATES = ".vmem", (".vmss", ".vmsn")
 LOWEST_HOLE = 3 << 30
@@ -21,7 +21,7 @@ def open_vmware(path: Path, fd: int, progress: Progress | None) -> PhysicalImage
     memory is in that file, `fd` becomes that file's. ImageError if neither file tells where memory lies."""
     if path.suffix.lower() == _MEMORY:
         return _open_vmem(path, fd, progress)
-    state = vmware.parse_state(_reader(fd), os.fstat(fd).st_size, str(path))
+    state = vmware.parse_state(file_reader(fd), os.fstat(fd).st_size, str(path))
     if state.memory:
         offset, size = state.memory
         return _image(path, fd, state, offset, size)
@@ -42,7 +42,7 @@ def _open_vmem(path: Path, fd: int, progress: Progress | None) -> PhysicalImage:
             continue
         try:
             with open(beside, "rb") as stream:
-                state = vmware.parse_state(_reader(stream.fileno()), os.fstat(stream.fileno()).st_size, str(beside))
+                state = vmware.parse_state(file_reader(stream.fileno()), os.fstat(stream.fileno()).st_size, str(beside))
             return _image(path, fd, state)
         except (ImageError, OSError) as error:
             reason = reason or str(error)
@@ -53,7 +53,7 @@ def _open_vmem(path: Path, fd: int, progress: Progress | None) -> PhysicalImage:
         raise ImageError(f"{reason}; {path.name} cannot be read without it")
     from hybridbridge_vol.snapshot.firmware_map import low_memory_size
 
-    low = low_memory_size(_reader(fd), size, _extents(fd, size), progress)
+    low = low_memory_size(file_reader(fd), size, _extents(fd, size), progress)
     if low is None:
         names = " or ".join(path.with_suffix(suffix).name for suffix in _STATES)
         raise ImageError(
@@ -94,10 +94,3 @@ def _extents(fd: int, size: int) -> Iterator[tuple[int, int]]:
         except OSError:  # nothing but a hole to the end
             return
         yield start, end
-
-
-def _reader(fd: int) -> ReadAt:
-    def read_at(offset: int, size: int) -> bytes:
-        return os.pread(fd, size, offset) if offset < vmware.MAX_PADDR else b""
-
-    return read_at

@@ -122,6 +122,16 @@ def assert_disjoint_and_inside(runs: list[Run], size: int) -> None:
         ends = run.paddr + run.size
 
 
+@pytest.mark.parametrize("table", [0, 1 << 62, (1 << 64) - 1])
+def test_an_elf_core_whose_headers_lie_nowhere_is_damaged(tmp_path: Path, table: int) -> None:
+    data = bytearray(elf_core([(0, 4 * MIB, 4096)]) + bytes(4 * MIB))
+    struct.pack_into("<Q", data, 32, table)
+    path = tmp_path / "dump.elf"
+    path.write_bytes(data)
+    with pytest.raises(ImageError, match="ELF core"):
+        open_image(path)
+
+
 def test_a_fifo_is_refused_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(ImageError, match="regular file"):
