@@ -21,22 +21,27 @@ from volatility3.framework import automagic, constants, contexts, interfaces, pl
 from volatility3.framework.symbols.linux import network
 
 GIVEN: dict[str, dict[str, Any]] = {
+    "linux.module_extract.ModuleExtract": {"base": 0},
+    "linux.pagecache.InodePages": {"find": "/etc/hosts"},
+    "linux.pagecache.RecoverFs": {"tmpfs_only": True},
     "linux.pscallstack.PsCallStack": {"pid": [1]},
     "linux.vmaregexscan.VmaRegExScan": {"pattern": "/sbin/init", "pid": [1]},
-    "linux.pagecache.RecoverFs": {"tmpfs_only": True},
 }
 
 
 class _File(interfaces.plugins.FileHandlerInterface):  # type: ignore[misc]
-    """What a plugin writes is thrown away."""
+    """What a plugin writes is thrown away, but for how much it was."""
+
+    _size = 0
 
     def write(self, data: bytes) -> int:  # type: ignore[override]
         """Nothing is kept."""
+        self._size += len(data)
         return len(data)
 
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """There is no place to go to."""
-        return 0
+    def tell(self) -> int:
+        """Where the next byte would go."""
+        return self._size
 
 
 def chosen() -> dict[str, Any]:
