@@ -204,6 +204,18 @@ def batch_command(args: argparse.Namespace) -> int:
     return cli_batch.batch_command(args)
 
 
+def _regress(name: str) -> Callable[[argparse.Namespace], int]:
+    """A command of `cli_regress`, which is loaded when it is asked for."""
+
+    def command(args: argparse.Namespace) -> int:
+        from hybridbridge_vol import cli_regress
+
+        status: int = getattr(cli_regress, name)(args)
+        return status
+
+    return command
+
+
 def _memo(name: str) -> Callable[[argparse.Namespace], int]:
     """A command of `cli_memo`, which is loaded when it is asked for."""
 
@@ -235,6 +247,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "train": _memo("train_command"),
     "isf": isf_command,
     "batch": batch_command,
+    "regress record": _regress("record_command"),
+    "regress verify": _regress("verify_command"),
 }
 
 

@@ -25,6 +25,20 @@ Ask a Linux memory image by running the kernel's own code, booted from its distr
 """
 
 
+CASES = """\
+a file of cases:
+  [moving]                                 # columns whose values are not compared, by tool
+  ps = ["TIME", "%CPU"]
+
+  [[case]]
+  name = "web-01"
+  image = "images/web-01.raw"              # relative to the file; or make = ["command", ...], which prints the path
+  run = ["ps --tree", "netstat -tulpan"]   # as typed after `hb run IMAGE`
+  without = {ps = {CMD = "kworker"}}       # rows left out, by a pattern
+  unordered = ["netstat"]                  # rows compared in no order
+"""
+
+
 def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     """The parser for these arguments: of the tools only those are loaded that are named among them.
 
@@ -41,6 +55,7 @@ def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     _add_train(commands)
     _add_isf(commands)
     _add_batch(commands, arguments)
+    _add_regress(commands)
     return top
 
 
@@ -304,6 +319,31 @@ def _add_isf(commands: Any) -> None:
     )
     _add_store(isf)
     isf.set_defaults(command="isf")
+
+
+def _add_regress(commands: Any) -> None:
+    regress = _parser(
+        commands.add_parser, "regress", help="record answers of images, and notice later when one changes",
+        description="Record what tools answer on sample images, and verify later that they answer the same.\n"
+        "`pytest --hb-cases CASES.toml` makes each run of each case a test.",
+    )  # fmt: skip
+    actions = regress.add_subparsers(title="actions", metavar="ACTION", required=True)
+    record = _parser(
+        actions.add_parser, "record", help="write the answers of the cases beside the file, in golden/CASE",
+        description="Answer every run of every case and keep the answers; what is other than before is shown.", epilog=CASES,
+    )  # fmt: skip
+    verify = _parser(
+        actions.add_parser, "verify", help="compare with what was recorded", epilog=CASES,
+        description="Answer every run of every case again and show what differs.\n\n"
+        "exit status: 0 nothing differs, 1 something does, 2 something could not be answered",
+    )  # fmt: skip
+    for made in (record, verify):
+        made.add_argument("cases", metavar="CASES.toml", help="the file of cases, see below")
+        made.add_argument("--only", metavar="NAME", action="append", default=[], help="only this case (may be repeated)")
+        _add_store(made)
+    verify.add_argument("--junit", metavar="FILE", help="also write the results as JUnit XML")
+    record.set_defaults(command="regress record")
+    verify.set_defaults(command="regress verify")
 
 
 def _add_batch(commands: Any, arguments: Sequence[str]) -> None:

@@ -85,5 +85,9 @@ class BatchError(HybridBridgeError):
     """A batch cannot begin: its folder cannot be written, another one is at work there, or a list cannot be read."""
 
 
+class CasesError(HybridBridgeError):
+    """A file of cases, or a recorded answer, cannot be used."""
+
+
 class HybridBridgeWarning(UserWarning):
     """Something was not as it should be, but the work goes on without it."""

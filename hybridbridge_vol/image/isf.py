@@ -15,8 +15,9 @@ from typing import Any
 
 from hybridbridge_vol.errors import KernelFileError
 from hybridbridge_vol.image.btf import parse_btf
-from hybridbridge_vol.image.isf_symbols import SYMBOL_TYPES
+from hybridbridge_vol.image.isf_symbols import ALIASES, SYMBOL_TYPES
 from hybridbridge_vol.image.isf_types import VOID, Descriptor, IsfTypes
+from hybridbridge_vol.image.kallsyms import find_parts
 from hybridbridge_vol.image.kernel import KernelImage
 
 Progress = Callable[[float, str], None]
@@ -88,6 +89,9 @@ def _symbols(kernel: KernelImage, types: IsfTypes) -> dict[str, Any]:
         size = addresses[end] - address if end < len(addresses) else 0
         descriptor = _declared(name, types, min(size, _MAX_VARIABLE_SIZE))
         symbols[name] = {"address": address, "type": descriptor or types.variables.get(name, VOID)}
+    aliases = {name: symbols[real]["address"] for name, real in ALIASES.items() if real in symbols}
+    for name, place in {**aliases, **_kallsyms_parts(kernel)}.items():
+        symbols.setdefault(name, {"address": place, "type": _declared(name, types, 0) or VOID})
     banner = kernel.banner.encode("latin-1") + b"\0"
     symbols["linux_banner"] = {
         "address": kernel.symbols.address("linux_banner"),
@@ -95,6 +99,13 @@ def _symbols(kernel: KernelImage, types: IsfTypes) -> dict[str, Any]:
         "constant_data": base64.b64encode(banner).decode(),
     }
     return symbols
+
+
+def _kallsyms_parts(kernel: KernelImage) -> dict[str, int]:
+    """Where the symbol table's own parts lie, of kernels that do not tell it there; Volatility's reader asks for them."""
+    if "kallsyms_num_syms" in kernel.symbols:
+        return {}
+    return find_parts(kernel.flat(), kernel.symbols.address("_text"), str(kernel.path))
 
 
 def _declared(name: str, types: IsfTypes, size: int) -> Descriptor | None:

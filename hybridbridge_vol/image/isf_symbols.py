@@ -2,14 +2,15 @@
 
 BTF tells types, and of variables only those of the per-CPU ones. These are declared in the kernel's source as written
 here, where not noted otherwise from 5.10 to 7.2. An entry is `(what, name of the type)`: a "struct" or "base" type,
-a "pointer" to a struct, an "array" of structs as long as the variable (its end is the next symbol), "pointers" to
+a "pointer" to a struct, an "array" of them as long as the variable (its end is the next symbol), "pointers" to
 structs likewise. "with" is the struct with fields of these names.
 """
 
 from __future__ import annotations
 
 SYMBOL_TYPES: dict[str, tuple[str, str]] = {
-    "__start___tracepoints_ptrs": ("base", "int"),
+    "__start___tracepoints_ptrs": ("array", "int"),
+    "arp_seq_ops": ("struct", "seq_operations"),
     "bpf_kallsyms": ("struct", "list_head"),
     "cap_last_cap": ("base", "int"),
     "file_systems": ("pointer", "file_system_type"),
@@ -31,6 +32,7 @@ SYMBOL_TYPES: dict[str, tuple[str, str]] = {
     "init_uts_ns": ("struct", "uts_namespace"),
     "iomem_resource": ("struct", "resource"),
     "ioport_resource": ("struct", "resource"),
+    "kallsyms_num_syms": ("base", "unsigned int"),
     "keyboard_notifier_list": ("struct", "atomic_notifier_head"),
     "log_buf": ("pointer", "char"),
     "log_buf_len": ("base", "unsigned int"),
@@ -39,9 +41,11 @@ SYMBOL_TYPES: dict[str, tuple[str, str]] = {
     "modules": ("struct", "list_head"),
     "net_namespace_list": ("struct", "list_head"),
     "num_registered_fb": ("base", "int"),
+    "packet_seq_ops": ("struct", "seq_operations"),
     "page_offset_base": ("base", "long unsigned int"),
     "prb": ("pointer", "printk_ringbuffer"),
     "prog_idr": ("struct", "idr"),
+    "raw6_seq_ops": ("struct", "seq_operations"),
     "raw_seq_ops": ("struct", "seq_operations"),
     "registered_fb": ("pointers", "fb_info"),
     "slab_caches": ("struct", "list_head"),
@@ -62,6 +66,10 @@ SYMBOL_TYPES: dict[str, tuple[str, str]] = {
     "udp_seq_ops": ("struct", "seq_operations"),
     "udplite4_seq_afinfo": ("struct", "udp_seq_afinfo"),
     "udplite6_seq_afinfo": ("struct", "udp_seq_afinfo"),
+    "unix_seq_ops": ("struct", "seq_operations"),
     "vmalloc_base": ("base", "long unsigned int"),
     "vmemmap_base": ("base", "long unsigned int"),
 }
+
+ALIASES: dict[str, str] = {"tk_core": "timekeeper_data"}
+"""Variables that became the first of an array of another name (tk_core, between 6.12 and 7.2: kernel/time/timekeeping.c)."""

@@ -22,7 +22,8 @@ class IsfTypes:
     """The types of one kernel: what `base_types`, `user_types` and `enums` of its table are.
 
     Of different types with one name the first keeps it, the others are called NAME___2 and so on; a struct that is
-    only declared goes by the name of the one that is defined, and is empty if none is.
+    only declared goes by the name of the one that is defined, and is empty if none is. One without a name goes by that
+    of its typedef.
     """
 
     def __init__(self, btf: Btf) -> None:
@@ -66,13 +67,23 @@ class IsfTypes:
 
     def _name_all(self) -> None:
         taken: dict[str, int] = {}
+        typedefs = self._typedefs()
         for number, found in enumerate(self._btf.types):
             if found.kind in _AGGREGATES or found.kind in _ENUMS:
-                name = found.name or f"unnamed_{number}"
+                name = found.name or typedefs.get(number) or f"unnamed_{number}"
                 space = "enum " + name if found.kind in _ENUMS else name
                 taken[space] = taken.get(space, 0) + 1
                 self._names[number] = name if taken[space] == 1 else f"{name}___{taken[space]}"
                 self._defined.setdefault(space, number)
+
+    def _typedefs(self) -> dict[int, str]:
+        """Names that typedefs give to structs, unions and enums without one, where no other type has that name."""
+        tagged = {found.name for found in self._btf.types if found.kind is not Kind.TYPEDEF}
+        names: dict[int, str] = {}
+        for found in self._btf.types:
+            if found.kind is Kind.TYPEDEF and found.name not in tagged:
+                names.setdefault(found.type, found.name)
+        return names
 
     def _convert_all(self) -> None:
         for number, found in enumerate(self._btf.types):

@@ -25,7 +25,7 @@ from itertools import accumulate, islice, pairwise
 from hybridbridge_vol.errors import KernelFileError
 from hybridbridge_vol.image.symbols import Symbols
 
-__all__ = ["Symbols", "find_symbols"]
+__all__ = ["Symbols", "find_parts", "find_symbols"]
 
 MAX_SYMBOLS = 2_000_000
 """Distribution kernels have 90,000 to 200,000."""
@@ -46,6 +46,7 @@ _TOKEN_TABLES_TRIED, _MARKER_RUNS_TRIED, _COUNTS_TRIED = 4, 16, 16
 """In a kernel the first one is right; a hostile file must not keep us busy."""
 _DIGIT_TOKENS = b"\0" + b"".join(b"%d\0" % digit for digit in range(10))
 """A character that occurs in names stands for itself (`insert_real_symbols_in_table`), and all digits do."""
+_TOKEN_INDEX_SIZE = 512
 _WORD = struct.Struct("<I")
 _U64 = (1 << 64) - 1
 
@@ -63,10 +64,22 @@ class _Tokens:
 
 @dataclass(frozen=True)
 class _Names:
-    """`raw` decoded names (the first letter is the kind); `count_offset` is where `num_syms` stands."""
+    """`raw` decoded names (the first letter is the kind); image offsets of `num_syms`, of the encoded names and of
+    their markers."""
 
     raw: list[bytes]
     count_offset: int
+    names_offset: int
+    markers_offset: int
+
+
+@dataclass(frozen=True)
+class _Addresses:
+    """The addresses, one for each name; image offsets of the words they come from, and of `relative_base` if any."""
+
+    values: list[int]
+    words_offset: int
+    base_offset: int | None
 
 
 def find_symbols(image: Image, image_vaddr: int, name: str) -> Symbols:
@@ -74,11 +87,34 @@ def find_symbols(image: Image, image_vaddr: int, name: str) -> Symbols:
 
     KernelFileError, naming the file `name`, if no table makes sense.
     """
+    _tokens, names, addresses = _find(image, image_vaddr, name)
+    return Symbols.from_columns(addresses.values, names.raw)
+
+
+def find_parts(image: Image, image_vaddr: int, name: str) -> dict[str, int]:
+    """Link-time addresses of the table's own parts, by the kernel's names for them, which kernels before 6.2 leave
+    out of their table. Raises as `find_symbols`."""
+    tokens, names, addresses = _find(image, image_vaddr, name)
+    if addresses.base_offset is None:
+        return {}
+    offsets = {
+        "kallsyms_offsets": addresses.words_offset,
+        "kallsyms_relative_base": addresses.base_offset,
+        "kallsyms_num_syms": names.count_offset,
+        "kallsyms_names": names.names_offset,
+        "kallsyms_markers": names.markers_offset,
+        "kallsyms_token_table": tokens.start,
+        "kallsyms_token_index": tokens.end - _TOKEN_INDEX_SIZE,
+    }
+    return {part: image_vaddr + offset for part, offset in offsets.items()}
+
+
+def _find(image: Image, image_vaddr: int, name: str) -> tuple[_Tokens, _Names, _Addresses]:
     for tokens in _find_tokens(image):
         for names in _find_names(image, tokens):
             addresses = _find_addresses(image, image_vaddr, tokens, names)
             if addresses is not None:
-                return Symbols.from_columns(addresses, names.raw)
+                return tokens, names, addresses
     raise KernelFileError(
         f"{name}: the kernel has no symbol table (CONFIG_KALLSYMS_ALL); give a distribution's kernel"
     )
@@ -101,7 +137,7 @@ def _tokens_around(image: Image, digits_at: int) -> _Tokens | None:
     rest = bytes(image[digits_at : digits_at + 0x10000]).split(b"\0", 256 - ord("0"))[:-1]
     table_end = digits_at + sum(map(len, rest)) + len(rest)
     for index_at in (_align(table_end, 4), _align(table_end, 8)):
-        if index_at + 512 > len(image):
+        if index_at + _TOKEN_INDEX_SIZE > len(image):
             break
         index = struct.unpack_from("<256H", image, index_at)
         start = digits_at - index[ord("0")]
@@ -109,7 +145,7 @@ def _tokens_around(image: Image, digits_at: int) -> _Tokens | None:
             continue
         strings = bytes(image[start:table_end]).split(b"\0")[:-1]
         if index == tuple(accumulate((len(string) + 1 for string in strings[:-1]), initial=0)):
-            return _Tokens(tuple(strings), start, index_at + 512)
+            return _Tokens(tuple(strings), start, index_at + _TOKEN_INDEX_SIZE)
     return None
 
 
@@ -160,7 +196,7 @@ def _names_before(
             if _ends_with_padding(image, names_at + markers[-1], markers_at, behind_marker):
                 raw = _decode_names(bytes(image[names_at:markers_at]), words[index], markers, strings)
                 if raw is not None:
-                    return _Names(raw, count_at)
+                    return _Names(raw, count_at, names_at, markers_at)
     return None
 
 
@@ -201,7 +237,7 @@ def _decode_names(
     return raw
 
 
-def _find_addresses(image: Image, image_vaddr: int, tokens: _Tokens, names: _Names) -> list[int] | None:
+def _find_addresses(image: Image, image_vaddr: int, tokens: _Tokens, names: _Names) -> _Addresses | None:
     """Addresses of all names under the first reading that makes sense."""
     landmarks = {}
     for number, raw in enumerate(names.raw):
@@ -210,19 +246,20 @@ def _find_addresses(image: Image, image_vaddr: int, tokens: _Tokens, names: _Nam
     if len(landmarks) < 3:
         return None
     text, stext, end = (landmarks[name] for name in (b"_text", b"_stext", b"_end"))
-    for address in _readings(image, image_vaddr, tokens, names):
+    for address, words_offset, base_offset in _readings(image, image_vaddr, tokens, names):
         if address(text) == image_vaddr <= address(stext) < address(end) <= image_vaddr + KERNEL_IMAGE_SIZE:
             addresses = [address(number) for number in range(len(names.raw))]
             # kernel/kallsyms.c bisects them
             if all(map(operator.le, addresses, addresses[1:])):
-                return addresses
+                return _Addresses(addresses, words_offset, base_offset)
     return None
 
 
 def _readings(
     image: Image, image_vaddr: int, tokens: _Tokens, names: _Names
-) -> Iterator[Callable[[int], int]]:
-    """Where and how addresses have been encoded (`kallsyms_sym_address`), as functions of the number."""
+) -> Iterator[tuple[Callable[[int], int], int, int | None]]:
+    """Where and how addresses have been encoded (`kallsyms_sym_address`): functions of the number, the image offsets
+    of the words, and of `relative_base` if there is one."""
     count = len(names.raw)
     behind = sorted({_align(tokens.end, 4), _align(tokens.end, 8)})
     base_at = names.count_offset - 8
@@ -230,15 +267,16 @@ def _readings(
         words = _column(image, at, "i", count)
         if words is None:
             continue
-        base = _column(image, base_at if at < base_at else _align(at + 4 * count, 8), "Q", 1)
+        base_offset = base_at if at < base_at else _align(at + 4 * count, 8)
+        base = _column(image, base_offset, "Q", 1)
         if base is not None:
-            yield _absolute_percpu(words, base[0])
-            yield _above_base(words, base[0])
-        yield _from_own_place(words, image_vaddr + at)
+            yield _absolute_percpu(words, base[0]), at, base_offset
+            yield _above_base(words, base[0]), at, base_offset
+        yield _from_own_place(words, image_vaddr + at), at, None
     for at in (names.count_offset - 8 * count, *behind):
         plain = _column(image, at, "Q", count)
         if plain is not None:
-            yield plain.__getitem__
+            yield plain.__getitem__, at, None
 
 
 def _absolute_percpu(words: array[int], base: int) -> Callable[[int], int]:

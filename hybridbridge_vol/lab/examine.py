@@ -30,6 +30,9 @@ PAPER_TOOLS = (
 )  # fmt: skip
 """The 15 tools of HYBRID-BRIDGE's evaluation (NDSS 2014, table 1)."""
 
+OPTIONS: dict[str, dict[str, Any]] = {"netstat": {"all": True, "program": True}}
+"""What tools are asked for beyond their defaults: the questions that come later want all sockets, with their owners."""
+
 TOOL_SECONDS = 120.0
 MEMORY = 2 << 30
 OPENING, HASHING, CLOSING = "opening", "sha256", "closing"
@@ -191,11 +194,11 @@ def facts_of(session: Session) -> dict[str, Any]:
 
 
 def run_tool(session: Session, tool: Tool, request: Request) -> tuple[dict[str, Any], str | None]:
-    """Run one tool with its default options: the fields of its ToolRun, and its table's path if it has one."""
+    """Run one tool with its default options and `OPTIONS`: the fields of its ToolRun, and its table's path if it has one."""
     started, before, undone = time.monotonic(), session.statistics.total.traps, session.undone
     path = Path(request.staging) / f"{tool.name}.{request.format}"
     path.unlink(missing_ok=True)
-    options = {option.name: option.default for option in tool.options}
+    options = {option.name: option.default for option in tool.options} | OPTIONS.get(tool.name, {})
     counts = write_table(path, request.format, tool, tool.columns_for(options), tool.rows(session, options))
     error = None if counts.error is None else reason(counts.error)
     failed = error is not None and not counts.rows

@@ -1,8 +1,8 @@
 """Memory image files: which guest-physical ranges a file holds, and where.
 
 Raw, LiME and ELF cores are lists of plain slices of the file. Their two small parsers are our own because importing
-Volatility costs more time than all the rest of a run; kdump-compressed dumps have a module of their own, and every
-other format is left to Volatility's layers.
+Volatility costs more time than all the rest of a run; kdump-compressed dumps, AVML and VMware have modules of their
+own, and QEMU's saved states are left to Volatility's layer.
 Nothing here is read but headers: a PhysicalImage reads what it is asked for.
 
 A compressed raw image is not unpacked on the fly but named, with the command that unpacks it: pages are asked for all
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Self
 
 from hybridbridge_vol.errors import ImageError
+from hybridbridge_vol.snapshot import mistaken
 
 Progress = Callable[[float, str], None]
 
@@ -40,40 +41,10 @@ _LIME_HEADER = struct.Struct("<IIQQQ")
 _ELF_PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")
 _PT_LOAD, _ET_CORE, _PN_XNUM = 1, 4, 0xFFFF
 
-# What is often given instead of a memory image: (offset, magic, what it is, the way out)
-_DECOMPRESS = "compressed ({}); decompress it first: {}"
-_OTHERS: tuple[tuple[int, bytes, str], ...] = (
-    (0, b"\x1f\x8b", _DECOMPRESS.format("gzip", "gzip -dk FILE")),
-    (0, b"\xfd7zXZ\0", _DECOMPRESS.format("xz", "xz -dk FILE")),
-    (0, b"\x28\xb5\x2f\xfd", _DECOMPRESS.format("zstd", "zstd -d FILE")),
-    (0, b"BZh", _DECOMPRESS.format("bzip2", "bzip2 -d FILE")),
-    (0, b"\x04\x22\x4d\x18", _DECOMPRESS.format("lz4", "lz4 -d FILE")),
-    (0, b"PK\x03\x04", _DECOMPRESS.format("zip", "unzip FILE")),
-    (0, b"7z\xbc\xaf\x27\x1c", _DECOMPRESS.format("7z", "7z x FILE")),
-    (0, b"QFI\xfb", "a QCOW2 disk image, not memory"),
-    (0, b"KDMV", "a VMDK disk image, not memory"),
-    (0, b"# Disk Descriptor", "a VMDK disk image, not memory"),
-    (0x40, b"\x7f\x10\xda\xbe", "a VDI disk image, not memory"),
-    (0, b"PAGEDUMP", "a Windows crash dump, not Linux"),
-    (0, b"PAGEDU64", "a Windows crash dump, not Linux"),
-    (0, b"hibr", "a Windows hibernation file, not Linux"),
-    (0, b"HIBR", "a Windows hibernation file, not Linux"),
-    (0x202, b"HdrS", "a kernel (vmlinuz), not a memory image; 'hb trust add FILE' takes it"),
-    (0, b"!<arch>\n", "a package, not a memory image; 'hb trust add FILE' takes it"),
-    (0, b"\xed\xab\xee\xdb", "a package, not a memory image; 'hb trust add FILE' takes it"),
-    (0, b"MZ", "a Windows program, not a memory image"),
-    (0, b"%PDF", "a PDF document, not a memory image"),
-    (0, b"\x89PNG", "a picture, not a memory image"),
-)
 _AVML = b"AVML\2\0\0\0"
-# Formats that Volatility reads: (offset, magic, name)
-_VOLATILITY: tuple[tuple[int, bytes, str], ...] = (
-    (0, b"QEVM", "QEMU savevm"),
-    (0, b"\xd0\xbe\xd2\xbe", "VMware"),
-    (0, b"\xd1\xba\xd1\xba", "VMware"),
-    (0, b"\xd2\xbe\xd2\xbe", "VMware"),
-    (0, b"\xd3\xbe\xd3\xbe", "VMware"),
-)
+_SAVEVM = b"QEVM"
+_VMEM = ".vmem"
+_VMWARE = tuple(bytes.fromhex(magic) for magic in ("d0bed2be", "d0bed0be", "d1bad1ba", "d2bad2ba", "d2bed2be", "d3bed3be"))
 
 
 Reader = Callable[[int, int], bytes]
@@ -207,23 +178,25 @@ def _identify(path: Path, fd: int, progress: Progress | None) -> PhysicalImage:
         raise ImageError(f"{path}: not a regular file; copy the memory to a file first")
     if info.st_size == 0:
         raise ImageError(f"{path}: empty")
-    head = os.pread(fd, 4096, 0)
-    for offset, magic, what in _OTHERS:
-        if head[offset : offset + len(magic)] == magic:
-            raise ImageError(f"{path}: {what.replace('FILE', str(path))}")
+    head = os.pread(fd, mistaken.HEAD_SIZE, 0)
+    if what := mistaken.what_it_is(head, str(path)):
+        raise ImageError(f"{path}: {what}")
     if head[:4] == LIME_MAGIC.to_bytes(4, "little") and head[4:8] == b"\x01\0\0\0":
-        runs, missing = parse_lime(lambda offset, size: os.pread(fd, size, offset), info.st_size)
+        runs, missing = parse_lime(file_reader(fd), info.st_size)
         return _checked(PhysicalImage(path, fd, "LiME", runs, missing))
     if head[:4] == b"\x7fELF":
-        runs, missing = parse_elf_core(lambda offset, size: os.pread(fd, size, offset), info.st_size, str(path))
+        runs, missing = parse_elf_core(file_reader(fd), info.st_size, str(path))
         return _checked(PhysicalImage(path, fd, "ELF core", runs, missing))
     if head.startswith(_KDUMP):
         return _checked(_open_kdump(path, fd, info.st_size, progress))
     if head.startswith(_AVML):
         return _checked(_open_avml(path, fd, info.st_size, progress))
-    for offset, magic, name in _VOLATILITY:
-        if head[offset : offset + len(magic)] == magic:
-            return _checked(open_with_volatility(path, fd, name, progress))
+    if head.startswith(_SAVEVM):
+        return _checked(open_with_volatility(path, fd, "QEMU savevm", progress))
+    if head.startswith(_VMWARE) or path.suffix.lower() == _VMEM:
+        from hybridbridge_vol.snapshot.vmware_files import open_vmware
+
+        return _checked(open_vmware(path, fd, progress))
     if info.st_size < MIN_IMAGE_SIZE:
         raise ImageError(f"{path}: too small to hold a Linux kernel ({info.st_size} bytes)")
     if info.st_size > MAX_PADDR:
@@ -234,9 +207,7 @@ def _identify(path: Path, fd: int, progress: Progress | None) -> PhysicalImage:
 def _open_kdump(path: Path, fd: int, file_size: int, progress: Progress | None) -> PhysicalImage:
     from hybridbridge_vol.snapshot import flattened, kdump
 
-    def read_at(offset: int, size: int) -> bytes:
-        return os.pread(fd, size, offset)
-
+    read_at = file_reader(fd)
     name = "kdump"
     if read_at(0, len(flattened.SIGNATURE)) == flattened.SIGNATURE:
         name = "kdump (flattened)"
@@ -251,7 +222,7 @@ def _open_avml(path: Path, fd: int, file_size: int, progress: Progress | None) -
     from hybridbridge_vol.snapshot.avml import AvmlPages
     from hybridbridge_vol.snapshot.kdump import merged
 
-    pages = AvmlPages(lambda offset, size: os.pread(fd, size, offset), file_size, progress)
+    pages = AvmlPages(file_reader(fd), file_size, progress)
     runs = [Run(paddr, size, 0) for paddr, size in merged(sorted(pages.spans), MAX_RUNS)]
     return PhysicalImage(path, fd, "AVML", runs, pages.missing, pages.read)
 
@@ -270,13 +241,18 @@ ReadAt = Callable[[int, int], bytes]
 """(file offset, size) -> bytes, fewer at the end of the file."""
 
 
+def file_reader(fd: int) -> ReadAt:
+    """Reads an open file wherever a header says: nothing lies where no file can have anything."""
+    return lambda offset, size: os.pread(fd, size, offset) if 0 <= offset <= MAX_PADDR else b""
+
+
 def parse_lime(read_at: ReadAt, file_size: int) -> tuple[list[Run], list[tuple[int, int]]]:
     """The runs of a LiME file, and what is missing of them (LiME's doc/README, "format=lime").
 
     Each range has a header: magic, version, first and last physical address, 8 reserved bytes. Reading ends at the
     first header that makes no sense. A range that overlaps an earlier one is cut to what is new.
     """
-    collected = _Collector(file_size)
+    collected = Collector(file_size)
     offset = 0
     while offset + _LIME_HEADER.size <= file_size and not collected.full:
         header = read_at(offset, _LIME_HEADER.size)
@@ -312,7 +288,7 @@ def parse_elf_core(read_at: ReadAt, file_size: int, name: str) -> tuple[list[Run
     if entry_size != _ELF_PROGRAM_HEADER.size or not 0 < count <= MAX_RUNS:
         raise ImageError(f"{name}: a damaged ELF core (no usable program headers)")
     headers = read_at(table, entry_size * count)
-    collected = _Collector(file_size)
+    collected = Collector(file_size)
     for i in range(len(headers) // entry_size):
         kind, _flags, offset, _vaddr, paddr, size, _mem_size, _align = _ELF_PROGRAM_HEADER.unpack_from(
             headers, entry_size * i
@@ -324,12 +300,13 @@ def parse_elf_core(read_at: ReadAt, file_size: int, name: str) -> tuple[list[Run
     return collected.result()
 
 
-class _Collector:
+class Collector:
     """Gathers ranges, cut to what the file holds and to what no earlier range has."""
 
     def __init__(self, file_size: int) -> None:
         self._file_size = file_size
         self.runs: list[Run] = []
+        """Ascending."""
         self.missing: list[tuple[int, int]] = []
 
     @property
@@ -342,22 +319,21 @@ class _Collector:
         present = max(0, min(size, self._file_size - offset))
         if present < size:
             self.missing.append((paddr + present, size - present))
-        for run in self.runs:
-            if paddr < run.paddr + run.size and run.paddr < paddr + present:
-                before = run.paddr - paddr
-                if before > 0:
-                    self.add(paddr, before, offset)
-                after = paddr + present - (run.paddr + run.size)
-                if after > 0:
-                    skipped = present - after
-                    self.add(paddr + skipped, after, offset + skipped)
-                return
-        if present:
-            self.runs.append(Run(paddr, present, offset))
+        end, shift = paddr + present, offset - paddr
+        index = max(0, bisect_right(self.runs, paddr, key=lambda run: run.paddr) - 1)
+        while paddr < end and len(self.runs) <= 2 * MAX_RUNS:
+            run = self.runs[index] if index < len(self.runs) else None
+            if run is not None and run.paddr <= paddr:
+                paddr = max(paddr, run.paddr + run.size)
+            else:
+                until = end if run is None else min(end, run.paddr)
+                self.runs.insert(index, Run(paddr, until - paddr, paddr + shift))
+                paddr = until
+            index += 1
 
     def result(self) -> tuple[list[Run], list[tuple[int, int]]]:
         """Runs in address order, and what is missing."""
-        return sorted(self.runs, key=lambda run: run.paddr), self.missing
+        return self.runs, self.missing
 
 
 def open_with_volatility(path: Path, fd: int, name: str, progress: Progress | None) -> PhysicalImage:
@@ -366,7 +342,7 @@ def open_with_volatility(path: Path, fd: int, name: str, progress: Progress | No
         progress(0.0, f"reading the {name} file with Volatility's layer")
     from volatility3.framework import contexts, interfaces
     from volatility3.framework.automagic import stacker
-    from volatility3.framework.layers import physical, qemu, vmware
+    from volatility3.framework.layers import physical, qemu
 
     from hybridbridge_vol.snapshot.kdump import merged
 
@@ -374,9 +350,8 @@ def open_with_volatility(path: Path, fd: int, name: str, progress: Progress | No
     context.config["hb.base.location"] = path.resolve().as_uri()
     base = physical.FileLayer(context, "hb.base", "hb_base")
     context.add_layer(base)
-    stackers = [qemu.QemuStacker, vmware.VmwareStacker]
     try:
-        result = stacker.LayerStacker.stack_layer(context, "hb_base", stackers, lambda *_args: None)
+        result = stacker.LayerStacker.stack_layer(context, "hb_base", [qemu.QemuStacker], lambda *_args: None)
     except Exception:  # noqa: BLE001  damaged files, and machines that a layer does not know: each has errors of its own
         result = None
     if not result:

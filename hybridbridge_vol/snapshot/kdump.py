@@ -199,11 +199,6 @@ def _parse_header(read_at: ReadAt, file_size: int, name: str) -> _Header:
         raise ImageError(f"{name}: truncated: its page maps are not all there")
     if version >= 2 and split:
         raise ImageError(f"{name}: one part of a split dump; join the parts with 'makedumpfile --reassemble'")
-    if status & _LZO:
-        raise ImageError(
-            f"{name}: its pages are compressed with LZO, which is not read; "
-            "convert it with 'makedumpfile -c FILE NEW', or dump again with zlib"
-        )
     return _Header(
         status, max_page, present_offset, present_offset + bitmaps_size // 2, bitmaps_size // 2, descriptors_offset
     )
@@ -215,6 +210,10 @@ def _decompress(data: bytes, how: int) -> bytes:
         return data
     if how == _ZLIB:
         return zlib.decompressobj().decompress(data, PAGE_SIZE)
+    if how == _LZO:
+        import lzallright
+
+        return bytes(lzallright.LZOCompressor.decompress(data, PAGE_SIZE))
     if how == _SNAPPY:
         import cramjam
 

@@ -113,6 +113,18 @@ def test_a_declared_struct_is_the_one_that_is_defined_later(types: IsfTypes) -> 
     assert types.user_types["later"]["fields"]["pointer"]["type"]["subtype"]["name"] == "later"
 
 
+def test_a_type_without_a_name_goes_by_its_typedef_s() -> None:
+    w = Writer()
+    integer = w.int("int", 4, 1)
+    w.add(Kind.TYPEDEF, "kernel_cap_t", w.struct("", 4, ("val", integer, 0, 0)))
+    w.add(Kind.TYPEDEF, "taken", w.struct("", 8, ("other", integer, 0, 0)))
+    w.struct("taken", 4, ("own", integer, 0, 0))
+    found = IsfTypes(parse_btf(w.section(), "kernel"))
+    assert found.user_types["kernel_cap_t"]["fields"].keys() == {"val"}
+    assert found.user_types["taken"]["fields"].keys() == {"own"}
+    assert found.describe(3) == {"kind": "struct", "name": "kernel_cap_t"}
+
+
 def test_types_that_go_round_in_circles_are_void() -> None:
     w = Writer()
     w.add(Kind.TYPEDEF, "a", 2)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from kernel_makers import LAYOUTS, TEXT_VADDR, Layout, MiniKernel, kallsyms, token_table
 
 from hybridbridge_vol.errors import KernelFileError
-from hybridbridge_vol.image.kallsyms import find_symbols
+from hybridbridge_vol.image.kallsyms import find_parts, find_symbols
 
 
 def image_with(kernel: MiniKernel, before: bytes = b"", after: bytes = b"") -> bytes:
@@ -31,6 +31,24 @@ def test_every_layout_is_decoded(layout: Layout, functions: int) -> None:
     kernel = MiniKernel(layout, functions)
     symbols = find_symbols(image_with(kernel), TEXT_VADDR, "vmlinuz")
     assert list(symbols) == kernel.symbols()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
+def test_its_parts_are_where_their_contents_are(layout: Layout) -> None:
+    kernel = MiniKernel(layout)
+    image = image_with(kernel)
+    at = {name: vaddr - TEXT_VADDR for name, vaddr in find_parts(image, TEXT_VADDR, "vmlinuz").items()}
+    assert bool(at) == (layout.addresses in ("absolute per-CPU", "above base"))
+    if not at:
+        return
+    assert struct.unpack_from("<I", image, at["kallsyms_num_syms"]) == (len(kernel.symbols()),)
+    assert struct.unpack_from("<H", image, at["kallsyms_token_index"]) == (0,)
+    assert struct.unpack_from("<I", image, at["kallsyms_markers"]) == (0,)
+    (second,) = struct.unpack_from("<H", image, at["kallsyms_token_index"] + 2)
+    assert image[at["kallsyms_token_table"] + second - 1] == 0
+    (base,) = struct.unpack_from("<Q", image, at["kallsyms_relative_base"])
+    last = struct.unpack_from("<i", image, at["kallsyms_offsets"] + 4 * (len(kernel.symbols()) - 1))[0]
+    assert kernel.symbols()[-1][0] == (base - 1 - last if last < 0 else base + last)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())

@@ -22,6 +22,7 @@ from hybridbridge_vol.snapshot.flattened import Flattened
 from hybridbridge_vol.snapshot.formats import open_image
 from hybridbridge_vol.snapshot.kdump import MAX_RANGES, KdumpFile, merged
 
+MIB = 1 << 20
 A, B = b"a" * PAGE, bytes(range(256)) * 16
 
 
@@ -89,10 +90,37 @@ def test_zstd_pages() -> None:
     assert dump.read(PAGE, 1) == b""
 
 
-def test_lzo_is_refused_in_one_line_with_the_way_out() -> None:
-    with pytest.raises(ImageError, match=r"^dump.kdump: .*LZO.*makedumpfile -c") as caught:
-        opened(kdump({0: packed(A)}, status=LZO))
-    assert "\n" not in str(caught.value)
+LZO_PAGE = (b"pages that one has seen before, pages that one has not; " * 80)[:4000].ljust(PAGE, b"\0")
+LZO1X_1 = bytes.fromhex(
+    "000e70616765732074686174206f6e6520686173207365656e206265666f72652c20317c00016e6f743b325c0020000000000000"
+    "00000000000000000043dd0000202b0000000100000000000000000000000000000000000000110000"
+)
+LZO1X_999 = bytes.fromhex(
+    "3170616765732074686174206f6e6520686173207365656e206265666f72652c20317c00026e6f743b202000000000000000e6dc"
+    "0020000000000000004edd0000203e0000110000"
+)
+
+
+@pytest.mark.parametrize("stored", [LZO1X_1, LZO1X_999], ids=["lzo1x_1", "lzo1x_999"])
+def test_pages_that_liblzo2_compressed(stored: bytes) -> None:
+    """What `lzo1x_1_compress` and `lzo1x_999_compress` of liblzo2 2.10 made of the page."""
+    dump = opened(kdump({0: (stored, LZO), 1: (stored[:-9], LZO), 2: (b"\xff" * 20, LZO)}, status=LZO))
+    assert dump.read(0, PAGE) == LZO_PAGE
+    assert dump.read(PAGE, 1) == b""
+    assert dump.read(2 * PAGE, 1) == b""
+
+
+def test_an_lzo_page_that_unpacks_to_more_than_a_page_is_missing() -> None:
+    import lzallright
+
+    bomb = lzallright.LZOCompressor().compress(bytes(512 << 10))
+    assert len(bomb) < PAGE
+    assert opened(kdump({0: (bomb, LZO)})).read(0, 1) == b""
+
+
+@given(st.binary(max_size=200), st.sampled_from([1, LZO, SNAPPY, ZSTD]))
+def test_random_compressed_pages_are_missing_or_a_page(stored: bytes, how: int) -> None:
+    assert len(opened(kdump({0: (stored, how)})).read(0, PAGE)) in (0, PAGE)
 
 
 def test_one_part_of_a_split_dump_is_refused() -> None:
@@ -189,6 +217,54 @@ def test_a_state_that_qemu_saved_gives_the_same_answer_as_the_raw_image(lab: Any
             time.sleep(0.2)
     (tmp_path / "ram").unlink()
     assert_same_answer(lab, sample.raw, tmp_path / "state.qevm")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("option", "flag"), [("-l", LZO), ("-c", 1)])
+def test_what_makedumpfile_writes_holds_every_byte_of_the_raw_image(
+    lab: Any, tmp_path: Path, makedumpfile: list[str], option: str, flag: int
+) -> None:
+    """Debian's makedumpfile, which knows no snappy and no zstd, from an ELF core of a real guest's memory."""
+    sample = lab.sample("6.1 two CPUs")
+    elf, dump = tmp_path / "core", tmp_path / "dump"
+    elf.write_bytes(core_with_vmcoreinfo(sample.raw.read_bytes()))
+    subprocess.run([*makedumpfile, option, "-d", "0", elf, dump], check=True, capture_output=True, timeout=120)
+    elf.unlink()
+    with open_image(sample.raw) as raw, open_image(dump) as packed_image:
+        pages = range(0, raw.end_paddr, PAGE)
+        assert [paddr for paddr in pages if raw.read(paddr, PAGE) != packed_image.read_available(paddr, PAGE)] == []
+    data = dump.read_bytes()[: 16 * MIB]
+    _, _, _, status, _, sub_blocks, bitmap_blocks, max_page, _ = struct.unpack_from("<8si390s22xIiiIII", data)
+    table = (1 + sub_blocks + bitmap_blocks) * PAGE
+    flags = [struct.unpack_from("<QII", data, table + 24 * page)[2] for page in range(max_page)]
+    assert status & flag
+    assert sum(each == flag for each in flags) > max_page // 2
+    if option == "-l":
+        assert_same_answer(lab, sample.raw, dump)
+
+
+@pytest.fixture(scope="module")
+def makedumpfile(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The command, from Debian's packages, unpacked and not installed."""
+    from samples import apt
+
+    root = tmp_path_factory.mktemp("makedumpfile")
+    suites = ("bookworm",)
+    for package in apt.download(apt.with_libraries(["makedumpfile"], suites), suites):
+        subprocess.run(["dpkg-deb", "-x", package, root], check=True)
+    libraries = ":".join(str(root / folder / "x86_64-linux-gnu") for folder in ("lib", "usr/lib"))
+    return [str(next(root.glob("lib*/**/ld-linux-x86-64.so.2"))), "--library-path", libraries, str(root / "usr/bin/makedumpfile")]
+
+
+def core_with_vmcoreinfo(memory: bytes) -> bytes:
+    """An ELF core of a machine's memory with the note that makedumpfile asks for, which the kernel keeps in it."""
+    at = memory.find(b"VMCOREINFO\0\0OSRELEASE=")
+    (size,) = struct.unpack_from("<I", memory, at - 8)
+    note = memory[at - 12 : at + 12 + size]
+    head = b"\x7fELF\2\1\1".ljust(16, b"\0") + struct.pack("<HHIQQQIHHHHHH", 4, 62, 1, 0, 64, 0, 0, 64, 56, 2, 64, 0, 0)
+    head += struct.pack("<IIQQQQQQ", 4, 0, PAGE, 0, 0, len(note), len(note), 0)
+    head += struct.pack("<IIQQQQQQ", 1, 7, 3 * PAGE, 0xFFFF888000000000, 0, len(memory), len(memory), 0)
+    return (head.ljust(PAGE, b"\0") + note).ljust(3 * PAGE, b"\0") + memory
 
 
 def assert_same_answer(lab: Any, *images: Path) -> None:

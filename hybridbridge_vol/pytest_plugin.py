@@ -1,0 +1,107 @@
+"""pytest: each run of each case of `--hb-cases CASES.toml` is a test. pytest loads this in every project: imports are late."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from hybridbridge_vol.lab.cases import Case, Run
+    from hybridbridge_vol.lab.regress import Result
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options."""
+    group = parser.getgroup("hybridbridge")
+    group.addoption("--hb-cases", metavar="FILE", help="a file of cases of 'hb regress': each run is a test; alone: only those")
+    group.addoption("--hb-store", metavar="DIR", help="where the cases' kernels are trusted")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Collect the file; if nothing else was named, nothing else."""
+    cases = config.getoption("--hb-cases")
+    if cases is None:
+        return
+    path = str(Path(cases).absolute())
+    if config.args_source is pytest.Config.ArgsSource.ARGS:
+        config.args.append(path)
+    else:
+        config.args[:] = [path]
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """The file of cases."""
+    cases = parent.config.getoption("--hb-cases")
+    if cases is not None and file_path == Path(cases).absolute():
+        return CasesFile.from_parent(parent, path=file_path)
+    return None
+
+
+class CasesFile(pytest.File):
+    """A file of cases. The runs of a case are answered together, when the first of them is tested."""
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """The runs."""
+        from hybridbridge_vol.cli_regress import parse_run
+        from hybridbridge_vol.errors import HybridBridgeError
+        from hybridbridge_vol.lab.cases import read_cases
+
+        try:
+            cases = read_cases(self.path, parse_run)
+        except HybridBridgeError as error:
+            raise self.CollectError(str(error)) from None
+        for case in cases:
+            for run in case.runs:
+                yield CaseRun.from_parent(self, name=f"{case.name}: {run.text}", case=case, run=run)
+
+    def result_of(self, case: Case, run: Run) -> Result:
+        """What the run came to; all chosen runs of its case are made at once, so that its image is opened once."""
+        from hybridbridge_vol.lab import regress
+
+        found: dict[tuple[str, str], Result] = self.__dict__.setdefault("found", {})
+        if (case.name, run.text) not in found:
+            chosen = [item.run for item in self.session.items if isinstance(item, CaseRun) and item.case is case]
+            store = self.config.getoption("--hb-store")
+            for result in regress.verify(case, chosen, Path(store) if store else None):
+                found[case.name, result.run.text] = result
+        return found[case.name, run.text]
+
+
+class CaseRun(pytest.Item):
+    """One run of a case."""
+
+    parent: CasesFile
+
+    def __init__(self, *, case: Case, run: Run, **others: Any) -> None:
+        super().__init__(**others)
+        self.case = case
+        self.run = run
+
+    def runtest(self) -> None:
+        """Compare."""
+        from hybridbridge_vol.errors import CasesError
+
+        result = self.parent.result_of(self.case, self.run)
+        if result.error is not None:
+            raise CasesError(result.error)
+        if result.lines:
+            raise Different("\n".join(result.lines))
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        """The difference, and nothing of this file."""
+        from hybridbridge_vol.errors import HybridBridgeError
+
+        if isinstance(excinfo.value, (Different, HybridBridgeError)):
+            return str(excinfo.value)
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, None, str]:
+        """Where it is."""
+        return self.path, None, self.name
+
+
+class Different(Exception):
+    """The answer is not what was recorded."""

@@ -1,0 +1,151 @@
+"""VMware's saved states (.vmss) and snapshots (.vmsn): where guest-physical memory lies in the memory's file.
+
+A header of 12 bytes, a table of groups (64 bytes of name, offset, size), and in each group tags up to an empty one: a
+16-bit word (length of the name, number of 32-bit indices, size of the value), the name, the indices, the value. The
+sizes 62 and 63 announce a block: its size in the file and in memory, the size of a padding, the padding, the data.
+Group `memory` has the regions, in pages: `regionPPN` guest-physical, `regionPageNum` in the file of memory,
+`regionSize`; and the memory itself in the block `Memory`, where it is not a `.vmem` file of its own.
+
+Facts from crash (vmware_vmss.c, by VMware's engineers), Volatility 3 (layers/vmware.py), LeechCore (device_file.c)
+and Rekall (vmem.py), which agree. Nothing read here is trusted: offsets only ever grow, and counts are bounded.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from hybridbridge_vol.errors import ImageError
+
+PAGE_SIZE = 4096
+MAX_PADDR = 1 << 46
+MAX_REGIONS = 4096
+"""VMware makes one to three."""
+MAX_TAGS = 1 << 16
+MAX_GROUPS = 1 << 12
+
+MAGICS = (b"\xd2\xbe\xd2\xbe", b"\xd3\xbe\xd3\xbe", b"\xd1\xba\xd1\xba", b"\xd2\xba\xd2\xba")
+"""A whole state, one without memory, one that was resumed, one that cannot be."""
+OLD_MAGIC = b"\xd0\xbe\xd2\xbe", b"\xd0\xbe\xd0\xbe"
+"""Of products that knew no 64-bit guests (Workstation 4): sizes of blocks have 32 bits."""
+
+_HEADER = struct.Struct("<4sII")
+_GROUP = struct.Struct("<64sQQ")
+_BLOCK = struct.Struct("<QQH")
+_LONGEST_TAG = 2 + 255 + 3 * 4 + _BLOCK.size
+_COMPRESSED_BLOCK, _BLOCK_SIZE = 62, 63
+
+ReadAt = Callable[[int, int], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Guest-physical memory at `paddr`, `size` bytes, at `place` in the file of memory (or in the block `Memory`)."""
+
+    paddr: int
+    size: int
+    place: int
+
+
+@dataclass(frozen=True)
+class State:
+    """What a .vmss or .vmsn says. `regions` are empty where memory has no hole: it is contiguous from 0. `memory` is
+    the `(file offset, size)` of the memory in this file, None if that is a file of its own."""
+
+    regions: tuple[Region, ...]
+    memory: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Tag:
+    """A tag: `value` of those that are no block; `block` is the data's `(file offset, size)`."""
+
+    name: bytes
+    indices: tuple[int, ...]
+    value: int = 0
+    block: tuple[int, int] | None = None
+    compressed: bool = False
+
+
+def parse_state(read_at: ReadAt, file_size: int, name: str) -> State:
+    """The state in a file of `file_size` bytes. ImageError, with `name`, if nothing can be learned from it."""
+    head = read_at(0, _HEADER.size)
+    if head[:4] in OLD_MAGIC:
+        raise ImageError(f"{name}: a state saved by a VMware product without 64-bit guests, which is not read")
+    if len(head) < _HEADER.size or head[:4] not in MAGICS:
+        raise ImageError(f"{name}: not a VMware saved state or snapshot")
+    start = _memory_group(read_at, _HEADER.unpack(head)[2])
+    if start is None:
+        raise ImageError(f"{name}: damaged: this VMware state has no group 'memory'")
+    columns: dict[bytes, dict[int, int]] = {b"regionPPN": {}, b"regionPageNum": {}, b"regionSize": {}}
+    count, memory = 0, None
+    for tag in _tags(read_at, start, file_size):
+        if tag.name in columns and len(tag.indices) == 1:
+            columns[tag.name].setdefault(tag.indices[0], tag.value)
+        elif tag.name == b"regionsCount":
+            count = tag.value
+        elif tag.name == b"Memory" and tag.block and memory is None:
+            if tag.compressed:
+                raise ImageError(f"{name}: its memory is compressed by VMware, which is not read; convert it with vmss2core")
+            memory = tag.block
+    return State(_regions(count, columns, name), memory)
+
+
+def _memory_group(read_at: ReadAt, count: int) -> int | None:
+    """The file offset of the first tag of the group `memory`."""
+    for index in range(min(count, MAX_GROUPS)):
+        data = read_at(_HEADER.size + index * _GROUP.size, _GROUP.size)
+        if len(data) < _GROUP.size:
+            return None
+        name, offset, _size = _GROUP.unpack(data)
+        if name.split(b"\0", 1)[0] == b"memory":
+            return int(offset)
+    return None
+
+
+def _tags(read_at: ReadAt, offset: int, file_size: int) -> Iterator[_Tag]:
+    """The tags of a group; they end where they make no sense."""
+    for _ in range(MAX_TAGS):
+        if offset >= file_size:
+            return
+        data = read_at(offset, _LONGEST_TAG)
+        if len(data) < 2 or data[:2] == b"\0\0":
+            return
+        size, index_count, name_length = data[0] & 0x3F, data[0] >> 6, data[1]
+        at = 2 + name_length + 4 * index_count
+        if len(data) < at:
+            return
+        name = data[2 : 2 + name_length]
+        indices = struct.unpack_from(f"<{index_count}I", data, 2 + name_length)
+        if size in (_BLOCK_SIZE, _COMPRESSED_BLOCK):
+            if len(data) < at + _BLOCK.size:
+                return
+            stored, _in_memory, padding = _BLOCK.unpack_from(data, at)
+            offset += at + _BLOCK.size + padding
+            yield _Tag(name, indices, block=(offset, stored), compressed=size == _COMPRESSED_BLOCK)
+            offset += stored
+        else:
+            if len(data) < at + size:
+                return
+            yield _Tag(name, indices, int.from_bytes(data[at : at + size], "little"))
+            offset += at + size
+
+
+def _regions(count: int, columns: dict[bytes, dict[int, int]], name: str) -> tuple[Region, ...]:
+    damaged = ImageError(f"{name}: damaged: its table of memory regions makes no sense")
+    if count > MAX_REGIONS:
+        raise damaged
+    regions = []
+    for index in range(count):
+        try:
+            paddr, size, place = (
+                columns[column][index] * PAGE_SIZE for column in (b"regionPPN", b"regionSize", b"regionPageNum")
+            )
+        except KeyError:
+            raise damaged from None
+        if paddr + size > MAX_PADDR or place > MAX_PADDR:
+            raise damaged
+        if size:
+            regions.append(Region(paddr, size, place))
+    return tuple(regions)
