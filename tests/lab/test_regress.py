@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,8 @@ from hybridbridge_vol.lab.cases import read_cases
 ROOT = Path(__file__).resolve().parents[2]
 OWN = ROOT / "samples" / "cases.toml"
 GENERATION = "6.1 two CPUs"
+INSTALLED = any(point.name == "hybridbridge" for point in entry_points(group="pytest11"))
+PLUGIN = () if INSTALLED else ("-p", "hybridbridge_vol.pytest_plugin")
 
 
 class Recorded(NamedTuple):
@@ -31,8 +34,8 @@ class Recorded(NamedTuple):
 
     def pytest(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         line = [
-            sys.executable, "-m", "pytest", "-p", "hybridbridge_vol.pytest_plugin", "-p", "no:cacheprovider", "-q",
-            "--hb-cases", str(self.cases), "--hb-store", str(self.store), *arguments,
+            sys.executable, "-m", "pytest", *PLUGIN, "-p", "no:cacheprovider", "-q", "--hb-cases", str(self.cases),
+            "--hb-store", str(self.store), *arguments,
         ]  # fmt: skip
         return subprocess.run(line, capture_output=True, text=True, cwd=ROOT, timeout=300, check=False)
 
