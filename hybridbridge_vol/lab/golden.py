@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,34 +75,64 @@ def load(path: Path) -> Answer:
 
 
 def differences(was: Answer, now: Answer) -> list[str]:
-    """What differs, a line each: `- row` gone, `+ row` new, `~ row: COLUMN was -> is`. Empty if nothing does."""
+    """What differs, a line each: `- row` gone, `+ row` new, `~ key: COLUMN was -> is`, `> row` elsewhere among the same rows.
+    Empty if nothing does."""
     lines = []
     if was.columns != now.columns:
         lines.append(f"columns: {', '.join(was.columns)} -> {', '.join(now.columns)}")
     before, after = ([json.dumps(row, sort_keys=True) for row in answer.rows] for answer in (was, now))
-    for kind, a, b, c, d in SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
-        if kind != "equal":
-            lines += _changed(now.columns, was.rows[a:b], now.rows[c:d])
+    gone, new = _only(was.rows, before, after), _only(now.rows, after, before)
+    lines += _changed(now.columns, _key(was, now), gone, new)
+    if not gone and not new:
+        moved = [row for row, text, other in zip(now.rows, after, before, strict=True) if text != other]
+        lines += [f"> {_shown(now.columns, row)}" for row in moved]
     if len(lines) > MAX_SHOWN:
         lines[MAX_SHOWN:] = [f"and {len(lines) - MAX_SHOWN} more"]
     return lines
 
 
-def _changed(columns: Sequence[str], gone: Sequence[Record], new: Sequence[Record]) -> Iterator[str]:
-    """Rows of the same key (the first column) are one that changed."""
-    key = columns[0] if columns else ""
-    left = list(new)
+def _only(rows: Sequence[Record], texts: Sequence[str], others: Sequence[str]) -> list[Record]:
+    """The rows that the other answer does not have, or not as often."""
+    left, found = Counter(others), []
+    for row, text in zip(rows, texts, strict=True):
+        if left[text]:
+            left[text] -= 1
+        else:
+            found.append(row)
+    return found
+
+
+def _key(was: Answer, now: Answer) -> tuple[str, ...]:
+    """The columns that tell which row is which: the fewest leading ones, of those that do not move, that are different in all
+    rows; all of them where some rows are equal."""
+    fixed = [name for name in now.columns if not any(row.get(name) == MOVES for row in (*was.rows, *now.rows))]
+    for count in range(1, len(fixed)):
+        key = tuple(fixed[:count])
+        if all(len({_values(key, row) for row in answer.rows}) == len(answer.rows) for answer in (was, now)):
+            return key
+    return tuple(fixed)
+
+
+def _values(key: Sequence[str], row: Record) -> str:
+    return json.dumps([row.get(name) for name in key], sort_keys=True)
+
+
+def _changed(columns: Sequence[str], key: Sequence[str], gone: Sequence[Record], new: Sequence[Record]) -> Iterator[str]:
+    """Rows of the same key are one that changed."""
+    waiting: dict[str, deque[Record]] = {}
+    for row in new:
+        waiting.setdefault(_values(key, row), deque()).append(row)
     for row in gone:
-        same = next((other for other in left if other.get(key) == row.get(key)), None)
-        if same is None:
+        same = waiting.get(_values(key, row)) if key else None
+        if not same:
             yield f"- {_shown(columns, row)}"
             continue
-        left.remove(same)
-        fields = [name for name in dict.fromkeys([*columns, *row, *same]) if row.get(name) != same.get(name)]
-        told = ", ".join(f"{name} {_text(row.get(name))} -> {_text(same.get(name))}" for name in fields)
-        yield f"~ {key} {_text(row.get(key))}: {told or 'another place'}"
-    for row in left:
-        yield f"+ {_shown(columns, row)}"
+        other = same.popleft()
+        fields = [name for name in dict.fromkeys([*columns, *row, *other]) if _values((name,), row) != _values((name,), other)]
+        told = ", ".join(f"{name} {_text(row.get(name))} -> {_text(other.get(name))}" for name in fields)
+        yield f"~ {' '.join(f'{name} {_text(row.get(name))}' for name in key)}: {told}"
+    left = {id(row) for rows in waiting.values() for row in rows}
+    yield from (f"+ {_shown(columns, row)}" for row in new if id(row) in left)
 
 
 def _shown(columns: Sequence[str], row: Record) -> str:

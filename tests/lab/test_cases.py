@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -164,3 +165,25 @@ def test_a_damaged_recording_is_told(tmp_path: Path, content: str) -> None:
         load(path)
     with pytest.raises(CasesError, match="nothing is recorded"):
         load(tmp_path / "absent.json")
+
+
+def test_rows_are_called_by_what_does_not_move() -> None:
+    def answer(*values: tuple[str, str]) -> Answer:
+        return Answer(("PID", "UID", "CMD", "TTY"), tuple({"PID": MOVES, "UID": 0, "CMD": cmd, "TTY": tty} for cmd, tty in values))
+
+    was, now = answer(("init", "?"), ("cron", "?"), ("sh", "pts/0")), answer(("init", "?"), ("miner", "?"), ("sh", "pts/1"))
+    assert differences(was, now) == ["- UID=0 CMD=cron TTY=?", "~ UID 0 CMD sh: TTY pts/0 -> pts/1", "+ UID=0 CMD=miner TTY=?"]
+
+
+def test_the_same_rows_in_another_order_are_shown_where_they_are_now() -> None:
+    def answer(*pids: int) -> Answer:
+        return Answer(("PID", "CMD"), tuple({"PID": pid, "CMD": "x"} for pid in pids))
+
+    assert differences(answer(1, 2, 3), answer(1, 3, 2)) == ["> PID=3 CMD=x", "> PID=2 CMD=x"]
+
+
+def test_a_long_answer_that_is_quite_another_is_compared_in_a_moment() -> None:
+    was, now = (Answer(("A", "B"), tuple({"A": MOVES, "B": n // 9 + start} for n in range(20000))) for start in (0, 5000))
+    began = time.monotonic()
+    assert differences(was, now)[-1] == "and 39900 more"
+    assert time.monotonic() - began < 10
