@@ -7,12 +7,13 @@ import contextlib
 import io
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from hybridbridge_vol.cli_parser import dest_of, parser
 from hybridbridge_vol.cli_progress import Progress
 from hybridbridge_vol.errors import HybridBridgeError, OptionError
+from hybridbridge_vol.guest.tool import told
 from hybridbridge_vol.lab import regress
 from hybridbridge_vol.lab.cases import Run, read_cases
 
@@ -26,12 +27,12 @@ def parse_run(text: str) -> Run:
         words = shlex.split(text)
     except ValueError as error:
         raise OptionError(str(error)) from None
-    told = io.StringIO()
+    said = io.StringIO()
     try:
-        with contextlib.redirect_stderr(told), contextlib.redirect_stdout(told):
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
             args = parser(["run", *words]).parse_args(["run", "IMAGE", *words])
     except SystemExit:
-        lines = told.getvalue().strip().splitlines() or ["not a run of a tool"]
+        lines = said.getvalue().strip().splitlines() or ["not a run of a tool"]
         raise OptionError(lines[-1].partition("error: ")[2] or lines[-1]) from None
     for name in ("format", "bridge", "provenance", "stats", "store"):
         if hasattr(args, name):
@@ -46,6 +47,10 @@ def parse_run(text: str) -> Run:
 
 def record_command(args: argparse.Namespace) -> int:
     """hb regress record CASES.toml"""
+    return _told(args, _record)
+
+
+def _record(args: argparse.Namespace) -> int:
     failed = False
     for result in _results(args, record=True):
         failed = failed or result.error is not None
@@ -55,6 +60,10 @@ def record_command(args: argparse.Namespace) -> int:
 
 def verify_command(args: argparse.Namespace) -> int:
     """hb regress verify CASES.toml"""
+    return _told(args, _verify)
+
+
+def _verify(args: argparse.Namespace) -> int:
     results = []
     for result in _results(args, record=False):
         results.append(result)
@@ -66,15 +75,24 @@ def verify_command(args: argparse.Namespace) -> int:
     return DIFFERENT if any(result.lines for result in results) else SAME
 
 
-def _results(args: argparse.Namespace, record: bool) -> Iterator[regress.Result]:
+def _told(args: argparse.Namespace, work: Callable[[argparse.Namespace], int]) -> int:
+    """Errors have a status of their own here: 1 says that an answer changed."""
     from hybridbridge_vol.cli import complain
 
-    store = Path(args.store) if hasattr(args, "store") else None
     try:
-        cases = read_cases(Path(args.cases), parse_run, tuple(args.only))
-    except HybridBridgeError as error:
-        complain(str(error))
-        raise SystemExit(FAILED) from None
+        return work(args)
+    except BrokenPipeError:
+        raise
+    except (HybridBridgeError, OSError) as error:
+        if args.debug:
+            raise
+        complain(told(error, None))
+        return FAILED
+
+
+def _results(args: argparse.Namespace, record: bool) -> Iterator[regress.Result]:
+    store = Path(args.store) if hasattr(args, "store") else None
+    cases = read_cases(Path(args.cases), parse_run, tuple(args.only))
     with Progress() as progress:
         for case in cases:
             for result in regress.record(case, store, progress) if record else regress.verify(case, case.runs, store, progress):

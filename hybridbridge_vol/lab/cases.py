@@ -26,12 +26,13 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hybridbridge_vol.errors import CasesError, HybridBridgeError
+from hybridbridge_vol.guest import tools
 from hybridbridge_vol.guest.tool import Tool
 
 MAKE_SECONDS = 1800
@@ -144,6 +145,7 @@ def _case(
             raise CasesError(f"{place}: {key} is of the wrong type")
     if ("image" in fields) == ("make" in fields):
         raise CasesError(f"{place}: needs either 'image' or 'make'")
+    _are_tools(f"{place}: unordered", _words(place, "unordered", fields.get("unordered", [])))
     texts = _words(place, "run", fields.get("run", []))
     if not texts:
         raise CasesError(f"{place}: 'run' names no tool")
@@ -174,10 +176,19 @@ def _words(place: str, key: str, value: list[Any]) -> list[str]:
 def _moving(path: Path, value: Any) -> dict[str, frozenset[str]]:
     if not isinstance(value, dict) or not all(isinstance(columns, list) for columns in value.values()):
         raise CasesError(f"{path}: moving is columns by tool: {{ps = [\"TIME\"]}}")
+    _are_tools(f"{path}: moving", value)
     return {tool: frozenset(map(str, columns)) for tool, columns in value.items()}
 
 
+def _are_tools(place: str, names: Iterable[str]) -> None:
+    """What is said of a tool that there is not would be without effect. CasesError."""
+    for name in names:
+        if name not in tools.NAMES:
+            raise CasesError(f"{place}: no tool is named {name!r}; there are {', '.join(tools.NAMES)}")
+
+
 def _without(place: str, value: dict[str, Any]) -> dict[str, dict[str, re.Pattern[str]]]:
+    _are_tools(f"{place}: without", value)
     try:
         return {tool: {column: re.compile(pattern) for column, pattern in columns.items()} for tool, columns in value.items()}
     except (re.error, AttributeError, TypeError, RecursionError) as error:

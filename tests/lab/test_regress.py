@@ -93,6 +93,9 @@ def test_what_cannot_be_answered_exits_2_in_one_line(recorded: Recorded, tmp_pat
     (recorded.cases.parent / "a.raw").write_text("no image")
     assert recorded.hb("verify").returncode == 2
     assert recorded.hb("verify", "--only", "nobody").returncode == 2
+    nowhere = str(tmp_path / "nowhere" / "results.xml")
+    done = recorded.hb("verify", "--junit", nowhere)
+    assert (done.returncode, nowhere in done.stderr.splitlines()[-1]) == (2, True)
     recorded.cases.write_text("[[case")
     done = recorded.hb("record")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
