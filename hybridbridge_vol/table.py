@@ -44,6 +44,8 @@ SHOWN_IN_HTML = 500
 """Rows that a notebook shows of a table."""
 
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_LONGEST = datetime.timedelta(days=100_000_000)
+"""Below what pandas counts in 64 bits of microseconds."""
 _INT64, _UINT64 = 1 << 63, 1 << 64
 
 
@@ -56,7 +58,7 @@ def field_of(column: str) -> str:
 
 
 def value_of(cell: Cell, kind: Kind) -> Value | Unavailable:
-    """A cell as a value of Python; a time beyond Python's years is Unavailable."""
+    """A cell as a value of Python; a time beyond the years that Python and pandas have is Unavailable."""
     if cell is None or isinstance(cell, Unavailable):
         return cell
     if isinstance(cell, str):
@@ -64,9 +66,11 @@ def value_of(cell: Cell, kind: Kind) -> Value | Unavailable:
     if kind in ("time", "duration"):
         try:
             delta = datetime.timedelta(seconds=cell)
-            return _EPOCH + delta if kind == "time" else delta
+            if abs(delta) <= _LONGEST:
+                return _EPOCH + delta if kind == "time" else delta
         except (OverflowError, ValueError):
-            return Unavailable(f"{cell:g} seconds are no time that Python has")
+            pass
+        return Unavailable(f"{cell:g} seconds are no time that Python and pandas have")
     return float(cell) if kind in ("float", "percent") else int(cell)
 
 

@@ -91,6 +91,12 @@ def test_a_moment_beyond_pythons_years_is_a_gap(seconds: float) -> None:
     assert isinstance(value_of(seconds, "time"), Unavailable)
 
 
+@pytest.mark.parametrize("seconds", [float("nan"), float("-inf"), 8_640_000_000_000.5, -(2**62)])
+def test_a_while_longer_than_pandas_can_count_is_a_gap(seconds: float) -> None:
+    assert isinstance(value_of(seconds, "duration"), Unavailable)
+    assert value_of(8_640_000_000_000, "duration") == datetime.timedelta(days=100_000_000)
+
+
 def test_bytes_that_are_no_text_are_escaped() -> None:
     assert value_of("a\udc80b\udcff\ud800é", "str") == "a\\x80b\\xff\\ud800é"
 
