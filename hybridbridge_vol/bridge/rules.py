@@ -105,6 +105,10 @@ class Instruction:
     relative_field: int = 0
     """Offset of a displacement from RIP in its bytes; else 0. Without one the same bytes mean the same everywhere."""
 
+    def at(self, vaddr: int) -> Instruction:
+        """The same elsewhere."""
+        return Instruction(vaddr, self.size, self.rule, self.ends, self.static_field, self.relative_field)
+
 
 _GENERAL_NAMES = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{i}" for i in range(8, 16)))
 
@@ -199,7 +203,7 @@ class Decoder:
         raw, here = code[offset : offset + size], vaddr + offset
         met = self._met.get(raw)
         if met is not None and (not met.relative_field or self._is_like(met, raw, here)):
-            return replace(met, vaddr=here)
+            return met.at(here)
         unknown = self._unknown.total()
         (insn,) = self._capstone.disasm(raw, here, 1)
         instruction = self._instruction(insn)
