@@ -99,7 +99,7 @@ def _opened(path: Path, _inode: int, _changed_ns: int, _process: int) -> zipfile
 
 def read(folder: Path, name: str) -> bytes | None:
     """One module's file; None if it is not kept or damaged."""
-    damage = (KeyError, zipfile.BadZipFile, *archives.damage_errors())
+    damage: tuple[type[Exception], ...] = (KeyError, zipfile.BadZipFile, *archives.damage_errors())
     try:
         return archives.decompressed_bytes(_archive(folder).read(name))
     except damage:
