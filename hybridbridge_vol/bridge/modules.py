@@ -15,7 +15,16 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from hybridbridge_vol.bridge.memo import Memo, Proven
-from hybridbridge_vol.bridge.module_place import ALIKE, FirstPage, Group, PlacedModule, field_for, place
+from hybridbridge_vol.bridge.module_place import (
+    ALIKE,
+    FirstPage,
+    Group,
+    Location,
+    PlacedModule,
+    field_for,
+    locate,
+    place,
+)
 from hybridbridge_vol.bridge.percpu_text import gs_fields
 from hybridbridge_vol.errors import KernelFileError
 from hybridbridge_vol.image.module import ModuleFile
@@ -76,6 +85,7 @@ class SnapshotModules:
         self._per_cpu = per_cpu
         self._words: dict[int, list[str]] | None = None
         self._starts: list[int] = []
+        self._located: dict[str, Location | None] = {}
         self._known: dict[str, PlacedModule | None] = {}
         self.parts: list[Part] = []
         self.on_part: Callable[[Part], None] = lambda _part: None
@@ -88,7 +98,9 @@ class SnapshotModules:
         if not MODULES_START <= vaddr < MODULES_END:
             return None
         for name in self._names_at(vaddr):
-            self._module(name)
+            location = self._location(name)
+            if location is not None and location.holds(vaddr):  # most touches are of data, which need no code made
+                self._module(name)
         return self.placed_at(vaddr)
 
     def placed_at(self, vaddr: int) -> Part | None:
@@ -171,7 +183,12 @@ class SnapshotModules:
             self._known[name] = self._placed(name)
         return self._known[name]
 
-    def _placed(self, name: str) -> PlacedModule | None:
+    def _location(self, name: str) -> Location | None:
+        if name not in self._located:
+            self._located[name] = self._found(name)
+        return self._located[name]
+
+    def _found(self, name: str) -> Location | None:
         file = self._files(name)
         if file is None or self._words is None:
             return None
@@ -179,8 +196,13 @@ class SnapshotModules:
         words = [word for word, names in self._words.items() if name in names]
         candidates = [(first.likeness(self.read(word, PAGE_SIZE)), word) for word in words]
         share, text_vaddr = max(candidates, default=(0.0, 0))
-        if share < ALIKE:
+        return locate(name, file, text_vaddr, self.read) if share >= ALIKE else None
+
+    def _placed(self, name: str) -> PlacedModule | None:
+        location = self._location(name)
+        if location is None:
             return None
+        file = location.file
         neighbours = [self._module(other) for other in file.facts().get("depends", "").replace("-", "_").split(",") if other]
 
         def resolve(symbol: str) -> list[int]:
@@ -188,7 +210,7 @@ class SnapshotModules:
             return self._symbol(symbol) or [vaddr for vaddr in others if vaddr is not None]
 
         try:
-            module = place(name, file, text_vaddr, self.read, resolve)
+            module = place(location, self.read, resolve)
         except KernelFileError:
             return None
         proven = self._memo.of_module(name, file.build_id)
