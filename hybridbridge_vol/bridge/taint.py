@@ -100,7 +100,8 @@ class Territory:
     guest-physical addresses of home's text and `.rodata`; `trusted_vaddrs` the guard hole's part in use. Of the
     kernel image's window the twin provides what lies below `twin_constant_end` and not in `ro_after_init` (offsets
     from `_text`). `modules` is the snapshot's modules area, `module_room` where their trusted parts lie behind the twin,
-    as offsets like the twin's. Addresses in `per_cpu` (offsets too) are names of per-CPU variables: nothing lies there."""
+    as offsets like the twin's. Addresses in `per_cpu` (offsets too) are names of per-CPU variables: nothing lies there.
+    Code of modules reaches the snapshot's per-CPU variables by `window_names` (see per_cpu_window.py)."""
 
     home_text: int
     twin_text: int
@@ -115,6 +116,7 @@ class Territory:
     modules: range = range(0)
     module_room: range = range(0)
     per_cpu: range = range(0)
+    window_names: range = range(0)
 
     @property
     def snapshot_statics(self) -> tuple[range, ...]:
@@ -264,7 +266,8 @@ class TaintEngine:
 
     def set_module_data(self, data: Iterable[range]) -> None:
         """Virtual addresses in the modules area where the snapshot's data lie, after an area was added."""
-        self._module_decoder = Decoder((*self._territory.snapshot_statics, *data), self.unknown)
+        territory = self._territory
+        self._module_decoder = Decoder((*territory.snapshot_statics, *data), self.unknown, territory.window_names)
 
     # --- rules --------------------------------------------------------------------------------------------
 
