@@ -25,6 +25,7 @@ from hybridbridge_vol.bridge.module_place import (
     locate,
     place,
 )
+from hybridbridge_vol.bridge.per_cpu_window import PerCpuWindow
 from hybridbridge_vol.bridge.percpu_text import gs_fields
 from hybridbridge_vol.errors import KernelFileError
 from hybridbridge_vol.image.module import ModuleFile
@@ -40,8 +41,8 @@ ROOM = 32 << 20
 """Bytes of trusted text and constants that the modules in use may have; the largest ones have two million."""
 
 _MAX_MODULES = 2048
-_FAR_BELOW = (1 << 31).to_bytes(4, "little")
-"""A displacement of -2 GiB: the trusted direct map, which GS leads into, has nothing there."""
+_FIELD = 4  # bytes of a displacement
+_THIS_CPU_OFF = "this_cpu_off"
 _MAX_DISTANCE = 16 << 20  # from a module's first page to an address in it
 _LIST_AT, _NAME_AT, _NAME_SIZE = 8, 24, 56  # struct module: state, list, name[MODULE_NAME_LEN]
 _STRUCT_SIZE = 2048
@@ -67,12 +68,13 @@ class Part:
 class SnapshotModules:
     """See the module's text. `files` gives the trusted file of a name, `symbol(name)` the addresses of a kernel symbol
     in the snapshot and `home(name)` in the trusted kernel, `per_cpu(name)` what the code must name for the trusted kernel's
-    per-CPU variable where it is not the snapshot's name (else None); parts are placed from `first_offset` on."""
+    per-CPU variable where it is not the snapshot's name (else None), `window` is how it reaches the snapshot's; parts are
+    placed from `first_offset` on."""
 
     def __init__(
         self, image: PhysicalImage, layout: SnapshotLayout, memo: Memo, first_offset: int,
         files: Callable[[str], ModuleFile | None], symbol: Callable[[str], list[int]], home: Callable[[str], int | None],
-        per_cpu: Callable[[str], int | None],
+        per_cpu: Callable[[str], int | None], window: PerCpuWindow,
     ) -> None:
         self._image = image
         self._layout = layout
@@ -83,6 +85,7 @@ class SnapshotModules:
         self._symbol = symbol
         self._home = home
         self._per_cpu = per_cpu
+        self._window = window
         self._words: dict[int, list[str]] | None = None
         self._starts: list[int] = []
         self._located: dict[str, Location | None] = {}
@@ -239,17 +242,31 @@ class SnapshotModules:
                 content[offset : offset + len(code)] = code
 
     def _set_per_cpu(self, group: Group) -> None:
-        """Let `%gs:` references to per-CPU variables of the kernel reach the trusted kernel's, as the twin's do. Those to
-        the module's own would read there what is nobody's: they fault instead."""
+        """Let `%gs:` references to per-CPU variables of the kernel reach the trusted kernel's, as the twin's do, and those
+        to variables of modules the snapshot's. These are also reached by adding `this_cpu_off`, which therefore is the
+        snapshot's, too: per-CPU pointers that a module follows this way are the snapshot's."""
         for offset, relative in gs_fields(group.content):
             reference = group.references.get(offset)
-            vaddr = None if reference is None or not relative else self._per_cpu(reference[0])
-            data = _FAR_BELOW if offset in group.per_cpu else b""
-            if reference is not None and vaddr is not None:
-                data = field_for(reference, vaddr, group.vaddr + offset)
-            if data:
-                group.as_loaded[offset] = bytes(group.content[offset : offset + len(data)])
-                group.content[offset : offset + len(data)] = data
+            there = bytes(group.content[offset : offset + _FIELD])
+            data = there
+            if offset in group.per_cpu or reference is not None and self._is_of_a_module(reference[0]):
+                name = self._window.name_of(0) + int.from_bytes(there, "little")
+                data = (name & (1 << 8 * _FIELD) - 1).to_bytes(_FIELD, "little")
+            elif reference is not None and relative:
+                data = self._kernels_per_cpu(reference, group.vaddr + offset) or there
+            if data != there:
+                group.as_loaded[offset] = there
+                group.content[offset : offset + _FIELD] = data
+
+    def _is_of_a_module(self, name: str) -> bool:
+        return not self._symbol(name)
+
+    def _kernels_per_cpu(self, reference: tuple[str, int, int], place_vaddr: int) -> bytes | None:
+        """The field of a reference relative to RIP to a per-CPU variable of the kernel; None if it may stay."""
+        name = reference[0]
+        own = next(iter(self._symbol(_THIS_CPU_OFF)), None) if name == _THIS_CPU_OFF else None
+        vaddr = self._per_cpu(name) if own is None else self._window.name_of(own)
+        return None if vaddr is None else field_for(reference, vaddr, place_vaddr)
 
     def _key_state(self, vaddr: int) -> int:
         return int.from_bytes(self.read(vaddr, 4), "little", signed=True)
