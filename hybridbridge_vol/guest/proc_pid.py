@@ -111,6 +111,8 @@ class PidStatus(NamedTuple):
     """Bytes of virtual memory."""
     vm_rss: int
     """Bytes resident, summed over the CPUs; the count in `stat` lags behind by some pages a CPU."""
+    uid: int
+    """The real one."""
 
 
 def parse_status(data: bytes) -> PidStatus:
@@ -125,6 +127,7 @@ def parse_status(data: bytes) -> PidStatus:
             vm_locked=_kib(lines, b"VmLck"),
             vm_size=_kib(lines, b"VmSize"),
             vm_rss=_kib(lines, b"VmRSS"),
+            uid=int(lines[b"Uid"].split()[0]),
         )
     except (KeyError, IndexError, ValueError):
         raise ParseError(f"not in the form of /proc/PID/status: {data[:40]!r}") from None

@@ -20,6 +20,7 @@ from hybridbridge_vol.guest.proc_counters import (
     parse_meminfo,
     parse_vmstat,
 )
+from hybridbridge_vol.guest.render import shown
 from hybridbridge_vol.guest.tool import ParseError, Unavailable
 from hybridbridge_vol.guest.tools.free import human
 from hybridbridge_vol.guest.tools.pidstat import parse_io, parse_schedstat
@@ -161,12 +162,81 @@ def test_a_process_that_cannot_be_read_is_told() -> None:
     assert row["%CPU"] == Unavailable("/proc/1/stat: Permission denied")
 
 
+# --- against files of a guest, and what sysstat 12.6 and procps 4.0.2 printed of just these -------------------
+
+STILL: dict[str, bytes | Exception] = {
+    "/proc/uptime": b"34.37 14.07\n",
+    "/proc/diskstats": b"   7       0 loop0 6 0 1969 64 1 10 88 14 0 48 79 0 0 0 0 0 0\n"
+    b" 259       0 loop0p1 1 0 8 22 1 10 88 14 0 16 37 0 0 0 0 0 0\n"
+    b"   7       1 loop1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n",
+    "/proc/14/stat": b"14 (ksoftirqd/0) S 2 0 0 0 -1 69238848 0 0 0 0 0 35 0 0 20 0 1 0 48 0 0 18446744073709551615 0 0 0 0 0 0 0 "
+    b"2147483647 0 1 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n",
+    "/proc/14/schedstat": b"352328137 293661728 239\n",
+    "/proc/14/status": b"Name:\tksoftirqd/0\nTgid:\t14\nUid:\t7\t0\t0\t0\nGid:\t0\t0\t0\t0\n",
+}
+
+
+class StillKernel(LiveKernel):
+    """Those files, and a disk whose partition /sys/block has not."""
+
+    def listdir(self, path: str) -> list[str]:
+        assert path == "/sys/block"
+        return ["loop0", "loop1"]
+
+
+def printed(kernel: Any, name: str, **options: Any) -> list[str]:
+    """Rows as they are shown."""
+    tool = tools.load(name)
+    given = {option.name: option.default for option in tool.options} | options
+    columns = tool.columns_for(given)
+    return [
+        " ".join(shown(cell, column.kind) for cell, column in zip(row.cells, columns, strict=True))
+        for row in tool.rows(kernel, given)
+    ]
+
+
+def test_iostat_shows_whole_disks_and_counts_half_kilobytes() -> None:
+    kernel = StillKernel(STILL)
+    assert printed(kernel, "iostat") == ["loop0 0.20 28.64 1.28 0.00 984 44 0"]
+    assert printed(kernel, "iostat", extended=True) == [
+        "loop0 0.17 28.64 0.00 0.00 10.67 164.08 0.03 1.28 0.29 90.91 14.00 44.00 0.00 0.00 0.00 0.00 0.00 0.00 0.00 0.00 0.00 0.14"
+    ]
+    assert [line.split()[0] for line in printed(kernel, "iostat", all=True)] == ["loop0", "loop0p1", "loop1"]
+    assert [line.split()[0] for line in printed(kernel, "iostat", disk=("loop0p1",))] == ["loop0p1"]
+
+
+def test_iostat_shows_all_where_disks_and_partitions_cannot_be_told_apart() -> None:
+    kernel = LiveKernel({**STILL, "listdir /sys/block": PermissionError(13, "Permission denied")})
+    assert [line.split()[0] for line in printed(kernel, "iostat")] == ["loop0", "loop0p1"]
+
+
+def test_pidstat_counts_waiting_in_ticks_and_shows_the_real_user() -> None:
+    assert printed(StillKernel(STILL), "pidstat", pid=(14,)) == ["7 14 0.00 1.02 0.00 0.84 1.02 0 ksoftirqd/0"]
+
+
+def test_vmstat_takes_the_time_of_guests_from_that_of_users() -> None:
+    kernel = LiveKernel({"/proc/stat": b"cpu  50 10 20 20 0 0 0 0 30 10\ncpu0 50 10 20 20 0 0 0 0 30 10\nintr 5\nctxt 6\n"})
+    (row,) = ask(kernel, "vmstat")
+    assert (row["US"], row["SY"], row["ID"]) == (20, 20, 20)
+    counts = {row["WHAT"]: row["VALUE"] for row in ask(kernel, "vmstat", counters=True)}
+    assert (counts["non-nice user cpu ticks"], counts["non-nice guest cpu ticks"]) == (50, 30)
+
+
+def test_free_doubts_an_amount_that_cannot_be_available() -> None:
+    """As procps: the host's amount in a container, or none at all in old kernels."""
+    for line in (b"MemAvailable: 900 kB\n", b""):
+        (mem, _swap) = ask(LiveKernel({"/proc/meminfo": b"MemTotal:  100 kB\nMemFree:  30 kB\n" + line}), "free")
+        assert (mem["AVAILABLE"], mem["USED"]) == (30, 70)
+
+
 # --- formats ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("number", "text"), [(0, "0B"), (1023, "1023B"), (1536, "1.5Ki"), (960 << 10, "960Ki"), (3 << 30, "3.0Gi"), (40 << 40, "40Ti")]
-)
+    ("number", "text"),
+    [(0, "0B"), (999, "999B"), (1023, "1.0Ki"), (1536, "1.5Ki"), (960 << 10, "960Ki"), (1010 << 10, "1.0Mi"), (9990 << 10, "9.8Mi"),
+     (10230 << 10, "9Mi"), (3 << 30, "3.0Gi"), (40 << 40, "40Ti")],
+)  # fmt: skip
 def test_amounts_are_shown_in_the_unit_that_fits(number: int, text: str) -> None:
     assert human(number) == text
 

@@ -55,8 +55,10 @@ class Free(Tool):
             return memory.get(name, 0)
 
         cache = of("Cached") + of("SReclaimable")
-        available = memory.get("MemAvailable", of("MemFree") + of("Buffers") + cache)
-        used = of("MemTotal") - min(available, of("MemTotal"))
+        available = of("MemAvailable")
+        if not 0 < available <= of("MemTotal"):
+            available = of("MemFree")  # as procps does
+        used = max(of("MemTotal") - available, 0)
         caches = (of("Buffers"), cache) if options["wide"] else (of("Buffers") + cache,)
         swap = of("SwapTotal"), of("SwapTotal") - of("SwapFree"), of("SwapFree")
         lines: list[tuple[str, tuple[int, ...]]] = [
@@ -73,12 +75,16 @@ class Free(Tool):
 
 
 def human(number: int) -> str:
-    """Bytes as free and ls show them: `938Ki`, `1.5Gi`; one decimal below ten, rounded down."""
-    for power, unit in ((4, "Ti"), (3, "Gi"), (2, "Mi"), (1, "Ki")):
-        size = 1024**power
-        if number >= size:
-            return f"{number * 10 // size / 10:.1f}{unit}" if number < 10 * size else f"{number // size}{unit}"
-    return f"{number}B"
+    """Bytes as free shows them (procps 4, src/free.c, `scale_size`): `938Ki`, `1.5Gi`: the smallest unit that takes three
+    characters at most, with one decimal, rounded, if that fits too."""
+    text = f"{number}B"
+    if len(text) <= 4:
+        return text
+    for power, unit in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi"), 1):
+        for text in (f"{number / 1024**power:.1f}{unit}", f"{number // 1024**power}{unit}"):
+            if len(text) <= 5:
+                return text
+    return text
 
 
 TOOL = Free()

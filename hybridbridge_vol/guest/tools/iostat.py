@@ -8,7 +8,17 @@ from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.guest.proc_counters import DiskStat, parse_diskstat, parse_kernel_stat
 from hybridbridge_vol.guest.proc_system import parse_uptime
 from hybridbridge_vol.guest.sources import lines
-from hybridbridge_vol.guest.tool import Column, Option, Options, ParseError, Row, Source, Tool, Unavailable
+from hybridbridge_vol.guest.tool import (
+    UNREADABLE,
+    Column,
+    Option,
+    Options,
+    ParseError,
+    Row,
+    Source,
+    Tool,
+    Unavailable,
+)
 
 _PATH = "/proc/diskstats"
 _SECTORS_PER_KB = 2
@@ -18,14 +28,14 @@ class Iostat(Tool):
     name = "iostat"
     help = "What disks did since boot: transfers and kilobytes a second"
     notes = (
-        "Reads /proc/diskstats and /proc/uptime: the first report of iostat. A disk that was never used is left out, "
-        "unless --all."
+        "Reads /proc/diskstats and /proc/uptime: the first report of iostat. Partitions and disks that were never used are "
+        "left out, unless --all (as iostat -p ALL)."
     )
     example = "--extended"
     options = (
         Option("extended", bool, "queues, merges and waiting times", short="x"),
         Option("processors", bool, "what the CPUs spent their time on instead", short="c"),
-        Option("all", bool, "disks that were never used too"),
+        Option("all", bool, "partitions, and disks that were never used, too"),
         Option("disk", str, "only these", many=True),
     )
     columns = (
@@ -80,6 +90,7 @@ class Iostat(Tool):
             return
         seconds = parse_uptime(kernel.read_file("/proc/uptime"))[0] or 1.0
         width = len(self.columns_for(options))
+        whole = None if options["all"] or options["disk"] else whole_disks(kernel)
         for line, source in lines(_PATH, kernel.read_file(_PATH)):
             try:
                 disk = parse_diskstat(line)
@@ -90,14 +101,25 @@ class Iostat(Tool):
                 continue
             if not (options["all"] or options["disk"] or disk.requests or disk.flushes):
                 continue
+            if whole is not None and disk.name.replace("/", "!") not in whole:
+                continue
             cells = extended_cells(disk, seconds) if options["extended"] else simple_cells(disk, seconds)
             yield Row((disk.name, *cells), sources=(source, Source("/proc/uptime")))
 
 
+def whole_disks(kernel: GuestKernel) -> set[str] | None:
+    """The disks in /sys/block, where partitions are not and a `/` of a name is `!`; None if that cannot be told."""
+    try:
+        return set(kernel.listdir("/sys/block")) or None
+    except UNREADABLE:
+        return None
+
+
 def simple_cells(disk: DiskStat, seconds: float) -> tuple[float | int, ...]:
     """Transfers, and kilobytes read, written and discarded, a second and together."""
-    kilobytes = [count // _SECTORS_PER_KB for count in (disk.read_sectors, disk.write_sectors, disk.discard_sectors)]
-    return (disk.requests / seconds, *(amount / seconds for amount in kilobytes), *kilobytes)
+    sectors = disk.read_sectors, disk.write_sectors, disk.discard_sectors
+    rates = (count / _SECTORS_PER_KB / seconds for count in sectors)
+    return (disk.requests / seconds, *rates, *(count // _SECTORS_PER_KB for count in sectors))
 
 
 def extended_cells(disk: DiskStat, seconds: float) -> tuple[float, ...]:

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.guest.proc_counters import parse_meminfo
-from hybridbridge_vol.guest.proc_pid import PAGE_SIZE, USER_HZ, PidStat, parse_stat
+from hybridbridge_vol.guest.proc_pid import PAGE_SIZE, USER_HZ, PidStat, parse_stat, parse_status
 from hybridbridge_vol.guest.proc_system import parse_uptime
 from hybridbridge_vol.guest.processes import PID, chosen
-from hybridbridge_vol.guest.sources import LSTAT_UID
 from hybridbridge_vol.guest.tool import (
     UNREADABLE,
     Cell,
@@ -23,16 +22,16 @@ from hybridbridge_vol.guest.tool import (
     why,
 )
 
-_HEAD = (Column("UID", "int", "effective user id"), Column("PID", "int", "process id"))
+_HEAD = (Column("UID", "int", "real user id"), Column("PID", "int", "process id"))
 _COMMAND = Column("COMMAND", "str", "name of the executable, as the kernel keeps it")
-_NANOSECONDS = 1_000_000_000
+_NANOSECONDS_PER_TICK = 1_000_000_000 // USER_HZ
 
 
 class Pidstat(Tool):
     name = "pidstat"
     help = "What each process used of the CPUs, of memory and of disks since boot"
     notes = (
-        "Reads /proc/PID/stat, schedstat and io: the first report of pidstat -p ALL. Shares and rates are of the time since "
+        "Reads /proc/PID/stat, status, schedstat and io: the first report of pidstat -p ALL. Shares and rates are of the time since "
         "boot, not since the process began."
     )
     example = "--io"
@@ -80,7 +79,7 @@ class Pidstat(Tool):
         width = len(self.columns_for(options)) - 3
         for pid in chosen(kernel, options):
             path = f"/proc/{pid}/stat"
-            uid = _owner(kernel, pid)
+            uid = _uid(kernel, pid)
             try:
                 stat = parse_stat(kernel.read_file(path))
             except UNREADABLE as error:
@@ -92,26 +91,28 @@ class Pidstat(Tool):
                 cells = _disks(kernel, pid, stat, seconds)
             else:
                 cells = _cpu(kernel, pid, stat, seconds)
-            yield Row((uid, pid, *cells, stat.comm), sources=(Source(path), Source(f"lstat /proc/{pid}", *LSTAT_UID)))
+            yield Row((uid, pid, *cells, stat.comm), sources=(Source(path), Source(f"/proc/{pid}/status")))
 
 
-def _owner(kernel: GuestKernel, pid: int) -> Cell:
+def _uid(kernel: GuestKernel, pid: int) -> Cell:
+    path = f"/proc/{pid}/status"
     try:
-        return kernel.stat(f"/proc/{pid}").uid
+        return parse_status(kernel.read_file(path)).uid
     except UNREADABLE as error:
-        return why(f"/proc/{pid}", error)
+        return why(path, error)
 
 
 def _cpu(kernel: GuestKernel, pid: int, stat: PidStat, seconds: float) -> tuple[Cell, ...]:
+    def share(ticks: int) -> float:
+        return 100 * ticks / USER_HZ / seconds
+
     waited: Cell
     path = f"/proc/{pid}/schedstat"
     try:
-        waited = 100 * parse_schedstat(kernel.read_file(path)) / _NANOSECONDS / seconds
+        # in whole ticks, as pidstat counts it
+        waited = share(parse_schedstat(kernel.read_file(path)) // _NANOSECONDS_PER_TICK)
     except UNREADABLE as error:
         waited = why(path, error)
-
-    def share(ticks: int) -> float:
-        return 100 * ticks / USER_HZ / seconds
 
     user = share(stat.utime - stat.guest_time)
     return user, share(stat.stime), share(stat.guest_time), waited, share(stat.utime + stat.stime), stat.processor

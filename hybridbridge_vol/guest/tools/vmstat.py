@@ -36,7 +36,7 @@ class Vmstat(Tool):
         Column("BO", "int", "KiB written to disks a second"),
         Column("INTR", "int", "interrupts a second (vmstat's `in`, which Volatility takes for no name)"),
         Column("CS", "int", "context switches a second"),
-        Column("US", "int", "percent of the CPUs' time in user mode"),
+        Column("US", "int", "percent of the CPUs' time in user mode, without that of guests"),
         Column("SY", "int", "in the kernel"),
         Column("ID", "int", "idle"),
         Column("WA", "int", "idle while a disk was waited for"),
@@ -63,6 +63,7 @@ def averages(stat: KernelStat, memory: dict[str, int], pages: dict[str, int]) ->
     times = stat.total
     user, system = times.user + times.nice, times.system + times.irq + times.softirq
     whole = max(user + system + times.idle + times.iowait + times.steal, 1)
+    user = max(user - times.guest - times.guest_nice, 0)
 
     def rate(count: int, unit: int = 1) -> int:
         return (count * unit * _HZ + whole // 2) // whole
@@ -99,8 +100,8 @@ def counters(stat: KernelStat, memory: dict[str, int], pages: dict[str, int]) ->
     yield memory.get("SwapFree", 0), "K free swap"
     times = stat.total
     for ticks, what in (
-        (times.user - times.guest, "non-nice user cpu ticks"),
-        (times.nice - times.guest_nice, "nice user cpu ticks"),
+        (times.user, "non-nice user cpu ticks"),
+        (times.nice, "nice user cpu ticks"),
         (times.system, "system cpu ticks"),
         (times.idle, "idle cpu ticks"),
         (times.iowait, "IO-wait cpu ticks"),
