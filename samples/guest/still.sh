@@ -9,7 +9,9 @@ cd /proc || exit
 cp --parents stat cpuinfo meminfo vmstat uptime loadavg diskstats interrupts softirqs slabinfo $copy
 # a process may end meanwhile
 cp --parents [0-9]*/stat [0-9]*/status [0-9]*/io [0-9]*/schedstat [0-9]*/cmdline $copy 2>/dev/null
-cp --parents [0-9]*/task/[0-9]*/stat [0-9]*/task/[0-9]*/status $copy 2>/dev/null
+for name in stat status schedstat io; do
+	cp --parents [0-9]*/task/[0-9]*/$name $copy 2>/dev/null
+done
 mount --bind $copy /proc || exit
 cd /
 
