@@ -57,10 +57,14 @@ def _row(tool: Any) -> str:
 def _ways(tool: Any) -> Iterator[dict[str, Any]]:
     """Options that between them make all of a tool's columns."""
     plain = {option.name: option.default for option in tool.options}
-    chosen = {option.name: ("1", "2") if option.many else True for option in tool.options}
+    chosen = [
+        (option.name, value)
+        for option in tool.options
+        for value in (option.examples or ((("1", "2") if option.many else True),))
+    ]
     for size in (0, 1, 2):
-        for names in combinations(chosen, size):
-            yield plain | {name: chosen[name] for name in names}
+        for pairs in combinations(chosen, size):
+            yield plain | dict(pairs)
 
 
 def _method(tool: Any) -> str:

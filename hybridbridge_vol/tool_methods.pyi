@@ -124,12 +124,21 @@ class Iostat(Record):
     f_await: float | None
     aqu_sz: float | None
     pct_util: float | None
+    mb_read_s: float | None
+    mb_wrtn_s: float | None
+    mb_dscd_s: float | None
+    mb_read: int | None
+    mb_wrtn: int | None
+    mb_dscd: int | None
     pct_user: float | None
     pct_nice: float | None
     pct_system: float | None
     pct_iowait: float | None
     pct_steal: float | None
     pct_idle: float | None
+    rmb_s: float | None
+    wmb_s: float | None
+    dmb_s: float | None
 
 class Ip(Record):
     ifindex: int | None
@@ -257,6 +266,10 @@ class Mpstat(Record):
     pct_guest: float | None
     pct_gnice: float | None
     pct_idle: float | None
+    intr_s: float | None
+    count_: int | None
+    intr: str | None
+    name: str | None
 
 class Namespaces(Record):
     ns: int | None
@@ -325,6 +338,12 @@ class Pidstat(Record):
     kb_wr_s: float | None
     kb_ccwr_s: float | None
     iodelay: int | None
+    cswch_s: float | None
+    nvcswch_s: float | None
+    prio: int | None
+    policy: str | None
+    tgid: int | None
+    tid: int | None
 
 class Ps(Record):
     pid: int | None
@@ -342,6 +361,44 @@ class Ps(Record):
     comm: str | None
     cmd: str | None
     lwp: int | None
+    tid: int | None
+    pgid: int | None
+    sid: int | None
+    tpgid: int | None
+    s: str | None
+    f: int | None
+    ruid: int | None
+    euid: int | None
+    suid: int | None
+    fsuid: int | None
+    rgid: int | None
+    egid: int | None
+    sgid: int | None
+    fsgid: int | None
+    cls: str | None
+    ni: int | None
+    pri: int | None
+    rtprio: int | None
+    psr: int | None
+    started: datetime.datetime | None
+    elapsed: int | None
+    sz: int | None
+    minfl: int | None
+    majfl: int | None
+    wchan: str | None
+    blocked: str | None
+    ignored: str | None
+    caught: str | None
+    cgroup: str | None
+    label: str | None
+    cgroupns: int | None
+    ipcns: int | None
+    mntns: int | None
+    netns: int | None
+    pidns: int | None
+    userns: int | None
+    utsns: int | None
+    exe: str | None
     depth: int
 
 class Route(Record):
@@ -417,6 +474,19 @@ class Vmstat(Record):
     st: int | None
     value: int | None
     what: str | None
+    inact: int | None
+    active: int | None
+    disk: str | None
+    r_total: int | None
+    r_merged: int | None
+    r_sectors: int | None
+    r_ms: int | None
+    w_total: int | None
+    w_merged: int | None
+    w_sectors: int | None
+    w_ms: int | None
+    cur: int | None
+    sec: int | None
 
 class ToolMethods:
     def arp(self, *, interface: str | None = ..., all: bool = ..., numeric: bool = ...) -> Table[Arp]:
@@ -437,7 +507,7 @@ class ToolMethods:
     def environ(self, *, pid: int | Iterable[int] = ...) -> Table[Environ]:
         """Environment variables of processes."""
 
-    def free(self, *, bytes: bool = ..., mebi: bool = ..., gibi: bool = ..., human: bool = ..., wide: bool = ..., total: bool = ...) -> Table[Free]:
+    def free(self, *, bytes: bool = ..., mebi: bool = ..., gibi: bool = ..., kilo: bool = ..., mega: bool = ..., giga: bool = ..., human: bool = ..., si: bool = ..., wide: bool = ..., total: bool = ..., lohi: bool = ...) -> Table[Free]:
         """Memory and swap, used and free, in KiB."""
 
     def getpid(self) -> Table[Getpid]:
@@ -455,7 +525,7 @@ class ToolMethods:
     def hostname(self) -> Table[Hostname]:
         """The host's name."""
 
-    def iostat(self, *, extended: bool = ..., processors: bool = ..., all: bool = ..., disk: str | Iterable[str] = ...) -> Table[Iostat]:
+    def iostat(self, *, extended: bool = ..., mega: bool = ..., processors: bool = ..., all: bool = ..., disk: str | Iterable[str] = ...) -> Table[Iostat]:
         """What disks did since boot: transfers and kilobytes a second."""
 
     def ip(self, *, link: bool = ..., neigh: bool = ..., route: bool = ..., rule: bool = ..., inet: bool = ..., inet6: bool = ..., all: bool = ...) -> Table[Ip]:
@@ -476,7 +546,7 @@ class ToolMethods:
     def mounts(self, *, pid: int | Iterable[int] = ..., tree: bool = ...) -> Table[Mounts]:
         """Mounted file systems, as `findmnt` shows them."""
 
-    def mpstat(self, *, cpu: int | Iterable[int] = ...) -> Table[Mpstat]:
+    def mpstat(self, *, cpu: int | Iterable[int] = ..., interrupts: str | None = ...) -> Table[Mpstat]:
         """What each CPU spent its time on since boot, in percent."""
 
     def namespaces(self, *, type: str | Iterable[str] = ..., task: int | None = ..., processes: bool = ..., persistent: bool = ...) -> Table[Namespaces]:
@@ -485,10 +555,10 @@ class ToolMethods:
     def netstat(self, *, tcp: bool = ..., udp: bool = ..., raw: bool = ..., unix: bool = ..., listening: bool = ..., all: bool = ..., program: bool = ..., extended: bool = ..., timers: bool = ..., numeric: bool = ..., route: bool = ..., interfaces: bool = ..., statistics: bool = ..., groups: bool = ..., inet: bool = ..., inet6: bool = ...) -> Table[Netstat]:
         """Sockets, routes, interfaces and protocol statistics, as netstat shows them."""
 
-    def pidstat(self, *, pid: int | Iterable[int] = ..., memory: bool = ..., io: bool = ...) -> Table[Pidstat]:
+    def pidstat(self, *, pid: int | Iterable[int] = ..., memory: bool = ..., io: bool = ..., switches: bool = ..., priorities: bool = ..., threads: bool = ...) -> Table[Pidstat]:
         """What each process used of the CPUs, of memory and of disks since boot."""
 
-    def ps(self, *, pid: int | Iterable[int] = ..., threads: bool = ..., tree: bool = ...) -> Table[Ps]:
+    def ps(self, *, pid: int | Iterable[int] = ..., threads: bool = ..., tree: bool = ..., columns: str | None = ...) -> Table[Ps]:
         """Processes, as `ps -ef` and `ps aux` show them."""
 
     def route(self, *, inet: bool = ..., inet6: bool = ..., extended: bool = ..., numeric: bool = ...) -> Table[Route]:
@@ -506,6 +576,6 @@ class ToolMethods:
     def uptime(self) -> Table[Uptime]:
         """Time of the freeze, time since boot, load averages."""
 
-    def vmstat(self, *, counters: bool = ...) -> Table[Vmstat]:
+    def vmstat(self, *, counters: bool = ..., active: bool = ..., disks: bool = ..., unit: str | None = ...) -> Table[Vmstat]:
         """Processes, memory, swapping, disks and CPUs: averages since boot."""
     def session(self) -> Any: ...

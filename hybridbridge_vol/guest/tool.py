@@ -72,6 +72,8 @@ class Option(NamedTuple):
     positional: bool = False
     short: str = ""
     """One letter, by which `hb run` knows the option too (`-t`); letters of flags can be joined (`-tulpan`)."""
+    examples: tuple[str, ...] = ()
+    """Of an option that changes the columns: values that between them show all there can be."""
 
     @property
     def default(self) -> Any:

@@ -24,6 +24,7 @@ SHAPES = {
     "5.10 PTI": Spec("5.10-cloud", seed=16, light=True, append="pti=on"),
     "6.1 PTI, 5 levels": Spec("6.1-cloud", seed=15, light=True, la57=True, append="pti=on"),
     "6.1 amd64, PTI": Spec("6.1-amd64", seed=16, light=True, append="pti=on"),
+    "6.1 amd64, rich, two CPUs": Spec("6.1-amd64", seed=7, cpus=2),
     "6.1 rt, two CPUs": Spec("6.1-rt", seed=16, light=True, cpus=2),
     "6.12 5 levels": Spec("6.12-cloud", seed=15, light=True, la57=True),
     "6.12 amd64, four CPUs": Spec("6.12-amd64", seed=16, light=True, cpus=4, ram=512 << 20),

@@ -28,7 +28,7 @@ class Free(Tool):
         Option("kilo", bool, "in kilobytes of 1000 bytes"),
         Option("mega", bool, "in megabytes of 1000 kilobytes"),
         Option("giga", bool, "in gigabytes of 1000 megabytes"),
-        Option("human", bool, "in the unit that fits each number", short="h"),
+        Option("human", bool, "in the unit that fits each number"),
         Option("si", bool, "with --human: units of 1000, not of 1024"),
         Option("wide", bool, "BUFFERS and CACHE apart", short="w"),
         Option("total", bool, "a line with the sums of memory and swap", short="t"),

@@ -23,8 +23,11 @@ class Mpstat(Tool):
     example = "--cpu 0"
     options = (
         Option("cpu", int, "only these CPUs", many=True, short="P"),
-        Option("interrupts", str, "interrupts instead: SUM of all, CPU for each of /proc/interrupts, SCPU for software interrupts", short="I"),
-    )
+        Option(
+            "interrupts", str, "interrupts instead: SUM of all, CPU for each of /proc/interrupts, SCPU for software interrupts",
+            short="I", examples=("SUM", "CPU"),
+        ),
+    )  # fmt: skip
     columns = (
         Column("CPU", "str", "number, or all together", left=False),
         Column("%USR", "percent", "in user mode"),

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
-from hybridbridge_vol.guest.kernel import GuestKernel, Sysinfo
+from hybridbridge_vol.errors import OptionError
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.guest.proc_pid import (
     PAGE_SIZE,
     USER_HZ,
     PidStat,
-    TtyDriver,
     parse_cmdline,
     parse_stat,
     parse_status,
-    parse_tty_drivers,
-    tty_name,
 )
-from hybridbridge_vol.guest.processes import files_of, in_parts
+from hybridbridge_vol.guest.processes import files_of, in_parts, numbers
+from hybridbridge_vol.guest.ps_fields import FIELDS, fields_named, rows_of
+from hybridbridge_vol.guest.ps_view import View, percent, state_letters
 from hybridbridge_vol.guest.sources import LSTAT_UID, stat_fields, status_values
 from hybridbridge_vol.guest.tool import (
     UNREADABLE,
@@ -49,7 +49,11 @@ class Ps(Tool):
         Option("pid", int, "only these processes", many=True),
         Option("threads", bool, "one row for each thread (as `ps -eLf`)"),
         Option("tree", bool, "children below their parents (as `ps -ef --forest`)"),
-    )
+        Option(
+            "columns", str, f"these columns instead, parted by commas: {' '.join(FIELDS)}", short="o",
+            examples=(",".join(FIELDS),),
+        ),
+    )  # fmt: skip
     columns = (
         Column("PID", "int", "process id"),
         Column("PPID", "int", "parent's process id"),
@@ -74,15 +78,20 @@ class Ps(Tool):
     tree_column = "CMD"
 
     def columns_for(self, options: Options) -> tuple[Column, ...]:
+        if options["columns"]:
+            return tuple(field.column for field in fields_named(options["columns"]))
         if options["threads"]:
             return (self.columns[0], LWP, *self.columns[1:])
         return self.columns
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
-        pids = list(dict.fromkeys(options["pid"])) or sorted(
-            int(name) for name in kernel.listdir("/proc") if name.isdecimal() and name.isascii()
-        )
-        view = _View.of(kernel)
+        if options["columns"] and options["tree"]:
+            raise OptionError("--tree and --columns: give one of them")
+        pids = list(dict.fromkeys(options["pid"])) or numbers(kernel.listdir("/proc"))
+        view = View.of(kernel)
+        if options["columns"]:
+            yield from rows_of(view, pids, fields_named(options["columns"]), options["threads"])
+            return
         processes = (process for part in in_parts(pids) for process in _processes(view, part))
         if options["tree"]:
             found = {process.pid: process for process in processes}
@@ -94,54 +103,9 @@ class Ps(Tool):
             if not options["threads"]:
                 yield Row(process.cells, depth, process.sources)
                 continue
-            yield Row((process.cells[0], process.pid, *process.cells[1:]), depth, process.sources)
-            for lwp, cells, sources in _other_threads(view, process):
-                yield Row((cells[0], lwp, *cells[1:]), depth + 1 if options["tree"] else 0, sources)
-
-
-class _View(NamedTuple):
-    """What all rows share: the kernel, and the amounts that shares and times are reckoned from."""
-
-    kernel: GuestKernel
-    memory: float | Unavailable
-    """Bytes of RAM the guest's kernel manages."""
-    uptime: float | Unavailable
-    booted: float | Unavailable
-    """Seconds since the epoch."""
-    ttys: list[tuple[TtyDriver, ...]]
-    """/proc/tty/drivers, once it was needed."""
-
-    @classmethod
-    def of(cls, kernel: GuestKernel) -> _View:
-        memory = _asked("sysinfo", lambda: _ram(kernel.sysinfo()))
-        uptime = _asked("clock_gettime", kernel.boottime)
-        now = _asked("clock_gettime", kernel.realtime)
-        if isinstance(now, Unavailable):
-            return cls(kernel, memory, uptime, now, [])
-        booted = uptime if isinstance(uptime, Unavailable) else now - uptime
-        return cls(kernel, memory, uptime, booted, [])
-
-    def tty(self, tty_nr: int) -> str:
-        name = tty_name(tty_nr)
-        if ":" not in name:
-            return name
-        if not self.ttys:
-            try:
-                self.ttys.append(parse_tty_drivers(self.kernel.read_file("/proc/tty/drivers")))
-            except UNREADABLE:
-                self.ttys.append(())
-        return tty_name(tty_nr, self.ttys[0])
-
-
-def _asked(call: str, ask: Callable[[], float]) -> float | Unavailable:
-    try:
-        return ask()
-    except UNREADABLE as error:
-        return why(call, error)
-
-
-def _ram(info: Sysinfo) -> int:
-    return info.totalram * info.mem_unit
+            for lwp, cells, sources in _threads(view, process):
+                below = options["tree"] and lwp != process.pid
+                yield Row((cells[0], lwp, *cells[1:]), depth + below, sources)
 
 
 class _Memory(NamedTuple):
@@ -167,7 +131,7 @@ _SHOWN = (3, 4, 7, 14, 15, 20, 22)
 """Of /proc/PID/stat: state, parent, terminal, times, threads, start."""
 
 
-def _processes(view: _View, pids: list[int]) -> Iterator[_Process]:
+def _processes(view: View, pids: list[int]) -> Iterator[_Process]:
     view.kernel.expect(files_of(pids, "stat"))
     stats = {pid: _stat(view, pid) for pid in pids}
     own = [pid for pid, found in stats.items() if not isinstance(found, Unavailable) and found[1].vsize]
@@ -175,7 +139,7 @@ def _processes(view: _View, pids: list[int]) -> Iterator[_Process]:
     return (_process(view, pid, found) for pid, found in stats.items())
 
 
-def _stat(view: _View, pid: int) -> tuple[bytes, PidStat] | Unavailable:
+def _stat(view: View, pid: int) -> tuple[bytes, PidStat] | Unavailable:
     path = f"/proc/{pid}/stat"
     try:
         data = view.kernel.read_file(path)
@@ -184,7 +148,7 @@ def _stat(view: _View, pid: int) -> tuple[bytes, PidStat] | Unavailable:
         return why(path, error)
 
 
-def _process(view: _View, pid: int, found: tuple[bytes, PidStat] | Unavailable) -> _Process:
+def _process(view: View, pid: int, found: tuple[bytes, PidStat] | Unavailable) -> _Process:
     """One process, of which this is the `stat`. A task without memory of its own (a kernel thread, a zombie) has an empty cmdline and no Vm lines
     in its status, so that `stat` and the owner of the directory say all."""
     folder = f"/proc/{pid}"
@@ -225,36 +189,35 @@ def _unreadable(pid: int, gap: Unavailable) -> _Process:
     return _Process(pid, None, (pid, *[gap] * (len(Ps.columns) - 1)), None)
 
 
-def _other_threads(
-    view: _View, process: _Process
-) -> Iterator[tuple[int, tuple[Cell, ...], tuple[Source, ...]]]:
-    """The threads of a process but the first. Memory and command line are the process's."""
+_Thread = tuple[int, tuple[Cell, ...], tuple[Source, ...]]
+
+
+def _threads(view: View, process: _Process) -> Iterator[_Thread]:
+    """The threads of a process, with their own times and states. Memory and command line are the process's."""
     tasks = f"/proc/{process.pid}/task"
     if process.memory is None or process.cells[_NLWP] == 1:
+        yield process.pid, process.cells, process.sources
         return
     try:
-        names = view.kernel.listdir(tasks)
+        tids = numbers(view.kernel.listdir(tasks))
     except UNREADABLE as error:
-        gap = why(tasks, error)
-        yield process.pid, (process.pid, *[gap] * (len(Ps.columns) - 1)), ()
+        yield process.pid, process.cells, process.sources
+        yield process.pid, (process.pid, *[why(tasks, error)] * (len(Ps.columns) - 1)), ()
         return
-    for tid in sorted(int(name) for name in names if name.isdecimal() and name.isascii()):
-        if tid == process.pid:
-            continue
+    for tid in tids:
+        folder = f"{tasks}/{tid}"
         try:
-            data = view.kernel.read_file(f"{tasks}/{tid}/stat")
+            data = view.kernel.read_file(f"{folder}/stat")
             stat = parse_stat(data)
         except UNREADABLE as error:
-            gap = why(f"{tasks}/{tid}/stat", error)
-            yield tid, (process.pid, *[gap] * (len(Ps.columns) - 1)), ()
+            yield tid, (process.pid, *[why(f"{folder}/stat", error)] * (len(Ps.columns) - 1)), ()
             continue
-        uid = _owner(view, f"{tasks}/{tid}")
-        own = (*stat_fields(f"{tasks}/{tid}/stat", data, _SHOWN), Source(f"lstat {tasks}/{tid}", *LSTAT_UID))
+        own = (*stat_fields(f"{folder}/stat", data, _SHOWN), Source(f"lstat {folder}", *LSTAT_UID))
         shared = tuple(source for source in process.sources if source.path == f"/proc/{process.pid}/cmdline")
-        yield tid, _cells(view, process.pid, stat, uid, process.memory), own + shared
+        yield tid, _cells(view, process.pid, stat, _owner(view, folder), process.memory), own + shared
 
 
-def _owner(view: _View, folder: str) -> Cell:
+def _owner(view: View, folder: str) -> Cell:
     """A task's effective user: the owner of its directory (fs/proc/base.c, task_dump_owner)."""
     try:
         return view.kernel.stat(folder).uid
@@ -265,7 +228,7 @@ def _owner(view: _View, folder: str) -> Cell:
 _NLWP = [column.name for column in Ps.columns].index("NLWP")
 
 
-def _cells(view: _View, pid: int, stat: PidStat, uid: Cell, memory: _Memory) -> tuple[Cell, ...]:
+def _cells(view: View, pid: int, stat: PidStat, uid: Cell, memory: _Memory) -> tuple[Cell, ...]:
     used = (stat.utime + stat.stime) / USER_HZ
     start = stat.starttime / USER_HZ
     lived = view.uptime if isinstance(view.uptime, Unavailable) else view.uptime - start
@@ -274,34 +237,16 @@ def _cells(view: _View, pid: int, stat: PidStat, uid: Cell, memory: _Memory) -> 
         stat.ppid,
         uid,
         view.tty(stat.tty_nr),
-        _flags(pid, stat, memory.locked),
+        state_letters(pid, stat, memory.locked),
         view.booted if isinstance(view.booted, Unavailable) else view.booted + start,
         used,
-        _percent(used, lived),
-        _percent(memory.rss, view.memory),
+        percent(used, lived),
+        percent(memory.rss, view.memory),
         memory.vsize // 1024,
         memory.rss // 1024,
         stat.num_threads,
         stat.comm,
         memory.cmd,
-    )
-
-
-def _percent(part: float, whole: float | Unavailable) -> Cell:
-    if isinstance(whole, Unavailable):
-        return whole
-    return 100 * part / whole if whole > 0 else 0.0
-
-
-def _flags(pid: int, stat: PidStat, locked: bool) -> str:
-    """The STAT column: the state and procps's letters, in its order."""
-    return (
-        stat.state
-        + ("<" if stat.nice < 0 else "N" if stat.nice > 0 else "")
-        + ("L" if locked else "")
-        + ("s" if stat.session == pid else "")
-        + ("l" if stat.num_threads > 1 else "")
-        + ("+" if stat.tpgid == stat.pgrp else "")
     )
 
 
