@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from hybridbridge_vol.bridge.jump_labels import BRANCH, ENTRY_SIZE, JumpLabels, site_flags
 from hybridbridge_vol.bridge.module_traps import FixUp, fix_ups_of, warnings_of
+from hybridbridge_vol.bridge.module_unwind import sort_unwind_tables
 from hybridbridge_vol.image.module import (
     R_32,
     RELATIVE,
@@ -135,6 +136,7 @@ def place(name: str, file: ModuleFile, text_vaddr: int, read: Read, resolve: Res
     rodata = None
     if rodata_vaddr is not None:
         rodata = _built(file, rodata_layout, rodata_vaddr, rodata_size, 0, sections, resolve, read)
+        sort_unwind_tables(file, rodata_layout, rodata.content)
     labels = _labels(file, text, sections, resolve)
     return PlacedModule(name, file, sections, text, rodata, labels, *_traps(file, text, sections, resolve))
 
