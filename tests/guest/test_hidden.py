@@ -18,8 +18,10 @@ from live_kernel import LiveKernel
 from hybridbridge_vol.bridge.task_list import task_list, tasks_offset
 from hybridbridge_vol.errors import CallUndone
 from hybridbridge_vol.guest import tools
+from hybridbridge_vol.guest.control_groups import grouped_processes
 from hybridbridge_vol.guest.hidden_modules import hidden_modules
 from hybridbridge_vol.guest.hidden_sockets import hidden_sockets
+from hybridbridge_vol.guest.proc_pid import parse_stat
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.guest.tool import Unavailable
 from hybridbridge_vol.guest.views import Finding, Views
@@ -135,7 +137,7 @@ def test_a_process_and_a_module_unlinked_from_their_lists_are_found(lab: Lab, ge
             module = editor.read(module)
         editor.unlink(module)
 
-    views = "/proc listing, children of its parent, /proc/PID look-up"
+    views = "/proc listing, control groups, children of its parent, /proc/PID look-up"
     assert plant(unlink) == [
         ("process", str(pid), "redis-server", views, "task list"),
         ("module", name, name, "/sys/module, addresses", "/proc/modules"),
@@ -155,11 +157,25 @@ def test_a_process_without_its_id_is_found_with_the_sockets_it_holds(lab: Lab, g
 
     rows = plant(detach)
     process = next(row for row in rows if row[0] == "process")
-    assert process == ("process", str(pid), "", "task list, children of its parent", "/proc listing, /proc/PID look-up")
+    seen, missing = "task list, control groups, children of its parent", "/proc listing, /proc/PID look-up"
+    assert process == ("process", str(pid), "", seen, missing)
     sockets = [row for row in rows if row[0] == "socket"]
     assert sockets
     assert all(row[4] == "/proc/PID/fd" and row[2].startswith("tcp 127.0.0.1:") for row in sockets)
     assert [row[1] for row in rows if row[0] == "thread"] == [f"1 of {lab.session(generation).sysinfo().procs}"]
+
+
+def test_the_processes_of_control_groups_are_those_that_the_guest_listed(lab: Lab, rich_generation: str) -> None:
+    truth = lab.sample(rich_generation).truth
+    said: set[int] = set()
+    for path in truth.late:
+        if path.endswith("/cgroup.procs"):
+            said.update(map(int, truth.file(path).split()))
+    found, gap = grouped_processes(lab.session(rich_generation))
+    assert gap is None
+    assert found == said
+    states = {pid: parse_stat(truth.file(f"/proc/{pid}/stat")).state for pid in set(truth.processes) - found}
+    assert set(states.values()) == {"Z"}
 
 
 @pytest.mark.parametrize("generation", ["6.1 two CPUs"])
