@@ -147,6 +147,10 @@ class GuestKernel(Protocol):
         """`(pid, virtual address of the task_struct)` of every process on the kernel's own list, and why the list is not
         whole (empty if it is)."""
 
+    def tasks_in_memory(self, listed: Iterable[int]) -> list[int]:
+        """Process ids of the task_structs that are in the kernel's memory for such, but for those `listed` (virtual
+        addresses, of some of which it must be told); those of one that was freed are not told."""
+
     def module_pages(self) -> Iterator[int]:
         """Virtual addresses of the pages that are mapped where modules lie."""
 

@@ -8,7 +8,7 @@ import os
 import re
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -132,6 +132,18 @@ class Session(Files):
             except CallUndone as error:
                 reason = reason or f"of the task at {task:#x}: {error.reason}"
         return found, reason
+
+    def tasks_in_memory(self, listed: Iterable[int]) -> list[int]:
+        """See `GuestKernel`."""
+        from hybridbridge_vol.bridge.task_slab import tasks_in_slabs
+
+        known = set(listed)
+        pid_of, found = self.bridge.snapshot("__task_pid_nr_ns"), []
+        for task in tasks_in_slabs(self.bridge, known):
+            if task not in known:
+                with contextlib.suppress(CallUndone):
+                    found.append(self._caller.call(pid_of, task, _PIDTYPE_TGID, 0, label="__task_pid_nr_ns"))
+        return found
 
     def module_pages(self) -> Iterator[int]:
         """See `GuestKernel`. Modules lie close together: the search ends behind the first large hole."""

@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
 from hybridbridge_vol.errors import CallUndone
@@ -78,6 +78,9 @@ class LiveKernel:
 
     def task_list(self) -> tuple[list[tuple[int, int]], str]:
         return [], "not to be had from outside of the kernel"
+
+    def tasks_in_memory(self, listed: Iterable[int]) -> list[int]:
+        return []
 
     def module_pages(self) -> Iterator[int]:
         return iter(())
