@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from hybridbridge_vol.bridge.jump_labels import BRANCH, ENTRY_SIZE, JumpLabels, site_flags
 from hybridbridge_vol.bridge.module_traps import FixUp, fix_ups_of, warnings_of
+from hybridbridge_vol.bridge.module_unwind import sort_unwind_tables
 from hybridbridge_vol.image.module import (
     R_32,
     RELATIVE,
@@ -181,7 +182,9 @@ def place(found: Location, read: Read, resolve: Resolve) -> PlacedModule:
     text = built(file.text_layout()[0], found.text_vaddr, found.text_size, _BREAKPOINT)
     rodata = None
     if found.rodata_vaddr is not None:
-        rodata = built(file.rodata_layout()[0], found.rodata_vaddr, found.rodata_size, 0)
+        layout = file.rodata_layout()[0]
+        rodata = built(layout, found.rodata_vaddr, found.rodata_size, 0)
+        sort_unwind_tables(file, layout, rodata.content)
     labels = _labels(file, text, sections, resolve)
     return PlacedModule(found.name, file, sections, text, rodata, labels, *_traps(file, text, sections, resolve))
 

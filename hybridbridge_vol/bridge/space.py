@@ -250,6 +250,13 @@ class SnapshotSpace:
         self._filled.add(paddr)
         return True
 
+    def bytes_at(self, paddr: int, size: int) -> memoryview | bytes | None:
+        """Bytes of the image; not copied where they are mapped, and then as calls have left them."""
+        for start, mapping in self.mappings if self._image.mappable else ():
+            if start <= paddr and paddr + size <= start + mapping.size:
+                return mapping.view[paddr - start : paddr - start + size]
+        return self._image.read_available(paddr, size)
+
     def refill(self) -> None:
         """After the image's mappings were set back: bring pages that had to be read into memory again."""
         filled, self._filled = self._filled, set()

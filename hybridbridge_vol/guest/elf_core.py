@@ -1,7 +1,7 @@
 """The form of an ELF core of one process, as Linux writes them and gdb reads them.
 
 Sources: fs/binfmt_elf.c (`elf_core_dump`, `fill_files_note`), include/linux/elfcore.h and include/uapi/linux/elf.h, for
-x86-64. Pure functions from facts to bytes.
+x86-64; for i386 fs/compat_binfmt_elf.c and include/linux/elfcore-compat.h. Pure functions from facts to bytes.
 """
 
 from __future__ import annotations
@@ -10,13 +10,52 @@ import struct
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-NT_PRSTATUS, NT_PRPSINFO, NT_AUXV, NT_FILE = 1, 3, 6, 0x46494C45
+NT_PRSTATUS, NT_PRFPREG, NT_PRPSINFO, NT_AUXV, NT_FILE = 1, 2, 3, 6, 0x46494C45
 PAGE_SIZE = 4096
 _PN_XNUM = 0xFFFF
 """In e_phnum: the count is in section header 0."""
-_EHDR, _PHDR, _SHDR = struct.Struct("<16sHHIQQQIHHHHHH"), struct.Struct("<IIQQQQQQ"), struct.Struct("<IIQQQQIIQQ")
-_PT_LOAD, _PT_NOTE, _ET_CORE, _EM_X86_64 = 1, 4, 4, 62
+_PT_LOAD, _PT_NOTE, _ET_CORE = 1, 4, 4
 _STATES = "RSDTtXZPI"
+_OF_CORE = (NT_PRSTATUS, NT_PRFPREG, NT_PRPSINFO, NT_AUXV, NT_FILE)
+
+
+class Form(NamedTuple):
+    """How wide things are. `word` is an address's or an unsigned long's, in `struct`'s letters; the sizes are of `struct
+    elf_prstatus`, of what in it is before the thread's number and between these and the registers, and of these."""
+
+    elf_class: int
+    machine: int
+    word: str
+    status_size: int
+    before_pids: int
+    times_size: int
+    general_size: int
+    prpsinfo: str
+
+    @property
+    def ehdr(self) -> struct.Struct:
+        return struct.Struct(f"<16sHHI3{self.word}IHHHHHH")
+
+    @property
+    def shdr(self) -> struct.Struct:
+        return struct.Struct(f"<II4{self.word}II2{self.word}")
+
+    @property
+    def end_vaddr(self) -> int:
+        """Behind the last address, and the last place in the file, that it has words for."""
+        return 1 << 8 * struct.calcsize(f"<{self.word}")
+
+    def phdr(self, kind: int, flags: int, place: int, vaddr: int, in_file: int, in_memory: int, alignment: int) -> bytes:
+        """A program header: where `flags` stand differs."""
+        sizes = (place, vaddr, 0, in_file, in_memory)
+        if self.word == "Q":
+            return struct.pack("<II6Q", kind, flags, *sizes, alignment)
+        return struct.pack("<8I", kind, *sizes, flags, alignment)
+
+
+X86_64 = Form(2, 62, "Q", 336, 32, 64, 216, "<bcbbxxxxQII4i16s80s")
+I386 = Form(1, 3, "I", 144, 24, 32, 68, "<bcbbIHH4i16s80s")
+FORMS = {form.machine: form for form in (X86_64, I386)}
 
 
 class Segment(NamedTuple):
@@ -54,61 +93,68 @@ class MappedFile(NamedTuple):
     path: bytes
 
 
-def head(segments: Sequence[Segment], notes: bytes) -> bytes:
+def head(segments: Sequence[Segment], notes: bytes, form: Form = X86_64) -> bytes:
     """Everything before the first segment's bytes, which begin on a page; those of the filled ones follow in order."""
     count = len(segments) + 1
     extended = count >= _PN_XNUM
-    table_end = _EHDR.size + count * _PHDR.size
+    ehdr, shdr, phdr_size = form.ehdr, form.shdr, len(form.phdr(0, 0, 0, 0, 0, 0, 0))
+    table_end = ehdr.size + count * phdr_size
     sections_at = table_end if extended else 0
-    notes_at = table_end + (_SHDR.size if extended else 0)
+    notes_at = table_end + (shdr.size if extended else 0)
     place = data_at = -(-(notes_at + len(notes)) // PAGE_SIZE) * PAGE_SIZE
     parts = [
-        _EHDR.pack(
-            b"\x7fELF\x02\x01\x01".ljust(16, b"\0"), _ET_CORE, _EM_X86_64, 1, 0, _EHDR.size, sections_at, 0, _EHDR.size,
-            _PHDR.size, _PN_XNUM if extended else count, _SHDR.size if extended else 0, int(extended), 0,
+        ehdr.pack(
+            bytes((0x7F, *b"ELF", form.elf_class, 1, 1)).ljust(16, b"\0"), _ET_CORE, form.machine, 1, 0, ehdr.size, sections_at,
+            0, ehdr.size, phdr_size, _PN_XNUM if extended else count, shdr.size if extended else 0, int(extended), 0,
         ),
-        _PHDR.pack(_PT_NOTE, 0, notes_at, 0, 0, len(notes), 0, 4),
+        form.phdr(_PT_NOTE, 0, notes_at, 0, len(notes), 0, 4),
     ]  # fmt: skip
     for segment in segments:
         flags = sum(bit for letter, bit in (("r", 4), ("w", 2), ("x", 1)) if letter in segment.permissions)
         in_file = segment.size if segment.filled else 0
-        parts.append(_PHDR.pack(_PT_LOAD, flags, place, segment.start_vaddr, 0, in_file, segment.size, PAGE_SIZE))
+        parts.append(form.phdr(_PT_LOAD, flags, place, segment.start_vaddr, in_file, segment.size, PAGE_SIZE))
         place += in_file
     if extended:
-        parts.append(_SHDR.pack(0, 0, 0, 0, 0, 0, 1, count, 0, 0))
+        parts.append(shdr.pack(0, 0, 0, 0, 0, 0, 1, count, 0, 0))
     parts.append(notes)
     return b"".join(parts).ljust(data_at, b"\0")
 
 
 def note(kind: int, content: bytes) -> bytes:
-    """One note of the owner CORE."""
-    name = b"CORE\0"
+    """One note. Its owner is CORE, of the sets of registers that came after the first ones LINUX."""
+    name = b"CORE\0" if kind in _OF_CORE else b"LINUX\0"
     return struct.pack("<III", len(name), len(content), kind) + name.ljust(8, b"\0") + content + bytes(-len(content) % 4)
 
 
-def prpsinfo(who: Identity) -> bytes:
-    """`struct elf_prpsinfo`."""
+def prpsinfo(who: Identity, form: Form = X86_64) -> bytes:
+    """`struct elf_prpsinfo`. i386 has no room for numbers of users beyond 65535: it says 65534 (`high2lowuid`)."""
     state = _STATES.find(who.state)
+    uid, gid = (number & 0xFFFF_FFFF for number in (who.uid, who.gid))
+    if form.word == "I":
+        uid, gid = (number if number < 1 << 16 else 65534 for number in (uid, gid))
     return struct.pack(
-        "<bcbbxxxxQII4i16s80s", max(state, 0), who.state.encode("ascii", "replace")[:1], who.state == "Z", _signed(who.nice, 7),
-        who.flags & (1 << 64) - 1, who.uid & 0xFFFF_FFFF, who.gid & 0xFFFF_FFFF, *(_signed(pid, 31) for pid in who.pids),
+        form.prpsinfo, max(state, 0), who.state.encode("ascii", "replace")[:1], who.state == "Z", _signed(who.nice, 7),
+        who.flags & form.end_vaddr - 1, uid, gid, *(_signed(pid, 31) for pid in who.pids),
         who.name[:15], who.arguments[:79],
     )  # fmt: skip
 
 
-def prstatus(tid: int, who: Identity, registers: bytes) -> bytes:
-    """`struct elf_prstatus` of a thread; `registers` is its `struct user_regs_struct`. Signals and times are left zero."""
+def prstatus(tid: int, who: Identity, registers: bytes, floating: bool = False, form: Form = X86_64) -> bytes:
+    """`struct elf_prstatus` of a thread; `registers` is its `struct user_regs_struct`, `floating` says that a note with the
+    floating point ones follows. Signals and times are left zero."""
     pids = struct.pack("<4i", *(_signed(pid, 31) for pid in (tid, *who.pids[1:])))
-    return (bytes(32) + pids + bytes(64) + registers).ljust(336, b"\0")
+    general = registers[: form.general_size].ljust(form.general_size, b"\0")
+    status = bytes(form.before_pids) + pids + bytes(form.times_size) + general + struct.pack("<i", floating)
+    return status.ljust(form.status_size, b"\0")
 
 
-def files(mappings: Iterable[MappedFile]) -> bytes:
+def files(mappings: Iterable[MappedFile], form: Form = X86_64) -> bytes:
     """The content of NT_FILE: `count, page size`, then start, end and offset in pages of each, then the names."""
     listed = list(mappings)
     numbers = [len(listed), PAGE_SIZE]
     for mapping in listed:
         numbers += [mapping.start_vaddr, mapping.end_vaddr, mapping.offset // PAGE_SIZE]
-    return struct.pack(f"<{len(numbers)}Q", *numbers) + b"".join(mapping.path + b"\0" for mapping in listed)
+    return struct.pack(f"<{len(numbers)}{form.word}", *numbers) + b"".join(mapping.path + b"\0" for mapping in listed)
 
 
 def _signed(number: int, bits: int) -> int:

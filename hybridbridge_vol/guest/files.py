@@ -13,6 +13,7 @@ from hybridbridge_vol.bridge.attach import Bridge
 from hybridbridge_vol.bridge.calls import Caller
 from hybridbridge_vol.bridge.hybrid import Mode
 from hybridbridge_vol.errors import CallUndone
+from hybridbridge_vol.guest import magic_links
 from hybridbridge_vol.guest.holes import entries_around_holes
 from hybridbridge_vol.guest.kernel import EndlessFile, Question, Stat
 from hybridbridge_vol.guest.mounts import Mounts
@@ -92,19 +93,22 @@ class Files:
 
     def _checked(self, answer: int, path: str) -> int:
         if answer < 0:
-            raise OSError(-answer, os.strerror(-answer), path)
+            raise magic_links.not_cached(path, -answer) or OSError(-answer, os.strerror(-answer), path)
         return answer
 
     def _path(self, path: str) -> int:
         encoded = os.fsencode(path)
         if len(encoded) >= 4096 or b"\0" in encoded:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
+        magic_links.check_name(path)
         if self._mounts.reach(path):
             self._caller.mark()
         return self._caller.put(encoded + b"\0", _PATH_AT)
 
     def open(self, path: str, flags: int = _O_RDONLY) -> GuestFile:
         """Open a file of the snapshot for reading. OSError with the guest's errno; CallUndone."""
+        if magic_links.is_link(path):
+            magic_links.check_mode(path, self.stat(path, follow=True).mode)
         name = self._path(path)
         fd = self._checked(self._syscall("openat", path, _AT_FDCWD, name, flags, 0), path)
         self._open_files += 1

@@ -6,6 +6,8 @@
 | /proc/PID look-up | the same table, by number (`find_task_by_pid_ns`) | the same; or only the listing's half of it |
 | task list | `init_task.tasks`, which `for_each_process` walks | unlinking the process from it: the classic DKOM |
 | children | each thread's list of children (`/proc/PID/task/TID/children`) | unlinking it from its parent's list |
+| control groups | the tasks of each group's sets (`css_set.tasks`), which `cgroup.procs` lists | unlinking the process there, too |
+| memory of tasks | the pages that all task_structs are in | nothing but freeing it; who is not there is not missed |
 | count | `nr_threads`, which sysinfo(2) tells | hiding a thread and leaving the count as it is |
 
 Sources: fs/proc/base.c, fs/proc/array.c (`children_seq_ops`), kernel/pid.c, kernel/fork.c (Linux 5.10 to 6.12).
@@ -13,9 +15,11 @@ Sources: fs/proc/base.c, fs/proc/array.c (`children_seq_ops`), kernel/pid.c, ker
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from errno import ENOENT
 
+from hybridbridge_vol.guest.control_groups import grouped_processes
 from hybridbridge_vol.guest.kernel import GuestKernel, Question
 from hybridbridge_vol.guest.proc_pid import PidStat, parse_stat, parse_status
 from hybridbridge_vol.guest.processes import AT_ONCE, expected, files_of, in_parts, numbers
@@ -23,6 +27,8 @@ from hybridbridge_vol.guest.tool import UNREADABLE, Source, Unavailable, why
 from hybridbridge_vol.guest.views import Finding, Views
 
 LISTING, LOOKUP, TASKS, CHILDREN = "/proc listing", "/proc/PID look-up", "task list", "children of its parent"
+GROUPS, MEMORY = "control groups", "memory of tasks"
+_ENDED = "ZXx"
 
 
 def hidden_processes(kernel: GuestKernel, probe: int = 0) -> Iterator[Finding | Unavailable]:
@@ -35,6 +41,10 @@ def hidden_processes(kernel: GuestKernel, probe: int = 0) -> Iterator[Finding | 
     except (*UNREADABLE, KeyError) as error:
         tasks, reason = [], str(error)
     views.add(TASKS, (pid for pid, _task in tasks if pid), Unavailable(f"task list: {reason}") if reason else None)
+    in_memory = kernel.tasks_in_memory(task for _pid, task in tasks)
+    views.add(MEMORY, {pid for pid, _task in tasks if pid}.union(pid for pid in in_memory if pid > 0))
+    with contextlib.suppress(OSError):  # a kernel without control groups
+        views.add(GROUPS, *grouped_processes(kernel))
     family = _Family(kernel)
     family.visit(views.every())
     found: set[int] = set()
@@ -48,6 +58,10 @@ def hidden_processes(kernel: GuestKernel, probe: int = 0) -> Iterator[Finding | 
     def excused(view: str, pid: int) -> bool:
         # those without a parent (the first process, the first kernel thread) are nobody's children that a file lists
         stat = stats[pid]
+        if view == MEMORY:
+            return True
+        if view == GROUPS:
+            return stat is not None and stat.state in _ENDED
         return view == CHILDREN and (stat is None or stat.ppid == 0)
 
     for pid, seen, missing in views.differences(excused):

@@ -68,6 +68,25 @@ class Running(NamedTuple):
     tid: int
 
 
+class RegisterSet(NamedTuple):
+    """Registers in the form that a core has them in: `kind` is the type of their note (NT_*, include/uapi/linux/elf.h)."""
+
+    kind: int
+    content: bytes
+
+
+class Registers(NamedTuple):
+    """A thread's registers. `machine` is whose: EM_X86_64, or EM_386 for a 32-bit program. The first of `sets` are the general
+    ones (`struct user_regs_struct`); of a thread that was running there are no others, the processor had them."""
+
+    machine: int
+    sets: tuple[RegisterSet, ...]
+
+    @property
+    def general(self) -> bytes:
+        return self.sets[0].content
+
+
 class Difference(NamedTuple):
     """One thing in the guest's kernel that is not as the trusted kernel has it.
 
@@ -121,13 +140,16 @@ class GuestKernel(Protocol):
     def in_image(self, paddr: int, size: int) -> bool:
         """Whether the image holds these bytes of physical memory."""
 
-    def registers(self, tid: int) -> bytes | None:
-        """A thread's general registers as `struct user_regs_struct` (arch/x86/include/asm/user_64.h), as it entered the
-        kernel; None where they have another form, as a 32-bit program's."""
+    def registers(self, tid: int) -> Registers | None:
+        """A thread's registers as it entered the kernel; None if they cannot be had."""
 
     def task_list(self) -> tuple[list[tuple[int, int]], str]:
         """`(pid, virtual address of the task_struct)` of every process on the kernel's own list, and why the list is not
         whole (empty if it is)."""
+
+    def tasks_in_memory(self, listed: Iterable[int]) -> list[int]:
+        """Process ids of the task_structs that are in the kernel's memory for such, but for those `listed` (virtual
+        addresses, of some of which it must be told); those of one that was freed are not told."""
 
     def module_pages(self) -> Iterator[int]:
         """Virtual addresses of the pages that are mapped where modules lie."""

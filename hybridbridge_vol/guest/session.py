@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,7 +22,7 @@ from hybridbridge_vol.bridge.percpu import current_of
 from hybridbridge_vol.bridge.statistics import Statistics
 from hybridbridge_vol.errors import AttachError, CallUndone
 from hybridbridge_vol.guest.files import BUFFER_AT, MAX_FILE_SIZE, READ_SIZES, Files
-from hybridbridge_vol.guest.kernel import Difference, EndlessFile, Running, Sysinfo, Uname
+from hybridbridge_vol.guest.kernel import Difference, EndlessFile, Registers, Running, Sysinfo, Uname
 from hybridbridge_vol.guest.structures import parse_sysinfo
 from hybridbridge_vol.machine.machine import UnmappedVirtual
 from hybridbridge_vol.machine.memory import PAGE_SIZE
@@ -28,11 +30,6 @@ from hybridbridge_vol.snapshot.formats import PhysicalImage, open_image
 from hybridbridge_vol.trust.store import Store
 
 Progress = Callable[[float, str], None]
-
-_VIEW_REGSETS = 8
-"""`regsets` in `struct user_regset_view`, behind `name` (include/linux/regset.h)."""
-REGISTERS_SIZE = 216
-"""`struct user_regs_struct`: 27 registers."""
 
 _LARGEST_MODULE_HOLE = 64 << 20
 
@@ -105,17 +102,23 @@ class Session(Files):
         run = self.bridge.image.run_at(paddr)
         return run is not None and paddr + size <= run.paddr + run.size
 
-    def registers(self, tid: int) -> bytes | None:
-        """See `GuestKernel`: by the kernel's own regset (include/linux/regset.h), the first of which is the general one."""
-        snapshot = self.bridge.snapshot
-        task = self._caller.call(snapshot("find_task_by_vpid"), tid, label="find_task_by_vpid")
+    def registers(self, tid: int) -> Registers | None:
+        """See `GuestKernel`."""
+        from hybridbridge_vol.guest.register_sets import read_registers
+
+        task = self._caller.call(self.bridge.snapshot("find_task_by_vpid"), tid, label="find_task_by_vpid") & U64
         if not task:
             raise OSError(errno.ESRCH, os.strerror(errno.ESRCH), f"/proc/{tid}")
-        view = self._caller.call(snapshot("task_user_regset_view"), task, label="task_user_regset_view")
-        general = self.bridge.machine.read_u64((view & U64) + _VIEW_REGSETS)
-        buffer = self._caller.put(b"", BUFFER_AT)
-        size = self._caller.call(snapshot("regset_get"), task, general, REGISTERS_SIZE, buffer, label="regset_get")
-        return self._caller.get(BUFFER_AT, size) if size == REGISTERS_SIZE else None
+        return read_registers(self._caller, task, task not in self._on_cpus)
+
+    @cached_property
+    def _on_cpus(self) -> frozenset[int]:
+        """The tasks that CPUs were at, as far as the image tells: virtual addresses of their `task_struct`."""
+        found = set()
+        for cpu in self._cpus():
+            with contextlib.suppress(KeyError, UnmappedVirtual):
+                found.add(current_of(self.bridge, cpu))
+        return frozenset(found)
 
     def task_list(self) -> tuple[list[tuple[int, int]], str]:
         """See `GuestKernel`; the ids are those of the snapshot's first pid namespace."""
@@ -129,6 +132,18 @@ class Session(Files):
             except CallUndone as error:
                 reason = reason or f"of the task at {task:#x}: {error.reason}"
         return found, reason
+
+    def tasks_in_memory(self, listed: Iterable[int]) -> list[int]:
+        """See `GuestKernel`."""
+        from hybridbridge_vol.bridge.task_slab import tasks_in_slabs
+
+        known = set(listed)
+        pid_of, found = self.bridge.snapshot("__task_pid_nr_ns"), []
+        for task in tasks_in_slabs(self.bridge, known):
+            if task not in known:
+                with contextlib.suppress(CallUndone):
+                    found.append(self._caller.call(pid_of, task, _PIDTYPE_TGID, 0, label="__task_pid_nr_ns"))
+        return found
 
     def module_pages(self) -> Iterator[int]:
         """See `GuestKernel`. Modules lie close together: the search ends behind the first large hole."""
@@ -216,8 +231,10 @@ class Session(Files):
 
     def running(self) -> list[Running | CallUndone]:
         """What each CPU was at. CPUs are those of /proc/stat; the numbers are the kernel's own function's."""
-        cpus = [int(name[3:]) for name in self.read_file("/proc/stat").decode().split() if re.fullmatch(r"cpu\d+", name)]
-        return [self._running(cpu) for cpu in cpus]
+        return [self._running(cpu) for cpu in self._cpus()]
+
+    def _cpus(self) -> list[int]:
+        return [int(name[3:]) for name in self.read_file("/proc/stat").decode().split() if re.fullmatch(r"cpu\d+", name)]
 
     def _running(self, cpu: int) -> Running | CallUndone:
         label = f"getpid on CPU {cpu}"

@@ -7,11 +7,11 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
 from hybridbridge_vol.errors import CallUndone
-from hybridbridge_vol.guest.kernel import Difference, Running, Stat, Sysinfo, Uname
+from hybridbridge_vol.guest.kernel import Difference, Registers, Running, Stat, Sysinfo, Uname
 from hybridbridge_vol.guest.rtnetlink import dump_request, is_last
 
 
@@ -73,11 +73,14 @@ class LiveKernel:
     def in_image(self, paddr: int, size: int) -> bool:
         return True
 
-    def registers(self, tid: int) -> bytes | None:
+    def registers(self, tid: int) -> Registers | None:
         return None
 
     def task_list(self) -> tuple[list[tuple[int, int]], str]:
         return [], "not to be had from outside of the kernel"
+
+    def tasks_in_memory(self, listed: Iterable[int]) -> list[int]:
+        return []
 
     def module_pages(self) -> Iterator[int]:
         return iter(())

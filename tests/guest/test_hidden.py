@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import mmap
 import os
+import re
 import socket
+import struct
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,10 +19,13 @@ from hypothesis import strategies as st
 from live_kernel import LiveKernel
 
 from hybridbridge_vol.bridge.task_list import task_list, tasks_offset
+from hybridbridge_vol.bridge.task_slab import tasks_in_slabs
 from hybridbridge_vol.errors import CallUndone
 from hybridbridge_vol.guest import tools
+from hybridbridge_vol.guest.control_groups import grouped_processes
 from hybridbridge_vol.guest.hidden_modules import hidden_modules
 from hybridbridge_vol.guest.hidden_sockets import hidden_sockets
+from hybridbridge_vol.guest.proc_pid import parse_stat
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.guest.tool import Unavailable
 from hybridbridge_vol.guest.views import Finding, Views
@@ -135,7 +141,7 @@ def test_a_process_and_a_module_unlinked_from_their_lists_are_found(lab: Lab, ge
             module = editor.read(module)
         editor.unlink(module)
 
-    views = "/proc listing, children of its parent, /proc/PID look-up"
+    views = "/proc listing, memory of tasks, control groups, children of its parent, /proc/PID look-up"
     assert plant(unlink) == [
         ("process", str(pid), "redis-server", views, "task list"),
         ("module", name, name, "/sys/module, addresses", "/proc/modules"),
@@ -155,11 +161,55 @@ def test_a_process_without_its_id_is_found_with_the_sockets_it_holds(lab: Lab, g
 
     rows = plant(detach)
     process = next(row for row in rows if row[0] == "process")
-    assert process == ("process", str(pid), "", "task list, children of its parent", "/proc listing, /proc/PID look-up")
+    seen, missing = "task list, memory of tasks, control groups, children of its parent", "/proc listing, /proc/PID look-up"
+    assert process == ("process", str(pid), "", seen, missing)
     sockets = [row for row in rows if row[0] == "socket"]
     assert sockets
     assert all(row[4] == "/proc/PID/fd" and row[2].startswith("tcp 127.0.0.1:") for row in sockets)
     assert [row[1] for row in rows if row[0] == "thread"] == [f"1 of {lab.session(generation).sysinfo().procs}"]
+
+
+def test_the_processes_of_control_groups_are_those_that_the_guest_listed(lab: Lab, rich_generation: str) -> None:
+    truth = lab.sample(rich_generation).truth
+    said: set[int] = set()
+    for path in truth.late:
+        if path.endswith("/cgroup.procs"):
+            said.update(map(int, truth.file(path).split()))
+    found, gap = grouped_processes(lab.session(rich_generation))
+    assert gap is None
+    assert found == said
+    states = {pid: parse_stat(truth.file(f"/proc/{pid}/stat")).state for pid in set(truth.processes) - found}
+    assert set(states.values()) == {"Z"}
+
+
+def test_every_thread_of_the_guest_is_in_the_memory_of_tasks_and_nobody_else(lab: Lab, generation: str) -> None:
+    truth, session = lab.sample(generation).truth, lab.session(generation)
+    bridge = session.bridge
+    tasks = tasks_in_slabs(bridge, [task for _pid, task in session.task_list()[0]])
+    number = bridge.snapshot("__task_pid_nr_ns")
+    *others, observer = truth.processes
+    said = [observer, *(int(tid) for pid in others for tid in truth.names(f"/proc/{pid}/task"))]
+    assert sorted(session._caller.call(number, task, 0, 0) for task in tasks) == sorted(said)
+    assert session.tasks_in_memory(tasks) == []
+
+
+@pytest.mark.parametrize("generation", RICH)
+def test_a_process_that_is_on_no_list_is_found_in_the_memory_of_tasks(lab: Lab, generation: str, plant: Any) -> None:
+    processes = set(lab.sample(generation).truth.processes)
+    pid = max(pid for pid in processes if pid + 1 in processes and pid % 64 < 63)  # beside another in the table of ids
+
+    def unlist(editor: Editor) -> None:
+        task = editor.call("find_task_by_vpid", pid)
+        offset = tasks_offset(editor.bridge)
+        assert offset is not None
+        editor.unlink(task + offset)
+        pattern = struct.pack("<2Q", editor.call("find_vpid", pid), editor.call("find_vpid", pid + 1))
+        with open(lab.sample(generation).dump, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as memory:
+            editor.words.update((found.start(), 0) for found in re.finditer(re.escape(pattern), memory))
+
+    row = next(row for row in plant(unlist) if row[:2] == ("process", str(pid)))
+    seen, missing = "memory of tasks, control groups, children of its parent", "/proc listing, task list, /proc/PID look-up"
+    assert row == ("process", str(pid), "", seen, missing)
 
 
 @pytest.mark.parametrize("generation", ["6.1 two CPUs"])

@@ -109,7 +109,9 @@ def test_the_registers_of_every_thread_are_those_it_entered_the_kernel_with(lab:
     for pid in user_processes(truth):
         words = truth.file(f"/proc/{pid}/syscall").split()
         if len(words) == 9:
-            registers = struct.unpack("<27Q", session.registers(pid) or b"")
+            found = session.registers(pid)
+            assert found is not None and found.machine == elf_core.X86_64.machine
+            registers = struct.unpack("<27Q", found.general)
             number, rsp, rip = registers[15], registers[19], registers[16]
             assert (number, rsp, rip) == (int(words[0]), int(words[7], 16), int(words[8], 16))
             compared += 1

@@ -16,7 +16,7 @@ class Hidden(Tool):
     help = "Processes, modules and sockets that one view shows and another does not"
     notes = (
         "Processes: the listing of /proc, look-ups of /proc/PID, the kernel's list of tasks, the children of each parent, "
-        "the count of threads. Modules: /proc/modules, /sys/module, the modules that addresses belong to, the memory that "
+        "the control groups, the memory that all tasks are in, the count of threads. Modules: /proc/modules, /sys/module, the modules that addresses belong to, the memory that "
         "was allocated for them. Sockets: descriptors, the tables of /proc/net, the counts of /proc/net/sockstat; a "
         "socket that was never bound is in no table, and the kernel's own sockets have no descriptor. No row: all agree. "
         "What was hidden by patching the machine's code is not hidden from the trusted kernel's, and is in every view."

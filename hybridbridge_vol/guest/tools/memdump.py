@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 
 from hybridbridge_vol.guest import elf_core
-from hybridbridge_vol.guest.elf_core import Identity, MappedFile, Segment
-from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.guest.elf_core import PAGE_SIZE, Form, Identity, MappedFile, Segment
+from hybridbridge_vol.guest.kernel import GuestKernel, Registers
 from hybridbridge_vol.guest.proc_maps import DELETED
 from hybridbridge_vol.guest.proc_pid import parse_stat, parse_status
 from hybridbridge_vol.guest.process_memory import ProcessMemory, Region
@@ -17,6 +17,8 @@ from hybridbridge_vol.guest.tool import UNREADABLE, Cell, Column, Option, Option
 LARGEST = 64 << 10
 """MiB of memory that are written if no limit is set."""
 MAX_THREADS = 4096
+_ROOM_FOR_NOTES = 256 << 20
+"""Bytes of headers and notes at most: those of so many threads."""
 
 
 class Memdump(Tool):
@@ -26,8 +28,9 @@ class Memdump(Tool):
         "Each mapping becomes segments of pages that are in memory, which are in the file, and of pages that are not, "
         "which have no bytes there: swapped out, never touched, still only in their file, or not in the image. With "
         "--out, on a terminal and in Volatility the answer is a table of the mappings; else the core itself goes to "
-        "standard output. Registers are those with which each thread entered the kernel; signals and floating point "
-        "are not told. No file is overwritten."
+        "standard output. Registers are those with which each thread entered the kernel; floating point and vector ones "
+        "of a thread that was running are not in memory. Signals are not told. A 32-bit program's core is a 32-bit one. "
+        "No file is overwritten."
     )
     example = "1 --out init.core"
     options = (
@@ -104,7 +107,10 @@ def core(memory: ProcessMemory) -> Iterator[bytes]:
     """The ELF core of a process, in pieces."""
     filled = [(region, run) for region in memory.regions for run in region.runs if run.state == "there"]
     total = sum(run.size for _region, run in filled) or 1
-    yield elf_core.head(list(_segments(memory)), _notes(memory))
+    threads = list(_threads(memory.kernel, memory.pid))
+    segments = list(_segments(memory))
+    form = _form(threads, segments)
+    yield elf_core.head(segments, _notes(memory, threads, form), form)
     done = 0
     for region, run in filled:
         for data in memory.read(region, run):
@@ -130,25 +136,36 @@ def _segments(memory: ProcessMemory) -> Iterator[Segment]:
             yield Segment(open_start, region.runs[-1].end_vaddr, region.mapping.permissions, False)
 
 
-def _notes(memory: ProcessMemory) -> bytes:
-    """What can be had of NT_PRPSINFO, NT_PRSTATUS of each thread, NT_AUXV and NT_FILE."""
+def _form(threads: list[tuple[int, Registers]], segments: list[Segment]) -> Form:
+    """That of the first thread's registers, if what is mapped has room in it."""
+    form = elf_core.FORMS.get(threads[0][1].machine, elf_core.X86_64) if threads else elf_core.X86_64
+    filled = sum(segment.size for segment in segments if segment.filled)
+    end_vaddr = max((segment.end_vaddr for segment in segments), default=0)
+    fits = end_vaddr <= form.end_vaddr and filled + _ROOM_FOR_NOTES <= form.end_vaddr
+    return form if fits else elf_core.X86_64
+
+
+def _notes(memory: ProcessMemory, threads: list[tuple[int, Registers]], form: Form) -> bytes:
+    """What can be had of NT_PRPSINFO, the registers of each thread that has them in this form, NT_AUXV and NT_FILE."""
     kernel, folder = memory.kernel, f"/proc/{memory.pid}"
     notes = []
     who = _identity(kernel, memory.pid)
     if who:
-        threads = [elf_core.note(elf_core.NT_PRSTATUS, status) for status in _threads(kernel, memory.pid, who)]
-        notes += [*threads[:1], elf_core.note(elf_core.NT_PRPSINFO, elf_core.prpsinfo(who)), *threads[1:]]
+        found = [list(_of_thread(tid, who, found, form)) for tid, found in threads if found.machine == form.machine]
+        first = found[0] if found else []
+        notes += [*first[:1], elf_core.note(elf_core.NT_PRPSINFO, elf_core.prpsinfo(who, form)), *first[1:]]
+        notes += [note for others in found[1:] for note in others]
     try:
         notes.append(elf_core.note(elf_core.NT_AUXV, kernel.read_file(f"{folder}/auxv")))
     except UNREADABLE:
         pass
     mappings = [region.mapping for region in memory.regions]
     files = [
-        MappedFile(m.start_vaddr, m.end_vaddr, m.offset, os.fsencode(m.path.removesuffix(DELETED)))
+        MappedFile(m.start_vaddr, m.end_vaddr, m.offset % (form.end_vaddr * PAGE_SIZE), os.fsencode(m.path.removesuffix(DELETED)))
         for m in mappings
         if m.path.startswith("/")
     ]
-    notes.append(elf_core.note(elf_core.NT_FILE, elf_core.files(files)))
+    notes.append(elf_core.note(elf_core.NT_FILE, elf_core.files(files, form)))
     return b"".join(notes)
 
 
@@ -169,8 +186,17 @@ def _identity(kernel: GuestKernel, pid: int) -> Identity | None:
     )
 
 
-def _threads(kernel: GuestKernel, pid: int, who: Identity) -> Iterator[bytes]:
-    """The NT_PRSTATUS of each thread whose registers are there, the first thread first."""
+def _of_thread(tid: int, who: Identity, registers: Registers, form: Form) -> Iterator[bytes]:
+    """A thread's notes: NT_PRSTATUS, and a set of registers each."""
+    others = registers.sets[1:]
+    floating = any(found.kind == elf_core.NT_PRFPREG for found in others)
+    yield elf_core.note(elf_core.NT_PRSTATUS, elf_core.prstatus(tid, who, registers.general, floating, form))
+    for found in others:
+        yield elf_core.note(found.kind, found.content)
+
+
+def _threads(kernel: GuestKernel, pid: int) -> Iterator[tuple[int, Registers]]:
+    """Each thread whose registers are there, the first thread first."""
     try:
         tids = numbers(kernel.listdir(f"/proc/{pid}/task"))[:MAX_THREADS]
     except UNREADABLE:
@@ -181,7 +207,7 @@ def _threads(kernel: GuestKernel, pid: int, who: Identity) -> Iterator[bytes]:
         except (*UNREADABLE, KeyError):
             continue
         if registers:
-            yield elf_core.prstatus(tid, who, registers)
+            yield tid, registers
 
 
 TOOL = Memdump()

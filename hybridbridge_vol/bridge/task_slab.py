@@ -1,0 +1,109 @@
+"""All task_structs in the memory that the snapshot's kernel took them from, on whatever lists they are or are not.
+
+Which pages belong to the cache `task_struct_cachep` is told by the kernel's own map of its memory, an array with one `struct
+page` for each page (`slab_cache`, mm/slab.h; 64 bytes on x86-64). How large the objects are follows from where the known
+ones lie. An object counts as a task if it and its `struct pid` point at each other: one that was freed does not.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import NamedTuple
+
+from hybridbridge_vol.bridge.attach import Bridge
+from hybridbridge_vol.machine.machine import UnmappedVirtual
+from hybridbridge_vol.machine.memory import PAGE_SIZE, page_up
+
+_CACHE = "task_struct_cachep"
+_PAGE_STRUCT = 64
+_LARGE_SIZE = 2 << 20
+_TASK_WORDS, _PID_WORDS = 2048, 32
+_MAX_SLAB = 1 << 20
+MAX_SLABS = 1 << 16
+
+
+class _Links(NamedTuple):
+    """Offsets: of `thread_pid` in a task_struct, of `tasks[PIDTYPE_PID]` in a struct pid, and of what that points to in the
+    task_struct."""
+
+    thread_pid: int
+    tasks: int
+    node: int
+
+
+def tasks_in_slabs(bridge: Bridge, known: Iterable[int]) -> list[int]:
+    """Virtual addresses of the task_structs, those `known` (of the snapshot's list of tasks) among them; empty if the kernel
+    or the image does not tell."""
+    links, heads = _links(bridge), _slabs(bridge)
+    if links is None or not heads:
+        return []
+    base = bridge.layout.page_offset_base
+    starts = [base + pfn * PAGE_SIZE for pfn in heads]
+    offsets = [offset for task in known if 0 <= (offset := task - starts[max(bisect_right(starts, task) - 1, 0)]) < _MAX_SLAB]
+    stride = math.gcd(*offsets)
+    if not stride or stride % 8:
+        return []
+    size = page_up(1 << (max(offsets) + stride - 1).bit_length())
+    return [
+        start + place
+        for start in starts
+        for place in range(0, size - stride + 1, stride)
+        if _is_task(bridge, start + place, links)
+    ]
+
+
+def _links(bridge: Bridge) -> _Links | None:
+    """Found by value in the trusted kernel, at the agent and its struct pid."""
+    agent, read = bridge.prepared.agent, bridge.machine.read_u64
+    try:
+        thread_pid = next(offset for offset in range(0, 8 * _TASK_WORDS, 8) if read(agent.task + offset) == agent.pid)
+        inside = range(agent.task, agent.task + 8 * _TASK_WORDS)
+        tasks = next(offset for offset in range(0, 8 * _PID_WORDS, 8) if read(agent.pid + offset) in inside)
+        return _Links(thread_pid, tasks, read(agent.pid + tasks) - agent.task)
+    except (UnmappedVirtual, StopIteration):
+        return None
+
+
+def _slabs(bridge: Bridge) -> list[int]:
+    """The first page frame of each slab of the cache, ascending."""
+    if _CACHE not in bridge.kernel.symbols:
+        return []
+    offset = bridge.kernel.symbols.address(_CACHE) - bridge.kernel.text_link_vaddr
+    pattern = bridge.image.read_available(bridge.layout.text_paddr + offset, 8)
+    if pattern is None or not any(pattern):
+        return []
+    search = re.compile(re.escape(pattern)).finditer  # faster than bytes.find in what is nearly all alike
+    pieces = ((pfn + found.start() // _PAGE_STRUCT) for pfn, data in _page_structs(bridge) for found in search(data))
+    return sorted(set(islice(pieces, MAX_SLABS)))
+
+
+def _page_structs(bridge: Bridge) -> Iterator[tuple[int, memoryview | bytes]]:
+    """The kernel's map of the memory that the image holds, in pieces: the first page frame of each, and its bytes."""
+    base, image, layout = bridge.layout.vmemmap_base, bridge.image, bridge.layout
+    for run in image.runs:
+        at = base + run.paddr // PAGE_SIZE * _PAGE_STRUCT
+        end = base + -(-(run.paddr + run.size) // PAGE_SIZE) * _PAGE_STRUCT
+        while at < end:
+            place = layout.translate(image, at)
+            size = _LARGE_SIZE if place is not None and place.shift > 12 else PAGE_SIZE
+            size = min(end, at - at % size + size) - at
+            data = None if place is None else bridge.space.bytes_at(place.paddr, size)
+            if data is not None:
+                yield (at - base) // _PAGE_STRUCT, data
+            at += size
+
+
+def _is_task(bridge: Bridge, task: int, links: _Links) -> bool:
+    pid = _word(bridge, task + links.thread_pid)
+    return pid is not None and _word(bridge, pid + links.tasks) == task + links.node
+
+
+def _word(bridge: Bridge, vaddr: int) -> int | None:
+    """A word of the direct map, where all slab objects lie; None elsewhere, or if the image does not hold it."""
+    paddr = vaddr - bridge.layout.page_offset_base
+    data = bridge.image.read_available(paddr, 8) if 0 <= paddr < bridge.image.end_paddr else None
+    return None if data is None else int.from_bytes(data, "little")
