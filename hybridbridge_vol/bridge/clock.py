@@ -1,6 +1,6 @@
 """Time stands still: every clock of the snapshot reads its last tick before the freeze.
 
-The timekeeper (kernel/time/timekeeping.c, `tk_core`) adds what its clocksource counted since `cycle_last` to the
+The timekeeper (kernel/time/timekeeping.c, `tk_core`; the first of `timekeeper_data` since 6.17) adds what its clocksource counted since `cycle_last` to the
 time of the last tick. The clocksource's own read function, in the twin, is made to answer `cycle_last`, whatever
 hardware it would ask; RDTSC answers the same.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hybridbridge_vol.image.symbols import Symbols
 
 _SEARCH_WORDS = 24
-"""How far into `tk_core` the first `struct tk_read_base` is looked for: it begins after a sequence counter."""
+"""How far into it the first `struct tk_read_base` is looked for: it begins after a sequence counter."""
 _MASK_AT, _CYCLE_LAST_AT = 8, 16  # struct tk_read_base: clock, mask, cycle_last
 
 
@@ -29,7 +29,7 @@ def stop_clock(
     The read base is recognised by its mask (all ones up to some bit) and by a clock whose first word, its read
     function, is the entry of a function.
     """
-    core = symbols.get("tk_core")
+    core = symbols.get("tk_core") or symbols.get("timekeeper_data")
     if core is None:
         return None
     base = (core + layout.shift) & ((1 << 64) - 1)

@@ -149,6 +149,7 @@ class Hybrid:
         if stop.kind != "returned":
             slow.forget(learned)
             return
+        reclassified |= slow.cache_loads(learned)
         if not learned and not reclassified:
             return
         ranges = list(self._ranges(learned))

@@ -14,7 +14,7 @@ from hybridbridge_vol.bridge.attach import Bridge, ExceptionFilter
 from hybridbridge_vol.bridge.labels import leaf_range
 from hybridbridge_vol.bridge.modules import MODULES_END, MODULES_START, ROOM, Part
 from hybridbridge_vol.bridge.per_cpu_window import NAMES
-from hybridbridge_vol.bridge.rules import Instruction, Rule, crossing
+from hybridbridge_vol.bridge.rules import Bits, Instruction, Kind, Place, Rule, crossing
 from hybridbridge_vol.bridge.space import SNAPSHOT_PADDR, TWIN_PADDR, UPPER_HALF
 from hybridbridge_vol.bridge.statistics import CallCount
 from hybridbridge_vol.bridge.taint import Event, EventKind, TaintEngine, Territory
@@ -23,6 +23,16 @@ from hybridbridge_vol.machine.memory import PAGE_SIZE, page_up
 from hybridbridge_vol.trust.layout import START_KERNEL_MAP
 
 _GENERAL = ("RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI", *(f"R{i}" for i in range(8, 16)))
+
+_FIELD = 4
+
+
+def _loads_a_pointer(instruction: Instruction) -> bool:
+    """Whether it moves eight bytes of the variable that it names, relative to RIP, into a register."""
+    rule = instruction.rule
+    plain = rule.kind is Kind.COPY and not rule.bits & (Bits.PUSHES | Bits.POPS | Bits.KEEPS_TARGET)
+    moves = rule.source.place is Place.MEMORY and rule.source.size == 8 and rule.target.place is Place.REGISTER
+    return plain and moves and bool(instruction.relative_field) and instruction.static_field == instruction.relative_field
 
 
 class SlowBridge:
@@ -166,6 +176,24 @@ class SlowBridge:
         found, self.engine.learned = self.engine.learned, []
         return found
 
+    def cache_loads(self, learned: Iterable[Instruction]) -> set[int]:
+        """Fields of static references that load one of the slab allocator's caches: their class is *trusted* too.
+
+        A run may have taken a way on which the cache is loaded and not used. Left as it is, the load would bring FAST-BRIDGE
+        the snapshot's cache, and where that is used SLOW-BRIDGE would take over too late to see where it came from.
+        """
+        found = set()
+        for instruction in learned:
+            place = self.bridge.space.offset_of(instruction.vaddr)
+            field = None if place is None else self.engine.fields.get(place)
+            if place is None or field is None or not _loads_a_pointer(instruction):
+                continue
+            displacement = int.from_bytes(self._code(True, field, _FIELD), "little", signed=True)
+            offset = instruction.vaddr + instruction.size + displacement - self.bridge.layout.text_vaddr
+            if 0 <= offset <= self.bridge.layout.size - 8 and self._home_word(offset) in self._caches:
+                found.add(field)
+        return found
+
     def forget(self, instructions: Iterable[Instruction]) -> None:
         """The run that met these did not end well: they are not proven."""
         self.engine.forget(instructions)
@@ -203,13 +231,16 @@ class SlowBridge:
         offset = paddr - self.bridge.layout.text_paddr
         if field is None or not 0 <= offset < self.bridge.layout.size:
             return False
-        home_vaddr = self.bridge.kernel.text_link_vaddr + self.bridge.home_delta + offset
-        cache = self.machine.read_u64(home_vaddr)
+        cache = self._home_word(offset)
         if cache not in self._caches:
             return False
         self.machine.write_register(_GENERAL[register], cache)
         self.reclassified.add(field)
         return True
+
+    def _home_word(self, offset: int) -> int:
+        """What the trusted kernel's variable at an offset from `_text` holds."""
+        return self.machine.read_u64(self.bridge.kernel.text_link_vaddr + self.bridge.home_delta + offset)
 
     def _explain_forged(self, finding: Event) -> str:
         origins = self.engine.origins(finding.label)

@@ -93,6 +93,13 @@ class KernelAround:
         """One of the snapshot's own list `slab_caches` (mm/slab_common.c)."""
         return vaddr in self._slab_caches
 
+    def is_allocated(self, vaddr: int) -> bool:
+        """Aligned, in the direct map or among what vmalloc gave, and mapped."""
+        layout = self._layout
+        if vaddr % 8 or not layout.page_offset_base <= vaddr < layout.vmemmap_base:
+            return False
+        return layout.translate(self._image, vaddr) is not None
+
     @cached_property
     def _slab_caches(self) -> frozenset[int]:
         """The list's place in a cache is what it is in the trusted kernel, where the caches are known."""

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.guest.proc_maps import Mapping, entries
 from hybridbridge_vol.guest.proc_pid import PAGE_SIZE
-from hybridbridge_vol.guest.processes import read_text
+from hybridbridge_vol.guest.processes import read_maps
 from hybridbridge_vol.guest.tool import UNREADABLE, Source, Unavailable, why
 
 State = Literal["there", "swapped", "absent", "lost"]
@@ -87,10 +87,10 @@ class ProcessMemory:
     def _mappings(self) -> Iterator[Region]:
         """Each mapping, absent if smaps counts nothing of it as resident or swapped, else lost until it is found."""
         path = f"/proc/{self.pid}/smaps"
-        data, gap = read_text(self.kernel, path)
+        data, gap = read_maps(self.kernel, path)
         if gap:
             path = f"/proc/{self.pid}/maps"
-            data, self.gap = read_text(self.kernel, path)
+            data, self.gap = read_maps(self.kernel, path)
         for entry in entries(path, data):
             mapping = entry.mapping
             if not isinstance(mapping, Mapping):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from errno import ESRCH
 
 from hybridbridge_vol.guest.kernel import EndlessFile, GuestKernel, Question, QuestionKind
 from hybridbridge_vol.guest.proc_pid import text
@@ -53,11 +54,20 @@ def name_of(kernel: GuestKernel, pid: int) -> Cell:
         return why(path, error)
 
 
-def read_text(kernel: GuestKernel, path: str) -> tuple[bytes, Unavailable | None]:
-    """A file's whole lines, and what is wrong if they are not all: it could not be read, or does not end."""
+def read_text(kernel: GuestKernel, path: str, empty: int | None = None) -> tuple[bytes, Unavailable | None]:
+    """A file's whole lines, and what is wrong if they are not all: it could not be read, or does not end. `empty` is an
+    errno that only says that there is nothing in it."""
     try:
         return kernel.read_file(path), None
     except EndlessFile as error:
         return error.partial[: error.partial.rfind(b"\n") + 1], why(path, error)
     except UNREADABLE as error:
+        if empty is not None and isinstance(error, OSError) and error.errno == empty:
+            return b"", None
         return b"", why(path, error)
+
+
+def read_maps(kernel: GuestKernel, path: str) -> tuple[bytes, Unavailable | None]:
+    """`read_text` of /proc/PID/maps or smaps: of a task without memory of its own Linux 6.16 says ESRCH
+    (fs/proc/base.c, proc_mem_open), all others give an empty file."""
+    return read_text(kernel, path, empty=ESRCH)

@@ -224,7 +224,7 @@ class _Reader:
     def constants(self) -> list[RuntimeConstant]:
         """arch/x86/include/asm/runtime-const.h: one table for each variable, named after it."""
         found = []
-        for kind, size in (("ptr", 8), ("shift", 1)):
+        for kind, size in (("ptr", 8), ("shift", 1), ("mask", 4)):
             prefix = f"__start_runtime_{kind}_"
             for _address, name in self._symbols.with_prefix(prefix):
                 variable = name.removeprefix(prefix)

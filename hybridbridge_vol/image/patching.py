@@ -5,7 +5,7 @@ place of the kernel's own tables of patch sites it accepts exactly the forms tha
 what is accepted is taken over into the expected text. Whatever differs afterwards nobody has explained.
 
 Offsets count from `_text`. Sources: arch/x86/kernel/alternative.c, static_call.c, jump_label.c, ftrace.c, paravirt.c of
-5.10, 6.1 and 6.12.
+5.10, 6.1 and 6.12; 7.x as its binaries show.
 """
 
 from __future__ import annotations
@@ -56,6 +56,9 @@ class Surroundings(Protocol):
 
     def is_slab_cache(self, vaddr: int) -> bool:
         """Whether a cache of the snapshot's slab allocator lies at an address."""
+
+    def is_allocated(self, vaddr: int) -> bool:
+        """Whether an address is one of memory that the snapshot's kernel allocated: never of code."""
 
 
 class Patcher:
@@ -188,6 +191,8 @@ class Patcher:
                 name == "__static_call_return0" and there in _ZERO_RESULT
             )
             fits = fits or (name == "__WARN_trap" and self.found[code : code + CALL_SIZE] == _WARNING)
+            if name is not None and name.startswith(_WRAPPER) and not tail:  # queued_spin_unlock, a static call in 7.3
+                fits = fits or there == self._body(function, name)
         if fits:
             self._take(code, CALL_SIZE)
 
@@ -196,13 +201,19 @@ class Patcher:
             return
         there = int.from_bytes(self.found[code : code + size], "little")
         place = self._around.address(name)
-        if place is None:  # a variable that was optimised away: in 7.x those are caches of the allocator
-            fits = there in _USER_PTR_MAX if name == "USER_PTR_MAX" else size == 8 and self._around.is_slab_cache(there)
+        if place is None:  # a variable that was optimised away
+            fits = size == 8 and self._fits_without_variable(name, there)
         else:
             value = self._word(place)
             fits = value is not None and there == value & (1 << 8 * size) - 1
         if fits:
             self._take(code, size)
+
+    def _fits_without_variable(self, name: str, there: int) -> bool:
+        """In 7.x those are caches of the allocator, `__filp_cache` and its like, and in 7.3 the table `__futex_queues`."""
+        if name == "USER_PTR_MAX":
+            return there in _USER_PTR_MAX
+        return self._around.is_slab_cache(there) if name.endswith("_cache") else self._around.is_allocated(there)
 
     def _function_in_slot(self, slot_vaddr: int) -> tuple[int | None, Meaning | None]:
         """The function of the kernel that a word of `pv_ops` leads to, and what its body means if that is short; None if it
@@ -211,9 +222,13 @@ class Patcher:
         name = None if function is None else self._function(function)
         if function is None or name is None:
             return None, None
+        return function, self._body(function, name)
+
+    def _body(self, function: int, name: str) -> Meaning | None:
+        """What a function means, without the saving of registers around it; None if it is not short."""
         inner = self._around.address(name.removeprefix(_WRAPPER)) or function
         body = self._reader.meaning(self._around.body(inner), inner)
-        return function, body[: body.index("ret")] if "ret" in body else None
+        return body[: body.index("ret")] if "ret" in body else None
 
     def _calls_slot(self, code: int, size: int) -> bool:
         """Take over what `_through_slot` tells of a call, without decoding the call through the slot."""

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import capstone
 import pytest
+from capstone import x86_const
 
 from hybridbridge_vol.bridge.attach import attach, memo_key
 from hybridbridge_vol.bridge.hybrid import Mode
@@ -148,6 +150,26 @@ def test_the_classes_of_static_references_are_learned(lab: Lab, generation: str)
         trusted = {session.bridge.describe(session.bridge.layout.text_vaddr + field) for field in session.bridge.memo.text.trusted}
     # the inode cache of procfs is the trusted kernel's: fs/proc/inode.c, proc_alloc_inode
     assert any("proc_alloc_inode" in place for place in trusted), trusted
+
+
+def test_no_proven_code_loads_a_cache_of_the_snapshots_allocator(lab: Lab, generation: str) -> None:
+    """Also where the run that proved it did not use the cache: the next one may, and nobody looks then."""
+    with session_with(lab, generation, Mode.SLOW) as session:
+        list(tools.load("ip").rows(session, {option.name: option.name == "neigh" for option in tools.load("ip").options}))
+        session.read_file("/proc/1/maps")
+        bridge = session.bridge
+        start, caches = bridge.kernel.text_link_vaddr + bridge.home_delta, set(bridge.prepared.caches)
+        disassembler, loads = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64), set()
+        disassembler.detail = True
+        for first, last in bridge.memo.text.ranges():
+            for insn in disassembler.disasm(bridge.machine.read(start + first, last - first), start + first):
+                memory = insn.operands[1].mem if insn.mnemonic == "mov" and insn.operands[1].type == x86_const.X86_OP_MEM else None
+                if memory is not None and memory.base == x86_const.X86_REG_RIP and insn.operands[0].size == 8:
+                    target = insn.address + insn.size + memory.disp
+                    if memory.segment == 0 and bridge.machine.read_u64(target) in caches:
+                        loads.add(insn.address + insn.disp_offset - start)
+        assert loads, "it takes memory from caches"
+        assert loads <= set(bridge.memo.text.trusted)
 
 
 def test_a_row_comes_from_the_bytes_it_names_and_no_other_row_does(lab: Lab, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ BEYOND_4_GIB = 4608 << 20
 SHAPES = {
     "5.10 four CPUs": Spec("5.10-cloud", seed=15, light=True, cpus=4),
     "5.10 PTI": Spec("5.10-cloud", seed=16, light=True, append="pti=on"),
+    "5.10 amd64, nokaslr": Spec("5.10-amd64", seed=20, light=True, kaslr=False, cpus=2),
     "6.1 PTI, 5 levels": Spec("6.1-cloud", seed=15, light=True, la57=True, append="pti=on"),
     "6.1 amd64, PTI": Spec("6.1-amd64", seed=16, light=True, append="pti=on"),
     "6.1 amd64, rich, two CPUs": Spec("6.1-amd64", seed=7, cpus=2),
@@ -29,10 +30,12 @@ SHAPES = {
     "6.12 5 levels": Spec("6.12-cloud", seed=15, light=True, la57=True),
     "6.12 amd64, four CPUs": Spec("6.12-amd64", seed=16, light=True, cpus=4, ram=512 << 20),
     "6.12 PTI, beyond 4 GiB": Spec("6.12-cloud", seed=17, light=True, append="pti=on", ram=BEYOND_4_GIB),
+    "6.12 rt, two CPUs": Spec("6.12-rt", seed=20, light=True, cpus=2, ram=512 << 20),
     "7.x two CPUs": Spec("7-cloud", seed=24, cpus=2),
     "7.x 5 levels": Spec("7-cloud", seed=14, light=True, la57=True),
     "7.x PTI, four CPUs": Spec("7-cloud", seed=15, light=True, append="pti=on", cpus=4),
     "7.x nokaslr, beyond 4 GiB": Spec("7-cloud", seed=17, light=True, kaslr=False, ram=BEYOND_4_GIB),
+    "7.x HPET, three CPUs": Spec("7-cloud", seed=20, light=True, cpus=3, append="clocksource=hpet"),
     "7.x amd64": Spec("7-amd64", seed=18, light=True, ram=512 << 20),
     "7.x rt, two CPUs": Spec("7-rt", seed=19, light=True, cpus=2, ram=512 << 20),
 }
@@ -82,6 +85,7 @@ def test_the_shape_is_what_it_says(shape: Sample, store: Store) -> None:
         assert layout.levels == session.bridge.boot.layout.levels == (5 if meta["la57"] else 4)
         assert layout.cpus == meta["cpus"]
         assert meta["kaslr"] or layout.shift == 0
+        assert session.monotonic() == pytest.approx(shape.truth.times["monotonic"], abs=0.1)
         assert ("pti" in session.read_file("/proc/cpuinfo").decode().split()) == ("pti=on" in meta["append"])
         kilobytes = int(session.read_file("/proc/meminfo").split()[1])
         assert meta["ram"] * 0.8 < kilobytes << 10 < meta["ram"]

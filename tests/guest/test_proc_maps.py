@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from errno import EIO, ESRCH
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from live_kernel import LiveKernel
 
+from hybridbridge_vol.guest import tools
 from hybridbridge_vol.guest.proc_maps import Mapping, entries, parse_mapping
 from hybridbridge_vol.guest.proc_mounts import Mount, parse_mount, unescape
-from hybridbridge_vol.guest.tool import ParseError
+from hybridbridge_vol.guest.tool import ParseError, Row, Unavailable
 
 addresses = st.integers(0, (1 << 47) - 1).map(lambda page: page & -4096)
 paths = st.text(st.characters(blacklist_characters="\n\\\0", blacklist_categories=("Cs", "Zs")), max_size=30)
@@ -54,6 +58,24 @@ def test_each_entry_knows_the_bytes_that_say_it(name: str) -> None:
         assert isinstance(entry.mapping, Mapping)
         assert data[entry.source.start :].startswith(f"{entry.mapping.start_vaddr:08x}-".encode())
         assert name == "maps" or entry.sizes["Size"] * 1024 == entry.mapping.size
+
+
+@pytest.mark.parametrize(("name", "file"), [("maps", "maps"), ("maps", "smaps"), ("lsof", "maps")])
+def test_a_task_without_memory_has_no_mappings_however_the_kernel_says_so(name: str, file: str) -> None:
+    """6.16 answers ESRCH for kernel threads; any other error is told."""
+    tool, pid = tools.load(name), os.getpid()
+    options = {option.name: option.default for option in tool.options} | {"pid": (pid,)}
+    if name == "maps":
+        options["smaps"] = file == "smaps"
+
+    def untold(answer: bytes | Exception) -> list[Row]:
+        rows = list(tool.rows(LiveKernel({f"/proc/{pid}/{file}": answer}), options))
+        path = f"/{file}: "
+        return [row for row in rows if any(isinstance(cell, Unavailable) and path in cell.reason for cell in row.cells)]
+
+    assert untold(b"") == []
+    assert untold(OSError(ESRCH, os.strerror(ESRCH))) == []
+    assert len(untold(OSError(EIO, os.strerror(EIO)))) == 1
 
 
 def test_a_list_of_mappings_that_bites_its_tail_ends_and_says_so() -> None:

@@ -14,21 +14,24 @@ from hybridbridge_vol.image.patching import Patcher
 
 TEXT = 0xFFFF_FFFF_8100_0000
 SITE, FUNCTION, OTHER, THUNK, RETURN_THUNK, SLOT, KEY = 0x10, 0x100, 0x120, 0x140, 0x160, 0x180, 0x188
+WRAPPER, WRAPPER_KEY = 0x1A0, 0x1A8
 NOP5 = b"\x0f\x1f\x44\x00\x00"
 NOTHING = PatchTables([], [], [], [], [], *(array("I") for _ in range(5)))
 
 
 class Around:
-    """A kernel with two functions, a slot of `pv_ops` and a static call's key that both lead to the first."""
+    """A kernel with two functions, a slot of `pv_ops` and a static call's key that both lead to the first, and another
+    key that leads to a wrapper around it."""
 
     def word(self, vaddr: int) -> int | None:
-        return {TEXT + SLOT: TEXT + FUNCTION, TEXT + KEY: TEXT + FUNCTION, TEXT + 0x190: 0x1122334455667788}.get(vaddr)
+        words = {SLOT: FUNCTION, KEY: FUNCTION, WRAPPER_KEY: WRAPPER}
+        return 0x1122334455667788 if vaddr == TEXT + 0x190 else TEXT + words[vaddr - TEXT] if vaddr - TEXT in words else None
 
     def address(self, name: str) -> int | None:
-        return {"hash": TEXT + 0x190}.get(name)
+        return {"hash": TEXT + 0x190, "native": TEXT + FUNCTION}.get(name)
 
     def function(self, vaddr: int) -> str | None:
-        return {TEXT + FUNCTION: "native", TEXT + OTHER: "other"}.get(vaddr)
+        return {TEXT + FUNCTION: "native", TEXT + OTHER: "other", TEXT + WRAPPER: "__raw_callee_save_native"}.get(vaddr)
 
     def body(self, vaddr: int) -> bytes:
         return {TEXT + FUNCTION: NOP5 + b"\xfa\xc3"}[vaddr]  # cli; ret
@@ -38,6 +41,9 @@ class Around:
 
     def is_slab_cache(self, vaddr: int) -> bool:
         return vaddr == 0xFFFF_8880_0000_1000
+
+    def is_allocated(self, vaddr: int) -> bool:
+        return 0xFFFF_8880_0000_0000 <= vaddr < 0xFFFF_8880_0001_0000
 
 
 def branch(opcode: str, to: int, at: int = SITE, size: int = 4) -> bytes:
@@ -91,6 +97,14 @@ SLOT_CALL = b"\xff\x15" + struct.pack("<i", SLOT - SITE - 6)
             [branch("e9", FUNCTION), NOP5, branch("e8", FUNCTION + 1)],
         ),
         (
+            replace(NOTHING, static_calls=[StaticCall(SITE, WRAPPER_KEY, False)]), branch("e8", OTHER),
+            [branch("e8", WRAPPER), b"\xfa\x0f\x1f\x40\x00"], [branch("e8", FUNCTION), NOP5, b"\xfb\x0f\x1f\x40\x00"],
+        ),
+        (
+            replace(NOTHING, static_calls=[StaticCall(SITE, KEY, False)]), branch("e8", OTHER), [branch("e8", FUNCTION)],
+            [b"\xfa\x0f\x1f\x40\x00"],
+        ),
+        (
             replace(NOTHING, constants=[RuntimeConstant(SITE, 8, "hash")]), bytes(8), [(0x1122334455667788).to_bytes(8, "little")],
             [(0x1122334455667789).to_bytes(8, "little")],
         ),
@@ -99,11 +113,20 @@ SLOT_CALL = b"\xff\x15" + struct.pack("<i", SLOT - SITE - 6)
             [(0xFFFF_8880_0000_1008).to_bytes(8, "little")],
         ),
         (
+            replace(NOTHING, constants=[RuntimeConstant(SITE, 8, "__queues")]), bytes(8), [(0xFFFF_8880_0000_1008).to_bytes(8, "little")],
+            [(TEXT + FUNCTION).to_bytes(8, "little")],
+        ),
+        (
+            replace(NOTHING, constants=[RuntimeConstant(SITE, 4, "hash")]), bytes(4), [(0x55667788).to_bytes(4, "little")],
+            [(0x55667789).to_bytes(4, "little")],
+        ),
+        (
             PARAVIRT, SLOT_CALL, [branch("e8", FUNCTION) + b"\x90", b"\xfa" + b"\x90" * 5],
             [branch("e8", OTHER) + b"\x90", b"\xfb" + b"\x90" * 5, b"\x90" * 6],
         ),
     ],
-    ids=["mcount", "return", "retpoline", "conditional retpoline", "lock", "seal", "branch", "static call", "constant", "cache", "paravirt"],
+    ids=["mcount", "return", "retpoline", "conditional retpoline", "lock", "seal", "branch", "static call",
+         "static call of a wrapper", "static call of what is none", "constant", "cache", "table", "mask", "paravirt"],
 )  # fmt: skip
 def test_a_site_takes_its_lawful_forms_only(
     tables: PatchTables, linked: bytes, lawful: list[bytes], unlawful: list[bytes]

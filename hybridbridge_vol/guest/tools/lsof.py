@@ -11,7 +11,7 @@ from typing import NamedTuple
 from hybridbridge_vol.guest.kernel import GuestKernel, Question, Stat
 from hybridbridge_vol.guest.proc_fd import FdInfo, parse_fdinfo
 from hybridbridge_vol.guest.proc_maps import DELETED, Mapping, entries
-from hybridbridge_vol.guest.processes import PID, chosen, files_of, in_parts, name_of, numbers, read_text
+from hybridbridge_vol.guest.processes import PID, chosen, files_of, in_parts, name_of, numbers, read_maps
 from hybridbridge_vol.guest.socket_names import SocketName, SocketNames, socket_inode
 from hybridbridge_vol.guest.sources import LSTAT_UID
 from hybridbridge_vol.guest.tool import (
@@ -107,7 +107,7 @@ def _expected(kernel: GuestKernel, pids: list[int]) -> list[int]:
             for number in numbers(kernel.listdir(f"/proc/{pid}/fd")):
                 link = f"/proc/{pid}/fd/{number}"
                 files += Question("read", f"/proc/{pid}/fdinfo/{number}"), Question("readlink", link), Question("stat", link)
-        data, _gap = read_text(kernel, f"/proc/{pid}/maps")
+        data, _gap = read_maps(kernel, f"/proc/{pid}/maps")
         seen: set[tuple[str, int]] = set()
         for mapping, _sizes, _source in entries("", data):
             if isinstance(mapping, Mapping) and _is_file(mapping) and (key := (mapping.device, mapping.inode)) not in seen:
@@ -239,7 +239,7 @@ def _mapped_link(pid: int, mapping: Mapping) -> str:
 def _mapped(kernel: GuestKernel, folder: str, pid: int, program: _File | None) -> Iterator[_File]:
     """Each file that is mapped, once, but for the program."""
     path = f"{folder}/maps"
-    data, gap = read_text(kernel, path)
+    data, gap = read_maps(kernel, path)
     seen = {(program.device, program.node)} if program and program.fd == "txt" else set()
     for mapping, _sizes, source in entries(path, data):
         if not isinstance(mapping, Mapping):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.guest.proc_maps import Mapping, entries
-from hybridbridge_vol.guest.processes import PID, chosen, read_text
+from hybridbridge_vol.guest.processes import PID, chosen, read_maps
 from hybridbridge_vol.guest.tool import Cell, Column, Option, Options, Row, Tool, Unavailable
 
 _SIZES = (
@@ -51,7 +51,7 @@ class Maps(Tool):
         width = len(self.columns_for(options)) - 1
         for pid in chosen(kernel, options):
             path = f"/proc/{pid}/{'smaps' if options['smaps'] else 'maps'}"
-            data, gap = read_text(kernel, path)
+            data, gap = read_maps(kernel, path)
             for mapping, sizes, source in entries(path, data):
                 if isinstance(mapping, Mapping):
                     yield Row((pid, *_cells(mapping, sizes, options["smaps"])), sources=(source,))
