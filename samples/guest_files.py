@@ -13,13 +13,14 @@ from samples.compiler import compile_static
 from samples.initramfs import Archive, userland
 from samples.kernels import modules_package
 from samples.modules import load_order
-from samples.plan import plan
+from samples.plan import STILL, plan
 from samples.workload import ACTOR, ACTORS, USERS, workload
 
 HERE = Path(__file__).parent
 _PACKAGES = (
     "dash",
     "coreutils",
+    "findutils",
     "procps",
     "kmod",
     "iproute2",
@@ -31,7 +32,7 @@ _PACKAGES = (
 )
 _RICH_PACKAGES = ("sysstat", "lsof")
 _PROGRAMS = (
-    "usr/bin/(dash|sh|cat|cp|rm|mkdir|mkfifo|chmod|chown|head|tail|sleep|env|uname|df|ps|free|uptime|pgrep|vmstat|pmap|kmod)",
+    "usr/bin/(dash|sh|cat|cp|rm|find|mkdir|mkfifo|chmod|chown|head|tail|sleep|env|uname|df|ps|free|uptime|pgrep|vmstat|pmap|kmod)",
     "usr/bin/(dmesg|mount|unshare|nsenter|ipcs|lsns|hostname|netstat|ss|ip|lsof|iostat|mpstat|pidstat|pidstat[.]sysstat)",
     "usr/sbin/(ip|arp|ifconfig|route|losetup|lsmod|insmod|modprobe)",
 )
@@ -71,6 +72,7 @@ def initramfs(package: Path, seed: int, light: bool, processes: int) -> bytes:
     archive.add("srv/plan", 0o100644, plan(light).encode())
     archive.add(ACTOR, 0o100755, compile_static(HERE / "guest" / "actor.c"))
     archive.add("usr/libexec/observer", 0o100755, compile_static(HERE / "guest" / "observer.c"))
+    archive.add(STILL.removeprefix("/"), 0o100755, (HERE / "guest" / "still.sh").read_bytes())
     for name in ACTORS:
         archive.add(name, 0o120777, f"/{ACTOR}".encode())
     for name in ("proc", "sys", "dev", "tmp", "run", "root", "mnt"):

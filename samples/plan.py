@@ -19,13 +19,16 @@ COMMANDS = (
     "ps -eww -o pid,lstart,etimes,time,vsz,rss,wchan",
     "netstat -tulpan", "netstat -rn", "arp -an", "ss -tuanpe", "ss -xanp", "ip addr", "ip neigh", "mount", "dmesg",
 )  # fmt: skip
+STILL = "/usr/libexec/still"
+"""The statistics tools on one copy of /proc (guest/still.sh); `Truth.still` takes apart what it tells."""
 RICH_COMMANDS = (
-    "netstat -s", "netstat -xap", "ss -tuwanoipem", "ip -d -s link", "ip route show table all", "ip -6 route", "ip -6 neigh",
-    "dmesg -x", "free -b", "vmstat", "vmstat -s", "vmstat -d", "ipcs -a", "lsns", "df -a", "pmap -X 1",
+    "netstat -s", "netstat -i", "netstat -xap", "ss -tuwanoipem", "ip -d -s link", "ip route show table all", "ip -6 route",
+    "ip -6 neigh", "ip rule", "ip -6 rule", "ip maddr", "route -n", "route -6 -n", "dmesg -x", "dmesg --raw", "ipcs -a",
+    "lsns", "df -a", "pmap -X 1", "lsof -n -P -w", "free -b", "free -w", "vmstat", "vmstat -a", "vmstat -s", "vmstat -d",
     "iostat", "iostat -x", "iostat -xk", "mpstat", "mpstat -P ALL", "pidstat", "pidstat -t", "pidstat -r", "pidstat -d",
-    "lsof -n -P -w",
+    STILL,
 )  # fmt: skip
-"""Tools of later work; each reads /proc, so each costs the guest time."""
+"""More tools, those whose numbers move last; each reads /proc, so each costs the guest time."""
 
 _SKIPPED = (
     "/proc/kmsg", "/proc/kcore", "/proc/kpagecount", "/proc/kpageflags", "/proc/kpagecgroup", "/proc/kallsyms",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import mmap
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from samples.plan import STILL
 
 MAGIC = 0x3154524F50455248
 _HEAD = struct.Struct("<QQ")
@@ -111,11 +114,29 @@ class Truth:
         """What a command printed; KeyError if it was not there."""
         return self.commands[line]
 
+    @cached_property
+    def still(self) -> tuple[dict[str, bytes], dict[str, str]]:
+        """Files of /proc, and what statistics tools printed of just these by command line; KeyError in a light guest."""
+        return parse_still(self._document["commands"][STILL].encode(_TEXT))
+
 
 def _listed(entry: Any) -> Reading:
     if isinstance(entry, dict):
         return Reading(entry["errno"], b"")
     return Reading(0, str(entry).encode(_TEXT))
+
+
+def parse_still(told: bytes) -> tuple[dict[str, bytes], dict[str, str]]:
+    """What guest/still.sh told: files by path, output by command line."""
+    parts = re.split(rb"^==== (.*)\n", told, flags=re.MULTILINE)
+    outputs = dict(zip(parts[1::2], parts[2::2], strict=True))
+    files = re.split(rb"^==> [.]/(.*) <==\n", outputs.pop(b"files", b""), flags=re.MULTILINE)
+    *before, last = files[2::2] or [b""]
+    contents = [text.removesuffix(b"\n") for text in before]  # `tail -v` adds an empty line between two files
+    return (
+        {f"/proc/{path.decode(_TEXT)}": text for path, text in zip(files[1::2], [*contents, last], strict=False)},
+        {line.decode(): text.decode("utf-8", "surrogateescape") for line, text in outputs.items()},
+    )
 
 
 def records(data: bytes | mmap.mmap) -> Iterator[tuple[str, str, int, bytes]]:

@@ -254,7 +254,14 @@ def _files(script: Script) -> None:
     script.shell(
         "for pid in $(pgrep -u alice); do echo $pid > /sys/fs/cgroup/user.slice/cgroup.procs; done; }"
     )
-    script.shell("head -c 1000000 /dev/zero > /srv/disk.img && losetup /dev/loop0 /srv/disk.img 2>/dev/null")
+    # a disk with one partition (a master boot record: type 83, from sector 8, 1024 sectors), read and written
+    script.shell(
+        "{ head -c 446 /dev/zero; printf '\\0\\0\\0\\0\\203\\0\\0\\0\\010\\0\\0\\0\\0\\004\\0\\0'; head -c 48 /dev/zero; "
+        "printf '\\125\\252'; head -c 999488 /dev/zero; } > /srv/disk.img"
+    )
+    script.shell("losetup -P /dev/loop0 /srv/disk.img 2>/dev/null && {")
+    script.shell("cat /dev/loop0 > /dev/null")
+    script.shell("[ ! -b /dev/loop0p1 ] || head -c 70000 /usr/bin/sleep > /dev/loop0p1; }")
 
 
 def _container(script: Script) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samples.truth import MAGIC, Truth, document, read_records, records
+from samples.truth import MAGIC, Truth, document, parse_still, read_records, records
 
 EVERY_BYTE = bytes(range(256))
 OBSERVER = Path(__file__).resolve().parents[2] / "samples" / "guest" / "observer.c"
@@ -136,6 +136,13 @@ def test_a_record_that_leads_out_of_the_memory_is_told(field: int) -> None:
     struct.pack_into("<I", broken, 16 + 4 * field, 0xFFFFFFF0)
     with pytest.raises(ValueError, match="record at 16 is cut short"):
         list(records(bytes(broken)))
+
+
+def test_what_tools_said_of_a_copy_comes_with_the_copy() -> None:
+    told = b"==== free -b\nMem: 1\n\n==== vmstat\n==== files\n==> ./stat <==\ncpu 1\n\n==> ./1/cmdline <==\n\n==> ./1/stat <==\n1 (a)\n"
+    files, outputs = parse_still(told)
+    assert files == {"/proc/stat": b"cpu 1\n", "/proc/1/cmdline": b"", "/proc/1/stat": b"1 (a)\n"}
+    assert outputs == {"free -b": "Mem: 1\n\n", "vmstat": ""}
 
 
 @given(st.binary(max_size=200))

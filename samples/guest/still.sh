@@ -1,0 +1,48 @@
+#!/bin/sh
+# What the statistics tools make of files that stand still. Between a tool's own reading of /proc and the freeze counters
+# move; here each tool reads the same copy, and the copy is told too. All in a mount namespace that ends with this.
+# Told are "==== COMMAND" and what it printed, at last "==== files" and each file behind "==> PATH <==".
+[ "$1" = inside ] || exec unshare --mount --propagation private "$0" inside
+copy=/mnt
+mount -t tmpfs -o size=32m still $copy || exit
+cd /proc || exit
+cp --parents stat cpuinfo meminfo vmstat uptime loadavg diskstats interrupts softirqs slabinfo $copy
+# a process may end meanwhile
+cp --parents [0-9]*/stat [0-9]*/status [0-9]*/io [0-9]*/schedstat [0-9]*/cmdline $copy 2>/dev/null
+cp --parents [0-9]*/task/[0-9]*/stat [0-9]*/task/[0-9]*/status $copy 2>/dev/null
+mount --bind $copy /proc || exit
+cd /
+
+while read -r line; do
+	echo "==== $line"
+	$line 2>&1 </dev/null
+done <<-end
+	free
+	free -b
+	free -m
+	free -h
+	free -h --si
+	free -w -t -l
+	vmstat
+	vmstat -a
+	vmstat -S M
+	vmstat -s
+	vmstat -d
+	vmstat -D
+	iostat
+	iostat -x
+	iostat -xm -p ALL
+	iostat -d -z
+	mpstat
+	mpstat -P ALL
+	mpstat -I ALL -P ALL
+	pidstat
+	pidstat -p ALL
+	pidstat -p ALL -dl
+	pidstat -p ALL -r
+	pidstat -p ALL -w
+	pidstat -p ALL -t
+end
+echo "==== files"
+cd /proc || exit
+find . -type f -exec tail -v -n +1 {} +
