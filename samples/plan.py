@@ -25,6 +25,9 @@ RICH_COMMANDS = (
     "netstat -s", "netstat -i", "netstat -xap", "ss -tuwanoipem", "ip -d -s link", "ip route show table all", "ip -6 route",
     "ip -6 neigh", "ip rule", "ip -6 rule", "ip maddr", "route -n", "route -6 -n", "dmesg -x", "dmesg --raw", "ipcs -a",
     "lsns", "df -a", "pmap -X 1", "lsof -n -P -w", "free -b", "free -w", "vmstat", "vmstat -a", "vmstat -s", "vmstat -d",
+    "ps -eLww -o pid,tid,cls,rtprio,psr,f,s,sz,ruser,euser,suid,fsuid,rgid,egid,pending,blocked,ignored,caught,ucmd",
+    "ps -eww -o pid,tpgid,pgrp,sess,nlwp,ppid,rss,vsz,pmem,tname,uid,gid,group,rgroup,label,netns,pidns,mntns,cgroup:200",
+    "uptime -s", "uptime -p", "arp -n", "arp -e", "netstat -g", "netstat -ie", "mount -l",
     "iostat", "iostat -x", "iostat -xk", "mpstat", "mpstat -P ALL", "pidstat", "pidstat -t", "pidstat -r", "pidstat -d",
     STILL,
 )  # fmt: skip

@@ -19,6 +19,7 @@ from hybridbridge_vol.bridge.memo import Memo, MemoKey
 from hybridbridge_vol.bridge.module_traps import FixUp
 from hybridbridge_vol.bridge.modules import SnapshotModules
 from hybridbridge_vol.bridge.overlays import home_overlays, twin_overlays
+from hybridbridge_vol.bridge.per_cpu_window import PerCpuWindow
 from hybridbridge_vol.bridge.percpu import boot_margin, place_offset
 from hybridbridge_vol.bridge.policy import policy_digest
 from hybridbridge_vol.bridge.prepare import Prepared, load_or_error
@@ -27,6 +28,7 @@ from hybridbridge_vol.bridge.twin import TwinText
 from hybridbridge_vol.bridge.undefined import UD2_SIZE, ud1_size
 from hybridbridge_vol.errors import AttachError, HybridBridgeWarning, ImageError, MemoError
 from hybridbridge_vol.machine.machine import (
+    GS_BASE_MSR,
     VECTOR_GENERAL_PROTECTION,
     VECTOR_INVALID_OPCODE,
     VECTOR_PAGE_FAULT,
@@ -200,7 +202,7 @@ def _assemble(
         offset = (symbols.get(name) or 0) - text
         if not prepared.per_cpu.start <= offset < prepared.per_cpu.end:
             return None
-        return home_text + offset + (at_home[1][1] if name == "this_cpu_off" else 0)
+        return home_text + offset
 
     twin = TwinText(
         ram.view[start : start + kernel.end_link_vaddr - text],
@@ -217,6 +219,11 @@ def _assemble(
         (symbols.get("__start_ro_after_init") or text) - text & -4096,
         page_up((symbols.get("__end_ro_after_init") or text) - text),
     )
+    beside = PerCpuWindow(
+        machine.read_msr(GS_BASE_MSR),
+        _moved(symbols.get("__per_cpu_start") or 0, layout.shift),
+        number(symbols.address("__per_cpu_offset") - text, 8) or 0,
+    )
     modules = SnapshotModules(
         image,
         layout,
@@ -226,8 +233,9 @@ def _assemble(
         cache(lambda name: [_moved(vaddr, layout.shift) for vaddr in symbols.addresses(name)]),
         lambda name: None if name not in symbols else _moved(symbols.address(name), boot.layout.kernel_delta),
         cache(per_cpu),
+        beside,
     )
-    space = SnapshotSpace(machine, image, layout, boot.layout, twin, window, memo, modules)
+    space = SnapshotSpace(machine, image, layout, boot.layout, twin, window, memo, modules, beside)
     return Bridge(kernel, boot, prepared, image, layout, machine, ram, space, twin, memo)
 
 

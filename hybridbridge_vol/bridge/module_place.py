@@ -7,6 +7,7 @@ the snapshot's copy of the module, as for the kernel itself. A lie there moves d
 
 from __future__ import annotations
 
+import struct
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -42,6 +43,23 @@ Read = Callable[[int, int], bytes]
 """Bytes of the snapshot at a virtual address; what is not in the image reads as zero."""
 Resolve = Callable[[str], list[int]]
 """Virtual addresses in the snapshot that a name may stand for, of the kernel or of another module."""
+Votes = defaultdict[int, list[int]]
+"""Where a section begins, as the references to it say, one by one."""
+
+
+class _Kind:
+    """How a kind of relocation is read, as a signed number but for R_32, and written."""
+
+    def __init__(self, number: int) -> None:
+        self.width = WIDTHS[number]
+        self.mask = (1 << 8 * self.width) - 1
+        self.is_relative = number in RELATIVE
+        letter = "i" if self.width == 4 else "q"
+        self.read = struct.Struct("<" + (letter.upper() if number == R_32 else letter)).unpack_from
+        self.write = struct.Struct("<" + letter.upper()).pack_into
+
+
+_KINDS = {number: _Kind(number) for number in WIDTHS}
 
 
 @dataclass
@@ -101,8 +119,8 @@ class FirstPage:
             expected[place : place + len(part)] = part
             compared[place : place + len(part)] = b"\xff" * len(part)
         for index, place in layout.items():
-            for item in file.relocations(index):
-                start = place + item.offset - 1
+            for offset, _info, _addend in file.raw_relocations(index) if place < self._size else ():
+                start = place + offset - 1
                 if start < self._size:
                     blank = range(max(start, 0), min(start + 9, self._size))
                     compared[blank.start : blank.stop] = bytes(len(blank))
@@ -116,92 +134,132 @@ class FirstPage:
         return (self._count - (self._size - differing.count(0))) / self._count if self._count else 0.0
 
 
-def place(name: str, file: ModuleFile, text_vaddr: int, read: Read, resolve: Resolve) -> PlacedModule:
-    """The module whose code begins at `text_vaddr`."""
+@dataclass(frozen=True)
+class Location:
+    """Where a snapshot has a module: its groups of sections, with their sizes in bytes, and all `sections` that references
+    tell of. Virtual addresses; `rodata_vaddr` is None if it could not be found."""
+
+    name: str
+    file: ModuleFile
+    text_vaddr: int
+    text_size: int
+    rodata_vaddr: int | None
+    rodata_size: int
+    sections: dict[int, int]
+
+    def holds(self, vaddr: int) -> bool:
+        """Whether an address is in its code or its constants, whole pages of which are trusted."""
+        rodata_offset = -1 if self.rodata_vaddr is None else vaddr - self.rodata_vaddr
+        return 0 <= vaddr - self.text_vaddr < page_up(self.text_size) or 0 <= rodata_offset < page_up(self.rodata_size)
+
+
+def locate(name: str, file: ModuleFile, text_vaddr: int, read: Read) -> Location:
+    """Find where the module lies whose code begins at `text_vaddr`."""
     text_layout, text_size = file.text_layout()
     rodata_layout, rodata_size = file.rodata_layout()
     sections = {index: text_vaddr + offset for index, offset in text_layout.items()}
-    votes: defaultdict[int, Counter[int]] = defaultdict(Counter)
+    votes: Votes = defaultdict(list)
     _vote(file, text_layout, text_vaddr, read(text_vaddr, text_size), votes)
     rodata_vaddr = _common_start(rodata_layout, votes)
     if rodata_vaddr is not None:
         sections.update({index: rodata_vaddr + offset for index, offset in rodata_layout.items()})
         _vote(file, rodata_layout, rodata_vaddr, read(rodata_vaddr, rodata_size), votes)
-    for index, counter in votes.items():
-        winner, count = counter.most_common(1)[0]
-        if 2 * count > counter.total():
+    for index, starts in votes.items():
+        winner, count = _winner(starts)
+        if 2 * count > len(starts):
             sections.setdefault(index, winner)
-    text = _built(file, text_layout, text_vaddr, text_size, _BREAKPOINT, sections, resolve, read)
+    return Location(name, file, text_vaddr, text_size, rodata_vaddr, rodata_size, sections)
+
+
+def place(found: Location, read: Read, resolve: Resolve) -> PlacedModule:
+    """The module's trusted code and constants, relocated to where the snapshot has them."""
+    file, sections = found.file, found.sections
+
+    def built(layout: dict[int, int], vaddr: int, size: int, filler: int) -> Group:
+        return _built(file, layout, vaddr, size, filler, sections, resolve, read(vaddr, size))
+
+    text = built(file.text_layout()[0], found.text_vaddr, found.text_size, _BREAKPOINT)
     rodata = None
-    if rodata_vaddr is not None:
-        rodata = _built(file, rodata_layout, rodata_vaddr, rodata_size, 0, sections, resolve, read)
+    if found.rodata_vaddr is not None:
+        rodata = built(file.rodata_layout()[0], found.rodata_vaddr, found.rodata_size, 0)
     labels = _labels(file, text, sections, resolve)
-    return PlacedModule(name, file, sections, text, rodata, labels, *_traps(file, text, sections, resolve))
+    return PlacedModule(found.name, file, sections, text, rodata, labels, *_traps(file, text, sections, resolve))
 
 
-def _vote(
-    file: ModuleFile, layout: dict[int, int], vaddr: int, there: bytes, votes: defaultdict[int, Counter[int]]
-) -> None:
-    """Count where the filled-in references of a group of sections at `vaddr` say that other sections begin."""
+def _vote(file: ModuleFile, layout: dict[int, int], vaddr: int, there: bytes, votes: Votes) -> None:
+    """Gather where the filled-in references of a group of sections at `vaddr` say that other sections begin."""
+    places = file.symbol_places
     for index, place_of_section in layout.items():
-        for item in file.relocations(index):
-            symbol = file.symbol(item.symbol)
-            offset = place_of_section + item.offset
-            width = WIDTHS.get(item.kind)
-            if width is None or not SHN_UNDEF < symbol.section < SHN_LORESERVE or offset + width > len(there):
+        for offset, info, addend in file.raw_relocations(index):
+            kind = _KINDS.get(info & 0xFFFFFFFF)
+            symbol = info >> 32
+            if kind is None or symbol >= len(places):
                 continue
-            value = int.from_bytes(there[offset : offset + width], "little", signed=item.kind != R_32)
-            if not value:
+            section, symbol_value = places[symbol]
+            offset += place_of_section
+            if not SHN_UNDEF < section < SHN_LORESERVE or offset + kind.width > len(there):
                 continue
-            start = value - symbol.value - item.addend + (vaddr + offset if item.kind in RELATIVE else 0)
-            votes[symbol.section][start & U64] += 1
+            (value,) = kind.read(there, offset)
+            if value:
+                start = value - symbol_value - addend + (vaddr + offset if kind.is_relative else 0)
+                votes[section].append(start & U64)
 
 
-def _common_start(layout: dict[int, int], votes: dict[int, Counter[int]]) -> int | None:
+def _winner(starts: list[int]) -> tuple[int, int]:
+    """What was voted for most, and how often."""
+    return Counter(starts).most_common(1)[0]
+
+
+def _common_start(layout: dict[int, int], votes: Votes) -> int | None:
     """Where the group begins of which every section that was voted for lies where `layout` has it; None if they
     disagree or nobody voted."""
-    starts = {votes[index].most_common(1)[0][0] - offset for index, offset in layout.items() if index in votes}
+    starts = {_winner(votes[index])[0] - offset for index, offset in layout.items() if index in votes}
     start = starts.pop() if len(starts) == 1 else None
     return None if start is None or start % PAGE_SIZE else start
 
 
 def _built(
     file: ModuleFile, layout: dict[int, int], vaddr: int, size: int, filler: int, sections: dict[int, int],
-    resolve: Resolve, read: Read,
+    resolve: Resolve, there: bytes,
 ) -> Group:
-    """The file's bytes of a group of sections, relocated."""
-    group = Group(vaddr, bytearray([filler]) * page_up(size))
-    there = read(vaddr, size)
+    """The file's bytes of a group of sections, relocated; `there` are the snapshot's."""
+    content = bytearray([filler]) * page_up(size)
+    group = Group(vaddr, content)
+    places, numbers = file.symbol_places, {item.name: item.number for item in file.sections}
+    own_per_cpu = numbers.get(PER_CPU_SECTION)
     for index, start in layout.items():
         section = file.sections[index]
-        group.content[start : start + len(section.data)] = section.data
+        content[start : start + len(section.data)] = section.data
     for index, start in layout.items():
-        for item in file.relocations(index):
-            _fill_in(file, group, start + item.offset, item, sections, resolve, there)
+        for offset, info, addend in file.raw_relocations(index):
+            kind = _KINDS.get(info & 0xFFFFFFFF)
+            offset += start
+            if kind is None or offset + kind.width > len(content):
+                continue
+            symbol = info >> 32
+            target_section, value = places[symbol] if symbol < len(places) else (SHN_UNDEF, 0)
+            if target_section == SHN_UNDEF:
+                _name_symbol(file, group, Relocation(offset, info & 0xFFFFFFFF, symbol, addend), resolve, there)
+                continue
+            if target_section == own_per_cpu:
+                group.per_cpu.append(offset)
+            elif target_section == SHN_ABS:
+                value -= NOWHERE_VADDR
+            value += sections.get(target_section, NOWHERE_VADDR) + addend
+            kind.write(content, offset, (value - vaddr - offset if kind.is_relative else value) & kind.mask)
     return group
 
 
-def _fill_in(
-    file: ModuleFile, group: Group, offset: int, item: Relocation, sections: dict[int, int], resolve: Resolve, there: bytes
-) -> None:
-    width = WIDTHS.get(item.kind)
-    if width is None or offset + width > len(group.content):
+def _name_symbol(file: ModuleFile, group: Group, item: Relocation, resolve: Resolve, there: bytes) -> None:
+    """Fill in a reference to a symbol that is not in the file; the offset of `item` counts from the group's start."""
+    name, offset, content = file.symbol(item.symbol).name, item.offset, group.content
+    if name == _FENTRY and offset and content[offset - 1] == _CALL:
+        content[offset - 1 : offset + 4] = _NOP5  # as ftrace leaves it
         return
-    symbol = file.symbol(item.symbol)
-    if symbol.section == SHN_UNDEF:
-        if symbol.name == _FENTRY and offset and group.content[offset - 1] == _CALL:
-            group.content[offset - 1 : offset + 4] = _NOP5  # as ftrace leaves it
-            return
-        candidates = resolve(symbol.name) or [NOWHERE_VADDR]
-        fields = [_field(item, value, group.vaddr + offset) for value in candidates]
-        data = bytes(there[offset : offset + width])
-        group.content[offset : offset + width] = data if data in fields else fields[0]
-        group.references[offset] = (symbol.name, item.kind, item.addend)
-        return
-    if symbol.section < SHN_LORESERVE and file.sections[symbol.section].name == PER_CPU_SECTION:
-        group.per_cpu.append(offset)
-    start = 0 if symbol.section == SHN_ABS else sections.get(symbol.section, NOWHERE_VADDR)
-    group.content[offset : offset + width] = _field(item, start + symbol.value, group.vaddr + offset)
+    fields = [_field(item, value, group.vaddr + offset) for value in resolve(name) or [NOWHERE_VADDR]]
+    data = there[offset : offset + len(fields[0])]
+    content[offset : offset + len(fields[0])] = data if data in fields else fields[0]
+    group.references[offset] = (name, item.kind, item.addend)
 
 
 def _field(item: Relocation, value: int, place_vaddr: int) -> bytes:

@@ -15,7 +15,17 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from hybridbridge_vol.bridge.memo import Memo, Proven
-from hybridbridge_vol.bridge.module_place import ALIKE, FirstPage, Group, PlacedModule, field_for, place
+from hybridbridge_vol.bridge.module_place import (
+    ALIKE,
+    FirstPage,
+    Group,
+    Location,
+    PlacedModule,
+    field_for,
+    locate,
+    place,
+)
+from hybridbridge_vol.bridge.per_cpu_window import PerCpuWindow
 from hybridbridge_vol.bridge.percpu_text import gs_fields
 from hybridbridge_vol.errors import KernelFileError
 from hybridbridge_vol.image.module import ModuleFile
@@ -31,8 +41,8 @@ ROOM = 32 << 20
 """Bytes of trusted text and constants that the modules in use may have; the largest ones have two million."""
 
 _MAX_MODULES = 2048
-_FAR_BELOW = (1 << 31).to_bytes(4, "little")
-"""A displacement of -2 GiB: the trusted direct map, which GS leads into, has nothing there."""
+_FIELD = 4  # bytes of a displacement
+_THIS_CPU_OFF = "this_cpu_off"
 _MAX_DISTANCE = 16 << 20  # from a module's first page to an address in it
 _LIST_AT, _NAME_AT, _NAME_SIZE = 8, 24, 56  # struct module: state, list, name[MODULE_NAME_LEN]
 _STRUCT_SIZE = 2048
@@ -58,12 +68,13 @@ class Part:
 class SnapshotModules:
     """See the module's text. `files` gives the trusted file of a name, `symbol(name)` the addresses of a kernel symbol
     in the snapshot and `home(name)` in the trusted kernel, `per_cpu(name)` what the code must name for the trusted kernel's
-    per-CPU variable where it is not the snapshot's name (else None); parts are placed from `first_offset` on."""
+    per-CPU variable where it is not the snapshot's name (else None), `window` is how it reaches the snapshot's; parts are
+    placed from `first_offset` on."""
 
     def __init__(
         self, image: PhysicalImage, layout: SnapshotLayout, memo: Memo, first_offset: int,
         files: Callable[[str], ModuleFile | None], symbol: Callable[[str], list[int]], home: Callable[[str], int | None],
-        per_cpu: Callable[[str], int | None],
+        per_cpu: Callable[[str], int | None], window: PerCpuWindow,
     ) -> None:
         self._image = image
         self._layout = layout
@@ -74,8 +85,10 @@ class SnapshotModules:
         self._symbol = symbol
         self._home = home
         self._per_cpu = per_cpu
+        self._window = window
         self._words: dict[int, list[str]] | None = None
         self._starts: list[int] = []
+        self._located: dict[str, Location | None] = {}
         self._known: dict[str, PlacedModule | None] = {}
         self.parts: list[Part] = []
         self.on_part: Callable[[Part], None] = lambda _part: None
@@ -88,7 +101,9 @@ class SnapshotModules:
         if not MODULES_START <= vaddr < MODULES_END:
             return None
         for name in self._names_at(vaddr):
-            self._module(name)
+            location = self._location(name)
+            if location is not None and location.holds(vaddr):  # most touches are of data, which need no code made
+                self._module(name)
         return self.placed_at(vaddr)
 
     def placed_at(self, vaddr: int) -> Part | None:
@@ -171,7 +186,12 @@ class SnapshotModules:
             self._known[name] = self._placed(name)
         return self._known[name]
 
-    def _placed(self, name: str) -> PlacedModule | None:
+    def _location(self, name: str) -> Location | None:
+        if name not in self._located:
+            self._located[name] = self._found(name)
+        return self._located[name]
+
+    def _found(self, name: str) -> Location | None:
         file = self._files(name)
         if file is None or self._words is None:
             return None
@@ -179,8 +199,13 @@ class SnapshotModules:
         words = [word for word, names in self._words.items() if name in names]
         candidates = [(first.likeness(self.read(word, PAGE_SIZE)), word) for word in words]
         share, text_vaddr = max(candidates, default=(0.0, 0))
-        if share < ALIKE:
+        return locate(name, file, text_vaddr, self.read) if share >= ALIKE else None
+
+    def _placed(self, name: str) -> PlacedModule | None:
+        location = self._location(name)
+        if location is None:
             return None
+        file = location.file
         neighbours = [self._module(other) for other in file.facts().get("depends", "").replace("-", "_").split(",") if other]
 
         def resolve(symbol: str) -> list[int]:
@@ -188,7 +213,7 @@ class SnapshotModules:
             return self._symbol(symbol) or [vaddr for vaddr in others if vaddr is not None]
 
         try:
-            module = place(name, file, text_vaddr, self.read, resolve)
+            module = place(location, self.read, resolve)
         except KernelFileError:
             return None
         proven = self._memo.of_module(name, file.build_id)
@@ -217,17 +242,31 @@ class SnapshotModules:
                 content[offset : offset + len(code)] = code
 
     def _set_per_cpu(self, group: Group) -> None:
-        """Let `%gs:` references to per-CPU variables of the kernel reach the trusted kernel's, as the twin's do. Those to
-        the module's own would read there what is nobody's: they fault instead."""
+        """Let `%gs:` references to per-CPU variables of the kernel reach the trusted kernel's, as the twin's do, and those
+        to variables of modules the snapshot's. These are also reached by adding `this_cpu_off`, which therefore is the
+        snapshot's, too: per-CPU pointers that a module follows this way are the snapshot's."""
         for offset, relative in gs_fields(group.content):
             reference = group.references.get(offset)
-            vaddr = None if reference is None or not relative else self._per_cpu(reference[0])
-            data = _FAR_BELOW if offset in group.per_cpu else b""
-            if reference is not None and vaddr is not None:
-                data = field_for(reference, vaddr, group.vaddr + offset)
-            if data:
-                group.as_loaded[offset] = bytes(group.content[offset : offset + len(data)])
-                group.content[offset : offset + len(data)] = data
+            there = bytes(group.content[offset : offset + _FIELD])
+            data = there
+            if offset in group.per_cpu or reference is not None and self._is_of_a_module(reference[0]):
+                name = self._window.name_of(0) + int.from_bytes(there, "little")
+                data = (name & (1 << 8 * _FIELD) - 1).to_bytes(_FIELD, "little")
+            elif reference is not None and relative:
+                data = self._kernels_per_cpu(reference, group.vaddr + offset) or there
+            if data != there:
+                group.as_loaded[offset] = there
+                group.content[offset : offset + _FIELD] = data
+
+    def _is_of_a_module(self, name: str) -> bool:
+        return not self._symbol(name)
+
+    def _kernels_per_cpu(self, reference: tuple[str, int, int], place_vaddr: int) -> bytes | None:
+        """The field of a reference relative to RIP to a per-CPU variable of the kernel; None if it may stay."""
+        name = reference[0]
+        own = next(iter(self._symbol(_THIS_CPU_OFF)), None) if name == _THIS_CPU_OFF else None
+        vaddr = self._per_cpu(name) if own is None else self._window.name_of(own)
+        return None if vaddr is None else field_for(reference, vaddr, place_vaddr)
 
     def _key_state(self, vaddr: int) -> int:
         return int.from_bytes(self.read(vaddr, 4), "little", signed=True)

@@ -105,6 +105,10 @@ class Instruction:
     relative_field: int = 0
     """Offset of a displacement from RIP in its bytes; else 0. Without one the same bytes mean the same everywhere."""
 
+    def at(self, vaddr: int) -> Instruction:
+        """The same elsewhere."""
+        return Instruction(vaddr, self.size, self.rule, self.ends, self.static_field, self.relative_field)
+
 
 _GENERAL_NAMES = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{i}" for i in range(8, 16)))
 
@@ -167,13 +171,14 @@ _ELSEWHERE = frozenset(
 
 class Decoder:
     """Decodes blocks of one side. `statics` are the virtual addresses at which the twin's static references reach
-    the snapshot; none for home."""
+    the snapshot; none for home. `per_cpu` are what `%gs:` references that do name."""
 
-    def __init__(self, statics: tuple[range, ...], unknown: Counter[str]) -> None:
+    def __init__(self, statics: tuple[range, ...], unknown: Counter[str], per_cpu: range = range(0)) -> None:
         self._capstone = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
         self._capstone.detail = True
         self._sizes = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
         self._statics = statics
+        self._per_cpu = per_cpu
         self._unknown = unknown
         self._met: dict[bytes, Instruction] = {}
         """By their bytes: most are met many times, and taking one apart takes long."""
@@ -199,13 +204,14 @@ class Decoder:
         raw, here = code[offset : offset + size], vaddr + offset
         met = self._met.get(raw)
         if met is not None and (not met.relative_field or self._is_like(met, raw, here)):
-            return replace(met, vaddr=here)
+            return met.at(here)
         unknown = self._unknown.total()
         (insn,) = self._capstone.disasm(raw, here, 1)
         instruction = self._instruction(insn)
         if insn.mnemonic == "ud1":  # capstone leaves its operands out
             return replace(instruction, size=ud1_size(code[offset:]) or size)
-        if self._unknown.total() == unknown:  # what is not known is counted each time
+        of_place = bool(self._per_cpu and instruction.relative_field and insn.prefix[1] == x86.X86_PREFIX_GS)
+        if self._unknown.total() == unknown and not of_place:  # what is not known is counted each time
             self._met[raw] = instruction
         return instruction
 
@@ -227,7 +233,9 @@ class Decoder:
                 bits |= Bits.MEMORY
                 if operand.mem.base == x86.X86_REG_RIP:
                     relative = insn.disp_offset
-                if operand.mem.segment not in (x86.X86_REG_GS, x86.X86_REG_FS) and self._is_static(insn, operand.mem):
+                if operand.mem.segment in (x86.X86_REG_GS, x86.X86_REG_FS):
+                    bits |= Bits.STATIC if self._named(insn, operand.mem) in self._per_cpu else _NO_BITS
+                elif self._is_static(insn, operand.mem):
                     bits |= Bits.STATIC
                     field = insn.disp_offset
         rule = self._rule(insn, name)
@@ -242,9 +250,13 @@ class Decoder:
         return Instruction(insn.address, insn.size, rule, ends, field, relative)
 
     def _is_static(self, insn: capstone.CsInsn, memory: capstone.x86.X86OpMem) -> bool:
-        if memory.base == x86.X86_REG_RIP:
-            return self._reaches(insn.address + insn.size + memory.disp)
-        return self._reaches(memory.disp)
+        return self._reaches(self._named(insn, memory))
+
+    @staticmethod
+    def _named(insn: capstone.CsInsn, memory: capstone.x86.X86OpMem) -> int:
+        """The address that an operand names, without its registers."""
+        own = insn.address + insn.size if memory.base == x86.X86_REG_RIP else 0
+        return (own + int(memory.disp)) & ((1 << 64) - 1)
 
     def _reaches(self, value: int) -> bool:
         address = value & ((1 << 64) - 1)

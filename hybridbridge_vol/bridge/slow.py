@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from hybridbridge_vol.bridge.attach import Bridge, ExceptionFilter
 from hybridbridge_vol.bridge.labels import leaf_range
 from hybridbridge_vol.bridge.modules import MODULES_END, MODULES_START, ROOM, Part
+from hybridbridge_vol.bridge.per_cpu_window import NAMES
 from hybridbridge_vol.bridge.rules import Instruction, Rule, crossing
 from hybridbridge_vol.bridge.space import SNAPSHOT_PADDR, TWIN_PADDR, UPPER_HALF
 from hybridbridge_vol.bridge.statistics import CallCount
@@ -80,6 +81,7 @@ class SlowBridge:
             modules=range(MODULES_START, MODULES_END),
             module_room=range(page_up(bridge.layout.size), page_up(bridge.layout.size) + ROOM),
             per_cpu=range(bridge.prepared.per_cpu.start, bridge.prepared.per_cpu.end),
+            window_names=NAMES,
         )
 
     def _on_part(self, part: Part) -> None:

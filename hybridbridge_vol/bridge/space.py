@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from hybridbridge_vol.bridge.memo import Memo
 from hybridbridge_vol.bridge.modules import MODULES_END, MODULES_START, ROOM, Part, SnapshotModules
+from hybridbridge_vol.bridge.per_cpu_window import PerCpuWindow
 from hybridbridge_vol.bridge.twin import TwinText
 from hybridbridge_vol.machine.machine import Machine
 from hybridbridge_vol.machine.memory import PAGE_SIZE, HostMapping, page_up
@@ -68,6 +69,7 @@ class SnapshotSpace:
         window: Window,
         memo: Memo,
         modules: SnapshotModules,
+        per_cpu: PerCpuWindow,
     ) -> None:
         self._machine = machine
         self._image = image
@@ -77,6 +79,7 @@ class SnapshotSpace:
         self.window = window
         self._memo = memo
         self.modules = modules
+        self._per_cpu = per_cpu
         self._size = page_up(layout.size)
         self._tables = HostMapping.anonymous(TABLES_SIZE)
         self._next_table = TABLES_PADDR
@@ -93,6 +96,8 @@ class SnapshotSpace:
         root = machine.read_register("CR3") & FRAME_MASK
         memory = machine.memory
         self.builder = TableBuilder(root, machine.levels, memory.read_u64, memory.write_u64, self._new_table)
+        for vaddr in (per_cpu.vaddrs[0], per_cpu.vaddrs[-1]):
+            self.builder.table(vaddr, 12)  # now: what the trusted kernel's own tables get later is lost with a failed call
 
     def _place_image(self) -> list[tuple[int, HostMapping]]:
         """Map every run of the image copy-on-write, or make room for it where its bytes must be read instead."""
@@ -119,7 +124,12 @@ class SnapshotSpace:
 
     def complete(self, vaddr: int) -> bool:
         """Map what lies at `vaddr` in the snapshot; False if nothing does or if it is mapped already."""
-        if vaddr < UPPER_HALF or vaddr in self._trusted or self._machine.translate(vaddr) is not None:
+        if vaddr < UPPER_HALF or self._machine.translate(vaddr) is not None:
+            return False
+        if vaddr in self._per_cpu.vaddrs:
+            shown = self._layout.translate(self._image, self._per_cpu.shown(vaddr))
+            return shown is not None and self._map_data(vaddr, shown.paddr, 12)
+        if vaddr in self._trusted:
             return False
         offset = vaddr - self._layout.text_vaddr
         if 0 <= offset < self._size:

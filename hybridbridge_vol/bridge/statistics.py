@@ -25,7 +25,7 @@ class Statistics:
     """`by_call`: by the name of the system call. `reclassified`: static references found to be the trusted kernel's.
     `trapped_in`: where FAST met code without a memo. `stray`: instructions that reached into the snapshot by an
     address nobody had from it. `unknown_instructions`: by mnemonic, those the taint engine has no rule for.
-    `split`: accesses over the end of a page, of which only the first part is followed."""
+    `split`: accesses over the end of a page of which only the first part could be followed."""
 
     by_call: dict[str, CallCount] = field(default_factory=dict)
     reclassified: int = 0

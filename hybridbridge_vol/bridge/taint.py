@@ -19,6 +19,7 @@ from unicorn.unicorn_const import UC_HOOK_CODE, UC_HOOK_MEM_READ, UC_HOOK_MEM_WR
 from unicorn.unicorn_py3.unicorn import uclib
 
 from hybridbridge_vol.bridge.labels import LEAF_BITS, LEAF_MASK, NODE, PAYLOAD, merge_ranges
+from hybridbridge_vol.bridge.operands import second_page
 from hybridbridge_vol.bridge.rules import MAX_BLOCK, MAX_INSTRUCTION, Decoder, Instruction, Rule
 from hybridbridge_vol.errors import EngineMissing
 from hybridbridge_vol.machine.machine import Machine
@@ -32,6 +33,7 @@ _READ_REGISTER = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, c
 _ON_MISS = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_uint64)
 _ON_FOREIGN = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_uint64, ctypes.c_uint64)
 _ON_CROSSING = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_uint64)
+_ON_SPLIT = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)
 
 
 class EventKind(IntEnum):
@@ -62,6 +64,7 @@ class _Engine(ctypes.Structure):
         ("on_miss", _ON_MISS),
         ("on_foreign", _ON_FOREIGN),
         ("on_crossing", _ON_CROSSING),
+        ("on_split", _ON_SPLIT),
         ("register_numbers", ctypes.c_int32 * 16),
         *((name, ctypes.c_uint64) for name in (
             "home_text", "twin_text", "text_size", "constant_start", "constant_end", "trusted_size", "user_paddr",
@@ -100,7 +103,8 @@ class Territory:
     guest-physical addresses of home's text and `.rodata`; `trusted_vaddrs` the guard hole's part in use. Of the
     kernel image's window the twin provides what lies below `twin_constant_end` and not in `ro_after_init` (offsets
     from `_text`). `modules` is the snapshot's modules area, `module_room` where their trusted parts lie behind the twin,
-    as offsets like the twin's. Addresses in `per_cpu` (offsets too) are names of per-CPU variables: nothing lies there."""
+    as offsets like the twin's. Addresses in `per_cpu` (offsets too) are names of per-CPU variables: nothing lies there.
+    Code of modules reaches the snapshot's per-CPU variables by `window_names` (see per_cpu_window.py)."""
 
     home_text: int
     twin_text: int
@@ -115,6 +119,7 @@ class Territory:
     modules: range = range(0)
     module_room: range = range(0)
     per_cpu: range = range(0)
+    window_names: range = range(0)
 
     @property
     def snapshot_statics(self) -> tuple[range, ...]:
@@ -211,7 +216,8 @@ class TaintEngine:
         state.on_miss = _ON_MISS(self._guarded(self._on_miss))
         state.on_foreign = _ON_FOREIGN(self._guarded(lambda paddr, value: self.on_foreign(paddr, value)))
         state.on_crossing = _ON_CROSSING(self._guarded(lambda vaddr, number, label: self.on_crossing(vaddr, number, label)))
-        self._callbacks += [state.on_miss, state.on_foreign, state.on_crossing]
+        state.on_split = _ON_SPLIT(self._guarded(self._on_split))
+        self._callbacks += [state.on_miss, state.on_foreign, state.on_crossing, state.on_split]
         for number, name in enumerate(_GENERAL):
             state.register_numbers[number] = getattr(x86_const, "UC_X86_REG_" + name)
         state.home_text, state.twin_text = territory.home_text, territory.twin_text
@@ -223,7 +229,7 @@ class TaintEngine:
         state.per_cpu, state.per_cpu_end = territory.per_cpu.start, territory.per_cpu.stop
         state.trusted_vaddr, state.trusted_vaddr_end = territory.trusted_vaddrs.start, territory.trusted_vaddrs.stop
 
-    def _guarded(self, function: Callable[..., bool]) -> Callable[..., int]:
+    def _guarded(self, function: Callable[..., int]) -> Callable[..., int]:
         """No exception crosses native code: it is kept, and the run ends."""
 
         def call(*arguments: int) -> int:
@@ -264,7 +270,8 @@ class TaintEngine:
 
     def set_module_data(self, data: Iterable[range]) -> None:
         """Virtual addresses in the modules area where the snapshot's data lie, after an area was added."""
-        self._module_decoder = Decoder((*self._territory.snapshot_statics, *data), self.unknown)
+        territory = self._territory
+        self._module_decoder = Decoder((*territory.snapshot_statics, *data), self.unknown, territory.window_names)
 
     # --- rules --------------------------------------------------------------------------------------------
 
@@ -289,6 +296,13 @@ class TaintEngine:
                 if instruction.static_field:
                     self.fields[place] = place + instruction.static_field
         return bool(block)
+
+    def _on_split(self, vaddr: int, paddr: int) -> int:
+        """Where the second page of an access is that the instruction at `vaddr` makes, the first part of it at `paddr`;
+        0 if it cannot be told."""
+        found = self._place(vaddr)
+        code = b"" if found is None else self._code(*found, MAX_INSTRUCTION)
+        return second_page(self._machine, code, vaddr, paddr)
 
     def _place(self, vaddr: int) -> tuple[bool, int] | None:
         """Whether an instruction is the twin's (or a module's), and its offset from `_text`; None for no code of ours."""

@@ -7,10 +7,12 @@ is a snapshot on which the tools are trained, so that most of their code is prov
 from __future__ import annotations
 
 import contextlib
+import shutil
 import tempfile
+from itertools import takewhile
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from hybridbridge_vol.bridge.prepare import prepare
 from hybridbridge_vol.errors import BootError, HybridBridgeError, KernelFileError
@@ -31,22 +33,22 @@ def enroll(store: Store, path: Path, progress: Progress | None = None, training:
         return progress and (lambda fraction, text: progress(first + fraction * (last - first), text))
 
     second = _SecondBoot() if training else None
-    try:
-        kernel = store.add(path, part(0.0, 0.6), beside=second)
-    except KernelFileError as error:
-        return _enroll_modules(store, path, error)
-    keeping = _KeepModules(kernel, path)
-    try:
-        for boot in kernel.boots():
-            prepare(kernel, boot, part(0.6, 0.7))
-    except KeyError as error:
-        raise BootError(f"{path}: this kernel has no symbol {error}; it cannot be bridged") from None
-    linked_kernel(kernel)  # now, while the kernel is at hand, unpacked
+    with _KeptModules(store, path) as kept:
+        try:
+            kernel = store.add(path, part(0.0, 0.6), beside=second)
+        except KernelFileError as error:
+            return _enroll_modules(store, path, error)
+        try:
+            for boot in kernel.boots():
+                prepare(kernel, boot, part(0.6, 0.7))
+        except KeyError as error:
+            raise BootError(f"{path}: this kernel has no symbol {error}; it cannot be bridged") from None
+        linked_kernel(kernel)  # now, while the kernel is at hand, unpacked
+        kept.give(kernel)
     if second is not None:
         booted = second.finish()
         if booted is not None:
             _train(kernel, booted, part(0.7, 1.0))
-    keeping.finish()
     return store.entry(kernel)
 
 
@@ -66,32 +68,45 @@ def _enroll_modules(store: Store, path: Path, error: KernelFileError) -> Entry:
     return store.entry(fitting[0])
 
 
-class _KeepModules(Thread):
-    """Stores the modules of a kernel's package beside other work; nothing if they are there already."""
+class _KeptModules(Thread):
+    """Packs the modules of a kernel's package beside other work, since that needs no kernel yet, and gives them to it."""
 
-    def __init__(self, kernel: StoredKernel, path: Path) -> None:
+    def __init__(self, store: Store, path: Path) -> None:
         super().__init__(name="modules", daemon=True)
-        self._kernel = kernel
+        self._folder = store.temporary_folder()
         self._path = path
         self._error: HybridBridgeError | None = None
-        with open(path, "rb") as stream:
-            self._is_package = packages.is_package(stream.read(8))
+        self._unwanted = False
+
+    def __enter__(self) -> Self:
         self.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._unwanted = True
+        self.join()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def run(self) -> None:
         """Thread."""
-        if not self._is_package or modules.names(self._kernel.folder):
-            return
         try:
-            modules.keep(self._kernel.folder, modules.module_files(self._path))
+            with open(self._path, "rb") as stream:
+                if not packages.is_package(stream.read(8)):
+                    return
+            modules.keep(self._folder, takewhile(lambda _module: not self._unwanted, modules.module_files(self._path)))
         except HybridBridgeError as error:
             self._error = error
+        except OSError:  # the kernel cannot be read either, and that is told
+            pass
 
-    def finish(self) -> None:
-        """Wait for it; what went wrong is raised here."""
+    def give(self, kernel: StoredKernel) -> None:
+        """Wait until they are packed and move them to their kernel, if it has none; what went wrong is raised here."""
+        if modules.names(kernel.folder):
+            return
         self.join()
         if self._error is not None:
             raise self._error
+        modules.move(self._folder, kernel.folder)
 
 
 class _SecondBoot:

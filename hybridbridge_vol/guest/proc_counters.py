@@ -6,6 +6,7 @@ added, so all are read by name or by place, and what an older kernel does not co
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import NamedTuple
 
@@ -13,6 +14,8 @@ from hybridbridge_vol.guest.proc_pid import text
 from hybridbridge_vol.guest.tool import ParseError
 
 _TIMES = 10
+_OF_NO_CPU = ("ERR", "MIS")
+"""Lines of /proc/interrupts with one number for the machine (arch/x86/kernel/irq.c, `arch_show_interrupts`)."""
 
 
 class CpuTimes(NamedTuple):
@@ -125,3 +128,34 @@ def parse_diskstat(line: bytes) -> DiskStat:
         return DiskStat(fields[2], *numbers, *[0] * (17 - len(numbers)))
     except (ValueError, IndexError):
         raise ParseError(f"not in the form of /proc/diskstats: {line[:60]!r}") from None
+
+
+class Interrupt(NamedTuple):
+    """One line of /proc/interrupts or /proc/softirqs: counts since boot by the numbers of CPUs, none for what is counted
+    for the whole machine (`total`); `what` is the rest of the line, its words parted by one blank."""
+
+    name: str
+    counts: dict[int, int]
+    total: int
+    what: str
+
+
+def parse_interrupts(data: bytes) -> list[Interrupt]:
+    """/proc/interrupts (kernel/irq/proc.c, arch/x86/kernel/irq.c) or /proc/softirqs. Raises ParseError."""
+    heading, *lines = text(data).splitlines() or [""]
+    try:
+        cpus = [int(word.removeprefix("CPU")) for word in heading.split()]
+        if not cpus:
+            raise ValueError
+        found = []
+        for line in lines:
+            name, colon, rest = line.partition(":")
+            if not colon:
+                raise ValueError
+            words = rest.split()
+            numbers = [int(word) for word in itertools.takewhile(str.isdecimal, words[: len(cpus)])]
+            counts = {} if name.strip() in _OF_NO_CPU else dict(zip(cpus, numbers, strict=True))
+            found.append(Interrupt(name.strip(), counts, sum(numbers), " ".join(words[len(numbers) :])))
+        return found
+    except ValueError:
+        raise ParseError(f"not in the form of /proc/interrupts: {data[:40]!r}") from None

@@ -52,6 +52,11 @@ class PidStat(NamedTuple):
     """Time waited for disks."""
     guest_time: int = 0
     """Part of `utime` spent running a guest."""
+    priority: int = 0
+    """As the scheduler sees it: 20 is that of a nice of 0, below 0 are the real-time ones."""
+    rt_priority: int = 0
+    policy: int = 0
+    """SCHED_NORMAL and so on (include/uapi/linux/sched.h)."""
 
     @property
     def is_kernel_thread(self) -> bool:
@@ -68,7 +73,7 @@ def parse_stat(data: bytes) -> PidStat:
     try:
         number = [int(field) for field in fields[1:22]]
         later = [int(field) for field in fields[36:41]]
-        processor, _priority, _policy, blkio_ticks, guest_time = later if len(later) == 5 else [0] * 5
+        processor, rt_priority, policy, blkio_ticks, guest_time = later if len(later) == 5 else [0] * 5
         state = fields[0].decode("ascii")
         pid = int(data[:opening])
     except ValueError:
@@ -95,7 +100,14 @@ def parse_stat(data: bytes) -> PidStat:
         processor=processor,
         blkio_ticks=blkio_ticks,
         guest_time=guest_time,
+        priority=number[14],
+        rt_priority=rt_priority,
+        policy=policy,
     )
+
+
+POLICIES = {0: "NORMAL", 1: "FIFO", 2: "RR", 3: "BATCH", 4: "ISO", 5: "IDLE", 6: "DEADLN", 7: "EXT"}
+"""Scheduling policies by number, as sysstat calls them."""
 
 
 class PidStatus(NamedTuple):
@@ -113,6 +125,9 @@ class PidStatus(NamedTuple):
     """Bytes resident, summed over the CPUs; the count in `stat` lags behind by some pages a CPU."""
     uid: int
     """The real one."""
+    voluntary: int = 0
+    involuntary: int = 0
+    """Context switches."""
 
 
 def parse_status(data: bytes) -> PidStatus:
@@ -128,6 +143,8 @@ def parse_status(data: bytes) -> PidStatus:
             vm_size=_kib(lines, b"VmSize"),
             vm_rss=_kib(lines, b"VmRSS"),
             uid=int(lines[b"Uid"].split()[0]),
+            voluntary=int(lines.get(b"voluntary_ctxt_switches", 0)),
+            involuntary=int(lines.get(b"nonvoluntary_ctxt_switches", 0)),
         )
     except (KeyError, IndexError, ValueError):
         raise ParseError(f"not in the form of /proc/PID/status: {data[:40]!r}") from None

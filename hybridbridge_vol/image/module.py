@@ -88,14 +88,17 @@ class ModuleFile:
         self.sections: list[Section] = []
         self._relocations: dict[int, memoryview] = {}
         self._symbols: list[tuple[int, int, int, int, int, int]] = []
+        self.symbol_places: list[tuple[int, int]] = []
+        """`(section, value)` of each symbol by its number: what most relocations need of it."""
         self._strings = b""
         self._named: dict[int, Symbol] = {}
-        self._decoded: dict[int, list[Relocation]] = {}
+        self._exported: dict[str, Symbol] | None = None
         for index, (name, kind, flags, _address, offset, size, link, info, alignment, _entry) in enumerate(raw):
             content = data[offset : offset + size] if kind != _SHT_NOBITS else data[:0]
             self.sections.append(Section(index, _text(names, name), flags, max(alignment, 1), size, content))
             if kind == _SHT_SYMTAB:
                 self._symbols = list(struct.iter_unpack("<IBBHQQ", content))
+                self.symbol_places = [(section, value) for _name, _info, _other, section, value, _size in self._symbols]
                 self._strings = bytes(data[raw[link][4] :][: raw[link][5]])
             elif kind == _SHT_RELA:
                 self._relocations[info] = content[: size // _RELA_SIZE * _RELA_SIZE]
@@ -118,20 +121,22 @@ class ModuleFile:
 
     def exported(self, name: str) -> Symbol | None:
         """The symbol that other modules know by that name."""
-        if self._strings.find(name.encode() + b"\0") < 0:
-            return None
-        return next(
-            (item for item in self.symbols() if item.name == name and not item.is_local and item.section != SHN_UNDEF), None
-        )
+        if self._exported is None:
+            numbers = (
+                number for number, (_name, info, _other, section, _value, _size) in enumerate(self._symbols)
+                if info >> 4 != _STB_LOCAL and section != SHN_UNDEF
+            )  # fmt: skip
+            self._exported = {symbol.name: symbol for symbol in map(self.symbol, numbers)}
+        return self._exported.get(name)
 
-    def relocations(self, section: int) -> list[Relocation]:
+    def relocations(self, section: int) -> Iterator[Relocation]:
         """What is to be filled in in a section."""
-        found = self._decoded.get(section)
-        if found is None:
-            raw = struct.iter_unpack("<QQq", self._relocations.get(section, b""))
-            found = [Relocation(offset, info & 0xFFFFFFFF, info >> 32, addend) for offset, info, addend in raw]
-            self._decoded[section] = found
-        return found
+        for offset, info, addend in self.raw_relocations(section):
+            yield Relocation(offset, info & 0xFFFFFFFF, info >> 32, addend)
+
+    def raw_relocations(self, section: int) -> Iterator[tuple[int, int, int]]:
+        """The same as Elf64_Rela: `(offset, symbol << 32 | kind, addend)`. A module has thousands, and a call waits."""
+        return struct.iter_unpack("<QQq", self._relocations.get(section, b""))
 
     def section(self, name: str) -> Section | None:
         """The section of that name."""

@@ -37,14 +37,14 @@ _ERROR_CODE_VECTORS = frozenset((8, 10, 11, 12, 13, 14, 17, 21))
 _TIMER_VECTOR = 0x30  # ISA IRQ 0, arch/x86/include/asm/irq_vectors.h
 _FLAG_TRAP, _FLAG_INTERRUPT, _FLAG_NESTED, _FLAG_RESUME = 1 << 8, 1 << 9, 1 << 14, 1 << 16
 
-GS_BASE_MSR = 0xC0000101
+FS_BASE_MSR, GS_BASE_MSR = 0xC0000100, 0xC0000101
 EFER_MSR = 0xC0000080
 
 _GENERAL = tuple(
     getattr(x86, "UC_X86_REG_" + name)
     for name in ["RAX", "RBX", "RCX", "RDX", "RSI", "RDI", "RBP", "RSP", "R8", "R9", "R10", "R11", "R12", "R13", "R14", "R15", "RIP", "EFLAGS"]
 )
-_MSRS = (EFER_MSR, 0xC0000081, 0xC0000082, 0xC0000084, 0xC0000100, GS_BASE_MSR, 0xC0000102, 0xC0000103, 0x277)
+_MSRS = (EFER_MSR, 0xC0000081, 0xC0000082, 0xC0000084, FS_BASE_MSR, GS_BASE_MSR, 0xC0000102, 0xC0000103, 0x277)
 _SELECTORS = tuple(getattr(x86, "UC_X86_REG_" + name) for name in ["CS", "SS", "DS", "ES"])
 _ARGUMENTS = ("RDI", "RSI", "RDX", "RCX", "R8", "R9")
 

@@ -28,6 +28,8 @@ from hybridbridge_vol.snapshot import mistaken
 Progress = Callable[[float, str], None]
 
 PAGE_SIZE = 4096
+MAX_TABLES = 1024
+"""Pages of page tables that are kept, 4 MiB of them: those of the kernel, and of some processes."""
 MIN_IMAGE_SIZE = 2 << 20
 """Smaller than any kernel's text."""
 MAX_PADDR = 1 << 46
@@ -90,6 +92,7 @@ class PhysicalImage:
         self._fd = fd
         self._reader = reader
         self._starts = [run.paddr for run in self.runs]
+        self._tables: dict[int, bytes | None] = {}
         self.mappable = reader is None and all(
             run.offset % PAGE_SIZE == 0 and run.paddr % PAGE_SIZE == 0 and run.size > 0 for run in self.runs
         )
@@ -130,6 +133,18 @@ class PhysicalImage:
         if self._reader is None:
             return os.pread(self._fd, length, run.offset + paddr - run.paddr)
         return self._reader(paddr, length)
+
+    def table_entry(self, paddr: int) -> int | None:
+        """The 64-bit word at a physical address that is a multiple of 8, None if it is absent. Its page is kept: who walks
+        page tables comes back to the same ones."""
+        page = paddr & -PAGE_SIZE
+        if page not in self._tables:
+            if len(self._tables) == MAX_TABLES:
+                self._tables.clear()
+            self._tables[page] = self.read_available(page, PAGE_SIZE)
+        table = self._tables[page]
+        word = self.read_available(paddr, 8) if table is None else table[paddr - page : paddr - page + 8]
+        return None if word is None else int.from_bytes(word, "little")
 
     def read(self, paddr: int, size: int) -> bytes:
         """As `read_available`, but ImageHole if any byte is absent."""

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
-from hybridbridge_vol.machine import paging
-from hybridbridge_vol.snapshot.layout import SnapshotLayout, UnreadableSnapshot
+from hybridbridge_vol.snapshot.layout import SnapshotLayout, Tables
 
 PAGE_SIZE = 4096
 _LARGE_SIZE = 2 << 20
 
 
-class Readable(Protocol):
+class Readable(Tables, Protocol):
     """As much of a memory image as this module needs."""
 
     def read_available(self, paddr: int, size: int) -> bytes | None:
@@ -32,11 +30,10 @@ class Piece(NamedTuple):
 
 def kernel_pieces(image: Readable, layout: SnapshotLayout, start: int, end: int) -> Iterator[Piece]:
     """The pages from `start` to `end` (offsets from `_text`, multiples of the page size), in order."""
-    read = _table_reader(image)
     at = start
     while at < end:
         vaddr = layout.text_vaddr + at
-        translation = _walk(read, layout, vaddr)
+        translation = layout.translate(image, vaddr)
         if translation is None:
             yield Piece(at, at + PAGE_SIZE, None, None)
             at += PAGE_SIZE
@@ -50,27 +47,3 @@ def kernel_pieces(image: Readable, layout: SnapshotLayout, start: int, end: int)
         else:
             yield Piece(at, at + size, translation.paddr, data)
         at += size
-
-
-def _walk(read: Callable[[int], int], layout: SnapshotLayout, vaddr: int) -> paging.Translation | None:
-    try:
-        return paging.walk(read, layout.root_paddr, vaddr, layout.levels)
-    except UnreadableSnapshot:
-        return None
-
-
-def _table_reader(image: Readable) -> Callable[[int], int]:
-    """Reads entries of page tables, each table but once."""
-
-    @cache
-    def table(paddr: int) -> memoryview | None:
-        data = image.read_available(paddr, PAGE_SIZE)
-        return None if data is None else memoryview(data).cast("Q")
-
-    def read_u64(paddr: int) -> int:
-        entries = table(paddr & -PAGE_SIZE)
-        if entries is None:
-            raise UnreadableSnapshot(f"{paddr:#x}")
-        return entries[paddr % PAGE_SIZE // 8]
-
-    return read_u64

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,6 +20,13 @@ class SymbolTable(Protocol):
 
     def get(self, name: str) -> int | None:
         """Address of a symbol."""
+
+
+class Tables(Protocol):
+    """As much of a memory image as a walk of page tables needs."""
+
+    def table_entry(self, paddr: int) -> int | None:
+        """The 64-bit word at a physical address that is a multiple of 8, None if it is absent."""
 
 
 class UnreadableSnapshot(Exception):
@@ -47,24 +53,19 @@ class SnapshotLayout:
     vmemmap_base: int
     cpus: int
 
-    def translate(self, image: Readable, vaddr: int) -> paging.Translation | None:
+    def translate(self, image: Tables, vaddr: int) -> paging.Translation | None:
         """Walk the snapshot's own page tables, which may lie; None where nothing present is found."""
+
+        def read_u64(paddr: int) -> int:
+            word = image.table_entry(paddr)
+            if word is None:
+                raise UnreadableSnapshot(f"{paddr:#x}")
+            return word
+
         try:
-            return paging.walk(table_reader(image), self.root_paddr, vaddr, self.levels)
+            return paging.walk(read_u64, self.root_paddr, vaddr, self.levels)
         except UnreadableSnapshot:
             return None
-
-
-def table_reader(image: Readable) -> Callable[[int], int]:
-    """A reader of 64-bit words at physical addresses; UnreadableSnapshot for what is not in the image."""
-
-    def read_u64(paddr: int) -> int:
-        word = image.read_available(paddr, 8)
-        if word is None:
-            raise UnreadableSnapshot(f"{paddr:#x}")
-        return int.from_bytes(word, "little")
-
-    return read_u64
 
 
 def read_layout(image: Readable, symbols: SymbolTable, text: int, end: int, found: Found) -> SnapshotLayout:

@@ -212,6 +212,14 @@ def add_boot(
     return _read_boot(target)
 
 
+def _temporary_folder(parent: Path) -> Path:
+    try:
+        parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return Path(tempfile.mkdtemp(dir=parent, prefix=".new-"))
+    except OSError as error:
+        raise StoreError(f"{parent}: cannot be written ({error.strerror}); choose another with --store DIR") from None
+
+
 class _NewFolder(type(Path())):  # type: ignore[misc]
     """A temporary folder that remembers its final name."""
 
@@ -224,11 +232,7 @@ def _new_folder(parent: Path, name: str) -> Iterator[Any]:
 
     If somebody else put the same name there meanwhile, theirs stays and ours is thrown away.
     """
-    try:
-        parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary = Path(tempfile.mkdtemp(dir=parent, prefix=".new-"))
-    except OSError as error:
-        raise StoreError(f"{parent}: cannot be written ({error.strerror}); choose another with --store DIR") from None
+    temporary = _temporary_folder(parent)
     folder = _NewFolder(temporary)
     folder.final = parent / name
     try:
@@ -250,6 +254,10 @@ class Store:
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or default_root()
         self.is_custom = root is not None
+
+    def temporary_folder(self) -> Path:
+        """A folder on the store's file system that no reader takes for a kernel. StoreError if there can be none."""
+        return _temporary_folder(self.root)
 
     def kernels(self) -> list[StoredKernel]:
         """Every readable kernel of the store, most recently used first.

@@ -9,7 +9,9 @@ cd /proc || exit
 cp --parents stat cpuinfo meminfo vmstat uptime loadavg diskstats interrupts softirqs slabinfo $copy
 # a process may end meanwhile
 cp --parents [0-9]*/stat [0-9]*/status [0-9]*/io [0-9]*/schedstat [0-9]*/cmdline $copy 2>/dev/null
-cp --parents [0-9]*/task/[0-9]*/stat [0-9]*/task/[0-9]*/status $copy 2>/dev/null
+for name in stat status schedstat io; do
+	cp --parents [0-9]*/task/[0-9]*/$name $copy 2>/dev/null
+done
 mount --bind $copy /proc || exit
 cd /
 
@@ -19,29 +21,50 @@ while read -r line; do
 done <<-end
 	free
 	free -b
+	free -k
 	free -m
+	free -g
+	free --kilo
+	free --mega
 	free -h
 	free -h --si
 	free -w -t -l
 	vmstat
 	vmstat -a
 	vmstat -S M
+	vmstat -S K
+	vmstat -w
 	vmstat -s
 	vmstat -d
 	vmstat -D
 	iostat
 	iostat -x
 	iostat -xm -p ALL
+	iostat -k
+	iostat -m
+	iostat -xk
+	iostat -d
+	iostat -c
+	iostat -p ALL
 	iostat -d -z
 	mpstat
 	mpstat -P ALL
+	mpstat -P 0
+	mpstat -I SUM
+	mpstat -I SUM -P ALL
+	mpstat -I CPU -P ALL
+	mpstat -I SCPU -P ALL
 	mpstat -I ALL -P ALL
 	pidstat
+	pidstat -u -r -d -w
 	pidstat -p ALL
 	pidstat -p ALL -dl
 	pidstat -p ALL -r
 	pidstat -p ALL -w
 	pidstat -p ALL -t
+	pidstat -p ALL -s
+	pidstat -p ALL -v
+	pidstat -p ALL -R
 end
 echo "==== files"
 cd /proc || exit

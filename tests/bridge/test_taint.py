@@ -18,6 +18,7 @@ from small_machine import (
     OURS_PADDR,
     PAGE,
     SNAPSHOT,
+    SNAPSHOT_PADDR,
     STACK,
     USER_MEMORY,
     SmallMachine,
@@ -27,6 +28,7 @@ from small_machine import (
 from taint_model import Model
 
 from hybridbridge_vol.bridge.labels import SEEDED, TRUSTED, leaf_range, merge_ranges
+from hybridbridge_vol.machine.machine import FS_BASE_MSR
 from hybridbridge_vol.machine.paging import WRITABLE
 
 SOURCE = SNAPSHOT + 0x10
@@ -98,18 +100,75 @@ def test_rep_movsb_copies_as_many_bytes_as_rcx_says(small: SmallMachine, count: 
     assert small.findings() == []
 
 
-def test_of_a_word_across_the_edge_of_a_page_only_the_first_part_has_an_origin(small: SmallMachine) -> None:
-    """Nobody tells the engine where the second page is; that the rest is the snapshot's too is all it says."""
+def test_of_a_word_across_the_edge_of_a_page_both_parts_have_their_origin(small: SmallMachine) -> None:
     edge = SNAPSHOT + PAGE
     small.run("488b46fd mov rax, qword ptr [rsi - 3]\n488907 mov qword ptr [rdi], rax", rsi=edge, rdi=OURS)
-    assert small.origins(OURS, 8) == each(PAGE - 3, 3) + [set()] * 5
-    assert all(label & SEEDED for label in small.labels(OURS + 3, 5))
+    assert small.origins(OURS, 8) == each(PAGE - 3, 8)
     small.run(
         "488b46fd mov rax, qword ptr [rsi - 3]\n488907 mov qword ptr [rdi], rax",
         rsi=OURS + 2 * PAGE,
         rdi=OURS,
     )
-    assert small.labels(OURS, 8) == [TRUSTED] * 3 + [0] * 5
+    assert small.labels(OURS, 8) == [TRUSTED] * 8
+
+
+def apart(small: SmallMachine, vaddr: int = BEYOND, paddr: int = SNAPSHOT_PADDR) -> int:
+    """Map two pages that touch in virtual memory alone, from `paddr` and two pages farther; where the second begins."""
+    small.tables.map_page(vaddr, paddr, WRITABLE)
+    small.tables.map_page(vaddr + PAGE, paddr + 3 * PAGE, WRITABLE)
+    small.machine.flush_translations()
+    return vaddr + PAGE
+
+
+READS_AND_WRITES = [
+    "488b06 mov rax, qword ptr [rsi]\n488907 mov qword ptr [rdi], rax",
+    "488b4433f9 mov rax, qword ptr [rbx + rsi - 7]\n4889441ff9 mov qword ptr [rdi + rbx - 7], rax",
+    "65488b06 mov rax, qword ptr gs:[rsi]\n6548890417 mov qword ptr gs:[rdi + rdx], rax",
+    "48a5 movsq qword ptr [rdi], qword ptr [rsi]",
+    "488b06 mov rax, qword ptr [rsi]\n4883c708 add rdi, 8\n4887e7 xchg rdi, rsp\n50 push rax\n4887e7 xchg rdi, rsp",
+    "0f1006 movups xmm0, xmmword ptr [rsi]\n0f1107 movups xmmword ptr [rdi], xmm0",
+]
+
+
+@pytest.mark.parametrize("listing", READS_AND_WRITES)
+def test_the_second_page_is_found_wherever_it_is(small: SmallMachine, listing: str) -> None:
+    edge = apart(small)
+    small.run(listing, rsi=edge - 3, rdi=OURS, rbx=7)
+    assert small.origins(OURS, 8) == each(PAGE - 3, 3) + each(3 * PAGE, 5)
+    edge = apart(small, OURS + (1 << 30), OURS_PADDR)
+    small.run(listing, rsi=SOURCE, rdi=edge - 3, rbx=7)
+    assert small.origins(OURS + PAGE - 3, 3) + small.origins(OURS + 3 * PAGE, 5) == each(0x10, 8)
+    assert small.labels(OURS + PAGE, 8) == [TRUSTED] * 8
+    assert small.engine.statistics["split"] == 0
+    assert small.findings() == []
+
+
+@pytest.mark.parametrize("value", [SNAPSHOT + 0x1234, 0x1234])
+def test_a_word_in_two_pages_is_a_pointer_if_it_looks_like_one(small: SmallMachine, value: int) -> None:
+    edge = apart(small)
+    small.image(PAGE - 3, word(value)[:3])
+    small.image(3 * PAGE, word(value)[3:])
+    small.run("488b06 mov rax, qword ptr [rsi]\n488907 mov qword ptr [rdi], rax", rsi=edge - 3, rdi=OURS)
+    assert small.pointer(OURS) == (value >= SNAPSHOT)
+
+
+def test_a_conditional_move_is_known_by_the_whole_of_a_word_in_two_pages(small: SmallMachine) -> None:
+    edge = apart(small)
+    small.image(3 * PAGE, word(0x1122334455))
+    small.run(
+        "488b03 mov rax, qword ptr [rbx]\n4885d2 test rdx, rdx\n480f4506 cmovne rax, qword ptr [rsi]\n488907 mov qword ptr [rdi], rax",
+        rsi=edge - 3, rdi=OURS, rbx=SOURCE, rdx=1,
+    )
+    assert small.origins(OURS, 8) == each(PAGE - 3, 3) + each(3 * PAGE, 5)
+
+
+def test_where_the_second_page_cannot_be_told_that_the_rest_is_the_snapshots_is_all_that_is_said(small: SmallMachine) -> None:
+    """Nothing that these kernels run addresses memory by FS."""
+    small.machine.write_msr(FS_BASE_MSR, PAGE)
+    small.run("64488b06 mov rax, qword ptr fs:[rsi]\n488907 mov qword ptr [rdi], rax", rsi=SNAPSHOT - 3, rdi=OURS)
+    assert small.origins(OURS, 8) == each(PAGE - 3, 3) + [set()] * 5
+    assert all(label & SEEDED for label in small.labels(OURS + 3, 5))
+    assert small.engine.statistics["split"] == 1
 
 
 def test_a_store_across_the_edge_of_a_page_labels_both_parts(small: SmallMachine) -> None:

@@ -375,6 +375,25 @@ def test_a_word_across_the_end_of_the_images_last_page_is_read_no_further(small:
     assert stop.kind == "returned"
 
 
+@pytest.mark.parametrize("listing", ["488b06 mov rax, qword ptr [rsi]", "488906 mov qword ptr [rsi], rax"])
+def test_both_pages_of_an_access_are_looked_at(small: SmallMachine, listing: str) -> None:
+    for first, second, found in (
+        (SNAPSHOT_PADDR, OURS_PADDR, EventKind.FORGED),
+        (OURS_PADDR, SNAPSHOT_PADDR, EventKind.FORGED),
+        (OURS_PADDR, OURS_PADDR + 2 * PAGE, EventKind.FORGED),
+        (SNAPSHOT_PADDR, SNAPSHOT_PADDR + 3 * PAGE, None),
+    ):
+        small.tables.map_page(BEYOND, first, WRITABLE)
+        small.tables.map_page(BEYOND + PAGE, second, WRITABLE)
+        small.machine.flush_translations()
+        small.run(listing, rsi=BEYOND + PAGE - 3)
+        assert [kind for kind, _offset in small.findings()] == ([found] if found else [])
+    small.tables.map_page(BEYOND, OURS_PADDR, WRITABLE)
+    small.machine.flush_translations()
+    small.run(listing, seed=False, rsi=BEYOND + PAGE - 3)
+    assert small.findings() == [(EventKind.STRAY, 0)]
+
+
 def test_a_forged_pointer_is_told_with_the_place_that_it_was_read_from(small: SmallMachine) -> None:
     small.image(0x10, word(OURS + 0x40))
     small.run("488b06 mov rax, qword ptr [rsi]\n488b4808 mov rcx, qword ptr [rax + 8]", rsi=SOURCE)

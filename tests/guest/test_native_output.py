@@ -42,16 +42,31 @@ def native(text: str, first: str) -> list[list[str]]:
         ("free", "total", "free", {}),
         ("free -b", "total", "free", {"bytes": True}),
         ("free -m", "total", "free", {"mebi": True}),
+        ("free -g", "total", "free", {"gibi": True}),
+        ("free --kilo", "total", "free", {"kilo": True}),
+        ("free --mega", "total", "free", {"mega": True}),
         ("free -h", "total", "free", {"human": True}),
+        ("free -h --si", "total", "free", {"human": True, "si": True}),
+        ("free -w -t -l", "total", "free", {"wide": True, "total": True, "lohi": True}),
         ("vmstat", "r", "vmstat", {}),
+        ("vmstat -a", "r", "vmstat", {"active": True}),
+        ("vmstat -S M", "r", "vmstat", {"unit": "M"}),
+        ("vmstat -d", "total", "vmstat", {"disks": True}),
         ("vmstat -s", "", "vmstat", {"counters": True}),
         ("iostat", "Device", "iostat", {}),
         ("iostat", "avg-cpu:", "iostat", {"processors": True}),
         ("iostat -x", "Device", "iostat", {"extended": True}),
+        ("iostat -m", "Device", "iostat", {"mega": True}),
+        ("iostat -p ALL", "Device", "iostat", {"all": True}),
+        ("iostat -xm -p ALL", "Device", "iostat", {"mega": True, "all": True, "extended": True}),
         ("mpstat -P ALL", "CPU", "mpstat", {}),
+        ("mpstat -P 0", "CPU", "mpstat", {"cpu": (0,)}),
         ("pidstat -p ALL", "UID", "pidstat", {}),
         ("pidstat -p ALL -dl", "UID", "pidstat", {"io": True}),
         ("pidstat -p ALL -r", "UID", "pidstat", {"memory": True}),
+        ("pidstat -p ALL -w", "UID", "pidstat", {"switches": True}),
+        ("pidstat -p ALL -R", "UID", "pidstat", {"priorities": True}),
+        ("pidstat -p ALL -t", "UID", "pidstat", {"threads": True}),
     ],
     ids=lambda value: value if isinstance(value, str) and " " in value else "",
 )
@@ -59,20 +74,44 @@ def test_every_field_is_what_the_native_tool_printed(
     lab: Lab, rich_generation: str, command: str, first: str, name: str, options: dict[str, Any]
 ) -> None:
     files, outputs = lab.sample(rich_generation).truth.still
-    tool = tools.load(name)
-    given = {option.name: option.default for option in tool.options} | options
-    columns = tool.columns_for(given)
-    rows = [
-        [shown(cell, column.kind) for cell, column in zip(row.cells, columns, strict=True) if cell is not None]
-        for row in tool.rows(Copy(dict(files)), given)
-    ]
+    rows, width = answered(files, name, options)
     said = [line.split() for line in outputs[command].splitlines()] if not first else native(outputs[command], first)
     if name == "pidstat":  # names and command lines may hold blanks, and the copy has no order
-        width = len(columns) - 1
-        rows, said = (sorted((row[:width] for row in table), key=lambda row: int(row[1])) for table in (rows, said))
+        rows, said = (sorted(row[: width - 1] for row in table) for table in (rows, said))
     elif name == "free":
+        rows = [[cell for cell in row if cell != "-"] for row in rows]
         said = [[line[0].removesuffix(":"), *line[1:]] for line in said]
     elif command == "vmstat -s":
         rows = [" ".join(row).split() for row in rows]
     assert len(said) > 0
     assert rows == said
+
+
+def answered(files: dict[str, bytes], name: str, options: dict[str, Any]) -> tuple[list[list[str]], int]:
+    """What the tool shows of these files, and how many columns it has."""
+    tool = tools.load(name)
+    given = {option.name: option.default for option in tool.options} | options
+    columns = tool.columns_for(given)
+    rows = [
+        [shown(cell, column.kind) for cell, column in zip(row.cells, columns, strict=True)]
+        for row in tool.rows(Copy(dict(files)), given)
+    ]
+    return rows, len(columns)
+
+
+def test_interrupts_together_are_what_mpstat_printed(lab: Lab, rich_generation: str) -> None:
+    files, outputs = lab.sample(rich_generation).truth.still
+    rows, _width = answered(files, "mpstat", {"interrupts": "SUM"})
+    assert [row[:2] for row in rows] == native(outputs["mpstat -I SUM -P ALL"], "CPU")
+
+
+@pytest.mark.parametrize("kind", ["CPU", "SCPU"])
+def test_each_interrupt_on_each_cpu_is_what_mpstat_printed(lab: Lab, rich_generation: str, kind: str) -> None:
+    files, outputs = lab.sample(rich_generation).truth.still
+    heading, *lines = (line.split()[1:] for line in outputs[f"mpstat -I {kind} -P ALL"].splitlines()[2:] if line.strip())
+    names = [name.removesuffix("/s") for name in heading[1:]]
+    said = {(line[0], name): rate for line in lines for name, rate in zip(names, line[1:], strict=True)}
+    rows, _width = answered(files, "mpstat", {"interrupts": kind})
+    assert {(row[0], row[1]): row[2] for row in rows if row[0] != "-"} == {
+        key: rate for key, rate in said.items() if key[1] not in ("ERR", "MIS")
+    }

@@ -55,7 +55,8 @@ struct rule {
     uint64_t mask;                    /* K_BITS: bytes (0xff each) that can survive; others become clean */
 };
 
-struct access { uint64_t paddr, value; uint32_t size, is_write; }; /* where it begins; what is written */
+struct access { uint64_t paddr, value, next; uint32_t size, is_write; }; /* where it begins; what is written; and,
+    if it goes over the end of a page, where the next one is: 0 if nobody knows */
 struct event { uint32_t kind, twin; uint64_t vaddr, paddr; label what; };
 struct node { label left, right; };
 struct area { uint64_t vaddr, size, offset; }; /* a module's trusted part; offset: its place behind the twin */
@@ -71,6 +72,7 @@ typedef int (*emulation_stop)(void *uc);
 typedef int (*miss_callback)(uint64_t vaddr);
 typedef int (*foreign_callback)(uint64_t paddr, uint64_t value);
 typedef int (*crossing_callback)(uint64_t vaddr, uint32_t index, label what);
+typedef uint64_t (*split_callback)(uint64_t vaddr, uint64_t paddr);
 
 struct engine {
     void *uc;
@@ -79,6 +81,7 @@ struct engine {
     miss_callback on_miss;
     foreign_callback on_foreign;
     crossing_callback on_crossing;
+    split_callback on_split;
     int32_t register_numbers[16];
     uint64_t home_text, twin_text, text_size;
     uint64_t constant_start, constant_end;      /* paddr of home's text and .rodata */
@@ -334,19 +337,11 @@ static label untouched(struct engine *e, enum region region, uint64_t paddr, int
     return 0;
 }
 
-static void load(struct engine *e, uint64_t paddr, uint32_t size, label *out)
+/* Labels of bytes of one page. */
+static void load_in_page(struct engine *e, uint64_t paddr, uint32_t size, label *out)
 {
     enum region region = region_of(e, paddr);
     e->statistics.loads++;
-    if (paddr % PAGE + size > PAGE) { /* nobody tells where the next page lies: the rest is like the first part */
-        uint32_t here = PAGE - paddr % PAGE, data = 0;
-        load(e, paddr, here, out);
-        for (uint32_t i = 0; i < here; i++) data |= has_data(out[i]);
-        for (uint32_t i = here; i < size; i++) out[i] = data ? SEEDED : 0;
-        if (data && size == 8 && region == R_SNAPSHOT) /* and a pointer perhaps, whatever it holds */
-            for (uint32_t i = 0; i < size; i++) out[i] |= POINTER;
-        return;
-    }
     if (region == R_OTHER) { /* the twin's .rodata: some of its relocated pointers lead into the snapshot */
         label l = size == 8 && is_snapshot_static(e, word_at(e, paddr)) ? POINTER : 0;
         for (uint32_t i = 0; i < size; i++) out[i] = l;
@@ -382,6 +377,39 @@ static void load(struct engine *e, uint64_t paddr, uint32_t size, label *out)
         if (!page || out[i] == UNSET) out[i] = untouched(e, region, paddr + i, pointer, word);
 }
 
+/* The value that an access read, as far as it is known where it lies. */
+static uint64_t value_at(const struct engine *e, const struct access *a, uint32_t size)
+{
+    uint32_t room = left_in_page(a->paddr);
+    if (size <= room) return number_at(e, a->paddr, size);
+    return number_at(e, a->paddr, room) | (a->next ? number_at(e, a->next, size - room) << (8 * room) : 0);
+}
+
+/* A word in two pages is a pointer if all of it is the snapshot's and looks like one; where only its first part is known,
+ * it may be one, whatever that holds. */
+static int is_split_pointer(struct engine *e, const struct access *a, const label *in)
+{
+    if (a->next && !pointerish(e, value_at(e, a, 8))) return 0;
+    for (uint32_t i = 0; i < 8; i++)
+        if (!has_data(in[i])) return 0;
+    return region_of(e, a->paddr) == R_SNAPSHOT;
+}
+
+static void load(struct engine *e, const struct access *a, uint32_t size, label *out)
+{
+    uint32_t room = left_in_page(a->paddr), data = 0;
+    load_in_page(e, a->paddr, size < room ? size : room, out);
+    if (size <= room) return;
+    if (a->next) {
+        load_in_page(e, a->next, size - room, out + room);
+    } else { /* the rest is like the first part */
+        for (uint32_t i = 0; i < room; i++) data |= has_data(out[i]);
+        for (uint32_t i = room; i < size; i++) out[i] = data ? SEEDED : 0;
+    }
+    if (size == 8 && is_split_pointer(e, a, out))
+        for (uint32_t i = 0; i < size; i++) out[i] |= POINTER;
+}
+
 static void store_in_page(struct engine *e, uint64_t paddr, uint32_t size, const label *in)
 {
     enum region region = region_of(e, paddr);
@@ -390,13 +418,18 @@ static void store_in_page(struct engine *e, uint64_t paddr, uint32_t size, const
     if (page) memcpy(&page[paddr % PAGE], in, size * sizeof(label));
 }
 
-/* Across the edge of a page the second one is nearly always the next; where it is not, that does not hold the value. */
+/* Where nobody knows, the second page is nearly always the next; where it is not, that does not hold the value. */
 static void store(struct engine *e, const struct access *a, uint32_t size, const label *in)
 {
     uint32_t room = left_in_page(a->paddr);
     e->statistics.stores++;
     store_in_page(e, a->paddr, size < room ? size : room, in);
-    if (size <= room || a->size > 8) return;
+    if (size <= room) return;
+    if (a->next) {
+        store_in_page(e, a->next, size - room, in + room);
+        return;
+    }
+    if (a->size > 8) return;
     if (number_at(e, a->paddr + room, a->size - room) == (a->value & size_mask(a->size)) >> (8 * room))
         store_in_page(e, a->paddr + room, size - room, in + room);
 }
@@ -423,6 +456,17 @@ static void event(struct engine *e, uint32_t kind, uint64_t vaddr, uint64_t padd
 }
 
 /* Paper, section 4: an address with the pointer label stays inside the snapshot, one without any label outside. */
+static void check_place(struct engine *e, label base, label index, uint64_t paddr)
+{
+    enum region region = region_of(e, paddr);
+    if (region == R_SNAPSHOT) {
+        if (!((base | index) & POINTER) && !has_data(base) && !has_data(index))
+            event(e, E_STRAY, e->pending_vaddr, paddr, 0);
+    } else if ((base | index) & POINTER && region != R_OTHER) {
+        event(e, E_FORGED, e->pending_vaddr, paddr, base & POINTER ? base : index);
+    }
+}
+
 static void check_address(struct engine *e, const struct rule *r)
 {
     for (uint32_t i = 0; i < e->access_count; i++) {
@@ -437,13 +481,8 @@ static void check_address(struct engine *e, const struct rule *r)
             else index = 0;
         }
         if (r->bits & (a->is_write ? B_PUSHES : B_POPS)) base = index = 0; /* the stack's, not the operand's */
-        enum region region = region_of(e, a->paddr);
-        if (region == R_SNAPSHOT) {
-            if (!((base | index) & POINTER) && !has_data(base) && !has_data(index))
-                event(e, E_STRAY, e->pending_vaddr, a->paddr, 0);
-        } else if ((base | index) & POINTER && region != R_OTHER) {
-            event(e, E_FORGED, e->pending_vaddr, a->paddr, base & POINTER ? base : index);
-        }
+        check_place(e, base, index, a->paddr);
+        if (a->next) check_place(e, base, index, a->next);
     }
 }
 
@@ -481,7 +520,7 @@ static uint32_t read_memory(struct engine *e, label *out, uint32_t wanted)
         if (e->accesses[i].is_write) continue;
         uint32_t size = e->accesses[i].size;
         if (size > wanted - have) size = wanted - have;
-        load(e, e->accesses[i].paddr, size, out + have);
+        load(e, &e->accesses[i], size, out + have);
         have += size;
     }
     if (have < wanted) memset(out + have, 0, (wanted - have) * sizeof(label));
@@ -577,8 +616,8 @@ static void apply_copy(struct engine *e, const struct rule *r)
         if (r->source_place == O_REGISTER) offered = r->source == r->target ? after : general(e, r->source / 8) & width;
         else
             for (uint32_t i = 0; i < e->access_count; i++)
-                if (e->accesses[i].size <= left_in_page(e->accesses[i].paddr))
-                    offered = number_at(e, e->accesses[i].paddr, r->target_size);
+                if (e->accesses[i].next || e->accesses[i].size <= left_in_page(e->accesses[i].paddr))
+                    offered = value_at(e, &e->accesses[i], r->target_size);
         label *old = &e->registers[r->target];
         if (after != offered) memcpy(value, old, r->target_size * sizeof(label));
         else if (after == before)
@@ -698,7 +737,7 @@ static void apply_generic(struct engine *e, const struct rule *r)
     for (uint32_t i = 0; i < e->access_count; i++)
         if (!e->accesses[i].is_write) {
             uint32_t size = e->accesses[i].size > MAX_WIDTH ? MAX_WIDTH : e->accesses[i].size;
-            load(e, e->accesses[i].paddr, size, value);
+            load(e, &e->accesses[i], size, value);
             all = join(e, all, join_all(e, value, size));
         }
     if (e->access_count) all = join(e, all, through(e));
@@ -838,9 +877,9 @@ void on_memory(void *uc, int type, uint64_t paddr, int size, int64_t value, stru
     (void)uc;
     if (e->access_count < MAX_ACCESSES) {
         struct access *a = &e->accesses[e->access_count++];
-        uint32_t room = PAGE - paddr % PAGE;
-        if ((uint32_t)size > room) e->statistics.split++;
         a->paddr = paddr;
+        a->next = (uint32_t)size > left_in_page(paddr) ? e->on_split(e->pending_vaddr, paddr) : 0;
+        if ((uint32_t)size > left_in_page(paddr) && !a->next) e->statistics.split++;
         a->value = (uint64_t)value;
         a->size = (uint32_t)size;
         a->is_write = type == 17; /* UC_MEM_WRITE */
@@ -989,7 +1028,7 @@ void engine_labels(struct engine *e, uint64_t paddr, uint64_t size, label *out)
     while (size) {
         uint64_t part = PAGE - paddr % PAGE;
         if (part > size) part = size;
-        load(e, paddr, (uint32_t)part, out);
+        load_in_page(e, paddr, (uint32_t)part, out);
         paddr += part;
         out += part;
         size -= part;

@@ -9,7 +9,7 @@ from hybridbridge_vol.guest.proc_counters import parse_meminfo
 from hybridbridge_vol.guest.tool import Column, Option, Options, Row, Source, Tool
 
 _PATH = "/proc/meminfo"
-_UNITS = {"bytes": 1, "mebi": 1 << 20, "gibi": 1 << 30}
+_UNITS = {"bytes": 1, "mebi": 1 << 20, "gibi": 1 << 30, "kilo": 10**3, "mega": 10**6, "giga": 10**9}
 _KIBI = 1024
 
 
@@ -25,9 +25,14 @@ class Free(Tool):
         Option("bytes", bool, "in bytes", short="b"),
         Option("mebi", bool, "in MiB", short="m"),
         Option("gibi", bool, "in GiB", short="g"),
-        Option("human", bool, "in the unit that fits each number"),
+        Option("kilo", bool, "in kilobytes of 1000 bytes"),
+        Option("mega", bool, "in megabytes of 1000 kilobytes"),
+        Option("giga", bool, "in gigabytes of 1000 megabytes"),
+        Option("human", bool, "in the unit that fits each number", short="h"),
+        Option("si", bool, "with --human: units of 1000, not of 1024"),
         Option("wide", bool, "BUFFERS and CACHE apart", short="w"),
         Option("total", bool, "a line with the sums of memory and swap", short="t"),
+        Option("lohi", bool, "low and high memory apart, which are one on 64 bits", short="l"),
     )
     columns = (
         Column("KIND", "str", "Mem, Swap or Total"),
@@ -65,24 +70,27 @@ class Free(Tool):
             ("Mem", (of("MemTotal"), used, of("MemFree"), of("Shmem"), *caches, available)),
             ("Swap", swap),
         ]
+        if options["lohi"]:
+            lines[1:1] = [("Low", (of("MemTotal"), of("MemTotal") - of("MemFree"), of("MemFree"))), ("High", (0, 0, 0))]
         if options["total"]:
             lines.append(("Total", (of("MemTotal") + swap[0], used + swap[1], of("MemFree") + swap[2])))
         unit = next((size for name, size in _UNITS.items() if options[name]), _KIBI)
         width = len(self.columns_for(options)) - 1
         for kind, numbers in lines:
-            cells = [human(number) if options["human"] else number // unit for number in numbers]
+            cells = [human(number, options["si"]) if options["human"] else number // unit for number in numbers]
             yield Row((kind, *cells, *[None] * (width - len(cells))), sources=(Source(_PATH),))
 
 
-def human(number: int) -> str:
-    """Bytes as free shows them (procps 4, src/free.c, `scale_size`): `938Ki`, `1.5Gi`: the smallest unit that takes three
-    characters at most, with one decimal, rounded, if that fits too."""
+def human(number: int, si: bool = False) -> str:
+    """Bytes as free shows them (procps 4, src/free.c, `scale_size`): `938Ki`, `1.5Gi`, in units of 1000 `1.6G`: the smallest
+    unit that takes three characters at most, with one decimal, rounded, if that fits too."""
     text = f"{number}B"
     if len(text) <= 4:
         return text
-    for power, unit in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi"), 1):
-        for text in (f"{number / 1024**power:.1f}{unit}", f"{number // 1024**power}{unit}"):
-            if len(text) <= 5:
+    base, mark = (1000, "") if si else (1024, "i")
+    for power, letter in enumerate("KMGTP", 1):
+        for text in (f"{number / base**power:.1f}{letter}{mark}", f"{number // base**power}{letter}{mark}"):
+            if len(text) <= 4 + len(mark):
                 return text
     return text
 

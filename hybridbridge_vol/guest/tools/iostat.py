@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hybridbridge_vol.guest.disks import whole_disks
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.guest.proc_counters import DiskStat, parse_diskstat, parse_kernel_stat
 from hybridbridge_vol.guest.proc_system import parse_uptime
 from hybridbridge_vol.guest.sources import lines
 from hybridbridge_vol.guest.tool import (
-    UNREADABLE,
     Column,
     Option,
     Options,
@@ -22,6 +22,7 @@ from hybridbridge_vol.guest.tool import (
 
 _PATH = "/proc/diskstats"
 _SECTORS_PER_KB = 2
+_SECTORS_PER_MB = 2048
 
 
 class Iostat(Tool):
@@ -34,6 +35,7 @@ class Iostat(Tool):
     example = "--extended"
     options = (
         Option("extended", bool, "queues, merges and waiting times", short="x"),
+        Option("mega", bool, "megabytes (1024 kilobytes) instead of kilobytes", short="m"),
         Option("processors", bool, "what the CPUs spent their time on instead", short="c"),
         Option("all", bool, "partitions, and disks that were never used, too"),
         Option("disk", str, "only these", many=True),
@@ -79,7 +81,8 @@ class Iostat(Tool):
     def columns_for(self, options: Options) -> tuple[Column, ...]:
         if options["processors"]:
             return self.processors
-        return self.extended if options["extended"] else self.columns
+        columns = self.extended if options["extended"] else self.columns
+        return tuple(_in_megabytes(column) for column in columns) if options["mega"] else columns
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
         if options["processors"]:
@@ -103,27 +106,24 @@ class Iostat(Tool):
                 continue
             if whole is not None and disk.name.replace("/", "!") not in whole:
                 continue
-            cells = extended_cells(disk, seconds) if options["extended"] else simple_cells(disk, seconds)
+            unit = _SECTORS_PER_MB if options["mega"] else _SECTORS_PER_KB
+            cells = extended_cells(disk, seconds, unit) if options["extended"] else simple_cells(disk, seconds, unit)
             yield Row((disk.name, *cells), sources=(source, Source("/proc/uptime")))
 
 
-def whole_disks(kernel: GuestKernel) -> set[str] | None:
-    """The disks in /sys/block, where partitions are not and a `/` of a name is `!`; None if that cannot be told."""
-    try:
-        return set(kernel.listdir("/sys/block")) or None
-    except UNREADABLE:
-        return None
+def _in_megabytes(column: Column) -> Column:
+    return column._replace(name=column.name.replace("KB", "MB"), help=column.help.replace("kilobytes (1024 bytes)", "megabytes"))
 
 
-def simple_cells(disk: DiskStat, seconds: float) -> tuple[float | int, ...]:
-    """Transfers, and kilobytes read, written and discarded, a second and together."""
+def simple_cells(disk: DiskStat, seconds: float, unit: int = _SECTORS_PER_KB) -> tuple[float | int, ...]:
+    """Transfers, and what was read, written and discarded, a second and together, in units of so many sectors."""
     sectors = disk.read_sectors, disk.write_sectors, disk.discard_sectors
-    rates = (count / _SECTORS_PER_KB / seconds for count in sectors)
-    return (disk.requests / seconds, *rates, *(count // _SECTORS_PER_KB for count in sectors))
+    rates = (count / unit / seconds for count in sectors)
+    return (disk.requests / seconds, *rates, *(count // unit for count in sectors))
 
 
-def extended_cells(disk: DiskStat, seconds: float) -> tuple[float, ...]:
-    """As sysstat computes them (iostat.c, `write_ext_stat`)."""
+def extended_cells(disk: DiskStat, seconds: float, unit: int = _SECTORS_PER_KB) -> tuple[float, ...]:
+    """As sysstat computes them (iostat.c, `write_ext_stat`): a second in units of so many sectors, one request in kilobytes."""
     cells: list[float] = []
     for done, merged, sectors, spent in (
         (disk.reads, disk.read_merges, disk.read_sectors, disk.read_ms),
@@ -133,7 +133,7 @@ def extended_cells(disk: DiskStat, seconds: float) -> tuple[float, ...]:
         kilobytes = sectors / _SECTORS_PER_KB
         share = 100 * merged / (merged + done) if merged + done else 0.0
         each = (spent / done, kilobytes / done) if done else (0.0, 0.0)
-        cells += [done / seconds, kilobytes / seconds, merged / seconds, share, *each]
+        cells += [done / seconds, sectors / unit / seconds, merged / seconds, share, *each]
     flush = disk.flush_ms / disk.flushes if disk.flushes else 0.0
     return (*cells, disk.flushes / seconds, flush, disk.queue_ms / 1000 / seconds, disk.busy_ms / 10 / seconds)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.guest.kernel import GuestKernel
-from hybridbridge_vol.guest.proc_counters import CpuTimes, parse_kernel_stat
+from hybridbridge_vol.guest.proc_counters import CpuTimes, parse_interrupts, parse_kernel_stat
+from hybridbridge_vol.guest.proc_system import parse_uptime
 from hybridbridge_vol.guest.tool import Column, Option, Options, Row, Source, Tool
 
 _PATH = "/proc/stat"
@@ -14,9 +16,15 @@ _PATH = "/proc/stat"
 class Mpstat(Tool):
     name = "mpstat"
     help = "What each CPU spent its time on since boot, in percent"
-    notes = "Reads /proc/stat: the first report of mpstat -P ALL. CPUs that were offline are not in it."
+    notes = (
+        "Reads /proc/stat: the first report of mpstat -P ALL. CPUs that were offline are not in it. --interrupts reads "
+        "/proc/interrupts or /proc/softirqs and gives a row for each CPU and interrupt; what is of no CPU has none."
+    )
     example = "--cpu 0"
-    options = (Option("cpu", int, "only these CPUs", many=True, short="P"),)
+    options = (
+        Option("cpu", int, "only these CPUs", many=True, short="P"),
+        Option("interrupts", str, "interrupts instead: SUM of all, CPU for each of /proc/interrupts, SCPU for software interrupts", short="I"),
+    )
     columns = (
         Column("CPU", "str", "number, or all together", left=False),
         Column("%USR", "percent", "in user mode"),
@@ -31,7 +39,27 @@ class Mpstat(Tool):
         Column("%IDLE", "percent", "idle"),
     )
 
+    sums = (
+        columns[0],
+        Column("INTR/S", "percent", "interrupts a second"),
+        Column("COUNT", "int", "interrupts since boot"),
+    )
+    each = (
+        columns[0],
+        Column("INTR", "str", "number or short name of the interrupt"),
+        *sums[1:],
+        Column("NAME", "str", "what it is of: controller, trigger and driver, or in words"),
+    )
+
+    def columns_for(self, options: Options) -> tuple[Column, ...]:
+        if not options["interrupts"]:
+            return self.columns
+        return self.sums if options["interrupts"].upper() == "SUM" else self.each
+
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
+        if options["interrupts"]:
+            yield from _interrupts(kernel, options["interrupts"].upper(), options["cpu"])
+            return
         stat = parse_kernel_stat(kernel.read_file(_PATH))
         everyone = CpuTimes(*map(sum, zip(*stat.cpus.values(), strict=True))) if stat.cpus else stat.total
         if not options["cpu"]:
@@ -39,6 +67,31 @@ class Mpstat(Tool):
         for number, times in sorted(stat.cpus.items()):
             if not options["cpu"] or number in options["cpu"]:
                 yield Row((str(number), *_shares(times)), sources=(Source(_PATH),))
+
+
+def _interrupts(kernel: GuestKernel, kind: str, cpus: tuple[int, ...]) -> Iterator[Row]:
+    """As `mpstat -I`; those that are of no CPU (ERR, MIS) are in no sum, as in mpstat's."""
+    if kind not in ("SUM", "CPU", "SCPU"):
+        raise OptionError(f"--interrupts {kind}: give SUM, CPU or SCPU")
+    path = "/proc/softirqs" if kind == "SCPU" else "/proc/interrupts"
+    seconds = parse_uptime(kernel.read_file("/proc/uptime"))[0] or 1.0
+    lines = parse_interrupts(kernel.read_file(path))
+    sources = Source(path), Source("/proc/uptime")
+    if kind == "SUM":
+        if not cpus:
+            count = parse_kernel_stat(kernel.read_file(_PATH)).counts.get("intr", 0)
+            yield Row(("all", count / seconds, count), sources=(Source(_PATH), sources[1]))
+        for cpu in sorted({cpu for line in lines for cpu in line.counts}):
+            if not cpus or cpu in cpus:
+                count = sum(line.counts.get(cpu, 0) for line in lines)
+                yield Row((str(cpu), count / seconds, count), sources=sources)
+        return
+    for line in lines:
+        for cpu, count in line.counts.items():
+            if not cpus or cpu in cpus:
+                yield Row((str(cpu), line.name, count / seconds, count, line.what), sources=sources)
+        if not line.counts and not cpus:
+            yield Row((None, line.name, line.total / seconds, line.total, line.what), sources=sources)
 
 
 def _shares(times: CpuTimes) -> Iterator[float]:

@@ -6,9 +6,17 @@ from collections.abc import Iterator
 
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.guest.proc_counters import parse_meminfo
-from hybridbridge_vol.guest.proc_pid import PAGE_SIZE, USER_HZ, PidStat, parse_stat, parse_status
+from hybridbridge_vol.guest.proc_pid import (
+    PAGE_SIZE,
+    POLICIES,
+    USER_HZ,
+    PidStat,
+    PidStatus,
+    parse_stat,
+    parse_status,
+)
 from hybridbridge_vol.guest.proc_system import parse_uptime
-from hybridbridge_vol.guest.processes import PID, chosen, expected
+from hybridbridge_vol.guest.processes import PID, chosen, expected, numbers
 from hybridbridge_vol.guest.tool import (
     UNREADABLE,
     Cell,
@@ -19,10 +27,15 @@ from hybridbridge_vol.guest.tool import (
     Row,
     Source,
     Tool,
+    Unavailable,
     why,
 )
 
 _HEAD = (Column("UID", "int", "real user id"), Column("PID", "int", "process id"))
+_THREAD_HEAD = (
+    Column("TGID", "int", "process id; none in the row of a thread"),
+    Column("TID", "int", "thread id; none in the row of a process"),
+)
 _COMMAND = Column("COMMAND", "str", "name of the executable, as the kernel keeps it")
 _NANOSECONDS_PER_TICK = 1_000_000_000 // USER_HZ
 
@@ -39,6 +52,9 @@ class Pidstat(Tool):
         PID,
         Option("memory", bool, "page faults and memory instead", short="r"),
         Option("io", bool, "reads and writes of disks instead", short="d"),
+        Option("switches", bool, "context switches instead", short="w"),
+        Option("priorities", bool, "scheduling policies and real-time priorities instead", short="R"),
+        Option("threads", bool, "below each process its threads, all of them", short="t"),
     )
     columns = (
         *_HEAD,
@@ -68,47 +84,82 @@ class Pidstat(Tool):
         _COMMAND,
     )
 
+    switches = (
+        *_HEAD,
+        Column("CSWCH/S", "percent", "context switches a second of its own will: it waited for something"),
+        Column("NVCSWCH/S", "percent", "that it was made to"),
+        _COMMAND,
+    )
+    priorities = (
+        *_HEAD,
+        Column("PRIO", "int", "real-time priority"),
+        Column("POLICY", "str", "NORMAL, FIFO, RR, BATCH, ISO, IDLE or DEADLN"),
+        _COMMAND,
+    )
+
     def columns_for(self, options: Options) -> tuple[Column, ...]:
-        if options["memory"]:
-            return self.memory
-        return self.disks if options["io"] else self.columns
+        kinds = (self.memory, self.disks, self.switches, self.priorities)
+        names = ("memory", "io", "switches", "priorities")
+        columns = next((kind for kind, name in zip(kinds, names, strict=True) if options[name]), self.columns)
+        return (columns[0], *_THREAD_HEAD, *columns[2:]) if options["threads"] else columns
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
         seconds = parse_uptime(kernel.read_file("/proc/uptime"))[0] or 1.0
         total = parse_meminfo(kernel.read_file("/proc/meminfo"))["MemTotal"] if options["memory"] else 0
-        width = len(self.columns_for(options)) - 3
-        more = () if options["memory"] else ("io",) if options["io"] else ("schedstat",)
-        for pid in expected(kernel, chosen(kernel, options), "status", "stat", *more):
-            path = f"/proc/{pid}/stat"
-            uid = _uid(kernel, pid)
-            try:
-                stat = parse_stat(kernel.read_file(path))
-            except UNREADABLE as error:
-                yield Row((uid, pid, *(why(path, error),) * (width + 1)))
-                continue
-            if options["memory"]:
-                cells = _memory(stat, seconds, total)
-            elif options["io"]:
-                cells = _disks(kernel, pid, stat, seconds)
-            else:
-                cells = _cpu(kernel, pid, stat, seconds)
-            yield Row((uid, pid, *cells, stat.comm), sources=(Source(path), Source(f"/proc/{pid}/status")))
+        needed = () if options["memory"] else ("io",) if options["io"] else ("schedstat",)
+        for pid in expected(kernel, chosen(kernel, options), "status", "stat", *needed):
+            yield self._row(kernel, f"/proc/{pid}", options, seconds, total, (pid, None) if options["threads"] else (pid,))
+            for tid in _threads(kernel, pid) if options["threads"] else ():
+                yield self._row(kernel, f"/proc/{pid}/task/{tid}", options, seconds, total, (None, tid))
+
+    def _row(
+        self, kernel: GuestKernel, folder: str, options: Options, seconds: float, total: int, ids: tuple[Cell, ...]
+    ) -> Row:
+        path, status_path = f"{folder}/stat", f"{folder}/status"
+        sources = Source(path), Source(status_path)
+        status: PidStatus | Unavailable
+        try:
+            status = parse_status(kernel.read_file(status_path))
+        except UNREADABLE as error:
+            status = why(status_path, error)
+        uid = status if isinstance(status, Unavailable) else status.uid
+        try:
+            stat = parse_stat(kernel.read_file(path))
+        except UNREADABLE as error:
+            gaps = (why(path, error),) * (len(self.columns_for(options)) - 1 - len(ids))
+            return Row((uid, *ids, *gaps))
+        cells: tuple[Cell, ...]
+        if options["memory"]:
+            cells = _memory(stat, seconds, total)
+        elif options["io"]:
+            cells = _disks(kernel, folder, stat, seconds)
+        elif options["switches"]:
+            cells = (status,) * 2 if isinstance(status, Unavailable) else _switches(status, seconds)
+        elif options["priorities"]:
+            cells = stat.rt_priority, POLICIES.get(stat.policy, str(stat.policy))
+        else:
+            cells = _cpu(kernel, folder, stat, seconds)
+        return Row((uid, *ids, *cells, stat.comm), sources=sources)
 
 
-def _uid(kernel: GuestKernel, pid: int) -> Cell:
-    path = f"/proc/{pid}/status"
+def _threads(kernel: GuestKernel, pid: int) -> list[int]:
+    """None of a process whose folder cannot be read: its own row says so."""
     try:
-        return parse_status(kernel.read_file(path)).uid
-    except UNREADABLE as error:
-        return why(path, error)
+        return numbers(kernel.listdir(f"/proc/{pid}/task"))
+    except UNREADABLE:
+        return []
 
 
-def _cpu(kernel: GuestKernel, pid: int, stat: PidStat, seconds: float) -> tuple[Cell, ...]:
+def _switches(status: PidStatus, seconds: float) -> tuple[Cell, ...]:
+    return status.voluntary / seconds, status.involuntary / seconds
+
+
+def _cpu(kernel: GuestKernel, folder: str, stat: PidStat, seconds: float) -> tuple[Cell, ...]:
     def share(ticks: int) -> float:
         return 100 * ticks / USER_HZ / seconds
 
     waited: Cell
-    path = f"/proc/{pid}/schedstat"
+    path = f"{folder}/schedstat"
     try:
         # in whole ticks, as pidstat counts it
         waited = share(parse_schedstat(kernel.read_file(path)) // _NANOSECONDS_PER_TICK)
@@ -125,8 +176,8 @@ def _memory(stat: PidStat, seconds: float, total: int) -> tuple[Cell, ...]:
     return stat.minflt / seconds, stat.majflt / seconds, stat.vsize // 1024, resident // 1024, share
 
 
-def _disks(kernel: GuestKernel, pid: int, stat: PidStat, seconds: float) -> tuple[Cell, ...]:
-    path = f"/proc/{pid}/io"
+def _disks(kernel: GuestKernel, folder: str, stat: PidStat, seconds: float) -> tuple[Cell, ...]:
+    path = f"{folder}/io"
     try:
         counts = parse_io(kernel.read_file(path))
         names = ("read_bytes", "write_bytes", "cancelled_write_bytes")

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hybridbridge_vol.errors import OptionError
+from hybridbridge_vol.guest.disks import whole_disks
 from hybridbridge_vol.guest.kernel import GuestKernel
-from hybridbridge_vol.guest.proc_counters import KernelStat, parse_kernel_stat, parse_meminfo, parse_vmstat
-from hybridbridge_vol.guest.tool import Column, Option, Options, Row, Source, Tool
+from hybridbridge_vol.guest.proc_counters import (
+    KernelStat,
+    parse_diskstat,
+    parse_kernel_stat,
+    parse_meminfo,
+    parse_vmstat,
+)
+from hybridbridge_vol.guest.sources import lines
+from hybridbridge_vol.guest.tool import Column, Option, Options, ParseError, Row, Source, Tool, Unavailable
 
 _FILES = ("/proc/stat", "/proc/meminfo", "/proc/vmstat")
 _SOURCES = tuple(Source(path) for path in _FILES)
-_PAGE_KIB = 4
+_PAGE_SIZE = 4096
+UNITS = {"k": 1000, "K": 1024, "m": 1000_000, "M": 1 << 20}
+"""Bytes of each unit that memory can be shown in."""
 _HZ = 100
 
 
@@ -19,10 +30,16 @@ class Vmstat(Tool):
     help = "Processes, memory, swapping, disks and CPUs: averages since boot"
     notes = (
         "Reads /proc/stat, /proc/meminfo and /proc/vmstat: the first report of vmstat, whose rates count from the CPUs' time "
-        "taken together, as vmstat's do. Memory is in KiB."
+        "taken together, as vmstat's do. Memory is in KiB. --disks reads /proc/diskstats; its CUR is how many requests are under "
+        "way, which vmstat divides by 1000."
     )
     example = "--counters"
-    options = (Option("counters", bool, "the counters themselves, one a line", short="s"),)
+    options = (
+        Option("counters", bool, "the counters themselves, one a line", short="s"),
+        Option("active", bool, "INACT and ACTIVE instead of BUFF and CACHE", short="a"),
+        Option("disks", bool, "what each disk did instead", short="d"),
+        Option("unit", str, "of memory: k (1000 bytes), K (1024), m (1000 k) or M (1024 K)", short="S"),
+    )
     columns = (
         Column("R", "int", "threads running or ready to"),
         Column("B", "int", "threads waiting for a disk"),
@@ -44,22 +61,71 @@ class Vmstat(Tool):
     )
     stats = (Column("VALUE", "int", "since boot"), Column("WHAT", "str", "what was counted, and its unit"))
 
+    activity = (
+        *columns[:4],
+        Column("INACT", "int", "memory that was not used lately"),
+        Column("ACTIVE", "int", "memory that was"),
+        *columns[6:],
+    )
+    disks = (
+        Column("DISK", "str", "name"),
+        *(
+            Column(name.format(letter), "int", help_.format(kind))
+            for letter, kind in (("R", "read"), ("W", "write"))
+            for name, help_ in (
+                ("{}_TOTAL", "{} requests done"),
+                ("{}_MERGED", "{} requests merged with others"),
+                ("{}_SECTORS", "sectors of 512 bytes, {}"),
+                ("{}_MS", "milliseconds that {} requests took"),
+            )
+        ),
+        Column("CUR", "int", "requests under way"),
+        Column("SEC", "int", "seconds in which any was"),
+    )
+
     def columns_for(self, options: Options) -> tuple[Column, ...]:
-        return self.stats if options["counters"] else self.columns
+        if options["disks"]:
+            return self.disks
+        if options["counters"]:
+            return self.stats
+        return self.activity if options["active"] else self.columns
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
+        letter = options["unit"] or "K"
+        if letter not in UNITS:
+            raise OptionError(f"--unit {letter}: give one of {', '.join(UNITS)}")
+        if options["disks"]:
+            yield from _disks(kernel)
+            return
         stat = parse_kernel_stat(kernel.read_file(_FILES[0]))
         memory = {name: size // 1024 for name, size in parse_meminfo(kernel.read_file(_FILES[1])).items()}
         pages = parse_vmstat(kernel.read_file(_FILES[2]))
         if options["counters"]:
-            for value, what in counters(stat, memory, pages):
+            for value, what in counters(stat, memory, pages, letter):
                 yield Row((value, what), sources=_SOURCES)
         else:
-            yield Row(averages(stat, memory, pages), sources=_SOURCES)
+            caches = ("Inactive", "Active") if options["active"] else ()
+            yield Row(averages(stat, memory, pages, UNITS[letter], caches), sources=_SOURCES)
 
 
-def averages(stat: KernelStat, memory: dict[str, int], pages: dict[str, int]) -> tuple[int, ...]:
-    """The line of numbers, as procps computes it (src/vmstat.c, `new_format`)."""
+def _disks(kernel: GuestKernel) -> Iterator[Row]:
+    path = "/proc/diskstats"
+    whole = whole_disks(kernel)
+    for line, source in lines(path, kernel.read_file(path)):
+        try:
+            disk = parse_diskstat(line)
+        except ParseError as error:
+            yield Row((Unavailable(f"{path}: {error}"),) * len(Vmstat.disks))
+            continue
+        if whole is None or disk.name.replace("/", "!") in whole:
+            yield Row((disk.name, *disk[1:9], disk.in_flight, disk.busy_ms // 1000), sources=(source,))
+
+
+def averages(
+    stat: KernelStat, memory: dict[str, int], pages: dict[str, int], unit: int = 1024, caches: tuple[str, ...] = ()
+) -> tuple[int, ...]:
+    """The line of numbers, as procps computes it (src/vmstat.c, `new_format`): of `memory` in KiB sizes in units of so many
+    bytes; `caches` are the two of it to show instead of buffers and page cache."""
     times = stat.total
     user, system = times.user + times.nice, times.system + times.irq + times.softirq
     whole = max(user + system + times.idle + times.iowait + times.steal, 1)
@@ -68,15 +134,15 @@ def averages(stat: KernelStat, memory: dict[str, int], pages: dict[str, int]) ->
     def rate(count: int, unit: int = 1) -> int:
         return (count * unit * _HZ + whole // 2) // whole
 
+    shown = [memory.get(name, 0) for name in caches]
+    if not caches:
+        shown = [memory.get("Buffers", 0), memory.get("Cached", 0) + memory.get("SReclaimable", 0)]
     return (
         stat.counts.get("procs_running", 0),
         stat.counts.get("procs_blocked", 0),
-        memory.get("SwapTotal", 0) - memory.get("SwapFree", 0),
-        memory.get("MemFree", 0),
-        memory.get("Buffers", 0),
-        memory.get("Cached", 0) + memory.get("SReclaimable", 0),
-        rate(pages.get("pswpin", 0), _PAGE_KIB),
-        rate(pages.get("pswpout", 0), _PAGE_KIB),
+        *(kib * 1024 // unit for kib in (memory.get("SwapTotal", 0) - memory.get("SwapFree", 0), memory.get("MemFree", 0), *shown)),
+        rate(pages.get("pswpin", 0), _PAGE_SIZE // unit),
+        rate(pages.get("pswpout", 0), _PAGE_SIZE // unit),
         rate(pages["pgpgin"]),
         rate(pages.get("pgpgout", 0)),
         rate(stat.counts.get("intr", 0)),
@@ -85,19 +151,24 @@ def averages(stat: KernelStat, memory: dict[str, int], pages: dict[str, int]) ->
     )
 
 
-def counters(stat: KernelStat, memory: dict[str, int], pages: dict[str, int]) -> Iterator[tuple[int, str]]:
-    """What `vmstat -s` lists, in its order and words."""
+def counters(
+    stat: KernelStat, memory: dict[str, int], pages: dict[str, int], unit: str = "K"
+) -> Iterator[tuple[int, str]]:
+    """What `vmstat -s` lists, in its order and words; memory, given in KiB, in the unit of that name."""
     available = memory.get("MemAvailable", memory.get("MemFree", 0))
-    yield memory["MemTotal"], "K total memory"
-    yield memory["MemTotal"] - available, "K used memory"
-    yield memory.get("Active", 0), "K active memory"
-    yield memory.get("Inactive", 0), "K inactive memory"
-    yield memory.get("MemFree", 0), "K free memory"
-    yield memory.get("Buffers", 0), "K buffer memory"
-    yield memory.get("Cached", 0) + memory.get("SReclaimable", 0), "K swap cache"
-    yield memory.get("SwapTotal", 0), "K total swap"
-    yield memory.get("SwapTotal", 0) - memory.get("SwapFree", 0), "K used swap"
-    yield memory.get("SwapFree", 0), "K free swap"
+    for kib, what in (
+        (memory["MemTotal"], "total memory"),
+        (memory["MemTotal"] - available, "used memory"),
+        (memory.get("Active", 0), "active memory"),
+        (memory.get("Inactive", 0), "inactive memory"),
+        (memory.get("MemFree", 0), "free memory"),
+        (memory.get("Buffers", 0), "buffer memory"),
+        (memory.get("Cached", 0) + memory.get("SReclaimable", 0), "swap cache"),
+        (memory.get("SwapTotal", 0), "total swap"),
+        (memory.get("SwapTotal", 0) - memory.get("SwapFree", 0), "used swap"),
+        (memory.get("SwapFree", 0), "free swap"),
+    ):
+        yield kib * 1024 // UNITS[unit], f"{unit} {what}"
     times = stat.total
     for ticks, what in (
         (times.user, "non-nice user cpu ticks"),
