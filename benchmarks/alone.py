@@ -17,7 +17,7 @@ from hybridbridge_vol.guest.session import Session
 from hybridbridge_vol.machine.machine import Machine
 from hybridbridge_vol.machine.memory import PAGE_SIZE, HostMapping
 from hybridbridge_vol.machine.paging import FRAME_MASK, TableBuilder
-from hybridbridge_vol.trust.store import Boot, StoredKernel
+from hybridbridge_vol.trust.stored_kernel import Boot, StoredKernel
 
 _TABLES_SIZE = 1 << 20
 

@@ -42,7 +42,7 @@ from hybridbridge_vol.snapshot.formats import PhysicalImage
 from hybridbridge_vol.snapshot.layout import SnapshotLayout, read_layout
 from hybridbridge_vol.trust.layout import START_KERNEL_MAP
 from hybridbridge_vol.trust.modules import load as load_module
-from hybridbridge_vol.trust.store import Boot, MemoryCheck, Progress, StoredKernel
+from hybridbridge_vol.trust.stored_kernel import Boot, MemoryCheck, Progress, StoredKernel
 
 U64 = (1 << 64) - 1
 _NAMESPACES = ("init_uts_ns", "init_ipc_ns", "init_pid_ns", "init_net", "init_time_ns", "init_cgroup_ns")

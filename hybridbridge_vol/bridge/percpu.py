@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from hybridbridge_vol.bridge.attach import Bridge
     from hybridbridge_vol.bridge.percpu_text import PerCpuText
     from hybridbridge_vol.snapshot.layout import SnapshotLayout
-    from hybridbridge_vol.trust.store import Boot, StoredKernel
+    from hybridbridge_vol.trust.stored_kernel import Boot, StoredKernel
 
 _MAX_INSTRUCTION = 15
 _GS_PREFIX = 0x65

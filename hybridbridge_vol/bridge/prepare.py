@@ -25,7 +25,7 @@ from hybridbridge_vol.errors import BootError, StoreError
 from hybridbridge_vol.machine.machine import GS_BASE_MSR, Machine, UnmappedVirtual
 from hybridbridge_vol.trust import files
 from hybridbridge_vol.trust.layout import START_KERNEL_MAP, Layout
-from hybridbridge_vol.trust.store import Boot, StoredKernel
+from hybridbridge_vol.trust.stored_kernel import Boot, StoredKernel
 
 FORMAT = 8
 """Version of what this module stores."""

@@ -19,7 +19,8 @@ from hybridbridge_vol.errors import BootError, HybridBridgeError, KernelFileErro
 from hybridbridge_vol.image import packages
 from hybridbridge_vol.trust import modules
 from hybridbridge_vol.trust.linked import linked_kernel
-from hybridbridge_vol.trust.store import Entry, Progress, Store, StoredKernel
+from hybridbridge_vol.trust.store import Entry, Store
+from hybridbridge_vol.trust.stored_kernel import Progress, StoredKernel
 
 if TYPE_CHECKING:
     from hybridbridge_vol.image.kernel import KernelImage

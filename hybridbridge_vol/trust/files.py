@@ -1,12 +1,15 @@
-"""Files of the store: written whole or not at all, checked against the checksums in a sealed manifest."""
+"""Files and folders of the store: written whole or not at all, checked against the checksums in a sealed manifest."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +100,40 @@ def checksum_file(fd: int, extents: Extents) -> int:
         for start in range(offset, offset + size, _READ_SIZE):
             value = zlib.crc32(os.pread(fd, min(_READ_SIZE, offset + size - start), start), value)
     return value
+
+
+def temporary_folder(parent: Path) -> Path:
+    """A folder in `parent` that no reader takes for an entry. StoreError if there can be none."""
+    try:
+        parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return Path(tempfile.mkdtemp(dir=parent, prefix=".new-"))
+    except OSError as error:
+        raise StoreError(f"{parent}: cannot be written ({error.strerror}); choose another with --store DIR") from None
+
+
+class _NewFolder(type(Path())):  # type: ignore[misc]
+    """A temporary folder that remembers its final name."""
+
+    final: Path
+
+
+@contextlib.contextmanager
+def new_folder(parent: Path, name: str) -> Iterator[Any]:
+    """A temporary folder beside `parent/name` that is renamed to it when the block ends well.
+
+    If somebody else put the same name there meanwhile, theirs stays and ours is thrown away.
+    """
+    temporary = temporary_folder(parent)
+    folder = _NewFolder(temporary)
+    folder.final = parent / name
+    try:
+        yield folder
+        try:
+            os.rename(temporary, folder.final)
+        except OSError:
+            if not folder.final.is_dir():
+                raise
+    except OSError as error:
+        raise StoreError(f"{parent / name}: cannot be written ({error.strerror})") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -12,7 +12,7 @@ from array import array
 from dataclasses import dataclass
 
 from hybridbridge_vol.trust import files
-from hybridbridge_vol.trust.store import StoredKernel
+from hybridbridge_vol.trust.stored_kernel import StoredKernel
 
 FORMAT = 1
 _HEADER = struct.Struct("<4I")

@@ -16,27 +16,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
-import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hybridbridge_vol.errors import StoreError
-from hybridbridge_vol.machine.memory import HostMapping
 from hybridbridge_vol.trust import files
-from hybridbridge_vol.trust.layout import RAM_SIZE, Layout, overlap
+from hybridbridge_vol.trust.layout import RAM_SIZE
+from hybridbridge_vol.trust.stored_kernel import Progress, StoredKernel, add_boot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hybridbridge_vol.image.kernel import KernelImage
-    from hybridbridge_vol.image.symbols import Symbols
-
-Progress = Callable[[float, str], None]
 
 
 def default_root() -> Path:
@@ -58,196 +51,6 @@ class Entry:
     boots: int
 
 
-@dataclass(frozen=True)
-class Boot:
-    """One booted state of a kernel, as stored in `folder`."""
-
-    folder: Path
-    layout: Layout
-    return_vaddr: int
-    state: dict[str, list[int]]
-    extents: files.Extents
-    memory_size: int
-    memory_checksum: int
-
-    def map_memory(self) -> HostMapping:
-        """The booted RAM, mapped copy-on-write. StoreError if the file is not as it was written."""
-        path = self.folder / "memory"
-        try:
-            with open(path, "rb") as stream:
-                if os.fstat(stream.fileno()).st_size != self.memory_size:
-                    raise StoreError(f"{path}: truncated; remove the entry with 'hb trust rm' and add the kernel again")
-                return HostMapping.private_file(stream.fileno(), 0, self.memory_size)
-        except OSError as error:
-            raise StoreError(f"{path}: cannot be mapped ({error.strerror}); add the kernel again") from None
-
-    def verify(self) -> MemoryCheck:
-        """Start checking the memory file against its checksum, in the background."""
-        return MemoryCheck(self)
-
-
-class MemoryCheck:
-    """A checksum that runs beside the work; `finish` raises StoreError if the file was damaged."""
-
-    def __init__(self, boot: Boot) -> None:
-        self._boot = boot
-        self._result: int | None = None
-        self._thread = threading.Thread(target=self._run, name="checksum", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        with contextlib.suppress(OSError), open(self._boot.folder / "memory", "rb") as stream:
-            self._result = files.checksum_file(stream.fileno(), self._boot.extents)
-
-    def finish(self) -> None:
-        """Wait for the answer."""
-        self._thread.join()
-        if self._result != self._boot.memory_checksum:
-            raise StoreError(
-                f"{self._boot.folder / 'memory'}: corrupt (checksum differs); "
-                "remove the entry with 'hb trust rm' and add the kernel again"
-            )
-
-
-class StoredKernel:
-    """A kernel of the store, opened for use; cheap until something is asked of it."""
-
-    def __init__(self, folder: Path, record: dict[str, Any]) -> None:
-        self.folder = folder
-        self.name = folder.name
-        self.release: str = record["release"]
-        self.banner: str = record["banner"]
-        self.build_id: str = record["build_id"]
-        self.created: float = record["created"]
-        self.text_link_vaddr: int = record["text"]
-        self.end_link_vaddr: int = record["end"]
-        self.banner_link_vaddr: int = record["banner_vaddr"]
-        self.probes: list[tuple[int, int]] = [(offset, value) for offset, value in record["probes"]]
-        self._symbols_checksum: int = record["symbols_checksum"]
-        self._symbols: Symbols | None = None
-        self._image: KernelImage | None = None
-
-    @property
-    def symbols(self) -> Symbols:
-        """The kernel's symbol table (link-time addresses)."""
-        if self._symbols is None:
-            import zlib
-
-            from hybridbridge_vol.image.symbols import Symbols
-
-            path = self.folder / "symbols"
-            try:
-                packed = path.read_bytes()
-            except OSError as error:
-                raise StoreError(f"{path}: cannot be read ({error.strerror}); add the kernel again") from None
-            if zlib.crc32(packed) != self._symbols_checksum:
-                raise StoreError(f"{path}: corrupt; remove the entry with 'hb trust rm' and add the kernel again")
-            self._symbols = Symbols.unpack(packed)
-        return self._symbols
-
-    def kernel_image(self) -> KernelImage:
-        """The kernel file once more (a second: it is decompressed and decoded)."""
-        if self._image is None:
-            from hybridbridge_vol.image.kernel import KernelImage
-
-            self._image = KernelImage.from_file(self.folder / "vmlinuz")
-        return self._image
-
-    def boots(self) -> list[Boot]:
-        """All booted states of this kernel."""
-        return [_read_boot(folder) for folder in sorted(self.folder.glob("boot-*"))]
-
-    def boot_clear_of(
-        self, start_vaddr: int, end_vaddr: int, progress: Progress | None = None, levels: int = 4
-    ) -> Boot:
-        """A booted state with page tables of so many levels whose kernel image leaves that range of addresses free;
-        booted anew if there is none."""
-        size = self.end_link_vaddr - self.text_link_vaddr
-        for boot in self.boots():
-            text = self.text_link_vaddr + boot.layout.kernel_delta
-            if boot.layout.levels == levels and not overlap(text, text + size, start_vaddr, end_vaddr):
-                return boot
-        return add_boot(self.folder, self.kernel_image(), (start_vaddr, end_vaddr), progress, levels)
-
-
-def _read_boot(folder: Path) -> Boot:
-    record = files.unseal(folder / "boot.json")
-    return Boot(
-        folder,
-        Layout(*record["layout"]),
-        record["return_vaddr"],
-        record["state"],
-        [(offset, size) for offset, size in record["extents"]],
-        record["memory_size"],
-        record["memory_checksum"],
-    )
-
-
-def add_boot(
-    entry: Path, kernel: KernelImage, avoid: tuple[int, int] | None = None, progress: Progress | None = None,
-    levels: int = 4,
-) -> Boot:
-    """Boot `kernel` at a fresh layout and keep its state in the entry's folder."""
-    from hybridbridge_vol.trust.boot import boot as boot_kernel
-    from hybridbridge_vol.trust.layout import draw_layout
-
-    symbols = kernel.symbols
-    layout = draw_layout(symbols.address("_text"), symbols.address("_end"), avoid, levels=levels)
-    booted = boot_kernel(kernel, layout, progress)
-    with _new_folder(entry, f"boot-{secrets.token_hex(4)}") as folder:
-        extents = files.write_sparse(folder / "memory", booted.ram.view)
-        record = {
-            "format": files.FORMAT,
-            "layout": [
-                layout.kernel_delta, layout.page_offset_base, layout.vmalloc_base, layout.vmemmap_base, layout.levels,
-            ],
-            "return_vaddr": booted.return_vaddr,
-            "state": booted.machine.save_state(),
-            "extents": extents,
-            "memory_size": booted.ram.size,
-            "memory_checksum": files.checksum(booted.ram.view, extents),
-        }
-        (folder / "boot.json").write_bytes(files.seal(record))
-        target = folder.final
-    return _read_boot(target)
-
-
-def _temporary_folder(parent: Path) -> Path:
-    try:
-        parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return Path(tempfile.mkdtemp(dir=parent, prefix=".new-"))
-    except OSError as error:
-        raise StoreError(f"{parent}: cannot be written ({error.strerror}); choose another with --store DIR") from None
-
-
-class _NewFolder(type(Path())):  # type: ignore[misc]
-    """A temporary folder that remembers its final name."""
-
-    final: Path
-
-
-@contextlib.contextmanager
-def _new_folder(parent: Path, name: str) -> Iterator[Any]:
-    """A temporary folder beside `parent/name` that is renamed to it when the block ends well.
-
-    If somebody else put the same name there meanwhile, theirs stays and ours is thrown away.
-    """
-    temporary = _temporary_folder(parent)
-    folder = _NewFolder(temporary)
-    folder.final = parent / name
-    try:
-        yield folder
-        try:
-            os.rename(temporary, folder.final)
-        except OSError:
-            if not folder.final.is_dir():
-                raise
-    except OSError as error:
-        raise StoreError(f"{parent / name}: cannot be written ({error.strerror})") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
 class Store:
     """All trusted kernels below one folder (`root`, by default `default_root()`)."""
 
@@ -257,7 +60,7 @@ class Store:
 
     def temporary_folder(self) -> Path:
         """A folder on the store's file system that no reader takes for a kernel. StoreError if there can be none."""
-        return _temporary_folder(self.root)
+        return files.temporary_folder(self.root)
 
     def kernels(self) -> list[StoredKernel]:
         """Every readable kernel of the store, most recently used first.
@@ -348,7 +151,7 @@ class Store:
                 if stored.boots():
                     return stored
         shutil.rmtree(target, ignore_errors=True)
-        with _new_folder(self.root, name) as folder:
+        with files.new_folder(self.root, name) as folder:
             if beside:
                 beside(kernel)
             linked = kernel.symbols.address("_text") - RAM_SIZE, kernel.symbols.address("_end") + RAM_SIZE
@@ -370,7 +173,7 @@ class Store:
             }
             (folder / "kernel.json").write_bytes(files.seal(record))
         stored = StoredKernel(target, files.unseal(target / "kernel.json"))
-        stored._image = kernel
+        stored.unpacked = kernel
         return stored
 
 

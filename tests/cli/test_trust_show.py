@@ -14,7 +14,8 @@ from hybridbridge_vol import cli
 from hybridbridge_vol.bridge.policy import ACTIONS, load_policy, plain_name, resolve
 from hybridbridge_vol.bridge.prepare import text_functions
 from hybridbridge_vol.trust import files
-from hybridbridge_vol.trust.store import Store, StoredKernel
+from hybridbridge_vol.trust.store import Store
+from hybridbridge_vol.trust.stored_kernel import StoredKernel
 
 Lab = Any
 Show = Callable[..., tuple[int, str, str]]
