@@ -32,7 +32,7 @@ _PACKAGES = (
 )
 _RICH_PACKAGES = ("sysstat", "lsof")
 _PROGRAMS = (
-    "usr/bin/(dash|sh|cat|cp|rm|find|mkdir|mkfifo|chmod|chown|head|tail|sleep|env|uname|df|ps|free|uptime|pgrep|vmstat|pmap|kmod)",
+    "usr/bin/(dash|sh|cat|cp|ln|rm|find|mkdir|mkfifo|chmod|chown|head|tail|sleep|env|uname|df|ps|free|uptime|pgrep|vmstat|pmap|kmod)",
     "usr/bin/(dmesg|mount|unshare|nsenter|ipcs|lsns|hostname|netstat|ss|ip|lsof|iostat|mpstat|pidstat|pidstat[.]sysstat)",
     "usr/sbin/(ip|arp|ifconfig|route|losetup|lsmod|insmod|modprobe)",
 )
