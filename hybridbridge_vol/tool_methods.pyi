@@ -382,6 +382,7 @@ class Ps(Record):
     psr: int | None
     started: datetime.datetime | None
     elapsed: int | None
+    seconds: int | None
     sz: int | None
     minfl: int | None
     majfl: int | None
@@ -576,6 +577,6 @@ class ToolMethods:
     def uptime(self) -> Table[Uptime]:
         """Time of the freeze, time since boot, load averages."""
 
-    def vmstat(self, *, counters: bool = ..., active: bool = ..., disks: bool = ..., unit: str | None = ...) -> Table[Vmstat]:
+    def vmstat(self, *, counters: bool = ..., active: bool = ..., disks: bool = ..., disksum: bool = ..., unit: str | None = ...) -> Table[Vmstat]:
         """Processes, memory, swapping, disks and CPUs: averages since boot."""
     def session(self) -> Any: ...

@@ -32,17 +32,16 @@ _PACKAGES = (
 )
 _RICH_PACKAGES = ("sysstat", "lsof")
 _PROGRAMS = (
-    "usr/bin/(dash|sh|cat|cp|rm|find|mkdir|mkfifo|chmod|chown|head|tail|sleep|env|uname|df|ps|free|uptime|pgrep|vmstat|pmap|kmod)",
+    "usr/bin/(dash|sh|cat|cp|ln|rm|find|mkdir|mkfifo|chmod|chown|head|tail|sleep|env|uname|df|ps|free|uptime|pgrep|vmstat|pmap|kmod)",
     "usr/bin/(dmesg|mount|unshare|nsenter|ipcs|lsns|hostname|netstat|ss|ip|lsof|iostat|mpstat|pidstat|pidstat[.]sysstat)",
     "usr/sbin/(ip|arp|ifconfig|route|losetup|lsmod|insmod|modprobe)",
 )
 _MODULES = ("dummy",)
 _RICH_MODULES = (
-    *_MODULES, "crc32c_generic", "bridge", "veth", "loop", "tun", "nf_conntrack", "xt_conntrack", "nft_ct", "nls_iso8859_1",
-    "virtio_net", "overlay", "fuse", "8021q",
+    *_MODULES, "bridge", "veth", "loop", "tun", "nf_conntrack", "xt_conntrack", "nft_ct", "nls_iso8859_1",
+    "virtio_net", "overlay", "fuse", "crc32c_generic", "8021q",
 )  # fmt: skip
-"""Those that a kernel package lacks are left out. What libcrc32c asks for as it loads it does not depend on by name, so
-crc32c_generic comes before all that need it."""
+"""Those that a kernel package lacks are left out."""
 
 
 @cache
@@ -56,9 +55,10 @@ def initramfs(package: Path, seed: int, light: bool, processes: int) -> bytes:
     """The file system for one kernel package, uncompressed."""
     archive = Archive()
     modules = load_order(modules_package(package), _MODULES if light else _RICH_MODULES)
-    for name, data in modules:
-        archive.add(f"usr/lib/modules/{name}.ko", 0o100644, data)
-    archive.add("usr/lib/modules/order", 0o100644, "".join(f"{name}\n" for name, _data in modules).encode())
+    for module in modules:
+        archive.add(f"usr/lib/modules/{module.name}.ko", 0o100644, module.data)
+    order = "".join(f"{module.name}{'' if module.required else ' may-fail'}\n" for module in modules)
+    archive.add("usr/lib/modules/order", 0o100644, order.encode())
     archive.add(
         "etc/passwd", 0o100644, "".join(f"{u}:x:{n}:{n}::/:/bin/sh\n" for u, n in USERS.items()).encode()
     )

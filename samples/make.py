@@ -36,6 +36,8 @@ from samples.truth import Truth, read_records
 FORMATS = {"raw": "dump.raw", "elf": "dump.elf", "lime": "dump.lime"}
 GUEST_SECONDS = 300.0
 """A guest is ended after so long; under software emulation it needs 10 to 40 s."""
+_COMMAND_LINE = "console=ttyS0 quiet rdinit=/init panic=1 no_timer_check"
+"""On a busy host an emulated timer may miss the moment at which the kernel looks whether it ticks; it would panic."""
 _LOW_MEMORY_END, _HIGH_MEMORY_START = 0x9F000, 0x100000
 """What LiME leaves out below 1 MiB: the firmware's part, which is no "System RAM"."""
 
@@ -195,7 +197,7 @@ def _make(spec: Spec, package: Path, folder: Path, progress: Progress) -> None:
         (work / "vmlinuz").write_bytes(read_vmlinuz(package))
         (work / "initrd").write_bytes(guest_files.initramfs(package, spec.seed, spec.light, spec.processes))
         command_line = " ".join(
-            ["console=ttyS0 quiet rdinit=/init panic=1", *([] if spec.kaslr else ["nokaslr"]), spec.append]
+            [_COMMAND_LINE, *([] if spec.kaslr else ["nokaslr"]), spec.append]
         ).strip()
         progress.phase("the guest boots and works")
         begun = progress.seconds

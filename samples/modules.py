@@ -5,33 +5,60 @@ from __future__ import annotations
 import gzip
 import lzma
 import re
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 from hybridbridge_vol.image.packages import members
 
 
-def load_order(package: Path, wanted: Iterable[str]) -> list[tuple[str, bytes]]:
-    """`(name, contents)` of the `wanted` modules that the package has, and those they depend on before them."""
+@dataclass(frozen=True)
+class Module:
+    """A module to load. One that is not `required` may refuse to load: on a CPU that lacks what it drives."""
+
+    name: str
+    data: bytes
+    required: bool
+
+
+def load_order(package: Path, wanted: Iterable[str]) -> list[Module]:
+    """The `wanted` modules that the package has, and before them those that they depend on, or ask for by a softdep."""
     files = {}
+    algorithms = {}
     for member in members(package, "*/kernel/*.ko*"):
         name = PurePosixPath(member.name).name.split(".ko")[0].replace("-", "_")
         files[name] = member.data
+        if "/crypto/" in member.name:
+            algorithms[name] = member.data
+    needed = Counter[str]()
     ordered: dict[str, bytes] = {}
     visiting: set[str] = set()
 
-    def visit(name: str) -> None:
-        if name in visiting or name not in files:
+    @cache
+    def of_algorithm(alias: str) -> list[str]:
+        return sorted(name for name, data in algorithms.items() if alias in aliases(_plain(data)))
+
+    def visit(name: str, required: bool) -> None:
+        if name not in files:
+            return
+        needed[name] += required
+        if name in visiting:
             return
         visiting.add(name)
         data = _plain(files[name])
+        for asked in softdeps(data):
+            underscored = asked.replace("-", "_")
+            for helper in [underscored] if underscored in files else of_algorithm(asked):
+                visit(helper, False)
         for dependency in dependencies(data):
-            visit(dependency)
+            visit(dependency, required)
         ordered[name] = data
 
     for name in wanted:
-        visit(name.replace("-", "_"))
-    return list(ordered.items())
+        visit(name.replace("-", "_"), True)
+    return [Module(name, data, needed[name] > 0) for name, data in ordered.items()]
 
 
 def _plain(data: bytes) -> bytes:
@@ -48,5 +75,28 @@ def _plain(data: bytes) -> bytes:
 
 def dependencies(module: bytes) -> list[str]:
     """The names in the `depends=` line of a module's .modinfo section, with underscores."""
-    match = re.search(rb"(?:^|\0)depends=([\w,-]*)\0", module)
-    return [name.replace("-", "_") for name in match[1].decode().split(",") if name] if match else []
+    return [name.replace("-", "_") for line in _said(module, b"depends") for name in line.split(",") if name]
+
+
+def softdeps(module: bytes) -> list[str]:
+    """What should be loaded before a module, if it can be (`softdep=pre: crc32c`, include/linux/module.h, MODULE_SOFTDEP):
+    modules, or algorithms by their alias."""
+    found = []
+    for line in _said(module, b"softdep"):
+        place = ""
+        for word in line.split():
+            if word.endswith(":"):
+                place = word
+            elif place == "pre:":
+                found.append(word)
+    return found
+
+
+def aliases(module: bytes) -> list[str]:
+    """The other names of a module: of algorithms (include/linux/crypto.h, MODULE_ALIAS_CRYPTO), and patterns of devices."""
+    return _said(module, b"alias")
+
+
+def _said(module: bytes, key: bytes) -> list[str]:
+    """The lines of .modinfo with this key."""
+    return [value.decode("utf-8", "replace") for value in re.findall(rb"(?:^|(?<=\0))" + key + rb"=([^\0]*)\0", module)]

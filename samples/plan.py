@@ -27,7 +27,8 @@ RICH_COMMANDS = (
     "lsns", "df -a", "pmap -X 1", "lsof -n -P -w", "free -b", "free -w", "vmstat", "vmstat -a", "vmstat -s", "vmstat -d",
     "ps -eLww -o pid,tid,cls,rtprio,psr,f,s,sz,ruser,euser,suid,fsuid,rgid,egid,pending,blocked,ignored,caught,ucmd",
     "ps -eww -o pid,tpgid,pgrp,sess,nlwp,ppid,rss,vsz,pmem,tname,uid,gid,group,rgroup,label,netns,pidns,mntns,cgroup:200",
-    "uptime -s", "uptime -p", "arp -n", "arp -e", "netstat -g", "netstat -ie", "mount -l",
+    "uptime -s", "uptime -p", "arp -n", "arp -e", "netstat -g", "netstat -ie", "mount -l", "dmesg -T",
+    "dmesg -x -l warn,notice", "pmap -x 1", "ps -eLfww", "arp -a",
     "iostat", "iostat -x", "iostat -xk", "mpstat", "mpstat -P ALL", "pidstat", "pidstat -t", "pidstat -r", "pidstat -d",
     STILL,
 )  # fmt: skip

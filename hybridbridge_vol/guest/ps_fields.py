@@ -63,8 +63,7 @@ class Task:
     @property
     def lived(self) -> Cell:
         """Seconds since it was started."""
-        uptime = self.view.uptime
-        return uptime - self.started if isinstance(uptime, float | int) else uptime
+        return self.view.lived(self.stat.starttime)
 
     @property
     def command(self) -> str:
@@ -168,6 +167,7 @@ FIELDS: dict[str, Field] = {
     "lstart": _field("STARTED", "time", "when it was started", "stat", _started),
     "etimes": _field("ELAPSED", "int", "seconds since then", "stat", _elapsed),
     "time": _field("TIME", "duration", "processor time used", "stat", lambda task: task.used),
+    "cputimes": _field("SECONDS", "int", "the same in whole seconds", "stat", lambda task: int(task.used)),
     "pcpu": _field("%CPU", "float", "TIME in percent of the time since it was started", "stat", _share),
     "pmem": _field("%MEM", "float", "RSS in percent of the memory", "status", lambda task: percent(task.number("VmRSS") * 1024, task.view.memory)),
     "vsz": _field("VSZ", "int", "virtual memory in KiB", "status", lambda task: task.number("VmSize")),
@@ -196,7 +196,7 @@ FIELDS: dict[str, Field] = {
 _ALIASES = {
     "pgrp": "pgid", "sess": "sid", "lwp": "tid", "spid": "tid", "tname": "tty", "tt": "tty", "thcount": "nlwp", "state": "s",
     "flags": "f", "uid": "euid", "gid": "egid", "fuid": "fsuid", "fgid": "fsgid", "class": "cls", "policy": "cls", "nice": "ni",
-    "cputime": "time", "%cpu": "pcpu", "%mem": "pmem", "vsize": "vsz", "rssize": "rss", "ucmd": "comm", "ucomm": "comm",
+    "cputime": "time", "times": "cputimes", "%cpu": "pcpu", "%mem": "pmem", "vsize": "vsz", "rssize": "rss", "ucmd": "comm", "ucomm": "comm",
     "cmd": "args", "command": "args", "sigmask": "blocked", "sigignore": "ignored", "sigcatch": "caught",
 }  # fmt: skip
 

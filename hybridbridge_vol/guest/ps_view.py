@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from hybridbridge_vol.guest.kernel import GuestKernel, Sysinfo
-from hybridbridge_vol.guest.proc_pid import PidStat, TtyDriver, parse_tty_drivers, tty_name
+from hybridbridge_vol.guest.proc_pid import USER_HZ, PidStat, TtyDriver, parse_tty_drivers, tty_name
 from hybridbridge_vol.guest.tool import UNREADABLE, Cell, Unavailable, why
 
 
@@ -32,6 +32,14 @@ class View(NamedTuple):
             return cls(kernel, memory, uptime, now, [])
         booted = uptime if isinstance(uptime, Unavailable) else now - uptime
         return cls(kernel, memory, uptime, booted, [])
+
+    def lived(self, starttime: int) -> float | Unavailable:
+        """Seconds since the tick `starttime`, in whole ticks, as procps counts them (library/pids.c, `boot_tics`): of
+        /proc/uptime, which has two decimals, and whose product with 100 is cut."""
+        if isinstance(self.uptime, Unavailable):
+            return self.uptime
+        hundredths = int(self.uptime * USER_HZ)
+        return (int(hundredths / USER_HZ * USER_HZ) - starttime) / USER_HZ
 
     def tty(self, tty_nr: int) -> str:
         """The terminal's name."""

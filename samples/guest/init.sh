@@ -14,8 +14,8 @@ mount -t tmpfs -o size=4m,mode=1777 tmpfs /dev/shm
 mount -t tmpfs -o size=4m,mode=755 tmpfs /run
 chmod 1777 /run
 hostname "$(cat /etc/hostname)"
-while read -r module; do
-    insmod "/lib/modules/$module.ko"
+while read -r module may_fail; do
+    insmod "/lib/modules/$module.ko" || [ "$may_fail" ]
 done < /lib/modules/order
 
 # A network that is at rest: no router solicitations, no slow multicast reports, also in namespaces to come.

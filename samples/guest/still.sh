@@ -6,19 +6,36 @@
 copy=/mnt
 mount -t tmpfs -o size=32m still $copy || exit
 cd /proc || exit
-cp --parents stat cpuinfo meminfo vmstat uptime loadavg diskstats interrupts softirqs slabinfo $copy
+cp --parents stat cpuinfo meminfo vmstat uptime loadavg diskstats interrupts softirqs slabinfo sys/kernel/pid_max $copy
+cp --parents net/dev net/snmp net/netstat net/snmp6 net/igmp net/igmp6 net/if_inet6 $copy 2>/dev/null
 # a process may end meanwhile
 cp --parents [0-9]*/stat [0-9]*/status [0-9]*/io [0-9]*/schedstat [0-9]*/cmdline $copy 2>/dev/null
 for name in stat status schedstat io; do
 	cp --parents [0-9]*/task/[0-9]*/$name $copy 2>/dev/null
 done
+ln -s 1 $copy/self
 mount --bind $copy /proc || exit
 cd /
 
 while read -r line; do
 	echo "==== $line"
-	$line 2>&1 </dev/null
+	case $line in
+	ps*) # it must find itself: as process 1 by another number
+		sh -c 'ln -s 1 "$0/$$"; exec "$@"' $copy $line 2>&1 </dev/null &
+		wait $!
+		rm "$copy/$!" ;;
+	*) $line 2>&1 </dev/null ;;
+	esac
 done <<-end
+	uptime
+	uptime -p
+	ps -e -o pid,pcpu,cputimes,etimes,pmem,rss,vsz,min_flt,maj_flt,psr,s
+	ps -eL -o pid,tid,pcpu,cputimes,etimes,pmem,rss,vsz,min_flt,maj_flt,psr,s
+	netstat -s
+	netstat -s -t
+	netstat -s -u
+	netstat -i
+	netstat -i -a
 	free
 	free -b
 	free -k
@@ -65,6 +82,11 @@ done <<-end
 	pidstat -p ALL -s
 	pidstat -p ALL -v
 	pidstat -p ALL -R
+	pidstat -p 1 -u -r -d -w
+	mpstat -u
+	mpstat -A
+	iostat -N
+	iostat -xd
 end
 echo "==== files"
 cd /proc || exit

@@ -1,4 +1,4 @@
-"""free, vmstat, iostat, mpstat and pidstat against what the native tools printed of the same files, in every field."""
+"""Tools whose numbers move against what the native tools printed of the same files, in every field."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import pytest
 from live_kernel import LiveKernel
 
 from hybridbridge_vol.guest import tools
+from hybridbridge_vol.guest.kernel import Sysinfo
+from hybridbridge_vol.guest.proc_counters import parse_meminfo
+from hybridbridge_vol.guest.proc_system import parse_uptime
 from hybridbridge_vol.guest.render import shown
 
 Lab = Any
@@ -21,6 +24,13 @@ class Copy(LiveKernel):
         if path not in self.files:
             raise FileNotFoundError(2, "No such file or directory", path)
         return super().read_file(path)
+
+    def boottime(self) -> float:
+        return parse_uptime(self.read_file("/proc/uptime"))[0]
+
+    def sysinfo(self) -> Sysinfo:
+        memory = parse_meminfo(self.read_file("/proc/meminfo"))
+        return super().sysinfo()._replace(totalram=memory["MemTotal"], mem_unit=1)
 
     def listdir(self, path: str) -> list[str]:
         if path == "/sys/block":
@@ -53,12 +63,16 @@ def native(text: str, first: str) -> list[list[str]]:
         ("vmstat -S M", "r", "vmstat", {"unit": "M"}),
         ("vmstat -d", "total", "vmstat", {"disks": True}),
         ("vmstat -s", "", "vmstat", {"counters": True}),
+        ("vmstat -D", "", "vmstat", {"disksum": True}),
         ("iostat", "Device", "iostat", {}),
         ("iostat", "avg-cpu:", "iostat", {"processors": True}),
         ("iostat -x", "Device", "iostat", {"extended": True}),
         ("iostat -m", "Device", "iostat", {"mega": True}),
         ("iostat -p ALL", "Device", "iostat", {"all": True}),
         ("iostat -xm -p ALL", "Device", "iostat", {"mega": True, "all": True, "extended": True}),
+        ("iostat -k", "Device", "iostat", {}),
+        ("iostat -xk", "Device", "iostat", {"extended": True}),
+        ("iostat -c", "avg-cpu:", "iostat", {"processors": True}),
         ("mpstat -P ALL", "CPU", "mpstat", {}),
         ("mpstat -P 0", "CPU", "mpstat", {"cpu": (0,)}),
         ("pidstat -p ALL", "UID", "pidstat", {}),
@@ -81,8 +95,10 @@ def test_every_field_is_what_the_native_tool_printed(
     elif name == "free":
         rows = [[cell for cell in row if cell != "-"] for row in rows]
         said = [[line[0].removesuffix(":"), *line[1:]] for line in said]
-    elif command == "vmstat -s":
+    elif command in ("vmstat -s", "vmstat -D"):
         rows = [" ".join(row).split() for row in rows]
+    if command == "vmstat -D":  # which divides these by 1000
+        rows = [[str(int(row[0]) // 1000), *row[1:]] if row[1] in ("inprogress", "milli") and row[-1] == "IO" else row for row in rows]
     assert len(said) > 0
     assert rows == said
 
@@ -115,3 +131,57 @@ def test_each_interrupt_on_each_cpu_is_what_mpstat_printed(lab: Lab, rich_genera
     assert {(row[0], row[1]): row[2] for row in rows if row[0] != "-"} == {
         key: rate for key, rate in said.items() if key[1] not in ("ERR", "MIS")
     }
+
+
+def test_uptime_and_the_load(lab: Lab, rich_generation: str) -> None:
+    files, outputs = lab.sample(rich_generation).truth.still
+    ((_now, up, _booted, *load, _running, _threads),), _width = answered(files, "uptime", {})
+    assert outputs["uptime"].split("load average: ")[1].split() == [f"{load[0]},", f"{load[1]},", load[2]]
+    hours, minutes, _seconds = map(int, up.split(":"))
+    assert re.search(r"up +(?:(\d+) min|(\d+):(\d+)),", outputs["uptime"])
+    assert outputs["uptime -p"] == f"up {minutes} minute{'s' * (minutes != 1)}\n"
+    assert hours == 0
+
+
+@pytest.mark.parametrize("threads", [False, True], ids=["processes", "threads"])
+def test_what_processes_used(lab: Lab, rich_generation: str, threads: bool) -> None:
+    """Shares and times, which go on after ps has read them."""
+    files, outputs = lab.sample(rich_generation).truth.still
+    columns = f"pid,{'tid,' * threads}pcpu,cputimes,etimes,pmem,rss,vsz,min_flt,maj_flt,psr"
+    said = {tuple(line.split()[:-1]) for line in outputs[f"ps -e{'L' * threads} -o {columns},s"].splitlines()[1:]}
+    rows, _width = answered(files, "ps", {"columns": columns, "threads": threads})
+    # the copies of a process's file and of its first thread's, made one after the other, may differ; ps takes either
+    ours = {
+        tuple(row)
+        for row in rows
+        if not threads or row[0] != row[1] or files[f"/proc/{row[0]}/stat"] == files[f"/proc/{row[0]}/task/{row[0]}/stat"]
+    }
+    assert len(ours) > 40
+    assert ours <= said
+
+
+def test_counters_of_protocols(lab: Lab, rich_generation: str) -> None:
+    """netstat has words for them and leaves some out: what it shows must stand in ours, in its order."""
+    files, outputs = lab.sample(rich_generation).truth.still
+    rows, _width = answered(files, "netstat", {"statistics": True})
+    sections = re.split(r"^(\w+):\n", outputs["netstat -s"], flags=re.MULTILINE)[1:]
+    compared = 0
+    for protocol, text in zip(sections[::2], sections[1::2], strict=True):
+        ours = iter(value for name, _counter, value in rows if name == protocol)
+        for number in re.findall(r"(?:^ +|: )(\d+)\b", text, re.MULTILINE):
+            compared += 1
+            assert number in ours, (protocol, number)
+    assert compared > 40
+
+
+def test_counters_of_interfaces(lab: Lab, rich_generation: str) -> None:
+    truth = lab.sample(rich_generation).truth
+    files, outputs = truth.still
+    kept = {path: reading.data for path, reading in truth.late.items() if path.startswith("/sys/class/net") and not reading.errno}
+    rows, _width = answered(files | kept, "netstat", {"interfaces": True})
+    said = sorted(native(outputs["netstat -i"], "Iface"))
+    assert [line[0] for line in said] == sorted(row[0] for row in rows)
+    for ours, theirs in zip(sorted(rows), said, strict=True):
+        # what was not recorded of an interface below /sys cannot be compared
+        assert [b if a == "-" else a for a, b in zip(ours, theirs, strict=True)] == theirs
+    assert sum("-" not in row for row in rows) >= 2

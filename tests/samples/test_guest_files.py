@@ -19,7 +19,7 @@ from kernel_makers import deb
 from samples import guest_files
 from samples.apt import AptError
 from samples.initramfs import Archive, link_target, needed_libraries, userland
-from samples.modules import dependencies, load_order
+from samples.modules import aliases, dependencies, load_order, softdeps
 from samples.workload import ACTOR, ACTORS, USERS, workload
 
 
@@ -215,9 +215,9 @@ def test_a_library_that_no_package_has_is_named(tmp_path: Path) -> None:
 # Modules
 
 
-def module(name: str, *needs: str) -> bytes:
+def module(name: str, *needs: str, more: str = "retpoline=Y") -> bytes:
     """What matters of a kernel module: strings of its .modinfo."""
-    return f"\0license=GPL\0depends={','.join(needs)}\0retpoline=Y\0name={name}\0".encode()
+    return f"\0license=GPL\0depends={','.join(needs)}\0{more}\0name={name}\0".encode()
 
 
 def kernel_package(folder: Path) -> Path:
@@ -245,13 +245,45 @@ def kernel_package(folder: Path) -> Path:
 
 def test_a_module_comes_after_those_that_it_depends_on(tmp_path: Path) -> None:
     order = load_order(kernel_package(tmp_path), ["bridge", "dummy"])
-    assert [name for name, _data in order] == ["nf_base", "stp", "bridge", "dummy"]
-    assert all(data.startswith(b"\0license=GPL") for _name, data in order)
+    assert [module.name for module in order] == ["nf_base", "stp", "bridge", "dummy"]
+    assert all(module.data.startswith(b"\0license=GPL") and module.required for module in order)
 
 
 def test_modules_that_a_kernel_lacks_are_left_out_and_circles_end(tmp_path: Path) -> None:
     order = load_order(kernel_package(tmp_path), ["none", "tun", "nf-base"])
-    assert [name for name, _data in order] == ["loop", "tun", "nf_base"]
+    assert [module.name for module in order] == ["loop", "tun", "nf_base"]
+
+
+def test_what_a_module_asks_for_softly_comes_first_and_may_fail(tmp_path: Path) -> None:
+    """libcrc32c names no module but an algorithm, which several drive, and some CPUs lack what the fast ones need."""
+    modules = {
+        "lib/libcrc32c": module("libcrc32c", more="softdep=pre: crc32c nf-base post: late"),
+        "net/nf-base": module("nf_base", "llc"),
+        "net/llc": module("llc"),
+        "net/late": module("late"),
+        "crypto/crc32c_generic": module("crc32c_generic", more="alias=crypto-crc32c\0alias=crc32c"),
+        "arch/x86/crypto/crc32c-intel": module("crc32c_intel", more="alias=crc32c"),
+        "crypto/sha": module("sha", more="alias=sha1"),
+        "drivers/other": module("other", more="alias=crc32c"),
+    }
+    path = tmp_path / "linux-image-6.6.6-soft_1_amd64.deb"
+    path.write_bytes(deb([(f"lib/modules/6.6.6/kernel/{name}.ko", 0o100644, data) for name, data in modules.items()]))
+    order = load_order(path, ["libcrc32c"])
+    expected = [("crc32c_generic", False), ("crc32c_intel", False), ("llc", False), ("nf_base", False), ("libcrc32c", True)]
+    assert [(module.name, module.required) for module in order] == expected
+    assert {module.name: module.required for module in load_order(path, ["libcrc32c", "crc32c-generic"])}["crc32c_generic"]
+
+
+def test_softdeps_are_what_modinfo_says() -> None:
+    assert softdeps(module("x", more="softdep=pre: a b-c post: d\0softdep=pre: e")) == ["a", "b-c", "e"]
+    assert softdeps(b"no module") == []
+
+
+@given(st.binary(max_size=80))
+def test_no_module_brings_the_reader_of_modinfo_down(data: bytes) -> None:
+    for read in (dependencies, softdeps, aliases):
+        assert all(isinstance(name, str) for name in read(data))
+        assert all(isinstance(name, str) for name in read(b"\0depends=" + data + b"\0softdep=pre: " + data + b"\0"))
 
 
 def test_dependencies_have_underscores() -> None:
@@ -280,7 +312,7 @@ def test_the_guest_gets_its_init_its_workload_its_plan_and_its_modules(
     assert ours[ACTOR].data == b"actor.c"
     accounts = [line.split(":") for line in ours["etc/passwd"].data.decode().splitlines()]
     assert {fields[0]: int(fields[2]) for fields in accounts} == USERS
-    loaded = ours["usr/lib/modules/order"].data.decode().split()
+    loaded = ours["usr/lib/modules/order"].data.decode().splitlines()
     assert loaded == (["dummy"] if light else ["dummy", "nf_base", "stp", "bridge", "tun", "loop"])
     assert all(f"usr/lib/modules/{name}.ko" in ours for name in loaded)
     # what no package has and the kernel needs before anything runs

@@ -231,7 +231,6 @@ _NLWP = [column.name for column in Ps.columns].index("NLWP")
 def _cells(view: View, pid: int, stat: PidStat, uid: Cell, memory: _Memory) -> tuple[Cell, ...]:
     used = (stat.utime + stat.stime) / USER_HZ
     start = stat.starttime / USER_HZ
-    lived = view.uptime if isinstance(view.uptime, Unavailable) else view.uptime - start
     return (
         pid,
         stat.ppid,
@@ -240,7 +239,7 @@ def _cells(view: View, pid: int, stat: PidStat, uid: Cell, memory: _Memory) -> t
         state_letters(pid, stat, memory.locked),
         view.booted if isinstance(view.booted, Unavailable) else view.booted + start,
         used,
-        percent(used, lived),
+        percent(used, view.lived(stat.starttime)),
         percent(memory.rss, view.memory),
         memory.vsize // 1024,
         memory.rss // 1024,

@@ -19,6 +19,7 @@ from hybridbridge_vol.guest.tool import Column, Option, Options, ParseError, Row
 
 _FILES = ("/proc/stat", "/proc/meminfo", "/proc/vmstat")
 _SOURCES = tuple(Source(path) for path in _FILES)
+_DISKSTATS = "/proc/diskstats"
 _PAGE_SIZE = 4096
 UNITS = {"k": 1000, "K": 1024, "m": 1000_000, "M": 1 << 20}
 """Bytes of each unit that memory can be shown in."""
@@ -38,6 +39,7 @@ class Vmstat(Tool):
         Option("counters", bool, "the counters themselves, one a line", short="s"),
         Option("active", bool, "INACT and ACTIVE instead of BUFF and CACHE", short="a"),
         Option("disks", bool, "what each disk did instead", short="d"),
+        Option("disksum", bool, "what all disks did together instead, one count a line", short="D"),
         Option("unit", str, "of memory: k (1000 bytes), K (1024), m (1000 k) or M (1024 K)", short="S"),
     )
     columns = (
@@ -86,7 +88,7 @@ class Vmstat(Tool):
     def columns_for(self, options: Options) -> tuple[Column, ...]:
         if options["disks"]:
             return self.disks
-        if options["counters"]:
+        if options["counters"] or options["disksum"]:
             return self.stats
         return self.activity if options["active"] else self.columns
 
@@ -96,6 +98,10 @@ class Vmstat(Tool):
             raise OptionError(f"--unit {letter}: give one of {', '.join(UNITS)}")
         if options["disks"]:
             yield from _disks(kernel)
+            return
+        if options["disksum"]:
+            for value, what in disk_sums(kernel):
+                yield Row((value, what), sources=(Source(_DISKSTATS),))
             return
         stat = parse_kernel_stat(kernel.read_file(_FILES[0]))
         memory = {name: size // 1024 for name, size in parse_meminfo(kernel.read_file(_FILES[1])).items()}
@@ -109,16 +115,39 @@ class Vmstat(Tool):
 
 
 def _disks(kernel: GuestKernel) -> Iterator[Row]:
-    path = "/proc/diskstats"
     whole = whole_disks(kernel)
-    for line, source in lines(path, kernel.read_file(path)):
+    for line, source in lines(_DISKSTATS, kernel.read_file(_DISKSTATS)):
         try:
             disk = parse_diskstat(line)
         except ParseError as error:
-            yield Row((Unavailable(f"{path}: {error}"),) * len(Vmstat.disks))
+            yield Row((Unavailable(f"{_DISKSTATS}: {error}"),) * len(Vmstat.disks))
             continue
         if whole is None or disk.name.replace("/", "!") in whole:
             yield Row((disk.name, *disk[1:9], disk.in_flight, disk.busy_ms // 1000), sources=(source,))
+
+
+def disk_sums(kernel: GuestKernel) -> Iterator[tuple[int, str]]:
+    """What `vmstat -D` lists, in its order and words; partitions are counted, but what they did is their disks'. Raises
+    ParseError. The last three are what the kernel tells: vmstat 4.0.2 divides them by 1000."""
+    whole = whole_disks(kernel)
+    found = [parse_diskstat(line) for line, _source in lines(_DISKSTATS, kernel.read_file(_DISKSTATS))]
+    disks = [disk for disk in found if whole is None or disk.name.replace("/", "!") in whole]
+    yield len(disks), "disks"
+    yield len(found) - len(disks), "partitions"
+    for field, what in (
+        ("reads", "total reads"),
+        ("read_merges", "merged reads"),
+        ("read_sectors", "read sectors"),
+        ("read_ms", "milli reading"),
+        ("writes", "writes"),
+        ("write_merges", "merged writes"),
+        ("write_sectors", "written sectors"),
+        ("write_ms", "milli writing"),
+        ("in_flight", "inprogress IO"),
+        ("busy_ms", "milli spent IO"),
+        ("queue_ms", "milli weighted IO"),
+    ):
+        yield sum(getattr(disk, field) for disk in disks), what
 
 
 def averages(
