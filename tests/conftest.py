@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 from generations import GENERATIONS, RICH, Lab
+from hypothesis import settings
+
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")  # how long an example takes is the machine's affair
 
 
 @pytest.fixture(scope="session")

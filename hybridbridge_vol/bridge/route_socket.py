@@ -15,7 +15,6 @@ from hybridbridge_vol.machine.machine import UnmappedVirtual
 _AF_NETLINK, _SOCK_RAW, _NETLINK_ROUTE = 16, 3, 0
 _SOCKET_SIZE = 128
 """Bytes of struct socket (include/linux/net.h), and of struct sock (include/net/sock.h), in which both are looked for."""
-_DIRECT_MAP_SHIFT, _DIRECT_MAP = 43, 0x1FFFF0  # the guard hole: where the trusted kernel's objects lie
 
 
 def open_route_socket(caller: Caller) -> int:
@@ -39,7 +38,7 @@ def open_route_socket(caller: Caller) -> int:
         words = _words(caller, socket)
         machine.write_u64(socket + 8 * words.index(home_ops), bridge.snapshot("netlink_ops"))
         for word in words:
-            inner = _words(caller, word) if word >> _DIRECT_MAP_SHIFT == _DIRECT_MAP else []
+            inner = _words(caller, word) if word in bridge.boot.layout else []  # where the trusted kernel's objects lie
             if home_net in inner:
                 machine.write_u64(word + 8 * inner.index(home_net), snapshot_net)
                 break

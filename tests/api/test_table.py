@@ -50,7 +50,7 @@ def test_every_name_becomes_an_identifier(name: str) -> None:
     assert field_of(name).isidentifier()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(cells, max_size=4))
 def test_any_answer_becomes_rows_html_and_a_frame(rows: list[tuple[Cell, ...]]) -> None:
     pandas = pytest.importorskip("pandas")

@@ -11,7 +11,9 @@ from test_ground_truth import assert_faithful
 
 from benchmarks.fidelity import compare
 from hybridbridge_vol.bridge.hybrid import Mode
+from hybridbridge_vol.guest import tools
 from hybridbridge_vol.guest.session import Session, open_session
+from hybridbridge_vol.guest.tool import Unavailable
 from hybridbridge_vol.trust.store import Store
 from samples.make import Sample, Spec, make_sample, sha256_of
 
@@ -76,6 +78,20 @@ def test_files_are_equal_under_taint_and_nothing_strays(shape: Sample, store: St
         assert [slow.read_file(path) for path in paths] == expected
         assert slow.statistics.stray == {}
         assert slow.statistics.unknown_instructions == {}
+
+
+def test_every_tool_answers_and_finds_nothing_amiss(shape: Sample, store: Store) -> None:
+    with opened(shape, store, Mode.AUTO) as session:
+        for tool in map(tools.load, tools.NAMES):
+            if any(option.positional for option in tool.options):
+                continue
+            plain = {option.name: option.default for option in tool.options}
+            flags = [option.name for option in tool.options if option.type is bool]
+            for options in [plain, *(plain | {name: True} for name in flags)]:
+                rows = list(tool.rows(session, options))
+                assert not any(isinstance(cell, Unavailable) for row in rows for cell in row.cells), (tool.name, options)
+                assert rows == [] or tool.name not in ("check", "hidden")
+        assert session.statistics.stray == {}
 
 
 def test_the_shape_is_what_it_says(shape: Sample, store: Store) -> None:

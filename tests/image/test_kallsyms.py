@@ -97,7 +97,7 @@ def test_a_cut_image_ends_in_an_error(layout: Layout) -> None:
 _IMAGES = {name: image_with(MiniKernel(layout, 1024)) for name, layout in LAYOUTS.items()}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.sampled_from(sorted(LAYOUTS)), st.integers(0, 10**6), st.binary(min_size=1, max_size=64))
 def test_damage_raises_nothing_but_kernel_file_errors(name: str, place: int, junk: bytes) -> None:
     image = bytearray(_IMAGES[name])

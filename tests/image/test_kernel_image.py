@@ -187,7 +187,7 @@ def test_random_elfs_raise_nothing_else(rest: bytes) -> None:
 _VMLINUX = MiniKernel(functions=1024).vmlinux()
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 200) | st.integers(0, len(_VMLINUX)), st.binary(min_size=1, max_size=16))
 def test_damage_to_the_kernel_inside_raises_nothing_else(tmp_path: Path, place: int, junk: bytes) -> None:
     vmlinux = bytearray(_VMLINUX)

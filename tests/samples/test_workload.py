@@ -203,7 +203,7 @@ def test_a_rich_workload_begins_as_the_light_one_and_added_processes_come_last()
     assert 0 not in {process.uid for process in added}
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(), light=st.booleans(), processes=st.integers(0, 5))
 def test_the_script_is_one_that_a_shell_accepts(seed: int, light: bool, processes: int) -> None:
     script = workload(seed, light, processes).encode("utf-8", "surrogateescape")
@@ -211,7 +211,7 @@ def test_the_script_is_one_that_a_shell_accepts(seed: int, light: bool, processe
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers())
 def test_whoever_connects_finds_somebody_who_listens_already(seed: int) -> None:
     listening: set[tuple[str, str, str]] = set()
