@@ -502,13 +502,13 @@ class ToolMethods:
     def dir(self, path: str) -> Table[Dir]:
         """List a directory of the guest's /proc or /sys, as `ls -l` does."""
 
-    def dmesg(self, *, level: str | Iterable[str] = ..., facility: str | Iterable[str] = ...) -> Table[Dmesg]:
+    def dmesg(self, *, level: str | Iterable[str] = ..., facility: str | Iterable[str] = ..., ctime: bool = ..., decode: bool = ...) -> Table[Dmesg]:
         """The kernel's log, with levels, facilities and times of day."""
 
     def environ(self, *, pid: int | Iterable[int] = ...) -> Table[Environ]:
         """Environment variables of processes."""
 
-    def free(self, *, bytes: bool = ..., mebi: bool = ..., gibi: bool = ..., kilo: bool = ..., mega: bool = ..., giga: bool = ..., human: bool = ..., si: bool = ..., wide: bool = ..., total: bool = ..., lohi: bool = ...) -> Table[Free]:
+    def free(self, *, bytes: bool = ..., kibi: bool = ..., mebi: bool = ..., gibi: bool = ..., kilo: bool = ..., mega: bool = ..., giga: bool = ..., human: bool = ..., si: bool = ..., wide: bool = ..., total: bool = ..., lohi: bool = ...) -> Table[Free]:
         """Memory and swap, used and free, in KiB."""
 
     def getpid(self) -> Table[Getpid]:
@@ -526,7 +526,7 @@ class ToolMethods:
     def hostname(self) -> Table[Hostname]:
         """The host's name."""
 
-    def iostat(self, *, extended: bool = ..., mega: bool = ..., processors: bool = ..., all: bool = ..., disk: str | Iterable[str] = ...) -> Table[Iostat]:
+    def iostat(self, *, extended: bool = ..., kilo: bool = ..., mega: bool = ..., processors: bool = ..., disks: bool = ..., all: bool = ..., disk: str | Iterable[str] = ...) -> Table[Iostat]:
         """What disks did since boot: transfers and kilobytes a second."""
 
     def ip(self, *, link: bool = ..., neigh: bool = ..., route: bool = ..., rule: bool = ..., inet: bool = ..., inet6: bool = ..., all: bool = ...) -> Table[Ip]:
@@ -547,7 +547,7 @@ class ToolMethods:
     def mounts(self, *, pid: int | Iterable[int] = ..., tree: bool = ...) -> Table[Mounts]:
         """Mounted file systems, as `findmnt` shows them."""
 
-    def mpstat(self, *, cpu: int | Iterable[int] = ..., interrupts: str | None = ...) -> Table[Mpstat]:
+    def mpstat(self, *, cpu: str | Iterable[str] = ..., processors: bool = ..., interrupts: str | None = ...) -> Table[Mpstat]:
         """What each CPU spent its time on since boot, in percent."""
 
     def namespaces(self, *, type: str | Iterable[str] = ..., task: int | None = ..., processes: bool = ..., persistent: bool = ...) -> Table[Namespaces]:
@@ -556,10 +556,10 @@ class ToolMethods:
     def netstat(self, *, tcp: bool = ..., udp: bool = ..., raw: bool = ..., unix: bool = ..., listening: bool = ..., all: bool = ..., program: bool = ..., extended: bool = ..., timers: bool = ..., numeric: bool = ..., route: bool = ..., interfaces: bool = ..., statistics: bool = ..., groups: bool = ..., inet: bool = ..., inet6: bool = ...) -> Table[Netstat]:
         """Sockets, routes, interfaces and protocol statistics, as netstat shows them."""
 
-    def pidstat(self, *, pid: int | Iterable[int] = ..., memory: bool = ..., io: bool = ..., switches: bool = ..., priorities: bool = ..., threads: bool = ...) -> Table[Pidstat]:
+    def pidstat(self, *, pid: int | Iterable[int] = ..., processors: bool = ..., memory: bool = ..., io: bool = ..., switches: bool = ..., priorities: bool = ..., threads: bool = ...) -> Table[Pidstat]:
         """What each process used of the CPUs, of memory and of disks since boot."""
 
-    def ps(self, *, pid: int | Iterable[int] = ..., threads: bool = ..., tree: bool = ..., columns: str | None = ...) -> Table[Ps]:
+    def ps(self, *, pid: int | Iterable[int] = ..., threads: bool = ..., tree: bool = ..., every: bool = ..., full: bool = ..., columns: str | None = ...) -> Table[Ps]:
         """Processes, as `ps -ef` and `ps aux` show them."""
 
     def route(self, *, inet: bool = ..., inet6: bool = ..., extended: bool = ..., numeric: bool = ...) -> Table[Route]:

@@ -23,6 +23,7 @@ from hybridbridge_vol.guest.proc_counters import (
 from hybridbridge_vol.guest.render import shown
 from hybridbridge_vol.guest.tool import ParseError, Unavailable
 from hybridbridge_vol.guest.tools.free import human
+from hybridbridge_vol.guest.tools.mpstat import chosen_cpus
 from hybridbridge_vol.guest.tools.pidstat import parse_io, parse_schedstat
 
 Lab = Any
@@ -271,3 +272,17 @@ def test_older_kernels_count_less() -> None:
     disk = parse_diskstat(b"   8       0 sda 1 2 3 4 5 6 7 8 0 9 10")
     assert (disk.reads, disk.writes, disk.queue_ms, disk.discards, disk.flushes) == (1, 5, 10, 0, 0)
     assert parse_kernel_stat(b"cpu  1 2 3 4\nctxt 5\n").total.total == 10
+
+
+@pytest.mark.parametrize(
+    ("words", "cpus"),
+    [(("0",), {0}), (("0,2-3",), {0, 2, 3}), (("1", "5"), {1, 5}), ((1,), {1}), (("ALL",), set()), ((), set())],
+)
+def test_cpus_are_chosen_as_mpstat_has_it(words: tuple[str, ...], cpus: set[int]) -> None:
+    assert chosen_cpus(words) == cpus
+
+
+@pytest.mark.parametrize("word", ["x", "1-", "-1", "0,y", "1-z"])
+def test_what_is_no_cpu_is_named(word: str) -> None:
+    with pytest.raises(OptionError, match="give numbers of CPUs"):
+        chosen_cpus((word,))

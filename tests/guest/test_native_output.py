@@ -74,7 +74,7 @@ def native(text: str, first: str) -> list[list[str]]:
         ("iostat -xk", "Device", "iostat", {"extended": True}),
         ("iostat -c", "avg-cpu:", "iostat", {"processors": True}),
         ("mpstat -P ALL", "CPU", "mpstat", {}),
-        ("mpstat -P 0", "CPU", "mpstat", {"cpu": (0,)}),
+        ("mpstat -P 0", "CPU", "mpstat", {"cpu": ("0",)}),
         ("pidstat -p ALL", "UID", "pidstat", {}),
         ("pidstat -p ALL -dl", "UID", "pidstat", {"io": True}),
         ("pidstat -p ALL -r", "UID", "pidstat", {"memory": True}),

@@ -25,6 +25,8 @@ class Dmesg(Tool):
     options = (
         Option("level", str, f"only these levels: {', '.join(LEVELS)}", many=True, short="l"),
         Option("facility", str, "only these facilities: kern, user, daemon, ...", many=True, short="f"),
+        Option("ctime", bool, "times of day, as is done without it", short="T"),
+        Option("decode", bool, "facility and level, as is done without it", short="x"),
     )
     columns = (
         Column("SECONDS", "str", "since boot", left=False),

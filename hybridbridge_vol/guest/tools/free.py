@@ -23,6 +23,7 @@ class Free(Tool):
     example = "--mebi --total"
     options = (
         Option("bytes", bool, "in bytes", short="b"),
+        Option("kibi", bool, "in KiB, as is done without it", short="k"),
         Option("mebi", bool, "in MiB", short="m"),
         Option("gibi", bool, "in GiB", short="g"),
         Option("kilo", bool, "in kilobytes of 1000 bytes"),

@@ -35,8 +35,10 @@ class Iostat(Tool):
     example = "--extended"
     options = (
         Option("extended", bool, "queues, merges and waiting times", short="x"),
+        Option("kilo", bool, "kilobytes, as is done without it", short="k"),
         Option("mega", bool, "megabytes (1024 kilobytes) instead of kilobytes", short="m"),
         Option("processors", bool, "what the CPUs spent their time on instead", short="c"),
+        Option("disks", bool, "only disks, as is done without it", short="d"),
         Option("all", bool, "partitions, and disks that were never used, too"),
         Option("disk", str, "only these", many=True),
     )

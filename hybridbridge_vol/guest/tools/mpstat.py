@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.guest.kernel import GuestKernel
@@ -11,6 +11,7 @@ from hybridbridge_vol.guest.proc_system import parse_uptime
 from hybridbridge_vol.guest.tool import Column, Option, Options, Row, Source, Tool
 
 _PATH = "/proc/stat"
+_MOST_CPUS = 8192  # CONFIG_NR_CPUS of distributions
 
 
 class Mpstat(Tool):
@@ -22,7 +23,8 @@ class Mpstat(Tool):
     )
     example = "--cpu 0"
     options = (
-        Option("cpu", int, "only these CPUs", many=True, short="P"),
+        Option("cpu", str, "only these CPUs, by their numbers; ALL, as is done without it", many=True, short="P"),
+        Option("processors", bool, "what CPUs spent their time on, as is done without it", short="u"),
         Option(
             "interrupts", str, "interrupts instead: SUM of all, CPU for each of /proc/interrupts, SCPU for software interrupts",
             short="I", examples=("SUM", "CPU"),
@@ -60,19 +62,33 @@ class Mpstat(Tool):
         return self.sums if options["interrupts"].upper() == "SUM" else self.each
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
+        chosen = chosen_cpus(options["cpu"])
         if options["interrupts"]:
-            yield from _interrupts(kernel, options["interrupts"].upper(), options["cpu"])
+            yield from _interrupts(kernel, options["interrupts"].upper(), chosen)
             return
         stat = parse_kernel_stat(kernel.read_file(_PATH))
         everyone = CpuTimes(*map(sum, zip(*stat.cpus.values(), strict=True))) if stat.cpus else stat.total
-        if not options["cpu"]:
+        if not chosen:
             yield Row(("all", *_shares(everyone)), sources=(Source(_PATH),))
         for number, times in sorted(stat.cpus.items()):
-            if not options["cpu"] or number in options["cpu"]:
+            if not chosen or number in chosen:
                 yield Row((str(number), *_shares(times)), sources=(Source(_PATH),))
 
 
-def _interrupts(kernel: GuestKernel, kind: str, cpus: tuple[int, ...]) -> Iterator[Row]:
+def chosen_cpus(given: Iterable[str | int]) -> set[int]:
+    """The CPUs of `-P 0 2`, `-P 0,2-3`; none for ALL, which is all of them. OptionError for what is no number."""
+    found: set[int] = set()
+    for word in ",".join(map(str, given)).split(","):
+        first, dash, last = word.partition("-")
+        if word.upper() == "ALL" or not word:
+            return set()
+        if not first.isdecimal() or dash and not last.isdecimal():
+            raise OptionError(f"--cpu {word}: give numbers of CPUs, or ALL")
+        found.update(range(int(first), min(int(last or first), int(first) + _MOST_CPUS) + 1))
+    return found
+
+
+def _interrupts(kernel: GuestKernel, kind: str, cpus: set[int]) -> Iterator[Row]:
     """As `mpstat -I`; those that are of no CPU (ERR, MIS) are in no sum, as in mpstat's."""
     if kind not in ("SUM", "CPU", "SCPU"):
         raise OptionError(f"--interrupts {kind}: give SUM, CPU or SCPU")

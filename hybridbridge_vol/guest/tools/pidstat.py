@@ -50,6 +50,7 @@ class Pidstat(Tool):
     example = "--io"
     options = (
         PID,
+        Option("processors", bool, "CPUs, as is done without it", short="u"),
         Option("memory", bool, "page faults and memory instead", short="r"),
         Option("io", bool, "reads and writes of disks instead", short="d"),
         Option("switches", bool, "context switches instead", short="w"),

@@ -46,9 +46,11 @@ class Ps(Tool):
     )
     example = "--tree"
     options = (
-        Option("pid", int, "only these processes", many=True),
-        Option("threads", bool, "one row for each thread (as `ps -eLf`)"),
-        Option("tree", bool, "children below their parents (as `ps -ef --forest`)"),
+        Option("pid", int, "only these processes", many=True, short="p"),
+        Option("threads", bool, "one row for each thread (as `ps -eLf`)", short="L"),
+        Option("tree", bool, "children below their parents (as `ps -ef --forest`)", short="H"),
+        Option("every", bool, "all processes, as is done without it", short="e"),
+        Option("full", bool, "whole command lines, as is done without it", short="f"),
         Option(
             "columns", str, f"these columns instead, parted by commas: {' '.join(FIELDS)}", short="o",
             examples=(",".join(FIELDS),),
