@@ -50,6 +50,7 @@ class GuestFile:
 
     def __init__(self, files: Files, fd: int, path: str) -> None:
         self._files = files
+        self._generation = files.generation
         self.fd = fd
         self.path = path
 
@@ -58,10 +59,10 @@ class GuestFile:
         return self._files._read(self.fd, size, self.path)
 
     def close(self) -> None:
-        """Close it. Closing twice is harmless."""
-        if self.fd >= 0:
+        """Close it. Closing twice is harmless, and so is closing what a call that was undone has closed."""
+        if self.fd >= 0 and self._generation == self._files.generation:
             self._files._close(self.fd)
-            self.fd = -1
+        self.fd = -1
 
     def __enter__(self) -> Self:
         return self
@@ -76,9 +77,11 @@ class Files:
     def __init__(self, bridge: Bridge, mode: Mode) -> None:
         self.bridge = bridge
         self._caller = Caller(bridge, mode)
+        self._caller.on_undo = self._set_back
         self._mounts = Mounts(self._caller)
         self._prefetch = Prefetch(self._caller)
-        self._generation = 0
+        self.generation = 0
+        """How often memory went back to the session's mark: descriptors of an earlier generation are not open."""
         self._closes = 0
         self._open_files = 0
         self.traces: Traces | None = None
@@ -115,16 +118,11 @@ class Files:
         return GuestFile(self, fd, path)
 
     def _syscall(self, name: str, path: str, *arguments: int, side: str = "home") -> int:
-        try:
-            return self._caller.syscall(name, *arguments, side=side, label=f"{name} {path}".rstrip())
-        except CallUndone:
-            self._set_back()
-            raise
+        return self._caller.syscall(name, *arguments, side=side, label=f"{name} {path}".rstrip())
 
     def _set_back(self) -> None:
-        """All memory is as it was at the session's mark: what was opened since is not."""
         self._open_files = self._closes = 0
-        self._generation += 1
+        self.generation += 1
 
     def _read(self, fd: int, size: int, path: str) -> bytes:
         size = min(size, READ_SIZES[-1])
@@ -148,7 +146,6 @@ class Files:
         if before // TIDY_AFTER_CLOSES != self._closes // TIDY_AFTER_CLOSES:
             self._tidy()
         if self._closes >= RENEW_AFTER_CLOSES and self._open_files == 0:
-            self._set_back()
             self._caller.undo()
 
     def _tidy(self) -> None:
@@ -167,24 +164,16 @@ class Files:
                 self._caller.mark()
         if self._closes % TIDY_AFTER_CLOSES:
             self._tidy()  # now, so that its code is proven: what is undone with a program never runs
-        for closed, well in self._prefetch.ask(wanted):
-            if well:
-                self._closed(closed)
-            else:
-                self._set_back()
+        for closed in self._prefetch.ask(wanted):
+            self._closed(closed)
 
     @contextlib.contextmanager
     def _opened(self, path: str, flags: int) -> Iterator[GuestFile]:
-        """An open file that is closed when the block ends, unless its session was set back meanwhile."""
-        file = self.open(path, flags)
-        if self.traces is not None:
-            self.traces.forget(path)
-        generation = self._generation
-        try:
+        """An open file that is closed when the block ends."""
+        with self.open(path, flags) as file:
+            if self.traces is not None:
+                self.traces.forget(path)
             yield file
-        finally:
-            if generation == self._generation:
-                file.close()
 
     def read_file(self, path: str) -> bytes:
         """The whole content of a file. EndlessFile if it goes on beyond `MAX_FILE_SIZE` or `MAX_FILE_SECONDS`."""

@@ -41,9 +41,8 @@ class Prefetch:
         `struct stat`."""
         return self._answers.get((kind, path))
 
-    def ask(self, questions: Iterable[Question]) -> Iterator[tuple[int, bool]]:
-        """Ask, `AT_ONCE` at a time; after each time how many files were opened and closed, and whether all is well
-        (otherwise everything was undone)."""
+    def ask(self, questions: Iterable[Question]) -> Iterator[int]:
+        """Ask, `AT_ONCE` at a time; after each time how many files were opened and closed: none if all was undone."""
         if self._kept > _MAX_KEPT:
             self._answers.clear()
             self._kept = 0
@@ -53,7 +52,7 @@ class Prefetch:
         while part := list(islice(waiting, AT_ONCE)):
             yield self._ask(self._memory, [item for item in part if _fits(item.path) and item not in self._answers])
 
-    def _ask(self, memory: ProgramMemory, questions: list[Question]) -> tuple[int, bool]:
+    def _ask(self, memory: ProgramMemory, questions: list[Question]) -> int:
         steps: list[Step] = []
         ends: list[int] = []
         for number, question in enumerate(questions):
@@ -63,7 +62,7 @@ class Prefetch:
             ends.append(len(steps))
         answers = memory.run(steps) if steps else []
         if answers is None:
-            return 0, False
+            return 0
         start = 0
         for number, (question, end) in enumerate(zip(questions, ends, strict=True)):
             size = _size(question.kind, answers[start:end])
@@ -71,7 +70,7 @@ class Prefetch:
                 self._answers[question] = memory.get(DATA_AT + number * _ROOM + _PATH_ROOM, size)
                 self._kept += size
             start = end
-        return sum(question.kind in ("read", "listdir") for question in questions), True
+        return sum(question.kind in ("read", "listdir") for question in questions)
 
 
 def _fits(path: str) -> bool:

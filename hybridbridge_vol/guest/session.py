@@ -197,8 +197,8 @@ class Session(Files):
         from hybridbridge_vol.bridge.route_socket import open_route_socket
         from hybridbridge_vol.guest.rtnetlink import dump_request, is_last
 
-        if self._route_socket is None or self._route_socket[1] != self._generation:
-            self._route_socket = open_route_socket(self._caller), self._generation
+        if self._route_socket is None or self._route_socket[1] != self.generation:
+            self._route_socket = open_route_socket(self._caller), self.generation
         fd, source = self._route_socket[0], f"rtnetlink {kind}"
         request = dump_request(kind, body)
         buffer = self._caller.put(request, BUFFER_AT)

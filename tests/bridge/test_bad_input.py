@@ -208,6 +208,17 @@ def test_a_failed_call_leaves_no_trace(lab: Lab, monkeypatch: pytest.MonkeyPatch
         assert (session.read_file("/proc/1/status"), session.listdir("/proc")) == before
 
 
+def test_a_file_that_an_undone_call_closed_is_not_closed_again(lab: Lab) -> None:
+    session = lab.session(NAME)
+    with session.open("/proc/stat") as stale:
+        with pytest.raises(CallUndone):
+            session._caller.call(1 << 40, label="nothing")
+        fresh = session.open("/proc/version")
+        assert fresh.fd == stale.fd
+    assert fresh.read().startswith(b"Linux version")
+    fresh.close()
+
+
 def test_errors_of_the_guest_are_its_errnos(lab: Lab) -> None:
     session = lab.session(NAME)
     with pytest.raises(FileNotFoundError):

@@ -90,7 +90,8 @@ def test_a_row_has_the_cells_of_the_tool(asked: Callable[..., Any]) -> None:
     kernel = LiveKernel()
     (row,) = json.loads(drawn(JsonRenderer, asked(kernel, "ps", pid=[os.getpid()])))
     tool = tools.load("ps")
-    (expected,) = tool.rows(kernel, {"pid": (os.getpid(),), "threads": False, "tree": False})
+    options = {option.name: option.default for option in tool.options} | {"pid": (os.getpid(),)}
+    (expected,) = tool.rows(kernel, options)
     cells = dict(zip([column.name for column in tool.columns], expected.cells, strict=True))
     for name in ("PID", "PPID", "UID", "TTY", "NLWP", "COMM", "CMD"):
         assert row[name] == cells[name]
