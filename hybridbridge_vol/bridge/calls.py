@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from hybridbridge_vol.bridge.attach import Bridge
 from hybridbridge_vol.bridge.hybrid import Hybrid, Mode
@@ -43,8 +43,8 @@ class Caller:
         self._top = self.machine.read_register("RSP")
         self._pt_regs_paddr: int | None = None
         self._mark: Mark | None = None
-        self.on_undo: Callable[[], None] = lambda: None
-        """Called whenever memory went back to the mark: what was opened since is not open any more."""
+        self.generation = 0
+        """How often memory went back to the mark: descriptors of an earlier generation are not open."""
         self._entries: dict[tuple[str, str], int] = {}
         for offset in range(0, USER_SIZE, 2 << 20):
             flags = WRITABLE | USER | ACCESSED | NO_EXECUTE
@@ -64,7 +64,7 @@ class Caller:
             self._mark.restore()
             self.bridge.space.refill()
             self.hybrid.forget_labels()
-            self.on_undo()
+            self.generation += 1
 
     def _undone(self, label: str) -> None:
         self.hybrid.statistics.of(label).undone += 1

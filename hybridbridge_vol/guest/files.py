@@ -77,13 +77,10 @@ class Files:
     def __init__(self, bridge: Bridge, mode: Mode) -> None:
         self.bridge = bridge
         self._caller = Caller(bridge, mode)
-        self._caller.on_undo = self._set_back
         self._mounts = Mounts(self._caller)
         self._prefetch = Prefetch(self._caller)
-        self.generation = 0
-        """How often memory went back to the session's mark: descriptors of an earlier generation are not open."""
-        self._closes = 0
-        self._open_files = 0
+        self._open_files = self._closes = self._counted_in = 0
+        """The last is the generation that the others were counted in."""
         self.traces: Traces | None = None
         """Where answers came from, once `trace` was called."""
 
@@ -114,15 +111,22 @@ class Files:
             magic_links.check_mode(path, self.stat(path, follow=True).mode)
         name = self._path(path)
         fd = self._checked(self._syscall("openat", path, _AT_FDCWD, name, flags, 0), path)
+        self._notice_undoing()
         self._open_files += 1
         return GuestFile(self, fd, path)
 
     def _syscall(self, name: str, path: str, *arguments: int, side: str = "home") -> int:
         return self._caller.syscall(name, *arguments, side=side, label=f"{name} {path}".rstrip())
 
-    def _set_back(self) -> None:
-        self._open_files = self._closes = 0
-        self.generation += 1
+    @property
+    def generation(self) -> int:
+        """See `Caller`: a descriptor of an earlier one is not open."""
+        return self._caller.generation
+
+    def _notice_undoing(self) -> None:
+        if self._counted_in != self.generation:
+            self._open_files = self._closes = 0
+            self._counted_in = self.generation
 
     def _read(self, fd: int, size: int, path: str) -> bytes:
         size = min(size, READ_SIZES[-1])
@@ -138,10 +142,12 @@ class Files:
 
     def _close(self, fd: int) -> None:
         self._syscall("close", "", fd)
+        self._notice_undoing()
         self._open_files -= 1
         self._closed(1)
 
     def _closed(self, count: int) -> None:
+        self._notice_undoing()
         before, self._closes = self._closes, self._closes + count
         if before // TIDY_AFTER_CLOSES != self._closes // TIDY_AFTER_CLOSES:
             self._tidy()
@@ -156,6 +162,7 @@ class Files:
     def expect(self, questions: Iterable[Question]) -> None:
         """See `GuestKernel`. Without effect under taint, where each answer has a label of its own, and while a file is
         open, which undoing would close."""
+        self._notice_undoing()
         if self._caller.hybrid.mode is Mode.SLOW or self._open_files:
             return
         wanted = list(questions)
