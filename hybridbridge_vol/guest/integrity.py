@@ -142,6 +142,7 @@ class Integrity:
     def _constant_differences(self) -> Iterator[Difference]:
         start, end = self._constants
         accept_cut_strings(self._expected, self._found, start, end)
+        self._accept_empty_gaps(start, end)
         later = self._read_only_later
         pointers = frozenset(self._linked.abs64)
         offsets = chain(unequal(self._expected, self._found, start, later[0]), unequal(self._expected, self._found, later[1], end))
@@ -155,6 +156,13 @@ class Integrity:
                 more = f" ... ({size} bytes)" if size > SHOWN else ""
                 expected, found = (code[first : first + min(size, SHOWN)].hex(" ") for code in (self._expected, self._found))
                 yield self._told("rodata", first, expected + more, found + more)
+
+    def _accept_empty_gaps(self, start: int, end: int) -> None:
+        """See `LinkedKernel.gaps`: nothing of the kernel's is in them."""
+        for first, last in zip(self._linked.gaps[::2], self._linked.gaps[1::2], strict=True):
+            inner = slice(max(first, start), min(last, end))
+            if not any(self._found[inner]):
+                self._expected[inner] = self._found[inner]
 
     def _constant_pointer(self, offset: int) -> Difference:
         found = self._symbols.lookup(self._text + offset)
@@ -222,12 +230,13 @@ class Integrity:
     @cached_property
     def _apic_drivers(self) -> list[Range]:
         """The drivers of interrupt controllers, which a hypervisor's guest gives functions of its own: in all of them, or in
-        the one in use, by a pointer (arch/x86/kernel/apic/init.c and apic.c, kvm.c)."""
+        the one in use, by a pointer (arch/x86/kernel/apic/init.c and apic.c, kvm.c): `apic_noop` where all are disabled."""
         start, end = self._symbols.get("__apicdrivers"), self._symbols.get("__apicdrivers_end")
         if start is None or end is None:
             return []
-        words = memoryview(self._linked.flat)[start - self._text : end - self._text].cast("Q")
-        return [(word - self._text, self._behind(word - self._text)) for word in words]
+        drivers = list(memoryview(self._linked.flat)[start - self._text : end - self._text].cast("Q"))
+        drivers += [place for place in [self._symbols.get("apic_noop")] if place is not None]
+        return [(driver - self._text, self._behind(driver - self._text)) for driver in drivers]
 
     @cached_property
     def _apic_setters(self) -> list[Range]:

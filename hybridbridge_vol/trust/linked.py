@@ -14,19 +14,21 @@ from dataclasses import dataclass
 from hybridbridge_vol.trust import files
 from hybridbridge_vol.trust.stored_kernel import StoredKernel
 
-FORMAT = 1
-_HEADER = struct.Struct("<4I")
+FORMAT = 2
+_HEADER = struct.Struct("<5I")
 
 
 @dataclass(frozen=True)
 class LinkedKernel:
     """`flat`: the kernel from `_text` to its `.bss`, as the boot loader leaves it before it relocates it. The sites of its
-    relocations are offsets from `_text`, ascending, see `image.relocations.Relocations`."""
+    relocations are offsets from `_text`, ascending, see `image.relocations.Relocations`. `gaps` are the starts and ends of
+    what no segment covers: offsets too, one after the other."""
 
     flat: bytearray
     abs32: array[int]
     inverse32: array[int]
     abs64: array[int]
+    gaps: array[int]
 
     def relocated(self, shift: int) -> bytearray:
         """A copy as it stands in memory before it first runs, `shift` added to every address."""
@@ -60,23 +62,26 @@ def _derive(kernel: StoredKernel) -> LinkedKernel:
     flat = image.flat()[:end]
     # The file is unpacked to where the kernel is to stand, then its segments are moved to their places
     # (parse_elf, arch/x86/boot/compressed/misc.c): what no segment covers keeps the file's bytes.
+    # A loader that takes the segments themselves (of a vmlinux, as microVMs do) leaves zeros there.
     behind = 0
+    gaps = array("I")
     for segment in image.segments:
         start = segment.paddr - image.segments[0].paddr
         flat[behind:start] = image.vmlinux[behind:start]
+        gaps.extend((min(behind, end), min(start, end)))
         behind = start + segment.mem_size
     relocations = image.relocations
     abs32, inverse32, abs64 = (
         array("I", sorted(site - text for site in sites if 0 <= site - text <= end - size))
         for sites, size in ((relocations.abs32, 4), (relocations.inverse32, 4), (relocations.abs64, 8))
     )
-    return LinkedKernel(flat, abs32, inverse32, abs64)
+    return LinkedKernel(flat, abs32, inverse32, abs64, gaps)
 
 
 def _pack(linked: LinkedKernel) -> bytes:
     import lz4.frame
 
-    lists = (linked.abs32, linked.inverse32, linked.abs64)
+    lists = (linked.abs32, linked.inverse32, linked.abs64, linked.gaps)
     head = _HEADER.pack(len(linked.flat), *map(len, lists))
     data = b"".join([head, linked.flat, *(item.tobytes() for item in lists)])
     return bytes(lz4.frame.compress(data, content_checksum=True))

@@ -1,0 +1,105 @@
+"""Guests of hypervisors: their kernels' own code, finding itself under KVM or VMware, has chosen clocks, locks and calls.
+
+No accelerator is needed: a kernel is booted in our machine, whose CPUID and ports say what a hypervisor's would, up to its
+first program. Its memory is the image.
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+from unicorn import x86_const as x86
+
+from hybridbridge_vol.bridge.hybrid import Mode
+from hybridbridge_vol.guest import tools
+from hybridbridge_vol.guest.session import open_session
+from hybridbridge_vol.image.kernel import KernelImage
+from hybridbridge_vol.machine import devices
+from hybridbridge_vol.trust import boot
+from hybridbridge_vol.trust.files import write_sparse
+from hybridbridge_vol.trust.layout import LINUX_LAYOUT, START_KERNEL_MAP
+
+Lab = Any
+
+_LEAF = 0x40000000
+_HYPERVISOR = 1 << 31  # leaf 1, ECX
+# Documentation/virt/kvm/x86/cpuid.rst: the clocks, asynchronous page faults, stolen time, interrupts' ends, locks, flushes ...
+_KVM_FEATURES = sum(1 << bit for bit in (0, 1, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 24))
+_VMWARE_PORT, _VMWARE_GET_HZ, _VMWARE_MAGIC = 0x5658, 45, 0x564D5868  # arch/x86/include/asm/vmware.h
+_TSC_HZ = 1_000_000_000
+_FILES = ("/proc/uptime", "/proc/stat", "/proc/1/sched", "/proc/1/stat", "/proc/timer_list", "/proc/interrupts", "/proc/schedstat")
+
+
+def booted(
+    lab: Lab, generation: str, path: Path, patch: pytest.MonkeyPatch, signature: bytes, leaves: dict[int, tuple[int, ...]]
+) -> list[str]:
+    """Boot the kernel of a generation where CPUID has the hypervisor's leaves, its memory to `path`; what it printed."""
+    plain = devices.cpuid_leaf
+
+    def leaf(number: int, levels: int = 4) -> tuple[int, ...]:
+        if number == 1:
+            eax, ebx, ecx, edx = plain(1, levels)
+            return eax, ebx, ecx | _HYPERVISOR, edx
+        known = {_LEAF: (max(leaves), *struct.unpack("<3I", signature.ljust(12, b"\0")))} | leaves
+        return known.get(number) or plain(number, levels)
+
+    patch.setattr(devices, "cpuid_leaf", leaf)
+    # the clock is the hypervisor's, and there may be a second CPU, without which there are no locks to share with the host
+    line = boot.COMMAND_LINE.replace("nosmp maxcpus=0", "maxcpus=1 possible_cpus=2")
+    line = line.replace("clocksource=jiffies", "").replace("tsc_early_khz=1000000", "")
+    patch.setattr(boot, "COMMAND_LINE", line)
+    kernel = boot.boot(KernelImage.from_file(lab.sample(generation).kernel_package), LINUX_LAYOUT)
+    write_sparse(path, kernel.ram.view)
+    return kernel.machine.devices.console
+
+
+def assert_understood(lab: Lab, path: Path) -> None:
+    answers = []
+    for mode in (Mode.AUTO, Mode.SLOW):
+        with open_session(path, lab.store.root, mode=mode) as session:
+            since_boot = session.boottime()
+            assert 0 < since_boot < 1
+            assert float(session.read_file("/proc/uptime").split()[0]) == pytest.approx(since_boot, abs=0.01)
+            answers.append([since_boot, *map(session.read_file, _FILES)])
+            check = tools.load("check")
+            assert list(check.rows(session, {option.name: option.default for option in check.options})) == []
+            assert session.undone == 0
+    assert answers[0] == answers[1]
+
+
+def test_a_guest_of_kvm(lab: Lab, generation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_bases = boot._write_bases
+
+    def write_clocks(machine: Any, kernel: KernelImage, layout: Any) -> None:
+        """What KVM writes to the clock pages of the CPUs (struct pvclock_vcpu_time_info): here once, time is the TSC's."""
+        write_bases(machine, kernel, layout)
+        clocks = kernel.symbols.address("hv_clock_boot") - START_KERNEL_MAP
+        for cpu in range(32):
+            machine.memory.write(clocks + 64 * cpu, struct.pack("<IIQQIbBxx", 2, 0, 0, 5_000_000, 1 << 31, 1, 1))
+
+    monkeypatch.setattr(boot, "_write_bases", write_clocks)
+    features = {_LEAF + 1: (_KVM_FEATURES, 0, 0, 0)}
+    console = "\n".join(booted(lab, generation, tmp_path / "image", monkeypatch, b"KVMKVMKVM", features))
+    assert "Booting paravirtualized kernel on KVM" in console
+    assert "Switched to clocksource kvm-clock" in console
+    assert_understood(lab, tmp_path / "image")
+
+
+def test_a_guest_of_vmware(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    port_in = devices.Devices._port_in
+
+    def backdoor(self: Any, uc: Any, port: int, size: int, data: object) -> int:
+        if port != _VMWARE_PORT:
+            return port_in(self, uc, port, size, data)
+        is_hz = uc.reg_read(x86.UC_X86_REG_RCX) & 0xFFFF == _VMWARE_GET_HZ
+        uc.reg_write(x86.UC_X86_REG_RBX, 0 if is_hz else _VMWARE_MAGIC)
+        return _TSC_HZ if is_hz else 6
+
+    monkeypatch.setattr(devices.Devices, "_port_in", backdoor)
+    timing = {_LEAF + 0x10: (_TSC_HZ // 1000, 66_000, 0, 0)}
+    console = "\n".join(booted(lab, "6.1 two CPUs", tmp_path / "image", monkeypatch, b"VMwareVMware", timing))
+    assert "Booting paravirtualized kernel on VMware hypervisor" in console
+    assert_understood(lab, tmp_path / "image")
