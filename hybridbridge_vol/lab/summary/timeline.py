@@ -93,8 +93,8 @@ def ticks(start: float, end: float) -> list[float]:
     step = next((step for step in STEPS if (end - start) / step <= TICKS), None)
     if step is None:
         return []
-    first = math.ceil(start / step)
-    return [number * step for number in range(first, math.floor(end / step) + 1)]
+    numbers = range(math.floor(start / step), math.ceil(end / step) + 1)
+    return [at for at in (number * step for number in numbers) if start <= at <= end]
 
 
 def tick_label(at: float, span: float) -> str:

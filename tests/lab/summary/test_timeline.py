@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from datasets import BOOTED, FROZEN
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hybridbridge_vol.lab.summary.facts import Moments
@@ -12,6 +12,7 @@ from hybridbridge_vol.lab.summary.timeline import BINS, TICKS, bins, tick_label,
 
 
 @given(st.floats(0, 4e9), st.floats(0.001, 1e10))
+@example(5e-324, 6.0)  # a quotient that is rounded to 0
 def test_ticks_are_few_and_lie_within(start: float, span: float) -> None:
     found = ticks(start, start + span)
     assert len(found) <= TICKS + 1 and all(start <= at <= start + span for at in found)
