@@ -69,7 +69,7 @@ class Alone:
 
     def close(self) -> None:
         """End the machine's thread."""
-        self.machine.close()
+        self.machine.rest()
 
 
 def open_alone(kernel: StoredKernel) -> Session:

@@ -167,13 +167,13 @@ def attach(
         stop_clock(bridge.machine, bridge.twin, kernel.symbols, layout, text)
         _point_agent_at_snapshot(bridge)
     except UnmappedVirtual as error:
-        machine.close()
+        machine.rest()
         check.finish()
         raise AttachError(
             f"{image.path}: the kernel's own data at {error.vaddr:#x} is not in the image; it was truncated or smeared"
         ) from None
     except BaseException:
-        machine.close()
+        machine.rest()
         raise
     return bridge
 

@@ -62,6 +62,12 @@ class Hybrid:
         """Put what was proven so far into the store; costs nothing where that is nothing new."""
         memos.save(self.bridge.kernel.folder, self.bridge.memo)
 
+    def rest(self) -> None:
+        """End the threads of both machines; the next call starts what it needs again."""
+        self.bridge.machine.rest()
+        if self._slow is not None:
+            self._slow.machine.rest()
+
     def close(self) -> None:
         """Keep what was learned and let SLOW go."""
         self.keep_learned()

@@ -173,7 +173,7 @@ def derive(kernel: StoredKernel, boot: Boot) -> Prepared:
     except (UnmappedVirtual, LookupError) as error:
         raise BootError(f"{kernel.name}: the booted kernel is not laid out as expected: {error}") from None
     finally:
-        machine.close()
+        machine.rest()
     return Prepared(
         rodata_end,
         sites,

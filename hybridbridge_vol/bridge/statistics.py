@@ -47,6 +47,17 @@ class Statistics:
                 setattr(total, name, getattr(total, name) + value)
         return total
 
+    def add(self, other: Statistics) -> None:
+        """Count what a copy of this process did, too; what its taint engine met stays its own."""
+        for label, count in other.by_call.items():
+            own = self.of(label)
+            for name, value in vars(count).items():
+                setattr(own, name, getattr(own, name) + value)
+        self.reclassified += other.reclassified
+        self.trapped_in += other.trapped_in
+        for place, times in other.stray.items():
+            self.stray[place] = self.stray.get(place, 0) + times
+
     def lines(self) -> Iterator[str]:
         """A table and what else there is to say."""
         yield f"{'call':14} {'calls':>7} {'traps':>6} {'undone':>6} {'seconds':>8} {'instructions':>13} {'crossings':>10} {'memoized':>9}"

@@ -18,11 +18,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator
 from errno import ENOENT
+from functools import partial
+from itertools import chain
 
 from hybridbridge_vol.guest.control_groups import grouped_processes
 from hybridbridge_vol.guest.kernel import GuestKernel, Question
 from hybridbridge_vol.guest.proc_pid import PidStat, parse_stat, parse_status
-from hybridbridge_vol.guest.processes import AT_ONCE, expected, files_of, in_parts, numbers
+from hybridbridge_vol.guest.processes import files_of, in_parts, numbers
 from hybridbridge_vol.guest.tool import UNREADABLE, Source, Unavailable, why
 from hybridbridge_vol.guest.views import Finding, Views
 
@@ -53,7 +55,7 @@ def hidden_processes(kernel: GuestKernel, probe: int = 0) -> Iterator[Finding | 
         family.visit(found)
         views.add(CHILDREN, family.children, family.gap)
     views.add(LOOKUP, _looked_up(kernel, [*sorted(found), *(pid for pid in range(1, probe + 1) if pid not in found)]))
-    stats = {pid: _stat(kernel, pid) for pid in expected(kernel, sorted(views.every()), "stat")}
+    stats = dict(chain.from_iterable(kernel.each_part(in_parts(sorted(views.every())), partial(_stats, kernel))))
 
     def excused(view: str, pid: int) -> bool:
         # those without a parent (the first process, the first kernel thread) are nobody's children that a file lists
@@ -83,11 +85,19 @@ def _numbers(kernel: GuestKernel, folder: str) -> tuple[list[int], Unavailable |
 
 def _looked_up(kernel: GuestKernel, pids: list[int]) -> Iterator[int]:
     """Those that a look-up of /proc/PID finds, as processes: /proc/TID is there for every thread, too."""
-    for number, pid in enumerate(pids):
-        if number % AT_ONCE == 0:
-            part = pids[number : number + AT_ONCE]
-            kernel.progress(number / len(pids), "looking up process ids")
-            kernel.expect([*files_of(part, "", kind="lstat"), *files_of(part, "status")])
+    done = 0
+    for found, asked in kernel.each_part(in_parts(pids), partial(_look_up, kernel)):
+        done += asked
+        kernel.progress(done / len(pids), "looking up process ids")
+        yield from found
+    kernel.progress(1, "")
+
+
+def _look_up(kernel: GuestKernel, pids: list[int]) -> tuple[list[int], int]:
+    """The processes among these, and how many these are."""
+    kernel.expect([*files_of(pids, "", kind="lstat"), *files_of(pids, "status")])
+    found = []
+    for pid in pids:
         try:
             kernel.stat(f"/proc/{pid}")
         except OSError as error:
@@ -100,8 +110,13 @@ def _looked_up(kernel: GuestKernel, pids: list[int]) -> Iterator[int]:
                 continue
         except UNREADABLE:
             pass
-        yield pid
-    kernel.progress(1, "")
+        found.append(pid)
+    return found, len(pids)
+
+
+def _stats(kernel: GuestKernel, pids: list[int]) -> list[tuple[int, PidStat | None]]:
+    kernel.expect(files_of(pids, "stat"))
+    return [(pid, _stat(kernel, pid)) for pid in pids]
 
 
 def _stat(kernel: GuestKernel, pid: int) -> PidStat | None:
@@ -122,28 +137,34 @@ class _Family:
         self.gap: Unavailable | None = None
 
     def visit(self, pids: Iterable[int]) -> None:
-        for part in in_parts(sorted(set(pids) - self._visited)):
-            self._visited.update(part)
-            self._kernel.expect(files_of(part, "task", kind="listdir"))
-            files = [f"/proc/{pid}/task/{tid}/children" for pid in part for tid in self._threads(pid)]
-            self.threads += len(files)
-            self._kernel.expect(Question("read", path) for path in files)
-            for path in files:
-                try:
-                    listed = self._kernel.read_file(path).split()
-                except UNREADABLE as error:
-                    self.gap = why(path, error)
-                    continue
-                self.children.update(int(word) for word in listed if word.isdigit())
+        new = sorted(set(pids) - self._visited)
+        self._visited.update(new)
+        for children, threads, gap in self._kernel.each_part(in_parts(new), partial(_children, self._kernel)):
+            self.children |= children
+            self.threads += threads
+            self.gap = gap or self.gap
 
-    def _threads(self, pid: int) -> list[int]:
+
+def _children(kernel: GuestKernel, pids: list[int]) -> tuple[set[int], int, Unavailable | None]:
+    """The children of all threads of these processes, how many threads they have, and why one could not be read."""
+    children: set[int] = set()
+    gap: Unavailable | None = None
+    kernel.expect(files_of(pids, "task", kind="listdir"))
+    files = []
+    for pid in pids:
         folder = f"/proc/{pid}/task"
         try:
-            return numbers(self._kernel.listdir(folder))
+            files += [f"{folder}/{tid}/children" for tid in numbers(kernel.listdir(folder))]
         except UNREADABLE as error:
             if not isinstance(error, OSError) or error.errno != ENOENT:  # a hidden process may have no folder
-                self.gap = why(folder, error)
-            return []
+                gap = why(folder, error)
+    kernel.expect(Question("read", path) for path in files)
+    for path in files:
+        try:
+            children.update(int(word) for word in kernel.read_file(path).split() if word.isdigit())
+        except UNREADABLE as error:
+            gap = why(path, error)
+    return children, len(files), gap
 
 
 def _count(kernel: GuestKernel, family: _Family) -> Iterator[Finding | Unavailable]:

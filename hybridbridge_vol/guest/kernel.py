@@ -8,10 +8,13 @@ that did not end well and was thrown away raises `errors.CallUndone`. After eith
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Iterator
-from typing import Literal, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from hybridbridge_vol.errors import CallUndone
+
+P = TypeVar("P")
+T = TypeVar("T")
 
 
 class Stat(NamedTuple):
@@ -133,6 +136,10 @@ class GuestKernel(Protocol):
     def expect(self, questions: Iterable[Question]) -> None:
         """These will be asked for next: an engine may ask them together, which is faster. Without effect on any answer.
         Some hundreds at a time: the answers are kept for a while only."""
+
+    def each_part(self, parts: Sequence[P], answer: Callable[[P], T]) -> Iterator[T]:
+        """`answer` of each of these, in their order; several at once, in copies of this process, where that is faster. An
+        answer is made of plain data and reads nothing that another one writes."""
 
     def read_at(self, path: str, offset: int, size: int) -> bytes:
         """`pread(2)` of a file opened for it: up to `size` bytes from `offset`; at most a MiB."""

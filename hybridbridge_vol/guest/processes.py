@@ -22,13 +22,13 @@ def chosen(kernel: GuestKernel, options: Options) -> list[int]:
     return list(dict.fromkeys(options["pid"])) or numbers(kernel.listdir("/proc"))
 
 
-AT_ONCE = 128
+AT_ONCE = 64
 """Processes whose files are asked for together."""
 
 
-def in_parts(pids: list[int]) -> Iterator[list[int]]:
+def in_parts(pids: list[int]) -> list[list[int]]:
     """The processes, some at a time: before each part a tool tells the kernel what it will ask of them."""
-    return (pids[start : start + AT_ONCE] for start in range(0, len(pids), AT_ONCE))
+    return [pids[start : start + AT_ONCE] for start in range(0, len(pids), AT_ONCE)]
 
 
 def files_of(pids: Iterable[int], *names: str, kind: QuestionKind = "read") -> Iterator[Question]:

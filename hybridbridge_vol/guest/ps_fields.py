@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from errno import ENOENT
 from functools import cached_property
+from itertools import chain
 from typing import NamedTuple
 
 from hybridbridge_vol.errors import OptionError
@@ -216,14 +217,18 @@ def fields_named(keywords: str) -> list[Field]:
 def rows_of(view: View, pids: list[int], fields: list[Field], threads: bool) -> Iterator[Row]:
     """A row for each process, or for each thread."""
     files = list(dict.fromkeys(file for field in fields for file in field.files))
-    for part in in_parts(pids):
+
+    def answer(part: list[int]) -> list[Row]:
         if not threads:
             view.kernel.expect(question for pid in part for question in _questions(f"/proc/{pid}", files))
-        for pid in part:
-            tasks = _threads(view, pid) if threads else iter((Task(view, pid, pid, f"/proc/{pid}"),))
-            for task in tasks:
-                cells = (_cell(task, field) for field in fields)
-                yield Row(tuple(cells), sources=tuple(Source(f"{task.folder}/{name}".replace("/@", "/")) for name in files))
+        return [_row(task, fields, files) for pid in part for task in _tasks(view, pid, threads)]
+
+    return chain.from_iterable(view.kernel.each_part(in_parts(pids), answer))
+
+
+def _row(task: Task, fields: list[Field], files: list[str]) -> Row:
+    sources = (Source(f"{task.folder}/{name}".replace("/@", "/")) for name in files)
+    return Row(tuple(_cell(task, field) for field in fields), sources=tuple(sources))
 
 
 def _questions(folder: str, files: list[str]) -> Iterator[Question]:
@@ -231,14 +236,15 @@ def _questions(folder: str, files: list[str]) -> Iterator[Question]:
         yield Question("readlink", f"{folder}/{name[1:]}") if name[0] == "@" else Question("read", f"{folder}/{name}")
 
 
-def _threads(view: View, pid: int) -> Iterator[Task]:
+def _tasks(view: View, pid: int, threads: bool) -> Iterator[Task]:
+    """The process itself, or each of its threads."""
     try:
-        tids = numbers(view.kernel.listdir(f"/proc/{pid}/task"))
+        tids = numbers(view.kernel.listdir(f"/proc/{pid}/task")) if threads else []
     except UNREADABLE:
         tids = []
     for tid in tids:
         yield Task(view, pid, tid, f"/proc/{pid}/task/{tid}")
-    if not tids:  # its own row says why
+    if not tids:  # or they cannot be listed: its own row says why
         yield Task(view, pid, pid, f"/proc/{pid}")
 
 

@@ -8,11 +8,11 @@ import os
 import re
 import struct
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from hybridbridge_vol.bridge.attach import U64, Bridge, attach
 from hybridbridge_vol.bridge.calls import USER_SIZE
@@ -21,6 +21,7 @@ from hybridbridge_vol.bridge.modules import MODULES_END, MODULES_START
 from hybridbridge_vol.bridge.percpu import current_of
 from hybridbridge_vol.bridge.statistics import Statistics
 from hybridbridge_vol.errors import AttachError, CallUndone
+from hybridbridge_vol.guest import copies
 from hybridbridge_vol.guest.files import BUFFER_AT, MAX_FILE_SIZE, READ_SIZES, Files
 from hybridbridge_vol.guest.kernel import Difference, EndlessFile, Registers, Running, Sysinfo, Uname
 from hybridbridge_vol.guest.structures import parse_sysinfo
@@ -30,6 +31,8 @@ from hybridbridge_vol.snapshot.formats import PhysicalImage, open_image
 from hybridbridge_vol.trust.store import Store
 
 Progress = Callable[[float, str], None]
+P = TypeVar("P")
+T = TypeVar("T")
 
 _LARGEST_MODULE_HOLE = 64 << 20
 
@@ -46,6 +49,8 @@ class Session(Files):
     ) -> None:
         super().__init__(bridge, mode)
         self.progress: Progress = progress or (lambda _fraction, _text: None)
+        self.processors = copies.processors()
+        """How many `each_part` may use."""
         self._route_socket: tuple[int, int] | None = None
         """A descriptor, and the generation that it was opened in."""
         try:
@@ -94,6 +99,30 @@ class Session(Files):
     def statistics(self) -> Statistics:
         """What was done so far."""
         return self._caller.hybrid.finish_statistics()
+
+    # --- many processors --------------------------------------------------------------------------------------
+
+    def each_part(self, parts: Sequence[P], answer: Callable[[P], T]) -> Iterator[T]:
+        """See `GuestKernel`. One after the other under taint, whose labels and findings a copy would keep to itself."""
+        helpers = min(self.processors, len(parts)) - 1
+        if helpers < 1 or len(parts) > copies.MOST_PARTS or self._caller.hybrid.mode is Mode.SLOW:
+            return map(answer, parts)
+        self._caller.hybrid.rest()
+        if not copies.can_copy():
+            return map(answer, parts)
+        return copies.in_order(parts, answer, helpers, self._begin_copy, self._end_copy, self._copy_ended)
+
+    def _begin_copy(self) -> None:
+        self.progress = lambda _fraction, _text: None
+        self._caller.hybrid.statistics = Statistics()
+
+    def _end_copy(self) -> Statistics:
+        self.keep_learned()
+        return self._caller.hybrid.statistics
+
+    def _copy_ended(self, statistics: object) -> None:
+        assert isinstance(statistics, Statistics)
+        self._caller.hybrid.statistics.add(statistics)
 
     # --- beyond files ---------------------------------------------------------------------------------------
 

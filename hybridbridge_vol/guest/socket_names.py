@@ -44,16 +44,19 @@ class SocketNames:
 
     def __init__(self, kernel: GuestKernel) -> None:
         self._kernel = kernel
+        self._namespaces: dict[int, str] = {}
         self._tables: dict[str, dict[int, SocketName]] = {}
         self._gaps: dict[str, Unavailable] = {}
 
     def find(self, pid: int, inode: int) -> SocketName | Unavailable | None:
         """A socket of a process; None if no table lists it, or why a table that might could not be read."""
-        link = f"/proc/{pid}/ns/net"
-        try:
-            namespace = self._kernel.readlink(link)
-        except UNREADABLE as error:
-            return why(link, error)
+        if pid not in self._namespaces:
+            link = f"/proc/{pid}/ns/net"
+            try:
+                self._namespaces[pid] = self._kernel.readlink(link)
+            except UNREADABLE as error:
+                return why(link, error)
+        namespace = self._namespaces[pid]
         if namespace not in self._tables:
             self._tables[namespace] = self._read(namespace, f"/proc/{pid}/net")
         return self._tables[namespace].get(inode) or self._gaps.get(namespace)

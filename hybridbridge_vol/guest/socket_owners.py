@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from hybridbridge_vol.guest.descriptors import Share, in_shares
 from hybridbridge_vol.guest.kernel import GuestKernel, Question
 from hybridbridge_vol.guest.proc_pid import parse_cmdline, parse_stat
-from hybridbridge_vol.guest.processes import files_of, in_parts
+from hybridbridge_vol.guest.processes import numbers
 from hybridbridge_vol.guest.tool import UNREADABLE, Source, Unavailable, why
 
 
@@ -35,32 +36,34 @@ class SocketOwners:
             self._holders.setdefault(inode, []).append(holder)
 
     def _sockets(self) -> Iterator[tuple[Holder, int]]:
-        for part in in_parts(self._numbers("/proc")):
-            self._kernel.expect(files_of(part, "fd", kind="listdir"))
-            found = {pid: self._numbers(f"/proc/{pid}/fd") for pid in part}
-            self._kernel.expect(Question("readlink", f"/proc/{pid}/fd/{fd}") for pid, fds in found.items() for fd in fds)
-            yield from self._of_processes(found)
-
-    def _of_processes(self, descriptors: dict[int, list[int]]) -> Iterator[tuple[Holder, int]]:
-        for pid, fds in descriptors.items():
-            for fd in fds:
-                path = f"/proc/{pid}/fd/{fd}"
-                try:
-                    target = self._kernel.readlink(path)
-                except UNREADABLE as error:
-                    self.gap = self.gap or why(path, error)
-                    continue
-                number = target.removeprefix("socket:[").removesuffix("]")
-                if target.startswith("socket:[") and number.isdecimal():
-                    yield Holder(pid, fd), int(number)
-
-    def _numbers(self, folder: str) -> list[int]:
         try:
-            names = self._kernel.listdir(folder)
+            pids = numbers(self._kernel.listdir("/proc"))
         except UNREADABLE as error:
-            self.gap = self.gap or why(folder, error)
-            return []
-        return sorted(int(name) for name in names if name.isdecimal() and name.isascii())
+            self.gap = why("/proc", error)
+            return
+        for found, gap in self._kernel.each_part(in_shares(self._kernel, pids), self._of_shares):
+            self.gap = self.gap or gap
+            yield from found
+
+    def _of_shares(self, shares: list[Share]) -> tuple[list[tuple[Holder, int]], Unavailable | None]:
+        self._kernel.expect(
+            Question("readlink", f"/proc/{share.pid}/fd/{fd}") for share in shares for fd in share.descriptors
+        )
+        for share in shares:
+            self.gap = self.gap or share.gap
+        found = [found for share in shares for fd in share.descriptors for found in self._socket(share.pid, fd)]
+        return found, self.gap
+
+    def _socket(self, pid: int, fd: int) -> Iterator[tuple[Holder, int]]:
+        path = f"/proc/{pid}/fd/{fd}"
+        try:
+            target = self._kernel.readlink(path)
+        except UNREADABLE as error:
+            self.gap = self.gap or why(path, error)
+            return
+        number = target.removeprefix("socket:[").removesuffix("]")
+        if target.startswith("socket:[") and number.isdecimal():
+            yield Holder(pid, fd), int(number)
 
     def of(self, inode: int) -> list[Holder]:
         """Descriptors of a socket, by process; none for one that belongs to no process (inode 0)."""

@@ -168,6 +168,7 @@ def events(request: Request, names: Sequence[str] | None = None) -> Iterator[Eve
         yield "error", told(error, request.path)
         return
     with session:
+        session.processors = 1  # the others have images of their own
         yield "facts", facts_of(session)
         if request.sha256:
             yield "step", HASHING

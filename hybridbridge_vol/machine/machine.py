@@ -111,17 +111,17 @@ class Machine:
         # No hook on memory, not even on unmapped memory: where one may be called, each store takes Unicorn's slow path
         # (notdirty_write, accel/tcg/cputlb.c), and all runs take half as long again.
 
-    def close(self) -> None:
-        """End the watchdog's thread."""
-        self._watchdog.close()
+    def rest(self) -> None:
+        """End the watchdog's thread; the next run starts it again."""
+        self._watchdog.rest()
 
     def release(self) -> None:
-        """As `close`, and let the emulator and all memory go: the machine must not be used any more.
+        """As `rest`, and let the emulator and all memory go: the machine must not be used any more.
 
         They are let go here, and not when Python finds them unused: the callbacks refer to the machine and the machine to
         them, and until such a circle is collected many sessions may have come and gone.
         """
-        self.close()
+        self.rest()
         self.uc._Uc__finalizer()
         self.uc._callbacks.clear()
         self.exception_filter = deliver_everything

@@ -27,7 +27,7 @@ class Watchdog:
         self._deadline: float | None = None
         self._expired = False
         self._thread: threading.Thread | None = None
-        self._closed = threading.Event()
+        self._resting = threading.Event()
 
     def arm(self, seconds: float) -> None:
         """Start the clock for one run."""
@@ -44,14 +44,16 @@ class Watchdog:
             self._deadline = None
             return self._expired
 
-    def close(self) -> None:
-        """End the thread."""
-        self._closed.set()
+    def rest(self) -> None:
+        """End the thread; the next run starts it again."""
         if self._thread is not None:
+            self._resting.set()
             self._thread.join()
+            self._thread = None
+            self._resting.clear()
 
     def _watch(self) -> None:
-        while not self._closed.wait(POLL_SECONDS):
+        while not self._resting.wait(POLL_SECONDS):
             with self._lock:
                 if self._deadline is not None and time.monotonic() > self._deadline:
                     self._expired = True

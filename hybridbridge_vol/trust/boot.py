@@ -92,7 +92,7 @@ def boot(kernel: KernelImage, layout: Layout, progress: Progress | None = None) 
             _write_bases(machine, kernel, layout)
             stop = machine.run(started_vaddr, stop_vaddr, BOOT_SECONDS)
     finally:
-        machine.close()
+        machine.rest()
     if stop.kind != "returned":
         last = next((line for line in reversed(machine.devices.console) if line.strip()), "nothing printed")
         raise BootError(

@@ -79,7 +79,7 @@ class SmallMachine:
 
     def close(self) -> None:
         """End the machine's thread and let the shadow state go."""
-        self.machine.close()
+        self.machine.rest()
         self.engine.close()
 
     def _map(self) -> TableBuilder:

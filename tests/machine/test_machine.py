@@ -43,7 +43,7 @@ def machine() -> Iterator[Machine]:
     machine.write_register("SS", 0x18)
     machine.write_register("RSP", STACK)
     yield machine
-    machine.close()
+    machine.rest()
 
 
 def test_a_call_returns_its_answer(machine: Machine) -> None:
@@ -101,7 +101,7 @@ def test_a_saved_state_goes_on_in_another_machine(machine: Machine) -> None:
     other.load_state(machine.save_state())
     assert other.call(CODE, (), STACK, END, 5).kind == "returned"
     assert other.read_register("RAX") == 7
-    other.close()
+    other.rest()
 
 
 def test_python_sees_virtual_memory_as_the_cpu_does(machine: Machine) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import stat as modes
 from collections.abc import Iterator
-from contextlib import suppress
 from errno import ENOENT, ESRCH
+from functools import partial
+from itertools import chain
 from typing import NamedTuple
 
+from hybridbridge_vol.guest.descriptors import Share, in_shares
 from hybridbridge_vol.guest.kernel import GuestKernel, Question, Stat
 from hybridbridge_vol.guest.proc_fd import FdInfo, parse_fdinfo
 from hybridbridge_vol.guest.proc_maps import DELETED, Mapping, entries
-from hybridbridge_vol.guest.processes import PID, chosen, files_of, in_parts, name_of, numbers, read_maps
+from hybridbridge_vol.guest.processes import PID, chosen, files_of, name_of, numbers, read_maps
 from hybridbridge_vol.guest.socket_names import SocketName, SocketNames, socket_inode
 from hybridbridge_vol.guest.sources import LSTAT_UID
 from hybridbridge_vol.guest.tool import (
@@ -76,37 +78,72 @@ class Lsof(Tool):
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
         sockets = SocketNames(kernel)
-        for pid in (pid for part in in_parts(chosen(kernel, options)) for pid in _expected(kernel, part)):
-            folder = f"/proc/{pid}"
-            uid = _owner(kernel, folder)
-            if options["uid"] and uid not in options["uid"] and not isinstance(uid, Unavailable):
-                continue
-            name = name_of(kernel, pid)
-            own = (Source(f"{folder}/comm"), Source(f"lstat {folder}", *LSTAT_UID))
-            for task, tid in _tasks(kernel, pid, options["tasks"]):
-                head: tuple[Cell, ...] = (name, pid)
-                if options["tasks"]:
-                    head += (None, None) if tid is None else (tid, _task_name(kernel, task))
-                for file in _files(kernel, task, pid, sockets):
-                    if _wanted(file, options):
-                        yield Row((*head, uid, *file.cells), sources=(*own, *file.sources))
+        shares = in_shares(kernel, chosen(kernel, options))
+        return chain.from_iterable(kernel.each_part(shares, partial(_rows, kernel, options, sockets)))
 
 
-def _expected(kernel: GuestKernel, pids: list[int]) -> list[int]:
-    """The processes, the kernel having been told what will be asked of them (of their first threads)."""
+def _rows(kernel: GuestKernel, options: Options, sockets: SocketNames, shares: list[Share]) -> list[Row]:
+    _expect(kernel, shares)
+    rows = []
+    for share in shares:
+        pid, folder = share.pid, f"/proc/{share.pid}"
+        uid = _owner(kernel, folder)
+        if options["uid"] and uid not in options["uid"] and not isinstance(uid, Unavailable):
+            continue
+        name = name_of(kernel, pid)
+        own = (Source(f"{folder}/comm"), Source(f"lstat {folder}", *LSTAT_UID))
+        files: list[tuple[tuple[Cell, ...], _File]] = []
+        head: tuple[Cell, ...] = (None, None) if options["tasks"] else ()
+        if share.first:
+            files += ((head, file) for file in _beside(kernel, folder, pid))
+        if share.gap:
+            files.append((head, _File.unreadable("NOFD", share.gap)))
+        files += ((head, _descriptor(kernel, folder, pid, number, sockets)) for number in share.descriptors)
+        if share.last and options["tasks"]:
+            files += _of_threads(kernel, pid, sockets)
+        rows += [
+            Row((name, pid, *thread, uid, *file.cells), sources=(*own, *file.sources))
+            for thread, file in files if _wanted(file, options)
+        ]  # fmt: skip
+    return rows
+
+
+def _of_threads(kernel: GuestKernel, pid: int, sockets: SocketNames) -> Iterator[tuple[tuple[Cell, ...], _File]]:
+    """The files of a process's threads but the first, with the thread's id and name."""
+    try:
+        tids = numbers(kernel.listdir(f"/proc/{pid}/task"))
+    except UNREADABLE:
+        return  # its files were not to be read either, and say so
+    for tid in tids:
+        if tid == pid:
+            continue
+        folder = f"/proc/{pid}/task/{tid}"
+        head = tid, _task_name(kernel, folder)
+        yield from ((head, file) for file in _beside(kernel, folder, pid))
+        try:
+            descriptors = numbers(kernel.listdir(f"{folder}/fd"))
+        except UNREADABLE as error:
+            yield head, _File.unreadable("NOFD", why(f"{folder}/fd", error))
+            continue
+        yield from ((head, _descriptor(kernel, folder, pid, number, sockets)) for number in descriptors)
+
+
+def _expect(kernel: GuestKernel, shares: list[Share]) -> None:
+    """Tell the kernel what will be asked of these processes (of their first threads)."""
     links = [link for link, _fd in _PLACES]
+    pids, first = [share.pid for share in shares], [share.pid for share in shares if share.first]
     kernel.expect(
         [
-            *files_of(pids, "", kind="lstat"), *files_of(pids, "comm", "maps"), *files_of(pids, "fd", kind="listdir"),
-            *files_of(pids, *links, kind="readlink"), *files_of(pids, *links, kind="stat"),
+            *files_of(pids, "", kind="lstat"), *files_of(pids, "comm"), *files_of(first, "maps"),
+            *files_of(first, *links, kind="readlink"), *files_of(first, *links, kind="stat"),
         ]
     )  # fmt: skip
     files: list[Question] = []
-    for pid in pids:
-        with suppress(*UNREADABLE):
-            for number in numbers(kernel.listdir(f"/proc/{pid}/fd")):
-                link = f"/proc/{pid}/fd/{number}"
-                files += Question("read", f"/proc/{pid}/fdinfo/{number}"), Question("readlink", link), Question("stat", link)
+    for share in shares:
+        for number in share.descriptors:
+            link = f"/proc/{share.pid}/fd/{number}"
+            files += Question("read", f"/proc/{share.pid}/fdinfo/{number}"), Question("readlink", link), Question("stat", link)
+    for pid in first:
         data, _gap = read_maps(kernel, f"/proc/{pid}/maps")
         seen: set[tuple[str, int]] = set()
         for mapping, _sizes, _source in entries("", data):
@@ -114,7 +151,6 @@ def _expected(kernel: GuestKernel, pids: list[int]) -> list[int]:
                 seen.add(key)
                 files.append(Question("stat", _mapped_link(pid, mapping)))
     kernel.expect(files)
-    return pids
 
 
 class _File(NamedTuple):
@@ -158,18 +194,6 @@ def _owner(kernel: GuestKernel, folder: str) -> Cell:
         return why(folder, error)
 
 
-def _tasks(kernel: GuestKernel, pid: int, threads: bool) -> Iterator[tuple[str, int | None]]:
-    """`(folder, thread id)` of a process (whose id is None) and, if asked for, of its threads but the first."""
-    yield f"/proc/{pid}", None
-    if threads:
-        folder = f"/proc/{pid}/task"
-        try:
-            tids = numbers(kernel.listdir(folder))
-        except UNREADABLE:
-            return  # its files were not to be read either, and say so
-        yield from ((f"{folder}/{tid}", tid) for tid in tids if tid != pid)
-
-
 def _task_name(kernel: GuestKernel, folder: str) -> Cell:
     try:
         return kernel.read_file(f"{folder}/comm").removesuffix(b"\n").decode("utf-8", "surrogateescape")
@@ -177,7 +201,8 @@ def _task_name(kernel: GuestKernel, folder: str) -> Cell:
         return why(f"{folder}/comm", error)
 
 
-def _files(kernel: GuestKernel, folder: str, pid: int, sockets: SocketNames) -> Iterator[_File]:
+def _beside(kernel: GuestKernel, folder: str, pid: int) -> Iterator[_File]:
+    """What a process or thread has beside its descriptors: directories, its program, mapped files."""
     program = None
     for link, fd in _PLACES:
         file = _linked(kernel, f"{folder}/{link}", fd)
@@ -185,14 +210,6 @@ def _files(kernel: GuestKernel, folder: str, pid: int, sockets: SocketNames) -> 
             yield file
             program = file
     yield from _mapped(kernel, folder, pid, program)
-    listing = f"{folder}/fd"
-    try:
-        descriptors = numbers(kernel.listdir(listing))
-    except UNREADABLE as error:
-        yield _File.unreadable("NOFD", why(listing, error))
-        return
-    for number in descriptors:
-        yield _descriptor(kernel, folder, pid, number, sockets)
 
 
 def _linked(kernel: GuestKernel, link: str, fd: str, position: Cell = None) -> _File | None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from errno import ENOENT
+from functools import partial
 
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.guest.kernel import GuestKernel
@@ -121,16 +122,9 @@ def all_namespaces(
 
     pids = sorted(int(name) for name in kernel.listdir("/proc") if name.isdecimal() and name.isascii())
     mounts: dict[str, int] = {}
-    for pid in (pid for part in in_parts(pids) for pid in _expected(kernel, part)):
-        for kind in TYPES:
-            path = f"/proc/{pid}/ns/{kind}"
-            try:
-                target = kernel.readlink(path)
-            except UNREADABLE as error:
-                # a kernel without this kind, or a zombie, which has left its namespaces
-                if not isinstance(error, OSError) or error.errno != ENOENT:
-                    gaps.setdefault(pid, why(path, error))
-                continue
+    for links, unread in kernel.each_part(in_parts(pids), partial(_own, kernel)):
+        gaps |= unread
+        for pid, kind, target in links:
             namespace = note(target)
             if namespace:
                 namespace.pids.append(pid)
@@ -147,9 +141,21 @@ def all_namespaces(
     return found, gaps
 
 
-def _expected(kernel: GuestKernel, pids: list[int]) -> list[int]:
+def _own(kernel: GuestKernel, pids: list[int]) -> tuple[list[tuple[int, str, str]], dict[int, Unavailable]]:
+    """`(pid, kind, target)` of the links to the namespaces that processes are in, and why those of some are not there."""
     kernel.expect(files_of(pids, *(f"ns/{kind}" for kind in TYPES), kind="readlink"))
-    return pids
+    links: list[tuple[int, str, str]] = []
+    gaps: dict[int, Unavailable] = {}
+    for pid in pids:
+        for kind in TYPES:
+            path = f"/proc/{pid}/ns/{kind}"
+            try:
+                links.append((pid, kind, kernel.readlink(path)))
+            except UNREADABLE as error:
+                # a kernel without this kind, or a zombie, which has left its namespaces
+                if not isinstance(error, OSError) or error.errno != ENOENT:
+                    gaps.setdefault(pid, why(path, error))
+    return links, gaps
 
 
 def _descriptors(kernel: GuestKernel, pid: int, gaps: dict[int, Unavailable]) -> Iterator[tuple[str, str]]:

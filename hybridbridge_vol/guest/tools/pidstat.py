@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.guest.proc_counters import parse_meminfo
@@ -16,7 +17,7 @@ from hybridbridge_vol.guest.proc_pid import (
     parse_status,
 )
 from hybridbridge_vol.guest.proc_system import parse_uptime
-from hybridbridge_vol.guest.processes import PID, chosen, expected, numbers
+from hybridbridge_vol.guest.processes import PID, chosen, files_of, in_parts, numbers
 from hybridbridge_vol.guest.tool import (
     UNREADABLE,
     Cell,
@@ -108,10 +109,18 @@ class Pidstat(Tool):
         seconds = parse_uptime(kernel.read_file("/proc/uptime"))[0] or 1.0
         total = parse_meminfo(kernel.read_file("/proc/meminfo"))["MemTotal"] if options["memory"] else 0
         needed = () if options["memory"] else ("io",) if options["io"] else ("schedstat",)
-        for pid in expected(kernel, chosen(kernel, options), "status", "stat", *needed):
-            yield self._row(kernel, f"/proc/{pid}", options, seconds, total, (pid, None) if options["threads"] else (pid,))
-            for tid in _threads(kernel, pid) if options["threads"] else ():
-                yield self._row(kernel, f"/proc/{pid}/task/{tid}", options, seconds, total, (None, tid))
+
+        def answer(pids: list[int]) -> list[Row]:
+            kernel.expect(files_of(pids, "status", "stat", *needed))
+            rows = []
+            for pid in pids:
+                ids = (pid, None) if options["threads"] else (pid,)
+                rows.append(self._row(kernel, f"/proc/{pid}", options, seconds, total, ids))
+                for tid in _threads(kernel, pid) if options["threads"] else ():
+                    rows.append(self._row(kernel, f"/proc/{pid}/task/{tid}", options, seconds, total, (None, tid)))
+            return rows
+
+        return chain.from_iterable(kernel.each_part(in_parts(chosen(kernel, options)), answer))
 
     def _row(
         self, kernel: GuestKernel, folder: str, options: Options, seconds: float, total: int, ids: tuple[Cell, ...]

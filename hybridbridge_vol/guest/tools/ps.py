@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import NamedTuple
 
 from hybridbridge_vol.errors import OptionError
@@ -94,18 +95,23 @@ class Ps(Tool):
         if options["columns"]:
             yield from rows_of(view, pids, fields_named(options["columns"]), options["threads"])
             return
-        processes = (process for part in in_parts(pids) for process in _processes(view, part))
+
+        def answer(part: list[int]) -> list[tuple[_Process, list[_Thread]]]:
+            return [
+                (process, list(_threads(view, process)) if options["threads"] else []) for process in _processes(view, part)
+            ]
+
+        processes = chain.from_iterable(kernel.each_part(in_parts(pids), answer))
         if options["tree"]:
-            found = {process.pid: process for process in processes}
-            order = as_tree({pid: process.ppid for pid, process in found.items()})
-            tree = ((found[pid], depth) for pid, depth in order)
+            found = {process.pid: (process, threads) for process, threads in processes}
+            order = as_tree({pid: process.ppid for pid, (process, _threads) in found.items()})
+            tree = ((*found[pid], depth) for pid, depth in order)
         else:
-            tree = ((process, 0) for process in processes)
-        for process, depth in tree:
+            tree = ((process, threads, 0) for process, threads in processes)
+        for process, threads, depth in tree:
             if not options["threads"]:
                 yield Row(process.cells, depth, process.sources)
-                continue
-            for lwp, cells, sources in _threads(view, process):
+            for lwp, cells, sources in threads:
                 below = options["tree"] and lwp != process.pid
                 yield Row((cells[0], lwp, *cells[1:]), depth + below, sources)
 
