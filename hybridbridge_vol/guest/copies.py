@@ -45,8 +45,9 @@ def in_order(
     begin: Callable[[], None], end: Callable[[], object], ended: Callable[[object], None],
 ) -> Iterator[T]:  # fmt: skip
     """The answers of the parts, in their order. `begin` is called in each copy before its first part and `end` after its
-    last; `ended` gets here what it returned. At most `MOST_PARTS` parts."""
+    last; `ended` gets here what it returned. The first part is always answered here. At most `MOST_PARTS` parts."""
     tickets = _Tickets(len(parts))
+    mine = tickets.take()
     helpers: list[_Copy[P, T]] = []
     done: dict[int, T] = {}
     try:
@@ -54,9 +55,9 @@ def in_order(
             helpers.append(_Copy(tickets, parts, answer, begin, end))
         for wanted, part in enumerate(parts):
             while wanted not in done:
-                mine = tickets.take()
                 if mine is not None:
                     done[mine] = answer(parts[mine])
+                    mine = tickets.take()
                 elif not _receive(helpers, done, ended):
                     done[wanted] = answer(part)
             yield done.pop(wanted)

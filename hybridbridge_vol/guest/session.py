@@ -106,11 +106,17 @@ class Session(Files):
         """See `GuestKernel`. One after the other under taint, whose labels and findings a copy would keep to itself."""
         helpers = min(self.processors, len(parts)) - 1
         if helpers < 1 or len(parts) > copies.MOST_PARTS or self._caller.hybrid.mode is Mode.SLOW:
-            return map(answer, parts)
+            yield from map(answer, parts)
+            return
         self._caller.hybrid.rest()
         if not copies.can_copy():
-            return map(answer, parts)
-        return copies.in_order(parts, answer, helpers, self._begin_copy, self._end_copy, self._copy_ended)
+            yield from map(answer, parts)
+            return
+        processors, self.processors = self.processors, self.processors // (helpers + 1)  # an answer may be made of parts, too
+        try:
+            yield from copies.in_order(parts, answer, helpers, self._begin_copy, self._end_copy, self._copy_ended)
+        finally:
+            self.processors = processors
 
     def _begin_copy(self) -> None:
         self.progress = lambda _fraction, _text: None

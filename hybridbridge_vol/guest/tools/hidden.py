@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import chain
 
 from hybridbridge_vol.guest.hidden_modules import hidden_modules
 from hybridbridge_vol.guest.hidden_processes import hidden_processes
 from hybridbridge_vol.guest.hidden_sockets import hidden_sockets
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.guest.tool import UNREADABLE, Column, Option, Options, Row, Tool, Unavailable
+from hybridbridge_vol.guest.views import Finding
 
 
 class Hidden(Tool):
@@ -31,20 +33,22 @@ class Hidden(Tool):
     )
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
-        searches = {
-            "process": hidden_processes(kernel, options["probe"] or 0),
-            "module": hidden_modules(kernel),
-            "socket": hidden_sockets(kernel),
-        }
-        for kind, search in searches.items():
-            try:
-                for found in search:
-                    if isinstance(found, Unavailable):
-                        yield Row((kind, *[found] * (len(self.columns) - 1)))
-                    else:
-                        yield Row(found[:5], sources=found.sources)
-            except UNREADABLE as error:
-                yield Row((kind, *[Unavailable(str(error))] * (len(self.columns) - 1)))
+        searches: list[tuple[str, Callable[[], Iterator[Finding | Unavailable]]]] = [
+            ("process", lambda: hidden_processes(kernel, options["probe"] or 0)),
+            ("module", lambda: hidden_modules(kernel)),
+            ("socket", lambda: hidden_sockets(kernel)),
+        ]
+        return chain.from_iterable(kernel.each_part(searches, lambda search: list(self._found(*search))))
+
+    def _found(self, kind: str, search: Callable[[], Iterator[Finding | Unavailable]]) -> Iterator[Row]:
+        try:
+            for found in search():
+                if isinstance(found, Unavailable):
+                    yield Row((kind, *[found] * (len(self.columns) - 1)))
+                else:
+                    yield Row(found[:5], sources=found.sources)
+        except UNREADABLE as error:
+            yield Row((kind, *[Unavailable(str(error))] * (len(self.columns) - 1)))
 
 
 TOOL = Hidden()
