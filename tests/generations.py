@@ -54,11 +54,6 @@ class Lab:
             self._sessions[name] = open_session(self.sample(name).dump, self.store.root)
         return self._sessions[name]
 
-    def rest(self) -> None:
-        """End the threads of all sessions; they go on when they are asked again."""
-        for session in self._sessions.values():
-            session._caller.hybrid.rest()
-
     def close(self) -> list[Path]:
         """Let everything go; the images that are not what they were."""
         for session in self._sessions.values():
