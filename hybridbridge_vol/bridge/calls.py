@@ -13,8 +13,16 @@ from hybridbridge_vol.machine.machine import Stop, UnmappedVirtual
 from hybridbridge_vol.machine.memory import HostMapping
 from hybridbridge_vol.machine.paging import ACCESSED, NO_EXECUTE, USER, WRITABLE
 
-CALL_SECONDS = 20.0
-"""Budget of one call. The longest honest ones (large /proc files of busy machines) take well under a second."""
+CALL_SECONDS = 10.0
+"""Processor time that one call may take. The longest honest ones (large /proc files of busy machines) take well under a second,
+smaps of a process that has a hundred gigabytes in pages of 4 KiB some seconds."""
+
+LEAST_CALL_SECONDS = 2.0
+"""In an image taken while the machine ran, locks are held and objects are let go for ever, and more than one call waits for
+them: after each that was cut off the next may take half as long, but no less than this."""
+
+PROGRAM_SECONDS = 2.0
+"""The same for many small calls together, which take hundredths of a second; they are made again singly."""
 
 USER_PADDR = 4 << 30
 USER_VADDR = 0x1000_0000
@@ -43,6 +51,7 @@ class Caller:
         self._top = self.machine.read_register("RSP")
         self._pt_regs_paddr: int | None = None
         self._mark: Mark | None = None
+        self._seconds = CALL_SECONDS
         self.generation = 0
         """How often memory went back to the mark: descriptors of an earlier generation are not open."""
         self._entries: dict[tuple[str, str], int] = {}
@@ -74,7 +83,7 @@ class Caller:
         """Call a kernel function; its answer as a signed 64-bit number. CallUndone if it does not return."""
         try:
             stop = self.hybrid.call(
-                function_vaddr, arguments, self._top - _STACK_BELOW_TOP, self.bridge.boot.return_vaddr, CALL_SECONDS, label
+                function_vaddr, arguments, self._top - _STACK_BELOW_TOP, self.bridge.boot.return_vaddr, self._seconds, label
             )
         except NotMemoized:
             self._undone(label)
@@ -85,6 +94,8 @@ class Caller:
         if stop.kind != "returned":
             reason = self.explain(stop)
             self._undone(label)
+            if stop.kind == "budget":
+                self._seconds = max(LEAST_CALL_SECONDS, self._seconds / 2)
             raise CallUndone(label, reason)
         answer = self.machine.read_register("RAX")
         return answer - (1 << 64) if answer >> 63 else answer
@@ -123,7 +134,7 @@ class Caller:
         """Run a program (see `bridge.program`) of calls of these names on FAST-BRIDGE. False if it was undone."""
         arguments = (first_vaddr, len(names))
         stack, until = self._top - _STACK_BELOW_TOP, self.bridge.boot.return_vaddr
-        if self.hybrid.call_together(loop_vaddr, arguments, stack, until, CALL_SECONDS, names):
+        if self.hybrid.call_together(loop_vaddr, arguments, stack, until, PROGRAM_SECONDS, names):
             return True
         self.undo()
         return False
@@ -142,7 +153,7 @@ class Caller:
         if stop.kind == "halted":
             return f"the call would wait for something that never comes ({where})"
         if stop.kind == "budget":
-            return f"budget of {CALL_SECONDS:.0f} s exceeded in {where}"
+            return f"budget of {self._seconds:.0f} s exceeded in {where}"
         return f"stopped in {where}: {stop.detail}"
 
     def _foreign_code(self, vaddr: int) -> str:

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 BREAKPOINT_SIZE = 1
 """Bytes of `int3`: RIP stands behind it when it has trapped (SDM volume 3A, 6.5)."""
 
-SLOW_FACTOR = 30
-"""How much longer than FAST a call may take under taint before it counts as endless."""
+SLOW_FACTOR = 6
+"""How much more time than on FAST a call may take under taint before it counts as endless. Instructions take up to 15 times
+as long, and the longest honest calls a fraction of their budget."""
 
 
 class Mode(StrEnum):
