@@ -342,6 +342,10 @@ class Pidstat(Record):
     nvcswch_s: float | None
     prio: int | None
     policy: str | None
+    stksize: int | None
+    stkref: int | None
+    threads: int | None
+    fd_nr: int | None
     tgid: int | None
     tid: int | None
 
@@ -556,7 +560,7 @@ class ToolMethods:
     def netstat(self, *, tcp: bool = ..., udp: bool = ..., raw: bool = ..., unix: bool = ..., listening: bool = ..., all: bool = ..., program: bool = ..., extended: bool = ..., timers: bool = ..., numeric: bool = ..., route: bool = ..., interfaces: bool = ..., statistics: bool = ..., groups: bool = ..., inet: bool = ..., inet6: bool = ...) -> Table[Netstat]:
         """Sockets, routes, interfaces and protocol statistics, as netstat shows them."""
 
-    def pidstat(self, *, pid: int | Iterable[int] = ..., processors: bool = ..., memory: bool = ..., io: bool = ..., switches: bool = ..., priorities: bool = ..., threads: bool = ...) -> Table[Pidstat]:
+    def pidstat(self, *, pid: int | Iterable[int] = ..., processors: bool = ..., memory: bool = ..., io: bool = ..., switches: bool = ..., priorities: bool = ..., stack: bool = ..., tables: bool = ..., threads: bool = ...) -> Table[Pidstat]:
         """What each process used of the CPUs, of memory and of disks since boot."""
 
     def ps(self, *, pid: int | Iterable[int] = ..., threads: bool = ..., tree: bool = ..., every: bool = ..., full: bool = ..., columns: str | None = ...) -> Table[Ps]:
@@ -574,9 +578,9 @@ class ToolMethods:
     def uname(self) -> Table[Uname]:
         """Kernel name, host name, release, version and machine."""
 
-    def uptime(self) -> Table[Uptime]:
+    def uptime(self, *, since: bool = ..., pretty: bool = ...) -> Table[Uptime]:
         """Time of the freeze, time since boot, load averages."""
 
-    def vmstat(self, *, counters: bool = ..., active: bool = ..., disks: bool = ..., disksum: bool = ..., unit: str | None = ...) -> Table[Vmstat]:
+    def vmstat(self, *, counters: bool = ..., active: bool = ..., disks: bool = ..., disksum: bool = ..., unit: str | None = ..., wide: bool = ...) -> Table[Vmstat]:
         """Processes, memory, swapping, disks and CPUs: averages since boot."""
     def session(self) -> Any: ...

@@ -128,6 +128,22 @@ def test_pidstat_is_what_each_process_used(lab: Lab, rich_generation: str) -> No
     assert ask(session, "pidstat", io=True, pid=(1,))[0]["COMMAND"] == rows[1]["COMMAND"]
 
 
+def test_pidstat_counts_threads_and_open_files_and_measures_stacks(lab: Lab, rich_generation: str) -> None:
+    truth, session = lab.sample(rich_generation).truth, lab.session(rich_generation)
+    tables = {row["PID"]: row for row in ask(session, "pidstat", tables=True)}
+    assert list(tables[1]) == ["UID", "PID", "THREADS", "FD-NR", "COMMAND"]
+    for pid, row in tables.items():
+        assert row["THREADS"] == int(truth.file(f"/proc/{pid}/stat").rpartition(b")")[2].split()[17])
+        links = [path for path in truth.links if path.startswith(f"/proc/{pid}/fd/")]
+        if links:
+            assert row["FD-NR"] == len(links)
+    (stack,) = ask(session, "pidstat", stack=True, pid=(1,))
+    smaps = truth.file("/proc/1/smaps").decode().split("[stack]")[1]
+    assert [stack["STKSIZE"], stack["STKREF"]] == [int(smaps.split(f"{key}:")[1].split()[0]) for key in ("Size", "Referenced")]
+    kernel_thread = ask(session, "pidstat", stack=True, pid=(2,))[0]
+    assert [kernel_thread["STKSIZE"], kernel_thread["STKREF"]] == [0, 0]
+
+
 def test_dmesg_is_the_guest_s_log(lab: Lab, rich_generation: str) -> None:
     truth, session = lab.sample(rich_generation).truth, lab.session(rich_generation)
     rows = ask(session, "dmesg")

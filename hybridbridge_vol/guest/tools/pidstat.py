@@ -7,6 +7,7 @@ from itertools import chain
 
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.guest.proc_counters import parse_meminfo
+from hybridbridge_vol.guest.proc_maps import Mapping, entries
 from hybridbridge_vol.guest.proc_pid import (
     PAGE_SIZE,
     POLICIES,
@@ -45,7 +46,7 @@ class Pidstat(Tool):
     name = "pidstat"
     help = "What each process used of the CPUs, of memory and of disks since boot"
     notes = (
-        "Reads /proc/PID/stat, status, schedstat and io: the first report of pidstat -p ALL. Shares and rates are of the time since "
+        "Reads /proc/PID/stat, status, schedstat, io, smaps and fd: the first report of pidstat -p ALL. Shares and rates are of the time since "
         "boot, not since the process began."
     )
     example = "--io"
@@ -56,6 +57,8 @@ class Pidstat(Tool):
         Option("io", bool, "reads and writes of disks instead", short="d"),
         Option("switches", bool, "context switches instead", short="w"),
         Option("priorities", bool, "scheduling policies and real-time priorities instead", short="R"),
+        Option("stack", bool, "stacks instead", short="s"),
+        Option("tables", bool, "counts of threads and of open files instead", short="v"),
         Option("threads", bool, "below each process its threads, all of them", short="t"),
     )
     columns = (
@@ -98,17 +101,25 @@ class Pidstat(Tool):
         Column("POLICY", "str", "NORMAL, FIFO, RR, BATCH, ISO, IDLE or DEADLN"),
         _COMMAND,
     )
+    stack = (
+        *_HEAD,
+        Column("STKSIZE", "int", "KiB that are kept for the stack of the first thread"),
+        Column("STKREF", "int", "KiB of it that were used"),
+        _COMMAND,
+    )
+    tables = (*_HEAD, Column("THREADS", "int", "threads"), Column("FD-NR", "int", "open files"), _COMMAND)
 
     def columns_for(self, options: Options) -> tuple[Column, ...]:
-        kinds = (self.memory, self.disks, self.switches, self.priorities)
-        names = ("memory", "io", "switches", "priorities")
+        kinds = (self.memory, self.disks, self.switches, self.priorities, self.stack, self.tables)
+        names = ("memory", "io", "switches", "priorities", "stack", "tables")
         columns = next((kind for kind, name in zip(kinds, names, strict=True) if options[name]), self.columns)
         return (columns[0], *_THREAD_HEAD, *columns[2:]) if options["threads"] else columns
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
         seconds = parse_uptime(kernel.read_file("/proc/uptime"))[0] or 1.0
         total = parse_meminfo(kernel.read_file("/proc/meminfo"))["MemTotal"] if options["memory"] else 0
-        needed = () if options["memory"] else ("io",) if options["io"] else ("schedstat",)
+        others = ("memory", "switches", "priorities", "stack", "tables")
+        needed = ("io",) if options["io"] else () if any(options[name] for name in others) else ("schedstat",)
 
         def answer(pids: list[int]) -> list[Row]:
             kernel.expect(files_of(pids, "status", "stat", *needed))
@@ -147,6 +158,10 @@ class Pidstat(Tool):
             cells = (status,) * 2 if isinstance(status, Unavailable) else _switches(status, seconds)
         elif options["priorities"]:
             cells = stat.rt_priority, POLICIES.get(stat.policy, str(stat.policy))
+        elif options["stack"]:
+            cells = _stack(kernel, folder)
+        elif options["tables"]:
+            cells = stat.num_threads, _open_files(kernel, folder)
         else:
             cells = _cpu(kernel, folder, stat, seconds)
         return Row((uid, *ids, *cells, stat.comm), sources=sources)
@@ -195,6 +210,24 @@ def _disks(kernel: GuestKernel, folder: str, stat: PidStat, seconds: float) -> t
     except UNREADABLE as error:
         rates = (why(path, error),) * 3
     return (*rates, stat.blkio_ticks)
+
+
+def _stack(kernel: GuestKernel, folder: str) -> tuple[Cell, ...]:
+    path = f"{folder}/smaps"
+    try:
+        found = entries(path, kernel.read_file(path))
+    except UNREADABLE as error:
+        return (why(path, error),) * 2
+    sizes = next((sizes for mapping, sizes, _source in found if isinstance(mapping, Mapping) and mapping.path == "[stack]"), {})
+    return sizes.get("Size", 0), sizes.get("Referenced", 0)
+
+
+def _open_files(kernel: GuestKernel, folder: str) -> Cell:
+    path = f"{folder}/fd"
+    try:
+        return len(numbers(kernel.listdir(path)))
+    except UNREADABLE as error:
+        return why(path, error)
 
 
 def parse_schedstat(data: bytes) -> int:

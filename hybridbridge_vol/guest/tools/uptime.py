@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.guest.proc_system import parse_loadavg, parse_uptime
-from hybridbridge_vol.guest.tool import UNREADABLE, Cell, Column, Options, Row, Source, Tool, why
+from hybridbridge_vol.guest.tool import UNREADABLE, Cell, Column, Option, Options, Row, Source, Tool, why
 
 
 class Uptime(Tool):
@@ -15,6 +15,10 @@ class Uptime(Tool):
     notes = (
         "Reads /proc/uptime, /proc/loadavg and the clock, as the command does. How many users were logged in "
         "stands in a file (/run/utmp), which the kernel does not know."
+    )
+    options = (
+        Option("since", bool, "when it was started, as is told without it", short="s"),
+        Option("pretty", bool, "how long it had been up, as is told without it", short="p"),
     )
     columns = (
         Column("NOW", "time", "the guest's clock at the freeze"),

@@ -41,6 +41,7 @@ class Vmstat(Tool):
         Option("disks", bool, "what each disk did instead", short="d"),
         Option("disksum", bool, "what all disks did together instead, one count a line", short="D"),
         Option("unit", str, "of memory: k (1000 bytes), K (1024), m (1000 k) or M (1024 K)", short="S"),
+        Option("wide", bool, "whole numbers, as are shown without it", short="w"),
     )
     columns = (
         Column("R", "int", "threads running or ready to"),
