@@ -131,6 +131,7 @@ def tool_works() -> list[Work]:
 def _tool(name: str, given: Mapping[str, object], session: Session) -> Call:
     tool = tools.load(name)
     options = {option.name: option.default for option in tool.options} | dict(given)
+    session.processors = 1  # copies of this process would not be on its clocks
     return lambda: list(tool.rows(session, options))
 
 
@@ -147,7 +148,8 @@ def same_works() -> list[Work]:
 
 def _ps_of_threads(session: Session) -> Call:
     pid, ppid = 0, 1
-    rows = [row.cells for row in tools.load("ps").rows(session, {"pid": (), "threads": False, "tree": False})]
+    tool = tools.load("ps")
+    rows = [row.cells for row in tool.rows(session, {option.name: option.default for option in tool.options})]
     pids = [row[pid] for row in rows if row[ppid] in (0, 2) and row[pid] != 1][:THREADS]
     if len(pids) < THREADS:
         raise RuntimeError(f"only {len(pids)} kernel threads")
