@@ -51,8 +51,9 @@ def in_order(
     helpers: list[_Copy[P, T]] = []
     done: dict[int, T] = {}
     try:
-        for _ in range(copies):
-            helpers.append(_Copy(tickets, parts, answer, begin, end))
+        with contextlib.suppress(OSError):  # no more processes, descriptors or room: those that there are do it all
+            for _ in range(copies):
+                helpers.append(_Copy(tickets, parts, answer, begin, end))
         for wanted, part in enumerate(parts):
             while wanted not in done:
                 if mine is not None:
@@ -109,9 +110,13 @@ class _Copy(Generic[P, T]):
     def __init__(
         self, tickets: _Tickets, parts: Sequence[P], answer: Callable[[P], T], begin: Callable[[], None], end: Callable[[], object]
     ) -> None:
-        self._answers = tempfile.TemporaryFile()  # noqa: SIM115  closed by `close`
-        self.receipts, writing = os.pipe()
-        self._pid = os.fork()
+        with contextlib.ExitStack() as undoing:
+            self._answers = undoing.enter_context(tempfile.TemporaryFile())
+            self.receipts, writing = os.pipe()
+            undoing.callback(os.close, self.receipts)
+            undoing.callback(os.close, writing)
+            self._pid = os.fork()
+            undoing.pop_all()
         if self._pid:
             os.close(writing)
             return

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -62,6 +64,24 @@ def test_a_copy_that_is_killed_costs_nothing() -> None:
     answers, ended = shared_out(list(range(60)), answer)
     assert answers == list(range(60))
     assert len(ended) < 3
+
+
+@pytest.mark.parametrize("call", ["os.fork", "os.pipe", "tempfile.TemporaryFile"])
+@pytest.mark.parametrize("works", [0, 1])
+def test_where_no_copy_can_be_made_the_work_is_done_all_the_same(monkeypatch: pytest.MonkeyPatch, call: str, works: int) -> None:
+    module, _, name = call.partition(".")
+    real = getattr(sys.modules[module], name)
+    allowed = iter(range(works + (name == "pipe")))  # one pipe is that of the tickets
+
+    def refuse() -> Any:
+        if next(allowed, None) is None:
+            raise OSError(errno.EAGAIN, "no more")
+        return real()
+
+    monkeypatch.setattr(sys.modules[module], name, refuse)
+    answers, ended = shared_out(list(range(30)), lambda part: part)
+    assert answers == list(range(30))
+    assert len(ended) == works
 
 
 def test_an_error_is_raised_here_when_its_turn_has_come() -> None:
