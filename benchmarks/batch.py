@@ -15,13 +15,13 @@ from pathlib import Path
 
 from benchmarks import results
 from benchmarks.results import number
-from hybridbridge_vol.guest import tools
-from hybridbridge_vol.guest.enroll import enroll
+from hybridbridge_vol import tools
 from hybridbridge_vol.guest.session import open_session
-from hybridbridge_vol.lab import dataset
-from hybridbridge_vol.lab.dataset import Record
-from hybridbridge_vol.lab.examine import PAPER_TOOLS
+from hybridbridge_vol.lab.batch import dataset
+from hybridbridge_vol.lab.batch.dataset import Record
+from hybridbridge_vol.lab.batch.examine import PAPER_TOOLS
 from hybridbridge_vol.trust.store import Store
+from hybridbridge_vol.workflow.trust_kernel import enroll
 from samples.make import Spec, make_sample
 
 SPEC = Spec("6.1-cloud", seed=21)
@@ -70,7 +70,7 @@ def main() -> None:
 
 def batch(evidence: Path, store: Path, out: Path, jobs: int) -> tuple[float, list[Record]]:
     """A whole `hb batch` into a new dataset: seconds of wall-clock time, and its records, by path."""
-    line = [sys.executable, "-m", "hybridbridge_vol.cli", "batch", str(evidence), "--out", str(out), "--store", str(store)]
+    line = [sys.executable, "-m", "hybridbridge_vol", "batch", str(evidence), "--out", str(out), "--store", str(store)]
     started = time.perf_counter()
     subprocess.run([*line, "--jobs", str(jobs)], check=True, stdout=subprocess.DEVNULL)
     wall = time.perf_counter() - started

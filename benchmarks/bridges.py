@@ -19,12 +19,12 @@ from unicorn.unicorn_const import UC_HOOK_CODE
 from benchmarks import results
 from benchmarks.alone import open_alone
 from benchmarks.results import number
-from hybridbridge_vol.bridge.hybrid import Mode
-from hybridbridge_vol.guest import tools
-from hybridbridge_vol.guest.enroll import enroll
+from hybridbridge_vol import tools
+from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.guest.session import Session, open_session
-from hybridbridge_vol.guest.train import train
 from hybridbridge_vol.trust.store import Store
+from hybridbridge_vol.workflow.train import train
+from hybridbridge_vol.workflow.trust_kernel import enroll
 from samples.make import Sample, Spec, make_sample
 
 SPEC = Spec("6.1-cloud", seed=21)

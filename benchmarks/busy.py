@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import measure, results
-from hybridbridge_vol.guest import tools
+from hybridbridge_vol import tools
 from samples.make import Spec, make_sample
 
 BIN = Path(sys.executable).parent

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 from benchmarks import results
 from hybridbridge_vol.errors import CallUndone
-from hybridbridge_vol.guest.enroll import enroll
 from hybridbridge_vol.guest.session import open_session
 from hybridbridge_vol.trust.store import Store
+from hybridbridge_vol.workflow.trust_kernel import enroll
 from samples.kernels import modules_package
 from samples.make import Spec, make_sample
 

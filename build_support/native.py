@@ -13,8 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-SOURCE = Path("hybridbridge_vol/bridge/native/taint.c")
-LIBRARY = Path("hybridbridge_vol/bridge/_taint.so")
+SOURCE = Path("hybridbridge_vol/bridge/taint/native/taint.c")
+LIBRARY = Path("hybridbridge_vol/bridge/taint/_taint.so")
 FLAGS = ("-O2", "-fPIC", "-shared", "-Wall", "-Wextra")
 
 

@@ -1,4 +1,4 @@
-"""Writes hybridbridge_vol/tool_methods.pyi, by which type checkers know the tools' methods and rows.
+"""Writes hybridbridge_vol/api/methods.pyi, by which type checkers know the tools' methods and rows.
 
 A row type has the fields of all options together, because the columns depend on the options that are given: a field
 that was not asked for is an AttributeError when the program runs.
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-STUB = ROOT / "hybridbridge_vol" / "tool_methods.pyi"
+STUB = ROOT / "hybridbridge_vol" / "api" / "methods.pyi"
 
 HEAD = '''\
 # Written by build_support/stubs.py from the tools' descriptions: `make stubs` writes it anew.
@@ -21,7 +21,7 @@ import datetime
 from collections.abc import Iterable
 from typing import Any
 
-from hybridbridge_vol.table import Table
+from hybridbridge_vol.api.table import Table
 
 class Record(tuple[Any, ...]):
     """A row: a named tuple."""
@@ -33,7 +33,7 @@ class Record(tuple[Any, ...]):
 
 def stub_text() -> str:
     """The whole file."""
-    from hybridbridge_vol.guest import tools
+    from hybridbridge_vol import tools
 
     loaded = [tools.load(name) for name in tools.NAMES]
     return "\n".join([HEAD, *map(_row, loaded), "class ToolMethods:", *map(_method, loaded)]) + (
@@ -42,7 +42,7 @@ def stub_text() -> str:
 
 
 def _row(tool: Any) -> str:
-    from hybridbridge_vol.table import PYTHON_TYPES, field_of
+    from hybridbridge_vol.api.table import PYTHON_TYPES, field_of
 
     types: dict[str, dict[str, None]] = {}
     for options in _ways(tool):
@@ -68,7 +68,7 @@ def _ways(tool: Any) -> Iterator[dict[str, Any]]:
 
 
 def _method(tool: Any) -> str:
-    from hybridbridge_vol.tool_methods import annotation_of
+    from hybridbridge_vol.api.methods import annotation_of
 
     places = [f"{option.name}: {annotation_of(option)}" for option in tool.options if option.positional]
     names = [f"{option.name}: {annotation_of(option)} = ..." for option in tool.options if not option.positional]

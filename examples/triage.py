@@ -13,9 +13,10 @@ import sys
 import pandas
 
 import hybridbridge_vol
+import hybridbridge_vol.api.snapshot
 from hybridbridge_vol.errors import HybridBridgeError
-from hybridbridge_vol.guest.render import printable
-from hybridbridge_vol.guest.tool import told
+from hybridbridge_vol.toolkit.render import printable
+from hybridbridge_vol.toolkit.tool import told
 
 FOREIGN_PLACES = ("/tmp/", "/dev/shm/", "/var/tmp/", "/memfd:")
 """Where programs seldom live for good."""
@@ -27,7 +28,7 @@ def show(frame: pandas.DataFrame, width: int = 60) -> None:
     print(safe.to_string(index=False, max_colwidth=width))
 
 
-def oddities(snapshot: hybridbridge_vol.api.Snapshot) -> pandas.DataFrame:
+def oddities(snapshot: hybridbridge_vol.api.snapshot.Snapshot) -> pandas.DataFrame:
     """Processes whose program is gone or lies in an odd place, and what one view of the kernel shows and another hides."""
     found: list[tuple[str | None, str | None, str]] = [
         (str(row.pid), row.command, f"runs {row.name}")

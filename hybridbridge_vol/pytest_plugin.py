@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from hybridbridge_vol.lab.cases import Case, Run
-    from hybridbridge_vol.lab.regress import Result
+    from hybridbridge_vol.lab.regress.cases import Case, Run
+    from hybridbridge_vol.lab.regress.regress import Result
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -45,9 +45,9 @@ class CasesFile(pytest.File):
 
     def collect(self) -> Iterator[pytest.Item]:
         """The runs."""
-        from hybridbridge_vol.cli_regress import parse_run
+        from hybridbridge_vol.cli.regress import parse_run
         from hybridbridge_vol.errors import HybridBridgeError
-        from hybridbridge_vol.lab.cases import read_cases
+        from hybridbridge_vol.lab.regress.cases import read_cases
 
         try:
             cases = read_cases(self.path, parse_run)
@@ -59,7 +59,7 @@ class CasesFile(pytest.File):
 
     def result_of(self, case: Case, run: Run) -> Result:
         """What the run came to; all chosen runs of its case are made at once, so that its image is opened once."""
-        from hybridbridge_vol.lab import regress
+        from hybridbridge_vol.lab.regress import regress
 
         found: dict[tuple[str, str], Result] = self.__dict__.setdefault("found", {})
         if (case.name, run.text) not in found:

@@ -13,7 +13,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from hybridbridge_vol.image.packages import members
+from hybridbridge_vol.kernel_file.packages import members
 from samples.apt import AptError, cache_folder, download, own_suite
 
 _PACKAGES = ("tcc", "musl-dev")

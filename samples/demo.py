@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from hybridbridge_vol.cli_progress import Progress
 from hybridbridge_vol.errors import HybridBridgeError
-from hybridbridge_vol.guest.enroll import enroll
+from hybridbridge_vol.progress import Progress
 from hybridbridge_vol.trust.store import Store
+from hybridbridge_vol.workflow.trust_kernel import enroll
 from samples.make import SampleError, Spec, make_sample
 
 

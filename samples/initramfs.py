@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from hybridbridge_vol.image.packages import Member, members
+from hybridbridge_vol.kernel_file.packages import Member, members
 from samples.apt import AptError
 
 _LIBRARY = re.compile(r"\.so(\.[\d.]+)?$")

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from hybridbridge_vol.errors import HybridBridgeError
-from hybridbridge_vol.image.packages import read_vmlinuz
+from hybridbridge_vol.kernel_file.packages import read_vmlinuz
 from samples import guest_files, qemu
 from samples.apt import AptError, cache_folder
 from samples.kernels import fetch

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
 
-from hybridbridge_vol.image.packages import members
+from hybridbridge_vol.kernel_file.packages import members
 
 
 @dataclass(frozen=True)

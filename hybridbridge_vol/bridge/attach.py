@@ -16,16 +16,16 @@ from functools import cache
 from hybridbridge_vol.bridge import memo as memos
 from hybridbridge_vol.bridge.clock import stop_clock
 from hybridbridge_vol.bridge.memo import Memo, MemoKey
-from hybridbridge_vol.bridge.module_traps import FixUp
-from hybridbridge_vol.bridge.modules import SnapshotModules
-from hybridbridge_vol.bridge.overlays import home_overlays, twin_overlays
+from hybridbridge_vol.bridge.modules.snapshot_modules import SnapshotModules
+from hybridbridge_vol.bridge.modules.traps import FixUp
+from hybridbridge_vol.bridge.per_cpu import boot_margin, place_offset
 from hybridbridge_vol.bridge.per_cpu_window import PerCpuWindow
-from hybridbridge_vol.bridge.percpu import boot_margin, place_offset
-from hybridbridge_vol.bridge.policy import policy_digest
-from hybridbridge_vol.bridge.prepare import Prepared, load_or_error
 from hybridbridge_vol.bridge.space import MAX_SNAPSHOT, SnapshotSpace, Window
-from hybridbridge_vol.bridge.twin import TwinText
-from hybridbridge_vol.bridge.undefined import UD2_SIZE, ud1_size
+from hybridbridge_vol.bridge.text.policy import policy_digest
+from hybridbridge_vol.bridge.text.prepared import Prepared, load_or_error
+from hybridbridge_vol.bridge.text.rebased_text import TwinText
+from hybridbridge_vol.bridge.text.trampolines import home_overlays, twin_overlays
+from hybridbridge_vol.bridge.text.ud1 import UD2_SIZE, ud1_size
 from hybridbridge_vol.errors import AttachError, HybridBridgeWarning, ImageError, MemoError
 from hybridbridge_vol.machine.machine import (
     GS_BASE_MSR,
@@ -37,11 +37,11 @@ from hybridbridge_vol.machine.machine import (
     Verdict,
 )
 from hybridbridge_vol.machine.memory import HostMapping, page_up
-from hybridbridge_vol.snapshot.find import Found
-from hybridbridge_vol.snapshot.formats import PhysicalImage
-from hybridbridge_vol.snapshot.layout import SnapshotLayout, read_layout
-from hybridbridge_vol.trust.layout import START_KERNEL_MAP
+from hybridbridge_vol.memory_image.open import PhysicalImage
+from hybridbridge_vol.snapshot.find_kernel import Found
+from hybridbridge_vol.snapshot.kernel_layout import SnapshotLayout, read_layout
 from hybridbridge_vol.trust.modules import load as load_module
+from hybridbridge_vol.trust.placement import START_KERNEL_MAP
 from hybridbridge_vol.trust.stored_kernel import Boot, MemoryCheck, Progress, StoredKernel
 
 U64 = (1 << 64) - 1
@@ -261,7 +261,7 @@ class ExceptionFilter:
         return Verdict.STOP
 
     def _per_cpu(self, rip: int, cr2: int) -> bool:
-        from hybridbridge_vol.bridge.percpu import redirect
+        from hybridbridge_vol.bridge.per_cpu import redirect
 
         return redirect(self._bridge, self._machine, rip, cr2)
 

@@ -7,14 +7,14 @@ hardware it would ask; RDTSC answers the same.
 
 from __future__ import annotations
 
-from hybridbridge_vol.bridge.twin import TwinText, returning64
+from hybridbridge_vol.bridge.text.rebased_text import TwinText, returning64
 from hybridbridge_vol.machine.machine import Machine, UnmappedVirtual
-from hybridbridge_vol.snapshot.layout import SnapshotLayout
-from hybridbridge_vol.trust.layout import START_KERNEL_MAP
+from hybridbridge_vol.snapshot.kernel_layout import SnapshotLayout
+from hybridbridge_vol.trust.placement import START_KERNEL_MAP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hybridbridge_vol.image.symbols import Symbols
+    from hybridbridge_vol.kernel_file.symbols import Symbols
 
 _SEARCH_WORDS = 24
 """How far into it the first `struct tk_read_base` is looked for: it begins after a sequence counter."""

@@ -12,15 +12,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hybridbridge_vol.bridge.memo import Memo
-from hybridbridge_vol.bridge.modules import MODULES_END, MODULES_START, ROOM, Part, SnapshotModules
+from hybridbridge_vol.bridge.modules.snapshot_modules import (
+    MODULES_END,
+    MODULES_START,
+    ROOM,
+    Part,
+    SnapshotModules,
+)
 from hybridbridge_vol.bridge.per_cpu_window import PerCpuWindow
-from hybridbridge_vol.bridge.twin import TwinText
+from hybridbridge_vol.bridge.text.rebased_text import TwinText
 from hybridbridge_vol.machine.machine import Machine
 from hybridbridge_vol.machine.memory import PAGE_SIZE, HostMapping, page_up
 from hybridbridge_vol.machine.paging import ACCESSED, FRAME_MASK, NO_EXECUTE, WRITABLE, TableBuilder
-from hybridbridge_vol.snapshot.formats import PhysicalImage
-from hybridbridge_vol.snapshot.layout import SnapshotLayout
-from hybridbridge_vol.trust.layout import Layout
+from hybridbridge_vol.memory_image.open import PhysicalImage
+from hybridbridge_vol.snapshot.kernel_layout import SnapshotLayout
+from hybridbridge_vol.trust.placement import Layout
 
 # Guest-physical map of the machine; trusted RAM lies at 0. All below 1 TiB: Unicorn faults beyond 40 bits.
 TABLES_PADDR = 128 << 30

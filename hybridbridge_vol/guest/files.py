@@ -10,16 +10,16 @@ from collections.abc import Iterable, Iterator
 from typing import Self
 
 from hybridbridge_vol.bridge.attach import Bridge
-from hybridbridge_vol.bridge.calls import Caller
-from hybridbridge_vol.bridge.hybrid import Mode
+from hybridbridge_vol.bridge.run.caller import Caller
+from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.errors import CallUndone
 from hybridbridge_vol.guest import magic_links
-from hybridbridge_vol.guest.holes import entries_around_holes
-from hybridbridge_vol.guest.kernel import EndlessFile, Question, Stat
-from hybridbridge_vol.guest.mounts import Mounts
+from hybridbridge_vol.guest.abi import STAT_SIZE, directory_entries, parse_stat
+from hybridbridge_vol.guest.answer_labels import Traces
+from hybridbridge_vol.guest.mounting import Mounts
 from hybridbridge_vol.guest.prefetch import Prefetch
-from hybridbridge_vol.guest.structures import STAT_SIZE, directory_entries, parse_stat
-from hybridbridge_vol.guest.traces import Traces
+from hybridbridge_vol.guest.unlistable import entries_around_holes
+from hybridbridge_vol.toolkit.guest_kernel import EndlessFile, Question, Stat
 
 MAX_FILE_SIZE = 64 << 20
 """Bytes `read_file` takes from one file: three times the largest text of /proc (kallsyms); beyond lie only windows on

@@ -10,9 +10,9 @@ import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from hybridbridge_vol.bridge.calls import Caller
-from hybridbridge_vol.bridge.program import DATA_AT, DATA_SIZE, ProgramMemory, Step
-from hybridbridge_vol.guest.kernel import Question
+from hybridbridge_vol.bridge.run.caller import Caller
+from hybridbridge_vol.bridge.run.program import DATA_AT, DATA_SIZE, ProgramMemory, Step
+from hybridbridge_vol.toolkit.guest_kernel import Question
 
 AT_ONCE = 128
 """Questions in one program: enough that entering the emulator does not count, few enough to be asked again singly."""

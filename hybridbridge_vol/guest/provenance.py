@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from hybridbridge_vol.guest.proc_pid import text
-from hybridbridge_vol.guest.tool import UNREADABLE, Column, Options, Row, Tool, in_guest, why
+from hybridbridge_vol.procfs.pid import text
+from hybridbridge_vol.toolkit.tool import UNREADABLE, Column, Options, Row, Tool, in_guest, why
 
 PROVENANCE = Column(
     "PROVENANCE",

@@ -15,19 +15,19 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from hybridbridge_vol.bridge.attach import U64, Bridge, attach
-from hybridbridge_vol.bridge.calls import USER_SIZE
-from hybridbridge_vol.bridge.hybrid import Mode
-from hybridbridge_vol.bridge.modules import MODULES_END, MODULES_START
-from hybridbridge_vol.bridge.percpu import current_of
-from hybridbridge_vol.bridge.statistics import Statistics
+from hybridbridge_vol.bridge.modules.snapshot_modules import MODULES_END, MODULES_START
+from hybridbridge_vol.bridge.per_cpu import current_of
+from hybridbridge_vol.bridge.run.caller import USER_SIZE
+from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
+from hybridbridge_vol.bridge.run.statistics import Statistics
 from hybridbridge_vol.errors import AttachError, CallUndone
-from hybridbridge_vol.guest import copies
+from hybridbridge_vol.guest import forked_workers as copies
+from hybridbridge_vol.guest.abi import parse_sysinfo
 from hybridbridge_vol.guest.files import BUFFER_AT, MAX_FILE_SIZE, READ_SIZES, Files
-from hybridbridge_vol.guest.kernel import Difference, EndlessFile, Registers, Running, Sysinfo, Uname
-from hybridbridge_vol.guest.structures import parse_sysinfo
 from hybridbridge_vol.machine.machine import UnmappedVirtual
 from hybridbridge_vol.machine.memory import PAGE_SIZE
-from hybridbridge_vol.snapshot.formats import PhysicalImage, open_image
+from hybridbridge_vol.memory_image.open import PhysicalImage, open_image
+from hybridbridge_vol.toolkit.guest_kernel import Difference, EndlessFile, Registers, Running, Sysinfo, Uname
 from hybridbridge_vol.trust.store import Store
 
 Progress = Callable[[float, str], None]
@@ -55,7 +55,7 @@ class Session(Files):
         """A descriptor, and the generation that it was opened in."""
         try:
             if ns_of is not None:
-                from hybridbridge_vol.bridge.namespaces import enter
+                from hybridbridge_vol.bridge.objects.namespaces import enter
 
                 enter(self._caller, ns_of)
             self._mounts.reach("/proc")
@@ -139,7 +139,7 @@ class Session(Files):
 
     def registers(self, tid: int) -> Registers | None:
         """See `GuestKernel`."""
-        from hybridbridge_vol.guest.register_sets import read_registers
+        from hybridbridge_vol.guest.registers import read_registers
 
         task = self._caller.call(self.bridge.snapshot("find_task_by_vpid"), tid, label="find_task_by_vpid") & U64
         if not task:
@@ -157,7 +157,7 @@ class Session(Files):
 
     def task_list(self) -> tuple[list[tuple[int, int]], str]:
         """See `GuestKernel`; the ids are those of the snapshot's first pid namespace."""
-        from hybridbridge_vol.bridge.task_list import task_list
+        from hybridbridge_vol.bridge.objects.task_list import task_list
 
         tasks, reason = task_list(self.bridge)
         pid_of, found = self.bridge.snapshot("__task_pid_nr_ns"), []
@@ -170,7 +170,7 @@ class Session(Files):
 
     def tasks_in_memory(self, listed: Iterable[int]) -> list[int]:
         """See `GuestKernel`."""
-        from hybridbridge_vol.bridge.task_slab import tasks_in_slabs
+        from hybridbridge_vol.bridge.objects.task_slab import tasks_in_slabs
 
         known = set(listed)
         pid_of, found = self.bridge.snapshot("__task_pid_nr_ns"), []
@@ -221,16 +221,16 @@ class Session(Files):
 
     def differences(self) -> Iterator[Difference]:
         """What of the kernel itself differs from the trusted one. StoreError or KernelFileError if that cannot be read."""
-        from hybridbridge_vol.guest.integrity import Integrity
-        from hybridbridge_vol.guest.places import listed_modules
+        from hybridbridge_vol.check.integrity import Integrity
+        from hybridbridge_vol.check.symbol_names import listed_modules
 
         return Integrity(self.bridge, listed_modules(self)).differences()
 
     def rtnetlink(self, kind: int, body: bytes) -> bytes:
         """What the kernel's routing tables answer to a request for all of a kind (RTM_GET*, `body` behind its header):
         the messages, one after the other. EndlessFile as for `read_file`."""
-        from hybridbridge_vol.bridge.route_socket import open_route_socket
-        from hybridbridge_vol.guest.rtnetlink import dump_request, is_last
+        from hybridbridge_vol.bridge.objects.route_socket import open_route_socket
+        from hybridbridge_vol.netlink.rtnetlink import dump_request, is_last
 
         if self._route_socket is None or self._route_socket[1] != self.generation:
             self._route_socket = open_route_socket(self._caller), self.generation
@@ -316,7 +316,7 @@ def open_attached(
     image: PhysicalImage, store: Store, progress: Progress | None, mode: str = Mode.AUTO, ns_of: int | None = None
 ) -> Session:
     """As `open_session`, on an opened image, which stays the caller's to close on failure."""
-    from hybridbridge_vol.snapshot.find import find_kernel
+    from hybridbridge_vol.snapshot.find_kernel import find_kernel
 
     kernels = store.kernels()
     try:
@@ -324,7 +324,7 @@ def open_attached(
     except AttachError as error:
         raise AttachError(f"{image.path}: {error}") from None
     if hit is None:
-        from hybridbridge_vol.guest.unknown import explain_unknown
+        from hybridbridge_vol.guest.no_kernel import explain_unknown
 
         raise explain_unknown(image, store, progress)
     index, found = hit

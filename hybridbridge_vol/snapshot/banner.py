@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 
-from hybridbridge_vol.snapshot.formats import PhysicalImage
+from hybridbridge_vol.memory_image.open import PhysicalImage
 
 Progress = Callable[[float, str], None]
 

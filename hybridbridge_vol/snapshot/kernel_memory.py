@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
-from hybridbridge_vol.snapshot.layout import SnapshotLayout, Tables
+from hybridbridge_vol.snapshot.kernel_layout import SnapshotLayout, Tables
 
 PAGE_SIZE = 4096
 _LARGE_SIZE = 2 << 20

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from hybridbridge_vol.errors import BootError
-from hybridbridge_vol.image.kernel import KernelImage
+from hybridbridge_vol.kernel_file.kernel import KernelImage
 from hybridbridge_vol.machine.machine import EFER_MSR, Machine
 from hybridbridge_vol.machine.memory import HostMapping
 from hybridbridge_vol.machine.paging import ENTRIES, LARGE, PRESENT, WRITABLE
-from hybridbridge_vol.trust.layout import RAM_SIZE, START_KERNEL_MAP, UNUSED_PADDR, Layout
+from hybridbridge_vol.trust.placement import RAM_SIZE, START_KERNEL_MAP, UNUSED_PADDR, Layout
 
 Progress = Callable[[float, str], None]
 

@@ -14,8 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from hybridbridge_vol.errors import KernelFileError, StoreError
-from hybridbridge_vol.image import archives, packages
-from hybridbridge_vol.image.module import ModuleFile, module_name, release_of
+from hybridbridge_vol.kernel_file import archives, packages
+from hybridbridge_vol.kernel_file.module import ModuleFile, module_name, release_of
 
 ARCHIVE = "modules.zip"
 PATTERNS = ("*.ko", "*.ko.xz", "*.ko.zst", "*.ko.gz")

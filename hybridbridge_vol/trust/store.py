@@ -24,12 +24,12 @@ from pathlib import Path
 
 from hybridbridge_vol.errors import StoreError
 from hybridbridge_vol.trust import files
-from hybridbridge_vol.trust.layout import RAM_SIZE
+from hybridbridge_vol.trust.placement import RAM_SIZE
 from hybridbridge_vol.trust.stored_kernel import Progress, StoredKernel, add_boot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hybridbridge_vol.image.kernel import KernelImage
+    from hybridbridge_vol.kernel_file.kernel import KernelImage
 
 
 def default_root() -> Path:
@@ -138,7 +138,7 @@ class Store:
         """
         import zlib
 
-        from hybridbridge_vol.image.kernel import KernelImage
+        from hybridbridge_vol.kernel_file.kernel import KernelImage
 
         if progress:
             progress(0.0, "reading the kernel")

@@ -14,12 +14,12 @@ from typing import Any
 from hybridbridge_vol.errors import StoreError
 from hybridbridge_vol.machine.memory import HostMapping
 from hybridbridge_vol.trust import files
-from hybridbridge_vol.trust.layout import Layout, overlap
+from hybridbridge_vol.trust.placement import Layout, overlap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hybridbridge_vol.image.kernel import KernelImage
-    from hybridbridge_vol.image.symbols import Symbols
+    from hybridbridge_vol.kernel_file.kernel import KernelImage
+    from hybridbridge_vol.kernel_file.symbols import Symbols
 
 Progress = Callable[[float, str], None]
 
@@ -100,7 +100,7 @@ class StoredKernel:
         if self._symbols is None:
             import zlib
 
-            from hybridbridge_vol.image.symbols import Symbols
+            from hybridbridge_vol.kernel_file.symbols import Symbols
 
             path = self.folder / "symbols"
             try:
@@ -115,7 +115,7 @@ class StoredKernel:
     def kernel_image(self) -> KernelImage:
         """The kernel file once more (a second: it is decompressed and decoded)."""
         if self.unpacked is None:
-            from hybridbridge_vol.image.kernel import KernelImage
+            from hybridbridge_vol.kernel_file.kernel import KernelImage
 
             self.unpacked = KernelImage.from_file(self.folder / "vmlinuz")
         return self.unpacked
@@ -156,7 +156,7 @@ def add_boot(
 ) -> Boot:
     """Boot `kernel` at a fresh layout and keep its state in the entry's folder."""
     from hybridbridge_vol.trust.boot import boot as boot_kernel
-    from hybridbridge_vol.trust.layout import draw_layout
+    from hybridbridge_vol.trust.placement import draw_layout
 
     symbols = kernel.symbols
     layout = draw_layout(symbols.address("_text"), symbols.address("_end"), avoid, levels=levels)

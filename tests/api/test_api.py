@@ -19,12 +19,12 @@ import pytest
 from generations import Lab
 
 import hybridbridge_vol
-from hybridbridge_vol.api import Snapshot
-from hybridbridge_vol.cli import main
+from hybridbridge_vol import tools
+from hybridbridge_vol.api.snapshot import Snapshot
+from hybridbridge_vol.api.table import Table, field_of, value_of
+from hybridbridge_vol.cli.main import main
 from hybridbridge_vol.errors import ImageError
-from hybridbridge_vol.guest import tools
-from hybridbridge_vol.guest.render import answer_of, plain, write_json
-from hybridbridge_vol.table import Table, field_of, value_of
+from hybridbridge_vol.toolkit.render import answer_of, plain, write_json
 
 ROOT = Path(__file__).parent.parent.parent
 

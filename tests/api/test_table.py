@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybridbridge_vol.guest.tool import Cell, Column, Row, Unavailable
-from hybridbridge_vol.table import Table, field_of, value_of
+from hybridbridge_vol.api.table import Table, field_of, value_of
+from hybridbridge_vol.toolkit.tool import Cell, Column, Row, Unavailable
 
 COLUMNS = (
     Column("PID", "int", "a number"),

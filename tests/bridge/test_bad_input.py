@@ -21,7 +21,7 @@ NAME = "6.1 two CPUs"
 
 def hb(*arguments: object) -> tuple[int, str, str]:
     """Exit status, standard output and error of hb."""
-    command = [sys.executable, "-m", "hybridbridge_vol.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "hybridbridge_vol", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     return done.returncode, done.stdout, done.stderr
 
@@ -174,7 +174,7 @@ def test_page_tables_that_lead_nowhere_are_told(lab: Lab, edited: Callable[..., 
 
 def test_a_task_list_that_runs_in_circles_ends(lab: Lab, edited: Callable[..., Path], monkeypatch: Any) -> None:
     """Every word of one process's page is made to point to the page itself: whatever follows it must end."""
-    from hybridbridge_vol.bridge import calls
+    from hybridbridge_vol.bridge.run import caller as calls
 
     monkeypatch.setattr(calls, "CALL_SECONDS", 2.0)
     session = lab.session(NAME)

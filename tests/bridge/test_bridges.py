@@ -10,17 +10,15 @@ from typing import Any
 import capstone
 import pytest
 from capstone import x86_const
+from sessions import session_with
 
-from hybridbridge_vol.bridge.attach import attach, memo_key
-from hybridbridge_vol.bridge.hybrid import Mode
+from hybridbridge_vol import tools
 from hybridbridge_vol.bridge.memo import Memo, Proven
+from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.errors import CallUndone, NotMemoized
-from hybridbridge_vol.guest import tools
 from hybridbridge_vol.guest.session import Session, open_session
-from hybridbridge_vol.guest.tool import Source
-from hybridbridge_vol.guest.train import SKIPPED
-from hybridbridge_vol.snapshot.find import find_kernel
-from hybridbridge_vol.snapshot.formats import open_image
+from hybridbridge_vol.toolkit.tool import Source
+from hybridbridge_vol.workflow.train import SKIPPED
 
 Lab = Any
 
@@ -31,17 +29,6 @@ ALIKE = ("/sys/", "/proc/sys/", "/proc/irq/")
 PROCESSES = 3
 """Processes whose files are compared in the default run, which also leaves out threads and most of /sys; the slow
 run takes all."""
-
-
-def session_with(lab: Lab, generation: str, mode: Mode, memo: Memo | None = None) -> Session:
-    """A session of its own, with a memo of its own: an empty one by default."""
-    image = open_image(lab.sample(generation).dump)
-    kernels = lab.store.kernels()
-    hit = find_kernel(image, kernels)
-    assert hit is not None
-    kernel = kernels[hit[0]]
-    empty = Memo(memo_key(kernel))
-    return Session(attach(image, kernel, hit[1], memo=empty if memo is None else memo), mode)
 
 
 def paths_of(lab: Lab, generation: str, processes: int) -> list[str]:
@@ -229,7 +216,7 @@ def test_without_taint_there_is_no_provenance_to_ask_for(lab: Lab) -> None:
 
 
 def test_a_damaged_memo_is_told_ignored_and_replaced(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
-    from hybridbridge_vol.cli import main
+    from hybridbridge_vol.cli.main import main
 
     sample = lab.sample("6.12")
     arguments = ["run", str(sample.dump), "hostname", "--store", str(lab.store.root)]

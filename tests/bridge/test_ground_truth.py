@@ -10,17 +10,18 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from test_bridges import session_with
+from fidelity import assert_faithful
+from sessions import session_with
 
-from benchmarks.fidelity import WANTED, Comparison, compare
-from hybridbridge_vol.bridge.hybrid import Mode
+from benchmarks.fidelity import compare
+from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 
 Lab = Any
 
 
 def hb(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run hb as a command."""
-    command = [sys.executable, "-m", "hybridbridge_vol.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "hybridbridge_vol", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
@@ -121,12 +122,6 @@ def test_lsmod_lists_the_guests_modules(lab: Lab, generation: str) -> None:
         said[name] = (int(size), int(used), set(",".join(users).split(",")) - {""})
     rows = hb_json(lab, generation, "lsmod")
     assert {row["MODULE"]: (row["SIZE"], row["USED"], set((row["BY"] or "").split(",")) - {""}) for row in rows} == said
-
-
-def assert_faithful(comparison: Comparison) -> None:
-    """Hold a comparison to what the README promises."""
-    assert comparison.share >= WANTED, comparison.different
-    assert len(comparison.unexplained) <= comparison.files * 0.002, comparison.unexplained
 
 
 def test_files_of_proc_are_equal_to_the_byte(lab: Lab, generation: str) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from hybridbridge_vol.bridge.hybrid import Mode
+from hybridbridge_vol import tools
+from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.errors import CallUndone
-from hybridbridge_vol.guest import tools
 from hybridbridge_vol.guest.session import Session, open_session
-from hybridbridge_vol.guest.tool import Unavailable
+from hybridbridge_vol.toolkit.tool import Unavailable
 
 Lab = Any
 NAME = "6.1 two CPUs"

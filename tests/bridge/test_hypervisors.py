@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from unicorn import x86_const as x86
 
-from hybridbridge_vol.bridge.hybrid import Mode
-from hybridbridge_vol.guest import tools
+from hybridbridge_vol import tools
+from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.guest.session import open_session
-from hybridbridge_vol.image.kernel import KernelImage
+from hybridbridge_vol.kernel_file.kernel import KernelImage
 from hybridbridge_vol.machine import devices
 from hybridbridge_vol.trust import boot
 from hybridbridge_vol.trust.files import write_sparse
-from hybridbridge_vol.trust.layout import LINUX_LAYOUT, START_KERNEL_MAP
+from hybridbridge_vol.trust.placement import LINUX_LAYOUT, START_KERNEL_MAP
 
 Lab = Any
 

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fidelity import assert_faithful
 from generations import trust
-from test_ground_truth import assert_faithful
 
 from benchmarks.fidelity import compare
-from hybridbridge_vol.bridge.hybrid import Mode
-from hybridbridge_vol.guest import tools
+from hybridbridge_vol import tools
+from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.guest.session import Session, open_session
-from hybridbridge_vol.guest.tool import Unavailable
+from hybridbridge_vol.toolkit.tool import Unavailable
 from hybridbridge_vol.trust.store import Store
 from samples.make import Sample, Spec, make_sample, sha256_of
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from hybridbridge_vol.bridge.hybrid import Mode
+from hybridbridge_vol import tools
+from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.errors import AttachError, OptionError
-from hybridbridge_vol.guest import tools
 from hybridbridge_vol.guest.session import Session, open_session
-from hybridbridge_vol.guest.tool import Unavailable
+from hybridbridge_vol.toolkit.tool import Unavailable
 
 Lab = Any
 NAME = "6.1 two CPUs"
@@ -123,7 +123,7 @@ def test_a_zombie_has_left_its_namespaces(lab: Lab) -> None:
 
 def test_the_command_line_tells_it_in_one_line(lab: Lab) -> None:
     dump = str(lab.sample(NAME).dump)
-    command = [sys.executable, "-m", "hybridbridge_vol.cli", "run", dump, "ps", "--store", str(lab.store.root), "--ns-of"]
+    command = [sys.executable, "-m", "hybridbridge_vol", "run", dump, "ps", "--store", str(lab.store.root), "--ns-of"]
     done = subprocess.run([*command, "4000000"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"hb: {dump}: --ns-of 4000000: no such process in the image\n"

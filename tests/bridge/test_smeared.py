@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from hybridbridge_vol import tools
 from hybridbridge_vol.errors import HybridBridgeError
-from hybridbridge_vol.guest import tools
 from hybridbridge_vol.guest.session import open_session
 from samples import qemu
 from samples.make import Spec, make_sample

@@ -21,9 +21,9 @@ from typing import Any
 import pytest
 from live_kernel import LiveKernel, module_of
 
-from hybridbridge_vol import cli
+from hybridbridge_vol import tools
+from hybridbridge_vol.cli import main as cli
 from hybridbridge_vol.errors import CallUndone, ImageError, KernelFileError, StoreError
-from hybridbridge_vol.guest import tools
 
 ROOT = Path(__file__).resolve().parents[2]
 Hb = Callable[..., tuple[int, str, str]]
@@ -49,9 +49,9 @@ def process(*arguments: str, kernel: str = "", **options: Any) -> subprocess.Pop
     """`hb` in a process of its own, on this machine."""
     program = (
         f"import sys, live_kernel; live_kernel.install(live_kernel.LiveKernel({kernel})); "
-        "from hybridbridge_vol.cli import main; sys.exit(main())"
+        "from hybridbridge_vol.cli.main import main; sys.exit(main())"
     )
-    env = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'guest'}"}
+    env = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'support'}"}
     return subprocess.Popen([sys.executable, "-c", program, *arguments], env=env, **options)
 
 
@@ -258,7 +258,7 @@ def test_the_store_and_the_dump_reach_the_engine(hb: Hb) -> None:
 
 def test_starting_costs_no_module_that_the_answer_does_not_need() -> None:
     program = (
-        "import sys; from hybridbridge_vol import cli; cli.parser(['run', 'x', 'ps']); "
+        "import sys; from hybridbridge_vol.cli.parsers import parser; parser(['run', 'x', 'ps']); "
         "print(*[name for name in sys.argv[1:] if name in sys.modules])"
     )
     heavy = [
@@ -273,7 +273,7 @@ def test_starting_costs_no_module_that_the_answer_does_not_need() -> None:
         "shutil",
         "datetime",
     ]
-    heavy += [f"hybridbridge_vol.guest.tools.{name}" for name in tools.NAMES if name != "ps"]
+    heavy += [f"hybridbridge_vol.tools.{name}" for name in tools.NAMES if name != "ps"]
     done = subprocess.run(
         [sys.executable, "-c", program, *heavy], capture_output=True, text=True, check=True, cwd=ROOT
     )
@@ -304,7 +304,7 @@ FACTS = Facts("raw", 268435456, "Linux\x1b", Layout(0xFFFFFFFF81000000, 4), 0.0,
 
 
 def test_info_writes_labelled_facts(hb: Hb, monkeypatch: pytest.MonkeyPatch) -> None:
-    module: Any = ModuleType("hybridbridge_vol.guest.info")
+    module: Any = ModuleType("hybridbridge_vol.workflow.describe_image")
     module.describe = lambda dump, store, progress: FACTS
     monkeypatch.setitem(sys.modules, module.__name__, module)
     status, out, _ = hb("info", "dump.raw")
@@ -355,7 +355,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> None:
     module: Any = ModuleType("hybridbridge_vol.trust.store")
     module.Store = Store
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    module = ModuleType("hybridbridge_vol.guest.enroll")
+    module = ModuleType("hybridbridge_vol.workflow.trust_kernel")
     module.enroll = enroll
     monkeypatch.setitem(sys.modules, module.__name__, module)
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from hybridbridge_vol import cli
-from hybridbridge_vol.bridge.policy import ACTIONS, load_policy, plain_name, resolve
-from hybridbridge_vol.bridge.prepare import text_functions
+from hybridbridge_vol.bridge.text.policy import ACTIONS, load_policy, plain_name, resolve
+from hybridbridge_vol.bridge.text.prepared import text_functions
+from hybridbridge_vol.cli import main as cli
 from hybridbridge_vol.trust import files
 from hybridbridge_vol.trust.store import Store
 from hybridbridge_vol.trust.stored_kernel import StoredKernel

@@ -10,11 +10,11 @@ from generations import Lab
 from hybridbridge_vol.bridge.attach import attach, memo_key
 from hybridbridge_vol.bridge.memo import Memo
 from hybridbridge_vol.errors import CallUndone
-from hybridbridge_vol.guest.kernel import Question, QuestionKind
-from hybridbridge_vol.guest.processes import files_of, numbers
 from hybridbridge_vol.guest.session import Session, open_session
-from hybridbridge_vol.snapshot.find import find_kernel
-from hybridbridge_vol.snapshot.formats import open_image
+from hybridbridge_vol.memory_image.open import open_image
+from hybridbridge_vol.snapshot.find_kernel import find_kernel
+from hybridbridge_vol.toolkit.guest_kernel import Question, QuestionKind
+from hybridbridge_vol.tools.process.listing import files_of, numbers
 
 KINDS: tuple[QuestionKind, ...] = ("read", "listdir", "readlink", "lstat", "stat")
 FILES = ("stat", "status", "cmdline", "maps", "comm", "fd", "task", "ns/net", "environ", "absent")

@@ -57,7 +57,7 @@ def hb_batch(evidence: Evidence) -> HbBatch:
 
     def start(out: Path, *arguments: str, paths: list[str] | None = None) -> subprocess.Popen[bytes]:
         line = [
-            sys.executable, "-m", "hybridbridge_vol.cli", "batch", *(paths or [str(evidence.folder)]), "--out", str(out),
+            sys.executable, "-m", "hybridbridge_vol", "batch", *(paths or [str(evidence.folder)]), "--out", str(out),
             "--store", str(evidence.store), *arguments,
         ]  # fmt: skip
         env = os.environ | {"PYTHONPATH": str(ROOT)}

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from live_kernel import LiveKernel
 
+from hybridbridge_vol import tools
 from hybridbridge_vol.errors import CallUndone, KernelNotStored
-from hybridbridge_vol.guest import tools
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = {name: f"linux.hb.{name}.{name.capitalize()}" for name in tools.NAMES}

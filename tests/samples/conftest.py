@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -12,8 +11,6 @@ import pytest
 
 from samples import apt
 from samples.make import Spec
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "image"))
 
 Archive = Mapping[str, Mapping[str, str]]
 """Suite to packages with what they depend on."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hybridbridge_vol.snapshot.formats import open_image
+from hybridbridge_vol.memory_image.open import open_image
 from samples.lime import header, write_lime
 from samples.make import system_ram
 from samples.qemu import physical_ranges

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hybridbridge_vol.snapshot.formats import MAX_TABLES, MIN_IMAGE_SIZE, PAGE_SIZE, open_image
+from hybridbridge_vol.memory_image.open import MAX_TABLES, MIN_IMAGE_SIZE, PAGE_SIZE, open_image
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 
 from volatility3.framework import interfaces
 
-from hybridbridge_vol.guest import tools
-from hybridbridge_vol.plugin import ToolPlugin, described
+from hybridbridge_vol import tools
+from hybridbridge_vol.volatility_plugin import ToolPlugin, described
 
 
 class Ps(ToolPlugin, interfaces.plugins.PluginInterface):

@@ -1,0 +1,121 @@
+"""For scripts and notebooks: a memory image whose tools are methods.
+
+    import hybridbridge_vol, pandas
+
+    with hybridbridge_vol.open("dump.raw") as snapshot:
+        for row in snapshot.ps():
+            print(row.pid, row.start, row.cmd)
+        sockets = pandas.DataFrame(snapshot.netstat(tcp=True, listening=True))
+        maps = snapshot.read_file("/proc/1/maps")
+
+Every tool of `hb run` is a method with the tool's options as keywords (`help(snapshot.ps)` tells them) and gives a
+`table.Table`. Its kernel must be trusted first, once: `hb trust add PACKAGE`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from hybridbridge_vol.api.methods import ToolMethods
+from hybridbridge_vol.api.table import Table, value_of
+from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
+from hybridbridge_vol.guest.session import Progress, Session, open_session
+from hybridbridge_vol.toolkit.tool import in_guest
+
+if TYPE_CHECKING:
+    from hybridbridge_vol.workflow.describe_image import SnapshotInfo
+
+__all__ = ["Snapshot", "Table", "open_snapshot"]
+
+
+
+class Snapshot(ToolMethods):
+    """An opened image: see `open_snapshot`. Use it as a context manager, or call `close` when done; not for several threads
+    at once."""
+
+    def __init__(self, session: Session) -> None:
+        self._session: Session | None = session
+
+    def session(self) -> Session:
+        """What the tools ask. ValueError once it is closed."""
+        if self._session is None:
+            raise ValueError("the image is closed: open it again")
+        return self._session
+
+    def read_file(self, path: str) -> bytes:
+        """The whole content of a file under the guest's /proc or /sys. OSError with the guest's errno; CallUndone."""
+        return self.session().read_file(in_guest(path))
+
+    def listdir(self, path: str) -> list[str]:
+        """The names in a directory under the guest's /proc or /sys. Errors as for `read_file`."""
+        return self.session().listdir(in_guest(path))
+
+    @property
+    def path(self) -> str:
+        """The image file, as it was given."""
+        return str(self.session().bridge.image.path)
+
+    @property
+    def kernel(self) -> str:
+        """The release of its kernel."""
+        return self.session().bridge.kernel.release
+
+    @property
+    def frozen(self) -> datetime.datetime | None:
+        """When it was taken, by its own clock; None where that shows no time. CallUndone."""
+        moment = value_of(self.session().realtime(), "time")
+        return moment if isinstance(moment, datetime.datetime) else None
+
+    @property
+    def facts(self) -> SnapshotInfo:
+        """What `hb info` tells: format, kernel, layout, the moment of the freeze."""
+        from hybridbridge_vol.workflow.describe_image import facts_of
+
+        return facts_of(self.session())
+
+    def close(self) -> None:
+        """Let everything go. Tables stay as they are; closing twice is harmless."""
+        if self._session is not None:
+            session, self._session = self._session, None
+            session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _value: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        if self._session is None:
+            return "<Snapshot, closed>"
+        bridge = self._session.bridge
+        return f"<Snapshot {str(bridge.image.path)!r} of {bridge.kernel.name}>"
+
+
+def open_snapshot(
+    image: str | os.PathLike[str],
+    store: str | os.PathLike[str] | None = None,
+    *,
+    bridge: str = "auto",
+    ns_of: int | None = None,
+    progress: Progress | None = None,
+) -> Snapshot:
+    """`hybridbridge_vol.open`: open a memory image, find its kernel among the trusted ones and attach to it.
+
+    `store`: where trusted kernels are kept (None: the user's cache directory). `bridge`: "auto" runs proven code and
+    proves what is new, "slow" proves every call, "fast" runs proven code only. `ns_of`: answer from inside the namespaces
+    of this process. `progress`: called with a fraction (1 ends it) and what is being done.
+
+    Raises errors.HybridBridgeError (ImageError, KernelNotStored, AttachError, StoreError, OptionError), each with one line that
+    names the file and the way out; ValueError if there is no such bridge.
+    """
+    modes = [mode.value for mode in Mode]
+    if bridge not in modes:
+        raise ValueError(f"bridge must be one of {', '.join(modes)}, not {bridge!r}")
+    return Snapshot(open_session(os.fspath(image), Path(store) if store is not None else None, progress, bridge, ns_of))

@@ -1,0 +1,1 @@
+"""The snapshot's tasks, namespaces and sockets, where no file of /proc leads to them."""

@@ -1,0 +1,1 @@
+"""Calls into the kernel: SLOW-BRIDGE, FAST-BRIDGE with fallback, rollback."""

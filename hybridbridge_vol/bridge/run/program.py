@@ -1,0 +1,107 @@
+"""Several system calls in one run of the emulator: a program of the agent's.
+
+Entering the emulator and leaving it costs more than a short system call itself. A program is a list of steps in the
+agent's memory, and a loop of ours that makes one call after the other; a step may take an earlier step's answer (a
+descriptor, say) as its first argument. It runs on FAST-BRIDGE alone: where FAST traps, or anything else goes wrong, the
+whole program is undone and its calls are made one by one.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from hybridbridge_vol.machine.memory import HostMapping
+from hybridbridge_vol.machine.paging import ACCESSED, NO_EXECUTE, USER, WRITABLE
+
+if TYPE_CHECKING:
+    from hybridbridge_vol.bridge.run.caller import Caller
+
+PROGRAM_PADDR = (4 << 30) + (16 << 20)
+PROGRAM_VADDR = 0x2000_0000
+PROGRAM_SIZE = 8 << 20
+_LARGE = 2 << 20
+"""The loop lies in the first large page, alone; the steps begin at the second, their data at the third."""
+_STEPS_AT = _LARGE
+DATA_AT = 2 * _LARGE
+"""Where paths and buffers of a program begin, from `PROGRAM_VADDR`."""
+DATA_SIZE = PROGRAM_SIZE - DATA_AT
+
+# A step: the function to call, where its first argument is to be taken from (or 0), its answer, and its struct pt_regs
+# (arch/x86/include/asm/ptrace.h), with the arguments in r10, r9, r8, dx, si, di.
+_STEP = struct.Struct("<QQq56x3Q16x3Q48x")
+_ANSWER = 16
+_WORD = (1 << 64) - 1
+MAX_STEPS = _LARGE // _STEP.size
+
+_LOOP = bytes.fromhex(
+    "53"  # push rbx
+    "55"  # push rbp
+    "4883ec08"  # sub rsp, 8       calls want a stack aligned to 16 bytes
+    "4889fb"  # mov rbx, rdi       the first step
+    "4889f5"  # mov rbp, rsi       how many there are
+    "488b4308"  # mov rax, [rbx+8]
+    "4885c0"  # test rax, rax
+    "740a"  # jz +10
+    "488b00"  # mov rax, [rax]
+    "48898388000000"  # mov [rbx+24+112], rax
+    "488d7b18"  # lea rdi, [rbx+24]
+    "ff13"  # call [rbx]
+    "48894310"  # mov [rbx+16], rax
+    "4881c3c0000000"  # add rbx, 192
+    "48ffcd"  # dec rbp
+    "75d7"  # jnz -41
+    "4883c408"  # add rsp, 8
+    "5d"  # pop rbp
+    "5b"  # pop rbx
+    "c3"  # ret
+)
+
+
+class Step(NamedTuple):
+    """One system call. `takes` is the number of the step whose answer is its first argument; `side` as for
+    `Caller.syscall`."""
+
+    name: str
+    arguments: tuple[int, ...]
+    takes: int | None = None
+    side: str = "home"
+
+
+class ProgramMemory:
+    """The agent's memory for programs: the loop, the steps, and room for their data."""
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+        self._memory = HostMapping.anonymous(PROGRAM_SIZE)
+        self._memory.view[: len(_LOOP)] = _LOOP
+        caller.bridge.machine.place(PROGRAM_PADDR, self._memory)
+        map_page = caller.bridge.space.builder.map_page
+        map_page(PROGRAM_VADDR, PROGRAM_PADDR, ACCESSED)
+        for offset in range(_STEPS_AT, PROGRAM_SIZE, _LARGE):
+            map_page(PROGRAM_VADDR + offset, PROGRAM_PADDR + offset, WRITABLE | USER | ACCESSED | NO_EXECUTE, 21)
+
+    def put(self, offset: int, data: bytes) -> int:
+        """Store bytes at an offset, `DATA_AT` or beyond; their virtual address."""
+        self._memory.view[offset : offset + len(data)] = data
+        return PROGRAM_VADDR + offset
+
+    def get(self, offset: int, size: int) -> bytes:
+        """Bytes at an offset."""
+        return bytes(self._memory.view[offset : offset + size])
+
+    def run(self, steps: Sequence[Step]) -> list[int] | None:
+        """Make up to `MAX_STEPS` calls; their answers, negative errno included. None if it was undone."""
+        view, entry = self._memory.view, self._caller.entry
+        first = PROGRAM_VADDR + _STEPS_AT
+        for number, (name, arguments, takes, side) in enumerate(steps):
+            di, si, dx, r10, r8, r9 = (*arguments, *(0,) * (6 - len(arguments)))
+            source = 0 if takes is None else first + takes * _STEP.size + _ANSWER
+            _STEP.pack_into(
+                view, _STEPS_AT + number * _STEP.size, entry(name, side), source, 0, r10, r9, r8, dx, si, di & _WORD
+            )
+        if not self._caller.run_program(PROGRAM_VADDR, first, [step.name for step in steps]):
+            return None
+        read = struct.Struct("<q").unpack_from
+        return [read(view, _STEPS_AT + number * _STEP.size + _ANSWER)[0] for number in range(len(steps))]

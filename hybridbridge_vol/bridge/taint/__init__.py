@@ -1,0 +1,1 @@
+"""The taint engine: rules for each instruction, labels, the native core."""

@@ -1,0 +1,59 @@
+"""The bytes that stand at the crossings: jumps home, answers of our own, guarded frees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from hybridbridge_vol.bridge.text.policy import Crossing
+from hybridbridge_vol.bridge.text.rebased_text import jump, returning
+
+GUARD_HOLE_SHIFT = 43
+"""The guard hole is 8 TiB: every trusted object's address has its upper bits and no snapshot object's has."""
+
+_MOVE_ARGUMENT_TO_RAX = (b"\x48\x89\xf8", b"\x48\x89\xf0", b"\x48\x89\xd0", b"\x48\x89\xc8")  # rdi, rsi, rdx, rcx
+_RETURN_ZERO = b"\x31\xc0\xc3"  # xor eax, eax; ret
+_HALT = b"\xfa\xf4"  # cli; hlt
+_RETURN_ARGUMENT = b"\x48\x89\xf8\xc3"  # mov rax, rdi; ret
+
+
+def free_if_trusted(argument: int, from_vaddr: int, to_vaddr: int, guard_hole: int) -> bytes:
+    """Go on at `to_vaddr` if the argument (0 is the first) is an object of the trusted side, else return.
+
+    `guard_hole` is where the guard hole begins.
+
+    `mov rax, ARG; shr rax, 43; cmp eax, TAG; je home; ret`
+    """
+    code = _MOVE_ARGUMENT_TO_RAX[argument] + bytes((0x48, 0xC1, 0xE8, GUARD_HOLE_SHIFT))
+    code += b"\x3d" + (guard_hole >> GUARD_HOLE_SHIFT).to_bytes(4, "little")
+    distance = to_vaddr - (from_vaddr + len(code) + 6)
+    return code + b"\x0f\x84" + (distance & 0xFFFFFFFF).to_bytes(4, "little") + b"\xc3"
+
+
+def answer(action: str, value: int) -> bytes:
+    """The code of a crossing that goes nowhere: "return", "argument" or "halt"."""
+    if action == "halt":
+        return _HALT
+    if action == "argument":
+        return _RETURN_ARGUMENT
+    return returning(value) if value else _RETURN_ZERO
+
+
+def twin_overlays(
+    crossings: Iterable[Crossing], twin_text_vaddr: int, home_text_vaddr: int, guard_hole: int
+) -> Iterator[tuple[int, bytes]]:
+    """`(offset from _text, code)` for every crossing of the twin."""
+    for crossing in crossings:
+        here, home = twin_text_vaddr + crossing.offset, home_text_vaddr + crossing.offset
+        if crossing.action == "home":
+            yield crossing.offset, jump(here, home)
+        elif crossing.action == "free":
+            yield crossing.offset, free_if_trusted(crossing.value, here, home, guard_hole)
+        else:
+            yield crossing.offset, answer(crossing.action, crossing.value)
+
+
+def home_overlays(crossings: Iterable[Crossing]) -> Iterator[tuple[int, bytes]]:
+    """`(offset from _text, code)` of what the policy changes in the trusted kernel's own text."""
+    for crossing in crossings:
+        if crossing.both_sides and crossing.action in ("return", "argument", "halt"):
+            yield crossing.offset, answer(crossing.action, crossing.value)

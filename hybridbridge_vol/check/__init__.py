@@ -1,0 +1,1 @@
+"""The snapshot's kernel and module code compared with the trusted package's."""

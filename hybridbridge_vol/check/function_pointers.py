@@ -1,0 +1,135 @@
+"""Pointers to functions, and to tables of functions, in a kernel's writable data: what they were linked as, and what the
+kernel's own code may store there.
+
+Every pointer that was linked into data is a 64-bit relocation site, so they are known without knowing any structure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import struct
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+
+from hybridbridge_vol.check.instructions import Reader
+from hybridbridge_vol.kernel_file.symbols import Symbols
+
+Range = tuple[int, int]
+_MOST_FUNCTIONS = 64
+_NEAR = 6
+"""Instructions within which an address that was taken is given to a function."""
+_NAMED = re.compile(r"\[(0x[0-9a-f]{16})\]")
+_U64 = (1 << 64) - 1
+
+
+def sites_in(abs64: array[int], ranges: Iterable[Range]) -> Iterator[int]:
+    """The relocated words in some ranges."""
+    for start, end in ranges:
+        yield from abs64[bisect_left(abs64, start) : bisect_left(abs64, end)]
+
+
+def inside(offset: int, ranges: Iterable[Range]) -> bool:
+    """Whether an offset lies in one of some ranges."""
+    return any(start <= offset < end for start, end in ranges)
+
+
+def holds_pointers(abs64: array[int], start: int, end: int) -> bool:
+    """Whether a constant holds relocated words: a table of operations does, a text does not."""
+    index = bisect_left(abs64, start)
+    return index < len(abs64) and abs64[index] < end
+
+
+class Stores:
+    """The kernel's code as linked, asked for functions that write a variable. Offsets count from `_text`."""
+
+    def __init__(
+        self, flat: bytes | bytearray, abs32: array[int], symbols: Symbols, text_link_vaddr: int, reader: Reader
+    ) -> None:
+        self._flat = flat
+        self._abs32 = abs32
+        self._symbols = symbols
+        self._text = text_link_vaddr
+        self._reader = reader
+
+    def stores(self, target: int, variable: int) -> bool:
+        """Whether some function of the kernel takes the address `target` and writes the word at `variable`."""
+        users = sorted(self._users(target))[:_MOST_FUNCTIONS]
+        return any(self._writes(start, end, variable) for start, end in users)
+
+    def passes(self, target: int, variable: int) -> bool:
+        """Whether some function of the kernel takes both addresses, as one does that hands them to a third."""
+        return not self._users(target).isdisjoint(self._users(variable))
+
+    def hands_over(self, target: int, variable: int) -> bool:
+        """Whether some function of the kernel gives the address `target` to one that writes the word at `variable`, or takes
+        its address: as cpu_select_mitigations() does to set_return_thunk() (arch/x86/kernel/cpu/bugs.c), kvmclock_init() to
+        paravirt_set_sched_clock(), whose variable is a static call's."""
+        taken = f", {self._text + target & _U64:#x}"
+        takers = self._users(variable)
+        for start, end in sorted(self._users(target))[:_MOST_FUNCTIONS]:
+            since = _NEAR
+            for instruction in self._reader.decode(bytes(self._flat[start:end]), self._text + start):
+                since = 0 if instruction.operands.endswith(taken) else since + 1
+                if since < _NEAR and instruction.mnemonic in ("call", "jmp") and instruction.target is not None:
+                    callee = self._around(instruction.target - self._text)
+                    if callee in takers or self._writes(*callee, variable):
+                        return True
+        return False
+
+    def names_with(self, target: int, places: Iterable[Range]) -> bool:
+        """Whether some function of the kernel takes the address `target` and names one in `places`: calls or reads it."""
+        wanted = [range(self._text + start, self._text + end) for start, end in places]
+        for start, end in sorted(self._users(target))[:_MOST_FUNCTIONS]:
+            for instruction in self._reader.decode(bytes(self._flat[start:end]), self._text + start):
+                named = {instruction.target, *(int(number, 16) for number in _NAMED.findall(instruction.operands))}
+                if any(vaddr in some for vaddr in named if vaddr is not None for some in wanted):
+                    return True
+        return False
+
+    def _users(self, target: int) -> set[Range]:
+        """The functions that take an address."""
+        wanted = self._text + target & 0xFFFFFFFF
+        found: set[Range] = set()
+        index = -1
+        with contextlib.suppress(ValueError):
+            while True:
+                index = self._values.index(wanted, index + 1)
+                found.add(self._around(self._abs32[index]))
+        return found
+
+    @cached_property
+    def _values(self) -> array[int]:
+        """What stands at each of the 32-bit sites."""
+        read, flat = struct.Struct("<I").unpack_from, self._flat
+        return array("I", [read(flat, site)[0] for site in self._abs32])
+
+    def _around(self, site: int) -> Range:
+        """The function that holds an offset; an empty range if it is no code."""
+        found = self._symbols.lookup(self._text + site)
+        if found is None:
+            return site, site
+        start = self._text + site - found[1]
+        return start - self._text, (self._symbols.next_address(self._text + site) or start) - self._text
+
+    def _writes(self, start: int, end: int, variable: int) -> bool:
+        place = f"[{self._text + variable & _U64:#x}],"
+        code = bytes(self._flat[start:end])
+        return any(
+            instruction.mnemonic == "mov" and place in instruction.operands
+            for instruction in self._reader.decode(code, self._text + start)
+        )
+
+
+def joined(offsets: Iterable[int], gap: int, longest: int = 1 << 30) -> Iterator[Range]:
+    """Ranges of ascending offsets that are less than `gap` apart, each not longer than `longest`."""
+    start = last = None
+    for offset in offsets:
+        if start is not None and last is not None and (offset - last >= gap or offset - start >= longest):
+            yield start, last + 1
+            start = None
+        start, last = offset if start is None else start, offset
+    if start is not None and last is not None:
+        yield start, last + 1

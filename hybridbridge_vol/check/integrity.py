@@ -1,0 +1,289 @@
+"""The snapshot's kernel held against the trusted one: its text, its constants, its tables of functions.
+
+The expected kernel is the file of the trusted package, relocated to where the snapshot's lies. What the kernel's own
+patching may have done to it is taken over first (`image.patching`); everything that differs then is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from itertools import chain, groupby, islice
+
+from hybridbridge_vol.bridge.attach import Bridge
+from hybridbridge_vol.check.call_depth import lead_calls_behind
+from hybridbridge_vol.check.code_differences import SHOWN, CodeComparison, unequal
+from hybridbridge_vol.check.cut_strings import accept_cut_strings
+from hybridbridge_vol.check.function_pointers import Range, Stores, holds_pointers, inside, joined, sites_in
+from hybridbridge_vol.check.instructions import Reader, Thunks
+from hybridbridge_vol.check.interrupt_gates import GATE_SIZE, VECTORS, ExpectedGates, Gate, read_gates
+from hybridbridge_vol.check.kernel_context import KernelAround
+from hybridbridge_vol.check.module_integrity import ModuleIntegrity
+from hybridbridge_vol.check.patch_tables import PatchTables, read_call_sites, read_patch_tables
+from hybridbridge_vol.check.patching import Patcher
+from hybridbridge_vol.check.symbol_names import Places
+from hybridbridge_vol.check.tracers import Tracers
+from hybridbridge_vol.errors import StoreError
+from hybridbridge_vol.machine.memory import PAGE_SIZE, page_up
+from hybridbridge_vol.procfs.system import Module
+from hybridbridge_vol.snapshot.kernel_memory import kernel_pieces
+from hybridbridge_vol.toolkit.guest_kernel import Difference
+from hybridbridge_vol.trust.linked_kernel import linked_kernel
+from hybridbridge_vol.trust.placement import START_KERNEL_MAP
+
+MOST_DIFFERENCES = 1000
+"""Rows of one kind; a kernel with more is not patched here and there, it is another kernel or a ruin."""
+SYSCALL_TABLES = ("sys_call_table", "ia32_sys_call_table", "x32_sys_call_table")
+_U64 = (1 << 64) - 1
+
+
+class Integrity:
+    """The comparison of one snapshot, whose kernel lists the modules `listed`. Offsets count from `_text`."""
+
+    def __init__(self, bridge: Bridge, listed: list[Module]) -> None:
+        kernel, layout = bridge.kernel, bridge.layout
+        self._bridge = bridge
+        self._listed = listed
+        self._places = Places(bridge, listed)
+        self._symbols = kernel.symbols
+        self._text = kernel.text_link_vaddr
+        self._text_vaddr = layout.text_vaddr
+        self._linked = linked_kernel(kernel)
+        self._code_end = self._offset("_etext")
+        self._constants = (self._offset("__start_rodata"), self._offset("__end_rodata"))
+        self._read_only_later = (self._offset("__start_ro_after_init"), self._offset("__end_ro_after_init"))
+        self._data = (self._offset("_sdata"), self._offset("_edata"))
+        self._init_code = (self._offset("_sinittext"), self._offset("_einittext"))
+        self._expected = self._linked.relocated(layout.shift)
+        self._found = bytearray(self._data[1])
+        self._paddrs: dict[int, int | None] = {}
+        self._around = KernelAround(bridge, self._expected)
+        self._tracers = Tracers(self._around, self._places, bridge.space.modules.read)
+
+    @cached_property
+    def _tables(self) -> PatchTables:
+        return read_patch_tables(self._linked.flat, self._symbols, self._text)
+
+    def differences(self) -> Iterator[Difference]:
+        """Everything that nothing explains, in order of addresses within each kind."""
+        yield from self._pages()
+        self._take_out_counting()
+        patcher = Patcher(self._expected, self._found, self._text_vaddr, self._around.reader, self._around)
+        patcher.accept(self._tables)
+        yield from _limited(self._code_differences(), "text")
+        yield from _limited(self._constant_differences(), "rodata")
+        yield from _limited(self._pointer_differences(), "data")
+        yield from self._gate_differences()
+        modules = ModuleIntegrity(self._bridge, self._places, self._around, self._tracers)
+        yield from _limited(modules.differences(self._listed), "module")
+
+    # --- reading ------------------------------------------------------------------------------------------
+
+    def _offset(self, name: str) -> int:
+        found = self._symbols.get(name)
+        if found is None:
+            raise StoreError(f"{self._bridge.kernel.name}: this kernel has no symbol {name}; it cannot be checked")
+        return found - self._text
+
+    def _pages(self) -> Iterator[Difference]:
+        """Fill in what is found. What is missing is told, and compares as expected."""
+        ranges = ((0, page_up(self._code_end)), (self._constants[0] & -PAGE_SIZE, page_up(self._constants[1])), self._data)
+        absent: list[int] = []
+        for start, end in ranges:
+            for piece in kernel_pieces(self._bridge.image, self._bridge.layout, start & -PAGE_SIZE, page_up(end)):
+                last = min(piece.end, len(self._found))
+                for page in range(piece.start, last, PAGE_SIZE):
+                    self._paddrs[page] = None if piece.paddr is None else piece.paddr + page - piece.start
+                usual = self._bridge.layout.text_paddr + piece.start
+                if piece.paddr is not None and piece.paddr != usual:
+                    yield self._told(
+                        "mapping", piece.start, f"physical {usual:#x}", f"physical {piece.paddr:#x}", f"{piece.end - piece.start} bytes"
+                    )
+                if piece.data is None:
+                    self._found[piece.start : last] = self._expected[piece.start : last]
+                    absent += range(piece.start, last, PAGE_SIZE)
+                else:
+                    self._found[piece.start : last] = piece.data[: last - piece.start]
+        for start, end in joined(absent, PAGE_SIZE + 1):
+            pages = (end - 1 - start) // PAGE_SIZE + 1
+            yield self._told("missing", start, None, f"{pages} pages are not in the image and cannot be checked")
+
+    def _told(
+        self, what: str, offset: int, expected: str | None, found: str | None, leads: str | None = None, symbol: str | None = None
+    ) -> Difference:
+        paddr = self._paddrs.get(offset & -PAGE_SIZE)
+        place = None if paddr is None else self._bridge.image.offset_of(paddr + offset % PAGE_SIZE)
+        vaddr = self._text_vaddr + offset & _U64
+        return Difference(what, vaddr, place, symbol or self._places.symbol(vaddr) or "", expected, found, leads)
+
+    def _take_out_counting(self) -> None:
+        around = self._around
+        if around.counting is not None and around.counting.take_out(self._expected, self._found, self._text_vaddr):
+            around.calls_are_counted = True
+            sites = {*read_call_sites(self._linked.flat, self._symbols, self._text), *self._tables.calls()}
+            lead_calls_behind(sites, self._found, self._text_vaddr, around.counts)
+
+    # --- text ---------------------------------------------------------------------------------------------
+
+    def _code_differences(self) -> Iterator[Difference]:
+        def function_start(offset: int) -> int:
+            found = self._symbols.lookup(self._text + offset)
+            return offset if found is None else offset - found[1]
+
+        comparison = CodeComparison(
+            self._expected, self._found, self._text_vaddr, self._around.reader, self._places, self._tracers,
+            function_start, frozenset(self._tables.mcount),
+        )  # fmt: skip
+        for one in comparison.differences(self._code_end):
+            yield self._told(one.what, one.start, one.expected, one.found, one.leads)
+
+    # --- constants and pointers ---------------------------------------------------------------------------
+
+    def _constant_differences(self) -> Iterator[Difference]:
+        start, end = self._constants
+        accept_cut_strings(self._expected, self._found, start, end)
+        self._accept_empty_gaps(start, end)
+        later = self._read_only_later
+        pointers = frozenset(self._linked.abs64)
+        offsets = chain(unequal(self._expected, self._found, start, later[0]), unequal(self._expected, self._found, later[1], end))
+        words = (at for at, _same in groupby(at & -8 for at in offsets))
+        for is_pointer, some in groupby(words, pointers.__contains__):
+            if is_pointer:
+                yield from (self._constant_pointer(at) for at in some)
+                continue
+            for first, last in joined(some, 9, PAGE_SIZE):
+                size = last + 7 - first
+                more = f" ... ({size} bytes)" if size > SHOWN else ""
+                expected, found = (code[first : first + min(size, SHOWN)].hex(" ") for code in (self._expected, self._found))
+                yield self._told("rodata", first, expected + more, found + more)
+
+    def _accept_empty_gaps(self, start: int, end: int) -> None:
+        """See `LinkedKernel.gaps`: nothing of the kernel's is in them."""
+        for first, last in zip(self._linked.gaps[::2], self._linked.gaps[1::2], strict=True):
+            inner = slice(max(first, start), min(last, end))
+            if not any(self._found[inner]):
+                self._expected[inner] = self._found[inner]
+
+    def _constant_pointer(self, offset: int) -> Difference:
+        found = self._symbols.lookup(self._text + offset)
+        if found is not None and found[0] in SYSCALL_TABLES:
+            return self._pointer("syscall", offset, f"{found[0]}[{found[1] // 8}]")
+        return self._pointer("rodata", offset)
+
+    def _pointer(self, what: str, offset: int, symbol: str | None = None) -> Difference:
+        before = int.from_bytes(self._expected[offset : offset + 8], "little")
+        after = int.from_bytes(self._found[offset : offset + 8], "little")
+        return self._told(
+            what, offset, self._places.symbol(before) or f"{before:#x}", f"{after:#x}", self._places.leads([after]), symbol
+        )
+
+    def _pointer_differences(self) -> Iterator[Difference]:
+        """Pointers to functions and tables that were linked into data and are neither what they were nor what the kernel
+        makes them."""
+        code = [(0, self._code_end), self._init_code]
+        abs64, flat, found, expected = self._linked.abs64, self._linked.flat, self._found, self._expected
+        sites = sites_in(abs64, (self._read_only_later, self._data))
+        for site in [site for site in sites if found[site : site + 8] != expected[site : site + 8]]:
+            target = int.from_bytes(flat[site : site + 8], "little") - self._text
+            is_table = inside(target, [self._constants]) and holds_pointers(abs64, target, self._behind(target))
+            if (is_table or inside(target, code)) and not self._is_explained(site):
+                found_in = self._symbols.lookup(self._text + site)
+                is_tracers = found_in is not None and self._tracers.owns(found_in[0])
+                yield self._pointer("traced" if is_tracers else "data", site)
+
+    def _behind(self, offset: int) -> int:
+        """Where the next symbol stands."""
+        return (self._symbols.next_address(self._text + offset) or self._text) - self._text
+
+    def _is_explained(self, site: int) -> bool:
+        """Whether the trusted kernel's boot has made the same of a pointer, or code of the trusted kernel does."""
+        after = int.from_bytes(self._found[site : site + 8], "little")
+        start = self._text - START_KERNEL_MAP + site
+        at_home = int.from_bytes(self._bridge.ram.view[start : start + 8], "little")
+        if at_home >= START_KERNEL_MAP:
+            at_home = at_home - self._bridge.home_delta + self._bridge.layout.shift & _U64
+        target = after - self._text_vaddr
+        if after == at_home or target in self._processors.get(site, ()):
+            return True
+        if not inside(target, [(0, self._code_end), self._constants, self._init_code]):
+            return False
+        if self._stores.stores(target, site) or self._stores.hands_over(target, site):
+            return True
+        if self._is_static_call(site):
+            return self._stores.passes(target, site)
+        return inside(site, self._apic_drivers) and self._stores.names_with(target, self._apic_setters)
+
+    def _is_static_call(self, site: int) -> bool:
+        """Whether a pointer is a static call's, which `__static_call_update` writes (kernel/static_call_inline.c)."""
+        found = self._symbols.lookup(self._text + site)
+        return found is not None and found[0].startswith("__SCK__") and found[1] == 0
+
+    @cached_property
+    def _processors(self) -> dict[int, frozenset[int]]:
+        """`this_cpu` is one of a list that lies in initialisation data (early_cpu_init, arch/x86/kernel/cpu/common.c)."""
+        variable, start, end = (self._symbols.get(name) for name in ("this_cpu", "__x86_cpu_dev_start", "__x86_cpu_dev_end"))
+        if variable is None or start is None or end is None:
+            return {}
+        words = memoryview(self._linked.flat)[start - self._text : end - self._text].cast("Q")
+        return {variable - self._text: frozenset(word - self._text for word in words)}
+
+    @cached_property
+    def _apic_drivers(self) -> list[Range]:
+        """The drivers of interrupt controllers, which a hypervisor's guest gives functions of its own: in all of them, or in
+        the one in use, by a pointer (arch/x86/kernel/apic/init.c and apic.c, kvm.c): `apic_noop` where all are disabled."""
+        start, end = self._symbols.get("__apicdrivers"), self._symbols.get("__apicdrivers_end")
+        if start is None or end is None:
+            return []
+        drivers = list(memoryview(self._linked.flat)[start - self._text : end - self._text].cast("Q"))
+        drivers += [place for place in [self._symbols.get("apic_noop")] if place is not None]
+        return [(driver - self._text, self._behind(driver - self._text)) for driver in drivers]
+
+    @cached_property
+    def _apic_setters(self) -> list[Range]:
+        """What a function names that does so: the driver in use, the table of functions to take instead, or who sets them."""
+        names = ("apic", "__x86_apic_override", "apic_set_eoi_write")
+        places = (self._symbols.get(name) for name in names)
+        return [(place - self._text, self._behind(place - self._text)) for place in places if place is not None]
+
+    @cached_property
+    def _stores(self) -> Stores:
+        thunks = Thunks({}, frozenset())
+        return Stores(self._linked.flat, self._linked.abs32, self._symbols, self._text, Reader(thunks))
+
+    # --- interrupts ---------------------------------------------------------------------------------------
+
+    def _gate_differences(self) -> Iterator[Difference]:
+        offset = self._offset("idt_table")
+        paddr = self._bridge.layout.text_paddr + offset
+        table = self._bridge.image.read_available(paddr, VECTORS * GATE_SIZE)
+        if table is None:
+            yield self._told("missing", offset, None, "the table is not in the image and cannot be checked")
+            return
+        expected = ExpectedGates(self._linked.flat, self._symbols, self._text)
+        for vector, gate in enumerate(read_gates(table)):
+            linked = gate._replace(handler=gate.handler - self._bridge.layout.shift & _U64)
+            if expected.allows(vector, linked):
+                continue
+            usual = expected.usual(vector)
+            moved = None if usual is None else usual._replace(handler=usual.handler + self._bridge.layout.shift & _U64)
+            yield Difference(
+                "idt",
+                self._text_vaddr + offset + vector * GATE_SIZE,
+                self._bridge.image.offset_of(paddr + vector * GATE_SIZE),
+                f"idt_table[{vector:#x}]",
+                "an entry point for this vector" if moved is None else self._gate(moved),
+                self._gate(gate),
+                self._places.leads([gate.handler]),
+            )
+
+    def _gate(self, gate: Gate) -> str:
+        name = self._places.symbol(gate.handler) or f"{gate.handler:#x}"
+        return f"{name} (selector {gate.selector:#x}, type {gate.bits:#x})"
+
+
+def _limited(differences: Iterator[Difference], what: str) -> Iterator[Difference]:
+    """The first of them, and a word about the rest."""
+    yield from islice(differences, MOST_DIFFERENCES)
+    following = next(differences, None)
+    if following is not None:
+        yield following._replace(what="more", symbol=what, expected=None, found="more differences follow, not shown", leads=None)

@@ -1,0 +1,116 @@
+"""The snapshot's kernel around a text that is compared: its variables, with the trusted kernel's names."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from hybridbridge_vol.bridge.attach import Bridge
+from hybridbridge_vol.check.call_depth import Counting
+from hybridbridge_vol.check.instructions import Reader, Thunks
+
+_INLINED = 16
+"""Bytes of a function that may stand in the place of a call of it."""
+_MAX_CACHES = 10000
+_U64 = (1 << 64) - 1
+
+
+class KernelAround:
+    """See `image.patching.Surroundings`. `expected` is the kernel's text as it must be."""
+
+    def __init__(self, bridge: Bridge, expected: bytearray) -> None:
+        self._bridge = bridge
+        self._image = bridge.image
+        self._layout = bridge.layout
+        self._kernel = bridge.kernel
+        self._expected = expected
+        self._counts: dict[int, bool] = {}
+        self.calls_are_counted = False
+        """Whether the kernel's text was found to count its calls; its modules then do, too."""
+        self.reader = Reader(Thunks.of(bridge.kernel.symbols, bridge.layout.shift))
+
+    def word(self, vaddr: int) -> int | None:
+        """In the kernel image by where it lies, elsewhere by the snapshot's page tables."""
+        offset = vaddr - self._layout.text_vaddr
+        if 0 <= offset < self._layout.size:
+            paddr = self._layout.text_paddr + offset
+        else:
+            translation = self._layout.translate(self._image, vaddr)
+            if translation is None:
+                return None
+            paddr = translation.paddr
+        data = self._image.read_available(paddr, 8)
+        return None if data is None else int.from_bytes(data, "little")
+
+    def address(self, name: str) -> int | None:
+        """Of a symbol, in the snapshot."""
+        found = self._kernel.symbols.get(name)
+        return None if found is None else found + self._layout.shift & _U64
+
+    def addresses(self, name: str) -> list[int]:
+        """Of all symbols of that name, in the snapshot."""
+        return [found + self._layout.shift & _U64 for found in self._kernel.symbols.addresses(name)]
+
+    def _lookup(self, vaddr: int) -> tuple[str, int] | None:
+        offset = vaddr - self._layout.text_vaddr
+        return self._kernel.symbols.lookup(self._kernel.text_link_vaddr + offset) if 0 <= offset < self._layout.size else None
+
+    def function(self, vaddr: int) -> str | None:
+        """By its name, if it begins there."""
+        found = self._lookup(vaddr)
+        return found[0] if found is not None and found[1] == 0 else None
+
+    def body(self, vaddr: int, size: int = _INLINED) -> bytes:
+        """As expected."""
+        offset = vaddr - self._layout.text_vaddr
+        return bytes(self._expected[offset : offset + size])
+
+    @cached_property
+    def counting(self) -> Counting | None:
+        """How this kernel counts calls, if it can."""
+        start, end = self.address("skl_call_thunk_template"), self.address("skl_call_thunk_tail")
+        if start is None or end is None:
+            return None
+        offset = start - self._layout.text_vaddr
+        return Counting.of(bytes(self._expected[offset : offset + end - start]), start)
+
+    def counts(self, vaddr: int) -> bool:
+        """Whether the snapshot has an instruction there that counts the calls of a function behind it. (Some functions of
+        the tracer begin with one.)"""
+        known = self._counts.get(vaddr)
+        if known is None:
+            words = self.word(vaddr), self.word(vaddr + 1)
+            code = b"".join((word or 0).to_bytes(8, "little")[-at:] for word, at in zip(words, (8, 1), strict=True))
+            known = self.counting is not None and self.counting.stands_in(code, vaddr) and self.function(vaddr) is None
+            self._counts[vaddr] = known
+        return known
+
+    def is_paravirt_slot(self, vaddr: int) -> bool:
+        """Of `pv_ops`, arch/x86/include/asm/paravirt_types.h; in 7.x those of spinlocks are `pv_ops_lock`."""
+        found = self._lookup(vaddr)
+        return found is not None and found[0] in ("pv_ops", "pv_ops_lock")
+
+    def is_slab_cache(self, vaddr: int) -> bool:
+        """One of the snapshot's own list `slab_caches` (mm/slab_common.c)."""
+        return vaddr in self._slab_caches
+
+    def is_allocated(self, vaddr: int) -> bool:
+        """Aligned, in the direct map or among what vmalloc gave, and mapped."""
+        layout = self._layout
+        if vaddr % 8 or not layout.page_offset_base <= vaddr < layout.vmemmap_base:
+            return False
+        return layout.translate(self._image, vaddr) is not None
+
+    @cached_property
+    def _slab_caches(self) -> frozenset[int]:
+        """The list's place in a cache is what it is in the trusted kernel, where the caches are known."""
+        head, caches = self.address("slab_caches"), self._bridge.prepared.caches
+        if head is None or not caches:
+            return frozenset()
+        node_at_home = self._bridge.machine.read_u64(self._bridge.home("slab_caches"))
+        distance = min(node_at_home - cache for cache in caches if cache <= node_at_home)
+        found: set[int] = set()
+        node = self.word(head)
+        while node and node != head and node - distance not in found and len(found) < _MAX_CACHES:
+            found.add(node - distance)
+            node = self.word(node)
+        return frozenset(found)

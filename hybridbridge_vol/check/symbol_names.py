@@ -1,0 +1,75 @@
+"""What lies at a kernel address of the snapshot, in words: a symbol, a module, a region."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hybridbridge_vol.bridge.attach import Bridge
+from hybridbridge_vol.bridge.modules.snapshot_modules import MODULES_END, MODULES_START
+from hybridbridge_vol.bridge.space import UPPER_HALF
+from hybridbridge_vol.procfs.system import Module, parse_module
+from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
+from hybridbridge_vol.toolkit.tool import UNREADABLE
+
+_DIRECT_MAP = 64 << 40
+_VMALLOC = 32 << 40
+"""Lengths of the direct map and of the vmalloc area with four levels, Documentation/arch/x86/x86_64/mm.rst."""
+
+
+class Places:
+    """Names addresses. `modules` are those that the snapshot's kernel lists."""
+
+    def __init__(self, bridge: Bridge, modules: Iterable[Module]) -> None:
+        self._bridge = bridge
+        self._modules = sorted((module.address_vaddr, module.size, module.name) for module in modules)
+
+    def symbol(self, vaddr: int) -> str | None:
+        """`name+offset` in the kernel itself; None outside of it. Of several names a system call's own, else the first that
+        the whole kernel knows."""
+        if not self._bridge.in_twin(vaddr):
+            return None
+        kernel = self._bridge.kernel
+        link_vaddr = kernel.text_link_vaddr + vaddr - self._bridge.layout.text_vaddr
+        found = kernel.symbols.lookup(link_vaddr)
+        if found is None:
+            return None
+        name, offset = found
+        known = [other for kind, other in kernel.symbols.names_at(link_vaddr - offset) if kind.isupper()]
+        if known:
+            name = next((other for other in known if other.startswith("__x64_sys_")), known[0])
+        return name + (f"+{offset:#x}" if offset else "")
+
+    def describe(self, vaddr: int) -> str:
+        """Where an address leads."""
+        symbol = self.symbol(vaddr)
+        if symbol is not None:
+            return symbol
+        for start, size, name in self._modules:
+            if start <= vaddr < start + size:
+                return f"module {name}+{vaddr - start:#x}"
+        mapped = self._bridge.layout.translate(self._bridge.image, vaddr) is not None
+        return self._region(vaddr) + ("" if mapped else ", not mapped")
+
+    def _region(self, vaddr: int) -> str:
+        layout = self._bridge.layout
+        if vaddr < UPPER_HALF:
+            return "user space"
+        if MODULES_START <= vaddr < MODULES_END:
+            return "module area, no module listed there"
+        if layout.page_offset_base <= vaddr < min(layout.page_offset_base + _DIRECT_MAP, layout.vmalloc_base):
+            return "direct map"
+        if layout.vmalloc_base <= vaddr < layout.vmalloc_base + _VMALLOC:
+            return "vmalloc area"
+        return "nowhere"
+
+    def leads(self, vaddrs: Iterable[int]) -> str | None:
+        """Where addresses lead, each once; None without any."""
+        return ", ".join(dict.fromkeys(map(self.describe, vaddrs))) or None
+
+
+def listed_modules(kernel: GuestKernel) -> list[Module]:
+    """The modules that the guest's kernel lists; none where it cannot. They only name addresses."""
+    try:
+        return [parse_module(line) for line in kernel.read_file("/proc/modules").splitlines()]
+    except UNREADABLE:
+        return []

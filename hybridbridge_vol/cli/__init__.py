@@ -1,0 +1,1 @@
+"""The command line `hb`: one file for each command."""

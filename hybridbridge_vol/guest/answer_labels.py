@@ -1,0 +1,92 @@
+"""Where the bytes of an answer came from: taint labels of what calls returned, as ranges of the image file."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from hybridbridge_vol.bridge.taint.labels import SEEDED, TRUSTED, merge_ranges
+from hybridbridge_vol.toolkit.tool import Source
+
+Origins = Callable[[int], list[tuple[int, int]]]
+"""A label's `(physical address, size)` ranges in the snapshot."""
+
+
+class Provenance(NamedTuple):
+    """What bytes were made from. `ranges`: `(file offset, length)` of the image, ascending and disjoint;
+    `unplaced`: `(physical address, length)` where the image is no plain file; `trusted`: some of it is the trusted
+    kernel's own state; `unknown`: some of it is the snapshot's, from an address that nobody saw.
+
+    Nothing of all: text and numbers that stand in the kernel's code."""
+
+    ranges: tuple[tuple[int, int], ...] = ()
+    unplaced: tuple[tuple[int, int], ...] = ()
+    trusted: bool = False
+    unknown: bool = False
+
+    def __str__(self) -> str:
+        words = [f"{offset:#x}+{size}" for offset, size in self.ranges]
+        words += [f"paddr:{paddr:#x}+{size}" for paddr, size in self.unplaced]
+        words += ["trusted"] * self.trusted + ["image"] * self.unknown
+        return " ".join(words) or "constant"
+
+
+class Traces:
+    """The labels of the answers of a session, by source, the last answer of each."""
+
+    def __init__(self, origins: Origins, offset_of: Callable[[int], int | None]) -> None:
+        self._origins = origins
+        self._offset_of = offset_of
+        self._labels: dict[str, array[int]] = {}
+        self._known: dict[int, Provenance] = {}
+
+    def keep(self, source: str, labels: memoryview, more: bool) -> None:
+        """Labels of an answer, one 64-bit number a byte; behind those of before if `more`."""
+        if not more:
+            self.forget(source)
+        self._labels.setdefault(source, array("Q")).frombytes(labels.tobytes())
+
+    def forget(self, source: str) -> None:
+        """A source is about to be read anew."""
+        self._labels.pop(source, None)
+
+    def of(self, sources: Iterable[Source]) -> Provenance:
+        """What these bytes were made from, together."""
+        labels: set[int] = set()
+        for source in sources:
+            labels.update(self._labels.get(source.path, array("Q"))[source.start : source.end])
+        return self._together(self._of_label(label) for label in labels)
+
+    def pieces(self, path: str) -> Iterator[tuple[int, int, Provenance]]:
+        """`(start, end, provenance)` of runs of bytes of one source that came from the same."""
+        labels = self._labels.get(path, array("Q"))
+        start = 0
+        for place in range(1, len(labels) + 1):
+            if place == len(labels) or self._of_label(labels[place]) != self._of_label(labels[start]):
+                yield start, place, self._of_label(labels[start])
+                start = place
+
+    def _of_label(self, label: int) -> Provenance:
+        found = self._known.get(label)
+        if found is None:
+            placed, unplaced = [], []
+            for paddr, size in self._origins(label):
+                offset = self._offset_of(paddr)
+                if offset is None:
+                    unplaced.append((paddr, size))
+                else:
+                    placed.append((offset, size))
+            found = Provenance(tuple(merge_ranges(placed)), tuple(unplaced), bool(label & TRUSTED), bool(label & SEEDED))
+            self._known[label] = found
+        return found
+
+    @staticmethod
+    def _together(parts: Iterable[Provenance]) -> Provenance:
+        every = list(parts)
+        return Provenance(
+            tuple(merge_ranges(item for part in every for item in part.ranges)),
+            tuple(merge_ranges(item for part in every for item in part.unplaced)),
+            any(part.trusted for part in every),
+            any(part.unknown for part in every),
+        )

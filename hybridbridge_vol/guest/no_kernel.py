@@ -1,0 +1,36 @@
+"""What to say when no stored kernel fits an image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hybridbridge_vol.errors import HybridBridgeError, KernelNotFound, KernelNotStored
+from hybridbridge_vol.memory_image.open import PhysicalImage
+from hybridbridge_vol.snapshot.banner import package_of, scan_banners
+from hybridbridge_vol.trust.store import Store
+
+Progress = Callable[[float, str], None]
+
+
+def explain_unknown(image: PhysicalImage, store: Store, progress: Progress | None = None) -> HybridBridgeError:
+    """Scan the image for banners: KernelNotStored names the kernel and its package, KernelNotFound says there is none."""
+    banners = scan_banners(image, progress)
+    if not banners:
+        return KernelNotFound(f"{image.path}: no Linux kernel in it (not a memory image of Linux, or encrypted or truncated)")
+    banner = banners[0][0]
+    stored = [kernel for kernel in store.kernels() if kernel.banner.strip() == banner]
+    if stored:
+        return KernelNotFound(
+            f"{image.path}: its kernel {stored[0].release} is in the store, but was not found where kernels load; "
+            "the image is truncated, or its pages are out of place"
+        )
+    for problem in store.problems():
+        if banner.split()[2] in str(problem):
+            return problem
+    package = package_of(banner)
+    fetch = f"fetch the package {package} and run" if package else "get this kernel's vmlinuz or package and run"
+    return KernelNotStored(
+        f"{image.path}: no trusted kernel for {banner!r}; {fetch} 'hb trust add FILE'"
+        + (f" --store {store.root}" if store.is_custom else ""),
+        banner,
+    )

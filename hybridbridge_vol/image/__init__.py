@@ -1,1 +1,0 @@
-"""What a distribution's kernel is: packages, the bzImage container, relocations, kallsyms."""

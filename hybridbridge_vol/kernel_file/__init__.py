@@ -1,0 +1,1 @@
+"""Kernel packages and files: vmlinuz, modules, kallsyms, BTF."""

@@ -1,0 +1,1 @@
+"""Where the images of a batch are examined: on this machine or on a Dask cluster."""

@@ -1,0 +1,182 @@
+"""The engine of many machines: examinations are tasks of a Dask cluster (distributed), one of our own or one that is there.
+
+Dask gives a task that was on a killed worker to another one; so each image is answered once, however often it was begun.
+"""
+
+from __future__ import annotations
+
+import queue
+import secrets
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from hybridbridge_vol import __version__
+from hybridbridge_vol.errors import BatchError
+from hybridbridge_vol.lab.batch.bundle import add_memos, pack_entry, read_memos, seal_of
+from hybridbridge_vol.lab.batch.dataset import Record, ToolRun
+from hybridbridge_vol.lab.batch.engines import dask_worker
+from hybridbridge_vol.lab.batch.engines.dask_worker import Sent, Source, failed
+from hybridbridge_vol.lab.batch.engines.engine import Step
+from hybridbridge_vol.lab.batch.examine import Examination, Request
+from hybridbridge_vol.trust.store import Store
+
+CONNECT_SECONDS = 15
+WORKER_SECONDS = 60
+"""How long to wait for a scheduler, and for its first worker."""
+_LOOK_SECONDS = 1.0
+
+
+class DaskEngine:
+    """An `engines.Engine` on the cluster of the scheduler at `address`; without one on `jobs` workers of its own on this
+    machine. BatchError if there is no scheduler or no worker, or one of another version."""
+
+    def __init__(self, jobs: int, step: Step = lambda _image, _name: None, address: str | None = None) -> None:
+        try:
+            import distributed
+        except ImportError:
+            raise BatchError("--engine dask needs distributed: pip install 'hybridbridge-vol[dask]'") from None
+        self._step = step
+        self._where = address or "the local Dask cluster"
+        self._news: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self._requests: dict[Any, Request] = {}
+        """By the future that answers it."""
+        self._entries: dict[str, Any] = {}
+        """The futures of entries that were sent, by kernel."""
+        self._cluster: Any = None
+        try:
+            if address is None:
+                self._cluster = distributed.LocalCluster(
+                    n_workers=jobs, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs="CRITICAL"
+                )
+            self._client = distributed.Client(address or self._cluster, timeout=CONNECT_SECONDS)
+        except (OSError, TimeoutError, ValueError) as error:
+            self._close_cluster()
+            raise BatchError(f"{self._where}: no Dask scheduler answers there ({_line(error)})") from None
+        try:
+            self._check_workers()
+        except BaseException:
+            self.close()
+            raise
+        self._client.subscribe_topic(dask_worker.STEPS, lambda event: self._news.put(("step", event[1])))
+
+    def _check_workers(self) -> None:
+        try:
+            self._client.wait_for_workers(1, timeout=WORKER_SECONDS)
+        except TimeoutError:
+            raise BatchError(f"{self._where}: the scheduler has no worker; start some with 'dask worker ADDRESS'") from None
+        try:
+            versions: dict[str, str] = self._client.run(_version)
+        except Exception as error:  # noqa: BLE001  whatever the worker raised
+            raise BatchError(f"{self._where}: the workers cannot run this program ({_line(error)}); install it there") from None
+        for worker, version in versions.items():
+            if version != __version__:
+                raise BatchError(f"{worker}: the worker has version {version} of this program, here is {__version__}")
+
+    def submit(self, request: Request) -> None:
+        """See `Engine`."""
+        self._submit(request, None)
+
+    def _submit(self, request: Request, entry: Any) -> None:
+        future = self._client.submit(
+            dask_worker.examine, asdict(request), _source(request), entry,
+            key=f"hybridbridge-{request.id}-{secrets.token_hex(4)}", pure=False,
+        )  # fmt: skip
+        self._requests[future] = request
+        future.add_done_callback(lambda done: self._news.put(("done", done)))
+
+    def finished(self) -> Iterator[Examination]:
+        """See `Engine`. BatchError if the scheduler is lost."""
+        while self._requests:
+            try:
+                kind, what = self._news.get(timeout=_LOOK_SECONDS)
+            except queue.Empty:
+                if self._client.status in ("closing", "closed"):
+                    self._lost()
+                continue
+            if kind == "step":
+                self._step(*what)
+            elif what in self._requests:
+                request = self._requests.pop(what)
+                examination = self._answer(what, request)
+                if examination is not None:
+                    yield examination
+
+    def _answer(self, future: Any, request: Request) -> Examination | None:
+        """What a finished task comes to; None if it was begun anew."""
+        if future.status in ("cancelled", "lost"):
+            self._lost()
+        if future.status != "finished":
+            return failed(request, f"the worker failed over it ({_line(future.exception())})")
+        sent: Sent = future.result()
+        future.release()
+        if sent.needs_entry:
+            self._submit(request, self._entry(request))
+            return None
+        assert sent.record is not None and sent.tables is not None
+        if sent.memos and request.kernel is not None:
+            add_memos(Store(_root(request)).root / request.kernel, sent.memos)
+        return Examination(_record(sent.record), _stored(request, sent.tables))
+
+    def _entry(self, request: Request) -> Any:
+        assert request.kernel is not None
+        if request.kernel not in self._entries:
+            packed = pack_entry(Store(_root(request)).root / request.kernel)
+            self._entries[request.kernel] = self._client.scatter(packed, hash=False)
+        return self._entries[request.kernel]
+
+    def _lost(self) -> None:
+        self._requests.clear()
+        raise BatchError(f"{self._where}: the scheduler is gone; run the batch again, what is done is kept")
+
+    def cancel(self) -> None:
+        """See `Engine`."""
+        futures, self._requests = list(self._requests), {}
+        if futures and self._client.status == "running":
+            self._client.cancel(futures, force=True)
+
+    def close(self) -> None:
+        """See `Engine`."""
+        self._client.close()
+        self._close_cluster()
+
+    def _close_cluster(self) -> None:
+        if self._cluster is not None:
+            self._cluster.close()
+
+
+def _version() -> str:
+    return __version__
+
+
+def _root(request: Request) -> Path | None:
+    return Path(request.store) if request.store else None
+
+
+def _source(request: Request) -> Source | None:
+    if request.kernel is None:
+        return None
+    root = Store(_root(request)).root
+    entry = root / request.kernel
+    return Source(str(root), request.kernel, seal_of(entry) or "", read_memos(entry))
+
+
+def _record(fields: dict[str, Any]) -> Record:
+    return Record(**{**fields, "tools": tuple(ToolRun(**run) for run in fields["tools"])})
+
+
+def _stored(request: Request, tables: dict[str, tuple[str, bytes]]) -> dict[str, str]:
+    """Tables that were sent, put into the request's staging folder."""
+    folder = Path(request.staging)
+    folder.mkdir(parents=True, exist_ok=True)
+    found = {}
+    for tool, (name, data) in tables.items():
+        path = folder / Path(name).name
+        path.write_bytes(data)
+        found[tool] = str(path)
+    return found
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

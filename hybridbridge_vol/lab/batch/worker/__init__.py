@@ -1,0 +1,1 @@
+"""A child process with limits that examines one image after the other."""

@@ -1,0 +1,1 @@
+"""Recorded answers of images, and how today's differ from them."""

@@ -1,0 +1,1 @@
+"""File formats of memory images: one file each."""

@@ -1,0 +1,312 @@
+"""The messages of rtnetlink(7): links, addresses, neighbours, routes and rules, in and out of bytes.
+
+Sources: include/uapi/linux/netlink.h, rtnetlink.h, if_link.h, if_addr.h, neighbour.h, fib_rules.h (Linux 5.10 to 6.12).
+A message is a header of 16 bytes, a body of its kind, and attributes; each begins at a multiple of 4 bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
+
+from hybridbridge_vol.procfs.net import address_text
+from hybridbridge_vol.procfs.pid import text
+from hybridbridge_vol.toolkit.tool import ParseError, Source
+
+NLMSG_ERROR, NLMSG_DONE = 2, 3
+RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE, RTM_GETNEIGH, RTM_GETRULE = 18, 22, 26, 30, 34
+_NLM_F_REQUEST, _NLM_F_DUMP = 1, 0x300
+_HEADER = struct.Struct("<IHHII")
+AF_INET, AF_INET6 = 2, 10
+IFLA_EXT_MASK = struct.pack("<HHI", 8, 29, 0)
+
+
+def dump_request(kind: int, body: bytes) -> bytes:
+    """A request for all of a kind."""
+    return _HEADER.pack(_HEADER.size + len(body), kind, _NLM_F_REQUEST | _NLM_F_DUMP, 1, 0) + body
+
+
+def request_body(kind: int, family: int = 0) -> bytes:
+    """The body of a request for all objects of a kind and a family (0: of all families), without attributes."""
+    return struct.pack("<B", family) + bytes({RTM_GETLINK: 15, RTM_GETADDR: 7, RTM_GETROUTE: 11, RTM_GETNEIGH: 11, RTM_GETRULE: 11}[kind])
+
+
+class Message(NamedTuple):
+    """A message without its header, and where it begins in what was received."""
+
+    kind: int
+    body: bytes
+    offset: int
+
+
+def messages(data: bytes) -> Iterator[Message]:
+    """The messages in what was received, up to one that is not whole."""
+    offset = 0
+    while offset + _HEADER.size <= len(data):
+        length, kind, _flags, _sequence, _port = _HEADER.unpack_from(data, offset)
+        if length < _HEADER.size or offset + length > len(data):
+            return
+        yield Message(kind, data[offset + _HEADER.size : offset + length], offset)
+        offset += length + 3 & ~3
+
+
+def is_last(data: bytes) -> bool:
+    """Whether the answer ends with this part of it: it is empty, says so, or makes no sense. Raises OSError where the
+    kernel answers with an error."""
+    last = None
+    for last in messages(data):
+        if last.kind in (NLMSG_ERROR, NLMSG_DONE):
+            error = int.from_bytes(last.body[:4], "little", signed=True)
+            if error < 0:
+                raise OSError(-error, os.strerror(-error), "rtnetlink")
+            return True
+    return last is None
+
+
+def attributes(data: bytes) -> dict[int, bytes]:
+    """The attributes (struct rtattr) by type, up to one that is not whole."""
+    found: dict[int, bytes] = {}
+    offset = 0
+    while offset + 4 <= len(data):
+        length, kind = struct.unpack_from("<HH", data, offset)
+        if length < 4 or offset + length > len(data):
+            break
+        found[kind & 0x3FFF] = data[offset + 4 : offset + length]  # without NLA_F_NESTED and its neighbour
+        offset += length + 3 & ~3
+    return found
+
+
+def string(data: bytes) -> str:
+    """An attribute that is a string ended by NUL."""
+    return text(data.split(b"\0")[0])
+
+
+def number(data: bytes) -> int:
+    """An attribute that is a number of any width."""
+    return int.from_bytes(data, "little")
+
+
+def hardware(data: bytes) -> str:
+    """A hardware address; one of 4 or 16 bytes is that of a tunnel's end."""
+    return address_text(data) if len(data) in (4, 16) else ":".join(f"{byte:02x}" for byte in data)
+
+
+class Link(NamedTuple):
+    """An interface. What the kernel did not tell is None."""
+
+    ifindex: int
+    name: str
+    type: int
+    """ARPHRD_*."""
+    flags: int
+    """IFF_*, with the three that /sys does not show: running, lower up, dormant."""
+    mtu: int | None
+    qdisc: str | None
+    state: int | None
+    """IF_OPER_*."""
+    group: int | None
+    queue: int | None
+    address: str | None
+    broadcast: str | None
+    peer: int | None
+    """Index of the interface it lies on or is paired with, in `peer_namespace` if that is not None."""
+    peer_namespace: int | None
+    master: int | None
+    counters: tuple[int, ...] | None
+    """struct rtnl_link_stats64: packets received and sent, bytes, errors, dropped, multicast, collisions, …"""
+
+
+def parse_link(body: bytes) -> Link:
+    """RTM_NEWLINK. Raises struct.error."""
+    _family, kind, ifindex, flags, _change = struct.unpack_from("<BxHiII", body)
+    found = attributes(body[16:])
+    stats = found.get(23, b"")
+
+    def maybe(attribute: int, read: Callable[[bytes], T]) -> T | None:
+        return read(found[attribute]) if attribute in found else None
+
+    return Link(
+        ifindex, string(found.get(3, b"")), kind, flags, maybe(4, number), maybe(6, string), maybe(16, number), maybe(27, number),
+        maybe(13, number), maybe(1, hardware), maybe(2, hardware), maybe(5, number), maybe(37, number), maybe(10, number),
+        struct.unpack(f"<{len(stats) // 8}Q", stats[: len(stats) // 8 * 8]) if len(stats) >= 80 else None,
+    )  # fmt: skip
+
+
+class Address(NamedTuple):
+    """An address of an interface."""
+
+    ifindex: int
+    family: int
+    address: str
+    prefix: int
+    peer: str | None
+    """The other end of a point-to-point link."""
+    broadcast: str | None
+    scope: int
+    flags: int
+    """IFA_F_*."""
+    label: str | None
+    valid: int | None
+    """Seconds that it is valid and preferred; None: for ever."""
+    preferred: int | None
+
+
+FOREVER = 0xFFFFFFFF
+
+
+def parse_address(body: bytes) -> Address:
+    """RTM_NEWADDR. Raises struct.error or ValueError."""
+    family, prefix, flags, scope, ifindex = struct.unpack_from("<BBBBI", body)
+    found = attributes(body[8:])
+    far = address_text(found[1]) if 1 in found else None
+    near = address_text(found[2]) if 2 in found else far
+    if near is None:
+        raise ValueError("no address")
+    valid: int | None = None
+    preferred: int | None = None
+    if len(found.get(6, b"")) >= 8:
+        preferred, valid = struct.unpack_from("<II", found[6])
+    return Address(
+        ifindex, family, near, prefix, far if far != near else None, address_text(found[4]) if 4 in found else None, scope,
+        number(found[8]) if 8 in found else flags, string(found[3]) if 3 in found else None,
+        None if valid == FOREVER else valid, None if preferred == FOREVER else preferred,
+    )  # fmt: skip
+
+
+class Neighbour(NamedTuple):
+    """A neighbour of IPv4 or IPv6."""
+
+    ifindex: int
+    family: int
+    address: str
+    lladdr: str | None
+    state: int
+    """NUD_*."""
+    flags: int
+    """NTF_*."""
+
+
+def parse_neighbour(body: bytes) -> Neighbour:
+    """RTM_NEWNEIGH. Raises struct.error or ValueError."""
+    family, ifindex, state, flags, _type = struct.unpack_from("<BxxxiHBB", body)
+    found = attributes(body[12:])
+    return Neighbour(ifindex, family, address_text(found.get(1, b"")), hardware(found[2]) if 2 in found else None, state, flags)
+
+
+class NetRoute(NamedTuple):
+    """A route of any table."""
+
+    family: int
+    type: int
+    """RTN_*: 1 unicast, 2 local, 3 broadcast, 5 multicast, 6 blackhole, …"""
+    destination: str | None
+    """None: the default route."""
+    prefix: int
+    source: str | None
+    source_prefix: int
+    table: int
+    protocol: int
+    scope: int
+    flags: int
+    """RTNH_F_* and RTM_F_*."""
+    hops: tuple[Hop, ...]
+    """Where it leads to; several if it is shared between them."""
+    preferred_source: str | None
+    metric: int | None
+    expires: int | None
+    """Seconds; None: never."""
+    preference: int | None
+    """Of a router, RFC 4191: 0 medium, 1 high, 3 low."""
+
+
+class Hop(NamedTuple):
+    """A next hop."""
+
+    gateway: str | None
+    ifindex: int | None
+    flags: int = 0
+    weight: int = 1
+
+
+def parse_net_route(body: bytes) -> NetRoute:
+    """RTM_NEWROUTE. Raises struct.error or ValueError."""
+    family, prefix, source_prefix, _tos, table, protocol, scope, kind, flags = struct.unpack_from("<BBBBBBBBI", body)
+    found = attributes(body[12:])
+    hops = tuple(_hops(found[9])) if 9 in found else ()
+    if not hops:
+        hops = (Hop(_gateway(found), number(found[4]) if 4 in found else None),)
+    expires = None
+    if len(found.get(12, b"")) >= 12:  # struct rta_cacheinfo: rta_expires is the third
+        expires = struct.unpack_from("<i", found[12], 8)[0] // 100 or None
+    return NetRoute(
+        family, kind, address_text(found[1]) if 1 in found else None, prefix, address_text(found[2]) if 2 in found else None,
+        source_prefix, number(found[15]) if 15 in found else table, protocol, scope, flags, hops,
+        address_text(found[7]) if 7 in found else None, number(found[6]) if 6 in found else None, expires,
+        number(found[20]) if 20 in found else None,
+    )  # fmt: skip
+
+
+def _gateway(found: dict[int, bytes]) -> str | None:
+    if 18 in found:  # RTA_VIA: of another family, which stands before it
+        return address_text(found[18][2:])
+    return address_text(found[5]) if 5 in found else None
+
+
+def _hops(data: bytes) -> Iterator[Hop]:
+    """struct rtnexthop, each with attributes of its own."""
+    offset = 0
+    while offset + 8 <= len(data):
+        length, flags, weight, ifindex = struct.unpack_from("<HBBi", data, offset)
+        if length < 8 or offset + length > len(data):
+            return
+        yield Hop(_gateway(attributes(data[offset + 8 : offset + length])), ifindex, flags, weight + 1)
+        offset += length + 3 & ~3
+
+
+class Rule(NamedTuple):
+    """A rule that says which table is looked at."""
+
+    family: int
+    priority: int
+    source: str | None
+    source_prefix: int
+    destination: str | None
+    destination_prefix: int
+    incoming: str | None
+    outgoing: str | None
+    mark: int | None
+    table: int
+    action: int
+    """FR_ACT_*: 1 look into the table, 6 blackhole, …"""
+    flags: int
+
+
+def parse_rule(body: bytes) -> Rule:
+    """RTM_NEWRULE. Raises struct.error or ValueError."""
+    family, to_length, from_length, _tos, table, _res1, _res2, action, flags = struct.unpack_from("<BBBBBBBBI", body)
+    found = attributes(body[12:])
+    return Rule(
+        family, number(found.get(6, b"")), address_text(found[2]) if 2 in found else None, from_length,
+        address_text(found[1]) if 1 in found else None, to_length, string(found[3]) if 3 in found else None,
+        string(found[17]) if 17 in found else None, number(found[10]) if 10 in found else None,
+        number(found[15]) if 15 in found else table, action, flags,
+    )  # fmt: skip
+
+
+T = TypeVar("T")
+_ANSWERS: dict[int, int] = {kind: kind - 2 for kind in (RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE, RTM_GETNEIGH, RTM_GETRULE)}
+"""The kind of the messages that answer a request (RTM_NEW*)."""
+
+
+def parsed(kind: int, data: bytes, parse: Callable[[bytes], T]) -> Iterator[tuple[T | ParseError, Source]]:
+    """What the messages of an answer to a request of `kind` say, or that one makes no sense, and where each stands."""
+    for message in messages(data):
+        if message.kind != _ANSWERS[kind]:
+            continue
+        source = Source(f"rtnetlink {kind}", message.offset, message.offset + _HEADER.size + len(message.body))
+        try:
+            yield parse(message.body), source
+        except (struct.error, ValueError):
+            yield ParseError(f"a message of rtnetlink makes no sense: {message.body[:24].hex()}"), source

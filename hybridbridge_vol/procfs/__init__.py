@@ -1,0 +1,1 @@
+"""Parsers of the text that the kernel writes to /proc and /sys."""

@@ -1,0 +1,60 @@
+"""The format of /proc/PID/fdinfo/N: a descriptor's position, flags and locks.
+
+Sources: fs/proc/fd.c (`seq_show`), fs/locks.c (`show_fd_locks`), fs/eventfd.c, fs/eventpoll.c, kernel/pid.c (Linux 5.10 to
+6.12). What a file's own kind adds is read by key.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from hybridbridge_vol.procfs.pid import text
+from hybridbridge_vol.toolkit.tool import ParseError
+
+O_ACCMODE, O_PATH = 3, 0o10000000
+"""include/uapi/asm-generic/fcntl.h."""
+
+
+class FdInfo(NamedTuple):
+    """/proc/PID/fdinfo/N, as far as lsof asks for it."""
+
+    position: int
+    """Bytes into the file."""
+    flags: int
+    """Of open(2)."""
+    lock: str
+    """lsof's letter: R, W a lock to read or write on the whole file, r, w on a part; empty for none."""
+    detail: str
+    """What an anonymous inode is about: the count's number of an eventfd, what an epoll watches, a pidfd's process."""
+
+    @property
+    def access(self) -> str:
+        """lsof's letter: r, w or u for both; empty for a mere place in the file system."""
+        return "" if self.flags & O_PATH else "rwu"[min(self.flags & O_ACCMODE, 2)]
+
+
+def parse_fdinfo(data: bytes) -> FdInfo:
+    """Lines of `key:\\tvalue`. Raises ParseError."""
+    found: dict[bytes, list[bytes]] = {}
+    for line in data.split(b"\n"):
+        key, _, value = line.partition(b":")
+        found.setdefault(key, []).append(value.strip())
+    try:
+        position, flags = int(found[b"pos"][0]), int(found[b"flags"][0], 8)
+    except (KeyError, ValueError):
+        raise ParseError(f"not in the form of /proc/PID/fdinfo: {data[:40]!r}") from None
+    numbers = [re.match(rb"-?\d+", value) for key in (b"eventfd-id", b"tfd", b"Pid") for value in found.get(key, ())]
+    detail = ",".join(text(number[0]) for number in numbers if number)
+    return FdInfo(position, flags, _lock_letter(found.get(b"lock", [])), detail)
+
+
+def _lock_letter(locks: list[bytes]) -> str:
+    """The strongest of `1: POSIX  ADVISORY  WRITE 285 00:02:188 0 EOF`."""
+    letters = set()
+    for lock in locks:
+        words = lock.split()
+        if len(words) >= 8 and words[3] in (b"READ", b"WRITE"):
+            letter = words[3][:1].decode()
+            letters.add(letter if words[-2:] == [b"0", b"EOF"] else letter.lower())
+    return next((letter for letter in "WwRr" if letter in letters), "")

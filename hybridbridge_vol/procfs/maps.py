@@ -1,0 +1,105 @@
+"""The formats of /proc/PID/maps and smaps.
+
+Sources: fs/proc/task_mmu.c (`show_map_vma`, `show_smap`; Linux 5.10 to 6.12) and fs/seq_file.c (`seq_path`, which
+writes a newline of a name as `\\012`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from hybridbridge_vol.procfs.pid import text
+from hybridbridge_vol.toolkit.tool import ParseError, Source
+
+_LINE = re.compile(
+    rb"([0-9a-f]+)-([0-9a-f]+) ([r-][w-][x-][ps]) ([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) ([0-9]+)(?: +(.*))?"
+)
+DELETED = " (deleted)"
+
+
+class Mapping(NamedTuple):
+    """One line of /proc/PID/maps: `[start_vaddr, end_vaddr)` of a process's address space."""
+
+    start_vaddr: int
+    end_vaddr: int
+    permissions: str
+    """`rwx` and `p` (private) or `s` (shared)."""
+    offset: int
+    """Bytes into the file."""
+    major: int
+    minor: int
+    inode: int
+    """0 where no file is mapped."""
+    path: str
+    """The file as the process sees it, with ` (deleted)` behind it if it is; `[heap]` and the like; or empty."""
+
+    @property
+    def size(self) -> int:
+        return self.end_vaddr - self.start_vaddr
+
+    @property
+    def device(self) -> str:
+        return f"{self.major}:{self.minor}"
+
+
+def parse_mapping(line: bytes) -> Mapping:
+    """One line of maps without its newline. Raises ParseError."""
+    found = _LINE.fullmatch(line)
+    if not found:
+        raise ParseError(f"not in the form of /proc/PID/maps: {line[:60]!r}")
+    start, end, permissions, offset, major, minor, inode, path = found.groups()
+    mapping = Mapping(
+        int(start, 16), int(end, 16), permissions.decode(), int(offset, 16), int(major, 16), int(minor, 16), int(inode),
+        text((path or b"").replace(rb"\012", b"\n")),
+    )  # fmt: skip
+    if not mapping.start_vaddr < mapping.end_vaddr <= 1 << 64:
+        raise ParseError(f"an impossible range in /proc/PID/maps: {line[:60]!r}")
+    return mapping
+
+
+class Entry(NamedTuple):
+    """A mapping (or the line that is none), what smaps says of it by key (KiB; `VmFlags` is left out), and the bytes
+    of the file that say it."""
+
+    mapping: Mapping | ParseError
+    sizes: dict[str, int]
+    source: Source
+
+
+def entries(path: str, data: bytes) -> Iterator[Entry]:
+    """The mappings in the text of maps or smaps. Mappings ascend: where one does not, the kernel's list leads back
+    into itself, and the last entry is a ParseError that says so."""
+    block: list[bytes] = []
+    start, place, last = 0, 0, 0
+    for line in [*data.split(b"\n"), b""]:
+        if block and (not line or _is_head(line)):
+            entry = _entry(block, Source(path, start, place))
+            if isinstance(entry.mapping, Mapping):
+                if entry.mapping.start_vaddr < last:
+                    yield Entry(ParseError("the list of mappings leads back into itself"), {}, entry.source)
+                    return
+                last = entry.mapping.end_vaddr
+            yield entry
+            block, start = [], place
+        if line:
+            block.append(line)
+        place += len(line) + 1
+
+
+def _is_head(line: bytes) -> bool:
+    return not re.match(rb"[A-Za-z_]+:", line)
+
+
+def _entry(block: list[bytes], source: Source) -> Entry:
+    sizes = {}
+    for line in block[1:]:
+        key, _, value = line.partition(b":")
+        words = value.split()
+        if words and words[0].isdigit() and (len(words) == 1 or words[1] == b"kB"):
+            sizes[text(key)] = int(words[0])
+    try:
+        return Entry(parse_mapping(block[0]), sizes, source)
+    except ParseError as error:
+        return Entry(error, sizes, source)

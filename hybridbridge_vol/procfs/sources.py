@@ -1,0 +1,39 @@
+"""Which bytes of a file of /proc a field stands in: pure functions, from the file's bytes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from hybridbridge_vol.toolkit.tool import Source
+
+LSTAT_UID = (28, 32)
+"""`st_uid` in `struct stat` (arch/x86/include/uapi/asm/stat.h)."""
+
+
+def stat_fields(path: str, data: bytes, numbers: tuple[int, ...]) -> Iterator[Source]:
+    """The name and the fields of these numbers (counted from 1, as in proc(5)) of /proc/PID/stat."""
+    opening, closing = data.find(b"(") + 1, data.rfind(b")")
+    if not 0 < opening <= closing:
+        return
+    yield Source(path, opening, closing)
+    for number, found in enumerate(re.finditer(rb"\S+", data[closing + 1 :]), 3):
+        if number in numbers:
+            yield Source(path, closing + 1 + found.start(), closing + 1 + found.end())
+
+
+def status_values(path: str, data: bytes, keys: tuple[bytes, ...]) -> Iterator[Source]:
+    """The first word behind each of these keys of /proc/PID/status; behind `Uid` the second, the effective one."""
+    for key in keys:
+        word = rb"\S+\s+(\S+)" if key == b"Uid" else rb"(\S+)"
+        found = re.search(rb"^" + key + rb":\s*" + word, data, re.MULTILINE)
+        if found:
+            yield Source(path, found.start(1), found.end(1))
+
+
+def lines(path: str, data: bytes) -> Iterator[tuple[bytes, Source]]:
+    """Each line of a file, without its newline, and where it stands."""
+    start = 0
+    for line in data.splitlines(keepends=True):
+        yield line.rstrip(b"\r\n"), Source(path, start, start + len(line))
+        start += len(line)

@@ -1,0 +1,1 @@
+"""What a tool is: options, columns, rows, and how they are rendered."""

@@ -1,0 +1,50 @@
+"""The tools: one module each, loaded when asked for.
+
+To add one: a module here that exports `TOOL`, its name in `NAMES`, and a plugin stub of that name (a test holds
+the two lists together).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import cast
+
+from hybridbridge_vol.toolkit.tool import Tool
+
+NAMES = (
+    "arp",
+    "cat",
+    "check",
+    "dir",
+    "dmesg",
+    "environ",
+    "free",
+    "getpid",
+    "getprocname",
+    "gettime",
+    "hidden",
+    "hostname",
+    "iostat",
+    "ip",
+    "lsmod",
+    "lsof",
+    "maps",
+    "memdump",
+    "mounts",
+    "mpstat",
+    "namespaces",
+    "netstat",
+    "pidstat",
+    "ps",
+    "route",
+    "ss",
+    "tinyps",
+    "uname",
+    "uptime",
+    "vmstat",
+)
+
+
+def load(name: str) -> Tool:
+    """The tool of that name, one of `NAMES`."""
+    return cast(Tool, import_module(f"hybridbridge_vol.tools.{name}").TOOL)

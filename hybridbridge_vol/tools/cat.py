@@ -1,0 +1,64 @@
+"""cat: any file of the snapshot's /proc and /sys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hybridbridge_vol.procfs.pid import text
+from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
+from hybridbridge_vol.toolkit.tool import (
+    UNREADABLE,
+    Column,
+    Option,
+    Options,
+    Row,
+    Tool,
+    Unavailable,
+    in_guest,
+    why,
+)
+
+
+class Cat(Tool):
+    name = "cat"
+    help = "The content of a file of the guest's /proc or /sys"
+    notes = (
+        "`hb run` writes the bytes as they are (to a terminal with control characters escaped); with --format json "
+        "or csv, and in Volatility, each line is a row."
+    )
+    example = "/proc/1/status"
+    options = (Option("path", str, "a file under /proc or /sys", many=True, positional=True),)
+    columns = (
+        Column("LINE", "int", "its number, from 1"),
+        Column("TEXT", "str", "the line without its newline"),
+    )
+
+    def columns_for(self, options: Options) -> tuple[Column, ...]:
+        path = (Column("PATH", "str", "the file"),) if len(options["path"]) > 1 else ()
+        return path + self.columns
+
+    def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
+        paths = options["path"]
+        for path in paths:
+            head = (path,) if len(paths) > 1 else ()
+            try:
+                data = kernel.read_file(in_guest(path))
+            except UNREADABLE as error:
+                if len(paths) == 1:
+                    raise
+                yield Row((*head, why(path, error), why(path, error)))
+                continue
+            lines = data.removesuffix(b"\n").split(b"\n") if data else []
+            for number, line in enumerate(lines, 1):
+                yield Row((*head, number, text(line)))
+
+    def raw(self, kernel: GuestKernel, options: Options) -> Iterator[bytes | Unavailable]:
+        """The files' bytes, one after the other, or why one cannot be read."""
+        for path in options["path"]:
+            try:
+                yield kernel.read_file(in_guest(path))
+            except UNREADABLE as error:
+                yield why(path, error)
+
+
+TOOL = Cat()

@@ -1,0 +1,104 @@
+"""Sockets that one of the kernel's views shows and another does not.
+
+| views | what the kernel's code walks | made to disagree by |
+|---|---|---|
+| descriptors, and no table of /proc/net | the hash tables of the protocols | unhashing a socket: it works on, unlisted. A socket that was never bound looks the same |
+| tables, and no descriptor | the descriptors of all listed processes | hiding the process; the kernel's own sockets (NFS, say) look the same |
+| count, and fewer lines | `inuse` of the protocol (/proc/net/sockstat), which bound and connected sockets are counted in | unhashing without counting |
+
+Sources: net/core/sock.c, net/ipv4/proc.c, net/ipv4/inet_hashtables.c (Linux 5.10 to 6.12). A patched `seq_show` of the machine
+itself is not run here, so tables show what it hid: `hb run DUMP check` finds the patch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hybridbridge_vol.procfs.net import TIME_WAIT, parse_inet_socket, parse_packet_socket, table_lines
+from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
+from hybridbridge_vol.toolkit.tool import UNREADABLE, ParseError, Source, Unavailable, why
+from hybridbridge_vol.tools.cross_view.views import Finding
+from hybridbridge_vol.tools.network.socket_names import SocketNames
+from hybridbridge_vol.tools.network.socket_owners import SocketOwners
+from hybridbridge_vol.tools.process.listing import numbers
+
+_NEW_SYN_RECV = (3, 12)
+"""Half open connections: the file shows SYN_RECV for both."""
+_COUNTED = {"tcp": ("sockstat", "TCP"), "tcp6": ("sockstat6", "TCP6"), "udp": ("sockstat", "UDP"), "udp6": ("sockstat6", "UDP6"),
+            "raw": ("sockstat", "RAW"), "raw6": ("sockstat6", "RAW6")}  # fmt: skip
+_FDS = "/proc/PID/fd"
+
+
+def hidden_sockets(kernel: GuestKernel) -> Iterator[Finding | Unavailable]:
+    """What disagrees, in every network namespace that a listed process is in."""
+    owners = SocketOwners(kernel)
+    names = SocketNames(kernel)
+    yield from _unlisted(owners, names)
+    for pid in _namespaces(kernel):
+        for table in (*_COUNTED, "packet"):
+            yield from _of_table(kernel, f"/proc/{pid}/net", table, owners)
+    if owners.gap:
+        yield owners.gap
+
+
+def _unlisted(owners: SocketOwners, names: SocketNames) -> Iterator[Finding | Unavailable]:
+    for inode, holders in sorted(owners.all().items()):
+        holder = holders[0]
+        found = names.find(holder.pid, inode)
+        if isinstance(found, Unavailable):
+            yield found
+        elif found is None:
+            seen = f"{_FDS}: {', '.join(f'{h.pid}/{h.fd}' for h in holders[:8])}"
+            yield Finding("socket", f"inode {inode}", owners.name(holder.pid), seen, "/proc/net", (holder.source,))
+
+
+def _namespaces(kernel: GuestKernel) -> list[int]:
+    """One process of each network namespace."""
+    found: dict[str, int] = {}
+    for pid in numbers(kernel.listdir("/proc")):
+        try:
+            found.setdefault(kernel.readlink(f"/proc/{pid}/ns/net"), pid)
+        except UNREADABLE:
+            continue  # a zombie has left its namespaces
+    return list(found.values())
+
+
+def _of_table(kernel: GuestKernel, folder: str, table: str, owners: SocketOwners) -> Iterator[Finding | Unavailable]:
+    path = f"{folder}/{table}"
+    lines, whole = 0, True
+    for line in table_lines(kernel, path):
+        if isinstance(line, Unavailable):
+            whole = False
+            yield line
+            continue
+        text, source = line
+        try:
+            if table == "packet":
+                inode, name = parse_packet_socket(text).inode, "packet"
+            else:
+                socket = parse_inet_socket(text)
+                inode, name = socket.inode, f"{table} {socket.local.address}:{socket.local.port}"
+                lines += table[:3] != "tcp" or socket.state not in (TIME_WAIT, *_NEW_SYN_RECV)
+        except ParseError as error:
+            whole = False
+            yield Unavailable(f"{path}: {error}")
+            continue
+        if inode and not owners.of(inode) and not owners.gap:
+            yield Finding("socket", f"inode {inode}", name, path, _FDS, (source,))
+    if whole and table in _COUNTED:
+        yield from _count(kernel, folder, table, lines)
+
+
+def _count(kernel: GuestKernel, folder: str, table: str, lines: int) -> Iterator[Finding | Unavailable]:
+    file, key = _COUNTED[table]
+    path = f"{folder}/{file}"
+    try:
+        data = kernel.read_file(path)
+    except UNREADABLE as error:
+        if not isinstance(error, FileNotFoundError):
+            yield why(path, error)
+        return
+    for line in data.decode("ascii", "replace").splitlines():
+        words = line.replace(":", "").split()
+        if words[:2] == [key, "inuse"] and len(words) > 2 and words[2].isdigit() and int(words[2]) > lines:
+            yield Finding("socket", f"{int(words[2]) - lines} of {words[2]}", table, path, f"{folder}/{table}", (Source(path),))

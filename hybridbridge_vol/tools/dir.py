@@ -1,0 +1,71 @@
+"""dir: what is in a directory of the snapshot's /proc or /sys, as `ls -l` shows it."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+
+from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
+from hybridbridge_vol.toolkit.tool import (
+    UNREADABLE,
+    Cell,
+    Column,
+    Option,
+    Options,
+    Row,
+    Source,
+    Tool,
+    in_guest,
+    why,
+)
+
+
+class Dir(Tool):
+    name = "dir"
+    help = "List a directory of the guest's /proc or /sys, as `ls -l` does"
+    notes = "Owners are numbers: their names stand in /etc/passwd, which the kernel does not know."
+    example = "/proc/1/fd"
+    options = (Option("path", str, "a directory (or file) under /proc or /sys", positional=True),)
+    columns = (
+        Column("MODE", "str", "type and permissions, as `ls -l` writes them"),
+        Column("NLINK", "int", "hard links"),
+        Column("UID", "int", "owner"),
+        Column("GID", "int", "group"),
+        Column("SIZE", "int", "bytes, as the kernel says: 0 for most of /proc"),
+        Column("MTIME", "time", "last change; for /proc the time of the look-up, which is the freeze"),
+        Column("NAME", "str", "file name"),
+        Column("TARGET", "str", "where a symbolic link points"),
+    )
+
+    def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
+        path = in_guest(options["path"])
+        if not stat.S_ISDIR(kernel.stat(path).mode):
+            yield _row(kernel, path, path)
+            return
+        for name in sorted(kernel.listdir(path), key=_natural):
+            yield _row(kernel, f"{path}/{name}", name)
+
+
+def _row(kernel: GuestKernel, path: str, name: str) -> Row:
+    try:
+        seen = kernel.stat(path)
+    except UNREADABLE as error:
+        gap = why(path, error)
+        return Row((gap, gap, gap, gap, gap, gap, name, gap))
+    target: Cell = None
+    if stat.S_ISLNK(seen.mode):
+        try:
+            target = kernel.readlink(path)
+        except UNREADABLE as error:
+            target = why(path, error)
+    mode = stat.filemode(seen.mode)
+    sources = (Source(f"lstat {path}"), Source(f"readlink {path}"))
+    return Row((mode, seen.nlink, seen.uid, seen.gid, seen.size, seen.mtime, name, target), sources=sources)
+
+
+def _natural(name: str) -> tuple[int, int, str]:
+    """Numbers first and by value: the processes of /proc, the descriptors of /proc/PID/fd."""
+    return (0, int(name), "") if name.isdecimal() and name.isascii() else (1, 0, name)
+
+
+TOOL = Dir()

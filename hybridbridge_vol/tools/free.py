@@ -1,0 +1,99 @@
+"""free: memory and swap, used and free."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hybridbridge_vol.procfs.counters import parse_meminfo
+from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
+from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Source, Tool
+
+_PATH = "/proc/meminfo"
+_UNITS = {"bytes": 1, "mebi": 1 << 20, "gibi": 1 << 30, "kilo": 10**3, "mega": 10**6, "giga": 10**9}
+_KIBI = 1024
+
+
+class Free(Tool):
+    name = "free"
+    help = "Memory and swap, used and free, in KiB"
+    notes = (
+        "Reads /proc/meminfo. USED is what is neither free nor could be had without swapping (TOTAL less AVAILABLE), as "
+        "free of procps 4 has it."
+    )
+    example = "--mebi --total"
+    options = (
+        Option("bytes", bool, "in bytes", short="b"),
+        Option("kibi", bool, "in KiB, as is done without it", short="k"),
+        Option("mebi", bool, "in MiB", short="m"),
+        Option("gibi", bool, "in GiB", short="g"),
+        Option("kilo", bool, "in kilobytes of 1000 bytes"),
+        Option("mega", bool, "in megabytes of 1000 kilobytes"),
+        Option("giga", bool, "in gigabytes of 1000 megabytes"),
+        Option("human", bool, "in the unit that fits each number"),
+        Option("si", bool, "with --human: units of 1000, not of 1024"),
+        Option("wide", bool, "BUFFERS and CACHE apart", short="w"),
+        Option("total", bool, "a line with the sums of memory and swap", short="t"),
+        Option("lohi", bool, "low and high memory apart, which are one on 64 bits", short="l"),
+    )
+    columns = (
+        Column("KIND", "str", "Mem, Swap or Total"),
+        Column("TOTAL", "int", "all there is"),
+        Column("USED", "int", "in use"),
+        Column("FREE", "int", "used for nothing"),
+        Column("SHARED", "int", "of tmpfs and shared memory"),
+        Column("BUFF/CACHE", "int", "of buffers, the page cache and slabs that can be freed"),
+        Column("AVAILABLE", "int", "what could be had without swapping"),
+    )
+
+    def columns_for(self, options: Options) -> tuple[Column, ...]:
+        columns: tuple[Column, ...] = self.columns
+        if options["wide"]:
+            parts = Column("BUFFERS", "int", "of buffers"), Column("CACHE", "int", "of the page cache and slabs")
+            columns = (*columns[:5], *parts, columns[6])
+        if options["human"]:
+            columns = tuple(column._replace(kind="str", left=column.name == "KIND") for column in columns)
+        return columns
+
+    def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
+        memory = parse_meminfo(kernel.read_file(_PATH))
+
+        def of(name: str) -> int:
+            return memory.get(name, 0)
+
+        cache = of("Cached") + of("SReclaimable")
+        available = of("MemAvailable")
+        if not 0 < available <= of("MemTotal"):
+            available = of("MemFree")  # as procps does
+        used = max(of("MemTotal") - available, 0)
+        caches = (of("Buffers"), cache) if options["wide"] else (of("Buffers") + cache,)
+        swap = of("SwapTotal"), of("SwapTotal") - of("SwapFree"), of("SwapFree")
+        lines: list[tuple[str, tuple[int, ...]]] = [
+            ("Mem", (of("MemTotal"), used, of("MemFree"), of("Shmem"), *caches, available)),
+            ("Swap", swap),
+        ]
+        if options["lohi"]:
+            lines[1:1] = [("Low", (of("MemTotal"), of("MemTotal") - of("MemFree"), of("MemFree"))), ("High", (0, 0, 0))]
+        if options["total"]:
+            lines.append(("Total", (of("MemTotal") + swap[0], used + swap[1], of("MemFree") + swap[2])))
+        unit = next((size for name, size in _UNITS.items() if options[name]), _KIBI)
+        width = len(self.columns_for(options)) - 1
+        for kind, numbers in lines:
+            cells = [human(number, options["si"]) if options["human"] else number // unit for number in numbers]
+            yield Row((kind, *cells, *[None] * (width - len(cells))), sources=(Source(_PATH),))
+
+
+def human(number: int, si: bool = False) -> str:
+    """Bytes as free shows them (procps 4, src/free.c, `scale_size`): `938Ki`, `1.5Gi`, in units of 1000 `1.6G`: the smallest
+    unit that takes three characters at most, with one decimal, rounded, if that fits too."""
+    text = f"{number}B"
+    if len(text) <= 4:
+        return text
+    base, mark = (1000, "") if si else (1024, "i")
+    for power, letter in enumerate("KMGTP", 1):
+        for text in (f"{number / base**power:.1f}{letter}{mark}", f"{number // base**power}{letter}{mark}"):
+            if len(text) <= 4 + len(mark):
+                return text
+    return text
+
+
+TOOL = Free()

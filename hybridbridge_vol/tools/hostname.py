@@ -1,0 +1,29 @@
+"""hostname: the name the system goes by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
+from hybridbridge_vol.toolkit.tool import Column, Options, Row, Source, Tool
+
+_FIELD = 65
+"""Bytes of each name in `struct new_utsname` (include/uapi/linux/utsname.h): sysname, nodename, ... domainname."""
+_SHOWN = (Source("uname", _FIELD, 2 * _FIELD), Source("uname", 5 * _FIELD, 6 * _FIELD))
+
+
+class Hostname(Tool):
+    name = "hostname"
+    help = "The host's name"
+    notes = "Calls uname(2), as the command does. Names that only DNS knows are not in the kernel's memory."
+    columns = (
+        Column("HOSTNAME", "str", "the host name as it was set"),
+        Column("DOMAINNAME", "str", "NIS domain, `(none)` where unset"),
+    )
+
+    def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
+        names = kernel.uname()
+        yield Row((names.nodename, names.domainname), sources=_SHOWN)
+
+
+TOOL = Hostname()

@@ -1,0 +1,73 @@
+"""maps: the memory mappings of processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hybridbridge_vol.procfs.maps import Mapping, entries
+from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
+from hybridbridge_vol.toolkit.tool import Cell, Column, Option, Options, Row, Tool, Unavailable
+from hybridbridge_vol.tools.process.listing import PID, chosen, read_maps
+
+_SIZES = (
+    ("RSS", ("Rss",), "KiB that are in memory"),
+    ("PSS", ("Pss",), "the same, pages that several processes map counted by their share"),
+    ("SHARED", ("Shared_Clean", "Shared_Dirty"), "KiB of it that other processes map too"),
+    ("PRIVATE", ("Private_Clean", "Private_Dirty"), "KiB of it that no other process maps"),
+    ("DIRTY", ("Shared_Dirty", "Private_Dirty"), "KiB of it that were written to"),
+    ("ANON", ("Anonymous",), "KiB of it that are no (longer a) file's"),
+    ("SWAP", ("Swap",), "KiB that are swapped out"),
+    ("LOCKED", ("Locked",), "KiB that are locked in memory"),
+)
+
+
+class Maps(Tool):
+    name = "maps"
+    help = "Memory mappings of processes, as `pmap` shows them"
+    notes = (
+        "Reads /proc/PID/maps, with --smaps /proc/PID/smaps. A kernel thread and a zombie have no mappings. `hb run "
+        "DUMP memdump PID` writes what is in them."
+    )
+    example = "--pid 1 --smaps"
+    options = (PID, Option("smaps", bool, "how much of each is in memory, shared, written to, swapped out"))
+    columns = (
+        Column("PID", "int", "process id"),
+        Column("START", "hex", "first address"),
+        Column("END", "hex", "address behind the last"),
+        Column("PERM", "str", "r read, w write, x execute; p private (copied on write) or s shared"),
+        Column("OFFSET", "hex", "where it begins in the file"),
+        Column("DEVICE", "str", "the file's device, major:minor"),
+        Column("INODE", "int", "the file's inode number, 0 for none"),
+        Column("SIZE", "int", "KiB of address space"),
+        Column("PATH", "str", "the file; [heap], [stack], [vdso]; nothing for anonymous memory"),
+    )
+
+    def columns_for(self, options: Options) -> tuple[Column, ...]:
+        if not options["smaps"]:
+            return self.columns
+        return (*self.columns[:-1], *(Column(name, "int", told) for name, _keys, told in _SIZES), self.columns[-1])
+
+    def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
+        width = len(self.columns_for(options)) - 1
+        for pid in chosen(kernel, options):
+            path = f"/proc/{pid}/{'smaps' if options['smaps'] else 'maps'}"
+            data, gap = read_maps(kernel, path)
+            for mapping, sizes, source in entries(path, data):
+                if isinstance(mapping, Mapping):
+                    yield Row((pid, *_cells(mapping, sizes, options["smaps"])), sources=(source,))
+                else:
+                    yield Row((pid, *[Unavailable(f"{path}: {mapping}")] * width), sources=(source,))
+            if gap:
+                yield Row((pid, *[gap] * width))
+
+
+def _cells(mapping: Mapping, sizes: dict[str, int], smaps: bool) -> Iterator[Cell]:
+    yield from (mapping.start_vaddr, mapping.end_vaddr, mapping.permissions, mapping.offset)
+    yield from (mapping.device, mapping.inode, mapping.size // 1024)
+    if smaps:
+        for _name, keys, _told in _SIZES:
+            yield sum(sizes[key] for key in keys) if all(key in sizes for key in keys) else None
+    yield mapping.path
+
+
+TOOL = Maps()

@@ -1,0 +1,258 @@
+"""netstat: sockets, and what else the command of that name shows (-r, -i, -s, -g)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hybridbridge_vol.procfs.net import (
+    CLOSE,
+    LISTEN,
+    Endpoint,
+    InetSocket,
+    UnixSocket,
+    parse_inet_socket,
+    parse_unix_socket,
+    table_lines,
+)
+from hybridbridge_vol.procfs.pid import USER_HZ
+from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
+from hybridbridge_vol.toolkit.tool import (
+    Cell,
+    Column,
+    Option,
+    Options,
+    ParseError,
+    Row,
+    Source,
+    Tool,
+    Unavailable,
+    why,
+)
+from hybridbridge_vol.tools.network.socket_owners import SocketOwners
+from hybridbridge_vol.tools.network.tables import (
+    INTERFACES,
+    MEMBERSHIPS,
+    STATISTICS,
+    interfaces,
+    memberships,
+    statistics,
+)
+from hybridbridge_vol.tools.route import (
+    DESTINATION,
+    EXTRA,
+    FLAGS,
+    GATEWAY,
+    GENMASK,
+    IFACE,
+    families,
+    route_cells,
+    routes,
+)
+
+TABLES = {
+    "tcp": ("tcp", "tcp6"),
+    "udp": ("udp", "udp6", "udplite", "udplite6"),
+    "raw": ("raw", "raw6", "icmp", "icmp6"),
+}
+"""Tables of /proc/net by the option that asks for them."""
+STATES = (
+    "", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT", "CLOSE", "CLOSE_WAIT", "LAST_ACK",
+    "LISTEN", "CLOSING", "SYN_RECV",
+)  # fmt: skip
+UNIX_STATES = ("FREE", "", "CONNECTING", "CONNECTED", "DISCONNECTING")
+UNIX_TYPES = {1: "STREAM", 2: "DGRAM", 3: "RAW", 4: "RDM", 5: "SEQPACKET"}
+TIMERS = ("off", "on", "keepalive", "timewait", "probe")
+
+PROTO = Column("PROTO", "str", "tcp, udp, udplite, raw or icmp (with 6: IPv6), unix")
+RECV_Q = Column("RECV-Q", "int", "bytes not yet read; of a listening socket: connections not yet accepted")
+SEND_Q = Column("SEND-Q", "int", "bytes not yet acknowledged")
+LOCAL = Column("LOCAL", "str", "own address and port, * for any port")
+FOREIGN = Column("FOREIGN", "str", "the other end's")
+STATE = Column("STATE", "str", "of the connection; empty for most sockets of UDP")
+USER = Column("USER", "int", "owner's user id")
+INODE = Column("INODE", "int", "of the socket; 0: no process has it open any more")
+PID = Column("PID", "int", "a process that has it open (the first one, as netstat shows; `ss -p` shows all)")
+PROGRAM = Column("PROGRAM", "str", "the process's program")
+TIMER = Column("TIMER", "str", "timer that runs (seconds left/retransmissions/probes)")
+REFCNT = Column("REFCNT", "int", "references (unix)")
+UNIX_FLAGS = Column("FLAGS", "str", "ACC: it listens (unix)")
+TYPE = Column("TYPE", "str", "STREAM, DGRAM or SEQPACKET (unix)")
+PATH = Column("PATH", "str", "name of a unix socket; @ first: abstract")
+
+
+class Netstat(Tool):
+    name = "netstat"
+    help = "Sockets, routes, interfaces and protocol statistics, as netstat shows them"
+    notes = (
+        "Reads what netstat reads: the tables of /proc/net, and with -p the descriptors of all processes. Sockets in "
+        "TIME_WAIT, and others that their process has closed, belong to no process and are shown without one. "
+        "Addresses and ports are numbers always. Without -t, -u, -w or -x all kinds are shown; without -a or -l only "
+        "those that do not listen. /proc/net shows one network namespace, that of process 1: `--ns-of PID` shows another's."
+    )
+    example = "-tulpan"
+    options = (
+        Option("tcp", bool, "TCP", short="t"),
+        Option("udp", bool, "UDP and UDP-Lite", short="u"),
+        Option("raw", bool, "raw sockets and those for pings", short="w"),
+        Option("unix", bool, "unix sockets", short="x"),
+        Option("listening", bool, "only sockets that listen", short="l"),
+        Option("all", bool, "those that listen and the others", short="a"),
+        Option("program", bool, "also the process that has a socket open", short="p"),
+        Option("extended", bool, "also user and inode", short="e"),
+        Option("timers", bool, "also the timer", short="o"),
+        Option("numeric", bool, "numbers for addresses and ports, as is done without it", short="n"),
+        Option("route", bool, "show routes instead", short="r"),
+        Option("interfaces", bool, "show interfaces and their counters instead (with -a also those that are down)", short="i"),
+        Option("statistics", bool, "show the counters of protocols instead", short="s"),
+        Option("groups", bool, "show multicast groups instead", short="g"),
+        Option("inet", bool, "only IPv4", short="4"),
+        Option("inet6", bool, "only IPv6", short="6"),
+    )
+    columns = (PROTO, RECV_Q, SEND_Q, LOCAL, FOREIGN, STATE, USER, INODE, PID, PROGRAM, TIMER, REFCNT, UNIX_FLAGS, TYPE, PATH)  # fmt: skip
+
+    def columns_for(self, options: Options) -> tuple[Column, ...]:
+        if options["route"]:
+            return (DESTINATION, GATEWAY, GENMASK, FLAGS, *EXTRA, IFACE)
+        if options["interfaces"]:
+            return INTERFACES
+        if options["statistics"]:
+            return STATISTICS
+        if options["groups"]:
+            return MEMBERSHIPS
+        kinds = _kinds(options)
+        inet, unix = kinds != ["unix"], "unix" in kinds
+        shown = {
+            PROTO: True, RECV_Q: inet, SEND_Q: inet, LOCAL: inet, FOREIGN: inet, REFCNT: unix, UNIX_FLAGS: unix, TYPE: unix,
+            STATE: True, USER: inet and options["extended"], INODE: unix or options["extended"], PID: options["program"],
+            PROGRAM: options["program"], TIMER: inet and options["timers"], PATH: unix,
+        }  # fmt: skip
+        return tuple(column for column, wanted in shown.items() if wanted)
+
+    def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
+        if options["route"]:
+            yield from self._routes(kernel, options)
+        elif options["interfaces"]:
+            yield from interfaces(kernel, options["all"])
+        elif options["statistics"]:
+            yield from statistics(kernel, [kind for kind in TABLES if options[kind]])
+        elif options["groups"]:
+            yield from memberships(kernel, *families(options))
+        else:
+            yield from self._sockets(kernel, options)
+
+    def _routes(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
+        columns = self.columns_for(options)
+        inet6 = options["inet6"]
+        for found, source in routes(kernel, options["inet"] or not inet6, inet6):
+            if isinstance(found, Unavailable):
+                yield Row((found,) * len(columns))
+                continue
+            cells = route_cells(found)
+            yield Row(tuple(cells[column.name] for column in columns), sources=(source,) if source else ())
+
+    def _sockets(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
+        columns = self.columns_for(options)
+        owners = SocketOwners(kernel) if options["program"] else None
+        for cells, sources in _all_sockets(kernel, options):
+            if isinstance(cells, Unavailable):
+                yield Row((cells,) * len(columns), sources=sources)
+                continue
+            if owners:
+                holders = owners.of(int(str(cells[INODE])))
+                missing = owners.missing(int(str(cells[INODE])))
+                cells[PID] = holders[0].pid if holders else missing
+                cells[PROGRAM] = owners.program(holders[0].pid) if holders else missing
+                sources += tuple(holder.source for holder in holders[:1])
+            yield Row(tuple(cells.get(column) for column in columns), sources=sources)
+
+
+Cells = dict[Column, Cell]
+
+
+def _kinds(options: Options) -> list[str]:
+    chosen = [kind for kind in (*TABLES, "unix") if options[kind]]
+    if chosen:
+        return chosen
+    return [*TABLES] if options["inet"] or options["inet6"] else [*TABLES, "unix"]
+
+
+def _all_sockets(
+    kernel: GuestKernel, options: Options
+) -> Iterator[tuple[Cells | Unavailable, tuple[Source, ...]]]:
+    """The cells of every socket that was asked for, or why some are missing."""
+    inet, inet6 = families(options)
+    for kind in _kinds(options):
+        for name in TABLES.get(kind, ("unix",)):
+            if kind != "unix" and not (inet6 if name.endswith("6") else inet):
+                continue
+            path = f"/proc/net/{name}"
+            for item in table_lines(kernel, path):
+                if isinstance(item, Unavailable):
+                    yield item, ()
+                    continue
+                line, source = item
+                try:
+                    if kind == "unix":
+                        unix = parse_unix_socket(line)
+                        listens, cells = unix.listens, _unix_cells(unix)
+                    else:
+                        socket = parse_inet_socket(line)
+                        listens, cells = _listens(kind, socket), _inet_cells(name, socket)
+                except ParseError as error:
+                    yield why(path, error), (source,)
+                    continue
+                if options["all"] or listens == options["listening"]:
+                    yield cells, (source,)
+
+
+def _listens(kind: str, socket: InetSocket) -> bool:
+    """TCP tells; of the others those listen that are connected with nobody."""
+    return socket.state == LISTEN if kind == "tcp" else socket.remote.is_any and socket.remote.port == 0
+
+
+def _inet_cells(name: str, socket: InetSocket) -> Cells:
+    return {
+        PROTO: name,
+        RECV_Q: socket.rx_queue,
+        SEND_Q: socket.tx_queue,
+        LOCAL: _endpoint(socket.local),
+        FOREIGN: _endpoint(socket.remote),
+        STATE: _state(name, socket.state),
+        USER: socket.uid,
+        INODE: socket.inode,
+        TIMER: _timer(socket),
+    }
+
+
+def _state(name: str, state: int) -> str:
+    if name.startswith("tcp"):
+        return STATES[state] if state < len(STATES) else f"UNKNOWN ({state})"
+    if name.startswith("udp"):
+        return "" if state == CLOSE else STATES[state] if state < len(STATES) else f"UNKNOWN ({state})"
+    return str(state)
+
+
+def _endpoint(end: Endpoint) -> str:
+    return f"{end.address}:{end.port or '*'}"
+
+
+def _timer(socket: InetSocket) -> str:
+    name = TIMERS[socket.timer] if socket.timer < len(TIMERS) else f"unknown-{socket.timer}"
+    left = socket.expires / USER_HZ if socket.timer else 0.0
+    return f"{name} ({left:.2f}/{socket.retransmits}/{socket.probes})"
+
+
+def _unix_cells(socket: UnixSocket) -> Cells:
+    state = UNIX_STATES[socket.state] if socket.state < len(UNIX_STATES) else f"UNKNOWN ({socket.state})"
+    return {
+        PROTO: "unix",
+        REFCNT: socket.references,
+        UNIX_FLAGS: "ACC" if socket.listens else "",
+        TYPE: UNIX_TYPES.get(socket.type, f"{socket.type:#x}"),
+        STATE: "LISTENING" if socket.listens and socket.state == 1 else state,
+        INODE: socket.inode,
+        PATH: socket.path,
+    }
+
+
+TOOL = Netstat()

@@ -1,0 +1,117 @@
+"""The interfaces: as rtnetlink tells them, or, where a driver's code stands in the way, as /sys/class/net does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+from hybridbridge_vol.netlink.rtnetlink import RTM_GETLINK, Link, parse_link, parsed, request_body
+from hybridbridge_vol.procfs.net_dev import IFF_UP
+from hybridbridge_vol.procfs.pid import text
+from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
+from hybridbridge_vol.toolkit.tool import UNREADABLE, ParseError, Source, Unavailable, why
+from hybridbridge_vol.tools.network.tables import CLASS_NET, interface_flags, sysfs_number
+
+IFF_LOWER_UP, IFF_DORMANT = 0x10000, 0x20000
+IF_OPER = ("unknown", "notpresent", "down", "lowerlayerdown", "testing", "dormant", "up")
+"""Names of /sys/class/net/*/operstate; their places are the numbers (include/uapi/linux/if.h)."""
+COUNTERS = (
+    "rx_packets", "tx_packets", "rx_bytes", "tx_bytes", "rx_errors", "tx_errors", "rx_dropped", "tx_dropped", "multicast",
+    "collisions", "rx_length_errors", "rx_over_errors", "rx_crc_errors", "rx_frame_errors", "rx_fifo_errors", "rx_missed_errors",
+    "tx_aborted_errors", "tx_carrier_errors",
+)  # fmt: skip
+"""Names of /sys/class/net/*/statistics, in the order of struct rtnl_link_stats64."""
+
+
+class Found(NamedTuple):
+    """An interface, or why it cannot be told; `gap` is why what /sys does not know (its None) is missing."""
+
+    link: Link | Unavailable
+    source: Source | None
+    gap: Unavailable | None = None
+
+
+def all_links(kernel: GuestKernel) -> list[Found]:
+    """The interfaces by index."""
+    try:
+        data = kernel.rtnetlink(RTM_GETLINK, request_body(RTM_GETLINK))
+    except UNREADABLE as error:
+        return _from_sysfs(kernel, why("rtnetlink", error))
+    return [
+        Found(Unavailable(str(link)) if isinstance(link, ParseError) else link, source)
+        for link, source in parsed(RTM_GETLINK, data, parse_link)
+    ]
+
+
+def names_by_index(kernel: GuestKernel) -> dict[int, str]:
+    """The names of the interfaces, from /sys/class/net, which needs no driver's code; of those that can be read."""
+    names = {}
+    for name in _maybe(lambda: kernel.listdir(CLASS_NET)) or ():
+        ifindex = sysfs_number(kernel, name, "ifindex")
+        if isinstance(ifindex, int):
+            names[ifindex] = name
+    return names
+
+
+def _from_sysfs(kernel: GuestKernel, gap: Unavailable) -> list[Found]:
+    try:
+        names = kernel.listdir(CLASS_NET)
+    except UNREADABLE as error:
+        return [Found(why(CLASS_NET, error), None)]
+    found = []
+    for name in names:
+        try:
+            found.append(Found(_sysfs_link(kernel, name), Source(f"{CLASS_NET}/{name}/ifindex"), gap))
+        except UNREADABLE as error:
+            found.append(Found(why(f"{CLASS_NET}/{name}", error), None))
+    return sorted(found, key=lambda item: item.link.ifindex if isinstance(item.link, Link) else 0)
+
+
+def _sysfs_link(kernel: GuestKernel, name: str) -> Link:
+    """An interface from its files. OSError, CallUndone or ParseError if one that always can be read cannot."""
+
+    def words(file: str) -> str:
+        return text(kernel.read_file(f"{CLASS_NET}/{name}/{file}").strip())
+
+    def number(file: str) -> int:
+        try:
+            return int(words(file), 0)
+        except ValueError:
+            raise ParseError(f"{file} is not a number") from None
+
+    flags = interface_flags(kernel, name)
+    if isinstance(flags, Unavailable):
+        raise ParseError(flags.reason)
+    if flags & IFF_UP:
+        flags |= (IFF_LOWER_UP if _maybe(lambda: number("carrier")) else 0) | (IFF_DORMANT if _maybe(lambda: number("dormant")) else 0)
+    state = words("operstate")
+    peer, ifindex = _maybe(lambda: number("iflink")), number("ifindex")
+    return Link(
+        ifindex, name, number("type"), flags, number("mtu"), None, IF_OPER.index(state) if state in IF_OPER else None,
+        _maybe(lambda: number("netdev_group")), _maybe(lambda: number("tx_queue_len")), words("address"),
+        words("broadcast"), None if peer == ifindex else peer, None, _maybe(lambda: number("master/ifindex")), None,
+    )  # fmt: skip
+
+
+T = TypeVar("T")
+
+
+def _maybe(read: Callable[[], T]) -> T | None:
+    try:
+        return read()
+    except UNREADABLE:
+        return None
+
+
+def counters(kernel: GuestKernel, found: Found, names: tuple[str, ...]) -> list[int | Unavailable | None]:
+    """The counters of an interface of these `COUNTERS`."""
+    link = found.link
+    if isinstance(link, Unavailable):
+        return [link for _ in names]
+    if link.counters is not None:
+        told = dict(zip(COUNTERS, link.counters, strict=False))
+        return [told.get(name) for name in names]
+    first = sysfs_number(kernel, link.name, f"statistics/{names[0]}")
+    if isinstance(first, Unavailable):
+        return [first for _ in names]
+    return [first, *(sysfs_number(kernel, link.name, f"statistics/{name}") for name in names[1:])]

@@ -1,0 +1,135 @@
+"""What a socket is, by the inode number that /proc/PID/fd shows: found in the tables of /proc/net, as lsof does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from hybridbridge_vol.procfs import net as proc_net
+from hybridbridge_vol.procfs.net import Endpoint, table_lines
+from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
+from hybridbridge_vol.toolkit.tool import UNREADABLE, ParseError, Source, Unavailable, why
+
+STATES = (
+    "", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT", "CLOSE", "CLOSE_WAIT", "LAST_ACK",
+    "LISTEN", "CLOSING", "SYN_RECV",
+)  # fmt: skip
+"""include/net/tcp_states.h."""
+_UNIX_STATES = ("FREE", "UNCONNECTED", "CONNECTING", "CONNECTED", "DISCONNECTING")  # include/uapi/linux/net.h
+_TYPES = {1: "STREAM", 2: "DGRAM", 3: "RAW", 4: "RDM", 5: "SEQPACKET", 6: "DCCP", 10: "PACKET"}
+_NETLINK = {
+    0: "ROUTE", 2: "USERSOCK", 4: "SOCK_DIAG", 5: "NFLOG", 6: "XFRM", 7: "SELINUX", 8: "ISCSI", 9: "AUDIT", 10: "FIB_LOOKUP",
+    11: "CONNECTOR", 12: "NETFILTER", 15: "KOBJECT_UEVENT", 16: "GENERIC", 18: "SCSITRANSPORT", 20: "RDMA", 21: "CRYPTO",
+    22: "SMC",
+}  # fmt: skip
+"""include/uapi/linux/netlink.h."""
+_ETH_P_ALL = 3
+
+
+class SocketName(NamedTuple):
+    """A socket in lsof's terms."""
+
+    type: str
+    """IPv4, IPv6, unix, netlink, pack, raw, raw6."""
+    device: str
+    node: str
+    name: str
+    source: Source
+    ports: tuple[int, ...] = ()
+    """Local and remote, of TCP and UDP."""
+
+
+class SocketNames:
+    """The sockets of every network namespace, each table read once."""
+
+    def __init__(self, kernel: GuestKernel) -> None:
+        self._kernel = kernel
+        self._namespaces: dict[int, str] = {}
+        self._tables: dict[str, dict[int, SocketName]] = {}
+        self._gaps: dict[str, Unavailable] = {}
+
+    def find(self, pid: int, inode: int) -> SocketName | Unavailable | None:
+        """A socket of a process; None if no table lists it, or why a table that might could not be read."""
+        if pid not in self._namespaces:
+            link = f"/proc/{pid}/ns/net"
+            try:
+                self._namespaces[pid] = self._kernel.readlink(link)
+            except UNREADABLE as error:
+                return why(link, error)
+        namespace = self._namespaces[pid]
+        if namespace not in self._tables:
+            self._tables[namespace] = self._read(namespace, f"/proc/{pid}/net")
+        return self._tables[namespace].get(inode) or self._gaps.get(namespace)
+
+    def _read(self, namespace: str, folder: str) -> dict[int, SocketName]:
+        found: dict[int, SocketName] = {}
+        for file, make in _READERS.items():
+            for line in table_lines(self._kernel, f"{folder}/{file}"):
+                if isinstance(line, Unavailable):
+                    self._gaps[namespace] = line
+                    continue
+                try:
+                    inode, name = make(file, *line)
+                except ParseError as error:
+                    self._gaps[namespace] = Unavailable(f"{folder}/{file}: {error}")
+                    continue
+                if inode:
+                    found.setdefault(inode, name)
+        return found
+
+
+def _inet(file: str, line: bytes, source: Source) -> tuple[int, SocketName]:
+    socket = proc_net.parse_inet_socket(line)
+    protocol = file.removesuffix("6")
+    six = file.endswith("6")
+    connected = socket.remote.port or not socket.remote.is_any
+    name = _end(socket.local, six) + (f"->{_end(socket.remote, six)}" if connected else "")
+    state = STATES[socket.state] if socket.state < len(STATES) else f"state {socket.state}"
+    if protocol == "tcp":
+        name += f" ({state})"
+    elif protocol in ("raw", "icmp"):
+        return socket.inode, SocketName(file, "", str(socket.inode), f"{name} ({state})", source)
+    ports = (socket.local.port, socket.remote.port)
+    return socket.inode, SocketName("IPv6" if six else "IPv4", str(socket.inode), protocol.upper(), name, source, ports)
+
+
+def _end(end: Endpoint, six: bool) -> str:
+    address = "*" if end.is_any else f"[{end.address}]" if six else end.address
+    return f"{address}:{end.port or '*'}"
+
+
+def _unix(_file: str, line: bytes, source: Source) -> tuple[int, SocketName]:
+    socket = proc_net.parse_unix_socket(line)
+    state = "LISTEN" if socket.listens else _named(dict(enumerate(_UNIX_STATES)), socket.state)
+    name = f"{socket.path} type={_named(_TYPES, socket.type)} ({state})".lstrip()
+    return socket.inode, SocketName("unix", f"{socket.pointer:#018x}", str(socket.inode), name, source)
+
+
+def _netlink(_file: str, line: bytes, source: Source) -> tuple[int, SocketName]:
+    socket = proc_net.parse_netlink_socket(line)
+    return socket.inode, SocketName("netlink", "", str(socket.inode), _named(_NETLINK, socket.protocol), source)
+
+
+def _packet(_file: str, line: bytes, source: Source) -> tuple[int, SocketName]:
+    socket = proc_net.parse_packet_socket(line)
+    protocol = "ALL" if socket.protocol == _ETH_P_ALL else f"{socket.protocol:#06x}"
+    name = f"type=SOCK_{_named(_TYPES, socket.type)}"
+    return socket.inode, SocketName("pack", str(socket.inode), protocol, name, source)
+
+
+def _named(names: dict[int, str], number: int) -> str:
+    return names.get(number, str(number))
+
+
+_READERS: dict[str, Callable[[str, bytes, Source], tuple[int, SocketName]]] = {
+    **{f"{name}{six}": _inet for name in ("tcp", "udp", "udplite", "raw", "icmp") for six in ("", "6")},
+    "unix": _unix,
+    "netlink": _netlink,
+    "packet": _packet,
+}
+
+
+def socket_inode(target: str) -> int | None:
+    """The inode number in `socket:[123]`, as readlink(2) writes a socket; None for anything else."""
+    number = target.removeprefix("socket:[").removesuffix("]")
+    return int(number) if target == f"socket:[{number}]" and number.isdecimal() and number.isascii() else None

@@ -1,0 +1,95 @@
+"""Who has a socket open: the processes whose descriptors lead to its inode, as netstat and ss find them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from hybridbridge_vol.procfs.pid import parse_cmdline, parse_stat
+from hybridbridge_vol.toolkit.guest_kernel import GuestKernel, Question
+from hybridbridge_vol.toolkit.tool import UNREADABLE, Source, Unavailable, why
+from hybridbridge_vol.tools.process.descriptors import Share, in_shares
+from hybridbridge_vol.tools.process.listing import numbers
+
+
+class Holder(NamedTuple):
+    """A descriptor of a process."""
+
+    pid: int
+    fd: int
+
+    @property
+    def source(self) -> Source:
+        return Source(f"readlink /proc/{self.pid}/fd/{self.fd}")
+
+
+class SocketOwners:
+    """All descriptors of all processes that are sockets, by the socket's inode; read once."""
+
+    def __init__(self, kernel: GuestKernel) -> None:
+        self._kernel = kernel
+        self._names: dict[tuple[str, int], str] = {}
+        self._holders: dict[int, list[Holder]] = {}
+        self.gap: Unavailable | None = None
+        """Why descriptors of some process are missing, if they are."""
+        for holder, inode in self._sockets():
+            self._holders.setdefault(inode, []).append(holder)
+
+    def _sockets(self) -> Iterator[tuple[Holder, int]]:
+        try:
+            pids = numbers(self._kernel.listdir("/proc"))
+        except UNREADABLE as error:
+            self.gap = why("/proc", error)
+            return
+        for found, gap in self._kernel.each_part(in_shares(self._kernel, pids), self._of_shares):
+            self.gap = self.gap or gap
+            yield from found
+
+    def _of_shares(self, shares: list[Share]) -> tuple[list[tuple[Holder, int]], Unavailable | None]:
+        self._kernel.expect(
+            Question("readlink", f"/proc/{share.pid}/fd/{fd}") for share in shares for fd in share.descriptors
+        )
+        for share in shares:
+            self.gap = self.gap or share.gap
+        found = [found for share in shares for fd in share.descriptors for found in self._socket(share.pid, fd)]
+        return found, self.gap
+
+    def _socket(self, pid: int, fd: int) -> Iterator[tuple[Holder, int]]:
+        path = f"/proc/{pid}/fd/{fd}"
+        try:
+            target = self._kernel.readlink(path)
+        except UNREADABLE as error:
+            self.gap = self.gap or why(path, error)
+            return
+        number = target.removeprefix("socket:[").removesuffix("]")
+        if target.startswith("socket:[") and number.isdecimal():
+            yield Holder(pid, fd), int(number)
+
+    def of(self, inode: int) -> list[Holder]:
+        """Descriptors of a socket, by process; none for one that belongs to no process (inode 0)."""
+        return self._holders.get(inode, []) if inode else []
+
+    def all(self) -> dict[int, list[Holder]]:
+        """Every socket that a descriptor leads to, by inode."""
+        return self._holders
+
+    def missing(self, inode: int) -> Unavailable | None:
+        """Why a socket that some process must have open has no known holder, if descriptors could not be read."""
+        return self.gap if inode and not self.of(inode) else None
+
+    def name(self, pid: int) -> str:
+        """The name the kernel keeps for a process; empty if it cannot be read."""
+        return self._once("stat", pid, lambda data: parse_stat(data).comm)
+
+    def program(self, pid: int) -> str:
+        """A process's first argument, without its folders if it is an absolute path; its name if there is none."""
+        argument = self._once("cmdline", pid, lambda data: next(iter(parse_cmdline(data)), ""))
+        return (argument.rpartition("/")[2] if argument.startswith("/") else argument) or self.name(pid)
+
+    def _once(self, file: str, pid: int, read: Callable[[bytes], str]) -> str:
+        if (file, pid) not in self._names:
+            try:
+                self._names[file, pid] = read(self._kernel.read_file(f"/proc/{pid}/{file}"))
+            except UNREADABLE:
+                self._names[file, pid] = ""
+        return self._names[file, pid]

@@ -1,0 +1,205 @@
+"""What every Volatility plugin of ours is, but for its name: requirements and a TreeGrid made from a tool.
+
+Kept here and not among the plugins, and no PluginInterface itself, because Volatility lists every subclass of that
+as a plugin. Volatility 3 (2.28) has no positional arguments, so a tool's positional option is a required `--name`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn
+from urllib.parse import urlparse
+from urllib.request import url2pathname
+
+from volatility3.framework import exceptions, interfaces, renderers
+from volatility3.framework.configuration import requirements
+from volatility3.framework.renderers import format_hints
+
+from hybridbridge_vol.errors import HybridBridgeError, ImageError
+from hybridbridge_vol.toolkit.render import DECIMALS, duration, printable
+from hybridbridge_vol.toolkit.tool import Cell, Column, Kind, Option, Tool, Unavailable, told
+
+TYPES: dict[Kind, type] = {
+    "int": int,
+    "float": float,
+    "percent": float,
+    "hex": format_hints.Hex,
+    "str": str,
+    "time": datetime.datetime,
+    "duration": str,
+}
+LOCATION = "automagic.LayerStacker.single_location"
+"""Where Volatility's command line leaves the image's URL."""
+
+
+class EngineError(exceptions.VolatilityException):  # type: ignore[misc]
+    """The engine's one-line message, for programs that use Volatility as a library."""
+
+
+def described(tool: Tool) -> str:
+    """The docstring of a tool's plugin: the first line is Volatility's short help."""
+    return f"{tool.help}.\n\n{tool.notes}".strip()
+
+
+class ToolPlugin:
+    """Mixed into a PluginInterface that names its `tool`."""
+
+    tool: ClassVar[Tool]
+    context: Any
+    config: Any
+    _progress_callback: Any
+
+    @classmethod
+    def get_requirements(cls) -> list[interfaces.configuration.RequirementInterface]:
+        """The tool's options, and where trusted kernels are kept. No layer is asked for: that would start
+        Volatility's scanners, and the engine reads the image itself."""
+        return [requirement_of(option) for option in cls.tool.options] + [
+            requirements.StringRequirement(
+                name="store",
+                description="where trusted kernels are kept (default: the user's cache directory)",
+                optional=True,
+            ),
+            requirements.ChoiceRequirement(
+                name="bridge",
+                choices=["auto", "fast", "slow"],
+                description="auto: run proven code, prove what is new; slow: prove every call; fast: proven code only",
+                default="auto",
+                optional=True,
+            ),
+            requirements.IntRequirement(
+                name="ns_of",
+                description="answer from inside the namespaces of this process (a container's), as nsenter --all does",
+                optional=True,
+            ),
+            requirements.BooleanRequirement(
+                name="provenance",
+                description="tell for each row the bytes of the image that it came from (takes --bridge slow)",
+                default=False,
+                optional=True,
+            ),
+            requirements.BooleanRequirement(
+                name="stats", description="tell on standard error what was run", default=False, optional=True
+            ),
+        ]
+
+    def run(self) -> renderers.TreeGrid:
+        """The tool's rows. Raises EngineError (under Volatility's own command line it ends with one line)."""
+        options = {option.name: self._option(option) for option in self.tool.options}
+        tool = self.tool
+        if self.config.get("provenance", False):
+            from hybridbridge_vol.guest.provenance import with_provenance
+
+            tool = with_provenance(tool)
+        columns = tool.columns_for(options)
+        rows = self._rows(tool, columns, options)
+        # An error before the first row is told here, before a renderer has written its head.
+        first = list(islice(rows, 1))
+        titles = [(title_of(column), TYPES[column.kind]) for column in columns]
+        return renderers.TreeGrid(titles, chain(first, rows))
+
+    def _option(self, option: Option) -> Any:
+        value = self.config.get(option.name, None)
+        if option.many:
+            return tuple(value or ())
+        return option.default if value is None else value
+
+    def _rows(self, tool: Tool, columns: tuple[Column, ...], options: Any) -> Iterator[tuple[int, tuple[Any, ...]]]:
+        from hybridbridge_vol.guest.session import open_session
+
+        log = logging.getLogger(type(self).__module__)
+        store = self.config.get("store", None)
+        image = None
+        warnings.showwarning = lambda message, *_place: log.warning("%s", printable(str(message)))
+        try:
+            image = image_path(self.context.config.get(LOCATION, None))
+            with open_session(
+                image,
+                store=Path(store) if store else None,
+                progress=self._progress,
+                mode="slow" if tool is not self.tool else self.config.get("bridge", None) or "auto",
+                ns_of=self.config.get("ns_of", None),
+            ) as session:
+                for row in tool.rows(session, options):
+                    for reason in dict.fromkeys(
+                        cell.reason for cell in row.cells if isinstance(cell, Unavailable)
+                    ):
+                        log.warning("%s", printable(f"unreadable: {reason}"))
+                    values = zip(row.cells, columns, strict=True)
+                    yield row.depth, tuple(value_of(cell, column.kind) for cell, column in values)
+                if self.config.get("stats", False):
+                    sys.stderr.writelines(f"{line}\n" for line in session.statistics.lines())
+        except (HybridBridgeError, OSError) as error:
+            self._fail(told(error, image), error)
+
+    def _progress(self, fraction: float, text: str) -> None:
+        self._progress_callback(100 * fraction, text)
+
+    def _fail(self, text: str, error: Exception) -> NoReturn:
+        """End with the message alone. Volatility's command line puts "unexpected situation" and a plea for a bug
+        report in the place of the message of an exception it does not know, so there the exit is made here."""
+        from volatility3 import cli
+
+        message = printable(f"hb.{self.tool.name}: {text}")
+        if isinstance(self._progress_callback, cli.PrintedProgress):
+            raise SystemExit(message) from None
+        raise EngineError(message) from error
+
+
+def title_of(column: Column) -> str:
+    """The column's name; Volatility makes an identifier of it, which `%CPU` cannot become, but `CPU%` can."""
+    return column.name[1:] + "%" if column.name.startswith("%") else column.name
+
+
+def requirement_of(option: Option) -> interfaces.configuration.RequirementInterface:
+    """A tool's option as Volatility asks for it."""
+    name, about, optional = option.name, option.help, not option.positional
+    if option.many:
+        return requirements.ListRequirement(
+            name=name,
+            description=about,
+            element_type=option.type,
+            optional=optional,
+            min_elements=not optional,
+        )
+    kind = {
+        bool: requirements.BooleanRequirement,
+        int: requirements.IntRequirement,
+        str: requirements.StringRequirement,
+    }[option.type]
+    return kind(name=name, description=about, optional=optional, default=option.default)
+
+
+def image_path(location: str | None) -> str:
+    """The path in the file: URL that Volatility made of `-f`. Raises ImageError."""
+    if not location:
+        raise ImageError("no memory image: name one with -f FILE")
+    url = urlparse(location)
+    if url.scheme != "file":
+        raise ImageError(f"{location}: only local files can be read: fetch it first")
+    return url2pathname(url.path)
+
+
+def value_of(cell: Cell, kind: Kind) -> Any:
+    """A cell as Volatility's renderers take it; text is made printable, since most of them do not."""
+    if isinstance(cell, Unavailable):
+        return renderers.UnreadableValue()
+    if cell is None:
+        return renderers.NotApplicableValue()
+    if isinstance(cell, str):
+        return printable(cell)
+    if kind == "time":
+        try:
+            return datetime.datetime.fromtimestamp(cell, datetime.UTC)
+        except (OverflowError, ValueError, OSError):
+            return renderers.UnparsableValue()
+    if kind == "duration":
+        return duration(cell)
+    if kind == "hex":
+        return format_hints.Hex(cell)
+    return round(float(cell), DECIMALS[kind]) if kind in DECIMALS else cell

@@ -1,0 +1,42 @@
+"""What `hb trust show` tells of a stored kernel."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from hybridbridge_vol.bridge.text.policy import ACTIONS
+from hybridbridge_vol.bridge.text.prepared import load_or_error
+from hybridbridge_vol.errors import StoreError
+from hybridbridge_vol.trust.store import Entry, Store
+
+
+@dataclass(frozen=True)
+class KernelInfo(Entry):
+    """A stored kernel, and what the redirection policy (`symbols/linux.toml`) does with it.
+
+    `redirected_functions`: how many of its functions each action has; `unmatched_names`: the policy's patterns that
+    match none of its functions, in the policy's order.
+    """
+
+    redirected_functions: dict[str, int]
+    unmatched_names: list[str]
+
+
+def describe_kernel(store: Store, name: str) -> KernelInfo:
+    """All that is known of the kernel that `name` names, checked against its checksums.
+
+    StoreError if there is none or it is damaged, StoreError or BootError if it cannot be bridged.
+    """
+    entry = store.show(name)
+    kernel = store.find(entry.name)
+    boots = kernel.boots()
+    if not boots:
+        raise StoreError(f"{kernel.name}: holds no booted kernel; remove it with 'hb trust rm' and add the kernel again")
+    prepared = load_or_error(kernel, boots[0])  # the policy goes by names: it is the same for every boot
+    counts = Counter(action for _offset, action, *_rest in prepared.crossings)
+    return KernelInfo(
+        **vars(entry),
+        redirected_functions={action: counts[action] for action in ACTIONS if action in counts},
+        unmatched_names=list(dict.fromkeys(prepared.unmatched)),
+    )

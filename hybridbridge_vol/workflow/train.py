@@ -1,0 +1,126 @@
+"""Filling the memo: run every tool on an image, so that FAST-BRIDGE meets no unknown code on the next."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from hybridbridge_vol import tools
+from hybridbridge_vol.bridge.run.statistics import Statistics
+from hybridbridge_vol.errors import CallUndone, HybridBridgeError
+from hybridbridge_vol.guest.session import Session, open_session
+from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
+from hybridbridge_vol.toolkit.tool import Tool
+
+Progress = Callable[[float, str], None]
+Step = tuple[str, Callable[[], object]]
+"""A piece of work and its name."""
+
+MAX_PROCESSES = 24
+"""User processes whose every file is read; those beyond add hardly any code."""
+KERNEL_THREADS = 3
+"""So many of the kernel's threads, which are all alike."""
+
+SKIPPED = frozenset(("kcore", "kmsg", "kpagecount", "kpageflags", "kpagecgroup", "mem", "pagemap", "clear_refs"))
+"""Windows on memory, too large to read, and files that wait or act."""
+
+_FOLDERS = (
+    "/proc", "/proc/net", "/proc/sys/kernel", "/proc/sysvipc", "/proc/tty", "/proc/fs", "/proc/1/fdinfo", "/proc/1/fd",
+    "/proc/1/task", "/proc/1/attr", "/proc/1/net", "/sys/kernel", "/sys/module",
+)
+
+
+def train(image: str | Path, store: Path | None = None, progress: Progress | None = None) -> Statistics:
+    """Run all tools and read all small files of /proc in `image`; what is proven goes to its kernel's memo.
+
+    Raises what `open_session` raises.
+    """
+    with open_session(image, store, progress) as session:
+        run_everything(session, progress)
+        return session.statistics
+
+
+def run_everything(session: Session, progress: Progress | None = None) -> None:
+    """All tools with each of their options, then all files of /proc that hold text. What cannot be read is passed over."""
+    _run([*_plain_tools(session), *_tools_with_options(session), *_files(session)], progress)
+
+
+def run_tools(session: Session, progress: Progress | None = None) -> None:
+    """All tools, each once, without options: most of the code that any question needs, in a fifth of the time."""
+    _run(list(_plain_tools(session)), progress)
+
+
+def _run(work: list[Step], progress: Progress | None) -> None:
+    for number, (name, step) in enumerate(work):
+        if progress:
+            progress(number / len(work), f"training: {name}")
+        with suppress(OSError, CallUndone, HybridBridgeError):
+            step()
+
+
+def _trainable() -> Iterator[Tool]:
+    for name in tools.NAMES:
+        tool = tools.load(name)
+        if tool.runs_kernel and not any(option.positional for option in tool.options):
+            yield tool
+
+
+def _plain_tools(session: Session) -> Iterator[Step]:
+    for tool in _trainable():
+        yield tool.name, partial(_rows, tool, session, {option.name: option.default for option in tool.options})
+
+
+def _tools_with_options(session: Session) -> Iterator[Step]:
+    """Each tool with each of its flags."""
+    for tool in _trainable():
+        default = {option.name: option.default for option in tool.options}
+        for option in tool.options:
+            if option.type is bool:
+                yield tool.name, partial(_rows, tool, session, default | {option.name: True})
+
+
+def _files(session: Session) -> Iterator[Step]:
+    for folder in _FOLDERS:
+        # twice: what is looked up again is first asked whether it still holds
+        yield folder, partial(_read_all, session, folder)
+        yield folder, partial(_read_all, session, folder)
+    for folder in _processes(session):
+        yield folder, partial(_read_all, session, folder)
+
+
+def _rows(tool: Tool, session: Session, options: dict[str, object]) -> None:
+    for _row in tool.rows(session, options):
+        pass
+
+
+def _processes(session: Session) -> list[str]:
+    """Folders of the processes to read."""
+    with suppress(OSError, CallUndone):
+        pids = [name for name in session.listdir("/proc") if name.isdecimal()]
+        users = [pid for pid in pids if _is_user_process(session, pid)]
+        threads = [pid for pid in pids if pid not in set(users)]
+        return [f"/proc/{pid}" for pid in users[-MAX_PROCESSES:] + threads[:KERNEL_THREADS]]
+    return []
+
+
+def _is_user_process(kernel: GuestKernel, pid: str) -> bool:
+    with suppress(OSError, CallUndone):
+        return bool(kernel.read_file(f"/proc/{pid}/cmdline"))
+    return False
+
+
+def _read_all(session: Session, folder: str) -> None:
+    session.stat(folder)
+    for name in session.listdir(folder):
+        path = f"{folder}/{name}"
+        if name in SKIPPED:
+            continue
+        with suppress(OSError, CallUndone):
+            kind = stat.S_IFMT(session.stat(path).mode)
+            if kind == stat.S_IFLNK:
+                session.readlink(path)
+            elif kind == stat.S_IFREG:
+                session.read_file(path)

@@ -1,0 +1,162 @@
+"""Taking a kernel into the store so that the first case finds everything ready: booted, with its modules, trained.
+
+Beside the trusted kernel a second one is booted, where Linux would have put it, and thrown away again: its memory
+is a snapshot on which the tools are trained, so that most of their code is proven before the first case.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from itertools import takewhile
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, Self
+
+from hybridbridge_vol.bridge.text.prepared import prepare
+from hybridbridge_vol.errors import BootError, HybridBridgeError, KernelFileError
+from hybridbridge_vol.kernel_file import packages
+from hybridbridge_vol.trust import modules
+from hybridbridge_vol.trust.linked_kernel import linked_kernel
+from hybridbridge_vol.trust.store import Entry, Store
+from hybridbridge_vol.trust.stored_kernel import Progress, StoredKernel
+
+if TYPE_CHECKING:
+    from hybridbridge_vol.kernel_file.kernel import KernelImage
+    from hybridbridge_vol.trust.boot import BootedKernel
+
+
+def enroll(store: Store, path: Path, progress: Progress | None = None, training: bool = True) -> Entry:
+    """Boot the kernel in `path`, store it, prepare the bridge for it and train on it. Raises as `Store.add`."""
+
+    def part(first: float, last: float) -> Progress | None:
+        return progress and (lambda fraction, text: progress(first + fraction * (last - first), text))
+
+    second = _SecondBoot() if training else None
+    with _KeptModules(store, path) as kept:
+        try:
+            kernel = store.add(path, part(0.0, 0.6), beside=second)
+        except KernelFileError as error:
+            return _enroll_modules(store, path, error)
+        try:
+            for boot in kernel.boots():
+                prepare(kernel, boot, part(0.6, 0.7))
+        except KeyError as error:
+            raise BootError(f"{path}: this kernel has no symbol {error}; it cannot be bridged") from None
+        linked_kernel(kernel)  # now, while the kernel is at hand, unpacked
+        kept.give(kernel)
+    if second is not None:
+        booted = second.finish()
+        if booted is not None:
+            _train(kernel, booted, part(0.7, 1.0))
+    return store.entry(kernel)
+
+
+def _enroll_modules(store: Store, path: Path, error: KernelFileError) -> Entry:
+    """Add the modules in a package that has no kernel to their kernel, which is in the store already; `error` is
+    raised if there are none."""
+    release = None
+    with contextlib.suppress(KernelFileError, OSError):
+        release = modules.release(path)
+    if not release:
+        raise error
+    fitting = [kernel for kernel in store.kernels() if kernel.release == release]
+    if not fitting:
+        raise KernelFileError(f"{path}: modules of kernel {release}, which is not stored; add that kernel first")
+    for kernel in fitting:
+        modules.keep(kernel.folder, modules.module_files(path))
+    return store.entry(fitting[0])
+
+
+class _KeptModules(Thread):
+    """Packs the modules of a kernel's package beside other work, since that needs no kernel yet, and gives them to it."""
+
+    def __init__(self, store: Store, path: Path) -> None:
+        super().__init__(name="modules", daemon=True)
+        self._folder = store.temporary_folder()
+        self._path = path
+        self._error: HybridBridgeError | None = None
+        self._unwanted = False
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._unwanted = True
+        self.join()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def run(self) -> None:
+        """Thread."""
+        try:
+            with open(self._path, "rb") as stream:
+                if not packages.is_package(stream.read(8)):
+                    return
+            modules.keep(self._folder, takewhile(lambda _module: not self._unwanted, modules.module_files(self._path)))
+        except HybridBridgeError as error:
+            self._error = error
+        except OSError:  # the kernel cannot be read either, and that is told
+            pass
+
+    def give(self, kernel: StoredKernel) -> None:
+        """Wait until they are packed and move them to their kernel, if it has none; what went wrong is raised here."""
+        if modules.names(kernel.folder):
+            return
+        self.join()
+        if self._error is not None:
+            raise self._error
+        modules.move(self._folder, kernel.folder)
+
+
+class _SecondBoot:
+    """Boots a kernel where it was linked to run, as Linux does without KASLR, beside other work."""
+
+    def __init__(self) -> None:
+        self._thread: Thread | None = None
+        self._booted: BootedKernel | None = None
+
+    def __call__(self, kernel: KernelImage) -> None:
+        """Start."""
+        self._thread = Thread(target=self._run, args=(kernel,), name="second boot", daemon=True)
+        self._thread.start()
+
+    def _run(self, kernel: KernelImage) -> None:
+        from hybridbridge_vol.trust.boot import boot
+        from hybridbridge_vol.trust.placement import LINUX_LAYOUT
+
+        try:
+            self._booted = boot(kernel, LINUX_LAYOUT)
+        except BootError:  # the first boot tells; without training everything works, only slower at first
+            self._booted = None
+
+    def finish(self) -> BootedKernel | None:
+        """Wait for it; None if there is none (the kernel was stored already) or it failed."""
+        if self._thread is not None:
+            self._thread.join()
+        return self._booted
+
+
+def _train(kernel: StoredKernel, booted: BootedKernel, progress: Progress | None) -> None:
+    """Run each tool on the memory of `booted`. What goes wrong costs the training, not the kernel."""
+    from hybridbridge_vol.bridge.attach import attach
+    from hybridbridge_vol.guest.session import Session
+    from hybridbridge_vol.memory_image.open import open_image
+    from hybridbridge_vol.snapshot.find_kernel import find_kernel
+    from hybridbridge_vol.trust.files import write_sparse
+    from hybridbridge_vol.workflow.train import run_tools
+
+    try:
+        with tempfile.TemporaryDirectory(dir=kernel.folder, prefix=".training-") as folder:
+            path = Path(folder) / "memory"
+            write_sparse(path, booted.ram.view)
+            image = open_image(path)
+            hit = find_kernel(image, [kernel])
+            if hit is None:
+                image.close()
+                return
+            with Session(attach(image, kernel, hit[1])) as session:
+                run_tools(session, progress)
+    except (HybridBridgeError, OSError):
+        return

@@ -1,0 +1,108 @@
+"""The twin text: relocation, crossings, page edges."""
+
+from __future__ import annotations
+
+from array import array
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hybridbridge_vol.bridge.text.policy import Crossing
+from hybridbridge_vol.bridge.text.rebased_text import Sites, TwinText, jump, relocation_sites, returning
+from hybridbridge_vol.bridge.text.trampolines import answer, free_if_trusted, home_overlays, twin_overlays
+
+PAGE = 4096
+HOLE = 0xFFFF_8000_0000_0000
+
+
+def assembled(twin: TwinText, pages: int) -> bytes:
+    return b"".join(bytes(twin.page(i * PAGE)) for i in range(pages))
+
+
+@given(
+    st.lists(st.integers(0, 3 * PAGE // 8 - 1), unique=True),
+    st.integers(-(1 << 30), 1 << 30),
+    st.binary(min_size=64, max_size=64),
+)
+def test_every_site_moves_by_the_shift_and_nothing_else_does(slots: list[int], shift: int, seed: bytes) -> None:
+    """Also sites that lie across the edge of a page."""
+    booted = bytearray((seed * (3 * PAGE // 64 + 1))[: 3 * PAGE])
+    offsets = array("I", sorted(min(8 * slot + 6, 3 * PAGE - 8) for slot in slots))
+    offsets = array("I", sorted(set(offsets)))
+    expected = bytearray(booted)
+    for offset in offsets:
+        value = int.from_bytes(booted[offset : offset + 4], "little")
+        expected[offset : offset + 4] = ((value + shift) & 0xFFFFFFFF).to_bytes(4, "little")
+    twin = TwinText(memoryview(booted), (Sites(offsets, 1, 4),), shift)
+    assert assembled(twin, 3) == bytes(expected)
+
+
+def test_overlays_may_lie_across_the_edge_of_a_page() -> None:
+    twin = TwinText(memoryview(bytearray(2 * PAGE)), (), 0, [(PAGE - 2, b"\x01\x02\x03\x04\x05")])
+    assert assembled(twin, 2)[PAGE - 3 : PAGE + 4] == b"\0\x01\x02\x03\x04\x05\0"
+
+
+def test_a_later_overlay_takes_the_place_of_an_earlier_one() -> None:
+    twin = TwinText(memoryview(bytearray(PAGE)), (), 0, [(16, b"\xaa\xaa")])
+    twin.overlay(16, b"\xbb")
+    assert bytes(twin.page(0)[16:18]) == b"\xbb\0"
+
+
+def test_sites_that_boot_time_patching_rewrote_are_left_out() -> None:
+    flat = bytearray(PAGE)
+    flat[8:12] = (0x81000000).to_bytes(4, "little")
+    flat[16:20] = (0x81000000).to_bytes(4, "little")
+    booted = bytearray(flat)
+    booted[8:12] = (0x82000000).to_bytes(4, "little")  # moved by the delta
+    booted[16:20] = b"\x90\x90\x90\x90"  # patched
+    text = 0xFFFFFFFF81000000
+    sites = relocation_sites(memoryview(booted), flat, [text + 8, text + 16, text + PAGE], text, PAGE, 0x1000000, 4)
+    assert list(sites) == [8]
+
+
+def test_jumps_reach_both_ways() -> None:
+    assert jump(0x1000, 0x1005) == b"\xe9\0\0\0\0"
+    assert jump(0x2000, 0x1000) == b"\xe9" + (-0x1005 & 0xFFFFFFFF).to_bytes(4, "little")
+
+
+def test_answers() -> None:
+    assert returning(1) == b"\xb8\x01\0\0\0\xc3"
+    assert answer("return", 0) == b"\x31\xc0\xc3"
+    assert answer("argument", 0) == b"\x48\x89\xf8\xc3"
+    assert answer("halt", 0) == b"\xfa\xf4"
+
+
+def test_crossings_become_code_at_both_sides() -> None:
+    crossings = [Crossing(0x10, "home"), Crossing(0x40, "return", 1, True), Crossing(0x80, "free", 1)]
+    twin = dict(twin_overlays(crossings, 0x5000, 0x1000, HOLE))
+    assert twin[0x10] == jump(0x5010, 0x1010)
+    assert twin[0x40] == returning(1)
+    assert twin[0x80] == free_if_trusted(1, 0x5080, 0x1080, HOLE)
+    assert dict(home_overlays(crossings)) == {0x40: returning(1)}
+
+
+def test_a_guarded_free_fits_its_room_and_ends_in_a_return() -> None:
+    code = free_if_trusted(0, 0x5000, 0x1000, HOLE)
+    assert len(code) == 19 or len(code) == 20
+    assert code.endswith(b"\xc3")
+
+
+@given(
+    st.lists(st.integers(0, 3 * PAGE - 8), unique=True, max_size=40),
+    st.integers(-(1 << 30), 1 << 30),
+    st.integers(-(1 << 28), 1 << 28),
+)
+def test_references_that_stay_at_home_reach_it_from_where_the_twin_lies(
+    places: list[int], shift: int, distance: int
+) -> None:
+    """Relative ones bridge the distance of the twin, relocated ones keep what they hold; also across pages."""
+    fields = [place for place in sorted(places) if all(abs(place - other) >= 4 for other in places if other != place)]
+    absolute = array("I", fields[::2])
+    booted = bytearray(3 * PAGE)
+    twin = TwinText(
+        memoryview(booted), (Sites(absolute, 1, 4),), shift, at_home=((array("I", fields), distance),)
+    )
+    text = assembled(twin, 3)
+    for place in fields:
+        moved = 0 if place in absolute else -shift
+        assert int.from_bytes(text[place : place + 4], "little") == (moved + distance) & 0xFFFFFFFF

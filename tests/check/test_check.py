@@ -1,0 +1,450 @@
+"""`hb.check`: silent on a clean image, and every change that is planted in one is told, with the symbol it is in."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from generations import GENERATIONS
+
+from hybridbridge_vol import tools
+from hybridbridge_vol.guest.session import Session, open_session
+from hybridbridge_vol.toolkit.tool import Unavailable
+
+Lab = Any
+NAME = "6.1 two CPUs"
+EACH = [name if name == NAME else pytest.param(name, marks=pytest.mark.slow) for name in sorted(GENERATIONS)]
+ELSEWHERE = 0xFFFF_FFFF_C0DE_0000
+"""In the module area, where no module of the sample lies."""
+
+
+def check(session: Session) -> list[dict[str, Any]]:
+    """The rows of `hb.check`."""
+    tool = tools.load("check")
+    names = [column.name for column in tool.columns]
+    return [dict(zip(names, row.cells, strict=True)) for row in tool.rows(session, {})]
+
+
+class Victim:
+    """A copy of a sample image to plant things in, and its kernel's places."""
+
+    def __init__(self, session: Session, path: Path) -> None:
+        self.path = path
+        self._bridge = session.bridge
+
+    def vaddr(self, symbol: str) -> int:
+        """A symbol's address in the snapshot."""
+        return self._bridge.snapshot(symbol)
+
+    def offset(self, vaddr: int) -> int:
+        """Where an address lies in the image file, by the snapshot's own page tables."""
+        place = self._bridge.layout.translate(self._bridge.image, vaddr)
+        assert place is not None
+        offset = self._bridge.image.offset_of(place.paddr)
+        assert offset is not None
+        return offset
+
+    def read(self, vaddr: int, size: int) -> bytes:
+        """Bytes of the sample."""
+        with open(self.path, "rb") as stream:
+            stream.seek(self.offset(vaddr))
+            return stream.read(size)
+
+    def write(self, vaddr: int, data: bytes) -> None:
+        """Edit the copy."""
+        with open(self.path, "r+b") as stream:
+            stream.seek(self.offset(vaddr))
+            stream.write(data)
+
+    def word(self, vaddr: int) -> int:
+        """A pointer of the sample."""
+        return int.from_bytes(self.read(vaddr, 8), "little")
+
+    def set_word(self, vaddr: int, value: int) -> None:
+        """Plant a pointer."""
+        self.write(vaddr, value.to_bytes(8, "little"))
+
+    def jump(self, vaddr: int, to_vaddr: int) -> None:
+        """Plant a five-byte jump."""
+        self.write(vaddr, b"\xe9" + (to_vaddr - vaddr - 5 & 0xFFFFFFFF).to_bytes(4, "little"))
+
+
+@pytest.fixture
+def victim(lab: Lab, tmp_path: Path) -> Iterator[Callable[..., Victim]]:
+    """Makes a victim of a generation."""
+    made: list[Path] = []
+
+    def make(name: str = NAME) -> Victim:
+        path = tmp_path / f"victim{len(made)}.raw"
+        subprocess.run(["cp", "--sparse=always", lab.sample(name).dump, path], check=True)
+        made.append(path)
+        return Victim(lab.session(name), path)
+
+    yield make
+    for path in made:
+        path.unlink()
+
+
+@pytest.fixture
+def checked(lab: Lab) -> Callable[[Victim], list[dict[str, Any]]]:
+    """`hb.check` of an edited image."""
+
+    def ask(victim: Victim) -> list[dict[str, Any]]:
+        with open_session(victim.path, lab.store.root) as session:
+            return check(session)
+
+    return ask
+
+
+def test_a_clean_image_gives_no_row(lab: Lab, generation: str) -> None:
+    assert check(lab.session(generation)) == []
+
+
+def test_every_plant_is_found_on_each_kernel(
+    victim: Callable[..., Victim], checked: Callable[[Victim], list[dict[str, Any]]], generation: str
+) -> None:
+    image = victim(generation)
+    hook, table, operations = image.vaddr("__x64_sys_getdents64"), image.vaddr("sys_call_table"), image.vaddr("tcp4_seq_ops")
+    image.jump(hook, ELSEWHERE)
+    image.set_word(table + 8 * 217, ELSEWHERE + 0x10)
+    image.set_word(operations + 24, ELSEWHERE + 0x20)
+    image.write(image.vaddr("idt_table") + 16 * 14 + 6, (ELSEWHERE >> 16 & 0xFFFF).to_bytes(2, "little"))
+    proc_root = image.vaddr("proc_root")
+    operations_of_root = next(
+        at for at in range(proc_root, proc_root + 128, 8) if image.word(at) == image.vaddr("proc_root_operations")
+    )
+    image.set_word(operations_of_root, ELSEWHERE + 0x30)
+    rows = {row["WHAT"]: row for row in checked(image)}
+    assert rows.keys() == {"text", "syscall", "rodata", "data", "idt"}
+    assert rows["text"]["ADDRESS"] == hook
+    assert rows["text"]["OFFSET"] == image.offset(hook)
+    assert rows["text"]["SYMBOL"] == "__x64_sys_getdents64"
+    assert rows["text"]["FOUND"].startswith(f"jmp {ELSEWHERE:#x}")
+    assert rows["text"]["LEADS"] == "module area, no module listed there, not mapped"
+    assert rows["syscall"]["SYMBOL"] == "sys_call_table[217]"
+    assert rows["syscall"]["EXPECTED"] == "__x64_sys_getdents64"
+    assert rows["syscall"]["FOUND"] == f"{ELSEWHERE + 0x10:#x}"
+    assert rows["rodata"]["SYMBOL"] == "tcp4_seq_ops+0x18"
+    assert rows["rodata"]["EXPECTED"] == "tcp4_seq_show"
+    assert rows["data"]["SYMBOL"] == f"proc_root+{operations_of_root - proc_root:#x}"
+    assert rows["data"]["EXPECTED"] == "proc_root_operations"
+    assert rows["idt"]["SYMBOL"] == "idt_table[0xe]"
+    assert rows["idt"]["EXPECTED"].startswith("asm_exc_page_fault ")
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["__x64_sys_getpid", "commit_creds"],
+    ids=["another system call", "another function"],
+)
+def test_a_table_entry_that_leads_to_another_function_of_the_kernel_is_found(
+    victim: Callable[..., Victim], checked: Callable[[Victim], list[dict[str, Any]]], target: str
+) -> None:
+    image = victim()
+    image.set_word(image.vaddr("sys_call_table") + 8 * 102, image.vaddr(target))
+    (row,) = checked(image)
+    assert (row["EXPECTED"], row["LEADS"]) == ("__x64_sys_getuid", target)
+
+
+def test_a_patch_site_holds_no_hiding_place(
+    victim: Callable[..., Victim], checked: Callable[[Victim], list[dict[str, Any]]]
+) -> None:
+    """What the kernel may patch itself is accepted only in the forms that it writes there."""
+    from hybridbridge_vol.check.patch_tables import read_patch_tables
+    from hybridbridge_vol.trust.linked_kernel import linked_kernel
+
+    image = victim()
+    kernel = image._bridge.kernel
+    tables = read_patch_tables(linked_kernel(kernel).flat, kernel.symbols, kernel.text_link_vaddr)
+    text, end = image.vaddr("_text"), image.vaddr("_etext") - image.vaddr("_text")
+
+    def middle(places: Any) -> int:
+        inside = sorted(place for place in places if place < end)
+        return text + inside[len(inside) // 2]
+
+    near = image.vaddr("commit_creds")
+    sites = {
+        "mcount": middle(tables.mcount),
+        "return": middle(tables.returns),
+        "retpoline": middle(tables.retpolines),
+        "static branch": middle(branch.code for branch in tables.branches if branch.size == 5),
+        "static call": middle(call.code for call in tables.static_calls),
+        "alternative": middle(one.code for one in tables.alternatives if one.size >= 5),
+        "paravirt": middle(code for code, size in tables.paravirt if size >= 5),
+    }
+    for vaddr in sites.values():
+        image.jump(vaddr, near)
+    lock = middle(tables.locks)
+    image.write(lock, b"\x90")
+    found = [row for row in checked(image) if row["WHAT"] == "text"]
+    covered = {
+        name
+        for name, vaddr in {**sites, "lock": lock}.items()
+        if any(row["ADDRESS"] <= vaddr < row["ADDRESS"] + 16 for row in found)
+    }
+    assert covered == {*sites, "lock"}
+
+
+def test_a_traced_function_and_a_kprobe_are_told_as_such(
+    victim: Callable[..., Victim], checked: Callable[[Victim], list[dict[str, Any]]]
+) -> None:
+    image = victim()
+    traced, probed = image.vaddr("__x64_sys_getpid"), image.vaddr("do_exit")
+    tracer = image.vaddr("ftrace_caller")
+    assert image.read(traced, 5) == b"\x0f\x1f\x44\x00\x00"
+    image.write(traced, b"\xe8" + (tracer - traced - 5 & 0xFFFFFFFF).to_bytes(4, "little"))
+    image.write(probed, b"\xcc")
+    rows = {row["WHAT"]: row for row in checked(image)}
+    assert rows.keys() == {"traced", "kprobe"}
+    assert (rows["traced"]["SYMBOL"], rows["traced"]["LEADS"]) == ("__x64_sys_getpid", "ftrace_caller")
+    assert rows["kprobe"]["SYMBOL"] == "do_exit"
+    assert rows["kprobe"]["FOUND"].startswith("int3")
+
+
+def test_text_that_the_page_tables_take_from_elsewhere_is_told(
+    victim: Callable[..., Victim], checked: Callable[[Victim], list[dict[str, Any]]]
+) -> None:
+    image = victim()
+    layout, snapshot = image._bridge.layout, image._bridge.image
+    place = layout.translate(snapshot, image.vaddr("_text"))
+    assert place is not None
+    # the entry that maps the first 2 MiB of the kernel, found in its own table
+    entry = place.entry.to_bytes(8, "little")
+    pmd = snapshot.read(image._bridge.layout.text_paddr + image.vaddr("level2_kernel_pgt") - image.vaddr("_text"), 4096)
+    slot = pmd.find(entry)
+    assert slot >= 0
+    forged = place.entry + (2 << 20)
+    image.set_word(image.vaddr("level2_kernel_pgt") + slot, forged)
+    rows = checked(image)
+    assert rows[0]["WHAT"] == "mapping"
+    assert rows[0]["ADDRESS"] == image.vaddr("_text")
+    assert any(row["WHAT"] == "text" for row in rows)
+
+
+def test_a_ruined_kernel_is_told_in_so_many_rows(
+    victim: Callable[..., Victim], checked: Callable[[Victim], list[dict[str, Any]]]
+) -> None:
+    image = victim()
+    start = image.vaddr("do_exit")
+    ruined = bytearray(image.read(start, 64 << 10))
+    ruined[::16] = bytes(byte ^ 0xFF for byte in ruined[::16])
+    image.write(start, bytes(ruined))
+    rows = checked(image)
+    assert len(rows) == 1001
+    assert rows[-1]["WHAT"] == "more"
+
+
+def test_pages_that_the_image_lacks_are_told(
+    lab: Lab, victim: Callable[..., Victim], checked: Callable[[Victim], list[dict[str, Any]]]
+) -> None:
+    from samples.lime import write_lime
+
+    image = victim()
+    gone = image.offset(image.vaddr("__x64_sys_getdents64")) & -4096
+    size = image.path.stat().st_size
+    lime = image.path.with_suffix(".lime")
+    write_lime(image.path, [(0, gone), (gone + 8192, size - gone - 8192)], lime)
+    image.path = lime
+    rows = checked(image)
+    lime.unlink()
+    (row,) = rows
+    assert row["WHAT"] == "missing"
+    assert isinstance(row["FOUND"], Unavailable)
+    assert "2 pages" in row["FOUND"].reason
+
+
+def test_hooks_in_a_module_are_found_with_its_name(
+    victim: Callable[..., Victim], checked: Callable[[Victim], list[dict[str, Any]]], generation: str
+) -> None:
+    image = victim(generation)
+    module, function, hook, pointer = next(tables_of_modules(image))
+    image.jump(hook, ELSEWHERE)
+    image.set_word(pointer, ELSEWHERE)
+    rows = checked(image)
+    assert {row["WHAT"] for row in rows} == {"module"}
+    in_code, in_table = rows
+    assert (in_code["ADDRESS"], in_code["SYMBOL"]) == (hook, f"{module}:{function}")
+    assert in_code["FOUND"].startswith(f"jmp {ELSEWHERE:#x}")
+    assert (in_table["ADDRESS"], in_table["FOUND"]) == (pointer, f"{ELSEWHERE:#x}")
+    assert in_table["SYMBOL"].startswith(f"{module}:.rodata+")
+
+
+def tables_of_modules(image: Victim) -> Iterator[tuple[str, str, int, int]]:
+    """`(module, function, its address, address of a constant that points to it)`."""
+    for name, address in loaded(image):
+        part = image._bridge.space.modules.at(address)
+        if part is None or part.module.rodata is None:
+            continue
+        layout = part.module.file.text_layout()[0]
+        code = {
+            part.module.sections[symbol.section] + symbol.value: symbol.name
+            for symbol in part.module.file.symbols()
+            if symbol.section in layout and symbol.size
+        }
+        table = part.module.rodata
+        for vaddr in range(table.vaddr, table.vaddr + len(table.content), 8):
+            hook = image.word(vaddr)
+            if hook in code:
+                yield name, code[hook], hook, vaddr
+
+
+def loaded(image: Victim) -> list[tuple[str, int]]:
+    """`(name, address)` of the modules that the sample's kernel lists."""
+    with open_session(image.path, image._bridge.kernel.folder.parent) as session:
+        lines = session.read_file("/proc/modules").decode().splitlines()
+    return [(line.split()[0], int(line.split()[5], 16)) for line in lines]
+
+
+def test_a_module_without_a_trusted_file_is_told_by_name(lab: Lab, tmp_path: Path) -> None:
+    import shutil
+
+    from hybridbridge_vol.trust.modules import ARCHIVE
+
+    store, folder = tmp_path / "store", lab.session(NAME).bridge.kernel.folder
+    shutil.copytree(folder, store / folder.name, ignore=shutil.ignore_patterns(ARCHIVE))
+    with open_session(lab.sample(NAME).dump, store) as session:
+        rows = check(session)
+        names = [line.split()[0] for line in session.read_file("/proc/modules").decode().splitlines()]
+    assert [row["SYMBOL"] for row in rows] == names
+    assert all("no trusted file" in row["FOUND"].reason for row in rows)
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_what_other_processors_make_of_a_kernel_is_no_difference(
+    lab: Lab, victim: Callable[..., Victim], checked: Callable[[Victim], list[dict[str, Any]]], name: str
+) -> None:
+    """A return thunk is chosen by the processor; a constant list of options is cut at its commas."""
+    from hybridbridge_vol.trust.linked_kernel import linked_kernel
+
+    image = victim(name)
+    image.set_word(image.vaddr("x86_return_thunk"), image.vaddr("srso_alias_return_thunk"))
+    flat = linked_kernel(lab.session(name).bridge.kernel).flat
+    options = image.vaddr("_text") + flat.index(b"!cmt,!mbm")
+    image.write(options, image.read(options, 32).replace(b",", b"\0"))
+    assert checked(image) == []
+    image.set_word(image.vaddr("x86_return_thunk"), image.vaddr("commit_creds"))
+    image.write(options, b"?")
+    rows = {row["WHAT"]: row["SYMBOL"] for row in checked(image)}
+    assert rows["data"] == "x86_return_thunk"
+    assert "rodata" in rows
+
+
+def test_calls_that_are_counted_are_no_difference_and_hide_none(
+    victim: Callable[..., Victim], checked: Callable[[Victim], list[dict[str, Any]]]
+) -> None:
+    """As `retbleed=stuff` leaves a kernel: an instruction before each function counts its calls."""
+    from hybridbridge_vol.check.patch_tables import read_call_sites
+    from hybridbridge_vol.trust.linked_kernel import linked_kernel
+
+    image = victim("6.12")
+    kernel = image._bridge.kernel
+    text, end = image.vaddr("_text"), image.vaddr("_etext")
+    template = image.vaddr("skl_call_thunk_template")
+    counter = template + int.from_bytes(image.read(template + 4, 4), "little", signed=True)
+
+    def count_before(function: int) -> int:
+        place = function - 9
+        image.write(place, image.read(template, 4) + (counter - place & 0xFFFFFFFF).to_bytes(4, "little") + b"\x05")
+        return place
+
+    def call(site: int, to_vaddr: int) -> None:
+        image.write(site, b"\xe8" + (to_vaddr - site - 5 & 0xFFFFFFFF).to_bytes(4, "little"))
+
+    sites = [text + site for site in read_call_sites(linked_kernel(kernel).flat, kernel.symbols, kernel.text_link_vaddr)]
+    calls = [site for site in sites if site < end and image.read(site, 1) == b"\xe8"][1000:1200]
+    leads = {site: site + 5 + int.from_bytes(image.read(site + 1, 4), "little", signed=True) for site in calls}
+    counted = {site: to for site, to in leads.items() if image.read(to - 9, 9) == b"\x90" * 9}
+    assert len(counted) > 100
+    for site, function in counted.items():
+        call(site, count_before(function))
+    assert checked(image) == []
+    first, *others = counted
+    other = next(site for site in others if counted[site] != counted[first])
+    call(first, counted[other] - 9)
+    uncounted = image.vaddr("__x64_sys_getpid") - 9
+    call(other, uncounted)
+    rows = checked(image)
+    assert {row["ADDRESS"] for row in rows} == {first, other}
+
+
+@pytest.mark.parametrize(
+    ("handler", "what"),
+    [("function_trace_call", "traced"), ("kprobe_ftrace_handler", "kprobe"), ("klp_ftrace_handler", "livepatch"), ("commit_creds", "traced")],
+)
+def test_a_trampoline_of_the_tracer_is_told_by_who_it_calls(
+    victim: Callable[..., Victim], checked: Callable[[Victim], list[dict[str, Any]]], handler: str, what: str
+) -> None:
+    image = victim()
+    site, place = image.vaddr("__x64_sys_getpid"), image.vaddr("__log_buf")
+    start, size = image.vaddr("ftrace_caller"), image.vaddr("ftrace_call") - image.vaddr("ftrace_caller")
+    image.write(place, image.read(start, size))
+    image.write(place + size, b"\xe8" + (image.vaddr(handler) - place - size - 5 & 0xFFFFFFFF).to_bytes(4, "little"))
+    image.write(site, b"\xe8" + (place - site - 5 & 0xFFFFFFFF).to_bytes(4, "little"))
+    (row,) = checked(image)
+    assert (row["WHAT"], row["SYMBOL"]) == (what, "__x64_sys_getpid")
+    assert row["LEADS"] == f"trampoline of the tracer, which calls {handler}"
+
+
+def test_what_only_looks_like_a_trampoline_is_text(
+    victim: Callable[..., Victim], checked: Callable[[Victim], list[dict[str, Any]]]
+) -> None:
+    image = victim()
+    site, place = image.vaddr("__x64_sys_getpid"), image.vaddr("__log_buf")
+    start, size = image.vaddr("ftrace_caller"), image.vaddr("ftrace_call") - image.vaddr("ftrace_caller")
+    code = bytearray(image.read(start, size))
+    code[-1] ^= 1
+    image.write(place, bytes(code) + b"\xe8" + bytes(4))
+    image.write(site, b"\xe8" + (place - site - 5 & 0xFFFFFFFF).to_bytes(4, "little"))
+    (row,) = checked(image)
+    assert (row["WHAT"], row["LEADS"]) == ("text", "__log_buf")
+
+
+def test_an_optimised_kprobe_is_told_by_its_detour(
+    victim: Callable[..., Victim], checked: Callable[[Victim], list[dict[str, Any]]]
+) -> None:
+    image = victim()
+    site, place = image.vaddr("ksys_write") + 0x15, image.vaddr("__log_buf")
+    start, end = image.vaddr("optprobe_template_entry"), image.vaddr("optprobe_template_val")
+    code = bytearray(image.read(start, end - start))
+    access = image.vaddr("optprobe_template_clac") - start
+    code[access : access + 3] = b"\x0f\x01\xca"
+    image.write(place, bytes(code))
+    image.jump(site, place)
+    (row,) = checked(image)
+    assert (row["WHAT"], row["LEADS"]) == ("kprobe", "detour of an optimised kprobe")
+
+
+def test_a_probe_of_a_tracepoint_is_told_as_traced(
+    victim: Callable[..., Victim], checked: Callable[[Victim], list[dict[str, Any]]]
+) -> None:
+    image = victim()
+    image.set_word(image.vaddr("__SCK__tp_func_sched_switch"), image.vaddr("probe_sched_switch"))
+    assert ("traced", "probe_sched_switch") in [(row["WHAT"], row["LEADS"]) for row in checked(image)]
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_what_a_hypervisors_guest_gives_its_kernel_is_no_difference(
+    victim: Callable[..., Victim], checked: Callable[[Victim], list[dict[str, Any]]], name: str
+) -> None:
+    """The clock, the first processor's start and the end of an interrupt, as under KVM."""
+    image = victim(name)
+    symbols = image._bridge.kernel.symbols
+
+    def replace(structure: str, function: str, other: str) -> int:
+        start = image.vaddr(structure)
+        place = next(at for at in range(start, start + 512, 8) if image.word(at) == image.vaddr(function))
+        image.set_word(place, image.vaddr(other))
+        return place
+
+    replace("smp_ops", "native_smp_prepare_boot_cpu", "kvm_smp_prepare_boot_cpu")
+    end = next(name for name in ("native_apic_mem_eoi", "native_apic_mem_eoi_write", "native_apic_mem_write") if name in symbols)
+    controller = replace("apic_physflat", end, "kvm_guest_apic_eoi_write")
+    if "__SCK__pv_sched_clock" in symbols:
+        image.set_word(image.vaddr("__SCK__pv_sched_clock"), image.vaddr("kvm_sched_clock_read"))
+    assert [row for row in checked(image) if row["WHAT"] == "data"] == []
+    image.set_word(controller, image.vaddr("commit_creds"))
+    (row,) = [row for row in checked(image) if row["WHAT"] == "data"]
+    assert row["SYMBOL"].startswith("apic_physflat")

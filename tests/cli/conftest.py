@@ -1,8 +1,0 @@
-"""Lets the tests of `hb` ask this machine instead of an image."""
-
-from __future__ import annotations
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "guest"))

@@ -1,0 +1,141 @@
+"""Work shared out among copies of this process: every part is answered once, in order, whatever becomes of a copy."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from hybridbridge_vol import tools
+from hybridbridge_vol.guest import forked_workers as copies
+from hybridbridge_vol.guest.session import open_session
+
+Lab = Any
+ORIGINAL = os.getpid()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    """No process, no pipe, no file of answers."""
+    def opened() -> set[str]:
+        links = (f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd"))
+        targets = (os.readlink(link) for link in links if os.path.lexists(link))
+        return {target for target in targets if target.startswith("pipe:") or target.endswith("(deleted)")}
+
+    before = opened()
+    yield
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+    assert opened() - before == set()
+
+
+def shared_out(parts: list[int], answer: Any, helpers: int = 3) -> tuple[list[Any], list[object]]:
+    ended: list[object] = []
+    answers = list(copies.in_order(parts, answer, helpers, lambda: None, os.getpid, ended.append))
+    return answers, ended
+
+
+def test_the_answers_are_in_order_and_come_from_several_processes() -> None:
+    answers, ended = shared_out(list(range(200)), lambda part: (part, os.getpid(), time.sleep(0.002)))
+    assert [number for number, _pid, _none in answers] == list(range(200))
+    pids = {pid for _number, pid, _none in answers}
+    assert len(pids) > 1 and pids - {ORIGINAL} <= set(ended)
+    assert len(ended) == 3 and ORIGINAL not in ended
+
+
+def test_an_answer_may_be_larger_than_a_pipe() -> None:
+    answers, _ended = shared_out(list(range(12)), lambda part: bytes([part]) * (1 << 20))
+    assert answers == [bytes([part]) * (1 << 20) for part in range(12)]
+
+
+def test_a_copy_that_is_killed_costs_nothing() -> None:
+    def answer(part: int) -> int:
+        if os.getpid() != ORIGINAL and part % 5 == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.002)
+        return part
+
+    answers, ended = shared_out(list(range(60)), answer)
+    assert answers == list(range(60))
+    assert len(ended) < 3
+
+
+@pytest.mark.parametrize("call", ["os.fork", "os.pipe", "tempfile.TemporaryFile"])
+@pytest.mark.parametrize("works", [0, 1])
+def test_where_no_copy_can_be_made_the_work_is_done_all_the_same(monkeypatch: pytest.MonkeyPatch, call: str, works: int) -> None:
+    module, _, name = call.partition(".")
+    real = getattr(sys.modules[module], name)
+    allowed = iter(range(works + (name == "pipe")))  # one pipe is that of the tickets
+
+    def refuse() -> Any:
+        if next(allowed, None) is None:
+            raise OSError(errno.EAGAIN, "no more")
+        return real()
+
+    monkeypatch.setattr(sys.modules[module], name, refuse)
+    answers, ended = shared_out(list(range(30)), lambda part: part)
+    assert answers == list(range(30))
+    assert len(ended) == works
+
+
+def test_an_error_is_raised_here_when_its_turn_has_come() -> None:
+    def answer(part: int) -> int:
+        if part == 7:
+            raise ValueError(part)
+        return part
+
+    answers = copies.in_order(range(20), answer, 2, lambda: None, lambda: None, lambda _nothing: None)
+    assert [next(answers) for _ in range(7)] == list(range(7))
+    with pytest.raises(ValueError, match="7"):
+        next(answers)
+
+
+def test_copies_end_when_nobody_wants_more() -> None:
+    answers = copies.in_order(range(1000), lambda part: time.sleep(0.01) or part, 2, lambda: None, lambda: None, lambda _x: None)
+    assert next(answers) == 0
+    answers.close()
+
+
+def test_a_process_with_another_thread_is_not_copied() -> None:
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    thread.start()
+    try:
+        assert not copies.can_copy()
+    finally:
+        done.set()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("ps", {"threads": True}), ("ps", {"tree": True}), ("ps", {"columns": "pid,wchan,args"}), ("lsof", {"tasks": True}),
+        ("pidstat", {}), ("namespaces", {}), ("netstat", {"all": True, "program": True}), ("hidden", {}),
+    ],
+)  # fmt: skip
+def test_a_tool_says_the_same_on_one_processor_and_on_three(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, name: str, options: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(copies, "can_copy", lambda: True)  # the sessions of other tests have threads: copies need none of them
+    copied: list[int] = []
+    in_order = copies.in_order
+    monkeypatch.setattr(copies, "in_order", lambda *arguments: copied.append(arguments[2]) or in_order(*arguments))
+    tool = tools.load(name)
+    options = {option.name: option.default for option in tool.options} | options
+    answers, calls = [], []
+    for processors in (1, 3):
+        with open_session(lab.sample("6.1 two CPUs").dump, lab.store.root) as session:
+            session.processors = processors
+            answers.append([(row.cells, row.depth) for row in tool.rows(session, options)])
+            calls.append(session.calls)
+    assert answers[0] == answers[1]
+    assert copied and all(copied)
+    assert calls[1] == pytest.approx(calls[0], rel=0.2)  # those of the copies are counted

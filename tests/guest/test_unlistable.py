@@ -1,0 +1,65 @@
+"""Listing /proc around processes that the kernel cannot list."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hybridbridge_vol.guest.unlistable import MOST_HOLES, PID_MAX, TGID_OFFSET, entries_around_holes
+
+FILES = ["version", "stat"]
+
+
+class Proc:
+    """A /proc with these processes, some of which end the call that comes to them."""
+
+    def __init__(self, pids: set[int], bad: set[int]) -> None:
+        self.places = list(enumerate(FILES)) + [(pid + TGID_OFFSET, str(pid)) for pid in sorted(pids)]
+        self.bad = {str(pid) for pid in bad}
+        self.calls = 0
+
+    def exists(self, pid: int) -> bool:
+        return str(pid) in {name for _place, name in self.places}
+
+    def entries_from(self, position: int, size: int) -> list[tuple[int, str]] | None:
+        self.calls += 1
+        found: list[tuple[int, str]] = []
+        for place, name in self.places:
+            if place < position:
+                continue
+            if len(found) == size // 32:
+                break
+            if name in self.bad:
+                return None
+            found.append((place, name))
+        return [(place + 1, name) for place, name in found]
+
+
+@given(st.sets(st.integers(1, 40000), max_size=60), st.data())
+def test_every_process_is_named_whatever_ends_the_listing(pids: set[int], data: st.DataObject) -> None:
+    bad = data.draw(st.sets(st.sampled_from(sorted(pids)), max_size=8)) if pids else set()
+    proc = Proc(pids, bad)
+    names = [name for _next, name in entries_around_holes(proc.entries_from, proc.exists)]
+    assert names == FILES + [str(pid) for pid in sorted(pids)]
+
+
+def test_a_listing_without_holes_costs_one_call_more_than_its_parts() -> None:
+    proc = Proc(set(range(1, 100)), set())
+    list(entries_around_holes(proc.entries_from, proc.exists))
+    assert proc.calls == 2
+
+
+def test_the_largest_process_id_can_be_passed() -> None:
+    proc = Proc({1, PID_MAX}, {PID_MAX})
+    assert [name for _next, name in entries_around_holes(proc.entries_from, proc.exists)] == [*FILES, "1", str(PID_MAX)]
+
+
+def test_a_listing_that_fails_everywhere_ends() -> None:
+    assert list(entries_around_holes(lambda _position, _size: None, lambda _pid: True)) == []
+
+
+def test_a_directory_of_nothing_but_holes_is_given_up() -> None:
+    """Each of them costs a call that is undone."""
+    proc = Proc(set(range(1, 3000)), set(range(1, 3000)))
+    names = [name for _next, name in entries_around_holes(proc.entries_from, proc.exists)]
+    assert len(names) == len(FILES) + MOST_HOLES

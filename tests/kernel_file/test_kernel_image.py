@@ -1,0 +1,202 @@
+"""A kernel file as a whole, in miniature: from a vmlinuz or a package to segments, symbols and names."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from kernel_makers import (
+    BANNER,
+    BUILD_ID,
+    COMPRESSORS,
+    CONFIG,
+    LAYOUTS,
+    START_KERNEL_MAP,
+    TEXT_VADDR,
+    Layout,
+    MiniKernel,
+    bzimage,
+    deb,
+    elf,
+    rpm,
+)
+
+from hybridbridge_vol.errors import KernelFileError
+from hybridbridge_vol.kernel_file.kernel import KernelImage, Segment, parse_elf
+
+TEXT_PADDR = TEXT_VADDR - START_KERNEL_MAP
+
+
+def loaded(tmp_path: Path, data: bytes) -> KernelImage:
+    path = tmp_path / "kernel"
+    path.write_bytes(data)
+    return KernelImage.from_file(path)
+
+
+@pytest.mark.parametrize("method", sorted(COMPRESSORS))
+def test_a_vmlinuz_is_taken_apart(tmp_path: Path, method: str) -> None:
+    mini = MiniKernel()
+    kernel = loaded(tmp_path, mini.vmlinuz(method))
+    assert kernel.banner == BANNER
+    assert kernel.release == "6.6.6-test"
+    assert kernel.build_id == BUILD_ID.hex()
+    assert kernel.config == CONFIG
+    assert kernel.entry_paddr == TEXT_PADDR
+    assert kernel.vmlinux == mini.vmlinux()
+    assert [segment.vaddr for segment in kernel.segments] == [TEXT_VADDR, TEXT_VADDR + 0x100000]
+    assert list(kernel.symbols) == mini.symbols()
+    assert kernel.relocations.abs32.tolist() == sorted(mini.abs32)
+    assert kernel.relocations.inverse32.tolist() == sorted(mini.inverse32 or [])
+    assert kernel.relocations.abs64.tolist() == sorted(mini.abs64)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
+def test_neither_layout_nor_lists_are_assumed(tmp_path: Path, layout: Layout) -> None:
+    mini = MiniKernel(layout, inverse32=None)
+    kernel = loaded(tmp_path, mini.vmlinuz())
+    assert list(kernel.symbols) == mini.symbols()
+    assert kernel.relocations.inverse32.tolist() == []
+    assert kernel.relocations.abs64.tolist() == sorted(mini.abs64)
+
+
+@pytest.mark.parametrize("make", [deb, rpm])
+def test_a_package_gives_the_same_kernel(tmp_path: Path, make: Callable[..., bytes]) -> None:
+    vmlinuz = MiniKernel().vmlinuz("zstd")
+    kernel = loaded(
+        tmp_path, make([("boot/config", 0o100644, b"no"), ("boot/vmlinuz-6.6.6", 0o100644, vmlinuz)])
+    )
+    assert kernel.vmlinuz == vmlinuz
+    assert kernel.release == "6.6.6-test"
+
+
+def test_the_flat_image_has_every_segment_at_its_place(tmp_path: Path) -> None:
+    mini = MiniKernel()
+    flat = loaded(tmp_path, mini.vmlinuz()).flat()
+    text = mini.text_segment()
+    assert len(flat) == 0x200000
+    assert flat[: len(text)] == text
+    assert flat[0x100000 : 0x100000 + 64] == b"DATA" * 16
+    assert not any(flat[0x100000 + 64 :])
+    assert not any(flat[len(text) : 0x100000])
+
+
+def test_without_a_build_id_the_digest_of_the_kernel_names_it(tmp_path: Path) -> None:
+    class Nameless(MiniKernel):
+        def notes(self) -> bytes:
+            return super().notes().replace(b"GNU\0", b"FOO\0")
+
+    kernel = loaded(tmp_path, Nameless().vmlinuz())
+    assert kernel.build_id == hashlib.sha256(kernel.vmlinux).hexdigest()[:40]
+
+
+def test_without_a_built_in_config_there_is_none(tmp_path: Path) -> None:
+    class Silent(MiniKernel):
+        def text_segment(self) -> bytes:
+            return super().text_segment().replace(b"IKCFG_ST", b"IKCFG_??")
+
+    assert loaded(tmp_path, Silent().vmlinuz()).config is None
+
+
+def test_progress_rises_from_nothing_to_all(tmp_path: Path) -> None:
+    path = tmp_path / "vmlinuz"
+    path.write_bytes(MiniKernel().vmlinuz())
+    told: list[float] = []
+    KernelImage.from_file(path, lambda fraction, _text: told.append(fraction))
+    assert told[0] == 0.0
+    assert told[-1] == 1.0
+    assert told == sorted(told)
+
+
+def test_a_bare_kernel_without_relocations_is_refused_in_one_line(tmp_path: Path) -> None:
+    mini = MiniKernel()
+    bare = mini.vmlinux()[: -len(mini.relocations())]
+    with pytest.raises(
+        KernelFileError, match=f"^{tmp_path}/kernel: the kernel has no relocations .*give"
+    ) as caught:
+        loaded(tmp_path, bare)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_kernel_whose_banner_is_not_where_it_should_be_is_refused(tmp_path: Path) -> None:
+    class Mute(MiniKernel):
+        def text_segment(self) -> bytes:
+            return super().text_segment().replace(b"Linux version", b"Other version")
+
+    with pytest.raises(KernelFileError, match="no banner"):
+        loaded(tmp_path, Mute().vmlinuz())
+
+
+def segment_fields(**changes: int) -> bytes:
+    """An ELF of one good segment with some of its header's fields changed."""
+    data = bytearray(elf([(0x1000, TEXT_VADDR, TEXT_PADDR, b"text" * 100, 0x1000)], TEXT_PADDR))
+    places = {
+        "table": 32,
+        "entry_size": 54,
+        "count": 56,
+        "offset": 72,
+        "vaddr": 80,
+        "paddr": 88,
+        "file_size": 96,
+        "mem_size": 104,
+    }
+    for name, value in changes.items():
+        struct.pack_into("<H" if name in ("entry_size", "count") else "<Q", data, places[name], value)
+    return bytes(data)
+
+
+def test_a_good_header_is_believed() -> None:
+    assert parse_elf(segment_fields(), "vmlinuz") == (
+        TEXT_PADDR,
+        (Segment(0x1000, TEXT_VADDR, TEXT_PADDR, 400, 0x1000, 5),),
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"table": 1 << 63},
+        {"entry_size": 0},
+        {"count": 0},
+        {"count": 65535},
+        {"offset": 0x1001},
+        {"offset": (1 << 64) - 1},
+        {"file_size": 1 << 63},
+        {"mem_size": 399},
+        {"mem_size": 1 << 40},
+        {"paddr": 1 << 60},
+        {"vaddr": 0},
+        {"vaddr": TEXT_VADDR + 1, "paddr": TEXT_PADDR + 1},
+    ],
+)
+def test_hostile_program_headers_are_refused(changes: dict[str, int]) -> None:
+    with pytest.raises(KernelFileError, match="^vmlinuz: its ELF .*; (give|fetch)"):
+        parse_elf(segment_fields(**changes), "vmlinuz")
+
+
+@given(st.binary(max_size=300))
+def test_random_elfs_raise_nothing_else(rest: bytes) -> None:
+    with pytest.raises(KernelFileError):
+        parse_elf(b"\x7fELF\x02\x01" + rest, "vmlinuz")
+
+
+_VMLINUX = MiniKernel(functions=1024).vmlinux()
+
+
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 200) | st.integers(0, len(_VMLINUX)), st.binary(min_size=1, max_size=16))
+def test_damage_to_the_kernel_inside_raises_nothing_else(tmp_path: Path, place: int, junk: bytes) -> None:
+    vmlinux = bytearray(_VMLINUX)
+    place %= len(vmlinux)
+    vmlinux[place : place + len(junk)] = junk
+    try:
+        kernel = loaded(tmp_path, bzimage(COMPRESSORS["lz4"](bytes(vmlinux))))
+    except KernelFileError as error:
+        assert "\n" not in str(error)
+    else:
+        assert len(kernel.flat()) <= 1 << 30
+        assert kernel.config is None or isinstance(kernel.config, str)

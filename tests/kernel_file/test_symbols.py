@@ -1,0 +1,125 @@
+"""The packed symbol table: the same answers as plain dictionaries, opened at no cost."""
+
+from __future__ import annotations
+
+import mmap
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hybridbridge_vol.kernel_file.symbols import Symbols
+
+TEXT = 0xFFFFFFFF81000000
+TABLE = [
+    (0, "D", "__per_cpu_start"),
+    (0x1FB80, "D", "current_task"),
+    (TEXT, "T", "_text"),
+    (TEXT, "T", "startup_64"),
+    (TEXT + 0x40, "t", "show"),
+    (TEXT + 0x100, "T", "schedule"),
+    (TEXT + 0x180, "t", "show"),
+    (TEXT + 0x200, "B", "_end"),
+]
+symbol_tables = st.lists(
+    st.tuples(
+        st.integers(0, 0x30000) | st.integers(TEXT, TEXT + 500) | st.integers(0, 2**64 - 1),
+        st.sampled_from("tTdDbBrRwW"),
+        st.text("abc_.", min_size=1, max_size=4)
+        | st.text(st.characters(max_codepoint=255, exclude_characters="\0?"), min_size=1),
+    ),
+    max_size=60,
+)
+
+
+@pytest.fixture(params=["built", "unpacked", "mapped"])
+def symbols(request: pytest.FixtureRequest, tmp_path: Path) -> Symbols:
+    built = Symbols.build(TABLE[4:] + TABLE[:4])
+    if request.param == "built":
+        return built
+    if request.param == "unpacked":
+        return Symbols.unpack(built.pack())
+    path = tmp_path / "symbols"
+    path.write_bytes(built.pack())
+    with open(path, "rb") as stream:
+        return Symbols.unpack(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def test_names_lead_to_addresses(symbols: Symbols) -> None:
+    assert symbols.address("schedule") == TEXT + 0x100
+    assert symbols.get("schedule") == TEXT + 0x100
+    assert symbols.get("schedule_not") is None
+    assert symbols.get("schedule_not", 7) == 7
+    assert "_end" in symbols
+    assert "_en" not in symbols
+    assert "_ende" not in symbols
+    assert "\u2603" not in symbols
+    with pytest.raises(KeyError):
+        symbols.address("")
+
+
+def test_a_per_cpu_symbol_is_its_offset_even_if_that_is_zero(symbols: Symbols) -> None:
+    assert symbols.address("__per_cpu_start") == 0
+    assert symbols.get("__per_cpu_start", 7) == 0
+    assert symbols.address("current_task") == 0x1FB80
+
+
+def test_a_name_may_stand_for_several_addresses(symbols: Symbols) -> None:
+    assert symbols.addresses("show") == [TEXT + 0x40, TEXT + 0x180]
+    assert symbols.address("show") == TEXT + 0x40
+    assert symbols.addresses("none") == []
+
+
+def test_an_address_leads_to_the_symbol_before_it_and_of_aliases_to_the_first(symbols: Symbols) -> None:
+    assert symbols.lookup(TEXT) == ("_text", 0)
+    assert symbols.lookup(TEXT + 0x3F) == ("_text", 0x3F)
+    assert symbols.lookup(TEXT + 0x17F) == ("schedule", 0x7F)
+    assert symbols.lookup(0x10) == ("__per_cpu_start", 0x10)
+
+
+@pytest.mark.parametrize("vaddr", [TEXT + 0x201, 0xFFFF888000000000, 0x1FB81, TEXT - 1, 2**64 - 1])
+def test_an_address_outside_of_the_kernel_has_no_symbol(symbols: Symbols, vaddr: int) -> None:
+    assert symbols.lookup(vaddr) is None
+
+
+def test_sizes_reach_to_the_next_higher_symbol(symbols: Symbols) -> None:
+    assert symbols.size("_text") == 0x40
+    assert symbols.size("schedule") == 0x80
+    assert symbols.size("_end") == 0
+    assert symbols.next_address(TEXT) == TEXT + 0x40
+    assert symbols.next_address(TEXT + 0x200) is None
+
+
+def test_iteration_and_matching_go_by_address(symbols: Symbols) -> None:
+    assert [address for address, _, _ in symbols] == sorted(address for address, _, _ in TABLE)
+    assert set(symbols) == set(TABLE)
+    assert [name for _, _, name in symbols.matching("s(how|chedule)")] == ["show", "schedule", "show"]
+    assert len(symbols) == len(TABLE)
+
+
+@given(symbol_tables)
+def test_packing_changes_no_answer(table: list[tuple[int, str, str]]) -> None:
+    built = Symbols.build(table)
+    unpacked = Symbols.unpack(built.pack())
+    assert list(unpacked) == list(built) == sorted(table, key=lambda symbol: symbol[0])
+    for name in {name for _, _, name in table} | {"", "a", "zzz"}:
+        expected = sorted(address for address, _, other in table if other == name)
+        assert unpacked.addresses(name) == built.addresses(name) == expected
+        assert (name in unpacked) == bool(expected)
+    for address, _, name in table:
+        first = next(other for place, _, other in built if place == address)
+        assert unpacked.lookup(address) == built.lookup(address) == (first, 0)
+        assert unpacked.size(name) == built.size(name) >= 0
+
+
+@given(st.binary(max_size=64))
+def test_what_is_no_packed_table_is_refused(junk: bytes) -> None:
+    for data in (junk, Symbols.build(TABLE).pack() + b"\0" + junk, (b"HBsyms1\0" + junk)[:40]):
+        with pytest.raises(ValueError, match="not a packed symbol table"):
+            Symbols.unpack(data)
+
+
+def test_matching_is_of_the_whole_name() -> None:
+    assert not list(Symbols.build(TABLE).matching(re.escape("schedul")))

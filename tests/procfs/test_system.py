@@ -1,0 +1,46 @@
+"""The formats of /proc/uptime, loadavg and modules."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hybridbridge_vol.procfs.system import parse_loadavg, parse_module, parse_uptime
+from hybridbridge_vol.toolkit.tool import ParseError
+
+
+def test_uptime_and_loadavg() -> None:
+    assert parse_uptime(b"350735.47 234388.90\n") == (350735.47, 234388.90)
+    assert parse_loadavg(b"0.20 0.18 0.12 1/80 11206\n") == (0.20, 0.18, 0.12, 1, 80, 11206)
+
+
+def test_a_module_in_use() -> None:
+    module = parse_module(b"nf_nat 57344 2 nft_chain_nat,xt_nat, Live 0xffffffffc0a31000 (OE)")
+    assert (module.name, module.size, module.references) == ("nf_nat", 57344, 2)
+    assert module.users == ("nft_chain_nat", "xt_nat")
+    assert (module.state, module.address_vaddr, module.taints) == ("Live", 0xFFFFFFFFC0A31000, "OE")
+    assert not module.permanent
+
+
+def test_a_module_nobody_uses_and_one_that_cannot_be_unloaded() -> None:
+    assert parse_module(b"loop 40960 0 - Live 0x0000000000000000").users == ()
+    permanent = parse_module(b"ipv6 651264 30 [permanent], Live 0xffffffffc0500000")
+    assert permanent.permanent
+    assert permanent.users == ()
+    assert parse_module(b"x 4096 - - Live 0x0").references is None
+
+
+@given(st.binary())
+def test_any_bytes_give_an_answer_or_a_parse_error(data: bytes) -> None:
+    for parse in (parse_uptime, parse_loadavg, parse_module):
+        try:
+            parse(data)
+        except ParseError as error:
+            assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("line", [b"", b"name", b"name x 0 - Live 0x0", b"name 1 0 - Live zz"])
+def test_a_line_that_is_no_module_says_where_it_is_from(line: bytes) -> None:
+    with pytest.raises(ParseError, match="/proc/modules"):
+        parse_module(line)

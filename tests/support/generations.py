@@ -1,0 +1,61 @@
+"""The real guests that tests share: one of each kernel generation, and the store that trusts their kernels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hybridbridge_vol.guest.session import Session, open_session
+from hybridbridge_vol.trust.store import Store
+from hybridbridge_vol.workflow.trust_kernel import enroll
+from samples.kernels import modules_package
+from samples.make import Sample, Spec, make_sample, sha256_of
+
+GENERATIONS = {
+    "5.10 nokaslr": Spec("5.10-cloud", seed=11, kaslr=False),
+    "6.1 two CPUs": Spec("6.1-cloud", seed=12, cpus=2),
+    "6.12": Spec("6.12-cloud", seed=13),
+    "7.x": Spec("7-cloud", seed=14, light=True),
+}
+"""One real image of each kernel generation; between them KASLR on and off, one CPU and two. More shapes are in
+bridge/test_kernels.py."""
+
+
+RICH = sorted(name for name, spec in GENERATIONS.items() if not spec.light)
+"""Those whose image has the whole workload and the words of every native tool."""
+
+
+def trust(store: Store, sample: Sample) -> None:
+    """Add a sample's kernel to a store, and its modules where they are in a package of their own."""
+    for package in dict.fromkeys((sample.kernel_package, modules_package(sample.kernel_package))):
+        enroll(store, package)
+
+
+class Lab:
+    """Samples by name, the store that trusts their kernels, and one open session for each."""
+
+    def __init__(self, root: Path) -> None:
+        self.store = Store(root)
+        self.samples: dict[str, Sample] = {}
+        self._sessions: dict[str, Session] = {}
+        self._sums: dict[Path, str] = {}
+
+    def sample(self, name: str) -> Sample:
+        """The image of one generation; its kernel is trusted from then on."""
+        if name not in self.samples:
+            sample = make_sample(GENERATIONS[name])
+            self._sums[sample.dump] = sha256_of(sample.dump)
+            trust(self.store, sample)
+            self.samples[name] = sample
+        return self.samples[name]
+
+    def session(self, name: str) -> Session:
+        """A session on that image, shared by the tests: they only look."""
+        if name not in self._sessions:
+            self._sessions[name] = open_session(self.sample(name).dump, self.store.root)
+        return self._sessions[name]
+
+    def close(self) -> list[Path]:
+        """Let everything go; the images that are not what they were."""
+        for session in self._sessions.values():
+            session.close()
+        return [path for path, digest in self._sums.items() if sha256_of(path) != digest]

@@ -1,0 +1,25 @@
+"""Modules of the shared guests: where they lie, and code written for tests."""
+
+from __future__ import annotations
+
+from hybridbridge_vol.bridge.modules.snapshot_modules import Part
+from hybridbridge_vol.guest.session import Session
+
+
+def loaded(session: Session) -> list[tuple[str, int]]:
+    """`(name, address)` of the guest's modules, as its kernel tells them."""
+    lines = session.read_file("/proc/modules").decode().splitlines()
+    return [(line.split()[0], int(line.split()[5], 16)) for line in lines]
+
+
+def code_of(session: Session, name: str) -> Part:
+    """The trusted code of a module of the guest."""
+    part = session.bridge.space.modules.at(dict(loaded(session))[name])
+    assert part is not None
+    return part
+
+
+def function(session: Session, module: str, name: str) -> int:
+    """Where the snapshot has a function of a module."""
+    part = code_of(session, module).module
+    return next(part.sections[one.section] + one.value for one in part.file.symbols() if one.name == name)

@@ -1,0 +1,115 @@
+"""Files that links of /proc/PID lead to, read from the snapshot's page cache; and what is refused, with its reason."""
+
+from __future__ import annotations
+
+import errno
+import re
+from typing import Any
+
+import pytest
+
+from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
+from hybridbridge_vol.guest import magic_links
+from hybridbridge_vol.guest.session import Session, open_session
+from samples.guest_files import _debian
+
+Lab = Any
+
+ACTOR = "/usr/libexec/actor"
+
+
+def links(lab: Lab, generation: str, pattern: str) -> dict[str, str]:
+    """Paths that match to where the guest said that they lead."""
+    found = lab.sample(generation).truth.links
+    return {path: link.data.decode() for path, link in found.items() if re.fullmatch(pattern, path) and not link.errno}
+
+
+def by_program(lab: Lab, generation: str, session: Session) -> dict[str, set[bytes]]:
+    """What is read of the executables, by the name that the guest told."""
+    programs: dict[str, set[bytes]] = {}
+    for path, name in links(lab, generation, r"/proc/\d+/exe").items():
+        programs.setdefault(name, set()).add(session.read_file(path))
+    return programs
+
+
+def test_executables_are_the_packages_own_and_deleted_ones_what_they_were_copied_from(
+    lab: Lab, rich_generation: str
+) -> None:
+    session = lab.session(rich_generation)
+    programs = by_program(lab, rich_generation, session)
+    assert all(len(contents) == 1 for contents in programs.values())
+    contents = {name: min(found) for name, found in programs.items()}
+    packages = _debian(light=False)
+    for name in ("/usr/bin/dash", "/usr/bin/sleep"):
+        assert len(contents[name]) > 10_000
+        assert contents[name] in packages
+    deleted = {name: data for name, data in contents.items() if name.endswith(" (deleted)")}
+    assert len(deleted) >= 2
+    assert all(data in (contents["/usr/bin/sleep"], contents[ACTOR]) for data in deleted.values())
+    assert session.read_file("/proc/1/comm") == lab.sample(rich_generation).truth.file("/proc/1/comm")
+
+
+def test_reading_an_executable_often_takes_no_reference_away(lab: Lab, generation: str) -> None:
+    session = lab.session(generation)
+    first = session.read_file("/proc/1/exe")
+    undone = session.undone
+    assert first.startswith(b"\x7fELF")
+    assert session.stat("/proc/1/exe", follow=True).size == len(first)
+    for _ in range(50):
+        assert session.read_file("/proc/1/exe") == first
+    assert session.undone == undone
+
+
+def test_files_that_processes_have_open_are_read_through_their_descriptors(lab: Lab, rich_generation: str) -> None:
+    session, truth = lab.session(rich_generation), lab.sample(rich_generation).truth
+    found = links(lab, rich_generation, r"/proc/\d+/fd/\d+")
+    (script,) = (path for path, name in found.items() if name == "/init" and path.startswith("/proc/1/"))
+    assert session.read_file(script).startswith(b"#!/bin/sh\n")
+    deleted = [path for path, name in found.items() if name.endswith("removed.log (deleted)")]
+    assert deleted
+    assert all(session.read_file(path) for path in deleted)
+    assert session.read_file("/proc/1/comm") == truth.file("/proc/1/comm")
+
+
+def test_what_is_no_file_is_named_and_not_opened(lab: Lab, rich_generation: str) -> None:
+    session = lab.session(rich_generation)
+    undone, seen = session.undone, set()
+    for path, name in links(lab, rich_generation, r"/proc/\d+/fd/\d+").items():
+        kind = next((kind for kind in ("/dev/", "pipe:", "socket:") if name.startswith(kind)), None)
+        if kind is None or name.startswith("/dev/shm/"):
+            continue
+        seen.add(kind)
+        with pytest.raises(OSError, match="a character device|a pipe|a socket") as error:
+            session.read_file(path)
+        assert error.value.filename == path
+    assert seen == {"/dev/", "pipe:", "socket:"}
+    assert session.undone == undone
+
+
+@pytest.mark.parametrize("path", ["/proc/1/root/etc/passwd", "/proc/1/cwd/x", "/proc/1/fd/3/x", "/proc/1/task/1/root/x"])
+def test_names_below_a_directory_of_the_guests_are_told_not_to_be_looked_up(lab: Lab, path: str) -> None:
+    """Instead of "No such file or directory", which would be wrong."""
+    session = lab.session("6.1 two CPUs")
+    for ask in (session.read_file, session.stat, session.readlink, session.listdir):
+        with pytest.raises(OSError, match="are not looked up") as error:
+            ask(path)
+        assert error.value.filename == path
+
+
+def test_executables_under_taint_come_from_the_image(lab: Lab) -> None:
+    with open_session(lab.sample("6.12").dump, lab.store.root, mode=Mode.SLOW) as session:
+        traces = session.trace()
+        data = session.read_file("/proc/1/exe")
+        assert data == lab.session("6.12").read_file("/proc/1/exe")
+        assert session.statistics.stray == {}
+        assert session.statistics.unknown_instructions == {}
+        assert traces is not None
+
+
+def test_a_page_that_is_not_in_memory_is_told() -> None:
+    for number in (errno.EIO, errno.ENOMEM):
+        error = magic_links.not_cached("/proc/1/fd/4", number)
+        assert error is not None
+        assert error.strerror == "a part of the file is not in the guest's page cache"
+        assert magic_links.not_cached("/proc/1/maps", number) is None
+    assert magic_links.not_cached("/proc/1/fd/4", errno.ENOENT) is None

@@ -1,0 +1,107 @@
+"""`ps --columns` against what the guest's own ps printed of the same columns."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from live_kernel import LiveKernel
+
+from hybridbridge_vol.errors import OptionError
+from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
+from hybridbridge_vol.toolkit.render import shown
+from hybridbridge_vol.toolkit.tool import Unavailable
+from hybridbridge_vol.tools.process.ps_columns import FIELDS, fields_named
+from hybridbridge_vol.tools.ps import TOOL
+
+Lab = Any
+
+_AT_WORK = re.compile("observer|kworker|rcu_|ksoftirqd|migration|init$")
+"""Those that did something between the reading of ps and the freeze."""
+_MOVING = {"S", "STAT", "PSR", "RSS"}
+"""What a look by others may move: of kernel threads and orphans."""
+
+
+def ask(kernel: GuestKernel, fields: str, **options: Any) -> list[dict[str, str]]:
+    """The rows, as text, by their columns' names."""
+    given = {option.name: option.default for option in TOOL.options} | options | {"columns": fields}
+    columns = TOOL.columns_for(given)
+    return [
+        {column.name: shown(cell, column.kind) for cell, column in zip(row.cells, columns, strict=True)}
+        for row in TOOL.rows(kernel, given)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("command", "names", "threads"),
+    [
+        (
+            "ps -eLww -o pid,tid,cls,rtprio,psr,f,s,sz,ruser,euser,suid,fsuid,rgid,egid,pending,blocked,ignored,caught,ucmd",
+            "PID TID CLS RTPRIO PSR F S SZ _ _ SUID FSUID RGID EGID _ BLOCKED IGNORED CAUGHT COMM",
+            True,
+        ),
+        (
+            "ps -eww -o pid,tpgid,pgrp,sess,nlwp,ppid,rss,vsz,pmem,tname,uid,gid,group,rgroup,label,netns,pidns,mntns,cgroup:200",
+            "PID TPGID PGID SID NLWP PPID RSS VSZ %MEM TTY EUID EGID _ _ LABEL NETNS PIDNS MNTNS _",
+            False,
+        ),
+        (
+            "ps -eww -o pid,ppid,pgid,sid,tty,stat,uid,user,ni,pri,nlwp,comm,args",
+            "PID PPID PGID SID TTY STAT EUID _ NI PRI NLWP _",
+            False,
+        ),
+    ],
+    ids=["threads", "ids", "states"],
+)
+def test_every_column_is_what_the_guests_ps_printed(
+    lab: Lab, rich_generation: str, command: str, names: str, threads: bool
+) -> None:
+    keywords = {field.column.name: keyword for keyword, field in FIELDS.items()}
+    headers = names.split()
+    session = lab.session(rich_generation)
+    wanted = ",".join(["comm", *(keywords[header] for header in headers if header != "_")])
+    ours = {(row["PID"], row.get("TID")): row for row in ask(session, wanted, threads=threads)}
+    compared = 0
+    for line in lab.sample(rich_generation).truth.command(command).splitlines()[1:]:
+        said = dict(zip(headers, line.split(None, len(headers) - 1), strict=False))
+        row = ours.get((said["PID"], said.get("TID")))
+        if row is None or _AT_WORK.match(row["COMM"]):
+            continue
+        compared += 1
+        differing = {header for header, value in said.items() if header != "_" and row[header] != value.rstrip()}
+        assert differing <= _MOVING, (line, row)
+        assert not differing or threads or said["PPID"] in ("0", "1", "2")
+    assert compared > 40
+
+
+def test_the_program_and_what_it_waits_in_are_told(lab: Lab, rich_generation: str) -> None:
+    session = lab.session(rich_generation)
+    (row,) = ask(session, "exe wchan,cgroup", pid=(1,))
+    assert row["EXE"] == session.readlink("/proc/1/exe")
+    assert row["WCHAN"] == lab.sample(rich_generation).truth.file("/proc/1/wchan").decode().replace("0", "-")
+    assert row["CGROUP"] == session.read_file("/proc/1/cgroup").decode().strip().replace("\n", ",")
+
+
+def test_a_column_that_ps_does_not_know_is_named_with_those_it_knows() -> None:
+    with pytest.raises(OptionError, match="--columns colour: no such column; there are pid tid ppid"):
+        fields_named("pid,colour")
+
+
+def test_names_that_mean_the_same_give_one_column() -> None:
+    assert [field.column.name for field in fields_named("tid,lwp,uid,%cpu")] == ["TID", "EUID", "%CPU"]
+
+
+def test_a_file_that_cannot_be_read_costs_its_own_column_only() -> None:
+    kernel = LiveKernel({"/proc/1/wchan": PermissionError(13, "Permission denied")})
+    given = {option.name: option.default for option in TOOL.options} | {"columns": "pid,comm,wchan", "pid": (1,)}
+    (row,) = TOOL.rows(kernel, given)
+    assert row.cells[0] == 1
+    assert isinstance(row.cells[1], str)
+    assert row.cells[2] == Unavailable("/proc/1/wchan: Permission denied")
+
+
+def test_a_tree_has_columns_of_its_own() -> None:
+    given = {option.name: option.default for option in TOOL.options} | {"columns": "pid", "tree": True}
+    with pytest.raises(OptionError, match="--tree and --columns"):
+        list(TOOL.rows(LiveKernel(), given))

@@ -1,0 +1,51 @@
+"""The layout of a trusted kernel: random, out of every snapshot's way."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hybridbridge_vol.trust.placement import (
+    GUARD_HOLES,
+    KERNEL_ALIGN,
+    KERNEL_IMAGE_SIZE,
+    START_KERNEL_MAP,
+    draw_layout,
+    overlap,
+)
+
+TEXT, SIZE = 0xFFFFFFFF81000000, 50 << 20
+
+
+@given(st.integers(0, 400), st.integers(0, 1 << 30))
+def test_the_kernel_never_lies_where_it_must_not(place: int, draw: int) -> None:
+    avoid = (TEXT + place * KERNEL_ALIGN, TEXT + place * KERNEL_ALIGN + SIZE)
+    layout = draw_layout(TEXT, TEXT + SIZE, avoid, _below(draw))
+    start = TEXT + layout.kernel_delta
+    assert START_KERNEL_MAP <= start
+    assert start + SIZE <= START_KERNEL_MAP + KERNEL_IMAGE_SIZE
+    assert start % KERNEL_ALIGN == 0
+    assert not overlap(start, start + SIZE, *avoid)
+
+
+@given(st.integers(0, 1 << 30), st.sampled_from([4, 5]))
+def test_the_regions_are_in_order_in_the_guard_hole(draw: int, levels: int) -> None:
+    layout = draw_layout(TEXT, TEXT + SIZE, None, _below(draw), levels)
+    bases = [layout.page_offset_base, layout.vmalloc_base, layout.vmemmap_base]
+    assert bases == sorted(set(bases))
+    assert all(base in layout for base in bases)
+    assert all(base in GUARD_HOLES[levels] for base in bases)
+
+
+def test_two_draws_differ() -> None:
+    assert len({draw_layout(TEXT, TEXT + SIZE) for _ in range(20)}) > 15
+
+
+def _below(seed: int):  # type: ignore[no-untyped-def]
+    state = [seed]
+
+    def below(limit: int) -> int:
+        state[0] = (state[0] * 6364136223846793005 + 1442695040888963407) % (1 << 64)
+        return (state[0] >> 33) % limit
+
+    return below
