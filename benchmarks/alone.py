@@ -10,14 +10,16 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import cast
 
-from hybridbridge_vol.bridge.attach import Bridge, memo_key
+from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.memo import Memo
+from hybridbridge_vol.bridge.memo_store import memo_key
 from hybridbridge_vol.bridge.space import TABLES_PADDR
 from hybridbridge_vol.guest.session import Session
 from hybridbridge_vol.machine.machine import Machine
-from hybridbridge_vol.machine.memory import PAGE_SIZE, HostMapping
+from hybridbridge_vol.machine.memory import HostMapping
 from hybridbridge_vol.machine.paging import FRAME_MASK, TableBuilder
 from hybridbridge_vol.trust.stored_kernel import Boot, StoredKernel
+from hybridbridge_vol.units import PAGE_SIZE
 
 _TABLES_SIZE = 1 << 20
 

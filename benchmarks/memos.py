@@ -17,7 +17,7 @@ from benchmarks.bridges import Work, tool_works
 from benchmarks.commands import BIN
 from benchmarks.results import number
 from hybridbridge_vol.bridge import memo as memos
-from hybridbridge_vol.bridge.attach import load_memo, memo_key
+from hybridbridge_vol.bridge.memo_store import load_memo, memo_key
 from hybridbridge_vol.cli.memo import clear
 from hybridbridge_vol.guest.session import open_session
 from hybridbridge_vol.trust.store import Store

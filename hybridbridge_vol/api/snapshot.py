@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Self
 from hybridbridge_vol.api.methods import ToolMethods
 from hybridbridge_vol.api.table import Table, value_of
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
-from hybridbridge_vol.guest.session import Progress, Session, open_session
+from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.toolkit.tool import in_guest
+from hybridbridge_vol.units import Progress
 
 if TYPE_CHECKING:
     from hybridbridge_vol.workflow.describe_image import SnapshotInfo

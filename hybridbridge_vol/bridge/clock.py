@@ -11,6 +11,7 @@ from hybridbridge_vol.bridge.text.rebased_text import TwinText, returning64
 from hybridbridge_vol.machine.machine import Machine, UnmappedVirtual
 from hybridbridge_vol.snapshot.kernel_layout import SnapshotLayout
 from hybridbridge_vol.trust.placement import START_KERNEL_MAP
+from hybridbridge_vol.units import U64
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def stop_clock(
     core = symbols.get("tk_core") or symbols.get("timekeeper_data")
     if core is None:
         return None
-    base = (core + layout.shift) & ((1 << 64) - 1)
+    base = (core + layout.shift) & U64
     for place in range(base, base + 8 * _SEARCH_WORDS, 8):
         clock = machine.read_u64(place)
         mask = machine.read_u64(place + _MASK_AT)

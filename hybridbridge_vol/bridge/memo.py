@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hybridbridge_vol.errors import MemoError
-from hybridbridge_vol.machine.memory import PAGE_SIZE
 from hybridbridge_vol.trust import files
+from hybridbridge_vol.units import PAGE_SIZE
 
 FORMAT = 3
 """Version of the file's form and of what SLOW-BRIDGE proves."""

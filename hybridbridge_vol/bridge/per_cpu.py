@@ -16,14 +16,15 @@ from functools import cache
 from typing import Any
 
 from hybridbridge_vol.bridge.space import SNAPSHOT_PADDR
-from hybridbridge_vol.machine.machine import GS_BASE_MSR, U64, Machine, UnmappedVirtual
+from hybridbridge_vol.machine.machine import GS_BASE_MSR, Machine, UnmappedVirtual
 from hybridbridge_vol.trust.placement import RAM_SIZE, START_KERNEL_MAP, UNUSED_PADDR
+from hybridbridge_vol.units import U64
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hybridbridge_vol.bridge.attach import Bridge
+    from hybridbridge_vol.bridge.attachment import Bridge
     from hybridbridge_vol.bridge.text.per_cpu_references import PerCpuText
     from hybridbridge_vol.snapshot.kernel_layout import SnapshotLayout
     from hybridbridge_vol.trust.stored_kernel import Boot, StoredKernel

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hybridbridge_vol.units import U64
+
 NAMES = range(0x2000_0000, 0x2020_0000)
 """What is added to GS to get into the window. Code of the modules area reaches these names by a displacement from RIP (it
 lies in the last GiB), the trusted kernel's memory ends below them (its RAM_SIZE), and a per-CPU pointer of the snapshot's
@@ -32,8 +34,8 @@ class PerCpuWindow:
 
     def name_of(self, vaddr: int) -> int:
         """What a `%gs:` reference must name to reach the snapshot's per-CPU variable at `vaddr`."""
-        return vaddr - self.start + NAMES.start & (1 << 64) - 1
+        return vaddr - self.start + NAMES.start & U64
 
     def shown(self, vaddr: int) -> int:
         """The virtual address in the snapshot of what an address of the window shows."""
-        return vaddr - self.vaddrs.start + self.start + self.offset & (1 << 64) - 1
+        return vaddr - self.vaddrs.start + self.start + self.offset & U64

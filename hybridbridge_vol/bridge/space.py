@@ -22,11 +22,12 @@ from hybridbridge_vol.bridge.modules.snapshot_modules import (
 from hybridbridge_vol.bridge.per_cpu_window import PerCpuWindow
 from hybridbridge_vol.bridge.text.rebased_text import TwinText
 from hybridbridge_vol.machine.machine import Machine
-from hybridbridge_vol.machine.memory import PAGE_SIZE, HostMapping, page_up
+from hybridbridge_vol.machine.memory import HostMapping, page_up
 from hybridbridge_vol.machine.paging import ACCESSED, FRAME_MASK, NO_EXECUTE, WRITABLE, TableBuilder
-from hybridbridge_vol.memory_image.open import PhysicalImage
+from hybridbridge_vol.memory_image.physical import PhysicalImage
 from hybridbridge_vol.snapshot.kernel_layout import SnapshotLayout
 from hybridbridge_vol.trust.placement import Layout
+from hybridbridge_vol.units import PAGE_SIZE
 
 # Guest-physical map of the machine; trusted RAM lies at 0. All below 1 TiB: Unicorn faults beyond 40 bits.
 TABLES_PADDR = 128 << 30

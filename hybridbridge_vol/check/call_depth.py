@@ -11,12 +11,13 @@ import struct
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from hybridbridge_vol.units import U64
+
 _COUNTING = re.compile(rb"\x65\x48\xc1\x3d(....)\x05", re.DOTALL)
 """`sar qword ptr gs:[rip + X], 5`, INCREMENT_CALL_DEPTH of arch/x86/include/asm/nospec-branch.h."""
 SIZE = 9
 _NOPS = b"\x90" * SIZE
 _CALL, _CALL_SIZE = 0xE8, 5
-_U64 = (1 << 64) - 1
 
 
 class Counting(NamedTuple):
@@ -54,10 +55,10 @@ def lead_calls_behind(sites: Iterable[int], found: bytearray, vaddr: int, counts
         if site + _CALL_SIZE > len(found) or found[site] != _CALL:
             continue
         (distance,) = struct.unpack_from("<i", found, site + 1)
-        if counts(vaddr + site + _CALL_SIZE + distance & _U64):
+        if counts(vaddr + site + _CALL_SIZE + distance & U64):
             struct.pack_into("<i", found, site + 1, distance + SIZE)
 
 
 def _named(displacement: bytes, vaddr: int) -> int:
     (distance,) = struct.unpack("<i", displacement)
-    return int(vaddr + SIZE + distance & _U64)
+    return int(vaddr + SIZE + distance & U64)

@@ -11,7 +11,7 @@ from hybridbridge_vol.check.instructions import Instruction, Reader
 from hybridbridge_vol.check.patching import NOP5
 from hybridbridge_vol.check.symbol_names import Places
 from hybridbridge_vol.check.tracers import Tracers
-from hybridbridge_vol.machine.memory import PAGE_SIZE
+from hybridbridge_vol.units import PAGE_SIZE
 
 SHOWN = 48
 """Bytes of one difference that are shown."""

@@ -16,13 +16,13 @@ from functools import cached_property
 
 from hybridbridge_vol.check.instructions import Reader
 from hybridbridge_vol.kernel_file.symbols import Symbols
+from hybridbridge_vol.units import U64
 
 Range = tuple[int, int]
 _MOST_FUNCTIONS = 64
 _NEAR = 6
 """Instructions within which an address that was taken is given to a function."""
 _NAMED = re.compile(r"\[(0x[0-9a-f]{16})\]")
-_U64 = (1 << 64) - 1
 
 
 def sites_in(abs64: array[int], ranges: Iterable[Range]) -> Iterator[int]:
@@ -67,7 +67,7 @@ class Stores:
         """Whether some function of the kernel gives the address `target` to one that writes the word at `variable`, or takes
         its address: as cpu_select_mitigations() does to set_return_thunk() (arch/x86/kernel/cpu/bugs.c), kvmclock_init() to
         paravirt_set_sched_clock(), whose variable is a static call's."""
-        taken = f", {self._text + target & _U64:#x}"
+        taken = f", {self._text + target & U64:#x}"
         takers = self._users(variable)
         for start, end in sorted(self._users(target))[:_MOST_FUNCTIONS]:
             since = _NEAR
@@ -115,7 +115,7 @@ class Stores:
         return start - self._text, (self._symbols.next_address(self._text + site) or start) - self._text
 
     def _writes(self, start: int, end: int, variable: int) -> bool:
-        place = f"[{self._text + variable & _U64:#x}],"
+        place = f"[{self._text + variable & U64:#x}],"
         code = bytes(self._flat[start:end])
         return any(
             instruction.mnemonic == "mov" and place in instruction.operands

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from hybridbridge_vol.units import U64
+
 Meaning = tuple[str, ...]
 """Instructions in words; targets of branches inside of the piece are `@` and an index into this tuple."""
 
@@ -55,15 +57,14 @@ class Thunks(NamedTuple):
     def of(cls, symbols: Any, shift: int) -> Thunks:
         """From a kernel's `image.symbols.Symbols`, `shift` added to each address."""
         registers = {
-            address + shift & _U64: found[1]
+            address + shift & U64: found[1]
             for address, name in symbols.with_prefix("__x86_indirect_")
             if (found := _THUNK.fullmatch(name))
         }
         returns = [address for name in _RETURN_THUNKS for address in symbols.addresses(name)]
-        return cls(registers, frozenset(address + shift & _U64 for address in returns))
+        return cls(registers, frozenset(address + shift & U64 for address in returns))
 
 
-_U64 = (1 << 64) - 1
 
 
 class Reader:
@@ -90,8 +91,8 @@ class Reader:
         at = 0
         while at < len(code):
             for address, size, mnemonic, operands in self._capstone.disasm_lite(code[at:], vaddr + at):
-                target = int(operands, 16) & _U64 if _JUMPS.match(mnemonic) and operands.startswith("0x") else None
-                found.append(Instruction(address & _U64, size, mnemonic, _absolute(operands, address + size), target))
+                target = int(operands, 16) & U64 if _JUMPS.match(mnemonic) and operands.startswith("0x") else None
+                found.append(Instruction(address & U64, size, mnemonic, _absolute(operands, address + size), target))
                 at += size
             if at < len(code):
                 found.append(Instruction(vaddr + at, 1, ".byte", f"{code[at]:#04x}", None))
@@ -134,7 +135,7 @@ class Reader:
 
 def _absolute(operands: str, following: int) -> str:
     """Operands with addresses in the place of distances from RIP, and without the prefix that a lock becomes."""
-    return _RIP.sub(lambda m: f"[{following + int(m[1] + m[2], 0) & _U64:#x}]", operands.replace("ds:[", "["))
+    return _RIP.sub(lambda m: f"[{following + int(m[1] + m[2], 0) & U64:#x}]", operands.replace("ds:[", "["))
 
 
 def _without_padding(instructions: list[Instruction], ends: tuple[int | None, ...]) -> list[Instruction]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from itertools import chain, groupby, islice
 
-from hybridbridge_vol.bridge.attach import Bridge
+from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.check.call_depth import lead_calls_behind
 from hybridbridge_vol.check.code_differences import SHOWN, CodeComparison, unequal
 from hybridbridge_vol.check.cut_strings import accept_cut_strings
@@ -24,17 +24,17 @@ from hybridbridge_vol.check.patching import Patcher
 from hybridbridge_vol.check.symbol_names import Places
 from hybridbridge_vol.check.tracers import Tracers
 from hybridbridge_vol.errors import StoreError
-from hybridbridge_vol.machine.memory import PAGE_SIZE, page_up
+from hybridbridge_vol.machine.memory import page_up
 from hybridbridge_vol.procfs.system import Module
 from hybridbridge_vol.snapshot.kernel_memory import kernel_pieces
 from hybridbridge_vol.toolkit.guest_kernel import Difference
 from hybridbridge_vol.trust.linked_kernel import linked_kernel
 from hybridbridge_vol.trust.placement import START_KERNEL_MAP
+from hybridbridge_vol.units import PAGE_SIZE, U64
 
 MOST_DIFFERENCES = 1000
 """Rows of one kind; a kernel with more is not patched here and there, it is another kernel or a ruin."""
 SYSCALL_TABLES = ("sys_call_table", "ia32_sys_call_table", "x32_sys_call_table")
-_U64 = (1 << 64) - 1
 
 
 class Integrity:
@@ -113,7 +113,7 @@ class Integrity:
     ) -> Difference:
         paddr = self._paddrs.get(offset & -PAGE_SIZE)
         place = None if paddr is None else self._bridge.image.offset_of(paddr + offset % PAGE_SIZE)
-        vaddr = self._text_vaddr + offset & _U64
+        vaddr = self._text_vaddr + offset & U64
         return Difference(what, vaddr, place, symbol or self._places.symbol(vaddr) or "", expected, found, leads)
 
     def _take_out_counting(self) -> None:
@@ -201,7 +201,7 @@ class Integrity:
         start = self._text - START_KERNEL_MAP + site
         at_home = int.from_bytes(self._bridge.ram.view[start : start + 8], "little")
         if at_home >= START_KERNEL_MAP:
-            at_home = at_home - self._bridge.home_delta + self._bridge.layout.shift & _U64
+            at_home = at_home - self._bridge.home_delta + self._bridge.layout.shift & U64
         target = after - self._text_vaddr
         if after == at_home or target in self._processors.get(site, ()):
             return True
@@ -261,11 +261,11 @@ class Integrity:
             return
         expected = ExpectedGates(self._linked.flat, self._symbols, self._text)
         for vector, gate in enumerate(read_gates(table)):
-            linked = gate._replace(handler=gate.handler - self._bridge.layout.shift & _U64)
+            linked = gate._replace(handler=gate.handler - self._bridge.layout.shift & U64)
             if expected.allows(vector, linked):
                 continue
             usual = expected.usual(vector)
-            moved = None if usual is None else usual._replace(handler=usual.handler + self._bridge.layout.shift & _U64)
+            moved = None if usual is None else usual._replace(handler=usual.handler + self._bridge.layout.shift & U64)
             yield Difference(
                 "idt",
                 self._text_vaddr + offset + vector * GATE_SIZE,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from hybridbridge_vol.bridge.attach import Bridge
+from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.check.call_depth import Counting
 from hybridbridge_vol.check.instructions import Reader, Thunks
+from hybridbridge_vol.units import U64
 
 _INLINED = 16
 """Bytes of a function that may stand in the place of a call of it."""
 _MAX_CACHES = 10000
-_U64 = (1 << 64) - 1
 
 
 class KernelAround:
@@ -44,11 +44,11 @@ class KernelAround:
     def address(self, name: str) -> int | None:
         """Of a symbol, in the snapshot."""
         found = self._kernel.symbols.get(name)
-        return None if found is None else found + self._layout.shift & _U64
+        return None if found is None else found + self._layout.shift & U64
 
     def addresses(self, name: str) -> list[int]:
         """Of all symbols of that name, in the snapshot."""
-        return [found + self._layout.shift & _U64 for found in self._kernel.symbols.addresses(name)]
+        return [found + self._layout.shift & U64 for found in self._kernel.symbols.addresses(name)]
 
     def _lookup(self, vaddr: int) -> tuple[str, int] | None:
         offset = vaddr - self._layout.text_vaddr

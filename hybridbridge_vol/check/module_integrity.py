@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 
-from hybridbridge_vol.bridge.attach import Bridge
+from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.modules.relocate import Group, PlacedModule, field_for
 from hybridbridge_vol.check.call_depth import lead_calls_behind
 from hybridbridge_vol.check.code_differences import CodeComparison, unequal
@@ -16,9 +16,9 @@ from hybridbridge_vol.check.module_patch_tables import module_call_sites, module
 from hybridbridge_vol.check.patching import Patcher
 from hybridbridge_vol.check.symbol_names import Places
 from hybridbridge_vol.check.tracers import Tracers
-from hybridbridge_vol.machine.memory import PAGE_SIZE
 from hybridbridge_vol.procfs.system import Module
 from hybridbridge_vol.toolkit.guest_kernel import Difference
+from hybridbridge_vol.units import PAGE_SIZE
 
 _CONSTANTS = (".rodata", ".data.rel.ro")
 """The other constant sections are the loader's tables, some of which it sorts."""

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from hybridbridge_vol.check.instructions import NOPS, Meaning, Reader
 from hybridbridge_vol.check.patch_tables import Alternative, PatchTables
+from hybridbridge_vol.units import U64
 
 CALL_SIZE = 5
 _RETURNS = b"\xc3\xcc\xcc\xcc\xcc"
@@ -34,7 +35,6 @@ _WRAPPER = "__raw_callee_save_"
 """PV_CALLEE_SAVE_REGS_THUNK, arch/x86/include/asm/paravirt.h: saves registers around the function of that name."""
 _USER_PTR_MAX = ((1 << 47) - 4096, (1 << 56) - 4096)
 """TASK_SIZE_MAX with 4 and with 5 levels of paging, arch/x86/include/asm/page_64.h."""
-_U64 = (1 << 64) - 1
 
 class Surroundings(Protocol):
     """The kernel around a text, by the snapshot's virtual addresses."""
@@ -102,7 +102,7 @@ class Patcher:
     # --- one place ----------------------------------------------------------------------------------------
 
     def _vaddr(self, offset: int) -> int:
-        return self._text_vaddr + offset & _U64
+        return self._text_vaddr + offset & U64
 
     def _differs(self, code: int, size: int) -> bool:
         end = code + size

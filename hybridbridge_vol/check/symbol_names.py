@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hybridbridge_vol.bridge.attach import Bridge
+from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.modules.snapshot_modules import MODULES_END, MODULES_START
 from hybridbridge_vol.bridge.space import UPPER_HALF
 from hybridbridge_vol.procfs.system import Module, parse_module

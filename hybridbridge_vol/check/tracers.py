@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from hybridbridge_vol.check.instructions import Instruction
 from hybridbridge_vol.check.kernel_context import KernelAround
 from hybridbridge_vol.check.symbol_names import Places
+from hybridbridge_vol.units import U64
 
 _CALLERS = ("ftrace_caller", "ftrace_regs_caller", "ftrace_graph_caller")
 _IN_BETWEEN = "ftrace_ops_assist_func"
@@ -25,7 +26,6 @@ _VARIABLES = re.compile(r"__SCK__(?:tp_func|fgraph)_\w+|(?:global|graph|kprobe|k
 _OF_POINTER = (3, 7)
 """Displacement of `mov rdx, [rip + X]` at `ftrace_caller_op_ptr`: each copy has a pointer of its own."""
 _CALL, _CALL_SIZE, _CLAC_SIZE = 0xE8, 5, 3
-_U64 = (1 << 64) - 1
 
 Hook = tuple[str, str]
 """What it is (traced, kprobe, livepatch) and where it leads, in words."""
@@ -98,7 +98,7 @@ class Tracers:
 
 def _target(code: bytes, field: int, vaddr: int) -> int:
     """What a 32-bit displacement leads to that ends its instruction, in code at `vaddr`."""
-    return vaddr + field + 4 + int.from_bytes(code[field : field + 4], "little", signed=True) & _U64
+    return vaddr + field + 4 + int.from_bytes(code[field : field + 4], "little", signed=True) & U64
 
 
 def _blanked(code: bytes, pointer: int) -> bytes:

@@ -28,7 +28,7 @@ class MemoEntry:
 def show(store: Any, name: str | None) -> list[MemoEntry]:
     """The memos of all stored kernels, or of one."""
     from hybridbridge_vol.bridge import memo as memos
-    from hybridbridge_vol.bridge.attach import memo_key
+    from hybridbridge_vol.bridge.memo_store import memo_key
     from hybridbridge_vol.trust.placement import GUARD_HOLES
 
     entries = []
@@ -54,7 +54,7 @@ def export(store: Any, path: Path, name: str | None) -> str:
     Of the memos for 4-level and 5-level page tables it is the larger one.
     """
     from hybridbridge_vol.bridge import memo as memos
-    from hybridbridge_vol.bridge.attach import memo_key
+    from hybridbridge_vol.bridge.memo_store import memo_key
     from hybridbridge_vol.trust.files import write_atomically
     from hybridbridge_vol.trust.placement import GUARD_HOLES
 
@@ -75,7 +75,7 @@ def export(store: Any, path: Path, name: str | None) -> str:
 def take_in(store: Any, path: Path) -> str:
     """Add a memo file to that of its kernel; the kernel's name. MemoError if nothing fits it."""
     from hybridbridge_vol.bridge import memo as memos
-    from hybridbridge_vol.bridge.attach import memo_key
+    from hybridbridge_vol.bridge.memo_store import memo_key
     from hybridbridge_vol.trust.placement import GUARD_HOLES
 
     memo = memos.parse(path.read_bytes(), str(path))

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Self
 
-from hybridbridge_vol.bridge.attach import Bridge
+from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.run.caller import Caller
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.errors import CallUndone
@@ -20,6 +20,7 @@ from hybridbridge_vol.guest.mounting import Mounts
 from hybridbridge_vol.guest.prefetch import Prefetch
 from hybridbridge_vol.guest.unlistable import entries_around_holes
 from hybridbridge_vol.toolkit.guest_kernel import EndlessFile, Question, Stat
+from hybridbridge_vol.units import U64
 
 MAX_FILE_SIZE = 64 << 20
 """Bytes `read_file` takes from one file: three times the largest text of /proc (kallsyms); beyond lie only windows on
@@ -40,7 +41,7 @@ READ_SIZES = (16 << 10, 64 << 10, 256 << 10, 1 << 20)
 """Bytes asked for by the first, second ... read of a file: some files clear a buffer of that size first."""
 _DIRENTS_SIZE = 256 << 10
 
-_AT_FDCWD = -100 & ((1 << 64) - 1)
+_AT_FDCWD = -100 & U64
 _O_RDONLY, _O_DIRECTORY = 0, 0o200000
 _AT_SYMLINK_NOFOLLOW = 0x100
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from hybridbridge_vol.bridge.run.caller import Caller
 from hybridbridge_vol.errors import CallUndone
+from hybridbridge_vol.units import U64
 
 TYPES = {
     "/proc": ("proc", "proc_fs_type"),
@@ -24,7 +25,6 @@ TYPES = {
 
 _TYPE_SIZE = 128  # struct file_system_type, include/linux/fs.h, is no longer than that; its list heads come last
 _MOST_TYPES = 256
-U64 = (1 << 64) - 1
 
 
 class _Link(NamedTuple):

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from hybridbridge_vol.errors import HybridBridgeError, KernelNotFound, KernelNotStored
-from hybridbridge_vol.memory_image.open import PhysicalImage
+from hybridbridge_vol.memory_image.physical import PhysicalImage
 from hybridbridge_vol.snapshot.banner import package_of, scan_banners
 from hybridbridge_vol.trust.store import Store
-
-Progress = Callable[[float, str], None]
+from hybridbridge_vol.units import Progress
 
 
 def explain_unknown(image: PhysicalImage, store: Store, progress: Progress | None = None) -> HybridBridgeError:

@@ -13,6 +13,7 @@ from itertools import islice
 from hybridbridge_vol.bridge.run.caller import Caller
 from hybridbridge_vol.bridge.run.program import DATA_AT, DATA_SIZE, ProgramMemory, Step
 from hybridbridge_vol.toolkit.guest_kernel import Question
+from hybridbridge_vol.units import U64
 
 AT_ONCE = 128
 """Questions in one program: enough that entering the emulator does not count, few enough to be asked again singly."""
@@ -23,7 +24,7 @@ _ANSWER_ROOM = _ROOM - _PATH_ROOM
 _MAX_KEPT = 32 << 20
 """Bytes of answers that are kept."""
 _STAT_SIZE = 144
-_AT_FDCWD = -100 & ((1 << 64) - 1)
+_AT_FDCWD = -100 & U64
 _AT_SYMLINK_NOFOLLOW = 0x100
 
 

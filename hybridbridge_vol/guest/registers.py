@@ -11,9 +11,9 @@ from hybridbridge_vol.errors import CallUndone
 from hybridbridge_vol.guest.files import BUFFER_AT
 from hybridbridge_vol.machine.machine import UnmappedVirtual
 from hybridbridge_vol.toolkit.guest_kernel import Registers, RegisterSet
+from hybridbridge_vol.units import U64
 
 NT_PRSTATUS, NT_PRFPREG = 1, 2
-_U64 = (1 << 64) - 1
 _REGSETS, _COUNT, _MACHINE = 8, 16, 24  # struct user_regset_view, behind `name`
 _GET, _ACTIVE, _N, _SIZE, _NOTE = 0, 16, 32, 36, 48  # struct user_regset, since 5.9
 _STRIDES = (56, 64)  # its size; since 6.16 with the name of its note
@@ -27,7 +27,7 @@ def read_registers(caller: Caller, task: int, in_memory: bool) -> Registers | No
     `in_memory`. None if the general ones cannot be had. CallUndone, KeyError if the kernel has no such function."""
     read = caller.machine.read
     try:
-        view = caller.call(caller.bridge.snapshot("task_user_regset_view"), task, label="task_user_regset_view") & _U64
+        view = caller.call(caller.bridge.snapshot("task_user_regset_view"), task, label="task_user_regset_view") & U64
         first = _number(read(view + _REGSETS, 8))
         count = min(_number(read(view + _COUNT, 4)), _MAX_SETS)
         machine = _number(read(view + _MACHINE, 2))

@@ -14,7 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from hybridbridge_vol.bridge.attach import U64, Bridge, attach
+from hybridbridge_vol.bridge.attach import attach
+from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.modules.snapshot_modules import MODULES_END, MODULES_START
 from hybridbridge_vol.bridge.per_cpu import current_of
 from hybridbridge_vol.bridge.run.caller import USER_SIZE
@@ -25,12 +26,12 @@ from hybridbridge_vol.guest import forked_workers as copies
 from hybridbridge_vol.guest.abi import parse_sysinfo
 from hybridbridge_vol.guest.files import BUFFER_AT, MAX_FILE_SIZE, READ_SIZES, Files
 from hybridbridge_vol.machine.machine import UnmappedVirtual
-from hybridbridge_vol.machine.memory import PAGE_SIZE
-from hybridbridge_vol.memory_image.open import PhysicalImage, open_image
+from hybridbridge_vol.memory_image.open import open_image
+from hybridbridge_vol.memory_image.physical import PhysicalImage
 from hybridbridge_vol.toolkit.guest_kernel import Difference, EndlessFile, Registers, Running, Sysinfo, Uname
 from hybridbridge_vol.trust.store import Store
+from hybridbridge_vol.units import PAGE_SIZE, U64, Progress
 
-Progress = Callable[[float, str], None]
 P = TypeVar("P")
 T = TypeVar("T")
 

@@ -24,6 +24,7 @@ from itertools import accumulate, islice, pairwise
 
 from hybridbridge_vol.errors import KernelFileError
 from hybridbridge_vol.kernel_file.symbols import Symbols
+from hybridbridge_vol.units import U64
 
 __all__ = ["Symbols", "find_parts", "find_symbols"]
 
@@ -48,7 +49,6 @@ _DIGIT_TOKENS = b"\0" + b"".join(b"%d\0" % digit for digit in range(10))
 """A character that occurs in names stands for itself (`insert_real_symbols_in_table`), and all digits do."""
 _TOKEN_INDEX_SIZE = 512
 _WORD = struct.Struct("<I")
-_U64 = (1 << 64) - 1
 
 Image = bytes | bytearray
 
@@ -281,17 +281,17 @@ def _readings(
 
 def _absolute_percpu(words: array[int], base: int) -> Callable[[int], int]:
     """CONFIG_KALLSYMS_ABSOLUTE_PERCPU: positive words are values, negative ones lie above `relative_base`."""
-    return lambda number: words[number] if words[number] >= 0 else (base - 1 - words[number]) & _U64
+    return lambda number: words[number] if words[number] >= 0 else (base - 1 - words[number]) & U64
 
 
 def _above_base(words: array[int], base: int) -> Callable[[int], int]:
     """CONFIG_KALLSYMS_BASE_RELATIVE alone: unsigned distances from `relative_base`."""
-    return lambda number: (base + (words[number] & 0xFFFFFFFF)) & _U64
+    return lambda number: (base + (words[number] & 0xFFFFFFFF)) & U64
 
 
 def _from_own_place(words: array[int], words_vaddr: int) -> Callable[[int], int]:
     """Since 7.0: signed distances from where the word itself stands (`offset_to_ptr`)."""
-    return lambda number: (words_vaddr + 4 * number + words[number]) & _U64
+    return lambda number: (words_vaddr + 4 * number + words[number]) & U64
 
 
 def _column(image: Image, at: int, kind: str, count: int) -> array[int] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +13,7 @@ from hybridbridge_vol.kernel_file.bzimage import MAX_KERNEL_SIZE, parse_bzimage
 from hybridbridge_vol.kernel_file.kallsyms import Symbols, find_symbols
 from hybridbridge_vol.kernel_file.packages import read_vmlinuz
 from hybridbridge_vol.kernel_file.relocations import START_KERNEL_MAP, Relocations, parse_relocations
-
-Progress = Callable[[float, str], None]
+from hybridbridge_vol.units import PAGE_SIZE, Progress
 
 _PT_LOAD = 1
 _PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")
@@ -22,7 +21,6 @@ _MAX_SEGMENTS = 32
 """A kernel has two to five."""
 _MAX_LINKED_SIZE = 512 << 20
 """Highest physical address as linked; KERNEL_IMAGE_SIZE allows 1 GiB, distributions use 80 MB."""
-_PAGE_SIZE = 4096
 _BANNER_PREFIX = "Linux version "
 _MAX_BANNER_SIZE = 512
 _NT_GNU_BUILD_ID = 3
@@ -155,7 +153,7 @@ def parse_elf(vmlinux: bytes, name: str) -> tuple[int, tuple[Segment, ...]]:
         segments.append(Segment(offset, vaddr, paddr, file_size, mem_size, flags))
     segments.sort(key=lambda segment: segment.paddr)
     first = segments[0] if segments else None
-    if first is None or first.vaddr - START_KERNEL_MAP != first.paddr or first.paddr % _PAGE_SIZE:
+    if first is None or first.vaddr - START_KERNEL_MAP != first.paddr or first.paddr % PAGE_SIZE:
         raise KernelFileError(
             f"{name}: its ELF is not laid out like a 64-bit x86 kernel; give an amd64 kernel"
         )

@@ -29,8 +29,7 @@ from hybridbridge_vol.machine import paging, quirks
 from hybridbridge_vol.machine.devices import Devices
 from hybridbridge_vol.machine.memory import HostMapping, PhysicalMemory, page_up
 from hybridbridge_vol.machine.watchdog import Watchdog
-
-U64 = (1 << 64) - 1
+from hybridbridge_vol.units import U64
 
 VECTOR_DEBUG, VECTOR_BREAKPOINT, VECTOR_INVALID_OPCODE, VECTOR_GENERAL_PROTECTION, VECTOR_PAGE_FAULT = 1, 3, 6, 13, 14
 _ERROR_CODE_VECTORS = frozenset((8, 10, 11, 12, 13, 14, 17, 21))

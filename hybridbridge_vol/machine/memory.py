@@ -10,7 +10,8 @@ import ctypes
 import mmap
 from bisect import bisect_right
 
-PAGE_SIZE = 4096
+from hybridbridge_vol.units import PAGE_SIZE
+
 PAGE_MASK = PAGE_SIZE - 1
 _MAP_NORESERVE = 0x4000  # Linux, asm-generic/mman-common.h; not in every Python's mmap module
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from hybridbridge_vol.memory_image.snappy import SnappyError, decompress, unpacked_size
+from hybridbridge_vol.units import Progress
 
 MAGIC = 0x4C4D5641
 MAX_PADDR = 1 << 46
@@ -26,7 +27,6 @@ _CHECKSUM_SIZE = 4
 _CACHED = 64
 
 ReadAt = Callable[[int, int], bytes]
-Progress = Callable[[float, str], None]
 
 
 class AvmlPages:

@@ -11,6 +11,8 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
+from hybridbridge_vol.units import Progress
+
 GIB4 = 4 << 30
 _SIGNATURE = b"HdrS"
 _SIGNATURE_OFFSET = 0x202
@@ -26,7 +28,6 @@ _PLACES_TRIED = 1 << 14
 """A real guest has some dozens; a hostile one must not keep us busy."""
 
 ReadAt = Callable[[int, int], bytes]
-Progress = Callable[[float, str], None]
 Entries = list[tuple[int, int, int]]
 """`(paddr, size, type)`, ascending."""
 

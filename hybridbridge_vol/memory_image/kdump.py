@@ -17,12 +17,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from hybridbridge_vol.errors import ImageError
+from hybridbridge_vol.units import PAGE_SIZE, Progress
 
 ReadAt = Callable[[int, int], bytes]
-Progress = Callable[[float, str], None]
 
 SIGNATURE = b"KDUMP   "
-PAGE_SIZE = 4096
 MAX_PADDR = 1 << 46
 MAX_RANGES = 4096
 """Ranges of memory kept apart; of more, those that lie close together become one."""

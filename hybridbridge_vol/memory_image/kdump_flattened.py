@@ -13,9 +13,9 @@ from bisect import bisect_right
 from collections.abc import Callable
 
 from hybridbridge_vol.errors import ImageError
+from hybridbridge_vol.units import Progress
 
 ReadAt = Callable[[int, int], bytes]
-Progress = Callable[[float, str], None]
 
 SIGNATURE = b"makedumpfile\0\0\0\0"
 _HEADER_SIZE = 4096

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from hybridbridge_vol.errors import ImageError
 from hybridbridge_vol.memory_image import vmware_state as vmware
-from hybridbridge_vol.memory_image.open import Collector, PhysicalImage, Progress, Run, file_reader
+from hybridbridge_vol.memory_image.physical import Collector, PhysicalImage, Run, file_reader
+from hybridbridge_vol.units import Progress
 
 _MEMORY, _STATES = ".vmem", (".vmss", ".vmsn")
 LOWEST_HOLE = 3 << 30

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from hybridbridge_vol.errors import ImageError
+from hybridbridge_vol.units import PAGE_SIZE
 
-PAGE_SIZE = 4096
 MAX_PADDR = 1 << 46
 MAX_REGIONS = 4096
 """VMware makes one to three."""

@@ -12,7 +12,6 @@ from hybridbridge_vol.toolkit.tool import ParseError
 
 USER_HZ = 100
 """Ticks a second of every time in /proc/PID/stat; fixed by the x86 ABI (include/uapi/asm-generic/param.h)."""
-PAGE_SIZE = 4096
 PF_KTHREAD = 0x00200000
 """In `flags`: a thread of the kernel's own (include/linux/sched.h)."""
 

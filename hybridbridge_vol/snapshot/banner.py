@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
 
-from hybridbridge_vol.memory_image.open import PhysicalImage
-
-Progress = Callable[[float, str], None]
+from hybridbridge_vol.memory_image.physical import PhysicalImage
+from hybridbridge_vol.units import Progress
 
 _CHUNK = 16 << 20
 _OVERLAP = 1024

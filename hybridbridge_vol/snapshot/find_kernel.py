@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hybridbridge_vol.errors import AttachError
+from hybridbridge_vol.units import U64
 
 PHYSICAL_ALIGN = 2 << 20
 BANNER_PROBE = 64
@@ -20,7 +21,6 @@ BANNER_PROBE = 64
 MAJORITY = 0.9
 """Share of the probed pointers that must agree on one shift. On a sound image it is all of them."""
 
-U64 = (1 << 64) - 1
 
 
 class Span(Protocol):

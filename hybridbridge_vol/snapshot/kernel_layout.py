@@ -8,11 +8,11 @@ from typing import Protocol
 from hybridbridge_vol.errors import AttachError
 from hybridbridge_vol.machine import paging
 from hybridbridge_vol.snapshot.find_kernel import Found, Readable
+from hybridbridge_vol.units import U64
 
 MAX_CPUS = 8192
 """CONFIG_NR_CPUS of Debian's kernels."""
 
-U64 = (1 << 64) - 1
 
 
 class SymbolTable(Protocol):

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 from hybridbridge_vol.snapshot.kernel_layout import SnapshotLayout, Tables
+from hybridbridge_vol.units import PAGE_SIZE
 
-PAGE_SIZE = 4096
 _LARGE_SIZE = 2 << 20
 
 

@@ -10,9 +10,10 @@ from hybridbridge_vol.procfs.pid import parse_stat, parse_status
 from hybridbridge_vol.toolkit.guest_kernel import GuestKernel, Registers
 from hybridbridge_vol.toolkit.tool import UNREADABLE, Cell, Column, Option, Options, Row, Tool, Unavailable
 from hybridbridge_vol.tools.process import elf_core
-from hybridbridge_vol.tools.process.elf_core import PAGE_SIZE, Form, Identity, MappedFile, Segment
+from hybridbridge_vol.tools.process.elf_core import Form, Identity, MappedFile, Segment
 from hybridbridge_vol.tools.process.listing import numbers
 from hybridbridge_vol.tools.process.memory import ProcessMemory, Region
+from hybridbridge_vol.units import PAGE_SIZE
 
 LARGEST = 64 << 10
 """MiB of memory that are written if no limit is set."""

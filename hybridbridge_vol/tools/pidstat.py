@@ -7,15 +7,7 @@ from itertools import chain
 
 from hybridbridge_vol.procfs.counters import parse_meminfo
 from hybridbridge_vol.procfs.maps import Mapping, entries
-from hybridbridge_vol.procfs.pid import (
-    PAGE_SIZE,
-    POLICIES,
-    USER_HZ,
-    PidStat,
-    PidStatus,
-    parse_stat,
-    parse_status,
-)
+from hybridbridge_vol.procfs.pid import POLICIES, USER_HZ, PidStat, PidStatus, parse_stat, parse_status
 from hybridbridge_vol.procfs.system import parse_uptime
 from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
 from hybridbridge_vol.toolkit.tool import (
@@ -32,6 +24,7 @@ from hybridbridge_vol.toolkit.tool import (
     why,
 )
 from hybridbridge_vol.tools.process.listing import PID, chosen, files_of, in_parts, numbers
+from hybridbridge_vol.units import PAGE_SIZE
 
 _HEAD = (Column("UID", "int", "real user id"), Column("PID", "int", "process id"))
 _THREAD_HEAD = (

@@ -7,14 +7,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from hybridbridge_vol.errors import OptionError
-from hybridbridge_vol.procfs.pid import (
-    PAGE_SIZE,
-    USER_HZ,
-    PidStat,
-    parse_cmdline,
-    parse_stat,
-    parse_status,
-)
+from hybridbridge_vol.procfs.pid import USER_HZ, PidStat, parse_cmdline, parse_stat, parse_status
 from hybridbridge_vol.procfs.sources import LSTAT_UID, stat_fields, status_values
 from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
 from hybridbridge_vol.toolkit.tool import (
@@ -33,6 +26,7 @@ from hybridbridge_vol.toolkit.tree import as_tree
 from hybridbridge_vol.tools.process.listing import files_of, in_parts, numbers
 from hybridbridge_vol.tools.process.ps_columns import FIELDS, fields_named, rows_of
 from hybridbridge_vol.tools.process.ps_view import View, percent, state_letters
+from hybridbridge_vol.units import PAGE_SIZE
 
 LWP = Column("LWP", "int", "thread id; that of the first thread is the PID")
 

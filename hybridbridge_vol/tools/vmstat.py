@@ -16,11 +16,11 @@ from hybridbridge_vol.procfs.disks import whole_disks
 from hybridbridge_vol.procfs.sources import lines
 from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, ParseError, Row, Source, Tool, Unavailable
+from hybridbridge_vol.units import PAGE_SIZE
 
 _FILES = ("/proc/stat", "/proc/meminfo", "/proc/vmstat")
 _SOURCES = tuple(Source(path) for path in _FILES)
 _DISKSTATS = "/proc/diskstats"
-_PAGE_SIZE = 4096
 UNITS = {"k": 1000, "K": 1024, "m": 1000_000, "M": 1 << 20}
 """Bytes of each unit that memory can be shown in."""
 _HZ = 100
@@ -171,8 +171,8 @@ def averages(
         stat.counts.get("procs_running", 0),
         stat.counts.get("procs_blocked", 0),
         *(kib * 1024 // unit for kib in (memory.get("SwapTotal", 0) - memory.get("SwapFree", 0), memory.get("MemFree", 0), *shown)),
-        rate(pages.get("pswpin", 0), _PAGE_SIZE // unit),
-        rate(pages.get("pswpout", 0), _PAGE_SIZE // unit),
+        rate(pages.get("pswpin", 0), PAGE_SIZE // unit),
+        rate(pages.get("pswpout", 0), PAGE_SIZE // unit),
         rate(pages["pgpgin"]),
         rate(pages.get("pgpgout", 0)),
         rate(stat.counts.get("intr", 0)),

@@ -9,7 +9,7 @@ between 4 and 5 levels of page tables: the kernel stays with what it finds (arch
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hybridbridge_vol.errors import BootError
@@ -18,8 +18,7 @@ from hybridbridge_vol.machine.machine import EFER_MSR, Machine
 from hybridbridge_vol.machine.memory import HostMapping
 from hybridbridge_vol.machine.paging import ENTRIES, LARGE, PRESENT, WRITABLE
 from hybridbridge_vol.trust.placement import RAM_SIZE, START_KERNEL_MAP, UNUSED_PADDR, Layout
-
-Progress = Callable[[float, str], None]
+from hybridbridge_vol.units import Progress
 
 BOOT_SECONDS = 120.0
 """A boot takes 2 to 4 s of CPU; beyond this the kernel is waiting for something that never comes."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hybridbridge_vol.errors import StoreError
-from hybridbridge_vol.machine.memory import PAGE_SIZE
+from hybridbridge_vol.units import PAGE_SIZE
 
 FORMAT = 1
 """Version of everything the store writes; a store of another version is told apart before anything is read."""

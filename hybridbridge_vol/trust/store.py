@@ -25,7 +25,8 @@ from pathlib import Path
 from hybridbridge_vol.errors import StoreError
 from hybridbridge_vol.trust import files
 from hybridbridge_vol.trust.placement import RAM_SIZE
-from hybridbridge_vol.trust.stored_kernel import Progress, StoredKernel, add_boot
+from hybridbridge_vol.trust.stored_kernel import StoredKernel, add_boot
+from hybridbridge_vol.units import Progress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ import contextlib
 import os
 import secrets
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,13 @@ from hybridbridge_vol.errors import StoreError
 from hybridbridge_vol.machine.memory import HostMapping
 from hybridbridge_vol.trust import files
 from hybridbridge_vol.trust.placement import Layout, overlap
+from hybridbridge_vol.units import Progress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hybridbridge_vol.kernel_file.kernel import KernelImage
     from hybridbridge_vol.kernel_file.symbols import Symbols
 
-Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)

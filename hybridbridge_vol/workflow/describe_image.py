@@ -9,11 +9,12 @@ from typing import TypeVar
 
 from hybridbridge_vol.errors import CallUndone, HybridBridgeError, KernelNotStored
 from hybridbridge_vol.guest.session import Session, open_attached
-from hybridbridge_vol.memory_image.open import PhysicalImage, open_image
+from hybridbridge_vol.memory_image.open import open_image
+from hybridbridge_vol.memory_image.physical import PhysicalImage
 from hybridbridge_vol.snapshot.banner import package_of
 from hybridbridge_vol.trust.store import Store
+from hybridbridge_vol.units import Progress
 
-Progress = Callable[[float, str], None]
 T = TypeVar("T")
 
 

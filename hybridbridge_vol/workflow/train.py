@@ -14,8 +14,8 @@ from hybridbridge_vol.errors import CallUndone, HybridBridgeError
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
 from hybridbridge_vol.toolkit.tool import Tool
+from hybridbridge_vol.units import Progress
 
-Progress = Callable[[float, str], None]
 Step = tuple[str, Callable[[], object]]
 """A piece of work and its name."""
 

@@ -20,7 +20,8 @@ from hybridbridge_vol.kernel_file import packages
 from hybridbridge_vol.trust import modules
 from hybridbridge_vol.trust.linked_kernel import linked_kernel
 from hybridbridge_vol.trust.store import Entry, Store
-from hybridbridge_vol.trust.stored_kernel import Progress, StoredKernel
+from hybridbridge_vol.trust.stored_kernel import StoredKernel
+from hybridbridge_vol.units import Progress
 
 if TYPE_CHECKING:
     from hybridbridge_vol.kernel_file.kernel import KernelImage

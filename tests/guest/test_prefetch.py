@@ -7,8 +7,9 @@ import errno
 import pytest
 from generations import Lab
 
-from hybridbridge_vol.bridge.attach import attach, memo_key
+from hybridbridge_vol.bridge.attach import attach
 from hybridbridge_vol.bridge.memo import Memo
+from hybridbridge_vol.bridge.memo_store import memo_key
 from hybridbridge_vol.errors import CallUndone
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.memory_image.open import open_image

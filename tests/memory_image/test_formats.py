@@ -11,7 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybridbridge_vol.errors import ImageError
-from hybridbridge_vol.memory_image.open import ImageHole, Run, open_image, parse_elf_core, parse_lime
+from hybridbridge_vol.memory_image.elf_core import parse_elf_core
+from hybridbridge_vol.memory_image.lime import parse_lime
+from hybridbridge_vol.memory_image.open import open_image
+from hybridbridge_vol.memory_image.physical import ImageHole, Run
 
 MIB = 1 << 20
 

@@ -17,7 +17,8 @@ from vmware_writer import PAGE, aligned, block, regions, state, tag
 
 from hybridbridge_vol.errors import ImageError
 from hybridbridge_vol.memory_image.e820 import e820_entries, low_memory_size
-from hybridbridge_vol.memory_image.open import Run, open_image
+from hybridbridge_vol.memory_image.open import open_image
+from hybridbridge_vol.memory_image.physical import Run
 from hybridbridge_vol.memory_image.vmware_state import Region, State, parse_state
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -211,7 +212,7 @@ def test_random_tags_do_no_harm(tags: bytes) -> None:
 
 @given(st.lists(st.tuples(*[st.integers(0, (1 << 32) - 1)] * 3), max_size=12))
 def test_hostile_regions_give_disjoint_runs_inside_the_file(table: list[tuple[int, int, int]]) -> None:
-    from hybridbridge_vol.memory_image.open import Collector
+    from hybridbridge_vol.memory_image.physical import Collector
 
     try:
         found = parsed(state(regions([(paddr * PAGE, size * PAGE, place * PAGE) for paddr, size, place in table])))

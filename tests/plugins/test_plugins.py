@@ -176,7 +176,7 @@ def vol(*arguments: str, kernel: str = "") -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'guest'}", "PYTHONWARNINGS": "ignore"},
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'support'}", "PYTHONWARNINGS": "ignore"},
     )
 
 

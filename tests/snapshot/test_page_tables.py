@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from hybridbridge_vol.memory_image.open import MAX_TABLES, MIN_IMAGE_SIZE, PAGE_SIZE, open_image
+from hybridbridge_vol.memory_image.open import open_image
+from hybridbridge_vol.memory_image.physical import MAX_TABLES, MIN_IMAGE_SIZE
+from hybridbridge_vol.units import PAGE_SIZE
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import struct
 from assembly import assembled
 from unicorn import x86_const as x86
 
-from hybridbridge_vol.bridge.taint.decoder import Rule
 from hybridbridge_vol.bridge.taint.engine import EventKind, TaintEngine, Territory
 from hybridbridge_vol.bridge.taint.labels import POINTER
+from hybridbridge_vol.bridge.taint.rules import Rule
 from hybridbridge_vol.machine.machine import EFER_MSR, Machine, Stop, Verdict
 from hybridbridge_vol.machine.memory import HostMapping
 from hybridbridge_vol.machine.paging import USER, WRITABLE, TableBuilder

@@ -26,9 +26,9 @@ from hybridbridge_vol.kernel_file.module import (
     ModuleFile,
     Relocation,
 )
-from hybridbridge_vol.machine.memory import PAGE_SIZE, page_up
+from hybridbridge_vol.machine.memory import page_up
+from hybridbridge_vol.units import PAGE_SIZE, U64
 
-U64 = (1 << 64) - 1
 NOWHERE_VADDR = 0xFFFF_FFFF_FFFF_F000
 """What a reference leads to whose symbol is not known: the last page, which nothing is mapped at."""
 ALIKE = 0.6

@@ -29,9 +29,9 @@ from hybridbridge_vol.bridge.per_cpu_window import PerCpuWindow
 from hybridbridge_vol.bridge.text.per_cpu_references import gs_fields
 from hybridbridge_vol.errors import KernelFileError
 from hybridbridge_vol.kernel_file.module import ModuleFile
-from hybridbridge_vol.machine.memory import PAGE_SIZE
-from hybridbridge_vol.memory_image.open import PhysicalImage
+from hybridbridge_vol.memory_image.physical import PhysicalImage
 from hybridbridge_vol.snapshot.kernel_layout import SnapshotLayout
+from hybridbridge_vol.units import PAGE_SIZE
 
 MODULES_START = 0xFFFF_FFFF_C000_0000
 """Start of the modules area with CONFIG_RANDOMIZE_BASE, Documentation/arch/x86/x86_64/mm.rst."""

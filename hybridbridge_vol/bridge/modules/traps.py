@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from hybridbridge_vol.bridge.text.ud1 import UD2_SIZE
 from hybridbridge_vol.kernel_file.module import ModuleFile, Section
+from hybridbridge_vol.units import U64
 
 _BUGFLAG_WARNING = 1  # include/asm-generic/bug.h
 _UD2 = b"\x0f\x0b"
@@ -21,7 +22,6 @@ _EX_SIZE = 12  # struct exception_table_entry: three 32-bit words since 4.6
 _EX_DEFAULT, _EX_UACCESS, _EX_IMMEDIATE = 1, 3, 17
 _HANDLERS = {"ex_handler_default": _EX_DEFAULT, "ex_handler_uaccess": _EX_UACCESS}
 _REGISTERS = ("RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI", *(f"R{number}" for number in range(8, 16)))
-_U64 = (1 << 64) - 1
 
 Values = Mapping[int, int]
 """Offset in a table to the virtual address that is named there."""
@@ -65,5 +65,5 @@ def fix_ups_of(file: ModuleFile, table: Section, values: Values) -> dict[int, Fi
         if kind in (_EX_DEFAULT, _EX_UACCESS):
             found[place] = FixUp(target)
         elif kind == _EX_IMMEDIATE:
-            found[place] = FixUp(target, _REGISTERS[data >> 8 & 0xF], data >> 16 & _U64)
+            found[place] = FixUp(target, _REGISTERS[data >> 8 & 0xF], data >> 16 & U64)
     return found

@@ -8,11 +8,12 @@ task, whose kernel is the same build.
 
 from __future__ import annotations
 
-from hybridbridge_vol.bridge.attach import Bridge
+from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.run.caller import Caller
 from hybridbridge_vol.bridge.space import UPPER_HALF
 from hybridbridge_vol.errors import AttachError, CallUndone, OptionError
 from hybridbridge_vol.machine.machine import UnmappedVirtual
+from hybridbridge_vol.units import U64
 
 _TASK_SIZE = 16384
 _SIGNAL_SIZE = 1024
@@ -39,7 +40,7 @@ def _find_task(caller: Caller, pid: int) -> int:
     try:
         # looks in the agent's pid namespace, which is the snapshot's first by now
         find = bridge.snapshot("find_task_by_vpid")
-        task = caller.call(find, pid & 0xFFFF_FFFF, label="find_task_by_vpid") & ((1 << 64) - 1)
+        task = caller.call(find, pid & 0xFFFF_FFFF, label="find_task_by_vpid") & U64
     except KeyError as error:
         raise AttachError(f"{bridge.kernel.name}: this kernel has no symbol {error}; --ns-of cannot be used") from None
     except CallUndone as error:

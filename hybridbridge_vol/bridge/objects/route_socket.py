@@ -11,6 +11,7 @@ from __future__ import annotations
 from hybridbridge_vol.bridge.run.caller import Caller
 from hybridbridge_vol.errors import AttachError
 from hybridbridge_vol.machine.machine import UnmappedVirtual
+from hybridbridge_vol.units import U64
 
 _AF_NETLINK, _SOCK_RAW, _NETLINK_ROUTE = 16, 3, 0
 _SOCKET_SIZE = 128
@@ -34,7 +35,7 @@ def open_route_socket(caller: Caller) -> int:
             machine.write_u64(net_place, snapshot_net)
         if fd < 0:
             raise OSError(-fd, "no netlink socket could be made")
-        socket = caller.call(lookup, fd, caller.put(bytes(8)), label="sockfd_lookup") & ((1 << 64) - 1)
+        socket = caller.call(lookup, fd, caller.put(bytes(8)), label="sockfd_lookup") & U64
         words = _words(caller, socket)
         machine.write_u64(socket + 8 * words.index(home_ops), bridge.snapshot("netlink_ops"))
         for word in words:

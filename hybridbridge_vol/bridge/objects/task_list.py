@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import struct
 
-from hybridbridge_vol.bridge.attach import U64, Bridge
+from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.machine.machine import UnmappedVirtual
+from hybridbridge_vol.units import U64
 
 _WORDS = 2048
 """64-bit words of a task_struct in which the list is looked for."""

@@ -14,9 +14,10 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
-from hybridbridge_vol.bridge.attach import Bridge
+from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.machine.machine import UnmappedVirtual
-from hybridbridge_vol.machine.memory import PAGE_SIZE, page_up
+from hybridbridge_vol.machine.memory import page_up
+from hybridbridge_vol.units import PAGE_SIZE
 
 _CACHE = "task_struct_cachep"
 _PAGE_STRUCT = 64

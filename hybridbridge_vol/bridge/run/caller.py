@@ -5,13 +5,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from hybridbridge_vol.bridge.attach import Bridge
+from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.run.fast_with_fallback import Hybrid, Mode
 from hybridbridge_vol.bridge.run.rollback import Mark
 from hybridbridge_vol.errors import BootError, CallUndone, NotMemoized
 from hybridbridge_vol.machine.machine import Stop, UnmappedVirtual
 from hybridbridge_vol.machine.memory import HostMapping
 from hybridbridge_vol.machine.paging import ACCESSED, NO_EXECUTE, USER, WRITABLE
+from hybridbridge_vol.units import U64
 
 CALL_SECONDS = 10.0
 """Processor time that one call may take. The longest honest ones (large /proc files of busy machines) take well under a second,
@@ -107,7 +108,7 @@ class Caller:
         """
         registers = bytearray(_PT_REGS_SIZE)
         for offset, value in zip(_PT_REGS_ARGUMENTS, arguments, strict=False):
-            struct.pack_into("<Q", registers, offset, value & ((1 << 64) - 1))
+            struct.pack_into("<Q", registers, offset, value & U64)
         place = self._top - _PT_REGS_BELOW_TOP
         if self._pt_regs_paddr is None:
             translation = self.machine.translate(place)

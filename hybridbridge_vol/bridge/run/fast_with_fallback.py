@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from enum import StrEnum
 
 from hybridbridge_vol.bridge import memo as memos
-from hybridbridge_vol.bridge.attach import Bridge
+from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.run.statistics import CallCount, Statistics
 from hybridbridge_vol.errors import NotMemoized
 from hybridbridge_vol.machine.machine import VECTOR_BREAKPOINT, Machine, Stop, UnmappedVirtual
-from hybridbridge_vol.machine.memory import PAGE_SIZE
+from hybridbridge_vol.units import PAGE_SIZE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hybridbridge_vol.machine.memory import HostMapping
 from hybridbridge_vol.machine.paging import ACCESSED, NO_EXECUTE, USER, WRITABLE
+from hybridbridge_vol.units import U64
 
 if TYPE_CHECKING:
     from hybridbridge_vol.bridge.run.caller import Caller
@@ -32,7 +33,6 @@ DATA_SIZE = PROGRAM_SIZE - DATA_AT
 # (arch/x86/include/asm/ptrace.h), with the arguments in r10, r9, r8, dx, si, di.
 _STEP = struct.Struct("<QQq56x3Q16x3Q48x")
 _ANSWER = 16
-_WORD = (1 << 64) - 1
 MAX_STEPS = _LARGE // _STEP.size
 
 _LOOP = bytes.fromhex(
@@ -99,7 +99,7 @@ class ProgramMemory:
             di, si, dx, r10, r8, r9 = (*arguments, *(0,) * (6 - len(arguments)))
             source = 0 if takes is None else first + takes * _STEP.size + _ANSWER
             _STEP.pack_into(
-                view, _STEPS_AT + number * _STEP.size, entry(name, side), source, 0, r10, r9, r8, dx, si, di & _WORD
+                view, _STEPS_AT + number * _STEP.size, entry(name, side), source, 0, r10, r9, r8, dx, si, di & U64
             )
         if not self._caller.run_program(PROGRAM_VADDR, first, [step.name for step in steps]):
             return None

@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterable, Iterator
 
 from hybridbridge_vol.machine.machine import Machine
-from hybridbridge_vol.machine.memory import PAGE_SIZE, HostMapping
+from hybridbridge_vol.machine.memory import HostMapping
+from hybridbridge_vol.units import PAGE_SIZE
 
 _PAGEMAP = "/proc/self/pagemap"
 # Documentation/admin-guide/mm/pagemap.rst: bit 63 present, 62 swapped, 61 file page or shared. The highest byte of

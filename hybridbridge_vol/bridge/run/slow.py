@@ -10,17 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hybridbridge_vol.bridge.attach import Bridge, ExceptionFilter
+from hybridbridge_vol.bridge.attachment import Bridge
+from hybridbridge_vol.bridge.faults import ExceptionFilter
 from hybridbridge_vol.bridge.modules.snapshot_modules import MODULES_END, MODULES_START, ROOM, Part
 from hybridbridge_vol.bridge.per_cpu_window import NAMES
 from hybridbridge_vol.bridge.run.statistics import CallCount
 from hybridbridge_vol.bridge.space import SNAPSHOT_PADDR, TWIN_PADDR, UPPER_HALF
-from hybridbridge_vol.bridge.taint.decoder import Bits, Instruction, Kind, Place, Rule, crossing
+from hybridbridge_vol.bridge.taint.decoder import Instruction
 from hybridbridge_vol.bridge.taint.engine import Event, EventKind, TaintEngine, Territory
 from hybridbridge_vol.bridge.taint.labels import leaf_range
+from hybridbridge_vol.bridge.taint.rules import Bits, Kind, Place, Rule, crossing
 from hybridbridge_vol.machine.machine import Machine, Stop, Verdict
-from hybridbridge_vol.machine.memory import PAGE_SIZE, page_up
+from hybridbridge_vol.machine.memory import page_up
 from hybridbridge_vol.trust.placement import START_KERNEL_MAP
+from hybridbridge_vol.units import PAGE_SIZE
 
 _GENERAL = ("RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI", *(f"R{i}" for i in range(8, 16)))
 

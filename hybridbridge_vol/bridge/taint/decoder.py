@@ -7,89 +7,38 @@ known here gets the most careful rule, all outputs from all inputs, and is count
 
 from __future__ import annotations
 
-import struct
 from collections import Counter
 from dataclasses import dataclass, replace
-from enum import IntEnum, IntFlag
 
 import capstone
 from capstone import x86_const as x86
 
+from hybridbridge_vol.bridge.taint.rules import (
+    _NO_BITS,
+    _RAX,
+    _RBP,
+    _RDI,
+    _RDX,
+    _RSI,
+    _RSP,
+    NO_REGISTER,
+    Bits,
+    Kind,
+    Operand,
+    Place,
+    Rule,
+)
 from hybridbridge_vol.bridge.text.ud1 import ud1_size
+from hybridbridge_vol.units import U64
 
-RULE_FORMAT = "<8B3H2B2IQ"
 GENERAL_BYTES = 128
 VECTOR_SIZE = 16
-NO_REGISTER = 255
 MAX_INSTRUCTION = 15
 """Bytes of the longest instruction (SDM volume 2A, 2.3.11)."""
 MAX_BLOCK = 128
 """Instructions decoded for one block: one is rarely longer."""
 _AT_ONCE = 8
 """Instructions that capstone is asked for at a time: most blocks end within as many."""
-
-
-class Kind(IntEnum):
-    """How a rule is applied; `enum kind` of the engine."""
-
-    NONE, COPY, CLEAR, ALU, BITS, SWAP, ADDSWAP, COMPARESWAP, STRING, GENERIC, CROSSING, JUMP = range(12)
-
-
-class Place(IntEnum):
-    """What an operand is; `enum place` of the engine."""
-
-    NONE, REGISTER, MEMORY, CONSTANT, SNAPSHOT_ADDRESS = range(5)
-
-
-class Bits(IntFlag):
-    """`enum bits` of the engine."""
-
-    READS_FLAGS = 1
-    WRITES_FLAGS = 2
-    POPS = 4
-    SIGN_EXTENDS = 8
-    MEMORY = 16
-    STATIC = 32
-    PUSHES = 64
-    KEEPS_TARGET = 128
-    TWO_STRINGS = 128  # of generic rules
-    SUBTRACTS = 128  # of arithmetic
-
-
-@dataclass(frozen=True, slots=True)
-class Operand:
-    """One operand: `slot` is the first byte of a register in the engine's register file, `size` in bytes."""
-
-    place: Place = Place.NONE
-    slot: int = 0
-    size: int = 0
-
-
-_NO_BITS = Bits(0)
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """See the module's text; `pack` gives the engine's `struct rule`."""
-
-    kind: Kind
-    bits: Bits = _NO_BITS
-    target: Operand = Operand()
-    source: Operand = Operand()
-    second: Operand = Operand()
-    base: int = NO_REGISTER
-    index: int = NO_REGISTER
-    reads: int = 0
-    writes: int = 0
-    mask: int = (1 << 64) - 1
-
-    def pack(self) -> bytes:
-        """The engine's own form."""
-        return struct.pack(
-            RULE_FORMAT, self.kind, self.bits, self.target.place, self.source.place, self.second.place,
-            self.target.size, self.source.size, self.second.size, self.target.slot, self.source.slot,
-            self.second.slot, self.base, self.index, self.reads, self.writes, self.mask,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +111,6 @@ _SIGN_COPIES = {"cwd": 2, "cdq": 4, "cqo": 8}
 _STRING_SIZES = {"b": 1, "w": 2, "d": 4, "q": 8}
 _TWO_BYTE_OPCODE = 0x0F
 """First byte of vector instructions; string instructions of the same name ("movsd") have one byte."""
-_RAX, _RDX, _RSP, _RBP, _RSI, _RDI = 0, 2, 4, 5, 6, 7
 _ELSEWHERE = frozenset(
     [capstone.CS_GRP_JUMP, capstone.CS_GRP_CALL, capstone.CS_GRP_RET, capstone.CS_GRP_IRET, capstone.CS_GRP_BRANCH_RELATIVE]
 )
@@ -256,10 +204,10 @@ class Decoder:
     def _named(insn: capstone.CsInsn, memory: capstone.x86.X86OpMem) -> int:
         """The address that an operand names, without its registers."""
         own = insn.address + insn.size if memory.base == x86.X86_REG_RIP else 0
-        return (own + int(memory.disp)) & ((1 << 64) - 1)
+        return (own + int(memory.disp)) & U64
 
     def _reaches(self, value: int) -> bool:
-        address = value & ((1 << 64) - 1)
+        address = value & U64
         return any(address in statics for statics in self._statics)
 
     def _operand(self, operand: capstone.x86.X86Op) -> Operand:
@@ -346,7 +294,7 @@ class Decoder:
         target, second = operands
         if name == "xor" and target == second:
             return Rule(Kind.CLEAR, Bits.WRITES_FLAGS, target)
-        mask = (1 << 64) - 1
+        mask = U64
         if name in ("and", "test") and insn.operands[1].type == x86.X86_OP_IMM:
             value = insn.operands[1].imm & mask
             mask = int.from_bytes(bytes(0xFF if byte else 0 for byte in value.to_bytes(8, "little")), "little")
@@ -386,14 +334,6 @@ class Decoder:
         if x86.X86_REG_EFLAGS in written:
             bits |= Bits.WRITES_FLAGS
         return Rule(Kind.GENERIC, bits, reads=reads & ~stack, writes=writes & ~stack)
-
-
-def crossing(trusted_arguments: int, lenient: bool = False) -> Rule:
-    """The rule of a crossing; bit i says that the i-th argument must not be the snapshot's, unless `lenient`: then
-    one that cannot be made the trusted kernel's is let pass (the crossing looks itself)."""
-    registers = (_RDI, _RSI, _RDX, 1, 8, 9)
-    reads = sum(1 << register for i, register in enumerate(registers) if trusted_arguments >> i & 1)
-    return Rule(Kind.CROSSING, reads=reads, writes=int(lenient))
 
 
 def _general(register: int) -> int:

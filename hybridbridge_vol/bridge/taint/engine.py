@@ -18,9 +18,10 @@ from unicorn import x86_const
 from unicorn.unicorn_const import UC_HOOK_CODE, UC_HOOK_MEM_READ, UC_HOOK_MEM_WRITE
 from unicorn.unicorn_py3.unicorn import uclib
 
-from hybridbridge_vol.bridge.taint.decoder import MAX_BLOCK, MAX_INSTRUCTION, Decoder, Instruction, Rule
+from hybridbridge_vol.bridge.taint.decoder import MAX_BLOCK, MAX_INSTRUCTION, Decoder, Instruction
 from hybridbridge_vol.bridge.taint.labels import LEAF_BITS, LEAF_MASK, NODE, PAYLOAD, merge_ranges
 from hybridbridge_vol.bridge.taint.operands import second_page
+from hybridbridge_vol.bridge.taint.rules import Rule
 from hybridbridge_vol.errors import EngineMissing
 from hybridbridge_vol.machine.machine import Machine
 

@@ -13,44 +13,29 @@ import struct
 import sys
 import zlib
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from hybridbridge_vol.bridge.text.agent import _MAX_OBJECT, AgentOffsets, _words, find_agent
 from hybridbridge_vol.bridge.text.cpu_features import FeatureBranches, read_feature_branches
 from hybridbridge_vol.bridge.text.per_cpu_references import PerCpuText, read_per_cpu_text
 from hybridbridge_vol.bridge.text.policy import Crossing, load_policy, policy_digest, resolve
 from hybridbridge_vol.bridge.text.rebased_text import Sites, relocation_sites
 from hybridbridge_vol.bridge.text.static_keys import JumpLabels, read_jump_labels
 from hybridbridge_vol.errors import BootError, StoreError
-from hybridbridge_vol.machine.machine import GS_BASE_MSR, Machine, UnmappedVirtual
+from hybridbridge_vol.machine.machine import Machine, UnmappedVirtual
 from hybridbridge_vol.trust import files
-from hybridbridge_vol.trust.placement import START_KERNEL_MAP, Layout
+from hybridbridge_vol.trust.placement import START_KERNEL_MAP
 from hybridbridge_vol.trust.stored_kernel import Boot, StoredKernel
+from hybridbridge_vol.units import Progress
 
 FORMAT = 8
 """Version of what this module stores."""
 
-_MAX_TASK_SIZE = 16384
-_MAX_OBJECT = 512
 _MAX_CACHES = 10000
 _UD2 = b"\x0f\x0b"
 _BUGFLAG_WARNING = 1  # include/asm-generic/bug.h
 _EXCEPTION_ENTRY = 12  # struct exception_table_entry: three 32-bit words since 4.6
-
-
-@dataclass(frozen=True)
-class AgentOffsets:
-    """Where the agent's task and what hangs on it point to namespaces: byte offsets into the structures.
-
-    `task` is the agent's `task_struct` (virtual address); `pid` its `struct pid`, `cred` its `struct cred`.
-    """
-
-    task: int
-    task_nsproxy: int
-    pid: int
-    pid_namespace: int
-    cred: int
-    cred_user_namespace: int
 
 
 @dataclass(frozen=True)
@@ -77,7 +62,7 @@ class Prepared:
     agent: AgentOffsets
 
 
-def prepare(kernel: StoredKernel, boot: Boot, progress: Callable[[float, str], None] | None = None) -> Prepared:
+def prepare(kernel: StoredKernel, boot: Boot, progress: Progress | None = None) -> Prepared:
     """The stored preparation of `boot` for the policy as shipped, made and stored if there is none.
 
     KeyError names a symbol that the kernel lacks; BootError if it is not laid out as expected.
@@ -260,62 +245,6 @@ def warning_sites(kernel: StoredKernel, booted: memoryview) -> array[int]:
         ]
         best = max(best, sites, key=len)
     return array("I", sorted(set(best)))
-
-
-def find_agent(machine: Machine, kernel: StoredKernel, layout: Layout) -> AgentOffsets:
-    """The agent (the task that was about to execve init) and its pointers to the initial namespaces.
-
-    LookupError names what is not where it should be.
-    """
-
-    delta = layout.kernel_delta
-
-    def static(name: str) -> int:
-        return kernel.symbols.address(name) + delta
-
-    task = current_task(machine, kernel, delta)
-    words = _words(machine, task, _MAX_TASK_SIZE)
-    nsproxy = _index_of(words, static("init_nsproxy"), "nsproxy of the agent") * 8
-    pid, pid_namespace = _pointing_to(machine, layout, words, static("init_pid_ns"), "struct pid of the agent")
-    cred, user_namespace = _pointing_to(machine, layout, words, static("init_user_ns"), "struct cred of the agent")
-    return AgentOffsets(task, nsproxy, pid, pid_namespace, cred, user_namespace)
-
-
-def current_task(machine: Machine, kernel: StoredKernel, delta: int) -> int:
-    """The per-CPU `current_task`, which kernels from 6.2 to 6.13 keep first in `pcpu_hot`."""
-    for name in ("current_task", "pcpu_hot"):
-        place = kernel.symbols.get(name)
-        if place is not None:
-            place += delta if place >= START_KERNEL_MAP else 0
-            return machine.read_u64((machine.read_msr(GS_BASE_MSR) + place) & ((1 << 64) - 1))
-    raise LookupError("no current_task")
-
-
-def _words(machine: Machine, vaddr: int, size: int) -> list[int]:
-    """64-bit words from `vaddr` on, as many as are mapped."""
-    words: list[int] = []
-    for offset in range(0, size, 8):
-        try:
-            words.append(machine.read_u64(vaddr + offset))
-        except UnmappedVirtual:
-            break
-    return words
-
-
-def _index_of(words: list[int], value: int, what: str) -> int:
-    if value not in words:
-        raise LookupError(f"{what} not found")
-    return words.index(value)
-
-
-def _pointing_to(machine: Machine, layout: Layout, words: list[int], value: int, what: str) -> tuple[int, int]:
-    """The object that one of `words` points to and that holds `value`; and at which offset."""
-    for word in words:
-        if word in layout:  # the trusted kernel's direct map, vmalloc area or memmap
-            inner = _words(machine, word, _MAX_OBJECT // 2)
-            if value in inner:
-                return word, inner.index(value) * 8
-    raise LookupError(f"{what} not found")
 
 
 def slab_caches(machine: Machine, kernel: StoredKernel, delta: int) -> set[int]:

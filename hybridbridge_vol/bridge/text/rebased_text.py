@@ -13,7 +13,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from hybridbridge_vol.machine.memory import PAGE_SIZE
+from hybridbridge_vol.units import PAGE_SIZE, U64
 
 _WIDEST_SITE = 8
 
@@ -146,4 +146,4 @@ def returning(value: int) -> bytes:
 
 def returning64(value: int) -> bytes:
     """Instructions that return the 64-bit `value`: `movabs rax, imm64; ret`."""
-    return b"\x48\xb8" + (value & ((1 << 64) - 1)).to_bytes(8, "little") + b"\xc3"
+    return b"\x48\xb8" + (value & U64).to_bytes(8, "little") + b"\xc3"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import json
 from bisect import bisect_right
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,7 @@ from hybridbridge_vol.kernel_file.isf.types import VOID, Descriptor, IsfTypes
 from hybridbridge_vol.kernel_file.isf.variables import ALIASES, SYMBOL_TYPES
 from hybridbridge_vol.kernel_file.kallsyms import find_parts
 from hybridbridge_vol.kernel_file.kernel import KernelImage
-
-Progress = Callable[[float, str], None]
+from hybridbridge_vol.units import Progress
 
 SCHEMA = "6.2.0"
 _MAX_VARIABLE_SIZE = 1 << 20

@@ -26,8 +26,8 @@ from hybridbridge_vol.lab.batch.examine import Examination, Gathered, Request, f
 from hybridbridge_vol.lab.batch.identify import Identity, claims_to_be_image
 from hybridbridge_vol.lab.batch.manifest import write_manifest
 from hybridbridge_vol.trust.store import Store
+from hybridbridge_vol.units import Progress
 
-Progress = Callable[[float, str], None]
 MakeEngine = Callable[[int, Step], Engine]
 
 

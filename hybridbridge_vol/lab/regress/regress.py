@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +14,7 @@ from hybridbridge_vol.lab.regress import golden
 from hybridbridge_vol.lab.regress.cases import Case, Run
 from hybridbridge_vol.toolkit.tool import told
 from hybridbridge_vol.trust.files import write_atomically
-
-Progress = Callable[[float, str], None]
+from hybridbridge_vol.units import Progress
 
 
 @dataclass(frozen=True)

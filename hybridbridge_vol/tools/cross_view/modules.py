@@ -21,11 +21,11 @@ from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
 from hybridbridge_vol.toolkit.tool import UNREADABLE, ParseError, Source, Unavailable, why
 from hybridbridge_vol.tools.cross_view.views import Finding, Views
 from hybridbridge_vol.tools.process.listing import read_text
+from hybridbridge_vol.units import PAGE_SIZE
 
 LISTING, SYSFS, ADDRESSES, MEMORY = "/proc/modules", "/sys/module", "addresses", "/proc/vmallocinfo"
 _NO_MODULES = ("bpf", "__builtin__ftrace", "__builtin__kprobes")
 """What the kernel puts in brackets behind symbols that are no module's (kernel/kallsyms.c)."""
-_PAGE_SIZE = 4096
 _AREA = re.compile(rb"0x\w+-0x\w+ +(\d+) (?:load_module|move_module|module_memory_alloc|layout_and_allocate)\+.*")
 
 
@@ -91,6 +91,6 @@ def _memory(kernel: GuestKernel, listed: int) -> Iterator[Finding | Unavailable]
     if gap:
         yield gap
         return
-    areas = [int(found[1]) - _PAGE_SIZE for line in data.splitlines() if (found := _AREA.fullmatch(line))]
+    areas = [int(found[1]) - PAGE_SIZE for line in data.splitlines() if (found := _AREA.fullmatch(line))]
     if areas and sum(areas) > listed:
         yield Finding("module", f"{(sum(areas) - listed) // 1024} KiB of code and data", "", MEMORY, LISTING, (Source(MEMORY),))

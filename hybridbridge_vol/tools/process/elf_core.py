@@ -10,8 +10,9 @@ import struct
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from hybridbridge_vol.units import PAGE_SIZE
+
 NT_PRSTATUS, NT_PRFPREG, NT_PRPSINFO, NT_AUXV, NT_FILE = 1, 2, 3, 6, 0x46494C45
-PAGE_SIZE = 4096
 _PN_XNUM = 0xFFFF
 """In e_phnum: the count is in section header 0."""
 _PT_LOAD, _PT_NOTE, _ET_CORE = 1, 4, 4

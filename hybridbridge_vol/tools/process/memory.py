@@ -14,10 +14,10 @@ from itertools import groupby
 from typing import Literal, NamedTuple
 
 from hybridbridge_vol.procfs.maps import Mapping, entries
-from hybridbridge_vol.procfs.pid import PAGE_SIZE
 from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
 from hybridbridge_vol.toolkit.tool import UNREADABLE, Source, Unavailable, why
 from hybridbridge_vol.tools.process.listing import read_maps
+from hybridbridge_vol.units import PAGE_SIZE
 
 State = Literal["there", "swapped", "absent", "lost"]
 """there: in memory and in the image; swapped: on a swap device; absent: never touched, or only in its file; lost: in

@@ -19,8 +19,8 @@ from hybridbridge_vol.bridge.text.per_cpu_references import gs_fields
 from hybridbridge_vol.errors import CallUndone
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.machine.machine import GS_BASE_MSR
-from hybridbridge_vol.machine.memory import PAGE_SIZE
 from hybridbridge_vol.trust.modules import ARCHIVE
+from hybridbridge_vol.units import PAGE_SIZE
 from samples.make import Spec, make_sample
 
 Lab = Any

@@ -10,15 +10,11 @@ from assembly import assembled
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hybridbridge_vol.bridge.taint.decoder import (
-    GENERAL_BYTES,
-    MAX_BLOCK,
+from hybridbridge_vol.bridge.taint.decoder import GENERAL_BYTES, MAX_BLOCK, VECTOR_SIZE, Decoder, Instruction
+from hybridbridge_vol.bridge.taint.rules import (
     NO_REGISTER,
     RULE_FORMAT,
-    VECTOR_SIZE,
     Bits,
-    Decoder,
-    Instruction,
     Kind,
     Operand,
     Place,

@@ -24,11 +24,12 @@ from small_machine import (
     word,
 )
 
-from hybridbridge_vol.bridge.taint.decoder import crossing
 from hybridbridge_vol.bridge.taint.engine import EventKind
 from hybridbridge_vol.bridge.taint.labels import POINTER, SEEDED
-from hybridbridge_vol.machine.machine import U64, VECTOR_PAGE_FAULT, Verdict
+from hybridbridge_vol.bridge.taint.rules import crossing
+from hybridbridge_vol.machine.machine import VECTOR_PAGE_FAULT, Verdict
 from hybridbridge_vol.machine.paging import WRITABLE
+from hybridbridge_vol.units import U64
 
 SOURCE = SNAPSHOT + 0x10
 RSI = 6

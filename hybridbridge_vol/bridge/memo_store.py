@@ -1,0 +1,27 @@
+"""Which stored memo fits a trusted kernel."""
+
+from __future__ import annotations
+
+import warnings
+
+from hybridbridge_vol.bridge import memo as memos
+from hybridbridge_vol.bridge.memo import Memo, MemoKey
+from hybridbridge_vol.bridge.text.policy import policy_digest
+from hybridbridge_vol.errors import HybridBridgeWarning, MemoError
+from hybridbridge_vol.trust.stored_kernel import StoredKernel
+
+
+def memo_key(kernel: StoredKernel, levels: int = 4) -> MemoKey:
+    """What a memo for this kernel must be made for. With other page tables its text is another: alternatives."""
+    policy = policy_digest() if levels == 4 else f"{policy_digest()}-{levels}-levels"
+    return MemoKey(kernel.build_id, policy, kernel.release)
+
+
+def load_memo(kernel: StoredKernel, levels: int = 4) -> Memo:
+    """The stored memo, or an empty one where it cannot be used: everything is proven again then."""
+    key = memo_key(kernel, levels)
+    try:
+        return memos.load(kernel.folder, key)
+    except MemoError as error:
+        warnings.warn(str(error), HybridBridgeWarning, stacklevel=2)
+        return Memo(key)

@@ -1,0 +1,14 @@
+"""Constants and types that every layer shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+PAGE_SIZE = 4096
+"""Bytes of an x86-64 page, and of a page-table (SDM volume 3A, 4.5)."""
+
+U64 = (1 << 64) - 1
+"""Mask that wraps a Python integer to 64 bits."""
+
+Progress = Callable[[float, str], None]
+"""Reports progress: the fraction done, from 0 to 1 (1 ends the report), and what is being done, in a few words."""
