@@ -1,4 +1,5 @@
-"""What setup.cfg cannot say: the native part is compiled, and the wheel serves every Python 3 of the platform."""
+"""What setup.cfg cannot say: the native part is compiled, and the wheel serves every Python 3 of the
+platform."""
 
 import sys
 from pathlib import Path

@@ -1,7 +1,8 @@
-"""The engine's limit: a stored trusted kernel that answers for itself, with no snapshot and nothing redirected.
+"""The engine's limit: a stored trusted kernel that answers for itself, with no snapshot and nothing
+redirected.
 
-The same machine, system calls and tools as for a snapshot, over the /proc of the trusted kernel's own few processes:
-what is slower on a snapshot is the bridge's cost.
+The same machine, system calls and tools as for a snapshot, over the /proc of the trusted kernel's own few
+processes: what is slower on a snapshot is the bridge's cost.
 """
 
 from __future__ import annotations
@@ -26,15 +27,17 @@ _TABLES_SIZE = 1 << 20
 
 @dataclass
 class Alone:
-    """What a session asks of a `Bridge`, where both sides are the one trusted kernel: an address of "the snapshot"
-    is home's, and there is no twin."""
+    """What a session asks of a `Bridge`, where both sides are the one trusted kernel: an address of "the
+    snapshot" is home's, and there is no twin."""
 
     kernel: StoredKernel
     boot: Boot
     machine: Machine
     ram: HostMapping
     memo: Memo
-    image: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(path="trusted kernel", close=lambda: None))
+    image: SimpleNamespace = field(
+        default_factory=lambda: SimpleNamespace(path="trusted kernel", close=lambda: None)
+    )
 
     def __post_init__(self) -> None:
         tables = HostMapping.anonymous(_TABLES_SIZE)
@@ -42,7 +45,9 @@ class Alone:
         fresh = iter(range(TABLES_PADDR, TABLES_PADDR + _TABLES_SIZE, PAGE_SIZE))
         memory = self.machine.memory
         root = self.machine.read_register("CR3") & FRAME_MASK
-        builder = TableBuilder(root, self.machine.levels, memory.read_u64, memory.write_u64, lambda: next(fresh))
+        builder = TableBuilder(
+            root, self.machine.levels, memory.read_u64, memory.write_u64, lambda: next(fresh)
+        )
         self.space = SimpleNamespace(builder=builder, mappings=[], refill=lambda: None)
         self.layout = SimpleNamespace(shift=self.home_delta)
 

@@ -70,7 +70,17 @@ def main() -> None:
 
 def batch(evidence: Path, store: Path, out: Path, jobs: int) -> tuple[float, list[Record]]:
     """A whole `hb batch` into a new dataset: seconds of wall-clock time, and its records, by path."""
-    line = [sys.executable, "-m", "hybridbridge_vol", "batch", str(evidence), "--out", str(out), "--store", str(store)]
+    line = [
+        sys.executable,
+        "-m",
+        "hybridbridge_vol",
+        "batch",
+        str(evidence),
+        "--out",
+        str(out),
+        "--store",
+        str(store),
+    ]
     started = time.perf_counter()
     subprocess.run([*line, "--jobs", str(jobs)], check=True, stdout=subprocess.DEVNULL)
     wall = time.perf_counter() - started
@@ -78,7 +88,8 @@ def batch(evidence: Path, store: Path, out: Path, jobs: int) -> tuple[float, lis
 
 
 def sessions(dump: Path, store: Path) -> tuple[int, int]:
-    """Resident bytes after `EARLY` and after all `SESSIONS`: opened, every tool run, closed; in a process of its own."""
+    """Resident bytes after `EARLY` and after all `SESSIONS`: opened, every tool run, closed; in a process of
+    its own."""
     line = [sys.executable, "-m", "benchmarks.batch", str(dump), str(store)]
     early, late = subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
     return int(early), int(late)

@@ -30,13 +30,18 @@ from samples.make import Sample, Spec, make_sample
 SPEC = Spec("6.1-cloud", seed=21)
 RUNS = 7
 SLICES, SLICE_SECONDS = 3, 0.02
-"""In every run a variant has so many turns at a work; a shorter call is repeated for so long, and its mean counts."""
+"""In every run a variant has so many turns at a work; a shorter call is repeated for so long, and its mean
+counts."""
 COUNT_SECONDS = 1.0
 """Long enough to see the allocators' dearer calls too, which come once in a while."""
-ARGUMENTS: Mapping[str, Mapping[str, object]] = {"cat": {"path": ("/proc/net/tcp",)}, "dir": {"path": "/proc"}}
+ARGUMENTS: Mapping[str, Mapping[str, object]] = {
+    "cat": {"path": ("/proc/net/tcp",)},
+    "dir": {"path": "/proc"},
+}
 """What the tools that want an argument are given; one that is not named here is left out."""
 NOT_ALONE = ("check", "hidden", "ip", "iostat")
-"""They ask for more than files, of a snapshot, or for a file (/proc/diskstats) that comes after where the trusted kernel stands."""
+"""They ask for more than files, of a snapshot, or for a file (/proc/diskstats) that comes after where the
+trusted kernel stands."""
 THREADS = 30
 """Kernel threads that both sides are asked for; the trusted kernel alone has a few more."""
 READS = 50
@@ -45,7 +50,8 @@ Call = Callable[[], list[object]]
 
 
 class Work(NamedTuple):
-    """Something to be timed: `prepare` gives the call for a session; `same` if the work is alike on any kernel."""
+    """Something to be timed: `prepare` gives the call for a session; `same` if the work is alike on any
+    kernel."""
 
     name: str
     prepare: Callable[[Session], Call]
@@ -124,7 +130,9 @@ def tool_works() -> list[Work]:
     for name in (name for name in tools.NAMES if name not in NOT_ALONE):
         given = ARGUMENTS.get(name, {})
         if all(option.name in given for option in tools.load(name).options if option.positional):
-            words = " ".join(" ".join(value) if isinstance(value, tuple) else str(value) for value in given.values())
+            words = " ".join(
+                " ".join(value) if isinstance(value, tuple) else str(value) for value in given.values()
+            )
             same = name in ("hostname", "uname")
             works.append(Work(f"`{name} {words}".rstrip() + "`", partial(_tool, name, given), same))
     return works
@@ -172,7 +180,9 @@ def counted(session: Session, call: Call, instructions: Callable[[], int]) -> Co
     while time.perf_counter() - started < COUNT_SECONDS:
         call()
         runs += 1
-    return Counted(rows, round((session.calls - calls_before) / runs), round((instructions() - before) / runs))
+    return Counted(
+        rows, round((session.calls - calls_before) / runs), round((instructions() - before) / runs)
+    )
 
 
 def under_taint(session: Session) -> Callable[[], int]:
@@ -194,7 +204,9 @@ def by_hook(session: Session) -> Callable[[], int]:
     return lambda: instructions
 
 
-def side_by_side(works: Sequence[Work], opened: Mapping[str, Callable[[], Session]]) -> dict[tuple[str, str], Timed]:
+def side_by_side(
+    works: Sequence[Work], opened: Mapping[str, Callable[[], Session]]
+) -> dict[tuple[str, str], Timed]:
     """Median times of every work's warm call, by its name and the variant's."""
     times: dict[tuple[str, str], list[Timed]] = {}
     for _ in range(RUNS):
@@ -269,7 +281,10 @@ def limit_table(
     for work in works:
         fast, limit = times[work.name, "fast"], times[work.name, "limit"]
         counts = [here[work.name], alone[work.name]]
-        each = [1e9 * spent.emulated / count.instructions for spent, count in zip((fast, limit), counts, strict=True)]
+        each = [
+            1e9 * spent.emulated / count.instructions
+            for spent, count in zip((fast, limit), counts, strict=True)
+        ]
         rows.append([
             work.name,
             *(f"{count.calls}; {count.instructions:,}" for count in counts),

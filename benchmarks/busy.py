@@ -21,10 +21,14 @@ WANTED_OF_OTHERS = 1.5
 def main() -> None:
     """Make the image, measure, write the table."""
     sample = make_sample(BUSY)
-    names = [name for name in tools.NAMES if not any(option.positional for option in tools.load(name).options)]
+    names = [
+        name for name in tools.NAMES if not any(option.positional for option in tools.load(name).options)
+    ]
     with tempfile.TemporaryDirectory() as folder:
         for words in (["trust", "add", str(sample.kernel_package)], ["train", str(sample.dump)]):
-            measure.once([str(BIN / "hb"), *words, "--store", folder])  # not here: a child's peak begins with its parent's
+            measure.once(
+                [str(BIN / "hb"), *words, "--store", folder]
+            )  # not here: a child's peak begins with its parent's
         line = [str(BIN / "vol"), "-q", "-f", str(sample.dump)]
         lines = {name: [*line, f"hb.{name}", "--store", folder] for name in names}
         found = measure.commands({"-h": [str(BIN / "vol"), "-h"], **lines}, RUNS)

@@ -37,13 +37,15 @@ def command_rows(small: Sample, large: Sample, store: Path) -> list[tuple[str, s
     """Whole commands, side by side."""
     at_store = ["--store", str(store)]
     vol, hb = str(BIN / "vol"), str(BIN / "hb")
-    results = measure.commands({
-        "help": [vol, "-h"],
-        "plugin": [vol, "-q", "-f", str(small.dump), "hb.ps", *at_store],
-        "hb": [hb, "run", str(small.dump), "ps", *at_store],
-        "hb large": [hb, "run", str(large.dump), "ps", *at_store],
-        "python": [sys.executable, "-c", "pass"],
-    })
+    results = measure.commands(
+        {
+            "help": [vol, "-h"],
+            "plugin": [vol, "-q", "-f", str(small.dump), "hb.ps", *at_store],
+            "hb": [hb, "run", str(small.dump), "ps", *at_store],
+            "hb large": [hb, "run", str(large.dump), "ps", *at_store],
+            "python": [sys.executable, "-c", "pass"],
+        }
+    )
     help_, plugin, tool, big = (results[name] for name in ("help", "plugin", "hb", "hb large"))
     return [
         ("`vol -f dump.raw hb.ps` more than `vol -h`",

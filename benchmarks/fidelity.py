@@ -1,4 +1,5 @@
-"""How faithful the bridge is: every file of /proc and /sys that a guest recorded right before the freeze, compared.
+"""How faithful the bridge is: every file of /proc and /sys that a guest recorded right before the freeze,
+compared.
 
 `make fidelity` runs this; the tests hold single images to it.
 """
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import results
-from hybridbridge_vol.errors import CallUndone
+from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.session import open_session
 from hybridbridge_vol.trust.store import Store
 from hybridbridge_vol.workflow.trust_kernel import enroll
@@ -33,12 +34,18 @@ SPECS = {
 WANTED = 0.995
 
 EXPLAINED = (
-    (r"/proc/(\d+/)?net/(snmp6?|netstat|dev_snmp6/.*|rt6_stats|softnet_stat|sockstat6?|packet|dev)", "counters of packets under way"),
+    (
+        r"/proc/(\d+/)?net/(snmp6?|netstat|dev_snmp6/.*|rt6_stats|softnet_stat|sockstat6?|packet|dev)",
+        "counters of packets under way",
+    ),
     (r"/sys/class/net/\w+/statistics/\w+", "counters of packets under way"),
     (r"/proc/(mtrr|driver/rtc|tty/driver/serial(_8250)?|interrupts|softirqs)", "hardware"),
-    (r"/proc/sys/kernel/.*apparmor.*", "the security module asks for the agent's own label"),
+    (r"/proc/sys/kernel/.*apparmor.*", "the security module asks for the reader's own label"),
     (r"/sys/devices/system/clocksource/.*", "depends on the running CPU's tick"),
-    (r"/proc/\d+/(task/\d+/)?(sched|stat|schedstat)", "clock-delta is measured while it is read; time of the running tasks"),
+    (
+        r"/proc/\d+/(task/\d+/)?(sched|stat|schedstat)",
+        "clock-delta is measured while it is read; time of the running tasks",
+    ),
     (r"/proc/\d+/(task/\d+/)?(stack|wchan)", "a thread that ran between the reading and the freeze"),
     (r"/sys/fs/cgroup/.*memory\.stat", "counters of memory that are flushed when they are read"),
 )
@@ -46,8 +53,8 @@ EXPLAINED = (
 
 
 class Comparison(NamedTuple):
-    """`files` that stood still before the freeze, as two readings show, and how many did not (`moved`); how many of those
-    are `equal` to the byte; the others as `(path, known cause or None)`."""
+    """`files` that stood still before the freeze, as two readings show, and how many did not (`moved`); how
+    many of those are `equal` to the byte; the others as `(path, known cause or None)`."""
 
     files: int
     moved: int
@@ -69,22 +76,28 @@ def compare(truth: Any, session: Any) -> Comparison:
     """Read every file that the guest itself could read."""
     readable = [path for path, reading in truth.late.items() if not reading.errno]
     alive = set(truth.processes)
-    readable = [path for path in readable if not (match := re.match(r"/proc/(\d+)/", path)) or int(match[1]) in alive]
+    readable = [
+        path for path in readable if not (match := re.match(r"/proc/(\d+)/", path)) or int(match[1]) in alive
+    ]
     still = [path for path in readable if not truth.moved(path)]
     different: list[tuple[str, str | None]] = []
     for path in still:
         try:
             same = session.read_file(path) == truth.file(path)
-        except (CallUndone, OSError):
+        except (CallRolledBack, OSError):
             same = False
         if not same:
-            different.append((path, next((cause for pattern, cause in EXPLAINED if re.fullmatch(pattern, path)), None)))
+            different.append(
+                (path, next((cause for pattern, cause in EXPLAINED if re.fullmatch(pattern, path)), None))
+            )
     return Comparison(len(still), len(readable) - len(still), len(still) - len(different), different)
 
 
 def groups(comparison: Comparison) -> Iterator[tuple[str, int, str]]:
     """`(paths with N for numbers, how many, cause)` of what differs, the most first."""
-    counts = Counter((re.sub(r"\d+", "N", path), cause or "not known") for path, cause in comparison.different)
+    counts = Counter(
+        (re.sub(r"\d+", "N", path), cause or "not known") for path, cause in comparison.different
+    )
     for (pattern, cause), count in counts.most_common():
         yield pattern, count, cause
 
@@ -102,17 +115,41 @@ def main() -> None:
             with open_session(sample.raw, store.root) as session:
                 found = compare(sample.truth, session)
             seconds = time.perf_counter() - start
-            rows.append((
-                name, f"{found.files + found.moved:,}", f"{found.moved:,}", f"{found.files:,}", f"{found.equal:,}",
-                f"{100 * found.share:.2f} %", str(len(found.unexplained)), f"{seconds:.0f} s",
-            ))
-            details += [(f"{name}: `{pattern}`", str(count), cause) for pattern, count, cause in groups(found)]
-    header = ("image", "files", "moved before the freeze", "could be equal", "equal", "share", "for no known cause", "read in")
+            rows.append(
+                (
+                    name,
+                    f"{found.files + found.moved:,}",
+                    f"{found.moved:,}",
+                    f"{found.files:,}",
+                    f"{found.equal:,}",
+                    f"{100 * found.share:.2f} %",
+                    str(len(found.unexplained)),
+                    f"{seconds:.0f} s",
+                )
+            )
+            details += [
+                (f"{name}: `{pattern}`", str(count), cause) for pattern, count, cause in groups(found)
+            ]
+    header = (
+        "image",
+        "files",
+        "moved before the freeze",
+        "could be equal",
+        "equal",
+        "share",
+        "for no known cause",
+        "read in",
+    )
     lines = results.circumstances(
         "Every file of /proc, /proc/PID, /proc/net and a list under /sys, read through the bridge and by the guest itself;",
         f"one that differed between two readings of the guest's own could not be equal. Wanted: {100 * WANTED:.1f} %.",
     )
-    lines += [*results.table(header, rows), "What differs:", "", *results.table(("files", "how many", "why"), details)]
+    lines += [
+        *results.table(header, rows),
+        "What differs:",
+        "",
+        *results.table(("files", "how many", "why"), details),
+    ]
     results.write("Fidelity", lines)
 
 

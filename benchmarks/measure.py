@@ -15,8 +15,8 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Measured:
-    """Medians of several runs: wall-clock seconds, seconds of CPU (user and system), peak memory in MiB; and the
-    spread of the wall-clock time."""
+    """Medians of several runs: wall-clock seconds, seconds of CPU (user and system), peak memory in MiB; and
+    the spread of the wall-clock time."""
 
     wall: float
     cpu: float
@@ -81,5 +81,7 @@ def machine() -> str:
         if line.startswith("model name"):
             model = line.partition(":")[2].strip()
             break
-    packages = ", ".join(f"{name} {metadata.version(name)}" for name in ("volatility3", "unicorn", "hybridbridge-vol"))
+    packages = ", ".join(
+        f"{name} {metadata.version(name)}" for name in ("volatility3", "unicorn", "hybridbridge-vol")
+    )
     return f"{os.cpu_count()} x {model}, Linux {platform.release()}, Python {platform.python_version()}, {packages}"

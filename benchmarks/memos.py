@@ -30,7 +30,8 @@ RUNS, COMMAND_RUNS = 3, 7
 
 
 class Answered(NamedTuple):
-    """Tools on one image: traps while the session was opened and afterwards; seconds of all, opening included."""
+    """Tools on one image: traps while the session was opened and afterwards; seconds of all, opening
+    included."""
 
     opening: float
     traps: float
@@ -154,7 +155,9 @@ def sizes(samples: Sequence[Sample], store: Store) -> list[str]:
         "Size of the memo. After `hb train` on one image these tools, each run twice in a session, still trap",
         f"{same} times on it and {other} times on another.",
         "",
-        *results.table(["memo after", "file, KiB", "proven code, KiB", "of the kernel's text", "ranges"], rows),
+        *results.table(
+            ["memo after", "file, KiB", "proven code, KiB", "of the kernel's text", "ranges"], rows
+        ),
     ]
 
 
@@ -164,7 +167,12 @@ def size(store: Store) -> list[str]:
     memo = load_memo(kernel)
     file = memos.memo_path(kernel.folder, memo_key(kernel)).stat().st_size
     text = kernel.symbols.address("_etext") - kernel.text_link_vaddr
-    return [f"{file / 1024:.0f}", f"{len(memo) / 1024:.0f}", f"{100 * len(memo) / text:.1f} %", f"{len(memo.starts):,}"]
+    return [
+        f"{file / 1024:.0f}",
+        f"{len(memo) / 1024:.0f}",
+        f"{100 * len(memo) / text:.1f} %",
+        f"{len(memo.starts):,}",
+    ]
 
 
 def left(sample: Sample, store: Store) -> int:

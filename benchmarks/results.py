@@ -38,7 +38,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def number(value: float) -> str:
-    """Three significant digits, without an exponent; whole numbers from 1000 on with their thousands apart."""
+    """Three significant digits, without an exponent; whole numbers from 1000 on with their thousands
+    apart."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     if abs(value) >= 10:

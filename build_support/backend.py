@@ -11,4 +11,7 @@ from setuptools.build_meta import *
 
 def get_requires_for_build_wheel(config_settings: Any = None) -> list[str]:
     """What building takes besides setuptools."""
-    return [*build_meta.get_requires_for_build_wheel(config_settings), *([] if system_compiler() else ["ziglang"])]
+    return [
+        *build_meta.get_requires_for_build_wheel(config_settings),
+        *([] if system_compiler() else ["ziglang"]),
+    ]

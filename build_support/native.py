@@ -1,6 +1,7 @@
 """Compile the native part, with the C compiler at hand or with the one that the `ziglang` package brings.
 
-The result is a plain shared library, loaded by ctypes: it knows nothing of Python, so one build serves every version.
+The result is a plain shared library, loaded by ctypes: it knows nothing of Python, so one build serves every
+version.
 """
 
 from __future__ import annotations

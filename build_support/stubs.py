@@ -1,7 +1,7 @@
 """Writes hybridbridge_vol/api/methods.pyi, by which type checkers know the tools' methods and rows.
 
-A row type has the fields of all options together, because the columns depend on the options that are given: a field
-that was not asked for is an AttributeError when the program runs.
+A row type has the fields of all options together, because the columns depend on the options that are given: a
+field that was not asked for is an AttributeError when the program runs.
 """
 
 from __future__ import annotations
@@ -71,9 +71,13 @@ def _method(tool: Any) -> str:
     from hybridbridge_vol.api.methods import annotation_of
 
     places = [f"{option.name}: {annotation_of(option)}" for option in tool.options if option.positional]
-    names = [f"{option.name}: {annotation_of(option)} = ..." for option in tool.options if not option.positional]
+    names = [
+        f"{option.name}: {annotation_of(option)} = ..." for option in tool.options if not option.positional
+    ]
     arguments = ", ".join(["self", *places, *["*"] * bool(names), *names])
-    return f"    def {tool.name}({arguments}) -> Table[{tool.name.capitalize()}]:\n        \"\"\"{tool.help}.\"\"\"\n"
+    return (
+        f'    def {tool.name}({arguments}) -> Table[{tool.name.capitalize()}]:\n        """{tool.help}."""\n'
+    )
 
 
 if __name__ == "__main__":

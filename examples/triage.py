@@ -16,7 +16,7 @@ import hybridbridge_vol
 import hybridbridge_vol.api.snapshot
 from hybridbridge_vol.errors import HybridBridgeError
 from hybridbridge_vol.toolkit.render import printable
-from hybridbridge_vol.toolkit.tool import told
+from hybridbridge_vol.toolkit.tool import error_text
 
 FOREIGN_PLACES = ("/tmp/", "/dev/shm/", "/var/tmp/", "/memfd:")
 """Where programs seldom live for good."""
@@ -29,7 +29,8 @@ def show(frame: pandas.DataFrame, width: int = 60) -> None:
 
 
 def oddities(snapshot: hybridbridge_vol.api.snapshot.Snapshot) -> pandas.DataFrame:
-    """Processes whose program is gone or lies in an odd place, and what one view of the kernel shows and another hides."""
+    """Processes whose program is gone or lies in an odd place, and what one view of the kernel shows and
+    another hides."""
     found: list[tuple[str | None, str | None, str]] = [
         (str(row.pid), row.command, f"runs {row.name}")
         for row in snapshot.lsof()
@@ -69,14 +70,16 @@ def main() -> int:
     """Images one by one; 1 if one could not be looked at."""
     parser = argparse.ArgumentParser(description="A first look at memory images.")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="memory image")
-    parser.add_argument("--store", metavar="DIR", help="where trusted kernels are kept (default: the user's cache directory)")
+    parser.add_argument(
+        "--store", metavar="DIR", help="where trusted kernels are kept (default: the user's cache directory)"
+    )
     args = parser.parse_args()
     failed = False
     for path in args.images:
         try:
             triage(path, args.store)
         except (HybridBridgeError, OSError) as error:
-            print(printable(told(error, path)), file=sys.stderr)
+            print(printable(error_text(error, path)), file=sys.stderr)
             failed = True
     return int(failed)
 

@@ -20,7 +20,8 @@ class BootError(HybridBridgeError):
 
 
 class StoreError(HybridBridgeError):
-    """The store of trusted kernels cannot be read or written, or an entry is corrupt or of another version."""
+    """The store of trusted kernels cannot be read or written, or an entry is corrupt or of another
+    version."""
 
 
 class ImageError(HybridBridgeError):
@@ -46,14 +47,14 @@ class AttachError(HybridBridgeError):
     """The image's kernel was found but its address space cannot be rebuilt."""
 
 
-class CallUndone(HybridBridgeError):
+class CallRolledBack(HybridBridgeError):
     """One call into the kernel did not end well and was thrown away; the session goes on.
 
     Attributes: `reason` is one short phrase ("page fault at ...", "budget exceeded").
     """
 
     def __init__(self, call: str, reason: str) -> None:
-        super().__init__(f"{call}: undone: {reason}")
+        super().__init__(f"{call}: rolled back: {reason}")
         self.call = call
         self.reason = reason
 
@@ -63,7 +64,8 @@ class EngineMissing(HybridBridgeError):
 
 
 class OptionError(HybridBridgeError):
-    """An option's value names nothing that there is: no such state of sockets, no such process in the image."""
+    """An option's value names nothing that there is: no such state of sockets, no such process in the
+    image."""
 
 
 class MemoError(HybridBridgeError):
@@ -82,7 +84,8 @@ class NotMemoized(HybridBridgeError):
 
 
 class BatchError(HybridBridgeError):
-    """A batch cannot begin: its folder cannot be written, another one is at work there, or a list cannot be read."""
+    """A batch cannot begin: its folder cannot be written, another one is at work there, or a list cannot be
+    read."""
 
 
 class CasesError(HybridBridgeError):

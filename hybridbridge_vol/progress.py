@@ -13,7 +13,8 @@ BAR = 30
 
 
 class Progress:
-    """Called with a fraction from 0 to 1, which ends it, and what is being done; used as a context manager it leaves a clean line."""
+    """Called with a fraction from 0 to 1, which ends it, and what is being done; used as a context manager it
+    leaves a clean line."""
 
     def __init__(self) -> None:
         self._quiet = not sys.stderr.isatty()

@@ -1,4 +1,5 @@
-"""pytest: each run of each case of `--hb-cases CASES.toml` is a test. pytest loads this in every project: imports are late."""
+"""pytest: each run of each case of `--hb-cases CASES.toml` is a test. pytest loads this in every project:
+imports are late."""
 
 from __future__ import annotations
 
@@ -16,7 +17,11 @@ if TYPE_CHECKING:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The options."""
     group = parser.getgroup("hybridbridge")
-    group.addoption("--hb-cases", metavar="FILE", help="a file of cases of 'hb regress': each run is a test; alone: only those")
+    group.addoption(
+        "--hb-cases",
+        metavar="FILE",
+        help="a file of cases of 'hb regress': each run is a test; alone: only those",
+    )
     group.addoption("--hb-store", metavar="DIR", help="where the cases' kernels are trusted")
 
 
@@ -58,12 +63,15 @@ class CasesFile(pytest.File):
                 yield CaseRun.from_parent(self, name=f"{case.name}: {run.text}", case=case, run=run)
 
     def result_of(self, case: Case, run: Run) -> Result:
-        """What the run came to; all chosen runs of its case are made at once, so that its image is opened once."""
+        """What the run came to; all chosen runs of its case are made at once, so that its image is opened
+        once."""
         from hybridbridge_vol.lab.regress import regress
 
         found: dict[tuple[str, str], Result] = self.__dict__.setdefault("found", {})
         if (case.name, run.text) not in found:
-            chosen = [item.run for item in self.session.items if isinstance(item, CaseRun) and item.case is case]
+            chosen = [
+                item.run for item in self.session.items if isinstance(item, CaseRun) and item.case is case
+            ]
             store = self.config.getoption("--hb-store")
             for result in regress.verify(case, chosen, Path(store) if store else None):
                 found[case.name, result.run.text] = result

@@ -11,4 +11,5 @@ U64 = (1 << 64) - 1
 """Mask that wraps a Python integer to 64 bits."""
 
 Progress = Callable[[float, str], None]
-"""Reports progress: the fraction done, from 0 to 1 (1 ends the report), and what is being done, in a few words."""
+"""Reports progress: the fraction done, from 0 to 1 (1 ends the report), and what is being done, in a few
+words."""

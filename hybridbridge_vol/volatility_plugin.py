@@ -1,7 +1,8 @@
 """What every Volatility plugin of ours is, but for its name: requirements and a TreeGrid made from a tool.
 
-Kept here and not among the plugins, and no PluginInterface itself, because Volatility lists every subclass of that
-as a plugin. Volatility 3 (2.28) has no positional arguments, so a tool's positional option is a required `--name`.
+Kept here and not among the plugins, and no PluginInterface itself, because Volatility lists every subclass of
+that as a plugin. Volatility 3 (2.28) has no positional arguments, so a tool's positional option is a required
+`--name`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from volatility3.framework.renderers import format_hints
 
 from hybridbridge_vol.errors import HybridBridgeError, ImageError
 from hybridbridge_vol.toolkit.render import DECIMALS, duration, printable
-from hybridbridge_vol.toolkit.tool import Cell, Column, Kind, Option, Tool, Unavailable, told
+from hybridbridge_vol.toolkit.tool import Cell, Column, Kind, Option, Tool, Unavailable, error_text
 
 TYPES: dict[Kind, type] = {
     "int": int,
@@ -109,7 +110,9 @@ class ToolPlugin:
             return tuple(value or ())
         return option.default if value is None else value
 
-    def _rows(self, tool: Tool, columns: tuple[Column, ...], options: Any) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    def _rows(
+        self, tool: Tool, columns: tuple[Column, ...], options: Any
+    ) -> Iterator[tuple[int, tuple[Any, ...]]]:
         from hybridbridge_vol.guest.session import open_session
 
         log = logging.getLogger(type(self).__module__)
@@ -135,14 +138,15 @@ class ToolPlugin:
                 if self.config.get("stats", False):
                     sys.stderr.writelines(f"{line}\n" for line in session.statistics.lines())
         except (HybridBridgeError, OSError) as error:
-            self._fail(told(error, image), error)
+            self._fail(error_text(error, image), error)
 
     def _progress(self, fraction: float, text: str) -> None:
         self._progress_callback(100 * fraction, text)
 
     def _fail(self, text: str, error: Exception) -> NoReturn:
-        """End with the message alone. Volatility's command line puts "unexpected situation" and a plea for a bug
-        report in the place of the message of an exception it does not know, so there the exit is made here."""
+        """End with the message alone. Volatility's command line puts "unexpected situation" and a plea for a
+        bug report in the place of the message of an exception it does not know, so there the exit is made
+        here."""
         from volatility3 import cli
 
         message = printable(f"hb.{self.tool.name}: {text}")

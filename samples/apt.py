@@ -1,7 +1,7 @@
 """Debian packages by name, from the mirrors of this machine's own apt sources, for any user.
 
-Suites that the machine does not list itself (an older or newer kernel) are asked of the same mirror. Everything
-apt keeps goes to a folder of ours, so neither root nor a fresh `apt-get update` is needed.
+Suites that the machine does not list itself (an older or newer kernel) are asked of the same mirror.
+Everything apt keeps goes to a folder of ours, so neither root nor a fresh `apt-get update` is needed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class AptError(Exception):
 
 @dataclass(frozen=True)
 class Source:
-    """One archive of a machine's apt sources. `options` as in sources.list(5) ("signed-by=/usr/share/...")."""
+    """One archive of a machine's apt sources. `options` as in sources.list(5)
+    ("signed-by=/usr/share/...")."""
 
     uri: str
     suite: str
@@ -51,7 +52,8 @@ def cache_folder() -> Path:
 
 
 def parse_list(text: str) -> Iterator[Source]:
-    """Archives with a main component in a one-line-style source file (sources.list(5)); other lines are passed over."""
+    """Archives with a main component in a one-line-style source file (sources.list(5)); other lines are
+    passed over."""
     for line in text.splitlines():
         match = re.match(r"\s*deb\s+(?:\[([^]]*)\]\s+)?(\S+)\s+(\S+)\s+([^#]*)", line)
         if match and "main" in match[4].split():
@@ -100,7 +102,8 @@ def machine_sources(folder: Path) -> list[Source]:
 def debian_archives(sources: Iterable[Source]) -> tuple[Source, Source | None]:
     """Debian's main archive among `sources`, and its security archive if there is one. AptError without any.
 
-    It has an `-updates` sibling, which other vendors' archives have not, or else a path that ends in "debian".
+    It has an `-updates` sibling, which other vendors' archives have not, or else a path that ends in
+    "debian".
     """
     everything = list(sources)
     secure = [
@@ -122,7 +125,8 @@ def _options(folder: Path) -> list[str]:
         "Dir::Etc::sourcelist": folder / "sources.list",
         "Dir::Etc::sourceparts": "-",
         "Dir::State::lists": folder / "lists",
-        "Dir::State::status": "/dev/null",  # what this machine has installed, in whatever version, is not asked for
+        # what this machine has installed, in whatever version, is not asked for
+        "Dir::State::status": "/dev/null",
         "Dir::Cache": folder / "cache",
         "APT::Sandbox::User": "root",  # the downloads are ours, in a folder that apt's own user may not enter
         "APT::Architecture": "amd64",
@@ -224,7 +228,8 @@ def with_libraries(names: Iterable[str], suites: tuple[str, ...]) -> list[str]:
 
 
 def parse_depends(text: str) -> dict[str, list[str]]:
-    """What each package depends on, out of `apt-cache depends`; of alternatives the last, no virtual packages."""
+    """What each package depends on, out of `apt-cache depends`; of alternatives the last, no virtual
+    packages."""
     depends: dict[str, list[str]] = {}
     current: list[str] = []
     for line in text.splitlines():

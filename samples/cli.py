@@ -70,7 +70,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def leave_link(link: Path, folder: Path) -> None:
-    """Point `link` to the folder, in one step. SampleError if something else is there, or if it cannot be made."""
+    """Point `link` to the folder, in one step. SampleError if something else is there, or if it cannot be
+    made."""
     try:
         if link.exists() and not link.is_symlink():
             raise make.SampleError(f"{link}: exists and is no symbolic link; give another --out")

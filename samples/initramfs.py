@@ -33,7 +33,8 @@ class Archive:
     def add(self, name: str, mode: int, data: bytes = b"", device: tuple[int, int] = (0, 0)) -> None:
         """One entry, unless it is there already; its parent folders come by themselves.
 
-        `mode` includes the file type; `data` is a file's contents or a link's target; `device` major and minor.
+        `mode` includes the file type; `data` is a file's contents or a link's target; `device` major and
+        minor.
         """
         if name in self._names:
             return
@@ -56,7 +57,8 @@ def _entry(number: int, name: str, mode: int, data: bytes, device: tuple[int, in
 
 
 def needed_libraries(elf: bytes) -> list[str]:
-    """DT_NEEDED of a little-endian 64-bit ELF file; empty for anything else, and where a table leads nowhere."""
+    """DT_NEEDED of a little-endian 64-bit ELF file; empty for anything else, and where a table leads
+    nowhere."""
     if elf[:6] != b"\x7fELF\2\1" or len(elf) < 64:
         return []
     (table,) = struct.unpack_from("<Q", elf, 32)
@@ -88,8 +90,8 @@ def needed_libraries(elf: bytes) -> list[str]:
 
 
 def userland(packages: Iterable[Path], wanted: Iterable[str]) -> Archive:
-    """The package files whose whole path matches one of the regular expressions `wanted`, and the libraries that
-    they need.
+    """The package files whose whole path matches one of the regular expressions `wanted`, and the libraries
+    that they need.
 
     Paths are taken with /usr merged: /bin, /sbin and /lib are links. AptError if a library is in no package.
     """

@@ -12,8 +12,8 @@ _SUITES = {"5.10": ("bullseye",), "6.1": ("bookworm",), "6.12": ("bookworm", "tr
 
 
 def fetch(kernel: str) -> Path:
-    """The `.deb` with the kernel: a path, a package's full name, or a short name as "6.1-cloud", "6.12-amd64",
-    "6.1-rt", "7.2-cloud", or "7-cloud" for the newest of all 7.x. AptError if there is none.
+    """The `.deb` with the kernel: a path, a package's full name, or a short name as "6.1-cloud",
+    "6.12-amd64", "6.1-rt", "7.2-cloud", or "7-cloud" for the newest of all 7.x. AptError if there is none.
     """
     if kernel.endswith(".deb"):
         path = Path(kernel)

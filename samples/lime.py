@@ -1,4 +1,5 @@
-"""Writing a raw image as LiME (its doc/README: magic, version, first and last address, 8 reserved bytes, data)."""
+"""Writing a raw image as LiME (its doc/README: magic, version, first and last address, 8 reserved bytes,
+data)."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ _BLOCK = 1 << 20
 
 
 def header(start_paddr: int, size: int) -> bytes:
-    """The 32-byte header of one range of physical memory. ValueError for an empty one: it has no last address."""
+    """The 32-byte header of one range of physical memory. ValueError for an empty one: it has no last
+    address."""
     if size <= 0:
         raise ValueError(f"a LiME range of {size} bytes")
     return struct.pack("<IIQQQ", MAGIC, 1, start_paddr, start_paddr + size - 1, 0)

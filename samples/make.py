@@ -2,8 +2,8 @@
 
     python3 -m samples.make --kernel 6.1-cloud --seed 1 --ram 256M --cpus 1
 
-The folder it prints holds dump.raw (physical memory), truth.json and meta.json. It is kept in the cache and made
-only once for the same choice. samples/README.md says more.
+The folder it prints holds dump.raw (physical memory), truth.json and meta.json. It is kept in the cache and
+made only once for the same choice. samples/README.md says more.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ FORMATS = {"raw": "dump.raw", "elf": "dump.elf", "lime": "dump.lime"}
 GUEST_SECONDS = 300.0
 """A guest is ended after so long; under software emulation it needs 10 to 40 s."""
 _COMMAND_LINE = "console=ttyS0 quiet rdinit=/init panic=1 no_timer_check"
-"""On a busy host an emulated timer may miss the moment at which the kernel looks whether it ticks; it would panic."""
+"""On a busy host an emulated timer may miss the moment at which the kernel looks whether it ticks; it would
+panic."""
 _LOW_MEMORY_END, _HIGH_MEMORY_START = 0x9F000, 0x100000
 """What LiME leaves out below 1 MiB: the firmware's part, which is no "System RAM"."""
 
@@ -51,8 +52,8 @@ class Spec:
     """What to make.
 
     `kernel` as `samples.kernels.fetch` takes it; `ram` in bytes; `append` goes to the kernel's command line;
-    `processes` is how many sleeping ones to add; `la57` gives 5-level page tables. The seed governs the workload;
-    KASLR draws anew for every image.
+    `processes` is how many sleeping ones to add; `la57` gives 5-level page tables. The seed governs the
+    workload; KASLR draws anew for every image.
     """
 
     kernel: str
@@ -196,9 +197,7 @@ def _make(spec: Spec, package: Path, folder: Path, progress: Progress) -> None:
         progress.phase("reading packages")
         (work / "vmlinuz").write_bytes(read_vmlinuz(package))
         (work / "initrd").write_bytes(guest_files.initramfs(package, spec.seed, spec.light, spec.processes))
-        command_line = " ".join(
-            [_COMMAND_LINE, *([] if spec.kaslr else ["nokaslr"]), spec.append]
-        ).strip()
+        command_line = " ".join([_COMMAND_LINE, *([] if spec.kaslr else ["nokaslr"]), spec.append]).strip()
         progress.phase("the guest boots and works")
         begun = progress.seconds
         machine = qemu.Machine(spec.ram, spec.cpus, spec.accel, spec.la57)

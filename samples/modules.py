@@ -24,7 +24,8 @@ class Module:
 
 
 def load_order(package: Path, wanted: Iterable[str]) -> list[Module]:
-    """The `wanted` modules that the package has, and before them those that they depend on, or ask for by a softdep."""
+    """The `wanted` modules that the package has, and before them those that they depend on, or ask for by a
+    softdep."""
     files = {}
     algorithms = {}
     for member in members(package, "*/kernel/*.ko*"):
@@ -79,8 +80,8 @@ def dependencies(module: bytes) -> list[str]:
 
 
 def softdeps(module: bytes) -> list[str]:
-    """What should be loaded before a module, if it can be (`softdep=pre: crc32c`, include/linux/module.h, MODULE_SOFTDEP):
-    modules, or algorithms by their alias."""
+    """What should be loaded before a module, if it can be (`softdep=pre: crc32c`, include/linux/module.h,
+    MODULE_SOFTDEP): modules, or algorithms by their alias."""
     found = []
     for line in _said(module, b"softdep"):
         place = ""
@@ -93,10 +94,14 @@ def softdeps(module: bytes) -> list[str]:
 
 
 def aliases(module: bytes) -> list[str]:
-    """The other names of a module: of algorithms (include/linux/crypto.h, MODULE_ALIAS_CRYPTO), and patterns of devices."""
+    """The other names of a module: of algorithms (include/linux/crypto.h, MODULE_ALIAS_CRYPTO), and patterns
+    of devices."""
     return _said(module, b"alias")
 
 
 def _said(module: bytes, key: bytes) -> list[str]:
     """The lines of .modinfo with this key."""
-    return [value.decode("utf-8", "replace") for value in re.findall(rb"(?:^|(?<=\0))" + key + rb"=([^\0]*)\0", module)]
+    return [
+        value.decode("utf-8", "replace")
+        for value in re.findall(rb"(?:^|(?<=\0))" + key + rb"=([^\0]*)\0", module)
+    ]

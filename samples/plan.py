@@ -1,14 +1,12 @@
 """What the observer is told to record, in which order (guest/observer.c obeys it line by line).
 
-skip PATH           a file or folder that no walk enters
-skip-name NAME      the same for a name anywhere
-leader-name NAME    of a process's first thread (/proc/PID/task/PID) only these files are read
-command LINE        standard output of a program (words parted by blanks, no shell)
-early | late FOLDER everything below a folder, first and second reading
-last PATH           one more reading of a file, as late
-processes NAMES     one more reading of these files of every process and thread
-hold PATH           open a file, to read it with the following
-settle NAMES        read what is held, and these files of every process and thread, until nobody else runs meanwhile
+skip PATH           a file or folder that no walk enters skip-name NAME      the same for a name anywhere
+leader-name NAME    of a process's first thread (/proc/PID/task/PID) only these files are read command LINE
+standard output of a program (words parted by blanks, no shell) early | late FOLDER everything below a folder,
+first and second reading last PATH           one more reading of a file, as late processes NAMES     one more
+reading of these files of every process and thread hold PATH           open a file, to read it with the
+following settle NAMES        read what is held, and these files of every process and thread, until nobody
+else runs meanwhile
 """
 
 from __future__ import annotations

@@ -127,7 +127,8 @@ class Guest:
 def running(
     folder: Path, machine: Machine, kernel: str, initrd: str, command_line: str, seconds: float
 ) -> Iterator[Guest]:
-    """A guest whose files are in `folder`; QEMU is ended when the block ends, and also when this process dies.
+    """A guest whose files are in `folder`; QEMU is ended when the block ends, and also when this process
+    dies.
 
     `kernel` and `initrd` are names in `folder`; `seconds` is how long the guest may take for everything.
     """
@@ -156,7 +157,8 @@ def physical_ranges(ram: int) -> list[tuple[int, int, int]]:
 
 
 def save_raw(ram_file: Path, ram: int, target: Path) -> str:
-    """Physical memory as a raw image (file offset = physical address); its SHA-256. What is empty stays sparse."""
+    """Physical memory as a raw image (file offset = physical address); its SHA-256. What is empty stays
+    sparse."""
     digest = hashlib.sha256()
     zeros = bytes(_BLOCK)
     written = 0

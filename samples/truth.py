@@ -1,4 +1,5 @@
-"""What a guest said of itself right before it was frozen: truth.json, and the records that it is made from."""
+"""What a guest said of itself right before it was frozen: truth.json, and the records that it is made
+from."""
 
 from __future__ import annotations
 
@@ -32,8 +33,8 @@ class Reading:
 class Truth:
     """Typed access to truth.json (its shape is in samples/README.md).
 
-    Paths are as the guest had them, links not followed. `late` is the last reading of a file before the freeze,
-    `early` one before it. `commands` maps a command line to what it printed.
+    Paths are as the guest had them, links not followed. `late` is the last reading of a file before the
+    freeze, `early` one before it. `commands` maps a command line to what it printed.
     """
 
     def __init__(self, document: dict[str, Any]) -> None:
@@ -116,7 +117,8 @@ class Truth:
 
     @cached_property
     def still(self) -> tuple[dict[str, bytes], dict[str, str]]:
-        """Files of /proc, and what statistics tools printed of just these by command line; KeyError in a light guest."""
+        """Files of /proc, and what statistics tools printed of just these by command line; KeyError in a
+        light guest."""
         return parse_still(self._document["commands"][STILL].encode(_TEXT))
 
 
@@ -134,7 +136,10 @@ def parse_still(told: bytes) -> tuple[dict[str, bytes], dict[str, str]]:
     *before, last = files[2::2] or [b""]
     contents = [text.removesuffix(b"\n") for text in before]  # `tail -v` adds an empty line between two files
     return (
-        {f"/proc/{path.decode(_TEXT)}": text for path, text in zip(files[1::2], [*contents, last], strict=False)},
+        {
+            f"/proc/{path.decode(_TEXT)}": text
+            for path, text in zip(files[1::2], [*contents, last], strict=False)
+        },
         {line.decode(): text.decode("utf-8", "surrogateescape") for line, text in outputs.items()},
     )
 

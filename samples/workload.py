@@ -1,7 +1,7 @@
 """What runs in a sample guest: a shell script, drawn from a seed, that guest/init.sh sources.
 
-Everything is in place when the script ends; nothing in it depends on how fast the guest is. Programs are Debian's
-where one plays the part, else links to guest/actor.c.
+Everything is in place when the script ends; nothing in it depends on how fast the guest is. Programs are
+Debian's where one plays the part, else links to guest/actor.c.
 """
 
 from __future__ import annotations

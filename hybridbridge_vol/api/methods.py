@@ -1,4 +1,5 @@
-"""The tools as methods. `methods.pyi` is what type checkers see instead: `make stubs` writes it from the same tools.
+"""The tools as methods. `methods.pyi` is what type checkers see instead: `make stubs` writes it from the same
+tools.
 
 A tool is loaded when its method is first asked for.
 """
@@ -50,9 +51,12 @@ def method_of(tool: Tool) -> Callable[..., Table[Any]]:
         except TypeError as error:
             raise TypeError(f"{tool.name}: {error}; {_known(tool)}") from None
         options = {
-            option.name: _checked(tool, option, given.get(option.name, option.default)) for option in tool.options
+            option.name: _checked(tool, option, given.get(option.name, option.default))
+            for option in tool.options
         }
-        return Table(tool.name, tool.columns_for(options), tool.rows(self.session(), options), tool.tree_column)
+        return Table(
+            tool.name, tool.columns_for(options), tool.rows(self.session(), options), tool.tree_column
+        )
 
     method.__name__ = tool.name
     method.__qualname__ = f"Snapshot.{tool.name}"
@@ -66,11 +70,16 @@ def signature_of(tool: Tool) -> Signature:
     parameters = [Parameter("self", Parameter.POSITIONAL_ONLY)]
     for option in sorted(tool.options, key=lambda option: not option.positional):
         if option.positional:
-            parameters.append(Parameter(option.name, Parameter.POSITIONAL_OR_KEYWORD, annotation=annotation_of(option)))
+            parameters.append(
+                Parameter(option.name, Parameter.POSITIONAL_OR_KEYWORD, annotation=annotation_of(option))
+            )
         else:
             parameters.append(
                 Parameter(
-                    option.name, Parameter.KEYWORD_ONLY, default=option.default, annotation=annotation_of(option)
+                    option.name,
+                    Parameter.KEYWORD_ONLY,
+                    default=option.default,
+                    annotation=annotation_of(option),
                 )
             )
     return Signature(parameters, return_annotation=f"Table[{tool.name.capitalize()}]")
@@ -87,7 +96,9 @@ def annotation_of(option: Option) -> str:
 def _known(tool: Tool) -> str:
     if not tool.options:
         return "it has no options"
-    return "its options are " + ", ".join(f"{option.name}: {annotation_of(option)}" for option in tool.options)
+    return "its options are " + ", ".join(
+        f"{option.name}: {annotation_of(option)}" for option in tool.options
+    )
 
 
 def _checked(tool: Tool, option: Option, value: Any) -> Any:
@@ -100,7 +111,9 @@ def _checked(tool: Tool, option: Option, value: Any) -> Any:
             return None
         return _one(option, value)
     except TypeError:
-        raise TypeError(f"{tool.name}: {option.name} must be {annotation_of(option)}, not {value!r}") from None
+        raise TypeError(
+            f"{tool.name}: {option.name} must be {annotation_of(option)}, not {value!r}"
+        ) from None
 
 
 def _one(option: Option, value: Any) -> Any:
@@ -121,7 +134,8 @@ def described(tool: Tool) -> str:
     parts = [f"{tool.help}.", tool.notes]
     if tool.options:
         parts.append(
-            "Options:\n" + "\n".join(f"  {option.name}: {annotation_of(option)}  {option.help}" for option in tool.options)
+            "Options:\n"
+            + "\n".join(f"  {option.name}: {annotation_of(option)}  {option.help}" for option in tool.options)
         )
     parts.append(
         "Fields of a row, with the tool's column and what it holds:\n"

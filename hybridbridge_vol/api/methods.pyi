@@ -506,13 +506,35 @@ class ToolMethods:
     def dir(self, path: str) -> Table[Dir]:
         """List a directory of the guest's /proc or /sys, as `ls -l` does."""
 
-    def dmesg(self, *, level: str | Iterable[str] = ..., facility: str | Iterable[str] = ..., ctime: bool = ..., decode: bool = ...) -> Table[Dmesg]:
+    def dmesg(
+        self,
+        *,
+        level: str | Iterable[str] = ...,
+        facility: str | Iterable[str] = ...,
+        ctime: bool = ...,
+        decode: bool = ...,
+    ) -> Table[Dmesg]:
         """The kernel's log, with levels, facilities and times of day."""
 
     def environ(self, *, pid: int | Iterable[int] = ...) -> Table[Environ]:
         """Environment variables of processes."""
 
-    def free(self, *, bytes: bool = ..., kibi: bool = ..., mebi: bool = ..., gibi: bool = ..., kilo: bool = ..., mega: bool = ..., giga: bool = ..., human: bool = ..., si: bool = ..., wide: bool = ..., total: bool = ..., lohi: bool = ...) -> Table[Free]:
+    def free(
+        self,
+        *,
+        bytes: bool = ...,
+        kibi: bool = ...,
+        mebi: bool = ...,
+        gibi: bool = ...,
+        kilo: bool = ...,
+        mega: bool = ...,
+        giga: bool = ...,
+        human: bool = ...,
+        si: bool = ...,
+        wide: bool = ...,
+        total: bool = ...,
+        lohi: bool = ...,
+    ) -> Table[Free]:
         """Memory and swap, used and free, in KiB."""
 
     def getpid(self) -> Table[Getpid]:
@@ -530,16 +552,45 @@ class ToolMethods:
     def hostname(self) -> Table[Hostname]:
         """The host's name."""
 
-    def iostat(self, *, extended: bool = ..., kilo: bool = ..., mega: bool = ..., processors: bool = ..., disks: bool = ..., all: bool = ..., disk: str | Iterable[str] = ...) -> Table[Iostat]:
+    def iostat(
+        self,
+        *,
+        extended: bool = ...,
+        kilo: bool = ...,
+        mega: bool = ...,
+        processors: bool = ...,
+        disks: bool = ...,
+        all: bool = ...,
+        disk: str | Iterable[str] = ...,
+    ) -> Table[Iostat]:
         """What disks did since boot: transfers and kilobytes a second."""
 
-    def ip(self, *, link: bool = ..., neigh: bool = ..., route: bool = ..., rule: bool = ..., inet: bool = ..., inet6: bool = ..., all: bool = ...) -> Table[Ip]:
+    def ip(
+        self,
+        *,
+        link: bool = ...,
+        neigh: bool = ...,
+        route: bool = ...,
+        rule: bool = ...,
+        inet: bool = ...,
+        inet6: bool = ...,
+        all: bool = ...,
+    ) -> Table[Ip]:
         """Links and addresses; neighbours, routes and rules, as ip shows them."""
 
     def lsmod(self) -> Table[Lsmod]:
         """Loaded kernel modules, their users, state and address."""
 
-    def lsof(self, *, pid: int | Iterable[int] = ..., uid: int | Iterable[int] = ..., inet: bool = ..., port: int | Iterable[int] = ..., unlinked: bool = ..., tasks: bool = ...) -> Table[Lsof]:
+    def lsof(
+        self,
+        *,
+        pid: int | Iterable[int] = ...,
+        uid: int | Iterable[int] = ...,
+        inet: bool = ...,
+        port: int | Iterable[int] = ...,
+        unlinked: bool = ...,
+        tasks: bool = ...,
+    ) -> Table[Lsof]:
         """Open files of processes, as `lsof -nP` shows them."""
 
     def maps(self, *, pid: int | Iterable[int] = ..., smaps: bool = ...) -> Table[Maps]:
@@ -551,25 +602,95 @@ class ToolMethods:
     def mounts(self, *, pid: int | Iterable[int] = ..., tree: bool = ...) -> Table[Mounts]:
         """Mounted file systems, as `findmnt` shows them."""
 
-    def mpstat(self, *, cpu: str | Iterable[str] = ..., processors: bool = ..., interrupts: str | None = ...) -> Table[Mpstat]:
+    def mpstat(
+        self, *, cpu: str | Iterable[str] = ..., processors: bool = ..., interrupts: str | None = ...
+    ) -> Table[Mpstat]:
         """What each CPU spent its time on since boot, in percent."""
 
-    def namespaces(self, *, type: str | Iterable[str] = ..., task: int | None = ..., processes: bool = ..., persistent: bool = ...) -> Table[Namespaces]:
+    def namespaces(
+        self,
+        *,
+        type: str | Iterable[str] = ...,
+        task: int | None = ...,
+        processes: bool = ...,
+        persistent: bool = ...,
+    ) -> Table[Namespaces]:
         """Namespaces of every kind and the processes in them, as lsns shows them."""
 
-    def netstat(self, *, tcp: bool = ..., udp: bool = ..., raw: bool = ..., unix: bool = ..., listening: bool = ..., all: bool = ..., program: bool = ..., extended: bool = ..., timers: bool = ..., numeric: bool = ..., route: bool = ..., interfaces: bool = ..., statistics: bool = ..., groups: bool = ..., inet: bool = ..., inet6: bool = ...) -> Table[Netstat]:
+    def netstat(
+        self,
+        *,
+        tcp: bool = ...,
+        udp: bool = ...,
+        raw: bool = ...,
+        unix: bool = ...,
+        listening: bool = ...,
+        all: bool = ...,
+        program: bool = ...,
+        extended: bool = ...,
+        timers: bool = ...,
+        numeric: bool = ...,
+        route: bool = ...,
+        interfaces: bool = ...,
+        statistics: bool = ...,
+        groups: bool = ...,
+        inet: bool = ...,
+        inet6: bool = ...,
+    ) -> Table[Netstat]:
         """Sockets, routes, interfaces and protocol statistics, as netstat shows them."""
 
-    def pidstat(self, *, pid: int | Iterable[int] = ..., processors: bool = ..., memory: bool = ..., io: bool = ..., switches: bool = ..., priorities: bool = ..., stack: bool = ..., tables: bool = ..., threads: bool = ...) -> Table[Pidstat]:
+    def pidstat(
+        self,
+        *,
+        pid: int | Iterable[int] = ...,
+        processors: bool = ...,
+        memory: bool = ...,
+        io: bool = ...,
+        switches: bool = ...,
+        priorities: bool = ...,
+        stack: bool = ...,
+        tables: bool = ...,
+        threads: bool = ...,
+    ) -> Table[Pidstat]:
         """What each process used of the CPUs, of memory and of disks since boot."""
 
-    def ps(self, *, pid: int | Iterable[int] = ..., threads: bool = ..., tree: bool = ..., every: bool = ..., full: bool = ..., columns: str | None = ...) -> Table[Ps]:
+    def ps(
+        self,
+        *,
+        pid: int | Iterable[int] = ...,
+        threads: bool = ...,
+        tree: bool = ...,
+        every: bool = ...,
+        full: bool = ...,
+        columns: str | None = ...,
+    ) -> Table[Ps]:
         """Processes, as `ps -ef` and `ps aux` show them."""
 
-    def route(self, *, inet: bool = ..., inet6: bool = ..., extended: bool = ..., numeric: bool = ...) -> Table[Route]:
+    def route(
+        self, *, inet: bool = ..., inet6: bool = ..., extended: bool = ..., numeric: bool = ...
+    ) -> Table[Route]:
         """Routes of IPv4 and IPv6, as `route -n` shows them."""
 
-    def ss(self, *, tcp: bool = ..., udp: bool = ..., raw: bool = ..., unix: bool = ..., packet: bool = ..., netlink: bool = ..., inet: bool = ..., inet6: bool = ..., listening: bool = ..., all: bool = ..., state: str | Iterable[str] = ..., processes: bool = ..., timers: bool = ..., extended: bool = ..., info: bool = ..., numeric: bool = ...) -> Table[Ss]:
+    def ss(
+        self,
+        *,
+        tcp: bool = ...,
+        udp: bool = ...,
+        raw: bool = ...,
+        unix: bool = ...,
+        packet: bool = ...,
+        netlink: bool = ...,
+        inet: bool = ...,
+        inet6: bool = ...,
+        listening: bool = ...,
+        all: bool = ...,
+        state: str | Iterable[str] = ...,
+        processes: bool = ...,
+        timers: bool = ...,
+        extended: bool = ...,
+        info: bool = ...,
+        numeric: bool = ...,
+    ) -> Table[Ss]:
         """Sockets of all kinds with states, timers, queues and owners, as ss shows them."""
 
     def tinyps(self) -> Table[Tinyps]:
@@ -581,6 +702,15 @@ class ToolMethods:
     def uptime(self, *, since: bool = ..., pretty: bool = ...) -> Table[Uptime]:
         """Time of the freeze, time since boot, load averages."""
 
-    def vmstat(self, *, counters: bool = ..., active: bool = ..., disks: bool = ..., disksum: bool = ..., unit: str | None = ..., wide: bool = ...) -> Table[Vmstat]:
+    def vmstat(
+        self,
+        *,
+        counters: bool = ...,
+        active: bool = ...,
+        disks: bool = ...,
+        disksum: bool = ...,
+        unit: str | None = ...,
+        wide: bool = ...,
+    ) -> Table[Vmstat]:
         """Processes, memory, swapping, disks and CPUs: averages since boot."""
     def session(self) -> Any: ...

@@ -8,8 +8,8 @@
         sockets = pandas.DataFrame(snapshot.netstat(tcp=True, listening=True))
         maps = snapshot.read_file("/proc/1/maps")
 
-Every tool of `hb run` is a method with the tool's options as keywords (`help(snapshot.ps)` tells them) and gives a
-`table.Table`. Its kernel must be trusted first, once: `hb trust add PACKAGE`.
+Every tool of `hb run` is a method with the tool's options as keywords (`help(snapshot.ps)` tells them) and
+gives a `table.Table`. Its kernel must be trusted first, once: `hb trust add PACKAGE`.
 """
 
 from __future__ import annotations
@@ -33,10 +33,9 @@ if TYPE_CHECKING:
 __all__ = ["Snapshot", "Table", "open_snapshot"]
 
 
-
 class Snapshot(ToolMethods):
-    """An opened image: see `open_snapshot`. Use it as a context manager, or call `close` when done; not for several threads
-    at once."""
+    """An opened image: see `open_snapshot`. Use it as a context manager, or call `close` when done; not for
+    several threads at once."""
 
     def __init__(self, session: Session) -> None:
         self._session: Session | None = session
@@ -48,7 +47,8 @@ class Snapshot(ToolMethods):
         return self._session
 
     def read_file(self, path: str) -> bytes:
-        """The whole content of a file under the guest's /proc or /sys. OSError with the guest's errno; CallUndone."""
+        """The whole content of a file under the guest's /proc or /sys. OSError with the guest's errno;
+        CallRolledBack."""
         return self.session().read_file(in_guest(path))
 
     def listdir(self, path: str) -> list[str]:
@@ -66,8 +66,8 @@ class Snapshot(ToolMethods):
         return self.session().bridge.kernel.release
 
     @property
-    def frozen(self) -> datetime.datetime | None:
-        """When it was taken, by its own clock; None where that shows no time. CallUndone."""
+    def captured(self) -> datetime.datetime | None:
+        """When it was taken, by its own clock; None where that shows no time. CallRolledBack."""
         moment = value_of(self.session().realtime(), "time")
         return moment if isinstance(moment, datetime.datetime) else None
 
@@ -109,14 +109,17 @@ def open_snapshot(
 ) -> Snapshot:
     """`hybridbridge_vol.open`: open a memory image, find its kernel among the trusted ones and attach to it.
 
-    `store`: where trusted kernels are kept (None: the user's cache directory). `bridge`: "auto" runs proven code and
-    proves what is new, "slow" proves every call, "fast" runs proven code only. `ns_of`: answer from inside the namespaces
-    of this process. `progress`: called with a fraction (1 ends it) and what is being done.
+    `store`: where trusted kernels are kept (None: the user's cache directory). `bridge`: "auto" runs proven
+    code and proves what is new, "slow" proves every call, "fast" runs proven code only. `ns_of`: answer from
+    inside the namespaces of this process. `progress`: called with a fraction (1 ends it) and what is being
+    done.
 
-    Raises errors.HybridBridgeError (ImageError, KernelNotStored, AttachError, StoreError, OptionError), each with one line that
-    names the file and the way out; ValueError if there is no such bridge.
+    Raises errors.HybridBridgeError (ImageError, KernelNotStored, AttachError, StoreError, OptionError), each
+    with one line that names the file and the way out; ValueError if there is no such bridge.
     """
     modes = [mode.value for mode in Mode]
     if bridge not in modes:
         raise ValueError(f"bridge must be one of {', '.join(modes)}, not {bridge!r}")
-    return Snapshot(open_session(os.fspath(image), Path(store) if store is not None else None, progress, bridge, ns_of))
+    return Snapshot(
+        open_session(os.fspath(image), Path(store) if store is not None else None, progress, bridge, ns_of)
+    )

@@ -1,14 +1,14 @@
 """A tool's answer as typed Python values: what the methods of `api.Snapshot` return.
 
-A row is a named tuple whose fields are named after the tool's columns by one rule, `field_of`: lower case, `%` is
-`pct_`, whatever else is no letter or digit is `_`; what Python has a use for already gets a `_` behind it. Tools that can show
-a tree have a field `depth` more.
+A row is a named tuple whose fields are named after the tool's columns by one rule, `field_of`: lower case,
+`%` is `pct_`, whatever else is no letter or digit is `_`; what Python has a use for already gets a `_` behind
+it. Tools that can show a tree have a field `depth` more.
 
     %CPU -> pct_cpu    RECV-Q -> recv_q    KB_READ/S -> kb_read_s    CMD -> cmd
 
-Values by the column's kind: int and hex are int, float and percent are float, str is str (a byte of the guest that is no
-UTF-8 is shown as `\\x80`), time is datetime in UTC, duration is timedelta. None: there is nothing to say, or it could not be
-read; `Table.unreadable` tells which.
+Values by the column's kind: int and hex are int, float and percent are float, str is str (a byte of the guest
+that is no UTF-8 is shown as `\\x80`), time is datetime in UTC, duration is timedelta. None: there is nothing
+to say, or it could not be read; `Table.unreadable` tells which.
 """
 
 from __future__ import annotations
@@ -78,9 +78,11 @@ def _text(text: str) -> str:
     """Without lone surrogates, which neither UTF-8 nor Arrow can hold."""
     if text.isascii():
         return text
-    return "".join(f"\\x{ord(char) - 0xDC00:02x}" if "\udc80" <= char <= "\udcff" else char for char in text).encode(
-        "utf-8", "backslashreplace"
-    ).decode()
+    return (
+        "".join(f"\\x{ord(char) - 0xDC00:02x}" if "\udc80" <= char <= "\udcff" else char for char in text)
+        .encode("utf-8", "backslashreplace")
+        .decode()
+    )
 
 
 @cache
@@ -114,8 +116,8 @@ class Gap(NamedTuple):
 class Table(Sequence[R_co], Generic[R_co]):
     """The rows of one answer, in the tool's order; `pandas.DataFrame(table)` takes it as it is.
 
-    `tool`: the tool's name. `columns`: its columns, with their own names, kinds and help. `row_type`: the rows'
-    class. `unreadable`: what could not be read, and why; empty for a whole answer.
+    `tool`: the tool's name. `columns`: its columns, with their own names, kinds and help. `row_type`: the
+    rows' class. `unreadable`: what could not be read, and why; empty for a whole answer.
     """
 
     tool: str
@@ -123,7 +125,9 @@ class Table(Sequence[R_co], Generic[R_co]):
     row_type: type[Any]
     unreadable: tuple[Gap, ...]
 
-    def __init__(self, tool: str, columns: Sequence[Column], rows: Iterable[Row], tree_column: str | None = None) -> None:
+    def __init__(
+        self, tool: str, columns: Sequence[Column], rows: Iterable[Row], tree_column: str | None = None
+    ) -> None:
         self.tool, self.columns = tool, tuple(columns)
         self._tree_column = tree_column
         tree = tree_column is not None
@@ -143,7 +147,9 @@ class Table(Sequence[R_co], Generic[R_co]):
             if gaps:
                 unreadable += gaps
                 cells = zip(row.cells, values, strict=True)
-                row = row._replace(cells=tuple(v if isinstance(v, Unavailable) else cell for cell, v in cells))
+                row = row._replace(
+                    cells=tuple(v if isinstance(v, Unavailable) else cell for cell, v in cells)
+                )
                 values = [None if isinstance(value, Unavailable) else value for value in values]
             table.append(make(*values, row.depth) if tree else make(*values))
             answer.append(row)
@@ -166,10 +172,11 @@ class Table(Sequence[R_co], Generic[R_co]):
         return self._rows[index]
 
     def to_pandas(self) -> pandas.DataFrame:
-        """A DataFrame with the tool's own column names; integers stay integers where values are missing (Int64, UInt64).
+        """A DataFrame with the tool's own column names; integers stay integers where values are missing
+        (Int64, UInt64).
 
-        Tools that can show a tree have a column `depth` more, an answer with values that could not be read a column
-        `unreadable` with the reasons. ImportError without pandas.
+        Tools that can show a tree have a column `depth` more, an answer with values that could not be read a
+        column `unreadable` with the reasons. ImportError without pandas.
         """
         import pandas
 
@@ -196,7 +203,9 @@ class Table(Sequence[R_co], Generic[R_co]):
             if any(not (0 if signed == "UInt64" else -_INT64) <= number < _UINT64 for number in numbers):
                 return "object"
             return signed if len(numbers) < len(values) else signed.lower()
-        return {"str": "str", "time": "datetime64[us, UTC]", "duration": "timedelta64[us]"}.get(kind, "float64")
+        return {"str": "str", "time": "datetime64[us, UTC]", "duration": "timedelta64[us]"}.get(
+            kind, "float64"
+        )
 
     def __str__(self) -> str:
         """As `hb run` writes it."""
@@ -224,7 +233,9 @@ class Table(Sequence[R_co], Generic[R_co]):
         def words(text: str) -> str:
             return escape(printable(text), quote=True)
 
-        head = "".join(f'<th title="{words(column.help)}">{words(column.name)}</th>' for column in self.columns)
+        head = "".join(
+            f'<th title="{words(column.help)}">{words(column.name)}</th>' for column in self.columns
+        )
         lines = []
         for row in self._answer[:SHOWN_IN_HTML]:
             reasons = gaps(self.columns, row)
@@ -238,6 +249,8 @@ class Table(Sequence[R_co], Generic[R_co]):
                 cells.append(f'<td style="{style}"{why}>{escape(shown(cell, column.kind), quote=True)}</td>')
             lines.append(f"<tr>{''.join(cells)}</tr>")
         more = len(self) - SHOWN_IN_HTML
-        notes = [f"{more} more rows"] * (more > 0) + [f"{self._incomplete()} rows are incomplete"] * bool(self.unreadable)
+        notes = [f"{more} more rows"] * (more > 0) + [f"{self._incomplete()} rows are incomplete"] * bool(
+            self.unreadable
+        )
         foot = f"<p>{words('; '.join(notes))}</p>" if notes else ""
         return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>{foot}"

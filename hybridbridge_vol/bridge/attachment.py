@@ -35,7 +35,8 @@ class Bridge:
     memo: Memo
     check: MemoryCheck | None = None
     namespaces: dict[int, str] = field(default_factory=dict)
-    """Where the agent's nsproxy points to namespaces (virtual addresses), and the symbol that each began as."""
+    """Where the proxy task's nsproxy points to namespaces (virtual addresses), and the symbol that each began
+    as."""
 
     @property
     def home_delta(self) -> int:
@@ -44,21 +45,24 @@ class Bridge:
 
     def home(self, name: str) -> int:
         """The trusted kernel's symbol; KeyError if there is none."""
-        return _moved(self.kernel.symbols.address(name), self.home_delta)
+        return moved(self.kernel.symbols.address(name), self.home_delta)
 
     def snapshot(self, name: str) -> int:
         """The same symbol on the snapshot's side: its data, or the twin's code."""
-        return _moved(self.kernel.symbols.address(name), self.layout.shift)
+        return moved(self.kernel.symbols.address(name), self.layout.shift)
 
     def describe(self, vaddr: int) -> str:
         """A code or data address in words, for messages: "twin proc_pid_status+0x10"."""
-        for side, text in (("home", self.kernel.text_link_vaddr + self.home_delta), ("twin", self.layout.text_vaddr)):
+        for side, text in (
+            ("home", self.kernel.text_link_vaddr + self.home_delta),
+            ("twin", self.layout.text_vaddr),
+        ):
             offset = vaddr - text
             if 0 <= offset < self.layout.size:
                 found = self.kernel.symbols.lookup(self.kernel.text_link_vaddr + offset)
                 if found:
                     return f"{side} {found[0]}+{found[1]:#x}"
-        part = self.space.modules.placed_at(vaddr)
+        part = self.space.modules.relocated_at(vaddr)
         if part is not None:
             return f"module {part.module.name} {part.module.describe(vaddr)}"
         name = self.space.modules.name_at(vaddr)
@@ -69,7 +73,8 @@ class Bridge:
         return self.space.offset_of(vaddr) is not None
 
     def confirm(self) -> None:
-        """Wait until the stored kernel's memory has proved whole; StoreError if it is not. Before any answer counts."""
+        """Wait until the stored kernel's memory has proved whole; StoreError if it is not. Before any answer
+        counts."""
         if self.check is not None:
             self.check.finish()
 
@@ -82,5 +87,5 @@ class Bridge:
         vars(self.space).pop("builder", None)  # the two refer to each other
 
 
-def _moved(link_vaddr: int, delta: int) -> int:
+def moved(link_vaddr: int, delta: int) -> int:
     return (link_vaddr + delta) & U64 if link_vaddr >= START_KERNEL_MAP else link_vaddr

@@ -1,8 +1,8 @@
 """Time stands still: every clock of the snapshot reads its last tick before the freeze.
 
-The timekeeper (kernel/time/timekeeping.c, `tk_core`; the first of `timekeeper_data` since 6.17) adds what its clocksource counted since `cycle_last` to the
-time of the last tick. The clocksource's own read function, in the twin, is made to answer `cycle_last`, whatever
-hardware it would ask; RDTSC answers the same.
+The timekeeper (kernel/time/timekeeping.c, `tk_core`; the first of `timekeeper_data` since 6.17) adds what its
+clocksource counted since `cycle_last` to the time of the last tick. The clocksource's own read function, in
+the twin, is made to answer `cycle_last`, whatever hardware it would ask; RDTSC answers the same.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def stop_clock(
 ) -> int | None:
     """Freeze the snapshot's clock; returns `cycle_last`, None if the timekeeper makes no sense.
 
-    The read base is recognised by its mask (all ones up to some bit) and by a clock whose first word, its read
-    function, is the entry of a function.
+    The read base is recognised by its mask (all ones up to some bit) and by a clock whose first word, its
+    read function, is the entry of a function.
     """
     core = symbols.get("tk_core") or symbols.get("timekeeper_data")
     if core is None:

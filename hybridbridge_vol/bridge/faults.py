@@ -21,8 +21,8 @@ _MAX_INSTRUCTION = 15
 
 
 class ExceptionFilter:
-    """What to do about an exception while a bridge runs: complete the snapshot's space, let the trusted kernel fix
-    up what its exception table covers, and end the call for everything else."""
+    """What to do about an exception while a bridge runs: complete the snapshot's space, let the trusted
+    kernel fix up what its exception table covers, and end the call for everything else."""
 
     def __init__(self, bridge: Bridge, machine: Machine) -> None:
         self._bridge = bridge
@@ -33,7 +33,12 @@ class ExceptionFilter:
         """See `machine.ExceptionFilter`."""
         if vector == VECTOR_PAGE_FAULT and self._bridge.space.complete(cr2):
             return Verdict.RESUME
-        if vector == VECTOR_PAGE_FAULT and rip != cr2 and self._bridge.in_twin(rip) and self._per_cpu(rip, cr2):
+        if (
+            vector == VECTOR_PAGE_FAULT
+            and rip != cr2
+            and self._bridge.in_twin(rip)
+            and self._per_cpu(rip, cr2)
+        ):
             return Verdict.RESUME
         if vector == VECTOR_INVALID_OPCODE:
             return self._warn(rip)
@@ -47,9 +52,14 @@ class ExceptionFilter:
         return redirect(self._bridge, self._machine, rip, cr2)
 
     def _warn(self, rip: int) -> Verdict:
-        """Go on behind a WARN of either side (locks count as held, and the kernel may check that); a BUG is the end."""
-        part = self._bridge.space.modules.placed_at(rip)
-        if part is not None and rip in part.module.warnings or _contains(self._bridge.prepared.warnings, rip - self._text_of(rip)):
+        """Go on behind a WARN of either side (locks count as held, and the kernel may check that); a BUG is
+        the end."""
+        part = self._bridge.space.modules.relocated_at(rip)
+        if (
+            part is not None
+            and rip in part.module.warnings
+            or _contains(self._bridge.prepared.warnings, rip - self._text_of(rip))
+        ):
             size = UD2_SIZE
         else:
             size = self._ud1_size(rip)
@@ -68,9 +78,9 @@ class ExceptionFilter:
         return self._bridge.layout.text_vaddr if self._bridge.in_twin(rip) else self._home_text
 
     def _fix_up(self, rip: int) -> Verdict:
-        """Deliver faults of covered instructions; one in the twin is told to the kernel as home's. Of a module the kernel
-        does not know: what it would do is done here."""
-        part = self._bridge.space.modules.placed_at(rip)
+        """Deliver faults of covered instructions; one in the twin is told to the kernel as home's. Of a
+        module the kernel does not know: what it would do is done here."""
+        part = self._bridge.space.modules.relocated_at(rip)
         if part is not None:
             fix_up = part.module.fix_ups.get(rip)
             return Verdict.STOP if fix_up is None else self._go_on(fix_up)

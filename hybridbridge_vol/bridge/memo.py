@@ -1,8 +1,9 @@
-"""The memo: which code of the twin and of modules has been proven under taint, and the classes of static references.
+"""The memo: which code of the twin and of modules has been proven under taint, and the classes of static
+references.
 
-A memo belongs to one kernel build, one policy and one version of this format; another one is not used. It is a set,
-so two memos of the same kernel are merged by union, and writers that meet lose nothing: each takes the lock, reads
-what is there, adds its own and puts the result in place by a rename.
+A memo belongs to one kernel build, one policy and one version of this format; another one is not used. It is
+a set, so two memos of the same kernel are merged by union, and writers that meet lose nothing: each takes the
+lock, reads what is there, adds its own and puts the result in place by a rename.
 """
 
 from __future__ import annotations
@@ -42,8 +43,9 @@ class MemoKey:
 
 
 class Proven:
-    """What is proven of one text: disjoint, ascending ranges of offsets from its start, and the offsets of the 32-bit
-    fields of static references whose class is *trusted* (they reach the trusted kernel's object, not the snapshot's)."""
+    """What is proven of one text: disjoint, ascending ranges of offsets from its start, and the offsets of
+    the 32-bit fields of static references whose class is *trusted* (they reach the trusted kernel's object,
+    not the snapshot's)."""
 
     def __init__(self) -> None:
         self.starts = array("I")
@@ -124,7 +126,9 @@ class Memo:
     def merge(self, other: Memo) -> None:
         """Union with another memo of the same kernel and policy; MemoError if it is not."""
         if other.key != self.key:
-            raise MemoError(f"a memo of kernel {other.key.release or other.key.build_id} does not fit this one")
+            raise MemoError(
+                f"a memo of kernel {other.key.release or other.key.build_id} does not fit this one"
+            )
         self.text.add(other.text.ranges(), other.text.trusted)
         for name, part in other.modules.items():
             self.modules.setdefault(name, Proven()).add(part.ranges(), part.trusted)
@@ -134,11 +138,20 @@ class Memo:
     def dump(self) -> bytes:
         """The file: a magic line, a line of JSON, and the numbers, sealed by a checksum."""
         named = [("", self.text), *sorted((name, part) for name, part in self.modules.items() if len(part))]
-        head = json.dumps({
-            "format": FORMAT, "build_id": self.key.build_id, "policy": self.key.policy, "release": self.key.release,
-            "texts": [[name, len(part.starts), len(part.trusted)] for name, part in named],
-        }).encode()
-        numbers = [column for _name, part in named for column in (part.starts, part.ends, array("I", sorted(part.trusted)))]
+        head = json.dumps(
+            {
+                "format": FORMAT,
+                "build_id": self.key.build_id,
+                "policy": self.key.policy,
+                "release": self.key.release,
+                "texts": [[name, len(part.starts), len(part.trusted)] for name, part in named],
+            }
+        ).encode()
+        numbers = [
+            column
+            for _name, part in named
+            for column in (part.starts, part.ends, array("I", sorted(part.trusted)))
+        ]
         body = head + b"\n" + b"".join(column.tobytes() for column in numbers)
         return _MAGIC + b"%08x\n" % zlib.crc32(body) + body
 
@@ -166,7 +179,8 @@ def parse(data: bytes, name: str) -> Memo:
 
 
 def _parse_texts(key: MemoKey, texts: list[tuple[str, int, int]], numbers: bytes) -> Memo:
-    """The memo whose texts are `(name, ranges, trusted fields)`, the kernel's own without a name. ValueError, TypeError."""
+    """The memo whose texts are `(name, ranges, trusted fields)`, the kernel's own without a name. ValueError,
+    TypeError."""
     values = array("I")
     values.frombytes(numbers)
     memo, at = Memo(key), 0
@@ -205,7 +219,9 @@ def load(folder: Path, key: MemoKey) -> Memo:
     except OSError as error:
         raise MemoError(f"{path}: cannot be read ({error.strerror}); it is ignored") from None
     if memo.key != key:
-        raise MemoError(f"{path}: a memo of another kernel or policy; it is ignored. Remove it with 'hb memo clear'")
+        raise MemoError(
+            f"{path}: a memo of another kernel or policy; it is ignored. Remove it with 'hb memo clear'"
+        )
     return memo
 
 

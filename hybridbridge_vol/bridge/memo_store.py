@@ -12,7 +12,8 @@ from hybridbridge_vol.trust.stored_kernel import StoredKernel
 
 
 def memo_key(kernel: StoredKernel, levels: int = 4) -> MemoKey:
-    """What a memo for this kernel must be made for. With other page tables its text is another: alternatives."""
+    """What a memo for this kernel must be made for. With other page tables its text is another:
+    alternatives."""
     policy = policy_digest() if levels == 4 else f"{policy_digest()}-{levels}-levels"
     return MemoKey(kernel.build_id, policy, kernel.release)
 

@@ -1,13 +1,13 @@
 """Per-CPU variables and pointers, used by the twin relative to the trusted kernel's per-CPU area.
 
-The twin's `%gs:` references reach the trusted kernel's per-CPU variables, which is right for its own (`current`,
-`preempt_count`). Where those variables have addresses of the kernel image (see percpu_text.py), the references are
-made to name home's, and `this_cpu_off`, the distance from such an address to the running CPU's variable, is replaced
-by the distance from the twin's addresses.
+The twin's `%gs:` references reach the trusted kernel's per-CPU variables, which is right for its own
+(`current`, `preempt_count`). Where those variables have addresses of the kernel image (see percpu_text.py),
+the references are made to name home's, and `this_cpu_off`, the distance from such an address to the running
+CPU's variable, is replaced by the distance from the twin's addresses.
 
-A per-CPU *pointer* out of the snapshot (a counter of references, say) is an offset into the snapshot's areas: relative
-to ours it leads nowhere, and faults. There it is made to lead into the area of the snapshot's first CPU, by moving
-the register that holds it.
+A per-CPU *pointer* out of the snapshot (a counter of references, say) is an offset into the snapshot's areas:
+relative to ours it leads nowhere, and faults. There it is made to lead into the area of the snapshot's first
+CPU, by moving the register that holds it.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ _LEGACY_PREFIXES = frozenset((0xF0, 0xF2, 0xF3, 0x2E, 0x36, 0x3E, 0x26, 0x64, 0x
 def boot_margin(kernel: StoredKernel) -> int:
     """How far from the snapshot's kernel image the trusted one's must lie, in bytes.
 
-    Where per-CPU pointers have addresses of the kernel image, one of the snapshot's, used with the trusted kernel's
-    GS, leads as far beside the trusted per-CPU area as the two images are apart. So far it must not be memory.
+    Where per-CPU pointers have addresses of the kernel image, one of the snapshot's, used with the trusted
+    kernel's GS, leads as far beside the trusted per-CPU area as the two images are apart. So far it must not
+    be memory.
     """
     return RAM_SIZE if (kernel.symbols.get("__per_cpu_start") or 0) >= START_KERNEL_MAP else 0
 
@@ -62,17 +63,20 @@ def place_offset(
 def current_of(bridge: Bridge, cpu: int) -> int:
     """The task that one of the snapshot's CPUs was at: virtual address of its `task_struct`.
 
-    `current_task` of its per-CPU area; kernels from 6.2 to 6.13 keep it first in `pcpu_hot`. KeyError if the kernel has
-    neither, UnmappedVirtual if the image does not hold it.
+    `current_task` of its per-CPU area; kernels from 6.2 to 6.13 keep it first in `pcpu_hot`. KeyError if the
+    kernel has neither, UnmappedVirtual if the image does not hold it.
     """
     machine = bridge.machine
-    name = next((name for name in ("current_task", "pcpu_hot") if name in bridge.kernel.symbols), "current_task")
+    name = next(
+        (name for name in ("current_task", "pcpu_hot") if name in bridge.kernel.symbols), "current_task"
+    )
     area = machine.read_u64(bridge.snapshot("__per_cpu_offset") + 8 * cpu)
     return machine.read_u64((area + bridge.snapshot(name)) & U64)
 
 
 def redirect(bridge: Bridge, machine: Machine, rip: int, cr2: int) -> bool:
-    """After a page fault of the twin's instruction at `rip`: move the per-CPU pointer it used to the snapshot's area.
+    """After a page fault of the twin's instruction at `rip`: move the per-CPU pointer it used to the
+    snapshot's area.
 
     False if the instruction uses none, or if it leads nowhere there either.
     """
@@ -103,7 +107,11 @@ def _per_cpu_register(code: bytes) -> str | None:
         return None
     for instruction in _disassembler().disasm(code, 0, 1):
         for operand in instruction.operands:
-            if operand.type == _x86().X86_OP_MEM and operand.mem.segment == _x86().X86_REG_GS and not operand.mem.index:
+            if (
+                operand.type == _x86().X86_OP_MEM
+                and operand.mem.segment == _x86().X86_REG_GS
+                and not operand.mem.index
+            ):
                 name = instruction.reg_name(operand.mem.base) if operand.mem.base else ""
                 return name.upper() if name and name.startswith("r") and name != "rip" else None
     return None

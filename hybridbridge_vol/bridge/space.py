@@ -2,8 +2,9 @@
 
 The snapshot's own page tables are read, never used: each translation is checked against what the image holds,
 shifted to where the image lies in our physical memory, and entered into tables of ours as non-executable
-supervisor memory. The kernel image window is not translated at all: text and `.rodata` come from the twin, the
-rest from where the kernel was found; likewise for modules (bridge/modules.py). Nothing grows with the image: a page costs when it is first touched.
+supervisor memory. The kernel image window is not translated at all: text and `.rodata` come from the twin,
+the rest from where the kernel was found; likewise for modules (bridge/modules.py). Nothing grows with the
+image: a page costs when it is first touched.
 """
 
 from __future__ import annotations
@@ -94,8 +95,8 @@ class SnapshotSpace:
         self._text_pages: dict[int, int] = {}
         self._memoized = HostMapping.anonymous(self._size + ROOM)
         self.whole_twin = HostMapping.anonymous(self._size + ROOM)
-        """The twin, and modules behind it, as SLOW-BRIDGE sees it; the machine given here sees `int3` where nothing is
-        proven."""
+        """The twin, and modules behind it, as SLOW-BRIDGE sees it; the machine given here sees `int3` where
+        nothing is proven."""
         machine.place(TABLES_PADDR, self._tables)
         machine.place(TWIN_PADDR, self._memoized)
         self.mappings = list(self._place_image())
@@ -106,11 +107,14 @@ class SnapshotSpace:
         self.builder = TableBuilder(root, machine.levels, memory.read_u64, memory.write_u64, self._new_table)
         self._clear_modules_area()
         for vaddr in (per_cpu.vaddrs[0], per_cpu.vaddrs[-1]):
-            self.builder.table(vaddr, 12)  # now: what the trusted kernel's own tables get later is lost with a failed call
+            self.builder.table(
+                vaddr, 12
+            )  # now: what the trusted kernel's own tables get later is lost with a failed call
 
     def _clear_modules_area(self) -> None:
-        """Take the trusted kernel's own pages out of where the snapshot's modules lie: those for compiled BPF programs,
-        2 MiB of them since 6.1, of which we run none. From 6.19 on modules may lie before the snapshot's own."""
+        """Take the trusted kernel's own pages out of where the snapshot's modules lie: those for compiled BPF
+        programs, 2 MiB of them since 6.1, of which we run none. From 6.19 on modules may lie before the
+        snapshot's own."""
         memory = self._machine.memory
         table = self.builder.table(MODULES_START, _LARGE_SHIFT)
         for number in range((MODULES_END - MODULES_START) >> _LARGE_SHIFT):
@@ -118,7 +122,8 @@ class SnapshotSpace:
                 memory.write_u64(table + 8 * number, 0)
 
     def _place_image(self) -> list[tuple[int, HostMapping]]:
-        """Map every run of the image copy-on-write, or make room for it where its bytes must be read instead."""
+        """Map every run of the image copy-on-write, or make room for it where its bytes must be read
+        instead."""
         placed = []
         for run in self._image.runs:
             start, end = run.paddr & -PAGE_SIZE, page_up(run.paddr + run.size)
@@ -186,7 +191,9 @@ class SnapshotSpace:
         if offset < self._size:
             return self._twin.page(offset)
         part = self.modules.placed_by_offset(offset)
-        return bytearray(PAGE_SIZE) if part is None else part.group.content[offset - part.offset :][:PAGE_SIZE]
+        return (
+            bytearray(PAGE_SIZE) if part is None else part.group.content[offset - part.offset :][:PAGE_SIZE]
+        )
 
     def _fill_twin(self, offset: int, executable: bool) -> None:
         page = self.twin_page(offset)
@@ -199,23 +206,25 @@ class SnapshotSpace:
         self._memoized.view[offset : offset + PAGE_SIZE] = page
 
     def renew_twin(self, offsets: Iterable[int]) -> list[int]:
-        """Make the twin's text pages that hold these offsets again, after the memo or the classes changed; the
-        virtual addresses of those that were in use."""
+        """Make the twin's text pages that hold these offsets again, after the memo or the classes changed;
+        the virtual addresses of those that were in use."""
         pages = {offset & -PAGE_SIZE for offset in offsets} & self._text_pages.keys()
         for page in pages:
             self._fill_twin(page, True)
         return sorted(self._text_pages[page] for page in pages)
 
     def offset_of(self, vaddr: int) -> int | None:
-        """The place of an address of the twin's or of a module's trusted part, counted from `_text`; None elsewhere."""
+        """The place of an address of the twin's or of a module's trusted part, counted from `_text`; None
+        elsewhere."""
         offset = vaddr - self._layout.text_vaddr
         if 0 <= offset < self._size:
             return offset
-        part = self.modules.placed_at(vaddr)
+        part = self.modules.relocated_at(vaddr)
         return None if part is None else part.offset + vaddr - part.group.vaddr
 
     def learn(self, ranges: Iterable[tuple[int, int]], fields: Iterable[int]) -> None:
-        """Take proven code and trusted fields, as offsets from `_text`, into what is known of the text they belong to."""
+        """Take proven code and trusted fields, as offsets from `_text`, into what is known of the text they
+        belong to."""
         by_part: dict[int | None, tuple[list[tuple[int, int]], set[int]]] = {}
         for start, end in ranges:
             by_part.setdefault(self._part_number(start), ([], set()))[0].append((start, end))

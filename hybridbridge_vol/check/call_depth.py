@@ -1,7 +1,9 @@
-"""Call-depth tracking: what `retbleed=stuff` makes of a text, taken back (arch/x86/kernel/callthunks.c, since 6.2).
+"""Call-depth tracking: what `retbleed=stuff` makes of a text, taken back (arch/x86/kernel/callthunks.c, since
+6.2).
 
-Every function is preceded by nops. Where a function is called, their last bytes become an instruction that counts the
-call, and the call leads there; whatever else the kernel patches comes before that. So it is taken back first.
+Every function is preceded by nops. Where a function is called, their last bytes become an instruction that
+counts the call, and the call leads there; whatever else the kernel patches comes before that. So it is taken
+back first.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ class Counting(NamedTuple):
 
     @classmethod
     def of(cls, template: bytes, vaddr: int) -> Counting | None:
-        """By the kernel's own `skl_call_thunk_template`, which stands at `vaddr`; None if it is of another form."""
+        """By the kernel's own `skl_call_thunk_template`, which stands at `vaddr`; None if it is of another
+        form."""
         match = _COUNTING.fullmatch(template)
         return None if match is None else cls(_named(match[1], vaddr))
 
@@ -37,8 +40,8 @@ class Counting(NamedTuple):
         return match is not None and _named(match[1], vaddr) == self.counter_vaddr
 
     def take_out(self, expected: bytes | bytearray, found: bytearray, vaddr: int) -> int:
-        """Put nops back where they are expected and the instruction was found; how often it was. Both texts stand at
-        `vaddr`."""
+        """Put nops back where they are expected and the instruction was found; how often it was. Both texts
+        stand at `vaddr`."""
         count = 0
         for match in _COUNTING.finditer(bytes(found)):
             place = match.start()
@@ -48,9 +51,11 @@ class Counting(NamedTuple):
         return count
 
 
-def lead_calls_behind(sites: Iterable[int], found: bytearray, vaddr: int, counts: Callable[[int], bool]) -> None:
-    """Let the calls at these offsets of a text lead to the function, not to the instruction before it that counts: where
-    `counts(vaddr)` says that one stands."""
+def lead_calls_behind(
+    sites: Iterable[int], found: bytearray, vaddr: int, counts: Callable[[int], bool]
+) -> None:
+    """Let the calls at these offsets of a text lead to the function, not to the instruction before it that
+    counts: where `counts(vaddr)` says that one stands."""
     for site in sites:
         if site + _CALL_SIZE > len(found) or found[site] != _CALL:
             continue

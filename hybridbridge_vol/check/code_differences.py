@@ -41,8 +41,8 @@ def unequal(expected: bytes | bytearray, found: bytes | bytearray, start: int, e
 
 
 class CodeComparison:
-    """Two texts of one length that stand at `vaddr`. `function_start` gives the offset where the function begins that
-    an offset lies in; `traceable` are the offsets of calls of the tracer."""
+    """Two texts of one length that stand at `vaddr`. `function_start` gives the offset where the function
+    begins that an offset lies in; `traceable` are the offsets of calls of the tracer."""
 
     def __init__(
         self,
@@ -68,19 +68,31 @@ class CodeComparison:
         """All of them up to an offset."""
         for start, last in joined(unequal(self._expected, self._found, 0, end), _SAME_PLACE, PAGE_SIZE):
             first, behind = self._whole_instructions(start, min(last, start + SHOWN))
-            expected, found = self._decode(self._expected, first, behind), self._decode(self._found, first, behind)
+            expected, found = (
+                self._decode(self._expected, first, behind),
+                self._decode(self._found, first, behind),
+            )
             more = f"; ... ({last - first} bytes)" if last > behind else ""
             targets = [instruction.target for instruction in found if instruction.target is not None]
-            what, leads = self._hook(first, start, last, found) or ("text", self._places.leads([*targets, *_addresses(found, expected)]))
+            what, leads = self._hook(first, start, last, found) or (
+                "text",
+                self._places.leads([*targets, *_addresses(found, expected)]),
+            )
             yield CodeDifference(what, first, _words(expected) + more, _words(found) + more, leads)
 
-    def _hook(self, first: int, start: int, end: int, found: list[Instruction]) -> tuple[str, str | None] | None:
+    def _hook(
+        self, first: int, start: int, end: int, found: list[Instruction]
+    ) -> tuple[str, str | None] | None:
         """What of the kernel's own stands there, and where it leads; None if nothing does."""
         if self._is_breakpoint(first, start, end):
             return "kprobe", None
         if not found:
             return None
-        return self._tracers.at_function(found[0]) if first in self._traceable else self._tracers.inside(self._vaddr + first, found[0])
+        return (
+            self._tracers.at_function(found[0])
+            if first in self._traceable
+            else self._tracers.inside(self._vaddr + first, found[0])
+        )
 
     def _is_breakpoint(self, first: int, start: int, end: int) -> bool:
         """Whether nothing is changed but the first byte of an instruction, which is `int3`."""

@@ -1,8 +1,8 @@
 """Constant strings that a kernel cuts into words, in their place, while it boots.
 
-Before `.rodata` is made read-only, `__check_quirks_intel` gives a constant list of options to `set_rdt_options`, which
-takes it apart by strsep(): each comma becomes the end of a string (arch/x86/kernel/cpu/resctrl/core.c, since 4.14; on
-Intel's server processors from Skylake to Ice Lake).
+Before `.rodata` is made read-only, `__check_quirks_intel` gives a constant list of options to
+`set_rdt_options`, which takes it apart by strsep(): each comma becomes the end of a string
+(arch/x86/kernel/cpu/resctrl/core.c, since 4.14; on Intel's server processors from Skylake to Ice Lake).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Pointers to functions, and to tables of functions, in a kernel's writable data: what they were linked as, and what the
-kernel's own code may store there.
+"""Pointers to functions, and to tables of functions, in a kernel's writable data: what they were linked as,
+and what the kernel's own code may store there.
 
-Every pointer that was linked into data is a 64-bit relocation site, so they are known without knowing any structure.
+Every pointer that was linked into data is a 64-bit relocation site, so they are known without knowing any
+structure.
 """
 
 from __future__ import annotations
@@ -46,7 +47,12 @@ class Stores:
     """The kernel's code as linked, asked for functions that write a variable. Offsets count from `_text`."""
 
     def __init__(
-        self, flat: bytes | bytearray, abs32: array[int], symbols: Symbols, text_link_vaddr: int, reader: Reader
+        self,
+        flat: bytes | bytearray,
+        abs32: array[int],
+        symbols: Symbols,
+        text_link_vaddr: int,
+        reader: Reader,
     ) -> None:
         self._flat = flat
         self._abs32 = abs32
@@ -55,36 +61,47 @@ class Stores:
         self._reader = reader
 
     def stores(self, target: int, variable: int) -> bool:
-        """Whether some function of the kernel takes the address `target` and writes the word at `variable`."""
+        """Whether some function of the kernel takes the address `target` and writes the word at
+        `variable`."""
         users = sorted(self._users(target))[:_MOST_FUNCTIONS]
         return any(self._writes(start, end, variable) for start, end in users)
 
     def passes(self, target: int, variable: int) -> bool:
-        """Whether some function of the kernel takes both addresses, as one does that hands them to a third."""
+        """Whether some function of the kernel takes both addresses, as one does that hands them to a
+        third."""
         return not self._users(target).isdisjoint(self._users(variable))
 
     def hands_over(self, target: int, variable: int) -> bool:
-        """Whether some function of the kernel gives the address `target` to one that writes the word at `variable`, or takes
-        its address: as cpu_select_mitigations() does to set_return_thunk() (arch/x86/kernel/cpu/bugs.c), kvmclock_init() to
-        paravirt_set_sched_clock(), whose variable is a static call's."""
+        """Whether some function of the kernel gives the address `target` to one that writes the word at
+        `variable`, or takes its address: as cpu_select_mitigations() does to set_return_thunk()
+        (arch/x86/kernel/cpu/bugs.c), kvmclock_init() to paravirt_set_sched_clock(), whose variable is a
+        static call's."""
         taken = f", {self._text + target & U64:#x}"
         takers = self._users(variable)
         for start, end in sorted(self._users(target))[:_MOST_FUNCTIONS]:
             since = _NEAR
             for instruction in self._reader.decode(bytes(self._flat[start:end]), self._text + start):
                 since = 0 if instruction.operands.endswith(taken) else since + 1
-                if since < _NEAR and instruction.mnemonic in ("call", "jmp") and instruction.target is not None:
+                if (
+                    since < _NEAR
+                    and instruction.mnemonic in ("call", "jmp")
+                    and instruction.target is not None
+                ):
                     callee = self._around(instruction.target - self._text)
                     if callee in takers or self._writes(*callee, variable):
                         return True
         return False
 
     def names_with(self, target: int, places: Iterable[Range]) -> bool:
-        """Whether some function of the kernel takes the address `target` and names one in `places`: calls or reads it."""
+        """Whether some function of the kernel takes the address `target` and names one in `places`: calls or
+        reads it."""
         wanted = [range(self._text + start, self._text + end) for start, end in places]
         for start, end in sorted(self._users(target))[:_MOST_FUNCTIONS]:
             for instruction in self._reader.decode(bytes(self._flat[start:end]), self._text + start):
-                named = {instruction.target, *(int(number, 16) for number in _NAMED.findall(instruction.operands))}
+                named = {
+                    instruction.target,
+                    *(int(number, 16) for number in _NAMED.findall(instruction.operands)),
+                }
                 if any(vaddr in some for vaddr in named if vaddr is not None for some in wanted):
                     return True
         return False

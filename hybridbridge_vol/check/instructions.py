@@ -1,8 +1,9 @@
-"""What a piece of x86-64 code does, apart from how it is padded: so that two writings of the same can be compared.
+"""What a piece of x86-64 code does, apart from how it is padded: so that two writings of the same can be
+compared.
 
-A kernel that patches its text writes the same thing in many ways: nops of any kind and length, short jumps for long
-ones, `int3` behind what never goes on, a call of a thunk for an indirect call, a jump to a return thunk for `ret`,
-an absent lock prefix on a single processor. `Reader.meaning` takes all of that away.
+A kernel that patches its text writes the same thing in many ways: nops of any kind and length, short jumps
+for long ones, `int3` behind what never goes on, a call of a thunk for an indirect call, a jump to a return
+thunk for `ret`, an absent lock prefix on a single processor. `Reader.meaning` takes all of that away.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ class Instruction(NamedTuple):
 
 
 class Thunks(NamedTuple):
-    """Pieces of the kernel that stand for one instruction: addresses of thunks for indirect branches, with the name of
-    the register, and of return thunks."""
+    """Pieces of the kernel that stand for one instruction: addresses of thunks for indirect branches, with
+    the name of the register, and of return thunks."""
 
     registers: Mapping[int, str]
     returns: frozenset[int]
@@ -63,8 +64,6 @@ class Thunks(NamedTuple):
         }
         returns = [address for name in _RETURN_THUNKS for address in symbols.addresses(name)]
         return cls(registers, frozenset(address + shift & U64 for address in returns))
-
-
 
 
 class Reader:
@@ -91,8 +90,12 @@ class Reader:
         at = 0
         while at < len(code):
             for address, size, mnemonic, operands in self._capstone.disasm_lite(code[at:], vaddr + at):
-                target = int(operands, 16) & U64 if _JUMPS.match(mnemonic) and operands.startswith("0x") else None
-                found.append(Instruction(address & U64, size, mnemonic, _absolute(operands, address + size), target))
+                target = (
+                    int(operands, 16) & U64 if _JUMPS.match(mnemonic) and operands.startswith("0x") else None
+                )
+                found.append(
+                    Instruction(address & U64, size, mnemonic, _absolute(operands, address + size), target)
+                )
                 at += size
             if at < len(code):
                 found.append(Instruction(vaddr + at, 1, ".byte", f"{code[at]:#04x}", None))
@@ -134,25 +137,40 @@ class Reader:
 
 
 def _absolute(operands: str, following: int) -> str:
-    """Operands with addresses in the place of distances from RIP, and without the prefix that a lock becomes."""
+    """Operands with addresses in the place of distances from RIP, and without the prefix that a lock
+    becomes."""
     return _RIP.sub(lambda m: f"[{following + int(m[1] + m[2], 0) & U64:#x}]", operands.replace("ds:[", "["))
 
 
 def _without_padding(instructions: list[Instruction], ends: tuple[int | None, ...]) -> list[Instruction]:
-    """Without nops, `int3` that is never reached, jumps over nothing else, and fences that belong to an indirect branch."""
+    """Without nops, `int3` that is never reached, jumps over nothing else, and fences that belong to an
+    indirect branch."""
     kept: list[Instruction] = []
     targets = {instruction.target for instruction in instructions}
     reached, resumes = True, 0
     for index, instruction in enumerate(instructions):
-        if instruction.vaddr < resumes or (instruction.mnemonic == "int3" and not reached and instruction.vaddr not in targets):
+        if instruction.vaddr < resumes or (
+            instruction.mnemonic == "int3" and not reached and instruction.vaddr not in targets
+        ):
             continue
         reached = True
         if _is_nop(instruction):
             continue
-        if instruction.mnemonic == "jmp" and instruction.target is not None and _skips_padding(instructions[index:], ends):
-            resumes = instruction.target if instruction.target > instruction.vaddr else instructions[-1].vaddr + 1
+        if (
+            instruction.mnemonic == "jmp"
+            and instruction.target is not None
+            and _skips_padding(instructions[index:], ends)
+        ):
+            resumes = (
+                instruction.target if instruction.target > instruction.vaddr else instructions[-1].vaddr + 1
+            )
             continue
-        if instruction.mnemonic in ("jmp", "call") and instruction.target is None and kept and kept[-1].mnemonic == "lfence":
+        if (
+            instruction.mnemonic in ("jmp", "call")
+            and instruction.target is None
+            and kept
+            and kept[-1].mnemonic == "lfence"
+        ):
             kept.pop()
         reached = instruction.mnemonic not in _ENDLESS
         kept.append(instruction)
@@ -169,6 +187,8 @@ def _skips_padding(instructions: list[Instruction], ends: tuple[int | None, ...]
     for later in instructions[1:]:
         if later.vaddr == target:
             return True
-        if not (_is_nop(later) or later.mnemonic == "int3" or (later.mnemonic == "jmp" and later.target == target)):
+        if not (
+            _is_nop(later) or later.mnemonic == "int3" or (later.mnemonic == "jmp" and later.target == target)
+        ):
             return False
     return target in ends

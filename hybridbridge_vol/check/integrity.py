@@ -1,7 +1,8 @@
 """The snapshot's kernel held against the trusted one: its text, its constants, its tables of functions.
 
-The expected kernel is the file of the trusted package, relocated to where the snapshot's lies. What the kernel's own
-patching may have done to it is taken over first (`image.patching`); everything that differs then is told.
+The expected kernel is the file of the trusted package, relocated to where the snapshot's lies. What the
+kernel's own patching may have done to it is taken over first (`image.patching`); everything that differs then
+is told.
 """
 
 from __future__ import annotations
@@ -82,22 +83,34 @@ class Integrity:
     def _offset(self, name: str) -> int:
         found = self._symbols.get(name)
         if found is None:
-            raise StoreError(f"{self._bridge.kernel.name}: this kernel has no symbol {name}; it cannot be checked")
+            raise StoreError(
+                f"{self._bridge.kernel.name}: this kernel has no symbol {name}; it cannot be checked"
+            )
         return found - self._text
 
     def _pages(self) -> Iterator[Difference]:
         """Fill in what is found. What is missing is told, and compares as expected."""
-        ranges = ((0, page_up(self._code_end)), (self._constants[0] & -PAGE_SIZE, page_up(self._constants[1])), self._data)
+        ranges = (
+            (0, page_up(self._code_end)),
+            (self._constants[0] & -PAGE_SIZE, page_up(self._constants[1])),
+            self._data,
+        )
         absent: list[int] = []
         for start, end in ranges:
-            for piece in kernel_pieces(self._bridge.image, self._bridge.layout, start & -PAGE_SIZE, page_up(end)):
+            for piece in kernel_pieces(
+                self._bridge.image, self._bridge.layout, start & -PAGE_SIZE, page_up(end)
+            ):
                 last = min(piece.end, len(self._found))
                 for page in range(piece.start, last, PAGE_SIZE):
                     self._paddrs[page] = None if piece.paddr is None else piece.paddr + page - piece.start
                 usual = self._bridge.layout.text_paddr + piece.start
                 if piece.paddr is not None and piece.paddr != usual:
                     yield self._told(
-                        "mapping", piece.start, f"physical {usual:#x}", f"physical {piece.paddr:#x}", f"{piece.end - piece.start} bytes"
+                        "mapping",
+                        piece.start,
+                        f"physical {usual:#x}",
+                        f"physical {piece.paddr:#x}",
+                        f"{piece.end - piece.start} bytes",
                     )
                 if piece.data is None:
                     self._found[piece.start : last] = self._expected[piece.start : last]
@@ -106,19 +119,31 @@ class Integrity:
                     self._found[piece.start : last] = piece.data[: last - piece.start]
         for start, end in joined(absent, PAGE_SIZE + 1):
             pages = (end - 1 - start) // PAGE_SIZE + 1
-            yield self._told("missing", start, None, f"{pages} pages are not in the image and cannot be checked")
+            yield self._told(
+                "missing", start, None, f"{pages} pages are not in the image and cannot be checked"
+            )
 
     def _told(
-        self, what: str, offset: int, expected: str | None, found: str | None, leads: str | None = None, symbol: str | None = None
+        self,
+        what: str,
+        offset: int,
+        expected: str | None,
+        found: str | None,
+        leads: str | None = None,
+        symbol: str | None = None,
     ) -> Difference:
         paddr = self._paddrs.get(offset & -PAGE_SIZE)
         place = None if paddr is None else self._bridge.image.offset_of(paddr + offset % PAGE_SIZE)
         vaddr = self._text_vaddr + offset & U64
-        return Difference(what, vaddr, place, symbol or self._places.symbol(vaddr) or "", expected, found, leads)
+        return Difference(
+            what, vaddr, place, symbol or self._places.symbol(vaddr) or "", expected, found, leads
+        )
 
     def _take_out_counting(self) -> None:
         around = self._around
-        if around.counting is not None and around.counting.take_out(self._expected, self._found, self._text_vaddr):
+        if around.counting is not None and around.counting.take_out(
+            self._expected, self._found, self._text_vaddr
+        ):
             around.calls_are_counted = True
             sites = {*read_call_sites(self._linked.flat, self._symbols, self._text), *self._tables.calls()}
             lead_calls_behind(sites, self._found, self._text_vaddr, around.counts)
@@ -145,7 +170,10 @@ class Integrity:
         self._accept_empty_gaps(start, end)
         later = self._read_only_later
         pointers = frozenset(self._linked.abs64)
-        offsets = chain(unequal(self._expected, self._found, start, later[0]), unequal(self._expected, self._found, later[1], end))
+        offsets = chain(
+            unequal(self._expected, self._found, start, later[0]),
+            unequal(self._expected, self._found, later[1], end),
+        )
         words = (at for at, _same in groupby(at & -8 for at in offsets))
         for is_pointer, some in groupby(words, pointers.__contains__):
             if is_pointer:
@@ -154,7 +182,9 @@ class Integrity:
             for first, last in joined(some, 9, PAGE_SIZE):
                 size = last + 7 - first
                 more = f" ... ({size} bytes)" if size > SHOWN else ""
-                expected, found = (code[first : first + min(size, SHOWN)].hex(" ") for code in (self._expected, self._found))
+                expected, found = (
+                    code[first : first + min(size, SHOWN)].hex(" ") for code in (self._expected, self._found)
+                )
                 yield self._told("rodata", first, expected + more, found + more)
 
     def _accept_empty_gaps(self, start: int, end: int) -> None:
@@ -174,18 +204,25 @@ class Integrity:
         before = int.from_bytes(self._expected[offset : offset + 8], "little")
         after = int.from_bytes(self._found[offset : offset + 8], "little")
         return self._told(
-            what, offset, self._places.symbol(before) or f"{before:#x}", f"{after:#x}", self._places.leads([after]), symbol
+            what,
+            offset,
+            self._places.symbol(before) or f"{before:#x}",
+            f"{after:#x}",
+            self._places.leads([after]),
+            symbol,
         )
 
     def _pointer_differences(self) -> Iterator[Difference]:
-        """Pointers to functions and tables that were linked into data and are neither what they were nor what the kernel
-        makes them."""
+        """Pointers to functions and tables that were linked into data and are neither what they were nor what
+        the kernel makes them."""
         code = [(0, self._code_end), self._init_code]
         abs64, flat, found, expected = self._linked.abs64, self._linked.flat, self._found, self._expected
         sites = sites_in(abs64, (self._read_only_later, self._data))
         for site in [site for site in sites if found[site : site + 8] != expected[site : site + 8]]:
             target = int.from_bytes(flat[site : site + 8], "little") - self._text
-            is_table = inside(target, [self._constants]) and holds_pointers(abs64, target, self._behind(target))
+            is_table = inside(target, [self._constants]) and holds_pointers(
+                abs64, target, self._behind(target)
+            )
             if (is_table or inside(target, code)) and not self._is_explained(site):
                 found_in = self._symbols.lookup(self._text + site)
                 is_tracers = found_in is not None and self._tracers.owns(found_in[0])
@@ -196,7 +233,8 @@ class Integrity:
         return (self._symbols.next_address(self._text + offset) or self._text) - self._text
 
     def _is_explained(self, site: int) -> bool:
-        """Whether the trusted kernel's boot has made the same of a pointer, or code of the trusted kernel does."""
+        """Whether the trusted kernel's boot has made the same of a pointer, or code of the trusted kernel
+        does."""
         after = int.from_bytes(self._found[site : site + 8], "little")
         start = self._text - START_KERNEL_MAP + site
         at_home = int.from_bytes(self._bridge.ram.view[start : start + 8], "little")
@@ -214,14 +252,18 @@ class Integrity:
         return inside(site, self._apic_drivers) and self._stores.names_with(target, self._apic_setters)
 
     def _is_static_call(self, site: int) -> bool:
-        """Whether a pointer is a static call's, which `__static_call_update` writes (kernel/static_call_inline.c)."""
+        """Whether a pointer is a static call's, which `__static_call_update` writes
+        (kernel/static_call_inline.c)."""
         found = self._symbols.lookup(self._text + site)
         return found is not None and found[0].startswith("__SCK__") and found[1] == 0
 
     @cached_property
     def _processors(self) -> dict[int, frozenset[int]]:
-        """`this_cpu` is one of a list that lies in initialisation data (early_cpu_init, arch/x86/kernel/cpu/common.c)."""
-        variable, start, end = (self._symbols.get(name) for name in ("this_cpu", "__x86_cpu_dev_start", "__x86_cpu_dev_end"))
+        """`this_cpu` is one of a list that lies in initialisation data (early_cpu_init,
+        arch/x86/kernel/cpu/common.c)."""
+        variable, start, end = (
+            self._symbols.get(name) for name in ("this_cpu", "__x86_cpu_dev_start", "__x86_cpu_dev_end")
+        )
         if variable is None or start is None or end is None:
             return {}
         words = memoryview(self._linked.flat)[start - self._text : end - self._text].cast("Q")
@@ -229,8 +271,9 @@ class Integrity:
 
     @cached_property
     def _apic_drivers(self) -> list[Range]:
-        """The drivers of interrupt controllers, which a hypervisor's guest gives functions of its own: in all of them, or in
-        the one in use, by a pointer (arch/x86/kernel/apic/init.c and apic.c, kvm.c): `apic_noop` where all are disabled."""
+        """The drivers of interrupt controllers, which a hypervisor's guest gives functions of its own: in all
+        of them, or in the one in use, by a pointer (arch/x86/kernel/apic/init.c and apic.c, kvm.c):
+        `apic_noop` where all are disabled."""
         start, end = self._symbols.get("__apicdrivers"), self._symbols.get("__apicdrivers_end")
         if start is None or end is None:
             return []
@@ -240,10 +283,13 @@ class Integrity:
 
     @cached_property
     def _apic_setters(self) -> list[Range]:
-        """What a function names that does so: the driver in use, the table of functions to take instead, or who sets them."""
+        """What a function names that does so: the driver in use, the table of functions to take instead, or
+        who sets them."""
         names = ("apic", "__x86_apic_override", "apic_set_eoi_write")
         places = (self._symbols.get(name) for name in names)
-        return [(place - self._text, self._behind(place - self._text)) for place in places if place is not None]
+        return [
+            (place - self._text, self._behind(place - self._text)) for place in places if place is not None
+        ]
 
     @cached_property
     def _stores(self) -> Stores:
@@ -265,7 +311,11 @@ class Integrity:
             if expected.allows(vector, linked):
                 continue
             usual = expected.usual(vector)
-            moved = None if usual is None else usual._replace(handler=usual.handler + self._bridge.layout.shift & U64)
+            moved = (
+                None
+                if usual is None
+                else usual._replace(handler=usual.handler + self._bridge.layout.shift & U64)
+            )
             yield Difference(
                 "idt",
                 self._text_vaddr + offset + vector * GATE_SIZE,
@@ -286,4 +336,6 @@ def _limited(differences: Iterator[Difference], what: str) -> Iterator[Differenc
     yield from islice(differences, MOST_DIFFERENCES)
     following = next(differences, None)
     if following is not None:
-        yield following._replace(what="more", symbol=what, expected=None, found="more differences follow, not shown", leads=None)
+        yield following._replace(
+            what="more", symbol=what, expected=None, found="more differences follow, not shown", leads=None
+        )

@@ -1,7 +1,8 @@
 """The interrupt descriptor table: what stands in it, and what the kernel's own code puts there.
 
-The kernel fills it from tables of `struct idt_data` (arch/x86/kernel/idt.c) and with entry points that push the number
-of their vector (arch/x86/entry/entry_64.S; idtentry.h from 5.8). A hypervisor's vectors are installed by guest code.
+The kernel fills it from tables of `struct idt_data` (arch/x86/kernel/idt.c) and with entry points that push
+the number of their vector (arch/x86/entry/entry_64.S; idtentry.h from 5.8). A hypervisor's vectors are
+installed by guest code.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ _HYPERVISOR_ENTRY = re.compile(r"asm_sysvec_(hyperv|kvm_asyncpf|xen|acrn)\w*")
 
 
 class Gate(NamedTuple):
-    """One entry of the table. `handler` is a virtual address, `bits` the 16 that tell type, privilege and stack."""
+    """One entry of the table. `handler` is a virtual address, `bits` the 16 that tell type, privilege and
+    stack."""
 
     handler: int
     selector: int
@@ -58,7 +60,9 @@ class ExpectedGates:
         for vector, gate in self._tables():
             self._listed[vector].append(gate)
         self._by_hypervisor = {
-            address for address, name in symbols.with_prefix("asm_sysvec_") if _HYPERVISOR_ENTRY.fullmatch(name)
+            address
+            for address, name in symbols.with_prefix("asm_sysvec_")
+            if _HYPERVISOR_ENTRY.fullmatch(name)
         }
 
     def _tables(self) -> Iterator[tuple[int, Gate]]:

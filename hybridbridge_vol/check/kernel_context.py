@@ -52,7 +52,11 @@ class KernelAround:
 
     def _lookup(self, vaddr: int) -> tuple[str, int] | None:
         offset = vaddr - self._layout.text_vaddr
-        return self._kernel.symbols.lookup(self._kernel.text_link_vaddr + offset) if 0 <= offset < self._layout.size else None
+        return (
+            self._kernel.symbols.lookup(self._kernel.text_link_vaddr + offset)
+            if 0 <= offset < self._layout.size
+            else None
+        )
 
     def function(self, vaddr: int) -> str | None:
         """By its name, if it begins there."""
@@ -74,13 +78,19 @@ class KernelAround:
         return Counting.of(bytes(self._expected[offset : offset + end - start]), start)
 
     def counts(self, vaddr: int) -> bool:
-        """Whether the snapshot has an instruction there that counts the calls of a function behind it. (Some functions of
-        the tracer begin with one.)"""
+        """Whether the snapshot has an instruction there that counts the calls of a function behind it. (Some
+        functions of the tracer begin with one.)"""
         known = self._counts.get(vaddr)
         if known is None:
             words = self.word(vaddr), self.word(vaddr + 1)
-            code = b"".join((word or 0).to_bytes(8, "little")[-at:] for word, at in zip(words, (8, 1), strict=True))
-            known = self.counting is not None and self.counting.stands_in(code, vaddr) and self.function(vaddr) is None
+            code = b"".join(
+                (word or 0).to_bytes(8, "little")[-at:] for word, at in zip(words, (8, 1), strict=True)
+            )
+            known = (
+                self.counting is not None
+                and self.counting.stands_in(code, vaddr)
+                and self.function(vaddr) is None
+            )
             self._counts[vaddr] = known
         return known
 

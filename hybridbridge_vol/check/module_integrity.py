@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 
 from hybridbridge_vol.bridge.attachment import Bridge
-from hybridbridge_vol.bridge.modules.relocate import Group, PlacedModule, field_for
+from hybridbridge_vol.bridge.modules.relocate import Group, RelocatedModule, field_for
 from hybridbridge_vol.check.call_depth import lead_calls_behind
 from hybridbridge_vol.check.code_differences import CodeComparison, unequal
 from hybridbridge_vol.check.function_pointers import joined
@@ -43,12 +43,24 @@ class ModuleIntegrity:
                 reason = "does not lie where it is listed, or is not like its file"
                 if not self._modules.has_file(module.name):
                     reason = "no trusted file; add the package that it came in with 'hb trust add'"
-                yield self._told("missing", module.address_vaddr, module.name, None, f"module {module.name} cannot be checked: {reason}")
+                yield self._told(
+                    "missing",
+                    module.address_vaddr,
+                    module.name,
+                    None,
+                    f"module {module.name} cannot be checked: {reason}",
+                )
                 continue
             yield from _Comparison(self, part.module, part.proven.trusted).differences()
 
     def _told(
-        self, what: str, vaddr: int, symbol: str, expected: str | None, found: str | None, leads: str | None = None
+        self,
+        what: str,
+        vaddr: int,
+        symbol: str,
+        expected: str | None,
+        found: str | None,
+        leads: str | None = None,
     ) -> Difference:
         place = self._bridge.layout.translate(self._bridge.image, vaddr)
         offset = None if place is None else self._bridge.image.offset_of(place.paddr)
@@ -63,7 +75,8 @@ class ModuleIntegrity:
         return list(dict.fromkeys(vaddr for vaddr in exports if vaddr is not None))
 
     def _read(self, group: Group) -> tuple[bytearray, list[int]]:
-        """What the snapshot has in a group's place, and the offsets of pages that the image lacks: these are as expected."""
+        """What the snapshot has in a group's place, and the offsets of pages that the image lacks: these are
+        as expected."""
         found, absent = bytearray(), []
         for offset in range(0, len(group.content), PAGE_SIZE):
             place = self._bridge.layout.translate(self._bridge.image, group.vaddr + offset)
@@ -77,7 +90,7 @@ class ModuleIntegrity:
 class _Comparison:
     """One module. Offsets count from the beginning of its code, or of its constants."""
 
-    def __init__(self, all_modules: ModuleIntegrity, module: PlacedModule, redirected: set[int]) -> None:
+    def __init__(self, all_modules: ModuleIntegrity, module: RelocatedModule, redirected: set[int]) -> None:
         self._all = all_modules
         self._module = module
         self._redirected = redirected
@@ -101,16 +114,26 @@ class _Comparison:
             lead_calls_behind(sites, found, text.vaddr, around.counts)
         Patcher(expected, found, text.vaddr, around.reader, around).accept(tables)
         comparison = CodeComparison(
-            expected, found, text.vaddr, around.reader, self._all._places, self._all._tracers, self._function_start,
+            expected,
+            found,
+            text.vaddr,
+            around.reader,
+            self._all._places,
+            self._all._tracers,
+            self._function_start,
             frozenset(tables.mcount),
         )
         for one in comparison.differences(len(found)):
             what = "module" if one.what == "text" else one.what
-            yield self._all._told(what, text.vaddr + one.start, self._symbol(one.start), one.expected, one.found, one.leads)
+            yield self._all._told(
+                what, text.vaddr + one.start, self._symbol(one.start), one.expected, one.found, one.leads
+            )
         if self._module.rodata is not None:
             yield from self._constants(self._module.rodata)
 
-    def _sections_only(self, group: Group, found: bytearray, layout: dict[int, int], prefix: str | tuple[str, ...]) -> bytearray:
+    def _sections_only(
+        self, group: Group, found: bytearray, layout: dict[int, int], prefix: str | tuple[str, ...]
+    ) -> bytearray:
         """What is expected of the sections whose names begin so; all between them is taken as it is."""
         expected = found.copy()
         for number, start in layout.items():
@@ -152,7 +175,11 @@ class _Comparison:
         words = sorted({at & -8 for at in unequal(expected, found, 0, len(found))})
         for at in words:
             before, after = (int.from_bytes(data[at : at + 8], "little") for data in (expected, found))
-            wanted = self._all._places.describe(before) if before >> 47 == (1 << 17) - 1 else expected[at : at + 8].hex(" ")
+            wanted = (
+                self._all._places.describe(before)
+                if before >> 47 == (1 << 17) - 1
+                else expected[at : at + 8].hex(" ")
+            )
             is_pointer = before >> 47 == (1 << 17) - 1
             yield self._all._told(
                 "module",

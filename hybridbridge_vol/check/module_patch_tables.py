@@ -8,7 +8,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 
-from hybridbridge_vol.bridge.modules.relocate import PlacedModule, Resolve, entry_values
+from hybridbridge_vol.bridge.modules.relocate import RelocatedModule, Resolve, entry_values
 from hybridbridge_vol.check.patch_tables import (
     ALTERNATIVE_SIZES,
     JUMP_ENTRY,
@@ -24,13 +24,14 @@ _WIDEST = 6
 
 
 class _Reader:
-    def __init__(self, module: PlacedModule, resolve: Resolve) -> None:
+    def __init__(self, module: RelocatedModule, resolve: Resolve) -> None:
         self._module = module
         self._resolve = resolve
         self._text = module.text
 
     def _values(self, section: str) -> tuple[memoryview, dict[int, int]]:
-        """A table's own bytes, and what is filled in in it: offset in the table to offset from the module's text."""
+        """A table's own bytes, and what is filled in in it: offset in the table to offset from the module's
+        text."""
         table = self._module.file.section(section)
         if table is None:
             return memoryview(b""), {}
@@ -78,7 +79,8 @@ class _Reader:
                 yield Branch(code, 2 if self._text.content[code] in (0xEB, 0x66) else 5, target, key & ~3)
 
     def static_calls(self) -> Iterator[StaticCall]:
-        """The key may be a trampoline's address instead (kernel/static_call_inline.c, `static_call_add_module`)."""
+        """The key may be a trampoline's address instead (kernel/static_call_inline.c,
+        `static_call_add_module`)."""
         data, values = self._values(".static_call_sites")
         for start in range(0, len(data) - _STATIC_CALL_ENTRY + 1, _STATIC_CALL_ENTRY):
             code, key = values.get(start), values.get(start + 4)
@@ -86,7 +88,7 @@ class _Reader:
                 yield StaticCall(code, key & ~3, bool(key & 1))
 
 
-def module_patch_tables(module: PlacedModule, resolve: Resolve) -> PatchTables:
+def module_patch_tables(module: RelocatedModule, resolve: Resolve) -> PatchTables:
     """The tables of a module. Offsets count from its text."""
     reader = _Reader(module, resolve)
     return PatchTables(
@@ -103,6 +105,6 @@ def module_patch_tables(module: PlacedModule, resolve: Resolve) -> PatchTables:
     )
 
 
-def module_call_sites(module: PlacedModule, resolve: Resolve) -> array[int]:
+def module_call_sites(module: RelocatedModule, resolve: Resolve) -> array[int]:
     """Offsets of the direct calls of a module; see `image.patch_tables.read_call_sites`."""
     return _Reader(module, resolve).sites(".call_sites")

@@ -1,7 +1,8 @@
 """The places in a kernel's text that the kernel itself rewrites, as its own tables list them.
 
-A kernel adapts its text to the machine while it boots, and goes on doing so: every such place stands in a table, and
-each table lies between two symbols. All places are offsets from `_text`. Tables that a kernel does not have are empty.
+A kernel adapts its text to the machine while it boots, and goes on doing so: every such place stands in a
+table, and each table lies between two symbols. All places are offsets from `_text`. Tables that a kernel does
+not have are empty.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 JUMP_ENTRY = 16
-"""struct jump_entry, include/linux/jump_label.h: distances to code and target (32 bits), to the key (64 bits)."""
+"""struct jump_entry, include/linux/jump_label.h: distances to code and target (32 bits), to the key (64
+bits)."""
 PARAVIRT_ENTRY = 16
-"""struct paravirt_patch_site, arch/x86/include/asm/paravirt_types.h: address, type and length (one byte each)."""
+"""struct paravirt_patch_site, arch/x86/include/asm/paravirt_types.h: address, type and length (one byte
+each)."""
 _ALTERNATIVE_ENTRIES = {12: "<iiHBB", 13: "<iiHBBB", 14: "<iiIBB"}
-"""struct alt_instr, arch/x86/include/asm/alternative.h: distances to the code and to its replacement, feature and
-flags, the two lengths; with the length of the padding up to 5.12, with 32 bits of features from 6.3."""
+"""struct alt_instr, arch/x86/include/asm/alternative.h: distances to the code and to its replacement, feature
+and flags, the two lengths; with the length of the padding up to 5.12, with 32 bits of features from 6.3."""
 ALTERNATIVE_SIZES = {12: 10, 13: 10, 14: 12}
 """Where in an entry of such a length the two lengths stand."""
 
@@ -37,7 +40,8 @@ class SymbolTable(Protocol):
 
 
 class Alternative(NamedTuple):
-    """`size` bytes at `code` may be replaced by the `replacement_size` bytes at `replacement`, filled up with nops."""
+    """`size` bytes at `code` may be replaced by the `replacement_size` bytes at `replacement`, filled up with
+    nops."""
 
     code: int
     size: int
@@ -55,7 +59,8 @@ class Branch(NamedTuple):
 
 
 class StaticCall(NamedTuple):
-    """A static call: five bytes at `code` call the function that the key at `key` names; `tail`: jump to it."""
+    """A static call: five bytes at `code` call the function that the key at `key` names; `tail`: jump to
+    it."""
 
     code: int
     key: int
@@ -74,9 +79,9 @@ class RuntimeConstant(NamedTuple):
 class PatchTables:
     """Where the kernel rewrites itself. Offsets from `_text`, in the tables' own order.
 
-    `mcount`: five bytes at the beginning of a function that call `__fentry__`; `returns`: five bytes that jump to the
-    return thunk; `retpolines`: a call of, or a jump to a thunk for an indirect branch; `locks`: a lock prefix;
-    `seals`: four bytes, an `endbr64` that no indirect branch needs.
+    `mcount`: five bytes at the beginning of a function that call `__fentry__`; `returns`: five bytes that
+    jump to the return thunk; `retpolines`: a call of, or a jump to a thunk for an indirect branch; `locks`: a
+    lock prefix; `seals`: four bytes, an `endbr64` that no indirect branch needs.
     """
 
     alternatives: list[Alternative]
@@ -150,7 +155,9 @@ class _Reader:
         start, stop = self._bounds(first, last)
         words = self._flat[start : stop - (stop - start) % 4].cast("i")
         end = len(self._flat) - _WIDEST
-        return array("I", [place for at, word in enumerate(words) if 0 <= (place := start + 4 * at + word) <= end])
+        return array(
+            "I", [place for at, word in enumerate(words) if 0 <= (place := start + 4 * at + word) <= end]
+        )
 
     def addresses(self, first: str, last: str) -> array[int]:
         """Places that are given by their address."""
@@ -160,7 +167,8 @@ class _Reader:
         return array("I", [place for word in words if 0 <= (place := word - self._text) <= end])
 
     def alternatives(self) -> list[Alternative]:
-        """The layout is the one under which all entries lead into the kernel and replace no more than they may."""
+        """The layout is the one under which all entries lead into the kernel and replace no more than they
+        may."""
         bounds = self._bounds("__alt_instructions", "__alt_instructions_end")
         for size, layout in _ALTERNATIVE_ENTRIES.items():
             if (bounds[1] - bounds[0]) % size:
@@ -191,7 +199,8 @@ class _Reader:
         return found
 
     def branches(self) -> list[Branch]:
-        """The size is that of the instruction that was linked: `jmp rel8` or a nop of two bytes, else five."""
+        """The size is that of the instruction that was linked: `jmp rel8` or a nop of two bytes, else
+        five."""
         found = []
         for entry, (code, target, key) in self._entries(
             self._bounds("__start___jump_table", "__stop___jump_table"), "<iiq"
@@ -215,7 +224,9 @@ class _Reader:
 
     def _trampolines(self) -> Iterator[StaticCall]:
         """A jump at `__SCT__NAME` for the key at `__SCK__NAME`."""
-        keys = {name.removeprefix("__SCK__"): address for address, name in self._symbols.with_prefix("__SCK__")}
+        keys = {
+            name.removeprefix("__SCK__"): address for address, name in self._symbols.with_prefix("__SCK__")
+        }
         for address, name in self._symbols.with_prefix("__SCT__"):
             key = keys.get(name.removeprefix("__SCT__"))
             if key is not None and self._inside(address - self._text, _WIDEST):

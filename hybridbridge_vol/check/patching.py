@@ -1,11 +1,12 @@
 """Telling what boot-time patching did to a kernel's text from everything else.
 
-A `Patcher` holds the text that the trusted kernel would have in the snapshot's place and the text that is there. At each
-place of the kernel's own tables of patch sites it accepts exactly the forms that the kernel itself may write there;
-what is accepted is taken over into the expected text. Whatever differs afterwards nobody has explained.
+A `Patcher` holds the text that the trusted kernel would have in the snapshot's place and the text that is
+there. At each place of the kernel's own tables of patch sites it accepts exactly the forms that the kernel
+itself may write there; what is accepted is taken over into the expected text. Whatever differs afterwards
+nobody has explained.
 
-Offsets count from `_text`. Sources: arch/x86/kernel/alternative.c, static_call.c, jump_label.c, ftrace.c, paravirt.c of
-5.10, 6.1 and 6.12; 7.x as its binaries show.
+Offsets count from `_text`. Sources: arch/x86/kernel/alternative.c, static_call.c, jump_label.c, ftrace.c,
+paravirt.c of 5.10, 6.1 and 6.12; 7.x as its binaries show.
 """
 
 from __future__ import annotations
@@ -32,9 +33,11 @@ _WARNING = b"\x67\x48\x0f\xb9\x3a"
 """`ud1 (%edx),%rdi`, what a call of __WARN_trap becomes in 7.x: the trap itself."""
 _ZERO_RESULT = (("xor eax, eax",), ("xor rax, rax",))
 _WRAPPER = "__raw_callee_save_"
-"""PV_CALLEE_SAVE_REGS_THUNK, arch/x86/include/asm/paravirt.h: saves registers around the function of that name."""
+"""PV_CALLEE_SAVE_REGS_THUNK, arch/x86/include/asm/paravirt.h: saves registers around the function of that
+name."""
 _USER_PTR_MAX = ((1 << 47) - 4096, (1 << 56) - 4096)
 """TASK_SIZE_MAX with 4 and with 5 levels of paging, arch/x86/include/asm/page_64.h."""
+
 
 class Surroundings(Protocol):
     """The kernel around a text, by the snapshot's virtual addresses."""
@@ -64,12 +67,17 @@ class Surroundings(Protocol):
 class Patcher:
     """See the module's text.
 
-    `expected` is the trusted text as linked, relocated to `text_vaddr`, where the snapshot has it; `found` is what the
-    snapshot has there, and may be shorter.
+    `expected` is the trusted text as linked, relocated to `text_vaddr`, where the snapshot has it; `found` is
+    what the snapshot has there, and may be shorter.
     """
 
     def __init__(
-        self, expected: bytearray, found: bytes | bytearray, text_vaddr: int, reader: Reader, around: Surroundings
+        self,
+        expected: bytearray,
+        found: bytes | bytearray,
+        text_vaddr: int,
+        reader: Reader,
+        around: Surroundings,
     ) -> None:
         self.expected = expected
         self.found = found
@@ -118,12 +126,14 @@ class Patcher:
         return self._reader.meaning(bytes(self.expected[code : code + size]), self._vaddr(code))
 
     def _branches_to(self, code: int, size: int, opcode: int, vaddr: int) -> bool:
-        """Whether the snapshot has a plain call or jump there (`opcode` with 32 bits), and nothing but nops behind it. Many
-        places are told apart by this, and need not be decoded."""
+        """Whether the snapshot has a plain call or jump there (`opcode` with 32 bits), and nothing but nops
+        behind it. Many places are told apart by this, and need not be decoded."""
         end = code + CALL_SIZE
         distance = int.from_bytes(self.found[code + 1 : end], "little", signed=True)
         rest = bytes(self.found[end : code + size])
-        return self.found[code] == opcode and self._vaddr(end + distance) == vaddr and (not rest or rest in NOPS)
+        return (
+            self.found[code] == opcode and self._vaddr(end + distance) == vaddr and (not rest or rest in NOPS)
+        )
 
     def _consider(self, code: int, size: int, forms: Callable[[], Iterable[Meaning]]) -> None:
         if self._differs(code, size) and self._meaning_found(code, size) in tuple(forms()):
@@ -156,7 +166,8 @@ class Patcher:
                 expected[site] = _DATA_SEGMENT
 
     def _retpolines(self, sites: Iterable[int]) -> None:
-        """A call of, or jump to a thunk; a conditional jump becomes the opposite one around an indirect jump."""
+        """A call of, or jump to a thunk; a conditional jump becomes the opposite one around an indirect
+        jump."""
         for site in sites:
             if site + CALL_SIZE + 1 > len(self.found):
                 continue
@@ -166,7 +177,9 @@ class Patcher:
                 continue
             there = self._meaning_found(site, size)
             wanted = self._meaning_expected(site, size)
-            if there == wanted or (conditional and there[1:] == (self._thunk_behind(wanted),) and _skips(wanted[0], there[0])):
+            if there == wanted or (
+                conditional and there[1:] == (self._thunk_behind(wanted),) and _skips(wanted[0], there[0])
+            ):
                 self._take(site, size)
 
     def _thunk_behind(self, wanted: Meaning) -> str:
@@ -179,7 +192,10 @@ class Patcher:
         function = self._word(self._vaddr(key))
         if function is None:
             return
-        if self._branches_to(code, CALL_SIZE, _JUMP if tail else _CALL, function) and self._function(function) is not None:
+        if (
+            self._branches_to(code, CALL_SIZE, _JUMP if tail else _CALL, function)
+            and self._function(function) is not None
+        ):
             self._take(code, CALL_SIZE)
             return
         there = self._meaning_found(code, CALL_SIZE)
@@ -191,7 +207,9 @@ class Patcher:
                 name == "__static_call_return0" and there in _ZERO_RESULT
             )
             fits = fits or (name == "__WARN_trap" and self.found[code : code + CALL_SIZE] == _WARNING)
-            if name is not None and name.startswith(_WRAPPER) and not tail:  # queued_spin_unlock, a static call in 7.3
+            if (
+                name is not None and name.startswith(_WRAPPER) and not tail
+            ):  # queued_spin_unlock, a static call in 7.3
                 fits = fits or there == self._body(function, name)
         if fits:
             self._take(code, CALL_SIZE)
@@ -210,14 +228,17 @@ class Patcher:
             self._take(code, size)
 
     def _fits_without_variable(self, name: str, there: int) -> bool:
-        """In 7.x those are caches of the allocator, `__filp_cache` and its like, and in 7.3 the table `__futex_queues`."""
+        """In 7.x those are caches of the allocator, `__filp_cache` and its like, and in 7.3 the table
+        `__futex_queues`."""
         if name == "USER_PTR_MAX":
             return there in _USER_PTR_MAX
-        return self._around.is_slab_cache(there) if name.endswith("_cache") else self._around.is_allocated(there)
+        return (
+            self._around.is_slab_cache(there) if name.endswith("_cache") else self._around.is_allocated(there)
+        )
 
     def _function_in_slot(self, slot_vaddr: int) -> tuple[int | None, Meaning | None]:
-        """The function of the kernel that a word of `pv_ops` leads to, and what its body means if that is short; None if it
-        is no such word, or leads to none."""
+        """The function of the kernel that a word of `pv_ops` leads to, and what its body means if that is
+        short; None if it is no such word, or leads to none."""
         function = self._word(slot_vaddr) if self._around.is_paravirt_slot(slot_vaddr) else None
         name = None if function is None else self._function(function)
         if function is None or name is None:
@@ -232,7 +253,11 @@ class Patcher:
 
     def _calls_slot(self, code: int, size: int) -> bool:
         """Take over what `_through_slot` tells of a call, without decoding the call through the slot."""
-        if size < _INDIRECT_CALL_SIZE or self.expected[code : code + 2] != _INDIRECT_CALL or not self._differs(code, size):
+        if (
+            size < _INDIRECT_CALL_SIZE
+            or self.expected[code : code + 2] != _INDIRECT_CALL
+            or not self._differs(code, size)
+        ):
             return False
         end = code + _INDIRECT_CALL_SIZE
         slot = self._vaddr(end + int.from_bytes(self.expected[code + 2 : end], "little", signed=True))
@@ -246,7 +271,8 @@ class Patcher:
         return fits
 
     def _through_slot(self, code: int, size: int) -> list[Meaning]:
-        """What a call through a slot of `pv_ops` may become: a call of the function in the slot, or its body."""
+        """What a call through a slot of `pv_ops` may become: a call of the function in the slot, or its
+        body."""
         words = self._meaning_expected(code, size)
         if len(words) != 1 or not words[0].startswith(("call qword ptr [0x", "jmp qword ptr [0x")):
             return []
@@ -257,7 +283,11 @@ class Patcher:
 
     def _alternative(self, code: int, choices: list[Alternative]) -> None:
         size = max(choice.size for choice in choices)
-        if not self._differs(code, size) or self._calls_slot(code, size) or self._is_copy(code, size, choices):
+        if (
+            not self._differs(code, size)
+            or self._calls_slot(code, size)
+            or self._is_copy(code, size, choices)
+        ):
             return
         there = self._meaning_found(code, size)
         if (
@@ -268,12 +298,17 @@ class Patcher:
             self._take(code, size)
 
     def _is_copy(self, code: int, size: int, choices: list[Alternative]) -> bool:
-        """Take over the most frequent form of a replacement, without decoding: its bytes as they are, then nops."""
+        """Take over the most frequent form of a replacement, without decoding: its bytes as they are, then
+        nops."""
         there = bytes(self.found[code : code + size])
         for choice in choices:
             length = choice.replacement_size
             copy = bytes(self.expected[choice.replacement : choice.replacement + length])
-            if there[:length] == copy and (length == size or there[length:] in NOPS) and self._reader.is_same_anywhere(copy):
+            if (
+                there[:length] == copy
+                and (length == size or there[length:] in NOPS)
+                and self._reader.is_same_anywhere(copy)
+            ):
                 self._take(code, size)
                 return True
         return False

@@ -13,7 +13,8 @@ from hybridbridge_vol.toolkit.tool import UNREADABLE
 
 _DIRECT_MAP = 64 << 40
 _VMALLOC = 32 << 40
-"""Lengths of the direct map and of the vmalloc area with four levels, Documentation/arch/x86/x86_64/mm.rst."""
+"""Lengths of the direct map and of the vmalloc area with four levels,
+Documentation/arch/x86/x86_64/mm.rst."""
 
 
 class Places:
@@ -24,8 +25,8 @@ class Places:
         self._modules = sorted((module.address_vaddr, module.size, module.name) for module in modules)
 
     def symbol(self, vaddr: int) -> str | None:
-        """`name+offset` in the kernel itself; None outside of it. Of several names a system call's own, else the first that
-        the whole kernel knows."""
+        """`name+offset` in the kernel itself; None outside of it. Of several names a system call's own, else
+        the first that the whole kernel knows."""
         if not self._bridge.in_twin(vaddr):
             return None
         kernel = self._bridge.kernel

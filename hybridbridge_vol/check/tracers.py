@@ -1,8 +1,9 @@
 """The kernel's own ways to hook its code, recognised: the function tracer, kprobes, livepatches.
 
-Each of them is a difference, for whoever armed it watches or changes what the kernel does. It is told by its name, and
-where it leads: to a piece of code that the kernel copies from a template of its own (arch/x86/kernel/ftrace.c,
-`create_trampoline`; arch/x86/kernel/kprobes/opt.c, `arch_prepare_optimized_kprobe`) and that calls the handler.
+Each of them is a difference, for whoever armed it watches or changes what the kernel does. It is told by its
+name, and where it leads: to a piece of code that the kernel copies from a template of its own
+(arch/x86/kernel/ftrace.c, `create_trampoline`; arch/x86/kernel/kprobes/opt.c,
+`arch_prepare_optimized_kprobe`) and that calls the handler.
 """
 
 from __future__ import annotations
@@ -21,8 +22,11 @@ _IN_BETWEEN = "ftrace_ops_assist_func"
 _SPECIAL = {"kprobe_ftrace_handler": "kprobe", "klp_ftrace_handler": "livepatch"}
 _PLACES = re.compile(r"ftrace_(regs_)?call|ftrace_graph_call|ftrace_epilogue")
 """Instructions of arch/x86/kernel/ftrace_64.S that are rewritten while functions are traced."""
-_VARIABLES = re.compile(r"__SCK__(?:tp_func|fgraph)_\w+|(?:global|graph|kprobe|klp|fgraph)_?\w*_ops|(?:__)?ftrace_\w+|function_trace_op")
-"""Static calls of tracepoints, and what kernel/trace/ftrace.c, fgraph.c and trace_functions.c keep of who is called."""
+_VARIABLES = re.compile(
+    r"__SCK__(?:tp_func|fgraph)_\w+|(?:global|graph|kprobe|klp|fgraph)_?\w*_ops|(?:__)?ftrace_\w+|function_trace_op"
+)
+"""Static calls of tracepoints, and what kernel/trace/ftrace.c, fgraph.c and trace_functions.c keep of who is
+called."""
 _OF_POINTER = (3, 7)
 """Displacement of `mov rdx, [rip + X]` at `ftrace_caller_op_ptr`: each copy has a pointer of its own."""
 _CALL, _CALL_SIZE, _CLAC_SIZE = 0xE8, 5, 3
@@ -40,14 +44,16 @@ class Tracers:
         self._read = read
 
     def at_function(self, found: Instruction) -> Hook | None:
-        """What the call is that was found where a function calls the tracer; None if it is not the tracer's."""
+        """What the call is that was found where a function calls the tracer; None if it is not the
+        tracer's."""
         if found.mnemonic != "call" or found.target is None:
             return None
         name = self._places.symbol(found.target)
         return ("traced", str(name)) if name in _CALLERS else self._trampoline(found.target)
 
     def inside(self, vaddr: int, found: Instruction) -> Hook | None:
-        """What the instruction is that was found elsewhere in the code: of the tracer's own, or a kprobe's jump."""
+        """What the instruction is that was found elsewhere in the code: of the tracer's own, or a kprobe's
+        jump."""
         if found.target is None:
             return None
         name = self._places.symbol(vaddr)
@@ -66,7 +72,9 @@ class Tracers:
             size = call - start
             there = self._read(vaddr, size + _CALL_SIZE)
             usual = self._around.body(start, size)
-            if there[size] == _CALL and _blanked(there[:size], pointer - start) == _blanked(usual, pointer - start):
+            if there[size] == _CALL and _blanked(there[:size], pointer - start) == _blanked(
+                usual, pointer - start
+            ):
                 handler = self._places.describe(_target(there, size + 1, vaddr))
                 if handler == _IN_BETWEEN:
                     handler = self._registered(_target(there, pointer - start + _OF_POINTER[0], vaddr))
@@ -80,7 +88,8 @@ class Tracers:
         return _IN_BETWEEN if function is None else self._places.describe(function)
 
     def _templates(self) -> Iterator[tuple[int, int, int]]:
-        """Where a template begins, where it takes the pointer, and the call in it: addresses in the snapshot."""
+        """Where a template begins, where it takes the pointer, and the call in it: addresses in the
+        snapshot."""
         for name, call in (("ftrace_caller", "ftrace_call"), ("ftrace_regs_caller", "ftrace_regs_call")):
             found = [self._around.address(symbol) for symbol in (name, f"{name}_op_ptr", call)]
             known = [vaddr for vaddr in found if vaddr is not None]
@@ -88,11 +97,16 @@ class Tracers:
                 yield known[0], known[1], known[2]
 
     def _is_detour(self, vaddr: int) -> bool:
-        start, access, end = (self._around.address(f"optprobe_template_{part}") for part in ("entry", "clac", "val"))
+        start, access, end = (
+            self._around.address(f"optprobe_template_{part}") for part in ("entry", "clac", "val")
+        )
         if start is None or access is None or end is None or not start < access < end:
             return False
         there, usual = self._read(vaddr, end - start), self._around.body(start, end - start)
-        first, behind = access - start, access - start + _CLAC_SIZE  # `clac`, or nops where the processor has none
+        first, behind = (
+            access - start,
+            access - start + _CLAC_SIZE,
+        )  # `clac`, or nops where the processor has none
         return there[:first] == usual[:first] and there[behind:] == usual[behind:]
 
 

@@ -37,14 +37,19 @@ def batch_command(args: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with Progress() as progress:
 
-        def told(record: Record) -> None:
+        def error_text(record: Record) -> None:
             line = _line(record)
             if line is not None:
                 progress.clear()
                 complain(line)
 
-        outcome = batch.run(args.paths, out, batch.Options(request, args.jobs, _engine(args)), progress, told)
-    counts = {status: sum(record.status == status for record in outcome.records) for status in ("ok", "partial", "failed")}
+        outcome = batch.run(
+            args.paths, out, batch.Options(request, args.jobs, _engine(args)), progress, error_text
+        )
+    counts = {
+        status: sum(record.status == status for record in outcome.records)
+        for status in ("ok", "partial", "failed")
+    }
     shown = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     if not outcome.records:
         complain(f"no memory image in {', '.join(args.paths)}")
@@ -79,7 +84,8 @@ def _line(record: Record) -> str | None:
 
 
 def chosen_tools(names: str | None) -> tuple[str, ...]:
-    """The tools of a list with commas; the paper's by default. OptionError names one that a batch cannot run."""
+    """The tools of a list with commas; the paper's by default. OptionError names one that a batch cannot
+    run."""
     if names is None:
         return PAPER_TOOLS
     chosen = tuple(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
@@ -87,7 +93,9 @@ def chosen_tools(names: str | None) -> tuple[str, ...]:
         if name not in tools.NAMES:
             raise OptionError(f"no tool is named {name!r}; they are {', '.join(tools.NAMES)}")
         if any(option.positional for option in tools.load(name).options):
-            raise OptionError(f"{name} asks for an argument that differs from image to image; use 'hb run DUMP {name}'")
+            raise OptionError(
+                f"{name} asks for an argument that differs from image to image; use 'hb run DUMP {name}'"
+            )
     if not chosen:
         raise OptionError("--tools names no tool")
     return chosen
@@ -97,7 +105,9 @@ def _need_pyarrow() -> None:
     from importlib.util import find_spec
 
     if find_spec("pyarrow") is None:
-        raise BatchError("Parquet needs pyarrow: pip install 'hybridbridge-vol[batch]', or choose --format jsonl")
+        raise BatchError(
+            "Parquet needs pyarrow: pip install 'hybridbridge-vol[batch]', or choose --format jsonl"
+        )
 
 
 def add_options(made: argparse.ArgumentParser) -> None:
@@ -124,11 +134,17 @@ def add_options(made: argparse.ArgumentParser) -> None:
         "read, 130 interrupted"
     )
     made.add_argument("paths", metavar="PATH", nargs="+", help="image, folder, or @LIST")
-    made.add_argument("--out", metavar="DIR", required=True, help="the dataset: made if need be, added to if it is there")
+    made.add_argument(
+        "--out", metavar="DIR", required=True, help="the dataset: made if need be, added to if it is there"
+    )
     made.add_argument("--tools", metavar="A,B,…", help="tools to run (default: see below)")
-    made.add_argument("--jobs", type=_count, default=cpus, metavar="N", help=f"images at a time (default: {cpus}, the CPUs)")
+    made.add_argument(
+        "--jobs", type=_count, default=cpus, metavar="N", help=f"images at a time (default: {cpus}, the CPUs)"
+    )
     made.add_argument("--format", choices=FORMATS, default="parquet", help="of the tables (default: parquet)")
-    made.add_argument("--sha256", action="store_true", help="the images' SHA-256 in the manifest (reads all of each)")
+    made.add_argument(
+        "--sha256", action="store_true", help="the images' SHA-256 in the manifest (reads all of each)"
+    )
     made.add_argument(
         "--time", type=_seconds, default=TOOL_SECONDS, metavar="SECONDS",
         help=f"wall time of one tool on one image, after which it is cut off (default: {TOOL_SECONDS:g})",

@@ -20,7 +20,9 @@ def isf_command(args: argparse.Namespace) -> int:
 
     given = getattr(args, "out", None)
     if given is not None and not given.endswith((".json", ".json.xz")):
-        raise OptionError(f"{given}: Volatility takes a symbol table by its name: end it with .json or .json.xz")
+        raise OptionError(
+            f"{given}: Volatility takes a symbol table by its name: end it with .json or .json.xz"
+        )
     with Progress() as progress:
         kernel = _kernel(args, progress)
         progress(0.3, "converting types and symbols")

@@ -1,7 +1,8 @@
 """hb: the command line. Parses, calls the engine, writes; each command imports only what it needs.
 
 Exit status: 0 all is well; 1 an error, told in one line on standard error; 2 a command line that cannot be
-understood; 3 an answer in which some rows say why they could not be read; 130 interrupted; 141 nobody reads on.
+understood; 3 an answer in which some rows say why they could not be read; 130 interrupted; 141 nobody reads
+on.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from hybridbridge_vol.cli.parsers import dest_of, parser
 from hybridbridge_vol.errors import HybridBridgeError
 from hybridbridge_vol.progress import Progress
-from hybridbridge_vol.toolkit.tool import Raw, Tool, Unavailable, told
+from hybridbridge_vol.toolkit.tool import Raw, Tool, Unavailable, error_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if args.debug:
             raise
-        text = told(error, getattr(args, "dump", None))
+        text = error_text(error, getattr(args, "dump", None))
         if not isinstance(error, (HybridBridgeError, OSError)):
             text += f" ({type(error).__name__}, a bug: repeat with `hb --debug` to see where)"
         complain(text)
@@ -80,7 +81,11 @@ def run_command(args: argparse.Namespace) -> int:
     ):
         progress.clear()
         try:
-            if isinstance(tool, Raw) and _format(args) == "text" and tool.wants_raw(options, sys.stdout.isatty()):
+            if (
+                isinstance(tool, Raw)
+                and _format(args) == "text"
+                and tool.wants_raw(options, sys.stdout.isatty())
+            ):
                 return _write_raw(args.dump, tool, session, options)
             complete = _write(tool, session, options, _format(args))
         finally:
@@ -144,7 +149,7 @@ def trust_add_command(args: argparse.Namespace) -> int:
                 entry = enroll(store, Path(path), progress)
             print(f"{entry.name}: trusted")
         except (HybridBridgeError, OSError) as error:
-            complain(told(error, path))
+            complain(error_text(error, path))
             status = FAILED
     return status
 

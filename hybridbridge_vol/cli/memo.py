@@ -11,7 +11,7 @@ from typing import Any
 
 from hybridbridge_vol.errors import HybridBridgeError, MemoError
 from hybridbridge_vol.progress import Progress
-from hybridbridge_vol.toolkit.tool import told
+from hybridbridge_vol.toolkit.tool import error_text
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,9 @@ def take_in(store: Any, path: Path) -> str:
         if not memos.save(kernel.folder, memo):
             raise MemoError(f"{kernel.folder}: cannot be written")
         return str(kernel.name)
-    raise MemoError(f"{path}: its kernel {memo.key.release or memo.key.build_id} is not stored; 'hb trust add' it first")
+    raise MemoError(
+        f"{path}: its kernel {memo.key.release or memo.key.build_id} is not stored; 'hb trust add' it first"
+    )
 
 
 def clear(store: Any, name: str | None) -> list[str]:
@@ -149,7 +151,7 @@ def _each(paths: list[str], work: Callable[[str], str]) -> int:
         try:
             print(work(path))
         except (HybridBridgeError, OSError) as error:
-            complain(told(error, path))
+            complain(error_text(error, path))
             status = 1
     return status
 

@@ -59,7 +59,8 @@ def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
-    """Finds the terminal's width without the module that argparse would load for it, even when no help is shown."""
+    """Finds the terminal's width without the module that argparse would load for it, even when no help is
+    shown."""
 
     def __init__(self, prog: str) -> None:
         try:
@@ -247,7 +248,11 @@ def _add_trust(commands: Any) -> None:
     _add_format(listing, FORMATS)
     _add_store(listing)
     listing.set_defaults(command="trust list")
-    show = _parser(actions.add_parser, "show", help="all that is known of one kernel, and what the redirection policy finds in it")
+    show = _parser(
+        actions.add_parser,
+        "show",
+        help="all that is known of one kernel, and what the redirection policy finds in it",
+    )
     show.add_argument("name", metavar="NAME", help="as `hb trust list` names it")
     _add_format(show, ("text", "json"))
     _add_store(show)
@@ -338,7 +343,9 @@ def _add_regress(commands: Any) -> None:
     )  # fmt: skip
     for made in (record, verify):
         made.add_argument("cases", metavar="CASES.toml", help="the file of cases, see below")
-        made.add_argument("--only", metavar="NAME", action="append", default=[], help="only this case (may be repeated)")
+        made.add_argument(
+            "--only", metavar="NAME", action="append", default=[], help="only this case (may be repeated)"
+        )
         _add_store(made)
     verify.add_argument("--junit", metavar="FILE", help="also write the results as JUnit XML")
     record.set_defaults(command="regress record")
@@ -346,7 +353,11 @@ def _add_regress(commands: Any) -> None:
 
 
 def _add_batch(commands: Any, arguments: Sequence[str]) -> None:
-    batch = _parser(commands.add_parser, "batch", help="run tools on many images, into one dataset for DuckDB and the like")
+    batch = _parser(
+        commands.add_parser,
+        "batch",
+        help="run tools on many images, into one dataset for DuckDB and the like",
+    )
     if "batch" in arguments:  # others are spared what its options take to load
         from hybridbridge_vol.cli.batch import add_options
 

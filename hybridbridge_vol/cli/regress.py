@@ -15,7 +15,7 @@ from hybridbridge_vol.errors import HybridBridgeError, OptionError
 from hybridbridge_vol.lab.regress import regress
 from hybridbridge_vol.lab.regress.cases import Run, read_cases
 from hybridbridge_vol.progress import Progress
-from hybridbridge_vol.toolkit.tool import told
+from hybridbridge_vol.toolkit.tool import error_text
 
 SAME, DIFFERENT, FAILED = 0, 1, 2
 _COLOURS = {"-": "31", "+": "32", "~": "33"}
@@ -86,7 +86,7 @@ def _told(args: argparse.Namespace, work: Callable[[argparse.Namespace], int]) -
     except (HybridBridgeError, OSError) as error:
         if args.debug:
             raise
-        complain(told(error, None))
+        complain(error_text(error, None))
         return FAILED
 
 
@@ -95,7 +95,11 @@ def _results(args: argparse.Namespace, record: bool) -> Iterator[regress.Result]
     cases = read_cases(Path(args.cases), parse_run, tuple(args.only))
     with Progress() as progress:
         for case in cases:
-            for result in regress.record(case, store, progress) if record else regress.verify(case, case.runs, store, progress):
+            for result in (
+                regress.record(case, store, progress)
+                if record
+                else regress.verify(case, case.runs, store, progress)
+            ):
                 progress.clear()
                 yield result
 

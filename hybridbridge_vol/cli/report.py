@@ -11,7 +11,8 @@ from hybridbridge_vol.toolkit.tool import Column, Kind, Row, Value
 
 
 def write_facts(facts: Any, form: str, out: TextIO) -> None:
-    """One dataclass: aligned `Label: value` lines (a nested one indented below its label), or a JSON object."""
+    """One dataclass: aligned `Label: value` lines (a nested one indented below its label), or a JSON
+    object."""
     if form == "json":
         import json
 
@@ -55,7 +56,8 @@ def label_of(name: str) -> str:
 
 
 def shown(name: str, value: Any) -> str:
-    """A value as a person reads it; the field's name tells its kind: an address is hexadecimal, `_bytes` a size."""
+    """A value as a person reads it; the field's name tells its kind: an address is hexadecimal, `_bytes` a
+    size."""
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -73,7 +75,7 @@ def shown(name: str, value: Any) -> str:
     return str(value).strip()
 
 
-TIMES = ("created", "frozen_at", "freeze_time", "realtime")
+TIMES = ("created", "captured_at", "freeze_time", "realtime")
 """Fields of the engine's dataclasses that hold seconds since the epoch."""
 
 

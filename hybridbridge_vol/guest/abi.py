@@ -1,4 +1,4 @@
-"""What system calls write into the agent's buffers, as values."""
+"""What system calls write into the proxy task's buffers, as values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ STAT_SIZE = 144
 
 
 def directory_entries(data: bytes) -> Iterator[tuple[int, str]]:
-    """`(position behind it, name)` of what getdents64 wrote (include/linux/dirent.h, `struct linux_dirent64`)."""
+    """`(position behind it, name)` of what getdents64 wrote (include/linux/dirent.h, `struct
+    linux_dirent64`)."""
     offset = 0
     while offset + 19 <= len(data):
         position, length = struct.unpack_from("<QH", data, offset + 8)
@@ -28,15 +29,36 @@ def parse_stat(data: bytes) -> Stat:
     dev, ino, nlink, mode, uid, gid, _pad, rdev, size = struct.unpack_from("<QQQIIIIQq", data)
     seconds, nanoseconds = struct.unpack_from("<QQ", data, 88)
     return Stat(
-        mode=mode, ino=ino, dev=dev, nlink=nlink, uid=uid, gid=gid, size=size, mtime=seconds + nanoseconds / 1e9, rdev=rdev
+        mode=mode,
+        ino=ino,
+        dev=dev,
+        nlink=nlink,
+        uid=uid,
+        gid=gid,
+        size=size,
+        mtime=seconds + nanoseconds / 1e9,
+        rdev=rdev,
     )
 
 
 def parse_sysinfo(data: bytes) -> Sysinfo:
     """`struct sysinfo` (include/uapi/linux/sysinfo.h)."""
     uptime, *rest = struct.unpack_from("<q3Q6QHHxxxxQQI", data)
-    loads, (total, free, shared, buffers, total_swap, free_swap, procs, _pad, total_high, free_high, unit) = rest[:3], rest[3:]
+    loads, (total, free, shared, buffers, total_swap, free_swap, procs, _pad, total_high, free_high, unit) = (
+        rest[:3],
+        rest[3:],
+    )
     return Sysinfo(
-        uptime, (loads[0], loads[1], loads[2]), total, free, shared, buffers, total_swap, free_swap, procs, total_high,
-        free_high, unit,
+        uptime,
+        (loads[0], loads[1], loads[2]),
+        total,
+        free,
+        shared,
+        buffers,
+        total_swap,
+        free_swap,
+        procs,
+        total_high,
+        free_high,
+        unit,
     )

@@ -1,4 +1,5 @@
-"""Where the bytes of an answer came from: taint labels of what calls returned, as ranges of the image file."""
+"""Where the bytes of an answer came from: taint labels of what calls returned, as ranges of the image
+file."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ Origins = Callable[[int], list[tuple[int, int]]]
 
 class Provenance(NamedTuple):
     """What bytes were made from. `ranges`: `(file offset, length)` of the image, ascending and disjoint;
-    `unplaced`: `(physical address, length)` where the image is no plain file; `trusted`: some of it is the trusted
-    kernel's own state; `unknown`: some of it is the snapshot's, from an address that nobody saw.
+    `unplaced`: `(physical address, length)` where the image is no plain file; `trusted`: some of it is the
+    trusted kernel's own state; `unknown`: some of it is the snapshot's, from an address that nobody saw.
 
     Nothing of all: text and numbers that stand in the kernel's code."""
 
@@ -77,7 +78,9 @@ class Traces:
                     unplaced.append((paddr, size))
                 else:
                     placed.append((offset, size))
-            found = Provenance(tuple(merge_ranges(placed)), tuple(unplaced), bool(label & TRUSTED), bool(label & SEEDED))
+            found = Provenance(
+                tuple(merge_ranges(placed)), tuple(unplaced), bool(label & TRUSTED), bool(label & SEEDED)
+            )
             self._known[label] = found
         return found
 

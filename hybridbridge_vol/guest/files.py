@@ -1,4 +1,5 @@
-"""The files of a snapshot's /proc and /sys, read by system calls of the agent: what any session does all the time."""
+"""The files of a snapshot's /proc and /sys, read by system calls of the proxy task: what any session does all
+the time."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from typing import Self
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.run.caller import Caller
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
-from hybridbridge_vol.errors import CallUndone
+from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest import magic_links
 from hybridbridge_vol.guest.abi import STAT_SIZE, directory_entries, parse_stat
 from hybridbridge_vol.guest.answer_labels import Traces
@@ -23,8 +24,8 @@ from hybridbridge_vol.toolkit.guest_kernel import EndlessFile, Question, Stat
 from hybridbridge_vol.units import U64
 
 MAX_FILE_SIZE = 64 << 20
-"""Bytes `read_file` takes from one file: three times the largest text of /proc (kallsyms); beyond lie only windows on
-memory (kcore) and lists that never end."""
+"""Bytes `read_file` takes from one file: three times the largest text of /proc (kallsyms); beyond lie only
+windows on memory (kcore) and lists that never end."""
 
 MAX_FILE_SECONDS = 20.0
 """Time for one file, four times that under taint: the longest honest one takes two seconds."""
@@ -60,7 +61,8 @@ class GuestFile:
         return self._files._read(self.fd, size, self.path)
 
     def close(self) -> None:
-        """Close it. Closing twice is harmless, and so is closing what a call that was undone has closed."""
+        """Close it. Closing twice is harmless, and so is closing what a call that was rolled back has
+        closed."""
         if self.fd >= 0 and self._generation == self._files.generation:
             self._files._close(self.fd)
         self.fd = -1
@@ -86,7 +88,8 @@ class Files:
         """Where answers came from, once `trace` was called."""
 
     def trace(self) -> Traces:
-        """From here on remember where the bytes of answers come from. Only in mode `slow`: labels are SLOW's."""
+        """From here on remember where the bytes of answers come from. Only in mode `slow`: labels are
+        SLOW's."""
         if self.traces is None:
             engine = self._caller.hybrid.slow.engine
             self.traces = Traces(engine.origins, self.bridge.image.offset_of)
@@ -107,12 +110,12 @@ class Files:
         return self._caller.put(encoded + b"\0", _PATH_AT)
 
     def open(self, path: str, flags: int = _O_RDONLY) -> GuestFile:
-        """Open a file of the snapshot for reading. OSError with the guest's errno; CallUndone."""
+        """Open a file of the snapshot for reading. OSError with the guest's errno; CallRolledBack."""
         if magic_links.is_link(path):
             magic_links.check_mode(path, self.stat(path, follow=True).mode)
         name = self._path(path)
         fd = self._checked(self._syscall("openat", path, _AT_FDCWD, name, flags, 0), path)
-        self._notice_undoing()
+        self._notice_rollback()
         self._open_files += 1
         return GuestFile(self, fd, path)
 
@@ -124,7 +127,7 @@ class Files:
         """See `Caller`: a descriptor of an earlier one is not open."""
         return self._caller.generation
 
-    def _notice_undoing(self) -> None:
+    def _notice_rollback(self) -> None:
         if self._counted_in != self.generation:
             self._open_files = self._closes = 0
             self._counted_in = self.generation
@@ -136,34 +139,35 @@ class Files:
         return self._answer(path, min(count, size), more=True)
 
     def _answer(self, source: str, size: int, more: bool = False) -> bytes:
-        """What a call left in the buffer; its labels are kept under `source` (added to those there if `more`)."""
+        """What a call left in the buffer; its labels are kept under `source` (added to those there if
+        `more`)."""
         if self.traces is not None:
             self.traces.keep(source, self._caller.labels(BUFFER_AT, size), more)
         return self._caller.get(BUFFER_AT, size)
 
     def _close(self, fd: int) -> None:
         self._syscall("close", "", fd)
-        self._notice_undoing()
+        self._notice_rollback()
         self._open_files -= 1
         self._closed(1)
 
     def _closed(self, count: int) -> None:
-        self._notice_undoing()
+        self._notice_rollback()
         before, self._closes = self._closes, self._closes + count
         if before // TIDY_AFTER_CLOSES != self._closes // TIDY_AFTER_CLOSES:
             self._tidy()
         if self._closes >= RENEW_AFTER_CLOSES and self._open_files == 0:
-            self._caller.undo()
+            self._caller.roll_back()
 
     def _tidy(self) -> None:
         for name in ("flush_delayed_fput", "task_work_run"):
-            with contextlib.suppress(KeyError, CallUndone):
+            with contextlib.suppress(KeyError, CallRolledBack):
                 self._caller.call(self.bridge.home(name), label=name)
 
     def expect(self, questions: Iterable[Question]) -> None:
-        """See `GuestKernel`. Without effect under taint, where each answer has a label of its own, and while a file is
-        open, which undoing would close."""
-        self._notice_undoing()
+        """See `GuestKernel`. Without effect under taint, where each answer has a label of its own, and while
+        a file is open, which rolling back would close."""
+        self._notice_rollback()
         if self._caller.hybrid.mode is Mode.SLOW or self._open_files:
             return
         wanted = list(questions)
@@ -171,7 +175,7 @@ class Files:
             if self._mounts.reach(question.path):
                 self._caller.mark()
         if self._closes % TIDY_AFTER_CLOSES:
-            self._tidy()  # now, so that its code is proven: what is undone with a program never runs
+            self._tidy()  # now, so that its code is proven: what is rolled back with a program never runs
         for closed in self._prefetch.ask(wanted):
             self._closed(closed)
 
@@ -184,7 +188,8 @@ class Files:
             yield file
 
     def read_file(self, path: str) -> bytes:
-        """The whole content of a file. EndlessFile if it goes on beyond `MAX_FILE_SIZE` or `MAX_FILE_SECONDS`."""
+        """The whole content of a file. EndlessFile if it goes on beyond `MAX_FILE_SIZE` or
+        `MAX_FILE_SECONDS`."""
         expected = self._prefetch.find("read", path)
         if expected is not None:
             return expected
@@ -210,12 +215,12 @@ class Files:
     def listdir(self, path: str) -> list[str]:
         """The names in a directory, without `.` and `..`, in the kernel's order.
 
-        In /proc a process that the kernel cannot list is passed over and named nonetheless: reading its files tells
-        what is wrong with it.
+        In /proc a process that the kernel cannot list is passed over and named nonetheless: reading its files
+        tells what is wrong with it.
         """
         try:
             entries = self._entries(path)
-        except CallUndone:
+        except CallRolledBack:
             if path.rstrip("/") != "/proc":
                 raise
             entries = list(entries_around_holes(self._entries_from, self._has_process))
@@ -238,12 +243,13 @@ class Files:
         return list(directory_entries(self._answer(f"getdents64 {file.path}", min(count, size))))
 
     def _entries_from(self, position: int, size: int) -> list[tuple[int, str]] | None:
-        """Entries of /proc from a position on, as many as one buffer of `size` bytes takes; None if it was undone."""
+        """Entries of /proc from a position on, as many as one buffer of `size` bytes takes; None if it was
+        rolled back."""
         try:
             with self._opened("/proc", _O_RDONLY | _O_DIRECTORY) as file:
                 self._checked(self._syscall("lseek", file.path, file.fd, position, os.SEEK_SET), file.path)
                 return self._next_entries(file, size)
-        except CallUndone:
+        except CallRolledBack:
             return None
 
     def _has_process(self, pid: int) -> bool:
@@ -251,7 +257,7 @@ class Files:
             self.stat(f"/proc/{pid}")
         except FileNotFoundError:
             return False
-        except (OSError, CallUndone):
+        except (OSError, CallRolledBack):
             return True
         return True
 
@@ -266,8 +272,8 @@ class Files:
         return os.fsdecode(self._answer(f"readlink {path}", min(count, 4096)))
 
     def stat(self, path: str, follow: bool = False) -> Stat:
-        """`lstat(2)`, with `follow` `stat(2)`: by the twin's code, since the end of the path is the snapshot's, no
-        reference to which is taken or dropped."""
+        """`lstat(2)`, with `follow` `stat(2)`: by the twin's code, since the end of the path is the
+        snapshot's, no reference to which is taken or dropped."""
         expected = self._prefetch.find("stat" if follow else "lstat", path)
         if expected is not None:
             return parse_stat(expected)

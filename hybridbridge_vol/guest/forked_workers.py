@@ -1,8 +1,9 @@
-"""Questions about many processes shared out among processors: to copies of this process, each with the machine as it stands.
+"""Questions about many processes shared out among processors: to copies of this process, each with the
+machine as it stands.
 
-A copy (fork(2)) has all that the session has, copy-on-write: the emulator with what it has translated, the trusted kernel, the
-snapshot. It takes parts of the work as long as there are any and leaves the answers in a file. What a copy did not answer,
-whatever the reason, this process answers itself.
+A copy (fork(2)) has all that the session has, copy-on-write: the emulator with what it has translated, the
+trusted kernel, the snapshot. It takes parts of the work as long as there are any and leaves the answers in a
+file. What a copy did not answer, whatever the reason, this process answers itself.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ def processors() -> int:
 
 
 def can_copy() -> bool:
-    """Whether this process can be copied: another thread would be missing in the copy, with its locks held for ever."""
+    """Whether this process can be copied: another thread would be missing in the copy, with its locks held
+    for ever."""
     return hasattr(os, "fork") and threading.active_count() == 1
 
 
@@ -44,14 +46,17 @@ def in_order(
     parts: Sequence[P], answer: Callable[[P], T], copies: int,
     begin: Callable[[], None], end: Callable[[], object], ended: Callable[[object], None],
 ) -> Iterator[T]:  # fmt: skip
-    """The answers of the parts, in their order. `begin` is called in each copy before its first part and `end` after its
-    last; `ended` gets here what it returned. The first part is always answered here. At most `MOST_PARTS` parts."""
+    """The answers of the parts, in their order. `begin` is called in each copy before its first part and
+    `end` after its last; `ended` gets here what it returned. The first part is always answered here. At most
+    `MOST_PARTS` parts."""
     tickets = _Tickets(len(parts))
     mine = tickets.take()
     helpers: list[_Copy[P, T]] = []
     done: dict[int, T] = {}
     try:
-        with contextlib.suppress(OSError):  # no more processes, descriptors or room: those that there are do it all
+        with contextlib.suppress(
+            OSError
+        ):  # no more processes, descriptors or room: those that there are do it all
             for _ in range(copies):
                 helpers.append(_Copy(tickets, parts, answer, begin, end))
         for wanted, part in enumerate(parts):
@@ -108,7 +113,12 @@ class _Copy(Generic[P, T]):
     """One copy at work. `receipts` is the descriptor where it tells what is done, -1 when it has ended."""
 
     def __init__(
-        self, tickets: _Tickets, parts: Sequence[P], answer: Callable[[P], T], begin: Callable[[], None], end: Callable[[], object]
+        self,
+        tickets: _Tickets,
+        parts: Sequence[P],
+        answer: Callable[[P], T],
+        begin: Callable[[], None],
+        end: Callable[[], object],
     ) -> None:
         with contextlib.ExitStack() as undoing:
             self._answers = undoing.enter_context(tempfile.TemporaryFile())

@@ -1,8 +1,9 @@
-"""Links of /proc/PID that lead to files of the guest's own file systems: what can be opened by them, and what not.
+"""Links of /proc/PID that lead to files of the guest's own file systems: what can be opened by them, and what
+not.
 
-They lead to what the process has open, past all names (`proc_pid_get_link`, fs/proc/base.c). Regular files are read from
-the snapshot's page cache and directories from its dcache. Names below such a directory are not looked up: that would
-be done in the trusted kernel's dcache, which does not know them.
+They lead to what the process has open, past all names (`proc_pid_get_link`, fs/proc/base.c). Regular files
+are read from the snapshot's page cache and directories from its dcache. Names below such a directory are not
+looked up: that would be done in the trusted kernel's dcache, which does not know them.
 """
 
 from __future__ import annotations
@@ -31,7 +32,11 @@ def check_name(path: str) -> None:
     """OSError if a path leads through such a link to a name below it."""
     found = _LINK.fullmatch(path)
     if found is not None and (found[1] or "").strip("/"):
-        raise OSError(errno.EOPNOTSUPP, "names in the guest's own file systems are not looked up, only links of /proc", path)
+        raise OSError(
+            errno.EOPNOTSUPP,
+            "names in the guest's own file systems are not looked up, only links of /proc",
+            path,
+        )
 
 
 def check_mode(path: str, mode: int) -> None:
@@ -42,8 +47,8 @@ def check_mode(path: str, mode: int) -> None:
 
 
 def not_cached(path: str, number: int) -> OSError | None:
-    """What an error of a read means for the file at the end of such a link: what is not in memory cannot be read in. None
-    if it means what it says."""
+    """What an error of a read means for the file at the end of such a link: what is not in memory cannot be
+    read in. None if it means what it says."""
     if number in (errno.EIO, errno.ENOMEM) and is_link(path):
         return OSError(errno.EIO, "a part of the file is not in the guest's page cache", path)
     return None

@@ -1,7 +1,8 @@
-"""Mounting the snapshot's /proc, /sys and control groups in the agent's own tree, each when it is first needed.
+"""Mounting the snapshot's /proc, /sys and control groups in the proxy task's own tree, each when it is first
+needed.
 
-A file system is mounted by the trusted kernel, with its type's operations pointing into the twin: from then on every
-table of operations that it hands out leads to the twin, and so to the snapshot's own state.
+A file system is mounted by the trusted kernel, with its type's operations pointing into the twin: from then
+on every table of operations that it hands out leads to the twin, and so to the snapshot's own state.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from hybridbridge_vol.bridge.run.caller import Caller
-from hybridbridge_vol.errors import CallUndone
+from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.units import U64
 
 TYPES = {
@@ -23,13 +24,15 @@ TYPES = {
 }
 """Where what is mounted: the type's name, and the variable that describes it."""
 
-_TYPE_SIZE = 128  # struct file_system_type, include/linux/fs.h, is no longer than that; its list heads come last
+_TYPE_SIZE = (
+    128  # struct file_system_type, include/linux/fs.h, is no longer than that; its list heads come last
+)
 _MOST_TYPES = 256
 
 
 class _Link(NamedTuple):
-    """`holder` is where the pointer to a type is stored, `target` what in the type it points to, `offset` and `words`
-    the type's own part of the list."""
+    """`holder` is where the pointer to a type is stored, `target` what in the type it points to, `offset` and
+    `words` the type's own part of the list."""
 
     holder: int
     offset: int
@@ -43,12 +46,12 @@ class Mounts:
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
         self._bridge = caller.bridge
-        self._failed: dict[str, CallUndone | OSError] = {}
+        self._failed: dict[str, CallRolledBack | OSError] = {}
         self._mounted: set[str] = set()
 
     def reach(self, path: str) -> bool:
-        """Mount what a path leads through; whether anything was. Raises CallUndone or OSError if it cannot be, again
-        and again."""
+        """Mount what a path leads through; whether anything was. Raises CallRolledBack or OSError if it
+        cannot be, again and again."""
         fresh = False
         for where, (kind, fs_type) in TYPES.items():
             if where in self._mounted or not (path + "/").startswith(where + "/"):
@@ -57,7 +60,7 @@ class Mounts:
                 raise self._failed[where]
             try:
                 self._mount(where, kind, fs_type)
-            except (CallUndone, OSError) as error:
+            except (CallRolledBack, OSError) as error:
                 self._failed[where] = error
                 raise
             self._mounted.add(where)
@@ -66,16 +69,21 @@ class Mounts:
 
     def _mount(self, where: str, kind: str, fs_type: str) -> None:
         with self._moved_type(fs_type):
-            names = [self._caller.put(kind.encode() + b"\0", 0), self._caller.put(where.encode() + b"\0", 256)]
+            names = [
+                self._caller.put(kind.encode() + b"\0", 0),
+                self._caller.put(where.encode() + b"\0", 256),
+            ]
             answer = self._caller.syscall("mount", names[0], names[1], names[0], 0, 0, label=f"mount {kind}")
         if answer < 0:
             raise OSError(-answer, os.strerror(-answer), where)
 
     @contextlib.contextmanager
     def _moved_type(self, fs_type: str) -> Iterator[None]:
-        """Meanwhile the trusted kernel's type stands where the snapshot has its own, with its operations in the twin.
+        """Meanwhile the trusted kernel's type stands where the snapshot has its own, with its operations in
+        the twin.
 
-        Some of them ask whether they were called for `&cgroup2_fs_type`, and in the twin that is the snapshot's.
+        Some of them ask whether they were called for `&cgroup2_fs_type`, and in the twin that is the
+        snapshot's.
         """
         bridge, machine = self._bridge, self._bridge.machine
         try:
@@ -104,7 +112,8 @@ class Mounts:
     def _link(self, first: int, wanted: int) -> _Link:
         """How the type at `wanted` hangs on the list that begins at `first`. OSError if it does not.
 
-        A chain of `next` pointers up to 7.1; then an hlist, whose nodes know where the pointer to them is stored.
+        A chain of `next` pointers up to 7.1; then an hlist, whose nodes know where the pointer to them is
+        stored.
         """
         machine = self._bridge.machine
         chains = [(self._chain(first, next_at), next_at) for next_at in range(8, _TYPE_SIZE, 8)]
@@ -118,11 +127,15 @@ class Mounts:
         raise OSError(errno.ENODEV, "the trusted kernel does not know this file system")
 
     def _chain(self, holder: int, next_at: int) -> dict[int, int]:
-        """The types on a list of `next` pointers, each with where the pointer to it is stored; none if it does not
-        end."""
+        """The types on a list of `next` pointers, each with where the pointer to it is stored; none if it
+        does not end."""
         machine, found = self._bridge.machine, dict[int, int]()
         while following := machine.read_u64(holder):
-            if following in found or len(found) == _MOST_TYPES or machine.translate(following + next_at) is None:
+            if (
+                following in found
+                or len(found) == _MOST_TYPES
+                or machine.translate(following + next_at) is None
+            ):
                 return {}
             found[following] = holder
             holder = following + next_at

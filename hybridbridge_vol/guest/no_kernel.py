@@ -9,11 +9,16 @@ from hybridbridge_vol.trust.store import Store
 from hybridbridge_vol.units import Progress
 
 
-def explain_unknown(image: PhysicalImage, store: Store, progress: Progress | None = None) -> HybridBridgeError:
-    """Scan the image for banners: KernelNotStored names the kernel and its package, KernelNotFound says there is none."""
+def explain_unknown(
+    image: PhysicalImage, store: Store, progress: Progress | None = None
+) -> HybridBridgeError:
+    """Scan the image for banners: KernelNotStored names the kernel and its package, KernelNotFound says there
+    is none."""
     banners = scan_banners(image, progress)
     if not banners:
-        return KernelNotFound(f"{image.path}: no Linux kernel in it (not a memory image of Linux, or encrypted or truncated)")
+        return KernelNotFound(
+            f"{image.path}: no Linux kernel in it (not a memory image of Linux, or encrypted or truncated)"
+        )
     banner = banners[0][0]
     stored = [kernel for kernel in store.kernels() if kernel.banner.strip() == banner]
     if stored:
@@ -25,7 +30,9 @@ def explain_unknown(image: PhysicalImage, store: Store, progress: Progress | Non
         if banner.split()[2] in str(problem):
             return problem
     package = package_of(banner)
-    fetch = f"fetch the package {package} and run" if package else "get this kernel's vmlinuz or package and run"
+    fetch = (
+        f"fetch the package {package} and run" if package else "get this kernel's vmlinuz or package and run"
+    )
     return KernelNotStored(
         f"{image.path}: no trusted kernel for {banner!r}; {fetch} 'hb trust add FILE'"
         + (f" --store {store.root}" if store.is_custom else ""),

@@ -1,7 +1,8 @@
 """Asking for many small things of /proc at once: what a tool says that it will ask for next.
 
-The answers are kept for a while: the guest is frozen, so they do not age. What cannot be had this way (an error, a long file, code without a memo)
-is left out, and is found again, with its reason, when it is asked for by itself.
+The answers are kept for a while: the guest is frozen, so they do not age. What cannot be had this way (an
+error, a long file, code without a memo) is left out, and is found again, with its reason, when it is asked
+for by itself.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from hybridbridge_vol.toolkit.guest_kernel import Question
 from hybridbridge_vol.units import U64
 
 AT_ONCE = 128
-"""Questions in one program: enough that entering the emulator does not count, few enough to be asked again singly."""
+"""Questions in one program: enough that entering the emulator does not count, few enough to be asked again
+singly."""
 _ROOM = DATA_SIZE // AT_ONCE
 _PATH_ROOM = 512
 """Bytes for a path; the rest of a question's room is for its answer."""
@@ -38,12 +40,13 @@ class Prefetch:
         self._kept = 0
 
     def find(self, kind: str, path: str) -> bytes | None:
-        """The answer if it is there: a file's content, a directory's entries (see getdents64(2)), a link's target, a
-        `struct stat`."""
+        """The answer if it is there: a file's content, a directory's entries (see getdents64(2)), a link's
+        target, a `struct stat`."""
         return self._answers.get((kind, path))
 
     def ask(self, questions: Iterable[Question]) -> Iterator[int]:
-        """Ask, `AT_ONCE` at a time; after each time how many files were opened and closed: none if all was undone."""
+        """Ask, `AT_ONCE` at a time; after each time how many files were opened and closed: none if all was
+        rolled back."""
         if self._kept > _MAX_KEPT:
             self._answers.clear()
             self._kept = 0
@@ -51,14 +54,19 @@ class Prefetch:
             self._memory = ProgramMemory(self._caller)
         waiting = iter(questions)
         while part := list(islice(waiting, AT_ONCE)):
-            yield self._ask(self._memory, [item for item in part if _fits(item.path) and item not in self._answers])
+            yield self._ask(
+                self._memory, [item for item in part if _fits(item.path) and item not in self._answers]
+            )
 
     def _ask(self, memory: ProgramMemory, questions: list[Question]) -> int:
         steps: list[Step] = []
         ends: list[int] = []
         for number, question in enumerate(questions):
             at = DATA_AT + number * _ROOM
-            path, buffer = memory.put(at, os.fsencode(question.path) + b"\0"), memory.put(at + _PATH_ROOM, b"")
+            path, buffer = (
+                memory.put(at, os.fsencode(question.path) + b"\0"),
+                memory.put(at + _PATH_ROOM, b""),
+            )
             steps += _steps(question.kind, path, buffer, len(steps))
             ends.append(len(steps))
         answers = memory.run(steps) if steps else []
@@ -85,7 +93,9 @@ def _steps(kind: str, path: int, buffer: int, number: int) -> list[Step]:
         return [
             Step("openat", (_AT_FDCWD, path, os.O_RDONLY, 0)),
             Step("read", (0, buffer, _ANSWER_ROOM), number),
-            Step("read", (0, buffer, _ANSWER_ROOM), number),  # nothing, or there is more: files come in pieces
+            Step(
+                "read", (0, buffer, _ANSWER_ROOM), number
+            ),  # nothing, or there is more: files come in pieces
             Step("close", (0,), number),
         ]
     if kind == "listdir":

@@ -1,13 +1,13 @@
 """A thread's registers as the kernel's own regsets give them: what a debugger or a core dump is given.
 
-include/linux/regset.h and arch/x86/kernel/ptrace.c. Which sets there are depends on the thread: a 32-bit program's are
-others than a 64-bit one's (`task_user_regset_view`).
+include/linux/regset.h and arch/x86/kernel/ptrace.c. Which sets there are depends on the thread: a 32-bit
+program's are others than a 64-bit one's (`task_user_regset_view`).
 """
 
 from __future__ import annotations
 
 from hybridbridge_vol.bridge.run.caller import Caller
-from hybridbridge_vol.errors import CallUndone
+from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.files import BUFFER_AT
 from hybridbridge_vol.machine.machine import UnmappedVirtual
 from hybridbridge_vol.toolkit.guest_kernel import Registers, RegisterSet
@@ -23,11 +23,15 @@ MAX_SIZE = 64 << 10
 
 
 def read_registers(caller: Caller, task: int, in_memory: bool) -> Registers | None:
-    """The registers of a task (virtual address of its `task_struct`); only the general ones unless the others are
-    `in_memory`. None if the general ones cannot be had. CallUndone, KeyError if the kernel has no such function."""
+    """The registers of a task (virtual address of its `task_struct`); only the general ones unless the others
+    are `in_memory`. None if the general ones cannot be had. CallRolledBack, KeyError if the kernel has no
+    such function."""
     read = caller.machine.read
     try:
-        view = caller.call(caller.bridge.snapshot("task_user_regset_view"), task, label="task_user_regset_view") & U64
+        view = (
+            caller.call(caller.bridge.snapshot("task_user_regset_view"), task, label="task_user_regset_view")
+            & U64
+        )
         first = _number(read(view + _REGSETS, 8))
         count = min(_number(read(view + _COUNT, 4)), _MAX_SETS)
         machine = _number(read(view + _MACHINE, 2))
@@ -38,7 +42,7 @@ def read_registers(caller: Caller, task: int, in_memory: bool) -> Registers | No
     for number in range(count if stride and in_memory else 1):
         try:
             found = _read_set(caller, task, first + number * stride)
-        except (CallUndone, UnmappedVirtual):
+        except (CallRolledBack, UnmappedVirtual):
             found = None
         if found is not None:
             sets.append(found)

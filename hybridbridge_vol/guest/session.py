@@ -21,7 +21,7 @@ from hybridbridge_vol.bridge.per_cpu import current_of
 from hybridbridge_vol.bridge.run.caller import USER_SIZE
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.bridge.run.statistics import Statistics
-from hybridbridge_vol.errors import AttachError, CallUndone
+from hybridbridge_vol.errors import AttachError, CallRolledBack
 from hybridbridge_vol.guest import forked_workers as copies
 from hybridbridge_vol.guest.abi import parse_sysinfo
 from hybridbridge_vol.guest.files import BUFFER_AT, MAX_FILE_SIZE, READ_SIZES, Files
@@ -43,10 +43,15 @@ _MSG_DONTWAIT = 0x40
 
 
 class Session(Files):
-    """See `open_session`. Implements `guest.kernel.GuestKernel`; every path is the snapshot's /proc or /sys."""
+    """See `open_session`. Implements `guest.kernel.GuestKernel`; every path is the snapshot's /proc or
+    /sys."""
 
     def __init__(
-        self, bridge: Bridge, mode: Mode = Mode.AUTO, ns_of: int | None = None, progress: Progress | None = None
+        self,
+        bridge: Bridge,
+        mode: Mode = Mode.AUTO,
+        ns_of: int | None = None,
+        progress: Progress | None = None,
     ) -> None:
         super().__init__(bridge, mode)
         self.progress: Progress = progress or (lambda _fraction, _text: None)
@@ -60,8 +65,10 @@ class Session(Files):
 
                 enter(self._caller, ns_of)
             self._mounts.reach("/proc")
-        except CallUndone as error:
-            raise AttachError(f"{bridge.image.path}: the snapshot's /proc cannot be reached: {error.reason}") from None
+        except CallRolledBack as error:
+            raise AttachError(
+                f"{bridge.image.path}: the snapshot's /proc cannot be reached: {error.reason}"
+            ) from None
         finally:
             bridge.confirm()
         self._caller.mark()
@@ -92,9 +99,9 @@ class Session(Files):
         return self._caller.hybrid.statistics.total.calls
 
     @property
-    def undone(self) -> int:
+    def rolled_back(self) -> int:
         """How many of them were thrown away."""
-        return self._caller.hybrid.statistics.total.undone
+        return self._caller.hybrid.statistics.total.rolled_back
 
     @property
     def statistics(self) -> Statistics:
@@ -104,7 +111,8 @@ class Session(Files):
     # --- many processors --------------------------------------------------------------------------------------
 
     def each_part(self, parts: Sequence[P], answer: Callable[[P], T]) -> Iterator[T]:
-        """See `GuestKernel`. One after the other under taint, whose labels and findings a copy would keep to itself."""
+        """See `GuestKernel`. One after the other under taint, whose labels and findings a copy would keep to
+        itself."""
         helpers = min(self.processors, len(parts)) - 1
         if helpers < 1 or len(parts) > copies.MOST_PARTS or self._caller.hybrid.mode is Mode.SLOW:
             yield from map(answer, parts)
@@ -113,9 +121,14 @@ class Session(Files):
         if not copies.can_copy():
             yield from map(answer, parts)
             return
-        processors, self.processors = self.processors, self.processors // (helpers + 1)  # an answer may be made of parts, too
+        processors, self.processors = (
+            self.processors,
+            self.processors // (helpers + 1),
+        )  # an answer may be made of parts, too
         try:
-            yield from copies.in_order(parts, answer, helpers, self._begin_copy, self._end_copy, self._copy_ended)
+            yield from copies.in_order(
+                parts, answer, helpers, self._begin_copy, self._end_copy, self._copy_ended
+            )
         finally:
             self.processors = processors
 
@@ -142,14 +155,17 @@ class Session(Files):
         """See `GuestKernel`."""
         from hybridbridge_vol.guest.registers import read_registers
 
-        task = self._caller.call(self.bridge.snapshot("find_task_by_vpid"), tid, label="find_task_by_vpid") & U64
+        task = (
+            self._caller.call(self.bridge.snapshot("find_task_by_vpid"), tid, label="find_task_by_vpid") & U64
+        )
         if not task:
             raise OSError(errno.ESRCH, os.strerror(errno.ESRCH), f"/proc/{tid}")
         return read_registers(self._caller, task, task not in self._on_cpus)
 
     @cached_property
     def _on_cpus(self) -> frozenset[int]:
-        """The tasks that CPUs were at, as far as the image tells: virtual addresses of their `task_struct`."""
+        """The tasks that CPUs were at, as far as the image tells: virtual addresses of their
+        `task_struct`."""
         found = set()
         for cpu in self._cpus():
             with contextlib.suppress(KeyError, UnmappedVirtual):
@@ -165,7 +181,7 @@ class Session(Files):
         for task in tasks:
             try:
                 found.append((self._caller.call(pid_of, task, 0, 0, label="__task_pid_nr_ns"), task))
-            except CallUndone as error:
+            except CallRolledBack as error:
                 reason = reason or f"of the task at {task:#x}: {error.reason}"
         return found, reason
 
@@ -177,7 +193,7 @@ class Session(Files):
         pid_of, found = self.bridge.snapshot("__task_pid_nr_ns"), []
         for task in tasks_in_slabs(self.bridge, known):
             if task not in known:
-                with contextlib.suppress(CallUndone):
+                with contextlib.suppress(CallRolledBack):
                     found.append(self._caller.call(pid_of, task, _PIDTYPE_TGID, 0, label="__task_pid_nr_ns"))
         return found
 
@@ -204,7 +220,9 @@ class Session(Files):
         buffer = self._caller.put(b"", BUFFER_AT)
         self._checked(self._syscall("newuname", "", buffer), "uname")
         raw = self._answer("uname", 6 * 65)
-        fields = [raw[65 * i : 65 * i + 65].split(b"\0")[0].decode("utf-8", "surrogateescape") for i in range(6)]
+        fields = [
+            raw[65 * i : 65 * i + 65].split(b"\0")[0].decode("utf-8", "surrogateescape") for i in range(6)
+        ]
         return Uname(*fields)
 
     def sysinfo(self) -> Sysinfo:
@@ -221,15 +239,16 @@ class Session(Files):
         return self._answer("syslog", min(count, size))
 
     def differences(self) -> Iterator[Difference]:
-        """What of the kernel itself differs from the trusted one. StoreError or KernelFileError if that cannot be read."""
+        """What of the kernel itself differs from the trusted one. StoreError or KernelFileError if that
+        cannot be read."""
         from hybridbridge_vol.check.integrity import Integrity
         from hybridbridge_vol.check.symbol_names import listed_modules
 
         return Integrity(self.bridge, listed_modules(self)).differences()
 
     def rtnetlink(self, kind: int, body: bytes) -> bytes:
-        """What the kernel's routing tables answer to a request for all of a kind (RTM_GET*, `body` behind its header):
-        the messages, one after the other. EndlessFile as for `read_file`."""
+        """What the kernel's routing tables answer to a request for all of a kind (RTM_GET*, `body` behind its
+        header): the messages, one after the other. EndlessFile as for `read_file`."""
         from hybridbridge_vol.bridge.objects.route_socket import open_route_socket
         from hybridbridge_vol.netlink.rtnetlink import dump_request, is_last
 
@@ -245,7 +264,9 @@ class Session(Files):
         end = self._deadline()
         while not parts or not is_last(parts[-1]):
             buffer = self._caller.put(b"", BUFFER_AT)
-            size = self._checked(self._syscall("recvfrom", source, fd, buffer, READ_SIZES[-1], _MSG_DONTWAIT, 0, 0), source)
+            size = self._checked(
+                self._syscall("recvfrom", source, fd, buffer, READ_SIZES[-1], _MSG_DONTWAIT, 0, 0), source
+            )
             parts.append(self._answer(source, min(size, READ_SIZES[-1]), more=True))
             if sum(map(len, parts)) > MAX_FILE_SIZE or time.monotonic() > end:
                 raise EndlessFile(source, b"".join(parts))
@@ -265,29 +286,34 @@ class Session(Files):
         """Seconds on CLOCK_MONOTONIC at the freeze: since boot, without time asleep."""
         return self._clock(_CLOCK_MONOTONIC)
 
-    def running(self) -> list[Running | CallUndone]:
+    def running(self) -> list[Running | CallRolledBack]:
         """What each CPU was at. CPUs are those of /proc/stat; the numbers are the kernel's own function's."""
         return [self._running(cpu) for cpu in self._cpus()]
 
     def _cpus(self) -> list[int]:
-        return [int(name[3:]) for name in self.read_file("/proc/stat").decode().split() if re.fullmatch(r"cpu\d+", name)]
+        return [
+            int(name[3:])
+            for name in self.read_file("/proc/stat").decode().split()
+            if re.fullmatch(r"cpu\d+", name)
+        ]
 
-    def _running(self, cpu: int) -> Running | CallUndone:
+    def _running(self, cpu: int) -> Running | CallRolledBack:
         label = f"getpid on CPU {cpu}"
         bridge = self.bridge
         try:
             task = current_of(bridge, cpu)
             numbers = bridge.snapshot("__task_pid_nr_ns")
             answers = [
-                self._caller.call(numbers, task, kind, bridge.snapshot("init_pid_ns"), label=label) & 0x7FFFFFFF
+                self._caller.call(numbers, task, kind, bridge.snapshot("init_pid_ns"), label=label)
+                & 0x7FFFFFFF
                 for kind in (_PIDTYPE_TGID, _PIDTYPE_PID)
             ]
-        except CallUndone as error:
+        except CallRolledBack as error:
             return error
         except KeyError as error:
-            return CallUndone(label, f"this kernel has no symbol {error}")
+            return CallRolledBack(label, f"this kernel has no symbol {error}")
         except UnmappedVirtual as error:
-            return CallUndone(label, f"the image does not hold {error.vaddr:#x}")
+            return CallRolledBack(label, f"the image does not hold {error.vaddr:#x}")
         return Running(cpu, *answers)
 
     def boottime(self) -> float:
@@ -296,14 +322,19 @@ class Session(Files):
 
 
 def open_session(
-    path: str | Path, store: Path | None = None, progress: Progress | None = None, mode: str = Mode.AUTO,
+    path: str | Path,
+    store: Path | None = None,
+    progress: Progress | None = None,
+    mode: str = Mode.AUTO,
     ns_of: int | None = None,
 ) -> Session:
-    """Open a memory image, find its kernel among the trusted ones and attach to it; `mode` is a `bridge.hybrid.Mode`.
+    """Open a memory image, find its kernel among the trusted ones and attach to it; `mode` is a
+    `bridge.hybrid.Mode`.
 
-    The session sees what the process `ns_of` (by default the first) sees from inside its namespaces: processes,
-    network, names, users, control groups, and as /proc/self itself. Raises ImageError, KernelNotStored, AttachError,
-    StoreError, BootError, and OptionError if there is no such process: all HybridBridgeError.
+    The session sees what the process `ns_of` (by default the first) sees from inside its namespaces:
+    processes, network, names, users, control groups, and as /proc/self itself. Raises ImageError,
+    KernelNotStored, AttachError, StoreError, BootError, and OptionError if there is no such process: all
+    HybridBridgeError.
     """
     image = open_image(path, progress)
     try:
@@ -314,7 +345,11 @@ def open_session(
 
 
 def open_attached(
-    image: PhysicalImage, store: Store, progress: Progress | None, mode: str = Mode.AUTO, ns_of: int | None = None
+    image: PhysicalImage,
+    store: Store,
+    progress: Progress | None,
+    mode: str = Mode.AUTO,
+    ns_of: int | None = None,
 ) -> Session:
     """As `open_session`, on an opened image, which stays the caller's to close on failure."""
     from hybridbridge_vol.snapshot.find_kernel import find_kernel

@@ -1,8 +1,8 @@
 """Listing /proc although the kernel stumbles over some of its processes.
 
 One forged or smeared pointer in one task makes the kernel's listing of all of them fail. Its position in the
-directory tells the process (fs/proc/base.c: a process stands at its id plus TGID_OFFSET), so the listing goes on
-behind whichever entry it cannot pass.
+directory tells the process (fs/proc/base.c: a process stands at its id plus TGID_OFFSET), so the listing goes
+on behind whichever entry it cannot pass.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 Entries = list[tuple[int, str]]
 """`(position behind the entry, name)`; the position behind an entry is that of the next."""
 EntriesFrom = Callable[[int, int], Entries | None]
-"""Entries from a position on, in one buffer of so many bytes; None if the call was undone."""
+"""Entries from a position on, in one buffer of so many bytes; None if the call was rolled back."""
 
 LARGE, SMALL = 32 << 10, 32
 """Bytes of a buffer for many entries, and for one (19 and a name of up to 12 bytes)."""
@@ -26,10 +26,13 @@ MOST_HOLES = 512
 """So many entries that cannot be listed make a directory worthless."""
 
 
-def entries_around_holes(entries_from: EntriesFrom, exists: Callable[[int], bool]) -> Iterator[tuple[int, str]]:
+def entries_around_holes(
+    entries_from: EntriesFrom, exists: Callable[[int], bool]
+) -> Iterator[tuple[int, str]]:
     """All entries of /proc that can be listed, and an entry for each process that cannot.
 
-    `exists` tells whether there is a process of that id, or something that ends the call when it is looked at.
+    `exists` tells whether there is a process of that id, or something that ends the call when it is looked
+    at.
     """
     position, size, holes = 0, LARGE, 0
     while holes < MOST_HOLES:
@@ -63,8 +66,8 @@ def entries_around_holes(entries_from: EntriesFrom, exists: Callable[[int], bool
 def first_passable(entries_from: EntriesFrom, position: int) -> int | None:
     """The smallest position above `position` from which an entry can be listed; None if there is none.
 
-    All positions up to the bad entry's fail alike (the kernel looks for the next process from there on), so it is
-    found by doubling and halving.
+    All positions up to the bad entry's fail alike (the kernel looks for the next process from there on), so
+    it is found by doubling and halving.
     """
     failing, step = position, 1
     while entries_from(failing + step, SMALL) is None:

@@ -85,7 +85,8 @@ def decompressed(raw: io.RawIOBase) -> IO[bytes]:
 
 
 def decompressed_bytes(data: bytes) -> bytes:
-    """What `data` is when decompressed by its magic bytes, itself if it has none; cut at `MAX_MEMBER_SIZE`."""
+    """What `data` is when decompressed by its magic bytes, itself if it has none; cut at
+    `MAX_MEMBER_SIZE`."""
     return decompressed(Slice(io.BytesIO(data), 0, len(data))).read(MAX_MEMBER_SIZE)
 
 

@@ -1,8 +1,8 @@
 """BTF: the description of its own types that a kernel carries (CONFIG_DEBUG_INFO_BTF).
 
-include/uapi/linux/btf.h and Documentation/bpf/btf.rst of Linux 6.12. Between the kernel's symbols `__start_BTF` and
-`__stop_BTF`: a header, types one behind the other, a table of names. A type's number is its place in that order,
-from 1 on; number 0 is `void`.
+include/uapi/linux/btf.h and Documentation/bpf/btf.rst of Linux 6.12. Between the kernel's symbols
+`__start_BTF` and `__stop_BTF`: a header, types one behind the other, a table of names. A type's number is its
+place in that order, from 1 on; number 0 is `void`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ _REPEATED = (Kind.STRUCT, Kind.UNION, Kind.ENUM, Kind.FUNC_PROTO, Kind.DATASEC, 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A field of a struct or union. `bit_offset` from its start; `bits` is the width of a bit field, otherwise 0."""
+    """A field of a struct or union. `bit_offset` from its start; `bits` is the width of a bit field,
+    otherwise 0."""
 
     name: str
     type: int
@@ -70,10 +71,11 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class BtfType:
-    """One type. `size` in bytes (of INT, FLOAT, STRUCT, UNION, ENUM, ENUM64); `type` is the number of what it is made of.
+    """One type. `size` in bytes (of INT, FLOAT, STRUCT, UNION, ENUM, ENUM64); `type` is the number of what it
+    is made of.
 
-    `flag` is the kind's own: ENUM and ENUM64 signed, FWD a union. `count` elements of an ARRAY. `encoding` of an INT:
-    bits 24-27 SIGNED 1, CHAR 2, BOOL 4; 16-23 the offset and 0-7 the number of its bits.
+    `flag` is the kind's own: ENUM and ENUM64 signed, FWD a union. `count` elements of an ARRAY. `encoding` of
+    an INT: bits 24-27 SIGNED 1, CHAR 2, BOOL 4; 16-23 the offset and 0-7 the number of its bits.
     """
 
     kind: Kind
@@ -111,7 +113,9 @@ def parse_btf(data: bytes, name: str) -> Btf:
     damaged = KernelFileError(f"{name}: its type information (BTF) is damaged; fetch it again")
     if len(data) < _HEADER.size:
         raise damaged
-    magic, version, _flags, header_size, type_offset, type_size, text_offset, text_size = _HEADER.unpack_from(data)
+    magic, version, _flags, header_size, type_offset, type_size, text_offset, text_size = _HEADER.unpack_from(
+        data
+    )
     start = header_size + type_offset
     text_start = header_size + text_offset
     if (magic, version) != (_MAGIC, _VERSION) or max(start + type_size, text_start + text_size) > len(data):
@@ -126,7 +130,9 @@ def parse_btf(data: bytes, name: str) -> Btf:
         at += _TYPE.size
         number, members, flag = info >> 24 & 0x1F, info & 0xFFFF, bool(info >> 31)
         if number not in Kind._value2member_map_ or number == Kind.VOID:
-            raise KernelFileError(f"{name}: its type information (BTF) has a kind that is not known ({number})")
+            raise KernelFileError(
+                f"{name}: its type information (BTF) has a kind that is not known ({number})"
+            )
         kind = Kind(number)
         entry = struct.Struct("<" + _ENTRY.get(kind, ""))
         count = members if kind in _REPEATED else 1

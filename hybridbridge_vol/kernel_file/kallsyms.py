@@ -64,8 +64,8 @@ class _Tokens:
 
 @dataclass(frozen=True)
 class _Names:
-    """`raw` decoded names (the first letter is the kind); image offsets of `num_syms`, of the encoded names and of
-    their markers."""
+    """`raw` decoded names (the first letter is the kind); image offsets of `num_syms`, of the encoded names
+    and of their markers."""
 
     raw: list[bytes]
     count_offset: int
@@ -75,7 +75,8 @@ class _Names:
 
 @dataclass(frozen=True)
 class _Addresses:
-    """The addresses, one for each name; image offsets of the words they come from, and of `relative_base` if any."""
+    """The addresses, one for each name; image offsets of the words they come from, and of `relative_base` if
+    any."""
 
     values: list[int]
     words_offset: int
@@ -92,8 +93,8 @@ def find_symbols(image: Image, image_vaddr: int, name: str) -> Symbols:
 
 
 def find_parts(image: Image, image_vaddr: int, name: str) -> dict[str, int]:
-    """Link-time addresses of the table's own parts, by the kernel's names for them, which kernels before 6.2 leave
-    out of their table. Raises as `find_symbols`."""
+    """Link-time addresses of the table's own parts, by the kernel's names for them, which kernels before 6.2
+    leave out of their table. Raises as `find_symbols`."""
     tokens, names, addresses = _find(image, image_vaddr, name)
     if addresses.base_offset is None:
         return {}
@@ -258,8 +259,8 @@ def _find_addresses(image: Image, image_vaddr: int, tokens: _Tokens, names: _Nam
 def _readings(
     image: Image, image_vaddr: int, tokens: _Tokens, names: _Names
 ) -> Iterator[tuple[Callable[[int], int], int, int | None]]:
-    """Where and how addresses have been encoded (`kallsyms_sym_address`): functions of the number, the image offsets
-    of the words, and of `relative_base` if there is one."""
+    """Where and how addresses have been encoded (`kallsyms_sym_address`): functions of the number, the image
+    offsets of the words, and of `relative_base` if there is one."""
     count = len(names.raw)
     behind = sorted({_align(tokens.end, 4), _align(tokens.end, 8)})
     base_at = names.count_offset - 8

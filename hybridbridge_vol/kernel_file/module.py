@@ -1,7 +1,8 @@
 """A kernel module's file: sections, symbols and relocations, and where the module loader puts its sections.
 
-An own reader of ELF64 relocatables, 24 bytes a relocation in one `struct` call: a module is read while a system call
-waits for it, and a general library takes a hundred times as long for the thousands of relocations of one.
+An own reader of ELF64 relocatables, 24 bytes a relocation in one `struct` call: a module is read while a
+system call waits for it, and a general library takes a hundred times as long for the thousands of relocations
+of one.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ RELATIVE = frozenset((R_PC32, R_PLT32, R_PC64))
 
 _RO_AFTER_INIT = (".data..ro_after_init", "__jump_table", ".static_call_sites")
 _NOT_KEPT = (".modinfo", "__versions", "__version_ext_crcs", "__version_ext_names", ".data..percpu")
-"""Sections that the loader keeps for itself, or places elsewhere (kernel/module/main.c, `rewrite_section_headers`)."""
+"""Sections that the loader keeps for itself, or places elsewhere (kernel/module/main.c,
+`rewrite_section_headers`)."""
 
 
 class Section(NamedTuple):
@@ -44,7 +46,8 @@ class Section(NamedTuple):
 
 
 class Symbol(NamedTuple):
-    """`value` counts from the start of section `section`; `is_local` symbols are not seen by other modules."""
+    """`value` counts from the start of section `section`; `is_local` symbols are not seen by other
+    modules."""
 
     name: str
     section: int
@@ -93,12 +96,16 @@ class ModuleFile:
         self._strings = b""
         self._named: dict[int, Symbol] = {}
         self._exported: dict[str, Symbol] | None = None
-        for index, (name, kind, flags, _address, offset, size, link, info, alignment, _entry) in enumerate(raw):
+        for index, (name, kind, flags, _address, offset, size, link, info, alignment, _entry) in enumerate(
+            raw
+        ):
             content = data[offset : offset + size] if kind != _SHT_NOBITS else data[:0]
             self.sections.append(Section(index, _text(names, name), flags, max(alignment, 1), size, content))
             if kind == _SHT_SYMTAB:
                 self._symbols = list(struct.iter_unpack("<IBBHQQ", content))
-                self.symbol_places = [(section, value) for _name, _info, _other, section, value, _size in self._symbols]
+                self.symbol_places = [
+                    (section, value) for _name, _info, _other, section, value, _size in self._symbols
+                ]
                 self._strings = bytes(data[raw[link][4] :][: raw[link][5]])
             elif kind == _SHT_RELA:
                 self._relocations[info] = content[: size // _RELA_SIZE * _RELA_SIZE]
@@ -135,7 +142,8 @@ class ModuleFile:
             yield Relocation(offset, info & 0xFFFFFFFF, info >> 32, addend)
 
     def raw_relocations(self, section: int) -> Iterator[tuple[int, int, int]]:
-        """The same as Elf64_Rela: `(offset, symbol << 32 | kind, addend)`. A module has thousands, and a call waits."""
+        """The same as Elf64_Rela: `(offset, symbol << 32 | kind, addend)`. A module has thousands, and a call
+        waits."""
         return struct.iter_unpack("<QQq", self._relocations.get(section, b""))
 
     def section(self, name: str) -> Section | None:
@@ -152,7 +160,9 @@ class ModuleFile:
         """What `.modinfo` says: `name`, `vermagic`, `depends` …"""
         info = self.section(".modinfo")
         items = bytes(info.data).split(b"\0") if info else []
-        return {key: value for key, _, value in (item.decode("latin-1").partition("=") for item in items) if key}
+        return {
+            key: value for key, _, value in (item.decode("latin-1").partition("=") for item in items) if key
+        }
 
     # --- where the loader puts sections -------------------------------------------------------------------
 
@@ -165,8 +175,8 @@ class ModuleFile:
         return self._layout(SHF_ALLOC, SHF_WRITE | SHF_EXECINSTR)
 
     def _layout(self, wanted: int, unwanted: int) -> tuple[dict[int, int], int]:
-        """`({section: offset}, size)` of a group of sections as the loader lays them out, one behind the other
-        (kernel/module/main.c, `layout_sections`)."""
+        """`({section: offset}, size)` of a group of sections as the loader lays them out, one behind the
+        other (kernel/module/main.c, `layout_sections`)."""
         places: dict[int, int] = {}
         size = 0
         for item in self.sections:

@@ -1,4 +1,5 @@
-"""All the hardware Linux needs to boot with the command line of `trust.boot`: a console, two PICs, CPUID, TSC."""
+"""All the hardware Linux needs to boot with the command line of `trust.boot`: a console, two PICs, CPUID,
+TSC."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ NMI_STATUS = 0x61
 TIMER2_OUTPUT = 0x20
 RTC_DATA = 0x71
 TSC_STEP = 2000
-"""Cycles the TSC advances at each reading while booting: delays and calibrations end, and runs repeat exactly."""
+"""Cycles the TSC advances at each reading while booting: delays and calibrations end, and runs repeat
+exactly."""
 
 _VENDOR_INTEL = (0x756E6547, 0x6C65746E, 0x49656E69)  # EBX, ECX, EDX of leaf 0, SDM volume 2A, CPUID
 _FEATURES_EDX = 0x078BFBFF & ~(1 << 9)  # fpu vme de pse tsc msr pae mce cx8 ... fxsr sse sse2, no APIC
@@ -87,7 +89,8 @@ class Devices:
         from unicorn.unicorn_py3.arch import intel
         from unicorn.unicorn_py3.unicorn import uccallback, uclib
 
-        # Some kernel code reads the clock at every step: past the binding's own reg_write, which costs five times as much.
+        # Some kernel code reads the clock at every step: past the binding's own reg_write, which costs five
+        # times as much.
         write, handle, word = uclib.uc_reg_write, self._uc._uch, ctypes.c_uint64()
         at = ctypes.byref(word)
 
@@ -116,7 +119,9 @@ class Devices:
         if port == NMI_STATUS:
             return TIMER2_OUTPUT
         if port in (RTC_DATA, TIMER2_COUNT):
-            return 0  # a count that has run out already: quick_pit_calibrate (tsc.c) waits for all ones to pass, 50,000 times
+            # a count that has run out already: quick_pit_calibrate (tsc.c) waits for all ones to pass, 50,000
+            # times
+            return 0
         return (1 << (8 * size)) - 1
 
     def _port_out(self, _uc: Uc, port: int, _size: int, value: int, _data: object) -> None:

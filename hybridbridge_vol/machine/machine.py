@@ -1,8 +1,8 @@
 """One emulated x86-64 CPU over a `PhysicalMemory`: registers, virtual memory, exceptions, runs.
 
-Unicorn delivers no exception by itself. A run ends at each one; `Machine.run` asks its `exception_filter` what
-to do: the address space may have been completed on demand (go on), the kernel may want it delivered through its
-IDT, or the run may end there.
+Unicorn delivers no exception by itself. A run ends at each one; `Machine.run` asks its `exception_filter`
+what to do: the address space may have been completed on demand (go on), the kernel may want it delivered
+through its IDT, or the run may end there.
 """
 
 from __future__ import annotations
@@ -31,7 +31,13 @@ from hybridbridge_vol.machine.memory import HostMapping, PhysicalMemory, page_up
 from hybridbridge_vol.machine.watchdog import Watchdog
 from hybridbridge_vol.units import U64
 
-VECTOR_DEBUG, VECTOR_BREAKPOINT, VECTOR_INVALID_OPCODE, VECTOR_GENERAL_PROTECTION, VECTOR_PAGE_FAULT = 1, 3, 6, 13, 14
+VECTOR_DEBUG, VECTOR_BREAKPOINT, VECTOR_INVALID_OPCODE, VECTOR_GENERAL_PROTECTION, VECTOR_PAGE_FAULT = (
+    1,
+    3,
+    6,
+    13,
+    14,
+)
 _ERROR_CODE_VECTORS = frozenset((8, 10, 11, 12, 13, 14, 17, 21))
 _TIMER_VECTOR = 0x30  # ISA IRQ 0, arch/x86/include/asm/irq_vectors.h
 _FLAG_TRAP, _FLAG_INTERRUPT, _FLAG_NESTED, _FLAG_RESUME = 1 << 8, 1 << 9, 1 << 14, 1 << 16
@@ -41,9 +47,38 @@ EFER_MSR = 0xC0000080
 
 _GENERAL = tuple(
     getattr(x86, "UC_X86_REG_" + name)
-    for name in ["RAX", "RBX", "RCX", "RDX", "RSI", "RDI", "RBP", "RSP", "R8", "R9", "R10", "R11", "R12", "R13", "R14", "R15", "RIP", "EFLAGS"]
+    for name in [
+        "RAX",
+        "RBX",
+        "RCX",
+        "RDX",
+        "RSI",
+        "RDI",
+        "RBP",
+        "RSP",
+        "R8",
+        "R9",
+        "R10",
+        "R11",
+        "R12",
+        "R13",
+        "R14",
+        "R15",
+        "RIP",
+        "EFLAGS",
+    ]
 )
-_MSRS = (EFER_MSR, 0xC0000081, 0xC0000082, 0xC0000084, FS_BASE_MSR, GS_BASE_MSR, 0xC0000102, 0xC0000103, 0x277)
+_MSRS = (
+    EFER_MSR,
+    0xC0000081,
+    0xC0000082,
+    0xC0000084,
+    FS_BASE_MSR,
+    GS_BASE_MSR,
+    0xC0000102,
+    0xC0000103,
+    0x277,
+)
 _SELECTORS = tuple(getattr(x86, "UC_X86_REG_" + name) for name in ["CS", "SS", "DS", "ES"])
 _ARGUMENTS = ("RDI", "RSI", "RDX", "RCX", "R8", "R9")
 
@@ -67,8 +102,8 @@ class Stop:
     """Why a run ended.
 
     `kind` is "returned" (reached its return address), "exception", "halted" (`hlt`: nothing to do but wait),
-    "budget" (cut off; the state is not consistent), "emulator" (Unicorn gave up). `rip` is where, as a virtual
-    address; `vector` and `cr2` belong to exceptions; `detail` is Unicorn's own word.
+    "budget" (cut off; the state is not consistent), "emulator" (Unicorn gave up). `rip` is where, as a
+    virtual address; `vector` and `cr2` belong to exceptions; `detail` is Unicorn's own word.
     """
 
     kind: str
@@ -107,8 +142,8 @@ class Machine:
         self._stack_word = (0, 0)
         self.uc.hook_add(UC_HOOK_INTR, self._on_interrupt)
         self.uc.hook_add(UC_HOOK_INSN_INVALID, self._on_invalid)
-        # No hook on memory, not even on unmapped memory: where one may be called, each store takes Unicorn's slow path
-        # (notdirty_write, accel/tcg/cputlb.c), and all runs take half as long again.
+        # No hook on memory, not even on unmapped memory: where one may be called, each store takes Unicorn's
+        # slow path (notdirty_write, accel/tcg/cputlb.c), and all runs take half as long again.
 
     def rest(self) -> None:
         """End the watchdog's thread; the next run starts it again."""
@@ -117,8 +152,8 @@ class Machine:
     def release(self) -> None:
         """As `rest`, and let the emulator and all memory go: the machine must not be used any more.
 
-        They are let go here, and not when Python finds them unused: the callbacks refer to the machine and the machine to
-        them, and until such a circle is collected many sessions may have come and gone.
+        They are let go here, and not when Python finds them unused: the callbacks refer to the machine and
+        the machine to them, and until such a circle is collected many sessions may have come and gone.
         """
         self.rest()
         self.uc._Uc__finalizer()
@@ -132,7 +167,8 @@ class Machine:
         self.memory.place(paddr, mapping)
 
     def place_rounded(self, paddr: int, mapping: HostMapping) -> None:
-        """`place` for a mapping whose last page is partly filled (the end of a file): the emulator sees all of it."""
+        """`place` for a mapping whose last page is partly filled (the end of a file): the emulator sees all
+        of it."""
         self.uc.mem_map_ptr(paddr, page_up(mapping.size), UC_PROT_ALL, mapping.address)
         self.memory.place(paddr, mapping)
 
@@ -221,7 +257,8 @@ class Machine:
         return b"".join(read(self._paddr(piece), length) for piece, length in paging.pages(vaddr, size))
 
     def write(self, vaddr: int, data: bytes) -> None:
-        """Store `data` at a virtual address, whatever its protection; `UnmappedVirtual` where nothing is mapped."""
+        """Store `data` at a virtual address, whatever its protection; `UnmappedVirtual` where nothing is
+        mapped."""
         done = 0
         for piece, length in paging.pages(vaddr, len(data)):
             self.memory.write(self._paddr(piece), data[done : done + length])
@@ -328,13 +365,15 @@ class Machine:
         for name, value in zip(_ARGUMENTS, arguments, strict=False):
             self.write_register(name, value & U64)
 
-    def call(self, function_vaddr: int, arguments: tuple[int, ...], stack_vaddr: int, until: int, seconds: float) -> Stop:
+    def call(
+        self, function_vaddr: int, arguments: tuple[int, ...], stack_vaddr: int, until: int, seconds: float
+    ) -> Stop:
         """Call a kernel function by the System V ABI; RAX holds the answer if the stop is "returned".
 
         `stack_vaddr` is the stack pointer before the call, 16-byte aligned; `until` the return address.
         """
         self.set_arguments(arguments)
-        if self._stack_word[0] != stack_vaddr - 8:  # the agent's stack does not move
+        if self._stack_word[0] != stack_vaddr - 8:  # the proxy task's stack does not move
             self._stack_word = (stack_vaddr - 8, self._paddr(stack_vaddr - 8))
         self.memory.write_u64(self._stack_word[1], until)
         self.write_register("RSP", stack_vaddr - 8)

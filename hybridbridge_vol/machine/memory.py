@@ -1,7 +1,7 @@
 """Guest-physical memory: host mappings that the emulator and Python share.
 
-A `HostMapping` is one `mmap` of this process. `PhysicalMemory` places mappings at guest-physical addresses and
-reads and writes them from Python; the emulator maps the very same host bytes, so nothing is ever copied.
+A `HostMapping` is one `mmap` of this process. `PhysicalMemory` places mappings at guest-physical addresses
+and reads and writes them from Python; the emulator maps the very same host bytes, so nothing is ever copied.
 """
 
 from __future__ import annotations

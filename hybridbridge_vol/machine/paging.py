@@ -1,4 +1,5 @@
-"""x86-64 page tables: reading them, and building our own (SDM volume 3A, 4.5 "4-level and 5-level paging")."""
+"""x86-64 page tables: reading them, and building our own (SDM volume 3A, 4.5 "4-level and 5-level
+paging")."""
 
 from __future__ import annotations
 
@@ -28,8 +29,8 @@ def canonical(vaddr: int, levels: int = 4) -> bool:
 class Translation:
     """Where a virtual address leads.
 
-    `paddr` is the physical address of the byte, `entry` the last page-table entry, `shift` the size of the page
-    it lies in as a power of two (12, 21 or 30).
+    `paddr` is the physical address of the byte, `entry` the last page-table entry, `shift` the size of the
+    page it lies in as a power of two (12, 21 or 30).
     """
 
     paddr: int
@@ -56,7 +57,7 @@ def walk(read_u64: Callable[[int], int], root_paddr: int, vaddr: int, levels: in
 
 
 def pages(vaddr: int, size: int) -> Iterator[tuple[int, int]]:
-    """`(vaddr, size)` pieces of a range, none crossing a 4 KiB boundary."""
+    """`(vaddr, size)` pieces of a range, none trampoline a 4 KiB boundary."""
     end = vaddr + size
     while vaddr < end:
         step = min(end - vaddr, 4096 - (vaddr & 4095))
@@ -86,7 +87,8 @@ class TableBuilder:
         self._allocate = allocate
 
     def table(self, vaddr: int, shift: int) -> int:
-        """Physical address of the table whose entries map `1 << shift` bytes each, for `vaddr`; made if absent.
+        """Physical address of the table whose entries map `1 << shift` bytes each, for `vaddr`; made if
+        absent.
 
         New upper entries carry USER and no NO_EXECUTE: the last entry alone decides.
         """

@@ -1,8 +1,9 @@
 """What Unicorn keeps to itself and we must mend: `old_exception` in its CPU state.
 
-Unicorn delivers no exception through the IDT and never clears QEMU's `env->old_exception` (target/i386/cpu.h),
-so the second page fault of a run would arrive as a double fault. The field is cleared in a saved context; its
-offset there is found at run time, by comparing contexts around two probe programs, so no header is needed.
+Unicorn delivers no exception through the IDT and never clears QEMU's `env->old_exception`
+(target/i386/cpu.h), so the second page fault of a run would arrive as a double fault. The field is cleared in
+a saved context; its offset there is found at run time, by comparing contexts around two probe programs, so no
+header is needed.
 """
 
 from __future__ import annotations

@@ -17,9 +17,9 @@ POLL_SECONDS = 0.1
 class Watchdog:
     """One background thread that calls `stop` when a run has used the processor for too long.
 
-    `arm(seconds)` before a run and `disarm()` after it, which answers whether the run was cut off. What counts is the time
-    that the arming thread runs: neither a busy machine nor an image on a slow disk makes a run endless. The thread
-    starts at the first run, and ends with `rest` or the process.
+    `arm(seconds)` before a run and `disarm()` after it, which answers whether the run was cut off. What
+    counts is the time that the arming thread runs: neither a busy machine nor an image on a slow disk makes a
+    run endless. The thread starts at the first run, and ends with `rest` or the process.
     """
 
     def __init__(self, stop: Callable[[], None]) -> None:

@@ -1,8 +1,9 @@
-"""AVML's compressed files: ranges of memory as Snappy frames (microsoft/avml, src/image.rs and src/io/snappy.rs).
+"""AVML's compressed files: ranges of memory as Snappy frames (microsoft/avml, src/image.rs and
+src/io/snappy.rs).
 
-Each range: a header as LiME's with the magic "AVML" and version 2, frames of at most 64 KiB of memory each, and 8
-bytes with the frames' total size. (Uncompressed, AVML writes plain LiME.) Opening walks over the frames' headers;
-a frame is unpacked when it is asked for.
+Each range: a header as LiME's with the magic "AVML" and version 2, frames of at most 64 KiB of memory each,
+and 8 bytes with the frames' total size. (Uncompressed, AVML writes plain LiME.) Opening walks over the
+frames' headers; a frame is unpacked when it is asked for.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ ReadAt = Callable[[int, int], bytes]
 
 
 class AvmlPages:
-    """The memory of an AVML file. `spans` are `(paddr, size)` ranges in file order; `missing` those that headers
-    promise and the file does not hold."""
+    """The memory of an AVML file. `spans` are `(paddr, size)` ranges in file order; `missing` those that
+    headers promise and the file does not hold."""
 
     def __init__(self, read_at: ReadAt, file_size: int, progress: Progress | None = None) -> None:
         self._read_at = read_at

@@ -1,8 +1,10 @@
-"""Where memory goes on above the hole below 4 GiB, by the memory map that the firmware gave the guest's kernel.
+"""Where memory goes on above the hole below 4 GiB, by the memory map that the firmware gave the guest's
+kernel.
 
-Linux keeps the boot loader's `struct boot_params` (arch/x86/include/uapi/asm/bootparam.h; /sys/kernel/boot_params)
-with the E820 table in it. A file that is memory without its hole does not say where the hole was, but this table does,
-and one equation proves that it speaks of this file: memory below the hole and above 4 GiB are as long as the file.
+Linux keeps the boot loader's `struct boot_params` (arch/x86/include/uapi/asm/bootparam.h;
+/sys/kernel/boot_params) with the E820 table in it. A file that is memory without its hole does not say where
+the hole was, but this table does, and one equation proves that it speaks of this file: memory below the hole
+and above 4 GiB are as long as the file.
 """
 
 from __future__ import annotations
@@ -35,8 +37,9 @@ Entries = list[tuple[int, int, int]]
 def low_memory_size(
     read_at: ReadAt, file_size: int, extents: Iterable[tuple[int, int]], progress: Progress | None = None
 ) -> int | None:
-    """How many bytes of a file that holds a guest's memory, without its hole, lie below the hole; the rest begins at
-    4 GiB. None if no kernel's memory map in it fits the file. `extents` are `(start, end)` of what is not zeros."""
+    """How many bytes of a file that holds a guest's memory, without its hole, lie below the hole; the rest
+    begins at 4 GiB. None if no kernel's memory map in it fits the file. `extents` are `(start, end)` of what
+    is not zeros."""
     for offset in islice(_places(read_at, file_size, extents, progress), _PLACES_TRIED):
         data = read_at(offset, _SIZE)
         entries = e820_entries(data)
@@ -78,11 +81,11 @@ def _places(
     read_at: ReadAt, file_size: int, extents: Iterable[tuple[int, int]], progress: Progress | None
 ) -> Iterator[int]:
     """Where a `struct boot_params` may begin."""
-    told = 0
+    error_text = 0
     for first, end in extents:
         for start in range(first, end, _CHUNK):
-            if progress and start - told >= _TELL_EACH:
-                told = start
+            if progress and start - error_text >= _TELL_EACH:
+                error_text = start
                 progress(start / file_size, "looking for the guest's memory map")
             data = read_at(start, min(_CHUNK, end - start) + len(_SIGNATURE) - 1)
             at = data.find(_SIGNATURE)

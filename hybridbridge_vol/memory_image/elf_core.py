@@ -16,8 +16,8 @@ _PT_LOAD, _ET_CORE, _PN_XNUM = 1, 4, 0xFFFF
 def parse_elf_core(read_at: ReadAt, file_size: int, name: str) -> tuple[list[Run], list[tuple[int, int]]]:
     """The runs of an ELF core of a machine's memory: PT_LOAD headers with physical addresses (ELF-64, gABI).
 
-    ImageError if the file is an ELF file of another kind. Segments without bytes in the file are left out; one that
-    overlaps an earlier one is cut to what is new.
+    ImageError if the file is an ELF file of another kind. Segments without bytes in the file are left out;
+    one that overlaps an earlier one is cut to what is new.
     """
     head = read_at(0, 64)
     if len(head) < 64 or head[4] != 2:

@@ -1,7 +1,7 @@
 """What is often given instead of a memory image: each kind is named for what it is, with the way out.
 
-No magic here may lie where a machine's memory has data of its own: the first page has interrupt vectors and the BIOS's
-variables, and Linux leaves it alone.
+No magic here may lie where a machine's memory has data of its own: the first page has interrupt vectors and
+the BIOS's variables, and Linux leaves it alone.
 """
 
 from __future__ import annotations
@@ -32,15 +32,27 @@ _KINDS: tuple[tuple[int, bytes, str], ...] = (
     (257, b"ustar", _UNPACK.format("tar", "tar -xf FILE")),
     (0, b"EVF\x09\r\n\xff\0", "an EnCase image (E01); export what it holds first: ewfexport FILE"),
     (0, b"EVF2\r\n\x81\0", "an EnCase image (Ex01); export what it holds first: ewfexport FILE"),
-    (0, b"LibvirtQemudSave", "a guest saved by libvirt; restore it and write its memory with 'virsh dump --memory-only'"),
-    (0, b"\x7fVirtualBox SavedState", "a VirtualBox saved state; resume it and run 'VBoxManage debugvm VM dumpvmcore'"),
+    (
+        0,
+        b"LibvirtQemudSave",
+        "a guest saved by libvirt; restore it and write its memory with 'virsh dump --memory-only'",
+    ),
+    (
+        0,
+        b"\x7fVirtualBox SavedState",
+        "a VirtualBox saved state; resume it and run 'VBoxManage debugvm VM dumpvmcore'",
+    ),
     (0, b"LinuxGuestRecord", "a guest saved by Xen; restore it and write its memory with 'xl dump-core'"),
     (0, b"VMA\0", "a Proxmox backup, not memory"),
     (0, b"QFI\xfb", _DISK.format("QCOW2")),
     (0, b"QED\0", _DISK.format("QED")),
     (0, b"KDMV", _DISK.format("VMDK") + "; a VMware guest's memory is its .vmem, or the .vmss or .vmsn"),
     (0, b"COWD", _DISK.format("VMDK") + "; a VMware guest's memory is its .vmem, or the .vmss or .vmsn"),
-    (0, b"# Disk Descriptor", _DISK.format("VMDK") + "; a VMware guest's memory is its .vmem, or the .vmss or .vmsn"),
+    (
+        0,
+        b"# Disk Descriptor",
+        _DISK.format("VMDK") + "; a VMware guest's memory is its .vmem, or the .vmss or .vmsn",
+    ),
     (0x40, b"\x7f\x10\xda\xbe", _DISK.format("VDI")),
     (0, b"conectix", _DISK.format("VHD")),
     (0, b"vhdxfile", _DISK.format("VHDX")),
@@ -49,7 +61,11 @@ _KINDS: tuple[tuple[int, bytes, str], ...] = (
     (512, b"EFI PART", _DISK.format("GPT")),
     (4086, b"SWAPSPACE2", "a Linux swap area: pages that were not in memory, and not memory"),
     (4086, b"SWAP-SPACE", "a Linux swap area: pages that were not in memory, and not memory"),
-    (4086, b"S1SUSPEND", "a Linux hibernation image in a swap area, which is not read; resume it and dump its memory"),
+    (
+        4086,
+        b"S1SUSPEND",
+        "a Linux hibernation image in a swap area, which is not read; resume it and dump its memory",
+    ),
     (0, b"PAGEDU64", _WINDOWS.format("crash dump")),
     (0, b"PAGEDUMP", _WINDOWS.format("crash dump")),
     (0, b"MDMP", _WINDOWS.format("minidump")),

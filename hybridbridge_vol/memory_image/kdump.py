@@ -1,9 +1,10 @@
 """kdump-compressed dumps: what makedumpfile writes with -c, -l, -p or -z, and QEMU's `dump-guest-memory`.
 
-In blocks of one page: a header, a sub-header, two bitmaps (which pages the machine had, which of them are in the
-file), then a descriptor for each page in the file, then the pages' data, each compressed on its own. (makedumpfile
-1.7: IMPLEMENTATION, diskdump_mod.h; QEMU: include/sysemu/dump.h.) The file is not trusted: every place and size is
-checked before it is used, and no more is kept in memory than one count for 128 MiB of the machine's memory.
+In blocks of one page: a header, a sub-header, two bitmaps (which pages the machine had, which of them are in
+the file), then a descriptor for each page in the file, then the pages' data, each compressed on its own.
+(makedumpfile 1.7: IMPLEMENTATION, diskdump_mod.h; QEMU: include/sysemu/dump.h.) The file is not trusted:
+every place and size is checked before it is used, and no more is kept in memory than one count for 128 MiB of
+the machine's memory.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ Range = tuple[int, int]
 
 @dataclass(frozen=True)
 class _Header:
-    """`status` flags; `max_page` is one more than the highest page number; the rest are file offsets and sizes."""
+    """`status` flags; `max_page` is one more than the highest page number; the rest are file offsets and
+    sizes."""
 
     status: int
     max_page: int
@@ -59,9 +61,9 @@ class _Header:
 class KdumpFile:
     """The pages of a kdump-compressed file that `read_at` gives, `file_size` bytes long.
 
-    `ranges` is what memory the machine had; pages that the dump leaves out lie in them too, but cannot be read.
-    `missing` is what the headers promise and the file does not hold.
-    Raises ImageError if the file is not what its signature says, or is compressed in a way that nothing here reads.
+    `ranges` is what memory the machine had; pages that the dump leaves out lie in them too, but cannot be
+    read. `missing` is what the headers promise and the file does not hold. Raises ImageError if the file is
+    not what its signature says, or is compressed in a way that nothing here reads.
     """
 
     def __init__(self, read_at: ReadAt, file_size: int, name: str, progress: Progress | None = None) -> None:
@@ -178,7 +180,9 @@ class KdumpFile:
 
 
 def _parse_header(read_at: ReadAt, file_size: int, name: str) -> _Header:
-    damaged = ImageError(f"{name}: damaged kdump headers; dump again, or convert it with makedumpfile or crash")
+    damaged = ImageError(
+        f"{name}: damaged kdump headers; dump again, or convert it with makedumpfile or crash"
+    )
     head = read_at(0, PAGE_SIZE)
     if len(head) < _HEADER.size or head[:8] != SIGNATURE:
         raise damaged
@@ -199,7 +203,12 @@ def _parse_header(read_at: ReadAt, file_size: int, name: str) -> _Header:
     if version >= 2 and split:
         raise ImageError(f"{name}: one part of a split dump; join the parts with 'makedumpfile --reassemble'")
     return _Header(
-        status, max_page, present_offset, present_offset + bitmaps_size // 2, bitmaps_size // 2, descriptors_offset
+        status,
+        max_page,
+        present_offset,
+        present_offset + bitmaps_size // 2,
+        bitmaps_size // 2,
+        descriptors_offset,
     )
 
 
@@ -239,7 +248,8 @@ def _ones(bits: int) -> Iterator[tuple[int, int]]:
 
 
 def merged(ranges: Iterable[Range], limit: int) -> list[Range]:
-    """Ascending ranges, joined where they touch; where there are too many, also those with small gaps between."""
+    """Ascending ranges, joined where they touch; where there are too many, also those with small gaps
+    between."""
     gap = 0
     result: list[Range] = []
     for paddr, size in ranges:

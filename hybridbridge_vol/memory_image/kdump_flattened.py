@@ -1,7 +1,7 @@
 """makedumpfile's flattened format: a file as a stream of pieces, each with the place where it belongs.
 
-What `makedumpfile -F` writes to a pipe, and QEMU's `dump-guest-memory -z` to a file: a header of 4096 bytes, then
-pieces, each behind its offset and size (signed 64-bit, big endian), and one with offset -1 at the end
+What `makedumpfile -F` writes to a pipe, and QEMU's `dump-guest-memory -z` to a file: a header of 4096 bytes,
+then pieces, each behind its offset and size (signed 64-bit, big endian), and one with offset -1 at the end
 (makedumpfile 1.7, makedumpfile.h: `struct makedumpfile_header`, `struct makedumpfile_data_header`).
 """
 
@@ -27,14 +27,18 @@ _PIECES_PER_STEP = 1 << 16
 
 
 class Flattened:
-    """The file that the pieces make up; `size` bytes long. `truncated`: the last piece or the end mark is missing.
+    """The file that the pieces make up; `size` bytes long. `truncated`: the last piece or the end mark is
+    missing.
 
-    Its index is built at once, from the pieces' headers. Of two pieces for the same place the later one counts.
+    Its index is built at once, from the pieces' headers. Of two pieces for the same place the later one
+    counts.
     """
 
     def __init__(self, read_at: ReadAt, file_size: int, name: str, progress: Progress | None = None) -> None:
         if _PIECE.unpack_from(read_at(16, 16).ljust(16, b"\0")) != (_TYPE_FLAT, _VERSION_FLAT):
-            raise ImageError(f"{name}: flattened in an unknown way; use 'makedumpfile -R' to bring it into shape")
+            raise ImageError(
+                f"{name}: flattened in an unknown way; use 'makedumpfile -R' to bring it into shape"
+            )
         self._read_at = read_at
         self.truncated = True
         offsets, sizes, places = array("q"), array("q"), array("q")
@@ -45,7 +49,9 @@ class Flattened:
                 self.truncated = offset != -1
                 break
             if len(offsets) == MAX_PIECES:
-                raise ImageError(f"{name}: flattened into too many pieces; use 'makedumpfile -R' to join them")
+                raise ImageError(
+                    f"{name}: flattened into too many pieces; use 'makedumpfile -R' to join them"
+                )
             at += _PIECE.size
             offsets.append(offset)
             sizes.append(min(size, file_size - at))
@@ -53,7 +59,9 @@ class Flattened:
             at += size
             if progress and len(offsets) % _PIECES_PER_STEP == 0:
                 progress(at / file_size, "indexing the flattened dump")
-        order = sorted(range(len(offsets)), key=offsets.__getitem__)  # stable: later pieces behind earlier ones
+        order = sorted(
+            range(len(offsets)), key=offsets.__getitem__
+        )  # stable: later pieces behind earlier ones
         self._offsets, self._sizes, self._places = (
             array("q", map(column.__getitem__, order)) for column in (offsets, sizes, places)
         )

@@ -15,8 +15,8 @@ _LIME_HEADER = struct.Struct("<IIQQQ")
 def parse_lime(read_at: ReadAt, file_size: int) -> tuple[list[Run], list[tuple[int, int]]]:
     """The runs of a LiME file, and what is missing of them (LiME's doc/README, "format=lime").
 
-    Each range has a header: magic, version, first and last physical address, 8 reserved bytes. Reading ends at the
-    first header that makes no sense. A range that overlaps an earlier one is cut to what is new.
+    Each range has a header: magic, version, first and last physical address, 8 reserved bytes. Reading ends
+    at the first header that makes no sense. A range that overlaps an earlier one is cut to what is new.
     """
     collected = Collector(file_size)
     offset = 0

@@ -1,13 +1,14 @@
 """Memory image files: which guest-physical ranges a file holds, and where.
 
-Raw, LiME and ELF cores are lists of plain slices of the file. Their two small parsers are our own because importing
-Volatility costs more time than all the rest of a run; kdump-compressed dumps, AVML and VMware have modules of their
-own, and QEMU's saved states are left to Volatility's layer.
-Nothing here is read but headers: a PhysicalImage reads what it is asked for.
+Raw, LiME and ELF cores are lists of plain slices of the file. Their two small parsers are our own because
+importing Volatility costs more time than all the rest of a run; kdump-compressed dumps, AVML and VMware have
+modules of their own, and QEMU's saved states are left to Volatility's layer. Nothing here is read but
+headers: a PhysicalImage reads what it is asked for.
 
-A compressed raw image is not unpacked on the fly but named, with the command that unpacks it: pages are asked for all
-over the file, so every run of every tool would unpack all of it again, minutes for an answer that takes 0.3 s from
-the unpacked file, and would hide a second copy of the machine's memory in a temporary folder that may lack the room.
+A compressed raw image is not unpacked on the fly but named, with the command that unpacks it: pages are asked
+for all over the file, so every run of every tool would unpack all of it again, minutes for an answer that
+takes 0.3 s from the unpacked file, and would hide a second copy of the machine's memory in a temporary folder
+that may lack the room.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from hybridbridge_vol.memory_image.physical import (
     MIN_IMAGE_SIZE,
     PhysicalImage,
     Run,
-    _checked,
+    checked,
     file_reader,
 )
 from hybridbridge_vol.memory_image.savevm import open_with_volatility
@@ -37,7 +38,9 @@ _KDUMP = (b"KDUMP   ", b"makedumpfile\0\0\0\0")
 _AVML = b"AVML\2\0\0\0"
 _SAVEVM = b"QEVM"
 _VMEM = ".vmem"
-_VMWARE = tuple(bytes.fromhex(magic) for magic in ("d0bed2be", "d0bed0be", "d1bad1ba", "d2bad2ba", "d2bed2be", "d3bed3be"))
+_VMWARE = tuple(
+    bytes.fromhex(magic) for magic in ("d0bed2be", "d0bed0be", "d1bad1ba", "d2bad2ba", "d2bed2be", "d3bed3be")
+)
 
 
 def open_image(path: Path | str, progress: Progress | None = None) -> PhysicalImage:
@@ -72,20 +75,20 @@ def _identify(path: Path, fd: int, progress: Progress | None) -> PhysicalImage:
         raise ImageError(f"{path}: {what}")
     if head[:4] == LIME_MAGIC.to_bytes(4, "little") and head[4:8] == b"\x01\0\0\0":
         runs, missing = parse_lime(file_reader(fd), info.st_size)
-        return _checked(PhysicalImage(path, fd, "LiME", runs, missing))
+        return checked(PhysicalImage(path, fd, "LiME", runs, missing))
     if head[:4] == b"\x7fELF":
         runs, missing = parse_elf_core(file_reader(fd), info.st_size, str(path))
-        return _checked(PhysicalImage(path, fd, "ELF core", runs, missing))
+        return checked(PhysicalImage(path, fd, "ELF core", runs, missing))
     if head.startswith(_KDUMP):
-        return _checked(_open_kdump(path, fd, info.st_size, progress))
+        return checked(_open_kdump(path, fd, info.st_size, progress))
     if head.startswith(_AVML):
-        return _checked(_open_avml(path, fd, info.st_size, progress))
+        return checked(_open_avml(path, fd, info.st_size, progress))
     if head.startswith(_SAVEVM):
-        return _checked(open_with_volatility(path, fd, "QEMU savevm", progress))
+        return checked(open_with_volatility(path, fd, "QEMU savevm", progress))
     if head.startswith(_VMWARE) or path.suffix.lower() == _VMEM:
         from hybridbridge_vol.memory_image.vmware import open_vmware
 
-        return _checked(open_vmware(path, fd, progress))
+        return checked(open_vmware(path, fd, progress))
     if info.st_size < MIN_IMAGE_SIZE:
         raise ImageError(f"{path}: too small to hold a Linux kernel ({info.st_size} bytes)")
     if info.st_size > MAX_PADDR:
@@ -115,4 +118,3 @@ def _open_avml(path: Path, fd: int, file_size: int, progress: Progress | None) -
     pages = AvmlPages(file_reader(fd), file_size, progress)
     runs = [Run(paddr, size, 0) for paddr, size in merged(sorted(pages.spans), MAX_RUNS)]
     return PhysicalImage(path, fd, "AVML", runs, pages.missing, pages.read)
-

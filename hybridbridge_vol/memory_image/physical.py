@@ -38,7 +38,8 @@ class ImageHole(ImageError):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A contiguous range of guest-physical memory; `offset` is where it lies in the file (or layer). Bytes."""
+    """A contiguous range of guest-physical memory; `offset` is where it lies in the file (or layer).
+    Bytes."""
 
     paddr: int
     size: int
@@ -48,9 +49,9 @@ class Run:
 class PhysicalImage:
     """An opened memory image, read-only.
 
-    `runs` are sorted and disjoint. `missing` are `(paddr, size)` ranges that the headers promise and the file does
-    not hold. `reader` is what gives bytes where the file is not made of plain slices. `mappable`: every run is a
-    page-aligned slice of the file, so it can be mapped.
+    `runs` are sorted and disjoint. `missing` are `(paddr, size)` ranges that the headers promise and the file
+    does not hold. `reader` is what gives bytes where the file is not made of plain slices. `mappable`: every
+    run is a page-aligned slice of the file, so it can be mapped.
     """
 
     def __init__(
@@ -88,7 +89,8 @@ class PhysicalImage:
         return None
 
     def offset_of(self, paddr: int) -> int | None:
-        """Where a physical byte lies in the file; None in a hole, and where the file is not made of plain slices."""
+        """Where a physical byte lies in the file; None in a hole, and where the file is not made of plain
+        slices."""
         run = self.run_at(paddr)
         return None if run is None or self._reader is not None else run.offset + paddr - run.paddr
 
@@ -114,8 +116,8 @@ class PhysicalImage:
         return self._reader(paddr, length)
 
     def table_entry(self, paddr: int) -> int | None:
-        """The 64-bit word at a physical address that is a multiple of 8, None if it is absent. Its page is kept: who walks
-        page tables comes back to the same ones."""
+        """The 64-bit word at a physical address that is a multiple of 8, None if it is absent. Its page is
+        kept: who walks page tables comes back to the same ones."""
         page = paddr & -PAGE_SIZE
         if page not in self._tables:
             if len(self._tables) == MAX_TABLES:
@@ -145,7 +147,7 @@ class PhysicalImage:
         self.close()
 
 
-def _checked(image: PhysicalImage) -> PhysicalImage:
+def checked(image: PhysicalImage) -> PhysicalImage:
     if sum(run.size for run in image.runs) < MIN_IMAGE_SIZE:
         raise ImageError(
             f"{image.path}: truncated: this {image.format_name} file holds less memory than a Linux kernel needs"

@@ -10,7 +10,8 @@ from hybridbridge_vol.units import Progress
 
 
 def open_with_volatility(path: Path, fd: int, name: str, progress: Progress | None) -> PhysicalImage:
-    """Read the image through Volatility's own layers: its stackers for file formats, none for operating systems."""
+    """Read the image through Volatility's own layers: its stackers for file formats, none for operating
+    systems."""
     if progress:
         progress(0.0, f"reading the {name} file with Volatility's layer")
     from volatility3.framework import contexts, interfaces
@@ -35,7 +36,9 @@ def open_with_volatility(path: Path, fd: int, name: str, progress: Progress | No
     try:
         segments = getattr(layer, "_segments", None) or [(0, 0, layer.maximum_address + 1, 0)]
     except Exception:  # noqa: BLE001  a layer without any memory
-        raise ImageError(f"{path}: Volatility finds no memory in this {name} file; convert it to raw or LiME") from None
+        raise ImageError(
+            f"{path}: Volatility finds no memory in this {name} file; convert it to raw or LiME"
+        ) from None
     ranges = sorted((segment[0], segment[2]) for segment in segments)  # one for each page or compressed block
     runs = [Run(paddr, size, 0) for paddr, size in merged(ranges, MAX_RUNS)]
 

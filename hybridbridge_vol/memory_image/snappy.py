@@ -1,4 +1,5 @@
-"""Snappy blocks, through the library cramjam (a wheel without dependencies), which trusts lengths that we check first."""
+"""Snappy blocks, through the library cramjam (a wheel without dependencies), which trusts lengths that we
+check first."""
 
 from __future__ import annotations
 

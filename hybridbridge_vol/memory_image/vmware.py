@@ -1,4 +1,5 @@
-"""Opening VMware's memory: a `.vmem` with its `.vmss` or `.vmsn`, one of these with memory of its own, a lone `.vmem`."""
+"""Opening VMware's memory: a `.vmem` with its `.vmss` or `.vmsn`, one of these with memory of its own, a lone
+`.vmem`."""
 
 from __future__ import annotations
 
@@ -18,8 +19,9 @@ _HOLE_END = 4 << 30
 
 
 def open_vmware(path: Path, fd: int, progress: Progress | None) -> PhysicalImage:
-    """The memory that the file `fd` at `path` holds or describes, through the file beside it of the same name. Where
-    memory is in that file, `fd` becomes that file's. ImageError if neither file tells where memory lies."""
+    """The memory that the file `fd` at `path` holds or describes, through the file beside it of the same
+    name. Where memory is in that file, `fd` becomes that file's. ImageError if neither file tells where
+    memory lies."""
     if path.suffix.lower() == _MEMORY:
         return _open_vmem(path, fd, progress)
     state = vmware.parse_state(file_reader(fd), os.fstat(fd).st_size, str(path))
@@ -29,7 +31,9 @@ def open_vmware(path: Path, fd: int, progress: Progress | None) -> PhysicalImage
     memory = _beside(path, _MEMORY)
     if memory is None:
         name = path.with_suffix(_MEMORY).name
-        raise ImageError(f"{path}: holds a VMware guest's state without its memory; put {name} beside it, or give that")
+        raise ImageError(
+            f"{path}: holds a VMware guest's state without its memory; put {name} beside it, or give that"
+        )
     with open(memory, "rb") as stream:
         os.dup2(stream.fileno(), fd, inheritable=False)
     return _image(memory, fd, state)
@@ -43,7 +47,9 @@ def _open_vmem(path: Path, fd: int, progress: Progress | None) -> PhysicalImage:
             continue
         try:
             with open(beside, "rb") as stream:
-                state = vmware.parse_state(file_reader(stream.fileno()), os.fstat(stream.fileno()).st_size, str(beside))
+                state = vmware.parse_state(
+                    file_reader(stream.fileno()), os.fstat(stream.fileno()).st_size, str(beside)
+                )
             return _image(path, fd, state)
         except (ImageError, OSError) as error:
             reason = reason or str(error)
@@ -65,7 +71,9 @@ def _open_vmem(path: Path, fd: int, progress: Progress | None) -> PhysicalImage:
     return PhysicalImage(path, fd, "VMware (hole by the guest's memory map)", runs)
 
 
-def _image(path: Path, fd: int, state: vmware.State, start: int = 0, size: int | None = None) -> PhysicalImage:
+def _image(
+    path: Path, fd: int, state: vmware.State, start: int = 0, size: int | None = None
+) -> PhysicalImage:
     """The image of a state whose memory begins at `start` in the file `fd`."""
     end = os.fstat(fd).st_size if size is None else start + size
     collected = Collector(min(end, os.fstat(fd).st_size))

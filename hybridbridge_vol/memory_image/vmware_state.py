@@ -1,13 +1,15 @@
 """VMware's saved states (.vmss) and snapshots (.vmsn): where guest-physical memory lies in the memory's file.
 
-A header of 12 bytes, a table of groups (64 bytes of name, offset, size), and in each group tags up to an empty one: a
-16-bit word (length of the name, number of 32-bit indices, size of the value), the name, the indices, the value. The
-sizes 62 and 63 announce a block: its size in the file and in memory, the size of a padding, the padding, the data.
-Group `memory` has the regions, in pages: `regionPPN` guest-physical, `regionPageNum` in the file of memory,
-`regionSize`; and the memory itself in the block `Memory`, where it is not a `.vmem` file of its own.
+A header of 12 bytes, a table of groups (64 bytes of name, offset, size), and in each group tags up to an
+empty one: a 16-bit word (length of the name, number of 32-bit indices, size of the value), the name, the
+indices, the value. The sizes 62 and 63 announce a block: its size in the file and in memory, the size of a
+padding, the padding, the data. Group `memory` has the regions, in pages: `regionPPN` guest-physical,
+`regionPageNum` in the file of memory, `regionSize`; and the memory itself in the block `Memory`, where it is
+not a `.vmem` file of its own.
 
-Facts from crash (vmware_vmss.c, by VMware's engineers), Volatility 3 (layers/vmware.py), LeechCore (device_file.c)
-and Rekall (vmem.py), which agree. Nothing read here is trusted: offsets only ever grow, and counts are bounded.
+Facts from crash (vmware_vmss.c, by VMware's engineers), Volatility 3 (layers/vmware.py), LeechCore
+(device_file.c) and Rekall (vmem.py), which agree. Nothing read here is trusted: offsets only ever grow, and
+counts are bounded.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ ReadAt = Callable[[int, int], bytes]
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """Guest-physical memory at `paddr`, `size` bytes, at `place` in the file of memory (or in the block `Memory`)."""
+    """Guest-physical memory at `paddr`, `size` bytes, at `place` in the file of memory (or in the block
+    `Memory`)."""
 
     paddr: int
     size: int
@@ -50,8 +53,8 @@ class Region:
 
 @dataclass(frozen=True)
 class State:
-    """What a .vmss or .vmsn says. `regions` are empty where memory has no hole: it is contiguous from 0. `memory` is
-    the `(file offset, size)` of the memory in this file, None if that is a file of its own."""
+    """What a .vmss or .vmsn says. `regions` are empty where memory has no hole: it is contiguous from 0.
+    `memory` is the `(file offset, size)` of the memory in this file, None if that is a file of its own."""
 
     regions: tuple[Region, ...]
     memory: tuple[int, int] | None
@@ -69,10 +72,13 @@ class _Tag:
 
 
 def parse_state(read_at: ReadAt, file_size: int, name: str) -> State:
-    """The state in a file of `file_size` bytes. ImageError, with `name`, if nothing can be learned from it."""
+    """The state in a file of `file_size` bytes. ImageError, with `name`, if nothing can be learned from
+    it."""
     head = read_at(0, _HEADER.size)
     if head[:4] in OLD_MAGIC:
-        raise ImageError(f"{name}: a state saved by a VMware product without 64-bit guests, which is not read")
+        raise ImageError(
+            f"{name}: a state saved by a VMware product without 64-bit guests, which is not read"
+        )
     if len(head) < _HEADER.size or head[:4] not in MAGICS:
         raise ImageError(f"{name}: not a VMware saved state or snapshot")
     start = _memory_group(read_at, _HEADER.unpack(head)[2])
@@ -87,7 +93,9 @@ def parse_state(read_at: ReadAt, file_size: int, name: str) -> State:
             count = tag.value
         elif tag.name == b"Memory" and tag.block and memory is None:
             if tag.compressed:
-                raise ImageError(f"{name}: its memory is compressed by VMware, which is not read; convert it with vmss2core")
+                raise ImageError(
+                    f"{name}: its memory is compressed by VMware, which is not read; convert it with vmss2core"
+                )
             memory = tag.block
     return State(_regions(count, columns, name), memory)
 
@@ -140,7 +148,8 @@ def _regions(count: int, columns: dict[bytes, dict[int, int]], name: str) -> tup
     for index in range(count):
         try:
             paddr, size, place = (
-                columns[column][index] * PAGE_SIZE for column in (b"regionPPN", b"regionSize", b"regionPageNum")
+                columns[column][index] * PAGE_SIZE
+                for column in (b"regionPPN", b"regionSize", b"regionPageNum")
             )
         except KeyError:
             raise damaged from None

@@ -14,7 +14,10 @@ _COMMON_FLAGS: Flags = (
     (0x02, "nodad"), (0x04, "optimistic"), (0x08, "dadfailed"), (0x10, "home"), (0x20, "deprecated"), (0x40, "tentative"),
     (0x80, "dynamic"), (0x100, "mngtmpaddr"), (0x200, "noprefixroute"), (0x400, "autojoin"), (0x800, "stable-privacy"),
 )  # fmt: skip
-ADDRESS_FLAGS: tuple[Flags, Flags] = (((0x01, "secondary"), *_COMMON_FLAGS), ((0x01, "temporary"), *_COMMON_FLAGS))
+ADDRESS_FLAGS: tuple[Flags, Flags] = (
+    ((0x01, "secondary"), *_COMMON_FLAGS),
+    ((0x01, "temporary"), *_COMMON_FLAGS),
+)
 """Of IPv4 and of IPv6, with IFA_F_PERMANENT turned round: what is not permanent is dynamic."""
 SCOPES = {0: "global", 200: "site", 253: "link", 254: "host", 255: "nowhere"}
 HARDWARE = {

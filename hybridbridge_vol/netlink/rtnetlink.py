@@ -1,7 +1,8 @@
 """The messages of rtnetlink(7): links, addresses, neighbours, routes and rules, in and out of bytes.
 
-Sources: include/uapi/linux/netlink.h, rtnetlink.h, if_link.h, if_addr.h, neighbour.h, fib_rules.h (Linux 5.10 to 6.12).
-A message is a header of 16 bytes, a body of its kind, and attributes; each begins at a multiple of 4 bytes.
+Sources: include/uapi/linux/netlink.h, rtnetlink.h, if_link.h, if_addr.h, neighbour.h, fib_rules.h (Linux 5.10
+to 6.12). A message is a header of 16 bytes, a body of its kind, and attributes; each begins at a multiple of
+4 bytes.
 """
 
 from __future__ import annotations
@@ -29,8 +30,11 @@ def dump_request(kind: int, body: bytes) -> bytes:
 
 
 def request_body(kind: int, family: int = 0) -> bytes:
-    """The body of a request for all objects of a kind and a family (0: of all families), without attributes."""
-    return struct.pack("<B", family) + bytes({RTM_GETLINK: 15, RTM_GETADDR: 7, RTM_GETROUTE: 11, RTM_GETNEIGH: 11, RTM_GETRULE: 11}[kind])
+    """The body of a request for all objects of a kind and a family (0: of all families), without
+    attributes."""
+    return struct.pack("<B", family) + bytes(
+        {RTM_GETLINK: 15, RTM_GETADDR: 7, RTM_GETROUTE: 11, RTM_GETNEIGH: 11, RTM_GETRULE: 11}[kind]
+    )
 
 
 class Message(NamedTuple):
@@ -53,8 +57,8 @@ def messages(data: bytes) -> Iterator[Message]:
 
 
 def is_last(data: bytes) -> bool:
-    """Whether the answer ends with this part of it: it is empty, says so, or makes no sense. Raises OSError where the
-    kernel answers with an error."""
+    """Whether the answer ends with this part of it: it is empty, says so, or makes no sense. Raises OSError
+    where the kernel answers with an error."""
     last = None
     for last in messages(data):
         if last.kind in (NLMSG_ERROR, NLMSG_DONE):
@@ -115,7 +119,8 @@ class Link(NamedTuple):
     peer_namespace: int | None
     master: int | None
     counters: tuple[int, ...] | None
-    """struct rtnl_link_stats64: packets received and sent, bytes, errors, dropped, multicast, collisions, …"""
+    """struct rtnl_link_stats64: packets received and sent, bytes, errors, dropped, multicast, collisions,
+    …"""
 
 
 def parse_link(body: bytes) -> Link:
@@ -192,7 +197,14 @@ def parse_neighbour(body: bytes) -> Neighbour:
     """RTM_NEWNEIGH. Raises struct.error or ValueError."""
     family, ifindex, state, flags, _type = struct.unpack_from("<BxxxiHBB", body)
     found = attributes(body[12:])
-    return Neighbour(ifindex, family, address_text(found.get(1, b"")), hardware(found[2]) if 2 in found else None, state, flags)
+    return Neighbour(
+        ifindex,
+        family,
+        address_text(found.get(1, b"")),
+        hardware(found[2]) if 2 in found else None,
+        state,
+        flags,
+    )
 
 
 class NetRoute(NamedTuple):
@@ -232,7 +244,9 @@ class Hop(NamedTuple):
 
 def parse_net_route(body: bytes) -> NetRoute:
     """RTM_NEWROUTE. Raises struct.error or ValueError."""
-    family, prefix, source_prefix, _tos, table, protocol, scope, kind, flags = struct.unpack_from("<BBBBBBBBI", body)
+    family, prefix, source_prefix, _tos, table, protocol, scope, kind, flags = struct.unpack_from(
+        "<BBBBBBBBI", body
+    )
     found = attributes(body[12:])
     hops = tuple(_hops(found[9])) if 9 in found else ()
     if not hops:
@@ -285,7 +299,9 @@ class Rule(NamedTuple):
 
 def parse_rule(body: bytes) -> Rule:
     """RTM_NEWRULE. Raises struct.error or ValueError."""
-    family, to_length, from_length, _tos, table, _res1, _res2, action, flags = struct.unpack_from("<BBBBBBBBI", body)
+    family, to_length, from_length, _tos, table, _res1, _res2, action, flags = struct.unpack_from(
+        "<BBBBBBBBI", body
+    )
     found = attributes(body[12:])
     return Rule(
         family, number(found.get(6, b"")), address_text(found[2]) if 2 in found else None, from_length,
@@ -296,16 +312,21 @@ def parse_rule(body: bytes) -> Rule:
 
 
 T = TypeVar("T")
-_ANSWERS: dict[int, int] = {kind: kind - 2 for kind in (RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE, RTM_GETNEIGH, RTM_GETRULE)}
+_ANSWERS: dict[int, int] = {
+    kind: kind - 2 for kind in (RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE, RTM_GETNEIGH, RTM_GETRULE)
+}
 """The kind of the messages that answer a request (RTM_NEW*)."""
 
 
 def parsed(kind: int, data: bytes, parse: Callable[[bytes], T]) -> Iterator[tuple[T | ParseError, Source]]:
-    """What the messages of an answer to a request of `kind` say, or that one makes no sense, and where each stands."""
+    """What the messages of an answer to a request of `kind` say, or that one makes no sense, and where each
+    stands."""
     for message in messages(data):
         if message.kind != _ANSWERS[kind]:
             continue
-        source = Source(f"rtnetlink {kind}", message.offset, message.offset + _HEADER.size + len(message.body))
+        source = Source(
+            f"rtnetlink {kind}", message.offset, message.offset + _HEADER.size + len(message.body)
+        )
         try:
             yield parse(message.body), source
         except (struct.error, ValueError):

@@ -1,7 +1,7 @@
 """The formats of the kernel's counters: /proc/stat, /proc/meminfo, /proc/vmstat, /proc/diskstats.
 
-Sources: fs/proc/stat.c, fs/proc/meminfo.c, mm/vmstat.c, block/genhd.c (`diskstats_show`). Lines and fields are only ever
-added, so all are read by name or by place, and what an older kernel does not count is 0.
+Sources: fs/proc/stat.c, fs/proc/meminfo.c, mm/vmstat.c, block/genhd.c (`diskstats_show`). Lines and fields
+are only ever added, so all are read by name or by place, and what an older kernel does not count is 0.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from hybridbridge_vol.toolkit.tool import ParseError
 
 _TIMES = 10
 _OF_NO_CPU = ("ERR", "MIS")
-"""Lines of /proc/interrupts with one number for the machine (arch/x86/kernel/irq.c, `arch_show_interrupts`)."""
+"""Lines of /proc/interrupts with one number for the machine (arch/x86/kernel/irq.c,
+`arch_show_interrupts`)."""
 
 
 class CpuTimes(NamedTuple):
@@ -48,7 +49,8 @@ class KernelStat(NamedTuple):
     total: CpuTimes
     cpus: dict[int, CpuTimes]
     counts: dict[str, int]
-    """The first number of every other line: intr, ctxt, btime, processes, procs_running, procs_blocked, softirq."""
+    """The first number of every other line: intr, ctxt, btime, processes, procs_running, procs_blocked,
+    softirq."""
 
 
 def parse_kernel_stat(data: bytes) -> KernelStat:
@@ -88,8 +90,8 @@ def parse_vmstat(data: bytes) -> dict[str, int]:
 
 
 class DiskStat(NamedTuple):
-    """One line of /proc/diskstats (Documentation/admin-guide/iostats.rst): requests done, merged, sectors of 512 bytes
-    and milliseconds, of reads, writes, discards and flushes."""
+    """One line of /proc/diskstats (Documentation/admin-guide/iostats.rst): requests done, merged, sectors of
+    512 bytes and milliseconds, of reads, writes, discards and flushes."""
 
     name: str
     reads: int
@@ -131,8 +133,9 @@ def parse_diskstat(line: bytes) -> DiskStat:
 
 
 class Interrupt(NamedTuple):
-    """One line of /proc/interrupts or /proc/softirqs: counts since boot by the numbers of CPUs, none for what is counted
-    for the whole machine (`total`); `what` is the rest of the line, its words parted by one blank."""
+    """One line of /proc/interrupts or /proc/softirqs: counts since boot by the numbers of CPUs, none for what
+    is counted for the whole machine (`total`); `what` is the rest of the line, its words parted by one
+    blank."""
 
     name: str
     counts: dict[int, int]

@@ -7,7 +7,8 @@ from hybridbridge_vol.toolkit.tool import UNREADABLE
 
 
 def whole_disks(kernel: GuestKernel) -> set[str] | None:
-    """The disks in /sys/block, where partitions are not and a `/` of a name is `!`; None if that cannot be told."""
+    """The disks in /sys/block, where partitions are not and a `/` of a name is `!`; None if that cannot be
+    told."""
     try:
         return set(kernel.listdir("/sys/block")) or None
     except UNREADABLE:

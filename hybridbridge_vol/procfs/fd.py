@@ -1,7 +1,7 @@
 """The format of /proc/PID/fdinfo/N: a descriptor's position, flags and locks.
 
-Sources: fs/proc/fd.c (`seq_show`), fs/locks.c (`show_fd_locks`), fs/eventfd.c, fs/eventpoll.c, kernel/pid.c (Linux 5.10 to
-6.12). What a file's own kind adds is read by key.
+Sources: fs/proc/fd.c (`seq_show`), fs/locks.c (`show_fd_locks`), fs/eventfd.c, fs/eventpoll.c, kernel/pid.c
+(Linux 5.10 to 6.12). What a file's own kind adds is read by key.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ class FdInfo(NamedTuple):
     lock: str
     """lsof's letter: R, W a lock to read or write on the whole file, r, w on a part; empty for none."""
     detail: str
-    """What an anonymous inode is about: the count's number of an eventfd, what an epoll watches, a pidfd's process."""
+    """What an anonymous inode is about: the count's number of an eventfd, what an epoll watches, a pidfd's
+    process."""
 
     @property
     def access(self) -> str:
@@ -44,7 +45,9 @@ def parse_fdinfo(data: bytes) -> FdInfo:
         position, flags = int(found[b"pos"][0]), int(found[b"flags"][0], 8)
     except (KeyError, ValueError):
         raise ParseError(f"not in the form of /proc/PID/fdinfo: {data[:40]!r}") from None
-    numbers = [re.match(rb"-?\d+", value) for key in (b"eventfd-id", b"tfd", b"Pid") for value in found.get(key, ())]
+    numbers = [
+        re.match(rb"-?\d+", value) for key in (b"eventfd-id", b"tfd", b"Pid") for value in found.get(key, ())
+    ]
     detail = ",".join(text(number[0]) for number in numbers if number)
     return FdInfo(position, flags, _lock_letter(found.get(b"lock", [])), detail)
 

@@ -1,4 +1,5 @@
-"""The kernel's log as syslog(2) gives it: one line for each line of a message (kernel/printk/printk.c, `print_prefix`)."""
+"""The kernel's log as syslog(2) gives it: one line for each line of a message (kernel/printk/printk.c,
+`print_prefix`)."""
 
 from __future__ import annotations
 
@@ -12,13 +13,15 @@ FACILITIES = (
     "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp",
     "res0", "res1", "res2", "res3", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
 )  # fmt: skip
-"""Names as dmesg(1) has them; a priority is facility * 8 + level (include/linux/kern_levels.h, sys/syslog.h)."""
+"""Names as dmesg(1) has them; a priority is facility * 8 + level (include/linux/kern_levels.h,
+sys/syslog.h)."""
 
 _PREFIX = re.compile(rb"<(\d{1,9})>(?:\[ *(\d{1,12}\.\d+)(?:\]|\]\[ *[TC]\d+\]) )?")
 
 
 class Message(NamedTuple):
-    """One line. `seconds` since boot, None where the kernel prints no times; `[start, end)` is its place in the text."""
+    """One line. `seconds` since boot, None where the kernel prints no times; `[start, end)` is its place in
+    the text."""
 
     priority: int | None
     seconds: float | None

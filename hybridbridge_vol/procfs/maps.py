@@ -1,7 +1,7 @@
 """The formats of /proc/PID/maps and smaps.
 
-Sources: fs/proc/task_mmu.c (`show_map_vma`, `show_smap`; Linux 5.10 to 6.12) and fs/seq_file.c (`seq_path`, which
-writes a newline of a name as `\\012`).
+Sources: fs/proc/task_mmu.c (`show_map_vma`, `show_smap`; Linux 5.10 to 6.12) and fs/seq_file.c (`seq_path`,
+which writes a newline of a name as `\\012`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class Mapping(NamedTuple):
     inode: int
     """0 where no file is mapped."""
     path: str
-    """The file as the process sees it, with ` (deleted)` behind it if it is; `[heap]` and the like; or empty."""
+    """The file as the process sees it, with ` (deleted)` behind it if it is; `[heap]` and the like; or
+    empty."""
 
     @property
     def size(self) -> int:
@@ -60,8 +61,8 @@ def parse_mapping(line: bytes) -> Mapping:
 
 
 class Entry(NamedTuple):
-    """A mapping (or the line that is none), what smaps says of it by key (KiB; `VmFlags` is left out), and the bytes
-    of the file that say it."""
+    """A mapping (or the line that is none), what smaps says of it by key (KiB; `VmFlags` is left out), and
+    the bytes of the file that say it."""
 
     mapping: Mapping | ParseError
     sizes: dict[str, int]
@@ -69,8 +70,8 @@ class Entry(NamedTuple):
 
 
 def entries(path: str, data: bytes) -> Iterator[Entry]:
-    """The mappings in the text of maps or smaps. Mappings ascend: where one does not, the kernel's list leads back
-    into itself, and the last entry is a ParseError that says so."""
+    """The mappings in the text of maps or smaps. Mappings ascend: where one does not, the kernel's list leads
+    back into itself, and the last entry is a ParseError that says so."""
     block: list[bytes] = []
     start, place, last = 0, 0, 0
     for line in [*data.split(b"\n"), b""]:

@@ -1,7 +1,7 @@
 """The format of /proc/PID/mountinfo.
 
-Sources: Documentation/filesystems/proc.rst (3.5), fs/proc_namespace.c (`show_mountinfo`; Linux 5.10 to 6.12): blanks,
-newlines and backslashes in names are written as a backslash and three octal digits.
+Sources: Documentation/filesystems/proc.rst (3.5), fs/proc_namespace.c (`show_mountinfo`; Linux 5.10 to 6.12):
+blanks, newlines and backslashes in names are written as a backslash and three octal digits.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class Mount(NamedTuple):
 
 
 def parse_mount(line: bytes) -> Mount:
-    """`id parent major:minor root target options [propagation ...] - type source [options]`. Raises ParseError."""
+    """`id parent major:minor root target options [propagation ...] - type source [options]`. Raises
+    ParseError."""
     fields = line.split(b" ")
     try:
         hyphen = fields.index(b"-", 6)

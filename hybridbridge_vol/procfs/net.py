@@ -1,8 +1,8 @@
 """The formats of /proc/net that list sockets: tcp, udp, raw, icmp, unix, packet, netlink.
 
-Sources: net/ipv4/tcp_ipv4.c (get_tcp4_sock and its neighbours), net/ipv6/tcp_ipv6.c, net/ipv4/udp.c, net/unix/af_unix.c,
-net/packet/af_packet.c, net/netlink/af_netlink.c (Linux 5.10 to 6.12). Numbers stay numbers: no host or service name is
-guessed.
+Sources: net/ipv4/tcp_ipv4.c (get_tcp4_sock and its neighbours), net/ipv6/tcp_ipv6.c, net/ipv4/udp.c,
+net/unix/af_unix.c, net/packet/af_packet.c, net/netlink/af_netlink.c (Linux 5.10 to 6.12). Numbers stay
+numbers: no host or service name is guessed.
 """
 
 from __future__ import annotations
@@ -16,16 +16,31 @@ from hybridbridge_vol.procfs.sources import lines
 from hybridbridge_vol.toolkit.guest_kernel import EndlessFile, GuestKernel
 from hybridbridge_vol.toolkit.tool import UNREADABLE, ParseError, Source, Unavailable, why
 
-ESTABLISHED, SYN_SENT, SYN_RECV, FIN_WAIT1, FIN_WAIT2, TIME_WAIT, CLOSE, CLOSE_WAIT, LAST_ACK, LISTEN, CLOSING = range(1, 12)
+(
+    ESTABLISHED,
+    SYN_SENT,
+    SYN_RECV,
+    FIN_WAIT1,
+    FIN_WAIT2,
+    TIME_WAIT,
+    CLOSE,
+    CLOSE_WAIT,
+    LAST_ACK,
+    LISTEN,
+    CLOSING,
+) = range(1, 12)
 """include/net/tcp_states.h; sockets of every family keep their state in these numbers."""
 SO_ACCEPTCON = 1 << 16
 """In a unix socket's flags: it listens (include/linux/net.h, as shown by unix_seq_show)."""
 SOCK_STREAM, SOCK_DGRAM, SOCK_RAW, SOCK_RDM, SOCK_SEQPACKET, SOCK_DCCP, SOCK_PACKET = 1, 2, 3, 4, 5, 6, 10
 
 
-def table_lines(kernel: GuestKernel, path: str, head: int = 1) -> Iterator[tuple[bytes, Source] | Unavailable]:
-    """The lines of a table of /proc/net behind its `head` lines of titles, each with where it stands; last of all
-    why there are no more, if the table could not be read to its end. A table that this kernel does not have is empty."""
+def table_lines(
+    kernel: GuestKernel, path: str, head: int = 1
+) -> Iterator[tuple[bytes, Source] | Unavailable]:
+    """The lines of a table of /proc/net behind its `head` lines of titles, each with where it stands; last of
+    all why there are no more, if the table could not be read to its end. A table that this kernel does not
+    have is empty."""
     gap = None
     try:
         data = kernel.read_file(path)
@@ -85,8 +100,8 @@ class InetSocket(NamedTuple):
     pointer: int
     rest: tuple[int, ...]
     """TCP: retransmission time-out and delayed acknowledgement time-out (1/100 s), quick and ping-pong flags,
-    congestion window, slow start threshold (-1: none; of a listening socket the fast open queue); empty for TIME_WAIT
-    and connections half open. UDP and raw: packets dropped."""
+    congestion window, slow start threshold (-1: none; of a listening socket the fast open queue); empty for
+    TIME_WAIT and connections half open. UDP and raw: packets dropped."""
 
 
 def parse_inet_socket(line: bytes) -> InetSocket:
@@ -116,17 +131,20 @@ def parse_inet_socket(line: bytes) -> InetSocket:
 
 
 def parse_endpoint(field: bytes) -> Endpoint:
-    """`0100007F:0016`: an address, each 32-bit word of it in hexadecimal as the (little-endian) machine reads it, and
-    a port. Raises ValueError."""
+    """`0100007F:0016`: an address, each 32-bit word of it in hexadecimal as the (little-endian) machine reads
+    it, and a port. Raises ValueError."""
     address, _, port = field.partition(b":")
     raw = bytes.fromhex(address.decode("ascii"))
     if len(raw) not in (4, 16):
         raise ValueError
-    return Endpoint(address_text(b"".join(raw[at : at + 4][::-1] for at in range(0, len(raw), 4))), int(port, 16))
+    return Endpoint(
+        address_text(b"".join(raw[at : at + 4][::-1] for at in range(0, len(raw), 4))), int(port, 16)
+    )
 
 
 def address_text(address: bytes) -> str:
-    """4 or 16 bytes in network order as inet_ntop(3) writes them (RFC 5952). ValueError for another length."""
+    """4 or 16 bytes in network order as inet_ntop(3) writes them (RFC 5952). ValueError for another
+    length."""
     if len(address) == 4:
         return ".".join(map(str, address))
     if len(address) != 16:
@@ -162,7 +180,8 @@ class UnixSocket(NamedTuple):
     type: int
     """SOCK_STREAM, SOCK_DGRAM or SOCK_SEQPACKET."""
     state: int
-    """enum socket_state (include/uapi/linux/net.h): 1 unconnected, 2 connecting, 3 connected, 4 disconnecting."""
+    """enum socket_state (include/uapi/linux/net.h): 1 unconnected, 2 connecting, 3 connected, 4
+    disconnecting."""
     inode: int
     path: str
     """Empty: it has no name; `@` first: an abstract one, in which NUL bytes are shown as `@`."""

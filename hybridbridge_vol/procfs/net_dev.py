@@ -1,7 +1,8 @@
-"""The formats of /proc/net that tell interfaces, addresses, counters and groups: dev, if_inet6, snmp, snmp6, igmp.
+"""The formats of /proc/net that tell interfaces, addresses, counters and groups: dev, if_inet6, snmp, snmp6,
+igmp.
 
-Sources: net/core/net-procfs.c, net/ipv6/addrconf.c (if6_seq_show), net/ipv4/proc.c, net/ipv6/proc.c, net/ipv4/igmp.c,
-net/ipv6/mcast.c, include/uapi/linux/if.h (Linux 5.10 to 6.12).
+Sources: net/core/net-procfs.c, net/ipv6/addrconf.c (if6_seq_show), net/ipv4/proc.c, net/ipv6/proc.c,
+net/ipv4/igmp.c, net/ipv6/mcast.c, include/uapi/linux/if.h (Linux 5.10 to 6.12).
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ class Address6(NamedTuple):
 
 
 def parse_if_inet6(line: bytes) -> Address6:
-    """Address, interface index, prefix length, scope and flags, all in hexadecimal, and the interface. Raises ParseError."""
+    """Address, interface index, prefix length, scope and flags, all in hexadecimal, and the interface. Raises
+    ParseError."""
     fields = line.split()
     try:
         raw = bytes.fromhex(fields[0].decode())
@@ -88,7 +90,8 @@ def parse_if_inet6(line: bytes) -> Address6:
 
 
 class Counter(NamedTuple):
-    """A counter of a protocol, by the kernel's names (RFC 1213 and its successors, or include/uapi/linux/snmp.h)."""
+    """A counter of a protocol, by the kernel's names (RFC 1213 and its successors, or
+    include/uapi/linux/snmp.h)."""
 
     protocol: str
     name: str
@@ -130,8 +133,8 @@ class Membership(NamedTuple):
 
 
 def parse_igmp(path: str, lines: Iterator[tuple[bytes, Source]]) -> Iterator[tuple[Membership, Source]]:
-    """/proc/net/igmp: for each interface a line `1 lo : count …`, then its groups, each `\\t\\t\\t\\tGROUP users …`, the
-    group as the little-endian machine reads it. Raises ParseError."""
+    """/proc/net/igmp: for each interface a line `1 lo : count …`, then its groups, each `\\t\\t\\t\\tGROUP
+    users …`, the group as the little-endian machine reads it. Raises ParseError."""
     interface = ""
     for line, source in lines:
         fields = line.split()

@@ -1,7 +1,8 @@
 """The formats of /proc/PID: what `stat`, `status` and `cmdline` say of one task.
 
-Sources: Documentation/filesystems/proc.rst and fs/proc/array.c (Linux 5.10 to 6.12). Fields are only ever added at
-the end of `stat` and as new lines of `status`, so both are read by place or by name and never by length.
+Sources: Documentation/filesystems/proc.rst and fs/proc/array.c (Linux 5.10 to 6.12). Fields are only ever
+added at the end of `stat` and as new lines of `status`, so both are read by place or by name and never by
+length.
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ class PidStat(NamedTuple):
 
 
 def parse_stat(data: bytes) -> PidStat:
-    """/proc/PID/stat. The name in parentheses may hold anything, ") R 1 (" and newlines included; the fields after
-    it never hold a parenthesis, so it ends at the last one. Raises ParseError."""
+    """/proc/PID/stat. The name in parentheses may hold anything, ") R 1 (" and newlines included; the fields
+    after it never hold a parenthesis, so it ends at the last one. Raises ParseError."""
     opening, closing = data.find(b" ("), data.rfind(b")")
     fields = data[closing + 1 :].split()
     if opening < 0 or closing < opening or len(fields) < 22:
@@ -154,8 +155,8 @@ def _kib(lines: dict[bytes, bytes], key: bytes) -> int:
 
 
 def parse_cmdline(data: bytes) -> list[str]:
-    """/proc/PID/cmdline: the arguments, each ended by a NUL; the last NUL may be missing, as may all of them where
-    a process has overwritten its arguments (setproctitle). Padding NULs at the end are no arguments."""
+    """/proc/PID/cmdline: the arguments, each ended by a NUL; the last NUL may be missing, as may all of them
+    where a process has overwritten its arguments (setproctitle). Padding NULs at the end are no arguments."""
     stripped = data.rstrip(b"\0")
     return [text(argument) for argument in stripped.split(b"\0")] if stripped else []
 
@@ -163,9 +164,9 @@ def parse_cmdline(data: bytes) -> list[str]:
 def tty_name(tty_nr: int, drivers: tuple[TtyDriver, ...] = ()) -> str:
     """The terminal's name as `ps` shows it, `?` for none.
 
-    `tty_nr` is new_encode_dev() of the device (include/linux/kdev_t.h). The terminals that every system has are
-    numbered in Documentation/admin-guide/devices.txt; the rest are in /proc/tty/drivers, and a device in neither
-    is shown by its numbers.
+    `tty_nr` is new_encode_dev() of the device (include/linux/kdev_t.h). The terminals that every system has
+    are numbered in Documentation/admin-guide/devices.txt; the rest are in /proc/tty/drivers, and a device in
+    neither is shown by its numbers.
     """
     if tty_nr == 0:
         return "?"
@@ -194,8 +195,9 @@ class TtyDriver(NamedTuple):
 
 
 def parse_tty_drivers(data: bytes) -> tuple[TtyDriver, ...]:
-    """/proc/tty/drivers (fs/proc/proc_tty.c): driver, device, major, minor or a range of minors, type. A driver's
-    name may hold spaces, so the fields are counted from the device on. Lines of another form are left out."""
+    """/proc/tty/drivers (fs/proc/proc_tty.c): driver, device, major, minor or a range of minors, type. A
+    driver's name may hold spaces, so the fields are counted from the device on. Lines of another form are
+    left out."""
     found = []
     for line in text(data).splitlines():
         place = line.find(" /dev/")

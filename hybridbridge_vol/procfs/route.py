@@ -1,8 +1,9 @@
-"""The formats of /proc/net that tell routes and neighbours: route, ipv6_route, arp, and the letters of their flags.
+"""The formats of /proc/net that tell routes and neighbours: route, ipv6_route, arp, and the letters of their
+flags.
 
 Sources: net/ipv4/fib_trie.c (fib_route_seq_show), net/ipv6/ip6_fib.c (ipv6_route_seq_show), net/ipv4/arp.c
-(arp_format_neigh_entry), include/uapi/linux/route.h, ipv6_route.h and if_arp.h (Linux 5.10 to 6.12). The letters are
-those of net-tools, whose `route` and `netstat -r` print them.
+(arp_format_neigh_entry), include/uapi/linux/route.h, ipv6_route.h and if_arp.h (Linux 5.10 to 6.12). The
+letters are those of net-tools, whose `route` and `netstat -r` print them.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ class Route(NamedTuple):
 
 
 def parse_route(line: bytes) -> Route:
-    """`Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT`, addresses in hexadecimal as the
-    little-endian machine reads them. Raises ParseError."""
+    """`Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT`, addresses in hexadecimal as
+    the little-endian machine reads them. Raises ParseError."""
     fields = line.split()
     try:
         destination, gateway, mask = (bytes.fromhex(fields[at].decode())[::-1] for at in (1, 2, 7))
@@ -106,7 +107,18 @@ class ArpEntry(NamedTuple):
 
 ATF_COM = 0x02
 _ATF_LETTERS = ((ATF_COM, "C"), (0x04, "M"), (0x08, "P"), (0x10, "!"))
-HARDWARE_TYPES = {0: "netrom", 1: "ether", 6: "ieee802", 7: "arcnet", 15: "dlci", 24: "ieee1394", 32: "infiniband", 512: "ppp", 772: "loopback", 778: "gre"}  # fmt: skip
+HARDWARE_TYPES = {
+    0: "netrom",
+    1: "ether",
+    6: "ieee802",
+    7: "arcnet",
+    15: "dlci",
+    24: "ieee1394",
+    32: "infiniband",
+    512: "ppp",
+    772: "loopback",
+    778: "gre",
+}
 """Names that net-tools gives to hardware types which have neighbours."""
 
 

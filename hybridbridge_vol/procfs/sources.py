@@ -23,7 +23,8 @@ def stat_fields(path: str, data: bytes, numbers: tuple[int, ...]) -> Iterator[So
 
 
 def status_values(path: str, data: bytes, keys: tuple[bytes, ...]) -> Iterator[Source]:
-    """The first word behind each of these keys of /proc/PID/status; behind `Uid` the second, the effective one."""
+    """The first word behind each of these keys of /proc/PID/status; behind `Uid` the second, the effective
+    one."""
     for key in keys:
         word = rb"\S+\s+(\S+)" if key == b"Uid" else rb"(\S+)"
         found = re.search(rb"^" + key + rb":\s*" + word, data, re.MULTILINE)

@@ -57,12 +57,13 @@ class Module(NamedTuple):
     """Live, Loading or Unloading."""
     address_vaddr: int
     taints: str
-    """Letters of Documentation/admin-guide/tainted-kernels.rst: O out of tree, E unsigned, P proprietary, ..."""
+    """Letters of Documentation/admin-guide/tainted-kernels.rst: O out of tree, E unsigned, P proprietary,
+    ..."""
 
 
 def parse_module(line: bytes) -> Module:
-    """`name size references users state address [(taints)]`, users being `-` or each followed by a comma, with
-    `[permanent],` among them for a module that cannot be unloaded. Raises ParseError."""
+    """`name size references users state address [(taints)]`, users being `-` or each followed by a comma,
+    with `[permanent],` among them for a module that cannot be unloaded. Raises ParseError."""
     fields = text(line).split()
     try:
         name, size, references, users, state, address = fields[:6]

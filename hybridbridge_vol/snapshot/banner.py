@@ -10,10 +10,12 @@ from hybridbridge_vol.units import Progress
 
 _CHUNK = 16 << 20
 _OVERLAP = 1024
-# with its build number: init/version-timestamp.c; the same text without one is a template in the kernel's image
+# with its build number: init/version-timestamp.c; the same text without one is a template in the kernel's
+# image
 _BANNER = re.compile(rb"Linux version \d+\.\d+[\x21-\x7e]* \([\x20-\x7e]{1,400} #\d+[\x20-\x7e]{1,200}\n")
 MAX_BANNERS = 64
-"""Different banners remembered; package databases and logs in memory hold a few more than the kernel's own."""
+"""Different banners remembered; package databases and logs in memory hold a few more than the kernel's
+own."""
 
 
 def scan_banners(image: PhysicalImage, progress: Progress | None = None) -> list[tuple[str, int]]:

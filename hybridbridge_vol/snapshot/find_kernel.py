@@ -1,7 +1,8 @@
 """Finding a known kernel in a memory image, without scanning it.
 
-Kernels load at multiples of 2 MiB (CONFIG_PHYSICAL_ALIGN, arch/x86/Kconfig), so `linux_banner` is probed at each:
-128 probes for 256 MiB. By how much KASLR shifted the virtual addresses is the majority vote of relocated pointers.
+Kernels load at multiples of 2 MiB (CONFIG_PHYSICAL_ALIGN, arch/x86/Kconfig), so `linux_banner` is probed at
+each: 128 probes for 256 MiB. By how much KASLR shifted the virtual addresses is the majority vote of
+relocated pointers.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from hybridbridge_vol.units import U64
 
 PHYSICAL_ALIGN = 2 << 20
 BANNER_PROBE = 64
-"""Bytes of the banner compared; enough to tell builds apart up to the release, the rest is compared on a hit."""
+"""Bytes of the banner compared; enough to tell builds apart up to the release, the rest is compared on a
+hit."""
 
 MAJORITY = 0.9
 """Share of the probed pointers that must agree on one shift. On a sound image it is all of them."""
-
 
 
 class Span(Protocol):
@@ -59,8 +60,8 @@ class Candidate(Protocol):
 class Found:
     """Where a kernel lies in an image.
 
-    `text_paddr` is the guest-physical address of `_text`; `shift` is what KASLR added to its link-time virtual
-    addresses; `agreement` the share of probed pointers that say so.
+    `text_paddr` is the guest-physical address of `_text`; `shift` is what KASLR added to its link-time
+    virtual addresses; `agreement` the share of probed pointers that say so.
     """
 
     text_paddr: int

@@ -14,7 +14,6 @@ MAX_CPUS = 8192
 """CONFIG_NR_CPUS of Debian's kernels."""
 
 
-
 class SymbolTable(Protocol):
     """As much of a symbol table as this module needs (link-time addresses)."""
 
@@ -37,9 +36,9 @@ class UnreadableSnapshot(Exception):
 class SnapshotLayout:
     """The snapshot's kernel in physical and virtual memory.
 
-    `text_paddr`/`text_vaddr`: `_text` in guest-physical memory and in the snapshot's address space. `shift`: virtual
-    minus link-time address. `size`: bytes from `_text` to `_end`. `root_paddr`: `init_top_pgt`. `levels`: of paging.
-    The three bases are the kernel's own variables; `cpus` is how many were online.
+    `text_paddr`/`text_vaddr`: `_text` in guest-physical memory and in the snapshot's address space. `shift`:
+    virtual minus link-time address. `size`: bytes from `_text` to `_end`. `root_paddr`: `init_top_pgt`.
+    `levels`: of paging. The three bases are the kernel's own variables; `cpus` is how many were online.
     """
 
     text_paddr: int
@@ -84,7 +83,9 @@ def read_layout(image: Readable, symbols: SymbolTable, text: int, end: int, foun
     def needed(name: str) -> int:
         value = static(name)
         if value is None:
-            raise AttachError(f"the image does not hold the kernel's {name}; it was truncated while it was taken")
+            raise AttachError(
+                f"the image does not hold the kernel's {name}; it was truncated while it was taken"
+            )
         return value
 
     root = symbols.get("init_top_pgt")

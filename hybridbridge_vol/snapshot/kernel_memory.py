@@ -1,4 +1,5 @@
-"""The snapshot's kernel image as its own page tables show it: what the machine would have executed and read."""
+"""The snapshot's kernel image as its own page tables show it: what the machine would have executed and
+read."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ class Readable(Tables, Protocol):
 
 
 class Piece(NamedTuple):
-    """Pages of the kernel image in a row. `start` and `end` are offsets from `_text`; `paddr` is where the page tables lead
-    (None: nowhere); `data` what is there (None: the image does not hold it)."""
+    """Pages of the kernel image in a row. `start` and `end` are offsets from `_text`; `paddr` is where the
+    page tables lead (None: nowhere); `data` what is there (None: the image does not hold it)."""
 
     start: int
     end: int

@@ -1,8 +1,8 @@
 """How an answer is written: an aligned table, JSON or CSV.
 
-Names and command lines come from the guest and may hold anything: in a table and in CSV what cannot be printed is
-shown as `\\x1b`, `\\udc80` and the like, so that no name can move the cursor or start a line of its own. JSON keeps each
-character, in JSON's own escapes.
+Names and command lines come from the guest and may hold anything: in a table and in CSV what cannot be
+printed is shown as `\\x1b`, `\\udc80` and the like, so that no name can move the cursor or start a line of
+its own. JSON keeps each character, in JSON's own escapes.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Answer(NamedTuple):
 
 
 def printable(text: str) -> str:
-    """The text with every character that is not printable (control characters, line ends, bidirectional marks,
-    lone surrogates) replaced by an escape."""
+    """The text with every character that is not printable (control characters, line ends, bidirectional
+    marks, lone surrogates) replaced by an escape."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else _escape(char) for char in text)
@@ -94,9 +94,9 @@ def gaps(columns: Sequence[Column], row: Row) -> dict[str, str]:
 
 
 def write_text(answer: Answer, out: TextIO, width: int | None = None) -> bool:
-    """An aligned table. `width` is the terminal's, if there is one: lines are cut there, unless too little of the
-    last column would be left to be of use. A row with cells that could not be read ends in `! reason`, which is
-    never cut. True if every row was complete."""
+    """An aligned table. `width` is the terminal's, if there is one: lines are cut there, unless too little of
+    the last column would be left to be of use. A row with cells that could not be read ends in `! reason`,
+    which is never cut. True if every row was complete."""
     columns = answer.columns
     complete = True
     table: list[list[str]] = [[column.name for column in columns]]
@@ -150,8 +150,8 @@ def cut(text: str, width: int) -> str:
 
 
 def plain(cell: Cell, kind: Kind) -> Any:
-    """A cell as a value of JSON: times as ISO 8601 in UTC, addresses as hexadecimal strings, durations in seconds,
-    None where there is nothing or it could not be read."""
+    """A cell as a value of JSON: times as ISO 8601 in UTC, addresses as hexadecimal strings, durations in
+    seconds, None where there is nothing or it could not be read."""
     if cell is None or isinstance(cell, Unavailable):
         return None
     if isinstance(cell, str):
@@ -166,8 +166,8 @@ def plain(cell: Cell, kind: Kind) -> Any:
 
 
 def write_json(answer: Answer, out: TextIO) -> bool:
-    """A list of objects, one a line. A row with cells that could not be read has the reasons under `unreadable`, a
-    child row its `depth`. True if every row was complete."""
+    """A list of objects, one a line. A row with cells that could not be read has the reasons under
+    `unreadable`, a child row its `depth`. True if every row was complete."""
     import json
 
     complete = True

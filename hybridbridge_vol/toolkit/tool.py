@@ -1,8 +1,8 @@
 """What a tool is: one description, from which `hb run` and the Volatility plugin both make their front.
 
-A tool says its options and columns as data and yields rows; it knows neither argparse nor Volatility nor how a
-table is drawn. A cell that could not be read is an `Unavailable` with the reason, so that no row is dropped in
-silence and no guess is shown as an answer.
+A tool says its options and columns as data and yields rows; it knows neither argparse nor Volatility nor how
+a table is drawn. A cell that could not be read is an `Unavailable` with the reason, so that no row is dropped
+in silence and no guess is shown as an answer.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from errno import ENOENT
 from posixpath import normpath
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
-from hybridbridge_vol.errors import CallUndone, HybridBridgeError
+from hybridbridge_vol.errors import CallRolledBack, HybridBridgeError
 from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
 
 Kind = Literal["int", "float", "percent", "hex", "str", "time", "duration"]
-"""What a cell of a column holds: int, float (one decimal is shown), the same with two, int shown in hex, str (as the guest has it, with
-whatever control characters), seconds since the epoch, seconds. A str may hold surrogate escapes for bytes that are
-no UTF-8."""
+"""What a cell of a column holds: int, float (one decimal is shown), the same with two, int shown in hex, str
+(as the guest has it, with whatever control characters), seconds since the epoch, seconds. A str may hold
+surrogate escapes for bytes that are no UTF-8."""
 
 
 class Unavailable(NamedTuple):
@@ -33,8 +33,8 @@ Cell = Value | Unavailable
 
 
 class Source(NamedTuple):
-    """Bytes that a row was made from: `[start, end)` of what was read from `path` (end None: all of it). For what no
-    file tells, `path` is the call: "uname", "sysinfo", "lstat /proc/1"."""
+    """Bytes that a row was made from: `[start, end)` of what was read from `path` (end None: all of it). For
+    what no file tells, `path` is the call: "uname", "sysinfo", "lstat /proc/1"."""
 
     path: str
     start: int = 0
@@ -42,8 +42,8 @@ class Source(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One line of the answer; `depth` > 0 makes it a child of the nearest earlier row of a smaller depth. `sources`
-    are the bytes of the guest's answers that its cells show."""
+    """One line of the answer; `depth` > 0 makes it a child of the nearest earlier row of a smaller depth.
+    `sources` are the bytes of the guest's answers that its cells show."""
 
     cells: tuple[Cell, ...]
     depth: int = 0
@@ -71,7 +71,8 @@ class Option(NamedTuple):
     many: bool = False
     positional: bool = False
     short: str = ""
-    """One letter, by which `hb run` knows the option too (`-t`); letters of flags can be joined (`-tulpan`)."""
+    """One letter, by which `hb run` knows the option too (`-t`); letters of flags can be joined
+    (`-tulpan`)."""
     examples: tuple[str, ...] = ()
     """Of an option that changes the columns: values that between them show all there can be."""
 
@@ -87,7 +88,8 @@ Options = Mapping[str, Any]
 
 
 class Tool:
-    """Base of all tools. A subclass fills in the class attributes and `rows`; its module exports it as `TOOL`."""
+    """Base of all tools. A subclass fills in the class attributes and `rows`; its module exports it as
+    `TOOL`."""
 
     name: ClassVar[str]
     help: ClassVar[str]
@@ -99,7 +101,8 @@ class Tool:
     options: ClassVar[tuple[Option, ...]] = ()
     columns: ClassVar[tuple[Column, ...]]
     runs_kernel: ClassVar[bool] = True
-    """Whether code of the guest's kernel makes the answer: training has nothing to learn from one where it does not."""
+    """Whether code of the guest's kernel makes the answer: training has nothing to learn from one where it
+    does not."""
     tree_column: ClassVar[str | None] = None
     """The column whose text is indented to show a row's depth where a table is drawn."""
 
@@ -108,11 +111,12 @@ class Tool:
         return self.columns
 
     def wants_raw(self, options: Options, terminal: bool) -> bool:
-        """Of a tool that is `Raw`: whether bytes are wanted rather than a table, on a terminal or elsewhere."""
+        """Of a tool that is `Raw`: whether bytes are wanted rather than a table, on a terminal or
+        elsewhere."""
         return True
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
-        """The answer, row by row. Raises OSError and CallUndone only where no row at all can be made."""
+        """The answer, row by row. Raises OSError and CallRolledBack only where no row at all can be made."""
         raise NotImplementedError
 
 
@@ -128,13 +132,13 @@ class ParseError(HybridBridgeError):
     """Text that the guest's kernel gave is not of the form that kernel writes."""
 
 
-UNREADABLE = (OSError, CallUndone, ParseError)
+UNREADABLE = (OSError, CallRolledBack, ParseError)
 """What reading one file of the guest may raise; a tool makes an `Unavailable` of it and goes on."""
 
 
 def why(path: str, error: BaseException) -> Unavailable:
     """The cell that stands for what could not be read from `path`."""
-    if isinstance(error, CallUndone):
+    if isinstance(error, CallRolledBack):
         return Unavailable(f"{path}: {error.reason}")
     if isinstance(error, OSError) and error.strerror:
         return Unavailable(f"{path}: {error.strerror}")
@@ -142,16 +146,17 @@ def why(path: str, error: BaseException) -> Unavailable:
 
 
 def in_guest(path: str) -> str:
-    """The path, without `..`, if it is one of the guest's: only /proc and /sys are made from the snapshot, the rest of
-    the tree is the trusted kernel's own. Raises OSError."""
+    """The path, without `..`, if it is one of the guest's: only /proc and /sys are made from the snapshot,
+    the rest of the tree is the trusted kernel's own. Raises OSError."""
     clean = normpath(path)
     if clean not in ("/proc", "/sys") and not clean.startswith(("/proc/", "/sys/")):
         raise OSError(ENOENT, "only what is under /proc or /sys can be read from an image", path)
     return clean
 
 
-def told(error: BaseException, image: str | None) -> str:
-    """An error that ended the work, in one line that names the image (unless the error has named it itself)."""
+def error_text(error: BaseException, image: str | None) -> str:
+    """An error that ended the work, in one line that names the image (unless the error has named it
+    itself)."""
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 DEEPEST = 64
-"""Rows further down are shown at this depth: in a hostile image a chain of parents may be as long as the list."""
+"""Rows further down are shown at this depth: in a hostile image a chain of parents may be as long as the
+list."""
 
 
 def as_tree(parent_of: Mapping[int, int | None]) -> Iterator[tuple[int, int]]:
     """Each key once, as (key, depth): parents before children, siblings and roots in the mapping's order.
 
-    A root is what has no parent among the keys. What hangs on a cycle (which no sane kernel has) is shown too:
-    the first member of each cycle is taken for a root.
+    A root is what has no parent among the keys. What hangs on a cycle (which no sane kernel has) is shown
+    too: the first member of each cycle is taken for a root.
     """
     children: dict[int, list[int]] = {}
     roots = []

@@ -1,7 +1,7 @@
 """The tools: one module each, loaded when asked for.
 
-To add one: a module here that exports `TOOL`, its name in `NAMES`, and a plugin stub of that name (a test holds
-the two lists together).
+To add one: a module here that exports `TOOL`, its name in `NAMES`, and a plugin stub of that name (a test
+holds the two lists together).
 """
 
 from __future__ import annotations

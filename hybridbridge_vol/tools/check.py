@@ -20,7 +20,11 @@ class Check(Tool):
     )
     runs_kernel = False
     columns = (
-        Column("WHAT", "str", "text, rodata, syscall, data, idt, module; traced, kprobe, livepatch: by the kernel's own means; mapping: page tables lead elsewhere; missing: cannot be checked"),
+        Column(
+            "WHAT",
+            "str",
+            "text, rodata, syscall, data, idt, module; traced, kprobe, livepatch: by the kernel's own means; mapping: page tables lead elsewhere; missing: cannot be checked",
+        ),
         Column("ADDRESS", "hex", "where it stands, virtual"),
         Column("OFFSET", "hex", "the same in the image file"),
         Column("SYMBOL", "str", "what it is in"),

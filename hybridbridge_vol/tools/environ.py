@@ -33,19 +33,24 @@ class Environ(Tool):
             try:
                 data = kernel.read_file(path)
             except UNREADABLE as error:
-                if isinstance(error, OSError) and error.errno == ESRCH:  # newer kernels say so where there is no memory
+                if (
+                    isinstance(error, OSError) and error.errno == ESRCH
+                ):  # newer kernels say so where there is no memory
                     continue
                 gap = why(path, error)
                 yield Row((pid, name_of(kernel, pid), gap, gap))
                 continue
             name = name_of(kernel, pid) if data.strip(b"\0") else None
             for variable, value, start, end in variables(data):
-                yield Row((pid, name, variable, value), sources=(Source(path, start, end), Source(f"/proc/{pid}/comm")))
+                yield Row(
+                    (pid, name, variable, value),
+                    sources=(Source(path, start, end), Source(f"/proc/{pid}/comm")),
+                )
 
 
 def variables(data: bytes) -> Iterator[tuple[str, Cell, int, int]]:
-    """`(name, value, start, end)` of each entry of /proc/PID/environ, which a NUL ends; the value is None where there
-    is no `=`. Empty entries (a process that has overwritten its environment) are left out."""
+    """`(name, value, start, end)` of each entry of /proc/PID/environ, which a NUL ends; the value is None
+    where there is no `=`. Empty entries (a process that has overwritten its environment) are left out."""
     place = 0
     for entry in data.split(b"\0"):
         if entry:

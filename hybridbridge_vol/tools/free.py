@@ -48,7 +48,10 @@ class Free(Tool):
     def columns_for(self, options: Options) -> tuple[Column, ...]:
         columns: tuple[Column, ...] = self.columns
         if options["wide"]:
-            parts = Column("BUFFERS", "int", "of buffers"), Column("CACHE", "int", "of the page cache and slabs")
+            parts = (
+                Column("BUFFERS", "int", "of buffers"),
+                Column("CACHE", "int", "of the page cache and slabs"),
+            )
             columns = (*columns[:5], *parts, columns[6])
         if options["human"]:
             columns = tuple(column._replace(kind="str", left=column.name == "KIND") for column in columns)
@@ -72,19 +75,25 @@ class Free(Tool):
             ("Swap", swap),
         ]
         if options["lohi"]:
-            lines[1:1] = [("Low", (of("MemTotal"), of("MemTotal") - of("MemFree"), of("MemFree"))), ("High", (0, 0, 0))]
+            lines[1:1] = [
+                ("Low", (of("MemTotal"), of("MemTotal") - of("MemFree"), of("MemFree"))),
+                ("High", (0, 0, 0)),
+            ]
         if options["total"]:
             lines.append(("Total", (of("MemTotal") + swap[0], used + swap[1], of("MemFree") + swap[2])))
         unit = next((size for name, size in _UNITS.items() if options[name]), _KIBI)
         width = len(self.columns_for(options)) - 1
         for kind, numbers in lines:
-            cells = [human(number, options["si"]) if options["human"] else number // unit for number in numbers]
+            cells = [
+                human(number, options["si"]) if options["human"] else number // unit for number in numbers
+            ]
             yield Row((kind, *cells, *[None] * (width - len(cells))), sources=(Source(_PATH),))
 
 
 def human(number: int, si: bool = False) -> str:
-    """Bytes as free shows them (procps 4, src/free.c, `scale_size`): `938Ki`, `1.5Gi`, in units of 1000 `1.6G`: the smallest
-    unit that takes three characters at most, with one decimal, rounded, if that fits too."""
+    """Bytes as free shows them (procps 4, src/free.c, `scale_size`): `938Ki`, `1.5Gi`, in units of 1000
+    `1.6G`: the smallest unit that takes three characters at most, with one decimal, rounded, if that fits
+    too."""
     text = f"{number}B"
     if len(text) <= 4:
         return text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hybridbridge_vol.errors import CallUndone
+from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
 from hybridbridge_vol.toolkit.tool import (
     UNREADABLE,
@@ -35,7 +35,7 @@ class Getpid(Tool):
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
         for found in kernel.running():
-            if isinstance(found, CallUndone):
+            if isinstance(found, CallRolledBack):
                 yield Row((Unavailable(f"{found.call}: {found.reason}"),) * len(self.columns))
                 continue
             comm: Cell = None

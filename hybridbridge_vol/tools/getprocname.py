@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hybridbridge_vol.errors import CallUndone
+from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
 from hybridbridge_vol.toolkit.tool import Cell, Column, Option, Options, Row, Source, Tool, why
 
@@ -31,7 +31,7 @@ def name_row(kernel: GuestKernel, pid: int) -> Row:
     name: Cell
     try:
         name = kernel.read_file(path).removesuffix(b"\n").decode("utf-8", "surrogateescape")
-    except (OSError, CallUndone) as error:
+    except (OSError, CallRolledBack) as error:
         name = why(path, error)
     return Row((pid, name), sources=(Source(path),))
 

@@ -23,7 +23,13 @@ class Hidden(Tool):
         "socket that was never bound is in no table, and the kernel's own sockets have no descriptor. No row: all agree. "
         "What was hidden by patching the machine's code is not hidden from the trusted kernel's, and is in every view."
     )
-    options = (Option("probe", int, "look up each process id up to this, known or not (pid_max: /proc/sys/kernel/pid_max)"),)
+    options = (
+        Option(
+            "probe",
+            int,
+            "look up each process id up to this, known or not (pid_max: /proc/sys/kernel/pid_max)",
+        ),
+    )
     columns = (
         Column("KIND", "str", "process, thread, module or socket"),
         Column("WHAT", "str", "process id, module, inode of the socket; or how many there are"),

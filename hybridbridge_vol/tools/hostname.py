@@ -8,7 +8,8 @@ from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
 from hybridbridge_vol.toolkit.tool import Column, Options, Row, Source, Tool
 
 _FIELD = 65
-"""Bytes of each name in `struct new_utsname` (include/uapi/linux/utsname.h): sysname, nodename, ... domainname."""
+"""Bytes of each name in `struct new_utsname` (include/uapi/linux/utsname.h): sysname, nodename, ...
+domainname."""
 _SHOWN = (Source("uname", _FIELD, 2 * _FIELD), Source("uname", 5 * _FIELD, 6 * _FIELD))
 
 

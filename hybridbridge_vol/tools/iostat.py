@@ -109,23 +109,31 @@ class Iostat(Tool):
             if whole is not None and disk.name.replace("/", "!") not in whole:
                 continue
             unit = _SECTORS_PER_MB if options["mega"] else _SECTORS_PER_KB
-            cells = extended_cells(disk, seconds, unit) if options["extended"] else simple_cells(disk, seconds, unit)
+            cells = (
+                extended_cells(disk, seconds, unit)
+                if options["extended"]
+                else simple_cells(disk, seconds, unit)
+            )
             yield Row((disk.name, *cells), sources=(source, Source("/proc/uptime")))
 
 
 def _in_megabytes(column: Column) -> Column:
-    return column._replace(name=column.name.replace("KB", "MB"), help=column.help.replace("kilobytes (1024 bytes)", "megabytes"))
+    return column._replace(
+        name=column.name.replace("KB", "MB"), help=column.help.replace("kilobytes (1024 bytes)", "megabytes")
+    )
 
 
 def simple_cells(disk: DiskStat, seconds: float, unit: int = _SECTORS_PER_KB) -> tuple[float | int, ...]:
-    """Transfers, and what was read, written and discarded, a second and together, in units of so many sectors."""
+    """Transfers, and what was read, written and discarded, a second and together, in units of so many
+    sectors."""
     sectors = disk.read_sectors, disk.write_sectors, disk.discard_sectors
     rates = (count / unit / seconds for count in sectors)
     return (disk.requests / seconds, *rates, *(count // unit for count in sectors))
 
 
 def extended_cells(disk: DiskStat, seconds: float, unit: int = _SECTORS_PER_KB) -> tuple[float, ...]:
-    """As sysstat computes them (iostat.c, `write_ext_stat`): a second in units of so many sectors, one request in kilobytes."""
+    """As sysstat computes them (iostat.c, `write_ext_stat`): a second in units of so many sectors, one
+    request in kilobytes."""
     cells: list[float] = []
     for done, merged, sectors, spent in (
         (disk.reads, disk.read_merges, disk.read_sectors, disk.read_ms),
@@ -137,7 +145,13 @@ def extended_cells(disk: DiskStat, seconds: float, unit: int = _SECTORS_PER_KB) 
         each = (spent / done, kilobytes / done) if done else (0.0, 0.0)
         cells += [done / seconds, sectors / unit / seconds, merged / seconds, share, *each]
     flush = disk.flush_ms / disk.flushes if disk.flushes else 0.0
-    return (*cells, disk.flushes / seconds, flush, disk.queue_ms / 1000 / seconds, disk.busy_ms / 10 / seconds)
+    return (
+        *cells,
+        disk.flushes / seconds,
+        flush,
+        disk.queue_ms / 1000 / seconds,
+        disk.busy_ms / 10 / seconds,
+    )
 
 
 TOOL = Iostat()

@@ -63,12 +63,20 @@ FAMILIES = {AF_INET: "inet", AF_INET6: "inet6"}
 BITS = {AF_INET: 32, AF_INET6: 128}
 
 IFINDEX = Column("IFINDEX", "int", "number of the interface")
-IFACE = Column("IFACE", "str", "interface; @: the one it lies on or is paired with (@if: in another namespace)")
+IFACE = Column(
+    "IFACE", "str", "interface; @: the one it lies on or is paired with (@if: in another namespace)"
+)
 FAMILY = Column("FAMILY", "str", "link/ and the kind of hardware, inet or inet6")
-ADDRESS = Column("ADDRESS", "str", "hardware address, or address with its prefix length; peer: the other end's")
+ADDRESS = Column(
+    "ADDRESS", "str", "hardware address, or address with its prefix length; peer: the other end's"
+)
 BRD = Column("BRD", "str", "broadcast address")
 SCOPE = Column("SCOPE", "str", "global, site, link, host")
-FLAGS = Column("FLAGS", "str", "as ip shows them: of a link UP, LOWER_UP, …; of an address dynamic, secondary, tentative, …")
+FLAGS = Column(
+    "FLAGS",
+    "str",
+    "as ip shows them: of a link UP, LOWER_UP, …; of an address dynamic, secondary, tentative, …",
+)
 STATE = Column("STATE", "str", "UP, DOWN, UNKNOWN, …")
 MTU = Column("MTU", "int", "largest packet in bytes")
 QDISC = Column("QDISC", "str", "queueing discipline")
@@ -79,10 +87,28 @@ COUNTED = {
     "tx_carrier_errors": "lost carrier", "collisions": "collisions",
 }  # fmt: skip
 COUNTERS = tuple(
-    Column(name.removesuffix("_errors").replace("_", "-").upper() if name.count("_") > 1 else name.replace("_", "-").upper(), "int", about)
+    Column(
+        name.removesuffix("_errors").replace("_", "-").upper()
+        if name.count("_") > 1
+        else name.replace("_", "-").upper(),
+        "int",
+        about,
+    )
     for name, about in COUNTED.items()
 )
-LINK_COLUMNS = (IFINDEX, IFACE, FAMILY, ADDRESS, BRD, FLAGS, STATE, MTU, QDISC, Column("MASTER", "str", "bridge or bond it belongs to"), *COUNTERS)
+LINK_COLUMNS = (
+    IFINDEX,
+    IFACE,
+    FAMILY,
+    ADDRESS,
+    BRD,
+    FLAGS,
+    STATE,
+    MTU,
+    QDISC,
+    Column("MASTER", "str", "bridge or bond it belongs to"),
+    *COUNTERS,
+)
 NEIGHBOUR_COLUMNS = (
     ADDRESS, IFACE, Column("LLADDR", "str", "hardware address"), STATE, FLAGS,
 )  # fmt: skip
@@ -142,7 +168,12 @@ class Ip(Tool):
     )  # fmt: skip
 
     def columns_for(self, options: Options) -> tuple[Column, ...]:
-        for option, columns in (("link", LINK_COLUMNS), ("neigh", NEIGHBOUR_COLUMNS), ("route", ROUTE_COLUMNS), ("rule", RULE_COLUMNS)):
+        for option, columns in (
+            ("link", LINK_COLUMNS),
+            ("neigh", NEIGHBOUR_COLUMNS),
+            ("route", ROUTE_COLUMNS),
+            ("rule", RULE_COLUMNS),
+        ):
             if options[option]:
                 return columns
         return self.columns
@@ -184,7 +215,9 @@ class _View:
     def name(self, ifindex: int | None) -> str | None:
         return None if ifindex is None else self._names.get(ifindex, f"if{ifindex}")
 
-    def answers(self, kind: int, parse: Callable[[bytes], T]) -> Iterator[tuple[T | Unavailable, tuple[Source, ...]]]:
+    def answers(
+        self, kind: int, parse: Callable[[bytes], T]
+    ) -> Iterator[tuple[T | Unavailable, tuple[Source, ...]]]:
         """What the kernel answers of each family, or why it does not."""
         for family in self.families:
             gap = None
@@ -215,7 +248,9 @@ def _link_cells(view: _View, found: Found) -> dict[str, Cell]:
     flags = names_of(link.flags & ~IFF_RUNNING, LINK_FLAGS)
     if link.flags & IFF_UP and not link.flags & IFF_RUNNING:
         flags = [NO_CARRIER, *flags]
-    state = IF_OPER[link.state].upper() if link.state is not None and link.state < len(IF_OPER) else link.state
+    state = (
+        IF_OPER[link.state].upper() if link.state is not None and link.state < len(IF_OPER) else link.state
+    )
     return {
         "IFINDEX": link.ifindex,
         "IFACE": name,
@@ -239,7 +274,10 @@ def _links(view: _View) -> Rows:
             yield found.link, sources
             continue
         values = counters(view.kernel, found, tuple(COUNTED))
-        yield _link_cells(view, found) | dict(zip((column.name for column in COUNTERS), values, strict=True)), sources
+        yield (
+            _link_cells(view, found) | dict(zip((column.name for column in COUNTERS), values, strict=True)),
+            sources,
+        )
 
 
 def _addresses(view: _View) -> Rows:
@@ -290,13 +328,16 @@ def _neighbours(view: _View) -> Rows:
             yield found, sources
         elif view.all or found.state & ~NUD_NOARP:
             state = NEIGHBOUR_STATES.get(found.state, f"{found.state:#x}")
-            yield {
-                "ADDRESS": found.address,
-                "IFACE": view.name(found.ifindex),
-                "LLADDR": found.lladdr,
-                "STATE": state,
-                "FLAGS": " ".join(names_of(found.flags, NEIGHBOUR_FLAGS)),
-            }, sources
+            yield (
+                {
+                    "ADDRESS": found.address,
+                    "IFACE": view.name(found.ifindex),
+                    "LLADDR": found.lladdr,
+                    "STATE": state,
+                    "FLAGS": " ".join(names_of(found.flags, NEIGHBOUR_FLAGS)),
+                },
+                sources,
+            )
 
 
 def _routes(view: _View) -> Rows:
@@ -322,7 +363,9 @@ def _route_cells(view: _View, route: NetRoute, hop: Hop) -> dict[str, Cell]:
         "METRIC": route.metric,
         "FLAGS": " ".join(names_of(route.flags | hop.flags, ROUTE_FLAGS)),
         "WEIGHT": hop.weight if several else None,
-        "PREF": PREFERENCES.get(route.preference, str(route.preference)) if route.preference is not None else None,
+        "PREF": PREFERENCES.get(route.preference, str(route.preference))
+        if route.preference is not None
+        else None,
         "EXPIRES": route.expires,
     }
 
@@ -339,17 +382,20 @@ def _rules(view: _View) -> Rows:
         if isinstance(rule, Unavailable):
             yield rule, sources
             continue
-        yield {
-            "PRIORITY": rule.priority,
-            "FAMILY": FAMILIES.get(rule.family, str(rule.family)),
-            "FROM": _network(rule.source, rule.source_prefix, rule.family, "all"),
-            "TO": _network(rule.destination, rule.destination_prefix, rule.family, "all"),
-            "IIF": rule.incoming,
-            "OIF": rule.outgoing,
-            "FWMARK": rule.mark,
-            "ACTION": RULE_ACTIONS.get(rule.action, str(rule.action)),
-            "TABLE": TABLES.get(rule.table, str(rule.table)) if rule.action == 1 else None,
-        }, sources
+        yield (
+            {
+                "PRIORITY": rule.priority,
+                "FAMILY": FAMILIES.get(rule.family, str(rule.family)),
+                "FROM": _network(rule.source, rule.source_prefix, rule.family, "all"),
+                "TO": _network(rule.destination, rule.destination_prefix, rule.family, "all"),
+                "IIF": rule.incoming,
+                "OIF": rule.outgoing,
+                "FWMARK": rule.mark,
+                "ACTION": RULE_ACTIONS.get(rule.action, str(rule.action)),
+                "TABLE": TABLES.get(rule.table, str(rule.table)) if rule.action == 1 else None,
+            },
+            sources,
+        )
 
 
 TOOL = Ip()

@@ -29,7 +29,10 @@ class Lsmod(Tool):
         try:
             data = kernel.read_file("/proc/modules")
         except EndlessFile as error:
-            data, gap = error.partial, Unavailable("/proc/modules: the kernel's list of modules leads back into itself")
+            data, gap = (
+                error.partial,
+                Unavailable("/proc/modules: the kernel's list of modules leads back into itself"),
+            )
         seen: set[bytes] = set()
         for line, source in lines("/proc/modules", data):
             if gap and line in seen:

@@ -65,7 +65,9 @@ class Lsof(Tool):
             "number with r read, w write, u both, and the letter of a lock (W, R the whole file, w, r a part); "
             "cwd, rtd root directory, txt program, mem mapped file, DEL mapped file that is deleted",
         ),
-        Column("TYPE", "str", "REG, DIR, CHR, BLK, FIFO, IPv4, IPv6, unix, a_inode (a file without a file), ..."),
+        Column(
+            "TYPE", "str", "REG, DIR, CHR, BLK, FIFO, IPv4, IPv6, unix, a_inode (a file without a file), ..."
+        ),
         Column("DEVICE", "str", "major,minor; of a socket its inode number or address", left=False),
         Column("SIZE/OFF", "str", "bytes; where there is no size 0t and the position", left=False),
         Column("POS", "int", "where the next read or write begins, in bytes"),
@@ -108,7 +110,9 @@ def _rows(kernel: GuestKernel, options: Options, sockets: SocketNames, shares: l
     return rows
 
 
-def _of_threads(kernel: GuestKernel, pid: int, sockets: SocketNames) -> Iterator[tuple[tuple[Cell, ...], _File]]:
+def _of_threads(
+    kernel: GuestKernel, pid: int, sockets: SocketNames
+) -> Iterator[tuple[tuple[Cell, ...], _File]]:
     """The files of a process's threads but the first, with the thread's id and name."""
     try:
         tids = numbers(kernel.listdir(f"/proc/{pid}/task"))
@@ -142,12 +146,20 @@ def _expect(kernel: GuestKernel, shares: list[Share]) -> None:
     for share in shares:
         for number in share.descriptors:
             link = f"/proc/{share.pid}/fd/{number}"
-            files += Question("read", f"/proc/{share.pid}/fdinfo/{number}"), Question("readlink", link), Question("stat", link)
+            files += (
+                Question("read", f"/proc/{share.pid}/fdinfo/{number}"),
+                Question("readlink", link),
+                Question("stat", link),
+            )
     for pid in first:
         data, _gap = read_maps(kernel, f"/proc/{pid}/maps")
         seen: set[tuple[str, int]] = set()
         for mapping, _sizes, _source in entries("", data):
-            if isinstance(mapping, Mapping) and _is_file(mapping) and (key := (mapping.device, mapping.inode)) not in seen:
+            if (
+                isinstance(mapping, Mapping)
+                and _is_file(mapping)
+                and (key := (mapping.device, mapping.inode)) not in seen
+            ):
                 seen.add(key)
                 files.append(Question("stat", _mapped_link(pid, mapping)))
     kernel.expect(files)
@@ -213,8 +225,8 @@ def _beside(kernel: GuestKernel, folder: str, pid: int) -> Iterator[_File]:
 
 
 def _linked(kernel: GuestKernel, link: str, fd: str, position: Cell = None) -> _File | None:
-    """What a link of /proc leads to; None if there is no such link (a kernel thread has no program, a zombie no
-    directory)."""
+    """What a link of /proc leads to; None if there is no such link (a kernel thread has no program, a zombie
+    no directory)."""
     try:
         target = kernel.readlink(link)
     except UNREADABLE as error:
@@ -270,7 +282,9 @@ def _mapped(kernel: GuestKernel, folder: str, pid: int, program: _File | None) -
         link = _mapped_link(pid, mapping)
         name = mapping.path.removesuffix(DELETED)
         try:
-            file = _described(fd, name, kernel.stat(link, follow=True), None, (source, Source(f"stat {link}")))
+            file = _described(
+                fd, name, kernel.stat(link, follow=True), None, (source, Source(f"stat {link}"))
+            )
         except UNREADABLE as error:
             file = _File(fd, why(link, error), key[0], why(link, error), None, key[1], name, (source,))
         yield file._replace(device=key[0], node=key[1], unlinked=fd == "DEL")

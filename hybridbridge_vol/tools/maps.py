@@ -45,7 +45,11 @@ class Maps(Tool):
     def columns_for(self, options: Options) -> tuple[Column, ...]:
         if not options["smaps"]:
             return self.columns
-        return (*self.columns[:-1], *(Column(name, "int", told) for name, _keys, told in _SIZES), self.columns[-1])
+        return (
+            *self.columns[:-1],
+            *(Column(name, "int", error_text) for name, _keys, error_text in _SIZES),
+            self.columns[-1],
+        )
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
         width = len(self.columns_for(options)) - 1

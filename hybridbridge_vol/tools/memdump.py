@@ -147,12 +147,15 @@ def _form(threads: list[tuple[int, Registers]], segments: list[Segment]) -> Form
 
 
 def _notes(memory: ProcessMemory, threads: list[tuple[int, Registers]], form: Form) -> bytes:
-    """What can be had of NT_PRPSINFO, the registers of each thread that has them in this form, NT_AUXV and NT_FILE."""
+    """What can be had of NT_PRPSINFO, the registers of each thread that has them in this form, NT_AUXV and
+    NT_FILE."""
     kernel, folder = memory.kernel, f"/proc/{memory.pid}"
     notes = []
     who = _identity(kernel, memory.pid)
     if who:
-        found = [list(_of_thread(tid, who, found, form)) for tid, found in threads if found.machine == form.machine]
+        found = [
+            list(_of_thread(tid, who, found, form)) for tid, found in threads if found.machine == form.machine
+        ]
         first = found[0] if found else []
         notes += [*first[:1], elf_core.note(elf_core.NT_PRPSINFO, elf_core.prpsinfo(who, form)), *first[1:]]
         notes += [note for others in found[1:] for note in others]
@@ -162,7 +165,12 @@ def _notes(memory: ProcessMemory, threads: list[tuple[int, Registers]], form: Fo
         pass
     mappings = [region.mapping for region in memory.regions]
     files = [
-        MappedFile(m.start_vaddr, m.end_vaddr, m.offset % (form.end_vaddr * PAGE_SIZE), os.fsencode(m.path.removesuffix(DELETED)))
+        MappedFile(
+            m.start_vaddr,
+            m.end_vaddr,
+            m.offset % (form.end_vaddr * PAGE_SIZE),
+            os.fsencode(m.path.removesuffix(DELETED)),
+        )
         for m in mappings
         if m.path.startswith("/")
     ]

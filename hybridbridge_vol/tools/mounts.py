@@ -56,7 +56,9 @@ class Mounts(Tool):
                     break
                 found[mount.id], parents[mount.id] = _row(pid, mount, source), mount.parent
             if options["tree"]:
-                yield from (Row(found[key].cells, depth, found[key].sources) for key, depth in as_tree(parents))
+                yield from (
+                    Row(found[key].cells, depth, found[key].sources) for key, depth in as_tree(parents)
+                )
             else:
                 yield from found.values()
             if gap:

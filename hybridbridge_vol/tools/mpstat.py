@@ -76,7 +76,8 @@ class Mpstat(Tool):
 
 
 def chosen_cpus(given: Iterable[str | int]) -> set[int]:
-    """The CPUs of `-P 0 2`, `-P 0,2-3`; none for ALL, which is all of them. OptionError for what is no number."""
+    """The CPUs of `-P 0 2`, `-P 0,2-3`; none for ALL, which is all of them. OptionError for what is no
+    number."""
     found: set[int] = set()
     for word in ",".join(map(str, given)).split(","):
         first, dash, last = word.partition("-")

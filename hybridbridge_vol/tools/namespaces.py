@@ -55,7 +55,12 @@ class Namespaces(Tool):
         Option("type", str, f"only these kinds: {', '.join(TYPES)}", many=True, short="t"),
         Option("task", int, "only the namespaces of this process", short="p"),
         Option("processes", bool, "below each namespace its processes"),
-        Option("persistent", bool, "also namespaces that only open descriptors keep alive (takes longer)", short="P"),
+        Option(
+            "persistent",
+            bool,
+            "also namespaces that only open descriptors keep alive (takes longer)",
+            short="P",
+        ),
     )
     columns = (
         Column("NS", "int", "the namespace's inode number, by which /proc/PID/ns names it"),
@@ -86,11 +91,20 @@ class Namespaces(Tool):
         for pid, gap in gaps.items():
             if options["task"] in (None, pid):
                 yield Row((gap, gap, gap, pid, gap, gap, gap))
-        if options["task"] is not None and options["task"] not in gaps and not any(options["task"] in item.pids for item in found.values()):
+        if (
+            options["task"] is not None
+            and options["task"] not in gaps
+            and not any(options["task"] in item.pids for item in found.values())
+        ):
             raise OptionError(f"--task {options['task']}: no such process in the image")
 
     def _row(
-        self, kernel: GuestKernel, namespace: Namespace, pid: int | None, known: dict[int, tuple[Cell, Cell]], head: bool
+        self,
+        kernel: GuestKernel,
+        namespace: Namespace,
+        pid: int | None,
+        known: dict[int, tuple[Cell, Cell]],
+        head: bool,
     ) -> Row:
         uid: Cell = None
         command: Cell = None
@@ -102,14 +116,16 @@ class Namespaces(Tool):
             sources = (Source(f"readlink /proc/{pid}/ns/{namespace.type}"), Source(f"/proc/{pid}/cmdline"))
         count = len(namespace.pids) if head else None
         held = ",".join(namespace.held) or None if head else None
-        return Row((namespace.inode, namespace.type, count, pid, uid, held, command), 0 if head else 1, sources)
+        return Row(
+            (namespace.inode, namespace.type, count, pid, uid, held, command), 0 if head else 1, sources
+        )
 
 
 def all_namespaces(
     kernel: GuestKernel, kinds: tuple[str, ...] = TYPES, descriptors: bool = False
 ) -> tuple[dict[tuple[str, int], Namespace], dict[int, Unavailable]]:
-    """The namespaces of these kinds by kind and inode, each with its processes in order, those included that only mounts,
-    or also `descriptors`, lead to; and why those of some processes could not be read."""
+    """The namespaces of these kinds by kind and inode, each with its processes in order, those included that
+    only mounts, or also `descriptors`, lead to; and why those of some processes could not be read."""
     found: dict[tuple[str, int], Namespace] = {}
     gaps: dict[int, Unavailable] = {}
 
@@ -142,7 +158,8 @@ def all_namespaces(
 
 
 def _own(kernel: GuestKernel, pids: list[int]) -> tuple[list[tuple[int, str, str]], dict[int, Unavailable]]:
-    """`(pid, kind, target)` of the links to the namespaces that processes are in, and why those of some are not there."""
+    """`(pid, kind, target)` of the links to the namespaces that processes are in, and why those of some are
+    not there."""
     kernel.expect(files_of(pids, *(f"ns/{kind}" for kind in TYPES), kind="readlink"))
     links: list[tuple[int, str, str]] = []
     gaps: dict[int, Unavailable] = {}
@@ -168,8 +185,8 @@ def _descriptors(kernel: GuestKernel, pid: int, gaps: dict[int, Unavailable]) ->
 
 
 def _mounted(kernel: GuestKernel, pid: int, gaps: dict[int, Unavailable]) -> Iterator[tuple[str, str]]:
-    """Namespaces that are mounted where this process can see them: of each line of mountinfo the fourth field is what
-    of the file system is mounted, the fifth where (Documentation/filesystems/proc.rst, 3.5)."""
+    """Namespaces that are mounted where this process can see them: of each line of mountinfo the fourth field
+    is what of the file system is mounted, the fifth where (Documentation/filesystems/proc.rst, 3.5)."""
     path = f"/proc/{pid}/mountinfo"
     try:
         lines = text(kernel.read_file(path)).splitlines()

@@ -102,13 +102,34 @@ class Netstat(Tool):
         Option("timers", bool, "also the timer", short="o"),
         Option("numeric", bool, "numbers for addresses and ports, as is done without it", short="n"),
         Option("route", bool, "show routes instead", short="r"),
-        Option("interfaces", bool, "show interfaces and their counters instead (with -a also those that are down)", short="i"),
+        Option(
+            "interfaces",
+            bool,
+            "show interfaces and their counters instead (with -a also those that are down)",
+            short="i",
+        ),
         Option("statistics", bool, "show the counters of protocols instead", short="s"),
         Option("groups", bool, "show multicast groups instead", short="g"),
         Option("inet", bool, "only IPv4", short="4"),
         Option("inet6", bool, "only IPv6", short="6"),
     )
-    columns = (PROTO, RECV_Q, SEND_Q, LOCAL, FOREIGN, STATE, USER, INODE, PID, PROGRAM, TIMER, REFCNT, UNIX_FLAGS, TYPE, PATH)  # fmt: skip
+    columns = (
+        PROTO,
+        RECV_Q,
+        SEND_Q,
+        LOCAL,
+        FOREIGN,
+        STATE,
+        USER,
+        INODE,
+        PID,
+        PROGRAM,
+        TIMER,
+        REFCNT,
+        UNIX_FLAGS,
+        TYPE,
+        PATH,
+    )
 
     def columns_for(self, options: Options) -> tuple[Column, ...]:
         if options["route"]:

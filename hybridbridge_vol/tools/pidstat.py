@@ -121,13 +121,21 @@ class Pidstat(Tool):
                 ids = (pid, None) if options["threads"] else (pid,)
                 rows.append(self._row(kernel, f"/proc/{pid}", options, seconds, total, ids))
                 for tid in _threads(kernel, pid) if options["threads"] else ():
-                    rows.append(self._row(kernel, f"/proc/{pid}/task/{tid}", options, seconds, total, (None, tid)))
+                    rows.append(
+                        self._row(kernel, f"/proc/{pid}/task/{tid}", options, seconds, total, (None, tid))
+                    )
             return rows
 
         return chain.from_iterable(kernel.each_part(in_parts(chosen(kernel, options)), answer))
 
     def _row(
-        self, kernel: GuestKernel, folder: str, options: Options, seconds: float, total: int, ids: tuple[Cell, ...]
+        self,
+        kernel: GuestKernel,
+        folder: str,
+        options: Options,
+        seconds: float,
+        total: int,
+        ids: tuple[Cell, ...],
     ) -> Row:
         path, status_path = f"{folder}/stat", f"{folder}/status"
         sources = Source(path), Source(status_path)
@@ -185,7 +193,14 @@ def _cpu(kernel: GuestKernel, folder: str, stat: PidStat, seconds: float) -> tup
         waited = why(path, error)
 
     user = share(stat.utime - stat.guest_time)
-    return user, share(stat.stime), share(stat.guest_time), waited, share(stat.utime + stat.stime), stat.processor
+    return (
+        user,
+        share(stat.stime),
+        share(stat.guest_time),
+        waited,
+        share(stat.utime + stat.stime),
+        stat.processor,
+    )
 
 
 def _memory(stat: PidStat, seconds: float, total: int) -> tuple[Cell, ...]:
@@ -211,7 +226,14 @@ def _stack(kernel: GuestKernel, folder: str) -> tuple[Cell, ...]:
         found = entries(path, kernel.read_file(path))
     except UNREADABLE as error:
         return (why(path, error),) * 2
-    sizes = next((sizes for mapping, sizes, _source in found if isinstance(mapping, Mapping) and mapping.path == "[stack]"), {})
+    sizes = next(
+        (
+            sizes
+            for mapping, sizes, _source in found
+            if isinstance(mapping, Mapping) and mapping.path == "[stack]"
+        ),
+        {},
+    )
     return sizes.get("Size", 0), sizes.get("Referenced", 0)
 
 
@@ -234,7 +256,9 @@ def parse_schedstat(data: bytes) -> int:
 def parse_io(data: bytes) -> dict[str, int]:
     """/proc/PID/io (fs/proc/base.c, `do_io_accounting`): counts by name. Raises ParseError."""
     try:
-        found = {name.decode(): int(value) for name, value in (line.split(b": ") for line in data.splitlines())}
+        found = {
+            name.decode(): int(value) for name, value in (line.split(b": ") for line in data.splitlines())
+        }
         if not found.keys() >= {"read_bytes", "write_bytes", "cancelled_write_bytes"}:
             raise ValueError
         return found

@@ -92,7 +92,8 @@ class Ps(Tool):
 
         def answer(part: list[int]) -> list[tuple[_Process, list[_Thread]]]:
             return [
-                (process, list(_threads(view, process)) if options["threads"] else []) for process in _processes(view, part)
+                (process, list(_threads(view, process)) if options["threads"] else [])
+                for process in _processes(view, part)
             ]
 
         processes = chain.from_iterable(kernel.each_part(in_parts(pids), answer))
@@ -137,7 +138,9 @@ def _processes(view: View, pids: list[int]) -> Iterator[_Process]:
     view.kernel.expect(files_of(pids, "stat"))
     stats = {pid: _stat(view, pid) for pid in pids}
     own = [pid for pid, found in stats.items() if not isinstance(found, Unavailable) and found[1].vsize]
-    view.kernel.expect([*files_of(own, "status", "cmdline"), *files_of(set(pids) - set(own), "", kind="lstat")])
+    view.kernel.expect(
+        [*files_of(own, "status", "cmdline"), *files_of(set(pids) - set(own), "", kind="lstat")]
+    )
     return (_process(view, pid, found) for pid, found in stats.items())
 
 
@@ -151,8 +154,9 @@ def _stat(view: View, pid: int) -> tuple[bytes, PidStat] | Unavailable:
 
 
 def _process(view: View, pid: int, found: tuple[bytes, PidStat] | Unavailable) -> _Process:
-    """One process, of which this is the `stat`. A task without memory of its own (a kernel thread, a zombie) has an empty cmdline and no Vm lines
-    in its status, so that `stat` and the owner of the directory say all."""
+    """One process, of which this is the `stat`. A task without memory of its own (a kernel thread, a zombie)
+    has an empty cmdline and no Vm lines in its status, so that `stat` and the owner of the directory say
+    all."""
     folder = f"/proc/{pid}"
     if isinstance(found, Unavailable):
         return _unreadable(pid, found)
@@ -195,7 +199,8 @@ _Thread = tuple[int, tuple[Cell, ...], tuple[Source, ...]]
 
 
 def _threads(view: View, process: _Process) -> Iterator[_Thread]:
-    """The threads of a process, with their own times and states. Memory and command line are the process's."""
+    """The threads of a process, with their own times and states. Memory and command line are the
+    process's."""
     tasks = f"/proc/{process.pid}/task"
     if process.memory is None or process.cells[_NLWP] == 1:
         yield process.pid, process.cells, process.sources

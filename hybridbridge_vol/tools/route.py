@@ -25,10 +25,18 @@ PATH, PATH6 = "/proc/net/route", "/proc/net/ipv6_route"
 DESTINATION = Column("DESTINATION", "str", "network or host; of IPv6 with its prefix length")
 GATEWAY = Column("GATEWAY", "str", "next hop; 0.0.0.0 or :: for none")
 GENMASK = Column("GENMASK", "str", "the destination's mask (IPv4)")
-FLAGS = Column("FLAGS", "str", "U up, G gateway, H host, ! rejected, D dynamic, M modified; of IPv6 also A from an advertisement, e expires, n no next hop")
+FLAGS = Column(
+    "FLAGS",
+    "str",
+    "U up, G gateway, H host, ! rejected, D dynamic, M modified; of IPv6 also A from an advertisement, e expires, n no next hop",
+)
 IFACE = Column("IFACE", "str", "interface")
 EXTRA = (
-    Column("MSS", "int", "maximum segment size of TCP and 40 for its headers, as `netstat -r` prints it; 0 for none (IPv4)"),
+    Column(
+        "MSS",
+        "int",
+        "maximum segment size of TCP and 40 for its headers, as `netstat -r` prints it; 0 for none (IPv4)",
+    ),
     Column("WINDOW", "int", "window of TCP, 0 for none (IPv4)"),
     Column("IRTT", "int", "initial round trip time, 0 for none (IPv4)"),
 )
@@ -78,7 +86,9 @@ def families(options: Options) -> tuple[bool, bool]:
     return options["inet"] or neither, options["inet6"] or neither
 
 
-def routes(kernel: GuestKernel, inet: bool, inet6: bool) -> Iterator[tuple[Route | Unavailable, Source | None]]:
+def routes(
+    kernel: GuestKernel, inet: bool, inet6: bool
+) -> Iterator[tuple[Route | Unavailable, Source | None]]:
     """The routes of the kernel's tables, in its order, or why they or one of them cannot be read."""
     for path, head, parse in ((PATH, 1, parse_route),) * inet + ((PATH6, 0, parse_ipv6_route),) * inet6:
         for item in table_lines(kernel, path, head):

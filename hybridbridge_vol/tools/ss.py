@@ -45,7 +45,8 @@ STATES = (
 )  # fmt: skip
 ALL = frozenset(range(1, 13))
 CONNECTED = ALL - {LISTEN, CLOSE, TIME_WAIT, SYN_RECV, 12}
-"""What is shown when nothing is said of states: neither those that wait for nobody, nor what is hardly a socket yet or any more."""
+"""What is shown when nothing is said of states: neither those that wait for nobody, nor what is hardly a
+socket yet or any more."""
 FILTERS: dict[str, frozenset[int]] = {
     **{
         name: frozenset({number})
@@ -71,7 +72,9 @@ NETLINK = {
 }  # fmt: skip
 """Protocols of netlink (include/uapi/linux/netlink.h), by the names that ss gives them."""
 
-NETID = Column("NETID", "str", "tcp, udp, raw, u_str, u_dgr, u_seq (unix), p_raw, p_dgr (packet), nl (netlink)")
+NETID = Column(
+    "NETID", "str", "tcp, udp, raw, u_str, u_dgr, u_seq (unix), p_raw, p_dgr (packet), nl (netlink)"
+)
 STATE = Column("STATE", "str", "as ss names it; UNCONN: connected with nobody")
 RECV_Q = Column("RECV-Q", "int", "bytes not yet read; of a listening socket: connections not yet accepted")
 SEND_Q = Column("SEND-Q", "int", "bytes not yet acknowledged")
@@ -166,7 +169,10 @@ class Ss(Tool):
 
 def shown(holders: list[Holder], owners: SocketOwners) -> str | None:
     """Descriptors as ss writes them: `("sshd",pid=163,fd=3),…`."""
-    return ",".join(f'("{owners.name(holder.pid)}",pid={holder.pid},fd={holder.fd})' for holder in holders) or None
+    return (
+        ",".join(f'("{owners.name(holder.pid)}",pid={holder.pid},fd={holder.fd})' for holder in holders)
+        or None
+    )
 
 
 def states_of(options: Options) -> frozenset[int]:
@@ -223,7 +229,13 @@ def _inet(name: str, socket: InetSocket) -> Socket:
         rto, ato, quick, window, threshold = socket.rest[: len(INFO)]
         tick = 1000 // USER_HZ
         listens = socket.state == LISTEN  # whose last number is the length of its fast open queue
-        values = (rto * tick, ato * tick or None, quick >> 1 or None, window, None if threshold < 0 or listens else threshold)
+        values = (
+            rto * tick,
+            ato * tick or None,
+            quick >> 1 or None,
+            window,
+            None if threshold < 0 or listens else threshold,
+        )
         cells.update(zip(INFO, values, strict=True))
     return Socket(socket.state, socket.inode, cells)
 

@@ -128,8 +128,8 @@ def _disks(kernel: GuestKernel) -> Iterator[Row]:
 
 
 def disk_sums(kernel: GuestKernel) -> Iterator[tuple[int, str]]:
-    """What `vmstat -D` lists, in its order and words; partitions are counted, but what they did is their disks'. Raises
-    ParseError. The last three are what the kernel tells: vmstat 4.0.2 divides them by 1000."""
+    """What `vmstat -D` lists, in its order and words; partitions are counted, but what they did is their
+    disks'. Raises ParseError. The last three are what the kernel tells: vmstat 4.0.2 divides them by 1000."""
     whole = whole_disks(kernel)
     found = [parse_diskstat(line) for line, _source in lines(_DISKSTATS, kernel.read_file(_DISKSTATS))]
     disks = [disk for disk in found if whole is None or disk.name.replace("/", "!") in whole]
@@ -152,10 +152,14 @@ def disk_sums(kernel: GuestKernel) -> Iterator[tuple[int, str]]:
 
 
 def averages(
-    stat: KernelStat, memory: dict[str, int], pages: dict[str, int], unit: int = 1024, caches: tuple[str, ...] = ()
+    stat: KernelStat,
+    memory: dict[str, int],
+    pages: dict[str, int],
+    unit: int = 1024,
+    caches: tuple[str, ...] = (),
 ) -> tuple[int, ...]:
-    """The line of numbers, as procps computes it (src/vmstat.c, `new_format`): of `memory` in KiB sizes in units of so many
-    bytes; `caches` are the two of it to show instead of buffers and page cache."""
+    """The line of numbers, as procps computes it (src/vmstat.c, `new_format`): of `memory` in KiB sizes in
+    units of so many bytes; `caches` are the two of it to show instead of buffers and page cache."""
     times = stat.total
     user, system = times.user + times.nice, times.system + times.irq + times.softirq
     whole = max(user + system + times.idle + times.iowait + times.steal, 1)
@@ -170,14 +174,24 @@ def averages(
     return (
         stat.counts.get("procs_running", 0),
         stat.counts.get("procs_blocked", 0),
-        *(kib * 1024 // unit for kib in (memory.get("SwapTotal", 0) - memory.get("SwapFree", 0), memory.get("MemFree", 0), *shown)),
+        *(
+            kib * 1024 // unit
+            for kib in (
+                memory.get("SwapTotal", 0) - memory.get("SwapFree", 0),
+                memory.get("MemFree", 0),
+                *shown,
+            )
+        ),
         rate(pages.get("pswpin", 0), PAGE_SIZE // unit),
         rate(pages.get("pswpout", 0), PAGE_SIZE // unit),
         rate(pages["pgpgin"]),
         rate(pages.get("pgpgout", 0)),
         rate(stat.counts.get("intr", 0)),
         rate(stat.counts.get("ctxt", 0)),
-        *((100 * part + whole // 2) // whole for part in (user, system, times.idle, times.iowait, times.steal)),
+        *(
+            (100 * part + whole // 2) // whole
+            for part in (user, system, times.idle, times.iowait, times.steal)
+        ),
     )
 
 

@@ -1,9 +1,10 @@
 """Booting an unmodified Linux kernel inside the emulator until it is about to `execve` its init.
 
 The boot protocol is the 64-bit one (Documentation/arch/x86/boot.rst): long mode, identity-mapped, RSI =
-boot_params. KASLR is ours: the relocations are applied before the kernel starts, the three region bases are written
-once it has set them to its defaults, and KASLR_FLAG stays clear so that it draws none of its own. The loader decides
-between 4 and 5 levels of page tables: the kernel stays with what it finds (arch/x86/boot/compressed/pgtable_64.c).
+boot_params. KASLR is ours: the relocations are applied before the kernel starts, the three region bases are
+written once it has set them to its defaults, and KASLR_FLAG stays clear so that it draws none of its own. The
+loader decides between 4 and 5 levels of page tables: the kernel stays with what it finds
+(arch/x86/boot/compressed/pgtable_64.c).
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ COMMAND_LINE = (
     "initcall_blacklist=jent_mod_init rdinit=/init clocksource=jiffies nosmp maxcpus=0 nohpet apparmor=0 selinux=0 lsm= audit=0 "
     "rcupdate.rcu_expedited=1 no_hash_pointers hardened_usercopy=off random.trust_cpu=on panic=-1"
 )
-"""Why each is there: no hardware but a console, no second CPU, no timer; jitterentropy never ends under a regular
-TSC; an investigator wants addresses (`no_hash_pointers`); user copies meet snapshot addresses, which the hardened
-checks of the trusted allocator cannot know (`hardened_usercopy`)."""
+"""Why each is there: no hardware but a console, no second CPU, no timer; jitterentropy never ends under a
+regular TSC; an investigator wants addresses (`no_hash_pointers`); user copies meet snapshot addresses, which
+the hardened checks of the trusted allocator cannot know (`hardened_usercopy`)."""
 
 # Guest-physical addresses below 1 MiB that hold what a boot loader leaves behind.
 _BOOT_PARAMS = 0x10000
@@ -44,7 +45,14 @@ _INITRD_SPACE = 1 << 20
 _ISA_END = 0x100000
 
 # Offsets in struct boot_params, arch/x86/include/uapi/asm/bootparam.h
-_E820_COUNT, _SETUP_HEADER, _LOADER_TYPE, _RAMDISK, _COMMAND_LINE, _E820_TABLE = 0x1E8, 0x1F1, 0x210, 0x218, 0x228, 0x2D0
+_E820_COUNT, _SETUP_HEADER, _LOADER_TYPE, _RAMDISK, _COMMAND_LINE, _E820_TABLE = (
+    0x1E8,
+    0x1F1,
+    0x210,
+    0x218,
+    0x228,
+    0x2D0,
+)
 _LOADER_UNDEFINED = 0xFF
 
 EXPECTED_CONSOLE_LINES = 180

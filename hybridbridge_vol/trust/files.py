@@ -1,4 +1,5 @@
-"""Files and folders of the store: written whole or not at all, checked against the checksums in a sealed manifest."""
+"""Files and folders of the store: written whole or not at all, checked against the checksums in a sealed
+manifest."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from hybridbridge_vol.errors import StoreError
 from hybridbridge_vol.units import PAGE_SIZE
 
 FORMAT = 1
-"""Version of everything the store writes; a store of another version is told apart before anything is read."""
+"""Version of everything the store writes; a store of another version is told apart before anything is
+read."""
 
 BLOCK = 16 * PAGE_SIZE
 """Unit in which memory files are sparse."""
@@ -43,9 +45,13 @@ def unseal(path: Path) -> dict[str, Any]:
             raise ValueError
         record = json.loads(body)
     except OSError as error:
-        raise StoreError(f"{path}: cannot be read ({error.strerror}); remove this entry with 'hb trust rm'") from None
+        raise StoreError(
+            f"{path}: cannot be read ({error.strerror}); remove this entry with 'hb trust rm'"
+        ) from None
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise StoreError(f"{path}: corrupt; remove this entry with 'hb trust rm' and add the kernel again") from None
+        raise StoreError(
+            f"{path}: corrupt; remove this entry with 'hb trust rm' and add the kernel again"
+        ) from None
     if record.get("format") != FORMAT:
         raise StoreError(
             f"{path}: written in store format {record.get('format')}, this version reads {FORMAT}; "
@@ -108,7 +114,9 @@ def temporary_folder(parent: Path) -> Path:
         parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         return Path(tempfile.mkdtemp(dir=parent, prefix=".new-"))
     except OSError as error:
-        raise StoreError(f"{parent}: cannot be written ({error.strerror}); choose another with --store DIR") from None
+        raise StoreError(
+            f"{parent}: cannot be written ({error.strerror}); choose another with --store DIR"
+        ) from None
 
 
 class _NewFolder(type(Path())):  # type: ignore[misc]

@@ -1,7 +1,7 @@
 """A stored kernel as it was linked: what its text was before any boot adapted it.
 
-Taking it out of the vmlinuz takes a second, so it is kept beside the kernel, compressed, and made again when absent or
-damaged.
+Taking it out of the vmlinuz takes a second, so it is kept beside the kernel, compressed, and made again when
+absent or damaged.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _HEADER = struct.Struct("<5I")
 
 @dataclass(frozen=True)
 class LinkedKernel:
-    """`flat`: the kernel from `_text` to its `.bss`, as the boot loader leaves it before it relocates it. The sites of its
-    relocations are offsets from `_text`, ascending, see `image.relocations.Relocations`. `gaps` are the starts and ends of
-    what no segment covers: offsets too, one after the other."""
+    """`flat`: the kernel from `_text` to its `.bss`, as the boot loader leaves it before it relocates it. The
+    sites of its relocations are offsets from `_text`, ascending, see `image.relocations.Relocations`. `gaps`
+    are the starts and ends of what no segment covers: offsets too, one after the other."""
 
     flat: bytearray
     abs32: array[int]
@@ -33,7 +33,11 @@ class LinkedKernel:
     def relocated(self, shift: int) -> bytearray:
         """A copy as it stands in memory before it first runs, `shift` added to every address."""
         flat = self.flat.copy()
-        for sites, step, size in ((self.abs32, shift, 4), (self.inverse32, -shift, 4), (self.abs64, shift, 8)):
+        for sites, step, size in (
+            (self.abs32, shift, 4),
+            (self.inverse32, -shift, 4),
+            (self.abs64, shift, 8),
+        ):
             mask = (1 << 8 * size) - 1
             if step & mask == 0:
                 continue

@@ -1,6 +1,8 @@
-"""The modules of a stored kernel: the package's own `.ko` files, kept in one archive, each compressed by itself and read when it is needed.
+"""The modules of a stored kernel: the package's own `.ko` files, kept in one archive, each compressed by
+itself and read when it is needed.
 
-A snapshot's modules run from these files alone (bridge/modules.py); one that is not here is named and not run.
+A snapshot's modules run from these files alone (bridge/modules.py); one that is not here is named and not
+run.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ _ZSTD_LEVEL = 1  # a third of the size, at four times the speed of deflate: addi
 
 
 def module_files(path: Path) -> Iterator[tuple[str, bytes]]:
-    """`(name, ELF)` of every module in a package, or of the one that `path` itself is. KernelFileError, OSError."""
+    """`(name, ELF)` of every module in a package, or of the one that `path` itself is. KernelFileError,
+    OSError."""
     if path.name.endswith((".ko", ".ko.xz", ".ko.zst", ".ko.gz")):
         yield module_name(path.name), archives.decompressed_bytes(path.read_bytes())
         return
@@ -40,7 +43,8 @@ def release(path: Path) -> str | None:
 
 
 def keep(folder: Path, modules: Iterable[tuple[str, bytes]]) -> int:
-    """Add modules to those kept in a kernel's folder; how many were given. StoreError if it cannot be written."""
+    """Add modules to those kept in a kernel's folder; how many were given. StoreError if it cannot be
+    written."""
     import zstandard
 
     path = folder / ARCHIVE
@@ -68,7 +72,8 @@ def keep(folder: Path, modules: Iterable[tuple[str, bytes]]) -> int:
 
 
 def move(source: Path, folder: Path) -> None:
-    """Give the modules kept in one folder, if there are any, to another of the same file system. StoreError."""
+    """Give the modules kept in one folder, if there are any, to another of the same file system.
+    StoreError."""
     try:
         with contextlib.suppress(FileNotFoundError):
             os.replace(source / ARCHIVE, folder / ARCHIVE)

@@ -1,9 +1,9 @@
 """Where a trusted kernel lives: a virtual layout of its own, drawn at random for each boot.
 
-The regions lie in the guard hole of the x86-64 memory map (with 4-level page tables at `0xffff8000...`, with 5 at
-`0xff00...`, Documentation/arch/x86/x86_64/mm.rst), where no Linux puts anything; the kernel image must lie in the top 2 GiB
-like every kernel's, so there it has to avoid the snapshot's. The draw is secret to a snapshot's author: no image
-can be made to point into the trusted side but by luck.
+The regions lie in the guard hole of the x86-64 memory map (with 4-level page tables at `0xffff8000...`, with
+5 at `0xff00...`, Documentation/arch/x86/x86_64/mm.rst), where no Linux puts anything; the kernel image must
+lie in the top 2 GiB like every kernel's, so there it has to avoid the snapshot's. The draw is secret to a
+snapshot's author: no image can be made to point into the trusted side but by luck.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ GUARD_HOLES = {
     4: range(0xFFFF_8000_0000_0000, 0xFFFF_8800_0000_0000),
     5: range(0xFF00_0000_0000_0000, 0xFF00_0800_0000_0000),
 }
-"""By the levels of page tables; with 5 it is longer, and as much is used of it. All are aligned to their length."""
+"""By the levels of page tables; with 5 it is longer, and as much is used of it. All are aligned to their
+length."""
 _PUD = 1 << 30  # kernel_randomize_memory() draws multiples of PUD_SIZE, arch/x86/mm/kaslr.c
 _SLOT = 1 << 39
 
@@ -33,8 +34,8 @@ class Layout:
     """Virtual addresses of one boot.
 
     `kernel_delta` is what is added to every link-time address of the kernel image (a multiple of 2 MiB);
-    `page_offset_base`, `vmalloc_base` and `vmemmap_base` are the kernel's own variables of these names; `levels` is
-    how many its page tables have (4 or 5).
+    `page_offset_base`, `vmalloc_base` and `vmemmap_base` are the kernel's own variables of these names;
+    `levels` is how many its page tables have (4 or 5).
     """
 
     kernel_delta: int
@@ -45,7 +46,8 @@ class Layout:
 
     @property
     def guard_hole(self) -> range:
-        """Virtual addresses that no snapshot uses; all of the trusted kernel's but those of its image are there."""
+        """Virtual addresses that no snapshot uses; all of the trusted kernel's but those of its image are
+        there."""
         return GUARD_HOLES[self.levels]
 
     def __contains__(self, vaddr: int) -> bool:
@@ -71,8 +73,8 @@ def draw_layout(
 ) -> Layout:
     """A random layout for a kernel linked from `_text` to `_end`.
 
-    `avoid` is a range of virtual addresses that the kernel image must leave free (the snapshot's kernel).
-    The direct map is the lowest of the three regions, since new page tables copy from its slot upwards, and the
+    `avoid` is a range of virtual addresses that the kernel image must leave free (the snapshot's kernel). The
+    direct map is the lowest of the three regions, since new page tables copy from its slot upwards, and the
     order page_offset, vmalloc, vmemmap keeps vmalloc's 32 TiB from wrapping.
     """
     size = end_link_vaddr - text_link_vaddr
@@ -87,7 +89,9 @@ def draw_layout(
     hole = GUARD_HOLES[levels]
     slots = len(hole) // _SLOT
     chosen = sorted(_distinct(3, slots, below))
-    page_offset, vmalloc, vmemmap = (hole.start + slot * _SLOT + below(_SLOT // _PUD // 2) * _PUD for slot in chosen)
+    page_offset, vmalloc, vmemmap = (
+        hole.start + slot * _SLOT + below(_SLOT // _PUD // 2) * _PUD for slot in chosen
+    )
     return Layout(kernel - text_link_vaddr, page_offset, vmalloc, vmemmap, levels)
 
 

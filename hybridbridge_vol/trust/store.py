@@ -8,8 +8,8 @@
                               memory      guest-physical RAM from 0, sparse
                               *           what the bridge derives from a boot, rebuilt when absent
 
-A folder appears by one rename, so a reader never meets a half-written entry and of two writers of the same kernel
-one simply wins. Layouts are secret: folders are private to the user.
+A folder appears by one rename, so a reader never meets a half-written entry and of two writers of the same
+kernel one simply wins. Layouts are secret: folders are private to the user.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ class Store:
         self.is_custom = root is not None
 
     def temporary_folder(self) -> Path:
-        """A folder on the store's file system that no reader takes for a kernel. StoreError if there can be none."""
+        """A folder on the store's file system that no reader takes for a kernel. StoreError if there can be
+        none."""
         return files.temporary_folder(self.root)
 
     def kernels(self) -> list[StoredKernel]:
@@ -103,7 +104,9 @@ class Store:
 
     def find(self, name: str) -> StoredKernel:
         """The one kernel whose entry name, release or build id begins with `name`."""
-        found = [k for k in self.kernels() if name and (k.name.startswith(name) or k.build_id.startswith(name))]
+        found = [
+            k for k in self.kernels() if name and (k.name.startswith(name) or k.build_id.startswith(name))
+        ]
         exact = [kernel for kernel in found if name in (kernel.name, kernel.release)]
         if len(exact) == 1:
             return exact[0]
@@ -130,10 +133,13 @@ class Store:
             raise StoreError(f"{folder}: cannot be removed ({error.strerror})") from None
 
     def add(
-        self, path: Path, progress: Progress | None = None, beside: Callable[[KernelImage], None] | None = None
+        self,
+        path: Path,
+        progress: Progress | None = None,
+        beside: Callable[[KernelImage], None] | None = None,
     ) -> StoredKernel:
-        """Take in the kernel of a vmlinuz, .deb or .rpm: boot it and keep the booted state. `beside` is given the
-        kernel before that, if it is not there already, to start work of its own.
+        """Take in the kernel of a vmlinuz, .deb or .rpm: boot it and keep the booted state. `beside` is given
+        the kernel before that, if it is not there already, to start work of its own.
 
         Raises KernelFileError, BootError or StoreError. A kernel that is there already is left as it is.
         """
@@ -196,4 +202,6 @@ def probe_sites(kernel: KernelImage) -> list[tuple[int, int]]:
 def _entry(kernel: StoredKernel) -> Entry:
     boots = kernel.boots()
     size = sum(item.stat().st_blocks * 512 for item in kernel.folder.rglob("*") if item.is_file())
-    return Entry(kernel.name, kernel.release, kernel.banner, kernel.build_id, size, kernel.created, len(boots))
+    return Entry(
+        kernel.name, kernel.release, kernel.banner, kernel.build_id, size, kernel.created, len(boots)
+    )

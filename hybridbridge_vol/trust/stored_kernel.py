@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from hybridbridge_vol.kernel_file.symbols import Symbols
 
 
-
 @dataclass(frozen=True)
 class Boot:
     """One booted state of a kernel, as stored in `folder`."""
@@ -41,7 +40,9 @@ class Boot:
         try:
             with open(path, "rb") as stream:
                 if os.fstat(stream.fileno()).st_size != self.memory_size:
-                    raise StoreError(f"{path}: truncated; remove the entry with 'hb trust rm' and add the kernel again")
+                    raise StoreError(
+                        f"{path}: truncated; remove the entry with 'hb trust rm' and add the kernel again"
+                    )
                 return HostMapping.private_file(stream.fileno(), 0, self.memory_size)
         except OSError as error:
             raise StoreError(f"{path}: cannot be mapped ({error.strerror}); add the kernel again") from None
@@ -107,7 +108,9 @@ class StoredKernel:
             except OSError as error:
                 raise StoreError(f"{path}: cannot be read ({error.strerror}); add the kernel again") from None
             if zlib.crc32(packed) != self._symbols_checksum:
-                raise StoreError(f"{path}: corrupt; remove the entry with 'hb trust rm' and add the kernel again")
+                raise StoreError(
+                    f"{path}: corrupt; remove the entry with 'hb trust rm' and add the kernel again"
+                )
             self._symbols = Symbols.unpack(packed)
         return self._symbols
 
@@ -126,8 +129,8 @@ class StoredKernel:
     def boot_clear_of(
         self, start_vaddr: int, end_vaddr: int, progress: Progress | None = None, levels: int = 4
     ) -> Boot:
-        """A booted state with page tables of so many levels whose kernel image leaves that range of addresses free;
-        booted anew if there is none."""
+        """A booted state with page tables of so many levels whose kernel image leaves that range of addresses
+        free; booted anew if there is none."""
         size = self.end_link_vaddr - self.text_link_vaddr
         for boot in self.boots():
             text = self.text_link_vaddr + boot.layout.kernel_delta
@@ -150,7 +153,10 @@ def _read_boot(folder: Path) -> Boot:
 
 
 def add_boot(
-    entry: Path, kernel: KernelImage, avoid: tuple[int, int] | None = None, progress: Progress | None = None,
+    entry: Path,
+    kernel: KernelImage,
+    avoid: tuple[int, int] | None = None,
+    progress: Progress | None = None,
     levels: int = 4,
 ) -> Boot:
     """Boot `kernel` at a fresh layout and keep its state in the entry's folder."""
@@ -165,7 +171,11 @@ def add_boot(
         record = {
             "format": files.FORMAT,
             "layout": [
-                layout.kernel_delta, layout.page_offset_base, layout.vmalloc_base, layout.vmemmap_base, layout.levels,
+                layout.kernel_delta,
+                layout.page_offset_base,
+                layout.vmalloc_base,
+                layout.vmemmap_base,
+                layout.levels,
             ],
             "return_vaddr": booted.return_vaddr,
             "state": booted.machine.save_state(),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from hybridbridge_vol.errors import CallUndone, HybridBridgeError, KernelNotStored
+from hybridbridge_vol.errors import CallRolledBack, HybridBridgeError, KernelNotStored
 from hybridbridge_vol.guest.session import Session, open_attached
 from hybridbridge_vol.memory_image.open import open_image
 from hybridbridge_vol.memory_image.physical import PhysicalImage
@@ -22,9 +22,9 @@ T = TypeVar("T")
 class SnapshotInfo:
     """What an image is. Addresses as their suffixes say; None where no trusted kernel is there to tell.
 
-    `frozen_at`: seconds since the epoch by the snapshot's own clock; `uptime`: seconds since boot. `missing`:
-    physical ranges that the headers promise and the file lacks. `trusted_kernel`: the store's entry that fits;
-    `next_step`: what to do when there is none.
+    `captured_at`: seconds since the epoch by the snapshot's own clock; `uptime`: seconds since boot.
+    `missing`: physical ranges that the headers promise and the file lacks. `trusted_kernel`: the store's
+    entry that fits; `next_step`: what to do when there is none.
     """
 
     path: str
@@ -45,13 +45,14 @@ class SnapshotInfo:
     vmalloc_vaddr: int | None = None
     vmemmap_vaddr: int | None = None
     cpus: int | None = None
-    frozen_at: float | None = None
+    captured_at: float | None = None
     uptime: float | None = None
     hostname: str | None = None
 
 
 def describe(path: Path | str, store: Path | None = None, progress: Progress | None = None) -> SnapshotInfo:
-    """Identify an image. ImageError if it is none or holds no Linux kernel; a kernel that is not stored is no error."""
+    """Identify an image. ImageError if it is none or holds no Linux kernel; a kernel that is not stored is no
+    error."""
     with open_image(path, progress) as image:
         try:
             session = open_attached(image, Store(store), progress)
@@ -68,7 +69,9 @@ def facts_of(session: Session) -> SnapshotInfo:
     return _describe(session.bridge.image, session, session.bridge.kernel.banner.strip(), None)
 
 
-def _describe(image: PhysicalImage, session: Session | None, banner: str, next_step: str | None) -> SnapshotInfo:
+def _describe(
+    image: PhysicalImage, session: Session | None, banner: str, next_step: str | None
+) -> SnapshotInfo:
     common = {
         "path": str(image.path),
         "format": image.format_name,
@@ -93,7 +96,7 @@ def _describe(image: PhysicalImage, session: Session | None, banner: str, next_s
         vmalloc_vaddr=layout.vmalloc_base,
         vmemmap_vaddr=layout.vmemmap_base,
         cpus=layout.cpus,
-        frozen_at=_asked(session.realtime),
+        captured_at=_asked(session.realtime),
         uptime=_asked(session.boottime),
         hostname=_asked(lambda: session.uname().nodename),
         **common,  # type: ignore[arg-type]
@@ -104,5 +107,5 @@ def _asked(question: Callable[[], T]) -> T | None:
     """An answer of the snapshot's kernel, None where it cannot give one."""
     try:
         return question()
-    except (OSError, CallUndone, HybridBridgeError):
+    except (OSError, CallRolledBack, HybridBridgeError):
         return None

@@ -15,8 +15,8 @@ from hybridbridge_vol.trust.store import Entry, Store
 class KernelInfo(Entry):
     """A stored kernel, and what the redirection policy (`symbols/linux.toml`) does with it.
 
-    `redirected_functions`: how many of its functions each action has; `unmatched_names`: the policy's patterns that
-    match none of its functions, in the policy's order.
+    `redirected_functions`: how many of its functions each action has; `unmatched_names`: the policy's
+    patterns that match none of its functions, in the policy's order.
     """
 
     redirected_functions: dict[str, int]
@@ -32,9 +32,11 @@ def describe_kernel(store: Store, name: str) -> KernelInfo:
     kernel = store.find(entry.name)
     boots = kernel.boots()
     if not boots:
-        raise StoreError(f"{kernel.name}: holds no booted kernel; remove it with 'hb trust rm' and add the kernel again")
+        raise StoreError(
+            f"{kernel.name}: holds no booted kernel; remove it with 'hb trust rm' and add the kernel again"
+        )
     prepared = load_or_error(kernel, boots[0])  # the policy goes by names: it is the same for every boot
-    counts = Counter(action for _offset, action, *_rest in prepared.crossings)
+    counts = Counter(action for _offset, action, *_rest in prepared.trampolines)
     return KernelInfo(
         **vars(entry),
         redirected_functions={action: counts[action] for action in ACTIONS if action in counts},

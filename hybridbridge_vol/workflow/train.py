@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hybridbridge_vol import tools
 from hybridbridge_vol.bridge.run.statistics import Statistics
-from hybridbridge_vol.errors import CallUndone, HybridBridgeError
+from hybridbridge_vol.errors import CallRolledBack, HybridBridgeError
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
 from hybridbridge_vol.toolkit.tool import Tool
@@ -24,12 +24,25 @@ MAX_PROCESSES = 24
 KERNEL_THREADS = 3
 """So many of the kernel's threads, which are all alike."""
 
-SKIPPED = frozenset(("kcore", "kmsg", "kpagecount", "kpageflags", "kpagecgroup", "mem", "pagemap", "clear_refs"))
+SKIPPED = frozenset(
+    ("kcore", "kmsg", "kpagecount", "kpageflags", "kpagecgroup", "mem", "pagemap", "clear_refs")
+)
 """Windows on memory, too large to read, and files that wait or act."""
 
 _FOLDERS = (
-    "/proc", "/proc/net", "/proc/sys/kernel", "/proc/sysvipc", "/proc/tty", "/proc/fs", "/proc/1/fdinfo", "/proc/1/fd",
-    "/proc/1/task", "/proc/1/attr", "/proc/1/net", "/sys/kernel", "/sys/module",
+    "/proc",
+    "/proc/net",
+    "/proc/sys/kernel",
+    "/proc/sysvipc",
+    "/proc/tty",
+    "/proc/fs",
+    "/proc/1/fdinfo",
+    "/proc/1/fd",
+    "/proc/1/task",
+    "/proc/1/attr",
+    "/proc/1/net",
+    "/sys/kernel",
+    "/sys/module",
 )
 
 
@@ -44,12 +57,14 @@ def train(image: str | Path, store: Path | None = None, progress: Progress | Non
 
 
 def run_everything(session: Session, progress: Progress | None = None) -> None:
-    """All tools with each of their options, then all files of /proc that hold text. What cannot be read is passed over."""
+    """All tools with each of their options, then all files of /proc that hold text. What cannot be read is
+    passed over."""
     _run([*_plain_tools(session), *_tools_with_options(session), *_files(session)], progress)
 
 
 def run_tools(session: Session, progress: Progress | None = None) -> None:
-    """All tools, each once, without options: most of the code that any question needs, in a fifth of the time."""
+    """All tools, each once, without options: most of the code that any question needs, in a fifth of the
+    time."""
     _run(list(_plain_tools(session)), progress)
 
 
@@ -57,7 +72,7 @@ def _run(work: list[Step], progress: Progress | None) -> None:
     for number, (name, step) in enumerate(work):
         if progress:
             progress(number / len(work), f"training: {name}")
-        with suppress(OSError, CallUndone, HybridBridgeError):
+        with suppress(OSError, CallRolledBack, HybridBridgeError):
             step()
 
 
@@ -70,7 +85,10 @@ def _trainable() -> Iterator[Tool]:
 
 def _plain_tools(session: Session) -> Iterator[Step]:
     for tool in _trainable():
-        yield tool.name, partial(_rows, tool, session, {option.name: option.default for option in tool.options})
+        yield (
+            tool.name,
+            partial(_rows, tool, session, {option.name: option.default for option in tool.options}),
+        )
 
 
 def _tools_with_options(session: Session) -> Iterator[Step]:
@@ -98,7 +116,7 @@ def _rows(tool: Tool, session: Session, options: dict[str, object]) -> None:
 
 def _processes(session: Session) -> list[str]:
     """Folders of the processes to read."""
-    with suppress(OSError, CallUndone):
+    with suppress(OSError, CallRolledBack):
         pids = [name for name in session.listdir("/proc") if name.isdecimal()]
         users = [pid for pid in pids if _is_user_process(session, pid)]
         threads = [pid for pid in pids if pid not in set(users)]
@@ -107,7 +125,7 @@ def _processes(session: Session) -> list[str]:
 
 
 def _is_user_process(kernel: GuestKernel, pid: str) -> bool:
-    with suppress(OSError, CallUndone):
+    with suppress(OSError, CallRolledBack):
         return bool(kernel.read_file(f"/proc/{pid}/cmdline"))
     return False
 
@@ -118,7 +136,7 @@ def _read_all(session: Session, folder: str) -> None:
         path = f"{folder}/{name}"
         if name in SKIPPED:
             continue
-        with suppress(OSError, CallUndone):
+        with suppress(OSError, CallRolledBack):
             kind = stat.S_IFMT(session.stat(path).mode)
             if kind == stat.S_IFLNK:
                 session.readlink(path)

@@ -1,7 +1,9 @@
-"""Taking a kernel into the store so that the first case finds everything ready: booted, with its modules, trained.
+"""Taking a kernel into the store so that the first case finds everything ready: booted, with its modules,
+trained.
 
-Beside the trusted kernel a second one is booted, where Linux would have put it, and thrown away again: its memory
-is a snapshot on which the tools are trained, so that most of their code is proven before the first case.
+Beside the trusted kernel a second one is booted, where Linux would have put it, and thrown away again: its
+memory is a snapshot on which the tools are trained, so that most of their code is proven before the first
+case.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
 
 
 def enroll(store: Store, path: Path, progress: Progress | None = None, training: bool = True) -> Entry:
-    """Boot the kernel in `path`, store it, prepare the bridge for it and train on it. Raises as `Store.add`."""
+    """Boot the kernel in `path`, store it, prepare the bridge for it and train on it. Raises as
+    `Store.add`."""
 
     def part(first: float, last: float) -> Progress | None:
         return progress and (lambda fraction, text: progress(first + fraction * (last - first), text))
@@ -55,8 +58,8 @@ def enroll(store: Store, path: Path, progress: Progress | None = None, training:
 
 
 def _enroll_modules(store: Store, path: Path, error: KernelFileError) -> Entry:
-    """Add the modules in a package that has no kernel to their kernel, which is in the store already; `error` is
-    raised if there are none."""
+    """Add the modules in a package that has no kernel to their kernel, which is in the store already; `error`
+    is raised if there are none."""
     release = None
     with contextlib.suppress(KernelFileError, OSError):
         release = modules.release(path)
@@ -64,14 +67,17 @@ def _enroll_modules(store: Store, path: Path, error: KernelFileError) -> Entry:
         raise error
     fitting = [kernel for kernel in store.kernels() if kernel.release == release]
     if not fitting:
-        raise KernelFileError(f"{path}: modules of kernel {release}, which is not stored; add that kernel first")
+        raise KernelFileError(
+            f"{path}: modules of kernel {release}, which is not stored; add that kernel first"
+        )
     for kernel in fitting:
         modules.keep(kernel.folder, modules.module_files(path))
     return store.entry(fitting[0])
 
 
 class _KeptModules(Thread):
-    """Packs the modules of a kernel's package beside other work, since that needs no kernel yet, and gives them to it."""
+    """Packs the modules of a kernel's package beside other work, since that needs no kernel yet, and gives
+    them to it."""
 
     def __init__(self, store: Store, path: Path) -> None:
         super().__init__(name="modules", daemon=True)
@@ -95,14 +101,17 @@ class _KeptModules(Thread):
             with open(self._path, "rb") as stream:
                 if not packages.is_package(stream.read(8)):
                     return
-            modules.keep(self._folder, takewhile(lambda _module: not self._unwanted, modules.module_files(self._path)))
+            modules.keep(
+                self._folder, takewhile(lambda _module: not self._unwanted, modules.module_files(self._path))
+            )
         except HybridBridgeError as error:
             self._error = error
         except OSError:  # the kernel cannot be read either, and that is told
             pass
 
     def give(self, kernel: StoredKernel) -> None:
-        """Wait until they are packed and move them to their kernel, if it has none; what went wrong is raised here."""
+        """Wait until they are packed and move them to their kernel, if it has none; what went wrong is raised
+        here."""
         if modules.names(kernel.folder):
             return
         self.join()

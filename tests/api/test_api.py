@@ -45,8 +45,12 @@ def seconds(value: Any) -> Any:
 def test_rows_are_those_of_hb_run(snapshot: Snapshot, lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["netstat", "-ta", "--format", "json", "--store", str(lab.store.root)]
     assert main(["run", str(lab.sample("6.12").dump), *words]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert [as_json(row, snapshot.netstat(tcp=True, all=True)) for row in snapshot.netstat(tcp=True, all=True)] == told != []
+    error_text = json.loads(capsys.readouterr().out)
+    assert (
+        [as_json(row, snapshot.netstat(tcp=True, all=True)) for row in snapshot.netstat(tcp=True, all=True)]
+        == error_text
+        != []
+    )
 
 
 ARGUMENTS = {"cat": "/proc/1/status", "dir": "/proc/1/fd", "getprocname": 1}
@@ -56,20 +60,29 @@ ARGUMENTS = {"cat": "/proc/1/status", "dir": "/proc/1/fd", "getprocname": 1}
 def test_each_tool_is_a_method_with_the_rows_of_hb_run(lab: Lab, snapshot: Snapshot, name: str) -> None:
     tool, given = tools.load(name), [ARGUMENTS[name]] if name in ARGUMENTS else []
     options = {option.name: option.default for option in tool.options}
-    options |= {option.name: tuple(given) if option.many else given[0] for option in tool.options if option.positional}
+    options |= {
+        option.name: tuple(given) if option.many else given[0] for option in tool.options if option.positional
+    }
     out = io.StringIO()
     write_json(answer_of(tool, lab.session("6.12"), options), out)
     table = getattr(snapshot, name)(*given)
-    told = json.loads(out.getvalue())
-    assert len(table) == len(told)
-    for number, (row, line) in enumerate(zip(table, told, strict=True)):
-        assert {gap.column: gap.reason for gap in table.unreadable if gap.row == number} == line.pop("unreadable", {})
-        assert as_json(row, table) == {name: value_of(value, "str") if isinstance(value, str) else value for name, value in line.items()}
+    error_text = json.loads(out.getvalue())
+    assert len(table) == len(error_text)
+    for number, (row, line) in enumerate(zip(table, error_text, strict=True)):
+        assert {gap.column: gap.reason for gap in table.unreadable if gap.row == number} == line.pop(
+            "unreadable", {}
+        )
+        assert as_json(row, table) == {
+            name: value_of(value, "str") if isinstance(value, str) else value for name, value in line.items()
+        }
 
 
 def as_json(row: Any, table: Table[Any]) -> dict[str, object]:
     """A row as `hb run --format json` writes it."""
-    line = {column.name: plain(seconds(getattr(row, field_of(column.name))), column.kind) for column in table.columns}
+    line = {
+        column.name: plain(seconds(getattr(row, field_of(column.name))), column.kind)
+        for column in table.columns
+    }
     return line | ({"depth": row.depth} if getattr(row, "depth", 0) else {})
 
 
@@ -77,11 +90,29 @@ def test_a_table_makes_a_data_frame_in_one_call(snapshot: Snapshot) -> None:
     pandas = pytest.importorskip("pandas")
     table = snapshot.ps()
     frame = pandas.DataFrame(table)
-    assert list(frame.columns) == ["pid", "ppid", "uid", "tty", "stat", "start", "time", "pct_cpu", "pct_mem",
-                                   "vsz", "rss", "nlwp", "comm", "cmd", "depth"]
+    assert list(frame.columns) == [
+        "pid",
+        "ppid",
+        "uid",
+        "tty",
+        "stat",
+        "start",
+        "time",
+        "pct_cpu",
+        "pct_mem",
+        "vsz",
+        "rss",
+        "nlwp",
+        "comm",
+        "cmd",
+        "depth",
+    ]
     native = table.to_pandas()
     assert list(native.columns) == [*(column.name for column in table.columns), "depth"]
-    for made, names in ((frame, ("pid", "start", "time", "pct_cpu")), (native, ("PID", "START", "TIME", "%CPU"))):
+    for made, names in (
+        (frame, ("pid", "start", "time", "pct_cpu")),
+        (native, ("PID", "START", "TIME", "%CPU")),
+    ):
         kinds = [str(made[name].dtype) for name in names]
         assert kinds == ["int64", "datetime64[us, UTC]", "timedelta64[us]", "float64"]
         assert list(made[names[0]]) == [row.pid for row in table]
@@ -125,7 +156,9 @@ def test_files_and_facts_are_the_guests(snapshot: Snapshot, lab: Lab) -> None:
     assert snapshot.read_file("/proc/1/comm") == b"init\n"
     assert "status" in snapshot.listdir("/proc/1")
     assert snapshot.kernel.startswith("6.12.")
-    assert snapshot.frozen is not None and snapshot.frozen.timestamp() == pytest.approx(snapshot.facts.frozen_at)
+    assert snapshot.captured is not None and snapshot.captured.timestamp() == pytest.approx(
+        snapshot.facts.captured_at
+    )
     assert snapshot.facts.hostname == snapshot.hostname()[0].hostname
     assert snapshot.path == snapshot.facts.path == str(lab.sample("6.12").dump)
     for path in ("/proc/1/nothing", "/etc/passwd", "/proc/../etc/passwd"):
@@ -161,7 +194,9 @@ def test_what_is_no_image_is_told(tmp_path: Path, lab: Lab) -> None:
 
 def test_importing_the_package_loads_nothing_else() -> None:
     code = "import sys, hybridbridge_vol; print([n for n in sys.modules if 'hybridbridge' in n or n in ('pandas', 'numpy')])"
-    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    out = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     assert out.strip() == "['hybridbridge_vol']"
 
 
@@ -177,8 +212,18 @@ def test_the_example_names_what_the_workload_hides(lab: Lab) -> None:
     pytest.importorskip("pandas")
     image, bad = lab.sample("6.12").dump, "/dev/null"
     done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / "triage.py"), "--store", str(lab.store.root), str(image), bad],
-        capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False,
+        [
+            sys.executable,
+            str(ROOT / "examples" / "triage.py"),
+            "--store",
+            str(lab.store.root),
+            str(image),
+            bad,
+        ],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        check=False,
     )
     assert done.returncode == 1
     assert done.stderr.startswith("/dev/null: ") and done.stderr.count("\n") == 1

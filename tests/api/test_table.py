@@ -37,8 +37,16 @@ def table_of(*rows: tuple[Cell, ...], tree: str | None = None) -> Table[tuple[ob
 @pytest.mark.parametrize(
     ("column", "field"),
     [
-        ("PID", "pid"), ("%CPU", "pct_cpu"), ("RECV-Q", "recv_q"), ("KB_READ/S", "kb_read_s"), ("IN", "in_"),
-        ("COUNT", "count_"), ("1MIN", "n1min"), ("", "column"), ("_X", "x"), ("é", "column"),
+        ("PID", "pid"),
+        ("%CPU", "pct_cpu"),
+        ("RECV-Q", "recv_q"),
+        ("KB_READ/S", "kb_read_s"),
+        ("IN", "in_"),
+        ("COUNT", "count_"),
+        ("1MIN", "n1min"),
+        ("", "column"),
+        ("_X", "x"),
+        ("é", "column"),
     ],
 )
 def test_a_field_is_named_by_the_rule(column: str, field: str) -> None:
@@ -61,19 +69,34 @@ def test_any_answer_becomes_rows_html_and_a_frame(rows: list[tuple[Cell, ...]]) 
     assert table._repr_html_().isprintable()
     assert len(str(table).splitlines()) == len(rows) + 1
     for number, row in enumerate(rows):
-        gaps = {column.name for column, cell in zip(COLUMNS, row, strict=True) if isinstance(cell, Unavailable)}
+        gaps = {
+            column.name for column, cell in zip(COLUMNS, row, strict=True) if isinstance(cell, Unavailable)
+        }
         assert gaps <= {gap.column for gap in table.unreadable if gap.row == number}
 
 
 def test_a_gap_is_none_and_says_why() -> None:
     table = table_of((1, Unavailable("no page"), 1.5, 0, 61, "sh"), (None, 2**63, None, None, None, None))
-    assert table[0] == (1, None, 1.5, datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC), datetime.timedelta(seconds=61), "sh")
+    assert table[0] == (
+        1,
+        None,
+        1.5,
+        datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC),
+        datetime.timedelta(seconds=61),
+        "sh",
+    )
     assert table[1] == (None, 2**63, None, None, None, None)
     assert table.unreadable == ((0, "ADDR", "no page"),)
     assert not table.complete
     frame = pytest.importorskip("pandas") and table.to_pandas()
     assert [str(kind) for kind in frame.dtypes] == [
-        "Int64", "UInt64", "float64", "datetime64[us, UTC]", "timedelta64[us]", "str", "str",
+        "Int64",
+        "UInt64",
+        "float64",
+        "datetime64[us, UTC]",
+        "timedelta64[us]",
+        "str",
+        "str",
     ]
     assert list(frame["unreadable"].fillna("")) == ["no page", ""]
 
@@ -82,7 +105,12 @@ def test_an_empty_answer_has_columns_and_types_in_pandas() -> None:
     pytest.importorskip("pandas")
     frame = table_of().to_pandas()
     assert [str(kind) for kind in frame.dtypes] == [
-        "int64", "uint64", "float64", "datetime64[us, UTC]", "timedelta64[us]", "str",
+        "int64",
+        "uint64",
+        "float64",
+        "datetime64[us, UTC]",
+        "timedelta64[us]",
+        "str",
     ]
 
 
@@ -110,6 +138,8 @@ def test_rows_can_be_pickled() -> None:
 
 def test_what_a_guest_wrote_is_never_markup() -> None:
     evil = "<script>alert(1)</script>\"'&\x1b[2J\u202e"
-    html = table_of((1, Unavailable(evil), 1.0, 1.0, 1.0, evil), (1, 1, 1.0, 1.0, 1.0, evil), tree="CMD")._repr_html_()
-    assert "<script" not in html and '"\'' not in html and "\x1b" not in html and "\u202e" not in html
+    html = table_of(
+        (1, Unavailable(evil), 1.0, 1.0, 1.0, evil), (1, 1, 1.0, 1.0, 1.0, evil), tree="CMD"
+    )._repr_html_()
+    assert "<script" not in html and "\"'" not in html and "\x1b" not in html and "\u202e" not in html
     assert html.count("&lt;script&gt;") == 3

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hybridbridge_vol.errors import CallUndone
+from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.session import open_session
 
 Lab = Any
@@ -65,13 +65,17 @@ def test_an_empty_file_a_directory_and_a_missing_file_are_told_apart(lab: Lab, t
 
 
 @pytest.mark.parametrize(("magic", "word"), [(b"\x1f\x8b\x08", "gzip -d"), (b"\x28\xb5\x2f\xfd", "zstd -d")])
-def test_a_compressed_image_tells_how_to_decompress_it(lab: Lab, tmp_path: Path, magic: bytes, word: str) -> None:
+def test_a_compressed_image_tells_how_to_decompress_it(
+    lab: Lab, tmp_path: Path, magic: bytes, word: str
+) -> None:
     path = tmp_path / "dump.gz"
     path.write_bytes(magic + bytes(4 << 20))
     assert_one_line(lab, path, "compressed", word)
 
 
-def test_a_kernel_that_is_not_stored_is_named_with_its_package_and_the_command(lab: Lab, tmp_path: Path) -> None:
+def test_a_kernel_that_is_not_stored_is_named_with_its_package_and_the_command(
+    lab: Lab, tmp_path: Path
+) -> None:
     status, out, err = hb("run", lab.sample(NAME).dump, "ps", "--store", tmp_path / "empty-store")
     assert (status, out, err.count("\n")) == (1, "", 1)
     for word in ("Linux version 6.1", "linux-image-6.1", "hb trust add", str(lab.sample(NAME).dump)):
@@ -172,7 +176,9 @@ def test_page_tables_that_lead_nowhere_are_told(lab: Lab, edited: Callable[..., 
     assert str(path) in err
 
 
-def test_a_task_list_that_runs_in_circles_ends(lab: Lab, edited: Callable[..., Path], monkeypatch: Any) -> None:
+def test_a_task_list_that_runs_in_circles_ends(
+    lab: Lab, edited: Callable[..., Path], monkeypatch: Any
+) -> None:
     """Every word of one process's page is made to point to the page itself: whatever follows it must end."""
     from hybridbridge_vol.bridge.run import caller as calls
 
@@ -193,25 +199,27 @@ def test_a_task_list_that_runs_in_circles_ends(lab: Lab, edited: Callable[..., P
         for pid in pids:
             try:
                 assert broken.read_file(f"/proc/{pid}/stat")
-            except (OSError, CallUndone) as error:
+            except (OSError, CallRolledBack) as error:
                 assert str(error)
 
 
 def test_a_failed_call_leaves_no_trace(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     with open_session(lab.sample(NAME).dump, lab.store.root) as session:
         before = session.read_file("/proc/1/status"), session.listdir("/proc")
-        undone = session.undone
-        monkeypatch.setattr(session.bridge.space.modules, "_files", lambda _name: None)  # a package without modules
-        with pytest.raises(CallUndone):
+        rolled_back = session.rolled_back
+        monkeypatch.setattr(
+            session.bridge.space.modules, "_files", lambda _name: None
+        )  # a package without modules
+        with pytest.raises(CallRolledBack):
             session.read_file("/proc/net/dev")  # needs a driver's code, which the image may not bring along
-        assert session.undone == undone + 1
+        assert session.rolled_back == rolled_back + 1
         assert (session.read_file("/proc/1/status"), session.listdir("/proc")) == before
 
 
-def test_a_file_that_an_undone_call_closed_is_not_closed_again(lab: Lab) -> None:
+def test_a_file_that_an_rolled_back_call_closed_is_not_closed_again(lab: Lab) -> None:
     session = lab.session(NAME)
     with session.open("/proc/stat") as stale:
-        with pytest.raises(CallUndone):
+        with pytest.raises(CallRolledBack):
             session._caller.call(1 << 40, label="nothing")
         fresh = session.open("/proc/version")
         assert fresh.fd == stale.fd

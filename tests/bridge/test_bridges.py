@@ -15,7 +15,7 @@ from sessions import session_with
 from hybridbridge_vol import tools
 from hybridbridge_vol.bridge.memo import Memo, Proven
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
-from hybridbridge_vol.errors import CallUndone, NotMemoized
+from hybridbridge_vol.errors import CallRolledBack, NotMemoized
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.toolkit.tool import Source
 from hybridbridge_vol.workflow.train import SKIPPED
@@ -23,12 +23,13 @@ from hybridbridge_vol.workflow.train import SKIPPED
 Lab = Any
 
 DRAWN_ANEW = "/proc/sys/kernel/random/uuid"
-"""What it holds depends on how many random numbers the kernel drew before, also in calls that were run again."""
+"""What it holds depends on how many random numbers the kernel drew before, also in calls that were run
+again."""
 ALIKE = ("/sys/", "/proc/sys/", "/proc/irq/")
 """Thousands of files that the same few functions write: some of them do, unless all files are asked for."""
 PROCESSES = 3
-"""Processes whose files are compared in the default run, which also leaves out threads and most of /sys; the slow
-run takes all."""
+"""Processes whose files are compared in the default run, which also leaves out threads and most of /sys; the
+slow run takes all."""
 
 
 def paths_of(lab: Lab, generation: str, processes: int) -> list[str]:
@@ -56,7 +57,7 @@ def answers(session: Session, paths: list[str]) -> Iterator[object]:
             yield session.read_file(path)
         except OSError as error:
             yield error.errno
-        except CallUndone as error:
+        except CallRolledBack as error:
             yield error.call
 
 
@@ -88,18 +89,18 @@ def assert_same_bytes(lab: Lab, generation: str, processes: int) -> None:
         proven = list(answers(slow, paths))
         memo = slow.bridge.memo
         assert slow.statistics.total.traps == 0
-        assert slow.statistics.stray == {}
+        assert slow.statistics.unattributed == {}
         assert slow.statistics.unknown_instructions == {}
     assert sum(isinstance(answer, bytes) for answer in proven) > 0.9 * len(paths)
     with session_with(lab, generation, Mode.AUTO, memo) as fast:
         assert list(answers(fast, paths)) == proven
-        undone = fast.statistics.total.undone
-        assert fast.statistics.total.traps <= undone  # only what never ends well is never proven
+        rolled_back = fast.statistics.total.rolled_back
+        assert fast.statistics.total.traps <= rolled_back  # only what never ends well is never proven
     for seed in range(1 if processes == PROCESSES else 5):
         left = thinned(memo, seed)
         with session_with(lab, generation, Mode.AUTO, left) as hybrid:
             assert list(answers(hybrid, paths)) == proven
-            assert hybrid.statistics.total.traps > undone
+            assert hybrid.statistics.total.traps > rolled_back
 
 
 def test_the_second_run_of_every_tool_falls_back_nowhere(lab: Lab, generation: str) -> None:
@@ -134,7 +135,10 @@ def test_what_was_learned_is_kept_for_the_next_session(lab: Lab) -> None:
 def test_the_classes_of_static_references_are_learned(lab: Lab, generation: str) -> None:
     with session_with(lab, generation, Mode.SLOW) as session:
         session.listdir("/proc")
-        trusted = {session.bridge.describe(session.bridge.layout.text_vaddr + field) for field in session.bridge.memo.text.trusted}
+        trusted = {
+            session.bridge.describe(session.bridge.layout.text_vaddr + field)
+            for field in session.bridge.memo.text.trusted
+        }
     # the inode cache of procfs is the trusted kernel's: fs/proc/inode.c, proc_alloc_inode
     assert any("proc_alloc_inode" in place for place in trusted), trusted
 
@@ -142,7 +146,11 @@ def test_the_classes_of_static_references_are_learned(lab: Lab, generation: str)
 def test_no_proven_code_loads_a_cache_of_the_snapshots_allocator(lab: Lab, generation: str) -> None:
     """Also where the run that proved it did not use the cache: the next one may, and nobody looks then."""
     with session_with(lab, generation, Mode.SLOW) as session:
-        list(tools.load("ip").rows(session, {option.name: option.name == "neigh" for option in tools.load("ip").options}))
+        list(
+            tools.load("ip").rows(
+                session, {option.name: option.name == "neigh" for option in tools.load("ip").options}
+            )
+        )
         session.read_file("/proc/1/maps")
         bridge = session.bridge
         start, caches = bridge.kernel.text_link_vaddr + bridge.home_delta, set(bridge.prepared.caches)
@@ -150,7 +158,11 @@ def test_no_proven_code_loads_a_cache_of_the_snapshots_allocator(lab: Lab, gener
         disassembler.detail = True
         for first, last in bridge.memo.text.ranges():
             for insn in disassembler.disasm(bridge.machine.read(start + first, last - first), start + first):
-                memory = insn.operands[1].mem if insn.mnemonic == "mov" and insn.operands[1].type == x86_const.X86_OP_MEM else None
+                memory = (
+                    insn.operands[1].mem
+                    if insn.mnemonic == "mov" and insn.operands[1].type == x86_const.X86_OP_MEM
+                    else None
+                )
                 if memory is not None and memory.base == x86_const.X86_REG_RIP and insn.operands[0].size == 8:
                     target = insn.address + insn.size + memory.disp
                     if memory.segment == 0 and bridge.machine.read_u64(target) in caches:

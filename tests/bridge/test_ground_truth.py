@@ -57,7 +57,12 @@ def test_ps_lists_the_guests_processes_with_their_names_states_parents_owners_an
         assert row["UID"] == int(status_field(status, "Uid"))
         started = datetime.fromisoformat(row["START"]).timestamp()
         assert started == pytest.approx(boot + int(fields[19]) / 100, abs=0.1)
-        command = truth.file(f"/proc/{pid}/cmdline").rstrip(b"\0").replace(b"\0", b" ").decode("utf-8", "surrogateescape")
+        command = (
+            truth.file(f"/proc/{pid}/cmdline")
+            .rstrip(b"\0")
+            .replace(b"\0", b" ")
+            .decode("utf-8", "surrogateescape")
+        )
         if command:
             assert row["CMD"] == command
         else:
@@ -121,7 +126,9 @@ def test_lsmod_lists_the_guests_modules(lab: Lab, generation: str) -> None:
         name, size, used, *users = line.split()
         said[name] = (int(size), int(used), set(",".join(users).split(",")) - {""})
     rows = hb_json(lab, generation, "lsmod")
-    assert {row["MODULE"]: (row["SIZE"], row["USED"], set((row["BY"] or "").split(",")) - {""}) for row in rows} == said
+    assert {
+        row["MODULE"]: (row["SIZE"], row["USED"], set((row["BY"] or "").split(",")) - {""}) for row in rows
+    } == said
 
 
 def test_files_of_proc_are_equal_to_the_byte(lab: Lab, generation: str) -> None:
@@ -131,11 +138,15 @@ def test_files_of_proc_are_equal_to_the_byte(lab: Lab, generation: str) -> None:
 @pytest.mark.parametrize("mode", [Mode.AUTO, Mode.SLOW])
 def test_what_an_inotify_instance_watches_is_told(lab: Lab, rich_generation: str, mode: Mode) -> None:
     truth = lab.sample(rich_generation).truth
-    paths = [path for path in truth.late if "/fdinfo/" in path and not truth.late[path].errno and b"inotify wd:" in truth.file(path)]
+    paths = [
+        path
+        for path in truth.late
+        if "/fdinfo/" in path and not truth.late[path].errno and b"inotify wd:" in truth.file(path)
+    ]
     assert paths
     with session_with(lab, rich_generation, mode) as session:
         for path in paths:
             assert truth.moved(path) or session.read_file(path) == truth.file(path)
-        assert session.statistics.stray == {}
+        assert session.statistics.unattributed == {}
         assert session.statistics.unknown_instructions == {}
-        assert session.undone == 0
+        assert session.rolled_back == 0

@@ -11,7 +11,7 @@ import pytest
 
 from hybridbridge_vol import tools
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
-from hybridbridge_vol.errors import CallUndone
+from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.toolkit.tool import Unavailable
 
@@ -75,7 +75,7 @@ def guest_rows(lab: Lab) -> dict[object, tuple[Any, ...]]:
 def trusted_address(lab: Lab) -> int:
     """Where the trusted kernel's own init task lies: what no image's author can know."""
     with open_session(lab.sample(NAME).dump, lab.store.root) as session:
-        return session.bridge.prepared.agent.task
+        return session.bridge.prepared.proxy_task.task
 
 
 def test_slow_names_a_pointer_forged_into_the_trusted_side_and_where_it_stands(
@@ -85,7 +85,9 @@ def test_slow_names_a_pointer_forged_into_the_trusted_side_and_where_it_stands(
     good = guest_rows(lab)
     path = forged(offset, trusted_address(lab))
     with open_session(path, lab.store.root, mode=Mode.SLOW) as session:
-        with pytest.raises(CallUndone, match=rf"forged pointer followed in twin .*image offset {offset:#x}"):
+        with pytest.raises(
+            CallRolledBack, match=rf"forged pointer followed in twin .*image offset {offset:#x}"
+        ):
             session.read_file(f"/proc/{pid}/cmdline")
         rows = ps(session)
     path.unlink()

@@ -1,7 +1,8 @@
-"""Guests of hypervisors: their kernels' own code, finding itself under KVM or VMware, has chosen clocks, locks and calls.
+"""Guests of hypervisors: their kernels' own code, finding itself under KVM or VMware, has chosen clocks,
+locks and calls.
 
-No accelerator is needed: a kernel is booted in our machine, whose CPUID and ports say what a hypervisor's would, up to its
-first program. Its memory is the image.
+No accelerator is needed: a kernel is booted in our machine, whose CPUID and ports say what a hypervisor's
+would, up to its first program. Its memory is the image.
 """
 
 from __future__ import annotations
@@ -26,17 +27,32 @@ Lab = Any
 
 _LEAF = 0x40000000
 _HYPERVISOR = 1 << 31  # leaf 1, ECX
-# Documentation/virt/kvm/x86/cpuid.rst: the clocks, asynchronous page faults, stolen time, interrupts' ends, locks, flushes ...
+# Documentation/virt/kvm/x86/cpuid.rst: the clocks, asynchronous page faults, stolen time, interrupts' ends,
+# locks, flushes ...
 _KVM_FEATURES = sum(1 << bit for bit in (0, 1, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 24))
 _VMWARE_PORT, _VMWARE_GET_HZ, _VMWARE_MAGIC = 0x5658, 45, 0x564D5868  # arch/x86/include/asm/vmware.h
 _TSC_HZ = 1_000_000_000
-_FILES = ("/proc/uptime", "/proc/stat", "/proc/1/sched", "/proc/1/stat", "/proc/timer_list", "/proc/interrupts", "/proc/schedstat")
+_FILES = (
+    "/proc/uptime",
+    "/proc/stat",
+    "/proc/1/sched",
+    "/proc/1/stat",
+    "/proc/timer_list",
+    "/proc/interrupts",
+    "/proc/schedstat",
+)
 
 
 def booted(
-    lab: Lab, generation: str, path: Path, patch: pytest.MonkeyPatch, signature: bytes, leaves: dict[int, tuple[int, ...]]
+    lab: Lab,
+    generation: str,
+    path: Path,
+    patch: pytest.MonkeyPatch,
+    signature: bytes,
+    leaves: dict[int, tuple[int, ...]],
 ) -> list[str]:
-    """Boot the kernel of a generation where CPUID has the hypervisor's leaves, its memory to `path`; what it printed."""
+    """Boot the kernel of a generation where CPUID has the hypervisor's leaves, its memory to `path`; what it
+    printed."""
     plain = devices.cpuid_leaf
 
     def leaf(number: int, levels: int = 4) -> tuple[int, ...]:
@@ -47,7 +63,8 @@ def booted(
         return known.get(number) or plain(number, levels)
 
     patch.setattr(devices, "cpuid_leaf", leaf)
-    # the clock is the hypervisor's, and there may be a second CPU, without which there are no locks to share with the host
+    # the clock is the hypervisor's, and there may be a second CPU, without which there are no locks to share
+    # with the host
     line = boot.COMMAND_LINE.replace("nosmp maxcpus=0", "maxcpus=1 possible_cpus=2")
     line = line.replace("clocksource=jiffies", "").replace("tsc_early_khz=1000000", "")
     patch.setattr(boot, "COMMAND_LINE", line)
@@ -66,7 +83,7 @@ def assert_understood(lab: Lab, path: Path) -> None:
             answers.append([since_boot, *map(session.read_file, _FILES)])
             check = tools.load("check")
             assert list(check.rows(session, {option.name: option.default for option in check.options})) == []
-            assert session.undone == 0
+            assert session.rolled_back == 0
     assert answers[0] == answers[1]
 
 
@@ -74,11 +91,14 @@ def test_a_guest_of_kvm(lab: Lab, generation: str, tmp_path: Path, monkeypatch: 
     write_bases = boot._write_bases
 
     def write_clocks(machine: Any, kernel: KernelImage, layout: Any) -> None:
-        """What KVM writes to the clock pages of the CPUs (struct pvclock_vcpu_time_info): here once, time is the TSC's."""
+        """What KVM writes to the clock pages of the CPUs (struct pvclock_vcpu_time_info): here once, time is
+        the TSC's."""
         write_bases(machine, kernel, layout)
         clocks = kernel.symbols.address("hv_clock_boot") - START_KERNEL_MAP
         for cpu in range(32):
-            machine.memory.write(clocks + 64 * cpu, struct.pack("<IIQQIbBxx", 2, 0, 0, 5_000_000, 1 << 31, 1, 1))
+            machine.memory.write(
+                clocks + 64 * cpu, struct.pack("<IIQQIbBxx", 2, 0, 0, 5_000_000, 1 << 31, 1, 1)
+            )
 
     monkeypatch.setattr(boot, "_write_bases", write_clocks)
     features = {_LEAF + 1: (_KVM_FEATURES, 0, 0, 0)}

@@ -69,14 +69,21 @@ def test_files_are_equal_to_the_byte(shape: Sample, store: Store) -> None:
         assert_faithful(compare(shape.truth, session))
 
 
-def test_files_are_equal_under_taint_and_nothing_strays(shape: Sample, store: Store) -> None:
+def test_files_are_equal_under_taint_and_nothing_unattributeds(shape: Sample, store: Store) -> None:
     paths = [path for pid in shape.truth.processes for path in (f"/proc/{pid}/stat", f"/proc/{pid}/status")]
-    paths += ["/proc/modules", "/proc/stat", "/proc/meminfo", "/proc/net/tcp", "/proc/1/maps", "/proc/1/smaps"]
+    paths += [
+        "/proc/modules",
+        "/proc/stat",
+        "/proc/meminfo",
+        "/proc/net/tcp",
+        "/proc/1/maps",
+        "/proc/1/smaps",
+    ]
     with opened(shape, store, Mode.AUTO) as fast:
         expected = [fast.read_file(path) for path in paths]
     with opened(shape, store, Mode.SLOW) as slow:
         assert [slow.read_file(path) for path in paths] == expected
-        assert slow.statistics.stray == {}
+        assert slow.statistics.unattributed == {}
         assert slow.statistics.unknown_instructions == {}
 
 
@@ -89,9 +96,12 @@ def test_every_tool_answers_and_finds_nothing_amiss(shape: Sample, store: Store)
             flags = [option.name for option in tool.options if option.type is bool]
             for options in [plain, *(plain | {name: True} for name in flags)]:
                 rows = list(tool.rows(session, options))
-                assert not any(isinstance(cell, Unavailable) for row in rows for cell in row.cells), (tool.name, options)
+                assert not any(isinstance(cell, Unavailable) for row in rows for cell in row.cells), (
+                    tool.name,
+                    options,
+                )
                 assert rows == [] or tool.name not in ("check", "hidden")
-        assert session.statistics.stray == {}
+        assert session.statistics.unattributed == {}
 
 
 def test_the_shape_is_what_it_says(shape: Sample, store: Store) -> None:

@@ -337,7 +337,9 @@ def test_writers_that_meet_lose_nothing(tmp_path: Path) -> None:
         load(tmp_path, KEY)  # a reader sees whole files only
     assert [process.wait() for process in processes] == [0] * writers
     memo = load(tmp_path, KEY)
-    assert covered(list(memo.text.ranges())) == {1000 * n + 2 * i for n in range(writers) for i in range(rounds)}
+    assert covered(list(memo.text.ranges())) == {
+        1000 * n + 2 * i for n in range(writers) for i in range(rounds)
+    }
     assert memo.text.trusted == {1000 * n + i for n in range(writers) for i in range(rounds)}
     assert {path.name for path in tmp_path.iterdir()} == {memo_path(tmp_path, KEY).name, ".memo-lock"}
 

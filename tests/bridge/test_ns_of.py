@@ -62,13 +62,27 @@ def test_the_network_is_the_container_s_to_the_byte(lab: Lab, rich_generation: s
     truth, session = lab.sample(rich_generation).truth, inside(rich_generation)
     # each network namespace was read once, by way of the first process that is in it
     pid = next(match[1] for path in truth.late if (match := re.fullmatch(r"/proc/(\d+)/net/tcp", path)))
-    for table in ("tcp", "tcp6", "udp", "unix", "route", "ipv6_route", "if_inet6", "arp", "igmp", "fib_trie", "packet"):
+    for table in (
+        "tcp",
+        "tcp6",
+        "udp",
+        "unix",
+        "route",
+        "ipv6_route",
+        "if_inet6",
+        "arp",
+        "igmp",
+        "fib_trie",
+        "packet",
+    ):
         assert session.read_file(f"/proc/net/{table}") == truth.file(f"/proc/{pid}/net/{table}")
     assert sorted(session.listdir("/sys/class/net")) == ["eth0", "lo"]
     assert {row["IFACE"] for row in ask(session, "netstat", interfaces=True)} == {"eth0", "lo"}
     inner = [row for row in ask(session, "ip") if row["FAMILY"] == "inet" and row["SCOPE"] == "global"]
     assert [(row["IFACE"], row["ADDRESS"]) for row in inner] == [("eth0", "10.9.0.2/24")]
-    assert [row["GATEWAY"] for row in ask(session, "ip", route=True) if row["DESTINATION"] == "default"] == ["10.9.0.1"]
+    assert [row["GATEWAY"] for row in ask(session, "ip", route=True) if row["DESTINATION"] == "default"] == [
+        "10.9.0.1"
+    ]
     assert "eth0" not in lab.session(rich_generation).listdir("/sys/class/net")
 
 
@@ -83,12 +97,12 @@ def test_processes_names_and_mounts_are_the_container_s(lab: Lab, rich_generatio
     assert session.read_file("/proc/mounts") == truth.file(f"/proc/{pid}/mounts")
 
 
-def test_every_bridge_sees_the_same_and_nothing_strays(lab: Lab) -> None:
+def test_every_bridge_sees_the_same_and_nothing_unattributeds(lab: Lab) -> None:
     pid = container(lab, NAME)
     with open_session(lab.sample(NAME).dump, lab.store.root, mode=Mode.SLOW, ns_of=pid) as slow:
         rows = ask(slow, "ps")
         routes = slow.read_file("/proc/net/route")
-        assert slow.statistics.stray == {}
+        assert slow.statistics.unattributed == {}
         assert slow.statistics.unknown_instructions == {}
     with open_session(lab.sample(NAME).dump, lab.store.root, mode=Mode.FAST, ns_of=pid) as fast:
         assert ask(fast, "ps") == rows
@@ -104,7 +118,7 @@ def test_the_first_process_s_namespaces_are_those_of_a_session_without(lab: Lab)
 
 def test_a_failed_call_leaves_the_session_inside(lab: Lab, inside: Any) -> None:
     session = inside(NAME)
-    session._caller.undo()
+    session._caller.roll_back()
     assert ask(session, "hostname")[0]["HOSTNAME"] == "web-container"
     assert session.readlink("/proc/self") == str(nspid(lab.sample(NAME).truth, container(lab, NAME))[1])
 
@@ -123,7 +137,17 @@ def test_a_zombie_has_left_its_namespaces(lab: Lab) -> None:
 
 def test_the_command_line_tells_it_in_one_line(lab: Lab) -> None:
     dump = str(lab.sample(NAME).dump)
-    command = [sys.executable, "-m", "hybridbridge_vol", "run", dump, "ps", "--store", str(lab.store.root), "--ns-of"]
+    command = [
+        sys.executable,
+        "-m",
+        "hybridbridge_vol",
+        "run",
+        dump,
+        "ps",
+        "--store",
+        str(lab.store.root),
+        "--ns-of",
+    ]
     done = subprocess.run([*command, "4000000"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"hb: {dump}: --ns-of 4000000: no such process in the image\n"
@@ -138,17 +162,23 @@ def test_a_pointer_that_leads_out_of_the_image_is_not_followed(lab: Lab, tmp_pat
     with open_session(lab.sample(NAME).dump, lab.store.root) as session:
         bridge = session.bridge
         task = session._caller.call(bridge.snapshot("find_task_by_vpid"), pid) & ((1 << 64) - 1)
-        place = bridge.layout.translate(bridge.image, task + bridge.prepared.agent.task_nsproxy)
+        place = bridge.layout.translate(bridge.image, task + bridge.prepared.proxy_task.task_nsproxy)
         assert place is not None
         offset = bridge.image.offset_of(place.paddr)
         assert offset is not None
-        word = {"trusted": bridge.prepared.agent.task, "user": 0x7FFF_0000, "nowhere": 0xFFFF_C9FF_FFFF_0000}[where]
+        word = {
+            "trusted": bridge.prepared.proxy_task.task,
+            "user": 0x7FFF_0000,
+            "nowhere": 0xFFFF_C9FF_FFFF_0000,
+        }[where]
     forged = tmp_path / "forged.raw"
     subprocess.run(["cp", "--sparse=always", lab.sample(NAME).dump, forged], check=True)
     with open(forged, "r+b") as stream:
         stream.seek(offset)
         stream.write(word.to_bytes(8, "little"))
-    with pytest.raises(AttachError, match="not in the image" if where == "nowhere" else "leads out of the image"):
+    with pytest.raises(
+        AttachError, match="not in the image" if where == "nowhere" else "leads out of the image"
+    ):
         open_session(forged, lab.store.root, ns_of=pid)
     with open_session(forged, lab.store.root) as session:
         rows = {row["PID"]: row for row in ask(session, "ps")}

@@ -1,4 +1,5 @@
-"""An image taken while the machine ran: pages of different moments. Every tool ends, and tells what does not fit."""
+"""An image taken while the machine ran: pages of different moments. Every tool ends, and tells what does not
+fit."""
 
 from __future__ import annotations
 
@@ -54,7 +55,9 @@ def smeared(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(qemu.Guest, "wait_for_freeze", copy_and_wait)
-        sample = make_sample(Spec("6.1-cloud", seed=61, cpus=2, processes=60 + time.time_ns() % 40))  # never a kept one
+        sample = make_sample(
+            Spec("6.1-cloud", seed=61, cpus=2, processes=60 + time.time_ns() % 40)
+        )  # never a kept one
     shutil.rmtree(sample.folder)
     return copies
 
@@ -71,7 +74,9 @@ def test_every_tool_ends_and_says_what_is_missing(lab: Lab, smeared: list[Path],
                 continue
             start = time.process_time()
             try:
-                rows[name] = sum(1 for _row in tool.rows(session, {option.name: option.default for option in tool.options}))
+                rows[name] = sum(
+                    1 for _row in tool.rows(session, {option.name: option.default for option in tool.options})
+                )
             except (HybridBridgeError, OSError) as error:
                 assert str(error)
             assert time.process_time() - start < 90

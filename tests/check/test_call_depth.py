@@ -23,7 +23,9 @@ def test_the_kernels_own_template_says_what_is_counted() -> None:
     assert Counting.of(counting_at(VADDR + 0x1000), VADDR + 0x1000) == Counting(COUNTER)
 
 
-@pytest.mark.parametrize("template", [b"", b"\x90" * SIZE, counting_at(VADDR)[:-1], counting_at(VADDR) + b"\x90"])
+@pytest.mark.parametrize(
+    "template", [b"", b"\x90" * SIZE, counting_at(VADDR)[:-1], counting_at(VADDR) + b"\x90"]
+)
 def test_a_template_of_another_form_counts_nothing(template: bytes) -> None:
     assert Counting.of(template, VADDR) is None
 

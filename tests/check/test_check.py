@@ -1,4 +1,5 @@
-"""`hb.check`: silent on a clean image, and every change that is planted in one is told, with the symbol it is in."""
+"""`hb.check`: silent on a clean image, and every change that is planted in one is told, with the symbol it is
+in."""
 
 from __future__ import annotations
 
@@ -107,14 +108,20 @@ def test_every_plant_is_found_on_each_kernel(
     victim: Callable[..., Victim], checked: Callable[[Victim], list[dict[str, Any]]], generation: str
 ) -> None:
     image = victim(generation)
-    hook, table, operations = image.vaddr("__x64_sys_getdents64"), image.vaddr("sys_call_table"), image.vaddr("tcp4_seq_ops")
+    hook, table, operations = (
+        image.vaddr("__x64_sys_getdents64"),
+        image.vaddr("sys_call_table"),
+        image.vaddr("tcp4_seq_ops"),
+    )
     image.jump(hook, ELSEWHERE)
     image.set_word(table + 8 * 217, ELSEWHERE + 0x10)
     image.set_word(operations + 24, ELSEWHERE + 0x20)
     image.write(image.vaddr("idt_table") + 16 * 14 + 6, (ELSEWHERE >> 16 & 0xFFFF).to_bytes(2, "little"))
     proc_root = image.vaddr("proc_root")
     operations_of_root = next(
-        at for at in range(proc_root, proc_root + 128, 8) if image.word(at) == image.vaddr("proc_root_operations")
+        at
+        for at in range(proc_root, proc_root + 128, 8)
+        if image.word(at) == image.vaddr("proc_root_operations")
     )
     image.set_word(operations_of_root, ELSEWHERE + 0x30)
     rows = {row["WHAT"]: row for row in checked(image)}
@@ -213,7 +220,9 @@ def test_text_that_the_page_tables_take_from_elsewhere_is_told(
     assert place is not None
     # the entry that maps the first 2 MiB of the kernel, found in its own table
     entry = place.entry.to_bytes(8, "little")
-    pmd = snapshot.read(image._bridge.layout.text_paddr + image.vaddr("level2_kernel_pgt") - image.vaddr("_text"), 4096)
+    pmd = snapshot.read(
+        image._bridge.layout.text_paddr + image.vaddr("level2_kernel_pgt") - image.vaddr("_text"), 4096
+    )
     slot = pmd.find(entry)
     assert slot >= 0
     forged = place.entry + (2 << 20)
@@ -347,15 +356,22 @@ def test_calls_that_are_counted_are_no_difference_and_hide_none(
 
     def count_before(function: int) -> int:
         place = function - 9
-        image.write(place, image.read(template, 4) + (counter - place & 0xFFFFFFFF).to_bytes(4, "little") + b"\x05")
+        image.write(
+            place, image.read(template, 4) + (counter - place & 0xFFFFFFFF).to_bytes(4, "little") + b"\x05"
+        )
         return place
 
     def call(site: int, to_vaddr: int) -> None:
         image.write(site, b"\xe8" + (to_vaddr - site - 5 & 0xFFFFFFFF).to_bytes(4, "little"))
 
-    sites = [text + site for site in read_call_sites(linked_kernel(kernel).flat, kernel.symbols, kernel.text_link_vaddr)]
+    sites = [
+        text + site
+        for site in read_call_sites(linked_kernel(kernel).flat, kernel.symbols, kernel.text_link_vaddr)
+    ]
     calls = [site for site in sites if site < end and image.read(site, 1) == b"\xe8"][1000:1200]
-    leads = {site: site + 5 + int.from_bytes(image.read(site + 1, 4), "little", signed=True) for site in calls}
+    leads = {
+        site: site + 5 + int.from_bytes(image.read(site + 1, 4), "little", signed=True) for site in calls
+    }
     counted = {site: to for site, to in leads.items() if image.read(to - 9, 9) == b"\x90" * 9}
     assert len(counted) > 100
     for site, function in counted.items():
@@ -372,7 +388,12 @@ def test_calls_that_are_counted_are_no_difference_and_hide_none(
 
 @pytest.mark.parametrize(
     ("handler", "what"),
-    [("function_trace_call", "traced"), ("kprobe_ftrace_handler", "kprobe"), ("klp_ftrace_handler", "livepatch"), ("commit_creds", "traced")],
+    [
+        ("function_trace_call", "traced"),
+        ("kprobe_ftrace_handler", "kprobe"),
+        ("klp_ftrace_handler", "livepatch"),
+        ("commit_creds", "traced"),
+    ],
 )
 def test_a_trampoline_of_the_tracer_is_told_by_who_it_calls(
     victim: Callable[..., Victim], checked: Callable[[Victim], list[dict[str, Any]]], handler: str, what: str
@@ -381,7 +402,9 @@ def test_a_trampoline_of_the_tracer_is_told_by_who_it_calls(
     site, place = image.vaddr("__x64_sys_getpid"), image.vaddr("__log_buf")
     start, size = image.vaddr("ftrace_caller"), image.vaddr("ftrace_call") - image.vaddr("ftrace_caller")
     image.write(place, image.read(start, size))
-    image.write(place + size, b"\xe8" + (image.vaddr(handler) - place - size - 5 & 0xFFFFFFFF).to_bytes(4, "little"))
+    image.write(
+        place + size, b"\xe8" + (image.vaddr(handler) - place - size - 5 & 0xFFFFFFFF).to_bytes(4, "little")
+    )
     image.write(site, b"\xe8" + (place - site - 5 & 0xFFFFFFFF).to_bytes(4, "little"))
     (row,) = checked(image)
     assert (row["WHAT"], row["SYMBOL"]) == (what, "__x64_sys_getpid")
@@ -440,7 +463,11 @@ def test_what_a_hypervisors_guest_gives_its_kernel_is_no_difference(
         return place
 
     replace("smp_ops", "native_smp_prepare_boot_cpu", "kvm_smp_prepare_boot_cpu")
-    end = next(name for name in ("native_apic_mem_eoi", "native_apic_mem_eoi_write", "native_apic_mem_write") if name in symbols)
+    end = next(
+        name
+        for name in ("native_apic_mem_eoi", "native_apic_mem_eoi_write", "native_apic_mem_write")
+        if name in symbols
+    )
     controller = replace("apic_physflat", end, "kvm_guest_apic_eoi_write")
     if "__SCK__pv_sched_clock" in symbols:
         image.set_word(image.vaddr("__SCK__pv_sched_clock"), image.vaddr("kvm_sched_clock_read"))

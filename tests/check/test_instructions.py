@@ -10,7 +10,10 @@ from hybridbridge_vol.check.instructions import Reader, Thunks
 
 VADDR = 0xFFFF_FFFF_8100_0000
 THUNK, RETURN_THUNK = VADDR + 0x1000, VADDR + 0x2000
-NOPS = [bytes.fromhex(text) for text in ("90", "6690", "0f1f00", "0f1f4000", "0f1f440000", "66666690", "0f1f8000000000")]
+NOPS = [
+    bytes.fromhex(text)
+    for text in ("90", "6690", "0f1f00", "0f1f4000", "0f1f440000", "66666690", "0f1f8000000000")
+]
 
 
 @pytest.fixture

@@ -60,7 +60,9 @@ def test_the_length_of_an_alternative_s_entry_is_found_by_trying() -> None:
 
 
 def test_trampolines_of_static_calls_are_patch_sites_too() -> None:
-    found = read_patch_tables(bytes(64), symbols((8, "__SCT__tick"), (32, "__SCK__tick"), (40, "__SCT__lost")), TEXT)
+    found = read_patch_tables(
+        bytes(64), symbols((8, "__SCT__tick"), (32, "__SCK__tick"), (40, "__SCT__lost")), TEXT
+    )
     assert found.static_calls == [StaticCall(8, 32, True)]
 
 

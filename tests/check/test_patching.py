@@ -20,18 +20,28 @@ NOTHING = PatchTables([], [], [], [], [], *(array("I") for _ in range(5)))
 
 
 class Around:
-    """A kernel with two functions, a slot of `pv_ops` and a static call's key that both lead to the first, and another
-    key that leads to a wrapper around it."""
+    """A kernel with two functions, a slot of `pv_ops` and a static call's key that both lead to the first,
+    and another key that leads to a wrapper around it."""
 
     def word(self, vaddr: int) -> int | None:
         words = {SLOT: FUNCTION, KEY: FUNCTION, WRAPPER_KEY: WRAPPER}
-        return 0x1122334455667788 if vaddr == TEXT + 0x190 else TEXT + words[vaddr - TEXT] if vaddr - TEXT in words else None
+        return (
+            0x1122334455667788
+            if vaddr == TEXT + 0x190
+            else TEXT + words[vaddr - TEXT]
+            if vaddr - TEXT in words
+            else None
+        )
 
     def address(self, name: str) -> int | None:
         return {"hash": TEXT + 0x190, "native": TEXT + FUNCTION}.get(name)
 
     def function(self, vaddr: int) -> str | None:
-        return {TEXT + FUNCTION: "native", TEXT + OTHER: "other", TEXT + WRAPPER: "__raw_callee_save_native"}.get(vaddr)
+        return {
+            TEXT + FUNCTION: "native",
+            TEXT + OTHER: "other",
+            TEXT + WRAPPER: "__raw_callee_save_native",
+        }.get(vaddr)
 
     def body(self, vaddr: int) -> bytes:
         return {TEXT + FUNCTION: NOP5 + b"\xfa\xc3"}[vaddr]  # cli; ret

@@ -23,7 +23,7 @@ from live_kernel import LiveKernel, module_of
 
 from hybridbridge_vol import tools
 from hybridbridge_vol.cli import main as cli
-from hybridbridge_vol.errors import CallUndone, ImageError, KernelFileError, StoreError
+from hybridbridge_vol.errors import CallRolledBack, ImageError, KernelFileError, StoreError
 
 ROOT = Path(__file__).resolve().parents[2]
 Hb = Callable[..., tuple[int, str, str]]
@@ -127,7 +127,7 @@ def test_a_terminal_s_width_is_respected_and_a_pipe_s_is_not() -> None:
 
 
 def test_rows_that_cannot_be_read_are_told_in_the_table_and_by_the_status(hb: Hb) -> None:
-    kernel = LiveKernel({"/proc/1/stat": CallUndone("read", "page fault")})
+    kernel = LiveKernel({"/proc/1/stat": CallRolledBack("read", "page fault")})
     status, out, err = hb("run", "dump.raw", "ps", "--pid", "1", str(os.getpid()), kernel=kernel)
     assert status == 3
     assert out.splitlines()[1].endswith("! /proc/1/stat: page fault")
@@ -136,7 +136,7 @@ def test_rows_that_cannot_be_read_are_told_in_the_table_and_by_the_status(hb: Hb
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "error_text"),
     [
         (ImageError("dump.raw: empty file"), "hb: dump.raw: empty file\n"),
         (ImageError("no Linux kernel found"), "hb: dump.raw: no Linux kernel found\n"),
@@ -145,9 +145,9 @@ def test_rows_that_cannot_be_read_are_told_in_the_table_and_by_the_status(hb: Hb
         (ImageError("odd\nname\x1b"), "hb: dump.raw: odd name\\x1b\n"),
     ],
 )  # fmt: skip
-def test_an_error_is_one_line_that_names_the_file(hb: Hb, error: Exception, told: str) -> None:
+def test_an_error_is_one_line_that_names_the_file(hb: Hb, error: Exception, error_text: str) -> None:
     status, out, err = hb("run", "dump.raw", "dir", "/proc/x", kernel=LiveKernel({"/proc/x": error}))
-    assert (status, out, err) == (1, "", told)
+    assert (status, out, err) == (1, "", error_text)
 
 
 def test_an_error_of_our_own_making_says_so_and_debug_shows_where(hb: Hb) -> None:
@@ -160,7 +160,7 @@ def test_an_error_of_our_own_making_says_so_and_debug_shows_where(hb: Hb) -> Non
 
 
 def test_cat_goes_on_after_a_file_that_fails(hb: Hb) -> None:
-    kernel = LiveKernel({"/proc/a": CallUndone("read", "loop"), "/proc/b": b"b\n"})
+    kernel = LiveKernel({"/proc/a": CallRolledBack("read", "loop"), "/proc/b": b"b\n"})
     status, out, err = hb("run", "d", "cat", "/proc/a", "/proc/b", kernel=kernel)
     assert (status, out, err) == (3, "b\n", "hb: d: /proc/a: loop\n")
     assert hb("run", "d", "cat", "/proc/a", kernel=kernel) == (1, "", "hb: d: /proc/a: loop\n")
@@ -295,7 +295,7 @@ class Facts:
     size_bytes: int
     banner: str
     layout: Layout
-    frozen_at: float
+    captured_at: float
     load_addresses_paddr: tuple[int, ...]
     missing: str | None
 
@@ -315,7 +315,7 @@ def test_info_writes_labelled_facts(hb: Hb, monkeypatch: pytest.MonkeyPatch) -> 
     assert lines["Size"] == "256.0 MiB (268435456 bytes)"
     assert lines["Banner"] == r"Linux\x1b"
     assert lines["Text vaddr"] == "0xffffffff81000000"
-    assert lines["Frozen at"] == "1970-01-01 00:00:00Z"
+    assert lines["Captured at"] == "1970-01-01 00:00:00Z"
     assert lines["Missing"] == "-"
     assert "0x2000000" in out
     _, out, _ = hb("info", "dump.raw", "--format", "json")

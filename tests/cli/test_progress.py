@@ -16,7 +16,8 @@ class Terminal(io.StringIO):
 
 
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    """Standard error as a terminal, from inside the test (between set-up and test pytest puts its own back)."""
+    """Standard error as a terminal, from inside the test (between set-up and test pytest puts its own
+    back)."""
     made = Terminal()
     monkeypatch.setattr("sys.stderr", made)
     return made

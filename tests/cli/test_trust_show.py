@@ -66,7 +66,9 @@ def test_json_adds_to_what_list_tells(lab: Lab, kernel: StoredKernel, show: Show
     assert facts.keys() - vars(entry).keys() == {"redirected_functions", "unmatched_names"}
 
 
-def test_a_name_is_unmatched_if_no_function_of_the_kernel_has_it(lab: Lab, kernel: StoredKernel, show: Show) -> None:
+def test_a_name_is_unmatched_if_no_function_of_the_kernel_has_it(
+    lab: Lab, kernel: StoredKernel, show: Show
+) -> None:
     facts = json.loads(show(lab.store.root, kernel.name, "--format", "json")[1])
     functions = sorted({plain_name(name) for *_, name in text_functions(kernel) if ".cold" not in name})
     everything = "\n".join(functions)
@@ -77,12 +79,14 @@ def test_a_name_is_unmatched_if_no_function_of_the_kernel_has_it(lab: Lab, kerne
     assert {"del_timer.*", "security_getselfattr"} <= set(unmatched)
 
 
-def test_the_counts_are_of_the_functions_that_the_policy_covers(lab: Lab, kernel: StoredKernel, show: Show) -> None:
+def test_the_counts_are_of_the_functions_that_the_policy_covers(
+    lab: Lab, kernel: StoredKernel, show: Show
+) -> None:
     facts = json.loads(show(lab.store.root, kernel.name, "--format", "json")[1])
-    crossings = resolve(load_policy(), text_functions(kernel)).crossings
+    trampolines = resolve(load_policy(), text_functions(kernel)).trampolines
     counts = facts["redirected_functions"]
-    assert sum(counts.values()) == len(crossings)
-    assert counts["halt"] == sum(crossing.action == "halt" for crossing in crossings)
+    assert sum(counts.values()) == len(trampolines)
+    assert counts["halt"] == sum(trampoline.action == "halt" for trampoline in trampolines)
     assert list(counts) == [action for action in ACTIONS if action in counts]
 
 

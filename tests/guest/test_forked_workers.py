@@ -1,4 +1,5 @@
-"""Work shared out among copies of this process: every part is answered once, in order, whatever becomes of a copy."""
+"""Work shared out among copies of this process: every part is answered once, in order, whatever becomes of a
+copy."""
 
 from __future__ import annotations
 
@@ -24,6 +25,7 @@ ORIGINAL = os.getpid()
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
     """No process, no pipe, no file of answers."""
+
     def opened() -> set[str]:
         links = (f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd"))
         targets = (os.readlink(link) for link in links if os.path.lexists(link))
@@ -69,7 +71,9 @@ def test_a_copy_that_is_killed_costs_nothing() -> None:
 
 @pytest.mark.parametrize("call", ["os.fork", "os.pipe", "tempfile.TemporaryFile"])
 @pytest.mark.parametrize("works", [0, 1])
-def test_where_no_copy_can_be_made_the_work_is_done_all_the_same(monkeypatch: pytest.MonkeyPatch, call: str, works: int) -> None:
+def test_where_no_copy_can_be_made_the_work_is_done_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, call: str, works: int
+) -> None:
     module, _, name = call.partition(".")
     real = getattr(sys.modules[module], name)
     allowed = iter(range(works + (name == "pipe")))  # one pipe is that of the tickets
@@ -98,7 +102,9 @@ def test_an_error_is_raised_here_when_its_turn_has_come() -> None:
 
 
 def test_copies_end_when_nobody_wants_more() -> None:
-    answers = copies.in_order(range(1000), lambda part: time.sleep(0.01) or part, 2, lambda: None, lambda: None, lambda _x: None)
+    answers = copies.in_order(
+        range(1000), lambda part: time.sleep(0.01) or part, 2, lambda: None, lambda: None, lambda _x: None
+    )
     assert next(answers) == 0
     answers.close()
 
@@ -124,10 +130,14 @@ def test_a_process_with_another_thread_is_not_copied() -> None:
 def test_a_tool_says_the_same_on_one_processor_and_on_three(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, name: str, options: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(copies, "can_copy", lambda: True)  # the sessions of other tests have threads: copies need none of them
+    monkeypatch.setattr(
+        copies, "can_copy", lambda: True
+    )  # the sessions of other tests have threads: copies need none of them
     copied: list[int] = []
     in_order = copies.in_order
-    monkeypatch.setattr(copies, "in_order", lambda *arguments: copied.append(arguments[2]) or in_order(*arguments))
+    monkeypatch.setattr(
+        copies, "in_order", lambda *arguments: copied.append(arguments[2]) or in_order(*arguments)
+    )
     tool = tools.load(name)
     options = {option.name: option.default for option in tool.options} | options
     answers, calls = [], []

@@ -21,7 +21,9 @@ def test_what_is_not_asked_for_is_not_mounted(lab: Lab, generation: str) -> None
 
 def test_control_groups_are_the_guests(lab: Lab, generation: str) -> None:
     truth, session = lab.sample(generation).truth, lab.session(generation)
-    paths = [path for path in truth.late if path.startswith("/sys/fs/cgroup/") and path.endswith("cgroup.procs")]
+    paths = [
+        path for path in truth.late if path.startswith("/sys/fs/cgroup/") and path.endswith("cgroup.procs")
+    ]
     if not paths:
         pytest.skip("a light guest has no control groups")
     assert len(paths) > 2

@@ -10,7 +10,7 @@ from generations import Lab
 from hybridbridge_vol.bridge.attach import attach
 from hybridbridge_vol.bridge.memo import Memo
 from hybridbridge_vol.bridge.memo_store import memo_key
-from hybridbridge_vol.errors import CallUndone
+from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.memory_image.open import open_image
 from hybridbridge_vol.snapshot.find_kernel import find_kernel
@@ -30,11 +30,13 @@ def answer(session: Session, question: Question) -> object:
         if question.kind in ("lstat", "stat"):
             # inode numbers of /proc are drawn when a file is first looked up
             return session.stat(question.path, follow=question.kind == "stat")._replace(ino=0)
-        ask = {"read": session.read_file, "listdir": session.listdir, "readlink": session.readlink}[question.kind]
+        ask = {"read": session.read_file, "listdir": session.listdir, "readlink": session.readlink}[
+            question.kind
+        ]
         return ask(question.path)
     except OSError as error:
         return error.errno
-    except CallUndone as error:
+    except CallRolledBack as error:
         return error.reason
 
 
@@ -45,7 +47,9 @@ def questions(lab: Lab, generation: str) -> list[Question]:
     return [*links, *(question for kind in KINDS for question in files_of(pids, "", *FILES, kind=kind))]
 
 
-def test_answers_are_the_same_together_and_singly(lab: Lab, generation: str, questions: list[Question]) -> None:
+def test_answers_are_the_same_together_and_singly(
+    lab: Lab, generation: str, questions: list[Question]
+) -> None:
     dump = lab.sample(generation).dump
     with open_session(dump, lab.store.root) as session:
         before = session.calls
@@ -61,7 +65,11 @@ def test_answers_are_the_same_together_and_singly(lab: Lab, generation: str, que
 
 def test_what_was_asked_together_needs_no_call(lab: Lab, generation: str) -> None:
     dump = lab.sample(generation).dump
-    asked = [Question("read", "/proc/1/stat"), Question("listdir", "/proc/1/task"), Question("lstat", "/proc/1")]
+    asked = [
+        Question("read", "/proc/1/stat"),
+        Question("listdir", "/proc/1/task"),
+        Question("lstat", "/proc/1"),
+    ]
     with open_session(dump, lab.store.root) as session:
         singly = [answer(session, question) for question in asked]
     with open_session(dump, lab.store.root) as session:
@@ -74,7 +82,8 @@ def test_what_was_asked_together_needs_no_call(lab: Lab, generation: str) -> Non
 
 
 def test_code_without_a_memo_is_proven_when_it_is_asked_for_singly(lab: Lab, generation: str) -> None:
-    """A program is never run under taint: one that meets a trap is undone, and its questions are asked one by one."""
+    """A program is never run under taint: one that meets a trap is rolled back, and its questions are asked
+    one by one."""
     image, kernels = open_image(lab.sample(generation).dump), lab.store.kernels()
     hit = find_kernel(image, kernels)
     assert hit is not None
@@ -92,7 +101,9 @@ def test_code_without_a_memo_is_proven_when_it_is_asked_for_singly(lab: Lab, gen
         assert session.calls == before
 
 
-@pytest.mark.parametrize("path", ["/proc/" + "1/" * 400, "/proc/1/stat\0us", "/etc/passwd", "", "/proc/1/\udcff"])
+@pytest.mark.parametrize(
+    "path", ["/proc/" + "1/" * 400, "/proc/1/stat\0us", "/etc/passwd", "", "/proc/1/\udcff"]
+)
 def test_a_path_that_cannot_be_asked_for_does_no_harm(lab: Lab, path: str) -> None:
     session = lab.session("6.12")
     singly = answer(session, Question("read", path))

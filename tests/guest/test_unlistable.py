@@ -51,7 +51,11 @@ def test_a_listing_without_holes_costs_one_call_more_than_its_parts() -> None:
 
 def test_the_largest_process_id_can_be_passed() -> None:
     proc = Proc({1, PID_MAX}, {PID_MAX})
-    assert [name for _next, name in entries_around_holes(proc.entries_from, proc.exists)] == [*FILES, "1", str(PID_MAX)]
+    assert [name for _next, name in entries_around_holes(proc.entries_from, proc.exists)] == [
+        *FILES,
+        "1",
+        str(PID_MAX),
+    ]
 
 
 def test_a_listing_that_fails_everywhere_ends() -> None:
@@ -59,7 +63,7 @@ def test_a_listing_that_fails_everywhere_ends() -> None:
 
 
 def test_a_directory_of_nothing_but_holes_is_given_up() -> None:
-    """Each of them costs a call that is undone."""
+    """Each of them costs a call that is rolled back."""
     proc = Proc(set(range(1, 3000)), set(range(1, 3000)))
     names = [name for _next, name in entries_around_holes(proc.entries_from, proc.exists)]
     assert len(names) == len(FILES) + MOST_HOLES

@@ -1,4 +1,5 @@
-"""BTF, and Volatility's symbol table made of it: on small sections written here, and on the kernels themselves."""
+"""BTF, and Volatility's symbol table made of it: on small sections written here, and on the kernels
+themselves."""
 
 from __future__ import annotations
 
@@ -37,21 +38,37 @@ class Writer:
         self._text += name.encode() + b"\0"
         return len(self._text) - len(name) - 1
 
-    def add(self, kind: Kind, name: str = "", size_or_type: int = 0, rows: bytes = b"", members: int = 0, flag: int = 0) -> int:
-        self._types += struct.pack("<III", self.text(name), flag << 31 | kind << 24 | members, size_or_type) + rows
+    def add(
+        self,
+        kind: Kind,
+        name: str = "",
+        size_or_type: int = 0,
+        rows: bytes = b"",
+        members: int = 0,
+        flag: int = 0,
+    ) -> int:
+        self._types += (
+            struct.pack("<III", self.text(name), flag << 31 | kind << 24 | members, size_or_type) + rows
+        )
         self._count += 1
         return self._count
 
     def int(self, name: str, size: int, encoding: int = 0) -> int:
         return self.add(Kind.INT, name, size, struct.pack("<I", encoding << 24 | size * 8))
 
-    def struct(self, name: str, size: int, *members: tuple[str, int, int, int], kind: Kind = Kind.STRUCT) -> int:
+    def struct(
+        self, name: str, size: int, *members: tuple[str, int, int, int], kind: Kind = Kind.STRUCT
+    ) -> int:
         """Members: name, type, bit offset, bits."""
-        rows = b"".join(struct.pack("<III", self.text(n), t, bits << 24 | offset) for n, t, offset, bits in members)
+        rows = b"".join(
+            struct.pack("<III", self.text(n), t, bits << 24 | offset) for n, t, offset, bits in members
+        )
         return self.add(kind, name, size, rows, len(members), 1)
 
     def section(self) -> bytes:
-        head = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(self._types), len(self._types), len(self._text))
+        head = struct.pack(
+            "<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(self._types), len(self._types), len(self._text)
+        )
         return head + self._types + self._text
 
 
@@ -86,7 +103,11 @@ def test_fields_of_every_sort(types: IsfTypes) -> None:
     assert fields["number"] == {"type": {"kind": "base", "name": "int"}, "offset": 0}
     assert fields["unnamed_field_1"]["anonymous"] is True
     assert types.user_types[fields["unnamed_field_1"]["type"]["name"]]["fields"]["right"]["offset"] == 4
-    assert fields["text"]["type"] == {"kind": "array", "count": 16, "subtype": {"kind": "base", "name": "unsigned char"}}
+    assert fields["text"]["type"] == {
+        "kind": "array",
+        "count": 16,
+        "subtype": {"kind": "base", "name": "unsigned char"},
+    }
     assert fields["call"]["type"] == {"kind": "pointer", "subtype": {"kind": "function"}}
     assert fields["shade"]["type"] == {"kind": "enum", "name": "colour"}
     assert fields["next"]["type"] == {"kind": "pointer", "subtype": {"kind": "struct", "name": "thing"}}
@@ -161,12 +182,16 @@ def table(lab: Lab) -> dict[str, Any]:
 def named(descriptor: Any) -> list[tuple[str, str]]:
     """Every `(kind, name)` that a descriptor refers to."""
     found = [(descriptor["kind"], descriptor["name"])] if "name" in descriptor else []
-    return found + [each for key in ("subtype", "type") if key in descriptor for each in named(descriptor[key])]
+    return found + [
+        each for key in ("subtype", "type") if key in descriptor for each in named(descriptor[key])
+    ]
 
 
 def test_every_reference_of_a_kernels_table_is_met(table: dict[str, Any]) -> None:
     sections = {"base": "base_types", "enum": "enums", "struct": "user_types", "union": "user_types"}
-    descriptors = [field["type"] for struct in table["user_types"].values() for field in struct["fields"].values()]
+    descriptors = [
+        field["type"] for struct in table["user_types"].values() for field in struct["fields"].values()
+    ]
     descriptors += [symbol["type"] for symbol in table["symbols"].values()]
     references = {each for descriptor in descriptors for each in named(descriptor)}
     assert len(references) > 5000
@@ -192,7 +217,10 @@ def test_volatilitys_schema_accepts_the_table(table: dict[str, Any]) -> None:
     part = table | {
         "user_types": {name: table["user_types"][name] for name in chosen},
         "enums": dict(list(table["enums"].items())[:20]),
-        "symbols": {name: table["symbols"][name] for name in ("init_task", "linux_banner", "modules", "_text", "idt_table")},
+        "symbols": {
+            name: table["symbols"][name]
+            for name in ("init_task", "linux_banner", "modules", "_text", "idt_table")
+        },
     }
     assert list(validator.iter_errors(part)) == []
     part["symbols"] = {"init_task": {"address": 0, "type": {}}}
@@ -217,7 +245,18 @@ def pslist(lab: Lab, name: str, folder: Path) -> None:
     subprocess.run(command, check=True, timeout=120)
     with lzma.open(target) as stream:
         assert stream.read(1) == b"{"
-    vol = ["-q", "--offline", "--cache-path", folder / "cache", "-s", target.parent, "-f", sample.raw, "-r", "json"]
+    vol = [
+        "-q",
+        "--offline",
+        "--cache-path",
+        folder / "cache",
+        "-s",
+        target.parent,
+        "-f",
+        sample.raw,
+        "-r",
+        "json",
+    ]
     done = subprocess.run(
         [sys.executable, "-c", VOL, *vol, "linux.pslist"],
         capture_output=True, text=True, timeout=300, check=True, env={**os.environ, "XDG_CACHE_HOME": str(folder)},

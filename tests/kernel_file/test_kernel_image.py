@@ -105,11 +105,11 @@ def test_without_a_built_in_config_there_is_none(tmp_path: Path) -> None:
 def test_progress_rises_from_nothing_to_all(tmp_path: Path) -> None:
     path = tmp_path / "vmlinuz"
     path.write_bytes(MiniKernel().vmlinuz())
-    told: list[float] = []
-    KernelImage.from_file(path, lambda fraction, _text: told.append(fraction))
-    assert told[0] == 0.0
-    assert told[-1] == 1.0
-    assert told == sorted(told)
+    error_text: list[float] = []
+    KernelImage.from_file(path, lambda fraction, _text: error_text.append(fraction))
+    assert error_text[0] == 0.0
+    assert error_text[-1] == 1.0
+    assert error_text == sorted(error_text)
 
 
 def test_a_bare_kernel_without_relocations_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -26,7 +26,9 @@ def module_of(package: Path) -> bytes:
     return next(data for name, data in module_files(package) if name == NAME)
 
 
-def test_sections_symbols_and_relocations_are_those_that_a_general_library_reads(kernel_packages: list[Path]) -> None:
+def test_sections_symbols_and_relocations_are_those_that_a_general_library_reads(
+    kernel_packages: list[Path],
+) -> None:
     data = module_of(kernel_packages[1])
     mine, theirs = ModuleFile(data, NAME), ELFFile(io.BytesIO(data))
     assert [(item.name, item.size, item.flags) for item in mine.sections] == [
@@ -96,7 +98,11 @@ def small_module() -> bytes:
     ):
         at = names.index(title.encode() + b"\0")
         headers += struct.pack("<IIQQQQIIQQ", at, kind, flags, 0, offset, len(part), link, info, 1, 0)
-    head = b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack("<HHIQQQIHHHHHH", 1, 62, 1, 0, 0, place, 0, 64, 0, 0, 64, 6, 5)
+    head = (
+        b"\x7fELF\x02\x01\x01"
+        + bytes(9)
+        + struct.pack("<HHIQQQIHHHHHH", 1, 62, 1, 0, 0, place, 0, 64, 0, 0, 64, 6, 5)
+    )
     return head + b"".join(parts) + headers
 
 
@@ -108,7 +114,11 @@ def test_the_small_module_is_a_module() -> None:
 
 @pytest.mark.parametrize(
     ("path", "name"),
-    [("nf_conntrack.ko", "nf_conntrack"), ("kernel/crypto/sha1-ssse3.ko.xz", "sha1_ssse3"), ("a/b.ko.zst", "b")],
+    [
+        ("nf_conntrack.ko", "nf_conntrack"),
+        ("kernel/crypto/sha1-ssse3.ko.xz", "sha1_ssse3"),
+        ("a/b.ko.zst", "b"),
+    ],
 )
 def test_a_modules_name_is_its_files(path: str, name: str) -> None:
     assert module_name(path) == name

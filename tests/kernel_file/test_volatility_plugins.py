@@ -20,15 +20,16 @@ from samples import apt
 DRIVER = Path(__file__).parents[1] / "support" / "volatility_driver.py"
 
 FAULTS = {
-    # a mapping of the System V shared memory with number 0: its inode, of number 0, is taken for an invalid one
+    # a mapping of the System V shared memory with number 0: its inode, of number 0, is taken for an invalid
+    # one
     "linux.elfs.Elfs": "no attribute 'i_size'",
     "linux.library_list.LibraryList": "no attribute 'i_size'",
     "linux.malware.malfind.Malfind": "no attribute 'i_size'",
     "linux.proc.Maps": "no attribute 'i_size'",
     # the test of the table's producer is the wrong way round: all but dwarf2json's are refused
     "linux.malware.hidden_modules.Hidden_modules": "table produced by dwarf2json",
-    # names of modules' exported symbols where they are offsets (CONFIG_HAVE_ARCH_PREL32_RELOCATIONS), after all others;
-    # kernels since 7.0 have no kallsyms_relative_base
+    # names of modules' exported symbols where they are offsets (CONFIG_HAVE_ARCH_PREL32_RELOCATIONS), after
+    # all others; kernels since 7.0 have no kallsyms_relative_base
     "linux.kallsyms.Kallsyms": "takes a Pointer|'NoneType' and 'int'",
     # memory that only looks like a socket's file
     "linux.sockscan.Sockscan": "no attribute 'socket'",
@@ -73,11 +74,15 @@ def test_plugins_that_ask_for_variables_of_many_types_answer(lab: Any, tmp_path:
     assert {name: answer["error"] for name, answer in found.items()} == dict.fromkeys(asked)
     # a clean guest: every handler belongs to the kernel, nothing of it was replaced
     assert found["linux.malware.check_afinfo.Check_afinfo"]["rows"] == []
-    assert ["0", "asm_exc_divide_error"] in [[row[0], row[-1]] for row in found["linux.malware.check_idt.Check_idt"]["rows"]]
+    assert ["0", "asm_exc_divide_error"] in [
+        [row[0], row[-1]] for row in found["linux.malware.check_idt.Check_idt"]["rows"]
+    ]
     # asleep, as the kernel's own symbols name it: they are looked up through kallsyms's parts
     assert any(row[-3] == "schedule" for row in found["linux.pscallstack.PsCallStack"]["rows"])
-    told = lab.sample("6.1 two CPUs").truth.command("ip addr")
-    addresses = {address for address in re.findall(r"inet6? ([^/]+)/", told) if not address.startswith("fe80")}
+    error_text = lab.sample("6.1 two CPUs").truth.command("ip addr")
+    addresses = {
+        address for address in re.findall(r"inet6? ([^/]+)/", error_text) if not address.startswith("fe80")
+    }
     assert addresses <= {row[5] for row in found["linux.ip.Addr"]["rows"]}
 
 
@@ -110,7 +115,12 @@ def pahole(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     for package in apt.download(apt.with_libraries(["pahole"], ("trixie",)), ("trixie",)):
         subprocess.run(["dpkg-deb", "-x", package, root], check=True)
     loader = next(root.glob("**/ld-linux-x86-64.so.2"))
-    return [str(loader), "--library-path", str(root / "usr/lib/x86_64-linux-gnu"), str(root / "usr/bin/pahole")]
+    return [
+        str(loader),
+        "--library-path",
+        str(root / "usr/lib/x86_64-linux-gnu"),
+        str(root / "usr/bin/pahole"),
+    ]
 
 
 @pytest.mark.slow
@@ -118,7 +128,9 @@ def test_members_lie_where_pahole_says(lab: Any, tmp_path: Path, pahole: list[st
     kernel = KernelImage.from_file(lab.sample(generation).kernel_package)
     types = isf_of(kernel)["user_types"]
     (tmp_path / "btf").write_bytes(btf_section(kernel))
-    done = subprocess.run([*pahole, "-F", "btf", tmp_path / "btf"], capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run(
+        [*pahole, "-F", "btf", tmp_path / "btf"], capture_output=True, text=True, check=True, timeout=120
+    )
     structs = re.findall(r"^struct (\w+) \{\n(.*?)^\}", done.stdout, re.MULTILINE | re.DOTALL)
     count = Counter(name for name, _body in structs)
     compared = 0

@@ -21,8 +21,8 @@ LIGHT = Spec("6.1-cloud", seed=1, light=True)
 
 @dataclass(frozen=True)
 class Evidence:
-    """`folder` holds a.raw, b.raw and sub/c.raw of one kernel (b's and c's content is the same), an image whose kernel
-    is not in `store` (unknown.raw), one without its second half (cut.raw), and a text."""
+    """`folder` holds a.raw, b.raw and sub/c.raw of one kernel (b's and c's content is the same), an image
+    whose kernel is not in `store` (unknown.raw), one without its second half (cut.raw), and a text."""
 
     folder: Path
     store: Path

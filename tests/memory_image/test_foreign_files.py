@@ -99,7 +99,15 @@ def test_other_files_are_named_by_their_magic(tmp_path: Path, offset: int, magic
 def test_volatility_s_command_line_tells_it_too(tmp_path: Path) -> None:
     path = tmp_path / "x.gz"
     path.write_bytes(gzip.compress(MEMORY))
-    vol = [str(Path(sys.executable).parent / "vol"), "-q", "-p", str(ROOT / "plugins"), "-f", str(path), "hb.ps"]
+    vol = [
+        str(Path(sys.executable).parent / "vol"),
+        "-q",
+        "-p",
+        str(ROOT / "plugins"),
+        "-f",
+        str(path),
+        "hb.ps",
+    ]
     done = subprocess.run(vol, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1
     assert done.stderr == f"hb.ps: {path}: compressed (gzip); decompress it first: gzip -dk {path}\n"

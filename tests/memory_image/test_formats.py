@@ -20,7 +20,9 @@ MIB = 1 << 20
 
 
 def lime(*ranges: tuple[int, bytes]) -> bytes:
-    parts = [struct.pack("<IIQQQ", 0x4C694D45, 1, start, start + len(data) - 1, 0) + data for start, data in ranges]
+    parts = [
+        struct.pack("<IIQQQ", 0x4C694D45, 1, start, start + len(data) - 1, 0) + data for start, data in ranges
+    ]
     return b"".join(parts)
 
 
@@ -28,7 +30,9 @@ def elf_core(segments: list[tuple[int, int, int]], data: bytes = b"", kind: int 
     """`(paddr, size, offset)` program headers, and the data behind them."""
     head = b"\x7fELF\x02\x01\x01" + bytes(9)
     head += struct.pack("<HHIQQQIHHHHHH", kind, 62, 1, 0, 64, 0, 0, 64, 56, len(segments), 64, 0, 0)
-    table = b"".join(struct.pack("<IIQQQQQQ", 1, 4, offset, 0, paddr, size, size, 0) for paddr, size, offset in segments)
+    table = b"".join(
+        struct.pack("<IIQQQQQQ", 1, 4, offset, 0, paddr, size, size, 0) for paddr, size, offset in segments
+    )
     return head + table + data
 
 
@@ -78,7 +82,11 @@ def test_a_truncated_lime_says_what_is_missing(tmp_path: Path) -> None:
 
 def test_elf_cores_with_holes(tmp_path: Path) -> None:
     path = tmp_path / "dump.elf"
-    path.write_bytes(elf_core([(0, 3 * MIB, 4096), (4 << 30, MIB, 4096 + 3 * MIB)]).ljust(4096, b"\0") + bytes(3 * MIB) + b"x" * MIB)
+    path.write_bytes(
+        elf_core([(0, 3 * MIB, 4096), (4 << 30, MIB, 4096 + 3 * MIB)]).ljust(4096, b"\0")
+        + bytes(3 * MIB)
+        + b"x" * MIB
+    )
     with open_image(path) as image:
         assert image.mappable
         assert image.read((4 << 30) + 5, 3) == b"xxx"
@@ -106,8 +114,14 @@ def test_random_bytes_behind_a_lime_header_do_no_harm(tail: bytes) -> None:
     assert_disjoint_and_inside(runs, len(data))
 
 
-@given(st.lists(st.tuples(st.integers(0, 1 << 47), st.integers(0, 1 << 47), st.integers(0, 1 << 20)), max_size=12))
-def test_hostile_program_headers_give_disjoint_runs_inside_the_file(segments: list[tuple[int, int, int]]) -> None:
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 1 << 47), st.integers(0, 1 << 47), st.integers(0, 1 << 20)), max_size=12
+    )
+)
+def test_hostile_program_headers_give_disjoint_runs_inside_the_file(
+    segments: list[tuple[int, int, int]],
+) -> None:
     data = elf_core(segments)
     try:
         runs, _missing = parse_elf_core(reader(data), len(data), "x")

@@ -76,7 +76,9 @@ def test_a_page_that_unpacks_to_more_than_a_page_costs_no_more_than_one() -> Non
 def test_snappy_pages() -> None:
     cramjam = pytest.importorskip("cramjam")
     stored = bytes(cramjam.snappy.compress_raw(B))
-    dump = opened(kdump({0: (stored, SNAPPY), 1: (bytes(cramjam.snappy.compress_raw(bytes(1 << 16))), SNAPPY)}))
+    dump = opened(
+        kdump({0: (stored, SNAPPY), 1: (bytes(cramjam.snappy.compress_raw(bytes(1 << 16))), SNAPPY)})
+    )
     assert dump.read(0, PAGE) == B
     assert dump.read(PAGE, 1) == b""
 
@@ -180,7 +182,12 @@ def test_damaged_headers_do_no_harm(junk: bytes, at: int, size: int) -> None:
         assert len(dump.read(page * PAGE, PAGE)) in (0, PAGE)
 
 
-@given(st.lists(st.tuples(st.integers(0, 1 << 63), st.integers(0, (1 << 32) - 1), st.integers(0, (1 << 32) - 1)), max_size=3))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 1 << 63), st.integers(0, (1 << 32) - 1), st.integers(0, (1 << 32) - 1)),
+        max_size=3,
+    )
+)
 def test_hostile_descriptors_read_nothing(descriptors: list[tuple[int, int, int]]) -> None:
     data = kdump({page: (b"", 0) for page in range(len(descriptors) or 1)})
     data = data[: 4 * PAGE] + b"".join(struct.pack("<QIIQ", *d, 0) for d in descriptors)
@@ -228,11 +235,15 @@ def test_what_makedumpfile_writes_holds_every_byte_of_the_raw_image(
     sample = lab.sample("6.1 two CPUs")
     elf, dump = tmp_path / "core", tmp_path / "dump"
     elf.write_bytes(core_with_vmcoreinfo(sample.raw.read_bytes()))
-    subprocess.run([*makedumpfile, option, "-d", "0", elf, dump], check=True, capture_output=True, timeout=120)
+    subprocess.run(
+        [*makedumpfile, option, "-d", "0", elf, dump], check=True, capture_output=True, timeout=120
+    )
     elf.unlink()
     with open_image(sample.raw) as raw, open_image(dump) as packed_image:
         pages = range(0, raw.end_paddr, PAGE)
-        assert [paddr for paddr in pages if raw.read(paddr, PAGE) != packed_image.read_available(paddr, PAGE)] == []
+        assert [
+            paddr for paddr in pages if raw.read(paddr, PAGE) != packed_image.read_available(paddr, PAGE)
+        ] == []
     data = dump.read_bytes()[: 16 * MIB]
     _, _, _, status, _, sub_blocks, bitmap_blocks, max_page, _ = struct.unpack_from("<8si390s22xIiiIII", data)
     table = (1 + sub_blocks + bitmap_blocks) * PAGE
@@ -253,15 +264,23 @@ def makedumpfile(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     for package in apt.download(apt.with_libraries(["makedumpfile"], suites), suites):
         subprocess.run(["dpkg-deb", "-x", package, root], check=True)
     libraries = ":".join(str(root / folder / "x86_64-linux-gnu") for folder in ("lib", "usr/lib"))
-    return [str(next(root.glob("lib*/**/ld-linux-x86-64.so.2"))), "--library-path", libraries, str(root / "usr/bin/makedumpfile")]
+    return [
+        str(next(root.glob("lib*/**/ld-linux-x86-64.so.2"))),
+        "--library-path",
+        libraries,
+        str(root / "usr/bin/makedumpfile"),
+    ]
 
 
 def core_with_vmcoreinfo(memory: bytes) -> bytes:
-    """An ELF core of a machine's memory with the note that makedumpfile asks for, which the kernel keeps in it."""
+    """An ELF core of a machine's memory with the note that makedumpfile asks for, which the kernel keeps in
+    it."""
     at = memory.find(b"VMCOREINFO\0\0OSRELEASE=")
     (size,) = struct.unpack_from("<I", memory, at - 8)
     note = memory[at - 12 : at + 12 + size]
-    head = b"\x7fELF\2\1\1".ljust(16, b"\0") + struct.pack("<HHIQQQIHHHHHH", 4, 62, 1, 0, 64, 0, 0, 64, 56, 2, 64, 0, 0)
+    head = b"\x7fELF\2\1\1".ljust(16, b"\0") + struct.pack(
+        "<HHIQQQIHHHHHH", 4, 62, 1, 0, 64, 0, 0, 64, 56, 2, 64, 0, 0
+    )
     head += struct.pack("<IIQQQQQQ", 4, 0, PAGE, 0, 0, len(note), len(note), 0)
     head += struct.pack("<IIQQQQQQ", 1, 7, 3 * PAGE, 0xFFFF888000000000, 0, len(memory), len(memory), 0)
     return (head.ljust(PAGE, b"\0") + note).ljust(3 * PAGE, b"\0") + memory
@@ -271,7 +290,8 @@ def assert_same_answer(lab: Any, *images: Path) -> None:
     """`ps` says the same of both images."""
     hb = [sys.executable, "-m", "hybridbridge_vol", "run", "--store", lab.store.root]
     answers = [
-        subprocess.run([*hb, path, "ps"], capture_output=True, timeout=120, check=True).stdout for path in images
+        subprocess.run([*hb, path, "ps"], capture_output=True, timeout=120, check=True).stdout
+        for path in images
     ]
     assert answers[0].count(b"\n") > 20
     assert answers[0] == answers[1]

@@ -94,7 +94,10 @@ def test_a_truncated_vmem_says_what_is_missing(tmp_path: Path) -> None:
         (state(regions(TWO), b"\xd0\xbe\xd2\xbe"), "without 64-bit guests"),
         (state(tag(b"regionsCount", (), 2)), "regions makes no sense"),
         (state(tag(b"regionsCount", (), 1 << 31)), "regions makes no sense"),
-        (state(regions([(1 << 43, PAGE, 0), (0, PAGE << 31, PAGE << 31)])), "put vm.vmem|no sense|impossible"),
+        (
+            state(regions([(1 << 43, PAGE, 0), (0, PAGE << 31, PAGE << 31)])),
+            "put vm.vmem|no sense|impossible",
+        ),
         (state(b"").replace(b"memory", b"mammut"), "no group 'memory'"),
         (aligned(regions(TWO), bytes(MIB)), "truncated"),
     ],
@@ -122,7 +125,13 @@ def test_a_vmem_that_is_too_small_closes_what_was_opened(tmp_path: Path) -> None
 
 # --- a .vmem alone ------------------------------------------------------------------------------------------
 
-E820 = [(0, 0x9F000, 1), (0x9F000, 0x1000, 2), (MIB, 3 * GIB - 2 * MIB, 1), (3 * GIB - MIB, MIB, 3), (4 * GIB, GIB, 1)]
+E820 = [
+    (0, 0x9F000, 1),
+    (0x9F000, 0x1000, 2),
+    (MIB, 3 * GIB - 2 * MIB, 1),
+    (3 * GIB - MIB, MIB, 3),
+    (4 * GIB, GIB, 1),
+]
 
 
 def boot_params(entries: list[tuple[int, int, int]]) -> bytes:
@@ -215,7 +224,9 @@ def test_hostile_regions_give_disjoint_runs_inside_the_file(table: list[tuple[in
     from hybridbridge_vol.memory_image.physical import Collector
 
     try:
-        found = parsed(state(regions([(paddr * PAGE, size * PAGE, place * PAGE) for paddr, size, place in table])))
+        found = parsed(
+            state(regions([(paddr * PAGE, size * PAGE, place * PAGE) for paddr, size, place in table]))
+        )
     except ImageError:
         return
     collected = Collector(1 << 30)
@@ -300,7 +311,9 @@ def test_a_guest_beyond_4_gib_gives_the_same_answers(lab: Any, tmp_path: Path) -
 
     layer = volatility_reads(pair / "vm.vmem")
     with open_image(pair / "vm.vmem") as image:
-        assert [(s[0], s[2], s[1]) for s in layer._segments] == [(run.paddr, run.size, run.offset) for run in image.runs]
+        assert [(s[0], s[2], s[1]) for s in layer._segments] == [
+            (run.paddr, run.size, run.offset) for run in image.runs
+        ]
         for run in image.runs:
             for paddr in range(run.paddr, run.paddr + run.size, 64 * MIB):
                 assert image.read(paddr, PAGE) == layer.read(paddr, PAGE)
@@ -311,7 +324,9 @@ def test_volatility_reads_the_same_from_a_pair(tmp_path: Path) -> None:
     (tmp_path / "vm.vmss").write_bytes(state(regions(TWO)))
     layer = volatility_reads(path)
     with open_image(path) as image:
-        assert [(s[0], s[2], s[1]) for s in layer._segments] == [(run.paddr, run.size, run.offset) for run in image.runs]
+        assert [(s[0], s[2], s[1]) for s in layer._segments] == [
+            (run.paddr, run.size, run.offset) for run in image.runs
+        ]
         for paddr in (0, MIB, 4 * MIB - PAGE, 4 * GIB, 4 * GIB + MIB):
             assert image.read(paddr, PAGE) == layer.read(paddr, PAGE)
 
@@ -320,7 +335,8 @@ def assert_same_answer(lab: Any, *images: Path) -> None:
     """`ps` says the same of all images."""
     hb = [sys.executable, "-m", "hybridbridge_vol", "run", "--store", lab.store.root]
     answers = [
-        subprocess.run([*hb, path, "ps"], capture_output=True, timeout=120, check=True).stdout for path in images
+        subprocess.run([*hb, path, "ps"], capture_output=True, timeout=120, check=True).stdout
+        for path in images
     ]
     assert answers[0].count(b"\n") > 20
     assert len(set(answers)) == 1

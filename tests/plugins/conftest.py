@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "guest"))
+sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +28,8 @@ def plugins() -> dict[str, Any]:
 
 @pytest.fixture
 def asked(plugins: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
-    """`asked(kernel, "ps", pid=[1])`: the TreeGrid of hb.ps, made as a program that uses Volatility makes it."""
+    """`asked(kernel, "ps", pid=[1])`: the TreeGrid of hb.ps, made as a program that uses Volatility makes
+    it."""
     from live_kernel import module_of
     from volatility3.framework import contexts
     from volatility3.framework.plugins import construct_plugin

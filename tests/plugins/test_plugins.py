@@ -18,13 +18,16 @@ import pytest
 from live_kernel import LiveKernel
 
 from hybridbridge_vol import tools
-from hybridbridge_vol.errors import CallUndone, KernelNotStored
+from hybridbridge_vol.errors import CallRolledBack, KernelNotStored
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = {name: f"linux.hb.{name}.{name.capitalize()}" for name in tools.NAMES}
 GIVEN = {
-    "getprocname": {"pid": os.getpid()}, "cat": {"path": ["/proc/version"]}, "dir": {"path": "/proc/self"},
-    "memdump": {"pid": os.getppid()}, "ps": {"pid": [1, os.getpid()]},
+    "getprocname": {"pid": os.getpid()},
+    "cat": {"path": ["/proc/version"]},
+    "dir": {"path": "/proc/self"},
+    "memdump": {"pid": os.getppid()},
+    "ps": {"pid": [1, os.getpid()]},
 }
 FILES: dict[str, bytes | Exception] = {"/proc/modules": b"nf_nat 57344 2 a,b, Live 0xffffffffc0a31000 (OE)\n"}
 
@@ -62,7 +65,13 @@ def test_a_short_name_selects_one_plugin(plugins: dict[str, Any], name: str) -> 
 @pytest.mark.parametrize("name", tools.NAMES)
 def test_a_plugin_asks_for_no_layer_and_for_the_tool_s_options(plugins: dict[str, Any], name: str) -> None:
     wanted = {requirement.name: requirement for requirement in plugins[OURS[name]].get_requirements()}
-    assert wanted.keys() == {option.name for option in tools.load(name).options} | {"store", "bridge", "provenance", "stats", "ns_of"}
+    assert wanted.keys() == {option.name for option in tools.load(name).options} | {
+        "store",
+        "bridge",
+        "provenance",
+        "stats",
+        "ns_of",
+    }
     for option in tools.load(name).options:
         assert wanted[option.name].optional is not option.positional
     assert plugins[OURS[name]].__doc__.startswith(tools.load(name).help)
@@ -80,7 +89,7 @@ def test_every_renderer_shows_every_tool(asked: Callable[..., Any], renderer: An
 
 @pytest.mark.parametrize("renderer", renderers(), ids=lambda renderer: str(renderer.name))
 def test_every_renderer_shows_a_tree_with_an_unreadable_row(asked: Callable[..., Any], renderer: Any) -> None:
-    kernel = LiveKernel({"/proc/1/stat": CallUndone("read", "page fault")})
+    kernel = LiveKernel({"/proc/1/stat": CallRolledBack("read", "page fault")})
     drawn(renderer, asked(kernel, "ps", tree=True, threads=True))
 
 
@@ -115,7 +124,7 @@ def test_what_cannot_be_read_is_absent_and_the_reason_is_logged(
 ) -> None:
     from volatility3.cli.text_renderer import QuickTextRenderer
 
-    kernel = LiveKernel({"/proc/1/stat": CallUndone("read", "page fault at 0x10")})
+    kernel = LiveKernel({"/proc/1/stat": CallRolledBack("read", "page fault at 0x10")})
     text = drawn(QuickTextRenderer, asked(kernel, "ps", pid=[1]))
     assert text.splitlines()[-1].split("\t") == ["1", *["-"] * 13]
     assert "unreadable: /proc/1/stat: page fault at 0x10" in caplog.text

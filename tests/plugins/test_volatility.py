@@ -47,12 +47,19 @@ def test_hb_cat_and_dir_take_paths(lab: Lab) -> None:
 
 def test_a_plugin_answers_from_inside_a_container(lab: Lab) -> None:
     truth = lab.sample("6.12").truth
-    inner = next(pid for pid in truth.processes if re.search(rb"^NSpid:.*\t1$", truth.file(f"/proc/{pid}/status"), re.MULTILINE) and pid != 1)
+    inner = next(
+        pid
+        for pid in truth.processes
+        if re.search(rb"^NSpid:.*\t1$", truth.file(f"/proc/{pid}/status"), re.MULTILINE) and pid != 1
+    )
     done = vol(lab, "6.12", "hb.hostname", "--ns-of", str(inner))
     assert "web-container" in done.stdout
     done = vol(lab, "6.12", "hb.hostname", "--ns-of", "4000000")
     assert done.returncode == 1
-    assert done.stderr == f"hb.hostname: {lab.sample('6.12').dump}: --ns-of 4000000: no such process in the image\n"
+    assert (
+        done.stderr
+        == f"hb.hostname: {lab.sample('6.12').dump}: --ns-of 4000000: no such process in the image\n"
+    )
 
 
 def test_an_error_is_one_line_without_traceback(lab: Lab, tmp_path: Path) -> None:

@@ -21,7 +21,9 @@ paths = st.text(st.characters(blacklist_characters="\n\\\0", blacklist_categorie
 
 
 @given(addresses, st.integers(1, 1 << 30), st.integers(0, 1 << 40), st.integers(0, 1 << 60), paths)
-def test_a_mapping_is_read_back_as_the_kernel_wrote_it(start: int, size: int, offset: int, inode: int, path: str) -> None:
+def test_a_mapping_is_read_back_as_the_kernel_wrote_it(
+    start: int, size: int, offset: int, inode: int, path: str
+) -> None:
     line = f"{start:08x}-{start + size:08x} rw-s {offset:08x} fd:0a {inode} "
     mapping = parse_mapping((line.ljust(72) + " " + path if path else line).encode())
     assert mapping == Mapping(start, start + size, "rw-s", offset, 0xFD, 0x0A, inode, path)
@@ -37,14 +39,18 @@ def test_bytes_that_are_no_mapping_are_refused_or_make_sense(line: bytes) -> Non
     assert mapping.start_vaddr < mapping.end_vaddr
 
 
-@pytest.mark.parametrize("line", [b"2000-1000 rw-p 0 0:0 0", b"1000-1000 rw-p 0 0:0 0", b"0-fffffffffffffffff rw-p 0 0:0 0"])
+@pytest.mark.parametrize(
+    "line", [b"2000-1000 rw-p 0 0:0 0", b"1000-1000 rw-p 0 0:0 0", b"0-fffffffffffffffff rw-p 0 0:0 0"]
+)
 def test_a_range_that_cannot_be_is_refused(line: bytes) -> None:
     with pytest.raises(ParseError, match="impossible"):
         parse_mapping(line)
 
 
 def test_names_keep_blanks_and_newlines() -> None:
-    mapping = parse_mapping(b"1000-2000 r--p 00000000 00:01 7                          /tmp/a  b\\012c (deleted)")
+    mapping = parse_mapping(
+        b"1000-2000 r--p 00000000 00:01 7                          /tmp/a  b\\012c (deleted)"
+    )
     assert mapping.path == "/tmp/a  b\nc (deleted)"
 
 
@@ -71,7 +77,11 @@ def test_a_task_without_memory_has_no_mappings_however_the_kernel_says_so(name: 
     def untold(answer: bytes | Exception) -> list[Row]:
         rows = list(tool.rows(LiveKernel({f"/proc/{pid}/{file}": answer}), options))
         path = f"/{file}: "
-        return [row for row in rows if any(isinstance(cell, Unavailable) and path in cell.reason for cell in row.cells)]
+        return [
+            row
+            for row in rows
+            if any(isinstance(cell, Unavailable) and path in cell.reason for cell in row.cells)
+        ]
 
     assert untold(b"") == []
     assert untold(OSError(ESRCH, os.strerror(ESRCH))) == []
@@ -94,7 +104,16 @@ def test_no_text_makes_entries_fail(data: bytes) -> None:
 def test_a_mount_of_every_field() -> None:
     line = rb"36 35 98:0 /mnt1 /mnt\0402 rw,noatime master:1 shared:7 - ext3 /dev/r\134oot rw,errors=continue"
     assert parse_mount(line) == Mount(
-        36, 35, "98:0", "/mnt1", "/mnt 2", "rw,noatime", "master:1 shared:7", "ext3", "/dev/r\\oot", "rw,errors=continue"
+        36,
+        35,
+        "98:0",
+        "/mnt1",
+        "/mnt 2",
+        "rw,noatime",
+        "master:1 shared:7",
+        "ext3",
+        "/dev/r\\oot",
+        "rw,errors=continue",
     )
 
 

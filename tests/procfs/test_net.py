@@ -32,17 +32,23 @@ from hybridbridge_vol.procfs.sources import lines
 from hybridbridge_vol.toolkit.tool import ParseError
 
 U16, U32, U64 = (st.integers(0, (1 << bits) - 1) for bits in (16, 32, 64))
-NAMES = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters=":/"), min_size=1, max_size=15)
+NAMES = st.text(
+    st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters=":/"), min_size=1, max_size=15
+)
 
 
 def words(address: bytes) -> str:
     """An address as the kernel prints it: `%08X` of each word, read by a little-endian machine."""
-    return "".join(f"{int.from_bytes(address[at : at + 4], 'little'):08X}" for at in range(0, len(address), 4))
+    return "".join(
+        f"{int.from_bytes(address[at : at + 4], 'little'):08X}" for at in range(0, len(address), 4)
+    )
 
 
 @given(st.one_of(st.binary(min_size=4, max_size=4), st.binary(min_size=16, max_size=16)))
 def test_addresses_are_written_as_the_c_library_writes_them(address: bytes) -> None:
-    assert address_text(address) == socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address)
+    assert address_text(address) == socket.inet_ntop(
+        socket.AF_INET if len(address) == 4 else socket.AF_INET6, address
+    )
 
 
 @given(st.lists(st.sampled_from([0, 0, 0, 1, 0xFFFF, 0x1234]), min_size=8, max_size=8))
@@ -58,14 +64,19 @@ def test_an_endpoint_is_read_in_the_machine_s_byte_order(address: bytes, port: i
     assert end.is_any == (not any(address))
 
 
-@given(st.lists(U32, min_size=13, max_size=13), st.lists(st.integers(-1, 1 << 31), max_size=5), st.integers(1, 12))
+@given(
+    st.lists(U32, min_size=13, max_size=13),
+    st.lists(st.integers(-1, 1 << 31), max_size=5),
+    st.integers(1, 12),
+)
 def test_a_socket_line_is_read_back(numbers: list[int], rest: list[int], state: int) -> None:
     sl, tx, rx, timer, expires, retransmits, uid, probes, inode, references, pointer, local, remote = numbers
     timer %= 5
     # net/ipv4/tcp_ipv4.c, get_tcp4_sock
     line = (
         f"{sl:4d}: {local:08X}:0016 {remote:08X}:0000 {state:02X} {tx:08X}:{rx:08X} {timer:02X}:{expires:08X} "
-        f"{retransmits:08X} {uid:5d} {probes:8d} {inode} {references} {pointer:016x} " + " ".join(map(str, rest))
+        f"{retransmits:08X} {uid:5d} {probes:8d} {inode} {references} {pointer:016x} "
+        + " ".join(map(str, rest))
     ).ljust(149)
     found = parse_inet_socket(line.encode())
     assert found[2:13] == (
@@ -75,12 +86,23 @@ def test_a_socket_line_is_read_back(numbers: list[int], rest: list[int], state: 
     assert found.local == (address_text(local.to_bytes(4, "little")), 22)
 
 
-@given(U64, U32, st.booleans(), st.sampled_from([1, 2, 5]), st.integers(1, 4), U32, st.text(st.characters(exclude_characters="\n", codec="utf-8")))
+@given(
+    U64,
+    U32,
+    st.booleans(),
+    st.sampled_from([1, 2, 5]),
+    st.integers(1, 4),
+    U32,
+    st.text(st.characters(exclude_characters="\n", codec="utf-8")),
+)
 def test_a_unix_socket_keeps_its_name_with_blanks(
     pointer: int, references: int, listens: bool, kind: int, state: int, inode: int, name: str
 ) -> None:
     # net/unix/af_unix.c, unix_seq_show
-    line = f"{pointer:016x}: {references:08X} {0:08X} {listens << 16:08X} {kind:04X} {state:02X} {inode:5d}" + f" {name}" * bool(name)
+    line = (
+        f"{pointer:016x}: {references:08X} {0:08X} {listens << 16:08X} {kind:04X} {state:02X} {inode:5d}"
+        + f" {name}" * bool(name)
+    )
     found = parse_unix_socket(line.encode())
     assert found == (pointer, references, listens << 16, kind, state, inode, name)
     assert found.listens == listens
@@ -89,17 +111,29 @@ def test_a_unix_socket_keeps_its_name_with_blanks(
 def test_packet_and_netlink_sockets() -> None:
     found = parse_packet_socket(b"000000003fab3bc2 3      3    0806   2     1 13056  1000   11632 ")
     assert found[2:] == (3, 0x806, 2, 13056, 1000, 11632)
-    link = parse_netlink_socket(b"000000007c7b35fd 0   -4137       00000440 5        6        0     2        0        11635   ")
+    link = parse_netlink_socket(
+        b"000000007c7b35fd 0   -4137       00000440 5        6        0     2        0        11635   "
+    )
     assert link == (0x7C7B35FD, 0, -4137, 5, 6, 11635)
 
 
 @given(NAMES, *[st.binary(min_size=4, max_size=4)] * 2, st.integers(0, 32), *[st.integers(0, 1 << 20)] * 5)
 def test_a_route_is_read_back(
-    name: str, destination: bytes, gateway: bytes, prefix: int, use: int, metric: int, mtu: int, window: int, irtt: int
+    name: str,
+    destination: bytes,
+    gateway: bytes,
+    prefix: int,
+    use: int,
+    metric: int,
+    mtu: int,
+    window: int,
+    irtt: int,
 ) -> None:
     mask = bytes(map(int, mask_text(prefix).split(".")))
     # net/ipv4/fib_trie.c, fib_route_seq_show
-    line = f"{name}\t{words(destination)}\t{words(gateway)}\t{3:04X}\t0\t{use}\t{metric}\t{words(mask)}\t{mtu}\t{window}\t{irtt}".ljust(127)
+    line = f"{name}\t{words(destination)}\t{words(gateway)}\t{3:04X}\t0\t{use}\t{metric}\t{words(mask)}\t{mtu}\t{window}\t{irtt}".ljust(
+        127
+    )
     found = parse_route(line.encode())
     assert found == (
         name, address_text(destination), prefix, address_text(gateway), 3, 0, use, metric, mtu, window, irtt,
@@ -108,7 +142,9 @@ def test_a_route_is_read_back(
 
 
 @given(NAMES, *[st.binary(min_size=16, max_size=16)] * 2, st.integers(0, 128), U32)
-def test_a_route_of_ipv6_is_read_back(name: str, destination: bytes, hop: bytes, prefix: int, metric: int) -> None:
+def test_a_route_of_ipv6_is_read_back(
+    name: str, destination: bytes, hop: bytes, prefix: int, metric: int
+) -> None:
     # net/ipv6/ip6_fib.c, ipv6_route_seq_show
     line = f"{destination.hex()} {prefix:02x} {'0' * 32} 00 {hop.hex()} {metric:08x} {1:08x} {2:08x} {0x200200:08x} {name:>8}"
     found = parse_ipv6_route(line.encode())
@@ -127,14 +163,29 @@ def test_neighbours_addresses_groups_and_counters() -> None:
         "192.0.2.1", 1, 6, "02:00:00:00:00:01",
     )  # fmt: skip
     assert arp_letters(6) == "CM"
-    assert parse_if_inet6(b"fe800000000000000000000000000001 02 40 20 80   eth0") == ("fe80::1", 2, 64, 0x20, 0x80, "eth0")
+    assert parse_if_inet6(b"fe800000000000000000000000000001 02 40 20 80   eth0") == (
+        "fe80::1",
+        2,
+        64,
+        0x20,
+        0x80,
+        "eth0",
+    )
     data = b"Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n2\teth0      :     1      V3\n\t\t\t\t010000E0     1 0:00000000\t\t0\n"
     ((group, _),) = parse_igmp("x", iter(list(lines("x", data))[1:]))
     assert group == ("eth0", 1, "224.0.0.1")
-    ((group, _),) = parse_igmp6("x", lines("x", b"2    eth0   ff020000000000000000000000000001     3 0000000C 0\n"))
+    ((group, _),) = parse_igmp6(
+        "x", lines("x", b"2    eth0   ff020000000000000000000000000001     3 0000000C 0\n")
+    )
     assert group == ("eth0", 3, "ff02::1")
-    counters = list(parse_snmp("x", lines("x", b"Ip: Forwarding DefaultTTL\nIp: 2 64\nTcp: MaxConn\nTcp: -1\n")))
-    assert [tuple(counter)[:3] for counter in counters] == [("Ip", "Forwarding", 2), ("Ip", "DefaultTTL", 64), ("Tcp", "MaxConn", -1)]
+    counters = list(
+        parse_snmp("x", lines("x", b"Ip: Forwarding DefaultTTL\nIp: 2 64\nTcp: MaxConn\nTcp: -1\n"))
+    )
+    assert [tuple(counter)[:3] for counter in counters] == [
+        ("Ip", "Forwarding", 2),
+        ("Ip", "DefaultTTL", 64),
+        ("Tcp", "MaxConn", -1),
+    ]
     (counter,) = parse_snmp6("x", lines("x", b"Udp6InDatagrams                 \t7\n"))
     assert tuple(counter)[:3] == ("Udp6", "InDatagrams", 7)
     assert flag_letters(0x1043) == "BMRU"
@@ -148,7 +199,11 @@ PARSERS: tuple[Callable[[bytes], Any], ...] = (
 
 
 @pytest.mark.parametrize("parse", PARSERS)
-@given(data=st.one_of(st.binary(max_size=200), st.text("0123456789abcdefABCDEF:. \t*-", max_size=200).map(str.encode)))
+@given(
+    data=st.one_of(
+        st.binary(max_size=200), st.text("0123456789abcdefABCDEF:. \t*-", max_size=200).map(str.encode)
+    )
+)
 def test_what_no_kernel_writes_is_refused_in_one_way(parse: Callable[[bytes], Any], data: bytes) -> None:
     try:
         parse(data)

@@ -1,4 +1,5 @@
-"""What tests of the sample maker need: a cache of their own, and an archive of Debian packages in a folder."""
+"""What tests of the sample maker need: a cache of their own, and an archive of Debian packages in a
+folder."""
 
 from __future__ import annotations
 
@@ -79,7 +80,8 @@ def write_archive(root: Path, archive: Archive) -> None:
 
 @pytest.fixture(scope="module")
 def mirror(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The archive `ARCHIVE`, which apt takes for the machine's Debian mirror; downloads go to an empty cache."""
+    """The archive `ARCHIVE`, which apt takes for the machine's Debian mirror; downloads go to an empty
+    cache."""
     root = tmp_path_factory.mktemp("mirror")
     write_archive(root / "debian", ARCHIVE)
     (root / "etc").mkdir()
@@ -111,7 +113,8 @@ def package(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def keep(cache: Path, package: Path) -> Callable[..., Path]:
-    """`keep(spec)`: the cache holds a finished image of it from now on; its folder. `version` is the maker's."""
+    """`keep(spec)`: the cache holds a finished image of it from now on; its folder. `version` is the
+    maker's."""
 
     def kept(spec: Spec, version: str = "") -> Path:
         name = spec.name(package)

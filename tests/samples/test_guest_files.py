@@ -1,4 +1,5 @@
-"""The guest's file system: an archive that others can read, with all that is asked for and what that needs."""
+"""The guest's file system: an archive that others can read, with all that is asked for and what that
+needs."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ class Entry:
 
 
 def unpacked(archive: bytes) -> Iterator[dict[str, Entry]]:
-    """The newc archives that follow one another, as the kernel's init/initramfs.c reads them: entries by name."""
+    """The newc archives that follow one another, as the kernel's init/initramfs.c reads them: entries by
+    name."""
     at, entries = 0, dict[str, Entry]()
     while at < len(archive):
         assert at % 4 == 0
@@ -221,7 +223,8 @@ def module(name: str, *needs: str, more: str = "retpoline=Y") -> bytes:
 
 
 def kernel_package(folder: Path) -> Path:
-    """A kernel package with modules, packed in each way that kernels pack them, two of which need each other."""
+    """A kernel package with modules, packed in each way that kernels pack them, two of which need each
+    other."""
     base = "lib/modules/6.6.6/kernel/"
     path = folder / "linux-image-6.6.6-mini_1_amd64.deb"
     path.write_bytes(
@@ -255,7 +258,8 @@ def test_modules_that_a_kernel_lacks_are_left_out_and_circles_end(tmp_path: Path
 
 
 def test_what_a_module_asks_for_softly_comes_first_and_may_fail(tmp_path: Path) -> None:
-    """libcrc32c names no module but an algorithm, which several drive, and some CPUs lack what the fast ones need."""
+    """libcrc32c names no module but an algorithm, which several drive, and some CPUs lack what the fast ones
+    need."""
     modules = {
         "lib/libcrc32c": module("libcrc32c", more="softdep=pre: crc32c nf-base post: late"),
         "net/nf-base": module("nf_base", "llc"),
@@ -267,11 +271,21 @@ def test_what_a_module_asks_for_softly_comes_first_and_may_fail(tmp_path: Path) 
         "drivers/other": module("other", more="alias=crc32c"),
     }
     path = tmp_path / "linux-image-6.6.6-soft_1_amd64.deb"
-    path.write_bytes(deb([(f"lib/modules/6.6.6/kernel/{name}.ko", 0o100644, data) for name, data in modules.items()]))
+    path.write_bytes(
+        deb([(f"lib/modules/6.6.6/kernel/{name}.ko", 0o100644, data) for name, data in modules.items()])
+    )
     order = load_order(path, ["libcrc32c"])
-    expected = [("crc32c_generic", False), ("crc32c_intel", False), ("llc", False), ("nf_base", False), ("libcrc32c", True)]
+    expected = [
+        ("crc32c_generic", False),
+        ("crc32c_intel", False),
+        ("llc", False),
+        ("nf_base", False),
+        ("libcrc32c", True),
+    ]
     assert [(module.name, module.required) for module in order] == expected
-    assert {module.name: module.required for module in load_order(path, ["libcrc32c", "crc32c-generic"])}["crc32c_generic"]
+    assert {module.name: module.required for module in load_order(path, ["libcrc32c", "crc32c-generic"])}[
+        "crc32c_generic"
+    ]
 
 
 def test_softdeps_are_what_modinfo_says() -> None:
@@ -283,7 +297,9 @@ def test_softdeps_are_what_modinfo_says() -> None:
 def test_no_module_brings_the_reader_of_modinfo_down(data: bytes) -> None:
     for read in (dependencies, softdeps, aliases):
         assert all(isinstance(name, str) for name in read(data))
-        assert all(isinstance(name, str) for name in read(b"\0depends=" + data + b"\0softdep=pre: " + data + b"\0"))
+        assert all(
+            isinstance(name, str) for name in read(b"\0depends=" + data + b"\0softdep=pre: " + data + b"\0")
+        )
 
 
 def test_dependencies_have_underscores() -> None:

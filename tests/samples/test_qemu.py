@@ -46,7 +46,8 @@ def test_a_machine_without_qemu_is_told_how_to_get_it(monkeypatch: pytest.Monkey
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """`start(program)`: a guest whose emulator is a Python program that speaks QMP; it has so many seconds."""
+    """`start(program)`: a guest whose emulator is a Python program that speaks QMP; it has so many
+    seconds."""
     children = []
 
     def started(program: str, seconds: float = 60) -> Guest:

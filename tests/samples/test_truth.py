@@ -117,11 +117,11 @@ def test_commands_links_folders_clocks_and_processes_are_told(tmp_path: Path) ->
 
 
 def test_a_command_s_status_is_kept_if_it_failed() -> None:
-    told = document(
+    error_text = document(
         memory(record("c", "nosuch", b"", ENOENT), record("c", "true", b""), record("s", "", b"1"))
     )
-    assert told["status"] == {"nosuch": ENOENT}
-    assert told["settled"] == 1
+    assert error_text["status"] == {"nosuch": ENOENT}
+    assert error_text["settled"] == 1
 
 
 def test_a_guest_that_did_not_finish_is_told() -> None:
@@ -139,8 +139,8 @@ def test_a_record_that_leads_out_of_the_memory_is_told(field: int) -> None:
 
 
 def test_what_tools_said_of_a_copy_comes_with_the_copy() -> None:
-    told = b"==== free -b\nMem: 1\n\n==== vmstat\n==== files\n==> ./stat <==\ncpu 1\n\n==> ./1/cmdline <==\n\n==> ./1/stat <==\n1 (a)\n"
-    files, outputs = parse_still(told)
+    error_text = b"==== free -b\nMem: 1\n\n==== vmstat\n==== files\n==> ./stat <==\ncpu 1\n\n==> ./1/cmdline <==\n\n==> ./1/stat <==\n1 (a)\n"
+    files, outputs = parse_still(error_text)
     assert files == {"/proc/stat": b"cpu 1\n", "/proc/1/cmdline": b"", "/proc/1/stat": b"1 (a)\n"}
     assert outputs == {"free -b": "Mem: 1\n\n", "vmstat": ""}
 

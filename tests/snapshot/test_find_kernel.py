@@ -33,7 +33,9 @@ class Kernel:
     banner: str = BANNER
     text_link_vaddr: int = TEXT
     banner_link_vaddr: int = TEXT + 0x2000
-    probes: list[tuple[int, int]] = field(default_factory=lambda: [(0x3000 + 8 * i, TEXT + i) for i in range(64)])
+    probes: list[tuple[int, int]] = field(
+        default_factory=lambda: [(0x3000 + 8 * i, TEXT + i) for i in range(64)]
+    )
 
 
 def image_with_kernel(at: int, shift: int = SHIFT, damaged: int = 0) -> Image:
@@ -83,9 +85,18 @@ def test_load_addresses_are_multiples_of_2_mib_inside_the_runs() -> None:
 @pytest.mark.parametrize(
     ("banner", "package"),
     [
-        (BANNER.replace("(debian)", "(debian-kernel@lists.debian.org)"), "linux-image-6.1.0-56-cloud-amd64 (version 6.1.192-2)"),
-        ("Linux version 5.15.0-40-generic (buildd@lcy02) (gcc) #43-Ubuntu SMP", "linux-image-5.15.0-40-generic"),
-        ("Linux version 6.5.6-300.fc39.x86_64 (mockbuild@x) (gcc) #1 SMP", "kernel-core-6.5.6-300.fc39.x86_64"),
+        (
+            BANNER.replace("(debian)", "(debian-kernel@lists.debian.org)"),
+            "linux-image-6.1.0-56-cloud-amd64 (version 6.1.192-2)",
+        ),
+        (
+            "Linux version 5.15.0-40-generic (buildd@lcy02) (gcc) #43-Ubuntu SMP",
+            "linux-image-5.15.0-40-generic",
+        ),
+        (
+            "Linux version 6.5.6-300.fc39.x86_64 (mockbuild@x) (gcc) #1 SMP",
+            "kernel-core-6.5.6-300.fc39.x86_64",
+        ),
         ("Linux version 6.9.1 (me@home) (gcc) #1", None),
         ("nonsense", None),
     ],

@@ -14,7 +14,11 @@ def avml(ranges: Iterable[tuple[int, bytes]]) -> bytes:
     for start, data in ranges:
         frames = b"".join(_frame(data[at : at + 0x10000]) for at in range(0, len(data), 0x10000))
         frames = b"\xff\x06\0\0sNaPpY" + frames
-        parts += [struct.pack("<IIQQQ", 0x4C4D5641, 2, start, start + len(data) - 1, 0), frames, struct.pack("<Q", len(frames))]
+        parts += [
+            struct.pack("<IIQQQ", 0x4C4D5641, 2, start, start + len(data) - 1, 0),
+            frames,
+            struct.pack("<Q", len(frames)),
+        ]
     return b"".join(parts)
 
 

@@ -1,4 +1,5 @@
-"""The real guests that tests share: one of each kernel generation, and the store that trusts their kernels."""
+"""The real guests that tests share: one of each kernel generation, and the store that trusts their
+kernels."""
 
 from __future__ import annotations
 
@@ -16,8 +17,8 @@ GENERATIONS = {
     "6.12": Spec("6.12-cloud", seed=13),
     "7.x": Spec("7-cloud", seed=14, light=True),
 }
-"""One real image of each kernel generation; between them KASLR on and off, one CPU and two. More shapes are in
-bridge/test_kernels.py."""
+"""One real image of each kernel generation; between them KASLR on and off, one CPU and two. More shapes are
+in bridge/test_kernels.py."""
 
 
 RICH = sorted(name for name, spec in GENERATIONS.items() if not spec.light)

@@ -10,14 +10,19 @@ PAGE = 4096
 ZLIB, LZO, SNAPPY, ZSTD = 1, 2, 4, 0x20
 
 
-def kdump(pages: Mapping[int, tuple[bytes, int]], present: Iterable[int] = (), status: int = ZLIB, split: int = 0) -> bytes:
+def kdump(
+    pages: Mapping[int, tuple[bytes, int]], present: Iterable[int] = (), status: int = ZLIB, split: int = 0
+) -> bytes:
     """`pages`: page number -> (data as it is stored, flags); `present`: pages that the dump leaves out."""
     max_page = max([*pages, *present], default=0) + 1
     bitmap_blocks = -(-max_page // (PAGE * 8))
-    head = struct.pack("<8si390s22xIiiIII", b"KDUMP   ", 6, bytes(390), status, PAGE, 1, 2 * bitmap_blocks, max_page, 0)
+    head = struct.pack(
+        "<8si390s22xIiiIII", b"KDUMP   ", 6, bytes(390), status, PAGE, 1, 2 * bitmap_blocks, max_page, 0
+    )
     sub = struct.pack("<QiiQQ", 0, 0, split, 0, 0).ljust(96, b"\0") + struct.pack("<Q", max_page)
     bitmaps = b"".join(
-        sum(1 << page for page in set(which)).to_bytes(bitmap_blocks * PAGE, "little") for which in ([*pages, *present], pages)
+        sum(1 << page for page in set(which)).to_bytes(bitmap_blocks * PAGE, "little")
+        for which in ([*pages, *present], pages)
     )
     data_offset = len(bitmaps) + 2 * PAGE + 24 * len(pages)
     descriptors, data = b"", b""

@@ -1,4 +1,5 @@
-"""The machine the tests run on, as a guest kernel: what procps says of it is the truth the tools are held to."""
+"""The machine the tests run on, as a guest kernel: what procps says of it is the truth the tools are held
+to."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
-from hybridbridge_vol.errors import CallUndone
+from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.netlink.rtnetlink import dump_request, is_last
 from hybridbridge_vol.toolkit.guest_kernel import Difference, Registers, Running, Stat, Sysinfo, Uname
 
@@ -31,8 +32,8 @@ class _SysinfoStruct(ctypes.Structure):
 
 
 class LiveKernel:
-    """A `GuestKernel` that makes real system calls; `files` takes the place of what the kernel would say of a path, or
-    of what one call would ("readlink /proc/1/exe").
+    """A `GuestKernel` that makes real system calls; `files` takes the place of what the kernel would say of a
+    path, or of what one call would ("readlink /proc/1/exe").
 
     A value of `files` may be an exception: that call fails with it.
     """
@@ -127,7 +128,7 @@ class LiveKernel:
         values = {name: getattr(seen, name) for name in Sysinfo._fields}
         return Sysinfo(**values | {"loads": tuple(seen.loads)})
 
-    def running(self) -> list[Running | CallUndone]:
+    def running(self) -> list[Running | CallRolledBack]:
         """The one CPU that this process knows of: its own."""
         return [Running(ctypes.CDLL(None).sched_getcpu(), os.getpid(), threading.get_native_id())]
 
@@ -142,7 +143,11 @@ class LiveKernel:
         return buffer.raw[:length]
 
     def differences(self) -> list[Difference]:
-        return [Difference("missing", 0xFFFFFFFF81000000, None, "_text", None, "nobody may read this machine's kernel")]
+        return [
+            Difference(
+                "missing", 0xFFFFFFFF81000000, None, "_text", None, "nobody may read this machine's kernel"
+            )
+        ]
 
     def rtnetlink(self, kind: int, body: bytes) -> bytes:
         content = self._replaced("rtnetlink", str(kind))

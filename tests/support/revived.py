@@ -17,7 +17,8 @@ _SECONDS = 120.0
 
 @contextlib.contextmanager
 def revived(sample: Sample, folder: Path) -> Iterator[qemu.Guest]:
-    """QEMU, stopped before its first instruction, with a copy of the sample's memory; its files are in `folder`."""
+    """QEMU, stopped before its first instruction, with a copy of the sample's memory; its files are in
+    `folder`."""
     shutil.copyfile(sample.raw, folder / "ram")
     ram = sample.meta["ram"]
     command = [

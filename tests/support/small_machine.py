@@ -1,5 +1,5 @@
-"""A machine with everything the taint engine tells apart, in a few pages: a trusted side with its text and its
-memory, a twin of that text, a user page, and a snapshot."""
+"""A machine with everything the taint engine tells apart, in a few pages: a trusted side with its text and
+its memory, a twin of that text, a user page, and a snapshot."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import struct
 from assembly import assembled
 from unicorn import x86_const as x86
 
-from hybridbridge_vol.bridge.taint.engine import EventKind, TaintEngine, Territory
+from hybridbridge_vol.bridge.taint.engine import AddressMap, EventKind, TaintEngine
 from hybridbridge_vol.bridge.taint.labels import POINTER
 from hybridbridge_vol.bridge.taint.rules import Rule
 from hybridbridge_vol.machine.machine import EFER_MSR, Machine, Stop, Verdict
@@ -50,7 +50,7 @@ RETURN = b"\xc3"
 class SmallMachine:
     """See the module's text. Registers are given and told by their names in lower case."""
 
-    def __init__(self, crossings: dict[int, Rule] | None = None) -> None:
+    def __init__(self, trampolines: dict[int, Rule] | None = None) -> None:
         self.machine = Machine()
         self.machine.place(0, HostMapping.anonymous(RAM_SIZE))
         self.machine.place(TWIN_PADDR, HostMapping.anonymous(DATA))
@@ -63,7 +63,7 @@ class SmallMachine:
         self.tables = self._map()
         self._enter_long_mode()
         self.machine.exception_filter = self._stop
-        territory = Territory(
+        address_map = AddressMap(
             home_text=HOME,
             twin_text=TWIN,
             text_size=TEXT_SIZE,
@@ -75,7 +75,7 @@ class SmallMachine:
             twin_constant_end=DATA,
             per_cpu=PER_CPU,
         )
-        self.engine = TaintEngine(self.machine, territory, self._code, crossings or {})
+        self.engine = TaintEngine(self.machine, address_map, self._code, trampolines or {})
 
     def close(self) -> None:
         """End the machine's thread and let the shadow state go."""
@@ -127,8 +127,8 @@ class SmallMachine:
         return start
 
     def run(self, listing: str, side: int = HOME, seed: bool = True, **registers: int) -> Stop:
-        """Run code under taint up to its `ret`. Registers are clean; if `seed`, those that hold an address of the
-        snapshot's are pointers of it."""
+        """Run code under taint up to its `ret`. Registers are clean; if `seed`, those that hold an address of
+        the snapshot's are pointers of it."""
         return self.go(self.put(listing, side), seed, **registers)
 
     def go(self, start: int, seed: bool = True, **registers: int) -> Stop:
@@ -169,7 +169,8 @@ class SmallMachine:
         return all(label & POINTER for label in self.labels(vaddr, 8))
 
     def findings(self) -> list[tuple[EventKind, int]]:
-        """What the engine noticed in the last run: the kind, and the offset of the instruction in its code."""
+        """What the engine noticed in the last run: the kind, and the offset of the instruction in its
+        code."""
         return [(event.kind, event.vaddr - self.start) for event in self.engine.events()]
 
 

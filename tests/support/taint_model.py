@@ -1,4 +1,5 @@
-"""A slow and simple model of data labels: a label is a set of origins, kept for each byte of registers and memory.
+"""A slow and simple model of data labels: a label is a set of origins, kept for each byte of registers and
+memory.
 
 It reads assembly as text and knows `mov`, `add`, `xor`, `push` and `pop`, nothing of the engine's rules.
 """

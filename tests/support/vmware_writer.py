@@ -1,5 +1,6 @@
-"""VMware's saved states, written for tests as crash (vmware_vmss.c, vmware_vmss.h) and LeechCore (device_file.c)
-describe them. No product of VMware's made them: Volatility's reader is the witness that they are what is meant."""
+"""VMware's saved states, written for tests as crash (vmware_vmss.c, vmware_vmss.h) and LeechCore
+(device_file.c) describe them. No product of VMware's made them: Volatility's reader is the witness that they
+are what is meant."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Volatility's own plugins in one process, with a symbol table of ours: `volatility_driver.py IMAGE SYMBOLS [NAME...]`.
+"""Volatility's own plugins in one process, with a symbol table of ours: `volatility_driver.py IMAGE SYMBOLS
+[NAME...]`.
 
-One line of JSON for each plugin: `name`, `rows` (lists of text), `error` (null or one line). Without names: all of
-linux.*, but for those that only forward to a new name.
+One line of JSON for each plugin: `name`, `rows` (lists of text), `error` (null or one line). Without names:
+all of linux.*, but for those that only forward to a new name.
 """
 
 from __future__ import annotations
@@ -87,7 +88,9 @@ def _answer(context: Any, plugin: Any, name: str, kernel: str) -> dict[str, Any]
         rows.append([None if isinstance(value, absent) else str(value)[:200] for value in node.values])  # type: ignore[misc]
 
     try:
-        plugins.construct_plugin(context, [], plugin, "plugins", None, _File).run().populate(visit, None, fail_on_errors=True)
+        plugins.construct_plugin(context, [], plugin, "plugins", None, _File).run().populate(
+            visit, None, fail_on_errors=True
+        )
     except Exception as error:  # noqa: BLE001  whatever a plugin raises is its answer
         return {"name": name, "rows": rows, "error": f"{type(error).__name__}: {error}"}
     return {"name": name, "rows": rows, "error": None}

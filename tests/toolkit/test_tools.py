@@ -15,7 +15,7 @@ import pytest
 from live_kernel import LiveKernel
 
 from hybridbridge_vol import tools
-from hybridbridge_vol.errors import CallUndone
+from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.toolkit.tool import Raw, Unavailable
 
 
@@ -32,14 +32,27 @@ def ask(name: str, kernel: LiveKernel | None = None, **options: Any) -> list[dic
 def test_a_tool_describes_itself_in_words_that_both_fronts_can_show(name: str) -> None:
     tool = tools.load(name)
     assert tool.name == name
-    for told in (tool.help, tool.notes, *(option.help for option in tool.options)):
+    for error_text in (tool.help, tool.notes, *(option.help for option in tool.options)):
         # argparse and Volatility both expand % in help texts
-        assert "%" not in told
+        assert "%" not in error_text
     assert not tool.help.endswith(".")
     assert "\n" not in tool.help
     assert all(column.help for column in tool.columns)
     assert tool.tree_column is None or tool.tree_column in [column.name for column in tool.columns]
-    taken = {"store", "bridge", "ns-of", "ns_of", "format", "config", "file", "log", "quiet", "extend", "renderer", "filters"}
+    taken = {
+        "store",
+        "bridge",
+        "ns-of",
+        "ns_of",
+        "format",
+        "config",
+        "file",
+        "log",
+        "quiet",
+        "extend",
+        "renderer",
+        "filters",
+    }
     assert not taken & {option.name for option in tool.options}
 
 
@@ -62,7 +75,7 @@ def test_uptime_tells_the_moment_and_the_load() -> None:
 
 
 def test_uptime_without_loadavg_still_tells_the_time() -> None:
-    (row,) = ask("uptime", LiveKernel({"/proc/loadavg": CallUndone("read", "page fault")}))
+    (row,) = ask("uptime", LiveKernel({"/proc/loadavg": CallRolledBack("read", "page fault")}))
     assert row["UP"] > 0
     assert row["LOAD1"] == row["THREADS"] == Unavailable("/proc/loadavg: page fault")
 
@@ -151,8 +164,8 @@ def test_an_entry_of_dir_that_cannot_be_read_keeps_its_name(tmp_path: Path) -> N
     base = f"/proc/self/root{tmp_path}"
     kernel = LiveKernel(
         {
-            f"{base}/lost": CallUndone("newlstat", "loop"),
-            f"readlink {base}/link": CallUndone("readlink", "cycle"),
+            f"{base}/lost": CallRolledBack("newlstat", "loop"),
+            f"readlink {base}/link": CallRolledBack("readlink", "cycle"),
         }
     )
     rows = {row["NAME"]: row for row in ask("dir", kernel, path=base)}

@@ -49,7 +49,9 @@ def heads(text: str, first: str) -> list[str]:
 def test_free_is_the_memory_at_the_freeze(lab: Lab, rich_generation: str) -> None:
     truth, session = lab.sample(rich_generation).truth, lab.session(rich_generation)
     memory = {
-        line.split(":")[0]: int(line.split()[1]) for line in truth.file("/proc/meminfo").decode().splitlines() if "kB" in line
+        line.split(":")[0]: int(line.split()[1])
+        for line in truth.file("/proc/meminfo").decode().splitlines()
+        if "kB" in line
     }
     mem, swap = ask(session, "free")
     assert mem["TOTAL"] == memory["MemTotal"] == int(truth.command("free").split("Mem:")[1].split()[0])
@@ -74,7 +76,9 @@ def test_mpstat_has_the_native_columns_and_the_ticks_of_the_freeze(lab: Lab, ric
     user, nice, system, idle, iowait, irq, soft, steal, *_rest = map(int, line.split()[1:])
     whole = user + nice + system + idle + iowait + irq + soft + steal
     for name, ticks in (("%USR", user), ("%SYS", system), ("%SOFT", soft), ("%IDLE", idle)):
-        assert rows[1][name] == pytest.approx(100 * ticks / whole, abs=1)  # some ticks went by until the freeze
+        assert rows[1][name] == pytest.approx(
+            100 * ticks / whole, abs=1
+        )  # some ticks went by until the freeze
     assert sum(value for name, value in rows[0].items() if name != "CPU") == pytest.approx(100)
     assert ask(session, "mpstat", cpu=(0,)) == [rows[1]]
 
@@ -84,7 +88,9 @@ def test_iostat_has_the_native_columns_and_every_disk(lab: Lab, rich_generation:
     native = heads(truth.command("iostat -x"), "Device")
     rows = ask(session, "iostat", extended=True, all=True)
     assert [name.lower() for name in rows[0]] == [name.lower() for name in native]
-    assert [row["DEVICE"] for row in rows] == [line.split()[2] for line in truth.file("/proc/diskstats").decode().splitlines()]
+    assert [row["DEVICE"] for row in rows] == [
+        line.split()[2] for line in truth.file("/proc/diskstats").decode().splitlines()
+    ]
     assert [name.lower() for name in ask(session, "iostat", all=True)[0]] == [
         name.lower() for name in heads(truth.command("iostat"), "Device")
     ]
@@ -139,7 +145,9 @@ def test_pidstat_counts_threads_and_open_files_and_measures_stacks(lab: Lab, ric
             assert row["FD-NR"] == len(links)
     (stack,) = ask(session, "pidstat", stack=True, pid=(1,))
     smaps = truth.file("/proc/1/smaps").decode().split("[stack]")[1]
-    assert [stack["STKSIZE"], stack["STKREF"]] == [int(smaps.split(f"{key}:")[1].split()[0]) for key in ("Size", "Referenced")]
+    assert [stack["STKSIZE"], stack["STKREF"]] == [
+        int(smaps.split(f"{key}:")[1].split()[0]) for key in ("Size", "Referenced")
+    ]
     kernel_thread = ask(session, "pidstat", stack=True, pid=(2,))[0]
     assert [kernel_thread["STKSIZE"], kernel_thread["STKREF"]] == [0, 0]
 
@@ -148,9 +156,14 @@ def test_dmesg_is_the_guest_s_log(lab: Lab, rich_generation: str) -> None:
     truth, session = lab.sample(rich_generation).truth, lab.session(rich_generation)
     rows = ask(session, "dmesg")
     said = [line for line in truth.command("dmesg -x").splitlines() if line]
-    mine = [f"{row['FACILITY']:<6}:{row['LEVEL']:<6}: [{float(row['SECONDS']):12.6f}] {row['MESSAGE']}" for row in rows]
+    mine = [
+        f"{row['FACILITY']:<6}:{row['LEVEL']:<6}: [{float(row['SECONDS']):12.6f}] {row['MESSAGE']}"
+        for row in rows
+    ]
     assert len(mine) >= len(said)
-    for native, own, row in zip(said, mine, rows, strict=False):  # the command indents a message's further lines
+    for native, own, row in zip(
+        said, mine, rows, strict=False
+    ):  # the command indents a message's further lines
         assert native == own or native.strip() == row["MESSAGE"].strip()
     booted = truth.times["realtime"] - truth.times["boottime"]
     assert rows[0]["WHEN"] == pytest.approx(booted, abs=0.1)
@@ -170,7 +183,9 @@ def test_free_and_vmstat_of_this_machine_are_procps_own() -> None:
     assert mem["TOTAL"] == int(said[1].split()[1])
     assert swap["TOTAL"] == int(said[2].split()[1])
     (row,) = ask(LiveKernel(), "vmstat")
-    numbers = subprocess.run(["vmstat"], capture_output=True, text=True, check=True).stdout.splitlines()[2].split()
+    numbers = (
+        subprocess.run(["vmstat"], capture_output=True, text=True, check=True).stdout.splitlines()[2].split()
+    )
     assert abs(row["ID"] - int(numbers[14])) <= 1
 
 
@@ -228,11 +243,15 @@ def test_iostat_shows_all_where_disks_and_partitions_cannot_be_told_apart() -> N
 
 
 def test_pidstat_counts_waiting_in_ticks_and_shows_the_real_user() -> None:
-    assert printed(StillKernel(STILL), "pidstat", pid=(14,)) == ["7 14 0.00 1.02 0.00 0.84 1.02 0 ksoftirqd/0"]
+    assert printed(StillKernel(STILL), "pidstat", pid=(14,)) == [
+        "7 14 0.00 1.02 0.00 0.84 1.02 0 ksoftirqd/0"
+    ]
 
 
 def test_vmstat_takes_the_time_of_guests_from_that_of_users() -> None:
-    kernel = LiveKernel({"/proc/stat": b"cpu  50 10 20 20 0 0 0 0 30 10\ncpu0 50 10 20 20 0 0 0 0 30 10\nintr 5\nctxt 6\n"})
+    kernel = LiveKernel(
+        {"/proc/stat": b"cpu  50 10 20 20 0 0 0 0 30 10\ncpu0 50 10 20 20 0 0 0 0 30 10\nintr 5\nctxt 6\n"}
+    )
     (row,) = ask(kernel, "vmstat")
     assert (row["US"], row["SY"], row["ID"]) == (20, 20, 20)
     counts = {row["WHAT"]: row["VALUE"] for row in ask(kernel, "vmstat", counters=True)}
@@ -242,7 +261,9 @@ def test_vmstat_takes_the_time_of_guests_from_that_of_users() -> None:
 def test_free_doubts_an_amount_that_cannot_be_available() -> None:
     """As procps: the host's amount in a container, or none at all in old kernels."""
     for line in (b"MemAvailable: 900 kB\n", b""):
-        (mem, _swap) = ask(LiveKernel({"/proc/meminfo": b"MemTotal:  100 kB\nMemFree:  30 kB\n" + line}), "free")
+        (mem, _swap) = ask(
+            LiveKernel({"/proc/meminfo": b"MemTotal:  100 kB\nMemFree:  30 kB\n" + line}), "free"
+        )
         assert (mem["AVAILABLE"], mem["USED"]) == (30, 70)
 
 
@@ -292,7 +313,14 @@ def test_older_kernels_count_less() -> None:
 
 @pytest.mark.parametrize(
     ("words", "cpus"),
-    [(("0",), {0}), (("0,2-3",), {0, 2, 3}), (("1", "5"), {1, 5}), ((1,), {1}), (("ALL",), set()), ((), set())],
+    [
+        (("0",), {0}),
+        (("0,2-3",), {0, 2, 3}),
+        (("1", "5"), {1, 5}),
+        ((1,), {1}),
+        (("ALL",), set()),
+        ((), set()),
+    ],
 )
 def test_cpus_are_chosen_as_mpstat_has_it(words: tuple[str, ...], cpus: set[int]) -> None:
     assert chosen_cpus(words) == cpus

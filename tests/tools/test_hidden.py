@@ -21,7 +21,7 @@ from live_kernel import LiveKernel
 from hybridbridge_vol import tools
 from hybridbridge_vol.bridge.objects.task_list import task_list, tasks_offset
 from hybridbridge_vol.bridge.objects.task_slab import tasks_in_slabs
-from hybridbridge_vol.errors import CallUndone
+from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.procfs.pid import parse_stat
 from hybridbridge_vol.toolkit.tool import Unavailable
@@ -81,7 +81,9 @@ class Editor:
 
 
 @pytest.fixture
-def plant(lab: Lab, generation: str, tmp_path: Path) -> Iterator[Callable[[Callable[[Editor], None]], list[Row]]]:
+def plant(
+    lab: Lab, generation: str, tmp_path: Path
+) -> Iterator[Callable[[Callable[[Editor], None]], list[Row]]]:
     """Edit a copy of a sample, and what `hidden` says of it."""
 
     def planted(edit: Callable[[Editor], None]) -> list[Row]:
@@ -127,7 +129,9 @@ def test_every_module_is_found_by_the_addresses_it_lies_at(lab: Lab, generation:
 
 
 @pytest.mark.parametrize("generation", RICH)
-def test_a_process_and_a_module_unlinked_from_their_lists_are_found(lab: Lab, generation: str, plant: Any) -> None:
+def test_a_process_and_a_module_unlinked_from_their_lists_are_found(
+    lab: Lab, generation: str, plant: Any
+) -> None:
     pid = listener(lab, generation)
     lines = lab.session(generation).read_file("/proc/modules").decode().splitlines()
     name, size = lines[2].split()[:2]
@@ -150,7 +154,9 @@ def test_a_process_and_a_module_unlinked_from_their_lists_are_found(lab: Lab, ge
 
 
 @pytest.mark.parametrize("generation", ["6.1 two CPUs"])
-def test_a_process_without_its_id_is_found_with_the_sockets_it_holds(lab: Lab, generation: str, plant: Any) -> None:
+def test_a_process_without_its_id_is_found_with_the_sockets_it_holds(
+    lab: Lab, generation: str, plant: Any
+) -> None:
     pid = listener(lab, generation)
 
     def detach(editor: Editor) -> None:
@@ -161,15 +167,22 @@ def test_a_process_without_its_id_is_found_with_the_sockets_it_holds(lab: Lab, g
 
     rows = plant(detach)
     process = next(row for row in rows if row[0] == "process")
-    seen, missing = "task list, memory of tasks, control groups, children of its parent", "/proc listing, /proc/PID look-up"
+    seen, missing = (
+        "task list, memory of tasks, control groups, children of its parent",
+        "/proc listing, /proc/PID look-up",
+    )
     assert process == ("process", str(pid), "", seen, missing)
     sockets = [row for row in rows if row[0] == "socket"]
     assert sockets
     assert all(row[4] == "/proc/PID/fd" and row[2].startswith("tcp 127.0.0.1:") for row in sockets)
-    assert [row[1] for row in rows if row[0] == "thread"] == [f"1 of {lab.session(generation).sysinfo().procs}"]
+    assert [row[1] for row in rows if row[0] == "thread"] == [
+        f"1 of {lab.session(generation).sysinfo().procs}"
+    ]
 
 
-def test_the_processes_of_control_groups_are_those_that_the_guest_listed(lab: Lab, rich_generation: str) -> None:
+def test_the_processes_of_control_groups_are_those_that_the_guest_listed(
+    lab: Lab, rich_generation: str
+) -> None:
     truth = lab.sample(rich_generation).truth
     said: set[int] = set()
     for path in truth.late:
@@ -182,7 +195,9 @@ def test_the_processes_of_control_groups_are_those_that_the_guest_listed(lab: La
     assert set(states.values()) == {"Z"}
 
 
-def test_every_thread_of_the_guest_is_in_the_memory_of_tasks_and_nobody_else(lab: Lab, generation: str) -> None:
+def test_every_thread_of_the_guest_is_in_the_memory_of_tasks_and_nobody_else(
+    lab: Lab, generation: str
+) -> None:
     truth, session = lab.sample(generation).truth, lab.session(generation)
     bridge = session.bridge
     tasks = tasks_in_slabs(bridge, [task for _pid, task in session.task_list()[0]])
@@ -194,9 +209,13 @@ def test_every_thread_of_the_guest_is_in_the_memory_of_tasks_and_nobody_else(lab
 
 
 @pytest.mark.parametrize("generation", RICH)
-def test_a_process_that_is_on_no_list_is_found_in_the_memory_of_tasks(lab: Lab, generation: str, plant: Any) -> None:
+def test_a_process_that_is_on_no_list_is_found_in_the_memory_of_tasks(
+    lab: Lab, generation: str, plant: Any
+) -> None:
     processes = set(lab.sample(generation).truth.processes)
-    pid = max(pid for pid in processes if pid + 1 in processes and pid % 64 < 63)  # beside another in the table of ids
+    pid = max(
+        pid for pid in processes if pid + 1 in processes and pid % 64 < 63
+    )  # beside another in the table of ids
 
     def unlist(editor: Editor) -> None:
         task = editor.call("find_task_by_vpid", pid)
@@ -204,20 +223,30 @@ def test_a_process_that_is_on_no_list_is_found_in_the_memory_of_tasks(lab: Lab, 
         assert offset is not None
         editor.unlink(task + offset)
         pattern = struct.pack("<2Q", editor.call("find_vpid", pid), editor.call("find_vpid", pid + 1))
-        with open(lab.sample(generation).dump, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as memory:
+        with (
+            open(lab.sample(generation).dump, "rb") as file,
+            mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as memory,
+        ):
             editor.words.update((found.start(), 0) for found in re.finditer(re.escape(pattern), memory))
 
     row = next(row for row in plant(unlist) if row[:2] == ("process", str(pid)))
-    seen, missing = "memory of tasks, control groups, children of its parent", "/proc listing, task list, /proc/PID look-up"
+    seen, missing = (
+        "memory of tasks, control groups, children of its parent",
+        "/proc listing, task list, /proc/PID look-up",
+    )
     assert row == ("process", str(pid), "", seen, missing)
 
 
 @pytest.mark.parametrize("generation", ["6.1 two CPUs"])
-def test_a_task_list_that_leads_nowhere_is_told_and_accuses_nobody(lab: Lab, generation: str, plant: Any) -> None:
+def test_a_task_list_that_leads_nowhere_is_told_and_accuses_nobody(
+    lab: Lab, generation: str, plant: Any
+) -> None:
     def cut(editor: Editor) -> None:
         offset = tasks_offset(editor.bridge)
         assert offset is not None
-        editor.write(editor.call("find_task_by_vpid", listener(lab, generation)) + offset, 0x4141_4141_4141_4141)
+        editor.write(
+            editor.call("find_task_by_vpid", listener(lab, generation)) + offset, 0x4141_4141_4141_4141
+        )
 
     (row,) = plant(cut)
     assert row[0] == "process"
@@ -251,13 +280,15 @@ def test_a_socket_that_no_table_lists_is_found_on_this_machine() -> None:
 
 
 def test_a_view_that_cannot_be_read_accuses_nobody() -> None:
-    kernel = LiveKernel({"/proc/modules": CallUndone("read", "page fault"), "/proc/vmallocinfo": b""})
+    kernel = LiveKernel({"/proc/modules": CallRolledBack("read", "page fault"), "/proc/vmallocinfo": b""})
     rows = list(hidden_modules(kernel))
     assert Unavailable("/proc/modules: page fault") in rows
     assert not any(isinstance(row, Finding) and "/proc/modules" in row.missing for row in rows)
 
 
-@given(st.dictionaries(st.sampled_from("abcd"), st.sets(st.integers(0, 9)), min_size=1), st.sampled_from("abcd"))
+@given(
+    st.dictionaries(st.sampled_from("abcd"), st.sets(st.integers(0, 9)), min_size=1), st.sampled_from("abcd")
+)
 def test_differences_are_what_some_view_lacks(named: dict[str, set[int]], broken: str) -> None:
     views: Views[int] = Views()
     for view, keys in named.items():

@@ -16,7 +16,7 @@ from live_kernel import LiveKernel
 
 from hybridbridge_vol import tools
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
-from hybridbridge_vol.errors import CallUndone
+from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.session import open_session
 from hybridbridge_vol.netlink import rtnetlink
 from hybridbridge_vol.toolkit.guest_kernel import EndlessFile
@@ -39,19 +39,27 @@ def ask(kernel: Any, **options: Any) -> list[dict[str, Any]]:
 
 
 def said_by_ip_addr(text: str) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
-    """What `ip addr` prints: the links (index, name, flags, MTU, queue, state, length, kind, address) and the addresses
-    (index, family, address, scope, flags, valid, preferred)."""
+    """What `ip addr` prints: the links (index, name, flags, MTU, queue, state, length, kind, address) and the
+    addresses (index, family, address, scope, flags, valid, preferred)."""
     links: list[tuple[Any, ...]] = []
     addresses: list[tuple[Any, ...]] = []
     lines = text.splitlines()
     for line, following in zip(lines, [*lines[1:], ""], strict=True):
         words = line.split()
-        if match := re.match(r"(\d+): ([^:]+): <(\S*)> mtu (\d+) qdisc (\S+) .*?state (\S+) group default qlen (\d+)", line):
+        if match := re.match(
+            r"(\d+): ([^:]+): <(\S*)> mtu (\d+) qdisc (\S+) .*?state (\S+) group default qlen (\d+)", line
+        ):
             index, name, flags, mtu, queue, state, length = match.groups()
-            links.append((int(index), name, flags, int(mtu), queue, state, int(length), *following.split()[:2]))
+            links.append(
+                (int(index), name, flags, int(mtu), queue, state, int(length), *following.split()[:2])
+            )
         elif words[0] in ("inet", "inet6"):
             scope = words[words.index("scope") + 1]
-            flags = " ".join(words[words.index("scope") + 2 :]).removesuffix(links[-1][1].partition("@")[0]).strip()
+            flags = (
+                " ".join(words[words.index("scope") + 2 :])
+                .removesuffix(links[-1][1].partition("@")[0])
+                .strip()
+            )
             lifetime = following.split()
             addresses.append((links[-1][0], words[0], words[1], scope, flags, lifetime[1], lifetime[3]))
     return links, addresses
@@ -61,14 +69,28 @@ def test_ip_addr_is_the_guest_s(lab: Lab, generation: str) -> None:
     links, addresses = said_by_ip_addr(lab.sample(generation).truth.command("ip addr"))
     rows = ask(lab.session(generation))
     assert [
-        (row["IFINDEX"], row["FAMILY"], row["ADDRESS"], row["SCOPE"], row["FLAGS"], row["VALID"], row["PREFERRED"])
+        (
+            row["IFINDEX"],
+            row["FAMILY"],
+            row["ADDRESS"],
+            row["SCOPE"],
+            row["FLAGS"],
+            row["VALID"],
+            row["PREFERRED"],
+        )
         for row in rows
         if not row["FAMILY"].startswith("link/")
     ] == addresses
     shown = [row for row in rows if row["FAMILY"].startswith("link/")]
     assert len(shown) == len(links)
     for row, (index, name, flags, mtu, queue, state, length, kind, address) in zip(shown, links, strict=True):
-        assert (row["IFINDEX"], row["FLAGS"], row["MTU"], row["STATE"], row["QLEN"]) == (index, flags, mtu, state, length)
+        assert (row["IFINDEX"], row["FLAGS"], row["MTU"], row["STATE"], row["QLEN"]) == (
+            index,
+            flags,
+            mtu,
+            state,
+            length,
+        )
         assert (row["FAMILY"], row["ADDRESS"]) == (kind, address)
         if isinstance(row["QDISC"], Unavailable):  # a driver's code stands in the way, and is named
             assert "module" in row["QDISC"].reason
@@ -84,9 +106,14 @@ def test_ip_neigh_is_the_guest_s_of_both_families(lab: Lab, rich_generation: str
     ]
     rows = ask(lab.session(rich_generation), neigh=True)
     assert [(row["ADDRESS"], row["IFACE"], row["LLADDR"], row["STATE"]) for row in rows] == said
-    assert {row["STATE"] for row in ask(lab.session(rich_generation), neigh=True, all=True)} == {"PERMANENT", "NOARP"}
+    assert {row["STATE"] for row in ask(lab.session(rich_generation), neigh=True, all=True)} == {
+        "PERMANENT",
+        "NOARP",
+    }
     six = lab.sample(rich_generation).truth.command("ip -6 neigh").splitlines()
-    assert [row["ADDRESS"] for row in ask(lab.session(rich_generation), neigh=True, inet6=True)] == [line.split()[0] for line in six]
+    assert [row["ADDRESS"] for row in ask(lab.session(rich_generation), neigh=True, inet6=True)] == [
+        line.split()[0] for line in six
+    ]
 
 
 def test_ip_route_of_all_tables_is_the_guest_s(lab: Lab, rich_generation: str) -> None:
@@ -94,11 +121,11 @@ def test_ip_route_of_all_tables_is_the_guest_s(lab: Lab, rich_generation: str) -
     for line in lab.sample(rich_generation).truth.command("ip route show table all").splitlines():
         words = line.split()
         kind = words.pop(0) if words[0] in ("local", "broadcast", "multicast", "anycast") else "unicast"
-        told = dict(zip(words[1::2], words[2::2], strict=False))
+        error_text = dict(zip(words[1::2], words[2::2], strict=False))
         said.append(
             (
-                kind, words[0], told.get("via"), told["dev"], told.get("table", "main"), told.get("proto", "boot"), told.get("src"),
-                told.get("metric"), told.get("pref"),
+                kind, words[0], error_text.get("via"), error_text["dev"], error_text.get("table", "main"), error_text.get("proto", "boot"), error_text.get("src"),
+                error_text.get("metric"), error_text.get("pref"),
             )
         )  # fmt: skip
     rows = ask(lab.session(rich_generation), route=True)
@@ -116,18 +143,20 @@ def test_ip_link_has_the_counters_or_names_what_is_missing(lab: Lab, rich_genera
     rows = {row["IFACE"].partition("@")[0]: row for row in ask(lab.session(rich_generation), link=True)}
     truth = lab.sample(rich_generation).truth
     for name in ("rx_bytes", "tx_packets", "collisions"):
-        assert rows["lo"][name.upper().replace("_", "-")] == int(truth.file(f"/sys/class/net/lo/statistics/{name}"))
+        assert rows["lo"][name.upper().replace("_", "-")] == int(
+            truth.file(f"/sys/class/net/lo/statistics/{name}")
+        )
     assert set(rows) >= {"lo", "dummy0", "br0"}
     for row in rows.values():
         assert isinstance(row["RX-BYTES"], int) or "module" in row["RX-BYTES"].reason
 
 
-def test_every_bridge_gives_the_same_answers_and_nothing_strays(lab: Lab) -> None:
+def test_every_bridge_gives_the_same_answers_and_nothing_unattributeds(lab: Lab) -> None:
     answers = []
     for mode in (Mode.AUTO, Mode.SLOW, Mode.FAST):
         with open_session(lab.sample("6.1 two CPUs").dump, lab.store.root, mode=mode) as session:
             answers.append([ask(session, **{option: True}) for option in ("neigh", "route", "rule")])
-            assert session.statistics.stray == {}
+            assert session.statistics.unattributed == {}
             assert session.statistics.unknown_instructions == {}
     assert answers[0] == answers[1] == answers[2]
     assert [row["TABLE"] for row in answers[0][2] if row["FAMILY"] == "inet"] == ["local", "main", "default"]
@@ -136,11 +165,11 @@ def test_every_bridge_gives_the_same_answers_and_nothing_strays(lab: Lab) -> Non
 _NO_CODE = 1 << 40
 
 
-def test_the_socket_is_opened_again_after_a_call_was_undone(lab: Lab) -> None:
+def test_the_socket_is_opened_again_after_a_call_was_rolled_back(lab: Lab) -> None:
     session = lab.session("6.12")
     session.listdir("/sys")  # mounted first: what is open at a mount stays open
     before = ask(session, route=True)
-    with pytest.raises(CallUndone):
+    with pytest.raises(CallRolledBack):
         session._caller.call(_NO_CODE, label="nothing")
     assert ask(session, route=True) == before
 
@@ -165,15 +194,29 @@ def test_a_neighbour_names_the_bytes_of_the_image_it_came_from(lab: Lab) -> None
 def test_links_of_this_machine_are_those_of_its_files() -> None:
     kernel = LiveKernel()
     by_netlink = ask(kernel)
-    by_files = ask(LiveKernel({"rtnetlink 18": CallUndone("sendto", "code of a module")}))  # type: ignore[dict-item]
-    names = ("IFINDEX", "FAMILY", "ADDRESS", "BRD", "FLAGS", "STATE", "MTU", "GROUP", "QLEN", "SCOPE", "VALID")
-    assert [[row[name] for name in names] for row in by_netlink] == [[row[name] for name in names] for row in by_files]
+    by_files = ask(LiveKernel({"rtnetlink 18": CallRolledBack("sendto", "code of a module")}))  # type: ignore[dict-item]
+    names = (
+        "IFINDEX",
+        "FAMILY",
+        "ADDRESS",
+        "BRD",
+        "FLAGS",
+        "STATE",
+        "MTU",
+        "GROUP",
+        "QLEN",
+        "SCOPE",
+        "VALID",
+    )
+    assert [[row[name] for name in names] for row in by_netlink] == [
+        [row[name] for name in names] for row in by_files
+    ]
     assert by_files[0]["QDISC"] == Unavailable("rtnetlink: code of a module")
 
 
 def test_a_request_that_fails_is_a_row_that_says_so() -> None:
-    failing = LiveKernel({"rtnetlink 30": CallUndone("sendto", "page fault"), "rtnetlink 18": CallUndone("sendto", "loop"),
-                          "/sys/class/net": CallUndone("getdents64", "page fault")})  # fmt: skip
+    failing = LiveKernel({"rtnetlink 30": CallRolledBack("sendto", "page fault"), "rtnetlink 18": CallRolledBack("sendto", "loop"),
+                          "/sys/class/net": CallRolledBack("getdents64", "page fault")})  # fmt: skip
     (row,) = rows_of(failing, neigh=True, inet=True)
     assert set(row.cells) == {Unavailable("rtnetlink: page fault")}
     first = rows_of(failing)[0]
@@ -189,10 +232,16 @@ def test_a_route_shared_by_two_next_hops_is_two_rows() -> None:
         inner = attribute(5, socket.inet_aton(gateway))
         return struct.pack("<HBBi", 8 + len(inner), 0x10, weight - 1, ifindex) + inner
 
-    body = struct.pack("<BBBBBBBBI", 2, 0, 0, 0, 254, 4, 0, 1, 0) + attribute(9, hop("10.0.0.1", 1, 1) + hop("10.0.0.2", 77, 3))
-    message = struct.pack("<IHHII", 16 + len(body), 24, 2, 1, 0) + body + struct.pack("<IHHIIi", 20, 3, 2, 1, 0, 0)
+    body = struct.pack("<BBBBBBBBI", 2, 0, 0, 0, 254, 4, 0, 1, 0) + attribute(
+        9, hop("10.0.0.1", 1, 1) + hop("10.0.0.2", 77, 3)
+    )
+    message = (
+        struct.pack("<IHHII", 16 + len(body), 24, 2, 1, 0) + body + struct.pack("<IHHIIi", 20, 3, 2, 1, 0, 0)
+    )
     rows = ask(LiveKernel({"rtnetlink 26": message}), route=True, inet=True)
-    assert [(row["DESTINATION"], row["GATEWAY"], row["IFACE"], row["WEIGHT"], row["FLAGS"]) for row in rows] == [
+    assert [
+        (row["DESTINATION"], row["GATEWAY"], row["IFACE"], row["WEIGHT"], row["FLAGS"]) for row in rows
+    ] == [
         ("default", "10.0.0.1", "lo", 1, "linkdown"),
         ("default", "10.0.0.2", "if77", 3, "linkdown"),
     ]
@@ -208,7 +257,9 @@ def test_a_message_that_makes_no_sense_spoils_its_own_row_only() -> None:
 
 
 def test_neighbours_that_never_end_are_shown_once_and_told() -> None:
-    bodies = [struct.pack("<BxxxiHBB", 2, 1, 2, 0, 1) + attribute(1, bytes([10, 0, 0, last])) for last in (8, 9)]
+    bodies = [
+        struct.pack("<BxxxiHBB", 2, 1, 2, 0, 1) + attribute(1, bytes([10, 0, 0, last])) for last in (8, 9)
+    ]
     circle = b"".join(struct.pack("<IHHII", 16 + len(body), 28, 2, 1, 0) + body for body in bodies * 50)
     rows = ask(LiveKernel({"rtnetlink 30": EndlessFile("rtnetlink 30", circle)}), neigh=True, inet=True)
     assert [row["ADDRESS"] for row in rows[:2]] == ["10.0.0.8", "10.0.0.9"]

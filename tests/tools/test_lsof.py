@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from live_kernel import LiveKernel
 
 from hybridbridge_vol import tools
-from hybridbridge_vol.errors import CallUndone
+from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.procfs.fd import parse_fdinfo
 from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
 from hybridbridge_vol.toolkit.tool import ParseError, Unavailable
@@ -26,7 +26,16 @@ Lab = Any
 LINE = re.compile(
     r"\S+ +(?P<pid>\d+) +(?:(?P<tid>\d+) +\S+ +)?(?P<user>[a-z][\w-]*) +(?P<fd>\S+) +(?P<type>\w+) +(?P<rest>.*)"
 )
-USERS = {"root": 0, "daemon": 1, "www-data": 33, "messagebus": 100, "postgres": 101, "alice": 1000, "bob": 1001, "carol": 1002}
+USERS = {
+    "root": 0,
+    "daemon": 1,
+    "www-data": 33,
+    "messagebus": 100,
+    "postgres": 101,
+    "alice": 1000,
+    "bob": 1001,
+    "carol": 1002,
+}
 
 
 def ask(kernel: GuestKernel, **options: Any) -> list[dict[str, Any]]:
@@ -51,8 +60,12 @@ def said(text: str) -> dict[tuple[int, int | None, str], list[tuple[int, str, st
 
 def shown(row: dict[str, Any]) -> tuple[int, str, str]:
     """A row of ours in the same form."""
-    size = None if row["FD"] == "DEL" else row["SIZE/OFF"]  # lsof looks for the file by its name, and finds none
-    words = " ".join(str(cell) for cell in (row["DEVICE"], size, row["NODE"], row["NAME"]) if cell is not None)
+    size = (
+        None if row["FD"] == "DEL" else row["SIZE/OFF"]
+    )  # lsof looks for the file by its name, and finds none
+    words = " ".join(
+        str(cell) for cell in (row["DEVICE"], size, row["NODE"], row["NAME"]) if cell is not None
+    )
     return row["UID"], row["TYPE"], " ".join(words.split())
 
 
@@ -83,7 +96,11 @@ def test_lsof_picks_processes_users_sockets_and_deleted_files(lab: Lab) -> None:
     assert sockets == [row for row in rows if row["TYPE"] in ("IPv4", "IPv6")]
     assert ask(session, pid=users, port=(22,)) == [row for row in sockets if re.search(r":22\b", row["NAME"])]
     unlinked = {row["NAME"] for row in ask(session, pid=users, unlinked=True)}
-    assert {"/memfd:payload (deleted)", "/tmp/.update (deleted)", "/srv/data/removed.log (deleted)"} <= unlinked
+    assert {
+        "/memfd:payload (deleted)",
+        "/tmp/.update (deleted)",
+        "/srv/data/removed.log (deleted)",
+    } <= unlinked
     assert all(name.endswith("(deleted)") or name.startswith("/SYSV") for name in unlinked)
 
 
@@ -101,7 +118,10 @@ def test_lsof_of_this_machine() -> None:
         (row,) = (row for row in ask(LiveKernel(), pid=(os.getpid(),)) if row["FD"] == number)
         seen = os.stat(file.name)
     assert (row["TYPE"], row["NAME"], row["SIZE/OFF"], row["POS"]) == ("REG", file.name, "12", 12)
-    assert (row["NODE"], row["DEVICE"]) == (str(seen.st_ino), f"{os.major(seen.st_dev)},{os.minor(seen.st_dev)}")
+    assert (row["NODE"], row["DEVICE"]) == (
+        str(seen.st_ino),
+        f"{os.major(seen.st_dev)},{os.minor(seen.st_dev)}",
+    )
 
 
 @given(st.integers(0, 0xFFF), st.integers(0, 0xFFFFF))
@@ -111,7 +131,7 @@ def test_device_numbers_are_those_of_stat(major: int, minor: int) -> None:
 
 def test_a_descriptor_that_cannot_be_followed_keeps_what_is_known() -> None:
     link = "/proc/self/fd/0"
-    kernel = LiveKernel({link: CallUndone("newfstatat", "page fault"), f"readlink {link}": b""})
+    kernel = LiveKernel({link: CallRolledBack("newfstatat", "page fault"), f"readlink {link}": b""})
     kernel.readlink = lambda path: "/some/file" if path == link else os.readlink(path)  # type: ignore[method-assign]
     kernel.files["/proc/self/fdinfo/0"] = b"pos:\t7\nflags:\t0100001\n"
     (row,) = (row for row in ask(kernel, pid=("self",)) if row["FD"] == "0w")
@@ -135,7 +155,12 @@ def test_access_and_locks_are_lsofs_letters(data: bytes, letters: str) -> None:
 
 
 def test_what_an_anonymous_inode_is_about_is_told() -> None:
-    assert parse_fdinfo(b"pos:\t0\nflags:\t02\ntfd:        5 events: 19 data: 5\ntfd:       11 events: 1\n").detail == "5,11"
+    assert (
+        parse_fdinfo(
+            b"pos:\t0\nflags:\t02\ntfd:        5 events: 19 data: 5\ntfd:       11 events: 1\n"
+        ).detail
+        == "5,11"
+    )
     assert parse_fdinfo(b"pos:\t0\nflags:\t02\neventfd-count:  0\neventfd-id: 3\n").detail == "3"
 
 

@@ -1,4 +1,5 @@
-"""Files that links of /proc/PID lead to, read from the snapshot's page cache; and what is refused, with its reason."""
+"""Files that links of /proc/PID lead to, read from the snapshot's page cache; and what is refused, with its
+reason."""
 
 from __future__ import annotations
 
@@ -21,7 +22,11 @@ ACTOR = "/usr/libexec/actor"
 def links(lab: Lab, generation: str, pattern: str) -> dict[str, str]:
     """Paths that match to where the guest said that they lead."""
     found = lab.sample(generation).truth.links
-    return {path: link.data.decode() for path, link in found.items() if re.fullmatch(pattern, path) and not link.errno}
+    return {
+        path: link.data.decode()
+        for path, link in found.items()
+        if re.fullmatch(pattern, path) and not link.errno
+    }
 
 
 def by_program(lab: Lab, generation: str, session: Session) -> dict[str, set[bytes]]:
@@ -52,15 +57,17 @@ def test_executables_are_the_packages_own_and_deleted_ones_what_they_were_copied
 def test_reading_an_executable_often_takes_no_reference_away(lab: Lab, generation: str) -> None:
     session = lab.session(generation)
     first = session.read_file("/proc/1/exe")
-    undone = session.undone
+    rolled_back = session.rolled_back
     assert first.startswith(b"\x7fELF")
     assert session.stat("/proc/1/exe", follow=True).size == len(first)
     for _ in range(50):
         assert session.read_file("/proc/1/exe") == first
-    assert session.undone == undone
+    assert session.rolled_back == rolled_back
 
 
-def test_files_that_processes_have_open_are_read_through_their_descriptors(lab: Lab, rich_generation: str) -> None:
+def test_files_that_processes_have_open_are_read_through_their_descriptors(
+    lab: Lab, rich_generation: str
+) -> None:
     session, truth = lab.session(rich_generation), lab.sample(rich_generation).truth
     found = links(lab, rich_generation, r"/proc/\d+/fd/\d+")
     (script,) = (path for path, name in found.items() if name == "/init" and path.startswith("/proc/1/"))
@@ -73,7 +80,7 @@ def test_files_that_processes_have_open_are_read_through_their_descriptors(lab: 
 
 def test_what_is_no_file_is_named_and_not_opened(lab: Lab, rich_generation: str) -> None:
     session = lab.session(rich_generation)
-    undone, seen = session.undone, set()
+    rolled_back, seen = session.rolled_back, set()
     for path, name in links(lab, rich_generation, r"/proc/\d+/fd/\d+").items():
         kind = next((kind for kind in ("/dev/", "pipe:", "socket:") if name.startswith(kind)), None)
         if kind is None or name.startswith("/dev/shm/"):
@@ -83,10 +90,12 @@ def test_what_is_no_file_is_named_and_not_opened(lab: Lab, rich_generation: str)
             session.read_file(path)
         assert error.value.filename == path
     assert seen == {"/dev/", "pipe:", "socket:"}
-    assert session.undone == undone
+    assert session.rolled_back == rolled_back
 
 
-@pytest.mark.parametrize("path", ["/proc/1/root/etc/passwd", "/proc/1/cwd/x", "/proc/1/fd/3/x", "/proc/1/task/1/root/x"])
+@pytest.mark.parametrize(
+    "path", ["/proc/1/root/etc/passwd", "/proc/1/cwd/x", "/proc/1/fd/3/x", "/proc/1/task/1/root/x"]
+)
 def test_names_below_a_directory_of_the_guests_are_told_not_to_be_looked_up(lab: Lab, path: str) -> None:
     """Instead of "No such file or directory", which would be wrong."""
     session = lab.session("6.1 two CPUs")
@@ -101,7 +110,7 @@ def test_executables_under_taint_come_from_the_image(lab: Lab) -> None:
         traces = session.trace()
         data = session.read_file("/proc/1/exe")
         assert data == lab.session("6.12").read_file("/proc/1/exe")
-        assert session.statistics.stray == {}
+        assert session.statistics.unattributed == {}
         assert session.statistics.unknown_instructions == {}
         assert traces is not None
 

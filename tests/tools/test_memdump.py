@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from live_kernel import LiveKernel
 
 from hybridbridge_vol import tools
-from hybridbridge_vol.errors import CallUndone
+from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.session import open_session
 from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
 from hybridbridge_vol.toolkit.tool import Raw, Unavailable
@@ -78,7 +78,9 @@ def user_processes(truth: Truth) -> list[int]:
     return [pid for pid in truth.processes[:-1] if truth.file(f"/proc/{pid}/maps")]
 
 
-def test_a_core_holds_environment_and_arguments_where_the_kernel_says_they_are(lab: Lab, generation: str) -> None:
+def test_a_core_holds_environment_and_arguments_where_the_kernel_says_they_are(
+    lab: Lab, generation: str
+) -> None:
     truth, session = lab.sample(generation).truth, lab.session(generation)
     for pid in user_processes(truth)[:6]:
         core, missing = dump(session, pid)
@@ -99,13 +101,17 @@ def test_a_core_names_process_files_and_auxiliary_vector(lab: Lab, generation: s
     files = core.note("NT_FILE")
     said = [line.split() for line in truth.file("/proc/1/maps").decode().splitlines() if "/" in line]
     assert [name.decode() for name in files["filename"]] == [words[5] for words in said]
-    assert [f"{e['vm_start']:x}-{e['vm_end']:x}" for e in files["Elf_Nt_File_Entry"]] == [words[0] for words in said]
+    assert [f"{e['vm_start']:x}-{e['vm_end']:x}" for e in files["Elf_Nt_File_Entry"]] == [
+        words[0] for words in said
+    ]
     (auxv,) = core.contents("NT_AUXV")
     assert auxv == truth.file("/proc/1/auxv")
 
 
 @pytest.mark.parametrize("generation", RICH)
-def test_the_registers_of_every_thread_are_those_it_entered_the_kernel_with(lab: Lab, generation: str) -> None:
+def test_the_registers_of_every_thread_are_those_it_entered_the_kernel_with(
+    lab: Lab, generation: str
+) -> None:
     truth, session = lab.sample(generation).truth, lab.session(generation)
     compared = 0
     for pid in user_processes(truth):
@@ -138,7 +144,9 @@ def test_segments_tile_the_mappings_and_carry_their_flags(lab: Lab, generation: 
         while start < end:
             load = loads.pop(0)
             assert load["p_vaddr"] == start
-            assert load["p_flags"] == sum({"r": 4, "w": 2, "x": 1}.get(letter, 0) for letter in line.split()[1])
+            assert load["p_flags"] == sum(
+                {"r": 4, "w": 2, "x": 1}.get(letter, 0) for letter in line.split()[1]
+            )
             assert load["p_filesz"] in (0, load["p_memsz"])
             start += load["p_memsz"]
         assert start == end
@@ -148,7 +156,9 @@ def test_segments_tile_the_mappings_and_carry_their_flags(lab: Lab, generation: 
 def test_as_much_is_dumped_as_is_resident(lab: Lab, generation: str) -> None:
     truth, session = lab.sample(generation).truth, lab.session(generation)
     rows = [row.cells for row in tools.load("memdump").rows(session, options(1))]
-    resident = [int(line.split()[1]) for line in truth.file("/proc/1/smaps").splitlines() if line.startswith(b"Rss:")]
+    resident = [
+        int(line.split()[1]) for line in truth.file("/proc/1/smaps").splitlines() if line.startswith(b"Rss:")
+    ]
     assert [cells[4] for cells in rows] == resident
     assert all(size == dumped + absent for _s, _e, _p, size, dumped, absent, swapped, lost, _n in rows)
     assert sum(resident) > 1000
@@ -157,14 +167,20 @@ def test_as_much_is_dumped_as_is_resident(lab: Lab, generation: str) -> None:
 @pytest.mark.parametrize("generation", RICH)
 def test_text_that_two_processes_share_is_the_same_in_both(lab: Lab, generation: str) -> None:
     truth, session = lab.sample(generation).truth, lab.session(generation)
-    shells = [pid for pid in user_processes(truth) if truth.links[f"/proc/{pid}/exe"].data == b"/usr/bin/dash"][:2]
+    shells = [
+        pid for pid in user_processes(truth) if truth.links[f"/proc/{pid}/exe"].data == b"/usr/bin/dash"
+    ][:2]
     texts = []
     for pid in shells:
-        line = next(x for x in truth.file(f"/proc/{pid}/maps").splitlines() if b"r-xp" in x and x.endswith(b"dash"))
+        line = next(
+            x for x in truth.file(f"/proc/{pid}/maps").splitlines() if b"r-xp" in x and x.endswith(b"dash")
+        )
         start, end = (int(part, 16) for part in line.split()[0].split(b"-"))
         text = dump(session, pid)[0].read(start, end - start)
         texts.append([text[at : at + PAGE_SIZE] for at in range(0, len(text), PAGE_SIZE)])
-    absent = bytes(PAGE_SIZE)  # what a process never ran is not in its page tables, nor in the core at the end
+    absent = bytes(
+        PAGE_SIZE
+    )  # what a process never ran is not in its page tables, nor in the core at the end
     shared = [(a, b) for a, b in zip(*texts, strict=False) if absent not in (a, b)]
     assert all(a == b for a, b in shared)
     assert len(shared) > 10
@@ -172,7 +188,17 @@ def test_text_that_two_processes_share_is_the_same_in_both(lab: Lab, generation:
 
 def test_a_file_gets_what_a_pipe_gets_and_is_not_overwritten(lab: Lab, tmp_path: Path) -> None:
     sample, path = lab.sample("6.12"), tmp_path / "init.core"
-    command = [sys.executable, "-m", "hybridbridge_vol", "run", sample.raw, "memdump", "1", "--store", lab.store.root]
+    command = [
+        sys.executable,
+        "-m",
+        "hybridbridge_vol",
+        "run",
+        sample.raw,
+        "memdump",
+        "1",
+        "--store",
+        lab.store.root,
+    ]
     piped = subprocess.run(command, capture_output=True, check=False, timeout=60)
     assert (piped.returncode, piped.stderr) == (0, b"")
     table = subprocess.run([*command, "--out", path], capture_output=True, check=False, timeout=60)
@@ -215,15 +241,17 @@ def test_a_page_that_the_image_does_not_hold_is_told_and_left_out(lab: Lab, tmp_
     path.unlink()
     assert core.read(page_vaddr, 4096) == b""
     assert len(missing) == 1 and "not in the image" in missing[0]
-    (told,) = (cells[7] for cells in rows if isinstance(cells[7], Unavailable))
-    assert told.reason.startswith("4 KiB")
+    (error_text,) = (cells[7] for cells in rows if isinstance(cells[7], Unavailable))
+    assert error_text.reason.startswith("4 KiB")
 
 
 def test_what_cannot_be_read_is_zero_and_told() -> None:
-    child = subprocess.Popen([sys.executable, "-c", "print(flush=True); input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    child = subprocess.Popen(
+        [sys.executable, "-c", "print(flush=True); input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     try:
         assert child.stdout and child.stdout.readline()
-        kernel = LiveKernel({f"/proc/{child.pid}/mem": CallUndone("pread64", "page fault")})
+        kernel = LiveKernel({f"/proc/{child.pid}/mem": CallRolledBack("pread64", "page fault")})
         core, missing = dump(kernel, child.pid, limit=1)
         truth, _missing = dump(LiveKernel(), child.pid, limit=1)
         assert [load["p_vaddr"] for load in core.loads] == [load["p_vaddr"] for load in truth.loads]
@@ -252,7 +280,9 @@ def neighbours(draw: st.DrawFn) -> list[Run]:
 @given(neighbours(), pages)
 def test_runs_are_joined_and_bounded_without_losing_a_page(runs: list[Run], limit: int) -> None:
     short = list(joined(runs))
-    assert [s.state for s in short] == [r.state for i, r in enumerate(runs) if not i or runs[i - 1].state != r.state]
+    assert [s.state for s in short] == [
+        r.state for i, r in enumerate(runs) if not i or runs[i - 1].state != r.state
+    ]
     kept = list(bounded(short, limit))
     assert sum(run.size for run in kept) == sum(run.size for run in runs)
     there = sum(run.size for run in runs if run.state == "there")
@@ -279,6 +309,8 @@ def test_more_segments_than_a_header_can_count_are_counted_elsewhere() -> None:
 
 
 def test_names_of_files_with_odd_bytes_are_kept() -> None:
-    content = elf_core.files([MappedFile(0x1000, 0x3000, 0x2000, b"/a b\xff"), MappedFile(0x4000, 0x5000, 0, b"/c")])
+    content = elf_core.files(
+        [MappedFile(0x1000, 0x3000, 0x2000, b"/a b\xff"), MappedFile(0x4000, 0x5000, 0, b"/c")]
+    )
     assert struct.unpack_from("<8Q", content) == (2, 4096, 0x1000, 0x3000, 2, 0x4000, 0x5000, 0)
     assert content[64:] == b"/a b\xff\0/c\0"

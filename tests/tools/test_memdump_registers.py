@@ -1,4 +1,5 @@
-"""Registers in cores: of every thread all that the kernel keeps, in the form of its program, 64 or 32 bits wide."""
+"""Registers in cores: of every thread all that the kernel keeps, in the form of its program, 64 or 32 bits
+wide."""
 
 from __future__ import annotations
 
@@ -52,19 +53,29 @@ def memory_in(core: bytes) -> bytes:
 
 def notes_of(core: bytes) -> list[tuple[str, Any]]:
     """`(owner, type)` of each note, as pyelftools reads them."""
-    (notes,) = (segment for segment in ELFFile(io.BytesIO(core)).iter_segments() if segment["p_type"] == "PT_NOTE")
+    (notes,) = (
+        segment for segment in ELFFile(io.BytesIO(core)).iter_segments() if segment["p_type"] == "PT_NOTE"
+    )
     return [(note["n_name"], note["n_type"]) for note in notes.iter_notes()]
 
 
 def asleep(session: Session, pids: list[int]) -> dict[int, Registers]:
     """Registers of the processes that have all of theirs in memory."""
     found = {pid: session.registers(pid) for pid in pids}
-    return {pid: registers for pid, registers in found.items() if registers is not None and len(registers.sets) > 1}
+    return {
+        pid: registers
+        for pid, registers in found.items()
+        if registers is not None and len(registers.sets) > 1
+    }
 
 
-def test_floating_point_and_vector_registers_are_those_that_the_kernel_saved(lab: Lab, rich_generation: str) -> None:
+def test_floating_point_and_vector_registers_are_those_that_the_kernel_saved(
+    lab: Lab, rich_generation: str
+) -> None:
     truth, session = lab.sample(rich_generation).truth, lab.session(rich_generation)
-    pids = [pid for pid in truth.processes[:-1] if truth.file(f"/proc/{pid}/maps")]  # the last one was the observer
+    pids = [
+        pid for pid in truth.processes[:-1] if truth.file(f"/proc/{pid}/maps")
+    ]  # the last one was the observer
     found = asleep(session, pids)
     assert len(found) > 20
     used = 0
@@ -97,12 +108,15 @@ def test_a_thread_that_was_running_has_its_general_registers_only(lab: Lab, gene
 def test_the_notes_of_a_thread_follow_its_status(lab: Lab, generation: str) -> None:
     notes = notes_of(core_of(lab.session(generation), 1))
     assert notes[:2] == [("CORE", "NT_PRSTATUS"), ("CORE", "NT_PRPSINFO")]
-    assert ("LINUX", "NT_X86_XSTATE") in [(owner, kind if kind != NT_X86_XSTATE else "NT_X86_XSTATE") for owner, kind in notes]
+    assert ("LINUX", "NT_X86_XSTATE") in [
+        (owner, kind if kind != NT_X86_XSTATE else "NT_X86_XSTATE") for owner, kind in notes
+    ]
     assert ("CORE", NT_PRFPREG) in notes or ("CORE", "NT_FPREGSET") in notes
 
 
 def test_a_thread_in_32_bit_mode_has_the_registers_of_an_i386(lab: Lab, rich_generation: str) -> None:
-    """The guests run no 32-bit program: one of their threads is made one, by the segment that its code is in."""
+    """The guests run no 32-bit program: one of their threads is made one, by the segment that its code is
+    in."""
     sample, session = lab.sample(rich_generation), lab.session(rich_generation)
     before = session.registers(1)
     assert before is not None and before.machine == X86_64.machine
@@ -116,10 +130,14 @@ def test_a_thread_in_32_bit_mode_has_the_registers_of_an_i386(lab: Lab, rich_gen
             session.bridge.machine.memory.write(SNAPSHOT_PADDR + place + 8, struct.pack("<Q", CS_OF_32_BITS))
         registers = session.registers(1)
     finally:
-        session._caller.undo()
+        session._caller.roll_back()
     assert registers is not None and registers.machine == I386.machine
     general = struct.unpack("<17I", registers.general)
-    assert (general[12], general[13], general[15]) == (words[RIP] & 0xFFFFFFFF, CS_OF_32_BITS, words[RSP] & 0xFFFFFFFF)
+    assert (general[12], general[13], general[15]) == (
+        words[RIP] & 0xFFFFFFFF,
+        CS_OF_32_BITS,
+        words[RSP] & 0xFFFFFFFF,
+    )
     assert len(dict(registers.sets)[NT_PRFPREG]) == 108  # struct user_i387_ia32_struct
     assert len(dict(registers.sets)[NT_PRXFPREG]) == 512
     after = session.registers(1)
@@ -127,13 +145,17 @@ def test_a_thread_in_32_bit_mode_has_the_registers_of_an_i386(lab: Lab, rich_gen
 
 
 class NarrowKernel(LiveKernel):
-    """This machine's kernel, which is asked for registers by other means: only where a thread is, in /proc/PID/syscall."""
+    """This machine's kernel, which is asked for registers by other means: only where a thread is, in
+    /proc/PID/syscall."""
 
     def registers(self, tid: int) -> Registers | None:
         *_arguments, sp, pc = (int(word, 16) for word in self.read_file(f"/proc/{tid}/syscall").split()[1:])
         general = [0] * 17
         general[12], general[15] = pc, sp
-        sets = RegisterSet(NT_PRSTATUS, struct.pack("<17I", *general)), RegisterSet(NT_PRFPREG, bytes(range(108)))
+        sets = (
+            RegisterSet(NT_PRSTATUS, struct.pack("<17I", *general)),
+            RegisterSet(NT_PRFPREG, bytes(range(108))),
+        )
         return Registers(I386.machine, sets)
 
 
@@ -174,7 +196,12 @@ def test_a_32_bit_program_has_a_32_bit_core(tmp_path: Path) -> None:
     (notes,) = (s for s in elf.iter_segments() if s["p_type"] == "PT_NOTE")
     by_type = {note["n_type"]: note for note in notes.iter_notes()}
     status = bytes(by_type["NT_PRSTATUS"]["n_descdata"])
-    assert (len(status), struct.unpack_from("<i", status, 24)[0], status[72:140], status[140]) == (144, pid, registers.general, 1)
+    assert (len(status), struct.unpack_from("<i", status, 24)[0], status[72:140], status[140]) == (
+        144,
+        pid,
+        registers.general,
+        1,
+    )
     assert by_type["NT_PRPSINFO"]["n_desc"]["pr_pid"] == pid
     assert by_type["NT_PRPSINFO"]["n_desc"]["pr_fname"].rstrip(b"\0") == b"narrow"
     (file,) = by_type["NT_FILE"]["n_desc"]["filename"]
@@ -183,25 +210,27 @@ def test_a_32_bit_program_has_a_32_bit_core(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not shutil.which("gdb"), reason="gdb is not installed")
 def test_gdb_reads_the_registers_of_both(lab: Lab, tmp_path: Path) -> None:
-    def told(core: bytes, names: str) -> dict[str, str]:
+    def error_text(core: bytes, names: str) -> dict[str, str]:
         path = tmp_path / "core"
         path.write_bytes(core)
         command = ["gdb", "-batch", "-nx", "-ex", f"info registers {names}", "-c", str(path)]
         answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout
-        return {words[0]: words[1] for line in answer.splitlines() if len(words := line.split(maxsplit=2)) > 1}
+        return {
+            words[0]: words[1] for line in answer.splitlines() if len(words := line.split(maxsplit=2)) > 1
+        }
 
     session = lab.session("6.1 two CPUs")
     registers = session.registers(1)
     assert registers is not None
     words = struct.unpack("<27Q", registers.general)
-    said = told(core_of(session, 1), "rip rsp mxcsr fctrl")
+    said = error_text(core_of(session, 1), "rip rsp mxcsr fctrl")
     assert (int(said["rip"], 16), int(said["rsp"], 16)) == (words[RIP], words[RSP])
     assert (int(said["mxcsr"], 16), int(said["fctrl"], 16)) == (DEFAULT_MXCSR, DEFAULT_CONTROL)
     with narrow_process(tmp_path) as pid:
         kernel = NarrowKernel()
         narrow = kernel.registers(pid)
         assert narrow is not None
-        said = told(core_of(kernel, pid), "eip esp")
+        said = error_text(core_of(kernel, pid), "eip esp")
     general = struct.unpack("<17I", narrow.general)
     assert (int(said["eip"], 16), int(said["esp"], 16)) == (general[12], general[15])
 
@@ -212,4 +241,7 @@ def test_what_has_no_room_in_32_bits_is_written_wide_or_cut() -> None:
     assert len(elf_core.prpsinfo(who, I386)) == 124
     head = elf_core.head([Segment(0x1000, 0x3000, "rw-", True)] * 3, b"", I386)
     assert [s["p_offset"] for s in ELFFile(io.BytesIO(head)).iter_segments()][1:] == [4096, 12288, 20480]
-    assert ELFFile(io.BytesIO(elf_core.head([Segment(0, 4096, "r", False)] * 70000, b"", I386))).num_segments() == 70001
+    assert (
+        ELFFile(io.BytesIO(elf_core.head([Segment(0, 4096, "r", False)] * 70000, b"", I386))).num_segments()
+        == 70001
+    )

@@ -10,7 +10,7 @@ import pytest
 from live_kernel import LiveKernel
 
 from hybridbridge_vol import tools
-from hybridbridge_vol.errors import CallUndone, OptionError
+from hybridbridge_vol.errors import CallRolledBack, OptionError
 from hybridbridge_vol.toolkit.tool import Unavailable
 from hybridbridge_vol.tools.namespaces import TYPES
 
@@ -22,7 +22,9 @@ def ask(kernel: Any, **options: Any) -> list[dict[str, Any]]:
     tool = tools.load("namespaces")
     chosen = {option.name: option.default for option in tool.options} | options
     names = [column.name for column in tool.columns]
-    return [dict(zip(names, row.cells, strict=True)) | {"depth": row.depth} for row in tool.rows(kernel, chosen)]
+    return [
+        dict(zip(names, row.cells, strict=True)) | {"depth": row.depth} for row in tool.rows(kernel, chosen)
+    ]
 
 
 def test_each_namespace_has_the_processes_that_the_guest_saw_in_it(lab: Lab, generation: str) -> None:
@@ -104,7 +106,7 @@ def test_namespaces_without_processes_are_found_by_mounts_and_descriptors() -> N
 
 @pytest.mark.parametrize("path", ["readlink /proc/7/ns/uts", "listdir /proc/7/fd"])
 def test_a_process_that_cannot_be_looked_into_is_a_row_that_says_so(path: str) -> None:
-    rows = ask(Guest(FILES | {path: CallUndone("call", "page fault")}), persistent=True)
+    rows = ask(Guest(FILES | {path: CallRolledBack("call", "page fault")}), persistent=True)
     gap = Unavailable(f"{path.split()[1]}: page fault")
     assert rows[-1]["PID"] == 7
     assert rows[-1]["NS"] == rows[-1]["COMMAND"] == gap

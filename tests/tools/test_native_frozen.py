@@ -1,4 +1,5 @@
-"""Tools on a snapshot against what the native tool printed in the guest, of what stood still until the freeze."""
+"""Tools on a snapshot against what the native tool printed in the guest, of what stood still until the
+freeze."""
 
 from __future__ import annotations
 
@@ -15,7 +16,9 @@ from hybridbridge_vol.toolkit.tool import Unavailable
 
 Lab = Any
 
-AT_WORK = re.compile(r"/usr/libexec/observer|\[?(kworker|rcu|ksoftirqd|migration|cpuhp|kcompactd)|(/bin/sh /)?init$")
+AT_WORK = re.compile(
+    r"/usr/libexec/observer|\[?(kworker|rcu|ksoftirqd|migration|cpuhp|kcompactd)|(/bin/sh /)?init$"
+)
 """Command lines of those that did something between the reading of ps and the freeze."""
 
 
@@ -47,9 +50,20 @@ def test_arp(lab: Lab, rich_generation: str) -> None:
 @pytest.mark.parametrize(("family", "said"), [({"inet": True}, "route -n"), ({"inet6": True}, "route -6 -n")])
 def test_route(lab: Lab, rich_generation: str, family: dict[str, bool], said: str) -> None:
     theirs = words(lab.sample(rich_generation).truth.command(said), 2)
-    names = ("DESTINATION", "GATEWAY", *(["GENMASK"] if "inet" in family else []), "FLAGS", "METRIC", "REF", "USE", "IFACE")
+    names = (
+        "DESTINATION",
+        "GATEWAY",
+        *(["GENMASK"] if "inet" in family else []),
+        "FLAGS",
+        "METRIC",
+        "REF",
+        "USE",
+        "IFACE",
+    )
     ours = [[row[name] for name in names] for row in ask(lab.session(rich_generation), "route", **family)]
-    if "inet6" in family:  # each tool that looks a route up holds and counts it; sockets of those that ended held them too
+    if (
+        "inet6" in family
+    ):  # each tool that looks a route up holds and counts it; sockets of those that ended held them too
         theirs, ours = ([[*line[:4], line[-1]] for line in table] for table in (theirs, ours))
     assert ours == theirs
 
@@ -76,16 +90,23 @@ def test_pmap(lab: Lab, rich_generation: str) -> None:
     for row in ask(lab.session(rich_generation), "maps", pid=(1,), smaps=True):
         start, offset = (int(row[name], 16) for name in ("START", "OFFSET"))
         device = ":".join(f"{int(number):02x}" for number in row["DEVICE"].split(":"))
-        ours.append([f"{start:x}", row["PERM"], f"{offset:08x}", device, row["INODE"], row["SIZE"], row["RSS"]])
+        ours.append(
+            [f"{start:x}", row["PERM"], f"{offset:08x}", device, row["INODE"], row["SIZE"], row["RSS"]]
+        )
     assert len(said) > 10
     assert [line[:6] for line in ours] == [line[:6] for line in said]
     moved = [a for a, b in zip(ours, said, strict=True) if a != b]
     assert len(moved) <= 3, moved  # process 1 waited for the observer, whom it had started before
 
 
-@pytest.mark.parametrize(("family", "command"), [({"inet": True}, "ip rule"), ({"inet6": True}, "ip -6 rule")])
+@pytest.mark.parametrize(
+    ("family", "command"), [({"inet": True}, "ip rule"), ({"inet6": True}, "ip -6 rule")]
+)
 def test_ip_rule(lab: Lab, rich_generation: str, family: dict[str, bool], command: str) -> None:
-    said = [line.replace(":", " ").split() for line in lab.sample(rich_generation).truth.command(command).splitlines()]
+    said = [
+        line.replace(":", " ").split()
+        for line in lab.sample(rich_generation).truth.command(command).splitlines()
+    ]
     rows = ask(lab.session(rich_generation), "ip", rule=True, **family)
     assert [[row["PRIORITY"], "from", row["FROM"], row["ACTION"], row["TABLE"]] for row in rows] == said
 
@@ -99,14 +120,20 @@ def test_ip_link(lab: Lab, rich_generation: str) -> None:
         name = re.split("[:@]", text)[0]
         row = rows[name]
         after = {key: re.search(rf"\b{key} (\S+)", text) for key in ("mtu", "qdisc", "state")}
-        assert {key: found[1] for key, found in after.items() if found} == {key: row[key.upper()] for key in after}
+        assert {key: found[1] for key, found in after.items() if found} == {
+            key: row[key.upper()] for key in after
+        }
         flags = re.search("<(.*)>", text)
         assert flags is not None
         assert flags[1] == row["FLAGS"]
 
 
 def test_dmesg_with_times_of_day(lab: Lab, rich_generation: str) -> None:
-    said = [line for line in lab.sample(rich_generation).truth.command("dmesg -T").splitlines() if line.startswith("[")]
+    said = [
+        line
+        for line in lab.sample(rich_generation).truth.command("dmesg -T").splitlines()
+        if line.startswith("[")
+    ]
     messages = {(row["MESSAGE"].strip(), row["WHEN"]) for row in ask(lab.session(rich_generation), "dmesg")}
     for line in said:
         when, _, message = line[1:].partition("] ")
@@ -116,12 +143,18 @@ def test_dmesg_with_times_of_day(lab: Lab, rich_generation: str) -> None:
 
 
 def test_dmesg_of_some_levels(lab: Lab, rich_generation: str) -> None:
-    said = [line for line in lab.sample(rich_generation).truth.command("dmesg -x -l warn,notice").splitlines() if line]
+    said = [
+        line
+        for line in lab.sample(rich_generation).truth.command("dmesg -x -l warn,notice").splitlines()
+        if line
+    ]
     rows = ask(lab.session(rich_generation), "dmesg", level=("warn", "notice"))
     assert len(rows) >= len(said) > 10
     for row, native in zip(rows, said, strict=False):  # some may have been written after it
         ours = f"{row['FACILITY']:<6}:{row['LEVEL']:<6}: [{float(row['SECONDS']):12.6f}] {row['MESSAGE']}"
-        assert printable(native) == ours or printable(native).strip() == row["MESSAGE"].strip()  # further lines are indented
+        assert (
+            printable(native) == ours or printable(native).strip() == row["MESSAGE"].strip()
+        )  # further lines are indented
 
 
 def test_uptime_since(lab: Lab, rich_generation: str) -> None:
@@ -130,7 +163,9 @@ def test_uptime_since(lab: Lab, rich_generation: str) -> None:
     booted = truth.times["realtime"] - truth.times["boottime"]
     said = truth.command("uptime -s").strip()
     assert said in {time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(booted + off)) for off in (-1, 0, 1)}
-    assert row["BOOTED"] in {time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(booted + off)) for off in (0, -1)}
+    assert row["BOOTED"] in {
+        time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(booted + off)) for off in (0, -1)
+    }
 
 
 def test_ps_aux(lab: Lab, rich_generation: str) -> None:
@@ -158,6 +193,8 @@ def test_ps_ef_and_its_threads(lab: Lab, rich_generation: str) -> None:
             continue
         compared += 1
         assert [row["PPID"], row["NLWP"], row["TTY"]] == [parent, count, tty]
-        if command.isascii() and "?" not in command:  # ps shows what the guest's locale cannot as question marks
+        if (
+            command.isascii() and "?" not in command
+        ):  # ps shows what the guest's locale cannot as question marks
             assert row["CMD"].strip() == command.strip()
     assert compared > 60

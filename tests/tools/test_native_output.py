@@ -35,12 +35,19 @@ class Copy(LiveKernel):
     def listdir(self, path: str) -> list[str]:
         if path == "/sys/block":
             return [f"loop{number}" for number in range(8)]
-        return list(dict.fromkeys(name[len(path) + 1 :].split("/")[0] for name in self.files if name.startswith(f"{path}/")))
+        return list(
+            dict.fromkeys(
+                name[len(path) + 1 :].split("/")[0] for name in self.files if name.startswith(f"{path}/")
+            )
+        )
 
 
 def native(text: str, first: str) -> list[list[str]]:
     """The words of a report's lines below the one that begins with `first`, without times of day."""
-    lines = [[word for word in line.split() if not re.fullmatch(r"\d\d:\d\d:\d\d", word)] for line in text.splitlines()]
+    lines = [
+        [word for word in line.split() if not re.fullmatch(r"\d\d:\d\d:\d\d", word)]
+        for line in text.splitlines()
+    ]
     start = next(number for number, words in enumerate(lines) if words[:1] == [first]) + 1
     end = next((number for number in range(start, len(lines)) if not lines[number]), len(lines))
     return lines[start:end]
@@ -89,7 +96,11 @@ def test_every_field_is_what_the_native_tool_printed(
 ) -> None:
     files, outputs = lab.sample(rich_generation).truth.still
     rows, width = answered(files, name, options)
-    said = [line.split() for line in outputs[command].splitlines()] if not first else native(outputs[command], first)
+    said = (
+        [line.split() for line in outputs[command].splitlines()]
+        if not first
+        else native(outputs[command], first)
+    )
     if name == "pidstat":  # names and command lines may hold blanks, and the copy has no order
         rows, said = (sorted(row[: width - 1] for row in table) for table in (rows, said))
     elif name == "free":
@@ -98,7 +109,12 @@ def test_every_field_is_what_the_native_tool_printed(
     elif command in ("vmstat -s", "vmstat -D"):
         rows = [" ".join(row).split() for row in rows]
     if command == "vmstat -D":  # which divides these by 1000
-        rows = [[str(int(row[0]) // 1000), *row[1:]] if row[1] in ("inprogress", "milli") and row[-1] == "IO" else row for row in rows]
+        rows = [
+            [str(int(row[0]) // 1000), *row[1:]]
+            if row[1] in ("inprogress", "milli") and row[-1] == "IO"
+            else row
+            for row in rows
+        ]
     assert len(said) > 0
     assert rows == said
 
@@ -124,7 +140,9 @@ def test_interrupts_together_are_what_mpstat_printed(lab: Lab, rich_generation: 
 @pytest.mark.parametrize("kind", ["CPU", "SCPU"])
 def test_each_interrupt_on_each_cpu_is_what_mpstat_printed(lab: Lab, rich_generation: str, kind: str) -> None:
     files, outputs = lab.sample(rich_generation).truth.still
-    heading, *lines = (line.split()[1:] for line in outputs[f"mpstat -I {kind} -P ALL"].splitlines()[2:] if line.strip())
+    heading, *lines = (
+        line.split()[1:] for line in outputs[f"mpstat -I {kind} -P ALL"].splitlines()[2:] if line.strip()
+    )
     names = [name.removesuffix("/s") for name in heading[1:]]
     said = {(line[0], name): rate for line in lines for name, rate in zip(names, line[1:], strict=True)}
     rows, _width = answered(files, "mpstat", {"interrupts": kind})
@@ -148,13 +166,18 @@ def test_what_processes_used(lab: Lab, rich_generation: str, threads: bool) -> N
     """Shares and times, which go on after ps has read them."""
     files, outputs = lab.sample(rich_generation).truth.still
     columns = f"pid,{'tid,' * threads}pcpu,cputimes,etimes,pmem,rss,vsz,min_flt,maj_flt,psr"
-    said = {tuple(line.split()[:-1]) for line in outputs[f"ps -e{'L' * threads} -o {columns},s"].splitlines()[1:]}
+    said = {
+        tuple(line.split()[:-1]) for line in outputs[f"ps -e{'L' * threads} -o {columns},s"].splitlines()[1:]
+    }
     rows, _width = answered(files, "ps", {"columns": columns, "threads": threads})
-    # the copies of a process's file and of its first thread's, made one after the other, may differ; ps takes either
+    # the copies of a process's file and of its first thread's, made one after the other, may differ; ps takes
+    # either
     ours = {
         tuple(row)
         for row in rows
-        if not threads or row[0] != row[1] or files[f"/proc/{row[0]}/stat"] == files[f"/proc/{row[0]}/task/{row[0]}/stat"]
+        if not threads
+        or row[0] != row[1]
+        or files[f"/proc/{row[0]}/stat"] == files[f"/proc/{row[0]}/task/{row[0]}/stat"]
     }
     assert len(ours) > 40
     assert ours <= said
@@ -177,7 +200,11 @@ def test_counters_of_protocols(lab: Lab, rich_generation: str) -> None:
 def test_counters_of_interfaces(lab: Lab, rich_generation: str) -> None:
     truth = lab.sample(rich_generation).truth
     files, outputs = truth.still
-    kept = {path: reading.data for path, reading in truth.late.items() if path.startswith("/sys/class/net") and not reading.errno}
+    kept = {
+        path: reading.data
+        for path, reading in truth.late.items()
+        if path.startswith("/sys/class/net") and not reading.errno
+    }
     rows, _width = answered(files | kept, "netstat", {"interfaces": True})
     said = sorted(native(outputs["netstat -i"], "Iface"))
     assert [line[0] for line in said] == sorted(row[0] for row in rows)

@@ -1,4 +1,5 @@
-"""netstat, arp and route: what the guest's own said right before the freeze, and tables that are not as they should be."""
+"""netstat, arp and route: what the guest's own said right before the freeze, and tables that are not as they
+should be."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import pytest
 from live_kernel import LiveKernel
 
 from hybridbridge_vol import tools
-from hybridbridge_vol.errors import CallUndone
+from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.toolkit.guest_kernel import EndlessFile
 from hybridbridge_vol.toolkit.tool import Row, Unavailable
 
@@ -26,7 +27,10 @@ def rows_of(name: str, kernel: Any, **options: Any) -> list[Row]:
 def ask(name: str, kernel: Any, **options: Any) -> list[dict[str, Any]]:
     """A tool's rows as dictionaries."""
     tool = tools.load(name)
-    names = [column.name for column in tool.columns_for({option.name: option.default for option in tool.options} | options)]
+    names = [
+        column.name
+        for column in tool.columns_for({option.name: option.default for option in tool.options} | options)
+    ]
     return [dict(zip(names, row.cells, strict=True)) for row in rows_of(name, kernel, **options)]
 
 
@@ -40,7 +44,16 @@ def test_netstat_tulpan_is_the_guest_s(lab: Lab, generation: str) -> None:
         match = re.fullmatch(r"(\S+) +(\d+) +(\d+) (\S+) +(\S+) +([A-Z_0-9]*) +(-|\d+/.*?) *", line)
         assert match is not None
         said.append(match.groups())
-    rows = ask("netstat", lab.session(generation), tcp=True, udp=True, listening=True, program=True, all=True, numeric=True)
+    rows = ask(
+        "netstat",
+        lab.session(generation),
+        tcp=True,
+        udp=True,
+        listening=True,
+        program=True,
+        all=True,
+        numeric=True,
+    )
     ours = [
         (
             row["PROTO"], str(row["RECV-Q"]), str(row["SEND-Q"]), row["LOCAL"], row["FOREIGN"], row["STATE"],
@@ -51,7 +64,9 @@ def test_netstat_tulpan_is_the_guest_s(lab: Lab, generation: str) -> None:
     assert sorted(ours) == sorted(said)
 
 
-def test_connections_that_no_process_has_any_more_are_shown_without_one(lab: Lab, rich_generation: str) -> None:
+def test_connections_that_no_process_has_any_more_are_shown_without_one(
+    lab: Lab, rich_generation: str
+) -> None:
     rows = ask("netstat", lab.session(rich_generation), tcp=True, program=True)
     nobody = [row for row in rows if row["STATE"] in ("TIME_WAIT", "FIN_WAIT2")]
     assert {row["STATE"] for row in nobody} == {"TIME_WAIT", "FIN_WAIT2"}
@@ -61,12 +76,22 @@ def test_connections_that_no_process_has_any_more_are_shown_without_one(lab: Lab
 def test_netstat_xap_is_the_guest_s(lab: Lab, rich_generation: str) -> None:
     said = set()
     for line in lab.sample(rich_generation).truth.command("netstat -xap").splitlines()[2:]:
-        match = re.fullmatch(r"unix +(\d+) +\[ (ACC)? *\] +(\S+) +([A-Z]*) +(\d+) +(\S+) +(\S*) *", line.rstrip() + " ")
+        match = re.fullmatch(
+            r"unix +(\d+) +\[ (ACC)? *\] +(\S+) +([A-Z]*) +(\d+) +(\S+) +(\S*) *", line.rstrip() + " "
+        )
         assert match is not None, line
         said.add(match.groups(""))
     rows = ask("netstat", lab.session(rich_generation), unix=True, all=True, program=True)
     assert {
-        (str(row["REFCNT"]), row["FLAGS"], row["TYPE"], row["STATE"], str(row["INODE"]), f"{row['PID']}/{row['PROGRAM']}", row["PATH"])
+        (
+            str(row["REFCNT"]),
+            row["FLAGS"],
+            row["TYPE"],
+            row["STATE"],
+            str(row["INODE"]),
+            f"{row['PID']}/{row['PROGRAM']}",
+            row["PATH"],
+        )
         for row in rows
     } == said
 
@@ -77,26 +102,39 @@ def test_netstat_rn_and_route_are_the_guest_s(lab: Lab, generation: str) -> None
     rows = ask("netstat", session, route=True)
     assert [[str(cell) for cell in row.values()] for row in rows] == said
     rows = ask("route", session, inet=True)
-    assert [[row[name] for name in ("DESTINATION", "GATEWAY", "GENMASK", "FLAGS", "IFACE")] for row in rows] == [
-        [*words[:4], words[-1]] for words in said
-    ]
+    assert [
+        [row[name] for name in ("DESTINATION", "GATEWAY", "GENMASK", "FLAGS", "IFACE")] for row in rows
+    ] == [[*words[:4], words[-1]] for words in said]
 
 
 def test_route_6_has_the_routes_that_ip_shows(lab: Lab, rich_generation: str) -> None:
     said = set()
     for words in table(lab.sample(rich_generation).truth.command("ip -6 route"), 0):
         hop = words[words.index("via") + 1] if "via" in words else "::"
-        said.add((words[0] if "/" in words[0] else f"{words[0]}/128", hop, words[words.index("dev") + 1], words[words.index("metric") + 1]))
+        said.add(
+            (
+                words[0] if "/" in words[0] else f"{words[0]}/128",
+                hop,
+                words[words.index("dev") + 1],
+                words[words.index("metric") + 1],
+            )
+        )
     rows = ask("route", lab.session(rich_generation), inet6=True)
     assert said <= {(row["DESTINATION"], row["GATEWAY"], row["IFACE"], str(row["METRIC"])) for row in rows}
 
 
 def test_netstat_s_has_the_kernel_s_counters(lab: Lab, generation: str) -> None:
     session, truth = lab.session(generation), lab.sample(generation).truth
-    rows = {(row["PROTOCOL"], row["COUNTER"]): row["VALUE"] for row in ask("netstat", session, statistics=True)}
-    names, values = (line.split() for line in truth.file("/proc/net/snmp").decode().splitlines() if line.startswith("Tcp:"))
+    rows = {
+        (row["PROTOCOL"], row["COUNTER"]): row["VALUE"] for row in ask("netstat", session, statistics=True)
+    }
+    names, values = (
+        line.split() for line in truth.file("/proc/net/snmp").decode().splitlines() if line.startswith("Tcp:")
+    )
     for name, value in zip(names[1:], values[1:], strict=True):
-        assert abs(rows["Tcp", name] - int(value)) <= 1  # a segment may be sent again between the reading and the freeze
+        assert (
+            abs(rows["Tcp", name] - int(value)) <= 1
+        )  # a segment may be sent again between the reading and the freeze
     only = ask("netstat", session, statistics=True, udp=True)
     assert {row["PROTOCOL"] for row in only} >= {"Udp", "Udp6"}
     assert not {row["PROTOCOL"] for row in only} & {"Tcp", "Ip"}
@@ -108,7 +146,11 @@ def test_netstat_i_tells_each_interface_or_why_not(lab: Lab, generation: str) ->
     for line in truth.file("/proc/net/dev").decode().splitlines()[2:]:
         name, _, numbers = line.partition(":")
         row = rows[name.strip()]
-        assert row["MTU"] == int(truth.file(f"/sys/class/net/{name.strip()}/mtu")) if name.strip() in ("lo", "dummy0") else 1
+        assert (
+            row["MTU"] == int(truth.file(f"/sys/class/net/{name.strip()}/mtu"))
+            if name.strip() in ("lo", "dummy0")
+            else 1
+        )
         if isinstance(row["RX-OK"], Unavailable):
             assert "module" in row["RX-OK"].reason
         else:
@@ -158,7 +200,7 @@ def test_extended_rows_tell_user_inode_and_timer() -> None:
 
 
 def test_a_process_whose_descriptors_cannot_be_read_may_own_any_socket() -> None:
-    gap = CallUndone("getdents64", "page fault")
+    gap = CallRolledBack("getdents64", "page fault")
     kernel = LiveKernel(NOTHING | {"/proc/net/tcp": TCP + LISTENER + WAITING, "/proc/1/fd": gap})
     listener, waiting = ask("netstat", kernel, tcp=True, all=True, program=True)
     assert listener["PID"] == Unavailable("/proc/1/fd: page fault")
@@ -167,10 +209,16 @@ def test_a_process_whose_descriptors_cannot_be_read_may_own_any_socket() -> None
 
 @pytest.mark.parametrize(
     "name, options, path",
-    [("netstat", {"tcp": True, "all": True}, "/proc/net/tcp"), ("arp", {}, "/proc/net/arp"), ("route", {"inet": True}, "/proc/net/route")],
+    [
+        ("netstat", {"tcp": True, "all": True}, "/proc/net/tcp"),
+        ("arp", {}, "/proc/net/arp"),
+        ("route", {"inet": True}, "/proc/net/route"),
+    ],
 )
-def test_a_table_that_cannot_be_read_is_a_row_that_says_so(name: str, options: dict[str, bool], path: str) -> None:
-    missing = NOTHING | {path: CallUndone("read", "page fault at 0xdead000")}
+def test_a_table_that_cannot_be_read_is_a_row_that_says_so(
+    name: str, options: dict[str, bool], path: str
+) -> None:
+    missing = NOTHING | {path: CallRolledBack("read", "page fault at 0xdead000")}
     (row,) = rows_of(name, LiveKernel(missing), **options)
     assert set(row.cells) == {Unavailable(f"{path}: page fault at 0xdead000")}
     first, second = rows_of(name, LiveKernel(NOTHING | {path: b"head\nsmeared \xff\nmore\n"}), **options)

@@ -8,7 +8,7 @@ import pytest
 from live_kernel import LiveKernel
 
 from hybridbridge_vol import tools
-from hybridbridge_vol.errors import CallUndone
+from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.procfs.mounts import unescape
 from hybridbridge_vol.toolkit.guest_kernel import EndlessFile, GuestKernel
 from hybridbridge_vol.toolkit.tool import Row, Unavailable
@@ -40,20 +40,31 @@ def test_maps_shows_every_mapping_of_every_process(lab: Lab, rich_generation: st
         line = f"{row['START']:08x}-{row['END']:08x} {row['PERM']} {row['OFFSET']:08x} {major:02x}:{minor:02x} {row['INODE']} "
         path = row["PATH"].replace("\n", "\\012")
         shown.setdefault(row["PID"], []).append(f"{line:73}{path}" if path else line)
-    said = {pid: data for pid in truth.processes if (data := truth.late.get(f"/proc/{pid}/maps", NOTHING).data)}
+    said = {
+        pid: data for pid in truth.processes if (data := truth.late.get(f"/proc/{pid}/maps", NOTHING).data)
+    }
     assert len(said) > 20
     for pid, data in said.items():
-        assert truth.moved(f"/proc/{pid}/maps") or "\n".join(shown[pid]).encode("utf-8", "surrogateescape") + b"\n" == data
+        assert (
+            truth.moved(f"/proc/{pid}/maps")
+            or "\n".join(shown[pid]).encode("utf-8", "surrogateescape") + b"\n" == data
+        )
 
 
 def test_maps_tells_how_much_is_in_memory_as_smaps_does(lab: Lab, generation: str) -> None:
     truth, session = lab.sample(generation).truth, lab.session(generation)
     rows = ask(session, "maps", pid=(1,), smaps=True)
     said = [line.split() for line in truth.file("/proc/1/smaps").decode().splitlines()]
-    for column, keys in (("RSS", ["Rss:"]), ("PRIVATE", ["Private_Clean:", "Private_Dirty:"]), ("ANON", ["Anonymous:"])):
+    for column, keys in (
+        ("RSS", ["Rss:"]),
+        ("PRIVATE", ["Private_Clean:", "Private_Dirty:"]),
+        ("ANON", ["Anonymous:"]),
+    ):
         expected = [int(words[1]) for words in said if words[0] == keys[-1]]
         if len(keys) == 2:
-            expected = [a + int(w[1]) for a, w in zip(expected, (w for w in said if w[0] == keys[0]), strict=True)]
+            expected = [
+                a + int(w[1]) for a, w in zip(expected, (w for w in said if w[0] == keys[0]), strict=True)
+            ]
         assert [row[column] for row in rows] == expected
         assert any(expected)
 
@@ -104,7 +115,7 @@ def test_mounts_as_a_tree_hang_below_the_mount_they_are_on(lab: Lab, generation:
 @pytest.mark.parametrize("name", ["maps", "environ", "mounts"])
 def test_a_process_that_cannot_be_read_is_told_and_the_next_is_shown(name: str) -> None:
     file = {"maps": "maps", "environ": "environ", "mounts": "mountinfo"}[name]
-    kernel = LiveKernel({f"/proc/1/{file}": CallUndone("read", "page fault")})
+    kernel = LiveKernel({f"/proc/1/{file}": CallRolledBack("read", "page fault")})
     rows = ask(kernel, name, pid=(1, "self"))
     gap = Unavailable(f"/proc/1/{file}: page fault")
     assert rows[0]["PID"] == 1

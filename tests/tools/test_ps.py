@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from live_kernel import LiveKernel
 
-from hybridbridge_vol.errors import CallUndone
+from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.toolkit.tool import Row, Unavailable
 from hybridbridge_vol.tools.ps import TOOL
 
@@ -224,7 +224,7 @@ def test_a_kernel_thread_costs_one_read(believable: dict[str, int]) -> None:
     ("failure", "reason"),
     [
         (OSError(ESRCH, os.strerror(ESRCH)), "/proc/1/stat: No such process"),
-        (CallUndone("read", "page fault at 0xdead000"), "/proc/1/stat: page fault at 0xdead000"),
+        (CallRolledBack("read", "page fault at 0xdead000"), "/proc/1/stat: page fault at 0xdead000"),
         (b"", "/proc/1/stat: not in the form of /proc/PID/stat: b''"),
         (b"1 (x) S", "/proc/1/stat: not in the form of /proc/PID/stat: b'1 (x) S'"),
     ],
@@ -239,17 +239,17 @@ def test_a_process_that_cannot_be_read_is_listed_with_the_reason(failure: Any, r
 @pytest.mark.parametrize(("file", "column"), [("cmdline", "CMD"), ("status", "UID")])
 def test_a_file_that_cannot_be_read_spoils_its_own_cell_only(file: str, column: str) -> None:
     path = f"/proc/{os.getpid()}/{file}"
-    (row,) = ask(LiveKernel({path: CallUndone("read", "budget exceeded")}), pid=(os.getpid(),))
+    (row,) = ask(LiveKernel({path: CallRolledBack("read", "budget exceeded")}), pid=(os.getpid(),))
     assert row[column] == Unavailable(f"{path}: budget exceeded")
     assert [name for name, value in row.items() if isinstance(value, Unavailable)] == [column]
 
 
 def test_without_clocks_or_sysinfo_the_processes_are_still_listed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def undone(_: LiveKernel) -> Any:
-        raise CallUndone("call", "page fault")
+    def rolled_back(_: LiveKernel) -> Any:
+        raise CallRolledBack("call", "page fault")
 
     for name in ("sysinfo", "boottime"):
-        monkeypatch.setattr(LiveKernel, name, undone)
+        monkeypatch.setattr(LiveKernel, name, rolled_back)
     (row,) = ask(pid=(os.getpid(),))
     missing = {name for name, value in row.items() if isinstance(value, Unavailable)}
     assert missing == {"START", "%CPU", "%MEM"}
@@ -263,7 +263,7 @@ def test_a_thread_is_not_shown_as_a_process(believable: dict[str, int]) -> None:
 
 def test_a_task_folder_that_cannot_be_listed_leaves_the_process(believable: dict[str, int]) -> None:
     tasks = f"/proc/{os.getpid()}/task"
-    rows = ask(LiveKernel({tasks: CallUndone("getdents64", "loop")}), pid=(os.getpid(),), threads=True)
+    rows = ask(LiveKernel({tasks: CallRolledBack("getdents64", "loop")}), pid=(os.getpid(),), threads=True)
     assert rows[0]["CMD"]
     assert rows[1]["CMD"] == Unavailable(f"{tasks}: loop")
 

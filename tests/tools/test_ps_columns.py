@@ -69,7 +69,9 @@ def test_every_column_is_what_the_guests_ps_printed(
         if row is None or _AT_WORK.match(row["COMM"]):
             continue
         compared += 1
-        differing = {header for header, value in said.items() if header != "_" and row[header] != value.rstrip()}
+        differing = {
+            header for header, value in said.items() if header != "_" and row[header] != value.rstrip()
+        }
         assert differing <= _MOVING, (line, row)
         assert not differing or threads or said["PPID"] in ("0", "1", "2")
     assert compared > 40
@@ -94,7 +96,10 @@ def test_names_that_mean_the_same_give_one_column() -> None:
 
 def test_a_file_that_cannot_be_read_costs_its_own_column_only() -> None:
     kernel = LiveKernel({"/proc/1/wchan": PermissionError(13, "Permission denied")})
-    given = {option.name: option.default for option in TOOL.options} | {"columns": "pid,comm,wchan", "pid": (1,)}
+    given = {option.name: option.default for option in TOOL.options} | {
+        "columns": "pid,comm,wchan",
+        "pid": (1,),
+    }
     (row,) = TOOL.rows(kernel, given)
     assert row.cells[0] == 1
     assert isinstance(row.cells[1], str)

@@ -28,7 +28,9 @@ def test_getpid_names_who_froze_the_machine_and_who_else_was_running(lab: Lab, g
     assert [row[0] for row in rows] == list(range(lab.sample(generation).meta["cpus"]))
     assert (observer, observer, "observer") in [row[1:] for row in rows]
     for _cpu, pid, tid, comm in rows:
-        assert (pid, tid, comm) == (0, 0, None) or truth.file(f"/proc/{pid}/task/{tid}/comm").decode() == f"{comm}\n"
+        assert (pid, tid, comm) == (0, 0, None) or truth.file(
+            f"/proc/{pid}/task/{tid}/comm"
+        ).decode() == f"{comm}\n"
 
 
 def test_getpid_of_the_machine_we_run_on_is_this_process() -> None:
@@ -41,7 +43,7 @@ def test_getpid_is_the_same_under_taint(lab: Lab) -> None:
     sample = lab.sample("6.1 two CPUs")
     with open_session(sample.dump, lab.store.root, mode=Mode.SLOW) as session:
         assert ask(session, "getpid") == ask(lab.session("6.1 two CPUs"), "getpid")
-        assert session.statistics.stray == {}
+        assert session.statistics.unattributed == {}
 
 
 def test_gettime_shows_the_clocks_of_the_freeze(lab: Lab, generation: str) -> None:
@@ -63,5 +65,7 @@ def test_tinyps_has_every_process_and_getprocname_any_of_them(lab: Lab, generati
 
 
 def test_a_name_that_cannot_be_read_is_told() -> None:
-    ((_pid, name),) = ask(LiveKernel({"/proc/1/comm": PermissionError(13, "Permission denied")}), "getprocname", pid=1)
+    ((_pid, name),) = ask(
+        LiveKernel({"/proc/1/comm": PermissionError(13, "Permission denied")}), "getprocname", pid=1
+    )
     assert name == Unavailable("/proc/1/comm: Permission denied")

@@ -45,7 +45,9 @@ def cells(row: dict[str, Any]) -> tuple[Any, ...]:
 
 def test_ss_tuanpe_is_the_guest_s(lab: Lab, generation: str) -> None:
     truth = lab.sample(generation).truth
-    rows = ask(lab.session(generation), tcp=True, udp=True, all=True, processes=True, extended=True, timers=True)
+    rows = ask(
+        lab.session(generation), tcp=True, udp=True, all=True, processes=True, extended=True, timers=True
+    )
     theirs = said(truth.command("ss -tuanpe"))
     assert sorted(map(cells, rows)) == sorted(line[:6] for line in theirs)
     ours = {cells(row): row for row in rows}
@@ -53,7 +55,11 @@ def test_ss_tuanpe_is_the_guest_s(lab: Lab, generation: str) -> None:
         row = ours[tuple(line)]
         assert extras.get("users", "()") == f"({row['PROCESS'] or ''})"
         if "ino" in extras:  # which ss says of TCP only
-            assert (row["UID"], row["INODE"], f"{row['SK']:x}") == (int(extras.get("uid", 0)), int(extras["ino"]), extras["sk"])
+            assert (row["UID"], row["INODE"], f"{row['SK']:x}") == (
+                int(extras.get("uid", 0)),
+                int(extras["ino"]),
+                extras["sk"],
+            )
         if "timer" in extras:
             name, _, _ = extras["timer"].strip("()").split(",")
             assert row["TIMER"].split(",")[0] == name
@@ -69,8 +75,13 @@ def test_ss_xanp_is_the_guest_s(lab: Lab, generation: str) -> None:
         # without unix_diag ss takes the socket's address for its peer, and each datagram socket for connected
         return (line[0], *line[2:]) if line[0] == "u_dgr" else line
 
-    assert sorted(without_state(cells(row)) for row in rows) == sorted(without_state(line[:6]) for line in theirs)
-    kernel_says = {line.split()[6]: line.split()[5] for line in lab.sample(generation).truth.file("/proc/net/unix").decode().splitlines()}
+    assert sorted(without_state(cells(row)) for row in rows) == sorted(
+        without_state(line[:6]) for line in theirs
+    )
+    kernel_says = {
+        line.split()[6]: line.split()[5]
+        for line in lab.sample(generation).truth.file("/proc/net/unix").decode().splitlines()
+    }
     for row in rows:
         if row["NETID"] == "u_dgr":
             assert row["STATE"] == {"01": "UNCONN", "03": "ESTAB"}[kernel_says[row["LOCAL"].split()[-1]]]
@@ -79,9 +90,14 @@ def test_ss_xanp_is_the_guest_s(lab: Lab, generation: str) -> None:
 
 
 def test_ss_with_info_tells_windows_and_timeouts(lab: Lab, rich_generation: str) -> None:
-    rows = {cells(row)[4:]: row for row in ask(lab.session(rich_generation), tcp=True, raw=True, all=True, info=True)}
+    rows = {
+        cells(row)[4:]: row
+        for row in ask(lab.session(rich_generation), tcp=True, raw=True, all=True, info=True)
+    }
     established = 0
-    for netid, state, _, _, local, peer, extras in said(lab.sample(rich_generation).truth.command("ss -tuwanoipem")):
+    for netid, state, _, _, local, peer, extras in said(
+        lab.sample(rich_generation).truth.command("ss -tuwanoipem")
+    ):
         if netid == "udp":
             continue
         row = rows[local, peer]
@@ -102,7 +118,10 @@ def test_all_families_are_shown_and_states_choose_among_them(lab: Lab) -> None:
     assert kinds >= {"nl", "p_raw", "u_str", "u_dgr", "u_seq", "raw", "udp", "tcp"}
     assert {row["STATE"] for row in ask(session)} & {"LISTEN", "UNCONN", "TIME-WAIT"} == set()
     assert {row["STATE"] for row in ask(session, listening=True)} == {"LISTEN", "UNCONN"}
-    assert {row["STATE"] for row in ask(session, state=("time-wait", "fin-wait-2"))} == {"TIME-WAIT", "FIN-WAIT-2"}
+    assert {row["STATE"] for row in ask(session, state=("time-wait", "fin-wait-2"))} == {
+        "TIME-WAIT",
+        "FIN-WAIT-2",
+    }
     assert {row["NETID"] for row in ask(session, inet6=True, all=True)} <= {"raw", "udp", "tcp"}
     assert "rtnl:kernel" in {row["LOCAL"] for row in ask(session, netlink=True, all=True)}
     assert [row["LOCAL"] for row in ask(session, packet=True, all=True)] == ["*:*"]
@@ -115,7 +134,14 @@ def test_a_state_that_does_not_exist_is_told_with_those_that_do() -> None:
 
 @pytest.mark.parametrize(
     "left, text",
-    [(0, ""), (200, "200ms"), (7900, "7.900ms"), (12_340, "12sec"), (72_500, "1min12sec"), (7_200_000, "120min")],
+    [
+        (0, ""),
+        (200, "200ms"),
+        (7900, "7.900ms"),
+        (12_340, "12sec"),
+        (72_500, "1min12sec"),
+        (7_200_000, "120min"),
+    ],
 )
 def test_time_left_is_written_as_ss_writes_it(left: int, text: str) -> None:
     assert timer_text(left) == text

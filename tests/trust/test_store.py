@@ -75,7 +75,16 @@ def test_what_is_no_kernel_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_two_writers_of_one_kernel_both_succeed_and_leave_one_entry(lab: Lab, tmp_path: Path) -> None:
     package = lab.sample("6.1 two CPUs").kernel_package
-    command = [sys.executable, "-m", "hybridbridge_vol", "trust", "add", str(package), "--store", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "hybridbridge_vol",
+        "trust",
+        "add",
+        str(package),
+        "--store",
+        str(tmp_path),
+    ]
     writers = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
     for writer in writers:
         _out, err = writer.communicate(timeout=120)

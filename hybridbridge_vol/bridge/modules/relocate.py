@@ -1,8 +1,9 @@
 """Where a snapshot has a module's sections, and the trusted file's own bytes relocated to there.
 
-The loader's rules differ between kernels, so only two things are taken from them: the order of sections within a
-group, and that the code begins a page. Where every section lies is the majority vote of the relocated references in
-the snapshot's copy of the module, as for the kernel itself. A lie there moves data; what runs is the file's code.
+The loader's rules differ between kernels, so only two things are taken from them: the order of sections
+within a group, and that the code begins a page. Where every section lies is the majority vote of the
+relocated references in the snapshot's copy of the module, as for the kernel itself. A lie there moves data;
+what runs is the file's code.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ from hybridbridge_vol.units import PAGE_SIZE, U64
 NOWHERE_VADDR = 0xFFFF_FFFF_FFFF_F000
 """What a reference leads to whose symbol is not known: the last page, which nothing is mapped at."""
 ALIKE = 0.6
-"""Share of a page of code, without what the loader fills in, that must be as in the file: alternatives and static
-branches change a few bytes in a hundred."""
+"""Share of a page of code, without what the loader fills in, that must be as in the file: alternatives and
+static branches change a few bytes in a hundred."""
 
 _BREAKPOINT, _CALL = 0xCC, 0xE8
 _NOP5 = b"\x0f\x1f\x44\x00\x00"
@@ -65,9 +66,10 @@ _KINDS = {number: _Kind(number) for number in WIDTHS}
 
 @dataclass
 class Group:
-    """Sections that lie together: of code, or of constants. `vaddr` is where in the snapshot; `content` whole pages
-    of trusted bytes; `references` are the fields that name the kernel's symbols, by their offset; `per_cpu` those that name
-    the module's own per-CPU variables; `as_loaded` what was there before a field was turned elsewhere for our own runs."""
+    """Sections that lie together: of code, or of constants. `vaddr` is where in the snapshot; `content` whole
+    pages of trusted bytes; `references` are the fields that name the kernel's symbols, by their offset;
+    `per_cpu` those that name the module's own per-CPU variables; `as_loaded` what was there before a field
+    was turned elsewhere for our own runs."""
 
     vaddr: int
     content: bytearray
@@ -77,9 +79,10 @@ class Group:
 
 
 @dataclass
-class PlacedModule:
-    """A module of the snapshot, made from its file. `sections` are virtual addresses by section number, `warnings` those
-    of its WARNs, `fix_ups` where to go on after a fault of an instruction at a virtual address."""
+class RelocatedModule:
+    """A module of the snapshot, made from its file. `sections` are virtual addresses by section number,
+    `warnings` those of its WARNs, `fix_ups` where to go on after a fault of an instruction at a virtual
+    address."""
 
     name: str
     file: ModuleFile
@@ -108,7 +111,8 @@ class PlacedModule:
 
 
 class FirstPage:
-    """The first page of a module's code as in its file, to be recognised by. What the loader fills in does not count."""
+    """The first page of a module's code as in its file, to be recognised by. What the loader fills in does
+    not count."""
 
     def __init__(self, file: ModuleFile) -> None:
         layout, size = file.text_layout()
@@ -137,8 +141,8 @@ class FirstPage:
 
 @dataclass(frozen=True)
 class Location:
-    """Where a snapshot has a module: its groups of sections, with their sizes in bytes, and all `sections` that references
-    tell of. Virtual addresses; `rodata_vaddr` is None if it could not be found."""
+    """Where a snapshot has a module: its groups of sections, with their sizes in bytes, and all `sections`
+    that references tell of. Virtual addresses; `rodata_vaddr` is None if it could not be found."""
 
     name: str
     file: ModuleFile
@@ -151,7 +155,9 @@ class Location:
     def holds(self, vaddr: int) -> bool:
         """Whether an address is in its code or its constants, whole pages of which are trusted."""
         rodata_offset = -1 if self.rodata_vaddr is None else vaddr - self.rodata_vaddr
-        return 0 <= vaddr - self.text_vaddr < page_up(self.text_size) or 0 <= rodata_offset < page_up(self.rodata_size)
+        return 0 <= vaddr - self.text_vaddr < page_up(self.text_size) or 0 <= rodata_offset < page_up(
+            self.rodata_size
+        )
 
 
 def locate(name: str, file: ModuleFile, text_vaddr: int, read: Read) -> Location:
@@ -172,7 +178,7 @@ def locate(name: str, file: ModuleFile, text_vaddr: int, read: Read) -> Location
     return Location(name, file, text_vaddr, text_size, rodata_vaddr, rodata_size, sections)
 
 
-def place(found: Location, read: Read, resolve: Resolve) -> PlacedModule:
+def place(found: Location, read: Read, resolve: Resolve) -> RelocatedModule:
     """The module's trusted code and constants, relocated to where the snapshot has them."""
     file, sections = found.file, found.sections
 
@@ -186,11 +192,14 @@ def place(found: Location, read: Read, resolve: Resolve) -> PlacedModule:
         rodata = built(layout, found.rodata_vaddr, found.rodata_size, 0)
         sort_unwind_tables(file, layout, rodata.content)
     labels = _labels(file, text, sections, resolve)
-    return PlacedModule(found.name, file, sections, text, rodata, labels, *_traps(file, text, sections, resolve))
+    return RelocatedModule(
+        found.name, file, sections, text, rodata, labels, *_traps(file, text, sections, resolve)
+    )
 
 
 def _vote(file: ModuleFile, layout: dict[int, int], vaddr: int, there: bytes, votes: Votes) -> None:
-    """Gather where the filled-in references of a group of sections at `vaddr` say that other sections begin."""
+    """Gather where the filled-in references of a group of sections at `vaddr` say that other sections
+    begin."""
     places = file.symbol_places
     for index, place_of_section in layout.items():
         for offset, info, addend in file.raw_relocations(index):
@@ -214,16 +223,22 @@ def _winner(starts: list[int]) -> tuple[int, int]:
 
 
 def _common_start(layout: dict[int, int], votes: Votes) -> int | None:
-    """Where the group begins of which every section that was voted for lies where `layout` has it; None if they
-    disagree or nobody voted."""
+    """Where the group begins of which every section that was voted for lies where `layout` has it; None if
+    they disagree or nobody voted."""
     starts = {_winner(votes[index])[0] - offset for index, offset in layout.items() if index in votes}
     start = starts.pop() if len(starts) == 1 else None
     return None if start is None or start % PAGE_SIZE else start
 
 
 def _built(
-    file: ModuleFile, layout: dict[int, int], vaddr: int, size: int, filler: int, sections: dict[int, int],
-    resolve: Resolve, there: bytes,
+    file: ModuleFile,
+    layout: dict[int, int],
+    vaddr: int,
+    size: int,
+    filler: int,
+    sections: dict[int, int],
+    resolve: Resolve,
+    there: bytes,
 ) -> Group:
     """The file's bytes of a group of sections, relocated; `there` are the snapshot's."""
     content = bytearray([filler]) * page_up(size)
@@ -242,7 +257,9 @@ def _built(
             symbol = info >> 32
             target_section, value = places[symbol] if symbol < len(places) else (SHN_UNDEF, 0)
             if target_section == SHN_UNDEF:
-                _name_symbol(file, group, Relocation(offset, info & 0xFFFFFFFF, symbol, addend), resolve, there)
+                _name_symbol(
+                    file, group, Relocation(offset, info & 0xFFFFFFFF, symbol, addend), resolve, there
+                )
                 continue
             if target_section == own_per_cpu:
                 group.per_cpu.append(offset)
@@ -254,7 +271,8 @@ def _built(
 
 
 def _name_symbol(file: ModuleFile, group: Group, item: Relocation, resolve: Resolve, there: bytes) -> None:
-    """Fill in a reference to a symbol that is not in the file; the offset of `item` counts from the group's start."""
+    """Fill in a reference to a symbol that is not in the file; the offset of `item` counts from the group's
+    start."""
     name, offset, content = file.symbol(item.symbol).name, item.offset, group.content
     if name == _FENTRY and offset and content[offset - 1] == _CALL:
         content[offset - 1 : offset + 4] = _NOP5  # as ftrace leaves it

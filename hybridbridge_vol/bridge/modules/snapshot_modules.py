@@ -1,9 +1,9 @@
 """The modules of a snapshot: found when their memory is first touched, run from trusted files only.
 
-Which modules there are is read from the snapshot's own list (`modules`, kernel/module/main.c). Of `struct module` only
-its beginning is taken as known (state, list, name: since 2.6); which of its words point to the code is found by
-comparing what is there with the trusted file. Their text and constants are mapped like the twin, everything else of
-them is data of the snapshot's.
+Which modules there are is read from the snapshot's own list (`modules`, kernel/module/main.c). Of `struct
+module` only its beginning is taken as known (state, list, name: since 2.6); which of its words point to the
+code is found by comparing what is there with the trusted file. Their text and constants are mapped like the
+twin, everything else of them is data of the snapshot's.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hybridbridge_vol.bridge.modules.relocate import (
     FirstPage,
     Group,
     Location,
-    PlacedModule,
+    RelocatedModule,
     field_for,
     locate,
     place,
@@ -51,9 +51,10 @@ _NAME = re.compile(rb"[\w-]{1,55}\0")
 
 @dataclass
 class Part:
-    """Trusted pages of a module: `offset` is their place behind the twin, counted as the twin's are, from `_text`."""
+    """Trusted pages of a module: `offset` is their place behind the twin, counted as the twin's are, from
+    `_text`."""
 
-    module: PlacedModule
+    module: RelocatedModule
     group: Group
     offset: int
     executable: bool
@@ -66,15 +67,22 @@ class Part:
 
 
 class SnapshotModules:
-    """See the module's text. `files` gives the trusted file of a name, `symbol(name)` the addresses of a kernel symbol
-    in the snapshot and `home(name)` in the trusted kernel, `per_cpu(name)` what the code must name for the trusted kernel's
-    per-CPU variable where it is not the snapshot's name (else None), `window` is how it reaches the snapshot's; parts are
-    placed from `first_offset` on."""
+    """See the module's text. `files` gives the trusted file of a name, `symbol(name)` the addresses of a
+    kernel symbol in the snapshot and `home(name)` in the trusted kernel, `per_cpu(name)` what the code must
+    name for the trusted kernel's per-CPU variable where it is not the snapshot's name (else None), `window`
+    is how it reaches the snapshot's; parts are placed from `first_offset` on."""
 
     def __init__(
-        self, image: PhysicalImage, layout: SnapshotLayout, memo: Memo, first_offset: int,
-        files: Callable[[str], ModuleFile | None], symbol: Callable[[str], list[int]], home: Callable[[str], int | None],
-        per_cpu: Callable[[str], int | None], window: PerCpuWindow,
+        self,
+        image: PhysicalImage,
+        layout: SnapshotLayout,
+        memo: Memo,
+        first_offset: int,
+        files: Callable[[str], ModuleFile | None],
+        symbol: Callable[[str], list[int]],
+        home: Callable[[str], int | None],
+        per_cpu: Callable[[str], int | None],
+        window: PerCpuWindow,
     ) -> None:
         self._image = image
         self._layout = layout
@@ -89,7 +97,7 @@ class SnapshotModules:
         self._words: dict[int, list[str]] | None = None
         self._starts: list[int] = []
         self._located: dict[str, Location | None] = {}
-        self._known: dict[str, PlacedModule | None] = {}
+        self._known: dict[str, RelocatedModule | None] = {}
         self.parts: list[Part] = []
         self.on_part: Callable[[Part], None] = lambda _part: None
         """Told of every part that is placed."""
@@ -97,30 +105,35 @@ class SnapshotModules:
     # --- finding ------------------------------------------------------------------------------------------
 
     def at(self, vaddr: int) -> Part | None:
-        """The trusted part of a module that has this address; None for data, and where there is no trusted file."""
+        """The trusted part of a module that has this address; None for data, and where there is no trusted
+        file."""
         if not MODULES_START <= vaddr < MODULES_END:
             return None
         for name in self._names_at(vaddr):
             location = self._location(name)
-            if location is not None and location.holds(vaddr):  # most touches are of data, which need no code made
+            if location is not None and location.holds(
+                vaddr
+            ):  # most touches are of data, which need no code made
                 self._module(name)
-        return self.placed_at(vaddr)
+        return self.relocated_at(vaddr)
 
-    def placed_at(self, vaddr: int) -> Part | None:
+    def relocated_at(self, vaddr: int) -> Part | None:
         """As `at`, among what was used so far."""
         return next((part for part in self.parts if vaddr in part.vaddrs), None)
 
     def placed_by_offset(self, offset: int) -> Part | None:
         """The part that has this place behind the twin."""
-        return next((part for part in self.parts if 0 <= offset - part.offset < len(part.group.content)), None)
+        return next(
+            (part for part in self.parts if 0 <= offset - part.offset < len(part.group.content)), None
+        )
 
     def name_at(self, vaddr: int) -> str | None:
         """The module that an address in the modules area belongs to, as the snapshot's list has it."""
         return next(iter(self._names_at(vaddr)), None) if MODULES_START <= vaddr < MODULES_END else None
 
     def _names_at(self, vaddr: int) -> list[str]:
-        """Modules of which a word names the nearest page before an address: its owner, and behind it perhaps one whose
-        memory ends there."""
+        """Modules of which a word names the nearest page before an address: its owner, and behind it perhaps
+        one whose memory ends there."""
         if self._words is None:
             self._words = {}
             for word, name in self._page_words():
@@ -145,7 +158,8 @@ class SnapshotModules:
         return [range(before[1], after[0]) for before, after in pairwise(bounds) if before[1] < after[0]]
 
     def _page_words(self) -> Iterator[tuple[int, str]]:
-        """`(address, module)` of each word of the list's modules that can be the beginning of some memory of theirs."""
+        """`(address, module)` of each word of the list's modules that can be the beginning of some memory of
+        theirs."""
         heads = self._symbol("modules")
         if not heads:
             return
@@ -180,7 +194,7 @@ class SnapshotModules:
 
     # --- placing ------------------------------------------------------------------------------------------
 
-    def _module(self, name: str) -> PlacedModule | None:
+    def _module(self, name: str) -> RelocatedModule | None:
         if name not in self._known:
             self._known[name] = None  # also against modules that depend on each other in a circle
             self._known[name] = self._placed(name)
@@ -201,12 +215,16 @@ class SnapshotModules:
         share, text_vaddr = max(candidates, default=(0.0, 0))
         return locate(name, file, text_vaddr, self.read) if share >= ALIKE else None
 
-    def _placed(self, name: str) -> PlacedModule | None:
+    def _placed(self, name: str) -> RelocatedModule | None:
         location = self._location(name)
         if location is None:
             return None
         file = location.file
-        neighbours = [self._module(other) for other in file.facts().get("depends", "").replace("-", "_").split(",") if other]
+        neighbours = [
+            self._module(other)
+            for other in file.facts().get("depends", "").replace("-", "_").split(",")
+            if other
+        ]
 
         def resolve(symbol: str) -> list[int]:
             others = (module.symbol_vaddr(symbol) for module in neighbours if module is not None)
@@ -242,9 +260,10 @@ class SnapshotModules:
                 content[offset : offset + len(code)] = code
 
     def _set_per_cpu(self, group: Group) -> None:
-        """Let `%gs:` references to per-CPU variables of the kernel reach the trusted kernel's, as the twin's do, and those
-        to variables of modules the snapshot's. These are also reached by adding `this_cpu_off`, which therefore is the
-        snapshot's, too: per-CPU pointers that a module follows this way are the snapshot's."""
+        """Let `%gs:` references to per-CPU variables of the kernel reach the trusted kernel's, as the twin's
+        do, and those to variables of modules the snapshot's. These are also reached by adding `this_cpu_off`,
+        which therefore is the snapshot's, too: per-CPU pointers that a module follows this way are the
+        snapshot's."""
         for offset, relative in gs_fields(group.content):
             reference = group.references.get(offset)
             there = bytes(group.content[offset : offset + _FIELD])
@@ -262,7 +281,8 @@ class SnapshotModules:
         return not self._symbol(name)
 
     def _kernels_per_cpu(self, reference: tuple[str, int, int], place_vaddr: int) -> bytes | None:
-        """The field of a reference relative to RIP to a per-CPU variable of the kernel; None if it may stay."""
+        """The field of a reference relative to RIP to a per-CPU variable of the kernel; None if it may
+        stay."""
         name = reference[0]
         own = next(iter(self._symbol(_THIS_CPU_OFF)), None) if name == _THIS_CPU_OFF else None
         vaddr = self._per_cpu(name) if own is None else self._window.name_of(own)

@@ -1,7 +1,9 @@
-"""What a module's own tables say of exceptions in its code: which are warnings, and where a fault is to go on.
+"""What a module's own tables say of exceptions in its code: which are warnings, and where a fault is to go
+on.
 
-A module has the tables that the kernel has (prepare.py), as sections; where an entry leads is what its relocations say.
-The trusted kernel knows nothing of the module, so its fix-ups are done here, those of the kinds that modules have.
+A module has the tables that the kernel has (prepare.py), as sections; where an entry leads is what its
+relocations say. The trusted kernel knows nothing of the module, so its fix-ups are done here, those of the
+kinds that modules have.
 """
 
 from __future__ import annotations
@@ -21,7 +23,17 @@ _EX_SIZE = 12  # struct exception_table_entry: three 32-bit words since 4.6
 # arch/x86/include/asm/extable_fixup_types.h, since 5.16; before, the third word leads to a function
 _EX_DEFAULT, _EX_UACCESS, _EX_IMMEDIATE = 1, 3, 17
 _HANDLERS = {"ex_handler_default": _EX_DEFAULT, "ex_handler_uaccess": _EX_UACCESS}
-_REGISTERS = ("RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI", *(f"R{number}" for number in range(8, 16)))
+_REGISTERS = (
+    "RAX",
+    "RCX",
+    "RDX",
+    "RBX",
+    "RSP",
+    "RBP",
+    "RSI",
+    "RDI",
+    *(f"R{number}" for number in range(8, 16)),
+)
 
 Values = Mapping[int, int]
 """Offset in a table to the virtual address that is named there."""
@@ -36,8 +48,9 @@ class FixUp(NamedTuple):
 
 
 def warnings_of(table: Section, values: Values, code: bytes | bytearray, code_vaddr: int) -> frozenset[int]:
-    """Virtual addresses of the `ud2` of every WARN of a module (`__bug_table`) in its `code`. How long an entry is, see
-    `prepare.warning_sites`; here it is the length under which the most entries begin with an address in the code."""
+    """Virtual addresses of the `ud2` of every WARN of a module (`__bug_table`) in its `code`. How long an
+    entry is, see `prepare.warning_sites`; here it is the length under which the most entries begin with an
+    address in the code."""
     inside = range(code_vaddr, code_vaddr + len(code))
     best: tuple[int, int, list[int]] = (0, 0, [])
     for size in _BUG_SIZES:
@@ -50,10 +63,11 @@ def warnings_of(table: Section, values: Values, code: bytes | bytearray, code_va
 
 
 def fix_ups_of(file: ModuleFile, table: Section, values: Values) -> dict[int, FixUp]:
-    """The instructions of a module that have a fix-up (`__ex_table`), by virtual address. Those of other kinds (of model-
-    specific registers, of the FPU) are left out: a call that needs one ends there."""
+    """The instructions of a module that have a fix-up (`__ex_table`), by virtual address. Those of other
+    kinds (of model- specific registers, of the FPU) are left out: a call that needs one ends there."""
     handlers = {
-        item.offset: _HANDLERS.get(file.symbol(item.symbol).name, 0) for item in file.relocations(table.number)
+        item.offset: _HANDLERS.get(file.symbol(item.symbol).name, 0)
+        for item in file.relocations(table.number)
     }
     found = {}
     for entry in range(0, table.size - _EX_SIZE + 1, _EX_SIZE):

@@ -1,9 +1,10 @@
-"""The agent inside the namespaces of one task of the snapshot, as `nsenter --target PID --all` would put it there.
+"""The proxy task inside the namespaces of one task of the snapshot, as `nsenter --target PID --all` would put
+it there.
 
-The agent takes over the members of that task's nsproxy (but for the mounts: its own /proc and /sys must stay), the user
-namespace of its credentials and its `struct pid`, so that `/proc/self` is that task. Done before /proc and /sys are
-mounted: a mount keeps the namespaces of whoever made it. Where these members lie is found by value in the agent's own
-task, whose kernel is the same build.
+The proxy task takes over the members of that task's nsproxy (but for the mounts: its own /proc and /sys must
+stay), the user namespace of its credentials and its `struct pid`, so that `/proc/self` is that task. Done
+before /proc and /sys are mounted: a mount keeps the namespaces of whoever made it. Where these members lie is
+found by value in the proxy task's own task, whose kernel is the same build.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.run.caller import Caller
 from hybridbridge_vol.bridge.space import UPPER_HALF
-from hybridbridge_vol.errors import AttachError, CallUndone, OptionError
+from hybridbridge_vol.errors import AttachError, CallRolledBack, OptionError
 from hybridbridge_vol.machine.machine import UnmappedVirtual
 from hybridbridge_vol.units import U64
 
@@ -22,28 +23,32 @@ _SIGNAL_BEHIND_NSPROXY = 8  # struct task_struct, include/linux/sched.h
 
 
 def enter(caller: Caller, pid: int) -> None:
-    """Put the agent into the namespaces of the task that the snapshot's first pid namespace calls `pid`.
+    """Put the proxy task into the namespaces of the task that the snapshot's first pid namespace calls `pid`.
 
-    Raises OptionError if there is no such task or it has left its namespaces, AttachError if the image does not hold
-    what is needed.
+    Raises OptionError if there is no such task or it has left its namespaces, AttachError if the image does
+    not hold what is needed.
     """
     bridge = caller.bridge
     try:
         _Entry(bridge).follow(_find_task(caller, pid), pid)
     except UnmappedVirtual as error:
-        raise AttachError(f"the namespaces of process {pid} are not in the image (at {error.vaddr:#x})") from None
+        raise AttachError(
+            f"the namespaces of process {pid} are not in the image (at {error.vaddr:#x})"
+        ) from None
 
 
 def _find_task(caller: Caller, pid: int) -> int:
     """The task_struct's virtual address, as the snapshot's kernel finds it."""
     bridge = caller.bridge
     try:
-        # looks in the agent's pid namespace, which is the snapshot's first by now
+        # looks in the proxy task's pid namespace, which is the snapshot's first by now
         find = bridge.snapshot("find_task_by_vpid")
         task = caller.call(find, pid & 0xFFFF_FFFF, label="find_task_by_vpid") & U64
     except KeyError as error:
-        raise AttachError(f"{bridge.kernel.name}: this kernel has no symbol {error}; --ns-of cannot be used") from None
-    except CallUndone as error:
+        raise AttachError(
+            f"{bridge.kernel.name}: this kernel has no symbol {error}; --ns-of cannot be used"
+        ) from None
+    except CallRolledBack as error:
         raise OptionError(f"--ns-of {pid}: the process cannot be looked up: {error.reason}") from None
     if not task or pid <= 0:
         raise OptionError(f"--ns-of {pid}: no such process in the image")
@@ -51,28 +56,30 @@ def _find_task(caller: Caller, pid: int) -> int:
 
 
 class _Entry:
-    """Where the agent's task points to what decides about namespaces (virtual addresses and offsets)."""
+    """Where the proxy task's task points to what decides about namespaces (virtual addresses and offsets)."""
 
     def __init__(self, bridge: Bridge) -> None:
         self._bridge = bridge
-        self._machine, self._agent = bridge.machine, bridge.prepared.agent
-        words = self._words(self._agent.task, _TASK_SIZE)
-        self._pid_offset = self._offset_of(words, self._agent.pid, "pid")
-        self._cred_offset = self._offset_of(words, self._agent.cred, "credentials")
-        signal = words[(self._agent.task_nsproxy + _SIGNAL_BEHIND_NSPROXY) // 8]
-        group = self._offset_of(self._words(signal, _SIGNAL_SIZE), self._agent.pid, "group's pid")
-        self._pid_places = (self._agent.task + self._pid_offset, signal + group)
+        self._machine, self._proxy_task = bridge.machine, bridge.prepared.proxy_task
+        words = self._words(self._proxy_task.task, _TASK_SIZE)
+        self._pid_offset = self._offset_of(words, self._proxy_task.pid, "pid")
+        self._cred_offset = self._offset_of(words, self._proxy_task.cred, "credentials")
+        signal = words[(self._proxy_task.task_nsproxy + _SIGNAL_BEHIND_NSPROXY) // 8]
+        group = self._offset_of(self._words(signal, _SIGNAL_SIZE), self._proxy_task.pid, "group's pid")
+        self._pid_places = (self._proxy_task.task + self._pid_offset, signal + group)
 
     def follow(self, task: int, pid: int) -> None:
-        """Point the agent where `task`, of the snapshot, points."""
-        agent, machine = self._agent, self._machine
-        theirs = machine.read_u64(self._checked(task) + agent.task_nsproxy)
+        """Point the proxy task where `task`, of the snapshot, points."""
+        proxy_task, machine = self._proxy_task, self._machine
+        theirs = machine.read_u64(self._checked(task) + proxy_task.task_nsproxy)
         if not theirs:
             raise OptionError(f"--ns-of {pid}: the process has ended (a zombie) and left its namespaces")
-        ours = machine.read_u64(agent.task + agent.task_nsproxy)
+        ours = machine.read_u64(proxy_task.task + proxy_task.task_nsproxy)
         new = {place: self._followed(theirs + place - ours) for place in self._bridge.namespaces}
         cred = self._followed(task + self._cred_offset)
-        new[agent.cred + agent.cred_user_namespace] = self._followed(cred + agent.cred_user_namespace)
+        new[proxy_task.cred + proxy_task.cred_user_namespace] = self._followed(
+            cred + proxy_task.cred_user_namespace
+        )
         new |= dict.fromkeys(self._pid_places, self._followed(task + self._pid_offset))
         for place, value in new.items():
             machine.write_u64(place, value)
@@ -81,7 +88,8 @@ class _Entry:
         return self._checked(self._machine.read_u64(self._checked(vaddr)))
 
     def _checked(self, vaddr: int) -> int:
-        """The address, if it may be the snapshot's: an image must not make the agent use anything of the trusted side."""
+        """The address, if it may be the snapshot's: an image must not make the proxy task use anything of the
+        trusted side."""
         bridge = self._bridge
         home = vaddr - bridge.kernel.text_link_vaddr - bridge.home_delta
         if vaddr < UPPER_HALF or vaddr in bridge.boot.layout or 0 <= home < bridge.layout.size:
@@ -99,5 +107,7 @@ class _Entry:
 
     def _offset_of(self, words: list[int], value: int, what: str) -> int:
         if value not in words:
-            raise AttachError(f"{self._bridge.kernel.name}: the agent's {what} is not where it should be; --ns-of cannot be used")
+            raise AttachError(
+                f"{self._bridge.kernel.name}: the proxy task's {what} is not where it should be; --ns-of cannot be used"
+            )
         return words.index(value) * 8

@@ -1,9 +1,10 @@
-"""A netlink socket between the agent and the snapshot's routing tables (net/netlink/af_netlink.c, net/core/rtnetlink.c).
+"""A netlink socket between the proxy task and the snapshot's routing tables (net/netlink/af_netlink.c,
+net/core/rtnetlink.c).
 
-The socket is the trusted kernel's, made by its own code in its own network namespace. Then it is moved over: its
-operations become the twin's, and its namespace the snapshot's, so that a request travels through the snapshot's table of
-sockets to the snapshot's kernel. The places of both are found by value. All that the twin writes on its way (the socket in
-the snapshot's table, above all) goes to copy-on-write pages.
+The socket is the trusted kernel's, made by its own code in its own network namespace. Then it is moved over:
+its operations become the twin's, and its namespace the snapshot's, so that a request travels through the
+snapshot's table of sockets to the snapshot's kernel. The places of both are found by value. All that the twin
+writes on its way (the socket in the snapshot's table, above all) goes to copy-on-write pages.
 """
 
 from __future__ import annotations
@@ -15,20 +16,26 @@ from hybridbridge_vol.units import U64
 
 _AF_NETLINK, _SOCK_RAW, _NETLINK_ROUTE = 16, 3, 0
 _SOCKET_SIZE = 128
-"""Bytes of struct socket (include/linux/net.h), and of struct sock (include/net/sock.h), in which both are looked for."""
+"""Bytes of struct socket (include/linux/net.h), and of struct sock (include/net/sock.h), in which both are
+looked for."""
 
 
 def open_route_socket(caller: Caller) -> int:
-    """A descriptor of the agent's on which the snapshot's kernel answers rtnetlink requests.
+    """A descriptor of the proxy task's on which the snapshot's kernel answers rtnetlink requests.
 
-    Raises CallUndone, OSError with the kernel's errno, or AttachError if the socket is not as it should be.
+    Raises CallRolledBack, OSError with the kernel's errno, or AttachError if the socket is not as it should
+    be.
     """
     bridge, machine = caller.bridge, caller.bridge.machine
     net_place = next(place for place, name in bridge.namespaces.items() if name == "init_net")
     snapshot_net = machine.read_u64(net_place)
     try:
-        home_net, home_ops, lookup = (bridge.home(name) for name in ("init_net", "netlink_ops", "sockfd_lookup"))
-        machine.write_u64(net_place, home_net)  # per-CPU counters of the namespace are counted while the socket is made
+        home_net, home_ops, lookup = (
+            bridge.home(name) for name in ("init_net", "netlink_ops", "sockfd_lookup")
+        )
+        machine.write_u64(
+            net_place, home_net
+        )  # per-CPU counters of the namespace are counted while the socket is made
         try:
             fd = caller.syscall("socket", _AF_NETLINK, _SOCK_RAW, _NETLINK_ROUTE)
         finally:
@@ -39,14 +46,18 @@ def open_route_socket(caller: Caller) -> int:
         words = _words(caller, socket)
         machine.write_u64(socket + 8 * words.index(home_ops), bridge.snapshot("netlink_ops"))
         for word in words:
-            inner = _words(caller, word) if word in bridge.boot.layout else []  # where the trusted kernel's objects lie
+            inner = (
+                _words(caller, word) if word in bridge.boot.layout else []
+            )  # where the trusted kernel's objects lie
             if home_net in inner:
                 machine.write_u64(word + 8 * inner.index(home_net), snapshot_net)
                 break
         else:
             raise ValueError
     except (KeyError, ValueError, UnmappedVirtual):
-        raise AttachError(f"{bridge.kernel.name}: this kernel's netlink sockets are of a form unknown here") from None
+        raise AttachError(
+            f"{bridge.kernel.name}: this kernel's netlink sockets are of a form unknown here"
+        ) from None
     caller.hybrid.forget_labels()
     return fd
 

@@ -1,7 +1,8 @@
 """The kernel's list of all processes, `init_task.tasks`, which no file of /proc is made from.
 
-Where `tasks` lies in a `struct task_struct` is found by value in the trusted kernel, where it is the one ring, linked at
-the same place of each, that `init_task` and the agent are both on. The list is then followed through the snapshot's memory.
+Where `tasks` lies in a `struct task_struct` is found by value in the trusted kernel, where it is the one
+ring, linked at the same place of each, that `init_task` and the proxy task are both on. The list is then
+followed through the snapshot's memory.
 """
 
 from __future__ import annotations
@@ -20,19 +21,25 @@ MAX_TASKS = 1 << 20
 
 def tasks_offset(bridge: Bridge) -> int | None:
     """Offset of `tasks` in a task_struct; None if it is not found, or not at one place alone."""
-    found = [offset for offset in range(0, 8 * _WORDS, 8) if _links_agent(bridge, offset)]
+    found = [offset for offset in range(0, 8 * _WORDS, 8) if _links_proxy_task(bridge, offset)]
     return found[0] if len(found) == 1 else None
 
 
-def _links_agent(bridge: Bridge, offset: int) -> bool:
-    """Whether the trusted kernel's `init_task` and the agent are on one ring of task_structs linked at `offset`."""
+def _links_proxy_task(bridge: Bridge, offset: int) -> bool:
+    """Whether the trusted kernel's `init_task` and the proxy task are on one ring of task_structs linked at
+    `offset`."""
     read = bridge.machine.read_u64
-    head, wanted = bridge.home("init_task") + offset, bridge.prepared.agent.task + offset
+    head, wanted = bridge.home("init_task") + offset, bridge.prepared.proxy_task.task + offset
     node, seen = head, False
     try:
         for _step in range(_MOST_TRUSTED_TASKS):
             following = read(node)
-            if following == node or following not in bridge.boot.layout and following != head or read(following + 8) != node:
+            if (
+                following == node
+                or following not in bridge.boot.layout
+                and following != head
+                or read(following + 8) != node
+            ):
                 return False
             seen = seen or following == wanted
             if following == head:
@@ -44,8 +51,8 @@ def _links_agent(bridge: Bridge, offset: int) -> bool:
 
 
 def task_list(bridge: Bridge) -> tuple[list[int], str]:
-    """Virtual addresses of the task_structs behind the snapshot's `init_task`, in the list's order, and why the list
-    ends before it is back at its head (empty if it does not)."""
+    """Virtual addresses of the task_structs behind the snapshot's `init_task`, in the list's order, and why
+    the list ends before it is back at its head (empty if it does not)."""
     offset = tasks_offset(bridge)
     if offset is None:
         return [], "this kernel's list of tasks was not found"
@@ -71,7 +78,11 @@ def _word(bridge: Bridge, vaddr: int) -> int | None:
     if 0 <= offset < bridge.layout.size:
         paddr = bridge.layout.text_paddr + offset
     else:
-        place = bridge.layout.translate(bridge.image, vaddr) if vaddr >> 47 == U64 >> 47 or vaddr >> 56 == 0xFF else None
+        place = (
+            bridge.layout.translate(bridge.image, vaddr)
+            if vaddr >> 47 == U64 >> 47 or vaddr >> 56 == 0xFF
+            else None
+        )
         if place is None:
             return None
         paddr = place.paddr

@@ -1,8 +1,10 @@
-"""All task_structs in the memory that the snapshot's kernel took them from, on whatever lists they are or are not.
+"""All task_structs in the memory that the snapshot's kernel took them from, on whatever lists they are or are
+not.
 
-Which pages belong to the cache `task_struct_cachep` is told by the kernel's own map of its memory, an array with one `struct
-page` for each page (`slab_cache`, mm/slab.h; 64 bytes on x86-64). How large the objects are follows from where the known
-ones lie. An object counts as a task if it and its `struct pid` point at each other: one that was freed does not.
+Which pages belong to the cache `task_struct_cachep` is told by the kernel's own map of its memory, an array
+with one `struct page` for each page (`slab_cache`, mm/slab.h; 64 bytes on x86-64). How large the objects are
+follows from where the known ones lie. An object counts as a task if it and its `struct pid` point at each
+other: one that was freed does not.
 """
 
 from __future__ import annotations
@@ -28,8 +30,8 @@ MAX_SLABS = 1 << 16
 
 
 class _Links(NamedTuple):
-    """Offsets: of `thread_pid` in a task_struct, of `tasks[PIDTYPE_PID]` in a struct pid, and of what that points to in the
-    task_struct."""
+    """Offsets: of `thread_pid` in a task_struct, of `tasks[PIDTYPE_PID]` in a struct pid, and of what that
+    points to in the task_struct."""
 
     thread_pid: int
     tasks: int
@@ -37,14 +39,18 @@ class _Links(NamedTuple):
 
 
 def tasks_in_slabs(bridge: Bridge, known: Iterable[int]) -> list[int]:
-    """Virtual addresses of the task_structs, those `known` (of the snapshot's list of tasks) among them; empty if the kernel
-    or the image does not tell."""
+    """Virtual addresses of the task_structs, those `known` (of the snapshot's list of tasks) among them;
+    empty if the kernel or the image does not tell."""
     links, heads = _links(bridge), _slabs(bridge)
     if links is None or not heads:
         return []
     base = bridge.layout.page_offset_base
     starts = [base + pfn * PAGE_SIZE for pfn in heads]
-    offsets = [offset for task in known if 0 <= (offset := task - starts[max(bisect_right(starts, task) - 1, 0)]) < _MAX_SLAB]
+    offsets = [
+        offset
+        for task in known
+        if 0 <= (offset := task - starts[max(bisect_right(starts, task) - 1, 0)]) < _MAX_SLAB
+    ]
     stride = math.gcd(*offsets)
     if not stride or stride % 8:
         return []
@@ -58,13 +64,19 @@ def tasks_in_slabs(bridge: Bridge, known: Iterable[int]) -> list[int]:
 
 
 def _links(bridge: Bridge) -> _Links | None:
-    """Found by value in the trusted kernel, at the agent and its struct pid."""
-    agent, read = bridge.prepared.agent, bridge.machine.read_u64
+    """Found by value in the trusted kernel, at the proxy task and its struct pid."""
+    proxy_task, read = bridge.prepared.proxy_task, bridge.machine.read_u64
     try:
-        thread_pid = next(offset for offset in range(0, 8 * _TASK_WORDS, 8) if read(agent.task + offset) == agent.pid)
-        inside = range(agent.task, agent.task + 8 * _TASK_WORDS)
-        tasks = next(offset for offset in range(0, 8 * _PID_WORDS, 8) if read(agent.pid + offset) in inside)
-        return _Links(thread_pid, tasks, read(agent.pid + tasks) - agent.task)
+        thread_pid = next(
+            offset
+            for offset in range(0, 8 * _TASK_WORDS, 8)
+            if read(proxy_task.task + offset) == proxy_task.pid
+        )
+        inside = range(proxy_task.task, proxy_task.task + 8 * _TASK_WORDS)
+        tasks = next(
+            offset for offset in range(0, 8 * _PID_WORDS, 8) if read(proxy_task.pid + offset) in inside
+        )
+        return _Links(thread_pid, tasks, read(proxy_task.pid + tasks) - proxy_task.task)
     except (UnmappedVirtual, StopIteration):
         return None
 
@@ -78,12 +90,15 @@ def _slabs(bridge: Bridge) -> list[int]:
     if pattern is None or not any(pattern):
         return []
     search = re.compile(re.escape(pattern)).finditer  # faster than bytes.find in what is nearly all alike
-    pieces = ((pfn + found.start() // _PAGE_STRUCT) for pfn, data in _page_structs(bridge) for found in search(data))
+    pieces = (
+        (pfn + found.start() // _PAGE_STRUCT) for pfn, data in _page_structs(bridge) for found in search(data)
+    )
     return sorted(set(islice(pieces, MAX_SLABS)))
 
 
 def _page_structs(bridge: Bridge) -> Iterator[tuple[int, memoryview | bytes]]:
-    """The kernel's map of the memory that the image holds, in pieces: the first page frame of each, and its bytes."""
+    """The kernel's map of the memory that the image holds, in pieces: the first page frame of each, and its
+    bytes."""
     base, image, layout = bridge.layout.vmemmap_base, bridge.image, bridge.layout
     for run in image.runs:
         at = base + run.paddr // PAGE_SIZE * _PAGE_STRUCT
@@ -104,7 +119,8 @@ def _is_task(bridge: Bridge, task: int, links: _Links) -> bool:
 
 
 def _word(bridge: Bridge, vaddr: int) -> int | None:
-    """A word of the direct map, where all slab objects lie; None elsewhere, or if the image does not hold it."""
+    """A word of the direct map, where all slab objects lie; None elsewhere, or if the image does not hold
+    it."""
     paddr = vaddr - bridge.layout.page_offset_base
     data = bridge.image.read_available(paddr, 8) if 0 <= paddr < bridge.image.end_paddr else None
     return None if data is None else int.from_bytes(data, "little")

@@ -1,4 +1,5 @@
-"""Calls into the trusted kernel by its agent: functions, system calls, user memory, and undoing what goes wrong."""
+"""Calls into the trusted kernel by its proxy task: functions, system calls, user memory, and rolling back
+what goes wrong."""
 
 from __future__ import annotations
 
@@ -8,19 +9,19 @@ from collections.abc import Iterator
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.run.fast_with_fallback import Hybrid, Mode
 from hybridbridge_vol.bridge.run.rollback import Mark
-from hybridbridge_vol.errors import BootError, CallUndone, NotMemoized
+from hybridbridge_vol.errors import BootError, CallRolledBack, NotMemoized
 from hybridbridge_vol.machine.machine import Stop, UnmappedVirtual
 from hybridbridge_vol.machine.memory import HostMapping
 from hybridbridge_vol.machine.paging import ACCESSED, NO_EXECUTE, USER, WRITABLE
 from hybridbridge_vol.units import U64
 
 CALL_SECONDS = 10.0
-"""Processor time that one call may take. The longest honest ones (large /proc files of busy machines) take well under a second,
-smaps of a process that has a hundred gigabytes in pages of 4 KiB some seconds."""
+"""Processor time that one call may take. The longest honest ones (large /proc files of busy machines) take
+well under a second, smaps of a process that has a hundred gigabytes in pages of 4 KiB some seconds."""
 
 LEAST_CALL_SECONDS = 2.0
-"""In an image taken while the machine ran, locks are held and objects are let go for ever, and more than one call waits for
-them: after each that was cut off the next may take half as long, but no less than this."""
+"""In an image taken while the machine ran, locks are held and objects are let go for ever, and more than one
+call waits for them: after each that was cut off the next may take half as long, but no less than this."""
 
 PROGRAM_SECONDS = 2.0
 """The same for many small calls together, which take hundredths of a second; they are made again singly."""
@@ -28,7 +29,7 @@ PROGRAM_SECONDS = 2.0
 USER_PADDR = 4 << 30
 USER_VADDR = 0x1000_0000
 USER_SIZE = 4 << 20
-"""The agent's user memory: paths and buffers of its system calls."""
+"""The proxy task's user memory: paths and buffers of its system calls."""
 
 _PT_REGS_SIZE = 168
 _PT_REGS_BELOW_TOP = 0x200
@@ -38,7 +39,7 @@ _PT_REGS_ARGUMENTS = (112, 104, 96, 56, 72, 64)  # di, si, dx, r10, r8, r9
 
 
 class Caller:
-    """Makes calls on a bridge and undoes those that do not end well.
+    """Makes calls on a bridge and rolls back those that do not end well.
 
     Between `__init__` and `mark` there is nothing to go back to; afterwards a failed call leaves no trace.
     """
@@ -68,7 +69,7 @@ class Caller:
         regions += [(mapping, space.touched(paddr, mapping)) for paddr, mapping in space.mappings]
         self._mark = Mark(self.machine, regions)
 
-    def undo(self) -> None:
+    def roll_back(self) -> None:
         """Go back to the marked moment."""
         if self._mark is not None:
             self._mark.restore()
@@ -76,33 +77,39 @@ class Caller:
             self.hybrid.forget_labels()
             self.generation += 1
 
-    def _undone(self, label: str) -> None:
-        self.hybrid.statistics.of(label).undone += 1
-        self.undo()
+    def _rolled_back(self, label: str) -> None:
+        self.hybrid.statistics.of(label).rolled_back += 1
+        self.roll_back()
 
     def call(self, function_vaddr: int, *arguments: int, label: str = "call") -> int:
-        """Call a kernel function; its answer as a signed 64-bit number. CallUndone if it does not return."""
+        """Call a kernel function; its answer as a signed 64-bit number. CallRolledBack if it does not
+        return."""
         try:
             stop = self.hybrid.call(
-                function_vaddr, arguments, self._top - _STACK_BELOW_TOP, self.bridge.boot.return_vaddr, self._seconds, label
+                function_vaddr,
+                arguments,
+                self._top - _STACK_BELOW_TOP,
+                self.bridge.boot.return_vaddr,
+                self._seconds,
+                label,
             )
         except NotMemoized:
-            self._undone(label)
+            self._rolled_back(label)
             raise
         except UnmappedVirtual as error:
-            self._undone(label)
-            raise CallUndone(label, f"no memory at {error.vaddr:#x}") from None
+            self._rolled_back(label)
+            raise CallRolledBack(label, f"no memory at {error.vaddr:#x}") from None
         if stop.kind != "returned":
             reason = self.explain(stop)
-            self._undone(label)
+            self._rolled_back(label)
             if stop.kind == "budget":
                 self._seconds = max(LEAST_CALL_SECONDS, self._seconds / 2)
-            raise CallUndone(label, reason)
+            raise CallRolledBack(label, reason)
         answer = self.machine.read_register("RAX")
         return answer - (1 << 64) if answer >> 63 else answer
 
     def syscall(self, name: str, *arguments: int, side: str = "home", label: str = "") -> int:
-        """Make a system call as the agent; the kernel's answer, negative errno included.
+        """Make a system call as the proxy task; the kernel's answer, negative errno included.
 
         `side` "twin" enters the twin's copy: for calls that answer from the kernel's own variables.
         """
@@ -132,19 +139,25 @@ class Caller:
         return entry
 
     def run_program(self, loop_vaddr: int, first_vaddr: int, names: list[str]) -> bool:
-        """Run a program (see `bridge.program`) of calls of these names on FAST-BRIDGE. False if it was undone."""
+        """Run a program (see `bridge.program`) of calls of these names on FAST-BRIDGE. False if it was rolled
+        back."""
         arguments = (first_vaddr, len(names))
         stack, until = self._top - _STACK_BELOW_TOP, self.bridge.boot.return_vaddr
         if self.hybrid.call_together(loop_vaddr, arguments, stack, until, PROGRAM_SECONDS, names):
             return True
-        self.undo()
+        self.roll_back()
         return False
 
     def explain(self, stop: Stop) -> str:
         """Why a run ended, in one phrase."""
         where = self.bridge.describe(stop.rip)
         if stop.kind == "exception":
-            names = {13: "general protection fault", 14: "page fault", 6: "invalid instruction", 3: "breakpoint"}
+            names = {
+                13: "general protection fault",
+                14: "page fault",
+                6: "invalid instruction",
+                3: "breakpoint",
+            }
             what = names.get(stop.vector or 0, f"exception {stop.vector}")
             if stop.vector == 14 and stop.cr2 == stop.rip:
                 return self._foreign_code(stop.rip)
@@ -183,7 +196,7 @@ class Caller:
         return self.hybrid.slow.engine.labels(USER_PADDR + offset, size)
 
     def frames(self) -> Iterator[int]:
-        """Return addresses that may lie on the agent's stack, innermost first: for diagnosis only."""
+        """Return addresses that may lie on the proxy task's stack, innermost first: for diagnosis only."""
         rsp = self.machine.read_register("RSP")
         for place in range(rsp, min(self._top, rsp + 4096), 8):
             try:

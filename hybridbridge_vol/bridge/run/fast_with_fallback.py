@@ -1,7 +1,8 @@
 """FAST-BRIDGE with fall-back to SLOW-BRIDGE: how every call is run.
 
-FAST runs the twin's proven code at the emulator's full speed; everywhere else its twin holds `int3`. At one, SLOW
-takes over for the rest of that call, proves what it runs, and the memo grows; FAST goes on with the next call.
+FAST runs the twin's proven code at the emulator's full speed; everywhere else its twin holds `int3`. At one,
+SLOW takes over for the rest of that call, proves what it runs, and the memo grows; FAST goes on with the next
+call.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ BREAKPOINT_SIZE = 1
 """Bytes of `int3`: RIP stands behind it when it has trapped (SDM volume 3A, 6.5)."""
 
 SLOW_FACTOR = 6
-"""How much more time than on FAST a call may take under taint before it counts as endless. Instructions take up to 15 times
-as long, and the longest honest calls a fraction of their budget."""
+"""How much more time than on FAST a call may take under taint before it counts as endless. Instructions take
+up to 15 times as long, and the longest honest calls a fraction of their budget."""
 
 
 class Mode(StrEnum):
@@ -88,10 +89,16 @@ class Hybrid:
             self._slow.engine.clean(paddr, size)
 
     def call(
-        self, function_vaddr: int, arguments: tuple[int, ...], stack_vaddr: int, until: int, seconds: float, label: str
+        self,
+        function_vaddr: int,
+        arguments: tuple[int, ...],
+        stack_vaddr: int,
+        until: int,
+        seconds: float,
+        label: str,
     ) -> Stop:
-        """As `Machine.call`; `label` is for the statistics. NotMemoized in mode `fast` where FAST has no memo; the
-        call must be undone then."""
+        """As `Machine.call`; `label` is for the statistics. NotMemoized in mode `fast` where FAST has no
+        memo; the call must be rolled back then."""
         count = self.statistics.of(label)
         count.calls += 1
         start = time.perf_counter()
@@ -102,17 +109,27 @@ class Hybrid:
                 self._learn(stop, count)
                 return stop
             stop = self.machine.call(function_vaddr, arguments, stack_vaddr, until, seconds)
-            if stop.kind != "exception" or stop.vector != VECTOR_BREAKPOINT or not self.bridge.in_twin(stop.rip):
+            if (
+                stop.kind != "exception"
+                or stop.vector != VECTOR_BREAKPOINT
+                or not self.bridge.in_twin(stop.rip)
+            ):
                 return stop
             return self._fall_back(stop, until, seconds, count)
         finally:
             count.seconds += time.perf_counter() - start
 
     def call_together(
-        self, program_vaddr: int, arguments: tuple[int, ...], stack_vaddr: int, until: int, seconds: float, names: list[str]
+        self,
+        program_vaddr: int,
+        arguments: tuple[int, ...],
+        stack_vaddr: int,
+        until: int,
+        seconds: float,
+        names: list[str],
     ) -> bool:
-        """Run a program of several calls on FAST, with no fall-back. Its time is shared out evenly among the calls.
-        False if it did not end well: it must be undone then."""
+        """Run a program of several calls on FAST, with no fall-back. Its time is shared out evenly among the
+        calls. False if it did not end well: it must be rolled back then."""
         start = time.perf_counter()
         try:
             stop = self.bridge.machine.call(program_vaddr, arguments, stack_vaddr, until, seconds)
@@ -132,7 +149,9 @@ class Hybrid:
         where = self.bridge.describe(rip)
         if self.mode is Mode.FAST:
             function = where.partition(" ")[2] or where
-            raise NotMemoized(f"FAST-BRIDGE has no memo for {function}; use --bridge auto, or train first", function)
+            raise NotMemoized(
+                f"FAST-BRIDGE has no memo for {function}; use --bridge auto, or train first", function
+            )
         count.traps += 1
         self.statistics.trapped_in.append(where)
         slow = self.slow
@@ -152,7 +171,7 @@ class Hybrid:
         reclassified, slow.reclassified = slow.reclassified, set()
         for finding in slow.findings:
             where = self.bridge.describe(finding.vaddr)
-            self.statistics.stray[where] = self.statistics.stray.get(where, 0) + 1
+            self.statistics.unattributed[where] = self.statistics.unattributed.get(where, 0) + 1
         if stop.kind != "returned":
             slow.forget(learned)
             return
@@ -163,7 +182,9 @@ class Hybrid:
         self.bridge.space.learn(ranges, reclassified)
         count.memoized += len(learned)
         self.statistics.reclassified += len(reclassified)
-        pages = self.bridge.space.renew_twin([*(place for start, end in ranges for place in (start, end - 1)), *reclassified])
+        pages = self.bridge.space.renew_twin(
+            [*(place for start, end in ranges for place in (start, end - 1)), *reclassified]
+        )
         if reclassified:
             slow.renewed(pages, reclassified)
         for page in pages:

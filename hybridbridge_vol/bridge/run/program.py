@@ -1,9 +1,9 @@
-"""Several system calls in one run of the emulator: a program of the agent's.
+"""Several system calls in one run of the emulator: a program of the proxy task's.
 
-Entering the emulator and leaving it costs more than a short system call itself. A program is a list of steps in the
-agent's memory, and a loop of ours that makes one call after the other; a step may take an earlier step's answer (a
-descriptor, say) as its first argument. It runs on FAST-BRIDGE alone: where FAST traps, or anything else goes wrong, the
-whole program is undone and its calls are made one by one.
+Entering the emulator and leaving it costs more than a short system call itself. A program is a list of steps
+in the proxy task's memory, and a loop of ours that makes one call after the other; a step may take an earlier
+step's answer (a descriptor, say) as its first argument. It runs on FAST-BRIDGE alone: where FAST traps, or
+anything else goes wrong, the whole program is rolled back and its calls are made one by one.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ DATA_AT = 2 * _LARGE
 """Where paths and buffers of a program begin, from `PROGRAM_VADDR`."""
 DATA_SIZE = PROGRAM_SIZE - DATA_AT
 
-# A step: the function to call, where its first argument is to be taken from (or 0), its answer, and its struct pt_regs
-# (arch/x86/include/asm/ptrace.h), with the arguments in r10, r9, r8, dx, si, di.
+# A step: the function to call, where its first argument is to be taken from (or 0), its answer, and its
+# struct pt_regs (arch/x86/include/asm/ptrace.h), with the arguments in r10, r9, r8, dx, si, di.
 _STEP = struct.Struct("<QQq56x3Q16x3Q48x")
 _ANSWER = 16
 MAX_STEPS = _LARGE // _STEP.size
@@ -70,7 +70,7 @@ class Step(NamedTuple):
 
 
 class ProgramMemory:
-    """The agent's memory for programs: the loop, the steps, and room for their data."""
+    """The proxy task's memory for programs: the loop, the steps, and room for their data."""
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
@@ -80,7 +80,9 @@ class ProgramMemory:
         map_page = caller.bridge.space.builder.map_page
         map_page(PROGRAM_VADDR, PROGRAM_PADDR, ACCESSED)
         for offset in range(_STEPS_AT, PROGRAM_SIZE, _LARGE):
-            map_page(PROGRAM_VADDR + offset, PROGRAM_PADDR + offset, WRITABLE | USER | ACCESSED | NO_EXECUTE, 21)
+            map_page(
+                PROGRAM_VADDR + offset, PROGRAM_PADDR + offset, WRITABLE | USER | ACCESSED | NO_EXECUTE, 21
+            )
 
     def put(self, offset: int, data: bytes) -> int:
         """Store bytes at an offset, `DATA_AT` or beyond; their virtual address."""
@@ -92,14 +94,25 @@ class ProgramMemory:
         return bytes(self._memory.view[offset : offset + size])
 
     def run(self, steps: Sequence[Step]) -> list[int] | None:
-        """Make up to `MAX_STEPS` calls; their answers, negative errno included. None if it was undone."""
+        """Make up to `MAX_STEPS` calls; their answers, negative errno included. None if it was rolled
+        back."""
         view, entry = self._memory.view, self._caller.entry
         first = PROGRAM_VADDR + _STEPS_AT
         for number, (name, arguments, takes, side) in enumerate(steps):
             di, si, dx, r10, r8, r9 = (*arguments, *(0,) * (6 - len(arguments)))
             source = 0 if takes is None else first + takes * _STEP.size + _ANSWER
             _STEP.pack_into(
-                view, _STEPS_AT + number * _STEP.size, entry(name, side), source, 0, r10, r9, r8, dx, si, di & U64
+                view,
+                _STEPS_AT + number * _STEP.size,
+                entry(name, side),
+                source,
+                0,
+                r10,
+                r9,
+                r8,
+                dx,
+                si,
+                di & U64,
             )
         if not self._caller.run_program(PROGRAM_VADDR, first, [step.name for step in steps]):
             return None

@@ -1,7 +1,8 @@
 """Undoing a call: all memory of the machine back to what it was at a marked moment, in milliseconds.
 
-All memory is private to this process and copy-on-write over files. The mark keeps the few pages that were written
-until then; undoing throws every private page away (`MADV_DONTNEED`) and puts the kept pages back.
+All memory is private to this process and copy-on-write over files. The mark keeps the few pages that were
+written until then; rolling back throws every private page away (`MADV_DONTNEED`) and puts the kept pages
+back.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from hybridbridge_vol.machine.memory import HostMapping
 from hybridbridge_vol.units import PAGE_SIZE
 
 _PAGEMAP = "/proc/self/pagemap"
-# Documentation/admin-guide/mm/pagemap.rst: bit 63 present, 62 swapped, 61 file page or shared. The highest byte of
-# a page's word is 0x80 set, 0x20 clear for a private copy in memory, 0x40 set for one swapped out.
+# Documentation/admin-guide/mm/pagemap.rst: bit 63 present, 62 swapped, 61 file page or shared. The highest
+# byte of a page's word is 0x80 set, 0x20 clear for a private copy in memory, 0x40 set for one swapped out.
 _PRIVATE = re.compile(rb"[\x40-\x5f\x80-\x9f\xc0-\xdf]")
 
 
 def private_pages(mapping: HostMapping, offset: int, size: int, pagemap: int) -> Iterator[int]:
-    """Offsets of the pages in `[offset, offset + size)` of a private mapping that were written since it was made.
+    """Offsets of the pages in `[offset, offset + size)` of a private mapping that were written since it was
+    made.
 
     `pagemap` is a descriptor of /proc/self/pagemap.
     """
@@ -34,11 +36,13 @@ def private_pages(mapping: HostMapping, offset: int, size: int, pagemap: int) ->
 class Mark:
     """A moment to come back to.
 
-    `regions` are `(mapping, [(offset, size)])`: the mappings to be restored, and which of their parts may have been
-    written so far.
+    `regions` are `(mapping, [(offset, size)])`: the mappings to be restored, and which of their parts may
+    have been written so far.
     """
 
-    def __init__(self, machine: Machine, regions: Iterable[tuple[HostMapping, list[tuple[int, int]]]]) -> None:
+    def __init__(
+        self, machine: Machine, regions: Iterable[tuple[HostMapping, list[tuple[int, int]]]]
+    ) -> None:
         self._machine = machine
         self._context = machine.uc.context_save()
         self._kept: list[tuple[HostMapping, list[tuple[int, bytes]]]] = []

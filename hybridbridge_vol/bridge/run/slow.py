@@ -1,9 +1,10 @@
-"""SLOW-BRIDGE: a second emulator over the same memory, that runs the whole twin under taint and proves what it runs.
+"""SLOW-BRIDGE: a second emulator over the same memory, that runs the whole twin under taint and proves what
+it runs.
 
-It sees the same physical memory as FAST-BRIDGE except for the twin, which is complete here. What it proves on every
-path is what FAST-BRIDGE takes for granted (DESIGN, "SLOW-BRIDGE"): a pointer of the snapshot's is followed into the
-snapshot only, nothing else leads there but the twin's static references, and what the trusted kernel keeps its
-books with is its own.
+It sees the same physical memory as FAST-BRIDGE except for the twin, which is complete here. What it proves on
+every path is what FAST-BRIDGE takes for granted (DESIGN, "SLOW-BRIDGE"): a pointer of the snapshot's is
+followed into the snapshot only, nothing else leads there but the twin's static references, and what the
+trusted kernel keeps its books with is its own.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from hybridbridge_vol.bridge.per_cpu_window import NAMES
 from hybridbridge_vol.bridge.run.statistics import CallCount
 from hybridbridge_vol.bridge.space import SNAPSHOT_PADDR, TWIN_PADDR, UPPER_HALF
 from hybridbridge_vol.bridge.taint.decoder import Instruction
-from hybridbridge_vol.bridge.taint.engine import Event, EventKind, TaintEngine, Territory
+from hybridbridge_vol.bridge.taint.engine import AddressMap, Event, EventKind, TaintEngine
 from hybridbridge_vol.bridge.taint.labels import leaf_range
-from hybridbridge_vol.bridge.taint.rules import Bits, Kind, Place, Rule, crossing
+from hybridbridge_vol.bridge.taint.rules import Bits, Kind, Place, Rule, trampoline
 from hybridbridge_vol.machine.machine import Machine, Stop, Verdict
 from hybridbridge_vol.machine.memory import page_up
 from hybridbridge_vol.trust.placement import START_KERNEL_MAP
@@ -34,20 +35,27 @@ def _loads_a_pointer(instruction: Instruction) -> bool:
     """Whether it moves eight bytes of the variable that it names, relative to RIP, into a register."""
     rule = instruction.rule
     plain = rule.kind is Kind.COPY and not rule.bits & (Bits.PUSHES | Bits.POPS | Bits.KEEPS_TARGET)
-    moves = rule.source.place is Place.MEMORY and rule.source.size == 8 and rule.target.place is Place.REGISTER
-    return plain and moves and bool(instruction.relative_field) and instruction.static_field == instruction.relative_field
+    moves = (
+        rule.source.place is Place.MEMORY and rule.source.size == 8 and rule.target.place is Place.REGISTER
+    )
+    return (
+        plain
+        and moves
+        and bool(instruction.relative_field)
+        and instruction.static_field == instruction.relative_field
+    )
 
 
 class SlowBridge:
-    """See the module's text. `user` is the guest-physical range of the agent's user memory."""
+    """See the module's text. `user` is the guest-physical range of the proxy task's user memory."""
 
     def __init__(self, bridge: Bridge, user: range) -> None:
         self.bridge = bridge
         self.user = user
         self.machine = self._second_machine()
-        self.engine = TaintEngine(self.machine, self._territory(), self._code, self._crossings())
+        self.engine = TaintEngine(self.machine, self._address_map(), self._code, self._trampolines())
         self.engine.on_foreign = self._is_the_images
-        self.engine.on_crossing = self._at_crossing
+        self.engine.on_trampoline = self._at_trampoline
         self.findings: list[Event] = []
         self.reclassified: set[int] = set()
         """Fields of static references whose class was found to be *trusted* in the current run."""
@@ -73,14 +81,17 @@ class SlowBridge:
         machine = Machine(bridge.machine.levels)
         for paddr, mapping in bridge.machine.memory.regions():
             machine.place_rounded(paddr, bridge.space.whole_twin if paddr == TWIN_PADDR else mapping)
-        machine.devices.tsc, machine.devices.tsc_step = bridge.machine.devices.tsc, bridge.machine.devices.tsc_step
+        machine.devices.tsc, machine.devices.tsc_step = (
+            bridge.machine.devices.tsc,
+            bridge.machine.devices.tsc_step,
+        )
         machine.load_state(bridge.boot.state)
         return machine
 
-    def _territory(self) -> Territory:
+    def _address_map(self) -> AddressMap:
         bridge = self.bridge
         start = bridge.kernel.text_link_vaddr - START_KERNEL_MAP
-        return Territory(
+        return AddressMap(
             home_text=bridge.kernel.text_link_vaddr + bridge.home_delta,
             twin_text=bridge.layout.text_vaddr,
             text_size=bridge.layout.size,
@@ -102,10 +113,10 @@ class SlowBridge:
         self.engine.add_area(part.vaddrs, part.offset)
         self.engine.set_module_data(self.bridge.space.modules.data_ranges())
 
-    def _crossings(self) -> dict[int, Rule]:
+    def _trampolines(self) -> dict[int, Rule]:
         return {
-            item.offset: crossing(item.trusted, item.action == "free")
-            for item in self.bridge.prepared.crossings
+            item.offset: trampoline(item.trusted, item.action == "free")
+            for item in self.bridge.prepared.trampolines
             if item.action == "home" or item.trusted
         }
 
@@ -126,11 +137,11 @@ class SlowBridge:
     # --- running ------------------------------------------------------------------------------------------
 
     def count(self, count: CallCount | None) -> None:
-        """Add instructions and crossings to `count` from here until this is called again."""
+        """Add instructions and trampolines to `count` from here until this is called again."""
         statistics = self.engine.statistics
         if self._count is not None:
             self._count.instructions += statistics["instructions"] - self._counted["instructions"]
-            self._count.crossings += statistics["crossings"] - self._counted["crossings"]
+            self._count.trampolines += statistics["trampolines"] - self._counted["trampolines"]
         self._count, self._counted = count, statistics
 
     def take_over(self, machine: Machine) -> None:
@@ -145,7 +156,9 @@ class SlowBridge:
         machine.uc.context_restore(self.machine.uc.context_save())
         machine.flush_translations()
 
-    def call(self, function_vaddr: int, arguments: tuple[int, ...], stack_vaddr: int, until: int, seconds: float) -> Stop:
+    def call(
+        self, function_vaddr: int, arguments: tuple[int, ...], stack_vaddr: int, until: int, seconds: float
+    ) -> Stop:
         """As `Machine.call`, under taint; arguments that point into the snapshot are its pointers."""
         self.machine.set_arguments(arguments)
         self.engine.begin(seed=any(map(self._leads_into_snapshot, arguments)))
@@ -180,10 +193,12 @@ class SlowBridge:
         return found
 
     def cache_loads(self, learned: Iterable[Instruction]) -> set[int]:
-        """Fields of static references that load one of the slab allocator's caches: their class is *trusted* too.
+        """Fields of static references that load one of the slab allocator's caches: their class is *trusted*
+        too.
 
-        A run may have taken a way on which the cache is loaded and not used. Left as it is, the load would bring FAST-BRIDGE
-        the snapshot's cache, and where that is used SLOW-BRIDGE would take over too late to see where it came from.
+        A run may have taken a way on which the cache is loaded and not used. Left as it is, the load would
+        bring FAST-BRIDGE the snapshot's cache, and where that is used SLOW-BRIDGE would take over too late to
+        see where it came from.
         """
         found = set()
         for instruction in learned:
@@ -215,15 +230,16 @@ class SlowBridge:
         return self._filter(vector, rip, cr2)
 
     def _is_the_images(self, paddr: int, value: int) -> bool:
-        """Whether a word on the snapshot's side that points to ours stands in the image, or was put there by us."""
+        """Whether a word on the snapshot's side that points to ours stands in the image, or was put there by
+        us."""
         return self.bridge.image.read_available(paddr - SNAPSHOT_PADDR, 8) == value.to_bytes(8, "little")
 
-    def _at_crossing(self, _vaddr: int, register: int, label: int) -> bool:
+    def _at_trampoline(self, _vaddr: int, register: int, label: int) -> bool:
         """A pointer of the snapshot's arrives where the trusted kernel expects one of its own.
 
         If it was loaded from one static variable, the load should have reached home's variable: its class is
-        *trusted* from now on, and the argument becomes what it would have loaded. Only if home's variable holds a
-        slab cache: an image that bends a call must not teach the memo anything else.
+        *trusted* from now on, and the argument becomes what it would have loaded. Only if home's variable
+        holds a slab cache: an image that bends a call must not teach the memo anything else.
         """
         origin = leaf_range(label)
         if origin is None or origin[1] != 8:

@@ -1,8 +1,8 @@
 """Transfer rules: what one instruction does to labels, as the native engine understands it.
 
-An instruction is decoded once. Its rule names where the result goes, what it is made of, and the registers of its
-memory operand's address; the engine (native/taint.c) applies it at every execution. An instruction that is not
-known here gets the most careful rule, all outputs from all inputs, and is counted by name.
+An instruction is decoded once. Its rule names where the result goes, what it is made of, and the registers of
+its memory operand's address; the engine (native/taint.c) applies it at every execution. An instruction that
+is not known here gets the most careful rule, all outputs from all inputs, and is counted by name.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class Instruction:
     static_field: int = 0
     """Offset of the 32-bit displacement in its bytes, if it names a static address; else 0."""
     relative_field: int = 0
-    """Offset of a displacement from RIP in its bytes; else 0. Without one the same bytes mean the same everywhere."""
+    """Offset of a displacement from RIP in its bytes; else 0. Without one the same bytes mean the same
+    everywhere."""
 
     def at(self, vaddr: int) -> Instruction:
         """The same elsewhere."""
@@ -93,17 +94,136 @@ def _register_slots() -> dict[int, tuple[int, int]]:
 _SLOTS = _register_slots()
 
 _NOTHING = frozenset(
-    ["nop", "endbr64", "lfence", "mfence", "sfence", "pause", "cli", "sti", "cld", "std", "clac", "stac", "swapgs", "hlt", "ud1", "ud2", "int3", "int", "wbinvd", "invlpg", "prefetchw", "prefetcht0", "prefetcht1", "prefetcht2", "prefetchnta", "clflush", "clflushopt", "wrmsr", "out", "outsb", "outsw", "outsd", "not", "ret", "retf", "iretq", "iret", "sysret", "sysretq", "lgdt", "lidt", "ltr", "lldt", "clts", "fwait", "wait", "serialize", "verw", "data16", "xsetbv", "clc", "stc", "cmc"]
+    [
+        "nop",
+        "endbr64",
+        "lfence",
+        "mfence",
+        "sfence",
+        "pause",
+        "cli",
+        "sti",
+        "cld",
+        "std",
+        "clac",
+        "stac",
+        "swapgs",
+        "hlt",
+        "ud1",
+        "ud2",
+        "int3",
+        "int",
+        "wbinvd",
+        "invlpg",
+        "prefetchw",
+        "prefetcht0",
+        "prefetcht1",
+        "prefetcht2",
+        "prefetchnta",
+        "clflush",
+        "clflushopt",
+        "wrmsr",
+        "out",
+        "outsb",
+        "outsw",
+        "outsd",
+        "not",
+        "ret",
+        "retf",
+        "iretq",
+        "iret",
+        "sysret",
+        "sysretq",
+        "lgdt",
+        "lidt",
+        "ltr",
+        "lldt",
+        "clts",
+        "fwait",
+        "wait",
+        "serialize",
+        "verw",
+        "data16",
+        "xsetbv",
+        "clc",
+        "stc",
+        "cmc",
+    ]
 )
-_MOVES = frozenset(["mov", "movabs", "movzx", "movsx", "movsxd", "movnti", "movaps", "movups", "movdqa", "movdqu", "movq", "movd", "movapd", "movupd", "movntdq"])
+_MOVES = frozenset(
+    [
+        "mov",
+        "movabs",
+        "movzx",
+        "movsx",
+        "movsxd",
+        "movnti",
+        "movaps",
+        "movups",
+        "movdqa",
+        "movdqu",
+        "movq",
+        "movd",
+        "movapd",
+        "movupd",
+        "movntdq",
+    ]
+)
 _TO_TARGET_AND_FLAGS = frozenset(
-    ["add", "sub", "adc", "sbb", "inc", "dec", "neg", "shl", "shr", "sar", "sal", "rol", "ror", "rcl", "rcr", "shld", "shrd", "bts", "btr", "btc", "imul"]
+    [
+        "add",
+        "sub",
+        "adc",
+        "sbb",
+        "inc",
+        "dec",
+        "neg",
+        "shl",
+        "shr",
+        "sar",
+        "sal",
+        "rol",
+        "ror",
+        "rcl",
+        "rcr",
+        "shld",
+        "shrd",
+        "bts",
+        "btr",
+        "btc",
+        "imul",
+    ]
 )
-_TO_TARGET = frozenset(["bsf", "bsr", "tzcnt", "lzcnt", "popcnt", "bswap", "crc32", "rorx", "sarx", "shlx", "shrx"])
+_TO_TARGET = frozenset(
+    ["bsf", "bsr", "tzcnt", "lzcnt", "popcnt", "bswap", "crc32", "rorx", "sarx", "shlx", "shrx"]
+)
 _TO_FLAGS = frozenset(["cmp", "bt"])
 _BITWISE = frozenset(["and", "or", "xor", "test"])
 _READS_FLAGS = frozenset(["adc", "sbb", "rcl", "rcr"])
-_GENERIC = frozenset(["mul", "imul", "div", "idiv", "cmpxchg8b", "cmpxchg16b", "pushfq", "popfq", "lahf", "sahf", "rdtsc", "rdtscp", "cpuid", "rdmsr", "in", "xgetbv", "sgdt", "sidt", "str", "rdpmc"])
+_GENERIC = frozenset(
+    [
+        "mul",
+        "imul",
+        "div",
+        "idiv",
+        "cmpxchg8b",
+        "cmpxchg16b",
+        "pushfq",
+        "popfq",
+        "lahf",
+        "sahf",
+        "rdtsc",
+        "rdtscp",
+        "cpuid",
+        "rdmsr",
+        "in",
+        "xgetbv",
+        "sgdt",
+        "sidt",
+        "str",
+        "rdpmc",
+    ]
+)
 _MADE_OF_NOTHING = frozenset(["rdtsc", "rdtscp", "cpuid", "rdmsr", "in", "xgetbv", "rdpmc"])
 _CLEARING_VECTORS = frozenset(["pxor", "xorps", "xorpd", "vpxor"])
 _SIGN_EXTENSIONS = {"cbw": (1, 2), "cwde": (2, 4), "cdqe": (4, 8)}
@@ -112,14 +232,20 @@ _STRING_SIZES = {"b": 1, "w": 2, "d": 4, "q": 8}
 _TWO_BYTE_OPCODE = 0x0F
 """First byte of vector instructions; string instructions of the same name ("movsd") have one byte."""
 _ELSEWHERE = frozenset(
-    [capstone.CS_GRP_JUMP, capstone.CS_GRP_CALL, capstone.CS_GRP_RET, capstone.CS_GRP_IRET, capstone.CS_GRP_BRANCH_RELATIVE]
+    [
+        capstone.CS_GRP_JUMP,
+        capstone.CS_GRP_CALL,
+        capstone.CS_GRP_RET,
+        capstone.CS_GRP_IRET,
+        capstone.CS_GRP_BRANCH_RELATIVE,
+    ]
 )
 """Capstone's groups of instructions after which code may go on elsewhere; `loop` is in the last one alone."""
 
 
 class Decoder:
-    """Decodes blocks of one side. `statics` are the virtual addresses at which the twin's static references reach
-    the snapshot; none for home. `per_cpu` are what `%gs:` references that do name."""
+    """Decodes blocks of one side. `statics` are the virtual addresses at which the twin's static references
+    reach the snapshot; none for home. `per_cpu` are what `%gs:` references that do name."""
 
     def __init__(self, statics: tuple[range, ...], unknown: Counter[str], per_cpu: range = range(0)) -> None:
         self._capstone = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
@@ -136,7 +262,10 @@ class Decoder:
         found: list[Instruction] = []
         at = 0
         while len(found) < MAX_BLOCK:
-            sizes = [size for _vaddr, size, _name, _operands in self._sizes.disasm_lite(code[at:], vaddr + at, _AT_ONCE)]
+            sizes = [
+                size
+                for _vaddr, size, _name, _operands in self._sizes.disasm_lite(code[at:], vaddr + at, _AT_ONCE)
+            ]
             if not sizes:
                 break
             for size in sizes:
@@ -164,7 +293,8 @@ class Decoder:
         return instruction
 
     def _is_like(self, met: Instruction, raw: bytes, vaddr: int) -> bool:
-        """Whether the same bytes at another address reach the snapshot, or not, as they did where they were met."""
+        """Whether the same bytes at another address reach the snapshot, or not, as they did where they were
+        met."""
         field = met.relative_field
         reached = vaddr + met.size + int.from_bytes(raw[field : field + 4], "little", signed=True)
         return self._reaches(reached) == bool(met.static_field)
@@ -216,7 +346,9 @@ class Decoder:
             return Operand(Place.REGISTER, *slot) if slot else Operand(Place.CONSTANT, 0, operand.size)
         if operand.type == x86.X86_OP_MEM:
             return Operand(Place.MEMORY, 0, min(operand.size, 64))
-        return Operand(Place.SNAPSHOT_ADDRESS if self._reaches(operand.imm) else Place.CONSTANT, 0, operand.size)
+        return Operand(
+            Place.SNAPSHOT_ADDRESS if self._reaches(operand.imm) else Place.CONSTANT, 0, operand.size
+        )
 
     def _rule(self, insn: capstone.CsInsn, name: str) -> Rule:
         operands = [self._operand(operand) for operand in insn.operands]
@@ -232,13 +364,17 @@ class Decoder:
         if name in ("push", "pop"):
             return _stack(name, operands[0])
         if name == "leave":
-            return Rule(Kind.COPY, Bits.MEMORY, _general_operand(_RBP, 8), Operand(Place.MEMORY, 0, 8), base=_RBP)
+            return Rule(
+                Kind.COPY, Bits.MEMORY, _general_operand(_RBP, 8), Operand(Place.MEMORY, 0, 8), base=_RBP
+            )
         if name in _BITWISE:
             return self._bitwise(insn, name, operands)
         if name in ("sub", "sbb") and len(operands) == 2 and operands[0] == operands[1]:
             if name == "sub":
                 return Rule(Kind.CLEAR, Bits.WRITES_FLAGS, operands[0])
-            return Rule(Kind.ALU, Bits.READS_FLAGS | Bits.WRITES_FLAGS, operands[0], Operand(Place.CONSTANT, 0, 1))
+            return Rule(
+                Kind.ALU, Bits.READS_FLAGS | Bits.WRITES_FLAGS, operands[0], Operand(Place.CONSTANT, 0, 1)
+            )
         if name in _CLEARING_VECTORS and operands[-1] == operands[-2]:
             return Rule(Kind.CLEAR, _NO_BITS, operands[0])
         if name in _TO_FLAGS:
@@ -253,7 +389,9 @@ class Decoder:
             return _swap(name, operands)
         if name in _SIGN_EXTENSIONS:
             small, large = _SIGN_EXTENSIONS[name]
-            return Rule(Kind.COPY, Bits.SIGN_EXTENDS, _general_operand(_RAX, large), _general_operand(_RAX, small))
+            return Rule(
+                Kind.COPY, Bits.SIGN_EXTENDS, _general_operand(_RAX, large), _general_operand(_RAX, small)
+            )
         if name in _SIGN_COPIES:
             size = _SIGN_COPIES[name]
             return Rule(Kind.ALU, _NO_BITS, _general_operand(_RDX, size), _general_operand(_RAX, size))
@@ -261,7 +399,9 @@ class Decoder:
             if name[:-1] in ("movs", "stos", "lods"):
                 return _string(name)
             if name[:-1] == "cmps":
-                return Rule(Kind.GENERIC, Bits.MEMORY | Bits.WRITES_FLAGS | Bits.TWO_STRINGS, base=_RSI, index=_RDI)
+                return Rule(
+                    Kind.GENERIC, Bits.MEMORY | Bits.WRITES_FLAGS | Bits.TWO_STRINGS, base=_RSI, index=_RDI
+                )
             if name[:-1] == "scas":
                 return Rule(Kind.GENERIC, Bits.MEMORY | Bits.WRITES_FLAGS, base=_RDI, reads=1 << _RAX)
         if name not in _GENERIC:
@@ -283,7 +423,11 @@ class Decoder:
 
     def _lea(self, insn: capstone.CsInsn, target: Operand) -> Rule:
         memory = insn.operands[1].mem
-        parts = [_general_operand(number, 8) for number in (_general(memory.base), _general(memory.index)) if number != NO_REGISTER]
+        parts = [
+            _general_operand(number, 8)
+            for number in (_general(memory.base), _general(memory.index))
+            if number != NO_REGISTER
+        ]
         bits = Bits.STATIC if self._is_static(insn, memory) else _NO_BITS
         if not parts and not bits:
             return Rule(Kind.CLEAR, _NO_BITS, target)
@@ -297,7 +441,9 @@ class Decoder:
         mask = U64
         if name in ("and", "test") and insn.operands[1].type == x86.X86_OP_IMM:
             value = insn.operands[1].imm & mask
-            mask = int.from_bytes(bytes(0xFF if byte else 0 for byte in value.to_bytes(8, "little")), "little")
+            mask = int.from_bytes(
+                bytes(0xFF if byte else 0 for byte in value.to_bytes(8, "little")), "little"
+            )
         result = Operand() if name == "test" else target
         return Rule(Kind.BITS, Bits.WRITES_FLAGS, result, target, _sized(second, target.size), mask=mask)
 
@@ -317,7 +463,9 @@ class Decoder:
 
     def _generic(self, insn: capstone.CsInsn, name: str) -> Rule:
         addressing = {
-            register for operand in insn.operands if operand.type == x86.X86_OP_MEM
+            register
+            for operand in insn.operands
+            if operand.type == x86.X86_OP_MEM
             for register in (operand.mem.base, operand.mem.index)
         }
         explicit = {operand.reg for operand in insn.operands if operand.type == x86.X86_OP_REG}
@@ -327,7 +475,9 @@ class Decoder:
         stack = 1 << _RSP
         if name in _MADE_OF_NOTHING:
             reads = 0
-        reads |= _mask(register for register in written if register in _SLOTS and _SLOTS[register][1] < 4)  # kept beside
+        reads |= _mask(
+            register for register in written if register in _SLOTS and _SLOTS[register][1] < 4
+        )  # kept beside
         bits = Bits.MEMORY if any(operand.type == x86.X86_OP_MEM for operand in insn.operands) else _NO_BITS
         if x86.X86_REG_EFLAGS in read:
             bits |= Bits.READS_FLAGS
@@ -355,12 +505,15 @@ def _mask(registers: object) -> int:
     for register in registers:  # type: ignore[attr-defined]
         slot = _SLOTS.get(register)
         if slot:
-            mask |= 1 << (slot[0] // 8 if slot[0] < GENERAL_BYTES else 16 + (slot[0] - GENERAL_BYTES) // VECTOR_SIZE)
+            mask |= 1 << (
+                slot[0] // 8 if slot[0] < GENERAL_BYTES else 16 + (slot[0] - GENERAL_BYTES) // VECTOR_SIZE
+            )
     return mask
 
 
 def _stack(name: str, operand: Operand) -> Rule:
-    """push and pop; where the operand is memory too, its address is the operand's and the stack's is not checked."""
+    """push and pop; where the operand is memory too, its address is the operand's and the stack's is not
+    checked."""
     stack = Operand(Place.MEMORY, 0, 8)
     base = NO_REGISTER if operand.place == Place.MEMORY else _RSP
     if name == "push":

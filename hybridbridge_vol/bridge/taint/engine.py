@@ -1,7 +1,8 @@
 """The taint engine's Python side: it feeds rules to the native engine and reads its answers.
 
-The engine (native/taint.c) is a plain shared library, called by Unicorn without Python in between. It asks Python
-only for what happens once: decoding a basic block that it has not met, and the rare decisions at a crossing.
+The engine (native/taint.c) is a plain shared library, called by Unicorn without Python in between. It asks
+Python only for what happens once: decoding a basic block that it has not met, and the rare decisions at a
+trampoline.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _GENERAL = ("RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI", *(f"R{i}" fo
 _READ_REGISTER = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
 _ON_MISS = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_uint64)
 _ON_FOREIGN = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_uint64, ctypes.c_uint64)
-_ON_CROSSING = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_uint64)
+_ON_TRAMPOLINE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_uint64)
 _ON_SPLIT = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)
 
 
@@ -41,7 +42,7 @@ class EventKind(IntEnum):
     """What SLOW-BRIDGE noticed; `enum event_kind` of the engine."""
 
     FORGED = 1  # an address made by the snapshot leads to the trusted side
-    STRAY = 2  # an address that nobody has from the snapshot leads into it
+    UNATTRIBUTED = 2  # an address that nobody has from the snapshot leads into it
     OUTSIDE = 3  # code that is neither home's nor the twin's
 
 
@@ -49,8 +50,16 @@ class _Statistics(ctypes.Structure):
     _fields_ = [
         (name, ctypes.c_uint64)
         for name in (
-            "instructions", "twin_instructions", "crossings", "loads", "stores", "snapshot_loads", "joins", "events",
-            "rules_missed", "split",
+            "instructions",
+            "twin_instructions",
+            "trampolines",
+            "loads",
+            "stores",
+            "snapshot_loads",
+            "joins",
+            "events",
+            "rules_missed",
+            "split",
         )
     ]
 
@@ -64,21 +73,42 @@ class _Engine(ctypes.Structure):
         ("stop", ctypes.c_void_p),
         ("on_miss", _ON_MISS),
         ("on_foreign", _ON_FOREIGN),
-        ("on_crossing", _ON_CROSSING),
+        ("on_trampoline", _ON_TRAMPOLINE),
         ("on_split", _ON_SPLIT),
         ("register_numbers", ctypes.c_int32 * 16),
-        *((name, ctypes.c_uint64) for name in (
-            "home_text", "twin_text", "text_size", "constant_start", "constant_end", "trusted_size", "user_paddr",
-            "user_size", "snapshot_paddr", "trusted_vaddr", "trusted_vaddr_end",
-            "twin_constant_end", "ro_after_init", "ro_after_init_end", "modules_start", "modules_end", "per_cpu", "per_cpu_end",
-        )),
+        *(
+            (name, ctypes.c_uint64)
+            for name in (
+                "home_text",
+                "twin_text",
+                "text_size",
+                "constant_start",
+                "constant_end",
+                "trusted_size",
+                "user_paddr",
+                "user_size",
+                "snapshot_paddr",
+                "trusted_vaddr",
+                "trusted_vaddr_end",
+                "twin_constant_end",
+                "ro_after_init",
+                "ro_after_init_end",
+                "modules_start",
+                "modules_end",
+                "per_cpu",
+                "per_cpu_end",
+            )
+        ),
         ("statistics", _Statistics),
     ]
 
 
 class _Event(ctypes.Structure):
     _fields_ = [
-        ("kind", ctypes.c_uint32), ("twin", ctypes.c_uint32), ("vaddr", ctypes.c_uint64), ("paddr", ctypes.c_uint64),
+        ("kind", ctypes.c_uint32),
+        ("twin", ctypes.c_uint32),
+        ("vaddr", ctypes.c_uint64),
+        ("paddr", ctypes.c_uint64),
         ("what", ctypes.c_uint64),
     ]
 
@@ -89,8 +119,8 @@ class _Region(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One finding: the instruction's virtual address, the guest-physical address it reached, and the label of what
-    led there."""
+    """One finding: the instruction's virtual address, the guest-physical address it reached, and the label of
+    what led there."""
 
     kind: EventKind
     vaddr: int
@@ -99,13 +129,14 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Territory:
-    """What the engine must know of the address space. `home_text` and `twin_text` are virtual; `constants` are the
-    guest-physical addresses of home's text and `.rodata`; `trusted_vaddrs` the guard hole's part in use. Of the
-    kernel image's window the twin provides what lies below `twin_constant_end` and not in `ro_after_init` (offsets
-    from `_text`). `modules` is the snapshot's modules area, `module_room` where their trusted parts lie behind the twin,
-    as offsets like the twin's. Addresses in `per_cpu` (offsets too) are names of per-CPU variables: nothing lies there.
-    Code of modules reaches the snapshot's per-CPU variables by `window_names` (see per_cpu_window.py)."""
+class AddressMap:
+    """What the engine must know of the address space. `home_text` and `twin_text` are virtual; `constants`
+    are the guest-physical addresses of home's text and `.rodata`; `trusted_vaddrs` the guard hole's part in
+    use. Of the kernel image's window the twin provides what lies below `twin_constant_end` and not in
+    `ro_after_init` (offsets from `_text`). `modules` is the snapshot's modules area, `module_room` where
+    their trusted parts lie behind the twin, as offsets like the twin's. Addresses in `per_cpu` (offsets too)
+    are names of per-CPU variables: nothing lies there. Code of modules reaches the snapshot's per-CPU
+    variables by `window_names` (see per_cpu_window.py)."""
 
     home_text: int
     twin_text: int
@@ -125,7 +156,11 @@ class Territory:
     @property
     def snapshot_statics(self) -> tuple[range, ...]:
         """Virtual addresses in the window where the snapshot's data lie."""
-        text, hole, per_cpu = self.twin_text, self.ro_after_init, self.per_cpu or range(self.text_size, self.text_size)
+        text, hole, per_cpu = (
+            self.twin_text,
+            self.ro_after_init,
+            self.per_cpu or range(self.text_size, self.text_size),
+        )
         return (
             range(text + self.twin_constant_end, text + per_cpu.start),
             range(text + per_cpu.stop, text + self.text_size),
@@ -164,38 +199,47 @@ def library() -> ctypes.CDLL:
         function = getattr(native, name)
         function.restype, function.argtypes = answer, arguments
     if native.engine_layout() != 32 << 32 | ctypes.sizeof(_Engine):
-        raise EngineMissing(f"{found[0]}: the taint engine is of another version than this package; install it again")
+        raise EngineMissing(
+            f"{found[0]}: the taint engine is of another version than this package; install it again"
+        )
     return native
 
 
 class TaintEngine:
-    """Shadow state over one machine. `code(twin, offset, size)` gives code bytes by their offset from `_text`;
-    `crossings` maps offsets of the twin's jumps home to their rules."""
+    """Shadow state over one machine. `code(twin, offset, size)` gives code bytes by their offset from
+    `_text`; `trampolines` maps offsets of the twin's jumps home to their rules."""
 
     def __init__(
-        self, machine: Machine, territory: Territory, code: Callable[[bool, int, int], bytes], crossings: dict[int, Rule]
+        self,
+        machine: Machine,
+        address_map: AddressMap,
+        code: Callable[[bool, int, int], bytes],
+        trampolines: dict[int, Rule],
     ) -> None:
         self._native = library()
         self._machine = machine
-        self._territory = territory
+        self._address_map = address_map
         self._code = code
-        self._crossings = crossings
+        self._trampolines = trampolines
         self.unknown: Counter[str] = Counter()
-        self._decoders = (Decoder((), self.unknown), Decoder(territory.snapshot_statics, self.unknown))
+        self._decoders = (Decoder((), self.unknown), Decoder(address_map.snapshot_statics, self.unknown))
         self._module_decoder = self._decoders[True]
         self._areas: list[tuple[range, int]] = []
         self._numbers: dict[bytes, int] = {}
         self.learned: list[Instruction] = []
         """Instructions of the twin that were met for the first time."""
         self.fields: dict[int, int] = {}
-        """For instructions of the twin with a static reference: offset from `_text` to that of the 32-bit field."""
+        """For instructions of the twin with a static reference: offset from `_text` to that of the 32-bit
+        field."""
         self._engine = self._native.engine_new(
-            territory.text_size, max(territory.text_size, territory.module_room.stop), territory.trusted_size,
-            len(territory.user),
+            address_map.text_size,
+            max(address_map.text_size, address_map.module_room.stop),
+            address_map.trusted_size,
+            len(address_map.user),
         )
         self._callbacks: list[object] = []
         self.on_foreign: Callable[[int, int], bool] = lambda _paddr, _value: True
-        self.on_crossing: Callable[[int, int, int], bool] = lambda _vaddr, _argument, _label: False
+        self.on_trampoline: Callable[[int, int, int], bool] = lambda _vaddr, _argument, _label: False
         self.failure: BaseException | None = None
         self._configure()
         self._hook()
@@ -210,25 +254,33 @@ class TaintEngine:
     # --- setting up ---------------------------------------------------------------------------------------
 
     def _configure(self) -> None:
-        state, territory = self._engine.contents, self._territory
+        state, address_map = self._engine.contents, self._address_map
         state.uc = self._machine.uc._uch
         state.read_register = ctypes.cast(uclib.uc_reg_read, ctypes.c_void_p).value
         state.stop = ctypes.cast(uclib.uc_emu_stop, ctypes.c_void_p).value
         state.on_miss = _ON_MISS(self._guarded(self._on_miss))
         state.on_foreign = _ON_FOREIGN(self._guarded(lambda paddr, value: self.on_foreign(paddr, value)))
-        state.on_crossing = _ON_CROSSING(self._guarded(lambda vaddr, number, label: self.on_crossing(vaddr, number, label)))
+        state.on_trampoline = _ON_TRAMPOLINE(
+            self._guarded(lambda vaddr, number, label: self.on_trampoline(vaddr, number, label))
+        )
         state.on_split = _ON_SPLIT(self._guarded(self._on_split))
-        self._callbacks += [state.on_miss, state.on_foreign, state.on_crossing, state.on_split]
+        self._callbacks += [state.on_miss, state.on_foreign, state.on_trampoline, state.on_split]
         for number, name in enumerate(_GENERAL):
             state.register_numbers[number] = getattr(x86_const, "UC_X86_REG_" + name)
-        state.home_text, state.twin_text = territory.home_text, territory.twin_text
-        state.constant_start, state.constant_end = territory.constants.start, territory.constants.stop
-        state.user_paddr, state.snapshot_paddr = territory.user.start, territory.snapshot_paddr
-        state.twin_constant_end = territory.twin_constant_end
-        state.ro_after_init, state.ro_after_init_end = territory.ro_after_init.start, territory.ro_after_init.stop
-        state.modules_start, state.modules_end = territory.modules.start, territory.modules.stop
-        state.per_cpu, state.per_cpu_end = territory.per_cpu.start, territory.per_cpu.stop
-        state.trusted_vaddr, state.trusted_vaddr_end = territory.trusted_vaddrs.start, territory.trusted_vaddrs.stop
+        state.home_text, state.twin_text = address_map.home_text, address_map.twin_text
+        state.constant_start, state.constant_end = address_map.constants.start, address_map.constants.stop
+        state.user_paddr, state.snapshot_paddr = address_map.user.start, address_map.snapshot_paddr
+        state.twin_constant_end = address_map.twin_constant_end
+        state.ro_after_init, state.ro_after_init_end = (
+            address_map.ro_after_init.start,
+            address_map.ro_after_init.stop,
+        )
+        state.modules_start, state.modules_end = address_map.modules.start, address_map.modules.stop
+        state.per_cpu, state.per_cpu_end = address_map.per_cpu.start, address_map.per_cpu.stop
+        state.trusted_vaddr, state.trusted_vaddr_end = (
+            address_map.trusted_vaddrs.start,
+            address_map.trusted_vaddrs.stop,
+        )
 
     def _guarded(self, function: Callable[..., int]) -> Callable[..., int]:
         """No exception crosses native code: it is kept, and the run ends."""
@@ -252,8 +304,13 @@ class TaintEngine:
             (UC_HOOK_MEM_READ | UC_HOOK_MEM_WRITE, self._native.on_memory),
         ):
             status = add(
-                self._machine.uc._uch, ctypes.byref(handle), kind, ctypes.cast(function, ctypes.c_void_p),
-                ctypes.cast(self._engine, ctypes.c_void_p), ctypes.c_uint64(1), ctypes.c_uint64(0),
+                self._machine.uc._uch,
+                ctypes.byref(handle),
+                kind,
+                ctypes.cast(function, ctypes.c_void_p),
+                ctypes.cast(self._engine, ctypes.c_void_p),
+                ctypes.c_uint64(1),
+                ctypes.c_uint64(0),
             )
             if status:
                 raise RuntimeError(f"Unicorn refused a hook: error {status}")
@@ -261,7 +318,9 @@ class TaintEngine:
     def place_regions(self) -> None:
         """Tell the engine where guest-physical memory lies in this process; again after more was placed."""
         regions = self._machine.memory.regions()
-        array = (_Region * len(regions))(*(_Region(paddr, mapping.size, mapping.address) for paddr, mapping in regions))
+        array = (_Region * len(regions))(
+            *(_Region(paddr, mapping.size, mapping.address) for paddr, mapping in regions)
+        )
         self._native.engine_regions(self._engine, array, len(regions))
 
     def add_area(self, vaddrs: range, offset: int) -> None:
@@ -271,8 +330,10 @@ class TaintEngine:
 
     def set_module_data(self, data: Iterable[range]) -> None:
         """Virtual addresses in the modules area where the snapshot's data lie, after an area was added."""
-        territory = self._territory
-        self._module_decoder = Decoder((*territory.snapshot_statics, *data), self.unknown, territory.window_names)
+        address_map = self._address_map
+        self._module_decoder = Decoder(
+            (*address_map.snapshot_statics, *data), self.unknown, address_map.window_names
+        )
 
     # --- rules --------------------------------------------------------------------------------------------
 
@@ -282,14 +343,14 @@ class TaintEngine:
         if found is None:
             return False
         twin, offset = found
-        if twin and offset in self._crossings:
-            self._set_rule(True, offset, self._crossings[offset])
+        if twin and offset in self._trampolines:
+            self._set_rule(True, offset, self._trampolines[offset])
             return True
-        decoder = self._decoders[twin] if offset < self._territory.text_size else self._module_decoder
+        decoder = self._decoders[twin] if offset < self._address_map.text_size else self._module_decoder
         block = decoder.block(self._code(twin, offset, MAX_BLOCK * MAX_INSTRUCTION // 4), vaddr)
         for instruction in block:
             place = instruction.vaddr - vaddr + offset
-            if twin and place in self._crossings:
+            if twin and place in self._trampolines:
                 break
             self._set_rule(twin, place, instruction.rule)
             if twin:
@@ -299,19 +360,22 @@ class TaintEngine:
         return bool(block)
 
     def _on_split(self, vaddr: int, paddr: int) -> int:
-        """Where the second page of an access is that the instruction at `vaddr` makes, the first part of it at `paddr`;
-        0 if it cannot be told."""
+        """Where the second page of an access is that the instruction at `vaddr` makes, the first part of it
+        at `paddr`; 0 if it cannot be told."""
         found = self._place(vaddr)
         code = b"" if found is None else self._code(*found, MAX_INSTRUCTION)
         return second_page(self._machine, code, vaddr, paddr)
 
     def _place(self, vaddr: int) -> tuple[bool, int] | None:
-        """Whether an instruction is the twin's (or a module's), and its offset from `_text`; None for no code of ours."""
-        territory = self._territory
-        for twin, text in ((False, territory.home_text), (True, territory.twin_text)):
-            if 0 <= vaddr - text < territory.text_size:
+        """Whether an instruction is the twin's (or a module's), and its offset from `_text`; None for no code
+        of ours."""
+        address_map = self._address_map
+        for twin, text in ((False, address_map.home_text), (True, address_map.twin_text)):
+            if 0 <= vaddr - text < address_map.text_size:
                 return twin, vaddr - text
-        return next(((True, offset + vaddr - area.start) for area, offset in self._areas if vaddr in area), None)
+        return next(
+            ((True, offset + vaddr - area.start) for area, offset in self._areas if vaddr in area), None
+        )
 
     def _set_rule(self, twin: bool, offset: int, rule: Rule) -> None:
         packed = rule.pack()

@@ -20,7 +20,8 @@ LEAF_MASK = (1 << LEAF_BITS) - 1
 
 
 def leaf_range(label: int) -> tuple[int, int] | None:
-    """`(physical address in the image, size)` if the label is one range of the snapshot's bytes, else None."""
+    """`(physical address in the image, size)` if the label is one range of the snapshot's bytes, else
+    None."""
     payload = label & PAYLOAD
     if not payload or payload & NODE:
         return None

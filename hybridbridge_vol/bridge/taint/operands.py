@@ -1,4 +1,5 @@
-"""Which virtual addresses the instruction under way uses, by its operands and the registers before it takes effect."""
+"""Which virtual addresses the instruction under way uses, by its operands and the registers before it takes
+effect."""
 
 from __future__ import annotations
 
@@ -14,8 +15,8 @@ _PUSHED = 8
 
 
 def second_page(machine: Machine, code: bytes, vaddr: int, paddr: int) -> int:
-    """The guest-physical address of the page behind the one in which an access begins, at `paddr`, that the instruction
-    at `vaddr` makes; 0 if none of its operands is there, or if nothing is mapped behind it."""
+    """The guest-physical address of the page behind the one in which an access begins, at `paddr`, that the
+    instruction at `vaddr` makes; 0 if none of its operands is there, or if nothing is mapped behind it."""
     for place in _addresses(machine, code, vaddr):
         if (place - paddr) % PAGE_SIZE:
             continue

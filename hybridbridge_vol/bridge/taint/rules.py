@@ -1,4 +1,5 @@
-"""Transfer rules: what one instruction does to labels, as the native engine (native/taint.c) understands it."""
+"""Transfer rules: what one instruction does to labels, as the native engine (native/taint.c) understands
+it."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ NO_REGISTER = 255
 class Kind(IntEnum):
     """How a rule is applied; `enum kind` of the engine."""
 
-    NONE, COPY, CLEAR, ALU, BITS, SWAP, ADDSWAP, COMPARESWAP, STRING, GENERIC, CROSSING, JUMP = range(12)
+    NONE, COPY, CLEAR, ALU, BITS, SWAP, ADDSWAP, COMPARESWAP, STRING, GENERIC, TRAMPOLINE, JUMP = range(12)
 
 
 class Place(IntEnum):
@@ -71,18 +72,32 @@ class Rule:
     def pack(self) -> bytes:
         """The engine's own form."""
         return struct.pack(
-            RULE_FORMAT, self.kind, self.bits, self.target.place, self.source.place, self.second.place,
-            self.target.size, self.source.size, self.second.size, self.target.slot, self.source.slot,
-            self.second.slot, self.base, self.index, self.reads, self.writes, self.mask,
+            RULE_FORMAT,
+            self.kind,
+            self.bits,
+            self.target.place,
+            self.source.place,
+            self.second.place,
+            self.target.size,
+            self.source.size,
+            self.second.size,
+            self.target.slot,
+            self.source.slot,
+            self.second.slot,
+            self.base,
+            self.index,
+            self.reads,
+            self.writes,
+            self.mask,
         )
 
 
 _RAX, _RDX, _RSP, _RBP, _RSI, _RDI = 0, 2, 4, 5, 6, 7
 
 
-def crossing(trusted_arguments: int, lenient: bool = False) -> Rule:
-    """The rule of a crossing; bit i says that the i-th argument must not be the snapshot's, unless `lenient`: then
-    one that cannot be made the trusted kernel's is let pass (the crossing looks itself)."""
+def trampoline(trusted_arguments: int, lenient: bool = False) -> Rule:
+    """The rule of a trampoline; bit i says that the i-th argument must not be the snapshot's, unless
+    `lenient`: then one that cannot be made the trusted kernel's is let pass (the trampoline looks itself)."""
     registers = (_RDI, _RSI, _RDX, 1, 8, 9)
     reads = sum(1 << register for i, register in enumerate(registers) if trusted_arguments >> i & 1)
-    return Rule(Kind.CROSSING, reads=reads, writes=int(lenient))
+    return Rule(Kind.TRAMPOLINE, reads=reads, writes=int(lenient))

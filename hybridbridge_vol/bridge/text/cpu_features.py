@@ -1,8 +1,9 @@
 """Branches on the processor's features: in the twin they stand as the snapshot's processor had them.
 
-`static_cpu_has()` (arch/x86/include/asm/cpufeature.h, `_static_cpu_has`) is a branch that alternatives fix at boot:
-`jmp` to the one side or `nop`s before the other. Until then it is a jump to a few instructions in `.altinstr_aux` that
-test the feature's bit in `boot_cpu_data`, and so they name everything needed: the byte, the bit, and both targets.
+`static_cpu_has()` (arch/x86/include/asm/cpufeature.h, `_static_cpu_has`) is a branch that alternatives fix at
+boot: `jmp` to the one side or `nop`s before the other. Until then it is a jump to a few instructions in
+`.altinstr_aux` that test the feature's bit in `boot_cpu_data`, and so they name everything needed: the byte,
+the bit, and both targets.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from dataclasses import dataclass
 _JUMP = 0xE9
 SITE_SIZE = 5
 # testb $mask, byte(%rip) or byte; jnz t_yes; jmp t_no
-_TEST = re.compile(rb"\xf6(?:\x05(?P<relative>.{4})|\x04\x25(?P<absolute>.{4}))(?P<mask>.)\x0f\x85(?P<yes>.{4})\xe9(?P<no>.{4})", re.DOTALL)
+_TEST = re.compile(
+    rb"\xf6(?:\x05(?P<relative>.{4})|\x04\x25(?P<absolute>.{4}))(?P<mask>.)\x0f\x85(?P<yes>.{4})\xe9(?P<no>.{4})",
+    re.DOTALL,
+)
 
 _NEAR_JUMP = re.compile(rb"\xe9")
 
@@ -27,8 +31,8 @@ Byte = Callable[[int], int | None]
 
 @dataclass(frozen=True)
 class FeatureBranches:
-    """Sites in ascending order, as offsets from `_text`; where each leads with the feature and without; the byte that
-    has the feature's bit, and the bit as a mask."""
+    """Sites in ascending order, as offsets from `_text`; where each leads with the feature and without; the
+    byte that has the feature's bit, and the bit as a mask."""
 
     sites: array[int]
     yes: array[int]
@@ -65,7 +69,9 @@ def read_feature_branches(flat: bytes | bytearray, text_link_vaddr: int, text_en
     return FeatureBranches(*(array("I", (item[part] for item in found)) for part in range(5)))
 
 
-def _jumps(flat: bytes | bytearray, text_end: int, targets: dict[int, tuple[int, int, int, int]]) -> Iterator[tuple[int, int]]:
+def _jumps(
+    flat: bytes | bytearray, text_end: int, targets: dict[int, tuple[int, int, int, int]]
+) -> Iterator[tuple[int, int]]:
     """`(site, target)` of every `jmp` in the text that leads to one of `targets`."""
     for match in _NEAR_JUMP.finditer(flat, 0, text_end - SITE_SIZE + 1):
         site = match.start()

@@ -1,9 +1,11 @@
-"""References of the kernel's text to its static per-CPU variables, where these have addresses of the kernel image.
+"""References of the kernel's text to its static per-CPU variables, where these have addresses of the kernel
+image.
 
-Up to 6.14 the section of per-CPU variables is linked at 0, and `%gs:` references to them are the same wherever the
-kernel lies. Since 6.15 it is linked like any other section (arch/x86/kernel/vmlinux.lds.S): a variable is reached by
-`%gs:name(%rip)`, or `%gs:name(,%reg,8)` with a relocated absolute address, and GS holds the distance from there to
-the CPU's area. That distance is the running kernel's, so these references must name the running kernel's addresses.
+Up to 6.14 the section of per-CPU variables is linked at 0, and `%gs:` references to them are the same
+wherever the kernel lies. Since 6.15 it is linked like any other section (arch/x86/kernel/vmlinux.lds.S): a
+variable is reached by `%gs:name(%rip)`, or `%gs:name(,%reg,8)` with a relocated absolute address, and GS
+holds the distance from there to the CPU's area. That distance is the running kernel's, so these references
+must name the running kernel's addresses.
 """
 
 from __future__ import annotations
@@ -30,9 +32,9 @@ _WIDEST_IMMEDIATE = 4
 
 @dataclass(frozen=True)
 class PerCpuText:
-    """Offsets from `_text`: `[start, end)` of the section, empty if it is linked at 0; `fields`, ascending, of the
-    32-bit displacements of `%gs:` references into it; `offset_fields` of those that read `this_cpu_off`, which is what
-    the kernel adds to a per-CPU variable's address to get the running CPU's."""
+    """Offsets from `_text`: `[start, end)` of the section, empty if it is linked at 0; `fields`, ascending,
+    of the 32-bit displacements of `%gs:` references into it; `offset_fields` of those that read
+    `this_cpu_off`, which is what the kernel adds to a per-CPU variable's address to get the running CPU's."""
 
     start: int = 0
     end: int = 0
@@ -46,8 +48,8 @@ def read_per_cpu_text(
     """Find the references in `text`, the bytes of a booted kernel from `_text` on.
 
     `start`, `end` and `this_cpu_off` are offsets from `_text`; `absolute` the ascending offsets of its 32-bit
-    relocation sites; `text_vaddr` is where this kernel lies. What merely looks like a reference has a displacement
-    that leads elsewhere: the section is a ten-thousandth of what 32 bits can reach.
+    relocation sites; `text_vaddr` is where this kernel lies. What merely looks like a reference has a
+    displacement that leads elsewhere: the section is a ten-thousandth of what 32 bits can reach.
     """
     fields: set[int] = set()
     offset_fields: set[int] = set()
@@ -66,7 +68,8 @@ def read_per_cpu_text(
 
 
 def gs_fields(text: bytes | bytearray) -> Iterator[tuple[int, bool]]:
-    """`(offset, relative to RIP)` of the 32-bit displacement of everything that looks like a `%gs:` reference."""
+    """`(offset, relative to RIP)` of the 32-bit displacement of everything that looks like a `%gs:`
+    reference."""
     for match in re.finditer(_GS_REFERENCE, text, re.DOTALL):
         relative = match[1] is not None
         place = match.end(1) if relative else match.end(2)

@@ -38,9 +38,9 @@ class Policy:
     digest: str
 
 
-class Crossing(NamedTuple):
-    """What stands at one function's entry. `offset` is its distance from `_text`; bit i of `trusted` says that the
-    i-th argument must be the trusted kernel's own."""
+class Trampoline(NamedTuple):
+    """What stands at one function's entry. `offset` is its distance from `_text`; bit i of `trusted` says
+    that the i-th argument must be the trusted kernel's own."""
 
     offset: int
     action: str
@@ -51,15 +51,16 @@ class Crossing(NamedTuple):
 
 @dataclass
 class Resolution:
-    """A policy matched against a kernel: the crossings, and the name patterns that matched nothing."""
+    """A policy matched against a kernel: the trampolines, and the name patterns that matched nothing."""
 
-    crossings: list[Crossing] = field(default_factory=list)
+    trampolines: list[Trampoline] = field(default_factory=list)
     unmatched: list[str] = field(default_factory=list)
 
 
 @cache
 def policy_text() -> bytes:
-    """The policy as shipped: installed as `hybridbridge_vol.symbols`, in a source tree the folder `symbols`."""
+    """The policy as shipped: installed as `hybridbridge_vol.symbols`, in a source tree the folder
+    `symbols`."""
     package = Path(__file__).resolve().parents[2]
     folder = next(folder for folder in (package / "symbols", package.parent / "symbols") if folder.is_dir())
     return b"".join(item.read_bytes() for item in sorted(folder.glob("*.toml")))
@@ -108,7 +109,7 @@ def resolve(policy: Policy, functions: Iterable[tuple[int, int, str]]) -> Resolu
         if ".cold" not in symbol:
             by_name.setdefault(plain_name(symbol), []).append((offset, size))
     ascending = sorted(by_name)
-    chosen: dict[int, Crossing] = {}
+    chosen: dict[int, Trampoline] = {}
     result = Resolution()
     for rule in policy.rules:
         for pattern in rule.names:
@@ -118,12 +119,13 @@ def resolve(policy: Policy, functions: Iterable[tuple[int, int, str]]) -> Resolu
             for name in names:
                 for offset, size in by_name[name]:
                     _choose(chosen, rule, offset, size)
-    result.crossings = [chosen[offset] for offset in sorted(chosen)]
+    result.trampolines = [chosen[offset] for offset in sorted(chosen)]
     return result
 
 
 def _matching(pattern: str, names: list[str]) -> Iterator[str]:
-    """Of the ascending `names` those that match as a whole; only those with the pattern's literal beginning are tried."""
+    """Of the ascending `names` those that match as a whole; only those with the pattern's literal beginning
+    are tried."""
     prefix = re.match(r"[\w$]*", pattern)[0]  # type: ignore[index]
     if prefix != pattern and pattern[len(prefix)] in "?*{":
         prefix = prefix[:-1]
@@ -135,7 +137,7 @@ def _matching(pattern: str, names: list[str]) -> Iterator[str]:
             yield names[place]
 
 
-def _choose(chosen: dict[int, Crossing], rule: Rule, offset: int, size: int) -> None:
+def _choose(chosen: dict[int, Trampoline], rule: Rule, offset: int, size: int) -> None:
     if rule.action == "twin":
         chosen.pop(offset, None)
         return
@@ -145,4 +147,4 @@ def _choose(chosen: dict[int, Crossing], rule: Rule, offset: int, size: int) -> 
     if size >= needed:
         value = rule.argument if rule.action == "free" else rule.value
         trusted = sum(1 << argument for argument in rule.trusted)
-        chosen[offset] = Crossing(offset, rule.action, value, rule.both_sides, trusted)
+        chosen[offset] = Trampoline(offset, rule.action, value, rule.both_sides, trusted)

@@ -1,8 +1,8 @@
-"""What the bridge derives from one booted kernel, once: relocation sites, crossings, offsets.
+"""What the bridge derives from one booted kernel, once: relocation sites, trampolines, offsets.
 
-It is stored beside the boot it belongs to, named by the policy it follows, and made again when absent or damaged.
-Structure offsets are found by value in the booted kernel (which word of the agent's task is `&init_nsproxy`?), so
-no debug information is needed.
+It is stored beside the boot it belongs to, named by the policy it follows, and made again when absent or
+damaged. Structure offsets are found by value in the booted kernel (which word of the proxy task's task is
+`&init_nsproxy`?), so no debug information is needed.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hybridbridge_vol.bridge.text.agent import _MAX_OBJECT, AgentOffsets, _words, find_agent
 from hybridbridge_vol.bridge.text.cpu_features import FeatureBranches, read_feature_branches
 from hybridbridge_vol.bridge.text.per_cpu_references import PerCpuText, read_per_cpu_text
-from hybridbridge_vol.bridge.text.policy import Crossing, load_policy, policy_digest, resolve
+from hybridbridge_vol.bridge.text.policy import Trampoline, load_policy, policy_digest, resolve
+from hybridbridge_vol.bridge.text.proxy_task import MAX_OBJECT, ProxyTask, find_proxy_task, read_words
 from hybridbridge_vol.bridge.text.rebased_text import Sites, relocation_sites
 from hybridbridge_vol.bridge.text.static_keys import JumpLabels, read_jump_labels
 from hybridbridge_vol.errors import BootError, StoreError
@@ -42,16 +42,16 @@ _EXCEPTION_ENTRY = 12  # struct exception_table_entry: three 32-bit words since 
 class Prepared:
     """See the module's text. Offsets of text and data count from `_text`.
 
-    `rodata_end`: first byte after what the twin provides. `unmatched`: name patterns of the policy that this kernel
-    has no function for. `fixups`: offsets of the
-    instructions that the exception table covers, `warnings` of the `ud2` of every WARN, both ascending; `labels` are
-    its static branches, `features` its branches on the processor's features, `per_cpu` its references to per-CPU
-    variables, `caches` the virtual addresses of its slab caches.
+    `rodata_end`: first byte after what the twin provides. `unmatched`: name patterns of the policy that this
+    kernel has no function for. `fixups`: offsets of the instructions that the exception table covers,
+    `warnings` of the `ud2` of every WARN, both ascending; `labels` are its static branches, `features` its
+    branches on the processor's features, `per_cpu` its references to per-CPU variables, `caches` the virtual
+    addresses of its slab caches.
     """
 
     rodata_end: int
     sites: tuple[Sites, ...]
-    crossings: list[Crossing]
+    trampolines: list[Trampoline]
     unmatched: list[str]
     fixups: array[int]
     warnings: array[int]
@@ -59,7 +59,7 @@ class Prepared:
     features: FeatureBranches
     per_cpu: PerCpuText
     caches: list[int]
-    agent: AgentOffsets
+    proxy_task: ProxyTask
 
 
 def prepare(kernel: StoredKernel, boot: Boot, progress: Progress | None = None) -> Prepared:
@@ -82,20 +82,29 @@ def prepare(kernel: StoredKernel, boot: Boot, progress: Progress | None = None) 
 def _dump(prepared: Prepared) -> bytes:
     labels, per_cpu = prepared.labels, prepared.per_cpu
     lists = [
-        *(sites.offsets for sites in prepared.sites), prepared.fixups, prepared.warnings,
-        labels.codes, labels.targets, labels.keys, labels.flags, *prepared.features.columns(),
-        per_cpu.fields, per_cpu.offset_fields,
+        *(sites.offsets for sites in prepared.sites),
+        prepared.fixups,
+        prepared.warnings,
+        labels.codes,
+        labels.targets,
+        labels.keys,
+        labels.flags,
+        *prepared.features.columns(),
+        per_cpu.fields,
+        per_cpu.offset_fields,
     ]
-    head = json.dumps({
-        "rodata_end": prepared.rodata_end,
-        "crossings": prepared.crossings,
-        "unmatched": prepared.unmatched,
-        "caches": prepared.caches,
-        "per_cpu": [per_cpu.start, per_cpu.end],
-        "agent": list(vars(prepared.agent).values()),
-        "sites": [[sites.step, sites.size] for sites in prepared.sites],
-        "lengths": [len(item) for item in lists],
-    }).encode()
+    head = json.dumps(
+        {
+            "rodata_end": prepared.rodata_end,
+            "trampolines": prepared.trampolines,
+            "unmatched": prepared.unmatched,
+            "caches": prepared.caches,
+            "per_cpu": [per_cpu.start, per_cpu.end],
+            "proxy_task": list(vars(prepared.proxy_task).values()),
+            "sites": [[sites.step, sites.size] for sites in prepared.sites],
+            "lengths": [len(item) for item in lists],
+        }
+    ).encode()
     body = struct.pack("<I", len(head)) + head + b"".join(array("I", item).tobytes() for item in lists)
     return struct.pack("<I", zlib.crc32(body)) + body
 
@@ -117,7 +126,7 @@ def _load(data: bytes) -> Prepared:
     return Prepared(
         head["rodata_end"],
         sites,
-        [Crossing(*item) for item in head["crossings"]],
+        [Trampoline(*item) for item in head["trampolines"]],
         head["unmatched"],
         lists[-13],
         lists[-12],
@@ -125,7 +134,7 @@ def _load(data: bytes) -> Prepared:
         FeatureBranches(*lists[-7:-2]),
         PerCpuText(*head["per_cpu"], *lists[-2:]),
         head["caches"],
-        AgentOffsets(*head["agent"]),
+        ProxyTask(*head["proxy_task"]),
     )
 
 
@@ -153,7 +162,7 @@ def derive(kernel: StoredKernel, boot: Boot) -> Prepared:
     )
     resolution = resolve(load_policy(), text_functions(kernel))
     try:
-        agent = find_agent(machine, kernel, boot.layout)
+        proxy_task = find_proxy_task(machine, kernel, boot.layout)
         caches = sorted(slab_caches(machine, kernel, delta))
     except (UnmappedVirtual, LookupError) as error:
         raise BootError(f"{kernel.name}: the booted kernel is not laid out as expected: {error}") from None
@@ -162,7 +171,7 @@ def derive(kernel: StoredKernel, boot: Boot) -> Prepared:
     return Prepared(
         rodata_end,
         sites,
-        resolution.crossings,
+        resolution.trampolines,
         resolution.unmatched,
         exception_sites(kernel, booted),
         warning_sites(kernel, booted),
@@ -170,7 +179,7 @@ def derive(kernel: StoredKernel, boot: Boot) -> Prepared:
         read_feature_branches(flat, text, symbols.address("_etext") - text),
         per_cpu_text(kernel, booted, sites[0], delta),
         caches,
-        agent,
+        proxy_task,
     )
 
 
@@ -227,9 +236,10 @@ def per_cpu_text(kernel: StoredKernel, booted: memoryview, sites: Sites, delta: 
 def warning_sites(kernel: StoredKernel, booted: memoryview) -> array[int]:
     """Offsets of the `ud2` of every WARN (`__bug_table`, arch/x86/include/asm/bug.h).
 
-    An entry begins with the distance to its instruction and ends with 16 bits of flags; how long it is depends on
-    the configuration, so the length is taken under which the most entries lead to a `ud2`. Since 6.19 some lead to
-    other instructions: their WARN is a `ud1`, which is never anything else (see `undefined.py`).
+    An entry begins with the distance to its instruction and ends with 16 bits of flags; how long it is
+    depends on the configuration, so the length is taken under which the most entries lead to a `ud2`. Since
+    6.19 some lead to other instructions: their WARN is a `ud1`, which is never anything else (see
+    `undefined.py`).
     """
     text = kernel.text_link_vaddr
     start = kernel.symbols.address("__start___bug_table") - text
@@ -250,7 +260,8 @@ def warning_sites(kernel: StoredKernel, booted: memoryview) -> array[int]:
 def slab_caches(machine: Machine, kernel: StoredKernel, delta: int) -> set[int]:
     """The trusted kernel's slab caches: those on the list `slab_caches` (mm/slab_common.c).
 
-    The list's place inside a cache is the distance that brings the most list nodes onto pointers of `kmalloc_caches`.
+    The list's place inside a cache is the distance that brings the most list nodes onto pointers of
+    `kmalloc_caches`.
     """
     symbols = kernel.symbols
     head = symbols.address("slab_caches") + delta
@@ -260,8 +271,8 @@ def slab_caches(machine: Machine, kernel: StoredKernel, delta: int) -> set[int]:
         nodes.append(node)
         node = machine.read_u64(node)
     table = symbols.address("kmalloc_caches")
-    known = {word for word in _words(machine, table + delta, symbols.size("kmalloc_caches")) if word}
-    candidates = ({node - distance for node in nodes} for distance in range(8, _MAX_OBJECT, 8))
+    known = {word for word in read_words(machine, table + delta, symbols.size("kmalloc_caches")) if word}
+    candidates = ({node - distance for node in nodes} for distance in range(8, MAX_OBJECT, 8))
     best = max(candidates, key=lambda caches: len(caches & known))
     if len(best & known) < len(known) // 2:
         raise LookupError("the list of slab caches makes no sense")

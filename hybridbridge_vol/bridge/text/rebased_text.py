@@ -1,9 +1,9 @@
 """The twin text: the trusted kernel's own bytes, once more, where the snapshot's kernel text was.
 
-A twin page is made when it is first touched: the page of the booted kernel's text or `.rodata`, its relocation
-sites moved from the trusted layout to the snapshot's, then the crossings (a jump home, or a few instructions of
-our own) laid over it. Sites that boot-time patching (alternatives, paravirt) has rewritten no longer hold the
-expected value; `relocation_sites` leaves them out, once per boot.
+A twin page is made when it is first touched: the page of the booted kernel's text or `.rodata`, its
+relocation sites moved from the trusted layout to the snapshot's, then the trampolines (a jump home, or a few
+instructions of our own) laid over it. Sites that boot-time patching (alternatives, paravirt) has rewritten no
+longer hold the expected value; `relocation_sites` leaves them out, once per boot.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ _WIDEST_SITE = 8
 
 @dataclass(frozen=True)
 class Sites:
-    """Relocation sites as offsets from `_text`, ascending; `step` is their sign and `size` their width in bytes."""
+    """Relocation sites as offsets from `_text`, ascending; `step` is their sign and `size` their width in
+    bytes."""
 
     offsets: Sequence[int]
     step: int
@@ -28,10 +29,16 @@ class Sites:
 
 
 def relocation_sites(
-    booted: memoryview, flat: bytes | bytearray, vaddrs: Sequence[int], text_link_vaddr: int, limit: int, delta: int,
+    booted: memoryview,
+    flat: bytes | bytearray,
+    vaddrs: Sequence[int],
+    text_link_vaddr: int,
+    limit: int,
+    delta: int,
     size: int,
 ) -> array[int]:
-    """Offsets from `_text` below `limit` whose value in `booted` is the link-time value of `flat` plus `delta`.
+    """Offsets from `_text` below `limit` whose value in `booted` is the link-time value of `flat` plus
+    `delta`.
 
     `booted` and `flat` begin at `_text`; `vaddrs` are link-time virtual addresses.
     """
@@ -51,11 +58,12 @@ def relocation_sites(
 class TwinText:
     """Makes twin pages.
 
-    `booted` is the trusted kernel's memory from `_text`; `shift` is the distance from the trusted layout to the
-    snapshot's (`K_s - K_t`); `overlays` are `(offset, bytes)` that replace text, not overlapping. `trusted` are the
-    offsets of 32-bit fields (displacements, immediates) of static references that reach home's object; `at_home` are
-    more of them, as ascending offsets and by how many bytes beside that object they reach. `branches(start, end)` gives
-    the branches of a range that the snapshot's kernel had patched otherwise than `booted`.
+    `booted` is the trusted kernel's memory from `_text`; `shift` is the distance from the trusted layout to
+    the snapshot's (`K_s - K_t`); `overlays` are `(offset, bytes)` that replace text, not overlapping.
+    `trusted` are the offsets of 32-bit fields (displacements, immediates) of static references that reach
+    home's object; `at_home` are more of them, as ascending offsets and by how many bytes beside that object
+    they reach. `branches(start, end)` gives the branches of a range that the snapshot's kernel had patched
+    otherwise than `booted`.
     """
 
     booted: memoryview
@@ -94,10 +102,11 @@ class TwinText:
         return page
 
     def _field_at_home(self, place: int, distance: int = 0) -> bytes:
-        """The field of a static reference as it must read in the twin to reach `distance` beside home's object.
+        """The field of a static reference as it must read in the twin to reach `distance` beside home's
+        object.
 
-        One with an absolute address is a relocation site and keeps home's bytes; one relative to RIP, which counts
-        from the twin's instruction, has to bridge the distance.
+        One with an absolute address is a relocation site and keeps home's bytes; one relative to RIP, which
+        counts from the twin's instruction, has to bridge the distance.
         """
         old = int.from_bytes(self.booted[place : place + 4], "little")
         relative = not any(_holds(sites, place) for sites in self.sites)

@@ -1,7 +1,8 @@
-"""Static keys: the twin's branches stand as the snapshot's keys say, not as the trusted kernel's boot left them.
+"""Static keys: the twin's branches stand as the snapshot's keys say, not as the trusted kernel's boot left
+them.
 
-A static branch is a `jmp` or a `nop` in the text, patched whenever its key changes (kernel/jump_label.c). The twin is
-the trusted kernel's text, so each site is set again by the state of the key in the snapshot's memory.
+A static branch is a `jmp` or a `nop` in the text, patched whenever its key changes (kernel/jump_label.c). The
+twin is the trusted kernel's text, so each site is set again by the state of the key in the snapshot's memory.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ KeyState = Callable[[int], int | None]
 
 @dataclass(frozen=True)
 class JumpLabels:
-    """Sites in ascending order: offsets from `_text` of code, target and key; `flags` per site: likely, jumps in the
-    trusted kernel, short form."""
+    """Sites in ascending order: offsets from `_text` of code, target and key; `flags` per site: likely, jumps
+    in the trusted kernel, short form."""
 
     codes: array[int]
     targets: array[int]
@@ -48,12 +49,16 @@ class JumpLabels:
         if not jumps:
             return _NOPS[size]
         distance = self.targets[index] - self.codes[index] - size
-        return struct.pack("<Bb", _JUMP_SHORT, distance) if size == 2 else struct.pack("<Bi", _JUMP_NEAR, distance)
+        return (
+            struct.pack("<Bb", _JUMP_SHORT, distance)
+            if size == 2
+            else struct.pack("<Bi", _JUMP_NEAR, distance)
+        )
 
 
 def site_flags(code: bytes, distance: int) -> int | None:
-    """What stands at a site whose target is `distance` bytes away: whether it jumps and whether in the short form;
-    None if it is neither a jump nor a `nop` that stands for one."""
+    """What stands at a site whose target is `distance` bytes away: whether it jumps and whether in the short
+    form; None if it is neither a jump nor a `nop` that stands for one."""
     if code[0] == _JUMP_NEAR:
         return _JUMPS
     if code == _NOPS[5]:
@@ -66,8 +71,8 @@ def site_flags(code: bytes, distance: int) -> int | None:
 def read_jump_labels(booted: memoryview | bytes, start: int, stop: int, text_end: int) -> JumpLabels:
     """The table at offsets `[start, stop)` of a booted kernel's memory, which begins at `_text`.
 
-    Sites that hold neither of the two instructions (initialisation code that is gone) are left out, as are keys
-    outside of the kernel image.
+    Sites that hold neither of the two instructions (initialisation code that is gone) are left out, as are
+    keys outside of the kernel image.
     """
     found = []
     for entry in range(start, stop - ENTRY_SIZE + 1, ENTRY_SIZE):

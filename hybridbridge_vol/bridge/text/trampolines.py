@@ -1,16 +1,21 @@
-"""The bytes that stand at the crossings: jumps home, answers of our own, guarded frees."""
+"""The bytes that stand at the trampolines: jumps home, answers of our own, guarded frees."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from hybridbridge_vol.bridge.text.policy import Crossing
+from hybridbridge_vol.bridge.text.policy import Trampoline
 from hybridbridge_vol.bridge.text.rebased_text import jump, returning
 
 GUARD_HOLE_SHIFT = 43
 """The guard hole is 8 TiB: every trusted object's address has its upper bits and no snapshot object's has."""
 
-_MOVE_ARGUMENT_TO_RAX = (b"\x48\x89\xf8", b"\x48\x89\xf0", b"\x48\x89\xd0", b"\x48\x89\xc8")  # rdi, rsi, rdx, rcx
+_MOVE_ARGUMENT_TO_RAX = (
+    b"\x48\x89\xf8",
+    b"\x48\x89\xf0",
+    b"\x48\x89\xd0",
+    b"\x48\x89\xc8",
+)  # rdi, rsi, rdx, rcx
 _RETURN_ZERO = b"\x31\xc0\xc3"  # xor eax, eax; ret
 _HALT = b"\xfa\xf4"  # cli; hlt
 _RETURN_ARGUMENT = b"\x48\x89\xf8\xc3"  # mov rax, rdi; ret
@@ -30,7 +35,7 @@ def free_if_trusted(argument: int, from_vaddr: int, to_vaddr: int, guard_hole: i
 
 
 def answer(action: str, value: int) -> bytes:
-    """The code of a crossing that goes nowhere: "return", "argument" or "halt"."""
+    """The code of a trampoline that goes nowhere: "return", "argument" or "halt"."""
     if action == "halt":
         return _HALT
     if action == "argument":
@@ -38,22 +43,22 @@ def answer(action: str, value: int) -> bytes:
     return returning(value) if value else _RETURN_ZERO
 
 
-def twin_overlays(
-    crossings: Iterable[Crossing], twin_text_vaddr: int, home_text_vaddr: int, guard_hole: int
+def twin_trampolines(
+    trampolines: Iterable[Trampoline], twin_text_vaddr: int, home_text_vaddr: int, guard_hole: int
 ) -> Iterator[tuple[int, bytes]]:
-    """`(offset from _text, code)` for every crossing of the twin."""
-    for crossing in crossings:
-        here, home = twin_text_vaddr + crossing.offset, home_text_vaddr + crossing.offset
-        if crossing.action == "home":
-            yield crossing.offset, jump(here, home)
-        elif crossing.action == "free":
-            yield crossing.offset, free_if_trusted(crossing.value, here, home, guard_hole)
+    """`(offset from _text, code)` for every trampoline of the twin."""
+    for trampoline in trampolines:
+        here, home = twin_text_vaddr + trampoline.offset, home_text_vaddr + trampoline.offset
+        if trampoline.action == "home":
+            yield trampoline.offset, jump(here, home)
+        elif trampoline.action == "free":
+            yield trampoline.offset, free_if_trusted(trampoline.value, here, home, guard_hole)
         else:
-            yield crossing.offset, answer(crossing.action, crossing.value)
+            yield trampoline.offset, answer(trampoline.action, trampoline.value)
 
 
-def home_overlays(crossings: Iterable[Crossing]) -> Iterator[tuple[int, bytes]]:
+def home_trampolines(trampolines: Iterable[Trampoline]) -> Iterator[tuple[int, bytes]]:
     """`(offset from _text, code)` of what the policy changes in the trusted kernel's own text."""
-    for crossing in crossings:
-        if crossing.both_sides and crossing.action in ("return", "argument", "halt"):
-            yield crossing.offset, answer(crossing.action, crossing.value)
+    for trampoline in trampolines:
+        if trampoline.both_sides and trampoline.action in ("return", "argument", "halt"):
+            yield trampoline.offset, answer(trampoline.action, trampoline.value)

@@ -1,6 +1,8 @@
-"""`ud1`, the undefined instruction that since 6.19 stands for a WARN with a message (arch/x86/include/asm/bug.h).
+"""`ud1`, the undefined instruction that since 6.19 stands for a WARN with a message
+(arch/x86/include/asm/bug.h).
 
-Its operands tell the handler where the message is; nothing executes them, but they are part of the instruction.
+Its operands tell the handler where the message is; nothing executes them, but they are part of the
+instruction.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ _OPCODE = b"\x0f\xb9"
 
 
 def ud1_size(code: bytes) -> int:
-    """How many bytes the `ud1` takes that `code` begins with; 0 if it begins with none (SDM volume 2A, 2.1)."""
+    """How many bytes the `ud1` takes that `code` begins with; 0 if it begins with none (SDM volume 2A,
+    2.1)."""
     at = 0
     while at < len(code) and code[at] in _PREFIXES:
         at += 1

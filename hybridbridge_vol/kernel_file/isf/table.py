@@ -1,7 +1,8 @@
 """Volatility 3's symbol table (ISF, schema 6.2.0) of a kernel, from what the kernel itself carries.
 
-Types come from its BTF, symbols from its kallsyms: no debug package is needed. As dwarf2json has it, names of types
-(typedef) and qualifiers are resolved, anonymous structs are called `unnamed_N`, and a symbol of unknown type is `void`.
+Types come from its BTF, symbols from its kallsyms: no debug package is needed. As dwarf2json has it, names of
+types (typedef) and qualifiers are resolved, anonymous structs are called `unnamed_N`, and a symbol of unknown
+type is `void`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ _MAX_VARIABLE_SIZE = 1 << 20
 
 
 def isf_of(kernel: KernelImage) -> dict[str, Any]:
-    """The symbol table of a kernel, as JSON's types. KernelFileError if the kernel has no BTF or it is damaged.
+    """The symbol table of a kernel, as JSON's types. KernelFileError if the kernel has no BTF or it is
+    damaged.
 
     Addresses are link-time addresses: Volatility finds KASLR's shift by itself.
     """
@@ -67,7 +69,8 @@ def write_isf(table: dict[str, Any], path: Path, progress: Progress | None = Non
 
 
 def btf_section(kernel: KernelImage) -> bytes:
-    """The bytes of `.BTF` (include/asm-generic/vmlinux.lds.h). KernelFileError if the kernel was built without."""
+    """The bytes of `.BTF` (include/asm-generic/vmlinux.lds.h). KernelFileError if the kernel was built
+    without."""
     start, stop = kernel.symbols.get("__start_BTF"), kernel.symbols.get("__stop_BTF")
     if start is None or stop is None or stop <= start:
         raise KernelFileError(
@@ -100,14 +103,16 @@ def _symbols(kernel: KernelImage, types: IsfTypes) -> dict[str, Any]:
 
 
 def _kallsyms_parts(kernel: KernelImage) -> dict[str, int]:
-    """Where the symbol table's own parts lie, of kernels that do not tell it there; Volatility's reader asks for them."""
+    """Where the symbol table's own parts lie, of kernels that do not tell it there; Volatility's reader asks
+    for them."""
     if "kallsyms_num_syms" in kernel.symbols:
         return {}
     return find_parts(kernel.flat(), kernel.symbols.address("_text"), str(kernel.path))
 
 
 def _declared(name: str, types: IsfTypes, size: int) -> Descriptor | None:
-    """The type of a variable that `isf_symbols` knows, `size` bytes long; None for others and what the kernel lacks."""
+    """The type of a variable that `isf_symbols` knows, `size` bytes long; None for others and what the kernel
+    lacks."""
     if name not in SYMBOL_TYPES:
         return None
     how, what = SYMBOL_TYPES[name]

@@ -1,4 +1,5 @@
-"""BTF types as Volatility's ISF has them (schema 6.2.0): base types, structs and unions, enums, descriptors of fields."""
+"""BTF types as Volatility's ISF has them (schema 6.2.0): base types, structs and unions, enums, descriptors
+of fields."""
 
 from __future__ import annotations
 
@@ -21,9 +22,9 @@ _ENUMS = (Kind.ENUM, Kind.ENUM64)
 class IsfTypes:
     """The types of one kernel: what `base_types`, `user_types` and `enums` of its table are.
 
-    Of different types with one name the first keeps it, the others are called NAME___2 and so on; a struct that is
-    only declared goes by the name of the one that is defined, and is empty if none is. One without a name goes by that
-    of its typedef.
+    Of different types with one name the first keeps it, the others are called NAME___2 and so on; a struct
+    that is only declared goes by the name of the one that is defined, and is empty if none is. One without a
+    name goes by that of its typedef.
     """
 
     def __init__(self, btf: Btf) -> None:
@@ -77,7 +78,8 @@ class IsfTypes:
                 self._defined.setdefault(space, number)
 
     def _typedefs(self) -> dict[int, str]:
-        """Names that typedefs give to structs, unions and enums without one, where no other type has that name."""
+        """Names that typedefs give to structs, unions and enums without one, where no other type has that
+        name."""
         tagged = {found.name for found in self._btf.types if found.kind is not Kind.TYPEDEF}
         names: dict[int, str] = {}
         for found in self._btf.types:

@@ -1,9 +1,9 @@
 """Types of variables that Volatility's Linux plugins ask for by name.
 
-BTF tells types, and of variables only those of the per-CPU ones. These are declared in the kernel's source as written
-here, where not noted otherwise from 5.10 to 7.2. An entry is `(what, name of the type)`: a "struct" or "base" type,
-a "pointer" to a struct, an "array" of them as long as the variable (its end is the next symbol), "pointers" to
-structs likewise. "with" is the struct with fields of these names.
+BTF tells types, and of variables only those of the per-CPU ones. These are declared in the kernel's source as
+written here, where not noted otherwise from 5.10 to 7.2. An entry is `(what, name of the type)`: a "struct"
+or "base" type, a "pointer" to a struct, an "array" of them as long as the variable (its end is the next
+symbol), "pointers" to structs likewise. "with" is the struct with fields of these names.
 """
 
 from __future__ import annotations
@@ -72,4 +72,5 @@ SYMBOL_TYPES: dict[str, tuple[str, str]] = {
 }
 
 ALIASES: dict[str, str] = {"tk_core": "timekeeper_data"}
-"""Variables that became the first of an array of another name (tk_core, between 6.12 and 7.2: kernel/time/timekeeping.c)."""
+"""Variables that became the first of an array of another name (tk_core, between 6.12 and 7.2:
+kernel/time/timekeeping.c)."""

@@ -1,7 +1,8 @@
 """A batch: many images, one dataset. It can be ended at any moment and run again.
 
-What is done is what has a record. The first image of each kernel goes before the others of that kernel, because what
-SLOW-BRIDGE proves on it the others need not prove again; different kernels do not wait for each other.
+What is done is what has a record. The first image of each kernel goes before the others of that kernel,
+because what SLOW-BRIDGE proves on it the others need not prove again; different kernels do not wait for each
+other.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ MakeEngine = Callable[[int, Step], Engine]
 
 @dataclass(frozen=True)
 class Options:
-    """What is asked of every image: the fields of `Request`; and how: `jobs` processes, `engine` made anew for a batch
-    (None: this machine)."""
+    """What is asked of every image: the fields of `Request`; and how: `jobs` processes, `engine` made anew
+    for a batch (None: this machine)."""
 
     request: Request
     jobs: int = 1
@@ -50,18 +51,23 @@ class Outcome:
 
 
 def run(
-    paths: Sequence[str], out: Path, options: Options, progress: Progress = lambda _fraction, _text: None,
-    told: Callable[[Record], None] = lambda _record: None,
+    paths: Sequence[str],
+    out: Path,
+    options: Options,
+    progress: Progress = lambda _fraction, _text: None,
+    error_text: Callable[[Record], None] = lambda _record: None,
 ) -> Outcome:
-    """Examine all images that `paths` mean (see `discover`) into the dataset `out`; `told` of each as it is finished.
+    """Examine all images that `paths` mean (see `discover`) into the dataset `out`; `error_text` of each as
+    it is finished.
 
-    BatchError if `out` or a list cannot be used. KeyboardInterrupt ends everything under way; the manifest is written then too.
+    BatchError if `out` or a list cannot be used. KeyboardInterrupt ends everything under way; the manifest is
+    written then too.
     """
     store = Store(Path(options.request.store) if options.request.store else None).root
     with _claimed(out) as staging:
         progress(0.0, "looking for images")
         candidates = discover(paths, left_out=(out, store))
-        batch = _Batch(out, staging, options, progress, told)
+        batch = _Batch(out, staging, options, progress, error_text)
         try:
             batch.work(candidates)
         finally:
@@ -83,17 +89,22 @@ def finish(out: Path) -> None:
 
 @contextlib.contextmanager
 def _claimed(out: Path) -> Iterator[Path]:
-    """The dataset's folder, for one batch at a time; a folder for what is under way, empty at first and gone at last."""
+    """The dataset's folder, for one batch at a time; a folder for what is under way, empty at first and gone
+    at last."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         handle = os.open(out / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        raise BatchError(f"{out}: cannot be written ({error.strerror}); choose another with --out DIR") from None
+        raise BatchError(
+            f"{out}: cannot be written ({error.strerror}); choose another with --out DIR"
+        ) from None
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BatchError(f"{out}: another batch is at work there; wait for it, or choose another with --out DIR") from None
+            raise BatchError(
+                f"{out}: another batch is at work there; wait for it, or choose another with --out DIR"
+            ) from None
         shutil.rmtree(dataset.staging_root(out), ignore_errors=True)
         staging = dataset.staging_root(out) / secrets.token_hex(4)
         staging.mkdir(parents=True)
@@ -107,10 +118,15 @@ def _claimed(out: Path) -> Iterator[Path]:
 
 class _Batch:
     def __init__(
-        self, out: Path, staging: Path, options: Options, progress: Progress, told: Callable[[Record], None]
+        self,
+        out: Path,
+        staging: Path,
+        options: Options,
+        progress: Progress,
+        error_text: Callable[[Record], None],
     ) -> None:
         self.out, self.staging, self.options = out, staging, options
-        self.progress, self.told = progress, told
+        self.progress, self.error_text = progress, error_text
         self.before = self.done = self.total = 0
         self.at: dict[str, str] = {}
         """What is being done on which image."""
@@ -118,7 +134,9 @@ class _Batch:
     def work(self, candidates: Sequence[Candidate]) -> None:
         requests = [self.request(candidate) for candidate in candidates]
         left = [
-            (candidate, request) for candidate, request in zip(candidates, requests, strict=True) if not self.is_done(request)
+            (candidate, request)
+            for candidate, request in zip(candidates, requests, strict=True)
+            if not self.is_done(request)
         ]
         self.total, self.before = len(requests), len(requests) - len(left)
         self.done = self.before
@@ -147,12 +165,14 @@ class _Batch:
         return replace(self.options.request, id=image, path=candidate.path, staging=str(self.staging / image))
 
     def is_done(self, request: Request) -> bool:
-        """Whether the image's record answers this request. One that could not be read at all is tried again: its kernel
-        may be trusted by now."""
+        """Whether the image's record answers this request. One that could not be read at all is tried again:
+        its kernel may be trusted by now."""
         record = dataset.read_record(self.out, request.id)
         return record is not None and record.status != "failed" and record.asked == fingerprint(request)
 
-    def by_kernel(self, left: list[tuple[Candidate, Request]], local: LocalEngine) -> dict[str, list[Request]]:
+    def by_kernel(
+        self, left: list[tuple[Candidate, Request]], local: LocalEngine
+    ) -> dict[str, list[Request]]:
         """The images by their kernel, those without one being told at once."""
         groups: dict[str, list[Request]] = {}
         limit = self.options.request.tool_seconds
@@ -180,7 +200,11 @@ class _Batch:
 
     @staticmethod
     def release(
-        kernel: str, requests: list[Request], trained: bool, waiting: dict[str, tuple[str, list[Request]]], engine: Engine
+        kernel: str,
+        requests: list[Request],
+        trained: bool,
+        waiting: dict[str, tuple[str, list[Request]]],
+        engine: Engine,
     ) -> None:
         """Let all images of a kernel start, or, where nothing is proven of it yet, the first of them."""
         if trained or len(requests) < 2:
@@ -197,7 +221,7 @@ class _Batch:
         shutil.rmtree(self.staging / record.id, ignore_errors=True)
         self.done += 1
         self.at.pop(record.id, None)
-        self.told(record)
+        self.error_text(record)
         self.show()
 
     def step(self, image: str, name: str) -> None:

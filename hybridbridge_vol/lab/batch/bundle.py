@@ -1,4 +1,5 @@
-"""A stored kernel as bytes, for a machine that does not share the store: its entry without the memos, and the memos.
+"""A stored kernel as bytes, for a machine that does not share the store: its entry without the memos, and the
+memos.
 
 Memos go both ways, time and again; the entry, which never changes, goes once.
 """
@@ -47,7 +48,8 @@ def pack_entry(entry: Path) -> bytes:
 
 
 def unpack_entry(packed: bytes, entry: Path) -> None:
-    """Make the entry anew, all of it or nothing; one that is there stays. StoreError if that cannot be done."""
+    """Make the entry anew, all of it or nothing; one that is there stays. StoreError if that cannot be
+    done."""
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=entry.parent, prefix=".new-"))

@@ -35,8 +35,8 @@ _LONGEST_SLUG = 40
 
 @dataclass(frozen=True)
 class ToolRun:
-    """What one tool did on one image. `incomplete`: rows with cells that could not be read; `traps` from FAST to
-    SLOW-BRIDGE; `undone` calls into the kernel that were thrown away."""
+    """What one tool did on one image. `incomplete`: rows with cells that could not be read; `traps` from FAST
+    to SLOW-BRIDGE; `rolled_back` calls into the kernel that were thrown away."""
 
     tool: str
     status: ToolStatus
@@ -44,15 +44,15 @@ class ToolRun:
     incomplete: int = 0
     seconds: float = 0.0
     traps: int = 0
-    undone: int = 0
+    rolled_back: int = 0
     error: str | None = None
 
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of one finished image: a row of the manifest. Sizes in bytes, times in seconds, `frozen` since the
-    epoch by the snapshot's clock, `kernel` the entry's name in the trust store. `asked` is what must be
-    the same for it to count as done (`examine.fingerprint`)."""
+    """What is known of one finished image: a row of the manifest. Sizes in bytes, times in seconds,
+    `captured` since the epoch by the snapshot's clock, `kernel` the entry's name in the trust store. `asked`
+    is what must be the same for it to count as done (`examine.fingerprint`)."""
 
     id: str
     path: str
@@ -62,7 +62,7 @@ class Record:
     kernel: str | None
     release: str | None
     banner: str | None
-    frozen: float | None
+    captured: float | None
     cpus: int | None
     tools: tuple[ToolRun, ...]
     seconds: float
@@ -92,7 +92,8 @@ MANIFEST_COLUMNS = tuple(field.name for field in fields(Record) if field.name !=
 
 
 def image_id(path: str | os.PathLike[str]) -> str:
-    """A short name for the image at `path`: readable, fit for a folder's name, the same for the same absolute path."""
+    """A short name for the image at `path`: readable, fit for a folder's name, the same for the same absolute
+    path."""
     absolute = os.path.abspath(path)
     folder, stem = Path(absolute).parent.name, Path(absolute).stem
     readable = folder if stem.lower() in GENERIC else stem
@@ -133,7 +134,8 @@ def records(out: Path) -> Iterator[Record]:
 
 
 def commit(out: Path, record: Record, tables: dict[str, Path]) -> None:
-    """Put a finished image into the dataset: first the tables (by tool, files of the same file system), then the record.
+    """Put a finished image into the dataset: first the tables (by tool, files of the same file system), then
+    the record.
 
     What an earlier examination of the image has left is taken away before, its record first.
     """
@@ -155,7 +157,8 @@ def forget(out: Path, image: str) -> None:
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Write a file so that a reader, even after a loss of power, finds the old one or the new one, never a part."""
+    """Write a file so that a reader, even after a loss of power, finds the old one or the new one, never a
+    part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:

@@ -15,16 +15,17 @@ _LONGEST_LIST = 64 << 20
 
 
 class Candidate(NamedTuple):
-    """A file, by its absolute path. `named`: by the user or a list, so that it gets its line whatever it is."""
+    """A file, by its absolute path. `named`: by the user or a list, so that it gets its line whatever it
+    is."""
 
     path: str
     named: bool
 
 
 def discover(paths: Iterable[str], left_out: Sequence[Path] = ()) -> list[Candidate]:
-    """The files that `paths` mean, each once, by path. A folder is searched to its depths, but for the folders
-    `left_out`; links to folders in it are not followed. `@LIST` is a text file with one path a line (relative ones
-    from its own folder); empty lines and those that begin with `#` say nothing.
+    """The files that `paths` mean, each once, by path. A folder is searched to its depths, but for the
+    folders `left_out`; links to folders in it are not followed. `@LIST` is a text file with one path a line
+    (relative ones from its own folder); empty lines and those that begin with `#` say nothing.
 
     BatchError if a list cannot be read.
     """
@@ -56,7 +57,9 @@ def _list(path: str) -> list[str]:
 
 def _files(root: str, barred: set[str]) -> Iterator[str]:
     for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if os.path.realpath(os.path.join(folder, name)) not in barred)
+        folders[:] = sorted(
+            name for name in folders if os.path.realpath(os.path.join(folder, name)) not in barred
+        )
         if os.path.realpath(folder) in barred:
             continue
         for name in names:

@@ -1,7 +1,8 @@
 """The examination of one image: its tools are run in one session, and each one's rows become a table.
 
-`examine` does so in this process. `hybridbridge_vol.lab.batch.batch.worker.process` does it in a child with limits: the child runs `events`,
-and its keeper puts them together as `examine` does. `hybridbridge_vol.lab.batch.batch.worker.client` is how to reach it.
+`examine` does so in this process. `hybridbridge_vol.lab.batch.batch.worker.process` does it in a child with
+limits: the child runs `events`, and its keeper puts them together as `examine` does.
+`hybridbridge_vol.lab.batch.batch.worker.client` is how to reach it.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybridbridge_vol import __version__, tools
-from hybridbridge_vol.errors import CallUndone, HybridBridgeError
+from hybridbridge_vol.errors import CallRolledBack, HybridBridgeError
 from hybridbridge_vol.lab.batch.dataset import Format, ImageStatus, Record, ToolRun
 from hybridbridge_vol.lab.batch.tables import Counts, write_table
-from hybridbridge_vol.toolkit.tool import Tool, told
+from hybridbridge_vol.toolkit.tool import Tool, error_text
 
 if TYPE_CHECKING:
     from hybridbridge_vol.guest.session import Session
@@ -30,7 +31,8 @@ PAPER_TOOLS = (
 """The 15 tools of HYBRID-BRIDGE's evaluation (NDSS 2014, table 1)."""
 
 OPTIONS: dict[str, dict[str, Any]] = {"netstat": {"all": True, "program": True}}
-"""What tools are asked for beyond their defaults: the questions that come later want all sockets, with their owners."""
+"""What tools are asked for beyond their defaults: the questions that come later want all sockets, with their
+owners."""
 
 TOOL_SECONDS = 120.0
 MEMORY = 2 << 30
@@ -39,15 +41,16 @@ OPENING, HASHING, CLOSING = "opening", "sha256", "closing"
 _HASH_CHUNK = 1 << 20
 
 Event = tuple[str, Any]
-"""("step", name) something begins; ("facts", some fields of a Record); ("tool", a ToolRun's fields and its table's path or
-None); ("error", one line) no tool can be run."""
+"""("step", name) something begins; ("facts", some fields of a Record); ("tool", a ToolRun's fields and its
+table's path or None); ("error", one line) no tool can be run."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One image and what is to be done with it. Paths are absolute; `staging` is a folder for its tables, made if need be;
-    `store` the trust store's (None: the user's). `tool_seconds` is the wall time of each tool (and of opening the image),
-    `image_seconds` of all together, `kernel` its entry there if it is known, `memory` the bytes of private memory of a child that examines it."""
+    """One image and what is to be done with it. Paths are absolute; `staging` is a folder for its tables,
+    made if need be; `store` the trust store's (None: the user's). `tool_seconds` is the wall time of each
+    tool (and of opening the image), `image_seconds` of all together, `kernel` its entry there if it is known,
+    `memory` the bytes of private memory of a child that examines it."""
 
     id: str
     path: str
@@ -68,13 +71,19 @@ class Request:
 
 
 def fingerprint(request: Request) -> dict[str, Any]:
-    """What must be the same for an image to count as done: the file as it is now, what is asked, and this program."""
+    """What must be the same for an image to count as done: the file as it is now, what is asked, and this
+    program."""
     try:
         info = os.stat(request.path)
         file = {"size": info.st_size, "mtime_ns": info.st_mtime_ns}
     except OSError:
         file = {"size": 0, "mtime_ns": 0}
-    asked = {"tools": list(request.tools), "format": request.format, "sha256": request.sha256, "version": __version__}
+    asked = {
+        "tools": list(request.tools),
+        "format": request.format,
+        "sha256": request.sha256,
+        "version": __version__,
+    }
     return file | asked | {"tool_seconds": request.tool_seconds}
 
 
@@ -87,7 +96,8 @@ class Examination:
 
 
 def examine(request: Request) -> Examination:
-    """Examine one image in this process, without limits. An image that cannot be read is an Examination too."""
+    """Examine one image in this process, without limits. An image that cannot be read is an Examination
+    too."""
     gathered = Gathered(request)
     for event in events(request):
         gathered.take(event)
@@ -135,9 +145,15 @@ class Gathered:
         request = self.request
         runs = tuple(self.runs[name] for name in request.tools if name in self.runs)
         failed = self.error is not None and not runs
-        status: ImageStatus = "failed" if failed else "ok" if all(run.status == "ok" for run in runs) else "partial"
-        known: dict[str, Any] = dict.fromkeys(("sha256", "format", "kernel", "release", "banner", "frozen", "cpus"))
-        cpu_seconds, peak_rss = used_here() if self.cpu_seconds is None else (self.cpu_seconds, self.peak_rss or 0)
+        status: ImageStatus = (
+            "failed" if failed else "ok" if all(run.status == "ok" for run in runs) else "partial"
+        )
+        known: dict[str, Any] = dict.fromkeys(
+            ("sha256", "format", "kernel", "release", "banner", "captured", "cpus")
+        )
+        cpu_seconds, peak_rss = (
+            used_here() if self.cpu_seconds is None else (self.cpu_seconds, self.peak_rss or 0)
+        )
         return Examination(
             Record(
                 id=request.id, path=request.path, size=self.asked["size"], **(known | self.facts), tools=runs,
@@ -157,14 +173,15 @@ def used_here() -> tuple[float, int]:
 
 
 def events(request: Request, names: Sequence[str] | None = None) -> Iterator[Event]:
-    """What happens while `names` (by default all tools of the request) are run; never raises for what is the image's."""
+    """What happens while `names` (by default all tools of the request) are run; never raises for what is the
+    image's."""
     from hybridbridge_vol.guest.session import open_session
 
     yield "step", OPENING
     try:
         session = open_session(request.path, Path(request.store) if request.store else None)
     except (HybridBridgeError, OSError) as error:
-        yield "error", told(error, request.path)
+        yield "error", error_text(error, request.path)
         return
     with session:
         session.processors = 1  # the others have images of their own
@@ -184,18 +201,19 @@ def facts_of(session: Session) -> dict[str, Any]:
     """What the record says of the image, of all that an open session tells."""
     bridge = session.bridge
     try:
-        frozen: float | None = session.realtime()
-    except (CallUndone, OSError):
-        frozen = None
+        captured: float | None = session.realtime()
+    except (CallRolledBack, OSError):
+        captured = None
     return {
         "format": bridge.image.format_name, "kernel": bridge.kernel.name, "release": bridge.kernel.release,
-        "banner": bridge.kernel.banner.strip(), "frozen": frozen, "cpus": bridge.layout.cpus,
+        "banner": bridge.kernel.banner.strip(), "captured": captured, "cpus": bridge.layout.cpus,
     }  # fmt: skip
 
 
 def run_tool(session: Session, tool: Tool, request: Request) -> tuple[dict[str, Any], str | None]:
-    """Run one tool with its default options and `OPTIONS`: the fields of its ToolRun, and its table's path if it has one."""
-    started, before, undone = time.monotonic(), session.statistics.total.traps, session.undone
+    """Run one tool with its default options and `OPTIONS`: the fields of its ToolRun, and its table's path if
+    it has one."""
+    started, before, rolled_back = time.monotonic(), session.statistics.total.traps, session.rolled_back
     path = Path(request.staging) / f"{tool.name}.{request.format}"
     path.unlink(missing_ok=True)
     options = {option.name: option.default for option in tool.options} | OPTIONS.get(tool.name, {})
@@ -204,7 +222,7 @@ def run_tool(session: Session, tool: Tool, request: Request) -> tuple[dict[str, 
     failed = error is not None and not counts.rows
     run = ToolRun(
         tool.name, "failed" if failed else _status(counts), counts.rows, counts.incomplete,
-        round(time.monotonic() - started, 3), session.statistics.total.traps - before, session.undone - undone, error,
+        round(time.monotonic() - started, 3), session.statistics.total.traps - before, session.rolled_back - rolled_back, error,
     )  # fmt: skip
     return asdict(run), None if failed else str(path)
 
@@ -215,8 +233,10 @@ def _status(counts: Counts) -> Any:
 
 def reason(error: Exception) -> str:
     """One line for what ended a tool; what is a bug says so."""
-    text = told(error, None)
-    return text if isinstance(error, (HybridBridgeError, OSError)) else f"{text} ({type(error).__name__}, a bug)"
+    text = error_text(error, None)
+    return (
+        text if isinstance(error, (HybridBridgeError, OSError)) else f"{text} ({type(error).__name__}, a bug)"
+    )
 
 
 def sha256_of(path: str) -> str:

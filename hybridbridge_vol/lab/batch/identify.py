@@ -8,7 +8,7 @@ from typing import Any
 
 from hybridbridge_vol.errors import HybridBridgeError, KernelNotFound, KernelNotStored
 from hybridbridge_vol.memory_image.open import open_image
-from hybridbridge_vol.toolkit.tool import told
+from hybridbridge_vol.toolkit.tool import error_text
 
 STEP = "identifying"
 IMAGE_SUFFIXES = frozenset((".raw", ".lime", ".mem", ".vmem", ".avml", ".kdump", ".vmcore", ".dump"))
@@ -34,7 +34,8 @@ class Identity:
 
 
 def claims_to_be_image(path: str) -> bool:
-    """Whether the file's name says that it is a memory image: one that cannot be read is worth a word then."""
+    """Whether the file's name says that it is a memory image: one that cannot be read is worth a word
+    then."""
     return not IMAGE_SUFFIXES.isdisjoint(suffix.lower() for suffix in Path(path).suffixes)
 
 
@@ -56,7 +57,7 @@ def identify(path: str, store: str | None) -> Identity:
     try:
         image = open_image(path)
     except (HybridBridgeError, OSError) as error:
-        return Identity(path, error=told(error, path))
+        return Identity(path, error=error_text(error, path))
     with image:
         shape, raw = image.format_name, image.format_name == "raw"
         try:
@@ -70,9 +71,15 @@ def identify(path: str, store: str | None) -> Identity:
                 return Identity(path, error=f"{path}: a text file, not a memory image")
             problem = explain_unknown(image, trusted)
         except (HybridBridgeError, OSError) as error:
-            return Identity(path, error=told(error, path), is_image=True, format=shape)
+            return Identity(path, error=error_text(error, path), is_image=True, format=shape)
     banner = problem.banner.strip() if isinstance(problem, KernelNotStored) else None
     found = not isinstance(problem, KernelNotFound) or "is in the store" in str(problem)
     return Identity(
-        path, None, told(problem, path), found or not raw, shape, banner, banner.split()[2] if banner else None
+        path,
+        None,
+        error_text(problem, path),
+        found or not raw,
+        shape,
+        banner,
+        banner.split()[2] if banner else None,
     )

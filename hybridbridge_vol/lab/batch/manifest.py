@@ -23,7 +23,10 @@ def write_manifest(out: Path) -> list[Record]:
     """Write manifest.jsonl, and manifest.parquet where pyarrow is there; the records, by path."""
     found = sorted(records(out), key=lambda record: record.path)
     rows = [row_of(record) for record in found]
-    lines = [json.dumps(row | {"frozen": iso(row["frozen"]) if row["frozen"] is not None else None}) for row in rows]
+    lines = [
+        json.dumps(row | {"captured": iso(row["captured"]) if row["captured"] is not None else None})
+        for row in rows
+    ]
     write_durably(out / "manifest.jsonl", "".join(f"{line}\n" for line in lines).encode())
     try:
         import pyarrow
@@ -39,10 +42,10 @@ def write_manifest(out: Path) -> list[Record]:
 
 
 def row_of(record: Record) -> dict[str, Any]:
-    """The row of a record; `frozen` in milliseconds since the epoch."""
+    """The row of a record; `captured` in milliseconds since the epoch."""
     row = {name: value for name, value in asdict(record).items() if name in MANIFEST_COLUMNS}
     row["tools"] = [{name: _plain(value) for name, value in run.items()} for run in row["tools"]]
-    row["frozen"] = None if record.frozen is None else math.floor(record.frozen * 1000)
+    row["captured"] = None if record.captured is None else math.floor(record.captured * 1000)
     return {name: _plain(value) for name, value in row.items()}
 
 
@@ -59,6 +62,6 @@ def manifest_schema() -> pyarrow.Schema:
         ("incomplete", pyarrow.int64()), ("seconds", pyarrow.float64()), ("traps", pyarrow.int64()),
         ("undone", pyarrow.int64()), ("error", pyarrow.string()),
     ])  # fmt: skip
-    types: dict[str, Any] = {"frozen": pyarrow.timestamp("ms", "UTC"), "tools": pyarrow.list_(run)}
+    types: dict[str, Any] = {"captured": pyarrow.timestamp("ms", "UTC"), "tools": pyarrow.list_(run)}
     types |= dict.fromkeys(_FLOATS, pyarrow.float64()) | dict.fromkeys(_INTS, pyarrow.int64())
     return pyarrow.schema([(name, types.get(name, pyarrow.string())) for name in MANIFEST_COLUMNS])

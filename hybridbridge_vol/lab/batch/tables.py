@@ -8,8 +8,8 @@
 | hex (an address) | uint64 | number |
 | str | string | string |
 
-Bytes of the guest that are no UTF-8 are written as `\\xff`. A cell that could not be read is null, and `unreadable`, a map
-from the column's name to the reason, tells so; it is null where the row is complete.
+Bytes of the guest that are no UTF-8 are written as `\\xff`. A cell that could not be read is null, and
+`unreadable`, a map from the column's name to the reason, tells so; it is null where the row is complete.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def schema_of(columns: Sequence[Column], tree: bool) -> pyarrow.Schema:
 
 
 def value_of(cell: Cell, kind: Kind) -> int | float | str | None | Unavailable:
-    """A cell as the table keeps it: a time in whole milliseconds, an Unavailable where it does not fit its type."""
+    """A cell as the table keeps it: a time in whole milliseconds, an Unavailable where it does not fit its
+    type."""
     if cell is None or isinstance(cell, Unavailable):
         return cell
     if kind == "str":
@@ -62,7 +63,11 @@ def value_of(cell: Cell, kind: Kind) -> int | float | str | None | Unavailable:
         return Unavailable(f"not a number: {escaped(cell)[:40]!r}")
     if kind in ("int", "hex"):
         number = int(cell)
-        return number if number in (_INT64 if kind == "int" else _UINT64) else Unavailable(f"out of range: {number:#x}")
+        return (
+            number
+            if number in (_INT64 if kind == "int" else _UINT64)
+            else Unavailable(f"out of range: {number:#x}")
+        )
     if not math.isfinite(cell):
         return Unavailable(f"not a number: {cell}")
     if kind == "time":
@@ -80,9 +85,11 @@ def _escape(match: re.Match[str]) -> str:
     return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
 
 
-def write_table(path: Path, form: Format, tool: Tool, columns: Sequence[Column], rows: Iterable[Row]) -> Counts:
-    """Write the rows into a file that nobody else looks at yet. What `rows` raises is told in the answer; the file is
-    whole as far as it got. OSError if it cannot be written."""
+def write_table(
+    path: Path, form: Format, tool: Tool, columns: Sequence[Column], rows: Iterable[Row]
+) -> Counts:
+    """Write the rows into a file that nobody else looks at yet. What `rows` raises is told in the answer; the
+    file is whole as far as it got. OSError if it cannot be written."""
     counts = Counts()
     tree = tool.tree_column is not None
     with (_Parquet if form == "parquet" else _JsonLines)(path, columns, tree) as out:
@@ -140,7 +147,8 @@ class _Parquet:
             if record[UNREADABLE] is not None:
                 record[UNREADABLE] = list(record[UNREADABLE].items())
         arrays = [
-            pyarrow.array([record[field.name] for record in batch], field.type, from_pandas=False) for field in self._schema
+            pyarrow.array([record[field.name] for record in batch], field.type, from_pandas=False)
+            for field in self._schema
         ]
         self._writer.write_table(pyarrow.Table.from_arrays(arrays, schema=self._schema))
 

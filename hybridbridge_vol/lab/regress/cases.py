@@ -1,23 +1,20 @@
 """Cases of a regression test: which image, which tools, which fields may move. A TOML file:
 
-    store = "../trust"                     # optional: where the kernels are trusted, relative to this file
+store = "../trust"                     # optional: where the kernels are trusted, relative to this file
 
-    [moving]                               # optional: columns by tool whose values are not compared, in all cases
-    ps = ["TIME", "%CPU"]
+[moving]                               # optional: columns by tool whose values are not compared, in all cases
+ps = ["TIME", "%CPU"]
 
-    [[case]]
-    name = "web-01"                        # names the folder of the recorded answers: golden/web-01
-    image = "images/web-01.raw"            # relative to this file
-    run = ["ps --tree", "netstat -tulpan", "lsmod"]
+[[case]]
+name = "web-01"                        # names the folder of the recorded answers: golden/web-01
+image = "images/web-01.raw"            # relative to this file
+run = ["ps --tree", "netstat -tulpan", "lsmod"]
 
-    [[case]]
-    name = "made"
-    make = ["python3", "make-image.py"]    # instead of `image`: the last line it prints is the image, or a folder with dump.raw
-    folder = ".."                          # optional: where it runs, relative to this file
-    run = ["ps"]
-    moving = {ps = ["PID", "PPID", "START"]}
-    without = {ps = {CMD = "^\\\\[kworker"}}   # rows left out: a regular expression for a column's text
-    unordered = ["ps"]                     # tools whose rows are compared in no order
+[[case]] name = "made" make = ["python3", "make-image.py"]    # instead of `image`: the last line it prints is
+the image, or a folder with dump.raw folder = ".."                          # optional: where it runs,
+relative to this file run = ["ps"] moving = {ps = ["PID", "PPID", "START"]} without = {ps = {CMD =
+"^\\\\[kworker"}}   # rows left out: a regular expression for a column's text unordered = ["ps"]
+# tools whose rows are compared in no order
 """
 
 from __future__ import annotations
@@ -41,7 +38,16 @@ GOLDEN = "golden"
 PYTHON = "{python}"
 """Stands in `make` for the interpreter that runs this program."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,80}")
-_KEYS = {"name": str, "image": str, "make": list, "folder": str, "run": list, "moving": dict, "without": dict, "unordered": list}
+_KEYS = {
+    "name": str,
+    "image": str,
+    "make": list,
+    "folder": str,
+    "run": list,
+    "moving": dict,
+    "without": dict,
+    "unordered": list,
+}
 
 
 class Run(NamedTuple):
@@ -64,7 +70,8 @@ Parse = Callable[[str], Run]
 
 @dataclass(frozen=True)
 class Case:
-    """One image and what is asked of it. `moving`: columns by tool; `without`: patterns by tool and column."""
+    """One image and what is asked of it. `moving`: columns by tool; `without`: patterns by tool and
+    column."""
 
     name: str
     file: Path
@@ -93,14 +100,24 @@ class Case:
         words = [sys.executable if word == PYTHON else word for word in self.make]
         try:
             done = subprocess.run(
-                words, cwd=self.folder, stdout=subprocess.PIPE, text=True, timeout=MAKE_SECONDS, check=True, stdin=subprocess.DEVNULL
+                words,
+                cwd=self.folder,
+                stdout=subprocess.PIPE,
+                text=True,
+                timeout=MAKE_SECONDS,
+                check=True,
+                stdin=subprocess.DEVNULL,
             )
         except (OSError, subprocess.SubprocessError) as error:
-            raise CasesError(f"{self.file}: case {self.name!r}: the image cannot be made: {' '.join(str(error).split())}") from None
+            raise CasesError(
+                f"{self.file}: case {self.name!r}: the image cannot be made: {' '.join(str(error).split())}"
+            ) from None
         path = self.folder / (done.stdout.strip().splitlines() or ["nothing printed"])[-1]
         path = path / "dump.raw" if path.is_dir() else path
         if not path.exists():
-            raise CasesError(f"{self.file}: case {self.name!r}: what makes the image printed no path of one ({path})")
+            raise CasesError(
+                f"{self.file}: case {self.name!r}: what makes the image printed no path of one ({path})"
+            )
         return path
 
 
@@ -118,7 +135,9 @@ def read_cases(path: Path, parse: Parse, only: tuple[str, ...] = ()) -> list[Cas
     if content:
         raise CasesError(f"{path}: unknown key {next(iter(content))!r}; there are store, moving and [[case]]")
     if not isinstance(cases, list) or not cases or not isinstance(store, str | None):
-        raise CasesError(f"{path}: no [[case]] in it" if isinstance(store, str | None) else f"{path}: store is no path")
+        raise CasesError(
+            f"{path}: no [[case]] in it" if isinstance(store, str | None) else f"{path}: store is no path"
+        )
     root = path.parent / store if store is not None else None
     found = [_case(path, number, item, general, root, parse) for number, item in enumerate(cases, 1)]
     names = [case.name for case in found]
@@ -132,7 +151,12 @@ def read_cases(path: Path, parse: Parse, only: tuple[str, ...] = ()) -> list[Cas
 
 
 def _case(
-    path: Path, number: int, fields: Any, general: Mapping[str, frozenset[str]], store: Path | None, parse: Parse
+    path: Path,
+    number: int,
+    fields: Any,
+    general: Mapping[str, frozenset[str]],
+    store: Path | None,
+    parse: Parse,
 ) -> Case:
     place = f"{path}: case {number}"
     if not isinstance(fields, dict) or not _NAME.fullmatch(str(fields.get("name", ""))):
@@ -175,7 +199,7 @@ def _words(place: str, key: str, value: list[Any]) -> list[str]:
 
 def _moving(path: Path, value: Any) -> dict[str, frozenset[str]]:
     if not isinstance(value, dict) or not all(isinstance(columns, list) for columns in value.values()):
-        raise CasesError(f"{path}: moving is columns by tool: {{ps = [\"TIME\"]}}")
+        raise CasesError(f'{path}: moving is columns by tool: {{ps = ["TIME"]}}')
     _are_tools(f"{path}: moving", value)
     return {tool: frozenset(map(str, columns)) for tool, columns in value.items()}
 
@@ -190,6 +214,9 @@ def _are_tools(place: str, names: Iterable[str]) -> None:
 def _without(place: str, value: dict[str, Any]) -> dict[str, dict[str, re.Pattern[str]]]:
     _are_tools(f"{place}: without", value)
     try:
-        return {tool: {column: re.compile(pattern) for column, pattern in columns.items()} for tool, columns in value.items()}
+        return {
+            tool: {column: re.compile(pattern) for column, pattern in columns.items()}
+            for tool, columns in value.items()
+        }
     except (re.error, AttributeError, TypeError, RecursionError) as error:
         raise CasesError(f"{place}: without is patterns by tool and column: {error}") from None

@@ -1,4 +1,5 @@
-"""Answers that are kept to be compared with later: canonical JSON, one row a line; and what differs, for people."""
+"""Answers that are kept to be compared with later: canonical JSON, one row a line; and what differs, for
+people."""
 
 from __future__ import annotations
 
@@ -39,13 +40,17 @@ def canonical(case: Case, run: Run, columns: Sequence[Column], rows: Sequence[Ro
     names = tuple(column.name for column in columns)
     for column in [*moving, *without]:
         if column not in {column.name for column in (*columns, *run.tool.columns)}:
-            raise CasesError(f"{case.file}: case {case.name!r}: {name} has no column {column!r}; there are {', '.join(names)}")
+            raise CasesError(
+                f"{case.file}: case {case.name!r}: {name} has no column {column!r}; there are {', '.join(names)}"
+            )
     found = []
     for row in rows:
         record: Record = {
             column.name: plain(cell, column.kind) for cell, column in zip(row.cells, columns, strict=True)
         }
-        if any(column in record and pattern.search(str(record[column])) for column, pattern in without.items()):
+        if any(
+            column in record and pattern.search(str(record[column])) for column, pattern in without.items()
+        ):
             continue
         record |= {column: MOVES for column in moving if record.get(column) is not None}
         if row.depth:
@@ -75,8 +80,8 @@ def load(path: Path) -> Answer:
 
 
 def differences(was: Answer, now: Answer) -> list[str]:
-    """What differs, a line each: `- row` gone, `+ row` new, `~ key: COLUMN was -> is`, `> row` elsewhere among the same rows.
-    Empty if nothing does."""
+    """What differs, a line each: `- row` gone, `+ row` new, `~ key: COLUMN was -> is`, `> row` elsewhere
+    among the same rows. Empty if nothing does."""
     lines = []
     if was.columns != now.columns:
         lines.append(f"columns: {', '.join(was.columns)} -> {', '.join(now.columns)}")
@@ -103,9 +108,11 @@ def _only(rows: Sequence[Record], texts: Sequence[str], others: Sequence[str]) -
 
 
 def _key(was: Answer, now: Answer) -> tuple[str, ...]:
-    """The columns that tell which row is which: the fewest leading ones, of those that do not move, that are different in all
-    rows; all of them where some rows are equal."""
-    fixed = [name for name in now.columns if not any(row.get(name) == MOVES for row in (*was.rows, *now.rows))]
+    """The columns that tell which row is which: the fewest leading ones, of those that do not move, that are
+    different in all rows; all of them where some rows are equal."""
+    fixed = [
+        name for name in now.columns if not any(row.get(name) == MOVES for row in (*was.rows, *now.rows))
+    ]
     for count in range(1, len(fixed)):
         key = tuple(fixed[:count])
         if all(len({_values(key, row) for row in answer.rows}) == len(answer.rows) for answer in (was, now)):
@@ -117,7 +124,9 @@ def _values(key: Sequence[str], row: Record) -> str:
     return json.dumps([row.get(name) for name in key], sort_keys=True)
 
 
-def _changed(columns: Sequence[str], key: Sequence[str], gone: Sequence[Record], new: Sequence[Record]) -> Iterator[str]:
+def _changed(
+    columns: Sequence[str], key: Sequence[str], gone: Sequence[Record], new: Sequence[Record]
+) -> Iterator[str]:
     """Rows of the same key are one that changed."""
     waiting: dict[str, deque[Record]] = {}
     for row in new:
@@ -128,9 +137,15 @@ def _changed(columns: Sequence[str], key: Sequence[str], gone: Sequence[Record],
             yield f"- {_shown(columns, row)}"
             continue
         other = same.popleft()
-        fields = [name for name in dict.fromkeys([*columns, *row, *other]) if _values((name,), row) != _values((name,), other)]
-        told = ", ".join(f"{name} {_text(row.get(name))} -> {_text(other.get(name))}" for name in fields)
-        yield f"~ {' '.join(f'{name} {_text(row.get(name))}' for name in key)}: {told}"
+        fields = [
+            name
+            for name in dict.fromkeys([*columns, *row, *other])
+            if _values((name,), row) != _values((name,), other)
+        ]
+        error_text = ", ".join(
+            f"{name} {_text(row.get(name))} -> {_text(other.get(name))}" for name in fields
+        )
+        yield f"~ {' '.join(f'{name} {_text(row.get(name))}' for name in key)}: {error_text}"
     left = {id(row) for rows in waiting.values() for row in rows}
     yield from (f"+ {_shown(columns, row)}" for row in new if id(row) in left)
 
@@ -141,4 +156,8 @@ def _shown(columns: Sequence[str], row: Record) -> str:
 
 
 def _text(value: Any) -> str:
-    return printable(value if isinstance(value, str) and value and " " not in value else json.dumps(value, ensure_ascii=False))
+    return printable(
+        value
+        if isinstance(value, str) and value and " " not in value
+        else json.dumps(value, ensure_ascii=False)
+    )

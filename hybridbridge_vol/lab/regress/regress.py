@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hybridbridge_vol.errors import CallUndone, HybridBridgeError
+from hybridbridge_vol.errors import CallRolledBack, HybridBridgeError
 from hybridbridge_vol.guest.session import open_session
 from hybridbridge_vol.lab.regress import golden
 from hybridbridge_vol.lab.regress.cases import Case, Run
-from hybridbridge_vol.toolkit.tool import told
+from hybridbridge_vol.toolkit.tool import error_text
 from hybridbridge_vol.trust.files import write_atomically
 from hybridbridge_vol.units import Progress
 
@@ -28,7 +28,9 @@ class Result:
     error: str | None = None
 
 
-def answers(case: Case, runs: Sequence[Run], store: Path | None, progress: Progress | None = None) -> Iterator[tuple[Run, golden.Answer | str]]:
+def answers(
+    case: Case, runs: Sequence[Run], store: Path | None, progress: Progress | None = None
+) -> Iterator[tuple[Run, golden.Answer | str]]:
     """The answer of each run, or why there is none. The image is opened once for each pair of namespaces."""
     try:
         image = case.found_image()
@@ -40,18 +42,20 @@ def answers(case: Case, runs: Sequence[Run], store: Path | None, progress: Progr
         try:
             session = open_session(image, store or case.store, progress, ns_of=ns_of)
         except (HybridBridgeError, OSError) as error:
-            yield from ((run, told(error, str(image))) for run in wanted)
+            yield from ((run, error_text(error, str(image))) for run in wanted)
             continue
         with session:
             for run in wanted:
                 try:
                     rows = list(run.tool.rows(session, run.options))
                     yield run, golden.canonical(case, run, run.tool.columns_for(run.options), rows)
-                except (HybridBridgeError, OSError, CallUndone) as error:
-                    yield run, told(error, str(image))
+                except (HybridBridgeError, OSError, CallRolledBack) as error:
+                    yield run, error_text(error, str(image))
 
 
-def verify(case: Case, runs: Sequence[Run], store: Path | None = None, progress: Progress | None = None) -> Iterator[Result]:
+def verify(
+    case: Case, runs: Sequence[Run], store: Path | None = None, progress: Progress | None = None
+) -> Iterator[Result]:
     """Compare each run with its recorded answer."""
     started = time.monotonic()
     for run, answer in answers(case, runs, store, progress):
@@ -67,7 +71,8 @@ def verify(case: Case, runs: Sequence[Run], store: Path | None = None, progress:
 
 
 def record(case: Case, store: Path | None = None, progress: Progress | None = None) -> Iterator[Result]:
-    """Write the answer of each run; the lines of the result say what is other than what was recorded before."""
+    """Write the answer of each run; the lines of the result say what is other than what was recorded
+    before."""
     started = time.monotonic()
     for run, answer in answers(case, case.runs, store, progress):
         if isinstance(answer, str):
@@ -86,20 +91,32 @@ def record(case: Case, store: Path | None = None, progress: Progress | None = No
 
 def junit(path: Path, name: str, results: Sequence[Result]) -> None:
     """Write results as JUnit XML: a test for each run, a failure for a difference, an error for no answer."""
-    failures, errors = sum(bool(item.lines) for item in results), sum(item.error is not None for item in results)
+    failures, errors = (
+        sum(bool(item.lines) for item in results),
+        sum(item.error is not None for item in results),
+    )
     seconds = f"{sum(item.seconds for item in results):.3f}"
     counts = {"tests": str(len(results)), "failures": str(failures), "errors": str(errors), "time": seconds}
     suites = ET.Element("testsuites")
     suite = ET.SubElement(suites, "testsuite", {"name": name, **counts})
     for item in results:
-        test = ET.SubElement(suite, "testcase", classname=item.case.name, name=item.run.text, time=f"{item.seconds:.3f}")
+        test = ET.SubElement(
+            suite, "testcase", classname=item.case.name, name=item.run.text, time=f"{item.seconds:.3f}"
+        )
         if item.error is not None:
             ET.SubElement(test, "error", message=_xml(item.error))
         elif item.lines:
-            ET.SubElement(test, "failure", message=f"{len(item.lines)} differences").text = _xml("\n".join(item.lines))
+            ET.SubElement(test, "failure", message=f"{len(item.lines)} differences").text = _xml(
+                "\n".join(item.lines)
+            )
     ET.ElementTree(suites).write(path, encoding="utf-8", xml_declaration=True)
 
 
 def _xml(text: str) -> str:
     """Without the characters that XML cannot hold (`printable` has escaped those of guests)."""
-    return "".join(char if char in "\n\t" or char >= " " and not "\ud800" <= char <= "\udfff" and char not in "\ufffe\uffff" else "?" for char in text)
+    return "".join(
+        char
+        if char in "\n\t" or char >= " " and not "\ud800" <= char <= "\udfff" and char not in "\ufffe\uffff"
+        else "?"
+        for char in text
+    )

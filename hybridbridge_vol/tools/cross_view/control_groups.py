@@ -1,6 +1,8 @@
-"""Which processes the control groups hold, as each group's `cgroup.procs` tells: lists of their own, beside those of processes.
+"""Which processes the control groups hold, as each group's `cgroup.procs` tells: lists of their own, beside
+those of processes.
 
-`cgroup_procs_show` and `css_task_iter`, kernel/cgroup/cgroup.c. A process that ended and waits for its parent is in no group.
+`cgroup_procs_show` and `css_task_iter`, kernel/cgroup/cgroup.c. A process that ended and waits for its parent
+is in no group.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ _NO_GROUPS_BELOW = 2
 
 
 def grouped_processes(kernel: GuestKernel) -> tuple[set[int], Unavailable | None]:
-    """Ids of the processes in the control groups of the unified hierarchy, which has all, and why that may not be all of
-    them. OSError if the kernel has no control groups."""
+    """Ids of the processes in the control groups of the unified hierarchy, which has all, and why that may
+    not be all of them. OSError if the kernel has no control groups."""
     found: set[int] = set()
     gap: Unavailable | None = None
     groups, waiting = 0, [ROOT]
@@ -31,11 +33,15 @@ def grouped_processes(kernel: GuestKernel) -> tuple[set[int], Unavailable | None
         kernel.expect(Question("read", f"{group}/cgroup.procs") for group in waiting)
         for group in waiting:
             try:
-                found.update(int(word) for word in kernel.read_file(f"{group}/cgroup.procs").split() if word.isdigit())
+                found.update(
+                    int(word) for word in kernel.read_file(f"{group}/cgroup.procs").split() if word.isdigit()
+                )
             except UNREADABLE as error:
                 if isinstance(error, OSError) and group == ROOT and error.errno in (ENOENT, ENODEV):
                     raise
-                if not isinstance(error, OSError) or error.errno != EOPNOTSUPP:  # of threads alone: told by a group above
+                if (
+                    not isinstance(error, OSError) or error.errno != EOPNOTSUPP
+                ):  # of threads alone: told by a group above
                     gap = why(f"{group}/cgroup.procs", error)
         try:
             waiting = [below for group in waiting for below in _below(kernel, group)]

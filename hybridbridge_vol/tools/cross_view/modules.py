@@ -1,13 +1,14 @@
 """Modules that one of the kernel's views shows and another does not.
 
-| view | what the kernel's code walks | made to disagree by |
-|---|---|---|
-| /proc/modules | the list `modules` | unlinking the module from it: what nearly every rootkit does |
-| /sys/module | the module's kobject; only loaded modules have a `coresize` | `kobject_del` |
-| addresses | the tree by which an address's module is found (`mod_tree`), asked for each page where modules lie | seldom: a rootkit's own backtraces need it |
-| memory | the areas that `load_module` allocated (/proc/vmallocinfo), against the sizes in /proc/modules | unlinking the area too |
+| view | what the kernel's code walks | made to disagree by | |---|---|---| | /proc/modules | the list
+`modules` | unlinking the module from it: what nearly every rootkit does | | /sys/module | the module's
+kobject; only loaded modules have a `coresize` | `kobject_del` | | addresses | the tree by which an address's
+module is found (`mod_tree`), asked for each page where modules lie | seldom: a rootkit's own backtraces need
+it | | memory | the areas that `load_module` allocated (/proc/vmallocinfo), against the sizes in /proc/modules
+| unlinking the area too |
 
-Sources: kernel/module/ (procfs.c, sysfs.c, tree_lookup.c), kernel/kallsyms.c, mm/vmalloc.c (Linux 5.10 to 6.12).
+Sources: kernel/module/ (procfs.c, sysfs.c, tree_lookup.c), kernel/kallsyms.c, mm/vmalloc.c (Linux 5.10 to
+6.12).
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from hybridbridge_vol.units import PAGE_SIZE
 LISTING, SYSFS, ADDRESSES, MEMORY = "/proc/modules", "/sys/module", "addresses", "/proc/vmallocinfo"
 _NO_MODULES = ("bpf", "__builtin__ftrace", "__builtin__kprobes")
 """What the kernel puts in brackets behind symbols that are no module's (kernel/kallsyms.c)."""
-_AREA = re.compile(rb"0x\w+-0x\w+ +(\d+) (?:load_module|move_module|module_memory_alloc|layout_and_allocate)\+.*")
+_AREA = re.compile(
+    rb"0x\w+-0x\w+ +(\d+) (?:load_module|move_module|module_memory_alloc|layout_and_allocate)\+.*"
+)
 
 
 def hidden_modules(kernel: GuestKernel) -> Iterator[Finding | Unavailable]:
@@ -82,15 +85,25 @@ def _by_address(kernel: GuestKernel) -> tuple[set[str], Unavailable | None]:
             return found, Unavailable(f"symbol at {vaddr:#x}: {error}")
         if name.endswith("]"):
             found.add(name[name.rindex("[") + 1 : -1])
-    return found - set(_NO_MODULES), None if pages else Unavailable("addresses: no page of a module is mapped")
+    return found - set(_NO_MODULES), None if pages else Unavailable(
+        "addresses: no page of a module is mapped"
+    )
 
 
 def _memory(kernel: GuestKernel, listed: int) -> Iterator[Finding | Unavailable]:
-    """Memory that was allocated for modules and belongs to none of the list; an area has a guard page behind it."""
+    """Memory that was allocated for modules and belongs to none of the list; an area has a guard page behind
+    it."""
     data, gap = read_text(kernel, MEMORY)
     if gap:
         yield gap
         return
     areas = [int(found[1]) - PAGE_SIZE for line in data.splitlines() if (found := _AREA.fullmatch(line))]
     if areas and sum(areas) > listed:
-        yield Finding("module", f"{(sum(areas) - listed) // 1024} KiB of code and data", "", MEMORY, LISTING, (Source(MEMORY),))
+        yield Finding(
+            "module",
+            f"{(sum(areas) - listed) // 1024} KiB of code and data",
+            "",
+            MEMORY,
+            LISTING,
+            (Source(MEMORY),),
+        )

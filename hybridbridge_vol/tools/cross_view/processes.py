@@ -1,16 +1,17 @@
 """Processes that one of the kernel's views shows and another does not.
 
-| view | what the kernel's code walks | made to disagree by |
-|---|---|---|
-| /proc listing | the table of process ids, for those with a process (`next_tgid`) | taking the id out of the table (`detach_pid`) |
-| /proc/PID look-up | the same table, by number (`find_task_by_pid_ns`) | the same; or only the listing's half of it |
-| task list | `init_task.tasks`, which `for_each_process` walks | unlinking the process from it: the classic DKOM |
-| children | each thread's list of children (`/proc/PID/task/TID/children`) | unlinking it from its parent's list |
-| control groups | the tasks of each group's sets (`css_set.tasks`), which `cgroup.procs` lists | unlinking the process there, too |
-| memory of tasks | the pages that all task_structs are in | nothing but freeing it; who is not there is not missed |
-| count | `nr_threads`, which sysinfo(2) tells | hiding a thread and leaving the count as it is |
+| view | what the kernel's code walks | made to disagree by | |---|---|---| | /proc listing | the table of
+process ids, for those with a process (`next_tgid`) | taking the id out of the table (`detach_pid`) | |
+/proc/PID look-up | the same table, by number (`find_task_by_pid_ns`) | the same; or only the listing's half
+of it | | task list | `init_task.tasks`, which `for_each_process` walks | unlinking the process from it: the
+classic DKOM | | children | each thread's list of children (`/proc/PID/task/TID/children`) | unlinking it from
+its parent's list | | control groups | the tasks of each group's sets (`css_set.tasks`), which `cgroup.procs`
+lists | unlinking the process there, too | | memory of tasks | the pages that all task_structs are in |
+nothing but freeing it; who is not there is not missed | | count | `nr_threads`, which sysinfo(2) tells |
+hiding a thread and leaving the count as it is |
 
-Sources: fs/proc/base.c, fs/proc/array.c (`children_seq_ops`), kernel/pid.c, kernel/fork.c (Linux 5.10 to 6.12).
+Sources: fs/proc/base.c, fs/proc/array.c (`children_seq_ops`), kernel/pid.c, kernel/fork.c (Linux 5.10 to
+6.12).
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ def hidden_processes(kernel: GuestKernel, probe: int = 0) -> Iterator[Finding | 
         tasks, reason = kernel.task_list()
     except (*UNREADABLE, KeyError) as error:
         tasks, reason = [], str(error)
-    views.add(TASKS, (pid for pid, _task in tasks if pid), Unavailable(f"task list: {reason}") if reason else None)
+    views.add(
+        TASKS, (pid for pid, _task in tasks if pid), Unavailable(f"task list: {reason}") if reason else None
+    )
     in_memory = kernel.tasks_in_memory(task for _pid, task in tasks)
     views.add(MEMORY, {pid for pid, _task in tasks if pid}.union(pid for pid in in_memory if pid > 0))
     with contextlib.suppress(OSError):  # a kernel without control groups
@@ -54,11 +57,17 @@ def hidden_processes(kernel: GuestKernel, probe: int = 0) -> Iterator[Finding | 
         found = views.every()
         family.visit(found)
         views.add(CHILDREN, family.children, family.gap)
-    views.add(LOOKUP, _looked_up(kernel, [*sorted(found), *(pid for pid in range(1, probe + 1) if pid not in found)]))
-    stats = dict(chain.from_iterable(kernel.each_part(in_parts(sorted(views.every())), partial(_stats, kernel))))
+    views.add(
+        LOOKUP,
+        _looked_up(kernel, [*sorted(found), *(pid for pid in range(1, probe + 1) if pid not in found)]),
+    )
+    stats = dict(
+        chain.from_iterable(kernel.each_part(in_parts(sorted(views.every())), partial(_stats, kernel)))
+    )
 
     def excused(view: str, pid: int) -> bool:
-        # those without a parent (the first process, the first kernel thread) are nobody's children that a file lists
+        # those without a parent (the first process, the first kernel thread) are nobody's children that a
+        # file lists
         stat = stats[pid]
         if view == MEMORY:
             return True
@@ -68,7 +77,9 @@ def hidden_processes(kernel: GuestKernel, probe: int = 0) -> Iterator[Finding | 
 
     for pid, seen, missing in views.differences(excused):
         stat = stats[pid]
-        yield Finding("process", str(pid), stat.comm if stat else "", seen, missing, (Source(f"/proc/{pid}/stat"),))
+        yield Finding(
+            "process", str(pid), stat.comm if stat else "", seen, missing, (Source(f"/proc/{pid}/stat"),)
+        )
     for pid, task in tasks:
         if not pid:
             yield Finding("process", f"task_struct at {task:#x}", "", TASKS, "process ids: it has none")
@@ -146,7 +157,8 @@ class _Family:
 
 
 def _children(kernel: GuestKernel, pids: list[int]) -> tuple[set[int], int, Unavailable | None]:
-    """The children of all threads of these processes, how many threads they have, and why one could not be read."""
+    """The children of all threads of these processes, how many threads they have, and why one could not be
+    read."""
     children: set[int] = set()
     gap: Unavailable | None = None
     kernel.expect(files_of(pids, "task", kind="listdir"))

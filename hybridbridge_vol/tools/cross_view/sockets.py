@@ -1,13 +1,14 @@
 """Sockets that one of the kernel's views shows and another does not.
 
-| views | what the kernel's code walks | made to disagree by |
-|---|---|---|
-| descriptors, and no table of /proc/net | the hash tables of the protocols | unhashing a socket: it works on, unlisted. A socket that was never bound looks the same |
-| tables, and no descriptor | the descriptors of all listed processes | hiding the process; the kernel's own sockets (NFS, say) look the same |
-| count, and fewer lines | `inuse` of the protocol (/proc/net/sockstat), which bound and connected sockets are counted in | unhashing without counting |
+| views | what the kernel's code walks | made to disagree by | |---|---|---| | descriptors, and no table of
+/proc/net | the hash tables of the protocols | unhashing a socket: it works on, unlisted. A socket that was
+never bound looks the same | | tables, and no descriptor | the descriptors of all listed processes | hiding
+the process; the kernel's own sockets (NFS, say) look the same | | count, and fewer lines | `inuse` of the
+protocol (/proc/net/sockstat), which bound and connected sockets are counted in | unhashing without counting |
 
-Sources: net/core/sock.c, net/ipv4/proc.c, net/ipv4/inet_hashtables.c (Linux 5.10 to 6.12). A patched `seq_show` of the machine
-itself is not run here, so tables show what it hid: `hb run DUMP check` finds the patch.
+Sources: net/core/sock.c, net/ipv4/proc.c, net/ipv4/inet_hashtables.c (Linux 5.10 to 6.12). A patched
+`seq_show` of the machine itself is not run here, so tables show what it hid: `hb run DUMP check` finds the
+patch.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ def _unlisted(owners: SocketOwners, names: SocketNames) -> Iterator[Finding | Un
             yield found
         elif found is None:
             seen = f"{_FDS}: {', '.join(f'{h.pid}/{h.fd}' for h in holders[:8])}"
-            yield Finding("socket", f"inode {inode}", owners.name(holder.pid), seen, "/proc/net", (holder.source,))
+            yield Finding(
+                "socket", f"inode {inode}", owners.name(holder.pid), seen, "/proc/net", (holder.source,)
+            )
 
 
 def _namespaces(kernel: GuestKernel) -> list[int]:
@@ -63,7 +66,9 @@ def _namespaces(kernel: GuestKernel) -> list[int]:
     return list(found.values())
 
 
-def _of_table(kernel: GuestKernel, folder: str, table: str, owners: SocketOwners) -> Iterator[Finding | Unavailable]:
+def _of_table(
+    kernel: GuestKernel, folder: str, table: str, owners: SocketOwners
+) -> Iterator[Finding | Unavailable]:
     path = f"{folder}/{table}"
     lines, whole = 0, True
     for line in table_lines(kernel, path):
@@ -101,4 +106,11 @@ def _count(kernel: GuestKernel, folder: str, table: str, lines: int) -> Iterator
     for line in data.decode("ascii", "replace").splitlines():
         words = line.replace(":", "").split()
         if words[:2] == [key, "inuse"] and len(words) > 2 and words[2].isdigit() and int(words[2]) > lines:
-            yield Finding("socket", f"{int(words[2]) - lines} of {words[2]}", table, path, f"{folder}/{table}", (Source(path),))
+            yield Finding(
+                "socket",
+                f"{int(words[2]) - lines} of {words[2]}",
+                table,
+                path,
+                f"{folder}/{table}",
+                (Source(path),),
+            )

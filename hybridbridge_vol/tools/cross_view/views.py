@@ -24,7 +24,8 @@ class Finding(NamedTuple):
 
 @dataclass
 class Views(Generic[Key]):
-    """What each view names. A view that could not be read to its end has a gap, and nothing counts as missing in it."""
+    """What each view names. A view that could not be read to its end has a gap, and nothing counts as missing
+    in it."""
 
     named: dict[str, set[Key]] = field(default_factory=dict)
     gaps: dict[str, Unavailable] = field(default_factory=dict)
@@ -39,8 +40,11 @@ class Views(Generic[Key]):
         """What any view names."""
         return set().union(*self.named.values())
 
-    def differences(self, excused: Callable[[str, Key], bool] = lambda _view, _key: False) -> Iterator[tuple[Key, str, str]]:
-        """`(key, views that name it, views that do not)` of each that some view misses which is not excused."""
+    def differences(
+        self, excused: Callable[[str, Key], bool] = lambda _view, _key: False
+    ) -> Iterator[tuple[Key, str, str]]:
+        """`(key, views that name it, views that do not)` of each that some view misses which is not
+        excused."""
         for key in sorted(self.every()):
             seen = [view for view, keys in self.named.items() if key in keys]
             missing = [v for v in self.named if v not in seen and v not in self.gaps and not excused(v, key)]

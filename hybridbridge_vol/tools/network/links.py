@@ -1,4 +1,5 @@
-"""The interfaces: as rtnetlink tells them, or, where a driver's code stands in the way, as /sys/class/net does."""
+"""The interfaces: as rtnetlink tells them, or, where a driver's code stands in the way, as /sys/class/net
+does."""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ def all_links(kernel: GuestKernel) -> list[Found]:
 
 
 def names_by_index(kernel: GuestKernel) -> dict[int, str]:
-    """The names of the interfaces, from /sys/class/net, which needs no driver's code; of those that can be read."""
+    """The names of the interfaces, from /sys/class/net, which needs no driver's code; of those that can be
+    read."""
     names = {}
     for name in _maybe(lambda: kernel.listdir(CLASS_NET)) or ():
         ifindex = sysfs_number(kernel, name, "ifindex")
@@ -68,7 +70,8 @@ def _from_sysfs(kernel: GuestKernel, gap: Unavailable) -> list[Found]:
 
 
 def _sysfs_link(kernel: GuestKernel, name: str) -> Link:
-    """An interface from its files. OSError, CallUndone or ParseError if one that always can be read cannot."""
+    """An interface from its files. OSError, CallRolledBack or ParseError if one that always can be read
+    cannot."""
 
     def words(file: str) -> str:
         return text(kernel.read_file(f"{CLASS_NET}/{name}/{file}").strip())
@@ -83,7 +86,9 @@ def _sysfs_link(kernel: GuestKernel, name: str) -> Link:
     if isinstance(flags, Unavailable):
         raise ParseError(flags.reason)
     if flags & IFF_UP:
-        flags |= (IFF_LOWER_UP if _maybe(lambda: number("carrier")) else 0) | (IFF_DORMANT if _maybe(lambda: number("dormant")) else 0)
+        flags |= (IFF_LOWER_UP if _maybe(lambda: number("carrier")) else 0) | (
+            IFF_DORMANT if _maybe(lambda: number("dormant")) else 0
+        )
     state = words("operstate")
     peer, ifindex = _maybe(lambda: number("iflink")), number("ifindex")
     return Link(
@@ -109,8 +114,8 @@ def counters(kernel: GuestKernel, found: Found, names: tuple[str, ...]) -> list[
     if isinstance(link, Unavailable):
         return [link for _ in names]
     if link.counters is not None:
-        told = dict(zip(COUNTERS, link.counters, strict=False))
-        return [told.get(name) for name in names]
+        error_text = dict(zip(COUNTERS, link.counters, strict=False))
+        return [error_text.get(name) for name in names]
     first = sysfs_number(kernel, link.name, f"statistics/{names[0]}")
     if isinstance(first, Unavailable):
         return [first for _ in names]

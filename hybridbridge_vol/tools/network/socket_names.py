@@ -1,4 +1,5 @@
-"""What a socket is, by the inode number that /proc/PID/fd shows: found in the tables of /proc/net, as lsof does."""
+"""What a socket is, by the inode number that /proc/PID/fd shows: found in the tables of /proc/net, as lsof
+does."""
 
 from __future__ import annotations
 
@@ -90,7 +91,9 @@ def _inet(file: str, line: bytes, source: Source) -> tuple[int, SocketName]:
     elif protocol in ("raw", "icmp"):
         return socket.inode, SocketName(file, "", str(socket.inode), f"{name} ({state})", source)
     ports = (socket.local.port, socket.remote.port)
-    return socket.inode, SocketName("IPv6" if six else "IPv4", str(socket.inode), protocol.upper(), name, source, ports)
+    return socket.inode, SocketName(
+        "IPv6" if six else "IPv4", str(socket.inode), protocol.upper(), name, source, ports
+    )
 
 
 def _end(end: Endpoint, six: bool) -> str:
@@ -107,7 +110,9 @@ def _unix(_file: str, line: bytes, source: Source) -> tuple[int, SocketName]:
 
 def _netlink(_file: str, line: bytes, source: Source) -> tuple[int, SocketName]:
     socket = proc_net.parse_netlink_socket(line)
-    return socket.inode, SocketName("netlink", "", str(socket.inode), _named(_NETLINK, socket.protocol), source)
+    return socket.inode, SocketName(
+        "netlink", "", str(socket.inode), _named(_NETLINK, socket.protocol), source
+    )
 
 
 def _packet(_file: str, line: bytes, source: Source) -> tuple[int, SocketName]:

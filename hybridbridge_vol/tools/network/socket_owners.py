@@ -51,7 +51,9 @@ class SocketOwners:
         )
         for share in shares:
             self.gap = self.gap or share.gap
-        found = [found for share in shares for fd in share.descriptors for found in self._socket(share.pid, fd)]
+        found = [
+            found for share in shares for fd in share.descriptors for found in self._socket(share.pid, fd)
+        ]
         return found, self.gap
 
     def _socket(self, pid: int, fd: int) -> Iterator[tuple[Holder, int]]:
@@ -74,7 +76,8 @@ class SocketOwners:
         return self._holders
 
     def missing(self, inode: int) -> Unavailable | None:
-        """Why a socket that some process must have open has no known holder, if descriptors could not be read."""
+        """Why a socket that some process must have open has no known holder, if descriptors could not be
+        read."""
         return self.gap if inode and not self.of(inode) else None
 
     def name(self, pid: int) -> str:
@@ -82,7 +85,8 @@ class SocketOwners:
         return self._once("stat", pid, lambda data: parse_stat(data).comm)
 
     def program(self, pid: int) -> str:
-        """A process's first argument, without its folders if it is an absolute path; its name if there is none."""
+        """A process's first argument, without its folders if it is an absolute path; its name if there is
+        none."""
         argument = self._once("cmdline", pid, lambda data: next(iter(parse_cmdline(data)), ""))
         return (argument.rpartition("/")[2] if argument.startswith("/") else argument) or self.name(pid)
 

@@ -34,7 +34,16 @@ INTERFACES = (
     Column("TX-OVR", "int", "lost for want of room"),
     Column("FLG", "str", "A all multicast, B broadcast, L loopback, M multicast, O no ARP, P promiscuous or point to point, m master, s slave, R running, U up"),
 )  # fmt: skip
-SHOWN = ("rx_packets", "rx_errors", "rx_dropped", "rx_fifo_errors", "tx_packets", "tx_errors", "tx_dropped", "tx_fifo_errors")
+SHOWN = (
+    "rx_packets",
+    "rx_errors",
+    "rx_dropped",
+    "rx_fifo_errors",
+    "tx_packets",
+    "tx_errors",
+    "tx_dropped",
+    "tx_fifo_errors",
+)
 STATISTICS = (
     Column("PROTOCOL", "str", "as the kernel names it"),
     Column("COUNTER", "str", "as the kernel names it"),
@@ -51,7 +60,8 @@ PROTOCOLS = {"tcp": ("tcp",), "udp": ("udp",), "raw": ("ip", "icmp", "mptcp")}
 
 
 def interfaces(kernel: GuestKernel, down: bool) -> Iterator[Row]:
-    """A row for each interface that is up, or for all; the counters are the driver's, and only its code can tell them."""
+    """A row for each interface that is up, or for all; the counters are the driver's, and only its code can
+    tell them."""
     for name, counters, source in _counted(kernel):
         mtu = sysfs_number(kernel, name, "mtu")
         flags = interface_flags(kernel, name)
@@ -62,11 +72,13 @@ def interfaces(kernel: GuestKernel, down: bool) -> Iterator[Row]:
 
 
 def _counted(kernel: GuestKernel) -> Iterator[tuple[str, tuple[Cell, ...], tuple[Source, ...]]]:
-    """Name, `SHOWN` counters and where they stand, of each interface: all from /proc/net/dev, or, where one driver's
-    code stands in the way of them all, one by one."""
+    """Name, `SHOWN` counters and where they stand, of each interface: all from /proc/net/dev, or, where one
+    driver's code stands in the way of them all, one by one."""
     path = "/proc/net/dev"
     try:
-        found = [(parse_dev(line), source) for line, source in islice(lines(path, kernel.read_file(path)), 2, None)]
+        found = [
+            (parse_dev(line), source) for line, source in islice(lines(path, kernel.read_file(path)), 2, None)
+        ]
     except UNREADABLE as error:
         yield from _counted_singly(kernel, why(path, error))
         return
@@ -74,7 +86,9 @@ def _counted(kernel: GuestKernel) -> Iterator[tuple[str, tuple[Cell, ...], tuple
         yield name, tuple(getattr(counters, field) for field in SHOWN), (source,)
 
 
-def _counted_singly(kernel: GuestKernel, gap: Unavailable) -> Iterator[tuple[str, tuple[Cell, ...], tuple[Source, ...]]]:
+def _counted_singly(
+    kernel: GuestKernel, gap: Unavailable
+) -> Iterator[tuple[str, tuple[Cell, ...], tuple[Source, ...]]]:
     try:
         names = kernel.listdir(CLASS_NET)
     except UNREADABLE:
@@ -106,8 +120,8 @@ def sysfs_number(kernel: GuestKernel, interface: str, file: str) -> int | Unavai
 
 
 def interface_flags(kernel: GuestKernel, interface: str) -> int | Unavailable:
-    """IFF_*: those of /sys/class/net, and whether it runs, which the kernel derives anew for whoever asks (net/core/dev.c,
-    dev_get_flags; netif_oper_up)."""
+    """IFF_*: those of /sys/class/net, and whether it runs, which the kernel derives anew for whoever asks
+    (net/core/dev.c, dev_get_flags; netif_oper_up)."""
     flags = sysfs_number(kernel, interface, "flags")
     if isinstance(flags, Unavailable) or not flags & IFF_UP:
         return flags
@@ -121,7 +135,11 @@ def interface_flags(kernel: GuestKernel, interface: str) -> int | Unavailable:
 def statistics(kernel: GuestKernel, kinds: list[str]) -> Iterator[Row]:
     """The counters of the protocols of these kinds (`PROTOCOLS`), or of all."""
     wanted = tuple(prefix for kind in kinds for prefix in PROTOCOLS[kind])
-    for path, parse in (("/proc/net/snmp", parse_snmp), ("/proc/net/netstat", parse_snmp), ("/proc/net/snmp6", parse_snmp6)):
+    for path, parse in (
+        ("/proc/net/snmp", parse_snmp),
+        ("/proc/net/netstat", parse_snmp),
+        ("/proc/net/snmp6", parse_snmp6),
+    ):
         for found in _parsed(kernel, path, 0, parse):
             if isinstance(found, Unavailable):
                 yield Row((found,) * len(STATISTICS))
@@ -131,7 +149,9 @@ def statistics(kernel: GuestKernel, kinds: list[str]) -> Iterator[Row]:
 
 def memberships(kernel: GuestKernel, inet: bool, inet6: bool) -> Iterator[Row]:
     """The multicast groups of IPv4 and IPv6."""
-    for path, head, parse in (("/proc/net/igmp", 1, parse_igmp),) * inet + (("/proc/net/igmp6", 0, parse_igmp6),) * inet6:
+    for path, head, parse in (("/proc/net/igmp", 1, parse_igmp),) * inet + (
+        ("/proc/net/igmp6", 0, parse_igmp6),
+    ) * inet6:
         for found in _parsed(kernel, path, head, parse):
             if isinstance(found, Unavailable):
                 yield Row((found,) * len(MEMBERSHIPS))
@@ -144,9 +164,13 @@ T = TypeVar("T")
 
 
 def _parsed(
-    kernel: GuestKernel, path: str, head: int, parse: Callable[[str, Iterator[tuple[bytes, Source]]], Iterator[T]]
+    kernel: GuestKernel,
+    path: str,
+    head: int,
+    parse: Callable[[str, Iterator[tuple[bytes, Source]]], Iterator[T]],
 ) -> Iterator[T | Unavailable]:
-    """What a file says behind its first `head` lines, and why it cannot be read on. A missing file says nothing."""
+    """What a file says behind its first `head` lines, and why it cannot be read on. A missing file says
+    nothing."""
     try:
         yield from parse(path, islice(lines(path, kernel.read_file(path)), head, None))
     except UNREADABLE as error:

@@ -1,4 +1,5 @@
-"""The descriptors of all processes, in shares of about the same size: one process may have more of them than all others."""
+"""The descriptors of all processes, in shares of about the same size: one process may have more of them than
+all others."""
 
 from __future__ import annotations
 
@@ -16,8 +17,8 @@ AT_ONCE, _BESIDE = 512, 8
 
 
 class Share(NamedTuple):
-    """Some of a process's descriptors, or why they cannot be listed. A process has one share at least: its `first` and its
-    `last` one."""
+    """Some of a process's descriptors, or why they cannot be listed. A process has one share at least: its
+    `first` and its `last` one."""
 
     pid: int
     descriptors: list[int]

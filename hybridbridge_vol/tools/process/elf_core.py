@@ -1,7 +1,8 @@
 """The form of an ELF core of one process, as Linux writes them and gdb reads them.
 
-Sources: fs/binfmt_elf.c (`elf_core_dump`, `fill_files_note`), include/linux/elfcore.h and include/uapi/linux/elf.h, for
-x86-64; for i386 fs/compat_binfmt_elf.c and include/linux/elfcore-compat.h. Pure functions from facts to bytes.
+Sources: fs/binfmt_elf.c (`elf_core_dump`, `fill_files_note`), include/linux/elfcore.h and
+include/uapi/linux/elf.h, for x86-64; for i386 fs/compat_binfmt_elf.c and include/linux/elfcore-compat.h. Pure
+functions from facts to bytes.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ _OF_CORE = (NT_PRSTATUS, NT_PRFPREG, NT_PRPSINFO, NT_AUXV, NT_FILE)
 
 
 class Form(NamedTuple):
-    """How wide things are. `word` is an address's or an unsigned long's, in `struct`'s letters; the sizes are of `struct
-    elf_prstatus`, of what in it is before the thread's number and between these and the registers, and of these."""
+    """How wide things are. `word` is an address's or an unsigned long's, in `struct`'s letters; the sizes are
+    of `struct elf_prstatus`, of what in it is before the thread's number and between these and the registers,
+    and of these."""
 
     elf_class: int
     machine: int
@@ -46,7 +48,9 @@ class Form(NamedTuple):
         """Behind the last address, and the last place in the file, that it has words for."""
         return 1 << 8 * struct.calcsize(f"<{self.word}")
 
-    def phdr(self, kind: int, flags: int, place: int, vaddr: int, in_file: int, in_memory: int, alignment: int) -> bytes:
+    def phdr(
+        self, kind: int, flags: int, place: int, vaddr: int, in_file: int, in_memory: int, alignment: int
+    ) -> bytes:
         """A program header: where `flags` stand differs."""
         sizes = (place, vaddr, 0, in_file, in_memory)
         if self.word == "Q":
@@ -95,7 +99,8 @@ class MappedFile(NamedTuple):
 
 
 def head(segments: Sequence[Segment], notes: bytes, form: Form = X86_64) -> bytes:
-    """Everything before the first segment's bytes, which begin on a page; those of the filled ones follow in order."""
+    """Everything before the first segment's bytes, which begin on a page; those of the filled ones follow in
+    order."""
     count = len(segments) + 1
     extended = count >= _PN_XNUM
     ehdr, shdr, phdr_size = form.ehdr, form.shdr, len(form.phdr(0, 0, 0, 0, 0, 0, 0))
@@ -124,11 +129,17 @@ def head(segments: Sequence[Segment], notes: bytes, form: Form = X86_64) -> byte
 def note(kind: int, content: bytes) -> bytes:
     """One note. Its owner is CORE, of the sets of registers that came after the first ones LINUX."""
     name = b"CORE\0" if kind in _OF_CORE else b"LINUX\0"
-    return struct.pack("<III", len(name), len(content), kind) + name.ljust(8, b"\0") + content + bytes(-len(content) % 4)
+    return (
+        struct.pack("<III", len(name), len(content), kind)
+        + name.ljust(8, b"\0")
+        + content
+        + bytes(-len(content) % 4)
+    )
 
 
 def prpsinfo(who: Identity, form: Form = X86_64) -> bytes:
-    """`struct elf_prpsinfo`. i386 has no room for numbers of users beyond 65535: it says 65534 (`high2lowuid`)."""
+    """`struct elf_prpsinfo`. i386 has no room for numbers of users beyond 65535: it says 65534
+    (`high2lowuid`)."""
     state = _STATES.find(who.state)
     uid, gid = (number & 0xFFFF_FFFF for number in (who.uid, who.gid))
     if form.word == "I":
@@ -141,8 +152,8 @@ def prpsinfo(who: Identity, form: Form = X86_64) -> bytes:
 
 
 def prstatus(tid: int, who: Identity, registers: bytes, floating: bool = False, form: Form = X86_64) -> bytes:
-    """`struct elf_prstatus` of a thread; `registers` is its `struct user_regs_struct`, `floating` says that a note with the
-    floating point ones follows. Signals and times are left zero."""
+    """`struct elf_prstatus` of a thread; `registers` is its `struct user_regs_struct`, `floating` says that a
+    note with the floating point ones follows. Signals and times are left zero."""
     pids = struct.pack("<4i", *(_signed(pid, 31) for pid in (tid, *who.pids[1:])))
     general = registers[: form.general_size].ljust(form.general_size, b"\0")
     status = bytes(form.before_pids) + pids + bytes(form.times_size) + general + struct.pack("<i", floating)
@@ -150,12 +161,15 @@ def prstatus(tid: int, who: Identity, registers: bytes, floating: bool = False, 
 
 
 def files(mappings: Iterable[MappedFile], form: Form = X86_64) -> bytes:
-    """The content of NT_FILE: `count, page size`, then start, end and offset in pages of each, then the names."""
+    """The content of NT_FILE: `count, page size`, then start, end and offset in pages of each, then the
+    names."""
     listed = list(mappings)
     numbers = [len(listed), PAGE_SIZE]
     for mapping in listed:
         numbers += [mapping.start_vaddr, mapping.end_vaddr, mapping.offset // PAGE_SIZE]
-    return struct.pack(f"<{len(numbers)}{form.word}", *numbers) + b"".join(mapping.path + b"\0" for mapping in listed)
+    return struct.pack(f"<{len(numbers)}{form.word}", *numbers) + b"".join(
+        mapping.path + b"\0" for mapping in listed
+    )
 
 
 def _signed(number: int, bits: int) -> int:

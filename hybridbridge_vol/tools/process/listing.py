@@ -18,7 +18,7 @@ def numbers(names: list[str]) -> list[int]:
 
 
 def chosen(kernel: GuestKernel, options: Options) -> list[int]:
-    """The processes that `PID` names, in that order, or all. Raises OSError and CallUndone."""
+    """The processes that `PID` names, in that order, or all. Raises OSError and CallRolledBack."""
     return list(dict.fromkeys(options["pid"])) or numbers(kernel.listdir("/proc"))
 
 
@@ -32,7 +32,8 @@ def in_parts(pids: list[int]) -> list[list[int]]:
 
 
 def files_of(pids: Iterable[int], *names: str, kind: QuestionKind = "read") -> Iterator[Question]:
-    """The question for each of these files below /proc/PID (for the folder itself: an empty name), process by process."""
+    """The question for each of these files below /proc/PID (for the folder itself: an empty name), process by
+    process."""
     for pid in pids:
         for name in names:
             yield Question(kind, f"/proc/{pid}/{name}" if name else f"/proc/{pid}")
@@ -55,8 +56,8 @@ def name_of(kernel: GuestKernel, pid: int) -> Cell:
 
 
 def read_text(kernel: GuestKernel, path: str, empty: int | None = None) -> tuple[bytes, Unavailable | None]:
-    """A file's whole lines, and what is wrong if they are not all: it could not be read, or does not end. `empty` is an
-    errno that only says that there is nothing in it."""
+    """A file's whole lines, and what is wrong if they are not all: it could not be read, or does not end.
+    `empty` is an errno that only says that there is nothing in it."""
     try:
         return kernel.read_file(path), None
     except EndlessFile as error:

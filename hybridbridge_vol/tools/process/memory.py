@@ -1,7 +1,7 @@
 """A process's memory as runs of pages: which are in the snapshot, and reading them.
 
-Both by the kernel's own code: /proc/PID/pagemap walks the process's page tables, /proc/PID/mem reads through them
-(fs/proc/task_mmu.c `pagemap_read`, fs/proc/base.c `mem_rw`; Documentation/admin-guide/mm/pagemap.rst).
+Both by the kernel's own code: /proc/PID/pagemap walks the process's page tables, /proc/PID/mem reads through
+them (fs/proc/task_mmu.c `pagemap_read`, fs/proc/base.c `mem_rw`; Documentation/admin-guide/mm/pagemap.rst).
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from hybridbridge_vol.tools.process.listing import read_maps
 from hybridbridge_vol.units import PAGE_SIZE
 
 State = Literal["there", "swapped", "absent", "lost"]
-"""there: in memory and in the image; swapped: on a swap device; absent: never touched, or only in its file; lost: in
-memory, but not in the image (or not looked for)."""
+"""there: in memory and in the image; swapped: on a swap device; absent: never touched, or only in its file;
+lost: in memory, but not in the image (or not looked for)."""
 
 MAX_SCANNED = 1 << 40
-"""Bytes of address space that are searched for pages, mappings without any left aside: half a minute's work."""
+"""Bytes of address space that are searched for pages, mappings without any left aside: half a minute's
+work."""
 MAX_FAILURES = 1024
 """Pages that may fail to be read before the rest is given up."""
 
@@ -74,8 +75,8 @@ class ProcessMemory:
 
     @classmethod
     def survey(cls, kernel: GuestKernel, pid: int, limit: int) -> ProcessMemory:
-        """Find out which pages there are; those beyond `limit` bytes count as lost. OSError if the process has no
-        memory of its own or its mappings cannot be read."""
+        """Find out which pages there are; those beyond `limit` bytes count as lost. OSError if the process
+        has no memory of its own or its mappings cannot be read."""
         memory = cls(kernel, pid)
         memory.regions = list(memory._mappings())
         if not memory.regions:
@@ -85,7 +86,8 @@ class ProcessMemory:
         return memory
 
     def _mappings(self) -> Iterator[Region]:
-        """Each mapping, absent if smaps counts nothing of it as resident or swapped, else lost until it is found."""
+        """Each mapping, absent if smaps counts nothing of it as resident or swapped, else lost until it is
+        found."""
         path = f"/proc/{self.pid}/smaps"
         data, gap = read_maps(self.kernel, path)
         if gap:
@@ -111,7 +113,9 @@ class ProcessMemory:
             self.kernel.progress(scanned / total, f"looking for the pages of process {self.pid}")
             scanned += region.mapping.size
             if scanned > MAX_SCANNED:
-                region.gap = Unavailable(f"only the first {MAX_SCANNED >> 40} TiB of mappings are searched for pages")
+                region.gap = Unavailable(
+                    f"only the first {MAX_SCANNED >> 40} TiB of mappings are searched for pages"
+                )
                 continue
             region.runs = list(bounded(joined(self._pieces(region)), limit))
             limit -= region.size("there")
@@ -131,11 +135,11 @@ class ProcessMemory:
                 region.gap = why(path, error)
             for word, group in groupby(struct.unpack(f"<{len(data) // 8}Q", data[: len(data) & -8])):
                 state = self._state(word)
-                told = start + len(list(group)) * PAGE_SIZE
+                error_text = start + len(list(group)) * PAGE_SIZE
                 if state == "lost":
                     region.gap = region.gap or Unavailable("in memory, but not in the image")
-                yield Run(start, told, state)
-                start = told
+                yield Run(start, error_text, state)
+                start = error_text
             if start < end:
                 region.gap = region.gap or Unavailable(f"{path}: tells nothing of {start:#x}")
                 yield Run(start, end, "lost")
@@ -149,8 +153,8 @@ class ProcessMemory:
         return "swapped" if word & _SWAPPED else "absent"
 
     def read(self, region: Region, run: Run) -> Iterator[bytes]:
-        """The bytes of a run that is there, in pieces; what cannot be read is zero, and the region's `gap` and
-        `unread` tell of it."""
+        """The bytes of a run that is there, in pieces; what cannot be read is zero, and the region's `gap`
+        and `unread` tell of it."""
         place = careful_until = run.start_vaddr
         while place < run.end_vaddr:
             size = min(PAGE_SIZE if place < careful_until else _BYTES_AT_ONCE, run.end_vaddr - place)

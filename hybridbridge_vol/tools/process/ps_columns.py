@@ -25,7 +25,8 @@ _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 
 
 class Task:
-    """A process or a thread, whose files below `folder` are read when they are first asked for, and then kept."""
+    """A process or a thread, whose files below `folder` are read when they are first asked for, and then
+    kept."""
 
     def __init__(self, view: View, pid: int, tid: int, folder: str) -> None:
         self.view, self.pid, self.tid, self.folder = view, pid, tid, folder
@@ -45,7 +46,8 @@ class Task:
         return dict(line.split(":\t", 1) for line in text(self.read("status")).split("\n") if ":\t" in line)
 
     def number(self, key: str, place: int = 0) -> int:
-        """A number in a line of `status`; 0 if there is no such line, as a kernel thread has none of memory."""
+        """A number in a line of `status`; 0 if there is no such line, as a kernel thread has none of
+        memory."""
         try:
             return int(self.status[key].split()[place]) if key in self.status else 0
         except (IndexError, ValueError):
@@ -233,7 +235,11 @@ def _row(task: Task, fields: list[Field], files: list[str]) -> Row:
 
 def _questions(folder: str, files: list[str]) -> Iterator[Question]:
     for name in files:
-        yield Question("readlink", f"{folder}/{name[1:]}") if name[0] == "@" else Question("read", f"{folder}/{name}")
+        yield (
+            Question("readlink", f"{folder}/{name[1:]}")
+            if name[0] == "@"
+            else Question("read", f"{folder}/{name}")
+        )
 
 
 def _tasks(view: View, pid: int, threads: bool) -> Iterator[Task]:

@@ -1,4 +1,5 @@
-"""What all rows of ps share: the amounts that shares and times are reckoned from, and procps's ways of showing things."""
+"""What all rows of ps share: the amounts that shares and times are reckoned from, and procps's ways of
+showing things."""
 
 from __future__ import annotations
 
@@ -34,8 +35,8 @@ class View(NamedTuple):
         return cls(kernel, memory, uptime, booted, [])
 
     def lived(self, starttime: int) -> float | Unavailable:
-        """Seconds since the tick `starttime`, in whole ticks, as procps counts them (library/pids.c, `boot_tics`): of
-        /proc/uptime, which has two decimals, and whose product with 100 is cut."""
+        """Seconds since the tick `starttime`, in whole ticks, as procps counts them (library/pids.c,
+        `boot_tics`): of /proc/uptime, which has two decimals, and whose product with 100 is cut."""
         if isinstance(self.uptime, Unavailable):
             return self.uptime
         hundredths = int(self.uptime * USER_HZ)
@@ -66,7 +67,8 @@ def _ram(info: Sysinfo) -> int:
 
 
 def percent(part: float, whole: float | Unavailable) -> Cell:
-    """A share in percent; 0 of nothing. Cut after one decimal, as ps does (src/ps/output.c, `pr_pmem`, `pr_pcpu`)."""
+    """A share in percent; 0 of nothing. Cut after one decimal, as ps does (src/ps/output.c, `pr_pmem`,
+    `pr_pcpu`)."""
     if isinstance(whole, Unavailable):
         return whole
     return int(1000 * part / whole) / 10 if whole > 0 else 0.0

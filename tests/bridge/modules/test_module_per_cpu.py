@@ -1,4 +1,5 @@
-"""Per-CPU variables of a module's own: the snapshot's, of its first CPU, for reading and (privately) writing."""
+"""Per-CPU variables of a module's own: the snapshot's, of its first CPU, for reading and (privately)
+writing."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from sessions import session_with
 
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.bridge.text.per_cpu_references import gs_fields
-from hybridbridge_vol.errors import CallUndone
+from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.machine.machine import GS_BASE_MSR
 from samples.make import Spec, make_sample
@@ -27,7 +28,8 @@ U64 = (1 << 64) - 1
 
 
 def blocks(session: Session, name: str) -> list[int]:
-    """Where each CPU of the snapshot has a variable of a module's, by the guest's kallsyms and its `__per_cpu_offset`."""
+    """Where each CPU of the snapshot has a variable of a module's, by the guest's kallsyms and its
+    `__per_cpu_offset`."""
     lines = (line.split() for line in session.read_file("/proc/kallsyms").decode().splitlines())
     (vaddr,) = (int(words[0], 16) for words in lines if words[2] == name)
     bridge = session.bridge
@@ -57,15 +59,17 @@ def paddr(session: Session, vaddr: int) -> int:
 
 
 def taken(session: Session) -> tuple[bytes, bytes]:
-    """Let the function take what the first CPU's variable holds, an entry that counts one user: the entry, and the
-    packet's buffer, afterwards."""
+    """Let the function take what the first CPU's variable holds, an entry that counts one user: the entry,
+    and the packet's buffer, afterwards."""
     caller = session._caller
     user = caller.put(bytes(END))
     caller.put(struct.pack("<Q", user + BUFFER), PACKET)
     caller.put(struct.pack("<I", 1), ENTRY)
     session.bridge.machine.write_u64(blocks(session, VARIABLE)[0], user + ENTRY)
     caller.call(function(session, MODULE, FUNCTION), user + EXPRESSION, user + REGISTERS, user + PACKET)
-    return caller.get(ENTRY, 256), caller.get(BUFFER, 512).replace(struct.pack("<Q", user + ENTRY | 2), b"taken")
+    return caller.get(ENTRY, 256), caller.get(BUFFER, 512).replace(
+        struct.pack("<Q", user + ENTRY | 2), b"taken"
+    )
 
 
 def check(session: Session) -> None:
@@ -85,18 +89,20 @@ def test_a_modules_own_variable_is_the_snapshots_of_its_first_cpu(lab: Lab, rich
     try:
         check(session)
     finally:
-        session._caller.undo()
+        session._caller.roll_back()
     assert session.bridge.machine.read_u64(blocks(session, VARIABLE)[0]) == before == 0
-    with pytest.raises(CallUndone, match=rf"page fault in module {MODULE} {FUNCTION}\+0x\w+ at 0x0$"):
+    with pytest.raises(CallRolledBack, match=rf"page fault in module {MODULE} {FUNCTION}\+0x\w+ at 0x0$"):
         user = session._caller.put(bytes(END))
         session._caller.put(struct.pack("<Q", user + BUFFER), PACKET)
         session._caller.call(function(session, MODULE, FUNCTION), user, user + REGISTERS, user + PACKET)
 
 
-def test_under_taint_such_a_reference_is_a_static_one_into_the_snapshot(lab: Lab, rich_generation: str) -> None:
+def test_under_taint_such_a_reference_is_a_static_one_into_the_snapshot(
+    lab: Lab, rich_generation: str
+) -> None:
     with session_with(lab, rich_generation, Mode.SLOW) as session:
         check(session)
-        assert session.statistics.stray == {}
+        assert session.statistics.unattributed == {}
         assert session.statistics.unknown_instructions == {}
 
 
@@ -107,4 +113,4 @@ def test_where_per_cpu_variables_have_addresses_of_the_kernel_image(lab: Lab, mo
     trust(lab.store, sample)
     with open_session(sample.dump, lab.store.root, mode=mode) as session:
         check(session)
-        assert session.statistics.stray == {}
+        assert session.statistics.unattributed == {}

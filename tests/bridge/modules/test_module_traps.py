@@ -50,7 +50,9 @@ def test_every_kind_of_fix_up_that_only_moves_on_is_known(lab: Lab, generation: 
     assert faults is not None
     sections = {section.number: CODE + (section.number << 24) for section in file.sections}
     values = {
-        item.offset: sections.get(file.symbol(item.symbol).section, 0) + file.symbol(item.symbol).value + item.addend
+        item.offset: sections.get(file.symbol(item.symbol).section, 0)
+        + file.symbol(item.symbol).value
+        + item.addend
         for item in file.relocations(faults.number)
     }
     found = fix_ups_of(file, faults, values)

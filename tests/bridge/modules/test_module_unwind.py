@@ -1,4 +1,5 @@
-"""Tables of the unwinder in modules: in the order in which the guest's kernel put them, or stack walks go astray."""
+"""Tables of the unwinder in modules: in the order in which the guest's kernel put them, or stack walks go
+astray."""
 
 from __future__ import annotations
 
@@ -7,14 +8,15 @@ from typing import Any
 
 from guest_modules import code_of, loaded
 
-from hybridbridge_vol.bridge.modules.relocate import PlacedModule
+from hybridbridge_vol.bridge.modules.relocate import RelocatedModule
 from hybridbridge_vol.bridge.modules.unwind import ENTRIES, PLACES
 
 Lab = Any
 
 
-def rows(module: PlacedModule, content: bytes | bytearray) -> list[tuple[int, bytes]]:
-    """`(virtual address, entry)` of the code that stays loaded, as the module's constants in `content` have them."""
+def rows(module: RelocatedModule, content: bytes | bytearray) -> list[tuple[int, bytes]]:
+    """`(virtual address, entry)` of the code that stays loaded, as the module's constants in `content` have
+    them."""
     places, entries = module.file.section(PLACES), module.file.section(ENTRIES)
     layout, _size = module.file.rodata_layout()
     if places is None or entries is None or module.rodata is None:
@@ -39,7 +41,9 @@ def test_they_are_in_the_order_that_the_guests_kernel_gave_them(lab: Lab, rich_g
         if module.rodata is None:
             continue
         ours = rows(module, module.rodata.content)
-        assert ours == rows(module, session.bridge.space.modules.read(module.rodata.vaddr, len(module.rodata.content)))
+        assert ours == rows(
+            module, session.bridge.space.modules.read(module.rodata.vaddr, len(module.rodata.content))
+        )
         assert [vaddr for vaddr, _entry in ours] == sorted(vaddr for vaddr, _entry in ours)
         compared += len(ours)
     assert compared > 10_000

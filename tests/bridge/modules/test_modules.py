@@ -16,7 +16,7 @@ from hybridbridge_vol.bridge.modules.traps import FixUp
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.bridge.space import TWIN_PADDR
 from hybridbridge_vol.bridge.text.per_cpu_references import gs_fields
-from hybridbridge_vol.errors import CallUndone
+from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.machine.machine import GS_BASE_MSR
 from hybridbridge_vol.trust.modules import ARCHIVE
@@ -29,7 +29,9 @@ OF_MODULES = "/proc/net/dev"
 """A file that is written by network drivers, which are modules in these guests."""
 
 
-def test_every_module_of_the_guest_is_found_and_its_file_is_what_the_guest_runs(lab: Lab, generation: str) -> None:
+def test_every_module_of_the_guest_is_found_and_its_file_is_what_the_guest_runs(
+    lab: Lab, generation: str
+) -> None:
     """But for what the loader patches: alternatives, static branches, calls of the tracer."""
     session = lab.session(generation)
     modules = session.bridge.space.modules
@@ -48,7 +50,10 @@ def test_every_module_of_the_guest_is_found_and_its_file_is_what_the_guest_runs(
         constants = modules.read(part.module.rodata.vaddr, PAGE_SIZE)
         _layout, length = part.module.file.rodata_layout()
         length = min(length, PAGE_SIZE)
-        alike = sum(mine == theirs for mine, theirs in zip(part.module.rodata.content[:length], constants, strict=False))
+        alike = sum(
+            mine == theirs
+            for mine, theirs in zip(part.module.rodata.content[:length], constants, strict=False)
+        )
         assert alike / length > 0.6, name  # init code, which is gone, lies elsewhere
         with_constants += 1
     assert equal / total > 0.9
@@ -58,14 +63,19 @@ def test_every_module_of_the_guest_is_found_and_its_file_is_what_the_guest_runs(
 def test_the_trusted_kernel_has_nothing_where_modules_may_lie(lab: Lab, generation: str) -> None:
     """It has compiled filters there when it boots, and since 6.19 Linux may put a module before its own."""
     with session_with(lab, generation, Mode.AUTO) as session:
-        places = [session.bridge.machine.translate(page) for page in range(MODULES_START, MODULES_START + (8 << 20), PAGE_SIZE)]
+        places = [
+            session.bridge.machine.translate(page)
+            for page in range(MODULES_START, MODULES_START + (8 << 20), PAGE_SIZE)
+        ]
     assert all(place is None or place.paddr >= TWIN_PADDR for place in places)
 
 
 def test_files_that_modules_write_are_the_guests(lab: Lab, generation: str) -> None:
     truth, session = lab.sample(generation).truth, lab.session(generation)
     lines = session.read_file(OF_MODULES).splitlines()
-    assert [line.split(b":")[0] for line in lines] == [line.split(b":")[0] for line in truth.file(OF_MODULES).splitlines()]
+    assert [line.split(b":")[0] for line in lines] == [
+        line.split(b":")[0] for line in truth.file(OF_MODULES).splitlines()
+    ]
     for path in ("/proc/net/nf_conntrack", "/proc/net/vlan/config"):
         if path in truth.late and not truth.late[path].errno and not truth.moved(path):
             assert session.read_file(path) == truth.file(path)
@@ -75,14 +85,17 @@ def test_modules_run_alike_on_every_bridge_and_are_memoized(lab: Lab, generation
     with session_with(lab, generation, Mode.SLOW) as slow:
         proven = slow.read_file(OF_MODULES)
         memo = slow.bridge.memo
-        assert slow.statistics.stray == {}
+        assert slow.statistics.unattributed == {}
         assert slow.statistics.unknown_instructions == {}
     assert any(len(part) for part in memo.modules.values())
     with session_with(lab, generation, Mode.FAST, memo) as fast:
         assert fast.read_file(OF_MODULES) == proven
     with session_with(lab, generation, Mode.AUTO) as learning:
         assert learning.read_file(OF_MODULES) == proven
-        assert any("module " in place for place in learning.statistics.trapped_in) or learning.statistics.total.traps
+        assert (
+            any("module " in place for place in learning.statistics.trapped_in)
+            or learning.statistics.total.traps
+        )
 
 
 def test_a_module_without_a_trusted_file_is_named_and_not_run(lab: Lab, tmp_path: Path) -> None:
@@ -92,7 +105,9 @@ def test_a_module_without_a_trusted_file_is_named_and_not_run(lab: Lab, tmp_path
     for archive in store.glob(f"*/{ARCHIVE}"):
         archive.unlink()
     with open_session(sample.dump, store) as session:
-        with pytest.raises(CallUndone, match=r"needs code of module \w+, of which no trusted file is stored"):
+        with pytest.raises(
+            CallRolledBack, match=r"needs code of module \w+, of which no trusted file is stored"
+        ):
             session.read_file(OF_MODULES)
         assert session.read_file("/proc/1/comm") == sample.truth.file("/proc/1/comm")
 
@@ -134,21 +149,24 @@ def per_cpu_targets(session: Session, module: str) -> dict[str, int]:
 
 def test_a_warning_of_a_module_does_not_end_the_call(lab: Lab, rich_generation: str) -> None:
     session = lab.session(rich_generation)
-    assert any(vaddr in code_of(session, "bridge").module.warnings for vaddr in code_of(session, "bridge").vaddrs)
+    assert any(
+        vaddr in code_of(session, "bridge").module.warnings for vaddr in code_of(session, "bridge").vaddrs
+    )
     no_such_option = 99
     answer = session._caller.call(function(session, "bridge", "br_boolopt_get"), 0, no_such_option)
     assert answer & 0xFFFFFFFF == 0  # WARN_ON(1); break; } return 0
 
 
 def test_a_fault_that_a_module_has_a_fix_up_for_goes_on_there(lab: Lab, rich_generation: str) -> None:
-    """As for an inline get_user(): the loaded modules have no such code that a call could be made of, so an entry is
-    added, of an instruction that follows its first argument, with the function's own WARN-free `ret` as the fix-up."""
+    """As for an inline get_user(): the loaded modules have no such code that a call could be made of, so an
+    entry is added, of an instruction that follows its first argument, with the function's own WARN-free `ret`
+    as the fix-up."""
     session = lab.session(rich_generation)
     part = code_of(session, "bridge")
     entry = function(session, "bridge", "br_boolopt_get")
-    with pytest.raises(CallUndone, match=r"page fault in module bridge br_boolopt_get") as undone:
+    with pytest.raises(CallRolledBack, match=r"page fault in module bridge br_boolopt_get") as rolled_back:
         session._caller.call(entry, 0x1000, 0)
-    place = entry + int(undone.value.reason.split("br_boolopt_get+")[1].split()[0], 16)
+    place = entry + int(rolled_back.value.reason.split("br_boolopt_get+")[1].split()[0], 16)
     code = part.group.content[entry - part.group.vaddr :][:256]
     back = entry + code.index(b"\xc3" if b"\xc3" in code else b"\xe9")
     part.module.fix_ups[place] = FixUp(back, "RAX", -14 & (1 << 64) - 1)
@@ -167,9 +185,13 @@ def test_the_kernels_per_cpu_variables_in_a_modules_code_are_the_trusted_kernels
     assert targets["__ref_stack_chk_guard"] == bridge.home("__stack_chk_guard")
     assert bridge.space.complete(gs + targets["this_cpu_off"] & (1 << 64) - 1)
     offset = machine.read_u64(gs + targets["this_cpu_off"] & (1 << 64) - 1)
-    assert offset == machine.read_u64(bridge.snapshot("__per_cpu_offset"))  # what it is added to are the snapshot's pointers
+    assert offset == machine.read_u64(
+        bridge.snapshot("__per_cpu_offset")
+    )  # what it is added to are the snapshot's pointers
     device = session._caller.put(bytes(16384))
-    with pytest.raises(CallUndone, match="page fault in twin dev_addr_check"):  # far behind the first such reference
+    with pytest.raises(
+        CallRolledBack, match="page fault in twin dev_addr_check"
+    ):  # far behind the first such reference
         session._caller.call(function(session, "dummy", "dummy_setup"), device)
 
 
@@ -183,5 +205,5 @@ def test_functions_of_modules_with_a_stack_protector_run(lab: Lab, mode: Mode) -
         for path in (OF_MODULES, "/proc/net/vlan/config"):
             assert session.read_file(path).splitlines()[0] == sample.truth.file(path).splitlines()[0]
             assert sample.truth.moved(path) or session.read_file(path) == sample.truth.file(path)
-        assert session.statistics.stray == {}
+        assert session.statistics.unattributed == {}
         assert session.statistics.unknown_instructions == {}

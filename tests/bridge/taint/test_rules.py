@@ -19,7 +19,7 @@ from hybridbridge_vol.bridge.taint.rules import (
     Operand,
     Place,
     Rule,
-    crossing,
+    trampoline,
 )
 
 TEXT = 0xFFFF_FFFF_9100_0000
@@ -462,7 +462,8 @@ def test_a_block_ends_at_the_first_instruction_that_may_go_elsewhere(last: str) 
 
 
 def test_a_warning_ends_a_block_and_is_whole() -> None:
-    """Capstone leaves the operands of `ud1` out; they are not executed, but they are not the next instruction."""
+    """Capstone leaves the operands of `ud1` out; they are not executed, but they are not the next
+    instruction."""
     block = home_decoder().block(bytes.fromhex("90 67480fb93a e800000000"), TEXT)
     assert [(instruction.vaddr - TEXT, instruction.size) for instruction in block] == [(0, 1), (1, 5)]
     assert block[-1].ends
@@ -552,13 +553,13 @@ def test_lea_of_a_static_address_adds_to_it(listing: str, rule: Rule) -> None:
     assert decoded(listing, twin_decoder()).rule == rule
 
 
-# --- crossings --------------------------------------------------------------------------------------------
+# --- trampolines --------------------------------------------------------------------------------------------
 
 
-def test_a_crossing_names_the_registers_of_the_arguments_that_must_be_ours() -> None:
-    assert crossing(0b111111).reads == sum(1 << number for number in (RDI, RSI, RDX, RCX, R8, 9))
-    assert crossing(0b10) == Rule(Kind.CROSSING, reads=1 << RSI)
-    assert crossing(0b10, lenient=True) == Rule(Kind.CROSSING, reads=1 << RSI, writes=1)
+def test_a_trampoline_names_the_registers_of_the_arguments_that_must_be_ours() -> None:
+    assert trampoline(0b111111).reads == sum(1 << number for number in (RDI, RSI, RDX, RCX, R8, 9))
+    assert trampoline(0b10) == Rule(Kind.TRAMPOLINE, reads=1 << RSI)
+    assert trampoline(0b10, lenient=True) == Rule(Kind.TRAMPOLINE, reads=1 << RSI, writes=1)
 
 
 # --- bad input --------------------------------------------------------------------------------------------

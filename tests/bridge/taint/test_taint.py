@@ -113,7 +113,8 @@ def test_of_a_word_across_the_edge_of_a_page_both_parts_have_their_origin(small:
 
 
 def apart(small: SmallMachine, vaddr: int = BEYOND, paddr: int = SNAPSHOT_PADDR) -> int:
-    """Map two pages that touch in virtual memory alone, from `paddr` and two pages farther; where the second begins."""
+    """Map two pages that touch in virtual memory alone, from `paddr` and two pages farther; where the second
+    begins."""
     small.tables.map_page(vaddr, paddr, WRITABLE)
     small.tables.map_page(vaddr + PAGE, paddr + 3 * PAGE, WRITABLE)
     small.machine.flush_translations()
@@ -157,15 +158,22 @@ def test_a_conditional_move_is_known_by_the_whole_of_a_word_in_two_pages(small: 
     small.image(3 * PAGE, word(0x1122334455))
     small.run(
         "488b03 mov rax, qword ptr [rbx]\n4885d2 test rdx, rdx\n480f4506 cmovne rax, qword ptr [rsi]\n488907 mov qword ptr [rdi], rax",
-        rsi=edge - 3, rdi=OURS, rbx=SOURCE, rdx=1,
+        rsi=edge - 3,
+        rdi=OURS,
+        rbx=SOURCE,
+        rdx=1,
     )
     assert small.origins(OURS, 8) == each(PAGE - 3, 3) + each(3 * PAGE, 5)
 
 
-def test_where_the_second_page_cannot_be_told_that_the_rest_is_the_snapshots_is_all_that_is_said(small: SmallMachine) -> None:
+def test_where_the_second_page_cannot_be_told_that_the_rest_is_the_snapshots_is_all_that_is_said(
+    small: SmallMachine,
+) -> None:
     """Nothing that these kernels run addresses memory by FS."""
     small.machine.write_msr(FS_BASE_MSR, PAGE)
-    small.run("64488b06 mov rax, qword ptr fs:[rsi]\n488907 mov qword ptr [rdi], rax", rsi=SNAPSHOT - 3, rdi=OURS)
+    small.run(
+        "64488b06 mov rax, qword ptr fs:[rsi]\n488907 mov qword ptr [rdi], rax", rsi=SNAPSHOT - 3, rdi=OURS
+    )
     assert small.origins(OURS, 8) == each(PAGE - 3, 3) + [set()] * 5
     assert all(label & SEEDED for label in small.labels(OURS + 3, 5))
     assert small.engine.statistics["split"] == 1

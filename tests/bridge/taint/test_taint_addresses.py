@@ -1,4 +1,5 @@
-"""Addresses under taint: what an address contributes, pointers of the snapshot's, and what must not happen."""
+"""Addresses under taint: what an address contributes, pointers of the snapshot's, and what must not
+happen."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ from small_machine import (
 
 from hybridbridge_vol.bridge.taint.engine import EventKind
 from hybridbridge_vol.bridge.taint.labels import POINTER, SEEDED
-from hybridbridge_vol.bridge.taint.rules import crossing
+from hybridbridge_vol.bridge.taint.rules import trampoline
 from hybridbridge_vol.machine.machine import VECTOR_PAGE_FAULT, Verdict
 from hybridbridge_vol.machine.paging import WRITABLE
 from hybridbridge_vol.units import U64
@@ -208,7 +209,8 @@ def test_the_distance_from_a_pointer_added_to_it_leads_where_we_say(small: Small
 @pytest.mark.parametrize(
     "address",
     [
-        "8a0417 mov al, byte ptr [rdi + rdx]",  # another pointer of the snapshot's: it decides where this leads
+        # another pointer of the snapshot's: it decides where this leads
+        "8a0417 mov al, byte ptr [rdi + rdx]",
         "8a0438 mov al, byte ptr [rax + rdi]",  # moved by a number of the snapshot's
     ],
 )
@@ -392,7 +394,7 @@ def test_both_pages_of_an_access_are_looked_at(small: SmallMachine, listing: str
     small.tables.map_page(BEYOND, OURS_PADDR, WRITABLE)
     small.machine.flush_translations()
     small.run(listing, seed=False, rsi=BEYOND + PAGE - 3)
-    assert small.findings() == [(EventKind.STRAY, 0)]
+    assert small.findings() == [(EventKind.UNATTRIBUTED, 0)]
 
 
 def test_a_forged_pointer_is_told_with_the_place_that_it_was_read_from(small: SmallMachine) -> None:
@@ -455,10 +457,10 @@ def test_a_jump_by_the_snapshots_word_may_lead_to_the_twin(small: SmallMachine) 
     assert small.machine.read(OURS, 1) == b"\1"
 
 
-# --- stray addresses --------------------------------------------------------------------------------------
+# --- unattributed addresses --------------------------------------------------------------------------------------
 
 
-def test_a_clean_address_into_the_snapshot_is_stray_and_told_once(small: SmallMachine) -> None:
+def test_a_clean_address_into_the_snapshot_is_unattributed_and_told_once(small: SmallMachine) -> None:
     stop = small.run(
         """
         8a06 mov al, byte ptr [rsi]
@@ -470,7 +472,7 @@ def test_a_clean_address_into_the_snapshot_is_stray_and_told_once(small: SmallMa
         rcx=5,
     )
     assert stop.kind == "returned"
-    assert small.findings() == [(EventKind.STRAY, 0)]
+    assert small.findings() == [(EventKind.UNATTRIBUTED, 0)]
     assert small.engine.events()[0].paddr == SNAPSHOT_PADDR + 0x10
     assert small.engine.statistics["events"] == 5
 
@@ -489,7 +491,7 @@ def test_what_is_computed_from_the_snapshots_bytes_leads_into_it_by_right(small:
     assert small.findings() == []
 
 
-def test_a_static_reference_of_the_twins_is_not_stray(small: SmallMachine) -> None:
+def test_a_static_reference_of_the_twins_is_not_unattributed(small: SmallMachine) -> None:
     small.run(
         """
         8a05fa1f0000 mov al, byte ptr [rip + 0x1ffa]
@@ -533,7 +535,9 @@ def test_a_static_address_of_the_twins_is_a_pointer_of_the_snapshots(
     "listing",
     ["48c7c000380091 mov rax, 0xffffffff91003800", "488d05f9370000 lea rax, [rip + 0x37f9]"],
 )
-def test_the_name_of_a_per_cpu_variable_leads_where_what_is_added_leads(small: SmallMachine, listing: str) -> None:
+def test_the_name_of_a_per_cpu_variable_leads_where_what_is_added_leads(
+    small: SmallMachine, listing: str
+) -> None:
     """Ours with the distance of our CPU, the snapshot's with the distance of one of its CPUs."""
     distance = OURS - 0xFFFF_FFFF_9100_3800 & U64
     theirs = SNAPSHOT - 0xFFFF_FFFF_9100_3800 & U64
@@ -734,22 +738,22 @@ def test_after_a_reset_the_snapshots_bytes_are_their_own_origins_again(small: Sm
     assert small.origins(SOURCE, 8) == each(0x10, 8)
 
 
-# --- crossings --------------------------------------------------------------------------------------------
+# --- trampolines --------------------------------------------------------------------------------------------
 
 
-def at_a_crossing(
+def at_a_trampoline(
     becomes_ours: bool, lenient: bool = False
 ) -> tuple[SmallMachine, list[tuple[int, int, int]]]:
-    """A machine whose twin has a crossing at its first byte, of a function whose second argument must be ours; what
-    is asked there."""
-    small = SmallMachine({0: crossing(0b10, lenient)})
+    """A machine whose twin has a trampoline at its first byte, of a function whose second argument must be
+    ours; what is asked there."""
+    small = SmallMachine({0: trampoline(0b10, lenient)})
     asked = []
 
-    def on_crossing(vaddr: int, register: int, label: int) -> bool:
+    def on_trampoline(vaddr: int, register: int, label: int) -> bool:
         asked.append((vaddr, register, label))
         return becomes_ours
 
-    small.engine.on_crossing = on_crossing
+    small.engine.on_trampoline = on_trampoline
     target = small.put("488932 mov qword ptr [rdx], rsi")
     small.machine.write(TWIN, b"\xe9" + (target - TWIN - 5).to_bytes(4, "little", signed=True))
     small.image(0x10, word(SNAPSHOT + 0x40))
@@ -757,10 +761,10 @@ def at_a_crossing(
 
 
 @pytest.mark.parametrize("lenient", [False, True])
-def test_an_argument_that_must_be_ours_and_is_not_ends_the_run_unless_the_crossing_looks_itself(
+def test_an_argument_that_must_be_ours_and_is_not_ends_the_run_unless_the_trampoline_looks_itself(
     lenient: bool,
 ) -> None:
-    small, asked = at_a_crossing(False, lenient)
+    small, asked = at_a_trampoline(False, lenient)
     with closing(small):
         stop = small.run("488b33 mov rsi, qword ptr [rbx]\nffe0 jmp rax", rax=TWIN, rbx=SOURCE, rdx=OURS)
         assert [(vaddr, register) for vaddr, register, _ in asked] == [(TWIN, RSI)]
@@ -771,7 +775,7 @@ def test_an_argument_that_must_be_ours_and_is_not_ends_the_run_unless_the_crossi
 
 
 def test_an_argument_that_was_made_ours_is_clean() -> None:
-    small, asked = at_a_crossing(True)
+    small, asked = at_a_trampoline(True)
     with closing(small):
         assert (
             small.run("488b33 mov rsi, qword ptr [rbx]\nffe0 jmp rax", rax=TWIN, rbx=SOURCE, rdx=OURS).kind
@@ -783,9 +787,9 @@ def test_an_argument_that_was_made_ours_is_clean() -> None:
 
 
 def test_an_argument_of_ours_crosses_unasked() -> None:
-    small, asked = at_a_crossing(False)
+    small, asked = at_a_trampoline(False)
     with closing(small):
         assert small.run("ffe0 jmp rax", rax=TWIN, rsi=OURS, rdx=OURS, rdi=SNAPSHOT).kind == "returned"
         assert asked == []
-        assert small.engine.statistics["crossings"] == 1
+        assert small.engine.statistics["trampolines"] == 1
         assert small.machine.read(OURS, 8) == word(OURS)

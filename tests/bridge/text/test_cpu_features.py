@@ -43,7 +43,10 @@ def test_a_branch_leads_where_the_bit_says(absolute: bool, byte: int, target: in
 
 
 def test_a_branch_whose_bit_cannot_be_read_stays_as_it_is() -> None:
-    assert list(read_feature_branches(kernel(False), TEXT, TEXT_END).patches(0, TEXT_END, lambda _place: None)) == []
+    assert (
+        list(read_feature_branches(kernel(False), TEXT, TEXT_END).patches(0, TEXT_END, lambda _place: None))
+        == []
+    )
 
 
 def test_only_branches_of_the_range_are_given() -> None:
@@ -60,7 +63,10 @@ def test_real_kernels_have_hundreds(lab: Lab, generation: str) -> None:
     session = lab.session(generation)
     branches = session.bridge.prepared.features
     assert len(branches.sites) > 100
-    assert {session.bridge.describe(session.bridge.layout.text_vaddr + place).split("+")[0] for place in branches.places} <= {
+    assert {
+        session.bridge.describe(session.bridge.layout.text_vaddr + place).split("+")[0]
+        for place in branches.places
+    } <= {
         "twin boot_cpu_data",
         "twin new_cpu_data",
     }

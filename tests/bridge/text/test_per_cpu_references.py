@@ -52,7 +52,9 @@ def test_a_reference_relative_to_rip_is_found(listing: str, field: int) -> None:
         "65f605e81f000001 test byte ptr gs:[rip + 0x1fe8], 1",
     ],
 )
-def test_the_first_variable_is_found_though_the_displacement_counts_from_behind_an_operand(listing: str) -> None:
+def test_the_first_variable_is_found_though_the_displacement_counts_from_behind_an_operand(
+    listing: str,
+) -> None:
     assert field_of(listing) == ([3], [])
 
 
@@ -117,6 +119,8 @@ def test_what_a_disassembler_sees_in_a_real_kernel_is_found(lab: Any) -> None:
                     continue
                 target = insn.address + insn.size + operand.mem.disp
                 if operand.mem.base == x86_const.X86_REG_RIP and per_cpu.start <= target < per_cpu.end:
-                    assert insn.address + insn.disp_offset in found, f"{insn.address:#x} {insn.mnemonic} {insn.op_str}"
+                    assert insn.address + insn.disp_offset in found, (
+                        f"{insn.address:#x} {insn.mnemonic} {insn.op_str}"
+                    )
                     seen += 1
     assert seen > 300

@@ -5,40 +5,59 @@ from __future__ import annotations
 from hybridbridge_vol.bridge.text.policy import Policy, Rule, load_policy, plain_name, resolve
 
 
-def crossings(rules: list[Rule], functions: list[tuple[int, int, str]]) -> dict[int, str]:
+def trampolines(rules: list[Rule], functions: list[tuple[int, int, str]]) -> dict[int, str]:
     found = resolve(Policy(tuple(rules), ""), functions)
-    return {item.offset: item.action for item in found.crossings}
+    return {item.offset: item.action for item in found.trampolines}
 
 
 def test_compiler_suffixes_do_not_hide_a_function() -> None:
-    assert plain_name("kfree.part.0") == plain_name("kfree.constprop.3") == plain_name("kfree.isra.1") == "kfree"
-    found = crossings([Rule("", "home", ("kmalloc",))], [(0, 64, "kmalloc.part.0"), (64, 64, "kmalloc.cold")])
+    assert (
+        plain_name("kfree.part.0") == plain_name("kfree.constprop.3") == plain_name("kfree.isra.1") == "kfree"
+    )
+    found = trampolines(
+        [Rule("", "home", ("kmalloc",))], [(0, 64, "kmalloc.part.0"), (64, 64, "kmalloc.cold")]
+    )
     assert found == {0: "home"}
 
 
 def test_patterns_match_whole_names() -> None:
-    functions = [(0, 64, "vmalloc"), (64, 64, "vmalloc_user"), (128, 64, "vmalloc_nr_pages"), (192, 64, "__vmalloc")]
+    functions = [
+        (0, 64, "vmalloc"),
+        (64, 64, "vmalloc_user"),
+        (128, 64, "vmalloc_nr_pages"),
+        (192, 64, "__vmalloc"),
+    ]
     rules = [Rule("", "home", ("vmalloc", "vmalloc_(user|node)"))]
-    assert crossings(rules, functions) == {0: "home", 64: "home"}
+    assert trampolines(rules, functions) == {0: "home", 64: "home"}
 
 
 def test_every_function_of_a_name_is_meant() -> None:
-    assert crossings([Rule("", "home", ("dup",))], [(0, 64, "dup"), (64, 64, "dup")]) == {0: "home", 64: "home"}
+    assert trampolines([Rule("", "home", ("dup",))], [(0, 64, "dup"), (64, 64, "dup")]) == {
+        0: "home",
+        64: "home",
+    }
 
 
 def test_later_rules_win_and_twin_takes_back() -> None:
     functions = [(0, 64, "simple_read"), (64, 64, "simple_strtoul")]
-    rules = [Rule("", "home", ("simple_.*",)), Rule("", "twin", ("simple_strto.*",)), Rule("", "return", ("simple_read",))]
-    assert crossings(rules, functions) == {0: "return"}
+    rules = [
+        Rule("", "home", ("simple_.*",)),
+        Rule("", "twin", ("simple_strto.*",)),
+        Rule("", "return", ("simple_read",)),
+    ]
+    assert trampolines(rules, functions) == {0: "return"}
 
 
 def test_a_function_without_room_keeps_its_code() -> None:
-    assert crossings([Rule("", "home", ("tiny",))], [(0, 4, "tiny")]) == {}
-    assert crossings([Rule("", "return", ("tiny",))], [(0, 4, "tiny")]) == {0: "return"}
+    assert trampolines([Rule("", "home", ("tiny",))], [(0, 4, "tiny")]) == {}
+    assert trampolines([Rule("", "return", ("tiny",))], [(0, 4, "tiny")]) == {0: "return"}
 
 
 def test_what_matches_nothing_is_named() -> None:
-    assert resolve(Policy((Rule("", "home", ("nothing", "no.*")),), ""), [(0, 64, "some")]).unmatched == ["nothing", "no.*"]
+    assert resolve(Policy((Rule("", "home", ("nothing", "no.*")),), ""), [(0, 64, "some")]).unmatched == [
+        "nothing",
+        "no.*",
+    ]
 
 
 def test_the_shipped_policy_is_well_formed() -> None:

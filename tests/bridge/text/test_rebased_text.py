@@ -1,4 +1,4 @@
-"""The twin text: relocation, crossings, page edges."""
+"""The twin text: relocation, trampolines, page edges."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ from array import array
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridbridge_vol.bridge.text.policy import Crossing
+from hybridbridge_vol.bridge.text.policy import Trampoline
 from hybridbridge_vol.bridge.text.rebased_text import Sites, TwinText, jump, relocation_sites, returning
-from hybridbridge_vol.bridge.text.trampolines import answer, free_if_trusted, home_overlays, twin_overlays
+from hybridbridge_vol.bridge.text.trampolines import (
+    answer,
+    free_if_trusted,
+    home_trampolines,
+    twin_trampolines,
+)
 
 PAGE = 4096
 HOLE = 0xFFFF_8000_0000_0000
@@ -24,7 +29,9 @@ def assembled(twin: TwinText, pages: int) -> bytes:
     st.integers(-(1 << 30), 1 << 30),
     st.binary(min_size=64, max_size=64),
 )
-def test_every_site_moves_by_the_shift_and_nothing_else_does(slots: list[int], shift: int, seed: bytes) -> None:
+def test_every_site_moves_by_the_shift_and_nothing_else_does(
+    slots: list[int], shift: int, seed: bytes
+) -> None:
     """Also sites that lie across the edge of a page."""
     booted = bytearray((seed * (3 * PAGE // 64 + 1))[: 3 * PAGE])
     offsets = array("I", sorted(min(8 * slot + 6, 3 * PAGE - 8) for slot in slots))
@@ -56,7 +63,9 @@ def test_sites_that_boot_time_patching_rewrote_are_left_out() -> None:
     booted[8:12] = (0x82000000).to_bytes(4, "little")  # moved by the delta
     booted[16:20] = b"\x90\x90\x90\x90"  # patched
     text = 0xFFFFFFFF81000000
-    sites = relocation_sites(memoryview(booted), flat, [text + 8, text + 16, text + PAGE], text, PAGE, 0x1000000, 4)
+    sites = relocation_sites(
+        memoryview(booted), flat, [text + 8, text + 16, text + PAGE], text, PAGE, 0x1000000, 4
+    )
     assert list(sites) == [8]
 
 
@@ -72,13 +81,13 @@ def test_answers() -> None:
     assert answer("halt", 0) == b"\xfa\xf4"
 
 
-def test_crossings_become_code_at_both_sides() -> None:
-    crossings = [Crossing(0x10, "home"), Crossing(0x40, "return", 1, True), Crossing(0x80, "free", 1)]
-    twin = dict(twin_overlays(crossings, 0x5000, 0x1000, HOLE))
+def test_trampolines_become_code_at_both_sides() -> None:
+    trampolines = [Trampoline(0x10, "home"), Trampoline(0x40, "return", 1, True), Trampoline(0x80, "free", 1)]
+    twin = dict(twin_trampolines(trampolines, 0x5000, 0x1000, HOLE))
     assert twin[0x10] == jump(0x5010, 0x1010)
     assert twin[0x40] == returning(1)
     assert twin[0x80] == free_if_trusted(1, 0x5080, 0x1080, HOLE)
-    assert dict(home_overlays(crossings)) == {0x40: returning(1)}
+    assert dict(home_trampolines(trampolines)) == {0x40: returning(1)}
 
 
 def test_a_guarded_free_fits_its_room_and_ends_in_a_return() -> None:
@@ -95,8 +104,13 @@ def test_a_guarded_free_fits_its_room_and_ends_in_a_return() -> None:
 def test_references_that_stay_at_home_reach_it_from_where_the_twin_lies(
     places: list[int], shift: int, distance: int
 ) -> None:
-    """Relative ones bridge the distance of the twin, relocated ones keep what they hold; also across pages."""
-    fields = [place for place in sorted(places) if all(abs(place - other) >= 4 for other in places if other != place)]
+    """Relative ones bridge the distance of the twin, relocated ones keep what they hold; also across
+    pages."""
+    fields = [
+        place
+        for place in sorted(places)
+        if all(abs(place - other) >= 4 for other in places if other != place)
+    ]
     absolute = array("I", fields[::2])
     booted = bytearray(3 * PAGE)
     twin = TwinText(

@@ -88,9 +88,11 @@ def test_every_image_is_a_line_of_the_manifest_and_bad_ones_say_why(undisturbed:
         assert row["status"] == "ok" and row["error"] is None
         assert [run["tool"] for run in row["tools"]] == list(PAPER_TOOLS)
         assert row["release"].startswith("6.1.") and row["kernel"].startswith(row["release"])
-        assert row["cpus"] == 1 and row["frozen"].year >= 2024
+        assert row["cpus"] == 1 and row["captured"].year >= 2024
         assert row["size"] == os.stat(evidence.folder / name).st_size
-    assert "no trusted kernel" in rows["unknown.raw"]["error"] and "hb trust add" in rows["unknown.raw"]["error"]
+    assert (
+        "no trusted kernel" in rows["unknown.raw"]["error"] and "hb trust add" in rows["unknown.raw"]["error"]
+    )
     assert rows["unknown.raw"]["release"].startswith("7.")
     assert rows["cut.raw"]["status"] == "failed" and "truncated" in rows["cut.raw"]["error"]
     assert undisturbed.status == 3
@@ -101,19 +103,29 @@ def test_every_image_is_a_line_of_the_manifest_and_bad_ones_say_why(undisturbed:
 def test_tables_are_read_by_duckdb_with_the_image_as_a_column(undisturbed: Ran, evidence: Any) -> None:
     ids = [image_id(evidence.folder / name) for name in GOOD]
     table = f"read_parquet('{undisturbed.out}/tables/ps/*/*.parquet', hive_partitioning = true)"
-    counts = duckdb.sql(f"SELECT image, count(*), min(PID) FROM {table} GROUP BY image ORDER BY image").fetchall()
+    counts = duckdb.sql(
+        f"SELECT image, count(*), min(PID) FROM {table} GROUP BY image ORDER BY image"
+    ).fetchall()
     assert [row[0] for row in counts] == sorted(ids)
     assert all(count > 20 and first == 1 for _image, count, first in counts)
     joined = duckdb.sql(
         f"SELECT count(*) FROM {table} t JOIN '{undisturbed.out}/manifest.parquet' m ON t.image = m.id WHERE m.status = 'ok'"
     ).fetchall()
     assert joined == [(sum(count for _image, count, _first in counts),)]
-    types = dict(duckdb.sql(f"SELECT column_name, column_type FROM (DESCRIBE SELECT * FROM {table})").fetchall())
-    assert types["PID"] == "BIGINT" and types["START"] == "TIMESTAMP WITH TIME ZONE" and types["depth"] == "INTEGER"
+    types = dict(
+        duckdb.sql(f"SELECT column_name, column_type FROM (DESCRIBE SELECT * FROM {table})").fetchall()
+    )
+    assert (
+        types["PID"] == "BIGINT"
+        and types["START"] == "TIMESTAMP WITH TIME ZONE"
+        and types["depth"] == "INTEGER"
+    )
     assert types["unreadable"] == "MAP(VARCHAR, VARCHAR)"
 
 
-def test_json_lines_say_what_parquet_says(undisturbed: Ran, evidence: Any, hb_batch: Any, tmp_path: Path) -> None:
+def test_json_lines_say_what_parquet_says(
+    undisturbed: Ran, evidence: Any, hb_batch: Any, tmp_path: Path
+) -> None:
     path = str(evidence.folder / "a.raw")
     ran = ended(hb_batch(tmp_path, "--format", "jsonl", paths=[path]), tmp_path)
     assert ran.status == 0
@@ -128,7 +140,9 @@ def test_json_lines_say_what_parquet_says(undisturbed: Ran, evidence: Any, hb_ba
         assert [json.loads(line) for line in lines.read_text("utf-8").split("\n") if line] == rows, tool
 
 
-def test_a_second_run_repeats_nothing_that_is_done(undisturbed: Ran, evidence: Any, hb_batch: Any, tmp_path: Path) -> None:
+def test_a_second_run_repeats_nothing_that_is_done(
+    undisturbed: Ran, evidence: Any, hb_batch: Any, tmp_path: Path
+) -> None:
     paths = [str(evidence.folder / "a.raw")]
     first = ended(hb_batch(tmp_path, "--tools", "uname,ps", paths=paths), tmp_path)
     record = dataset.record_path(tmp_path, image_id(paths[0]))
@@ -143,7 +157,9 @@ def test_a_second_run_repeats_nothing_that_is_done(undisturbed: Ran, evidence: A
     assert sorted(path.name for path in (tmp_path / "tables").iterdir() if any(path.iterdir())) == ["uptime"]
 
 
-def test_what_is_no_image_is_told_if_it_was_named_and_else_passed_over(evidence: Any, hb_batch: Any, tmp_path: Path) -> None:
+def test_what_is_no_image_is_told_if_it_was_named_and_else_passed_over(
+    evidence: Any, hb_batch: Any, tmp_path: Path
+) -> None:
     ran = ended(hb_batch(tmp_path, paths=[str(evidence.folder / "notes.txt"), "/nowhere/x.raw"]), tmp_path)
     assert ran.status == 1
     rows = manifest(tmp_path)
@@ -156,7 +172,9 @@ def test_what_is_no_image_is_told_if_it_was_named_and_else_passed_over(evidence:
 
 def test_bad_usage_is_one_line(evidence: Any, hb_batch: Any, tmp_path: Path) -> None:
     for arguments, word in (
-        (["--tools", "ps,nothing"], "no tool is named 'nothing'"), (["--tools", "cat"], "hb run DUMP cat"), (["--tools", ","], "no tool")
+        (["--tools", "ps,nothing"], "no tool is named 'nothing'"),
+        (["--tools", "cat"], "hb run DUMP cat"),
+        (["--tools", ","], "no tool"),
     ):
         ran = ended(hb_batch(tmp_path / "out", *arguments), tmp_path)
         assert ran.status == 1 and word in ran.stderr and len(ran.stderr.splitlines()) == 1
@@ -168,7 +186,11 @@ def test_bad_usage_is_one_line(evidence: Any, hb_batch: Any, tmp_path: Path) -> 
 def children_of(pid: int) -> list[int]:
     """The processes that a process has started, theirs included."""
     try:
-        own = [int(word) for task in Path(f"/proc/{pid}/task").iterdir() for word in (task / "children").read_text().split()]
+        own = [
+            int(word)
+            for task in Path(f"/proc/{pid}/task").iterdir()
+            for word in (task / "children").read_text().split()
+        ]
     except OSError:
         return []
     return own + [one for child in own for one in children_of(child)]
@@ -207,7 +229,8 @@ def test_an_interrupted_batch_ends_its_workers_and_keeps_what_is_done(
 
 
 def killed_at(moment: float, hb_batch: Any, out: Path, workers_too: bool) -> None:
-    """Kill a batch after so many seconds, and its workers too or by what they notice themselves; they must be gone."""
+    """Kill a batch after so many seconds, and its workers too or by what they notice themselves; they must be
+    gone."""
     process = hb_batch(out)
     time.sleep(moment)
     pids = children_of(process.pid)
@@ -233,13 +256,17 @@ def check_killed(seed: int, undisturbed: Ran, hb_batch: Any, out: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_killed_at_any_moment_it_goes_on_to_the_same_dataset(seed: int, undisturbed: Ran, hb_batch: Any, tmp_path: Path) -> None:
+def test_killed_at_any_moment_it_goes_on_to_the_same_dataset(
+    seed: int, undisturbed: Ran, hb_batch: Any, tmp_path: Path
+) -> None:
     check_killed(seed, undisturbed, hb_batch, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3, 20))
-def test_killed_at_many_moments_it_goes_on_to_the_same_dataset(seed: int, undisturbed: Ran, hb_batch: Any, tmp_path: Path) -> None:
+def test_killed_at_many_moments_it_goes_on_to_the_same_dataset(
+    seed: int, undisturbed: Ran, hb_batch: Any, tmp_path: Path
+) -> None:
     check_killed(seed, undisturbed, hb_batch, tmp_path)
 
 
@@ -257,7 +284,9 @@ def test_two_batches_do_not_share_a_dataset(hb_batch: Any, tmp_path: Path) -> No
 
 def request_for(evidence: Any, tmp_path: Path, **fields: Any) -> Request:
     path = str(evidence.folder / "a.raw")
-    return replace(Request(image_id(path), path, str(tmp_path / "staging"), store=str(evidence.store)), **fields)
+    return replace(
+        Request(image_id(path), path, str(tmp_path / "staging"), store=str(evidence.store)), **fields
+    )
 
 
 def stop_at(tool: str, examiner: Examiner, number: int) -> Callable[[str], None]:
@@ -285,7 +314,9 @@ def test_a_tool_that_hangs_or_crashes_costs_itself_only(
         assert examination.record.status == "partial" and list(bad) == ["ps"]
         assert bad["ps"].status == status and why in str(bad["ps"].error)
         assert set(examination.tables) == set(PAPER_TOOLS) - {"ps"}
-        dataset.commit(tmp_path, examination.record, {tool: Path(path) for tool, path in examination.tables.items()})
+        dataset.commit(
+            tmp_path, examination.record, {tool: Path(path) for tool, path in examination.tables.items()}
+        )
         other = examiner.examine(request)
     whole = content(undisturbed.out)
     for name, rows in content(tmp_path / "tables").items():
@@ -303,7 +334,9 @@ def test_an_image_that_takes_too_long_is_cut_off_as_a_whole(evidence: Any, tmp_p
     assert all(run.error == "the image's time was over" for run in late)
 
 
-def test_a_killed_nursery_is_an_answer_and_the_next_image_gets_a_new_one(evidence: Any, tmp_path: Path) -> None:
+def test_a_killed_nursery_is_an_answer_and_the_next_image_gets_a_new_one(
+    evidence: Any, tmp_path: Path
+) -> None:
     with Examiner() as examiner:
 
         def kill(name: str) -> None:

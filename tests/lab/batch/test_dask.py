@@ -34,7 +34,16 @@ class Cluster:
     def __init__(self, folder: Path, workers: int) -> None:
         self._processes: list[subprocess.Popen[bytes]] = []
         self._folder = folder
-        self._start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(folder / "where"))
+        self._start(
+            "scheduler",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--no-dashboard",
+            "--scheduler-file",
+            str(folder / "where"),
+        )
         until(lambda: (folder / "where").exists() and (folder / "where").stat().st_size > 0)
         self.address: str = json.loads((folder / "where").read_text())["address"]
         self.workers = [self.worker(number) for number in range(workers)]
@@ -51,7 +60,16 @@ class Cluster:
         """One more worker."""
         own = self._folder / f"worker-{number}"
         own.mkdir()
-        return self._start("worker", self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", str(own))
+        return self._start(
+            "worker",
+            self.address,
+            "--nthreads",
+            "1",
+            "--no-nanny",
+            "--no-dashboard",
+            "--local-directory",
+            str(own),
+        )
 
     def close(self) -> None:
         """End what was started, the scheduler last."""
@@ -80,7 +98,14 @@ def until(true: Callable[[], bool], seconds: float = 60.0) -> None:
 def requests(evidence: Any, tmp_path: Path) -> list[Request]:
     kernel = Store(evidence.store).kernels()[0].name
     return [
-        Request(name, str(evidence.folder / f"{name}.raw"), str(tmp_path / "staging" / name), TOOLS, store=str(evidence.store), kernel=kernel)
+        Request(
+            name,
+            str(evidence.folder / f"{name}.raw"),
+            str(tmp_path / "staging" / name),
+            TOOLS,
+            store=str(evidence.store),
+            kernel=kernel,
+        )
         for name in ("a", "b", "sub/c")
     ]
 
@@ -104,11 +129,15 @@ def test_a_batch_on_two_workers_of_which_one_is_killed_answers_every_image_once(
     lines = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
     assert len({line["path"] for line in lines}) == len(lines)
     by_name = {Path(line["path"]).name: line for line in lines}
-    assert {name: by_name[name]["status"] for name in ("a.raw", "b.raw", "c.raw")} == dict.fromkeys(("a.raw", "b.raw", "c.raw"), "ok")
+    assert {name: by_name[name]["status"] for name in ("a.raw", "b.raw", "c.raw")} == dict.fromkeys(
+        ("a.raw", "b.raw", "c.raw"), "ok"
+    )
     assert by_name["unknown.raw"]["status"] == "failed"
 
 
-def test_an_image_is_given_to_another_worker_when_its_own_is_killed(evidence: Any, cluster: Cluster, tmp_path: Path) -> None:
+def test_an_image_is_given_to_another_worker_when_its_own_is_killed(
+    evidence: Any, cluster: Cluster, tmp_path: Path
+) -> None:
     steps: list[tuple[str, str]] = []
     killed: list[int] = []
 
@@ -168,13 +197,17 @@ def test_an_image_that_a_worker_cannot_reach_says_so(evidence: Any, cluster: Clu
 
 def test_without_an_address_a_cluster_is_started_here(evidence: Any, hb_batch: Any, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    batch = hb_batch(out, "--engine", "dask", "--jobs", "1", "--tools", "uname", paths=[str(evidence.folder / "a.raw")])
+    batch = hb_batch(
+        out, "--engine", "dask", "--jobs", "1", "--tools", "uname", paths=[str(evidence.folder / "a.raw")]
+    )
     assert batch.wait(SECONDS) == 0
     assert [record.status for record in dataset.records(out)] == ["ok"]
 
 
 @pytest.mark.slow
-def test_a_lost_scheduler_ends_the_batch_with_one_line(evidence: Any, hb_batch: Any, cluster: Cluster, tmp_path: Path) -> None:
+def test_a_lost_scheduler_ends_the_batch_with_one_line(
+    evidence: Any, hb_batch: Any, cluster: Cluster, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     batch = hb_batch(out, "--engine", "dask", "--scheduler", cluster.address)
     time.sleep(4)

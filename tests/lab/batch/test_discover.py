@@ -23,7 +23,10 @@ def test_folders_are_searched_and_named_files_are_named(tmp_path: Path) -> None:
 
 def test_a_list_names_files_from_its_own_folder(tmp_path: Path) -> None:
     (tmp_path / "hosts").write_text("# web servers\n\nweb 1.raw\n/evidence/db.lime\r\n")
-    assert [found.path for found in discover([f"@{tmp_path / 'hosts'}"])] == ["/evidence/db.lime", str(tmp_path / "web 1.raw")]
+    assert [found.path for found in discover([f"@{tmp_path / 'hosts'}"])] == [
+        "/evidence/db.lime",
+        str(tmp_path / "web 1.raw"),
+    ]
 
 
 def test_a_list_that_is_an_image_or_is_not_there_is_told(tmp_path: Path) -> None:

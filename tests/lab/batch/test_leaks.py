@@ -1,7 +1,7 @@
 """Many sessions in one process leave nothing behind: see also `benchmarks/RESULTS.md`, "Batches".
 
-What is measured are the sessions of a process of their own: what a test run has gathered before, its allocators hand out
-and take back as they like.
+What is measured are the sessions of a process of their own: what a test run has gathered before, its
+allocators hand out and take back as they like.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ class Held(NamedTuple):
 def held() -> Held:
     maps = Path("/proc/self/maps").read_text()
     return Held(
-        private_bytes(os.getpid()), len(os.listdir("/proc/self/fd")), maps.count("/dump.raw") + maps.count("/memory")
+        private_bytes(os.getpid()),
+        len(os.listdir("/proc/self/fd")),
+        maps.count("/dump.raw") + maps.count("/memory"),
     )
 
 
@@ -47,7 +49,8 @@ def ask_everything(image: Path, store: Path) -> Held:
 
 
 def held_by_sessions(image: Path, store: Path) -> tuple[Held, Held, Held]:
-    """While a session is open, before more sessions, and after them: all without Python's collector of garbage."""
+    """While a session is open, before more sessions, and after them: all without Python's collector of
+    garbage."""
     ask_everything(image, store)
     gc.collect()
     gc.disable()
@@ -58,16 +61,22 @@ def held_by_sessions(image: Path, store: Path) -> tuple[Held, Held, Held]:
     return opened, before, held()
 
 
-def test_a_closed_session_holds_no_memory_and_no_file_even_before_python_collects_its_garbage(evidence: Any) -> None:
+def test_a_closed_session_holds_no_memory_and_no_file_even_before_python_collects_its_garbage(
+    evidence: Any,
+) -> None:
     command = [sys.executable, __file__, evidence.folder / "a.raw", evidence.store]
     root = str(Path(__file__).parents[3])
-    done = subprocess.run(command, check=True, capture_output=True, env={**os.environ, "PYTHONPATH": root}, timeout=300)
+    done = subprocess.run(
+        command, check=True, capture_output=True, env={**os.environ, "PYTHONPATH": root}, timeout=300
+    )
     opened, before, after = (Held(*values) for values in json.loads(done.stdout))
     assert opened.files > before.files
     assert opened.mappings > before.mappings
     assert after[1:] == before[1:]
     one = opened.size - before.size
-    assert after.size - before.size < one / 2, f"{SESSIONS} closed sessions left more than half of what one holds, {one} bytes"
+    assert after.size - before.size < one / 2, (
+        f"{SESSIONS} closed sessions left more than half of what one holds, {one} bytes"
+    )
 
 
 def test_a_session_may_be_closed_twice(evidence: Any) -> None:

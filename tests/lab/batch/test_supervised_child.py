@@ -13,7 +13,9 @@ import pytest
 from hybridbridge_vol.lab.batch.worker.supervised_child import Abandoned, Ended, Events, keep, private_bytes
 
 
-def kept(work: Callable[[], Events], seconds: float = 30, memory: int = 1 << 30) -> tuple[Ended, list[tuple[str, object]]]:
+def kept(
+    work: Callable[[], Events], seconds: float = 30, memory: int = 1 << 30
+) -> tuple[Ended, list[tuple[str, object]]]:
     taken: list[tuple[str, object]] = []
     read_end, write_end = os.pipe()
     try:

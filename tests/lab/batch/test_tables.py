@@ -40,7 +40,15 @@ def texts() -> st.SearchStrategy[str]:
 def cells() -> st.SearchStrategy[Any]:
     number = st.integers(-(1 << 65), 1 << 65) | st.floats()
     real = st.floats() | st.integers(-(1 << 40), 1 << 40)
-    values: list[st.SearchStrategy[Any]] = [st.integers(-(1 << 65), 1 << 65), real, real, st.integers(-5, 1 << 65), texts(), number, real]
+    values: list[st.SearchStrategy[Any]] = [
+        st.integers(-(1 << 65), 1 << 65),
+        real,
+        real,
+        st.integers(-5, 1 << 65),
+        texts(),
+        number,
+        real,
+    ]
     missing = st.none() | texts().map(Unavailable)
     return st.builds(Row, st.tuples(*(value | missing for value in values)), st.integers(0, 5))
 
@@ -81,7 +89,10 @@ def test_a_cell_is_kept_or_its_column_says_why_not(row: Row) -> None:
             continue
         assert column.name not in reasons
         if column.kind == "str":
-            assert kept[column.name].encode() == cell.encode("utf-8", "backslashreplace") or "\\x" in kept[column.name]
+            assert (
+                kept[column.name].encode() == cell.encode("utf-8", "backslashreplace")
+                or "\\x" in kept[column.name]
+            )
         elif column.kind == "time":
             assert kept["T"].timestamp() * 1000 == math.floor(cell * 1000)
         else:

@@ -27,7 +27,9 @@ def cases(tmp_path: Path, text: str) -> list[Case]:
 
 
 def test_a_case_is_an_image_and_what_is_asked_of_it(tmp_path: Path) -> None:
-    (case,) = cases(tmp_path, 'store = "trust"\n[moving]\nps = ["TIME"]\n' + CASE + 'moving = {ps = ["%CPU"]}\n')
+    (case,) = cases(
+        tmp_path, 'store = "trust"\n[moving]\nps = ["TIME"]\n' + CASE + 'moving = {ps = ["%CPU"]}\n'
+    )
     assert (case.name, case.image, case.store) == ("one", tmp_path / "a.raw", tmp_path / "trust")
     assert [run.file for run in case.runs] == ["ps_--tree.json", "netstat_-tln.json"]
     assert case.runs[0].options["tree"]
@@ -37,7 +39,7 @@ def test_a_case_is_an_image_and_what_is_asked_of_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "error_text"),
     [
         ("", "no [[case]]"),
         ("case = 1", "no [[case]]"),
@@ -66,15 +68,20 @@ def test_a_case_is_an_image_and_what_is_asked_of_it(tmp_path: Path) -> None:
         ("a = " + "[" * 5000, "not TOML"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_one_line_that_names_it(tmp_path: Path, text: str, told: str) -> None:
+def test_what_is_wrong_with_a_file_is_one_line_that_names_it(
+    tmp_path: Path, text: str, error_text: str
+) -> None:
     with pytest.raises(CasesError) as error:
         cases(tmp_path, text)
-    assert told in str(error.value)
+    assert error_text in str(error.value)
     assert str(tmp_path / "cases.toml") in str(error.value)
     assert "\n" not in str(error.value)
 
 
-@given(st.text() | st.builds("[[case]]\nname = {!r}\nimage = {!r}\nrun = [{!r}]".format, st.text(), st.text(), st.text()))
+@given(
+    st.text()
+    | st.builds("[[case]]\nname = {!r}\nimage = {!r}\nrun = [{!r}]".format, st.text(), st.text(), st.text())
+)
 def test_any_text_is_cases_or_an_error(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     path = tmp_path_factory.getbasetemp() / "any.toml"
     path.write_text(text, encoding="utf-8", errors="replace")
@@ -94,7 +101,9 @@ def test_a_missing_image_and_one_that_cannot_be_made_are_told(tmp_path: Path) ->
             failing.found_image()
     (tmp_path / "made").mkdir()
     (tmp_path / "made" / "dump.raw").touch()
-    (made,) = cases(tmp_path, CASE.replace('image = "a.raw"', 'make = ["sh", "-c", "echo working; echo made"]'))
+    (made,) = cases(
+        tmp_path, CASE.replace('image = "a.raw"', 'make = ["sh", "-c", "echo working; echo made"]')
+    )
     assert made.found_image() == tmp_path / "made" / "dump.raw"
 
 
@@ -136,7 +145,7 @@ def test_a_difference_names_the_row_and_the_fields() -> None:
     assert differences(was, rows((1, "init"), (2, "sshd\x1b[2J x"), (4, "new"))) == [
         '~ PID 2: CMD sshd -> "sshd\\u001b[2J x"', '- PID=3 CMD="cron -f"', "+ PID=4 CMD=new",
     ]  # fmt: skip
-    assert differences(was, Answer(("PID",), ())) [0] == "columns: PID, CMD -> PID"
+    assert differences(was, Answer(("PID",), ()))[0] == "columns: PID, CMD -> PID"
     assert len(differences(Answer(("A",), ()), Answer(("A",), tuple({"A": n} for n in range(500))))) == 101
 
 
@@ -147,7 +156,9 @@ VALUES: st.SearchStrategy[Any] = st.none() | st.integers() | st.text() | st.floa
 def test_nothing_differs_only_between_equal_answers(before: list[Any], after: list[Any]) -> None:
     was, now = Answer(("PID", "CMD"), tuple(before)), Answer(("PID", "CMD"), tuple(after))
     lines = differences(was, now)
-    same = [json.dumps(row, sort_keys=True) for row in before] == [json.dumps(row, sort_keys=True) for row in after]
+    same = [json.dumps(row, sort_keys=True) for row in before] == [
+        json.dumps(row, sort_keys=True) for row in after
+    ]
     assert (lines == []) == same
     assert all("\n" not in line for line in lines)
 
@@ -160,7 +171,9 @@ def test_a_recorded_answer_is_read_back(tmp_path_factory: pytest.TempPathFactory
     assert load(path) == kept
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", "[1]", '[{"columns": 1}]', '[{"columns": []}, 1]', "[" * 100000])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", "[1]", '[{"columns": 1}]', '[{"columns": []}, 1]', "[" * 100000]
+)
 def test_a_damaged_recording_is_told(tmp_path: Path, content: str) -> None:
     path = tmp_path / "golden.json"
     path.write_text(content)
@@ -172,10 +185,20 @@ def test_a_damaged_recording_is_told(tmp_path: Path, content: str) -> None:
 
 def test_rows_are_called_by_what_does_not_move() -> None:
     def answer(*values: tuple[str, str]) -> Answer:
-        return Answer(("PID", "UID", "CMD", "TTY"), tuple({"PID": MOVES, "UID": 0, "CMD": cmd, "TTY": tty} for cmd, tty in values))
+        return Answer(
+            ("PID", "UID", "CMD", "TTY"),
+            tuple({"PID": MOVES, "UID": 0, "CMD": cmd, "TTY": tty} for cmd, tty in values),
+        )
 
-    was, now = answer(("init", "?"), ("cron", "?"), ("sh", "pts/0")), answer(("init", "?"), ("miner", "?"), ("sh", "pts/1"))
-    assert differences(was, now) == ["- UID=0 CMD=cron TTY=?", "~ UID 0 CMD sh: TTY pts/0 -> pts/1", "+ UID=0 CMD=miner TTY=?"]
+    was, now = (
+        answer(("init", "?"), ("cron", "?"), ("sh", "pts/0")),
+        answer(("init", "?"), ("miner", "?"), ("sh", "pts/1")),
+    )
+    assert differences(was, now) == [
+        "- UID=0 CMD=cron TTY=?",
+        "~ UID 0 CMD sh: TTY pts/0 -> pts/1",
+        "+ UID=0 CMD=miner TTY=?",
+    ]
 
 
 def test_the_same_rows_in_another_order_are_shown_where_they_are_now() -> None:
@@ -186,7 +209,10 @@ def test_the_same_rows_in_another_order_are_shown_where_they_are_now() -> None:
 
 
 def test_a_long_answer_that_is_quite_another_is_compared_in_a_moment() -> None:
-    was, now = (Answer(("A", "B"), tuple({"A": MOVES, "B": n // 9 + start} for n in range(20000))) for start in (0, 5000))
+    was, now = (
+        Answer(("A", "B"), tuple({"A": MOVES, "B": n // 9 + start} for n in range(20000)))
+        for start in (0, 5000)
+    )
     began = time.monotonic()
     assert differences(was, now)[-1] == "and 39900 more"
     assert time.monotonic() - began < 10

@@ -29,7 +29,17 @@ class Recorded(NamedTuple):
     store: Path
 
     def hb(self, action: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", "hybridbridge_vol", "regress", action, str(self.cases), "--store", str(self.store), *arguments]
+        line = [
+            sys.executable,
+            "-m",
+            "hybridbridge_vol",
+            "regress",
+            action,
+            str(self.cases),
+            "--store",
+            str(self.store),
+            *arguments,
+        ]
         return subprocess.run(line, capture_output=True, text=True, cwd=ROOT, timeout=300, check=False)
 
     def pytest(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -125,8 +135,12 @@ def test_pytest_tells_a_bad_file_in_one_line(recorded: Recorded) -> None:
 @pytest.mark.parametrize("name", [case.name for case in read_cases(OWN, parse_run)])
 def test_the_sample_images_answer_as_recorded(lab: Lab, name: str) -> None:
     """The project's own regression test: samples/cases.toml."""
-    lab.sample(next(key for key in GENERATIONS if key.startswith(name.partition(" ")[0])))  # its kernel is trusted then
+    lab.sample(
+        next(key for key in GENERATIONS if key.startswith(name.partition(" ")[0]))
+    )  # its kernel is trusted then
     (case,) = read_cases(OWN, parse_run, (name,))
     results = list(regress.verify(case, case.runs, lab.store.root))
     assert len(results) == len(case.runs)
-    assert {result.run.text: result.error or result.lines for result in results} == {run.text: () for run in case.runs}
+    assert {result.run.text: result.error or result.lines for result in results} == {
+        run.text: () for run in case.runs
+    }

@@ -37,12 +37,12 @@ typedef uint64_t label;
 #define MAX_NODES (1u << 22)
 #define MAX_EVENTS 256
 
-enum kind { K_NONE, K_COPY, K_CLEAR, K_ALU, K_BITS, K_SWAP, K_ADDSWAP, K_COMPARESWAP, K_STRING, K_GENERIC, K_CROSSING, K_JUMP };
+enum kind { K_NONE, K_COPY, K_CLEAR, K_ALU, K_BITS, K_SWAP, K_ADDSWAP, K_COMPARESWAP, K_STRING, K_GENERIC, K_TRAMPOLINE, K_JUMP };
 enum place { O_NONE, O_REGISTER, O_MEMORY, O_CONSTANT, O_SNAPSHOT_ADDRESS };
 enum bits { B_READS_FLAGS = 1, B_WRITES_FLAGS = 2, B_POPS = 4, B_SIGN_EXTENDS = 8, B_MEMORY = 16, B_STATIC = 32,
             B_PUSHES = 64, B_KEEPS_TARGET = 128,
             B_TWO_STRINGS = 128 /* with K_GENERIC */, B_SUBTRACTS = 128 /* with K_ALU */ };
-enum event_kind { E_FORGED = 1, E_STRAY = 2, E_OUTSIDE = 3 };
+enum event_kind { E_FORGED = 1, E_UNATTRIBUTED = 2, E_OUTSIDE = 3 };
 enum region { R_TRUSTED, R_USER, R_SNAPSHOT, R_OTHER };
 
 struct rule {
@@ -51,7 +51,7 @@ struct rule {
     uint8_t target_size, source_size, second_size;
     uint16_t target, source, second;  /* byte slots of registers */
     uint8_t base, index;              /* general registers of the address, 255: none */
-    uint32_t reads, writes;           /* K_GENERIC: bits 0-15 general, 16-31 vector registers; K_CROSSING: to be trusted */
+    uint32_t reads, writes;           /* K_GENERIC: bits 0-15 general, 16-31 vector registers; K_TRAMPOLINE: to be trusted */
     uint64_t mask;                    /* K_BITS: bytes (0xff each) that can survive; others become clean */
 };
 
@@ -63,7 +63,7 @@ struct area { uint64_t vaddr, size, offset; }; /* a module's trusted part; offse
 struct region_map { uint64_t paddr, size; uint8_t *host; };
 
 struct statistics {
-    uint64_t instructions, twin_instructions, crossings, loads, stores, snapshot_loads, joins, events, rules_missed, split;
+    uint64_t instructions, twin_instructions, trampolines, loads, stores, snapshot_loads, joins, events, rules_missed, split;
 };
 
 /* Functions of Unicorn and of Python that the engine calls. */
@@ -71,7 +71,7 @@ typedef int (*register_read)(void *uc, int number, void *value);
 typedef int (*emulation_stop)(void *uc);
 typedef int (*miss_callback)(uint64_t vaddr);
 typedef int (*foreign_callback)(uint64_t paddr, uint64_t value);
-typedef int (*crossing_callback)(uint64_t vaddr, uint32_t index, label what);
+typedef int (*trampoline_callback)(uint64_t vaddr, uint32_t index, label what);
 typedef uint64_t (*split_callback)(uint64_t vaddr, uint64_t paddr);
 
 struct engine {
@@ -80,7 +80,7 @@ struct engine {
     emulation_stop stop;
     miss_callback on_miss;
     foreign_callback on_foreign;
-    crossing_callback on_crossing;
+    trampoline_callback on_trampoline;
     split_callback on_split;
     int32_t register_numbers[16];
     uint64_t home_text, twin_text, text_size;
@@ -461,7 +461,7 @@ static void check_place(struct engine *e, label base, label index, uint64_t padd
     enum region region = region_of(e, paddr);
     if (region == R_SNAPSHOT) {
         if (!((base | index) & POINTER) && !has_data(base) && !has_data(index))
-            event(e, E_STRAY, e->pending_vaddr, paddr, 0);
+            event(e, E_UNATTRIBUTED, e->pending_vaddr, paddr, 0);
     } else if ((base | index) & POINTER && region != R_OTHER) {
         event(e, E_FORGED, e->pending_vaddr, paddr, base & POINTER ? base : index);
     }
@@ -813,12 +813,12 @@ static void finish(struct engine *e)
     }
 }
 
-static void check_crossing(struct engine *e, const struct rule *r, uint64_t vaddr)
+static void check_trampoline(struct engine *e, const struct rule *r, uint64_t vaddr)
 {
     for (uint32_t i = 0; i < 16; i++)
         if (r->reads >> i & 1 && e->registers[i * 8 + 7] & POINTER) {
             label all = join_all(e, &e->registers[i * 8], 8);
-            if (e->on_crossing(vaddr, i, all)) {
+            if (e->on_trampoline(vaddr, i, all)) {
                 memset(&e->registers[i * 8], 0, 8 * sizeof(label));
                 e->live &= ~(1u << i);
             } else if (!r->writes) {
@@ -849,9 +849,9 @@ void on_instruction(void *uc, uint64_t vaddr, uint32_t size, struct engine *e)
     }
     e->statistics.twin_instructions += twin;
     const struct rule *r = &e->rules[number];
-    if (r->kind == K_CROSSING) {
-        e->statistics.crossings++;
-        if (r->reads & e->live) check_crossing(e, r, vaddr);
+    if (r->kind == K_TRAMPOLINE) {
+        e->statistics.trampolines++;
+        if (r->reads & e->live) check_trampoline(e, r, vaddr);
         return;
     }
     e->pending = r;

@@ -1,6 +1,8 @@
-"""The engine of many machines: examinations are tasks of a Dask cluster (distributed), one of our own or one that is there.
+"""The engine of many machines: examinations are tasks of a Dask cluster (distributed), one of our own or one
+that is there.
 
-Dask gives a task that was on a killed worker to another one; so each image is answered once, however often it was begun.
+Dask gives a task that was on a killed worker to another one; so each image is answered once, however often it
+was begun.
 """
 
 from __future__ import annotations
@@ -29,14 +31,18 @@ _LOOK_SECONDS = 1.0
 
 
 class DaskEngine:
-    """An `engines.Engine` on the cluster of the scheduler at `address`; without one on `jobs` workers of its own on this
-    machine. BatchError if there is no scheduler or no worker, or one of another version."""
+    """An `engines.Engine` on the cluster of the scheduler at `address`; without one on `jobs` workers of its
+    own on this machine. BatchError if there is no scheduler or no worker, or one of another version."""
 
-    def __init__(self, jobs: int, step: Step = lambda _image, _name: None, address: str | None = None) -> None:
+    def __init__(
+        self, jobs: int, step: Step = lambda _image, _name: None, address: str | None = None
+    ) -> None:
         try:
             import distributed
         except ImportError:
-            raise BatchError("--engine dask needs distributed: pip install 'hybridbridge-vol[dask]'") from None
+            raise BatchError(
+                "--engine dask needs distributed: pip install 'hybridbridge-vol[dask]'"
+            ) from None
         self._step = step
         self._where = address or "the local Dask cluster"
         self._news: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
@@ -48,7 +54,11 @@ class DaskEngine:
         try:
             if address is None:
                 self._cluster = distributed.LocalCluster(
-                    n_workers=jobs, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs="CRITICAL"
+                    n_workers=jobs,
+                    threads_per_worker=1,
+                    processes=True,
+                    dashboard_address=None,
+                    silence_logs="CRITICAL",
                 )
             self._client = distributed.Client(address or self._cluster, timeout=CONNECT_SECONDS)
         except (OSError, TimeoutError, ValueError) as error:
@@ -65,14 +75,20 @@ class DaskEngine:
         try:
             self._client.wait_for_workers(1, timeout=WORKER_SECONDS)
         except TimeoutError:
-            raise BatchError(f"{self._where}: the scheduler has no worker; start some with 'dask worker ADDRESS'") from None
+            raise BatchError(
+                f"{self._where}: the scheduler has no worker; start some with 'dask worker ADDRESS'"
+            ) from None
         try:
             versions: dict[str, str] = self._client.run(_version)
         except Exception as error:  # noqa: BLE001  whatever the worker raised
-            raise BatchError(f"{self._where}: the workers cannot run this program ({_line(error)}); install it there") from None
+            raise BatchError(
+                f"{self._where}: the workers cannot run this program ({_line(error)}); install it there"
+            ) from None
         for worker, version in versions.items():
             if version != __version__:
-                raise BatchError(f"{worker}: the worker has version {version} of this program, here is {__version__}")
+                raise BatchError(
+                    f"{worker}: the worker has version {version} of this program, here is {__version__}"
+                )
 
     def submit(self, request: Request) -> None:
         """See `Engine`."""

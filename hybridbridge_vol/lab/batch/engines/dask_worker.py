@@ -1,7 +1,7 @@
 """What a Dask worker does: one image at a time, in a child with limits, as the local engine does.
 
-The worker needs this program, and the image under the path that the batch has for it. The trust store may be the batch's
-own, on a share, or else the kernel's entry is sent.
+The worker needs this program, and the image under the path that the batch has for it. The trust store may be
+the batch's own, on a share, or else the kernel's entry is sent.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _of_thread = threading.local()
 
 @dataclass(frozen=True)
 class Source:
-    """Where a request's kernel is: an entry of a store, by its name, and what it must be. `memos` are as the batch has
-    them now."""
+    """Where a request's kernel is: an entry of a store, by its name, and what it must be. `memos` are as the
+    batch has them now."""
 
     store: str
     kernel: str
@@ -36,8 +36,9 @@ class Source:
 
 @dataclass(frozen=True)
 class Sent:
-    """What a worker answers: the record's fields, the tables' bytes by file name, by tool. `memos` is what it has proven, if
-    the batch's store is not its own; `needs_entry`: it could not begin, the kernel's entry must be sent."""
+    """What a worker answers: the record's fields, the tables' bytes by file name, by tool. `memos` is what it
+    has proven, if the batch's store is not its own; `needs_entry`: it could not begin, the kernel's entry
+    must be sent."""
 
     record: dict[str, Any] | None = None
     tables: dict[str, tuple[str, bytes]] | None = None
@@ -60,8 +61,12 @@ def examine(fields: dict[str, Any], source: Source | None, entry: bytes | None) 
         add_memos(own, source.memos)
         request = replace(request, store=str(own.parent))
     with tempfile.TemporaryDirectory(dir=_folder()) as staging:
-        examination = _examiner().examine(replace(request, staging=staging), lambda name: _tell(request.id, name))
-        tables = {tool: (Path(path).name, Path(path).read_bytes()) for tool, path in examination.tables.items()}
+        examination = _examiner().examine(
+            replace(request, staging=staging), lambda name: _tell(request.id, name)
+        )
+        tables = {
+            tool: (Path(path).name, Path(path).read_bytes()) for tool, path in examination.tables.items()
+        }
     return Sent(asdict(examination.record), tables, None if own is None else read_memos(own))
 
 
@@ -93,7 +98,15 @@ def _tell(image: str, step: str) -> None:
 
 
 def _unreached(request: Request) -> Sent:
-    return Sent(asdict(failed(request, f"not found on worker {os.uname().nodename}: images must lie there under the same path").record), {})
+    return Sent(
+        asdict(
+            failed(
+                request,
+                f"not found on worker {os.uname().nodename}: images must lie there under the same path",
+            ).record
+        ),
+        {},
+    )
 
 
 def failed(request: Request, reason: str) -> Examination:

@@ -12,15 +12,18 @@ Step = Callable[[str, str], None]
 
 
 class Engine(Protocol):
-    """Runs examinations somewhere. Every request that was submitted is answered once, unless `cancel` is called."""
+    """Runs examinations somewhere. Every request that was submitted is answered once, unless `cancel` is
+    called."""
 
     def submit(self, request: Request) -> None:
         """Take on one image; may be called while `finished` is being iterated."""
 
     def finished(self) -> Iterator[Examination]:
-        """Examinations as they end, in any order, until none is outstanding. An image that went wrong is one too.
+        """Examinations as they end, in any order, until none is outstanding. An image that went wrong is one
+        too.
 
-        The tables that they name lie on this machine, in the request's staging folder or another of that file system.
+        The tables that they name lie on this machine, in the request's staging folder or another of that file
+        system.
         """
 
     def cancel(self) -> None:

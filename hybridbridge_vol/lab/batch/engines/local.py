@@ -15,7 +15,8 @@ from hybridbridge_vol.lab.batch.worker.client import Cancelled, Examiner
 
 
 class LocalEngine:
-    """An `engines.Engine` with `jobs` processes; `step` is told what they are at, from the thread that iterates `finished`."""
+    """An `engines.Engine` with `jobs` processes; `step` is told what they are at, from the thread that
+    iterates `finished`."""
 
     def __init__(self, jobs: int, step: Step = lambda _image, _name: None) -> None:
         self._step = step
@@ -57,7 +58,9 @@ class LocalEngine:
     def _examine(self, request: Request) -> None:
         try:
             examination = self._with_examiner(
-                lambda examiner: examiner.examine(request, lambda name: self._news.put(("step", (request.id, name))))
+                lambda examiner: examiner.examine(
+                    request, lambda name: self._news.put(("step", (request.id, name)))
+                )
             )
             self._news.put(("examination", examination))
         except BaseException as error:  # noqa: BLE001  for the thread that waits

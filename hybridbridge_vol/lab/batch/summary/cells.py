@@ -31,11 +31,20 @@ def rows_table(columns: Sequence[str], rows: Sequence[Cells], most: int = MOST_R
     """The first rows of a table, and how many more there are."""
     head = tag("tr", *(tag("th", column) for column in columns))
     body = (
-        tag("tr", *(tag("td", shown(column, row.get(column)), class_="when raw" if column in WHEN else "raw") for column in columns))
+        tag(
+            "tr",
+            *(
+                tag("td", shown(column, row.get(column)), class_="when raw" if column in WHEN else "raw")
+                for column in columns
+            ),
+        )
         for row in rows[:most]
     )
     table = tag("div", tag("table", tag("thead", head), tag("tbody", *body)), class_="wide")
-    return join(table, tag("p", f"and {len(rows) - most} more in the dataset", class_="hint") if len(rows) > most else None)
+    return join(
+        table,
+        tag("p", f"and {len(rows) - most} more in the dataset", class_="hint") if len(rows) > most else None,
+    )
 
 
 def weight(rule: Rule) -> Markup:
@@ -46,7 +55,14 @@ def weight(rule: Rule) -> Markup:
 def finding(found: Finding, most: int = MOST_ROWS) -> Markup:
     """A finding: the rule in plain words and the rows that it rests on."""
     return join(
-        tag("h3", weight(found.rule), " ", found.rule.title, " ", tag("span", f"({len(found.rows)})", class_="hint")),
+        tag(
+            "h3",
+            weight(found.rule),
+            " ",
+            found.rule.title,
+            " ",
+            tag("span", f"({len(found.rows)})", class_="hint"),
+        ),
         tag("p", found.rule.words, class_="hint"),
         rows_table(found.columns, found.rows, most),
     )
@@ -54,11 +70,13 @@ def finding(found: Finding, most: int = MOST_ROWS) -> Markup:
 
 def number(value: float | None, text: str | None = None) -> Markup:
     """A cell with a number by which its column can be sorted."""
-    told = "" if value is None else str(value) if text is None else text
-    return tag("td", told, class_="num", data_v="" if value is None else value)
+    error_text = "" if value is None else str(value) if text is None else text
+    return tag("td", error_text, class_="num", data_v="" if value is None else value)
 
 
 def table(heads: Sequence[tuple[str, str]], rows: Sequence[Child], kind: str = "") -> Markup:
     """A table with heads (each a name and a class) that scrolls by itself where the page is narrow."""
     head = tag("tr", *(tag("th", name, class_=style or None) for name, style in heads))
-    return tag("div", tag("table", tag("thead", head), tag("tbody", *rows), class_=kind or None), class_="wide")
+    return tag(
+        "div", tag("table", tag("thead", head), tag("tbody", *rows), class_=kind or None), class_="wide"
+    )

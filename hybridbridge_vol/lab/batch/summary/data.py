@@ -1,6 +1,7 @@
 """What the summary reads: the manifest's images and of their tables the columns it speaks of.
 
-Everything here was written by `hb batch`, but what it holds is the guests': any cell may be missing, of another type, or absurd.
+Everything here was written by `hb batch`, but what it holds is the guests': any cell may be missing, of
+another type, or absurd.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ MOST_ROWS = 100_000
 
 @dataclass(frozen=True)
 class Image:
-    """A row of the manifest; `frozen` in seconds since the epoch, `name` by which the page calls it."""
+    """A row of the manifest; `captured` in seconds since the epoch, `name` by which the page calls it."""
 
     id: str
     name: str
@@ -55,7 +56,7 @@ class Image:
     kernel: str | None
     release: str | None
     banner: str | None
-    frozen: float | None
+    captured: float | None
     cpus: int | None
     tools: tuple[ToolRun, ...]
     seconds: float | None
@@ -92,7 +93,8 @@ def read_images(out: Path) -> list[Image]:
 
 
 def name_of(path: str) -> str:
-    """What an image is called: its file's name without the ending, or its folder's where that says nothing."""
+    """What an image is called: its file's name without the ending, or its folder's where that says
+    nothing."""
     file = PurePath(path)
     return file.parent.name if file.stem.lower() in GENERIC and file.parent.name else file.stem
 
@@ -100,12 +102,15 @@ def name_of(path: str) -> str:
 def _image(row: Cells) -> Image:
     known = {name: row.get(name) for name in Image.__dataclass_fields__}
     runs = tuple(
-        ToolRun(**{name: run[name] for name in ToolRun.__dataclass_fields__ if run.get(name) is not None} | {"error": run.get("error")})
+        ToolRun(
+            **{name: run[name] for name in ToolRun.__dataclass_fields__ if run.get(name) is not None}
+            | {"error": run.get("error")}
+        )
         for run in row.get("tools") or ()
     )
     return Image(**known | {  # type: ignore[arg-type]
         "id": _plain(row["id"]), "path": str(row["path"]), "name": name_of(str(row["path"])), "status": str(row["status"]), "tools": runs,
-        "frozen": seconds_of(row.get("frozen")),
+        "captured": seconds_of(row.get("captured")),
     })  # fmt: skip
 
 
@@ -138,11 +143,16 @@ def read_tables(out: Path, image: Image) -> Tables:
 
 
 def cells_of(tool: str, row: Cells) -> Cells:
-    """A row as the page reads it: each cell a number, a text or None; times as seconds; `unreadable` texts by column, or None."""
+    """A row as the page reads it: each cell a number, a text or None; times as seconds; `unreadable` texts by
+    column, or None."""
     made: dict[str, Any] = {}
     for name, value in row.items():
         if name == UNREADABLE:
-            made[name] = {str(column): str(reason) for column, reason in value.items()} if isinstance(value, dict) else None
+            made[name] = (
+                {str(column): str(reason) for column, reason in value.items()}
+                if isinstance(value, dict)
+                else None
+            )
         elif (tool, name) in TIMES:
             made[name] = seconds_of(value)
         else:
@@ -151,7 +161,8 @@ def cells_of(tool: str, row: Cells) -> Cells:
 
 
 def seconds_of(value: object) -> float | None:
-    """A time as a table keeps it (a datetime, or ISO 8601 text) in seconds since the epoch; None for anything else."""
+    """A time as a table keeps it (a datetime, or ISO 8601 text) in seconds since the epoch; None for anything
+    else."""
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value)
@@ -181,7 +192,11 @@ def _parquet(path: Path, columns: tuple[str, ...] | None) -> Iterator[Cells]:
 
     try:
         with parquet.ParquetFile(path) as file:
-            wanted = None if columns is None else [name for name in (*columns, UNREADABLE) if name in file.schema_arrow.names]
+            wanted = (
+                None
+                if columns is None
+                else [name for name in (*columns, UNREADABLE) if name in file.schema_arrow.names]
+            )
             for batch in file.iter_batches(4096, columns=wanted):
                 for row in batch.to_pylist():
                     if isinstance(row.get(UNREADABLE), list):

@@ -15,10 +15,11 @@ STARTED_LAST = 8
 
 @dataclass(frozen=True)
 class Moments:
-    """What the timeline shows; all in seconds since the epoch by the guest's clock. `booted` None: not known."""
+    """What the timeline shows; all in seconds since the epoch by the guest's clock. `booted` None: not
+    known."""
 
     booted: float | None
-    frozen: float | None
+    captured: float | None
     starts: tuple[float, ...] = ()
     """Of processes that are no kernel threads."""
     thread_starts: tuple[float, ...] = ()
@@ -29,8 +30,8 @@ class Moments:
 
 @dataclass(frozen=True)
 class Facts:
-    """One image. `names` are the sets that are compared between images, by what they are (`rarity.COMPARED`): each a
-    name with one row that shows it. Counts and shares are None where their tool has no table."""
+    """One image. `names` are the sets that are compared between images, by what they are (`rarity.COMPARED`):
+    each a name with one row that shows it. Counts and shares are None where their tool has no table."""
 
     image: Image
     tables: frozenset[str]
@@ -92,18 +93,24 @@ def moments_of(image: Image, tables: Tables) -> Moments:
     """The times of one image. Only those between boot and freeze are kept: a guest can claim any others."""
     rows = tables.rows
     booted, now = _first(rows.get("uptime"), "BOOTED"), _first(rows.get("uptime"), "NOW")
-    frozen = image.frozen if image.frozen is not None else now
-    if booted is None or frozen is None or booted > frozen:
-        return Moments(None, frozen)
+    captured = image.captured if image.captured is not None else now
+    if booted is None or captured is None or booted > captured:
+        return Moments(None, captured)
 
     def within(tool: str, column: str, kept: Sequence[Cells]) -> tuple[float, ...]:
         # tables keep milliseconds, and a START counts clock ticks of 10 ms
         times = (number(row, column) for row in kept)
-        return tuple(sorted(min(max(time, booted), frozen) for time in times if time is not None and booted - 1 <= time <= frozen + 1))
+        return tuple(
+            sorted(
+                min(max(time, booted), captured)
+                for time in times
+                if time is not None and booted - 1 <= time <= captured + 1
+            )
+        )
 
     processes, log = rows.get("ps", []), rows.get("dmesg", [])
     return Moments(
-        booted, frozen,
+        booted, captured,
         within("ps", "START", [row for row in processes if not is_kernel_thread(row)]),
         within("ps", "START", [row for row in processes if is_kernel_thread(row)]),
         within("dmesg", "WHEN", [row for row in log if text(row, "LEVEL") not in GRAVE]),

@@ -69,10 +69,18 @@ TAINTED = Rule(
     "lsmod shows letters in TAINTS: O built out of the kernel's tree, E unsigned, P proprietary, F forced, C staging.", THEN, ("lsmod",),
 )  # fmt: skip
 NOT_LIVE = Rule(
-    "notlive", "Module that is being loaded or removed", "lsmod shows a STATE other than Live.", THEN, ("lsmod",)
+    "notlive",
+    "Module that is being loaded or removed",
+    "lsmod shows a STATE other than Live.",
+    THEN,
+    ("lsmod",),
 )
 ERRORS = Rule(
-    "errors", "Errors in the kernel's log", "Lines of dmesg of the levels emerg, alert, crit and err.", THEN, ("dmesg",)
+    "errors",
+    "Errors in the kernel's log",
+    "Lines of dmesg of the levels emerg, alert, crit and err.",
+    THEN,
+    ("dmesg",),
 )
 REACHABLE = Rule(
     "reachable", "Listens where other machines may reach it",
@@ -84,13 +92,25 @@ LOOPBACK = Rule(
     "The same at 127.0.0.0/8 or ::1: only the machine itself reaches it there.", NOTE, ("lsof", "netstat -a", "ss -a"),
 )  # fmt: skip
 ZOMBIES = Rule(
-    "zombies", "Zombies", "ps shows state Z: it has ended, and its parent has not asked for how.", NOTE, ("ps",)
+    "zombies",
+    "Zombies",
+    "ps shows state Z: it has ended, and its parent has not asked for how.",
+    NOTE,
+    ("ps",),
 )
 GAPS = Rule(
-    "gaps", "Rows that could not be read in full", "A table has cells that could not be read, with the reason.", NOTE, ()
+    "gaps",
+    "Rows that could not be read in full",
+    "A table has cells that could not be read, with the reason.",
+    NOTE,
+    (),
 )
 FAILURES = Rule(
-    "failures", "Tools without a full answer", "The manifest says that the tool failed or was cut off.", THEN, ()
+    "failures",
+    "Tools without a full answer",
+    "The manifest says that the tool failed or was cut off.",
+    THEN,
+    (),
 )
 RULES = (
     CODE, HIDDEN, POSES, UNLINKED, TAINTED, NOT_LIVE, ERRORS, FAILURES, REACHABLE, LOOPBACK, ZOMBIES, GAPS, UNCHECKED,
@@ -112,7 +132,8 @@ def _where(tool: str, holds: Callable[[Cells], bool]) -> Callable[[Image, Rows],
 
 
 def is_unlinked(path: str) -> bool:
-    """Whether the kernel names a file so that has no name any more, or never had one (fs/d_path.c, mm/memfd.c)."""
+    """Whether the kernel names a file so that has no name any more, or never had one (fs/d_path.c,
+    mm/memfd.c)."""
     return path.endswith("(deleted)") or path.startswith("/memfd:")
 
 
@@ -121,7 +142,13 @@ def _unlinked(_image: Image, tables: Rows) -> Iterator[Cells]:
     for row in tables.get("lsof", ()):
         names.setdefault(row.get("PID"), text(row, "COMMAND"))
         if text(row, "FD") == "txt" and is_unlinked(text(row, "NAME")):
-            yield {"PID": row.get("PID"), "COMMAND": row.get("COMMAND"), "AS": "program", "FILE": row.get("NAME"), "BY": "lsof"}
+            yield {
+                "PID": row.get("PID"),
+                "COMMAND": row.get("COMMAND"),
+                "AS": "program",
+                "FILE": row.get("NAME"),
+                "BY": "lsof",
+            }
     for row in tables.get("ps", ()):
         names.setdefault(row.get("PID"), text(row, "COMM"))
     seen = set()
@@ -135,14 +162,23 @@ def _unlinked(_image: Image, tables: Rows) -> Iterator[Cells]:
 
 
 def _listening(local: bool) -> Callable[[Image, Rows], Iterator[Cells]]:
-    return lambda _image, tables: (row for row in listening_ports(tables) or () if is_local(row["ADDRESS"]) is local)
+    return lambda _image, tables: (
+        row for row in listening_ports(tables) or () if is_local(row["ADDRESS"]) is local
+    )
 
 
 def _gaps(image: Image, tables: Rows) -> Iterator[Cells]:
     for run in image.tools:
         if run.incomplete:
-            reasons = (reason for row in tables.get(run.tool, ()) for reason in (row.get(UNREADABLE) or {}).values())
-            yield {"TOOL": run.tool, "ROWS": run.rows, "INCOMPLETE": run.incomplete, "FOR EXAMPLE": next(reasons, None)}
+            reasons = (
+                reason for row in tables.get(run.tool, ()) for reason in (row.get(UNREADABLE) or {}).values()
+            )
+            yield {
+                "TOOL": run.tool,
+                "ROWS": run.rows,
+                "INCOMPLETE": run.incomplete,
+                "FOR EXAMPLE": next(reasons, None),
+            }
 
 
 def _failures(image: Image, _tables: Rows) -> Iterator[Cells]:
@@ -155,12 +191,24 @@ _CHECK = ("WHAT", "ADDRESS", "SYMBOL", "EXPECTED", "FOUND", "LEADS")
 _PORT = ("PROTO", "ADDRESS", "PORT", "PID", "PROGRAM", "SOURCE")
 _SELECTIONS: tuple[tuple[Rule, tuple[str, ...], Callable[[Image, Rows], Iterator[Cells]]], ...] = (
     (CODE, _CHECK, _where("check", lambda row: text(row, "WHAT") != "missing")),
-    (HIDDEN, ("KIND", "WHAT", "NAME", "SEEN", "MISSING"), _where("hidden", lambda row: not row.get(UNREADABLE))),
+    (
+        HIDDEN,
+        ("KIND", "WHAT", "NAME", "SEEN", "MISSING"),
+        _where("hidden", lambda row: not row.get(UNREADABLE)),
+    ),
     (POSES, (*PS, "VSZ"), _where("ps", poses_as_thread)),
     (UNLINKED, ("PID", "COMMAND", "AS", "FILE", "BY"), _unlinked),
     (TAINTED, ("MODULE", "SIZE", "STATE", "TAINTS"), _where("lsmod", lambda row: text(row, "TAINTS") != "")),
-    (NOT_LIVE, ("MODULE", "SIZE", "STATE"), _where("lsmod", lambda row: text(row, "STATE") not in ("Live", ""))),
-    (ERRORS, ("SECONDS", "WHEN", "FACILITY", "LEVEL", "MESSAGE"), _where("dmesg", lambda row: text(row, "LEVEL") in GRAVE)),
+    (
+        NOT_LIVE,
+        ("MODULE", "SIZE", "STATE"),
+        _where("lsmod", lambda row: text(row, "STATE") not in ("Live", "")),
+    ),
+    (
+        ERRORS,
+        ("SECONDS", "WHEN", "FACILITY", "LEVEL", "MESSAGE"),
+        _where("dmesg", lambda row: text(row, "LEVEL") in GRAVE),
+    ),
     (FAILURES, ("TOOL", "STATUS", "ERROR"), _failures),
     (REACHABLE, _PORT, _listening(local=False)),
     (LOOPBACK, _PORT, _listening(local=True)),
@@ -172,7 +220,9 @@ _SELECTIONS: tuple[tuple[Rule, tuple[str, ...], Callable[[Image, Rows], Iterator
 
 def not_run(tables: Rows | frozenset[str]) -> list[Rule]:
     """The rules that could say nothing of an image, for no tool that they need has a table."""
-    return [rule for rule in RULES if rule.needs and not any(tool.split()[0] in tables for tool in rule.needs)]
+    return [
+        rule for rule in RULES if rule.needs and not any(tool.split()[0] in tables for tool in rule.needs)
+    ]
 
 
 def number_of(findings: Sequence[Finding], weight: int) -> int:

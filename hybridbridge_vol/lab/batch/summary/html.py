@@ -1,7 +1,8 @@
-"""HTML and SVG that cannot be got wrong: text is escaped where it goes in, and only what `tag` made is markup.
+"""HTML and SVG that cannot be got wrong: text is escaped where it goes in, and only what `tag` made is
+markup.
 
-Text of a guest may hold tags, quotes, control characters and marks that turn the direction of writing: the first two are
-escaped for HTML, the rest is shown as escapes by `printable`.
+Text of a guest may hold tags, quotes, control characters and marks that turn the direction of writing: the
+first two are escaped for HTML, the rest is shown as escapes by `printable`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ Child = str | int | float | None
 
 
 def tag(name: str, /, *children: Child, **attributes: str | float | bool | None) -> Markup:
-    """An element. A keyword's trailing `_` is dropped and `_` inside is `-`; None and False leave the attribute out."""
+    """An element. A keyword's trailing `_` is dropped and `_` inside is `-`; None and False leave the
+    attribute out."""
     shown = "".join(
         f" {key.rstrip('_').replace('_', '-')}" + ("" if value is True else f'="{_attribute(value)}"')
         for key, value in attributes.items()
@@ -48,7 +50,8 @@ def cut(text: str, longest: int = LONGEST_CELL) -> str:
 
 
 def constant(code: str) -> Markup:
-    """Style or script of this package's own: it holds nothing of a dataset. ValueError if it could end its element."""
+    """Style or script of this package's own: it holds nothing of a dataset. ValueError if it could end its
+    element."""
     if "</" in code:
         raise ValueError("a constant that would end its element")
     return Markup(code)

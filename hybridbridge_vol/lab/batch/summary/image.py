@@ -46,7 +46,7 @@ def what_it_is(facts: Facts) -> Markup:
     size = None if image.size is None else f"{image.size:,} bytes"
     entries = (
         ("file", image.path), ("size", size), ("format", image.format), ("SHA-256", image.sha256), ("kernel", image.banner),
-        ("trusted kernel", image.kernel), ("frozen", None if image.frozen is None else utc(image.frozen, 3)),
+        ("trusted kernel", image.kernel), ("captured", None if image.captured is None else utc(image.captured, 3)),
         ("error", image.error), ("examined by", image.version and f"hybridbridge-vol {image.version}"),
     )  # fmt: skip
     return tag("dl", *(join(tag("dt", name), tag("dd", value)) for name, value in entries if value))
@@ -56,23 +56,44 @@ def moments(facts: Facts) -> Markup:
     """The timeline, or why there is none; the processes that were started last."""
     drawn = timeline(facts.moments)
     if drawn is None:
-        drawn = tag("p", "No timeline: it takes the table of uptime, with a boot before the freeze.", class_="hint")
+        drawn = tag(
+            "p", "No timeline: it takes the table of uptime, with a boot before the freeze.", class_="hint"
+        )
     missing = [tool for tool in ("ps", "dmesg") if tool not in facts.tables]
     last = None
     if facts.started_last:
-        last = tag("details", tag("summary", "Processes started last"), rows_table(STARTED, facts.started_last))
+        last = tag(
+            "details", tag("summary", "Processes started last"), rows_table(STARTED, facts.started_last)
+        )
     return join(
-        tag("h3", "Timeline"), drawn, tag("p", f"Not run, or no answer: {', '.join(missing)}.", class_="hint") if missing else None, last
+        tag("h3", "Timeline"),
+        drawn,
+        tag("p", f"Not run, or no answer: {', '.join(missing)}.", class_="hint") if missing else None,
+        last,
     )
 
 
 def tools(image: Image) -> Markup:
     """What was run and how it went."""
-    heads = (("tool", ""), ("status", ""), ("rows", "num"), ("incomplete", "num"), ("seconds", "num"), ("traps", "num"), ("error", ""))
+    heads = (
+        ("tool", ""),
+        ("status", ""),
+        ("rows", "num"),
+        ("incomplete", "num"),
+        ("seconds", "num"),
+        ("traps", "num"),
+        ("error", ""),
+    )
     rows = [
         tag(
-            "tr", tag("td", run.tool), tag("td", run.status, class_="bad" if run.status in ("failed", "timeout") else None),
-            number(run.rows), number(run.incomplete), number(run.seconds, f"{run.seconds:.3f}"), number(run.traps), tag("td", run.error, class_="raw"),
+            "tr",
+            tag("td", run.tool),
+            tag("td", run.status, class_="bad" if run.status in ("failed", "timeout") else None),
+            number(run.rows),
+            number(run.incomplete),
+            number(run.seconds, f"{run.seconds:.3f}"),
+            number(run.traps),
+            tag("td", run.error, class_="raw"),
         )
         for run in image.tools
     ]

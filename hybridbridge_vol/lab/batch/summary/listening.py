@@ -11,8 +11,8 @@ EPHEMERAL = range(32768, 61000)
 
 
 def listening_ports(tables: Mapping[str, Sequence[Cells]]) -> list[Cells] | None:
-    """Rows of PROTO, ADDRESS, PORT, PID, PROGRAM (empty where the tool does not tell), EPHEMERAL (a port of UDP that the
-    kernel may have chosen), SOURCE (the tool). None if no tool was run that shows them."""
+    """Rows of PROTO, ADDRESS, PORT, PID, PROGRAM (empty where the tool does not tell), EPHEMERAL (a port of
+    UDP that the kernel may have chosen), SOURCE (the tool). None if no tool was run that shows them."""
     if "lsof" in tables:
         found = list(_of_lsof(tables["lsof"]))
     elif "netstat" in tables and any(text(row, "STATE") == "LISTEN" for row in tables["netstat"]):
@@ -22,7 +22,10 @@ def listening_ports(tables: Mapping[str, Sequence[Cells]]) -> list[Cells] | None
     else:
         return None
     distinct = {tuple(str(row[name]) for name in ("PROTO", "ADDRESS", "PORT", "PID")): row for row in found}
-    return sorted(distinct.values(), key=lambda row: (row["PROTO"], int(row["PORT"] or 0), row["ADDRESS"], str(row["PID"])))
+    return sorted(
+        distinct.values(),
+        key=lambda row: (row["PROTO"], int(row["PORT"] or 0), row["ADDRESS"], str(row["PID"])),
+    )
 
 
 def is_local(address: str) -> bool:

@@ -1,4 +1,5 @@
-"""How the page looks and what little it does: sorting, and opening all images for print. It works without the script."""
+"""How the page looks and what little it does: sorting, and opening all images for print. It works without the
+script."""
 
 STYLE = """
 :root{color-scheme:light dark;--bg:#fff;--fg:#1d232b;--dim:#5b6673;--line:#d9dee4;--soft:#f4f6f8;--link:#0b57a8;

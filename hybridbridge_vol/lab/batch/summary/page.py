@@ -24,7 +24,10 @@ Found = dict[str, list[Finding]]
 def page_of(batch: Sequence[Facts]) -> str:
     """The whole page, for images in the order in which they are to be shown."""
     rare = rare_findings(batch)
-    found = {facts.image.id: sorted((*facts.findings, *rare[facts.image.id]), key=lambda one: one.rule.weight) for facts in batch}
+    found = {
+        facts.image.id: sorted((*facts.findings, *rare[facts.image.id]), key=lambda one: one.rule.weight)
+        for facts in batch
+    }
     style, script = constant(look.STYLE), constant(look.SCRIPT)
     policy = f"default-src 'none'; style-src 'sha256-{_digest(style)}'; script-src 'sha256-{_digest(script)}'; base-uri 'none'; form-action 'none'"
     head = tag(
@@ -94,14 +97,16 @@ def overview(batch: Sequence[Facts], found: Found) -> Markup:
         rows.append(tag(
             "tr",
             tag("td", link(facts), class_="name"), tag("td", image.release or image.kernel or "unknown"),
-            tag("td", "" if image.frozen is None else utc(image.frozen), class_="when", data_v=f"{image.frozen or 0:020.3f}"),
+            tag("td", "" if image.captured is None else utc(image.captured), class_="when", data_v=f"{image.captured or 0:020.3f}"),
             number(first if examined else None), number(then if examined else None), number(image.cpus),
             number(facts.processes), number(facts.sockets), number(facts.modules),
             number(image.seconds, None if image.seconds is None else f"{image.seconds:.2f}"),
             tag("td", status, class_="bad" if image.status == "failed" else None),
         ))  # fmt: skip
     note = "Sockets are the rows of netstat (or ss) as it was run. An empty cell: the tool was not run, or gave no answer."
-    return join(tag("h2", "Overview", id="overview"), table(heads, rows, "sortable"), tag("p", note, class_="hint"))
+    return join(
+        tag("h2", "Overview", id="overview"), table(heads, rows, "sortable"), tag("p", note, class_="hint")
+    )
 
 
 def troubles(batch: Sequence[Facts]) -> Markup | None:
@@ -116,21 +121,37 @@ def troubles(batch: Sequence[Facts]) -> Markup | None:
         return None
     rows = [
         tag(
-            "tr", number(len(group)), tag("td", "unknown kernel" if banner and not group[0].image.kernel else "error", class_="when"),
+            "tr",
+            number(len(group)),
+            tag("td", "unknown kernel" if banner and not group[0].image.kernel else "error", class_="when"),
             tag("td", message, class_="raw words"),
-            tag("td", tag("details", tag("summary", "which"), *(tag("div", facts.image.path, class_="hint") for facts in group))
-                if len(group) > 1 else group[0].image.path, class_="raw words"),
+            tag(
+                "td",
+                tag(
+                    "details",
+                    tag("summary", "which"),
+                    *(tag("div", facts.image.path, class_="hint") for facts in group),
+                )
+                if len(group) > 1
+                else group[0].image.path,
+                class_="raw words",
+            ),
         )
         for (banner, message), group in groups.items()
     ]
-    rows += [tag("tr", number(1), tag("td", "table"), tag("td", problem), tag("td", link(facts))) for facts, problem in lost]
+    rows += [
+        tag("tr", number(1), tag("td", "table"), tag("td", problem), tag("td", link(facts)))
+        for facts, problem in lost
+    ]
     heads = (("images", "num"), ("what", ""), ("message, with the way out", ""), ("file", ""))
     return join(tag("h2", "Not examined", id="troubles"), table(heads, rows))
 
 
 def unusual(batch: Sequence[Facts], found: Found) -> Markup:
     """Each rule with the images for which it holds."""
-    rules = sorted((*RULES, *(rule for rule, _, _ in COMPARED.values()), UPTIME), key=lambda rule: rule.weight)
+    rules = sorted(
+        (*RULES, *(rule for rule, _, _ in COMPARED.values()), UPTIME), key=lambda rule: rule.weight
+    )
     rows = []
     for rule in rules:
         holds = [facts for facts in batch if any(one.rule is rule for one in found[facts.image.id])]
@@ -142,12 +163,20 @@ def unusual(batch: Sequence[Facts], found: Found) -> Markup:
                 number(len(holds)), tag("td", which, class_="name"),
             ))  # fmt: skip
     compared = (
-        f"Nothing was compared between images: that takes {FEWEST} at least." if sum(bool(facts.tables) for facts in batch) < FEWEST else None
+        f"Nothing was compared between images: that takes {FEWEST} at least."
+        if sum(bool(facts.tables) for facts in batch) < FEWEST
+        else None
     )
     return join(
         tag("h2", "What is unusual", id="unusual"),
-        tag("p", "Each line is a rule and the images for which it holds. A rule says what a table shows, not what it means.", class_="hint"),
-        table((("", ""), ("rule", ""), ("images", "num"), ("which", "")), rows) if rows else tag("p", "No rule holds for any image."),
+        tag(
+            "p",
+            "Each line is a rule and the images for which it holds. A rule says what a table shows, not what it means.",
+            class_="hint",
+        ),
+        table((("", ""), ("rule", ""), ("images", "num"), ("which", "")), rows)
+        if rows
+        else tag("p", "No rule holds for any image."),
         tag("p", compared, class_="hint") if compared else None,
     )
 
@@ -157,24 +186,50 @@ def load(batch: Sequence[Facts]) -> Markup | None:
     seen = [facts for facts in batch if facts.memory or facts.cpu or facts.processes is not None]
     if not seen:
         return None
-    longest = {name: max((getattr(facts, name) or 0 for facts in seen), default=0) for name in ("processes", "sockets", "modules")}
+    longest = {
+        name: max((getattr(facts, name) or 0 for facts in seen), default=0)
+        for name in ("processes", "sockets", "modules")
+    }
     rows = []
     for facts in seen:
         counts = [
-            tag("td", bars.length(count, longest[name], str(count)), class_="key", data_v=count) if count is not None else tag("td", data_v="")
+            tag("td", bars.length(count, longest[name], str(count)), class_="key", data_v=count)
+            if count is not None
+            else tag("td", data_v="")
             for name in longest
             for count in (getattr(facts, name),)
         ]
-        rows.append(tag("tr", tag("td", link(facts), class_="name"), memory_cell(facts), cpu_cell(facts), up_cell(facts), *counts))
-    heads = (("image", ""), ("memory used", "num"), ("CPU busy", "num"), ("up", "num"), *((name, "num") for name in longest))
+        rows.append(
+            tag(
+                "tr",
+                tag("td", link(facts), class_="name"),
+                memory_cell(facts),
+                cpu_cell(facts),
+                up_cell(facts),
+                *counts,
+            )
+        )
+    heads = (
+        ("image", ""),
+        ("memory used", "num"),
+        ("CPU busy", "num"),
+        ("up", "num"),
+        *((name, "num") for name in longest),
+    )
     key = tag(
         "p", "Memory:", *_key(("used", "used"), ("cache", "buffers and cache"), ("free", "free")),
         " CPU since boot:", *_key(("usr", "user"), ("sys", "kernel"), ("wait", "waiting or stolen"), ("idle", "idle")),
         class_="hint key",
     )  # fmt: skip
-    missing = [name for name, has in (("free", "memory"), ("mpstat", "cpu")) if not any(getattr(facts, has) for facts in seen)]
+    missing = [
+        name
+        for name, has in (("free", "memory"), ("mpstat", "cpu"))
+        if not any(getattr(facts, has) for facts in seen)
+    ]
     note = tag("p", f"Not run, or no answer: {', '.join(missing)}.", class_="hint") if missing else None
-    return join(tag("h2", "Load", id="load"), tag("div", key, class_="wide"), table(heads, rows, "sortable"), note)
+    return join(
+        tag("h2", "Load", id="load"), tag("div", key, class_="wide"), table(heads, rows, "sortable"), note
+    )
 
 
 def _key(*entries: tuple[str, str]) -> list[Markup]:
@@ -187,7 +242,13 @@ def memory_cell(facts: Facts) -> Markup:
         return tag("td", data_v="")
     used, cache, free = facts.memory
     whole = (used + cache + free) or 1.0
-    bar = bars.shares((("used", "used", used / whole * 100), ("buffers and cache", "cache", cache / whole * 100), ("free", "free", free / whole * 100)))
+    bar = bars.shares(
+        (
+            ("used", "used", used / whole * 100),
+            ("buffers and cache", "cache", cache / whole * 100),
+            ("free", "free", free / whole * 100),
+        )
+    )
     return tag("td", bar, tag("span", f"{used / 1024:.0f} MiB", class_="n"), class_="key", data_v=used)
 
 
@@ -196,8 +257,17 @@ def cpu_cell(facts: Facts) -> Markup:
     if facts.cpu is None:
         return tag("td", data_v="")
     user, kernel, wait, idle = facts.cpu
-    bar = bars.shares((("user", "usr", user), ("kernel", "sys", kernel), ("waiting or stolen", "wait", wait), ("idle", "idle", idle)))
-    return tag("td", bar, tag("span", f"{user + kernel:.0f} %", class_="n"), class_="key", data_v=user + kernel)
+    bar = bars.shares(
+        (
+            ("user", "usr", user),
+            ("kernel", "sys", kernel),
+            ("waiting or stolen", "wait", wait),
+            ("idle", "idle", idle),
+        )
+    )
+    return tag(
+        "td", bar, tag("span", f"{user + kernel:.0f} %", class_="n"), class_="key", data_v=user + kernel
+    )
 
 
 def up_cell(facts: Facts) -> Markup:
@@ -218,7 +288,12 @@ def coverage(examined: Sequence[Facts]) -> Markup | None:
     if not lacking:
         return None
     rows = [
-        tag("tr", tag("td", title), tag("td", " or ".join(needs), class_="raw"), number(count, f"{count} of {len(examined)}"))
+        tag(
+            "tr",
+            tag("td", title),
+            tag("td", " or ".join(needs), class_="raw"),
+            number(count, f"{count} of {len(examined)}"),
+        )
         for title, (needs, count) in lacking.items()
     ]
     return join(

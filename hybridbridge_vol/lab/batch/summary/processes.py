@@ -23,7 +23,11 @@ def in_brackets(row: Cells) -> bool:
 
 def is_kernel_thread(row: Cells) -> bool:
     """Whether all that is shown of it is as of a kernel thread: no memory of its own, kthreadd its parent."""
-    return not number(row, "VSZ") and (number(row, "PID") == KTHREADD or number(row, "PPID") == KTHREADD) and not is_zombie(row)
+    return (
+        not number(row, "VSZ")
+        and (number(row, "PID") == KTHREADD or number(row, "PPID") == KTHREADD)
+        and not is_zombie(row)
+    )
 
 
 def poses_as_thread(row: Cells) -> bool:
@@ -35,5 +39,6 @@ def poses_as_thread(row: Cells) -> bool:
 
 
 def thread_family(name: str) -> str:
-    """A kernel thread's name without what differs from CPU to CPU and from boot to boot (`kworker/0:1-events` is `kworker`)."""
+    """A kernel thread's name without what differs from CPU to CPU and from boot to boot (`kworker/0:1-events`
+    is `kworker`)."""
     return re.sub(r"\d+", "#", name.split("/")[0])

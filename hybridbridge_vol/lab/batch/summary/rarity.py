@@ -1,6 +1,8 @@
-"""What few images of a batch have and the others do not: rare by document frequency, as a search engine counts words.
+"""What few images of a batch have and the others do not: rare by document frequency, as a search engine
+counts words.
 
-Names that a kernel brings (its threads, modules) are compared between images of the same kernel only, the rest between all.
+Names that a kernel brings (its threads, modules) are compared between images of the same kernel only, the
+rest between all.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ SHARE = 0.1
 """A name is rare if this share of the images have it, or fewer; one image always is few."""
 UPTIME_FACTOR = 10
 
-_WORDS = "In at most one image, or one in ten, of those compared ({}). How many have it is in the column IMAGES."
+_WORDS = (
+    "In at most one image, or one in ten, of those compared ({}). How many have it is in the column IMAGES."
+)
 _SAME, _ALL = "same kernel", "whole batch"
 
 COMPARED: dict[str, tuple[Rule, bool, tuple[str, ...]]] = {
@@ -76,7 +80,14 @@ def _uptimes(batch: Sequence[Facts]) -> list[tuple[str, Finding]]:
         return []
     middle = median(up for _, up in known)
     return [
-        (image, Finding(UPTIME, ("UP (SECONDS)", "MEDIAN"), ({"UP (SECONDS)": round(up, 2), "MEDIAN": round(middle, 2)},)))
+        (
+            image,
+            Finding(
+                UPTIME,
+                ("UP (SECONDS)", "MEDIAN"),
+                ({"UP (SECONDS)": round(up, 2), "MEDIAN": round(middle, 2)},),
+            ),
+        )
         for image, up in known
         if up > middle * UPTIME_FACTOR or up * UPTIME_FACTOR < middle
     ]

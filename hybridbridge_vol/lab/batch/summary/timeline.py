@@ -1,4 +1,5 @@
-"""A timeline of one image as SVG: boot, starts of processes, the kernel's log, the freeze; on a wall-clock axis in UTC."""
+"""A timeline of one image as SVG: boot, starts of processes, the kernel's log, the freeze; on a wall-clock
+axis in UTC."""
 
 from __future__ import annotations
 
@@ -24,9 +25,9 @@ STEPS = (
 
 def timeline(moments: Moments) -> Markup | None:
     """The drawing; None where boot or freeze are not known."""
-    if moments.booted is None or moments.frozen is None:
+    if moments.booted is None or moments.captured is None:
         return None
-    start, end = moments.booted, max(moments.frozen, moments.booted + 0.001)
+    start, end = moments.booted, max(moments.captured, moments.booted + 0.001)
     lanes = (
         ("processes", (("user", moments.starts),)),
         ("kernel threads", (("thread", moments.thread_starts),)),
@@ -42,7 +43,9 @@ def timeline(moments: Moments) -> Markup | None:
         for kind, times in series:
             path = bars_path(bins(times, start, end), highest, base)
             if path:
-                drawn.append(tag("path", tag("title", f"{name}: {len(times)}"), d=path, class_=f"mark {kind}"))
+                drawn.append(
+                    tag("path", tag("title", f"{name}: {len(times)}"), d=path, class_=f"mark {kind}")
+                )
     bottom = TOP + LANE * len(lanes)
     for at in ticks(start, end):
         x = round(position(at, start, end), 1)
@@ -57,7 +60,14 @@ def timeline(moments: Moments) -> Markup | None:
         f"threads started, {len(moments.log) + len(moments.grave)} messages in the kernel's log, {len(moments.grave)} of them errors."
     )
     svg = tag(
-        "svg", *drawn, viewBox=f"0 0 {WIDTH} {height}", width=WIDTH, height=height, class_="timeline", role="img", aria_label=label
+        "svg",
+        *drawn,
+        viewBox=f"0 0 {WIDTH} {height}",
+        width=WIDTH,
+        height=height,
+        class_="timeline",
+        role="img",
+        aria_label=label,
     )
     caption = f"Boot {utc(start)}, freeze {utc(end)} (up {duration(end - start)}), by the guest's clock. The taller, the more (square root)."
     return join(tag("div", svg, class_="wide"), tag("p", caption, class_="hint"))
@@ -99,7 +109,15 @@ def ticks(start: float, end: float) -> list[float]:
 
 def tick_label(at: float, span: float) -> str:
     """A moment as precisely as the span asks for."""
-    form = "%Y-%m-%d" if span > 5 * 86400 else "%m-%d %H:%M" if span > 86400 else "%H:%M" if span > 1800 else "%H:%M:%S"
+    form = (
+        "%Y-%m-%d"
+        if span > 5 * 86400
+        else "%m-%d %H:%M"
+        if span > 86400
+        else "%H:%M"
+        if span > 1800
+        else "%H:%M:%S"
+    )
     try:
         return time.strftime(form, time.gmtime(at + 1e-6))
     except (OverflowError, ValueError, OSError):

@@ -26,14 +26,16 @@ class Cancelled(Exception):
 
 
 class Examiner:
-    """Starts a nursery at the first order and a new one if that was killed. For one thread, but for `cancel`."""
+    """Starts a nursery at the first order and a new one if that was killed. For one thread, but for
+    `cancel`."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._cancelled = False
 
     def examine(self, request: Request, step: Callable[[str], None] = lambda _name: None) -> Examination:
-        """Examine one image in a child with limits; `step` is told what it is at. Cancelled after `cancel`."""
+        """Examine one image in a child with limits; `step` is told what it is at. Cancelled after
+        `cancel`."""
         gathered = Gathered(request)
         answer = self._ask({"examine": asdict(request)}, step)
         if answer is None:
@@ -48,7 +50,9 @@ class Examiner:
         self, path: str, store: str | None, seconds: float = TOOL_SECONDS, memory: int = MEMORY
     ) -> Identity:
         """Identify one file in a child with limits. Cancelled after `cancel`."""
-        answer = self._ask({"identify": path, "store": store, "seconds": seconds, "memory": memory}, lambda _name: None)
+        answer = self._ask(
+            {"identify": path, "store": store, "seconds": seconds, "memory": memory}, lambda _name: None
+        )
         if answer is None:
             return Identity(path, error=f"{path}: the process that identified it was killed", is_image=True)
         return Identity(**answer["identity"])

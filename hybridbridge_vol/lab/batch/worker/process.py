@@ -1,8 +1,9 @@
 """The process in which images are examined: it loads what that takes once, and forks a child for each image.
 
-`python -m hybridbridge_vol.lab.nursery` reads requests, one JSON object a line, from standard input and answers each on
-standard output with lines `{"step": NAME}` and a last one with the answer. It has one thread, so forking is sound, and it
-ends its child and itself when its standard input ends: whoever started it may be killed at any time.
+`python -m hybridbridge_vol.lab.nursery` reads requests, one JSON object a line, from standard input and
+answers each on standard output with lines `{"step": NAME}` and a last one with the answer. It has one thread,
+so forking is sound, and it ends its child and itself when its standard input ends: whoever started it may be
+killed at any time.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ HASH_RATE = 8 << 20
 def main() -> None:
     """Serve until standard input ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="ascii")
-    os.dup2(2, 1)  # a stray print must not be taken for an answer
+    os.dup2(2, 1)  # a unattributed print must not be taken for an answer
     warnings.showwarning = lambda message, *_place: print(f"hb: {message}", file=sys.stderr)
     _warm()
 
@@ -45,7 +46,13 @@ def main() -> None:
         while line := _line():
             order = json.loads(line)
             if "identify" in order:
-                say({"identity": _identify(order["identify"], order["store"], order["seconds"], order["memory"]).as_dict()})
+                say(
+                    {
+                        "identity": _identify(
+                            order["identify"], order["store"], order["seconds"], order["memory"]
+                        ).as_dict()
+                    }
+                )
             else:
                 say({"examination": _examine(Request.from_dict(order["examine"]), say)})
     except (keeper.Abandoned, BrokenPipeError, KeyboardInterrupt):
@@ -71,7 +78,12 @@ def _warm() -> None:
 
     for name in PAPER_TOOLS:
         tools.load(name)
-    for module in ("hybridbridge_vol.guest.session", "hybridbridge_vol.guest.no_kernel", "pyarrow", "pyarrow.parquet"):
+    for module in (
+        "hybridbridge_vol.guest.session",
+        "hybridbridge_vol.guest.no_kernel",
+        "pyarrow",
+        "pyarrow.parquet",
+    ):
         try:
             importlib.import_module(module)
         except ImportError:
@@ -94,7 +106,9 @@ def _identify(path: str, store: str | None, seconds: float, memory: int) -> iden
             answers.append(identify.Identity(path, error=f"{path}: {event[1]}", is_image=True))
 
     ended = keeper.keep(work, take, lambda _step: seconds, memory, time.monotonic() + seconds, 0)
-    return answers[0] if answers else identify.Identity(path, error=f"{path}: {identify.STEP}: {ended.reason}")
+    return (
+        answers[0] if answers else identify.Identity(path, error=f"{path}: {identify.STEP}: {ended.reason}")
+    )
 
 
 def _examine(request: Request, say: Say) -> dict[str, Any]:
@@ -123,8 +137,22 @@ def _examine(request: Request, say: Say) -> dict[str, Any]:
             break
         if ended.step in gathered.left():
             status: Any = "timeout" if ended.how == "timeout" else "failed"
-            gathered.take(("tool", (asdict(ToolRun(ended.step, status, seconds=limit(ended.step) if status == "timeout" else 0.0,
-                                                   error=ended.reason)), None)))
+            gathered.take(
+                (
+                    "tool",
+                    (
+                        asdict(
+                            ToolRun(
+                                ended.step,
+                                status,
+                                seconds=limit(ended.step) if status == "timeout" else 0.0,
+                                error=ended.reason,
+                            )
+                        ),
+                        None,
+                    ),
+                )
+            )
         elif gathered.left():
             gathered.error = f"{request.path}: {ended.step or OPENING}: {ended.reason}"
             break

@@ -1,8 +1,9 @@
 """A forked child under limits: what it yields is passed on, and why it ended early is a value.
 
-The child is killed when a step takes longer than it may, or when its private memory grows beyond the limit. Private
-memory is what is watched, and not limited by the kernel: RLIMIT_AS and RLIMIT_DATA count the whole image that is mapped
-copy-on-write, whatever of it is touched, and pages of the image's file cost nobody anything.
+The child is killed when a step takes longer than it may, or when its private memory grows beyond the limit.
+Private memory is what is watched, and not limited by the kernel: RLIMIT_AS and RLIMIT_DATA count the whole
+image that is mapped copy-on-write, whatever of it is touched, and pages of the image's file cost nobody
+anything.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ Limit = Callable[[str], float]
 
 @dataclass(frozen=True)
 class Ended:
-    """How a child ended: by itself, by a limit, or otherwise (`reason` tells how). `step` is what it was doing.
-    Seconds of CPU; bytes that were resident at the most."""
+    """How a child ended: by itself, by a limit, or otherwise (`reason` tells how). `step` is what it was
+    doing. Seconds of CPU; bytes that were resident at the most."""
 
     how: Literal["finished", "timeout", "memory", "crashed"]
     reason: str
@@ -47,12 +48,18 @@ class Abandoned(Exception):
 
 
 def keep(
-    events: Callable[[], Events], take: Callable[[tuple[str, Any]], None], limit: Limit, memory: int, until: float, watched: int
+    events: Callable[[], Events],
+    take: Callable[[tuple[str, Any]], None],
+    limit: Limit,
+    memory: int,
+    until: float,
+    watched: int,
 ) -> Ended:
     """Run `events()` in a child and give each of its events to `take`.
 
-    `memory` is in bytes, `until` a moment of time.monotonic() at which all must be over. Abandoned is raised, and the
-    child ended, as soon as the descriptor `watched` has something to be read: its other end was closed.
+    `memory` is in bytes, `until` a moment of time.monotonic() at which all must be over. Abandoned is raised,
+    and the child ended, as soon as the descriptor `watched` has something to be read: its other end was
+    closed.
     """
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
@@ -81,7 +88,10 @@ def keep(
                         take(event)  # type: ignore[arg-type]
             if time.monotonic() > deadline:
                 whole = deadline == until
-                how, reason = "timeout", "the image's time was over" if whole else f"cut off after {limit(step):g} s"
+                how, reason = (
+                    "timeout",
+                    "the image's time was over" if whole else f"cut off after {limit(step):g} s",
+                )
                 break
             if private_bytes(pid) > memory:
                 how, reason = "memory", f"ended: it took more than {memory >> 20} MiB of memory"

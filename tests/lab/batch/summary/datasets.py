@@ -15,12 +15,30 @@ from hybridbridge_vol.lab.batch.summary.facts import Facts, facts_of
 from hybridbridge_vol.lab.batch.tables import write_table
 from hybridbridge_vol.toolkit.tool import Row
 
-BOOTED, FROZEN = 1_795_429_000.0, 1_795_429_600.0
+BOOTED, CAPTURED = 1_795_429_000.0, 1_795_429_600.0
 TablesOf = Mapping[str, Sequence[Mapping[str, Any]]]
 
-UPTIME = {"NOW": FROZEN, "UP": FROZEN - BOOTED, "BOOTED": BOOTED}
-INIT = {"PID": 1, "PPID": 0, "UID": 0, "STAT": "Ss", "START": BOOTED + 1, "VSZ": 2260, "COMM": "init", "CMD": "/sbin/init"}
-KTHREADD = {"PID": 2, "PPID": 0, "UID": 0, "STAT": "S", "START": BOOTED, "VSZ": 0, "COMM": "kthreadd", "CMD": "[kthreadd]"}
+UPTIME = {"NOW": CAPTURED, "UP": CAPTURED - BOOTED, "BOOTED": BOOTED}
+INIT = {
+    "PID": 1,
+    "PPID": 0,
+    "UID": 0,
+    "STAT": "Ss",
+    "START": BOOTED + 1,
+    "VSZ": 2260,
+    "COMM": "init",
+    "CMD": "/sbin/init",
+}
+KTHREADD = {
+    "PID": 2,
+    "PPID": 0,
+    "UID": 0,
+    "STAT": "S",
+    "START": BOOTED,
+    "VSZ": 0,
+    "COMM": "kthreadd",
+    "CMD": "[kthreadd]",
+}
 
 
 def process(pid: int, command: str, **other: Any) -> dict[str, Any]:
@@ -37,14 +55,16 @@ def record(out: Path, path: str, tables: TablesOf, **other: Any) -> Record:
     """The record of an image that was examined, or failed if `error` is given."""
     facts: dict[str, Any] = {
         "id": dataset.image_id(path), "path": path, "size": 1 << 28, "sha256": None, "format": "raw", "kernel": "6.1.0-x-0123", "release": "6.1.0-x",
-        "banner": "Linux version 6.1.0-x", "frozen": FROZEN, "cpus": 2, "seconds": 0.5, "cpu_seconds": 0.5, "peak_rss": 1 << 27,
+        "banner": "Linux version 6.1.0-x", "captured": CAPTURED, "cpus": 2, "seconds": 0.5, "cpu_seconds": 0.5, "peak_rss": 1 << 27,
         "status": "ok", "error": None, "version": "0.1.0", "asked": {},
         "tools": tuple(ToolRun(tool, "ok", len(rows), seconds=0.1) for tool, rows in tables.items()),
     }  # fmt: skip
     return Record(**facts | other)
 
 
-def write_dataset(out: Path, images: Mapping[str, TablesOf], form: Format = "parquet", **others: Mapping[str, Any]) -> Path:
+def write_dataset(
+    out: Path, images: Mapping[str, TablesOf], form: Format = "parquet", **others: Mapping[str, Any]
+) -> Path:
     """A dataset of images by their paths; `others` are fields of their records by the path's stem."""
     out.mkdir(exist_ok=True)
     for path, tables in images.items():
@@ -63,7 +83,7 @@ def write_dataset(out: Path, images: Mapping[str, TablesOf], form: Format = "par
 def image(name: str = "a", kernel: str = "6.1.0-x-0123", **tools: ToolRun) -> Image:
     """A row of the manifest."""
     return Image(
-        name, name, f"/evidence/{name}.raw", 1 << 28, None, "raw", kernel, "6.1.0-x", "Linux version 6.1.0-x", FROZEN, 2,
+        name, name, f"/evidence/{name}.raw", 1 << 28, None, "raw", kernel, "6.1.0-x", "Linux version 6.1.0-x", CAPTURED, 2,
         tuple(tools.values()), 0.5, "ok", None, "0.1.0",
     )  # fmt: skip
 

@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from datasets import BOOTED, FROZEN, INIT, KTHREADD, UPTIME, facts, image, process, thread
+from datasets import BOOTED, CAPTURED, INIT, KTHREADD, UPTIME, facts, image, process, thread
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,7 +28,9 @@ def held(known: Facts) -> dict[str, list[Any]]:
 def test_a_usual_image_has_no_finding() -> None:
     modules = [{"MODULE": "ext4", "STATE": "Live", "TAINTS": ""}]
     log = [{"LEVEL": "warn", "MESSAGE": "not so bad"}, {"LEVEL": None, "MESSAGE": "no level"}]
-    assert held(facts(ps=USUAL, lsmod=modules, dmesg=log, check=[], hidden=[], lsof=[], uptime=[UPTIME])) == {}
+    assert (
+        held(facts(ps=USUAL, lsmod=modules, dmesg=log, check=[], hidden=[], lsof=[], uptime=[UPTIME])) == {}
+    )
 
 
 @pytest.mark.parametrize("poser", [
@@ -62,28 +64,49 @@ def test_programs_and_executable_mappings_without_a_name_are_told() -> None:
 
 def test_errors_in_the_log_and_tainted_modules_are_told() -> None:
     bad, tainted = {"LEVEL": "err", "MESSAGE": "I/O error"}, {"MODULE": "rk", "STATE": "Live", "TAINTS": "OE"}
-    found = held(facts(dmesg=[{"LEVEL": "info", "MESSAGE": "x"}, bad], lsmod=[tainted, {"MODULE": "m", "STATE": "Unloading", "TAINTS": ""}]))
+    found = held(
+        facts(
+            dmesg=[{"LEVEL": "info", "MESSAGE": "x"}, bad],
+            lsmod=[tainted, {"MODULE": "m", "STATE": "Unloading", "TAINTS": ""}],
+        )
+    )
     assert found["errors"] == [bad] and found["tainted"] == [tainted]
     assert [row["MODULE"] for row in found["notlive"]] == ["m"]
 
 
 def test_what_could_not_be_checked_is_not_called_different() -> None:
     hook, lacking = {"WHAT": "syscall", "SYMBOL": "__x64_sys_kill"}, {"WHAT": "missing", "SYMBOL": "rk"}
-    assert {name: rows for name, rows in held(facts(check=[hook, lacking])).items()} == {"check": [hook], "unchecked": [lacking]}
+    assert {name: rows for name, rows in held(facts(check=[hook, lacking])).items()} == {
+        "check": [hook],
+        "unchecked": [lacking],
+    }
 
 
 def test_listening_sockets_are_told_by_where_they_can_be_reached() -> None:
     lsof = [
         {"COMMAND": "sshd", "PID": 90, "TYPE": "IPv6", "NODE": "TCP", "NAME": "*:22 (LISTEN)"},
         {"COMMAND": "db", "PID": 91, "TYPE": "IPv4", "NODE": "TCP", "NAME": "127.0.0.1:5432 (LISTEN)"},
-        {"COMMAND": "db", "PID": 91, "TYPE": "IPv4", "NODE": "TCP", "NAME": "10.0.0.1:40000->10.0.0.2:443 (ESTABLISHED)"},
+        {
+            "COMMAND": "db",
+            "PID": 91,
+            "TYPE": "IPv4",
+            "NODE": "TCP",
+            "NAME": "10.0.0.1:40000->10.0.0.2:443 (ESTABLISHED)",
+        },
         {"COMMAND": "dns", "PID": 92, "TYPE": "IPv6", "NODE": "UDP", "NAME": "[::1]:53"},
     ]
     found = held(facts(lsof=lsof))
     assert [(row["PORT"], row["PID"]) for row in found["reachable"]] == [("22", 90)]
     assert [(row["PORT"], row["PID"]) for row in found["loopback"]] == [("5432", 91), ("53", 92)]
     netstat = [
-        {"PROTO": "tcp6", "LOCAL": ":::22", "FOREIGN": ":::*", "STATE": "LISTEN", "PID": 90, "PROGRAM": "sshd"},
+        {
+            "PROTO": "tcp6",
+            "LOCAL": ":::22",
+            "FOREIGN": ":::*",
+            "STATE": "LISTEN",
+            "PID": 90,
+            "PROGRAM": "sshd",
+        },
         {"PROTO": "tcp", "LOCAL": "127.0.0.1:9", "FOREIGN": "127.0.0.1:8", "STATE": "ESTABLISHED"},
     ]
     assert [row["PORT"] for row in held(facts(netstat=netstat))["reachable"]] == ["22"]
@@ -95,9 +118,16 @@ def test_a_netstat_without_listeners_says_nothing_of_ports() -> None:
 
 
 def test_failed_tools_and_unreadable_rows_are_told_from_the_manifest() -> None:
-    runs = {"ps": ToolRun("ps", "partial", 5, incomplete=1), "lsof": ToolRun("lsof", "timeout", error="cut off")}
-    known = facts_of(image(**runs), Tables({"ps": [{**INIT, "unreadable": {"CMD": "/proc/1/cmdline: page fault"}}]}))
-    assert held(known)["gaps"] == [{"TOOL": "ps", "ROWS": 5, "INCOMPLETE": 1, "FOR EXAMPLE": "/proc/1/cmdline: page fault"}]
+    runs = {
+        "ps": ToolRun("ps", "partial", 5, incomplete=1),
+        "lsof": ToolRun("lsof", "timeout", error="cut off"),
+    }
+    known = facts_of(
+        image(**runs), Tables({"ps": [{**INIT, "unreadable": {"CMD": "/proc/1/cmdline: page fault"}}]})
+    )
+    assert held(known)["gaps"] == [
+        {"TOOL": "ps", "ROWS": 5, "INCOMPLETE": 1, "FOR EXAMPLE": "/proc/1/cmdline: page fault"}
+    ]
     assert held(known)["failures"] == [{"TOOL": "lsof", "STATUS": "timeout", "ERROR": "cut off"}]
 
 
@@ -126,23 +156,33 @@ def test_modules_and_kernel_threads_are_compared_among_images_of_one_kernel() ->
 
 def test_an_image_without_the_table_is_not_counted_as_one_that_lacks_the_name() -> None:
     asked = [facts(f"i{n}", ps=USUAL) for n in range(3)]
-    assert rare([*asked, facts("odd", ps=[*USUAL, process(666, "/tmp/x")]), facts("unasked", lsmod=[])]) == {"odd": {"rare-process": ["x"]}}
+    assert rare([*asked, facts("odd", ps=[*USUAL, process(666, "/tmp/x")]), facts("unasked", lsmod=[])]) == {
+        "odd": {"rare-process": ["x"]}
+    }
 
 
 def test_kernel_threads_of_all_cpus_are_one_family() -> None:
-    assert {thread_family(name) for name in ("kworker/0:1-events", "kworker/u4:2", "kworker/3:0H")} == {"kworker"}
+    assert {thread_family(name) for name in ("kworker/0:1-events", "kworker/u4:2", "kworker/3:0H")} == {
+        "kworker"
+    }
     assert thread_family("migration/0") == thread_family("migration/11")
 
 
 def test_an_uptime_far_from_the_others_is_told() -> None:
-    batch = [facts(f"i{n}", uptime=[{**UPTIME, "UP": up}]) for n, up in enumerate((500.0, 600.0, 700.0, 20.0, 600.0))]
+    batch = [
+        facts(f"i{n}", uptime=[{**UPTIME, "UP": up}])
+        for n, up in enumerate((500.0, 600.0, 700.0, 20.0, 600.0))
+    ]
     assert list(rare(batch)) == ["i3"]
 
 
 def test_times_that_a_guest_cannot_have_are_not_drawn() -> None:
-    known = facts(uptime=[UPTIME], ps=[process(9, "x", START=BOOTED + 5), process(10, "y", START=1.0), process(11, "z", START=9e17)])
+    known = facts(
+        uptime=[UPTIME],
+        ps=[process(9, "x", START=BOOTED + 5), process(10, "y", START=1.0), process(11, "z", START=9e17)],
+    )
     assert known.moments.starts == (BOOTED + 5,)
-    assert facts(uptime=[{**UPTIME, "BOOTED": FROZEN + 99}]).moments.booted is None
+    assert facts(uptime=[{**UPTIME, "BOOTED": CAPTURED + 99}]).moments.booted is None
 
 
 def test_rules_name_the_tools_they_lack() -> None:
@@ -151,7 +191,7 @@ def test_rules_name_the_tools_they_lack() -> None:
 
 
 CELLS = (
-    None, True, 0, 1, 2, -1, 1 << 63, -(1 << 70), 0.5, float("nan"), float("inf"), -1e308, 1e308, BOOTED, FROZEN, "", "[x]", "[x] y", "Z",
+    None, True, 0, 1, 2, -1, 1 << 63, -(1 << 70), 0.5, float("nan"), float("inf"), -1e308, 1e308, BOOTED, CAPTURED, "", "[x]", "[x] y", "Z",
     "tcp", "udp", "LISTEN", "UNCONN", "UDP", "TCP", "IPv4", ":", "1:99999", "²:²", "*:*", "x (LISTEN)", "txt", "r-xp", "all", "Mem", "err",
     "/memfd:x", "\ud800", "\x00", "</script>", [], {}, b"x",
 )  # fmt: skip

@@ -1,4 +1,5 @@
-"""The page: whole without a network, well-formed, the same for the same dataset, and hostile text stays text."""
+"""The page: whole without a network, well-formed, the same for the same dataset, and hostile text stays
+text."""
 
 from __future__ import annotations
 
@@ -18,16 +19,29 @@ from hybridbridge_vol.lab.batch.summary import html, write_summary
 
 EVIL = "<script>document.title='owned'</script>\"'><img src=x onerror=alert(1)>"
 TABLES: dict[str, list[dict[str, Any]]] = {
-    "ps": [INIT, KTHREADD, process(66, "[kworker/0:9]", COMM="kworker/0:9"), process(70, "[sh] <defunct>", STAT="Z", VSZ=0)],
+    "ps": [
+        INIT,
+        KTHREADD,
+        process(66, "[kworker/0:9]", COMM="kworker/0:9"),
+        process(70, "[sh] <defunct>", STAT="Z", VSZ=0),
+    ],
     "uptime": [UPTIME],
-    "dmesg": [{"SECONDS": "1.5", "WHEN": BOOTED + 1.5, "FACILITY": "kern", "LEVEL": "err", "MESSAGE": "disk on fire"}],
+    "dmesg": [
+        {
+            "SECONDS": "1.5",
+            "WHEN": BOOTED + 1.5,
+            "FACILITY": "kern",
+            "LEVEL": "err",
+            "MESSAGE": "disk on fire",
+        }
+    ],
     "free": [{"KIND": "Mem", "TOTAL": 1000, "USED": 200, "FREE": 500, "BUFF/CACHE": 300}],
     "mpstat": [{"CPU": "all", "%USR": 10.0, "%SYS": 20.0, "%IDLE": 70.0}],
     "lsmod": [{"MODULE": "rk", "SIZE": 1, "STATE": "Live", "ADDRESS": 1 << 63, "TAINTS": "OE"}],
 }
 LOST = {
     "status": "failed", "error": "/e/lost.raw: no trusted kernel for 'Linux version 9'; fetch the package linux-image-9 and run 'hb trust add FILE'",
-    "kernel": None, "banner": "Linux version 9", "release": "9", "frozen": None, "cpus": None, "tools": (),
+    "kernel": None, "banner": "Linux version 9", "release": "9", "captured": None, "cpus": None, "tools": (),
 }  # fmt: skip
 
 
@@ -60,7 +74,9 @@ class Parsed(HTMLParser):
 
 
 def summary(out: Path, **images: Any) -> str:
-    return write_summary(write_dataset(out, {f"/e/{name}.raw": tables for name, tables in images.items()}, lost=LOST)).read_text("utf-8")
+    return write_summary(
+        write_dataset(out, {f"/e/{name}.raw": tables for name, tables in images.items()}, lost=LOST)
+    ).read_text("utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +101,16 @@ def test_all_links_lead_somewhere_and_no_id_is_twice(usual: str) -> None:
 
 
 def test_findings_show_the_rule_and_the_row_they_rest_on(usual: str) -> None:
-    told = Parsed(usual).text()
-    for words in ("[kworker/0:9]", "Process shown like a kernel thread that is none", "disk on fire", "rk", "OE", "[sh] <defunct>"):
-        assert words in told
+    error_text = Parsed(usual).text()
+    for words in (
+        "[kworker/0:9]",
+        "Process shown like a kernel thread that is none",
+        "disk on fire",
+        "rk",
+        "OE",
+        "[sh] <defunct>",
+    ):
+        assert words in error_text
 
 
 def test_an_unknown_kernel_is_told_with_the_way_out(usual: str) -> None:
@@ -95,9 +118,9 @@ def test_an_unknown_kernel_is_told_with_the_way_out(usual: str) -> None:
 
 
 def test_what_was_not_run_is_told(usual: str) -> None:
-    told = Parsed(usual).text()
-    assert "What was not asked" in told and "Views of the kernel disagree" in told
-    assert "No timeline: it takes the table of uptime" in told  # of the image c
+    error_text = Parsed(usual).text()
+    assert "What was not asked" in error_text and "Views of the kernel disagree" in error_text
+    assert "No timeline: it takes the table of uptime" in error_text  # of the image c
 
 
 def test_the_same_dataset_gives_the_same_page(tmp_path: Path) -> None:
@@ -107,7 +130,10 @@ def test_the_same_dataset_gives_the_same_page(tmp_path: Path) -> None:
 
 
 def test_json_lines_give_the_same_page_as_parquet(tmp_path: Path) -> None:
-    pages = [write_summary(write_dataset(tmp_path / form, {"/e/a.raw": TABLES}, form)).read_text("utf-8") for form in ("jsonl", "parquet")]
+    pages = [
+        write_summary(write_dataset(tmp_path / form, {"/e/a.raw": TABLES}, form)).read_text("utf-8")
+        for form in ("jsonl", "parquet")
+    ]
     assert pages[0] == pages[1]
 
 
@@ -115,8 +141,8 @@ def test_json_lines_give_the_same_page_as_parquet(tmp_path: Path) -> None:
 def test_a_damaged_table_is_told_and_the_others_are_shown(tmp_path: Path, form: Any) -> None:
     out = write_dataset(tmp_path, {"/e/a.raw": TABLES}, form)
     table_path(out, "ps", image_id("/e/a.raw"), form).write_bytes(b"PAR1 no table\xff")
-    told = Parsed(write_summary(out).read_text("utf-8")).text()
-    assert "ps: the table cannot be read" in told and "disk on fire" in told
+    error_text = Parsed(write_summary(out).read_text("utf-8")).text()
+    assert "ps: the table cannot be read" in error_text and "disk on fire" in error_text
 
 
 def test_a_folder_without_a_manifest_is_told(tmp_path: Path) -> None:
@@ -151,9 +177,13 @@ def hostile(out: Path) -> str:
 
 def test_a_script_as_a_process_name_is_text(tmp_path: Path) -> None:
     parsed = Parsed(page := hostile(tmp_path))
-    assert [tag for tag, _ in parsed.elements].count("script") == 1 and not any(tag == "img" for tag, _ in parsed.elements)
+    assert [tag for tag, _ in parsed.elements].count("script") == 1 and not any(
+        tag == "img" for tag, _ in parsed.elements
+    )
     assert EVIL in parsed.text()
-    assert page.count("<script") == 1 and "onerror=" not in {name for _, attributes in parsed.elements for name in attributes}
+    assert page.count("<script") == 1 and "onerror=" not in {
+        name for _, attributes in parsed.elements for name in attributes
+    }
 
 
 def test_marks_that_turn_the_direction_of_writing_are_escapes(tmp_path: Path) -> None:
@@ -163,7 +193,11 @@ def test_marks_that_turn_the_direction_of_writing_are_escapes(tmp_path: Path) ->
 
 
 def test_only_our_own_script_may_run(tmp_path: Path) -> None:
-    policy = next(attributes["content"] for tag, attributes in Parsed(hostile(tmp_path)).elements if "http-equiv" in attributes)
+    policy = next(
+        attributes["content"]
+        for tag, attributes in Parsed(hostile(tmp_path)).elements
+        if "http-equiv" in attributes
+    )
     assert policy is not None and policy.startswith("default-src 'none'; ") and "unsafe" not in policy
 
 
@@ -173,7 +207,9 @@ def test_a_constant_that_could_end_its_element_is_refused() -> None:
 
 
 CHROMIUM = shutil.which("chromium")
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine (Debian: apt install chromium)")
+needs_chromium = pytest.mark.skipif(
+    CHROMIUM is None, reason="no chromium on this machine (Debian: apt install chromium)"
+)
 
 
 def in_browser(page: Path, profile: Path) -> str:

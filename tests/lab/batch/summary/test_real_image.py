@@ -29,11 +29,13 @@ def known(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Fac
         tool = tools.load(name)
         options = {option.name: option.default for option in tool.options}
         made[name] = out / f"{name}.parquet"
-        written = write_table(made[name], "parquet", tool, tool.columns_for(options), tool.rows(session, options))
+        written = write_table(
+            made[name], "parquet", tool, tool.columns_for(options), tool.rows(session, options)
+        )
         assert written.error is None
         counts[name] = [{}] * written.rows
     path = str(lab.sample(NAME).dump)
-    dataset.commit(out, record(out, path, counts, frozen=None), made)
+    dataset.commit(out, record(out, path, counts, captured=None), made)
     write_manifest(out)
     (image,) = read_images(out)
     return out, facts_of(image, read_tables(out, image))
@@ -43,7 +45,9 @@ def rows(facts: Facts, rule: str) -> list[Any]:
     return [row for finding in facts.findings if finding.rule.name == rule for row in finding.rows]
 
 
-def test_programs_whose_file_is_gone_are_those_that_the_guest_named(lab: Lab, known: tuple[Path, Facts]) -> None:
+def test_programs_whose_file_is_gone_are_those_that_the_guest_named(
+    lab: Lab, known: tuple[Path, Facts]
+) -> None:
     truth = lab.sample(NAME).truth
     gone = {
         (int(path.split("/")[2]), reading.data.decode())
@@ -53,13 +57,17 @@ def test_programs_whose_file_is_gone_are_those_that_the_guest_named(lab: Lab, kn
     assert gone and {(row["PID"], row["FILE"]) for row in rows(known[1], "unlinked")} == gone
 
 
-def test_the_process_that_poses_as_a_kernel_thread_is_the_one_that_runs_from_memory(known: tuple[Path, Facts]) -> None:
+def test_the_process_that_poses_as_a_kernel_thread_is_the_one_that_runs_from_memory(
+    known: tuple[Path, Facts],
+) -> None:
     (poser,) = rows(known[1], "poses")
-    assert [row["FILE"] for row in rows(known[1], "unlinked") if row["PID"] == poser["PID"]] == ["/memfd:payload (deleted)"]
+    assert [row["FILE"] for row in rows(known[1], "unlinked") if row["PID"] == poser["PID"]] == [
+        "/memfd:payload (deleted)"
+    ]
 
 
 def test_the_timeline_holds_every_process(lab: Lab, known: tuple[Path, Facts]) -> None:
     moments = known[1].moments
-    assert moments.booted is not None and moments.frozen is not None
+    assert moments.booted is not None and moments.captured is not None
     assert len(moments.starts) + len(moments.thread_starts) == len(lab.sample(NAME).truth.processes)
     assert b'class="timeline"' in write_summary(known[0]).read_bytes()

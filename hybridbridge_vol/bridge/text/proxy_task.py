@@ -12,14 +12,15 @@ from hybridbridge_vol.units import U64
 _MAX_TASK_SIZE = 16384
 
 
-_MAX_OBJECT = 512
+MAX_OBJECT = 512
 
 
 @dataclass(frozen=True)
-class AgentOffsets:
-    """Where the agent's task and what hangs on it point to namespaces: byte offsets into the structures.
+class ProxyTask:
+    """Where the proxy task's task and what hangs on it point to namespaces: byte offsets into the structures.
 
-    `task` is the agent's `task_struct` (virtual address); `pid` its `struct pid`, `cred` its `struct cred`.
+    `task` is the proxy task's `task_struct` (virtual address); `pid` its `struct pid`, `cred` its `struct
+    cred`.
     """
 
     task: int
@@ -30,8 +31,8 @@ class AgentOffsets:
     cred_user_namespace: int
 
 
-def find_agent(machine: Machine, kernel: StoredKernel, layout: Layout) -> AgentOffsets:
-    """The agent (the task that was about to execve init) and its pointers to the initial namespaces.
+def find_proxy_task(machine: Machine, kernel: StoredKernel, layout: Layout) -> ProxyTask:
+    """The proxy task (the task that was about to execve init) and its pointers to the initial namespaces.
 
     LookupError names what is not where it should be.
     """
@@ -42,11 +43,15 @@ def find_agent(machine: Machine, kernel: StoredKernel, layout: Layout) -> AgentO
         return kernel.symbols.address(name) + delta
 
     task = current_task(machine, kernel, delta)
-    words = _words(machine, task, _MAX_TASK_SIZE)
-    nsproxy = _index_of(words, static("init_nsproxy"), "nsproxy of the agent") * 8
-    pid, pid_namespace = _pointing_to(machine, layout, words, static("init_pid_ns"), "struct pid of the agent")
-    cred, user_namespace = _pointing_to(machine, layout, words, static("init_user_ns"), "struct cred of the agent")
-    return AgentOffsets(task, nsproxy, pid, pid_namespace, cred, user_namespace)
+    words = read_words(machine, task, _MAX_TASK_SIZE)
+    nsproxy = _index_of(words, static("init_nsproxy"), "nsproxy of the proxy task") * 8
+    pid, pid_namespace = _pointing_to(
+        machine, layout, words, static("init_pid_ns"), "struct pid of the proxy task"
+    )
+    cred, user_namespace = _pointing_to(
+        machine, layout, words, static("init_user_ns"), "struct cred of the proxy task"
+    )
+    return ProxyTask(task, nsproxy, pid, pid_namespace, cred, user_namespace)
 
 
 def current_task(machine: Machine, kernel: StoredKernel, delta: int) -> int:
@@ -59,7 +64,7 @@ def current_task(machine: Machine, kernel: StoredKernel, delta: int) -> int:
     raise LookupError("no current_task")
 
 
-def _words(machine: Machine, vaddr: int, size: int) -> list[int]:
+def read_words(machine: Machine, vaddr: int, size: int) -> list[int]:
     """64-bit words from `vaddr` on, as many as are mapped."""
     words: list[int] = []
     for offset in range(0, size, 8):
@@ -76,11 +81,13 @@ def _index_of(words: list[int], value: int, what: str) -> int:
     return words.index(value)
 
 
-def _pointing_to(machine: Machine, layout: Layout, words: list[int], value: int, what: str) -> tuple[int, int]:
+def _pointing_to(
+    machine: Machine, layout: Layout, words: list[int], value: int, what: str
+) -> tuple[int, int]:
     """The object that one of `words` points to and that holds `value`; and at which offset."""
     for word in words:
         if word in layout:  # the trusted kernel's direct map, vmalloc area or memmap
-            inner = _words(machine, word, _MAX_OBJECT // 2)
+            inner = read_words(machine, word, MAX_OBJECT // 2)
             if value in inner:
                 return word, inner.index(value) * 8
     raise LookupError(f"{what} not found")
