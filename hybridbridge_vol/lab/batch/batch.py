@@ -14,7 +14,6 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 
 from hybridbridge_vol.errors import BatchError
@@ -26,6 +25,7 @@ from hybridbridge_vol.lab.batch.engines.local import LocalEngine
 from hybridbridge_vol.lab.batch.examine import Examination, Gathered, Request, fingerprint, sha256_of
 from hybridbridge_vol.lab.batch.identify import Identity, claims_to_be_image
 from hybridbridge_vol.lab.batch.manifest import write_manifest
+from hybridbridge_vol.lab.batch.summary import write_summary
 from hybridbridge_vol.trust.store import Store
 from hybridbridge_vol.units import Progress
 
@@ -81,10 +81,7 @@ def run(
 def finish(out: Path) -> None:
     """Make from the records what is made of all of them."""
     write_manifest(out)
-    if find_spec("hybridbridge_vol.lab.batch.batch.summary") is not None:
-        from hybridbridge_vol.lab.batch import summary  # type: ignore[attr-defined]
-
-        summary.write_summary(out)
+    write_summary(out)
 
 
 @contextlib.contextmanager

@@ -1,8 +1,8 @@
 """The examination of one image: its tools are run in one session, and each one's rows become a table.
 
-`examine` does so in this process. `hybridbridge_vol.lab.batch.batch.worker.process` does it in a child with
+`examine` does so in this process. `hybridbridge_vol.lab.batch.worker.process` does it in a child with
 limits: the child runs `events`, and its keeper puts them together as `examine` does.
-`hybridbridge_vol.lab.batch.batch.worker.client` is how to reach it.
+`hybridbridge_vol.lab.batch.worker.client` is how to reach it.
 """
 
 from __future__ import annotations

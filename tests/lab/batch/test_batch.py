@@ -24,7 +24,7 @@ from hybridbridge_vol.lab.batch.worker.client import Examiner
 
 GOOD = ("a.raw", "b.raw", "sub/c.raw")
 BAD = ("cut.raw", "unknown.raw")
-MOVES = ("seconds", "cpu_seconds", "peak_rss", "traps", "undone")
+MOVES = ("seconds", "cpu_seconds", "peak_rss", "traps", "rolled_back")
 """What differs from run to run."""
 
 

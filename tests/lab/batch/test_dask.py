@@ -171,7 +171,7 @@ def test_a_worker_without_the_store_gets_the_kernel_and_sends_back_what_it_prove
     def elsewhere(_store: str, *rest: Any) -> dask_worker.Source:
         return real(str(tmp_path / "no share here"), *rest)
 
-    monkeypatch.setattr("hybridbridge_vol.lab.batch.batch.engines.dask.Source", elsewhere)
+    monkeypatch.setattr("hybridbridge_vol.lab.batch.engines.dask.Source", elsewhere)
     engine = DaskEngine(1, address=cluster.address)
     try:
         found = answered(engine, asked[:2])
@@ -218,8 +218,8 @@ def test_a_lost_scheduler_ends_the_batch_with_one_line(
 
 
 def test_no_scheduler_or_no_worker_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hybridbridge_vol.lab.batch.batch.engines.dask.CONNECT_SECONDS", 1)
-    monkeypatch.setattr("hybridbridge_vol.lab.batch.batch.engines.dask.WORKER_SECONDS", 1)
+    monkeypatch.setattr("hybridbridge_vol.lab.batch.engines.dask.CONNECT_SECONDS", 1)
+    monkeypatch.setattr("hybridbridge_vol.lab.batch.engines.dask.WORKER_SECONDS", 1)
     with pytest.raises(BatchError, match=r"tcp://127.0.0.1:1: no Dask scheduler answers there"):
         DaskEngine(1, address="tcp://127.0.0.1:1")
     folder = tmp_path / "cluster"

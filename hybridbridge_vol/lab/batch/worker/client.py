@@ -82,7 +82,7 @@ class Examiner:
             path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
             # a session of its own: Ctrl-C on the terminal is for the batch, which ends its workers in order
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "hybridbridge_vol.lab.batch.batch.worker.process"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                [sys.executable, "-m", "hybridbridge_vol.lab.batch.worker.process"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 env=os.environ | {"PYTHONPATH": path}, start_new_session=True,
             )  # fmt: skip
         if self._cancelled:

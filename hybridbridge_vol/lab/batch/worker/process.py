@@ -1,6 +1,6 @@
 """The process in which images are examined: it loads what that takes once, and forks a child for each image.
 
-`python -m hybridbridge_vol.lab.nursery` reads requests, one JSON object a line, from standard input and
+`python -m hybridbridge_vol.lab.batch.worker.process` reads requests, one JSON object a line, from standard input and
 answers each on standard output with lines `{"step": NAME}` and a last one with the answer. It has one thread,
 so forking is sound, and it ends its child and itself when its standard input ends: whoever started it may be
 killed at any time.
