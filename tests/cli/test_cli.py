@@ -256,30 +256,6 @@ def test_the_store_and_the_dump_reach_the_engine(hb: Hb) -> None:
     assert kernel.opened == ("some.raw", None)
 
 
-def test_starting_costs_no_module_that_the_answer_does_not_need() -> None:
-    program = (
-        "import sys; from hybridbridge_vol.cli.parsers import parser; parser(['run', 'x', 'ps']); "
-        "print(*[name for name in sys.argv[1:] if name in sys.modules])"
-    )
-    heavy = [
-        "unicorn",
-        "volatility3",
-        "numpy",
-        "json",
-        "csv",
-        "capstone",
-        "elftools",
-        "pathlib",
-        "shutil",
-        "datetime",
-    ]
-    heavy += [f"hybridbridge_vol.tools.{name}" for name in tools.NAMES if name != "ps"]
-    done = subprocess.run(
-        [sys.executable, "-c", program, *heavy], capture_output=True, text=True, check=True, cwd=ROOT
-    )
-    assert done.stdout == "\n"
-
-
 # info and trust
 
 
