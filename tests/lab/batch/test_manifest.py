@@ -10,14 +10,14 @@ from pyarrow import parquet
 
 from hybridbridge_vol.lab.batch import dataset
 from hybridbridge_vol.lab.batch.batch import finish
-from hybridbridge_vol.lab.batch.dataset import Record, ToolRun
+from hybridbridge_vol.lab.batch.dataset import Fingerprint, Record, ToolRun
 
 RUN = ToolRun("ps", "partial", rows=5, incomplete=1, seconds=0.5, traps=7, rolled_back=3, error="page fault")
 RECORD = Record(
     id="web-1", path="/evidence/web.raw", size=1 << 28, sha256="ab" * 32, format="raw",
     kernel="6.1.0-40-0123", release="6.1.0-40", banner="Linux version 6.1.0-40", captured=1.5, cpus=2,
     tools=(RUN,), seconds=2.5, cpu_seconds=2.0, peak_rss=1 << 27, status="partial", error=None,
-    version="0.1.0", asked={"tools": ["ps"]},
+    version="0.1.0", asked=Fingerprint(1 << 28, 0, ("ps",), "parquet", False, "0.1.0", 120.0),
 )  # fmt: skip
 
 
