@@ -41,8 +41,8 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 
 def wrapped(line: str, width: int) -> str:
-    """One line of a help text, wrapped: a paragraph, or an entry of a two-column list under its second column.
-    Other indented lines are examples to be copied: they stay whole."""
+    """One line of a help text, wrapped: a paragraph, or an entry of a two-column list under its second
+    column. Other indented lines are examples to be copied: they stay whole."""
     from textwrap import fill
 
     entry = _TABLE_LINE.match(line)

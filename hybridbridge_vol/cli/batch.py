@@ -25,22 +25,22 @@ def add_arguments(parser: argparse.ArgumentParser, _arguments: Sequence[str] | N
     """See `main.Command`."""
     cpus = len(os.sched_getaffinity(0))
     parser.description = (
-        "Run tools on many memory images; write a table for each tool, a manifest of the images, and a summary page for "
-        "a browser. An interrupted batch continues where it was when the same command is run again: only new and changed "
-        "images are examined."
+        "Run tools on many memory images; write a table for each tool, a manifest of the images, and a "
+        "summary page for a browser. An interrupted batch continues where it was when the same command is "
+        "run again: only new and changed images are examined."
     )
     parser.epilog = (
-        "PATH is an image, a directory that is searched to any depth, or @LIST, a text file with one path a line. A file "
-        "found in a directory that is not a memory image is ignored, unless its name says that it is one; a file that is "
-        "named itself is listed in the manifest in any case.\n\n"
+        "PATH is an image, a directory that is searched to any depth, or @LIST, a text file with one path a "
+        "line. A file found in a directory that is not a memory image is ignored, unless its name says that "
+        "it is one; a file that is named itself is listed in the manifest in any case.\n\n"
         "examples:\n"
         "  hb batch /evidence --out case-17 --jobs 2\n"
         "  hb batch @hosts.txt old/dc1.lime --out case-17 --tools ps,netstat,lsof,hidden --sha256\n"
         "  hb batch /share/evidence --out case-17 --engine dask --scheduler tcp://lab1:8786\n"
         "  duckdb -c \"SELECT image, PID, CMD FROM 'case-17/tables/ps/*/*.parquet' WHERE UID = 0\"\n\n"
         f"default tools: {', '.join(PAPER_TOOLS)}\n\n"
-        "exit status: 0 all images answered in full, 1 no image answered or an error, 2 wrong usage, 3 some images or "
-        "rows could not be read, 130 interrupted"
+        "exit status: 0 all images answered in full, 1 no image answered or an error, 2 wrong usage, 3 some "
+        "images or rows could not be read, 130 interrupted"
     )
     add = parser.add_argument
     add("paths", metavar="PATH", nargs="+", help="image, directory, or @LIST")
@@ -73,8 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser, _arguments: Sequence[str] | N
     )  # fmt: skip
     add(
         "--scheduler", metavar="ADDRESS",
-        help="use this Dask cluster (tcp://HOST:8786) instead of starting one here with --jobs workers; its workers need "
-        "this program, and the images under the same paths",
+        help="use this Dask cluster (tcp://HOST:8786) instead of starting one here with --jobs workers; its "
+        "workers need this program, and the images under the same paths",
     )  # fmt: skip
     add_store(parser)
     parser.set_defaults(execute=batch_command)

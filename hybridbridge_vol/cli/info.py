@@ -14,8 +14,8 @@ from hybridbridge_vol.progress import Progress
 def add_arguments(parser: argparse.ArgumentParser, _arguments: Sequence[str] | None) -> None:
     """See `main.Command`."""
     parser.description = (
-        "Identify a memory image: its format, its kernel, the kernel's virtual layout, and the capture time by the "
-        "guest's clock. If no stored kernel fits, the output names the package to fetch."
+        "Identify a memory image: its format, its kernel, the kernel's virtual layout, and the capture time "
+        "by the guest's clock. If no stored kernel fits, the output names the package to fetch."
     )
     parser.epilog = "examples:\n  hb info dump.raw\n  hb info dump.raw --format json | jq -r .banner"
     parser.add_argument("dump", metavar="DUMP", help=DUMP_HELP)

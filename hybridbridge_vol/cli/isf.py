@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser, _arguments: Sequence[str] | None) -> None:
     """See `main.Command`."""
     parser.description = (
-        "Write Volatility's symbol table (ISF) of a kernel, from the types (BTF) and symbols (kallsyms) that the kernel "
-        "itself carries. Volatility's own linux.* plugins then work on its images without a debug package."
+        "Write Volatility's symbol table (ISF) of a kernel, from the types (BTF) and symbols (kallsyms) that "
+        "the kernel itself carries. Volatility's own linux.* plugins then work on its images without a debug "
+        "package."
     )
     parser.epilog = (
         "example:\n"
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser, _arguments: Sequence[str] | N
     )
     parser.add_argument(
         "--out", metavar="FILE", default=argparse.SUPPRESS,
-        help="the file to write, .json or .json.xz (default: named after the kernel, in the current directory)",
+        help="file to write, .json or .json.xz (default: named after the kernel, in the current directory)",
     )  # fmt: skip
     add_store(parser)
     parser.set_defaults(execute=isf_command)

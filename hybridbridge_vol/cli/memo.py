@@ -13,8 +13,9 @@ from hybridbridge_vol.cli.console import OK, for_each, format_of, open_store
 def add_arguments(parser: argparse.ArgumentParser, _arguments: Sequence[str] | None) -> None:
     """See `main.Command`."""
     parser.description = (
-        "The memo of a kernel lists the code that SLOW-BRIDGE has proven under taint; FAST-BRIDGE runs nothing else. It is "
-        "a file of some kilobytes. Memos of one kernel build from several machines can be merged."
+        "The memo of a kernel lists the code that SLOW-BRIDGE has proven under taint; FAST-BRIDGE runs "
+        "nothing else. It is a file of some kilobytes. Memos of one kernel build from several machines can "
+        "be merged."
     )
     parser.epilog = (
         "examples:\n"

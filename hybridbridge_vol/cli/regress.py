@@ -27,7 +27,8 @@ a file of cases:
 
   [[case]]
   name = "web-01"
-  image = "images/web-01.raw"              # relative to the file; or make = ["command", ...], which prints the path
+  image = "images/web-01.raw"              # relative to this file; or make = ["command", ...],
+                                           # whose last line of output is the path
   run = ["ps --tree", "netstat -tulpan"]   # as typed after `hb run DUMP`
   without = {ps = {CMD = "kworker"}}       # rows to leave out, by a pattern
   unordered = ["netstat"]                  # tools whose rows are compared in any order

@@ -32,7 +32,10 @@ BRIDGES = ("auto", "fast", "slow")
 
 def add_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> None:
     """See `main.Command`. Of the tools only those among `arguments` are loaded."""
-    parser.description = "Run a tool on a memory image. The rows are those of Volatility's plugin hb.TOOL, without Volatility's start-up."
+    parser.description = (
+        "Run a tool on a memory image. The rows are those of Volatility's plugin hb.TOOL, without "
+        "Volatility's start-up."
+    )
     parser.epilog = (
         "examples:\n"
         "  hb run dump.raw ps --tree\n"
@@ -55,8 +58,8 @@ def _add_options_of_every_tool(parser: argparse.ArgumentParser) -> None:
     add_store(parser)
     parser.add_argument(
         "--bridge", choices=BRIDGES, default=argparse.SUPPRESS,
-        help="auto: run proven code at full speed, prove new code under taint (default); slow: prove every call for "
-        "this image; fast: run proven code only, and name the function that has no memo",
+        help="auto: run proven code at full speed, prove new code under taint (default); slow: prove every "
+        "call for this image; fast: run proven code only, and name the function that has no memo",
     )  # fmt: skip
     parser.add_argument(
         "--ns-of", type=number, metavar="PID", default=argparse.SUPPRESS,
@@ -68,7 +71,7 @@ def _add_options_of_every_tool(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--stats", action="store_true", default=argparse.SUPPRESS,
-        help="print statistics of the bridge on standard error: calls, traps, instructions, newly proven code",
+        help="print the bridge's statistics on standard error: calls, traps, instructions, newly proven code",
     )  # fmt: skip
 
 

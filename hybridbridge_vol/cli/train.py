@@ -13,8 +13,9 @@ from hybridbridge_vol.progress import Progress
 def add_arguments(parser: argparse.ArgumentParser, _arguments: Sequence[str] | None) -> None:
     """See `main.Command`."""
     parser.description = (
-        "Run every tool on memory images, under taint wherever the kernel's code is new. What is proven is added to the "
-        "memos of the images' kernels, so that the first questions of the next case are answered at full speed."
+        "Run every tool on memory images, under taint wherever the kernel's code is new. What is proven is "
+        "added to the memos of the images' kernels, so that the first questions of the next case are "
+        "answered at full speed."
     )
     parser.epilog = "example:\n  hb train sample1.raw sample2.lime"
     parser.add_argument("dumps", metavar="DUMP", nargs="+", help=DUMP_HELP)

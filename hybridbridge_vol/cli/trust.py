@@ -14,8 +14,8 @@ from hybridbridge_vol.progress import Progress
 def add_arguments(parser: argparse.ArgumentParser, _arguments: Sequence[str] | None) -> None:
     """See `main.Command`."""
     parser.description = (
-        "A trusted kernel is booted once, from its distribution's package, and stored. Take packages from a source that "
-        "you trust, never from the machine under examination."
+        "A trusted kernel is booted once, from its distribution's package, and stored. Take packages from a "
+        "source that you trust, never from the machine under examination."
     )
     parser.epilog = (
         "examples:\n"
@@ -26,8 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser, _arguments: Sequence[str] | N
 
     add = add_command(actions, "add", "boot a kernel and store it")
     add.description = (
-        "Boot each kernel, store its state and its modules, and train the bridge on it. That takes some seconds for each "
-        "kernel build, once. Modules in a package of their own are added to their kernel when it is stored already."
+        "Boot each kernel, store its state and its modules, and train the bridge on it. That takes some "
+        "seconds for each kernel build, once. Modules in a package of their own are added to their kernel "
+        "when it is stored already."
     )
     add.epilog = "example:\n  hb trust add linux-image-6.1.0-40-cloud-amd64_*.deb"
     add.add_argument("paths", metavar="PATH", nargs="+", help="a vmlinuz, a .deb or a .rpm")

@@ -58,8 +58,8 @@ def _entry(shown: str, memo: Memo) -> MemoEntry:
 
 
 def export_memo(store: Store, path: Path, name: str | None) -> str:
-    """Write the memo of one kernel to a file and return the kernel's name. Of the memos for 4-level and 5-level
-    page tables the larger one is written.
+    """Write the memo of one kernel to a file and return the kernel's name. Of the memos for 4-level and
+    5-level page tables the larger one is written.
 
     MemoError if no kernel has a memo, or if several have one and `name` is None.
     """

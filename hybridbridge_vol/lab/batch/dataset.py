@@ -52,8 +52,8 @@ class ToolRun:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What must be the same for an image to count as done: the file's size (bytes) and modification time, what
-    was asked of it, and the version of this program."""
+    """What must be the same for an image to count as done: the file's size (bytes) and modification time,
+    what was asked of it, and the version of this program."""
 
     size: int
     mtime_ns: int
@@ -169,7 +169,8 @@ def forget(out: Path, image: str) -> None:
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Write a file so that a reader finds the old one or the new one, never a part, even after a power loss."""
+    """Write a file so that a reader finds the old one or the new one, never a part, even after a power
+    loss."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:

@@ -27,9 +27,9 @@ class Request:
     """One image and what is to be done with it. Paths are absolute.
 
     `staging`: a directory for its tables, created if need be. `store`: the trust store's root (None: the
-    user's own). `kernel`: the kernel's entry there, if it is known. `tool_seconds`: wall time of each tool, and
-    of opening the image; `image_seconds`: of all together. `memory`: bytes of private memory that a child may
-    use to examine it.
+    user's own). `kernel`: the kernel's entry there, if it is known. `tool_seconds`: wall time of each tool,
+    and of opening the image; `image_seconds`: of all together. `memory`: bytes of private memory that a child
+    may use to examine it.
     """
 
     id: str

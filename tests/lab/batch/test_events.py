@@ -53,7 +53,7 @@ def test_an_event_arrives_as_it_was_sent(event: Event) -> None:
      b'{"type": "ToolDone", "run": {"tool": "ps", "status": "great"}}'],
 )  # fmt: skip
 def test_anything_else_is_refused(line: bytes) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011  what it says is the library's
+    with pytest.raises(ValueError):
         decode(line, Event)
 
 

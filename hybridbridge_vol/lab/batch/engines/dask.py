@@ -1,5 +1,5 @@
-"""The engine of many machines: examinations are tasks of a Dask cluster (distributed), one started here or one
-that exists.
+"""The engine of many machines: examinations are tasks of a Dask cluster (distributed), one started here or
+one that exists.
 
 Dask gives a task that was on a killed worker to another worker; so each image is answered once, however often
 it was begun.
@@ -40,8 +40,8 @@ Future = Any
 
 
 class DaskEngine:
-    """An `Engine` on the cluster of the scheduler at `address`; without an address on `jobs` workers of its own
-    on this machine. BatchError if there is no scheduler or no worker, or one of another version."""
+    """An `Engine` on the cluster of the scheduler at `address`; without an address on `jobs` workers of its
+    own on this machine. BatchError if there is no scheduler or no worker, or one of another version."""
 
     def __init__(
         self, jobs: int, report_step: ReportStep = lambda _image, _step: None, address: str | None = None

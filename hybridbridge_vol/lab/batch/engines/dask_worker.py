@@ -1,7 +1,7 @@
 """What a Dask worker does: one image at a time, in a child with limits, as the local engine does.
 
-The Dask worker needs this program, and the image under the path that the batch has for it. It uses the batch's
-trust store if it can reach it (on a share); otherwise the kernel's entry is sent to it.
+The Dask worker needs this program, and the image under the path that the batch has for it. It uses the
+batch's trust store if it can reach it (on a share); otherwise the kernel's entry is sent to it.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _of_thread = threading.local()
 
 @dataclass(frozen=True)
 class Source:
-    """Where a request's kernel is: an entry of a store, by its name and checksum, and the memos that the batch
-    has for it now."""
+    """Where a request's kernel is: an entry of a store, by its name and checksum, and the memos that the
+    batch has for it now."""
 
     store: str
     kernel: str

@@ -1,5 +1,5 @@
-"""What a worker is asked for, and what it answers: one line each (`events.encode`) over its standard input and
-output. Any number of `Step` lines come before the answer to an order."""
+"""What a worker is asked for, and what it answers: one line each (`events.encode`) over its standard input
+and output. Any number of `Step` lines come before the answer to an order."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """A forked child with limits: the events it yields are passed on, and how it ended is a value.
 
 The child is killed when a step takes longer than it may, or when its private memory grows beyond the limit.
-Private memory is measured here instead of being limited by the kernel, because RLIMIT_AS and RLIMIT_DATA count
-the whole image, which is mapped copy-on-write, whatever part of it is touched; pages of the image's file are
-page cache and belong to nobody.
+Private memory is measured here instead of being limited by the kernel, because RLIMIT_AS and RLIMIT_DATA
+count the whole image, which is mapped copy-on-write, whatever part of it is touched; pages of the image's
+file are page cache and belong to nobody.
 """
 
 from __future__ import annotations
@@ -136,7 +136,8 @@ class _Child:
 
 
 def private_bytes(pid: int) -> int:
-    """Memory of a process that is not backed by a file (RssAnon in proc(5)); 0 if there is no such process."""
+    """Memory of a process that is not backed by a file (RssAnon in proc(5)); 0 if there is no such
+    process."""
     try:
         with open(f"/proc/{pid}/status", "rb") as stream:
             for line in stream:
