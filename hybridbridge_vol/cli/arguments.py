@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
     """What `ArgumentParser.add_subparsers` returns."""
+    Group = argparse.ArgumentParser | argparse._ArgumentGroup
+    """What arguments can be added to."""
 
 FORMATS = ("text", "json", "csv")
 WIDEST_HELP = 100
@@ -35,6 +37,13 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
         except ValueError:
             columns = os.get_terminal_size().columns if sys.stdout.isatty() else WIDEST_HELP
         super().__init__(prog, width=max(NARROWEST_HELP, min(columns - 2, WIDEST_HELP)))
+
+    def add_argument(self, action: argparse.Action) -> None:
+        """Also makes room for the names of sub-commands, whose indentation argparse forgets to count."""
+        super().add_argument(action)
+        if isinstance(action, argparse._SubParsersAction):
+            longest = max(map(len, action.choices), default=0)
+            self._action_max_length = max(self._action_max_length, longest + 2 * self._indent_increment)
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return "\n".join(wrapped(line, width) for line in text.splitlines())
@@ -63,14 +72,14 @@ def mentioned(names: Sequence[str], arguments: Sequence[str] | None) -> Sequence
     return [name for name in names if name in (arguments or ())] or names
 
 
-def add_format(parser: argparse.ArgumentParser, formats: Sequence[str] = FORMATS) -> None:
+def add_format(parser: Group, formats: Sequence[str] = FORMATS) -> None:
     """`--format`; read it with `console.format_of`."""
     parser.add_argument(
         "--format", choices=formats, default=argparse.SUPPRESS, help="output format (default: text)"
     )
 
 
-def add_store(parser: argparse.ArgumentParser) -> None:
+def add_store(parser: Group) -> None:
     """`--store`; read it with `console.store_root`."""
     parser.add_argument(
         "--store", metavar="DIR", default=argparse.SUPPRESS,

@@ -31,8 +31,8 @@ COMMANDS = {
 """The commands, each the module of that name in this package, with their line in `hb --help`."""
 
 ABOUT = """\
-Analyse a Linux memory image by running the kernel's own code on it. The kernel comes from the distribution's \
-package: no debug symbols, no profile.
+Analyse a Linux memory image by running the kernel's own code on it. The kernel comes from the \
+distribution's package: no debug symbols, no profile.
 """
 
 EXAMPLES = """\

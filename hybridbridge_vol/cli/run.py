@@ -54,22 +54,23 @@ def add_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str] | No
 
 
 def _add_options_of_every_tool(parser: argparse.ArgumentParser) -> None:
-    add_format(parser)
-    add_store(parser)
-    parser.add_argument(
+    group = parser.add_argument_group("options of every tool")
+    add_format(group)
+    add_store(group)
+    group.add_argument(
         "--bridge", choices=BRIDGES, default=argparse.SUPPRESS,
         help="auto: run proven code at full speed, prove new code under taint (default); slow: prove every "
         "call for this image; fast: run proven code only, and name the function that has no memo",
     )  # fmt: skip
-    parser.add_argument(
+    group.add_argument(
         "--ns-of", type=number, metavar="PID", default=argparse.SUPPRESS,
         help="answer from inside the namespaces of this process (a container's), as nsenter --all does",
     )  # fmt: skip
-    parser.add_argument(
+    group.add_argument(
         "--provenance", action="store_true", default=argparse.SUPPRESS,
         help="add to each row the image offsets of the bytes it was made from (implies --bridge slow)",
     )  # fmt: skip
-    parser.add_argument(
+    group.add_argument(
         "--stats", action="store_true", default=argparse.SUPPRESS,
         help="print the bridge's statistics on standard error: calls, traps, instructions, newly proven code",
     )  # fmt: skip
