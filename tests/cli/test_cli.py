@@ -272,11 +272,16 @@ class Facts:
     banner: str
     layout: Layout
     captured_at: float
+    uptime: float
+    cpus: int
     load_addresses_paddr: tuple[int, ...]
     missing: str | None
 
 
-FACTS = Facts("raw", 268435456, "Linux\x1b", Layout(0xFFFFFFFF81000000, 4), 0.0, (0x1000000, 0x2000000), None)
+FACTS = Facts(
+    "raw", 268435456, "Linux\x1b", Layout(0xFFFFFFFF81000000, 4), 0.0, 86419.611, 2,
+    (0x1000000, 0x2000000), None,
+)  # fmt: skip
 
 
 def test_info_writes_labelled_facts(hb: Hb, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,8 +295,10 @@ def test_info_writes_labelled_facts(hb: Hb, monkeypatch: pytest.MonkeyPatch) -> 
     }
     assert lines["Size"] == "256.0 MiB (268435456 bytes)"
     assert lines["Banner"] == r"Linux\x1b"
-    assert lines["Text vaddr"] == "0xffffffff81000000"
+    assert lines["Text (virtual)"] == "0xffffffff81000000"
     assert lines["Captured at"] == "1970-01-01 00:00:00Z"
+    assert lines["Uptime"] == "1-00:00:19 (86419.611 s)"
+    assert lines["CPUs"] == "2"
     assert lines["Missing"] == "-"
     assert "0x2000000" in out
     _, out, _ = hb("info", "dump.raw", "--format", "json")
