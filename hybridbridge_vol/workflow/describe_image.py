@@ -55,8 +55,8 @@ class SnapshotInfo:
 def describe(path: Path | str, store: Path | None = None, progress: Progress | None = None) -> SnapshotInfo:
     """Identify an image; `store` is the root of a trust store (None: the user's own).
 
-    A kernel that is not stored is not an error. ImageError if the file is not a memory image or holds no Linux
-    kernel.
+    A kernel that is not stored is not an error. ImageError if the file is not a memory image or holds no
+    Linux kernel.
     """
     with open_image(path, progress) as image:
         try:
