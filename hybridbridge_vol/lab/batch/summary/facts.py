@@ -25,7 +25,7 @@ class Moments:
     thread_starts: tuple[float, ...] = ()
     log: tuple[float, ...] = ()
     """Messages below `err`."""
-    grave: tuple[float, ...] = ()
+    errors: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,11 @@ class Facts:
     sockets: int | None
     modules: int | None
     started_last: tuple[Cells, ...]
+
+    @property
+    def counts(self) -> tuple[int | None, int | None, int | None]:
+        """Processes, sockets, modules."""
+        return self.processes, self.sockets, self.modules
 
 
 def facts_of(image: Image, tables: Tables) -> Facts:

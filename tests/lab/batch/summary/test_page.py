@@ -15,7 +15,7 @@ from datasets import BOOTED, INIT, KTHREADD, UPTIME, process, write_dataset
 
 from hybridbridge_vol.errors import BatchError
 from hybridbridge_vol.lab.batch.dataset import ToolRun, image_id, table_path
-from hybridbridge_vol.lab.batch.summary import html, write_summary
+from hybridbridge_vol.lab.batch.summary import page, write_summary
 
 EVIL = "<script>document.title='owned'</script>\"'><img src=x onerror=alert(1)>"
 TABLES: dict[str, list[dict[str, Any]]] = {
@@ -45,22 +45,26 @@ LOST = {
 }  # fmt: skip
 
 
+VOID = ("meta", "br")
+"""The elements of the page that have no end tag."""
+
+
 class Parsed(HTMLParser):
     """Holds the page to HTML's rules as far as they can be held to without a browser."""
 
-    def __init__(self, page: str) -> None:
+    def __init__(self, html: str) -> None:
         super().__init__(convert_charrefs=True)
         self.open: list[str] = []
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.texts: list[tuple[str, str]] = []
-        self.feed(page)
+        self.feed(html)
         self.close()
         assert self.open == []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         assert len(dict(attrs)) == len(attrs), f"an attribute is twice in {tag}"
         self.elements.append((tag, dict(attrs)))
-        if tag not in html.VOID:
+        if tag not in VOID:
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -176,20 +180,20 @@ def hostile(out: Path) -> str:
 
 
 def test_a_script_as_a_process_name_is_text(tmp_path: Path) -> None:
-    parsed = Parsed(page := hostile(tmp_path))
+    parsed = Parsed(html := hostile(tmp_path))
     assert [tag for tag, _ in parsed.elements].count("script") == 1 and not any(
         tag == "img" for tag, _ in parsed.elements
     )
     assert EVIL in parsed.text()
-    assert page.count("<script") == 1 and "onerror=" not in {
+    assert html.count("<script") == 1 and "onerror=" not in {
         name for _, attributes in parsed.elements for name in attributes
     }
 
 
-def test_marks_that_turn_the_direction_of_writing_are_escapes(tmp_path: Path) -> None:
-    page = hostile(tmp_path)
-    assert not re.search("[\u202a-\u202e\u2066-\u2069\x00-\x09\x0b-\x1f\x7f-\x9f]", page)
-    assert "\\u202egnp.exe\\x1b[2J" in Parsed(page).text()
+def test_marks_that_change_the_writing_direction_are_shown_as_escapes(tmp_path: Path) -> None:
+    html = hostile(tmp_path)
+    assert not re.search("[\u202a-\u202e\u2066-\u2069\x00-\x09\x0b-\x1f\x7f-\x9f]", html)
+    assert "\\u202egnp.exe\\x1b[2J" in Parsed(html).text()
 
 
 def test_only_our_own_script_may_run(tmp_path: Path) -> None:
@@ -201,9 +205,13 @@ def test_only_our_own_script_may_run(tmp_path: Path) -> None:
     assert policy is not None and policy.startswith("default-src 'none'; ") and "unsafe" not in policy
 
 
-def test_a_constant_that_could_end_its_element_is_refused() -> None:
+def test_a_constant_that_could_end_its_element_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "script.js").write_text("x = '</script>'")
+    monkeypatch.setattr(page, "TEMPLATES", tmp_path)
     with pytest.raises(ValueError, match="end its element"):
-        html.constant("x = '</script>'")
+        page.constant("script.js")
 
 
 CHROMIUM = shutil.which("chromium")
@@ -212,14 +220,14 @@ needs_chromium = pytest.mark.skipif(
 )
 
 
-def in_browser(page: Path, profile: Path) -> str:
+def in_browser(file: Path, profile: Path) -> str:
     """The document as Chromium has it after it ran the page's script."""
     profile.mkdir()
     switches = (
         "headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking", "disable-component-update",
         "disable-sync", f"user-data-dir={profile}", "dump-dom", "virtual-time-budget=2000",
     )  # fmt: skip
-    line = [str(CHROMIUM), *(f"--{switch}" for switch in switches), page.as_uri()]
+    line = [str(CHROMIUM), *(f"--{switch}" for switch in switches), file.as_uri()]
     return subprocess.run(line, capture_output=True, timeout=60, check=True).stdout.decode()
 
 
