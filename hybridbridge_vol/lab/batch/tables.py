@@ -8,8 +8,10 @@
 | hex (an address) | uint64 | number |
 | str | string | string |
 
-Bytes of the guest that are no UTF-8 are written as `\\xff`. A cell that could not be read is null, and
-`unreadable`, a map from the column's name to the reason, tells so; it is null where the row is complete.
+Bytes of the guest that are not UTF-8 are written as `\\xff`. A cell that could not be read is null, and the
+column `unreadable` maps the column's name to the reason; it is null where the row is complete.
+
+pyarrow is imported late because it is optional: JSON lines do without it.
 """
 
 from __future__ import annotations
@@ -18,9 +20,11 @@ import json
 import math
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from hybridbridge_vol.toolkit.render import utc
 from hybridbridge_vol.toolkit.tool import Cell, Column, Kind, Row, Tool, Unavailable
 
 if TYPE_CHECKING:
@@ -30,7 +34,7 @@ if TYPE_CHECKING:
 
 DEPTH, UNREADABLE = "depth", "unreadable"
 ROWS_AT_ONCE = 8192
-"""Rows held in memory; a table is written in groups of so many."""
+"""Rows that are held in memory: a table is written in groups of this size."""
 
 _INT64, _UINT64 = range(-(1 << 63), 1 << 63), range(1 << 64)
 _YEAR_10000 = 253402300800
@@ -38,7 +42,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def schema_of(columns: Sequence[Column], tree: bool) -> pyarrow.Schema:
-    """The Arrow schema of a tool's table; `tree` if its rows have depths."""
+    """The Arrow schema of a tool's table; `tree`: its rows have a depth."""
     import pyarrow
 
     types: dict[Kind, Any] = {
@@ -58,7 +62,7 @@ def schema_of(columns: Sequence[Column], tree: bool) -> pyarrow.Schema:
 
 
 def value_of(cell: Cell, kind: Kind) -> int | float | str | None | Unavailable:
-    """A cell as the table keeps it: a time in whole milliseconds, an Unavailable where it does not fit its
+    """A cell as the table holds it: times in whole milliseconds; Unavailable if the value does not fit its
     type."""
     if cell is None or isinstance(cell, Unavailable):
         return cell
@@ -81,7 +85,7 @@ def value_of(cell: Cell, kind: Kind) -> int | float | str | None | Unavailable:
 
 
 def escaped(text: str) -> str:
-    """The text with what stands for bytes that are no UTF-8 (lone surrogates) as `\\xff`."""
+    """The text with lone surrogates, which stand for bytes that are not UTF-8, written as `\\xff`."""
     return _SURROGATE.sub(_escape, text)
 
 
@@ -92,35 +96,36 @@ def _escape(match: re.Match[str]) -> str:
 
 def write_table(
     path: Path, form: Format, tool: Tool, columns: Sequence[Column], rows: Iterable[Row]
-) -> Counts:
-    """Write the rows into a file that nobody else looks at yet. What `rows` raises is told in the answer; the
-    file is whole as far as it got. OSError if it cannot be written."""
-    counts = Counts()
+) -> Written:
+    """Write the rows into a file that nobody else reads yet. What `rows` raises is in the result, and the
+    file holds the rows up to there. OSError if it cannot be written."""
+    written = Written()
     tree = tool.tree_column is not None
     with (_Parquet if form == "parquet" else _JsonLines)(path, columns, tree) as out:
         batch: list[dict[str, Any]] = []
         try:
             for row in rows:
                 record = _record(columns, row, tree)
-                counts.rows += 1
-                counts.incomplete += record[UNREADABLE] is not None
+                written.rows += 1
+                written.incomplete += record[UNREADABLE] is not None
                 batch.append(record)
                 if len(batch) == ROWS_AT_ONCE:
                     out.write(batch)
                     batch = []
-        except Exception as error:  # noqa: BLE001  a tool's bug costs this table only
-            counts.error = error
+        except Exception as error:  # noqa: BLE001  a bug of one tool ends its table only
+            written.error = error
         if batch:
             out.write(batch)
-    return counts
+    return written
 
 
-class Counts:
+@dataclass
+class Written:
     """How many rows a table has, how many of them are incomplete, and what ended it early."""
 
-    def __init__(self) -> None:
-        self.rows = self.incomplete = 0
-        self.error: Exception | None = None
+    rows: int = 0
+    incomplete: int = 0
+    error: Exception | None = None
 
 
 def _record(columns: Sequence[Column], row: Row, tree: bool) -> dict[str, Any]:
@@ -185,6 +190,4 @@ class _JsonLines:
 
 def iso(milliseconds: int) -> str:
     """`2026-11-23T05:30:44.123Z` for milliseconds since the epoch."""
-    from hybridbridge_vol.toolkit.render import utc
-
     return f"{utc(milliseconds // 1000)[:-1].replace(' ', 'T')}.{milliseconds % 1000:03d}Z"

@@ -1,9 +1,9 @@
 """The page as HTML: one file without references to anything else.
 
 Text of a guest may hold tags, quotes, control characters and marks that change the writing direction. The
-templates' autoescape takes care of the first two, and `printable` shows the rest as escapes: both are applied to
-every value, here, so that no template can forget them. A Content-Security-Policy allows no script and no style but
-the page's own.
+templates' autoescape takes care of the first two, and `printable` shows the rest as escapes: both are applied
+to every value, here, so that no template can forget them. A Content-Security-Policy allows no script and no
+style but the page's own.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from markupsafe import Markup
 
 from hybridbridge_vol.lab.batch.summary import timeline
 from hybridbridge_vol.lab.batch.summary.facts import Facts
-from hybridbridge_vol.lab.batch.summary.rarity import FEWEST
-from hybridbridge_vol.lab.batch.summary.view import WEIGHTS, page_view
+from hybridbridge_vol.lab.batch.summary.rules import FEWEST
+from hybridbridge_vol.lab.batch.summary.view import page_view
 from hybridbridge_vol.toolkit.render import printable
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -49,7 +49,6 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     environment.globals |= {
-        "weights": WEIGHTS,
         "fewest": FEWEST,
         "width": timeline.WIDTH,
         "left": timeline.LEFT,

@@ -1,5 +1,5 @@
-"""The timeline of one image: boot, starts of processes, the kernel's log and the capture, on a wall-clock axis in
-UTC. This is the geometry; `templates/timeline.svg` draws it."""
+"""The timeline of one image: boot, starts of processes, the kernel's log and the capture, on a wall-clock
+axis in UTC. This is the geometry; `templates/timeline.svg` draws it."""
 
 from __future__ import annotations
 
@@ -82,13 +82,13 @@ def timeline(moments: Moments) -> Timeline | None:
         ),
         edges=(
             Label(position(start, start, end), "boot", "start"),
-            Label(position(end, start, end), "freeze", "end"),
+            Label(position(end, start, end), "capture", "end"),
         ),
-        label=f"From boot at {utc(start)} to the freeze at {utc(end)}: {len(moments.starts)} processes and "
-        f"{threads} kernel threads started, {messages} messages in the kernel's log, {len(moments.errors)} of "
-        "them errors.",
-        caption=f"Boot {utc(start)}, freeze {utc(end)} (up {duration(end - start)}), by the guest's clock. The "
-        "taller, the more (square root).",
+        label=f"Boot at {utc(start)}, capture at {utc(end)}: {len(moments.starts)} processes and "
+        f"{threads} kernel threads started, {messages} messages in the kernel log, of which "
+        f"{len(moments.errors)} are errors.",
+        caption=f"Boot {utc(start)}, capture {utc(end)} (up {duration(end - start)}), by the guest's clock. The "
+        "height of a bar is the square root of the number.",
     )
 
 

@@ -9,28 +9,26 @@ from hybridbridge_vol.lab.batch.dataset import ToolRun
 from hybridbridge_vol.lab.batch.summary.bars import Bar, length, shares
 from hybridbridge_vol.lab.batch.summary.data import Image
 from hybridbridge_vol.lab.batch.summary.facts import Facts
-from hybridbridge_vol.lab.batch.summary.findings import (
-    FIRST,
+from hybridbridge_vol.lab.batch.summary.rarity import rare_findings
+from hybridbridge_vol.lab.batch.summary.rows import ShownRows, shown_rows
+from hybridbridge_vol.lab.batch.summary.rules import (
+    COMPARING_RULES,
+    FEWEST,
     LOOPBACK,
-    NOTE,
     REACHABLE,
     RULES,
-    THEN,
     Finding,
     Rule,
+    Weight,
     not_run,
     number_of,
 )
-from hybridbridge_vol.lab.batch.summary.rarity import COMPARED, FEWEST, UPTIME, rare_findings
-from hybridbridge_vol.lab.batch.summary.rows import ShownRows, shown_rows
 from hybridbridge_vol.lab.batch.summary.timeline import Timeline, timeline
 from hybridbridge_vol.toolkit.render import duration, utc
 
 MANY, FEW = 12, 4
 """Images beyond which they are shown closed; beyond which those of one rule are."""
-WEIGHTS = ("look first", "unusual", "note")
 STARTED = ("START", "PID", "PPID", "UID", "CMD")
-COUNTED = ("processes", "sockets", "modules")
 
 Found = Mapping[str, Sequence[Finding]]
 """The findings of each image by its id, the weightiest first."""
@@ -45,15 +43,15 @@ class Link(NamedTuple):
 
 
 class OverviewRow(NamedTuple):
-    """One image in the overview. `first` and `then`: findings of these weights, None if it was not examined;
-    `captured_key` sorts the column."""
+    """One image in the overview. `first` and `unusual`: the number of findings of these weights, None if it
+    was not examined; `captured_key` sorts the column."""
 
     link: Link
     kernel: str
     captured: str
     captured_key: str
     first: int | None
-    then: int | None
+    unusual: int | None
     facts: Facts
     seconds: str
     status: str
@@ -61,7 +59,8 @@ class OverviewRow(NamedTuple):
 
 
 class Trouble(NamedTuple):
-    """One message about images that were not examined, or about a table that could not be read (of `link`)."""
+    """One message about images that were not examined, or about a table that could not be read (of
+    `link`)."""
 
     images: int
     what: str
@@ -74,14 +73,13 @@ class RuleRow(NamedTuple):
     """A rule and the images for which it holds; `closed` if they are too many to be shown at once."""
 
     rule: Rule
-    weight: str
     links: tuple[Link, ...]
     closed: bool
 
 
 class LoadRow(NamedTuple):
-    """One image's memory, CPU time and counts. `counts`: a bar and its number for each of COUNTED; None where
-    the tool gave no answer."""
+    """One image's memory, CPU time and counts. `counts`: a bar and its number for each of `Facts.counts`;
+    None where the tool gave no answer."""
 
     link: Link
     memory: Bar | None
@@ -104,8 +102,7 @@ class ShownFinding(NamedTuple):
     """A finding of one image, with the rows that are shown of it."""
 
     rule: Rule
-    weight: str
-    count: int
+    total: int
     rows: ShownRows
 
 
@@ -115,7 +112,7 @@ class ImageSection(NamedTuple):
 
     image: Image
     anchor: str
-    badges: tuple[tuple[int, int], ...]
+    badges: tuple[tuple[int, Weight], ...]
     entries: tuple[tuple[str, str], ...]
     timeline: Timeline | None
     missing: tuple[str, ...]
@@ -191,7 +188,7 @@ def cards(batch: Sequence[Facts], found: Found) -> tuple[tuple[str, int], ...]:
         ("answered in full", statuses.count("ok")),
         ("in part", statuses.count("partial")),
         ("not examined", statuses.count("failed")),
-        ("to look at first", sum(number_of(findings, FIRST) > 0 for findings in found.values())),
+        ("to look at first", sum(number_of(findings, Weight.FIRST) > 0 for findings in found.values())),
     )
 
 
@@ -204,8 +201,8 @@ def overview_row(facts: Facts, findings: Sequence[Finding]) -> OverviewRow:
         image.release or image.kernel or "unknown",
         "" if image.captured is None else utc(image.captured),
         f"{image.captured or 0:020.3f}",
-        number_of(findings, FIRST) if image.tools else None,
-        number_of(findings, THEN) if image.tools else None,
+        number_of(findings, Weight.FIRST) if image.tools else None,
+        number_of(findings, Weight.UNUSUAL) if image.tools else None,
         facts,
         "" if image.seconds is None else f"{image.seconds:.2f}",
         f"{image.status} ({bad} of {len(image.tools)} tools)" if bad else image.status,
@@ -214,7 +211,8 @@ def overview_row(facts: Facts, findings: Sequence[Finding]) -> OverviewRow:
 
 
 def troubles(batch: Sequence[Facts]) -> tuple[Trouble, ...]:
-    """What could not be examined and why, one entry for each message and kernel; messages name the way out."""
+    """What could not be examined and why, one entry for each message and kernel; messages name the way
+    out."""
     groups: dict[tuple[str, str], list[Image]] = {}
     for facts in batch:
         if facts.image.error:
@@ -229,22 +227,19 @@ def troubles(batch: Sequence[Facts]) -> tuple[Trouble, ...]:
         )
         for (banner, message), images in groups.items()
     ]
-    found += [
-        Trouble(1, "table", problem, (), link(facts)) for facts in batch for problem in facts.problems
-    ]
+    found += [Trouble(1, "table", problem, (), link(facts)) for facts in batch for problem in facts.problems]
     return tuple(found)
 
 
 def rules(batch: Sequence[Facts], found: Found) -> tuple[RuleRow, ...]:
     """Each rule that holds for any image, the weightiest first."""
-    known = (*RULES, *(rule for rule, _, _ in COMPARED.values()), UPTIME)
     rows = []
-    for rule in sorted(known, key=lambda rule: rule.weight):
+    for rule in sorted((*RULES, *COMPARING_RULES), key=lambda rule: rule.weight):
         links = tuple(
             link(facts) for facts in batch if any(one.rule is rule for one in found[facts.image.id])
         )
         if links:
-            rows.append(RuleRow(rule, WEIGHTS[rule.weight], links, len(links) > FEW))
+            rows.append(RuleRow(rule, links, len(links) > FEW))
     return tuple(rows)
 
 
@@ -254,41 +249,47 @@ def load(batch: Sequence[Facts]) -> Load | None:
     if not seen:
         return None
     longest = [max(count or 0 for count in counts) for counts in zip(*(facts.counts for facts in seen))]
-    missing = [] if any(facts.memory for facts in seen) else ["free"]
-    missing += [] if any(facts.cpu for facts in seen) else ["mpstat"]
-    return Load(tuple(load_row(facts, longest) for facts in seen), tuple(missing))
+    has_memory, has_cpu = any(facts.memory for facts in seen), any(facts.cpu for facts in seen)
+    missing = (*["free"] * (not has_memory), *["mpstat"] * (not has_cpu))
+    return Load(tuple(load_row(facts, longest) for facts in seen), missing)
 
 
 def load_row(facts: Facts, longest: Sequence[int]) -> LoadRow:
     """One image's load; `longest` are the greatest counts of all images."""
-    memory = cpu = used = busy = None
-    if facts.memory is not None:
-        used, cache, free = facts.memory
-        percent = 100 / ((used + cache + free) or 1.0)
-        memory = shares(
-            (
-                ("used", "used", used * percent),
-                ("buffers and cache", "cache", cache * percent),
-                ("free", "free", free * percent),
-            )
-        )
-    if facts.cpu is not None:
-        user, kernel, wait, idle = facts.cpu
-        busy = user + kernel
-        cpu = shares(
-            (
-                ("user", "usr", user),
-                ("kernel", "sys", kernel),
-                ("waiting or stolen", "wait", wait),
-                ("idle", "idle", idle),
-            )
-        )
+    memory = None if facts.memory is None else memory_bar(*facts.memory)
+    cpu = None if facts.cpu is None else cpu_bar(*facts.cpu)
+    used = None if facts.memory is None else facts.memory[0]
+    busy = None if facts.cpu is None else facts.cpu[0] + facts.cpu[1]
     counts = [
         None if count is None else (length(count, most), count)
         for count, most in zip(facts.counts, longest, strict=True)
     ]
     up = "" if facts.up is None else duration(facts.up)
     return LoadRow(link(facts), memory, used, cpu, busy, up, facts, tuple(counts))
+
+
+def memory_bar(used: float, cache: float, free: float) -> Bar:
+    """Shares of the memory."""
+    percent = 100 / ((used + cache + free) or 1.0)
+    return shares(
+        (
+            ("used", "used", used * percent),
+            ("buffers and cache", "cache", cache * percent),
+            ("free", "free", free * percent),
+        )
+    )
+
+
+def cpu_bar(user: float, kernel: float, wait: float, idle: float) -> Bar:
+    """Shares of the CPUs' time, given in percent."""
+    return shares(
+        (
+            ("user", "usr", user),
+            ("kernel", "sys", kernel),
+            ("waiting or stolen", "wait", wait),
+            ("idle", "idle", idle),
+        )
+    )
 
 
 def image_section(facts: Facts, findings: Sequence[Finding]) -> ImageSection:
@@ -305,20 +306,17 @@ def image_section(facts: Facts, findings: Sequence[Finding]) -> ImageSection:
         ("error", image.error),
         ("examined by", image.version and f"hybridbridge-vol {image.version}"),
     )
-    badges = ((number_of(findings, weight), weight) for weight in range(NOTE))
+    badges = ((number_of(findings, weight), weight) for weight in Weight)
     return ImageSection(
         image=image,
         anchor=anchor(image),
-        badges=tuple((count, weight) for count, weight in badges if count),
+        badges=tuple((count, weight) for count, weight in badges if count and weight is not Weight.NOTE),
         entries=tuple((name, value) for name, value in entries if value),
         timeline=timeline(facts.moments),
         missing=tuple(tool for tool in ("ps", "dmesg") if tool not in facts.tables),
         last_started=shown_rows(STARTED, facts.started_last) if facts.started_last else None,
         findings=tuple(
-            ShownFinding(
-                one.rule, WEIGHTS[one.rule.weight], len(one.rows), shown_rows(one.columns, one.rows)
-            )
-            for one in findings
+            ShownFinding(one.rule, len(one.rows), shown_rows(one.columns, one.rows)) for one in findings
         ),
         runs=image.tools,
     )

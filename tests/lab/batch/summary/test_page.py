@@ -40,7 +40,9 @@ TABLES: dict[str, list[dict[str, Any]]] = {
     "lsmod": [{"MODULE": "rk", "SIZE": 1, "STATE": "Live", "ADDRESS": 1 << 63, "TAINTS": "OE"}],
 }
 LOST = {
-    "status": "failed", "error": "/e/lost.raw: no trusted kernel for 'Linux version 9'; fetch the package linux-image-9 and run 'hb trust add FILE'",
+    "status": "failed",
+    "error": "/e/lost.raw: no trusted kernel for 'Linux version 9'; fetch the package linux-image-9 and run "
+    "'hb trust add FILE'",
     "kernel": None, "banner": "Linux version 9", "release": "9", "captured": None, "cpus": None, "tools": (),
 }  # fmt: skip
 
@@ -108,7 +110,7 @@ def test_findings_show_the_rule_and_the_row_they_rest_on(usual: str) -> None:
     error_text = Parsed(usual).text()
     for words in (
         "[kworker/0:9]",
-        "Process shown like a kernel thread that is none",
+        "Process that looks like a kernel thread but is not one",
         "disk on fire",
         "rk",
         "OE",
@@ -123,8 +125,8 @@ def test_an_unknown_kernel_is_told_with_the_way_out(usual: str) -> None:
 
 def test_what_was_not_run_is_told(usual: str) -> None:
     error_text = Parsed(usual).text()
-    assert "What was not asked" in error_text and "Views of the kernel disagree" in error_text
-    assert "No timeline: it takes the table of uptime" in error_text  # of the image c
+    assert "What this page does not cover" in error_text and "The kernel's views disagree" in error_text
+    assert "No timeline: it needs the table of uptime" in error_text  # of the image c
 
 
 def test_the_same_dataset_gives_the_same_page(tmp_path: Path) -> None:
@@ -161,7 +163,8 @@ def test_an_empty_batch_has_a_page(tmp_path: Path) -> None:
 def hostile(out: Path) -> str:
     """A page in which every text of a guest, and of the file's name, is hostile."""
     tables = {
-        "ps": [INIT, process(66, f"[{EVIL}]", COMM=EVIL, STAT=f"S{EVIL}"), process(67, "[\u202egnp.exe\x1b[2J\u2066]", COMM="x")],
+        "ps": [INIT, process(66, f"[{EVIL}]", COMM=EVIL, STAT=f"S{EVIL}"),
+               process(67, "[\u202egnp.exe\x1b[2J\u2066]", COMM="x")],
         "lsof": [{"PID": 66, "COMMAND": EVIL, "FD": "txt", "NAME": f"{EVIL} (deleted)"},
                  {"PID": 66, "COMMAND": EVIL, "TYPE": "IPv4", "NODE": "TCP", "NAME": f"{EVIL}:22 (LISTEN)"}],
         "dmesg": [{"LEVEL": "err", "FACILITY": EVIL, "MESSAGE": EVIL}],
@@ -172,7 +175,8 @@ def hostile(out: Path) -> str:
     }  # fmt: skip
     bad = {
         "banner": EVIL, "release": EVIL, "kernel": EVIL, "format": EVIL, "error": EVIL, "version": EVIL,
-        "tools": (ToolRun("ps", "failed", error=EVIL), *(ToolRun(tool, "ok", len(rows)) for tool, rows in tables.items() if tool != "ps")),
+        "tools": (ToolRun("ps", "failed", error=EVIL),
+                  *(ToolRun(tool, "ok", len(rows)) for tool, rows in tables.items() if tool != "ps")),
     }  # fmt: skip
     images = {f"/e/{name}{EVIL}.raw": tables for name in "abcd"}
     others = {Path(path).stem: bad for path in images}
@@ -224,8 +228,9 @@ def in_browser(file: Path, profile: Path) -> str:
     """The document as Chromium has it after it ran the page's script."""
     profile.mkdir()
     switches = (
-        "headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking", "disable-component-update",
-        "disable-sync", f"user-data-dir={profile}", "dump-dom", "virtual-time-budget=2000",
+        "headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run",
+        "disable-background-networking", "disable-component-update", "disable-sync",
+        f"user-data-dir={profile}", "dump-dom", "virtual-time-budget=2000",
     )  # fmt: skip
     line = [str(CHROMIUM), *(f"--{switch}" for switch in switches), file.as_uri()]
     return subprocess.run(line, capture_output=True, timeout=60, check=True).stdout.decode()
