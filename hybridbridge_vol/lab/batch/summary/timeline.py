@@ -87,8 +87,8 @@ def timeline(moments: Moments) -> Timeline | None:
         label=f"Boot at {utc(start)}, capture at {utc(end)}: {len(moments.starts)} processes and "
         f"{threads} kernel threads started, {messages} messages in the kernel log, of which "
         f"{len(moments.errors)} are errors.",
-        caption=f"Boot {utc(start)}, capture {utc(end)} (up {duration(end - start)}), by the guest's clock. The "
-        "height of a bar is the square root of the number.",
+        caption=f"Boot {utc(start)}, capture {utc(end)} (up {duration(end - start)}), by the guest's clock. "
+        "The height of a bar is the square root of the number.",
     )
 
 

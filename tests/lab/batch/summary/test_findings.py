@@ -194,7 +194,8 @@ def test_rules_name_the_tools_they_lack() -> None:
 CELLS = (
     None, True, 0, 1, 2, -1, 1 << 63, -(1 << 70), 0.5, float("nan"), float("inf"), -1e308, 1e308,
     BOOTED, CAPTURED, "", "[x]", "[x] y", "Z", "tcp", "udp", "LISTEN", "UNCONN", "UDP", "TCP", "IPv4", ":",
-    "1:99999", "²:²", "*:*", "x (LISTEN)", "txt", "r-xp", "all", "Mem", "err", "/memfd:x", "\ud800", "\x00", "</script>", [], {}, b"x",
+    "1:99999", "²:²", "*:*", "x (LISTEN)", "txt", "r-xp", "all", "Mem", "err", "/memfd:x",
+    "\ud800", "\x00", "</script>", [], {}, b"x",
 )  # fmt: skip
 
 
