@@ -33,8 +33,8 @@ INDEX = """\
 # The tools
 
 Each tool answers under the same name in three places: `hb run DUMP TOOL`, the Volatility plugin `hb.TOOL`,
-and the method `snapshot.TOOL()` in Python. The pages are made from the tools' own descriptions (`make
-docs`). The examples are recorded from a sample image, a Debian 12 guest with two CPUs and a workload (`make examples`),
+and the method `snapshot.TOOL()` in Python. `make docs` writes these pages from the tools' own descriptions.
+The examples are recorded from a sample image, a Debian 12 guest with two CPUs and a workload (`make examples`),
 and show the first lines of the output.
 
 | tool | shows |
