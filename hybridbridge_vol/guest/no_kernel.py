@@ -24,7 +24,8 @@ def explain_unknown(
     if stored:
         return KernelNotFound(
             f"{image.path}: its kernel {stored[0].release} is in the store, but was not found where kernels load; "
-            "the image is truncated, or its pages are out of place"
+            "the image is truncated, or its pages are out of place",
+            banner,
         )
     for problem in store.problems():
         if banner.split()[2] in str(problem):
