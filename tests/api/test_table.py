@@ -75,7 +75,7 @@ def test_any_answer_becomes_rows_html_and_a_frame(rows: list[tuple[Cell, ...]]) 
         assert gaps <= {gap.column for gap in table.unreadable if gap.row == number}
 
 
-def test_a_gap_is_none_and_says_why() -> None:
+def test_an_unreadable_value_is_none_with_a_reason() -> None:
     table = table_of((1, Unavailable("no page"), 1.5, 0, 61, "sh"), (None, 2**63, None, None, None, None))
     assert table[0] == (
         1,
@@ -115,17 +115,17 @@ def test_an_empty_answer_has_columns_and_types_in_pandas() -> None:
 
 
 @pytest.mark.parametrize("seconds", [float("nan"), float("inf"), 1e30, -1e30, 2**62])
-def test_a_moment_beyond_pythons_years_is_a_gap(seconds: float) -> None:
+def test_a_time_beyond_pythons_years_is_unreadable(seconds: float) -> None:
     assert isinstance(value_of(seconds, "time"), Unavailable)
 
 
 @pytest.mark.parametrize("seconds", [float("nan"), float("-inf"), 8_640_000_000_000.5, -(2**62)])
-def test_a_while_longer_than_pandas_can_count_is_a_gap(seconds: float) -> None:
+def test_a_duration_longer_than_pandas_can_hold_is_unreadable(seconds: float) -> None:
     assert isinstance(value_of(seconds, "duration"), Unavailable)
     assert value_of(8_640_000_000_000, "duration") == datetime.timedelta(days=100_000_000)
 
 
-def test_bytes_that_are_no_text_are_escaped() -> None:
+def test_bytes_that_are_not_utf_8_are_escaped() -> None:
     assert value_of("a\udc80b\udcff\ud800é", "str") == "a\\x80b\\xff\\ud800é"
 
 
@@ -136,7 +136,7 @@ def test_rows_can_be_pickled() -> None:
     assert copy.cmd == "six"
 
 
-def test_what_a_guest_wrote_is_never_markup() -> None:
+def test_text_of_a_guest_is_never_markup() -> None:
     evil = "<script>alert(1)</script>\"'&\x1b[2J\u202e"
     html = table_of(
         (1, Unavailable(evil), 1.0, 1.0, 1.0, evil), (1, 1, 1.0, 1.0, 1.0, evil), tree="CMD"
