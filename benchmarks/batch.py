@@ -98,8 +98,7 @@ def sessions(dump: Path, store: Path) -> tuple[int, int]:
 def open_and_close(dump: str, store: str) -> None:
     """What `sessions` runs: prints the two numbers."""
     for turn in range(1, SESSIONS + 1):
-        with open_session(dump, Path(store)) as session:
-            session.processors = 1
+        with open_session(dump, Path(store), processors=1) as session:
             for tool in map(tools.load, PAPER_TOOLS):
                 for _row in tool.rows(session, {option.name: option.default for option in tool.options}):
                     pass

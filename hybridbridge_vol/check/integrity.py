@@ -15,6 +15,7 @@ from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.check.call_depth import lead_calls_behind
 from hybridbridge_vol.check.code_differences import SHOWN, CodeComparison, unequal
 from hybridbridge_vol.check.cut_strings import accept_cut_strings
+from hybridbridge_vol.check.difference import Difference
 from hybridbridge_vol.check.function_pointers import Range, Stores, holds_pointers, inside, joined, sites_in
 from hybridbridge_vol.check.instructions import Reader, Thunks
 from hybridbridge_vol.check.interrupt_gates import GATE_SIZE, VECTORS, ExpectedGates, Gate, read_gates
@@ -22,13 +23,13 @@ from hybridbridge_vol.check.kernel_context import KernelAround
 from hybridbridge_vol.check.module_integrity import ModuleIntegrity
 from hybridbridge_vol.check.patch_tables import PatchTables, read_call_sites, read_patch_tables
 from hybridbridge_vol.check.patching import Patcher
-from hybridbridge_vol.check.symbol_names import Places
+from hybridbridge_vol.check.symbol_names import Places, listed_modules
 from hybridbridge_vol.check.tracers import Tracers
 from hybridbridge_vol.errors import StoreError
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.machine.memory import page_up
 from hybridbridge_vol.procfs.system import Module
 from hybridbridge_vol.snapshot.kernel_memory import kernel_pieces
-from hybridbridge_vol.toolkit.guest_kernel import Difference
 from hybridbridge_vol.trust.linked_kernel import linked_kernel
 from hybridbridge_vol.trust.placement import START_KERNEL_MAP
 from hybridbridge_vol.units import PAGE_SIZE, U64
@@ -36,6 +37,12 @@ from hybridbridge_vol.units import PAGE_SIZE, U64
 MOST_DIFFERENCES = 1000
 """Rows of one kind; a kernel with more is not patched here and there, it is another kernel or a ruin."""
 SYSCALL_TABLES = ("sys_call_table", "ia32_sys_call_table", "x32_sys_call_table")
+
+
+def differences(kernel: GuestKernel) -> Iterator[Difference]:
+    """What of the guest's kernel differs from the trusted one, and is not explained by its own patching.
+    StoreError or KernelFileError if the trusted kernel's files cannot be read."""
+    return Integrity(kernel.bridge, listed_modules(kernel)).differences()
 
 
 class Integrity:

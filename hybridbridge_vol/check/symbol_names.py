@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.modules.snapshot_modules import MODULES_END, MODULES_START
 from hybridbridge_vol.bridge.space import UPPER_HALF
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.system import Module, parse_module
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
 from hybridbridge_vol.toolkit.tool import UNREADABLE
 
 _DIRECT_MAP = 64 << 40
@@ -71,6 +71,6 @@ class Places:
 def listed_modules(kernel: GuestKernel) -> list[Module]:
     """The modules that the guest's kernel lists; none where it cannot. They only name addresses."""
     try:
-        return [parse_module(line) for line in kernel.read_file("/proc/modules").splitlines()]
+        return [parse_module(line) for line in kernel.files.read("/proc/modules").splitlines()]
     except UNREADABLE:
         return []

@@ -72,7 +72,7 @@ def run_command(args: argparse.Namespace) -> int:
     }
     mode, ns_of = getattr(args, "bridge", "auto"), getattr(args, "ns_of", None)
     if hasattr(args, "provenance"):
-        from hybridbridge_vol.guest.provenance import with_provenance
+        from hybridbridge_vol.toolkit.provenance import with_provenance
 
         tool, mode = with_provenance(tool), "slow"
     with (

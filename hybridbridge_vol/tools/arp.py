@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hybridbridge_vol.errors import ParseError
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.net import table_lines
 from hybridbridge_vol.procfs.route import ATF_COM, HARDWARE_TYPES, arp_letters, parse_arp
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
-from hybridbridge_vol.toolkit.tool import Column, Option, Options, ParseError, Row, Tool, Unavailable, why
+from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool, Unavailable, why
 
 PATH = "/proc/net/arp"
 

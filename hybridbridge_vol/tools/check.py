@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.toolkit.tool import Column, Options, Row, Tool, Unavailable
 
 
@@ -34,7 +34,10 @@ class Check(Tool):
     )
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
-        for one in kernel.differences():
+        # disassembling takes capstone, which takes 0.1 s to load: no other tool needs it
+        from hybridbridge_vol.check.integrity import differences
+
+        for one in differences(kernel):
             found = Unavailable(one.found or "") if one.what == "missing" else one.found
             yield Row((one.what, one.vaddr, one.offset, one.symbol, one.expected, found, one.leads))
 

@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TypeVar
 
+from hybridbridge_vol.errors import ParseError
+from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.guest.values import EndlessFile
 from hybridbridge_vol.netlink.ip_names import (
     ADDRESS_FLAGS,
     HARDWARE,
@@ -41,16 +44,14 @@ from hybridbridge_vol.netlink.rtnetlink import (
     request_body,
 )
 from hybridbridge_vol.procfs.net_dev import IFF_RUNNING, IFF_UP
-from hybridbridge_vol.toolkit.guest_kernel import EndlessFile, GuestKernel
+from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.tool import (
     UNREADABLE,
     Cell,
     Column,
     Option,
     Options,
-    ParseError,
     Row,
-    Source,
     Tool,
     Unavailable,
     why,
@@ -222,7 +223,7 @@ class _View:
         for family in self.families:
             gap = None
             try:
-                data = self.kernel.rtnetlink(kind, request_body(kind, family))
+                data = self.kernel.routes.dump(kind, request_body(kind, family))
             except EndlessFile as error:
                 data, gap = error.partial, why("rtnetlink", error)
             except UNREADABLE as error:

@@ -4,21 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hybridbridge_vol.errors import ParseError
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.net import table_lines
 from hybridbridge_vol.procfs.route import RTF_REJECT, Route, mask_text, parse_ipv6_route, parse_route
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
-from hybridbridge_vol.toolkit.tool import (
-    Cell,
-    Column,
-    Option,
-    Options,
-    ParseError,
-    Row,
-    Source,
-    Tool,
-    Unavailable,
-    why,
-)
+from hybridbridge_vol.procfs.sources import Source
+from hybridbridge_vol.toolkit.tool import Cell, Column, Option, Options, Row, Tool, Unavailable, why
 
 PATH, PATH6 = "/proc/net/route", "/proc/net/ipv6_route"
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from hybridbridge_vol.errors import OptionError
+from hybridbridge_vol.errors import OptionError, ParseError
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.net import (
     CLOSE,
     CLOSING,
@@ -23,19 +24,8 @@ from hybridbridge_vol.procfs.net import (
     table_lines,
 )
 from hybridbridge_vol.procfs.pid import USER_HZ
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
-from hybridbridge_vol.toolkit.tool import (
-    Cell,
-    Column,
-    Option,
-    Options,
-    ParseError,
-    Row,
-    Source,
-    Tool,
-    Unavailable,
-    why,
-)
+from hybridbridge_vol.procfs.sources import Source
+from hybridbridge_vol.toolkit.tool import Cell, Column, Option, Options, Row, Tool, Unavailable, why
 from hybridbridge_vol.tools.network.socket_owners import Holder, SocketOwners
 from hybridbridge_vol.tools.route import families
 

@@ -53,15 +53,17 @@ class SnapshotInfo:
 def describe(path: Path | str, store: Path | None = None, progress: Progress | None = None) -> SnapshotInfo:
     """Identify an image. ImageError if it is none or holds no Linux kernel; a kernel that is not stored is no
     error."""
-    with open_image(path, progress) as image:
-        try:
-            session = open_attached(image, Store(store), progress)
-        except KernelNotStored as error:
+    image = open_image(path, progress)
+    try:
+        session = open_attached(image, Store(store), progress)
+    except KernelNotStored as error:
+        with image:
             return _describe(image, None, error.banner, str(error))
-        try:
-            return facts_of(session)
-        finally:
-            session.bridge.close()
+    except BaseException:
+        image.close()
+        raise
+    with session:
+        return facts_of(session)
 
 
 def facts_of(session: Session) -> SnapshotInfo:
@@ -96,9 +98,9 @@ def _describe(
         vmalloc_vaddr=layout.vmalloc_base,
         vmemmap_vaddr=layout.vmemmap_base,
         cpus=layout.cpus,
-        captured_at=_asked(session.realtime),
-        uptime=_asked(session.boottime),
-        hostname=_asked(lambda: session.uname().nodename),
+        captured_at=_asked(session.clocks.realtime),
+        uptime=_asked(session.clocks.boottime),
+        hostname=_asked(lambda: session.system.uname().nodename),
         **common,  # type: ignore[arg-type]
     )
 

@@ -205,23 +205,23 @@ def test_a_task_list_that_runs_in_circles_ends(
 
 def test_a_failed_call_leaves_no_trace(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     with open_session(lab.sample(NAME).dump, lab.store.root) as session:
-        before = session.read_file("/proc/1/status"), session.listdir("/proc")
+        before = session.files.read("/proc/1/status"), session.files.listdir("/proc")
         rolled_back = session.rolled_back
         monkeypatch.setattr(
             session.bridge.space.modules, "_files", lambda _name: None
         )  # a package without modules
         with pytest.raises(CallRolledBack):
-            session.read_file("/proc/net/dev")  # needs a driver's code, which the image may not bring along
+            session.files.read("/proc/net/dev")  # needs a driver's code, which the image may not bring along
         assert session.rolled_back == rolled_back + 1
-        assert (session.read_file("/proc/1/status"), session.listdir("/proc")) == before
+        assert (session.files.read("/proc/1/status"), session.files.listdir("/proc")) == before
 
 
 def test_a_file_that_an_rolled_back_call_closed_is_not_closed_again(lab: Lab) -> None:
     session = lab.session(NAME)
-    with session.open("/proc/stat") as stale:
+    with session.files.open("/proc/stat") as stale:
         with pytest.raises(CallRolledBack):
-            session._caller.call(1 << 40, label="nothing")
-        fresh = session.open("/proc/version")
+            session.caller.call(1 << 40, label="nothing")
+        fresh = session.files.open("/proc/version")
         assert fresh.fd == stale.fd
     assert fresh.read().startswith(b"Linux version")
     fresh.close()
@@ -230,11 +230,11 @@ def test_a_file_that_an_rolled_back_call_closed_is_not_closed_again(lab: Lab) ->
 def test_errors_of_the_guest_are_its_errnos(lab: Lab) -> None:
     session = lab.session(NAME)
     with pytest.raises(FileNotFoundError):
-        session.read_file("/proc/999999/stat")
+        session.files.read("/proc/999999/stat")
     with pytest.raises(IsADirectoryError):
-        session.read_file("/proc/1")
+        session.files.read("/proc/1")
     with pytest.raises(NotADirectoryError):
-        session.listdir("/proc/version")
+        session.files.listdir("/proc/version")
 
 
 def test_lime_and_raw_give_the_same_table(lab: Lab) -> None:

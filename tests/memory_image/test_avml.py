@@ -56,7 +56,7 @@ def test_a_real_image_as_avml_gives_the_same_answer_as_raw(lab: Any, tmp_path: P
     with open_session(path, lab.store.root) as session:
         assert session.bridge.image.format_name == "AVML"
         for name in ("status", "stat", "cmdline", "maps"):
-            assert session.read_file(f"/proc/1/{name}") == sample.truth.file(f"/proc/1/{name}")
+            assert session.files.read(f"/proc/1/{name}") == sample.truth.file(f"/proc/1/{name}")
 
 
 def test_ranges_that_overlap_are_one(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.procfs.net import (
     address_text,
     parse_endpoint,
@@ -29,7 +30,6 @@ from hybridbridge_vol.procfs.net_dev import (
 )
 from hybridbridge_vol.procfs.route import arp_letters, mask_text, parse_arp, parse_ipv6_route, parse_route
 from hybridbridge_vol.procfs.sources import lines
-from hybridbridge_vol.toolkit.tool import ParseError
 
 U16, U32, U64 = (st.integers(0, (1 << bits) - 1) for bits in (16, 32, 64))
 NAMES = st.text(

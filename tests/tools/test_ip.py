@@ -18,8 +18,8 @@ from hybridbridge_vol import tools
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.session import open_session
+from hybridbridge_vol.guest.values import EndlessFile
 from hybridbridge_vol.netlink import rtnetlink
-from hybridbridge_vol.toolkit.guest_kernel import EndlessFile
 from hybridbridge_vol.toolkit.tool import Row, Unavailable
 
 Lab = Any
@@ -167,24 +167,25 @@ _NO_CODE = 1 << 40
 
 def test_the_socket_is_opened_again_after_a_call_was_rolled_back(lab: Lab) -> None:
     session = lab.session("6.12")
-    session.listdir("/sys")  # mounted first: what is open at a mount stays open
+    session.files.listdir("/sys")  # mounted first: what is open at a mount stays open
     before = ask(session, route=True)
     with pytest.raises(CallRolledBack):
-        session._caller.call(_NO_CODE, label="nothing")
+        session.caller.call(_NO_CODE, label="nothing")
     assert ask(session, route=True) == before
 
 
 def test_a_request_that_the_kernel_refuses_is_its_errno(lab: Lab) -> None:
     with pytest.raises(OSError, match="not supported") as raised:
-        lab.session("6.12").rtnetlink(1022, bytes(4))
+        lab.session("6.12").routes.dump(1022, bytes(4))
     assert raised.value.errno == EOPNOTSUPP
 
 
 def test_a_neighbour_names_the_bytes_of_the_image_it_came_from(lab: Lab) -> None:
     with open_session(lab.sample("6.1 two CPUs").dump, lab.store.root, mode=Mode.SLOW) as session:
-        traces = session.trace()
+        labels = session.answer_labels
+        labels.start()
         row = rows_of(session, neigh=True, inet=True)[0]
-        provenance = str(traces.of(row.sources))
+        provenance = str(labels.of(row.sources))
         offsets = [int(word.partition("+")[0], 16) for word in provenance.split() if word.startswith("0x")]
         image = lab.sample("6.1 two CPUs").dump.read_bytes()
         address = socket.inet_aton(str(row.cells[0]))

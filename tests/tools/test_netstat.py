@@ -11,7 +11,7 @@ from live_kernel import LiveKernel
 
 from hybridbridge_vol import tools
 from hybridbridge_vol.errors import CallRolledBack
-from hybridbridge_vol.toolkit.guest_kernel import EndlessFile
+from hybridbridge_vol.guest.values import EndlessFile
 from hybridbridge_vol.toolkit.tool import Row, Unavailable
 
 Lab = Any
@@ -239,6 +239,6 @@ def test_a_row_names_its_line_and_its_owner_s_descriptor(lab: Lab) -> None:
     row = next(row for row in rows_of("netstat", kernel, tcp=True, listening=True, program=True))
     line, owner = row.sources
     assert line.path == "/proc/net/tcp"
-    assert b" 0A " in kernel.read_file(line.path)[line.start : line.end]
+    assert b" 0A " in kernel.files.read(line.path)[line.start : line.end]
     assert owner.path.startswith("readlink /proc/")
-    assert kernel.readlink(owner.path.removeprefix("readlink ")).startswith("socket:[")
+    assert kernel.files.readlink(owner.path.removeprefix("readlink ")).startswith("socket:[")

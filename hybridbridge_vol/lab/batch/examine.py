@@ -179,12 +179,15 @@ def events(request: Request, names: Sequence[str] | None = None) -> Iterator[Eve
 
     yield "step", OPENING
     try:
-        session = open_session(request.path, Path(request.store) if request.store else None)
+        session = open_session(
+            request.path,
+            Path(request.store) if request.store else None,
+            processors=1,  # the others have images of their own
+        )
     except (HybridBridgeError, OSError) as error:
         yield "error", error_text(error, request.path)
         return
     with session:
-        session.processors = 1  # the others have images of their own
         yield "facts", facts_of(session)
         if request.sha256:
             yield "step", HASHING
@@ -201,7 +204,7 @@ def facts_of(session: Session) -> dict[str, Any]:
     """What the record says of the image, of all that an open session tells."""
     bridge = session.bridge
     try:
-        captured: float | None = session.realtime()
+        captured: float | None = session.clocks.realtime()
     except (CallRolledBack, OSError):
         captured = None
     return {

@@ -15,9 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hybridbridge_vol.errors import ParseError
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.net import TIME_WAIT, parse_inet_socket, parse_packet_socket, table_lines
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
-from hybridbridge_vol.toolkit.tool import UNREADABLE, ParseError, Source, Unavailable, why
+from hybridbridge_vol.procfs.sources import Source
+from hybridbridge_vol.toolkit.tool import UNREADABLE, Unavailable, why
 from hybridbridge_vol.tools.cross_view.views import Finding
 from hybridbridge_vol.tools.network.socket_names import SocketNames
 from hybridbridge_vol.tools.network.socket_owners import SocketOwners
@@ -58,9 +60,9 @@ def _unlisted(owners: SocketOwners, names: SocketNames) -> Iterator[Finding | Un
 def _namespaces(kernel: GuestKernel) -> list[int]:
     """One process of each network namespace."""
     found: dict[str, int] = {}
-    for pid in numbers(kernel.listdir("/proc")):
+    for pid in numbers(kernel.files.listdir("/proc")):
         try:
-            found.setdefault(kernel.readlink(f"/proc/{pid}/ns/net"), pid)
+            found.setdefault(kernel.files.readlink(f"/proc/{pid}/ns/net"), pid)
         except UNREADABLE:
             continue  # a zombie has left its namespaces
     return list(found.values())
@@ -98,7 +100,7 @@ def _count(kernel: GuestKernel, folder: str, table: str, lines: int) -> Iterator
     file, key = _COUNTED[table]
     path = f"{folder}/{file}"
     try:
-        data = kernel.read_file(path)
+        data = kernel.files.read(path)
     except UNREADABLE as error:
         if not isinstance(error, FileNotFoundError):
             yield why(path, error)

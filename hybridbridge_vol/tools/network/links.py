@@ -6,11 +6,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
+from hybridbridge_vol.errors import ParseError
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.netlink.rtnetlink import RTM_GETLINK, Link, parse_link, parsed, request_body
 from hybridbridge_vol.procfs.net_dev import IFF_UP
 from hybridbridge_vol.procfs.pid import text
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
-from hybridbridge_vol.toolkit.tool import UNREADABLE, ParseError, Source, Unavailable, why
+from hybridbridge_vol.procfs.sources import Source
+from hybridbridge_vol.toolkit.tool import UNREADABLE, Unavailable, why
 from hybridbridge_vol.tools.network.tables import CLASS_NET, interface_flags, sysfs_number
 
 IFF_LOWER_UP, IFF_DORMANT = 0x10000, 0x20000
@@ -35,7 +37,7 @@ class Found(NamedTuple):
 def all_links(kernel: GuestKernel) -> list[Found]:
     """The interfaces by index."""
     try:
-        data = kernel.rtnetlink(RTM_GETLINK, request_body(RTM_GETLINK))
+        data = kernel.routes.dump(RTM_GETLINK, request_body(RTM_GETLINK))
     except UNREADABLE as error:
         return _from_sysfs(kernel, why("rtnetlink", error))
     return [
@@ -48,7 +50,7 @@ def names_by_index(kernel: GuestKernel) -> dict[int, str]:
     """The names of the interfaces, from /sys/class/net, which needs no driver's code; of those that can be
     read."""
     names = {}
-    for name in _maybe(lambda: kernel.listdir(CLASS_NET)) or ():
+    for name in _maybe(lambda: kernel.files.listdir(CLASS_NET)) or ():
         ifindex = sysfs_number(kernel, name, "ifindex")
         if isinstance(ifindex, int):
             names[ifindex] = name
@@ -57,7 +59,7 @@ def names_by_index(kernel: GuestKernel) -> dict[int, str]:
 
 def _from_sysfs(kernel: GuestKernel, gap: Unavailable) -> list[Found]:
     try:
-        names = kernel.listdir(CLASS_NET)
+        names = kernel.files.listdir(CLASS_NET)
     except UNREADABLE as error:
         return [Found(why(CLASS_NET, error), None)]
     found = []
@@ -74,7 +76,7 @@ def _sysfs_link(kernel: GuestKernel, name: str) -> Link:
     cannot."""
 
     def words(file: str) -> str:
-        return text(kernel.read_file(f"{CLASS_NET}/{name}/{file}").strip())
+        return text(kernel.files.read(f"{CLASS_NET}/{name}/{file}").strip())
 
     def number(file: str) -> int:
         try:

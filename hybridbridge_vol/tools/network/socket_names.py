@@ -6,10 +6,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from hybridbridge_vol.errors import ParseError
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs import net as proc_net
 from hybridbridge_vol.procfs.net import Endpoint, table_lines
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
-from hybridbridge_vol.toolkit.tool import UNREADABLE, ParseError, Source, Unavailable, why
+from hybridbridge_vol.procfs.sources import Source
+from hybridbridge_vol.toolkit.tool import UNREADABLE, Unavailable, why
 
 STATES = (
     "", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT", "CLOSE", "CLOSE_WAIT", "LAST_ACK",
@@ -54,7 +56,7 @@ class SocketNames:
         if pid not in self._namespaces:
             link = f"/proc/{pid}/ns/net"
             try:
-                self._namespaces[pid] = self._kernel.readlink(link)
+                self._namespaces[pid] = self._kernel.files.readlink(link)
             except UNREADABLE as error:
                 return why(link, error)
         namespace = self._namespaces[pid]
