@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import pytest
 from generations import Lab
 
@@ -21,7 +20,7 @@ def test_what_was_proven_for_it_is_kept(lab: Lab) -> None:
     try:
         facts = describe(dump, lab.store.root)
         assert facts.captured_at is not None and facts.hostname is not None
-        assert memos.load(kernel.folder, memo_key(kernel)).text.ranges()
+        assert list(memos.load(kernel.folder, memo_key(kernel)).text.ranges())
     finally:
         path.write_bytes(trained)
 
