@@ -30,8 +30,7 @@ from hybridbridge_vol.procfs.system import Module
 from hybridbridge_vol.snapshot.kernel_memory import kernel_pieces
 from hybridbridge_vol.toolkit.guest_kernel import Difference
 from hybridbridge_vol.trust.linked_kernel import linked_kernel
-from hybridbridge_vol.trust.placement import START_KERNEL_MAP
-from hybridbridge_vol.units import PAGE_SIZE, U64
+from hybridbridge_vol.units import PAGE_SIZE, START_KERNEL_MAP, U64
 
 MOST_DIFFERENCES = 1000
 """Rows of one kind; a kernel with more is not patched here and there, it is another kernel or a ruin."""

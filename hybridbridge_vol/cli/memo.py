@@ -45,7 +45,8 @@ def show(store: Any, name: str | None) -> list[MemoEntry]:
 
 
 def _counts(memo: Any) -> tuple[int, int]:
-    return sum(len(part.starts) for part in memo.parts()), sum(len(part.trusted) for part in memo.parts())
+    parts = memo.parts()
+    return sum(sum(1 for _range in part.ranges()) for part in parts), sum(len(part.trusted) for part in parts)
 
 
 def export(store: Any, path: Path, name: str | None) -> str:
@@ -85,8 +86,7 @@ def take_in(store: Any, path: Path) -> str:
         if memo.key not in [memo_key(kernel, levels) for levels in GUARD_HOLES]:
             ours = memo_key(kernel).policy
             raise MemoError(f"{path}: made for another policy ({memo.key.policy}); this program uses {ours}")
-        memo.changed = True
-        if not memos.save(kernel.folder, memo):
+        if not memos.add(kernel.folder, memo):
             raise MemoError(f"{kernel.folder}: cannot be written")
         return str(kernel.name)
     raise MemoError(

@@ -17,7 +17,7 @@ from typing import Self, TypeVar
 from hybridbridge_vol.bridge.attach import attach
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.modules.snapshot_modules import MODULES_END, MODULES_START
-from hybridbridge_vol.bridge.per_cpu import current_of
+from hybridbridge_vol.bridge.objects.current_task import current_of
 from hybridbridge_vol.bridge.run.caller import USER_SIZE
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.bridge.run.statistics import Statistics

@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Self
 
-from hybridbridge_vol.bridge.text.prepared import prepare
+from hybridbridge_vol.bridge.text.prepare import prepare
 from hybridbridge_vol.errors import BootError, HybridBridgeError, KernelFileError
 from hybridbridge_vol.kernel_file import packages
 from hybridbridge_vol.trust import modules
