@@ -46,7 +46,7 @@ def test_the_facts_are_followed_by_what_the_policy_does(lab: Lab, kernel: Stored
     assert (status, err) == (0, "")
     labels = [line.partition(":")[0] for line in out.splitlines() if not line.startswith(" ")]
     assert labels == [
-        "Name", "Release", "Banner", "Build id", "Size", "Created", "Boots", "Redirected functions", "Unmatched names",
+        "Name", "Release", "Banner", "Build ID", "Size", "Created", "Boots", "Redirected functions", "Unmatched names",
     ]  # fmt: skip
     counted = re.search(r"^Redirected functions: +(.*)$", out, re.MULTILINE)
     assert counted is not None
