@@ -2,84 +2,92 @@
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 from hybridbridge_vol.errors import ImageError
+from hybridbridge_vol.memory_image.image_file import ImageFile
+from hybridbridge_vol.memory_image.ranges import Range
 from hybridbridge_vol.units import PAGE_SIZE
 
 MAX_TABLES = 1024
 """Pages of page tables that are kept, 4 MiB of them: those of the kernel, and of some processes."""
 
-
 MIN_IMAGE_SIZE = 2 << 20
 """Smaller than any kernel's text."""
-
 
 MAX_PADDR = 1 << 46
 """Physical addresses that x86-64 Linux with 4-level paging can map (64 TiB)."""
 
-
 MAX_RUNS = 4096
 """Ranges a file may list; real ones have fewer than a hundred."""
-
 
 Reader = Callable[[int, int], bytes]
 """(physical address, size) -> bytes; fewer, or none, where the image has not all of them. Raises nothing."""
 
 
-class ImageHole(ImageError):
+class NotInImage(ImageError):
     """A physical address that the image does not hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A contiguous range of guest-physical memory; `offset` is where it lies in the file (or layer).
-    Bytes."""
+    """A contiguous range of guest-physical memory, `size` bytes from `paddr` on; `offset` is where it lies in
+    the file (0 where the image is not made of plain slices)."""
 
     paddr: int
     size: int
     offset: int
 
 
-class PhysicalImage:
-    """An opened memory image, read-only.
+@dataclass(frozen=True)
+class Contents:
+    """What the headers of an image file say.
 
-    `runs` are sorted and disjoint. `missing` are `(paddr, size)` ranges that the headers promise and the file
-    does not hold. `reader` is what gives bytes where the file is not made of plain slices. `mappable`: every
-    run is a page-aligned slice of the file, so it can be mapped.
+    `runs` are disjoint. `missing` are physical ranges that the headers promise and the file does not hold.
+    `read` gives bytes where the file is not made of plain slices.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        fd: int,
-        format_name: str,
-        runs: Sequence[Run],
-        missing: Sequence[tuple[int, int]] = (),
-        reader: Reader | None = None,
-    ) -> None:
-        self.path = path
-        self.format_name = format_name
-        self.file_size = os.fstat(fd).st_size
-        self.runs = tuple(sorted(runs, key=lambda run: run.paddr))
-        self.missing = tuple(missing)
+    format_name: str
+    runs: Sequence[Run]
+    missing: Sequence[Range] = ()
+    read: Reader | None = None
+
+
+class PhysicalImage:
+    """An opened memory image, read-only. It closes its file.
+
+    `runs` are sorted. `mappable`: every run is a page-aligned slice of the file, so it can be mapped.
+    """
+
+    def __init__(self, file: ImageFile, contents: Contents) -> None:
+        """ImageError if the contents cannot be those of a machine with Linux."""
+        self.path = file.path
+        self.format_name = contents.format_name
+        self.file_size = file.size
+        self.runs = tuple(sorted(contents.runs, key=lambda run: run.paddr))
+        self.missing = tuple(contents.missing)
         self.end_paddr = max((run.paddr + run.size for run in self.runs), default=0)
-        self._fd = fd
-        self._reader = reader
+        self._file = file
+        self._reader = contents.read
         self._starts = [run.paddr for run in self.runs]
         self._tables: dict[int, bytes | None] = {}
-        self.mappable = reader is None and all(
+        self.mappable = contents.read is None and all(
             run.offset % PAGE_SIZE == 0 and run.paddr % PAGE_SIZE == 0 and run.size > 0 for run in self.runs
         )
+        if sum(run.size for run in self.runs) < MIN_IMAGE_SIZE:
+            raise ImageError(
+                f"{self.path}: truncated: this {self.format_name} file holds less memory than a Linux kernel "
+                "needs"
+            )
+        if self.end_paddr > MAX_PADDR:
+            raise ImageError(f"{self.path}: damaged headers: memory at impossible physical addresses")
 
     def fileno(self) -> int:
         """The file's descriptor."""
-        return self._fd
+        return self._file.fileno()
 
     def run_at(self, paddr: int) -> Run | None:
         """The run that holds a physical address."""
@@ -89,8 +97,8 @@ class PhysicalImage:
         return None
 
     def offset_of(self, paddr: int) -> int | None:
-        """Where a physical byte lies in the file; None in a hole, and where the file is not made of plain
-        slices."""
+        """Where a physical byte lies in the file; None if the image does not hold it, and where the file is
+        not made of plain slices."""
         run = self.run_at(paddr)
         return None if run is None or self._reader is not None else run.offset + paddr - run.paddr
 
@@ -112,12 +120,12 @@ class PhysicalImage:
 
     def _read_run(self, run: Run, paddr: int, length: int) -> bytes:
         if self._reader is None:
-            return os.pread(self._fd, length, run.offset + paddr - run.paddr)
+            return self._file.source.read_at(run.offset + paddr - run.paddr, length)
         return self._reader(paddr, length)
 
     def table_entry(self, paddr: int) -> int | None:
         """The 64-bit word at a physical address that is a multiple of 8, None if it is absent. Its page is
-        kept: who walks page tables comes back to the same ones."""
+        kept: a walk of page tables comes back to the same ones."""
         page = paddr & -PAGE_SIZE
         if page not in self._tables:
             if len(self._tables) == MAX_TABLES:
@@ -128,17 +136,15 @@ class PhysicalImage:
         return None if word is None else int.from_bytes(word, "little")
 
     def read(self, paddr: int, size: int) -> bytes:
-        """As `read_available`, but ImageHole if any byte is absent."""
+        """As `read_available`, but NotInImage if any byte is absent."""
         data = self.read_available(paddr, size)
         if data is None:
-            raise ImageHole(f"{self.path}: physical address {paddr:#x} is not in the image")
+            raise NotInImage(f"{self.path}: physical address {paddr:#x} is not in the image")
         return data
 
     def close(self) -> None:
         """Close the file."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -147,33 +153,15 @@ class PhysicalImage:
         self.close()
 
 
-def checked(image: PhysicalImage) -> PhysicalImage:
-    if sum(run.size for run in image.runs) < MIN_IMAGE_SIZE:
-        raise ImageError(
-            f"{image.path}: truncated: this {image.format_name} file holds less memory than a Linux kernel needs"
-        )
-    if image.end_paddr > MAX_PADDR:
-        raise ImageError(f"{image.path}: damaged headers: memory at impossible physical addresses")
-    return image
-
-
-ReadAt = Callable[[int, int], bytes]
-"""(file offset, size) -> bytes, fewer at the end of the file."""
-
-
-def file_reader(fd: int) -> ReadAt:
-    """Reads an open file wherever a header says: nothing lies where no file can have anything."""
-    return lambda offset, size: os.pread(fd, size, offset) if 0 <= offset <= MAX_PADDR else b""
-
-
-class Collector:
-    """Gathers ranges, cut to what the file holds and to what no earlier range has."""
+class RunList:
+    """Gathers runs one after the other, cut to what the file holds and to what no earlier run has."""
 
     def __init__(self, file_size: int) -> None:
         self._file_size = file_size
         self.runs: list[Run] = []
-        """Ascending."""
-        self.missing: list[tuple[int, int]] = []
+        """Ascending, disjoint."""
+        self.missing: list[Range] = []
+        """What the runs promise and the file does not hold."""
 
     @property
     def full(self) -> bool:
@@ -181,7 +169,7 @@ class Collector:
         return len(self.runs) >= MAX_RUNS
 
     def add(self, paddr: int, size: int, offset: int) -> None:
-        """One range as a header tells it."""
+        """One range as a header gives it."""
         present = max(0, min(size, self._file_size - offset))
         if present < size:
             self.missing.append((paddr + present, size - present))
@@ -197,6 +185,6 @@ class Collector:
                 paddr = until
             index += 1
 
-    def result(self) -> tuple[list[Run], list[tuple[int, int]]]:
-        """Runs in address order, and what is missing."""
-        return self.runs, self.missing
+    def contents(self, format_name: str) -> Contents:
+        """What was gathered."""
+        return Contents(format_name, self.runs, self.missing)

@@ -1,4 +1,4 @@
-"""What `hb info` tells of an image."""
+"""What `hb info` shows of an image."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class SnapshotInfo:
-    """What an image is. Addresses as their suffixes say; None where no trusted kernel is there to tell.
+    """What an image is. Addresses as their suffixes say; None where no trusted kernel is stored that
+    could answer.
 
     `captured_at`: seconds since the epoch by the snapshot's own clock; `uptime`: seconds since boot.
     `missing`: physical ranges that the headers promise and the file lacks. `trusted_kernel`: the store's
@@ -51,8 +52,8 @@ class SnapshotInfo:
 
 
 def describe(path: Path | str, store: Path | None = None, progress: Progress | None = None) -> SnapshotInfo:
-    """Identify an image. ImageError if it is none or holds no Linux kernel; a kernel that is not stored is no
-    error."""
+    """Identify an image. ImageError if the file is not one or holds no Linux kernel; a kernel that is not
+    stored is not an error."""
     with open_image(path, progress) as image:
         try:
             session = open_attached(image, Store(store), progress)
@@ -65,7 +66,7 @@ def describe(path: Path | str, store: Path | None = None, progress: Progress | N
 
 
 def facts_of(session: Session) -> SnapshotInfo:
-    """The same of an image that is open."""
+    """The same of an image that is attached."""
     return _describe(session.bridge.image, session, session.bridge.kernel.banner.strip(), None)
 
 

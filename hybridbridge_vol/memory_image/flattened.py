@@ -1,4 +1,4 @@
-"""makedumpfile's flattened format: a file as a stream of pieces, each with the place where it belongs.
+"""makedumpfile's flattened format: a file as a stream of pieces, each with the offset where it belongs.
 
 What `makedumpfile -F` writes to a pipe, and QEMU's `dump-guest-memory -z` to a file: a header of 4096 bytes,
 then pieces, each behind its offset and size (signed 64-bit, big endian), and one with offset -1 at the end
@@ -10,12 +10,12 @@ from __future__ import annotations
 import struct
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable
 
 from hybridbridge_vol.errors import ImageError
-from hybridbridge_vol.units import Progress
-
-ReadAt = Callable[[int, int], bytes]
+from hybridbridge_vol.memory_image.format import Format
+from hybridbridge_vol.memory_image.image_file import ImageFile, Source
+from hybridbridge_vol.memory_image.kdump import parse_kdump
+from hybridbridge_vol.memory_image.physical import PhysicalImage
 
 SIGNATURE = b"makedumpfile\0\0\0\0"
 _HEADER_SIZE = 4096
@@ -30,40 +30,40 @@ class Flattened:
     """The file that the pieces make up; `size` bytes long. `truncated`: the last piece or the end mark is
     missing.
 
-    Its index is built at once, from the pieces' headers. Of two pieces for the same place the later one
+    Its index is built at once, from the pieces' headers. Of two pieces for the same offset the later one
     counts.
     """
 
-    def __init__(self, read_at: ReadAt, file_size: int, name: str, progress: Progress | None = None) -> None:
-        if _PIECE.unpack_from(read_at(16, 16).ljust(16, b"\0")) != (_TYPE_FLAT, _VERSION_FLAT):
+    def __init__(self, source: Source) -> None:
+        if _PIECE.unpack_from(source.read_at(16, 16).ljust(16, b"\0")) != (_TYPE_FLAT, _VERSION_FLAT):
             raise ImageError(
-                f"{name}: flattened in an unknown way; use 'makedumpfile -R' to bring it into shape"
+                f"{source.name}: flattened in an unknown way; use 'makedumpfile -R' to bring it into shape"
             )
-        self._read_at = read_at
+        self._read_at = source.read_at
         self.truncated = True
-        offsets, sizes, places = array("q"), array("q"), array("q")
+        offsets, sizes, piece_offsets = array("q"), array("q"), array("q")
         at = _HEADER_SIZE
-        while at + _PIECE.size <= file_size:
-            offset, size = _PIECE.unpack(read_at(at, _PIECE.size).ljust(_PIECE.size, b"\xff"))
+        while at + _PIECE.size <= source.size:
+            offset, size = _PIECE.unpack(source.read_at(at, _PIECE.size).ljust(_PIECE.size, b"\xff"))
             if offset < 0 or size <= 0:
                 self.truncated = offset != -1
                 break
             if len(offsets) == MAX_PIECES:
                 raise ImageError(
-                    f"{name}: flattened into too many pieces; use 'makedumpfile -R' to join them"
+                    f"{source.name}: flattened into too many pieces; use 'makedumpfile -R' to join them"
                 )
             at += _PIECE.size
             offsets.append(offset)
-            sizes.append(min(size, file_size - at))
-            places.append(at)
+            sizes.append(min(size, source.size - at))
+            piece_offsets.append(at)
             at += size
-            if progress and len(offsets) % _PIECES_PER_STEP == 0:
-                progress(at / file_size, "indexing the flattened dump")
+            if source.progress and len(offsets) % _PIECES_PER_STEP == 0:
+                source.progress(at / source.size, "indexing the flattened dump")
         order = sorted(
             range(len(offsets)), key=offsets.__getitem__
         )  # stable: later pieces behind earlier ones
-        self._offsets, self._sizes, self._places = (
-            array("q", map(column.__getitem__, order)) for column in (offsets, sizes, places)
+        self._offsets, self._sizes, self._piece_offsets = (
+            array("q", map(column.__getitem__, order)) for column in (offsets, sizes, piece_offsets)
         )
         self.size = max((offset + size for offset, size in zip(offsets, sizes, strict=True)), default=0)
 
@@ -78,10 +78,19 @@ class Flattened:
             length = min(size, self._sizes[piece] - skipped)
             if length <= 0:
                 break
-            part = self._read_at(self._places[piece] + skipped, length)
+            part = self._read_at(self._piece_offsets[piece] + skipped, length)
             parts.append(part)
             if len(part) < length:
                 break
             offset += length
             size -= length
         return b"".join(parts)
+
+
+def _open(file: ImageFile) -> PhysicalImage:
+    whole = Flattened(file.source)
+    inner = Source(file.source.name, whole.size, whole.read_at, file.source.progress)
+    return PhysicalImage(file, parse_kdump(inner, "kdump (flattened)"))
+
+
+FORMAT = Format(lambda file: file.head.startswith(SIGNATURE), _open)
