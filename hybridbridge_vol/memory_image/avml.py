@@ -17,8 +17,9 @@ from typing import NamedTuple
 from hybridbridge_vol.memory_image.compression import CompressionError, snappy_size, unpack_snappy
 from hybridbridge_vol.memory_image.format import Format
 from hybridbridge_vol.memory_image.image_file import Source
-from hybridbridge_vol.memory_image.physical import MAX_PADDR, MAX_RUNS, Contents, PhysicalImage, Run
+from hybridbridge_vol.memory_image.physical import MAX_PADDR, MAX_RUNS, Contents, PhysicalImage
 from hybridbridge_vol.memory_image.ranges import Range, merged
+from hybridbridge_vol.memory_image.runs import Run
 
 _MAGIC, _VERSION = b"AVML", 2
 _HEADER = struct.Struct("<4sIQQQ")

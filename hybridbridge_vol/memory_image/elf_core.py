@@ -1,60 +1,143 @@
-"""ELF cores of a machine's memory (ELF-64 object file format, "Program header")."""
+"""ELF cores of a machine's memory: /proc/vmcore, makedumpfile -E, QEMU's dump-guest-memory, VirtualBox and
+others.
+
+What a segment has in memory and not in the file (p_filesz < p_memsz) means what its writer means by it:
+
+- makedumpfile leaves out 256 and more pages in a row, by default those of zeros, and calls them zeros.
+- QEMU, told to follow the guest's page tables (paging=true), gives one segment for each mapping: what leads
+  out of memory has no bytes, and what runs over the end of one of QEMU's blocks of memory is cut there. The
+  blocks lie one behind the other in ascending order, so that two addresses that are as far apart in memory as
+  their bytes are in the file have all between them in the file too.
+- Of other writers nothing is known: the bytes are absent.
+"""
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
+from itertools import islice, pairwise
 
 from hybridbridge_vol.errors import ImageError
+from hybridbridge_vol.memory_image.elf import (
+    MAGIC,
+    PT_LOAD,
+    PT_NOTE,
+    Note,
+    Segment,
+    parse_elf_header,
+    parse_notes,
+    parse_sections,
+    parse_segments,
+)
 from hybridbridge_vol.memory_image.format import Format
 from hybridbridge_vol.memory_image.image_file import Source
-from hybridbridge_vol.memory_image.physical import MAX_PADDR, MAX_RUNS, Contents, PhysicalImage, RunList
+from hybridbridge_vol.memory_image.physical import MAX_PADDR, Contents, PhysicalImage
+from hybridbridge_vol.memory_image.ranges import joined, subtracted
+from hybridbridge_vol.memory_image.runs import ZEROS, Run, RunList, disjoint
+from hybridbridge_vol.memory_image.xen_core import is_xen_core, parse_xen_core
 
-_MAGIC = b"\x7fELF"
-_CLASS_AT, _CLASS_64 = 4, 2
-_HEADER = struct.Struct("<16xHHIQQQIHHHHHH")
-_SECTION_HEADER = struct.Struct("<44xI16x")
-"""`sh_info`."""
-_PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")
-_ET_CORE, _PT_LOAD, _PN_XNUM = 4, 1, 0xFFFF
+_NO_ADDRESS = (1 << 64) - 1
+"""p_paddr of what is not physical memory (the kernel's fs/proc/kcore.c), p_offset of what QEMU leaves out."""
+_UPPER_HALF = 1 << 63
+MAX_NOTES = 1 << 16
+"""Some for each of 8,192 CPUs."""
 
 
-def parse_elf_core(source: Source) -> Contents:
-    """The runs of an ELF core of a machine's memory: its PT_LOAD segments, by their physical addresses.
+def parse_elf_core(source: Source, format_name: str = "ELF core") -> Contents:
+    """The contents of an ELF core of a machine's memory: its PT_LOAD segments, by their physical addresses.
 
-    ImageError if the file is an ELF file of another kind. Segments without bytes in the file are left out;
-    one that overlaps an earlier one is cut to what is new.
+    ImageError if the file is an ELF file of another kind, or its segments have no physical addresses.
     """
-    collected = RunList(source.size)
-    for kind, _flags, offset, _vaddr, paddr, size, _memory_size, _align in _program_headers(source):
-        if kind == _PT_LOAD and size and paddr + size <= MAX_PADDR:
-            collected.add(paddr, size, offset)
-    if not collected.runs and not collected.missing:
+    header = parse_elf_header(source)
+    sections = parse_sections(source, header)
+    if is_xen_core(sections):
+        return parse_xen_core(source, sections)
+    segments = list(parse_segments(source, header))
+    loads = [segment for segment in segments if segment.kind == PT_LOAD]
+    _check_addresses(source.name, loads)
+    collected, unstored = RunList(source.size), []
+    for segment in loads:
+        if segment.paddr + segment.memory_size > MAX_PADDR:
+            continue
+        if segment.file_size:
+            collected.add(segment.paddr, segment.file_size, segment.offset)
+        if segment.memory_size > segment.file_size:
+            unstored.append((segment.paddr + segment.file_size, segment.memory_size - segment.file_size))
+    runs, missing = collected.runs(), collected.missing()
+    if unstored:
+        notes = _notes(source, segments)
+        if _is_qemus(notes):
+            runs = _blocks_filled(runs)
+        unstored = subtracted(joined(unstored), ((run.paddr, run.size) for run in runs))
+        if _is_makedumpfiles(segments, notes):
+            zeros = subtracted(unstored, missing)
+            runs = sorted([*runs, *(Run(start, size, ZEROS) for start, size in zeros)], key=_paddr)
+        else:
+            missing = joined([*missing, *unstored])
+    if not runs and not missing:
         raise ImageError(
             f"{source.name}: an ELF core without memory (no PT_LOAD segment with physical addresses)"
         )
-    return collected.contents("ELF core")
+    return Contents(format_name, runs, missing)
 
 
-def _program_headers(source: Source) -> Iterator[tuple[int, ...]]:
-    head = source.read_at(0, _HEADER.size)
-    if len(head) < _HEADER.size or head[_CLASS_AT] != _CLASS_64:
-        raise ImageError(f"{source.name}: an ELF file, but not a 64-bit core of a machine's memory")
-    kind, _machine, _version, _entry, table, sections, _flags, _size, entry_size, count, *_ = _HEADER.unpack(
-        head
+def _paddr(run: Run) -> int:
+    return run.paddr
+
+
+def _check_addresses(name: str, loads: Sequence[Segment]) -> None:
+    """ImageError if the segments have virtual addresses only."""
+    if len(loads) < 2 or any(segment.paddr not in (0, _NO_ADDRESS) for segment in loads):
+        return
+    if all(segment.vaddr < _UPPER_HALF for segment in loads):
+        raise ImageError(f"{name}: an ELF core of a process, not of a machine's memory; gdb reads it")
+    raise ImageError(
+        f"{name}: an ELF core whose segments have no physical addresses (a copy of /proc/kcore of an old kernel, "
+        "say); acquire the memory again with AVML or LiME"
     )
-    if kind != _ET_CORE:
-        raise ImageError(f"{source.name}: an ELF program, not a memory image")
-    if count == _PN_XNUM:  # more headers than fit 16 bits: the first section header has their number
-        section = source.read_at(sections, _SECTION_HEADER.size)
-        count = _SECTION_HEADER.unpack(section)[0] if len(section) == _SECTION_HEADER.size else 0
-    if entry_size != _PROGRAM_HEADER.size or not 0 < count <= MAX_RUNS:
-        raise ImageError(f"{source.name}: a damaged ELF core (no usable program headers)")
-    headers = source.read_at(table, entry_size * count)
-    yield from _PROGRAM_HEADER.iter_unpack(headers[: len(headers) // entry_size * entry_size])
+
+
+def _notes(source: Source, segments: Iterable[Segment]) -> list[Note]:
+    return [
+        note
+        for segment in segments
+        if segment.kind == PT_NOTE
+        for note in islice(parse_notes(source, segment.offset, segment.file_size), MAX_NOTES)
+    ]
+
+
+def _is_qemus(notes: Iterable[Note]) -> bool:
+    """Whether QEMU's own notes are there (target/i386/arch_dump.c); makedumpfile keeps them when it filters
+    what QEMU wrote."""
+    return any(note.name == b"QEMU" for note in notes)
+
+
+def _is_makedumpfiles(segments: Sequence[Segment], notes: Iterable[Note]) -> bool:
+    """Whether makedumpfile wrote the file (`write_elf_pages_cyclic`): the segments' bytes lie one behind the
+    other, in the order of the headers, right behind the notes; a segment without any has the offset 0, or the
+    one that is due. The kernel's VMCOREINFO, which makedumpfile needs, is among the notes."""
+    due = None
+    for segment in segments:
+        if segment.kind == PT_NOTE:
+            due = segment.offset + segment.file_size
+        elif segment.kind == PT_LOAD:
+            if segment.offset != due and (segment.file_size or segment.offset):
+                return False
+            due = segment.offset + segment.file_size if segment.file_size else due
+    return any(note.name == b"VMCOREINFO" for note in notes)
+
+
+def _blocks_filled(runs: Sequence[Run]) -> list[Run]:
+    """The runs of a file that holds QEMU's blocks of memory one behind the other, in ascending order, and
+    what lies between two of them in the same block."""
+    between = [
+        Run(first.end_paddr, second.paddr - first.end_paddr, first.offset + first.size)
+        for first, second in pairwise(runs)
+        if second.paddr - first.paddr == second.offset - first.offset and second.paddr > first.end_paddr
+    ]
+    return disjoint([*runs, *between])
 
 
 FORMAT = Format(
-    lambda file: file.head.startswith(_MAGIC),
+    lambda file: file.head.startswith(MAGIC),
     lambda file: PhysicalImage(file, parse_elf_core(file.source)),
 )

@@ -1,6 +1,7 @@
 """makedumpfile's flattened format: a file as a stream of pieces, each with the offset where it belongs.
 
-What `makedumpfile -F` writes to a pipe, and QEMU's `dump-guest-memory -z` to a file: a header of 4096 bytes,
+What `makedumpfile -F` writes to a pipe (a kdump-compressed dump, or with -E an ELF core), and QEMU's
+`dump-guest-memory -z` to a file: a header of 4096 bytes,
 then pieces, each behind its offset and size (signed 64-bit, big endian), and one with offset -1 at the end
 (makedumpfile 1.7, makedumpfile.h: `struct makedumpfile_header`, `struct makedumpfile_data_header`).
 """
@@ -12,10 +13,12 @@ from array import array
 from bisect import bisect_right
 
 from hybridbridge_vol.errors import ImageError
+from hybridbridge_vol.memory_image.elf import MAGIC as ELF_MAGIC
+from hybridbridge_vol.memory_image.elf_core import parse_elf_core
 from hybridbridge_vol.memory_image.format import Format
 from hybridbridge_vol.memory_image.image_file import ImageFile, Source
 from hybridbridge_vol.memory_image.kdump import parse_kdump
-from hybridbridge_vol.memory_image.physical import PhysicalImage
+from hybridbridge_vol.memory_image.physical import PhysicalImage, read_through
 
 SIGNATURE = b"makedumpfile\0\0\0\0"
 _HEADER_SIZE = 4096
@@ -90,6 +93,8 @@ class Flattened:
 def _open(file: ImageFile) -> PhysicalImage:
     whole = Flattened(file.source)
     inner = Source(file.source.name, whole.size, whole.read_at, file.source.progress)
+    if whole.read_at(0, len(ELF_MAGIC)) == ELF_MAGIC:
+        return PhysicalImage(file, read_through(parse_elf_core(inner, "ELF core (flattened)"), whole.read_at))
     return PhysicalImage(file, parse_kdump(inner, "kdump (flattened)"))
 
 

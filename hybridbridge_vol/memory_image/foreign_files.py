@@ -16,6 +16,7 @@ _UNPACK = "an archive ({}); unpack it first: {}"
 _DISK = "a disk image ({}), not memory"
 _WINDOWS = "a Windows {}, not Linux memory; Volatility's windows.* plugins may read it"
 _PACKAGE = "a package, not a memory image; 'hb trust add FILE' takes it"
+_OLD_XEN = "a Xen core in the format before Xen 3.1, which is not read; dump again with 'xl dump-core'"
 _MACH_O = "a Mach-O file (of macOS), not Linux memory"
 
 _KINDS: tuple[tuple[int, bytes, str], ...] = (
@@ -44,6 +45,9 @@ _KINDS: tuple[tuple[int, bytes, str], ...] = (
         b"\x7fVirtualBox SavedState",
         "a VirtualBox saved state; resume it and run 'VBoxManage debugvm VM dumpvmcore'",
     ),
+    (0, b"\xed\xeb\x0f\xf0", _OLD_XEN),
+    (0, b"\xee\xeb\x0f\xf0", _OLD_XEN),
+    (0, b"ZDMP", _WINDOWS.format("crash dump compressed by DumpIt") + " after z2dmp has unpacked it"),
     (0, b"LinuxGuestRecord", "a guest saved by Xen; restore it and write its memory with 'xl dump-core'"),
     (0, b"VMA\0", "a Proxmox backup, not memory"),
     (0, b"QFI\xfb", _DISK.format("QCOW2")),

@@ -25,9 +25,10 @@ from hybridbridge_vol.memory_image.compression import (
 )
 from hybridbridge_vol.memory_image.format import Format
 from hybridbridge_vol.memory_image.image_file import Source
-from hybridbridge_vol.memory_image.kdump_header import SIGNATURE, parse_kdump_header
-from hybridbridge_vol.memory_image.physical import MAX_RUNS, Contents, PhysicalImage, Run
+from hybridbridge_vol.memory_image.kdump_header import SIGNATURE, level_in_words, parse_kdump_header
+from hybridbridge_vol.memory_image.physical import MAX_RUNS, Contents, PhysicalImage
 from hybridbridge_vol.memory_image.ranges import Range, merged
+from hybridbridge_vol.memory_image.runs import Run
 from hybridbridge_vol.units import PAGE_SIZE
 
 _DESCRIPTOR = struct.Struct("<QII8x")
@@ -61,6 +62,8 @@ class KdumpPages:
         self._word = lru_cache(64)(self._stored_block)
         self._before = self._count_pages()
         """How many pages the file has before each block of the bitmap, and in all."""
+        self._left_out = 0
+        """How many pages the machine had and the file has not."""
         self.ranges = merged(self._present(), MAX_RUNS)
         self.missing = self._missing()
 
@@ -113,6 +116,27 @@ class KdumpPages:
         )
         return _DESCRIPTOR.unpack(data) if len(data) == _DESCRIPTOR.size else None
 
+    # --- what is left out -----------------------------------------------------------------------------------
+
+    def left_out(self) -> str | None:
+        """What makedumpfile left out, in one line; None if nothing."""
+        if not self._left_out:
+            return None
+        return f"{self._left_out * PAGE_SIZE >> 10:,} KiB {self._reason()}"
+
+    def why_absent(self, paddr: int) -> str | None:
+        """Why a page that the machine had is not in the file; None if it is, or the machine had none."""
+        page = paddr // PAGE_SIZE
+        block, bit = divmod(page, _PAGES_PER_BLOCK)
+        if not 0 <= page < self._header.max_page or self._word(block) >> bit & 1:
+            return None
+        present = self._bitmap_block(self._header.present_offset, block) >> bit & 1
+        return self._reason() if present else None
+
+    def _reason(self) -> str:
+        reason = level_in_words(self._header.level)
+        return f"{reason}, which ended before it had written all" if self._header.incomplete else reason
+
     # --- bitmaps ------------------------------------------------------------------------------------------
 
     def _bitmap_block(self, start: int, block: int) -> int:
@@ -137,7 +161,9 @@ class KdumpPages:
 
     def _present(self) -> Iterator[Range]:
         for block in self._blocks():
-            bits = self._bitmap_block(self._header.present_offset, block) | self._stored_block(block)
+            stored = self._stored_block(block)
+            bits = self._bitmap_block(self._header.present_offset, block) | stored
+            self._left_out += (bits ^ stored).bit_count()
             first = block * _PAGES_PER_BLOCK
             for start, count in _ones(bits):
                 yield (first + start) * PAGE_SIZE, count * PAGE_SIZE
@@ -174,7 +200,7 @@ def parse_kdump(source: Source, format_name: str = "kdump") -> Contents:
     compressed in a way that nothing here reads."""
     dump = KdumpPages(source)
     runs = [Run(paddr, size, 0) for paddr, size in dump.ranges]
-    return Contents(format_name, runs, dump.missing, dump.read)
+    return Contents(format_name, runs, dump.missing, dump.read, dump.left_out(), dump.why_absent)
 
 
 def _ones(bits: int) -> Iterator[tuple[int, int]]:

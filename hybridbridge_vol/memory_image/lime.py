@@ -6,7 +6,8 @@ import struct
 
 from hybridbridge_vol.memory_image.format import Format
 from hybridbridge_vol.memory_image.image_file import Source
-from hybridbridge_vol.memory_image.physical import MAX_PADDR, Contents, PhysicalImage, RunList
+from hybridbridge_vol.memory_image.physical import MAX_PADDR, Contents, PhysicalImage
+from hybridbridge_vol.memory_image.runs import RunList
 
 _MAGIC = b"EMiL"
 _VERSION = 1
@@ -14,7 +15,12 @@ _HEADER = struct.Struct("<4sIQQQ")
 """Magic, version, first and last physical address, 8 reserved bytes."""
 
 
-def parse_lime(source: Source) -> Contents:
+def is_lime(head: bytes) -> bool:
+    """Whether a file that begins with `head` is a LiME file."""
+    return head.startswith(struct.pack("<4sI", _MAGIC, _VERSION))
+
+
+def parse_lime(source: Source, format_name: str = "LiME") -> Contents:
     """The runs of a LiME file, and what is missing of them.
 
     Reading ends at the first header that makes no sense. A range that overlaps an earlier one is cut to what
@@ -32,10 +38,10 @@ def parse_lime(source: Source) -> Contents:
         offset += _HEADER.size
         collected.add(start, last - start + 1, offset)
         offset += last - start + 1
-    return collected.contents("LiME")
+    return Contents(format_name, collected.runs(), collected.missing())
 
 
 FORMAT = Format(
-    lambda file: file.head.startswith(struct.pack("<4sI", _MAGIC, _VERSION)),
+    lambda file: is_lime(file.head),
     lambda file: PhysicalImage(file, parse_lime(file.source)),
 )

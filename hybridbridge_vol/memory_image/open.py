@@ -14,7 +14,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from hybridbridge_vol.errors import ImageError
-from hybridbridge_vol.memory_image import avml, elf_core, flattened, kdump, lime, raw, savevm, vmware
+from hybridbridge_vol.memory_image import (
+    avml,
+    elf_core,
+    flattened,
+    kdump,
+    lime,
+    lime_zlib,
+    raw,
+    savevm,
+    vmware,
+)
 from hybridbridge_vol.memory_image.foreign_files import refuse_foreign
 from hybridbridge_vol.memory_image.format import Format
 from hybridbridge_vol.memory_image.image_file import ImageFile
@@ -29,6 +39,7 @@ FORMATS: tuple[Format, ...] = (
     avml.FORMAT,
     savevm.FORMAT,
     vmware.FORMAT,
+    lime_zlib.FORMAT,
     raw.FORMAT,
 )
 """The first that recognizes a file opens it; raw recognizes every file."""

@@ -37,3 +37,28 @@ def _append(ranges: list[Range], start: int, size: int, gap: int) -> None:
         ranges[-1] = (first, max(sum(ranges[-1]), start + size) - first)
     else:
         ranges.append((start, size))
+
+
+def joined(ranges: Iterable[Range]) -> list[Range]:
+    """Ranges in any order, which may overlap, as ascending ones that do not touch."""
+    return _joined(sorted(ranges), 0)
+
+
+def subtracted(ranges: Iterable[Range], taken: Iterable[Range]) -> list[Range]:
+    """What of ascending disjoint `ranges` none of `taken`, ascending and disjoint too, covers."""
+    result: list[Range] = []
+    others = list(taken)
+    index = 0
+    for start, size in ranges:
+        end = start + size
+        while index < len(others) and sum(others[index]) <= start:
+            index += 1
+        at = index
+        while start < end and at < len(others) and others[at][0] < end:
+            if others[at][0] > start:
+                result.append((start, others[at][0] - start))
+            start = max(start, sum(others[at]))
+            at += 1
+        if start < end:
+            result.append((start, end - start))
+    return result

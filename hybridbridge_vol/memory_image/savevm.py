@@ -5,8 +5,9 @@ from __future__ import annotations
 from hybridbridge_vol.errors import ImageError
 from hybridbridge_vol.memory_image.format import Format
 from hybridbridge_vol.memory_image.image_file import ImageFile
-from hybridbridge_vol.memory_image.physical import MAX_RUNS, Contents, PhysicalImage, Run
+from hybridbridge_vol.memory_image.physical import MAX_RUNS, Contents, PhysicalImage
 from hybridbridge_vol.memory_image.ranges import merged
+from hybridbridge_vol.memory_image.runs import Run
 
 _MAGIC = b"QEVM"
 _NAME = "QEMU savevm"

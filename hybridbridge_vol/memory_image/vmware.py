@@ -11,8 +11,9 @@ from hybridbridge_vol.errors import ImageError
 from hybridbridge_vol.memory_image.e820 import low_memory_size
 from hybridbridge_vol.memory_image.format import Format
 from hybridbridge_vol.memory_image.image_file import ImageFile
-from hybridbridge_vol.memory_image.physical import Contents, PhysicalImage, Run, RunList
+from hybridbridge_vol.memory_image.physical import Contents, PhysicalImage
 from hybridbridge_vol.memory_image.ranges import Range
+from hybridbridge_vol.memory_image.runs import Run, RunList
 from hybridbridge_vol.memory_image.vmware_state import MAGICS, OLD_MAGICS, State, parse_vmware_state
 
 _MEMORY_SUFFIX, _STATE_SUFFIXES = ".vmem", (".vmss", ".vmsn")
@@ -90,7 +91,7 @@ def _contents(state: State, file_size: int, start: int, size: int) -> Contents:
         collected.add(region.paddr, region.size, start + region.offset)
     if not state.regions:  # no hole
         collected.add(0, size, start)
-    return collected.contents("VMware")
+    return Contents("VMware", collected.runs(), collected.missing())
 
 
 def _beside(path: Path, suffix: str) -> Path | None:

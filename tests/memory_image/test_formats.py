@@ -16,7 +16,8 @@ from hybridbridge_vol.errors import ImageError
 from hybridbridge_vol.memory_image.elf_core import parse_elf_core
 from hybridbridge_vol.memory_image.lime import parse_lime
 from hybridbridge_vol.memory_image.open import open_image
-from hybridbridge_vol.memory_image.physical import NotInImage, Run
+from hybridbridge_vol.memory_image.physical import NotInImage
+from hybridbridge_vol.memory_image.runs import Run
 
 MIB = 1 << 20
 
@@ -156,6 +157,6 @@ def test_many_small_ranges_under_a_large_one_cost_little() -> None:
     small = [(page * 0x2000, 0x1000, 0) for page in range(2000)]
     data = elf_core([*small, (0, 0x2000 * 2000, 0)]).ljust(0x2000 * 2000, b"\0")
     contents = parse_elf_core(source(data))
-    assert len(contents.runs) == 4000
+    assert len(contents.runs) == 3999  # the first two pages touch in the file too
     assert contents.missing == []
     assert_disjoint_and_inside(contents.runs, len(data))

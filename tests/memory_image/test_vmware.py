@@ -20,7 +20,7 @@ from hybridbridge_vol.errors import ImageError
 from hybridbridge_vol.memory_image.e820 import e820_entries, low_memory_size
 from hybridbridge_vol.memory_image.image_file import Source
 from hybridbridge_vol.memory_image.open import open_image
-from hybridbridge_vol.memory_image.physical import Run, RunList
+from hybridbridge_vol.memory_image.runs import Run, RunList
 from hybridbridge_vol.memory_image.vmware_state import Region, State, parse_vmware_state
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -233,7 +233,7 @@ def test_hostile_regions_give_disjoint_runs_inside_the_file(table: list[tuple[in
     for region in found.regions:
         collected.add(region.paddr, region.size, region.offset)
     end = 0
-    for run in collected.runs:
+    for run in collected.runs():
         assert run.paddr >= end
         assert 0 <= run.offset < run.offset + run.size <= 1 << 30
         end = run.paddr + run.size

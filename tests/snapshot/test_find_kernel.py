@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from hybridbridge_vol.errors import AttachError
-from hybridbridge_vol.memory_image.physical import Run
+from hybridbridge_vol.memory_image.runs import Run
 from hybridbridge_vol.snapshot.banner import package_of
 from hybridbridge_vol.snapshot.find_kernel import find_kernel, load_addresses
 
