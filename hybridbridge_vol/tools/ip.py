@@ -82,8 +82,9 @@ MTU = Column("MTU", "int", "largest packet in bytes")
 QDISC = Column("QDISC", "str", "queueing discipline")
 COUNTED = {
     "rx_bytes": "bytes received", "rx_packets": "packets received", "rx_errors": "received with errors",
-    "rx_dropped": "received and dropped", "rx_missed_errors": "missed for want of room", "multicast": "multicast packets received",
-    "tx_bytes": "bytes sent", "tx_packets": "packets sent", "tx_errors": "errors while sending", "tx_dropped": "dropped instead of sent",
+    "rx_dropped": "received and dropped", "rx_missed_errors": "missed for want of room",
+    "multicast": "multicast packets received", "tx_bytes": "bytes sent", "tx_packets": "packets sent",
+    "tx_errors": "errors while sending", "tx_dropped": "dropped instead of sent",
     "tx_carrier_errors": "lost carrier", "collisions": "collisions",
 }  # fmt: skip
 COUNTERS = tuple(
@@ -144,9 +145,9 @@ class Ip(Tool):
     name = "ip"
     help = "Links and addresses; neighbours, routes and rules, as ip shows them"
     notes = (
-        "Asks the snapshot's kernel by rtnetlink, as ip does. Without an option links and their addresses are shown (ip "
-        "addr). Where a driver's code would be needed and cannot be run, links come from /sys/class/net, and what is not "
-        "there says so."
+        "Asks the snapshot's kernel by rtnetlink, as ip does. Without an option links and their addresses "
+        "are shown (ip addr). Where a driver's code would be needed and cannot be run, links come from "
+        "/sys/class/net, and what is not there says so."
     )
     example = "--neigh -6"
     options = (
