@@ -94,7 +94,7 @@ def _of_file(image: PhysicalImage, banner: str) -> SnapshotInfo:
         path=str(image.path),
         format=image.format_name,
         size_bytes=image.file_size,
-        memory_bytes=sum(run.size for run in image.runs),
+        memory_bytes=image.memory_size,
         missing=tuple(f"{start:#x}-{start + size - 1:#x}" for start, size in image.missing),
         banner=banner,
         package=package_of(banner),

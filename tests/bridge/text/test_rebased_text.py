@@ -132,7 +132,10 @@ def test_references_that_stay_at_home_reach_it_from_where_the_twin_lies(
     absolute = array("I", fields[::2])
     booted = bytearray(3 * PAGE)
     twin = TwinText(
-        memoryview(booted), (Sites(absolute, 1, 4),), shift, at_home=(HomeFields(array("I", fields), distance),)
+        memoryview(booted),
+        (Sites(absolute, 1, 4),),
+        shift,
+        at_home=(HomeFields(array("I", fields), distance),),
     )
     text = assembled(twin, 3)
     for place in fields:
