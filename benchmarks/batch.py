@@ -19,7 +19,7 @@ from hybridbridge_vol import tools
 from hybridbridge_vol.guest.session import open_session
 from hybridbridge_vol.lab.batch import dataset
 from hybridbridge_vol.lab.batch.dataset import Record
-from hybridbridge_vol.lab.batch.examine import PAPER_TOOLS
+from hybridbridge_vol.lab.batch.request import PAPER_TOOLS
 from hybridbridge_vol.trust.store import Store
 from hybridbridge_vol.workflow.trust_kernel import enroll
 from samples.make import Spec, make_sample

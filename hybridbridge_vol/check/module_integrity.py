@@ -90,7 +90,9 @@ class ModuleIntegrity:
 class _Comparison:
     """One module. Offsets count from the beginning of its code, or of its constants."""
 
-    def __init__(self, all_modules: ModuleIntegrity, module: RelocatedModule, redirected: set[int]) -> None:
+    def __init__(
+        self, all_modules: ModuleIntegrity, module: RelocatedModule, redirected: frozenset[int]
+    ) -> None:
         self._all = all_modules
         self._module = module
         self._redirected = redirected

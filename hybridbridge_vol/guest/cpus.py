@@ -6,7 +6,7 @@ import contextlib
 import re
 from functools import cached_property
 
-from hybridbridge_vol.bridge.per_cpu import current_of
+from hybridbridge_vol.bridge.objects.current_task import current_of
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.kernel import Files
 from hybridbridge_vol.guest.proxy_calls import ProxyCalls

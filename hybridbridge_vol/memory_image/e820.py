@@ -10,10 +10,11 @@ and above 4 GiB are as long as the file.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from hybridbridge_vol.units import Progress
+from hybridbridge_vol.memory_image.image_file import Source
+from hybridbridge_vol.memory_image.ranges import Range
 
 GIB4 = 4 << 30
 _SIGNATURE = b"HdrS"
@@ -25,25 +26,21 @@ _MAX_ENTRIES = 128
 _SIZE = _TABLE_OFFSET + _MAX_ENTRIES * _ENTRY.size
 _RAM = 1
 _CHUNK = 256 << 10
-_TELL_EACH = 64 << 20
-_PLACES_TRIED = 1 << 14
-"""A real guest has some dozens; a hostile one must not keep us busy."""
+_PROGRESS_STEP = 64 << 20
+MAX_CANDIDATES = 1 << 14
+"""A real guest has some dozens of offsets with the signature; a hostile one must not keep us busy."""
 
-ReadAt = Callable[[int, int], bytes]
 Entries = list[tuple[int, int, int]]
 """`(paddr, size, type)`, ascending."""
 
 
-def low_memory_size(
-    read_at: ReadAt, file_size: int, extents: Iterable[tuple[int, int]], progress: Progress | None = None
-) -> int | None:
+def low_memory_size(source: Source, extents: Iterable[Range]) -> int | None:
     """How many bytes of a file that holds a guest's memory, without its hole, lie below the hole; the rest
-    begins at 4 GiB. None if no kernel's memory map in it fits the file. `extents` are `(start, end)` of what
-    is not zeros."""
-    for offset in islice(_places(read_at, file_size, extents, progress), _PLACES_TRIED):
-        data = read_at(offset, _SIZE)
-        entries = e820_entries(data)
-        size = _fitting(entries, file_size) if entries else None
+    begins at 4 GiB. None if no kernel's memory map in it fits the file. `extents` are the parts of the file
+    that are not zeros."""
+    for offset in islice(_candidates(source, extents), MAX_CANDIDATES):
+        entries = e820_entries(source.read_at(offset, _SIZE))
+        size = _fitting(entries, source.size) if entries else None
         if size is not None:
             return size
     return None
@@ -77,17 +74,15 @@ def _fitting(entries: Entries, file_size: int) -> int | None:
     return low_size if all(end <= low_size or start >= GIB4 for start, end in ram) else None
 
 
-def _places(
-    read_at: ReadAt, file_size: int, extents: Iterable[tuple[int, int]], progress: Progress | None
-) -> Iterator[int]:
-    """Where a `struct boot_params` may begin."""
-    error_text = 0
-    for first, end in extents:
-        for start in range(first, end, _CHUNK):
-            if progress and start - error_text >= _TELL_EACH:
-                error_text = start
-                progress(start / file_size, "looking for the guest's memory map")
-            data = read_at(start, min(_CHUNK, end - start) + len(_SIGNATURE) - 1)
+def _candidates(source: Source, extents: Iterable[Range]) -> Iterator[int]:
+    """File offsets at which a `struct boot_params` may begin."""
+    reported = 0
+    for first, length in extents:
+        for start in range(first, first + length, _CHUNK):
+            if source.progress and start - reported >= _PROGRESS_STEP:
+                reported = start
+                source.progress(start / source.size, "looking for the guest's memory map")
+            data = source.read_at(start, min(_CHUNK, first + length - start) + len(_SIGNATURE) - 1)
             at = data.find(_SIGNATURE)
             while at >= 0:
                 if start + at >= _SIGNATURE_OFFSET:

@@ -231,8 +231,8 @@ def parse_packet_socket(line: bytes) -> PacketSocket:
     fields = line.split()
     try:
         return PacketSocket(
-            int(fields[0], 16), int(fields[1]), int(fields[2]), int(fields[3], 16), int(fields[4]), int(fields[6]),
-            int(fields[7]), int(fields[8]),
+            int(fields[0], 16), int(fields[1]), int(fields[2]), int(fields[3], 16), int(fields[4]),
+            int(fields[6]), int(fields[7]), int(fields[8]),
         )  # fmt: skip
     except (IndexError, ValueError):
         raise ParseError(f"not in the form of /proc/net/packet: {line[:60]!r}") from None

@@ -17,8 +17,8 @@ class Arp(Tool):
     name = "arp"
     help = "IPv4 neighbours and their hardware addresses, as `arp -n` shows them"
     notes = (
-        "Reads /proc/net/arp. Addresses are numbers always: what they resolve to is not in the image. The neighbours "
-        "of IPv6 are in no file of /proc; `ip --neigh` asks the kernel for them."
+        "Reads /proc/net/arp. Addresses are always numeric: the names that they resolve to are not in the "
+        "image. The neighbours of IPv6 are in no file of /proc; `ip --neigh` asks the kernel for them."
     )
     example = "--interface eth0"
     options = (

@@ -83,7 +83,7 @@ def test_ps_shows_what_the_workload_hides(lab: Lab) -> None:
 
 def test_the_clock_reads_the_last_tick_before_the_freeze_and_stands(lab: Lab, generation: str) -> None:
     session, times = lab.session(generation), lab.sample(generation).truth.times
-    assert session.bridge.machine.devices.tsc_step == 0  # or else the timekeeper was not found
+    assert session.bridge.machine.devices.tsc.step == 0  # or else the timekeeper was not found
     assert (
         session.clocks.monotonic() == session.clocks.monotonic() == pytest.approx(times["monotonic"], abs=0.1)
     )

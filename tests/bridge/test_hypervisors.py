@@ -21,7 +21,8 @@ from hybridbridge_vol.kernel_file.kernel import KernelImage
 from hybridbridge_vol.machine import devices
 from hybridbridge_vol.trust import boot
 from hybridbridge_vol.trust.files import write_sparse
-from hybridbridge_vol.trust.placement import LINUX_LAYOUT, START_KERNEL_MAP
+from hybridbridge_vol.trust.placement import LINUX_LAYOUT
+from hybridbridge_vol.units import START_KERNEL_MAP
 
 Lab = Any
 

@@ -121,18 +121,18 @@ def test_ip_route_of_all_tables_is_the_guest_s(lab: Lab, rich_generation: str) -
     for line in lab.sample(rich_generation).truth.command("ip route show table all").splitlines():
         words = line.split()
         kind = words.pop(0) if words[0] in ("local", "broadcast", "multicast", "anycast") else "unicast"
-        error_text = dict(zip(words[1::2], words[2::2], strict=False))
+        values = dict(zip(words[1::2], words[2::2], strict=False))
         said.append(
             (
-                kind, words[0], error_text.get("via"), error_text["dev"], error_text.get("table", "main"), error_text.get("proto", "boot"), error_text.get("src"),
-                error_text.get("metric"), error_text.get("pref"),
+                kind, words[0], values.get("via"), values["dev"], values.get("table", "main"),
+                values.get("proto", "boot"), values.get("src"), values.get("metric"), values.get("pref"),
             )
         )  # fmt: skip
     rows = ask(lab.session(rich_generation), route=True)
     ours = [
         (
-            row["TYPE"], row["DESTINATION"], row["GATEWAY"], row["IFACE"], row["TABLE"], row["PROTO"], row["SRC"],
-            None if row["METRIC"] is None else str(row["METRIC"]), row["PREF"],
+            row["TYPE"], row["DESTINATION"], row["GATEWAY"], row["IFACE"], row["TABLE"], row["PROTO"],
+            row["SRC"], None if row["METRIC"] is None else str(row["METRIC"]), row["PREF"],
         )
         for row in rows
     ]  # fmt: skip
@@ -216,8 +216,13 @@ def test_links_of_this_machine_are_those_of_its_files() -> None:
 
 
 def test_a_request_that_fails_is_a_row_that_says_so() -> None:
-    failing = LiveKernel({"rtnetlink 30": CallRolledBack("sendto", "page fault"), "rtnetlink 18": CallRolledBack("sendto", "loop"),
-                          "/sys/class/net": CallRolledBack("getdents64", "page fault")})  # fmt: skip
+    failing = LiveKernel(
+        {
+            "rtnetlink 30": CallRolledBack("sendto", "page fault"),
+            "rtnetlink 18": CallRolledBack("sendto", "loop"),
+            "/sys/class/net": CallRolledBack("getdents64", "page fault"),
+        }
+    )
     (row,) = rows_of(failing, neigh=True, inet=True)
     assert set(row.cells) == {Unavailable("rtnetlink: page fault")}
     first = rows_of(failing)[0]
@@ -270,8 +275,13 @@ def test_neighbours_that_never_end_are_shown_once_and_told() -> None:
 
 @given(st.binary(max_size=300), st.sampled_from([18, 22, 26, 30, 34]))
 def test_no_answer_brings_the_parsers_down(data: bytes, kind: int) -> None:
-    parse: Any = {18: rtnetlink.parse_link, 22: rtnetlink.parse_address, 26: rtnetlink.parse_net_route, 30: rtnetlink.parse_neighbour,
-                  34: rtnetlink.parse_rule}[kind]  # fmt: skip
+    parse: Any = {
+        18: rtnetlink.parse_link,
+        22: rtnetlink.parse_address,
+        26: rtnetlink.parse_net_route,
+        30: rtnetlink.parse_neighbour,
+        34: rtnetlink.parse_rule,
+    }[kind]
     framed = struct.pack("<IHHII", 16 + len(data), kind - 2, 2, 1, 0) + data
     list(rtnetlink.parsed(kind, data, parse))
     assert len(list(rtnetlink.parsed(kind, framed, parse))) == 1

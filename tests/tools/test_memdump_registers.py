@@ -20,7 +20,7 @@ from elftools.elf.elffile import ELFFile
 from live_kernel import LiveKernel, LiveThreads
 
 from hybridbridge_vol import tools
-from hybridbridge_vol.bridge.space import SNAPSHOT_PADDR
+from hybridbridge_vol.bridge.physical_map import SNAPSHOT_PADDR
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.guest.session import Session
 from hybridbridge_vol.guest.values import Registers, RegisterSet

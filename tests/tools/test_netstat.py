@@ -176,8 +176,14 @@ def test_arp_an_is_the_guest_s(lab: Lab, generation: str) -> None:
 
 
 TCP = b"  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
-LISTENER = b"   0: 0100007F:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 77 1 0000000000000001 100 0 0 10 0\n"
-WAITING = b"   1: 0100007F:1111 0100007F:0016 06 00000000:00000000 03:000010D9 00000000     0        0 0 3 0000000000000002\n"
+LISTENER = (
+    b"   0: 0100007F:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 77 1 "
+    b"0000000000000001 100 0 0 10 0\n"
+)
+WAITING = (
+    b"   1: 0100007F:1111 0100007F:0016 06 00000000:00000000 03:000010D9 00000000     0        0 0 3 "
+    b"0000000000000002\n"
+)
 NOTHING: dict[str, bytes | Exception] = {
     f"/proc/net/{name}{six}": FileNotFoundError(2, "No such file or directory")
     for name in ("tcp", "udp", "udplite", "raw", "icmp")

@@ -1,35 +1,33 @@
-"""What `hb info` reports about an image, and what it leaves behind."""
+"""What `hb info` finds out about a real image, and what it leaves behind."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 from generations import Lab
 
-from hybridbridge_vol.bridge import memo as memos
-from hybridbridge_vol.bridge.memo_store import memo_key
+from hybridbridge_vol.lab.batch.bundle import pack_entry, unpack_entry
+from hybridbridge_vol.trust.store import Store
 from hybridbridge_vol.workflow.describe_image import describe
+from hybridbridge_vol.workflow.memos import summarise
+
+NAME = "6.1 two CPUs"
 
 
-def test_what_was_proven_for_it_is_kept(lab: Lab) -> None:
-    """The next look at an image of this kernel does not prove the same code again."""
-    dump = lab.sample("6.12").dump
-    (kernel,) = (kernel for kernel in lab.store.kernels() if kernel.release.startswith("6.12"))
-    path = memos.memo_path(kernel.folder, memo_key(kernel))
-    trained = path.read_bytes()
-    path.unlink()
-    try:
-        facts = describe(dump, lab.store.root)
-        assert facts.captured_at is not None and facts.hostname is not None
-        assert list(memos.load(kernel.folder, memo_key(kernel)).text.ranges())
-    finally:
-        path.write_bytes(trained)
+@pytest.fixture
+def untrained(lab: Lab, tmp_path: Path) -> Store:
+    """A store of its own, in which nothing is proven about the image's kernel."""
+    lab.sample(NAME)
+    kernel = lab.store.find("6.1.")
+    store = Store(tmp_path / "store")
+    unpack_entry(pack_entry(kernel.folder), store.root / kernel.name)
+    assert [entry.code_bytes for entry in summarise(store, None)] == [0]
+    return store
 
 
-def test_the_image_is_closed_again(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hybridbridge_vol.memory_image.physical import PhysicalImage
-
-    opened: list[PhysicalImage] = []
-    close = PhysicalImage.close
-    monkeypatch.setattr(PhysicalImage, "close", lambda image: opened.append(image) or close(image))
-    describe(lab.sample("6.12").dump, lab.store.root)
-    assert opened and all(image._fd < 0 for image in opened)
+def test_what_is_proven_while_an_image_is_described_is_kept(lab: Lab, untrained: Store) -> None:
+    facts = describe(lab.sample(NAME).dump, untrained.root)
+    assert facts.hostname and facts.captured_at and facts.cpus == 2
+    (entry,) = summarise(untrained, None)
+    assert entry.code_bytes > 0 and not entry.problem

@@ -1,10 +1,10 @@
 """Sockets that one of the kernel's views shows and another does not.
 
-| views | what the kernel's code walks | made to disagree by | |---|---|---| | descriptors, and no table of
-/proc/net | the hash tables of the protocols | unhashing a socket: it works on, unlisted. A socket that was
-never bound looks the same | | tables, and no descriptor | the descriptors of all listed processes | hiding
-the process; the kernel's own sockets (NFS, say) look the same | | count, and fewer lines | `inuse` of the
-protocol (/proc/net/sockstat), which bound and connected sockets are counted in | unhashing without counting |
+Shown by descriptors, missing in the tables of /proc/net: the socket was taken out of the hash tables of its
+protocol; it works on. (A socket that was never bound looks the same.)
+Shown by the tables, missing in the descriptors of all listed processes: the process is hidden. (The kernel's
+own sockets, those of NFS for example, look the same.)
+Counted as `inuse` in /proc/net/sockstat, more than there are lines: taken out without being counted out.
 
 Sources: net/core/sock.c, net/ipv4/proc.c, net/ipv4/inet_hashtables.c (Linux 5.10 to 6.12). A patched
 `seq_show` of the machine itself is not run here, so tables show what it hid: `hb run DUMP check` finds the
@@ -27,8 +27,14 @@ from hybridbridge_vol.tools.process.listing import numbers
 
 _NEW_SYN_RECV = (3, 12)
 """Half open connections: the file shows SYN_RECV for both."""
-_COUNTED = {"tcp": ("sockstat", "TCP"), "tcp6": ("sockstat6", "TCP6"), "udp": ("sockstat", "UDP"), "udp6": ("sockstat6", "UDP6"),
-            "raw": ("sockstat", "RAW"), "raw6": ("sockstat6", "RAW6")}  # fmt: skip
+_COUNTED = {
+    "tcp": ("sockstat", "TCP"),
+    "tcp6": ("sockstat6", "TCP6"),
+    "udp": ("sockstat", "UDP"),
+    "udp6": ("sockstat6", "UDP6"),
+    "raw": ("sockstat", "RAW"),
+    "raw6": ("sockstat6", "RAW6"),
+}
 _FDS = "/proc/PID/fd"
 
 

@@ -19,9 +19,9 @@ IFF_LOWER_UP, IFF_DORMANT = 0x10000, 0x20000
 IF_OPER = ("unknown", "notpresent", "down", "lowerlayerdown", "testing", "dormant", "up")
 """Names of /sys/class/net/*/operstate; their places are the numbers (include/uapi/linux/if.h)."""
 COUNTERS = (
-    "rx_packets", "tx_packets", "rx_bytes", "tx_bytes", "rx_errors", "tx_errors", "rx_dropped", "tx_dropped", "multicast",
-    "collisions", "rx_length_errors", "rx_over_errors", "rx_crc_errors", "rx_frame_errors", "rx_fifo_errors", "rx_missed_errors",
-    "tx_aborted_errors", "tx_carrier_errors",
+    "rx_packets", "tx_packets", "rx_bytes", "tx_bytes", "rx_errors", "tx_errors", "rx_dropped", "tx_dropped",
+    "multicast", "collisions", "rx_length_errors", "rx_over_errors", "rx_crc_errors", "rx_frame_errors",
+    "rx_fifo_errors", "rx_missed_errors", "tx_aborted_errors", "tx_carrier_errors",
 )  # fmt: skip
 """Names of /sys/class/net/*/statistics, in the order of struct rtnl_link_stats64."""
 
@@ -94,9 +94,10 @@ def _sysfs_link(kernel: GuestKernel, name: str) -> Link:
     state = words("operstate")
     peer, ifindex = _maybe(lambda: number("iflink")), number("ifindex")
     return Link(
-        ifindex, name, number("type"), flags, number("mtu"), None, IF_OPER.index(state) if state in IF_OPER else None,
-        _maybe(lambda: number("netdev_group")), _maybe(lambda: number("tx_queue_len")), words("address"),
-        words("broadcast"), None if peer == ifindex else peer, None, _maybe(lambda: number("master/ifindex")), None,
+        ifindex, name, number("type"), flags, number("mtu"), None,
+        IF_OPER.index(state) if state in IF_OPER else None, _maybe(lambda: number("netdev_group")),
+        _maybe(lambda: number("tx_queue_len")), words("address"), words("broadcast"),
+        None if peer == ifindex else peer, None, _maybe(lambda: number("master/ifindex")), None,
     )  # fmt: skip
 
 

@@ -22,17 +22,16 @@ from hybridbridge_vol.procfs.sources import Source, lines
 from hybridbridge_vol.toolkit.tool import UNREADABLE, Cell, Column, Row, Unavailable, why
 
 INTERFACES = (
-    Column("IFACE", "str", "interface"),
-    Column("MTU", "int", "largest packet in bytes"),
-    Column("RX-OK", "int", "packets received"),
-    Column("RX-ERR", "int", "received with errors"),
-    Column("RX-DRP", "int", "received and dropped"),
-    Column("RX-OVR", "int", "lost for want of room"),
-    Column("TX-OK", "int", "packets sent"),
-    Column("TX-ERR", "int", "errors while sending"),
-    Column("TX-DRP", "int", "dropped instead of sent"),
-    Column("TX-OVR", "int", "lost for want of room"),
-    Column("FLG", "str", "A all multicast, B broadcast, L loopback, M multicast, O no ARP, P promiscuous or point to point, m master, s slave, R running, U up"),
+    Column("IFACE", "str", "interface"), Column("MTU", "int", "largest packet in bytes"),
+    Column("RX-OK", "int", "packets received"), Column("RX-ERR", "int", "received with errors"),
+    Column("RX-DRP", "int", "received and dropped"), Column("RX-OVR", "int", "lost for want of room"),
+    Column("TX-OK", "int", "packets sent"), Column("TX-ERR", "int", "errors while sending"),
+    Column("TX-DRP", "int", "dropped instead of sent"), Column("TX-OVR", "int", "lost for want of room"),
+    Column(
+        "FLG", "str",
+        "A all multicast, B broadcast, L loopback, M multicast, O no ARP, P promiscuous or point to point, "
+        "m master, s slave, R running, U up",
+    ),
 )  # fmt: skip
 SHOWN = (
     "rx_packets",

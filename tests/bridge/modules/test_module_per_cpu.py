@@ -15,7 +15,7 @@ from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.bridge.text.per_cpu_references import gs_fields
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.session import Session, open_session
-from hybridbridge_vol.machine.machine import GS_BASE_MSR
+from hybridbridge_vol.machine.cpu import GS_BASE_MSR
 from samples.make import Spec, make_sample
 
 Lab = Any

@@ -13,12 +13,12 @@ from sessions import session_with
 
 from hybridbridge_vol.bridge.modules.snapshot_modules import MODULES_START
 from hybridbridge_vol.bridge.modules.traps import FixUp
+from hybridbridge_vol.bridge.physical_map import TWIN_PADDR
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
-from hybridbridge_vol.bridge.space import TWIN_PADDR
 from hybridbridge_vol.bridge.text.per_cpu_references import gs_fields
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.session import Session, open_session
-from hybridbridge_vol.machine.machine import GS_BASE_MSR
+from hybridbridge_vol.machine.cpu import GS_BASE_MSR
 from hybridbridge_vol.trust.modules import ARCHIVE
 from hybridbridge_vol.units import PAGE_SIZE
 from samples.make import Spec, make_sample
