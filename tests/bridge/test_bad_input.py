@@ -196,10 +196,10 @@ def test_a_task_list_that_runs_in_circles_ends(
 
     path = edited(loop)
     with open_session(path, lab.store.root) as broken:
-        pids = [name for name in broken.listdir("/proc") if name.isdigit()]
+        pids = [name for name in broken.files.listdir("/proc") if name.isdigit()]
         for pid in pids:
             try:
-                assert broken.read_file(f"/proc/{pid}/stat")
+                assert broken.files.read(f"/proc/{pid}/stat")
             except (OSError, CallRolledBack) as error:
                 assert str(error)
 

@@ -80,9 +80,9 @@ def test_files_are_equal_under_taint_and_nothing_unattributeds(shape: Sample, st
         "/proc/1/smaps",
     ]
     with opened(shape, store, Mode.AUTO) as fast:
-        expected = [fast.read_file(path) for path in paths]
+        expected = [fast.files.read(path) for path in paths]
     with opened(shape, store, Mode.SLOW) as slow:
-        assert [slow.read_file(path) for path in paths] == expected
+        assert [slow.files.read(path) for path in paths] == expected
         assert slow.statistics.unattributed == {}
         assert slow.statistics.unknown_instructions == {}
 

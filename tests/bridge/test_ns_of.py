@@ -101,12 +101,12 @@ def test_every_bridge_sees_the_same_and_nothing_unattributeds(lab: Lab) -> None:
     pid = container(lab, NAME)
     with open_session(lab.sample(NAME).dump, lab.store.root, mode=Mode.SLOW, ns_of=pid) as slow:
         rows = ask(slow, "ps")
-        routes = slow.read_file("/proc/net/route")
+        routes = slow.files.read("/proc/net/route")
         assert slow.statistics.unattributed == {}
         assert slow.statistics.unknown_instructions == {}
     with open_session(lab.sample(NAME).dump, lab.store.root, mode=Mode.FAST, ns_of=pid) as fast:
         assert ask(fast, "ps") == rows
-        assert fast.read_file("/proc/net/route") == routes
+        assert fast.files.read("/proc/net/route") == routes
 
 
 def test_the_first_process_s_namespaces_are_those_of_a_session_without(lab: Lab) -> None:

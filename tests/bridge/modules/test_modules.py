@@ -83,15 +83,15 @@ def test_files_that_modules_write_are_the_guests(lab: Lab, generation: str) -> N
 
 def test_modules_run_alike_on_every_bridge_and_are_memoized(lab: Lab, generation: str) -> None:
     with session_with(lab, generation, Mode.SLOW) as slow:
-        proven = slow.read_file(OF_MODULES)
+        proven = slow.files.read(OF_MODULES)
         memo = slow.bridge.memo
         assert slow.statistics.unattributed == {}
         assert slow.statistics.unknown_instructions == {}
     assert any(len(part) for part in memo.modules.values())
     with session_with(lab, generation, Mode.FAST, memo) as fast:
-        assert fast.read_file(OF_MODULES) == proven
+        assert fast.files.read(OF_MODULES) == proven
     with session_with(lab, generation, Mode.AUTO) as learning:
-        assert learning.read_file(OF_MODULES) == proven
+        assert learning.files.read(OF_MODULES) == proven
         assert (
             any("module " in place for place in learning.statistics.trapped_in)
             or learning.statistics.total.traps
@@ -132,7 +132,7 @@ def test_code_of_a_module_that_the_image_changed_is_not_run(lab: Lab, tmp_path: 
                         stream.seek(bridge.image.offset_of(translation.paddr) or 0)
                         stream.write(b"\x31\xc0\xc3")  # xor eax, eax; ret
     with open_session(image, lab.store.root) as changed:
-        assert changed.read_file(OF_MODULES) == expected
+        assert changed.files.read(OF_MODULES) == expected
 
 
 def per_cpu_targets(session: Session, module: str) -> dict[str, int]:
