@@ -1,20 +1,21 @@
-"""Where memory goes on above the hole below 4 GiB, by the memory map that the firmware gave the guest's
-kernel.
+"""Where memory lies by the map that the firmware gave the guest's kernel (E820).
 
 Linux keeps the boot loader's `struct boot_params` (arch/x86/include/uapi/asm/bootparam.h;
-/sys/kernel/boot_params) with the E820 table in it. A file that is memory without its hole does not say where
-the hole was, but this table does, and one equation proves that it speaks of this file: memory below the hole
-and above 4 GiB are as long as the file.
+/sys/kernel/boot_params) with the E820 table in it. A file that is memory without its holes does not say where
+they were, but this table does, and one equation proves that it speaks of this file: what lies between the
+holes is as long as the file, to the byte.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import accumulate, islice
 
 from hybridbridge_vol.memory_image.image_file import Source
-from hybridbridge_vol.memory_image.ranges import Range
+from hybridbridge_vol.memory_image.ranges import Range, joined, subtracted
+from hybridbridge_vol.memory_image.runs import Run
+from hybridbridge_vol.units import PAGE_SIZE
 
 GIB4 = 4 << 30
 _SIGNATURE = b"HdrS"
@@ -25,6 +26,7 @@ _ENTRY = struct.Struct("<QQI")
 _MAX_ENTRIES = 128
 _SIZE = _TABLE_OFFSET + _MAX_ENTRIES * _ENTRY.size
 _RAM = 1
+_BIOS_START, _BIOS_END = 0xA0000, 0x100000
 _CHUNK = 256 << 10
 _PROGRESS_STEP = 64 << 20
 MAX_CANDIDATES = 1 << 14
@@ -38,12 +40,35 @@ def low_memory_size(source: Source, extents: Iterable[Range]) -> int | None:
     """How many bytes of a file that holds a guest's memory, without its hole, lie below the hole; the rest
     begins at 4 GiB. None if no kernel's memory map in it fits the file. `extents` are the parts of the file
     that are not zeros."""
+    return next(
+        (size for entries in _maps(source, extents) if (size := _fitting(entries, source.size))), None
+    )
+
+
+def system_ram_back_to_back(source: Source, extents: Iterable[Range]) -> list[Run] | None:
+    """The runs of a file that holds what the guest's kernel calls "System RAM", range behind range, as LiME
+    writes it with format=raw. None if no kernel's memory map in it fits the file."""
+    for entries in _maps(source, extents):
+        ram = system_ram(entries)
+        if sum(size for _start, size in ram) == source.size:
+            offsets = accumulate((size for _start, size in ram), initial=0)
+            return [Run(start, size, offset) for (start, size), offset in zip(ram, offsets, strict=False)]
+    return None
+
+
+def system_ram(entries: Entries) -> list[Range]:
+    """What Linux lists as "System RAM" in /proc/iomem of a memory map: without the first page and the BIOS's
+    area (arch/x86/kernel/setup.c, `trim_bios_range`)."""
+    ram = joined((paddr, size) for paddr, size, kind in entries if kind == _RAM)
+    return subtracted(ram, [(0, PAGE_SIZE), (_BIOS_START, _BIOS_END - _BIOS_START)])
+
+
+def _maps(source: Source, extents: Iterable[Range]) -> Iterator[Entries]:
+    """The memory maps in a file."""
     for offset in islice(_candidates(source, extents), MAX_CANDIDATES):
         entries = e820_entries(source.read_at(offset, _SIZE))
-        size = _fitting(entries, source.size) if entries else None
-        if size is not None:
-            return size
-    return None
+        if entries:
+            yield entries
 
 
 def e820_entries(boot_params: bytes) -> Entries | None:

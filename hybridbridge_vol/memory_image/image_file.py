@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from hybridbridge_vol.errors import ImageError
+from hybridbridge_vol.memory_image.ranges import Range
 from hybridbridge_vol.units import Progress
 
 HEAD_SIZE = 4096
@@ -64,6 +65,17 @@ class ImageFile:
 
     def _read_at(self, offset: int, size: int) -> bytes:
         return os.pread(self._fd, size, offset) if 0 <= offset <= MAX_OFFSET else b""
+
+    def extents(self) -> Iterator[Range]:
+        """The parts of a sparse file that hold data."""
+        end = 0
+        while end < self.size:
+            try:
+                start = os.lseek(self._fd, end, os.SEEK_DATA)
+                end = os.lseek(self._fd, start, os.SEEK_HOLE)
+            except OSError:  # nothing but a hole to the end
+                return
+            yield start, end - start
 
     def close(self) -> None:
         """Close the file; again does nothing."""

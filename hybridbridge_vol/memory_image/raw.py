@@ -1,12 +1,20 @@
-"""Raw images: the file offset is the physical address."""
+"""Raw images: the file offset is the physical address.
+
+Of LiME's format=raw it is not: the ranges that the kernel calls "System RAM" stand back to back, and only the
+memory map that the guest's kernel keeps says where each belongs. Such a file is recognized by its size, which
+is not a whole number of MiB as a machine's memory is.
+"""
 
 from __future__ import annotations
 
 from hybridbridge_vol.errors import ImageError
+from hybridbridge_vol.memory_image.e820 import system_ram_back_to_back
 from hybridbridge_vol.memory_image.format import Format
-from hybridbridge_vol.memory_image.image_file import Source
+from hybridbridge_vol.memory_image.image_file import ImageFile, Source
 from hybridbridge_vol.memory_image.physical import MAX_PADDR, MIN_IMAGE_SIZE, Contents, PhysicalImage
 from hybridbridge_vol.memory_image.runs import Run
+
+_WHOLE = 1 << 20
 
 
 def parse_raw(source: Source, format_name: str = "raw") -> Contents:
@@ -18,4 +26,12 @@ def parse_raw(source: Source, format_name: str = "raw") -> Contents:
     return Contents(format_name, [Run(0, source.size, 0)])
 
 
-FORMAT = Format(lambda _file: True, lambda file: PhysicalImage(file, parse_raw(file.source)))
+def _open(file: ImageFile) -> PhysicalImage:
+    contents = parse_raw(file.source)
+    runs = system_ram_back_to_back(file.source, file.extents()) if file.size % _WHOLE else None
+    if runs:
+        contents = Contents("raw without gaps (addresses by the guest's memory map)", runs)
+    return PhysicalImage(file, contents)
+
+
+FORMAT = Format(lambda _file: True, _open)

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from hybridbridge_vol.errors import ImageError
@@ -12,7 +10,6 @@ from hybridbridge_vol.memory_image.e820 import low_memory_size
 from hybridbridge_vol.memory_image.format import Format
 from hybridbridge_vol.memory_image.image_file import ImageFile
 from hybridbridge_vol.memory_image.physical import Contents, PhysicalImage
-from hybridbridge_vol.memory_image.ranges import Range
 from hybridbridge_vol.memory_image.runs import Run, RunList
 from hybridbridge_vol.memory_image.vmware_state import MAGICS, OLD_MAGICS, State, parse_vmware_state
 
@@ -65,7 +62,7 @@ def _contents_of_vmem(file: ImageFile) -> Contents:
         return Contents("VMware", [Run(0, file.size, 0)])
     if reason is not None:
         raise ImageError(f"{reason}; {file.path.name} cannot be read without it")
-    low = low_memory_size(file.source, _extents(file))
+    low = low_memory_size(file.source, file.extents())
     if low is None:
         names = " or ".join(file.path.with_suffix(suffix).name for suffix in _STATE_SUFFIXES)
         raise ImageError(
@@ -100,18 +97,6 @@ def _beside(path: Path, suffix: str) -> Path | None:
         if candidate.is_file():
             return candidate
     return None
-
-
-def _extents(file: ImageFile) -> Iterator[Range]:
-    """The parts of a sparse file that hold data."""
-    end = 0
-    while end < file.size:
-        try:
-            start = os.lseek(file.fileno(), end, os.SEEK_DATA)
-            end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
-        except OSError:  # nothing but a hole to the end
-            return
-        yield start, end - start
 
 
 FORMAT = Format(_recognizes, _open)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sources import source
-from vmware_writer import PAGE, aligned, block, regions, state, tag
+from vmware_writer import PAGE, aligned, block, boot_params, regions, state, tag
 
 from hybridbridge_vol.errors import ImageError
 from hybridbridge_vol.memory_image.e820 import e820_entries, low_memory_size
@@ -134,15 +134,6 @@ E820 = [
     (3 * GIB - MIB, MIB, 3),
     (4 * GIB, GIB, 1),
 ]
-
-
-def boot_params(entries: list[tuple[int, int, int]]) -> bytes:
-    page = bytearray(PAGE)
-    page[0x1E8] = len(entries)
-    page[0x202:0x206] = b"HdrS"
-    for index, entry in enumerate(entries):
-        struct.pack_into("<QQI", page, 0x2D0 + 20 * index, *entry)
-    return bytes(page)
 
 
 def lone_vmem(path: Path, size: int, entries: list[tuple[int, int, int]] | None, at: int) -> Path:
