@@ -57,7 +57,7 @@ def test_a_case_is_an_image_and_what_is_asked_of_it(tmp_path: Path) -> None:
         (CASE + "sored = 1", "unknown key 'sored'"),
         (CASE + "unordered = 1", "unordered must be a list of tools"),
         (CASE + "unordered = [1]", "unordered must be a list of tools"),
-        (CASE.replace("[\"ps", "1 # "), "run must be a list of texts"),
+        (CASE.replace('["ps', "1 # "), "run must be a list of texts"),
         (CASE.replace('"a.raw"', "7"), "image must be a path"),
         (CASE + 'unordered = ["pss"]', "unordered: no tool is named 'pss'"),
         (CASE + 'moving = {pss = ["PID"]}', "moving: no tool is named 'pss'"),
