@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 
 from hybridbridge_vol.errors import CasesError
 from hybridbridge_vol.lab.regress.cases import Case, Run
-from hybridbridge_vol.toolkit.render import gaps, plain, printable
+from hybridbridge_vol.toolkit.cells import as_json
+from hybridbridge_vol.toolkit.printable import printable
+from hybridbridge_vol.toolkit.render import read_errors
 from hybridbridge_vol.toolkit.tool import Column, Row
 
 MOVES = "<moves>"
@@ -46,7 +48,7 @@ def canonical(case: Case, run: Run, columns: Sequence[Column], rows: Sequence[Ro
     found = []
     for row in rows:
         record: Record = {
-            column.name: plain(cell, column.kind) for cell, column in zip(row.cells, columns, strict=True)
+            column.name: as_json(cell, column.kind) for cell, column in zip(row.cells, columns, strict=True)
         }
         if any(
             column in record and pattern.search(str(record[column])) for column, pattern in without.items()
@@ -55,7 +57,7 @@ def canonical(case: Case, run: Run, columns: Sequence[Column], rows: Sequence[Ro
         record |= {column: MOVES for column in moving if record.get(column) is not None}
         if row.depth:
             record["depth"] = row.depth
-        unreadable = gaps(columns, row)
+        unreadable = read_errors(columns, row)
         if unreadable:
             record["unreadable"] = unreadable
         found.append(record)
