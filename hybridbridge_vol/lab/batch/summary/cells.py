@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hybridbridge_vol.lab.batch.summary.data import Cells
 from hybridbridge_vol.lab.batch.summary.findings import Finding, Rule
 from hybridbridge_vol.lab.batch.summary.html import Child, Markup, cut, join, tag
-from hybridbridge_vol.toolkit.render import utc
+from hybridbridge_vol.toolkit.cells import utc
 
 WEIGHTS = ("look first", "unusual", "note")
 MOST_ROWS = 8

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from html import escape
 
-from hybridbridge_vol.toolkit.render import printable
+from hybridbridge_vol.toolkit.printable import printable
 
 VOID = frozenset(("meta", "br"))
 LONGEST_CELL = 160

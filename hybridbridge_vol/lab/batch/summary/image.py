@@ -10,7 +10,7 @@ from hybridbridge_vol.lab.batch.summary.facts import Facts
 from hybridbridge_vol.lab.batch.summary.findings import NOTE, Finding, number_of
 from hybridbridge_vol.lab.batch.summary.html import Markup, join, tag
 from hybridbridge_vol.lab.batch.summary.timeline import timeline
-from hybridbridge_vol.toolkit.render import utc
+from hybridbridge_vol.toolkit.cells import utc
 
 STARTED = ("START", "PID", "PPID", "UID", "CMD")
 

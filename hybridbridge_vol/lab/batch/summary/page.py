@@ -13,7 +13,7 @@ from hybridbridge_vol.lab.batch.summary.findings import FIRST, RULES, THEN, Find
 from hybridbridge_vol.lab.batch.summary.html import Markup, constant, join, tag
 from hybridbridge_vol.lab.batch.summary.image import anchor, image_section
 from hybridbridge_vol.lab.batch.summary.rarity import COMPARED, FEWEST, UPTIME, rare_findings
-from hybridbridge_vol.toolkit.render import duration, utc
+from hybridbridge_vol.toolkit.cells import duration, utc
 
 MANY, FEW = 12, 4
 """Images beyond which they are shown closed; beyond which those of one rule are."""
