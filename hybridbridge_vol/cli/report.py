@@ -1,7 +1,7 @@
 """How `hb info`, `hb trust` and `hb memo` write what the engine reports: any dataclass, field by field.
 
-The name of a field decides how its value is shown: `_vaddr`, `_paddr`, `_offset` and `_shift` are hexadecimal,
-`_bytes` a size, the names in `TIMES` moments in UTC.
+The name of a field decides how its value is shown: `_vaddr`, `_paddr`, `_offset` and `_shift` are
+hexadecimal, `_bytes` is a size, the names in `TIMES` are moments in UTC.
 """
 
 from __future__ import annotations

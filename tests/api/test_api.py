@@ -195,7 +195,10 @@ def test_what_is_no_image_is_told(tmp_path: Path, lab: Lab) -> None:
 
 
 def test_importing_the_package_loads_nothing_else() -> None:
-    code = "import sys, hybridbridge_vol; print([n for n in sys.modules if 'hybridbridge' in n or n in ('pandas', 'numpy')])"
+    code = (
+        "import sys, hybridbridge_vol; "
+        "print([n for n in sys.modules if 'hybridbridge' in n or n in ('pandas', 'numpy')])"
+    )
     out = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout

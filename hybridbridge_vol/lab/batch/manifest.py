@@ -20,7 +20,7 @@ _INTS = ("size", "cpus", "peak_rss")
 
 
 def write_manifest(out: Path) -> list[Record]:
-    """Write manifest.jsonl, and manifest.parquet where pyarrow is there; the records, by path."""
+    """Write manifest.jsonl, and manifest.parquet if pyarrow is installed; returns the records, by path."""
     found = sorted(records(out), key=lambda record: record.path)
     rows = [row_of(record) for record in found]
     lines = [

@@ -8,14 +8,17 @@
 | hex (an address) | uint64 | number |
 | str | string | string |
 
-Bytes of the guest that are no UTF-8 are written as `\\xff`. A cell that could not be read is null, and
-`unreadable`, a map from the column's name to the reason, tells so; it is null where the row is complete.
+Bytes of the guest that are not UTF-8 are written as `\\xff`. A cell that could not be read is null, and the
+column `unreadable` maps the column's name to the reason; it is null where the row is complete.
+
+pyarrow is imported late because it is optional: JSON lines do without it.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -29,11 +32,11 @@ if TYPE_CHECKING:
 
 DEPTH, UNREADABLE = "depth", "unreadable"
 ROWS_AT_ONCE = 8192
-"""Rows held in memory; a table is written in groups of so many."""
+"""Rows that are held in memory: a table is written in groups of this size."""
 
 
 def schema_of(columns: Sequence[Column], tree: bool) -> pyarrow.Schema:
-    """The Arrow schema of a tool's table; `tree` if its rows have depths."""
+    """The Arrow schema of a tool's table; `tree`: its rows have a depth."""
     import pyarrow
 
     types: dict[Kind, Any] = {
@@ -54,35 +57,36 @@ def schema_of(columns: Sequence[Column], tree: bool) -> pyarrow.Schema:
 
 def write_table(
     path: Path, form: Format, tool: Tool, columns: Sequence[Column], rows: Iterable[Row]
-) -> Counts:
-    """Write the rows into a file that nobody else looks at yet. What `rows` raises is told in the answer; the
-    file is whole as far as it got. OSError if it cannot be written."""
-    counts = Counts()
+) -> Written:
+    """Write the rows into a file that nobody else reads yet. What `rows` raises is in the result, and the
+    file holds the rows up to there. OSError if it cannot be written."""
+    written = Written()
     tree = tool.tree_column is not None
     with (_Parquet if form == "parquet" else _JsonLines)(path, columns, tree) as out:
         batch: list[dict[str, Any]] = []
         try:
             for row in rows:
                 record = _record(columns, row, tree)
-                counts.rows += 1
-                counts.incomplete += record[UNREADABLE] is not None
+                written.rows += 1
+                written.incomplete += record[UNREADABLE] is not None
                 batch.append(record)
                 if len(batch) == ROWS_AT_ONCE:
                     out.write(batch)
                     batch = []
-        except Exception as error:  # noqa: BLE001  a tool's bug costs this table only
-            counts.error = error
+        except Exception as error:  # noqa: BLE001  a bug of one tool ends its table only
+            written.error = error
         if batch:
             out.write(batch)
-    return counts
+    return written
 
 
-class Counts:
+@dataclass
+class Written:
     """How many rows a table has, how many of them are incomplete, and what ended it early."""
 
-    def __init__(self) -> None:
-        self.rows = self.incomplete = 0
-        self.error: Exception | None = None
+    rows: int = 0
+    incomplete: int = 0
+    error: Exception | None = None
 
 
 def _record(columns: Sequence[Column], row: Row, tree: bool) -> dict[str, Any]:
