@@ -161,6 +161,31 @@ def parse_cmdline(data: bytes) -> list[str]:
     return [text(argument) for argument in stripped.split(b"\0")] if stripped else []
 
 
+def parse_comm(data: bytes) -> str:
+    """/proc/PID/comm: the task's name, and a newline."""
+    return text(data.removesuffix(b"\n"))
+
+
+def parse_schedstat(data: bytes) -> int:
+    """/proc/PID/schedstat: nanoseconds that the task waited for a CPU. Raises ParseError."""
+    try:
+        return int(data.split()[1])
+    except (IndexError, ValueError):
+        raise ParseError(f"not in the form of /proc/PID/schedstat: {data[:40]!r}") from None
+
+
+def parse_io(data: bytes) -> dict[str, int]:
+    """/proc/PID/io (fs/proc/base.c, `do_io_accounting`): counts by name. Raises ParseError."""
+    try:
+        pairs = (line.split(b": ") for line in data.splitlines())
+        found = {name.decode(): int(value) for name, value in pairs}
+        if not found.keys() >= {"read_bytes", "write_bytes", "cancelled_write_bytes"}:
+            raise ValueError
+        return found
+    except ValueError:
+        raise ParseError(f"not in the form of /proc/PID/io: {data[:40]!r}") from None
+
+
 def tty_name(tty_nr: int, drivers: tuple[TtyDriver, ...] = ()) -> str:
     """The terminal's name as `ps` shows it, `?` for none.
 

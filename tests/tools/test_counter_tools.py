@@ -20,10 +20,10 @@ from hybridbridge_vol.procfs.counters import (
     parse_vmstat,
 )
 from hybridbridge_vol.procfs.kernel_log import parse_log
+from hybridbridge_vol.procfs.pid import parse_io, parse_schedstat
 from hybridbridge_vol.toolkit.cells import Unavailable, as_text
 from hybridbridge_vol.tools.free import human
 from hybridbridge_vol.tools.mpstat import chosen_cpus
-from hybridbridge_vol.tools.pidstat import parse_io, parse_schedstat
 
 Lab = Any
 
