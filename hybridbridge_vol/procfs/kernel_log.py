@@ -11,7 +11,8 @@ from hybridbridge_vol.procfs.pid import text
 LEVELS = ("emerg", "alert", "crit", "err", "warn", "notice", "info", "debug")
 FACILITIES = (
     "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp",
-    "res0", "res1", "res2", "res3", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
+    "res0", "res1", "res2", "res3", "local0", "local1", "local2", "local3", "local4", "local5", "local6",
+    "local7",
 )  # fmt: skip
 """Names as dmesg(1) has them; a priority is facility * 8 + level (include/linux/kern_levels.h,
 sys/syslog.h)."""

@@ -53,8 +53,8 @@ def parse_mapping(line: bytes) -> Mapping:
         raise ParseError(f"not in the form of /proc/PID/maps: {line[:60]!r}")
     start, end, permissions, offset, major, minor, inode, path = found.groups()
     mapping = Mapping(
-        int(start, 16), int(end, 16), permissions.decode(), int(offset, 16), int(major, 16), int(minor, 16), int(inode),
-        text((path or b"").replace(rb"\012", b"\n")),
+        int(start, 16), int(end, 16), permissions.decode(), int(offset, 16), int(major, 16), int(minor, 16),
+        int(inode), text((path or b"").replace(rb"\012", b"\n")),
     )  # fmt: skip
     if not mapping.start_vaddr < mapping.end_vaddr <= 1 << 64:
         raise ParseError(f"an impossible range in /proc/PID/maps: {line[:60]!r}")

@@ -46,9 +46,10 @@ def parse_mount(line: bytes) -> Mount:
         device = fields[2].decode("ascii")
         if not re.fullmatch(r"\d+:\d+", device):
             raise ValueError
+        propagation = text(b" ".join(fields[6:hyphen]))
         return Mount(
-            int(fields[0]), int(fields[1]), device, unescape(fields[3]), unescape(fields[4]), unescape(fields[5]),
-            text(b" ".join(fields[6:hyphen])), unescape(kind), unescape(source), unescape(b" ".join(rest)),
+            int(fields[0]), int(fields[1]), device, unescape(fields[3]), unescape(fields[4]),
+            unescape(fields[5]), propagation, unescape(kind), unescape(source), unescape(b" ".join(rest)),
         )  # fmt: skip
     except ValueError:
         raise ParseError(f"not in the form of /proc/PID/mountinfo: {line[:60]!r}") from None

@@ -21,8 +21,8 @@ class Dmesg(Tool):
     name = "dmesg"
     help = "The kernel's log, with levels, facilities and times of day"
     notes = (
-        "Calls syslog(2). WHEN is the time since boot added to the time of booting, as in dmesg -T: it is wrong "
-        "by the time that the system slept and by changes of its clock."
+        "Calls syslog(2). WHEN is the time since boot added to the time of booting, as in dmesg -T: it is "
+        "wrong by the time that the system slept and by changes of its clock."
     )
     example = "--level err --level warn"
     options = (

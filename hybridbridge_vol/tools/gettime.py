@@ -15,8 +15,8 @@ class Gettime(Tool):
     name = "gettime"
     help = "The guest's clocks at capture time"
     notes = (
-        "Calls clock_gettime(2). Between two ticks of the timer clocks advance by a counter of the processor, "
-        "which is not in memory: they show the last tick before the capture."
+        "Calls clock_gettime(2). Between two ticks of the timer clocks advance by a counter of the "
+        "processor, which is not in memory: they show the last tick before the capture."
     )
     columns = (
         Column("CLOCK", "str", "the clock's name"),

@@ -18,7 +18,10 @@ _PATH = "/proc/modules"
 class Lsmod(Tool):
     name = "lsmod"
     help = "Loaded kernel modules, their users, state and address"
-    notes = "Reads /proc/modules. A module that has unlinked itself from the kernel's list is not in it: see hidden."
+    notes = (
+        "Reads /proc/modules. A module that has unlinked itself from the kernel's list is not in it: "
+        "`hidden` searches for such modules."
+    )
     columns = (
         Column("MODULE", "str", "name of the module"),
         Column("SIZE", "int", "bytes of memory"),

@@ -26,8 +26,8 @@ class Lsof(Tool):
     help = "Open files of processes, as `lsof -nP` shows them"
     notes = (
         "Reads the links of /proc/PID and /proc/PID/fd and the files they lead to, fdinfo, maps, and for "
-        "sockets the tables of /proc/net in the network namespace of the process. UID is a number: user names "
-        "are in /etc/passwd. With several options a row must fulfil all of them (as with lsof -a)."
+        "sockets the tables of /proc/net in the network namespace of the process. UID is a number: user "
+        "names are in /etc/passwd. With several options a row must fulfil all of them (as with lsof -a)."
     )
     example = "-p 1"
     options = (
@@ -45,8 +45,8 @@ class Lsof(Tool):
         Column(
             "FD",
             "str",
-            "number with r read, w write, u both, and the letter of a lock (W, R the whole file, w, r a part); "
-            "cwd, rtd root directory, txt program, mem mapped file, DEL mapped file that is deleted",
+            "number with r read, w write, u both, and the letter of a lock (W, R the whole file, w, r a "
+            "part); cwd, rtd root directory, txt program, mem mapped file, DEL mapped file that is deleted",
         ),
         Column(
             "TYPE", "str", "REG, DIR, CHR, BLK, FIFO, IPv4, IPv6, unix, a_inode (an anonymous inode), ..."

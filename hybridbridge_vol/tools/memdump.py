@@ -30,12 +30,12 @@ class Memdump(Tool):
     name = "memdump"
     help = "The memory of a process as an ELF core, for gdb and its like"
     notes = (
-        "Each mapping becomes segments: pages that are in memory have their bytes in the core; pages that are "
-        "swapped out, never touched, still only in their file, or not in the image have none. With --out, on a "
-        "terminal and in Volatility the answer is a table of the mappings; otherwise the core itself goes to "
-        "standard output. Registers are those with which each thread entered the kernel; floating point and "
-        "vector registers of a thread that was running are not in memory. Signals are not included. The core of "
-        "a 32-bit program is a 32-bit core. No file is overwritten."
+        "Each mapping becomes segments: pages that are in memory have their bytes in the core; pages that "
+        "are swapped out, never touched, still only in their file, or not in the image have none. With "
+        "--out, on a terminal and in Volatility the answer is a table of the mappings; otherwise the core "
+        "itself goes to standard output. Registers are those with which each thread entered the kernel; "
+        "floating point and vector registers of a thread that was running are not in memory. Signals are not "
+        "included. The core of a 32-bit program is a 32-bit core. No file is overwritten."
     )
     example = "1 --out init.core"
     options = (

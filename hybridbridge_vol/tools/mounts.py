@@ -18,8 +18,8 @@ class Mounts(Tool):
     name = "mounts"
     help = "Mounted file systems, as `findmnt` shows them"
     notes = (
-        "Reads /proc/PID/mountinfo: the mounts in the mount namespace of a process, below its root. The mounts "
-        "of a container are those of a process in it."
+        "Reads /proc/PID/mountinfo: the mounts in the mount namespace of a process, below its root. The "
+        "mounts of a container are those of a process in it."
     )
     example = "--pid 1 --tree"
     options = (

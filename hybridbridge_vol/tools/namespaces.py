@@ -39,8 +39,8 @@ class Namespaces(Tool):
     name = "namespaces"
     help = "Namespaces of every kind and the processes in them, as lsns shows them"
     notes = (
-        "Reads /proc/PID/ns of all processes, and their mounts, which keep namespaces without processes alive; "
-        "with --persistent their descriptors too. With any tool `--ns-of PID` answers from inside the "
+        "Reads /proc/PID/ns of all processes, and their mounts, which keep namespaces without processes "
+        "alive; with --persistent their descriptors too. With any tool `--ns-of PID` answers from inside the "
         "namespaces of a process."
     )
     example = "--type net --processes"

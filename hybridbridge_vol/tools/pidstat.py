@@ -185,8 +185,8 @@ class Pidstat(Tool):
     name = "pidstat"
     help = "Processor time, memory and disk transfers of each process since boot"
     notes = (
-        "Reads /proc/PID/stat, status, schedstat, io, smaps and fd: the first report of pidstat -p ALL. Shares "
-        "and rates are of the time since boot, not since the process was started."
+        "Reads /proc/PID/stat, status, schedstat, io, smaps and fd: the first report of pidstat -p ALL. "
+        "Shares and rates are of the time since boot, not since the process was started."
     )
     example = "--io"
     options = (

@@ -30,9 +30,9 @@ class Vmstat(Tool):
     name = "vmstat"
     help = "Processes, memory, swapping, disks and CPUs: averages since boot"
     notes = (
-        "Reads /proc/stat, /proc/meminfo and /proc/vmstat: the first report of vmstat. As in vmstat, rates are "
-        "computed with the time of all CPUs together. Memory is in KiB. --disks reads /proc/diskstats; its "
-        "CUR is the number of requests in flight, which vmstat divides by 1000."
+        "Reads /proc/stat, /proc/meminfo and /proc/vmstat: the first report of vmstat. As in vmstat, rates "
+        "are computed with the time of all CPUs together. Memory is in KiB. --disks reads /proc/diskstats; "
+        "its CUR is the number of requests in flight, which vmstat divides by 1000."
     )
     example = "--counters"
     options = (
@@ -159,9 +159,9 @@ def averages(
     unit: int = 1024,
     caches: tuple[str, ...] = (),
 ) -> tuple[int, ...]:
-    """The line of numbers, as procps computes it (src/vmstat.c, `new_format`). `memory` is in KiB; its amounts
-    are shown in units of so many bytes. `caches` are two of its names to show instead of buffers and page
-    cache."""
+    """The line of numbers, as procps computes it (src/vmstat.c, `new_format`). `memory` is in KiB; its
+    amounts are shown in units of so many bytes. `caches` are two of its names to show instead of buffers and
+    page cache."""
     times = stat.total
     user, system = times.user + times.nice, times.system + times.irq + times.softirq
     whole = max(user + system + times.idle + times.iowait + times.steal, 1)

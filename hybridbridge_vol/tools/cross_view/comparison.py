@@ -26,8 +26,8 @@ class Finding(NamedTuple):
 
 @dataclass
 class Comparison(Generic[Key]):
-    """What each list names, by the list's name. A list that could not be read to its end has a read error, and
-    nothing counts as missing in it."""
+    """What each list names, by the list's name. A list that could not be read to its end has a read error,
+    and nothing counts as missing in it."""
 
     named: dict[str, set[Key]] = field(default_factory=dict)
     read_errors: dict[str, Unavailable] = field(default_factory=dict)

@@ -1,11 +1,13 @@
 """Modules that one of the kernel's lists names and another does not.
 
-| list | what the kernel's code walks | how a module is taken out of it |
-|---|---|---|
-| /proc/modules | the list `modules` | unlinking: what nearly every rootkit does |
-| /sys/module | the kobjects of modules; only loaded modules have a `coresize` | `kobject_del` |
-| addresses | the tree that finds the module of an address (`mod_tree`), for each page of the area for modules | rare: a rootkit's own backtraces need it |
-| memory | the areas that `load_module` allocated (/proc/vmallocinfo), against the sizes in /proc/modules | unlinking the area |
+Each list, what the kernel's code walks for it, and how a module is taken out of it:
+
+* /proc/modules: the list `modules`. Unlinking the module, as nearly every rootkit does.
+* /sys/module: the kobjects of modules; only loaded modules have a `coresize`. `kobject_del`.
+* addresses: the tree that finds the module of an address (`mod_tree`), asked about each page of the area for
+  modules. Rare: a rootkit's own backtraces need it.
+* memory: the areas that `load_module` allocated (/proc/vmallocinfo), against the sizes in /proc/modules.
+  Unlinking the area.
 
 Sources: kernel/module/ (procfs.c, sysfs.c, tree_lookup.c), kernel/kallsyms.c, mm/vmalloc.c (Linux 5.10 to
 6.12).

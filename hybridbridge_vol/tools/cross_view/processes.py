@@ -1,14 +1,18 @@
 """Processes that one of the kernel's lists names and another does not.
 
-| list | what the kernel's code walks | how a process is taken out of it |
-|---|---|---|
-| /proc listing | the table of process ids, for those with a process (`next_tgid`) | taking the id out of the table (`detach_pid`) |
-| /proc/PID look-up | the same table, by number (`find_task_by_pid_ns`) | the same, or only what the listing uses of it |
-| task list | `init_task.tasks`, which `for_each_process` walks | unlinking the process: the classic DKOM |
-| children | each thread's list of children (`/proc/PID/task/TID/children`) | unlinking it from its parent's list |
-| control groups | the tasks of each group's sets (`css_set.tasks`), which `cgroup.procs` lists | unlinking it there |
-| memory of tasks | the pages that hold all task_structs | only by freeing it; a process that is not there is not missing |
-| count | `nr_threads`, which sysinfo(2) reports | hiding a thread and leaving the count as it is |
+Each list, what the kernel's code walks for it, and how a process is taken out of it:
+
+* /proc listing: the table of process ids, for those with a process (`next_tgid`). Taking the id out of the
+  table (`detach_pid`).
+* /proc/PID look-up: the same table, by number (`find_task_by_pid_ns`). The same.
+* task list: `init_task.tasks`, which `for_each_process` walks. Unlinking the process: the classic DKOM.
+* children: each thread's list of children (`/proc/PID/task/TID/children`). Unlinking the process from its
+  parent's list.
+* control groups: the tasks of each group's sets (`css_set.tasks`), which `cgroup.procs` lists. Unlinking the
+  process there.
+* memory of tasks: the pages that hold all task_structs. Only freeing it; a process that is not there is not
+  missing.
+* count: `nr_threads`, which sysinfo(2) reports. Hiding a thread leaves the count as it is.
 
 Sources: fs/proc/base.c, fs/proc/array.c (`children_seq_ops`), kernel/pid.c, kernel/fork.c (Linux 5.10 to
 6.12).

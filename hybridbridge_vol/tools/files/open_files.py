@@ -87,8 +87,8 @@ def _mapping_questions(files: Files, pids: list[int]) -> Iterator[Question]:
 
 
 def files_beside_descriptors(files: Files, folder: str, pid: int) -> Iterator[File]:
-    """What a process or thread has beside its descriptors: directories, its program, mapped files. `folder` is
-    that of the thread."""
+    """What a process or thread has beside its descriptors: directories, its program, mapped files. `folder`
+    is that of the thread."""
     program = None
     for link, fd in _LINKS:
         file = _linked(files, f"{folder}/{link}", fd)

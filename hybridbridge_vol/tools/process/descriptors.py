@@ -20,8 +20,8 @@ _WEIGHT_OF_PROCESS = 8
 
 
 class Share(NamedTuple):
-    """Some of a process's descriptors, or why they cannot be listed. A process has at least one share: `first`
-    and `last` say whether it is the first and the last one."""
+    """Some of a process's descriptors, or why they cannot be listed. A process has at least one share:
+    `first` and `last` say whether it is the first and the last one."""
 
     pid: int
     descriptors: list[int]

@@ -152,8 +152,8 @@ def prpsinfo(who: Identity, form: Form = X86_64) -> bytes:
         uid, gid = (number if number < 1 << 16 else 65534 for number in (uid, gid))
     return struct.pack(
         form.prpsinfo, max(state, 0), who.state.encode("ascii", "replace")[:1], who.state == "Z",
-        _signed(who.nice, 7), who.flags & form.end_vaddr - 1, uid, gid, *(_signed(pid, 31) for pid in who.pids),
-        who.name[:15], who.arguments[:79],
+        _signed(who.nice, 7), who.flags & form.end_vaddr - 1, uid, gid,
+        *(_signed(pid, 31) for pid in who.pids), who.name[:15], who.arguments[:79],
     )  # fmt: skip
 
 

@@ -78,8 +78,8 @@ class ProcessMemory:
 
     @classmethod
     def survey(cls, kernel: GuestKernel, pid: int, limit: int) -> ProcessMemory:
-        """Find out which pages there are; those beyond `limit` bytes count as lost. OSError if the process has
-        no memory of its own, or if its mappings cannot be read."""
+        """Find out which pages there are; those beyond `limit` bytes count as lost. OSError if the process
+        has no memory of its own, or if its mappings cannot be read."""
         memory = cls(kernel, pid)
         memory.regions = list(memory._mappings())
         if not memory.regions:

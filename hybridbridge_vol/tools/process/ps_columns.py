@@ -177,8 +177,12 @@ FIELDS: dict[str, Field] = {
     "sz": _field(
         "SZ", "int", "virtual memory in pages", _MEMORY, lambda task: task.memory.size // 4096, _ONLY_STAT
     ),
-    "min_flt": _field("MINFL", "int", "page faults that needed no disk", "stat", lambda task: task.stat.minflt),
-    "maj_flt": _field("MAJFL", "int", "page faults that needed a disk", "stat", lambda task: task.stat.majflt),
+    "min_flt": _field(
+        "MINFL", "int", "page faults that needed no disk", "stat", lambda task: task.stat.minflt
+    ),
+    "maj_flt": _field(
+        "MAJFL", "int", "page faults that needed a disk", "stat", lambda task: task.stat.majflt
+    ),
     "wchan": _field("WCHAN", "str", "kernel function that it sleeps in", "wchan", _wchan),
     **{
         name: _field(name.upper(), "str", f"signals {help_}, one bit each", "status", _signals(key))

@@ -32,7 +32,8 @@ class Listed(NamedTuple):
 
 
 def listed(machine: Machine, pids: list[int], fields: Sequence[Field], threads: bool) -> Iterator[Listed]:
-    """The processes as ps lists them. `fields` begin with PID; with `threads` the thread's id comes second."""
+    """The processes as ps lists them. `fields` begin with PID; with `threads` the thread's id comes
+    second."""
 
     def answer(part: list[int]) -> list[Listed]:
         tasks = [Task(machine, pid, pid, f"/proc/{pid}") for pid in part]
