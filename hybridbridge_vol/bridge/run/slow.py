@@ -10,7 +10,6 @@ trusted kernel keeps its books with is its own.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.modules.snapshot_modules import MODULES_END, MODULES_START, ROOM, Part
@@ -22,6 +21,7 @@ from hybridbridge_vol.bridge.taint.decoder import Instruction
 from hybridbridge_vol.bridge.taint.engine import AddressMap, Event, EventKind, TaintEngine
 from hybridbridge_vol.bridge.taint.labels import leaf_range
 from hybridbridge_vol.bridge.taint.rules import Bits, Kind, Place, Rule, trampoline
+from hybridbridge_vol.machine.devices import TimeStampCounter
 from hybridbridge_vol.machine.exceptions import Verdict
 from hybridbridge_vol.machine.machine import Machine, Stop
 from hybridbridge_vol.machine.memory import PhysicalMemory, page_up
@@ -79,8 +79,10 @@ class SlowBridge:
         bridge, memory = self.bridge, PhysicalMemory()
         for paddr, mapping in bridge.machine.memory.regions():
             memory.place(paddr, bridge.twin.whole if paddr == TWIN_PADDR else mapping)
-        tsc = replace(bridge.machine.devices.tsc)
-        machine = Machine(bridge.machine.levels, memory, self._on_exception, tsc)
+        now = bridge.machine.devices.tsc
+        machine = Machine(
+            bridge.machine.levels, memory, self._on_exception, TimeStampCounter(now.value, now.step)
+        )
         machine.load_state(bridge.boot.state)
         return machine
 
