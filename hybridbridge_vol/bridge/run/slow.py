@@ -17,16 +17,17 @@ from hybridbridge_vol.bridge.modules.snapshot_modules import MODULES_END, MODULE
 from hybridbridge_vol.bridge.per_cpu_window import NAMES
 from hybridbridge_vol.bridge.run.statistics import CallCount
 from hybridbridge_vol.bridge.space import SNAPSHOT_PADDR, TWIN_PADDR, UPPER_HALF
+from hybridbridge_vol.bridge.taint.address_map import AddressMap
 from hybridbridge_vol.bridge.taint.decoder import Instruction
-from hybridbridge_vol.bridge.taint.engine import AddressMap, Event, EventKind, TaintEngine
+from hybridbridge_vol.bridge.taint.engine import TaintEngine
+from hybridbridge_vol.bridge.taint.events import Event, EventKind
 from hybridbridge_vol.bridge.taint.labels import leaf_range
-from hybridbridge_vol.bridge.taint.rules import Bits, Kind, Place, Rule, trampoline
+from hybridbridge_vol.bridge.taint.rules import Bits, OperandKind, Rule, RuleKind, trampoline
 from hybridbridge_vol.machine.machine import Machine, Stop, Verdict
 from hybridbridge_vol.machine.memory import page_up
+from hybridbridge_vol.machine.registers import GENERAL_REGISTERS
 from hybridbridge_vol.trust.placement import START_KERNEL_MAP
 from hybridbridge_vol.units import PAGE_SIZE
-
-_GENERAL = ("RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI", *(f"R{i}" for i in range(8, 16)))
 
 _FIELD = 4
 
@@ -34,9 +35,11 @@ _FIELD = 4
 def _loads_a_pointer(instruction: Instruction) -> bool:
     """Whether it moves eight bytes of the variable that it names, relative to RIP, into a register."""
     rule = instruction.rule
-    plain = rule.kind is Kind.COPY and not rule.bits & (Bits.PUSHES | Bits.POPS | Bits.KEEPS_TARGET)
+    plain = rule.kind is RuleKind.COPY and not rule.bits & (Bits.PUSHES | Bits.POPS | Bits.KEEPS_TARGET)
     moves = (
-        rule.source.place is Place.MEMORY and rule.source.size == 8 and rule.target.place is Place.REGISTER
+        rule.source.kind is OperandKind.MEMORY
+        and rule.source.size == 8
+        and rule.target.kind is OperandKind.REGISTER
     )
     return (
         plain
@@ -53,9 +56,7 @@ class SlowBridge:
         self.bridge = bridge
         self.user = user
         self.machine = self._second_machine()
-        self.engine = TaintEngine(self.machine, self._address_map(), self._code, self._trampolines())
-        self.engine.on_foreign = self._is_the_images
-        self.engine.on_trampoline = self._at_trampoline
+        self.engine = TaintEngine(self.machine, self._address_map(), self, self._trampolines())
         self.findings: list[Event] = []
         self.reclassified: set[int] = set()
         """Fields of static references whose class was found to be *trusted* in the current run."""
@@ -110,7 +111,7 @@ class SlowBridge:
 
     def _on_part(self, part: Part) -> None:
         """A module's trusted part was placed."""
-        self.engine.add_area(part.vaddrs, part.offset)
+        self.engine.add_segment(part.vaddrs, part.offset)
         self.engine.set_module_data(self.bridge.space.modules.data_ranges())
 
     def _trampolines(self) -> dict[int, Rule]:
@@ -120,7 +121,7 @@ class SlowBridge:
             if item.action == "home" or item.trusted
         }
 
-    def _code(self, twin: bool, offset: int, size: int) -> bytes:
+    def code(self, twin: bool, offset: int, size: int) -> bytes:
         """Code bytes of home or of the twin, as SLOW executes them."""
         if not twin:
             start = self.bridge.kernel.text_link_vaddr - START_KERNEL_MAP + offset
@@ -176,9 +177,7 @@ class SlowBridge:
     def _judged(self, stop: Stop) -> Stop:
         """The run's end, unless the engine found something that makes its answer worthless."""
         self.engine.finish()
-        if self.engine.failure:
-            failure, self.engine.failure = self.engine.failure, None
-            raise failure
+        self.engine.raise_failure()
         self.findings = self.engine.events()
         for finding in self.findings:
             if finding.kind is EventKind.FORGED:
@@ -189,8 +188,7 @@ class SlowBridge:
 
     def learned(self) -> list[Instruction]:
         """Instructions of the twin met for the first time since this was asked last."""
-        found, self.engine.learned = self.engine.learned, []
-        return found
+        return self.engine.take_learned()
 
     def cache_loads(self, learned: Iterable[Instruction]) -> set[int]:
         """Fields of static references that load one of the slab allocator's caches: their class is *trusted*
@@ -206,7 +204,7 @@ class SlowBridge:
             field = None if place is None else self.engine.fields.get(place)
             if place is None or field is None or not _loads_a_pointer(instruction):
                 continue
-            displacement = int.from_bytes(self._code(True, field, _FIELD), "little", signed=True)
+            displacement = int.from_bytes(self.code(True, field, _FIELD), "little", signed=True)
             offset = instruction.vaddr + instruction.size + displacement - self.bridge.layout.text_vaddr
             if 0 <= offset <= self.bridge.layout.size - 8 and self._home_word(offset) in self._caches:
                 found.add(field)
@@ -229,12 +227,12 @@ class SlowBridge:
         self.engine.cancel()
         return self._filter(vector, rip, cr2)
 
-    def _is_the_images(self, paddr: int, value: int) -> bool:
+    def image_holds(self, paddr: int, value: int) -> bool:
         """Whether a word on the snapshot's side that points to ours stands in the image, or was put there by
         us."""
         return self.bridge.image.read_available(paddr - SNAPSHOT_PADDR, 8) == value.to_bytes(8, "little")
 
-    def _at_trampoline(self, _vaddr: int, register: int, label: int) -> bool:
+    def replace_argument(self, _vaddr: int, register: int, label: int) -> bool:
         """A pointer of the snapshot's arrives where the trusted kernel expects one of its own.
 
         If it was loaded from one static variable, the load should have reached home's variable: its class is
@@ -253,7 +251,7 @@ class SlowBridge:
         cache = self._home_word(offset)
         if cache not in self._caches:
             return False
-        self.machine.write_register(_GENERAL[register], cache)
+        self.machine.write_register(GENERAL_REGISTERS[register], cache)
         self.reclassified.add(field)
         return True
 
