@@ -1,4 +1,4 @@
-"""How faithful the bridge is: every file of /proc and /sys that a guest recorded right before the freeze,
+"""How faithful the bridge is: every file of /proc and /sys that a guest recorded right before the capture,
 compared.
 
 `make fidelity` runs this; the tests hold single images to it.
@@ -36,9 +36,9 @@ WANTED = 0.995
 EXPLAINED = (
     (
         r"/proc/(\d+/)?net/(snmp6?|netstat|dev_snmp6/.*|rt6_stats|softnet_stat|sockstat6?|packet|dev)",
-        "counters of packets under way",
+        "counters of packets in transit",
     ),
-    (r"/sys/class/net/\w+/statistics/\w+", "counters of packets under way"),
+    (r"/sys/class/net/\w+/statistics/\w+", "counters of packets in transit"),
     (r"/proc/(mtrr|driver/rtc|tty/driver/serial(_8250)?|interrupts|softirqs)", "hardware"),
     (r"/proc/sys/kernel/.*apparmor.*", "the security module asks for the reader's own label"),
     (r"/sys/devices/system/clocksource/.*", "depends on the running CPU's tick"),
@@ -46,15 +46,15 @@ EXPLAINED = (
         r"/proc/\d+/(task/\d+/)?(sched|stat|schedstat)",
         "clock-delta is measured while it is read; time of the running tasks",
     ),
-    (r"/proc/\d+/(task/\d+/)?(stack|wchan)", "a thread that ran between the reading and the freeze"),
+    (r"/proc/\d+/(task/\d+/)?(stack|wchan)", "a thread that ran between the reading and the capture"),
     (r"/sys/fs/cgroup/.*memory\.stat", "counters of memory that are flushed when they are read"),
 )
 """Files that differ for a known cause."""
 
 
 class Comparison(NamedTuple):
-    """`files` that stood still before the freeze, as two readings show, and how many did not (`moved`); how
-    many of those are `equal` to the byte; the others as `(path, known cause or None)`."""
+    """`files` did not change before the capture, as two readings show, and `moved` files did. Of `files`, how
+    many are `equal` byte for byte; the others as `(path, known cause or None)`."""
 
     files: int
     moved: int
@@ -133,7 +133,7 @@ def main() -> None:
     header = (
         "image",
         "files",
-        "moved before the freeze",
+        "changed before the capture",
         "could be equal",
         "equal",
         "share",
@@ -141,8 +141,9 @@ def main() -> None:
         "read in",
     )
     lines = results.circumstances(
-        "Every file of /proc, /proc/PID, /proc/net and a list under /sys, read through the bridge and by the guest itself;",
-        f"one that differed between two readings of the guest's own could not be equal. Wanted: {100 * WANTED:.1f} %.",
+        "Every file of /proc, /proc/PID, /proc/net and a list under /sys, read through the bridge and by the",
+        "guest itself; one that differed between two readings by the guest could not be equal. "
+        f"Wanted: {100 * WANTED:.1f} %.",
     )
     lines += [
         *results.table(header, rows),

@@ -28,10 +28,10 @@ def is_package(head: bytes) -> bool:
 
 
 def members(path: Path, *patterns: str) -> Iterator[Member]:
-    """Files and links of a `.deb` or `.rpm` whose path matches one of the shell patterns; all without any.
+    """Files and links of a `.deb` or `.rpm` whose path matches one of the shell patterns; without any, all.
 
-    A stream: one member at a time is in memory. Raises KernelFileError if the package is damaged, OSError if
-    it cannot be read.
+    One member at a time is in memory. Raises KernelFileError if the package is damaged, OSError if it cannot
+    be read.
     """
 
     def wanted(name: str) -> bool:
@@ -51,7 +51,7 @@ def members(path: Path, *patterns: str) -> Iterator[Member]:
 
 
 def dependencies(path: Path) -> list[str]:
-    """What a `.deb` or `.rpm` says it depends on, in its own words."""
+    """What a `.deb` or `.rpm` depends on, in the package's own words."""
     with open(path, "rb") as stream:
         head = stream.read(8)
         try:
@@ -78,7 +78,8 @@ def _deb_members(stream: IO[bytes], prefix: str, wanted: Wanted) -> Iterator[Mem
 
 
 def _damaged(path: Path, error: Exception) -> Exception:
-    """What to raise for `error`: gzip and bz2 report damage as OSError without a number, devices with one."""
+    """The exception to raise for `error`: gzip and bz2 report damage as OSError without a number, devices
+    report failure with one."""
     if isinstance(error, OSError) and error.errno is not None:
         return error
     return KernelFileError(f"{path}: damaged package ({_one_line(error)}); fetch it again")
@@ -89,7 +90,7 @@ def _one_line(error: Exception) -> str:
 
 
 def read_vmlinuz(path: Path) -> bytes:
-    """The bytes of the kernel that `path` is or contains: a vmlinuz, a `.deb` or a `.rpm`.
+    """The kernel that `path` is or contains: a vmlinuz, a `.deb` or a `.rpm`.
 
     KernelFileError says what is wrong with the file and what to give instead.
     """

@@ -200,7 +200,7 @@ def place(found: Location, read: Read, resolve: Resolve) -> RelocatedModule:
 def _vote(file: ModuleFile, layout: dict[int, int], vaddr: int, there: bytes, votes: Votes) -> None:
     """Gather where the filled-in references of a group of sections at `vaddr` say that other sections
     begin."""
-    places = file.symbol_places
+    places = file.symbol_offsets
     for index, place_of_section in layout.items():
         for offset, info, addend in file.raw_relocations(index):
             kind = _KINDS.get(info & 0xFFFFFFFF)
@@ -243,7 +243,7 @@ def _built(
     """The file's bytes of a group of sections, relocated; `there` are the snapshot's."""
     content = bytearray([filler]) * page_up(size)
     group = Group(vaddr, content)
-    places, numbers = file.symbol_places, {item.name: item.number for item in file.sections}
+    places, numbers = file.symbol_offsets, {item.name: item.number for item in file.sections}
     own_per_cpu = numbers.get(PER_CPU_SECTION)
     for index, start in layout.items():
         section = file.sections[index]

@@ -29,14 +29,14 @@ def tar_members(stream: IO[bytes], wanted: Wanted) -> Iterator[Member]:
     """
     forward = _ForwardStream(stream)
     try:
-        archive = tarfile.open(fileobj=forward, mode="r:", tarinfo=_Header)  # type: ignore[call-overload]
-        for count, header in enumerate(archive):
-            if count == _MAX_MEMBERS:
-                raise ValueError(f"more than {_MAX_MEMBERS} files")
-            member = _member(header, forward, wanted)
-            forward.begin_header()
-            if member is not None:
-                yield member
+        with tarfile.open(fileobj=forward, mode="r:", tarinfo=_Header) as archive:  # type: ignore[call-overload]
+            for count, header in enumerate(archive):
+                if count == _MAX_MEMBERS:
+                    raise ValueError(f"more than {_MAX_MEMBERS} files")
+                member = _member(header, forward, wanted)
+                forward.begin_header()
+                if member is not None:
+                    yield member
     except tarfile.TarError as error:
         raise ValueError(str(error)) from None
 
