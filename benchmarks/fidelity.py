@@ -10,17 +10,18 @@ import re
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from benchmarks import results
 from hybridbridge_vol.errors import CallRolledBack
-from hybridbridge_vol.guest.session import open_session
+from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.trust.store import Store
 from hybridbridge_vol.workflow.trust_kernel import enroll
 from samples.kernels import modules_package
 from samples.make import Spec, make_sample
+from samples.truth import Truth
 
 SPECS = {
     "5.10-cloud, nokaslr": Spec("5.10-cloud", seed=11, kaslr=False),
@@ -72,13 +73,10 @@ class Comparison(NamedTuple):
         return [path for path, cause in self.different if cause is None]
 
 
-def compare(truth: Any, session: Any) -> Comparison:
-    """Read every file that the guest itself could read."""
-    readable = [path for path, reading in truth.late.items() if not reading.errno]
+def compare(truth: Truth, session: Session) -> Comparison:
+    """Read every file that the guest itself could read, but for those of processes that have ended since."""
     alive = set(truth.processes)
-    readable = [
-        path for path in readable if not (match := re.match(r"/proc/(\d+)/", path)) or int(match[1]) in alive
-    ]
+    readable = [path for path, reading in truth.late.items() if not reading.errno and _is_there(path, alive)]
     still = [path for path in readable if not truth.moved(path)]
     different: list[tuple[str, str | None]] = []
     for path in still:
@@ -87,10 +85,18 @@ def compare(truth: Any, session: Any) -> Comparison:
         except (CallRolledBack, OSError):
             same = False
         if not same:
-            different.append(
-                (path, next((cause for pattern, cause in EXPLAINED if re.fullmatch(pattern, path)), None))
-            )
+            different.append((path, _known_cause(path)))
     return Comparison(len(still), len(readable) - len(still), len(still) - len(different), different)
+
+
+def _is_there(path: str, alive: Container[int]) -> bool:
+    """Whether a file is not of a process, or of one that is alive."""
+    process = re.match(r"/proc/(\d+)/", path)
+    return process is None or int(process[1]) in alive
+
+
+def _known_cause(path: str) -> str | None:
+    return next((cause for pattern, cause in EXPLAINED if re.fullmatch(pattern, path)), None)
 
 
 def groups(comparison: Comparison) -> Iterator[tuple[str, int, str]]:
