@@ -18,7 +18,7 @@ from small_machine import (
 
 from hybridbridge_vol.bridge.taint.events import EventKind
 from hybridbridge_vol.bridge.taint.labels import SEEDED, TRUSTED
-from hybridbridge_vol.machine.machine import FS_BASE_MSR
+from hybridbridge_vol.machine.cpu import FS_BASE_MSR
 from hybridbridge_vol.machine.paging import WRITABLE
 
 
