@@ -10,8 +10,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := hybridbridge_vol/bridge/taint/_taint.so
+ENGINE := $(wildcard hybridbridge_vol/bridge/taint/native/*.[ch])
 SOURCES := setup.cfg setup.py pyproject.toml build_support/native.py build_support/backend.py \
-	hybridbridge_vol/bridge/taint/native/taint.c $(shell find hybridbridge_vol plugins symbols -name '*.py' -o -name '*.toml')
+	$(ENGINE) $(shell find hybridbridge_vol plugins symbols -name '*.py' -o -name '*.toml')
 
 .PHONY: demo test test-all check stubs bench fidelity clean system
 
@@ -59,7 +60,7 @@ $(VENV)/installed-test: $(VENV)/installed
 	@touch $@
 
 # the tests run the package from here: the native part once more, in place
-$(NATIVE): hybridbridge_vol/bridge/taint/native/taint.c build_support/native.py | $(VENV)/bin/pip
+$(NATIVE): $(ENGINE) build_support/native.py | $(VENV)/bin/pip
 	@command -v cc >/dev/null || $(BIN)/pip install --quiet --disable-pip-version-check ziglang
 	@$(BIN)/python build_support/native.py
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from hybridbridge_vol.bridge.physical_map import SNAPSHOT_PADDR
-from hybridbridge_vol.bridge.run import caller as calls
+from hybridbridge_vol.bridge.run import budget
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.session import open_session
 from hybridbridge_vol.machine.paging import NO_EXECUTE
@@ -182,7 +182,7 @@ def test_a_task_list_that_runs_in_circles_ends(
     lab: Lab, edited: Callable[..., Path], monkeypatch: Any
 ) -> None:
     """Every word of one process's page is made to point to the page itself: whatever follows it must end."""
-    monkeypatch.setattr(calls, "CALL_SECONDS", 2.0)
+    monkeypatch.setattr(budget, "CALL_SECONDS", 2.0)
     session = lab.session(NAME)
     init_task = session.bridge.snapshot("init_task")
     first = session.bridge.machine.read_u64(init_task + 2048)
