@@ -1,4 +1,4 @@
-"""`--provenance`: a tool with one more column, that tells the bytes of the image each row came from."""
+"""`--provenance`: a tool with one more column: the bytes of the image that each row came from."""
 
 from __future__ import annotations
 

@@ -25,10 +25,10 @@ from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.procfs.pid import parse_stat
 from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.tools.cross_view.comparison import Comparison, Finding
 from hybridbridge_vol.tools.cross_view.control_groups import grouped_processes
 from hybridbridge_vol.tools.cross_view.modules import hidden_modules
 from hybridbridge_vol.tools.cross_view.sockets import hidden_sockets
-from hybridbridge_vol.tools.cross_view.comparison import Comparison, Finding
 
 Lab = Any
 U64 = (1 << 64) - 1
@@ -110,7 +110,7 @@ def listener(lab: Lab, generation: str) -> int:
     return pids[0]
 
 
-def test_a_clean_image_hides_nothing(lab: Lab, generation: str) -> None:
+def test_a_clean_image_has_no_row(lab: Lab, generation: str) -> None:
     assert hidden(lab.session(generation)) == []
 
 
@@ -195,9 +195,7 @@ def test_the_processes_of_control_groups_are_those_that_the_guest_listed(
     assert set(states.values()) == {"Z"}
 
 
-def test_every_thread_of_the_guest_is_in_the_memory_of_tasks_and_nobody_else(
-    lab: Lab, generation: str
-) -> None:
+def test_the_memory_of_tasks_holds_exactly_the_threads_of_the_guest(lab: Lab, generation: str) -> None:
     truth, session = lab.sample(generation).truth, lab.session(generation)
     bridge = session.bridge
     tasks = tasks_in_slabs(bridge, [task for _pid, task in session.tasks.listed()[0]])
@@ -238,7 +236,7 @@ def test_a_process_that_is_on_no_list_is_found_in_the_memory_of_tasks(
 
 
 @pytest.mark.parametrize("generation", ["6.1 two CPUs"])
-def test_a_task_list_that_leads_nowhere_is_told_and_accuses_nobody(
+def test_a_broken_task_list_is_reported_and_nothing_counts_as_missing_in_it(
     lab: Lab, generation: str, plant: Any
 ) -> None:
     def cut(editor: Editor) -> None:
