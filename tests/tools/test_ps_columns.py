@@ -37,13 +37,13 @@ def ask(kernel: GuestKernel, fields: str, **options: Any) -> list[dict[str, str]
     [
         (
             "ps -eLww -o pid,tid,cls,rtprio,psr,f,s,sz,ruser,euser,suid,fsuid,rgid,egid,"
-            "pending,blocked,ignored,caught,ucmd",
+            + "pending,blocked,ignored,caught,ucmd",
             "PID TID CLS RTPRIO PSR F S SZ _ _ SUID FSUID RGID EGID _ BLOCKED IGNORED CAUGHT COMM",
             True,
         ),
         (
             "ps -eww -o pid,tpgid,pgrp,sess,nlwp,ppid,rss,vsz,pmem,tname,uid,gid,group,rgroup,"
-            "label,netns,pidns,mntns,cgroup:200",
+            + "label,netns,pidns,mntns,cgroup:200",
             "PID TPGID PGID SID NLWP PPID RSS VSZ %MEM TTY EUID EGID _ _ LABEL NETNS PIDNS MNTNS _",
             False,
         ),
