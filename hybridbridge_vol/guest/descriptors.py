@@ -107,6 +107,11 @@ class OpenFile:
         self._closed = False
         self.path = path
 
+    @property
+    def number(self) -> int:
+        """The descriptor's number, for calls beyond those of this class."""
+        return self._descriptor.number
+
     def read(self, size: int = LARGEST_READ) -> bytes:
         """Up to `size` bytes from the current position; empty at the end."""
         size = min(size, LARGEST_READ)
