@@ -9,7 +9,7 @@ of the image: a page costs time and memory when it is first touched.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from hybridbridge_vol.bridge.image_pages import ImagePages
 from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START
@@ -60,8 +60,7 @@ class TablePool:
         return paddr
 
 
-@dataclass(frozen=True)
-class TrustedTables:
+class TrustedTables(NamedTuple):
     """The trusted kernel's own page tables, which the snapshot's address space is added to: the physical
     memory they lie in, their root, their levels, and where the trusted kernel's own memory is."""
 

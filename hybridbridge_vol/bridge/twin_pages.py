@@ -10,7 +10,7 @@ Positions are offsets from `_text`; modules' segments lie behind the end of the 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from hybridbridge_vol.bridge.memo import Proven
 from hybridbridge_vol.bridge.modules.area import ROOM
@@ -24,8 +24,7 @@ from hybridbridge_vol.snapshot.kernel_layout import SnapshotLayout
 from hybridbridge_vol.units import PAGE_SIZE
 
 
-@dataclass(frozen=True, slots=True)
-class TwinExtent:
+class TwinExtent(NamedTuple):
     """Which part of the kernel image the twin provides, in offsets from `_text`.
 
     `[0, rodata_end)` without `ro_after_init`, which is the snapshot's data; executable below `text_end`.
@@ -53,13 +52,13 @@ class TwinExtent:
         return offset < self.rodata_end and offset not in self.ro_after_init
 
 
-@dataclass
 class _Learned:
     """What is new of one text; `segment` is None for the kernel's own."""
 
-    segment: TrustedSegment | None
-    code: list[tuple[int, int]] = field(default_factory=list)
-    fields: set[int] = field(default_factory=set)
+    def __init__(self, segment: TrustedSegment | None) -> None:
+        self.segment = segment
+        self.code: list[tuple[int, int]] = []
+        self.fields: set[int] = set()
 
 
 class TwinPages:

@@ -9,7 +9,7 @@ from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START
 from hybridbridge_vol.bridge.space import UPPER_HALF
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.system import Module, parse_module
-from hybridbridge_vol.toolkit.tool import UNREADABLE
+from hybridbridge_vol.toolkit.reading import UNREADABLE
 
 _DIRECT_MAP = 64 << 40
 _VMALLOC = 32 << 40

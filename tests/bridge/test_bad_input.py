@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -209,7 +208,7 @@ def test_a_failed_call_leaves_no_trace(lab: Lab, monkeypatch: pytest.MonkeyPatch
         before = session.files.read("/proc/1/status"), session.files.listdir("/proc")
         rolled_back = session.rolled_back
         modules = session.bridge.space.modules
-        without = replace(modules._names, file=lambda _name: None)  # a package without modules
+        without = modules._names._replace(file=lambda _name: None)  # a package without modules
         monkeypatch.setattr(modules, "_names", without)
         with pytest.raises(CallRolledBack):
             session.files.read("/proc/net/dev")  # needs a driver's code, which the image may not bring along

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START, ROOM
 from hybridbridge_vol.bridge.per_cpu_window import NAMES
 from hybridbridge_vol.bridge.physical_map import SNAPSHOT_PADDR, TWIN_PADDR
 from hybridbridge_vol.bridge.taint.address_map import AddressMap
 from hybridbridge_vol.bridge.taint.rules import Rule, trampoline
+from hybridbridge_vol.machine.devices import TimeStampCounter
 from hybridbridge_vol.machine.machine import ExceptionHandler, Machine
 from hybridbridge_vol.machine.memory import PhysicalMemory, page_up
 
@@ -20,7 +19,8 @@ def second_machine(bridge: Bridge, handler: ExceptionHandler) -> Machine:
     memory = PhysicalMemory()
     for paddr, mapping in bridge.machine.memory.regions():
         memory.place(paddr, bridge.twin.whole if paddr == TWIN_PADDR else mapping)
-    machine = Machine(bridge.machine.levels, memory, handler, replace(bridge.machine.devices.tsc))
+    now = bridge.machine.devices.tsc
+    machine = Machine(bridge.machine.levels, memory, handler, TimeStampCounter(now.value, now.step))
     machine.load_state(bridge.boot.state)
     return machine
 

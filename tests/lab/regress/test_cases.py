@@ -15,7 +15,8 @@ from hybridbridge_vol.cli.regress import parse_run
 from hybridbridge_vol.errors import CasesError
 from hybridbridge_vol.lab.regress.cases import Case, read_cases
 from hybridbridge_vol.lab.regress.golden import MOVES, Answer, canonical, differences, load
-from hybridbridge_vol.toolkit.tool import Column, Row, Unavailable
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.tool import Column, Row
 
 CASE = '[[case]]\nname = "one"\nimage = "a.raw"\nrun = ["ps --tree", "netstat -tln"]\n'
 
@@ -57,7 +58,7 @@ def test_a_case_is_an_image_and_what_is_asked_of_it(tmp_path: Path) -> None:
         (CASE + "sored = 1", "unknown key 'sored'"),
         (CASE + "unordered = 1", "unordered must be a list of tools"),
         (CASE + "unordered = [1]", "unordered must be a list of tools"),
-        (CASE.replace("[\"ps", "1 # "), "run must be a list of texts"),
+        (CASE.replace('["ps', "1 # "), "run must be a list of texts"),
         (CASE.replace('"a.raw"', "7"), "image must be a path"),
         (CASE + 'unordered = ["pss"]', "unordered: no tool is named 'pss'"),
         (CASE + 'moving = {pss = ["PID"]}', "moving: no tool is named 'pss'"),
