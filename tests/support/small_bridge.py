@@ -10,7 +10,6 @@ import struct
 import zlib
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from assembly import assembled
@@ -39,6 +38,7 @@ from hybridbridge_vol.bridge.memo import Memo, MemoKey
 from hybridbridge_vol.bridge.modules.names import ModuleNames
 from hybridbridge_vol.bridge.modules.snapshot_modules import SnapshotModules
 from hybridbridge_vol.bridge.per_cpu_window import PerCpuWindow
+from hybridbridge_vol.bridge.sides import Sides
 from hybridbridge_vol.bridge.space import SnapshotSpace, TrustedTables
 from hybridbridge_vol.bridge.text.cpu_features import FeatureBranches
 from hybridbridge_vol.bridge.text.per_cpu_references import PerCpuText
@@ -111,7 +111,7 @@ class SmallBridge:
         prepared: Prepared,
     ) -> Bridge:
         snapshot, memo = self._snapshot.memory, Memo(MemoKey(kernel.build_id, "policy"))
-        sides = replace(self._snapshot.sides, symbols=kernel.symbols)
+        sides = Sides(kernel.symbols, LINK, KERNEL_SIZE, HOME_DELTA, SHIFT)
         per_cpu = PerCpuWindow(GS, 0, PER_CPU_OFFSET)
         names = ModuleNames(lambda _name: None, sides.snapshot_all, sides.home_or_none, lambda _name: None)
         modules = SnapshotModules(snapshot, memo, names, per_cpu)
