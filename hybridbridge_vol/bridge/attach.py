@@ -123,7 +123,7 @@ def _assemble(trusted: _TrustedSide, snapshot: VirtualMemory, memo: Memo) -> Bri
     image_pages = ImagePages(snapshot.image, memory)
     tables = TrustedTables(memory, boot.state.root_paddr, boot.layout)
     space = SnapshotSpace(tables, snapshot, image_pages, twin, modules, per_cpu)
-    faults = FaultHandler(space, twin, sides, prepared)
+    faults = FaultHandler(space, twin, sides, prepared.warnings, prepared.fixups)
     machine = Machine(snapshot.layout.levels, memory, faults, clock.tsc() if clock else None)
     try:
         machine.load_state(boot.state)
