@@ -1,8 +1,8 @@
 """Bringing a snapshot and a trusted kernel together in one machine.
 
-The steps, in this order: the snapshot's layout is read; a boot of the trusted kernel is chosen that lies clear
-of it; the twin and the snapshot's address space are set up, to be filled on demand; the machine is put over
-that memory and takes the CPU state of the boot; the proxy task, the task whose system calls we make, is
+The steps, in this order: the snapshot's layout is read; a boot of the trusted kernel is chosen that lies
+clear of it; the twin and the snapshot's address space are set up, to be filled on demand; the machine is put
+over that memory and takes the CPU state of the boot; the proxy task, the task whose system calls we make, is
 pointed to the snapshot's namespaces. Every write goes to copy-on-write pages.
 """
 

@@ -60,8 +60,7 @@ class FaultHandler:
         return redirect(self._space, self._per_cpu_offset_vaddr, machine, rip, cr2)
 
     def _skip_warning(self, machine: Machine, rip: int) -> Verdict:
-        """Go on behind a WARN of either side (locks count as held, and the kernel may check that); a BUG ends
-        the call."""
+        """Go on behind a WARN of either side (some check that locks are held); a BUG ends the call."""
         part = self._space.modules.relocated_at(rip)
         is_modules = part is not None and rip in part.module.warnings
         if is_modules or _contains(self._warnings, rip - self._text_of(rip)):

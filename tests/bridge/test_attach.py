@@ -1,4 +1,4 @@
-"""Attaching: what makes it fail is named, and the proxy task sees the snapshot as the snapshot's init does."""
+"""Attaching: what makes it fail is named, and the proxy task sees what the snapshot's init sees."""
 
 from __future__ import annotations
 
@@ -136,8 +136,8 @@ INIT_CRED = STATICS["init_cred"]
 
 @pytest.fixture
 def machine() -> Iterator[Machine]:
-    """A trusted kernel's machine as far as the proxy task's structures go: two namespaces in its nsproxy, and a
-    mount namespace of its own."""
+    """A trusted kernel's machine as far as the proxy task's structures go: two namespaces in its nsproxy, and
+    a mount namespace of its own."""
     machine = Machine()
     machine.place(0, HostMapping.anonymous(2 << 20))
     memory, free = machine.memory, iter(range(0x2000, 0x8000, 0x1000))

@@ -50,8 +50,8 @@ RETURN = b"\xc3"
 
 
 class SmallMachine:
-    """See the module's text. Registers are named in lower case. `on_demand`: pages that are mapped when they are
-    first touched, as virtual and guest-physical addresses."""
+    """See the module's text. Registers are named in lower case. `on_demand`: pages that are mapped when they
+    are first touched, as virtual and guest-physical addresses."""
 
     def __init__(self, trampolines: dict[int, Rule] | None = None) -> None:
         self.memory = PhysicalMemory()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from hybridbridge_vol.bridge.text import policy as policies
 from hybridbridge_vol.bridge.text.policy import Policy, Rule, load_policy, plain_name, resolve
 
 
@@ -64,3 +67,18 @@ def test_the_shipped_policy_is_well_formed() -> None:
     policy = load_policy()
     assert len(policy.rules) > 20
     assert all(rule.names for rule in policy.rules)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"action": "jump"}, "unknown action 'jump' in a rule of 'locks'"),
+        ({"side": "home"}, "unknown side 'home' in a rule of 'locks'"),
+        ({"tursted": [0]}, "unknown key 'tursted' in a rule of 'locks'"),
+    ],
+)
+def test_a_rule_that_is_misspelt_is_not_passed_over(change: dict[str, object], message: str) -> None:
+    rule = {"subsystem": "locks", "action": "home", "names": ["mutex_lock"]}
+    assert policies._rule(rule).action == "home"
+    with pytest.raises(ValueError, match=message):
+        policies._rule(rule | change)
