@@ -47,7 +47,7 @@ class Layout:
 
     @property
     def guard_hole(self) -> range:
-        """Virtual addresses that no snapshot uses. All of the trusted kernel's memory but its image is here."""
+        """Virtual addresses that no snapshot uses; all of the trusted kernel but its image is here."""
         return GUARD_HOLES[self.levels]
 
     def __contains__(self, vaddr: int) -> bool:

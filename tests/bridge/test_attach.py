@@ -80,14 +80,14 @@ def test_an_image_that_lacks_what_the_layout_is_read_from_is_named(
     )
 
 
-def test_a_kernel_older_than_the_bridge_knows_is_told_with_the_image(
+def test_a_kernel_older_than_the_bridge_supports_is_reported_with_the_image(
     snapshot: SmallSnapshot, tmp_path: Path
 ) -> None:
     with pytest.raises(AttachError, match=rf"^{tmp_path / 'dump.raw'}: the kernel has no init_top_pgt"):
         attach(snapshot.image, stored_kernel(tmp_path / "kernel", {"_text": 0}), FOUND)
 
 
-def test_more_physical_memory_than_there_is_room_for_is_told(tmp_path: Path) -> None:
+def test_more_physical_memory_than_the_machine_has_room_for_is_reported(tmp_path: Path) -> None:
     (tmp_path / "dump.raw").write_bytes(bytes(4096))
     kernel = stored_kernel(tmp_path / "kernel", {"_text": 0})
     with open(tmp_path / "dump.raw", "rb") as stream:
@@ -196,7 +196,9 @@ def test_without_init_cred_the_credentials_keep_their_security(
     assert machine.read_u64(CRED + 0x80) == 0x11
 
 
-def test_credentials_that_are_not_in_the_image_are_told(machine: Machine, snapshot: SmallSnapshot) -> None:
+def test_credentials_that_are_not_in_the_image_are_reported(
+    machine: Machine, snapshot: SmallSnapshot
+) -> None:
     cut = VirtualMemory(snapshot.image, replace(snapshot.memory.layout, text_paddr=IMAGE_SIZE))
     with pytest.raises(NotInImage):
         enter_snapshot(machine, PROXY_TASK, sides_with(*NAMESPACES, "init_cred"), cut)

@@ -26,7 +26,7 @@ Patch = tuple[int, bytes]
 
 @dataclass(frozen=True)
 class Sites:
-    """Relocation sites as ascending offsets from `_text`; `step` is their sign, `size` their width in bytes."""
+    """Relocation sites as ascending offsets from `_text`; `step` is their sign, `size` the width in bytes."""
 
     offsets: Sequence[int]
     step: int

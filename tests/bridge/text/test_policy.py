@@ -34,14 +34,14 @@ def test_patterns_match_whole_names() -> None:
     assert trampolines(rules, functions) == {0: "home", 64: "home"}
 
 
-def test_every_function_of_a_name_is_meant() -> None:
+def test_every_function_of_a_name_gets_the_trampoline() -> None:
     assert trampolines([Rule("", "home", ("dup",))], [(0, 64, "dup"), (64, 64, "dup")]) == {
         0: "home",
         64: "home",
     }
 
 
-def test_later_rules_win_and_twin_takes_back() -> None:
+def test_later_rules_count_and_twin_removes_a_trampoline() -> None:
     functions = [(0, 64, "simple_read"), (64, 64, "simple_strtoul")]
     rules = [
         Rule("", "home", ("simple_.*",)),
@@ -51,12 +51,12 @@ def test_later_rules_win_and_twin_takes_back() -> None:
     assert trampolines(rules, functions) == {0: "return"}
 
 
-def test_a_function_without_room_keeps_its_code() -> None:
+def test_a_function_too_small_for_a_trampoline_keeps_its_code() -> None:
     assert trampolines([Rule("", "home", ("tiny",))], [(0, 4, "tiny")]) == {}
     assert trampolines([Rule("", "return", ("tiny",))], [(0, 4, "tiny")]) == {0: "return"}
 
 
-def test_what_matches_nothing_is_named() -> None:
+def test_patterns_that_match_nothing_are_listed() -> None:
     assert resolve(Policy((Rule("", "home", ("nothing", "no.*")),), ""), [(0, 64, "some")]).unmatched == [
         "nothing",
         "no.*",

@@ -1,4 +1,4 @@
-"""The file of what was prepared for a boot: it comes back as it was, or is told to be damaged."""
+"""The file of what was prepared for a boot: it comes back as it was, or is recognised as damaged."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_another_version_is_not_read() -> None:
         parse(with_checksum(head | {"format": FORMAT - 1}, numbers))
 
 
-def test_a_file_without_end_is_not_read() -> None:
+def test_a_deeply_nested_or_huge_file_is_not_read() -> None:
     with pytest.raises(ValueError, match="nested"):
         parse(prepared_file._MAGIC + b"%08x\n" % zlib.crc32(b"[" * 100_000 + b"\n") + b"[" * 100_000 + b"\n")
     with pytest.raises(ValueError, match="another kind of file"):
