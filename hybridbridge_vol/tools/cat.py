@@ -4,19 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.pid import text
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
-from hybridbridge_vol.toolkit.tool import (
-    UNREADABLE,
-    Column,
-    Option,
-    Options,
-    Row,
-    Tool,
-    Unavailable,
-    in_guest,
-    why,
-)
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.reading import UNREADABLE, in_guest, why
+from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 
 
 class Cat(Tool):
@@ -42,7 +34,7 @@ class Cat(Tool):
         for path in paths:
             head = (path,) if len(paths) > 1 else ()
             try:
-                data = kernel.read_file(in_guest(path))
+                data = kernel.files.read(in_guest(path))
             except UNREADABLE as error:
                 if len(paths) == 1:
                     raise
@@ -56,7 +48,7 @@ class Cat(Tool):
         """The files' bytes, one after the other, or why one cannot be read."""
         for path in options["path"]:
             try:
-                yield kernel.read_file(in_guest(path))
+                yield kernel.files.read(in_guest(path))
             except UNREADABLE as error:
                 yield why(path, error)
 

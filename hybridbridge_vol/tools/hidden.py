@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import chain
 
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
-from hybridbridge_vol.toolkit.tool import UNREADABLE, Column, Option, Options, Row, Tool, Unavailable
+from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.reading import UNREADABLE
+from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 from hybridbridge_vol.tools.cross_view.modules import hidden_modules
 from hybridbridge_vol.tools.cross_view.processes import hidden_processes
 from hybridbridge_vol.tools.cross_view.sockets import hidden_sockets
@@ -44,7 +46,7 @@ class Hidden(Tool):
             ("module", lambda: hidden_modules(kernel)),
             ("socket", lambda: hidden_sockets(kernel)),
         ]
-        return chain.from_iterable(kernel.each_part(searches, lambda search: list(self._found(*search))))
+        return chain.from_iterable(kernel.workers.map(lambda search: list(self._found(*search)), searches))
 
     def _found(self, kind: str, search: Callable[[], Iterator[Finding | Unavailable]]) -> Iterator[Row]:
         try:

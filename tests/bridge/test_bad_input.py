@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from hybridbridge_vol.bridge.physical_map import SNAPSHOT_PADDR
-from hybridbridge_vol.bridge.run import caller as calls
+from hybridbridge_vol.bridge.run import budget
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.session import open_session
 from hybridbridge_vol.machine.paging import NO_EXECUTE
@@ -180,7 +180,7 @@ def test_page_tables_that_lead_nowhere_are_reported(lab: Lab, edited: Callable[.
 
 def test_reading_a_cyclic_task_list_ends(lab: Lab, edited: Callable[..., Path], monkeypatch: Any) -> None:
     """Many words of init_task point back into it: whatever follows a list there must end."""
-    monkeypatch.setattr(calls, "CALL_SECONDS", 2.0)
+    monkeypatch.setattr(budget, "CALL_SECONDS", 2.0)
     session = lab.session(NAME)
     init_task = session.bridge.snapshot("init_task")
     first = session.bridge.machine.read_u64(init_task + 2048)
@@ -193,33 +193,33 @@ def test_reading_a_cyclic_task_list_ends(lab: Lab, edited: Callable[..., Path], 
 
     path = edited(loop)
     with open_session(path, lab.store.root) as broken:
-        pids = [name for name in broken.listdir("/proc") if name.isdigit()]
+        pids = [name for name in broken.files.listdir("/proc") if name.isdigit()]
         for pid in pids:
             try:
-                assert broken.read_file(f"/proc/{pid}/stat")
+                assert broken.files.read(f"/proc/{pid}/stat")
             except (OSError, CallRolledBack) as error:
                 assert str(error)
 
 
 def test_a_failed_call_leaves_no_trace(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     with open_session(lab.sample(NAME).dump, lab.store.root) as session:
-        before = session.read_file("/proc/1/status"), session.listdir("/proc")
+        before = session.files.read("/proc/1/status"), session.files.listdir("/proc")
         rolled_back = session.rolled_back
         modules = session.bridge.space.modules
         without = modules._names._replace(file=lambda _name: None)  # a package without modules
         monkeypatch.setattr(modules, "_names", without)
         with pytest.raises(CallRolledBack):
-            session.read_file("/proc/net/dev")  # needs a driver's code, which the image may not bring along
+            session.files.read("/proc/net/dev")  # needs a driver's code, which the image may not bring along
         assert session.rolled_back == rolled_back + 1
-        assert (session.read_file("/proc/1/status"), session.listdir("/proc")) == before
+        assert (session.files.read("/proc/1/status"), session.files.listdir("/proc")) == before
 
 
 def test_a_file_that_a_roll_back_closed_is_not_closed_again(lab: Lab) -> None:
     session = lab.session(NAME)
-    with session.open("/proc/stat") as stale:
+    with session.files.open("/proc/stat") as stale:
         with pytest.raises(CallRolledBack):
-            session._caller.call(1 << 40, label="nothing")
-        fresh = session.open("/proc/version")
+            session.caller.call(1 << 40, label="nothing")
+        fresh = session.files.open("/proc/version")
         assert fresh.fd == stale.fd
     assert fresh.read().startswith(b"Linux version")
     fresh.close()
@@ -228,11 +228,11 @@ def test_a_file_that_a_roll_back_closed_is_not_closed_again(lab: Lab) -> None:
 def test_errors_of_the_guests_kernel_are_raised_by_their_errno(lab: Lab) -> None:
     session = lab.session(NAME)
     with pytest.raises(FileNotFoundError):
-        session.read_file("/proc/999999/stat")
+        session.files.read("/proc/999999/stat")
     with pytest.raises(IsADirectoryError):
-        session.read_file("/proc/1")
+        session.files.read("/proc/1")
     with pytest.raises(NotADirectoryError):
-        session.listdir("/proc/version")
+        session.files.listdir("/proc/version")
 
 
 def test_lime_and_raw_give_the_same_table(lab: Lab) -> None:

@@ -17,9 +17,10 @@ from hybridbridge_vol.bridge.memo import Memo, Proven
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.cli.main import main
 from hybridbridge_vol.errors import CallRolledBack, NotMemoized
-from hybridbridge_vol.guest.provenance import with_provenance
 from hybridbridge_vol.guest.session import Session, open_session
-from hybridbridge_vol.toolkit.tool import Source, Tool
+from hybridbridge_vol.procfs.sources import Source
+from hybridbridge_vol.toolkit.provenance import with_provenance
+from hybridbridge_vol.toolkit.tool import Tool
 from hybridbridge_vol.workflow.train import SKIPPED
 
 Lab = Any
@@ -55,7 +56,7 @@ def answers(session: Session, paths: list[str]) -> Iterator[object]:
     """What each file holds, or why it cannot be read."""
     for path in paths:
         try:
-            yield session.read_file(path)
+            yield session.files.read(path)
         except OSError as error:
             yield error.errno
         except CallRolledBack as error:
@@ -127,7 +128,7 @@ def test_fast_alone_names_the_function_that_has_no_memo(lab: Lab) -> None:
 def test_what_was_proven_is_kept_for_the_next_session(lab: Lab) -> None:
     sample = lab.sample("6.12")
     with open_session(sample.dump, lab.store.root) as session:
-        session.read_file("/proc/interrupts")
+        session.files.read("/proc/interrupts")
         known = len(session.bridge.memo)
     with open_session(sample.dump, lab.store.root) as session:
         assert len(session.bridge.memo) >= known > 0
@@ -135,7 +136,7 @@ def test_what_was_proven_is_kept_for_the_next_session(lab: Lab) -> None:
 
 def test_the_classes_of_static_references_are_learned(lab: Lab, generation: str) -> None:
     with session_with(lab, generation, Mode.SLOW) as session:
-        session.listdir("/proc")
+        session.files.listdir("/proc")
         trusted = {
             session.bridge.describe(session.bridge.layout.text_vaddr + field)
             for field in session.bridge.memo.text.trusted
@@ -152,7 +153,7 @@ def test_no_proven_code_loads_a_cache_of_the_snapshots_allocator(lab: Lab, gener
                 session, {option.name: option.name == "neigh" for option in tools.load("ip").options}
             )
         )
-        session.read_file("/proc/1/maps")
+        session.files.read("/proc/1/maps")
         bridge = session.bridge
         start, caches = bridge.kernel.text_link_vaddr + bridge.home_delta, set(bridge.prepared.caches)
         disassembler, loads = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64), set()
@@ -201,9 +202,9 @@ def rows_and_the_bytes_of_their_states(
     """The rows of `ps` by process, and the image's bytes that the first of /proc/PID/stat's came from."""
     with session_with(lab, "6.12", Mode.SLOW) as session:
         traced = list(with_provenance(tool).rows(session, options))
-        traces = session.trace()
+        labels = session.answer_labels
         states = {
-            row.cells[0]: traces.of([source for source in row.sources if source.path.endswith("/stat")][:1])
+            row.cells[0]: labels.of([source for source in row.sources if source.path.endswith("/stat")][:1])
             for row in traced
         }
     return {row.cells[0]: row.cells[:-1] for row in traced}, states
@@ -211,9 +212,10 @@ def rows_and_the_bytes_of_their_states(
 
 def test_each_byte_of_a_file_is_traced_to_where_it_came_from(lab: Lab) -> None:
     with session_with(lab, "6.1 two CPUs", Mode.SLOW) as session:
-        traces = session.trace()
-        data = session.read_file("/proc/1/status")
-        pieces = list(traces.pieces("/proc/1/status"))
+        labels = session.answer_labels
+        labels.start()
+        data = session.files.read("/proc/1/status")
+        pieces = list(labels.pieces("/proc/1/status"))
         assert b"".join(data[start:end] for start, end, _ in pieces) == data
         (name,) = [item for item in pieces if data[: item[0]].endswith(b"Name:\t")]
         offset, _size = name[2].ranges[0]
@@ -221,7 +223,7 @@ def test_each_byte_of_a_file_is_traced_to_where_it_came_from(lab: Lab) -> None:
         with open(image, "rb") as stream:
             stream.seek(offset)
             assert stream.read(name[1] - name[0]) == data[name[0] : name[1]]
-        assert str(traces.of([Source("/proc/1/status", 0, 6)])) == "constant"
+        assert str(labels.of([Source("/proc/1/status", 0, 6)])) == "constant"
 
 
 def test_provenance_is_shown_where_a_session_runs_under_taint(lab: Lab) -> None:

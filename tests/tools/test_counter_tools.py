@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from live_kernel import LiveKernel
+from live_kernel import Answers, LiveFiles, LiveKernel
 
 from hybridbridge_vol import tools
-from hybridbridge_vol.errors import OptionError
+from hybridbridge_vol.errors import OptionError, ParseError
 from hybridbridge_vol.procfs.counters import (
     parse_diskstat,
     parse_kernel_stat,
@@ -20,8 +20,7 @@ from hybridbridge_vol.procfs.counters import (
     parse_vmstat,
 )
 from hybridbridge_vol.procfs.kernel_log import parse_log
-from hybridbridge_vol.toolkit.render import shown
-from hybridbridge_vol.toolkit.tool import ParseError, Unavailable
+from hybridbridge_vol.toolkit.cells import Unavailable, as_text
 from hybridbridge_vol.tools.free import human
 from hybridbridge_vol.tools.mpstat import chosen_cpus
 from hybridbridge_vol.tools.pidstat import parse_io, parse_schedstat
@@ -208,12 +207,20 @@ STILL: dict[str, bytes | Exception] = {
 }
 
 
-class StillKernel(LiveKernel):
+class StillFiles(LiveFiles):
     """Those files, and a disk whose partition /sys/block has not."""
 
     def listdir(self, path: str) -> list[str]:
         assert path == "/sys/block"
         return ["loop0", "loop1"]
+
+
+class StillKernel(LiveKernel):
+    """A kernel with those files."""
+
+    def __init__(self, answers: Answers) -> None:
+        super().__init__(answers)
+        self.files = StillFiles(answers)
 
 
 def printed(kernel: Any, name: str, **options: Any) -> list[str]:
@@ -222,7 +229,7 @@ def printed(kernel: Any, name: str, **options: Any) -> list[str]:
     given = {option.name: option.default for option in tool.options} | options
     columns = tool.columns_for(given)
     return [
-        " ".join(shown(cell, column.kind) for cell, column in zip(row.cells, columns, strict=True))
+        " ".join(as_text(cell, column.kind) for cell, column in zip(row.cells, columns, strict=True))
         for row in tool.rows(kernel, given)
     ]
 

@@ -6,40 +6,63 @@ import re
 from typing import Any
 
 import pytest
-from live_kernel import LiveKernel
+from live_kernel import Answers, LiveClocks, LiveFiles, LiveKernel, LiveSystem
 
 from hybridbridge_vol import tools
+from hybridbridge_vol.guest.values import Sysinfo
 from hybridbridge_vol.procfs.counters import parse_meminfo
 from hybridbridge_vol.procfs.system import parse_uptime
-from hybridbridge_vol.toolkit.guest_kernel import Sysinfo
-from hybridbridge_vol.toolkit.render import shown
+from hybridbridge_vol.toolkit.cells import as_text
 
 Lab = Any
 
 
-class Copy(LiveKernel):
+class CopiedFiles(LiveFiles):
     """A guest's own copy of its /proc (samples/guest/still.sh)."""
 
-    def read_file(self, path: str) -> bytes:
-        if path not in self.files:
+    def read(self, path: str) -> bytes:
+        if path not in self.answers:
             raise FileNotFoundError(2, "No such file or directory", path)
-        return super().read_file(path)
-
-    def boottime(self) -> float:
-        return parse_uptime(self.read_file("/proc/uptime"))[0]
-
-    def sysinfo(self) -> Sysinfo:
-        memory = parse_meminfo(self.read_file("/proc/meminfo"))
-        return super().sysinfo()._replace(totalram=memory["MemTotal"], mem_unit=1)
+        return super().read(path)
 
     def listdir(self, path: str) -> list[str]:
         if path == "/sys/block":
             return [f"loop{number}" for number in range(8)]
         return list(
             dict.fromkeys(
-                name[len(path) + 1 :].split("/")[0] for name in self.files if name.startswith(f"{path}/")
+                name[len(path) + 1 :].split("/")[0] for name in self.answers if name.startswith(f"{path}/")
             )
         )
+
+
+class CopiedClocks(LiveClocks):
+    """The clocks of those files."""
+
+    def __init__(self, files: CopiedFiles) -> None:
+        self._files = files
+
+    def boottime(self) -> float:
+        return parse_uptime(self._files.read("/proc/uptime"))[0]
+
+
+class CopiedSystem(LiveSystem):
+    """The memory of those files."""
+
+    def __init__(self, files: CopiedFiles) -> None:
+        self._files = files
+
+    def sysinfo(self) -> Sysinfo:
+        memory = parse_meminfo(self._files.read("/proc/meminfo"))
+        return super().sysinfo()._replace(totalram=memory["MemTotal"], mem_unit=1)
+
+
+class Copy(LiveKernel):
+    """A kernel with those files."""
+
+    def __init__(self, answers: Answers) -> None:
+        super().__init__(answers)
+        files = CopiedFiles(answers)
+        self.files, self.clocks, self.system = files, CopiedClocks(files), CopiedSystem(files)
 
 
 def native(text: str, first: str) -> list[list[str]]:
@@ -125,7 +148,7 @@ def answered(files: dict[str, bytes], name: str, options: dict[str, Any]) -> tup
     given = {option.name: option.default for option in tool.options} | options
     columns = tool.columns_for(given)
     rows = [
-        [shown(cell, column.kind) for cell, column in zip(row.cells, columns, strict=True)]
+        [as_text(cell, column.kind) for cell, column in zip(row.cells, columns, strict=True)]
         for row in tool.rows(Copy(dict(files)), given)
     ]
     return rows, len(columns)

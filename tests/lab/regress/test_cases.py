@@ -15,7 +15,8 @@ from hybridbridge_vol.cli.regress import parse_run
 from hybridbridge_vol.errors import CasesError
 from hybridbridge_vol.lab.regress.cases import Case, read_cases
 from hybridbridge_vol.lab.regress.golden import MOVES, Answer, canonical, differences, load
-from hybridbridge_vol.toolkit.tool import Column, Row, Unavailable
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.tool import Column, Row
 
 CASE = '[[case]]\nname = "one"\nimage = "a.raw"\nrun = ["ps --tree", "netstat -tln"]\n'
 
@@ -42,7 +43,7 @@ def test_a_case_is_an_image_and_what_is_asked_of_it(tmp_path: Path) -> None:
     ("text", "error_text"),
     [
         ("", "no [[case]]"),
-        ("case = 1", "no [[case]]"),
+        ("case = 1", "case must be tables, each begun with [[case]]"),
         ("[[case]]\nname = ''", "needs a name"),
         ('[[case]]\nname = "../x"\nimage = "a"\nrun = ["ps"]', "needs a name"),
         (CASE + CASE, "two cases are named 'one'"),
@@ -55,15 +56,18 @@ def test_a_case_is_an_image_and_what_is_asked_of_it(tmp_path: Path) -> None:
         (CASE.replace("netstat -tln", "ps  --tree"), "the same twice"),
         (CASE + 'make = ["x"]', "either 'image' or 'make'"),
         (CASE + "sored = 1", "unknown key 'sored'"),
-        (CASE + "unordered = 1", "wrong type"),
-        (CASE + "unordered = [1]", "list of words"),
+        (CASE + "unordered = 1", "unordered must be a list of tools"),
+        (CASE + "unordered = [1]", "unordered must be a list of tools"),
+        (CASE.replace('["ps', "1 # "), "run must be a list of texts"),
+        (CASE.replace('"a.raw"', "7"), "image must be a path"),
         (CASE + 'unordered = ["pss"]', "unordered: no tool is named 'pss'"),
         (CASE + 'moving = {pss = ["PID"]}', "moving: no tool is named 'pss'"),
         (CASE + 'without = {pss = {CMD = "x"}}', "without: no tool is named 'pss'"),
-        (CASE + 'without = {ps = {CMD = "("}}', "patterns by tool"),
-        (CASE + "moving = {ps = 1}", "columns by tool"),
+        (CASE + 'without = {ps = {CMD = "("}}', "without: not a regular expression"),
+        (CASE + "without = {ps = 1}", "patterns by tool and column"),
+        (CASE + "moving = {ps = 1}", "moving must be columns by tool"),
         ("stores = 1\n" + CASE, "unknown key 'stores'"),
-        ("store = 1\n" + CASE, "store is no path"),
+        ("store = 1\n" + CASE, "store must be a path"),
         ("[[case", "not TOML"),
         ("a = " + "[" * 5000, "not TOML"),
     ],
