@@ -18,7 +18,7 @@ Lab = Any
 
 
 class Copy(LiveKernel):
-    """A guest's own copy of its /proc (samples/guest/still.sh)."""
+    """A guest's own copy of its /proc (samples/guest/tools_on_copy.sh)."""
 
     def read_file(self, path: str) -> bytes:
         if path not in self.files:
@@ -94,7 +94,7 @@ def native(text: str, first: str) -> list[list[str]]:
 def test_every_field_is_what_the_native_tool_printed(
     lab: Lab, rich_generation: str, command: str, first: str, name: str, options: dict[str, Any]
 ) -> None:
-    files, outputs = lab.sample(rich_generation).truth.still
+    files, outputs = lab.sample(rich_generation).truth.proc_copy
     rows, width = answered(files, name, options)
     said = (
         [line.split() for line in outputs[command].splitlines()]
@@ -132,14 +132,14 @@ def answered(files: dict[str, bytes], name: str, options: dict[str, Any]) -> tup
 
 
 def test_interrupts_together_are_what_mpstat_printed(lab: Lab, rich_generation: str) -> None:
-    files, outputs = lab.sample(rich_generation).truth.still
+    files, outputs = lab.sample(rich_generation).truth.proc_copy
     rows, _width = answered(files, "mpstat", {"interrupts": "SUM"})
     assert [row[:2] for row in rows] == native(outputs["mpstat -I SUM -P ALL"], "CPU")
 
 
 @pytest.mark.parametrize("kind", ["CPU", "SCPU"])
 def test_each_interrupt_on_each_cpu_is_what_mpstat_printed(lab: Lab, rich_generation: str, kind: str) -> None:
-    files, outputs = lab.sample(rich_generation).truth.still
+    files, outputs = lab.sample(rich_generation).truth.proc_copy
     heading, *lines = (
         line.split()[1:] for line in outputs[f"mpstat -I {kind} -P ALL"].splitlines()[2:] if line.strip()
     )
@@ -152,7 +152,7 @@ def test_each_interrupt_on_each_cpu_is_what_mpstat_printed(lab: Lab, rich_genera
 
 
 def test_uptime_and_the_load(lab: Lab, rich_generation: str) -> None:
-    files, outputs = lab.sample(rich_generation).truth.still
+    files, outputs = lab.sample(rich_generation).truth.proc_copy
     ((_now, up, _booted, *load, _running, _threads),), _width = answered(files, "uptime", {})
     assert outputs["uptime"].split("load average: ")[1].split() == [f"{load[0]},", f"{load[1]},", load[2]]
     hours, minutes, _seconds = map(int, up.split(":"))
@@ -164,7 +164,7 @@ def test_uptime_and_the_load(lab: Lab, rich_generation: str) -> None:
 @pytest.mark.parametrize("threads", [False, True], ids=["processes", "threads"])
 def test_what_processes_used(lab: Lab, rich_generation: str, threads: bool) -> None:
     """Shares and times, which go on after ps has read them."""
-    files, outputs = lab.sample(rich_generation).truth.still
+    files, outputs = lab.sample(rich_generation).truth.proc_copy
     columns = f"pid,{'tid,' * threads}pcpu,cputimes,etimes,pmem,rss,vsz,min_flt,maj_flt,psr"
     said = {
         tuple(line.split()[:-1]) for line in outputs[f"ps -e{'L' * threads} -o {columns},s"].splitlines()[1:]
@@ -185,7 +185,7 @@ def test_what_processes_used(lab: Lab, rich_generation: str, threads: bool) -> N
 
 def test_counters_of_protocols(lab: Lab, rich_generation: str) -> None:
     """netstat has words for them and leaves some out: what it shows must stand in ours, in its order."""
-    files, outputs = lab.sample(rich_generation).truth.still
+    files, outputs = lab.sample(rich_generation).truth.proc_copy
     rows, _width = answered(files, "netstat", {"statistics": True})
     sections = re.split(r"^(\w+):\n", outputs["netstat -s"], flags=re.MULTILINE)[1:]
     compared = 0
@@ -199,7 +199,7 @@ def test_counters_of_protocols(lab: Lab, rich_generation: str) -> None:
 
 def test_counters_of_interfaces(lab: Lab, rich_generation: str) -> None:
     truth = lab.sample(rich_generation).truth
-    files, outputs = truth.still
+    files, outputs = truth.proc_copy
     kept = {
         path: reading.data
         for path, reading in truth.late.items()
