@@ -104,8 +104,8 @@ def compare(sample: Sample, store: Store) -> list[str]:
     """Both tables. The image's kernel must be in the store and its memo trained."""
     works = [*tool_works(), *same_works()]
     opened: dict[str, Callable[[], Session]] = {
-        "slow": partial(open_session, sample.dump, store.root, mode=Mode.SLOW),
-        "fast": partial(open_session, sample.dump, store.root, mode=Mode.FAST),
+        "slow": partial(open_session, sample.dump, store.root, mode=Mode.SLOW, processors=1),
+        "fast": partial(open_session, sample.dump, store.root, mode=Mode.FAST, processors=1),
         "limit": partial(open_alone, store.kernels()[0]),
     }
     with open_session(sample.dump, store.root) as session:  # warm look-ups take ways that training does not
@@ -141,7 +141,6 @@ def tool_works() -> list[Work]:
 def _tool(name: str, given: Mapping[str, object], session: Session) -> Call:
     tool = tools.load(name)
     options = {option.name: option.default for option in tool.options} | dict(given)
-    session.processors = 1  # copies of this process would not be on its clocks
     return lambda: list(tool.rows(session, options))
 
 
@@ -167,7 +166,7 @@ def _ps_of_threads(session: Session) -> Call:
 
 
 def _read(paths: Sequence[str], session: Session) -> Call:
-    return lambda: [session.read_file(path) for path in paths]
+    return lambda: [session.files.read(path) for path in paths]
 
 
 # --- counting and timing ----------------------------------------------------------------------------------
@@ -228,7 +227,7 @@ class EmulatorClock:
 
     def __init__(self, session: Session) -> None:
         self.seconds = 0.0
-        uc = session._caller.machine.uc
+        uc = session.caller.machine.uc
         self._start = uc.emu_start
         uc.emu_start = self._timed_start
 

@@ -83,7 +83,7 @@ def compare(truth: Any, session: Any) -> Comparison:
     different: list[tuple[str, str | None]] = []
     for path in still:
         try:
-            same = session.read_file(path) == truth.file(path)
+            same = session.files.read(path) == truth.file(path)
         except (CallRolledBack, OSError):
             same = False
         if not same:

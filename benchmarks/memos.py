@@ -18,9 +18,9 @@ from benchmarks.commands import BIN
 from benchmarks.results import number
 from hybridbridge_vol.bridge import memo as memos
 from hybridbridge_vol.bridge.memo_store import load_memo, memo_key
-from hybridbridge_vol.cli.memo import clear
 from hybridbridge_vol.guest.session import open_session
 from hybridbridge_vol.trust.store import Store
+from hybridbridge_vol.workflow.memos import clear
 from hybridbridge_vol.workflow.train import train
 from hybridbridge_vol.workflow.trust_kernel import enroll
 from samples.make import Sample, Spec, make_sample

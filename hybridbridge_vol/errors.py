@@ -59,6 +59,10 @@ class CallRolledBack(HybridBridgeError):
         self.reason = reason
 
 
+class ParseError(HybridBridgeError):
+    """Text that the guest's kernel gave is not of the form that kernel writes."""
+
+
 class EngineMissing(HybridBridgeError):
     """The native part of SLOW-BRIDGE is not there or does not fit this package."""
 

@@ -94,7 +94,7 @@ class ToolPlugin:
         options = {option.name: self._option(option) for option in self.tool.options}
         tool = self.tool
         if self.config.get("provenance", False):
-            from hybridbridge_vol.guest.provenance import with_provenance
+            from hybridbridge_vol.toolkit.provenance import with_provenance
 
             tool = with_provenance(tool)
         columns = tool.columns_for(options)

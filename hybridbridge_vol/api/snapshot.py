@@ -49,11 +49,11 @@ class Snapshot(ToolMethods):
     def read_file(self, path: str) -> bytes:
         """The whole content of a file under the guest's /proc or /sys. OSError with the guest's errno;
         CallRolledBack."""
-        return self.session().read_file(in_guest(path))
+        return self.session().files.read(in_guest(path))
 
     def listdir(self, path: str) -> list[str]:
         """The names in a directory under the guest's /proc or /sys. Errors as for `read_file`."""
-        return self.session().listdir(in_guest(path))
+        return self.session().files.listdir(in_guest(path))
 
     @property
     def path(self) -> str:
@@ -68,7 +68,7 @@ class Snapshot(ToolMethods):
     @property
     def captured(self) -> datetime.datetime | None:
         """When it was taken, by its own clock; None where that shows no time. CallRolledBack."""
-        moment = value_of(self.session().realtime(), "time")
+        moment = value_of(self.session().clocks.realtime(), "time")
         return moment if isinstance(moment, datetime.datetime) else None
 
     @property

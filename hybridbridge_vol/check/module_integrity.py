@@ -10,6 +10,7 @@ from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.modules.relocate import Group, RelocatedModule, field_for
 from hybridbridge_vol.check.call_depth import lead_calls_behind
 from hybridbridge_vol.check.code_differences import CodeComparison, unequal
+from hybridbridge_vol.check.difference import Difference
 from hybridbridge_vol.check.function_pointers import joined
 from hybridbridge_vol.check.kernel_context import KernelAround
 from hybridbridge_vol.check.module_patch_tables import module_call_sites, module_patch_tables
@@ -17,7 +18,6 @@ from hybridbridge_vol.check.patching import Patcher
 from hybridbridge_vol.check.symbol_names import Places
 from hybridbridge_vol.check.tracers import Tracers
 from hybridbridge_vol.procfs.system import Module
-from hybridbridge_vol.toolkit.guest_kernel import Difference
 from hybridbridge_vol.units import PAGE_SIZE
 
 _CONSTANTS = (".rodata", ".data.rel.ro")
@@ -90,7 +90,9 @@ class ModuleIntegrity:
 class _Comparison:
     """One module. Offsets count from the beginning of its code, or of its constants."""
 
-    def __init__(self, all_modules: ModuleIntegrity, module: RelocatedModule, redirected: set[int]) -> None:
+    def __init__(
+        self, all_modules: ModuleIntegrity, module: RelocatedModule, redirected: frozenset[int]
+    ) -> None:
         self._all = all_modules
         self._module = module
         self._redirected = redirected

@@ -1,53 +1,86 @@
-"""`hb regress`: recorded answers of images, and what has changed since."""
+"""`hb regress`: the answers on some images are recorded, and later compared with new ones."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from hybridbridge_vol.cli.parsers import dest_of, parser
+from hybridbridge_vol.cli.arguments import add_command, add_store
+from hybridbridge_vol.cli.console import complain, store_root
+from hybridbridge_vol.cli.run import options_of, parse_tool
 from hybridbridge_vol.errors import HybridBridgeError, OptionError
 from hybridbridge_vol.lab.regress import regress
 from hybridbridge_vol.lab.regress.cases import Run, read_cases
 from hybridbridge_vol.progress import Progress
 from hybridbridge_vol.toolkit.tool import error_text
 
-SAME, DIFFERENT, FAILED = 0, 1, 2
+SAME, DIFFERENT, UNANSWERED = 0, 1, 2
+"""Exit statuses, as `diff` has them: 2 is for what could not be compared."""
+
+CASES = """\
+a file of cases:
+  [moving]                                 # columns whose values are not compared, by tool
+  ps = ["TIME", "%CPU"]
+
+  [[case]]
+  name = "web-01"
+  image = "images/web-01.raw"              # relative to this file; or make = ["command", ...],
+                                           # whose last line of output is the path
+  run = ["ps --tree", "netstat -tulpan"]   # as typed after `hb run DUMP`
+  without = {ps = {CMD = "kworker"}}       # rows to leave out, by a pattern
+  unordered = ["netstat"]                  # tools whose rows are compared in any order
+"""
+
 _COLOURS = {"-": "31", "+": "32", "~": "33"}
 
 
+def add_arguments(parser: argparse.ArgumentParser, _arguments: Sequence[str] | None) -> None:
+    """See `main.Command`."""
+    parser.description = (
+        "Record what tools answer on sample images, and verify later that they still answer the same. "
+        "`pytest --hb-cases CASES.toml` makes each run of each case a test."
+    )
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True, prog="hb regress")
+    record = add_command(actions, "record", "write the answers to golden/CASE beside the file of cases")
+    record.description = (
+        "Answer every run of every case, store the answers, and show what differs from the stored ones."
+    )
+    verify = add_command(actions, "verify", "compare new answers with the recorded ones")
+    verify.description = (
+        "Answer every run of every case again and show what differs.\n\n"
+        "exit status: 0 nothing differs, 1 something differs, 2 something could not be answered"
+    )
+    for action in (record, verify):
+        action.epilog = CASES
+        action.add_argument("cases", metavar="CASES.toml", help="the file of cases, see below")
+        action.add_argument(
+            "--only", metavar="NAME", action="append", default=[], help="only this case (may be repeated)"
+        )
+        add_store(action)
+    verify.add_argument("--junit", metavar="FILE", help="write the results as JUnit XML too")
+    record.set_defaults(execute=record_command)
+    verify.set_defaults(execute=verify_command)
+
+
 def parse_run(text: str) -> Run:
-    """A run as typed after `hb run IMAGE`. OptionError says what is wrong with it."""
+    """A run as typed after `hb run DUMP`. OptionError says what is wrong with it."""
     try:
         words = shlex.split(text)
     except ValueError as error:
         raise OptionError(str(error)) from None
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-            args = parser(["run", *words]).parse_args(["run", "IMAGE", *words])
-    except SystemExit:
-        lines = said.getvalue().strip().splitlines() or ["not a run of a tool"]
-        raise OptionError(lines[-1].partition("error: ")[2] or lines[-1]) from None
+    args = parse_tool(words)
     for name in ("format", "bridge", "provenance", "stats", "store"):
         if hasattr(args, name):
             raise OptionError(f"--{name} is not for a recorded run")
-    options = {
-        option.name: tuple(value or ()) if option.many else value
-        for option in args.tool.options
-        for value in [getattr(args, dest_of(option))]
-    }
-    return Run(text, args.tool, options, getattr(args, "ns_of", None))
+    return Run(text, args.tool, options_of(args), getattr(args, "ns_of", None))
 
 
 def record_command(args: argparse.Namespace) -> int:
-    """hb regress record CASES.toml"""
-    return _told(args, _record)
+    """`hb regress record CASES.toml`"""
+    return _with_errors_as_unanswered(args, _record)
 
 
 def _record(args: argparse.Namespace) -> int:
@@ -55,12 +88,12 @@ def _record(args: argparse.Namespace) -> int:
     for result in _results(args, record=True):
         failed = failed or result.error is not None
         _show(result, "recorded anew" if result.lines else "as it was")
-    return FAILED if failed else SAME
+    return UNANSWERED if failed else SAME
 
 
 def verify_command(args: argparse.Namespace) -> int:
-    """hb regress verify CASES.toml"""
-    return _told(args, _verify)
+    """`hb regress verify CASES.toml`"""
+    return _with_errors_as_unanswered(args, _verify)
 
 
 def _verify(args: argparse.Namespace) -> int:
@@ -71,14 +104,12 @@ def _verify(args: argparse.Namespace) -> int:
     if args.junit:
         regress.junit(Path(args.junit), args.cases, results)
     if any(result.error is not None for result in results):
-        return FAILED
+        return UNANSWERED
     return DIFFERENT if any(result.lines for result in results) else SAME
 
 
-def _told(args: argparse.Namespace, work: Callable[[argparse.Namespace], int]) -> int:
-    """Errors have a status of their own here: 1 says that an answer changed."""
-    from hybridbridge_vol.cli.main import complain
-
+def _with_errors_as_unanswered(args: argparse.Namespace, work: Callable[[argparse.Namespace], int]) -> int:
+    """Errors have the status 2 here, because 1 means that an answer changed."""
     try:
         return work(args)
     except BrokenPipeError:
@@ -87,37 +118,30 @@ def _told(args: argparse.Namespace, work: Callable[[argparse.Namespace], int]) -
         if args.debug:
             raise
         complain(error_text(error, None))
-        return FAILED
+        return UNANSWERED
 
 
 def _results(args: argparse.Namespace, record: bool) -> Iterator[regress.Result]:
-    store = Path(args.store) if hasattr(args, "store") else None
-    cases = read_cases(Path(args.cases), parse_run, tuple(args.only))
+    store = store_root(args)
     with Progress() as progress:
-        for case in cases:
-            for result in (
-                regress.record(case, store, progress)
-                if record
-                else regress.verify(case, case.runs, store, progress)
-            ):
+        for case in read_cases(Path(args.cases), parse_run, tuple(args.only)):
+            if record:
+                results = regress.record(case, store, progress)
+            else:
+                results = regress.verify(case, case.runs, store, progress)
+            for result in results:
                 progress.clear()
                 yield result
 
 
 def _show(result: regress.Result, word: str) -> None:
-    from hybridbridge_vol.cli.main import complain
-
     name = f"{result.case.name}: {result.run.text}"
     if result.error is not None:
         complain(f"{name}: {result.error}")
         return
     print(f"{name}: {word}", flush=True)
-    _print_lines(result.lines)
-
-
-def _print_lines(lines: Sequence[str]) -> None:
     coloured = sys.stdout.isatty()
-    for line in lines:
+    for line in result.lines:
         colour = _COLOURS.get(line[:1]) if coloured else None
         print(f"  \x1b[{colour}m{line}\x1b[0m" if colour else f"  {line}")
     sys.stdout.flush()

@@ -1,21 +1,35 @@
-"""How `hb info` and `hb trust` write what the engine tells them: any dataclass, field by field."""
+"""How `hb info`, `hb trust` and `hb memo` write what the engine reports: any dataclass, field by field.
+
+The name of a field decides how its value is shown: `_vaddr`, `_paddr`, `_offset` and `_shift` are hexadecimal,
+`_bytes` a size, the names in `TIMES` moments in UTC.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, TypeGuard
 
-from hybridbridge_vol.toolkit.render import WRITERS, Answer, printable, utc
+from hybridbridge_vol.toolkit.render import WRITERS, Answer, duration, printable, utc
 from hybridbridge_vol.toolkit.tool import Column, Kind, Row, Value
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
-def write_facts(facts: Any, form: str, out: TextIO) -> None:
-    """One dataclass: aligned `Label: value` lines (a nested one indented below its label), or a JSON
+TIMES = ("created", "captured_at")
+"""Fields that hold seconds since the epoch."""
+DURATIONS = ("uptime",)
+"""Fields that hold a number of seconds."""
+_ADDRESSES = ("_vaddr", "_paddr", "_offset", "_shift")
+_SUFFIXES = {"_bytes": "", "_vaddr": " (virtual)", "_paddr": " (physical)"}
+_ACRONYMS = {"kaslr": "KASLR", "cpus": "CPUs", "id": "ID"}
+
+
+def write_facts(facts: DataclassInstance, form: str, out: TextIO) -> None:
+    """Write one dataclass: aligned `Label: value` lines (a nested one indented below its label), or a JSON
     object."""
     if form == "json":
-        import json
-
         json.dump(plain(facts), out, indent=1)
         out.write("\n")
         return
@@ -24,59 +38,61 @@ def write_facts(facts: Any, form: str, out: TextIO) -> None:
     out.writelines(f"{label:{width}} {printable(value)}".rstrip() + "\n" for label, value in lines)
 
 
-def _lines(facts: Any, indent: str) -> Iterator[tuple[str, str]]:
+def _lines(facts: DataclassInstance, indent: str) -> Iterator[tuple[str, str]]:
+    """`(label, text)` of each line; a list continues on lines without a label."""
     for field in dataclasses.fields(facts):
         value = getattr(facts, field.name)
-        label = f"{indent}{label_of(field.name)}:"
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            yield label, ""
+        label = f"{indent}{label_of(field.name)}"
+        if _is_dataclass(value):
+            yield f"{label}:", ""
             yield from _lines(value, indent + "  ")
-        elif _is_list(value) and any(dataclasses.is_dataclass(item) for item in value):
-            for number, item in enumerate(value):
-                yield f"{indent}{label_of(field.name)} {number}:", ""
-                yield from _lines(item, indent + "  ")
-        elif _is_list(value) and len(value) > 1:
-            yield label, shown(field.name, value[0])
-            yield from (("", shown(field.name, item)) for item in value[1:])
-        elif _is_list(value):
-            yield label, shown(field.name, value[0]) if value else "-"
+        elif isinstance(value, (list, tuple)):
+            yield from _lines_of_list(field.name, label, value, indent)
         else:
-            yield label, shown(field.name, value)
+            yield f"{label}:", shown(field.name, value)
 
 
-def _is_list(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and not hasattr(value, "_fields")
+def _lines_of_list(name: str, label: str, values: Sequence[Any], indent: str) -> Iterator[tuple[str, str]]:
+    if any(map(_is_dataclass, values)):
+        for number, item in enumerate(values):
+            yield f"{label} {number}:", ""
+            yield from _lines(item, indent + "  ")
+        return
+    first, *rest = values or [None]
+    yield f"{label}:", shown(name, first)
+    yield from (("", shown(name, item)) for item in rest)
+
+
+def _is_dataclass(value: object) -> TypeGuard[DataclassInstance]:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
 def label_of(name: str) -> str:
-    """`size_bytes` -> `Size`, `text_vaddr` -> `Text vaddr`; units are told by the value."""
-    for unit in ("_bytes", "_seconds"):
-        name = name.removesuffix(unit)
-    return name[:1].upper() + name[1:].replace("_", " ")
+    """`size_bytes` -> `Size`, `text_vaddr` -> `Text (virtual)`, `kaslr_shift` -> `KASLR shift`."""
+    suffix = next((suffix for suffix in _SUFFIXES if name.endswith(suffix)), "")
+    words = name.removesuffix(suffix).split("_")
+    words = [_ACRONYMS.get(word, word if place else word.capitalize()) for place, word in enumerate(words)]
+    return " ".join(words) + _SUFFIXES.get(suffix, "")
 
 
 def shown(name: str, value: Any) -> str:
-    """A value as a person reads it; the field's name tells its kind: an address is hexadecimal, `_bytes` a
-    size."""
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int) and name.endswith(("_vaddr", "_paddr", "_offset", "_shift")):
-        return f"{value:#x}"
-    if isinstance(value, int) and name.endswith("_bytes"):
-        return size(value)
-    if isinstance(value, float) and name in TIMES:
-        return utc(value)
-    if isinstance(value, dict):
-        return ", ".join(f"{key}={item}" for key, item in value.items()) or "-"
-    if isinstance(value, tuple):
-        return " ".join(shown(name, item) for item in value)
+    """A field's value as a person reads it; `-` where there is none."""
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case int() if name.endswith(_ADDRESSES):
+            return f"{value:#x}"
+        case int() if name.endswith("_bytes"):
+            return size(value)
+        case float() if name in TIMES:
+            return utc(value)
+        case float() if name in DURATIONS:
+            return f"{duration(value)} ({value:.3f} s)"
+        case dict():
+            return ", ".join(f"{key}={item}" for key, item in value.items()) or "-"
     return str(value).strip()
-
-
-TIMES = ("created", "captured_at", "freeze_time", "realtime")
-"""Fields of the engine's dataclasses that hold seconds since the epoch."""
 
 
 def size(count: int) -> str:
@@ -95,58 +111,63 @@ def short_size(count: int) -> str:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has them: dataclasses as objects, sequences as lists, the rest as text."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    """A value as JSON has it: dataclasses as objects, sequences as lists, bytes in hexadecimal."""
+    if _is_dataclass(value):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(item) for item in value]
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    return value.hex() if isinstance(value, bytes) else str(value)
+    match value:
+        case dict():
+            return {str(key): plain(item) for key, item in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [plain(item) for item in value]
+        case bytes():
+            return value.hex()
+        case None | bool() | int() | float() | str():
+            return value
+    return str(value)
 
 
-def write_records(records: Sequence[Any], form: str, out: TextIO, details: Collection[str] = ()) -> None:
-    """Dataclasses of one type as a table (without the fields named in `details`), JSON or CSV."""
+def write_records(
+    records: Sequence[DataclassInstance], form: str, out: TextIO, details: Collection[str] = ()
+) -> None:
+    """Write dataclasses of one type as a table (without the fields named in `details`), JSON or CSV."""
     if form == "json":
-        import json
-
         json.dump([plain(record) for record in records], out, indent=1)
         out.write("\n")
-        return
-    if not records:
-        return
+    elif records:
+        WRITERS[form](_as_csv(records) if form == "csv" else _as_table(records, details), out)
+
+
+def _as_csv(records: Sequence[DataclassInstance]) -> Answer:
     names = [field.name for field in dataclasses.fields(records[0])]
-    if form == "csv":
-        columns = [Column(name, _kind(name, records[0]), name) for name in names]
-        rows = (Row(tuple(_cell(getattr(record, name)) for name in names)) for record in records)
-    else:
-        names = [name for name in names if name not in details]
-        columns = [
-            Column(label_of(name).upper(), "str", name, left=None if _is_text(records[0], name) else False)
-            for name in names
-        ]
-        rows = (Row(tuple(_told(name, getattr(record, name)) for name in names)) for record in records)
-    WRITERS[form](Answer(columns, rows), out)
+    columns = [Column(name, _kind(name, getattr(records[0], name)), name) for name in names]
+    return Answer(columns, [Row(tuple(_cell(getattr(item, name)) for name in names)) for item in records])
 
 
-def _is_text(record: Any, name: str) -> bool:
-    return isinstance(getattr(record, name), str)
+def _as_table(records: Sequence[DataclassInstance], details: Collection[str]) -> Answer:
+    names = [field.name for field in dataclasses.fields(records[0]) if field.name not in details]
+    columns = [
+        Column(label_of(name).upper(), "str", name, left=isinstance(getattr(records[0], name), str))
+        for name in names
+    ]
+    return Answer(
+        columns, [Row(tuple(_short(name, getattr(item, name)) for name in names)) for item in records]
+    )
 
 
 def _cell(value: Any) -> Value:
     return value if value is None or isinstance(value, (int, float, str)) else str(value)
 
 
-def _told(name: str, value: Any) -> str:
+def _short(name: str, value: Any) -> str:
     return short_size(value) if isinstance(value, int) and name.endswith("_bytes") else shown(name, value)
 
 
-def _kind(name: str, record: Any) -> Kind:
-    value = getattr(record, name)
-    if name in TIMES and isinstance(value, (int, float)):
-        return "time"
-    if isinstance(value, int):
-        return "hex" if name.endswith(("_vaddr", "_paddr", "_offset")) else "int"
-    return "float" if isinstance(value, float) else "str"
+def _kind(name: str, value: Any) -> Kind:
+    match value:
+        case int() | float() if name in TIMES:
+            return "time"
+        case int():
+            return "hex" if name.endswith(_ADDRESSES) else "int"
+        case float():
+            return "float"
+    return "str"

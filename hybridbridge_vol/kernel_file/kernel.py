@@ -12,8 +12,8 @@ from hybridbridge_vol.errors import KernelFileError
 from hybridbridge_vol.kernel_file.bzimage import MAX_KERNEL_SIZE, parse_bzimage
 from hybridbridge_vol.kernel_file.kallsyms import Symbols, find_symbols
 from hybridbridge_vol.kernel_file.packages import read_vmlinuz
-from hybridbridge_vol.kernel_file.relocations import START_KERNEL_MAP, Relocations, parse_relocations
-from hybridbridge_vol.units import PAGE_SIZE, Progress
+from hybridbridge_vol.kernel_file.relocations import Relocations, parse_relocations
+from hybridbridge_vol.units import PAGE_SIZE, START_KERNEL_MAP, Progress
 
 _PT_LOAD = 1
 _PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from hybridbridge_vol.errors import KernelFileError
 
-START_KERNEL_MAP = 0xFFFFFFFF80000000
 _MOST_LISTS = 3
 
 

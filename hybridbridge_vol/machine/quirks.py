@@ -1,4 +1,4 @@
-"""What Unicorn keeps to itself and we must mend: `old_exception` in its CPU state.
+"""A fault of Unicorn's that we must work around: `old_exception` in its CPU state.
 
 Unicorn delivers no exception through the IDT and never clears QEMU's `env->old_exception`
 (target/i386/cpu.h), so the second page fault of a run would arrive as a double fault. The field is cleared in

@@ -10,8 +10,8 @@ import itertools
 import re
 from typing import NamedTuple
 
+from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.procfs.pid import text
-from hybridbridge_vol.toolkit.tool import ParseError
 
 _TIMES = 10
 _OF_NO_CPU = ("ERR", "MIS")

@@ -10,8 +10,9 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.procfs.pid import text
-from hybridbridge_vol.toolkit.tool import ParseError, Source
+from hybridbridge_vol.procfs.sources import Source
 
 _LINE = re.compile(
     rb"([0-9a-f]+)-([0-9a-f]+) ([r-][w-][x-][ps]) ([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) ([0-9]+)(?: +(.*))?"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from hybridbridge_vol.toolkit.tool import ParseError
+from hybridbridge_vol.errors import ParseError
 
 USER_HZ = 100
 """Ticks a second of every time in /proc/PID/stat; fixed by the x86 ABI (include/uapi/asm-generic/param.h)."""

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.procfs.pid import text
-from hybridbridge_vol.toolkit.tool import ParseError
 
 
 class Loadavg(NamedTuple):

@@ -12,8 +12,9 @@ from errno import ENOENT
 from posixpath import normpath
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
-from hybridbridge_vol.errors import CallRolledBack, HybridBridgeError
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
+from hybridbridge_vol.errors import CallRolledBack, ParseError
+from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.procfs.sources import Source
 
 Kind = Literal["int", "float", "percent", "hex", "str", "time", "duration"]
 """What a cell of a column holds: int, float (one decimal is shown), the same with two, int shown in hex, str
@@ -30,15 +31,6 @@ class Unavailable(NamedTuple):
 Value = int | float | str | None
 """None: there is nothing to say here (the link target of a plain file), as opposed to `Unavailable`."""
 Cell = Value | Unavailable
-
-
-class Source(NamedTuple):
-    """Bytes that a row was made from: `[start, end)` of what was read from `path` (end None: all of it). For
-    what no file tells, `path` is the call: "uname", "sysinfo", "lstat /proc/1"."""
-
-    path: str
-    start: int = 0
-    end: int | None = None
 
 
 class Row(NamedTuple):
@@ -126,10 +118,6 @@ class Raw(Protocol):
 
     def raw(self, kernel: GuestKernel, options: Options) -> Iterator[bytes | Unavailable]:
         """The bytes, in pieces, or why a piece could not be read."""
-
-
-class ParseError(HybridBridgeError):
-    """Text that the guest's kernel gave is not of the form that kernel writes."""
 
 
 UNREADABLE = (OSError, CallRolledBack, ParseError)

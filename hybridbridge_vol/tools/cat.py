@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.pid import text
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
 from hybridbridge_vol.toolkit.tool import (
     UNREADABLE,
     Column,
@@ -42,7 +42,7 @@ class Cat(Tool):
         for path in paths:
             head = (path,) if len(paths) > 1 else ()
             try:
-                data = kernel.read_file(in_guest(path))
+                data = kernel.files.read(in_guest(path))
             except UNREADABLE as error:
                 if len(paths) == 1:
                     raise
@@ -56,7 +56,7 @@ class Cat(Tool):
         """The files' bytes, one after the other, or why one cannot be read."""
         for path in options["path"]:
             try:
-                yield kernel.read_file(in_guest(path))
+                yield kernel.files.read(in_guest(path))
             except UNREADABLE as error:
                 yield why(path, error)
 

@@ -5,19 +5,9 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterator
 
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
-from hybridbridge_vol.toolkit.tool import (
-    UNREADABLE,
-    Cell,
-    Column,
-    Option,
-    Options,
-    Row,
-    Source,
-    Tool,
-    in_guest,
-    why,
-)
+from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.procfs.sources import Source
+from hybridbridge_vol.toolkit.tool import UNREADABLE, Cell, Column, Option, Options, Row, Tool, in_guest, why
 
 
 class Dir(Tool):
@@ -39,23 +29,23 @@ class Dir(Tool):
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
         path = in_guest(options["path"])
-        if not stat.S_ISDIR(kernel.stat(path).mode):
+        if not stat.S_ISDIR(kernel.files.stat(path).mode):
             yield _row(kernel, path, path)
             return
-        for name in sorted(kernel.listdir(path), key=_natural):
+        for name in sorted(kernel.files.listdir(path), key=_natural):
             yield _row(kernel, f"{path}/{name}", name)
 
 
 def _row(kernel: GuestKernel, path: str, name: str) -> Row:
     try:
-        seen = kernel.stat(path)
+        seen = kernel.files.stat(path)
     except UNREADABLE as error:
         gap = why(path, error)
         return Row((gap, gap, gap, gap, gap, gap, name, gap))
     target: Cell = None
     if stat.S_ISLNK(seen.mode):
         try:
-            target = kernel.readlink(path)
+            target = kernel.files.readlink(path)
         except UNREADABLE as error:
             target = why(path, error)
     mode = stat.filemode(seen.mode)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hybridbridge_vol.errors import OptionError
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.kernel_log import FACILITIES, LEVELS, parse_log
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
-from hybridbridge_vol.toolkit.tool import UNREADABLE, Cell, Column, Option, Options, Row, Source, Tool, why
+from hybridbridge_vol.procfs.sources import Source
+from hybridbridge_vol.toolkit.tool import UNREADABLE, Cell, Column, Option, Options, Row, Tool, why
 
 _READ_ALL = 3  # SYSLOG_ACTION_READ_ALL, include/linux/syslog.h
 _BUFFER_SIZE = 16 << 20
@@ -44,10 +45,10 @@ class Dmesg(Tool):
         booted: float | None = None
         reason: Cell = None
         try:
-            booted = kernel.realtime() - kernel.boottime()
+            booted = kernel.clocks.realtime() - kernel.clocks.boottime()
         except UNREADABLE as error:
             reason = why("clock_gettime", error)
-        for item in parse_log(kernel.syslog(_READ_ALL, _BUFFER_SIZE)):
+        for item in parse_log(kernel.system.syslog(_READ_ALL, _BUFFER_SIZE)):
             if options["level"] and item.level not in options["level"]:
                 continue
             if options["facility"] and item.facility not in options["facility"]:

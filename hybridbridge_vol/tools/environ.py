@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from errno import ESRCH
 
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.pid import text
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
-from hybridbridge_vol.toolkit.tool import UNREADABLE, Cell, Column, Options, Row, Source, Tool, why
+from hybridbridge_vol.procfs.sources import Source
+from hybridbridge_vol.toolkit.tool import UNREADABLE, Cell, Column, Options, Row, Tool, why
 from hybridbridge_vol.tools.process.listing import PID, chosen, expected, name_of
 
 
@@ -31,7 +32,7 @@ class Environ(Tool):
         for pid in expected(kernel, chosen(kernel, options), "environ", "comm"):
             path = f"/proc/{pid}/environ"
             try:
-                data = kernel.read_file(path)
+                data = kernel.files.read(path)
             except UNREADABLE as error:
                 if (
                     isinstance(error, OSError) and error.errno == ESRCH

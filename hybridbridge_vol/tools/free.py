@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.counters import parse_meminfo
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
-from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Source, Tool
+from hybridbridge_vol.procfs.sources import Source
+from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 
 _PATH = "/proc/meminfo"
 _UNITS = {"bytes": 1, "mebi": 1 << 20, "gibi": 1 << 30, "kilo": 10**3, "mega": 10**6, "giga": 10**9}
@@ -58,7 +59,7 @@ class Free(Tool):
         return columns
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
-        memory = parse_meminfo(kernel.read_file(_PATH))
+        memory = parse_meminfo(kernel.files.read(_PATH))
 
         def of(name: str) -> int:
             return memory.get(name, 0)

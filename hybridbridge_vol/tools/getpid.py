@@ -5,18 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hybridbridge_vol.errors import CallRolledBack
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
-from hybridbridge_vol.toolkit.tool import (
-    UNREADABLE,
-    Cell,
-    Column,
-    Options,
-    Row,
-    Source,
-    Tool,
-    Unavailable,
-    why,
-)
+from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.procfs.sources import Source
+from hybridbridge_vol.toolkit.tool import UNREADABLE, Cell, Column, Options, Row, Tool, Unavailable, why
 
 
 class Getpid(Tool):
@@ -34,7 +25,7 @@ class Getpid(Tool):
     )
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
-        for found in kernel.running():
+        for found in kernel.cpus.running():
             if isinstance(found, CallRolledBack):
                 yield Row((Unavailable(f"{found.call}: {found.reason}"),) * len(self.columns))
                 continue
@@ -42,7 +33,7 @@ class Getpid(Tool):
             path = f"/proc/{found.tgid}/task/{found.tid}/comm"
             if found.tgid:
                 try:
-                    comm = kernel.read_file(path).removesuffix(b"\n").decode("utf-8", "surrogateescape")
+                    comm = kernel.files.read(path).removesuffix(b"\n").decode("utf-8", "surrogateescape")
                 except UNREADABLE as error:
                     comm = why(path, error)
             yield Row((found.cpu, found.tgid, found.tid, comm), sources=(Source(path),) if found.tgid else ())

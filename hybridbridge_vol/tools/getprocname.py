@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hybridbridge_vol.errors import CallRolledBack
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
-from hybridbridge_vol.toolkit.tool import Cell, Column, Option, Options, Row, Source, Tool, why
+from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.procfs.sources import Source
+from hybridbridge_vol.toolkit.tool import Cell, Column, Option, Options, Row, Tool, why
 
 
 class Getprocname(Tool):
@@ -21,7 +22,7 @@ class Getprocname(Tool):
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
         pid = options["pid"]
-        kernel.stat(f"/proc/{pid}")
+        kernel.files.stat(f"/proc/{pid}")
         yield name_row(kernel, pid)
 
 
@@ -30,7 +31,7 @@ def name_row(kernel: GuestKernel, pid: int) -> Row:
     path = f"/proc/{pid}/comm"
     name: Cell
     try:
-        name = kernel.read_file(path).removesuffix(b"\n").decode("utf-8", "surrogateescape")
+        name = kernel.files.read(path).removesuffix(b"\n").decode("utf-8", "surrogateescape")
     except (OSError, CallRolledBack) as error:
         name = why(path, error)
     return Row((pid, name), sources=(Source(path),))

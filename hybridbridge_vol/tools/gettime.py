@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
-from hybridbridge_vol.toolkit.tool import UNREADABLE, Cell, Column, Options, Row, Source, Tool, why
+from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.procfs.sources import Source
+from hybridbridge_vol.toolkit.tool import UNREADABLE, Cell, Column, Options, Row, Tool, why
 
 
 class Gettime(Tool):
@@ -23,9 +24,9 @@ class Gettime(Tool):
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
         for name, clock in (
-            ("CLOCK_REALTIME", kernel.realtime),
-            ("CLOCK_MONOTONIC", kernel.monotonic),
-            ("CLOCK_BOOTTIME", kernel.boottime),
+            ("CLOCK_REALTIME", kernel.clocks.realtime),
+            ("CLOCK_MONOTONIC", kernel.clocks.monotonic),
+            ("CLOCK_BOOTTIME", kernel.clocks.boottime),
         ):
             shown: tuple[Cell, Cell]
             try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import chain
 
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.toolkit.tool import UNREADABLE, Column, Option, Options, Row, Tool, Unavailable
 from hybridbridge_vol.tools.cross_view.modules import hidden_modules
 from hybridbridge_vol.tools.cross_view.processes import hidden_processes
@@ -44,7 +44,7 @@ class Hidden(Tool):
             ("module", lambda: hidden_modules(kernel)),
             ("socket", lambda: hidden_sockets(kernel)),
         ]
-        return chain.from_iterable(kernel.each_part(searches, lambda search: list(self._found(*search))))
+        return chain.from_iterable(kernel.workers.map(lambda search: list(self._found(*search)), searches))
 
     def _found(self, kind: str, search: Callable[[], Iterator[Finding | Unavailable]]) -> Iterator[Row]:
         try:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
-from hybridbridge_vol.toolkit.tool import Column, Options, Row, Source, Tool
+from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.procfs.sources import Source
+from hybridbridge_vol.toolkit.tool import Column, Options, Row, Tool
 
 _FIELD = 65
 """Bytes of each name in `struct new_utsname` (include/uapi/linux/utsname.h): sysname, nodename, ...
@@ -23,7 +24,7 @@ class Hostname(Tool):
     )
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
-        names = kernel.uname()
+        names = kernel.system.uname()
         yield Row((names.nodename, names.domainname), sources=_SHOWN)
 
 

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hybridbridge_vol.errors import ParseError
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.counters import DiskStat, parse_diskstat, parse_kernel_stat
-from hybridbridge_vol.procfs.disks import whole_disks
-from hybridbridge_vol.procfs.sources import lines
+from hybridbridge_vol.procfs.sources import Source, lines
 from hybridbridge_vol.procfs.system import parse_uptime
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
-from hybridbridge_vol.toolkit.tool import (
-    Column,
-    Option,
-    Options,
-    ParseError,
-    Row,
-    Source,
-    Tool,
-    Unavailable,
-)
+from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool, Unavailable
+from hybridbridge_vol.tools.system.disks import whole_disks
 
 _PATH = "/proc/diskstats"
 _SECTORS_PER_KB = 2
@@ -88,15 +80,15 @@ class Iostat(Tool):
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
         if options["processors"]:
-            times = parse_kernel_stat(kernel.read_file("/proc/stat")).total
+            times = parse_kernel_stat(kernel.files.read("/proc/stat")).total
             system = times.system + times.irq + times.softirq
             parts = (times.user, times.nice, system, times.iowait, times.steal, times.idle)
             yield Row(tuple(map(times.share, parts)), sources=(Source("/proc/stat"),))
             return
-        seconds = parse_uptime(kernel.read_file("/proc/uptime"))[0] or 1.0
+        seconds = parse_uptime(kernel.files.read("/proc/uptime"))[0] or 1.0
         width = len(self.columns_for(options))
-        whole = None if options["all"] or options["disk"] else whole_disks(kernel)
-        for line, source in lines(_PATH, kernel.read_file(_PATH)):
+        whole = None if options["all"] or options["disk"] else whole_disks(kernel.files)
+        for line, source in lines(_PATH, kernel.files.read(_PATH)):
             try:
                 disk = parse_diskstat(line)
             except ParseError as error:

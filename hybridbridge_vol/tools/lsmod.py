@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hybridbridge_vol.errors import ParseError
+from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.guest.values import EndlessFile
 from hybridbridge_vol.procfs.sources import lines
 from hybridbridge_vol.procfs.system import parse_module
-from hybridbridge_vol.toolkit.guest_kernel import EndlessFile, GuestKernel
-from hybridbridge_vol.toolkit.tool import Column, Options, ParseError, Row, Tool, Unavailable
+from hybridbridge_vol.toolkit.tool import Column, Options, Row, Tool, Unavailable
 
 
 class Lsmod(Tool):
@@ -27,7 +29,7 @@ class Lsmod(Tool):
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
         gap = None
         try:
-            data = kernel.read_file("/proc/modules")
+            data = kernel.files.read("/proc/modules")
         except EndlessFile as error:
             data, gap = (
                 error.partial,

@@ -9,10 +9,11 @@ from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
+from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.guest.values import Question, Stat
 from hybridbridge_vol.procfs.fd import FdInfo, parse_fdinfo
 from hybridbridge_vol.procfs.maps import DELETED, Mapping, entries
-from hybridbridge_vol.procfs.sources import LSTAT_UID
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel, Question, Stat
+from hybridbridge_vol.procfs.sources import LSTAT_UID, Source
 from hybridbridge_vol.toolkit.tool import (
     UNREADABLE,
     Cell,
@@ -20,7 +21,6 @@ from hybridbridge_vol.toolkit.tool import (
     Option,
     Options,
     Row,
-    Source,
     Tool,
     Unavailable,
     why,
@@ -81,7 +81,7 @@ class Lsof(Tool):
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
         sockets = SocketNames(kernel)
         shares = in_shares(kernel, chosen(kernel, options))
-        return chain.from_iterable(kernel.each_part(shares, partial(_rows, kernel, options, sockets)))
+        return chain.from_iterable(kernel.workers.map(partial(_rows, kernel, options, sockets), shares))
 
 
 def _rows(kernel: GuestKernel, options: Options, sockets: SocketNames, shares: list[Share]) -> list[Row]:
@@ -115,7 +115,7 @@ def _of_threads(
 ) -> Iterator[tuple[tuple[Cell, ...], _File]]:
     """The files of a process's threads but the first, with the thread's id and name."""
     try:
-        tids = numbers(kernel.listdir(f"/proc/{pid}/task"))
+        tids = numbers(kernel.files.listdir(f"/proc/{pid}/task"))
     except UNREADABLE:
         return  # its files were not to be read either, and say so
     for tid in tids:
@@ -125,7 +125,7 @@ def _of_threads(
         head = tid, _task_name(kernel, folder)
         yield from ((head, file) for file in _beside(kernel, folder, pid))
         try:
-            descriptors = numbers(kernel.listdir(f"{folder}/fd"))
+            descriptors = numbers(kernel.files.listdir(f"{folder}/fd"))
         except UNREADABLE as error:
             yield head, _File.unreadable("NOFD", why(f"{folder}/fd", error))
             continue
@@ -136,7 +136,7 @@ def _expect(kernel: GuestKernel, shares: list[Share]) -> None:
     """Tell the kernel what will be asked of these processes (of their first threads)."""
     links = [link for link, _fd in _PLACES]
     pids, first = [share.pid for share in shares], [share.pid for share in shares if share.first]
-    kernel.expect(
+    kernel.files.expect(
         [
             *files_of(pids, "", kind="lstat"), *files_of(pids, "comm"), *files_of(first, "maps"),
             *files_of(first, *links, kind="readlink"), *files_of(first, *links, kind="stat"),
@@ -162,7 +162,7 @@ def _expect(kernel: GuestKernel, shares: list[Share]) -> None:
             ):
                 seen.add(key)
                 files.append(Question("stat", _mapped_link(pid, mapping)))
-    kernel.expect(files)
+    kernel.files.expect(files)
 
 
 class _File(NamedTuple):
@@ -201,14 +201,14 @@ def _wanted(file: _File, options: Options) -> bool:
 
 def _owner(kernel: GuestKernel, folder: str) -> Cell:
     try:
-        return kernel.stat(folder).uid
+        return kernel.files.stat(folder).uid
     except UNREADABLE as error:
         return why(folder, error)
 
 
 def _task_name(kernel: GuestKernel, folder: str) -> Cell:
     try:
-        return kernel.read_file(f"{folder}/comm").removesuffix(b"\n").decode("utf-8", "surrogateescape")
+        return kernel.files.read(f"{folder}/comm").removesuffix(b"\n").decode("utf-8", "surrogateescape")
     except UNREADABLE as error:
         return why(f"{folder}/comm", error)
 
@@ -228,13 +228,13 @@ def _linked(kernel: GuestKernel, link: str, fd: str, position: Cell = None) -> _
     """What a link of /proc leads to; None if there is no such link (a kernel thread has no program, a zombie
     no directory)."""
     try:
-        target = kernel.readlink(link)
+        target = kernel.files.readlink(link)
     except UNREADABLE as error:
         if isinstance(error, OSError) and error.errno in (ENOENT, ESRCH):
             return None
         return _File.unreadable(fd, why(link, error))
     try:
-        seen = kernel.stat(link, follow=True)
+        seen = kernel.files.stat(link, follow=True)
     except UNREADABLE as error:
         gap = why(link, error)
         return _File(fd, gap, gap, gap, position, gap, target, (Source(f"readlink {link}"),))
@@ -283,7 +283,7 @@ def _mapped(kernel: GuestKernel, folder: str, pid: int, program: _File | None) -
         name = mapping.path.removesuffix(DELETED)
         try:
             file = _described(
-                fd, name, kernel.stat(link, follow=True), None, (source, Source(f"stat {link}"))
+                fd, name, kernel.files.stat(link, follow=True), None, (source, Source(f"stat {link}"))
             )
         except UNREADABLE as error:
             file = _File(fd, why(link, error), key[0], why(link, error), None, key[1], name, (source,))
@@ -296,7 +296,7 @@ def _descriptor(kernel: GuestKernel, folder: str, pid: int, number: int, sockets
     path = f"{folder}/fdinfo/{number}"
     info: FdInfo | Unavailable
     try:
-        info = parse_fdinfo(kernel.read_file(path))
+        info = parse_fdinfo(kernel.files.read(path))
     except UNREADABLE as error:
         info = why(path, error)
     position: Cell = info if isinstance(info, Unavailable) else info.position

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.maps import Mapping, entries
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
 from hybridbridge_vol.toolkit.tool import Cell, Column, Option, Options, Row, Tool, Unavailable
 from hybridbridge_vol.tools.process.listing import PID, chosen, read_maps
 

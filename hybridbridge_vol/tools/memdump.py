@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.guest.values import Registers
 from hybridbridge_vol.procfs.maps import DELETED
 from hybridbridge_vol.procfs.pid import parse_stat, parse_status
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel, Registers
 from hybridbridge_vol.toolkit.tool import UNREADABLE, Cell, Column, Option, Options, Row, Tool, Unavailable
 from hybridbridge_vol.tools.process import elf_core
 from hybridbridge_vol.tools.process.elf_core import Form, Identity, MappedFile, Segment
@@ -160,7 +161,7 @@ def _notes(memory: ProcessMemory, threads: list[tuple[int, Registers]], form: Fo
         notes += [*first[:1], elf_core.note(elf_core.NT_PRPSINFO, elf_core.prpsinfo(who, form)), *first[1:]]
         notes += [note for others in found[1:] for note in others]
     try:
-        notes.append(elf_core.note(elf_core.NT_AUXV, kernel.read_file(f"{folder}/auxv")))
+        notes.append(elf_core.note(elf_core.NT_AUXV, kernel.files.read(f"{folder}/auxv")))
     except UNREADABLE:
         pass
     mappings = [region.mapping for region in memory.regions]
@@ -181,12 +182,12 @@ def _notes(memory: ProcessMemory, threads: list[tuple[int, Registers]], form: Fo
 def _identity(kernel: GuestKernel, pid: int) -> Identity | None:
     folder = f"/proc/{pid}"
     try:
-        stat = parse_stat(kernel.read_file(f"{folder}/stat"))
-        status = parse_status(kernel.read_file(f"{folder}/status"))
+        stat = parse_stat(kernel.files.read(f"{folder}/stat"))
+        status = parse_status(kernel.files.read(f"{folder}/status"))
     except UNREADABLE:
         return None
     try:
-        arguments = kernel.read_file(f"{folder}/cmdline")[:80].rstrip(b"\0").replace(b"\0", b" ")
+        arguments = kernel.files.read(f"{folder}/cmdline")[:80].rstrip(b"\0").replace(b"\0", b" ")
     except UNREADABLE:
         arguments = b""
     pids = (pid, stat.ppid, stat.pgrp, stat.session)
@@ -207,12 +208,12 @@ def _of_thread(tid: int, who: Identity, registers: Registers, form: Form) -> Ite
 def _threads(kernel: GuestKernel, pid: int) -> Iterator[tuple[int, Registers]]:
     """Each thread whose registers are there, the first thread first."""
     try:
-        tids = numbers(kernel.listdir(f"/proc/{pid}/task"))[:MAX_THREADS]
+        tids = numbers(kernel.files.listdir(f"/proc/{pid}/task"))[:MAX_THREADS]
     except UNREADABLE:
         tids = [pid]
     for tid in sorted(tids, key=lambda tid: tid != pid):
         try:
-            registers = kernel.registers(tid)
+            registers = kernel.threads.registers(tid)
         except (*UNREADABLE, KeyError):
             continue
         if registers:

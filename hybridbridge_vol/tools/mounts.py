@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hybridbridge_vol.errors import ParseError
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.mounts import Mount, parse_mount
-from hybridbridge_vol.procfs.sources import lines
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
-from hybridbridge_vol.toolkit.tool import Column, Option, Options, ParseError, Row, Source, Tool, Unavailable
+from hybridbridge_vol.procfs.sources import Source, lines
+from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool, Unavailable
 from hybridbridge_vol.toolkit.tree import as_tree
 from hybridbridge_vol.tools.process.listing import read_text
 

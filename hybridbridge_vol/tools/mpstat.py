@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from hybridbridge_vol.errors import OptionError
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.counters import CpuTimes, parse_interrupts, parse_kernel_stat
+from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.procfs.system import parse_uptime
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
-from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Source, Tool
+from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 
 _PATH = "/proc/stat"
 _MOST_CPUS = 8192  # CONFIG_NR_CPUS of distributions
@@ -66,7 +67,7 @@ class Mpstat(Tool):
         if options["interrupts"]:
             yield from _interrupts(kernel, options["interrupts"].upper(), chosen)
             return
-        stat = parse_kernel_stat(kernel.read_file(_PATH))
+        stat = parse_kernel_stat(kernel.files.read(_PATH))
         everyone = CpuTimes(*map(sum, zip(*stat.cpus.values(), strict=True))) if stat.cpus else stat.total
         if not chosen:
             yield Row(("all", *_shares(everyone)), sources=(Source(_PATH),))
@@ -94,12 +95,12 @@ def _interrupts(kernel: GuestKernel, kind: str, cpus: set[int]) -> Iterator[Row]
     if kind not in ("SUM", "CPU", "SCPU"):
         raise OptionError(f"--interrupts {kind}: give SUM, CPU or SCPU")
     path = "/proc/softirqs" if kind == "SCPU" else "/proc/interrupts"
-    seconds = parse_uptime(kernel.read_file("/proc/uptime"))[0] or 1.0
-    lines = parse_interrupts(kernel.read_file(path))
+    seconds = parse_uptime(kernel.files.read("/proc/uptime"))[0] or 1.0
+    lines = parse_interrupts(kernel.files.read(path))
     sources = Source(path), Source("/proc/uptime")
     if kind == "SUM":
         if not cpus:
-            count = parse_kernel_stat(kernel.read_file(_PATH)).counts.get("intr", 0)
+            count = parse_kernel_stat(kernel.files.read(_PATH)).counts.get("intr", 0)
             yield Row(("all", count / seconds, count), sources=(Source(_PATH), sources[1]))
         for cpu in sorted({cpu for line in lines for cpu in line.counts}):
             if not cpus or cpu in cpus:

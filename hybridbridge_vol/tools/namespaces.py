@@ -9,8 +9,9 @@ from errno import ENOENT
 from functools import partial
 
 from hybridbridge_vol.errors import OptionError
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.pid import parse_cmdline, parse_stat, text
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
+from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.tool import (
     UNREADABLE,
     Cell,
@@ -18,7 +19,6 @@ from hybridbridge_vol.toolkit.tool import (
     Option,
     Options,
     Row,
-    Source,
     Tool,
     Unavailable,
     why,
@@ -136,9 +136,9 @@ def all_namespaces(
         key = match[1], int(match[2])
         return found.setdefault(key, Namespace(*key))
 
-    pids = sorted(int(name) for name in kernel.listdir("/proc") if name.isdecimal() and name.isascii())
+    pids = sorted(int(name) for name in kernel.files.listdir("/proc") if name.isdecimal() and name.isascii())
     mounts: dict[str, int] = {}
-    for links, unread in kernel.each_part(in_parts(pids), partial(_own, kernel)):
+    for links, unread in kernel.workers.map(partial(_own, kernel), in_parts(pids)):
         gaps |= unread
         for pid, kind, target in links:
             namespace = note(target)
@@ -160,14 +160,14 @@ def all_namespaces(
 def _own(kernel: GuestKernel, pids: list[int]) -> tuple[list[tuple[int, str, str]], dict[int, Unavailable]]:
     """`(pid, kind, target)` of the links to the namespaces that processes are in, and why those of some are
     not there."""
-    kernel.expect(files_of(pids, *(f"ns/{kind}" for kind in TYPES), kind="readlink"))
+    kernel.files.expect(files_of(pids, *(f"ns/{kind}" for kind in TYPES), kind="readlink"))
     links: list[tuple[int, str, str]] = []
     gaps: dict[int, Unavailable] = {}
     for pid in pids:
         for kind in TYPES:
             path = f"/proc/{pid}/ns/{kind}"
             try:
-                links.append((pid, kind, kernel.readlink(path)))
+                links.append((pid, kind, kernel.files.readlink(path)))
             except UNREADABLE as error:
                 # a kernel without this kind, or a zombie, which has left its namespaces
                 if not isinstance(error, OSError) or error.errno != ENOENT:
@@ -178,8 +178,8 @@ def _own(kernel: GuestKernel, pids: list[int]) -> tuple[list[tuple[int, str, str
 def _descriptors(kernel: GuestKernel, pid: int, gaps: dict[int, Unavailable]) -> Iterator[tuple[str, str]]:
     folder = f"/proc/{pid}/fd"
     try:
-        for name in kernel.listdir(folder):
-            yield kernel.readlink(f"{folder}/{name}"), f"{pid}/{name}"
+        for name in kernel.files.listdir(folder):
+            yield kernel.files.readlink(f"{folder}/{name}"), f"{pid}/{name}"
     except UNREADABLE as error:
         gaps.setdefault(pid, why(folder, error))
 
@@ -189,7 +189,7 @@ def _mounted(kernel: GuestKernel, pid: int, gaps: dict[int, Unavailable]) -> Ite
     is what of the file system is mounted, the fifth where (Documentation/filesystems/proc.rst, 3.5)."""
     path = f"/proc/{pid}/mountinfo"
     try:
-        lines = text(kernel.read_file(path)).splitlines()
+        lines = text(kernel.files.read(path)).splitlines()
     except UNREADABLE as error:
         gaps.setdefault(pid, why(path, error))
         return
@@ -204,15 +204,15 @@ def _described(kernel: GuestKernel, pid: int) -> tuple[Cell, Cell]:
     uid: Cell
     command: Cell
     try:
-        uid = kernel.stat(f"/proc/{pid}").uid
+        uid = kernel.files.stat(f"/proc/{pid}").uid
     except UNREADABLE as error:
         uid = why(f"/proc/{pid}", error)
     path = f"/proc/{pid}/cmdline"
     try:
-        command = " ".join(parse_cmdline(kernel.read_file(path)))
+        command = " ".join(parse_cmdline(kernel.files.read(path)))
         if not command:
             path = f"/proc/{pid}/stat"
-            command = f"[{parse_stat(kernel.read_file(path)).comm}]"
+            command = f"[{parse_stat(kernel.files.read(path)).comm}]"
     except UNREADABLE as error:
         command = why(path, error)
     return uid, command

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import chain
 
+from hybridbridge_vol.errors import ParseError
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.counters import parse_meminfo
 from hybridbridge_vol.procfs.maps import Mapping, entries
 from hybridbridge_vol.procfs.pid import POLICIES, USER_HZ, PidStat, PidStatus, parse_stat, parse_status
+from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.procfs.system import parse_uptime
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
 from hybridbridge_vol.toolkit.tool import (
     UNREADABLE,
     Cell,
     Column,
     Option,
     Options,
-    ParseError,
     Row,
-    Source,
     Tool,
     Unavailable,
     why,
@@ -109,13 +109,13 @@ class Pidstat(Tool):
         return (columns[0], *_THREAD_HEAD, *columns[2:]) if options["threads"] else columns
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
-        seconds = parse_uptime(kernel.read_file("/proc/uptime"))[0] or 1.0
-        total = parse_meminfo(kernel.read_file("/proc/meminfo"))["MemTotal"] if options["memory"] else 0
+        seconds = parse_uptime(kernel.files.read("/proc/uptime"))[0] or 1.0
+        total = parse_meminfo(kernel.files.read("/proc/meminfo"))["MemTotal"] if options["memory"] else 0
         others = ("memory", "switches", "priorities", "stack", "tables")
         needed = ("io",) if options["io"] else () if any(options[name] for name in others) else ("schedstat",)
 
         def answer(pids: list[int]) -> list[Row]:
-            kernel.expect(files_of(pids, "status", "stat", *needed))
+            kernel.files.expect(files_of(pids, "status", "stat", *needed))
             rows = []
             for pid in pids:
                 ids = (pid, None) if options["threads"] else (pid,)
@@ -126,7 +126,7 @@ class Pidstat(Tool):
                     )
             return rows
 
-        return chain.from_iterable(kernel.each_part(in_parts(chosen(kernel, options)), answer))
+        return chain.from_iterable(kernel.workers.map(answer, in_parts(chosen(kernel, options))))
 
     def _row(
         self,
@@ -141,12 +141,12 @@ class Pidstat(Tool):
         sources = Source(path), Source(status_path)
         status: PidStatus | Unavailable
         try:
-            status = parse_status(kernel.read_file(status_path))
+            status = parse_status(kernel.files.read(status_path))
         except UNREADABLE as error:
             status = why(status_path, error)
         uid = status if isinstance(status, Unavailable) else status.uid
         try:
-            stat = parse_stat(kernel.read_file(path))
+            stat = parse_stat(kernel.files.read(path))
         except UNREADABLE as error:
             gaps = (why(path, error),) * (len(self.columns_for(options)) - 1 - len(ids))
             return Row((uid, *ids, *gaps))
@@ -171,7 +171,7 @@ class Pidstat(Tool):
 def _threads(kernel: GuestKernel, pid: int) -> list[int]:
     """None of a process whose folder cannot be read: its own row says so."""
     try:
-        return numbers(kernel.listdir(f"/proc/{pid}/task"))
+        return numbers(kernel.files.listdir(f"/proc/{pid}/task"))
     except UNREADABLE:
         return []
 
@@ -188,7 +188,7 @@ def _cpu(kernel: GuestKernel, folder: str, stat: PidStat, seconds: float) -> tup
     path = f"{folder}/schedstat"
     try:
         # in whole ticks, as pidstat counts it
-        waited = share(parse_schedstat(kernel.read_file(path)) // _NANOSECONDS_PER_TICK)
+        waited = share(parse_schedstat(kernel.files.read(path)) // _NANOSECONDS_PER_TICK)
     except UNREADABLE as error:
         waited = why(path, error)
 
@@ -212,7 +212,7 @@ def _memory(stat: PidStat, seconds: float, total: int) -> tuple[Cell, ...]:
 def _disks(kernel: GuestKernel, folder: str, stat: PidStat, seconds: float) -> tuple[Cell, ...]:
     path = f"{folder}/io"
     try:
-        counts = parse_io(kernel.read_file(path))
+        counts = parse_io(kernel.files.read(path))
         names = ("read_bytes", "write_bytes", "cancelled_write_bytes")
         rates: tuple[Cell, ...] = tuple(counts[name] / 1024 / seconds for name in names)
     except UNREADABLE as error:
@@ -223,7 +223,7 @@ def _disks(kernel: GuestKernel, folder: str, stat: PidStat, seconds: float) -> t
 def _stack(kernel: GuestKernel, folder: str) -> tuple[Cell, ...]:
     path = f"{folder}/smaps"
     try:
-        found = entries(path, kernel.read_file(path))
+        found = entries(path, kernel.files.read(path))
     except UNREADABLE as error:
         return (why(path, error),) * 2
     sizes = next(
@@ -240,7 +240,7 @@ def _stack(kernel: GuestKernel, folder: str) -> tuple[Cell, ...]:
 def _open_files(kernel: GuestKernel, folder: str) -> Cell:
     path = f"{folder}/fd"
     try:
-        return len(numbers(kernel.listdir(path)))
+        return len(numbers(kernel.files.listdir(path)))
     except UNREADABLE as error:
         return why(path, error)
 

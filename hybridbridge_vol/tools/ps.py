@@ -7,9 +7,9 @@ from itertools import chain
 from typing import NamedTuple
 
 from hybridbridge_vol.errors import OptionError
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.pid import USER_HZ, PidStat, parse_cmdline, parse_stat, parse_status
-from hybridbridge_vol.procfs.sources import LSTAT_UID, stat_fields, status_values
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
+from hybridbridge_vol.procfs.sources import LSTAT_UID, Source, stat_fields, status_values
 from hybridbridge_vol.toolkit.tool import (
     UNREADABLE,
     Cell,
@@ -17,7 +17,6 @@ from hybridbridge_vol.toolkit.tool import (
     Option,
     Options,
     Row,
-    Source,
     Tool,
     Unavailable,
     why,
@@ -84,7 +83,7 @@ class Ps(Tool):
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
         if options["columns"] and options["tree"]:
             raise OptionError("--tree and --columns: give one of them")
-        pids = list(dict.fromkeys(options["pid"])) or numbers(kernel.listdir("/proc"))
+        pids = list(dict.fromkeys(options["pid"])) or numbers(kernel.files.listdir("/proc"))
         view = View.of(kernel)
         if options["columns"]:
             yield from rows_of(view, pids, fields_named(options["columns"]), options["threads"])
@@ -96,7 +95,7 @@ class Ps(Tool):
                 for process in _processes(view, part)
             ]
 
-        processes = chain.from_iterable(kernel.each_part(in_parts(pids), answer))
+        processes = chain.from_iterable(kernel.workers.map(answer, in_parts(pids)))
         if options["tree"]:
             found = {process.pid: (process, threads) for process, threads in processes}
             order = as_tree({pid: process.ppid for pid, (process, _threads) in found.items()})
@@ -135,10 +134,10 @@ _SHOWN = (3, 4, 7, 14, 15, 20, 22)
 
 
 def _processes(view: View, pids: list[int]) -> Iterator[_Process]:
-    view.kernel.expect(files_of(pids, "stat"))
+    view.kernel.files.expect(files_of(pids, "stat"))
     stats = {pid: _stat(view, pid) for pid in pids}
     own = [pid for pid, found in stats.items() if not isinstance(found, Unavailable) and found[1].vsize]
-    view.kernel.expect(
+    view.kernel.files.expect(
         [*files_of(own, "status", "cmdline"), *files_of(set(pids) - set(own), "", kind="lstat")]
     )
     return (_process(view, pid, found) for pid, found in stats.items())
@@ -147,7 +146,7 @@ def _processes(view: View, pids: list[int]) -> Iterator[_Process]:
 def _stat(view: View, pid: int) -> tuple[bytes, PidStat] | Unavailable:
     path = f"/proc/{pid}/stat"
     try:
-        data = view.kernel.read_file(path)
+        data = view.kernel.files.read(path)
         return data, parse_stat(data)
     except UNREADABLE as error:
         return why(path, error)
@@ -170,7 +169,7 @@ def _process(view: View, pid: int, found: tuple[bytes, PidStat] | Unavailable) -
         sources.append(Source(f"lstat {folder}", *LSTAT_UID))
     else:
         try:
-            data = view.kernel.read_file(f"{folder}/status")
+            data = view.kernel.files.read(f"{folder}/status")
             status = parse_status(data)
             sources += status_values(f"{folder}/status", data, (b"Uid", b"VmSize", b"VmRSS"))
             if status.tgid != pid:  # /proc/TID exists for every thread, though no listing shows it
@@ -179,7 +178,7 @@ def _process(view: View, pid: int, found: tuple[bytes, PidStat] | Unavailable) -
         except UNREADABLE as error:
             uid = why(f"{folder}/status", error)
         try:
-            cmd = " ".join(parse_cmdline(view.kernel.read_file(f"{folder}/cmdline")))
+            cmd = " ".join(parse_cmdline(view.kernel.files.read(f"{folder}/cmdline")))
             sources.append(Source(f"{folder}/cmdline"))
         except UNREADABLE as error:
             cmd = why(f"{folder}/cmdline", error)
@@ -206,7 +205,7 @@ def _threads(view: View, process: _Process) -> Iterator[_Thread]:
         yield process.pid, process.cells, process.sources
         return
     try:
-        tids = numbers(view.kernel.listdir(tasks))
+        tids = numbers(view.kernel.files.listdir(tasks))
     except UNREADABLE as error:
         yield process.pid, process.cells, process.sources
         yield process.pid, (process.pid, *[why(tasks, error)] * (len(Ps.columns) - 1)), ()
@@ -214,7 +213,7 @@ def _threads(view: View, process: _Process) -> Iterator[_Thread]:
     for tid in tids:
         folder = f"{tasks}/{tid}"
         try:
-            data = view.kernel.read_file(f"{folder}/stat")
+            data = view.kernel.files.read(f"{folder}/stat")
             stat = parse_stat(data)
         except UNREADABLE as error:
             yield tid, (process.pid, *[why(f"{folder}/stat", error)] * (len(Ps.columns) - 1)), ()
@@ -227,7 +226,7 @@ def _threads(view: View, process: _Process) -> Iterator[_Thread]:
 def _owner(view: View, folder: str) -> Cell:
     """A task's effective user: the owner of its directory (fs/proc/base.c, task_dump_owner)."""
     try:
-        return view.kernel.stat(folder).uid
+        return view.kernel.files.stat(folder).uid
     except UNREADABLE as error:
         return why(folder, error)
 

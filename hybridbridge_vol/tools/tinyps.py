@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.toolkit.tool import Column, Options, Row, Tool
 from hybridbridge_vol.tools.getprocname import name_row
 from hybridbridge_vol.tools.process.listing import expected
@@ -19,7 +19,7 @@ class Tinyps(Tool):
     )
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
-        pids = [int(name) for name in kernel.listdir("/proc") if name.isdecimal()]
+        pids = [int(name) for name in kernel.files.listdir("/proc") if name.isdecimal()]
         for pid in expected(kernel, pids, "comm"):
             yield name_row(kernel, pid)
 

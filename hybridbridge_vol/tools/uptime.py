@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.procfs.system import parse_loadavg, parse_uptime
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
-from hybridbridge_vol.toolkit.tool import UNREADABLE, Cell, Column, Option, Options, Row, Source, Tool, why
+from hybridbridge_vol.toolkit.tool import UNREADABLE, Cell, Column, Option, Options, Row, Tool, why
 
 
 class Uptime(Tool):
@@ -35,17 +36,17 @@ class Uptime(Tool):
         now: Cell
         up: Cell
         try:
-            now = kernel.realtime()
+            now = kernel.clocks.realtime()
         except UNREADABLE as error:
             now = why("clock_gettime", error)
         try:
-            up = parse_uptime(kernel.read_file("/proc/uptime"))[0]
+            up = parse_uptime(kernel.files.read("/proc/uptime"))[0]
         except UNREADABLE as error:
             up = why("/proc/uptime", error)
         booted = now - up if isinstance(now, float) and isinstance(up, float) else None
         load: tuple[Cell, ...]
         try:
-            seen = parse_loadavg(kernel.read_file("/proc/loadavg"))
+            seen = parse_loadavg(kernel.files.read("/proc/loadavg"))
             averages = (f"{average:.2f}" for average in (seen.load1, seen.load5, seen.load15))
             load = (*averages, seen.running, seen.threads)
         except UNREADABLE as error:

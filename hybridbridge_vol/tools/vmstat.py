@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hybridbridge_vol.errors import OptionError
+from hybridbridge_vol.errors import OptionError, ParseError
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.counters import (
     KernelStat,
     parse_diskstat,
@@ -12,10 +13,9 @@ from hybridbridge_vol.procfs.counters import (
     parse_meminfo,
     parse_vmstat,
 )
-from hybridbridge_vol.procfs.disks import whole_disks
-from hybridbridge_vol.procfs.sources import lines
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
-from hybridbridge_vol.toolkit.tool import Column, Option, Options, ParseError, Row, Source, Tool, Unavailable
+from hybridbridge_vol.procfs.sources import Source, lines
+from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool, Unavailable
+from hybridbridge_vol.tools.system.disks import whole_disks
 from hybridbridge_vol.units import PAGE_SIZE
 
 _FILES = ("/proc/stat", "/proc/meminfo", "/proc/vmstat")
@@ -104,9 +104,9 @@ class Vmstat(Tool):
             for value, what in disk_sums(kernel):
                 yield Row((value, what), sources=(Source(_DISKSTATS),))
             return
-        stat = parse_kernel_stat(kernel.read_file(_FILES[0]))
-        memory = {name: size // 1024 for name, size in parse_meminfo(kernel.read_file(_FILES[1])).items()}
-        pages = parse_vmstat(kernel.read_file(_FILES[2]))
+        stat = parse_kernel_stat(kernel.files.read(_FILES[0]))
+        memory = {name: size // 1024 for name, size in parse_meminfo(kernel.files.read(_FILES[1])).items()}
+        pages = parse_vmstat(kernel.files.read(_FILES[2]))
         if options["counters"]:
             for value, what in counters(stat, memory, pages, letter):
                 yield Row((value, what), sources=_SOURCES)
@@ -116,8 +116,8 @@ class Vmstat(Tool):
 
 
 def _disks(kernel: GuestKernel) -> Iterator[Row]:
-    whole = whole_disks(kernel)
-    for line, source in lines(_DISKSTATS, kernel.read_file(_DISKSTATS)):
+    whole = whole_disks(kernel.files)
+    for line, source in lines(_DISKSTATS, kernel.files.read(_DISKSTATS)):
         try:
             disk = parse_diskstat(line)
         except ParseError as error:
@@ -130,8 +130,8 @@ def _disks(kernel: GuestKernel) -> Iterator[Row]:
 def disk_sums(kernel: GuestKernel) -> Iterator[tuple[int, str]]:
     """What `vmstat -D` lists, in its order and words; partitions are counted, but what they did is their
     disks'. Raises ParseError. The last three are what the kernel tells: vmstat 4.0.2 divides them by 1000."""
-    whole = whole_disks(kernel)
-    found = [parse_diskstat(line) for line, _source in lines(_DISKSTATS, kernel.read_file(_DISKSTATS))]
+    whole = whole_disks(kernel.files)
+    found = [parse_diskstat(line) for line, _source in lines(_DISKSTATS, kernel.files.read(_DISKSTATS))]
     disks = [disk for disk in found if whole is None or disk.name.replace("/", "!") in whole]
     yield len(disks), "disks"
     yield len(found) - len(disks), "partitions"

@@ -1,8 +1,8 @@
 """The modules of a stored kernel: the package's own `.ko` files, kept in one archive, each compressed by
 itself and read when it is needed.
 
-A snapshot's modules run from these files alone (bridge/modules.py); one that is not here is named and not
-run.
+Code of a snapshot's modules runs from these files alone (bridge/modules/); a module whose file is missing is
+named and not run.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def release(path: Path) -> str | None:
 
 
 def keep(folder: Path, modules: Iterable[tuple[str, bytes]]) -> int:
-    """Add modules to those kept in a kernel's folder; how many were given. StoreError if it cannot be
+    """Add modules to those kept in a kernel's folder; returns how many were given. StoreError if it cannot be
     written."""
-    import zstandard
+    import zstandard  # only to add a kernel: takes 7 ms
 
     path = folder / ARCHIVE
     count = 0
@@ -112,7 +112,7 @@ def read(folder: Path, name: str) -> bytes | None:
 
 
 def load(folder: Path, name: str) -> ModuleFile | None:
-    """One module, read and taken apart; None if it is not kept or cannot be used."""
+    """One module, read and parsed; None if it is not kept or cannot be used."""
     data = read(folder, name)
     try:
         return None if data is None else ModuleFile(data, name)

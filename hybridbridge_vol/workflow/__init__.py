@@ -1,1 +1,2 @@
-"""What the command line, the library and the plugins share: trust a kernel, train, describe."""
+"""What commands, the Python interface and the plugins do in several steps: trust a kernel, train its memo,
+describe an image or a stored kernel."""

@@ -1,9 +1,9 @@
-"""What `hb info` tells of an image."""
+"""What `hb info` reports about an image."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,11 +20,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class SnapshotInfo:
-    """What an image is. Addresses as their suffixes say; None where no trusted kernel is there to tell.
+    """What an image is. Addresses are physical (`_paddr`) or virtual (`_vaddr`) addresses of the guest; None
+    where no trusted kernel fits, or where the image does not answer.
 
-    `captured_at`: seconds since the epoch by the snapshot's own clock; `uptime`: seconds since boot.
-    `missing`: physical ranges that the headers promise and the file lacks. `trusted_kernel`: the store's
-    entry that fits; `next_step`: what to do when there is none.
+    `memory_bytes`: guest memory that the image holds. `missing`: physical ranges that the image's headers
+    promise and the file lacks. `trusted_kernel`: the entry of the trust store that fits; `next_step`: what to
+    do when none does. `kaslr_shift`: what KASLR added to the kernel's link-time addresses. `captured_at`:
+    capture time by the guest's clock, in seconds since the epoch; `uptime`: seconds since boot.
     """
 
     path: str
@@ -32,10 +34,10 @@ class SnapshotInfo:
     size_bytes: int
     memory_bytes: int
     missing: tuple[str, ...]
-    banner: str | None
+    banner: str
     package: str | None
-    trusted_kernel: str | None
-    next_step: str | None
+    trusted_kernel: str | None = None
+    next_step: str | None = None
     text_paddr: int | None = None
     text_vaddr: int | None = None
     kaslr_shift: int | None = None
@@ -51,42 +53,27 @@ class SnapshotInfo:
 
 
 def describe(path: Path | str, store: Path | None = None, progress: Progress | None = None) -> SnapshotInfo:
-    """Identify an image. ImageError if it is none or holds no Linux kernel; a kernel that is not stored is no
-    error."""
+    """Identify an image; `store` is the root of a trust store (None: the user's own).
+
+    A kernel that is not stored is not an error. ImageError if the file is not a memory image or holds no
+    Linux kernel.
+    """
     with open_image(path, progress) as image:
         try:
             session = open_attached(image, Store(store), progress)
         except KernelNotStored as error:
-            return _describe(image, None, error.banner, str(error))
-        try:
+            return replace(_of_file(image, error.banner), next_step=str(error))
+        with session:
             return facts_of(session)
-        finally:
-            session.bridge.close()
 
 
 def facts_of(session: Session) -> SnapshotInfo:
-    """The same of an image that is open."""
-    return _describe(session.bridge.image, session, session.bridge.kernel.banner.strip(), None)
-
-
-def _describe(
-    image: PhysicalImage, session: Session | None, banner: str, next_step: str | None
-) -> SnapshotInfo:
-    common = {
-        "path": str(image.path),
-        "format": image.format_name,
-        "size_bytes": image.file_size,
-        "memory_bytes": sum(run.size for run in image.runs),
-        "missing": tuple(f"{start:#x}-{start + size - 1:#x}" for start, size in image.missing),
-        "banner": banner,
-        "package": package_of(banner),
-        "next_step": next_step,
-    }
-    if session is None:
-        return SnapshotInfo(trusted_kernel=None, **common)  # type: ignore[arg-type]
-    layout = session.bridge.layout
-    return SnapshotInfo(
-        trusted_kernel=session.bridge.kernel.name,
+    """The same about an image that is open."""
+    bridge = session.bridge
+    layout = bridge.layout
+    return replace(
+        _of_file(bridge.image, bridge.kernel.banner.strip()),
+        trusted_kernel=bridge.kernel.name,
         text_paddr=layout.text_paddr,
         text_vaddr=layout.text_vaddr,
         kaslr_shift=layout.shift,
@@ -96,15 +83,26 @@ def _describe(
         vmalloc_vaddr=layout.vmalloc_base,
         vmemmap_vaddr=layout.vmemmap_base,
         cpus=layout.cpus,
-        captured_at=_asked(session.realtime),
-        uptime=_asked(session.boottime),
-        hostname=_asked(lambda: session.uname().nodename),
-        **common,  # type: ignore[arg-type]
+        captured_at=_answer(session.clocks.realtime),
+        uptime=_answer(session.clocks.boottime),
+        hostname=_answer(lambda: session.system.uname().nodename),
     )
 
 
-def _asked(question: Callable[[], T]) -> T | None:
-    """An answer of the snapshot's kernel, None where it cannot give one."""
+def _of_file(image: PhysicalImage, banner: str) -> SnapshotInfo:
+    return SnapshotInfo(
+        path=str(image.path),
+        format=image.format_name,
+        size_bytes=image.file_size,
+        memory_bytes=image.memory_size,
+        missing=tuple(f"{start:#x}-{start + size - 1:#x}" for start, size in image.missing),
+        banner=banner,
+        package=package_of(banner),
+    )
+
+
+def _answer(question: Callable[[], T]) -> T | None:
+    """An answer of the guest's kernel; None where it cannot give one."""
     try:
         return question()
     except (OSError, CallRolledBack, HybridBridgeError):

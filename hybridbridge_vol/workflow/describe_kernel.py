@@ -1,4 +1,4 @@
-"""What `hb trust show` tells of a stored kernel."""
+"""What `hb trust show` reports about a stored kernel."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from hybridbridge_vol.bridge.text.policy import ACTIONS
-from hybridbridge_vol.bridge.text.prepared import load_or_error
+from hybridbridge_vol.bridge.text.prepare import load_or_error
 from hybridbridge_vol.errors import StoreError
 from hybridbridge_vol.trust.store import Entry, Store
 
@@ -15,7 +15,7 @@ from hybridbridge_vol.trust.store import Entry, Store
 class KernelInfo(Entry):
     """A stored kernel, and what the redirection policy (`symbols/linux.toml`) does with it.
 
-    `redirected_functions`: how many of its functions each action has; `unmatched_names`: the policy's
+    `redirected_functions`: how many of its functions get each action; `unmatched_names`: the policy's
     patterns that match none of its functions, in the policy's order.
     """
 
@@ -24,7 +24,8 @@ class KernelInfo(Entry):
 
 
 def describe_kernel(store: Store, name: str) -> KernelInfo:
-    """All that is known of the kernel that `name` names, checked against its checksums.
+    """All that is known about one stored kernel, after checking it against its checksums; `name` as for
+    `Store.find`.
 
     StoreError if there is none or it is damaged, StoreError or BootError if it cannot be bridged.
     """
@@ -35,7 +36,7 @@ def describe_kernel(store: Store, name: str) -> KernelInfo:
         raise StoreError(
             f"{kernel.name}: holds no booted kernel; remove it with 'hb trust rm' and add the kernel again"
         )
-    prepared = load_or_error(kernel, boots[0])  # the policy goes by names: it is the same for every boot
+    prepared = load_or_error(kernel, boots[0])  # the policy matches names: every boot gives the same
     counts = Counter(action for _offset, action, *_rest in prepared.trampolines)
     return KernelInfo(
         **vars(entry),

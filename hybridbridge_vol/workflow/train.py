@@ -1,4 +1,4 @@
-"""Filling the memo: run every tool on an image, so that FAST-BRIDGE meets no unknown code on the next."""
+"""Fill the memo: run every tool on an image, so that FAST-BRIDGE meets no unproven code on the next one."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 from hybridbridge_vol import tools
 from hybridbridge_vol.bridge.run.statistics import Statistics
 from hybridbridge_vol.errors import CallRolledBack, HybridBridgeError
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.guest.session import Session, open_session
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
 from hybridbridge_vol.toolkit.tool import Tool
 from hybridbridge_vol.units import Progress
 
@@ -20,16 +20,16 @@ Step = tuple[str, Callable[[], object]]
 """A piece of work and its name."""
 
 MAX_PROCESSES = 24
-"""User processes whose every file is read; those beyond add hardly any code."""
+"""User processes of which every file is read; more of them add hardly any code."""
 KERNEL_THREADS = 3
-"""So many of the kernel's threads, which are all alike."""
+"""Kernel threads of which every file is read; they are all alike."""
 
 SKIPPED = frozenset(
     ("kcore", "kmsg", "kpagecount", "kpageflags", "kpagecgroup", "mem", "pagemap", "clear_refs")
 )
-"""Windows on memory, too large to read, and files that wait or act."""
+"""Files of /proc that are not read: windows on memory, and files whose reading waits or acts."""
 
-_FOLDERS = (
+_DIRECTORIES = (
     "/proc",
     "/proc/net",
     "/proc/sys/kernel",
@@ -47,7 +47,8 @@ _FOLDERS = (
 
 
 def train(image: str | Path, store: Path | None = None, progress: Progress | None = None) -> Statistics:
-    """Run all tools and read all small files of /proc in `image`; what is proven goes to its kernel's memo.
+    """Run all tools on an image and read all small files of its /proc; what is proven goes to its kernel's
+    memo.
 
     Raises what `open_session` raises.
     """
@@ -57,14 +58,14 @@ def train(image: str | Path, store: Path | None = None, progress: Progress | Non
 
 
 def run_everything(session: Session, progress: Progress | None = None) -> None:
-    """All tools with each of their options, then all files of /proc that hold text. What cannot be read is
-    passed over."""
+    """Run all tools with each of their flags, then read all files of /proc that hold text. What cannot be
+    read is skipped."""
     _run([*_plain_tools(session), *_tools_with_options(session), *_files(session)], progress)
 
 
 def run_tools(session: Session, progress: Progress | None = None) -> None:
-    """All tools, each once, without options: most of the code that any question needs, in a fifth of the
-    time."""
+    """Run all tools, each once, without options: that proves most of the code that any question needs, in a
+    fifth of the time."""
     _run(list(_plain_tools(session)), progress)
 
 
@@ -101,8 +102,8 @@ def _tools_with_options(session: Session) -> Iterator[Step]:
 
 
 def _files(session: Session) -> Iterator[Step]:
-    for folder in _FOLDERS:
-        # twice: what is looked up again is first asked whether it still holds
+    for folder in _DIRECTORIES:
+        # twice: a second look-up also runs the code that revalidates a dentry
         yield folder, partial(_read_all, session, folder)
         yield folder, partial(_read_all, session, folder)
     for folder in _processes(session):
@@ -115,9 +116,9 @@ def _rows(tool: Tool, session: Session, options: dict[str, object]) -> None:
 
 
 def _processes(session: Session) -> list[str]:
-    """Folders of the processes to read."""
+    """The directories of the processes to read."""
     with suppress(OSError, CallRolledBack):
-        pids = [name for name in session.listdir("/proc") if name.isdecimal()]
+        pids = [name for name in session.files.listdir("/proc") if name.isdecimal()]
         users = [pid for pid in pids if _is_user_process(session, pid)]
         threads = [pid for pid in pids if pid not in set(users)]
         return [f"/proc/{pid}" for pid in users[-MAX_PROCESSES:] + threads[:KERNEL_THREADS]]
@@ -126,19 +127,19 @@ def _processes(session: Session) -> list[str]:
 
 def _is_user_process(kernel: GuestKernel, pid: str) -> bool:
     with suppress(OSError, CallRolledBack):
-        return bool(kernel.read_file(f"/proc/{pid}/cmdline"))
+        return bool(kernel.files.read(f"/proc/{pid}/cmdline"))
     return False
 
 
 def _read_all(session: Session, folder: str) -> None:
-    session.stat(folder)
-    for name in session.listdir(folder):
+    session.files.stat(folder)
+    for name in session.files.listdir(folder):
         path = f"{folder}/{name}"
         if name in SKIPPED:
             continue
         with suppress(OSError, CallRolledBack):
-            kind = stat.S_IFMT(session.stat(path).mode)
+            kind = stat.S_IFMT(session.files.stat(path).mode)
             if kind == stat.S_IFLNK:
-                session.readlink(path)
+                session.files.readlink(path)
             elif kind == stat.S_IFREG:
-                session.read_file(path)
+                session.files.read(path)

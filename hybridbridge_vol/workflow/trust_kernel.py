@@ -1,9 +1,8 @@
-"""Taking a kernel into the store so that the first case finds everything ready: booted, with its modules,
-trained.
+"""Trust a kernel: boot it, store it with its modules, prepare the bridge for it, and train.
 
-Beside the trusted kernel a second one is booted, where Linux would have put it, and thrown away again: its
-memory is a snapshot on which the tools are trained, so that most of their code is proven before the first
-case.
+Beside the trusted kernel a second one is booted, at the addresses where Linux would have put it, and
+discarded again: its memory is a snapshot on which the tools are trained, so that most of their code is proven
+before the first case.
 """
 
 from __future__ import annotations
@@ -14,25 +13,30 @@ import tempfile
 from itertools import takewhile
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
-from hybridbridge_vol.bridge.text.prepared import prepare
+from hybridbridge_vol.bridge.attach import attach
+from hybridbridge_vol.bridge.text.prepare import prepare
 from hybridbridge_vol.errors import BootError, HybridBridgeError, KernelFileError
+from hybridbridge_vol.guest.session import Session
 from hybridbridge_vol.kernel_file import packages
+from hybridbridge_vol.kernel_file.kernel import KernelImage
+from hybridbridge_vol.memory_image.open import open_image
+from hybridbridge_vol.snapshot.find_kernel import find_kernel
 from hybridbridge_vol.trust import modules
+from hybridbridge_vol.trust.boot import BootedKernel, boot
+from hybridbridge_vol.trust.files import write_sparse
 from hybridbridge_vol.trust.linked_kernel import linked_kernel
+from hybridbridge_vol.trust.placement import LINUX_LAYOUT
 from hybridbridge_vol.trust.store import Entry, Store
 from hybridbridge_vol.trust.stored_kernel import StoredKernel
 from hybridbridge_vol.units import Progress
-
-if TYPE_CHECKING:
-    from hybridbridge_vol.kernel_file.kernel import KernelImage
-    from hybridbridge_vol.trust.boot import BootedKernel
+from hybridbridge_vol.workflow.train import run_tools
 
 
 def enroll(store: Store, path: Path, progress: Progress | None = None, training: bool = True) -> Entry:
-    """Boot the kernel in `path`, store it, prepare the bridge for it and train on it. Raises as
-    `Store.add`."""
+    """Boot the kernel in the file `path` (a vmlinuz or a package), store it, prepare the bridge for it and
+    train on it. A package that holds modules only is added to its kernel. Raises as `Store.add`."""
 
     def part(first: float, last: float) -> Progress | None:
         return progress and (lambda fraction, text: progress(first + fraction * (last - first), text))
@@ -48,7 +52,7 @@ def enroll(store: Store, path: Path, progress: Progress | None = None, training:
                 prepare(kernel, boot, part(0.6, 0.7))
         except KeyError as error:
             raise BootError(f"{path}: this kernel has no symbol {error}; it cannot be bridged") from None
-        linked_kernel(kernel)  # now, while the kernel is at hand, unpacked
+        linked_kernel(kernel)  # now, while the kernel is unpacked in memory
         kept.give(kernel)
     if second is not None:
         booted = second.finish()
@@ -58,8 +62,8 @@ def enroll(store: Store, path: Path, progress: Progress | None = None, training:
 
 
 def _enroll_modules(store: Store, path: Path, error: KernelFileError) -> Entry:
-    """Add the modules in a package that has no kernel to their kernel, which is in the store already; `error`
-    is raised if there are none."""
+    """Add the modules of a package that has no kernel to their kernel, which must be stored already; `error`
+    is raised if the package has none."""
     release = None
     with contextlib.suppress(KernelFileError, OSError):
         release = modules.release(path)
@@ -76,42 +80,42 @@ def _enroll_modules(store: Store, path: Path, error: KernelFileError) -> Entry:
 
 
 class _KeptModules(Thread):
-    """Packs the modules of a kernel's package beside other work, since that needs no kernel yet, and gives
-    them to it."""
+    """Packs the modules of a kernel's package in a thread of its own, because that needs no kernel yet, and
+    moves them to the kernel when that is stored."""
 
     def __init__(self, store: Store, path: Path) -> None:
         super().__init__(name="modules", daemon=True)
         self._folder = store.temporary_folder()
         self._path = path
         self._error: HybridBridgeError | None = None
-        self._unwanted = False
+        self._cancelled = False
 
     def __enter__(self) -> Self:
         self.start()
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._unwanted = True
+        self._cancelled = True
         self.join()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def run(self) -> None:
-        """Thread."""
+        """The thread."""
         try:
             with open(self._path, "rb") as stream:
                 if not packages.is_package(stream.read(8)):
                     return
             modules.keep(
-                self._folder, takewhile(lambda _module: not self._unwanted, modules.module_files(self._path))
+                self._folder, takewhile(lambda _module: not self._cancelled, modules.module_files(self._path))
             )
         except HybridBridgeError as error:
             self._error = error
-        except OSError:  # the kernel cannot be read either, and that is told
+        except OSError:  # the kernel cannot be read either, and that is reported
             pass
 
     def give(self, kernel: StoredKernel) -> None:
-        """Wait until they are packed and move them to their kernel, if it has none; what went wrong is raised
-        here."""
+        """Wait until the modules are packed and move them to their kernel, unless it has some already. Raises
+        what went wrong in the thread."""
         if modules.names(kernel.folder):
             return
         self.join()
@@ -121,7 +125,7 @@ class _KeptModules(Thread):
 
 
 class _SecondBoot:
-    """Boots a kernel where it was linked to run, as Linux does without KASLR, beside other work."""
+    """Boots a kernel at its link-time addresses, as Linux does without KASLR, in a thread of its own."""
 
     def __init__(self) -> None:
         self._thread: Thread | None = None
@@ -133,30 +137,20 @@ class _SecondBoot:
         self._thread.start()
 
     def _run(self, kernel: KernelImage) -> None:
-        from hybridbridge_vol.trust.boot import boot
-        from hybridbridge_vol.trust.placement import LINUX_LAYOUT
-
         try:
             self._booted = boot(kernel, LINUX_LAYOUT)
-        except BootError:  # the first boot tells; without training everything works, only slower at first
+        except BootError:  # the first boot reports it; without training the first questions are only slower
             self._booted = None
 
     def finish(self) -> BootedKernel | None:
-        """Wait for it; None if there is none (the kernel was stored already) or it failed."""
+        """Wait for it. None if it was not started, because the kernel was stored already, or failed."""
         if self._thread is not None:
             self._thread.join()
         return self._booted
 
 
 def _train(kernel: StoredKernel, booted: BootedKernel, progress: Progress | None) -> None:
-    """Run each tool on the memory of `booted`. What goes wrong costs the training, not the kernel."""
-    from hybridbridge_vol.bridge.attach import attach
-    from hybridbridge_vol.guest.session import Session
-    from hybridbridge_vol.memory_image.open import open_image
-    from hybridbridge_vol.snapshot.find_kernel import find_kernel
-    from hybridbridge_vol.trust.files import write_sparse
-    from hybridbridge_vol.workflow.train import run_tools
-
+    """Run each tool on the memory of `booted`. An error ends the training; the kernel stays trusted."""
     try:
         with tempfile.TemporaryDirectory(dir=kernel.folder, prefix=".training-") as folder:
             path = Path(folder) / "memory"

@@ -7,13 +7,18 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hybridbridge_vol.bridge.physical_map import SNAPSHOT_PADDR
+from hybridbridge_vol.bridge.run import caller as calls
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.session import open_session
+from hybridbridge_vol.machine.paging import NO_EXECUTE
+from hybridbridge_vol.trust import files
 
 Lab = Any
 NAME = "6.1 two CPUs"
@@ -126,14 +131,12 @@ def test_flipped_bytes_in_a_stored_kernel_are_noticed(lab: Lab, tmp_path: Path) 
 
 
 def test_a_store_of_another_version_says_what_to_do(lab: Lab, tmp_path: Path) -> None:
-    from hybridbridge_vol.trust import files
-
     dump = lab.sample(NAME).dump
     store = tmp_path / "store"
     for entry in lab.store.root.iterdir():
         (store / entry.name).mkdir(parents=True)
-        record = files.unseal(entry / "kernel.json")
-        (store / entry.name / "kernel.json").write_bytes(files.seal({**record, "format": 0}))
+        record = files.read_manifest(entry / "kernel.json")
+        (store / entry.name / "kernel.json").write_bytes(files.manifest({**record, "format": 0}))
     status, out, err = hb("run", dump, "ps", "--store", store)
     assert (status, out, err.count("\n")) == (1, "", 1)
     assert "hb trust add" in err
@@ -180,8 +183,6 @@ def test_a_task_list_that_runs_in_circles_ends(
     lab: Lab, edited: Callable[..., Path], monkeypatch: Any
 ) -> None:
     """Every word of one process's page is made to point to the page itself: whatever follows it must end."""
-    from hybridbridge_vol.bridge.run import caller as calls
-
     monkeypatch.setattr(calls, "CALL_SECONDS", 2.0)
     session = lab.session(NAME)
     init_task = session.bridge.snapshot("init_task")
@@ -195,33 +196,33 @@ def test_a_task_list_that_runs_in_circles_ends(
 
     path = edited(loop)
     with open_session(path, lab.store.root) as broken:
-        pids = [name for name in broken.listdir("/proc") if name.isdigit()]
+        pids = [name for name in broken.files.listdir("/proc") if name.isdigit()]
         for pid in pids:
             try:
-                assert broken.read_file(f"/proc/{pid}/stat")
+                assert broken.files.read(f"/proc/{pid}/stat")
             except (OSError, CallRolledBack) as error:
                 assert str(error)
 
 
 def test_a_failed_call_leaves_no_trace(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     with open_session(lab.sample(NAME).dump, lab.store.root) as session:
-        before = session.read_file("/proc/1/status"), session.listdir("/proc")
+        before = session.files.read("/proc/1/status"), session.files.listdir("/proc")
         rolled_back = session.rolled_back
-        monkeypatch.setattr(
-            session.bridge.space.modules, "_files", lambda _name: None
-        )  # a package without modules
+        modules = session.bridge.space.modules
+        without = replace(modules._names, file=lambda _name: None)  # a package without modules
+        monkeypatch.setattr(modules, "_names", without)
         with pytest.raises(CallRolledBack):
-            session.read_file("/proc/net/dev")  # needs a driver's code, which the image may not bring along
+            session.files.read("/proc/net/dev")  # needs a driver's code, which the image may not bring along
         assert session.rolled_back == rolled_back + 1
-        assert (session.read_file("/proc/1/status"), session.listdir("/proc")) == before
+        assert (session.files.read("/proc/1/status"), session.files.listdir("/proc")) == before
 
 
 def test_a_file_that_an_rolled_back_call_closed_is_not_closed_again(lab: Lab) -> None:
     session = lab.session(NAME)
-    with session.open("/proc/stat") as stale:
+    with session.files.open("/proc/stat") as stale:
         with pytest.raises(CallRolledBack):
-            session._caller.call(1 << 40, label="nothing")
-        fresh = session.open("/proc/version")
+            session.caller.call(1 << 40, label="nothing")
+        fresh = session.files.open("/proc/version")
         assert fresh.fd == stale.fd
     assert fresh.read().startswith(b"Linux version")
     fresh.close()
@@ -230,11 +231,11 @@ def test_a_file_that_an_rolled_back_call_closed_is_not_closed_again(lab: Lab) ->
 def test_errors_of_the_guest_are_its_errnos(lab: Lab) -> None:
     session = lab.session(NAME)
     with pytest.raises(FileNotFoundError):
-        session.read_file("/proc/999999/stat")
+        session.files.read("/proc/999999/stat")
     with pytest.raises(IsADirectoryError):
-        session.read_file("/proc/1")
+        session.files.read("/proc/1")
     with pytest.raises(NotADirectoryError):
-        session.listdir("/proc/version")
+        session.files.listdir("/proc/version")
 
 
 def test_lime_and_raw_give_the_same_table(lab: Lab) -> None:
@@ -245,9 +246,6 @@ def test_lime_and_raw_give_the_same_table(lab: Lab) -> None:
 
 
 def test_the_snapshot_is_never_executable(lab: Lab) -> None:
-    from hybridbridge_vol.bridge.space import SNAPSHOT_PADDR
-    from hybridbridge_vol.machine.paging import NO_EXECUTE
-
     bridge = lab.session(NAME).bridge
     for name in ("init_task", "jiffies", "__per_cpu_offset"):
         translation = bridge.machine.translate(bridge.snapshot(name))

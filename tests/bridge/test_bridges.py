@@ -17,7 +17,7 @@ from hybridbridge_vol.bridge.memo import Memo, Proven
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.errors import CallRolledBack, NotMemoized
 from hybridbridge_vol.guest.session import Session, open_session
-from hybridbridge_vol.toolkit.tool import Source
+from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.workflow.train import SKIPPED
 
 Lab = Any
@@ -54,7 +54,7 @@ def answers(session: Session, paths: list[str]) -> Iterator[object]:
     """What each file holds, or why it cannot be read."""
     for path in paths:
         try:
-            yield session.read_file(path)
+            yield session.files.read(path)
         except OSError as error:
             yield error.errno
         except CallRolledBack as error:
@@ -126,7 +126,7 @@ def test_fast_alone_names_the_function_that_has_no_memo(lab: Lab) -> None:
 def test_what_was_learned_is_kept_for_the_next_session(lab: Lab) -> None:
     sample = lab.sample("6.12")
     with open_session(sample.dump, lab.store.root) as session:
-        session.read_file("/proc/interrupts")
+        session.files.read("/proc/interrupts")
         known = len(session.bridge.memo)
     with open_session(sample.dump, lab.store.root) as session:
         assert len(session.bridge.memo) >= known > 0
@@ -134,7 +134,7 @@ def test_what_was_learned_is_kept_for_the_next_session(lab: Lab) -> None:
 
 def test_the_classes_of_static_references_are_learned(lab: Lab, generation: str) -> None:
     with session_with(lab, generation, Mode.SLOW) as session:
-        session.listdir("/proc")
+        session.files.listdir("/proc")
         trusted = {
             session.bridge.describe(session.bridge.layout.text_vaddr + field)
             for field in session.bridge.memo.text.trusted
@@ -151,7 +151,7 @@ def test_no_proven_code_loads_a_cache_of_the_snapshots_allocator(lab: Lab, gener
                 session, {option.name: option.name == "neigh" for option in tools.load("ip").options}
             )
         )
-        session.read_file("/proc/1/maps")
+        session.files.read("/proc/1/maps")
         bridge = session.bridge
         start, caches = bridge.kernel.text_link_vaddr + bridge.home_delta, set(bridge.prepared.caches)
         disassembler, loads = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64), set()
@@ -172,16 +172,16 @@ def test_no_proven_code_loads_a_cache_of_the_snapshots_allocator(lab: Lab, gener
 
 
 def test_a_row_comes_from_the_bytes_it_names_and_no_other_row_does(lab: Lab, tmp_path: Path) -> None:
-    from hybridbridge_vol.guest.provenance import with_provenance
+    from hybridbridge_vol.toolkit.provenance import with_provenance
 
     tool = tools.load("ps")
     options = {option.name: option.default for option in tool.options}
     with session_with(lab, "6.12", Mode.SLOW) as session:
         traced = list(with_provenance(tool).rows(session, options))
-        traces = session.trace()
+        labels = session.answer_labels
         before = {row.cells[0]: row.cells[:-1] for row in traced}
         names = {
-            row.cells[0]: traces.of([source for source in row.sources if source.path.endswith("/stat")][:1])
+            row.cells[0]: labels.of([source for source in row.sources if source.path.endswith("/stat")][:1])
             for row in traced
         }
     image = bytearray(lab.sample("6.12").dump.read_bytes())
@@ -206,9 +206,10 @@ def test_a_row_comes_from_the_bytes_it_names_and_no_other_row_does(lab: Lab, tmp
 
 def test_the_bytes_of_a_file_are_told_apart_by_where_they_came_from(lab: Lab) -> None:
     with session_with(lab, "6.1 two CPUs", Mode.SLOW) as session:
-        traces = session.trace()
-        data = session.read_file("/proc/1/status")
-        pieces = list(traces.pieces("/proc/1/status"))
+        labels = session.answer_labels
+        labels.start()
+        data = session.files.read("/proc/1/status")
+        pieces = list(labels.pieces("/proc/1/status"))
         assert b"".join(data[start:end] for start, end, _ in pieces) == data
         (name,) = [item for item in pieces if data[: item[0]].endswith(b"Name:\t")]
         offset, _size = name[2].ranges[0]
@@ -216,11 +217,11 @@ def test_the_bytes_of_a_file_are_told_apart_by_where_they_came_from(lab: Lab) ->
         with open(image, "rb") as stream:
             stream.seek(offset)
             assert stream.read(name[1] - name[0]) == data[name[0] : name[1]]
-        assert str(traces.of([Source("/proc/1/status", 0, 6)])) == "constant"
+        assert str(labels.of([Source("/proc/1/status", 0, 6)])) == "constant"
 
 
 def test_without_taint_there_is_no_provenance_to_ask_for(lab: Lab) -> None:
-    from hybridbridge_vol.guest.provenance import with_provenance
+    from hybridbridge_vol.toolkit.provenance import with_provenance
 
     with session_with(lab, "6.1 two CPUs", Mode.SLOW) as session:
         (row,) = with_provenance(tools.load("uname")).rows(session, {})

@@ -83,16 +83,18 @@ def test_ps_shows_what_the_workload_hides(lab: Lab) -> None:
 
 def test_the_clock_reads_the_last_tick_before_the_freeze_and_stands(lab: Lab, generation: str) -> None:
     session, times = lab.session(generation), lab.sample(generation).truth.times
-    assert session.bridge.machine.devices.tsc_step == 0  # or else the timekeeper was not found
-    assert session.monotonic() == session.monotonic() == pytest.approx(times["monotonic"], abs=0.1)
-    assert session.realtime() == pytest.approx(times["realtime"], abs=0.1)
+    assert session.bridge.machine.devices.tsc.step == 0  # or else the timekeeper was not found
+    assert (
+        session.clocks.monotonic() == session.clocks.monotonic() == pytest.approx(times["monotonic"], abs=0.1)
+    )
+    assert session.clocks.realtime() == pytest.approx(times["realtime"], abs=0.1)
 
 
 def test_whoever_asks_is_the_snapshots_init(lab: Lab, generation: str) -> None:
     """So /proc/self, and with it /proc/net and /proc/mounts, is always there."""
     session = lab.session(generation)
-    assert session.readlink("/proc/self") == "1"
-    assert session.read_file("/proc/self/cmdline") == session.read_file("/proc/1/cmdline")
+    assert session.files.readlink("/proc/self") == "1"
+    assert session.files.read("/proc/self/cmdline") == session.files.read("/proc/1/cmdline")
 
 
 def test_threads_are_rows_of_their_own(lab: Lab, generation: str) -> None:
@@ -116,8 +118,8 @@ def test_the_hostname_is_the_guests(lab: Lab, generation: str) -> None:
 
 def test_the_clock_stands_at_the_freeze(lab: Lab, generation: str) -> None:
     truth, session = lab.sample(generation).truth, lab.session(generation)
-    assert session.realtime() == pytest.approx(truth.times["realtime"], abs=0.1)
-    assert session.boottime() == pytest.approx(truth.times["boottime"], abs=0.1)
+    assert session.clocks.realtime() == pytest.approx(truth.times["realtime"], abs=0.1)
+    assert session.clocks.boottime() == pytest.approx(truth.times["boottime"], abs=0.1)
 
 
 def test_lsmod_lists_the_guests_modules(lab: Lab, generation: str) -> None:
@@ -146,7 +148,7 @@ def test_what_an_inotify_instance_watches_is_told(lab: Lab, rich_generation: str
     assert paths
     with session_with(lab, rich_generation, mode) as session:
         for path in paths:
-            assert truth.moved(path) or session.read_file(path) == truth.file(path)
+            assert truth.moved(path) or session.files.read(path) == truth.file(path)
         assert session.statistics.unattributed == {}
         assert session.statistics.unknown_instructions == {}
         assert session.rolled_back == 0

@@ -39,7 +39,7 @@ def mm_of(lab: Lab) -> tuple[int, int, int]:
     """A process of the sample, the image offset of its task's `mm` pointer, and the pointer."""
     pid = 1
     with open_session(lab.sample(NAME).dump, lab.store.root) as session:
-        call = session._caller.call
+        call = session.caller.call
         task = call(session.bridge.snapshot("find_task_by_vpid"), pid) & ((1 << 64) - 1)
         mm = call(session.bridge.snapshot("get_task_mm"), task) & ((1 << 64) - 1)
         return pid, offset_of_word(session, task, mm, TASK_WORDS), mm
@@ -88,7 +88,7 @@ def test_slow_names_a_pointer_forged_into_the_trusted_side_and_where_it_stands(
         with pytest.raises(
             CallRolledBack, match=rf"forged pointer followed in twin .*image offset {offset:#x}"
         ):
-            session.read_file(f"/proc/{pid}/cmdline")
+            session.files.read(f"/proc/{pid}/cmdline")
         rows = ps(session)
     path.unlink()
     assert all(rows[other] == good[other] for other in good if other != pid)
@@ -132,7 +132,7 @@ def test_a_pointer_into_the_middle_of_an_object_harms_no_other_row(
 def test_a_list_that_bites_its_tail_is_shown_once_and_told(
     lab: Lab, forged: Callable[[int, int], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hybridbridge_vol.guest.files.MAX_FILE_SECONDS", 2.0)
+    monkeypatch.setattr("hybridbridge_vol.guest.endless.MAX_FILE_SECONDS", 2.0)
     lsmod = tools.load("lsmod")
     with open_session(lab.sample(NAME).dump, lab.store.root) as session:
         bridge = session.bridge
@@ -143,7 +143,7 @@ def test_a_list_that_bites_its_tail_is_shown_once_and_told(
     path = forged(offset, first)
     with open_session(path, lab.store.root) as session:
         *rows, last = (row.cells for row in lsmod.rows(session, {}))
-        assert session.read_file("/proc/1/stat").startswith(b"1 (")
+        assert session.files.read("/proc/1/stat").startswith(b"1 (")
     path.unlink()
     assert rows == good[:2]
     assert isinstance(last[0], Unavailable)

@@ -80,9 +80,9 @@ def test_files_are_equal_under_taint_and_nothing_unattributeds(shape: Sample, st
         "/proc/1/smaps",
     ]
     with opened(shape, store, Mode.AUTO) as fast:
-        expected = [fast.read_file(path) for path in paths]
+        expected = [fast.files.read(path) for path in paths]
     with opened(shape, store, Mode.SLOW) as slow:
-        assert [slow.read_file(path) for path in paths] == expected
+        assert [slow.files.read(path) for path in paths] == expected
         assert slow.statistics.unattributed == {}
         assert slow.statistics.unknown_instructions == {}
 
@@ -111,7 +111,7 @@ def test_the_shape_is_what_it_says(shape: Sample, store: Store) -> None:
         assert layout.levels == session.bridge.boot.layout.levels == (5 if meta["la57"] else 4)
         assert layout.cpus == meta["cpus"]
         assert meta["kaslr"] or layout.shift == 0
-        assert session.monotonic() == pytest.approx(shape.truth.times["monotonic"], abs=0.1)
-        assert ("pti" in session.read_file("/proc/cpuinfo").decode().split()) == ("pti=on" in meta["append"])
-        kilobytes = int(session.read_file("/proc/meminfo").split()[1])
+        assert session.clocks.monotonic() == pytest.approx(shape.truth.times["monotonic"], abs=0.1)
+        assert ("pti" in session.files.read("/proc/cpuinfo").decode().split()) == ("pti=on" in meta["append"])
+        kilobytes = int(session.files.read("/proc/meminfo").split()[1])
         assert meta["ram"] * 0.8 < kilobytes << 10 < meta["ram"]

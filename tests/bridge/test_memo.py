@@ -78,7 +78,7 @@ def test_merging_is_commutative_and_idempotent(
     ab.merge(a_memo(second, other))
     ba.merge(a_memo(first, one))
     assert contents(ab) == contents(ba)
-    ab.changed = False
+    ab.mark_stored()
     ab.merge(ba)
     assert contents(ab) == contents(ba)
     assert not ab.changed
@@ -97,7 +97,7 @@ def test_a_memo_knows_whether_it_has_grown() -> None:
     assert not memo.changed
     memo.text.add([(5, 6)])
     assert memo.changed
-    memo.changed = False
+    memo.mark_stored()
     memo.text.add([(5, 6)])
     assert not memo.changed
     memo.text.add([], [7])
@@ -185,7 +185,7 @@ def test_what_is_no_memo_is_told(data: bytes) -> None:
             parse(start + data, "a file")
 
 
-def sealed(body: bytes) -> bytes:
+def with_checksum(body: bytes) -> bytes:
     """A file whose checksum is right, whatever it says."""
     return memos._MAGIC + b"%08x\n" % zlib.crc32(body) + body
 
@@ -213,7 +213,7 @@ anything = st.recursive(
 )
 def test_a_hostile_file_gives_a_memo_or_one_line(first_line: bytes, numbers: bytes) -> None:
     try:
-        memo = parse(sealed(first_line + b"\n" + numbers), "a file")
+        memo = parse(with_checksum(first_line + b"\n" + numbers), "a file")
     except MemoError as error:
         assert str(error).startswith("a file: ")
         assert "\n" not in str(error)
@@ -226,14 +226,14 @@ def test_a_hostile_file_gives_a_memo_or_one_line(first_line: bytes, numbers: byt
 
 def test_a_file_nested_without_end_is_told() -> None:
     with pytest.raises(MemoError, match="corrupt"):
-        parse(sealed(b"[" * 100_000), "a file")
+        parse(with_checksum(b"[" * 100_000), "a file")
 
 
 def test_another_format_is_named() -> None:
     with pytest.raises(
         MemoError, match=rf"^a file: a memo of format {FORMAT + 1}; this program uses {FORMAT}$"
     ):
-        parse(sealed(head(format=FORMAT + 1) + b"\n" + bytes(12)), "a file")
+        parse(with_checksum(head(format=FORMAT + 1) + b"\n" + bytes(12)), "a file")
 
 
 # --- the store --------------------------------------------------------------------------------------------

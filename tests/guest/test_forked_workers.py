@@ -4,6 +4,7 @@ copy."""
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import sys
@@ -15,11 +16,13 @@ from typing import Any
 import pytest
 
 from hybridbridge_vol import tools
-from hybridbridge_vol.guest import forked_workers as copies
+from hybridbridge_vol.guest import forked_workers
+from hybridbridge_vol.guest.forked_workers import Duties
 from hybridbridge_vol.guest.session import open_session
 
 Lab = Any
 ORIGINAL = os.getpid()
+NO_DUTIES = Duties(lambda: None, lambda: None, lambda _nothing: None)
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +30,7 @@ def nothing_is_left() -> Iterator[None]:
     """No process, no pipe, no file of answers."""
 
     def opened() -> set[str]:
+        gc.collect()  # what training has opened is let go
         links = (f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd"))
         targets = (os.readlink(link) for link in links if os.path.lexists(link))
         return {target for target in targets if target.startswith("pipe:") or target.endswith("(deleted)")}
@@ -40,7 +44,9 @@ def nothing_is_left() -> Iterator[None]:
 
 def shared_out(parts: list[int], answer: Any, helpers: int = 3) -> tuple[list[Any], list[object]]:
     ended: list[object] = []
-    answers = list(copies.in_order(parts, answer, helpers, lambda: None, os.getpid, ended.append))
+    answers = list(
+        forked_workers.in_order(parts, answer, helpers, Duties(lambda: None, os.getpid, ended.append))
+    )
     return answers, ended
 
 
@@ -95,16 +101,14 @@ def test_an_error_is_raised_here_when_its_turn_has_come() -> None:
             raise ValueError(part)
         return part
 
-    answers = copies.in_order(range(20), answer, 2, lambda: None, lambda: None, lambda _nothing: None)
+    answers = forked_workers.in_order(range(20), answer, 2, NO_DUTIES)
     assert [next(answers) for _ in range(7)] == list(range(7))
     with pytest.raises(ValueError, match="7"):
         next(answers)
 
 
 def test_copies_end_when_nobody_wants_more() -> None:
-    answers = copies.in_order(
-        range(1000), lambda part: time.sleep(0.01) or part, 2, lambda: None, lambda: None, lambda _x: None
-    )
+    answers = forked_workers.in_order(range(1000), lambda part: time.sleep(0.01) or part, 2, NO_DUTIES)
     assert next(answers) == 0
     answers.close()
 
@@ -114,7 +118,7 @@ def test_a_process_with_another_thread_is_not_copied() -> None:
     thread = threading.Thread(target=done.wait)
     thread.start()
     try:
-        assert not copies.can_copy()
+        assert not forked_workers.can_fork()
     finally:
         done.set()
         thread.join()
@@ -131,19 +135,19 @@ def test_a_tool_says_the_same_on_one_processor_and_on_three(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, name: str, options: dict[str, Any]
 ) -> None:
     monkeypatch.setattr(
-        copies, "can_copy", lambda: True
+        forked_workers, "can_fork", lambda: True
     )  # the sessions of other tests have threads: copies need none of them
     copied: list[int] = []
-    in_order = copies.in_order
+    in_order = forked_workers.in_order
     monkeypatch.setattr(
-        copies, "in_order", lambda *arguments: copied.append(arguments[2]) or in_order(*arguments)
+        forked_workers, "in_order", lambda *arguments: copied.append(arguments[2]) or in_order(*arguments)
     )
     tool = tools.load(name)
     options = {option.name: option.default for option in tool.options} | options
     answers, calls = [], []
     for processors in (1, 3):
-        with open_session(lab.sample("6.1 two CPUs").dump, lab.store.root) as session:
-            session.processors = processors
+        dump = lab.sample("6.1 two CPUs").dump
+        with open_session(dump, lab.store.root, processors=processors) as session:
             answers.append([(row.cells, row.depth) for row in tool.rows(session, options)])
             calls.append(session.calls)
     assert answers[0] == answers[1]

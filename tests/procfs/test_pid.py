@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.procfs.pid import (
     parse_cmdline,
     parse_stat,
@@ -13,7 +14,6 @@ from hybridbridge_vol.procfs.pid import (
     parse_tty_drivers,
     tty_name,
 )
-from hybridbridge_vol.toolkit.tool import ParseError
 
 BASH = (
     b"1423 (bash) S 1420 1423 1423 34816 1500 4194304 2210 8342 0 1 3 2 11 5 20 -4 1 0 52011 9146368 1271 "

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.procfs.system import parse_loadavg, parse_module, parse_uptime
-from hybridbridge_vol.toolkit.tool import ParseError
 
 
 def test_uptime_and_loadavg() -> None:

@@ -8,7 +8,7 @@ from hybridbridge_vol.guest.session import Session
 
 def loaded(session: Session) -> list[tuple[str, int]]:
     """`(name, address)` of the guest's modules, as its kernel tells them."""
-    lines = session.read_file("/proc/modules").decode().splitlines()
+    lines = session.files.read("/proc/modules").decode().splitlines()
     return [(line.split()[0], int(line.split()[5], 16)) for line in lines]
 
 

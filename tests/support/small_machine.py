@@ -13,8 +13,10 @@ from unicorn import x86_const as x86
 from hybridbridge_vol.bridge.taint.engine import AddressMap, EventKind, TaintEngine
 from hybridbridge_vol.bridge.taint.labels import POINTER
 from hybridbridge_vol.bridge.taint.rules import Rule
-from hybridbridge_vol.machine.machine import EFER_MSR, Machine, Stop, Verdict
-from hybridbridge_vol.machine.memory import HostMapping
+from hybridbridge_vol.machine.cpu import EFER_MSR
+from hybridbridge_vol.machine.exceptions import VECTOR_PAGE_FAULT, Verdict
+from hybridbridge_vol.machine.machine import Machine, Stop
+from hybridbridge_vol.machine.memory import HostMapping, PhysicalMemory
 from hybridbridge_vol.machine.paging import USER, WRITABLE, TableBuilder
 
 PAGE = 0x1000
@@ -48,21 +50,22 @@ RETURN = b"\xc3"
 
 
 class SmallMachine:
-    """See the module's text. Registers are given and told by their names in lower case."""
+    """See the module's text. Registers are named in lower case. `on_demand`: pages that are mapped when they are
+    first touched, as virtual and guest-physical addresses."""
 
     def __init__(self, trampolines: dict[int, Rule] | None = None) -> None:
-        self.machine = Machine()
-        self.machine.place(0, HostMapping.anonymous(RAM_SIZE))
-        self.machine.place(TWIN_PADDR, HostMapping.anonymous(DATA))
-        self.machine.place(USER_PADDR, HostMapping.anonymous(PAGE))
-        self.machine.place(SNAPSHOT_PADDR, guarded(SNAPSHOT_SIZE))
-        self.memory = self.machine.memory
+        self.memory = PhysicalMemory()
+        self.memory.place(0, HostMapping.anonymous(RAM_SIZE))
+        self.memory.place(TWIN_PADDR, HostMapping.anonymous(DATA))
+        self.memory.place(USER_PADDR, HostMapping.anonymous(PAGE))
+        self.memory.place(SNAPSHOT_PADDR, guarded(SNAPSHOT_SIZE))
+        self.machine = Machine(memory=self.memory, handler=self._on_exception)
+        self.on_demand: dict[int, int] = {}
         self._used = {HOME: 0, TWIN: 0}
         self.start = HOME
         """Where the code of the last run begins."""
         self.tables = self._map()
         self._enter_long_mode()
-        self.machine.exception_filter = self._stop
         address_map = AddressMap(
             home_text=HOME,
             twin_text=TWIN,
@@ -112,9 +115,13 @@ class SmallMachine:
         start = (TWIN_PADDR if twin else HOME_PADDR) + offset
         return self.memory.read(start, min(size, CONSTANTS - offset))
 
-    def _stop(self, _vector: int, _rip: int, _cr2: int) -> Verdict:
+    def _on_exception(self, _machine: Machine, vector: int, _rip: int, cr2: int) -> Verdict:
         self.engine.cancel()
-        return Verdict.STOP
+        page = self.on_demand.get(cr2 & -PAGE) if vector == VECTOR_PAGE_FAULT else None
+        if page is None:
+            return Verdict.STOP
+        self.tables.map_page(cr2 & -PAGE, page, WRITABLE)
+        return Verdict.RESUME
 
     # --- running ------------------------------------------------------------------------------------------
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from live_kernel import LiveKernel
+from live_kernel import Answers, LiveFiles, LiveKernel
 
 from hybridbridge_vol import tools
-from hybridbridge_vol.errors import OptionError
+from hybridbridge_vol.errors import OptionError, ParseError
 from hybridbridge_vol.procfs.counters import (
     parse_diskstat,
     parse_kernel_stat,
@@ -21,7 +21,7 @@ from hybridbridge_vol.procfs.counters import (
 )
 from hybridbridge_vol.procfs.kernel_log import parse_log
 from hybridbridge_vol.toolkit.render import shown
-from hybridbridge_vol.toolkit.tool import ParseError, Unavailable
+from hybridbridge_vol.toolkit.tool import Unavailable
 from hybridbridge_vol.tools.free import human
 from hybridbridge_vol.tools.mpstat import chosen_cpus
 from hybridbridge_vol.tools.pidstat import parse_io, parse_schedstat
@@ -208,12 +208,20 @@ STILL: dict[str, bytes | Exception] = {
 }
 
 
-class StillKernel(LiveKernel):
+class StillFiles(LiveFiles):
     """Those files, and a disk whose partition /sys/block has not."""
 
     def listdir(self, path: str) -> list[str]:
         assert path == "/sys/block"
         return ["loop0", "loop1"]
+
+
+class StillKernel(LiveKernel):
+    """A kernel with those files."""
+
+    def __init__(self, answers: Answers) -> None:
+        super().__init__(answers)
+        self.files = StillFiles(answers)
 
 
 def printed(kernel: Any, name: str, **options: Any) -> list[str]:

@@ -77,7 +77,7 @@ class Editor:
 
     def call(self, function: str, *arguments: int) -> int:
         """A function of the snapshot's kernel, whose answer is a pointer."""
-        return self.session._caller.call(self.bridge.snapshot(function), *arguments) & U64
+        return self.session.caller.call(self.bridge.snapshot(function), *arguments) & U64
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_a_clean_image_hides_nothing(lab: Lab, generation: str) -> None:
 
 def test_the_list_of_tasks_is_that_of_proc(lab: Lab, generation: str) -> None:
     session = lab.session(generation)
-    tasks, reason = session.task_list()
+    tasks, reason = session.tasks.listed()
     assert reason == ""
     assert sorted(pid for pid, _task in tasks) == lab.sample(generation).truth.processes
 
@@ -124,7 +124,7 @@ def test_the_list_of_tasks_is_that_of_proc(lab: Lab, generation: str) -> None:
 def test_every_module_is_found_by_the_addresses_it_lies_at(lab: Lab, generation: str) -> None:
     session = lab.session(generation)
     listed = {line.split()[0] for line in lab.sample(generation).truth.command("lsmod").splitlines()[1:]}
-    symbols = [session.symbol(page) for page in session.module_pages()]
+    symbols = [session.addresses.symbol(page) for page in session.addresses.module_pages()]
     assert {name.rpartition("[")[2].rstrip("]") for name in symbols if "[" in name} == listed
 
 
@@ -133,7 +133,7 @@ def test_a_process_and_a_module_unlinked_from_their_lists_are_found(
     lab: Lab, generation: str, plant: Any
 ) -> None:
     pid = listener(lab, generation)
-    lines = lab.session(generation).read_file("/proc/modules").decode().splitlines()
+    lines = lab.session(generation).files.read("/proc/modules").decode().splitlines()
     name, size = lines[2].split()[:2]
 
     def unlink(editor: Editor) -> None:
@@ -176,7 +176,7 @@ def test_a_process_without_its_id_is_found_with_the_sockets_it_holds(
     assert sockets
     assert all(row[4] == "/proc/PID/fd" and row[2].startswith("tcp 127.0.0.1:") for row in sockets)
     assert [row[1] for row in rows if row[0] == "thread"] == [
-        f"1 of {lab.session(generation).sysinfo().procs}"
+        f"1 of {lab.session(generation).system.sysinfo().procs}"
     ]
 
 
@@ -200,12 +200,12 @@ def test_every_thread_of_the_guest_is_in_the_memory_of_tasks_and_nobody_else(
 ) -> None:
     truth, session = lab.sample(generation).truth, lab.session(generation)
     bridge = session.bridge
-    tasks = tasks_in_slabs(bridge, [task for _pid, task in session.task_list()[0]])
+    tasks = tasks_in_slabs(bridge, [task for _pid, task in session.tasks.listed()[0]])
     number = bridge.snapshot("__task_pid_nr_ns")
     *others, observer = truth.processes
     said = [observer, *(int(tid) for pid in others for tid in truth.names(f"/proc/{pid}/task"))]
-    assert sorted(session._caller.call(number, task, 0, 0) for task in tasks) == sorted(said)
-    assert session.tasks_in_memory(tasks) == []
+    assert sorted(session.caller.call(number, task, 0, 0) for task in tasks) == sorted(said)
+    assert session.tasks.in_memory(tasks) == []
 
 
 @pytest.mark.parametrize("generation", RICH)

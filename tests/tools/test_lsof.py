@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from live_kernel import LiveKernel
 
 from hybridbridge_vol import tools
-from hybridbridge_vol.errors import CallRolledBack
+from hybridbridge_vol.errors import CallRolledBack, ParseError
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.fd import parse_fdinfo
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
-from hybridbridge_vol.toolkit.tool import ParseError, Unavailable
+from hybridbridge_vol.toolkit.tool import Unavailable
 from hybridbridge_vol.tools.lsof import device_text
 from hybridbridge_vol.tools.network.socket_names import socket_inode
 
@@ -131,9 +131,14 @@ def test_device_numbers_are_those_of_stat(major: int, minor: int) -> None:
 
 def test_a_descriptor_that_cannot_be_followed_keeps_what_is_known() -> None:
     link = "/proc/self/fd/0"
-    kernel = LiveKernel({link: CallRolledBack("newfstatat", "page fault"), f"readlink {link}": b""})
-    kernel.readlink = lambda path: "/some/file" if path == link else os.readlink(path)  # type: ignore[method-assign]
-    kernel.files["/proc/self/fdinfo/0"] = b"pos:\t7\nflags:\t0100001\n"
+    kernel = LiveKernel(
+        {
+            link: CallRolledBack("newfstatat", "page fault"),
+            f"readlink {link}": b"",
+            "/proc/self/fdinfo/0": b"pos:\t7\nflags:\t0100001\n",
+        }
+    )
+    kernel.files.readlink = lambda path: "/some/file" if path == link else os.readlink(path)  # type: ignore[method-assign]
     (row,) = (row for row in ask(kernel, pid=("self",)) if row["FD"] == "0w")
     assert (row["NAME"], row["POS"]) == ("/some/file", 7)
     assert row["TYPE"] == Unavailable("/proc/self/fd/0: page fault")

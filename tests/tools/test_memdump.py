@@ -18,8 +18,8 @@ from live_kernel import LiveKernel
 
 from hybridbridge_vol import tools
 from hybridbridge_vol.errors import CallRolledBack
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.guest.session import open_session
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
 from hybridbridge_vol.toolkit.tool import Raw, Unavailable
 from hybridbridge_vol.tools.memdump import Memdump
 from hybridbridge_vol.tools.process import elf_core
@@ -117,7 +117,7 @@ def test_the_registers_of_every_thread_are_those_it_entered_the_kernel_with(
     for pid in user_processes(truth):
         words = truth.file(f"/proc/{pid}/syscall").split()
         if len(words) == 9:
-            found = session.registers(pid)
+            found = session.threads.registers(pid)
             assert found is not None and found.machine == elf_core.X86_64.machine
             registers = struct.unpack("<27Q", found.general)
             number, rsp, rip = registers[15], registers[19], registers[16]
@@ -227,7 +227,7 @@ def test_a_page_that_the_image_does_not_hold_is_told_and_left_out(lab: Lab, tmp_
     sample, session = lab.sample("6.12"), lab.session("6.12")
     fields = sample.truth.file("/proc/1/stat").rpartition(b")")[2].split()
     page_vaddr = int(fields[47]) & -4096
-    (word,) = struct.unpack("<Q", session.read_at("/proc/1/pagemap", page_vaddr // 4096 * 8, 8))
+    (word,) = struct.unpack("<Q", session.files.read_at("/proc/1/pagemap", page_vaddr // 4096 * 8, 8))
     hole = (word & (1 << 55) - 1) * 4096
     path = tmp_path / "hole.lime"
     with open(sample.dump, "rb") as raw, open(path, "wb") as lime:

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from live_kernel import LiveKernel
+from live_kernel import Answers, LiveFiles, LiveKernel
 
 from hybridbridge_vol import tools
 from hybridbridge_vol.errors import CallRolledBack, OptionError
@@ -72,20 +72,28 @@ def test_kinds_and_a_process_choose(lab: Lab) -> None:
         ask(session, task=4_000_000)
 
 
-class Guest(LiveKernel):
+class GuestFiles(LiveFiles):
     """Two processes: one in every namespace, and one that holds another network namespace by a descriptor."""
 
     def listdir(self, path: str) -> list[str]:
-        self._replaced("listdir", path)
+        self.replaced("listdir", path)
         return {"/proc": ["1", "7", "self"], "/proc/7/fd": ["0", "3"]}.get(path, [])
 
     def readlink(self, path: str) -> str:
-        found = self._replaced("readlink", path)
+        found = self.replaced("readlink", path)
         if found:
-            return str(found)
+            return found.decode()
         if path == "/proc/7/fd/3":
             return "net:[5]"
         return f"{path.split('/')[-1]}:[1]" if "/ns/" in path else "/dev/null"
+
+
+class Guest(LiveKernel):
+    """A kernel with those processes."""
+
+    def __init__(self, answers: Answers) -> None:
+        super().__init__(answers)
+        self.files = GuestFiles(answers)
 
 
 FILES: dict[str, bytes | Exception] = {

@@ -9,8 +9,9 @@ from live_kernel import LiveKernel
 
 from hybridbridge_vol import tools
 from hybridbridge_vol.errors import CallRolledBack
+from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.guest.values import EndlessFile
 from hybridbridge_vol.procfs.mounts import unescape
-from hybridbridge_vol.toolkit.guest_kernel import EndlessFile, GuestKernel
 from hybridbridge_vol.toolkit.tool import Row, Unavailable
 from samples.truth import Reading
 
@@ -83,7 +84,7 @@ def test_environ_shows_the_variables_of_every_process(lab: Lab, rich_generation:
 
 def test_a_row_of_environ_names_the_bytes_of_its_variable(lab: Lab, generation: str) -> None:
     session = lab.session(generation)
-    data = session.read_file("/proc/1/environ")
+    data = session.files.read("/proc/1/environ")
     rows = rows_of(session, "environ", pid=(1,))
     assert [data[row.sources[0].start : row.sources[0].end] for row in rows] == data.split(b"\0")[:-1]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live_kernel import LiveKernel
+from live_kernel import LiveClocks, LiveKernel, LiveSystem
 
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.toolkit.tool import Row, Unavailable
@@ -209,13 +209,13 @@ def test_only_the_processes_asked_for_are_read(believable: dict[str, int]) -> No
         1,
         believable["stopped"],
     ]
-    assert ("listdir", "/proc") not in kernel.calls
+    assert ("listdir", "/proc") not in kernel.files.calls
 
 
 def test_a_kernel_thread_costs_one_read(believable: dict[str, int]) -> None:
     kernel = LiveKernel()
     ask(kernel, pid=(believable["zombie"],))
-    assert [call for call in kernel.calls if call[0] == "read"] == [
+    assert [call for call in kernel.files.calls if call[0] == "read"] == [
         ("read", f"/proc/{believable['zombie']}/stat")
     ]
 
@@ -245,11 +245,11 @@ def test_a_file_that_cannot_be_read_spoils_its_own_cell_only(file: str, column: 
 
 
 def test_without_clocks_or_sysinfo_the_processes_are_still_listed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def rolled_back(_: LiveKernel) -> Any:
+    def rolled_back(_: object) -> Any:
         raise CallRolledBack("call", "page fault")
 
-    for name in ("sysinfo", "boottime"):
-        monkeypatch.setattr(LiveKernel, name, rolled_back)
+    monkeypatch.setattr(LiveSystem, "sysinfo", rolled_back)
+    monkeypatch.setattr(LiveClocks, "boottime", rolled_back)
     (row,) = ask(pid=(os.getpid(),))
     missing = {name for name, value in row.items() if isinstance(value, Unavailable)}
     assert missing == {"START", "%CPU", "%MEM"}

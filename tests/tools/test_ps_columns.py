@@ -9,7 +9,7 @@ import pytest
 from live_kernel import LiveKernel
 
 from hybridbridge_vol.errors import OptionError
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.toolkit.render import shown
 from hybridbridge_vol.toolkit.tool import Unavailable
 from hybridbridge_vol.tools.process.ps_columns import FIELDS, fields_named
@@ -80,9 +80,9 @@ def test_every_column_is_what_the_guests_ps_printed(
 def test_the_program_and_what_it_waits_in_are_told(lab: Lab, rich_generation: str) -> None:
     session = lab.session(rich_generation)
     (row,) = ask(session, "exe wchan,cgroup", pid=(1,))
-    assert row["EXE"] == session.readlink("/proc/1/exe")
+    assert row["EXE"] == session.files.readlink("/proc/1/exe")
     assert row["WCHAN"] == lab.sample(rich_generation).truth.file("/proc/1/wchan").decode().replace("0", "-")
-    assert row["CGROUP"] == session.read_file("/proc/1/cgroup").decode().strip().replace("\n", ",")
+    assert row["CGROUP"] == session.files.read("/proc/1/cgroup").decode().strip().replace("\n", ",")
 
 
 def test_a_column_that_ps_does_not_know_is_named_with_those_it_knows() -> None:

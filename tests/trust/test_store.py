@@ -1,9 +1,10 @@
-"""The store of trusted kernels: sealed, whole or absent, safe under two writers."""
+"""The store of trusted kernels: stored, whole or absent, safe under two writers."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +19,21 @@ from hybridbridge_vol.trust.store import Store
 Lab = Any
 
 
-def test_a_manifest_comes_back_as_it_was_sealed(tmp_path: Path) -> None:
+def test_a_manifest_comes_back_as_it_was_stored(tmp_path: Path) -> None:
     path = tmp_path / "kernel.json"
-    path.write_bytes(files.seal({"format": files.FORMAT, "n": 1 << 63}))
-    assert files.unseal(path)["n"] == 1 << 63
+    path.write_bytes(files.manifest({"format": files.FORMAT, "n": 1 << 63}))
+    assert files.read_manifest(path)["n"] == 1 << 63
 
 
 @given(st.integers(0, 200), st.integers(1, 255))
 def test_a_changed_manifest_is_noticed(place: int, flip: int) -> None:
-    import tempfile
-
-    sealed = bytearray(files.seal({"format": files.FORMAT, "release": "6.1", "text": 0xFFFFFFFF81000000}))
-    sealed[place % len(sealed)] ^= flip
+    stored = bytearray(files.manifest({"format": files.FORMAT, "release": "6.1", "text": 0xFFFFFFFF81000000}))
+    stored[place % len(stored)] ^= flip
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.json"
-        path.write_bytes(sealed)
+        path.write_bytes(stored)
         try:
-            record = files.unseal(path)
+            record = files.read_manifest(path)
         except StoreError as error:
             assert str(path) in str(error)
         else:

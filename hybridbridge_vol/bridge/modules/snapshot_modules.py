@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
 from hybridbridge_vol.bridge.memo import Memo, Proven
+from hybridbridge_vol.bridge.modules.names import ModuleNames
 from hybridbridge_vol.bridge.modules.relocate import (
     ALIKE,
     FirstPage,
@@ -28,9 +29,8 @@ from hybridbridge_vol.bridge.modules.relocate import (
 from hybridbridge_vol.bridge.per_cpu_window import PerCpuWindow
 from hybridbridge_vol.bridge.text.per_cpu_references import gs_fields
 from hybridbridge_vol.errors import KernelFileError
-from hybridbridge_vol.kernel_file.module import ModuleFile
-from hybridbridge_vol.memory_image.physical import PhysicalImage
-from hybridbridge_vol.snapshot.kernel_layout import SnapshotLayout
+from hybridbridge_vol.machine.memory import page_up
+from hybridbridge_vol.snapshot.virtual_memory import VirtualMemory
 from hybridbridge_vol.units import PAGE_SIZE
 
 MODULES_START = 0xFFFF_FFFF_C000_0000
@@ -67,33 +67,16 @@ class Part:
 
 
 class SnapshotModules:
-    """See the module's text. `files` gives the trusted file of a name, `symbol(name)` the addresses of a
-    kernel symbol in the snapshot and `home(name)` in the trusted kernel, `per_cpu(name)` what the code must
-    name for the trusted kernel's per-CPU variable where it is not the snapshot's name (else None), `window`
-    is how it reaches the snapshot's; parts are placed from `first_offset` on."""
+    """See the module's text. `window` is how code reaches the snapshot's per-CPU variables; parts are placed
+    behind the kernel image."""
 
-    def __init__(
-        self,
-        image: PhysicalImage,
-        layout: SnapshotLayout,
-        memo: Memo,
-        first_offset: int,
-        files: Callable[[str], ModuleFile | None],
-        symbol: Callable[[str], list[int]],
-        home: Callable[[str], int | None],
-        per_cpu: Callable[[str], int | None],
-        window: PerCpuWindow,
-    ) -> None:
-        self._image = image
-        self._layout = layout
+    def __init__(self, snapshot: VirtualMemory, memo: Memo, names: ModuleNames, window: PerCpuWindow) -> None:
+        self._snapshot = snapshot
         self._memo = memo
-        self._next = first_offset
-        self._end = first_offset + ROOM
-        self._files = files
-        self._symbol = symbol
-        self._home = home
-        self._per_cpu = per_cpu
+        self._names = names
         self._window = window
+        self._next = page_up(snapshot.layout.size)
+        self._end = self._next + ROOM
         self._words: dict[int, list[str]] | None = None
         self._starts: list[int] = []
         self._located: dict[str, Location | None] = {}
@@ -149,7 +132,7 @@ class SnapshotModules:
 
     def has_file(self, name: str) -> bool:
         """Whether there is a trusted file of that name."""
-        return self._files(name) is not None
+        return self._names.file(name) is not None
 
     def data_ranges(self) -> list[range]:
         """The modules area without the parts placed so far: where the snapshot's data lie."""
@@ -160,7 +143,7 @@ class SnapshotModules:
     def _page_words(self) -> Iterator[tuple[int, str]]:
         """`(address, module)` of each word of the list's modules that can be the beginning of some memory of
         theirs."""
-        heads = self._symbol("modules")
+        heads = self._names.snapshot("modules")
         if not heads:
             return
         seen: set[int] = set()
@@ -182,15 +165,7 @@ class SnapshotModules:
 
     def read(self, vaddr: int, size: int) -> bytes:
         """Bytes of the snapshot; what it does not hold reads as zero."""
-        parts = []
-        end = vaddr + size
-        while vaddr < end:
-            step = min(end - vaddr, PAGE_SIZE - vaddr % PAGE_SIZE)
-            translation = self._layout.translate(self._image, vaddr)
-            data = None if translation is None else self._image.read_available(translation.paddr, step)
-            parts.append(bytes(step) if data is None else data)
-            vaddr += step
-        return b"".join(parts)
+        return self._snapshot.read_padded(vaddr, size)
 
     # --- placing ------------------------------------------------------------------------------------------
 
@@ -206,7 +181,7 @@ class SnapshotModules:
         return self._located[name]
 
     def _found(self, name: str) -> Location | None:
-        file = self._files(name)
+        file = self._names.file(name)
         if file is None or self._words is None:
             return None
         first = FirstPage(file)
@@ -228,7 +203,7 @@ class SnapshotModules:
 
         def resolve(symbol: str) -> list[int]:
             others = (module.symbol_vaddr(symbol) for module in neighbours if module is not None)
-            return self._symbol(symbol) or [vaddr for vaddr in others if vaddr is not None]
+            return self._names.snapshot(symbol) or [vaddr for vaddr in others if vaddr is not None]
 
         try:
             module = place(location, self.read, resolve)
@@ -278,24 +253,24 @@ class SnapshotModules:
                 group.content[offset : offset + _FIELD] = data
 
     def _is_of_a_module(self, name: str) -> bool:
-        return not self._symbol(name)
+        return not self._names.snapshot(name)
 
     def _kernels_per_cpu(self, reference: tuple[str, int, int], place_vaddr: int) -> bytes | None:
         """The field of a reference relative to RIP to a per-CPU variable of the kernel; None if it may
         stay."""
         name = reference[0]
-        own = next(iter(self._symbol(_THIS_CPU_OFF)), None) if name == _THIS_CPU_OFF else None
-        vaddr = self._per_cpu(name) if own is None else self._window.name_of(own)
+        own = next(iter(self._names.snapshot(_THIS_CPU_OFF)), None) if name == _THIS_CPU_OFF else None
+        vaddr = self._names.home_per_cpu(name) if own is None else self._window.name_of(own)
         return None if vaddr is None else field_for(reference, vaddr, place_vaddr)
 
     def _key_state(self, vaddr: int) -> int:
         return int.from_bytes(self.read(vaddr, 4), "little", signed=True)
 
-    def reclassify(self, part: Part, fields: set[int]) -> None:
+    def reclassify(self, part: Part, fields: Iterable[int]) -> None:
         """Let these fields of a text reach the trusted kernel's object from now on."""
         for offset in fields:
             reference = part.group.references.get(offset)
-            home = None if reference is None else self._home(reference[0])
+            home = None if reference is None else self._names.home(reference[0])
             if reference is not None and home is not None:
                 data = field_for(reference, home, part.group.vaddr + offset)
                 part.group.content[offset : offset + len(data)] = data

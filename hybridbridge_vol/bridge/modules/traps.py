@@ -12,12 +12,10 @@ import struct
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from hybridbridge_vol.bridge.text.ud1 import UD2_SIZE
+from hybridbridge_vol.bridge.text.ud1 import BUGFLAG_WARNING, UD2
 from hybridbridge_vol.kernel_file.module import ModuleFile, Section
 from hybridbridge_vol.units import U64
 
-_BUGFLAG_WARNING = 1  # include/asm-generic/bug.h
-_UD2 = b"\x0f\x0b"
 _BUG_SIZES = (8, 12, 16)
 _EX_SIZE = 12  # struct exception_table_entry: three 32-bit words since 4.6
 # arch/x86/include/asm/extable_fixup_types.h, since 5.16; before, the third word leads to a function
@@ -49,7 +47,7 @@ class FixUp(NamedTuple):
 
 def warnings_of(table: Section, values: Values, code: bytes | bytearray, code_vaddr: int) -> frozenset[int]:
     """Virtual addresses of the `ud2` of every WARN of a module (`__bug_table`) in its `code`. How long an
-    entry is, see `prepare.warning_sites`; here it is the length under which the most entries begin with an
+    entry is, see `kernel_tables.warning_sites`; here it is the length under which the most entries begin with an
     address in the code."""
     inside = range(code_vaddr, code_vaddr + len(code))
     best: tuple[int, int, list[int]] = (0, 0, [])
@@ -58,8 +56,8 @@ def warnings_of(table: Section, values: Values, code: bytes | bytearray, code_va
         entries = [start for start in starts if values.get(start, 0) in inside]
         best = max(best, (len(entries), size, entries))
     _count, size, entries = best
-    sites = (values[start] for start in entries if table.data[start + size - 2] & _BUGFLAG_WARNING)
-    return frozenset(site for site in sites if code[site - code_vaddr :][:UD2_SIZE] == _UD2)
+    sites = (values[start] for start in entries if table.data[start + size - 2] & BUGFLAG_WARNING)
+    return frozenset(site for site in sites if code[site - code_vaddr :][: len(UD2)] == UD2)
 
 
 def fix_ups_of(file: ModuleFile, table: Section, values: Values) -> dict[int, FixUp]:

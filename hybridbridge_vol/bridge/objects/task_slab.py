@@ -107,7 +107,7 @@ def _page_structs(bridge: Bridge) -> Iterator[tuple[int, memoryview | bytes]]:
             place = layout.translate(image, at)
             size = _LARGE_SIZE if place is not None and place.shift > 12 else PAGE_SIZE
             size = min(end, at - at % size + size) - at
-            data = None if place is None else bridge.space.bytes_at(place.paddr, size)
+            data = None if place is None else bridge.image_pages.bytes_at(place.paddr, size)
             if data is not None:
                 yield (at - base) // _PAGE_STRUCT, data
             at += size

@@ -7,6 +7,7 @@ import struct
 from collections.abc import Iterator
 
 from hybridbridge_vol.bridge.attachment import Bridge
+from hybridbridge_vol.bridge.physical_map import USER_PADDR
 from hybridbridge_vol.bridge.run.fast_with_fallback import Hybrid, Mode
 from hybridbridge_vol.bridge.run.rollback import Mark
 from hybridbridge_vol.errors import BootError, CallRolledBack, NotMemoized
@@ -26,7 +27,6 @@ call waits for them: after each that was cut off the next may take half as long,
 PROGRAM_SECONDS = 2.0
 """The same for many small calls together, which take hundredths of a second; they are made again singly."""
 
-USER_PADDR = 4 << 30
 USER_VADDR = 0x1000_0000
 USER_SIZE = 4 << 20
 """The proxy task's user memory: paths and buffers of its system calls."""
@@ -64,16 +64,16 @@ class Caller:
 
     def mark(self) -> None:
         """From here on a failed call goes back to this moment."""
-        space = self.bridge.space
+        pages = self.bridge.image_pages
         regions = [(self.bridge.ram, [(0, self.bridge.ram.size)])]
-        regions += [(mapping, space.touched(paddr, mapping)) for paddr, mapping in space.mappings]
+        regions += [(mapping, pages.touched(paddr, mapping)) for paddr, mapping in pages.mappings]
         self._mark = Mark(self.machine, regions)
 
     def roll_back(self) -> None:
         """Go back to the marked moment."""
         if self._mark is not None:
             self._mark.restore()
-            self.bridge.space.refill()
+            self.bridge.image_pages.refill()
             self.hybrid.forget_labels()
             self.generation += 1
 

@@ -15,7 +15,8 @@ from hybridbridge_vol.bridge import memo as memos
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.run.statistics import CallCount, Statistics
 from hybridbridge_vol.errors import NotMemoized
-from hybridbridge_vol.machine.machine import VECTOR_BREAKPOINT, Machine, Stop, UnmappedVirtual
+from hybridbridge_vol.machine.exceptions import VECTOR_BREAKPOINT
+from hybridbridge_vol.machine.machine import Machine, Stop, UnmappedVirtual
 from hybridbridge_vol.units import PAGE_SIZE
 
 TYPE_CHECKING = False
@@ -179,10 +180,10 @@ class Hybrid:
         if not learned and not reclassified:
             return
         ranges = list(self._ranges(learned))
-        self.bridge.space.learn(ranges, reclassified)
+        self.bridge.twin.learn(ranges, reclassified)
         count.memoized += len(learned)
         self.statistics.reclassified += len(reclassified)
-        pages = self.bridge.space.renew_twin(
+        pages = self.bridge.twin.renew(
             [*(place for start, end in ranges for place in (start, end - 1)), *reclassified]
         )
         if reclassified:
@@ -193,7 +194,7 @@ class Hybrid:
     def _ranges(self, instructions: list[Instruction]) -> Iterator[tuple[int, int]]:
         """The places of instructions, counted from `_text`."""
         for item in instructions:
-            offset = self.bridge.space.offset_of(item.vaddr)
+            offset = self.bridge.twin.offset_of(item.vaddr)
             if offset is not None:
                 yield offset, offset + item.size
 

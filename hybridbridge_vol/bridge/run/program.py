@@ -12,6 +12,7 @@ import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from hybridbridge_vol.bridge.physical_map import PROGRAM_PADDR
 from hybridbridge_vol.machine.memory import HostMapping
 from hybridbridge_vol.machine.paging import ACCESSED, NO_EXECUTE, USER, WRITABLE
 from hybridbridge_vol.units import U64
@@ -19,7 +20,6 @@ from hybridbridge_vol.units import U64
 if TYPE_CHECKING:
     from hybridbridge_vol.bridge.run.caller import Caller
 
-PROGRAM_PADDR = (4 << 30) + (16 << 20)
 PROGRAM_VADDR = 0x2000_0000
 PROGRAM_SIZE = 8 << 20
 _LARGE = 2 << 20

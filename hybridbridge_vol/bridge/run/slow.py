@@ -10,20 +10,21 @@ trusted kernel keeps its books with is its own.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from hybridbridge_vol.bridge.attachment import Bridge
-from hybridbridge_vol.bridge.faults import ExceptionFilter
 from hybridbridge_vol.bridge.modules.snapshot_modules import MODULES_END, MODULES_START, ROOM, Part
 from hybridbridge_vol.bridge.per_cpu_window import NAMES
+from hybridbridge_vol.bridge.physical_map import SNAPSHOT_PADDR, TWIN_PADDR
 from hybridbridge_vol.bridge.run.statistics import CallCount
-from hybridbridge_vol.bridge.space import SNAPSHOT_PADDR, TWIN_PADDR, UPPER_HALF
+from hybridbridge_vol.bridge.space import UPPER_HALF
 from hybridbridge_vol.bridge.taint.decoder import Instruction
 from hybridbridge_vol.bridge.taint.engine import AddressMap, Event, EventKind, TaintEngine
 from hybridbridge_vol.bridge.taint.labels import leaf_range
 from hybridbridge_vol.bridge.taint.rules import Bits, Kind, Place, Rule, trampoline
-from hybridbridge_vol.machine.machine import Machine, Stop, Verdict
-from hybridbridge_vol.machine.memory import page_up
-from hybridbridge_vol.trust.placement import START_KERNEL_MAP
+from hybridbridge_vol.machine.exceptions import Verdict
+from hybridbridge_vol.machine.machine import Machine, Stop
+from hybridbridge_vol.machine.memory import PhysicalMemory, page_up
 from hybridbridge_vol.units import PAGE_SIZE
 
 _GENERAL = ("RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI", *(f"R{i}" for i in range(8, 16)))
@@ -66,8 +67,6 @@ class SlowBridge:
         self._pages: dict[int, bytes] = {}
         self._count: CallCount | None = None
         self._counted: dict[str, int] = {}
-        self._filter = ExceptionFilter(bridge, self.machine)
-        self.machine.exception_filter = self._on_exception
 
     def close(self) -> None:
         """End the machine's thread and let the shadow state go."""
@@ -77,22 +76,19 @@ class SlowBridge:
     # --- setting up ---------------------------------------------------------------------------------------
 
     def _second_machine(self) -> Machine:
-        bridge = self.bridge
-        machine = Machine(bridge.machine.levels)
+        bridge, memory = self.bridge, PhysicalMemory()
         for paddr, mapping in bridge.machine.memory.regions():
-            machine.place_rounded(paddr, bridge.space.whole_twin if paddr == TWIN_PADDR else mapping)
-        machine.devices.tsc, machine.devices.tsc_step = (
-            bridge.machine.devices.tsc,
-            bridge.machine.devices.tsc_step,
-        )
+            memory.place(paddr, bridge.twin.whole if paddr == TWIN_PADDR else mapping)
+        tsc = replace(bridge.machine.devices.tsc)
+        machine = Machine(bridge.machine.levels, memory, self._on_exception, tsc)
         machine.load_state(bridge.boot.state)
         return machine
 
     def _address_map(self) -> AddressMap:
         bridge = self.bridge
-        start = bridge.kernel.text_link_vaddr - START_KERNEL_MAP
+        start = bridge.kernel.text_paddr
         return AddressMap(
-            home_text=bridge.kernel.text_link_vaddr + bridge.home_delta,
+            home_text=bridge.sides.home_text_vaddr,
             twin_text=bridge.layout.text_vaddr,
             text_size=bridge.layout.size,
             constants=range(start, start + bridge.prepared.rodata_end),
@@ -100,8 +96,8 @@ class SlowBridge:
             user=self.user,
             snapshot_paddr=SNAPSHOT_PADDR,
             trusted_vaddrs=bridge.boot.layout.guard_hole,
-            twin_constant_end=bridge.space.window.rodata_end,
-            ro_after_init=range(bridge.space.window.ro_after_init, bridge.space.window.ro_after_init_end),
+            twin_constant_end=bridge.twin.extent.rodata_end,
+            ro_after_init=bridge.twin.extent.ro_after_init,
             modules=range(MODULES_START, MODULES_END),
             module_room=range(page_up(bridge.layout.size), page_up(bridge.layout.size) + ROOM),
             per_cpu=range(bridge.prepared.per_cpu.start, bridge.prepared.per_cpu.end),
@@ -123,7 +119,7 @@ class SlowBridge:
     def _code(self, twin: bool, offset: int, size: int) -> bytes:
         """Code bytes of home or of the twin, as SLOW executes them."""
         if not twin:
-            start = self.bridge.kernel.text_link_vaddr - START_KERNEL_MAP + offset
+            start = self.bridge.kernel.text_paddr + offset
             return bytes(self.bridge.ram.view[start : start + size])
         first = offset & -PAGE_SIZE
         code = b"".join(self._page(page) for page in range(first, offset + size, PAGE_SIZE))
@@ -131,7 +127,7 @@ class SlowBridge:
 
     def _page(self, offset: int) -> bytes:
         if offset not in self._pages:
-            self._pages[offset] = bytes(self.bridge.space.twin_page(offset))
+            self._pages[offset] = bytes(self.bridge.twin.page(offset))
         return self._pages[offset]
 
     # --- running ------------------------------------------------------------------------------------------
@@ -166,7 +162,7 @@ class SlowBridge:
 
     def _leads_into_snapshot(self, value: int) -> bool:
         bridge = self.bridge
-        home = value - bridge.kernel.text_link_vaddr - bridge.home_delta
+        home = value - bridge.sides.home_text_vaddr
         return value >= UPPER_HALF and value not in bridge.boot.layout and not 0 <= home < bridge.layout.size
 
     def go_on(self, rip: int, until: int, seconds: float) -> Stop:
@@ -202,7 +198,7 @@ class SlowBridge:
         """
         found = set()
         for instruction in learned:
-            place = self.bridge.space.offset_of(instruction.vaddr)
+            place = self.bridge.twin.offset_of(instruction.vaddr)
             field = None if place is None else self.engine.fields.get(place)
             if place is None or field is None or not _loads_a_pointer(instruction):
                 continue
@@ -225,9 +221,9 @@ class SlowBridge:
 
     # --- what the engine asks -----------------------------------------------------------------------------
 
-    def _on_exception(self, vector: int, rip: int, cr2: int) -> Verdict:
+    def _on_exception(self, machine: Machine, vector: int, rip: int, cr2: int) -> Verdict:
         self.engine.cancel()
-        return self._filter(vector, rip, cr2)
+        return self.bridge.faults(machine, vector, rip, cr2)
 
     def _is_the_images(self, paddr: int, value: int) -> bool:
         """Whether a word on the snapshot's side that points to ours stands in the image, or was put there by
@@ -245,7 +241,7 @@ class SlowBridge:
         if origin is None or origin[1] != 8:
             return False
         paddr = origin[0]
-        loader = self.bridge.space.offset_of(self.engine.loaded_by(SNAPSHOT_PADDR + paddr))
+        loader = self.bridge.twin.offset_of(self.engine.loaded_by(SNAPSHOT_PADDR + paddr))
         field = None if loader is None else self.engine.fields.get(loader)
         offset = paddr - self.bridge.layout.text_paddr
         if field is None or not 0 <= offset < self.bridge.layout.size:
@@ -259,7 +255,7 @@ class SlowBridge:
 
     def _home_word(self, offset: int) -> int:
         """What the trusted kernel's variable at an offset from `_text` holds."""
-        return self.machine.read_u64(self.bridge.kernel.text_link_vaddr + self.bridge.home_delta + offset)
+        return self.machine.read_u64(self.bridge.sides.home_text_vaddr + offset)
 
     def _explain_forged(self, finding: Event) -> str:
         origins = self.engine.origins(finding.label)

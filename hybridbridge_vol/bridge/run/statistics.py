@@ -59,6 +59,10 @@ class Statistics:
         for place, times in other.unattributed.items():
             self.unattributed[place] = self.unattributed.get(place, 0) + times
 
+    def clear(self) -> None:
+        """Begin anew: a forked worker reports only what it did itself."""
+        vars(self).update(vars(Statistics()))
+
     def lines(self) -> Iterator[str]:
         """A table and what else there is to say."""
         yield f"{'call':14} {'calls':>7} {'traps':>6} {'rolled_back':>6} {'seconds':>8} {'instructions':>13} {'trampolines':>10} {'memoized':>9}"

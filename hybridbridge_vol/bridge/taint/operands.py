@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import capstone
 from capstone import x86_const as x86
 
-from hybridbridge_vol.machine.machine import GS_BASE_MSR, Machine
+from hybridbridge_vol.machine.cpu import GS_BASE_MSR
+from hybridbridge_vol.machine.machine import Machine
 from hybridbridge_vol.units import PAGE_SIZE, U64
 
 _PUSHED = 8

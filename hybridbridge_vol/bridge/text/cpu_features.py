@@ -40,10 +40,6 @@ class FeatureBranches:
     places: array[int]
     masks: array[int]
 
-    def columns(self) -> tuple[array[int], ...]:
-        """What `FeatureBranches(*columns)` is made of."""
-        return self.sites, self.yes, self.no, self.places, self.masks
-
     def patches(self, start: int, end: int, byte: Byte) -> Iterator[tuple[int, bytes]]:
         """`(offset, code)` of the sites in `[start, end)`."""
         for index in range(bisect_left(self.sites, start), bisect_left(self.sites, end)):

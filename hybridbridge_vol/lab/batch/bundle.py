@@ -28,7 +28,7 @@ Memos = dict[str, bytes]
 """The memo files of an entry by name."""
 
 
-def seal_of(entry: Path) -> str | None:
+def checksum_of(entry: Path) -> str | None:
     """What tells an entry from another of the same name; None if there is none."""
     try:
         return f"{zlib.crc32((entry / 'kernel.json').read_bytes()):08x}"
@@ -85,5 +85,4 @@ def add_memos(entry: Path, sent: Memos) -> None:
         except MemoError:
             continue
         if memos.memo_path(entry, memo.key).name == name:
-            memo.changed = True
-            memos.save(entry, memo)
+            memos.add(entry, memo)

@@ -1,12 +1,12 @@
-"""The dataset that a batch fills: where things lie, what is said of an image, when it counts as done.
+"""The dataset that a batch fills: where files lie, what is recorded about an image, when it counts as done.
 
     OUT/tables/TOOL/image=ID/part-0.parquet   rows of one tool on one image (or part-0.jsonl)
-        images/ID.json                        the record of a finished image, written last: what has one is done
-        manifest.parquet, manifest.jsonl      one row for each record, made from them
+        images/ID.json                        the record of a finished image, written last: the image is done
+        manifest.parquet, manifest.jsonl      one row for each record, made from the records
         summary.html                          made from manifest and tables
         .staging/RUN/ID/TOOL                  tables of images under way: no reader looks there
 
-Every file is written beside its place and put there by a rename, so that no reader meets a half-written one.
+Every file is written beside its destination and renamed, so that no reader meets a half-written one.
 """
 
 from __future__ import annotations
@@ -18,25 +18,27 @@ import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+import msgspec
 
 Format = Literal["parquet", "jsonl"]
 FORMATS: tuple[Format, ...] = ("parquet", "jsonl")
 
 ToolStatus = Literal["ok", "partial", "failed", "timeout"]
-"""`partial`: some cells could not be read. `failed`: no row at all. `timeout`: cut off; it has no table."""
+"""`partial`: some cells could not be read. `failed`: no row at all. `timeout`: timed out; it has no table."""
 ImageStatus = Literal["ok", "partial", "failed"]
 """`partial`: not every tool is ok. `failed`: no tool was run, `error` says why."""
 
 GENERIC = frozenset(("core", "dump", "image", "mem", "memory", "ram", "vmcore"))
-"""Names that tell nothing of an image: its folder's is taken instead."""
+"""File names that say nothing about an image: its directory's name is used instead."""
 _LONGEST_SLUG = 40
 
 
 @dataclass(frozen=True)
 class ToolRun:
-    """What one tool did on one image. `incomplete`: rows with cells that could not be read; `traps` from FAST
-    to SLOW-BRIDGE; `rolled_back` calls into the kernel that were thrown away."""
+    """How one tool did on one image. `incomplete`: rows with cells that could not be read. `traps`: from FAST
+    to SLOW-BRIDGE. `rolled_back`: calls into the kernel that were rolled back."""
 
     tool: str
     status: ToolStatus
@@ -49,10 +51,24 @@ class ToolRun:
 
 
 @dataclass(frozen=True)
+class Fingerprint:
+    """What must be the same for an image to count as done: the file's size (bytes) and modification time,
+    what was asked of it, and the version of this program."""
+
+    size: int
+    mtime_ns: int
+    tools: tuple[str, ...]
+    format: Format
+    sha256: bool
+    version: str
+    tool_seconds: float
+
+
+@dataclass(frozen=True)
 class Record:
-    """What is known of one finished image: a row of the manifest. Sizes in bytes, times in seconds,
-    `captured` since the epoch by the snapshot's clock, `kernel` the entry's name in the trust store. `asked`
-    is what must be the same for it to count as done (`examine.fingerprint`)."""
+    """What is known about one finished image: a row of the manifest. Sizes in bytes, times in seconds.
+    `captured`: capture time since the epoch, by the guest's clock. `kernel`: the entry's name in the trust
+    store. `asked`: what the image was examined for."""
 
     id: str
     path: str
@@ -71,20 +87,19 @@ class Record:
     status: ImageStatus
     error: str | None
     version: str
-    asked: dict[str, Any]
+    asked: Fingerprint
 
     @classmethod
     def from_json(cls, data: bytes) -> Record:
-        """Read a record back. ValueError if it is none, or one of another version of this program."""
+        """Read a record back. ValueError if it is not one, or one that another version of this program
+        wrote."""
         try:
-            record = json.loads(data)
-            record["tools"] = tuple(ToolRun(**run) for run in record["tools"])
-            return cls(**record)
-        except (ValueError, TypeError, KeyError):
+            return msgspec.convert(json.loads(data), type=cls)
+        except (ValueError, RecursionError):
             raise ValueError("not a record of an image") from None
 
     def to_json(self) -> bytes:
-        """One JSON object, in one line."""
+        """One JSON object, in one line of ASCII."""
         return json.dumps(asdict(self)).encode() + b"\n"
 
 
@@ -92,8 +107,8 @@ MANIFEST_COLUMNS = tuple(field.name for field in fields(Record) if field.name !=
 
 
 def image_id(path: str | os.PathLike[str]) -> str:
-    """A short name for the image at `path`: readable, fit for a folder's name, the same for the same absolute
-    path."""
+    """A short name for the image at `path`: readable, usable as a directory name, the same for the same
+    absolute path."""
     absolute = os.path.abspath(path)
     folder, stem = Path(absolute).parent.name, Path(absolute).stem
     readable = folder if stem.lower() in GENERIC else stem
@@ -103,22 +118,22 @@ def image_id(path: str | os.PathLike[str]) -> str:
 
 
 def table_path(out: Path, tool: str, image: str, form: Format) -> Path:
-    """Where the rows of a tool on an image lie; hive partitioning, the partition is `image`."""
+    """The table of a tool on an image, in Hive partitioning: the partition key is `image`."""
     return out / "tables" / tool / f"image={image}" / f"part-0.{form}"
 
 
 def record_path(out: Path, image: str) -> Path:
-    """Where the record of a finished image lies."""
+    """The record of a finished image."""
     return out / "images" / f"{image}.json"
 
 
 def staging_root(out: Path) -> Path:
-    """Below it lies what is not finished."""
+    """The directory of everything unfinished."""
     return out / ".staging"
 
 
 def read_record(out: Path, image: str) -> Record | None:
-    """The record of an image; None if it is not done (or its record is another program's)."""
+    """The record of an image; None if it is not done (or the record is of another version)."""
     try:
         return Record.from_json(record_path(out, image).read_bytes())
     except (OSError, ValueError):
@@ -134,11 +149,8 @@ def records(out: Path) -> Iterator[Record]:
 
 
 def commit(out: Path, record: Record, tables: dict[str, Path]) -> None:
-    """Put a finished image into the dataset: first the tables (by tool, files of the same file system), then
-    the record.
-
-    What an earlier examination of the image has left is taken away before, its record first.
-    """
+    """Move a finished image into the dataset: first the tables (by tool, files on the same file system), then
+    the record. What an earlier examination of the image left is removed before."""
     forget(out, record.id)
     for tool, source in tables.items():
         target = table_path(out, tool, record.id, "jsonl" if source.suffix == ".jsonl" else "parquet")
@@ -148,7 +160,7 @@ def commit(out: Path, record: Record, tables: dict[str, Path]) -> None:
 
 
 def forget(out: Path, image: str) -> None:
-    """Take an image out of the dataset, its record first; it need not be there."""
+    """Remove an image from the dataset, its record first; it need not be there."""
     record_path(out, image).unlink(missing_ok=True)
     for folder in (out / "tables").glob(f"*/image={image}"):
         for file in folder.iterdir():
@@ -157,8 +169,8 @@ def forget(out: Path, image: str) -> None:
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Write a file so that a reader, even after a loss of power, finds the old one or the new one, never a
-    part."""
+    """Write a file so that a reader finds the old one or the new one, never a part, even after a power
+    loss."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:

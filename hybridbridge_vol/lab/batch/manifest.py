@@ -60,7 +60,7 @@ def manifest_schema() -> pyarrow.Schema:
     run = pyarrow.struct([
         ("tool", pyarrow.string()), ("status", pyarrow.string()), ("rows", pyarrow.int64()),
         ("incomplete", pyarrow.int64()), ("seconds", pyarrow.float64()), ("traps", pyarrow.int64()),
-        ("undone", pyarrow.int64()), ("error", pyarrow.string()),
+        ("rolled_back", pyarrow.int64()), ("error", pyarrow.string()),
     ])  # fmt: skip
     types: dict[str, Any] = {"captured": pyarrow.timestamp("ms", "UTC"), "tools": pyarrow.list_(run)}
     types |= dict.fromkeys(_FLOATS, pyarrow.float64()) | dict.fromkeys(_INTS, pyarrow.int64())

@@ -42,9 +42,14 @@ def schema_of(columns: Sequence[Column], tree: bool) -> pyarrow.Schema:
     import pyarrow
 
     types: dict[Kind, Any] = {
-        "int": pyarrow.int64(), "float": pyarrow.float64(), "percent": pyarrow.float64(), "hex": pyarrow.uint64(),
-        "str": pyarrow.string(), "time": pyarrow.timestamp("ms", "UTC"), "duration": pyarrow.float64(),
-    }  # fmt: skip
+        "int": pyarrow.int64(),
+        "float": pyarrow.float64(),
+        "percent": pyarrow.float64(),
+        "hex": pyarrow.uint64(),
+        "str": pyarrow.string(),
+        "time": pyarrow.timestamp("ms", "UTC"),
+        "duration": pyarrow.float64(),
+    }
     fields = [pyarrow.field(column.name, types[column.kind]) for column in columns]
     if tree:
         fields.append(pyarrow.field(DEPTH, pyarrow.int32()))

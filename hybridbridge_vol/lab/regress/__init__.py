@@ -1,1 +1,2 @@
-"""Recorded answers of images, and how today's differ from them."""
+"""Regression tests of answers: `cases` says what is asked, `golden` what was answered and what differs,
+`regress` runs the cases."""

@@ -1,20 +1,24 @@
-"""Cases of a regression test: which image, which tools, which fields may move. A TOML file:
+"""The cases of a regression test: which images, which tools, which columns may change. A TOML file:
 
-store = "../trust"                     # optional: where the kernels are trusted, relative to this file
+store = "../trust"                     # optional: the trust store, relative to this file
 
-[moving]                               # optional: columns by tool whose values are not compared, in all cases
+[moving]                               # optional: columns whose values are not compared, by tool
 ps = ["TIME", "%CPU"]
 
 [[case]]
-name = "web-01"                        # names the folder of the recorded answers: golden/web-01
+name = "web-01"                        # names the directory of the recorded answers: golden/web-01
 image = "images/web-01.raw"            # relative to this file
 run = ["ps --tree", "netstat -tulpan", "lsmod"]
 
-[[case]] name = "made" make = ["python3", "make-image.py"]    # instead of `image`: the last line it prints is
-the image, or a folder with dump.raw folder = ".."                          # optional: where it runs,
-relative to this file run = ["ps"] moving = {ps = ["PID", "PPID", "START"]} without = {ps = {CMD =
-"^\\\\[kworker"}}   # rows left out: a regular expression for a column's text unordered = ["ps"]
-# tools whose rows are compared in no order
+[[case]]
+name = "made"
+make = ["python3", "make-image.py"]    # instead of `image`: the last line that it prints is the path of
+                                       # the image, or of a directory with dump.raw
+folder = ".."                          # optional: where it runs, relative to this file
+run = ["ps"]
+moving = {ps = ["PID", "START"]}       # optional: added to those of the file
+without = {ps = {CMD = "^.kworker"}}   # optional: rows to leave out, by a regular expression for a column
+unordered = ["ps"]                     # optional: tools whose rows are compared in any order
 """
 
 from __future__ import annotations
@@ -26,11 +30,13 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
 
 from hybridbridge_vol import tools
 from hybridbridge_vol.errors import CasesError, HybridBridgeError
-from hybridbridge_vol.toolkit.tool import Tool
+from hybridbridge_vol.toolkit.tool import Options, Tool
 
 MAKE_SECONDS = 1800
 """How long making an image may take."""
@@ -38,16 +44,8 @@ GOLDEN = "golden"
 PYTHON = "{python}"
 """Stands in `make` for the interpreter that runs this program."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,80}")
-_KEYS = {
-    "name": str,
-    "image": str,
-    "make": list,
-    "folder": str,
-    "run": list,
-    "moving": dict,
-    "without": dict,
-    "unordered": list,
-}
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Run(NamedTuple):
@@ -55,17 +53,17 @@ class Run(NamedTuple):
 
     text: str
     tool: Tool
-    options: Mapping[str, Any]
+    options: Options
     ns_of: int | None
 
     @property
     def file(self) -> str:
-        """The name of the file of its recorded answer."""
+        """The file name of its recorded answer."""
         return re.sub(r"[^A-Za-z0-9.=-]+", "_", self.text).strip("_") + ".json"
 
 
 Parse = Callable[[str], Run]
-"""Understands a run as it was typed. OptionError says what is wrong with it."""
+"""Parses a run as it was typed. OptionError says what is wrong with it."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +82,13 @@ class Case:
     without: Mapping[str, Mapping[str, re.Pattern[str]]] = field(default_factory=dict)
     unordered: frozenset[str] = frozenset()
 
+    @property
+    def place(self) -> str:
+        """The beginning of every message about this case."""
+        return f"{self.file}: case {self.name!r}"
+
     def golden(self, run: Run) -> Path:
-        """Where the recorded answer of a run lies."""
+        """The file of a run's recorded answer."""
         return self.file.parent / GOLDEN / self.name / run.file
 
     def found_image(self) -> Path:
@@ -93,7 +96,7 @@ class Case:
         if self.image is None:
             return self._made()
         if not self.image.exists():
-            raise CasesError(f"{self.file}: case {self.name!r}: there is no image {self.image}")
+            raise CasesError(f"{self.place}: there is no image {self.image}")
         return self.image
 
     def _made(self) -> Path:
@@ -102,44 +105,71 @@ class Case:
             done = subprocess.run(
                 words,
                 cwd=self.folder,
+                stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 text=True,
                 timeout=MAKE_SECONDS,
                 check=True,
-                stdin=subprocess.DEVNULL,
             )
-        except (OSError, subprocess.SubprocessError) as error:
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
             raise CasesError(
-                f"{self.file}: case {self.name!r}: the image cannot be made: {' '.join(str(error).split())}"
+                f"{self.place}: the image cannot be made: {' '.join(str(error).split())}"
             ) from None
         path = self.folder / (done.stdout.strip().splitlines() or ["nothing printed"])[-1]
         path = path / "dump.raw" if path.is_dir() else path
         if not path.exists():
-            raise CasesError(
-                f"{self.file}: case {self.name!r}: what makes the image printed no path of one ({path})"
-            )
+            raise CasesError(f"{self.place}: 'make' did not print the path of an image ({path})")
         return path
 
 
+class _CaseTable(msgspec.Struct, forbid_unknown_fields=True):
+    """A `[[case]]` as it is written."""
+
+    name: str
+    run: list[str] = []
+    image: str | None = None
+    make: list[str] | None = None
+    folder: str = "."
+    moving: dict[str, list[str]] = {}
+    without: dict[str, dict[str, str]] = {}
+    unordered: list[str] = []
+
+
+class _CasesFile(msgspec.Struct, forbid_unknown_fields=True):
+    """The file as it is written; its cases are read one by one, so that messages can name them."""
+
+    store: str | None = None
+    moving: dict[str, list[str]] = {}
+    case: list[dict[str, Any]] = []
+
+
+_EXPECTED = {
+    "store": "a path",
+    "case": "tables, each begun with [[case]]",
+    "name": "a text",
+    "image": "a path",
+    "folder": "a path",
+    "make": 'a list of words: ["python3", "make-image.py"]',
+    "run": 'a list of texts: ["ps --tree"]',
+    "unordered": 'a list of tools: ["ps"]',
+    "moving": 'columns by tool: {ps = ["TIME"]}',
+    "without": 'patterns by tool and column: {ps = {CMD = "kworker"}}',
+}
+
+
 def read_cases(path: Path, parse: Parse, only: tuple[str, ...] = ()) -> list[Case]:
-    """The cases of a file, or those named. CasesError names the file, the case and what is wrong."""
+    """The cases of a file, or those named `only`. CasesError names the file, the case and what is wrong."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CasesError(f"{path}: not TOML: {error}") from None
     except OSError as error:
         raise CasesError(f"{path}: {error.strerror}") from None
-    cases = content.pop("case", None)
-    general = _moving(path, content.pop("moving", {}))
-    store = content.pop("store", None)
-    if content:
-        raise CasesError(f"{path}: unknown key {next(iter(content))!r}; there are store, moving and [[case]]")
-    if not isinstance(cases, list) or not cases or not isinstance(store, str | None):
-        raise CasesError(
-            f"{path}: no [[case]] in it" if isinstance(store, str | None) else f"{path}: store is no path"
-        )
-    root = path.parent / store if store is not None else None
-    found = [_case(path, number, item, general, root, parse) for number, item in enumerate(cases, 1)]
+    file = _converted(str(path), content, _CasesFile)
+    if not file.case:
+        raise CasesError(f"{path}: no [[case]] in it")
+    _need_tools(f"{path}: moving", file.moving)
+    found = [_case(path, file, number, fields, parse) for number, fields in enumerate(file.case, 1)]
     names = [case.name for case in found]
     for name in names:
         if names.count(name) > 1:
@@ -150,27 +180,49 @@ def read_cases(path: Path, parse: Parse, only: tuple[str, ...] = ()) -> list[Cas
     return [case for case in found if not only or case.name in only]
 
 
-def _case(
-    path: Path,
-    number: int,
-    fields: Any,
-    general: Mapping[str, frozenset[str]],
-    store: Path | None,
-    parse: Parse,
-) -> Case:
-    place = f"{path}: case {number}"
-    if not isinstance(fields, dict) or not _NAME.fullmatch(str(fields.get("name", ""))):
-        raise CasesError(f"{place}: needs a name of letters, digits, dots, dashes and spaces")
-    place = f"{path}: case {fields['name']!r}"
-    for key, value in fields.items():
-        if key not in _KEYS:
-            raise CasesError(f"{place}: unknown key {key!r}; there are {', '.join(_KEYS)}")
-        if not isinstance(value, _KEYS[key]):
-            raise CasesError(f"{place}: {key} is of the wrong type")
-    if ("image" in fields) == ("make" in fields):
+def _case(path: Path, file: _CasesFile, number: int, fields: dict[str, Any], parse: Parse) -> Case:
+    name = fields.get("name")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise CasesError(f"{path}: case {number}: needs a name of letters, digits, dots, dashes and spaces")
+    place = f"{path}: case {name!r}"
+    table = _converted(place, fields, _CaseTable)
+    if (table.image is None) == (table.make is None):
         raise CasesError(f"{place}: needs either 'image' or 'make'")
-    _are_tools(f"{place}: unordered", _words(place, "unordered", fields.get("unordered", [])))
-    texts = _words(place, "run", fields.get("run", []))
+    for key in ("moving", "without", "unordered"):
+        _need_tools(f"{place}: {key}", getattr(table, key))
+    moving = {
+        tool: frozenset([*file.moving.get(tool, ()), *table.moving.get(tool, ())])
+        for tool in (file.moving | table.moving)
+    }
+    return Case(
+        name=name,
+        file=path,
+        image=None if table.image is None else path.parent / table.image,
+        make=tuple(table.make or ()),
+        folder=path.parent / table.folder,
+        runs=_runs(place, table.run, parse),
+        store=None if file.store is None else path.parent / file.store,
+        moving=moving,
+        without=_patterns(place, table.without),
+        unordered=frozenset(table.unordered),
+    )
+
+
+def _converted(place: str, content: dict[str, Any], kind: type[T]) -> T:
+    """Content of the file as a struct. CasesError says which key is wrong and what it must be."""
+    for key in content:
+        if key not in kind.__struct_fields__:
+            known = ", ".join(kind.__struct_fields__)
+            raise CasesError(f"{place}: unknown key {key!r}; there are {known}")
+    try:
+        return msgspec.convert(content, type=kind)
+    except msgspec.ValidationError as error:
+        problem, _, at = str(error).partition(" - at `$.")
+        key = re.split(r"[.\[`]", at)[0]
+        raise CasesError(f"{place}: {key} must be {_EXPECTED[key]} ({problem})") from None
+
+
+def _runs(place: str, texts: list[str], parse: Parse) -> tuple[Run, ...]:
     if not texts:
         raise CasesError(f"{place}: 'run' names no tool")
     runs = []
@@ -181,42 +233,21 @@ def _case(
             raise CasesError(f"{place}: {text!r}: {error}") from None
     if len({run.file for run in runs}) < len(runs):
         raise CasesError(f"{place}: 'run' has the same twice")
-    moving = dict(general)
-    for tool, columns in _moving(path, fields.get("moving", {})).items():
-        moving[tool] = moving.get(tool, frozenset()) | columns
-    return Case(
-        fields["name"], path, path.parent / fields["image"] if "image" in fields else None,
-        tuple(_words(place, "make", fields.get("make", []))), path.parent / fields.get("folder", "."), tuple(runs), store, moving,
-        _without(place, fields.get("without", {})), frozenset(_words(place, "unordered", fields.get("unordered", []))),
-    )  # fmt: skip
+    return tuple(runs)
 
 
-def _words(place: str, key: str, value: list[Any]) -> list[str]:
-    if not all(isinstance(word, str) for word in value):
-        raise CasesError(f"{place}: {key} is a list of words")
-    return value
-
-
-def _moving(path: Path, value: Any) -> dict[str, frozenset[str]]:
-    if not isinstance(value, dict) or not all(isinstance(columns, list) for columns in value.values()):
-        raise CasesError(f'{path}: moving is columns by tool: {{ps = ["TIME"]}}')
-    _are_tools(f"{path}: moving", value)
-    return {tool: frozenset(map(str, columns)) for tool, columns in value.items()}
-
-
-def _are_tools(place: str, names: Iterable[str]) -> None:
-    """What is said of a tool that there is not would be without effect. CasesError."""
+def _need_tools(place: str, names: Iterable[str]) -> None:
+    """CasesError for a name that is not a tool's: what is said about it would have no effect."""
     for name in names:
         if name not in tools.NAMES:
             raise CasesError(f"{place}: no tool is named {name!r}; there are {', '.join(tools.NAMES)}")
 
 
-def _without(place: str, value: dict[str, Any]) -> dict[str, dict[str, re.Pattern[str]]]:
-    _are_tools(f"{place}: without", value)
+def _patterns(place: str, texts: dict[str, dict[str, str]]) -> dict[str, dict[str, re.Pattern[str]]]:
     try:
         return {
             tool: {column: re.compile(pattern) for column, pattern in columns.items()}
-            for tool, columns in value.items()
+            for tool, columns in texts.items()
         }
-    except (re.error, AttributeError, TypeError, RecursionError) as error:
-        raise CasesError(f"{place}: without is patterns by tool and column: {error}") from None
+    except (re.error, OverflowError, RecursionError) as error:
+        raise CasesError(f"{place}: without: not a regular expression: {error}") from None

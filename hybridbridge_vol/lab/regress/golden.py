@@ -1,5 +1,4 @@
-"""Answers that are kept to be compared with later: canonical JSON, one row a line; and what differs, for
-people."""
+"""Recorded answers: canonical JSON, one row a line; and the differences between two answers, as text."""
 
 from __future__ import annotations
 
@@ -15,57 +14,58 @@ from hybridbridge_vol.toolkit.render import gaps, plain, printable
 from hybridbridge_vol.toolkit.tool import Column, Row
 
 MOVES = "<moves>"
-"""Stands for a value that is not compared."""
+"""Recorded in place of a value that is not compared."""
 MAX_SHOWN = 100
-"""Differences that are shown of one run."""
+"""Differences of one run that are shown."""
+
 Record = dict[str, Any]
+"""A row by column names, as JSON has it."""
 
 
 class Answer(NamedTuple):
-    """A run's rows as they are compared; `columns` in the tool's order."""
+    """The rows of a run as they are compared; `columns` in the tool's order."""
 
     columns: tuple[str, ...]
     rows: tuple[Record, ...]
 
     def dump(self) -> str:
-        """As it is kept: the same answer is always the same text."""
+        """The text of the recording: the same answer is always the same text."""
         head = json.dumps({"columns": self.columns})
         return "[\n" + ",\n".join([head, *(json.dumps(row, sort_keys=True) for row in self.rows)]) + "\n]\n"
 
 
 def canonical(case: Case, run: Run, columns: Sequence[Column], rows: Sequence[Row]) -> Answer:
-    """An answer without what may move. CasesError if the case names a column that the tool does not have."""
-    name = run.tool.name
-    moving, without = case.moving.get(name, frozenset()), case.without.get(name, {})
-    names = tuple(column.name for column in columns)
-    for column in [*moving, *without]:
-        if column not in {column.name for column in (*columns, *run.tool.columns)}:
-            raise CasesError(
-                f"{case.file}: case {case.name!r}: {name} has no column {column!r}; there are {', '.join(names)}"
-            )
-    found = []
+    """An answer without what may change. CasesError if the case names a column that the tool does not
+    have."""
+    tool = run.tool.name
+    moving, without = case.moving.get(tool, frozenset()), case.without.get(tool, {})
+    known = {column.name: None for column in (*columns, *run.tool.columns)}
+    for name in [*moving, *without]:
+        if name not in known:
+            raise CasesError(f"{case.place}: {tool} has no column {name!r}; there are {', '.join(known)}")
+    records = []
     for row in rows:
-        record: Record = {
-            column.name: plain(cell, column.kind) for cell, column in zip(row.cells, columns, strict=True)
-        }
-        if any(
-            column in record and pattern.search(str(record[column])) for column, pattern in without.items()
-        ):
-            continue
-        record |= {column: MOVES for column in moving if record.get(column) is not None}
-        if row.depth:
-            record["depth"] = row.depth
-        unreadable = gaps(columns, row)
-        if unreadable:
-            record["unreadable"] = unreadable
-        found.append(record)
-    if name in case.unordered:
-        found.sort(key=lambda record: json.dumps(record, sort_keys=True))
-    return Answer(names, tuple(found))
+        record = _record(columns, row)
+        if not any(name in record and pattern.search(str(record[name])) for name, pattern in without.items()):
+            records.append(record | {name: MOVES for name in moving if record.get(name) is not None})
+    if tool in case.unordered:
+        records.sort(key=lambda record: json.dumps(record, sort_keys=True))
+    return Answer(tuple(column.name for column in columns), tuple(records))
+
+
+def _record(columns: Sequence[Column], row: Row) -> Record:
+    cells = zip(row.cells, columns, strict=True)
+    record: Record = {column.name: plain(cell, column.kind) for cell, column in cells}
+    unreadable = gaps(columns, row)
+    if row.depth:
+        record["depth"] = row.depth
+    if unreadable:
+        record["unreadable"] = unreadable
+    return record
 
 
 def load(path: Path) -> Answer:
-    """A recorded answer. CasesError if there is none or it is damaged."""
+    """A recorded answer. CasesError if there is none, or if it is damaged."""
     try:
         head, *rows = json.loads(path.read_text(encoding="ascii"))
         if not all(isinstance(row, dict) for row in rows):
@@ -80,8 +80,8 @@ def load(path: Path) -> Answer:
 
 
 def differences(was: Answer, now: Answer) -> list[str]:
-    """What differs, a line each: `- row` gone, `+ row` new, `~ key: COLUMN was -> is`, `> row` elsewhere
-    among the same rows. Empty if nothing does."""
+    """What differs, one line each: `- row` gone, `+ row` new, `~ key: COLUMN was -> is`, `> row` at another
+    place among the same rows. Empty if nothing differs."""
     lines = []
     if was.columns != now.columns:
         lines.append(f"columns: {', '.join(was.columns)} -> {', '.join(now.columns)}")
@@ -97,7 +97,7 @@ def differences(was: Answer, now: Answer) -> list[str]:
 
 
 def _only(rows: Sequence[Record], texts: Sequence[str], others: Sequence[str]) -> list[Record]:
-    """The rows that the other answer does not have, or not as often."""
+    """The rows that the other answer does not have, or has fewer times."""
     left, found = Counter(others), []
     for row, text in zip(rows, texts, strict=True):
         if left[text]:
@@ -108,8 +108,8 @@ def _only(rows: Sequence[Record], texts: Sequence[str], others: Sequence[str]) -
 
 
 def _key(was: Answer, now: Answer) -> tuple[str, ...]:
-    """The columns that tell which row is which: the fewest leading ones, of those that do not move, that are
-    different in all rows; all of them where some rows are equal."""
+    """The columns that identify a row: the fewest leading ones, of those that are compared, whose values are
+    different in all rows; all of them if some rows are equal."""
     fixed = [
         name for name in now.columns if not any(row.get(name) == MOVES for row in (*was.rows, *now.rows))
     ]
@@ -127,7 +127,7 @@ def _values(key: Sequence[str], row: Record) -> str:
 def _changed(
     columns: Sequence[str], key: Sequence[str], gone: Sequence[Record], new: Sequence[Record]
 ) -> Iterator[str]:
-    """Rows of the same key are one that changed."""
+    """Lines for rows that are gone, changed (the same key in both answers) or new."""
     waiting: dict[str, deque[Record]] = {}
     for row in new:
         waiting.setdefault(_values(key, row), deque()).append(row)
@@ -142,10 +142,8 @@ def _changed(
             for name in dict.fromkeys([*columns, *row, *other])
             if _values((name,), row) != _values((name,), other)
         ]
-        error_text = ", ".join(
-            f"{name} {_text(row.get(name))} -> {_text(other.get(name))}" for name in fields
-        )
-        yield f"~ {' '.join(f'{name} {_text(row.get(name))}' for name in key)}: {error_text}"
+        changes = ", ".join(f"{name} {_text(row.get(name))} -> {_text(other.get(name))}" for name in fields)
+        yield f"~ {' '.join(f'{name} {_text(row.get(name))}' for name in key)}: {changes}"
     left = {id(row) for rows in waiting.values() for row in rows}
     yield from (f"+ {_shown(columns, row)}" for row in new if id(row) in left)
 
@@ -156,8 +154,5 @@ def _shown(columns: Sequence[str], row: Record) -> str:
 
 
 def _text(value: Any) -> str:
-    return printable(
-        value
-        if isinstance(value, str) and value and " " not in value
-        else json.dumps(value, ensure_ascii=False)
-    )
+    bare = isinstance(value, str) and value and " " not in value
+    return printable(value if bare else json.dumps(value, ensure_ascii=False))

@@ -1,7 +1,8 @@
-"""Running cases: recording their answers, and comparing later ones with what was recorded."""
+"""Running cases: record their answers, or compare new answers with the recorded ones."""
 
 from __future__ import annotations
 
+import re
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
@@ -16,10 +17,12 @@ from hybridbridge_vol.toolkit.tool import error_text
 from hybridbridge_vol.trust.files import write_atomically
 from hybridbridge_vol.units import Progress
 
+_NOT_XML = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
 
 @dataclass(frozen=True)
 class Result:
-    """One run of a case. `error` is one line for what kept it from being answered; `lines` what differs."""
+    """One run of a case. `error`: one line about why it could not be answered; `lines`: what differs."""
 
     case: Case
     run: Run
@@ -31,7 +34,8 @@ class Result:
 def answers(
     case: Case, runs: Sequence[Run], store: Path | None, progress: Progress | None = None
 ) -> Iterator[tuple[Run, golden.Answer | str]]:
-    """The answer of each run, or why there is none. The image is opened once for each pair of namespaces."""
+    """The answer of each run, or one line about why there is none. The image is opened once for each process
+    whose namespaces are asked for (`--ns-of`)."""
     try:
         image = case.found_image()
     except HybridBridgeError as error:
@@ -56,7 +60,7 @@ def answers(
 def verify(
     case: Case, runs: Sequence[Run], store: Path | None = None, progress: Progress | None = None
 ) -> Iterator[Result]:
-    """Compare each run with its recorded answer."""
+    """Answer each run and compare the answer with the recorded one."""
     started = time.monotonic()
     for run, answer in answers(case, runs, store, progress):
         lines: list[str] = []
@@ -71,8 +75,8 @@ def verify(
 
 
 def record(case: Case, store: Path | None = None, progress: Progress | None = None) -> Iterator[Result]:
-    """Write the answer of each run; the lines of the result say what is other than what was recorded
-    before."""
+    """Answer each run and record the answer; the lines of the result say what differs from the previous
+    recording."""
     started = time.monotonic()
     for run, answer in answers(case, case.runs, store, progress):
         if isinstance(answer, str):
@@ -91,10 +95,8 @@ def record(case: Case, store: Path | None = None, progress: Progress | None = No
 
 def junit(path: Path, name: str, results: Sequence[Result]) -> None:
     """Write results as JUnit XML: a test for each run, a failure for a difference, an error for no answer."""
-    failures, errors = (
-        sum(bool(item.lines) for item in results),
-        sum(item.error is not None for item in results),
-    )
+    failures = sum(bool(item.lines) for item in results)
+    errors = sum(item.error is not None for item in results)
     seconds = f"{sum(item.seconds for item in results):.3f}"
     counts = {"tests": str(len(results)), "failures": str(failures), "errors": str(errors), "time": seconds}
     suites = ET.Element("testsuites")
@@ -113,10 +115,6 @@ def junit(path: Path, name: str, results: Sequence[Result]) -> None:
 
 
 def _xml(text: str) -> str:
-    """Without the characters that XML cannot hold (`printable` has escaped those of guests)."""
-    return "".join(
-        char
-        if char in "\n\t" or char >= " " and not "\ud800" <= char <= "\udfff" and char not in "\ufffe\uffff"
-        else "?"
-        for char in text
-    )
+    """The text with `?` for what XML 1.0 cannot hold (2.2, Char); `printable` has escaped characters of
+    guests."""
+    return _NOT_XML.sub("?", text)

@@ -11,7 +11,8 @@ import stat
 from collections.abc import Iterator
 from errno import ENODEV, ENOENT, EOPNOTSUPP
 
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel, Question
+from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.guest.values import Question
 from hybridbridge_vol.toolkit.tool import UNREADABLE, Unavailable, why
 
 ROOT = "/sys/fs/cgroup"
@@ -30,11 +31,11 @@ def grouped_processes(kernel: GuestKernel) -> tuple[set[int], Unavailable | None
         if groups > MAX_GROUPS:
             return found, Unavailable(f"{ROOT}: more than {MAX_GROUPS} groups")
         groups += len(waiting)
-        kernel.expect(Question("read", f"{group}/cgroup.procs") for group in waiting)
+        kernel.files.expect(Question("read", f"{group}/cgroup.procs") for group in waiting)
         for group in waiting:
             try:
                 found.update(
-                    int(word) for word in kernel.read_file(f"{group}/cgroup.procs").split() if word.isdigit()
+                    int(word) for word in kernel.files.read(f"{group}/cgroup.procs").split() if word.isdigit()
                 )
             except UNREADABLE as error:
                 if isinstance(error, OSError) and group == ROOT and error.errno in (ENOENT, ENODEV):
@@ -52,10 +53,10 @@ def grouped_processes(kernel: GuestKernel) -> tuple[set[int], Unavailable | None
 
 def _below(kernel: GuestKernel, group: str) -> Iterator[str]:
     """The groups in a group."""
-    if kernel.stat(group).nlink <= _NO_GROUPS_BELOW:
+    if kernel.files.stat(group).nlink <= _NO_GROUPS_BELOW:
         return
-    paths = [f"{group}/{name}" for name in kernel.listdir(group)]
-    kernel.expect(Question("lstat", path) for path in paths)
+    paths = [f"{group}/{name}" for name in kernel.files.listdir(group)]
+    kernel.files.expect(Question("lstat", path) for path in paths)
     for path in paths:
-        if stat.S_ISDIR(kernel.stat(path).mode):
+        if stat.S_ISDIR(kernel.files.stat(path).mode):
             yield path

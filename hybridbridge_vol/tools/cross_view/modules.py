@@ -17,9 +17,11 @@ import re
 from collections.abc import Iterator
 from errno import ENOENT, ENOTDIR
 
+from hybridbridge_vol.errors import ParseError
+from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.procfs.system import parse_module
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
-from hybridbridge_vol.toolkit.tool import UNREADABLE, ParseError, Source, Unavailable, why
+from hybridbridge_vol.toolkit.tool import UNREADABLE, Unavailable, why
 from hybridbridge_vol.tools.cross_view.views import Finding, Views
 from hybridbridge_vol.tools.process.listing import read_text
 from hybridbridge_vol.units import PAGE_SIZE
@@ -57,14 +59,14 @@ def hidden_modules(kernel: GuestKernel) -> Iterator[Finding | Unavailable]:
 
 def _in_sysfs(kernel: GuestKernel) -> tuple[list[str], Unavailable | None]:
     try:
-        folders = kernel.listdir(SYSFS)
+        folders = kernel.files.listdir(SYSFS)
     except UNREADABLE as error:
         return [], why(SYSFS, error)
     found = []
     for name in folders:
         path = f"{SYSFS}/{name}/coresize"
         try:
-            kernel.stat(path)
+            kernel.files.stat(path)
         except OSError as error:
             if error.errno in (ENOENT, ENOTDIR):
                 continue  # built in
@@ -77,10 +79,10 @@ def _in_sysfs(kernel: GuestKernel) -> tuple[list[str], Unavailable | None]:
 def _by_address(kernel: GuestKernel) -> tuple[set[str], Unavailable | None]:
     found: set[str] = set()
     pages = 0
-    for vaddr in kernel.module_pages():
+    for vaddr in kernel.addresses.module_pages():
         pages += 1
         try:
-            name = kernel.symbol(vaddr)
+            name = kernel.addresses.symbol(vaddr)
         except (*UNREADABLE, KeyError) as error:
             return found, Unavailable(f"symbol at {vaddr:#x}: {error}")
         if name.endswith("]"):

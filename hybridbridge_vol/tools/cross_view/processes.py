@@ -22,9 +22,11 @@ from errno import ENOENT
 from functools import partial
 from itertools import chain
 
+from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.guest.values import Question
 from hybridbridge_vol.procfs.pid import PidStat, parse_stat, parse_status
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel, Question
-from hybridbridge_vol.toolkit.tool import UNREADABLE, Source, Unavailable, why
+from hybridbridge_vol.procfs.sources import Source
+from hybridbridge_vol.toolkit.tool import UNREADABLE, Unavailable, why
 from hybridbridge_vol.tools.cross_view.control_groups import grouped_processes
 from hybridbridge_vol.tools.cross_view.views import Finding, Views
 from hybridbridge_vol.tools.process.listing import files_of, in_parts, numbers
@@ -40,13 +42,13 @@ def hidden_processes(kernel: GuestKernel, probe: int = 0) -> Iterator[Finding | 
     listed, gap = _numbers(kernel, "/proc")
     views.add(LISTING, listed, gap)
     try:
-        tasks, reason = kernel.task_list()
+        tasks, reason = kernel.tasks.listed()
     except (*UNREADABLE, KeyError) as error:
         tasks, reason = [], str(error)
     views.add(
         TASKS, (pid for pid, _task in tasks if pid), Unavailable(f"task list: {reason}") if reason else None
     )
-    in_memory = kernel.tasks_in_memory(task for _pid, task in tasks)
+    in_memory = kernel.tasks.in_memory(task for _pid, task in tasks)
     views.add(MEMORY, {pid for pid, _task in tasks if pid}.union(pid for pid in in_memory if pid > 0))
     with contextlib.suppress(OSError):  # a kernel without control groups
         views.add(GROUPS, *grouped_processes(kernel))
@@ -62,7 +64,7 @@ def hidden_processes(kernel: GuestKernel, probe: int = 0) -> Iterator[Finding | 
         _looked_up(kernel, [*sorted(found), *(pid for pid in range(1, probe + 1) if pid not in found)]),
     )
     stats = dict(
-        chain.from_iterable(kernel.each_part(in_parts(sorted(views.every())), partial(_stats, kernel)))
+        chain.from_iterable(kernel.workers.map(partial(_stats, kernel), in_parts(sorted(views.every()))))
     )
 
     def excused(view: str, pid: int) -> bool:
@@ -89,7 +91,7 @@ def hidden_processes(kernel: GuestKernel, probe: int = 0) -> Iterator[Finding | 
 
 def _numbers(kernel: GuestKernel, folder: str) -> tuple[list[int], Unavailable | None]:
     try:
-        return numbers(kernel.listdir(folder)), None
+        return numbers(kernel.files.listdir(folder)), None
     except UNREADABLE as error:
         return [], why(folder, error)
 
@@ -97,7 +99,7 @@ def _numbers(kernel: GuestKernel, folder: str) -> tuple[list[int], Unavailable |
 def _looked_up(kernel: GuestKernel, pids: list[int]) -> Iterator[int]:
     """Those that a look-up of /proc/PID finds, as processes: /proc/TID is there for every thread, too."""
     done = 0
-    for found, asked in kernel.each_part(in_parts(pids), partial(_look_up, kernel)):
+    for found, asked in kernel.workers.map(partial(_look_up, kernel), in_parts(pids)):
         done += asked
         kernel.progress(done / len(pids), "looking up process ids")
         yield from found
@@ -106,18 +108,18 @@ def _looked_up(kernel: GuestKernel, pids: list[int]) -> Iterator[int]:
 
 def _look_up(kernel: GuestKernel, pids: list[int]) -> tuple[list[int], int]:
     """The processes among these, and how many these are."""
-    kernel.expect([*files_of(pids, "", kind="lstat"), *files_of(pids, "status")])
+    kernel.files.expect([*files_of(pids, "", kind="lstat"), *files_of(pids, "status")])
     found = []
     for pid in pids:
         try:
-            kernel.stat(f"/proc/{pid}")
+            kernel.files.stat(f"/proc/{pid}")
         except OSError as error:
             if error.errno == ENOENT:
                 continue
         except UNREADABLE:
             pass  # it is there, whatever is wrong with it
         try:
-            if parse_status(kernel.read_file(f"/proc/{pid}/status")).tgid != pid:
+            if parse_status(kernel.files.read(f"/proc/{pid}/status")).tgid != pid:
                 continue
         except UNREADABLE:
             pass
@@ -126,13 +128,13 @@ def _look_up(kernel: GuestKernel, pids: list[int]) -> tuple[list[int], int]:
 
 
 def _stats(kernel: GuestKernel, pids: list[int]) -> list[tuple[int, PidStat | None]]:
-    kernel.expect(files_of(pids, "stat"))
+    kernel.files.expect(files_of(pids, "stat"))
     return [(pid, _stat(kernel, pid)) for pid in pids]
 
 
 def _stat(kernel: GuestKernel, pid: int) -> PidStat | None:
     try:
-        return parse_stat(kernel.read_file(f"/proc/{pid}/stat"))
+        return parse_stat(kernel.files.read(f"/proc/{pid}/stat"))
     except UNREADABLE:
         return None
 
@@ -150,7 +152,9 @@ class _Family:
     def visit(self, pids: Iterable[int]) -> None:
         new = sorted(set(pids) - self._visited)
         self._visited.update(new)
-        for children, threads, gap in self._kernel.each_part(in_parts(new), partial(_children, self._kernel)):
+        for children, threads, gap in self._kernel.workers.map(
+            partial(_children, self._kernel), in_parts(new)
+        ):
             self.children |= children
             self.threads += threads
             self.gap = gap or self.gap
@@ -161,19 +165,19 @@ def _children(kernel: GuestKernel, pids: list[int]) -> tuple[set[int], int, Unav
     read."""
     children: set[int] = set()
     gap: Unavailable | None = None
-    kernel.expect(files_of(pids, "task", kind="listdir"))
+    kernel.files.expect(files_of(pids, "task", kind="listdir"))
     files = []
     for pid in pids:
         folder = f"/proc/{pid}/task"
         try:
-            files += [f"{folder}/{tid}/children" for tid in numbers(kernel.listdir(folder))]
+            files += [f"{folder}/{tid}/children" for tid in numbers(kernel.files.listdir(folder))]
         except UNREADABLE as error:
             if not isinstance(error, OSError) or error.errno != ENOENT:  # a hidden process may have no folder
                 gap = why(folder, error)
-    kernel.expect(Question("read", path) for path in files)
+    kernel.files.expect(Question("read", path) for path in files)
     for path in files:
         try:
-            children.update(int(word) for word in kernel.read_file(path).split() if word.isdigit())
+            children.update(int(word) for word in kernel.files.read(path).split() if word.isdigit())
         except UNREADABLE as error:
             gap = why(path, error)
     return children, len(files), gap
@@ -182,7 +186,7 @@ def _children(kernel: GuestKernel, pids: list[int]) -> tuple[set[int], int, Unav
 def _count(kernel: GuestKernel, family: _Family) -> Iterator[Finding | Unavailable]:
     """Threads that the kernel counts and no process has."""
     try:
-        counted = kernel.sysinfo().procs
+        counted = kernel.system.sysinfo().procs
     except UNREADABLE as error:
         yield why("sysinfo", error)
         return

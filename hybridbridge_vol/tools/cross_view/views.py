@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
-from hybridbridge_vol.toolkit.tool import Source, Unavailable
+from hybridbridge_vol.procfs.sources import Source
+from hybridbridge_vol.toolkit.tool import Unavailable
 
 Key = TypeVar("Key", int, str)
 

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.toolkit.tool import UNREADABLE, Unavailable, why
 from hybridbridge_vol.tools.process.listing import files_of, in_parts, numbers
 
@@ -29,16 +29,16 @@ class Share(NamedTuple):
 
 def in_shares(kernel: GuestKernel, pids: list[int]) -> list[list[Share]]:
     """The descriptors of these processes, in their order, in groups of about `AT_ONCE`."""
-    return list(_grouped(chain.from_iterable(kernel.each_part(in_parts(pids), partial(_shares, kernel)))))
+    return list(_grouped(chain.from_iterable(kernel.workers.map(partial(_shares, kernel), in_parts(pids)))))
 
 
 def _shares(kernel: GuestKernel, pids: list[int]) -> list[Share]:
-    kernel.expect(files_of(pids, "fd", kind="listdir"))
+    kernel.files.expect(files_of(pids, "fd", kind="listdir"))
     shares = []
     for pid in pids:
         listing = f"/proc/{pid}/fd"
         try:
-            found = numbers(kernel.listdir(listing))
+            found = numbers(kernel.files.listdir(listing))
         except UNREADABLE as error:
             shares.append(Share(pid, [], why(listing, error)))
             continue

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from errno import ESRCH
 
+from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.guest.values import EndlessFile, Question, QuestionKind
 from hybridbridge_vol.procfs.pid import text
-from hybridbridge_vol.toolkit.guest_kernel import EndlessFile, GuestKernel, Question, QuestionKind
 from hybridbridge_vol.toolkit.tool import UNREADABLE, Cell, Option, Options, Unavailable, why
 
 PID = Option("pid", int, "only these processes", many=True, short="p")
@@ -19,7 +20,7 @@ def numbers(names: list[str]) -> list[int]:
 
 def chosen(kernel: GuestKernel, options: Options) -> list[int]:
     """The processes that `PID` names, in that order, or all. Raises OSError and CallRolledBack."""
-    return list(dict.fromkeys(options["pid"])) or numbers(kernel.listdir("/proc"))
+    return list(dict.fromkeys(options["pid"])) or numbers(kernel.files.listdir("/proc"))
 
 
 AT_ONCE = 64
@@ -42,7 +43,7 @@ def files_of(pids: Iterable[int], *names: str, kind: QuestionKind = "read") -> I
 def expected(kernel: GuestKernel, pids: list[int], *names: str) -> Iterator[int]:
     """The processes one by one, the kernel having been told that these files of them will be read."""
     for part in in_parts(pids):
-        kernel.expect(files_of(part, *names))
+        kernel.files.expect(files_of(part, *names))
         yield from part
 
 
@@ -50,7 +51,7 @@ def name_of(kernel: GuestKernel, pid: int) -> Cell:
     """The name that the kernel keeps of a process."""
     path = f"/proc/{pid}/comm"
     try:
-        return text(kernel.read_file(path).removesuffix(b"\n"))
+        return text(kernel.files.read(path).removesuffix(b"\n"))
     except UNREADABLE as error:
         return why(path, error)
 
@@ -59,7 +60,7 @@ def read_text(kernel: GuestKernel, path: str, empty: int | None = None) -> tuple
     """A file's whole lines, and what is wrong if they are not all: it could not be read, or does not end.
     `empty` is an errno that only says that there is nothing in it."""
     try:
-        return kernel.read_file(path), None
+        return kernel.files.read(path), None
     except EndlessFile as error:
         return error.partial[: error.partial.rfind(b"\n") + 1], why(path, error)
     except UNREADABLE as error:

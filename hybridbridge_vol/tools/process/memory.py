@@ -13,9 +13,10 @@ from errno import ENODATA
 from itertools import groupby
 from typing import Literal, NamedTuple
 
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.maps import Mapping, entries
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
-from hybridbridge_vol.toolkit.tool import UNREADABLE, Source, Unavailable, why
+from hybridbridge_vol.procfs.sources import Source
+from hybridbridge_vol.toolkit.tool import UNREADABLE, Unavailable, why
 from hybridbridge_vol.tools.process.listing import read_maps
 from hybridbridge_vol.units import PAGE_SIZE
 
@@ -130,7 +131,7 @@ class ProcessMemory:
             end = min(start + _PAGES_AT_ONCE * PAGE_SIZE, whole.end_vaddr)
             data = b""
             try:
-                data = self.kernel.read_at(path, start // PAGE_SIZE * 8, (end - start) // PAGE_SIZE * 8)
+                data = self.kernel.files.read_at(path, start // PAGE_SIZE * 8, (end - start) // PAGE_SIZE * 8)
             except UNREADABLE as error:
                 region.gap = why(path, error)
             for word, group in groupby(struct.unpack(f"<{len(data) // 8}Q", data[: len(data) & -8])):
@@ -149,7 +150,11 @@ class ProcessMemory:
         if word & _PRESENT:
             frame = word & _FRAME
             # frame 0: the kernel does not tell
-            return "there" if not frame or self.kernel.in_image(frame * PAGE_SIZE, PAGE_SIZE) else "lost"
+            return (
+                "there"
+                if not frame or self.kernel.addresses.in_image(frame * PAGE_SIZE, PAGE_SIZE)
+                else "lost"
+            )
         return "swapped" if word & _SWAPPED else "absent"
 
     def read(self, region: Region, run: Run) -> Iterator[bytes]:
@@ -174,7 +179,7 @@ class ProcessMemory:
         if self._failures >= MAX_FAILURES:
             return b""
         try:
-            data = self.kernel.read_at(path, vaddr, size)[:size]
+            data = self.kernel.files.read_at(path, vaddr, size)[:size]
             reason = Unavailable(f"{path}: ends")
         except UNREADABLE as error:
             data, reason = b"", why(path, error)

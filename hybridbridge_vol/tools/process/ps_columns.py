@@ -11,10 +11,11 @@ from functools import cached_property
 from itertools import chain
 from typing import NamedTuple
 
-from hybridbridge_vol.errors import OptionError
+from hybridbridge_vol.errors import OptionError, ParseError
+from hybridbridge_vol.guest.values import Question
 from hybridbridge_vol.procfs.pid import USER_HZ, PidStat, parse_cmdline, parse_stat, text
-from hybridbridge_vol.toolkit.guest_kernel import Question
-from hybridbridge_vol.toolkit.tool import UNREADABLE, Cell, Column, Kind, ParseError, Row, Source, why
+from hybridbridge_vol.procfs.sources import Source
+from hybridbridge_vol.toolkit.tool import UNREADABLE, Cell, Column, Kind, Row, why
 from hybridbridge_vol.tools.process.listing import in_parts, numbers
 from hybridbridge_vol.tools.process.ps_view import View, percent, state_letters
 
@@ -33,7 +34,7 @@ class Task:
 
     def read(self, name: str) -> bytes:
         """One of its files."""
-        return self.view.kernel.read_file(f"{self.folder}/{name}")
+        return self.view.kernel.files.read(f"{self.folder}/{name}")
 
     @cached_property
     def stat(self) -> PidStat:
@@ -77,7 +78,7 @@ class Task:
     def link(self, name: str) -> str | None:
         """Where one of its links leads; None if it has none."""
         try:
-            return self.view.kernel.readlink(f"{self.folder}/{name}")
+            return self.view.kernel.files.readlink(f"{self.folder}/{name}")
         except OSError as error:
             if error.errno == ENOENT:
                 return None
@@ -222,10 +223,12 @@ def rows_of(view: View, pids: list[int], fields: list[Field], threads: bool) -> 
 
     def answer(part: list[int]) -> list[Row]:
         if not threads:
-            view.kernel.expect(question for pid in part for question in _questions(f"/proc/{pid}", files))
+            view.kernel.files.expect(
+                question for pid in part for question in _questions(f"/proc/{pid}", files)
+            )
         return [_row(task, fields, files) for pid in part for task in _tasks(view, pid, threads)]
 
-    return chain.from_iterable(view.kernel.each_part(in_parts(pids), answer))
+    return chain.from_iterable(view.kernel.workers.map(answer, in_parts(pids)))
 
 
 def _row(task: Task, fields: list[Field], files: list[str]) -> Row:
@@ -245,7 +248,7 @@ def _questions(folder: str, files: list[str]) -> Iterator[Question]:
 def _tasks(view: View, pid: int, threads: bool) -> Iterator[Task]:
     """The process itself, or each of its threads."""
     try:
-        tids = numbers(view.kernel.listdir(f"/proc/{pid}/task")) if threads else []
+        tids = numbers(view.kernel.files.listdir(f"/proc/{pid}/task")) if threads else []
     except UNREADABLE:
         tids = []
     for tid in tids:

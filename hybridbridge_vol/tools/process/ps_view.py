@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.guest.values import Sysinfo
 from hybridbridge_vol.procfs.pid import USER_HZ, PidStat, TtyDriver, parse_tty_drivers, tty_name
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel, Sysinfo
 from hybridbridge_vol.toolkit.tool import UNREADABLE, Cell, Unavailable, why
 
 
@@ -26,9 +27,9 @@ class View(NamedTuple):
     @classmethod
     def of(cls, kernel: GuestKernel) -> View:
         """Ask for it."""
-        memory = _asked("sysinfo", lambda: _ram(kernel.sysinfo()))
-        uptime = _asked("clock_gettime", kernel.boottime)
-        now = _asked("clock_gettime", kernel.realtime)
+        memory = _asked("sysinfo", lambda: _ram(kernel.system.sysinfo()))
+        uptime = _asked("clock_gettime", kernel.clocks.boottime)
+        now = _asked("clock_gettime", kernel.clocks.realtime)
         if isinstance(now, Unavailable):
             return cls(kernel, memory, uptime, now, [])
         booted = uptime if isinstance(uptime, Unavailable) else now - uptime
@@ -49,7 +50,7 @@ class View(NamedTuple):
             return name
         if not self.ttys:
             try:
-                self.ttys.append(parse_tty_drivers(self.kernel.read_file("/proc/tty/drivers")))
+                self.ttys.append(parse_tty_drivers(self.kernel.files.read("/proc/tty/drivers")))
             except UNREADABLE:
                 self.ttys.append(())
         return tty_name(tty_nr, self.ttys[0])

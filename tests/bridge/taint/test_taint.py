@@ -28,7 +28,7 @@ from small_machine import (
 from taint_model import Model
 
 from hybridbridge_vol.bridge.taint.labels import SEEDED, TRUSTED, leaf_range, merge_ranges
-from hybridbridge_vol.machine.machine import FS_BASE_MSR
+from hybridbridge_vol.machine.cpu import FS_BASE_MSR
 from hybridbridge_vol.machine.paging import WRITABLE
 
 SOURCE = SNAPSHOT + 0x10

@@ -28,7 +28,7 @@ from small_machine import (
 from hybridbridge_vol.bridge.taint.engine import EventKind
 from hybridbridge_vol.bridge.taint.labels import POINTER, SEEDED
 from hybridbridge_vol.bridge.taint.rules import trampoline
-from hybridbridge_vol.machine.machine import VECTOR_PAGE_FAULT, Verdict
+from hybridbridge_vol.machine.exceptions import VECTOR_PAGE_FAULT
 from hybridbridge_vol.machine.paging import WRITABLE
 from hybridbridge_vol.units import U64
 
@@ -662,13 +662,7 @@ def test_an_instruction_that_faulted_has_no_effect(small: SmallMachine) -> None:
 
 
 def test_an_instruction_that_faulted_takes_effect_when_it_runs_again(small: SmallMachine) -> None:
-    def bring_in(vector: int, _rip: int, cr2: int) -> Verdict:
-        assert (vector, cr2) == (VECTOR_PAGE_FAULT, BEYOND)
-        small.engine.cancel()
-        small.tables.map_page(BEYOND, SNAPSHOT_PADDR, WRITABLE)
-        return Verdict.RESUME
-
-    small.machine.exception_filter = bring_in
+    small.on_demand[BEYOND] = SNAPSHOT_PADDR
     small.run(
         """
         8a06 mov al, byte ptr [rsi]
@@ -683,12 +677,7 @@ def test_an_instruction_that_faulted_takes_effect_when_it_runs_again(small: Smal
 
 
 def test_a_string_instruction_goes_on_where_it_faulted(small: SmallMachine) -> None:
-    def bring_in(_vector: int, _rip: int, _cr2: int) -> Verdict:
-        small.engine.cancel()
-        small.tables.map_page(BEYOND, SNAPSHOT_PADDR, WRITABLE)
-        return Verdict.RESUME
-
-    small.machine.exception_filter = bring_in
+    small.on_demand[BEYOND] = SNAPSHOT_PADDR
     end = BEYOND - SNAPSHOT
     small.run("f3a4 rep movsb byte ptr [rdi], byte ptr [rsi]", rsi=BEYOND - 3, rdi=OURS, rcx=5)
     assert small.origins(OURS, 5) == [*each(end - 3, 3), {0}, {1}]

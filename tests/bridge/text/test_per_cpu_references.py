@@ -12,9 +12,8 @@ from capstone import x86_const
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hybridbridge_vol.bridge.text.kernel_tables import text_functions
 from hybridbridge_vol.bridge.text.per_cpu_references import read_per_cpu_text
-from hybridbridge_vol.bridge.text.prepared import text_functions
-from hybridbridge_vol.trust.placement import START_KERNEL_MAP
 
 TEXT = 0xFFFF_FFFF_8100_0000
 START, END = 0x2000, 0x3000
@@ -103,13 +102,13 @@ def test_whatever_is_found_leads_into_the_section(text: bytes, start: int, size:
 def test_what_a_disassembler_sees_in_a_real_kernel_is_found(lab: Any) -> None:
     """In every fortieth function of a kernel of 7.x."""
     bridge = lab.session("7.x").bridge
-    per_cpu, text = bridge.prepared.per_cpu, bridge.kernel.text_link_vaddr
+    per_cpu = bridge.prepared.per_cpu
     found = {*per_cpu.fields, *per_cpu.offset_fields}
     disassembler = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
     disassembler.detail = True
     seen = 0
     for offset, size, _name in list(text_functions(bridge.kernel))[::40]:
-        start = text - START_KERNEL_MAP + offset
+        start = bridge.kernel.text_paddr + offset
         code = bytes(bridge.ram.view[start : start + size])
         if b"\x65" not in code:
             continue

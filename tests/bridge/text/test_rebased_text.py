@@ -7,8 +7,16 @@ from array import array
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hybridbridge_vol.bridge.memo import Proven
 from hybridbridge_vol.bridge.text.policy import Trampoline
-from hybridbridge_vol.bridge.text.rebased_text import Sites, TwinText, jump, relocation_sites, returning
+from hybridbridge_vol.bridge.text.rebased_text import (
+    HomeFields,
+    Sites,
+    TwinText,
+    jump,
+    relocation_sites,
+    returning,
+)
 from hybridbridge_vol.bridge.text.trampolines import (
     answer,
     free_if_trusted,
@@ -44,15 +52,25 @@ def test_every_site_moves_by_the_shift_and_nothing_else_does(
     assert assembled(twin, 3) == bytes(expected)
 
 
-def test_overlays_may_lie_across_the_edge_of_a_page() -> None:
+def test_patches_may_lie_across_the_edge_of_a_page() -> None:
     twin = TwinText(memoryview(bytearray(2 * PAGE)), (), 0, [(PAGE - 2, b"\x01\x02\x03\x04\x05")])
     assert assembled(twin, 2)[PAGE - 3 : PAGE + 4] == b"\0\x01\x02\x03\x04\x05\0"
 
 
-def test_a_later_overlay_takes_the_place_of_an_earlier_one() -> None:
-    twin = TwinText(memoryview(bytearray(PAGE)), (), 0, [(16, b"\xaa\xaa")])
-    twin.overlay(16, b"\xbb")
+def test_a_later_patch_takes_the_place_of_an_earlier_one() -> None:
+    twin = TwinText(memoryview(bytearray(PAGE)), (), 0, [(16, b"\xaa\xaa"), (16, b"\xbb")])
     assert bytes(twin.page(0)[16:18]) == b"\xbb\0"
+
+
+def test_what_is_proven_later_is_in_the_next_page_that_is_made() -> None:
+    proven = Proven()
+    twin = TwinText(memoryview(bytearray(2 * PAGE)), (), 0x100000, trusted=proven)
+    assert assembled(twin, 2) == bytes(2 * PAGE)
+    proven.add([], [16, PAGE - 2])
+    expected = bytearray(2 * PAGE)
+    for field in (16, PAGE - 2):
+        expected[field : field + 4] = (-0x100000 & 0xFFFFFFFF).to_bytes(4, "little")
+    assert assembled(twin, 2) == bytes(expected)
 
 
 def test_sites_that_boot_time_patching_rewrote_are_left_out() -> None:
@@ -114,7 +132,10 @@ def test_references_that_stay_at_home_reach_it_from_where_the_twin_lies(
     absolute = array("I", fields[::2])
     booted = bytearray(3 * PAGE)
     twin = TwinText(
-        memoryview(booted), (Sites(absolute, 1, 4),), shift, at_home=((array("I", fields), distance),)
+        memoryview(booted),
+        (Sites(absolute, 1, 4),),
+        shift,
+        at_home=(HomeFields(array("I", fields), distance),),
     )
     text = assembled(twin, 3)
     for place in fields:

@@ -19,12 +19,12 @@ from pyarrow import parquet
 
 from hybridbridge_vol.lab.batch import dataset
 from hybridbridge_vol.lab.batch.dataset import Record, image_id
-from hybridbridge_vol.lab.batch.examine import PAPER_TOOLS, Examination, Request
-from hybridbridge_vol.lab.batch.worker.client import Examiner
+from hybridbridge_vol.lab.batch.request import PAPER_TOOLS, Request
+from hybridbridge_vol.lab.batch.worker.client import WorkerClient
 
 GOOD = ("a.raw", "b.raw", "sub/c.raw")
 BAD = ("cut.raw", "unknown.raw")
-MOVES = ("seconds", "cpu_seconds", "peak_rss", "traps", "undone")
+MOVES = ("seconds", "cpu_seconds", "peak_rss", "traps", "rolled_back")
 """What differs from run to run."""
 
 
@@ -289,27 +289,27 @@ def request_for(evidence: Any, tmp_path: Path, **fields: Any) -> Request:
     )
 
 
-def stop_at(tool: str, examiner: Examiner, number: int) -> Callable[[str], None]:
+def stop_at(tool: str, client: WorkerClient, number: int) -> Callable[[str], None]:
     """Sends a signal to the child as soon as it begins with a tool."""
 
     def step(name: str) -> None:
         if name == tool:
-            assert examiner._process is not None
-            (child,) = children_of(examiner._process.pid)
+            assert client._process is not None
+            (child,) = children_of(client._process.pid)
             os.kill(child, number)
 
     return step
 
 
 @pytest.mark.parametrize(("number", "status", "why"), [
-    (signal.SIGSTOP, "timeout", "cut off after 3 s"), (signal.SIGSEGV, "failed", "was ended by SIGSEGV"),
+    (signal.SIGSTOP, "timeout", "timed out after 3 s"), (signal.SIGSEGV, "failed", "was ended by SIGSEGV"),
 ])  # fmt: skip
 def test_a_tool_that_hangs_or_crashes_costs_itself_only(
     number: int, status: str, why: str, undisturbed: Ran, evidence: Any, tmp_path: Path
 ) -> None:
-    with Examiner() as examiner:
+    with WorkerClient() as client:
         request = request_for(evidence, tmp_path, tool_seconds=3.0)
-        examination: Examination = examiner.examine(request, stop_at("ps", examiner, number))
+        examination = client.examine(request, stop_at("ps", client, number))
         bad = {run.tool: run for run in examination.record.tools if run.status != "ok"}
         assert examination.record.status == "partial" and list(bad) == ["ps"]
         assert bad["ps"].status == status and why in str(bad["ps"].error)
@@ -317,37 +317,37 @@ def test_a_tool_that_hangs_or_crashes_costs_itself_only(
         dataset.commit(
             tmp_path, examination.record, {tool: Path(path) for tool, path in examination.tables.items()}
         )
-        other = examiner.examine(request)
+        other = client.examine(request)
     whole = content(undisturbed.out)
     for name, rows in content(tmp_path / "tables").items():
         assert rows == whole[f"tables/{name}"]
-    assert other.record.status == "ok"  # the examiner is as good as before
+    assert other.record.status == "ok"  # the client works as before
 
 
-def test_an_image_that_takes_too_long_is_cut_off_as_a_whole(evidence: Any, tmp_path: Path) -> None:
-    with Examiner() as examiner:
+def test_an_image_that_takes_too_long_times_out_as_a_whole(evidence: Any, tmp_path: Path) -> None:
+    with WorkerClient() as client:
         request = request_for(evidence, tmp_path, image_seconds=4.0)
-        record = examiner.examine(request, stop_at("lsmod", examiner, signal.SIGSTOP)).record
+        record = client.examine(request, stop_at("lsmod", client, signal.SIGSTOP)).record
     assert record.seconds < 8
     late = [run for run in record.tools if run.status == "timeout"]
     assert {run.tool for run in late} == set(PAPER_TOOLS[PAPER_TOOLS.index("lsmod") :])
     assert all(run.error == "the image's time was over" for run in late)
 
 
-def test_a_killed_nursery_is_an_answer_and_the_next_image_gets_a_new_one(
+def test_a_killed_worker_is_an_answer_and_the_next_image_gets_a_new_worker(
     evidence: Any, tmp_path: Path
 ) -> None:
-    with Examiner() as examiner:
+    with WorkerClient() as client:
 
         def kill(name: str) -> None:
             if name == "ps":
-                assert examiner._process is not None
-                examiner._process.kill()
+                assert client._process is not None
+                client._process.kill()
 
         request = request_for(evidence, tmp_path)
-        record = examiner.examine(request, kill).record
+        record = client.examine(request, kill).record
         assert record.status == "failed" and "was killed" in str(record.error)
-        assert examiner.examine(request).record.status == "ok"
+        assert client.examine(request).record.status == "ok"
 
 
 def test_the_image_is_what_it_was(evidence: Any, tmp_path: Path) -> None:
@@ -355,9 +355,9 @@ def test_the_image_is_what_it_was(evidence: Any, tmp_path: Path) -> None:
     path.write_bytes((evidence.folder / "a.raw").read_bytes())
     path.chmod(0o400)
     before = path.stat()
-    with Examiner() as examiner:
+    with WorkerClient() as client:
         request = request_for(evidence, tmp_path, path=str(path), sha256=True)
-        first, second = (examiner.examine(request).record for _ in range(2))
+        first, second = (client.examine(request).record for _ in range(2))
     assert first.sha256 == second.sha256
     assert (before.st_mtime_ns, before.st_size) == (path.stat().st_mtime_ns, path.stat().st_size)
     assert asdict(first)["asked"]["mtime_ns"] == before.st_mtime_ns

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,10 +19,11 @@ import pytest
 
 from hybridbridge_vol.errors import BatchError
 from hybridbridge_vol.lab.batch import dataset
-from hybridbridge_vol.lab.batch.bundle import add_memos, pack_entry, read_memos, seal_of, unpack_entry
+from hybridbridge_vol.lab.batch.assembly import Examination
+from hybridbridge_vol.lab.batch.bundle import add_memos, checksum_of, pack_entry, read_memos, unpack_entry
 from hybridbridge_vol.lab.batch.engines import dask_worker
 from hybridbridge_vol.lab.batch.engines.dask import DaskEngine
-from hybridbridge_vol.lab.batch.examine import Examination, Request
+from hybridbridge_vol.lab.batch.request import Request
 from hybridbridge_vol.trust.store import Store
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -171,7 +174,7 @@ def test_a_worker_without_the_store_gets_the_kernel_and_sends_back_what_it_prove
     def elsewhere(_store: str, *rest: Any) -> dask_worker.Source:
         return real(str(tmp_path / "no share here"), *rest)
 
-    monkeypatch.setattr("hybridbridge_vol.lab.batch.batch.engines.dask.Source", elsewhere)
+    monkeypatch.setattr("hybridbridge_vol.lab.batch.engines.dask.Source", elsewhere)
     engine = DaskEngine(1, address=cluster.address)
     try:
         found = answered(engine, asked[:2])
@@ -218,8 +221,8 @@ def test_a_lost_scheduler_ends_the_batch_with_one_line(
 
 
 def test_no_scheduler_or_no_worker_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hybridbridge_vol.lab.batch.batch.engines.dask.CONNECT_SECONDS", 1)
-    monkeypatch.setattr("hybridbridge_vol.lab.batch.batch.engines.dask.WORKER_SECONDS", 1)
+    monkeypatch.setattr("hybridbridge_vol.lab.batch.engines.dask.CONNECT_SECONDS", 1)
+    monkeypatch.setattr("hybridbridge_vol.lab.batch.engines.dask.WORKER_SECONDS", 1)
     with pytest.raises(BatchError, match=r"tcp://127.0.0.1:1: no Dask scheduler answers there"):
         DaskEngine(1, address="tcp://127.0.0.1:1")
     folder = tmp_path / "cluster"
@@ -236,16 +239,13 @@ def test_an_entry_that_was_sent_is_the_entry(evidence: Any, tmp_path: Path) -> N
     kernel = Store(evidence.store).kernels()[0]
     unpack_entry(pack_entry(kernel.folder), tmp_path / kernel.name)
     sent = Store(tmp_path).kernels()[0]
-    assert seal_of(sent.folder) == seal_of(kernel.folder)
+    assert checksum_of(sent.folder) == checksum_of(kernel.folder)
     Store(tmp_path).show(kernel.name)  # checks the memory against its sums
     add_memos(sent.folder, read_memos(kernel.folder) | {"memo-3-x": b"no memo"})
     assert read_memos(sent.folder) == read_memos(kernel.folder)
 
 
-def test_what_leads_out_of_the_store_is_refused(tmp_path: Path) -> None:
-    import io
-    import zipfile
-
+def test_a_file_that_leads_out_of_the_store_is_refused(tmp_path: Path) -> None:
     for name in ("../evil", "/etc/evil", "boot-1/../../evil", ".memo-lock", "boot-1/a/b"):
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w") as archive:

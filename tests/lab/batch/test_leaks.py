@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from hybridbridge_vol import tools
 from hybridbridge_vol.guest.session import open_session
-from hybridbridge_vol.lab.batch.examine import PAPER_TOOLS
+from hybridbridge_vol.lab.batch.request import PAPER_TOOLS
 from hybridbridge_vol.lab.batch.worker.supervised_child import private_bytes
 
 SESSIONS = 5

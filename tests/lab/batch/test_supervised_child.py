@@ -1,4 +1,4 @@
-"""A child under limits: every way in which it can end is a value."""
+"""A child with limits: every way in which it can end is a value."""
 
 from __future__ import annotations
 
@@ -6,20 +6,28 @@ import faulthandler
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import pytest
 
-from hybridbridge_vol.lab.batch.worker.supervised_child import Abandoned, Ended, Events, keep, private_bytes
+from hybridbridge_vol.lab.batch.dataset import ToolRun
+from hybridbridge_vol.lab.batch.events import Event, Failed, Step, ToolDone
+from hybridbridge_vol.lab.batch.worker.supervised_child import (
+    Abandoned,
+    Ended,
+    Limits,
+    Work,
+    private_bytes,
+    supervise,
+)
 
 
-def kept(
-    work: Callable[[], Events], seconds: float = 30, memory: int = 1 << 30
-) -> tuple[Ended, list[tuple[str, object]]]:
-    taken: list[tuple[str, object]] = []
+def supervised(work: Work, seconds: float = 30, memory: int = 1 << 30) -> tuple[Ended, list[Event]]:
+    taken: list[Event] = []
     read_end, write_end = os.pipe()
     try:
-        return keep(work, taken.append, lambda _step: seconds, memory, time.monotonic() + 60, read_end), taken
+        limits = Limits(lambda _step: seconds, memory, time.monotonic() + 60)
+        return supervise(work, taken.append, limits, read_end), taken
     finally:
         os.close(read_end)
         os.close(write_end)
@@ -33,68 +41,73 @@ def no_child_is_left() -> bool:
     return False
 
 
-def test_events_are_passed_on_in_order_and_what_it_took_is_told() -> None:
-    ended, taken = kept(lambda: iter([("step", "one"), ("tool", [1, "é"]), ("step", "two")]))
-    assert taken == [("step", "one"), ("tool", [1, "é"]), ("step", "two")]
+def test_events_are_passed_on_in_order_and_typed() -> None:
+    reported: list[Event] = [
+        Step("one"),
+        ToolDone(ToolRun("ps", "partial", error="é \udcff \x00"), "/table"),
+        Step("two"),
+    ]
+    ended, taken = supervised(lambda: iter(reported))
+    assert taken == reported
     assert ended.how == "finished" and ended.peak_rss > 1 << 20
 
 
-def test_a_child_that_stands_still_is_cut_off() -> None:
-    def stops() -> Events:
-        yield "step", "ps"
+def test_a_step_that_hangs_times_out() -> None:
+    def stops() -> Iterator[Event]:
+        yield Step("ps")
         os.kill(os.getpid(), signal.SIGSTOP)
 
-    ended, _ = kept(stops, seconds=0.3)
-    assert (ended.how, ended.step, ended.reason) == ("timeout", "ps", "cut off after 0.3 s")
+    ended, _ = supervised(stops, seconds=0.3)
+    assert (ended.how, ended.step, ended.reason) == ("timeout", "ps", "timed out after 0.3 s")
     assert no_child_is_left()
 
 
-def test_a_child_that_eats_memory_is_ended() -> None:
-    def eats() -> Events:
-        yield "step", "maps"
+def test_a_child_that_takes_too_much_memory_is_ended() -> None:
+    def grows() -> Iterator[Event]:
+        yield Step("maps")
         hoard = []
         while True:
             hoard.append(bytearray(os.urandom(1 << 20)))
 
-    ended, _ = kept(eats, memory=256 << 20)
+    ended, _ = supervised(grows, memory=256 << 20)
     assert (ended.how, ended.step) == ("memory", "maps")
     assert "256 MiB" in ended.reason
 
 
 def test_a_crash_names_its_signal() -> None:
-    def crashes() -> Events:
-        yield "step", "netstat"
+    def crashes() -> Iterator[Event]:
+        yield Step("netstat")
         faulthandler.disable()  # pytest's would write a page about it
         os.kill(os.getpid(), signal.SIGSEGV)
 
-    ended, _ = kept(crashes)
+    ended, _ = supervised(crashes)
     assert (ended.how, ended.reason) == ("crashed", "the process that did it was ended by SIGSEGV")
 
 
 def test_a_bug_is_an_event() -> None:
-    def bug() -> Events:
-        yield "step", "arp"
+    def bug() -> Iterator[Event]:
+        yield Step("arp")
         raise KeyError("x")
 
-    ended, taken = kept(bug)
-    assert ended.how == "finished" and taken[-1] == ("error", "'x' (KeyError, a bug)")
+    ended, taken = supervised(bug)
+    assert ended.how == "finished" and taken[-1] == Failed("'x' (KeyError, a bug)")
 
 
 def test_a_child_ends_when_nobody_waits_for_it() -> None:
     read_end, write_end = os.pipe()
     pids: list[int] = []
 
-    def works() -> Events:
+    def works() -> Iterator[Event]:
         os.close(write_end)  # it was inherited
-        yield "pid", os.getpid()
+        yield Step(str(os.getpid()))
         time.sleep(20)
 
-    def take(event: tuple[str, object]) -> None:
-        assert isinstance(event[1], int)
-        pids.append(event[1])
+    def take(event: Event) -> None:
+        assert isinstance(event, Step)
+        pids.append(int(event.name))
         os.close(write_end)
 
     with pytest.raises(Abandoned):
-        keep(works, take, lambda _step: 60, 1 << 30, time.monotonic() + 60, read_end)
+        supervise(works, take, Limits(lambda _step: 60, 1 << 30, time.monotonic() + 60), read_end)
     os.close(read_end)
     assert private_bytes(pids[0]) == 0 and no_child_is_left()

@@ -1,1 +1,1 @@
-"""Where the images of a batch are examined: on this machine or on a Dask cluster."""
+"""Where the work of a batch is done: `engine` is the interface, `local` and `dask` implement it."""

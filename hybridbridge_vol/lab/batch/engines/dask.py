@@ -1,8 +1,8 @@
-"""The engine of many machines: examinations are tasks of a Dask cluster (distributed), one of our own or one
-that is there.
+"""The engine of many machines: examinations are tasks of a Dask cluster (distributed), one started here or
+one that exists.
 
-Dask gives a task that was on a killed worker to another one; so each image is answered once, however often it
-was begun.
+Dask gives a task that was on a killed worker to another worker; so each image is answered once, however often
+it was begun.
 """
 
 from __future__ import annotations
@@ -10,46 +10,50 @@ from __future__ import annotations
 import queue
 import secrets
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hybridbridge_vol import __version__
 from hybridbridge_vol.errors import BatchError
-from hybridbridge_vol.lab.batch.bundle import add_memos, pack_entry, read_memos, seal_of
-from hybridbridge_vol.lab.batch.dataset import Record, ToolRun
+
+try:
+    import distributed
+except ImportError:
+    raise BatchError("--engine dask needs distributed: pip install 'hybridbridge-vol[dask]'") from None
+from hybridbridge_vol.lab.batch.assembly import Examination, unexamined
+from hybridbridge_vol.lab.batch.bundle import add_memos, checksum_of, pack_entry, read_memos
 from hybridbridge_vol.lab.batch.engines import dask_worker
-from hybridbridge_vol.lab.batch.engines.dask_worker import Sent, Source, failed
-from hybridbridge_vol.lab.batch.engines.engine import Step
-from hybridbridge_vol.lab.batch.examine import Examination, Request
+from hybridbridge_vol.lab.batch.engines.dask_worker import NeedsEntry, Sent, Source
+from hybridbridge_vol.lab.batch.engines.engine import ImageStep, ReportStep
+from hybridbridge_vol.lab.batch.request import Request
 from hybridbridge_vol.trust.store import Store
 
 CONNECT_SECONDS = 15
+"""How long to wait for a scheduler."""
 WORKER_SECONDS = 60
-"""How long to wait for a scheduler, and for its first worker."""
-_LOOK_SECONDS = 1.0
+"""How long to wait for the scheduler's first worker."""
+_POLL_SECONDS = 1.0
+
+Future = Any
+"""A `distributed.Future`: its package is not typed."""
 
 
 class DaskEngine:
-    """An `engines.Engine` on the cluster of the scheduler at `address`; without one on `jobs` workers of its
+    """An `Engine` on the cluster of the scheduler at `address`; without an address on `jobs` workers of its
     own on this machine. BatchError if there is no scheduler or no worker, or one of another version."""
 
     def __init__(
-        self, jobs: int, step: Step = lambda _image, _name: None, address: str | None = None
+        self, jobs: int, report_step: ReportStep = lambda _image, _step: None, address: str | None = None
     ) -> None:
-        try:
-            import distributed
-        except ImportError:
-            raise BatchError(
-                "--engine dask needs distributed: pip install 'hybridbridge-vol[dask]'"
-            ) from None
-        self._step = step
+        self._report_step = report_step
         self._where = address or "the local Dask cluster"
-        self._news: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-        self._requests: dict[Any, Request] = {}
+        self._news: queue.SimpleQueue[ImageStep | Future] = queue.SimpleQueue()
+        """From Dask's threads to the one that iterates `finished`: steps, and futures that are done."""
+        self._requests: dict[Future, Request] = {}
         """By the future that answers it."""
-        self._entries: dict[str, Any] = {}
-        """The futures of entries that were sent, by kernel."""
+        self._entries: dict[str, Future] = {}
+        """Entries that were sent to the workers, by kernel."""
         self._cluster: Any = None
         try:
             if address is None:
@@ -69,7 +73,7 @@ class DaskEngine:
         except BaseException:
             self.close()
             raise
-        self._client.subscribe_topic(dask_worker.STEPS, lambda event: self._news.put(("step", event[1])))
+        self._client.subscribe_topic(dask_worker.STEPS, lambda event: self._news.put(ImageStep(*event[1])))
 
     def _check_workers(self) -> None:
         try:
@@ -87,55 +91,54 @@ class DaskEngine:
         for worker, version in versions.items():
             if version != __version__:
                 raise BatchError(
-                    f"{worker}: the worker has version {version} of this program, here is {__version__}"
+                    f"{worker}: the worker has version {version} of this program, this machine {__version__}"
                 )
 
     def submit(self, request: Request) -> None:
         """See `Engine`."""
         self._submit(request, None)
 
-    def _submit(self, request: Request, entry: Any) -> None:
+    def _submit(self, request: Request, entry: Future) -> None:
         future = self._client.submit(
-            dask_worker.examine, asdict(request), _source(request), entry,
+            dask_worker.examine, request, _source(request), entry,
             key=f"hybridbridge-{request.id}-{secrets.token_hex(4)}", pure=False,
         )  # fmt: skip
         self._requests[future] = request
-        future.add_done_callback(lambda done: self._news.put(("done", done)))
+        future.add_done_callback(self._news.put)
 
     def finished(self) -> Iterator[Examination]:
         """See `Engine`. BatchError if the scheduler is lost."""
         while self._requests:
             try:
-                kind, what = self._news.get(timeout=_LOOK_SECONDS)
+                news = self._news.get(timeout=_POLL_SECONDS)
             except queue.Empty:
                 if self._client.status in ("closing", "closed"):
                     self._lost()
                 continue
-            if kind == "step":
-                self._step(*what)
-            elif what in self._requests:
-                request = self._requests.pop(what)
-                examination = self._answer(what, request)
+            if isinstance(news, ImageStep):
+                self._report_step(*news)
+            elif news in self._requests:
+                examination = self._answer(news, self._requests.pop(news))
                 if examination is not None:
                     yield examination
 
-    def _answer(self, future: Any, request: Request) -> Examination | None:
-        """What a finished task comes to; None if it was begun anew."""
+    def _answer(self, future: Future, request: Request) -> Examination | None:
+        """What a finished task comes to; None if it was submitted again."""
         if future.status in ("cancelled", "lost"):
             self._lost()
         if future.status != "finished":
-            return failed(request, f"the worker failed over it ({_line(future.exception())})")
-        sent: Sent = future.result()
+            problem = _line(future.exception())
+            return unexamined(request, f"{request.path}: the worker failed over it ({problem})")
+        sent: Sent | NeedsEntry = future.result()
         future.release()
-        if sent.needs_entry:
+        if isinstance(sent, NeedsEntry):
             self._submit(request, self._entry(request))
             return None
-        assert sent.record is not None and sent.tables is not None
         if sent.memos and request.kernel is not None:
             add_memos(Store(_root(request)).root / request.kernel, sent.memos)
-        return Examination(_record(sent.record), _stored(request, sent.tables))
+        return replace(sent.examination, tables=_stored(request, sent.tables))
 
-    def _entry(self, request: Request) -> Any:
+    def _entry(self, request: Request) -> Future:
         assert request.kernel is not None
         if request.kernel not in self._entries:
             packed = pack_entry(Store(_root(request)).root / request.kernel)
@@ -175,15 +178,11 @@ def _source(request: Request) -> Source | None:
         return None
     root = Store(_root(request)).root
     entry = root / request.kernel
-    return Source(str(root), request.kernel, seal_of(entry) or "", read_memos(entry))
-
-
-def _record(fields: dict[str, Any]) -> Record:
-    return Record(**{**fields, "tools": tuple(ToolRun(**run) for run in fields["tools"])})
+    return Source(str(root), request.kernel, checksum_of(entry) or "", read_memos(entry))
 
 
 def _stored(request: Request, tables: dict[str, tuple[str, bytes]]) -> dict[str, str]:
-    """Tables that were sent, put into the request's staging folder."""
+    """Write tables that were sent into the request's staging directory; their paths by tool."""
     folder = Path(request.staging)
     folder.mkdir(parents=True, exist_ok=True)
     found = {}

@@ -1,7 +1,7 @@
 """What a Dask worker does: one image at a time, in a child with limits, as the local engine does.
 
-The worker needs this program, and the image under the path that the batch has for it. The trust store may be
-the batch's own, on a share, or else the kernel's entry is sent.
+The Dask worker needs this program, and the image under the path that the batch has for it. It uses the
+batch's trust store if it can reach it (on a share); otherwise the kernel's entry is sent to it.
 """
 
 from __future__ import annotations
@@ -9,109 +9,91 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from hybridbridge_vol.lab.batch.bundle import Memos, add_memos, read_memos, seal_of, unpack_entry
-from hybridbridge_vol.lab.batch.examine import Examination, Gathered, Request
-from hybridbridge_vol.lab.batch.worker.client import Examiner
+from distributed import get_worker
+
+from hybridbridge_vol.lab.batch.assembly import Examination, unexamined
+from hybridbridge_vol.lab.batch.bundle import Memos, add_memos, checksum_of, read_memos, unpack_entry
+from hybridbridge_vol.lab.batch.engines.engine import ImageStep
+from hybridbridge_vol.lab.batch.request import Request
+from hybridbridge_vol.lab.batch.worker.client import WorkerClient
 
 STEPS = "hybridbridge-steps"
-"""The topic on which workers tell what they are at: `(image's id, step)`."""
+"""The topic on which workers report the fields of an `ImageStep`."""
 
 _of_thread = threading.local()
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a request's kernel is: an entry of a store, by its name, and what it must be. `memos` are as the
-    batch has them now."""
+    """Where a request's kernel is: an entry of a store, by its name and checksum, and the memos that the
+    batch has for it now."""
 
     store: str
     kernel: str
-    seal: str
+    checksum: str
     memos: Memos
 
 
 @dataclass(frozen=True)
+class NeedsEntry:
+    """The worker cannot begin: the kernel's entry must be sent."""
+
+
+@dataclass(frozen=True)
 class Sent:
-    """What a worker answers: the record's fields, the tables' bytes by file name, by tool. `memos` is what it
-    has proven, if the batch's store is not its own; `needs_entry`: it could not begin, the kernel's entry
-    must be sent."""
+    """What a worker sends back: the examination, its tables by tool (file name and bytes), and what it has
+    proven, if the batch's store is not its own."""
 
-    record: dict[str, Any] | None = None
-    tables: dict[str, tuple[str, bytes]] | None = None
+    examination: Examination
+    tables: dict[str, tuple[str, bytes]]
     memos: Memos | None = None
-    needs_entry: bool = False
 
 
-def examine(fields: dict[str, Any], source: Source | None, entry: bytes | None) -> Sent:
-    """Examine one image here; `entry` is the kernel's if it was sent."""
-    request = Request.from_dict(fields)
+def examine(request: Request, source: Source | None, entry: bytes | None) -> Sent | NeedsEntry:
+    """Examine one image here; `entry` is the kernel's, if it was sent."""
     if not os.path.exists(request.path):
-        return _unreached(request)
+        reason = f"not found on worker {os.uname().nodename}: images must lie there under the same path"
+        return Sent(unexamined(request, f"{request.path}: {reason}"), {})
     own: Path | None = None
-    if source is not None and seal_of(Path(source.store) / source.kernel) != source.seal:
-        own = Path(_folder()) / f"store-{source.seal}" / source.kernel
-        if seal_of(own) != source.seal:
+    if source is not None and checksum_of(Path(source.store) / source.kernel) != source.checksum:
+        own = Path(_directory()) / f"store-{source.checksum}" / source.kernel
+        if checksum_of(own) != source.checksum:
             if entry is None:
-                return Sent(needs_entry=True)
+                return NeedsEntry()
             unpack_entry(entry, own)
         add_memos(own, source.memos)
         request = replace(request, store=str(own.parent))
-    with tempfile.TemporaryDirectory(dir=_folder()) as staging:
-        examination = _examiner().examine(
-            replace(request, staging=staging), lambda name: _tell(request.id, name)
+    with tempfile.TemporaryDirectory(dir=_directory()) as staging:
+        examination = _client().examine(
+            replace(request, staging=staging), lambda step: _report(ImageStep(request.id, step))
         )
         tables = {
             tool: (Path(path).name, Path(path).read_bytes()) for tool, path in examination.tables.items()
         }
-    return Sent(asdict(examination.record), tables, None if own is None else read_memos(own))
+    return Sent(examination, tables, None if own is None else read_memos(own))
 
 
-def _examiner() -> Examiner:
-    """This thread's: it is kept, so that what examinations need is loaded once."""
-    if not hasattr(_of_thread, "examiner"):
-        _of_thread.examiner = Examiner()
-    examiner: Examiner = _of_thread.examiner
-    return examiner
+def _client() -> WorkerClient:
+    """This thread's client: it is kept, so that its worker loads everything once."""
+    if not hasattr(_of_thread, "client"):
+        _of_thread.client = WorkerClient()
+    client: WorkerClient = _of_thread.client
+    return client
 
 
-def _folder() -> str:
-    """The worker's own, which goes with it."""
-    from distributed import get_worker
-
+def _directory() -> str:
+    """The Dask worker's own directory, which is removed with it."""
     try:
         return str(get_worker().local_directory)
     except ValueError:
         return tempfile.gettempdir()  # not on a worker
 
 
-def _tell(image: str, step: str) -> None:
-    from distributed import get_worker
-
+def _report(step: ImageStep) -> None:
     try:
-        get_worker().log_event(STEPS, (image, step))
+        get_worker().log_event(STEPS, tuple(step))
     except ValueError:
         return  # not on a worker
-
-
-def _unreached(request: Request) -> Sent:
-    return Sent(
-        asdict(
-            failed(
-                request,
-                f"not found on worker {os.uname().nodename}: images must lie there under the same path",
-            ).record
-        ),
-        {},
-    )
-
-
-def failed(request: Request, reason: str) -> Examination:
-    """An image that could not be examined."""
-    gathered = Gathered(request)
-    gathered.cpu_seconds, gathered.peak_rss = 0.0, 0
-    gathered.error = f"{request.path}: {reason}"
-    return gathered.examination()

@@ -1,14 +1,23 @@
-"""What spreads the work of a batch: over processes of this machine, or over others."""
+"""What distributes the work of a batch: over processes of this machine, or over other machines."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from hybridbridge_vol.lab.batch.examine import Examination, Request
+from hybridbridge_vol.lab.batch.assembly import Examination
+from hybridbridge_vol.lab.batch.request import Request
 
-Step = Callable[[str, str], None]
-"""Called with an image's id and what is being done on it ("opening", a tool's name)."""
+
+class ImageStep(NamedTuple):
+    """Work on a step of an image begins: a tool's name, or one of the steps of `events`."""
+
+    image: str
+    step: str
+
+
+ReportStep = Callable[[str, str], None]
+"""Called with the fields of an `ImageStep`, in the thread that iterates `Engine.finished`."""
 
 
 class Engine(Protocol):
@@ -16,18 +25,18 @@ class Engine(Protocol):
     called."""
 
     def submit(self, request: Request) -> None:
-        """Take on one image; may be called while `finished` is being iterated."""
+        """Accept one image; may be called while `finished` is being iterated."""
 
     def finished(self) -> Iterator[Examination]:
-        """Examinations as they end, in any order, until none is outstanding. An image that went wrong is one
-        too.
+        """Examinations as they end, in any order, until none is outstanding. An image that could not be
+        examined is one too.
 
-        The tables that they name lie on this machine, in the request's staging folder or another of that file
-        system.
+        The tables that they name lie on this machine, in the request's staging directory or elsewhere on that
+        file system.
         """
 
     def cancel(self) -> None:
-        """End everything under way at once; what is not finished is thrown away."""
+        """End everything under way at once; what is not finished is discarded."""
 
     def close(self) -> None:
-        """Let the workers go, at most after a second or two."""
+        """Release the workers, within a second or two."""

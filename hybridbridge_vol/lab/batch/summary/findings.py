@@ -56,12 +56,14 @@ HIDDEN = Rule(
 )  # fmt: skip
 POSES = Rule(
     "poses", "Process shown like a kernel thread that is none",
-    "Its command line is shown in brackets, yet it has memory of its own (VSZ above 0) or its parent is not kthreadd (process 2). "
+    "Its command line is shown in brackets, yet it has memory of its own (VSZ above 0) or its parent is not "
+    "kthreadd (process 2). "
     "A command line that was paged out or erased is shown in brackets too.", FIRST, ("ps",),
 )  # fmt: skip
 UNLINKED = Rule(
     "unlinked", "Runs code from a deleted or memory-only file",
-    "lsof shows a program (FD txt), or maps an executable mapping, whose file is marked (deleted) or begins with /memfd:. "
+    "lsof shows a program (FD txt), or maps an executable mapping, whose file is marked (deleted) or begins "
+    "with /memfd:. "
     "Programs that were upgraded while they ran show the same.", FIRST, ("lsof", "maps"),
 )  # fmt: skip
 TAINTED = Rule(

@@ -56,8 +56,9 @@ def timeline(moments: Moments) -> Markup | None:
         drawn.append(tag("path", d=f"M{x} {TOP - 4}V{bottom + 20}", class_="edge"))
         drawn.append(tag("text", word, x=x, y=bottom + 31, text_anchor=anchor, class_="strong"))
     label = (
-        f"From boot at {utc(start)} to the freeze at {utc(end)}: {len(moments.starts)} processes and {len(moments.thread_starts)} kernel "
-        f"threads started, {len(moments.log) + len(moments.grave)} messages in the kernel's log, {len(moments.grave)} of them errors."
+        f"From boot at {utc(start)} to the freeze at {utc(end)}: {len(moments.starts)} processes and "
+        f"{len(moments.thread_starts)} kernel threads started, {len(moments.log) + len(moments.grave)} "
+        f"messages in the kernel's log, {len(moments.grave)} of them errors."
     )
     svg = tag(
         "svg",

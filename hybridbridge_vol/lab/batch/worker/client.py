@@ -1,74 +1,69 @@
-"""The handle of one nursery: examinations one at a time, whatever becomes of the process that does them."""
+"""The handle of one worker: examinations one at a time, whatever becomes of the process that does them."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import hybridbridge_vol
-from hybridbridge_vol.lab.batch.dataset import Record, ToolRun
-from hybridbridge_vol.lab.batch.examine import MEMORY, TOOL_SECONDS, Examination, Gathered, Request
+from hybridbridge_vol.lab.batch.assembly import Examination, unexamined
+from hybridbridge_vol.lab.batch.events import Identified, Step, decode, encode
 from hybridbridge_vol.lab.batch.identify import Identity
+from hybridbridge_vol.lab.batch.request import MEMORY, TOOL_SECONDS, Request
+from hybridbridge_vol.lab.batch.worker.orders import Answer, Examine, Examined, Identify, Order
 
 PATIENCE = 2.0
-"""Seconds in which a nursery ends its child and itself."""
+"""Seconds in which a worker ends its child and itself."""
+
+ReportStep = Callable[[str], None]
 
 
 class Cancelled(Exception):
     """The work was ended from outside."""
 
 
-class Examiner:
-    """Starts a nursery at the first order and a new one if that was killed. For one thread, but for
+class WorkerClient:
+    """Starts a worker at the first order, and a new one if that was killed. For one thread, except for
     `cancel`."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._cancelled = False
 
-    def examine(self, request: Request, step: Callable[[str], None] = lambda _name: None) -> Examination:
-        """Examine one image in a child with limits; `step` is told what it is at. Cancelled after
-        `cancel`."""
-        gathered = Gathered(request)
-        answer = self._ask({"examine": asdict(request)}, step)
-        if answer is None:
-            gathered.error = f"{request.path}: the process that examined it was killed"
-            gathered.cpu_seconds, gathered.peak_rss = 0.0, 0
-            return gathered.examination()
-        fields = answer["examination"]["record"]
-        runs = tuple(ToolRun(**run) for run in fields["tools"])
-        return Examination(Record(**{**fields, "tools": runs}), answer["examination"]["tables"])
+    def examine(self, request: Request, report_step: ReportStep = lambda _name: None) -> Examination:
+        """Examine one image in a child with limits; `report_step` is called with each step that begins.
+        Cancelled after `cancel`."""
+        answer = self._ask(Examine(request), report_step)
+        if isinstance(answer, Examined):
+            return answer.examination
+        return unexamined(request, f"{request.path}: the process that examined it was killed")
 
     def identify(
         self, path: str, store: str | None, seconds: float = TOOL_SECONDS, memory: int = MEMORY
     ) -> Identity:
         """Identify one file in a child with limits. Cancelled after `cancel`."""
-        answer = self._ask(
-            {"identify": path, "store": store, "seconds": seconds, "memory": memory}, lambda _name: None
-        )
-        if answer is None:
-            return Identity(path, error=f"{path}: the process that identified it was killed", is_image=True)
-        return Identity(**answer["identity"])
+        answer = self._ask(Identify(path, store, seconds, memory), lambda _name: None)
+        if isinstance(answer, Identified):
+            return answer.identity
+        return Identity(path, error=f"{path}: the process that identified it was killed", is_image=True)
 
-    def _ask(self, order: dict[str, Any], step: Callable[[str], None]) -> dict[str, Any] | None:
-        """The answer to an order; None if the nursery died over it."""
+    def _ask(self, order: Order, report_step: ReportStep) -> Identified | Examined | None:
+        """The answer to an order; None if the worker died over it."""
         process = self._running()
         assert process.stdin is not None and process.stdout is not None
         with contextlib.suppress(OSError, ValueError):
-            process.stdin.write(json.dumps(order).encode() + b"\n")
+            process.stdin.write(encode(order))
             process.stdin.flush()
             for line in process.stdout:
-                answer = json.loads(line)
-                if "step" not in answer:
-                    return dict(answer)
-                step(answer["step"])
+                answer: Answer = decode(line, Answer)
+                if not isinstance(answer, Step):
+                    return answer
+                report_step(answer.name)
         self.close()
         if self._cancelled:
             raise Cancelled
@@ -82,22 +77,25 @@ class Examiner:
             path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
             # a session of its own: Ctrl-C on the terminal is for the batch, which ends its workers in order
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "hybridbridge_vol.lab.batch.batch.worker.process"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                env=os.environ | {"PYTHONPATH": path}, start_new_session=True,
-            )  # fmt: skip
+                [sys.executable, "-m", "hybridbridge_vol.lab.batch.worker.process"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=os.environ | {"PYTHONPATH": path},
+                start_new_session=True,
+            )
         if self._cancelled:
             self._process.kill()
         return self._process
 
     def cancel(self) -> None:
-        """End what is under way; from any thread. The examiner is of no use afterwards."""
+        """End what is under way; from any thread. The client cannot be used afterwards."""
         self._cancelled = True
         process = self._process
         if process is not None:
-            process.kill()  # its child goes with it
+            process.kill()  # its child dies with it
 
     def close(self) -> None:
-        """Let the nursery go."""
+        """Release the worker."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -116,9 +114,3 @@ class Examiner:
 
     def __exit__(self, *_exc: object) -> None:
         self.close()
-
-
-def examine_in_child(request: Request, step: Callable[[str], None] = lambda _name: None) -> Examination:
-    """One image in a nursery of its own (which costs half a second: keep an `Examiner` for several)."""
-    with Examiner() as examiner:
-        return examiner.examine(request, step)

@@ -1,174 +1,165 @@
-"""The process in which images are examined: it loads what that takes once, and forks a child for each image.
+"""The worker: a process that has everything loaded and forks a child for each image.
 
-`python -m hybridbridge_vol.lab.nursery` reads requests, one JSON object a line, from standard input and
-answers each on standard output with lines `{"step": NAME}` and a last one with the answer. It has one thread,
-so forking is sound, and it ends its child and itself when its standard input ends: whoever started it may be
-killed at any time.
+`python -m hybridbridge_vol.lab.batch.worker.process` reads orders from standard input and answers them on
+standard output (see `orders`). It has one thread, so that forking is sound. It ends its child and itself when
+its standard input ends: whoever started it may be killed at any time.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
-import json
+import importlib
 import os
 import sys
 import time
 import warnings
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
-from typing import Any
 
-from hybridbridge_vol.lab.batch import identify
-from hybridbridge_vol.lab.batch.dataset import ToolRun
-from hybridbridge_vol.lab.batch.examine import HASHING, OPENING, Gathered, Request, events
-from hybridbridge_vol.lab.batch.worker import supervised_child as keeper
+import msgspec
 
-Say = Callable[[dict[str, Any]], None]
+from hybridbridge_vol import tools
+from hybridbridge_vol.lab.batch.assembly import Assembly, Examination
+from hybridbridge_vol.lab.batch.dataset import ToolRun, ToolStatus
+from hybridbridge_vol.lab.batch.events import (
+    HASHING,
+    IDENTIFYING,
+    OPENING,
+    Event,
+    Facts,
+    Failed,
+    Identified,
+    Step,
+    ToolDone,
+    Used,
+    decode,
+    encode,
+)
+from hybridbridge_vol.lab.batch.examine import events
+from hybridbridge_vol.lab.batch.identify import Identity, identify
+from hybridbridge_vol.lab.batch.request import PAPER_TOOLS, Request
+from hybridbridge_vol.lab.batch.worker.orders import Examine, Examined, Identify, Order
+from hybridbridge_vol.lab.batch.worker.supervised_child import Abandoned, Ended, Limits, supervise
 
 HASH_RATE = 8 << 20
 """Bytes a second that any storage delivers: hashing a large image may take longer than a tool."""
 
+_STDIN = 0
+
 
 def main() -> None:
     """Serve until standard input ends."""
-    answers = os.fdopen(os.dup(1), "w", encoding="ascii")
-    os.dup2(2, 1)  # a unattributed print must not be taken for an answer
+    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)  # whatever else prints must not be taken for an answer
     warnings.showwarning = lambda message, *_place: print(f"hb: {message}", file=sys.stderr)
-    _warm()
+    _warm_up()
 
-    def say(message: dict[str, Any]) -> None:
-        answers.write(json.dumps(message) + "\n")
-        answers.flush()
+    def answer(message: msgspec.Struct) -> None:
+        answers.write(encode(message))
 
     try:
-        # by hand: a buffered reader would take the end of input away from the keeper
-        while line := _line():
-            order = json.loads(line)
-            if "identify" in order:
-                say(
-                    {
-                        "identity": _identify(
-                            order["identify"], order["store"], order["seconds"], order["memory"]
-                        ).as_dict()
-                    }
-                )
+        while line := _read_line():
+            order: Order = decode(line, Order)
+            if isinstance(order, Examine):
+                answer(Examined(_examine(order.request, answer)))
             else:
-                say({"examination": _examine(Request.from_dict(order["examine"]), say)})
-    except (keeper.Abandoned, BrokenPipeError, KeyboardInterrupt):
+                answer(Identified(_identify(order)))
+    except (Abandoned, BrokenPipeError, KeyboardInterrupt):
         os._exit(1)
 
 
-def _line() -> bytes:
+def _read_line() -> bytes:
+    """A line of standard input; empty at its end. Read byte by byte: a buffered reader would hide the end of
+    the input from the supervisor."""
     line = b""
     while not line.endswith(b"\n"):
-        byte = os.read(0, 1)
+        byte = os.read(_STDIN, 1)
         if not byte:
             return b""
         line += byte
     return line
 
 
-def _warm() -> None:
-    """Load here what every child needs."""
-    import importlib
-
-    from hybridbridge_vol import tools
-    from hybridbridge_vol.lab.batch.examine import PAPER_TOOLS
-
+def _warm_up() -> None:
+    """Load in this process what every child needs."""
     for name in PAPER_TOOLS:
         tools.load(name)
-    for module in (
-        "hybridbridge_vol.guest.session",
-        "hybridbridge_vol.guest.no_kernel",
-        "pyarrow",
-        "pyarrow.parquet",
-    ):
-        try:
-            importlib.import_module(module)
-        except ImportError:
-            continue
+    for optional in ("pyarrow", "pyarrow.parquet"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(optional)
     gc.collect()
-    gc.freeze()  # what is here is never collected: collecting would copy its pages into every child
+    gc.freeze()  # collecting these objects in a child would copy their pages
 
 
-def _identify(path: str, store: str | None, seconds: float, memory: int) -> identify.Identity:
-    answers: list[identify.Identity] = []
+def _identify(order: Identify) -> Identity:
+    answers: list[Identity] = []
 
-    def work() -> keeper.Events:
-        yield "step", identify.STEP
-        yield "identity", identify.identify(path, store).as_dict()
+    def work() -> Iterator[Event]:
+        yield Step(IDENTIFYING)
+        yield Identified(identify(order.path, order.store))
 
-    def take(event: tuple[str, Any]) -> None:
-        if event[0] == "identity":
-            answers.append(identify.Identity(**event[1]))
-        elif event[0] == "error":
-            answers.append(identify.Identity(path, error=f"{path}: {event[1]}", is_image=True))
+    def take(event: Event) -> None:
+        if isinstance(event, Identified):
+            answers.append(event.identity)
+        elif isinstance(event, Failed):
+            answers.append(Identity(order.path, error=f"{order.path}: {event.reason}", is_image=True))
 
-    ended = keeper.keep(work, take, lambda _step: seconds, memory, time.monotonic() + seconds, 0)
-    return (
-        answers[0] if answers else identify.Identity(path, error=f"{path}: {identify.STEP}: {ended.reason}")
-    )
+    limits = Limits(lambda _step: order.seconds, order.memory, time.monotonic() + order.seconds)
+    ended = supervise(work, take, limits, _STDIN)
+    if answers:
+        return answers[0]
+    return Identity(order.path, error=f"{order.path}: {IDENTIFYING}: {ended.reason}", is_image=True)
 
 
-def _examine(request: Request, say: Say) -> dict[str, Any]:
-    """Run a request's tools in one child after the other, each for as long as no tool has to be cut off."""
-    gathered = Gathered(request)
-    until = time.monotonic() + (request.image_seconds or float("inf"))
-    gathered.cpu_seconds, gathered.peak_rss = 0.0, 0
+def _examine(request: Request, report: Callable[[Step], None]) -> Examination:
+    """Run a request's tools, in one child for as long as none has to be ended, then in another one."""
+    assembly = Assembly(request)
+    limits = _limits(request, assembly.fingerprint.size)
 
-    def take(event: tuple[str, Any]) -> None:
-        if event[0] == "step":
-            say({"step": event[1]})
-        gathered.take(event)
-
-    def limit(step: str) -> float:
-        if step == HASHING:
-            return max(request.tool_seconds, float(gathered.asked["size"]) / HASH_RATE)
-        return request.tool_seconds
+    def take(event: Event) -> None:
+        if isinstance(event, Step):
+            report(event)
+        assembly.take(event)
 
     while True:
-        left = gathered.left()
-        again = replace(request, sha256=request.sha256 and "sha256" not in gathered.facts)
-        ended = keeper.keep(partial(events, again, left), take, limit, request.memory, until, 0)
-        gathered.cpu_seconds += ended.cpu_seconds
-        gathered.peak_rss = max(gathered.peak_rss, ended.peak_rss)
-        if ended.how == "finished":
+        hashing = request.sha256 and assembly.facts.sha256 is None
+        left = replace(request, tools=assembly.missing(), sha256=hashing)
+        ended = supervise(partial(events, left), take, limits, _STDIN)
+        assembly.take(Used(ended.cpu_seconds, ended.peak_rss))
+        if ended.how != "finished":
+            assembly.take(_loss(request, assembly, ended, limits))
+        if ended.how == "finished" or assembly.error is not None or not assembly.missing():
             break
-        if ended.step in gathered.left():
-            status: Any = "timeout" if ended.how == "timeout" else "failed"
-            gathered.take(
-                (
-                    "tool",
-                    (
-                        asdict(
-                            ToolRun(
-                                ended.step,
-                                status,
-                                seconds=limit(ended.step) if status == "timeout" else 0.0,
-                                error=ended.reason,
-                            )
-                        ),
-                        None,
-                    ),
-                )
-            )
-        elif gathered.left():
-            gathered.error = f"{request.path}: {ended.step or OPENING}: {ended.reason}"
+        if time.monotonic() > limits.until:
             break
-        if not gathered.left() or time.monotonic() > until:
-            break
-    _give_up(gathered, "timeout" if time.monotonic() > until else "failed")
-    examination = gathered.examination()
-    return {"record": asdict(examination.record), "tables": examination.tables}
+    if assembly.has_runs():  # the other tools say why they were not run; without any the image says it
+        status: ToolStatus = "timeout" if time.monotonic() > limits.until else "failed"
+        reason = assembly.error or "the image's time was over"
+        for name in assembly.missing():
+            assembly.take(ToolDone(ToolRun(name, status, error=reason)))
+    return assembly.examination()
 
 
-def _give_up(gathered: Gathered, status: Any) -> None:
-    """The tools that were not run, if others were, say why; if none was, the image does."""
-    if gathered.runs:
-        reason = gathered.error or "the image's time was over"
-        for name in gathered.left():
-            gathered.take(("tool", (asdict(ToolRun(name, status, error=reason)), None)))
+def _limits(request: Request, size: int) -> Limits:
+    def seconds(step: str) -> float:
+        return max(request.tool_seconds, size / HASH_RATE) if step == HASHING else request.tool_seconds
+
+    until = time.monotonic() + (request.image_seconds or float("inf"))
+    return Limits(seconds, request.memory, until)
+
+
+def _loss(request: Request, assembly: Assembly, ended: Ended, limits: Limits) -> Event:
+    """What a child that did not finish costs: the tool that it was running, or else all the others."""
+    if ended.step in assembly.missing():
+        if ended.how == "timeout":
+            seconds = limits.step_seconds(ended.step)
+            return ToolDone(ToolRun(ended.step, "timeout", seconds=seconds, error=ended.reason))
+        return ToolDone(ToolRun(ended.step, "failed", error=ended.reason))
+    if assembly.missing():
+        return Failed(f"{request.path}: {ended.step or OPENING}: {ended.reason}")
+    return Facts()  # every tool had its answer
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 
 from hybridbridge_vol import tools
 from hybridbridge_vol.lab.batch import dataset
-from hybridbridge_vol.lab.batch.dataset import Format, Record, ToolRun
+from hybridbridge_vol.lab.batch.dataset import Fingerprint, Format, Record, ToolRun
 from hybridbridge_vol.lab.batch.manifest import write_manifest
 from hybridbridge_vol.lab.batch.summary.data import Image, Tables
 from hybridbridge_vol.lab.batch.summary.facts import Facts, facts_of
@@ -56,7 +56,7 @@ def record(out: Path, path: str, tables: TablesOf, **other: Any) -> Record:
     facts: dict[str, Any] = {
         "id": dataset.image_id(path), "path": path, "size": 1 << 28, "sha256": None, "format": "raw", "kernel": "6.1.0-x-0123", "release": "6.1.0-x",
         "banner": "Linux version 6.1.0-x", "captured": CAPTURED, "cpus": 2, "seconds": 0.5, "cpu_seconds": 0.5, "peak_rss": 1 << 27,
-        "status": "ok", "error": None, "version": "0.1.0", "asked": {},
+        "status": "ok", "error": None, "version": "0.1.0", "asked": Fingerprint(1 << 28, 0, tuple(tables), "parquet", False, "0.1.0", 120.0),
         "tools": tuple(ToolRun(tool, "ok", len(rows), seconds=0.1) for tool, rows in tables.items()),
     }  # fmt: skip
     return Record(**facts | other)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.pid import text
 from hybridbridge_vol.toolkit.tool import UNREADABLE, Column, Options, Row, Tool, in_guest, why
 
@@ -32,10 +32,11 @@ class WithProvenance(Tool):
     def columns_for(self, options: Options) -> tuple[Column, ...]:
         return (*self._tool.columns_for(options), PROVENANCE)
 
-    def rows(self, kernel: Any, options: Options) -> Iterator[Row]:
-        traces = kernel.trace()
+    def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
+        labels = kernel.answer_labels
+        labels.start()
         for row in self._tool.rows(kernel, options):
-            cell = str(traces.of(row.sources)) if row.sources else None
+            cell = str(labels.of(row.sources)) if row.sources else None
             yield Row((*row.cells, cell), row.depth, row.sources)
 
 
@@ -54,17 +55,18 @@ class CatPieces(Tool):
         path = (Column("PATH", "str", "the file"),) if len(options["path"]) > 1 else ()
         return path + self.columns
 
-    def rows(self, kernel: Any, options: Options) -> Iterator[Row]:
-        traces = kernel.trace()
+    def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
+        labels = kernel.answer_labels
+        labels.start()
         for path in options["path"]:
             head = (path,) if len(options["path"]) > 1 else ()
             try:
                 clean = in_guest(path)
-                data = kernel.read_file(clean)
+                data = kernel.files.read(clean)
             except UNREADABLE as error:
                 if not head:
                     raise
                 yield Row((*head, *[why(path, error)] * len(self.columns)))
                 continue
-            for start, end, provenance in traces.pieces(clean):
+            for start, end, provenance in labels.pieces(clean):
                 yield Row((*head, start, end - start, text(data[start:end]), str(provenance)))

@@ -1,0 +1,68 @@
+"""What all commands share towards the user: exit statuses, messages on standard error, common options."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from hybridbridge_vol.errors import HybridBridgeError
+from hybridbridge_vol.toolkit.tool import error_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hybridbridge_vol.trust.store import Store
+
+OK, FAILED, WRONG_USAGE, PARTIAL, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 3, 130, 141
+"""Exit statuses. `hb regress verify` has its own meaning for 1 and 2, as `diff` has."""
+
+EXIT_STATUSES = (
+    (OK, "the answer is complete"),
+    (FAILED, "an error; one line on standard error says what and how to go on"),
+    (WRONG_USAGE, "the command line cannot be understood"),
+    (PARTIAL, "some rows, files or images could not be read; each says why"),
+    (INTERRUPTED, "interrupted"),
+    (PIPE_CLOSED, "the reader of the output has gone"),
+)
+
+
+def complain(text: str) -> None:
+    """Write one line to standard error."""
+    from hybridbridge_vol.toolkit.render import printable
+
+    print(printable(f"hb: {text}"), file=sys.stderr)
+
+
+def for_each(paths: Iterable[str], work: Callable[[str], str]) -> int:
+    """Do the work for each path and print the line it returns. A bad file costs an error message, not the
+    files that follow. Returns the exit status."""
+    status = OK
+    for path in paths:
+        try:
+            print(work(path))
+        except (HybridBridgeError, OSError) as error:
+            complain(error_text(error, path))
+            status = FAILED
+    return status
+
+
+def format_of(args: argparse.Namespace) -> str:
+    """The output format that was asked for."""
+    chosen: str = getattr(args, "format", "text")
+    return chosen
+
+
+def store_root(args: argparse.Namespace) -> Path | None:
+    """The directory of trusted kernels that was asked for; None: the user's own."""
+    from pathlib import Path
+
+    return Path(args.store) if hasattr(args, "store") else None
+
+
+def open_store(args: argparse.Namespace) -> Store:
+    """The store of trusted kernels."""
+    from hybridbridge_vol.trust.store import Store
+
+    return Store(store_root(args))

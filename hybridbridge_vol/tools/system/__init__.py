@@ -1,0 +1,1 @@
+"""What the tools that report about the whole system share."""
