@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.guest.kernel import GuestKernel
-from hybridbridge_vol.procfs.counters import CpuTimes, parse_interrupts, parse_kernel_stat
+from hybridbridge_vol.procfs.counters import (
+    CpuTimes,
+    KernelStat,
+    parse_interrupts,
+    parse_kernel_stat,
+    per_second,
+)
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.procfs.system import parse_uptime
-from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
+from hybridbridge_vol.toolkit.tool import UNREADABLE, Column, Option, Options, Row, Tool
 
 _PATH = "/proc/stat"
+_CPUS = "/sys/devices/system/cpu"
 _MOST_CPUS = 8192  # CONFIG_NR_CPUS of distributions
 
 
@@ -68,9 +76,8 @@ class Mpstat(Tool):
             yield from _interrupts(kernel, options["interrupts"].upper(), chosen)
             return
         stat = parse_kernel_stat(kernel.files.read(_PATH))
-        everyone = CpuTimes(*map(sum, zip(*stat.cpus.values(), strict=True))) if stat.cpus else stat.total
         if not chosen:
-            yield Row(("all", *_shares(everyone)), sources=(Source(_PATH),))
+            yield Row(("all", *_shares(_together(kernel, stat))), sources=(Source(_PATH),))
         for number, times in sorted(stat.cpus.items()):
             if not chosen or number in chosen:
                 yield Row((str(number), *_shares(times)), sources=(Source(_PATH),))
@@ -95,24 +102,40 @@ def _interrupts(kernel: GuestKernel, kind: str, cpus: set[int]) -> Iterator[Row]
     if kind not in ("SUM", "CPU", "SCPU"):
         raise OptionError(f"--interrupts {kind}: give SUM, CPU or SCPU")
     path = "/proc/softirqs" if kind == "SCPU" else "/proc/interrupts"
-    seconds = parse_uptime(kernel.files.read("/proc/uptime"))[0] or 1.0
+    seconds = parse_uptime(kernel.files.read("/proc/uptime"))[0]
     lines = parse_interrupts(kernel.files.read(path))
     sources = Source(path), Source("/proc/uptime")
     if kind == "SUM":
         if not cpus:
             count = parse_kernel_stat(kernel.files.read(_PATH)).counts.get("intr", 0)
-            yield Row(("all", count / seconds, count), sources=(Source(_PATH), sources[1]))
+            yield Row(("all", per_second(count, seconds), count), sources=(Source(_PATH), sources[1]))
         for cpu in sorted({cpu for line in lines for cpu in line.counts}):
             if not cpus or cpu in cpus:
                 count = sum(line.counts.get(cpu, 0) for line in lines)
-                yield Row((str(cpu), count / seconds, count), sources=sources)
+                yield Row((str(cpu), per_second(count, seconds), count), sources=sources)
         return
     for line in lines:
         for cpu, count in line.counts.items():
             if not cpus or cpu in cpus:
-                yield Row((str(cpu), line.name, count / seconds, count, line.what), sources=sources)
+                yield Row(
+                    (str(cpu), line.name, per_second(count, seconds), count, line.what), sources=sources
+                )
         if not line.counts and not cpus:
-            yield Row((None, line.name, line.total / seconds, line.total, line.what), sources=sources)
+            yield Row(
+                (None, line.name, per_second(line.total, seconds), line.total, line.what), sources=sources
+            )
+
+
+def _together(kernel: GuestKernel, stat: KernelStat) -> CpuTimes:
+    """The time of all CPUs, as sysstat has it (mpstat.c, `get_global_cpu_statistics`): the sum of those online,
+    but on a machine with one CPU what the kernel has summed up, a moment before it read the CPU's own time."""
+    try:
+        there = sum(re.fullmatch(r"cpu\d+", name) is not None for name in kernel.files.listdir(_CPUS))
+    except UNREADABLE:
+        there = len(stat.cpus)
+    return (
+        CpuTimes(*map(sum, zip(*stat.cpus.values(), strict=True))) if stat.cpus and there > 1 else stat.total
+    )
 
 
 def _shares(times: CpuTimes) -> Iterator[float]:

@@ -7,7 +7,7 @@ from itertools import chain
 
 from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.guest.kernel import GuestKernel
-from hybridbridge_vol.procfs.counters import parse_meminfo
+from hybridbridge_vol.procfs.counters import parse_meminfo, per_second
 from hybridbridge_vol.procfs.maps import Mapping, entries
 from hybridbridge_vol.procfs.pid import POLICIES, USER_HZ, PidStat, PidStatus, parse_stat, parse_status
 from hybridbridge_vol.procfs.sources import Source
@@ -109,7 +109,7 @@ class Pidstat(Tool):
         return (columns[0], *_THREAD_HEAD, *columns[2:]) if options["threads"] else columns
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
-        seconds = parse_uptime(kernel.files.read("/proc/uptime"))[0] or 1.0
+        seconds = parse_uptime(kernel.files.read("/proc/uptime"))[0]
         total = parse_meminfo(kernel.files.read("/proc/meminfo"))["MemTotal"] if options["memory"] else 0
         others = ("memory", "switches", "priorities", "stack", "tables")
         needed = ("io",) if options["io"] else () if any(options[name] for name in others) else ("schedstat",)
@@ -177,12 +177,12 @@ def _threads(kernel: GuestKernel, pid: int) -> list[int]:
 
 
 def _switches(status: PidStatus, seconds: float) -> tuple[Cell, ...]:
-    return status.voluntary / seconds, status.involuntary / seconds
+    return per_second(status.voluntary, seconds), per_second(status.involuntary, seconds)
 
 
 def _cpu(kernel: GuestKernel, folder: str, stat: PidStat, seconds: float) -> tuple[Cell, ...]:
     def share(ticks: int) -> float:
-        return 100 * ticks / USER_HZ / seconds
+        return per_second(ticks, seconds)  # of USER_HZ = 100 ticks: percent
 
     waited: Cell
     path = f"{folder}/schedstat"
@@ -205,8 +205,14 @@ def _cpu(kernel: GuestKernel, folder: str, stat: PidStat, seconds: float) -> tup
 
 def _memory(stat: PidStat, seconds: float, total: int) -> tuple[Cell, ...]:
     resident = stat.rss * PAGE_SIZE
-    share = 100 * resident / total if total else 0.0
-    return stat.minflt / seconds, stat.majflt / seconds, stat.vsize // 1024, resident // 1024, share
+    share = resident / total * 100 if total else 0.0
+    return (
+        per_second(stat.minflt, seconds),
+        per_second(stat.majflt, seconds),
+        stat.vsize // 1024,
+        resident // 1024,
+        share,
+    )
 
 
 def _disks(kernel: GuestKernel, folder: str, stat: PidStat, seconds: float) -> tuple[Cell, ...]:
@@ -214,7 +220,7 @@ def _disks(kernel: GuestKernel, folder: str, stat: PidStat, seconds: float) -> t
     try:
         counts = parse_io(kernel.files.read(path))
         names = ("read_bytes", "write_bytes", "cancelled_write_bytes")
-        rates: tuple[Cell, ...] = tuple(counts[name] / 1024 / seconds for name in names)
+        rates: tuple[Cell, ...] = tuple(per_second(counts[name], seconds) / 1024 for name in names)
     except UNREADABLE as error:
         rates = (why(path, error),) * 3
     return (*rates, stat.blkio_ticks)

@@ -101,8 +101,8 @@ def native(text: str, first: str) -> list[list[str]]:
 
 @dataclass(frozen=True)
 class Report:
-    """A report of a native tool, by its command line and the first word of its heading ("" if it has none), and
-    the tool of ours with the options that give the same."""
+    """A report of a native tool, by its command line and the first word of its heading ("" if it has none),
+    and the tool of ours with the options that give the same."""
 
     command: str
     heading: str
@@ -118,20 +118,36 @@ class Report:
         theirs = native(printed, self.heading) if self.heading else lines
         if self.name == "pidstat":  # names and command lines may hold blanks, and the copy has no order
             return sorted(row[: width - 1] for row in ours), sorted(row[: width - 1] for row in theirs)
+        if self.name == "iostat":  # it reads /sys/block, whose order is another one
+            return sorted(ours), sorted(theirs)
         if self.name == "free":
             ours = [[cell for cell in row if cell != "-"] for row in ours]
             theirs = [[line[0].removesuffix(":"), *line[1:]] for line in theirs]
         elif self.command in ("vmstat -s", "vmstat -D"):
             ours = [" ".join(row).split() for row in ours]
+        if self.command == "vmstat -d":
+            ours = [
+                [*row[:_IN_FLIGHT], str(int(row[_IN_FLIGHT]) // 1000), *row[_IN_FLIGHT + 1 :]] for row in ours
+            ]
         if self.command == "vmstat -D":
-            ours = [_in_seconds(row) for row in ours]
+            ours = [_divided(row, their) for row, their in zip(ours, theirs, strict=True)]
         return ours, theirs
 
 
-def _in_seconds(row: list[str]) -> list[str]:
-    """vmstat -D divides the last three of its numbers by 1000, and names them as before."""
-    divided = row[1] in ("inprogress", "milli") and row[-1] == "IO"
-    return [str(int(row[0]) // 1000), *row[1:]] if divided else row
+_IN_FLIGHT = 9
+"""The column of requests under way, which vmstat 4.0.2 divides by 1000 as it does the milliseconds."""
+
+
+def _divided(row: list[str], theirs: list[str]) -> list[str]:
+    """vmstat -D divides the last three of its numbers by 1000 before it adds up the disks, and names them as
+    before. The row is theirs if it is that, but for the remainders."""
+    if row[1] not in ("inprogress", "milli") or row[-1] != "IO":
+        return row
+    fits = 0 <= int(row[0]) // 1000 - int(theirs[0]) <= _MOST_DISKS
+    return [theirs[0], *row[1:]] if fits else row
+
+
+_MOST_DISKS = 8
 
 
 REPORTS = (
