@@ -3,6 +3,8 @@
  * machine that minute may end between a command's report and the capture.
  */
 
+#define MAX_WAITS 50
+
 static const char *const tables[] = { "/proc/net/tcp", "/proc/net/tcp6" };
 
 /* The sum over the lines of a table of a hash (FNV-1a) of both addresses and the state. */
@@ -48,4 +50,19 @@ static uint64_t connections(void)
 		at = start;
 	}
 	return sum;
+}
+
+/* The connections when none has changed for a tenth of a second: acknowledgements may come late. */
+static uint64_t settled_connections(void)
+{
+	uint64_t before = connections(), now;
+
+	for (int i = 0; i < MAX_WAITS; i++) {
+		usleep(100000);
+		now = connections();
+		if (now == before)
+			break;
+		before = now;
+	}
+	return before;
 }

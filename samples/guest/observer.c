@@ -159,7 +159,7 @@ static int obey_all(const char **orders, int count)
 			first = i;
 			start = at;
 		} else if (!strcmp(orders[i], "connections")) {
-			before = connections();
+			before = settled_connections();
 		} else {
 			strcpy(line, orders[i]);
 			obey(line);
