@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
 
-from hybridbridge_vol.kernel_file.archives import decompressed_bytes
+from hybridbridge_vol.kernel_file.archives.streams import decompressed_bytes
 from hybridbridge_vol.kernel_file.packages import members
 
 

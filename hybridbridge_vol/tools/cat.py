@@ -6,17 +6,9 @@ from collections.abc import Iterator
 
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.pid import text
-from hybridbridge_vol.toolkit.tool import (
-    UNREADABLE,
-    Column,
-    Option,
-    Options,
-    Row,
-    Tool,
-    Unavailable,
-    in_guest,
-    why,
-)
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.reading import UNREADABLE, in_guest, why
+from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 
 
 class Cat(Tool):

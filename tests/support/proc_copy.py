@@ -13,7 +13,7 @@ from hybridbridge_vol import tools
 from hybridbridge_vol.guest.values import Sysinfo
 from hybridbridge_vol.procfs.counters import parse_meminfo
 from hybridbridge_vol.procfs.system import parse_uptime
-from hybridbridge_vol.toolkit.render import shown
+from hybridbridge_vol.toolkit.cells import as_text
 
 LOOP_DISKS = {"/sys/block": [f"loop{number}" for number in range(8)]}
 
@@ -82,7 +82,7 @@ def answered(
     given = {option.name: option.default for option in tool.options} | dict(options)
     columns = tool.columns_for(given)
     rows = [
-        [shown(cell, column.kind) for cell, column in zip(row.cells, columns, strict=True)]
+        [as_text(cell, column.kind) for cell, column in zip(row.cells, columns, strict=True)]
         for row in tool.rows(ProcCopy(files, folders), given)
     ]
     return rows, len(columns)
