@@ -1,7 +1,7 @@
 """The part of a kept file's name that stands for how it was made.
 
-Comments, docstrings and layout make no difference to it, and neither does a module that only chooses what is
-made.
+Comments, docstrings, layout and imports make no difference to it, and neither does a module that only chooses
+what is made.
 """
 
 from __future__ import annotations
@@ -30,14 +30,15 @@ def _code_digest(folder: Path, names: Iterable[str]) -> str:
 
 
 def code_of(source: str) -> str:
-    """Python source without comments and docstrings, in one layout. SyntaxError where it is none."""
+    """Python source without comments, docstrings and imports, in one layout. SyntaxError where it is none."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
-            node.body = [item for item in body if not _is_text(item)] or [ast.Pass()]  # type: ignore[attr-defined]
+            node.body = [item for item in body if not _is_left_out(item)] or [ast.Pass()]  # type: ignore[attr-defined]
     return ast.unparse(tree)
 
 
-def _is_text(node: ast.AST) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+def _is_left_out(node: ast.AST) -> bool:
+    is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    return is_text or isinstance(node, ast.Import | ast.ImportFrom)
