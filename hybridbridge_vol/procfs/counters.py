@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from hybridbridge_vol.errors import ParseError
@@ -40,8 +41,14 @@ class CpuTimes(NamedTuple):
         return sum(self[:8])
 
     def share(self, ticks: int) -> float:
-        """Ticks in percent of all of the CPU's time."""
-        return 100 * ticks / self.total if self.total else 0.0
+        """Ticks in percent of all of the CPU's time, as `per_second`."""
+        return ticks / self.total * 100 if self.total else 0.0
+
+
+def per_second(count: int, uptime: float) -> float:
+    """Events a second since boot, of which so many seconds have passed. The order of the divisions is sysstat's
+    (common.h, `S_VALUE`): another one rounds some last digit in another way."""
+    return count / (round(uptime * 100) or 1) * 100
 
 
 class KernelStat(NamedTuple):
@@ -80,6 +87,13 @@ def parse_meminfo(data: bytes) -> dict[str, int]:
     if "MemTotal" not in found:
         raise ParseError(f"not in the form of /proc/meminfo: {data[:40]!r}")
     return found
+
+
+def available_memory(memory: Mapping[str, int]) -> int:
+    """MemAvailable of /proc/meminfo; MemFree where an old kernel has none, or where it cannot be, as the host's
+    amount in a container (procps, library/meminfo.c)."""
+    available = memory.get("MemAvailable", 0)
+    return available if 0 < available <= memory.get("MemTotal", 0) else memory.get("MemFree", 0)
 
 
 def parse_vmstat(data: bytes) -> dict[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hybridbridge_vol.guest.kernel import GuestKernel
-from hybridbridge_vol.procfs.counters import parse_meminfo
+from hybridbridge_vol.procfs.counters import available_memory, parse_meminfo
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 
@@ -65,9 +65,7 @@ class Free(Tool):
             return memory.get(name, 0)
 
         cache = of("Cached") + of("SReclaimable")
-        available = of("MemAvailable")
-        if not 0 < available <= of("MemTotal"):
-            available = of("MemFree")  # as procps does
+        available = available_memory(memory)
         used = max(of("MemTotal") - available, 0)
         caches = (of("Buffers"), cache) if options["wide"] else (of("Buffers") + cache,)
         swap = of("SwapTotal"), of("SwapTotal") - of("SwapFree"), of("SwapFree")

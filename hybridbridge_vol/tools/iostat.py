@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hybridbridge_vol.guest.kernel import Files, GuestKernel
-from hybridbridge_vol.procfs.counters import DiskStat, parse_kernel_stat
+from hybridbridge_vol.procfs.counters import DiskStat, parse_kernel_stat, per_second
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.procfs.system import parse_uptime
 from hybridbridge_vol.toolkit.cells import Unavailable
@@ -81,7 +81,7 @@ class Iostat(Tool):
         if options["processors"]:
             yield _cpu_times(kernel.files)
             return
-        seconds = parse_uptime(kernel.files.read("/proc/uptime"))[0] or 1.0
+        seconds = parse_uptime(kernel.files.read("/proc/uptime"))[0]
         width = len(self.columns_for(options))
         whole = None if options["all"] or options["disk"] else whole_disks(kernel.files)
         unit = _SECTORS_PER_MB if options["mega"] else _SECTORS_PER_KB
@@ -117,8 +117,8 @@ def simple_cells(disk: DiskStat, seconds: float, unit: int = _SECTORS_PER_KB) ->
     """Transfers a second; then what was read, written and discarded, a second and in total, in units of so
     many sectors."""
     sectors = disk.read_sectors, disk.write_sectors, disk.discard_sectors
-    rates = (count / unit / seconds for count in sectors)
-    return (disk.requests / seconds, *rates, *(count // unit for count in sectors))
+    rates = (per_second(count, seconds) / unit for count in sectors)
+    return (per_second(disk.requests, seconds), *rates, *(count // unit for count in sectors))
 
 
 def extended_cells(disk: DiskStat, seconds: float, unit: int = _SECTORS_PER_KB) -> tuple[float, ...]:
@@ -130,17 +130,17 @@ def extended_cells(disk: DiskStat, seconds: float, unit: int = _SECTORS_PER_KB) 
         (disk.writes, disk.write_merges, disk.write_sectors, disk.write_ms),
         (disk.discards, disk.discard_merges, disk.discard_sectors, disk.discard_ms),
     ):
-        kilobytes = sectors / _SECTORS_PER_KB
-        share = 100 * merged / (merged + done) if merged + done else 0.0
-        each = (spent / done, kilobytes / done) if done else (0.0, 0.0)
-        cells += [done / seconds, sectors / unit / seconds, merged / seconds, share, *each]
+        share = merged / (merged + done) * 100 if merged + done else 0.0
+        each = (spent / done, sectors / done / _SECTORS_PER_KB) if done else (0.0, 0.0)
+        rates = per_second(done, seconds), per_second(sectors, seconds) / unit, per_second(merged, seconds)
+        cells += [*rates, share, *each]
     flush = disk.flush_ms / disk.flushes if disk.flushes else 0.0
     return (
         *cells,
-        disk.flushes / seconds,
+        per_second(disk.flushes, seconds),
         flush,
-        disk.queue_ms / 1000 / seconds,
-        disk.busy_ms / 10 / seconds,
+        per_second(disk.queue_ms, seconds) / 1000,
+        per_second(disk.busy_ms, seconds) / 10,
     )
 
 

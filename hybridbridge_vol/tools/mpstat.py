@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.guest.kernel import Files, GuestKernel
-from hybridbridge_vol.procfs.counters import CpuTimes, Interrupt, parse_interrupts, parse_kernel_stat
+from hybridbridge_vol.procfs.counters import (
+    CpuTimes,
+    Interrupt,
+    KernelStat,
+    parse_interrupts,
+    parse_kernel_stat,
+    per_second,
+)
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.procfs.system import parse_uptime
+from hybridbridge_vol.toolkit.reading import UNREADABLE
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 
-_STAT, _UPTIME = "/proc/stat", "/proc/uptime"
+_STAT, _UPTIME, _CPUS = "/proc/stat", "/proc/uptime", "/sys/devices/system/cpu"
 _KINDS = {"SUM": "/proc/interrupts", "CPU": "/proc/interrupts", "SCPU": "/proc/softirqs"}
 _MOST_CPUS = 8192  # CONFIG_NR_CPUS of distributions
 
@@ -87,12 +96,23 @@ def chosen_cpus(given: Iterable[str | int]) -> set[int]:
 
 def _times(files: Files, cpus: set[int]) -> Iterator[Row]:
     stat = parse_kernel_stat(files.read(_STAT))
-    everyone = CpuTimes(*map(sum, zip(*stat.cpus.values(), strict=True))) if stat.cpus else stat.total
     if not cpus:
-        yield Row(("all", *_shares(everyone)), sources=(Source(_STAT),))
+        yield Row(("all", *_shares(_together(files, stat))), sources=(Source(_STAT),))
     for number, times in sorted(stat.cpus.items()):
         if not cpus or number in cpus:
             yield Row((str(number), *_shares(times)), sources=(Source(_STAT),))
+
+
+def _together(files: Files, stat: KernelStat) -> CpuTimes:
+    """The time of all CPUs, as sysstat has it (mpstat.c, `get_global_cpu_statistics`): the sum of those online,
+    but on a machine with one CPU what the kernel has summed up, a moment before it read the CPU's own time."""
+    try:
+        there = sum(re.fullmatch(r"cpu\d+", name) is not None for name in files.listdir(_CPUS))
+    except UNREADABLE:
+        there = len(stat.cpus)
+    if not stat.cpus or there <= 1:
+        return stat.total
+    return CpuTimes(*map(sum, zip(*stat.cpus.values(), strict=True)))
 
 
 def _shares(times: CpuTimes) -> Iterator[float]:
@@ -117,17 +137,17 @@ def _interrupts(files: Files, kind: str, cpus: set[int]) -> Iterator[Row]:
     if kind not in _KINDS:
         raise OptionError(f"--interrupts {kind}: give SUM, CPU or SCPU")
     path = _KINDS[kind]
-    seconds = parse_uptime(files.read(_UPTIME))[0] or 1.0
+    seconds = parse_uptime(files.read(_UPTIME))[0]
     lines = parse_interrupts(files.read(path))
     if kind != "SUM":
         yield from _each(lines, cpus, seconds, path)
         return
     if not cpus:
         count = parse_kernel_stat(files.read(_STAT)).counts.get("intr", 0)
-        yield Row(("all", count / seconds, count), sources=(Source(_STAT), Source(_UPTIME)))
+        yield Row(("all", per_second(count, seconds), count), sources=(Source(_STAT), Source(_UPTIME)))
     for cpu in sorted({cpu for line in lines for cpu in line.counts if not cpus or cpu in cpus}):
         count = sum(line.counts.get(cpu, 0) for line in lines)
-        yield Row((str(cpu), count / seconds, count), sources=(Source(path), Source(_UPTIME)))
+        yield Row((str(cpu), per_second(count, seconds), count), sources=(Source(path), Source(_UPTIME)))
 
 
 def _each(lines: list[Interrupt], cpus: set[int], seconds: float, path: str) -> Iterator[Row]:
@@ -138,7 +158,7 @@ def _each(lines: list[Interrupt], cpus: set[int], seconds: float, path: str) -> 
         if not line.counts and not cpus:
             counts = [(None, line.total)]
         for cpu, count in counts:
-            cells = (cpu, line.name, count / seconds, count, line.what)
+            cells = (cpu, line.name, per_second(count, seconds), count, line.what)
             yield Row(cells, sources=(Source(path), Source(_UPTIME)))
 
 

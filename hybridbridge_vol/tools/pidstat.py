@@ -7,7 +7,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from hybridbridge_vol.guest.kernel import Files, GuestKernel
-from hybridbridge_vol.procfs.counters import parse_meminfo
+from hybridbridge_vol.procfs.counters import parse_meminfo, per_second
 from hybridbridge_vol.procfs.maps import Mapping, entries
 from hybridbridge_vol.procfs.pid import (
     POLICIES,
@@ -57,7 +57,7 @@ def _cpu(task: _Task) -> tuple[Cell, ...]:
     stat = task.stat
 
     def share(ticks: int) -> float:
-        return 100 * ticks / USER_HZ / task.seconds
+        return per_second(ticks, task.seconds)  # of USER_HZ = 100 ticks: percent
 
     waited = parsed(task.files, f"{task.folder}/schedstat", parse_schedstat)
     return (
@@ -73,8 +73,8 @@ def _cpu(task: _Task) -> tuple[Cell, ...]:
 
 def _memory(task: _Task) -> tuple[Cell, ...]:
     stat, resident = task.stat, task.stat.rss * PAGE_SIZE
-    share = 100 * resident / task.memory if task.memory else 0.0
-    faults = stat.minflt / task.seconds, stat.majflt / task.seconds
+    share = resident / task.memory * 100 if task.memory else 0.0
+    faults = per_second(stat.minflt, task.seconds), per_second(stat.majflt, task.seconds)
     return (*faults, stat.vsize // 1024, resident // 1024, share)
 
 
@@ -83,14 +83,14 @@ def _disks(task: _Task) -> tuple[Cell, ...]:
     names = ("read_bytes", "write_bytes", "cancelled_write_bytes")
     if isinstance(counts, Unavailable):
         return (*[counts] * len(names), task.stat.blkio_ticks)
-    return (*(counts[name] / 1024 / task.seconds for name in names), task.stat.blkio_ticks)
+    return (*(per_second(counts[name], task.seconds) / 1024 for name in names), task.stat.blkio_ticks)
 
 
 def _switches(task: _Task) -> tuple[Cell, ...]:
     status = task.status
     if isinstance(status, Unavailable):
         return status, status
-    return status.voluntary / task.seconds, status.involuntary / task.seconds
+    return per_second(status.voluntary, task.seconds), per_second(status.involuntary, task.seconds)
 
 
 def _priorities(task: _Task) -> tuple[Cell, ...]:
@@ -208,7 +208,7 @@ class Pidstat(Tool):
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
         files, report, threads = kernel.files, _report(options), options["threads"]
-        seconds = parse_uptime(files.read("/proc/uptime"))[0] or 1.0
+        seconds = parse_uptime(files.read("/proc/uptime"))[0]
         memory = parse_meminfo(files.read("/proc/meminfo"))["MemTotal"] if options["memory"] else 0
 
         def row(folder: str, *ids: Cell) -> Row:

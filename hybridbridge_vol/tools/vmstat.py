@@ -8,6 +8,7 @@ from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.guest.kernel import Files, GuestKernel
 from hybridbridge_vol.procfs.counters import (
     KernelStat,
+    available_memory,
     parse_diskstat,
     parse_kernel_stat,
     parse_meminfo,
@@ -167,8 +168,8 @@ def averages(
     whole = max(user + system + times.idle + times.iowait + times.steal, 1)
     user = max(user - times.guest - times.guest_nice, 0)
 
-    def rate(count: int, unit: int = 1) -> int:
-        return (count * unit * _HZ + whole // 2) // whole
+    def rate(count: int) -> int:
+        return (count * _HZ + whole // 2) // whole
 
     shown = [memory.get(name, 0) for name in caches]
     if not caches:
@@ -184,8 +185,8 @@ def averages(
                 *shown,
             )
         ),
-        rate(pages.get("pswpin", 0), PAGE_SIZE // unit),
-        rate(pages.get("pswpout", 0), PAGE_SIZE // unit),
+        rate(pages.get("pswpin", 0) * PAGE_SIZE // unit),
+        rate(pages.get("pswpout", 0) * PAGE_SIZE // unit),
         rate(pages["pgpgin"]),
         rate(pages.get("pgpgout", 0)),
         rate(stat.counts.get("intr", 0)),
@@ -202,10 +203,9 @@ def counters(
 ) -> Iterator[tuple[int, str]]:
     """What `vmstat -s` lists, in its order and words. `memory` is in KiB and shown in the unit of that
     name."""
-    available = memory.get("MemAvailable", memory.get("MemFree", 0))
     for kib, what in (
         (memory["MemTotal"], "total memory"),
-        (memory["MemTotal"] - available, "used memory"),
+        (memory["MemTotal"] - available_memory(memory), "used memory"),
         (memory.get("Active", 0), "active memory"),
         (memory.get("Inactive", 0), "inactive memory"),
         (memory.get("MemFree", 0), "free memory"),

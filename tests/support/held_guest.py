@@ -10,7 +10,7 @@ from pathlib import Path
 from hybridbridge_vol.kernel_file.packages import read_vmlinuz
 from samples import guest_files, qemu
 from samples.kernels import fetch
-from samples.make import _COMMAND_LINE, GUEST_SECONDS, Spec
+from samples.make import GUEST_SECONDS, Spec
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,8 @@ def held(spec: Spec, folder: Path, devices: Sequence[str] = ()) -> Iterator[qemu
     memory is `ram` (see `samples.qemu.physical_ranges`); what QEMU writes is named relative to it."""
     package = fetch(spec.kernel)
     (folder / "vmlinuz").write_bytes(read_vmlinuz(package))
-    (folder / "initrd").write_bytes(guest_files.initramfs(package, spec.seed, spec.light, spec.processes))
-    command_line = f"{_COMMAND_LINE} {spec.append}".strip()
+    (folder / "initrd").write_bytes(guest_files.initramfs(package, spec.recipe()))
     machine = _Machine(spec.ram, spec.cpus, spec.accel, spec.la57, tuple(devices))
-    with qemu.running(folder, machine, "vmlinuz", "initrd", command_line, GUEST_SECONDS) as guest:
-        guest.wait_for_freeze()
+    with qemu.running(folder, machine, "vmlinuz", "initrd", spec.command_line(), GUEST_SECONDS) as guest:
+        guest.wait_for_capture()
         yield guest

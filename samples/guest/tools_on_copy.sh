@@ -1,10 +1,11 @@
 #!/bin/sh
-# What the statistics tools make of files that stand still. Between a tool's own reading of /proc and the freeze counters
-# move; here each tool reads the same copy, and the copy is told too. All in a mount namespace that ends with this.
-# Told are "==== COMMAND" and what it printed, at last "==== files" and each file behind "==> PATH <==".
+# The statistics tools on a copy of /proc. Counters move between a tool's reading of /proc and the capture; here every tool
+# reads the same copy, and the copy is printed too. It is mounted in a namespace that ends with this script.
+# The output is "==== COMMAND" and what the command printed, for each command; then "==== files" and each file of the copy
+# behind "==> PATH <==".
 [ "$1" = inside ] || exec unshare --mount --propagation private "$0" inside
 copy=/mnt
-mount -t tmpfs -o size=32m still $copy || exit
+mount -t tmpfs -o size=32m copy $copy || exit
 cd /proc || exit
 cp --parents stat cpuinfo meminfo vmstat uptime loadavg diskstats interrupts softirqs slabinfo sys/kernel/pid_max $copy
 cp --parents net/dev net/snmp net/netstat net/snmp6 net/igmp net/igmp6 net/if_inet6 $copy 2>/dev/null
