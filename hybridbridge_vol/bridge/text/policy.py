@@ -11,10 +11,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ACTIONS = ("home", "return", "argument", "free", "halt", "twin")
+ACTIONS = ("home", "return", "argument", "free", "halt", "twin", "jump")
 JUMP_SIZE = 5
 _COMPILER_SUFFIX = re.compile(r"\.(part|isra|constprop|llvm)\..*$")
 _FREE_STUB_SIZE = 19
+_NEEDED = {
+    "home": JUMP_SIZE,
+    "jump": JUMP_SIZE,
+    "free": _FREE_STUB_SIZE,
+    "return": 6,
+    "argument": 4,
+    "halt": 2,
+}
+"""Bytes that a trampoline takes."""
 
 
 @dataclass(frozen=True)
@@ -28,19 +37,23 @@ class Rule:
     argument: int = 0
     both_sides: bool = False
     trusted: tuple[int, ...] = ()
+    target: str = ""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """All rules in order, and the digest of the text they come from."""
+    """All rules in order, and the digest of the text they come from. `snapshot_constants`: variables whose
+    values are immediates of the text and must be the snapshot's in the twin."""
 
     rules: tuple[Rule, ...]
     digest: str
+    snapshot_constants: tuple[str, ...] = ()
 
 
 class Trampoline(NamedTuple):
     """What stands at one function's entry. `offset` is its distance from `_text`; bit i of `trusted` says
-    that the i-th argument must be the trusted kernel's own."""
+    that the i-th argument must be the trusted kernel's own. `value`: what is returned, which argument is
+    freed, or the offset of the function that is run instead."""
 
     offset: int
     action: str
@@ -76,7 +89,8 @@ def load_policy() -> Policy:
     import tomllib
 
     document = tomllib.loads(policy_text().decode())
-    return Policy(tuple(_rule(entry) for entry in document["rule"]), policy_digest())
+    constants = tuple(name for entry in document["snapshot_constants"] for name in entry["names"])
+    return Policy(tuple(_rule(entry) for entry in document["rule"]), policy_digest(), constants)
 
 
 def _rule(entry: dict[str, Any]) -> Rule:
@@ -90,6 +104,7 @@ def _rule(entry: dict[str, Any]) -> Rule:
         entry.get("argument", 0),
         entry.get("side") == "both",
         tuple(entry.get("trusted", ())),
+        entry.get("target", ""),
     )
 
 
@@ -118,7 +133,7 @@ def resolve(policy: Policy, functions: Iterable[tuple[int, int, str]]) -> Resolu
                 result.unmatched.append(pattern)
             for name in names:
                 for offset, size in by_name[name]:
-                    _choose(chosen, rule, offset, size)
+                    _choose(chosen, rule, offset, size, by_name)
     result.trampolines = [chosen[offset] for offset in sorted(chosen)]
     return result
 
@@ -137,14 +152,24 @@ def _matching(pattern: str, names: list[str]) -> Iterator[str]:
             yield names[place]
 
 
-def _choose(chosen: dict[int, Trampoline], rule: Rule, offset: int, size: int) -> None:
+def _choose(
+    chosen: dict[int, Trampoline],
+    rule: Rule,
+    offset: int,
+    size: int,
+    by_name: dict[str, list[tuple[int, int]]],
+) -> None:
     if rule.action == "twin":
         chosen.pop(offset, None)
         return
-    needed = {"home": JUMP_SIZE, "free": _FREE_STUB_SIZE, "return": 6, "argument": 4, "halt": 2}[rule.action]
+    if rule.action == "jump" and rule.target not in by_name:
+        return
+    needed = _NEEDED[rule.action]
     if rule.action == "return" and rule.value == 0:
         needed = 3
     if size >= needed:
         value = rule.argument if rule.action == "free" else rule.value
+        if rule.action == "jump":
+            value = by_name[rule.target][0][0]
         trusted = sum(1 << argument for argument in rule.trusted)
         chosen[offset] = Trampoline(offset, rule.action, value, rule.both_sides, trusted)
