@@ -107,6 +107,13 @@ class OpenFile:
         self._closed = False
         self.path = path
 
+    @property
+    def number(self) -> int:
+        """The descriptor's number. CallRolledBack if a call that was rolled back has closed the file."""
+        if not self._descriptor.is_open:
+            raise CallRolledBack(self.path, "a call that was rolled back has closed the file")
+        return self._descriptor.number
+
     def read(self, size: int = LARGEST_READ) -> bytes:
         """Up to `size` bytes from the current position; empty at the end."""
         size = min(size, LARGEST_READ)
@@ -130,7 +137,7 @@ class OpenFile:
         return list(directory_entries(self._proxy.answer(f"getdents64 {self.path}", min(count, size))))
 
     def _call(self, name: str, *arguments: int) -> int:
-        return self._proxy.checked(self.path, name, self._descriptor.number, *arguments)
+        return self._proxy.checked(self.path, name, self.number, *arguments)
 
     def close(self) -> None:
         """Close it. Closing twice is harmless."""
