@@ -23,8 +23,9 @@ from volatility3.framework.configuration import requirements
 from volatility3.framework.renderers import format_hints
 
 from hybridbridge_vol.errors import HybridBridgeError, ImageError
-from hybridbridge_vol.toolkit.render import DECIMALS, duration, printable
-from hybridbridge_vol.toolkit.tool import Cell, Column, Kind, Option, Tool, Unavailable, error_text
+from hybridbridge_vol.toolkit.cells import Cell, Kind, Unavailable, as_json, as_python, as_text
+from hybridbridge_vol.toolkit.printable import printable
+from hybridbridge_vol.toolkit.tool import Column, Option, Tool, error_text
 
 TYPES: dict[Kind, type] = {
     "int": int,
@@ -195,15 +196,11 @@ def value_of(cell: Cell, kind: Kind) -> Any:
         return renderers.UnreadableValue()
     if cell is None:
         return renderers.NotApplicableValue()
-    if isinstance(cell, str):
-        return printable(cell)
-    if kind == "time":
-        try:
-            return datetime.datetime.fromtimestamp(cell, datetime.UTC)
-        except (OverflowError, ValueError, OSError):
-            return renderers.UnparsableValue()
-    if kind == "duration":
-        return duration(cell)
+    if isinstance(cell, str) or kind == "duration":
+        return as_text(cell, kind)
     if kind == "hex":
         return format_hints.Hex(cell)
-    return round(float(cell), DECIMALS[kind]) if kind in DECIMALS else cell
+    value = as_python(cell, kind)
+    if isinstance(value, Unavailable):  # a time beyond the years of Python
+        return renderers.UnparsableValue()
+    return as_json(value, kind) if isinstance(value, float) else value

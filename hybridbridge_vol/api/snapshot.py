@@ -21,9 +21,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from hybridbridge_vol.api.methods import ToolMethods
-from hybridbridge_vol.api.table import Table, value_of
+from hybridbridge_vol.api.table import Table
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.guest.session import Session, open_session
+from hybridbridge_vol.toolkit.cells import as_python
 from hybridbridge_vol.toolkit.tool import in_guest
 from hybridbridge_vol.units import Progress
 
@@ -68,7 +69,7 @@ class Snapshot(ToolMethods):
     @property
     def captured(self) -> datetime.datetime | None:
         """When it was taken, by its own clock; None where that shows no time. CallRolledBack."""
-        moment = value_of(self.session().clocks.realtime(), "time")
+        moment = as_python(self.session().clocks.realtime(), "time")
         return moment if isinstance(moment, datetime.datetime) else None
 
     @property

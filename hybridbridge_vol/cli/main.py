@@ -71,6 +71,10 @@ def parser(arguments: Sequence[str] | None = None) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `hb` with these arguments (the process's own by default) and return its exit status."""
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks for completions
+        from hybridbridge_vol.cli.completion import complete
+
+        complete(parser)
     arguments = list(sys.argv[1:] if argv is None else argv)
     args = parser(arguments).parse_args(arguments)
     if isinstance(sys.stdout, TextIOWrapper):

@@ -43,6 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser, _arguments: Sequence[str] | N
         "Record what tools answer on sample images, and verify later that they still answer the same. "
         "`pytest --hb-cases CASES.toml` makes each run of each case a test."
     )
+    parser.epilog = (
+        "examples:\n"
+        "  hb regress record cases.toml\n"
+        "  hb regress verify cases.toml --junit results.xml\n"
+        "  hb regress verify --help                describes the file of cases"
+    )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True, prog="hb regress")
     record = add_command(actions, "record", "write the answers to golden/CASE beside the file of cases")
     record.description = (
@@ -53,8 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser, _arguments: Sequence[str] | N
         "Answer every run of every case again and show what differs.\n\n"
         "exit status: 0 nothing differs, 1 something differs, 2 something could not be answered"
     )
-    for action in (record, verify):
-        action.epilog = CASES
+    for name, action in (("record", record), ("verify", verify)):
+        action.epilog = f"example:\n  hb regress {name} cases.toml --only web-01\n\n{CASES}"
         action.add_argument("cases", metavar="CASES.toml", help="the file of cases, see below")
         action.add_argument(
             "--only", metavar="NAME", action="append", default=[], help="only this case (may be repeated)"

@@ -1,7 +1,7 @@
 """How `hb info`, `hb trust` and `hb memo` write what the engine reports: any dataclass, field by field.
 
-The name of a field decides how its value is shown: `_vaddr`, `_paddr`, `_offset` and `_shift` are hexadecimal,
-`_bytes` a size, the names in `TIMES` moments in UTC.
+The name of a field decides how its value is shown: `_vaddr`, `_paddr`, `_offset` and `_shift` are
+hexadecimal, `_bytes` is a size, the names in `TIMES` are moments in UTC.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import json
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO, TypeGuard
 
-from hybridbridge_vol.toolkit.render import WRITERS, Answer, duration, printable, utc
-from hybridbridge_vol.toolkit.tool import Column, Kind, Row, Value
+from hybridbridge_vol.toolkit.cells import Kind, Value, duration, utc
+from hybridbridge_vol.toolkit.printable import printable
+from hybridbridge_vol.toolkit.render import WRITERS, Answer
+from hybridbridge_vol.toolkit.tool import Column, Row
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -21,7 +21,8 @@ from hybridbridge_vol.cli.arguments import (
 from hybridbridge_vol.cli.console import FAILED, OK, PARTIAL, complain, format_of, store_root
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.progress import Progress
-from hybridbridge_vol.toolkit.tool import Option, Options, Raw, Tool, Unavailable
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.tool import Option, Options, Raw, Tool
 
 if TYPE_CHECKING:
     from hybridbridge_vol.cli.arguments import Commands
@@ -94,27 +95,27 @@ def example_of(tool: Tool) -> str:
 
 
 def _add_option(parser: argparse.ArgumentParser, option: Option) -> None:
-    destination = _destination(option)
+    dest = destination(option)
     names = [f"-{option.short}"] * bool(option.short) + [f"--{option.name}"]
     if option.type is bool:
-        parser.add_argument(*names, dest=destination, action="store_true", help=option.help)
+        parser.add_argument(*names, dest=dest, action="store_true", help=option.help)
         return
     convert = number if option.type is int else str
     metavar = "N" if option.type is int else option.name.upper()
     if option.positional:
         parser.add_argument(
-            destination, type=convert, nargs="+" if option.many else None, metavar=metavar, help=option.help
+            dest, type=convert, nargs="+" if option.many else None, metavar=metavar, help=option.help
         )
     elif option.many:
         parser.add_argument(
-            *names, dest=destination, type=convert, nargs="+", action="extend", metavar=metavar,
+            *names, dest=dest, type=convert, nargs="+", action="extend", metavar=metavar,
             help=f"{option.help} (may be repeated)",
         )  # fmt: skip
     else:
-        parser.add_argument(*names, dest=destination, type=convert, metavar=metavar, help=option.help)
+        parser.add_argument(*names, dest=dest, type=convert, metavar=metavar, help=option.help)
 
 
-def _destination(option: Option) -> str:
+def destination(option: Option) -> str:
     """The attribute of the parsed arguments that holds a tool's option."""
     return f"tool_{option.name}"
 
@@ -122,7 +123,7 @@ def _destination(option: Option) -> str:
 def options_of(args: argparse.Namespace) -> Options:
     """The options of the tool `args.tool`, as the tool takes them."""
     tool: Tool = args.tool
-    values = {option.name: getattr(args, _destination(option)) for option in tool.options}
+    values = {option.name: getattr(args, destination(option)) for option in tool.options}
     many = [option.name for option in tool.options if option.many]
     return values | {name: tuple(values[name] or ()) for name in many}
 
@@ -196,7 +197,7 @@ def _write_table(tool: Tool, session: Session, options: Options, form: str) -> b
 
 def _write_raw(dump: str, tool: Raw, session: Session, options: Options) -> int:
     """Write bytes to standard output, on a terminal with control characters escaped; the exit status."""
-    from hybridbridge_vol.toolkit.render import safe
+    from hybridbridge_vol.toolkit.printable import safe
 
     wrote = failed = False
     for chunk in tool.raw(session, options):

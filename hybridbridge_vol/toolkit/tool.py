@@ -10,27 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from errno import ENOENT
 from posixpath import normpath
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from hybridbridge_vol.errors import CallRolledBack, ParseError
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.sources import Source
-
-Kind = Literal["int", "float", "percent", "hex", "str", "time", "duration"]
-"""What a cell of a column holds: int, float (one decimal is shown), the same with two, int shown in hex, str
-(as the guest has it, with whatever control characters), seconds since the epoch, seconds. A str may hold
-surrogate escapes for bytes that are no UTF-8."""
-
-
-class Unavailable(NamedTuple):
-    """A cell that could not be read, and why: one short phrase that names the file of the guest."""
-
-    reason: str
-
-
-Value = int | float | str | None
-"""None: there is nothing to say here (the link target of a plain file), as opposed to `Unavailable`."""
-Cell = Value | Unavailable
+from hybridbridge_vol.toolkit.cells import Cell, Kind, Unavailable
 
 
 class Row(NamedTuple):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hybridbridge_vol.guest.kernel import GuestKernel
-from hybridbridge_vol.toolkit.tool import Column, Options, Row, Tool, Unavailable
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.tool import Column, Options, Row, Tool
 
 
 class Check(Tool):

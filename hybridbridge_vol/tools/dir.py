@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.sources import Source
-from hybridbridge_vol.toolkit.tool import UNREADABLE, Cell, Column, Option, Options, Row, Tool, in_guest, why
+from hybridbridge_vol.toolkit.cells import Cell
+from hybridbridge_vol.toolkit.tool import UNREADABLE, Column, Option, Options, Row, Tool, in_guest, why
 
 
 class Dir(Tool):

@@ -8,7 +8,8 @@ from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.kernel_log import FACILITIES, LEVELS, parse_log
 from hybridbridge_vol.procfs.sources import Source
-from hybridbridge_vol.toolkit.tool import UNREADABLE, Cell, Column, Option, Options, Row, Tool, why
+from hybridbridge_vol.toolkit.cells import Cell
+from hybridbridge_vol.toolkit.tool import UNREADABLE, Column, Option, Options, Row, Tool, why
 
 _READ_ALL = 3  # SYSLOG_ACTION_READ_ALL, include/linux/syslog.h
 _BUFFER_SIZE = 16 << 20

@@ -8,7 +8,8 @@ from errno import ESRCH
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.pid import text
 from hybridbridge_vol.procfs.sources import Source
-from hybridbridge_vol.toolkit.tool import UNREADABLE, Cell, Column, Options, Row, Tool, why
+from hybridbridge_vol.toolkit.cells import Cell
+from hybridbridge_vol.toolkit.tool import UNREADABLE, Column, Options, Row, Tool, why
 from hybridbridge_vol.tools.process.listing import PID, chosen, expected, name_of
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.sources import Source
-from hybridbridge_vol.toolkit.tool import Cell, Column, Option, Options, Row, Tool, why
+from hybridbridge_vol.toolkit.cells import Cell
+from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool, why
 
 
 class Getprocname(Tool):

@@ -9,7 +9,8 @@ from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.counters import DiskStat, parse_diskstat, parse_kernel_stat
 from hybridbridge_vol.procfs.sources import Source, lines
 from hybridbridge_vol.procfs.system import parse_uptime
-from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool, Unavailable
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 from hybridbridge_vol.tools.system.disks import whole_disks
 
 _PATH = "/proc/diskstats"

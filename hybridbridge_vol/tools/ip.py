@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from hybridbridge_vol.guest.kernel import GuestKernel
-from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool, Unavailable
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 from hybridbridge_vol.tools.network.ip.address import ADDRESS_COLUMNS, addresses
 from hybridbridge_vol.tools.network.ip.link import LINK_COLUMNS, links
 from hybridbridge_vol.tools.network.ip.neighbour import NEIGHBOUR_COLUMNS, neighbours

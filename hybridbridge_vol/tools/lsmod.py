@@ -9,7 +9,8 @@ from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.guest.values import EndlessFile
 from hybridbridge_vol.procfs.sources import lines
 from hybridbridge_vol.procfs.system import parse_module
-from hybridbridge_vol.toolkit.tool import Column, Options, Row, Tool, Unavailable
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.tool import Column, Options, Row, Tool
 
 
 class Lsmod(Tool):

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.maps import Mapping, entries
-from hybridbridge_vol.toolkit.tool import Cell, Column, Option, Options, Row, Tool, Unavailable
+from hybridbridge_vol.toolkit.cells import Cell, Unavailable
+from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 from hybridbridge_vol.tools.process.listing import PID, chosen, read_maps
 
 _SIZES = (

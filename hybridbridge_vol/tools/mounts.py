@@ -8,7 +8,8 @@ from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.mounts import Mount, parse_mount
 from hybridbridge_vol.procfs.sources import Source, lines
-from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool, Unavailable
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 from hybridbridge_vol.toolkit.tree import as_tree
 from hybridbridge_vol.tools.process.listing import read_text
 

@@ -12,17 +12,8 @@ from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.pid import parse_cmdline, parse_stat, text
 from hybridbridge_vol.procfs.sources import Source
-from hybridbridge_vol.toolkit.tool import (
-    UNREADABLE,
-    Cell,
-    Column,
-    Option,
-    Options,
-    Row,
-    Tool,
-    Unavailable,
-    why,
-)
+from hybridbridge_vol.toolkit.cells import Cell, Unavailable
+from hybridbridge_vol.toolkit.tool import UNREADABLE, Column, Option, Options, Row, Tool, why
 from hybridbridge_vol.tools.process.listing import files_of, in_parts
 
 TYPES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")

@@ -14,7 +14,8 @@ from hybridbridge_vol.procfs.counters import (
     parse_vmstat,
 )
 from hybridbridge_vol.procfs.sources import Source, lines
-from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool, Unavailable
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 from hybridbridge_vol.tools.system.disks import whole_disks
 from hybridbridge_vol.units import PAGE_SIZE
 

@@ -13,7 +13,7 @@ from benchmarks.fidelity import compare
 from hybridbridge_vol import tools
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.guest.session import Session, open_session
-from hybridbridge_vol.toolkit.tool import Unavailable
+from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.trust.store import Store
 from samples.make import Sample, Spec, make_sample, sha256_of
 

@@ -15,7 +15,7 @@ from hybridbridge_vol import tools
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.errors import AttachError, OptionError
 from hybridbridge_vol.guest.session import Session, open_session
-from hybridbridge_vol.toolkit.tool import Unavailable
+from hybridbridge_vol.toolkit.cells import Unavailable
 
 Lab = Any
 NAME = "6.1 two CPUs"

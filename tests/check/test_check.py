@@ -13,7 +13,7 @@ from generations import GENERATIONS
 
 from hybridbridge_vol import tools
 from hybridbridge_vol.guest.session import Session, open_session
-from hybridbridge_vol.toolkit.tool import Unavailable
+from hybridbridge_vol.toolkit.cells import Unavailable
 
 Lab = Any
 NAME = "6.1 two CPUs"

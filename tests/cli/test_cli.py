@@ -26,6 +26,7 @@ from hybridbridge_vol.cli import main as cli
 from hybridbridge_vol.errors import CallRolledBack, ImageError, KernelFileError, StoreError
 
 ROOT = Path(__file__).resolve().parents[2]
+GONE = "No such file or directory"
 Hb = Callable[..., tuple[int, str, str]]
 
 
@@ -140,8 +141,8 @@ def test_rows_that_cannot_be_read_are_told_in_the_table_and_by_the_status(hb: Hb
     [
         (ImageError("dump.raw: empty file"), "hb: dump.raw: empty file\n"),
         (ImageError("no Linux kernel found"), "hb: dump.raw: no Linux kernel found\n"),
-        (FileNotFoundError(ENOENT, "No such file or directory", "dump.raw"), "hb: dump.raw: No such file or directory\n"),
-        (OSError(ENOENT, "No such file or directory", "/proc/x"), "hb: dump.raw: /proc/x: No such file or directory\n"),
+        (FileNotFoundError(ENOENT, GONE, "dump.raw"), f"hb: dump.raw: {GONE}\n"),
+        (OSError(ENOENT, GONE, "/proc/x"), f"hb: dump.raw: /proc/x: {GONE}\n"),
         (ImageError("odd\nname\x1b"), "hb: dump.raw: odd name\\x1b\n"),
     ],
 )  # fmt: skip
@@ -219,7 +220,12 @@ def test_ctrl_c_ends_it_quietly() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [(), ("info",), ("run",), ("run", "x"), ("trust",), ("trust", "add"), *(("run", "x", name) for name in tools.NAMES)]
+    "arguments",
+    [
+        (), ("info",), ("run",), ("run", "x"), ("trust",), ("trust", "add"), ("memo",), ("train",), ("isf",),
+        ("batch",), ("regress",), ("regress", "verify"), ("completion",),
+        *(("run", "x", name) for name in tools.NAMES),
+    ],
 )  # fmt: skip
 def test_help_teaches_with_an_example(hb: Hb, arguments: tuple[str, ...]) -> None:
     status, out, _ = hb(*arguments, "--help")

@@ -13,7 +13,7 @@ from hybridbridge_vol import tools
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = (
     "unicorn", "volatility3", "numpy", "json", "csv", "capstone", "elftools", "pathlib", "shutil", "datetime",
-    "msgspec", "jinja2", "pyarrow", "shtab", "textwrap",
+    "msgspec", "jinja2", "pyarrow", "argcomplete", "textwrap",
 )  # fmt: skip
 
 

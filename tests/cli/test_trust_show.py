@@ -46,7 +46,8 @@ def test_the_facts_are_followed_by_what_the_policy_does(lab: Lab, kernel: Stored
     assert (status, err) == (0, "")
     labels = [line.partition(":")[0] for line in out.splitlines() if not line.startswith(" ")]
     assert labels == [
-        "Name", "Release", "Banner", "Build ID", "Size", "Created", "Boots", "Redirected functions", "Unmatched names",
+        "Name", "Release", "Banner", "Build ID", "Size", "Created", "Boots", "Redirected functions",
+        "Unmatched names",
     ]  # fmt: skip
     counted = re.search(r"^Redirected functions: +(.*)$", out, re.MULTILINE)
     assert counted is not None
@@ -92,8 +93,8 @@ def test_the_counts_are_of_the_functions_that_the_policy_covers(
 
 def test_a_kernel_without_a_boot_is_told_in_one_line(tmp_path: Path, show: Show) -> None:
     record = {
-        "format": files.FORMAT, "release": "6.6.6", "banner": "Linux version 6.6.6", "build_id": "ab", "created": 0.0,
-        "text": 0, "end": 0, "banner_vaddr": 0, "probes": [], "symbols_checksum": 0,
+        "format": files.FORMAT, "release": "6.6.6", "banner": "Linux version 6.6.6", "build_id": "ab",
+        "created": 0.0, "text": 0, "end": 0, "banner_vaddr": 0, "probes": [], "symbols_checksum": 0,
     }  # fmt: skip
     (tmp_path / "6.6.6-ab").mkdir()
     (tmp_path / "6.6.6-ab" / "kernel.json").write_bytes(files.manifest(record))

@@ -57,8 +57,8 @@ def hb_batch(evidence: Evidence) -> HbBatch:
 
     def start(out: Path, *arguments: str, paths: list[str] | None = None) -> subprocess.Popen[bytes]:
         line = [
-            sys.executable, "-m", "hybridbridge_vol", "batch", *(paths or [str(evidence.folder)]), "--out", str(out),
-            "--store", str(evidence.store), *arguments,
+            sys.executable, "-m", "hybridbridge_vol", "batch", *(paths or [str(evidence.folder)]),
+            "--out", str(out), "--store", str(evidence.store), *arguments,
         ]  # fmt: skip
         env = os.environ | {"PYTHONPATH": str(ROOT)}
         return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)

@@ -185,8 +185,8 @@ def test_the_engine_gets_the_path_and_the_store(asked: Callable[..., Any], tmp_p
 def vol(*arguments: str, kernel: str = "") -> subprocess.CompletedProcess[str]:
     """Volatility's own command line in a process of its own, with this machine in place of an image."""
     program = (
-        f"import sys, live_kernel; live_kernel.install(live_kernel.LiveKernel({kernel})); sys.argv[0] = 'vol'; "
-        "from volatility3.cli import main; main()"
+        f"import sys, live_kernel; live_kernel.install(live_kernel.LiveKernel({kernel})); sys.argv[0] = "
+        "'vol'; from volatility3.cli import main; main()"
     )
     return subprocess.run(
         [sys.executable, "-c", program, "-q", "-p", str(ROOT / "plugins"), *arguments],

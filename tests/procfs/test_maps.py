@@ -15,7 +15,8 @@ from hybridbridge_vol import tools
 from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.procfs.maps import Mapping, entries, parse_mapping
 from hybridbridge_vol.procfs.mounts import Mount, parse_mount, unescape
-from hybridbridge_vol.toolkit.tool import Row, Unavailable
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.tool import Row
 
 addresses = st.integers(0, (1 << 47) - 1).map(lambda page: page & -4096)
 paths = st.text(st.characters(blacklist_characters="\n\\\0", blacklist_categories=("Cs", "Zs")), max_size=30)

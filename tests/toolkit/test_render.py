@@ -11,18 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridbridge_vol.toolkit.render import (
-    WRITERS,
-    Answer,
-    columns_of,
-    cut,
-    duration,
-    printable,
-    safe,
-    utc,
-    write_text,
-)
-from hybridbridge_vol.toolkit.tool import Column, Row, Unavailable
+from hybridbridge_vol.toolkit.cells import Unavailable, duration, utc
+from hybridbridge_vol.toolkit.printable import columns_of, cut, printable, safe
+from hybridbridge_vol.toolkit.render import WRITERS, Answer, write_text
+from hybridbridge_vol.toolkit.tool import Column, Row
 
 COLUMNS = (
     Column("PID", "int", ""),

@@ -16,7 +16,8 @@ from live_kernel import LiveKernel
 
 from hybridbridge_vol import tools
 from hybridbridge_vol.errors import CallRolledBack
-from hybridbridge_vol.toolkit.tool import Raw, Unavailable
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.tool import Raw
 
 
 def ask(name: str, kernel: LiveKernel | None = None, **options: Any) -> list[dict[str, Any]]:

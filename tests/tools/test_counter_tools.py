@@ -20,8 +20,7 @@ from hybridbridge_vol.procfs.counters import (
     parse_vmstat,
 )
 from hybridbridge_vol.procfs.kernel_log import parse_log
-from hybridbridge_vol.toolkit.render import shown
-from hybridbridge_vol.toolkit.tool import Unavailable
+from hybridbridge_vol.toolkit.cells import Unavailable, as_text
 from hybridbridge_vol.tools.free import human
 from hybridbridge_vol.tools.mpstat import chosen_cpus
 from hybridbridge_vol.tools.pidstat import parse_io, parse_schedstat
@@ -230,7 +229,7 @@ def printed(kernel: Any, name: str, **options: Any) -> list[str]:
     given = {option.name: option.default for option in tool.options} | options
     columns = tool.columns_for(given)
     return [
-        " ".join(shown(cell, column.kind) for cell, column in zip(row.cells, columns, strict=True))
+        " ".join(as_text(cell, column.kind) for cell, column in zip(row.cells, columns, strict=True))
         for row in tool.rows(kernel, given)
     ]
 

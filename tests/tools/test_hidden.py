@@ -24,7 +24,7 @@ from hybridbridge_vol.bridge.objects.task_slab import tasks_in_slabs
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.procfs.pid import parse_stat
-from hybridbridge_vol.toolkit.tool import Unavailable
+from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.tools.cross_view.control_groups import grouped_processes
 from hybridbridge_vol.tools.cross_view.modules import hidden_modules
 from hybridbridge_vol.tools.cross_view.sockets import hidden_sockets

@@ -20,7 +20,8 @@ from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.session import open_session
 from hybridbridge_vol.guest.values import EndlessFile
 from hybridbridge_vol.netlink import rtnetlink
-from hybridbridge_vol.toolkit.tool import Row, Unavailable
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.tool import Row
 
 Lab = Any
 

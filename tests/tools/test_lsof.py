@@ -18,7 +18,7 @@ from hybridbridge_vol import tools
 from hybridbridge_vol.errors import CallRolledBack, ParseError
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.fd import parse_fdinfo
-from hybridbridge_vol.toolkit.tool import Unavailable
+from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.tools.lsof import device_text
 from hybridbridge_vol.tools.network.socket_names import socket_inode
 

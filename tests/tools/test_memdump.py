@@ -20,7 +20,8 @@ from hybridbridge_vol import tools
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.guest.session import open_session
-from hybridbridge_vol.toolkit.tool import Raw, Unavailable
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.tool import Raw
 from hybridbridge_vol.tools.memdump import Memdump
 from hybridbridge_vol.tools.process import elf_core
 from hybridbridge_vol.tools.process.elf_core import MappedFile, Segment

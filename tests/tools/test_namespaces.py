@@ -11,7 +11,7 @@ from live_kernel import Answers, LiveFiles, LiveKernel
 
 from hybridbridge_vol import tools
 from hybridbridge_vol.errors import CallRolledBack, OptionError
-from hybridbridge_vol.toolkit.tool import Unavailable
+from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.tools.namespaces import TYPES
 
 Lab = Any

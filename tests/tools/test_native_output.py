@@ -12,7 +12,7 @@ from hybridbridge_vol import tools
 from hybridbridge_vol.guest.values import Sysinfo
 from hybridbridge_vol.procfs.counters import parse_meminfo
 from hybridbridge_vol.procfs.system import parse_uptime
-from hybridbridge_vol.toolkit.render import shown
+from hybridbridge_vol.toolkit.cells import as_text
 
 Lab = Any
 
@@ -148,7 +148,7 @@ def answered(files: dict[str, bytes], name: str, options: dict[str, Any]) -> tup
     given = {option.name: option.default for option in tool.options} | options
     columns = tool.columns_for(given)
     rows = [
-        [shown(cell, column.kind) for cell, column in zip(row.cells, columns, strict=True)]
+        [as_text(cell, column.kind) for cell, column in zip(row.cells, columns, strict=True)]
         for row in tool.rows(Copy(dict(files)), given)
     ]
     return rows, len(columns)

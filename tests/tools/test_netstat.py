@@ -12,7 +12,8 @@ from live_kernel import LiveKernel
 from hybridbridge_vol import tools
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.values import EndlessFile
-from hybridbridge_vol.toolkit.tool import Row, Unavailable
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.tool import Row
 
 Lab = Any
 PROGRAM_WIDTH = 19

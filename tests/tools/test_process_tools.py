@@ -12,7 +12,8 @@ from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.guest.values import EndlessFile
 from hybridbridge_vol.procfs.mounts import unescape
-from hybridbridge_vol.toolkit.tool import Row, Unavailable
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.tool import Row
 from samples.truth import Reading
 
 Lab = Any

@@ -18,7 +18,8 @@ import pytest
 from live_kernel import LiveClocks, LiveKernel, LiveSystem
 
 from hybridbridge_vol.errors import CallRolledBack
-from hybridbridge_vol.toolkit.tool import Row, Unavailable
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.tool import Row
 from hybridbridge_vol.tools.ps import TOOL
 
 PR_SET_NAME = 15

@@ -10,8 +10,7 @@ from live_kernel import LiveKernel
 
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.guest.kernel import GuestKernel
-from hybridbridge_vol.toolkit.render import shown
-from hybridbridge_vol.toolkit.tool import Unavailable
+from hybridbridge_vol.toolkit.cells import Unavailable, as_text
 from hybridbridge_vol.tools.process.ps_columns import FIELDS, fields_named
 from hybridbridge_vol.tools.ps import TOOL
 
@@ -28,7 +27,7 @@ def ask(kernel: GuestKernel, fields: str, **options: Any) -> list[dict[str, str]
     given = {option.name: option.default for option in TOOL.options} | options | {"columns": fields}
     columns = TOOL.columns_for(given)
     return [
-        {column.name: shown(cell, column.kind) for cell, column in zip(row.cells, columns, strict=True)}
+        {column.name: as_text(cell, column.kind) for cell, column in zip(row.cells, columns, strict=True)}
         for row in TOOL.rows(kernel, given)
     ]
 

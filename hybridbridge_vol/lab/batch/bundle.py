@@ -1,7 +1,6 @@
-"""A stored kernel as bytes, for a machine that does not share the store: its entry without the memos, and the
-memos.
+"""A stored kernel as bytes, for a machine that does not share the store: its entry, and its memos.
 
-Memos go both ways, time and again; the entry, which never changes, goes once.
+The entry never changes and is sent once; memos go both ways, whenever something new is proven.
 """
 
 from __future__ import annotations
@@ -20,16 +19,17 @@ from hybridbridge_vol.errors import MemoError, StoreError
 from hybridbridge_vol.trust.files import write_sparse
 
 _NAME = re.compile(r"(?:boot-[0-9a-f]+/)?[A-Za-z0-9][A-Za-z0-9.-]*")
-"""Files of an entry: none leads out of it."""
+"""Paths of an entry's files: none leads out of its directory."""
 _MEMOS = "memo-*"
 _MAX_FILE = 1 << 30
+"""Bytes of the largest file that is accepted."""
 
 Memos = dict[str, bytes]
-"""The memo files of an entry by name."""
+"""The memo files of an entry, by name."""
 
 
 def checksum_of(entry: Path) -> str | None:
-    """What tells an entry from another of the same name; None if there is none."""
+    """A checksum that differs between two entries of the same name; None if there is no entry."""
     try:
         return f"{zlib.crc32((entry / 'kernel.json').read_bytes()):08x}"
     except OSError:
@@ -37,7 +37,7 @@ def checksum_of(entry: Path) -> str | None:
 
 
 def pack_entry(entry: Path) -> bytes:
-    """All files of an entry but its memos."""
+    """All files of an entry except its memos."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for path in sorted(entry.rglob("*")):
@@ -48,8 +48,7 @@ def pack_entry(entry: Path) -> bytes:
 
 
 def unpack_entry(packed: bytes, entry: Path) -> None:
-    """Make the entry anew, all of it or nothing; one that is there stays. StoreError if that cannot be
-    done."""
+    """Create the entry, all of it or nothing; an existing one is left as it is. StoreError."""
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=entry.parent, prefix=".new-"))
@@ -57,7 +56,7 @@ def unpack_entry(packed: bytes, entry: Path) -> None:
             with zipfile.ZipFile(io.BytesIO(packed)) as archive:
                 for item in archive.infolist():
                     if not _NAME.fullmatch(item.filename) or item.file_size > _MAX_FILE:
-                        raise StoreError(f"{entry}: what was sent is no stored kernel ({item.filename!r})")
+                        raise StoreError(f"{entry}: what was sent is not a stored kernel ({item.filename!r})")
                     path = folder / item.filename
                     path.parent.mkdir(exist_ok=True)
                     write_sparse(path, memoryview(archive.read(item)))
@@ -69,7 +68,7 @@ def unpack_entry(packed: bytes, entry: Path) -> None:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     except (OSError, zipfile.BadZipFile, zlib.error) as error:
-        raise StoreError(f"{entry}: cannot be made ({error})") from None
+        raise StoreError(f"{entry}: cannot be created ({error})") from None
 
 
 def read_memos(entry: Path) -> Memos:
@@ -78,7 +77,7 @@ def read_memos(entry: Path) -> Memos:
 
 
 def add_memos(entry: Path, sent: Memos) -> None:
-    """Add what others have proven; what is no memo of this program is passed over."""
+    """Merge memos from another machine; what is not a memo of this program is ignored."""
     for name, data in sent.items():
         try:
             memo = memos.parse(data, name)

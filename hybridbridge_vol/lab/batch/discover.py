@@ -1,4 +1,4 @@
-"""Which files a batch is about: those named, those in folders, those in lists."""
+"""The files of a batch: those named on the command line, those in directories, those in lists."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from hybridbridge_vol.errors import BatchError
 
 LIST_MARK = "@"
 _LONGEST_LIST = 64 << 20
+"""Bytes of the longest list that is read."""
 
 
 class Candidate(NamedTuple):
-    """A file, by its absolute path. `named`: by the user or a list, so that it gets its line whatever it
-    is."""
+    """A file, by its absolute path. `named`: by the user or in a list, so that it is listed in the manifest
+    whatever it is."""
 
     path: str
     named: bool
 
 
 def discover(paths: Iterable[str], left_out: Sequence[Path] = ()) -> list[Candidate]:
-    """The files that `paths` mean, each once, by path. A folder is searched to its depths, but for the
-    folders `left_out`; links to folders in it are not followed. `@LIST` is a text file with one path a line
-    (relative ones from its own folder); empty lines and those that begin with `#` say nothing.
+    """The files that `paths` mean, each once, by path. A directory is searched to any depth, except for the
+    directories `left_out`; links to directories in it are not followed. `@LIST` is a text file with one path
+    a line, relative to the list's own directory; empty lines and lines that begin with `#` are ignored.
 
     BatchError if a list cannot be read.
     """

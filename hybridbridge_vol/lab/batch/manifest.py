@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybridbridge_vol.lab.batch.dataset import MANIFEST_COLUMNS, Record, records, write_durably
-from hybridbridge_vol.lab.batch.tables import escaped, iso
+from hybridbridge_vol.toolkit.cells import iso, without_surrogates
 
 if TYPE_CHECKING:
     import pyarrow
@@ -20,7 +20,7 @@ _INTS = ("size", "cpus", "peak_rss")
 
 
 def write_manifest(out: Path) -> list[Record]:
-    """Write manifest.jsonl, and manifest.parquet where pyarrow is there; the records, by path."""
+    """Write manifest.jsonl, and manifest.parquet if pyarrow is installed; returns the records, by path."""
     found = sorted(records(out), key=lambda record: record.path)
     rows = [row_of(record) for record in found]
     lines = [
@@ -50,7 +50,7 @@ def row_of(record: Record) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    return escaped(value) if isinstance(value, str) else value
+    return without_surrogates(value) if isinstance(value, str) else value
 
 
 def manifest_schema() -> pyarrow.Schema:

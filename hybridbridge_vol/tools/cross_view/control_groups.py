@@ -13,7 +13,8 @@ from errno import ENODEV, ENOENT, EOPNOTSUPP
 
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.guest.values import Question
-from hybridbridge_vol.toolkit.tool import UNREADABLE, Unavailable, why
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.tool import UNREADABLE, why
 
 ROOT = "/sys/fs/cgroup"
 MAX_GROUPS = 20000

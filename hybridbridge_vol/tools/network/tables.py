@@ -19,7 +19,8 @@ from hybridbridge_vol.procfs.net_dev import (
     parse_snmp6,
 )
 from hybridbridge_vol.procfs.sources import Source, lines
-from hybridbridge_vol.toolkit.tool import UNREADABLE, Cell, Column, Row, Unavailable, why
+from hybridbridge_vol.toolkit.cells import Cell, Unavailable
+from hybridbridge_vol.toolkit.tool import UNREADABLE, Column, Row, why
 
 INTERFACES = (
     Column("IFACE", "str", "interface"), Column("MTU", "int", "largest packet in bytes"),

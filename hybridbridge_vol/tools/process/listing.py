@@ -8,7 +8,8 @@ from errno import ESRCH
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.guest.values import EndlessFile, Question, QuestionKind
 from hybridbridge_vol.procfs.pid import text
-from hybridbridge_vol.toolkit.tool import UNREADABLE, Cell, Option, Options, Unavailable, why
+from hybridbridge_vol.toolkit.cells import Cell, Unavailable
+from hybridbridge_vol.toolkit.tool import UNREADABLE, Option, Options, why
 
 PID = Option("pid", int, "only these processes", many=True, short="p")
 

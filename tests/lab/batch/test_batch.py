@@ -109,7 +109,8 @@ def test_tables_are_read_by_duckdb_with_the_image_as_a_column(undisturbed: Ran, 
     assert [row[0] for row in counts] == sorted(ids)
     assert all(count > 20 and first == 1 for _image, count, first in counts)
     joined = duckdb.sql(
-        f"SELECT count(*) FROM {table} t JOIN '{undisturbed.out}/manifest.parquet' m ON t.image = m.id WHERE m.status = 'ok'"
+        f"SELECT count(*) FROM {table} t JOIN '{undisturbed.out}/manifest.parquet' m ON t.image = m.id WHERE "
+        "m.status = 'ok'"
     ).fetchall()
     assert joined == [(sum(count for _image, count, _first in counts),)]
     types = dict(

@@ -241,7 +241,7 @@ def test_an_entry_that_was_sent_is_the_entry(evidence: Any, tmp_path: Path) -> N
     sent = Store(tmp_path).kernels()[0]
     assert checksum_of(sent.folder) == checksum_of(kernel.folder)
     Store(tmp_path).show(kernel.name)  # checks the memory against its sums
-    add_memos(sent.folder, read_memos(kernel.folder) | {"memo-3-x": b"no memo"})
+    add_memos(sent.folder, read_memos(kernel.folder) | {"memo-3-x": b"not a memo"})
     assert read_memos(sent.folder) == read_memos(kernel.folder)
 
 
@@ -250,7 +250,7 @@ def test_a_file_that_leads_out_of_the_store_is_refused(tmp_path: Path) -> None:
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w") as archive:
             archive.writestr(name, b"x")
-        with pytest.raises(Exception, match="no stored kernel"):
+        with pytest.raises(Exception, match="not a stored kernel"):
             unpack_entry(packed.getvalue(), tmp_path / "store" / "entry")
     assert not list(tmp_path.rglob("evil"))
     assert not (tmp_path / "store" / "entry").exists()

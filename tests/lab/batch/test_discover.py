@@ -17,7 +17,8 @@ def test_folders_are_searched_and_named_files_are_named(tmp_path: Path) -> None:
     for path in (deep / "x.raw", tmp_path / "y"):
         path.write_bytes(b"")
     assert discover([str(tmp_path), str(tmp_path / "y"), "/nowhere/z"]) == [
-        Candidate("/nowhere/z", True), Candidate(str(deep / "x.raw"), False), Candidate(str(tmp_path / "y"), True),
+        Candidate("/nowhere/z", True), Candidate(str(deep / "x.raw"), False),
+        Candidate(str(tmp_path / "y"), True),
     ]  # fmt: skip
 
 

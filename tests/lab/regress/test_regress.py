@@ -44,8 +44,8 @@ class Recorded(NamedTuple):
 
     def pytest(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         line = [
-            sys.executable, "-m", "pytest", *PLUGIN, "-p", "no:cacheprovider", "-q", "--hb-cases", str(self.cases),
-            "--hb-store", str(self.store), *arguments,
+            sys.executable, "-m", "pytest", *PLUGIN, "-p", "no:cacheprovider", "-q",
+            "--hb-cases", str(self.cases), "--hb-store", str(self.store), *arguments,
         ]  # fmt: skip
         return subprocess.run(line, capture_output=True, text=True, cwd=ROOT, timeout=300, check=False)
 

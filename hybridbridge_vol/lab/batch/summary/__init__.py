@@ -1,7 +1,8 @@
 """The HTML summary of a batch: one page that opens offline, made from the manifest and the tables only.
 
-`data` reads them, `facts` and `findings` say what is in them, `timeline` and `bars` draw, `page` lays it all
-out. Nothing of the page depends on when or where it is made: the same dataset gives the same bytes.
+`data` reads them, `facts`, `findings` and `rarity` say what is in them by the `rules`, `timeline`, `bars` and
+`rows` compute what is drawn, `view` puts the sections together, and `page` renders them with the templates.
+The page depends only on the dataset, not on when or where it is made: the same dataset gives the same bytes.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from hybridbridge_vol.lab.batch.summary.page import page_of
 
 
 def write_summary(out: Path) -> Path:
-    """Write OUT/summary.html; its path. Missing tables and columns are told in the page. BatchError if the
-    dataset has no manifest, OSError if the page cannot be written."""
+    """Write OUT/summary.html and return its path. The page says which tables and columns are missing.
+    BatchError if the dataset has no manifest, OSError if the page cannot be written."""
     facts = [facts_of(image, read_tables(out, image)) for image in read_images(out)]
     path = out / "summary.html"
     write_durably(path, page_of(facts).encode("utf-8", "backslashreplace"))

@@ -1,7 +1,7 @@
-"""What the summary reads: the manifest's images and of their tables the columns it speaks of.
+"""What the summary reads: the manifest's images, and of their tables the columns that it mentions.
 
-Everything here was written by `hb batch`, but what it holds is the guests': any cell may be missing, of
-another type, or absurd.
+Everything here was written by `hb batch`, but its content is the guests': any cell may be missing, of another
+type, or absurd.
 """
 
 from __future__ import annotations
@@ -9,19 +9,22 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path, PurePath
 from typing import Any
 
+import msgspec
+
 from hybridbridge_vol.errors import BatchError
-from hybridbridge_vol.lab.batch.dataset import GENERIC, ToolRun, table_path
+from hybridbridge_vol.lab.batch.dataset import FORMATS, GENERIC, ToolRun, table_path
 from hybridbridge_vol.lab.batch.tables import UNREADABLE
 
-Cells = Mapping[str, Any]
-"""One row of a table by column names; times in seconds since the epoch."""
+Cells = Mapping[str, object]
+"""One row of a table by column names; times in seconds since the epoch. `number`, `text` and `unreadable`
+read it."""
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "ps": ("PID", "PPID", "UID", "STAT", "START", "VSZ", "COMM", "CMD"),
@@ -37,10 +40,12 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "check": ("WHAT", "ADDRESS", "SYMBOL", "EXPECTED", "FOUND", "LEADS"),
     "hidden": ("KIND", "WHAT", "NAME", "SEEN", "MISSING"),
 }
-"""The tools that the page speaks of, and what it reads of each."""
+"""The tools that the page mentions, and the columns that it reads of each."""
 TIMES = {("ps", "START"), ("dmesg", "WHEN"), ("uptime", "NOW"), ("uptime", "BOOTED")}
+"""Columns that hold times."""
 MOST_ROWS = 100_000
-"""Of one table; what lies beyond is told to be left out."""
+"""Rows of one table that are read; the page says that the others were left out."""
+_BATCH_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -50,28 +55,28 @@ class Image:
     id: str
     name: str
     path: str
-    size: int | None
-    sha256: str | None
-    format: str | None
-    kernel: str | None
-    release: str | None
-    banner: str | None
-    captured: float | None
-    cpus: int | None
-    tools: tuple[ToolRun, ...]
-    seconds: float | None
     status: str
-    error: str | None
-    version: str | None
+    size: int | None = None
+    sha256: str | None = None
+    format: str | None = None
+    kernel: str | None = None
+    release: str | None = None
+    banner: str | None = None
+    captured: float | None = None
+    cpus: int | None = None
+    tools: tuple[ToolRun, ...] = ()
+    seconds: float | None = None
+    error: str | None = None
+    version: str | None = None
 
     def run(self, tool: str) -> ToolRun | None:
-        """How the tool went on this image; None if it was not run."""
+        """How the tool did on this image; None if it was not run."""
         return next((run for run in self.tools if run.tool == tool), None)
 
 
 @dataclass(frozen=True)
 class Tables:
-    """Rows by tool, of those that have a table; `problems` says what of them could not be read."""
+    """Rows by tool, of the tools that have a table; `problems`: one line for each that could not be read."""
 
     rows: Mapping[str, list[Cells]]
     problems: tuple[str, ...] = ()
@@ -79,73 +84,59 @@ class Tables:
 
 def read_images(out: Path) -> list[Image]:
     """The images of the manifest, by path. BatchError if there is none that can be read."""
-    reader = next((reader for name, reader in _READERS.items() if (out / f"manifest.{name}").exists()), None)
-    if reader is None:
+    manifest = next((path for name in FORMATS if (path := out / f"manifest.{name}").exists()), None)
+    if manifest is None:
         raise BatchError(f"{out}: no manifest in it; run 'hb batch PATH… --out {out}'")
-    suffix = "jsonl" if reader is _jsonl else "parquet"
     try:
-        images = [_image(row) for row in reader(out / f"manifest.{suffix}", None)]
+        images = [_image(row) for row in _reader(manifest)(manifest, None)]
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise BatchError(f"{out}/manifest.{suffix}: damaged ({error}); run 'hb batch' again") from None
-    often = Counter(image.name for image in images)
-    images = [image if often[image.name] == 1 else replace(image, name=image.id) for image in images]
+        raise BatchError(f"{manifest}: damaged ({error}); run 'hb batch' again") from None
+    occurrences = Counter(image.name for image in images)
+    images = [image if occurrences[image.name] == 1 else replace(image, name=image.id) for image in images]
     return sorted(images, key=lambda image: (image.path, image.id))
 
 
 def name_of(path: str) -> str:
-    """What an image is called: its file's name without the ending, or its folder's where that says
-    nothing."""
+    """What the page calls an image: its file's name without the ending, or its directory's name where that
+    says nothing."""
     file = PurePath(path)
     return file.parent.name if file.stem.lower() in GENERIC and file.parent.name else file.stem
 
 
-def _image(row: Cells) -> Image:
-    known = {name: row.get(name) for name in Image.__dataclass_fields__}
-    runs = tuple(
-        ToolRun(
-            **{name: run[name] for name in ToolRun.__dataclass_fields__ if run.get(name) is not None}
-            | {"error": run.get("error")}
-        )
-        for run in row.get("tools") or ()
-    )
-    return Image(**known | {  # type: ignore[arg-type]
-        "id": _plain(row["id"]), "path": str(row["path"]), "name": name_of(str(row["path"])), "status": str(row["status"]), "tools": runs,
-        "captured": seconds_of(row.get("captured")),
-    })  # fmt: skip
-
-
-def _plain(image: object) -> str:
-    """An id, which is part of paths of the dataset."""
-    if not isinstance(image, str) or "/" in image or not image.strip("."):
-        raise ValueError(f"{image!r} is no id of an image")
-    return image
+def _image(row: Mapping[str, Any]) -> Image:
+    """ValueError, KeyError."""
+    if not isinstance(row["id"], str) or "/" in row["id"] or not row["id"].strip("."):  # part of paths
+        raise ValueError(f"{row['id']!r} is not the id of an image")
+    known = {name: value for name, value in row.items() if value is not None}
+    known |= {"name": name_of(row["path"]), "captured": seconds_of(row.get("captured"))}
+    return msgspec.convert(known, type=Image)
 
 
 def read_tables(out: Path, image: Image) -> Tables:
-    """All tables of an image that the page speaks of."""
+    """All tables of an image that the page mentions."""
     rows: dict[str, list[Cells]] = {}
     problems = []
     for tool, columns in COLUMNS.items():
-        for suffix, reader in _READERS.items():
-            path = table_path(out, tool, image.id, suffix)  # type: ignore[arg-type]
-            if not path.exists():
-                continue
-            try:
-                found = list(islice(reader(path, columns), MOST_ROWS + 1))
-            except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
-                problems.append(f"{tool}: the table cannot be read ({type(error).__name__})")
-                break
-            if len(found) > MOST_ROWS:
-                problems.append(f"{tool}: only the first {MOST_ROWS} rows are looked at here")
-            rows[tool] = [cells_of(tool, row) for row in found[:MOST_ROWS]]
-            break
+        path = next(
+            (path for form in FORMATS if (path := table_path(out, tool, image.id, form)).exists()), None
+        )
+        if path is None:
+            continue
+        try:
+            found = list(islice(_reader(path)(path, columns), MOST_ROWS + 1))
+        except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
+            problems.append(f"{tool}: the table cannot be read ({type(error).__name__})")
+            continue
+        if len(found) > MOST_ROWS:
+            problems.append(f"{tool}: only the first {MOST_ROWS} rows are read for this page")
+        rows[tool] = [cells_of(tool, row) for row in found[:MOST_ROWS]]
     return Tables(rows, tuple(problems))
 
 
 def cells_of(tool: str, row: Cells) -> Cells:
-    """A row as the page reads it: each cell a number, a text or None; times as seconds; `unreadable` texts by
-    column, or None."""
-    made: dict[str, Any] = {}
+    """A row as the page reads it: each cell a number, a text or None; times as seconds; the reasons of
+    unreadable cells by column, or None."""
+    made: dict[str, object] = {}
     for name, value in row.items():
         if name == UNREADABLE:
             made[name] = (
@@ -161,7 +152,7 @@ def cells_of(tool: str, row: Cells) -> Cells:
 
 
 def seconds_of(value: object) -> float | None:
-    """A time as a table keeps it (a datetime, or ISO 8601 text) in seconds since the epoch; None for anything
+    """A time as a table holds it (a datetime, or ISO 8601 text) in seconds since the epoch; None for anything
     else."""
     if isinstance(value, str):
         try:
@@ -187,8 +178,14 @@ def text(row: Cells, column: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _parquet(path: Path, columns: tuple[str, ...] | None) -> Iterator[Cells]:
-    from pyarrow import ArrowException, parquet
+def unreadable(row: Cells) -> Mapping[str, str]:
+    """Why cells of the row could not be read, by column; empty for a complete row."""
+    reasons = row.get(UNREADABLE)
+    return reasons if isinstance(reasons, dict) else {}
+
+
+def _parquet(path: Path, columns: tuple[str, ...] | None) -> Iterator[dict[str, Any]]:
+    from pyarrow import ArrowException, parquet  # an optional package: JSON lines need none
 
     try:
         with parquet.ParquetFile(path) as file:
@@ -197,7 +194,7 @@ def _parquet(path: Path, columns: tuple[str, ...] | None) -> Iterator[Cells]:
                 if columns is None
                 else [name for name in (*columns, UNREADABLE) if name in file.schema_arrow.names]
             )
-            for batch in file.iter_batches(4096, columns=wanted):
+            for batch in file.iter_batches(_BATCH_ROWS, columns=wanted):
                 for row in batch.to_pylist():
                     if isinstance(row.get(UNREADABLE), list):
                         row[UNREADABLE] = dict(row[UNREADABLE])
@@ -206,7 +203,7 @@ def _parquet(path: Path, columns: tuple[str, ...] | None) -> Iterator[Cells]:
         raise ValueError(str(error)) from None
 
 
-def _jsonl(path: Path, columns: tuple[str, ...] | None) -> Iterator[Cells]:
+def _jsonl(path: Path, columns: tuple[str, ...] | None) -> Iterator[dict[str, Any]]:
     wanted = None if columns is None else {*columns, UNREADABLE}
     with open(path, encoding="utf-8") as lines:
         for line in lines:
@@ -216,4 +213,9 @@ def _jsonl(path: Path, columns: tuple[str, ...] | None) -> Iterator[Cells]:
             yield {name: value for name, value in row.items() if wanted is None or name in wanted}
 
 
-_READERS = {"jsonl": _jsonl, "parquet": _parquet}
+Read = Callable[[Path, tuple[str, ...] | None], Iterator[dict[str, Any]]]
+
+
+def _reader(path: Path) -> Read:
+    """What reads the rows of a file, with these columns or (None) all. OSError, ValueError."""
+    return _jsonl if path.suffix == ".jsonl" else _parquet

@@ -1,4 +1,4 @@
-"""What rows of `ps` say of a process."""
+"""What rows of `ps` say about a process."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ KTHREADD = 2
 
 
 def is_zombie(row: Cells) -> bool:
-    """Whether it has ended and waits for its parent to ask."""
+    """Whether the process has ended and its parent has not collected its exit status."""
     return text(row, "STAT")[:1] in ("Z", "X")
 
 
 def in_brackets(row: Cells) -> bool:
-    """Whether it is shown as `[name]`, as `ps` shows what has no command line: all kernel threads."""
+    """Whether it is shown as `[name]`, as `ps` shows a process without a command line, such as every kernel
+    thread."""
     command = text(row, "CMD")
     return command.startswith("[") and command.split(" ")[0].endswith("]")
 
 
 def is_kernel_thread(row: Cells) -> bool:
-    """Whether all that is shown of it is as of a kernel thread: no memory of its own, kthreadd its parent."""
+    """Whether everything shown about it is as for a kernel thread: no memory of its own, and kthreadd is its
+    parent."""
     return (
         not number(row, "VSZ")
         and (number(row, "PID") == KTHREADD or number(row, "PPID") == KTHREADD)
@@ -31,7 +33,8 @@ def is_kernel_thread(row: Cells) -> bool:
 
 
 def poses_as_thread(row: Cells) -> bool:
-    """Whether it is shown in brackets and yet is none: it has memory of its own, or another parent."""
+    """Whether it is shown in brackets but is not a kernel thread: it has memory of its own, or another
+    parent."""
     if not in_brackets(row) or is_zombie(row):
         return False
     parent = number(row, "PPID")
@@ -39,6 +42,6 @@ def poses_as_thread(row: Cells) -> bool:
 
 
 def thread_family(name: str) -> str:
-    """A kernel thread's name without what differs from CPU to CPU and from boot to boot (`kworker/0:1-events`
-    is `kworker`)."""
+    """A kernel thread's name without the parts that differ from CPU to CPU and from boot to boot
+    (`kworker/0:1-events` is `kworker`)."""
     return re.sub(r"\d+", "#", name.split("/")[0])

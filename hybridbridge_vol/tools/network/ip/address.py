@@ -5,7 +5,8 @@ from __future__ import annotations
 from hybridbridge_vol.netlink.ip_names import ADDRESS_FLAGS, SCOPES, names_of
 from hybridbridge_vol.netlink.rtnetlink import AF_INET6, RTM_GETADDR, Address, parse_address
 from hybridbridge_vol.procfs.sources import Source
-from hybridbridge_vol.toolkit.tool import Cell, Column, Unavailable
+from hybridbridge_vol.toolkit.cells import Cell, Unavailable
+from hybridbridge_vol.toolkit.tool import Column
 from hybridbridge_vol.tools.network.ip.link import link_cells
 from hybridbridge_vol.tools.network.ip.view import (
     ADDRESS,

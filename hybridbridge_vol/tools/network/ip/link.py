@@ -5,7 +5,8 @@ from __future__ import annotations
 from hybridbridge_vol.netlink.ip_names import HARDWARE, LINK_FLAGS, NO_CARRIER, names_of
 from hybridbridge_vol.netlink.rtnetlink import Link
 from hybridbridge_vol.procfs.net_dev import IFF_RUNNING, IFF_UP
-from hybridbridge_vol.toolkit.tool import Cell, Column, Unavailable
+from hybridbridge_vol.toolkit.cells import Cell, Unavailable
+from hybridbridge_vol.toolkit.tool import Column
 from hybridbridge_vol.tools.network.ip.view import (
     ADDRESS,
     BRD,

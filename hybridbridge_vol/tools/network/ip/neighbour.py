@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from hybridbridge_vol.netlink.ip_names import NEIGHBOUR_FLAGS, NEIGHBOUR_STATES, names_of
 from hybridbridge_vol.netlink.rtnetlink import RTM_GETNEIGH, parse_neighbour
-from hybridbridge_vol.toolkit.tool import Column, Unavailable
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.tool import Column
 from hybridbridge_vol.tools.network.ip.view import ADDRESS, FLAGS, IFACE, STATE, Rows, View
 
 NUD_NOARP = 0x40

@@ -12,7 +12,8 @@ from hybridbridge_vol.netlink.ip_names import (
     names_of,
 )
 from hybridbridge_vol.netlink.rtnetlink import AF_INET, RTM_GETROUTE, Hop, NetRoute, parse_net_route
-from hybridbridge_vol.toolkit.tool import Cell, Column, Unavailable
+from hybridbridge_vol.toolkit.cells import Cell, Unavailable
+from hybridbridge_vol.toolkit.tool import Column
 from hybridbridge_vol.tools.network.ip.view import FLAGS, IFACE, SCOPE, Rows, View, network
 
 ROUTE_COLUMNS = (

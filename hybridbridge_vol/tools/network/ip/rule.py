@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from hybridbridge_vol.netlink.ip_names import RULE_ACTIONS, TABLES
 from hybridbridge_vol.netlink.rtnetlink import RTM_GETRULE, parse_rule
-from hybridbridge_vol.toolkit.tool import Column, Unavailable
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.tool import Column
 from hybridbridge_vol.tools.network.ip.view import FAMILIES, FAMILY, Rows, View, network
 
 RULE_COLUMNS = (

@@ -54,9 +54,11 @@ def thread(pid: int, name: str, **other: Any) -> dict[str, Any]:
 def record(out: Path, path: str, tables: TablesOf, **other: Any) -> Record:
     """The record of an image that was examined, or failed if `error` is given."""
     facts: dict[str, Any] = {
-        "id": dataset.image_id(path), "path": path, "size": 1 << 28, "sha256": None, "format": "raw", "kernel": "6.1.0-x-0123", "release": "6.1.0-x",
-        "banner": "Linux version 6.1.0-x", "captured": CAPTURED, "cpus": 2, "seconds": 0.5, "cpu_seconds": 0.5, "peak_rss": 1 << 27,
-        "status": "ok", "error": None, "version": "0.1.0", "asked": Fingerprint(1 << 28, 0, tuple(tables), "parquet", False, "0.1.0", 120.0),
+        "id": dataset.image_id(path), "path": path, "size": 1 << 28, "sha256": None, "format": "raw",
+        "kernel": "6.1.0-x-0123", "release": "6.1.0-x", "banner": "Linux version 6.1.0-x",
+        "captured": CAPTURED, "cpus": 2, "seconds": 0.5, "cpu_seconds": 0.5, "peak_rss": 1 << 27,
+        "status": "ok", "error": None, "version": "0.1.0",
+        "asked": Fingerprint(1 << 28, 0, tuple(tables), "parquet", False, "0.1.0", 120.0),
         "tools": tuple(ToolRun(tool, "ok", len(rows), seconds=0.1) for tool, rows in tables.items()),
     }  # fmt: skip
     return Record(**facts | other)
@@ -83,8 +85,9 @@ def write_dataset(
 def image(name: str = "a", kernel: str = "6.1.0-x-0123", **tools: ToolRun) -> Image:
     """A row of the manifest."""
     return Image(
-        name, name, f"/evidence/{name}.raw", 1 << 28, None, "raw", kernel, "6.1.0-x", "Linux version 6.1.0-x", CAPTURED, 2,
-        tuple(tools.values()), 0.5, "ok", None, "0.1.0",
+        id=name, name=name, path=f"/evidence/{name}.raw", status="ok", size=1 << 28, format="raw",
+        kernel=kernel, release="6.1.0-x", banner="Linux version 6.1.0-x", captured=CAPTURED, cpus=2,
+        tools=tuple(tools.values()), seconds=0.5, version="0.1.0",
     )  # fmt: skip
 
 

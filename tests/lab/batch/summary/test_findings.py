@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from hybridbridge_vol.lab.batch.dataset import ToolRun
 from hybridbridge_vol.lab.batch.summary.data import COLUMNS, Tables, cells_of
 from hybridbridge_vol.lab.batch.summary.facts import Facts, facts_of
-from hybridbridge_vol.lab.batch.summary.findings import not_run
 from hybridbridge_vol.lab.batch.summary.page import page_of
 from hybridbridge_vol.lab.batch.summary.processes import thread_family
 from hybridbridge_vol.lab.batch.summary.rarity import most, rare_findings
+from hybridbridge_vol.lab.batch.summary.rules import not_run
 
 USUAL = [INIT, KTHREADD, thread(12, "kworker/0:1-events"), process(90, "/usr/sbin/sshd -D")]
 
@@ -34,7 +34,8 @@ def test_a_usual_image_has_no_finding() -> None:
 
 
 @pytest.mark.parametrize("poser", [
-    process(66, "[kworker/u4:1]"), process(67, "[kthreadd] now", VSZ=9), process(68, "[kworker/1:0]", VSZ=0), process(69, "[sh]", PPID=2),
+    process(66, "[kworker/u4:1]"), process(67, "[kthreadd] now", VSZ=9),
+    process(68, "[kworker/1:0]", VSZ=0), process(69, "[sh]", PPID=2),
 ])  # fmt: skip
 def test_a_process_in_brackets_with_memory_or_another_parent_is_told(poser: dict[str, Any]) -> None:
     assert held(facts(ps=[*USUAL, poser]))["poses"] == [poser]
@@ -120,15 +121,15 @@ def test_a_netstat_without_listeners_says_nothing_of_ports() -> None:
 def test_failed_tools_and_unreadable_rows_are_told_from_the_manifest() -> None:
     runs = {
         "ps": ToolRun("ps", "partial", 5, incomplete=1),
-        "lsof": ToolRun("lsof", "timeout", error="cut off"),
+        "lsof": ToolRun("lsof", "timeout", error="timed out"),
     }
     known = facts_of(
         image(**runs), Tables({"ps": [{**INIT, "unreadable": {"CMD": "/proc/1/cmdline: page fault"}}]})
     )
-    assert held(known)["gaps"] == [
+    assert held(known)["incomplete"] == [
         {"TOOL": "ps", "ROWS": 5, "INCOMPLETE": 1, "FOR EXAMPLE": "/proc/1/cmdline: page fault"}
     ]
-    assert held(known)["failures"] == [{"TOOL": "lsof", "STATUS": "timeout", "ERROR": "cut off"}]
+    assert held(known)["failures"] == [{"TOOL": "lsof", "STATUS": "timeout", "ERROR": "timed out"}]
 
 
 def rare(batch: list[Facts]) -> dict[str, dict[str, list[str]]]:
@@ -191,18 +192,22 @@ def test_rules_name_the_tools_they_lack() -> None:
 
 
 CELLS = (
-    None, True, 0, 1, 2, -1, 1 << 63, -(1 << 70), 0.5, float("nan"), float("inf"), -1e308, 1e308, BOOTED, CAPTURED, "", "[x]", "[x] y", "Z",
-    "tcp", "udp", "LISTEN", "UNCONN", "UDP", "TCP", "IPv4", ":", "1:99999", "²:²", "*:*", "x (LISTEN)", "txt", "r-xp", "all", "Mem", "err",
-    "/memfd:x", "\ud800", "\x00", "</script>", [], {}, b"x",
+    None, True, 0, 1, 2, -1, 1 << 63, -(1 << 70), 0.5, float("nan"), float("inf"), -1e308, 1e308,
+    BOOTED, CAPTURED, "", "[x]", "[x] y", "Z", "tcp", "udp", "LISTEN", "UNCONN", "UDP", "TCP", "IPv4", ":",
+    "1:99999", "²:²", "*:*", "x (LISTEN)", "txt", "r-xp", "all", "Mem", "err", "/memfd:x",
+    "\ud800", "\x00", "</script>", [], {}, b"x",
 )  # fmt: skip
 
 
 def any_tables(random: Random) -> dict[str, list[dict[str, Any]]]:
     """Tables as no tool would make them: any cell anywhere, or none."""
+
+    def row(tool: str) -> Any:
+        return cells_of(tool, {name: random.choice(CELLS) for name in (*COLUMNS[tool], "unreadable")})
+
     return {
-        tool: [cells_of(tool, {name: random.choice(CELLS) for name in (*columns, "unreadable")}) for _ in range(random.randrange(4))]
-        for tool, columns in COLUMNS.items() if random.random() < 0.8
-    }  # fmt: skip
+        tool: [row(tool) for _ in range(random.randrange(4))] for tool in COLUMNS if random.random() < 0.8
+    }
 
 
 @settings(deadline=None, max_examples=60)

@@ -15,7 +15,7 @@ from datasets import BOOTED, INIT, KTHREADD, UPTIME, process, write_dataset
 
 from hybridbridge_vol.errors import BatchError
 from hybridbridge_vol.lab.batch.dataset import ToolRun, image_id, table_path
-from hybridbridge_vol.lab.batch.summary import html, write_summary
+from hybridbridge_vol.lab.batch.summary import page, write_summary
 
 EVIL = "<script>document.title='owned'</script>\"'><img src=x onerror=alert(1)>"
 TABLES: dict[str, list[dict[str, Any]]] = {
@@ -40,27 +40,33 @@ TABLES: dict[str, list[dict[str, Any]]] = {
     "lsmod": [{"MODULE": "rk", "SIZE": 1, "STATE": "Live", "ADDRESS": 1 << 63, "TAINTS": "OE"}],
 }
 LOST = {
-    "status": "failed", "error": "/e/lost.raw: no trusted kernel for 'Linux version 9'; fetch the package linux-image-9 and run 'hb trust add FILE'",
+    "status": "failed",
+    "error": "/e/lost.raw: no trusted kernel for 'Linux version 9'; fetch the package linux-image-9 and run "
+    "'hb trust add FILE'",
     "kernel": None, "banner": "Linux version 9", "release": "9", "captured": None, "cpus": None, "tools": (),
 }  # fmt: skip
+
+
+VOID = ("meta", "br")
+"""The elements of the page that have no end tag."""
 
 
 class Parsed(HTMLParser):
     """Holds the page to HTML's rules as far as they can be held to without a browser."""
 
-    def __init__(self, page: str) -> None:
+    def __init__(self, html: str) -> None:
         super().__init__(convert_charrefs=True)
         self.open: list[str] = []
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.texts: list[tuple[str, str]] = []
-        self.feed(page)
+        self.feed(html)
         self.close()
         assert self.open == []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         assert len(dict(attrs)) == len(attrs), f"an attribute is twice in {tag}"
         self.elements.append((tag, dict(attrs)))
-        if tag not in html.VOID:
+        if tag not in VOID:
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -104,7 +110,7 @@ def test_findings_show_the_rule_and_the_row_they_rest_on(usual: str) -> None:
     error_text = Parsed(usual).text()
     for words in (
         "[kworker/0:9]",
-        "Process shown like a kernel thread that is none",
+        "Process that looks like a kernel thread but is not one",
         "disk on fire",
         "rk",
         "OE",
@@ -119,8 +125,8 @@ def test_an_unknown_kernel_is_told_with_the_way_out(usual: str) -> None:
 
 def test_what_was_not_run_is_told(usual: str) -> None:
     error_text = Parsed(usual).text()
-    assert "What was not asked" in error_text and "Views of the kernel disagree" in error_text
-    assert "No timeline: it takes the table of uptime" in error_text  # of the image c
+    assert "What this page does not cover" in error_text and "The kernel's views disagree" in error_text
+    assert "No timeline: it needs the table of uptime" in error_text  # of the image c
 
 
 def test_the_same_dataset_gives_the_same_page(tmp_path: Path) -> None:
@@ -157,7 +163,8 @@ def test_an_empty_batch_has_a_page(tmp_path: Path) -> None:
 def hostile(out: Path) -> str:
     """A page in which every text of a guest, and of the file's name, is hostile."""
     tables = {
-        "ps": [INIT, process(66, f"[{EVIL}]", COMM=EVIL, STAT=f"S{EVIL}"), process(67, "[\u202egnp.exe\x1b[2J\u2066]", COMM="x")],
+        "ps": [INIT, process(66, f"[{EVIL}]", COMM=EVIL, STAT=f"S{EVIL}"),
+               process(67, "[\u202egnp.exe\x1b[2J\u2066]", COMM="x")],
         "lsof": [{"PID": 66, "COMMAND": EVIL, "FD": "txt", "NAME": f"{EVIL} (deleted)"},
                  {"PID": 66, "COMMAND": EVIL, "TYPE": "IPv4", "NODE": "TCP", "NAME": f"{EVIL}:22 (LISTEN)"}],
         "dmesg": [{"LEVEL": "err", "FACILITY": EVIL, "MESSAGE": EVIL}],
@@ -168,7 +175,8 @@ def hostile(out: Path) -> str:
     }  # fmt: skip
     bad = {
         "banner": EVIL, "release": EVIL, "kernel": EVIL, "format": EVIL, "error": EVIL, "version": EVIL,
-        "tools": (ToolRun("ps", "failed", error=EVIL), *(ToolRun(tool, "ok", len(rows)) for tool, rows in tables.items() if tool != "ps")),
+        "tools": (ToolRun("ps", "failed", error=EVIL),
+                  *(ToolRun(tool, "ok", len(rows)) for tool, rows in tables.items() if tool != "ps")),
     }  # fmt: skip
     images = {f"/e/{name}{EVIL}.raw": tables for name in "abcd"}
     others = {Path(path).stem: bad for path in images}
@@ -176,20 +184,20 @@ def hostile(out: Path) -> str:
 
 
 def test_a_script_as_a_process_name_is_text(tmp_path: Path) -> None:
-    parsed = Parsed(page := hostile(tmp_path))
+    parsed = Parsed(html := hostile(tmp_path))
     assert [tag for tag, _ in parsed.elements].count("script") == 1 and not any(
         tag == "img" for tag, _ in parsed.elements
     )
     assert EVIL in parsed.text()
-    assert page.count("<script") == 1 and "onerror=" not in {
+    assert html.count("<script") == 1 and "onerror=" not in {
         name for _, attributes in parsed.elements for name in attributes
     }
 
 
-def test_marks_that_turn_the_direction_of_writing_are_escapes(tmp_path: Path) -> None:
-    page = hostile(tmp_path)
-    assert not re.search("[\u202a-\u202e\u2066-\u2069\x00-\x09\x0b-\x1f\x7f-\x9f]", page)
-    assert "\\u202egnp.exe\\x1b[2J" in Parsed(page).text()
+def test_marks_that_change_the_writing_direction_are_shown_as_escapes(tmp_path: Path) -> None:
+    html = hostile(tmp_path)
+    assert not re.search("[\u202a-\u202e\u2066-\u2069\x00-\x09\x0b-\x1f\x7f-\x9f]", html)
+    assert "\\u202egnp.exe\\x1b[2J" in Parsed(html).text()
 
 
 def test_only_our_own_script_may_run(tmp_path: Path) -> None:
@@ -201,9 +209,13 @@ def test_only_our_own_script_may_run(tmp_path: Path) -> None:
     assert policy is not None and policy.startswith("default-src 'none'; ") and "unsafe" not in policy
 
 
-def test_a_constant_that_could_end_its_element_is_refused() -> None:
+def test_a_constant_that_could_end_its_element_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "script.js").write_text("x = '</script>'")
+    monkeypatch.setattr(page, "TEMPLATES", tmp_path)
     with pytest.raises(ValueError, match="end its element"):
-        html.constant("x = '</script>'")
+        page.constant("script.js")
 
 
 CHROMIUM = shutil.which("chromium")
@@ -212,14 +224,15 @@ needs_chromium = pytest.mark.skipif(
 )
 
 
-def in_browser(page: Path, profile: Path) -> str:
+def in_browser(file: Path, profile: Path) -> str:
     """The document as Chromium has it after it ran the page's script."""
     profile.mkdir()
     switches = (
-        "headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking", "disable-component-update",
-        "disable-sync", f"user-data-dir={profile}", "dump-dom", "virtual-time-budget=2000",
+        "headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run",
+        "disable-background-networking", "disable-component-update", "disable-sync",
+        f"user-data-dir={profile}", "dump-dom", "virtual-time-budget=2000",
     )  # fmt: skip
-    line = [str(CHROMIUM), *(f"--{switch}" for switch in switches), page.as_uri()]
+    line = [str(CHROMIUM), *(f"--{switch}" for switch in switches), file.as_uri()]
     return subprocess.run(line, capture_output=True, timeout=60, check=True).stdout.decode()
 
 
