@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
 import re
 from collections.abc import Iterable, Iterator
 
 from hybridbridge_vol.guest import magic_links
+from hybridbridge_vol.guest.descriptors import OpenFile
 from hybridbridge_vol.guest.file_attributes import FileAttributes
 from hybridbridge_vol.guest.file_content import IncompleteFile, Piece, PieceKind
 from hybridbridge_vol.guest.file_reader import FileReader
@@ -18,6 +20,7 @@ _OF_THE_KERNEL = re.compile(r"/(?:proc|sys)(?:/.*)?", re.DOTALL)
 _BELOW_A_LINK = re.compile(
     r"(/proc/(?:self|thread-self|[0-9]+)(?:/task/[0-9]+)?/(?:cwd|root|fd/[0-9]+))/(.+)", re.DOTALL
 )
+_O_PATH, _O_NOFOLLOW = 0o10000000, 0o400000
 MAX_CONTENT_SIZE = 1 << 30
 """Bytes of a file that `read` gives as one value; `pieces` has no such limit."""
 
@@ -98,9 +101,32 @@ class GuestFiles:
             return self._kernel_files.stat(path, follow)
         return self._root_files.attributes(*routed, follow).as_stat()
 
+    def cached_bytes(self, path: str) -> int:
+        """See `guest.kernel.Files`. Before Linux 6.5, which can be asked, the file is read."""
+        with self._opened(path) as file:
+            cached = self._reader.cached_bytes(file, self._reader.attributes(file).size)
+        if cached is not None:
+            return cached
+        return sum(piece.size for piece in self.pieces(path) if piece.kind is not PieceKind.MISSING)
+
     def attributes(self, path: str, follow: bool = False) -> FileAttributes:
-        """statx(2) of a file of the guest's file systems: the four times, blocks."""
-        return self._root_files.attributes(*(self._route(path) or ("/", path)), follow)
+        """See `guest.kernel.Files`."""
+        routed = self._route(path)
+        if routed is not None:
+            return self._root_files.attributes(*routed, follow)
+        with self._kernel_files.open(path, _O_PATH | (0 if follow else _O_NOFOLLOW)) as file:
+            return self._reader.attributes(file)
+
+    @contextlib.contextmanager
+    def _opened(self, path: str) -> Iterator[OpenFile]:
+        """A regular file, open to be read."""
+        routed = self._route(path)
+        if routed is not None:
+            with self._root_files.opened_to_read(*routed) as file:
+                yield file
+        else:
+            with self._kernel_files.open(path) as file:
+                yield file
 
     def xattrs(self, path: str) -> dict[str, bytes]:
         """The extended attributes of a file; none of those of /proc and /sys."""

@@ -85,3 +85,11 @@ class IncompleteFile(OSError):
         absent = sum(piece.size for piece in pieces if piece.kind is PieceKind.MISSING)
         super().__init__(errno.EIO, f"{absent:,} of its bytes are not in memory", path)
         self.pieces = pieces
+
+
+class IncompleteDirectory(OSError):
+    """A directory of which memory does not hold every entry. `names` are those up to there."""
+
+    def __init__(self, path: str, names: list[str], reason: str) -> None:
+        super().__init__(errno.EIO, f"listed in part, {len(names):,} names: {reason}", path)
+        self.names = names

@@ -20,7 +20,7 @@ from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest import magic_links
 from hybridbridge_vol.guest.descriptors import Descriptor, Descriptors, OpenFile
 from hybridbridge_vol.guest.file_attributes import FileAttributes
-from hybridbridge_vol.guest.file_content import Piece
+from hybridbridge_vol.guest.file_content import IncompleteDirectory, Piece
 from hybridbridge_vol.guest.file_reader import FileReader
 from hybridbridge_vol.guest.mounting import Mounts
 from hybridbridge_vol.guest.proxy_calls import AT_FDCWD, ProxyCalls
@@ -77,7 +77,7 @@ class RootFiles:
 
     def xattrs(self, link: str, path: str) -> dict[str, bytes]:
         """The extended attributes of a file; empty where the file system has none."""
-        with self._opened_to_read(link, path) as file:
+        with self.opened_to_read(link, path) as file:
             try:
                 names = self._xattr_call(file, "flistxattr")
             except OSError as error:
@@ -110,7 +110,7 @@ class RootFiles:
         return self._roots[link]
 
     @contextlib.contextmanager
-    def _opened_to_read(self, link: str, path: str) -> Iterator[OpenFile]:
+    def opened_to_read(self, link: str, path: str) -> Iterator[OpenFile]:
         """A regular file or a directory, open. A device is not opened: its driver would be run."""
         mode = self.attributes(link, path, follow=True).mode
         magic_links.check_mode(path, mode)
@@ -124,7 +124,7 @@ class RootFiles:
         """The names in a directory, without `.` and `..`, in the kernel's order. An OSError in the middle means
         that a part of the directory is not in memory: its `partial` has the names up to there."""
         names: list[str] = []
-        with self._opened_to_read(link, path) as file:
+        with self.opened_to_read(link, path) as file:
             while len(names) <= MAX_DIRECTORY_ENTRIES:
                 try:
                     part = file.entries(_DIRENTS_SIZE)
@@ -138,12 +138,4 @@ class RootFiles:
 
     def pieces(self, link: str, path: str) -> Iterator[Piece]:
         """The content of a regular file, in ascending order, from its beginning to its end."""
-        return self._reader.pieces(lambda: self._opened_to_read(link, path))
-
-
-class IncompleteDirectory(OSError):
-    """A directory of which memory does not hold every entry. `names` are those up to there."""
-
-    def __init__(self, path: str, names: list[str], reason: str) -> None:
-        super().__init__(errno.EIO, f"listed in part, {len(names):,} names: {reason}", path)
-        self.names = names
+        return self._reader.pieces(lambda: self.opened_to_read(link, path))

@@ -1,10 +1,11 @@
-"""dir: what is in a directory of the snapshot's /proc or /sys, as `ls -l` shows it."""
+"""dir: what is in a directory of the guest, as `ls -l` shows it."""
 
 from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
 
+from hybridbridge_vol.guest.file_content import IncompleteDirectory
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Cell
@@ -13,17 +14,17 @@ from hybridbridge_vol.toolkit.tool import UNREADABLE, Column, Option, Options, R
 
 class Dir(Tool):
     name = "dir"
-    help = "List a directory of the guest's /proc or /sys, as `ls -l` does"
+    help = "List a directory of the guest, as `ls -l` does"
     notes = "Owners are numbers: their names stand in /etc/passwd, which the kernel does not know."
-    example = "/proc/1/fd"
-    options = (Option("path", str, "a directory (or file) under /proc or /sys", positional=True),)
+    example = "/var/log"
+    options = (Option("path", str, "a directory, or a file", positional=True),)
     columns = (
         Column("MODE", "str", "type and permissions, as `ls -l` writes them"),
         Column("NLINK", "int", "hard links"),
         Column("UID", "int", "owner"),
         Column("GID", "int", "group"),
         Column("SIZE", "int", "bytes, as the kernel says: 0 for most of /proc"),
-        Column("MTIME", "time", "last change; for /proc the time of the look-up, which is the freeze"),
+        Column("MTIME", "time", "last change; for /proc the time of the look-up, which is the capture time"),
         Column("NAME", "str", "file name"),
         Column("TARGET", "str", "where a symbolic link points"),
     )
@@ -33,8 +34,14 @@ class Dir(Tool):
         if not stat.S_ISDIR(kernel.files.stat(path).mode):
             yield _row(kernel, path, path)
             return
-        for name in sorted(kernel.files.listdir(path), key=_natural):
-            yield _row(kernel, f"{path}/{name}", name)
+        try:
+            names, missing = kernel.files.listdir(path), None
+        except IncompleteDirectory as error:
+            names, missing = error.names, why(path, error)
+        for name in sorted(names, key=_natural):
+            yield _row(kernel, f"{path.rstrip('/')}/{name}", name)
+        if missing is not None:
+            yield Row((missing,) * len(self.columns))
 
 
 def _row(kernel: GuestKernel, path: str, name: str) -> Row:
