@@ -11,6 +11,7 @@ from hybridbridge_vol.guest import magic_links
 from hybridbridge_vol.guest.descriptors import OpenFile
 from hybridbridge_vol.guest.file_attributes import FileAttributes
 from hybridbridge_vol.guest.file_content import IncompleteFile, Piece, PieceKind
+from hybridbridge_vol.guest.file_extents import Extent
 from hybridbridge_vol.guest.file_reader import FileReader
 from hybridbridge_vol.guest.files import SnapshotFiles
 from hybridbridge_vol.guest.root_files import RootFiles
@@ -108,6 +109,11 @@ class GuestFiles:
         if cached is not None:
             return cached
         return sum(piece.size for piece in self.pieces(path) if piece.kind is not PieceKind.MISSING)
+
+    def extents(self, path: str) -> list[Extent]:
+        """See `guest.kernel.Files`."""
+        with self._opened(path) as file:
+            return self._reader.extents(file, self._reader.attributes(file).size)
 
     def attributes(self, path: str, follow: bool = False) -> FileAttributes:
         """See `guest.kernel.Files`."""

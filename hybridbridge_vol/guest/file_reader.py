@@ -12,6 +12,7 @@ from hybridbridge_vol.errors import BootError, CallRolledBack
 from hybridbridge_vol.guest.descriptors import LARGEST_READ, OpenFile
 from hybridbridge_vol.guest.file_attributes import STATX_ALL, STATX_SIZE, FileAttributes, parse_statx
 from hybridbridge_vol.guest.file_content import Piece, PieceKind, merged, next_page
+from hybridbridge_vol.guest.file_extents import FS_IOC_FIEMAP, Extent, parse_extents, request
 from hybridbridge_vol.guest.proxy_calls import ProxyCalls
 from hybridbridge_vol.units import PAGE_SIZE
 
@@ -19,6 +20,9 @@ _AT_EMPTY_PATH = 0x1000
 _SEEK_DATA = 3
 MAX_ROLLBACKS = 8
 """Calls about one file that may end badly before the rest of it is given up."""
+MAX_EXTENTS = 1 << 16
+"""Of one file: a map of more is cyclic, or is cut."""
+_EXTENTS_AT_ONCE = 256
 _ABSENT = {
     errno.ENOMEM: "not in the page cache",
     errno.EIO: "not in the page cache",
@@ -60,6 +64,25 @@ class FileReader:
             return None
         pages = int.from_bytes(self._proxy.answer(f"cachestat {file.path}", 8), "little")
         return min(pages * PAGE_SIZE, size)
+
+    def extents(self, file: OpenFile, size: int) -> list[Extent]:
+        """Where a file lies on its device: FIEMAP. Empty where its file system has no such map."""
+        found: list[Extent] = []
+        start = 0
+        while start < size and len(found) < MAX_EXTENTS:
+            asked = request(start, size - start, _EXTENTS_AT_ONCE)
+            buffer = self._proxy.buffer(asked)
+            answer = self._proxy.raw(
+                "ioctl", file.number, FS_IOC_FIEMAP, buffer, label=f"ioctl FIEMAP {file.path}"
+            )
+            if answer < 0:
+                return found
+            part = list(parse_extents(self._proxy.answer(f"ioctl FIEMAP {file.path}", len(asked))))
+            found += part
+            if not part or part[-1].is_last or part[-1].offset + part[-1].size <= start:
+                return found
+            start = part[-1].offset + part[-1].size
+        return found
 
     def pieces(self, opener: Opener) -> Iterator[Piece]:
         """The content of a regular file, in ascending order, from its beginning to its end."""

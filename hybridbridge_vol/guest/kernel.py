@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.file_attributes import FileAttributes
 from hybridbridge_vol.guest.file_content import Piece
+from hybridbridge_vol.guest.file_extents import Extent
 from hybridbridge_vol.guest.values import Question, Registers, Running, Stat, Sysinfo, TaskList, Uname
 
 if TYPE_CHECKING:
@@ -56,6 +57,9 @@ class Files(Protocol):
 
     def cached_bytes(self, path: str) -> int:
         """How many bytes of a file memory holds, in whole pages; holes count."""
+
+    def extents(self, path: str) -> list[Extent]:
+        """Where a file lies on the device of its file system, as far as that says (FIEMAP)."""
 
     def xattrs(self, path: str) -> dict[str, bytes]:
         """The extended attributes of a file by their names."""

@@ -14,6 +14,7 @@ from typing import Any, Self, TypeVar
 from hybridbridge_vol.errors import AttachError, CallRolledBack
 from hybridbridge_vol.guest.file_attributes import FileAttributes
 from hybridbridge_vol.guest.file_content import Piece, PieceKind
+from hybridbridge_vol.guest.file_extents import Extent
 from hybridbridge_vol.guest.values import Question, Registers, Running, Stat, Sysinfo, TaskList, Uname
 from hybridbridge_vol.netlink.rtnetlink import dump_request, is_last
 
@@ -98,6 +99,9 @@ class LiveFiles(_Answering):
 
     def cached_bytes(self, path: str) -> int:
         return len(self.read(path))
+
+    def extents(self, path: str) -> list[Extent]:
+        return []
 
     def xattrs(self, path: str) -> dict[str, bytes]:
         self.replaced("xattrs", path)
