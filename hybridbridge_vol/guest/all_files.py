@@ -110,6 +110,11 @@ class GuestFiles:
             return cached
         return sum(piece.size for piece in self.pieces(path) if piece.kind is not PieceKind.MISSING)
 
+    def read_range(self, path: str, offset: int, size: int) -> bytes:
+        """See `guest.kernel.Files`."""
+        with self._opened(path) as file:
+            return self._reader.read_range(file, offset, size)
+
     def extents(self, path: str) -> list[Extent]:
         """See `guest.kernel.Files`."""
         with self._opened(path) as file:

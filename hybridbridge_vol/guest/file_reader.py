@@ -65,6 +65,16 @@ class FileReader:
         pages = int.from_bytes(self._proxy.answer(f"cachestat {file.path}", 8), "little")
         return min(pages * PAGE_SIZE, size)
 
+    def read_range(self, file: OpenFile, offset: int, size: int) -> bytes:
+        """Bytes of an open file, holes as zeros; fewer at its end. OSError EIO if any of them is missing."""
+        end = min(offset + size, self.attributes(file).size)
+        parts = []
+        for piece in self._readable_pieces(file, offset, end):
+            if piece.kind is PieceKind.MISSING:
+                raise OSError(errno.EIO, piece.reason, file.path)
+            parts.append(piece.data or bytes(piece.size))
+        return b"".join(parts)
+
     def extents(self, file: OpenFile, size: int) -> list[Extent]:
         """Where a file lies on its device: FIEMAP. Empty where its file system has no such map."""
         found: list[Extent] = []

@@ -58,6 +58,9 @@ class Files(Protocol):
     def cached_bytes(self, path: str) -> int:
         """How many bytes of a file memory holds, in whole pages; holes count."""
 
+    def read_range(self, path: str, offset: int, size: int) -> bytes:
+        """Bytes of a file, holes as zeros; fewer at its end. OSError if memory lacks any of them."""
+
     def extents(self, path: str) -> list[Extent]:
         """Where a file lies on the device of its file system, as far as that says (FIEMAP)."""
 

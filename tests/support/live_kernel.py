@@ -100,6 +100,9 @@ class LiveFiles(_Answering):
     def cached_bytes(self, path: str) -> int:
         return len(self.read(path))
 
+    def read_range(self, path: str, offset: int, size: int) -> bytes:
+        return self.read_at(path, offset, size)
+
     def extents(self, path: str) -> list[Extent]:
         return []
 
