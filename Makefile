@@ -1,7 +1,9 @@
 # make demo    everything from nothing to a table of processes of a real guest
 # make test    the test suite (real guests included)
 # make check   types and style
-# make stubs   what type checkers know of the tools' methods, written anew
+# make stubs   what type checkers know about the tools' methods, written anew
+# make docs    docs/tools and the man page, written anew from the tools' and the parser's own descriptions
+# make examples  the examples of docs/tools, recorded anew on a sample image
 # make bench   timings, written to benchmarks/RESULTS.md
 # make fidelity  how many files are equal to the byte, on every kernel
 # make clean   the virtual environment; images and kernels stay in the user's cache
@@ -10,10 +12,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := hybridbridge_vol/bridge/taint/_taint.so
+ENGINE := $(wildcard hybridbridge_vol/bridge/taint/native/*.[ch])
 SOURCES := setup.cfg setup.py pyproject.toml build_support/native.py build_support/backend.py \
-	hybridbridge_vol/bridge/taint/native/taint.c $(shell find hybridbridge_vol plugins symbols -name '*.py' -o -name '*.toml')
+	$(ENGINE) $(shell find hybridbridge_vol plugins symbols -name '*.py' -o -name '*.toml' -o -path '*/templates/*') docs/man/hb.1
 
-.PHONY: demo test test-all check stubs bench fidelity clean system
+.PHONY: demo test test-all check stubs docs examples bench fidelity clean system
 
 demo: $(VENV)/installed $(NATIVE)
 	@$(BIN)/python -m samples.demo samples/demo
@@ -31,6 +34,14 @@ check: $(VENV)/installed-test
 
 stubs: $(VENV)/installed
 	$(BIN)/python build_support/stubs.py
+
+docs: $(VENV)/installed
+	$(BIN)/python build_support/tool_pages.py
+	$(BIN)/python build_support/man_page.py
+
+examples: $(VENV)/installed $(NATIVE)
+	$(BIN)/python build_support/tool_examples.py
+	$(BIN)/python build_support/tool_pages.py
 
 bench: $(VENV)/installed-test $(NATIVE)
 	$(BIN)/python -m benchmarks.commands
@@ -59,7 +70,7 @@ $(VENV)/installed-test: $(VENV)/installed
 	@touch $@
 
 # the tests run the package from here: the native part once more, in place
-$(NATIVE): hybridbridge_vol/bridge/taint/native/taint.c build_support/native.py | $(VENV)/bin/pip
+$(NATIVE): $(ENGINE) build_support/native.py | $(VENV)/bin/pip
 	@command -v cc >/dev/null || $(BIN)/pip install --quiet --disable-pip-version-check ziglang
 	@$(BIN)/python build_support/native.py
 

@@ -6,12 +6,24 @@ from typing import Any
 
 from native import system_compiler
 from setuptools import build_meta
-from setuptools.build_meta import *
+
+build_wheel = build_meta.build_wheel
+build_sdist = build_meta.build_sdist
+build_editable = build_meta.build_editable
+prepare_metadata_for_build_wheel = build_meta.prepare_metadata_for_build_wheel
+prepare_metadata_for_build_editable = build_meta.prepare_metadata_for_build_editable
+get_requires_for_build_sdist = build_meta.get_requires_for_build_sdist
 
 
 def get_requires_for_build_wheel(config_settings: Any = None) -> list[str]:
-    """What building takes besides setuptools."""
-    return [
-        *build_meta.get_requires_for_build_wheel(config_settings),
-        *([] if system_compiler() else ["ziglang"]),
-    ]
+    """What building needs besides setuptools (PEP 517)."""
+    return [*build_meta.get_requires_for_build_wheel(config_settings), *_compiler()]
+
+
+def get_requires_for_build_editable(config_settings: Any = None) -> list[str]:
+    """The same for an editable installation (PEP 660)."""
+    return [*build_meta.get_requires_for_build_editable(config_settings), *_compiler()]
+
+
+def _compiler() -> list[str]:
+    return [] if system_compiler() else ["ziglang"]

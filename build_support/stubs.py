@@ -1,7 +1,7 @@
-"""Writes hybridbridge_vol/api/methods.pyi, by which type checkers know the tools' methods and rows.
+"""Writes hybridbridge_vol/api/methods.pyi, from which type checkers know the tools' methods and rows.
 
 A row type has the fields of all options together, because the columns depend on the options that are given: a
-field that was not asked for is an AttributeError when the program runs.
+field that was not asked for is an AttributeError at run time. The text is formatted as `ruff format` would.
 """
 
 from __future__ import annotations
@@ -12,8 +12,17 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from hybridbridge_vol import tools
+from hybridbridge_vol.api.signatures import annotation_of
+from hybridbridge_vol.api.table import PYTHON_TYPES, field_of
+from hybridbridge_vol.toolkit.tool import Tool
+
 STUB = ROOT / "hybridbridge_vol" / "api" / "methods.pyi"
+LINE = 110
+"""Columns of a line (pyproject.toml)."""
 
 HEAD = '''\
 # Written by build_support/stubs.py from the tools' descriptions: `make stubs` writes it anew.
@@ -22,6 +31,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from hybridbridge_vol.api.table import Table
+from hybridbridge_vol.guest.kernel import GuestKernel
 
 class Record(tuple[Any, ...]):
     """A row: a named tuple."""
@@ -33,17 +43,13 @@ class Record(tuple[Any, ...]):
 
 def stub_text() -> str:
     """The whole file."""
-    from hybridbridge_vol import tools
-
     loaded = [tools.load(name) for name in tools.NAMES]
     return "\n".join([HEAD, *map(_row, loaded), "class ToolMethods:", *map(_method, loaded)]) + (
-        "    def session(self) -> Any: ...\n"
+        "    def session(self) -> GuestKernel: ...\n"
     )
 
 
-def _row(tool: Any) -> str:
-    from hybridbridge_vol.api.table import PYTHON_TYPES, field_of
-
+def _row(tool: Tool) -> str:
     types: dict[str, dict[str, None]] = {}
     for options in _ways(tool):
         for column in tool.columns_for(options):
@@ -54,8 +60,8 @@ def _row(tool: Any) -> str:
     return "\n".join([f"class {tool.name.capitalize()}(Record):", *lines, ""])
 
 
-def _ways(tool: Any) -> Iterator[dict[str, Any]]:
-    """Options that between them make all of a tool's columns."""
+def _ways(tool: Tool) -> Iterator[dict[str, Any]]:
+    """Options that between them give all of a tool's columns."""
     plain = {option.name: option.default for option in tool.options}
     chosen = [
         (option.name, value)
@@ -67,20 +73,26 @@ def _ways(tool: Any) -> Iterator[dict[str, Any]]:
             yield plain | dict(pairs)
 
 
-def _method(tool: Any) -> str:
-    from hybridbridge_vol.api.methods import annotation_of
-
-    places = [f"{option.name}: {annotation_of(option)}" for option in tool.options if option.positional]
-    names = [
+def _method(tool: Tool) -> str:
+    positional = [f"{option.name}: {annotation_of(option)}" for option in tool.options if option.positional]
+    keywords = [
         f"{option.name}: {annotation_of(option)} = ..." for option in tool.options if not option.positional
     ]
-    arguments = ", ".join(["self", *places, *["*"] * bool(names), *names])
-    return (
-        f'    def {tool.name}({arguments}) -> Table[{tool.name.capitalize()}]:\n        """{tool.help}."""\n'
-    )
+    arguments = ["self", *positional, *["*"] * bool(keywords), *keywords]
+    return f'{_definition(tool, arguments)}\n        """{tool.help}."""\n'
+
+
+def _definition(tool: Tool, arguments: list[str]) -> str:
+    """The line of a method, or the lines if it is too long."""
+    start, end = f"    def {tool.name}(", f") -> Table[{tool.name.capitalize()}]:"
+    line = f"{start}{', '.join(arguments)}{end}"
+    if len(line) <= LINE:
+        return line
+    together = f"        {', '.join(arguments)}"
+    middle = together if len(together) <= LINE else "\n".join(f"        {item}," for item in arguments)
+    return f"{start}\n{middle}\n    {end}"
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
     STUB.write_text(stub_text())
     print(STUB)

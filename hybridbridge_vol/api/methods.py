@@ -1,5 +1,4 @@
-"""The tools as methods. `methods.pyi` is what type checkers see instead: `make stubs` writes it from the same
-tools.
+"""The tools as methods. Type checkers read `methods.pyi` instead: `make stubs` writes it from the same tools.
 
 A tool is loaded when its method is first asked for.
 """
@@ -9,24 +8,25 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Callable, Iterable
-from inspect import Parameter, Signature
 from typing import Any
 
 from hybridbridge_vol import tools
-from hybridbridge_vol.api.table import Table, field_of
+from hybridbridge_vol.api.signatures import annotation_of, described, signature_of
+from hybridbridge_vol.api.table import Table
+from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
 from hybridbridge_vol.toolkit.tool import Option, Tool
 
 
 class ToolMethods:
-    """One method for each tool of `guest.tools.NAMES`."""
+    """One method for each name in `tools.NAMES`."""
 
-    def session(self) -> Any:
-        """The `GuestKernel` that answers."""
+    def session(self) -> GuestKernel:
+        """The kernel that answers."""
         raise NotImplementedError
 
 
 class _Method:
-    """A descriptor that puts the function in its place when it is first asked for."""
+    """A descriptor that replaces itself by the method when that is first asked for."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -54,59 +54,29 @@ def method_of(tool: Tool) -> Callable[..., Table[Any]]:
             option.name: _checked(tool, option, given.get(option.name, option.default))
             for option in tool.options
         }
-        return Table(
-            tool.name, tool.columns_for(options), tool.rows(self.session(), options), tool.tree_column
-        )
+        rows = tool.rows(self.session(), options)
+        return Table(tool.name, tool.columns_for(options), rows, tool.tree_column)
 
     method.__name__ = tool.name
     method.__qualname__ = f"Snapshot.{tool.name}"
     method.__doc__ = described(tool)
-    method.__signature__ = signature  # type: ignore[attr-defined]
+    setattr(method, "__signature__", signature)  # noqa: B010  inspect's protocol, unknown to functions' type
     return method
-
-
-def signature_of(tool: Tool) -> Signature:
-    """Arguments of the command line may be given by place or by name, all else by name."""
-    parameters = [Parameter("self", Parameter.POSITIONAL_ONLY)]
-    for option in sorted(tool.options, key=lambda option: not option.positional):
-        if option.positional:
-            parameters.append(
-                Parameter(option.name, Parameter.POSITIONAL_OR_KEYWORD, annotation=annotation_of(option))
-            )
-        else:
-            parameters.append(
-                Parameter(
-                    option.name,
-                    Parameter.KEYWORD_ONLY,
-                    default=option.default,
-                    annotation=annotation_of(option),
-                )
-            )
-    return Signature(parameters, return_annotation=f"Table[{tool.name.capitalize()}]")
-
-
-def annotation_of(option: Option) -> str:
-    """An option's type as Python writes it. Of many one alone will do."""
-    name = option.type.__name__
-    if option.many:
-        return f"{name} | Iterable[{name}]"
-    return name if option.type is bool or option.positional else f"{name} | None"
 
 
 def _known(tool: Tool) -> str:
     if not tool.options:
         return "it has no options"
-    return "its options are " + ", ".join(
-        f"{option.name}: {annotation_of(option)}" for option in tool.options
-    )
+    options = (f"{option.name}: {annotation_of(option)}" for option in tool.options)
+    return f"its options are {', '.join(options)}"
 
 
 def _checked(tool: Tool, option: Option, value: Any) -> Any:
     """The value as the tool takes it. TypeError."""
     try:
         if option.many:
-            alone = isinstance(value, (str, os.PathLike)) or not isinstance(value, Iterable)
-            return tuple(_one(option, item) for item in ((value,) if alone else value))
+            single = isinstance(value, (str, os.PathLike)) or not isinstance(value, Iterable)
+            return tuple(_one(option, item) for item in ((value,) if single else value))
         if value is None and option.default is None and not option.positional:
             return None
         return _one(option, value)
@@ -116,7 +86,8 @@ def _checked(tool: Tool, option: Option, value: Any) -> Any:
         ) from None
 
 
-def _one(option: Option, value: Any) -> Any:
+def _one(option: Option, value: Any) -> bool | int | str:
+    """A single value of an option. TypeError."""
     if option.type is str:
         text = os.fspath(value)
         if isinstance(text, str):
@@ -127,18 +98,3 @@ def _one(option: Option, value: Any) -> Any:
     elif not isinstance(value, bool):
         return operator.index(value)
     raise TypeError
-
-
-def described(tool: Tool) -> str:
-    """The docstring of a tool's method: what `hb run DUMP TOOL --help` tells, for Python."""
-    parts = [f"{tool.help}.", tool.notes]
-    if tool.options:
-        parts.append(
-            "Options:\n"
-            + "\n".join(f"  {option.name}: {annotation_of(option)}  {option.help}" for option in tool.options)
-        )
-    parts.append(
-        "Fields of a row, with the tool's column and what it holds:\n"
-        + "\n".join(f"  {field_of(column.name)} ({column.name}): {column.help}" for column in tool.columns)
-    )
-    return "\n\n".join(filter(None, parts))

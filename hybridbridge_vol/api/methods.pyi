@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from hybridbridge_vol.api.table import Table
+from hybridbridge_vol.guest.kernel import GuestKernel
 
 class Record(tuple[Any, ...]):
     """A row: a named tuple."""
@@ -713,4 +714,4 @@ class ToolMethods:
         wide: bool = ...,
     ) -> Table[Vmstat]:
         """Processes, memory, swapping, disks and CPUs: averages since boot."""
-    def session(self) -> Any: ...
+    def session(self) -> GuestKernel: ...

@@ -25,7 +25,7 @@ from hybridbridge_vol.api.table import Table
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.toolkit.cells import as_python
-from hybridbridge_vol.toolkit.tool import in_guest
+from hybridbridge_vol.toolkit.reading import in_guest
 from hybridbridge_vol.units import Progress
 
 if TYPE_CHECKING:

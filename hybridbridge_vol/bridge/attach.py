@@ -8,7 +8,7 @@ pointed to the snapshot's namespaces. Every write goes to copy-on-write pages.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.clock import StoppedClock, find_clock
@@ -41,8 +41,7 @@ from hybridbridge_vol.trust.stored_kernel import Boot, MemoryCheck, StoredKernel
 from hybridbridge_vol.units import Progress
 
 
-@dataclass(frozen=True)
-class _TrustedSide:
+class _TrustedSide(NamedTuple):
     """A booted state of a stored kernel, chosen for a snapshot; `check` runs beside the work."""
 
     kernel: StoredKernel

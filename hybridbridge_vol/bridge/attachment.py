@@ -8,7 +8,7 @@ from hybridbridge_vol.bridge.faults import FaultHandler
 from hybridbridge_vol.bridge.image_pages import ImagePages
 from hybridbridge_vol.bridge.memo import Memo
 from hybridbridge_vol.bridge.sides import Sides
-from hybridbridge_vol.bridge.space import SnapshotSpace
+from hybridbridge_vol.bridge.space import UPPER_HALF, SnapshotSpace
 from hybridbridge_vol.bridge.text.prepared import Prepared
 from hybridbridge_vol.bridge.twin_pages import TwinPages
 from hybridbridge_vol.machine.machine import Machine
@@ -75,14 +75,19 @@ class Bridge:
         in_kernel = self.sides.describe(vaddr)
         if in_kernel is not None:
             return in_kernel
-        part = self.space.modules.relocated_at(vaddr)
-        if part is not None:
-            return f"module {part.module.name} {part.module.describe(vaddr)}"
+        trusted = self.space.modules.relocated_at(vaddr)
+        if trusted is not None:
+            return f"module {trusted.module.name} {trusted.module.describe(vaddr)}"
         name = self.space.modules.name_at(vaddr)
         return f"module {name}" if name else f"{vaddr:#x}"
 
+    def may_be_snapshot(self, vaddr: int) -> bool:
+        """Whether a number can be a kernel address, and is not one of the trusted kernel's."""
+        home = vaddr - self.sides.home_text_vaddr
+        return vaddr >= UPPER_HALF and vaddr not in self.boot.layout and not 0 <= home < self.layout.size
+
     def in_twin(self, vaddr: int) -> bool:
-        """Whether an address lies in the snapshot's kernel image window, or in a module's trusted part."""
+        """Whether an address lies in the snapshot's kernel image window, or in a module's trusted segment."""
         return self.twin.offset_of(vaddr) is not None
 
     def confirm(self) -> None:

@@ -7,7 +7,7 @@ the twin, is made to return `cycle_last`, whatever hardware it would ask; RDTSC 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from hybridbridge_vol.bridge.sides import Sides
 from hybridbridge_vol.bridge.text.rebased_text import Patch, returning64
@@ -21,8 +21,7 @@ _MASK_AT, _CYCLE_LAST_AT = 8, 16  # struct tk_read_base: clock, mask, cycle_last
 _NARROWEST_MASK = 0xFFFF
 
 
-@dataclass(frozen=True)
-class StoppedClock:
+class StoppedClock(NamedTuple):
     """The offset from `_text` of the clocksource's read function, and what it last returned, in cycles."""
 
     read_offset: int

@@ -53,8 +53,8 @@ class FaultHandler:
     def _skip_warning(self, machine: Machine, rip: int) -> Verdict:
         """Go on behind a WARN of either side (locks count as held, and the kernel may check that); a BUG ends
         the call."""
-        part = self._space.modules.relocated_at(rip)
-        is_modules = part is not None and rip in part.module.warnings
+        trusted = self._space.modules.relocated_at(rip)
+        is_modules = trusted is not None and rip in trusted.module.warnings
         if is_modules or _contains(self._warnings, rip - self._text_of(rip)):
             size = len(UD2)
         else:
@@ -71,9 +71,9 @@ class FaultHandler:
     def _fix_up(self, machine: Machine, rip: int) -> Verdict:
         """Deliver faults of covered instructions; one in the twin is presented to the kernel as home's. A
         module's are fixed up here, since the trusted kernel does not know the module."""
-        part = self._space.modules.relocated_at(rip)
-        if part is not None:
-            fix_up = part.module.fix_ups.get(rip)
+        trusted = self._space.modules.relocated_at(rip)
+        if trusted is not None:
+            fix_up = trusted.module.fix_ups.get(rip)
             return Verdict.STOP if fix_up is None else _go_on(machine, fix_up)
         text = self._text_of(rip)
         if not _contains(self._fix_ups, rip - text):

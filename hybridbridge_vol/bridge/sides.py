@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from hybridbridge_vol.kernel_file.symbols import Symbols
 from hybridbridge_vol.snapshot.kernel_layout import SnapshotLayout
@@ -11,8 +11,7 @@ from hybridbridge_vol.trust.stored_kernel import StoredKernel
 from hybridbridge_vol.units import START_KERNEL_MAP, U64
 
 
-@dataclass(frozen=True)
-class Sides:
+class Sides(NamedTuple):
     """Virtual addresses of one kernel on both sides. `text_link_vaddr` is where `_text` was linked; `size`
     what the kernel image takes from there on, in bytes; a delta is what is added to a link-time address."""
 

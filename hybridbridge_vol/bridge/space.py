@@ -9,15 +9,12 @@ of the image: a page costs time and memory when it is first touched.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from hybridbridge_vol.bridge.image_pages import ImagePages
-from hybridbridge_vol.bridge.modules.snapshot_modules import (
-    MODULES_END,
-    MODULES_START,
-    Part,
-    SnapshotModules,
-)
+from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START
+from hybridbridge_vol.bridge.modules.relocated_module import TrustedSegment
+from hybridbridge_vol.bridge.modules.snapshot_modules import SnapshotModules
 from hybridbridge_vol.bridge.per_cpu_window import PerCpuWindow
 from hybridbridge_vol.bridge.physical_map import SNAPSHOT_PADDR, TABLES_PADDR
 from hybridbridge_vol.bridge.twin_pages import TwinPages
@@ -63,8 +60,7 @@ class TablePool:
         return paddr
 
 
-@dataclass(frozen=True)
-class TrustedTables:
+class TrustedTables(NamedTuple):
     """The trusted kernel's own page tables, which the snapshot's address space is added to: the physical
     memory they lie in, their root, their levels, and where the trusted kernel's own memory is."""
 
@@ -127,9 +123,9 @@ class SnapshotSpace:
             return self._map_kernel_image(vaddr & -PAGE_SIZE, offset & -PAGE_SIZE)
         if vaddr >= KERNEL_TOP_SLOT and not MODULES_START <= vaddr < MODULES_END:
             return False
-        part = self.modules.at(vaddr)
-        if part is not None:
-            return self._map_module(part, vaddr & -PAGE_SIZE)
+        trusted = self.modules.at(vaddr)
+        if trusted is not None:
+            return self._map_module(trusted, vaddr & -PAGE_SIZE)
         if any(slot <= vaddr < slot + _SLOT_SIZE for slot in _PRIVATE_SLOTS):
             return False
         return self._map_translated(vaddr, vaddr)
@@ -141,8 +137,8 @@ class SnapshotSpace:
         self._map_trusted(vaddr, offset, executable=offset < extent.text_end)
         return True
 
-    def _map_module(self, part: Part, vaddr: int) -> bool:
-        self._map_trusted(vaddr, part.offset + vaddr - part.group.vaddr, part.executable)
+    def _map_module(self, trusted: TrustedSegment, vaddr: int) -> bool:
+        self._map_trusted(vaddr, trusted.twin_offset_of(vaddr), trusted.executable)
         return True
 
     def _map_trusted(self, vaddr: int, offset: int, executable: bool) -> None:

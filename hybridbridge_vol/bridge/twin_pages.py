@@ -1,18 +1,21 @@
-"""The pages of the twin, and behind them the trusted pages of modules, as the two machines see them.
+"""The pages of the twin, and behind them the trusted segments of modules, as the two machines see them.
 
 SLOW-BRIDGE sees them whole; FAST-BRIDGE sees `int3` where nothing is proven. Both are made when they are first
 touched, and again (`renew`) whenever what is proven, or the class of a static reference, has changed (`learn`).
 
-Positions are offsets from `_text`; modules' parts lie behind the end of the kernel image, each at its `offset`.
+Positions are offsets from `_text`; modules' segments lie behind the end of the kernel image, each at its
+`twin_offset`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from hybridbridge_vol.bridge.memo import Proven
-from hybridbridge_vol.bridge.modules.snapshot_modules import ROOM, Part, SnapshotModules
+from hybridbridge_vol.bridge.modules.area import ROOM
+from hybridbridge_vol.bridge.modules.relocated_module import TrustedSegment
+from hybridbridge_vol.bridge.modules.snapshot_modules import SnapshotModules
 from hybridbridge_vol.bridge.physical_map import TWIN_PADDR
 from hybridbridge_vol.bridge.text.rebased_text import TwinText
 from hybridbridge_vol.kernel_file.symbols import Symbols
@@ -21,8 +24,7 @@ from hybridbridge_vol.snapshot.kernel_layout import SnapshotLayout
 from hybridbridge_vol.units import PAGE_SIZE
 
 
-@dataclass(frozen=True, slots=True)
-class TwinExtent:
+class TwinExtent(NamedTuple):
     """Which part of the kernel image the twin provides, in offsets from `_text`.
 
     `[0, rodata_end)` without `ro_after_init`, which is the snapshot's data; executable below `text_end`.
@@ -50,13 +52,13 @@ class TwinExtent:
         return offset < self.rodata_end and offset not in self.ro_after_init
 
 
-@dataclass
 class _Learned:
-    """What is new of one text; `part` is None for the kernel's own."""
+    """What is new of one text; `segment` is None for the kernel's own."""
 
-    part: Part | None
-    code: list[tuple[int, int]] = field(default_factory=list)
-    fields: set[int] = field(default_factory=set)
+    def __init__(self, segment: TrustedSegment | None) -> None:
+        self.segment = segment
+        self.code: list[tuple[int, int]] = []
+        self.fields: set[int] = set()
 
 
 class TwinPages:
@@ -85,22 +87,22 @@ class TwinPages:
         memory.place(TWIN_PADDR, self._memoized)
 
     def offset_of(self, vaddr: int) -> int | None:
-        """The position of an address in the kernel image's window or in a module's trusted part; None
+        """The position of an address in the kernel image's window or in a module's trusted segment; None
         elsewhere."""
         offset = vaddr - self._text_vaddr
         if 0 <= offset < self._size:
             return offset
-        part = self._modules.relocated_at(vaddr)
-        return None if part is None else part.offset + vaddr - part.group.vaddr
+        trusted = self._modules.relocated_at(vaddr)
+        return None if trusted is None else trusted.twin_offset_of(vaddr)
 
     def page(self, offset: int) -> bytes | bytearray:
         """A page as it is whole."""
         if offset < self._size:
             return self._text.page(offset)
-        part = self._modules.placed_by_offset(offset)
-        if part is None:
+        trusted = self._modules.at_offset(offset)
+        if trusted is None:
             return bytes(PAGE_SIZE)
-        return part.group.content[offset - part.offset :][:PAGE_SIZE]
+        return trusted.segment.content[offset - trusted.twin_offset :][:PAGE_SIZE]
 
     def enter(self, vaddr: int, offset: int, executable: bool) -> int:
         """Make a page that lies at a virtual address; its guest-physical address."""
@@ -120,8 +122,8 @@ class TwinPages:
             masked = self._proven.masked(offset, page)
             self._text.apply_patches(masked, offset)
             return masked
-        part = self._modules.placed_by_offset(offset)
-        return page if part is None else part.proven.masked(offset - part.offset, page)
+        trusted = self._modules.at_offset(offset)
+        return page if trusted is None else trusted.proven.masked(offset - trusted.twin_offset, page)
 
     def learn(self, ranges: Iterable[tuple[int, int]], fields: Iterable[int]) -> None:
         """Add proven code and trusted fields to what is known of the text they belong to. `renew` the pages
@@ -132,17 +134,17 @@ class TwinPages:
         for offset in fields:
             self._of(texts, offset).fields.add(offset)
         for new in texts.values():
-            if new.part is None:
+            if new.segment is None:
                 self._proven.add(new.code, new.fields)
                 continue
-            start = new.part.offset
+            start = new.segment.twin_offset
             inside = {offset - start for offset in new.fields}
-            new.part.proven.add([(first - start, last - start) for first, last in new.code], inside)
-            self._modules.reclassify(new.part, inside)
+            new.segment.proven.add([(first - start, last - start) for first, last in new.code], inside)
+            self._modules.redirect_to_trusted(new.segment, inside)
 
     def _of(self, texts: dict[int, _Learned], offset: int) -> _Learned:
-        part = None if offset < self._size else self._modules.placed_by_offset(offset)
-        return texts.setdefault(0 if part is None else part.offset, _Learned(part))
+        segment = None if offset < self._size else self._modules.at_offset(offset)
+        return texts.setdefault(0 if segment is None else segment.twin_offset, _Learned(segment))
 
     def renew(self, offsets: Iterable[int]) -> list[int]:
         """Make the pages of code that hold these positions again; the virtual addresses of those that were in

@@ -8,7 +8,9 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 
-from hybridbridge_vol.bridge.modules.relocate import RelocatedModule, Resolve, entry_values
+from hybridbridge_vol.bridge.modules.locate import Resolve
+from hybridbridge_vol.bridge.modules.relocated_module import RelocatedModule
+from hybridbridge_vol.bridge.modules.tables import entry_values
 from hybridbridge_vol.check.patch_tables import (
     ALTERNATIVE_SIZES,
     JUMP_ENTRY,

@@ -21,8 +21,9 @@ NARROWEST_HELP = 40
 DUMP_HELP = "memory image: raw, LiME, ELF core, kdump, AVML, VMware or QEMU savevm"
 KERNEL_NAME_HELP = "the kernel's name in `hb trust list`, or the beginning of it"
 
-_TABLE_LINE = re.compile(r" +\S+ {2,}(?=\S)")
-"""The first column of a line in a two-column list, with the gap that follows it."""
+_TABLE_LINE = re.compile(r" +\S+ {2,}(?=[^\s#])")
+"""The first column of a line in a two-column list, with the gap behind it; a comment is not a second
+column."""
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):

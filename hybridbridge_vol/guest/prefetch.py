@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable
 from itertools import islice
 
-from hybridbridge_vol.bridge.run.program import DATA_AT, DATA_SIZE, ProgramMemory, Step
+from hybridbridge_vol.bridge.run.program import DATA_OFFSET, DATA_SIZE, ProgramMemory, Step
 from hybridbridge_vol.guest.abi import STAT_SIZE
 from hybridbridge_vol.guest.descriptors import Descriptors
 from hybridbridge_vol.guest.mounting import Mounts
@@ -71,7 +71,7 @@ class Prefetch:
         steps: list[Step] = []
         ends: list[int] = []
         for number, question in enumerate(questions):
-            at = DATA_AT + number * _ROOM
+            at = DATA_OFFSET + number * _ROOM
             path = memory.put(at, os.fsencode(question.path) + b"\0")
             buffer = memory.put(at + _PATH_ROOM, b"")
             steps += _steps(question.kind, path, buffer, len(steps))
@@ -83,7 +83,7 @@ class Prefetch:
         for number, (question, end) in enumerate(zip(questions, ends, strict=True)):
             size = _size(question.kind, answers[start:end])
             if size is not None:
-                self._answers[question] = memory.get(DATA_AT + number * _ROOM + _PATH_ROOM, size)
+                self._answers[question] = memory.get(DATA_OFFSET + number * _ROOM + _PATH_ROOM, size)
                 self._kept += size
             start = end
         return sum(question.kind in ("read", "listdir") for question in questions)

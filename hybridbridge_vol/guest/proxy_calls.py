@@ -11,8 +11,9 @@ import errno
 import os
 
 from hybridbridge_vol.bridge.attachment import Bridge
-from hybridbridge_vol.bridge.run.caller import USER_SIZE, Caller
+from hybridbridge_vol.bridge.run.caller import Caller
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
+from hybridbridge_vol.bridge.run.user_memory import USER_SIZE
 from hybridbridge_vol.guest import magic_links
 from hybridbridge_vol.guest.answer_labels import AnswerLabels
 from hybridbridge_vol.units import U64

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
 from functools import cache
+from typing import NamedTuple
 
 from unicorn import Uc
 from unicorn import x86_const as x86
@@ -70,10 +70,10 @@ _SELECTORS = tuple(map(_number, ["CS", "SS", "DS", "ES"]))
 _CONTROL = ("CR0", "CR3", "CR4")
 _TABLE_PARTS = 4
 """Of a segment register as Unicorn has it: selector, base, limit, flags."""
+_STATE_SIZES = (len(_GENERAL), len(_MSRS), len(_SELECTORS), len(_CONTROL), *(_TABLE_PARTS,) * 3)
 
 
-@dataclass(frozen=True, slots=True)
-class CpuState:
+class CpuState(NamedTuple):
     """A CPU's state: the values of the registers listed above, in that order."""
 
     general: tuple[int, ...]
@@ -87,20 +87,17 @@ class CpuState:
     @classmethod
     def from_record(cls, record: Mapping[str, Sequence[int]]) -> CpuState:
         """Read what `record` gave. KeyError, TypeError or ValueError if it is not a state of this CPU."""
-        sizes = (
-            len(_GENERAL), len(_MSRS), len(_SELECTORS), len(_CONTROL), *(_TABLE_PARTS,) * 3,
-        )  # fmt: skip
         columns = []
-        for field, size in zip(fields(cls), sizes, strict=True):
-            values = tuple(record[field.name])
+        for name, size in zip(cls._fields, _STATE_SIZES, strict=True):
+            values = tuple(record[name])
             if len(values) != size or not all(isinstance(value, int) for value in values):
-                raise ValueError(f"not a CPU state: {field.name}")
+                raise ValueError(f"not a CPU state: {name}")
             columns.append(values)
         return cls(*columns)
 
     def record(self) -> dict[str, Sequence[int]]:
         """The state as plain lists of numbers, by name."""
-        return {name: list(values) for name, values in asdict(self).items()}
+        return {name: list(values) for name, values in self._asdict().items()}
 
     @property
     def gs_base(self) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from unicorn import Uc
 from unicorn.unicorn_const import UC_HOOK_INSN
@@ -63,12 +62,12 @@ def cpuid_leaf(leaf: int, levels: int = 4) -> tuple[int, int, int, int]:
     return leaves.get(leaf, (0, 0, 0, 0))
 
 
-@dataclass
 class TimeStampCounter:
     """What RDTSC answers: `value` in cycles, after it advanced by `step` (0: time stands still)."""
 
-    value: int = 0
-    step: int = TSC_STEP
+    def __init__(self, value: int = 0, step: int = TSC_STEP) -> None:
+        self.value = value
+        self.step = step
 
 
 class Devices:

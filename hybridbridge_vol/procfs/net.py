@@ -17,7 +17,7 @@ from hybridbridge_vol.guest.values import EndlessFile
 from hybridbridge_vol.procfs.pid import text
 from hybridbridge_vol.procfs.sources import Source, lines
 from hybridbridge_vol.toolkit.cells import Unavailable
-from hybridbridge_vol.toolkit.tool import UNREADABLE, why
+from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 
 (
     ESTABLISHED,

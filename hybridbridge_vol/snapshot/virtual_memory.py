@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from hybridbridge_vol.machine.paging import Translation
 from hybridbridge_vol.memory_image.physical import PhysicalImage
 from hybridbridge_vol.snapshot.kernel_layout import SnapshotLayout
@@ -18,12 +16,12 @@ class NotInImage(Exception):
         self.vaddr = vaddr
 
 
-@dataclass(frozen=True)
 class VirtualMemory:
     """See the module's text. Offsets count from `_text`."""
 
-    image: PhysicalImage
-    layout: SnapshotLayout
+    def __init__(self, image: PhysicalImage, layout: SnapshotLayout) -> None:
+        self.image = image
+        self.layout = layout
 
     def translate(self, vaddr: int) -> Translation | None:
         """Walk the snapshot's own page tables, which may be forged; None if they lead nowhere."""

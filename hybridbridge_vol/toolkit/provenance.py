@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.pid import text
-from hybridbridge_vol.toolkit.tool import UNREADABLE, Column, Options, Row, Tool, in_guest, why
+from hybridbridge_vol.toolkit.reading import UNREADABLE, in_guest, why
+from hybridbridge_vol.toolkit.tool import Column, Options, Row, Tool
 
 PROVENANCE = Column(
     "PROVENANCE",

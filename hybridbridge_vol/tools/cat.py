@@ -9,7 +9,8 @@ from hybridbridge_vol.guest.file_content import IncompleteFile, MissingRange, Pi
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.pid import text
 from hybridbridge_vol.toolkit.cells import Unavailable
-from hybridbridge_vol.toolkit.tool import UNREADABLE, Column, Option, Options, Row, Tool, in_guest, why
+from hybridbridge_vol.toolkit.reading import UNREADABLE, in_guest, why
+from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 
 LARGEST_PIECE = 1 << 20
 MAX_HOLE = 1 << 30

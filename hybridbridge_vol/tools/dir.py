@@ -9,7 +9,8 @@ from hybridbridge_vol.guest.file_content import IncompleteDirectory
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Cell
-from hybridbridge_vol.toolkit.tool import UNREADABLE, Column, Option, Options, Row, Tool, in_guest, why
+from hybridbridge_vol.toolkit.reading import UNREADABLE, in_guest, why
+from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 
 
 class Dir(Tool):

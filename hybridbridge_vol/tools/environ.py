@@ -9,7 +9,8 @@ from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.pid import text
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Cell
-from hybridbridge_vol.toolkit.tool import UNREADABLE, Column, Options, Row, Tool, why
+from hybridbridge_vol.toolkit.reading import UNREADABLE, why
+from hybridbridge_vol.toolkit.tool import Column, Options, Row, Tool
 from hybridbridge_vol.tools.process.listing import PID, chosen, expected, name_of
 
 

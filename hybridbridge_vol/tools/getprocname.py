@@ -8,7 +8,8 @@ from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Cell
-from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool, why
+from hybridbridge_vol.toolkit.reading import why
+from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 
 
 class Getprocname(Tool):

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Cell
-from hybridbridge_vol.toolkit.tool import UNREADABLE, Column, Options, Row, Tool, why
+from hybridbridge_vol.toolkit.reading import UNREADABLE, why
+from hybridbridge_vol.toolkit.tool import Column, Options, Row, Tool
 
 
 class Gettime(Tool):

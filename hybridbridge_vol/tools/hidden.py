@@ -7,7 +7,8 @@ from itertools import chain
 
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.toolkit.cells import Unavailable
-from hybridbridge_vol.toolkit.tool import UNREADABLE, Column, Option, Options, Row, Tool
+from hybridbridge_vol.toolkit.reading import UNREADABLE
+from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 from hybridbridge_vol.tools.cross_view.modules import hidden_modules
 from hybridbridge_vol.tools.cross_view.processes import hidden_processes
 from hybridbridge_vol.tools.cross_view.sockets import hidden_sockets

@@ -15,7 +15,8 @@ from hybridbridge_vol.procfs.fd import FdInfo, parse_fdinfo
 from hybridbridge_vol.procfs.maps import DELETED, Mapping, entries
 from hybridbridge_vol.procfs.sources import LSTAT_UID, Source
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
-from hybridbridge_vol.toolkit.tool import UNREADABLE, Column, Option, Options, Row, Tool, why
+from hybridbridge_vol.toolkit.reading import UNREADABLE, why
+from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 from hybridbridge_vol.tools.network.socket_names import SocketName, SocketNames, socket_inode
 from hybridbridge_vol.tools.process.descriptors import Share, in_shares
 from hybridbridge_vol.tools.process.listing import PID, chosen, files_of, name_of, numbers, read_maps

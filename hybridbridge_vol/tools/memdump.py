@@ -10,7 +10,8 @@ from hybridbridge_vol.guest.values import Registers
 from hybridbridge_vol.procfs.maps import DELETED
 from hybridbridge_vol.procfs.pid import parse_stat, parse_status
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
-from hybridbridge_vol.toolkit.tool import UNREADABLE, Column, Option, Options, Row, Tool
+from hybridbridge_vol.toolkit.reading import UNREADABLE
+from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 from hybridbridge_vol.tools.process import elf_core
 from hybridbridge_vol.tools.process.elf_core import Form, Identity, MappedFile, Segment
 from hybridbridge_vol.tools.process.listing import numbers

@@ -13,7 +13,8 @@ from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.pid import parse_cmdline, parse_stat, text
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
-from hybridbridge_vol.toolkit.tool import UNREADABLE, Column, Option, Options, Row, Tool, why
+from hybridbridge_vol.toolkit.reading import UNREADABLE, why
+from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 from hybridbridge_vol.tools.process.listing import files_of, in_parts
 
 TYPES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")

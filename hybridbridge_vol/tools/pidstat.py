@@ -13,7 +13,8 @@ from hybridbridge_vol.procfs.pid import POLICIES, USER_HZ, PidStat, PidStatus, p
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.procfs.system import parse_uptime
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
-from hybridbridge_vol.toolkit.tool import UNREADABLE, Column, Option, Options, Row, Tool, why
+from hybridbridge_vol.toolkit.reading import UNREADABLE, why
+from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 from hybridbridge_vol.tools.process.listing import PID, chosen, files_of, in_parts, numbers
 from hybridbridge_vol.units import PAGE_SIZE
 

@@ -11,7 +11,8 @@ from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.pid import USER_HZ, PidStat, parse_cmdline, parse_stat, parse_status
 from hybridbridge_vol.procfs.sources import LSTAT_UID, Source, stat_fields, status_values
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
-from hybridbridge_vol.toolkit.tool import UNREADABLE, Column, Option, Options, Row, Tool, why
+from hybridbridge_vol.toolkit.reading import UNREADABLE, why
+from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 from hybridbridge_vol.toolkit.tree import as_tree
 from hybridbridge_vol.tools.process.listing import files_of, in_parts, numbers
 from hybridbridge_vol.tools.process.ps_columns import FIELDS, fields_named, rows_of

@@ -10,7 +10,8 @@ from hybridbridge_vol.procfs.net import table_lines
 from hybridbridge_vol.procfs.route import RTF_REJECT, Route, mask_text, parse_ipv6_route, parse_route
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
-from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool, why
+from hybridbridge_vol.toolkit.reading import why
+from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 
 PATH, PATH6 = "/proc/net/route", "/proc/net/ipv6_route"
 

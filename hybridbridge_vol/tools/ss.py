@@ -26,7 +26,8 @@ from hybridbridge_vol.procfs.net import (
 from hybridbridge_vol.procfs.pid import USER_HZ
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
-from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool, why
+from hybridbridge_vol.toolkit.reading import why
+from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 from hybridbridge_vol.tools.network.socket_owners import Holder, SocketOwners
 from hybridbridge_vol.tools.route import families
 

@@ -16,7 +16,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from hybridbridge_vol.errors import KernelFileError, StoreError
-from hybridbridge_vol.kernel_file import archives, packages
+from hybridbridge_vol.kernel_file import packages
+from hybridbridge_vol.kernel_file.archives.streams import damage_errors, decompressed_bytes
 from hybridbridge_vol.kernel_file.module import ModuleFile, module_name, release_of
 
 ARCHIVE = "modules.zip"
@@ -28,11 +29,11 @@ def module_files(path: Path) -> Iterator[tuple[str, bytes]]:
     """`(name, ELF)` of every module in a package, or of the one that `path` itself is. KernelFileError,
     OSError."""
     if path.name.endswith((".ko", ".ko.xz", ".ko.zst", ".ko.gz")):
-        yield module_name(path.name), archives.decompressed_bytes(path.read_bytes())
+        yield module_name(path.name), decompressed_bytes(path.read_bytes())
         return
     for member in packages.members(path, *PATTERNS):
         if member.data:
-            yield module_name(member.name), archives.decompressed_bytes(member.data)
+            yield module_name(member.name), decompressed_bytes(member.data)
 
 
 def release(path: Path) -> str | None:
@@ -104,9 +105,9 @@ def _opened(path: Path, _inode: int, _changed_ns: int, _process: int) -> zipfile
 
 def read(folder: Path, name: str) -> bytes | None:
     """One module's file; None if it is not kept or damaged."""
-    damage: tuple[type[Exception], ...] = (KeyError, zipfile.BadZipFile, *archives.damage_errors())
+    damage: tuple[type[Exception], ...] = (KeyError, zipfile.BadZipFile, *damage_errors())
     try:
-        return archives.decompressed_bytes(_archive(folder).read(name))
+        return decompressed_bytes(_archive(folder).read(name))
     except damage:
         return None
 

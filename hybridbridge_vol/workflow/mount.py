@@ -25,7 +25,7 @@ from hybridbridge_vol.errors import CallRolledBack, OptionError
 from hybridbridge_vol.guest.file_attributes import FileAttributes
 from hybridbridge_vol.guest.file_content import IncompleteDirectory
 from hybridbridge_vol.guest.session import Session
-from hybridbridge_vol.toolkit.tool import in_guest
+from hybridbridge_vol.toolkit.reading import in_guest
 
 BLOCK_SIZE = 1 << 20
 """Bytes that are read of a file at once."""

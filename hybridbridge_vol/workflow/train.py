@@ -13,7 +13,7 @@ from hybridbridge_vol.bridge.run.statistics import Statistics
 from hybridbridge_vol.errors import CallRolledBack, HybridBridgeError
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.guest.session import Session, open_session
-from hybridbridge_vol.toolkit.tool import Tool
+from hybridbridge_vol.toolkit.tool import Options, Tool
 from hybridbridge_vol.units import Progress
 
 Step = tuple[str, Callable[[], object]]
@@ -110,7 +110,7 @@ def _files(session: Session) -> Iterator[Step]:
         yield folder, partial(_read_all, session, folder)
 
 
-def _rows(tool: Tool, session: Session, options: dict[str, object]) -> None:
+def _rows(tool: Tool, session: Session, options: Options) -> None:
     for _row in tool.rows(session, options):
         pass
 

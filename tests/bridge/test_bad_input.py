@@ -7,14 +7,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hybridbridge_vol.bridge.physical_map import SNAPSHOT_PADDR
-from hybridbridge_vol.bridge.run import caller as calls
+from hybridbridge_vol.bridge.run import budget
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.session import open_session
 from hybridbridge_vol.machine.paging import NO_EXECUTE
@@ -183,7 +182,7 @@ def test_a_task_list_that_runs_in_circles_ends(
     lab: Lab, edited: Callable[..., Path], monkeypatch: Any
 ) -> None:
     """Every word of one process's page is made to point to the page itself: whatever follows it must end."""
-    monkeypatch.setattr(calls, "CALL_SECONDS", 2.0)
+    monkeypatch.setattr(budget, "CALL_SECONDS", 2.0)
     session = lab.session(NAME)
     init_task = session.bridge.snapshot("init_task")
     first = session.bridge.machine.read_u64(init_task + 2048)
@@ -209,7 +208,7 @@ def test_a_failed_call_leaves_no_trace(lab: Lab, monkeypatch: pytest.MonkeyPatch
         before = session.files.read("/proc/1/status"), session.files.listdir("/proc")
         rolled_back = session.rolled_back
         modules = session.bridge.space.modules
-        without = replace(modules._names, file=lambda _name: None)  # a package without modules
+        without = modules._names._replace(file=lambda _name: None)  # a package without modules
         monkeypatch.setattr(modules, "_names", without)
         with pytest.raises(CallRolledBack):
             session.files.read("/proc/net/dev")  # needs a driver's code, which the image may not bring along

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from hybridbridge_vol.bridge.sides import Sides
 from hybridbridge_vol.bridge.text.per_cpu_references import PerCpuText
@@ -13,8 +13,7 @@ from hybridbridge_vol.trust.modules import load
 from hybridbridge_vol.trust.stored_kernel import StoredKernel
 
 
-@dataclass(frozen=True)
-class ModuleNames:
+class ModuleNames(NamedTuple):
     """Addresses are virtual. `file`: a module's trusted file by its name. Of the kernel's symbols, `snapshot`:
     all that a name may stand for in the snapshot; `home`: the trusted kernel's; `home_per_cpu`: what the code
     must name to reach the trusted kernel's per-CPU variable, None where that is what the snapshot names."""

@@ -18,12 +18,11 @@ from dataclasses import dataclass
 _JUMP = 0xE9
 SITE_SIZE = 5
 # testb $mask, byte(%rip) or byte; jnz t_yes; jmp t_no
-_TEST = re.compile(
-    rb"\xf6(?:\x05(?P<relative>.{4})|\x04\x25(?P<absolute>.{4}))(?P<mask>.)\x0f\x85(?P<yes>.{4})\xe9(?P<no>.{4})",
-    re.DOTALL,
+_TEST = (
+    rb"(?s)\xf6(?:\x05(?P<relative>.{4})|\x04\x25(?P<absolute>.{4}))(?P<mask>.)"
+    rb"\x0f\x85(?P<yes>.{4})\xe9(?P<no>.{4})"
 )
-
-_NEAR_JUMP = re.compile(rb"\xe9")
+_NEAR_JUMP = rb"\xe9"
 
 Byte = Callable[[int], int | None]
 """The byte at an offset from `_text` in the snapshot; None if it cannot be read."""
@@ -52,7 +51,7 @@ class FeatureBranches:
 def read_feature_branches(flat: bytes | bytearray, text_link_vaddr: int, text_end: int) -> FeatureBranches:
     """The branches of a kernel as linked: `flat` begins at `_text`, code ends at offset `text_end`."""
     tests: dict[int, tuple[int, int, int, int]] = {}
-    for match in _TEST.finditer(flat, text_end):
+    for match in re.compile(_TEST).finditer(flat, text_end):
         place = match.start()
         if match["relative"]:
             byte = place + 7 + _signed(match["relative"])
@@ -69,7 +68,7 @@ def _jumps(
     flat: bytes | bytearray, text_end: int, targets: dict[int, tuple[int, int, int, int]]
 ) -> Iterator[tuple[int, int]]:
     """`(site, target)` of every `jmp` in the text that leads to one of `targets`."""
-    for match in _NEAR_JUMP.finditer(flat, 0, text_end - SITE_SIZE + 1):
+    for match in re.compile(_NEAR_JUMP).finditer(flat, 0, text_end - SITE_SIZE + 1):
         site = match.start()
         target = site + SITE_SIZE + _signed(flat[site + 1 : site + SITE_SIZE])
         if target in targets:

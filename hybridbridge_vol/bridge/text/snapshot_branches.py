@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from hybridbridge_vol.bridge.text.cpu_features import FeatureBranches
 from hybridbridge_vol.bridge.text.rebased_text import Patch
@@ -13,21 +12,21 @@ from hybridbridge_vol.snapshot.virtual_memory import VirtualMemory
 _KEY_SIZE = 4  # `static_key.enabled` is a key's first 32 bits, include/linux/jump_label.h
 
 
-@dataclass(frozen=True)
 class SnapshotBranches:
     """Both kinds of branches of one kernel, and the snapshot that says how they stand."""
 
-    labels: JumpLabels
-    features: FeatureBranches
-    snapshot: VirtualMemory
+    def __init__(self, labels: JumpLabels, features: FeatureBranches, snapshot: VirtualMemory) -> None:
+        self._labels = labels
+        self._features = features
+        self._snapshot = snapshot
 
     def patches(self, start: int, stop: int) -> Iterator[Patch]:
         """See `rebased_text.BranchState`."""
-        yield from self.labels.patches(start, stop, self._key_enabled)
-        yield from self.features.patches(start, stop, self._feature_byte)
+        yield from self._labels.patches(start, stop, self._key_enabled)
+        yield from self._features.patches(start, stop, self._feature_byte)
 
     def _key_enabled(self, key: int) -> int | None:
-        return self.snapshot.static_number(key, _KEY_SIZE, signed=True)
+        return self._snapshot.static_number(key, _KEY_SIZE, signed=True)
 
     def _feature_byte(self, offset: int) -> int | None:
-        return self.snapshot.static_number(offset, 1)
+        return self._snapshot.static_number(offset, 1)

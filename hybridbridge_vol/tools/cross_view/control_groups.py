@@ -14,7 +14,7 @@ from errno import ENODEV, ENOENT, EOPNOTSUPP
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.guest.values import Question
 from hybridbridge_vol.toolkit.cells import Unavailable
-from hybridbridge_vol.toolkit.tool import UNREADABLE, why
+from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 
 ROOT = "/sys/fs/cgroup"
 MAX_GROUPS = 20000

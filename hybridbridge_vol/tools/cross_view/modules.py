@@ -22,7 +22,7 @@ from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.procfs.system import parse_module
 from hybridbridge_vol.toolkit.cells import Unavailable
-from hybridbridge_vol.toolkit.tool import UNREADABLE, why
+from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 from hybridbridge_vol.tools.cross_view.views import Finding, Views
 from hybridbridge_vol.tools.process.listing import read_text
 from hybridbridge_vol.units import PAGE_SIZE

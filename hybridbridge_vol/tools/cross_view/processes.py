@@ -27,7 +27,7 @@ from hybridbridge_vol.guest.values import Question
 from hybridbridge_vol.procfs.pid import PidStat, parse_stat, parse_status
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Unavailable
-from hybridbridge_vol.toolkit.tool import UNREADABLE, why
+from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 from hybridbridge_vol.tools.cross_view.control_groups import grouped_processes
 from hybridbridge_vol.tools.cross_view.views import Finding, Views
 from hybridbridge_vol.tools.process.listing import files_of, in_parts, numbers

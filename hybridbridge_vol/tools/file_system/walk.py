@@ -10,7 +10,7 @@ from hybridbridge_vol.guest.file_attributes import FileAttributes
 from hybridbridge_vol.guest.file_content import IncompleteDirectory
 from hybridbridge_vol.guest.kernel import Files, GuestKernel
 from hybridbridge_vol.toolkit.cells import Unavailable
-from hybridbridge_vol.toolkit.tool import UNREADABLE, why
+from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 from hybridbridge_vol.tools.process.listing import files_of, in_parts, numbers
 
 MAX_DEPTH = 256

@@ -13,7 +13,7 @@ from hybridbridge_vol.procfs.net_dev import IFF_UP
 from hybridbridge_vol.procfs.pid import text
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Unavailable
-from hybridbridge_vol.toolkit.tool import UNREADABLE, why
+from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 from hybridbridge_vol.tools.network.tables import CLASS_NET, interface_flags, sysfs_number
 
 IFF_LOWER_UP, IFF_DORMANT = 0x10000, 0x20000

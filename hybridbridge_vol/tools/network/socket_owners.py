@@ -10,7 +10,7 @@ from hybridbridge_vol.guest.values import Question
 from hybridbridge_vol.procfs.pid import parse_cmdline, parse_stat
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Unavailable
-from hybridbridge_vol.toolkit.tool import UNREADABLE, why
+from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 from hybridbridge_vol.tools.process.descriptors import Share, in_shares
 from hybridbridge_vol.tools.process.listing import numbers
 

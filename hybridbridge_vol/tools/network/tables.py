@@ -20,7 +20,8 @@ from hybridbridge_vol.procfs.net_dev import (
 )
 from hybridbridge_vol.procfs.sources import Source, lines
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
-from hybridbridge_vol.toolkit.tool import UNREADABLE, Column, Row, why
+from hybridbridge_vol.toolkit.reading import UNREADABLE, why
+from hybridbridge_vol.toolkit.tool import Column, Row
 
 INTERFACES = (
     Column("IFACE", "str", "interface"), Column("MTU", "int", "largest packet in bytes"),

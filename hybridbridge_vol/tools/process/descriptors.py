@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.toolkit.cells import Unavailable
-from hybridbridge_vol.toolkit.tool import UNREADABLE, why
+from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 from hybridbridge_vol.tools.process.listing import files_of, in_parts, numbers
 
 AT_ONCE, _BESIDE = 512, 8

@@ -9,7 +9,8 @@ from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.guest.values import EndlessFile, Question, QuestionKind
 from hybridbridge_vol.procfs.pid import text
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
-from hybridbridge_vol.toolkit.tool import UNREADABLE, Option, Options, why
+from hybridbridge_vol.toolkit.reading import UNREADABLE, why
+from hybridbridge_vol.toolkit.tool import Option, Options
 
 PID = Option("pid", int, "only these processes", many=True, short="p")
 

@@ -16,7 +16,8 @@ from hybridbridge_vol.guest.values import Question
 from hybridbridge_vol.procfs.pid import USER_HZ, PidStat, parse_cmdline, parse_stat, text
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Cell, Kind
-from hybridbridge_vol.toolkit.tool import UNREADABLE, Column, Row, why
+from hybridbridge_vol.toolkit.reading import UNREADABLE, why
+from hybridbridge_vol.toolkit.tool import Column, Row
 from hybridbridge_vol.tools.process.listing import in_parts, numbers
 from hybridbridge_vol.tools.process.ps_view import View, percent, state_letters
 

@@ -10,7 +10,7 @@ from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.guest.values import Sysinfo
 from hybridbridge_vol.procfs.pid import USER_HZ, PidStat, TtyDriver, parse_tty_drivers, tty_name
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
-from hybridbridge_vol.toolkit.tool import UNREADABLE, why
+from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 
 
 class View(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hybridbridge_vol.guest.kernel import Files
-from hybridbridge_vol.toolkit.tool import UNREADABLE
+from hybridbridge_vol.toolkit.reading import UNREADABLE
 
 
 def whole_disks(files: Files) -> set[str] | None:

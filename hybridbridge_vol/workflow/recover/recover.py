@@ -12,7 +12,7 @@ from hybridbridge_vol.errors import RecoverError
 from hybridbridge_vol.guest.file_content import MissingRange
 from hybridbridge_vol.guest.file_extents import Extent
 from hybridbridge_vol.guest.session import Session
-from hybridbridge_vol.toolkit.tool import UNREADABLE, why
+from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 from hybridbridge_vol.tools.file_system.walk import Entry, deleted_files, walk
 from hybridbridge_vol.workflow.recover import manifest
 from hybridbridge_vol.workflow.recover.content import RecoveredContent, spool

@@ -40,12 +40,12 @@ def blocks(session: Session, name: str) -> list[int]:
 
 def reached(session: Session, module: str) -> set[int]:
     """Virtual addresses that `%gs:` references of a module's code to its own variables lead to."""
-    group, gs = code_of(session, module).group, session.bridge.machine.read_msr(GS_BASE_MSR)
+    text, gs = code_of(session, module).segment, session.bridge.machine.read_msr(GS_BASE_MSR)
     found = set()
-    for offset, relative in gs_fields(group.content):
-        if offset in group.per_cpu and relative:
-            (value,) = struct.unpack_from("<i", group.content, offset)
-            found.add(gs + group.vaddr + offset + 4 + value & U64)
+    for offset, relative in gs_fields(text.content):
+        if offset in text.per_cpu and relative:
+            (value,) = struct.unpack_from("<i", text.content, offset)
+            found.add(gs + text.vaddr + offset + 4 + value & U64)
     return found
 
 

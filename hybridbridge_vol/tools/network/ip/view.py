@@ -12,7 +12,8 @@ from hybridbridge_vol.guest.values import EndlessFile
 from hybridbridge_vol.netlink.rtnetlink import AF_INET, AF_INET6, parsed, request_body
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
-from hybridbridge_vol.toolkit.tool import UNREADABLE, Column, Options, why
+from hybridbridge_vol.toolkit.reading import UNREADABLE, why
+from hybridbridge_vol.toolkit.tool import Column, Options
 from hybridbridge_vol.tools.network.links import Found, all_links, names_by_index
 
 T = TypeVar("T")

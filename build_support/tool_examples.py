@@ -1,0 +1,84 @@
+"""Records docs/tools/examples: what each tool answers on a sample image. `make examples` runs it.
+
+A recording is the command of the tool's own example and the beginning of its output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from hybridbridge_vol import tools
+from hybridbridge_vol.cli.run import example_of
+from hybridbridge_vol.trust.store import Store
+from hybridbridge_vol.workflow.trust_kernel import enroll
+from samples.make import Spec, make_sample
+
+EXAMPLES = ROOT / "docs" / "tools" / "examples"
+MOST_LINES, WIDEST = 14, 150
+SECONDS = 300
+SAMPLE = Spec("6.1-cloud", seed=12, cpus=2)
+"""The image that the tests share too."""
+
+
+def record(name: str, image: Path, store: Path) -> str:
+    """The command of a tool's example, and what it prints about an image. CalledProcessError."""
+    tool = tools.load(name)
+    shown = example_of(tool)
+    command = [sys.executable, "-m", "hybridbridge_vol", *shown.split()[1:]]
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "dump.raw").symlink_to(image.resolve())
+        done = subprocess.run(
+            [*command, "--store", str(store.resolve())],
+            cwd=folder, env={"PYTHONPATH": str(ROOT), "HOME": str(Path.home())},
+            capture_output=True, text=True, errors="replace", timeout=SECONDS, check=True,
+        )  # fmt: skip
+    return f"$ {shown}\n" + trimmed(done.stdout)
+
+
+def trimmed(output: str) -> str:
+    """The first lines of an output, cut at `WIDEST` columns, and how many more there are."""
+    lines = output.splitlines()
+    if len(lines) == 1:
+        lines.append("(no rows)")
+    kept = [line if len(line) <= WIDEST else line[: WIDEST - 1] + "…" for line in lines[:MOST_LINES]]
+    more = len(lines) - len(kept)
+    return "".join(f"{line}\n" for line in kept) + (f"… {more} more lines\n" if more else "")
+
+
+@contextlib.contextmanager
+def sample() -> Iterator[tuple[Path, Path]]:
+    """The sample image of the pages, made if it is missing, and a store that trusts its kernel."""
+    made = make_sample(SAMPLE)
+    with tempfile.TemporaryDirectory() as folder:
+        enroll(Store(Path(folder)), made.kernel_package)
+        yield made.dump, Path(folder)
+
+
+def main() -> int:
+    """Record all tools, or those named."""
+    parser = argparse.ArgumentParser(description="Record the examples of the tools' pages.")
+    parser.add_argument("tools", metavar="TOOL", nargs="*", default=tools.NAMES, help="default: all")
+    args = parser.parse_args()
+    EXAMPLES.mkdir(parents=True, exist_ok=True)
+    failed = False
+    with sample() as (image, store):
+        for name in args.tools:
+            try:
+                (EXAMPLES / f"{name}.txt").write_text(record(name, image, store))
+            except subprocess.CalledProcessError as error:
+                print(f"{name}: {error.stderr.strip() or error}", file=sys.stderr)
+                failed = True
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
