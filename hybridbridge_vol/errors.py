@@ -108,3 +108,7 @@ class CasesError(HybridBridgeError):
 
 class HybridBridgeWarning(UserWarning):
     """Something was not as it should be, but the work goes on without it."""
+
+
+class RecoverError(HybridBridgeError):
+    """Recovered files cannot be stored where they should be."""

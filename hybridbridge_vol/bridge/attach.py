@@ -161,6 +161,7 @@ def _twin_text(
             boot.layout.guard_hole.start,
         )
     )
+    patches += prepared.constants.patches(snapshot)
     if clock is not None:
         patches.append(clock.patch())
     return TwinText(

@@ -11,14 +11,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ACTIONS = ("home", "return", "argument", "free", "halt", "twin")
+ACTIONS = ("home", "return", "argument", "free", "halt", "twin", "jump")
 JUMP_SIZE = 5
-_NEEDED_BYTES = {"home": JUMP_SIZE, "free": 19, "return": 6, "argument": 4, "halt": 2}
+_NEEDED_BYTES = {"home": JUMP_SIZE, "jump": JUMP_SIZE, "free": 19, "return": 6, "argument": 4, "halt": 2}
 """How large a function must be for the code of its trampoline (see trampolines.py)."""
 _RETURN_ZERO_BYTES = 3
 
 _COMPILER_SUFFIX = re.compile(r"\.(part|isra|constprop|llvm)\..*$")
-_KEYS = frozenset(("subsystem", "why", "action", "names", "value", "argument", "side", "trusted"))
+_KEYS = frozenset(("subsystem", "why", "action", "names", "value", "argument", "side", "trusted", "target"))
 _SIDES = ("twin", "both")
 
 
@@ -33,19 +33,23 @@ class Rule:
     argument: int = 0
     both_sides: bool = False
     trusted: tuple[int, ...] = ()
+    target: str = ""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """All rules in order, and the digest of the text they come from."""
+    """All rules in order, and the digest of the text they come from. `snapshot_constants`: variables whose
+    values are immediates of the text and must be the snapshot's in the twin."""
 
     rules: tuple[Rule, ...]
     digest: str
+    snapshot_constants: tuple[str, ...] = ()
 
 
 class Trampoline(NamedTuple):
     """What stands at one function's entry. `offset` is its distance from `_text`; bit i of `trusted` says
-    that argument i, counted from 0, must be the trusted kernel's own."""
+    that argument i, counted from 0, must be the trusted kernel's own. `value`: what is returned, which
+    argument is freed, or the offset of the function that is run instead."""
 
     offset: int
     action: str
@@ -80,7 +84,8 @@ def load_policy() -> Policy:
     import tomllib  # only when a kernel is prepared: takes 9 ms
 
     document = tomllib.loads(policy_text().decode())
-    return Policy(tuple(_rule(entry) for entry in document["rule"]), policy_digest())
+    constants = tuple(name for entry in document["snapshot_constants"] for name in entry["names"])
+    return Policy(tuple(_rule(entry) for entry in document["rule"]), policy_digest(), constants)
 
 
 def _rule(entry: dict[str, Any]) -> Rule:
@@ -100,6 +105,7 @@ def _rule(entry: dict[str, Any]) -> Rule:
         entry.get("argument", 0),
         entry.get("side") == "both",
         tuple(entry.get("trusted", ())),
+        entry.get("target", ""),
     )
 
 
@@ -128,7 +134,7 @@ def resolve(policy: Policy, functions: Iterable[tuple[int, int, str]]) -> Resolu
                 result.unmatched.append(pattern)
             for name in names:
                 for offset, size in by_name[name]:
-                    _choose(chosen, rule, offset, size)
+                    _choose(chosen, rule, offset, size, by_name)
     result.trampolines = [chosen[offset] for offset in sorted(chosen)]
     return result
 
@@ -147,12 +153,22 @@ def _matching(pattern: str, names: list[str]) -> Iterator[str]:
             yield names[index]
 
 
-def _choose(chosen: dict[int, Trampoline], rule: Rule, offset: int, size: int) -> None:
+def _choose(
+    chosen: dict[int, Trampoline],
+    rule: Rule,
+    offset: int,
+    size: int,
+    by_name: dict[str, list[tuple[int, int]]],
+) -> None:
     if rule.action == "twin":
         chosen.pop(offset, None)
+        return
+    if rule.action == "jump" and rule.target not in by_name:
         return
     is_zero = rule.action == "return" and rule.value == 0
     if size >= (_RETURN_ZERO_BYTES if is_zero else _NEEDED_BYTES[rule.action]):
         value = rule.argument if rule.action == "free" else rule.value
+        if rule.action == "jump":
+            value = by_name[rule.target][0][0]
         trusted = sum(1 << argument for argument in rule.trusted)
         chosen[offset] = Trampoline(offset, rule.action, value, rule.both_sides, trusted)

@@ -50,6 +50,8 @@ def twin_trampolines(
         here, home = twin_text_vaddr + trampoline.offset, home_text_vaddr + trampoline.offset
         if trampoline.action == "home":
             yield trampoline.offset, jump(here, home)
+        elif trampoline.action == "jump":
+            yield trampoline.offset, jump(here, twin_text_vaddr + trampoline.value)
         elif trampoline.action == "free":
             yield trampoline.offset, free_if_trusted(trampoline.value, here, home, guard_hole)
         else:
