@@ -12,8 +12,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := hybridbridge_vol/bridge/taint/_taint.so
+ENGINE := $(wildcard hybridbridge_vol/bridge/taint/native/*.[ch])
 SOURCES := setup.cfg setup.py pyproject.toml build_support/native.py build_support/backend.py \
-	hybridbridge_vol/bridge/taint/native/taint.c $(shell find hybridbridge_vol plugins symbols -name '*.py' -o -name '*.toml' -o -path '*/templates/*') docs/man/hb.1
+	$(ENGINE) $(shell find hybridbridge_vol plugins symbols -name '*.py' -o -name '*.toml' -o -path '*/templates/*') docs/man/hb.1
 
 .PHONY: demo test test-all check stubs docs examples bench fidelity clean system
 
@@ -69,7 +70,7 @@ $(VENV)/installed-test: $(VENV)/installed
 	@touch $@
 
 # the tests run the package from here: the native part once more, in place
-$(NATIVE): hybridbridge_vol/bridge/taint/native/taint.c build_support/native.py | $(VENV)/bin/pip
+$(NATIVE): $(ENGINE) build_support/native.py | $(VENV)/bin/pip
 	@command -v cc >/dev/null || $(BIN)/pip install --quiet --disable-pip-version-check ziglang
 	@$(BIN)/python build_support/native.py
 

@@ -14,7 +14,7 @@ from typing import cast
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.memo import Memo
 from hybridbridge_vol.bridge.memo_store import memo_key
-from hybridbridge_vol.bridge.space import TABLES_PADDR
+from hybridbridge_vol.bridge.physical_map import TABLES_PADDR
 from hybridbridge_vol.guest.session import Session
 from hybridbridge_vol.machine.machine import Machine
 from hybridbridge_vol.machine.memory import HostMapping
@@ -48,7 +48,8 @@ class Alone:
         builder = TableBuilder(
             root, self.machine.levels, memory.read_u64, memory.write_u64, lambda: next(fresh)
         )
-        self.space = SimpleNamespace(builder=builder, mappings=[], refill=lambda: None)
+        self.space = SimpleNamespace(builder=builder)
+        self.image_pages = SimpleNamespace(mappings=[], refill=lambda: None)
         self.layout = SimpleNamespace(shift=self.home_delta)
 
     @property

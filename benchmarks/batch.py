@@ -62,8 +62,10 @@ def main() -> None:
         [f"after {SESSIONS}", f"{late / 2**20:.1f} MiB ({100 * (late / early - 1):+.1f} %)", "5 %"],
     ]
     lines = results.circumstances(
-        f"Kernel {sample.kernel_package.name}; {IMAGES} images of 256 MiB, {len(sample.truth.processes)} processes, 15 tools each.",
-        f"Medians of {RUNS} runs of `hb batch`, in turns. Memory with the pages of the image's file that were touched.",
+        f"Kernel {sample.kernel_package.name}; {IMAGES} images of 256 MiB, "
+        f"{len(sample.truth.processes)} processes, 15 tools each.",
+        f"Medians of {RUNS} runs of `hb batch`, in turns. Memory includes the pages of the image's file that "
+        "were touched.",
     )
     results.write("Batches", [*lines, *results.table(["what", "measured", "wanted"], rows)])
 
@@ -98,8 +100,7 @@ def sessions(dump: Path, store: Path) -> tuple[int, int]:
 def open_and_close(dump: str, store: str) -> None:
     """What `sessions` runs: prints the two numbers."""
     for turn in range(1, SESSIONS + 1):
-        with open_session(dump, Path(store)) as session:
-            session.processors = 1
+        with open_session(dump, Path(store), processors=1) as session:
             for tool in map(tools.load, PAPER_TOOLS):
                 for _row in tool.rows(session, {option.name: option.default for option in tool.options}):
                     pass

@@ -77,10 +77,12 @@ Times = Mapping[tuple[str, str], Timed]
 """By the name of a work and of a variant."""
 
 LIMIT_NOTE = (
-    "The limit: the trusted kernel alone, with its own /proc, no snapshot and nothing redirected, asked by the same code.",
-    "It has fewer processes and no modules or sockets. So the whole times compare only where the work is alike on both;",
-    "everywhere the time inside the emulator per guest instruction does. A few instructions say little there: entering",
-    "the emulator costs something too, which is nearly all of `uname` and much of an empty `lsmod`. The rest of a call is Python.",
+    "The limit: the trusted kernel alone, with its own /proc, without a snapshot and without redirection,",
+    "asked by the same code. It has fewer processes and no modules or sockets. So whole times can be",
+    "compared only where the work is the same on both; the time inside the emulator per guest instruction",
+    "can be compared everywhere. Where a call has few instructions it says little: entering the emulator",
+    "costs something too, which is nearly all of `uname` and much of an empty `lsmod`. The rest of a call",
+    "is Python.",
 )
 
 
@@ -92,10 +94,12 @@ def main() -> None:
         enroll(store, sample.kernel_package)
         train(sample.dump, store.root)
         lines = results.circumstances(
-            f"Kernel {sample.kernel_package.name}; an image of 256 MiB, {len(sample.truth.processes)} processes.",
-            f"Medians of {RUNS} runs, each in sessions of its own, in which the variants take {SLICES} turns. Warm: after a",
-            f"first call in the same session; repeated for {1000 * SLICE_SECONDS:.0f} ms where it is shorter. The machine is shared",
-            "and noisy: the ratios count.",
+            f"Kernel {sample.kernel_package.name}; an image of 256 MiB, {len(sample.truth.processes)} "
+            "processes.",
+            f"Medians of {RUNS} runs, each in sessions of its own, in which the variants take {SLICES}",
+            "turns. Warm: after a first call in the same session; repeated for "
+            f"{1000 * SLICE_SECONDS:.0f} ms where it is shorter.",
+            "The machine is shared and noisy: the ratios count.",
         )
         results.write("SLOW-BRIDGE and FAST-BRIDGE", [*lines, *compare(sample, store)])
 
@@ -104,8 +108,8 @@ def compare(sample: Sample, store: Store) -> list[str]:
     """Both tables. The image's kernel must be in the store and its memo trained."""
     works = [*tool_works(), *same_works()]
     opened: dict[str, Callable[[], Session]] = {
-        "slow": partial(open_session, sample.dump, store.root, mode=Mode.SLOW),
-        "fast": partial(open_session, sample.dump, store.root, mode=Mode.FAST),
+        "slow": partial(open_session, sample.dump, store.root, mode=Mode.SLOW, processors=1),
+        "fast": partial(open_session, sample.dump, store.root, mode=Mode.FAST, processors=1),
         "limit": partial(open_alone, store.kernels()[0]),
     }
     with open_session(sample.dump, store.root) as session:  # warm look-ups take ways that training does not
@@ -141,7 +145,6 @@ def tool_works() -> list[Work]:
 def _tool(name: str, given: Mapping[str, object], session: Session) -> Call:
     tool = tools.load(name)
     options = {option.name: option.default for option in tool.options} | dict(given)
-    session.processors = 1  # copies of this process would not be on its clocks
     return lambda: list(tool.rows(session, options))
 
 
@@ -167,7 +170,7 @@ def _ps_of_threads(session: Session) -> Call:
 
 
 def _read(paths: Sequence[str], session: Session) -> Call:
-    return lambda: [session.read_file(path) for path in paths]
+    return lambda: [session.files.read(path) for path in paths]
 
 
 # --- counting and timing ----------------------------------------------------------------------------------
@@ -228,7 +231,7 @@ class EmulatorClock:
 
     def __init__(self, session: Session) -> None:
         self.seconds = 0.0
-        uc = session._caller.machine.uc
+        uc = session.caller.machine.uc
         self._start = uc.emu_start
         uc.emu_start = self._timed_start
 
@@ -295,8 +298,8 @@ def limit_table(
         ])  # fmt: skip
     header = [
         "warm", "FAST: calls; instructions", "limit: calls; instructions", "FAST, ms: all; emulator",
-        "limit, ms: all; emulator", "FAST / limit, all", "FAST, ns per instruction", "limit, ns per instruction",
-        "FAST / limit, per instruction",
+        "limit, ms: all; emulator", "FAST / limit, all", "FAST, ns per instruction",
+        "limit, ns per instruction", "FAST / limit, per instruction",
     ]  # fmt: skip
     return [*LIMIT_NOTE, "", *results.table(header, rows)]
 

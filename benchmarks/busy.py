@@ -26,28 +26,31 @@ def main() -> None:
     ]
     with tempfile.TemporaryDirectory() as folder:
         for words in (["trust", "add", str(sample.kernel_package)], ["train", str(sample.dump)]):
-            measure.once(
-                [str(BIN / "hb"), *words, "--store", folder]
-            )  # not here: a child's peak begins with its parent's
+            # in a process of its own: the peak memory of a child begins with its parent's
+            measure.once([str(BIN / "hb"), *words, "--store", folder])
         line = [str(BIN / "vol"), "-q", "-f", str(sample.dump)]
         lines = {name: [*line, f"hb.{name}", "--store", folder] for name in names}
         found = measure.commands({"-h": [str(BIN / "vol"), "-h"], **lines}, RUNS)
     nothing = found.pop("-h")
     text = results.circumstances(
-        f"Kernel {sample.kernel_package.name}; an image of 4.5 GiB, {len(sample.truth.processes)} processes, 2 CPUs.",
+        f"Kernel {sample.kernel_package.name}; an image of 4.5 GiB, {len(sample.truth.processes)} processes, "
+        "2 CPUs.",
         f"Medians of {RUNS} runs of the whole command `vol -f dump.raw hb.TOOL`, in turns with `vol -h` "
-        f"({nothing.wall:.2f} s; CPU {nothing.cpu:.2f} s), which is taken off; the memo knows every tool.",
+        f"({nothing.wall:.2f} s; CPU {nothing.cpu:.2f} s), which is subtracted; the memo covers every tool.",
     )
     text += results.table(
         ("tool", "beyond `vol -h`, s", "wanted, s", "of it CPU, s", "peak, MiB"),
         (
             (
-                f"`hb.{name}`", f"{item.wall - nothing.wall:.2f}", f"{WANTED.get(name, WANTED_OF_OTHERS):.1f}",
-                f"{item.cpu - nothing.cpu:.2f}", f"{item.peak_mib:.0f}",
+                f"`hb.{name}`",
+                f"{item.wall - nothing.wall:.2f}",
+                f"{WANTED.get(name, WANTED_OF_OTHERS):.1f}",
+                f"{item.cpu - nothing.cpu:.2f}",
+                f"{item.peak_mib:.0f}",
             )
             for name, item in sorted(found.items(), key=lambda pair: -pair[1].wall)
         ),
-    )  # fmt: skip
+    )
     results.write("A busy machine", text)
 
 

@@ -1,4 +1,4 @@
-"""What the main job costs: whole commands, attaching, taking a kernel in. `make bench` runs this."""
+"""What the main job costs: whole commands, attaching, adding a kernel. `make bench` runs this."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ def main() -> None:
     small, large = make_sample(SMALL), make_sample(LARGE)
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder)
-        # not in this process: a child's peak of memory begins with its parent's
+        # in a process of its own: the peak memory of a child begins with its parent's
         measure.once([str(BIN / "hb"), "trust", "add", str(small.kernel_package), "--store", folder])
         rows = command_rows(small, large, store) + attach_rows(small, large, store) + [add_row(small)]
     lines = results.circumstances(
-        f"Kernel {small.kernel_package.name}; images of 256 MiB and 4.5 GiB, {len(small.truth.processes)} processes.",
-        "Medians of 7 runs (5 of `hb trust add`); the machine is shared and noisy: the ratios and differences count.",
+        f"Kernel {small.kernel_package.name}; images of 256 MiB and 4.5 GiB, {len(small.truth.processes)} "
+        "processes.",
+        "Medians of 7 runs (5 of `hb trust add`); the machine is shared and noisy: the ratios and "
+        "differences count.",
     )
     lines += ["| what | measured | wanted |", "|---|---|---|"]
     lines += [f"| {what} | {measured} | {wanted} |" for what, measured, wanted in rows]
@@ -47,14 +49,21 @@ def command_rows(small: Sample, large: Sample, store: Path) -> list[tuple[str, s
         }
     )
     help_, plugin, tool, big = (results[name] for name in ("help", "plugin", "hb", "hb large"))
+    difference = (
+        f"{plugin.wall - help_.wall:.2f} s ({plugin.wall:.2f} - {help_.wall:.2f}; "
+        f"CPU {plugin.cpu - help_.cpu:.2f} s)"
+    )
     return [
-        ("`vol -f dump.raw hb.ps` more than `vol -h`",
-         f"{plugin.wall - help_.wall:.2f} s ({plugin.wall:.2f} - {help_.wall:.2f}; CPU {plugin.cpu - help_.cpu:.2f} s)", "0.5 s"),
-        ("`hb run dump.raw ps`, 256 MiB", f"{tool.wall:.2f} s ({tool.fastest:.2f} to {tool.slowest:.2f})", "0.35 s"),
-        ("`hb run dump.raw ps`, 4.5 GiB", f"{big.wall:.2f} s ({big.fastest:.2f} to {big.slowest:.2f})", ""),
+        ("`vol -f dump.raw hb.ps` more than `vol -h`", difference, "0.5 s"),
+        ("`hb run dump.raw ps`, 256 MiB", _range(tool), "0.35 s"),
+        ("`hb run dump.raw ps`, 4.5 GiB", _range(big), ""),
         ("peak memory of it on 4.5 GiB", f"{big.peak_mib:.0f} MiB", "400 MiB"),
         ("`python -c pass`, for comparison", f"{results['python'].wall:.2f} s", ""),
-    ]  # fmt: skip
+    ]
+
+
+def _range(item: measure.Measured) -> str:
+    return f"{item.wall:.2f} s ({item.fastest:.2f} to {item.slowest:.2f})"
 
 
 def attach_rows(small: Sample, large: Sample, store: Path) -> list[tuple[str, str, str]]:
@@ -70,7 +79,7 @@ def attach_rows(small: Sample, large: Sample, store: Path) -> list[tuple[str, st
 
 
 def add_row(sample: Sample) -> tuple[str, str, str]:
-    """Taking a kernel in, into an empty store each time."""
+    """Adding a kernel, to an empty store each time."""
     with tempfile.TemporaryDirectory() as folder:
         line = [str(BIN / "hb"), "trust", "add", str(sample.kernel_package), "--store"]
         runs = [measure.once([*line, f"{folder}/{i}"])[0] for i in range(5)]

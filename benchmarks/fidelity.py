@@ -1,4 +1,4 @@
-"""How faithful the bridge is: every file of /proc and /sys that a guest recorded right before the freeze,
+"""How faithful the bridge is: every file of /proc and /sys that a guest recorded right before the capture,
 compared.
 
 `make fidelity` runs this; the tests hold single images to it.
@@ -10,17 +10,18 @@ import re
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from benchmarks import results
 from hybridbridge_vol.errors import CallRolledBack
-from hybridbridge_vol.guest.session import open_session
+from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.trust.store import Store
 from hybridbridge_vol.workflow.trust_kernel import enroll
 from samples.kernels import modules_package
 from samples.make import Spec, make_sample
+from samples.truth import Truth
 
 SPECS = {
     "5.10-cloud, nokaslr": Spec("5.10-cloud", seed=11, kaslr=False),
@@ -36,9 +37,9 @@ WANTED = 0.995
 EXPLAINED = (
     (
         r"/proc/(\d+/)?net/(snmp6?|netstat|dev_snmp6/.*|rt6_stats|softnet_stat|sockstat6?|packet|dev)",
-        "counters of packets under way",
+        "counters of packets in transit",
     ),
-    (r"/sys/class/net/\w+/statistics/\w+", "counters of packets under way"),
+    (r"/sys/class/net/\w+/statistics/\w+", "counters of packets in transit"),
     (r"/proc/(mtrr|driver/rtc|tty/driver/serial(_8250)?|interrupts|softirqs)", "hardware"),
     (r"/proc/sys/kernel/.*apparmor.*", "the security module asks for the reader's own label"),
     (r"/sys/devices/system/clocksource/.*", "depends on the running CPU's tick"),
@@ -46,15 +47,15 @@ EXPLAINED = (
         r"/proc/\d+/(task/\d+/)?(sched|stat|schedstat)",
         "clock-delta is measured while it is read; time of the running tasks",
     ),
-    (r"/proc/\d+/(task/\d+/)?(stack|wchan)", "a thread that ran between the reading and the freeze"),
+    (r"/proc/\d+/(task/\d+/)?(stack|wchan)", "a thread that ran between the reading and the capture"),
     (r"/sys/fs/cgroup/.*memory\.stat", "counters of memory that are flushed when they are read"),
 )
 """Files that differ for a known cause."""
 
 
 class Comparison(NamedTuple):
-    """`files` that stood still before the freeze, as two readings show, and how many did not (`moved`); how
-    many of those are `equal` to the byte; the others as `(path, known cause or None)`."""
+    """`files` did not change before the capture, as two readings show, and `moved` files did. Of `files`, how
+    many are `equal` byte for byte; the others as `(path, known cause or None)`."""
 
     files: int
     moved: int
@@ -72,25 +73,30 @@ class Comparison(NamedTuple):
         return [path for path, cause in self.different if cause is None]
 
 
-def compare(truth: Any, session: Any) -> Comparison:
-    """Read every file that the guest itself could read."""
-    readable = [path for path, reading in truth.late.items() if not reading.errno]
+def compare(truth: Truth, session: Session) -> Comparison:
+    """Read every file that the guest itself could read, but for those of processes that have ended since."""
     alive = set(truth.processes)
-    readable = [
-        path for path in readable if not (match := re.match(r"/proc/(\d+)/", path)) or int(match[1]) in alive
-    ]
+    readable = [path for path, reading in truth.late.items() if not reading.errno and _is_there(path, alive)]
     still = [path for path in readable if not truth.moved(path)]
     different: list[tuple[str, str | None]] = []
     for path in still:
         try:
-            same = session.read_file(path) == truth.file(path)
+            same = session.files.read(path) == truth.file(path)
         except (CallRolledBack, OSError):
             same = False
         if not same:
-            different.append(
-                (path, next((cause for pattern, cause in EXPLAINED if re.fullmatch(pattern, path)), None))
-            )
+            different.append((path, _known_cause(path)))
     return Comparison(len(still), len(readable) - len(still), len(still) - len(different), different)
+
+
+def _is_there(path: str, alive: Container[int]) -> bool:
+    """Whether a file is not of a process, or of one that is alive."""
+    process = re.match(r"/proc/(\d+)/", path)
+    return process is None or int(process[1]) in alive
+
+
+def _known_cause(path: str) -> str | None:
+    return next((cause for pattern, cause in EXPLAINED if re.fullmatch(pattern, path)), None)
 
 
 def groups(comparison: Comparison) -> Iterator[tuple[str, int, str]]:
@@ -133,7 +139,7 @@ def main() -> None:
     header = (
         "image",
         "files",
-        "moved before the freeze",
+        "changed before the capture",
         "could be equal",
         "equal",
         "share",
@@ -141,8 +147,9 @@ def main() -> None:
         "read in",
     )
     lines = results.circumstances(
-        "Every file of /proc, /proc/PID, /proc/net and a list under /sys, read through the bridge and by the guest itself;",
-        f"one that differed between two readings of the guest's own could not be equal. Wanted: {100 * WANTED:.1f} %.",
+        "Every file of /proc, /proc/PID, /proc/net and a list under /sys, read through the bridge and by the",
+        "guest itself; one that differed between two readings by the guest could not be equal. "
+        f"Wanted: {100 * WANTED:.1f} %.",
     )
     lines += [
         *results.table(header, rows),

@@ -84,4 +84,5 @@ def machine() -> str:
     packages = ", ".join(
         f"{name} {metadata.version(name)}" for name in ("volatility3", "unicorn", "hybridbridge-vol")
     )
-    return f"{os.cpu_count()} x {model}, Linux {platform.release()}, Python {platform.python_version()}, {packages}"
+    python = f"Python {platform.python_version()}"
+    return f"{os.cpu_count()} x {model}, Linux {platform.release()}, {python}, {packages}"

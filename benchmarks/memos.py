@@ -46,7 +46,8 @@ def main() -> None:
         enroll(store, samples[0].kernel_package)
         processes = ", ".join(str(len(sample.truth.processes)) for sample in samples)
         lines = results.circumstances(
-            f"Kernel {samples[0].kernel_package.name}; {len(samples)} images of 256 MiB, {processes} processes;",
+            f"Kernel {samples[0].kernel_package.name}; {len(samples)} images of 256 MiB, "
+            f"{processes} processes;",
             "every guest has its own workload and KASLR. The machine is shared and noisy: the ratios count.",
         )
         for part in (fall_backs(samples, store), first_runs(samples[0], store), sizes(samples, store)):
@@ -73,8 +74,9 @@ def fall_backs(samples: Sequence[Sample], store: Store) -> list[str]:
         for name, images in medians.items()
     ]
     return [
-        f"Traps from FAST-BRIDGE to SLOW-BRIDGE on the 1st to {ordinals[-1]} snapshot, from an empty memo (medians of {RUNS}",
-        "runs). Every tool has a memo of its own here; those of opening a session, which all of them need, come on top.",
+        f"Traps from FAST-BRIDGE to SLOW-BRIDGE on the 1st to {ordinals[-1]} snapshot, from an empty memo",
+        f"(medians of {RUNS} runs). Every tool has a memo of its own here; the traps of opening a session,",
+        "which all of them need, are added to these.",
         "",
         *results.table(["traps", *ordinals], traps),
         "Seconds of the same, opening and closing the session included, the start of a process not:",
@@ -124,8 +126,8 @@ def first_runs(sample: Sample, store: Store) -> list[str]:
         for name, times in walls.items()
     ]
     return [
-        f"The whole command `hb run dump.raw ps` (medians of {COMMAND_RUNS} runs, in turns). The first run costs",
-        f"{number(empty - full)} s more than the next.",
+        f"The whole command `hb run dump.raw ps` (medians of {COMMAND_RUNS} runs, in turns). The first run",
+        f"costs {number(empty - full)} s more than the next.",
         "",
         *results.table(["`hb run dump.raw ps`", "seconds", "fastest", "slowest", "ratio"], rows),
     ]
@@ -152,8 +154,8 @@ def sizes(samples: Sequence[Sample], store: Store) -> list[str]:
         train(sample.dump, store.root)
     rows.append([f"`hb train`, {len(samples)} images", *size(store)])
     return [
-        "Size of the memo. After `hb train` on one image these tools, each run twice in a session, still trap",
-        f"{same} times on it and {other} times on another.",
+        "Size of the memo. After `hb train` on one image these tools, each run twice in a session, still",
+        f"trap {same} times on it and {other} times on another.",
         "",
         *results.table(
             ["memo after", "file, KiB", "proven code, KiB", "of the kernel's text", "ranges"], rows
@@ -171,7 +173,7 @@ def size(store: Store) -> list[str]:
         f"{file / 1024:.0f}",
         f"{len(memo) / 1024:.0f}",
         f"{100 * len(memo) / text:.1f} %",
-        f"{len(memo.starts):,}",
+        f"{len(memo.text.starts):,}",
     ]
 
 

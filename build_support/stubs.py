@@ -28,7 +28,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from hybridbridge_vol.api.table import Table
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
+from hybridbridge_vol.guest.kernel import GuestKernel
 
 class Record(tuple[Any, ...]):
     """A row: a named tuple."""

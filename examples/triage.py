@@ -15,7 +15,7 @@ import pandas
 import hybridbridge_vol
 import hybridbridge_vol.api.snapshot
 from hybridbridge_vol.errors import HybridBridgeError
-from hybridbridge_vol.toolkit.render import printable
+from hybridbridge_vol.toolkit.printable import printable
 from hybridbridge_vol.toolkit.tool import error_text
 
 UNUSUAL_PATHS = ("/tmp/", "/dev/shm/", "/var/tmp/", "/memfd:")

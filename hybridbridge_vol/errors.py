@@ -69,6 +69,10 @@ class CallRolledBack(HybridBridgeError):
         self.reason = reason
 
 
+class ParseError(HybridBridgeError):
+    """Text that the guest's kernel gave is not of the form that kernel writes."""
+
+
 class EngineMissing(HybridBridgeError):
     """The native part of SLOW-BRIDGE is missing or does not fit this package."""
 
@@ -104,3 +108,7 @@ class CasesError(HybridBridgeError):
 
 class HybridBridgeWarning(UserWarning):
     """Something was not as it should be, but the work goes on without it."""
+
+
+class RecoverError(HybridBridgeError):
+    """Recovered files cannot be stored where they should be."""

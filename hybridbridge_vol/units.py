@@ -10,6 +10,10 @@ PAGE_SIZE = 4096
 U64 = (1 << 64) - 1
 """Mask that wraps a Python integer to 64 bits."""
 
+START_KERNEL_MAP = 0xFFFF_FFFF_8000_0000
+"""Virtual minus physical address of a kernel image as it was linked (__START_KERNEL_map,
+arch/x86/include/asm/page_64_types.h)."""
+
 Progress = Callable[[float, str], None]
 """Reports progress: the fraction done, from 0 to 1 (1 ends the report), and what is being done, in a few
 words."""

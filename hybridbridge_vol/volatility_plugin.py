@@ -26,8 +26,10 @@ from volatility3.framework.configuration import requirements
 from volatility3.framework.renderers import format_hints
 
 from hybridbridge_vol.errors import HybridBridgeError, ImageError
-from hybridbridge_vol.toolkit.render import DECIMALS, duration, gaps, printable
-from hybridbridge_vol.toolkit.tool import Cell, Column, Kind, Option, Options, Tool, Unavailable, error_text
+from hybridbridge_vol.toolkit.cells import Cell, Kind, Unavailable, as_json, as_python, as_text
+from hybridbridge_vol.toolkit.printable import printable
+from hybridbridge_vol.toolkit.render import read_errors
+from hybridbridge_vol.toolkit.tool import Column, Option, Options, Tool, error_text
 
 TYPES: dict[Kind, type] = {
     "int": int,
@@ -103,7 +105,7 @@ class ToolPlugin:
         options = {option.name: self._option(option) for option in self.tool.options}
         tool = self.tool
         if self.config.get("provenance", False):
-            from hybridbridge_vol.guest.provenance import with_provenance
+            from hybridbridge_vol.toolkit.provenance import with_provenance
 
             tool = with_provenance(tool)
         columns = tool.columns_for(options)
@@ -138,7 +140,7 @@ class ToolPlugin:
                 ns_of=self.config.get("ns_of", None),
             ) as session:
                 for row in tool.rows(session, options):
-                    for reason in dict.fromkeys(gaps(columns, row).values()):
+                    for reason in dict.fromkeys(read_errors(columns, row).values()):
                         log.warning("%s", printable(f"unreadable: {reason}"))
                     values = zip(row.cells, columns, strict=True)
                     yield row.depth, tuple(value_of(cell, column.kind) for cell, column in values)
@@ -204,15 +206,11 @@ def value_of(cell: Cell, kind: Kind) -> object:
         return renderers.UnreadableValue()
     if cell is None:
         return renderers.NotApplicableValue()
-    if isinstance(cell, str):
-        return printable(cell)
-    if kind == "time":
-        try:
-            return datetime.datetime.fromtimestamp(cell, datetime.UTC)
-        except (OverflowError, ValueError, OSError):
-            return renderers.UnparsableValue()
-    if kind == "duration":
-        return duration(cell)
+    if isinstance(cell, str) or kind == "duration":
+        return as_text(cell, kind)
     if kind == "hex":
         return format_hints.Hex(cell)
-    return round(float(cell), DECIMALS[kind]) if kind in DECIMALS else cell
+    value = as_python(cell, kind)
+    if isinstance(value, Unavailable):  # a time beyond the years of Python
+        return renderers.UnparsableValue()
+    return as_json(value, kind) if isinstance(value, float) else value

@@ -1,4 +1,4 @@
-"""The command line of the maker of sample images: `python3 -m samples.make`."""
+"""The command line of the maker of sample images: `python3 -m samples`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def number(first: int, last: int) -> Callable[[str], int]:
 def parser() -> argparse.ArgumentParser:
     """What the command understands."""
     result = argparse.ArgumentParser(
-        prog="python3 -m samples.make",
+        prog="python3 -m samples",
         description=make.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -74,7 +74,7 @@ def leave_link(link: Path, folder: Path) -> None:
     made."""
     try:
         if link.exists() and not link.is_symlink():
-            raise make.SampleError(f"{link}: exists and is no symbolic link; give another --out")
+            raise make.SampleError(f"{link}: exists and is not a symbolic link; give another --out")
         link.parent.mkdir(parents=True, exist_ok=True)
         temporary = link.with_name(f".{link.name}.{os.getpid()}")
         temporary.symlink_to(folder)
@@ -88,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     spec = make.Spec(
         args.kernel, args.seed, args.ram, args.cpus, not args.nokaslr, args.light, args.append, args.format,
-        args.processes, args.la57, args.accel,
+        args.processes, args.la57, args.accel
     )  # fmt: skip
     signal.signal(
         signal.SIGTERM, lambda *_: sys.exit(143)

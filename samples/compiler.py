@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import tempfile
 from functools import cache
@@ -52,16 +53,23 @@ def _unpack(package: Path, target: Path) -> None:
             path.chmod(member.mode & 0o777)
 
 
+def sources(source: Path) -> list[Path]:
+    """A C file, and the files beside it that it includes."""
+    included = re.findall(r'^#include "([^"]+)"$', source.read_text(), re.MULTILINE)
+    return [source, *(source.parent / name for name in included)]
+
+
 def compile_static(source: Path) -> bytes:
-    """The ELF program that a C file makes. AptError with the compiler's words if it does not compile."""
+    """The ELF program that a C file makes. AptError with the compiler's message if it does not compile."""
     tree = _tree()
     tcc, musl = tree / _TCC, tree / _MUSL
     with tempfile.TemporaryDirectory() as scratch:
         target = Path(scratch) / "program"
         command: list[str | Path] = [
-            tree / "usr/bin/tcc", f"-B{tcc}", "-nostdinc", f"-I{tcc}/include", f"-I{tree}/usr/include/x86_64-linux-musl",
-            "-nostdlib", "-static", "-o", target, musl / "crt1.o", musl / "crti.o", source,
-            musl / "libc.a", tcc / "libtcc1.a", musl / "libc.a", musl / "crtn.o",
+            tree / "usr/bin/tcc", f"-B{tcc}", "-nostdinc",
+            f"-I{tcc}/include", f"-I{tree}/usr/include/x86_64-linux-musl", "-nostdlib", "-static",
+            "-o", target, musl / "crt1.o", musl / "crti.o", source, musl / "libc.a", tcc / "libtcc1.a",
+            musl / "libc.a", musl / "crtn.o",
         ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:

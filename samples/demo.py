@@ -16,7 +16,7 @@ def main() -> int:
     """Make the image, link it to the path given, trust its kernel."""
     link = Path(sys.argv[1])
     try:
-        print("making a sample image: an unmodified Debian kernel in QEMU, frozen at work", file=sys.stderr)
+        print("making a sample image: an unmodified Debian kernel at work in QEMU", file=sys.stderr)
         sample = make_sample(Spec("6.1-cloud", light=True))
         link.unlink(missing_ok=True)
         link.symlink_to(sample.folder)

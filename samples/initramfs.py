@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from hybridbridge_vol.kernel_file.packages import Member, members
@@ -57,36 +57,50 @@ def _entry(number: int, name: str, mode: int, data: bytes, device: tuple[int, in
 
 
 def needed_libraries(elf: bytes) -> list[str]:
-    """DT_NEEDED of a little-endian 64-bit ELF file; empty for anything else, and where a table leads
-    nowhere."""
+    """DT_NEEDED of a little-endian 64-bit ELF file; empty for anything else, and where a table leads out of
+    the file."""
     if elf[:6] != b"\x7fELF\2\1" or len(elf) < 64:
         return []
+    segments = _segments(elf)
+    dynamic: list[tuple[int, int]] = []
+    for kind, offset, _vaddr, size in segments:
+        if kind == _PT_DYNAMIC:
+            dynamic += _dynamic(elf, offset, size)
+    strings = next((_offset_of(value, segments) for tag, value in dynamic if tag == _DT_STRTAB), None)
+    if strings is None:
+        return []
+    names = [strings + value for tag, value in dynamic if tag == _DT_NEEDED]
+    return [elf[at:].split(b"\0", 1)[0].decode("ascii", "replace") for at in names]
+
+
+def _segments(elf: bytes) -> list[tuple[int, int, int, int]]:
+    """`(type, offset, vaddr, size in the file)` of the program headers; empty if one is not in the file."""
     (table,) = struct.unpack_from("<Q", elf, 32)
     size, count = struct.unpack_from("<HH", elf, 54)
     segments = []
-    for index in range(count):
-        at = table + index * size
+    for at in range(table, table + count * size, size or 1):
         if at + 56 > len(elf):
             return []
         kind, _flags, offset, vaddr, _paddr, file_size = struct.unpack_from("<IIQQQQ", elf, at)
         segments.append((kind, offset, vaddr, file_size))
-    needed, strings = [], None
-    for kind, offset, _vaddr, file_size in segments:
-        if kind != _PT_DYNAMIC:
-            continue
-        for at in range(offset, min(offset + file_size, len(elf) - 15), 16):
-            tag, value = struct.unpack_from("<QQ", elf, at)
-            if tag == _DT_NULL:
-                break
-            if tag == _DT_NEEDED:
-                needed.append(value)
-            elif tag == _DT_STRTAB:
-                strings = next(
-                    (o + value - v for k, o, v, s in segments if k == _PT_LOAD and v <= value < v + s), None
-                )
-    if strings is None:
-        return []
-    return [elf[strings + at :].split(b"\0", 1)[0].decode("ascii", "replace") for at in needed]
+    return segments
+
+
+def _dynamic(elf: bytes, offset: int, size: int) -> Iterator[tuple[int, int]]:
+    """`(tag, value)` of a dynamic section, up to its end mark."""
+    for at in range(offset, min(offset + size, len(elf) - 15), 16):
+        tag, value = struct.unpack_from("<QQ", elf, at)
+        if tag == _DT_NULL:
+            return
+        yield tag, value
+
+
+def _offset_of(vaddr: int, segments: Iterable[tuple[int, int, int, int]]) -> int | None:
+    """Where in the file the byte for an address is."""
+    for kind, offset, start, size in segments:
+        if kind == _PT_LOAD and start <= vaddr < start + size:
+            return offset + vaddr - start
+    return None
 
 
 def userland(packages: Iterable[Path], wanted: Iterable[str]) -> Archive:

@@ -8,8 +8,12 @@ import struct
 from collections.abc import Iterable
 from pathlib import Path
 
+from samples import qemu
+
 MAGIC = 0x4C694D45
 _BLOCK = 1 << 20
+_LOW_MEMORY_END, _HIGH_MEMORY_START = 0x9F000, 0x100000
+"""LiME leaves out what lies between: the firmware's part below 1 MiB, which is not "System RAM"."""
 
 
 def header(start_paddr: int, size: int) -> bytes:
@@ -29,3 +33,13 @@ def write_lime(raw: Path, ranges: Iterable[tuple[int, int]], target: Path) -> No
             out.writelines(
                 os.pread(source.fileno(), min(_BLOCK, end - at), at) for at in range(start, end, _BLOCK)
             )
+
+
+def system_ram(ram: int) -> list[tuple[int, int]]:
+    """`(paddr, size)` of what the kernel calls "System RAM" in a machine with `ram` bytes."""
+    (_, low, _), *high = qemu.physical_ranges(ram)
+    return [
+        (0, _LOW_MEMORY_END),
+        (_HIGH_MEMORY_START, low - _HIGH_MEMORY_START),
+        *((paddr, size) for paddr, size, _offset in high),
+    ]

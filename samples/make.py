@@ -1,6 +1,6 @@
-"""Make a sample image: an unmodified Debian kernel with a workload, frozen, with what it said of itself.
+"""Make a sample image: an unmodified Debian kernel with a workload, and what it reported of itself.
 
-    python3 -m samples.make --kernel 6.1-cloud --seed 1 --ram 256M --cpus 1
+    python3 -m samples --kernel 6.1-cloud --seed 1 --ram 256M --cpus 1
 
 The folder it prints holds dump.raw (physical memory), truth.json and meta.json. It is kept in the cache and
 made only once for the same choice. samples/README.md says more.
@@ -15,10 +15,7 @@ import json
 import os
 import re
 import shutil
-import sys
 import tempfile
-import threading
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -30,17 +27,21 @@ from hybridbridge_vol.kernel_file.packages import read_vmlinuz
 from samples import guest_files, qemu
 from samples.apt import AptError, cache_folder
 from samples.kernels import fetch
-from samples.lime import write_lime
+from samples.lime import system_ram, write_lime
+from samples.phases import Phases
+from samples.stale import stale
 from samples.truth import Truth, read_records
 
 FORMATS = {"raw": "dump.raw", "elf": "dump.elf", "lime": "dump.lime"}
-GUEST_SECONDS = 300.0
-"""A guest is ended after so long; under software emulation it needs 10 to 40 s."""
+GUEST_SECONDS = 1200.0
+"""A guest is ended after so long; under software emulation it needs 10 to 60 s, on a busy host many times
+that."""
+MAX_GUESTS = 3
+"""Guests that are run for one image, as long as what they report is out of date."""
 _COMMAND_LINE = "console=ttyS0 quiet rdinit=/init panic=1 no_timer_check"
-"""On a busy host an emulated timer may miss the moment at which the kernel looks whether it ticks; it would
+"""On a busy host a timer may miss the moment at which the kernel checks that it ticks; the kernel would then
 panic."""
-_LOW_MEMORY_END, _HIGH_MEMORY_START = 0x9F000, 0x100000
-"""What LiME leaves out below 1 MiB: the firmware's part, which is no "System RAM"."""
+_SCRATCH = ("ram", "shared", "initrd", "vmlinuz", "qemu.log")
 
 
 class SampleError(Exception):
@@ -68,20 +69,29 @@ class Spec:
     la57: bool = False
     accel: str = "tcg"
 
-    def name(self, package: Path) -> str:
-        """The name of its folder: everything that makes a difference, and the version of the maker.
+    def recipe(self) -> guest_files.Recipe:
+        """What is put into the guest."""
+        return guest_files.recipe(self.seed, self.light, self.processes)
 
-        Of the package that is its contents: files with different kernels may have the same name.
+    def command_line(self) -> str:
+        """The kernel's."""
+        return " ".join([_COMMAND_LINE, *([] if self.kaslr else ["nokaslr"]), self.append]).strip()
+
+    def name(self, package: Path) -> str:
+        """The name of its folder: everything that makes a difference to the image.
+
+        The package counts by its contents: files with different kernels may have the same name.
         """
         kernel = re.sub(r"^linux-(image|binary)-", "", package.name.split("_")[0].removesuffix(".deb"))
-        extra = hashlib.sha256(f"{sha256_of(package)} {self.append}".encode()).hexdigest()[:6]
+        extra = hashlib.sha256(f"{sha256_of(package)} {self.command_line()}".encode()).hexdigest()[:6]
         flags = {
             f"{self.processes}procs": self.processes, "nokaslr": not self.kaslr, "la57": self.la57,
-            self.accel: self.accel != "tcg", "elf": self.format == "elf",
+            self.accel: self.accel != "tcg", "elf": self.format == "elf"
         }  # fmt: skip
         return "-".join([
-            kernel, f"{self.ram >> 20}M", f"{self.cpus}cpu", "light" if self.light else "rich", f"seed{self.seed}",
-            *(flag for flag, given in flags.items() if given), extra, guest_files.makers_digest(),
+            kernel, f"{self.ram >> 20}M", f"{self.cpus}cpu", "light" if self.light else "rich",
+            f"seed{self.seed}", *(flag for flag, given in flags.items() if given), extra,
+            self.recipe().digest()[:8],
         ])  # fmt: skip
 
 
@@ -115,47 +125,8 @@ class Sample:
 
     @cached_property
     def truth(self) -> Truth:
-        """What the guest said of itself."""
+        """What the guest reported of itself."""
         return Truth.load(self.folder / "truth.json")
-
-
-class Progress:
-    """Phases with the time they began, on standard error, once the whole takes more than a second."""
-
-    def __init__(self, label: str, shown: bool) -> None:
-        self._label = label
-        self._start = time.monotonic()
-        self._pending: str | None = None
-        self._shown = shown
-        self.phase("looking for packages")
-
-    @property
-    def seconds(self) -> float:
-        """Time since the beginning."""
-        return time.monotonic() - self._start
-
-    def phase(self, text: str) -> None:
-        """The next phase begins."""
-        if self._pending and self._shown:
-            self._pending = None
-        if not self._shown:
-            return
-        line = f"{self._label}: {self.seconds:5.1f} s  {text}"
-        if self.seconds > 1:
-            print(line, file=sys.stderr, flush=True)
-        else:
-            self._pending = line
-            timer = threading.Timer(1.0, self._late, (line,))
-            timer.daemon = True
-            timer.start()
-
-    def _late(self, line: str) -> None:
-        if self._pending == line:
-            print(line, file=sys.stderr, flush=True)
-
-    def done(self) -> None:
-        """Nothing more is shown."""
-        self._pending = None
 
 
 def make_sample(spec: Spec, progress: bool = True) -> Sample:
@@ -163,13 +134,14 @@ def make_sample(spec: Spec, progress: bool = True) -> Sample:
 
     Two makers of the same image wait for each other; an unfinished image is never seen.
     """
-    shown = Progress(f"sample {spec.kernel.rsplit('/', 1)[-1]}", progress)
+    phases = Phases(f"sample {spec.kernel.rsplit('/', 1)[-1]}", progress)
     try:
+        phases.begin("looking for packages")
         package = fetch(spec.kernel)
         folder = cache_folder() / "images" / spec.name(package)
         with _locked(folder):
             if not (folder / "meta.json").exists():
-                _make(spec, package, folder, shown)
+                _make(spec, package, folder, phases)
         sample = Sample(folder, folder / FORMATS[spec.format], package)
         if spec.format == "lime":
             sample.lime()
@@ -178,7 +150,7 @@ def make_sample(spec: Spec, progress: bool = True) -> Sample:
         text = str(error) if str(error).startswith(spec.kernel) else f"{spec.kernel}: {error}"
         raise SampleError(" ".join(text.split())) from None
     finally:
-        shown.done()
+        phases.done()
 
 
 @contextlib.contextmanager
@@ -189,42 +161,34 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _make(spec: Spec, package: Path, folder: Path, progress: Progress) -> None:
+def _make(spec: Spec, package: Path, folder: Path, phases: Phases) -> None:
     work = folder.parent / f".{folder.name}.new"
     shutil.rmtree(work, ignore_errors=True)  # of a maker that was killed
     work.mkdir()
     try:
-        progress.phase("reading packages")
+        phases.begin("reading packages")
         (work / "vmlinuz").write_bytes(read_vmlinuz(package))
-        (work / "initrd").write_bytes(guest_files.initramfs(package, spec.seed, spec.light, spec.processes))
-        command_line = " ".join([_COMMAND_LINE, *([] if spec.kaslr else ["nokaslr"]), spec.append]).strip()
-        progress.phase("the guest boots and works")
-        begun = progress.seconds
-        machine = qemu.Machine(spec.ram, spec.cpus, spec.accel, spec.la57)
-        with qemu.running(work, machine, "vmlinuz", "initrd", command_line, GUEST_SECONDS) as guest:
-            guest.wait_for_freeze()
-            guest_seconds = progress.seconds - begun
-            progress.phase("frozen; saving memory")
-            if spec.format == "elf":
-                target = {"paging": False, "protocol": f"file:{FORMATS['elf']}"}
-                guest.command("dump-guest-memory", target)
-        truth = read_records(work / "shared")
+        (work / "initrd").write_bytes(guest_files.initramfs(package, spec.recipe()))
+        begun = phases.seconds
+        truth = _run_until_current(spec, work, phases)
+        guest_seconds = phases.seconds - begun
         digest = qemu.save_raw(work / "ram", spec.ram, work / FORMATS["raw"])
         meta = {
             **asdict(spec),
             "package": package.name,
             "version": truth["commands"].get("uname -a", "").strip(),
-            "command_line": command_line,
+            "command_line": spec.command_line(),
             "sha256": digest,
-            "processes_at_freeze": len(truth["pids"]),
+            "processes_at_capture": len(truth["pids"]),
             "settled": truth["settled"],
+            "rounds": truth["rounds"],
             "files_read": len(truth["files"]),
-            "seconds": round(progress.seconds, 1),
+            "seconds": round(phases.seconds, 1),
             "guest_seconds": round(guest_seconds, 1),
             "qemu": qemu.version(),
         }
         (work / "truth.json").write_text(json.dumps({"meta": meta, **truth}))
-        for name in ("ram", "shared", "initrd", "vmlinuz", "qemu.log"):
+        for name in _SCRATCH:
             (work / name).unlink(missing_ok=True)
         (work / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
         shutil.rmtree(folder, ignore_errors=True)
@@ -233,23 +197,34 @@ def _make(spec: Spec, package: Path, folder: Path, progress: Progress) -> None:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def system_ram(ram: int) -> list[tuple[int, int]]:
-    """`(paddr, size)` of what the kernel calls "System RAM" in a machine with `ram` bytes."""
-    (_, low, _), *high = qemu.physical_ranges(ram)
-    return [
-        (0, _LOW_MEMORY_END),
-        (_HIGH_MEMORY_START, low - _HIGH_MEMORY_START),
-        *((paddr, size) for paddr, size, _offset in high),
-    ]
+def _run_until_current(spec: Spec, work: Path, phases: Phases) -> dict[str, Any]:
+    """Run the guest in `work`, and again until what it reported holds at its capture; what it reported.
+
+    GuestError if that never comes.
+    """
+    outdated: list[str] = []
+    for _ in range(MAX_GUESTS):
+        phases.begin("the guest boots and works")
+        machine = qemu.Machine(spec.ram, spec.cpus, spec.accel, spec.la57)
+        with qemu.running(work, machine, "vmlinuz", "initrd", spec.command_line(), GUEST_SECONDS) as guest:
+            guest.wait_for_capture()
+            phases.begin("saving its memory")
+            if spec.format == "elf":
+                target = {"paging": False, "protocol": f"file:{FORMATS['elf']}"}
+                guest.command("dump-guest-memory", target)
+        truth = read_records(work / "shared")
+        outdated = stale(truth)
+        if not outdated:
+            return truth
+        phases.begin(f"out of date at the capture: {outdated[0]}")
+        for name in ("ram", "shared", "console", FORMATS["elf"]):
+            (work / name).unlink(missing_ok=True)
+    raise qemu.GuestError(
+        f"what {MAX_GUESTS} guests reported was out of date at their capture: {outdated[0]}"
+    )
 
 
 def sha256_of(path: Path) -> str:
     """Hex digest of a file."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-if __name__ == "__main__":
-    from samples.cli import main
-
-    sys.exit(main())

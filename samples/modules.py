@@ -1,9 +1,7 @@
-"""The kernel and its modules out of a kernel package, the modules in an order in which they can be loaded."""
+"""The modules of a kernel package, in an order in which they can be loaded."""
 
 from __future__ import annotations
 
-import gzip
-import lzma
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -11,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
 
+from hybridbridge_vol.kernel_file.archives.streams import decompressed_bytes
 from hybridbridge_vol.kernel_file.packages import members
 
 
@@ -39,7 +38,7 @@ def load_order(package: Path, wanted: Iterable[str]) -> list[Module]:
 
     @cache
     def of_algorithm(alias: str) -> list[str]:
-        return sorted(name for name, data in algorithms.items() if alias in aliases(_plain(data)))
+        return sorted(name for name, data in algorithms.items() if alias in aliases(decompressed_bytes(data)))
 
     def visit(name: str, required: bool) -> None:
         if name not in files:
@@ -48,7 +47,7 @@ def load_order(package: Path, wanted: Iterable[str]) -> list[Module]:
         if name in visiting:
             return
         visiting.add(name)
-        data = _plain(files[name])
+        data = decompressed_bytes(files[name])
         for asked in softdeps(data):
             underscored = asked.replace("-", "_")
             for helper in [underscored] if underscored in files else of_algorithm(asked):
@@ -62,28 +61,18 @@ def load_order(package: Path, wanted: Iterable[str]) -> list[Module]:
     return [Module(name, data, needed[name] > 0) for name, data in ordered.items()]
 
 
-def _plain(data: bytes) -> bytes:
-    if data.startswith(b"\xfd7zXZ"):
-        return lzma.decompress(data)
-    if data.startswith(b"\x1f\x8b"):
-        return gzip.decompress(data)
-    if data.startswith(b"\x28\xb5\x2f\xfd"):
-        import zstandard
-
-        return zstandard.ZstdDecompressor().decompressobj().decompress(data)
-    return data
-
-
 def dependencies(module: bytes) -> list[str]:
     """The names in the `depends=` line of a module's .modinfo section, with underscores."""
-    return [name.replace("-", "_") for line in _said(module, b"depends") for name in line.split(",") if name]
+    return [
+        name.replace("-", "_") for line in _modinfo(module, b"depends") for name in line.split(",") if name
+    ]
 
 
 def softdeps(module: bytes) -> list[str]:
     """What should be loaded before a module, if it can be (`softdep=pre: crc32c`, include/linux/module.h,
     MODULE_SOFTDEP): modules, or algorithms by their alias."""
     found = []
-    for line in _said(module, b"softdep"):
+    for line in _modinfo(module, b"softdep"):
         place = ""
         for word in line.split():
             if word.endswith(":"):
@@ -96,10 +85,10 @@ def softdeps(module: bytes) -> list[str]:
 def aliases(module: bytes) -> list[str]:
     """The other names of a module: of algorithms (include/linux/crypto.h, MODULE_ALIAS_CRYPTO), and patterns
     of devices."""
-    return _said(module, b"alias")
+    return _modinfo(module, b"alias")
 
 
-def _said(module: bytes, key: bytes) -> list[str]:
+def _modinfo(module: bytes, key: bytes) -> list[str]:
     """The lines of .modinfo with this key."""
     return [
         value.decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""Running a guest in QEMU until it freezes itself, and saving its memory."""
+"""Running a guest in QEMU until it stops the machine, and saving its memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BLOCK = 1 << 16
 
 
 class GuestError(Exception):
-    """A guest did not come to its freeze; the one-line message ends with its last console lines."""
+    """A guest did not come to its capture; the one-line message ends with its last console lines."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,11 @@ class Machine:
 
     def arguments(self) -> list[str]:
         """QEMU's options. Guest memory is the file `ram`, the observer's records go to the file `shared`."""
-        levels = "on" if self.la57 else "off"
+        model = "max" if self.accel == "tcg" else "host"
         return [
-            "-machine", f"pc,accel={self.accel},memory-backend=ram,max-ram-below-4g=3G", "-smp", str(self.cpus),
-            "-cpu", f"max,la57={levels}" if self.accel == "tcg" else f"host,la57={levels}", "-m", f"{self.ram >> 20}M",
+            "-machine", f"pc,accel={self.accel},memory-backend=ram,max-ram-below-4g=3G",
+            "-smp", str(self.cpus), "-cpu", f"{model},la57={'on' if self.la57 else 'off'}",
+            "-m", f"{self.ram >> 20}M",
             "-object", f"memory-backend-file,id=ram,size={self.ram},mem-path=ram,share=on",
             "-object", f"memory-backend-file,id=shared,size={SHARED_SIZE},mem-path=shared,share=on",
             "-device", "ivshmem-plain,memdev=shared", "-device", "pvpanic-pci", "-action", "panic=pause",
@@ -50,7 +51,7 @@ class Machine:
 
 
 def find_qemu() -> str:
-    """The emulator's path; GuestError tells how to get it."""
+    """The emulator's path; GuestError says how to get it."""
     path = shutil.which(BINARY)
     if path is None:
         raise GuestError(
@@ -77,7 +78,7 @@ class Guest:
         self._deadline = deadline
         self._buffer = b""
 
-    def wait_for_freeze(self) -> None:
+    def wait_for_capture(self) -> None:
         """Return when the guest has stopped the machine by writing to the pvpanic device."""
         self._receive()  # the greeting
         self.command("qmp_capabilities")
@@ -92,7 +93,7 @@ class Guest:
             self._process.stdin.write(json.dumps(order).encode() + b"\n")
             self._process.stdin.flush()
         except OSError:
-            raise GuestError(f"QEMU ended early; {self._last_words()}") from None
+            raise GuestError(f"QEMU ended early; {self._last_lines()}") from None
         while True:
             message = self._receive()
             if "error" in message:
@@ -105,22 +106,22 @@ class Guest:
         while b"\n" not in self._buffer:
             left = self._deadline - time.monotonic()
             if left <= 0 or not select.select([self._process.stdout], [], [], left)[0]:
-                raise GuestError(f"the guest did not freeze in time; {self._last_words()}")
+                raise GuestError(f"the guest did not come to its end in time; {self._last_lines()}")
             piece = os.read(self._process.stdout.fileno(), 1 << 16)
             if not piece:
-                raise GuestError(f"QEMU ended early; {self._last_words()}")
+                raise GuestError(f"QEMU ended early; {self._last_lines()}")
             self._buffer += piece
         line, _, self._buffer = self._buffer.partition(b"\n")
         message: dict[str, Any] = json.loads(line)
         return message
 
-    def _last_words(self) -> str:
-        said = []
+    def _last_lines(self) -> str:
+        lines: list[str] = []
         for name in ("qemu.log", "console"):
             with contextlib.suppress(OSError):
-                lines = (self.folder / name).read_text(errors="replace").splitlines()
-                said += [line.strip() for line in lines if line.strip()][-8:]
-        return "it said: " + " | ".join(said) if said else "it said nothing"
+                text = (self.folder / name).read_text(errors="replace")
+                lines += [line.strip() for line in text.splitlines() if line.strip()][-8:]
+        return f"its last lines: {' | '.join(lines)}" if lines else "it printed nothing"
 
 
 @contextlib.contextmanager
@@ -157,8 +158,8 @@ def physical_ranges(ram: int) -> list[tuple[int, int, int]]:
 
 
 def save_raw(ram_file: Path, ram: int, target: Path) -> str:
-    """Physical memory as a raw image (file offset = physical address); its SHA-256. What is empty stays
-    sparse."""
+    """Write physical memory as a raw image (file offset = physical address), empty blocks sparse; its
+    SHA-256."""
     digest = hashlib.sha256()
     zeros = bytes(_BLOCK)
     written = 0

@@ -1,4 +1,4 @@
-"""What a guest said of itself right before it was frozen: truth.json, and the records that it is made
+"""What a guest reported of itself right before its capture: truth.json, and the records that it is made
 from."""
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from samples.plan import STILL
+from samples.plan import TOOLS_ON_COPY
 
 MAGIC = 0x3154524F50455248
 _HEAD = struct.Struct("<QQ")
@@ -34,7 +34,7 @@ class Truth:
     """Typed access to truth.json (its shape is in samples/README.md).
 
     Paths are as the guest had them, links not followed. `late` is the last reading of a file before the
-    freeze, `early` one before it. `commands` maps a command line to what it printed.
+    capture, `early` one before it. `commands` maps a command line to what it printed.
     """
 
     def __init__(self, document: dict[str, Any]) -> None:
@@ -53,12 +53,12 @@ class Truth:
 
     @cached_property
     def times(self) -> dict[str, float]:
-        """The guest's clocks at the freeze, in seconds: realtime, monotonic, boottime."""
+        """The guest's clocks at the capture, in seconds: realtime, monotonic, boottime."""
         return {name: float(text) for name, text in self._document["clock"].items()}
 
     @property
     def processes(self) -> list[int]:
-        """The PIDs at the freeze, rising; the observer, who was running, among them."""
+        """The PIDs at the capture, rising; the observer, which was running, among them."""
         pids: list[int] = self._document["pids"]
         return pids
 
@@ -116,10 +116,10 @@ class Truth:
         return self.commands[line]
 
     @cached_property
-    def still(self) -> tuple[dict[str, bytes], dict[str, str]]:
-        """Files of /proc, and what statistics tools printed of just these by command line; KeyError in a
-        light guest."""
-        return parse_still(self._document["commands"][STILL].encode(_TEXT))
+    def proc_copy(self) -> tuple[dict[str, bytes], dict[str, str]]:
+        """A copy of files of /proc, and what statistics tools printed of this copy by command line; KeyError
+        in a light guest."""
+        return parse_copy(self._document["commands"][TOOLS_ON_COPY].encode(_TEXT))
 
 
 def _listed(entry: Any) -> Reading:
@@ -128,9 +128,9 @@ def _listed(entry: Any) -> Reading:
     return Reading(0, str(entry).encode(_TEXT))
 
 
-def parse_still(told: bytes) -> tuple[dict[str, bytes], dict[str, str]]:
-    """What guest/still.sh told: files by path, output by command line."""
-    parts = re.split(rb"^==== (.*)\n", told, flags=re.MULTILINE)
+def parse_copy(printed: bytes) -> tuple[dict[str, bytes], dict[str, str]]:
+    """What guest/tools_on_copy.sh printed: files by path, output by command line."""
+    parts = re.split(rb"^==== (.*)\n", printed, flags=re.MULTILINE)
     outputs = dict(zip(parts[1::2], parts[2::2], strict=True))
     files = re.split(rb"^==> [.]/(.*) <==\n", outputs.pop(b"files", b""), flags=re.MULTILINE)
     *before, last = files[2::2] or [b""]
@@ -174,48 +174,68 @@ def records(data: bytes | mmap.mmap) -> Iterator[tuple[str, str, int, bytes]]:
 
 def document(data: bytes | mmap.mmap) -> dict[str, Any]:
     """truth.json but for its `meta`, out of what the observer wrote. ValueError as `records`."""
-    readings: dict[str, dict[str, tuple[int, bytes]]] = {"e": {}, "l": {}}
-    result: dict[str, Any] = {
-        "commands": {},
-        "status": {},
-        "files": {},
-        "links": {},
-        "dirs": {},
-        "clock": {},
-        "pids": [],
-    }
+    result = _Document()
     for kind, name, status, value in records(data):
-        text = value.decode(_TEXT)
-        if kind in readings:
-            before = readings["l"].get(name) if kind == "l" else None
-            if before and before != (status, value):
-                readings["e"][name] = before  # it moved between two late readings
-            readings[kind][name] = (status, value)
-        elif kind == "c":
-            if status:
-                result["status"][name] = status
-            if text or not status:
-                result["commands"][name] = text
-        elif kind == "k":
-            result["links"][name] = {"errno": status} if status else text
-        elif kind == "d":
-            result["dirs"][name] = {"errno": status} if status else text.splitlines()
-        elif kind == "t":
-            result["clock"][name] = text
-        elif kind == "s":
-            result["settled"] = int(text)
-        elif kind == "p":
-            result["pids"] = sorted(int(pid) for pid in text.split())
-    early, late = readings["e"], readings["l"]
-    for name in sorted(early.keys() | late.keys()):
-        # a process that ended between the readings has no second one
-        status, value = late.get(name, early.get(name, (0, b"")))
-        entry: dict[str, Any] = {"errno": status} if status else {"late": value.decode(_TEXT)}
-        first = early.get(name, (status, value))
-        if first != (status, value):
-            entry["early"] = {"errno": first[0]} if first[0] else first[1].decode(_TEXT)
-        result["files"][name] = entry
-    return result
+        result.add(kind, name, status, value)
+    return result.finished()
+
+
+class _Document:
+    """truth.json while the records are read."""
+
+    def __init__(self) -> None:
+        self._early: dict[str, tuple[int, bytes]] = {}
+        self._late: dict[str, tuple[int, bytes]] = {}
+        self._result: dict[str, Any] = {
+            "commands": {}, "status": {}, "files": {}, "links": {}, "dirs": {}, "clock": {}, "pids": [],
+        }  # fmt: skip
+
+    def add(self, kind: str, name: str, status: int, value: bytes) -> None:
+        """One record. One of a kind that is not known is passed over."""
+        result, text = self._result, value.decode(_TEXT)
+        match kind:
+            case "e":
+                self._early[name] = (status, value)
+            case "l":
+                self._add_late(name, (status, value))
+            case "c":
+                self._add_command(name, status, text)
+            case "k":
+                result["links"][name] = {"errno": status} if status else text
+            case "d":
+                result["dirs"][name] = {"errno": status} if status else text.splitlines()
+            case "t":
+                result["clock"][name] = text
+            case "s":
+                result["settled"] = int(text)
+            case "r":
+                result["rounds"] = int(text)
+            case "p":
+                result["pids"] = sorted(int(pid) for pid in text.split())
+
+    def _add_late(self, name: str, reading: tuple[int, bytes]) -> None:
+        before = self._late.get(name)
+        if before and before != reading:
+            self._early[name] = before  # it moved between two late readings
+        self._late[name] = reading
+
+    def _add_command(self, line: str, status: int, text: str) -> None:
+        if status:
+            self._result["status"][line] = status
+        if text or not status:
+            self._result["commands"][line] = text
+
+    def finished(self) -> dict[str, Any]:
+        """The document: of each file the last reading, and one that differed from it."""
+        for name in sorted(self._early.keys() | self._late.keys()):
+            # a process that ended between the readings has no second one
+            status, value = self._late.get(name) or self._early[name]
+            entry: dict[str, Any] = {"errno": status} if status else {"late": value.decode(_TEXT)}
+            first = self._early.get(name, (status, value))
+            if first != (status, value):
+                entry["early"] = {"errno": first[0]} if first[0] else first[1].decode(_TEXT)
+            self._result["files"][name] = entry
+        return self._result
 
 
 def read_records(path: Path) -> dict[str, Any]:

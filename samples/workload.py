@@ -2,6 +2,9 @@
 
 Everything is in place when the script ends; nothing in it depends on how fast the guest is. Programs are
 Debian's where one plays the part, else links to guest/actor.c.
+
+Closed connections, which the kernel forgets after a minute, are made by a second script (`renewal`), which
+runs right before they are recorded.
 """
 
 from __future__ import annotations
@@ -22,14 +25,16 @@ USERS = {
 }
 ACTOR = "usr/libexec/actor"
 ACTORS = (
-    "usr/sbin/nginx", "usr/sbin/named", "usr/sbin/sshd", "usr/sbin/cron", "usr/sbin/acctd", "usr/bin/redis-server",
-    "usr/bin/java", "usr/bin/gdb", "usr/bin/xterm", "usr/lib/postgresql/bin/postgres", "usr/sbin/parent) S 1 (x", "usr/bin/worker pool",
-    "usr/bin/name with spaces", "opt/agent", "usr/bin/curl", "usr/bin/tcpdump",
+    "usr/sbin/nginx", "usr/sbin/named", "usr/sbin/sshd", "usr/sbin/cron", "usr/sbin/acctd",
+    "usr/bin/redis-server", "usr/bin/java", "usr/bin/gdb", "usr/bin/xterm", "usr/lib/postgresql/bin/postgres",
+    "usr/sbin/parent) S 1 (x", "usr/bin/worker pool", "usr/bin/name with spaces", "opt/agent", "usr/bin/curl",
+    "usr/bin/tcpdump",
 )  # fmt: skip
 """Paths in the guest that are links to the actor."""
 DUMMY_V4, DUMMY_V6 = "192.0.2.10", "2001:db8::10"
 SILENT_V4 = "192.0.2.77"
-"""A neighbour with a static entry who does not exist: whoever calls it stays in SYN_SENT."""
+"""A neighbour with a static entry that does not exist: a connection to it stays in SYN_SENT."""
+_BACKLOG_PORT = 873
 
 
 @dataclass
@@ -92,6 +97,19 @@ def workload(seed: int, light: bool, processes: int = 0) -> str:
     people = [name for name in USERS if name != "root"]
     for index in range(processes):
         script.program(script.random.choice(people), "sleep", str(100000 + index))
+    return "\n".join(script.lines) + "\n"
+
+
+def renewal(seed: int, light: bool) -> str:
+    """The script that makes closed connections. It leaves no process, and no process of the workload runs:
+    for a listener that does not accept, the kernel alone answers."""
+    script = Script(random.Random(f"renewal {seed}"))
+    for host in ("127.0.0.1", "::1"):
+        port = script.random.randrange(9000, 9500)
+        script.role("bob", "curl", "loop", host, str(port), str(script.random.randrange(1, 4)))
+    if not light:
+        for host in ("127.0.0.1", "::1"):
+            script.role("carol", "curl", "leaver", host, str(_BACKLOG_PORT))
     return "\n".join(script.lines) + "\n"
 
 
@@ -179,6 +197,8 @@ def _sockets(script: Script) -> None:
     script.role("alice", "curl", "client", "stream", DUMMY_V4, "22", "77")
     script.role("alice", "curl", "client", "stream", DUMMY_V6, "22", "0")
     script.role("bob", "curl", "leaver", "127.0.0.1", str(redis))
+    for host in ("127.0.0.1", "::1"):
+        script.role("root", "sshd", "backlog", host, str(_BACKLOG_PORT), argv0="rsync --daemon")
     script.role("bob", "curl", "closer", "::1", "22", str(draw.randrange(1, 5)))
     script.role("carol", "curl", "caller", SILENT_V4, "443")
     script.role("alice", "curl", "client", "dgram", "127.0.0.1", str(draw.randrange(20000, 30000)), "0")
@@ -194,15 +214,7 @@ def _oddities(script: Script) -> None:
     """What listings stumble over, and what intruders do."""
     draw = script.random
     sleep = str(draw.randrange(30000, 40000))
-    odd = [
-        "tab\there",
-        "new\nline",
-        "quote'\"`$(x)\\",
-        "caf\u00e9 \u4e2d\u6587",
-        "",
-        " ",
-        "\x01\x7f",
-    ]
+    odd = ["tab\there", "new\nline", "quote'\"`$(x)\\", "caf\u00e9 \u4e2d\u6587", "", " ", "\x01\x7f"]
     script.role(
         "carol",
         "java",
@@ -256,8 +268,8 @@ def _files(script: Script) -> None:
     )
     # a disk with one partition (a master boot record: type 83, from sector 8, 1024 sectors), read and written
     script.shell(
-        "{ head -c 446 /dev/zero; printf '\\0\\0\\0\\0\\203\\0\\0\\0\\010\\0\\0\\0\\0\\004\\0\\0'; head -c 48 /dev/zero; "
-        "printf '\\125\\252'; head -c 999488 /dev/zero; } > /srv/disk.img"
+        "{ head -c 446 /dev/zero; printf '\\0\\0\\0\\0\\203\\0\\0\\0\\010\\0\\0\\0\\0\\004\\0\\0'; "
+        "head -c 48 /dev/zero; printf '\\125\\252'; head -c 999488 /dev/zero; } > /srv/disk.img"
     )
     script.shell("losetup -P /dev/loop0 /srv/disk.img 2>/dev/null && {")
     script.shell("cat /dev/loop0 > /dev/null")
@@ -268,9 +280,13 @@ def _container(script: Script) -> None:
     """Processes in namespaces of their own (net, pid, uts, ipc, mnt), joined by a veth pair."""
     draw = script.random
     inside = "; ".join((
-        "hostname web-container", "ip link set lo up", f"/{ACTOR} run -r -u 33 nginx server stream 0.0.0.0 80",
-        f"/{ACTOR} run -r -u 33 nginx server stream :: 443", f"/{ACTOR} run -r -u 101 redis-server client stream 127.0.0.1 80 {draw.randrange(1, 99)}",
-        "echo ready > /run/container", "exec sleep 60000",
+        "hostname web-container",
+        "ip link set lo up",
+        f"/{ACTOR} run -r -u 33 nginx server stream 0.0.0.0 80",
+        f"/{ACTOR} run -r -u 33 nginx server stream :: 443",
+        f"/{ACTOR} run -r -u 101 redis-server client stream 127.0.0.1 80 {draw.randrange(1, 99)}",
+        "echo ready > /run/container",
+        "exec sleep 60000",
     ))  # fmt: skip
     script.shell("mkfifo /run/container")
     script.program(
@@ -288,11 +304,12 @@ def _container(script: Script) -> None:
         inside,
     )
     script.shell("read -r _ < /run/container && rm /run/container")
-    script.shell("pid=$(pgrep -f '^sleep 60000$')")
+    script.shell("until pid=$(pgrep -f '^sleep 60000$'); do :; done")
     script.shell("ip link add veth0 type veth peer name eth0 netns $pid 2>/dev/null && {")
     script.shell("ip addr add 10.9.0.1/24 dev veth0; ip link set veth0 up; ")
     script.shell(
-        "nsenter --net --target $pid sh -c 'ip addr add 10.9.0.2/24 dev eth0; ip link set eth0 up; ip route add default via 10.9.0.1'; }"
+        "nsenter --net --target $pid sh -c 'ip addr add 10.9.0.2/24 dev eth0; ip link set eth0 up; "
+        "ip route add default via 10.9.0.1'; }"
     )
     script.program("root", "unshare", "--user", "--map-root-user", "--uts", "sleep", "60001")
 
@@ -301,12 +318,9 @@ def _neighbours(script: Script) -> None:
     draw = script.random
     for _ in range(draw.randrange(3, 9)):
         mac = ":".join(f"{draw.randrange(256):02x}" for _ in range(5))
-        script.shell(
-            f"ip neigh replace 192.0.2.{draw.randrange(100, 250)} lladdr 02:{mac} dev dummy0 nud permanent"
-        )
-        script.shell(
-            f"ip neigh replace 2001:db8::{draw.randrange(256, 60000):x} lladdr 02:{mac} dev dummy0 nud permanent"
-        )
+        addresses = f"192.0.2.{draw.randrange(100, 250)}", f"2001:db8::{draw.randrange(256, 60000):x}"
+        for address in addresses:
+            script.shell(f"ip neigh replace {address} lladdr 02:{mac} dev dummy0 nud permanent")
     script.shell(
         "ip route add 198.51.100.0/24 via 192.0.2.1; ip -6 route add 2001:db8:1::/48 via 2001:db8::1"
     )

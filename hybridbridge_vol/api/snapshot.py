@@ -21,10 +21,11 @@ from types import TracebackType
 from typing import Self
 
 from hybridbridge_vol.api.methods import ToolMethods
-from hybridbridge_vol.api.table import Table, value_of
+from hybridbridge_vol.api.table import Table
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.guest.session import Session, open_session
-from hybridbridge_vol.toolkit.tool import in_guest
+from hybridbridge_vol.toolkit.cells import as_python
+from hybridbridge_vol.toolkit.reading import in_guest
 from hybridbridge_vol.units import Progress
 from hybridbridge_vol.workflow.describe_image import SnapshotInfo, facts_of
 
@@ -47,11 +48,11 @@ class Snapshot(ToolMethods):
     def read_file(self, path: str) -> bytes:
         """The whole content of a file under the guest's /proc or /sys. OSError with the guest's errno, or
         CallRolledBack."""
-        return self.session().read_file(in_guest(path))
+        return self.session().files.read(in_guest(path))
 
     def listdir(self, path: str) -> list[str]:
         """The names in a directory under the guest's /proc or /sys. Errors as for `read_file`."""
-        return self.session().listdir(in_guest(path))
+        return self.session().files.listdir(in_guest(path))
 
     @property
     def path(self) -> str:
@@ -66,7 +67,7 @@ class Snapshot(ToolMethods):
     @property
     def captured(self) -> datetime.datetime | None:
         """Capture time by the guest's clock; None if that clock shows no time. CallRolledBack."""
-        moment = value_of(self.session().realtime(), "time")
+        moment = as_python(self.session().clocks.realtime(), "time")
         return moment if isinstance(moment, datetime.datetime) else None
 
     @property

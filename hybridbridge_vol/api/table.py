@@ -13,7 +13,6 @@ value, or it could not be read; `Table.unreadable` lists the values that could n
 
 from __future__ import annotations
 
-import datetime
 import keyword
 import re
 from collections import namedtuple
@@ -23,14 +22,22 @@ from html import escape
 from io import StringIO
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, overload
 
-from hybridbridge_vol.toolkit.render import Answer, gaps, printable, shown, write_text
-from hybridbridge_vol.toolkit.tool import Cell, Column, Kind, Row, Unavailable
+from hybridbridge_vol.toolkit.cells import (
+    Kind,
+    PythonValue,
+    Unavailable,
+    as_python,
+    as_text,
+    without_surrogates,
+)
+from hybridbridge_vol.toolkit.printable import printable
+from hybridbridge_vol.toolkit.render import Answer, read_errors, write_text
+from hybridbridge_vol.toolkit.tool import Column, Row
 
 if TYPE_CHECKING:
     import pandas
 
 R_co = TypeVar("R_co", bound=tuple[Any, ...], covariant=True)
-Value = int | float | str | datetime.datetime | datetime.timedelta | None
 
 PYTHON_TYPES: dict[Kind, str] = {
     "int": "int",
@@ -46,9 +53,6 @@ PYTHON_TYPES: dict[Kind, str] = {
 SHOWN_IN_HTML = 500
 """Rows of a table that a notebook shows."""
 
-_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-_LONGEST = datetime.timedelta(days=100_000_000)
-"""Less than what pandas can hold in 64 bits of microseconds."""
 _INT64, _UINT64 = 1 << 63, 1 << 64
 
 
@@ -58,34 +62,6 @@ def field_of(column: str) -> str:
     if text[0].isdecimal():
         text = f"n{text}"
     return f"{text}_" if keyword.iskeyword(text) or hasattr(tuple, text) else text
-
-
-def value_of(cell: Cell, kind: Kind) -> Value | Unavailable:
-    """A cell as a Python value; Unavailable for a time that Python or pandas cannot hold."""
-    if cell is None or isinstance(cell, Unavailable):
-        return cell
-    if isinstance(cell, str):
-        return _text(cell)
-    if kind in ("time", "duration"):
-        try:
-            delta = datetime.timedelta(seconds=cell)
-            if abs(delta) <= _LONGEST:
-                return _EPOCH + delta if kind == "time" else delta
-        except (OverflowError, ValueError):
-            pass
-        return Unavailable(f"{cell:g} seconds: out of range for Python and pandas")
-    return float(cell) if kind in ("float", "percent") else int(cell)
-
-
-def _text(text: str) -> str:
-    """The text without lone surrogates, which neither UTF-8 nor Arrow can hold."""
-    if text.isascii():
-        return text
-    return (
-        "".join(f"\\x{ord(char) - 0xDC00:02x}" if "\udc80" <= char <= "\udcff" else char for char in text)
-        .encode("utf-8", "backslashreplace")
-        .decode()
-    )
 
 
 @cache
@@ -102,7 +78,9 @@ def row_type(tool: str, columns: tuple[Column, ...], tree: bool = False) -> type
     return row
 
 
-def _remade(tool: str, columns: tuple[Column, ...], tree: bool, values: tuple[Value, ...]) -> tuple[Any, ...]:
+def _remade(
+    tool: str, columns: tuple[Column, ...], tree: bool, values: tuple[PythonValue, ...]
+) -> tuple[Any, ...]:
     made: Any = row_type(tool, columns, tree)
     row: tuple[Any, ...] = made(*values)
     return row
@@ -141,7 +119,7 @@ class Table(Sequence[R_co], Generic[R_co]):
         answer: list[Row] = []
         unreadable: list[Gap] = []
         for number, row in enumerate(rows):
-            values = list(map(value_of, row.cells, kinds))
+            values = list(map(as_python, row.cells, kinds))
             missing = [
                 Gap(number, column.name, value.reason)
                 for column, value in zip(self.columns, values, strict=True)
@@ -192,7 +170,7 @@ class Table(Sequence[R_co], Generic[R_co]):
         if self.unreadable:
             why: list[dict[str, None]] = [{} for _ in self._rows]
             for gap in self.unreadable:
-                why[gap.row][_text(gap.reason)] = None
+                why[gap.row][without_surrogates(gap.reason)] = None
             parts["unreadable"] = pandas.Series(["; ".join(reasons) or None for reasons in why], dtype="str")
         return pandas.DataFrame(parts)
 
@@ -225,7 +203,7 @@ class Table(Sequence[R_co], Generic[R_co]):
         return len({gap.row for gap in self.unreadable})
 
     def _repr_html_(self) -> str:
-        """For notebooks. Text of the guest is shown as text, never as markup."""
+        """For notebooks. What the guest wrote is shown as text, never as markup."""
 
         def words(text: str) -> str:
             return escape(printable(text), quote=True)
@@ -235,7 +213,7 @@ class Table(Sequence[R_co], Generic[R_co]):
         )
         lines = []
         for row in self._answer[:SHOWN_IN_HTML]:
-            reasons = gaps(self.columns, row)
+            reasons = read_errors(self.columns, row)
             cells = []
             for cell, column in zip(row.cells, self.columns, strict=True):
                 left = column.kind == "str" if column.left is None else column.left
@@ -243,7 +221,9 @@ class Table(Sequence[R_co], Generic[R_co]):
                 if row.depth and column.name == self._tree_column:
                     style += f";padding-left:{min(row.depth, 40)}em"
                 why = f' title="{words(reasons[column.name])}"' if column.name in reasons else ""
-                cells.append(f'<td style="{style}"{why}>{escape(shown(cell, column.kind), quote=True)}</td>')
+                cells.append(
+                    f'<td style="{style}"{why}>{escape(as_text(cell, column.kind), quote=True)}</td>'
+                )
             lines.append(f"<tr>{''.join(cells)}</tr>")
         more = len(self) - SHOWN_IN_HTML
         notes = [f"{more} more rows"] * (more > 0) + [f"{self._incomplete()} rows are incomplete"] * bool(

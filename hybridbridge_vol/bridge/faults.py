@@ -5,99 +5,106 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 
-from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.modules.traps import FixUp
-from hybridbridge_vol.bridge.text.ud1 import UD2_SIZE, ud1_size
-from hybridbridge_vol.machine.machine import (
+from hybridbridge_vol.bridge.per_cpu import redirect
+from hybridbridge_vol.bridge.sides import Sides
+from hybridbridge_vol.bridge.space import SnapshotSpace
+from hybridbridge_vol.bridge.text.ud1 import UD2, ud1_size
+from hybridbridge_vol.bridge.twin_pages import TwinPages
+from hybridbridge_vol.machine.cpu import MAX_INSTRUCTION_SIZE
+from hybridbridge_vol.machine.exceptions import (
     VECTOR_GENERAL_PROTECTION,
     VECTOR_INVALID_OPCODE,
     VECTOR_PAGE_FAULT,
-    Machine,
-    UnmappedVirtual,
     Verdict,
 )
+from hybridbridge_vol.machine.machine import Machine, UnmappedVirtual
 
-_MAX_INSTRUCTION = 15
 
+class FaultHandler:
+    """Completes the snapshot's space, goes on behind warnings, lets the trusted kernel fix up what its
+    exception table covers, and ends the call for everything else. It serves both machines of a bridge.
 
-class ExceptionFilter:
-    """What to do about an exception while a bridge runs: complete the snapshot's space, let the trusted
-    kernel fix up what its exception table covers, and end the call for everything else."""
+    `warnings` and `fix_ups` are ascending offsets from `_text` of the kernel's instructions, see `Prepared`.
+    """
 
-    def __init__(self, bridge: Bridge, machine: Machine) -> None:
-        self._bridge = bridge
-        self._machine = machine
-        self._home_text = bridge.kernel.text_link_vaddr + bridge.home_delta
+    def __init__(
+        self,
+        space: SnapshotSpace,
+        twin: TwinPages,
+        sides: Sides,
+        warnings: Sequence[int],
+        fix_ups: Sequence[int],
+    ) -> None:
+        self._space = space
+        self._twin = twin
+        self._sides = sides
+        self._warnings = warnings
+        self._fix_ups = fix_ups
+        self._per_cpu_offset_vaddr = sides.snapshot("__per_cpu_offset")
 
-    def __call__(self, vector: int, rip: int, cr2: int) -> Verdict:
-        """See `machine.ExceptionFilter`."""
-        if vector == VECTOR_PAGE_FAULT and self._bridge.space.complete(cr2):
-            return Verdict.RESUME
-        if (
-            vector == VECTOR_PAGE_FAULT
-            and rip != cr2
-            and self._bridge.in_twin(rip)
-            and self._per_cpu(rip, cr2)
-        ):
+    def __call__(self, machine: Machine, vector: int, rip: int, cr2: int) -> Verdict:
+        """See `machine.ExceptionHandler`."""
+        if vector == VECTOR_PAGE_FAULT and (self._space.complete(cr2) or self._per_cpu(machine, rip, cr2)):
             return Verdict.RESUME
         if vector == VECTOR_INVALID_OPCODE:
-            return self._warn(rip)
+            return self._skip_warning(machine, rip)
         if vector in (VECTOR_PAGE_FAULT, VECTOR_GENERAL_PROTECTION):
-            return self._fix_up(rip)
+            return self._fix_up(machine, rip)
         return Verdict.STOP
 
-    def _per_cpu(self, rip: int, cr2: int) -> bool:
-        from hybridbridge_vol.bridge.per_cpu import redirect
+    def _per_cpu(self, machine: Machine, rip: int, cr2: int) -> bool:
+        """Whether a page fault was that of a per-CPU pointer, which now leads into the snapshot's area."""
+        if rip == cr2 or self._twin.offset_of(rip) is None:
+            return False
+        return redirect(self._space, self._per_cpu_offset_vaddr, machine, rip, cr2)
 
-        return redirect(self._bridge, self._machine, rip, cr2)
-
-    def _warn(self, rip: int) -> Verdict:
-        """Go on behind a WARN of either side (locks count as held, and the kernel may check that); a BUG is
-        the end."""
-        part = self._bridge.space.modules.relocated_at(rip)
-        if (
-            part is not None
-            and rip in part.module.warnings
-            or _contains(self._bridge.prepared.warnings, rip - self._text_of(rip))
-        ):
-            size = UD2_SIZE
+    def _skip_warning(self, machine: Machine, rip: int) -> Verdict:
+        """Go on behind a WARN of either side (some check that locks are held); a BUG ends the call."""
+        trusted = self._space.modules.relocated_at(rip)
+        is_modules = trusted is not None and rip in trusted.module.warnings
+        if is_modules or _contains(self._warnings, rip - self._text_of(rip)):
+            size = len(UD2)
         else:
-            size = self._ud1_size(rip)
+            size = _ud1_size_at(machine, rip)
         if not size:
             return Verdict.STOP
-        self._machine.write_register("RIP", rip + size)
+        machine.write_register("RIP", rip + size)
         return Verdict.RESUME
-
-    def _ud1_size(self, rip: int) -> int:
-        try:
-            return ud1_size(self._machine.read(rip, _MAX_INSTRUCTION))
-        except UnmappedVirtual:
-            return 0
 
     def _text_of(self, rip: int) -> int:
-        return self._bridge.layout.text_vaddr if self._bridge.in_twin(rip) else self._home_text
+        in_twin = self._twin.offset_of(rip) is not None
+        return self._sides.twin_text_vaddr if in_twin else self._sides.home_text_vaddr
 
-    def _fix_up(self, rip: int) -> Verdict:
-        """Deliver faults of covered instructions; one in the twin is told to the kernel as home's. Of a
-        module the kernel does not know: what it would do is done here."""
-        part = self._bridge.space.modules.relocated_at(rip)
-        if part is not None:
-            fix_up = part.module.fix_ups.get(rip)
-            return Verdict.STOP if fix_up is None else self._go_on(fix_up)
+    def _fix_up(self, machine: Machine, rip: int) -> Verdict:
+        """Deliver faults of covered instructions; one in the twin is presented to the kernel as home's. A
+        module's are fixed up here, since the trusted kernel does not know the module."""
+        trusted = self._space.modules.relocated_at(rip)
+        if trusted is not None:
+            fix_up = trusted.module.fix_ups.get(rip)
+            return Verdict.STOP if fix_up is None else _go_on(machine, fix_up)
         text = self._text_of(rip)
-        if not _contains(self._bridge.prepared.fixups, rip - text):
+        if not _contains(self._fix_ups, rip - text):
             return Verdict.STOP
-        if text != self._home_text:
-            self._machine.write_register("RIP", rip - text + self._home_text)
+        if text != self._sides.home_text_vaddr:
+            machine.write_register("RIP", rip - text + self._sides.home_text_vaddr)
         return Verdict.DELIVER
 
-    def _go_on(self, fix_up: FixUp) -> Verdict:
-        if fix_up.register:
-            self._machine.write_register(fix_up.register, fix_up.value)
-        self._machine.write_register("RIP", fix_up.vaddr)
-        return Verdict.RESUME
+
+def _ud1_size_at(machine: Machine, rip: int) -> int:
+    try:
+        return ud1_size(machine.read(rip, MAX_INSTRUCTION_SIZE))
+    except UnmappedVirtual:
+        return 0
+
+
+def _go_on(machine: Machine, fix_up: FixUp) -> Verdict:
+    if fix_up.register:
+        machine.write_register(fix_up.register, fix_up.value)
+    machine.write_register("RIP", fix_up.vaddr)
+    return Verdict.RESUME
 
 
 def _contains(ascending: Sequence[int], value: int) -> bool:
-    place = bisect_left(ascending, value) if value >= 0 else len(ascending)
-    return place < len(ascending) and ascending[place] == value
+    index = bisect_left(ascending, value) if value >= 0 else len(ascending)
+    return index < len(ascending) and ascending[index] == value

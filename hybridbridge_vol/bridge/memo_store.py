@@ -12,14 +12,14 @@ from hybridbridge_vol.trust.stored_kernel import StoredKernel
 
 
 def memo_key(kernel: StoredKernel, levels: int = 4) -> MemoKey:
-    """What a memo for this kernel must be made for. With other page tables its text is another:
-    alternatives."""
+    """What a memo for this kernel is good for. With 5-level page tables the kernel's text is another: it is
+    patched by `alternatives`."""
     policy = policy_digest() if levels == 4 else f"{policy_digest()}-{levels}-levels"
     return MemoKey(kernel.build_id, policy, kernel.release)
 
 
 def load_memo(kernel: StoredKernel, levels: int = 4) -> Memo:
-    """The stored memo, or an empty one where it cannot be used: everything is proven again then."""
+    """The stored memo, or with a warning an empty one where it cannot be used: everything is proven again."""
     key = memo_key(kernel, levels)
     try:
         return memos.load(kernel.folder, key)

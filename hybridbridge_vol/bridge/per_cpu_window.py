@@ -1,10 +1,9 @@
 """A window beside the trusted kernel's per-CPU area through which `%gs:` references reach the snapshot's.
 
-Per-CPU variables of a module's own are nowhere in the trusted kernel. Their block lies in the snapshot's
-per-CPU area (`module->percpu`, kernel/module/main.c), farther from where GS leads than a displacement of 32
-bits can name. So the pages of the snapshot's first CPU's area are mapped once more, where it can, and such a
-reference is made to name them there: reads find the snapshot's values, writes are private and rolled back as
-all writes are.
+The trusted kernel does not have a module's own per-CPU variables. Their block lies in the snapshot's per-CPU
+area (`module->percpu`, kernel/module/main.c), farther from where GS leads than a displacement of 32 bits
+reaches. So the area of the snapshot's first CPU is mapped a second time, within reach, and such references
+are redirected there: reads find the snapshot's values; writes are private and rolled back like all writes.
 """
 
 from __future__ import annotations
@@ -14,17 +13,16 @@ from dataclasses import dataclass
 from hybridbridge_vol.units import U64
 
 NAMES = range(0x2000_0000, 0x2020_0000)
-"""What is added to GS to get into the window. Code of the modules area reaches these names by a displacement
-from RIP (it lies in the last GiB), the trusted kernel's memory ends below them (its RAM_SIZE), and a per-CPU
-pointer of the snapshot's does not get there (`percpu.boot_margin`). A unit of the first chunk, which has the
-modules' blocks, is far smaller."""
+"""What is added to GS to get into the window. Code in the modules area reaches these names by a displacement
+from RIP (it lies in the last GiB), the trusted kernel's memory ends below them (its RAM_SIZE), and no per-CPU
+pointer of the snapshot leads here (`per_cpu.boot_margin`). A unit of the first chunk of per-CPU memory, which
+has the modules' blocks, is far smaller."""
 
 
 @dataclass(frozen=True, slots=True)
 class PerCpuWindow:
-    """`gs` is the trusted kernel's GS base; `start` the address in the snapshot at which its per-CPU
-    variables begin (`__per_cpu_start`; 0 where they are linked at 0); `offset` what its first CPU adds to
-    such an address."""
+    """`gs` is the trusted kernel's GS base. `start` is where the snapshot's per-CPU variables begin
+    (`__per_cpu_start`; 0 if they are linked at 0), `offset` what its first CPU adds to such an address."""
 
     gs: int
     start: int
@@ -36,9 +34,9 @@ class PerCpuWindow:
         return range(self.gs + NAMES.start, self.gs + NAMES.stop)
 
     def name_of(self, vaddr: int) -> int:
-        """What a `%gs:` reference must name to reach the snapshot's per-CPU variable at `vaddr`."""
+        """The address that a `%gs:` reference must have to reach the snapshot's per-CPU variable `vaddr`."""
         return vaddr - self.start + NAMES.start & U64
 
     def shown(self, vaddr: int) -> int:
-        """The virtual address in the snapshot of what an address of the window shows."""
+        """The virtual address in the snapshot of what is seen at an address of the window."""
         return vaddr - self.vaddrs.start + self.start + self.offset & U64

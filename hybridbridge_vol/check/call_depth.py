@@ -1,9 +1,9 @@
-"""Call-depth tracking: what `retbleed=stuff` makes of a text, taken back (arch/x86/kernel/callthunks.c, since
-6.2).
+"""Call-depth tracking, which `retbleed=stuff` turns on: its changes to a text, reverted
+(arch/x86/kernel/callthunks.c, since 6.2).
 
-Every function is preceded by nops. Where a function is called, their last bytes become an instruction that
-counts the call, and the call leads there; whatever else the kernel patches comes before that. So it is taken
-back first.
+Every function is preceded by nops. If the function is called, their last bytes become an instruction that
+counts the call, and the call leads there. The kernel does this after all other patching, so it is reverted
+first.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ _CALL, _CALL_SIZE = 0xE8, 5
 
 
 class Counting(NamedTuple):
-    """The counting instruction of a kernel. `counter_vaddr` is what it names, a per-CPU variable."""
+    """The counting instruction of a kernel. `counter_vaddr` is its operand, a per-CPU variable."""
 
     counter_vaddr: int
 
     @classmethod
     def of(cls, template: bytes, vaddr: int) -> Counting | None:
-        """By the kernel's own `skl_call_thunk_template`, which stands at `vaddr`; None if it is of another
+        """From the kernel's own `skl_call_thunk_template`, which lies at `vaddr`; None if it has another
         form."""
         match = _COUNTING.fullmatch(template)
-        return None if match is None else cls(_named(match[1], vaddr))
+        return None if match is None else cls(_operand_vaddr(match[1], vaddr))
 
     def stands_in(self, code: bytes, vaddr: int) -> bool:
-        """Whether `code`, which stands at `vaddr`, is this instruction."""
+        """Whether `code`, which lies at `vaddr`, is this instruction."""
         match = _COUNTING.fullmatch(code)
-        return match is not None and _named(match[1], vaddr) == self.counter_vaddr
+        return match is not None and _operand_vaddr(match[1], vaddr) == self.counter_vaddr
 
     def take_out(self, expected: bytes | bytearray, found: bytearray, vaddr: int) -> int:
-        """Put nops back where they are expected and the instruction was found; how often it was. Both texts
-        stand at `vaddr`."""
+        """Restore the nops where they are expected and the instruction was found; returns how many were
+        restored. Both texts lie at `vaddr`."""
         count = 0
         for match in _COUNTING.finditer(bytes(found)):
             place = match.start()
@@ -54,8 +54,8 @@ class Counting(NamedTuple):
 def lead_calls_behind(
     sites: Iterable[int], found: bytearray, vaddr: int, counts: Callable[[int], bool]
 ) -> None:
-    """Let the calls at these offsets of a text lead to the function, not to the instruction before it that
-    counts: where `counts(vaddr)` says that one stands."""
+    """Redirect the calls at these offsets of a text from a counting instruction to the function behind it.
+    `counts(vaddr)` says whether a counting instruction lies at an address."""
     for site in sites:
         if site + _CALL_SIZE > len(found) or found[site] != _CALL:
             continue
@@ -64,6 +64,6 @@ def lead_calls_behind(
             struct.pack_into("<i", found, site + 1, distance + SIZE)
 
 
-def _named(displacement: bytes, vaddr: int) -> int:
+def _operand_vaddr(displacement: bytes, vaddr: int) -> int:
     (distance,) = struct.unpack("<i", displacement)
     return int(vaddr + SIZE + distance & U64)

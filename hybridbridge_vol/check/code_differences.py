@@ -1,4 +1,4 @@
-"""Differing bytes of code, as instructions: of the kernel's text or of a module's."""
+"""Differences between two texts, the kernel's or a module's, as instructions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hybridbridge_vol.units import PAGE_SIZE
 
 SHOWN = 48
 """Bytes of one difference that are shown."""
-_SAME_PLACE = 8
+_SAME_DIFFERENCE = 8
 """Differing bytes that are less far apart are one difference."""
 _LONGEST_FUNCTION = 1 << 16
 _INT3 = 0xCC
@@ -41,8 +41,8 @@ def unequal(expected: bytes | bytearray, found: bytes | bytearray, start: int, e
 
 
 class CodeComparison:
-    """Two texts of one length that stand at `vaddr`. `function_start` gives the offset where the function
-    begins that an offset lies in; `traceable` are the offsets of calls of the tracer."""
+    """Two texts of the same length that lie at `vaddr`. `function_start` maps an offset to the start of its
+    function; `traceable` are the offsets of calls of the tracer."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class CodeComparison:
 
     def differences(self, end: int) -> Iterator[CodeDifference]:
         """All of them up to an offset."""
-        for start, last in joined(unequal(self._expected, self._found, 0, end), _SAME_PLACE, PAGE_SIZE):
+        for start, last in joined(unequal(self._expected, self._found, 0, end), _SAME_DIFFERENCE, PAGE_SIZE):
             first, behind = self._whole_instructions(start, min(last, start + SHOWN))
             expected, found = (
                 self._decode(self._expected, first, behind),
@@ -83,7 +83,7 @@ class CodeComparison:
     def _hook(
         self, first: int, start: int, end: int, found: list[Instruction]
     ) -> tuple[str, str | None] | None:
-        """What of the kernel's own stands there, and where it leads; None if nothing does."""
+        """Which of the kernel's own hooks was found there, and where it leads; None if none was."""
         if self._is_breakpoint(first, start, end):
             return "kprobe", None
         if not found:
@@ -95,13 +95,13 @@ class CodeComparison:
         )
 
     def _is_breakpoint(self, first: int, start: int, end: int) -> bool:
-        """Whether nothing is changed but the first byte of an instruction, which is `int3`."""
+        """Whether the only change is that the first byte of an instruction is `int3`."""
         if self._found[first] != _INT3:
             return False
         return (start, end) == (first, first + 1) or self._found[first + 1 : end] == NOP5[1 : end - first]
 
     def _whole_instructions(self, start: int, end: int) -> tuple[int, int]:
-        """The expected instructions that hold the bytes from `start` to `end`."""
+        """The range of the expected instructions that cover the bytes from `start` to `end`."""
         first = self._function_start(start)
         if not 0 <= start - first <= _LONGEST_FUNCTION:
             return start, end
@@ -123,7 +123,7 @@ def _words(instructions: list[Instruction]) -> str:
 
 
 def _addresses(found: list[Instruction], expected: list[Instruction]) -> Iterator[int]:
-    """Kernel addresses that stand as numbers in the code found and not in the code expected."""
+    """Kernel addresses that are immediate values in the code found and not in the code expected."""
     usual = _words(expected)
     for number in _KERNEL_ADDRESS.findall(" ".join(instruction.operands for instruction in found)):
         if number not in usual:

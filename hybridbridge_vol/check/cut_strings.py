@@ -1,7 +1,7 @@
-"""Constant strings that a kernel cuts into words, in their place, while it boots.
+"""Constant strings that a kernel splits into words, in place, while it boots.
 
-Before `.rodata` is made read-only, `__check_quirks_intel` gives a constant list of options to
-`set_rdt_options`, which takes it apart by strsep(): each comma becomes the end of a string
+Before `.rodata` is made read-only, `__check_quirks_intel` passes a constant list of options to
+`set_rdt_options`, which splits it with strsep(): each comma becomes a terminating zero
 (arch/x86/kernel/cpu/resctrl/core.c, since 4.14; on Intel's server processors from Skylake to Ice Lake).
 """
 
@@ -14,7 +14,7 @@ _COMMA, _END = ord(","), 0
 
 
 def accept_cut_strings(expected: bytearray, found: bytes | bytearray, start: int, end: int) -> None:
-    """Take over into `expected` the commas of such lists, between the offsets, that became ends."""
+    """In `expected`, between the offsets, end such strings where `found` has a zero instead of a comma."""
     for match in _OPTIONS.finditer(expected, start, end):
         for at in range(match.start(), min(match.end(), len(found))):
             if expected[at] == _COMMA and found[at] == _END:

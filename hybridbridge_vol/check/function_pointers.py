@@ -1,8 +1,8 @@
-"""Pointers to functions, and to tables of functions, in a kernel's writable data: what they were linked as,
-and what the kernel's own code may store there.
+"""Pointers to functions, and to tables of functions, in a kernel's writable data: their linked values, and
+the values that the kernel's own code may store there.
 
-Every pointer that was linked into data is a 64-bit relocation site, so they are known without knowing any
-structure.
+Every pointer that was linked into data is a 64-bit relocation site, so the pointers are known without
+knowledge of any structure.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from hybridbridge_vol.units import U64
 Range = tuple[int, int]
 _MOST_FUNCTIONS = 64
 _NEAR = 6
-"""Instructions within which an address that was taken is given to a function."""
-_NAMED = re.compile(r"\[(0x[0-9a-f]{16})\]")
+"""An address that was loaded is an argument of a call within so many instructions."""
+_ADDRESS = re.compile(r"\[(0x[0-9a-f]{16})\]")
 
 
 def sites_in(abs64: array[int], ranges: Iterable[Range]) -> Iterator[int]:
@@ -38,13 +38,14 @@ def inside(offset: int, ranges: Iterable[Range]) -> bool:
 
 
 def holds_pointers(abs64: array[int], start: int, end: int) -> bool:
-    """Whether a constant holds relocated words: a table of operations does, a text does not."""
+    """Whether a constant holds relocated words: a table of operations does, a string does not."""
     index = bisect_left(abs64, start)
     return index < len(abs64) and abs64[index] < end
 
 
 class Stores:
-    """The kernel's code as linked, asked for functions that write a variable. Offsets count from `_text`."""
+    """Searches the kernel's code, as linked, for functions that write a variable. Offsets count from
+    `_text`."""
 
     def __init__(
         self,
@@ -67,15 +68,15 @@ class Stores:
         return any(self._writes(start, end, variable) for start, end in users)
 
     def passes(self, target: int, variable: int) -> bool:
-        """Whether some function of the kernel takes both addresses, as one does that hands them to a
-        third."""
+        """Whether some function of the kernel takes both addresses, as one that passes them to a third
+        does."""
         return not self._users(target).isdisjoint(self._users(variable))
 
     def hands_over(self, target: int, variable: int) -> bool:
-        """Whether some function of the kernel gives the address `target` to one that writes the word at
-        `variable`, or takes its address: as cpu_select_mitigations() does to set_return_thunk()
-        (arch/x86/kernel/cpu/bugs.c), kvmclock_init() to paravirt_set_sched_clock(), whose variable is a
-        static call's."""
+        """Whether some function of the kernel passes the address `target` to one that writes the word at
+        `variable`, or takes its address: as cpu_select_mitigations() calls set_return_thunk()
+        (arch/x86/kernel/cpu/bugs.c), and kvmclock_init() calls paravirt_set_sched_clock(), whose variable is
+        the key of a static call."""
         taken = f", {self._text + target & U64:#x}"
         takers = self._users(variable)
         for start, end in sorted(self._users(target))[:_MOST_FUNCTIONS]:
@@ -92,17 +93,17 @@ class Stores:
                         return True
         return False
 
-    def names_with(self, target: int, places: Iterable[Range]) -> bool:
-        """Whether some function of the kernel takes the address `target` and names one in `places`: calls or
-        reads it."""
-        wanted = [range(self._text + start, self._text + end) for start, end in places]
+    def refers_to_both(self, target: int, ranges: Iterable[Range]) -> bool:
+        """Whether some function of the kernel takes the address `target` and refers to one of `ranges`: calls
+        or reads it."""
+        wanted = [range(self._text + start, self._text + end) for start, end in ranges]
         for start, end in sorted(self._users(target))[:_MOST_FUNCTIONS]:
             for instruction in self._reader.decode(bytes(self._flat[start:end]), self._text + start):
-                named = {
+                vaddrs = {
                     instruction.target,
-                    *(int(number, 16) for number in _NAMED.findall(instruction.operands)),
+                    *(int(number, 16) for number in _ADDRESS.findall(instruction.operands)),
                 }
-                if any(vaddr in some for vaddr in named if vaddr is not None for some in wanted):
+                if any(vaddr in some for vaddr in vaddrs if vaddr is not None for some in wanted):
                     return True
         return False
 
@@ -119,12 +120,12 @@ class Stores:
 
     @cached_property
     def _values(self) -> array[int]:
-        """What stands at each of the 32-bit sites."""
+        """The linked value at each of the 32-bit sites."""
         read, flat = struct.Struct("<I").unpack_from, self._flat
         return array("I", [read(flat, site)[0] for site in self._abs32])
 
     def _around(self, site: int) -> Range:
-        """The function that holds an offset; an empty range if it is no code."""
+        """The function around an offset; an empty range if there is none."""
         found = self._symbols.lookup(self._text + site)
         if found is None:
             return site, site

@@ -1,9 +1,9 @@
-"""What a piece of x86-64 code does, apart from how it is padded: so that two writings of the same can be
-compared.
+"""What a piece of x86-64 code does, without padding, so that two encodings of the same can be compared.
 
 A kernel that patches its text writes the same thing in many ways: nops of any kind and length, short jumps
-for long ones, `int3` behind what never goes on, a call of a thunk for an indirect call, a jump to a return
-thunk for `ret`, an absent lock prefix on a single processor. `Reader.meaning` takes all of that away.
+for long ones, `int3` behind an instruction that never falls through, a call of a thunk for an indirect call,
+a jump to a return thunk for `ret`, no lock prefix on a single processor. `Reader.meaning` removes all of
+these differences.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from hybridbridge_vol.kernel_file.symbols import Symbols
 from hybridbridge_vol.units import U64
 
 Meaning = tuple[str, ...]
-"""Instructions in words; targets of branches inside of the piece are `@` and an index into this tuple."""
+"""Instructions as text; the target of a branch inside the piece is `@` and an index into this tuple."""
 
 NOPS = frozenset(bytes.fromhex(text) for text in (
     "90", "6690", "0f1f00", "0f1f4000", "0f1f440000", "660f1f440000", "0f1f8000000000", "0f1f840000000000",
@@ -26,9 +27,14 @@ NOPS = frozenset(bytes.fromhex(text) for text in (
 _ENDLESS = frozenset({"jmp", "ret", "ud2"})
 _THUNK = re.compile(r"__x86_indirect_(?:its_|call_|jump_)?thunk_(r\w+)")
 _RETURN_THUNKS = (
-    "__x86_return_thunk", "retbleed_return_thunk", "srso_return_thunk", "srso_alias_return_thunk", "its_return_thunk",
-    "call_depth_return_thunk", "zen_return_thunk",
-)  # fmt: skip
+    "__x86_return_thunk",
+    "retbleed_return_thunk",
+    "srso_return_thunk",
+    "srso_alias_return_thunk",
+    "its_return_thunk",
+    "call_depth_return_thunk",
+    "zen_return_thunk",
+)
 """arch/x86/lib/retpoline.S; what `x86_return_thunk` is set to, arch/x86/kernel/cpu/bugs.c."""
 _RIP = re.compile(r"\[rip ([+-]) (0x[0-9a-f]+|\d+)\]")
 _JUMPS = re.compile(r"(?:call|loop\w*|j\w+)$")
@@ -48,15 +54,15 @@ class Instruction(NamedTuple):
 
 
 class Thunks(NamedTuple):
-    """Pieces of the kernel that stand for one instruction: addresses of thunks for indirect branches, with
-    the name of the register, and of return thunks."""
+    """Kernel code that replaces one instruction: addresses of the thunks for indirect branches, with the name
+    of the register, and of the return thunks."""
 
     registers: Mapping[int, str]
     returns: frozenset[int]
 
     @classmethod
-    def of(cls, symbols: Any, shift: int) -> Thunks:
-        """From a kernel's `image.symbols.Symbols`, `shift` added to each address."""
+    def of(cls, symbols: Symbols, shift: int) -> Thunks:
+        """From a kernel's symbols, with `shift` added to each address."""
         registers = {
             address + shift & U64: found[1]
             for address, name in symbols.with_prefix("__x86_indirect_")
@@ -72,7 +78,7 @@ class Reader:
     def __init__(self, thunks: Thunks) -> None:
         self._thunks = thunks
         self._anywhere: dict[bytes, Meaning] = {}
-        """What means the same wherever it stands."""
+        """The meanings of position-independent pieces."""
 
     @cached_property
     def _capstone(self) -> Any:
@@ -85,7 +91,7 @@ class Reader:
         return self._thunks.registers.get(vaddr)
 
     def decode(self, code: bytes, vaddr: int) -> list[Instruction]:
-        """As many whole instructions as there are; a byte that begins none is one called `.byte`."""
+        """All whole instructions; a byte that does not begin one becomes an instruction called `.byte`."""
         found: list[Instruction] = []
         at = 0
         while at < len(code):
@@ -103,7 +109,8 @@ class Reader:
         return found
 
     def meaning(self, code: bytes, vaddr: int, behind_vaddr: int | None = None) -> Meaning:
-        """See the module's text. `behind_vaddr`: what will follow the piece when it stands in its place."""
+        """See the module's docstring. `behind_vaddr`: the address that will follow the piece where it is
+        copied to."""
         known = self._anywhere.get(code)
         if known is not None:
             return known
@@ -131,50 +138,48 @@ class Reader:
         return meaning
 
     def is_same_anywhere(self, code: bytes) -> bool:
-        """Whether a piece means the same wherever it stands: nothing in it is relative to its place."""
+        """Whether a piece is position-independent."""
         self.meaning(code, 0)
         return code in self._anywhere
 
 
 def _absolute(operands: str, following: int) -> str:
-    """Operands with addresses in the place of distances from RIP, and without the prefix that a lock
-    becomes."""
+    """Operands with addresses instead of displacements from RIP, and without the `ds` prefix that replaces a
+    lock prefix."""
     return _RIP.sub(lambda m: f"[{following + int(m[1] + m[2], 0) & U64:#x}]", operands.replace("ds:[", "["))
 
 
 def _without_padding(instructions: list[Instruction], ends: tuple[int | None, ...]) -> list[Instruction]:
-    """Without nops, `int3` that is never reached, jumps over nothing else, and fences that belong to an
+    """Without nops, `int3` that is never reached, jumps over such padding, and fences that belong to an
     indirect branch."""
     kept: list[Instruction] = []
     targets = {instruction.target for instruction in instructions}
     reached, resumes = True, 0
     for index, instruction in enumerate(instructions):
-        if instruction.vaddr < resumes or (
-            instruction.mnemonic == "int3" and not reached and instruction.vaddr not in targets
-        ):
+        unreached = instruction.mnemonic == "int3" and not reached and instruction.vaddr not in targets
+        if instruction.vaddr < resumes or unreached:
             continue
         reached = True
         if _is_nop(instruction):
             continue
-        if (
-            instruction.mnemonic == "jmp"
-            and instruction.target is not None
-            and _skips_padding(instructions[index:], ends)
-        ):
-            resumes = (
-                instruction.target if instruction.target > instruction.vaddr else instructions[-1].vaddr + 1
-            )
+        if instruction.mnemonic == "jmp" and _skips_padding(instructions[index:], ends):
+            resumes = _resumes_at(instruction, instructions[-1])
             continue
-        if (
-            instruction.mnemonic in ("jmp", "call")
-            and instruction.target is None
-            and kept
-            and kept[-1].mnemonic == "lfence"
-        ):
+        if _is_indirect_branch(instruction) and kept and kept[-1].mnemonic == "lfence":
             kept.pop()
         reached = instruction.mnemonic not in _ENDLESS
         kept.append(instruction)
     return kept
+
+
+def _is_indirect_branch(instruction: Instruction) -> bool:
+    return instruction.mnemonic in ("jmp", "call") and instruction.target is None
+
+
+def _resumes_at(jump: Instruction, last: Instruction) -> int:
+    """Where execution goes on after a jump over padding: behind the piece if it leads elsewhere."""
+    assert jump.target is not None
+    return jump.target if jump.target > jump.vaddr else last.vaddr + 1
 
 
 def _is_nop(instruction: Instruction) -> bool:
@@ -182,8 +187,10 @@ def _is_nop(instruction: Instruction) -> bool:
 
 
 def _skips_padding(instructions: list[Instruction], ends: tuple[int | None, ...]) -> bool:
-    """Whether the jump that comes first leads forward over nothing but padding and jumps like itself."""
+    """Whether the jump that comes first leads forward over nothing but padding and equal jumps."""
     target = instructions[0].target
+    if target is None:
+        return False
     for later in instructions[1:]:
         if later.vaddr == target:
             return True

@@ -1,8 +1,8 @@
-"""The snapshot's kernel held against the trusted one: its text, its constants, its tables of functions.
+"""The snapshot's kernel compared with the trusted one: its text, its constants, its tables of functions.
 
-The expected kernel is the file of the trusted package, relocated to where the snapshot's lies. What the
-kernel's own patching may have done to it is taken over first (`image.patching`); everything that differs then
-is told.
+The expected kernel is the file of the trusted package, relocated to the address of the snapshot's kernel.
+Changes that the kernel's own patching may have made are accepted first (`check.patching`); every other
+difference is reported.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.check.call_depth import lead_calls_behind
 from hybridbridge_vol.check.code_differences import SHOWN, CodeComparison, unequal
 from hybridbridge_vol.check.cut_strings import accept_cut_strings
+from hybridbridge_vol.check.difference import Difference
 from hybridbridge_vol.check.function_pointers import Range, Stores, holds_pointers, inside, joined, sites_in
 from hybridbridge_vol.check.instructions import Reader, Thunks
 from hybridbridge_vol.check.interrupt_gates import GATE_SIZE, VECTORS, ExpectedGates, Gate, read_gates
@@ -22,20 +23,25 @@ from hybridbridge_vol.check.kernel_context import KernelAround
 from hybridbridge_vol.check.module_integrity import ModuleIntegrity
 from hybridbridge_vol.check.patch_tables import PatchTables, read_call_sites, read_patch_tables
 from hybridbridge_vol.check.patching import Patcher
-from hybridbridge_vol.check.symbol_names import Places
+from hybridbridge_vol.check.symbol_names import Places, listed_modules
 from hybridbridge_vol.check.tracers import Tracers
 from hybridbridge_vol.errors import StoreError
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.machine.memory import page_up
 from hybridbridge_vol.procfs.system import Module
 from hybridbridge_vol.snapshot.kernel_memory import kernel_pieces
-from hybridbridge_vol.toolkit.guest_kernel import Difference
 from hybridbridge_vol.trust.linked_kernel import linked_kernel
-from hybridbridge_vol.trust.placement import START_KERNEL_MAP
-from hybridbridge_vol.units import PAGE_SIZE, U64
+from hybridbridge_vol.units import PAGE_SIZE, START_KERNEL_MAP, U64
 
 MOST_DIFFERENCES = 1000
-"""Rows of one kind; a kernel with more is not patched here and there, it is another kernel or a ruin."""
+"""Rows of one kind. A kernel with more is not patched at some sites: it is another kernel, or damaged."""
 SYSCALL_TABLES = ("sys_call_table", "ia32_sys_call_table", "x32_sys_call_table")
+
+
+def differences(kernel: GuestKernel) -> Iterator[Difference]:
+    """What of the guest's kernel differs from the trusted one, and is not explained by its own patching.
+    StoreError or KernelFileError if the trusted kernel's files cannot be read."""
+    return Integrity(kernel.bridge, listed_modules(kernel)).differences()
 
 
 class Integrity:
@@ -66,7 +72,7 @@ class Integrity:
         return read_patch_tables(self._linked.flat, self._symbols, self._text)
 
     def differences(self) -> Iterator[Difference]:
-        """Everything that nothing explains, in order of addresses within each kind."""
+        """All unexplained differences, in order of addresses within each kind."""
         yield from self._pages()
         self._take_out_counting()
         patcher = Patcher(self._expected, self._found, self._text_vaddr, self._around.reader, self._around)
@@ -89,7 +95,7 @@ class Integrity:
         return found - self._text
 
     def _pages(self) -> Iterator[Difference]:
-        """Fill in what is found. What is missing is told, and compares as expected."""
+        """Read the snapshot's pages. Missing ones are reported, and compare as equal."""
         ranges = (
             (0, page_up(self._code_end)),
             (self._constants[0] & -PAGE_SIZE, page_up(self._constants[1])),
@@ -105,7 +111,7 @@ class Integrity:
                     self._paddrs[page] = None if piece.paddr is None else piece.paddr + page - piece.start
                 usual = self._bridge.layout.text_paddr + piece.start
                 if piece.paddr is not None and piece.paddr != usual:
-                    yield self._told(
+                    yield self._difference(
                         "mapping",
                         piece.start,
                         f"physical {usual:#x}",
@@ -119,11 +125,11 @@ class Integrity:
                     self._found[piece.start : last] = piece.data[: last - piece.start]
         for start, end in joined(absent, PAGE_SIZE + 1):
             pages = (end - 1 - start) // PAGE_SIZE + 1
-            yield self._told(
+            yield self._difference(
                 "missing", start, None, f"{pages} pages are not in the image and cannot be checked"
             )
 
-    def _told(
+    def _difference(
         self,
         what: str,
         offset: int,
@@ -160,7 +166,7 @@ class Integrity:
             function_start, frozenset(self._tables.mcount),
         )  # fmt: skip
         for one in comparison.differences(self._code_end):
-            yield self._told(one.what, one.start, one.expected, one.found, one.leads)
+            yield self._difference(one.what, one.start, one.expected, one.found, one.leads)
 
     # --- constants and pointers ---------------------------------------------------------------------------
 
@@ -185,7 +191,7 @@ class Integrity:
                 expected, found = (
                     code[first : first + min(size, SHOWN)].hex(" ") for code in (self._expected, self._found)
                 )
-                yield self._told("rodata", first, expected + more, found + more)
+                yield self._difference("rodata", first, expected + more, found + more)
 
     def _accept_empty_gaps(self, start: int, end: int) -> None:
         """See `LinkedKernel.gaps`: nothing of the kernel's is in them."""
@@ -203,7 +209,7 @@ class Integrity:
     def _pointer(self, what: str, offset: int, symbol: str | None = None) -> Difference:
         before = int.from_bytes(self._expected[offset : offset + 8], "little")
         after = int.from_bytes(self._found[offset : offset + 8], "little")
-        return self._told(
+        return self._difference(
             what,
             offset,
             self._places.symbol(before) or f"{before:#x}",
@@ -213,8 +219,8 @@ class Integrity:
         )
 
     def _pointer_differences(self) -> Iterator[Difference]:
-        """Pointers to functions and tables that were linked into data and are neither what they were nor what
-        the kernel makes them."""
+        """Pointers to functions and tables that were linked into data and have neither their linked value nor
+        one that the kernel stores there."""
         code = [(0, self._code_end), self._init_code]
         abs64, flat, found, expected = self._linked.abs64, self._linked.flat, self._found, self._expected
         sites = sites_in(abs64, (self._read_only_later, self._data))
@@ -229,12 +235,12 @@ class Integrity:
                 yield self._pointer("traced" if is_tracers else "data", site)
 
     def _behind(self, offset: int) -> int:
-        """Where the next symbol stands."""
+        """The offset of the next symbol."""
         return (self._symbols.next_address(self._text + offset) or self._text) - self._text
 
     def _is_explained(self, site: int) -> bool:
-        """Whether the trusted kernel's boot has made the same of a pointer, or code of the trusted kernel
-        does."""
+        """Whether the trusted kernel's boot stored the same value in a pointer, or the trusted kernel has
+        code that does."""
         after = int.from_bytes(self._found[site : site + 8], "little")
         start = self._text - START_KERNEL_MAP + site
         at_home = int.from_bytes(self._bridge.ram.view[start : start + 8], "little")
@@ -249,17 +255,17 @@ class Integrity:
             return True
         if self._is_static_call(site):
             return self._stores.passes(target, site)
-        return inside(site, self._apic_drivers) and self._stores.names_with(target, self._apic_setters)
+        return inside(site, self._apic_drivers) and self._stores.refers_to_both(target, self._apic_setters)
 
     def _is_static_call(self, site: int) -> bool:
-        """Whether a pointer is a static call's, which `__static_call_update` writes
+        """Whether a pointer is the key of a static call, which `__static_call_update` writes
         (kernel/static_call_inline.c)."""
         found = self._symbols.lookup(self._text + site)
         return found is not None and found[0].startswith("__SCK__") and found[1] == 0
 
     @cached_property
     def _processors(self) -> dict[int, frozenset[int]]:
-        """`this_cpu` is one of a list that lies in initialisation data (early_cpu_init,
+        """`this_cpu` points to one of a list in initialisation data (early_cpu_init,
         arch/x86/kernel/cpu/common.c)."""
         variable, start, end = (
             self._symbols.get(name) for name in ("this_cpu", "__x86_cpu_dev_start", "__x86_cpu_dev_end")
@@ -271,20 +277,20 @@ class Integrity:
 
     @cached_property
     def _apic_drivers(self) -> list[Range]:
-        """The drivers of interrupt controllers, which a hypervisor's guest gives functions of its own: in all
-        of them, or in the one in use, by a pointer (arch/x86/kernel/apic/init.c and apic.c, kvm.c):
-        `apic_noop` where all are disabled."""
+        """The drivers of interrupt controllers. A guest of a hypervisor stores functions of its own in all of
+        them, or in the one in use, through a pointer (arch/x86/kernel/apic/init.c and apic.c, kvm.c);
+        `apic_noop` is in use if all are disabled."""
         start, end = self._symbols.get("__apicdrivers"), self._symbols.get("__apicdrivers_end")
         if start is None or end is None:
             return []
         drivers = list(memoryview(self._linked.flat)[start - self._text : end - self._text].cast("Q"))
-        drivers += [place for place in [self._symbols.get("apic_noop")] if place is not None]
+        drivers += [vaddr for vaddr in [self._symbols.get("apic_noop")] if vaddr is not None]
         return [(driver - self._text, self._behind(driver - self._text)) for driver in drivers]
 
     @cached_property
     def _apic_setters(self) -> list[Range]:
-        """What a function names that does so: the driver in use, the table of functions to take instead, or
-        who sets them."""
+        """What a function that does so refers to: the driver in use, the table of overriding functions, or
+        the function that sets them."""
         names = ("apic", "__x86_apic_override", "apic_set_eoi_write")
         places = (self._symbols.get(name) for name in names)
         return [
@@ -303,7 +309,9 @@ class Integrity:
         paddr = self._bridge.layout.text_paddr + offset
         table = self._bridge.image.read_available(paddr, VECTORS * GATE_SIZE)
         if table is None:
-            yield self._told("missing", offset, None, "the table is not in the image and cannot be checked")
+            yield self._difference(
+                "missing", offset, None, "the table is not in the image and cannot be checked"
+            )
             return
         expected = ExpectedGates(self._linked.flat, self._symbols, self._text)
         for vector, gate in enumerate(read_gates(table)):
@@ -332,7 +340,7 @@ class Integrity:
 
 
 def _limited(differences: Iterator[Difference], what: str) -> Iterator[Difference]:
-    """The first of them, and a word about the rest."""
+    """The first of them, and one row that says that more follow."""
     yield from islice(differences, MOST_DIFFERENCES)
     following = next(differences, None)
     if following is not None:

@@ -1,4 +1,4 @@
-"""The interrupt descriptor table: what stands in it, and what the kernel's own code puts there.
+"""The interrupt descriptor table: the gates in it, and those that the kernel's own code installs.
 
 The kernel fills it from tables of `struct idt_data` (arch/x86/kernel/idt.c) and with entry points that push
 the number of their vector (arch/x86/entry/entry_64.S; idtentry.h from 5.8). A hypervisor's vectors are
@@ -25,14 +25,14 @@ _INTERRUPT_GATE = 0x8E00
 """Present, for the kernel only, a 64-bit interrupt gate, no stack of its own (SDM volume 3A, 6.14.1)."""
 _NUMBERED = ("irq_entries_start", "spurious_entries_start", "early_idt_handler_array")
 _PUSHES = re.compile(rb"(?:\xf3\x0f\x1e\xfa)?(?:\x6a\x00)?\x6a(.)", re.DOTALL)
-"""An `endbr64` if built for it, a zero in the place of an error code, the vector."""
+"""`endbr64` in kernels built with IBT, a zero instead of an error code, the vector."""
 _HYPERVISOR_VECTORS = range(0xED, 0xF4)
 """arch/x86/include/asm/irq_vectors.h: HYPERV_STIMER0_VECTOR to HYPERVISOR_CALLBACK_VECTOR."""
 _HYPERVISOR_ENTRY = re.compile(r"asm_sysvec_(hyperv|kvm_asyncpf|xen|acrn)\w*")
 
 
 class Gate(NamedTuple):
-    """One entry of the table. `handler` is a virtual address, `bits` the 16 that tell type, privilege and
+    """One entry of the table. `handler` is a virtual address, `bits` the 16 that hold type, privilege and
     stack."""
 
     handler: int
@@ -50,7 +50,7 @@ def read_gates(table: bytes) -> list[Gate]:
 
 
 class ExpectedGates:
-    """What the kernel itself puts into its table; handlers are link-time addresses."""
+    """The gates that the kernel itself installs; handlers are link-time addresses."""
 
     def __init__(self, flat: bytes | bytearray, symbols: Symbols, text_link_vaddr: int) -> None:
         self._flat = flat
@@ -95,6 +95,6 @@ class ExpectedGates:
         return pushes is not None and pushes[1][0] == vector
 
     def usual(self, vector: int) -> Gate | None:
-        """The last of the gates that the kernel's tables have for a vector."""
+        """The last gate that the kernel's tables have for a vector."""
         listed = self._listed[vector]
         return listed[-1] if listed else None

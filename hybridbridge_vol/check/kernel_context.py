@@ -1,4 +1,4 @@
-"""The snapshot's kernel around a text that is compared: its variables, with the trusted kernel's names."""
+"""The snapshot's kernel around a compared text: its variables, by the trusted kernel's symbols."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from hybridbridge_vol.check.instructions import Reader, Thunks
 from hybridbridge_vol.units import U64
 
 _INLINED = 16
-"""Bytes of a function that may stand in the place of a call of it."""
+"""Bytes of a function that may replace a call of it."""
 _MAX_CACHES = 10000
 
 
 class KernelAround:
-    """See `image.patching.Surroundings`. `expected` is the kernel's text as it must be."""
+    """See `check.patching.Surroundings`. `expected` is the kernel's text as it must be."""
 
     def __init__(self, bridge: Bridge, expected: bytearray) -> None:
         self._bridge = bridge
@@ -25,11 +25,11 @@ class KernelAround:
         self._expected = expected
         self._counts: dict[int, bool] = {}
         self.calls_are_counted = False
-        """Whether the kernel's text was found to count its calls; its modules then do, too."""
+        """Whether the kernel's text counts its calls; its modules then do, too."""
         self.reader = Reader(Thunks.of(bridge.kernel.symbols, bridge.layout.shift))
 
     def word(self, vaddr: int) -> int | None:
-        """In the kernel image by where it lies, elsewhere by the snapshot's page tables."""
+        """Inside the kernel image from its physical position, elsewhere by the snapshot's page tables."""
         offset = vaddr - self._layout.text_vaddr
         if 0 <= offset < self._layout.size:
             paddr = self._layout.text_paddr + offset
@@ -59,7 +59,7 @@ class KernelAround:
         )
 
     def function(self, vaddr: int) -> str | None:
-        """By its name, if it begins there."""
+        """Its name, if it begins there."""
         found = self._lookup(vaddr)
         return found[0] if found is not None and found[1] == 0 else None
 
@@ -78,8 +78,8 @@ class KernelAround:
         return Counting.of(bytes(self._expected[offset : offset + end - start]), start)
 
     def counts(self, vaddr: int) -> bool:
-        """Whether the snapshot has an instruction there that counts the calls of a function behind it. (Some
-        functions of the tracer begin with one.)"""
+        """Whether the snapshot has an instruction there that counts the calls of the function behind it.
+        (Some functions of the tracer begin with one.)"""
         known = self._counts.get(vaddr)
         if known is None:
             words = self.word(vaddr), self.word(vaddr + 1)
@@ -104,7 +104,7 @@ class KernelAround:
         return vaddr in self._slab_caches
 
     def is_allocated(self, vaddr: int) -> bool:
-        """Aligned, in the direct map or among what vmalloc gave, and mapped."""
+        """Aligned, in the direct map or the vmalloc area, and mapped."""
         layout = self._layout
         if vaddr % 8 or not layout.page_offset_base <= vaddr < layout.vmemmap_base:
             return False
@@ -112,7 +112,7 @@ class KernelAround:
 
     @cached_property
     def _slab_caches(self) -> frozenset[int]:
-        """The list's place in a cache is what it is in the trusted kernel, where the caches are known."""
+        """The list node has the same offset in a cache as in the trusted kernel, whose caches are known."""
         head, caches = self.address("slab_caches"), self._bridge.prepared.caches
         if head is None or not caches:
             return frozenset()

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 
 from hybridbridge_vol.bridge.attachment import Bridge
-from hybridbridge_vol.bridge.modules.relocate import Group, RelocatedModule, field_for
+from hybridbridge_vol.bridge.modules.relocated_module import RelocatedModule, Segment
 from hybridbridge_vol.check.call_depth import lead_calls_behind
 from hybridbridge_vol.check.code_differences import CodeComparison, unequal
+from hybridbridge_vol.check.difference import Difference
 from hybridbridge_vol.check.function_pointers import joined
 from hybridbridge_vol.check.kernel_context import KernelAround
 from hybridbridge_vol.check.module_patch_tables import module_call_sites, module_patch_tables
@@ -17,7 +18,6 @@ from hybridbridge_vol.check.patching import Patcher
 from hybridbridge_vol.check.symbol_names import Places
 from hybridbridge_vol.check.tracers import Tracers
 from hybridbridge_vol.procfs.system import Module
-from hybridbridge_vol.toolkit.guest_kernel import Difference
 from hybridbridge_vol.units import PAGE_SIZE
 
 _CONSTANTS = (".rodata", ".data.rel.ro")
@@ -38,8 +38,8 @@ class ModuleIntegrity:
     def differences(self, listed: Iterable[Module]) -> Iterator[Difference]:
         """Module by module. One that cannot be checked is told."""
         for module in listed:
-            part = self._modules.at(module.address_vaddr)
-            if part is None or part.module.name != module.name:
+            trusted = self._modules.at(module.address_vaddr)
+            if trusted is None or trusted.module.name != module.name:
                 reason = "does not lie where it is listed, or is not like its file"
                 if not self._modules.has_file(module.name):
                     reason = "no trusted file; add the package that it came in with 'hb trust add'"
@@ -51,7 +51,7 @@ class ModuleIntegrity:
                     f"module {module.name} cannot be checked: {reason}",
                 )
                 continue
-            yield from _Comparison(self, part.module, part.proven.trusted).differences()
+            yield from _Comparison(self, trusted.module, trusted.proven.trusted).differences()
 
     def _told(
         self,
@@ -71,26 +71,28 @@ class ModuleIntegrity:
         found = self._around.addresses(name)
         if found:
             return found
-        exports = (part.module.symbol_vaddr(name) for part in self._modules.parts)
+        exports = (trusted.module.symbol_vaddr(name) for trusted in self._modules.segments)
         return list(dict.fromkeys(vaddr for vaddr in exports if vaddr is not None))
 
-    def _read(self, group: Group) -> tuple[bytearray, list[int]]:
-        """What the snapshot has in a group's place, and the offsets of pages that the image lacks: these are
+    def _read(self, segment: Segment) -> tuple[bytearray, list[int]]:
+        """What the snapshot has in a segment's place, and the offsets of pages that the image lacks: these are
         as expected."""
         found, absent = bytearray(), []
-        for offset in range(0, len(group.content), PAGE_SIZE):
-            place = self._bridge.layout.translate(self._bridge.image, group.vaddr + offset)
+        for offset in range(0, len(segment.content), PAGE_SIZE):
+            place = self._bridge.layout.translate(self._bridge.image, segment.vaddr + offset)
             page = None if place is None else self._bridge.image.read_available(place.paddr, PAGE_SIZE)
             if page is None:
                 absent.append(offset)
-            found += group.content[offset : offset + PAGE_SIZE] if page is None else page
+            found += segment.content[offset : offset + PAGE_SIZE] if page is None else page
         return found, absent
 
 
 class _Comparison:
     """One module. Offsets count from the beginning of its code, or of its constants."""
 
-    def __init__(self, all_modules: ModuleIntegrity, module: RelocatedModule, redirected: set[int]) -> None:
+    def __init__(
+        self, all_modules: ModuleIntegrity, module: RelocatedModule, redirected: frozenset[int]
+    ) -> None:
         self._all = all_modules
         self._module = module
         self._redirected = redirected
@@ -132,29 +134,29 @@ class _Comparison:
             yield from self._constants(self._module.rodata)
 
     def _sections_only(
-        self, group: Group, found: bytearray, layout: dict[int, int], prefix: str | tuple[str, ...]
+        self, segment: Segment, found: bytearray, layout: dict[int, int], prefix: str | tuple[str, ...]
     ) -> bytearray:
         """What is expected of the sections whose names begin so; all between them is taken as it is."""
         expected = found.copy()
         for number, start in layout.items():
             section = self._module.file.sections[number]
             if section.name.startswith(prefix):
-                expected[start : start + section.size] = group.content[start : start + section.size]
+                expected[start : start + section.size] = segment.content[start : start + section.size]
         return expected
 
-    def _missing(self, group: Group, absent: list[int]) -> Iterator[Difference]:
+    def _missing(self, segment: Segment, absent: list[int]) -> Iterator[Difference]:
         for start, end in joined(absent, PAGE_SIZE + 1):
             pages = (end - 1 - start) // PAGE_SIZE + 1
             reason = f"{pages} pages of module {self._module.name} are not in the image and cannot be checked"
-            yield self._all._told("missing", group.vaddr + start, self._module.name, None, reason)
+            yield self._all._told("missing", segment.vaddr + start, self._module.name, None, reason)
 
-    def _take_reference(self, group: Group, expected: bytearray, found: bytearray, offset: int) -> None:
+    def _take_reference(self, segment: Segment, expected: bytearray, found: bytearray, offset: int) -> None:
         """A field that was turned to the trusted kernel's object must be one of the snapshot's here."""
-        reference = group.references.get(offset)
+        reference = segment.references.get(offset)
         if reference is None:
             return
-        for vaddr in self._all._resolve(reference[0]):
-            data = field_for(reference, vaddr, group.vaddr + offset)
+        for vaddr in self._all._resolve(reference.name):
+            data = reference.field(vaddr, segment.vaddr + offset)
             expected[offset : offset + len(data)] = data
             if found[offset : offset + len(data)] == data:
                 return
@@ -168,7 +170,7 @@ class _Comparison:
         found = self._all._around.address(_KEY + name.removeprefix(_TRAMPOLINE))
         return key if found is None else found - text
 
-    def _constants(self, rodata: Group) -> Iterator[Difference]:
+    def _constants(self, rodata: Segment) -> Iterator[Difference]:
         found, absent = self._all._read(rodata)
         yield from self._missing(rodata, absent)
         expected = self._sections_only(rodata, found, self._module.file.rodata_layout()[0], _CONSTANTS)

@@ -1,6 +1,6 @@
-"""The places in a module's text that the kernel rewrites, by the tables in its file.
+"""The patch sites in a module's text, from the tables in its file.
 
-A module has the tables that the kernel has, as sections; where an entry leads is what its relocations say.
+A module has the same tables as the kernel, as sections; the relocations of an entry say where it leads.
 """
 
 from __future__ import annotations
@@ -8,7 +8,9 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 
-from hybridbridge_vol.bridge.modules.relocate import RelocatedModule, Resolve, entry_values
+from hybridbridge_vol.bridge.modules.locate import Resolve
+from hybridbridge_vol.bridge.modules.relocated_module import RelocatedModule
+from hybridbridge_vol.bridge.modules.tables import entry_values
 from hybridbridge_vol.check.patch_tables import (
     ALTERNATIVE_SIZES,
     JUMP_ENTRY,
@@ -30,7 +32,7 @@ class _Reader:
         self._text = module.text
 
     def _values(self, section: str) -> tuple[memoryview, dict[int, int]]:
-        """A table's own bytes, and what is filled in in it: offset in the table to offset from the module's
+        """A table's own bytes, and its relocated fields: offset in the table to offset from the module's
         text."""
         table = self._module.file.section(section)
         if table is None:
@@ -42,7 +44,7 @@ class _Reader:
         return 0 <= offset <= len(self._text.content) - size
 
     def sites(self, section: str) -> array[int]:
-        """Tables that are nothing but places."""
+        """Tables that hold only the offsets of sites."""
         _data, values = self._values(section)
         return array("I", (place for place in values.values() if self._inside(place)))
 
@@ -71,7 +73,7 @@ class _Reader:
                 yield code, data[start + 9]
 
     def branches(self) -> Iterator[Branch]:
-        """See `image.patch_tables`."""
+        """See `check.patch_tables`."""
         data, values = self._values("__jump_table")
         for start in range(0, len(data) - JUMP_ENTRY + 1, JUMP_ENTRY):
             code, target, key = (values.get(start + part) for part in (0, 4, 8))
@@ -106,5 +108,5 @@ def module_patch_tables(module: RelocatedModule, resolve: Resolve) -> PatchTable
 
 
 def module_call_sites(module: RelocatedModule, resolve: Resolve) -> array[int]:
-    """Offsets of the direct calls of a module; see `image.patch_tables.read_call_sites`."""
+    """Offsets of the direct calls of a module; see `check.patch_tables.read_call_sites`."""
     return _Reader(module, resolve).sites(".call_sites")

@@ -1,8 +1,8 @@
-"""The places in a kernel's text that the kernel itself rewrites, as its own tables list them.
+"""The patch sites in a kernel's text, which the kernel itself rewrites, from its own tables.
 
-A kernel adapts its text to the machine while it boots, and goes on doing so: every such place stands in a
-table, and each table lies between two symbols. All places are offsets from `_text`. Tables that a kernel does
-not have are empty.
+A kernel adapts its text to the machine while it boots and while it runs: every patch site is in a table, and
+each table lies between two symbols. All sites are offsets from `_text`. Tables that a kernel does not have
+are empty.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _ALTERNATIVE_ENTRIES = {12: "<iiHBB", 13: "<iiHBBB", 14: "<iiIBB"}
 """struct alt_instr, arch/x86/include/asm/alternative.h: distances to the code and to its replacement, feature
 and flags, the two lengths; with the length of the padding up to 5.12, with 32 bits of features from 6.3."""
 ALTERNATIVE_SIZES = {12: 10, 13: 10, 14: 12}
-"""Where in an entry of such a length the two lengths stand."""
+"""Length of an entry to the offset of the two lengths in it."""
 
 _WIDEST = 6
-"""Bytes of the longest instruction at a place."""
+"""Bytes of the longest instruction at a site."""
 
 
 class SymbolTable(Protocol):

@@ -1,9 +1,9 @@
 """Telling what boot-time patching did to a kernel's text from everything else.
 
-A `Patcher` holds the text that the trusted kernel would have in the snapshot's place and the text that is
-there. At each place of the kernel's own tables of patch sites it accepts exactly the forms that the kernel
-itself may write there; what is accepted is taken over into the expected text. Whatever differs afterwards
-nobody has explained.
+A `Patcher` compares the text that the trusted kernel would have at the snapshot's addresses with the text
+that is there. At each patch site that the kernel's own tables list it accepts exactly the forms that the
+kernel itself may write there; what is accepted is copied into the expected text. Whatever differs afterwards
+is unexplained.
 
 Offsets count from `_text`. Sources: arch/x86/kernel/alternative.c, static_call.c, jump_label.c, ftrace.c,
 paravirt.c of 5.10, 6.1 and 6.12; 7.x as its binaries show.
@@ -11,7 +11,7 @@ paravirt.c of 5.10, 6.1 and 6.12; 7.x as its binaries show.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from itertools import groupby
 from typing import Protocol
@@ -30,11 +30,11 @@ _LOCK, _DATA_SEGMENT = 0xF0, 0x3E
 _SEALED = (b"\x0f\x1f\x40\xd6", b"\x66\x0f\x1f\x00")
 """gen_endbr_poison(), arch/x86/include/asm/ibt.h: `nopl -42(%rax)`; an ordinary nop before 6.2."""
 _WARNING = b"\x67\x48\x0f\xb9\x3a"
-"""`ud1 (%edx),%rdi`, what a call of __WARN_trap becomes in 7.x: the trap itself."""
+"""`ud1 (%edx),%rdi`, which replaces a call of __WARN_trap in 7.x: the trap itself."""
 _ZERO_RESULT = (("xor eax, eax",), ("xor rax, rax",))
 _WRAPPER = "__raw_callee_save_"
-"""PV_CALLEE_SAVE_REGS_THUNK, arch/x86/include/asm/paravirt.h: saves registers around the function of that
-name."""
+"""PV_CALLEE_SAVE_REGS_THUNK, arch/x86/include/asm/paravirt.h: the function of the name behind it, with its
+registers saved."""
 _USER_PTR_MAX = ((1 << 47) - 4096, (1 << 56) - 4096)
 """TASK_SIZE_MAX with 4 and with 5 levels of paging, arch/x86/include/asm/page_64.h."""
 
@@ -61,14 +61,14 @@ class Surroundings(Protocol):
         """Whether a cache of the snapshot's slab allocator lies at an address."""
 
     def is_allocated(self, vaddr: int) -> bool:
-        """Whether an address is one of memory that the snapshot's kernel allocated: never of code."""
+        """Whether an address lies in memory that the snapshot's kernel allocated, which is never code."""
 
 
 class Patcher:
-    """See the module's text.
+    """See the module's docstring.
 
     `expected` is the trusted text as linked, relocated to `text_vaddr`, where the snapshot has it; `found` is
-    what the snapshot has there, and may be shorter.
+    the snapshot's text, and may be shorter.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Patcher:
         self._in_slot = cache(self._function_in_slot)
 
     def accept(self, tables: PatchTables) -> None:
-        """Take over every form that the tables allow."""
+        """Copy every form that the tables allow into the expected text."""
         self._locks(tables.locks)
         self._fixed(tables.seals, 4, _SEALED)
         self._fixed(tables.mcount, CALL_SIZE, (NOP5,), lambda found: found == ())
@@ -107,7 +107,7 @@ class Patcher:
         for code, choices in groupby(sorted(tables.alternatives), lambda choice: choice.code):
             self._alternative(code, list(choices))
 
-    # --- one place ----------------------------------------------------------------------------------------
+    # --- one site -----------------------------------------------------------------------------------------
 
     def _vaddr(self, offset: int) -> int:
         return self._text_vaddr + offset & U64
@@ -127,7 +127,7 @@ class Patcher:
 
     def _branches_to(self, code: int, size: int, opcode: int, vaddr: int) -> bool:
         """Whether the snapshot has a plain call or jump there (`opcode` with 32 bits), and nothing but nops
-        behind it. Many places are told apart by this, and need not be decoded."""
+        behind it. This decides most sites without decoding them."""
         end = code + CALL_SIZE
         distance = int.from_bytes(self.found[code + 1 : end], "little", signed=True)
         rest = bytes(self.found[end : code + size])
@@ -190,46 +190,44 @@ class Patcher:
         if not self._differs(code, CALL_SIZE):
             return
         function = self._word(self._vaddr(key))
-        if function is None:
+        if function == 0:
+            self._consider(code, CALL_SIZE, lambda: ((("ret",) if tail else ()),))
             return
-        if (
-            self._branches_to(code, CALL_SIZE, _JUMP if tail else _CALL, function)
-            and self._function(function) is not None
+        name = None if function is None else self._function(function)
+        if function is None or name is None:
+            return
+        if self._branches_to(code, CALL_SIZE, _JUMP if tail else _CALL, function) or (
+            name == "__WARN_trap" and self.found[code : code + CALL_SIZE] == _WARNING
         ):
             self._take(code, CALL_SIZE)
             return
-        there = self._meaning_found(code, CALL_SIZE)
-        if function == 0:
-            fits = there == (("ret",) if tail else ())
-        else:
-            name = self._function(function)
-            fits = (name is not None and there == (f"{'jmp' if tail else 'call'} {function:#x}",)) or (
-                name == "__static_call_return0" and there in _ZERO_RESULT
-            )
-            fits = fits or (name == "__WARN_trap" and self.found[code : code + CALL_SIZE] == _WARNING)
-            if (
-                name is not None and name.startswith(_WRAPPER) and not tail
-            ):  # queued_spin_unlock, a static call in 7.3
-                fits = fits or there == self._body(function, name)
-        if fits:
-            self._take(code, CALL_SIZE)
+        self._consider(code, CALL_SIZE, lambda: self._static_call_forms(function, name, tail))
+
+    def _static_call_forms(self, function: int, name: str, tail: bool) -> Iterator[Meaning]:
+        """What `__static_call_transform` (arch/x86/kernel/static_call.c) makes of a call of a function."""
+        yield (f"{'jmp' if tail else 'call'} {function:#x}",)
+        if name == "__static_call_return0":
+            yield from _ZERO_RESULT
+        body = self._body(function, name) if name.startswith(_WRAPPER) and not tail else None
+        if body is not None:  # queued_spin_unlock, a static call in 7.3
+            yield body
 
     def _constant(self, code: int, size: int, name: str) -> None:
         if not self._differs(code, size):
             return
         there = int.from_bytes(self.found[code : code + size], "little")
-        place = self._around.address(name)
-        if place is None:  # a variable that was optimised away
+        variable = self._around.address(name)
+        if variable is None:  # it was optimised away
             fits = size == 8 and self._fits_without_variable(name, there)
         else:
-            value = self._word(place)
+            value = self._word(variable)
             fits = value is not None and there == value & (1 << 8 * size) - 1
         if fits:
             self._take(code, size)
 
     def _fits_without_variable(self, name: str, there: int) -> bool:
-        """In 7.x those are caches of the allocator, `__filp_cache` and its like, and in 7.3 the table
-        `__futex_queues`."""
+        """In 7.x the variables without a symbol are slab caches (`__filp_cache` and others), and in 7.3 the
+        table `__futex_queues`."""
         if name == "USER_PTR_MAX":
             return there in _USER_PTR_MAX
         return (
@@ -237,8 +235,8 @@ class Patcher:
         )
 
     def _function_in_slot(self, slot_vaddr: int) -> tuple[int | None, Meaning | None]:
-        """The function of the kernel that a word of `pv_ops` leads to, and what its body means if that is
-        short; None if it is no such word, or leads to none."""
+        """The kernel's function that a word of `pv_ops` points to, and the meaning of its body if that is
+        short; None if the word is not in `pv_ops` or points to no function."""
         function = self._word(slot_vaddr) if self._around.is_paravirt_slot(slot_vaddr) else None
         name = None if function is None else self._function(function)
         if function is None or name is None:
@@ -246,13 +244,14 @@ class Patcher:
         return function, self._body(function, name)
 
     def _body(self, function: int, name: str) -> Meaning | None:
-        """What a function means, without the saving of registers around it; None if it is not short."""
+        """The meaning of a function's body without the saving of registers around it; None if it is not
+        short."""
         inner = self._around.address(name.removeprefix(_WRAPPER)) or function
         body = self._reader.meaning(self._around.body(inner), inner)
         return body[: body.index("ret")] if "ret" in body else None
 
     def _calls_slot(self, code: int, size: int) -> bool:
-        """Take over what `_through_slot` tells of a call, without decoding the call through the slot."""
+        """Accept what `_through_slot` allows for a call, without decoding the call through the slot."""
         if (
             size < _INDIRECT_CALL_SIZE
             or self.expected[code : code + 2] != _INDIRECT_CALL
@@ -271,8 +270,8 @@ class Patcher:
         return fits
 
     def _through_slot(self, code: int, size: int) -> list[Meaning]:
-        """What a call through a slot of `pv_ops` may become: a call of the function in the slot, or its
-        body."""
+        """The forms that a call through a slot of `pv_ops` may take: a call of the function in the slot, or
+        that function's body."""
         words = self._meaning_expected(code, size)
         if len(words) != 1 or not words[0].startswith(("call qword ptr [0x", "jmp qword ptr [0x")):
             return []
@@ -298,7 +297,7 @@ class Patcher:
             self._take(code, size)
 
     def _is_copy(self, code: int, size: int, choices: list[Alternative]) -> bool:
-        """Take over the most frequent form of a replacement, without decoding: its bytes as they are, then
+        """Accept the most frequent form of a replacement without decoding it: its bytes unchanged, then
         nops."""
         there = bytes(self.found[code : code + size])
         for choice in choices:

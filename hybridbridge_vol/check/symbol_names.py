@@ -1,15 +1,15 @@
-"""What lies at a kernel address of the snapshot, in words: a symbol, a module, a region."""
+"""Names for kernel addresses of the snapshot: a symbol, a module, a region."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from hybridbridge_vol.bridge.attachment import Bridge
-from hybridbridge_vol.bridge.modules.snapshot_modules import MODULES_END, MODULES_START
+from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START
 from hybridbridge_vol.bridge.space import UPPER_HALF
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.system import Module, parse_module
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
-from hybridbridge_vol.toolkit.tool import UNREADABLE
+from hybridbridge_vol.toolkit.reading import UNREADABLE
 
 _DIRECT_MAP = 64 << 40
 _VMALLOC = 32 << 40
@@ -25,8 +25,8 @@ class Places:
         self._modules = sorted((module.address_vaddr, module.size, module.name) for module in modules)
 
     def symbol(self, vaddr: int) -> str | None:
-        """`name+offset` in the kernel itself; None outside of it. Of several names a system call's own, else
-        the first that the whole kernel knows."""
+        """`name+offset` in the kernel image; None outside of it. Of several names that of a system call, else
+        the first global one."""
         if not self._bridge.in_twin(vaddr):
             return None
         kernel = self._bridge.kernel
@@ -69,8 +69,8 @@ class Places:
 
 
 def listed_modules(kernel: GuestKernel) -> list[Module]:
-    """The modules that the guest's kernel lists; none where it cannot. They only name addresses."""
+    """The modules that the guest's kernel lists; none if the list cannot be read."""
     try:
-        return [parse_module(line) for line in kernel.read_file("/proc/modules").splitlines()]
+        return [parse_module(line) for line in kernel.files.read("/proc/modules").splitlines()]
     except UNREADABLE:
         return []

@@ -1,7 +1,7 @@
 """The kernel's own ways to hook its code, recognised: the function tracer, kprobes, livepatches.
 
-Each of them is a difference, for whoever armed it watches or changes what the kernel does. It is told by its
-name, and where it leads: to a piece of code that the kernel copies from a template of its own
+Each of them is a difference, because whoever enabled it watches or changes what the kernel does. It is
+reported by its name and with its target: a piece of code that the kernel copies from a template of its own
 (arch/x86/kernel/ftrace.c, `create_trampoline`; arch/x86/kernel/kprobes/opt.c,
 `arch_prepare_optimized_kprobe`) and that calls the handler.
 """
@@ -18,25 +18,25 @@ from hybridbridge_vol.units import U64
 
 _CALLERS = ("ftrace_caller", "ftrace_regs_caller", "ftrace_graph_caller")
 _IN_BETWEEN = "ftrace_ops_assist_func"
-"""Calls the function of who registered, where that one needs protection against recursion."""
+"""Calls the registered function if that needs protection against recursion."""
 _SPECIAL = {"kprobe_ftrace_handler": "kprobe", "klp_ftrace_handler": "livepatch"}
-_PLACES = re.compile(r"ftrace_(regs_)?call|ftrace_graph_call|ftrace_epilogue")
+_PATCHED = re.compile(r"ftrace_(regs_)?call|ftrace_graph_call|ftrace_epilogue")
 """Instructions of arch/x86/kernel/ftrace_64.S that are rewritten while functions are traced."""
 _VARIABLES = re.compile(
     r"__SCK__(?:tp_func|fgraph)_\w+|(?:global|graph|kprobe|klp|fgraph)_?\w*_ops|(?:__)?ftrace_\w+|function_trace_op"
 )
-"""Static calls of tracepoints, and what kernel/trace/ftrace.c, fgraph.c and trace_functions.c keep of who is
-called."""
+"""Static calls of tracepoints, and the variables in which kernel/trace/ftrace.c, fgraph.c and
+trace_functions.c keep the called functions."""
 _OF_POINTER = (3, 7)
 """Displacement of `mov rdx, [rip + X]` at `ftrace_caller_op_ptr`: each copy has a pointer of its own."""
 _CALL, _CALL_SIZE, _CLAC_SIZE = 0xE8, 5, 3
 
 Hook = tuple[str, str]
-"""What it is (traced, kprobe, livepatch) and where it leads, in words."""
+"""Its kind (traced, kprobe, livepatch), and where it leads, as text."""
 
 
 class Tracers:
-    """See the module's text. `read(vaddr, size)` gives the snapshot's bytes."""
+    """See the module's docstring. `read(vaddr, size)` returns the snapshot's bytes."""
 
     def __init__(self, around: KernelAround, places: Places, read: Callable[[int, int], bytes]) -> None:
         self._around = around
@@ -44,7 +44,7 @@ class Tracers:
         self._read = read
 
     def at_function(self, found: Instruction) -> Hook | None:
-        """What the call is that was found where a function calls the tracer; None if it is not the
+        """What an instruction is that was found where a function calls the tracer; None if it is not the
         tracer's."""
         if found.mnemonic != "call" or found.target is None:
             return None
@@ -52,12 +52,12 @@ class Tracers:
         return ("traced", str(name)) if name in _CALLERS else self._trampoline(found.target)
 
     def inside(self, vaddr: int, found: Instruction) -> Hook | None:
-        """What the instruction is that was found elsewhere in the code: of the tracer's own, or a kprobe's
-        jump."""
+        """What an instruction is that was found elsewhere in the code: one that the tracer patches in its own
+        code, or a kprobe's jump; None for others."""
         if found.target is None:
             return None
         name = self._places.symbol(vaddr)
-        if name is not None and _PLACES.fullmatch(name):
+        if name is not None and _PATCHED.fullmatch(name):
             return "traced", self._places.describe(found.target)
         if found.mnemonic == "jmp" and self._is_detour(found.target):
             return "kprobe", "detour of an optimised kprobe"
@@ -82,14 +82,14 @@ class Tracers:
         return None
 
     def _registered(self, pointer_vaddr: int) -> str:
-        """Who gave the `struct ftrace_ops` that a trampoline points to: its first word is the function."""
+        """The function of the `struct ftrace_ops` that a trampoline points to: its first word."""
         ops = self._around.word(pointer_vaddr)
         function = None if ops is None else self._around.word(ops)
         return _IN_BETWEEN if function is None else self._places.describe(function)
 
     def _templates(self) -> Iterator[tuple[int, int, int]]:
-        """Where a template begins, where it takes the pointer, and the call in it: addresses in the
-        snapshot."""
+        """The start of a template, the instruction that loads the pointer, and the call in it: addresses in
+        the snapshot."""
         for name, call in (("ftrace_caller", "ftrace_call"), ("ftrace_regs_caller", "ftrace_regs_call")):
             found = [self._around.address(symbol) for symbol in (name, f"{name}_op_ptr", call)]
             known = [vaddr for vaddr in found if vaddr is not None]
@@ -103,15 +103,13 @@ class Tracers:
         if start is None or access is None or end is None or not start < access < end:
             return False
         there, usual = self._read(vaddr, end - start), self._around.body(start, end - start)
-        first, behind = (
-            access - start,
-            access - start + _CLAC_SIZE,
-        )  # `clac`, or nops where the processor has none
+        # `clac`, or nops if the processor does not have it
+        first, behind = access - start, access - start + _CLAC_SIZE
         return there[:first] == usual[:first] and there[behind:] == usual[behind:]
 
 
 def _target(code: bytes, field: int, vaddr: int) -> int:
-    """What a 32-bit displacement leads to that ends its instruction, in code at `vaddr`."""
+    """The target of a 32-bit displacement that ends its instruction, in code at `vaddr`."""
     return vaddr + field + 4 + int.from_bytes(code[field : field + 4], "little", signed=True) & U64
 
 

@@ -30,7 +30,7 @@ EXIT_STATUSES = (
 
 def complain(text: str) -> None:
     """Write one line to standard error."""
-    from hybridbridge_vol.toolkit.render import printable
+    from hybridbridge_vol.toolkit.printable import printable
 
     print(printable(f"hb: {text}"), file=sys.stderr)
 

@@ -11,8 +11,10 @@ import json
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO, TypeGuard
 
-from hybridbridge_vol.toolkit.render import WRITERS, Answer, duration, printable, utc
-from hybridbridge_vol.toolkit.tool import Column, Kind, Row, Value
+from hybridbridge_vol.toolkit.cells import Kind, Value, duration, utc
+from hybridbridge_vol.toolkit.printable import printable
+from hybridbridge_vol.toolkit.render import WRITERS, Answer
+from hybridbridge_vol.toolkit.tool import Column, Row
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -21,7 +21,8 @@ from hybridbridge_vol.cli.arguments import (
 from hybridbridge_vol.cli.console import FAILED, OK, PARTIAL, complain, format_of, store_root
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.progress import Progress
-from hybridbridge_vol.toolkit.tool import Option, Options, Raw, Tool, Unavailable
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.tool import Option, Options, Raw, Tool
 
 if TYPE_CHECKING:
     from hybridbridge_vol.cli.arguments import Commands
@@ -173,7 +174,7 @@ def _answer(args: argparse.Namespace, session: Session) -> int:
     tool: Tool = args.tool
     options, form = options_of(args), format_of(args)
     if hasattr(args, "provenance"):
-        from hybridbridge_vol.guest.provenance import with_provenance
+        from hybridbridge_vol.toolkit.provenance import with_provenance
 
         tool = with_provenance(tool)
     if isinstance(tool, Raw) and form == "text" and tool.wants_raw(options, sys.stdout.isatty()):
@@ -196,7 +197,7 @@ def _write_table(tool: Tool, session: Session, options: Options, form: str) -> b
 
 def _write_raw(dump: str, tool: Raw, session: Session, options: Options) -> int:
     """Write bytes to standard output, on a terminal with control characters escaped; the exit status."""
-    from hybridbridge_vol.toolkit.render import safe
+    from hybridbridge_vol.toolkit.printable import safe
 
     wrote = failed = False
     for chunk in tool.raw(session, options):

@@ -1,4 +1,4 @@
-"""What system calls write into the proxy task's buffers, as values."""
+"""The structures that system calls write into a buffer, read as values: x86-64's user ABI."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import os
 import struct
 from collections.abc import Iterator
 
-from hybridbridge_vol.toolkit.guest_kernel import Stat, Sysinfo
+from hybridbridge_vol.guest.values import Stat, Sysinfo, Uname
 
 STAT_SIZE = 144
-"""Bytes of `struct stat` of x86-64."""
+"""Bytes of `struct stat`."""
+SYSINFO_SIZE = 112
+"""Bytes of `struct sysinfo`."""
+_UTS_FIELD, _UTS_FIELDS = 65, 6
+UNAME_SIZE = _UTS_FIELD * _UTS_FIELDS
+"""Bytes of `struct new_utsname` (include/uapi/linux/utsname.h)."""
 
 
 def directory_entries(data: bytes) -> Iterator[tuple[int, str]]:
@@ -25,7 +30,7 @@ def directory_entries(data: bytes) -> Iterator[tuple[int, str]]:
 
 
 def parse_stat(data: bytes) -> Stat:
-    """`struct stat` of x86-64 (arch/x86/include/uapi/asm/stat.h)."""
+    """`struct stat` (arch/x86/include/uapi/asm/stat.h)."""
     dev, ino, nlink, mode, uid, gid, _pad, rdev, size = struct.unpack_from("<QQQIIIIQq", data)
     seconds, nanoseconds = struct.unpack_from("<QQ", data, 88)
     return Stat(
@@ -41,24 +46,18 @@ def parse_stat(data: bytes) -> Stat:
     )
 
 
+def parse_uname(data: bytes) -> Uname:
+    """`struct new_utsname`: six names, each ended by a NUL in its field."""
+    fields = (data[start : start + _UTS_FIELD] for start in range(0, UNAME_SIZE, _UTS_FIELD))
+    return Uname(*(os.fsdecode(field.split(b"\0")[0]) for field in fields))
+
+
 def parse_sysinfo(data: bytes) -> Sysinfo:
     """`struct sysinfo` (include/uapi/linux/sysinfo.h)."""
     uptime, *rest = struct.unpack_from("<q3Q6QHHxxxxQQI", data)
-    loads, (total, free, shared, buffers, total_swap, free_swap, procs, _pad, total_high, free_high, unit) = (
-        rest[:3],
-        rest[3:],
-    )
+    load1, load5, load15, total, free, shared, buffers, total_swap, free_swap, procs, _pad, *high = rest
+    total_high, free_high, unit = high
     return Sysinfo(
-        uptime,
-        (loads[0], loads[1], loads[2]),
-        total,
-        free,
-        shared,
-        buffers,
-        total_swap,
-        free_swap,
-        procs,
-        total_high,
-        free_high,
-        unit,
-    )
+        uptime, (load1, load5, load15), total, free, shared, buffers, total_swap, free_swap, procs,
+        total_high, free_high, unit,
+    )  # fmt: skip

@@ -1,25 +1,24 @@
-"""Where the bytes of an answer came from: taint labels of what calls returned, as ranges of the image
+"""Where the bytes of answers came from: the taint labels of what calls returned, as ranges of the image
 file."""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from hybridbridge_vol.bridge.run.caller import Caller
 from hybridbridge_vol.bridge.taint.labels import SEEDED, TRUSTED, merge_ranges
-from hybridbridge_vol.toolkit.tool import Source
-
-Origins = Callable[[int], list[tuple[int, int]]]
-"""A label's `(physical address, size)` ranges in the snapshot."""
+from hybridbridge_vol.procfs.sources import Source
 
 
 class Provenance(NamedTuple):
     """What bytes were made from. `ranges`: `(file offset, length)` of the image, ascending and disjoint;
-    `unplaced`: `(physical address, length)` where the image is no plain file; `trusted`: some of it is the
-    trusted kernel's own state; `unknown`: some of it is the snapshot's, from an address that nobody saw.
+    `unplaced`: `(physical address, length)` where the image is not a plain file; `trusted`: some of it is the
+    trusted kernel's own state; `unknown`: some of it is the snapshot's, from an address that was not
+    recorded.
 
-    Nothing of all: text and numbers that stand in the kernel's code."""
+    All empty: text and numbers that stand in the kernel's code."""
 
     ranges: tuple[tuple[int, int], ...] = ()
     unplaced: tuple[tuple[int, int], ...] = ()
@@ -33,19 +32,30 @@ class Provenance(NamedTuple):
         return " ".join(words) or "constant"
 
 
-class Traces:
-    """The labels of the answers of a session, by source, the last answer of each."""
+class AnswerLabels:
+    """The labels of a session's answers: of each source those of its last answer.
 
-    def __init__(self, origins: Origins, offset_of: Callable[[int], int | None]) -> None:
-        self._origins = origins
-        self._offset_of = offset_of
+    Nothing is kept before `start` was called: labels exist only in mode `slow`, and take memory.
+    """
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+        self._started = False
         self._labels: dict[str, array[int]] = {}
         self._known: dict[int, Provenance] = {}
 
-    def keep(self, source: str, labels: memoryview, more: bool) -> None:
-        """Labels of an answer, one 64-bit number a byte; behind those of before if `more`."""
+    def start(self) -> None:
+        """Keep the labels of answers from here on. The session must be in mode `slow`."""
+        self._started = True
+
+    def keep(self, source: str, offset: int, size: int, more: bool) -> None:
+        """Keep the labels of an answer: of `size` bytes at `offset` of user memory. With `more` they follow
+        those that are there."""
+        if not self._started:
+            return
         if not more:
             self.forget(source)
+        labels = self._caller.labels(offset, size)
         self._labels.setdefault(source, array("Q")).frombytes(labels.tobytes())
 
     def forget(self, source: str) -> None:
@@ -63,17 +73,17 @@ class Traces:
         """`(start, end, provenance)` of runs of bytes of one source that came from the same."""
         labels = self._labels.get(path, array("Q"))
         start = 0
-        for place in range(1, len(labels) + 1):
-            if place == len(labels) or self._of_label(labels[place]) != self._of_label(labels[start]):
-                yield start, place, self._of_label(labels[start])
-                start = place
+        for position in range(1, len(labels) + 1):
+            if position == len(labels) or self._of_label(labels[position]) != self._of_label(labels[start]):
+                yield start, position, self._of_label(labels[start])
+                start = position
 
     def _of_label(self, label: int) -> Provenance:
         found = self._known.get(label)
         if found is None:
             placed, unplaced = [], []
-            for paddr, size in self._origins(label):
-                offset = self._offset_of(paddr)
+            for paddr, size in self._caller.hybrid.slow.engine.origins(label):
+                offset = self._caller.bridge.image.offset_of(paddr)
                 if offset is None:
                     unplaced.append((paddr, size))
                 else:

@@ -1,230 +1,116 @@
-"""The files of a snapshot's /proc and /sys, read by system calls of the proxy task: what any session does all
-the time."""
+"""The files of a snapshot's /proc and /sys, by their paths."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import time
 from collections.abc import Iterable, Iterator
-from typing import Self
 
-from hybridbridge_vol.bridge.attachment import Bridge
-from hybridbridge_vol.bridge.run.caller import Caller
-from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest import magic_links
 from hybridbridge_vol.guest.abi import STAT_SIZE, directory_entries, parse_stat
-from hybridbridge_vol.guest.answer_labels import Traces
+from hybridbridge_vol.guest.descriptors import LARGEST_READ, Descriptors, OpenFile
+from hybridbridge_vol.guest.endless import joined
 from hybridbridge_vol.guest.mounting import Mounts
 from hybridbridge_vol.guest.prefetch import Prefetch
-from hybridbridge_vol.guest.unlistable import entries_around_holes
-from hybridbridge_vol.toolkit.guest_kernel import EndlessFile, Question, Stat
-from hybridbridge_vol.units import U64
+from hybridbridge_vol.guest.proxy_calls import AT_FDCWD, ProxyCalls
+from hybridbridge_vol.guest.unlistable import listable_entries
+from hybridbridge_vol.guest.values import Question, Stat
 
-MAX_FILE_SIZE = 64 << 20
-"""Bytes `read_file` takes from one file: three times the largest text of /proc (kallsyms); beyond lie only
-windows on memory (kcore) and lists that never end."""
-
-MAX_FILE_SECONDS = 20.0
-"""Time for one file, four times that under taint: the longest honest one takes two seconds."""
-
-TIDY_AFTER_CLOSES = 64
-"""Closed files are freed by work that never runs by itself here; it is run after so many."""
-
-RENEW_AFTER_CLOSES = 4096
-"""What waits for an RCU grace period is never freed: after so many files the session starts afresh."""
-
-_PATH_AT = 0
-BUFFER_AT = 64 << 10
-READ_SIZES = (16 << 10, 64 << 10, 256 << 10, 1 << 20)
+READ_SIZES = (16 << 10, 64 << 10, 256 << 10, LARGEST_READ)
 """Bytes asked for by the first, second ... read of a file: some files clear a buffer of that size first."""
 _DIRENTS_SIZE = 256 << 10
+_LONGEST_LINK = 4096
 
-_AT_FDCWD = -100 & U64
 _O_RDONLY, _O_DIRECTORY = 0, 0o200000
 _AT_SYMLINK_NOFOLLOW = 0x100
 
 
-class GuestFile:
-    """An open file of the guest."""
+class SnapshotFiles:
+    """Implements `guest.kernel.Files`."""
 
-    def __init__(self, files: Files, fd: int, path: str) -> None:
-        self._files = files
-        self._generation = files.generation
-        self.fd = fd
-        self.path = path
+    def __init__(self, proxy: ProxyCalls, descriptors: Descriptors, mounts: Mounts) -> None:
+        self._proxy = proxy
+        self._descriptors = descriptors
+        self._mounts = mounts
+        self._prefetch = Prefetch(proxy, descriptors, mounts)
 
-    def read(self, size: int = READ_SIZES[-1]) -> bytes:
-        """Up to `size` bytes from the current position; empty at the end."""
-        return self._files._read(self.fd, size, self.path)
+    # --- primitives: one system call each -----------------------------------------------------------------
 
-    def close(self) -> None:
-        """Close it. Closing twice is harmless, and so is closing what a call that was rolled back has
-        closed."""
-        if self.fd >= 0 and self._generation == self._files.generation:
-            self._files._close(self.fd)
-        self.fd = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.close()
-
-
-class Files:
-    """Files of /proc and /sys by their paths, as `guest.kernel.GuestKernel` has them."""
-
-    def __init__(self, bridge: Bridge, mode: Mode) -> None:
-        self.bridge = bridge
-        self._caller = Caller(bridge, mode)
-        self._mounts = Mounts(self._caller)
-        self._prefetch = Prefetch(self._caller)
-        self._open_files = self._closes = self._counted_in = 0
-        """The last is the generation that the others were counted in."""
-        self.traces: Traces | None = None
-        """Where answers came from, once `trace` was called."""
-
-    def trace(self) -> Traces:
-        """From here on remember where the bytes of answers come from. Only in mode `slow`: labels are
-        SLOW's."""
-        if self.traces is None:
-            engine = self._caller.hybrid.slow.engine
-            self.traces = Traces(engine.origins, self.bridge.image.offset_of)
-        return self.traces
-
-    def _checked(self, answer: int, path: str) -> int:
-        if answer < 0:
-            raise magic_links.not_cached(path, -answer) or OSError(-answer, os.strerror(-answer), path)
-        return answer
-
-    def _path(self, path: str) -> int:
-        encoded = os.fsencode(path)
-        if len(encoded) >= 4096 or b"\0" in encoded:
-            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
-        magic_links.check_name(path)
-        if self._mounts.reach(path):
-            self._caller.mark()
-        return self._caller.put(encoded + b"\0", _PATH_AT)
-
-    def open(self, path: str, flags: int = _O_RDONLY) -> GuestFile:
-        """Open a file of the snapshot for reading. OSError with the guest's errno; CallRolledBack."""
+    def open(self, path: str, flags: int = _O_RDONLY) -> OpenFile:
+        """Open a file for reading. OSError with the guest's errno; CallRolledBack."""
         if magic_links.is_link(path):
             magic_links.check_mode(path, self.stat(path, follow=True).mode)
-        name = self._path(path)
-        fd = self._checked(self._syscall("openat", path, _AT_FDCWD, name, flags, 0), path)
-        self._notice_rollback()
-        self._open_files += 1
-        return GuestFile(self, fd, path)
+        name = self._named(path)
+        number = self._proxy.checked(path, "openat", AT_FDCWD, name, flags, 0)
+        return self._descriptors.opened(number, path)
 
-    def _syscall(self, name: str, path: str, *arguments: int, side: str = "home") -> int:
-        return self._caller.syscall(name, *arguments, side=side, label=f"{name} {path}".rstrip())
+    def readlink(self, path: str) -> str:
+        """The target of a symbolic link, as `readlink(2)` reports it."""
+        expected = self._prefetch.find("readlink", path)
+        if expected is not None:
+            return os.fsdecode(expected)
+        name, buffer = self._named(path), self._proxy.buffer()
+        count = self._proxy.checked(path, "readlinkat", AT_FDCWD, name, buffer, _LONGEST_LINK)
+        return os.fsdecode(self._proxy.answer(f"readlink {path}", min(count, _LONGEST_LINK)))
 
-    @property
-    def generation(self) -> int:
-        """See `Caller`: a descriptor of an earlier one is not open."""
-        return self._caller.generation
+    def stat(self, path: str, follow: bool = False) -> Stat:
+        """`lstat(2)`; with `follow` `stat(2)`, by the twin's code: the end of the path is then the
+        snapshot's, and no reference to it may be taken or dropped by the trusted kernel."""
+        call, side, flags = ("stat", "twin", 0) if follow else ("lstat", "home", _AT_SYMLINK_NOFOLLOW)
+        expected = self._prefetch.find("stat" if follow else "lstat", path)
+        if expected is not None:
+            return parse_stat(expected)
+        name, buffer = self._named(path), self._proxy.buffer()
+        self._proxy.checked(path, "newfstatat", AT_FDCWD, name, buffer, flags, side=side)
+        return parse_stat(self._proxy.answer(f"{call} {path}", STAT_SIZE))
 
-    def _notice_rollback(self) -> None:
-        if self._counted_in != self.generation:
-            self._open_files = self._closes = 0
-            self._counted_in = self.generation
+    def _named(self, path: str) -> int:
+        """Put a path that may be looked up into user memory, and mount what it leads through; its virtual
+        address."""
+        magic_links.check_name(path)
+        self._mounts.reach(path)
+        return self._proxy.put_path(path)
 
-    def _read(self, fd: int, size: int, path: str) -> bytes:
-        size = min(size, READ_SIZES[-1])
-        buffer = self._caller.put(b"", BUFFER_AT)
-        count = self._checked(self._syscall("read", path, fd, buffer, size), path)
-        return self._answer(path, min(count, size), more=True)
-
-    def _answer(self, source: str, size: int, more: bool = False) -> bytes:
-        """What a call left in the buffer; its labels are kept under `source` (added to those there if
-        `more`)."""
-        if self.traces is not None:
-            self.traces.keep(source, self._caller.labels(BUFFER_AT, size), more)
-        return self._caller.get(BUFFER_AT, size)
-
-    def _close(self, fd: int) -> None:
-        self._syscall("close", "", fd)
-        self._notice_rollback()
-        self._open_files -= 1
-        self._closed(1)
-
-    def _closed(self, count: int) -> None:
-        self._notice_rollback()
-        before, self._closes = self._closes, self._closes + count
-        if before // TIDY_AFTER_CLOSES != self._closes // TIDY_AFTER_CLOSES:
-            self._tidy()
-        if self._closes >= RENEW_AFTER_CLOSES and self._open_files == 0:
-            self._caller.roll_back()
-
-    def _tidy(self) -> None:
-        for name in ("flush_delayed_fput", "task_work_run"):
-            with contextlib.suppress(KeyError, CallRolledBack):
-                self._caller.call(self.bridge.home(name), label=name)
+    # --- what is made of them -----------------------------------------------------------------------------
 
     def expect(self, questions: Iterable[Question]) -> None:
-        """See `GuestKernel`. Without effect under taint, where each answer has a label of its own, and while
-        a file is open, which rolling back would close."""
-        self._notice_rollback()
-        if self._caller.hybrid.mode is Mode.SLOW or self._open_files:
-            return
-        wanted = list(questions)
-        for question in wanted:
-            if self._mounts.reach(question.path):
-                self._caller.mark()
-        if self._closes % TIDY_AFTER_CLOSES:
-            self._tidy()  # now, so that its code is proven: what is rolled back with a program never runs
-        for closed in self._prefetch.ask(wanted):
-            self._closed(closed)
+        """See `guest.kernel.Files`. Without effect under taint and while a file is open."""
+        self._prefetch.ask(questions)
 
-    @contextlib.contextmanager
-    def _opened(self, path: str, flags: int) -> Iterator[GuestFile]:
-        """An open file that is closed when the block ends."""
-        with self.open(path, flags) as file:
-            if self.traces is not None:
-                self.traces.forget(path)
-            yield file
-
-    def read_file(self, path: str) -> bytes:
-        """The whole content of a file. EndlessFile if it goes on beyond `MAX_FILE_SIZE` or
-        `MAX_FILE_SECONDS`."""
+    def read(self, path: str) -> bytes:
+        """The whole content of a file: open, read to the end, close. EndlessFile."""
         expected = self._prefetch.find("read", path)
         if expected is not None:
             return expected
-        parts: list[bytes] = []
-        total = 0
-        end = self._deadline()
         with self._opened(path, _O_RDONLY) as file:
-            while part := file.read(READ_SIZES[min(len(parts), len(READ_SIZES) - 1)]):
-                parts.append(part)
-                total += len(part)
-                if total > MAX_FILE_SIZE or time.monotonic() > end:
-                    raise EndlessFile(path, b"".join(parts))
-        return b"".join(parts)
+            return joined(path, _parts(file), self._proxy.under_taint)
 
     def read_at(self, path: str, offset: int, size: int) -> bytes:
         """`pread(2)`: up to `size` bytes, at most a MiB, from `offset` of a file."""
-        size = min(size, READ_SIZES[-1])
         with self._opened(path, _O_RDONLY) as file:
-            buffer = self._caller.put(b"", BUFFER_AT)
-            count = self._checked(self._syscall("pread64", path, file.fd, buffer, size, offset), path)
-            return self._answer(path, min(count, size))
+            return file.read_at(offset, size)
 
     def listdir(self, path: str) -> list[str]:
         """The names in a directory, without `.` and `..`, in the kernel's order.
 
-        In /proc a process that the kernel cannot list is passed over and named nonetheless: reading its files
-        tells what is wrong with it.
+        A process that the kernel cannot list in /proc is named nonetheless: reading its files shows what is
+        wrong with it.
         """
         try:
             entries = self._entries(path)
         except CallRolledBack:
             if path.rstrip("/") != "/proc":
                 raise
-            entries = list(entries_around_holes(self._entries_from, self._has_process))
+            entries = list(listable_entries(self._entries_of_proc, self._has_process))
         return [name for _next, name in entries if name not in (".", "..")]
+
+    @contextlib.contextmanager
+    def _opened(self, path: str, flags: int) -> Iterator[OpenFile]:
+        """An open file that is closed when the block ends; its answer begins anew."""
+        with self.open(path, flags) as file:
+            self._proxy.labels.forget(path)
+            yield file
 
     def _entries(self, path: str) -> list[tuple[int, str]]:
         """All entries of a directory, each with the position behind it."""
@@ -233,22 +119,17 @@ class Files:
             return list(directory_entries(expected))
         entries: list[tuple[int, str]] = []
         with self._opened(path, _O_RDONLY | _O_DIRECTORY) as file:
-            while part := self._next_entries(file, _DIRENTS_SIZE):
+            while part := file.entries(_DIRENTS_SIZE):
                 entries += part
         return entries
 
-    def _next_entries(self, file: GuestFile, size: int) -> list[tuple[int, str]]:
-        buffer = self._caller.put(b"", BUFFER_AT)
-        count = self._checked(self._syscall("getdents64", file.path, file.fd, buffer, size), file.path)
-        return list(directory_entries(self._answer(f"getdents64 {file.path}", min(count, size))))
-
-    def _entries_from(self, position: int, size: int) -> list[tuple[int, str]] | None:
-        """Entries of /proc from a position on, as many as one buffer of `size` bytes takes; None if it was
-        rolled back."""
+    def _entries_of_proc(self, position: int, size: int) -> list[tuple[int, str]] | None:
+        """Entries of /proc from a position on, as many as one buffer of `size` bytes takes; None if the call
+        was rolled back."""
         try:
             with self._opened("/proc", _O_RDONLY | _O_DIRECTORY) as file:
-                self._checked(self._syscall("lseek", file.path, file.fd, position, os.SEEK_SET), file.path)
-                return self._next_entries(file, size)
+                file.seek(position)
+                return file.entries(size)
         except CallRolledBack:
             return None
 
@@ -261,26 +142,9 @@ class Files:
             return True
         return True
 
-    def readlink(self, path: str) -> str:
-        """Where a symbolic link points, as `readlink(2)` tells it."""
-        expected = self._prefetch.find("readlink", path)
-        if expected is not None:
-            return os.fsdecode(expected)
-        name, buffer = self._path(path), self._caller.put(b"", BUFFER_AT)
-        arguments = (_AT_FDCWD, name, buffer, 4096)
-        count = self._checked(self._syscall("readlinkat", path, *arguments), path)
-        return os.fsdecode(self._answer(f"readlink {path}", min(count, 4096)))
 
-    def stat(self, path: str, follow: bool = False) -> Stat:
-        """`lstat(2)`, with `follow` `stat(2)`: by the twin's code, since the end of the path is the
-        snapshot's, no reference to which is taken or dropped."""
-        expected = self._prefetch.find("stat" if follow else "lstat", path)
-        if expected is not None:
-            return parse_stat(expected)
-        name, buffer = self._path(path), self._caller.put(b"", BUFFER_AT)
-        arguments = (_AT_FDCWD, name, buffer, 0 if follow else _AT_SYMLINK_NOFOLLOW)
-        self._checked(self._syscall("newfstatat", path, *arguments, side="twin" if follow else "home"), path)
-        return parse_stat(self._answer(f"{'stat' if follow else 'lstat'} {path}", STAT_SIZE))
-
-    def _deadline(self) -> float:
-        return time.monotonic() + MAX_FILE_SECONDS * (4 if self._caller.hybrid.mode is Mode.SLOW else 1)
+def _parts(file: OpenFile) -> Iterator[bytes]:
+    number = 0
+    while part := file.read(READ_SIZES[min(number, len(READ_SIZES) - 1)]):
+        yield part
+        number += 1

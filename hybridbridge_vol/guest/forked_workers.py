@@ -1,9 +1,8 @@
-"""Questions about many processes shared out among processors: to copies of this process, each with the
-machine as it stands.
+"""Questions shared out among processors: to forked workers, each with the machine as it stands.
 
-A copy (fork(2)) has all that the session has, copy-on-write: the emulator with what it has translated, the
-trusted kernel, the snapshot. It takes parts of the work as long as there are any and leaves the answers in a
-file. What a copy did not answer, whatever the reason, this process answers itself.
+A worker (fork(2)) has all that the session has, copy-on-write: the emulator with its translated code, the
+trusted kernel, the snapshot. It takes parts of the work as long as there are any, and leaves their answers in
+a file. What a worker did not answer, whatever the reason, this process answers itself.
 """
 
 from __future__ import annotations
@@ -17,57 +16,62 @@ import struct
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 P = TypeVar("P")
 T = TypeVar("T")
 
 _TICKET = struct.Struct("<I")
 MOST_PARTS = 8192
-"""What a pipe takes of tickets at once, half of it (64 KiB; pipe(7))."""
+"""A pipe takes twice as many tickets at once (64 KiB; pipe(7))."""
 _RECEIPT = struct.Struct("<iQQ")
-"""Number of the part, offset and size of its answer in the copy's file."""
-_LAST_WORDS = -1
-"""Instead of the number of a part."""
+"""Number of the part, offset and size of its answer in the worker's file."""
+_REPORT = -1
+"""Instead of the number of a part: the worker has ended, and this is its report."""
+
+
+class Duties(NamedTuple):
+    """What a worker does beside answering: `begin` is called in the worker before its first part, `end` after
+    its last; `collect` is called in this process with what `end` returned."""
+
+    begin: Callable[[], None]
+    end: Callable[[], object]
+    collect: Callable[[Any], None]
+    """`Any`: pickle's; it takes what `end` returned."""
 
 
 def processors() -> int:
-    """On how many this process may run."""
+    """How many processors this process may run on."""
     return len(os.sched_getaffinity(0))
 
 
-def can_copy() -> bool:
-    """Whether this process can be copied: another thread would be missing in the copy, with its locks held
+def can_fork() -> bool:
+    """Whether this process may be forked: another thread would be missing in the worker, with its locks held
     for ever."""
     return hasattr(os, "fork") and threading.active_count() == 1
 
 
-def in_order(
-    parts: Sequence[P], answer: Callable[[P], T], copies: int,
-    begin: Callable[[], None], end: Callable[[], object], ended: Callable[[object], None],
-) -> Iterator[T]:  # fmt: skip
-    """The answers of the parts, in their order. `begin` is called in each copy before its first part and
-    `end` after its last; `ended` gets here what it returned. The first part is always answered here. At most
+def in_order(parts: Sequence[P], answer: Callable[[P], T], workers: int, duties: Duties) -> Iterator[T]:
+    """The answers of the parts, in their order. The first part is always answered in this process. At most
     `MOST_PARTS` parts."""
     tickets = _Tickets(len(parts))
     mine = tickets.take()
-    helpers: list[_Copy[P, T]] = []
+    helpers: list[_Worker[P, T]] = []
     done: dict[int, T] = {}
     try:
-        with contextlib.suppress(
-            OSError
-        ):  # no more processes, descriptors or room: those that there are do it all
-            for _ in range(copies):
-                helpers.append(_Copy(tickets, parts, answer, begin, end))
+        # no more processes, descriptors or room: those that there are do all of it
+        with contextlib.suppress(OSError):
+            for _ in range(workers):
+                helpers.append(_Worker(tickets, parts, answer, duties))
         for wanted, part in enumerate(parts):
             while wanted not in done:
                 if mine is not None:
                     done[mine] = answer(parts[mine])
                     mine = tickets.take()
-                elif not _receive(helpers, done, ended):
+                elif not _receive(helpers, done, duties):
                     done[wanted] = answer(part)
             yield done.pop(wanted)
-        while _receive(helpers, done, ended):
+        while _receive(helpers, done, duties):
             pass
     finally:
         for helper in helpers:
@@ -75,8 +79,8 @@ def in_order(
         tickets.close()
 
 
-def _receive(helpers: list[_Copy[P, T]], done: dict[int, T], ended: Callable[[object], None]) -> bool:
-    """Wait for something from any copy; False if all have ended."""
+def _receive(helpers: list[_Worker[P, T]], done: dict[int, T], duties: Duties) -> bool:
+    """Wait for something from any worker; False if all have ended."""
     living = {helper.receipts: helper for helper in helpers if helper.receipts >= 0}
     if not living:
         return False
@@ -86,15 +90,15 @@ def _receive(helpers: list[_Copy[P, T]], done: dict[int, T], ended: Callable[[ob
         if receipt is None:
             continue
         number, content = receipt
-        if number == _LAST_WORDS:
-            ended(content)
+        if number == _REPORT:
+            duties.collect(content)
         else:
-            done[number] = content  # type: ignore[assignment]
+            done[number] = content
     return True
 
 
 class _Tickets:
-    """The numbers of the parts that nobody has taken yet: a pipe, which every copy reads from."""
+    """The numbers of the parts that nobody has taken yet: a pipe, which every worker reads from."""
 
     def __init__(self, count: int) -> None:
         self._reading, writing = os.pipe()
@@ -109,16 +113,11 @@ class _Tickets:
         os.close(self._reading)
 
 
-class _Copy(Generic[P, T]):
-    """One copy at work. `receipts` is the descriptor where it tells what is done, -1 when it has ended."""
+class _Worker(Generic[P, T]):
+    """One worker. `receipts` is the descriptor on which it reports what is done, -1 when it has ended."""
 
     def __init__(
-        self,
-        tickets: _Tickets,
-        parts: Sequence[P],
-        answer: Callable[[P], T],
-        begin: Callable[[], None],
-        end: Callable[[], object],
+        self, tickets: _Tickets, parts: Sequence[P], answer: Callable[[P], T], duties: Duties
     ) -> None:
         with contextlib.ExitStack() as undoing:
             self._answers = undoing.enter_context(tempfile.TemporaryFile())
@@ -130,12 +129,12 @@ class _Copy(Generic[P, T]):
         if self._pid:
             os.close(writing)
             return
-        try:  # only this: what the rest of the program would do on its way out is the original's to do
-            begin()
+        try:  # only this: whatever else the program does on its way out is the parent's to do
+            duties.begin()
             while (number := tickets.take()) is not None:
                 self._leave(writing, number, answer(parts[number]))
-            self._leave(writing, _LAST_WORDS, end())
-        except BaseException:  # noqa: BLE001  the original asks again, and gets the same error if it is one
+            self._leave(writing, _REPORT, duties.end())
+        except BaseException:  # noqa: BLE001  the parent answers it again, and meets the same error if it is one
             os._exit(1)
         os._exit(0)
 
@@ -146,8 +145,8 @@ class _Copy(Generic[P, T]):
         self._answers.flush()
         os.write(writing, _RECEIPT.pack(number, start, len(data)))
 
-    def receive(self) -> tuple[int, object] | None:
-        """What it tells next, with the answer; None at its end."""
+    def receive(self) -> tuple[int, Any] | None:
+        """The number of the part done next, and its answer; None when the worker has ended."""
         receipt = os.read(self.receipts, _RECEIPT.size)
         if len(receipt) < _RECEIPT.size:
             self._let_go()

@@ -9,6 +9,7 @@ looked up: that would be done in the trusted kernel's dcache, which does not kno
 from __future__ import annotations
 
 import errno
+import os
 import re
 import stat
 
@@ -52,3 +53,8 @@ def not_cached(path: str, number: int) -> OSError | None:
     if number in (errno.EIO, errno.ENOMEM) and is_link(path):
         return OSError(errno.EIO, "a part of the file is not in the guest's page cache", path)
     return None
+
+
+def error_of(path: str, number: int) -> OSError:
+    """The error that an errno of the guest's kernel about a path is."""
+    return not_cached(path, number) or OSError(number, os.strerror(number), path)

@@ -24,9 +24,8 @@ TYPES = {
 }
 """Where what is mounted: the type's name, and the variable that describes it."""
 
-_TYPE_SIZE = (
-    128  # struct file_system_type, include/linux/fs.h, is no longer than that; its list heads come last
-)
+_TYPE_SIZE = 128
+"""Bytes that `struct file_system_type` (include/linux/fs.h) takes at most; its list heads come last."""
 _MOST_TYPES = 256
 
 
@@ -41,7 +40,7 @@ class _Link(NamedTuple):
 
 
 class Mounts:
-    """What is mounted so far. `where` must not be behind a link."""
+    """What is mounted so far."""
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
@@ -49,10 +48,9 @@ class Mounts:
         self._failed: dict[str, CallRolledBack | OSError] = {}
         self._mounted: set[str] = set()
 
-    def reach(self, path: str) -> bool:
-        """Mount what a path leads through; whether anything was. Raises CallRolledBack or OSError if it
-        cannot be, again and again."""
-        fresh = False
+    def reach(self, path: str) -> None:
+        """Mount what a path leads through, and move the mark that calls are rolled back to behind it. Raises
+        CallRolledBack or OSError if it cannot be mounted, each time it is asked for."""
         for where, (kind, fs_type) in TYPES.items():
             if where in self._mounted or not (path + "/").startswith(where + "/"):
                 continue
@@ -64,8 +62,7 @@ class Mounts:
                 self._failed[where] = error
                 raise
             self._mounted.add(where)
-            fresh = True
-        return fresh
+            self._caller.mark()
 
     def _mount(self, where: str, kind: str, fs_type: str) -> None:
         with self._moved_type(fs_type):
@@ -106,8 +103,8 @@ class Mounts:
         machine.write_u64(link.holder, moved + link.target)
         yield
         machine.write_u64(link.holder, home + link.target)
-        for place, word in theirs:
-            machine.write_u64(place, word)
+        for vaddr, word in theirs:
+            machine.write_u64(vaddr, word)
 
     def _link(self, first: int, wanted: int) -> _Link:
         """How the type at `wanted` hangs on the list that begins at `first`. OSError if it does not.

@@ -1,4 +1,4 @@
-"""What to say when no stored kernel fits an image."""
+"""The error when no stored kernel fits an image: which kernel it has, or that none was found."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hybridbridge_vol.units import Progress
 def explain_unknown(
     image: PhysicalImage, store: Store, progress: Progress | None = None
 ) -> HybridBridgeError:
-    """Scan the image for banners: KernelNotStored names the kernel and its package, KernelNotFound says there
-    is none."""
+    """Scan the image for banners. The error to raise: KernelNotStored names the kernel and its package,
+    KernelNotFound says that no kernel was found."""
     banners = scan_banners(image, progress)
     if not banners:
         return KernelNotFound(

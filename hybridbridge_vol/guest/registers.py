@@ -1,16 +1,19 @@
-"""A thread's registers as the kernel's own regsets give them: what a debugger or a core dump is given.
+"""A thread's registers from the kernel's own regsets: what debuggers and core dumps are made from.
 
-include/linux/regset.h and arch/x86/kernel/ptrace.c. Which sets there are depends on the thread: a 32-bit
-program's are others than a 64-bit one's (`task_user_regset_view`).
+include/linux/regset.h and arch/x86/kernel/ptrace.c. Which sets there are depends on the thread: those of a
+32-bit program differ from those of a 64-bit one (`task_user_regset_view`).
 """
 
 from __future__ import annotations
 
-from hybridbridge_vol.bridge.run.caller import Caller
+import errno
+import os
+
 from hybridbridge_vol.errors import CallRolledBack
-from hybridbridge_vol.guest.files import BUFFER_AT
+from hybridbridge_vol.guest.cpus import SnapshotCpus
+from hybridbridge_vol.guest.proxy_calls import ProxyCalls
+from hybridbridge_vol.guest.values import Registers, RegisterSet
 from hybridbridge_vol.machine.machine import UnmappedVirtual
-from hybridbridge_vol.toolkit.guest_kernel import Registers, RegisterSet
 from hybridbridge_vol.units import U64
 
 NT_PRSTATUS, NT_PRFPREG = 1, 2
@@ -19,49 +22,61 @@ _GET, _ACTIVE, _N, _SIZE, _NOTE = 0, 16, 32, 36, 48  # struct user_regset, since
 _STRIDES = (56, 64)  # its size; since 6.16 with the name of its note
 _MAX_SETS = 32
 MAX_SIZE = 64 << 10
-"""Bytes of one set: what a processor of today has in its extended state takes eleven thousand."""
+"""Bytes of one set: the extended state of today's processors takes eleven thousand."""
 
 
-def read_registers(caller: Caller, task: int, in_memory: bool) -> Registers | None:
-    """The registers of a task (virtual address of its `task_struct`); only the general ones unless the others
-    are `in_memory`. None if the general ones cannot be had. CallRolledBack, KeyError if the kernel has no
-    such function."""
-    read = caller.machine.read
-    try:
-        view = (
-            caller.call(caller.bridge.snapshot("task_user_regset_view"), task, label="task_user_regset_view")
-            & U64
-        )
-        first = _number(read(view + _REGSETS, 8))
-        count = min(_number(read(view + _COUNT, 4)), _MAX_SETS)
-        machine = _number(read(view + _MACHINE, 2))
-        stride = next((size for size in _STRIDES if _number(read(first + size + _NOTE, 4)) == NT_PRFPREG), 0)
-    except UnmappedVirtual:
-        return None
-    sets = []
-    for number in range(count if stride and in_memory else 1):
+class SnapshotThreads:
+    """Implements `guest.kernel.Threads`."""
+
+    def __init__(self, proxy: ProxyCalls, cpus: SnapshotCpus) -> None:
+        self._proxy = proxy
+        self._cpus = cpus
+
+    def registers(self, tid: int) -> Registers | None:
+        """A thread's registers as it entered the kernel; None if they cannot be had. OSError if there is no
+        such thread; CallRolledBack; KeyError if the kernel lacks a function for it."""
+        task = self._proxy.function("find_task_by_vpid", tid) & U64
+        if not task:
+            raise OSError(errno.ESRCH, os.strerror(errno.ESRCH), f"/proc/{tid}")
+        return self._of_task(task, task not in self._cpus.current_vaddrs)
+
+    def _of_task(self, task: int, all_in_memory: bool) -> Registers | None:
+        """The registers of a task (virtual address of its `task_struct`); only the general ones unless
+        `all_in_memory`. None if the general ones cannot be had."""
+        read = self._proxy.caller.machine.read
         try:
-            found = _read_set(caller, task, first + number * stride)
-        except (CallRolledBack, UnmappedVirtual):
-            found = None
-        if found is not None:
-            sets.append(found)
-    return Registers(machine, tuple(sets)) if sets and sets[0].kind == NT_PRSTATUS else None
+            view = self._proxy.function("task_user_regset_view", task) & U64
+            first = _number(read(view + _REGSETS, 8))
+            count = min(_number(read(view + _COUNT, 4)), _MAX_SETS)
+            machine = _number(read(view + _MACHINE, 2))
+            stride = next(
+                (size for size in _STRIDES if _number(read(first + size + _NOTE, 4)) == NT_PRFPREG), 0
+            )
+        except UnmappedVirtual:
+            return None
+        sets = []
+        for number in range(count if stride and all_in_memory else 1):
+            try:
+                found = self._read_set(task, first + number * stride)
+            except (CallRolledBack, UnmappedVirtual):
+                found = None
+            if found is not None:
+                sets.append(found)
+        return Registers(machine, tuple(sets)) if sets and sets[0].kind == NT_PRSTATUS else None
 
-
-def _read_set(caller: Caller, task: int, regset: int) -> RegisterSet | None:
-    """One set; None if the thread does not use it, or if it has no form in a core."""
-    read, snapshot = caller.machine.read, caller.bridge.snapshot
-    kind = _number(read(regset + _NOTE, 4))
-    size = _number(read(regset + _N, 4)) * _number(read(regset + _SIZE, 4))
-    active = _number(read(regset + _ACTIVE, 8))
-    if not kind or not 0 < size <= MAX_SIZE or not _number(read(regset + _GET, 8)):
-        return None
-    if active and caller.call(active, task, regset, label="regset active") <= 0:
-        return None
-    buffer = caller.put(bytes(size), BUFFER_AT)
-    got = caller.call(snapshot("regset_get"), task, regset, size, buffer, label="regset_get")
-    return RegisterSet(kind, caller.get(BUFFER_AT, got)) if 0 < got <= size else None
+    def _read_set(self, task: int, regset: int) -> RegisterSet | None:
+        """One set (virtual address of its `struct user_regset`); None if the thread does not use it, or if it
+        has no place in a core file."""
+        read, call = self._proxy.caller.machine.read, self._proxy.caller.call
+        kind = _number(read(regset + _NOTE, 4))
+        size = _number(read(regset + _N, 4)) * _number(read(regset + _SIZE, 4))
+        active = _number(read(regset + _ACTIVE, 8))
+        if not kind or not 0 < size <= MAX_SIZE or not _number(read(regset + _GET, 8)):
+            return None
+        if active and call(active, task, regset, label="regset active") <= 0:
+            return None
+        got = self._proxy.function("regset_get", task, regset, size, self._proxy.buffer(bytes(size)))
+        return RegisterSet(kind, self._proxy.answer("regset_get", got)) if 0 < got <= size else None
 
 
 def _number(data: bytes) -> int:

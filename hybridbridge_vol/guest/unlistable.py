@@ -1,8 +1,8 @@
-"""Listing /proc although the kernel stumbles over some of its processes.
+"""Listing /proc although the kernel cannot list some of its processes.
 
-One forged or smeared pointer in one task makes the kernel's listing of all of them fail. Its position in the
-directory tells the process (fs/proc/base.c: a process stands at its id plus TGID_OFFSET), so the listing goes
-on behind whichever entry it cannot pass.
+One forged or smeared pointer in one task makes the kernel's listing of all processes fail. A position in the
+directory is a process id plus TGID_OFFSET (fs/proc/base.c), so the listing continues behind each entry that
+it fails at.
 """
 
 from __future__ import annotations
@@ -21,25 +21,21 @@ TGID_OFFSET = 257
 PID_MAX = 1 << 22
 """include/linux/threads.h: no process has a larger id on 64-bit systems."""
 MOST_PROBED = 1 << 16
-"""Process ids asked for one by one behind one hole."""
-MOST_HOLES = 512
-"""So many entries that cannot be listed make a directory worthless."""
+"""Process ids that are looked up one by one for one unlistable entry."""
+MOST_UNLISTABLE = 512
+"""With so many unlistable entries the rest of the directory is given up."""
 
 
-def entries_around_holes(
-    entries_from: EntriesFrom, exists: Callable[[int], bool]
-) -> Iterator[tuple[int, str]]:
+def listable_entries(entries_from: EntriesFrom, exists: Callable[[int], bool]) -> Iterator[tuple[int, str]]:
     """All entries of /proc that can be listed, and an entry for each process that cannot.
 
-    `exists` tells whether there is a process of that id, or something that ends the call when it is looked
-    at.
+    `exists` reports whether there is a process of that id; a look-up that is rolled back counts as one.
     """
-    position, size, holes = 0, LARGE, 0
-    while holes < MOST_HOLES:
+    position, size, unlistable = 0, LARGE, 0
+    while unlistable < MOST_UNLISTABLE:
         part = entries_from(position, size)
         if part is None and size > SMALL:
-            size //= 4
-            size = max(size, SMALL)
+            size = max(size // 4, SMALL)
             continue
         if part is None:
             behind = first_passable(entries_from, position)
@@ -47,15 +43,15 @@ def entries_around_holes(
                 return
             last = behind - 1 - TGID_OFFSET
             first = max(position - TGID_OFFSET, last - MOST_PROBED, 1)
-            # several in a row fail alike: each is asked for by its name, the last is known to be there
+            # several in a row fail alike: each is looked up by its name; the last is known to exist
             for pid in range(first, last):
                 if exists(pid):
-                    holes += 1
+                    unlistable += 1
                     yield pid + TGID_OFFSET + 1, str(pid)
-                    if holes >= MOST_HOLES:
+                    if unlistable >= MOST_UNLISTABLE:
                         return
             yield behind, str(last)
-            position, size, holes = behind, LARGE, holes + 1
+            position, size, unlistable = behind, LARGE, unlistable + 1
             continue
         if not part:
             return
@@ -66,8 +62,8 @@ def entries_around_holes(
 def first_passable(entries_from: EntriesFrom, position: int) -> int | None:
     """The smallest position above `position` from which an entry can be listed; None if there is none.
 
-    All positions up to the bad entry's fail alike (the kernel looks for the next process from there on), so
-    it is found by doubling and halving.
+    All positions up to that of the bad entry fail (the kernel searches for the next process from there on),
+    so it is found by doubling and halving.
     """
     failing, step = position, 1
     while entries_from(failing + step, SMALL) is None:

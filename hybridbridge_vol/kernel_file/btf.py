@@ -1,8 +1,8 @@
 """BTF: the description of its own types that a kernel carries (CONFIG_DEBUG_INFO_BTF).
 
 include/uapi/linux/btf.h and Documentation/bpf/btf.rst of Linux 6.12. Between the kernel's symbols
-`__start_BTF` and `__stop_BTF`: a header, types one behind the other, a table of names. A type's number is its
-place in that order, from 1 on; number 0 is `void`.
+`__start_BTF` and `__stop_BTF` lie a header, the types one after the other, and a table of names. A type's
+number is its position in that order, from 1 on; number 0 is `void`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ _MAGIC, _VERSION = 0xEB9F, 1
 _TYPE = struct.Struct("<III")
 _MAX_TYPES = 1 << 20
 """A kernel has 100,000 to 200,000."""
-_CHAIN = 64
-"""Type names and qualifiers behind each other; real chains have fewer than ten."""
+_MAX_CHAIN = 64
+"""Typedefs and qualifiers that lead to one another; real chains have fewer than ten."""
 
 
 class Kind(IntEnum):
@@ -50,11 +50,11 @@ class Kind(IntEnum):
 ALIASES = (Kind.TYPEDEF, Kind.VOLATILE, Kind.CONST, Kind.RESTRICT, Kind.TYPE_TAG)
 """Kinds that only name or qualify another type."""
 
-_ENTRY = {
-    Kind.INT: "I", Kind.ARRAY: "III", Kind.STRUCT: "III", Kind.UNION: "III", Kind.ENUM: "Ii", Kind.FUNC_PROTO: "II",
-    Kind.VAR: "I", Kind.DATASEC: "III", Kind.DECL_TAG: "i", Kind.ENUM64: "III",
+_ENTRIES = {
+    Kind.INT: "I", Kind.ARRAY: "III", Kind.STRUCT: "III", Kind.UNION: "III", Kind.ENUM: "Ii",
+    Kind.FUNC_PROTO: "II", Kind.VAR: "I", Kind.DATASEC: "III", Kind.DECL_TAG: "i", Kind.ENUM64: "III",
 }  # fmt: skip
-"""What follows the 12 bytes of a type: this once, or once for each of its members."""
+"""What follows the 12 bytes of a type: one entry, or one for each of its members."""
 _REPEATED = (Kind.STRUCT, Kind.UNION, Kind.ENUM, Kind.FUNC_PROTO, Kind.DATASEC, Kind.ENUM64)
 
 
@@ -71,11 +71,12 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class BtfType:
-    """One type. `size` in bytes (of INT, FLOAT, STRUCT, UNION, ENUM, ENUM64); `type` is the number of what it
-    is made of.
+    """One type. `size` in bytes (of INT, FLOAT, STRUCT, UNION, ENUM, ENUM64); `type` is the number of the
+    type that it refers to.
 
-    `flag` is the kind's own: ENUM and ENUM64 signed, FWD a union. `count` elements of an ARRAY. `encoding` of
-    an INT: bits 24-27 SIGNED 1, CHAR 2, BOOL 4; 16-23 the offset and 0-7 the number of its bits.
+    `flag` depends on the kind: ENUM and ENUM64 are signed, FWD is a union. `count` is the number of elements
+    of an ARRAY. `encoding` of an INT: bits 24-27 are SIGNED 1, CHAR 2, BOOL 4; bits 16-23 the offset and bits
+    0-7 the number of its bits.
     """
 
     kind: Kind
@@ -96,12 +97,12 @@ class Btf:
         self.types = types
 
     def __getitem__(self, number: int) -> BtfType:
-        """The type of a number; `void` for a number that none has."""
+        """The type of a number; `void` for a number that no type has."""
         return self.types[number] if 0 <= number < len(self.types) else self.types[0]
 
     def plain(self, number: int) -> int:
-        """The number of the type behind names and qualifiers; 0 where they go round in circles."""
-        for _ in range(_CHAIN):
+        """The number of the type that typedefs and qualifiers lead to; 0 where they are cyclic."""
+        for _ in range(_MAX_CHAIN):
             if self[number].kind not in ALIASES:
                 return number if number < len(self.types) else 0
             number = self[number].type
@@ -109,7 +110,7 @@ class Btf:
 
 
 def parse_btf(data: bytes, name: str) -> Btf:
-    """Take a `.BTF` section apart. KernelFileError, naming the file `name`, if it is damaged."""
+    """Parse a `.BTF` section. KernelFileError, naming the file `name`, if it is damaged."""
     damaged = KernelFileError(f"{name}: its type information (BTF) is damaged; fetch it again")
     if len(data) < _HEADER.size:
         raise damaged
@@ -131,10 +132,10 @@ def parse_btf(data: bytes, name: str) -> Btf:
         number, members, flag = info >> 24 & 0x1F, info & 0xFFFF, bool(info >> 31)
         if number not in Kind._value2member_map_ or number == Kind.VOID:
             raise KernelFileError(
-                f"{name}: its type information (BTF) has a kind that is not known ({number})"
+                f"{name}: its type information (BTF) has a type of an unknown kind ({number})"
             )
         kind = Kind(number)
-        entry = struct.Struct("<" + _ENTRY.get(kind, ""))
+        entry = struct.Struct("<" + _ENTRIES.get(kind, ""))
         count = members if kind in _REPEATED else 1
         if at + entry.size * count > end:
             raise damaged

@@ -1,16 +1,22 @@
-"""The bzImage container: from the file that a boot loader loads to the kernel's ELF.
+"""The bzImage container: the kernel's ELF in the file that a boot loader loads.
 
-Format: Documentation/arch/x86/boot.rst. The payload is compressed with whatever the kernel was configured
-for; its last four bytes are the decompressed size (arch/x86/boot/compressed/mkpiggy.c relies on it: gzip ends
-like that by itself, for the others scripts/Makefile.lib appends it). Behind the ELF come the relocations (see
-`relocations`).
+Format: Documentation/arch/x86/boot.rst. The payload is compressed by the method that the kernel was
+configured for; its last four bytes are the decompressed size (arch/x86/boot/compressed/mkpiggy.c relies on
+it: gzip ends like that by itself, for the others scripts/Makefile.lib appends it). The ELF is followed by the
+relocations (see `relocations`).
 """
 
 from __future__ import annotations
 
+import bz2
+import lzma
 import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+
+import lz4.block
+import zstandard
 
 from hybridbridge_vol.errors import KernelFileError
 
@@ -43,9 +49,9 @@ class BzImage:
 
 
 def parse_bzimage(data: bytes, name: str) -> BzImage:
-    """Take a bzImage apart; `name` is the file to name in a KernelFileError.
+    """Parse a bzImage; `name` is the file to name in a KernelFileError.
 
-    A bare ELF is taken too, with an empty setup header: the payload of a bzImage, relocations and all, say.
+    A bare ELF is accepted too, with an empty setup header: the payload of a bzImage with its relocations.
     """
     if data.startswith(_ELF64_MAGIC):
         return BzImage(bytes(SETUP_HEADER_END - SETUP_HEADER_OFFSET), data)
@@ -74,7 +80,7 @@ def parse_bzimage(data: bytes, name: str) -> BzImage:
 
 
 def decompress(payload: bytes, name: str) -> bytes:
-    """Decompress a kernel payload by its magic bytes (scripts/extract-vmlinux knows the same list)."""
+    """Decompress a kernel payload by its magic bytes (scripts/extract-vmlinux has the same list)."""
     method = next((method for magic, method in _METHODS if payload.startswith(magic)), None)
     if method is None or len(payload) < 8:
         raise KernelFileError(
@@ -91,47 +97,37 @@ def decompress(payload: bytes, name: str) -> bytes:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise KernelFileError(f"{name}: damaged kernel ({reason}); fetch it again") from None
     if len(vmlinux) != size:
-        raise KernelFileError(f"{name}: damaged kernel (not of the size that it says); fetch it again")
+        raise KernelFileError(
+            f"{name}: damaged kernel (its size is not the one that it states); fetch it again"
+        )
     return vmlinux
 
 
-# Each takes the payload and the size to expect, and gives at most one byte more than that.
+# Each takes the payload and the expected size, and returns at most one byte more than that.
 
 
 def _gzip(payload: bytes, size: int) -> bytes:
-    import zlib
-
     return zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(payload, size + 1)
 
 
 def _xz(payload: bytes, size: int) -> bytes:
-    import lzma
-
     return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_LZMA_MEMORY).decompress(payload, size + 1)
 
 
 def _lzma(payload: bytes, size: int) -> bytes:
-    import lzma
-
     return lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=_LZMA_MEMORY).decompress(payload, size + 1)
 
 
 def _bzip2(payload: bytes, size: int) -> bytes:
-    import bz2
-
     return bz2.BZ2Decompressor().decompress(payload, size + 1)
 
 
 def _zstd(payload: bytes, size: int) -> bytes:
-    import zstandard
-
     with zstandard.ZstdDecompressor().stream_reader(payload) as reader:
         return reader.read(size + 1)
 
 
 def _lz4_legacy(payload: bytes, size: int) -> bytes:
-    import lz4.block
-
     blocks: list[bytes] = []
     missing = size
     offset = 4

@@ -1,16 +1,16 @@
 """The symbol table that every distribution kernel carries in its own image: kallsyms.
 
 scripts/kallsyms.c writes it, kernel/kallsyms.c reads it. The order of its parts, their alignment and the
-encoding of addresses changed over the years, and distributions carry changes back; so nothing here goes by
-version:
+encoding of addresses changed over the years, and distributions backport changes, so nothing here depends on
+the version:
 
     5.10         addresses, num_syms, names, markers, token table, token index
     6.2          addresses, num_syms, names, markers, sequence, token table, token index
     6.4          num_syms, names, markers, token table, token index, addresses, sequence
-    7.0          the same, aligned to 4 instead of 8 bytes, each address relative to its own place
+    7.0          the same, aligned to 4 instead of 8 bytes, each address relative to its own position
 
-The token table is found by its shape, the names by the markers that count them, and of the possible readings
-of the addresses the one is taken under which `_text` lies where the image begins and all addresses ascend.
+The token table is found by its form, and the names by the markers that count them. Of the possible encodings
+of the addresses the one is taken by which `_text` lies where the image begins and all addresses ascend.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ _MARKER_STEPS = range(_PER_MARKER * 2, _PER_MARKER * (_KSYM_NAME_LEN + 2) + 1)
 """Bytes that 256 encoded names may have: a length and a token each at least."""
 _FEWEST_MARKERS = 4
 _FALSE_MARKERS = 2
-"""What stands behind the markers may look like this many more of them."""
+"""What follows the markers may look like so many more of them."""
 _SEARCH_BACK = (3 + 1) * MAX_SYMBOLS
 """Bytes there may be from the start of the markers to the token table: sequence (3 a symbol) and markers."""
 _SEARCH_STEP = 1 << 20
 _TOKEN_TABLES_TRIED, _MARKER_RUNS_TRIED, _COUNTS_TRIED = 4, 16, 16
-"""In a kernel the first one is right; a hostile file must not keep us busy."""
+"""In a kernel the first one is right; these bound the time for a hostile file."""
 _DIGIT_TOKENS = b"\0" + b"".join(b"%d\0" % digit for digit in range(10))
-"""A character that occurs in names stands for itself (`insert_real_symbols_in_table`), and all digits do."""
+"""A character that occurs in names is its own token (`insert_real_symbols_in_table`), and all digits do."""
 _TOKEN_INDEX_SIZE = 512
 _WORD = struct.Struct("<I")
 
@@ -55,7 +55,8 @@ Image = bytes | bytearray
 
 @dataclass(frozen=True)
 class _Tokens:
-    """The 256 strings names are made of; table begins at image offset `start`, index ends at `end`."""
+    """The 256 strings that names are made of. The table begins at image offset `start`, the index ends at
+    `end`."""
 
     strings: tuple[bytes, ...]
     start: int
@@ -134,7 +135,7 @@ def _find_tokens(image: Image) -> Iterator[_Tokens]:
 
 
 def _tokens_around(image: Image, digits_at: int) -> _Tokens | None:
-    """The token table whose token "0" stands at `digits_at`, if an index that says the same follows."""
+    """The token table whose token "0" is at `digits_at`, if an index that agrees with it follows."""
     rest = bytes(image[digits_at : digits_at + 0x10000]).split(b"\0", 256 - ord("0"))[:-1]
     table_end = digits_at + sum(map(len, rest)) + len(rest)
     for index_at in (_align(table_end, 4), _align(table_end, 8)):
@@ -161,7 +162,7 @@ def _find_names(image: Image, tokens: _Tokens) -> Iterator[_Names]:
 
 
 def _marker_runs(image: Image, end: int) -> Iterator[tuple[int, list[int]]]:
-    """`(offset, words)` of what may be markers before `end`, nearest first: a 0, then sane steps upwards."""
+    """`(offset, words)` of what may be markers before `end`, nearest first: a 0, then plausible steps."""
     end = end // 4 * 4
     lowest = max(0, end - _SEARCH_BACK)
     for stop in range(end, lowest, -_SEARCH_STEP):
@@ -184,7 +185,7 @@ def _marker_runs(image: Image, end: int) -> Iterator[tuple[int, list[int]]]:
 def _names_before(
     image: Image, markers_at: int, markers: list[int], strings: tuple[bytes, ...]
 ) -> _Names | None:
-    """The names that end where their markers begin; `num_syms` stands before them and says how many."""
+    """The names that end where their markers begin; `num_syms`, before them, says how many."""
     counts = range(_PER_MARKER * (len(markers) - 1) + 1, _PER_MARKER * len(markers) + 1)
     nearest = (markers_at - markers[-1]) // 4 * 4
     furthest = max(0, nearest - _MARKER_STEPS.stop // 4 * 4)
@@ -193,8 +194,8 @@ def _names_before(
     for index in islice(found, _COUNTS_TRIED):
         count_at = furthest + 4 * index
         for names_at in (count_at + 4, count_at + 8):
-            behind_marker = words[index] - counts.start + 1
-            if _ends_with_padding(image, names_at + markers[-1], markers_at, behind_marker):
+            after_marker = words[index] - counts.start + 1
+            if _ends_with_padding(image, names_at + markers[-1], markers_at, after_marker):
                 raw = _decode_names(bytes(image[names_at:markers_at]), words[index], markers, strings)
                 if raw is not None:
                     return _Names(raw, count_at, names_at, markers_at)
@@ -202,7 +203,7 @@ def _names_before(
 
 
 def _ends_with_padding(image: Image, at: int, end: int, count: int) -> bool:
-    """Whether `count` encoded names from offset `at` on reach `end`, but for less than eight zeros."""
+    """Whether `count` encoded names from offset `at` on, and fewer than eight zeros, reach to `end`."""
     for _ in range(count):
         if at >= end - 1:
             return False
@@ -214,7 +215,7 @@ def _ends_with_padding(image: Image, at: int, end: int, count: int) -> bool:
 def _decode_names(
     encoded: bytes, count: int, markers: list[int], strings: tuple[bytes, ...]
 ) -> list[bytes] | None:
-    """The names, or None where they and the markers part. A length is ULEB128 of up to two bytes."""
+    """The names, or None where they and the markers disagree. A length is ULEB128 of up to two bytes."""
     raw: list[bytes] = []
     string = strings.__getitem__
     at = 0
@@ -239,7 +240,7 @@ def _decode_names(
 
 
 def _find_addresses(image: Image, image_vaddr: int, tokens: _Tokens, names: _Names) -> _Addresses | None:
-    """Addresses of all names under the first reading that makes sense."""
+    """Addresses of all names by the first encoding that makes sense."""
     landmarks = {}
     for number, raw in enumerate(names.raw):
         if raw[1:] in (b"_text", b"_stext", b"_end"):
@@ -247,7 +248,7 @@ def _find_addresses(image: Image, image_vaddr: int, tokens: _Tokens, names: _Nam
     if len(landmarks) < 3:
         return None
     text, stext, end = (landmarks[name] for name in (b"_text", b"_stext", b"_end"))
-    for address, words_offset, base_offset in _readings(image, image_vaddr, tokens, names):
+    for address, words_offset, base_offset in _encodings(image, image_vaddr, tokens, names):
         if address(text) == image_vaddr <= address(stext) < address(end) <= image_vaddr + KERNEL_IMAGE_SIZE:
             addresses = [address(number) for number in range(len(names.raw))]
             # kernel/kallsyms.c bisects them
@@ -256,15 +257,15 @@ def _find_addresses(image: Image, image_vaddr: int, tokens: _Tokens, names: _Nam
     return None
 
 
-def _readings(
+def _encodings(
     image: Image, image_vaddr: int, tokens: _Tokens, names: _Names
 ) -> Iterator[tuple[Callable[[int], int], int, int | None]]:
-    """Where and how addresses have been encoded (`kallsyms_sym_address`): functions of the number, the image
-    offsets of the words, and of `relative_base` if there is one."""
+    """Where and how addresses may be encoded (`kallsyms_sym_address`): the address as a function of the
+    symbol's number, the image offset of the words, and that of `relative_base` if there is one."""
     count = len(names.raw)
-    behind = sorted({_align(tokens.end, 4), _align(tokens.end, 8)})
+    after = sorted({_align(tokens.end, 4), _align(tokens.end, 8)})
     base_at = names.count_offset - 8
-    for at in (_align(base_at - 4 * count - 7, 8), base_at - 4 * count, *behind):
+    for at in (_align(base_at - 4 * count - 7, 8), base_at - 4 * count, *after):
         words = _column(image, at, "i", count)
         if words is None:
             continue
@@ -273,8 +274,8 @@ def _readings(
         if base is not None:
             yield _absolute_percpu(words, base[0]), at, base_offset
             yield _above_base(words, base[0]), at, base_offset
-        yield _from_own_place(words, image_vaddr + at), at, None
-    for at in (names.count_offset - 8 * count, *behind):
+        yield _from_own_position(words, image_vaddr + at), at, None
+    for at in (names.count_offset - 8 * count, *after):
         plain = _column(image, at, "Q", count)
         if plain is not None:
             yield plain.__getitem__, at, None
@@ -290,13 +291,13 @@ def _above_base(words: array[int], base: int) -> Callable[[int], int]:
     return lambda number: (base + (words[number] & 0xFFFFFFFF)) & U64
 
 
-def _from_own_place(words: array[int], words_vaddr: int) -> Callable[[int], int]:
-    """Since 7.0: signed distances from where the word itself stands (`offset_to_ptr`)."""
+def _from_own_position(words: array[int], words_vaddr: int) -> Callable[[int], int]:
+    """Since 7.0: signed distances from the word itself (`offset_to_ptr`)."""
     return lambda number: (words_vaddr + 4 * number + words[number]) & U64
 
 
 def _column(image: Image, at: int, kind: str, count: int) -> array[int] | None:
-    """`count` numbers from offset `at` on; None where the image has not that many."""
+    """`count` numbers from offset `at` on; None if the image ends before."""
     column = array(kind)
     if at < 0 or at + column.itemsize * count > len(image):
         return None

@@ -1,8 +1,10 @@
-"""One kernel file, taken apart: segments, relocations, symbols, names."""
+"""One parsed kernel file: segments, relocations, symbols, names."""
 
 from __future__ import annotations
 
+import hashlib
 import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,8 +14,8 @@ from hybridbridge_vol.errors import KernelFileError
 from hybridbridge_vol.kernel_file.bzimage import MAX_KERNEL_SIZE, parse_bzimage
 from hybridbridge_vol.kernel_file.kallsyms import Symbols, find_symbols
 from hybridbridge_vol.kernel_file.packages import read_vmlinuz
-from hybridbridge_vol.kernel_file.relocations import START_KERNEL_MAP, Relocations, parse_relocations
-from hybridbridge_vol.units import PAGE_SIZE, Progress
+from hybridbridge_vol.kernel_file.relocations import Relocations, parse_relocations
+from hybridbridge_vol.units import PAGE_SIZE, START_KERNEL_MAP, Progress
 
 _PT_LOAD = 1
 _PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")
@@ -30,9 +32,9 @@ _IKCONFIG_START, _IKCONFIG_END = b"IKCFG_ST", b"IKCFG_ED"
 
 @dataclass(frozen=True)
 class Segment:
-    """A PT_LOAD program header of the kernel's ELF: bytes of the file, and where they go.
+    """A PT_LOAD program header of the kernel's ELF: bytes of the file, and where they are loaded.
 
-    `vaddr` of a per-CPU segment linked at 0 is an offset; `paddr` is where the segment stands in the image.
+    `vaddr` of a per-CPU segment linked at 0 is an offset; `paddr` is where the segment is in the image.
     """
 
     file_offset: int
@@ -45,7 +47,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class KernelImage:
-    """A kernel as its file has it. Virtual addresses are link-time addresses.
+    """A kernel as its file has it. Virtual addresses are link-time addresses; `paddr`s are as linked, too.
 
     `vmlinuz` is the whole kernel file; `setup_header` its boot header from offset 0x1f1; `vmlinux` the
     decompressed ELF with what follows it; `entry_paddr` the physical address of `startup_64`; `banner` the
@@ -69,13 +71,13 @@ class KernelImage:
         """Read a vmlinuz, `.deb` or `.rpm` (0.4 to 1.5 s). Raises KernelFileError."""
         path = Path(path)
         name = str(path)
-        tell = progress or (lambda _fraction, _text: None)
-        tell(0.0, "reading")
+        report = progress or (lambda _fraction, _text: None)
+        report(0.0, "reading")
         vmlinuz = read_vmlinuz(path)
-        tell(0.3, "decompressing")
+        report(0.3, "decompressing")
         container = parse_bzimage(vmlinuz, name)
         vmlinux = container.vmlinux
-        tell(0.7, "decoding symbols")
+        report(0.7, "decoding symbols")
         entry_paddr, segments = parse_elf(vmlinux, name)
         flat = flatten(vmlinux, segments)
         start_vaddr = segments[0].vaddr
@@ -83,7 +85,7 @@ class KernelImage:
         relocations = parse_relocations(vmlinux, elf_end, start_vaddr, start_vaddr + len(flat), name)
         symbols = find_symbols(flat, start_vaddr, name)
         banner = _banner(flat, start_vaddr, symbols, name)
-        tell(1.0, "done")
+        report(1.0, "done")
         return cls(
             path,
             vmlinuz,
@@ -101,8 +103,6 @@ class KernelImage:
     @cached_property
     def config(self) -> str | None:
         """The kernel's own configuration (CONFIG_IKCONFIG, kernel/configs.c); None if it has none inside."""
-        import zlib
-
         start = self.vmlinux.find(_IKCONFIG_START + b"\x1f\x8b")
         end = self.vmlinux.find(_IKCONFIG_END, start)
         if start < 0 or end < 0:
@@ -161,7 +161,7 @@ def parse_elf(vmlinux: bytes, name: str) -> tuple[int, tuple[Segment, ...]]:
 
 
 def flatten(vmlinux: bytes, segments: tuple[Segment, ...]) -> bytearray:
-    """The segments at their places, from the first one's start."""
+    """The segments at their physical addresses, from the first one's start; zeros between them."""
     base_paddr = segments[0].paddr
     flat = bytearray(max(segment.paddr + segment.mem_size for segment in segments) - base_paddr)
     for segment in segments:
@@ -191,8 +191,6 @@ def _build_id(flat: bytearray, start_vaddr: int, symbols: Symbols) -> str:
 
 
 def _digest(vmlinux: bytes) -> str:
-    import hashlib
-
     return hashlib.sha256(vmlinux).hexdigest()[:40]
 
 

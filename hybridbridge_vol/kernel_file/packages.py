@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import IO
 
 from hybridbridge_vol.errors import KernelFileError
-from hybridbridge_vol.kernel_file import archives
-from hybridbridge_vol.kernel_file.archives import AR_MAGIC, MAX_MEMBER_SIZE, RPM_MAGIC, Member
+from hybridbridge_vol.kernel_file.archives.ar import AR_MAGIC, ar_member
+from hybridbridge_vol.kernel_file.archives.cpio import cpio_members
+from hybridbridge_vol.kernel_file.archives.member import Member, Wanted
+from hybridbridge_vol.kernel_file.archives.rpm import RPM_MAGIC, RPMTAG_REQUIRENAME, rpm_payload, rpm_strings
+from hybridbridge_vol.kernel_file.archives.streams import MAX_MEMBER_SIZE, damage_errors, decompressed
 
 __all__ = ["Member", "dependencies", "is_package", "members", "read_vmlinuz"]
 
@@ -25,10 +28,10 @@ def is_package(head: bytes) -> bool:
 
 
 def members(path: Path, *patterns: str) -> Iterator[Member]:
-    """Files and links of a `.deb` or `.rpm` whose path matches one of the shell patterns; all without any.
+    """Files and links of a `.deb` or `.rpm` whose path matches one of the shell patterns; without any, all.
 
-    A stream: one member at a time is in memory. Raises KernelFileError if the package is damaged, OSError if
-    it cannot be read.
+    One member at a time is in memory. Raises KernelFileError if the package is damaged, OSError if it cannot
+    be read.
     """
 
     def wanted(name: str) -> bool:
@@ -38,42 +41,45 @@ def members(path: Path, *patterns: str) -> Iterator[Member]:
         head = stream.read(8)
         try:
             if head.startswith(AR_MAGIC):
-                yield from archives.tar_members(_deb_part(stream, "data.tar"), wanted)
+                yield from _deb_members(stream, "data.tar", wanted)
             elif head.startswith(RPM_MAGIC):
-                yield from archives.cpio_members(archives.decompressed(archives.rpm_payload(stream)), wanted)
+                yield from cpio_members(decompressed(rpm_payload(stream)), wanted)
             else:
                 raise KernelFileError(f"{path}: neither a .deb nor a .rpm")
-        except archives.damage_errors() as error:
+        except damage_errors() as error:
             raise _damaged(path, error) from None
 
 
 def dependencies(path: Path) -> list[str]:
-    """What a `.deb` or `.rpm` says it depends on, in its own words."""
+    """What a `.deb` or `.rpm` depends on, in the package's own words."""
     with open(path, "rb") as stream:
         head = stream.read(8)
         try:
             if head.startswith(RPM_MAGIC):
-                return archives.rpm_strings(stream, archives.RPMTAG_REQUIRENAME)
-            control = archives.tar_members(_deb_part(stream, "control.tar"), lambda name: name == "control")
-            for member in control:
+                return rpm_strings(stream, RPMTAG_REQUIRENAME)
+            for member in _deb_members(stream, "control.tar", lambda name: name == "control"):
                 for line in member.data.decode("utf-8", "replace").splitlines():
                     if line.startswith("Depends:"):
                         return [item.strip() for item in line.partition(":")[2].split(",")]
-        except archives.damage_errors() as error:
+        except damage_errors() as error:
             raise _damaged(path, error) from None
     return []
 
 
-def _deb_part(stream: IO[bytes], prefix: str) -> IO[bytes]:
-    """The decompressed tar of a `.deb` whose ar member's name begins with `prefix` (deb(5))."""
-    part = archives.ar_member(stream, prefix)
+def _deb_members(stream: IO[bytes], prefix: str, wanted: Wanted) -> Iterator[Member]:
+    """Wanted files of the tar of a `.deb` whose ar member's name begins with `prefix` (deb(5))."""
+    # every session imports this file, and few read a .deb: tarfile alone takes 2 ms
+    from hybridbridge_vol.kernel_file.archives.tar import tar_members
+
+    part = ar_member(stream, prefix)
     if part is None:
         raise EOFError(f"it has no {prefix}")
-    return archives.decompressed(part)
+    yield from tar_members(decompressed(part), wanted)
 
 
 def _damaged(path: Path, error: Exception) -> Exception:
-    """What to raise for `error`: gzip and bz2 report damage as OSError without a number, devices with one."""
+    """The exception to raise for `error`: gzip and bz2 report damage as OSError without a number, devices
+    report failure with one."""
     if isinstance(error, OSError) and error.errno is not None:
         return error
     return KernelFileError(f"{path}: damaged package ({_one_line(error)}); fetch it again")
@@ -84,7 +90,7 @@ def _one_line(error: Exception) -> str:
 
 
 def read_vmlinuz(path: Path) -> bytes:
-    """The bytes of the kernel that `path` is or contains: a vmlinuz, a `.deb` or a `.rpm`.
+    """The kernel that `path` is or contains: a vmlinuz, a `.deb` or a `.rpm`.
 
     KernelFileError says what is wrong with the file and what to give instead.
     """

@@ -1,4 +1,4 @@
-"""The relocation lists behind a relocatable kernel's ELF.
+"""The relocation lists that follow a relocatable kernel's ELF.
 
 arch/x86/tools/relocs.c (`emit_relocs`) writes them, arch/x86/boot/compressed/misc.c (`handle_relocations`)
 reads them from the end backwards: 32-bit sites, inverse 32-bit sites (distances from per-CPU code to a
@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from hybridbridge_vol.errors import KernelFileError
 
-START_KERNEL_MAP = 0xFFFFFFFF80000000
 _MOST_LISTS = 3
 
 
@@ -35,9 +34,9 @@ def parse_relocations(
 ) -> Relocations:
     """Read the lists of a decompressed payload; `elf_end` is where the ELF's last segment ends in the file.
 
-    Which lists are there is read off the data: the run of 0 and of addresses between `start_vaddr` and
-    `end_vaddr` that ends the file has two lists or three, the 64-bit one first. KernelFileError if there are
-    no such lists.
+    Which lists there are is derived from the data: the file ends in a run of zeros and of addresses between
+    `start_vaddr` and `end_vaddr`, which has two or three lists, read backwards, the 64-bit one first.
+    KernelFileError if there are no such lists.
     """
     words = array("I")
     words.frombytes(memoryview(vmlinux)[elf_end + (len(vmlinux) - elf_end) % 4 :])
@@ -56,7 +55,7 @@ def parse_relocations(
         else:
             break
     while lists and not lists[-1]:
-        lists.pop()  # zeros that end what stands before the lists
+        lists.pop()  # zeros that end what precedes the lists
     if len(lists) < 2 or not lists[0]:
         raise KernelFileError(
             f"{name}: the kernel has no relocations (a bare vmlinux, or built without CONFIG_RELOCATABLE); "

@@ -1,9 +1,9 @@
-"""A kernel's symbol table, packed so that opening it costs nothing.
+"""A kernel's symbol table, in a packed form that is used as it is, without decoding.
 
-Packed: `HBsyms1`, the number of symbols, the bytes of all names; then columns in address order: addresses (8
-bytes each), ends of names (4, one more than there are symbols), the numbers of the symbols in order of their
-names (4), kinds (1), names without separators. All in the machine's byte order: the table is a cache, not for
-exchange.
+Packed: `HBsyms1`, the number of symbols, the size of all names in bytes; then columns in address order:
+addresses (8 bytes each), ends of names (4, one more than there are symbols), the numbers of the symbols in
+order of their names (4), kinds (1), names without separators. All in the machine's byte order: the table is a
+cache, not for exchange.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Symbols:
     """Symbols in address order, with an index by name.
 
     Addresses are link-time virtual addresses; per-CPU symbols of kernels whose per-CPU area is linked at 0
-    are plain offsets. A name may stand for several addresses (static functions of different files).
+    are plain offsets. A name may have several addresses (static functions of different files).
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Symbols:
 
     @classmethod
     def from_columns(cls, addresses: Sequence[int], raw_names: Sequence[bytes]) -> Symbols:
-        """From columns in any order but the same; the first letter of each name is its kind."""
+        """From columns in one order, whichever it is; the first letter of each name is its kind."""
         order = sorted(range(len(addresses)), key=addresses.__getitem__)
         raw = [raw_names[index] for index in order]
         names = [name[1:] for name in raw]
@@ -71,8 +71,8 @@ class Symbols:
 
     @classmethod
     def unpack(cls, packed: bytes | memoryview | mmap) -> Symbols:
-        """Back from `pack`, reading nothing but the header; `packed` must stay open. ValueError if it is
-        none.
+        """Back from `pack`. Reads only the header; `packed` must stay open. ValueError if it was not made by
+        `pack`.
         """
         if len(packed) < _HEADER.size:
             raise ValueError("not a packed symbol table")
@@ -92,11 +92,11 @@ class Symbols:
         return bytes(self._names[self._name_ends[index] : self._name_ends[index + 1]])
 
     def addresses(self, name: str) -> list[int]:
-        """Every address that `name` stands for, ascending."""
+        """Every address of `name`, ascending."""
         wanted = name.encode("latin-1", "replace")  # no kernel has "?" in a name
         found = []
-        for place in range(bisect_left(self._by_name, wanted, key=self._name), len(self)):
-            index = self._by_name[place]
+        for position in range(bisect_left(self._by_name, wanted, key=self._name), len(self)):
+            index = self._by_name[position]
             if self._name(index) != wanted:
                 break
             found.append(self._addresses[index])
@@ -122,27 +122,27 @@ class Symbols:
         return bool(self.addresses(name))
 
     def lookup(self, vaddr: int) -> tuple[str, int] | None:
-        """`(name, offset)` of the symbol at or before `vaddr`; of aliases the first, as the kernel does.
+        """`(name, offset)` of the symbol at or before `vaddr`; the first of aliases, as the kernel does.
 
-        None outside of what the symbols span: before the first, behind the last (`_end`), between the offsets
+        None outside of what the symbols span: before the first, beyond the last (`_end`), between the offsets
         of the per-CPU area and the kernel.
         """
-        behind = bisect_right(self._addresses, vaddr)
-        if behind == 0:
+        after = bisect_right(self._addresses, vaddr)
+        if after == 0:
             return None
-        start = self._addresses[behind - 1]
-        following = self._addresses[behind] if behind < len(self) else None
+        start = self._addresses[after - 1]
+        following = self._addresses[after] if after < len(self) else None
         if vaddr != start and (following is None or start < _KERNEL_HALF <= following):
             return None
         return self._name(bisect_left(self._addresses, start)).decode("latin-1"), vaddr - start
 
     def names_at(self, vaddr: int) -> Iterator[tuple[str, str]]:
-        """`(kind, name)` of all symbols that stand exactly there, in their order."""
+        """`(kind, name)` of all symbols at exactly this address, in their order."""
         for index in range(bisect_left(self._addresses, vaddr), bisect_right(self._addresses, vaddr)):
             yield chr(self._kinds[index]), self._name(index).decode("latin-1")
 
     def next_address(self, vaddr: int) -> int | None:
-        """The next higher address at which a symbol stands."""
+        """The next higher address that a symbol has; None if there is none."""
         index = bisect_right(self._addresses, vaddr)
         return self._addresses[index] if index < len(self) else None
 
@@ -167,8 +167,8 @@ class Symbols:
     def with_prefix(self, prefix: str) -> Iterator[tuple[int, str]]:
         """`(address, name)` of the symbols whose names begin with `prefix`, in order of their names."""
         wanted = prefix.encode("latin-1")
-        for place in range(bisect_left(self._by_name, wanted, key=self._name), len(self)):
-            index = self._by_name[place]
+        for position in range(bisect_left(self._by_name, wanted, key=self._name), len(self)):
+            index = self._by_name[position]
             name = self._name(index)
             if not name.startswith(wanted):
                 return

@@ -1,5 +1,5 @@
-"""All the hardware Linux needs to boot with the command line of `trust.boot`: a console, two PICs, CPUID,
-TSC."""
+"""All the hardware Linux needs to boot with the command line of `trust.boot`: a console, two interrupt
+controllers (PIC), CPUID and a time-stamp counter (TSC)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 from unicorn import Uc
 from unicorn.unicorn_const import UC_HOOK_INSN
+from unicorn.unicorn_py3.arch import intel
+from unicorn.unicorn_py3.unicorn import uccallback, uclib
 from unicorn.x86_const import (
     UC_X86_INS_CPUID,
     UC_X86_INS_IN,
@@ -30,8 +32,8 @@ NMI_STATUS = 0x61
 TIMER2_OUTPUT = 0x20
 RTC_DATA = 0x71
 TSC_STEP = 2000
-"""Cycles the TSC advances at each reading while booting: delays and calibrations end, and runs repeat
-exactly."""
+"""Cycles the TSC advances at each reading while booting: delays and calibrations end, and every boot takes
+the same path."""
 
 _VENDOR_INTEL = (0x756E6547, 0x6C65746E, 0x49656E69)  # EBX, ECX, EDX of leaf 0, SDM volume 2A, CPUID
 _FEATURES_EDX = 0x078BFBFF & ~(1 << 9)  # fpu vme de pse tsc msr pae mce cx8 ... fxsr sse sse2, no APIC
@@ -40,8 +42,6 @@ _EXTENDED_EDX = 0x20100800  # syscall, nx, lm
 _ADDRESS_BITS = 0x302E  # 48 virtual, 46 physical
 _LA57_ADDRESS_BITS = 0x392E  # 57 virtual, 46 physical
 _LA57 = 1 << 16  # leaf 7, ECX
-
-_CPUID_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
 
 
 def cpuid_leaf(leaf: int, levels: int = 4) -> tuple[int, int, int, int]:
@@ -62,14 +62,25 @@ def cpuid_leaf(leaf: int, levels: int = 4) -> tuple[int, int, int, int]:
     return leaves.get(leaf, (0, 0, 0, 0))
 
 
+class TimeStampCounter:
+    """What RDTSC answers: `value` in cycles, after it advanced by `step` (0: time stands still)."""
+
+    def __init__(self, value: int = 0, step: int = TSC_STEP) -> None:
+        self.value = value
+        self.step = step
+
+
 class Devices:
     """Port and instruction hooks on one emulator.
 
-    `console` collects what the kernel prints, whole lines without the newline. `tsc` is what RDTSC answers;
-    it advances by `tsc_step` at each reading (0: time stands still).
+    `levels` is the number of paging levels the CPU offers. `console` collects what the kernel prints, whole
+    lines without the newline; `on_line` is given each.
     """
 
-    def __init__(self, uc: Uc, levels: int = 4, on_line: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, uc: Uc, levels: int, tsc: TimeStampCounter, on_line: Callable[[str], None] | None = None
+    ) -> None:
+        self.tsc = tsc
         self._uc = uc
         self._levels = levels
         self._on_line = on_line
@@ -77,8 +88,6 @@ class Devices:
         self._pic_masks = [0xFF, 0xFF]
         self._pic_init_words = [0, 0]
         self.console: list[str] = []
-        self.tsc = 0
-        self.tsc_step = TSC_STEP
         uc.hook_add(UC_HOOK_INSN, self._port_in, None, 1, 0, UC_X86_INS_IN)
         uc.hook_add(UC_HOOK_INSN, self._port_out, None, 1, 0, UC_X86_INS_OUT)
         uc.hook_add(UC_HOOK_INSN, self._cpuid, None, 1, 0, UC_X86_INS_CPUID)
@@ -86,24 +95,21 @@ class Devices:
 
     def _hook_rdtsc(self) -> None:
         # Unicorn 2.1.4's Python binding has no RDTSC hook; the C side takes a callback of CPUID's type.
-        from unicorn.unicorn_py3.arch import intel
-        from unicorn.unicorn_py3.unicorn import uccallback, uclib
-
         # Some kernel code reads the clock at every step: past the binding's own reg_write, which costs five
         # times as much.
-        write, handle, word = uclib.uc_reg_write, self._uc._uch, ctypes.c_uint64()
+        write, handle, word, tsc = uclib.uc_reg_write, self._uc._uch, ctypes.c_uint64(), self.tsc
         at = ctypes.byref(word)
 
         @uccallback(self._uc, intel.HOOK_INSN_CPUID_CFUNC)  # type: ignore[untyped-decorator]
         def rdtsc(_handle: object, _key: object) -> int:
-            self.tsc += self.tsc_step
-            word.value = self.tsc & 0xFFFFFFFF
+            tsc.value += tsc.step
+            word.value = tsc.value & 0xFFFFFFFF
             write(handle, UC_X86_REG_RAX, at)
-            word.value = self.tsc >> 32 & 0xFFFFFFFF
+            word.value = tsc.value >> 32 & 0xFFFFFFFF
             write(handle, UC_X86_REG_RDX, at)
             return 1
 
-        self._rdtsc = rdtsc
+        self._rdtsc = rdtsc  # as long as the hook: the C side holds no reference
         self._uc._Uc__do_hook_add(UC_HOOK_INSN, rdtsc, 1, 0, ctypes.c_int(UC_X86_INS_RDTSC))
 
     @property
@@ -119,8 +125,8 @@ class Devices:
         if port == NMI_STATUS:
             return TIMER2_OUTPUT
         if port in (RTC_DATA, TIMER2_COUNT):
-            # a count that has run out already: quick_pit_calibrate (tsc.c) waits for all ones to pass, 50,000
-            # times
+            # a count that has run out already: quick_pit_calibrate (arch/x86/kernel/tsc.c) waits for all ones
+            # to pass, 50,000 times
             return 0
         return (1 << (8 * size)) - 1
 

@@ -1,7 +1,7 @@
-"""Guest-physical memory: host mappings that the emulator and Python share.
+"""Guest-physical memory: host mappings that the emulators and Python share.
 
 A `HostMapping` is one `mmap` of this process. `PhysicalMemory` places mappings at guest-physical addresses
-and reads and writes them from Python; the emulator maps the very same host bytes, so nothing is ever copied.
+and reads and writes them from Python; an emulator maps the very same host bytes, so nothing is ever copied.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ from bisect import bisect_right
 
 from hybridbridge_vol.units import PAGE_SIZE
 
-PAGE_MASK = PAGE_SIZE - 1
 _MAP_NORESERVE = 0x4000  # Linux, asm-generic/mman-common.h; not in every Python's mmap module
 
 
 def page_up(size: int) -> int:
     """`size` in bytes, rounded up to whole pages."""
-    return (size + PAGE_MASK) & ~PAGE_MASK
+    return -(-size // PAGE_SIZE) * PAGE_SIZE
 
 
 class HostMapping:
@@ -51,10 +50,8 @@ class HostMapping:
         return cls(mmap.mmap(fileno, size, flags=flags, prot=prot, offset=offset), size)
 
     def discard_writes(self) -> None:
-        """Throw every private page away: a file slice shows the file again, anonymous memory is zero again.
-
-        `MADV_DONTNEED`, see madvise(2): the next access brings the underlying contents back.
-        """
+        """Discard every private page: a file slice shows the file again, anonymous memory is zero again
+        (`MADV_DONTNEED`, madvise(2))."""
         self._mmap.madvise(mmap.MADV_DONTNEED)
 
 

@@ -1,10 +1,11 @@
-"""x86-64 page tables: reading them, and building our own (SDM volume 3A, 4.5 "4-level and 5-level
-paging")."""
+"""x86-64 page tables: walking the ones there are, and building our own (SDM volume 3A, 4.5)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+
+from hybridbridge_vol.units import PAGE_SIZE
 
 PRESENT = 1 << 0
 WRITABLE = 1 << 1
@@ -16,13 +17,19 @@ NO_EXECUTE = 1 << 63
 FRAME_MASK = 0x000F_FFFF_FFFF_F000
 
 ENTRIES = 512
+"""Of one table."""
+PAGE_SHIFT, LARGE_SHIFT, HUGE_SHIFT = 12, 21, 30
+"""Sizes of pages as powers of two: 4 KiB, 2 MiB, 1 GiB."""
 TOP_SHIFT = {4: 39, 5: 48}
+"""What an entry of the top-level table maps, as a power of two, by the number of levels."""
+_INDEX_BITS = 9
 
 
 def canonical(vaddr: int, levels: int = 4) -> bool:
-    """Whether `vaddr` (64 bits, unsigned) is a canonical address with that many paging levels."""
-    high = vaddr >> (TOP_SHIFT[levels] + 8)
-    return high == 0 or high == (1 << (64 - TOP_SHIFT[levels] - 8)) - 1
+    """Whether `vaddr` (64 bits, unsigned) is a canonical address with that many levels of page tables."""
+    sign = TOP_SHIFT[levels] + _INDEX_BITS - 1
+    high = vaddr >> sign
+    return high == 0 or high == (1 << (64 - sign)) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +37,7 @@ class Translation:
     """Where a virtual address leads.
 
     `paddr` is the physical address of the byte, `entry` the last page-table entry, `shift` the size of the
-    page it lies in as a power of two (12, 21 or 30).
+    page it lies in as a power of two (`PAGE_SHIFT`, `LARGE_SHIFT` or `HUGE_SHIFT`).
     """
 
     paddr: int
@@ -41,34 +48,35 @@ class Translation:
 def walk(read_u64: Callable[[int], int], root_paddr: int, vaddr: int, levels: int = 4) -> Translation | None:
     """Translate `vaddr` by the tables at `root_paddr`; None if an entry is not present.
 
-    `read_u64` reads a table entry at a physical address and raises what it raises for a hole.
+    `read_u64` reads a table entry at a physical address; what it raises where there is no memory passes
+    through.
     """
     table = root_paddr & FRAME_MASK
     shift = TOP_SHIFT[levels]
     while True:
-        entry = read_u64(table + 8 * ((vaddr >> shift) & 511))
+        entry = read_u64(table + 8 * ((vaddr >> shift) & (ENTRIES - 1)))
         if not entry & PRESENT:
             return None
-        if shift == 12 or (entry & LARGE and shift in (21, 30)):
+        if shift == PAGE_SHIFT or (entry & LARGE and shift in (LARGE_SHIFT, HUGE_SHIFT)):
             offset = (1 << shift) - 1
             return Translation((entry & FRAME_MASK & ~offset) | (vaddr & offset), entry, shift)
         table = entry & FRAME_MASK
-        shift -= 9
+        shift -= _INDEX_BITS
 
 
 def pages(vaddr: int, size: int) -> Iterator[tuple[int, int]]:
-    """`(vaddr, size)` pieces of a range, none trampoline a 4 KiB boundary."""
+    """`(vaddr, size)` pieces of a range, none of which crosses the edge of a page."""
     end = vaddr + size
     while vaddr < end:
-        step = min(end - vaddr, 4096 - (vaddr & 4095))
+        step = min(end - vaddr, PAGE_SIZE - vaddr % PAGE_SIZE)
         yield vaddr, step
         vaddr += step
 
 
 class TableBuilder:
-    """Page tables of our own making in a pool of guest-physical pages.
+    """Adds to page tables. `root_paddr` is the top-level table.
 
-    `allocate` hands out the physical address of a zeroed page for a new table; `read_u64`/`write_u64` reach
+    `allocate` gives the physical address of a zeroed page for a new table; `read_u64` and `write_u64` reach
     physical memory.
     """
 
@@ -86,6 +94,10 @@ class TableBuilder:
         self._write = write_u64
         self._allocate = allocate
 
+    def translate(self, vaddr: int) -> Translation | None:
+        """As `walk`, by these tables."""
+        return walk(self._read, self.root_paddr, vaddr, self.levels)
+
     def table(self, vaddr: int, shift: int) -> int:
         """Physical address of the table whose entries map `1 << shift` bytes each, for `vaddr`; made if
         absent.
@@ -95,16 +107,16 @@ class TableBuilder:
         table = self.root_paddr
         level = TOP_SHIFT[self.levels]
         while level > shift:
-            slot = table + 8 * ((vaddr >> level) & 511)
+            slot = table + 8 * ((vaddr >> level) & (ENTRIES - 1))
             entry = self._read(slot)
             if not entry & PRESENT:
                 entry = self._allocate() | PRESENT | WRITABLE | USER | ACCESSED
                 self._write(slot, entry)
             table = entry & FRAME_MASK
-            level -= 9
+            level -= _INDEX_BITS
         return table
 
-    def map_page(self, vaddr: int, paddr: int, flags: int, shift: int = 12) -> None:
+    def map_page(self, vaddr: int, paddr: int, flags: int, shift: int = PAGE_SHIFT) -> None:
         """Map one page of `1 << shift` bytes; `flags` are entry bits (PRESENT is added)."""
-        entry = paddr | flags | PRESENT | (LARGE if shift > 12 else 0)
-        self._write(self.table(vaddr, shift) + 8 * ((vaddr >> shift) & 511), entry)
+        entry = paddr | flags | PRESENT | (LARGE if shift > PAGE_SHIFT else 0)
+        self._write(self.table(vaddr, shift) + 8 * ((vaddr >> shift) & (ENTRIES - 1)), entry)

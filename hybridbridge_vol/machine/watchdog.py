@@ -1,7 +1,7 @@
-"""Cutting off a run that takes too long.
+"""Ending a run that takes too long.
 
 Unicorn must never be stopped asynchronously and then resumed (an instruction may run twice). The watchdog
-therefore only ever stops a run whose effects are thrown away afterwards; `expired` says that it did.
+therefore only ever stops a run whose effects are rolled back afterwards; `disarm` says whether it did.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ POLL_SECONDS = 0.1
 class Watchdog:
     """One background thread that calls `stop` when a run has used the processor for too long.
 
-    `arm(seconds)` before a run and `disarm()` after it, which answers whether the run was cut off. What
-    counts is the time that the arming thread runs: neither a busy machine nor an image on a slow disk makes a
-    run endless. The thread starts at the first run, and ends with `rest` or the process.
+    Call `arm(seconds)` before a run and `disarm()` after it, which answers whether the run timed out. What
+    counts is the processor time of the arming thread: neither a busy machine nor an image on a slow disk ends
+    a run. The thread starts at the first run, and ends with `rest` or the process.
     """
 
     def __init__(self, stop: Callable[[], None]) -> None:
@@ -42,7 +42,7 @@ class Watchdog:
             self._thread.start()
 
     def disarm(self) -> bool:
-        """Stop the clock; True if the run was cut off since `arm`."""
+        """Stop the clock; True if the run timed out since `arm`."""
         with self._lock:
             self._deadline = None
             return self._expired

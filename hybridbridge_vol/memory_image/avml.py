@@ -11,88 +11,105 @@ from __future__ import annotations
 import struct
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable
 from functools import lru_cache
+from typing import NamedTuple
 
-from hybridbridge_vol.memory_image.snappy import SnappyError, decompress, unpacked_size
-from hybridbridge_vol.units import Progress
+from hybridbridge_vol.memory_image.compression import CompressionError, snappy_size, unpack_snappy
+from hybridbridge_vol.memory_image.format import Format
+from hybridbridge_vol.memory_image.image_file import Source
+from hybridbridge_vol.memory_image.physical import MAX_PADDR, MAX_RUNS, Contents, PhysicalImage
+from hybridbridge_vol.memory_image.ranges import Range, merged
+from hybridbridge_vol.memory_image.runs import Run
 
-MAGIC = 0x4C4D5641
-MAX_PADDR = 1 << 46
-FRAME_SIZE = 1 << 16
+_MAGIC, _VERSION = b"AVML", 2
+_HEADER = struct.Struct("<4sIQQQ")
+"""Magic, version, first and last physical address, 8 reserved bytes."""
+_TRAILER_SIZE = 8
+_FRAME_SIZE = 1 << 16
 """Bytes that a frame may hold (google/snappy, framing_format.txt, 4.2)."""
 MAX_FRAMES = 1 << 26
-_HEADER = struct.Struct("<IIQQQ")
+"""4 TiB of memory."""
 _COMPRESSED, _PLAIN, _FIRST_SKIPPABLE = 0, 1, 0x80
-_CHECKSUM_SIZE = 4
-_CACHED = 64
+_FRAME_HEADER_SIZE, _CHECKSUM_SIZE, _MAX_LENGTH_SIZE = 4, 4, 5
+_CACHED_FRAMES = 64
+_FRAMES_PER_STEP = 4096
 
-ReadAt = Callable[[int, int], bytes]
+
+class _Frame(NamedTuple):
+    """A frame's header: `size` bytes follow it; it holds `memory_size` bytes of memory, 0 if it is to be
+    skipped."""
+
+    size: int
+    memory_size: int
 
 
 class AvmlPages:
-    """The memory of an AVML file. `spans` are `(paddr, size)` ranges in file order; `missing` those that
-    headers promise and the file does not hold."""
+    """The memory of an AVML file. `ranges` are physical, in file order; `missing` those that headers promise
+    and the file does not hold."""
 
-    def __init__(self, read_at: ReadAt, file_size: int, progress: Progress | None = None) -> None:
-        self._read_at = read_at
-        self._file_size = file_size
-        self._progress = progress
-        self.spans: list[tuple[int, int]] = []
-        self.missing: list[tuple[int, int]] = []
-        self._starts, self._ends, self._places = array("Q"), array("Q"), array("Q")
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.ranges: list[Range] = []
+        self.missing: list[Range] = []
+        starts, ends, offsets = array("Q"), array("Q"), array("Q")
+        self._frames = starts, ends, offsets
+        self._walk_ranges()
+        order = sorted(range(len(starts)), key=starts.__getitem__)
+        self._starts, self._ends, self._offsets = (
+            array("Q", map(column.__getitem__, order)) for column in self._frames
+        )
+        self._unpack = lru_cache(_CACHED_FRAMES)(self._unpack_frame)
+
+    def _walk_ranges(self) -> None:
         offset = 0
-        while offset + _HEADER.size <= file_size and len(self._starts) < MAX_FRAMES:
-            header = read_at(offset, _HEADER.size)
+        while offset + _HEADER.size <= self._source.size:
+            header = self._source.read_at(offset, _HEADER.size)
             if len(header) < _HEADER.size:
                 break
             magic, version, start, last, _reserved = _HEADER.unpack(header)
-            if magic != MAGIC or version != 2 or last < start or last >= MAX_PADDR:
+            if magic != _MAGIC or version != _VERSION or last < start or last >= MAX_PADDR:
                 break
-            offset, reached = self._walk(offset + _HEADER.size, start, last + 1)
+            offset, reached = self._walk_frames(offset + _HEADER.size, start, last + 1)
+            if reached > start:
+                self.ranges.append((start, reached - start))
             if reached <= last:
                 self.missing.append((reached, last + 1 - reached))
                 break
-            offset += 8  # the frames' total size
-        if any(self.spans[i] > self.spans[i + 1] for i in range(len(self.spans) - 1)):
-            self._sort()
-        self._unpack = lru_cache(_CACHED)(self._unpack_frame)
+            offset += _TRAILER_SIZE
 
-    def _sort(self) -> None:
-        order = sorted(range(len(self._starts)), key=self._starts.__getitem__)
-        self._starts, self._ends, self._places = (
-            array("Q", [column[i] for i in order]) for column in (self._starts, self._ends, self._places)
-        )
-
-    def _walk(self, offset: int, start: int, end: int) -> tuple[int, int]:
+    def _walk_frames(self, offset: int, paddr: int, end: int) -> tuple[int, int]:
         """Note the frames of one range; `(file offset behind them, physical address reached)`."""
-        begin = start
-        while start < end:
-            head = self._read_at(offset, 4 + _CHECKSUM_SIZE + 5)
-            if len(head) < 4:
+        starts, ends, offsets = self._frames
+        while paddr < end and len(starts) < MAX_FRAMES:
+            frame = self._frame_at(offset, end - paddr)
+            if frame is None:
                 break
-            kind, size = head[0], int.from_bytes(head[1:4], "little")
-            if offset + 4 + size > self._file_size:
-                break
-            if kind in (_COMPRESSED, _PLAIN):
-                try:
-                    held = unpacked_size(head[8:]) if kind == _COMPRESSED else size - _CHECKSUM_SIZE
-                except SnappyError:
-                    break
-                if not 0 < held <= min(FRAME_SIZE, end - start):
-                    break
-                self._starts.append(start)
-                self._ends.append(start + held)
-                self._places.append(offset)
-                start += held
-            elif kind < _FIRST_SKIPPABLE:
-                break
-            offset += 4 + size
-            if self._progress and len(self._starts) % 4096 == 0:
-                self._progress(offset / self._file_size, "reading the AVML file's frames")
-        if start > begin:
-            self.spans.append((begin, start - begin))
-        return offset, start
+            if frame.memory_size:
+                starts.append(paddr)
+                ends.append(paddr + frame.memory_size)
+                offsets.append(offset)
+                paddr += frame.memory_size
+                if self._source.progress and len(starts) % _FRAMES_PER_STEP == 0:
+                    self._source.progress(offset / self._source.size, "reading the AVML file's frames")
+            offset += _FRAME_HEADER_SIZE + frame.size
+        return offset, paddr
+
+    def _frame_at(self, offset: int, room: int) -> _Frame | None:
+        """The frame at a file offset, which may hold `room` bytes of memory; None if there is none whole."""
+        head = self._source.read_at(offset, _FRAME_HEADER_SIZE + _CHECKSUM_SIZE + _MAX_LENGTH_SIZE)
+        if len(head) < _FRAME_HEADER_SIZE:
+            return None
+        kind, size = head[0], int.from_bytes(head[1:_FRAME_HEADER_SIZE], "little")
+        if offset + _FRAME_HEADER_SIZE + size > self._source.size:
+            return None
+        if kind not in (_COMPRESSED, _PLAIN):
+            return _Frame(size, 0) if kind >= _FIRST_SKIPPABLE else None
+        try:
+            block = head[_FRAME_HEADER_SIZE + _CHECKSUM_SIZE :]
+            memory_size = snappy_size(block) if kind == _COMPRESSED else size - _CHECKSUM_SIZE
+        except CompressionError:
+            return None
+        return _Frame(size, memory_size) if 0 < memory_size <= min(_FRAME_SIZE, room) else None
 
     def read(self, paddr: int, size: int) -> bytes:
         """Physical memory; fewer bytes where it is absent or its frame is damaged."""
@@ -111,13 +128,26 @@ class AvmlPages:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _unpack_frame(self, index: int) -> bytes | None:
-        offset = self._places[index]
-        head = self._read_at(offset, 4)
-        size = int.from_bytes(head[1:4], "little")
-        data = self._read_at(offset + 4, size)[_CHECKSUM_SIZE:]
-        if head[:1] == b"\0":
+        offset = self._offsets[index]
+        head = self._source.read_at(offset, _FRAME_HEADER_SIZE)
+        size = int.from_bytes(head[1:], "little")
+        data = self._source.read_at(offset + _FRAME_HEADER_SIZE, size)[_CHECKSUM_SIZE:]
+        if head[:1] == bytes([_COMPRESSED]):
             try:
-                data = decompress(data, FRAME_SIZE)
-            except SnappyError:
+                data = unpack_snappy(data, _FRAME_SIZE)
+            except CompressionError:
                 return None
         return data if len(data) == self._ends[index] - self._starts[index] else None
+
+
+def parse_avml(source: Source) -> Contents:
+    """The contents of an AVML file."""
+    pages = AvmlPages(source)
+    runs = [Run(paddr, size, 0) for paddr, size in merged(sorted(pages.ranges), MAX_RUNS)]
+    return Contents("AVML", runs, pages.missing, pages.read)
+
+
+FORMAT = Format(
+    lambda file: file.head.startswith(struct.pack("<4sI", _MAGIC, _VERSION)),
+    lambda file: PhysicalImage(file, parse_avml(file.source)),
+)

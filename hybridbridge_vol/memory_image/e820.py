@@ -1,19 +1,21 @@
-"""Where memory goes on above the hole below 4 GiB, by the memory map that the firmware gave the guest's
-kernel.
+"""Where memory lies by the map that the firmware gave the guest's kernel (E820).
 
 Linux keeps the boot loader's `struct boot_params` (arch/x86/include/uapi/asm/bootparam.h;
-/sys/kernel/boot_params) with the E820 table in it. A file that is memory without its hole does not say where
-the hole was, but this table does, and one equation proves that it speaks of this file: memory below the hole
-and above 4 GiB are as long as the file.
+/sys/kernel/boot_params) with the E820 table in it. A file that is memory without its holes does not say where
+they were, but this table does, and one equation proves that it speaks of this file: what lies between the
+holes is as long as the file, to the byte.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable, Iterator
+from itertools import accumulate, islice
 
-from hybridbridge_vol.units import Progress
+from hybridbridge_vol.memory_image.image_file import Source
+from hybridbridge_vol.memory_image.ranges import Range, joined, subtracted
+from hybridbridge_vol.memory_image.runs import Run
+from hybridbridge_vol.units import PAGE_SIZE
 
 GIB4 = 4 << 30
 _SIGNATURE = b"HdrS"
@@ -24,29 +26,49 @@ _ENTRY = struct.Struct("<QQI")
 _MAX_ENTRIES = 128
 _SIZE = _TABLE_OFFSET + _MAX_ENTRIES * _ENTRY.size
 _RAM = 1
+_BIOS_START, _BIOS_END = 0xA0000, 0x100000
 _CHUNK = 256 << 10
-_TELL_EACH = 64 << 20
-_PLACES_TRIED = 1 << 14
-"""A real guest has some dozens; a hostile one must not keep us busy."""
+_PROGRESS_STEP = 64 << 20
+MAX_CANDIDATES = 1 << 14
+"""A real guest has some dozens of offsets with the signature; a hostile one must not keep us busy."""
 
-ReadAt = Callable[[int, int], bytes]
 Entries = list[tuple[int, int, int]]
 """`(paddr, size, type)`, ascending."""
 
 
-def low_memory_size(
-    read_at: ReadAt, file_size: int, extents: Iterable[tuple[int, int]], progress: Progress | None = None
-) -> int | None:
+def low_memory_size(source: Source, extents: Iterable[Range]) -> int | None:
     """How many bytes of a file that holds a guest's memory, without its hole, lie below the hole; the rest
-    begins at 4 GiB. None if no kernel's memory map in it fits the file. `extents` are `(start, end)` of what
-    is not zeros."""
-    for offset in islice(_places(read_at, file_size, extents, progress), _PLACES_TRIED):
-        data = read_at(offset, _SIZE)
-        entries = e820_entries(data)
-        size = _fitting(entries, file_size) if entries else None
-        if size is not None:
-            return size
+    begins at 4 GiB. None if no kernel's memory map in it fits the file. `extents` are the parts of the file
+    that are not zeros."""
+    return next(
+        (size for entries in _maps(source, extents) if (size := _fitting(entries, source.size))), None
+    )
+
+
+def system_ram_back_to_back(source: Source, extents: Iterable[Range]) -> list[Run] | None:
+    """The runs of a file that holds what the guest's kernel calls "System RAM", range behind range, as LiME
+    writes it with format=raw. None if no kernel's memory map in it fits the file."""
+    for entries in _maps(source, extents):
+        ram = system_ram(entries)
+        if sum(size for _start, size in ram) == source.size:
+            offsets = accumulate((size for _start, size in ram), initial=0)
+            return [Run(start, size, offset) for (start, size), offset in zip(ram, offsets, strict=False)]
     return None
+
+
+def system_ram(entries: Entries) -> list[Range]:
+    """What Linux lists as "System RAM" in /proc/iomem of a memory map: without the first page and the BIOS's
+    area (arch/x86/kernel/setup.c, `trim_bios_range`)."""
+    ram = joined((paddr, size) for paddr, size, kind in entries if kind == _RAM)
+    return subtracted(ram, [(0, PAGE_SIZE), (_BIOS_START, _BIOS_END - _BIOS_START)])
+
+
+def _maps(source: Source, extents: Iterable[Range]) -> Iterator[Entries]:
+    """The memory maps in a file."""
+    for offset in islice(_candidates(source, extents), MAX_CANDIDATES):
+        entries = e820_entries(source.read_at(offset, _SIZE))
+        if entries:
+            yield entries
 
 
 def e820_entries(boot_params: bytes) -> Entries | None:
@@ -77,17 +99,15 @@ def _fitting(entries: Entries, file_size: int) -> int | None:
     return low_size if all(end <= low_size or start >= GIB4 for start, end in ram) else None
 
 
-def _places(
-    read_at: ReadAt, file_size: int, extents: Iterable[tuple[int, int]], progress: Progress | None
-) -> Iterator[int]:
-    """Where a `struct boot_params` may begin."""
-    error_text = 0
-    for first, end in extents:
-        for start in range(first, end, _CHUNK):
-            if progress and start - error_text >= _TELL_EACH:
-                error_text = start
-                progress(start / file_size, "looking for the guest's memory map")
-            data = read_at(start, min(_CHUNK, end - start) + len(_SIGNATURE) - 1)
+def _candidates(source: Source, extents: Iterable[Range]) -> Iterator[int]:
+    """File offsets at which a `struct boot_params` may begin."""
+    reported = 0
+    for first, length in extents:
+        for start in range(first, first + length, _CHUNK):
+            if source.progress and start - reported >= _PROGRESS_STEP:
+                reported = start
+                source.progress(start / source.size, "looking for the guest's memory map")
+            data = source.read_at(start, min(_CHUNK, first + length - start) + len(_SIGNATURE) - 1)
             at = data.find(_SIGNATURE)
             while at >= 0:
                 if start + at >= _SIGNATURE_OFFSET:

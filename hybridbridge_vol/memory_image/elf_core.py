@@ -1,46 +1,143 @@
-"""ELF cores of a machine's memory."""
+"""ELF cores of a machine's memory: /proc/vmcore, makedumpfile -E, QEMU's dump-guest-memory, VirtualBox and
+others.
+
+What a segment has in memory and not in the file (p_filesz < p_memsz) means what its writer means by it:
+
+- makedumpfile leaves out 256 and more pages in a row, by default those of zeros, and calls them zeros.
+- QEMU, told to follow the guest's page tables (paging=true), gives one segment for each mapping: what leads
+  out of memory has no bytes, and what runs over the end of one of QEMU's blocks of memory is cut there. The
+  blocks lie one behind the other in ascending order, so that two addresses that are as far apart in memory as
+  their bytes are in the file have all between them in the file too.
+- Of other writers nothing is known: the bytes are absent.
+"""
 
 from __future__ import annotations
 
-import struct
+from collections.abc import Iterable, Sequence
+from itertools import islice, pairwise
 
 from hybridbridge_vol.errors import ImageError
-from hybridbridge_vol.memory_image.physical import MAX_PADDR, MAX_RUNS, Collector, ReadAt, Run
+from hybridbridge_vol.memory_image.elf import (
+    MAGIC,
+    PT_LOAD,
+    PT_NOTE,
+    Note,
+    Segment,
+    parse_elf_header,
+    parse_notes,
+    parse_sections,
+    parse_segments,
+)
+from hybridbridge_vol.memory_image.format import Format
+from hybridbridge_vol.memory_image.image_file import Source
+from hybridbridge_vol.memory_image.physical import MAX_PADDR, Contents, PhysicalImage
+from hybridbridge_vol.memory_image.ranges import joined, subtracted
+from hybridbridge_vol.memory_image.runs import ZEROS, Run, RunList, disjoint
+from hybridbridge_vol.memory_image.xen_core import is_xen_core, parse_xen_core
 
-_ELF_PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")
+_NO_ADDRESS = (1 << 64) - 1
+"""p_paddr of what is not physical memory (the kernel's fs/proc/kcore.c), p_offset of what QEMU leaves out."""
+_UPPER_HALF = 1 << 63
+MAX_NOTES = 1 << 16
+"""Some for each of 8,192 CPUs."""
 
 
-_PT_LOAD, _ET_CORE, _PN_XNUM = 1, 4, 0xFFFF
+def parse_elf_core(source: Source, format_name: str = "ELF core") -> Contents:
+    """The contents of an ELF core of a machine's memory: its PT_LOAD segments, by their physical addresses.
 
-
-def parse_elf_core(read_at: ReadAt, file_size: int, name: str) -> tuple[list[Run], list[tuple[int, int]]]:
-    """The runs of an ELF core of a machine's memory: PT_LOAD headers with physical addresses (ELF-64, gABI).
-
-    ImageError if the file is an ELF file of another kind. Segments without bytes in the file are left out;
-    one that overlaps an earlier one is cut to what is new.
+    ImageError if the file is an ELF file of another kind, or its segments have no physical addresses.
     """
-    head = read_at(0, 64)
-    if len(head) < 64 or head[4] != 2:
-        raise ImageError(f"{name}: an ELF file, but not a 64-bit core of a machine's memory")
-    (kind,) = struct.unpack_from("<H", head, 16)
-    if kind != _ET_CORE:
-        raise ImageError(f"{name}: an ELF program, not a memory image")
-    (table,) = struct.unpack_from("<Q", head, 32)
-    (section_table,) = struct.unpack_from("<Q", head, 40)
-    entry_size, count = struct.unpack_from("<HH", head, 54)
-    if count == _PN_XNUM:  # more headers than fit 16 bits: the first section header has their number
-        section = read_at(section_table, 64)
-        count = struct.unpack_from("<I", section, 44)[0] if len(section) == 64 else 0
-    if entry_size != _ELF_PROGRAM_HEADER.size or not 0 < count <= MAX_RUNS:
-        raise ImageError(f"{name}: a damaged ELF core (no usable program headers)")
-    headers = read_at(table, entry_size * count)
-    collected = Collector(file_size)
-    for i in range(len(headers) // entry_size):
-        kind, _flags, offset, _vaddr, paddr, size, _mem_size, _align = _ELF_PROGRAM_HEADER.unpack_from(
-            headers, entry_size * i
+    header = parse_elf_header(source)
+    sections = parse_sections(source, header)
+    if is_xen_core(sections):
+        return parse_xen_core(source, sections)
+    segments = list(parse_segments(source, header))
+    loads = [segment for segment in segments if segment.kind == PT_LOAD]
+    _check_addresses(source.name, loads)
+    collected, unstored = RunList(source.size), []
+    for segment in loads:
+        if segment.paddr + segment.memory_size > MAX_PADDR:
+            continue
+        if segment.file_size:
+            collected.add(segment.paddr, segment.file_size, segment.offset)
+        if segment.memory_size > segment.file_size:
+            unstored.append((segment.paddr + segment.file_size, segment.memory_size - segment.file_size))
+    runs, missing = collected.runs(), collected.missing()
+    if unstored:
+        notes = _notes(source, segments)
+        if _is_qemus(notes):
+            runs = _blocks_filled(runs)
+        unstored = subtracted(joined(unstored), ((run.paddr, run.size) for run in runs))
+        if _is_makedumpfiles(segments, notes):
+            zeros = subtracted(unstored, missing)
+            runs = sorted([*runs, *(Run(start, size, ZEROS) for start, size in zeros)], key=_paddr)
+        else:
+            missing = joined([*missing, *unstored])
+    if not runs and not missing:
+        raise ImageError(
+            f"{source.name}: an ELF core without memory (no PT_LOAD segment with physical addresses)"
         )
-        if kind == _PT_LOAD and size and paddr + size <= MAX_PADDR:
-            collected.add(paddr, size, offset)
-    if not collected.runs and not collected.missing:
-        raise ImageError(f"{name}: an ELF core without memory (no PT_LOAD segment with physical addresses)")
-    return collected.result()
+    return Contents(format_name, runs, missing)
+
+
+def _paddr(run: Run) -> int:
+    return run.paddr
+
+
+def _check_addresses(name: str, loads: Sequence[Segment]) -> None:
+    """ImageError if the segments have virtual addresses only."""
+    if len(loads) < 2 or any(segment.paddr not in (0, _NO_ADDRESS) for segment in loads):
+        return
+    if all(segment.vaddr < _UPPER_HALF for segment in loads):
+        raise ImageError(f"{name}: an ELF core of a process, not of a machine's memory; gdb reads it")
+    raise ImageError(
+        f"{name}: an ELF core whose segments have no physical addresses (a copy of /proc/kcore of an old kernel, "
+        "say); acquire the memory again with AVML or LiME"
+    )
+
+
+def _notes(source: Source, segments: Iterable[Segment]) -> list[Note]:
+    return [
+        note
+        for segment in segments
+        if segment.kind == PT_NOTE
+        for note in islice(parse_notes(source, segment.offset, segment.file_size), MAX_NOTES)
+    ]
+
+
+def _is_qemus(notes: Iterable[Note]) -> bool:
+    """Whether QEMU's own notes are there (target/i386/arch_dump.c); makedumpfile keeps them when it filters
+    what QEMU wrote."""
+    return any(note.name == b"QEMU" for note in notes)
+
+
+def _is_makedumpfiles(segments: Sequence[Segment], notes: Iterable[Note]) -> bool:
+    """Whether makedumpfile wrote the file (`write_elf_pages_cyclic`): the segments' bytes lie one behind the
+    other, in the order of the headers, right behind the notes; a segment without any has the offset 0, or the
+    one that is due. The kernel's VMCOREINFO, which makedumpfile needs, is among the notes."""
+    due = None
+    for segment in segments:
+        if segment.kind == PT_NOTE:
+            due = segment.offset + segment.file_size
+        elif segment.kind == PT_LOAD:
+            if segment.offset != due and (segment.file_size or segment.offset):
+                return False
+            due = segment.offset + segment.file_size if segment.file_size else due
+    return any(note.name == b"VMCOREINFO" for note in notes)
+
+
+def _blocks_filled(runs: Sequence[Run]) -> list[Run]:
+    """The runs of a file that holds QEMU's blocks of memory one behind the other, in ascending order, and
+    what lies between two of them in the same block."""
+    between = [
+        Run(first.end_paddr, second.paddr - first.end_paddr, first.offset + first.size)
+        for first, second in pairwise(runs)
+        if second.paddr - first.paddr == second.offset - first.offset and second.paddr > first.end_paddr
+    ]
+    return disjoint([*runs, *between])
+
+
+FORMAT = Format(
+    lambda file: file.head.startswith(MAGIC),
+    lambda file: PhysicalImage(file, parse_elf_core(file.source)),
+)

@@ -1,4 +1,4 @@
-"""What is often given instead of a memory image: each kind is named for what it is, with the way out.
+"""Foreign formats: files that are often given instead of a memory image. Each is named, with the way out.
 
 No magic here may lie where a machine's memory has data of its own: the first page has interrupt vectors and
 the BIOS's variables, and Linux leaves it alone.
@@ -6,14 +6,17 @@ the BIOS's variables, and Linux leaves it alone.
 
 from __future__ import annotations
 
-HEAD_SIZE = 4096
-"""Bytes of a file that are looked at."""
+import shlex
+
+from hybridbridge_vol.errors import ImageError
+from hybridbridge_vol.memory_image.image_file import ImageFile
 
 _DECOMPRESS = "compressed ({}); decompress it first: {}"
 _UNPACK = "an archive ({}); unpack it first: {}"
 _DISK = "a disk image ({}), not memory"
 _WINDOWS = "a Windows {}, not Linux memory; Volatility's windows.* plugins may read it"
 _PACKAGE = "a package, not a memory image; 'hb trust add FILE' takes it"
+_OLD_XEN = "a Xen core in the format before Xen 3.1, which is not read; dump again with 'xl dump-core'"
 _MACH_O = "a Mach-O file (of macOS), not Linux memory"
 
 _KINDS: tuple[tuple[int, bytes, str], ...] = (
@@ -42,6 +45,9 @@ _KINDS: tuple[tuple[int, bytes, str], ...] = (
         b"\x7fVirtualBox SavedState",
         "a VirtualBox saved state; resume it and run 'VBoxManage debugvm VM dumpvmcore'",
     ),
+    (0, b"\xed\xeb\x0f\xf0", _OLD_XEN),
+    (0, b"\xee\xeb\x0f\xf0", _OLD_XEN),
+    (0, b"ZDMP", _WINDOWS.format("crash dump compressed by DumpIt") + " after z2dmp has unpacked it"),
     (0, b"LinuxGuestRecord", "a guest saved by Xen; restore it and write its memory with 'xl dump-core'"),
     (0, b"VMA\0", "a Proxmox backup, not memory"),
     (0, b"QFI\xfb", _DISK.format("QCOW2")),
@@ -88,11 +94,8 @@ _KINDS: tuple[tuple[int, bytes, str], ...] = (
 )
 
 
-def what_it_is(head: bytes, path: str) -> str | None:
-    """What the file at `path` that begins with `head` is, and the way out; None if nothing here knows it."""
+def refuse_foreign(file: ImageFile) -> None:
+    """ImageError that names the format, if the file is of one that is listed here."""
     for offset, magic, what in _KINDS:
-        if head[offset : offset + len(magic)] == magic:
-            import shlex
-
-            return what.replace("FILE", shlex.quote(path))
-    return None
+        if file.head[offset : offset + len(magic)] == magic:
+            raise ImageError(f"{file.path}: {what.replace('FILE', shlex.quote(str(file.path)))}")

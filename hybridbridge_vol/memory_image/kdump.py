@@ -3,80 +3,68 @@
 In blocks of one page: a header, a sub-header, two bitmaps (which pages the machine had, which of them are in
 the file), then a descriptor for each page in the file, then the pages' data, each compressed on its own.
 (makedumpfile 1.7: IMPLEMENTATION, diskdump_mod.h; QEMU: include/sysemu/dump.h.) The file is not trusted:
-every place and size is checked before it is used, and no more is kept in memory than one count for 128 MiB of
-the machine's memory.
+every offset and size is checked before it is used, and no more is kept in memory than one count for 128 MiB
+of the machine's memory.
 """
 
 from __future__ import annotations
 
 import struct
-import zlib
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import lru_cache
 
-from hybridbridge_vol.errors import ImageError
-from hybridbridge_vol.units import PAGE_SIZE, Progress
+from hybridbridge_vol.memory_image.compression import (
+    CompressionError,
+    Unpack,
+    unpack_lzo,
+    unpack_snappy,
+    unpack_zlib,
+    unpack_zstd,
+)
+from hybridbridge_vol.memory_image.format import Format
+from hybridbridge_vol.memory_image.image_file import Source
+from hybridbridge_vol.memory_image.kdump_header import SIGNATURE, level_in_words, parse_kdump_header
+from hybridbridge_vol.memory_image.physical import MAX_RUNS, Contents, PhysicalImage
+from hybridbridge_vol.memory_image.ranges import Range, merged
+from hybridbridge_vol.memory_image.runs import Run
+from hybridbridge_vol.units import PAGE_SIZE
 
-ReadAt = Callable[[int, int], bytes]
-
-SIGNATURE = b"KDUMP   "
-MAX_PADDR = 1 << 46
-MAX_RANGES = 4096
-"""Ranges of memory kept apart; of more, those that lie close together become one."""
-
-_HEADER = struct.Struct("<8si390s22xIiiIII")
-"""Up to `total_ram_blocks`: signature, version, `struct new_utsname`, time, then see `_Header`."""
-_SUB_HEADER = struct.Struct("<QiiQQ")
-_MAX_MAPNR_64_OFFSET = 96
 _DESCRIPTOR = struct.Struct("<QII8x")
+"""`struct page_desc`: file offset, size, flags."""
 
-_ZLIB, _LZO, _SNAPPY, _INCOMPLETE, _ZSTD = 1, 2, 4, 8, 0x20
-_COMPRESSED = _ZLIB | _LZO | _SNAPPY | _ZSTD
+_UNPACK: dict[int, Unpack] = {1: unpack_zlib, 2: unpack_lzo, 4: unpack_snappy, 0x20: unpack_zstd}
+"""By the flags of a page (DUMP_DH_COMPRESSED_*)."""
+_COMPRESSED = sum(_UNPACK)
+
 _BLOCK = PAGE_SIZE
 """Bytes of a bitmap counted together."""
 _PAGES_PER_BLOCK = _BLOCK * 8
 _LOOK_AHEAD = 256
 _CACHED_PAGES = 1024
 
-Range = tuple[int, int]
-"""`(paddr, size)` in bytes."""
 
-
-@dataclass(frozen=True)
-class _Header:
-    """`status` flags; `max_page` is one more than the highest page number; the rest are file offsets and
-    sizes."""
-
-    status: int
-    max_page: int
-    present_offset: int
-    stored_offset: int
-    bitmap_size: int
-    descriptors_offset: int
-
-
-class KdumpFile:
-    """The pages of a kdump-compressed file that `read_at` gives, `file_size` bytes long.
+class KdumpPages:
+    """The pages of a kdump-compressed dump.
 
     `ranges` is what memory the machine had; pages that the dump leaves out lie in them too, but cannot be
     read. `missing` is what the headers promise and the file does not hold. Raises ImageError if the file is
     not what its signature says, or is compressed in a way that nothing here reads.
     """
 
-    def __init__(self, read_at: ReadAt, file_size: int, name: str, progress: Progress | None = None) -> None:
-        self._read_at = read_at
-        self._file_size = file_size
-        self._header = _parse_header(read_at, file_size, name)
-        if progress:
-            progress(0.0, "reading the dump's page maps")
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._header = parse_kdump_header(source)
+        if source.progress:
+            source.progress(0.0, "reading the dump's page maps")
         self._page = lru_cache(_CACHED_PAGES)(self._load)
         self._word = lru_cache(64)(self._stored_block)
         self._before = self._count_pages()
         """How many pages the file has before each block of the bitmap, and in all."""
-        self.ranges = merged(self._present(), MAX_RANGES)
+        self._left_out = 0
+        """How many pages the machine had and the file has not."""
+        self.ranges = merged(self._present(), MAX_RUNS)
         self.missing = self._missing()
 
     # --- reading ------------------------------------------------------------------------------------------
@@ -98,16 +86,19 @@ class KdumpFile:
         if descriptor is None:
             return None
         offset, size, flags = descriptor
-        if not 0 < size <= PAGE_SIZE or offset + size > self._file_size:
+        if not 0 < size <= PAGE_SIZE or offset + size > self._source.size:
             return None
-        data = self._read_at(offset, size)
+        data = self._source.read_at(offset, size)
         if len(data) < size:
             return None
-        try:
-            plain = _decompress(data, flags & _COMPRESSED)
-        except Exception:  # noqa: BLE001  every library has errors of its own
+        how = flags & _COMPRESSED
+        if how and how not in _UNPACK:
             return None
-        return plain if len(plain) == PAGE_SIZE else None
+        try:
+            content = _UNPACK[how](data, PAGE_SIZE) if how else data
+        except CompressionError:
+            return None
+        return content if len(content) == PAGE_SIZE else None
 
     def _descriptor(self, page: int) -> tuple[int, int, int] | None:
         """Offset, size and flags of a page's data; None if the file has no such page."""
@@ -120,8 +111,31 @@ class KdumpFile:
         return self._descriptor_at(self._before[block] + (bits & (1 << bit) - 1).bit_count())
 
     def _descriptor_at(self, index: int) -> tuple[int, int, int] | None:
-        data = self._read_at(self._header.descriptors_offset + index * _DESCRIPTOR.size, _DESCRIPTOR.size)
+        data = self._source.read_at(
+            self._header.descriptors_offset + index * _DESCRIPTOR.size, _DESCRIPTOR.size
+        )
         return _DESCRIPTOR.unpack(data) if len(data) == _DESCRIPTOR.size else None
+
+    # --- what is left out -----------------------------------------------------------------------------------
+
+    def left_out(self) -> str | None:
+        """What makedumpfile left out, in one line; None if nothing."""
+        if not self._left_out:
+            return None
+        return f"{self._left_out * PAGE_SIZE >> 10:,} KiB {self._reason()}"
+
+    def why_absent(self, paddr: int) -> str | None:
+        """Why a page that the machine had is not in the file; None if it is, or the machine had none."""
+        page = paddr // PAGE_SIZE
+        block, bit = divmod(page, _PAGES_PER_BLOCK)
+        if not 0 <= page < self._header.max_page or self._word(block) >> bit & 1:
+            return None
+        present = self._bitmap_block(self._header.present_offset, block) >> bit & 1
+        return self._reason() if present else None
+
+    def _reason(self) -> str:
+        reason = level_in_words(self._header.level)
+        return f"{reason}, which ended before it had written all" if self._header.incomplete else reason
 
     # --- bitmaps ------------------------------------------------------------------------------------------
 
@@ -129,7 +143,7 @@ class KdumpFile:
         """One block of a bitmap as a number whose bit 0 is its first page; no bits beyond the last page."""
         header = self._header
         size = min(_BLOCK, header.bitmap_size - block * _BLOCK)
-        bits = int.from_bytes(self._read_at(start + block * _BLOCK, max(0, size)), "little")
+        bits = int.from_bytes(self._source.read_at(start + block * _BLOCK, max(0, size)), "little")
         pages = header.max_page - block * _PAGES_PER_BLOCK
         return bits if pages >= _PAGES_PER_BLOCK else bits & (1 << max(0, pages)) - 1
 
@@ -147,7 +161,9 @@ class KdumpFile:
 
     def _present(self) -> Iterator[Range]:
         for block in self._blocks():
-            bits = self._bitmap_block(self._header.present_offset, block) | self._stored_block(block)
+            stored = self._stored_block(block)
+            bits = self._bitmap_block(self._header.present_offset, block) | stored
+            self._left_out += (bits ^ stored).bit_count()
             first = block * _PAGES_PER_BLOCK
             for start, count in _ones(bits):
                 yield (first + start) * PAGE_SIZE, count * PAGE_SIZE
@@ -175,65 +191,16 @@ class KdumpFile:
             if descriptor is None:
                 return True
             if first and descriptor[0] > first[0]:
-                return descriptor[0] + descriptor[1] > self._file_size
+                return descriptor[0] + descriptor[1] > self._source.size
         return False
 
 
-def _parse_header(read_at: ReadAt, file_size: int, name: str) -> _Header:
-    damaged = ImageError(
-        f"{name}: damaged kdump headers; dump again, or convert it with makedumpfile or crash"
-    )
-    head = read_at(0, PAGE_SIZE)
-    if len(head) < _HEADER.size or head[:8] != SIGNATURE:
-        raise damaged
-    _, version, _, status, block_size, sub_blocks, bitmap_blocks, max_page, _ = _HEADER.unpack_from(head)
-    sub_header = read_at(PAGE_SIZE, 128).ljust(128, b"\0")
-    _, _, split, _, _ = _SUB_HEADER.unpack_from(sub_header)
-    if version >= 6:
-        (max_page,) = struct.unpack_from("<Q", sub_header, _MAX_MAPNR_64_OFFSET)
-    if block_size != PAGE_SIZE or not 0 < sub_blocks < 1 << 20 or not bitmap_blocks:
-        raise damaged
-    present_offset = (1 + sub_blocks) * PAGE_SIZE
-    bitmaps_size = bitmap_blocks * PAGE_SIZE
-    descriptors_offset = present_offset + bitmaps_size
-    if not 0 < max_page <= MAX_PADDR // PAGE_SIZE or bitmaps_size // 2 * 8 < max_page:
-        raise damaged
-    if descriptors_offset >= file_size:
-        raise ImageError(f"{name}: truncated: its page maps are not all there")
-    if version >= 2 and split:
-        raise ImageError(f"{name}: one part of a split dump; join the parts with 'makedumpfile --reassemble'")
-    return _Header(
-        status,
-        max_page,
-        present_offset,
-        present_offset + bitmaps_size // 2,
-        bitmaps_size // 2,
-        descriptors_offset,
-    )
-
-
-def _decompress(data: bytes, how: int) -> bytes:
-    """One page, of which nothing longer than a page is ever made; raises what the library raises."""
-    if not how:
-        return data
-    if how == _ZLIB:
-        return zlib.decompressobj().decompress(data, PAGE_SIZE)
-    if how == _LZO:
-        import lzallright
-
-        return bytes(lzallright.LZOCompressor.decompress(data, PAGE_SIZE))
-    if how == _SNAPPY:
-        import cramjam
-
-        page = bytearray(PAGE_SIZE)
-        return bytes(page[: cramjam.snappy.decompress_raw_into(data, page)])
-    if how == _ZSTD:
-        import zstandard
-
-        if zstandard.frame_content_size(data) > PAGE_SIZE:
-            return b""
-        return bytes(zstandard.ZstdDecompressor().decompress(data, max_output_size=PAGE_SIZE))
-    return b""
+def parse_kdump(source: Source, format_name: str = "kdump") -> Contents:
+    """The contents of a kdump-compressed dump. ImageError if the file is not what its signature says, or is
+    compressed in a way that nothing here reads."""
+    dump = KdumpPages(source)
+    runs = [Run(paddr, size, 0) for paddr, size in dump.ranges]
+    return Contents(format_name, runs, dump.missing, dump.read, dump.left_out(), dump.why_absent)
 
 
 def _ones(bits: int) -> Iterator[tuple[int, int]]:
@@ -247,29 +214,7 @@ def _ones(bits: int) -> Iterator[tuple[int, int]]:
         at = text.find("1", end)
 
 
-def merged(ranges: Iterable[Range], limit: int) -> list[Range]:
-    """Ascending ranges, joined where they touch; where there are too many, also those with small gaps
-    between."""
-    gap = 0
-    result: list[Range] = []
-    for paddr, size in ranges:
-        if result and paddr - sum(result[-1]) <= gap:
-            start = result[-1][0]
-            result[-1] = (start, max(sum(result[-1]), paddr + size) - start)
-        else:
-            result.append((paddr, size))
-        while len(result) > limit:
-            gap = max(gap * 2, PAGE_SIZE)
-            result = _merged_at(result, gap)
-    return result
-
-
-def _merged_at(ranges: list[Range], gap: int) -> list[Range]:
-    result = [ranges[0]]
-    for paddr, size in ranges[1:]:
-        start, length = result[-1]
-        if paddr - start - length <= gap:
-            result[-1] = (start, max(sum(result[-1]), paddr + size) - start)
-        else:
-            result.append((paddr, size))
-    return result
+FORMAT = Format(
+    lambda file: file.head.startswith(SIGNATURE),
+    lambda file: PhysicalImage(file, parse_kdump(file.source)),
+)

@@ -2,106 +2,136 @@
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Self
 
 from hybridbridge_vol.errors import ImageError
+from hybridbridge_vol.memory_image.image_file import ImageFile, ReadAt
+from hybridbridge_vol.memory_image.ranges import Range, merged
+from hybridbridge_vol.memory_image.runs import ZEROS, Run
 from hybridbridge_vol.units import PAGE_SIZE
 
 MAX_TABLES = 1024
 """Pages of page tables that are kept, 4 MiB of them: those of the kernel, and of some processes."""
 
-
 MIN_IMAGE_SIZE = 2 << 20
 """Smaller than any kernel's text."""
-
 
 MAX_PADDR = 1 << 46
 """Physical addresses that x86-64 Linux with 4-level paging can map (64 TiB)."""
 
-
 MAX_RUNS = 4096
-"""Ranges a file may list; real ones have fewer than a hundred."""
-
+"""Ranges that are mapped or walked one by one; of more, those that lie close together become one."""
 
 Reader = Callable[[int, int], bytes]
 """(physical address, size) -> bytes; fewer, or none, where the image has not all of them. Raises nothing."""
 
 
-class ImageHole(ImageError):
+class NotInImage(ImageError):
     """A physical address that the image does not hold."""
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A contiguous range of guest-physical memory; `offset` is where it lies in the file (or layer).
-    Bytes."""
+WhyAbsent = Callable[[int], str | None]
+"""physical address -> why the image does not hold it, in a few words; None if nothing is known."""
 
-    paddr: int
-    size: int
-    offset: int
+
+@dataclass(frozen=True)
+class Contents:
+    """What the headers of an image file say.
+
+    `runs` are ascending and disjoint. `missing` are physical ranges that the headers promise and the file
+    does not hold. `read` gives bytes where the file is not made of plain slices; runs may cover pages that
+    cannot be read then. `left_out` says, in one line, what the writer left out on purpose; `why_absent` says
+    it of one address.
+    """
+
+    format_name: str
+    runs: Sequence[Run]
+    missing: Sequence[Range] = ()
+    read: Reader | None = None
+    left_out: str | None = None
+    why_absent: WhyAbsent = lambda _paddr: None
+
+
+def read_through(contents: Contents, read_at: ReadAt) -> Contents:
+    """The contents of a file that is not made of plain slices, but whose inner file, which `read_at` reads,
+    is."""
+    slices = _Slices(contents.runs)
+
+    def read(paddr: int, size: int) -> bytes:
+        run = slices.at(paddr)
+        return (
+            b"" if run is None else read_at(run.offset + paddr - run.paddr, min(size, run.end_paddr - paddr))
+        )
+
+    return replace(contents, read=read)
 
 
 class PhysicalImage:
-    """An opened memory image, read-only.
+    """An opened memory image, read-only. It closes its file.
 
-    `runs` are sorted and disjoint. `missing` are `(paddr, size)` ranges that the headers promise and the file
-    does not hold. `reader` is what gives bytes where the file is not made of plain slices. `mappable`: every
-    run is a page-aligned slice of the file, so it can be mapped.
+    `runs` are ascending, at most MAX_RUNS; what lies between close ones may be counted to them (see `holds`).
+    `mappable`: every run is a page-aligned slice of the file, so it can be mapped.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        fd: int,
-        format_name: str,
-        runs: Sequence[Run],
-        missing: Sequence[tuple[int, int]] = (),
-        reader: Reader | None = None,
-    ) -> None:
-        self.path = path
-        self.format_name = format_name
-        self.file_size = os.fstat(fd).st_size
-        self.runs = tuple(sorted(runs, key=lambda run: run.paddr))
-        self.missing = tuple(missing)
-        self.end_paddr = max((run.paddr + run.size for run in self.runs), default=0)
-        self._fd = fd
-        self._reader = reader
-        self._starts = [run.paddr for run in self.runs]
+    def __init__(self, file: ImageFile, contents: Contents) -> None:
+        """ImageError if the contents cannot be those of a machine with Linux."""
+        self.path = file.path
+        self.format_name = contents.format_name
+        self.file_size = file.size
+        self.memory_size = sum(run.size for run in contents.runs)
+        self.missing = tuple(contents.missing)
+        self.left_out = contents.left_out
+        self._why_absent = contents.why_absent
+        self._slices = _Slices(contents.runs)
+        self.runs = self._slices.runs
+        if len(self.runs) > MAX_RUNS:
+            coarse = merged(((run.paddr, run.size) for run in self.runs), MAX_RUNS)
+            self.runs = tuple(Run(paddr, size, 0) for paddr, size in coarse)
+        self.end_paddr = self.runs[-1].end_paddr if self.runs else 0
+        self._file = file
+        self._reader = contents.read
+        self._coarse = _Slices(self.runs)
         self._tables: dict[int, bytes | None] = {}
-        self.mappable = reader is None and all(
-            run.offset % PAGE_SIZE == 0 and run.paddr % PAGE_SIZE == 0 and run.size > 0 for run in self.runs
+        self.mappable = (
+            contents.read is None
+            and len(contents.runs) <= MAX_RUNS
+            and all(run.offset % PAGE_SIZE == 0 and run.paddr % PAGE_SIZE == 0 for run in self.runs)
         )
+        if self.memory_size < MIN_IMAGE_SIZE:
+            raise ImageError(
+                f"{self.path}: truncated: this {self.format_name} file holds less memory than a Linux kernel "
+                "needs"
+            )
+        if self.end_paddr > MAX_PADDR:
+            raise ImageError(f"{self.path}: damaged headers: memory at impossible physical addresses")
 
     def fileno(self) -> int:
         """The file's descriptor."""
-        return self._fd
+        return self._file.fileno()
 
     def run_at(self, paddr: int) -> Run | None:
         """The run that holds a physical address."""
-        index = bisect_right(self._starts, paddr) - 1
-        if index >= 0 and paddr < self.runs[index].paddr + self.runs[index].size:
-            return self.runs[index]
-        return None
+        return self._coarse.at(paddr)
 
     def offset_of(self, paddr: int) -> int | None:
-        """Where a physical byte lies in the file; None in a hole, and where the file is not made of plain
-        slices."""
-        run = self.run_at(paddr)
-        return None if run is None or self._reader is not None else run.offset + paddr - run.paddr
+        """Where a physical byte lies in the file; None if it does not, and where the file is not made of
+        plain slices."""
+        run = self._slices.at(paddr)
+        if run is None or run.offset == ZEROS or self._reader is not None:
+            return None
+        return run.offset + paddr - run.paddr
 
     def read_available(self, paddr: int, size: int) -> bytes | None:
         """`size` bytes at a physical address, None if any of them is absent."""
         parts = []
         while size > 0:
-            run = self.run_at(paddr)
+            run = self._slices.at(paddr)
             if run is None:
                 return None
-            length = min(size, run.paddr + run.size - paddr)
+            length = min(size, run.end_paddr - paddr)
             part = self._read_run(run, paddr, length)
             if len(part) != length:
                 return None
@@ -111,13 +141,15 @@ class PhysicalImage:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _read_run(self, run: Run, paddr: int, length: int) -> bytes:
+        if run.offset == ZEROS:
+            return bytes(length)
         if self._reader is None:
-            return os.pread(self._fd, length, run.offset + paddr - run.paddr)
+            return self._file.source.read_at(run.offset + paddr - run.paddr, length)
         return self._reader(paddr, length)
 
     def table_entry(self, paddr: int) -> int | None:
         """The 64-bit word at a physical address that is a multiple of 8, None if it is absent. Its page is
-        kept: who walks page tables comes back to the same ones."""
+        kept: a walk of page tables comes back to the same ones."""
         page = paddr & -PAGE_SIZE
         if page not in self._tables:
             if len(self._tables) == MAX_TABLES:
@@ -128,17 +160,24 @@ class PhysicalImage:
         return None if word is None else int.from_bytes(word, "little")
 
     def read(self, paddr: int, size: int) -> bytes:
-        """As `read_available`, but ImageHole if any byte is absent."""
+        """As `read_available`, but NotInImage if any byte is absent."""
         data = self.read_available(paddr, size)
         if data is None:
-            raise ImageHole(f"{self.path}: physical address {paddr:#x} is not in the image")
+            raise NotInImage(f"{self.path}: physical address {paddr:#x} is not in the image")
         return data
+
+    def why_absent(self, paddr: int) -> str:
+        """Why the image does not hold a physical address, in a few words."""
+        reason = self._why_absent(paddr)
+        if reason is None and any(start <= paddr < start + size for start, size in self.missing):
+            reason = "the file is truncated"
+        if reason is None:
+            reason = "its bytes are damaged" if self._slices.at(paddr) else "outside of the image's ranges"
+        return reason
 
     def close(self) -> None:
         """Close the file."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -147,56 +186,14 @@ class PhysicalImage:
         self.close()
 
 
-def checked(image: PhysicalImage) -> PhysicalImage:
-    if sum(run.size for run in image.runs) < MIN_IMAGE_SIZE:
-        raise ImageError(
-            f"{image.path}: truncated: this {image.format_name} file holds less memory than a Linux kernel needs"
-        )
-    if image.end_paddr > MAX_PADDR:
-        raise ImageError(f"{image.path}: damaged headers: memory at impossible physical addresses")
-    return image
+class _Slices:
+    """Ascending, disjoint runs, found by address."""
 
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self.runs = tuple(runs)
+        self._starts = [run.paddr for run in runs]
 
-ReadAt = Callable[[int, int], bytes]
-"""(file offset, size) -> bytes, fewer at the end of the file."""
-
-
-def file_reader(fd: int) -> ReadAt:
-    """Reads an open file wherever a header says: nothing lies where no file can have anything."""
-    return lambda offset, size: os.pread(fd, size, offset) if 0 <= offset <= MAX_PADDR else b""
-
-
-class Collector:
-    """Gathers ranges, cut to what the file holds and to what no earlier range has."""
-
-    def __init__(self, file_size: int) -> None:
-        self._file_size = file_size
-        self.runs: list[Run] = []
-        """Ascending."""
-        self.missing: list[tuple[int, int]] = []
-
-    @property
-    def full(self) -> bool:
-        """Whether the file lists more ranges than any real one."""
-        return len(self.runs) >= MAX_RUNS
-
-    def add(self, paddr: int, size: int, offset: int) -> None:
-        """One range as a header tells it."""
-        present = max(0, min(size, self._file_size - offset))
-        if present < size:
-            self.missing.append((paddr + present, size - present))
-        end, shift = paddr + present, offset - paddr
-        index = max(0, bisect_right(self.runs, paddr, key=lambda run: run.paddr) - 1)
-        while paddr < end and len(self.runs) <= 2 * MAX_RUNS:
-            run = self.runs[index] if index < len(self.runs) else None
-            if run is not None and run.paddr <= paddr:
-                paddr = max(paddr, run.paddr + run.size)
-            else:
-                until = end if run is None else min(end, run.paddr)
-                self.runs.insert(index, Run(paddr, until - paddr, paddr + shift))
-                paddr = until
-            index += 1
-
-    def result(self) -> tuple[list[Run], list[tuple[int, int]]]:
-        """Runs in address order, and what is missing."""
-        return self.runs, self.missing
+    def at(self, paddr: int) -> Run | None:
+        """The run that holds a physical address."""
+        index = bisect_right(self._starts, paddr) - 1
+        return self.runs[index] if index >= 0 and paddr < self.runs[index].end_paddr else None

@@ -1,88 +1,94 @@
-"""Opening VMware's memory: a `.vmem` with its `.vmss` or `.vmsn`, one of these with memory of its own, a lone
+"""VMware's memory: a `.vmem` with its `.vmss` or `.vmsn`, one of these with memory of its own, a lone
 `.vmem`."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from hybridbridge_vol.errors import ImageError
-from hybridbridge_vol.memory_image import vmware_state as vmware
-from hybridbridge_vol.memory_image.physical import Collector, PhysicalImage, Run, file_reader
-from hybridbridge_vol.units import Progress
+from hybridbridge_vol.memory_image.e820 import low_memory_size
+from hybridbridge_vol.memory_image.format import Format
+from hybridbridge_vol.memory_image.image_file import ImageFile
+from hybridbridge_vol.memory_image.physical import Contents, PhysicalImage
+from hybridbridge_vol.memory_image.runs import Run, RunList
+from hybridbridge_vol.memory_image.vmware_state import MAGICS, OLD_MAGICS, State, parse_vmware_state
 
-_MEMORY, _STATES = ".vmem", (".vmss", ".vmsn")
+_MEMORY_SUFFIX, _STATE_SUFFIXES = ".vmem", (".vmss", ".vmsn")
 LOWEST_HOLE = 3 << 30
 """VMware keeps guest-physical memory contiguous up to here."""
 _HOLE_END = 4 << 30
 
 
-def open_vmware(path: Path, fd: int, progress: Progress | None) -> PhysicalImage:
-    """The memory that the file `fd` at `path` holds or describes, through the file beside it of the same
-    name. Where memory is in that file, `fd` becomes that file's. ImageError if neither file tells where
-    memory lies."""
-    if path.suffix.lower() == _MEMORY:
-        return _open_vmem(path, fd, progress)
-    state = vmware.parse_state(file_reader(fd), os.fstat(fd).st_size, str(path))
+def _recognizes(file: ImageFile) -> bool:
+    return file.path.suffix.lower() == _MEMORY_SUFFIX or file.head.startswith(MAGICS + OLD_MAGICS)
+
+
+def _open(file: ImageFile) -> PhysicalImage:
+    """The memory that the file holds, or that it describes and the file beside it of the same name holds.
+    ImageError if neither of the two says where memory lies."""
+    if file.path.suffix.lower() == _MEMORY_SUFFIX:
+        return PhysicalImage(file, _contents_of_vmem(file))
+    state = parse_vmware_state(file.source)
     if state.memory:
-        offset, size = state.memory
-        return _image(path, fd, state, offset, size)
-    memory = _beside(path, _MEMORY)
-    if memory is None:
-        name = path.with_suffix(_MEMORY).name
+        return PhysicalImage(file, _contents(state, file.size, *state.memory))
+    memory_path = _beside(file.path, _MEMORY_SUFFIX)
+    if memory_path is None:
+        name = file.path.with_suffix(_MEMORY_SUFFIX).name
         raise ImageError(
-            f"{path}: holds a VMware guest's state without its memory; put {name} beside it, or give that"
+            f"{file.path}: holds a VMware guest's state without its memory; put {name} beside it, "
+            "or give that"
         )
-    with open(memory, "rb") as stream:
-        os.dup2(stream.fileno(), fd, inheritable=False)
-    return _image(memory, fd, state)
+    memory = ImageFile(memory_path, file.source.progress)
+    try:
+        image = PhysicalImage(memory, _contents(state, memory.size, 0, memory.size))
+    except BaseException:
+        memory.close()
+        raise
+    file.close()
+    return image
 
 
-def _open_vmem(path: Path, fd: int, progress: Progress | None) -> PhysicalImage:
+def _contents_of_vmem(file: ImageFile) -> Contents:
     reason = None
-    for suffix in _STATES:
-        beside = _beside(path, suffix)
-        if beside is None:
+    for suffix in _STATE_SUFFIXES:
+        state_path = _beside(file.path, suffix)
+        if state_path is None:
             continue
         try:
-            with open(beside, "rb") as stream:
-                state = vmware.parse_state(
-                    file_reader(stream.fileno()), os.fstat(stream.fileno()).st_size, str(beside)
-                )
-            return _image(path, fd, state)
+            return _contents(_state_in(state_path), file.size, 0, file.size)
         except (ImageError, OSError) as error:
             reason = reason or str(error)
-    size = os.fstat(fd).st_size
-    if size <= LOWEST_HOLE:
-        return PhysicalImage(path, fd, "VMware", [Run(0, size, 0)])
+    if file.size <= LOWEST_HOLE:
+        return Contents("VMware", [Run(0, file.size, 0)])
     if reason is not None:
-        raise ImageError(f"{reason}; {path.name} cannot be read without it")
-    from hybridbridge_vol.memory_image.e820 import low_memory_size
-
-    low = low_memory_size(file_reader(fd), size, _extents(fd, size), progress)
+        raise ImageError(f"{reason}; {file.path.name} cannot be read without it")
+    low = low_memory_size(file.source, file.extents())
     if low is None:
-        names = " or ".join(path.with_suffix(suffix).name for suffix in _STATES)
+        names = " or ".join(file.path.with_suffix(suffix).name for suffix in _STATE_SUFFIXES)
         raise ImageError(
-            f"{path}: where memory beyond 3 GiB belongs is in {names}, which is not beside it, and the guest's own "
-            "memory map was not found"
+            f"{file.path}: where memory beyond 3 GiB belongs is in {names}, which is not beside it, and the "
+            "guest's own memory map was not found"
         )
-    runs = [Run(0, low, 0), Run(_HOLE_END, size - low, low)]
-    return PhysicalImage(path, fd, "VMware (hole by the guest's memory map)", runs)
+    runs = [Run(0, low, 0), Run(_HOLE_END, file.size - low, low)]
+    return Contents("VMware (hole by the guest's memory map)", runs)
 
 
-def _image(
-    path: Path, fd: int, state: vmware.State, start: int = 0, size: int | None = None
-) -> PhysicalImage:
-    """The image of a state whose memory begins at `start` in the file `fd`."""
-    end = os.fstat(fd).st_size if size is None else start + size
-    collected = Collector(min(end, os.fstat(fd).st_size))
+def _state_in(path: Path) -> State:
+    file = ImageFile(path)
+    try:
+        return parse_vmware_state(file.source)
+    finally:
+        file.close()
+
+
+def _contents(state: State, file_size: int, start: int, size: int) -> Contents:
+    """The contents of a file of memory: `size` bytes from the offset `start` on, in the state's regions."""
+    collected = RunList(min(start + size, file_size))
     for region in state.regions:
-        collected.add(region.paddr, region.size, start + region.place)
+        collected.add(region.paddr, region.size, start + region.offset)
     if not state.regions:  # no hole
-        collected.add(0, end - start, start)
-    runs, missing = collected.result()
-    return PhysicalImage(path, fd, "VMware", runs, missing)
+        collected.add(0, size, start)
+    return Contents("VMware", collected.runs(), collected.missing())
 
 
 def _beside(path: Path, suffix: str) -> Path | None:
@@ -93,13 +99,4 @@ def _beside(path: Path, suffix: str) -> Path | None:
     return None
 
 
-def _extents(fd: int, size: int) -> Iterator[tuple[int, int]]:
-    """The parts of a sparse file that are no holes."""
-    end = 0
-    while end < size:
-        try:
-            start = os.lseek(fd, end, os.SEEK_DATA)
-            end = os.lseek(fd, start, os.SEEK_HOLE)
-        except OSError:  # nothing but a hole to the end
-            return
-        yield start, end
+FORMAT = Format(_recognizes, _open)

@@ -15,13 +15,14 @@ counts are bounded.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hybridbridge_vol.errors import ImageError
+from hybridbridge_vol.memory_image.image_file import ReadAt, Source
+from hybridbridge_vol.memory_image.physical import MAX_PADDR
 from hybridbridge_vol.units import PAGE_SIZE
 
-MAX_PADDR = 1 << 46
 MAX_REGIONS = 4096
 """VMware makes one to three."""
 MAX_TAGS = 1 << 16
@@ -29,7 +30,7 @@ MAX_GROUPS = 1 << 12
 
 MAGICS = (b"\xd2\xbe\xd2\xbe", b"\xd3\xbe\xd3\xbe", b"\xd1\xba\xd1\xba", b"\xd2\xba\xd2\xba")
 """A whole state, one without memory, one that was resumed, one that cannot be."""
-OLD_MAGIC = b"\xd0\xbe\xd2\xbe", b"\xd0\xbe\xd0\xbe"
+OLD_MAGICS = b"\xd0\xbe\xd2\xbe", b"\xd0\xbe\xd0\xbe"
 """Of products that knew no 64-bit guests (Workstation 4): sizes of blocks have 32 bits."""
 
 _HEADER = struct.Struct("<4sII")
@@ -38,17 +39,15 @@ _BLOCK = struct.Struct("<QQH")
 _LONGEST_TAG = 2 + 255 + 3 * 4 + _BLOCK.size
 _COMPRESSED_BLOCK, _BLOCK_SIZE = 62, 63
 
-ReadAt = Callable[[int, int], bytes]
-
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """Guest-physical memory at `paddr`, `size` bytes, at `place` in the file of memory (or in the block
+    """Guest-physical memory at `paddr`, `size` bytes, at `offset` in the file of memory (or in the block
     `Memory`)."""
 
     paddr: int
     size: int
-    place: int
+    offset: int
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class _Tag:
-    """A tag: `value` of those that are no block; `block` is the data's `(file offset, size)`."""
+    """A tag: a `value`, or a `block` of data, by its `(file offset, size)`."""
 
     name: bytes
     indices: tuple[int, ...]
@@ -71,33 +70,32 @@ class _Tag:
     compressed: bool = False
 
 
-def parse_state(read_at: ReadAt, file_size: int, name: str) -> State:
-    """The state in a file of `file_size` bytes. ImageError, with `name`, if nothing can be learned from
-    it."""
-    head = read_at(0, _HEADER.size)
-    if head[:4] in OLD_MAGIC:
+def parse_vmware_state(source: Source) -> State:
+    """The state in a file. ImageError if nothing can be learned from it."""
+    head = source.read_at(0, _HEADER.size)
+    if head[:4] in OLD_MAGICS:
         raise ImageError(
-            f"{name}: a state saved by a VMware product without 64-bit guests, which is not read"
+            f"{source.name}: a state saved by a VMware product without 64-bit guests, which is not read"
         )
     if len(head) < _HEADER.size or head[:4] not in MAGICS:
-        raise ImageError(f"{name}: not a VMware saved state or snapshot")
-    start = _memory_group(read_at, _HEADER.unpack(head)[2])
+        raise ImageError(f"{source.name}: not a VMware saved state or snapshot")
+    start = _memory_group(source.read_at, _HEADER.unpack(head)[2])
     if start is None:
-        raise ImageError(f"{name}: damaged: this VMware state has no group 'memory'")
+        raise ImageError(f"{source.name}: damaged: this VMware state has no group 'memory'")
     columns: dict[bytes, dict[int, int]] = {b"regionPPN": {}, b"regionPageNum": {}, b"regionSize": {}}
     count, memory = 0, None
-    for tag in _tags(read_at, start, file_size):
+    for tag in _tags(source.read_at, start, source.size):
         if tag.name in columns and len(tag.indices) == 1:
             columns[tag.name].setdefault(tag.indices[0], tag.value)
         elif tag.name == b"regionsCount":
             count = tag.value
-        elif tag.name == b"Memory" and tag.block and memory is None:
-            if tag.compressed:
-                raise ImageError(
-                    f"{name}: its memory is compressed by VMware, which is not read; convert it with vmss2core"
-                )
-            memory = tag.block
-    return State(_regions(count, columns, name), memory)
+        elif tag.name == b"Memory" and tag.block:
+            memory = memory or tag
+    if memory and memory.compressed:
+        raise ImageError(
+            f"{source.name}: its memory is compressed by VMware, which is not read; convert it with vmss2core"
+        )
+    return State(_regions(count, columns, source.name), memory.block if memory else None)
 
 
 def _memory_group(read_at: ReadAt, count: int) -> int | None:
@@ -147,14 +145,14 @@ def _regions(count: int, columns: dict[bytes, dict[int, int]], name: str) -> tup
     regions = []
     for index in range(count):
         try:
-            paddr, size, place = (
+            paddr, size, offset = (
                 columns[column][index] * PAGE_SIZE
                 for column in (b"regionPPN", b"regionSize", b"regionPageNum")
             )
         except KeyError:
             raise damaged from None
-        if paddr + size > MAX_PADDR or place > MAX_PADDR:
+        if paddr + size > MAX_PADDR or offset > MAX_PADDR:
             raise damaged
         if size:
-            regions.append(Region(paddr, size, place))
+            regions.append(Region(paddr, size, offset))
     return tuple(regions)

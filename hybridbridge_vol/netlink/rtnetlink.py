@@ -12,9 +12,10 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
 
+from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.procfs.net import address_text
 from hybridbridge_vol.procfs.pid import text
-from hybridbridge_vol.toolkit.tool import ParseError, Source
+from hybridbridge_vol.procfs.sources import Source
 
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE, RTM_GETNEIGH, RTM_GETRULE = 18, 22, 26, 30, 34
@@ -133,8 +134,9 @@ def parse_link(body: bytes) -> Link:
         return read(found[attribute]) if attribute in found else None
 
     return Link(
-        ifindex, string(found.get(3, b"")), kind, flags, maybe(4, number), maybe(6, string), maybe(16, number), maybe(27, number),
-        maybe(13, number), maybe(1, hardware), maybe(2, hardware), maybe(5, number), maybe(37, number), maybe(10, number),
+        ifindex, string(found.get(3, b"")), kind, flags, maybe(4, number), maybe(6, string),
+        maybe(16, number), maybe(27, number), maybe(13, number), maybe(1, hardware), maybe(2, hardware),
+        maybe(5, number), maybe(37, number), maybe(10, number),
         struct.unpack(f"<{len(stats) // 8}Q", stats[: len(stats) // 8 * 8]) if len(stats) >= 80 else None,
     )  # fmt: skip
 
@@ -174,9 +176,10 @@ def parse_address(body: bytes) -> Address:
     if len(found.get(6, b"")) >= 8:
         preferred, valid = struct.unpack_from("<II", found[6])
     return Address(
-        ifindex, family, near, prefix, far if far != near else None, address_text(found[4]) if 4 in found else None, scope,
-        number(found[8]) if 8 in found else flags, string(found[3]) if 3 in found else None,
-        None if valid == FOREVER else valid, None if preferred == FOREVER else preferred,
+        ifindex, family, near, prefix, far if far != near else None,
+        address_text(found[4]) if 4 in found else None, scope, number(found[8]) if 8 in found else flags,
+        string(found[3]) if 3 in found else None, None if valid == FOREVER else valid,
+        None if preferred == FOREVER else preferred,
     )  # fmt: skip
 
 
@@ -255,8 +258,9 @@ def parse_net_route(body: bytes) -> NetRoute:
     if len(found.get(12, b"")) >= 12:  # struct rta_cacheinfo: rta_expires is the third
         expires = struct.unpack_from("<i", found[12], 8)[0] // 100 or None
     return NetRoute(
-        family, kind, address_text(found[1]) if 1 in found else None, prefix, address_text(found[2]) if 2 in found else None,
-        source_prefix, number(found[15]) if 15 in found else table, protocol, scope, flags, hops,
+        family, kind, address_text(found[1]) if 1 in found else None, prefix,
+        address_text(found[2]) if 2 in found else None, source_prefix,
+        number(found[15]) if 15 in found else table, protocol, scope, flags, hops,
         address_text(found[7]) if 7 in found else None, number(found[6]) if 6 in found else None, expires,
         number(found[20]) if 20 in found else None,
     )  # fmt: skip

@@ -11,10 +11,13 @@ from collections.abc import Iterator
 from errno import ENOENT
 from typing import NamedTuple
 
+from hybridbridge_vol.errors import ParseError
+from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.guest.values import EndlessFile
 from hybridbridge_vol.procfs.pid import text
-from hybridbridge_vol.procfs.sources import lines
-from hybridbridge_vol.toolkit.guest_kernel import EndlessFile, GuestKernel
-from hybridbridge_vol.toolkit.tool import UNREADABLE, ParseError, Source, Unavailable, why
+from hybridbridge_vol.procfs.sources import Source, lines
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 
 (
     ESTABLISHED,
@@ -43,7 +46,7 @@ def table_lines(
     have is empty."""
     gap = None
     try:
-        data = kernel.read_file(path)
+        data = kernel.files.read(path)
     except EndlessFile as error:
         data, gap = error.partial, Unavailable(f"{path}: the kernel's list leads back into itself")
     except UNREADABLE as error:
@@ -229,8 +232,8 @@ def parse_packet_socket(line: bytes) -> PacketSocket:
     fields = line.split()
     try:
         return PacketSocket(
-            int(fields[0], 16), int(fields[1]), int(fields[2]), int(fields[3], 16), int(fields[4]), int(fields[6]),
-            int(fields[7]), int(fields[8]),
+            int(fields[0], 16), int(fields[1]), int(fields[2]), int(fields[3], 16), int(fields[4]),
+            int(fields[6]), int(fields[7]), int(fields[8]),
         )  # fmt: skip
     except (IndexError, ValueError):
         raise ParseError(f"not in the form of /proc/net/packet: {line[:60]!r}") from None

@@ -10,18 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.procfs.net import address_text
 from hybridbridge_vol.procfs.pid import text
-from hybridbridge_vol.toolkit.tool import ParseError, Source
+from hybridbridge_vol.procfs.sources import Source
 
 IFF_UP, IFF_BROADCAST, IFF_DEBUG, IFF_LOOPBACK, IFF_POINTOPOINT = 0x1, 0x2, 0x4, 0x8, 0x10
 IFF_NOTRAILERS, IFF_RUNNING, IFF_NOARP, IFF_PROMISC, IFF_ALLMULTI = 0x20, 0x40, 0x80, 0x100, 0x200
 IFF_MASTER, IFF_SLAVE, IFF_MULTICAST = 0x400, 0x800, 0x1000
 
 _LETTERS = (
-    (IFF_ALLMULTI, "A"), (IFF_BROADCAST, "B"), (IFF_DEBUG, "D"), (IFF_LOOPBACK, "L"), (IFF_MULTICAST, "M"), (IFF_PROMISC, "P"),
-    (IFF_NOTRAILERS, "N"), (IFF_NOARP, "O"), (IFF_POINTOPOINT, "P"), (IFF_SLAVE, "s"), (IFF_MASTER, "m"), (IFF_RUNNING, "R"),
-    (IFF_UP, "U"),
+    (IFF_ALLMULTI, "A"), (IFF_BROADCAST, "B"), (IFF_DEBUG, "D"), (IFF_LOOPBACK, "L"), (IFF_MULTICAST, "M"),
+    (IFF_PROMISC, "P"), (IFF_NOTRAILERS, "N"), (IFF_NOARP, "O"), (IFF_POINTOPOINT, "P"), (IFF_SLAVE, "s"),
+    (IFF_MASTER, "m"), (IFF_RUNNING, "R"), (IFF_UP, "U"),
 )  # fmt: skip
 
 

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.procfs.net import address_text
 from hybridbridge_vol.procfs.pid import text
-from hybridbridge_vol.toolkit.tool import ParseError
 
 RTF_UP, RTF_REJECT = 0x0001, 0x0200
 _LETTERS = (
-    (0x0002, "G"), (0x0004, "H"), (0x0008, "R"), (0x0010, "D"), (0x0020, "M"), (0x00010000, "d"), (0x00020000, "a"),
-    (0x00040000, "c"), (0x00200000, "o"), (0x00400000, "e"), (0x01000000, "c"), (0x02000000, "f"),
+    (0x0002, "G"), (0x0004, "H"), (0x0008, "R"), (0x0010, "D"), (0x0020, "M"), (0x00010000, "d"),
+    (0x00020000, "a"), (0x00040000, "c"), (0x00200000, "o"), (0x00400000, "e"), (0x01000000, "c"),
+    (0x02000000, "f"),
 )  # fmt: skip
 _LETTERS6 = (
     (0x0002, "G"), (0x0004, "H"), (0x00010000, "D"), (0x00040000, "A"), (0x01000000, "C"), (0x00020000, "a"),
@@ -57,8 +58,9 @@ def parse_route(line: bytes) -> Route:
     try:
         destination, gateway, mask = (bytes.fromhex(fields[at].decode())[::-1] for at in (1, 2, 7))
         return Route(
-            text(fields[0]), address_text(destination), _prefix(mask), address_text(gateway), int(fields[3], 16),
-            int(fields[4]), int(fields[5]), int(fields[6]), int(fields[8]), int(fields[9]), int(fields[10]),
+            text(fields[0]), address_text(destination), _prefix(mask), address_text(gateway),
+            int(fields[3], 16), int(fields[4]), int(fields[5]), int(fields[6]), int(fields[8]),
+            int(fields[9]), int(fields[10]),
         )  # fmt: skip
     except (IndexError, ValueError):
         raise ParseError(f"not in the form of /proc/net/route: {line[:60]!r}") from None
@@ -85,7 +87,8 @@ def parse_ipv6_route(line: bytes) -> Route:
         metric = int(fields[5], 16)
         return Route(
             text(fields[9]), address_text(bytes.fromhex(fields[0].decode())), int(fields[1], 16),
-            address_text(bytes.fromhex(fields[4].decode())), int(fields[8], 16), int(fields[6], 16), int(fields[7], 16),
+            address_text(bytes.fromhex(fields[4].decode())), int(fields[8], 16), int(fields[6], 16),
+            int(fields[7], 16),
             metric - (1 << 32) if metric >> 31 else metric,  # as the tools print it: -1 is the last resort
         )  # fmt: skip
     except (IndexError, ValueError):

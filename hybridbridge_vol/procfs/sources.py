@@ -1,11 +1,20 @@
-"""Which bytes of a file of /proc a field stands in: pure functions, from the file's bytes."""
+"""Which bytes of an answer of the kernel's a value was read from: pure functions on a file's bytes."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
-from hybridbridge_vol.toolkit.tool import Source
+
+class Source(NamedTuple):
+    """Bytes that a value was read from: `[start, end)` of what was read from `path` (end None: all of it).
+    For an answer that does not come from a file `path` is the call: "uname", "sysinfo", "lstat /proc/1"."""
+
+    path: str
+    start: int = 0
+    end: int | None = None
+
 
 LSTAT_UID = (28, 32)
 """`st_uid` in `struct stat` (arch/x86/include/uapi/asm/stat.h)."""

@@ -1,1 +1,1 @@
-"""What a memory image is: file formats, the kernel inside it, its virtual layout."""
+"""The kernel inside a memory image: where it lies, which one it is, its virtual layout."""

@@ -10,12 +10,10 @@ from hybridbridge_vol.units import Progress
 
 _CHUNK = 16 << 20
 _OVERLAP = 1024
-# with its build number: init/version-timestamp.c; the same text without one is a template in the kernel's
-# image
+# With its build number (init/version-timestamp.c): the same text without one is a template in the kernel.
 _BANNER = re.compile(rb"Linux version \d+\.\d+[\x21-\x7e]* \([\x20-\x7e]{1,400} #\d+[\x20-\x7e]{1,200}\n")
 MAX_BANNERS = 64
-"""Different banners remembered; package databases and logs in memory hold a few more than the kernel's
-own."""
+"""Different banners counted; package databases and logs in memory hold a few besides the kernel's own."""
 
 
 def scan_banners(image: PhysicalImage, progress: Progress | None = None) -> list[tuple[str, int]]:
@@ -40,7 +38,7 @@ def scan_banners(image: PhysicalImage, progress: Progress | None = None) -> list
 
 
 def package_of(banner: str) -> str | None:
-    """The package to fetch for a kernel's banner; None if the banner does not tell a distribution.
+    """The package to fetch for a kernel's banner; None if the banner does not name a distribution.
 
     Debian and Ubuntu name packages by the release; Red Hat's families by `kernel-core`.
     """

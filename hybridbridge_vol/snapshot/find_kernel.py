@@ -17,8 +17,7 @@ from hybridbridge_vol.units import U64
 
 PHYSICAL_ALIGN = 2 << 20
 BANNER_PROBE = 64
-"""Bytes of the banner compared; enough to tell builds apart up to the release, the rest is compared on a
-hit."""
+"""Bytes of the banner that are read at each address; the whole banner is compared where they match."""
 
 MAJORITY = 0.9
 """Share of the probed pointers that must agree on one shift. On a sound image it is all of them."""
@@ -79,7 +78,7 @@ def load_addresses(spans: Sequence[Span]) -> Iterator[int]:
 def find_kernel(image: Readable, kernels: Sequence[Candidate]) -> tuple[int, Found] | None:
     """`(index, where)` of the first of `kernels` that lies in `image`; None if none does.
 
-    Raises AttachError when a kernel's banner is there but its pointers agree on no shift.
+    AttachError when a kernel's banner is there but its pointers do not agree on a shift.
     """
     probes: dict[int, list[int]] = {}
     for index, kernel in enumerate(kernels):
@@ -99,16 +98,17 @@ def find_kernel(image: Readable, kernels: Sequence[Candidate]) -> tuple[int, Fou
                 doubtful = found
     if doubtful is not None:
         raise AttachError(
-            f"the kernel at physical address {doubtful.text_paddr:#x} is damaged: only {doubtful.agreement:.0%} of its "
-            "pointers agree where it was loaded; the image was probably smeared or truncated while it was taken"
+            f"the kernel at physical address {doubtful.text_paddr:#x} is damaged: only "
+            f"{doubtful.agreement:.0%} of its pointers agree where it was loaded; the image was probably "
+            "smeared or truncated while it was taken"
         )
     return None
 
 
 def _match(image: Readable, kernel: Candidate, text_paddr: int) -> Found | None:
     banner = kernel.banner.encode("latin-1")
-    place = text_paddr + kernel.banner_link_vaddr - kernel.text_link_vaddr
-    if image.read_available(place, len(banner)) != banner:
+    banner_paddr = text_paddr + kernel.banner_link_vaddr - kernel.text_link_vaddr
+    if image.read_available(banner_paddr, len(banner)) != banner:
         return None
     shift, share = vote_shift(image, text_paddr, kernel.probes)
     return Found(text_paddr, shift, share)

@@ -1,4 +1,4 @@
-"""Where a snapshot's kernel keeps things: its address space, read from its own variables at known symbols."""
+"""A snapshot's virtual layout: where its kernel maps what, read from its own variables at known symbols."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ class SnapshotLayout:
     cpus: int
 
     def translate(self, image: Tables, vaddr: int) -> paging.Translation | None:
-        """Walk the snapshot's own page tables, which may lie; None where nothing present is found."""
+        """Walk the snapshot's own page tables, which an attacker may have changed; None where nothing is
+        mapped."""
 
         def read_u64(paddr: int) -> int:
             word = image.table_entry(paddr)

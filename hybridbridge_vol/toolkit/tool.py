@@ -1,49 +1,23 @@
-"""What a tool is: one description, from which `hb run` and the Volatility plugin both make their front.
+"""What a tool is: one description, from which `hb run`, the library and the Volatility plugin are made.
 
-A tool says its options and columns as data and yields rows; it knows neither argparse nor Volatility nor how
-a table is drawn. A cell that could not be read is an `Unavailable` with the reason, so that no row is dropped
-in silence and no guess is shown as an answer.
+A tool describes its options and columns as data and yields rows; it knows neither argparse nor Volatility nor
+how a table is drawn. A cell that could not be read is an `Unavailable` with the reason, so that no row is
+dropped in silence and no guess is shown as an answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from errno import ENOENT
-from posixpath import normpath
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
-from hybridbridge_vol.errors import CallRolledBack, HybridBridgeError
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
-
-Kind = Literal["int", "float", "percent", "hex", "str", "time", "duration"]
-"""What a cell of a column holds: int, float (one decimal is shown), the same with two, int shown in hex, str
-(as the guest has it, with whatever control characters), seconds since the epoch, seconds. A str may hold
-surrogate escapes for bytes that are no UTF-8."""
-
-
-class Unavailable(NamedTuple):
-    """A cell that could not be read, and why: one short phrase that names the file of the guest."""
-
-    reason: str
-
-
-Value = int | float | str | None
-"""None: there is nothing to say here (the link target of a plain file), as opposed to `Unavailable`."""
-Cell = Value | Unavailable
-
-
-class Source(NamedTuple):
-    """Bytes that a row was made from: `[start, end)` of what was read from `path` (end None: all of it). For
-    what no file tells, `path` is the call: "uname", "sysinfo", "lstat /proc/1"."""
-
-    path: str
-    start: int = 0
-    end: int | None = None
+from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.procfs.sources import Source
+from hybridbridge_vol.toolkit.cells import Cell, Kind, Unavailable
 
 
 class Row(NamedTuple):
-    """One line of the answer; `depth` > 0 makes it a child of the nearest earlier row of a smaller depth.
-    `sources` are the bytes of the guest's answers that its cells show."""
+    """One line of the answer. With `depth` > 0 it is a child of the nearest earlier row of a smaller depth.
+    `sources` are the bytes of the guest's answers that its cells were made from."""
 
     cells: tuple[Cell, ...]
     depth: int = 0
@@ -51,11 +25,14 @@ class Row(NamedTuple):
 
 
 class Column(NamedTuple):
+    """A column of the answer."""
+
     name: str
     kind: Kind
     help: str
+    """A phrase without a full stop."""
     left: bool | None = None
-    """Aligned left; None: as its kind is (str left, the rest right)."""
+    """Aligned left; None: by its kind (str left, the others right)."""
 
 
 class Option(NamedTuple):
@@ -71,20 +48,21 @@ class Option(NamedTuple):
     many: bool = False
     positional: bool = False
     short: str = ""
-    """One letter, by which `hb run` knows the option too (`-t`); letters of flags can be joined
+    """One letter by which `hb run` takes the option too (`-t`); letters of flags can be joined
     (`-tulpan`)."""
     examples: tuple[str, ...] = ()
-    """Of an option that changes the columns: values that between them show all there can be."""
+    """For an option that changes the columns: values that together show all columns there can be."""
 
     @property
-    def default(self) -> Any:
+    def default(self) -> bool | tuple[()] | None:
         if self.many:
             return ()
         return False if self.type is bool else None
 
 
 Options = Mapping[str, Any]
-"""A tool's options by name, each present; bool, int | None, str | None or a tuple."""
+"""A tool's options by name, all of them present: bool, int | None, str | None or a tuple, as the `Option`
+declares. `Any`, since they come from argparse and from Volatility's configuration, which know no types."""
 
 
 class Tool:
@@ -95,14 +73,14 @@ class Tool:
     help: ClassVar[str]
     """One line, no full stop."""
     notes: ClassVar[str] = ""
-    """What else a user should know: where it differs from the tool of that name, what it cannot know."""
+    """What else a user should know: where it differs from the native tool of that name, what cannot be
+    known."""
     example: ClassVar[str] = ""
-    """Arguments that show the tool at its best, as typed after its name."""
+    """Arguments of a useful example, as typed after its name."""
     options: ClassVar[tuple[Option, ...]] = ()
     columns: ClassVar[tuple[Column, ...]]
     runs_kernel: ClassVar[bool] = True
-    """Whether code of the guest's kernel makes the answer: training has nothing to learn from one where it
-    does not."""
+    """Whether the answer is made by code of the guest's kernel; from others training has nothing to learn."""
     tree_column: ClassVar[str | None] = None
     """The column whose text is indented to show a row's depth where a table is drawn."""
 
@@ -111,7 +89,7 @@ class Tool:
         return self.columns
 
     def wants_raw(self, options: Options, terminal: bool) -> bool:
-        """Of a tool that is `Raw`: whether bytes are wanted rather than a table, on a terminal or
+        """For a tool that is `Raw`: whether bytes are wanted rather than a table, on a terminal or
         elsewhere."""
         return True
 
@@ -128,35 +106,8 @@ class Raw(Protocol):
         """The bytes, in pieces, or why a piece could not be read."""
 
 
-class ParseError(HybridBridgeError):
-    """Text that the guest's kernel gave is not of the form that kernel writes."""
-
-
-UNREADABLE = (OSError, CallRolledBack, ParseError)
-"""What reading one file of the guest may raise; a tool makes an `Unavailable` of it and goes on."""
-
-
-def why(path: str, error: BaseException) -> Unavailable:
-    """The cell that stands for what could not be read from `path`."""
-    if isinstance(error, CallRolledBack):
-        return Unavailable(f"{path}: {error.reason}")
-    if isinstance(error, OSError) and error.strerror:
-        return Unavailable(f"{path}: {error.strerror}")
-    return Unavailable(f"{path}: {error}")
-
-
-def in_guest(path: str) -> str:
-    """The path, without `..`, if it is one of the guest's: only /proc and /sys are made from the snapshot,
-    the rest of the tree is the trusted kernel's own. Raises OSError."""
-    clean = normpath(path)
-    if clean not in ("/proc", "/sys") and not clean.startswith(("/proc/", "/sys/")):
-        raise OSError(ENOENT, "only what is under /proc or /sys can be read from an image", path)
-    return clean
-
-
 def error_text(error: BaseException, image: str | None) -> str:
-    """An error that ended the work, in one line that names the image (unless the error has named it
-    itself)."""
+    """An error that ended the work, in one line that names the image (unless the error names it itself)."""
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror

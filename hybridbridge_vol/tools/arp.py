@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hybridbridge_vol.errors import ParseError
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.net import table_lines
 from hybridbridge_vol.procfs.route import ATF_COM, HARDWARE_TYPES, arp_letters, parse_arp
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
-from hybridbridge_vol.toolkit.tool import Column, Option, Options, ParseError, Row, Tool, Unavailable, why
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.reading import why
+from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 
 PATH = "/proc/net/arp"
 
@@ -16,8 +19,8 @@ class Arp(Tool):
     name = "arp"
     help = "IPv4 neighbours and their hardware addresses, as `arp -n` shows them"
     notes = (
-        "Reads /proc/net/arp. Addresses are numbers always: what they resolve to is not in the image. The neighbours "
-        "of IPv6 are in no file of /proc; `ip --neigh` asks the kernel for them."
+        "Reads /proc/net/arp. Addresses are always numeric: the names that they resolve to are not in the "
+        "image. The neighbours of IPv6 are in no file of /proc; `ip --neigh` asks the kernel for them."
     )
     example = "--interface eth0"
     options = (

@@ -1,63 +1,55 @@
-"""dir: what is in a directory of the snapshot's /proc or /sys, as `ls -l` shows it."""
+"""dir: what is in a directory of the guest, as `ls -l` shows it."""
 
 from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
 
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
-from hybridbridge_vol.toolkit.tool import (
-    UNREADABLE,
-    Cell,
-    Column,
-    Option,
-    Options,
-    Row,
-    Source,
-    Tool,
-    in_guest,
-    why,
-)
+from hybridbridge_vol.guest.file_content import IncompleteDirectory
+from hybridbridge_vol.guest.kernel import Files, GuestKernel
+from hybridbridge_vol.procfs.sources import Source
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.reading import attempt, in_guest, why
+from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 
 
 class Dir(Tool):
     name = "dir"
-    help = "List a directory of the guest's /proc or /sys, as `ls -l` does"
-    notes = "Owners are numbers: their names stand in /etc/passwd, which the kernel does not know."
-    example = "/proc/1/fd"
-    options = (Option("path", str, "a directory (or file) under /proc or /sys", positional=True),)
+    help = "List a directory of the guest, as `ls -l` does"
+    notes = "Owners are numbers: their names are in /etc/passwd, which the kernel does not know."
+    example = "/var/log"
+    options = (Option("path", str, "a directory, or a file", positional=True),)
     columns = (
         Column("MODE", "str", "type and permissions, as `ls -l` writes them"),
-        Column("NLINK", "int", "hard links"),
+        Column("NLINK", "int", "number of hard links"),
         Column("UID", "int", "owner"),
         Column("GID", "int", "group"),
-        Column("SIZE", "int", "bytes, as the kernel says: 0 for most of /proc"),
-        Column("MTIME", "time", "last change; for /proc the time of the look-up, which is the freeze"),
+        Column("SIZE", "int", "bytes, as the kernel reports them: 0 for most of /proc"),
+        Column("MTIME", "time", "last change; in /proc the time of the look-up, which is the capture time"),
         Column("NAME", "str", "file name"),
-        Column("TARGET", "str", "where a symbolic link points"),
+        Column("TARGET", "str", "target of a symbolic link"),
     )
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
-        path = in_guest(options["path"])
-        if not stat.S_ISDIR(kernel.stat(path).mode):
-            yield _row(kernel, path, path)
+        files, path = kernel.files, in_guest(options["path"])
+        if not stat.S_ISDIR(files.stat(path).mode):
+            yield _row(files, path, path)
             return
-        for name in sorted(kernel.listdir(path), key=_natural):
-            yield _row(kernel, f"{path}/{name}", name)
-
-
-def _row(kernel: GuestKernel, path: str, name: str) -> Row:
-    try:
-        seen = kernel.stat(path)
-    except UNREADABLE as error:
-        gap = why(path, error)
-        return Row((gap, gap, gap, gap, gap, gap, name, gap))
-    target: Cell = None
-    if stat.S_ISLNK(seen.mode):
         try:
-            target = kernel.readlink(path)
-        except UNREADABLE as error:
-            target = why(path, error)
+            names, missing = files.listdir(path), None
+        except IncompleteDirectory as error:
+            names, missing = error.names, why(path, error)
+        for name in sorted(names, key=_natural):
+            yield _row(files, f"{path.rstrip('/')}/{name}", name)
+        if missing is not None:
+            yield Row((missing,) * len(self.columns))
+
+
+def _row(files: Files, path: str, name: str) -> Row:
+    seen = attempt(path, lambda: files.stat(path))
+    if isinstance(seen, Unavailable):
+        return Row((*[seen] * 6, name, seen))
+    target = attempt(path, lambda: files.readlink(path)) if stat.S_ISLNK(seen.mode) else None
     mode = stat.filemode(seen.mode)
     sources = (Source(f"lstat {path}"), Source(f"readlink {path}"))
     return Row((mode, seen.nlink, seen.uid, seen.gid, seen.size, seen.mtime, name, target), sources=sources)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hybridbridge_vol.errors import ParseError
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.net import (
     CLOSE,
     LISTEN,
@@ -15,19 +17,10 @@ from hybridbridge_vol.procfs.net import (
     table_lines,
 )
 from hybridbridge_vol.procfs.pid import USER_HZ
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
-from hybridbridge_vol.toolkit.tool import (
-    Cell,
-    Column,
-    Option,
-    Options,
-    ParseError,
-    Row,
-    Source,
-    Tool,
-    Unavailable,
-    why,
-)
+from hybridbridge_vol.procfs.sources import Source
+from hybridbridge_vol.toolkit.cells import Cell, Unavailable
+from hybridbridge_vol.toolkit.reading import why
+from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 from hybridbridge_vol.tools.network.socket_owners import SocketOwners
 from hybridbridge_vol.tools.network.tables import (
     INTERFACES,
@@ -56,8 +49,8 @@ TABLES = {
 }
 """Tables of /proc/net by the option that asks for them."""
 STATES = (
-    "", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT", "CLOSE", "CLOSE_WAIT", "LAST_ACK",
-    "LISTEN", "CLOSING", "SYN_RECV",
+    "", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT", "CLOSE", "CLOSE_WAIT",
+    "LAST_ACK", "LISTEN", "CLOSING", "SYN_RECV",
 )  # fmt: skip
 UNIX_STATES = ("FREE", "", "CONNECTING", "CONNECTED", "DISCONNECTING")
 UNIX_TYPES = {1: "STREAM", 2: "DGRAM", 3: "RAW", 4: "RDM", 5: "SEQPACKET"}
@@ -84,10 +77,11 @@ class Netstat(Tool):
     name = "netstat"
     help = "Sockets, routes, interfaces and protocol statistics, as netstat shows them"
     notes = (
-        "Reads what netstat reads: the tables of /proc/net, and with -p the descriptors of all processes. Sockets in "
-        "TIME_WAIT, and others that their process has closed, belong to no process and are shown without one. "
-        "Addresses and ports are numbers always. Without -t, -u, -w or -x all kinds are shown; without -a or -l only "
-        "those that do not listen. /proc/net shows one network namespace, that of process 1: `--ns-of PID` shows another's."
+        "Reads what netstat reads: the tables of /proc/net, and with -p the descriptors of all processes. "
+        "Sockets in TIME_WAIT, and others that their process has closed, belong to no process and are shown "
+        "without one. Addresses and ports are always numeric. Without -t, -u, -w or -x all kinds are shown; "
+        "without -a or -l only those that do not listen. /proc/net shows one network namespace, that of "
+        "process 1: `--ns-of PID` shows another's."
     )
     example = "-tulpan"
     options = (
@@ -143,9 +137,10 @@ class Netstat(Tool):
         kinds = _kinds(options)
         inet, unix = kinds != ["unix"], "unix" in kinds
         shown = {
-            PROTO: True, RECV_Q: inet, SEND_Q: inet, LOCAL: inet, FOREIGN: inet, REFCNT: unix, UNIX_FLAGS: unix, TYPE: unix,
-            STATE: True, USER: inet and options["extended"], INODE: unix or options["extended"], PID: options["program"],
-            PROGRAM: options["program"], TIMER: inet and options["timers"], PATH: unix,
+            PROTO: True, RECV_Q: inet, SEND_Q: inet, LOCAL: inet, FOREIGN: inet, REFCNT: unix,
+            UNIX_FLAGS: unix, TYPE: unix, STATE: True, USER: inet and options["extended"],
+            INODE: unix or options["extended"], PID: options["program"], PROGRAM: options["program"],
+            TIMER: inet and options["timers"], PATH: unix,
         }  # fmt: skip
         return tuple(column for column, wanted in shown.items() if wanted)
 

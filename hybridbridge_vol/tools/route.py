@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hybridbridge_vol.errors import ParseError
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.net import table_lines
 from hybridbridge_vol.procfs.route import RTF_REJECT, Route, mask_text, parse_ipv6_route, parse_route
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
-from hybridbridge_vol.toolkit.tool import (
-    Cell,
-    Column,
-    Option,
-    Options,
-    ParseError,
-    Row,
-    Source,
-    Tool,
-    Unavailable,
-    why,
-)
+from hybridbridge_vol.procfs.sources import Source
+from hybridbridge_vol.toolkit.cells import Cell, Unavailable
+from hybridbridge_vol.toolkit.reading import why
+from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 
 PATH, PATH6 = "/proc/net/route", "/proc/net/ipv6_route"
 
@@ -28,7 +21,8 @@ GENMASK = Column("GENMASK", "str", "the destination's mask (IPv4)")
 FLAGS = Column(
     "FLAGS",
     "str",
-    "U up, G gateway, H host, ! rejected, D dynamic, M modified; of IPv6 also A from an advertisement, e expires, n no next hop",
+    "U up, G gateway, H host, ! rejected, D dynamic, M modified; of IPv6 also A from an advertisement, "
+    "e expires, n no next hop",
 )
 IFACE = Column("IFACE", "str", "interface")
 EXTRA = (
@@ -46,8 +40,8 @@ class Routes(Tool):
     name = "route"
     help = "Routes of IPv4 and IPv6, as `route -n` shows them"
     notes = (
-        "Reads /proc/net/route (the main table; `ip --route` tells all tables) and /proc/net/ipv6_route (all tables). "
-        "Without -4 or -6 both are shown. Addresses are numbers always."
+        "Reads /proc/net/route (the main table; `ip --route` shows all tables) and /proc/net/ipv6_route (all "
+        "tables). Without -4 or -6 both are shown. Addresses are always numeric."
     )
     example = "-6"
     options = (

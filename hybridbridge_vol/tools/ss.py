@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from hybridbridge_vol.errors import OptionError
+from hybridbridge_vol.errors import OptionError, ParseError
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.net import (
     CLOSE,
     CLOSING,
@@ -23,52 +24,40 @@ from hybridbridge_vol.procfs.net import (
     table_lines,
 )
 from hybridbridge_vol.procfs.pid import USER_HZ
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
-from hybridbridge_vol.toolkit.tool import (
-    Cell,
-    Column,
-    Option,
-    Options,
-    ParseError,
-    Row,
-    Source,
-    Tool,
-    Unavailable,
-    why,
-)
+from hybridbridge_vol.procfs.sources import Source
+from hybridbridge_vol.toolkit.cells import Cell, Unavailable
+from hybridbridge_vol.toolkit.reading import why
+from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 from hybridbridge_vol.tools.network.socket_owners import Holder, SocketOwners
 from hybridbridge_vol.tools.route import families
 
 STATES = (
-    "UNKNOWN", "ESTAB", "SYN-SENT", "SYN-RECV", "FIN-WAIT-1", "FIN-WAIT-2", "TIME-WAIT", "UNCONN", "CLOSE-WAIT", "LAST-ACK",
-    "LISTEN", "CLOSING", "SYN-RECV",
+    "UNKNOWN", "ESTAB", "SYN-SENT", "SYN-RECV", "FIN-WAIT-1", "FIN-WAIT-2", "TIME-WAIT", "UNCONN",
+    "CLOSE-WAIT", "LAST-ACK", "LISTEN", "CLOSING", "SYN-RECV",
 )  # fmt: skip
 ALL = frozenset(range(1, 13))
 CONNECTED = ALL - {LISTEN, CLOSE, TIME_WAIT, SYN_RECV, 12}
-"""What is shown when nothing is said of states: neither those that wait for nobody, nor what is hardly a
-socket yet or any more."""
+"""Shown by default: no listeners, no unconnected sockets, no embryonic or TIME_WAIT ones."""
+_STATE_FILTERS = (
+    "established", "syn-sent", "syn-recv", "fin-wait-1", "fin-wait-2", "time-wait", "closed", "close-wait",
+    "last-ack", "listening", "closing",
+)  # fmt: skip
 FILTERS: dict[str, frozenset[int]] = {
-    **{
-        name: frozenset({number})
-        for number, name in enumerate(
-            ("established", "syn-sent", "syn-recv", "fin-wait-1", "fin-wait-2", "time-wait", "closed", "close-wait",
-             "last-ack", "listening", "closing"), 1,
-        )
-    },
+    **{name: frozenset({number}) for number, name in enumerate(_STATE_FILTERS, 1)},
     "all": ALL,
     "connected": ALL - {LISTEN, CLOSE},
     "synchronized": ALL - {LISTEN, CLOSE, SYN_SENT},
     "bucket": frozenset({TIME_WAIT, SYN_RECV, 12}),
     "big": ALL - {TIME_WAIT, SYN_RECV, 12},
-}  # fmt: skip
+}
 TIMERS = ("off", "on", "keepalive", "timewait", "persist")
 UNIX_STATES = {1: CLOSE, 2: SYN_SENT, 3: ESTABLISHED, 4: CLOSING}
 UNIX_NAMES = {1: "u_str", 2: "u_dgr", 5: "u_seq"}
 ETH_P_ALL = 3
 NETLINK = {
-    0: "rtnl", 2: "usersock", 3: "fw", 4: "tcpdiag", 5: "nflog", 6: "xfrm", 7: "selinux", 8: "iscsi", 9: "audit",
-    10: "fiblookup", 11: "connector", 12: "nft", 13: "ip6fw", 15: "uevent", 16: "genl", 18: "scsi-trans", 19: "ecryptfs",
-    20: "rdma", 21: "crypto", 22: "smc",
+    0: "rtnl", 2: "usersock", 3: "fw", 4: "tcpdiag", 5: "nflog", 6: "xfrm", 7: "selinux", 8: "iscsi",
+    9: "audit", 10: "fiblookup", 11: "connector", 12: "nft", 13: "ip6fw", 15: "uevent", 16: "genl",
+    18: "scsi-trans", 19: "ecryptfs", 20: "rdma", 21: "crypto", 22: "smc",
 }  # fmt: skip
 """Protocols of netlink (include/uapi/linux/netlink.h), by the names that ss gives them."""
 
@@ -107,10 +96,11 @@ class Ss(Tool):
     name = "ss"
     help = "Sockets of all kinds with states, timers, queues and owners, as ss shows them"
     notes = (
-        "Reads the tables of /proc/net, and with -p the descriptors of all processes. Sockets in TIME-WAIT, and others "
-        "that their process has closed, belong to no process and are shown without one. Without a kind all are shown; "
-        "without -a, -l or --state those that are connected. Addresses and ports are numbers always. /proc/net shows "
-        "one network namespace, that of process 1: `--ns-of PID` shows another's."
+        "Reads the tables of /proc/net, and with -p the descriptors of all processes. Sockets in TIME-WAIT, "
+        "and others that their process has closed, belong to no process and are shown without one. Without a "
+        "kind all are shown; without -a, -l or --state those that are connected. Addresses and ports are "
+        "always numeric. /proc/net shows one network namespace, that of process 1: `--ns-of PID` shows "
+        "another's."
     )
     example = "-tuanp --state time-wait fin-wait-2"
     options = (

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
-from hybridbridge_vol.toolkit.tool import Column, Options, Row, Source, Tool
+from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.procfs.sources import Source
+from hybridbridge_vol.toolkit.tool import Column, Options, Row, Tool
 
 
 class Uname(Tool):
@@ -22,7 +23,7 @@ class Uname(Tool):
     )
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
-        yield Row(tuple(kernel.uname()), sources=(Source("uname"),))
+        yield Row(tuple(kernel.system.uname()), sources=(Source("uname"),))
 
 
 TOOL = Uname()

@@ -13,13 +13,16 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from unicorn import x86_const as x86
+
 from hybridbridge_vol.errors import BootError
 from hybridbridge_vol.kernel_file.kernel import KernelImage
-from hybridbridge_vol.machine.machine import EFER_MSR, Machine
+from hybridbridge_vol.machine.cpu import EFER_MSR
+from hybridbridge_vol.machine.machine import Machine
 from hybridbridge_vol.machine.memory import HostMapping
 from hybridbridge_vol.machine.paging import ENTRIES, LARGE, PRESENT, WRITABLE
-from hybridbridge_vol.trust.placement import RAM_SIZE, START_KERNEL_MAP, UNUSED_PADDR, Layout
-from hybridbridge_vol.units import Progress
+from hybridbridge_vol.trust.placement import RAM_SIZE, UNUSED_PADDR, Layout
+from hybridbridge_vol.units import START_KERNEL_MAP, Progress
 
 BOOT_SECONDS = 120.0
 """A boot takes 2 to 4 s of CPU; beyond this the kernel is waiting for something that never comes."""
@@ -27,7 +30,8 @@ BOOT_SECONDS = 120.0
 COMMAND_LINE = (
     "earlyprintk=serial,ttyS0,115200,keep nolapic noapic acpi=off pci=off nokaslr lpj=4000000 "
     "tsc_early_khz=1000000 no_timer_check mitigations=off nopti 8250.nr_uarts=0 i8042.noprobe "
-    "initcall_blacklist=jent_mod_init rdinit=/init clocksource=jiffies nosmp maxcpus=0 nohpet apparmor=0 selinux=0 lsm= audit=0 "
+    "initcall_blacklist=jent_mod_init rdinit=/init clocksource=jiffies nosmp maxcpus=0 nohpet "
+    "apparmor=0 selinux=0 lsm= audit=0 "
     "rcupdate.rcu_expedited=1 no_hash_pointers hardened_usercopy=off random.trust_cpu=on panic=-1"
 )
 """Why each is there: no hardware but a console, no second CPU, no timer; jitterentropy never ends under a
@@ -85,7 +89,7 @@ def boot(kernel: KernelImage, layout: Layout, progress: Progress | None = None) 
         if progress:
             progress(min(lines / EXPECTED_CONSOLE_LINES, 0.99), "booting")
 
-    machine = Machine(layout.levels, on_line)
+    machine = Machine(layout.levels, on_line=on_line)
     ram = HostMapping.anonymous(RAM_SIZE)
     machine.place(0, ram)
     _load_image(machine, kernel, layout)
@@ -103,7 +107,8 @@ def boot(kernel: KernelImage, layout: Layout, progress: Progress | None = None) 
     if stop.kind != "returned":
         last = next((line for line in reversed(machine.devices.console) if line.strip()), "nothing printed")
         raise BootError(
-            f"{kernel.path}: the kernel did not reach its init ({stop.kind} at {stop.rip:#x}); last line: {last}"
+            f"{kernel.path}: the kernel did not reach its init ({stop.kind} at {stop.rip:#x}); "
+            f"last line: {last}"
         )
     return BootedKernel(machine, ram, layout, stop_vaddr)
 
@@ -172,8 +177,6 @@ def _enter_long_mode(machine: Machine) -> None:
         pages = (((gigabyte * ENTRIES + i) << 21) | table_flags | LARGE for i in range(ENTRIES))
         memory.write(directory, struct.pack("<512Q", *pages))
     memory.write(_GDT, struct.pack("<4Q", 0, 0, 0x00AF9A000000FFFF, 0x00CF92000000FFFF))
-    from unicorn import x86_const as x86
-
     machine.uc.reg_write(x86.UC_X86_REG_GDTR, (0, _GDT, 31, 0))
     machine.write_register("CR4", 1 << 5 | five << 12)  # PAE, LA57
     machine.write_register("CR3", _TABLES_TOP if five else _TABLES)

@@ -1,5 +1,4 @@
-"""Files and folders of the store: written whole or not at all, checked against the checksums in a sealed
-manifest."""
+"""Files and folders of the store: written whole or not at all, checked against a manifest's checksums."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,7 @@ from hybridbridge_vol.errors import StoreError
 from hybridbridge_vol.units import PAGE_SIZE
 
 FORMAT = 1
-"""Version of everything the store writes; a store of another version is told apart before anything is
-read."""
+"""Version of all that the store writes; another one is recognised before anything else is read."""
 
 BLOCK = 16 * PAGE_SIZE
 """Unit in which memory files are sparse."""
@@ -29,15 +27,18 @@ _READ_SIZE = 1 << 20
 Extents = list[tuple[int, int]]
 """`(offset, size)` ranges of a file that hold data, in file order; the rest is zeros."""
 
+Record = dict[str, Any]
+"""A JSON object."""
 
-def seal(record: dict[str, Any]) -> bytes:
-    """A JSON manifest with a digest over its own contents."""
+
+def manifest(record: Mapping[str, Any]) -> bytes:
+    """A manifest file: the record as JSON, and a checksum of it."""
     body = json.dumps(record, sort_keys=True, separators=(",", ":"))
     return json.dumps({"digest": hashlib.sha256(body.encode()).hexdigest(), "body": body}).encode()
 
 
-def unseal(path: Path) -> dict[str, Any]:
-    """Read a manifest back; StoreError names the file if it is missing, damaged or of another format."""
+def read_manifest(path: Path) -> Record:
+    """The record in a manifest; StoreError names the file if it is missing, damaged or of another format."""
     try:
         outer = json.loads(path.read_bytes())
         body = outer["body"]
@@ -48,7 +49,7 @@ def unseal(path: Path) -> dict[str, Any]:
         raise StoreError(
             f"{path}: cannot be read ({error.strerror}); remove this entry with 'hb trust rm'"
         ) from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise StoreError(
             f"{path}: corrupt; remove this entry with 'hb trust rm' and add the kernel again"
         ) from None
@@ -73,7 +74,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def write_sparse(path: Path, view: memoryview) -> Extents:
-    """Write `view` with holes for its zero blocks; returns the extents that hold data."""
+    """Write `view`, leaving out its blocks of zeros; returns the extents that hold data."""
     zero = bytes(BLOCK)
     extents: Extents = []
     with open(path, "xb") as stream:
@@ -109,7 +110,7 @@ def checksum_file(fd: int, extents: Extents) -> int:
 
 
 def temporary_folder(parent: Path) -> Path:
-    """A folder in `parent` that no reader takes for an entry. StoreError if there can be none."""
+    """A folder in `parent` that no reader takes for an entry. StoreError if it cannot be made."""
     try:
         parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         return Path(tempfile.mkdtemp(dir=parent, prefix=".new-"))
@@ -119,29 +120,22 @@ def temporary_folder(parent: Path) -> Path:
         ) from None
 
 
-class _NewFolder(type(Path())):  # type: ignore[misc]
-    """A temporary folder that remembers its final name."""
-
-    final: Path
-
-
 @contextlib.contextmanager
-def new_folder(parent: Path, name: str) -> Iterator[Any]:
-    """A temporary folder beside `parent/name` that is renamed to it when the block ends well.
+def new_folder(final: Path) -> Iterator[Path]:
+    """A temporary folder beside `final`, which it is renamed to when the block ends without an error.
 
-    If somebody else put the same name there meanwhile, theirs stays and ours is thrown away.
+    If somebody else made `final` meanwhile, theirs stays and ours is removed. StoreError if it cannot be
+    written.
     """
-    temporary = temporary_folder(parent)
-    folder = _NewFolder(temporary)
-    folder.final = parent / name
+    temporary = temporary_folder(final.parent)
     try:
-        yield folder
+        yield temporary
         try:
-            os.rename(temporary, folder.final)
+            os.rename(temporary, final)
         except OSError:
-            if not folder.final.is_dir():
+            if not final.is_dir():
                 raise
     except OSError as error:
-        raise StoreError(f"{parent / name}: cannot be written ({error.strerror})") from None
+        raise StoreError(f"{final}: cannot be written ({error.strerror})") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""A stored kernel as it was linked: what its text was before any boot adapted it.
+"""A stored kernel as it was linked: its text before boot-time patching.
 
 Taking it out of the vmlinuz takes a second, so it is kept beside the kernel, compressed, and made again when
 absent or damaged.
@@ -11,6 +11,8 @@ import struct
 from array import array
 from dataclasses import dataclass
 
+import lz4.frame
+
 from hybridbridge_vol.trust import files
 from hybridbridge_vol.trust.stored_kernel import StoredKernel
 
@@ -21,8 +23,8 @@ _HEADER = struct.Struct("<5I")
 @dataclass(frozen=True)
 class LinkedKernel:
     """`flat`: the kernel from `_text` to its `.bss`, as the boot loader leaves it before it relocates it. The
-    sites of its relocations are offsets from `_text`, ascending, see `image.relocations.Relocations`. `gaps`
-    are the starts and ends of what no segment covers: offsets too, one after the other."""
+    sites of its relocations are offsets from `_text`, ascending, see `kernel_file.relocations.Relocations`.
+    `gaps` are the starts and ends, one after the other, of what no segment covers: offsets too."""
 
     flat: bytearray
     abs32: array[int]
@@ -64,7 +66,7 @@ def _derive(kernel: StoredKernel) -> LinkedKernel:
     text = kernel.text_link_vaddr
     end = kernel.symbols.get("__bss_start", kernel.end_link_vaddr) - text
     flat = image.flat()[:end]
-    # The file is unpacked to where the kernel is to stand, then its segments are moved to their places
+    # The file is decompressed to where the kernel will run, then its segments are moved to their addresses
     # (parse_elf, arch/x86/boot/compressed/misc.c): what no segment covers keeps the file's bytes.
     # A loader that takes the segments themselves (of a vmlinux, as microVMs do) leaves zeros there.
     behind = 0
@@ -83,8 +85,6 @@ def _derive(kernel: StoredKernel) -> LinkedKernel:
 
 
 def _pack(linked: LinkedKernel) -> bytes:
-    import lz4.frame
-
     lists = (linked.abs32, linked.inverse32, linked.abs64, linked.gaps)
     head = _HEADER.pack(len(linked.flat), *map(len, lists))
     data = b"".join([head, linked.flat, *(item.tobytes() for item in lists)])
@@ -92,10 +92,11 @@ def _pack(linked: LinkedKernel) -> bytes:
 
 
 def _unpack(packed: bytes) -> LinkedKernel:
-    import lz4.frame
-
+    """Read what `_pack` gave. ValueError, struct.error, or lz4's RuntimeError for anything else."""
     data = memoryview(lz4.frame.decompress(packed))
     size, *counts = _HEADER.unpack_from(data)
+    if len(data) != _HEADER.size + size + 4 * sum(counts):
+        raise ValueError("not a linked kernel")
     at = _HEADER.size + size
     lists = []
     for count in counts:
@@ -103,6 +104,4 @@ def _unpack(packed: bytes) -> LinkedKernel:
         item.frombytes(data[at : at + 4 * count])
         lists.append(item)
         at += 4 * count
-    if at != len(data):
-        raise ValueError("not a linked kernel")
     return LinkedKernel(bytearray(data[_HEADER.size : _HEADER.size + size]), *lists)

@@ -1,8 +1,8 @@
 """The modules of a stored kernel: the package's own `.ko` files, kept in one archive, each compressed by
 itself and read when it is needed.
 
-A snapshot's modules run from these files alone (bridge/modules.py); one that is not here is named and not
-run.
+Code of a snapshot's modules runs from these files alone (bridge/modules/); a module whose file is missing is
+named and not run.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from hybridbridge_vol.errors import KernelFileError, StoreError
-from hybridbridge_vol.kernel_file import archives, packages
+from hybridbridge_vol.kernel_file import packages
+from hybridbridge_vol.kernel_file.archives.streams import damage_errors, decompressed_bytes
 from hybridbridge_vol.kernel_file.module import ModuleFile, module_name, release_of
 
 ARCHIVE = "modules.zip"
@@ -28,11 +29,11 @@ def module_files(path: Path) -> Iterator[tuple[str, bytes]]:
     """`(name, ELF)` of every module in a package, or of the one that `path` itself is. KernelFileError,
     OSError."""
     if path.name.endswith((".ko", ".ko.xz", ".ko.zst", ".ko.gz")):
-        yield module_name(path.name), archives.decompressed_bytes(path.read_bytes())
+        yield module_name(path.name), decompressed_bytes(path.read_bytes())
         return
     for member in packages.members(path, *PATTERNS):
         if member.data:
-            yield module_name(member.name), archives.decompressed_bytes(member.data)
+            yield module_name(member.name), decompressed_bytes(member.data)
 
 
 def release(path: Path) -> str | None:
@@ -43,9 +44,8 @@ def release(path: Path) -> str | None:
 
 
 def keep(folder: Path, modules: Iterable[tuple[str, bytes]]) -> int:
-    """Add modules to those kept in a kernel's folder; how many were given. StoreError if it cannot be
-    written."""
-    import zstandard
+    """Add modules to those kept in a kernel's folder; how many were given. StoreError if that fails."""
+    import zstandard  # only to add a kernel: takes 7 ms
 
     path = folder / ARCHIVE
     count = 0
@@ -72,8 +72,7 @@ def keep(folder: Path, modules: Iterable[tuple[str, bytes]]) -> int:
 
 
 def move(source: Path, folder: Path) -> None:
-    """Give the modules kept in one folder, if there are any, to another of the same file system.
-    StoreError."""
+    """Move the modules kept in one folder, if any, to another of the same file system. StoreError."""
     try:
         with contextlib.suppress(FileNotFoundError):
             os.replace(source / ARCHIVE, folder / ARCHIVE)
@@ -104,15 +103,15 @@ def _opened(path: Path, _inode: int, _changed_ns: int, _process: int) -> zipfile
 
 def read(folder: Path, name: str) -> bytes | None:
     """One module's file; None if it is not kept or damaged."""
-    damage: tuple[type[Exception], ...] = (KeyError, zipfile.BadZipFile, *archives.damage_errors())
+    damage: tuple[type[Exception], ...] = (KeyError, zipfile.BadZipFile, *damage_errors())
     try:
-        return archives.decompressed_bytes(_archive(folder).read(name))
+        return decompressed_bytes(_archive(folder).read(name))
     except damage:
         return None
 
 
 def load(folder: Path, name: str) -> ModuleFile | None:
-    """One module, read and taken apart; None if it is not kept or cannot be used."""
+    """One module, read and parsed; None if it is not kept or cannot be used."""
     data = read(folder, name)
     try:
         return None if data is None else ModuleFile(data, name)

@@ -1,9 +1,9 @@
-"""Where a trusted kernel lives: a virtual layout of its own, drawn at random for each boot.
+"""Where a trusted kernel lies: a virtual layout of its own, drawn at random for each boot.
 
 The regions lie in the guard hole of the x86-64 memory map (with 4-level page tables at `0xffff8000...`, with
-5 at `0xff00...`, Documentation/arch/x86/x86_64/mm.rst), where no Linux puts anything; the kernel image must
-lie in the top 2 GiB like every kernel's, so there it has to avoid the snapshot's. The draw is secret to a
-snapshot's author: no image can be made to point into the trusted side but by luck.
+5 at `0xff00...`, Documentation/arch/x86/x86_64/mm.rst), where Linux puts nothing. The kernel image must lie
+in the top 2 GiB like every kernel's, and there it has to avoid the snapshot's. The draw is secret to a
+snapshot's author: an image can be made to point into the trusted side only by guessing.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 
-START_KERNEL_MAP = 0xFFFFFFFF80000000  # __START_KERNEL_map, arch/x86/include/asm/page_64_types.h
-KERNEL_IMAGE_SIZE = 1 << 30  # with CONFIG_RANDOMIZE_BASE, same file
+from hybridbridge_vol.units import START_KERNEL_MAP
+
+KERNEL_IMAGE_SIZE = 1 << 30  # with CONFIG_RANDOMIZE_BASE, arch/x86/include/asm/page_64_types.h
 KERNEL_ALIGN = 2 << 20  # CONFIG_PHYSICAL_ALIGN
 RAM_SIZE = 256 << 20
 """Enough for a distribution kernel, its memmap and every file system we mount."""
@@ -23,8 +24,8 @@ GUARD_HOLES = {
     4: range(0xFFFF_8000_0000_0000, 0xFFFF_8800_0000_0000),
     5: range(0xFF00_0000_0000_0000, 0xFF00_0800_0000_0000),
 }
-"""By the levels of page tables; with 5 it is longer, and as much is used of it. All are aligned to their
-length."""
+"""By the number of levels of page tables. With 5 levels the hole is longer, of which the same length is used.
+Each is aligned to its length."""
 _PUD = 1 << 30  # kernel_randomize_memory() draws multiples of PUD_SIZE, arch/x86/mm/kaslr.c
 _SLOT = 1 << 39
 
@@ -46,8 +47,7 @@ class Layout:
 
     @property
     def guard_hole(self) -> range:
-        """Virtual addresses that no snapshot uses; all of the trusted kernel's but those of its image are
-        there."""
+        """Virtual addresses that no snapshot uses; all of the trusted kernel but its image is here."""
         return GUARD_HOLES[self.levels]
 
     def __contains__(self, vaddr: int) -> bool:
@@ -79,16 +79,15 @@ def draw_layout(
     """
     size = end_link_vaddr - text_link_vaddr
     first = START_KERNEL_MAP + KERNEL_ALIGN
-    places = (START_KERNEL_MAP + KERNEL_IMAGE_SIZE - size - first) // KERNEL_ALIGN
+    slots = (START_KERNEL_MAP + KERNEL_IMAGE_SIZE - size - first) // KERNEL_ALIGN
     free = [
-        place
-        for place in range(first, first + places * KERNEL_ALIGN, KERNEL_ALIGN)
-        if avoid is None or not overlap(place, place + size, *avoid)
+        start
+        for start in range(first, first + slots * KERNEL_ALIGN, KERNEL_ALIGN)
+        if avoid is None or not overlap(start, start + size, *avoid)
     ]
     kernel = free[below(len(free))]
     hole = GUARD_HOLES[levels]
-    slots = len(hole) // _SLOT
-    chosen = sorted(_distinct(3, slots, below))
+    chosen = sorted(_distinct(3, len(hole) // _SLOT, below))
     page_offset, vmalloc, vmemmap = (
         hole.start + slot * _SLOT + below(_SLOT // _PUD // 2) * _PUD for slot in chosen
     )

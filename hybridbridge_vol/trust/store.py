@@ -1,15 +1,15 @@
 """The store of trusted kernels: booted once, mapped in milliseconds ever after.
 
-    STORE/RELEASE-BUILDID/kernel.json     what the kernel is (sealed manifest)
+    STORE/RELEASE-BUILDID/kernel.json     what the kernel is (manifest with a checksum)
                           vmlinuz         the kernel file, for further boots
                           symbols         packed kallsyms
                           boot-ID/        one boot at one layout
-                              boot.json   layout, CPU state, checksums (sealed manifest)
+                              boot.json   layout, CPU state, checksums (manifest with a checksum)
                               memory      guest-physical RAM from 0, sparse
-                              *           what the bridge derives from a boot, rebuilt when absent
+                              *           what the bridge derives from a boot, made again when absent
 
-A folder appears by one rename, so a reader never meets a half-written entry and of two writers of the same
-kernel one simply wins. Layouts are secret: folders are private to the user.
+A folder appears by one rename: a reader never meets a half-written entry, and of two writers of the same
+kernel the first wins. Layouts are secret: folders are private to the user.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ import contextlib
 import os
 import shutil
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hybridbridge_vol.errors import StoreError
 from hybridbridge_vol.trust import files
@@ -28,7 +30,6 @@ from hybridbridge_vol.trust.placement import RAM_SIZE
 from hybridbridge_vol.trust.stored_kernel import StoredKernel, add_boot
 from hybridbridge_vol.units import Progress
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hybridbridge_vol.kernel_file.kernel import KernelImage
 
@@ -60,8 +61,7 @@ class Store:
         self.is_custom = root is not None
 
     def temporary_folder(self) -> Path:
-        """A folder on the store's file system that no reader takes for a kernel. StoreError if there can be
-        none."""
+        """A folder on the store's file system that no reader takes for a kernel. StoreError if that fails."""
         return files.temporary_folder(self.root)
 
     def kernels(self) -> list[StoredKernel]:
@@ -90,7 +90,7 @@ class Store:
             ) from None
         for folder in folders:
             try:
-                yield StoredKernel(folder, files.unseal(folder / "kernel.json")), None
+                yield _opened(folder), None
             except StoreError as error:
                 yield None, error
 
@@ -99,7 +99,7 @@ class Store:
         return [_entry(kernel) for kernel in self.kernels()]
 
     def entry(self, kernel: StoredKernel) -> Entry:
-        """What there is to say of a stored kernel."""
+        """What `hb trust show` shows of a stored kernel."""
         return _entry(kernel)
 
     def find(self, name: str) -> StoredKernel:
@@ -123,7 +123,7 @@ class Store:
         return _entry(kernel)
 
     def remove(self, name: str) -> None:
-        """Take a kernel out of the store; damaged entries go by their folder's name."""
+        """Take a kernel out of the store; damaged entries are named by their folder."""
         folder = self.root / name
         if not (name and "/" not in name and folder.is_dir()):
             folder = self.find(name).folder
@@ -139,12 +139,11 @@ class Store:
         beside: Callable[[KernelImage], None] | None = None,
     ) -> StoredKernel:
         """Take in the kernel of a vmlinuz, .deb or .rpm: boot it and keep the booted state. `beside` is given
-        the kernel before that, if it is not there already, to start work of its own.
+        the kernel before that, if it is not stored already, to start work of its own.
 
-        Raises KernelFileError, BootError or StoreError. A kernel that is there already is left as it is.
+        Raises KernelFileError, BootError or StoreError. A kernel that is stored already is left as it is.
         """
-        import zlib
-
+        # only to add a kernel: takes 40 ms
         from hybridbridge_vol.kernel_file.kernel import KernelImage
 
         if progress:
@@ -154,15 +153,15 @@ class Store:
         target = self.root / name
         if (target / "kernel.json").exists():
             with contextlib.suppress(StoreError):
-                stored = StoredKernel(target, files.unseal(target / "kernel.json"))
+                stored = _opened(target)
                 if stored.boots():
                     return stored
         shutil.rmtree(target, ignore_errors=True)
-        with files.new_folder(self.root, name) as folder:
+        with files.new_folder(target) as folder:
             if beside:
                 beside(kernel)
-            linked = kernel.symbols.address("_text") - RAM_SIZE, kernel.symbols.address("_end") + RAM_SIZE
-            add_boot(folder, kernel, linked, progress)
+            text, end = kernel.symbols.address("_text"), kernel.symbols.address("_end")
+            add_boot(folder, kernel, (text - RAM_SIZE, end + RAM_SIZE), progress)
             packed = kernel.symbols.pack()
             (folder / "symbols").write_bytes(packed)
             (folder / "vmlinuz").write_bytes(kernel.vmlinuz)
@@ -172,20 +171,22 @@ class Store:
                 "banner": kernel.banner,
                 "build_id": kernel.build_id,
                 "created": time.time(),
-                "text": kernel.symbols.address("_text"),
-                "end": kernel.symbols.address("_end"),
+                "text": text,
+                "end": end,
                 "banner_vaddr": kernel.symbols.address("linux_banner"),
                 "probes": probe_sites(kernel),
                 "symbols_checksum": zlib.crc32(packed),
             }
-            (folder / "kernel.json").write_bytes(files.seal(record))
-        stored = StoredKernel(target, files.unseal(target / "kernel.json"))
-        stored.unpacked = kernel
-        return stored
+            (folder / "kernel.json").write_bytes(files.manifest(record))
+        return _opened(target, kernel)
+
+
+def _opened(folder: Path, image: KernelImage | None = None) -> StoredKernel:
+    return StoredKernel(folder, files.read_manifest(folder / "kernel.json"), image)
 
 
 PROBES = 256
-"""Pointers compared to find by how much a kernel was shifted: a majority among so many is no accident."""
+"""Pointers compared to find by how much a kernel was shifted: so many do not agree by accident."""
 
 
 def probe_sites(kernel: KernelImage) -> list[tuple[int, int]]:

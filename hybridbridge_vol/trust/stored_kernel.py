@@ -6,30 +6,32 @@ import contextlib
 import os
 import secrets
 import threading
-from dataclasses import dataclass
+import zlib
+from dataclasses import astuple, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from hybridbridge_vol.errors import StoreError
+from hybridbridge_vol.kernel_file.symbols import Symbols
+from hybridbridge_vol.machine.cpu import CpuState
 from hybridbridge_vol.machine.memory import HostMapping
 from hybridbridge_vol.trust import files
-from hybridbridge_vol.trust.placement import Layout, overlap
-from hybridbridge_vol.units import Progress
+from hybridbridge_vol.trust.placement import Layout, draw_layout, overlap
+from hybridbridge_vol.units import START_KERNEL_MAP, Progress
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hybridbridge_vol.kernel_file.kernel import KernelImage
-    from hybridbridge_vol.kernel_file.symbols import Symbols
 
 
 @dataclass(frozen=True)
 class Boot:
-    """One booted state of a kernel, as stored in `folder`."""
+    """One booted state of a kernel, as stored in `folder`: where it lies, the CPU's registers, its memory."""
 
     folder: Path
     layout: Layout
     return_vaddr: int
-    state: dict[str, list[int]]
+    state: CpuState
     extents: files.Extents
     memory_size: int
     memory_checksum: int
@@ -76,9 +78,12 @@ class MemoryCheck:
 
 
 class StoredKernel:
-    """A kernel of the store, opened for use; cheap until something is asked of it."""
+    """A kernel of the store, opened for use; cheap until something is asked of it.
 
-    def __init__(self, folder: Path, record: dict[str, Any]) -> None:
+    `record` is what its manifest holds; `image` the kernel file, where it is unpacked already.
+    """
+
+    def __init__(self, folder: Path, record: files.Record, image: KernelImage | None = None) -> None:
         self.folder = folder
         self.name = folder.name
         self.release: str = record["release"]
@@ -90,37 +95,38 @@ class StoredKernel:
         self.banner_link_vaddr: int = record["banner_vaddr"]
         self.probes: list[tuple[int, int]] = [(offset, value) for offset, value in record["probes"]]
         self._symbols_checksum: int = record["symbols_checksum"]
-        self._symbols: Symbols | None = None
-        self.unpacked: KernelImage | None = None
-        """What `kernel_image` gives, once it is there."""
+        self._image = image
 
     @property
+    def size(self) -> int:
+        """Bytes of the kernel image, from `_text` to `_end`."""
+        return self.end_link_vaddr - self.text_link_vaddr
+
+    @property
+    def text_paddr(self) -> int:
+        """Where `_text` lies in the RAM of every boot: where it was linked to be loaded."""
+        return self.text_link_vaddr - START_KERNEL_MAP
+
+    @cached_property
     def symbols(self) -> Symbols:
         """The kernel's symbol table (link-time addresses)."""
-        if self._symbols is None:
-            import zlib
-
-            from hybridbridge_vol.kernel_file.symbols import Symbols
-
-            path = self.folder / "symbols"
-            try:
-                packed = path.read_bytes()
-            except OSError as error:
-                raise StoreError(f"{path}: cannot be read ({error.strerror}); add the kernel again") from None
-            if zlib.crc32(packed) != self._symbols_checksum:
-                raise StoreError(
-                    f"{path}: corrupt; remove the entry with 'hb trust rm' and add the kernel again"
-                )
-            self._symbols = Symbols.unpack(packed)
-        return self._symbols
+        path = self.folder / "symbols"
+        try:
+            packed = path.read_bytes()
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be read ({error.strerror}); add the kernel again") from None
+        if zlib.crc32(packed) != self._symbols_checksum:
+            raise StoreError(f"{path}: corrupt; remove the entry with 'hb trust rm' and add the kernel again")
+        return Symbols.unpack(packed)
 
     def kernel_image(self) -> KernelImage:
         """The kernel file once more (a second: it is decompressed and decoded)."""
-        if self.unpacked is None:
+        if self._image is None:
+            # not needed to answer about a snapshot, and takes 40 ms
             from hybridbridge_vol.kernel_file.kernel import KernelImage
 
-            self.unpacked = KernelImage.from_file(self.folder / "vmlinuz")
-        return self.unpacked
+            self._image = KernelImage.from_file(self.folder / "vmlinuz")
+        return self._image
 
     def boots(self) -> list[Boot]:
         """All booted states of this kernel."""
@@ -131,21 +137,27 @@ class StoredKernel:
     ) -> Boot:
         """A booted state with page tables of so many levels whose kernel image leaves that range of addresses
         free; booted anew if there is none."""
-        size = self.end_link_vaddr - self.text_link_vaddr
         for boot in self.boots():
             text = self.text_link_vaddr + boot.layout.kernel_delta
-            if boot.layout.levels == levels and not overlap(text, text + size, start_vaddr, end_vaddr):
+            if boot.layout.levels == levels and not overlap(text, text + self.size, start_vaddr, end_vaddr):
                 return boot
         return add_boot(self.folder, self.kernel_image(), (start_vaddr, end_vaddr), progress, levels)
 
 
 def _read_boot(folder: Path) -> Boot:
-    record = files.unseal(folder / "boot.json")
+    path = folder / "boot.json"
+    record = files.read_manifest(path)
+    try:
+        state = CpuState.from_record(record["state"])
+    except (KeyError, TypeError, ValueError):
+        raise StoreError(
+            f"{path}: not a booted state that this version can use; add the kernel again with 'hb trust add'"
+        ) from None
     return Boot(
         folder,
         Layout(*record["layout"]),
         record["return_vaddr"],
-        record["state"],
+        state,
         [(offset, size) for offset, size in record["extents"]],
         record["memory_size"],
         record["memory_checksum"],
@@ -159,30 +171,25 @@ def add_boot(
     progress: Progress | None = None,
     levels: int = 4,
 ) -> Boot:
-    """Boot `kernel` at a fresh layout and keep its state in the entry's folder."""
+    """Boot `kernel` at a fresh layout, whose kernel image stays out of the range `avoid` of addresses, and
+    keep its state in the entry's folder."""
+    # most runs boot nothing, and it takes 40 ms with `kernel_file.kernel`
     from hybridbridge_vol.trust.boot import boot as boot_kernel
-    from hybridbridge_vol.trust.placement import draw_layout
 
     symbols = kernel.symbols
     layout = draw_layout(symbols.address("_text"), symbols.address("_end"), avoid, levels=levels)
     booted = boot_kernel(kernel, layout, progress)
-    with files.new_folder(entry, f"boot-{secrets.token_hex(4)}") as folder:
+    final = entry / f"boot-{secrets.token_hex(4)}"
+    with files.new_folder(final) as folder:
         extents = files.write_sparse(folder / "memory", booted.ram.view)
         record = {
             "format": files.FORMAT,
-            "layout": [
-                layout.kernel_delta,
-                layout.page_offset_base,
-                layout.vmalloc_base,
-                layout.vmemmap_base,
-                layout.levels,
-            ],
+            "layout": astuple(layout),
             "return_vaddr": booted.return_vaddr,
-            "state": booted.machine.save_state(),
+            "state": booted.machine.save_state().record(),
             "extents": extents,
             "memory_size": booted.ram.size,
             "memory_checksum": files.checksum(booted.ram.view, extents),
         }
-        (folder / "boot.json").write_bytes(files.seal(record))
-        target = folder.final
-    return _read_boot(target)
+        (folder / "boot.json").write_bytes(files.manifest(record))
+    return _read_boot(final)

@@ -83,9 +83,9 @@ def facts_of(session: Session) -> SnapshotInfo:
         vmalloc_vaddr=layout.vmalloc_base,
         vmemmap_vaddr=layout.vmemmap_base,
         cpus=layout.cpus,
-        captured_at=_answer(session.realtime),
-        uptime=_answer(session.boottime),
-        hostname=_answer(lambda: session.uname().nodename),
+        captured_at=_answer(session.clocks.realtime),
+        uptime=_answer(session.clocks.boottime),
+        hostname=_answer(lambda: session.system.uname().nodename),
     )
 
 
@@ -94,7 +94,7 @@ def _of_file(image: PhysicalImage, banner: str) -> SnapshotInfo:
         path=str(image.path),
         format=image.format_name,
         size_bytes=image.file_size,
-        memory_bytes=sum(run.size for run in image.runs),
+        memory_bytes=image.memory_size,
         missing=tuple(f"{start:#x}-{start + size - 1:#x}" for start, size in image.missing),
         banner=banner,
         package=package_of(banner),

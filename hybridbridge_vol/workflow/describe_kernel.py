@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from hybridbridge_vol.bridge.text.policy import ACTIONS
-from hybridbridge_vol.bridge.text.prepared import load_or_error
+from hybridbridge_vol.bridge.text.prepare import load_or_error
 from hybridbridge_vol.errors import StoreError
 from hybridbridge_vol.trust.store import Entry, Store
 

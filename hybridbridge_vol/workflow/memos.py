@@ -52,7 +52,7 @@ def summarise(store: Store, name: str | None) -> list[MemoEntry]:
 
 
 def _entry(shown: str, memo: Memo) -> MemoEntry:
-    ranges = sum(len(part.starts) for part in memo.parts())
+    ranges = sum(1 for part in memo.parts() for _range in part.ranges())
     trusted = sum(len(part.trusted) for part in memo.parts())
     return MemoEntry(shown, len(memo), ranges, trusted, "")
 
@@ -87,8 +87,7 @@ def import_memo(store: Store, path: Path) -> str:
         if memo.key not in [memo_key(kernel, levels) for levels in GUARD_HOLES]:
             ours = memo_key(kernel).policy
             raise MemoError(f"{path}: made for another policy ({memo.key.policy}); this program uses {ours}")
-        memo.changed = True
-        if not memo_files.save(kernel.folder, memo):
+        if not memo_files.add(kernel.folder, memo):
             raise MemoError(f"{kernel.folder}: cannot be written")
         return kernel.name
     raise MemoError(

@@ -11,9 +11,9 @@ from pathlib import Path
 from hybridbridge_vol import tools
 from hybridbridge_vol.bridge.run.statistics import Statistics
 from hybridbridge_vol.errors import CallRolledBack, HybridBridgeError
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.guest.session import Session, open_session
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
-from hybridbridge_vol.toolkit.tool import Tool
+from hybridbridge_vol.toolkit.tool import Options, Tool
 from hybridbridge_vol.units import Progress
 
 Step = tuple[str, Callable[[], object]]
@@ -110,7 +110,7 @@ def _files(session: Session) -> Iterator[Step]:
         yield folder, partial(_read_all, session, folder)
 
 
-def _rows(tool: Tool, session: Session, options: dict[str, object]) -> None:
+def _rows(tool: Tool, session: Session, options: Options) -> None:
     for _row in tool.rows(session, options):
         pass
 
@@ -118,7 +118,7 @@ def _rows(tool: Tool, session: Session, options: dict[str, object]) -> None:
 def _processes(session: Session) -> list[str]:
     """The directories of the processes to read."""
     with suppress(OSError, CallRolledBack):
-        pids = [name for name in session.listdir("/proc") if name.isdecimal()]
+        pids = [name for name in session.files.listdir("/proc") if name.isdecimal()]
         users = [pid for pid in pids if _is_user_process(session, pid)]
         threads = [pid for pid in pids if pid not in set(users)]
         return [f"/proc/{pid}" for pid in users[-MAX_PROCESSES:] + threads[:KERNEL_THREADS]]
@@ -127,19 +127,19 @@ def _processes(session: Session) -> list[str]:
 
 def _is_user_process(kernel: GuestKernel, pid: str) -> bool:
     with suppress(OSError, CallRolledBack):
-        return bool(kernel.read_file(f"/proc/{pid}/cmdline"))
+        return bool(kernel.files.read(f"/proc/{pid}/cmdline"))
     return False
 
 
 def _read_all(session: Session, folder: str) -> None:
-    session.stat(folder)
-    for name in session.listdir(folder):
+    session.files.stat(folder)
+    for name in session.files.listdir(folder):
         path = f"{folder}/{name}"
         if name in SKIPPED:
             continue
         with suppress(OSError, CallRolledBack):
-            kind = stat.S_IFMT(session.stat(path).mode)
+            kind = stat.S_IFMT(session.files.stat(path).mode)
             if kind == stat.S_IFLNK:
-                session.readlink(path)
+                session.files.readlink(path)
             elif kind == stat.S_IFREG:
-                session.read_file(path)
+                session.files.read(path)

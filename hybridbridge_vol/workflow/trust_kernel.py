@@ -16,7 +16,7 @@ from threading import Thread
 from typing import Self
 
 from hybridbridge_vol.bridge.attach import attach
-from hybridbridge_vol.bridge.text.prepared import prepare
+from hybridbridge_vol.bridge.text.prepare import prepare
 from hybridbridge_vol.errors import BootError, HybridBridgeError, KernelFileError
 from hybridbridge_vol.guest.session import Session
 from hybridbridge_vol.kernel_file import packages

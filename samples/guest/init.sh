@@ -1,6 +1,6 @@
 #!/bin/sh
-# PID 1 of a sample guest: bring the system up, start the workload, let the observer record and freeze everything.
-# What fails ends it, and with it the guest; its words are on the console.
+# PID 1 of a sample guest: bring the system up, start the workload, let the observer record everything and stop the machine.
+# A command that fails ends it, and with it the guest; the console shows the error.
 set -e
 trap 'echo "init: gave up"; sleep 1; echo b > /proc/sysrq-trigger; sleep 9' EXIT
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
@@ -27,6 +27,7 @@ for conf in ipv6/conf/all ipv6/conf/default; do
     echo 10 > $conf/mldv1_unsolicited_report_interval
     echo 10 > $conf/mldv2_unsolicited_report_interval
 done
+echo 127 > ipv4/tcp_syn_retries # a connection that is not answered stays
 cd /
 ip link set lo up
 ip link set dummy0 up

@@ -21,10 +21,11 @@ from generations import Lab
 import hybridbridge_vol
 from hybridbridge_vol import tools
 from hybridbridge_vol.api.snapshot import Snapshot
-from hybridbridge_vol.api.table import Table, field_of, value_of
+from hybridbridge_vol.api.table import Table, field_of
 from hybridbridge_vol.cli.main import main
 from hybridbridge_vol.errors import ImageError
-from hybridbridge_vol.toolkit.render import answer_of, plain, write_json
+from hybridbridge_vol.toolkit.cells import as_json, without_surrogates
+from hybridbridge_vol.toolkit.render import answer_of, write_json
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -47,7 +48,7 @@ def test_rows_are_those_of_hb_run(snapshot: Snapshot, lab: Lab, capsys: pytest.C
     assert main(["run", str(lab.sample("6.12").dump), *words]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert (
-        [as_json(row, snapshot.netstat(tcp=True, all=True)) for row in snapshot.netstat(tcp=True, all=True)]
+        [json_row(row, snapshot.netstat(tcp=True, all=True)) for row in snapshot.netstat(tcp=True, all=True)]
         == answer
         != []
     )
@@ -72,15 +73,16 @@ def test_each_tool_is_a_method_with_the_rows_of_hb_run(lab: Lab, snapshot: Snaps
         assert {gap.column: gap.reason for gap in table.unreadable if gap.row == number} == line.pop(
             "unreadable", {}
         )
-        assert as_json(row, table) == {
-            name: value_of(value, "str") if isinstance(value, str) else value for name, value in line.items()
+        assert json_row(row, table) == {
+            name: without_surrogates(value) if isinstance(value, str) else value
+            for name, value in line.items()
         }
 
 
-def as_json(row: Any, table: Table[Any]) -> dict[str, object]:
+def json_row(row: Any, table: Table[Any]) -> dict[str, object]:
     """A row as `hb run --format json` writes it."""
     line = {
-        column.name: plain(seconds(getattr(row, field_of(column.name))), column.kind)
+        column.name: as_json(seconds(getattr(row, field_of(column.name))), column.kind)
         for column in table.columns
     }
     return line | ({"depth": row.depth} if getattr(row, "depth", 0) else {})

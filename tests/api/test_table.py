@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybridbridge_vol.api.table import Table, field_of, value_of
-from hybridbridge_vol.toolkit.tool import Cell, Column, Row, Unavailable
+from hybridbridge_vol.api.table import Table, field_of
+from hybridbridge_vol.toolkit.cells import Cell, Unavailable, as_python
+from hybridbridge_vol.toolkit.tool import Column, Row
 
 COLUMNS = (
     Column("PID", "int", "a number"),
@@ -115,18 +116,18 @@ def test_an_empty_answer_has_columns_and_types_in_pandas() -> None:
 
 
 @pytest.mark.parametrize("seconds", [float("nan"), float("inf"), 1e30, -1e30, 2**62])
-def test_a_time_beyond_pythons_years_is_unreadable(seconds: float) -> None:
-    assert isinstance(value_of(seconds, "time"), Unavailable)
+def test_a_moment_beyond_pythons_years_is_a_gap(seconds: float) -> None:
+    assert isinstance(as_python(seconds, "time"), Unavailable)
 
 
 @pytest.mark.parametrize("seconds", [float("nan"), float("-inf"), 8_640_000_000_000.5, -(2**62)])
-def test_a_duration_longer_than_pandas_can_hold_is_unreadable(seconds: float) -> None:
-    assert isinstance(value_of(seconds, "duration"), Unavailable)
-    assert value_of(8_640_000_000_000, "duration") == datetime.timedelta(days=100_000_000)
+def test_a_while_longer_than_pandas_can_count_is_a_gap(seconds: float) -> None:
+    assert isinstance(as_python(seconds, "duration"), Unavailable)
+    assert as_python(8_640_000_000_000, "duration") == datetime.timedelta(days=100_000_000)
 
 
-def test_bytes_that_are_not_utf_8_are_escaped() -> None:
-    assert value_of("a\udc80b\udcff\ud800é", "str") == "a\\x80b\\xff\\ud800é"
+def test_bytes_that_are_no_text_are_escaped() -> None:
+    assert as_python("a\udc80b\udcff\ud800é", "str") == "a\\x80b\\xff\\ud800é"
 
 
 def test_rows_can_be_pickled() -> None:

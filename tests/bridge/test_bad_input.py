@@ -1,4 +1,4 @@
-"""Bad input is one clear line, or a partial answer that says what is missing."""
+"""Bad input ends in one clear line, or in a partial answer that says what is missing."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ from typing import Any
 
 import pytest
 
+from hybridbridge_vol.bridge.physical_map import SNAPSHOT_PADDR
+from hybridbridge_vol.bridge.run import budget
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.session import open_session
+from hybridbridge_vol.machine.paging import NO_EXECUTE
+from hybridbridge_vol.trust import files
 
 Lab = Any
 NAME = "6.1 two CPUs"
@@ -50,14 +54,14 @@ def edited(lab: Lab, tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-def test_a_file_of_noise_is_no_memory_image(lab: Lab, tmp_path: Path) -> None:
+def test_a_file_of_noise_is_not_a_memory_image(lab: Lab, tmp_path: Path) -> None:
     path = tmp_path / "noise"
     path.write_bytes(os.urandom(1 << 20) * 4)
     lab.sample(NAME)
     assert_one_line(lab, path, "no Linux kernel")
 
 
-def test_an_empty_file_a_directory_and_a_missing_file_are_told_apart(lab: Lab, tmp_path: Path) -> None:
+def test_an_empty_file_a_directory_and_a_missing_file_are_distinguished(lab: Lab, tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     assert_one_line(lab, tmp_path / "empty", "empty")
     assert_one_line(lab, tmp_path, "directory")
@@ -65,7 +69,7 @@ def test_an_empty_file_a_directory_and_a_missing_file_are_told_apart(lab: Lab, t
 
 
 @pytest.mark.parametrize(("magic", "word"), [(b"\x1f\x8b\x08", "gzip -d"), (b"\x28\xb5\x2f\xfd", "zstd -d")])
-def test_a_compressed_image_tells_how_to_decompress_it(
+def test_a_compressed_image_is_answered_with_the_command_that_decompresses_it(
     lab: Lab, tmp_path: Path, magic: bytes, word: str
 ) -> None:
     path = tmp_path / "dump.gz"
@@ -82,14 +86,14 @@ def test_a_kernel_that_is_not_stored_is_named_with_its_package_and_the_command(
         assert word in err
 
 
-def test_an_image_cut_before_its_kernel_says_so(lab: Lab, tmp_path: Path) -> None:
+def test_an_image_truncated_before_its_kernel_is_reported(lab: Lab, tmp_path: Path) -> None:
     path = tmp_path / "cut.raw"
     with open(lab.sample(NAME).dump, "rb") as source:
         path.write_bytes(source.read(4 << 20))
     assert_one_line(lab, path, "Linux")
 
 
-def test_an_image_cut_behind_its_kernel_answers_in_part(lab: Lab, edited: Callable[..., Path]) -> None:
+def test_an_image_truncated_behind_its_kernel_answers_in_part(lab: Lab, edited: Callable[..., Path]) -> None:
     layout = lab.session(NAME).bridge.layout
     end = layout.text_paddr + layout.size + (4 << 20)
     path = edited(lambda stream: stream.truncate(end))
@@ -126,14 +130,12 @@ def test_flipped_bytes_in_a_stored_kernel_are_noticed(lab: Lab, tmp_path: Path) 
 
 
 def test_a_store_of_another_version_says_what_to_do(lab: Lab, tmp_path: Path) -> None:
-    from hybridbridge_vol.trust import files
-
     dump = lab.sample(NAME).dump
     store = tmp_path / "store"
     for entry in lab.store.root.iterdir():
         (store / entry.name).mkdir(parents=True)
-        record = files.unseal(entry / "kernel.json")
-        (store / entry.name / "kernel.json").write_bytes(files.seal({**record, "format": 0}))
+        record = files.read_manifest(entry / "kernel.json")
+        (store / entry.name / "kernel.json").write_bytes(files.manifest({**record, "format": 0}))
     status, out, err = hb("run", dump, "ps", "--store", store)
     assert (status, out, err.count("\n")) == (1, "", 1)
     assert "hb trust add" in err
@@ -154,7 +156,7 @@ def test_a_read_only_store_still_answers(lab: Lab, tmp_path: Path) -> None:
     assert "kthreadd" in out
 
 
-def test_something_that_is_no_kernel_is_not_trusted(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_kernel_is_not_trusted(tmp_path: Path) -> None:
     path = tmp_path / "vmlinuz"
     path.write_bytes(b"not a kernel" * 1000)
     status, out, err = hb("trust", "add", path, "--store", tmp_path / "store")
@@ -162,7 +164,7 @@ def test_something_that_is_no_kernel_is_not_trusted(tmp_path: Path) -> None:
     assert str(path) in err
 
 
-def test_page_tables_that_lead_nowhere_are_told(lab: Lab, edited: Callable[..., Path]) -> None:
+def test_page_tables_that_lead_nowhere_are_reported(lab: Lab, edited: Callable[..., Path]) -> None:
     layout = lab.session(NAME).bridge.layout
 
     def wipe(stream: Any) -> None:
@@ -176,13 +178,9 @@ def test_page_tables_that_lead_nowhere_are_told(lab: Lab, edited: Callable[..., 
     assert str(path) in err
 
 
-def test_a_task_list_that_runs_in_circles_ends(
-    lab: Lab, edited: Callable[..., Path], monkeypatch: Any
-) -> None:
-    """Every word of one process's page is made to point to the page itself: whatever follows it must end."""
-    from hybridbridge_vol.bridge.run import caller as calls
-
-    monkeypatch.setattr(calls, "CALL_SECONDS", 2.0)
+def test_reading_a_cyclic_task_list_ends(lab: Lab, edited: Callable[..., Path], monkeypatch: Any) -> None:
+    """Many words of init_task point back into it: whatever follows a list there must end."""
+    monkeypatch.setattr(budget, "CALL_SECONDS", 2.0)
     session = lab.session(NAME)
     init_task = session.bridge.snapshot("init_task")
     first = session.bridge.machine.read_u64(init_task + 2048)
@@ -195,46 +193,46 @@ def test_a_task_list_that_runs_in_circles_ends(
 
     path = edited(loop)
     with open_session(path, lab.store.root) as broken:
-        pids = [name for name in broken.listdir("/proc") if name.isdigit()]
+        pids = [name for name in broken.files.listdir("/proc") if name.isdigit()]
         for pid in pids:
             try:
-                assert broken.read_file(f"/proc/{pid}/stat")
+                assert broken.files.read(f"/proc/{pid}/stat")
             except (OSError, CallRolledBack) as error:
                 assert str(error)
 
 
 def test_a_failed_call_leaves_no_trace(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     with open_session(lab.sample(NAME).dump, lab.store.root) as session:
-        before = session.read_file("/proc/1/status"), session.listdir("/proc")
+        before = session.files.read("/proc/1/status"), session.files.listdir("/proc")
         rolled_back = session.rolled_back
-        monkeypatch.setattr(
-            session.bridge.space.modules, "_files", lambda _name: None
-        )  # a package without modules
+        modules = session.bridge.space.modules
+        without = modules._names._replace(file=lambda _name: None)  # a package without modules
+        monkeypatch.setattr(modules, "_names", without)
         with pytest.raises(CallRolledBack):
-            session.read_file("/proc/net/dev")  # needs a driver's code, which the image may not bring along
+            session.files.read("/proc/net/dev")  # needs a driver's code, which the image may not bring along
         assert session.rolled_back == rolled_back + 1
-        assert (session.read_file("/proc/1/status"), session.listdir("/proc")) == before
+        assert (session.files.read("/proc/1/status"), session.files.listdir("/proc")) == before
 
 
-def test_a_file_that_an_rolled_back_call_closed_is_not_closed_again(lab: Lab) -> None:
+def test_a_file_that_a_roll_back_closed_is_not_closed_again(lab: Lab) -> None:
     session = lab.session(NAME)
-    with session.open("/proc/stat") as stale:
+    with session.files.open("/proc/stat") as stale:
         with pytest.raises(CallRolledBack):
-            session._caller.call(1 << 40, label="nothing")
-        fresh = session.open("/proc/version")
-        assert fresh.fd == stale.fd
+            session.caller.call(1 << 40, label="nothing")
+        fresh = session.files.open("/proc/version")
+        assert fresh.number == stale.number
     assert fresh.read().startswith(b"Linux version")
     fresh.close()
 
 
-def test_errors_of_the_guest_are_its_errnos(lab: Lab) -> None:
+def test_errors_of_the_guests_kernel_are_raised_by_their_errno(lab: Lab) -> None:
     session = lab.session(NAME)
     with pytest.raises(FileNotFoundError):
-        session.read_file("/proc/999999/stat")
+        session.files.read("/proc/999999/stat")
     with pytest.raises(IsADirectoryError):
-        session.read_file("/proc/1")
+        session.files.read("/proc/1")
     with pytest.raises(NotADirectoryError):
-        session.listdir("/proc/version")
+        session.files.listdir("/proc/version")
 
 
 def test_lime_and_raw_give_the_same_table(lab: Lab) -> None:
@@ -245,9 +243,6 @@ def test_lime_and_raw_give_the_same_table(lab: Lab) -> None:
 
 
 def test_the_snapshot_is_never_executable(lab: Lab) -> None:
-    from hybridbridge_vol.bridge.space import SNAPSHOT_PADDR
-    from hybridbridge_vol.machine.paging import NO_EXECUTE
-
     bridge = lab.session(NAME).bridge
     for name in ("init_task", "jiffies", "__per_cpu_offset"):
         translation = bridge.machine.translate(bridge.snapshot(name))
@@ -258,6 +253,6 @@ def test_the_snapshot_is_never_executable(lab: Lab) -> None:
 
 @pytest.fixture(autouse=True)
 def enough_room(tmp_path: Path) -> Any:
-    """Copies of images go when their test is over."""
+    """Copies of images are removed when their test is over."""
     yield
     shutil.rmtree(tmp_path, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What the bridge says of a snapshot is what the guest said of itself right before the freeze."""
+"""What the bridge reads from a snapshot is what the guest itself read right before the capture."""
 
 from __future__ import annotations
 
@@ -81,18 +81,20 @@ def test_ps_shows_what_the_workload_hides(lab: Lab) -> None:
     assert any(row["NLWP"] > 4 and row["COMM"] == "worker pool" for row in rows)
 
 
-def test_the_clock_reads_the_last_tick_before_the_freeze_and_stands(lab: Lab, generation: str) -> None:
+def test_the_clock_reads_the_last_tick_before_the_capture_and_stands_still(lab: Lab, generation: str) -> None:
     session, times = lab.session(generation), lab.sample(generation).truth.times
-    assert session.bridge.machine.devices.tsc_step == 0  # or else the timekeeper was not found
-    assert session.monotonic() == session.monotonic() == pytest.approx(times["monotonic"], abs=0.1)
-    assert session.realtime() == pytest.approx(times["realtime"], abs=0.1)
+    assert session.bridge.machine.devices.tsc.step == 0  # or else the timekeeper was not found
+    assert (
+        session.clocks.monotonic() == session.clocks.monotonic() == pytest.approx(times["monotonic"], abs=0.1)
+    )
+    assert session.clocks.realtime() == pytest.approx(times["realtime"], abs=0.1)
 
 
-def test_whoever_asks_is_the_snapshots_init(lab: Lab, generation: str) -> None:
+def test_the_proxy_task_is_the_snapshots_init(lab: Lab, generation: str) -> None:
     """So /proc/self, and with it /proc/net and /proc/mounts, is always there."""
     session = lab.session(generation)
-    assert session.readlink("/proc/self") == "1"
-    assert session.read_file("/proc/self/cmdline") == session.read_file("/proc/1/cmdline")
+    assert session.files.readlink("/proc/self") == "1"
+    assert session.files.read("/proc/self/cmdline") == session.files.read("/proc/1/cmdline")
 
 
 def test_threads_are_rows_of_their_own(lab: Lab, generation: str) -> None:
@@ -114,10 +116,10 @@ def test_the_hostname_is_the_guests(lab: Lab, generation: str) -> None:
     assert lab.sample(generation).truth.command("hostname").strip() in row.values()
 
 
-def test_the_clock_stands_at_the_freeze(lab: Lab, generation: str) -> None:
+def test_the_clock_stands_at_the_capture_time(lab: Lab, generation: str) -> None:
     truth, session = lab.sample(generation).truth, lab.session(generation)
-    assert session.realtime() == pytest.approx(truth.times["realtime"], abs=0.1)
-    assert session.boottime() == pytest.approx(truth.times["boottime"], abs=0.1)
+    assert session.clocks.realtime() == pytest.approx(truth.times["realtime"], abs=0.1)
+    assert session.clocks.boottime() == pytest.approx(truth.times["boottime"], abs=0.1)
 
 
 def test_lsmod_lists_the_guests_modules(lab: Lab, generation: str) -> None:
@@ -136,7 +138,7 @@ def test_files_of_proc_are_equal_to_the_byte(lab: Lab, generation: str) -> None:
 
 
 @pytest.mark.parametrize("mode", [Mode.AUTO, Mode.SLOW])
-def test_what_an_inotify_instance_watches_is_told(lab: Lab, rich_generation: str, mode: Mode) -> None:
+def test_what_an_inotify_instance_watches_is_shown(lab: Lab, rich_generation: str, mode: Mode) -> None:
     truth = lab.sample(rich_generation).truth
     paths = [
         path
@@ -146,7 +148,7 @@ def test_what_an_inotify_instance_watches_is_told(lab: Lab, rich_generation: str
     assert paths
     with session_with(lab, rich_generation, mode) as session:
         for path in paths:
-            assert truth.moved(path) or session.read_file(path) == truth.file(path)
+            assert truth.moved(path) or session.files.read(path) == truth.file(path)
         assert session.statistics.unattributed == {}
         assert session.statistics.unknown_instructions == {}
         assert session.rolled_back == 0

@@ -1,4 +1,4 @@
-"""Images whose pointers lie: made from a good one by editing bytes of kernel structures."""
+"""Images with forged pointers: a good image in which bytes of kernel structures were edited."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hybridbridge_vol import tools
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.session import Session, open_session
-from hybridbridge_vol.toolkit.tool import Unavailable
+from hybridbridge_vol.toolkit.cells import Unavailable
 
 Lab = Any
 NAME = "6.1 two CPUs"
@@ -39,7 +39,7 @@ def mm_of(lab: Lab) -> tuple[int, int, int]:
     """A process of the sample, the image offset of its task's `mm` pointer, and the pointer."""
     pid = 1
     with open_session(lab.sample(NAME).dump, lab.store.root) as session:
-        call = session._caller.call
+        call = session.caller.call
         task = call(session.bridge.snapshot("find_task_by_vpid"), pid) & ((1 << 64) - 1)
         mm = call(session.bridge.snapshot("get_task_mm"), task) & ((1 << 64) - 1)
         return pid, offset_of_word(session, task, mm, TASK_WORDS), mm
@@ -73,12 +73,12 @@ def guest_rows(lab: Lab) -> dict[object, tuple[Any, ...]]:
 
 
 def trusted_address(lab: Lab) -> int:
-    """Where the trusted kernel's own init task lies: what no image's author can know."""
+    """Address of the trusted kernel's own init task, which no author of an image can know."""
     with open_session(lab.sample(NAME).dump, lab.store.root) as session:
         return session.bridge.prepared.proxy_task.task
 
 
-def test_slow_names_a_pointer_forged_into_the_trusted_side_and_where_it_stands(
+def test_slow_reports_a_pointer_forged_into_the_trusted_side_and_its_image_offset(
     lab: Lab, mm_of: tuple[int, int, int], forged: Callable[[int, int], Path]
 ) -> None:
     pid, offset, _mm = mm_of
@@ -88,7 +88,7 @@ def test_slow_names_a_pointer_forged_into_the_trusted_side_and_where_it_stands(
         with pytest.raises(
             CallRolledBack, match=rf"forged pointer followed in twin .*image offset {offset:#x}"
         ):
-            session.read_file(f"/proc/{pid}/cmdline")
+            session.files.read(f"/proc/{pid}/cmdline")
         rows = ps(session)
     path.unlink()
     assert all(rows[other] == good[other] for other in good if other != pid)
@@ -129,10 +129,10 @@ def test_a_pointer_into_the_middle_of_an_object_harms_no_other_row(
     assert all(rows[other] == good[other] for other in good if other != pid)
 
 
-def test_a_list_that_bites_its_tail_is_shown_once_and_told(
+def test_a_cyclic_list_is_shown_once_and_reported(
     lab: Lab, forged: Callable[[int, int], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hybridbridge_vol.guest.files.MAX_FILE_SECONDS", 2.0)
+    monkeypatch.setattr("hybridbridge_vol.guest.endless.MAX_FILE_SECONDS", 2.0)
     lsmod = tools.load("lsmod")
     with open_session(lab.sample(NAME).dump, lab.store.root) as session:
         bridge = session.bridge
@@ -143,8 +143,8 @@ def test_a_list_that_bites_its_tail_is_shown_once_and_told(
     path = forged(offset, first)
     with open_session(path, lab.store.root) as session:
         *rows, last = (row.cells for row in lsmod.rows(session, {}))
-        assert session.read_file("/proc/1/stat").startswith(b"1 (")
+        assert session.files.read("/proc/1/stat").startswith(b"1 (")
     path.unlink()
     assert rows == good[:2]
     assert isinstance(last[0], Unavailable)
-    assert "leads back into itself" in last[0].reason
+    assert "is cyclic" in last[0].reason

@@ -21,7 +21,8 @@ from hybridbridge_vol.kernel_file.kernel import KernelImage
 from hybridbridge_vol.machine import devices
 from hybridbridge_vol.trust import boot
 from hybridbridge_vol.trust.files import write_sparse
-from hybridbridge_vol.trust.placement import LINUX_LAYOUT, START_KERNEL_MAP
+from hybridbridge_vol.trust.placement import LINUX_LAYOUT
+from hybridbridge_vol.units import START_KERNEL_MAP
 
 Lab = Any
 
@@ -51,8 +52,8 @@ def booted(
     signature: bytes,
     leaves: dict[int, tuple[int, ...]],
 ) -> list[str]:
-    """Boot the kernel of a generation where CPUID has the hypervisor's leaves, its memory to `path`; what it
-    printed."""
+    """Boot the kernel of a generation with the hypervisor's CPUID leaves and write its memory to `path`; the
+    lines it printed."""
     plain = devices.cpuid_leaf
 
     def leaf(number: int, levels: int = 4) -> tuple[int, ...]:
@@ -77,10 +78,10 @@ def assert_understood(lab: Lab, path: Path) -> None:
     answers = []
     for mode in (Mode.AUTO, Mode.SLOW):
         with open_session(path, lab.store.root, mode=mode) as session:
-            since_boot = session.boottime()
+            since_boot = session.clocks.boottime()
             assert 0 < since_boot < 1
-            assert float(session.read_file("/proc/uptime").split()[0]) == pytest.approx(since_boot, abs=0.01)
-            answers.append([since_boot, *map(session.read_file, _FILES)])
+            assert float(session.files.read("/proc/uptime").split()[0]) == pytest.approx(since_boot, abs=0.01)
+            answers.append([since_boot, *map(session.files.read, _FILES)])
             check = tools.load("check")
             assert list(check.rows(session, {option.name: option.default for option in check.options})) == []
             assert session.rolled_back == 0
@@ -91,8 +92,8 @@ def test_a_guest_of_kvm(lab: Lab, generation: str, tmp_path: Path, monkeypatch: 
     write_bases = boot._write_bases
 
     def write_clocks(machine: Any, kernel: KernelImage, layout: Any) -> None:
-        """What KVM writes to the clock pages of the CPUs (struct pvclock_vcpu_time_info): here once, time is
-        the TSC's."""
+        """What KVM writes to the clock pages of the CPUs (struct pvclock_vcpu_time_info), once: the TSC as it
+        is."""
         write_bases(machine, kernel, layout)
         clocks = kernel.symbols.address("hv_clock_boot") - START_KERNEL_MAP
         for cpu in range(32):

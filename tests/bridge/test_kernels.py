@@ -13,7 +13,7 @@ from benchmarks.fidelity import compare
 from hybridbridge_vol import tools
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.guest.session import Session, open_session
-from hybridbridge_vol.toolkit.tool import Unavailable
+from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.trust.store import Store
 from samples.make import Sample, Spec, make_sample, sha256_of
 
@@ -45,7 +45,7 @@ SHAPES = {
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Kernels are added as they are needed."""
+    """A store to which kernels are added when they are needed."""
     return Store(tmp_path_factory.mktemp("kernels"))
 
 
@@ -69,7 +69,7 @@ def test_files_are_equal_to_the_byte(shape: Sample, store: Store) -> None:
         assert_faithful(compare(shape.truth, session))
 
 
-def test_files_are_equal_under_taint_and_nothing_unattributeds(shape: Sample, store: Store) -> None:
+def test_files_are_equal_under_taint_without_unattributed_accesses(shape: Sample, store: Store) -> None:
     paths = [path for pid in shape.truth.processes for path in (f"/proc/{pid}/stat", f"/proc/{pid}/status")]
     paths += [
         "/proc/modules",
@@ -80,14 +80,14 @@ def test_files_are_equal_under_taint_and_nothing_unattributeds(shape: Sample, st
         "/proc/1/smaps",
     ]
     with opened(shape, store, Mode.AUTO) as fast:
-        expected = [fast.read_file(path) for path in paths]
+        expected = [fast.files.read(path) for path in paths]
     with opened(shape, store, Mode.SLOW) as slow:
-        assert [slow.read_file(path) for path in paths] == expected
+        assert [slow.files.read(path) for path in paths] == expected
         assert slow.statistics.unattributed == {}
         assert slow.statistics.unknown_instructions == {}
 
 
-def test_every_tool_answers_and_finds_nothing_amiss(shape: Sample, store: Store) -> None:
+def test_every_tool_answers_and_reports_nothing_unusual(shape: Sample, store: Store) -> None:
     with opened(shape, store, Mode.AUTO) as session:
         for tool in map(tools.load, tools.NAMES):
             if any(option.positional for option in tool.options):
@@ -111,7 +111,7 @@ def test_the_shape_is_what_it_says(shape: Sample, store: Store) -> None:
         assert layout.levels == session.bridge.boot.layout.levels == (5 if meta["la57"] else 4)
         assert layout.cpus == meta["cpus"]
         assert meta["kaslr"] or layout.shift == 0
-        assert session.monotonic() == pytest.approx(shape.truth.times["monotonic"], abs=0.1)
-        assert ("pti" in session.read_file("/proc/cpuinfo").decode().split()) == ("pti=on" in meta["append"])
-        kilobytes = int(session.read_file("/proc/meminfo").split()[1])
+        assert session.clocks.monotonic() == pytest.approx(shape.truth.times["monotonic"], abs=0.1)
+        assert ("pti" in session.files.read("/proc/cpuinfo").decode().split()) == ("pti=on" in meta["append"])
+        kilobytes = int(session.files.read("/proc/meminfo").split()[1])
         assert meta["ram"] * 0.8 < kilobytes << 10 < meta["ram"]

@@ -15,7 +15,7 @@ from hybridbridge_vol import tools
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.errors import AttachError, OptionError
 from hybridbridge_vol.guest.session import Session, open_session
-from hybridbridge_vol.toolkit.tool import Unavailable
+from hybridbridge_vol.toolkit.cells import Unavailable
 
 Lab = Any
 NAME = "6.1 two CPUs"
@@ -31,13 +31,13 @@ def ask(kernel: Any, name: str, **options: Any) -> list[dict[str, Any]]:
 
 
 def container(lab: Lab, name: str) -> int:
-    """The first process of the sample's container, by its number outside."""
+    """The first process of the sample's container, by its pid in the first namespace."""
     truth = lab.sample(name).truth
     return next(pid for pid in truth.processes if len(nspid(truth, pid)) > 1)
 
 
 def nspid(truth: Any, pid: int) -> list[int]:
-    """A process's numbers, from the outermost pid namespace inwards."""
+    """A process's pids, from the outermost pid namespace inwards."""
     match = re.search(r"^NSpid:\s+(.*)$", truth.file(f"/proc/{pid}/status").decode("latin-1"), re.MULTILINE)
     assert match is not None
     return [int(number) for number in match[1].split()]
@@ -58,7 +58,7 @@ def inside(lab: Lab) -> Iterator[Any]:
         each.close()
 
 
-def test_the_network_is_the_container_s_to_the_byte(lab: Lab, rich_generation: str, inside: Any) -> None:
+def test_the_network_is_the_containers_to_the_byte(lab: Lab, rich_generation: str, inside: Any) -> None:
     truth, session = lab.sample(rich_generation).truth, inside(rich_generation)
     # each network namespace was read once, by way of the first process that is in it
     pid = next(match[1] for path in truth.late if (match := re.fullmatch(r"/proc/(\d+)/net/tcp", path)))
@@ -75,56 +75,56 @@ def test_the_network_is_the_container_s_to_the_byte(lab: Lab, rich_generation: s
         "fib_trie",
         "packet",
     ):
-        assert session.read_file(f"/proc/net/{table}") == truth.file(f"/proc/{pid}/net/{table}")
-    assert sorted(session.listdir("/sys/class/net")) == ["eth0", "lo"]
+        assert session.files.read(f"/proc/net/{table}") == truth.file(f"/proc/{pid}/net/{table}")
+    assert sorted(session.files.listdir("/sys/class/net")) == ["eth0", "lo"]
     assert {row["IFACE"] for row in ask(session, "netstat", interfaces=True)} == {"eth0", "lo"}
     inner = [row for row in ask(session, "ip") if row["FAMILY"] == "inet" and row["SCOPE"] == "global"]
     assert [(row["IFACE"], row["ADDRESS"]) for row in inner] == [("eth0", "10.9.0.2/24")]
     assert [row["GATEWAY"] for row in ask(session, "ip", route=True) if row["DESTINATION"] == "default"] == [
         "10.9.0.1"
     ]
-    assert "eth0" not in lab.session(rich_generation).listdir("/sys/class/net")
+    assert "eth0" not in lab.session(rich_generation).files.listdir("/sys/class/net")
 
 
-def test_processes_names_and_mounts_are_the_container_s(lab: Lab, rich_generation: str, inside: Any) -> None:
+def test_processes_names_and_mounts_are_the_containers(lab: Lab, rich_generation: str, inside: Any) -> None:
     truth, pid = lab.sample(rich_generation).truth, container(lab, rich_generation)
     session = inside(rich_generation)
     assert [row["PID"] for row in ask(session, "ps")] == sorted(
         nspid(truth, other)[1] for other in truth.processes if len(nspid(truth, other)) > 1
     )
     assert ask(session, "hostname")[0]["HOSTNAME"] == "web-container"
-    assert session.readlink("/proc/self") == str(nspid(truth, pid)[1])
-    assert session.read_file("/proc/mounts") == truth.file(f"/proc/{pid}/mounts")
+    assert session.files.readlink("/proc/self") == str(nspid(truth, pid)[1])
+    assert session.files.read("/proc/mounts") == truth.file(f"/proc/{pid}/mounts")
 
 
-def test_every_bridge_sees_the_same_and_nothing_unattributeds(lab: Lab) -> None:
+def test_every_bridge_sees_the_same_without_unattributed_accesses(lab: Lab) -> None:
     pid = container(lab, NAME)
     with open_session(lab.sample(NAME).dump, lab.store.root, mode=Mode.SLOW, ns_of=pid) as slow:
         rows = ask(slow, "ps")
-        routes = slow.read_file("/proc/net/route")
+        routes = slow.files.read("/proc/net/route")
         assert slow.statistics.unattributed == {}
         assert slow.statistics.unknown_instructions == {}
     with open_session(lab.sample(NAME).dump, lab.store.root, mode=Mode.FAST, ns_of=pid) as fast:
         assert ask(fast, "ps") == rows
-        assert fast.read_file("/proc/net/route") == routes
+        assert fast.files.read("/proc/net/route") == routes
 
 
-def test_the_first_process_s_namespaces_are_those_of_a_session_without(lab: Lab) -> None:
+def test_the_first_processs_namespaces_are_the_default(lab: Lab) -> None:
     with open_session(lab.sample(NAME).dump, lab.store.root, ns_of=1) as session:
         for path in ("/proc/net/tcp", "/proc/mounts", "/proc/1/status"):
-            assert session.read_file(path) == lab.session(NAME).read_file(path)
+            assert session.files.read(path) == lab.session(NAME).files.read(path)
         assert ask(session, "ps") == ask(lab.session(NAME), "ps")
 
 
 def test_a_failed_call_leaves_the_session_inside(lab: Lab, inside: Any) -> None:
     session = inside(NAME)
-    session._caller.roll_back()
+    session.caller.roll_back()
     assert ask(session, "hostname")[0]["HOSTNAME"] == "web-container"
-    assert session.readlink("/proc/self") == str(nspid(lab.sample(NAME).truth, container(lab, NAME))[1])
+    assert session.files.readlink("/proc/self") == str(nspid(lab.sample(NAME).truth, container(lab, NAME))[1])
 
 
 @pytest.mark.parametrize("pid", [0, -1, 4_000_000, 1 << 40])
-def test_a_process_that_does_not_exist_is_told(lab: Lab, pid: int) -> None:
+def test_a_process_that_does_not_exist_is_reported(lab: Lab, pid: int) -> None:
     with pytest.raises(OptionError, match=f"--ns-of {pid}: no such process in the image"):
         open_session(lab.sample(NAME).dump, lab.store.root, ns_of=pid)
 
@@ -135,7 +135,7 @@ def test_a_zombie_has_left_its_namespaces(lab: Lab) -> None:
         open_session(lab.sample(NAME).dump, lab.store.root, ns_of=zombie)
 
 
-def test_the_command_line_tells_it_in_one_line(lab: Lab) -> None:
+def test_the_command_line_reports_it_in_one_line(lab: Lab) -> None:
     dump = str(lab.sample(NAME).dump)
     command = [
         sys.executable,
@@ -161,7 +161,7 @@ def test_a_pointer_that_leads_out_of_the_image_is_not_followed(lab: Lab, tmp_pat
     pid = container(lab, NAME)
     with open_session(lab.sample(NAME).dump, lab.store.root) as session:
         bridge = session.bridge
-        task = session._caller.call(bridge.snapshot("find_task_by_vpid"), pid) & ((1 << 64) - 1)
+        task = session.caller.call(bridge.snapshot("find_task_by_vpid"), pid) & ((1 << 64) - 1)
         place = bridge.layout.translate(bridge.image, task + bridge.prepared.proxy_task.task_nsproxy)
         assert place is not None
         offset = bridge.image.offset_of(place.paddr)

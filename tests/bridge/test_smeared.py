@@ -1,5 +1,5 @@
-"""An image taken while the machine ran: pages of different moments. Every tool ends, and tells what does not
-fit."""
+"""An image taken while the machine ran, with pages of different moments: every tool ends, and reports what
+is inconsistent."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def smeared(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Copies of a working guest's memory."""
     folder = tmp_path_factory.mktemp("smeared")
     copies = [folder / f"{moment}.raw" for moment in MOMENTS]
-    wait = qemu.Guest.wait_for_freeze
+    wait = qemu.Guest.wait_for_capture
 
     def copy_and_wait(guest: qemu.Guest) -> None:
         threads = [
@@ -54,7 +54,7 @@ def smeared(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
             thread.join()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(qemu.Guest, "wait_for_freeze", copy_and_wait)
+        patch.setattr(qemu.Guest, "wait_for_capture", copy_and_wait)
         sample = make_sample(
             Spec("6.1-cloud", seed=61, cpus=2, processes=60 + time.time_ns() % 40)
         )  # never a kept one

@@ -13,7 +13,7 @@ from generations import GENERATIONS
 
 from hybridbridge_vol import tools
 from hybridbridge_vol.guest.session import Session, open_session
-from hybridbridge_vol.toolkit.tool import Unavailable
+from hybridbridge_vol.toolkit.cells import Unavailable
 
 Lab = Any
 NAME = "6.1 two CPUs"
@@ -303,7 +303,7 @@ def tables_of_modules(image: Victim) -> Iterator[tuple[str, str, int, int]]:
 def loaded(image: Victim) -> list[tuple[str, int]]:
     """`(name, address)` of the modules that the sample's kernel lists."""
     with open_session(image.path, image._bridge.kernel.folder.parent) as session:
-        lines = session.read_file("/proc/modules").decode().splitlines()
+        lines = session.files.read("/proc/modules").decode().splitlines()
     return [(line.split()[0], int(line.split()[5], 16)) for line in lines]
 
 
@@ -316,7 +316,7 @@ def test_a_module_without_a_trusted_file_is_told_by_name(lab: Lab, tmp_path: Pat
     shutil.copytree(folder, store / folder.name, ignore=shutil.ignore_patterns(ARCHIVE))
     with open_session(lab.sample(NAME).dump, store) as session:
         rows = check(session)
-        names = [line.split()[0] for line in session.read_file("/proc/modules").decode().splitlines()]
+        names = [line.split()[0] for line in session.files.read("/proc/modules").decode().splitlines()]
     assert [row["SYMBOL"] for row in rows] == names
     assert all("no trusted file" in row["FOUND"].reason for row in rows)
 

@@ -50,10 +50,18 @@ def test_nops_mean_nothing_wherever_they_stand(before: list[bytes], behind: list
         (b"\xf3\x0f\x1e\xfa", b"\x0f\x1f\x40\xd6"),
     ],
     ids=[
-        "a jump to what follows", "a short jump over int3", "a jump over a like one", "the return thunk", "a call by a thunk",
-        "a fence before an indirect call", "a jump by a thunk", "a long and a short jump", "a lock prefix", "a sealed endbr64",
+        "a jump to what follows",
+        "a short jump over int3",
+        "a jump over a like one",
+        "the return thunk",
+        "a call by a thunk",
+        "a fence before an indirect call",
+        "a jump by a thunk",
+        "a long and a short jump",
+        "a lock prefix",
+        "a sealed endbr64",
     ],
-)  # fmt: skip
+)
 def test_two_writings_of_the_same_mean_the_same(reader: Reader, one: bytes, other: bytes) -> None:
     assert reader.meaning(one, VADDR) == reader.meaning(other, VADDR)
 
@@ -71,10 +79,16 @@ def test_two_writings_of_the_same_mean_the_same(reader: Reader, one: bytes, othe
         (b"\xeb\x01\x50\x90\x90", b"\x90" * 5),
     ],
     ids=[
-        "a call and a jump", "another register", "not the return thunk", "a jump into int3", "a breakpoint", "a fence alone",
-        "another operation", "a jump over an instruction",
+        "a call and a jump",
+        "another register",
+        "not the return thunk",
+        "a jump into int3",
+        "a breakpoint",
+        "a fence alone",
+        "another operation",
+        "a jump over an instruction",
     ],
-)  # fmt: skip
+)
 def test_what_does_something_else_means_something_else(reader: Reader, one: bytes, other: bytes) -> None:
     assert reader.meaning(one, VADDR) != reader.meaning(other, VADDR)
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from hybridbridge_vol.bridge.text.kernel_tables import text_functions
 from hybridbridge_vol.bridge.text.policy import ACTIONS, load_policy, plain_name, resolve
-from hybridbridge_vol.bridge.text.prepared import text_functions
 from hybridbridge_vol.cli import main as cli
 from hybridbridge_vol.trust import files
 from hybridbridge_vol.trust.store import Store
@@ -97,7 +97,7 @@ def test_a_kernel_without_a_boot_is_reported_in_one_line(tmp_path: Path, show: S
         "created": 0.0, "text": 0, "end": 0, "banner_vaddr": 0, "probes": [], "symbols_checksum": 0,
     }  # fmt: skip
     (tmp_path / "6.6.6-ab").mkdir()
-    (tmp_path / "6.6.6-ab" / "kernel.json").write_bytes(files.seal(record))
+    (tmp_path / "6.6.6-ab" / "kernel.json").write_bytes(files.manifest(record))
     assert [entry.boots for entry in Store(tmp_path).entries()] == [0]
     status, out, err = show(tmp_path, "6.6.6")
     assert (status, out) == (1, "")

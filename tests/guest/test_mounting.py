@@ -13,13 +13,13 @@ Lab = Any
 
 def test_what_is_not_asked_for_is_not_mounted(lab: Lab, generation: str) -> None:
     with open_session(lab.sample(generation).dump, lab.store.root) as session:
-        session.read_file("/proc/1/comm")
+        session.files.read("/proc/1/comm")
         assert session.statistics.by_call["mount"].calls == 1
-        session.listdir("/sys/kernel")
+        session.files.listdir("/sys/kernel")
         assert session.statistics.by_call["mount"].calls == 2
 
 
-def test_control_groups_are_the_guests(lab: Lab, generation: str) -> None:
+def test_control_groups_are_those_of_the_guest(lab: Lab, generation: str) -> None:
     truth, session = lab.sample(generation).truth, lab.session(generation)
     paths = [
         path for path in truth.late if path.startswith("/sys/fs/cgroup/") and path.endswith("cgroup.procs")
@@ -29,15 +29,15 @@ def test_control_groups_are_the_guests(lab: Lab, generation: str) -> None:
     assert len(paths) > 2
     for path in paths:
         if not truth.late[path].errno:
-            assert session.read_file(path) == truth.file(path)
+            assert session.files.read(path) == truth.file(path)
 
 
-def test_mounting_leaves_the_guests_list_of_file_systems_as_it_was(lab: Lab, generation: str) -> None:
+def test_mounting_does_not_change_the_guests_list_of_file_systems(lab: Lab, generation: str) -> None:
     truth, session = lab.sample(generation).truth, lab.session(generation)
-    session.listdir("/sys/fs/cgroup")
-    assert session.read_file("/proc/filesystems") == truth.file("/proc/filesystems")
+    session.files.listdir("/sys/fs/cgroup")
+    assert session.files.read("/proc/filesystems") == truth.file("/proc/filesystems")
 
 
-def test_paths_beside_them_do_not_exist(lab: Lab, generation: str) -> None:
+def test_a_control_group_that_does_not_exist_is_not_found(lab: Lab, generation: str) -> None:
     with pytest.raises(FileNotFoundError):
-        lab.session(generation).read_file("/sys/fs/cgroup/no such group")
+        lab.session(generation).files.read("/sys/fs/cgroup/no such group")

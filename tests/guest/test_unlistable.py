@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridbridge_vol.guest.unlistable import MOST_HOLES, PID_MAX, TGID_OFFSET, entries_around_holes
+from hybridbridge_vol.guest.unlistable import MOST_UNLISTABLE, PID_MAX, TGID_OFFSET, listable_entries
 
 FILES = ["version", "stat"]
 
@@ -36,22 +36,24 @@ class Proc:
 
 
 @given(st.sets(st.integers(1, 40000), max_size=60), st.data())
-def test_every_process_is_named_whatever_ends_the_listing(pids: set[int], data: st.DataObject) -> None:
+def test_every_process_is_named_whichever_entries_cannot_be_listed(
+    pids: set[int], data: st.DataObject
+) -> None:
     bad = data.draw(st.sets(st.sampled_from(sorted(pids)), max_size=8)) if pids else set()
     proc = Proc(pids, bad)
-    names = [name for _next, name in entries_around_holes(proc.entries_from, proc.exists)]
+    names = [name for _next, name in listable_entries(proc.entries_from, proc.exists)]
     assert names == FILES + [str(pid) for pid in sorted(pids)]
 
 
-def test_a_listing_without_holes_costs_one_call_more_than_its_parts() -> None:
+def test_a_listing_without_unlistable_entries_costs_one_extra_call() -> None:
     proc = Proc(set(range(1, 100)), set())
-    list(entries_around_holes(proc.entries_from, proc.exists))
+    list(listable_entries(proc.entries_from, proc.exists))
     assert proc.calls == 2
 
 
-def test_the_largest_process_id_can_be_passed() -> None:
+def test_the_largest_process_id_may_be_unlistable() -> None:
     proc = Proc({1, PID_MAX}, {PID_MAX})
-    assert [name for _next, name in entries_around_holes(proc.entries_from, proc.exists)] == [
+    assert [name for _next, name in listable_entries(proc.entries_from, proc.exists)] == [
         *FILES,
         "1",
         str(PID_MAX),
@@ -59,11 +61,11 @@ def test_the_largest_process_id_can_be_passed() -> None:
 
 
 def test_a_listing_that_fails_everywhere_ends() -> None:
-    assert list(entries_around_holes(lambda _position, _size: None, lambda _pid: True)) == []
+    assert list(listable_entries(lambda _position, _size: None, lambda _pid: True)) == []
 
 
-def test_a_directory_of_nothing_but_holes_is_given_up() -> None:
+def test_a_directory_of_unlistable_entries_is_given_up() -> None:
     """Each of them costs a call that is rolled back."""
     proc = Proc(set(range(1, 3000)), set(range(1, 3000)))
-    names = [name for _next, name in entries_around_holes(proc.entries_from, proc.exists)]
-    assert len(names) == len(FILES) + MOST_HOLES
+    names = [name for _next, name in listable_entries(proc.entries_from, proc.exists)]
+    assert len(names) == len(FILES) + MOST_UNLISTABLE

@@ -87,7 +87,8 @@ def types() -> IsfTypes:
     me = 13
     members = [
         ("number", alias, 0, 0), ("", inner, 32, 0), ("text", array, 96, 0), ("call", function, 256, 0),
-        ("shade", colour, 320, 0), ("low", integer, 352, 3), ("high", integer, 355, 29), ("next", w._count + 1, 384, 0),
+        ("shade", colour, 320, 0), ("low", integer, 352, 3), ("high", integer, 355, 29),
+        ("next", w._count + 1, 384, 0),
     ]  # fmt: skip
     pointer = w.add(Kind.PTR, "", me)
     assert w.struct("thing", 64, *members) == me
@@ -259,8 +260,12 @@ def pslist(lab: Lab, name: str, folder: Path) -> None:
     ]
     done = subprocess.run(
         [sys.executable, "-c", VOL, *vol, "linux.pslist"],
-        capture_output=True, text=True, timeout=300, check=True, env={**os.environ, "XDG_CACHE_HOME": str(folder)},
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+        env={**os.environ, "XDG_CACHE_HOME": str(folder)},
+    )
     rows = json.loads(done.stdout)
     pids = {row["PID"] for row in rows}
     processes = set(sample.truth.processes)

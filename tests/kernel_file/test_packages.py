@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tarfile
 from pathlib import Path
@@ -109,11 +110,11 @@ def test_a_kernel_is_found_wherever_distributions_put_it(tmp_path: Path, make: t
     assert read_vmlinuz(put(tmp_path, "mini.package", make(entries))) == b"yes"
 
 
-def test_a_file_that_is_no_package_is_the_kernel_itself(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_package_is_the_kernel_itself(tmp_path: Path) -> None:
     assert read_vmlinuz(put(tmp_path, "vmlinuz", b"MZ kernel")) == b"MZ kernel"
 
 
-def test_dependencies_are_told_as_the_package_tells_them(tmp_path: Path) -> None:
+def test_dependencies_are_given_in_the_packages_own_words(tmp_path: Path) -> None:
     control = "Package: meta\nDepends: linux-image-6.6 (= 6.6.6-1), linux-base | base\nSection: kernel\n"
     assert dependencies(put(tmp_path, "meta.deb", deb([], control=control))) == [
         "linux-image-6.6 (= 6.6.6-1)",
@@ -142,7 +143,7 @@ def test_a_package_without_a_kernel_names_the_one_to_give(tmp_path: Path, packag
         read_vmlinuz(path)
 
 
-def test_a_directory_a_pipe_and_nothing_are_told_apart(tmp_path: Path) -> None:
+def test_a_directory_a_pipe_and_a_missing_file_are_reported_as_such(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     for path, reason in (
@@ -156,29 +157,65 @@ def test_a_directory_a_pipe_and_nothing_are_told_apart(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", ["gzip", "xz", "zstd", "bzip2"])
 @pytest.mark.parametrize("make", [deb, rpm])
-def test_a_truncated_package_is_told_with_its_name(tmp_path: Path, make: type, method: str) -> None:
+def test_a_truncated_package_is_reported_by_name(tmp_path: Path, make: type, method: str) -> None:
     whole = make([("boot/vmlinuz-6.6.6", 0o100644, os.urandom(200_000))], method)
     path = put(tmp_path, "cut.package", whole[: len(whole) - 100_000])
     with pytest.raises(KernelFileError, match=f"^{path}: damaged package .*; fetch it again$"):
         read_vmlinuz(path)
 
 
-def test_an_ar_member_of_negative_size_does_not_go_round_in_circles(tmp_path: Path) -> None:
+def test_an_ar_member_of_negative_size_is_refused(tmp_path: Path) -> None:
     header = f"{'control.tar':<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{-60:<10}`\n".encode()
     with pytest.raises(KernelFileError, match="damaged package"):
         read_vmlinuz(put(tmp_path, "circle.deb", b"!<arch>\n" + header))
 
 
 @pytest.mark.parametrize("kind", [b"x", b"L", b"0"])
-def test_an_absurd_size_in_a_tar_is_not_read_into_memory(tmp_path: Path, kind: bytes) -> None:
+def test_an_absurd_size_in_a_tar_is_not_allocated(tmp_path: Path, kind: bytes) -> None:
     header = bytearray(tar([("boot/vmlinuz", 0o100644, b"")])[:512])
     header[156:157] = kind
     header[124:136] = b"\x80" + (1 << 40).to_bytes(11, "big")
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
     package = ar(
         [("debian-binary", b"2.0\n"), ("data.tar.gz", PACKERS["gzip"](bytes(header) + bytes(1 << 22)))]
     )
     with pytest.raises(KernelFileError, match="an absurd size"):
         read_vmlinuz(put(tmp_path, "absurd.deb", package))
+
+
+@pytest.mark.parametrize("offset", [0, 512])
+def test_a_damaged_header_in_a_tar_is_not_taken_for_its_end(tmp_path: Path, offset: int) -> None:
+    data = bytearray(tar([("boot/System.map", 0o100644, b""), ("boot/vmlinuz", 0o100644, b"the kernel")]))
+    data[offset + 10] ^= 1
+    package = put(tmp_path, "bad.deb", ar([("debian-binary", b"2.0\n"), ("data.tar", bytes(data))]))
+    with pytest.raises(KernelFileError, match=r"damaged package \(bad checksum\)"):
+        list(members(package))
+
+
+def test_a_tar_without_its_end_is_damaged(tmp_path: Path) -> None:
+    whole = tar([("boot/System.map", 0o100644, b"")])
+    package = put(tmp_path, "cut.deb", ar([("debian-binary", b"2.0\n"), ("data.tar", whole[:512])]))
+    with pytest.raises(KernelFileError, match=r"damaged package \(truncated\)"):
+        list(members(package))
+
+
+def test_headers_of_a_tar_do_not_take_all_memory(tmp_path: Path) -> None:
+    """A sparse map, which is read as a whole: 4 MiB of one-digit numbers."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w", format=tarfile.PAX_FORMAT) as writer:
+        info = tarfile.TarInfo("boot/vmlinuz")
+        info.pax_headers = {
+            "GNU.sparse.major": "1",
+            "GNU.sparse.minor": "0",
+            "GNU.sparse.name": "boot/vmlinuz",
+        }
+        body = b"%d\n" % (1 << 20) + b"1\n" * (1 << 21)
+        info.size = len(body)
+        writer.addfile(info, io.BytesIO(body))
+    parts = [("debian-binary", b"2.0\n"), ("data.tar.gz", PACKERS["gzip"](archive.getvalue()))]
+    with pytest.raises(KernelFileError, match="an absurd size"):
+        list(members(put(tmp_path, "sparse.deb", ar(parts))))
 
 
 @FUZZ

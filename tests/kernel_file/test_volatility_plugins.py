@@ -45,7 +45,8 @@ FULL = {
     "linux.boottime.Boottime", "linux.capabilities.Capabilities", "linux.elfs.Elfs", "linux.envars.Envars",
     "linux.iomem.IOMem", "linux.ip.Addr", "linux.ip.Link", "linux.kmsg.Kmsg", "linux.kthreads.Kthreads",
     "linux.lsof.Lsof", "linux.malware.check_idt.Check_idt", "linux.malware.check_syscall.Check_syscall",
-    "linux.malware.process_spoofing.ProcessSpoofing", "linux.malware.tty_check.Tty_Check", "linux.mountinfo.MountInfo",
+    "linux.malware.process_spoofing.ProcessSpoofing", "linux.malware.tty_check.Tty_Check",
+    "linux.mountinfo.MountInfo",
     "linux.pagecache.Files", "linux.pidhashtable.PIDHashTable", "linux.psaux.PsAux", "linux.pslist.PsList",
     "linux.psscan.PsScan", "linux.pstree.PsTree", "linux.sockstat.Sockstat", "linux.vmcoreinfo.VMCoreInfo",
 }  # fmt: skip
@@ -66,8 +67,9 @@ def answers(lab: Any, name: str, folder: Path, *plugins: str) -> dict[str, dict[
 
 def test_plugins_that_ask_for_variables_of_many_types_answer(lab: Any, tmp_path: Path) -> None:
     asked = (
-        "linux.boottime.Boottime", "linux.ip.Addr", "linux.kthreads.Kthreads", "linux.malware.check_afinfo.Check_afinfo",
-        "linux.malware.check_idt.Check_idt", "linux.malware.tty_check.Tty_Check", "linux.pscallstack.PsCallStack",
+        "linux.boottime.Boottime", "linux.ip.Addr", "linux.kthreads.Kthreads",
+        "linux.malware.check_afinfo.Check_afinfo", "linux.malware.check_idt.Check_idt",
+        "linux.malware.tty_check.Tty_Check", "linux.pscallstack.PsCallStack",
         "linux.tracing.tracepoints.CheckTracepoints",
     )  # fmt: skip
     found = answers(lab, "6.1 two CPUs", tmp_path, *asked)
@@ -99,10 +101,11 @@ def test_every_plugin_answers_or_fails_by_its_own_fault(lab: Any, tmp_path: Path
     assert pids <= set(lab.sample(generation).truth.processes)
 
 
-# --- another reader of the same BTF ---------------------------------------------------------------------------
+# --- another reader of the same BTF -----------------------------------------------------------------------
 
 MEMBER = re.compile(
-    r"\t(?:[^\s].*[ *(])?(?P<name>\w+)\)?(?:\(.*\))?(?:\[\w*\])*(?::\d+)?;\s+/\*\s+(?P<byte>\d+)(?::\s*(?P<bit>\d+))?\s+\d+\s+\*/"
+    r"\t(?:[^\s].*[ *(])?(?P<name>\w+)\)?(?:\(.*\))?(?:\[\w*\])*(?::\d+)?;"
+    r"\s+/\*\s+(?P<byte>\d+)(?::\s*(?P<bit>\d+))?\s+\d+\s+\*/"
 )
 
 SIZE = re.compile(r"^\t/\* size: (\d+)", re.MULTILINE)

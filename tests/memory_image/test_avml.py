@@ -10,18 +10,19 @@ import pytest
 from avml_writer import avml
 from hypothesis import given
 from hypothesis import strategies as st
+from sources import source
 
 from hybridbridge_vol.errors import ImageError
 from hybridbridge_vol.guest.session import open_session
 from hybridbridge_vol.memory_image.avml import AvmlPages
+from hybridbridge_vol.memory_image.compression import CompressionError, unpack_snappy
 from hybridbridge_vol.memory_image.open import open_image
-from hybridbridge_vol.memory_image.snappy import SnappyError, decompress
 
 MIB = 1 << 20
 
 
 def opened(data: bytes) -> AvmlPages:
-    return AvmlPages(lambda offset, size: data[offset : offset + size], len(data))
+    return AvmlPages(source(data))
 
 
 def test_ranges_lie_where_their_headers_say(tmp_path: Path) -> None:
@@ -44,7 +45,7 @@ def test_a_truncated_file_says_what_is_missing(size: int) -> None:
     pages = opened(LONG[: len(LONG) - size])
     (start, length) = pages.missing[0]
     assert start + length == 200_000
-    assert sum(size for _start, size in pages.spans) == start
+    assert sum(size for _start, size in pages.ranges) == start
     assert pages.read(start, 1) == b""
 
 
@@ -56,7 +57,7 @@ def test_a_real_image_as_avml_gives_the_same_answer_as_raw(lab: Any, tmp_path: P
     with open_session(path, lab.store.root) as session:
         assert session.bridge.image.format_name == "AVML"
         for name in ("status", "stat", "cmdline", "maps"):
-            assert session.read_file(f"/proc/1/{name}") == sample.truth.file(f"/proc/1/{name}")
+            assert session.files.read(f"/proc/1/{name}") == sample.truth.file(f"/proc/1/{name}")
 
 
 def test_ranges_that_overlap_are_one(tmp_path: Path) -> None:
@@ -66,7 +67,7 @@ def test_ranges_that_overlap_are_one(tmp_path: Path) -> None:
         assert [(run.paddr, run.size) for run in image.runs] == [(0, 3 * MIB)]
 
 
-def test_a_file_cut_before_any_memory_is_told(tmp_path: Path) -> None:
+def test_a_file_that_ends_before_any_memory_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "dump.avml"
     path.write_bytes(LONG[:40])
     with pytest.raises(ImageError, match="AVML"):
@@ -75,8 +76,8 @@ def test_a_file_cut_before_any_memory_is_told(tmp_path: Path) -> None:
 
 def test_a_damaged_frame_is_missing_and_the_others_are_not() -> None:
     data = bytearray(avml([(0, b"a" * 0x10000 + b"b" * 0x10000)]))
-    place = data.index(b"a")
-    data[place - 3 : place + 8] = b"\xff" * 11
+    at = data.index(b"a")
+    data[at - 3 : at + 8] = b"\xff" * 11
     pages = opened(bytes(data))
     assert b"a" * 9 not in pages.read(0, 9)
 
@@ -86,13 +87,13 @@ def test_random_damage_does_no_harm(noise: bytes, at: int) -> None:
     data = bytearray(avml([(0, b"abc" * 5000), (0x8000, bytes(0x3000))]))
     data[at : at + len(noise)] = noise
     pages = opened(bytes(data))
-    for start, size in pages.spans:
+    for start, size in pages.ranges:
         assert len(pages.read(start, size)) <= size
 
 
 @given(st.binary(max_size=100))
 def test_random_snappy_blocks_end_in_an_error_or_within_the_limit(data: bytes) -> None:
     try:
-        assert len(decompress(data, 4096)) <= 4096
-    except SnappyError:
+        assert len(unpack_snappy(data, 4096)) <= 4096
+    except CompressionError:
         pass

@@ -1,4 +1,4 @@
-"""What is often given instead of a memory image is named for what it is, in one line with the way out."""
+"""Files of foreign formats are named, in one line with the way out."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ def named(path: Path) -> str:
 @pytest.mark.parametrize(
     ("pack", "command"),
     [
-        (gzip.compress, "gzip -dk"), (lzma.compress, "xz -dk"), (bz2.compress, "bzip2 -dk"), (zstd, "zstd -d"),
-        (lz4, "lz4 -d"), (zipped, "unzip"), (tar, "tar -xf"),
+        (gzip.compress, "gzip -dk"), (lzma.compress, "xz -dk"), (bz2.compress, "bzip2 -dk"),
+        (zstd, "zstd -d"), (lz4, "lz4 -d"), (zipped, "unzip"), (tar, "tar -xf"),
     ],
 )  # fmt: skip
-def test_what_real_programs_pack_comes_with_the_command_that_unpacks_it(
+def test_packed_files_of_real_programs_are_named_with_the_command_that_unpacks_them(
     tmp_path: Path, pack: Callable[[bytes], bytes], command: str
 ) -> None:
     path = tmp_path / "a dump"
@@ -78,14 +78,17 @@ def test_what_real_programs_pack_comes_with_the_command_that_unpacks_it(
 @pytest.mark.parametrize(
     ("offset", "magic", "words"),
     [
-        (0, b"7z\xbc\xaf\x27\x1c", "7z x"), (0, b"Rar!\x1a\x07\x01\0", "unrar"), (0, b"EVF\t\r\n\xff\0", "ewfexport"),
-        (0, b"QFI\xfb", "QCOW2"), (0, b"KDMV", r"VMDK.*\.vmem"), (0, b"COWD", "VMDK"), (0, b"# Disk DescriptorFile", "VMDK"),
-        (0x40, b"\x7f\x10\xda\xbe", "VDI"), (0, b"conectix", "VHD"), (0, b"vhdxfile", "VHDX"), (512, b"EFI PART", "GPT"),
+        (0, b"7z\xbc\xaf\x27\x1c", "7z x"), (0, b"Rar!\x1a\x07\x01\0", "unrar"),
+        (0, b"EVF\t\r\n\xff\0", "ewfexport"), (0, b"QFI\xfb", "QCOW2"), (0, b"KDMV", r"VMDK.*\.vmem"),
+        (0, b"COWD", "VMDK"), (0, b"# Disk DescriptorFile", "VMDK"), (0x40, b"\x7f\x10\xda\xbe", "VDI"),
+        (0, b"conectix", "VHD"), (0, b"vhdxfile", "VHDX"), (512, b"EFI PART", "GPT"),
         (4086, b"SWAPSPACE2", "swap area"), (4086, b"S1SUSPEND", "hibernation"),
-        (0, b"PAGEDU64", "Windows crash dump"), (0, b"PAGEDUMP", "Windows crash dump"), (0, b"MDMP", "Windows minidump"),
-        (0, b"HIBR", "Windows hibernation"), (0, b"hibr", "Windows hibernation"), (0, b"\xcf\xfa\xed\xfe", "Mach-O"),
+        (0, b"PAGEDU64", "Windows crash dump"), (0, b"PAGEDUMP", "Windows crash dump"),
+        (0, b"MDMP", "Windows minidump"), (0, b"HIBR", "Windows hibernation"),
+        (0, b"hibr", "Windows hibernation"), (0, b"\xcf\xfa\xed\xfe", "Mach-O"),
         (0, b"\x7fVirtualBox SavedState V2.0", "dumpvmcore"), (0, b"LibvirtQemudSave", "virsh dump"),
-        (0x202, b"HdrS", "hb trust add"), (0, b"!<arch>\n", "hb trust add"), (0, b"<!DOCTYPE html>", "web page"),
+        (0x202, b"HdrS", "hb trust add"), (0, b"!<arch>\n", "hb trust add"),
+        (0, b"<!DOCTYPE html>", "web page"),
     ],
 )  # fmt: skip
 def test_other_files_are_named_by_their_magic(tmp_path: Path, offset: int, magic: bytes, words: str) -> None:
@@ -96,7 +99,7 @@ def test_other_files_are_named_by_their_magic(tmp_path: Path, offset: int, magic
     named(path)
 
 
-def test_volatility_s_command_line_tells_it_too(tmp_path: Path) -> None:
+def test_volatilitys_command_line_says_the_same(tmp_path: Path) -> None:
     path = tmp_path / "x.gz"
     path.write_bytes(gzip.compress(MEMORY))
     vol = [

@@ -16,22 +16,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kdump_writer import LZO, PAGE, SNAPPY, ZSTD, flat, kdump, packed
 from revived import revived
+from sources import source
 
 from hybridbridge_vol.errors import ImageError
-from hybridbridge_vol.memory_image.kdump import MAX_RANGES, KdumpFile, merged
-from hybridbridge_vol.memory_image.kdump_flattened import Flattened
+from hybridbridge_vol.memory_image.flattened import Flattened
+from hybridbridge_vol.memory_image.kdump import KdumpPages
 from hybridbridge_vol.memory_image.open import open_image
+from hybridbridge_vol.memory_image.physical import MAX_RUNS
+from hybridbridge_vol.memory_image.ranges import merged
 
 MIB = 1 << 20
 A, B = b"a" * PAGE, bytes(range(256)) * 16
 
 
-def reader(data: bytes):  # type: ignore[no-untyped-def]
-    return lambda offset, size: data[offset : offset + size]
-
-
-def opened(data: bytes) -> KdumpFile:
-    return KdumpFile(reader(data), len(data), "dump.kdump")
+def opened(data: bytes) -> KdumpPages:
+    return KdumpPages(source(data))
 
 
 def test_pages_are_read_from_where_their_descriptors_say() -> None:
@@ -140,20 +139,20 @@ def test_a_truncated_dump_says_from_where_on_pages_are_missing() -> None:
 
 
 def test_scattered_pages_become_few_ranges() -> None:
-    scattered = ((page * PAGE, PAGE) for page in range(0, 10 * MAX_RANGES, 2))
-    ranges = merged(scattered, MAX_RANGES)
-    assert len(ranges) <= MAX_RANGES
+    scattered = ((page * PAGE, PAGE) for page in range(0, 10 * MAX_RUNS, 2))
+    ranges = merged(scattered, MAX_RUNS)
+    assert len(ranges) <= MAX_RUNS
     assert ranges[0][0] == 0
-    assert sum(ranges[-1]) == (10 * MAX_RANGES - 1) * PAGE
+    assert sum(ranges[-1]) == (10 * MAX_RUNS - 1) * PAGE
 
 
 def test_pieces_of_a_flattened_file_come_together() -> None:
     data = flat([(0, b"old"), (10, b"klm"), (3, b"defghij"), (0, b"abc")])
-    whole = Flattened(reader(data), len(data), "x")
+    whole = Flattened(source(data))
     assert whole.read_at(0, 100) == b"abcdefghijklm"
     assert whole.read_at(4, 8) == b"efghijkl"
     assert (whole.size, whole.truncated) == (13, False)
-    assert Flattened(reader(data), len(data) - 1, "x").truncated
+    assert Flattened(source(data, len(data) - 1)).truncated
 
 
 def test_a_flattened_dump_is_opened_as_what_it_is(tmp_path: Path) -> None:
@@ -174,7 +173,7 @@ def test_damaged_headers_do_no_harm(junk: bytes, at: int, size: int) -> None:
     data = bytearray(kdump({0: packed(A), 3: packed(B)}, present=[1]))
     data[at : at + len(junk)] = junk
     try:
-        dump = KdumpFile(reader(bytes(data)), min(size, len(data)), "x")
+        dump = KdumpPages(source(bytes(data), size))
     except ImageError as error:
         assert "\n" not in str(error)
         return
@@ -199,7 +198,7 @@ def test_hostile_descriptors_read_nothing(descriptors: list[tuple[int, int, int]
 @given(st.binary(max_size=200))
 def test_random_pieces_do_no_harm(tail: bytes) -> None:
     data = flat([(0, b"abc")], end=False) + tail
-    whole = Flattened(reader(data), len(data), "x")
+    whole = Flattened(source(data))
     assert whole.read_at(1, 2) == b"bc" or tail
     assert len(whole.read_at(0, 1 << 40)) <= len(data)
 

@@ -13,24 +13,26 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from vmware_writer import PAGE, aligned, block, regions, state, tag
+from sources import source
+from vmware_writer import PAGE, aligned, block, boot_params, regions, state, tag
 
 from hybridbridge_vol.errors import ImageError
 from hybridbridge_vol.memory_image.e820 import e820_entries, low_memory_size
+from hybridbridge_vol.memory_image.image_file import Source
 from hybridbridge_vol.memory_image.open import open_image
-from hybridbridge_vol.memory_image.physical import Run
-from hybridbridge_vol.memory_image.vmware_state import Region, State, parse_state
+from hybridbridge_vol.memory_image.runs import Run, RunList
+from hybridbridge_vol.memory_image.vmware_state import Region, State, parse_vmware_state
 
 MIB, GIB = 1 << 20, 1 << 30
 TWO = [(0, 4 * MIB, 0), (4 * GIB, 2 * MIB, 4 * MIB)]
 
 
 def parsed(data: bytes) -> State:
-    return parse_state(lambda offset, size: data[offset : offset + size], len(data), "vm.vmss")
+    return parse_vmware_state(source(data, name="vm.vmss"))
 
 
 def vmem(path: Path, size: int = 6 * MIB) -> Path:
-    """Memory whose pages begin with their place in the file."""
+    """Memory whose pages begin with their offset in the file."""
     path.write_bytes(b"".join(struct.pack("<Q", at).ljust(PAGE, b"\xee") for at in range(0, size, PAGE)))
     return path
 
@@ -134,15 +136,6 @@ E820 = [
 ]
 
 
-def boot_params(entries: list[tuple[int, int, int]]) -> bytes:
-    page = bytearray(PAGE)
-    page[0x1E8] = len(entries)
-    page[0x202:0x206] = b"HdrS"
-    for index, entry in enumerate(entries):
-        struct.pack_into("<QQI", page, 0x2D0 + 20 * index, *entry)
-    return bytes(page)
-
-
 def lone_vmem(path: Path, size: int, entries: list[tuple[int, int, int]] | None, at: int) -> Path:
     with open(path, "wb") as stream:
         stream.truncate(size)
@@ -158,7 +151,7 @@ def test_a_small_vmem_alone_is_contiguous(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("at", [5 * MIB + 48, (16 << 20) - 0x204, 3 * GIB + 5 * MIB])
-def test_the_guest_s_own_memory_map_tells_where_a_lone_vmem_has_its_hole(tmp_path: Path, at: int) -> None:
+def test_the_guests_own_memory_map_says_where_a_lone_vmem_has_its_hole(tmp_path: Path, at: int) -> None:
     with open_image(lone_vmem(tmp_path / "vm.vmem", 4 * GIB, E820, at)) as image:
         assert image.runs == (Run(0, 3 * GIB, 0), Run(4 * GIB, GIB, 3 * GIB))
         assert "memory map" in image.format_name
@@ -178,7 +171,7 @@ def test_a_file_full_of_signatures_does_not_keep_us_busy() -> None:
         reads.append(offset)
         return (b"HdrS" * (size // 4 + 1))[:size]
 
-    assert low_memory_size(read_at, 4 * GIB, [(0, 4 * GIB)]) is None
+    assert low_memory_size(Source("vm.vmem", 4 * GIB, read_at), [(0, 4 * GIB)]) is None
     assert len(reads) < 20_000
 
 
@@ -221,19 +214,17 @@ def test_random_tags_do_no_harm(tags: bytes) -> None:
 
 @given(st.lists(st.tuples(*[st.integers(0, (1 << 32) - 1)] * 3), max_size=12))
 def test_hostile_regions_give_disjoint_runs_inside_the_file(table: list[tuple[int, int, int]]) -> None:
-    from hybridbridge_vol.memory_image.physical import Collector
-
     try:
         found = parsed(
-            state(regions([(paddr * PAGE, size * PAGE, place * PAGE) for paddr, size, place in table]))
+            state(regions([(paddr * PAGE, size * PAGE, offset * PAGE) for paddr, size, offset in table]))
         )
     except ImageError:
         return
-    collected = Collector(1 << 30)
+    collected = RunList(1 << 30)
     for region in found.regions:
-        collected.add(region.paddr, region.size, region.place)
+        collected.add(region.paddr, region.size, region.offset)
     end = 0
-    for run in collected.result()[0]:
+    for run in collected.runs():
         assert run.paddr >= end
         assert 0 <= run.offset < run.offset + run.size <= 1 << 30
         end = run.paddr + run.size
@@ -249,7 +240,7 @@ def test_random_memory_maps_are_ascending_or_none(page: bytes, count: int) -> No
     data[0x1E8], data[0x202:0x206] = count, b"HdrS"
     entries = e820_entries(bytes(data))
     assert entries is None or all(a[0] + a[1] <= b[0] for a, b in pairwise(entries))
-    size = low_memory_size(lambda offset, length: bytes(data[offset : offset + length]), PAGE, [(0, PAGE)])
+    size = low_memory_size(source(bytes(data)), [(0, PAGE)])
     assert size is None or 0 < size <= PAGE
 
 

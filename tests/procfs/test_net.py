@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.procfs.net import (
     address_text,
     parse_endpoint,
@@ -29,7 +30,6 @@ from hybridbridge_vol.procfs.net_dev import (
 )
 from hybridbridge_vol.procfs.route import arp_letters, mask_text, parse_arp, parse_ipv6_route, parse_route
 from hybridbridge_vol.procfs.sources import lines
-from hybridbridge_vol.toolkit.tool import ParseError
 
 U16, U32, U64 = (st.integers(0, (1 << bits) - 1) for bits in (16, 32, 64))
 NAMES = st.text(
@@ -74,7 +74,8 @@ def test_a_socket_line_is_read_back(numbers: list[int], rest: list[int], state: 
     timer %= 5
     # net/ipv4/tcp_ipv4.c, get_tcp4_sock
     line = (
-        f"{sl:4d}: {local:08X}:0016 {remote:08X}:0000 {state:02X} {tx:08X}:{rx:08X} {timer:02X}:{expires:08X} "
+        f"{sl:4d}: {local:08X}:0016 {remote:08X}:0000 {state:02X} {tx:08X}:{rx:08X} "
+        f"{timer:02X}:{expires:08X} "
         f"{retransmits:08X} {uid:5d} {probes:8d} {inode} {references} {pointer:016x} "
         + " ".join(map(str, rest))
     ).ljust(149)
@@ -131,10 +132,9 @@ def test_a_route_is_read_back(
 ) -> None:
     mask = bytes(map(int, mask_text(prefix).split(".")))
     # net/ipv4/fib_trie.c, fib_route_seq_show
-    line = f"{name}\t{words(destination)}\t{words(gateway)}\t{3:04X}\t0\t{use}\t{metric}\t{words(mask)}\t{mtu}\t{window}\t{irtt}".ljust(
-        127
-    )
-    found = parse_route(line.encode())
+    addresses = f"{words(destination)}\t{words(gateway)}"
+    line = f"{name}\t{addresses}\t{3:04X}\t0\t{use}\t{metric}\t{words(mask)}\t{mtu}\t{window}\t{irtt}"
+    found = parse_route(line.ljust(127).encode())
     assert found == (
         name, address_text(destination), prefix, address_text(gateway), 3, 0, use, metric, mtu, window, irtt,
     )  # fmt: skip
@@ -146,7 +146,8 @@ def test_a_route_of_ipv6_is_read_back(
     name: str, destination: bytes, hop: bytes, prefix: int, metric: int
 ) -> None:
     # net/ipv6/ip6_fib.c, ipv6_route_seq_show
-    line = f"{destination.hex()} {prefix:02x} {'0' * 32} 00 {hop.hex()} {metric:08x} {1:08x} {2:08x} {0x200200:08x} {name:>8}"
+    route = f"{destination.hex()} {prefix:02x} {'0' * 32} 00 {hop.hex()} {metric:08x}"
+    line = f"{route} {1:08x} {2:08x} {0x200200:08x} {name:>8}"
     found = parse_ipv6_route(line.encode())
     assert found[:7] == (name, address_text(destination), prefix, address_text(hop), 0x200200, 1, 2)
     assert found.metric % (1 << 32) == metric
@@ -171,7 +172,10 @@ def test_neighbours_addresses_groups_and_counters() -> None:
         0x80,
         "eth0",
     )
-    data = b"Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n2\teth0      :     1      V3\n\t\t\t\t010000E0     1 0:00000000\t\t0\n"
+    data = (
+        b"Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n"
+        b"2\teth0      :     1      V3\n\t\t\t\t010000E0     1 0:00000000\t\t0\n"
+    )
     ((group, _),) = parse_igmp("x", iter(list(lines("x", data))[1:]))
     assert group == ("eth0", 1, "224.0.0.1")
     ((group, _),) = parse_igmp6(
@@ -192,9 +196,12 @@ def test_neighbours_addresses_groups_and_counters() -> None:
 
 
 PARSERS: tuple[Callable[[bytes], Any], ...] = (
-    parse_inet_socket, parse_unix_socket, parse_packet_socket, parse_netlink_socket, parse_route, parse_ipv6_route, parse_arp,
-    parse_dev, parse_if_inet6,
-    *(lambda data, parse=parse: list(parse("x", lines("x", data))) for parse in (parse_igmp, parse_igmp6, parse_snmp, parse_snmp6)),
+    parse_inet_socket, parse_unix_socket, parse_packet_socket, parse_netlink_socket, parse_route,
+    parse_ipv6_route, parse_arp, parse_dev, parse_if_inet6,
+    *(
+        lambda data, parse=parse: list(parse("x", lines("x", data)))
+        for parse in (parse_igmp, parse_igmp6, parse_snmp, parse_snmp6)
+    ),
 )  # fmt: skip
 
 

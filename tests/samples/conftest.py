@@ -74,7 +74,8 @@ def write_archive(root: Path, archive: Archive) -> None:
         digest = hashlib.sha256(index.encode()).hexdigest()
         (root / "dists" / suite / "Release").write_text(
             f"Origin: Debian\nSuite: {suite}\nCodename: {suite}\nArchitectures: amd64\nComponents: main\n"
-            f"Date: Thu, 01 Jan 2026 00:00:00 UTC\nSHA256:\n {digest} {len(index)} main/binary-amd64/Packages\n"
+            f"Date: Thu, 01 Jan 2026 00:00:00 UTC\n"
+            f"SHA256:\n {digest} {len(index)} main/binary-amd64/Packages\n"
         )
 
 

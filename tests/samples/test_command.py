@@ -1,4 +1,4 @@
-"""`python3 -m samples.make` as its users meet it."""
+"""`python3 -m samples` as its users meet it."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def test_sizes_have_a_unit(text: str, size: int) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("--ram", "256"), ("--ram", "0M"), ("--ram", "-1M"), ("--ram", "much"), ("--cpus", "0"), ("--cpus", "65"),
-        ("--cpus", "two"), ("--seed", "x"), ("--processes", "-4"), ("--processes", "40000"), ("--format", "vmdk"),
-        ("--accel", "hvf"), ("--no-such-option",), ("one", "more"), ("--kernel",),
+        ("--ram", "256"), ("--ram", "0M"), ("--ram", "-1M"), ("--ram", "much"), ("--cpus", "0"),
+        ("--cpus", "65"), ("--cpus", "two"), ("--seed", "x"), ("--processes", "-4"), ("--processes", "40000"),
+        ("--format", "vmdk"), ("--accel", "hvf"), ("--no-such-option",), ("one", "more"), ("--kernel",),
     ],
 )  # fmt: skip
 def test_a_wrong_command_line_is_status_2_and_says_in_one_line_what_is_wrong(
@@ -53,8 +53,8 @@ def test_a_wrong_command_line_is_status_2_and_says_in_one_line_what_is_wrong(
 ) -> None:
     status, out, err = run("--kernel", "nope", *arguments)
     assert (status, out) == (2, "")
-    usage, error = err.split("python3 -m samples.make: error: ")
-    assert usage.startswith("usage: python3 -m samples.make ")
+    usage, error = err.split("python3 -m samples: error: ")
+    assert usage.startswith("usage: python3 -m samples ")
     assert error.count("\n") == 1
     assert arguments[0] in error
 
@@ -101,12 +101,12 @@ def test_what_is_in_the_way_of_the_link_is_left_alone_and_told(
 
 
 def test_it_is_a_module_that_python_runs(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "samples.make"]
+    command = [sys.executable, "-m", "samples"]
     env = os.environ | {"HB_SAMPLES": str(tmp_path)}
     shown = subprocess.run(
         [*command, "--help"], cwd=ROOT, env=env, capture_output=True, text=True, check=True
     )
-    assert "python3 -m samples.make --kernel 6.1-cloud --seed 1 --ram 256M --cpus 1" in shown.stdout
+    assert "python3 -m samples --kernel 6.1-cloud --seed 1 --ram 256M --cpus 1" in shown.stdout
     failed = subprocess.run(
         [*command, "--kernel", "nope"], cwd=ROOT, env=env, capture_output=True, text=True, check=False
     )

@@ -315,9 +315,9 @@ def test_dependencies_have_underscores() -> None:
 def test_the_guest_gets_its_init_its_workload_its_plan_and_its_modules(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, light: bool
 ) -> None:
-    monkeypatch.setattr(guest_files, "_debian", lambda _light: Archive().finished())
+    monkeypatch.setattr(guest_files, "_debian", lambda _packages, _wanted: Archive().finished())
     monkeypatch.setattr(guest_files, "compile_static", lambda source: source.name.encode())
-    debian, ours = unpacked(guest_files.initramfs(kernel_package(tmp_path), 9, light, 3))
+    debian, ours = unpacked(guest_files.initramfs(kernel_package(tmp_path), guest_files.recipe(9, light, 3)))
     assert debian == {}
     assert ours["init"].data.startswith(b"#!/bin/sh")
     assert ours["srv/workload.sh"].data.decode("utf-8", "surrogateescape") == workload(9, light, 3)

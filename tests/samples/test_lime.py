@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from hybridbridge_vol.memory_image.open import open_image
-from samples.lime import header, write_lime
-from samples.make import system_ram
+from samples.lime import header, system_ram, write_lime
 from samples.qemu import physical_ranges
 
 MIB = 1 << 20

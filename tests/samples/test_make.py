@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from samples import guest_files
+from samples import cache_key, compiler, guest_files
 from samples.make import SampleError, Spec, make_sample
 
 Keep = Callable[..., Path]
@@ -55,8 +55,8 @@ def test_an_image_of_another_package_of_the_same_name_is_not(spec: Spec, keep: K
 def test_whatever_makes_a_difference_is_in_the_name(package: Path) -> None:
     spec = Spec("6.6-mini")
     changes: dict[str, Any] = {
-        "seed": 2, "ram": 512 << 20, "cpus": 2, "kaslr": False, "light": True, "append": "quiet", "format": "elf",
-        "processes": 7, "la57": True, "accel": "kvm",
+        "seed": 2, "ram": 512 << 20, "cpus": 2, "kaslr": False, "light": True, "append": "quiet",
+        "format": "elf", "processes": 7, "la57": True, "accel": "kvm",
     }  # fmt: skip
     others = [replace(spec, **{field: value}) for field, value in changes.items()]
     names = {other.name(package) for other in (spec, *others)}
@@ -68,23 +68,45 @@ def test_lime_is_made_of_the_raw_image_and_needs_no_other(package: Path) -> None
     assert Spec("6.6-mini", format="lime").name(package) == Spec("6.6-mini").name(package)
 
 
-def test_every_change_of_the_maker_is_another_version(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    copy = tmp_path / "samples"
-    shutil.copytree(guest_files.HERE, copy, ignore=shutil.ignore_patterns("__pycache__", "demo"))
-    monkeypatch.setattr(guest_files, "HERE", copy)
-    version = guest_files.makers_digest.__wrapped__
-    first = version()
-    assert first == guest_files.makers_digest()
-    for name in ("workload.py", "plan.py", "qemu.py", "guest/actor.c", "guest/observer.c", "guest/init.sh"):
-        before = (copy / name).read_bytes()
-        (copy / name).write_bytes(before + b"\n")
-        assert version() != first, name
-        (copy / name).write_bytes(before)
-    (copy / "notes.md").write_text("no part of it")
-    assert version() == first
-    assert len(first) == 8
+def test_whatever_goes_into_the_guest_makes_another_name(tmp_path: Path) -> None:
+    recipe = guest_files.recipe(1, True, 0)
+    sources = tmp_path / "guest"
+    shutil.copytree(guest_files.GUEST, sources)
+    copied = replace(recipe, programs=tuple((name, sources / path.name) for name, path in recipe.programs))
+    assert copied.digest() == recipe.digest()
+    changes: list[dict[str, Any]] = [
+        {"entries": recipe.entries[:-1]},
+        {"packages": (*recipe.packages, "lsof")},
+        {"wanted": ("usr/bin/sh",)},
+        {"modules": ()},
+        {"programs": ()},
+    ]
+    digests = {recipe.digest(), *(replace(recipe, **change).digest() for change in changes)}
+    assert len(digests) == 1 + len(changes)
+    for name in ("actor.c", "observer.c", "records.h", "sockets.h"):
+        before = (sources / name).read_text()
+        (sources / name).write_text(before + "int x;\n")
+        assert copied.digest() != recipe.digest(), name
+        (sources / name).write_text(before)
+
+
+def test_every_file_of_the_guest_is_in_its_recipe() -> None:
+    recipe = guest_files.recipe(1, True, 0)
+    files = {path for _, program in recipe.programs for path in compiler.sources(program)}
+    contents = {entry.data for entry in recipe.entries}
+    assert [
+        path.name
+        for path in guest_files.GUEST.iterdir()
+        if path not in files and path.read_bytes() not in contents
+    ] == []
+
+
+def test_the_maker_s_code_counts_and_its_words_do_not() -> None:
+    code = "def f(a: int) -> int:\n    return a + 1\n"
+    words = '"""A module."""\nimport a.b\n# why\ndef f(\n    a: int,\n) -> int:\n    """A function."""\n    return a + 1\n'
+    assert cache_key.code_of(code) == cache_key.code_of(words)
+    assert cache_key.code_of(code) != cache_key.code_of(code.replace("1", "2"))
+    assert cache_key.code_of('class E(Exception):\n    """Only text."""\n') == "class E(Exception):\n    pass"
 
 
 def test_a_maker_that_fails_leaves_nothing_half_made(spec: Spec, cache: Path) -> None:

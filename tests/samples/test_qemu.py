@@ -1,4 +1,4 @@
-"""QEMU from outside: saving memory, and what is said when a guest does not come to its freeze."""
+"""QEMU from outside: saving memory, and the error when a guest does not come to its capture."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_memory_that_was_never_written_is_saved_as_zeros(tmp_path: Path) -> None
     assert (tmp_path / "dump.raw").read_bytes() == bytes(3 * MIB + 4096)
 
 
-def test_a_machine_without_qemu_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_qemu_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(GuestError, match="apt-get install .*qemu-system-x86"):
         find_qemu()
@@ -71,16 +71,16 @@ def hear(): return json.loads(sys.stdin.readline())
 GREETING = "say(QMP={}); order = hear()['execute']; say(**{'return': {}})\n"
 
 
-def test_the_freeze_is_the_event_of_the_guest_s_panic(start: Start) -> None:
+def test_the_capture_is_at_the_event_of_the_guest_s_panic(start: Start) -> None:
     guest = start(
         GREETING + "say(event='RESUME'); say(event='GUEST_PANICKED'); say(event='STOP')\n"
         "asked = hear(); say(**{'return': asked['arguments']['x']}); time.sleep(99)"
     )
-    guest.wait_for_freeze()
+    guest.wait_for_capture()
     assert guest.command("query-something", {"x": 5}) == 5
 
 
-def test_what_qemu_refuses_is_told_in_its_words(start: Start) -> None:
+def test_what_qemu_refuses_is_reported_in_its_words(start: Start) -> None:
     guest = start("hear(); say(error={'class': 'GenericError', 'desc': 'no such thing'}); time.sleep(99)")
     with pytest.raises(GuestError, match="^QEMU refused dump-guest-memory: no such thing$"):
         guest.command("dump-guest-memory")
@@ -89,17 +89,17 @@ def test_what_qemu_refuses_is_told_in_its_words(start: Start) -> None:
 @pytest.mark.parametrize(
     ("program", "seconds", "what"),
     [
-        (GREETING + "time.sleep(99)", 0.3, "the guest did not freeze in time"),
+        (GREETING + "time.sleep(99)", 0.3, "the guest did not come to its end in time"),
         (GREETING, 60, "QEMU ended early"),
         ("", 60, "QEMU ended early"),
     ],
 )
-def test_a_guest_that_does_not_freeze_is_told_in_one_line_with_its_last_words(
+def test_a_guest_without_a_capture_is_one_line_with_its_last_lines(
     start: Start, tmp_path: Path, program: str, seconds: float, what: str
 ) -> None:
     (tmp_path / "qemu.log").write_text("warning\n")
     (tmp_path / "console").write_text("Kernel panic\r\n\n  init: gave up\n")
     guest = start(program, seconds)
     with pytest.raises(GuestError) as caught:
-        guest.wait_for_freeze()
-    assert str(caught.value) == f"{what}; it said: warning | Kernel panic | init: gave up"
+        guest.wait_for_capture()
+    assert str(caught.value) == f"{what}; its last lines: warning | Kernel panic | init: gave up"

@@ -13,10 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samples.truth import MAGIC, Truth, document, parse_still, read_records, records
+from samples.compiler import sources
+from samples.guest_files import GUEST
+from samples.truth import MAGIC, Truth, document, parse_copy, read_records, records
 
 EVERY_BYTE = bytes(range(256))
-OBSERVER = Path(__file__).resolve().parents[2] / "samples" / "guest" / "observer.c"
+OBSERVER = "".join(path.read_text() for path in sources(GUEST / "observer.c"))
 
 
 def record(kind: str, name: str, data: bytes = b"", status: int = 0) -> bytes:
@@ -102,7 +104,8 @@ def test_commands_links_folders_clocks_and_processes_are_told(tmp_path: Path) ->
         record("c", "nosuch", b"", ENOENT), record("c", "true", b""),
         record("k", "/proc/1/exe", b"/usr/bin/dash"), record("k", "/proc/2/exe", b"", ENOENT),
         record("d", "/proc/1/fd", b"2\n0\n1\n"), record("d", "/proc/9/fd", b"", ENOENT),
-        record("t", "realtime", b"10.000000001"), record("t", "realtime", b"11.5"), record("t", "boottime", b"1.25"),
+        record("t", "realtime", b"10.000000001"), record("t", "realtime", b"11.5"),
+        record("t", "boottime", b"1.25"),
         record("p", "", b"12\n2\n1\n"), record("s", "", b"3"),
     )  # fmt: skip
     assert truth.command("hostname") == "sample-ü\n"
@@ -139,8 +142,9 @@ def test_a_record_that_leads_out_of_the_memory_is_told(field: int) -> None:
 
 
 def test_what_tools_said_of_a_copy_comes_with_the_copy() -> None:
-    error_text = b"==== free -b\nMem: 1\n\n==== vmstat\n==== files\n==> ./stat <==\ncpu 1\n\n==> ./1/cmdline <==\n\n==> ./1/stat <==\n1 (a)\n"
-    files, outputs = parse_still(error_text)
+    printed = b"==== free -b\nMem: 1\n\n==== vmstat\n==== files\n"
+    printed += b"==> ./stat <==\ncpu 1\n\n==> ./1/cmdline <==\n\n==> ./1/stat <==\n1 (a)\n"
+    files, outputs = parse_copy(printed)
     assert files == {"/proc/stat": b"cpu 1\n", "/proc/1/cmdline": b"", "/proc/1/stat": b"1 (a)\n"}
     assert outputs == {"free -b": "Mem: 1\n\n", "vmstat": ""}
 
@@ -155,17 +159,16 @@ def test_random_records_end_with_records_or_an_error(tail: bytes) -> None:
 
 
 def test_reader_and_observer_agree_on_the_layout() -> None:
-    source = OBSERVER.read_text()
-    magic = re.search(r"#define MAGIC (0x[0-9a-f]+)ull", source)
+    magic = re.search(r"#define MAGIC (0x[0-9a-f]+)ull", OBSERVER)
     assert magic is not None
     assert int(magic[1], 16) == MAGIC
-    assert "struct head { uint64_t magic, used; };" in source
-    assert "struct record { uint32_t kind, status, name_size, data_size; };" in source
+    assert "struct head { uint64_t magic, used; };" in OBSERVER
+    assert "struct record { uint32_t kind, status, name_size, data_size; };" in OBSERVER
 
 
 def test_every_kind_that_the_observer_writes_is_read() -> None:
-    kinds = set(re.findall(r"(?:begin|record_file)\('(\w)'", OBSERVER.read_text()))
-    examples: dict[str, Any] = {"p": b"1\n", "s": b"1"}
+    kinds = set(re.findall(r"(?:begin|record_file)\('(\w)'", OBSERVER))
+    examples: dict[str, Any] = {"p": b"1\n", "s": b"1", "r": b"1"}
     empty = document(memory())
     for kind in kinds:
         assert document(memory(record(kind, "/x", examples.get(kind, b"text")))) != empty, kind

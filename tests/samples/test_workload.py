@@ -19,11 +19,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from samples import guest_files
-from samples.plan import STILL, plan
-from samples.workload import ACTOR, ACTORS, SILENT_V4, USERS, workload
+from samples.compiler import sources
+from samples.guest_files import GUEST
+from samples.plan import RENEWAL, TOOLS_ON_COPY, plan
+from samples.workload import ACTOR, ACTORS, SILENT_V4, USERS, renewal, workload
 
 ROOT = Path(__file__).resolve().parents[2]
-GUEST = ROOT / "samples" / "guest"
+ACTOR_SOURCE = "".join(path.read_text() for path in sources(GUEST / "actor.c"))
+OBSERVER_SOURCE = "".join(path.read_text() for path in sources(GUEST / "observer.c"))
 SEEDS = range(12)
 
 
@@ -155,8 +158,8 @@ KINDS: dict[str, Callable[[str], bool]] = {
     "static neighbours over IPv6": lambda script: bool(re.search(r"ip neigh replace 2001:db8::", script)),
 }
 OF_EVERY_SAMPLE = (
-    "several users", "threads", "a zombie", "a stopped process", "TCP over IPv4", "TCP over IPv6", "UDP over IPv4",
-    "UDP over IPv6", "niceness",
+    "several users", "threads", "a zombie", "a stopped process", "TCP over IPv4", "TCP over IPv6",
+    "UDP over IPv4", "UDP over IPv6", "niceness",
 )  # fmt: skip
 
 
@@ -211,6 +214,30 @@ def test_the_script_is_one_that_a_shell_accepts(seed: int, light: bool, processe
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+@pytest.mark.parametrize("light", [True, False])
+def test_closed_connections_are_made_when_all_that_takes_long_is_done(light: bool) -> None:
+    """The kernel forgets them after a minute, which a slow guest may need for everything else."""
+    orders = plan(light).splitlines()
+    renewed = orders.index(f"run sh {RENEWAL}")
+    assert orders[renewed - 1] == "round"
+    assert orders[renewed + 1] == "connections"
+    for command in ("netstat -tulpan", "ss -tuanpe"):
+        assert orders.index(f"command {command}") > renewed
+    assert [order for order in orders[renewed:] if order.startswith("early ")] == []
+    assert [order for order in orders[renewed:] if order.startswith("late ")] == ["late /proc/net"]
+    assert {f"hold {path}" for path in ("/proc/net/tcp", "/proc/net/tcp6")} <= set(orders)
+
+
+@pytest.mark.parametrize("light", [True, False])
+def test_the_renewal_leaves_no_process_and_wakes_none(light: bool) -> None:
+    deaf = {tuple(process.arguments) for process in of_role(workload(1, light), "backlog")}
+    processes = started(renewal(1, light))
+    assert {process.role for process in processes} == ({"loop"} if light else {"loop", "leaver"})
+    for process in processes:
+        if process.role == "leaver":
+            assert tuple(process.arguments) in deaf
+
+
 @settings(max_examples=15)
 @given(st.integers())
 def test_whoever_connects_finds_somebody_who_listens_already(seed: int) -> None:
@@ -230,14 +257,13 @@ def test_whoever_connects_finds_somebody_who_listens_already(seed: int) -> None:
 
 def roles_of_the_actor() -> dict[str, int]:
     """The roles of guest/actor.c with the number of arguments that each needs."""
-    source = (GUEST / "actor.c").read_text()
-    table = source[source.index("} roles[]") :].partition("};")[0]
+    table = ACTOR_SOURCE[ACTOR_SOURCE.index("} roles[]") :].partition("};")[0]
     return {name: int(count) for name, count in re.findall(r'\{ "(\w+)", \w+, (\d+) \}', table)}
 
 
 def test_the_actor_can_play_every_role() -> None:
     roles = roles_of_the_actor()
-    for process in started(workload(1, light=False)):
+    for process in (*started(workload(1, light=False)), *started(renewal(1, light=False))):
         if process.role:
             assert len(process.arguments) >= roles[process.role], process
             assert process.program.lstrip("/") in ACTORS or process.program in {
@@ -246,12 +272,13 @@ def test_the_actor_can_play_every_role() -> None:
 
 
 def test_every_program_and_user_is_in_the_guest() -> None:
-    programs = re.compile("|".join(f"(?:{pattern})" for pattern in guest_files._PROGRAMS))
+    programs = re.compile("|".join(f"(?:{pattern})" for pattern in guest_files.recipe(1, False, 0).wanted))
     asked = {process.program for process in started(workload(1, light=False)) if not process.role}
-    asked |= {line.split()[1] for line in plan(light=False).splitlines() if line.startswith("command ")}
-    inside = re.findall(r"^\t(\w+)", (GUEST / "still.sh").read_text(), re.MULTILINE)
+    orders = [line.split() for line in plan(light=False).splitlines()]
+    asked |= {words[1] for words in orders if words[0] in ("command", "run")}
+    inside = re.findall(r"^\t(\w+)", (GUEST / "tools_on_copy.sh").read_text(), re.MULTILINE)
     asked |= {name for name in inside if name not in ("echo", "done", "case", "esac")}
-    asked -= {"/tmp/.update", "/dev/shm/miner", STILL}
+    asked -= {"/tmp/.update", "/dev/shm/miner", TOOLS_ON_COPY}
     assert [
         name for name in asked if not any(programs.fullmatch(f"usr/{f}/{name}") for f in ("bin", "sbin"))
     ] == []
@@ -260,17 +287,19 @@ def test_every_program_and_user_is_in_the_guest() -> None:
 
 @pytest.mark.parametrize("light", [True, False])
 def test_the_observer_understands_every_order_of_the_plan(light: bool) -> None:
-    known = set(re.findall(r'strcmp\(line, "([\w-]+)"\)', (GUEST / "observer.c").read_text()))
+    known = set(re.findall(r'strcmp\(line, "([\w-]+)"\)', OBSERVER_SOURCE))
+    known |= set(re.findall(r'strcmp\(orders\[i\], "(\w+)"\)', OBSERVER_SOURCE))
     orders = [line.split(" ", 1) for line in plan(light).splitlines()]
-    assert {order for order, _rest in orders} <= known
+    assert {order[0] for order in orders} <= known
     assert orders[-1][0] == "settle"
 
 
 def test_no_order_is_longer_and_no_rule_list_larger_than_the_observer_takes() -> None:
-    source = (GUEST / "observer.c").read_text()
-    limits = {name: int(value) for name, value in re.findall(r"#define (MAX_RULES|MAX_PATH) (\d+)", source)}
+    found = re.findall(r"#define (MAX_RULES|MAX_PATH|MAX_ORDERS) (\d+)", OBSERVER_SOURCE)
+    limits = {name: int(value) for name, value in found}
     lines = plan(light=False).splitlines()
     assert max(map(len, lines)) < limits["MAX_PATH"] - 1
+    assert len(lines) <= limits["MAX_ORDERS"]
     for order in ("skip ", "skip-name ", "leader-name "):
         assert sum(line.startswith(order) for line in lines) <= limits["MAX_RULES"]
 

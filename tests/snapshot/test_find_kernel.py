@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from hybridbridge_vol.errors import AttachError
-from hybridbridge_vol.memory_image.physical import Run
+from hybridbridge_vol.memory_image.runs import Run
 from hybridbridge_vol.snapshot.banner import package_of
 from hybridbridge_vol.snapshot.find_kernel import find_kernel, load_addresses
 
@@ -54,7 +54,7 @@ def test_a_kernel_is_found_with_its_shift() -> None:
     assert (index, found.text_paddr, found.shift, found.agreement) == (1, 6 << 20, SHIFT, 1.0)
 
 
-def test_a_kernel_off_the_2_mib_grid_is_no_kernel() -> None:
+def test_a_kernel_off_the_2_mib_grid_is_not_found() -> None:
     assert find_kernel(image_with_kernel((6 << 20) + 4096), [Kernel()]) is None
 
 
@@ -64,7 +64,7 @@ def test_a_few_damaged_pointers_are_outvoted() -> None:
     assert hit[1].shift == SHIFT
 
 
-def test_many_damaged_pointers_are_told() -> None:
+def test_many_damaged_pointers_are_an_error() -> None:
     with pytest.raises(AttachError, match="damaged"):
         find_kernel(image_with_kernel(2 << 20, damaged=40), [Kernel()])
 

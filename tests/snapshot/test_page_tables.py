@@ -16,7 +16,7 @@ def numbered(tmp_path: Path) -> Path:
     """A raw image whose 64-bit words are their own physical addresses; its last page is cut short."""
     path = tmp_path / "numbered.raw"
     size = max(MIN_IMAGE_SIZE, (MAX_TABLES + 8) * PAGE_SIZE) + 16
-    path.write_bytes(b"".join(place.to_bytes(8, "little") for place in range(0, size, 8)))
+    path.write_bytes(b"".join(paddr.to_bytes(8, "little") for paddr in range(0, size, 8)))
     return path
 
 

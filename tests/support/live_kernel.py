@@ -8,12 +8,21 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from typing import Any, Self
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Self, TypeVar
 
-from hybridbridge_vol.errors import CallRolledBack
+from hybridbridge_vol.errors import AttachError, CallRolledBack
+from hybridbridge_vol.guest.file_attributes import FileAttributes
+from hybridbridge_vol.guest.file_content import Piece, PieceKind
+from hybridbridge_vol.guest.file_extents import Extent
+from hybridbridge_vol.guest.values import Question, Registers, Running, Stat, Sysinfo, TaskList, Uname
 from hybridbridge_vol.netlink.rtnetlink import dump_request, is_last
-from hybridbridge_vol.toolkit.guest_kernel import Difference, Registers, Running, Stat, Sysinfo, Uname
+
+P = TypeVar("P")
+T = TypeVar("T")
+Answers = Mapping[str, bytes | Exception]
+"""What takes the place of this machine's answer: by path, or by call and path ("readlink /proc/1/exe"). An
+exception is raised by that call."""
 
 
 class _SysinfoStruct(ctypes.Structure):
@@ -31,79 +40,86 @@ class _SysinfoStruct(ctypes.Structure):
     ]
 
 
-class LiveKernel:
-    """A `GuestKernel` that makes real system calls; `files` takes the place of what the kernel would say of a
-    path, or of what one call would ("readlink /proc/1/exe").
+class _Answering:
+    """Answers that take the place of this machine's. `calls` are the calls that were made."""
 
-    A value of `files` may be an exception: that call fails with it.
-    """
-
-    def __init__(self, files: dict[str, bytes | Exception] | None = None) -> None:
-        self.files = files or {}
+    def __init__(self, answers: Answers) -> None:
+        self.answers = answers
         self.calls: list[tuple[str, str]] = []
-        self.opened: tuple[Any, Any] | None = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def _replaced(self, call: str, path: str) -> Any:
+    def replaced(self, call: str, path: str) -> bytes | None:
         self.calls.append((call, path))
-        content = self.files.get(f"{call} {path}", self.files.get(path))
+        content = self.answers.get(f"{call} {path}", self.answers.get(path))
         if isinstance(content, Exception):
             raise content
         return content
 
-    def expect(self, _questions: object) -> None: ...
 
-    def each_part(self, parts: Any, answer: Any) -> Any:
-        return map(answer, parts)
+class LiveFiles(_Answering):
+    """This machine's /proc and /sys."""
 
-    def read_file(self, path: str) -> bytes:
-        content = self._replaced("read", path)
+    def expect(self, questions: Iterable[Question]) -> None: ...
+
+    def read(self, path: str) -> bytes:
+        content = self.replaced("read", path)
         if content is not None:
             return content
         with open(path, "rb") as file:
             return file.read()
 
     def read_at(self, path: str, offset: int, size: int) -> bytes:
-        content = self._replaced("read_at", path)
+        content = self.replaced("read_at", path)
         if content is not None:
             return content[offset : offset + size]
         with open(path, "rb", buffering=0) as file:
             return os.pread(file.fileno(), min(size, 1 << 20), offset)
 
-    def in_image(self, paddr: int, size: int) -> bool:
-        return True
+    def pieces(self, path: str) -> Iterator[Piece]:
+        data = self.read(path)
+        yield Piece(PieceKind.DATA, 0, len(data), data)
 
-    def registers(self, tid: int) -> Registers | None:
-        return None
+    def attributes(self, path: str, follow: bool = False) -> FileAttributes:
+        self.replaced("attributes", path)
+        seen = os.stat(path) if follow else os.lstat(path)
+        return FileAttributes(
+            mode=seen.st_mode,
+            ino=seen.st_ino,
+            dev=seen.st_dev,
+            rdev=seen.st_rdev,
+            nlink=seen.st_nlink,
+            uid=seen.st_uid,
+            gid=seen.st_gid,
+            size=seen.st_size,
+            blocks=seen.st_blocks,
+            atime=seen.st_atime,
+            btime=None,
+            ctime=seen.st_ctime,
+            mtime=seen.st_mtime,
+        )
 
-    def task_list(self) -> tuple[list[tuple[int, int]], str]:
-        return [], "not to be had from outside of the kernel"
+    def cached_bytes(self, path: str) -> int:
+        return len(self.read(path))
 
-    def tasks_in_memory(self, listed: Iterable[int]) -> list[int]:
+    def read_range(self, path: str, offset: int, size: int) -> bytes:
+        return self.read_at(path, offset, size)
+
+    def extents(self, path: str) -> list[Extent]:
         return []
 
-    def module_pages(self) -> Iterator[int]:
-        return iter(())
-
-    def symbol(self, vaddr: int) -> str:
-        return f"{vaddr:#x}"
-
-    def progress(self, fraction: float, text: str) -> None: ...
+    def xattrs(self, path: str) -> dict[str, bytes]:
+        self.replaced("xattrs", path)
+        return {name: os.getxattr(path, name) for name in os.listxattr(path)}
 
     def listdir(self, path: str) -> list[str]:
-        self._replaced("listdir", path)
+        self.replaced("listdir", path)
         return os.listdir(path)
 
     def readlink(self, path: str) -> str:
-        self._replaced("readlink", path)
+        self.replaced("readlink", path)
         return os.readlink(path)
 
     def stat(self, path: str, follow: bool = False) -> Stat:
-        self._replaced("stat", path)
+        self.replaced("stat", path)
         seen = os.stat(path) if follow else os.lstat(path)
         return Stat(
             mode=seen.st_mode,
@@ -117,6 +133,10 @@ class LiveKernel:
             rdev=seen.st_rdev,
         )
 
+
+class LiveSystem:
+    """This machine's uname, sysinfo and syslog."""
+
     def uname(self) -> Uname:
         with open("/proc/sys/kernel/domainname") as file:
             return Uname(*os.uname(), domainname=file.read().strip())
@@ -128,13 +148,6 @@ class LiveKernel:
         values = {name: getattr(seen, name) for name in Sysinfo._fields}
         return Sysinfo(**values | {"loads": tuple(seen.loads)})
 
-    def running(self) -> list[Running | CallRolledBack]:
-        """The one CPU that this process knows of: its own."""
-        return [Running(ctypes.CDLL(None).sched_getcpu(), os.getpid(), threading.get_native_id())]
-
-    def monotonic(self) -> float:
-        return time.clock_gettime(time.CLOCK_MONOTONIC)
-
     def syslog(self, action: int, size: int) -> bytes:
         buffer = ctypes.create_string_buffer(size)
         length = ctypes.CDLL(None, use_errno=True).klogctl(action, buffer, size)
@@ -142,15 +155,62 @@ class LiveKernel:
             raise OSError(ctypes.get_errno(), "syslog")
         return buffer.raw[:length]
 
-    def differences(self) -> list[Difference]:
-        return [
-            Difference(
-                "missing", 0xFFFFFFFF81000000, None, "_text", None, "nobody may read this machine's kernel"
-            )
-        ]
 
-    def rtnetlink(self, kind: int, body: bytes) -> bytes:
-        content = self._replaced("rtnetlink", str(kind))
+class LiveClocks:
+    """This machine's clocks."""
+
+    def realtime(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.clock_gettime(time.CLOCK_MONOTONIC)
+
+    def boottime(self) -> float:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class LiveTasks:
+    """What only the kernel itself can search for."""
+
+    def listed(self) -> TaskList:
+        return TaskList([], "not to be had from outside of the kernel")
+
+    def in_memory(self, listed_vaddrs: Iterable[int]) -> list[int]:
+        return []
+
+
+class LiveCpus:
+    """The one CPU that this process knows of: its own."""
+
+    def running(self) -> list[Running | CallRolledBack]:
+        return [Running(ctypes.CDLL(None).sched_getcpu(), os.getpid(), threading.get_native_id())]
+
+
+class LiveThreads:
+    """No registers: nobody may stop this machine's threads."""
+
+    def registers(self, tid: int) -> Registers | None:
+        return None
+
+
+class LiveAddresses:
+    """No address of this machine's kernel may be looked at."""
+
+    def in_image(self, paddr: int, size: int) -> bool:
+        return True
+
+    def module_pages(self) -> Iterator[int]:
+        return iter(())
+
+    def symbol(self, vaddr: int) -> str:
+        return f"{vaddr:#x}"
+
+
+class LiveRoutes(_Answering):
+    """This machine's routing tables; `answers` by "rtnetlink KIND"."""
+
+    def dump(self, kind: int, body: bytes) -> bytes:
+        content = self.replaced("rtnetlink", str(kind))
         if content is not None:
             return bytes(content)
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as link:
@@ -160,11 +220,43 @@ class LiveKernel:
                 parts.append(link.recv(1 << 20))
             return b"".join(parts)
 
-    def realtime(self) -> float:
-        return time.time()
 
-    def boottime(self) -> float:
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
+class OneWorker:
+    """Answers one part after the other, in this process."""
+
+    def map(self, answer: Callable[[P], T], parts: Sequence[P]) -> Iterator[T]:
+        return map(answer, parts)
+
+
+class LiveKernel:
+    """A `GuestKernel` that makes real system calls, but for those in `answers`."""
+
+    def __init__(self, answers: Answers | None = None) -> None:
+        self.files = LiveFiles(answers or {})
+        self.system = LiveSystem()
+        self.clocks = LiveClocks()
+        self.tasks = LiveTasks()
+        self.cpus = LiveCpus()
+        self.threads = LiveThreads()
+        self.addresses = LiveAddresses()
+        self.routes = LiveRoutes(answers or {})
+        self.workers = OneWorker()
+        self.opened: tuple[Any, Any] | None = None
+
+    @property
+    def answer_labels(self) -> Any:
+        raise AttachError("this machine's answers have no labels")
+
+    @property
+    def bridge(self) -> Any:
+        raise AttachError("no trusted kernel is attached to this machine")
+
+    def progress(self, fraction: float, text: str) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
 
 
 def module_of(kernel: LiveKernel) -> Any:

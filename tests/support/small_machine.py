@@ -1,20 +1,26 @@
-"""A machine with everything the taint engine tells apart, in a few pages: a trusted side with its text and
-its memory, a twin of that text, a user page, and a snapshot."""
+"""A machine with everything that the taint engine distinguishes, in a few pages: a trusted side with its text
+and its memory, a twin of that text, a user page, and a snapshot."""
 
 from __future__ import annotations
 
 import ctypes
 import mmap
 import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from assembly import assembled
 from unicorn import x86_const as x86
 
-from hybridbridge_vol.bridge.taint.engine import AddressMap, EventKind, TaintEngine
+from hybridbridge_vol.bridge.taint.address_map import AddressMap
+from hybridbridge_vol.bridge.taint.engine import TaintEngine
+from hybridbridge_vol.bridge.taint.events import EventKind
 from hybridbridge_vol.bridge.taint.labels import POINTER
 from hybridbridge_vol.bridge.taint.rules import Rule
-from hybridbridge_vol.machine.machine import EFER_MSR, Machine, Stop, Verdict
-from hybridbridge_vol.machine.memory import HostMapping
+from hybridbridge_vol.machine.cpu import EFER_MSR
+from hybridbridge_vol.machine.exceptions import VECTOR_PAGE_FAULT, Verdict
+from hybridbridge_vol.machine.machine import Machine, Stop
+from hybridbridge_vol.machine.memory import HostMapping, PhysicalMemory
 from hybridbridge_vol.machine.paging import USER, WRITABLE, TableBuilder
 
 PAGE = 0x1000
@@ -32,13 +38,15 @@ STATICS = 0x2000
 PER_CPU = range(0x3800, 0x3900)
 """Offsets from `_text` that are names of per-CPU variables."""
 
-TRUSTED = 0xFFFF_8000_0000_0000
+TRUSTED_MEMORY = 0xFFFF_8000_0000_0000
 """Our memory, all of it."""
-OURS, STACK = TRUSTED + OURS_PADDR, TRUSTED + STACK_PADDR
+OURS, STACK = TRUSTED_MEMORY + OURS_PADDR, TRUSTED_MEMORY + STACK_PADDR
 """A page of our data; our stack."""
 USER_MEMORY = 0x1000_0000
 SNAPSHOT = 0xFFFF_8880_0000_0000
 """The snapshot's memory, all of it."""
+SOURCE = SNAPSHOT + 0x10
+"""Where the tests' bytes come from: the byte at 0x10 of the image, and those that follow."""
 BEYOND = SNAPSHOT + SNAPSHOT_SIZE
 """Nothing is mapped here."""
 HOME, TWIN = 0xFFFF_FFFF_8100_0000, 0xFFFF_FFFF_9100_0000
@@ -47,22 +55,34 @@ END = HOME + PAGE - 16
 RETURN = b"\xc3"
 
 
-class SmallMachine:
-    """See the module's text. Registers are given and told by their names in lower case."""
+@dataclass
+class Answers:
+    """What a test answers to the engine's questions; see `TaintHost`."""
 
-    def __init__(self, trampolines: dict[int, Rule] | None = None) -> None:
-        self.machine = Machine()
-        self.machine.place(0, HostMapping.anonymous(RAM_SIZE))
-        self.machine.place(TWIN_PADDR, HostMapping.anonymous(DATA))
-        self.machine.place(USER_PADDR, HostMapping.anonymous(PAGE))
-        self.machine.place(SNAPSHOT_PADDR, guarded(SNAPSHOT_SIZE))
-        self.memory = self.machine.memory
+    image_holds: Callable[[int, int], bool] = lambda _paddr, _value: True
+    replace_argument: Callable[[int, int, int], bool] = lambda _vaddr, _register, _label: False
+
+
+class SmallMachine:
+    """See the module's text. Registers are named in lower case. It is the engine's `TaintHost`.
+
+    `on_demand`: pages that are mapped when they are first accessed, as virtual and guest-physical addresses.
+    """
+
+    def __init__(self, trampolines: Mapping[int, Rule] | None = None, answers: Answers | None = None) -> None:
+        self.answers = answers or Answers()
+        self.memory = PhysicalMemory()
+        self.memory.place(0, HostMapping.anonymous(RAM_SIZE))
+        self.memory.place(TWIN_PADDR, HostMapping.anonymous(DATA))
+        self.memory.place(USER_PADDR, HostMapping.anonymous(PAGE))
+        self.memory.place(SNAPSHOT_PADDR, guarded(SNAPSHOT_SIZE))
+        self.machine = Machine(memory=self.memory, handler=self._on_exception)
+        self.on_demand: dict[int, int] = {}
         self._used = {HOME: 0, TWIN: 0}
         self.start = HOME
         """Where the code of the last run begins."""
         self.tables = self._map()
         self._enter_long_mode()
-        self.machine.exception_filter = self._stop
         address_map = AddressMap(
             home_text=HOME,
             twin_text=TWIN,
@@ -71,14 +91,14 @@ class SmallMachine:
             trusted_size=RAM_SIZE,
             user=range(USER_PADDR, USER_PADDR + PAGE),
             snapshot_paddr=SNAPSHOT_PADDR,
-            trusted_vaddrs=range(TRUSTED, TRUSTED + (8 << 40)),
+            trusted_vaddrs=range(TRUSTED_MEMORY, TRUSTED_MEMORY + (8 << 40)),
             twin_constant_end=DATA,
             per_cpu=PER_CPU,
         )
-        self.engine = TaintEngine(self.machine, address_map, self._code, trampolines or {})
+        self.engine = TaintEngine(self.machine, address_map, self, trampolines or {})
 
     def close(self) -> None:
-        """End the machine's thread and let the shadow state go."""
+        """End the machine's thread and let the labels go."""
         self.machine.rest()
         self.engine.close()
 
@@ -86,7 +106,7 @@ class SmallMachine:
         memory, free = self.memory, iter(range(TABLES_PADDR + PAGE, HOME_PADDR, PAGE))
         tables = TableBuilder(TABLES_PADDR, 4, memory.read_u64, memory.write_u64, lambda: next(free))
         for offset in range(0, RAM_SIZE, LARGE_PAGE):
-            tables.map_page(TRUSTED + offset, offset, WRITABLE, 21)
+            tables.map_page(TRUSTED_MEMORY + offset, offset, WRITABLE, 21)
         for offset in range(0, TEXT_SIZE, PAGE):
             tables.map_page(HOME + offset, HOME_PADDR + offset, WRITABLE)
             twin = TWIN_PADDR + offset if offset < DATA else SNAPSHOT_PADDR + STATICS + offset - DATA
@@ -100,7 +120,7 @@ class SmallMachine:
         machine = self.machine
         descriptors = OURS_PADDR - PAGE
         self.memory.write(descriptors, struct.pack("<4Q", 0, 0, 0x00AF9A000000FFFF, 0x00CF92000000FFFF))
-        machine.uc.reg_write(x86.UC_X86_REG_GDTR, (0, TRUSTED + descriptors, 31, 0))
+        machine.uc.reg_write(x86.UC_X86_REG_GDTR, (0, TRUSTED_MEMORY + descriptors, 31, 0))
         machine.write_register("CR4", 0x620)  # PAE, and vector instructions
         machine.write_register("CR3", TABLES_PADDR)
         machine.write_msr(EFER_MSR, 0x100)
@@ -108,13 +128,26 @@ class SmallMachine:
         machine.write_register("CS", 0x10)
         machine.write_register("SS", 0x18)
 
-    def _code(self, twin: bool, offset: int, size: int) -> bytes:
+    def code(self, twin: bool, offset: int, size: int) -> bytes:
+        """See `TaintHost`."""
         start = (TWIN_PADDR if twin else HOME_PADDR) + offset
         return self.memory.read(start, min(size, CONSTANTS - offset))
 
-    def _stop(self, _vector: int, _rip: int, _cr2: int) -> Verdict:
+    def image_holds(self, paddr: int, value: int) -> bool:
+        """See `TaintHost`."""
+        return self.answers.image_holds(paddr, value)
+
+    def replace_argument(self, vaddr: int, register: int, label: int) -> bool:
+        """See `TaintHost`."""
+        return self.answers.replace_argument(vaddr, register, label)
+
+    def _on_exception(self, _machine: Machine, vector: int, _rip: int, cr2: int) -> Verdict:
         self.engine.cancel()
-        return Verdict.STOP
+        page = self.on_demand.get(cr2 & -PAGE) if vector == VECTOR_PAGE_FAULT else None
+        if page is None:
+            return Verdict.STOP
+        self.tables.map_page(cr2 & -PAGE, page, WRITABLE)
+        return Verdict.RESUME
 
     # --- running ------------------------------------------------------------------------------------------
 

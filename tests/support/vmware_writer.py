@@ -54,3 +54,13 @@ def aligned(memory_tags: bytes, memory: bytes, alignment: int = PAGE) -> bytes:
     without = state(memory_tags + block(b"Memory", (0, 0), b""))
     padding = -(len(without) - 2) % alignment
     return state(memory_tags + block(b"Memory", (0, 0), memory, padding))
+
+
+def boot_params(entries: list[tuple[int, int, int]]) -> bytes:
+    """A page with a `struct boot_params` whose memory map has `(paddr, size, type)` entries."""
+    page = bytearray(PAGE)
+    page[0x1E8] = len(entries)
+    page[0x202:0x206] = b"HdrS"
+    for index, entry in enumerate(entries):
+        struct.pack_into("<QQI", page, 0x2D0 + 20 * index, *entry)
+    return bytes(page)

@@ -18,9 +18,10 @@ from hybridbridge_vol import tools
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.session import open_session
+from hybridbridge_vol.guest.values import EndlessFile
 from hybridbridge_vol.netlink import rtnetlink
-from hybridbridge_vol.toolkit.guest_kernel import EndlessFile
-from hybridbridge_vol.toolkit.tool import Row, Unavailable
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.tool import Row
 
 Lab = Any
 
@@ -121,18 +122,18 @@ def test_ip_route_of_all_tables_is_the_guest_s(lab: Lab, rich_generation: str) -
     for line in lab.sample(rich_generation).truth.command("ip route show table all").splitlines():
         words = line.split()
         kind = words.pop(0) if words[0] in ("local", "broadcast", "multicast", "anycast") else "unicast"
-        error_text = dict(zip(words[1::2], words[2::2], strict=False))
+        values = dict(zip(words[1::2], words[2::2], strict=False))
         said.append(
             (
-                kind, words[0], error_text.get("via"), error_text["dev"], error_text.get("table", "main"), error_text.get("proto", "boot"), error_text.get("src"),
-                error_text.get("metric"), error_text.get("pref"),
+                kind, words[0], values.get("via"), values["dev"], values.get("table", "main"),
+                values.get("proto", "boot"), values.get("src"), values.get("metric"), values.get("pref"),
             )
         )  # fmt: skip
     rows = ask(lab.session(rich_generation), route=True)
     ours = [
         (
-            row["TYPE"], row["DESTINATION"], row["GATEWAY"], row["IFACE"], row["TABLE"], row["PROTO"], row["SRC"],
-            None if row["METRIC"] is None else str(row["METRIC"]), row["PREF"],
+            row["TYPE"], row["DESTINATION"], row["GATEWAY"], row["IFACE"], row["TABLE"], row["PROTO"],
+            row["SRC"], None if row["METRIC"] is None else str(row["METRIC"]), row["PREF"],
         )
         for row in rows
     ]  # fmt: skip
@@ -167,24 +168,25 @@ _NO_CODE = 1 << 40
 
 def test_the_socket_is_opened_again_after_a_call_was_rolled_back(lab: Lab) -> None:
     session = lab.session("6.12")
-    session.listdir("/sys")  # mounted first: what is open at a mount stays open
+    session.files.listdir("/sys")  # mounted first: what is open at a mount stays open
     before = ask(session, route=True)
     with pytest.raises(CallRolledBack):
-        session._caller.call(_NO_CODE, label="nothing")
+        session.caller.call(_NO_CODE, label="nothing")
     assert ask(session, route=True) == before
 
 
 def test_a_request_that_the_kernel_refuses_is_its_errno(lab: Lab) -> None:
     with pytest.raises(OSError, match="not supported") as raised:
-        lab.session("6.12").rtnetlink(1022, bytes(4))
+        lab.session("6.12").routes.dump(1022, bytes(4))
     assert raised.value.errno == EOPNOTSUPP
 
 
 def test_a_neighbour_names_the_bytes_of_the_image_it_came_from(lab: Lab) -> None:
     with open_session(lab.sample("6.1 two CPUs").dump, lab.store.root, mode=Mode.SLOW) as session:
-        traces = session.trace()
+        labels = session.answer_labels
+        labels.start()
         row = rows_of(session, neigh=True, inet=True)[0]
-        provenance = str(traces.of(row.sources))
+        provenance = str(labels.of(row.sources))
         offsets = [int(word.partition("+")[0], 16) for word in provenance.split() if word.startswith("0x")]
         image = lab.sample("6.1 two CPUs").dump.read_bytes()
         address = socket.inet_aton(str(row.cells[0]))
@@ -215,8 +217,13 @@ def test_links_of_this_machine_are_those_of_its_files() -> None:
 
 
 def test_a_request_that_fails_is_a_row_that_says_so() -> None:
-    failing = LiveKernel({"rtnetlink 30": CallRolledBack("sendto", "page fault"), "rtnetlink 18": CallRolledBack("sendto", "loop"),
-                          "/sys/class/net": CallRolledBack("getdents64", "page fault")})  # fmt: skip
+    failing = LiveKernel(
+        {
+            "rtnetlink 30": CallRolledBack("sendto", "page fault"),
+            "rtnetlink 18": CallRolledBack("sendto", "loop"),
+            "/sys/class/net": CallRolledBack("getdents64", "page fault"),
+        }
+    )
     (row,) = rows_of(failing, neigh=True, inet=True)
     assert set(row.cells) == {Unavailable("rtnetlink: page fault")}
     first = rows_of(failing)[0]
@@ -269,8 +276,13 @@ def test_neighbours_that_never_end_are_shown_once_and_told() -> None:
 
 @given(st.binary(max_size=300), st.sampled_from([18, 22, 26, 30, 34]))
 def test_no_answer_brings_the_parsers_down(data: bytes, kind: int) -> None:
-    parse: Any = {18: rtnetlink.parse_link, 22: rtnetlink.parse_address, 26: rtnetlink.parse_net_route, 30: rtnetlink.parse_neighbour,
-                  34: rtnetlink.parse_rule}[kind]  # fmt: skip
+    parse: Any = {
+        18: rtnetlink.parse_link,
+        22: rtnetlink.parse_address,
+        26: rtnetlink.parse_net_route,
+        30: rtnetlink.parse_neighbour,
+        34: rtnetlink.parse_rule,
+    }[kind]
     framed = struct.pack("<IHHII", 16 + len(data), kind - 2, 2, 1, 0) + data
     list(rtnetlink.parsed(kind, data, parse))
     assert len(list(rtnetlink.parsed(kind, framed, parse))) == 1

@@ -15,16 +15,17 @@ from hypothesis import strategies as st
 from live_kernel import LiveKernel
 
 from hybridbridge_vol import tools
-from hybridbridge_vol.errors import CallRolledBack
+from hybridbridge_vol.errors import CallRolledBack, ParseError
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.fd import parse_fdinfo
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
-from hybridbridge_vol.toolkit.tool import ParseError, Unavailable
-from hybridbridge_vol.tools.lsof import device_text
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.tools.file_system.open_files import device_text
 from hybridbridge_vol.tools.network.socket_names import socket_inode
 
 Lab = Any
 LINE = re.compile(
-    r"\S+ +(?P<pid>\d+) +(?:(?P<tid>\d+) +\S+ +)?(?P<user>[a-z][\w-]*) +(?P<fd>\S+) +(?P<type>\w+) +(?P<rest>.*)"
+    r"\S+ +(?P<pid>\d+) +(?:(?P<tid>\d+) +\S+ +)?(?P<user>[a-z][\w-]*) +"
+    r"(?P<fd>\S+) +(?P<type>\w+) +(?P<rest>.*)"
 )
 USERS = {
     "root": 0,
@@ -131,9 +132,14 @@ def test_device_numbers_are_those_of_stat(major: int, minor: int) -> None:
 
 def test_a_descriptor_that_cannot_be_followed_keeps_what_is_known() -> None:
     link = "/proc/self/fd/0"
-    kernel = LiveKernel({link: CallRolledBack("newfstatat", "page fault"), f"readlink {link}": b""})
-    kernel.readlink = lambda path: "/some/file" if path == link else os.readlink(path)  # type: ignore[method-assign]
-    kernel.files["/proc/self/fdinfo/0"] = b"pos:\t7\nflags:\t0100001\n"
+    kernel = LiveKernel(
+        {
+            link: CallRolledBack("newfstatat", "page fault"),
+            f"readlink {link}": b"",
+            "/proc/self/fdinfo/0": b"pos:\t7\nflags:\t0100001\n",
+        }
+    )
+    kernel.files.readlink = lambda path: "/some/file" if path == link else os.readlink(path)  # type: ignore[method-assign]
     (row,) = (row for row in ask(kernel, pid=("self",)) if row["FD"] == "0w")
     assert (row["NAME"], row["POS"]) == ("/some/file", 7)
     assert row["TYPE"] == Unavailable("/proc/self/fd/0: page fault")
@@ -145,8 +151,9 @@ FDINFO = b"pos:\t0\nflags:\t02000002\nmnt_id:\t15\nlock:\t1: POSIX  ADVISORY  %s
 @pytest.mark.parametrize(
     ("data", "letters"),
     [
-        (FDINFO % (b"WRITE", b"0 EOF"), "uW"), (FDINFO % (b"READ", b"0 99"), "ur"), (FDINFO % (b"READ", b"0 EOF"), "uR"),
-        (b"pos:\t0\nflags:\t012000000\n", ""), (b"flags:\t0100000\npos:\t5\n", "r"), (b"pos:\t0\nflags:\t01\n", "w"),
+        (FDINFO % (b"WRITE", b"0 EOF"), "uW"), (FDINFO % (b"READ", b"0 99"), "ur"),
+        (FDINFO % (b"READ", b"0 EOF"), "uR"), (b"pos:\t0\nflags:\t012000000\n", ""),
+        (b"flags:\t0100000\npos:\t5\n", "r"), (b"pos:\t0\nflags:\t01\n", "w"),
     ],
 )  # fmt: skip
 def test_access_and_locks_are_lsofs_letters(data: bytes, letters: str) -> None:
@@ -154,7 +161,7 @@ def test_access_and_locks_are_lsofs_letters(data: bytes, letters: str) -> None:
     assert info.access + info.lock == letters
 
 
-def test_what_an_anonymous_inode_is_about_is_told() -> None:
+def test_what_an_anonymous_inode_refers_to_is_shown() -> None:
     assert (
         parse_fdinfo(
             b"pos:\t0\nflags:\t02\ntfd:        5 events: 19 data: 5\ntfd:       11 events: 1\n"
@@ -165,7 +172,7 @@ def test_what_an_anonymous_inode_is_about_is_told() -> None:
 
 
 @given(st.binary(max_size=200))
-def test_bytes_that_are_no_fdinfo_are_refused_or_have_an_access(data: bytes) -> None:
+def test_any_bytes_give_an_fdinfo_or_a_parse_error(data: bytes) -> None:
     try:
         assert parse_fdinfo(data).access in ("", "r", "w", "u")
     except ParseError:

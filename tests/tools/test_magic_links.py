@@ -12,6 +12,7 @@ import pytest
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.guest import magic_links
 from hybridbridge_vol.guest.session import Session, open_session
+from hybridbridge_vol.procfs.sources import Source
 from samples.guest_files import _debian
 
 Lab = Any
@@ -33,7 +34,7 @@ def by_program(lab: Lab, generation: str, session: Session) -> dict[str, set[byt
     """What is read of the executables, by the name that the guest told."""
     programs: dict[str, set[bytes]] = {}
     for path, name in links(lab, generation, r"/proc/\d+/exe").items():
-        programs.setdefault(name, set()).add(session.read_file(path))
+        programs.setdefault(name, set()).add(session.files.read(path))
     return programs
 
 
@@ -51,17 +52,17 @@ def test_executables_are_the_packages_own_and_deleted_ones_what_they_were_copied
     deleted = {name: data for name, data in contents.items() if name.endswith(" (deleted)")}
     assert len(deleted) >= 2
     assert all(data in (contents["/usr/bin/sleep"], contents[ACTOR]) for data in deleted.values())
-    assert session.read_file("/proc/1/comm") == lab.sample(rich_generation).truth.file("/proc/1/comm")
+    assert session.files.read("/proc/1/comm") == lab.sample(rich_generation).truth.file("/proc/1/comm")
 
 
 def test_reading_an_executable_often_takes_no_reference_away(lab: Lab, generation: str) -> None:
     session = lab.session(generation)
-    first = session.read_file("/proc/1/exe")
+    first = session.files.read("/proc/1/exe")
     rolled_back = session.rolled_back
     assert first.startswith(b"\x7fELF")
-    assert session.stat("/proc/1/exe", follow=True).size == len(first)
+    assert session.files.stat("/proc/1/exe", follow=True).size == len(first)
     for _ in range(50):
-        assert session.read_file("/proc/1/exe") == first
+        assert session.files.read("/proc/1/exe") == first
     assert session.rolled_back == rolled_back
 
 
@@ -71,14 +72,14 @@ def test_files_that_processes_have_open_are_read_through_their_descriptors(
     session, truth = lab.session(rich_generation), lab.sample(rich_generation).truth
     found = links(lab, rich_generation, r"/proc/\d+/fd/\d+")
     (script,) = (path for path, name in found.items() if name == "/init" and path.startswith("/proc/1/"))
-    assert session.read_file(script).startswith(b"#!/bin/sh\n")
+    assert session.files.read(script).startswith(b"#!/bin/sh\n")
     deleted = [path for path, name in found.items() if name.endswith("removed.log (deleted)")]
     assert deleted
-    assert all(session.read_file(path) for path in deleted)
-    assert session.read_file("/proc/1/comm") == truth.file("/proc/1/comm")
+    assert all(session.files.read(path) for path in deleted)
+    assert session.files.read("/proc/1/comm") == truth.file("/proc/1/comm")
 
 
-def test_what_is_no_file_is_named_and_not_opened(lab: Lab, rich_generation: str) -> None:
+def test_pipes_sockets_and_devices_are_named_and_not_opened(lab: Lab, rich_generation: str) -> None:
     session = lab.session(rich_generation)
     rolled_back, seen = session.rolled_back, set()
     for path, name in links(lab, rich_generation, r"/proc/\d+/fd/\d+").items():
@@ -87,7 +88,7 @@ def test_what_is_no_file_is_named_and_not_opened(lab: Lab, rich_generation: str)
             continue
         seen.add(kind)
         with pytest.raises(OSError, match="a character device|a pipe|a socket") as error:
-            session.read_file(path)
+            session.files.read(path)
         assert error.value.filename == path
     assert seen == {"/dev/", "pipe:", "socket:"}
     assert session.rolled_back == rolled_back
@@ -96,10 +97,10 @@ def test_what_is_no_file_is_named_and_not_opened(lab: Lab, rich_generation: str)
 @pytest.mark.parametrize(
     "path", ["/proc/1/root/etc/passwd", "/proc/1/cwd/x", "/proc/1/fd/3/x", "/proc/1/task/1/root/x"]
 )
-def test_names_below_a_directory_of_the_guests_are_told_not_to_be_looked_up(lab: Lab, path: str) -> None:
+def test_a_name_below_a_directory_of_the_guest_is_an_error_that_says_so(lab: Lab, path: str) -> None:
     """Instead of "No such file or directory", which would be wrong."""
     session = lab.session("6.1 two CPUs")
-    for ask in (session.read_file, session.stat, session.readlink, session.listdir):
+    for ask in (session.files.read, session.files.stat, session.files.readlink, session.files.listdir):
         with pytest.raises(OSError, match="are not looked up") as error:
             ask(path)
         assert error.value.filename == path
@@ -107,15 +108,15 @@ def test_names_below_a_directory_of_the_guests_are_told_not_to_be_looked_up(lab:
 
 def test_executables_under_taint_come_from_the_image(lab: Lab) -> None:
     with open_session(lab.sample("6.12").dump, lab.store.root, mode=Mode.SLOW) as session:
-        traces = session.trace()
-        data = session.read_file("/proc/1/exe")
-        assert data == lab.session("6.12").read_file("/proc/1/exe")
+        session.answer_labels.start()
+        data = session.files.read("/proc/1/exe")
+        assert data == lab.session("6.12").files.read("/proc/1/exe")
         assert session.statistics.unattributed == {}
         assert session.statistics.unknown_instructions == {}
-        assert traces is not None
+        assert session.answer_labels.of([Source("/proc/1/exe")]).ranges
 
 
-def test_a_page_that_is_not_in_memory_is_told() -> None:
+def test_a_page_that_is_not_in_memory_is_an_error_that_says_so() -> None:
     for number in (errno.EIO, errno.ENOMEM):
         error = magic_links.not_cached("/proc/1/fd/4", number)
         assert error is not None

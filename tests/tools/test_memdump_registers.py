@@ -17,12 +17,13 @@ from typing import Any
 
 import pytest
 from elftools.elf.elffile import ELFFile
-from live_kernel import LiveKernel
+from live_kernel import LiveKernel, LiveThreads
 
 from hybridbridge_vol import tools
-from hybridbridge_vol.bridge.space import SNAPSHOT_PADDR
+from hybridbridge_vol.bridge.physical_map import SNAPSHOT_PADDR
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.guest.session import Session
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel, Registers, RegisterSet
+from hybridbridge_vol.guest.values import Registers, RegisterSet
 from hybridbridge_vol.toolkit.tool import Raw
 from hybridbridge_vol.tools.memdump import Memdump
 from hybridbridge_vol.tools.process import elf_core
@@ -47,8 +48,9 @@ def core_of(kernel: GuestKernel, pid: int) -> bytes:
 
 def memory_in(core: bytes) -> bytes:
     """What follows headers and notes."""
-    return core[min(segment["p_offset"] for segment in ELFFile(io.BytesIO(core)).iter_segments() if segment["p_filesz"] > 0
-                    and segment["p_type"] == "PT_LOAD") :]  # fmt: skip
+    segments = ELFFile(io.BytesIO(core)).iter_segments()
+    loaded = (segment for segment in segments if segment["p_type"] == "PT_LOAD" and segment["p_filesz"] > 0)
+    return core[min(segment["p_offset"] for segment in loaded) :]
 
 
 def notes_of(core: bytes) -> list[tuple[str, Any]]:
@@ -61,7 +63,7 @@ def notes_of(core: bytes) -> list[tuple[str, Any]]:
 
 def asleep(session: Session, pids: list[int]) -> dict[int, Registers]:
     """Registers of the processes that have all of theirs in memory."""
-    found = {pid: session.registers(pid) for pid in pids}
+    found = {pid: session.threads.registers(pid) for pid in pids}
     return {
         pid: registers
         for pid, registers in found.items()
@@ -97,10 +99,10 @@ def test_floating_point_and_vector_registers_are_those_that_the_kernel_saved(
 
 def test_a_thread_that_was_running_has_its_general_registers_only(lab: Lab, generation: str) -> None:
     session = lab.session(generation)
-    running = [one.tid for one in session.running() if one.tid]
+    running = [one.tid for one in session.cpus.running() if one.tid]
     assert running
     for tid in running:
-        registers = session.registers(tid)
+        registers = session.threads.registers(tid)
         assert registers is not None
         assert [found.kind for found in registers.sets] == [NT_PRSTATUS]
 
@@ -118,7 +120,7 @@ def test_a_thread_in_32_bit_mode_has_the_registers_of_an_i386(lab: Lab, rich_gen
     """The guests run no 32-bit program: one of their threads is made one, by the segment that its code is
     in."""
     sample, session = lab.sample(rich_generation), lab.session(rich_generation)
-    before = session.registers(1)
+    before = session.threads.registers(1)
     assert before is not None and before.machine == X86_64.machine
     words = struct.unpack("<27Q", before.general)
     frame = struct.pack("<5Q", *(words[number] for number in (RIP, CS, FLAGS, RSP, SS)))
@@ -128,9 +130,9 @@ def test_a_thread_in_32_bit_mode_has_the_registers_of_an_i386(lab: Lab, rich_gen
     try:
         for place in places:
             session.bridge.machine.memory.write(SNAPSHOT_PADDR + place + 8, struct.pack("<Q", CS_OF_32_BITS))
-        registers = session.registers(1)
+        registers = session.threads.registers(1)
     finally:
-        session._caller.roll_back()
+        session.caller.roll_back()
     assert registers is not None and registers.machine == I386.machine
     general = struct.unpack("<17I", registers.general)
     assert (general[12], general[13], general[15]) == (
@@ -140,16 +142,15 @@ def test_a_thread_in_32_bit_mode_has_the_registers_of_an_i386(lab: Lab, rich_gen
     )
     assert len(dict(registers.sets)[NT_PRFPREG]) == 108  # struct user_i387_ia32_struct
     assert len(dict(registers.sets)[NT_PRXFPREG]) == 512
-    after = session.registers(1)
+    after = session.threads.registers(1)
     assert after is not None and (after.machine, after.general) == (before.machine, before.general)
 
 
-class NarrowKernel(LiveKernel):
-    """This machine's kernel, which is asked for registers by other means: only where a thread is, in
-    /proc/PID/syscall."""
+class NarrowThreads(LiveThreads):
+    """Registers of this machine's threads, as far as /proc/PID/syscall shows them: where a thread is."""
 
     def registers(self, tid: int) -> Registers | None:
-        *_arguments, sp, pc = (int(word, 16) for word in self.read_file(f"/proc/{tid}/syscall").split()[1:])
+        *_arguments, sp, pc = (int(word, 16) for word in Path(f"/proc/{tid}/syscall").read_text().split()[1:])
         general = [0] * 17
         general[12], general[15] = pc, sp
         sets = (
@@ -157,6 +158,14 @@ class NarrowKernel(LiveKernel):
             RegisterSet(NT_PRFPREG, bytes(range(108))),
         )
         return Registers(I386.machine, sets)
+
+
+class NarrowKernel(LiveKernel):
+    """This machine's kernel, which is asked for registers by other means."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads = NarrowThreads()
 
 
 @contextmanager
@@ -186,7 +195,7 @@ def narrow_process(folder: Path) -> Iterator[int]:
 def test_a_32_bit_program_has_a_32_bit_core(tmp_path: Path) -> None:
     with narrow_process(tmp_path) as pid:
         kernel = NarrowKernel()
-        registers = kernel.registers(pid)
+        registers = kernel.threads.registers(pid)
         assert registers is not None
         core = core_of(kernel, pid)
     elf = ELFFile(io.BytesIO(core))
@@ -220,7 +229,7 @@ def test_gdb_reads_the_registers_of_both(lab: Lab, tmp_path: Path) -> None:
         }
 
     session = lab.session("6.1 two CPUs")
-    registers = session.registers(1)
+    registers = session.threads.registers(1)
     assert registers is not None
     words = struct.unpack("<27Q", registers.general)
     said = error_text(core_of(session, 1), "rip rsp mxcsr fctrl")
@@ -228,14 +237,14 @@ def test_gdb_reads_the_registers_of_both(lab: Lab, tmp_path: Path) -> None:
     assert (int(said["mxcsr"], 16), int(said["fctrl"], 16)) == (DEFAULT_MXCSR, DEFAULT_CONTROL)
     with narrow_process(tmp_path) as pid:
         kernel = NarrowKernel()
-        narrow = kernel.registers(pid)
+        narrow = kernel.threads.registers(pid)
         assert narrow is not None
         said = error_text(core_of(kernel, pid), "eip esp")
     general = struct.unpack("<17I", narrow.general)
     assert (int(said["eip"], 16), int(said["esp"], 16)) == (general[12], general[15])
 
 
-def test_what_has_no_room_in_32_bits_is_written_wide_or_cut() -> None:
+def test_what_does_not_fit_into_32_bits_makes_a_64_bit_core() -> None:
     who = Identity(b"x", b"", "S", 0, 1 << 40, 70000, 5, (1, 2, 3, 4))
     assert struct.unpack_from("<HH", elf_core.prpsinfo(who, I386), 8) == (65534, 5)
     assert len(elf_core.prpsinfo(who, I386)) == 124

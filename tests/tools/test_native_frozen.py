@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from hybridbridge_vol import tools
-from hybridbridge_vol.toolkit.render import printable, shown
-from hybridbridge_vol.toolkit.tool import Unavailable
+from hybridbridge_vol.toolkit.cells import Unavailable, as_text
+from hybridbridge_vol.toolkit.printable import printable
 
 Lab = Any
 
@@ -29,7 +29,7 @@ def ask(kernel: Any, name: str, **given_options: Any) -> list[dict[str, Any]]:
     columns = tool.columns_for(options)
     return [
         {
-            column.name: cell if isinstance(cell, Unavailable) else shown(cell, column.kind)
+            column.name: cell if isinstance(cell, Unavailable) else as_text(cell, column.kind)
             for cell, column in zip(row.cells, columns, strict=True)
         }
         for row in tool.rows(kernel, options)

@@ -11,8 +11,9 @@ from live_kernel import LiveKernel
 
 from hybridbridge_vol import tools
 from hybridbridge_vol.errors import CallRolledBack
-from hybridbridge_vol.toolkit.guest_kernel import EndlessFile
-from hybridbridge_vol.toolkit.tool import Row, Unavailable
+from hybridbridge_vol.guest.values import EndlessFile
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.tool import Row
 
 Lab = Any
 PROGRAM_WIDTH = 19
@@ -176,8 +177,14 @@ def test_arp_an_is_the_guest_s(lab: Lab, generation: str) -> None:
 
 
 TCP = b"  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
-LISTENER = b"   0: 0100007F:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 77 1 0000000000000001 100 0 0 10 0\n"
-WAITING = b"   1: 0100007F:1111 0100007F:0016 06 00000000:00000000 03:000010D9 00000000     0        0 0 3 0000000000000002\n"
+LISTENER = (
+    b"   0: 0100007F:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 77 1 "
+    b"0000000000000001 100 0 0 10 0\n"
+)
+WAITING = (
+    b"   1: 0100007F:1111 0100007F:0016 06 00000000:00000000 03:000010D9 00000000     0        0 0 3 "
+    b"0000000000000002\n"
+)
 NOTHING: dict[str, bytes | Exception] = {
     f"/proc/net/{name}{six}": FileNotFoundError(2, "No such file or directory")
     for name in ("tcp", "udp", "udplite", "raw", "icmp")
@@ -239,6 +246,6 @@ def test_a_row_names_its_line_and_its_owner_s_descriptor(lab: Lab) -> None:
     row = next(row for row in rows_of("netstat", kernel, tcp=True, listening=True, program=True))
     line, owner = row.sources
     assert line.path == "/proc/net/tcp"
-    assert b" 0A " in kernel.read_file(line.path)[line.start : line.end]
+    assert b" 0A " in kernel.files.read(line.path)[line.start : line.end]
     assert owner.path.startswith("readlink /proc/")
-    assert kernel.readlink(owner.path.removeprefix("readlink ")).startswith("socket:[")
+    assert kernel.files.readlink(owner.path.removeprefix("readlink ")).startswith("socket:[")

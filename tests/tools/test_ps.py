@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live_kernel import LiveKernel
+from live_kernel import LiveClocks, LiveKernel, LiveSystem
 
 from hybridbridge_vol.errors import CallRolledBack
-from hybridbridge_vol.toolkit.tool import Row, Unavailable
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.tool import Row
 from hybridbridge_vol.tools.ps import TOOL
 
 PR_SET_NAME = 15
@@ -150,7 +151,7 @@ def test_a_name_cannot_pose_as_fields_of_stat(believable: dict[str, int]) -> Non
     assert row["CMD"].endswith("time.sleep(1000)\n")
 
 
-def test_flags_tell_nice_locked_session_leaders_stopped_and_threads(believable: dict[str, int]) -> None:
+def test_flags_show_nice_locked_session_leaders_stopped_and_threads(believable: dict[str, int]) -> None:
     stat = {row["PID"]: row["STAT"] for row in ask()}
     assert {"N", "s"} <= set(stat[believable["odd"]])
     assert stat[believable["stopped"]][0] == "T"
@@ -209,13 +210,13 @@ def test_only_the_processes_asked_for_are_read(believable: dict[str, int]) -> No
         1,
         believable["stopped"],
     ]
-    assert ("listdir", "/proc") not in kernel.calls
+    assert ("listdir", "/proc") not in kernel.files.calls
 
 
 def test_a_kernel_thread_costs_one_read(believable: dict[str, int]) -> None:
     kernel = LiveKernel()
     ask(kernel, pid=(believable["zombie"],))
-    assert [call for call in kernel.calls if call[0] == "read"] == [
+    assert [call for call in kernel.files.calls if call[0] == "read"] == [
         ("read", f"/proc/{believable['zombie']}/stat")
     ]
 
@@ -237,7 +238,7 @@ def test_a_process_that_cannot_be_read_is_listed_with_the_reason(failure: Any, r
 
 
 @pytest.mark.parametrize(("file", "column"), [("cmdline", "CMD"), ("status", "UID")])
-def test_a_file_that_cannot_be_read_spoils_its_own_cell_only(file: str, column: str) -> None:
+def test_a_file_that_cannot_be_read_costs_its_own_cell_only(file: str, column: str) -> None:
     path = f"/proc/{os.getpid()}/{file}"
     (row,) = ask(LiveKernel({path: CallRolledBack("read", "budget exceeded")}), pid=(os.getpid(),))
     assert row[column] == Unavailable(f"{path}: budget exceeded")
@@ -245,11 +246,11 @@ def test_a_file_that_cannot_be_read_spoils_its_own_cell_only(file: str, column: 
 
 
 def test_without_clocks_or_sysinfo_the_processes_are_still_listed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def rolled_back(_: LiveKernel) -> Any:
+    def rolled_back(_: object) -> Any:
         raise CallRolledBack("call", "page fault")
 
-    for name in ("sysinfo", "boottime"):
-        monkeypatch.setattr(LiveKernel, name, rolled_back)
+    monkeypatch.setattr(LiveSystem, "sysinfo", rolled_back)
+    monkeypatch.setattr(LiveClocks, "boottime", rolled_back)
     (row,) = ask(pid=(os.getpid(),))
     missing = {name for name, value in row.items() if isinstance(value, Unavailable)}
     assert missing == {"START", "%CPU", "%MEM"}
@@ -268,7 +269,7 @@ def test_a_task_folder_that_cannot_be_listed_leaves_the_process(believable: dict
     assert rows[1]["CMD"] == Unavailable(f"{tasks}: loop")
 
 
-def test_locked_pages_are_told() -> None:
+def test_locked_pages_are_shown() -> None:
     status = Path("/proc/self/status").read_bytes()
     locked = status.replace(b"VmLck:\t       0 kB", b"VmLck:\t       8 kB")
     assert locked != status

@@ -1,9 +1,10 @@
-"""The store of trusted kernels: sealed, whole or absent, safe under two writers."""
+"""The store of trusted kernels: entries are whole or absent, checked, and safe under two writers."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +19,21 @@ from hybridbridge_vol.trust.store import Store
 Lab = Any
 
 
-def test_a_manifest_comes_back_as_it_was_sealed(tmp_path: Path) -> None:
+def test_a_manifest_comes_back_as_it_was_stored(tmp_path: Path) -> None:
     path = tmp_path / "kernel.json"
-    path.write_bytes(files.seal({"format": files.FORMAT, "n": 1 << 63}))
-    assert files.unseal(path)["n"] == 1 << 63
+    path.write_bytes(files.manifest({"format": files.FORMAT, "n": 1 << 63}))
+    assert files.read_manifest(path)["n"] == 1 << 63
 
 
 @given(st.integers(0, 200), st.integers(1, 255))
 def test_a_changed_manifest_is_noticed(place: int, flip: int) -> None:
-    import tempfile
-
-    sealed = bytearray(files.seal({"format": files.FORMAT, "release": "6.1", "text": 0xFFFFFFFF81000000}))
-    sealed[place % len(sealed)] ^= flip
+    stored = bytearray(files.manifest({"format": files.FORMAT, "release": "6.1", "text": 0xFFFFFFFF81000000}))
+    stored[place % len(stored)] ^= flip
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.json"
-        path.write_bytes(sealed)
+        path.write_bytes(stored)
         try:
-            record = files.unseal(path)
+            record = files.read_manifest(path)
         except StoreError as error:
             assert str(path) in str(error)
         else:
@@ -59,13 +58,13 @@ def test_an_empty_or_absent_store_has_no_kernels(tmp_path: Path) -> None:
         Store(tmp_path).find("6.1")
 
 
-def test_a_store_that_is_a_file_is_told(tmp_path: Path) -> None:
+def test_a_store_that_is_a_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="file"):
         Store(tmp_path / "file").entries()
 
 
-def test_what_is_no_kernel_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_kernel_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "junk").write_bytes(b"junk" * 1000)
     store = Store(tmp_path / "store")
     with pytest.raises(KernelFileError):
@@ -94,7 +93,7 @@ def test_two_writers_of_one_kernel_both_succeed_and_leave_one_entry(lab: Lab, tm
     assert [path.name for path in tmp_path.iterdir()] == [entry.name]
 
 
-def test_a_second_boot_avoids_the_range_it_must(lab: Lab) -> None:
+def test_a_second_boot_stays_out_of_a_given_range(lab: Lab) -> None:
     lab.sample("6.1 two CPUs")
     kernel = next(k for k in lab.store.kernels() if k.release.startswith("6.1."))
     first = kernel.boots()[0]

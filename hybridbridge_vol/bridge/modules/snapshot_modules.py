@@ -1,301 +1,190 @@
-"""The modules of a snapshot: found when their memory is first touched, run from trusted files only.
+"""The modules of a snapshot: found when their memory is first accessed, run from trusted files only.
 
-Which modules there are is read from the snapshot's own list (`modules`, kernel/module/main.c). Of `struct
-module` only its beginning is taken as known (state, list, name: since 2.6); which of its words point to the
-code is found by comparing what is there with the trusted file. Their text and constants are mapped like the
-twin, everything else of them is data of the snapshot's.
+Which modules there are is read from the snapshot's own list. Where a module's code is, is found by comparing
+its memory with the trusted file. Code and constants are mapped like the twin, as trusted segments; all other
+memory of a module is data of the snapshot's.
 """
 
 from __future__ import annotations
 
-import re
-from bisect import bisect_right
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 
 from hybridbridge_vol.bridge.memo import Memo, Proven
-from hybridbridge_vol.bridge.modules.relocate import (
-    ALIKE,
-    FirstPage,
-    Group,
-    Location,
-    RelocatedModule,
-    field_for,
-    locate,
-    place,
-)
+from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START, ROOM
+from hybridbridge_vol.bridge.modules.first_page import ALIKE, FirstPage
+from hybridbridge_vol.bridge.modules.locate import Location, Resolve, locate
+from hybridbridge_vol.bridge.modules.module_list import ModuleList
+from hybridbridge_vol.bridge.modules.names import ModuleNames
+from hybridbridge_vol.bridge.modules.per_cpu_fields import redirect_per_cpu
+from hybridbridge_vol.bridge.modules.relocate import relocate
+from hybridbridge_vol.bridge.modules.relocated_module import RelocatedModule, TrustedSegment
 from hybridbridge_vol.bridge.per_cpu_window import PerCpuWindow
-from hybridbridge_vol.bridge.text.per_cpu_references import gs_fields
 from hybridbridge_vol.errors import KernelFileError
 from hybridbridge_vol.kernel_file.module import ModuleFile
-from hybridbridge_vol.memory_image.physical import PhysicalImage
-from hybridbridge_vol.snapshot.kernel_layout import SnapshotLayout
+from hybridbridge_vol.machine.memory import page_up
+from hybridbridge_vol.snapshot.virtual_memory import VirtualMemory
 from hybridbridge_vol.units import PAGE_SIZE
 
-MODULES_START = 0xFFFF_FFFF_C000_0000
-"""Start of the modules area with CONFIG_RANDOMIZE_BASE, Documentation/arch/x86/x86_64/mm.rst."""
-MODULES_END = 0xFFFF_FFFF_FF00_0000
-"""Its end; above lies the fixmap."""
-ROOM = 32 << 20
-"""Bytes of trusted text and constants that the modules in use may have; the largest ones have two million."""
-
-_MAX_MODULES = 2048
-_FIELD = 4  # bytes of a displacement
-_THIS_CPU_OFF = "this_cpu_off"
-_MAX_DISTANCE = 16 << 20  # from a module's first page to an address in it
-_LIST_AT, _NAME_AT, _NAME_SIZE = 8, 24, 56  # struct module: state, list, name[MODULE_NAME_LEN]
-_STRUCT_SIZE = 2048
-_NAME = re.compile(rb"[\w-]{1,55}\0")
-
-
-@dataclass
-class Part:
-    """Trusted pages of a module: `offset` is their place behind the twin, counted as the twin's are, from
-    `_text`."""
-
-    module: RelocatedModule
-    group: Group
-    offset: int
-    executable: bool
-    proven: Proven
-
-    @property
-    def vaddrs(self) -> range:
-        """Virtual addresses in the snapshot."""
-        return range(self.group.vaddr, self.group.vaddr + len(self.group.content))
+Listener = Callable[[TrustedSegment], None]
+"""Is given a trusted segment when it was added, before any of its code runs."""
 
 
 class SnapshotModules:
-    """See the module's text. `files` gives the trusted file of a name, `symbol(name)` the addresses of a
-    kernel symbol in the snapshot and `home(name)` in the trusted kernel, `per_cpu(name)` what the code must
-    name for the trusted kernel's per-CPU variable where it is not the snapshot's name (else None), `window`
-    is how it reaches the snapshot's; parts are placed from `first_offset` on."""
+    """See the module's text. `window` is how code reaches the snapshot's per-CPU variables. Segments are
+    given positions behind the kernel image, in the order of their first use."""
 
-    def __init__(
-        self,
-        image: PhysicalImage,
-        layout: SnapshotLayout,
-        memo: Memo,
-        first_offset: int,
-        files: Callable[[str], ModuleFile | None],
-        symbol: Callable[[str], list[int]],
-        home: Callable[[str], int | None],
-        per_cpu: Callable[[str], int | None],
-        window: PerCpuWindow,
-    ) -> None:
-        self._image = image
-        self._layout = layout
+    def __init__(self, snapshot: VirtualMemory, memo: Memo, names: ModuleNames, window: PerCpuWindow) -> None:
+        self._snapshot = snapshot
         self._memo = memo
-        self._next = first_offset
-        self._end = first_offset + ROOM
-        self._files = files
-        self._symbol = symbol
-        self._home = home
-        self._per_cpu = per_cpu
+        self._names = names
         self._window = window
-        self._words: dict[int, list[str]] | None = None
-        self._starts: list[int] = []
-        self._located: dict[str, Location | None] = {}
-        self._known: dict[str, RelocatedModule | None] = {}
-        self.parts: list[Part] = []
-        self.on_part: Callable[[Part], None] = lambda _part: None
-        """Told of every part that is placed."""
+        self._list = ModuleList(snapshot, next(iter(names.snapshot("modules")), None))
+        self._next = page_up(snapshot.layout.size)
+        self._end = self._next + ROOM
+        self._locations: dict[str, Location | None] = {}
+        self._relocated: dict[str, RelocatedModule | None] = {}
+        self._segments: list[TrustedSegment] = []
+        self._listeners: list[Listener] = []
 
-    # --- finding ------------------------------------------------------------------------------------------
+    # --- the segments in use ------------------------------------------------------------------------------
 
-    def at(self, vaddr: int) -> Part | None:
-        """The trusted part of a module that has this address; None for data, and where there is no trusted
-        file."""
-        if not MODULES_START <= vaddr < MODULES_END:
-            return None
-        for name in self._names_at(vaddr):
-            location = self._location(name)
-            if location is not None and location.holds(
-                vaddr
-            ):  # most touches are of data, which need no code made
-                self._module(name)
-        return self.relocated_at(vaddr)
+    @property
+    def segments(self) -> tuple[TrustedSegment, ...]:
+        """Trusted segments of the modules used so far."""
+        return tuple(self._segments)
 
-    def relocated_at(self, vaddr: int) -> Part | None:
-        """As `at`, among what was used so far."""
-        return next((part for part in self.parts if vaddr in part.vaddrs), None)
+    def subscribe(self, listener: Listener) -> None:
+        """Let a listener have all segments: those there are now, and each one that is added later."""
+        for trusted in self._segments:
+            listener(trusted)
+        self._listeners.append(listener)
 
-    def placed_by_offset(self, offset: int) -> Part | None:
-        """The part that has this place behind the twin."""
-        return next(
-            (part for part in self.parts if 0 <= offset - part.offset < len(part.group.content)), None
-        )
+    def unsubscribe(self, listener: Listener) -> None:
+        """Undo `subscribe`."""
+        self._listeners.remove(listener)
 
-    def name_at(self, vaddr: int) -> str | None:
-        """The module that an address in the modules area belongs to, as the snapshot's list has it."""
-        return next(iter(self._names_at(vaddr)), None) if MODULES_START <= vaddr < MODULES_END else None
+    def relocated_at(self, vaddr: int) -> TrustedSegment | None:
+        """As `at`, among the segments in use."""
+        return next((trusted for trusted in self._segments if vaddr in trusted.vaddrs), None)
 
-    def _names_at(self, vaddr: int) -> list[str]:
-        """Modules of which a word names the nearest page before an address: its owner, and behind it perhaps
-        one whose memory ends there."""
-        if self._words is None:
-            self._words = {}
-            for word, name in self._page_words():
-                self._words.setdefault(word, []).append(name)
-            last = {name: word for word in sorted(self._words) for name in self._words[word]}
-            for word, names in self._words.items():
-                names.sort(key=lambda name: last[name] == word)
-            self._starts = sorted(self._words)
-        index = bisect_right(self._starts, vaddr) - 1
-        if index < 0 or vaddr - self._starts[index] > _MAX_DISTANCE:
-            return []
-        return self._words[self._starts[index]]
-
-    def has_file(self, name: str) -> bool:
-        """Whether there is a trusted file of that name."""
-        return self._files(name) is not None
+    def at_offset(self, offset: int) -> TrustedSegment | None:
+        """The segment that has this position behind the twin."""
+        for trusted in self._segments:
+            if 0 <= offset - trusted.twin_offset < len(trusted.vaddrs):
+                return trusted
+        return None
 
     def data_ranges(self) -> list[range]:
-        """The modules area without the parts placed so far: where the snapshot's data lie."""
-        edges = sorted((part.vaddrs.start, part.vaddrs.stop) for part in self.parts)
+        """Virtual addresses in the modules area of the snapshot's data: without the segments in use."""
+        edges = sorted((trusted.vaddrs.start, trusted.vaddrs.stop) for trusted in self._segments)
         bounds = [(0, MODULES_START), *edges, (MODULES_END, 0)]
         return [range(before[1], after[0]) for before, after in pairwise(bounds) if before[1] < after[0]]
 
-    def _page_words(self) -> Iterator[tuple[int, str]]:
-        """`(address, module)` of each word of the list's modules that can be the beginning of some memory of
-        theirs."""
-        heads = self._symbol("modules")
-        if not heads:
-            return
-        seen: set[int] = set()
-        node = self._u64(heads[0])
-        while node != heads[0] and node and node not in seen and len(seen) < _MAX_MODULES:
-            seen.add(node)
-            record = self.read(node - _LIST_AT, _STRUCT_SIZE)
-            name = _NAME.match(record, _NAME_AT)
-            if name:
-                text = name[0][:-1].decode("ascii").replace("-", "_")
-                for offset in range(_NAME_AT + _NAME_SIZE, _STRUCT_SIZE, 8):
-                    word = int.from_bytes(record[offset : offset + 8], "little")
-                    if not word % PAGE_SIZE and MODULES_START <= word < MODULES_END:
-                        yield word, text
-            node = self._u64(node)
+    # --- finding modules ----------------------------------------------------------------------------------
 
-    def _u64(self, vaddr: int) -> int:
-        return int.from_bytes(self.read(vaddr, 8), "little")
+    def at(self, vaddr: int) -> TrustedSegment | None:
+        """The trusted segment at a virtual address; None for data, and where there is no trusted file. Its
+        module is relocated if it was not used before."""
+        for name in self._list.names_at(vaddr):
+            location = self._location(name)
+            # most first accesses are to data, which need no code
+            if location is not None and location.holds(vaddr):
+                self._module(name)
+        return self.relocated_at(vaddr)
+
+    def name_at(self, vaddr: int) -> str | None:
+        """The module that an address in the modules area belongs to, by the snapshot's list."""
+        return next(iter(self._list.names_at(vaddr)), None)
+
+    def has_file(self, name: str) -> bool:
+        """Whether there is a trusted file of that name."""
+        return self._names.file(name) is not None
 
     def read(self, vaddr: int, size: int) -> bytes:
-        """Bytes of the snapshot; what it does not hold reads as zero."""
-        parts = []
-        end = vaddr + size
-        while vaddr < end:
-            step = min(end - vaddr, PAGE_SIZE - vaddr % PAGE_SIZE)
-            translation = self._layout.translate(self._image, vaddr)
-            data = None if translation is None else self._image.read_available(translation.paddr, step)
-            parts.append(bytes(step) if data is None else data)
-            vaddr += step
-        return b"".join(parts)
-
-    # --- placing ------------------------------------------------------------------------------------------
-
-    def _module(self, name: str) -> RelocatedModule | None:
-        if name not in self._known:
-            self._known[name] = None  # also against modules that depend on each other in a circle
-            self._known[name] = self._placed(name)
-        return self._known[name]
+        """Bytes of the snapshot at a virtual address; what the image does not hold reads as zero."""
+        return self._snapshot.read_padded(vaddr, size)
 
     def _location(self, name: str) -> Location | None:
-        if name not in self._located:
-            self._located[name] = self._found(name)
-        return self._located[name]
+        if name not in self._locations:
+            self._locations[name] = self._locate(name)
+        return self._locations[name]
 
-    def _found(self, name: str) -> Location | None:
-        file = self._files(name)
-        if file is None or self._words is None:
+    def _locate(self, name: str) -> Location | None:
+        file = self._names.file(name)
+        if file is None:
             return None
         first = FirstPage(file)
-        words = [word for word, names in self._words.items() if name in names]
-        candidates = [(first.likeness(self.read(word, PAGE_SIZE)), word) for word in words]
+        candidates = [
+            (first.likeness(self.read(page, PAGE_SIZE)), page) for page in self._list.pages_of(name)
+        ]
         share, text_vaddr = max(candidates, default=(0.0, 0))
         return locate(name, file, text_vaddr, self.read) if share >= ALIKE else None
 
-    def _placed(self, name: str) -> RelocatedModule | None:
+    # --- relocating them ----------------------------------------------------------------------------------
+
+    def _module(self, name: str) -> RelocatedModule | None:
+        if name not in self._relocated:
+            self._relocated[name] = None  # ends the recursion where modules depend on each other in a cycle
+            self._relocated[name] = self._relocate(name)
+        return self._relocated[name]
+
+    def _relocate(self, name: str) -> RelocatedModule | None:
+        """The module of a name; its segments are added. None if it is not found, damaged, or too large."""
         location = self._location(name)
         if location is None:
             return None
-        file = location.file
-        neighbours = [
-            self._module(other)
-            for other in file.facts().get("depends", "").replace("-", "_").split(",")
-            if other
-        ]
-
-        def resolve(symbol: str) -> list[int]:
-            others = (module.symbol_vaddr(symbol) for module in neighbours if module is not None)
-            return self._symbol(symbol) or [vaddr for vaddr in others if vaddr is not None]
-
         try:
-            module = place(location, self.read, resolve)
+            module = relocate(location, self.read, self._resolver(location.file))
         except KernelFileError:
             return None
-        proven = self._memo.of_module(name, file.build_id)
-        size = sum(len(group.content) for group in (module.text, module.rodata) if group is not None)
-        if self._next + size > self._end:
+        if self._next + sum(len(segment.content) for segment in module.segments) > self._end:
             return None
-        self._add(Part(module, module.text, self._next, True, proven))
-        if module.rodata is not None:
-            self._add(Part(module, module.rodata, self._next, False, Proven()))
+        proven = self._memo.of_module(name, location.file.build_id)
+        for segment in module.segments:
+            executable = segment is module.text
+            self._add(
+                TrustedSegment(module, segment, self._next, executable, proven if executable else Proven())
+            )
         return module
 
-    def _add(self, part: Part) -> None:
-        self._next += len(part.group.content)
-        self.parts.append(part)
-        self._set_branches(part)
-        if part.executable:
-            self._set_per_cpu(part.group)
-            self.reclassify(part, part.proven.trusted)
-        self.on_part(part)
+    def _resolver(self, file: ModuleFile) -> Resolve:
+        """Names as a module refers to them: the kernel's, else those exported by what it depends on."""
+        names = file.facts().get("depends", "").replace("-", "_").split(",")
+        found = [self._module(name) for name in names if name]
+        exporters = [module for module in found if module is not None]
 
-    def _set_branches(self, part: Part) -> None:
-        """Let the text's static branches stand as the snapshot's keys say."""
-        if part.executable:
-            content = part.group.content
-            for offset, code in part.module.labels.patches(0, len(content), self._key_state):
-                content[offset : offset + len(code)] = code
+        def resolve(symbol: str) -> list[int]:
+            exports = (module.symbol_vaddr(symbol) for module in exporters)
+            return self._names.snapshot(symbol) or [vaddr for vaddr in exports if vaddr is not None]
 
-    def _set_per_cpu(self, group: Group) -> None:
-        """Let `%gs:` references to per-CPU variables of the kernel reach the trusted kernel's, as the twin's
-        do, and those to variables of modules the snapshot's. These are also reached by adding `this_cpu_off`,
-        which therefore is the snapshot's, too: per-CPU pointers that a module follows this way are the
-        snapshot's."""
-        for offset, relative in gs_fields(group.content):
-            reference = group.references.get(offset)
-            there = bytes(group.content[offset : offset + _FIELD])
-            data = there
-            if offset in group.per_cpu or reference is not None and self._is_of_a_module(reference[0]):
-                name = self._window.name_of(0) + int.from_bytes(there, "little")
-                data = (name & (1 << 8 * _FIELD) - 1).to_bytes(_FIELD, "little")
-            elif reference is not None and relative:
-                data = self._kernels_per_cpu(reference, group.vaddr + offset) or there
-            if data != there:
-                group.as_loaded[offset] = there
-                group.content[offset : offset + _FIELD] = data
+        return resolve
 
-    def _is_of_a_module(self, name: str) -> bool:
-        return not self._symbol(name)
+    def _add(self, trusted: TrustedSegment) -> None:
+        self._next += len(trusted.vaddrs)
+        self._segments.append(trusted)
+        if trusted.executable:
+            self._set_branches(trusted)
+            redirect_per_cpu(trusted.segment, self._names, self._window)
+            self.redirect_to_trusted(trusted, trusted.proven.trusted)
+        for listener in self._listeners:
+            listener(trusted)
 
-    def _kernels_per_cpu(self, reference: tuple[str, int, int], place_vaddr: int) -> bytes | None:
-        """The field of a reference relative to RIP to a per-CPU variable of the kernel; None if it may
-        stay."""
-        name = reference[0]
-        own = next(iter(self._symbol(_THIS_CPU_OFF)), None) if name == _THIS_CPU_OFF else None
-        vaddr = self._per_cpu(name) if own is None else self._window.name_of(own)
-        return None if vaddr is None else field_for(reference, vaddr, place_vaddr)
+    def _set_branches(self, trusted: TrustedSegment) -> None:
+        """Let the code's static branches be as the snapshot's keys say (`static_key.enabled` are a key's
+        first 32 bits)."""
+        size = len(trusted.segment.content)
+        for offset, code in trusted.module.labels.patches(0, size, self._key_state):
+            trusted.segment.write(offset, code)
 
     def _key_state(self, vaddr: int) -> int:
         return int.from_bytes(self.read(vaddr, 4), "little", signed=True)
 
-    def reclassify(self, part: Part, fields: set[int]) -> None:
-        """Let these fields of a text reach the trusted kernel's object from now on."""
+    def redirect_to_trusted(self, trusted: TrustedSegment, fields: Iterable[int]) -> None:
+        """Let the references at these offsets of a module's code reach the trusted kernel's objects."""
+        text = trusted.segment
         for offset in fields:
-            reference = part.group.references.get(offset)
-            home = None if reference is None else self._home(reference[0])
+            reference = text.references.get(offset)
+            home = None if reference is None else self._names.home(reference.name)
             if reference is not None and home is not None:
-                data = field_for(reference, home, part.group.vaddr + offset)
-                part.group.content[offset : offset + len(data)] = data
+                text.write(offset, reference.field(home, text.vaddr + offset))

@@ -1,25 +1,25 @@
 """The proxy task inside the namespaces of one task of the snapshot, as `nsenter --target PID --all` would put
 it there.
 
-The proxy task takes over the members of that task's nsproxy (but for the mounts: its own /proc and /sys must
-stay), the user namespace of its credentials and its `struct pid`, so that `/proc/self` is that task. Done
-before /proc and /sys are mounted: a mount keeps the namespaces of whoever made it. Where these members lie is
-found by value in the proxy task's own task, whose kernel is the same build.
+The proxy task takes over the pointers of that task's nsproxy (but for the mounts: its own /proc and /sys must
+stay), the user namespace of its credentials and its `struct pid`, so that `/proc/self` is that task. This is
+done before /proc and /sys are mounted, because a mount keeps the namespaces of the task that made it. Where
+these pointers are is found by value in the proxy task's own `task_struct`, whose kernel is the same build.
 """
 
 from __future__ import annotations
 
 from hybridbridge_vol.bridge.attachment import Bridge
+from hybridbridge_vol.bridge.objects.words import read_words
 from hybridbridge_vol.bridge.run.caller import Caller
-from hybridbridge_vol.bridge.space import UPPER_HALF
 from hybridbridge_vol.errors import AttachError, CallRolledBack, OptionError
 from hybridbridge_vol.machine.machine import UnmappedVirtual
 from hybridbridge_vol.units import U64
 
 _TASK_SIZE = 16384
 _SIGNAL_SIZE = 1024
-"""Bytes in which the members of a task and of its signal_struct are looked for."""
-_SIGNAL_BEHIND_NSPROXY = 8  # struct task_struct, include/linux/sched.h
+"""Bytes of a task_struct and of its signal_struct in which pointers are looked for."""
+_SIGNAL_AFTER_NSPROXY = 8  # struct task_struct, include/linux/sched.h
 
 
 def enter(caller: Caller, pid: int) -> None:
@@ -30,7 +30,7 @@ def enter(caller: Caller, pid: int) -> None:
     """
     bridge = caller.bridge
     try:
-        _Entry(bridge).follow(_find_task(caller, pid), pid)
+        _ProxyPointers(bridge).follow(_find_task(caller, pid), pid)
     except UnmappedVirtual as error:
         raise AttachError(
             f"the namespaces of process {pid} are not in the image (at {error.vaddr:#x})"
@@ -55,34 +55,34 @@ def _find_task(caller: Caller, pid: int) -> int:
     return task
 
 
-class _Entry:
-    """Where the proxy task's task points to what decides about namespaces (virtual addresses and offsets)."""
+class _ProxyPointers:
+    """The pointers of the proxy task's task_struct that decide which namespaces it is in."""
 
     def __init__(self, bridge: Bridge) -> None:
         self._bridge = bridge
         self._machine, self._proxy_task = bridge.machine, bridge.prepared.proxy_task
-        words = self._words(self._proxy_task.task, _TASK_SIZE)
-        self._pid_offset = self._offset_of(words, self._proxy_task.pid, "pid")
+        task, pid = self._proxy_task.task, self._proxy_task.pid
+        words = read_words(self._machine, task, _TASK_SIZE)
+        self._pid_offset = self._offset_of(words, pid, "pid")
         self._cred_offset = self._offset_of(words, self._proxy_task.cred, "credentials")
-        signal = words[(self._proxy_task.task_nsproxy + _SIGNAL_BEHIND_NSPROXY) // 8]
-        group = self._offset_of(self._words(signal, _SIGNAL_SIZE), self._proxy_task.pid, "group's pid")
-        self._pid_places = (self._proxy_task.task + self._pid_offset, signal + group)
+        signal = words[(self._proxy_task.task_nsproxy + _SIGNAL_AFTER_NSPROXY) // 8]
+        group = self._offset_of(read_words(self._machine, signal, _SIGNAL_SIZE), pid, "group's pid")
+        self._pid_vaddrs = (task + self._pid_offset, signal + group)
 
     def follow(self, task: int, pid: int) -> None:
-        """Point the proxy task where `task`, of the snapshot, points."""
+        """Let them point where those of `task`, of the snapshot, point."""
         proxy_task, machine = self._proxy_task, self._machine
         theirs = machine.read_u64(self._checked(task) + proxy_task.task_nsproxy)
         if not theirs:
             raise OptionError(f"--ns-of {pid}: the process has ended (a zombie) and left its namespaces")
         ours = machine.read_u64(proxy_task.task + proxy_task.task_nsproxy)
-        new = {place: self._followed(theirs + place - ours) for place in self._bridge.namespaces}
+        new = {vaddr: self._followed(theirs + vaddr - ours) for vaddr in self._bridge.namespaces}
         cred = self._followed(task + self._cred_offset)
-        new[proxy_task.cred + proxy_task.cred_user_namespace] = self._followed(
-            cred + proxy_task.cred_user_namespace
-        )
-        new |= dict.fromkeys(self._pid_places, self._followed(task + self._pid_offset))
-        for place, value in new.items():
-            machine.write_u64(place, value)
+        user_namespace = self._followed(cred + proxy_task.cred_user_namespace)
+        new[proxy_task.cred + proxy_task.cred_user_namespace] = user_namespace
+        new |= dict.fromkeys(self._pid_vaddrs, self._followed(task + self._pid_offset))
+        for vaddr, value in new.items():
+            machine.write_u64(vaddr, value)
 
     def _followed(self, vaddr: int) -> int:
         return self._checked(self._machine.read_u64(self._checked(vaddr)))
@@ -90,24 +90,14 @@ class _Entry:
     def _checked(self, vaddr: int) -> int:
         """The address, if it may be the snapshot's: an image must not make the proxy task use anything of the
         trusted side."""
-        bridge = self._bridge
-        home = vaddr - bridge.kernel.text_link_vaddr - bridge.home_delta
-        if vaddr < UPPER_HALF or vaddr in bridge.boot.layout or 0 <= home < bridge.layout.size:
+        if not self._bridge.may_be_snapshot(vaddr):
             raise AttachError(f"a pointer to namespaces leads out of the image (to {vaddr:#x})")
         return vaddr
-
-    def _words(self, vaddr: int, size: int) -> list[int]:
-        words: list[int] = []
-        for offset in range(0, size, 8):
-            try:
-                words.append(self._machine.read_u64(vaddr + offset))
-            except UnmappedVirtual:
-                break
-        return words
 
     def _offset_of(self, words: list[int], value: int, what: str) -> int:
         if value not in words:
             raise AttachError(
-                f"{self._bridge.kernel.name}: the proxy task's {what} is not where it should be; --ns-of cannot be used"
+                f"{self._bridge.kernel.name}: the proxy task's {what} is not where it should be; "
+                "--ns-of cannot be used"
             )
         return words.index(value) * 8

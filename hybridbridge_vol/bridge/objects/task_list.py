@@ -1,16 +1,15 @@
 """The kernel's list of all processes, `init_task.tasks`, which no file of /proc is made from.
 
-Where `tasks` lies in a `struct task_struct` is found by value in the trusted kernel, where it is the one
-ring, linked at the same place of each, that `init_task` and the proxy task are both on. The list is then
-followed through the snapshot's memory.
+Where `tasks` is in a `struct task_struct` is found by value in the trusted kernel: it is the one ring, linked
+at the same offset of each task, that `init_task` and the proxy task are both on. The list is then followed
+through the snapshot's memory.
 """
 
 from __future__ import annotations
 
-import struct
-
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.machine.machine import UnmappedVirtual
+from hybridbridge_vol.snapshot.virtual_memory import NotInImage
 from hybridbridge_vol.units import U64
 
 _WORDS = 2048
@@ -20,7 +19,7 @@ MAX_TASKS = 1 << 20
 
 
 def tasks_offset(bridge: Bridge) -> int | None:
-    """Offset of `tasks` in a task_struct; None if it is not found, or not at one place alone."""
+    """Offset of `tasks` in a task_struct; None if no offset, or more than one, can be it."""
     found = [offset for offset in range(0, 8 * _WORDS, 8) if _links_proxy_task(bridge, offset)]
     return found[0] if len(found) == 1 else None
 
@@ -34,12 +33,8 @@ def _links_proxy_task(bridge: Bridge, offset: int) -> bool:
     try:
         for _step in range(_MOST_TRUSTED_TASKS):
             following = read(node)
-            if (
-                following == node
-                or following not in bridge.boot.layout
-                and following != head
-                or read(following + 8) != node
-            ):
+            is_ours = following in bridge.boot.layout or following == head
+            if following == node or not is_ours or read(following + 8) != node:
                 return False
             seen = seen or following == wanted
             if following == head:
@@ -51,8 +46,8 @@ def _links_proxy_task(bridge: Bridge, offset: int) -> bool:
 
 
 def task_list(bridge: Bridge) -> tuple[list[int], str]:
-    """Virtual addresses of the task_structs behind the snapshot's `init_task`, in the list's order, and why
-    the list ends before it is back at its head (empty if it does not)."""
+    """Virtual addresses of the task_structs that follow the snapshot's `init_task`, in the list's order, and
+    why the list ends before it is back at its head (empty if it does not)."""
     offset = tasks_offset(bridge)
     if offset is None:
         return [], "this kernel's list of tasks was not found"
@@ -73,18 +68,11 @@ def task_list(bridge: Bridge) -> tuple[list[int], str]:
 
 
 def _word(bridge: Bridge, vaddr: int) -> int | None:
-    """A 64-bit word of the snapshot's memory; None if the image does not hold it."""
-    offset = vaddr - bridge.layout.text_vaddr
-    if 0 <= offset < bridge.layout.size:
-        paddr = bridge.layout.text_paddr + offset
-    else:
-        place = (
-            bridge.layout.translate(bridge.image, vaddr)
-            if vaddr >> 47 == U64 >> 47 or vaddr >> 56 == 0xFF
-            else None
-        )
-        if place is None:
-            return None
-        paddr = place.paddr
-    data = bridge.image.read_available(paddr, 8)
-    return None if data is None else int(struct.unpack("<Q", data)[0])
+    """A 64-bit word of the snapshot's memory; None if the image does not hold it, or if the address is not
+    one of the kernel's with any number of page-table levels."""
+    if vaddr >> 47 != U64 >> 47 and vaddr >> 56 != 0xFF:
+        return None
+    try:
+        return bridge.virtual_memory.read_u64(vaddr)
+    except NotInImage:
+        return None

@@ -1,9 +1,9 @@
-"""All task_structs in the memory that the snapshot's kernel took them from, on whatever lists they are or are
+"""All task_structs in the slabs that the snapshot's kernel allocated them from, whether they are on a list or
 not.
 
-Which pages belong to the cache `task_struct_cachep` is told by the kernel's own map of its memory, an array
-with one `struct page` for each page (`slab_cache`, mm/slab.h; 64 bytes on x86-64). How large the objects are
-follows from where the known ones lie. An object counts as a task if it and its `struct pid` point at each
+The kernel's own map of its memory, an array with one `struct page` for each page, says which pages belong to
+the cache `task_struct_cachep` (`slab_cache`, mm/slab.h; 64 bytes on x86-64). How large the objects are
+follows from where the known ones are. An object counts as a task if it and its `struct pid` point at each
 other: one that was freed does not.
 """
 
@@ -19,6 +19,7 @@ from typing import NamedTuple
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.machine.machine import UnmappedVirtual
 from hybridbridge_vol.machine.memory import page_up
+from hybridbridge_vol.machine.paging import PAGE_SHIFT
 from hybridbridge_vol.units import PAGE_SIZE
 
 _CACHE = "task_struct_cachep"
@@ -30,8 +31,8 @@ MAX_SLABS = 1 << 16
 
 
 class _Links(NamedTuple):
-    """Offsets: of `thread_pid` in a task_struct, of `tasks[PIDTYPE_PID]` in a struct pid, and of what that
-    points to in the task_struct."""
+    """Offsets: of `thread_pid` in a task_struct, of `tasks[PIDTYPE_PID]` in a struct pid, and of the list
+    node in the task_struct that the latter points to."""
 
     thread_pid: int
     tasks: int
@@ -40,27 +41,28 @@ class _Links(NamedTuple):
 
 def tasks_in_slabs(bridge: Bridge, known: Iterable[int]) -> list[int]:
     """Virtual addresses of the task_structs, those `known` (of the snapshot's list of tasks) among them;
-    empty if the kernel or the image does not tell."""
+    empty if the kernel or the image does not show where they are."""
     links, heads = _links(bridge), _slabs(bridge)
     if links is None or not heads:
         return []
-    base = bridge.layout.page_offset_base
-    starts = [base + pfn * PAGE_SIZE for pfn in heads]
+    slabs = [bridge.layout.page_offset_base + pfn * PAGE_SIZE for pfn in heads]
+    stride, size = _sizes(slabs, known)
+    offsets = range(0, size - stride + 1, stride) if stride else ()
+    return [slab + offset for slab in slabs for offset in offsets if _is_task(bridge, slab + offset, links)]
+
+
+def _sizes(slabs: list[int], known: Iterable[int]) -> tuple[int, int]:
+    """Bytes from one task_struct to the next, and of a slab, by where the known ones are in the `slabs`
+    (virtual addresses, ascending); `(0, 0)` if that does not show it."""
     offsets = [
         offset
         for task in known
-        if 0 <= (offset := task - starts[max(bisect_right(starts, task) - 1, 0)]) < _MAX_SLAB
+        if 0 <= (offset := task - slabs[max(bisect_right(slabs, task) - 1, 0)]) < _MAX_SLAB
     ]
     stride = math.gcd(*offsets)
     if not stride or stride % 8:
-        return []
-    size = page_up(1 << (max(offsets) + stride - 1).bit_length())
-    return [
-        start + place
-        for start in starts
-        for place in range(0, size - stride + 1, stride)
-        if _is_task(bridge, start + place, links)
-    ]
+        return 0, 0
+    return stride, page_up(1 << (max(offsets) + stride - 1).bit_length())
 
 
 def _links(bridge: Bridge) -> _Links | None:
@@ -89,7 +91,9 @@ def _slabs(bridge: Bridge) -> list[int]:
     pattern = bridge.image.read_available(bridge.layout.text_paddr + offset, 8)
     if pattern is None or not any(pattern):
         return []
-    search = re.compile(re.escape(pattern)).finditer  # faster than bytes.find in what is nearly all alike
+    search = re.compile(
+        re.escape(pattern)
+    ).finditer  # faster than bytes.find in data that is nearly all alike
     pieces = (
         (pfn + found.start() // _PAGE_STRUCT) for pfn, data in _page_structs(bridge) for found in search(data)
     )
@@ -104,10 +108,10 @@ def _page_structs(bridge: Bridge) -> Iterator[tuple[int, memoryview | bytes]]:
         at = base + run.paddr // PAGE_SIZE * _PAGE_STRUCT
         end = base + -(-(run.paddr + run.size) // PAGE_SIZE) * _PAGE_STRUCT
         while at < end:
-            place = layout.translate(image, at)
-            size = _LARGE_SIZE if place is not None and place.shift > 12 else PAGE_SIZE
+            found = layout.translate(image, at)
+            size = _LARGE_SIZE if found is not None and found.shift > PAGE_SHIFT else PAGE_SIZE
             size = min(end, at - at % size + size) - at
-            data = None if place is None else bridge.space.bytes_at(place.paddr, size)
+            data = None if found is None else bridge.image_pages.bytes_at(found.paddr, size)
             if data is not None:
                 yield (at - base) // _PAGE_STRUCT, data
             at += size
@@ -119,7 +123,7 @@ def _is_task(bridge: Bridge, task: int, links: _Links) -> bool:
 
 
 def _word(bridge: Bridge, vaddr: int) -> int | None:
-    """A word of the direct map, where all slab objects lie; None elsewhere, or if the image does not hold
+    """A word of the direct map, where all slab objects are; None elsewhere, or if the image does not hold
     it."""
     paddr = vaddr - bridge.layout.page_offset_base
     data = bridge.image.read_available(paddr, 8) if 0 <= paddr < bridge.image.end_paddr else None

@@ -1,30 +1,32 @@
 """FAST-BRIDGE with fall-back to SLOW-BRIDGE: how every call is run.
 
-FAST runs the twin's proven code at the emulator's full speed; everywhere else its twin holds `int3`. At one,
-SLOW takes over for the rest of that call, proves what it runs, and the memo grows; FAST goes on with the next
-call.
+FAST runs the twin's proven code at the emulator's full speed; elsewhere its twin holds `int3`. At one of
+these, SLOW takes over for the rest of that call, proves what it runs, and the memo grows; FAST goes on with
+the next call.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from hybridbridge_vol.bridge import memo as memos
 from hybridbridge_vol.bridge.attachment import Bridge
+from hybridbridge_vol.bridge.run.invocation import Invocation
 from hybridbridge_vol.bridge.run.statistics import CallCount, Statistics
 from hybridbridge_vol.errors import NotMemoized
-from hybridbridge_vol.machine.machine import VECTOR_BREAKPOINT, Machine, Stop, UnmappedVirtual
+from hybridbridge_vol.machine.exceptions import VECTOR_BREAKPOINT
+from hybridbridge_vol.machine.machine import Machine, Stop, UnmappedVirtual
 from hybridbridge_vol.units import PAGE_SIZE
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hybridbridge_vol.bridge.run.slow import SlowBridge
+    from hybridbridge_vol.bridge.run.slow import SlowBridge, SlowRun
     from hybridbridge_vol.bridge.taint.decoder import Instruction
 
 BREAKPOINT_SIZE = 1
-"""Bytes of `int3`: RIP stands behind it when it has trapped (SDM volume 3A, 6.5)."""
+"""Bytes of `int3`: after it has trapped, RIP is behind it (SDM volume 3A, 6.5)."""
 
 SLOW_FACTOR = 6
 """How much more time than on FAST a call may take under taint before it counts as endless. Instructions take
@@ -40,7 +42,8 @@ class Mode(StrEnum):
 
 
 class Hybrid:
-    """Runs calls on a bridge in one of the modes and lets the memo grow."""
+    """Runs calls on a bridge in one of the modes and lets the memo grow. `user` is the guest-physical range
+    of the proxy task's user memory, which must be there already."""
 
     def __init__(self, bridge: Bridge, mode: Mode, user: range) -> None:
         self.bridge = bridge
@@ -55,30 +58,35 @@ class Hybrid:
     def slow(self) -> SlowBridge:
         """SLOW-BRIDGE, made when it is first needed."""
         if self._slow is None:
+            # with capstone, which a session with a full memo does not need: 45 ms, to the 120 ms of a session
             from hybridbridge_vol.bridge.run.slow import SlowBridge
 
             self._slow = SlowBridge(self.bridge, self._user)
         return self._slow
 
+    # --- life ---------------------------------------------------------------------------------------------
+
     def keep_learned(self) -> None:
-        """Put what was proven so far into the store; costs nothing where that is nothing new."""
+        """Store what was proven so far; costs nothing if that is nothing new."""
         memos.save(self.bridge.kernel.folder, self.bridge.memo)
 
     def rest(self) -> None:
-        """End the threads of both machines; the next call starts what it needs again."""
+        """End the threads of both machines, before a fork; the next call starts what it needs again."""
         self.bridge.machine.rest()
         if self._slow is not None:
             self._slow.machine.rest()
 
     def close(self) -> None:
-        """Keep what was learned and let SLOW go."""
+        """Store what was learned and let SLOW go."""
         self.keep_learned()
         if self._slow is not None:
             self._slow.close()
             self._slow = None
 
+    # --- what others did to memory ------------------------------------------------------------------------
+
     def forget_labels(self) -> None:
-        """Memory went back to the session's mark: what the shadow state says of it is no longer true."""
+        """Memory went back to an earlier state: what SLOW knows of it is no longer true."""
         if self._slow is not None:
             self._slow.engine.reset()
             self._slow.machine.flush_translations()
@@ -88,51 +96,30 @@ class Hybrid:
         if self.mode is Mode.SLOW and self._slow is not None:
             self._slow.engine.clean(paddr, size)
 
-    def call(
-        self,
-        function_vaddr: int,
-        arguments: tuple[int, ...],
-        stack_vaddr: int,
-        until: int,
-        seconds: float,
-        label: str,
-    ) -> Stop:
-        """As `Machine.call`; `label` is for the statistics. NotMemoized in mode `fast` where FAST has no
-        memo; the call must be rolled back then."""
+    # --- calls --------------------------------------------------------------------------------------------
+
+    def call(self, invocation: Invocation, label: str) -> Stop:
+        """Make a call; `label` is for the statistics. UnmappedVirtual if the stack is not mapped; NotMemoized
+        in mode `fast` where FAST has no memo. Whoever calls rolls back what did not return."""
         count = self.statistics.of(label)
         count.calls += 1
         start = time.perf_counter()
         try:
             if self.mode is Mode.SLOW:
-                self.slow.count(count)
-                stop = self.slow.call(function_vaddr, arguments, stack_vaddr, until, seconds * SLOW_FACTOR)
-                self._learn(stop, count)
-                return stop
-            stop = self.machine.call(function_vaddr, arguments, stack_vaddr, until, seconds)
-            if (
-                stop.kind != "exception"
-                or stop.vector != VECTOR_BREAKPOINT
-                or not self.bridge.in_twin(stop.rip)
-            ):
-                return stop
-            return self._fall_back(stop, until, seconds, count)
+                return self._learn(self.slow.call(invocation, SLOW_FACTOR), count)
+            stop = invocation.run(self.machine)
+            if self._is_trap(stop):
+                return self._fall_back(stop, invocation, count)
+            return stop
         finally:
             count.seconds += time.perf_counter() - start
 
-    def call_together(
-        self,
-        program_vaddr: int,
-        arguments: tuple[int, ...],
-        stack_vaddr: int,
-        until: int,
-        seconds: float,
-        names: list[str],
-    ) -> bool:
-        """Run a program of several calls on FAST, with no fall-back. Its time is shared out evenly among the
-        calls. False if it did not end well: it must be rolled back then."""
+    def call_together(self, invocation: Invocation, names: list[str]) -> bool:
+        """Run a program of calls of these names on FAST, without fall-back. Its time is divided evenly among
+        the calls. False if it did not end well: whoever calls rolls it back."""
         start = time.perf_counter()
         try:
-            stop = self.bridge.machine.call(program_vaddr, arguments, stack_vaddr, until, seconds)
+            stop = invocation.run(self.bridge.machine)
         except UnmappedVirtual:
             return False
         if stop.kind != "returned":
@@ -144,7 +131,13 @@ class Hybrid:
             count.seconds += share
         return True
 
-    def _fall_back(self, stop: Stop, until: int, seconds: float, count: CallCount) -> Stop:
+    def _is_trap(self, stop: Stop) -> bool:
+        """Whether FAST met code of the twin that has no memo."""
+        is_breakpoint = stop.kind == "exception" and stop.vector == VECTOR_BREAKPOINT
+        return is_breakpoint and self.bridge.in_twin(stop.rip)
+
+    def _fall_back(self, stop: Stop, invocation: Invocation, count: CallCount) -> Stop:
+        """Let SLOW run the rest of a call that FAST stopped."""
         rip = stop.rip - BREAKPOINT_SIZE
         where = self.bridge.describe(rip)
         if self.mode is Mode.FAST:
@@ -154,51 +147,44 @@ class Hybrid:
             )
         count.traps += 1
         self.statistics.trapped_in.append(where)
-        slow = self.slow
-        slow.count(count)
         self.machine.write_register("RIP", rip)
-        slow.take_over(self.machine)
-        stop = slow.go_on(rip, until, seconds * SLOW_FACTOR)
-        slow.hand_back(self.machine)
-        self._learn(stop, count)
-        return stop
+        run = self.slow.go_on_from(self.machine, invocation, SLOW_FACTOR)
+        return self._learn(run, count)
 
-    def _learn(self, stop: Stop, count: CallCount) -> None:
-        """Take what a run proved into the memo; nothing if it did not end well."""
-        slow = self.slow
-        slow.count(None)
-        learned = slow.learned()
-        reclassified, slow.reclassified = slow.reclassified, set()
-        for finding in slow.findings:
-            where = self.bridge.describe(finding.vaddr)
+    # --- learning -----------------------------------------------------------------------------------------
+
+    def _learn(self, run: SlowRun, count: CallCount) -> Stop:
+        """Add what a run proved to the memo; nothing if it did not end well. How it ended."""
+        count.instructions += run.instructions
+        count.trampolines += run.trampolines
+        for vaddr in run.unattributed:
+            where = self.bridge.describe(vaddr)
             self.statistics.unattributed[where] = self.statistics.unattributed.get(where, 0) + 1
-        if stop.kind != "returned":
-            slow.forget(learned)
-            return
-        reclassified |= slow.cache_loads(learned)
-        if not learned and not reclassified:
-            return
-        ranges = list(self._ranges(learned))
-        self.bridge.space.learn(ranges, reclassified)
-        count.memoized += len(learned)
-        self.statistics.reclassified += len(reclassified)
-        pages = self.bridge.space.renew_twin(
-            [*(place for start, end in ranges for place in (start, end - 1)), *reclassified]
-        )
-        if reclassified:
-            slow.renewed(pages, reclassified)
+        if run.stop.kind == "returned" and (run.learned or run.redirected):
+            count.memoized += len(run.learned)
+            self.statistics.redirected += len(run.redirected)
+            self._memorize(run)
+        return run.stop
+
+    def _memorize(self, run: SlowRun) -> None:
+        ranges = list(self._ranges(run.learned))
+        self.bridge.twin.learn(ranges, run.redirected)
+        changed = [*(offset for start, end in ranges for offset in (start, end - 1)), *run.redirected]
+        pages = self.bridge.twin.renew(changed)
+        if run.redirected:
+            self.slow.code_changed(pages, run.redirected)
         for page in pages:
             self.bridge.machine.uc.ctl_remove_cache(page, page + PAGE_SIZE)
 
-    def _ranges(self, instructions: list[Instruction]) -> Iterator[tuple[int, int]]:
-        """The places of instructions, counted from `_text`."""
+    def _ranges(self, instructions: Iterable[Instruction]) -> Iterator[tuple[int, int]]:
+        """The `(start, end)` of instructions, as offsets from `_text`."""
         for item in instructions:
-            offset = self.bridge.space.offset_of(item.vaddr)
+            offset = self.bridge.twin.offset_of(item.vaddr)
             if offset is not None:
                 yield offset, offset + item.size
 
     def finish_statistics(self) -> Statistics:
-        """The statistics so far, with what the taint engine had no rule for."""
+        """The statistics so far, with what the taint engine has no rule for."""
         if self._slow is not None:
             self.statistics.unknown_instructions = dict(self._slow.engine.unknown)
             self.statistics.split = self._slow.engine.statistics["split"]

@@ -3,7 +3,8 @@
 Entering the emulator and leaving it costs more than a short system call itself. A program is a list of steps
 in the proxy task's memory, and a loop of ours that makes one call after the other; a step may take an earlier
 step's answer (a descriptor, say) as its first argument. It runs on FAST-BRIDGE alone: where FAST traps, or
-anything else goes wrong, the whole program is rolled back and its calls are made one by one.
+anything else goes wrong, the whole program is rolled back (so no file may be open), and its calls can be made
+one by one.
 """
 
 from __future__ import annotations
@@ -12,28 +13,30 @@ import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from hybridbridge_vol.bridge.physical_map import PROGRAM_PADDR
 from hybridbridge_vol.machine.memory import HostMapping
-from hybridbridge_vol.machine.paging import ACCESSED, NO_EXECUTE, USER, WRITABLE
+from hybridbridge_vol.machine.paging import ACCESSED, LARGE_SHIFT, NO_EXECUTE, USER, WRITABLE
 from hybridbridge_vol.units import U64
 
 if TYPE_CHECKING:
     from hybridbridge_vol.bridge.run.caller import Caller
 
-PROGRAM_PADDR = (4 << 30) + (16 << 20)
 PROGRAM_VADDR = 0x2000_0000
 PROGRAM_SIZE = 8 << 20
-_LARGE = 2 << 20
-"""The loop lies in the first large page, alone; the steps begin at the second, their data at the third."""
-_STEPS_AT = _LARGE
-DATA_AT = 2 * _LARGE
-"""Where paths and buffers of a program begin, from `PROGRAM_VADDR`."""
-DATA_SIZE = PROGRAM_SIZE - DATA_AT
+_LARGE = 1 << LARGE_SHIFT
+_STEPS_OFFSET = _LARGE
+DATA_OFFSET = 2 * _LARGE
+"""From `PROGRAM_VADDR`: the loop is in the first large page, alone; the steps begin at the second, and their
+data, paths and buffers, at the third."""
+DATA_SIZE = PROGRAM_SIZE - DATA_OFFSET
 
 # A step: the function to call, where its first argument is to be taken from (or 0), its answer, and its
 # struct pt_regs (arch/x86/include/asm/ptrace.h), with the arguments in r10, r9, r8, dx, si, di.
 _STEP = struct.Struct("<QQq56x3Q16x3Q48x")
-_ANSWER = 16
-MAX_STEPS = _LARGE // _STEP.size
+_ANSWER_OFFSET = 16
+_ANSWER = struct.Struct("<q")
+MAX_STEPS = (DATA_OFFSET - _STEPS_OFFSET) // _STEP.size
+_MAX_ARGUMENTS = 6
 
 _LOOP = bytes.fromhex(
     "53"  # push rbx
@@ -60,8 +63,8 @@ _LOOP = bytes.fromhex(
 
 
 class Step(NamedTuple):
-    """One system call. `takes` is the number of the step whose answer is its first argument; `side` as for
-    `Caller.syscall`."""
+    """One system call of up to six arguments. `takes` is the number of the earlier step whose answer is its
+    first argument; `side` as for `Caller.syscall`."""
 
     name: str
     arguments: tuple[int, ...]
@@ -79,13 +82,15 @@ class ProgramMemory:
         caller.bridge.machine.place(PROGRAM_PADDR, self._memory)
         map_page = caller.bridge.space.builder.map_page
         map_page(PROGRAM_VADDR, PROGRAM_PADDR, ACCESSED)
-        for offset in range(_STEPS_AT, PROGRAM_SIZE, _LARGE):
-            map_page(
-                PROGRAM_VADDR + offset, PROGRAM_PADDR + offset, WRITABLE | USER | ACCESSED | NO_EXECUTE, 21
-            )
+        for offset in range(_STEPS_OFFSET, PROGRAM_SIZE, _LARGE):
+            flags = WRITABLE | USER | ACCESSED | NO_EXECUTE
+            map_page(PROGRAM_VADDR + offset, PROGRAM_PADDR + offset, flags, LARGE_SHIFT)
 
     def put(self, offset: int, data: bytes) -> int:
-        """Store bytes at an offset, `DATA_AT` or beyond; their virtual address."""
+        """Store bytes at an offset, `DATA_OFFSET` or beyond; their virtual address. ValueError if they do not
+        fit."""
+        if not DATA_OFFSET <= offset <= PROGRAM_SIZE - len(data):
+            raise ValueError(f"{len(data)} bytes of a program's data do not fit at {offset:#x}")
         self._memory.view[offset : offset + len(data)] = data
         return PROGRAM_VADDR + offset
 
@@ -94,27 +99,34 @@ class ProgramMemory:
         return bytes(self._memory.view[offset : offset + size])
 
     def run(self, steps: Sequence[Step]) -> list[int] | None:
-        """Make up to `MAX_STEPS` calls; their answers, negative errno included. None if it was rolled
-        back."""
-        view, entry = self._memory.view, self._caller.entry
-        first = PROGRAM_VADDR + _STEPS_AT
-        for number, (name, arguments, takes, side) in enumerate(steps):
-            di, si, dx, r10, r8, r9 = (*arguments, *(0,) * (6 - len(arguments)))
-            source = 0 if takes is None else first + takes * _STEP.size + _ANSWER
-            _STEP.pack_into(
-                view,
-                _STEPS_AT + number * _STEP.size,
-                entry(name, side),
-                source,
-                0,
-                r10,
-                r9,
-                r8,
-                dx,
-                si,
-                di & U64,
-            )
+        """Make the calls of up to `MAX_STEPS` steps; their answers, negative errno included. None if the
+        program was rolled back. ValueError if there are too many steps, or one cannot be made so."""
+        if len(steps) > MAX_STEPS:
+            raise ValueError(f"a program of {len(steps)} steps; {MAX_STEPS} are possible")
+        if not steps:
+            return []
+        for number, step in enumerate(steps):
+            self._write(number, step)
+        first = PROGRAM_VADDR + _STEPS_OFFSET
         if not self._caller.run_program(PROGRAM_VADDR, first, [step.name for step in steps]):
             return None
-        read = struct.Struct("<q").unpack_from
-        return [read(view, _STEPS_AT + number * _STEP.size + _ANSWER)[0] for number in range(len(steps))]
+        return [self._answer(number) for number in range(len(steps))]
+
+    def _write(self, number: int, step: Step) -> None:
+        name, arguments, takes, side = step
+        if len(arguments) > _MAX_ARGUMENTS or takes is not None and not 0 <= takes < number:
+            raise ValueError(f"step {number} ({name}) of a program: {step}")
+        padded = (*arguments, *(0,) * (_MAX_ARGUMENTS - len(arguments)))
+        di, si, dx, r10, r8, r9 = (value & U64 for value in padded)
+        source = 0 if takes is None else PROGRAM_VADDR + _step_offset(takes) + _ANSWER_OFFSET
+        entry = self._caller.entry(name, side)
+        view, offset = self._memory.view, _step_offset(number)
+        _STEP.pack_into(view, offset, entry, source, 0, r10, r9, r8, dx, si, di)
+
+    def _answer(self, number: int) -> int:
+        answer: int = _ANSWER.unpack_from(self._memory.view, _step_offset(number) + _ANSWER_OFFSET)[0]
+        return answer
+
+
+def _step_offset(number: int) -> int:
+    return _STEPS_OFFSET + number * _STEP.size

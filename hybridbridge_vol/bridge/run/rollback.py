@@ -1,8 +1,8 @@
-"""Undoing a call: all memory of the machine back to what it was at a marked moment, in milliseconds.
+"""Rolling back a call: all memory of the machine as it was at a marked moment, in milliseconds.
 
 All memory is private to this process and copy-on-write over files. The mark keeps the few pages that were
-written until then; rolling back throws every private page away (`MADV_DONTNEED`) and puts the kept pages
-back.
+written until then; rolling back discards every private page (`MADV_DONTNEED`, madvise(2)) and puts the kept
+pages back.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from hybridbridge_vol.machine.memory import HostMapping
 from hybridbridge_vol.units import PAGE_SIZE
 
 _PAGEMAP = "/proc/self/pagemap"
-# Documentation/admin-guide/mm/pagemap.rst: bit 63 present, 62 swapped, 61 file page or shared. The highest
-# byte of a page's word is 0x80 set, 0x20 clear for a private copy in memory, 0x40 set for one swapped out.
+_ENTRY_SIZE = 8
 _PRIVATE = re.compile(rb"[\x40-\x5f\x80-\x9f\xc0-\xdf]")
+"""The highest byte of a page's entry that says it was written (Documentation/admin-guide/mm/pagemap.rst): bit
+63 of the entry is "present", 62 "swapped", 61 "file page or shared". The byte has 0x80 set and 0x20 clear for
+a private copy in memory, 0x40 set for one that was swapped out."""
 
 
 def private_pages(mapping: HostMapping, offset: int, size: int, pagemap: int) -> Iterator[int]:
@@ -28,13 +30,13 @@ def private_pages(mapping: HostMapping, offset: int, size: int, pagemap: int) ->
     `pagemap` is a descriptor of /proc/self/pagemap.
     """
     first = (mapping.address + offset) // PAGE_SIZE
-    words = os.pread(pagemap, 8 * (-(-size // PAGE_SIZE)), 8 * first)
-    for match in _PRIVATE.finditer(words[7::8]):
+    entries = os.pread(pagemap, _ENTRY_SIZE * (-(-size // PAGE_SIZE)), _ENTRY_SIZE * first)
+    for match in _PRIVATE.finditer(entries[_ENTRY_SIZE - 1 :: _ENTRY_SIZE]):
         yield offset + match.start() * PAGE_SIZE
 
 
 class Mark:
-    """A moment to come back to.
+    """A moment to go back to.
 
     `regions` are `(mapping, [(offset, size)])`: the mappings to be restored, and which of their parts may
     have been written so far.
@@ -58,7 +60,7 @@ class Mark:
             os.close(pagemap)
 
     def restore(self) -> None:
-        """Go back. The processor's registers and its translation look-aside buffer follow."""
+        """Go back: memory, and the processor's registers and translations."""
         for mapping, pages in self._kept:
             mapping.discard_writes()
             for offset, data in pages:

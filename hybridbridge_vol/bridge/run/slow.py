@@ -1,272 +1,206 @@
-"""SLOW-BRIDGE: a second emulator over the same memory, that runs the whole twin under taint and proves what
+"""SLOW-BRIDGE: a second emulator over the same memory, which runs the whole twin under taint and proves what
 it runs.
 
-It sees the same physical memory as FAST-BRIDGE except for the twin, which is complete here. What it proves on
-every path is what FAST-BRIDGE takes for granted (DESIGN, "SLOW-BRIDGE"): a pointer of the snapshot's is
-followed into the snapshot only, nothing else leads there but the twin's static references, and what the
-trusted kernel keeps its books with is its own.
+It sees the same physical memory as FAST-BRIDGE except for the twin, which is complete here. On every path
+that it runs it proves what FAST-BRIDGE takes for granted: a pointer of the snapshot's is followed into the
+snapshot only; nothing else leads there but the twin's static references; the trusted kernel's allocator and
+lock state is its own (HYBRID-BRIDGE, NDSS 2014, section 4).
+
+A run is one `call`, or one `go_on_from` where FAST-BRIDGE stopped. What it found is all in its `SlowRun`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from hybridbridge_vol.bridge.attachment import Bridge
-from hybridbridge_vol.bridge.faults import ExceptionFilter
-from hybridbridge_vol.bridge.modules.snapshot_modules import MODULES_END, MODULES_START, ROOM, Part
-from hybridbridge_vol.bridge.per_cpu_window import NAMES
-from hybridbridge_vol.bridge.run.statistics import CallCount
-from hybridbridge_vol.bridge.space import SNAPSHOT_PADDR, TWIN_PADDR, UPPER_HALF
+from hybridbridge_vol.bridge.modules.relocated_module import TrustedSegment
+from hybridbridge_vol.bridge.physical_map import SNAPSHOT_PADDR
+from hybridbridge_vol.bridge.run.invocation import Invocation
+from hybridbridge_vol.bridge.run.slab_caches import FIELD_SIZE, SlabCaches
+from hybridbridge_vol.bridge.run.slow_machine import address_map, second_machine, trampoline_rules
 from hybridbridge_vol.bridge.taint.decoder import Instruction
-from hybridbridge_vol.bridge.taint.engine import AddressMap, Event, EventKind, TaintEngine
+from hybridbridge_vol.bridge.taint.engine import TaintEngine
+from hybridbridge_vol.bridge.taint.events import Event, EventKind
 from hybridbridge_vol.bridge.taint.labels import leaf_range
-from hybridbridge_vol.bridge.taint.rules import Bits, Kind, Place, Rule, trampoline
-from hybridbridge_vol.machine.machine import Machine, Stop, Verdict
-from hybridbridge_vol.machine.memory import page_up
-from hybridbridge_vol.trust.placement import START_KERNEL_MAP
+from hybridbridge_vol.machine.exceptions import VECTOR_PAGE_FAULT, Verdict
+from hybridbridge_vol.machine.machine import Machine, Stop
+from hybridbridge_vol.machine.registers import GENERAL_REGISTERS
 from hybridbridge_vol.units import PAGE_SIZE
 
-_GENERAL = ("RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI", *(f"R{i}" for i in range(8, 16)))
 
-_FIELD = 4
+@dataclass(frozen=True)
+class SlowRun:
+    """One run under taint: how it ended, and what was noticed.
 
+    `unattributed`: virtual addresses of instructions that accessed the snapshot by an address which does not
+    come from it. `learned`: instructions of the twin and of modules met for the first time; they are proven
+    if it returned.
+    `redirected`: static references (offsets of their fields from `_text`) that must reach the trusted
+    kernel's object from now on. Counts are of this run.
+    """
 
-def _loads_a_pointer(instruction: Instruction) -> bool:
-    """Whether it moves eight bytes of the variable that it names, relative to RIP, into a register."""
-    rule = instruction.rule
-    plain = rule.kind is Kind.COPY and not rule.bits & (Bits.PUSHES | Bits.POPS | Bits.KEEPS_TARGET)
-    moves = (
-        rule.source.place is Place.MEMORY and rule.source.size == 8 and rule.target.place is Place.REGISTER
-    )
-    return (
-        plain
-        and moves
-        and bool(instruction.relative_field)
-        and instruction.static_field == instruction.relative_field
-    )
+    stop: Stop
+    unattributed: list[int]
+    learned: list[Instruction]
+    redirected: set[int]
+    instructions: int
+    trampolines: int
 
 
 class SlowBridge:
-    """See the module's text. `user` is the guest-physical range of the proxy task's user memory."""
+    """See the module's text. `user` is the guest-physical range of the proxy task's user memory. It is the
+    `TaintHost` of its engine."""
 
     def __init__(self, bridge: Bridge, user: range) -> None:
-        self.bridge = bridge
-        self.user = user
-        self.machine = self._second_machine()
-        self.engine = TaintEngine(self.machine, self._address_map(), self._code, self._trampolines())
-        self.engine.on_foreign = self._is_the_images
-        self.engine.on_trampoline = self._at_trampoline
-        self.findings: list[Event] = []
-        self.reclassified: set[int] = set()
-        """Fields of static references whose class was found to be *trusted* in the current run."""
-        for part in bridge.space.modules.parts:
-            self._on_part(part)
-        bridge.space.modules.on_part = self._on_part
-        self._caches = frozenset(bridge.prepared.caches)
+        self._bridge = bridge
         self._pages: dict[int, bytes] = {}
-        self._count: CallCount | None = None
-        self._counted: dict[str, int] = {}
-        self._filter = ExceptionFilter(bridge, self.machine)
-        self.machine.exception_filter = self._on_exception
+        self._redirected: set[int] = set()
+        self.machine = second_machine(bridge, self._on_exception)
+        self.engine = TaintEngine(self.machine, address_map(bridge, user), self, trampoline_rules(bridge))
+        self._caches = SlabCaches(bridge, self.machine)
+        bridge.space.modules.subscribe(self._add_segment)
 
     def close(self) -> None:
-        """End the machine's thread and let the shadow state go."""
+        """End the machine's thread and let the labels go."""
+        self._bridge.space.modules.unsubscribe(self._add_segment)
         self.engine.close()
         self.machine.release()
 
-    # --- setting up ---------------------------------------------------------------------------------------
+    def _add_segment(self, trusted: TrustedSegment) -> None:
+        """A module's segment is in use from now on."""
+        self.engine.add_segment(trusted.vaddrs, trusted.twin_offset)
+        self.engine.set_module_data(self._bridge.space.modules.data_ranges())
 
-    def _second_machine(self) -> Machine:
-        bridge = self.bridge
-        machine = Machine(bridge.machine.levels)
-        for paddr, mapping in bridge.machine.memory.regions():
-            machine.place_rounded(paddr, bridge.space.whole_twin if paddr == TWIN_PADDR else mapping)
-        machine.devices.tsc, machine.devices.tsc_step = (
-            bridge.machine.devices.tsc,
-            bridge.machine.devices.tsc_step,
-        )
-        machine.load_state(bridge.boot.state)
-        return machine
+    # --- running ------------------------------------------------------------------------------------------
 
-    def _address_map(self) -> AddressMap:
-        bridge = self.bridge
-        start = bridge.kernel.text_link_vaddr - START_KERNEL_MAP
-        return AddressMap(
-            home_text=bridge.kernel.text_link_vaddr + bridge.home_delta,
-            twin_text=bridge.layout.text_vaddr,
-            text_size=bridge.layout.size,
-            constants=range(start, start + bridge.prepared.rodata_end),
-            trusted_size=bridge.ram.size,
-            user=self.user,
-            snapshot_paddr=SNAPSHOT_PADDR,
-            trusted_vaddrs=bridge.boot.layout.guard_hole,
-            twin_constant_end=bridge.space.window.rodata_end,
-            ro_after_init=range(bridge.space.window.ro_after_init, bridge.space.window.ro_after_init_end),
-            modules=range(MODULES_START, MODULES_END),
-            module_room=range(page_up(bridge.layout.size), page_up(bridge.layout.size) + ROOM),
-            per_cpu=range(bridge.prepared.per_cpu.start, bridge.prepared.per_cpu.end),
-            window_names=NAMES,
-        )
+    def call(self, invocation: Invocation, slower: int) -> SlowRun:
+        """Make a call, which may take `slower` times its seconds. Arguments that point into the snapshot are
+        pointers of it."""
+        self.machine.set_arguments(invocation.arguments)
+        self.engine.begin(seed=any(map(self._bridge.may_be_snapshot, invocation.arguments)))
+        return self._run(lambda: invocation.run(self.machine, slower))
 
-    def _on_part(self, part: Part) -> None:
-        """A module's trusted part was placed."""
-        self.engine.add_area(part.vaddrs, part.offset)
-        self.engine.set_module_data(self.bridge.space.modules.data_ranges())
+    def go_on_from(self, machine: Machine, invocation: Invocation, slower: int) -> SlowRun:
+        """Run the rest of a call that another machine over the same memory has begun, and give it back: it
+        goes on where this one ends. Labels are taken from the values in registers and memory."""
+        self.machine.uc.context_restore(machine.uc.context_save())
+        self.machine.flush_translations()
+        self.engine.reset()
+        self.engine.begin(seed=True)
+        rip, seconds = machine.read_register("RIP"), invocation.seconds * slower
+        run = self._run(lambda: self.machine.run(rip, invocation.return_vaddr, seconds))
+        machine.uc.context_restore(self.machine.uc.context_save())
+        machine.flush_translations()
+        return run
 
-    def _trampolines(self) -> dict[int, Rule]:
-        return {
-            item.offset: trampoline(item.trusted, item.action == "free")
-            for item in self.bridge.prepared.trampolines
-            if item.action == "home" or item.trusted
-        }
+    def _run(self, run: Callable[[], Stop]) -> SlowRun:
+        """Run, and collect what was found. What a run that did not return has met counts as never met."""
+        before = self.engine.statistics
+        self._redirected = set()
+        try:
+            stop = run()
+            self.engine.finish()
+            self.engine.raise_failure()
+        except BaseException:
+            self.engine.forget(self.engine.take_learned())
+            raise
+        events, after = self.engine.events(), self.engine.statistics
+        stop = self._judge(stop, events)
+        learned = self.engine.take_learned()
+        if stop.kind == "returned":
+            self._redirected |= self._cache_loads(learned)
+        else:
+            self.engine.forget(learned)
+        counts = (after[name] - before[name] for name in ("instructions", "trampolines"))
+        unattributed = [event.vaddr for event in events if event.kind is EventKind.UNATTRIBUTED]
+        return SlowRun(stop, unattributed, learned, self._redirected, *counts)
 
-    def _code(self, twin: bool, offset: int, size: int) -> bytes:
-        """Code bytes of home or of the twin, as SLOW executes them."""
+    def _judge(self, stop: Stop, events: Iterable[Event]) -> Stop:
+        """How the run ended, unless an event makes its answer worthless."""
+        for event in events:
+            if event.kind is EventKind.FORGED:
+                return Stop("forged", event.vaddr, detail=self._explain_forged(event))
+            if event.kind is EventKind.OUTSIDE and stop.kind != "exception":
+                return Stop("exception", event.vaddr, VECTOR_PAGE_FAULT, event.vaddr)
+        return stop
+
+    def _on_exception(self, machine: Machine, vector: int, rip: int, cr2: int) -> Verdict:
+        self.engine.cancel()
+        return self._bridge.faults(machine, vector, rip, cr2)
+
+    def _explain_forged(self, event: Event) -> str:
+        origins = self.engine.origins(event.label)
+        where = self._bridge.describe(event.vaddr)
+        if not origins:
+            return f"forged pointer followed in {where}"
+        paddr, size = origins[0]
+        offset = self._bridge.image.offset_of(paddr)
+        origin = f"physical address {paddr:#x}" if offset is None else f"image offset {offset:#x}"
+        return f"forged pointer followed in {where}, from {size} bytes at {origin}"
+
+    # --- code ---------------------------------------------------------------------------------------------
+
+    def code(self, twin: bool, offset: int, size: int) -> bytes:
+        """See `TaintHost`."""
         if not twin:
-            start = self.bridge.kernel.text_link_vaddr - START_KERNEL_MAP + offset
-            return bytes(self.bridge.ram.view[start : start + size])
+            start = self._bridge.kernel.text_paddr + offset
+            return bytes(self._bridge.ram.view[start : start + size])
         first = offset & -PAGE_SIZE
         code = b"".join(self._page(page) for page in range(first, offset + size, PAGE_SIZE))
         return code[offset - first : offset - first + size]
 
     def _page(self, offset: int) -> bytes:
         if offset not in self._pages:
-            self._pages[offset] = bytes(self.bridge.space.twin_page(offset))
+            self._pages[offset] = bytes(self._bridge.twin.page(offset))
         return self._pages[offset]
 
-    # --- running ------------------------------------------------------------------------------------------
-
-    def count(self, count: CallCount | None) -> None:
-        """Add instructions and trampolines to `count` from here until this is called again."""
-        statistics = self.engine.statistics
-        if self._count is not None:
-            self._count.instructions += statistics["instructions"] - self._counted["instructions"]
-            self._count.trampolines += statistics["trampolines"] - self._counted["trampolines"]
-        self._count, self._counted = count, statistics
-
-    def take_over(self, machine: Machine) -> None:
-        """Go on where another machine over the same memory stands; labels are taken from values."""
-        self.machine.uc.context_restore(machine.uc.context_save())
-        self.machine.flush_translations()
-        self.engine.reset()
-        self.engine.begin(seed=True)
-
-    def hand_back(self, machine: Machine) -> None:
-        """The other machine goes on where this one stands."""
-        machine.uc.context_restore(self.machine.uc.context_save())
-        machine.flush_translations()
-
-    def call(
-        self, function_vaddr: int, arguments: tuple[int, ...], stack_vaddr: int, until: int, seconds: float
-    ) -> Stop:
-        """As `Machine.call`, under taint; arguments that point into the snapshot are its pointers."""
-        self.machine.set_arguments(arguments)
-        self.engine.begin(seed=any(map(self._leads_into_snapshot, arguments)))
-        return self._judged(self.machine.call(function_vaddr, arguments, stack_vaddr, until, seconds))
-
-    def _leads_into_snapshot(self, value: int) -> bool:
-        bridge = self.bridge
-        home = value - bridge.kernel.text_link_vaddr - bridge.home_delta
-        return value >= UPPER_HALF and value not in bridge.boot.layout and not 0 <= home < bridge.layout.size
-
-    def go_on(self, rip: int, until: int, seconds: float) -> Stop:
-        """As `Machine.run`, under taint, after `take_over`."""
-        return self._judged(self.machine.run(rip, until, seconds))
-
-    def _judged(self, stop: Stop) -> Stop:
-        """The run's end, unless the engine found something that makes its answer worthless."""
-        self.engine.finish()
-        if self.engine.failure:
-            failure, self.engine.failure = self.engine.failure, None
-            raise failure
-        self.findings = self.engine.events()
-        for finding in self.findings:
-            if finding.kind is EventKind.FORGED:
-                return Stop("forged", finding.vaddr, detail=self._explain_forged(finding))
-            if finding.kind is EventKind.OUTSIDE and stop.kind != "exception":
-                return Stop("exception", finding.vaddr, 14, finding.vaddr)
-        return stop
-
-    def learned(self) -> list[Instruction]:
-        """Instructions of the twin met for the first time since this was asked last."""
-        found, self.engine.learned = self.engine.learned, []
-        return found
-
-    def cache_loads(self, learned: Iterable[Instruction]) -> set[int]:
-        """Fields of static references that load one of the slab allocator's caches: their class is *trusted*
-        too.
-
-        A run may have taken a way on which the cache is loaded and not used. Left as it is, the load would
-        bring FAST-BRIDGE the snapshot's cache, and where that is used SLOW-BRIDGE would take over too late to
-        see where it came from.
-        """
-        found = set()
-        for instruction in learned:
-            place = self.bridge.space.offset_of(instruction.vaddr)
-            field = None if place is None else self.engine.fields.get(place)
-            if place is None or field is None or not _loads_a_pointer(instruction):
-                continue
-            displacement = int.from_bytes(self._code(True, field, _FIELD), "little", signed=True)
-            offset = instruction.vaddr + instruction.size + displacement - self.bridge.layout.text_vaddr
-            if 0 <= offset <= self.bridge.layout.size - 8 and self._home_word(offset) in self._caches:
-                found.add(field)
-        return found
-
-    def forget(self, instructions: Iterable[Instruction]) -> None:
-        """The run that met these did not end well: they are not proven."""
-        self.engine.forget(instructions)
-
-    def renewed(self, pages_vaddr: Iterable[int], fields: Iterable[int]) -> None:
-        """Pages of the twin were made again because the class of these static references changed."""
+    def code_changed(self, pages_vaddr: Iterable[int], fields: Iterable[int]) -> None:
+        """These pages of the twin were made again because these static references were redirected."""
         self._pages.clear()
         self.engine.forget_fields(fields)
         for page in pages_vaddr:
             self.machine.uc.ctl_remove_cache(page, page + PAGE_SIZE)
 
-    # --- what the engine asks -----------------------------------------------------------------------------
+    # --- redirecting to the trusted kernel ----------------------------------------------------------------
 
-    def _on_exception(self, vector: int, rip: int, cr2: int) -> Verdict:
-        self.engine.cancel()
-        return self._filter(vector, rip, cr2)
+    def image_holds(self, paddr: int, value: int) -> bool:
+        """See `TaintHost`."""
+        return self._bridge.image.read_available(paddr - SNAPSHOT_PADDR, 8) == value.to_bytes(8, "little")
 
-    def _is_the_images(self, paddr: int, value: int) -> bool:
-        """Whether a word on the snapshot's side that points to ours stands in the image, or was put there by
-        us."""
-        return self.bridge.image.read_available(paddr - SNAPSHOT_PADDR, 8) == value.to_bytes(8, "little")
+    def replace_argument(self, _vaddr: int, register: int, label: int) -> bool:
+        """See `TaintHost`.
 
-    def _at_trampoline(self, _vaddr: int, register: int, label: int) -> bool:
-        """A pointer of the snapshot's arrives where the trusted kernel expects one of its own.
-
-        If it was loaded from one static variable, the load should have reached home's variable: its class is
-        *trusted* from now on, and the argument becomes what it would have loaded. Only if home's variable
-        holds a slab cache: an image that bends a call must not teach the memo anything else.
+        If the argument was loaded from one static variable, the load should have reached home's: it is
+        redirected from now on, and the argument becomes what it would have loaded. Only if home's variable
+        holds a slab cache: a forged image must not teach the memo anything else.
         """
         origin = leaf_range(label)
         if origin is None or origin[1] != 8:
             return False
-        paddr = origin[0]
-        loader = self.bridge.space.offset_of(self.engine.loaded_by(SNAPSHOT_PADDR + paddr))
+        loader = self._bridge.twin.offset_of(self.engine.loaded_by(SNAPSHOT_PADDR + origin[0]))
         field = None if loader is None else self.engine.fields.get(loader)
-        offset = paddr - self.bridge.layout.text_paddr
-        if field is None or not 0 <= offset < self.bridge.layout.size:
+        cache = self._caches.at_paddr(origin[0])
+        if field is None or cache is None:
             return False
-        cache = self._home_word(offset)
-        if cache not in self._caches:
-            return False
-        self.machine.write_register(_GENERAL[register], cache)
-        self.reclassified.add(field)
+        self.machine.write_register(GENERAL_REGISTERS[register], cache)
+        self._redirected.add(field)
         return True
 
-    def _home_word(self, offset: int) -> int:
-        """What the trusted kernel's variable at an offset from `_text` holds."""
-        return self.machine.read_u64(self.bridge.kernel.text_link_vaddr + self.bridge.home_delta + offset)
+    def _cache_loads(self, learned: Iterable[Instruction]) -> set[int]:
+        """Fields of static references that load a slab cache: they are redirected too.
 
-    def _explain_forged(self, finding: Event) -> str:
-        origins = self.engine.origins(finding.label)
-        where = self.bridge.describe(finding.vaddr)
-        if not origins:
-            return f"forged pointer followed in {where}"
-        paddr, size = origins[0]
-        run = self.bridge.image.run_at(paddr)
-        place = f"image offset {run.offset + paddr - run.paddr:#x}" if run else f"physical address {paddr:#x}"
-        return f"forged pointer followed in {where}, from {size} bytes at {place}"
+        A run may have taken a path on which the cache is loaded and not used. If the load stayed as it is,
+        it would give FAST-BRIDGE the snapshot's cache, and where that is used SLOW-BRIDGE would take over too
+        late to see where it came from.
+        """
+        found = set()
+        for instruction in learned:
+            offset = self._bridge.twin.offset_of(instruction.vaddr)
+            field = None if offset is None else self.engine.fields.get(offset)
+            if field is not None and self._caches.is_loaded_by(
+                instruction, self.code(True, field, FIELD_SIZE)
+            ):
+                found.add(field)
+        return found

@@ -1,5 +1,7 @@
-"""Transfer rules: what one instruction does to labels, as the native engine (native/taint.c) understands
-it."""
+"""Transfer rules: what one instruction does to labels, in the form that the native engine applies.
+
+`struct rule` and the enumerations of native/engine.h mirror this file; `engine_layout` guards the size.
+"""
 
 from __future__ import annotations
 
@@ -7,28 +9,39 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
+from hybridbridge_vol.bridge.taint.registers import NO_REGISTER, R8, R9, RCX, RDI, RDX, RSI
 from hybridbridge_vol.units import U64
 
 RULE_FORMAT = "<8B3H2B2IQ"
+"""`struct rule` of the engine: 32 bytes."""
 
 
-NO_REGISTER = 255
+class RuleKind(IntEnum):
+    """How the engine applies a rule (`enum rule_kind`).
 
-
-class Kind(IntEnum):
-    """How a rule is applied; `enum kind` of the engine."""
+    COPY: each byte of the target takes the label of the source's byte. CLEAR: the target becomes clean. ALU:
+    each byte of the target takes the union of all bytes of the operands. BITS: each byte takes the union of
+    the two operands' bytes of the same position. SWAP, ADDSWAP, COMPARESWAP: `xchg`, `xadd`, `cmpxchg`.
+    STRING: one element of `movs`, `stos`, `lods`. GENERIC: all outputs take the union of all inputs.
+    TRAMPOLINE: arguments are checked on the way to home. JUMP: an indirect target is checked.
+    """
 
     NONE, COPY, CLEAR, ALU, BITS, SWAP, ADDSWAP, COMPARESWAP, STRING, GENERIC, TRAMPOLINE, JUMP = range(12)
 
 
-class Place(IntEnum):
-    """What an operand is; `enum place` of the engine."""
+class OperandKind(IntEnum):
+    """What an operand is (`enum operand_kind`). SNAPSHOT_ADDRESS is a constant that is an address of the
+    snapshot's static data."""
 
     NONE, REGISTER, MEMORY, CONSTANT, SNAPSHOT_ADDRESS = range(5)
 
 
 class Bits(IntFlag):
-    """`enum bits` of the engine."""
+    """Properties of a rule (`enum bits`). The highest bit has a meaning for each kind of rule that uses it.
+
+    STATIC: the address of the memory operand (or the result of `lea`) begins at a static address of the
+    snapshot. PUSHES and POPS: the access of that direction goes to the stack, whose address is not checked.
+    """
 
     READS_FLAGS = 1
     WRITES_FLAGS = 2
@@ -37,32 +50,44 @@ class Bits(IntFlag):
     MEMORY = 16
     STATIC = 32
     PUSHES = 64
-    KEEPS_TARGET = 128
-    TWO_STRINGS = 128  # of generic rules
-    SUBTRACTS = 128  # of arithmetic
+    KEEPS_TARGET = 128  # COPY, COMPARESWAP: the target may stay what it was
+    TWO_STRINGS = 128  # GENERIC: `cmps` reads by two addresses
+    SUBTRACTS = 128  # ALU
+
+
+NO_BITS = Bits(0)
 
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """One operand: `slot` is the first byte of a register in the engine's register file, `size` in bytes."""
+    """One operand: `slot` is the first byte of a register in the register file, `size` in bytes."""
 
-    place: Place = Place.NONE
+    kind: OperandKind = OperandKind.NONE
     slot: int = 0
     size: int = 0
 
+    def sized(self, size: int) -> Operand:
+        """The same operand with another size in bytes."""
+        return Operand(self.kind, self.slot, size)
 
-_NO_BITS = Bits(0)
+
+NO_OPERAND = Operand()
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """See the module's text; `pack` gives the engine's `struct rule`."""
+    """What one instruction does to labels.
 
-    kind: Kind
-    bits: Bits = _NO_BITS
-    target: Operand = Operand()
-    source: Operand = Operand()
-    second: Operand = Operand()
+    `base` and `index` are numbers of the general registers of the memory operand's address. `reads` and
+    `writes` are masks of registers (GENERIC), or the arguments that must be the trusted kernel's and whether
+    that is optional (TRAMPOLINE). Bytes of `mask` that are 0 become clean (BITS).
+    """
+
+    kind: RuleKind
+    bits: Bits = NO_BITS
+    target: Operand = NO_OPERAND
+    source: Operand = NO_OPERAND
+    second: Operand = NO_OPERAND
     base: int = NO_REGISTER
     index: int = NO_REGISTER
     reads: int = 0
@@ -70,14 +95,14 @@ class Rule:
     mask: int = U64
 
     def pack(self) -> bytes:
-        """The engine's own form."""
+        """The engine's `struct rule`."""
         return struct.pack(
             RULE_FORMAT,
             self.kind,
             self.bits,
-            self.target.place,
-            self.source.place,
-            self.second.place,
+            self.target.kind,
+            self.source.kind,
+            self.second.kind,
             self.target.size,
             self.source.size,
             self.second.size,
@@ -92,12 +117,15 @@ class Rule:
         )
 
 
-_RAX, _RDX, _RSP, _RBP, _RSI, _RDI = 0, 2, 4, 5, 6, 7
+_ARGUMENT_REGISTERS = (RDI, RSI, RDX, RCX, R8, R9)
+"""System V ABI for AMD64, 3.2.3."""
 
 
-def trampoline(trusted_arguments: int, lenient: bool = False) -> Rule:
-    """The rule of a trampoline; bit i says that the i-th argument must not be the snapshot's, unless
-    `lenient`: then one that cannot be made the trusted kernel's is let pass (the trampoline looks itself)."""
-    registers = (_RDI, _RSI, _RDX, 1, 8, 9)
-    reads = sum(1 << register for i, register in enumerate(registers) if trusted_arguments >> i & 1)
-    return Rule(Kind.TRAMPOLINE, reads=reads, writes=int(lenient))
+def trampoline(trusted_arguments: int, optional: bool = False) -> Rule:
+    """The rule of a trampoline, at which the twin jumps to home's function.
+
+    Bit i of `trusted_arguments`: the i-th argument must not be a pointer of the snapshot's. If this is
+    `optional`, one that cannot be replaced passes: the trampoline's own code handles it.
+    """
+    reads = sum(1 << register for i, register in enumerate(_ARGUMENT_REGISTERS) if trusted_arguments >> i & 1)
+    return Rule(RuleKind.TRAMPOLINE, reads=reads, writes=int(optional))

@@ -1,9 +1,9 @@
-"""Branches on the processor's features: in the twin they stand as the snapshot's processor had them.
+"""Branches on CPU features: in the twin they go the way they went on the snapshot's CPU.
 
-`static_cpu_has()` (arch/x86/include/asm/cpufeature.h, `_static_cpu_has`) is a branch that alternatives fix at
-boot: `jmp` to the one side or `nop`s before the other. Until then it is a jump to a few instructions in
-`.altinstr_aux` that test the feature's bit in `boot_cpu_data`, and so they name everything needed: the byte,
-the bit, and both targets.
+`static_cpu_has()` (arch/x86/include/asm/cpufeature.h, `_static_cpu_has`) is a branch that alternatives patch
+at boot: a `jmp` to one target, or `nop`s in front of the other. Before, it is a jump to a few instructions in
+`.altinstr_aux` that test the feature's bit in `boot_cpu_data`; these name everything that is needed: the
+byte, the bit, and both targets.
 """
 
 from __future__ import annotations
@@ -18,12 +18,11 @@ from dataclasses import dataclass
 _JUMP = 0xE9
 SITE_SIZE = 5
 # testb $mask, byte(%rip) or byte; jnz t_yes; jmp t_no
-_TEST = re.compile(
-    rb"\xf6(?:\x05(?P<relative>.{4})|\x04\x25(?P<absolute>.{4}))(?P<mask>.)\x0f\x85(?P<yes>.{4})\xe9(?P<no>.{4})",
-    re.DOTALL,
+_TEST = (
+    rb"(?s)\xf6(?:\x05(?P<relative>.{4})|\x04\x25(?P<absolute>.{4}))(?P<mask>.)"
+    rb"\x0f\x85(?P<yes>.{4})\xe9(?P<no>.{4})"
 )
-
-_NEAR_JUMP = re.compile(rb"\xe9")
+_NEAR_JUMP = rb"\xe9"
 
 Byte = Callable[[int], int | None]
 """The byte at an offset from `_text` in the snapshot; None if it cannot be read."""
@@ -31,18 +30,14 @@ Byte = Callable[[int], int | None]
 
 @dataclass(frozen=True)
 class FeatureBranches:
-    """Sites in ascending order, as offsets from `_text`; where each leads with the feature and without; the
-    byte that has the feature's bit, and the bit as a mask."""
+    """By site, ascending: the offsets from `_text` of the site, of its target with the feature (`yes`) and
+    without (`no`), and of the byte that has the feature's bit (`places`); the bit as a mask."""
 
     sites: array[int]
     yes: array[int]
     no: array[int]
     places: array[int]
     masks: array[int]
-
-    def columns(self) -> tuple[array[int], ...]:
-        """What `FeatureBranches(*columns)` is made of."""
-        return self.sites, self.yes, self.no, self.places, self.masks
 
     def patches(self, start: int, end: int, byte: Byte) -> Iterator[tuple[int, bytes]]:
         """`(offset, code)` of the sites in `[start, end)`."""
@@ -56,7 +51,7 @@ class FeatureBranches:
 def read_feature_branches(flat: bytes | bytearray, text_link_vaddr: int, text_end: int) -> FeatureBranches:
     """The branches of a kernel as linked: `flat` begins at `_text`, code ends at offset `text_end`."""
     tests: dict[int, tuple[int, int, int, int]] = {}
-    for match in _TEST.finditer(flat, text_end):
+    for match in re.compile(_TEST).finditer(flat, text_end):
         place = match.start()
         if match["relative"]:
             byte = place + 7 + _signed(match["relative"])
@@ -73,7 +68,7 @@ def _jumps(
     flat: bytes | bytearray, text_end: int, targets: dict[int, tuple[int, int, int, int]]
 ) -> Iterator[tuple[int, int]]:
     """`(site, target)` of every `jmp` in the text that leads to one of `targets`."""
-    for match in _NEAR_JUMP.finditer(flat, 0, text_end - SITE_SIZE + 1):
+    for match in re.compile(_NEAR_JUMP).finditer(flat, 0, text_end - SITE_SIZE + 1):
         site = match.start()
         target = site + SITE_SIZE + _signed(flat[site + 1 : site + SITE_SIZE])
         if target in targets:

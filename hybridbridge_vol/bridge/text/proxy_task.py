@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hybridbridge_vol.machine.machine import GS_BASE_MSR, Machine, UnmappedVirtual
-from hybridbridge_vol.trust.placement import START_KERNEL_MAP, Layout
+from hybridbridge_vol.machine.cpu import GS_BASE_MSR
+from hybridbridge_vol.machine.machine import Machine, UnmappedVirtual
+from hybridbridge_vol.trust.placement import Layout
 from hybridbridge_vol.trust.stored_kernel import StoredKernel
-from hybridbridge_vol.units import U64
+from hybridbridge_vol.units import START_KERNEL_MAP, U64
 
 _MAX_TASK_SIZE = 16384
-
+"""Bytes of a `task_struct` that are searched; real ones have up to ten thousand."""
 
 MAX_OBJECT = 512
+"""Bytes of smaller structures that are searched."""
 
 
 @dataclass(frozen=True)
 class ProxyTask:
-    """Where the proxy task's task and what hangs on it point to namespaces: byte offsets into the structures.
+    """The proxy task's structures, and where in them the pointers to namespaces are.
 
-    `task` is the proxy task's `task_struct` (virtual address); `pid` its `struct pid`, `cred` its `struct
-    cred`.
+    `task` is its `task_struct`, `pid` its `struct pid`, `cred` its `struct cred` (virtual addresses); the
+    others are byte offsets into these.
     """
 
     task: int
@@ -34,9 +36,8 @@ class ProxyTask:
 def find_proxy_task(machine: Machine, kernel: StoredKernel, layout: Layout) -> ProxyTask:
     """The proxy task (the task that was about to execve init) and its pointers to the initial namespaces.
 
-    LookupError names what is not where it should be.
+    LookupError names what cannot be found.
     """
-
     delta = layout.kernel_delta
 
     def static(name: str) -> int:
@@ -55,12 +56,13 @@ def find_proxy_task(machine: Machine, kernel: StoredKernel, layout: Layout) -> P
 
 
 def current_task(machine: Machine, kernel: StoredKernel, delta: int) -> int:
-    """The per-CPU `current_task`, which kernels from 6.2 to 6.13 keep first in `pcpu_hot`."""
+    """The running task of a booted kernel (virtual address): the per-CPU `current_task`, which kernels from
+    6.2 to 6.13 keep first in `pcpu_hot`."""
     for name in ("current_task", "pcpu_hot"):
-        place = kernel.symbols.get(name)
-        if place is not None:
-            place += delta if place >= START_KERNEL_MAP else 0
-            return machine.read_u64((machine.read_msr(GS_BASE_MSR) + place) & U64)
+        offset = kernel.symbols.get(name)
+        if offset is not None:
+            offset += delta if offset >= START_KERNEL_MAP else 0
+            return machine.read_u64((machine.read_msr(GS_BASE_MSR) + offset) & U64)
     raise LookupError("no current_task")
 
 
@@ -84,7 +86,7 @@ def _index_of(words: list[int], value: int, what: str) -> int:
 def _pointing_to(
     machine: Machine, layout: Layout, words: list[int], value: int, what: str
 ) -> tuple[int, int]:
-    """The object that one of `words` points to and that holds `value`; and at which offset."""
+    """The first object that one of `words` points to and that holds `value`, and at which byte offset."""
     for word in words:
         if word in layout:  # the trusted kernel's direct map, vmalloc area or memmap
             inner = read_words(machine, word, MAX_OBJECT // 2)

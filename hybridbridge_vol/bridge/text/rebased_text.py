@@ -1,27 +1,32 @@
-"""The twin text: the trusted kernel's own bytes, once more, where the snapshot's kernel text was.
+"""The twin text: a second copy of the trusted kernel's bytes, relocated to where the snapshot's kernel is.
 
 A twin page is made when it is first touched: the page of the booted kernel's text or `.rodata`, its
-relocation sites moved from the trusted layout to the snapshot's, then the trampolines (a jump home, or a few
-instructions of our own) laid over it. Sites that boot-time patching (alternatives, paravirt) has rewritten no
-longer hold the expected value; `relocation_sites` leaves them out, once per boot.
+relocation sites moved from the trusted layout to the snapshot's, its branches set as the snapshot has them,
+then patches written over it (trampolines, mostly). Sites that boot-time patching (alternatives, paravirt) has
+rewritten no longer hold the expected value; `relocation_sites` leaves them out, once per boot.
 """
 
 from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 from hybridbridge_vol.units import PAGE_SIZE, U64
 
 _WIDEST_SITE = 8
+FIELD_SIZE = 4
+"""Bytes of the displacement or the immediate of a static reference."""
+
+Patch = tuple[int, bytes]
+"""Code, and the offset from `_text` at which it stands in the place of what was there."""
 
 
 @dataclass(frozen=True)
 class Sites:
-    """Relocation sites as offsets from `_text`, ascending; `step` is their sign and `size` their width in
-    bytes."""
+    """Relocation sites as ascending offsets from `_text`; `step` is their sign, `size` the width in bytes."""
 
     offsets: Sequence[int]
     step: int
@@ -38,12 +43,12 @@ def relocation_sites(
     size: int,
 ) -> array[int]:
     """Offsets from `_text` below `limit` whose value in `booted` is the link-time value of `flat` plus
-    `delta`.
+    `delta`, ascending.
 
     `booted` and `flat` begin at `_text`; `vaddrs` are link-time virtual addresses.
     """
     mask = (1 << (8 * size)) - 1
-    kept = array("I")
+    kept = []
     for vaddr in vaddrs:
         offset = vaddr - text_link_vaddr
         if not 0 <= offset <= limit - size:
@@ -54,65 +59,90 @@ def relocation_sites(
     return array("I", sorted(kept))
 
 
+class HomeFields(NamedTuple):
+    """Ascending offsets of 32-bit fields of static references, which must reach so many bytes beside home's
+    object."""
+
+    offsets: Sequence[int]
+    distance: int
+
+
+class TrustedFields(Protocol):
+    """The static references whose class is *trusted*, as they are known at the moment of asking."""
+
+    def trusted_in(self, start: int, stop: int) -> Iterable[int]:
+        """Offsets in `[start, stop)` of 32-bit fields that must reach home's object."""
+
+
+class BranchState(Protocol):
+    """How the snapshot's kernel had patched the branches of its text."""
+
+    def patches(self, start: int, stop: int) -> Iterable[Patch]:
+        """Of the branches in `[start, stop)` those that stand otherwise than in the trusted kernel."""
+
+
+class _NothingKnown:
+    def trusted_in(self, _start: int, _stop: int) -> Iterable[int]:
+        return ()
+
+    def patches(self, _start: int, _stop: int) -> Iterable[Patch]:
+        return ()
+
+
+_NOTHING_KNOWN = _NothingKnown()
+
+
 @dataclass
 class TwinText:
     """Makes twin pages.
 
     `booted` is the trusted kernel's memory from `_text`; `shift` is the distance from the trusted layout to
-    the snapshot's (`K_s - K_t`); `overlays` are `(offset, bytes)` that replace text, not overlapping.
-    `trusted` are the offsets of 32-bit fields (displacements, immediates) of static references that reach
-    home's object; `at_home` are more of them, as ascending offsets and by how many bytes beside that object
-    they reach. `branches(start, end)` gives the branches of a range that the snapshot's kernel had patched
-    otherwise than `booted`.
+    the snapshot's (`K_s - K_t`). `patches` do not overlap; of two at one offset the later counts. `trusted`
+    and `branches` are asked anew for each page that is made; `at_home` are more fields that reach home.
     """
 
     booted: memoryview
     sites: tuple[Sites, ...]
     shift: int
-    overlays: list[tuple[int, bytes]] = field(default_factory=list)
-    trusted: set[int] = field(default_factory=set)
-    branches: Callable[[int, int], Iterable[tuple[int, bytes]]] = lambda _start, _end: ()
-    at_home: tuple[tuple[Sequence[int], int], ...] = ()
+    patches: Sequence[Patch] = ()
+    trusted: TrustedFields = _NOTHING_KNOWN
+    branches: BranchState = _NOTHING_KNOWN
+    at_home: tuple[HomeFields, ...] = ()
 
     def __post_init__(self) -> None:
-        self.overlays.sort()
-        self._overlay_offsets = [offset for offset, _code in self.overlays]
-        self._longest_overlay = max((len(code) for _offset, code in self.overlays), default=0)
-
-    def overlay(self, offset: int, code: bytes) -> None:
-        """Put `code` at `offset` in place of what stands there; only before the page is first touched."""
-        self.overlays = [item for item in self.overlays if item[0] != offset] + [(offset, code)]
-        self.__post_init__()
+        self._patches = sorted(dict(self.patches).items())
+        self._patch_offsets = [offset for offset, _code in self._patches]
+        self._longest_patch = max((len(code) for _offset, code in self._patches), default=0)
 
     def page(self, offset: int) -> bytearray:
         """The twin's page at `offset` from `_text` (a multiple of the page size)."""
         page = bytearray(self.booted[offset : offset + PAGE_SIZE])
+        first, end = max(0, offset - _WIDEST_SITE + 1), offset + PAGE_SIZE
         for sites in self.sites:
-            self._move(page, offset, sites)
-        for place, code in self.branches(max(0, offset - _WIDEST_SITE), offset + PAGE_SIZE):
-            _place(page, place - offset, code)
-        for place in self.trusted:
-            if offset - _WIDEST_SITE < place < offset + PAGE_SIZE:
-                _place(page, place - offset, self._field_at_home(place))
-        for places, distance in self.at_home:
-            first = bisect_left(places, max(0, offset - _WIDEST_SITE + 1))
-            for place in places[first : bisect_left(places, offset + PAGE_SIZE)]:
-                _place(page, place - offset, self._field_at_home(place, distance))
-        self.cover(page, offset)
+            self._relocate(page, offset, sites)
+        for place, code in self.branches.patches(first, end):
+            _store(page, place - offset, code)
+        for place in self.trusted.trusted_in(first, end):
+            _store(page, place - offset, self._field_at_home(place))
+        for offsets, distance in self.at_home:
+            for place in offsets[bisect_left(offsets, first) : bisect_left(offsets, end)]:
+                _store(page, place - offset, self._field_at_home(place, distance))
+        self.apply_patches(page, offset)
         return page
 
-    def _field_at_home(self, place: int, distance: int = 0) -> bytes:
+    def _field_at_home(self, offset: int, distance: int = 0) -> bytes:
         """The field of a static reference as it must read in the twin to reach `distance` beside home's
         object.
 
-        One with an absolute address is a relocation site and keeps home's bytes; one relative to RIP, which
-        counts from the twin's instruction, has to bridge the distance.
+        A field with an absolute address is a relocation site and keeps home's bytes; one relative to RIP,
+        which counts from the twin's instruction, has to bridge the distance.
         """
-        old = int.from_bytes(self.booted[place : place + 4], "little")
-        relative = not any(_holds(sites, place) for sites in self.sites)
-        return ((old - (self.shift if relative else 0) + distance) & 0xFFFFFFFF).to_bytes(4, "little")
+        old = int.from_bytes(self.booted[offset : offset + FIELD_SIZE], "little")
+        relative = not any(_holds(sites, offset) for sites in self.sites)
+        new = old - (self.shift if relative else 0) + distance
+        return (new & 0xFFFFFFFF).to_bytes(FIELD_SIZE, "little")
 
-    def _move(self, page: bytearray, start: int, sites: Sites) -> None:
+    def _relocate(self, page: bytearray, start: int, sites: Sites) -> None:
         size, step = sites.size, sites.step * self.shift
         mask = (1 << (8 * size)) - 1
         offsets = sites.offsets
@@ -120,23 +150,23 @@ class TwinText:
         while index < len(offsets) and (site := offsets[index]) < start + PAGE_SIZE:
             index += 1
             old = int.from_bytes(self.booted[site : site + size], "little")
-            _place(page, site - start, ((old + step) & mask).to_bytes(size, "little"))
+            _store(page, site - start, ((old + step) & mask).to_bytes(size, "little"))
 
-    def cover(self, page: bytearray, start: int) -> None:
-        """Lay the overlays over a page that begins at offset `start`."""
-        index = bisect_left(self._overlay_offsets, max(0, start - self._longest_overlay + 1))
-        while index < len(self.overlays) and self._overlay_offsets[index] < start + PAGE_SIZE:
-            offset, code = self.overlays[index]
+    def apply_patches(self, page: bytearray, start: int) -> None:
+        """Write the patches over a page that begins at offset `start`."""
+        index = bisect_left(self._patch_offsets, max(0, start - self._longest_patch + 1))
+        while index < len(self._patches) and self._patch_offsets[index] < start + PAGE_SIZE:
+            offset, code = self._patches[index]
             index += 1
-            _place(page, offset - start, code)
+            _store(page, offset - start, code)
 
 
-def _holds(sites: Sites, place: int) -> bool:
-    index = bisect_left(sites.offsets, place)
-    return sites.step == 1 and index < len(sites.offsets) and sites.offsets[index] == place
+def _holds(sites: Sites, offset: int) -> bool:
+    index = bisect_left(sites.offsets, offset)
+    return sites.step == 1 and index < len(sites.offsets) and sites.offsets[index] == offset
 
 
-def _place(page: bytearray, at: int, data: bytes) -> None:
+def _store(page: bytearray, at: int, data: bytes) -> None:
     """Store the part of `data` that lies inside the page; `at` may be negative or reach over the end."""
     first, last = max(at, 0), min(at + len(data), len(page))
     if first < last:

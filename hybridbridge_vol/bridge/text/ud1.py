@@ -1,20 +1,22 @@
-"""`ud1`, the undefined instruction that since 6.19 stands for a WARN with a message
+"""The undefined instructions that stand for a WARN: `ud2`, and since 6.19 `ud1` for one with a message
 (arch/x86/include/asm/bug.h).
 
-Its operands tell the handler where the message is; nothing executes them, but they are part of the
-instruction.
+The operands of a `ud1` say where the message is; they are never executed, but are part of the instruction.
 """
 
 from __future__ import annotations
 
-UD2_SIZE = 2
+UD2 = b"\x0f\x0b"
+BUGFLAG_WARNING = 1
+"""In the flags of an entry of `__bug_table`: a WARN, not a BUG (include/asm-generic/bug.h)."""
+
 _PREFIXES = frozenset((0x66, 0x67, 0xF2, 0xF3, 0x2E, 0x36, 0x3E, 0x26, 0x64, 0x65))
 _OPCODE = b"\x0f\xb9"
 
 
 def ud1_size(code: bytes) -> int:
-    """How many bytes the `ud1` takes that `code` begins with; 0 if it begins with none (SDM volume 2A,
-    2.1)."""
+    """Length in bytes of the `ud1` that `code` begins with; 0 if it begins with another instruction (SDM
+    volume 2A, 2.1)."""
     at = 0
     while at < len(code) and code[at] in _PREFIXES:
         at += 1

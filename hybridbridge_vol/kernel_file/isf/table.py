@@ -1,21 +1,23 @@
 """Volatility 3's symbol table (ISF, schema 6.2.0) of a kernel, from what the kernel itself carries.
 
-Types come from its BTF, symbols from its kallsyms: no debug package is needed. As dwarf2json has it, names of
-types (typedef) and qualifiers are resolved, anonymous structs are called `unnamed_N`, and a symbol of unknown
-type is `void`.
+Types come from its BTF, symbols from its kallsyms: no debug package is needed. As in tables of dwarf2json,
+typedefs and qualifiers are resolved, anonymous structs are called `unnamed_N`, and a symbol of unknown type
+is `void`.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import lzma
+import os
+import tempfile
 from bisect import bisect_right
 from pathlib import Path
-from typing import Any
 
 from hybridbridge_vol.errors import KernelFileError
 from hybridbridge_vol.kernel_file.btf import parse_btf
-from hybridbridge_vol.kernel_file.isf.types import VOID, Descriptor, IsfTypes
+from hybridbridge_vol.kernel_file.isf.types import VOID, Descriptor, IsfTypes, JsonObject
 from hybridbridge_vol.kernel_file.isf.variables import ALIASES, SYMBOL_TYPES
 from hybridbridge_vol.kernel_file.kallsyms import find_parts
 from hybridbridge_vol.kernel_file.kernel import KernelImage
@@ -25,9 +27,8 @@ SCHEMA = "6.2.0"
 _MAX_VARIABLE_SIZE = 1 << 20
 
 
-def isf_of(kernel: KernelImage) -> dict[str, Any]:
-    """The symbol table of a kernel, as JSON's types. KernelFileError if the kernel has no BTF or it is
-    damaged.
+def isf_of(kernel: KernelImage) -> JsonObject:
+    """The symbol table of a kernel, as JSON. KernelFileError if the kernel has no BTF or it is damaged.
 
     Addresses are link-time addresses: Volatility finds KASLR's shift by itself.
     """
@@ -45,17 +46,14 @@ def isf_of(kernel: KernelImage) -> dict[str, Any]:
     }
 
 
-def write_isf(table: dict[str, Any], path: Path, progress: Progress | None = None) -> None:
-    """Write a symbol table as `.json` or, by its name, `.json.xz`; the file appears at once and whole."""
-    import lzma
-    import os
-    import tempfile
-
-    tell = progress or (lambda _fraction, _text: None)
-    tell(0.6, "writing")
+def write_isf(table: JsonObject, path: Path, progress: Progress | None = None) -> None:
+    """Write a symbol table as `.json`, or compressed if the name ends in `.xz`; the file appears by a
+    rename, when it is complete."""
+    report = progress or (lambda _fraction, _text: None)
+    report(0.6, "writing")
     data = json.dumps(table, separators=(",", ":")).encode()
     if path.suffix == ".xz":
-        tell(0.7, "compressing")
+        report(0.7, "compressing")
         data = lzma.compress(data, preset=1)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as temporary:
         try:
@@ -74,25 +72,26 @@ def btf_section(kernel: KernelImage) -> bytes:
     start, stop = kernel.symbols.get("__start_BTF"), kernel.symbols.get("__stop_BTF")
     if start is None or stop is None or stop <= start:
         raise KernelFileError(
-            f"{kernel.path}: carries no type information (CONFIG_DEBUG_INFO_BTF), so no symbol table can be made of it"
+            f"{kernel.path}: carries no type information (CONFIG_DEBUG_INFO_BTF), "
+            "so no symbol table can be made of it"
         )
     text = kernel.symbols.address("_text")
     return bytes(kernel.flat()[start - text : stop - text])
 
 
-def _symbols(kernel: KernelImage, types: IsfTypes) -> dict[str, Any]:
+def _symbols(kernel: KernelImage, types: IsfTypes) -> JsonObject:
     addresses = sorted({address for address, _kind, _name in kernel.symbols})
-    symbols: dict[str, Any] = {}
+    symbols: JsonObject = {}
     for address, _kind, name in kernel.symbols:
         if name in symbols:
-            continue  # static ones of several files: the lowest
+            continue  # static variables of one name: the lowest
         end = bisect_right(addresses, address)
         size = addresses[end] - address if end < len(addresses) else 0
         descriptor = _declared(name, types, min(size, _MAX_VARIABLE_SIZE))
         symbols[name] = {"address": address, "type": descriptor or types.variables.get(name, VOID)}
     aliases = {name: symbols[real]["address"] for name, real in ALIASES.items() if real in symbols}
-    for name, place in {**aliases, **_kallsyms_parts(kernel)}.items():
-        symbols.setdefault(name, {"address": place, "type": _declared(name, types, 0) or VOID})
+    for name, address in {**aliases, **_kallsyms_parts(kernel)}.items():
+        symbols.setdefault(name, {"address": address, "type": _declared(name, types, 0) or VOID})
     banner = kernel.banner.encode("latin-1") + b"\0"
     symbols["linux_banner"] = {
         "address": kernel.symbols.address("linux_banner"),
@@ -103,16 +102,16 @@ def _symbols(kernel: KernelImage, types: IsfTypes) -> dict[str, Any]:
 
 
 def _kallsyms_parts(kernel: KernelImage) -> dict[str, int]:
-    """Where the symbol table's own parts lie, of kernels that do not tell it there; Volatility's reader asks
-    for them."""
+    """Addresses of the symbol table's own parts, which Volatility's reader asks for, of kernels whose table
+    does not list them."""
     if "kallsyms_num_syms" in kernel.symbols:
         return {}
     return find_parts(kernel.flat(), kernel.symbols.address("_text"), str(kernel.path))
 
 
 def _declared(name: str, types: IsfTypes, size: int) -> Descriptor | None:
-    """The type of a variable that `isf_symbols` knows, `size` bytes long; None for others and what the kernel
-    lacks."""
+    """The type of a variable of `SYMBOL_TYPES`, which is `size` bytes long; None for other variables, and for
+    types that the kernel does not have."""
     if name not in SYMBOL_TYPES:
         return None
     how, what = SYMBOL_TYPES[name]

@@ -1,5 +1,5 @@
-"""BTF types as Volatility's ISF has them (schema 6.2.0): base types, structs and unions, enums, descriptors
-of fields."""
+"""BTF types in Volatility's ISF (schema 6.2.0): base types, structs and unions, enums, descriptors of
+fields."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import Any
 
 from hybridbridge_vol.kernel_file.btf import Btf, BtfType, Kind, Member
 
-Descriptor = dict[str, Any]
-"""How ISF says of what type something is."""
+JsonObject = dict[str, Any]
+"""An object of the JSON that Volatility's schema describes."""
+Descriptor = JsonObject
+"""A type, as the schema describes it."""
 
 VOID: Descriptor = {"kind": "base", "name": "void"}
 _POINTER_SIZE = 8
-_NESTING = 32
+_MAX_NESTING = 32
 """Pointers to arrays of pointers to …; real types nest five deep."""
 _SIGNED, _BOOL = 1, 4
 _AGGREGATES = {Kind.STRUCT: "struct", Kind.UNION: "union"}
@@ -20,23 +22,23 @@ _ENUMS = (Kind.ENUM, Kind.ENUM64)
 
 
 class IsfTypes:
-    """The types of one kernel: what `base_types`, `user_types` and `enums` of its table are.
+    """The types of one kernel: `base_types`, `user_types` and `enums` of its table.
 
-    Of different types with one name the first keeps it, the others are called NAME___2 and so on; a struct
-    that is only declared goes by the name of the one that is defined, and is empty if none is. One without a
-    name goes by that of its typedef.
+    Of several types of one name the first keeps it, and the others are called NAME___2 and so on. A struct
+    that is only declared has the name of the one that is defined, and is empty if there is none. A type
+    without a name has that of its typedef.
     """
 
     def __init__(self, btf: Btf) -> None:
         self._btf = btf
         self._names: dict[int, str] = {}
         self._defined: dict[str, int] = {}
-        self.base_types: dict[str, Any] = {
+        self.base_types: JsonObject = {
             "void": _base(0, False, "void"),
             "pointer": _base(_POINTER_SIZE, False, "int"),
         }
-        self.user_types: dict[str, Any] = {}
-        self.enums: dict[str, Any] = {}
+        self.user_types: JsonObject = {}
+        self.enums: JsonObject = {}
         self.variables: dict[str, Descriptor] = {}
         """Variables that BTF describes: the per-CPU ones."""
         self._name_all()
@@ -78,8 +80,8 @@ class IsfTypes:
                 self._defined.setdefault(space, number)
 
     def _typedefs(self) -> dict[int, str]:
-        """Names that typedefs give to structs, unions and enums without one, where no other type has that
-        name."""
+        """Names that typedefs give to structs, unions and enums without a name, where no other type has
+        them."""
         tagged = {found.name for found in self._btf.types if found.kind is not Kind.TYPEDEF}
         names: dict[int, str] = {}
         for found in self._btf.types:
@@ -132,10 +134,10 @@ class IsfTypes:
     # --- descriptors --------------------------------------------------------------------------------------
 
     def describe(self, number: int, depth: int = 0) -> Descriptor:
-        """Of what type the type of a number is."""
+        """The descriptor of the type of a number; `void` for what nests deeper than `_MAX_NESTING`."""
         number = self._btf.plain(number)
         found = self._btf[number]
-        if depth > _NESTING:
+        if depth > _MAX_NESTING:
             return VOID
         if found.kind in (Kind.INT, Kind.FLOAT):
             return {"kind": "base", "name": found.name}
@@ -153,12 +155,12 @@ class IsfTypes:
             return {"kind": kind, "name": found.name}
         return {"kind": "function"} if found.kind is Kind.FUNC_PROTO else VOID
 
-    def _field(self, index: int, member: Member) -> tuple[str, Any]:
+    def _field(self, index: int, member: Member) -> tuple[str, JsonObject]:
         descriptor = self.describe(member.type)
         bits, bit_offset = member.bits, member.bit_offset
         plain = self._btf[self._btf.plain(member.type)]
         if plain.kind is Kind.INT and not bits and plain.encoding & 0xFF not in (0, plain.size * 8):
-            # before kernels marked bit fields in the struct: the type itself is narrow
+            # kernels that do not mark bit fields in the struct: the type itself is narrow
             bits, bit_offset = plain.encoding & 0xFF, bit_offset + (plain.encoding >> 16 & 0xFF)
         if bits and plain.size and descriptor["kind"] in ("base", "enum"):
             unit = plain.size * 8
@@ -178,5 +180,5 @@ class IsfTypes:
         return member.name or f"unnamed_field_{index}", field
 
 
-def _base(size: int, signed: bool, kind: str) -> dict[str, Any]:
+def _base(size: int, signed: bool, kind: str) -> JsonObject:
     return {"size": size, "signed": signed, "kind": kind, "endian": "little"}

@@ -1,9 +1,9 @@
 """Types of variables that Volatility's Linux plugins ask for by name.
 
-BTF tells types, and of variables only those of the per-CPU ones. These are declared in the kernel's source as
-written here, where not noted otherwise from 5.10 to 7.2. An entry is `(what, name of the type)`: a "struct"
-or "base" type, a "pointer" to a struct, an "array" of them as long as the variable (its end is the next
-symbol), "pointers" to structs likewise. "with" is the struct with fields of these names.
+BTF describes types, and of variables only the per-CPU ones. These are declared in the kernel's source as
+written here, from 5.10 to 7.2 where not noted otherwise. An entry is `(what, name of the type)`: a "struct"
+or "base" type; a "pointer" to a struct; an "array" of a type, or an array of "pointers" to a struct, as long
+as the variable, whose end is the next symbol; "with": the struct that has fields of these names.
 """
 
 from __future__ import annotations
@@ -72,5 +72,5 @@ SYMBOL_TYPES: dict[str, tuple[str, str]] = {
 }
 
 ALIASES: dict[str, str] = {"tk_core": "timekeeper_data"}
-"""Variables that became the first of an array of another name (tk_core, between 6.12 and 7.2:
-kernel/time/timekeeping.c)."""
+"""Names that newer kernels give to the array whose first element is the variable (tk_core became
+timekeeper_data between 6.12 and 7.2: kernel/time/timekeeping.c)."""

@@ -84,5 +84,4 @@ def add_memos(entry: Path, sent: Memos) -> None:
         except MemoError:
             continue
         if memos.memo_path(entry, memo.key).name == name:
-            memo.changed = True
-            memos.save(entry, memo)
+            memos.add(entry, memo)

@@ -26,12 +26,15 @@ def events(request: Request) -> Iterator[Event]:
     exception."""
     yield Step(OPENING)
     try:
-        session = open_session(request.path, Path(request.store) if request.store else None)
+        session = open_session(
+            request.path,
+            Path(request.store) if request.store else None,
+            processors=1,  # the others work on other images
+        )
     except (HybridBridgeError, OSError) as error:
         yield Failed(error_text(error, request.path))
         return
     with session:
-        session.processors = 1  # the other processors work on other images
         yield facts_of(session)
         if request.sha256:
             yield Step(HASHING)
@@ -48,7 +51,7 @@ def facts_of(session: Session) -> Facts:
     """What an open session knows about its image."""
     bridge = session.bridge
     try:
-        captured: float | None = session.realtime()
+        captured: float | None = session.clocks.realtime()
     except (CallRolledBack, OSError):
         captured = None
     return Facts(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybridbridge_vol.lab.batch.dataset import MANIFEST_COLUMNS, Record, records, write_durably
-from hybridbridge_vol.lab.batch.tables import escaped, iso
+from hybridbridge_vol.toolkit.cells import iso, without_surrogates
 
 if TYPE_CHECKING:
     import pyarrow
@@ -51,7 +51,7 @@ def _text(captured: object) -> str | None:
 
 
 def _plain(value: object) -> object:
-    return escaped(value) if isinstance(value, str) else value
+    return without_surrogates(value) if isinstance(value, str) else value
 
 
 def manifest_schema() -> pyarrow.Schema:

@@ -17,15 +17,13 @@ pyarrow is imported late because it is optional: JSON lines do without it.
 from __future__ import annotations
 
 import json
-import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from hybridbridge_vol.toolkit.render import utc
-from hybridbridge_vol.toolkit.tool import Cell, Column, Kind, Row, Tool, Unavailable
+from hybridbridge_vol.toolkit.cells import Kind, Unavailable, as_stored, iso, without_surrogates
+from hybridbridge_vol.toolkit.tool import Column, Row, Tool
 
 if TYPE_CHECKING:
     import pyarrow
@@ -35,10 +33,6 @@ if TYPE_CHECKING:
 DEPTH, UNREADABLE = "depth", "unreadable"
 ROWS_AT_ONCE = 8192
 """Rows that are held in memory: a table is written in groups of this size."""
-
-_INT64, _UINT64 = range(-(1 << 63), 1 << 63), range(1 << 64)
-_YEAR_10000 = 253402300800
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def schema_of(columns: Sequence[Column], tree: bool) -> pyarrow.Schema:
@@ -59,39 +53,6 @@ def schema_of(columns: Sequence[Column], tree: bool) -> pyarrow.Schema:
         fields.append(pyarrow.field(DEPTH, pyarrow.int32()))
     fields.append(pyarrow.field(UNREADABLE, pyarrow.map_(pyarrow.string(), pyarrow.string())))
     return pyarrow.schema(fields)
-
-
-def value_of(cell: Cell, kind: Kind) -> int | float | str | None | Unavailable:
-    """A cell as the table holds it: times in whole milliseconds; Unavailable if the value does not fit its
-    type."""
-    if cell is None or isinstance(cell, Unavailable):
-        return cell
-    if kind == "str":
-        return escaped(str(cell))
-    if isinstance(cell, str):
-        return Unavailable(f"not a number: {escaped(cell)[:40]!r}")
-    if kind in ("int", "hex"):
-        number = int(cell)
-        return (
-            number
-            if number in (_INT64 if kind == "int" else _UINT64)
-            else Unavailable(f"out of range: {number:#x}")
-        )
-    if not math.isfinite(cell):
-        return Unavailable(f"not a number: {cell}")
-    if kind == "time":
-        return math.floor(cell * 1000) if 0 <= cell < _YEAR_10000 else Unavailable(f"not a time: {cell:g}")
-    return float(cell)
-
-
-def escaped(text: str) -> str:
-    """The text with lone surrogates, which stand for bytes that are not UTF-8, written as `\\xff`."""
-    return _SURROGATE.sub(_escape, text)
-
-
-def _escape(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
 
 
 def write_table(
@@ -132,9 +93,9 @@ def _record(columns: Sequence[Column], row: Row, tree: bool) -> dict[str, object
     record: dict[str, object] = {}
     reasons: dict[str, str] = {}
     for column, cell in zip(columns, row.cells, strict=True):
-        value = value_of(cell, column.kind)
+        value = as_stored(cell, column.kind)
         if isinstance(value, Unavailable):
-            reasons[column.name] = escaped(value.reason)
+            reasons[column.name] = without_surrogates(value.reason)
             value = None
         record[column.name] = value
     if tree:
@@ -188,8 +149,3 @@ class _JsonLines:
 
     def __exit__(self, *_exc: object) -> None:
         self._stream.close()
-
-
-def iso(milliseconds: int) -> str:
-    """`2026-11-23T05:30:44.123Z` for milliseconds since the epoch."""
-    return f"{utc(milliseconds // 1000)[:-1].replace(' ', 'T')}.{milliseconds % 1000:03d}Z"

@@ -10,7 +10,9 @@ from typing import NamedTuple
 
 from hybridbridge_vol.errors import CasesError
 from hybridbridge_vol.lab.regress.cases import Case, Run
-from hybridbridge_vol.toolkit.render import gaps, plain, printable
+from hybridbridge_vol.toolkit.cells import as_json
+from hybridbridge_vol.toolkit.printable import printable
+from hybridbridge_vol.toolkit.render import read_errors
 from hybridbridge_vol.toolkit.tool import Column, Row
 
 MOVES = "<moves>"
@@ -55,8 +57,8 @@ def canonical(case: Case, run: Run, columns: Sequence[Column], rows: Sequence[Ro
 
 def _record(columns: Sequence[Column], row: Row) -> Record:
     cells = zip(row.cells, columns, strict=True)
-    record: Record = {column.name: plain(cell, column.kind) for cell, column in cells}
-    unreadable = gaps(columns, row)
+    record: Record = {column.name: as_json(cell, column.kind) for cell, column in cells}
+    unreadable = read_errors(columns, row)
     if row.depth:
         record["depth"] = row.depth
     if unreadable:

@@ -1,10 +1,10 @@
 """Sockets that one of the kernel's views shows and another does not.
 
-| views | what the kernel's code walks | made to disagree by | |---|---|---| | descriptors, and no table of
-/proc/net | the hash tables of the protocols | unhashing a socket: it works on, unlisted. A socket that was
-never bound looks the same | | tables, and no descriptor | the descriptors of all listed processes | hiding
-the process; the kernel's own sockets (NFS, say) look the same | | count, and fewer lines | `inuse` of the
-protocol (/proc/net/sockstat), which bound and connected sockets are counted in | unhashing without counting |
+Shown by descriptors, missing in the tables of /proc/net: the socket was taken out of the hash tables of its
+protocol; it works on. (A socket that was never bound looks the same.)
+Shown by the tables, missing in the descriptors of all listed processes: the process is hidden. (The kernel's
+own sockets, those of NFS for example, look the same.)
+Counted as `inuse` in /proc/net/sockstat, more than there are lines: taken out without being counted out.
 
 Sources: net/core/sock.c, net/ipv4/proc.c, net/ipv4/inet_hashtables.c (Linux 5.10 to 6.12). A patched
 `seq_show` of the machine itself is not run here, so tables show what it hid: `hb run DUMP check` finds the
@@ -15,18 +15,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hybridbridge_vol.errors import ParseError
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.net import TIME_WAIT, parse_inet_socket, parse_packet_socket, table_lines
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
-from hybridbridge_vol.toolkit.tool import UNREADABLE, ParseError, Source, Unavailable, why
-from hybridbridge_vol.tools.cross_view.views import Finding
+from hybridbridge_vol.procfs.sources import Source
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.reading import UNREADABLE, why
+from hybridbridge_vol.tools.cross_view.comparison import Finding
 from hybridbridge_vol.tools.network.socket_names import SocketNames
 from hybridbridge_vol.tools.network.socket_owners import SocketOwners
 from hybridbridge_vol.tools.process.listing import numbers
 
 _NEW_SYN_RECV = (3, 12)
 """Half open connections: the file shows SYN_RECV for both."""
-_COUNTED = {"tcp": ("sockstat", "TCP"), "tcp6": ("sockstat6", "TCP6"), "udp": ("sockstat", "UDP"), "udp6": ("sockstat6", "UDP6"),
-            "raw": ("sockstat", "RAW"), "raw6": ("sockstat6", "RAW6")}  # fmt: skip
+_COUNTED = {
+    "tcp": ("sockstat", "TCP"),
+    "tcp6": ("sockstat6", "TCP6"),
+    "udp": ("sockstat", "UDP"),
+    "udp6": ("sockstat6", "UDP6"),
+    "raw": ("sockstat", "RAW"),
+    "raw6": ("sockstat6", "RAW6"),
+}
 _FDS = "/proc/PID/fd"
 
 
@@ -58,9 +67,9 @@ def _unlisted(owners: SocketOwners, names: SocketNames) -> Iterator[Finding | Un
 def _namespaces(kernel: GuestKernel) -> list[int]:
     """One process of each network namespace."""
     found: dict[str, int] = {}
-    for pid in numbers(kernel.listdir("/proc")):
+    for pid in numbers(kernel.files.listdir("/proc")):
         try:
-            found.setdefault(kernel.readlink(f"/proc/{pid}/ns/net"), pid)
+            found.setdefault(kernel.files.readlink(f"/proc/{pid}/ns/net"), pid)
         except UNREADABLE:
             continue  # a zombie has left its namespaces
     return list(found.values())
@@ -98,7 +107,7 @@ def _count(kernel: GuestKernel, folder: str, table: str, lines: int) -> Iterator
     file, key = _COUNTED[table]
     path = f"{folder}/{file}"
     try:
-        data = kernel.read_file(path)
+        data = kernel.files.read(path)
     except UNREADABLE as error:
         if not isinstance(error, FileNotFoundError):
             yield why(path, error)

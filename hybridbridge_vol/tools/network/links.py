@@ -6,20 +6,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
+from hybridbridge_vol.errors import ParseError
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.netlink.rtnetlink import RTM_GETLINK, Link, parse_link, parsed, request_body
 from hybridbridge_vol.procfs.net_dev import IFF_UP
 from hybridbridge_vol.procfs.pid import text
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
-from hybridbridge_vol.toolkit.tool import UNREADABLE, ParseError, Source, Unavailable, why
+from hybridbridge_vol.procfs.sources import Source
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 from hybridbridge_vol.tools.network.tables import CLASS_NET, interface_flags, sysfs_number
 
 IFF_LOWER_UP, IFF_DORMANT = 0x10000, 0x20000
 IF_OPER = ("unknown", "notpresent", "down", "lowerlayerdown", "testing", "dormant", "up")
 """Names of /sys/class/net/*/operstate; their places are the numbers (include/uapi/linux/if.h)."""
 COUNTERS = (
-    "rx_packets", "tx_packets", "rx_bytes", "tx_bytes", "rx_errors", "tx_errors", "rx_dropped", "tx_dropped", "multicast",
-    "collisions", "rx_length_errors", "rx_over_errors", "rx_crc_errors", "rx_frame_errors", "rx_fifo_errors", "rx_missed_errors",
-    "tx_aborted_errors", "tx_carrier_errors",
+    "rx_packets", "tx_packets", "rx_bytes", "tx_bytes", "rx_errors", "tx_errors", "rx_dropped", "tx_dropped",
+    "multicast", "collisions", "rx_length_errors", "rx_over_errors", "rx_crc_errors", "rx_frame_errors",
+    "rx_fifo_errors", "rx_missed_errors", "tx_aborted_errors", "tx_carrier_errors",
 )  # fmt: skip
 """Names of /sys/class/net/*/statistics, in the order of struct rtnl_link_stats64."""
 
@@ -35,7 +38,7 @@ class Found(NamedTuple):
 def all_links(kernel: GuestKernel) -> list[Found]:
     """The interfaces by index."""
     try:
-        data = kernel.rtnetlink(RTM_GETLINK, request_body(RTM_GETLINK))
+        data = kernel.routes.dump(RTM_GETLINK, request_body(RTM_GETLINK))
     except UNREADABLE as error:
         return _from_sysfs(kernel, why("rtnetlink", error))
     return [
@@ -48,7 +51,7 @@ def names_by_index(kernel: GuestKernel) -> dict[int, str]:
     """The names of the interfaces, from /sys/class/net, which needs no driver's code; of those that can be
     read."""
     names = {}
-    for name in _maybe(lambda: kernel.listdir(CLASS_NET)) or ():
+    for name in _maybe(lambda: kernel.files.listdir(CLASS_NET)) or ():
         ifindex = sysfs_number(kernel, name, "ifindex")
         if isinstance(ifindex, int):
             names[ifindex] = name
@@ -57,7 +60,7 @@ def names_by_index(kernel: GuestKernel) -> dict[int, str]:
 
 def _from_sysfs(kernel: GuestKernel, gap: Unavailable) -> list[Found]:
     try:
-        names = kernel.listdir(CLASS_NET)
+        names = kernel.files.listdir(CLASS_NET)
     except UNREADABLE as error:
         return [Found(why(CLASS_NET, error), None)]
     found = []
@@ -74,7 +77,7 @@ def _sysfs_link(kernel: GuestKernel, name: str) -> Link:
     cannot."""
 
     def words(file: str) -> str:
-        return text(kernel.read_file(f"{CLASS_NET}/{name}/{file}").strip())
+        return text(kernel.files.read(f"{CLASS_NET}/{name}/{file}").strip())
 
     def number(file: str) -> int:
         try:
@@ -92,9 +95,10 @@ def _sysfs_link(kernel: GuestKernel, name: str) -> Link:
     state = words("operstate")
     peer, ifindex = _maybe(lambda: number("iflink")), number("ifindex")
     return Link(
-        ifindex, name, number("type"), flags, number("mtu"), None, IF_OPER.index(state) if state in IF_OPER else None,
-        _maybe(lambda: number("netdev_group")), _maybe(lambda: number("tx_queue_len")), words("address"),
-        words("broadcast"), None if peer == ifindex else peer, None, _maybe(lambda: number("master/ifindex")), None,
+        ifindex, name, number("type"), flags, number("mtu"), None,
+        IF_OPER.index(state) if state in IF_OPER else None, _maybe(lambda: number("netdev_group")),
+        _maybe(lambda: number("tx_queue_len")), words("address"), words("broadcast"),
+        None if peer == ifindex else peer, None, _maybe(lambda: number("master/ifindex")), None,
     )  # fmt: skip
 
 

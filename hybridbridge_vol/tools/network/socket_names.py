@@ -6,22 +6,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from hybridbridge_vol.errors import ParseError
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs import net as proc_net
 from hybridbridge_vol.procfs.net import Endpoint, table_lines
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
-from hybridbridge_vol.toolkit.tool import UNREADABLE, ParseError, Source, Unavailable, why
+from hybridbridge_vol.procfs.sources import Source
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 
 STATES = (
-    "", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT", "CLOSE", "CLOSE_WAIT", "LAST_ACK",
-    "LISTEN", "CLOSING", "SYN_RECV",
+    "", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT", "CLOSE", "CLOSE_WAIT",
+    "LAST_ACK", "LISTEN", "CLOSING", "SYN_RECV",
 )  # fmt: skip
 """include/net/tcp_states.h."""
 _UNIX_STATES = ("FREE", "UNCONNECTED", "CONNECTING", "CONNECTED", "DISCONNECTING")  # include/uapi/linux/net.h
 _TYPES = {1: "STREAM", 2: "DGRAM", 3: "RAW", 4: "RDM", 5: "SEQPACKET", 6: "DCCP", 10: "PACKET"}
 _NETLINK = {
-    0: "ROUTE", 2: "USERSOCK", 4: "SOCK_DIAG", 5: "NFLOG", 6: "XFRM", 7: "SELINUX", 8: "ISCSI", 9: "AUDIT", 10: "FIB_LOOKUP",
-    11: "CONNECTOR", 12: "NETFILTER", 15: "KOBJECT_UEVENT", 16: "GENERIC", 18: "SCSITRANSPORT", 20: "RDMA", 21: "CRYPTO",
-    22: "SMC",
+    0: "ROUTE", 2: "USERSOCK", 4: "SOCK_DIAG", 5: "NFLOG", 6: "XFRM", 7: "SELINUX", 8: "ISCSI", 9: "AUDIT",
+    10: "FIB_LOOKUP", 11: "CONNECTOR", 12: "NETFILTER", 15: "KOBJECT_UEVENT", 16: "GENERIC",
+    18: "SCSITRANSPORT", 20: "RDMA", 21: "CRYPTO", 22: "SMC",
 }  # fmt: skip
 """include/uapi/linux/netlink.h."""
 _ETH_P_ALL = 3
@@ -54,7 +57,7 @@ class SocketNames:
         if pid not in self._namespaces:
             link = f"/proc/{pid}/ns/net"
             try:
-                self._namespaces[pid] = self._kernel.readlink(link)
+                self._namespaces[pid] = self._kernel.files.readlink(link)
             except UNREADABLE as error:
                 return why(link, error)
         namespace = self._namespaces[pid]

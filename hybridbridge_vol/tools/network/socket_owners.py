@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.guest.values import Question
 from hybridbridge_vol.procfs.pid import parse_cmdline, parse_stat
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel, Question
-from hybridbridge_vol.toolkit.tool import UNREADABLE, Source, Unavailable, why
+from hybridbridge_vol.procfs.sources import Source
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 from hybridbridge_vol.tools.process.descriptors import Share, in_shares
 from hybridbridge_vol.tools.process.listing import numbers
 
@@ -37,20 +40,20 @@ class SocketOwners:
 
     def _sockets(self) -> Iterator[tuple[Holder, int]]:
         try:
-            pids = numbers(self._kernel.listdir("/proc"))
+            pids = numbers(self._kernel.files.listdir("/proc"))
         except UNREADABLE as error:
             self.gap = why("/proc", error)
             return
-        for found, gap in self._kernel.each_part(in_shares(self._kernel, pids), self._of_shares):
+        for found, gap in self._kernel.workers.map(self._of_shares, in_shares(self._kernel, pids)):
             self.gap = self.gap or gap
             yield from found
 
     def _of_shares(self, shares: list[Share]) -> tuple[list[tuple[Holder, int]], Unavailable | None]:
-        self._kernel.expect(
+        self._kernel.files.expect(
             Question("readlink", f"/proc/{share.pid}/fd/{fd}") for share in shares for fd in share.descriptors
         )
         for share in shares:
-            self.gap = self.gap or share.gap
+            self.gap = self.gap or share.read_error
         found = [
             found for share in shares for fd in share.descriptors for found in self._socket(share.pid, fd)
         ]
@@ -59,7 +62,7 @@ class SocketOwners:
     def _socket(self, pid: int, fd: int) -> Iterator[tuple[Holder, int]]:
         path = f"/proc/{pid}/fd/{fd}"
         try:
-            target = self._kernel.readlink(path)
+            target = self._kernel.files.readlink(path)
         except UNREADABLE as error:
             self.gap = self.gap or why(path, error)
             return
@@ -93,7 +96,7 @@ class SocketOwners:
     def _once(self, file: str, pid: int, read: Callable[[bytes], str]) -> str:
         if (file, pid) not in self._names:
             try:
-                self._names[file, pid] = read(self._kernel.read_file(f"/proc/{pid}/{file}"))
+                self._names[file, pid] = read(self._kernel.files.read(f"/proc/{pid}/{file}"))
             except UNREADABLE:
                 self._names[file, pid] = ""
         return self._names[file, pid]

@@ -7,6 +7,7 @@ from errno import ENOENT
 from itertools import islice
 from typing import TypeVar
 
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.net_dev import (
     IFF_RUNNING,
     IFF_UP,
@@ -17,22 +18,22 @@ from hybridbridge_vol.procfs.net_dev import (
     parse_snmp,
     parse_snmp6,
 )
-from hybridbridge_vol.procfs.sources import lines
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
-from hybridbridge_vol.toolkit.tool import UNREADABLE, Cell, Column, Row, Source, Unavailable, why
+from hybridbridge_vol.procfs.sources import Source, lines
+from hybridbridge_vol.toolkit.cells import Cell, Unavailable
+from hybridbridge_vol.toolkit.reading import UNREADABLE, why
+from hybridbridge_vol.toolkit.tool import Column, Row
 
 INTERFACES = (
-    Column("IFACE", "str", "interface"),
-    Column("MTU", "int", "largest packet in bytes"),
-    Column("RX-OK", "int", "packets received"),
-    Column("RX-ERR", "int", "received with errors"),
-    Column("RX-DRP", "int", "received and dropped"),
-    Column("RX-OVR", "int", "lost for want of room"),
-    Column("TX-OK", "int", "packets sent"),
-    Column("TX-ERR", "int", "errors while sending"),
-    Column("TX-DRP", "int", "dropped instead of sent"),
-    Column("TX-OVR", "int", "lost for want of room"),
-    Column("FLG", "str", "A all multicast, B broadcast, L loopback, M multicast, O no ARP, P promiscuous or point to point, m master, s slave, R running, U up"),
+    Column("IFACE", "str", "interface"), Column("MTU", "int", "largest packet in bytes"),
+    Column("RX-OK", "int", "packets received"), Column("RX-ERR", "int", "received with errors"),
+    Column("RX-DRP", "int", "received and dropped"), Column("RX-OVR", "int", "lost for want of room"),
+    Column("TX-OK", "int", "packets sent"), Column("TX-ERR", "int", "errors while sending"),
+    Column("TX-DRP", "int", "dropped instead of sent"), Column("TX-OVR", "int", "lost for want of room"),
+    Column(
+        "FLG", "str",
+        "A all multicast, B broadcast, L loopback, M multicast, O no ARP, P promiscuous or point to point, "
+        "m master, s slave, R running, U up",
+    ),
 )  # fmt: skip
 SHOWN = (
     "rx_packets",
@@ -77,7 +78,8 @@ def _counted(kernel: GuestKernel) -> Iterator[tuple[str, tuple[Cell, ...], tuple
     path = "/proc/net/dev"
     try:
         found = [
-            (parse_dev(line), source) for line, source in islice(lines(path, kernel.read_file(path)), 2, None)
+            (parse_dev(line), source)
+            for line, source in islice(lines(path, kernel.files.read(path)), 2, None)
         ]
     except UNREADABLE as error:
         yield from _counted_singly(kernel, why(path, error))
@@ -90,7 +92,7 @@ def _counted_singly(
     kernel: GuestKernel, gap: Unavailable
 ) -> Iterator[tuple[str, tuple[Cell, ...], tuple[Source, ...]]]:
     try:
-        names = kernel.listdir(CLASS_NET)
+        names = kernel.files.listdir(CLASS_NET)
     except UNREADABLE:
         yield "", (gap,) * len(SHOWN), ()
         return
@@ -112,7 +114,7 @@ def sysfs_number(kernel: GuestKernel, interface: str, file: str) -> int | Unavai
     """A number of /sys/class/net, decimal or hexadecimal with 0x."""
     path = f"{CLASS_NET}/{interface}/{file}"
     try:
-        return int(kernel.read_file(path), 0)
+        return int(kernel.files.read(path), 0)
     except ValueError:
         return Unavailable(f"{path}: not a number")
     except UNREADABLE as error:
@@ -126,7 +128,7 @@ def interface_flags(kernel: GuestKernel, interface: str) -> int | Unavailable:
     if isinstance(flags, Unavailable) or not flags & IFF_UP:
         return flags
     try:
-        state = kernel.read_file(f"{CLASS_NET}/{interface}/operstate").strip()
+        state = kernel.files.read(f"{CLASS_NET}/{interface}/operstate").strip()
     except UNREADABLE as error:
         return why(f"{CLASS_NET}/{interface}/operstate", error)
     return flags | IFF_RUNNING if state in (b"up", b"unknown", b"testing") else flags & ~IFF_RUNNING
@@ -172,7 +174,7 @@ def _parsed(
     """What a file says behind its first `head` lines, and why it cannot be read on. A missing file says
     nothing."""
     try:
-        yield from parse(path, islice(lines(path, kernel.read_file(path)), head, None))
+        yield from parse(path, islice(lines(path, kernel.files.read(path)), head, None))
     except UNREADABLE as error:
         if not isinstance(error, OSError) or error.errno != ENOENT:
             yield why(path, error)

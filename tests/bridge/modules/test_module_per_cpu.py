@@ -15,7 +15,7 @@ from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.bridge.text.per_cpu_references import gs_fields
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.session import Session, open_session
-from hybridbridge_vol.machine.machine import GS_BASE_MSR
+from hybridbridge_vol.machine.cpu import GS_BASE_MSR
 from samples.make import Spec, make_sample
 
 Lab = Any
@@ -30,22 +30,22 @@ U64 = (1 << 64) - 1
 def blocks(session: Session, name: str) -> list[int]:
     """Where each CPU of the snapshot has a variable of a module's, by the guest's kallsyms and its
     `__per_cpu_offset`."""
-    lines = (line.split() for line in session.read_file("/proc/kallsyms").decode().splitlines())
+    lines = (line.split() for line in session.files.read("/proc/kallsyms").decode().splitlines())
     (vaddr,) = (int(words[0], 16) for words in lines if words[2] == name)
     bridge = session.bridge
-    count = len(session.read_file("/proc/stat").split(b"\ncpu")) - 1
+    count = len(session.files.read("/proc/stat").split(b"\ncpu")) - 1
     offsets = (bridge.machine.read_u64(bridge.snapshot("__per_cpu_offset") + 8 * cpu) for cpu in range(count))
     return [vaddr + offset & U64 for offset in offsets]
 
 
 def reached(session: Session, module: str) -> set[int]:
     """Virtual addresses that `%gs:` references of a module's code to its own variables lead to."""
-    group, gs = code_of(session, module).group, session.bridge.machine.read_msr(GS_BASE_MSR)
+    text, gs = code_of(session, module).segment, session.bridge.machine.read_msr(GS_BASE_MSR)
     found = set()
-    for offset, relative in gs_fields(group.content):
-        if offset in group.per_cpu and relative:
-            (value,) = struct.unpack_from("<i", group.content, offset)
-            found.add(gs + group.vaddr + offset + 4 + value & U64)
+    for offset, relative in gs_fields(text.content):
+        if offset in text.per_cpu and relative:
+            (value,) = struct.unpack_from("<i", text.content, offset)
+            found.add(gs + text.vaddr + offset + 4 + value & U64)
     return found
 
 
@@ -61,7 +61,7 @@ def paddr(session: Session, vaddr: int) -> int:
 def taken(session: Session) -> tuple[bytes, bytes]:
     """Let the function take what the first CPU's variable holds, an entry that counts one user: the entry,
     and the packet's buffer, afterwards."""
-    caller = session._caller
+    caller = session.caller
     user = caller.put(bytes(END))
     caller.put(struct.pack("<Q", user + BUFFER), PACKET)
     caller.put(struct.pack("<I", 1), ENTRY)
@@ -89,12 +89,12 @@ def test_a_modules_own_variable_is_the_snapshots_of_its_first_cpu(lab: Lab, rich
     try:
         check(session)
     finally:
-        session._caller.roll_back()
+        session.caller.roll_back()
     assert session.bridge.machine.read_u64(blocks(session, VARIABLE)[0]) == before == 0
     with pytest.raises(CallRolledBack, match=rf"page fault in module {MODULE} {FUNCTION}\+0x\w+ at 0x0$"):
-        user = session._caller.put(bytes(END))
-        session._caller.put(struct.pack("<Q", user + BUFFER), PACKET)
-        session._caller.call(function(session, MODULE, FUNCTION), user, user + REGISTERS, user + PACKET)
+        user = session.caller.put(bytes(END))
+        session.caller.put(struct.pack("<Q", user + BUFFER), PACKET)
+        session.caller.call(function(session, MODULE, FUNCTION), user, user + REGISTERS, user + PACKET)
 
 
 def test_under_taint_such_a_reference_is_a_static_one_into_the_snapshot(

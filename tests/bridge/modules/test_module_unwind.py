@@ -8,8 +8,8 @@ from typing import Any
 
 from guest_modules import code_of, loaded
 
-from hybridbridge_vol.bridge.modules.relocate import RelocatedModule
-from hybridbridge_vol.bridge.modules.unwind import ENTRIES, PLACES
+from hybridbridge_vol.bridge.modules.relocated_module import RelocatedModule
+from hybridbridge_vol.bridge.modules.unwind import ADDRESSES, ENTRIES
 
 Lab = Any
 
@@ -17,13 +17,13 @@ Lab = Any
 def rows(module: RelocatedModule, content: bytes | bytearray) -> list[tuple[int, bytes]]:
     """`(virtual address, entry)` of the code that stays loaded, as the module's constants in `content` have
     them."""
-    places, entries = module.file.section(PLACES), module.file.section(ENTRIES)
+    addresses, entries = module.file.section(ADDRESSES), module.file.section(ENTRIES)
     layout, _size = module.file.rodata_layout()
-    if places is None or entries is None or module.rodata is None:
+    if addresses is None or entries is None or module.rodata is None:
         return []
-    count = places.size // 4
+    count = addresses.size // 4
     size = entries.size // count
-    start, first = layout[places.number], layout[entries.number]
+    start, first = layout[addresses.number], layout[entries.number]
     code = range(module.text.vaddr, module.text.vaddr + module.file.text_layout()[1] + 1)
     found = []
     for number, (value,) in enumerate(struct.iter_unpack("<i", content[start : start + 4 * count])):

@@ -11,14 +11,14 @@ from generations import trust
 from guest_modules import code_of, function, loaded
 from sessions import session_with
 
-from hybridbridge_vol.bridge.modules.snapshot_modules import MODULES_START
+from hybridbridge_vol.bridge.modules.area import MODULES_START
 from hybridbridge_vol.bridge.modules.traps import FixUp
+from hybridbridge_vol.bridge.physical_map import TWIN_PADDR
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
-from hybridbridge_vol.bridge.space import TWIN_PADDR
 from hybridbridge_vol.bridge.text.per_cpu_references import gs_fields
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.session import Session, open_session
-from hybridbridge_vol.machine.machine import GS_BASE_MSR
+from hybridbridge_vol.machine.cpu import GS_BASE_MSR
 from hybridbridge_vol.trust.modules import ARCHIVE
 from hybridbridge_vol.units import PAGE_SIZE
 from samples.make import Spec, make_sample
@@ -37,22 +37,24 @@ def test_every_module_of_the_guest_is_found_and_its_file_is_what_the_guest_runs(
     modules = session.bridge.space.modules
     equal = total = with_constants = 0
     for name, text_vaddr in loaded(session):
-        part = modules.at(text_vaddr)
-        assert part is not None, name
-        assert (part.module.name, part.group.vaddr, part.executable) == (name, text_vaddr, True)
-        there = modules.read(text_vaddr, len(part.group.content))
-        size = part.module.file.text_layout()[1]
-        same = sum(mine == theirs for mine, theirs in zip(part.group.content[:size], there, strict=False))
+        trusted = modules.at(text_vaddr)
+        assert trusted is not None, name
+        assert (trusted.module.name, trusted.segment.vaddr, trusted.executable) == (name, text_vaddr, True)
+        there = modules.read(text_vaddr, len(trusted.segment.content))
+        size = trusted.module.file.text_layout()[1]
+        same = sum(
+            mine == theirs for mine, theirs in zip(trusted.segment.content[:size], there, strict=False)
+        )
         assert same / size > 0.7, name
         equal, total = equal + same, total + size
-        if part.module.rodata is None:
+        if trusted.module.rodata is None:
             continue  # nothing in it is referred to
-        constants = modules.read(part.module.rodata.vaddr, PAGE_SIZE)
-        _layout, length = part.module.file.rodata_layout()
+        constants = modules.read(trusted.module.rodata.vaddr, PAGE_SIZE)
+        _layout, length = trusted.module.file.rodata_layout()
         length = min(length, PAGE_SIZE)
         alike = sum(
             mine == theirs
-            for mine, theirs in zip(part.module.rodata.content[:length], constants, strict=False)
+            for mine, theirs in zip(trusted.module.rodata.content[:length], constants, strict=False)
         )
         assert alike / length > 0.6, name  # init code, which is gone, lies elsewhere
         with_constants += 1
@@ -72,26 +74,26 @@ def test_the_trusted_kernel_has_nothing_where_modules_may_lie(lab: Lab, generati
 
 def test_files_that_modules_write_are_the_guests(lab: Lab, generation: str) -> None:
     truth, session = lab.sample(generation).truth, lab.session(generation)
-    lines = session.read_file(OF_MODULES).splitlines()
+    lines = session.files.read(OF_MODULES).splitlines()
     assert [line.split(b":")[0] for line in lines] == [
         line.split(b":")[0] for line in truth.file(OF_MODULES).splitlines()
     ]
     for path in ("/proc/net/nf_conntrack", "/proc/net/vlan/config"):
         if path in truth.late and not truth.late[path].errno and not truth.moved(path):
-            assert session.read_file(path) == truth.file(path)
+            assert session.files.read(path) == truth.file(path)
 
 
 def test_modules_run_alike_on_every_bridge_and_are_memoized(lab: Lab, generation: str) -> None:
     with session_with(lab, generation, Mode.SLOW) as slow:
-        proven = slow.read_file(OF_MODULES)
+        proven = slow.files.read(OF_MODULES)
         memo = slow.bridge.memo
         assert slow.statistics.unattributed == {}
         assert slow.statistics.unknown_instructions == {}
-    assert any(len(part) for part in memo.modules.values())
+    assert any(len(proven) for proven in memo.modules.values())
     with session_with(lab, generation, Mode.FAST, memo) as fast:
-        assert fast.read_file(OF_MODULES) == proven
+        assert fast.files.read(OF_MODULES) == proven
     with session_with(lab, generation, Mode.AUTO) as learning:
-        assert learning.read_file(OF_MODULES) == proven
+        assert learning.files.read(OF_MODULES) == proven
         assert (
             any("module " in place for place in learning.statistics.trapped_in)
             or learning.statistics.total.traps
@@ -108,42 +110,42 @@ def test_a_module_without_a_trusted_file_is_named_and_not_run(lab: Lab, tmp_path
         with pytest.raises(
             CallRolledBack, match=r"needs code of module \w+, of which no trusted file is stored"
         ):
-            session.read_file(OF_MODULES)
-        assert session.read_file("/proc/1/comm") == sample.truth.file("/proc/1/comm")
+            session.files.read(OF_MODULES)
+        assert session.files.read("/proc/1/comm") == sample.truth.file("/proc/1/comm")
 
 
 def test_code_of_a_module_that_the_image_changed_is_not_run(lab: Lab, tmp_path: Path) -> None:
     """The trusted file's code runs, whatever stands in the image."""
     sample = lab.sample("6.1 two CPUs")
     session = lab.session("6.1 two CPUs")
-    expected = session.read_file(OF_MODULES)
+    expected = session.files.read(OF_MODULES)
     bridge = session.bridge
     image = tmp_path / "dump.raw"
     shutil.copyfile(sample.raw, image)
     with open(image, "r+b") as stream:
-        for part in list(bridge.space.modules.parts):
-            if not part.executable:
+        for trusted in list(bridge.space.modules.segments):
+            if not trusted.executable:
                 continue
-            for symbol in part.module.file.symbols():
-                if "stats" in symbol.name and symbol.size > 16 and symbol.section in part.module.sections:
-                    vaddr = part.module.sections[symbol.section] + symbol.value
+            for symbol in trusted.module.file.symbols():
+                if "stats" in symbol.name and symbol.size > 16 and symbol.section in trusted.module.sections:
+                    vaddr = trusted.module.sections[symbol.section] + symbol.value
                     translation = bridge.layout.translate(bridge.image, vaddr)
-                    if vaddr in part.vaddrs and translation is not None:
+                    if vaddr in trusted.vaddrs and translation is not None:
                         stream.seek(bridge.image.offset_of(translation.paddr) or 0)
                         stream.write(b"\x31\xc0\xc3")  # xor eax, eax; ret
     with open_session(image, lab.store.root) as changed:
-        assert changed.read_file(OF_MODULES) == expected
+        assert changed.files.read(OF_MODULES) == expected
 
 
 def per_cpu_targets(session: Session, module: str) -> dict[str, int]:
     """What the last `%gs:` reference of a module's code to each variable of the kernel's names."""
-    group = code_of(session, module).group
+    text = code_of(session, module).segment
     found = {}
-    for offset, relative in gs_fields(group.content):
-        reference = group.references.get(offset)
+    for offset, relative in gs_fields(text.content):
+        reference = text.references.get(offset)
         if reference is not None and relative:
-            value = int.from_bytes(group.content[offset : offset + 4], "little", signed=True)
-            found[reference[0]] = group.vaddr + offset - reference[2] + value
+            value = int.from_bytes(text.content[offset : offset + 4], "little", signed=True)
+            found[reference.name] = text.vaddr + offset - reference.addend + value
     return found
 
 
@@ -153,7 +155,7 @@ def test_a_warning_of_a_module_does_not_end_the_call(lab: Lab, rich_generation: 
         vaddr in code_of(session, "bridge").module.warnings for vaddr in code_of(session, "bridge").vaddrs
     )
     no_such_option = 99
-    answer = session._caller.call(function(session, "bridge", "br_boolopt_get"), 0, no_such_option)
+    answer = session.caller.call(function(session, "bridge", "br_boolopt_get"), 0, no_such_option)
     assert answer & 0xFFFFFFFF == 0  # WARN_ON(1); break; } return 0
 
 
@@ -162,18 +164,18 @@ def test_a_fault_that_a_module_has_a_fix_up_for_goes_on_there(lab: Lab, rich_gen
     entry is added, of an instruction that follows its first argument, with the function's own WARN-free `ret`
     as the fix-up."""
     session = lab.session(rich_generation)
-    part = code_of(session, "bridge")
+    trusted = code_of(session, "bridge")
     entry = function(session, "bridge", "br_boolopt_get")
     with pytest.raises(CallRolledBack, match=r"page fault in module bridge br_boolopt_get") as rolled_back:
-        session._caller.call(entry, 0x1000, 0)
+        session.caller.call(entry, 0x1000, 0)
     place = entry + int(rolled_back.value.reason.split("br_boolopt_get+")[1].split()[0], 16)
-    code = part.group.content[entry - part.group.vaddr :][:256]
+    code = trusted.segment.content[entry - trusted.segment.vaddr :][:256]
     back = entry + code.index(b"\xc3" if b"\xc3" in code else b"\xe9")
-    part.module.fix_ups[place] = FixUp(back, "RAX", -14 & (1 << 64) - 1)
+    trusted.module.fix_ups[place] = FixUp(back, "RAX", -14 & (1 << 64) - 1)
     try:
-        assert session._caller.call(entry, 0x1000, 0) == -14
+        assert session.caller.call(entry, 0x1000, 0) == -14
     finally:
-        del part.module.fix_ups[place]
+        del trusted.module.fix_ups[place]
 
 
 def test_the_kernels_per_cpu_variables_in_a_modules_code_are_the_trusted_kernels(lab: Lab) -> None:
@@ -188,11 +190,11 @@ def test_the_kernels_per_cpu_variables_in_a_modules_code_are_the_trusted_kernels
     assert offset == machine.read_u64(
         bridge.snapshot("__per_cpu_offset")
     )  # what it is added to are the snapshot's pointers
-    device = session._caller.put(bytes(16384))
+    device = session.caller.put(bytes(16384))
     with pytest.raises(
         CallRolledBack, match="page fault in twin dev_addr_check"
     ):  # far behind the first such reference
-        session._caller.call(function(session, "dummy", "dummy_setup"), device)
+        session.caller.call(function(session, "dummy", "dummy_setup"), device)
 
 
 @pytest.mark.slow
@@ -203,7 +205,7 @@ def test_functions_of_modules_with_a_stack_protector_run(lab: Lab, mode: Mode) -
     trust(lab.store, sample)
     with open_session(sample.dump, lab.store.root, mode=mode) as session:
         for path in (OF_MODULES, "/proc/net/vlan/config"):
-            assert session.read_file(path).splitlines()[0] == sample.truth.file(path).splitlines()[0]
-            assert sample.truth.moved(path) or session.read_file(path) == sample.truth.file(path)
+            assert session.files.read(path).splitlines()[0] == sample.truth.file(path).splitlines()[0]
+            assert sample.truth.moved(path) or session.files.read(path) == sample.truth.file(path)
         assert session.statistics.unattributed == {}
         assert session.statistics.unknown_instructions == {}

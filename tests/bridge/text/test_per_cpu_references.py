@@ -1,4 +1,4 @@
-"""References of kernel text to per-CPU variables that have addresses of the kernel image."""
+"""References of kernel text to per-CPU variables that are linked into the kernel image."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from capstone import x86_const
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hybridbridge_vol.bridge.text.kernel_tables import text_functions
 from hybridbridge_vol.bridge.text.per_cpu_references import read_per_cpu_text
-from hybridbridge_vol.bridge.text.prepared import text_functions
-from hybridbridge_vol.trust.placement import START_KERNEL_MAP
 
 TEXT = 0xFFFF_FFFF_8100_0000
 START, END = 0x2000, 0x3000
@@ -72,7 +71,7 @@ def test_an_absolute_reference_is_found_where_it_is_relocated(listing: str, fiel
     assert field_of(listing) == ([], [])
 
 
-def test_references_to_the_distance_itself_are_told_apart() -> None:
+def test_references_to_the_distance_itself_are_listed_separately() -> None:
     assert field_of("65488b05f01f0000 mov rax, qword ptr gs:[rip + 0x1ff0]") == ([], [4])
     assert field_of("65480305f01f0000 add rax, qword ptr gs:[rip + 0x1ff0]") == ([], [4])
 
@@ -103,13 +102,13 @@ def test_whatever_is_found_leads_into_the_section(text: bytes, start: int, size:
 def test_what_a_disassembler_sees_in_a_real_kernel_is_found(lab: Any) -> None:
     """In every fortieth function of a kernel of 7.x."""
     bridge = lab.session("7.x").bridge
-    per_cpu, text = bridge.prepared.per_cpu, bridge.kernel.text_link_vaddr
+    per_cpu = bridge.prepared.per_cpu
     found = {*per_cpu.fields, *per_cpu.offset_fields}
     disassembler = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
     disassembler.detail = True
     seen = 0
     for offset, size, _name in list(text_functions(bridge.kernel))[::40]:
-        start = text - START_KERNEL_MAP + offset
+        start = bridge.kernel.text_paddr + offset
         code = bytes(bridge.ram.view[start : start + size])
         if b"\x65" not in code:
             continue

@@ -1,4 +1,4 @@
-"""The twin text: relocation, trampolines, page edges."""
+"""The twin text: relocation, patches, references that stay at home, page edges."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ from array import array
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridbridge_vol.bridge.text.policy import Trampoline
-from hybridbridge_vol.bridge.text.rebased_text import Sites, TwinText, jump, relocation_sites, returning
-from hybridbridge_vol.bridge.text.trampolines import (
-    answer,
-    free_if_trusted,
-    home_trampolines,
-    twin_trampolines,
+from hybridbridge_vol.bridge.memo import Proven
+from hybridbridge_vol.bridge.text.rebased_text import (
+    HomeFields,
+    Sites,
+    TwinText,
+    relocation_sites,
 )
 
 PAGE = 4096
-HOLE = 0xFFFF_8000_0000_0000
 
 
 def assembled(twin: TwinText, pages: int) -> bytes:
@@ -44,15 +42,25 @@ def test_every_site_moves_by_the_shift_and_nothing_else_does(
     assert assembled(twin, 3) == bytes(expected)
 
 
-def test_overlays_may_lie_across_the_edge_of_a_page() -> None:
+def test_patches_may_lie_across_the_edge_of_a_page() -> None:
     twin = TwinText(memoryview(bytearray(2 * PAGE)), (), 0, [(PAGE - 2, b"\x01\x02\x03\x04\x05")])
     assert assembled(twin, 2)[PAGE - 3 : PAGE + 4] == b"\0\x01\x02\x03\x04\x05\0"
 
 
-def test_a_later_overlay_takes_the_place_of_an_earlier_one() -> None:
-    twin = TwinText(memoryview(bytearray(PAGE)), (), 0, [(16, b"\xaa\xaa")])
-    twin.overlay(16, b"\xbb")
+def test_a_later_patch_takes_the_place_of_an_earlier_one() -> None:
+    twin = TwinText(memoryview(bytearray(PAGE)), (), 0, [(16, b"\xaa\xaa"), (16, b"\xbb")])
     assert bytes(twin.page(0)[16:18]) == b"\xbb\0"
+
+
+def test_what_is_proven_later_is_in_the_next_page_that_is_made() -> None:
+    proven = Proven()
+    twin = TwinText(memoryview(bytearray(2 * PAGE)), (), 0x100000, trusted=proven)
+    assert assembled(twin, 2) == bytes(2 * PAGE)
+    proven.add([], [16, PAGE - 2])
+    expected = bytearray(2 * PAGE)
+    for field in (16, PAGE - 2):
+        expected[field : field + 4] = (-0x100000 & 0xFFFFFFFF).to_bytes(4, "little")
+    assert assembled(twin, 2) == bytes(expected)
 
 
 def test_sites_that_boot_time_patching_rewrote_are_left_out() -> None:
@@ -67,33 +75,6 @@ def test_sites_that_boot_time_patching_rewrote_are_left_out() -> None:
         memoryview(booted), flat, [text + 8, text + 16, text + PAGE], text, PAGE, 0x1000000, 4
     )
     assert list(sites) == [8]
-
-
-def test_jumps_reach_both_ways() -> None:
-    assert jump(0x1000, 0x1005) == b"\xe9\0\0\0\0"
-    assert jump(0x2000, 0x1000) == b"\xe9" + (-0x1005 & 0xFFFFFFFF).to_bytes(4, "little")
-
-
-def test_answers() -> None:
-    assert returning(1) == b"\xb8\x01\0\0\0\xc3"
-    assert answer("return", 0) == b"\x31\xc0\xc3"
-    assert answer("argument", 0) == b"\x48\x89\xf8\xc3"
-    assert answer("halt", 0) == b"\xfa\xf4"
-
-
-def test_trampolines_become_code_at_both_sides() -> None:
-    trampolines = [Trampoline(0x10, "home"), Trampoline(0x40, "return", 1, True), Trampoline(0x80, "free", 1)]
-    twin = dict(twin_trampolines(trampolines, 0x5000, 0x1000, HOLE))
-    assert twin[0x10] == jump(0x5010, 0x1010)
-    assert twin[0x40] == returning(1)
-    assert twin[0x80] == free_if_trusted(1, 0x5080, 0x1080, HOLE)
-    assert dict(home_trampolines(trampolines)) == {0x40: returning(1)}
-
-
-def test_a_guarded_free_fits_its_room_and_ends_in_a_return() -> None:
-    code = free_if_trusted(0, 0x5000, 0x1000, HOLE)
-    assert len(code) == 19 or len(code) == 20
-    assert code.endswith(b"\xc3")
 
 
 @given(
@@ -114,7 +95,10 @@ def test_references_that_stay_at_home_reach_it_from_where_the_twin_lies(
     absolute = array("I", fields[::2])
     booted = bytearray(3 * PAGE)
     twin = TwinText(
-        memoryview(booted), (Sites(absolute, 1, 4),), shift, at_home=((array("I", fields), distance),)
+        memoryview(booted),
+        (Sites(absolute, 1, 4),),
+        shift,
+        at_home=(HomeFields(array("I", fields), distance),),
     )
     text = assembled(twin, 3)
     for place in fields:

@@ -17,7 +17,8 @@ from pyarrow import parquet
 
 from hybridbridge_vol import tools
 from hybridbridge_vol.lab.batch.tables import DEPTH, UNREADABLE, schema_of, write_table
-from hybridbridge_vol.toolkit.tool import Column, Row, Tool, Unavailable
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.tool import Column, Row, Tool
 
 COLUMNS = (
     Column("N", "int", ""), Column("F", "float", ""), Column("P", "percent", ""), Column("A", "hex", ""),

@@ -15,7 +15,8 @@ from hybridbridge_vol.cli.regress import parse_run
 from hybridbridge_vol.errors import CasesError
 from hybridbridge_vol.lab.regress.cases import Case, read_cases
 from hybridbridge_vol.lab.regress.golden import MOVES, Answer, canonical, differences, load
-from hybridbridge_vol.toolkit.tool import Column, Row, Unavailable
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.tool import Column, Row
 
 CASE = '[[case]]\nname = "one"\nimage = "a.raw"\nrun = ["ps --tree", "netstat -tln"]\n'
 

@@ -21,7 +21,7 @@ from hybridbridge_vol.lab.batch.summary import timeline
 from hybridbridge_vol.lab.batch.summary.facts import Facts
 from hybridbridge_vol.lab.batch.summary.rules import FEWEST
 from hybridbridge_vol.lab.batch.summary.view import page_view
-from hybridbridge_vol.toolkit.render import printable
+from hybridbridge_vol.toolkit.printable import printable
 
 TEMPLATES = Path(__file__).parent / "templates"
 

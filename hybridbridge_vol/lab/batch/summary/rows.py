@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from hybridbridge_vol.lab.batch.summary.data import Cells
-from hybridbridge_vol.toolkit.render import utc
+from hybridbridge_vol.toolkit.cells import utc
 
 MOST_ROWS = 8
 """Rows of a finding that are shown; the dataset has all."""

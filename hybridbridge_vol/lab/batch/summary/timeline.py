@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from hybridbridge_vol.lab.batch.summary.facts import Moments
-from hybridbridge_vol.toolkit.render import duration, utc
+from hybridbridge_vol.toolkit.cells import duration, utc
 
 WIDTH, LEFT, RIGHT = 760, 110, 12
 LANE, TOP = 26, 8

@@ -24,7 +24,7 @@ from hybridbridge_vol.lab.batch.summary.rules import (
     number_of,
 )
 from hybridbridge_vol.lab.batch.summary.timeline import Timeline, timeline
-from hybridbridge_vol.toolkit.render import duration, utc
+from hybridbridge_vol.toolkit.cells import duration, utc
 
 MANY, FEW = 12, 4
 """Images beyond which they are shown closed; beyond which those of one rule are."""

@@ -1,0 +1,84 @@
+"""The image as guest-physical memory: mapped copy-on-write, or read page by page if it cannot be mapped."""
+
+from __future__ import annotations
+
+from hybridbridge_vol.bridge.physical_map import SNAPSHOT_PADDR
+from hybridbridge_vol.machine.memory import HostMapping, PhysicalMemory, page_up
+from hybridbridge_vol.machine.paging import LARGE_SHIFT, PAGE_SHIFT
+from hybridbridge_vol.memory_image.physical import PhysicalImage
+from hybridbridge_vol.units import PAGE_SIZE
+
+
+class ImagePages:
+    """See the module's text. Physical addresses are the image's own; in `memory` they lie from
+    `SNAPSHOT_PADDR` on.
+
+    After the mappings were set back to what they were (a call was rolled back), call `refill`.
+    """
+
+    def __init__(self, image: PhysicalImage, memory: PhysicalMemory) -> None:
+        self._image = image
+        self._memory = memory
+        self._filled: set[int] = set()
+        self._used: list[tuple[int, int]] = []
+        self.mappings = [self._place(run.paddr, run.size, run.offset) for run in image.runs]
+        """`(paddr, mapping)` of every run of the image."""
+
+    def _place(self, paddr: int, size: int, offset: int) -> tuple[int, HostMapping]:
+        if self._image.mappable:
+            start, mapping = paddr, HostMapping.private_file(self._image.fileno(), offset, size)
+        else:
+            start = paddr & -PAGE_SIZE
+            mapping = HostMapping.anonymous(page_up(paddr + size) - start)
+        self._memory.place(SNAPSHOT_PADDR + start, mapping)
+        return start, mapping
+
+    def bring_in(self, paddr: int, shift: int) -> tuple[int, int] | None:
+        """The page to map for a byte of the image, and its size as a power of two, at most `shift`: that of
+        the page that the snapshot has there. None if the image does not hold it."""
+        sizes = (LARGE_SHIFT, PAGE_SHIFT) if shift > PAGE_SHIFT and self._image.mappable else (PAGE_SHIFT,)
+        for size in sizes:
+            page = paddr >> size << size
+            if self._holds(page, 1 << size) and (self._image.mappable or self._fill(page)):
+                self._used.append((page, 1 << size))
+                return page, size
+        return None
+
+    def _holds(self, paddr: int, size: int) -> bool:
+        run = self._image.run_at(paddr)
+        return run is not None and paddr + size <= page_up(run.paddr + run.size)
+
+    def _fill(self, page: int) -> bool:
+        """Read one page of an image that cannot be mapped; False if its bytes cannot be read."""
+        if page in self._filled:
+            return True
+        run = self._image.run_at(page)
+        size = PAGE_SIZE if run is None else min(PAGE_SIZE, run.paddr + run.size - page)
+        data = self._image.read_available(page, size)
+        if data is None:
+            return False
+        self._memory.write(SNAPSHOT_PADDR + page, data)
+        self._filled.add(page)
+        return True
+
+    def refill(self) -> None:
+        """Read the pages again that had to be read."""
+        filled, self._filled = self._filled, set()
+        for page in filled:
+            self._fill(page)
+
+    def bytes_at(self, paddr: int, size: int) -> memoryview | bytes | None:
+        """Bytes of the image; where they are mapped without copying them, and as calls have left them."""
+        for start, mapping in self.mappings if self._image.mappable else ():
+            if start <= paddr and paddr + size <= start + mapping.size:
+                return mapping.view[paddr - start : paddr - start + size]
+        return self._image.read_available(paddr, size)
+
+    def touched(self, paddr: int, mapping: HostMapping) -> list[tuple[int, int]]:
+        """`(offset, size)` ranges of the mapping that begins at `paddr` that were ever mapped: no other can
+        have been written."""
+        return [
+            (page - paddr, min(size, mapping.size - (page - paddr)))
+            for page, size in self._used
+            if 0 <= page - paddr < mapping.size
+        ]

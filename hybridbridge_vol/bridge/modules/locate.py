@@ -1,0 +1,118 @@
+"""Where a snapshot has a module's sections.
+
+The loader's rules differ between kernels, so only two things are taken from them: the order of sections
+within a segment, and that code begins a page. Where a section lies is the majority vote of the references to
+it in the snapshot's copy of the module, as for the kernel itself. A forged reference moves data; the code
+that runs is the file's.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hybridbridge_vol.kernel_file.module import (
+    R_32,
+    RELATIVE,
+    SHN_LORESERVE,
+    SHN_UNDEF,
+    WIDTHS,
+    ModuleFile,
+)
+from hybridbridge_vol.machine.memory import page_up
+from hybridbridge_vol.units import PAGE_SIZE, U64
+
+Read = Callable[[int, int], bytes]
+"""Bytes of the snapshot at a virtual address; what is not in the image reads as zero."""
+Resolve = Callable[[str], list[int]]
+"""Virtual addresses in the snapshot that a name may stand for, of the kernel or of another module."""
+Votes = defaultdict[int, list[int]]
+"""Where a section begins by the references to it, one by one."""
+
+
+class RelocationKind:
+    """How a kind of relocation is read, as a signed number except for R_32, and written."""
+
+    def __init__(self, number: int) -> None:
+        self.width = WIDTHS[number]
+        self.mask = (1 << 8 * self.width) - 1
+        self.is_relative = number in RELATIVE
+        letter = "i" if self.width == 4 else "q"
+        self.read = struct.Struct("<" + (letter.upper() if number == R_32 else letter)).unpack_from
+        self.write = struct.Struct("<" + letter.upper()).pack_into
+
+
+RELOCATION_KINDS = {number: RelocationKind(number) for number in WIDTHS}
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where a snapshot has a module: its segments, with their sizes in bytes, and all `sections` that
+    references show. Virtual addresses; `rodata_vaddr` is None if the constants were not found."""
+
+    name: str
+    file: ModuleFile
+    text_vaddr: int
+    text_size: int
+    rodata_vaddr: int | None
+    rodata_size: int
+    sections: dict[int, int]
+
+    def holds(self, vaddr: int) -> bool:
+        """Whether an address is in its code or its constants, whole pages of which are trusted."""
+        rodata_offset = -1 if self.rodata_vaddr is None else vaddr - self.rodata_vaddr
+        in_text = 0 <= vaddr - self.text_vaddr < page_up(self.text_size)
+        return in_text or 0 <= rodata_offset < page_up(self.rodata_size)
+
+
+def locate(name: str, file: ModuleFile, text_vaddr: int, read: Read) -> Location:
+    """Find where the module lies whose code begins at `text_vaddr`."""
+    text_layout, text_size = file.text_layout()
+    rodata_layout, rodata_size = file.rodata_layout()
+    sections = {index: text_vaddr + offset for index, offset in text_layout.items()}
+    votes: Votes = defaultdict(list)
+    _vote(file, text_layout, text_vaddr, read(text_vaddr, text_size), votes)
+    rodata_vaddr = _common_start(rodata_layout, votes)
+    if rodata_vaddr is not None:
+        sections.update({index: rodata_vaddr + offset for index, offset in rodata_layout.items()})
+        _vote(file, rodata_layout, rodata_vaddr, read(rodata_vaddr, rodata_size), votes)
+    for index, starts in votes.items():
+        winner, count = _winner(starts)
+        if 2 * count > len(starts):
+            sections.setdefault(index, winner)
+    return Location(name, file, text_vaddr, text_size, rodata_vaddr, rodata_size, sections)
+
+
+def _vote(file: ModuleFile, layout: dict[int, int], vaddr: int, loaded: bytes, votes: Votes) -> None:
+    """Gather where other sections begin by the filled-in references of a segment, which the snapshot has at
+    `vaddr` with the bytes `loaded`."""
+    symbols = file.symbol_offsets
+    for index, section_offset in layout.items():
+        for offset, info, addend in file.raw_relocations(index):
+            kind = RELOCATION_KINDS.get(info & 0xFFFFFFFF)
+            symbol = info >> 32
+            if kind is None or symbol >= len(symbols):
+                continue
+            section, symbol_value = symbols[symbol]
+            offset += section_offset
+            if not SHN_UNDEF < section < SHN_LORESERVE or offset + kind.width > len(loaded):
+                continue
+            (value,) = kind.read(loaded, offset)
+            if value:
+                start = value - symbol_value - addend + (vaddr + offset if kind.is_relative else 0)
+                votes[section].append(start & U64)
+
+
+def _winner(starts: list[int]) -> tuple[int, int]:
+    """What was voted for most, and how often."""
+    return Counter(starts).most_common(1)[0]
+
+
+def _common_start(layout: dict[int, int], votes: Votes) -> int | None:
+    """Where the segment begins of which every section with votes lies where `layout` has it; None if they
+    disagree or have no votes."""
+    starts = {_winner(votes[index])[0] - offset for index, offset in layout.items() if index in votes}
+    start = starts.pop() if len(starts) == 1 else None
+    return None if start is None or start % PAGE_SIZE else start

@@ -1,0 +1,93 @@
+"""The modules that the snapshot's kernel lists, and whose memory an address is in.
+
+Of `struct module` only its beginning is taken as known (state, list, name: since 2.6; kernel/module/main.c
+has the list, `modules`). Which of its other words point to memory of the module is not known: any that is the
+address of a page of the modules area may.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator
+from functools import cached_property
+
+from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START
+from hybridbridge_vol.snapshot.virtual_memory import VirtualMemory
+from hybridbridge_vol.units import PAGE_SIZE
+
+MAX_MODULES = 8192
+"""Modules of the list that are read; distributions build up to 4,500."""
+_MAX_DISTANCE = 16 << 20
+"""From the first page of a module's memory to an address in it."""
+_LIST_OFFSET, _NAME_OFFSET, _NAME_SIZE = 8, 24, 56
+"""struct module: state, list, name[MODULE_NAME_LEN]."""
+_STRUCT_SIZE = 2048
+"""Bytes of a `struct module` that are searched for addresses of its memory."""
+_NAME = re.compile(rb"[\w-]{1,55}\0")
+
+
+class ModuleList:
+    """See the module's text. `head_vaddr` is the list's head, None if the kernel has none; the list is read
+    when it is first asked for."""
+
+    def __init__(self, snapshot: VirtualMemory, head_vaddr: int | None) -> None:
+        self._snapshot = snapshot
+        self._head_vaddr = head_vaddr
+
+    def names_at(self, vaddr: int) -> list[str]:
+        """Modules that have the nearest page before an address, the likeliest first: its owner, and perhaps
+        one whose memory ends there. Empty outside of the modules area."""
+        if not MODULES_START <= vaddr < MODULES_END:
+            return []
+        index = bisect_right(self._pages, vaddr) - 1
+        if index < 0 or vaddr - self._pages[index] > _MAX_DISTANCE:
+            return []
+        return self._owners[self._pages[index]]
+
+    def pages_of(self, name: str) -> list[int]:
+        """Virtual addresses at which memory of a module may begin."""
+        return [page for page, names in self._owners.items() if name in names]
+
+    @cached_property
+    def _owners(self) -> dict[int, list[str]]:
+        """By page: the modules that have its address. A module's last page is likelier the end of its memory,
+        so the others come first."""
+        owners: dict[int, list[str]] = {}
+        for page, name in self._listed_pages():
+            owners.setdefault(page, []).append(name)
+        last = {name: page for page in sorted(owners) for name in owners[page]}
+        for page, names in owners.items():
+            names.sort(key=lambda name: last[name] == page)
+        return owners
+
+    @cached_property
+    def _pages(self) -> list[int]:
+        return sorted(self._owners)
+
+    def _listed_pages(self) -> Iterator[tuple[int, str]]:
+        """`(address, module)` of each word of a listed module that is the address of a page of the area."""
+        for name, record in self._records():
+            for offset in range(_NAME_OFFSET + _NAME_SIZE, _STRUCT_SIZE, 8):
+                word = int.from_bytes(record[offset : offset + 8], "little")
+                if not word % PAGE_SIZE and MODULES_START <= word < MODULES_END:
+                    yield word, name
+
+    def _records(self) -> Iterator[tuple[str, bytes]]:
+        """The name and the bytes of each `struct module` of the list, up to its end or to where it is cyclic,
+        at most `MAX_MODULES`."""
+        head = self._head_vaddr
+        if head is None:
+            return
+        seen: set[int] = set()
+        node = self._next(head)
+        while node != head and node and node not in seen and len(seen) < MAX_MODULES:
+            seen.add(node)
+            record = self._snapshot.read_padded(node - _LIST_OFFSET, _STRUCT_SIZE)
+            name = _NAME.match(record, _NAME_OFFSET)
+            if name:
+                yield name[0][:-1].decode("ascii").replace("-", "_"), record
+            node = self._next(node)
+
+    def _next(self, node: int) -> int:
+        return int.from_bytes(self._snapshot.read_padded(node, 8), "little")

@@ -1,0 +1,57 @@
+"""What SLOW-BRIDGE is made of: a second machine over a bridge's memory, and facts for its taint engine."""
+
+from __future__ import annotations
+
+from hybridbridge_vol.bridge.attachment import Bridge
+from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START, ROOM
+from hybridbridge_vol.bridge.per_cpu_window import NAMES
+from hybridbridge_vol.bridge.physical_map import SNAPSHOT_PADDR, TWIN_PADDR
+from hybridbridge_vol.bridge.taint.address_map import AddressMap
+from hybridbridge_vol.bridge.taint.rules import Rule, trampoline
+from hybridbridge_vol.machine.devices import TimeStampCounter
+from hybridbridge_vol.machine.machine import ExceptionHandler, Machine
+from hybridbridge_vol.machine.memory import PhysicalMemory, page_up
+
+
+def second_machine(bridge: Bridge, handler: ExceptionHandler) -> Machine:
+    """A machine that has the memory of the bridge's as it is now, but the twin whole, in the state of the
+    boot."""
+    memory = PhysicalMemory()
+    for paddr, mapping in bridge.machine.memory.regions():
+        memory.place(paddr, bridge.twin.whole if paddr == TWIN_PADDR else mapping)
+    now = bridge.machine.devices.tsc
+    machine = Machine(bridge.machine.levels, memory, handler, TimeStampCounter(now.value, now.step))
+    machine.load_state(bridge.boot.state)
+    return machine
+
+
+def address_map(bridge: Bridge, user: range) -> AddressMap:
+    """The bridge's address space; `user` is the guest-physical range of the proxy task's user memory."""
+    constants = bridge.kernel.text_paddr
+    modules = page_up(bridge.layout.size)
+    return AddressMap(
+        home_text=bridge.sides.home_text_vaddr,
+        twin_text=bridge.layout.text_vaddr,
+        text_size=bridge.layout.size,
+        constants=range(constants, constants + bridge.prepared.rodata_end),
+        trusted_size=bridge.ram.size,
+        user=user,
+        snapshot_paddr=SNAPSHOT_PADDR,
+        trusted_vaddrs=bridge.boot.layout.guard_hole,
+        twin_constant_end=bridge.twin.extent.rodata_end,
+        ro_after_init=bridge.twin.extent.ro_after_init,
+        modules=range(MODULES_START, MODULES_END),
+        module_room=range(modules, modules + ROOM),
+        per_cpu=range(bridge.prepared.per_cpu.start, bridge.prepared.per_cpu.end),
+        window_names=NAMES,
+    )
+
+
+def trampoline_rules(bridge: Bridge) -> dict[int, Rule]:
+    """The rules of the twin's trampolines, by offset from `_text`. That of a function which frees an object
+    looks at its argument itself."""
+    return {
+        item.offset: trampoline(item.trusted, optional=item.action == "free")
+        for item in bridge.prepared.trampolines
+        if item.action == "home" or item.trusted
+    }

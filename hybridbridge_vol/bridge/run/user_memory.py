@@ -1,0 +1,35 @@
+"""The proxy task's user memory: paths and buffers of its system calls."""
+
+from __future__ import annotations
+
+from hybridbridge_vol.bridge.attachment import Bridge
+from hybridbridge_vol.bridge.physical_map import USER_PADDR
+from hybridbridge_vol.machine.memory import HostMapping
+from hybridbridge_vol.machine.paging import ACCESSED, LARGE_SHIFT, NO_EXECUTE, USER, WRITABLE
+
+USER_VADDR = 0x1000_0000
+USER_SIZE = 4 << 20
+USER_PADDRS = range(USER_PADDR, USER_PADDR + USER_SIZE)
+"""Where it is in guest-physical memory."""
+
+
+class UserMemory:
+    """`USER_SIZE` bytes at `USER_VADDR`. It is not rolled back with a call."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        self._mapping = HostMapping.anonymous(USER_SIZE)
+        bridge.machine.place(USER_PADDR, self._mapping)
+        for offset in range(0, USER_SIZE, 1 << LARGE_SHIFT):
+            flags = WRITABLE | USER | ACCESSED | NO_EXECUTE
+            bridge.space.builder.map_page(USER_VADDR + offset, USER_PADDR + offset, flags, LARGE_SHIFT)
+
+    def put(self, data: bytes, offset: int) -> int:
+        """Store bytes at an offset; their virtual address. ValueError if they do not fit."""
+        if not 0 <= offset <= USER_SIZE - len(data):
+            raise ValueError(f"{len(data)} bytes do not fit into user memory at {offset:#x}")
+        self._mapping.view[offset : offset + len(data)] = data
+        return USER_VADDR + offset
+
+    def get(self, offset: int, size: int) -> bytes:
+        """Bytes at an offset."""
+        return bytes(self._mapping.view[offset : offset + size])

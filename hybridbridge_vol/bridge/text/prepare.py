@@ -1,0 +1,93 @@
+"""Preparing the bridge for one booted kernel: taken from the store, or derived and put there."""
+
+from __future__ import annotations
+
+import contextlib
+
+from hybridbridge_vol.bridge.text import kernel_tables, prepared_file
+from hybridbridge_vol.bridge.text.cpu_features import read_feature_branches
+from hybridbridge_vol.bridge.text.policy import load_policy, policy_digest, resolve
+from hybridbridge_vol.bridge.text.prepared import RELOCATIONS, Prepared
+from hybridbridge_vol.bridge.text.proxy_task import find_proxy_task
+from hybridbridge_vol.bridge.text.rebased_text import Sites, relocation_sites
+from hybridbridge_vol.bridge.text.runtime_constants import read_runtime_constants
+from hybridbridge_vol.errors import BootError, StoreError
+from hybridbridge_vol.machine.machine import Machine, UnmappedVirtual
+from hybridbridge_vol.trust import files
+from hybridbridge_vol.trust.stored_kernel import Boot, StoredKernel
+from hybridbridge_vol.units import Progress
+
+_NEEDED = ("__per_cpu_offset", "init_pid_ns", "init_user_ns")
+"""Symbols without which no snapshot of the kernel can be attached to."""
+
+
+def prepare(kernel: StoredKernel, boot: Boot, progress: Progress | None = None) -> Prepared:
+    """The stored preparation of `boot` for the policy as shipped, made and stored if there is none.
+
+    KeyError names a symbol that the kernel lacks; BootError if it is not laid out as expected.
+    """
+    path = boot.folder / f"prepared-{prepared_file.FORMAT}-{policy_digest()}"
+    with contextlib.suppress(OSError, ValueError):
+        return prepared_file.parse(path.read_bytes())
+    if progress:
+        progress(0.0, "preparing the twin")
+    prepared = derive(kernel, boot)
+    with contextlib.suppress(OSError):  # a read-only store works, only slower
+        files.write_atomically(path, prepared_file.dump(prepared))
+    return prepared
+
+
+def load_or_error(kernel: StoredKernel, boot: Boot) -> Prepared:
+    """As `prepare`, but StoreError, which names the kernel, if it lacks a symbol."""
+    try:
+        return prepare(kernel, boot)
+    except KeyError as error:
+        raise StoreError(f"{kernel.name}: this kernel has no symbol {error}; it cannot be bridged") from None
+
+
+def derive(kernel: StoredKernel, boot: Boot) -> Prepared:
+    """Work everything out anew (about a second). Raises as `prepare`."""
+    image, symbols, text = kernel.kernel_image(), kernel.symbols, kernel.text_link_vaddr
+    for name in _NEEDED:
+        symbols.address(name)
+    delta = boot.layout.kernel_delta
+    ram = boot.map_memory()
+    booted = ram.view[kernel.text_paddr : kernel.text_paddr + kernel.size]
+    rodata_end = symbols.address("__end_rodata") - text
+    flat = image.flat()
+    sites = tuple(
+        Sites(
+            relocation_sites(
+                booted, flat, getattr(image.relocations, name), text, rodata_end, step * delta, size
+            ),
+            step,
+            size,
+        )
+        for name, (step, size) in RELOCATIONS.items()
+    )
+    policy = load_policy()
+    resolution = resolve(policy, kernel_tables.text_functions(kernel))
+    machine = Machine(boot.layout.levels)
+    machine.place(0, ram)
+    machine.load_state(boot.state)
+    try:
+        proxy_task = find_proxy_task(machine, kernel, boot.layout)
+        caches = sorted(kernel_tables.slab_caches(machine, kernel, delta))
+    except (UnmappedVirtual, LookupError) as error:
+        raise BootError(f"{kernel.name}: the booted kernel is not laid out as expected: {error}") from None
+    finally:
+        machine.release()
+    return Prepared(
+        rodata_end=rodata_end,
+        sites=sites,
+        trampolines=resolution.trampolines,
+        unmatched=resolution.unmatched,
+        fixups=kernel_tables.exception_sites(kernel, booted),
+        warnings=kernel_tables.warning_sites(kernel, booted),
+        labels=kernel_tables.jump_labels(kernel, booted),
+        features=read_feature_branches(flat, text, symbols.address("_etext") - text),
+        per_cpu=kernel_tables.per_cpu_text(kernel, booted, sites[0], delta),
+        constants=read_runtime_constants(flat, symbols, text, policy.snapshot_constants),
+        caches=caches,
+        proxy_task=proxy_task,
+    )

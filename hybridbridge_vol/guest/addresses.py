@@ -1,0 +1,42 @@
+"""What lies at an address of the snapshot."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START
+from hybridbridge_vol.guest.proxy_calls import ProxyCalls
+from hybridbridge_vol.units import PAGE_SIZE
+
+_LARGEST_UNMAPPED = 64 << 20
+"""Bytes: modules lie close together, so that the search for them ends behind the first larger unmapped
+range."""
+_LONGEST_SYMBOL = 1024
+
+
+class SnapshotAddresses:
+    """Implements `guest.kernel.Addresses`."""
+
+    def __init__(self, proxy: ProxyCalls) -> None:
+        self._proxy = proxy
+
+    def in_image(self, paddr: int, size: int) -> bool:
+        """Whether the image holds these bytes of physical memory."""
+        run = self._proxy.bridge.image.run_at(paddr)
+        return run is not None and paddr + size <= run.paddr + run.size
+
+    def module_pages(self) -> Iterator[int]:
+        """Virtual addresses of the pages that are mapped in the kernel's area for modules."""
+        bridge, unmapped = self._proxy.bridge, 0
+        for vaddr in range(MODULES_START, MODULES_END, PAGE_SIZE):
+            if bridge.layout.translate(bridge.image, vaddr):
+                unmapped = 0
+                yield vaddr
+            elif (unmapped := unmapped + PAGE_SIZE) > _LARGEST_UNMAPPED:
+                return
+
+    def symbol(self, vaddr: int) -> str:
+        """An address as the kernel's sprint_symbol() (kernel/kallsyms.c) prints it."""
+        size = self._proxy.function("sprint_symbol", self._proxy.buffer(), vaddr)
+        return os.fsdecode(self._proxy.answer("sprint_symbol", min(max(size, 0), _LONGEST_SYMBOL)))

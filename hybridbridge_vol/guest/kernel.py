@@ -1,0 +1,188 @@
+"""What can be asked about a guest's kernel, as types: one protocol per facility.
+
+`GuestKernel` is all of them together. Two things implement it: a session on a memory snapshot
+(`guest.session`), and, in the tests, the machine that the tests run on. A function that needs one facility
+takes that facility.
+
+A call that the guest's kernel refuses raises `OSError` with the guest's errno, and the path as its
+`filename`. A call that did not end well and was thrown away raises `errors.CallRolledBack`. After either the
+next call works as if the failed one had never been made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from hybridbridge_vol.errors import CallRolledBack
+from hybridbridge_vol.guest.file_attributes import FileAttributes
+from hybridbridge_vol.guest.file_content import Piece
+from hybridbridge_vol.guest.file_extents import Extent
+from hybridbridge_vol.guest.values import Question, Registers, Running, Stat, Sysinfo, TaskList, Uname
+
+if TYPE_CHECKING:
+    from hybridbridge_vol.bridge.attachment import Bridge
+    from hybridbridge_vol.guest.answer_labels import AnswerLabels
+
+P = TypeVar("P")
+T = TypeVar("T")
+
+
+class Files(Protocol):
+    """The files of the guest, by absolute paths: /proc and /sys, and its own file systems as its first process
+    sees them. Of those, memory may hold a part only: IncompleteFile and IncompleteDirectory are OSErrors that
+    have that part."""
+
+    def read(self, path: str) -> bytes:
+        """The whole content of a file. EndlessFile if it does not end."""
+
+    def read_at(self, path: str, offset: int, size: int) -> bytes:
+        """`pread(2)`: up to `size` bytes, at most a MiB, from `offset` of a file."""
+
+    def listdir(self, path: str) -> list[str]:
+        """The names in a directory, without `.` and `..`, in the kernel's order."""
+
+    def readlink(self, path: str) -> str:
+        """The target of a symbolic link, as `readlink(2)` reports it."""
+
+    def stat(self, path: str, follow: bool = False) -> Stat:
+        """`lstat(2)`: a symbolic link itself, not its target; with `follow` `stat(2)`. The target of
+        `/proc/PID/fd/N` and its like is found whatever the path says."""
+
+    def pieces(self, path: str) -> Iterator[Piece]:
+        """The content of a file in ascending order: data, holes, and what memory does not hold."""
+
+    def attributes(self, path: str, follow: bool = False) -> FileAttributes:
+        """`statx(2)`: all four times, and blocks."""
+
+    def cached_bytes(self, path: str) -> int:
+        """How many bytes of a file memory holds, in whole pages; holes count."""
+
+    def read_range(self, path: str, offset: int, size: int) -> bytes:
+        """Bytes of a file, holes as zeros; fewer at its end. OSError if memory lacks any of them."""
+
+    def extents(self, path: str) -> list[Extent]:
+        """Where a file lies on the device of its file system, as far as that says (FIEMAP)."""
+
+    def xattrs(self, path: str) -> dict[str, bytes]:
+        """The extended attributes of a file by their names."""
+
+    def expect(self, questions: Iterable[Question]) -> None:
+        """Announce what will be asked next: it may then be asked together, which is faster. No answer
+        changes. Announce some hundreds at a time: answers are kept for a while only."""
+
+
+class System(Protocol):
+    """System calls that report about the whole machine."""
+
+    def uname(self) -> Uname:
+        """The names of the system, from the guest's own UTS namespace."""
+
+    def sysinfo(self) -> Sysinfo:
+        """Memory, load and uptime."""
+
+    def syslog(self, action: int, size: int) -> bytes:
+        """`syslog(2)`: what `action` (3: read all) puts into a buffer of `size` bytes."""
+
+
+class Clocks(Protocol):
+    """The guest's clocks at capture time, in seconds."""
+
+    def realtime(self) -> float:
+        """CLOCK_REALTIME: since the epoch, by the guest's own clock."""
+
+    def monotonic(self) -> float:
+        """CLOCK_MONOTONIC: since boot, without time asleep."""
+
+    def boottime(self) -> float:
+        """CLOCK_BOOTTIME: since boot."""
+
+
+class Tasks(Protocol):
+    """Searches for processes that do not go through /proc."""
+
+    def listed(self) -> TaskList:
+        """Every process on the kernel's own list of tasks."""
+
+    def in_memory(self, listed_vaddrs: Iterable[int]) -> list[int]:
+        """Ids of the processes whose task_struct lies in the kernel's memory for task_structs but is none of
+        `listed_vaddrs` (virtual addresses of known task_structs; some are needed to find the others). Freed
+        ones are left out."""
+
+
+class Cpus(Protocol):
+    """The guest's processors."""
+
+    def running(self) -> list[Running | CallRolledBack]:
+        """What each online CPU was running, in the order of their numbers, or why that is not known."""
+
+
+class Threads(Protocol):
+    """The registers of threads."""
+
+    def registers(self, tid: int) -> Registers | None:
+        """A thread's registers as it entered the kernel; None if they cannot be had."""
+
+
+class Addresses(Protocol):
+    """What lies at an address of the guest."""
+
+    def in_image(self, paddr: int, size: int) -> bool:
+        """Whether the image holds these bytes of physical memory."""
+
+    def module_pages(self) -> Iterator[int]:
+        """Virtual addresses of the pages that are mapped in the kernel's area for modules."""
+
+    def symbol(self, vaddr: int) -> str:
+        """An address as the kernel prints it in its messages: `name+0x0/0x10 [module]`, or the number if
+        nothing is there."""
+
+
+class RouteTables(Protocol):
+    """The routing tables, by rtnetlink(7)."""
+
+    def dump(self, kind: int, body: bytes) -> bytes:
+        """The answer to a request for all entries of a kind (RTM_GET*; `body` follows the header): its
+        messages, one after the other. EndlessFile if it does not end."""
+
+
+class Workers(Protocol):
+    """Several processors at one question."""
+
+    def map(self, answer: Callable[[P], T], parts: Sequence[P]) -> Iterator[T]:
+        """`answer` of each part, in their order; several at once, in forked copies of this process, where
+        that is faster. An answer is made of plain data and reads nothing that another one writes."""
+
+
+class GuestKernel(Protocol):
+    """The kernel of the guest at capture time, by facility."""
+
+    @property
+    def files(self) -> Files: ...
+    @property
+    def system(self) -> System: ...
+    @property
+    def clocks(self) -> Clocks: ...
+    @property
+    def tasks(self) -> Tasks: ...
+    @property
+    def cpus(self) -> Cpus: ...
+    @property
+    def threads(self) -> Threads: ...
+    @property
+    def addresses(self) -> Addresses: ...
+    @property
+    def routes(self) -> RouteTables: ...
+    @property
+    def workers(self) -> Workers: ...
+
+    @property
+    def answer_labels(self) -> AnswerLabels:
+        """Where the bytes of answers come from."""
+
+    @property
+    def bridge(self) -> Bridge:
+        """The trusted kernel attached to the image, for what compares one with the other."""
+
+    def progress(self, fraction: float, text: str) -> None:
+        """Show how far a long answer has come; 1 ends it."""

@@ -1,0 +1,117 @@
+"""What a guest's kernel answers, as values: the names are those of the kernel's own structures."""
+
+from __future__ import annotations
+
+import errno
+from typing import Literal, NamedTuple
+
+
+class Stat(NamedTuple):
+    """What `stat(2)` reports about a file; the names are those of `struct stat` without its `st_`."""
+
+    mode: int
+    ino: int
+    dev: int
+    nlink: int
+    uid: int
+    gid: int
+    size: int
+    """Bytes; 0 for most files of /proc, 4096 for most of /sys."""
+    mtime: float
+    """Seconds since the epoch."""
+    rdev: int = 0
+
+
+class Uname(NamedTuple):
+    """What `uname(2)` reports (`struct new_utsname`)."""
+
+    sysname: str
+    nodename: str
+    release: str
+    version: str
+    machine: str
+    domainname: str
+
+
+class Sysinfo(NamedTuple):
+    """What `sysinfo(2)` reports (`struct sysinfo`); amounts of memory count units of `mem_unit` bytes."""
+
+    uptime: int
+    """Seconds since boot, rounded up."""
+    loads: tuple[int, int, int]
+    """Load averages over 1, 5 and 15 minutes, times 65536."""
+    totalram: int
+    freeram: int
+    sharedram: int
+    bufferram: int
+    totalswap: int
+    freeswap: int
+    procs: int
+    totalhigh: int
+    freehigh: int
+    mem_unit: int
+
+
+class Running(NamedTuple):
+    """The task that a CPU was running. `tgid` and `tid` are what getpid(2) and gettid(2) would have returned
+    to it; 0: the CPU was idle."""
+
+    cpu: int
+    tgid: int
+    tid: int
+
+
+class ListedTask(NamedTuple):
+    """A process on the kernel's list of tasks."""
+
+    pid: int
+    """In the guest's first pid namespace; 0 where the task has no id."""
+    task_vaddr: int
+    """Its `task_struct`."""
+
+
+class TaskList(NamedTuple):
+    """The kernel's list of tasks, and why it could not be followed to its end (empty if it could)."""
+
+    tasks: list[ListedTask]
+    incomplete: str
+
+
+class RegisterSet(NamedTuple):
+    """Registers in the layout of a core file: `kind` is the type of their note (NT_*,
+    include/uapi/linux/elf.h)."""
+
+    kind: int
+    content: bytes
+
+
+class Registers(NamedTuple):
+    """A thread's registers. `machine` is EM_X86_64, or EM_386 for a 32-bit program. The first of `sets` are
+    the general registers (`struct user_regs_struct`). A thread that was running has no others: they were in
+    the processor, not in memory."""
+
+    machine: int
+    sets: tuple[RegisterSet, ...]
+
+    @property
+    def general(self) -> bytes:
+        return self.sets[0].content
+
+
+class EndlessFile(OSError):
+    """A file that does not end: a window on memory, or a cyclic list. `partial` is what was read of it."""
+
+    def __init__(self, path: str, partial: bytes) -> None:
+        super().__init__(errno.EFBIG, f"does not end (given up after {len(partial)} bytes)", path)
+        self.partial = partial
+
+
+QuestionKind = Literal["read", "listdir", "readlink", "lstat", "stat"]
+"""`Files.read`, `listdir`, `readlink`, `stat` without and with `follow`."""
+
+
+class Question(NamedTuple):
+    """A question about a path."""
+
+    kind: QuestionKind
+    path: str

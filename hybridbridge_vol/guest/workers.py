@@ -1,0 +1,60 @@
+"""Several processors at one session's questions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+from hybridbridge_vol.bridge.run.fast_with_fallback import Hybrid, Mode
+from hybridbridge_vol.bridge.run.statistics import Statistics
+from hybridbridge_vol.guest import forked_workers
+from hybridbridge_vol.units import Progress
+
+P = TypeVar("P")
+T = TypeVar("T")
+
+
+class SnapshotWorkers:
+    """Implements `guest.kernel.Workers`: `processors` is how many may be used."""
+
+    def __init__(self, hybrid: Hybrid, processors: int) -> None:
+        self._hybrid = hybrid
+        self._processors = processors
+
+    def map(self, answer: Callable[[P], T], parts: Sequence[P]) -> Iterator[T]:
+        """`answer` of each part, in their order. One after the other under taint, whose labels and findings a
+        worker would keep to itself."""
+        helpers = min(self._processors, len(parts)) - 1
+        if helpers < 1 or len(parts) > forked_workers.MOST_PARTS or self._hybrid.mode is Mode.SLOW:
+            yield from map(answer, parts)
+            return
+        self._hybrid.rest()
+        if not forked_workers.can_fork():
+            yield from map(answer, parts)
+            return
+        # an answer may be made of parts, too: each worker gets its share of the processors
+        processors, self._processors = self._processors, self._processors // (helpers + 1)
+        duties = forked_workers.Duties(self._begin, self._end, self._hybrid.statistics.add)
+        try:
+            yield from forked_workers.in_order(parts, answer, helpers, duties)
+        finally:
+            self._processors = processors
+
+    def _begin(self) -> None:
+        self._hybrid.statistics.clear()
+
+    def _end(self) -> Statistics:
+        self._hybrid.keep_learned()
+        return self._hybrid.statistics
+
+
+def in_this_process_only(progress: Progress) -> Progress:
+    """The same report, but silent in forked workers, which would write over each other."""
+    owner = os.getpid()
+
+    def report(fraction: float, text: str) -> None:
+        if os.getpid() == owner:
+            progress(fraction, text)
+
+    return report

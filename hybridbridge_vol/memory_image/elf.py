@@ -1,0 +1,115 @@
+"""The headers of ELF-64 cores (System V gABI, "ELF Header", "Program Header", "Note Section")."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from hybridbridge_vol.errors import ImageError
+from hybridbridge_vol.memory_image.image_file import Source
+from hybridbridge_vol.memory_image.runs import MAX_HEADERS
+
+MAGIC = b"\x7fELF"
+PT_LOAD, PT_NOTE = 1, 4
+
+_CLASS_AT, _CLASS_64 = 4, 2
+_HEADER = struct.Struct("<16xHHIQQQIHHHHHH")
+_SECTION = struct.Struct("<IIQQQQIIQQ")
+_SEGMENT = struct.Struct("<IIQQQQQQ")
+_NOTE = struct.Struct("<III")
+_ET_CORE, _EM_X86_64, _PN_XNUM = 4, 62, 0xFFFF
+_MAX_NOTES_SIZE = 64 << 20
+"""8,192 CPUs with a note of the kernel's and one of QEMU's each take 8 MiB."""
+_MAX_SECTIONS = 1 << 10
+
+
+class ElfHeader(NamedTuple):
+    """The ELF header: file offsets and numbers of entries."""
+
+    segments_offset: int
+    segment_count: int
+    sections_offset: int
+    section_count: int
+    names_section: int
+
+
+class Segment(NamedTuple):
+    """A program header, as it stands in the file."""
+
+    kind: int
+    flags: int
+    offset: int
+    vaddr: int
+    paddr: int
+    file_size: int
+    memory_size: int
+    align: int
+
+
+class Section(NamedTuple):
+    """A section header: its name, and where its bytes lie in the file."""
+
+    name: bytes
+    offset: int
+    size: int
+
+
+class Note(NamedTuple):
+    """A note: its owner's name, its type, and what it holds."""
+
+    name: bytes
+    kind: int
+    content: bytes
+
+
+def parse_elf_header(source: Source) -> ElfHeader:
+    """The header of a 64-bit core of an x86-64 machine. ImageError if the file is an ELF file of another
+    kind."""
+    head = source.read_at(0, _HEADER.size)
+    if len(head) < _HEADER.size or head[_CLASS_AT] != _CLASS_64:
+        raise ImageError(f"{source.name}: an ELF file, but not a 64-bit core of a machine's memory")
+    kind, machine, _, _, segments, sections, _, _, segment_size, segment_count, section_size, count, names = (
+        _HEADER.unpack(head)
+    )
+    if kind != _ET_CORE:
+        raise ImageError(f"{source.name}: an ELF program, not a memory image")
+    if machine != _EM_X86_64:
+        raise ImageError(f"{source.name}: an ELF core of another machine than x86-64 (e_machine {machine})")
+    if segment_count == _PN_XNUM:  # more than fit 16 bits: the first section header has their number
+        section = source.read_at(sections, _SECTION.size)
+        segment_count = _SECTION.unpack(section)[7] if len(section) == _SECTION.size else 0
+    damaged = segment_count and segment_size != _SEGMENT.size or count and section_size != _SECTION.size
+    if damaged or segment_count > MAX_HEADERS or not segment_count + count:
+        raise ImageError(f"{source.name}: a damaged ELF core (no usable program headers)")
+    return ElfHeader(segments, segment_count, sections, min(count, _MAX_SECTIONS), names)
+
+
+def parse_segments(source: Source, header: ElfHeader) -> Iterator[Segment]:
+    """The program headers, as many as the file holds."""
+    table = source.read_at(header.segments_offset, _SEGMENT.size * header.segment_count)
+    yield from map(Segment._make, _SEGMENT.iter_unpack(table[: len(table) // _SEGMENT.size * _SEGMENT.size]))
+
+
+def parse_sections(source: Source, header: ElfHeader) -> list[Section]:
+    """The section headers with their names."""
+    table = source.read_at(header.sections_offset, _SECTION.size * header.section_count)
+    rows = list(_SECTION.iter_unpack(table[: len(table) // _SECTION.size * _SECTION.size]))
+    if header.names_section >= len(rows):
+        return []
+    names = source.read_at(rows[header.names_section][4], min(rows[header.names_section][5], 1 << 16))
+    return [Section(names[row[0] :].split(b"\0", 1)[0], row[4], row[5]) for row in rows]
+
+
+def parse_notes(source: Source, offset: int, size: int) -> Iterator[Note]:
+    """The notes in `size` bytes from a file offset on; they end where they make no sense."""
+    data = source.read_at(offset, min(size, _MAX_NOTES_SIZE))
+    at = 0
+    while at + _NOTE.size <= len(data):
+        name_size, content_size, kind = _NOTE.unpack_from(data, at)
+        content_at = at + _NOTE.size + -(-name_size // 4) * 4
+        end = content_at + content_size
+        if end > len(data):
+            return
+        yield Note(data[at + _NOTE.size :][:name_size].rstrip(b"\0"), kind, data[content_at:end])
+        at = content_at + -(-content_size // 4) * 4

@@ -1,0 +1,62 @@
+"""The virtual memory of a snapshot's kernel: the image and the kernel's layout in it, together."""
+
+from __future__ import annotations
+
+from hybridbridge_vol.machine.paging import Translation
+from hybridbridge_vol.memory_image.physical import PhysicalImage
+from hybridbridge_vol.snapshot.kernel_layout import SnapshotLayout
+from hybridbridge_vol.units import PAGE_SIZE
+
+
+class NotInImage(Exception):
+    """The image does not hold what lies at a virtual address of the snapshot, or nothing does."""
+
+    def __init__(self, vaddr: int) -> None:
+        super().__init__(f"the image does not hold virtual address {vaddr:#x}")
+        self.vaddr = vaddr
+
+
+class VirtualMemory:
+    """See the module's text. Offsets count from `_text`."""
+
+    def __init__(self, image: PhysicalImage, layout: SnapshotLayout) -> None:
+        self.image = image
+        self.layout = layout
+
+    def translate(self, vaddr: int) -> Translation | None:
+        """Walk the snapshot's own page tables, which may be forged; None if they lead nowhere."""
+        return self.layout.translate(self.image, vaddr)
+
+    def static(self, offset: int, size: int) -> bytes | None:
+        """`size` bytes of the kernel image, read where it was found, not by page tables; None if any is
+        absent."""
+        return self.image.read_available(self.layout.text_paddr + offset, size)
+
+    def static_number(self, offset: int, size: int, signed: bool = False) -> int | None:
+        """A little-endian number of the kernel image; None if it is absent."""
+        data = self.static(offset, size)
+        return None if data is None else int.from_bytes(data, "little", signed=signed)
+
+    def read_u64(self, vaddr: int) -> int:
+        """The 64-bit word at a virtual address; NotInImage."""
+        offset = vaddr - self.layout.text_vaddr
+        if 0 <= offset < self.layout.size:
+            data = self.static(offset, 8)
+        else:
+            place = self.translate(vaddr)
+            data = None if place is None else self.image.read_available(place.paddr, 8)
+        if data is None:
+            raise NotInImage(vaddr)
+        return int.from_bytes(data, "little")
+
+    def read_padded(self, vaddr: int, size: int) -> bytes:
+        """`size` bytes at a virtual address; what the image does not hold reads as zeros, page by page."""
+        parts = []
+        end = vaddr + size
+        while vaddr < end:
+            step = min(end - vaddr, PAGE_SIZE - vaddr % PAGE_SIZE)
+            place = self.translate(vaddr)
+            data = None if place is None else self.image.read_available(place.paddr, step)
+            parts.append(bytes(step) if data is None else data)
+            vaddr += step
+        return b"".join(parts)

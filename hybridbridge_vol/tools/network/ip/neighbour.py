@@ -1,0 +1,32 @@
+"""ip neigh: the neighbours of IPv4 and IPv6."""
+
+from __future__ import annotations
+
+from hybridbridge_vol.netlink.ip_names import NEIGHBOUR_FLAGS, NEIGHBOUR_STATES, names_of
+from hybridbridge_vol.netlink.rtnetlink import RTM_GETNEIGH, parse_neighbour
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.tool import Column
+from hybridbridge_vol.tools.network.ip.view import ADDRESS, FLAGS, IFACE, STATE, Rows, View
+
+NUD_NOARP = 0x40
+NEIGHBOUR_COLUMNS = (
+    ADDRESS, IFACE, Column("LLADDR", "str", "hardware address"), STATE, FLAGS,
+)  # fmt: skip
+
+
+def neighbours(view: View) -> Rows:
+    for found, sources in view.answers(RTM_GETNEIGH, parse_neighbour):
+        if isinstance(found, Unavailable):
+            yield found, sources
+        elif view.all or found.state & ~NUD_NOARP:
+            state = NEIGHBOUR_STATES.get(found.state, f"{found.state:#x}")
+            yield (
+                {
+                    "ADDRESS": found.address,
+                    "IFACE": view.name(found.ifindex),
+                    "LLADDR": found.lladdr,
+                    "STATE": state,
+                    "FLAGS": " ".join(names_of(found.flags, NEIGHBOUR_FLAGS)),
+                },
+                sources,
+            )

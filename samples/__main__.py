@@ -1,0 +1,7 @@
+"""`python3 -m samples`: make a sample image."""
+
+import sys
+
+from samples.cli import main
+
+sys.exit(main())
