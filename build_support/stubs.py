@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hybridbridge_vol import tools
-from hybridbridge_vol.api.signatures import annotation_of
+from hybridbridge_vol.api.signatures import annotation_of, keyword_of
 from hybridbridge_vol.api.table import PYTHON_TYPES, field_of
 from hybridbridge_vol.toolkit.tool import Tool
 
@@ -71,9 +71,13 @@ def _ways(tool: Tool) -> Iterator[dict[str, Any]]:
 
 
 def _method(tool: Tool) -> str:
-    positional = [f"{option.name}: {annotation_of(option)}" for option in tool.options if option.positional]
+    positional = [
+        f"{keyword_of(option)}: {annotation_of(option)}" for option in tool.options if option.positional
+    ]
     keywords = [
-        f"{option.name}: {annotation_of(option)} = ..." for option in tool.options if not option.positional
+        f"{keyword_of(option)}: {annotation_of(option)} = ..."
+        for option in tool.options
+        if not option.positional
     ]
     arguments = ["self", *positional, *["*"] * bool(keywords), *keywords]
     return f'{_definition(tool, arguments)}\n        """{tool.help}."""\n'

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hybridbridge_vol import tools
-from hybridbridge_vol.api.signatures import annotation_of
+from hybridbridge_vol.api.signatures import annotation_of, keyword_of
 from hybridbridge_vol.api.table import PYTHON_TYPES, field_of
 from hybridbridge_vol.toolkit.tool import Column, Option, Tool
 
@@ -84,7 +84,7 @@ def page(tool: Tool) -> str:
     given = [option for option in tool.options if option.positional]
     positional = " ".join(option.name.upper() + " …" * option.many for option in given)
     required = " ".join(f"--{option.name} {option.name.upper()}" for option in given)
-    arguments = [option.name for option in given] + ["…"] * (len(tool.options) > len(given))
+    arguments = [keyword_of(option) for option in given] + ["…"] * (len(tool.options) > len(given))
     return PAGE.format(
         name=tool.name,
         help=tool.help,
@@ -103,7 +103,7 @@ def _options(options: Sequence[Option]) -> str:
     for option in options:
         short = f"`-{option.short}`, " if option.short else ""
         shown = option.name.upper() if option.positional else f"--{option.name}"
-        keyword = f"`{option.name}: {annotation_of(option)}`"
+        keyword = f"`{keyword_of(option)}: {annotation_of(option)}`"
         lines.append(f"| {short}`{shown}` | {_cell(keyword)} | {_cell(option.help)} |")
     return "\n".join(lines)
 

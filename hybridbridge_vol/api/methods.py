@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from hybridbridge_vol import tools
-from hybridbridge_vol.api.signatures import annotation_of, described, signature_of
+from hybridbridge_vol.api.signatures import annotation_of, described, keyword_of, signature_of
 from hybridbridge_vol.api.table import Table
 from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
 from hybridbridge_vol.toolkit.tool import Option, Tool
@@ -51,7 +51,7 @@ def method_of(tool: Tool) -> Callable[..., Table[Any]]:
         except TypeError as error:
             raise TypeError(f"{tool.name}: {error}; {_known(tool)}") from None
         options = {
-            option.name: _checked(tool, option, given.get(option.name, option.default))
+            option.name: _checked(tool, option, given.get(keyword_of(option), option.default))
             for option in tool.options
         }
         rows = tool.rows(self.session(), options)
@@ -67,7 +67,7 @@ def method_of(tool: Tool) -> Callable[..., Table[Any]]:
 def _known(tool: Tool) -> str:
     if not tool.options:
         return "it has no options"
-    options = (f"{option.name}: {annotation_of(option)}" for option in tool.options)
+    options = (f"{keyword_of(option)}: {annotation_of(option)}" for option in tool.options)
     return f"its options are {', '.join(options)}"
 
 
@@ -82,7 +82,7 @@ def _checked(tool: Tool, option: Option, value: Any) -> Any:
         return _one(option, value)
     except TypeError:
         raise TypeError(
-            f"{tool.name}: {option.name} must be {annotation_of(option)}, not {value!r}"
+            f"{tool.name}: {keyword_of(option)} must be {annotation_of(option)}, not {value!r}"
         ) from None
 
 

@@ -22,7 +22,6 @@ class Arp(Tool):
         "Reads /proc/net/arp. Addresses are always numeric: the names that they resolve to are not in the "
         "image. The neighbours of IPv6 are in no file of /proc; `ip --neigh` asks the kernel for them."
     )
-    example = "--interface eth0"
     options = (
         Option("interface", str, "only neighbours on this interface", short="i"),
         Option("all", bool, "all of them, as is done without it", short="a"),
