@@ -20,6 +20,7 @@ from generations import Lab
 
 import hybridbridge_vol
 from hybridbridge_vol import tools
+from hybridbridge_vol.api.signatures import keyword_of
 from hybridbridge_vol.api.snapshot import Snapshot
 from hybridbridge_vol.api.table import Table, field_of
 from hybridbridge_vol.cli.main import main
@@ -133,7 +134,7 @@ def test_every_tool_has_a_documented_method(name: str) -> None:
     assert tool.help in method.__doc__
     for option in tool.options:
         assert option.help in method.__doc__
-        assert option.name in method.__signature__.parameters
+        assert keyword_of(option) in method.__signature__.parameters
     fields = [field_of(column.name) for column in tool.columns]
     assert len(set(fields)) == len(fields)
     assert all(field.isidentifier() for field in fields)
