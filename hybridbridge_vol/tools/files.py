@@ -29,7 +29,7 @@ class Files(Tool):
         "`cat` and `hb recover` can give of SIZE. Files without a name that processes have open or mapped come "
         "last, with a path of /proc by which they can be read."
     )
-    example = "--path '/tmp/*'"
+    example = "--path '/srv/*'"
     options = (
         Option("path", str, "only paths that match this pattern (*, ?, [])"),
         Option("mount", str, "only the file system that is mounted there"),
