@@ -36,7 +36,7 @@ class Files(Tool):
         Option("deleted", bool, "only files without a name that are in use"),
         Option("executable", bool, "only regular files that may be executed"),
         Option(
-            "changed-after",
+            "since",
             str,
             "only files changed (MTIME or CTIME) since then: 2026-11-23 or 2026-11-23T05:30Z",
         ),
@@ -60,7 +60,7 @@ class Files(Tool):
     )
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
-        after = _moment(options["changed-after"])
+        after = _moment(options["since"])
         kinds = _file_systems(kernel)
         top = options["mount"] or "/"
         device = kernel.files.attributes(top).dev if options["mount"] else None
@@ -141,9 +141,7 @@ def _moment(text: str | None) -> float | None:
     try:
         moment = datetime.datetime.fromisoformat(text)
     except ValueError:
-        raise OptionError(
-            f"--changed-after: not a time: {text!r}; write 2026-11-23 or 2026-11-23T05:30Z"
-        ) from None
+        raise OptionError(f"--since: not a time: {text!r}; write 2026-11-23 or 2026-11-23T05:30Z") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
 
 
