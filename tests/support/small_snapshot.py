@@ -1,7 +1,7 @@
 """A snapshot of a kernel of eight pages, and what its address space is rebuilt in: no guest, no boot.
 
-The image is a raw file with page tables of its own: a direct map in 2 MiB pages, a page of vmalloc memory,
-and some entries that lie.
+The image is a raw file with page tables of its own: a direct map in 2 MiB pages, a page of vmalloc memory, and
+some entries that lie.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from hybridbridge_vol.bridge.twin_pages import TwinExtent, TwinPages
 from hybridbridge_vol.kernel_file.symbols import Symbols
 from hybridbridge_vol.machine.memory import HostMapping, PhysicalMemory
 from hybridbridge_vol.machine.paging import WRITABLE, TableBuilder
-from hybridbridge_vol.memory_image.physical import PhysicalImage, Run
+from hybridbridge_vol.memory_image.image_file import ImageFile
+from hybridbridge_vol.memory_image.physical import Contents, PhysicalImage
+from hybridbridge_vol.memory_image.runs import Run
 from hybridbridge_vol.snapshot.kernel_layout import SnapshotLayout
 from hybridbridge_vol.snapshot.virtual_memory import VirtualMemory
 from hybridbridge_vol.trust.placement import Layout
@@ -80,9 +82,8 @@ class SmallSnapshot:
         for offset, content in (statics or {}).items():
             self.data[TEXT_PADDR + offset : TEXT_PADDR + offset + len(content)] = content
         path.write_bytes(self.data)
-        fd = os.open(path, os.O_RDONLY)
-        reader = None if mappable else lambda paddr, size: bytes(self.data[paddr : paddr + size])
-        self.image = PhysicalImage(path, fd, "raw", [Run(0, IMAGE_SIZE, 0)], reader=reader)
+        read = None if mappable else lambda paddr, size: bytes(self.data[paddr : paddr + size])
+        self.image = PhysicalImage(ImageFile(path), Contents("raw", [Run(0, IMAGE_SIZE, 0)], read=read))
         layout = SnapshotLayout(
             TEXT_PADDR, TEXT_VADDR, SHIFT, KERNEL_SIZE, root, 4, DIRECT_MAP, VMALLOC, 0xFFFF_EA00_0000_0000, 1
         )
