@@ -20,7 +20,7 @@ def enter_snapshot(
 ) -> dict[int, str]:
     """Make the proxy task see the snapshot as the snapshot's init does.
 
-    Returns where its nsproxy points to namespaces (virtual addresses), and the symbol of each. NotInImage if
+    Returns where its nsproxy points to namespaces (virtual addresses), and the symbol of each. UnreadableVirtual if
     the image does not hold what must be read.
     """
     namespaces = _enter_namespaces(machine, proxy_task, sides)
