@@ -29,7 +29,7 @@ from hybridbridge_vol.errors import HybridBridgeError, ImageError
 from hybridbridge_vol.toolkit.cells import Cell, Kind, Unavailable, as_json, as_python, as_text
 from hybridbridge_vol.toolkit.printable import printable
 from hybridbridge_vol.toolkit.render import read_errors
-from hybridbridge_vol.toolkit.tool import Column, Option, Tool, error_text
+from hybridbridge_vol.toolkit.tool import Column, Option, Options, Tool, error_text
 
 TYPES: dict[Kind, type] = {
     "int": int,
@@ -115,15 +115,15 @@ class ToolPlugin:
         titles = [(title_of(column), TYPES[column.kind]) for column in columns]
         return renderers.TreeGrid(titles, chain(first, rows))
 
-    def _option(self, option: Option) -> Any:
+    def _option(self, option: Option) -> object:
         value = self.config.get(option.name, None)
         if option.many:
             return tuple(value or ())
         return option.default if value is None else value
 
     def _rows(
-        self, tool: Tool, columns: tuple[Column, ...], options: Any
-    ) -> Iterator[tuple[int, tuple[Any, ...]]]:
+        self, tool: Tool, columns: tuple[Column, ...], options: Options
+    ) -> Iterator[tuple[int, tuple[object, ...]]]:
         from hybridbridge_vol.guest.session import open_session
 
         log = logging.getLogger(type(self).__module__)
@@ -199,7 +199,7 @@ def image_path(location: str | None) -> str:
     return url2pathname(url.path)
 
 
-def value_of(cell: Cell, kind: Kind) -> Any:
+def value_of(cell: Cell, kind: Kind) -> object:
     """A cell as Volatility's renderers take it. Text is made printable here, because most renderers write it
     as it is."""
     if isinstance(cell, Unavailable):

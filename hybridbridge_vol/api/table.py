@@ -161,7 +161,7 @@ class Table(Sequence[R_co], Generic[R_co]):
         """
         import pandas  # an optional package
 
-        parts: dict[str, Any] = {
+        parts: dict[str, object] = {
             column.name: pandas.Series([row[i] for row in self._rows], dtype=self._dtype(i, column.kind))
             for i, column in enumerate(self.columns)
         }

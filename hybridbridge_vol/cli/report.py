@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Collection, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TextIO, TypeGuard
+from typing import TYPE_CHECKING, TextIO, TypeGuard
 
 from hybridbridge_vol.toolkit.cells import Kind, Value, duration, utc
 from hybridbridge_vol.toolkit.printable import printable
@@ -54,11 +54,12 @@ def _lines(facts: DataclassInstance, indent: str) -> Iterator[tuple[str, str]]:
             yield f"{label}:", shown(field.name, value)
 
 
-def _lines_of_list(name: str, label: str, values: Sequence[Any], indent: str) -> Iterator[tuple[str, str]]:
-    if any(map(_is_dataclass, values)):
-        for number, item in enumerate(values):
-            yield f"{label} {number}:", ""
-            yield from _lines(item, indent + "  ")
+def _lines_of_list(name: str, label: str, values: Sequence[object], indent: str) -> Iterator[tuple[str, str]]:
+    nested = [item for item in values if _is_dataclass(item)]
+    for number, item in enumerate(nested):
+        yield f"{label} {number}:", ""
+        yield from _lines(item, indent + "  ")
+    if nested:
         return
     first, *rest = values or [None]
     yield f"{label}:", shown(name, first)
@@ -77,7 +78,7 @@ def label_of(name: str) -> str:
     return " ".join(words) + _SUFFIXES.get(suffix, "")
 
 
-def shown(name: str, value: Any) -> str:
+def shown(name: str, value: object) -> str:
     """A field's value as a person reads it; `-` where there is none."""
     match value:
         case None:
@@ -112,7 +113,7 @@ def short_size(count: int) -> str:
     return f"{amount:.1f} {unit}" if count >= 1024 else f"{count} bytes"
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> object:
     """A value as JSON has it: dataclasses as objects, sequences as lists, bytes in hexadecimal."""
     if _is_dataclass(value):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
@@ -156,15 +157,15 @@ def _as_table(records: Sequence[DataclassInstance], details: Collection[str]) ->
     )
 
 
-def _cell(value: Any) -> Value:
+def _cell(value: object) -> Value:
     return value if value is None or isinstance(value, (int, float, str)) else str(value)
 
 
-def _short(name: str, value: Any) -> str:
+def _short(name: str, value: object) -> str:
     return short_size(value) if isinstance(value, int) and name.endswith("_bytes") else shown(name, value)
 
 
-def _kind(name: str, value: Any) -> Kind:
+def _kind(name: str, value: object) -> Kind:
     match value:
         case int() | float() if name in TIMES:
             return "time"

@@ -23,13 +23,10 @@ def write_manifest(out: Path) -> list[Record]:
     """Write manifest.jsonl, and manifest.parquet if pyarrow is installed; returns the records, by path."""
     found = sorted(records(out), key=lambda record: record.path)
     rows = [row_of(record) for record in found]
-    lines = [
-        json.dumps(row | {"captured": iso(row["captured"]) if row["captured"] is not None else None})
-        for row in rows
-    ]
+    lines = [json.dumps(row | {"captured": _text(row["captured"])}) for row in rows]
     write_durably(out / "manifest.jsonl", "".join(f"{line}\n" for line in lines).encode())
     try:
-        import pyarrow
+        import pyarrow  # an optional package
         from pyarrow import parquet
     except ImportError:
         return found
@@ -41,7 +38,7 @@ def write_manifest(out: Path) -> list[Record]:
     return found
 
 
-def row_of(record: Record) -> dict[str, Any]:
+def row_of(record: Record) -> dict[str, object]:
     """The row of a record; `captured` in milliseconds since the epoch."""
     row = {name: value for name, value in asdict(record).items() if name in MANIFEST_COLUMNS}
     row["tools"] = [{name: _plain(value) for name, value in run.items()} for run in row["tools"]]
@@ -49,7 +46,11 @@ def row_of(record: Record) -> dict[str, Any]:
     return {name: _plain(value) for name, value in row.items()}
 
 
-def _plain(value: Any) -> Any:
+def _text(captured: object) -> str | None:
+    return iso(captured) if isinstance(captured, int) else None
+
+
+def _plain(value: object) -> object:
     return without_surrogates(value) if isinstance(value, str) else value
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any
 
 from hybridbridge_vol import __version__
 from hybridbridge_vol.lab.batch.dataset import Fingerprint, Format
@@ -15,7 +14,7 @@ PAPER_TOOLS = (
 )  # fmt: skip
 """The 15 tools of HYBRID-BRIDGE's evaluation (NDSS 2014, table 1)."""
 
-OPTIONS: dict[str, dict[str, Any]] = {"netstat": {"all": True, "program": True}}
+OPTIONS: dict[str, dict[str, object]] = {"netstat": {"all": True, "program": True}}
 """Options beyond the tools' defaults: whoever asks the dataset later wants all sockets, with their owners."""
 
 TOOL_SECONDS = 120.0

@@ -63,7 +63,7 @@ def write_table(
     written = Written()
     tree = tool.tree_column is not None
     with (_Parquet if form == "parquet" else _JsonLines)(path, columns, tree) as out:
-        batch: list[dict[str, Any]] = []
+        batch: list[dict[str, object]] = []
         try:
             for row in rows:
                 record = _record(columns, row, tree)
@@ -89,8 +89,8 @@ class Written:
     error: Exception | None = None
 
 
-def _record(columns: Sequence[Column], row: Row, tree: bool) -> dict[str, Any]:
-    record: dict[str, Any] = {}
+def _record(columns: Sequence[Column], row: Row, tree: bool) -> dict[str, object]:
+    record: dict[str, object] = {}
     reasons: dict[str, str] = {}
     for column, cell in zip(columns, row.cells, strict=True):
         value = as_stored(cell, column.kind)
@@ -111,12 +111,13 @@ class _Parquet:
         self._schema = schema_of(columns, tree)
         self._writer = parquet.ParquetWriter(path, self._schema, compression="zstd")
 
-    def write(self, batch: list[dict[str, Any]]) -> None:
+    def write(self, batch: list[dict[str, object]]) -> None:
         import pyarrow
 
         for record in batch:
-            if record[UNREADABLE] is not None:
-                record[UNREADABLE] = list(record[UNREADABLE].items())
+            reasons = record[UNREADABLE]
+            if isinstance(reasons, dict):
+                record[UNREADABLE] = list(reasons.items())
         arrays = [
             pyarrow.array([record[field.name] for record in batch], field.type, from_pandas=False)
             for field in self._schema
@@ -135,11 +136,12 @@ class _JsonLines:
         self._times = [column.name for column in columns if column.kind == "time"]
         self._stream = open(path, "x", encoding="utf-8")  # noqa: SIM115
 
-    def write(self, batch: list[dict[str, Any]]) -> None:
+    def write(self, batch: list[dict[str, object]]) -> None:
         for record in batch:
             for name in self._times:
-                if record[name] is not None:
-                    record[name] = iso(record[name])
+                moment = record[name]
+                if isinstance(moment, int):
+                    record[name] = iso(moment)
             self._stream.write(json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n")
 
     def __enter__(self) -> Self:

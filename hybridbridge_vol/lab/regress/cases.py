@@ -30,7 +30,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -140,7 +140,7 @@ class _CasesFile(msgspec.Struct, forbid_unknown_fields=True):
 
     store: str | None = None
     moving: dict[str, list[str]] = {}
-    case: list[dict[str, Any]] = []
+    case: list[dict[str, object]] = []
 
 
 _EXPECTED = {
@@ -180,7 +180,7 @@ def read_cases(path: Path, parse: Parse, only: tuple[str, ...] = ()) -> list[Cas
     return [case for case in found if not only or case.name in only]
 
 
-def _case(path: Path, file: _CasesFile, number: int, fields: dict[str, Any], parse: Parse) -> Case:
+def _case(path: Path, file: _CasesFile, number: int, fields: dict[str, object], parse: Parse) -> Case:
     name = fields.get("name")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise CasesError(f"{path}: case {number}: needs a name of letters, digits, dots, dashes and spaces")
@@ -208,7 +208,7 @@ def _case(path: Path, file: _CasesFile, number: int, fields: dict[str, Any], par
     )
 
 
-def _converted(place: str, content: dict[str, Any], kind: type[T]) -> T:
+def _converted(place: str, content: dict[str, object], kind: type[T]) -> T:
     """Content of the file as a struct. CasesError says which key is wrong and what it must be."""
     for key in content:
         if key not in kind.__struct_fields__:

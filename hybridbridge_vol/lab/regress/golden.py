@@ -6,7 +6,7 @@ import json
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from hybridbridge_vol.errors import CasesError
 from hybridbridge_vol.lab.regress.cases import Case, Run
@@ -20,7 +20,7 @@ MOVES = "<moves>"
 MAX_SHOWN = 100
 """Differences of one run that are shown."""
 
-Record = dict[str, Any]
+Record = dict[str, object]
 """A row by column names, as JSON has it."""
 
 
@@ -155,6 +155,7 @@ def _shown(columns: Sequence[str], row: Record) -> str:
     return " ".join(f"{name}={_text(row[name])}" for name in names if row.get(name) not in (None, MOVES))
 
 
-def _text(value: Any) -> str:
-    bare = isinstance(value, str) and value and " " not in value
-    return printable(value if bare else json.dumps(value, ensure_ascii=False))
+def _text(value: object) -> str:
+    if isinstance(value, str) and value and " " not in value:
+        return printable(value)
+    return printable(json.dumps(value, ensure_ascii=False))

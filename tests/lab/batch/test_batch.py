@@ -6,73 +6,22 @@ import json
 import os
 import random
 import signal
-import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
+from batches import Ran, children_of, content, ended
 from pyarrow import parquet
 
 from hybridbridge_vol.lab.batch import dataset
 from hybridbridge_vol.lab.batch.dataset import Record, image_id
-from hybridbridge_vol.lab.batch.request import PAPER_TOOLS, Request
-from hybridbridge_vol.lab.batch.worker.client import WorkerClient
+from hybridbridge_vol.lab.batch.request import PAPER_TOOLS
 
 GOOD = ("a.raw", "b.raw", "sub/c.raw")
 BAD = ("cut.raw", "unknown.raw")
-MOVES = ("seconds", "cpu_seconds", "peak_rss", "traps", "rolled_back")
-"""What differs from run to run."""
-
-
-@dataclass(frozen=True)
-class Ran:
-    """A batch that has ended: its dataset, exit status, outputs, and how long it took."""
-
-    out: Path
-    status: int
-    stdout: str
-    stderr: str
-    seconds: float = 0.0
-
-
-def ended(process: subprocess.Popen[bytes], out: Path) -> Ran:
-    started = time.monotonic()
-    stdout, stderr = process.communicate(timeout=120)
-    return Ran(out, process.returncode, stdout.decode(), stderr.decode(), time.monotonic() - started)
-
-
-@pytest.fixture(scope="session")
-def undisturbed(hb_batch: Any, tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    """One whole run, which nobody disturbs or changes."""
-    out = tmp_path_factory.mktemp("undisturbed")
-    return ended(hb_batch(out), out)
-
-
-def content(out: Path) -> dict[str, Any]:
-    """All that a dataset says, but for what moves; every file of it is read."""
-    found: dict[str, Any] = {}
-    for path in sorted(path for path in out.rglob("*") if path.is_file() and path.name != ".lock"):
-        name = str(path.relative_to(out))
-        if path.name == "manifest.parquet":
-            found[name] = [still(row) for row in parquet.read_table(path).to_pylist()]
-        elif path.suffix == ".parquet":
-            found[name] = parquet.ParquetFile(path).read().to_pylist()
-        elif path.suffix in (".json", ".jsonl"):
-            found[name] = [still(json.loads(line)) for line in path.read_text("utf-8").split("\n") if line]
-        elif path.name != "summary.html":
-            found[name] = path.read_bytes()
-    return found
-
-
-def still(row: dict[str, Any]) -> dict[str, Any]:
-    kept = {name: value for name, value in row.items() if name not in MOVES}
-    if "tools" in kept:
-        kept["tools"] = [still(run) for run in kept["tools"]]
-    return kept
 
 
 def manifest(out: Path) -> dict[str, dict[str, Any]]:
@@ -184,19 +133,6 @@ def test_bad_usage_is_one_line(evidence: Any, hb_batch: Any, tmp_path: Path) -> 
     assert ran.status == 1 and "cannot be written" in ran.stderr
 
 
-def children_of(pid: int) -> list[int]:
-    """The processes that a process has started, theirs included."""
-    try:
-        own = [
-            int(word)
-            for task in Path(f"/proc/{pid}/task").iterdir()
-            for word in (task / "children").read_text().split()
-        ]
-    except OSError:
-        return []
-    return own + [one for child in own for one in children_of(child)]
-
-
 def gone(pids: list[int]) -> bool:
     """Whether they end within a second or two."""
     end = time.monotonic() + 3
@@ -278,87 +214,3 @@ def test_two_batches_do_not_share_a_dataset(hb_batch: Any, tmp_path: Path) -> No
     assert second.status == 1 and "another batch is at work there" in second.stderr
     process.terminate()
     assert ended(process, tmp_path).status == 130
-
-
-# --- one image --------------------------------------------------------------------------------------------
-
-
-def request_for(evidence: Any, tmp_path: Path, **fields: Any) -> Request:
-    path = str(evidence.folder / "a.raw")
-    return replace(
-        Request(image_id(path), path, str(tmp_path / "staging"), store=str(evidence.store)), **fields
-    )
-
-
-def stop_at(tool: str, client: WorkerClient, number: int) -> Callable[[str], None]:
-    """Sends a signal to the child as soon as it begins with a tool."""
-
-    def step(name: str) -> None:
-        if name == tool:
-            assert client._process is not None
-            (child,) = children_of(client._process.pid)
-            os.kill(child, number)
-
-    return step
-
-
-@pytest.mark.parametrize(("number", "status", "why"), [
-    (signal.SIGSTOP, "timeout", "timed out after 3 s"), (signal.SIGSEGV, "failed", "was ended by SIGSEGV"),
-])  # fmt: skip
-def test_a_tool_that_hangs_or_crashes_does_not_affect_the_other_tools(
-    number: int, status: str, why: str, undisturbed: Ran, evidence: Any, tmp_path: Path
-) -> None:
-    with WorkerClient() as client:
-        request = request_for(evidence, tmp_path, tool_seconds=3.0)
-        examination = client.examine(request, stop_at("ps", client, number))
-        bad = {run.tool: run for run in examination.record.tools if run.status != "ok"}
-        assert examination.record.status == "partial" and list(bad) == ["ps"]
-        assert bad["ps"].status == status and why in str(bad["ps"].error)
-        assert set(examination.tables) == set(PAPER_TOOLS) - {"ps"}
-        dataset.commit(
-            tmp_path, examination.record, {tool: Path(path) for tool, path in examination.tables.items()}
-        )
-        other = client.examine(request)
-    whole = content(undisturbed.out)
-    for name, rows in content(tmp_path / "tables").items():
-        assert rows == whole[f"tables/{name}"]
-    assert other.record.status == "ok"  # the client works as before
-
-
-def test_an_image_that_takes_too_long_times_out_as_a_whole(evidence: Any, tmp_path: Path) -> None:
-    with WorkerClient() as client:
-        request = request_for(evidence, tmp_path, image_seconds=4.0)
-        record = client.examine(request, stop_at("lsmod", client, signal.SIGSTOP)).record
-    assert record.seconds < 8
-    late = [run for run in record.tools if run.status == "timeout"]
-    assert {run.tool for run in late} == set(PAPER_TOOLS[PAPER_TOOLS.index("lsmod") :])
-    assert all(run.error == "the image's time was over" for run in late)
-
-
-def test_a_killed_worker_is_an_answer_and_the_next_image_gets_a_new_worker(
-    evidence: Any, tmp_path: Path
-) -> None:
-    with WorkerClient() as client:
-
-        def kill(name: str) -> None:
-            if name == "ps":
-                assert client._process is not None
-                client._process.kill()
-
-        request = request_for(evidence, tmp_path)
-        record = client.examine(request, kill).record
-        assert record.status == "failed" and "was killed" in str(record.error)
-        assert client.examine(request).record.status == "ok"
-
-
-def test_the_image_is_not_changed(evidence: Any, tmp_path: Path) -> None:
-    path = tmp_path / "private.raw"
-    path.write_bytes((evidence.folder / "a.raw").read_bytes())
-    path.chmod(0o400)
-    before = path.stat()
-    with WorkerClient() as client:
-        request = request_for(evidence, tmp_path, path=str(path), sha256=True)
-        first, second = (client.examine(request).record for _ in range(2))
-    assert first.sha256 == second.sha256
-    assert (before.st_mtime_ns, before.st_size) == (path.stat().st_mtime_ns, path.stat().st_size)
-    assert asdict(first)["asked"]["mtime_ns"] == before.st_mtime_ns

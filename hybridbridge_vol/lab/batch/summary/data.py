@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path, PurePath
-from typing import Any
 
 import msgspec
 
@@ -103,12 +102,12 @@ def name_of(path: str) -> str:
     return file.parent.name if file.stem.lower() in GENERIC and file.parent.name else file.stem
 
 
-def _image(row: Mapping[str, Any]) -> Image:
-    """ValueError, KeyError."""
-    if not isinstance(row["id"], str) or "/" in row["id"] or not row["id"].strip("."):  # part of paths
-        raise ValueError(f"{row['id']!r} is not the id of an image")
+def _image(row: Cells) -> Image:
+    """The image of a row of the manifest. ValueError."""
+    if "/" in text(row, "id") or not text(row, "id").strip("."):  # it is a part of paths
+        raise ValueError(f"{row.get('id')!r} is not the id of an image")
     known = {name: value for name, value in row.items() if value is not None}
-    known |= {"name": name_of(row["path"]), "captured": seconds_of(row.get("captured"))}
+    known |= {"name": name_of(text(row, "path")), "captured": seconds_of(row.get("captured"))}
     return msgspec.convert(known, type=Image)
 
 
@@ -184,7 +183,7 @@ def unreadable(row: Cells) -> Mapping[str, str]:
     return reasons if isinstance(reasons, dict) else {}
 
 
-def _parquet(path: Path, columns: tuple[str, ...] | None) -> Iterator[dict[str, Any]]:
+def _parquet(path: Path, columns: tuple[str, ...] | None) -> Iterator[dict[str, object]]:
     from pyarrow import ArrowException, parquet  # an optional package: JSON lines need none
 
     try:
@@ -203,7 +202,7 @@ def _parquet(path: Path, columns: tuple[str, ...] | None) -> Iterator[dict[str, 
         raise ValueError(str(error)) from None
 
 
-def _jsonl(path: Path, columns: tuple[str, ...] | None) -> Iterator[dict[str, Any]]:
+def _jsonl(path: Path, columns: tuple[str, ...] | None) -> Iterator[dict[str, object]]:
     wanted = None if columns is None else {*columns, UNREADABLE}
     with open(path, encoding="utf-8") as lines:
         for line in lines:
@@ -213,7 +212,7 @@ def _jsonl(path: Path, columns: tuple[str, ...] | None) -> Iterator[dict[str, An
             yield {name: value for name, value in row.items() if wanted is None or name in wanted}
 
 
-Read = Callable[[Path, tuple[str, ...] | None], Iterator[dict[str, Any]]]
+Read = Callable[[Path, tuple[str, ...] | None], Iterator[dict[str, object]]]
 
 
 def _reader(path: Path) -> Read:
