@@ -539,19 +539,19 @@ class ToolMethods:
         """Memory and swap, used and free, in KiB."""
 
     def getpid(self) -> Table[Getpid]:
-        """The process that each CPU was running at the freeze."""
+        """The process that each CPU was running at capture time."""
 
     def getprocname(self, pid: int) -> Table[Getprocname]:
         """The name of a process."""
 
     def gettime(self) -> Table[Gettime]:
-        """The guest's clocks at the freeze."""
+        """The guest's clocks at capture time."""
 
     def hidden(self, *, probe: int | None = ...) -> Table[Hidden]:
-        """Processes, modules and sockets that one view shows and another does not."""
+        """Processes, modules and sockets that one of the kernel's lists names and another does not."""
 
     def hostname(self) -> Table[Hostname]:
-        """The host's name."""
+        """The host name."""
 
     def iostat(
         self,
@@ -564,7 +564,7 @@ class ToolMethods:
         all: bool = ...,
         disk: str | Iterable[str] = ...,
     ) -> Table[Iostat]:
-        """What disks did since boot: transfers and kilobytes a second."""
+        """Transfers of disks since boot, in numbers and kilobytes a second."""
 
     def ip(
         self,
@@ -653,7 +653,7 @@ class ToolMethods:
         tables: bool = ...,
         threads: bool = ...,
     ) -> Table[Pidstat]:
-        """What each process used of the CPUs, of memory and of disks since boot."""
+        """Processor time, memory and disk transfers of each process since boot."""
 
     def ps(
         self,
@@ -695,13 +695,13 @@ class ToolMethods:
         """Sockets of all kinds with states, timers, queues and owners, as ss shows them."""
 
     def tinyps(self) -> Table[Tinyps]:
-        """Number and name of each process."""
+        """Id and name of each process."""
 
     def uname(self) -> Table[Uname]:
         """Kernel name, host name, release, version and machine."""
 
     def uptime(self, *, since: bool = ..., pretty: bool = ...) -> Table[Uptime]:
-        """Time of the freeze, time since boot, load averages."""
+        """Capture time, time since boot, load averages."""
 
     def vmstat(
         self,

@@ -15,7 +15,8 @@ from hybridbridge_vol.procfs.sources import Source
 class Provenance(NamedTuple):
     """What bytes were made from. `ranges`: `(file offset, length)` of the image, ascending and disjoint;
     `unplaced`: `(physical address, length)` where the image is not a plain file; `trusted`: some of it is the
-    trusted kernel's own state; `unknown`: some of it is the snapshot's, from an address that was not recorded.
+    trusted kernel's own state; `unknown`: some of it is the snapshot's, from an address that was not
+    recorded.
 
     All empty: text and numbers that stand in the kernel's code."""
 

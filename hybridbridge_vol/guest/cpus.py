@@ -31,7 +31,8 @@ class SnapshotCpus:
 
     @cached_property
     def current_vaddrs(self) -> frozenset[int]:
-        """The tasks that were running, as far as the image shows: virtual addresses of their `task_struct`."""
+        """The tasks that were running, as far as the image shows: virtual addresses of their
+        `task_struct`."""
         found = set()
         for cpu in self._online():
             with contextlib.suppress(KeyError, UnmappedVirtual):

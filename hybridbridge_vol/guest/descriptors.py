@@ -1,11 +1,11 @@
 """The proxy task's open files: which are open, and the housekeeping that closing them needs.
 
-* A call that is rolled back takes memory back to the mark, and so closes every file opened since. A descriptor
-  is open only in the generation (`Caller.generation`) that it was opened in.
+* A call that is rolled back takes memory back to the mark, and so closes every file opened since. A
+  descriptor is open only in the generation (`Caller.generation`) that it was opened in.
 * A closed file is freed by delayed work, which never runs by itself here: it is run after every
   `TIDY_AFTER_CLOSES` closed files.
-* What waits for an RCU grace period is never freed: after `RENEW_AFTER_CLOSES` closed files, as soon as none is
-  open, the session goes back to the mark.
+* What waits for an RCU grace period is never freed: after `RENEW_AFTER_CLOSES` closed files, as soon as none
+  is open, the session goes back to the mark.
 * A program of many calls (`guest.prefetch`) may be rolled back at any time: it is run only while no file is
   open.
 """
@@ -106,6 +106,11 @@ class OpenFile:
         self._descriptor = descriptor
         self._closed = False
         self.path = path
+
+    @property
+    def number(self) -> int:
+        """The descriptor's number, for calls beyond those of this class."""
+        return self._descriptor.number
 
     def read(self, size: int = LARGEST_READ) -> bytes:
         """Up to `size` bytes from the current position; empty at the end."""

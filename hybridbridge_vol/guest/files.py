@@ -55,8 +55,8 @@ class SnapshotFiles:
         return os.fsdecode(self._proxy.answer(f"readlink {path}", min(count, _LONGEST_LINK)))
 
     def stat(self, path: str, follow: bool = False) -> Stat:
-        """`lstat(2)`; with `follow` `stat(2)`, by the twin's code: the end of the path is then the snapshot's,
-        and no reference to it may be taken or dropped by the trusted kernel."""
+        """`lstat(2)`; with `follow` `stat(2)`, by the twin's code: the end of the path is then the
+        snapshot's, and no reference to it may be taken or dropped by the trusted kernel."""
         call, side, flags = ("stat", "twin", 0) if follow else ("lstat", "home", _AT_SYMLINK_NOFOLLOW)
         expected = self._prefetch.find("stat" if follow else "lstat", path)
         if expected is not None:

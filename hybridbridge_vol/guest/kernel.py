@@ -4,9 +4,9 @@
 (`guest.session`), and, in the tests, the machine that the tests run on. A function that needs one facility
 takes that facility.
 
-A call that the guest's kernel refuses raises `OSError` with the guest's errno, and the path as its `filename`.
-A call that did not end well and was thrown away raises `errors.CallRolledBack`. After either the next call
-works as if the failed one had never been made.
+A call that the guest's kernel refuses raises `OSError` with the guest's errno, and the path as its
+`filename`. A call that did not end well and was thrown away raises `errors.CallRolledBack`. After either the
+next call works as if the failed one had never been made.
 """
 
 from __future__ import annotations

@@ -47,8 +47,8 @@ class Prefetch:
         return self._answers.get((kind, path))
 
     def ask(self, questions: Iterable[Question]) -> None:
-        """Ask, `AT_ONCE` at a time. Nothing is asked under taint, where each answer has labels of its own, and
-        while a file is open, which rolling back a program would close."""
+        """Ask, `AT_ONCE` at a time. Nothing is asked under taint, where each answer has labels of its own,
+        and while a file is open, which rolling back a program would close."""
         if self._proxy.under_taint or not self._descriptors.none_open:
             return
         wanted = list(questions)

@@ -2,8 +2,8 @@
 
 `Session` makes the parts and owns them; each part does one thing and owns its state. From the bottom up:
 
-* primitives: `caller` makes calls and rolls back those that fail, `proxy` gives them names, buffers and errors,
-  `answer_labels` keeps where answers came from;
+* primitives: `caller` makes calls and rolls back those that fail, `proxy` gives them names, buffers and
+  errors, `answer_labels` keeps where answers came from;
 * facilities made of them, as `guest.kernel` describes them: `files`, `system`, `clocks`, `tasks`, `cpus`,
   `threads`, `addresses`, `routes`, `workers`.
 """

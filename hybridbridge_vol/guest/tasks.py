@@ -1,4 +1,5 @@
-"""Searches for processes that do not go through /proc: the kernel's list of tasks, and its memory for them."""
+"""Searches for processes that do not go through /proc: the kernel's list of tasks, and its memory for
+them."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ class SnapshotTasks:
         return TaskList(tasks, reason)
 
     def in_memory(self, listed_vaddrs: Iterable[int]) -> list[int]:
-        """Ids of the processes whose task_struct lies in the slabs for them but is none of `listed_vaddrs`."""
+        """Ids of the processes whose task_struct lies in the slabs for them but is none of
+        `listed_vaddrs`."""
         known = set(listed_vaddrs)
         found = []
         for vaddr in tasks_in_slabs(self._proxy.bridge, known):

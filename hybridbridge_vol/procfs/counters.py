@@ -1,7 +1,7 @@
 """The formats of the kernel's counters: /proc/stat, /proc/meminfo, /proc/vmstat, /proc/diskstats.
 
 Sources: fs/proc/stat.c, fs/proc/meminfo.c, mm/vmstat.c, block/genhd.c (`diskstats_show`). Lines and fields
-are only ever added, so all are read by name or by place, and what an older kernel does not count is 0.
+are only ever added, so all are read by name or by position. What an older kernel does not count is 0.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.procfs.pid import text
 
 _TIMES = 10
-_OF_NO_CPU = ("ERR", "MIS")
-"""Lines of /proc/interrupts with one number for the machine (arch/x86/kernel/irq.c,
+_OF_WHOLE_MACHINE = ("ERR", "MIS")
+"""Lines of /proc/interrupts with one number for the whole machine (arch/x86/kernel/irq.c,
 `arch_show_interrupts`)."""
 
 
 class CpuTimes(NamedTuple):
-    """One `cpu` line of /proc/stat, in ticks of 1/100 s. `user` holds `guest`, and `nice` `guest_nice`."""
+    """One `cpu` line of /proc/stat, in ticks of 1/100 s. `user` includes `guest`, `nice` includes
+    `guest_nice`."""
 
     user: int
     nice: int
@@ -36,7 +37,7 @@ class CpuTimes(NamedTuple):
 
     @property
     def total(self) -> int:
-        """All of the CPU's time; the guests' is in `user` and `nice`."""
+        """All of the CPU's time; that of guests is in `user` and `nice`."""
         return sum(self[:8])
 
     def share(self, ticks: int) -> float:
@@ -79,7 +80,7 @@ def parse_kernel_stat(data: bytes) -> KernelStat:
 
 
 def parse_meminfo(data: bytes) -> dict[str, int]:
-    """/proc/meminfo in bytes, by name; HugePages_* are pages. Raises ParseError if it is none."""
+    """/proc/meminfo in bytes, by name; HugePages_* are pages. Raises ParseError."""
     found = {}
     for match in re.finditer(rb"^([\w()]+): +(\d+)( kB)?$", data, re.MULTILINE):
         found[match[1].decode()] = int(match[2]) * (1024 if match[3] else 1)
@@ -96,7 +97,7 @@ def available_memory(memory: Mapping[str, int]) -> int:
 
 
 def parse_vmstat(data: bytes) -> dict[str, int]:
-    """/proc/vmstat by name. Raises ParseError if it is none."""
+    """/proc/vmstat by name. Raises ParseError."""
     found = {match[1].decode(): int(match[2]) for match in re.finditer(rb"^(\w+) (\d+)$", data, re.MULTILINE)}
     if "pgpgin" not in found:
         raise ParseError(f"not in the form of /proc/vmstat: {data[:40]!r}")
@@ -118,9 +119,9 @@ class DiskStat(NamedTuple):
     write_ms: int
     in_flight: int
     busy_ms: int
-    """While anything was under way."""
+    """Milliseconds in which any request was in flight."""
     queue_ms: int
-    """The same, times how many requests were."""
+    """The same, multiplied by the number of requests in flight."""
     discards: int
     discard_merges: int
     discard_sectors: int
@@ -130,7 +131,7 @@ class DiskStat(NamedTuple):
 
     @property
     def requests(self) -> int:
-        """All that were done."""
+        """All requests done."""
         return self.reads + self.writes + self.discards
 
 
@@ -147,8 +148,8 @@ def parse_diskstat(line: bytes) -> DiskStat:
 
 
 class Interrupt(NamedTuple):
-    """One line of /proc/interrupts or /proc/softirqs: counts since boot by the numbers of CPUs, none for what
-    is counted for the whole machine (`total`); `what` is the rest of the line, its words parted by one
+    """One line of /proc/interrupts or /proc/softirqs. `counts`: since boot, by the numbers of CPUs; empty if
+    it is counted for the whole machine (`total`). `what`: the rest of the line, its words separated by one
     blank."""
 
     name: str
@@ -171,7 +172,7 @@ def parse_interrupts(data: bytes) -> list[Interrupt]:
                 raise ValueError
             words = rest.split()
             numbers = [int(word) for word in itertools.takewhile(str.isdecimal, words[: len(cpus)])]
-            counts = {} if name.strip() in _OF_NO_CPU else dict(zip(cpus, numbers, strict=True))
+            counts = {} if name.strip() in _OF_WHOLE_MACHINE else dict(zip(cpus, numbers, strict=True))
             found.append(Interrupt(name.strip(), counts, sum(numbers), " ".join(words[len(numbers) :])))
         return found
     except ValueError:

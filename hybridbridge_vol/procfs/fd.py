@@ -1,7 +1,7 @@
 """The format of /proc/PID/fdinfo/N: a descriptor's position, flags and locks.
 
 Sources: fs/proc/fd.c (`seq_show`), fs/locks.c (`show_fd_locks`), fs/eventfd.c, fs/eventpoll.c, kernel/pid.c
-(Linux 5.10 to 6.12). What a file's own kind adds is read by key.
+(Linux 5.10 to 6.12). What a kind of file adds is read by key.
 """
 
 from __future__ import annotations
@@ -17,21 +17,22 @@ O_ACCMODE, O_PATH = 3, 0o10000000
 
 
 class FdInfo(NamedTuple):
-    """/proc/PID/fdinfo/N, as far as lsof asks for it."""
+    """/proc/PID/fdinfo/N, as far as lsof needs it."""
 
     position: int
     """Bytes into the file."""
     flags: int
-    """Of open(2)."""
+    """Those of open(2)."""
     lock: str
-    """lsof's letter: R, W a lock to read or write on the whole file, r, w on a part; empty for none."""
+    """lsof's letter: R, W for a read or write lock on the whole file, r, w on a part of it; empty for
+    none."""
     detail: str
-    """What an anonymous inode is about: the count's number of an eventfd, what an epoll watches, a pidfd's
-    process."""
+    """What an anonymous inode refers to: the id of an eventfd, the descriptors that an epoll watches, the
+    process of a pidfd."""
 
     @property
     def access(self) -> str:
-        """lsof's letter: r, w or u for both; empty for a mere place in the file system."""
+        """lsof's letter: r, w or u for both; empty for a descriptor that only names a file (O_PATH)."""
         return "" if self.flags & O_PATH else "rwu"[min(self.flags & O_ACCMODE, 2)]
 
 

@@ -1,4 +1,4 @@
-"""The kernel's log as syslog(2) gives it: one line for each line of a message (kernel/printk/printk.c,
+"""The format of the kernel's log from syslog(2): a prefix and one line of a message (kernel/printk/printk.c,
 `print_prefix`)."""
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from hybridbridge_vol.procfs.pid import text
 LEVELS = ("emerg", "alert", "crit", "err", "warn", "notice", "info", "debug")
 FACILITIES = (
     "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp",
-    "res0", "res1", "res2", "res3", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
+    "res0", "res1", "res2", "res3", "local0", "local1", "local2", "local3", "local4", "local5", "local6",
+    "local7",
 )  # fmt: skip
 """Names as dmesg(1) has them; a priority is facility * 8 + level (include/linux/kern_levels.h,
 sys/syslog.h)."""
@@ -20,8 +21,8 @@ _PREFIX = re.compile(rb"<(\d{1,9})>(?:\[ *(\d{1,12}\.\d+)(?:\]|\]\[ *[TC]\d+\]) 
 
 
 class Message(NamedTuple):
-    """One line. `seconds` since boot, None where the kernel prints no times; `[start, end)` is its place in
-    the text."""
+    """One line. `seconds` since boot, None where the kernel prints no times; `[start, end)` are its offsets
+    in the text."""
 
     priority: int | None
     seconds: float | None
@@ -31,12 +32,12 @@ class Message(NamedTuple):
 
     @property
     def level(self) -> str | None:
-        """Its name."""
+        """The name of its level."""
         return None if self.priority is None else LEVELS[self.priority & 7]
 
     @property
     def facility(self) -> str | None:
-        """Its name, or its number where there is none."""
+        """The name of its facility, or the number if it has none."""
         if self.priority is None:
             return None
         number = self.priority >> 3
@@ -44,7 +45,8 @@ class Message(NamedTuple):
 
 
 def parse_log(data: bytes) -> list[Message]:
-    """The lines of a log, first to last. The first may be cut; what has no priority is kept as it is."""
+    """The lines of a log, first to last. The first may be cut off; a line without a priority is kept as it
+    is."""
     found, start = [], 0
     for line in data.split(b"\n"):
         end = start + len(line)

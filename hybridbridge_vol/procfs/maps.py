@@ -34,8 +34,7 @@ class Mapping(NamedTuple):
     inode: int
     """0 where no file is mapped."""
     path: str
-    """The file as the process sees it, with ` (deleted)` behind it if it is; `[heap]` and the like; or
-    empty."""
+    """The file as the process sees it, followed by ` (deleted)` if it is; `[heap]` and the like; or empty."""
 
     @property
     def size(self) -> int:
@@ -53,8 +52,8 @@ def parse_mapping(line: bytes) -> Mapping:
         raise ParseError(f"not in the form of /proc/PID/maps: {line[:60]!r}")
     start, end, permissions, offset, major, minor, inode, path = found.groups()
     mapping = Mapping(
-        int(start, 16), int(end, 16), permissions.decode(), int(offset, 16), int(major, 16), int(minor, 16), int(inode),
-        text((path or b"").replace(rb"\012", b"\n")),
+        int(start, 16), int(end, 16), permissions.decode(), int(offset, 16), int(major, 16), int(minor, 16),
+        int(inode), text((path or b"").replace(rb"\012", b"\n")),
     )  # fmt: skip
     if not mapping.start_vaddr < mapping.end_vaddr <= 1 << 64:
         raise ParseError(f"an impossible range in /proc/PID/maps: {line[:60]!r}")
@@ -62,8 +61,8 @@ def parse_mapping(line: bytes) -> Mapping:
 
 
 class Entry(NamedTuple):
-    """A mapping (or the line that is none), what smaps says of it by key (KiB; `VmFlags` is left out), and
-    the bytes of the file that say it."""
+    """A mapping (or why a line could not be read as one), what smaps reports about it by key (KiB; without
+    `VmFlags`), and the bytes of the file that it was read from."""
 
     mapping: Mapping | ParseError
     sizes: dict[str, int]
@@ -71,23 +70,23 @@ class Entry(NamedTuple):
 
 
 def entries(path: str, data: bytes) -> Iterator[Entry]:
-    """The mappings in the text of maps or smaps. Mappings ascend: where one does not, the kernel's list leads
-    back into itself, and the last entry is a ParseError that says so."""
+    """The mappings in the text of maps or smaps. Mappings ascend: where one does not, the kernel's list is
+    cyclic, and the last entry is a ParseError that says so."""
     block: list[bytes] = []
-    start, place, last = 0, 0, 0
+    start, offset, last = 0, 0, 0
     for line in [*data.split(b"\n"), b""]:
         if block and (not line or _is_head(line)):
-            entry = _entry(block, Source(path, start, place))
+            entry = _entry(block, Source(path, start, offset))
             if isinstance(entry.mapping, Mapping):
                 if entry.mapping.start_vaddr < last:
-                    yield Entry(ParseError("the list of mappings leads back into itself"), {}, entry.source)
+                    yield Entry(ParseError("the list of mappings is cyclic"), {}, entry.source)
                     return
                 last = entry.mapping.end_vaddr
             yield entry
-            block, start = [], place
+            block, start = [], offset
         if line:
             block.append(line)
-        place += len(line) + 1
+        offset += len(line) + 1
 
 
 def _is_head(line: bytes) -> bool:

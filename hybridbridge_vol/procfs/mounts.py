@@ -23,9 +23,9 @@ class Mount(NamedTuple):
     root: str
     """The directory of the file system that is mounted: not `/` for bind mounts."""
     target: str
-    """Where, as the process sees it."""
+    """Where it is mounted, as the process sees it."""
     options: str
-    """Of this mount."""
+    """Options of this mount."""
     propagation: str
     """`shared:N`, `master:N`, `propagate_from:N`, `unbindable`; empty for a private mount."""
     kind: str
@@ -33,7 +33,7 @@ class Mount(NamedTuple):
     source: str
     """Device or name, as it was given to mount(2)."""
     super_options: str
-    """Of the file system."""
+    """Options of the file system."""
 
 
 def parse_mount(line: bytes) -> Mount:
@@ -46,14 +46,15 @@ def parse_mount(line: bytes) -> Mount:
         device = fields[2].decode("ascii")
         if not re.fullmatch(r"\d+:\d+", device):
             raise ValueError
+        propagation = text(b" ".join(fields[6:hyphen]))
         return Mount(
-            int(fields[0]), int(fields[1]), device, unescape(fields[3]), unescape(fields[4]), unescape(fields[5]),
-            text(b" ".join(fields[6:hyphen])), unescape(kind), unescape(source), unescape(b" ".join(rest)),
+            int(fields[0]), int(fields[1]), device, unescape(fields[3]), unescape(fields[4]),
+            unescape(fields[5]), propagation, unescape(kind), unescape(source), unescape(b" ".join(rest)),
         )  # fmt: skip
     except ValueError:
         raise ParseError(f"not in the form of /proc/PID/mountinfo: {line[:60]!r}") from None
 
 
 def unescape(field: bytes) -> str:
-    """A name with its `\\040` and the like taken back."""
+    """A name, with `\\040` and the like decoded."""
     return text(re.sub(rb"\\([0-3][0-7]{2})", lambda match: bytes([int(match[1], 8)]), field))

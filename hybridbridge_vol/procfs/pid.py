@@ -1,7 +1,8 @@
-"""The formats of /proc/PID: what `stat`, `status` and `cmdline` say of one task.
+"""The formats of the files of /proc/PID that describe one task: `stat`, `status`, `cmdline`, `comm`, `io`,
+`schedstat`.
 
 Sources: Documentation/filesystems/proc.rst and fs/proc/array.c (Linux 5.10 to 6.12). Fields are only ever
-added at the end of `stat` and as new lines of `status`, so both are read by place or by name and never by
+added at the end of `stat` and as new lines of `status`, so these are read by position and by name, never by
 length.
 """
 
@@ -14,11 +15,11 @@ from hybridbridge_vol.errors import ParseError
 USER_HZ = 100
 """Ticks a second of every time in /proc/PID/stat; fixed by the x86 ABI (include/uapi/asm-generic/param.h)."""
 PF_KTHREAD = 0x00200000
-"""In `flags`: a thread of the kernel's own (include/linux/sched.h)."""
+"""In `flags`: a kernel thread (include/linux/sched.h)."""
 
 
 class PidStat(NamedTuple):
-    """/proc/PID/stat, as far as tools ask for it. Times are in ticks of 1/`USER_HZ` s."""
+    """/proc/PID/stat, as far as tools need it. Times are in ticks of 1/`USER_HZ` s."""
 
     pid: int
     comm: str
@@ -45,18 +46,18 @@ class PidStat(NamedTuple):
     """Resident pages."""
     minflt: int = 0
     majflt: int = 0
-    """Page faults that needed no disk, and that needed one."""
+    """Page faults that needed no disk, and those that needed one."""
     processor: int = 0
-    """The CPU it ran on last."""
+    """The CPU that it ran on last."""
     blkio_ticks: int = 0
-    """Time waited for disks."""
+    """Time spent waiting for disks."""
     guest_time: int = 0
     """Part of `utime` spent running a guest."""
     priority: int = 0
-    """As the scheduler sees it: 20 is that of a nice of 0, below 0 are the real-time ones."""
+    """As the scheduler has it: 20 for a nice value of 0; below 0 for real-time tasks."""
     rt_priority: int = 0
     policy: int = 0
-    """SCHED_NORMAL and so on (include/uapi/linux/sched.h)."""
+    """SCHED_NORMAL and the others of include/uapi/linux/sched.h."""
 
     @property
     def is_kernel_thread(self) -> bool:
@@ -64,8 +65,8 @@ class PidStat(NamedTuple):
 
 
 def parse_stat(data: bytes) -> PidStat:
-    """/proc/PID/stat. The name in parentheses may hold anything, ") R 1 (" and newlines included; the fields
-    after it never hold a parenthesis, so it ends at the last one. Raises ParseError."""
+    """/proc/PID/stat. The name in parentheses may hold anything, including ") R 1 (" and newlines; the fields
+    after it hold no parenthesis, so it ends at the last one. Raises ParseError."""
     opening, closing = data.find(b" ("), data.rfind(b")")
     fields = data[closing + 1 :].split()
     if opening < 0 or closing < opening or len(fields) < 22:
@@ -111,20 +112,20 @@ POLICIES = {0: "NORMAL", 1: "FIFO", 2: "RR", 3: "BATCH", 4: "ISO", 5: "IDLE", 6:
 
 
 class PidStatus(NamedTuple):
-    """/proc/PID/status, as far as tools ask for it."""
+    """/proc/PID/status, as far as tools need it."""
 
     tgid: int
     """The process this task is a thread of."""
     euid: int
     egid: int
     vm_locked: int
-    """Bytes locked in memory; these three are 0 also for a task with no memory of its own."""
+    """Bytes locked in memory. This and the next two are 0 for a task without memory of its own."""
     vm_size: int
     """Bytes of virtual memory."""
     vm_rss: int
-    """Bytes resident, summed over the CPUs; the count in `stat` lags behind by some pages a CPU."""
+    """Bytes resident, summed over the CPUs; the count in `stat` may be some pages per CPU behind."""
     uid: int
-    """The real one."""
+    """The real user."""
     voluntary: int = 0
     involuntary: int = 0
     """Context switches."""
@@ -155,18 +156,43 @@ def _kib(lines: dict[bytes, bytes], key: bytes) -> int:
 
 
 def parse_cmdline(data: bytes) -> list[str]:
-    """/proc/PID/cmdline: the arguments, each ended by a NUL; the last NUL may be missing, as may all of them
-    where a process has overwritten its arguments (setproctitle). Padding NULs at the end are no arguments."""
+    """/proc/PID/cmdline: the arguments, each ended by a NUL. The last NUL may be missing, and all of them
+    where a process has overwritten its arguments (setproctitle). NULs at the end are padding."""
     stripped = data.rstrip(b"\0")
     return [text(argument) for argument in stripped.split(b"\0")] if stripped else []
+
+
+def parse_comm(data: bytes) -> str:
+    """/proc/PID/comm: the task's name, and a newline."""
+    return text(data.removesuffix(b"\n"))
+
+
+def parse_schedstat(data: bytes) -> int:
+    """/proc/PID/schedstat: nanoseconds that the task waited for a CPU. Raises ParseError."""
+    try:
+        return int(data.split()[1])
+    except (IndexError, ValueError):
+        raise ParseError(f"not in the form of /proc/PID/schedstat: {data[:40]!r}") from None
+
+
+def parse_io(data: bytes) -> dict[str, int]:
+    """/proc/PID/io (fs/proc/base.c, `do_io_accounting`): counts by name. Raises ParseError."""
+    try:
+        pairs = (line.split(b": ") for line in data.splitlines())
+        found = {name.decode(): int(value) for name, value in pairs}
+        if not found.keys() >= {"read_bytes", "write_bytes", "cancelled_write_bytes"}:
+            raise ValueError
+        return found
+    except ValueError:
+        raise ParseError(f"not in the form of /proc/PID/io: {data[:40]!r}") from None
 
 
 def tty_name(tty_nr: int, drivers: tuple[TtyDriver, ...] = ()) -> str:
     """The terminal's name as `ps` shows it, `?` for none.
 
-    `tty_nr` is new_encode_dev() of the device (include/linux/kdev_t.h). The terminals that every system has
-    are numbered in Documentation/admin-guide/devices.txt; the rest are in /proc/tty/drivers, and a device in
-    neither is shown by its numbers.
+    `tty_nr` is new_encode_dev() of the device (include/linux/kdev_t.h). The numbers of the terminals that
+    every system has are in Documentation/admin-guide/devices.txt, those of the others in /proc/tty/drivers. A
+    device in neither is shown by its numbers.
     """
     if tty_nr == 0:
         return "?"
@@ -195,14 +221,14 @@ class TtyDriver(NamedTuple):
 
 
 def parse_tty_drivers(data: bytes) -> tuple[TtyDriver, ...]:
-    """/proc/tty/drivers (fs/proc/proc_tty.c): driver, device, major, minor or a range of minors, type. A
-    driver's name may hold spaces, so the fields are counted from the device on. Lines of another form are
+    """/proc/tty/drivers (fs/proc/proc_tty.c): driver, device, major, minor or a range of minors, type. The
+    name of a driver may hold blanks, so the fields are counted from the device on. Lines of another form are
     left out."""
     found = []
     for line in text(data).splitlines():
-        place = line.find(" /dev/")
-        fields = line[place:].split()
-        if place < 0 or len(fields) < 3:
+        position = line.find(" /dev/")
+        fields = line[position:].split()
+        if position < 0 or len(fields) < 3:
             continue
         first, _, last = fields[2].partition("-")
         if fields[1].isdecimal() and first.isdecimal() and (last.isdecimal() or not last):
@@ -213,5 +239,5 @@ def parse_tty_drivers(data: bytes) -> tuple[TtyDriver, ...]:
 
 
 def text(data: bytes) -> str:
-    """Bytes of the guest as text; what is no UTF-8 is kept as surrogate escapes."""
+    """Bytes of the guest as text; bytes that are not UTF-8 are kept as surrogate escapes."""
     return data.decode("utf-8", "surrogateescape")

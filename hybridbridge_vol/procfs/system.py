@@ -47,11 +47,11 @@ class Module(NamedTuple):
 
     name: str
     size: int
-    """Bytes of memory it takes."""
+    """Bytes of memory."""
     references: int | None
-    """How often it is in use; None where the kernel cannot unload modules and does not count."""
+    """Number of references to it; None where the kernel cannot unload modules and does not count them."""
     users: tuple[str, ...]
-    """The modules that need it."""
+    """The modules that use it."""
     permanent: bool
     state: str
     """Live, Loading or Unloading."""

@@ -1,4 +1,4 @@
-"""`--provenance`: a tool with one more column, that tells the bytes of the image each row came from."""
+"""`--provenance`: a tool with one more column: the bytes of the image that each row came from."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hybridbridge_vol.toolkit.tool import Column, Options, Row, Tool
 PROVENANCE = Column(
     "PROVENANCE",
     "str",
-    "OFFSET+LENGTH of the image's bytes that the row shows; `trusted`: some are the trusted kernel's own state; "
-    "`constant`: they stand in the kernel's code",
+    "OFFSET+LENGTH of the image's bytes that the row shows; `trusted`: some are the trusted kernel's own "
+    "state; `constant`: they stand in the kernel's code",
 )
 
 

@@ -48,7 +48,8 @@ class Option(NamedTuple):
     many: bool = False
     positional: bool = False
     short: str = ""
-    """One letter by which `hb run` takes the option too (`-t`); letters of flags can be joined (`-tulpan`)."""
+    """One letter by which `hb run` takes the option too (`-t`); letters of flags can be joined
+    (`-tulpan`)."""
     examples: tuple[str, ...] = ()
     """For an option that changes the columns: values that together show all columns there can be."""
 

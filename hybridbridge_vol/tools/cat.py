@@ -1,4 +1,4 @@
-"""cat: any file of the snapshot's /proc and /sys."""
+"""cat: the content of a file of the guest's /proc or /sys."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class Cat(Tool):
     name = "cat"
     help = "The content of a file of the guest's /proc or /sys"
     notes = (
-        "`hb run` writes the bytes as they are (to a terminal with control characters escaped); with --format json "
-        "or csv, and in Volatility, each line is a row."
+        "`hb run` writes the bytes as they are (on a terminal control characters are escaped). With --format "
+        "json or csv, and in Volatility, each line is a row."
     )
     example = "/proc/1/status"
     options = (Option("path", str, "a file under /proc or /sys", many=True, positional=True),)
     columns = (
-        Column("LINE", "int", "its number, from 1"),
-        Column("TEXT", "str", "the line without its newline"),
+        Column("LINE", "int", "line number, from 1"),
+        Column("TEXT", "str", "the line, without its newline"),
     )
 
     def columns_for(self, options: Options) -> tuple[Column, ...]:
@@ -45,7 +45,7 @@ class Cat(Tool):
                 yield Row((*head, number, text(line)))
 
     def raw(self, kernel: GuestKernel, options: Options) -> Iterator[bytes | Unavailable]:
-        """The files' bytes, one after the other, or why one cannot be read."""
+        """The bytes of the files, one after the other, or why one cannot be read."""
         for path in options["path"]:
             try:
                 yield kernel.files.read(in_guest(path))

@@ -1,55 +1,48 @@
-"""dir: what is in a directory of the snapshot's /proc or /sys, as `ls -l` shows it."""
+"""dir: a directory of the guest's /proc or /sys, as `ls -l` shows it."""
 
 from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
 
-from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.guest.kernel import Files, GuestKernel
 from hybridbridge_vol.procfs.sources import Source
-from hybridbridge_vol.toolkit.cells import Cell
-from hybridbridge_vol.toolkit.reading import UNREADABLE, in_guest, why
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.reading import attempt, in_guest
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 
 
 class Dir(Tool):
     name = "dir"
     help = "List a directory of the guest's /proc or /sys, as `ls -l` does"
-    notes = "Owners are numbers: their names stand in /etc/passwd, which the kernel does not know."
+    notes = "Owners are numbers: their names are in /etc/passwd, which the kernel does not know."
     example = "/proc/1/fd"
     options = (Option("path", str, "a directory (or file) under /proc or /sys", positional=True),)
     columns = (
         Column("MODE", "str", "type and permissions, as `ls -l` writes them"),
-        Column("NLINK", "int", "hard links"),
+        Column("NLINK", "int", "number of hard links"),
         Column("UID", "int", "owner"),
         Column("GID", "int", "group"),
-        Column("SIZE", "int", "bytes, as the kernel says: 0 for most of /proc"),
-        Column("MTIME", "time", "last change; for /proc the time of the look-up, which is the freeze"),
+        Column("SIZE", "int", "bytes, as the kernel reports them: 0 for most of /proc"),
+        Column("MTIME", "time", "last change; in /proc the time of the look-up, which is the capture time"),
         Column("NAME", "str", "file name"),
-        Column("TARGET", "str", "where a symbolic link points"),
+        Column("TARGET", "str", "target of a symbolic link"),
     )
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
-        path = in_guest(options["path"])
-        if not stat.S_ISDIR(kernel.files.stat(path).mode):
-            yield _row(kernel, path, path)
+        files, path = kernel.files, in_guest(options["path"])
+        if not stat.S_ISDIR(files.stat(path).mode):
+            yield _row(files, path, path)
             return
-        for name in sorted(kernel.files.listdir(path), key=_natural):
-            yield _row(kernel, f"{path}/{name}", name)
+        for name in sorted(files.listdir(path), key=_natural):
+            yield _row(files, f"{path}/{name}", name)
 
 
-def _row(kernel: GuestKernel, path: str, name: str) -> Row:
-    try:
-        seen = kernel.files.stat(path)
-    except UNREADABLE as error:
-        gap = why(path, error)
-        return Row((gap, gap, gap, gap, gap, gap, name, gap))
-    target: Cell = None
-    if stat.S_ISLNK(seen.mode):
-        try:
-            target = kernel.files.readlink(path)
-        except UNREADABLE as error:
-            target = why(path, error)
+def _row(files: Files, path: str, name: str) -> Row:
+    seen = attempt(path, lambda: files.stat(path))
+    if isinstance(seen, Unavailable):
+        return Row((*[seen] * 6, name, seen))
+    target = attempt(path, lambda: files.readlink(path)) if stat.S_ISLNK(seen.mode) else None
     mode = stat.filemode(seen.mode)
     sources = (Source(f"lstat {path}"), Source(f"readlink {path}"))
     return Row((mode, seen.nlink, seen.uid, seen.gid, seen.size, seen.mtime, name, target), sources=sources)

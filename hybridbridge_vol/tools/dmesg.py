@@ -6,37 +6,37 @@ from collections.abc import Iterator
 
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.guest.kernel import GuestKernel
-from hybridbridge_vol.procfs.kernel_log import FACILITIES, LEVELS, parse_log
+from hybridbridge_vol.procfs.kernel_log import FACILITIES, LEVELS, Message, parse_log
 from hybridbridge_vol.procfs.sources import Source
-from hybridbridge_vol.toolkit.cells import Cell
-from hybridbridge_vol.toolkit.reading import UNREADABLE, why
+from hybridbridge_vol.toolkit.cells import Cell, Unavailable
+from hybridbridge_vol.toolkit.reading import attempt
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 
 _READ_ALL = 3  # SYSLOG_ACTION_READ_ALL, include/linux/syslog.h
 _BUFFER_SIZE = 16 << 20
-"""More than any log; the session gives what it has room for, which are the newest lines."""
+"""More than any log has. The session gives the newest lines that it has room for."""
 
 
 class Dmesg(Tool):
     name = "dmesg"
     help = "The kernel's log, with levels, facilities and times of day"
     notes = (
-        "Calls syslog(2). WHEN is the time since boot added to the moment of booting, as dmesg -T has it: it is off by "
-        "however long the system slept and by what its clock was set."
+        "Calls syslog(2). WHEN is the time since boot added to the time of booting, as in dmesg -T: it is "
+        "wrong by the time that the system slept and by changes of its clock."
     )
     example = "--level err --level warn"
     options = (
         Option("level", str, f"only these levels: {', '.join(LEVELS)}", many=True, short="l"),
         Option("facility", str, "only these facilities: kern, user, daemon, ...", many=True, short="f"),
-        Option("ctime", bool, "times of day, as is done without it", short="T"),
-        Option("decode", bool, "facility and level, as is done without it", short="x"),
+        Option("ctime", bool, "times of day (the default)", short="T"),
+        Option("decode", bool, "facility and level (the default)", short="x"),
     )
     columns = (
-        Column("SECONDS", "str", "since boot", left=False),
-        Column("WHEN", "time", "by the guest's clock"),
+        Column("SECONDS", "str", "time since boot", left=False),
+        Column("WHEN", "time", "time of day by the guest's clock"),
         Column("FACILITY", "str", "who wrote it: kern is the kernel itself"),
-        Column("LEVEL", "str", "how bad it is"),
-        Column("MESSAGE", "str", "one line of it"),
+        Column("LEVEL", "str", "severity"),
+        Column("MESSAGE", "str", "one line of the message"),
     )
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
@@ -44,26 +44,27 @@ class Dmesg(Tool):
             for name in names:
                 if name not in known:
                     raise OptionError(f"{name}: not one of {', '.join(known)}")
-        booted: float | None = None
-        reason: Cell = None
-        try:
-            booted = kernel.clocks.realtime() - kernel.clocks.boottime()
-        except UNREADABLE as error:
-            reason = why("clock_gettime", error)
-        for item in parse_log(kernel.system.syslog(_READ_ALL, _BUFFER_SIZE)):
-            if options["level"] and item.level not in options["level"]:
-                continue
-            if options["facility"] and item.facility not in options["facility"]:
-                continue
-            seconds = when = None
-            if item.seconds is not None:
-                seconds = f"{item.seconds:.6f}"
-                when = None if booted is None else booted + item.seconds
-            shown: Cell = reason if booted is None else when
-            yield Row(
-                (seconds, shown, item.facility, item.level, item.message),
-                sources=(Source("syslog", item.start, item.end),),
-            )
+        clocks = kernel.clocks
+        booted = attempt("clock_gettime", lambda: clocks.realtime() - clocks.boottime())
+        for message in parse_log(kernel.system.syslog(_READ_ALL, _BUFFER_SIZE)):
+            if _is_wanted(message, options):
+                yield _row(message, booted)
+
+
+def _is_wanted(message: Message, options: Options) -> bool:
+    if options["level"] and message.level not in options["level"]:
+        return False
+    return not options["facility"] or message.facility in options["facility"]
+
+
+def _row(message: Message, booted: float | Unavailable) -> Row:
+    seconds: Cell = None
+    when: Cell = booted if isinstance(booted, Unavailable) else None
+    if message.seconds is not None:
+        seconds = f"{message.seconds:.6f}"
+        when = booted if isinstance(booted, Unavailable) else booted + message.seconds
+    cells = (seconds, when, message.facility, message.level, message.message)
+    return Row(cells, sources=(Source("syslog", message.start, message.end),))
 
 
 TOOL = Dmesg()

@@ -18,40 +18,40 @@ class Free(Tool):
     name = "free"
     help = "Memory and swap, used and free, in KiB"
     notes = (
-        "Reads /proc/meminfo. USED is what is neither free nor could be had without swapping (TOTAL less AVAILABLE), as "
-        "free of procps 4 has it."
+        "Reads /proc/meminfo. USED is TOTAL less AVAILABLE, as in free of procps 4: memory that is neither "
+        "free nor available without swapping."
     )
     example = "--mebi --total"
     options = (
         Option("bytes", bool, "in bytes", short="b"),
-        Option("kibi", bool, "in KiB, as is done without it", short="k"),
+        Option("kibi", bool, "in KiB (the default)", short="k"),
         Option("mebi", bool, "in MiB", short="m"),
         Option("gibi", bool, "in GiB", short="g"),
         Option("kilo", bool, "in kilobytes of 1000 bytes"),
         Option("mega", bool, "in megabytes of 1000 kilobytes"),
         Option("giga", bool, "in gigabytes of 1000 megabytes"),
-        Option("human", bool, "in the unit that fits each number"),
-        Option("si", bool, "with --human: units of 1000, not of 1024"),
-        Option("wide", bool, "BUFFERS and CACHE apart", short="w"),
+        Option("human", bool, "each number in a unit that fits it"),
+        Option("si", bool, "with --human: units of 1000 instead of 1024"),
+        Option("wide", bool, "BUFFERS and CACHE in separate columns", short="w"),
         Option("total", bool, "a line with the sums of memory and swap", short="t"),
-        Option("lohi", bool, "low and high memory apart, which are one on 64 bits", short="l"),
+        Option("lohi", bool, "low and high memory separately; there is no high memory on 64 bits", short="l"),
     )
     columns = (
         Column("KIND", "str", "Mem, Swap or Total"),
-        Column("TOTAL", "int", "all there is"),
-        Column("USED", "int", "in use"),
-        Column("FREE", "int", "used for nothing"),
-        Column("SHARED", "int", "of tmpfs and shared memory"),
-        Column("BUFF/CACHE", "int", "of buffers, the page cache and slabs that can be freed"),
-        Column("AVAILABLE", "int", "what could be had without swapping"),
+        Column("TOTAL", "int", "all memory"),
+        Column("USED", "int", "used memory"),
+        Column("FREE", "int", "unused memory"),
+        Column("SHARED", "int", "memory of tmpfs and shared memory"),
+        Column("BUFF/CACHE", "int", "memory of buffers, the page cache and reclaimable slabs"),
+        Column("AVAILABLE", "int", "memory available without swapping"),
     )
 
     def columns_for(self, options: Options) -> tuple[Column, ...]:
         columns: tuple[Column, ...] = self.columns
         if options["wide"]:
             parts = (
-                Column("BUFFERS", "int", "of buffers"),
-                Column("CACHE", "int", "of the page cache and slabs"),
+                Column("BUFFERS", "int", "memory of buffers"),
+                Column("CACHE", "int", "memory of the page cache and slabs"),
             )
             columns = (*columns[:5], *parts, columns[6])
         if options["human"]:
@@ -90,9 +90,9 @@ class Free(Tool):
 
 
 def human(number: int, si: bool = False) -> str:
-    """Bytes as free shows them (procps 4, src/free.c, `scale_size`): `938Ki`, `1.5Gi`, in units of 1000
-    `1.6G`: the smallest unit that takes three characters at most, with one decimal, rounded, if that fits
-    too."""
+    """Bytes as free shows them (procps 4, src/free.c, `scale_size`): `938Ki`, `1.5Gi`, or `1.6G` in units of
+    1000. It is the smallest unit in which the number takes three characters at most, with one decimal,
+    rounded, if that fits too."""
     text = f"{number}B"
     if len(text) <= 4:
         return text

@@ -1,4 +1,4 @@
-"""hostname: the name the system goes by."""
+"""hostname: the name of the host."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _SHOWN = (Source("uname", _FIELD, 2 * _FIELD), Source("uname", 5 * _FIELD, 6 * _
 
 class Hostname(Tool):
     name = "hostname"
-    help = "The host's name"
-    notes = "Calls uname(2), as the command does. Names that only DNS knows are not in the kernel's memory."
+    help = "The host name"
+    notes = "Calls uname(2), as the command does. Names that only DNS has are not in the kernel's memory."
     columns = (
         Column("HOSTNAME", "str", "the host name as it was set"),
         Column("DOMAINNAME", "str", "NIS domain, `(none)` where unset"),

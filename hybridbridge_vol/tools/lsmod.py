@@ -5,61 +5,60 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hybridbridge_vol.errors import ParseError
-from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.guest.kernel import Files, GuestKernel
 from hybridbridge_vol.guest.values import EndlessFile
 from hybridbridge_vol.procfs.sources import lines
-from hybridbridge_vol.procfs.system import parse_module
-from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.procfs.system import Module, parse_module
+from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.tool import Column, Options, Row, Tool
+
+_PATH = "/proc/modules"
 
 
 class Lsmod(Tool):
     name = "lsmod"
     help = "Loaded kernel modules, their users, state and address"
-    notes = "Reads /proc/modules. A module that has unlinked itself from the kernel's list is not in it."
+    notes = (
+        "Reads /proc/modules. A module that has unlinked itself from the kernel's list is not in it: "
+        "`hidden` searches for such modules."
+    )
     columns = (
-        Column("MODULE", "str", "name"),
+        Column("MODULE", "str", "name of the module"),
         Column("SIZE", "int", "bytes of memory"),
-        Column("USED", "int", "how often it is in use"),
+        Column("USED", "int", "number of references to it"),
         Column("STATE", "str", "Live, Loading or Unloading"),
-        Column("ADDRESS", "hex", "where it starts, virtual"),
+        Column("ADDRESS", "hex", "virtual address of its code"),
         Column("TAINTS", "str", "O out of tree, E unsigned, P proprietary, F forced, C staging"),
         Column("BY", "str", "the modules that use it; [permanent]: cannot be unloaded"),
     )
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
-        gap = None
-        try:
-            data = kernel.files.read("/proc/modules")
-        except EndlessFile as error:
-            data, gap = (
-                error.partial,
-                Unavailable("/proc/modules: the kernel's list of modules leads back into itself"),
-            )
+        data, endless = _read(kernel.files)
         seen: set[bytes] = set()
-        for line, source in lines("/proc/modules", data):
-            if gap and line in seen:
-                yield Row((gap,) * len(self.columns))
+        for line, source in lines(_PATH, data):
+            if endless and line in seen:
+                yield Row((endless,) * len(self.columns))
                 return
             seen.add(line)
             try:
-                module = parse_module(line)
+                yield Row(_cells(parse_module(line)), sources=(source,))
             except ParseError as error:
-                yield Row((Unavailable(f"/proc/modules: {error}"),) * len(self.columns))
-                continue
-            users = ",".join(module.users + (("[permanent]",) if module.permanent else ()))
-            yield Row(
-                (
-                    module.name,
-                    module.size,
-                    module.references,
-                    module.state,
-                    module.address_vaddr,
-                    module.taints,
-                    users,
-                ),
-                sources=(source,),
-            )
+                yield Row((Unavailable(f"{_PATH}: {error}"),) * len(self.columns))
+
+
+def _read(files: Files) -> tuple[bytes, Unavailable | None]:
+    """The list, and what is wrong with it if it does not end."""
+    try:
+        return files.read(_PATH), None
+    except EndlessFile as error:
+        return error.partial, Unavailable(f"{_PATH}: the kernel's list of modules is cyclic")
+
+
+def _cells(module: Module) -> tuple[Cell, ...]:
+    users = ",".join(module.users + (("[permanent]",) if module.permanent else ()))
+    return (
+        module.name, module.size, module.references, module.state, module.address_vaddr, module.taints, users,
+    )  # fmt: skip
 
 
 TOOL = Lsmod()

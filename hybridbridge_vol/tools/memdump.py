@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from itertools import chain
 
-from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.guest.kernel import Files, GuestKernel
 from hybridbridge_vol.guest.values import Registers
 from hybridbridge_vol.procfs.maps import DELETED
 from hybridbridge_vol.procfs.pid import parse_stat, parse_status
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
-from hybridbridge_vol.toolkit.reading import UNREADABLE
+from hybridbridge_vol.toolkit.reading import UNREADABLE, attempt, parsed
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 from hybridbridge_vol.tools.process import elf_core
 from hybridbridge_vol.tools.process.elf_core import Form, Identity, MappedFile, Segment
@@ -29,12 +30,12 @@ class Memdump(Tool):
     name = "memdump"
     help = "The memory of a process as an ELF core, for gdb and its like"
     notes = (
-        "Each mapping becomes segments of pages that are in memory, which are in the file, and of pages that are not, "
-        "which have no bytes there: swapped out, never touched, still only in their file, or not in the image. With "
-        "--out, on a terminal and in Volatility the answer is a table of the mappings; else the core itself goes to "
-        "standard output. Registers are those with which each thread entered the kernel; floating point and vector ones "
-        "of a thread that was running are not in memory. Signals are not told. A 32-bit program's core is a 32-bit one. "
-        "No file is overwritten."
+        "Each mapping becomes segments: pages that are in memory have their bytes in the core; pages that "
+        "are swapped out, never touched, still only in their file, or not in the image have none. With "
+        "--out, on a terminal and in Volatility the answer is a table of the mappings; otherwise the core "
+        "itself goes to standard output. Registers are those with which each thread entered the kernel; "
+        "floating point and vector registers of a thread that was running are not in memory. Signals are not "
+        "included. The core of a 32-bit program is a 32-bit core. No file is overwritten."
     )
     example = "1 --out init.core"
     options = (
@@ -44,18 +45,18 @@ class Memdump(Tool):
     )
     columns = (
         Column("START", "hex", "first address of the mapping"),
-        Column("END", "hex", "address behind the last"),
+        Column("END", "hex", "address after the last"),
         Column("PERM", "str", "r read, w write, x execute; p private (copied on write) or s shared"),
         Column("SIZE", "int", "KiB of address space"),
-        Column("DUMPED", "int", "KiB that are in memory, and so in the core"),
+        Column("DUMPED", "int", "KiB that are in memory, and in the core"),
         Column("ABSENT", "int", "KiB never touched, or still only in the file"),
         Column("SWAPPED", "int", "KiB that are swapped out"),
-        Column("LOST", "int", "KiB that should be there and are not in the core"),
+        Column("LOST", "int", "KiB that should be in the core and are not"),
         Column("PATH", "str", "the file; [heap], [stack], [vdso]; nothing for anonymous memory"),
     )
 
     def wants_raw(self, options: Options, terminal: bool) -> bool:
-        """On a terminal and beside a file the table is the answer."""
+        """The table is the answer on a terminal, and where the core goes to a file."""
         return not options["out"] and not terminal
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
@@ -64,19 +65,19 @@ class Memdump(Tool):
             _write(memory, options["out"])
         for region in memory.regions:
             yield Row(_cells(region), sources=(region.source,))
-        if memory.gap:
-            yield Row((memory.gap,) * len(self.columns))
+        if memory.read_error:
+            yield Row((memory.read_error,) * len(self.columns))
 
     def raw(self, kernel: GuestKernel, options: Options) -> Iterator[bytes | Unavailable]:
-        """The core, and then what is missing of it."""
+        """The core, then what is missing in it."""
         memory = _survey(kernel, options)
         yield from core(memory)
         for region in memory.regions:
-            if region.gap:
+            if region.why_lost:
                 start = region.mapping.start_vaddr
-                yield Unavailable(f"the mapping at {start:#x} is incomplete: {region.gap.reason}")
-        if memory.gap:
-            yield memory.gap
+                yield Unavailable(f"the mapping at {start:#x} is incomplete: {region.why_lost.reason}")
+        if memory.read_error:
+            yield memory.read_error
 
 
 def _survey(kernel: GuestKernel, options: Options) -> ProcessMemory:
@@ -87,13 +88,14 @@ def _survey(kernel: GuestKernel, options: Options) -> ProcessMemory:
 def _cells(region: Region) -> tuple[Cell, ...]:
     mapping = region.mapping
     lost: Cell = (region.size("lost") + region.unread) // 1024
-    if lost or region.gap:
-        reason = region.gap.reason if region.gap else "unreadable"
+    if lost or region.why_lost:
+        reason = region.why_lost.reason if region.why_lost else "unreadable"
         lost = Unavailable(f"{lost} KiB at {mapping.start_vaddr:#x}: {reason}")
+    dumped = (region.size("there") - region.unread) // 1024
+    absent, swapped = region.size("absent") // 1024, region.size("swapped") // 1024
     return (
         mapping.start_vaddr, mapping.end_vaddr, mapping.permissions, mapping.size // 1024,
-        (region.size("there") - region.unread) // 1024, region.size("absent") // 1024, region.size("swapped") // 1024, lost,
-        mapping.path,
+        dumped, absent, swapped, lost, mapping.path,
     )  # fmt: skip
 
 
@@ -141,7 +143,7 @@ def _segments(memory: ProcessMemory) -> Iterator[Segment]:
 
 
 def _form(threads: list[tuple[int, Registers]], segments: list[Segment]) -> Form:
-    """That of the first thread's registers, if what is mapped has room in it."""
+    """The form of the first thread's registers, if all that is mapped fits into it."""
     form = elf_core.FORMS.get(threads[0][1].machine, elf_core.X86_64) if threads else elf_core.X86_64
     filled = sum(segment.size for segment in segments if segment.filled)
     end_vaddr = max((segment.end_vaddr for segment in segments), default=0)
@@ -150,56 +152,50 @@ def _form(threads: list[tuple[int, Registers]], segments: list[Segment]) -> Form
 
 
 def _notes(memory: ProcessMemory, threads: list[tuple[int, Registers]], form: Form) -> bytes:
-    """What can be had of NT_PRPSINFO, the registers of each thread that has them in this form, NT_AUXV and
-    NT_FILE."""
-    kernel, folder = memory.kernel, f"/proc/{memory.pid}"
-    notes = []
-    who = _identity(kernel, memory.pid)
+    """NT_PRPSINFO, the registers of each thread that has them in this form, NT_AUXV and NT_FILE, as far as
+    they can be had."""
+    files, folder = memory.kernel.files, f"/proc/{memory.pid}"
+    notes: list[bytes] = []
+    who = _identity(files, folder, memory.pid)
     if who:
-        found = [
+        of_threads = [
             list(_of_thread(tid, who, found, form)) for tid, found in threads if found.machine == form.machine
         ]
-        first = found[0] if found else []
+        first = of_threads[0] if of_threads else []
         notes += [*first[:1], elf_core.note(elf_core.NT_PRPSINFO, elf_core.prpsinfo(who, form)), *first[1:]]
-        notes += [note for others in found[1:] for note in others]
-    try:
-        notes.append(elf_core.note(elf_core.NT_AUXV, kernel.files.read(f"{folder}/auxv")))
-    except UNREADABLE:
-        pass
-    mappings = [region.mapping for region in memory.regions]
-    files = [
-        MappedFile(
-            m.start_vaddr,
-            m.end_vaddr,
-            m.offset % (form.end_vaddr * PAGE_SIZE),
-            os.fsencode(m.path.removesuffix(DELETED)),
-        )
-        for m in mappings
-        if m.path.startswith("/")
-    ]
-    notes.append(elf_core.note(elf_core.NT_FILE, elf_core.files(files, form)))
+        notes += chain.from_iterable(of_threads[1:])
+    auxv = attempt(f"{folder}/auxv", lambda: files.read(f"{folder}/auxv"))
+    if not isinstance(auxv, Unavailable):
+        notes.append(elf_core.note(elf_core.NT_AUXV, auxv))
+    mapped = elf_core.files(_mapped_files(memory, form), form)
+    notes.append(elf_core.note(elf_core.NT_FILE, mapped))
     return b"".join(notes)
 
 
-def _identity(kernel: GuestKernel, pid: int) -> Identity | None:
-    folder = f"/proc/{pid}"
-    try:
-        stat = parse_stat(kernel.files.read(f"{folder}/stat"))
-        status = parse_status(kernel.files.read(f"{folder}/status"))
-    except UNREADABLE:
+def _mapped_files(memory: ProcessMemory, form: Form) -> Iterator[MappedFile]:
+    largest = form.end_vaddr * PAGE_SIZE
+    for region in memory.regions:
+        mapping = region.mapping
+        if mapping.path.startswith("/"):
+            path = os.fsencode(mapping.path.removesuffix(DELETED))
+            yield MappedFile(mapping.start_vaddr, mapping.end_vaddr, mapping.offset % largest, path)
+
+
+def _identity(files: Files, folder: str, pid: int) -> Identity | None:
+    """Who the process is; None if its `stat` or `status` cannot be read."""
+    stat = parsed(files, f"{folder}/stat", parse_stat)
+    status = parsed(files, f"{folder}/status", parse_status)
+    if isinstance(stat, Unavailable) or isinstance(status, Unavailable):
         return None
-    try:
-        arguments = kernel.files.read(f"{folder}/cmdline")[:80].rstrip(b"\0").replace(b"\0", b" ")
-    except UNREADABLE:
-        arguments = b""
+    cmdline = attempt(f"{folder}/cmdline", lambda: files.read(f"{folder}/cmdline"))
+    arguments = b"" if isinstance(cmdline, Unavailable) else cmdline[:80].rstrip(b"\0").replace(b"\0", b" ")
     pids = (pid, stat.ppid, stat.pgrp, stat.session)
-    return Identity(
-        os.fsencode(stat.comm), arguments, stat.state, stat.nice, stat.flags, status.euid, status.egid, pids
-    )
+    comm = os.fsencode(stat.comm)
+    return Identity(comm, arguments, stat.state, stat.nice, stat.flags, status.euid, status.egid, pids)
 
 
 def _of_thread(tid: int, who: Identity, registers: Registers, form: Form) -> Iterator[bytes]:
-    """A thread's notes: NT_PRSTATUS, and a set of registers each."""
+    """The notes of a thread: NT_PRSTATUS, and one for each of its other sets of registers."""
     others = registers.sets[1:]
     floating = any(found.kind == elf_core.NT_PRFPREG for found in others)
     yield elf_core.note(elf_core.NT_PRSTATUS, elf_core.prstatus(tid, who, registers.general, floating, form))
@@ -208,7 +204,7 @@ def _of_thread(tid: int, who: Identity, registers: Registers, form: Form) -> Ite
 
 
 def _threads(kernel: GuestKernel, pid: int) -> Iterator[tuple[int, Registers]]:
-    """Each thread whose registers are there, the first thread first."""
+    """Each thread whose registers can be had, the first thread first."""
     try:
         tids = numbers(kernel.files.listdir(f"/proc/{pid}/task"))[:MAX_THREADS]
     except UNREADABLE:

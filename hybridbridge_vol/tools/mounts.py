@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hybridbridge_vol.errors import ParseError
-from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.guest.kernel import Files, GuestKernel
 from hybridbridge_vol.procfs.mounts import Mount, parse_mount
 from hybridbridge_vol.procfs.sources import Source, lines
 from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.reading import read_lines
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 from hybridbridge_vol.toolkit.tree import as_tree
-from hybridbridge_vol.tools.process.listing import read_text
 
 
 class Mounts(Tool):
     name = "mounts"
     help = "Mounted file systems, as `findmnt` shows them"
     notes = (
-        "Reads /proc/PID/mountinfo: the mounts of the mount namespace of a process, below its root. A container's are "
-        "those of a process in it."
+        "Reads /proc/PID/mountinfo: the mounts in the mount namespace of a process, below its root. The "
+        "mounts of a container are those of a process in it."
     )
     example = "--pid 1 --tree"
     options = (
@@ -27,11 +27,11 @@ class Mounts(Tool):
         Option("tree", bool, "mounts below the mount they are on"),
     )
     columns = (
-        Column("PID", "int", "whose view it is"),
+        Column("PID", "int", "the process that sees the mount"),
         Column("ID", "int", "number of the mount"),
         Column("PARENT", "int", "number of the mount it is on"),
         Column("DEVICE", "str", "major:minor of its files"),
-        Column("TYPE", "str", "file system"),
+        Column("TYPE", "str", "type of the file system"),
         Column("SOURCE", "str", "device or name, as it was given to mount"),
         Column("ROOT", "str", "the directory of the file system that is mounted; not / for bind mounts"),
         Column("TARGET", "str", "where it is mounted"),
@@ -43,38 +43,41 @@ class Mounts(Tool):
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
         for pid in dict.fromkeys(options["pid"] or (1,)):
-            path = f"/proc/{pid}/mountinfo"
-            data, gap = read_text(kernel, path)
-            found: dict[int, Row] = {}
-            parents: dict[int, int | None] = {}
-            for line, source in lines(path, data):
-                try:
-                    mount = parse_mount(line)
-                except ParseError as error:
-                    gap = Unavailable(f"{path}: {error}")
-                    continue
-                if mount.id in found:
-                    gap = Unavailable(f"{path}: the list of mounts leads back into itself")
-                    break
-                found[mount.id], parents[mount.id] = _row(pid, mount, source), mount.parent
+            found, read_error = _mounts(kernel.files, f"/proc/{pid}/mountinfo")
+            rows = {mount.id: _row(pid, mount, source) for mount, source in found}
             if options["tree"]:
-                yield from (
-                    Row(found[key].cells, depth, found[key].sources) for key, depth in as_tree(parents)
-                )
+                parents = {mount.id: mount.parent for mount, _source in found}
+                yield from (rows[key]._replace(depth=depth) for key, depth in as_tree(parents))
             else:
-                yield from found.values()
-            if gap:
-                yield Row((pid, *[gap] * (len(self.columns) - 1)))
+                yield from rows.values()
+            if read_error:
+                yield Row((pid, *[read_error] * (len(self.columns) - 1)))
+
+
+def _mounts(files: Files, path: str) -> tuple[list[tuple[Mount, Source]], Unavailable | None]:
+    """The mounts of a mountinfo, and why these may not be all."""
+    data, read_error = read_lines(files, path)
+    found: list[tuple[Mount, Source]] = []
+    seen: set[int] = set()
+    for line, source in lines(path, data):
+        try:
+            mount = parse_mount(line)
+        except ParseError as error:
+            read_error = Unavailable(f"{path}: {error}")
+            continue
+        if mount.id in seen:
+            return found, Unavailable(f"{path}: the list of mounts is cyclic")
+        seen.add(mount.id)
+        found.append((mount, source))
+    return found, read_error
 
 
 def _row(pid: int, mount: Mount, source: Source) -> Row:
-    return Row(
-        (
-            pid, mount.id, mount.parent, mount.device, mount.kind, mount.source, mount.root, mount.target,
-            mount.propagation or None, mount.options, mount.super_options,
-        ),
-        sources=(source,),
+    cells = (
+        pid, mount.id, mount.parent, mount.device, mount.kind, mount.source, mount.root, mount.target,
+        mount.propagation or None, mount.options, mount.super_options,
     )  # fmt: skip
+    return Row(cells, sources=(source,))
 
 
 TOOL = Mounts()

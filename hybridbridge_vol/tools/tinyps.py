@@ -1,27 +1,24 @@
-"""tinyps: numbers and names of processes, nothing else (VIRTUOSO's own smallest tool)."""
+"""tinyps: ids and names of processes (VIRTUOSO's own smallest tool)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from hybridbridge_vol.guest.kernel import GuestKernel
-from hybridbridge_vol.toolkit.tool import Column, Options, Row, Tool
-from hybridbridge_vol.tools.getprocname import name_row
-from hybridbridge_vol.tools.process.listing import expected
+from hybridbridge_vol.toolkit.tool import Options, Row, Tool
+from hybridbridge_vol.tools.getprocname import COLUMNS, name_row
+from hybridbridge_vol.tools.process.listing import expected, numbers
 
 
 class Tinyps(Tool):
     name = "tinyps"
-    help = "Number and name of each process"
-    columns = (
-        Column("PID", "int", "process"),
-        Column("NAME", "str", "its name, as /proc/PID/comm has it"),
-    )
+    help = "Id and name of each process"
+    notes = "Reads /proc/PID/comm."
+    columns = COLUMNS
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
-        pids = [int(name) for name in kernel.files.listdir("/proc") if name.isdecimal()]
-        for pid in expected(kernel, pids, "comm"):
-            yield name_row(kernel, pid)
+        pids = numbers(kernel.files.listdir("/proc"))
+        return (name_row(kernel.files, pid) for pid in expected(kernel.files, pids, "comm"))
 
 
 TOOL = Tinyps()

@@ -1,4 +1,4 @@
-"""uptime: the moment of the freeze, how long the system had been up, and its load."""
+"""uptime: the capture time, how long the system had been up, and its load."""
 
 from __future__ import annotations
 
@@ -7,53 +7,46 @@ from collections.abc import Iterator
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.procfs.system import parse_loadavg, parse_uptime
-from hybridbridge_vol.toolkit.cells import Cell
-from hybridbridge_vol.toolkit.reading import UNREADABLE, why
+from hybridbridge_vol.toolkit.cells import Cell, Unavailable
+from hybridbridge_vol.toolkit.reading import attempt, parsed
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
+
+_UPTIME, _LOADAVG = "/proc/uptime", "/proc/loadavg"
 
 
 class Uptime(Tool):
     name = "uptime"
-    help = "Time of the freeze, time since boot, load averages"
+    help = "Capture time, time since boot, load averages"
     notes = (
-        "Reads /proc/uptime, /proc/loadavg and the clock, as the command does. How many users were logged in "
-        "stands in a file (/run/utmp), which the kernel does not know."
+        "Reads /proc/uptime, /proc/loadavg and the clock, as the command does. The number of users is not in "
+        "the kernel's memory: it is in a file (/run/utmp)."
     )
     options = (
-        Option("since", bool, "when it was started, as is told without it", short="s"),
-        Option("pretty", bool, "how long it had been up, as is told without it", short="p"),
+        Option("since", bool, "when the system was started (always shown)", short="s"),
+        Option("pretty", bool, "how long the system had been up (always shown)", short="p"),
     )
     columns = (
-        Column("NOW", "time", "the guest's clock at the freeze"),
+        Column("NOW", "time", "the guest's clock at capture time"),
         Column("UP", "duration", "time since boot"),
         Column("BOOTED", "time", "NOW less UP"),
         Column("LOAD1", "str", "load average over 1 minute", left=False),
-        Column("LOAD5", "str", "over 5 minutes", left=False),
-        Column("LOAD15", "str", "over 15 minutes", left=False),
-        Column("RUNNING", "int", "threads that were running or ready to"),
+        Column("LOAD5", "str", "load average over 5 minutes", left=False),
+        Column("LOAD15", "str", "load average over 15 minutes", left=False),
+        Column("RUNNING", "int", "threads that were running or ready to run"),
         Column("THREADS", "int", "all threads"),
     )
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
-        now: Cell
-        up: Cell
-        try:
-            now = kernel.clocks.realtime()
-        except UNREADABLE as error:
-            now = why("clock_gettime", error)
-        try:
-            up = parse_uptime(kernel.files.read("/proc/uptime"))[0]
-        except UNREADABLE as error:
-            up = why("/proc/uptime", error)
-        booted = now - up if isinstance(now, float) and isinstance(up, float) else None
-        load: tuple[Cell, ...]
-        try:
-            seen = parse_loadavg(kernel.files.read("/proc/loadavg"))
+        now = attempt("clock_gettime", kernel.clocks.realtime)
+        both = parsed(kernel.files, _UPTIME, parse_uptime)
+        up = both if isinstance(both, Unavailable) else both[0]
+        booted = None if isinstance(now, Unavailable) or isinstance(up, Unavailable) else now - up
+        seen = parsed(kernel.files, _LOADAVG, parse_loadavg)
+        load: tuple[Cell, ...] = (seen,) * 5 if isinstance(seen, Unavailable) else ()
+        if not isinstance(seen, Unavailable):
             averages = (f"{average:.2f}" for average in (seen.load1, seen.load5, seen.load15))
             load = (*averages, seen.running, seen.threads)
-        except UNREADABLE as error:
-            load = (why("/proc/loadavg", error),) * 5
-        yield Row((now, up, booted, *load), sources=(Source("/proc/uptime"), Source("/proc/loadavg")))
+        yield Row((now, up, booted, *load), sources=(Source(_UPTIME), Source(_LOADAVG)))
 
 
 TOOL = Uptime()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hybridbridge_vol.errors import OptionError, ParseError
-from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.errors import OptionError
+from hybridbridge_vol.guest.kernel import Files, GuestKernel
 from hybridbridge_vol.procfs.counters import (
     KernelStat,
     available_memory,
@@ -17,12 +17,11 @@ from hybridbridge_vol.procfs.counters import (
 from hybridbridge_vol.procfs.sources import Source, lines
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
-from hybridbridge_vol.tools.system.disks import whole_disks
+from hybridbridge_vol.tools.system.disks import DISKSTATS, disks, is_whole, whole_disks
 from hybridbridge_vol.units import PAGE_SIZE
 
 _FILES = ("/proc/stat", "/proc/meminfo", "/proc/vmstat")
 _SOURCES = tuple(Source(path) for path in _FILES)
-_DISKSTATS = "/proc/diskstats"
 UNITS = {"k": 1000, "K": 1024, "m": 1000_000, "M": 1 << 20}
 """Bytes of each unit that memory can be shown in."""
 _HZ = 100
@@ -32,44 +31,44 @@ class Vmstat(Tool):
     name = "vmstat"
     help = "Processes, memory, swapping, disks and CPUs: averages since boot"
     notes = (
-        "Reads /proc/stat, /proc/meminfo and /proc/vmstat: the first report of vmstat, whose rates count from the CPUs' time "
-        "taken together, as vmstat's do. Memory is in KiB. --disks reads /proc/diskstats; its CUR is how many requests are under "
-        "way, which vmstat divides by 1000."
+        "Reads /proc/stat, /proc/meminfo and /proc/vmstat: the first report of vmstat. As in vmstat, rates "
+        "are computed with the time of all CPUs together. Memory is in KiB. --disks reads /proc/diskstats; "
+        "its CUR is the number of requests in flight, which vmstat divides by 1000."
     )
     example = "--counters"
     options = (
-        Option("counters", bool, "the counters themselves, one a line", short="s"),
+        Option("counters", bool, "the counters, one a line", short="s"),
         Option("active", bool, "INACT and ACTIVE instead of BUFF and CACHE", short="a"),
-        Option("disks", bool, "what each disk did instead", short="d"),
-        Option("disksum", bool, "what all disks did together instead, one count a line", short="D"),
-        Option("unit", str, "of memory: k (1000 bytes), K (1024), m (1000 k) or M (1024 K)", short="S"),
-        Option("wide", bool, "whole numbers, as are shown without it", short="w"),
+        Option("disks", bool, "transfers of each disk instead", short="d"),
+        Option("disksum", bool, "transfers of all disks together instead, one count a line", short="D"),
+        Option("unit", str, "unit of memory: k (1000 bytes), K (1024), m (1000 k) or M (1024 K)", short="S"),
+        Option("wide", bool, "whole numbers (the default)", short="w"),
     )
     columns = (
         Column("R", "int", "threads running or ready to"),
         Column("B", "int", "threads waiting for a disk"),
         Column("SWPD", "int", "swap in use"),
-        Column("FREE", "int", "memory used for nothing"),
+        Column("FREE", "int", "unused memory"),
         Column("BUFF", "int", "memory of buffers"),
-        Column("CACHE", "int", "memory of the page cache and slabs that can be freed"),
+        Column("CACHE", "int", "memory of the page cache and of reclaimable slabs"),
         Column("SI", "int", "KiB swapped in a second"),
         Column("SO", "int", "KiB swapped out a second"),
         Column("BI", "int", "KiB read from disks a second"),
         Column("BO", "int", "KiB written to disks a second"),
-        Column("INTR", "int", "interrupts a second (vmstat's `in`, which Volatility takes for no name)"),
+        Column("INTR", "int", "interrupts a second (`in` in vmstat; Volatility does not accept that name)"),
         Column("CS", "int", "context switches a second"),
         Column("US", "int", "percent of the CPUs' time in user mode, without that of guests"),
-        Column("SY", "int", "in the kernel"),
-        Column("ID", "int", "idle"),
-        Column("WA", "int", "idle while a disk was waited for"),
-        Column("ST", "int", "taken by the hypervisor"),
+        Column("SY", "int", "percent in the kernel"),
+        Column("ID", "int", "percent idle"),
+        Column("WA", "int", "percent idle while waiting for a disk"),
+        Column("ST", "int", "percent taken by the hypervisor"),
     )
-    stats = (Column("VALUE", "int", "since boot"), Column("WHAT", "str", "what was counted, and its unit"))
+    stats = (Column("VALUE", "int", "since boot"), Column("WHAT", "str", "the count and its unit"))
 
     activity = (
         *columns[:4],
-        Column("INACT", "int", "memory that was not used lately"),
-        Column("ACTIVE", "int", "memory that was"),
+        Column("INACT", "int", "memory that was not used recently"),
+        Column("ACTIVE", "int", "memory that was used recently"),
         *columns[6:],
     )
     disks = (
@@ -84,8 +83,8 @@ class Vmstat(Tool):
                 ("{}_MS", "milliseconds that {} requests took"),
             )
         ),
-        Column("CUR", "int", "requests under way"),
-        Column("SEC", "int", "seconds in which any was"),
+        Column("CUR", "int", "requests in flight"),
+        Column("SEC", "int", "seconds in which any request was in flight"),
     )
 
     def columns_for(self, options: Options) -> tuple[Column, ...]:
@@ -100,43 +99,44 @@ class Vmstat(Tool):
         if letter not in UNITS:
             raise OptionError(f"--unit {letter}: give one of {', '.join(UNITS)}")
         if options["disks"]:
-            yield from _disks(kernel)
-            return
-        if options["disksum"]:
-            for value, what in disk_sums(kernel):
-                yield Row((value, what), sources=(Source(_DISKSTATS),))
-            return
-        stat = parse_kernel_stat(kernel.files.read(_FILES[0]))
-        memory = {name: size // 1024 for name, size in parse_meminfo(kernel.files.read(_FILES[1])).items()}
-        pages = parse_vmstat(kernel.files.read(_FILES[2]))
-        if options["counters"]:
-            for value, what in counters(stat, memory, pages, letter):
-                yield Row((value, what), sources=_SOURCES)
+            yield from _disks(kernel.files)
+        elif options["disksum"]:
+            for value, what in disk_sums(kernel.files):
+                yield Row((value, what), sources=(Source(DISKSTATS),))
         else:
-            caches = ("Inactive", "Active") if options["active"] else ()
-            yield Row(averages(stat, memory, pages, UNITS[letter], caches), sources=_SOURCES)
+            yield from _system(kernel.files, options, letter)
 
 
-def _disks(kernel: GuestKernel) -> Iterator[Row]:
-    whole = whole_disks(kernel.files)
-    for line, source in lines(_DISKSTATS, kernel.files.read(_DISKSTATS)):
-        try:
-            disk = parse_diskstat(line)
-        except ParseError as error:
-            yield Row((Unavailable(f"{_DISKSTATS}: {error}"),) * len(Vmstat.disks))
-            continue
-        if whole is None or disk.name.replace("/", "!") in whole:
+def _system(files: Files, options: Options, letter: str) -> Iterator[Row]:
+    stat = parse_kernel_stat(files.read(_FILES[0]))
+    memory = {name: size // 1024 for name, size in parse_meminfo(files.read(_FILES[1])).items()}
+    pages = parse_vmstat(files.read(_FILES[2]))
+    if options["counters"]:
+        for value, what in counters(stat, memory, pages, letter):
+            yield Row((value, what), sources=_SOURCES)
+    else:
+        caches = ("Inactive", "Active") if options["active"] else ()
+        yield Row(averages(stat, memory, pages, UNITS[letter], caches), sources=_SOURCES)
+
+
+def _disks(files: Files) -> Iterator[Row]:
+    whole = whole_disks(files)
+    for disk, source in disks(files):
+        if isinstance(disk, Unavailable):
+            yield Row((disk,) * len(Vmstat.disks))
+        elif is_whole(disk, whole):
             yield Row((disk.name, *disk[1:9], disk.in_flight, disk.busy_ms // 1000), sources=(source,))
 
 
-def disk_sums(kernel: GuestKernel) -> Iterator[tuple[int, str]]:
-    """What `vmstat -D` lists, in its order and words; partitions are counted, but what they did is their
-    disks'. Raises ParseError. The last three are what the kernel tells: vmstat 4.0.2 divides them by 1000."""
-    whole = whole_disks(kernel.files)
-    found = [parse_diskstat(line) for line, _source in lines(_DISKSTATS, kernel.files.read(_DISKSTATS))]
-    disks = [disk for disk in found if whole is None or disk.name.replace("/", "!") in whole]
-    yield len(disks), "disks"
-    yield len(found) - len(disks), "partitions"
+def disk_sums(files: Files) -> Iterator[tuple[int, str]]:
+    """What `vmstat -D` lists, in its order and words. Partitions are counted; their transfers are among those
+    of their disks. The last three are the kernel's own numbers: vmstat 4.0.2 divides them by 1000. Raises
+    ParseError."""
+    whole = whole_disks(files)
+    found = [parse_diskstat(line) for line, _source in lines(DISKSTATS, files.read(DISKSTATS))]
+    counted = [disk for disk in found if is_whole(disk, whole)]
+    yield len(counted), "disks"
+    yield len(found) - len(counted), "partitions"
     for field, what in (
         ("reads", "total reads"),
         ("read_merges", "merged reads"),
@@ -150,7 +150,7 @@ def disk_sums(kernel: GuestKernel) -> Iterator[tuple[int, str]]:
         ("busy_ms", "milli spent IO"),
         ("queue_ms", "milli weighted IO"),
     ):
-        yield sum(getattr(disk, field) for disk in disks), what
+        yield sum(getattr(disk, field) for disk in counted), what
 
 
 def averages(
@@ -160,8 +160,9 @@ def averages(
     unit: int = 1024,
     caches: tuple[str, ...] = (),
 ) -> tuple[int, ...]:
-    """The line of numbers, as procps computes it (src/vmstat.c, `new_format`): of `memory` in KiB sizes in
-    units of so many bytes; `caches` are the two of it to show instead of buffers and page cache."""
+    """The line of numbers, as procps computes it (src/vmstat.c, `new_format`). `memory` is in KiB; its
+    amounts are shown in units of so many bytes. `caches` are two of its names to show instead of buffers and
+    page cache."""
     times = stat.total
     user, system = times.user + times.nice, times.system + times.irq + times.softirq
     whole = max(user + system + times.idle + times.iowait + times.steal, 1)
@@ -200,7 +201,8 @@ def averages(
 def counters(
     stat: KernelStat, memory: dict[str, int], pages: dict[str, int], unit: str = "K"
 ) -> Iterator[tuple[int, str]]:
-    """What `vmstat -s` lists, in its order and words; memory, given in KiB, in the unit of that name."""
+    """What `vmstat -s` lists, in its order and words. `memory` is in KiB and shown in the unit of that
+    name."""
     for kib, what in (
         (memory["MemTotal"], "total memory"),
         (memory["MemTotal"] - available_memory(memory), "used memory"),

@@ -147,4 +147,4 @@ def test_a_list_that_bites_its_tail_is_shown_once_and_told(
     path.unlink()
     assert rows == good[:2]
     assert isinstance(last[0], Unavailable)
-    assert "leads back into itself" in last[0].reason
+    assert "is cyclic" in last[0].reason

@@ -1,5 +1,5 @@
-"""Work shared out among copies of this process: every part is answered once, in order, whatever becomes of a
-copy."""
+"""Work shared out among forked workers: every part is answered once, in order, whatever becomes of a
+worker."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_an_answer_may_be_larger_than_a_pipe() -> None:
     assert answers == [bytes([part]) * (1 << 20) for part in range(12)]
 
 
-def test_a_copy_that_is_killed_costs_nothing() -> None:
+def test_the_parts_of_a_killed_worker_are_answered_all_the_same() -> None:
     def answer(part: int) -> int:
         if os.getpid() != ORIGINAL and part % 5 == 3:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -77,7 +77,7 @@ def test_a_copy_that_is_killed_costs_nothing() -> None:
 
 @pytest.mark.parametrize("call", ["os.fork", "os.pipe", "tempfile.TemporaryFile"])
 @pytest.mark.parametrize("works", [0, 1])
-def test_where_no_copy_can_be_made_the_work_is_done_all_the_same(
+def test_where_no_worker_can_be_forked_the_work_is_done_all_the_same(
     monkeypatch: pytest.MonkeyPatch, call: str, works: int
 ) -> None:
     module, _, name = call.partition(".")
@@ -95,7 +95,7 @@ def test_where_no_copy_can_be_made_the_work_is_done_all_the_same(
     assert len(ended) == works
 
 
-def test_an_error_is_raised_here_when_its_turn_has_come() -> None:
+def test_an_error_of_a_part_is_raised_when_its_answer_is_due() -> None:
     def answer(part: int) -> int:
         if part == 7:
             raise ValueError(part)
@@ -107,13 +107,13 @@ def test_an_error_is_raised_here_when_its_turn_has_come() -> None:
         next(answers)
 
 
-def test_copies_end_when_nobody_wants_more() -> None:
+def test_workers_end_when_no_more_answers_are_wanted() -> None:
     answers = forked_workers.in_order(range(1000), lambda part: time.sleep(0.01) or part, 2, NO_DUTIES)
     assert next(answers) == 0
     answers.close()
 
 
-def test_a_process_with_another_thread_is_not_copied() -> None:
+def test_a_process_with_another_thread_is_not_forked() -> None:
     done = threading.Event()
     thread = threading.Thread(target=done.wait)
     thread.start()
@@ -127,20 +127,25 @@ def test_a_process_with_another_thread_is_not_copied() -> None:
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("ps", {"threads": True}), ("ps", {"tree": True}), ("ps", {"columns": "pid,wchan,args"}), ("lsof", {"tasks": True}),
-        ("pidstat", {}), ("namespaces", {}), ("netstat", {"all": True, "program": True}), ("hidden", {}),
+        ("ps", {"threads": True}),
+        ("ps", {"tree": True}),
+        ("ps", {"columns": "pid,wchan,args"}),
+        ("lsof", {"tasks": True}),
+        ("pidstat", {}),
+        ("namespaces", {}),
+        ("netstat", {"all": True, "program": True}),
+        ("hidden", {}),
     ],
-)  # fmt: skip
-def test_a_tool_says_the_same_on_one_processor_and_on_three(
+)
+def test_a_tool_gives_the_same_rows_on_one_processor_and_on_three(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, name: str, options: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(
-        forked_workers, "can_fork", lambda: True
-    )  # the sessions of other tests have threads: copies need none of them
-    copied: list[int] = []
+    # the sessions of other tests have threads, which workers do not need
+    monkeypatch.setattr(forked_workers, "can_fork", lambda: True)
+    forked: list[int] = []
     in_order = forked_workers.in_order
     monkeypatch.setattr(
-        forked_workers, "in_order", lambda *arguments: copied.append(arguments[2]) or in_order(*arguments)
+        forked_workers, "in_order", lambda *arguments: forked.append(arguments[2]) or in_order(*arguments)
     )
     tool = tools.load(name)
     options = {option.name: option.default for option in tool.options} | options
@@ -151,5 +156,5 @@ def test_a_tool_says_the_same_on_one_processor_and_on_three(
             answers.append([(row.cells, row.depth) for row in tool.rows(session, options)])
             calls.append(session.calls)
     assert answers[0] == answers[1]
-    assert copied and all(copied)
-    assert calls[1] == pytest.approx(calls[0], rel=0.2)  # those of the copies are counted
+    assert forked and all(forked)
+    assert calls[1] == pytest.approx(calls[0], rel=0.2)  # those of the workers are counted

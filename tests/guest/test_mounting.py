@@ -19,7 +19,7 @@ def test_what_is_not_asked_for_is_not_mounted(lab: Lab, generation: str) -> None
         assert session.statistics.by_call["mount"].calls == 2
 
 
-def test_control_groups_are_the_guests(lab: Lab, generation: str) -> None:
+def test_control_groups_are_those_of_the_guest(lab: Lab, generation: str) -> None:
     truth, session = lab.sample(generation).truth, lab.session(generation)
     paths = [
         path for path in truth.late if path.startswith("/sys/fs/cgroup/") and path.endswith("cgroup.procs")
@@ -32,12 +32,12 @@ def test_control_groups_are_the_guests(lab: Lab, generation: str) -> None:
             assert session.files.read(path) == truth.file(path)
 
 
-def test_mounting_leaves_the_guests_list_of_file_systems_as_it_was(lab: Lab, generation: str) -> None:
+def test_mounting_does_not_change_the_guests_list_of_file_systems(lab: Lab, generation: str) -> None:
     truth, session = lab.sample(generation).truth, lab.session(generation)
     session.files.listdir("/sys/fs/cgroup")
     assert session.files.read("/proc/filesystems") == truth.file("/proc/filesystems")
 
 
-def test_paths_beside_them_do_not_exist(lab: Lab, generation: str) -> None:
+def test_a_control_group_that_does_not_exist_is_not_found(lab: Lab, generation: str) -> None:
     with pytest.raises(FileNotFoundError):
         lab.session(generation).files.read("/sys/fs/cgroup/no such group")

@@ -49,7 +49,7 @@ def questions(lab: Lab, generation: str) -> list[Question]:
     return [*links, *(question for kind in KINDS for question in files_of(pids, "", *FILES, kind=kind))]
 
 
-def test_answers_are_the_same_together_and_singly(
+def test_questions_asked_together_and_one_by_one_have_the_same_answers(
     lab: Lab, generation: str, questions: list[Question]
 ) -> None:
     dump = lab.sample(generation).dump
@@ -65,7 +65,7 @@ def test_answers_are_the_same_together_and_singly(
         assert session.calls - before < alone * 3 / 4  # errors and long files are asked for again
 
 
-def test_what_was_asked_together_needs_no_call(lab: Lab, generation: str) -> None:
+def test_an_answer_that_was_prefetched_needs_no_call(lab: Lab, generation: str) -> None:
     dump = lab.sample(generation).dump
     asked = [
         Question("read", "/proc/1/stat"),
@@ -83,7 +83,7 @@ def test_what_was_asked_together_needs_no_call(lab: Lab, generation: str) -> Non
         assert session.calls == after
 
 
-def test_code_without_a_memo_is_proven_when_it_is_asked_for_singly(lab: Lab, generation: str) -> None:
+def test_code_without_a_memo_is_proven_when_the_question_is_asked_alone(lab: Lab, generation: str) -> None:
     """A program is never run under taint: one that meets a trap is rolled back, and its questions are asked
     one by one."""
     image, kernels = open_image(lab.sample(generation).dump), lab.store.kernels()
@@ -106,7 +106,7 @@ def test_code_without_a_memo_is_proven_when_it_is_asked_for_singly(lab: Lab, gen
 @pytest.mark.parametrize(
     "path", ["/proc/" + "1/" * 400, "/proc/1/stat\0us", "/etc/passwd", "", "/proc/1/\udcff"]
 )
-def test_a_path_that_cannot_be_asked_for_does_no_harm(lab: Lab, path: str) -> None:
+def test_an_impossible_path_among_the_questions_does_no_harm(lab: Lab, path: str) -> None:
     session = lab.session("6.12")
     singly = answer(session, Question("read", path))
     session.files.expect([Question(kind, path) for kind in KINDS])

@@ -36,20 +36,22 @@ class Proc:
 
 
 @given(st.sets(st.integers(1, 40000), max_size=60), st.data())
-def test_every_process_is_named_whatever_ends_the_listing(pids: set[int], data: st.DataObject) -> None:
+def test_every_process_is_named_whichever_entries_cannot_be_listed(
+    pids: set[int], data: st.DataObject
+) -> None:
     bad = data.draw(st.sets(st.sampled_from(sorted(pids)), max_size=8)) if pids else set()
     proc = Proc(pids, bad)
     names = [name for _next, name in listable_entries(proc.entries_from, proc.exists)]
     assert names == FILES + [str(pid) for pid in sorted(pids)]
 
 
-def test_a_listing_without_holes_costs_one_call_more_than_its_parts() -> None:
+def test_a_listing_without_unlistable_entries_costs_one_extra_call() -> None:
     proc = Proc(set(range(1, 100)), set())
     list(listable_entries(proc.entries_from, proc.exists))
     assert proc.calls == 2
 
 
-def test_the_largest_process_id_can_be_passed() -> None:
+def test_the_largest_process_id_may_be_unlistable() -> None:
     proc = Proc({1, PID_MAX}, {PID_MAX})
     assert [name for _next, name in listable_entries(proc.entries_from, proc.exists)] == [
         *FILES,
@@ -62,7 +64,7 @@ def test_a_listing_that_fails_everywhere_ends() -> None:
     assert list(listable_entries(lambda _position, _size: None, lambda _pid: True)) == []
 
 
-def test_a_directory_of_nothing_but_holes_is_given_up() -> None:
+def test_a_directory_of_unlistable_entries_is_given_up() -> None:
     """Each of them costs a call that is rolled back."""
     proc = Proc(set(range(1, 3000)), set(range(1, 3000)))
     names = [name for _next, name in listable_entries(proc.entries_from, proc.exists)]

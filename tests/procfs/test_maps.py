@@ -33,7 +33,7 @@ def test_a_mapping_is_read_back_as_the_kernel_wrote_it(
 
 
 @given(st.binary(max_size=200))
-def test_bytes_that_are_no_mapping_are_refused_or_make_sense(line: bytes) -> None:
+def test_any_bytes_give_a_possible_mapping_or_a_parse_error(line: bytes) -> None:
     try:
         mapping = parse_mapping(line)
     except ParseError:
@@ -44,7 +44,7 @@ def test_bytes_that_are_no_mapping_are_refused_or_make_sense(line: bytes) -> Non
 @pytest.mark.parametrize(
     "line", [b"2000-1000 rw-p 0 0:0 0", b"1000-1000 rw-p 0 0:0 0", b"0-fffffffffffffffff rw-p 0 0:0 0"]
 )
-def test_a_range_that_cannot_be_is_refused(line: bytes) -> None:
+def test_an_impossible_range_is_refused(line: bytes) -> None:
     with pytest.raises(ParseError, match="impossible"):
         parse_mapping(line)
 
@@ -57,7 +57,7 @@ def test_names_keep_blanks_and_newlines() -> None:
 
 
 @pytest.mark.parametrize("name", ["maps", "smaps"])
-def test_each_entry_knows_the_bytes_that_say_it(name: str) -> None:
+def test_each_entry_names_the_bytes_it_was_read_from(name: str) -> None:
     data = Path(f"/proc/self/{name}").read_bytes()
     found = list(entries("/x", data))
     assert len(found) > 10
@@ -90,11 +90,11 @@ def test_a_task_without_memory_has_no_mappings_however_the_kernel_says_so(name: 
     assert len(untold(OSError(EIO, os.strerror(EIO)))) == 1
 
 
-def test_a_list_of_mappings_that_bites_its_tail_ends_and_says_so() -> None:
+def test_a_cyclic_list_of_mappings_ends_with_an_error() -> None:
     data = b"1000-2000 r--p 0 0:0 0\n3000-4000 r--p 0 0:0 0\n" * 3
     *good, last = entries("/x", data)
     assert len(good) == 2
-    assert "leads back into itself" in str(last.mapping)
+    assert "is cyclic" in str(last.mapping)
 
 
 @given(st.lists(st.binary(max_size=60), max_size=8).map(b"\n".join))
@@ -125,7 +125,7 @@ def test_a_private_mount_has_no_propagation() -> None:
 
 
 @given(st.binary(max_size=120))
-def test_bytes_that_are_no_mount_are_refused_or_have_a_device(line: bytes) -> None:
+def test_any_bytes_give_a_mount_with_a_device_or_a_parse_error(line: bytes) -> None:
     try:
         assert ":" in parse_mount(line).device
     except ParseError:
@@ -133,6 +133,6 @@ def test_bytes_that_are_no_mount_are_refused_or_have_a_device(line: bytes) -> No
 
 
 @given(st.text(st.characters(blacklist_categories=("Cs",)), max_size=40))
-def test_what_the_kernel_escapes_is_taken_back(name: str) -> None:
+def test_what_the_kernel_escapes_is_decoded(name: str) -> None:
     escaped = "".join(f"\\{ord(char):03o}" if char in " \t\n\\#" else char for char in name)
     assert unescape(escaped.encode()) == name

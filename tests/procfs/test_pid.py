@@ -21,7 +21,7 @@ BASH = (
 )
 
 
-def test_stat_is_read_by_place() -> None:
+def test_stat_is_read_by_position() -> None:
     stat = parse_stat(BASH)
     assert (stat.pid, stat.comm, stat.state, stat.ppid) == (1423, "bash", "S", 1420)
     assert (stat.pgrp, stat.session, stat.tty_nr, stat.tpgid) == (1423, 1423, 34816, 1500)
@@ -62,7 +62,8 @@ def test_a_number_too_long_for_python_is_a_parse_error() -> None:
 
 STATUS = (
     b"Name:\tsshd\nUmask:\t0022\nState:\tS (sleeping)\nTgid:\t431\nPid:\t432\nUid:\t0\t1000\t0\t1000\n"
-    b"Gid:\t0\t100\t0\t100\nGroups:\t \nVmSize:\t   15436 kB\nVmRSS:\t    9000 kB\nVmLck:\t      12 kB\nThreads:\t1\n"
+    b"Gid:\t0\t100\t0\t100\nGroups:\t \nVmSize:\t   15436 kB\nVmRSS:\t    9000 kB\n"
+    b"VmLck:\t      12 kB\nThreads:\t1\n"
 )
 
 
@@ -76,7 +77,7 @@ def test_status_of_a_task_without_memory_has_nothing_locked() -> None:
     assert parse_status(STATUS.replace(b"VmLck", b"VmXxx")).vm_locked == 0
 
 
-def test_a_name_that_imitates_a_line_of_status_is_no_line() -> None:
+def test_a_name_that_imitates_a_line_of_status_is_not_taken_for_one() -> None:
     # The kernel writes a newline in a name as backslash n (seq_escape_str in proc_task_name).
     assert parse_status(STATUS.replace(b"sshd", b"x\\nUid:\\t7\\t7\\t7\\t7")).euid == 1000
 

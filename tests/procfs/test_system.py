@@ -23,7 +23,7 @@ def test_a_module_in_use() -> None:
     assert not module.permanent
 
 
-def test_a_module_nobody_uses_and_one_that_cannot_be_unloaded() -> None:
+def test_an_unused_module_and_one_that_cannot_be_unloaded() -> None:
     assert parse_module(b"loop 40960 0 - Live 0x0000000000000000").users == ()
     permanent = parse_module(b"ipv6 651264 30 [permanent], Live 0xffffffffc0500000")
     assert permanent.permanent
@@ -41,6 +41,6 @@ def test_any_bytes_give_an_answer_or_a_parse_error(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("line", [b"", b"name", b"name x 0 - Live 0x0", b"name 1 0 - Live zz"])
-def test_a_line_that_is_no_module_says_where_it_is_from(line: bytes) -> None:
+def test_a_damaged_line_of_modules_is_named_in_the_error(line: bytes) -> None:
     with pytest.raises(ParseError, match="/proc/modules"):
         parse_module(line)

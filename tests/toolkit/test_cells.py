@@ -20,6 +20,7 @@ from hybridbridge_vol.toolkit.cells import (
     without_surrogates,
 )
 
+ADDRESS = 0xFFFFFFFF81000000
 MOMENT = datetime.datetime(2024, 5, 1, 12, 51, 30, 987654, tzinfo=datetime.UTC)
 
 
@@ -29,9 +30,12 @@ MOMENT = datetime.datetime(2024, 5, 1, 12, 51, 30, 987654, tzinfo=datetime.UTC)
         ("int", 31337, "31337", 31337, 31337, 31337),
         ("float", 2.25, "2.2", 2.2, 2.25, 2.25),
         ("percent", 2.125, "2.12", 2.12, 2.125, 2.125),
-        ("hex", 0xFFFFFFFF81000000, "0xffffffff81000000", "0xffffffff81000000", 0xFFFFFFFF81000000, 0xFFFFFFFF81000000),
+        ("hex", ADDRESS, "0xffffffff81000000", "0xffffffff81000000", ADDRESS, ADDRESS),
         ("str", "a\n\udcff", r"a\n\xff", "a\n\udcff", "a\n\\xff", "a\n\\xff"),
-        ("time", 1714567890.987654, "2024-05-01 12:51:30Z", "2024-05-01T12:51:30.987Z", MOMENT, 1714567890987),
+        (
+            "time", 1714567890.987654, "2024-05-01 12:51:30Z", "2024-05-01T12:51:30.987Z", MOMENT,
+            1714567890987,
+        ),
         ("duration", 90061.5, "1-01:01:01", 90061.5, datetime.timedelta(seconds=90061.5), 90061.5),
     ],
 )  # fmt: skip

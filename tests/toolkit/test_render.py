@@ -69,7 +69,7 @@ def test_a_terminal_too_narrow_for_the_last_column_wraps_instead() -> None:
     assert "y" * 200 in out.getvalue()
 
 
-def test_json_keeps_types_and_tells_what_is_missing() -> None:
+def test_json_keeps_types_and_shows_what_is_missing() -> None:
     complete, text = written("json")
     first, second, third = json.loads(text)
     assert not complete
@@ -147,7 +147,7 @@ def test_durations_are_those_of_ps(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-def test_a_time_no_calendar_has_is_shown_as_the_number_it_is() -> None:
+def test_a_time_beyond_the_calendar_is_shown_as_a_number() -> None:
     assert utc(1714567890.987, digits=2) == "2024-05-01 12:51:30.98Z"
     assert utc(1e300).startswith("@1000")
 

@@ -30,7 +30,7 @@ def ask(name: str, kernel: LiveKernel | None = None, **options: Any) -> list[dic
 
 
 @pytest.mark.parametrize("name", tools.NAMES)
-def test_a_tool_describes_itself_in_words_that_both_fronts_can_show(name: str) -> None:
+def test_a_tool_describes_itself_for_hb_and_for_volatility(name: str) -> None:
     tool = tools.load(name)
     assert tool.name == name
     for error_text in (tool.help, tool.notes, *(option.help for option in tool.options)):
@@ -65,7 +65,7 @@ def test_uname_and_hostname() -> None:
     assert row["HOSTNAME"] == os.uname().nodename
 
 
-def test_uptime_tells_the_moment_and_the_load() -> None:
+def test_uptime_shows_the_time_and_the_load() -> None:
     kernel = LiveKernel({"/proc/loadavg": b"1.50 0.18 0.02 3/180 11206\n"})
     (row,) = ask("uptime", kernel)
     assert abs(row["NOW"] - time.time()) < 5
@@ -75,7 +75,7 @@ def test_uptime_tells_the_moment_and_the_load() -> None:
     assert (row["RUNNING"], row["THREADS"]) == (3, 180)
 
 
-def test_uptime_without_loadavg_still_tells_the_time() -> None:
+def test_uptime_without_loadavg_still_shows_the_time() -> None:
     (row,) = ask("uptime", LiveKernel({"/proc/loadavg": CallRolledBack("read", "page fault")}))
     assert row["UP"] > 0
     assert row["LOAD1"] == row["THREADS"] == Unavailable("/proc/loadavg: page fault")
@@ -89,7 +89,7 @@ evil 16384 0 [permanent], Loading 0xffffffffc0b00000 (OE+)
 """
 
 
-def test_lsmod_tells_users_state_and_address_of_each_module() -> None:
+def test_lsmod_shows_users_state_and_address_of_each_module() -> None:
     rows = ask("lsmod", LiveKernel({"/proc/modules": MODULES}))
     assert rows[0]["MODULE"] == "nft_chain_nat"
     assert (rows[1]["SIZE"], rows[1]["USED"], rows[1]["BY"]) == (57344, 1, "nft_chain_nat")
@@ -182,7 +182,7 @@ def test_dir_of_nothing_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "/", "proc/1", "/proc/../etc/passwd", "/procfs", ""])
-def test_no_path_leads_out_of_what_is_the_snapshot_s(path: str) -> None:
+def test_no_path_leads_out_of_proc_and_sys(path: str) -> None:
     for tool, value in (("cat", (path,)), ("dir", path)):
         with pytest.raises(OSError, match="only what is under /proc or /sys"):
             ask(tool, path=value)

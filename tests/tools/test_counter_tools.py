@@ -20,10 +20,10 @@ from hybridbridge_vol.procfs.counters import (
     parse_vmstat,
 )
 from hybridbridge_vol.procfs.kernel_log import parse_log
+from hybridbridge_vol.procfs.pid import parse_io, parse_schedstat
 from hybridbridge_vol.toolkit.cells import Unavailable, as_text
 from hybridbridge_vol.tools.free import human
 from hybridbridge_vol.tools.mpstat import chosen_cpus
-from hybridbridge_vol.tools.pidstat import parse_io, parse_schedstat
 
 Lab = Any
 
@@ -45,7 +45,7 @@ def heads(text: str, first: str) -> list[str]:
 # --- against the files of the freeze ----------------------------------------------------------------------
 
 
-def test_free_is_the_memory_at_the_freeze(lab: Lab, rich_generation: str) -> None:
+def test_free_is_the_memory_at_capture_time(lab: Lab, rich_generation: str) -> None:
     truth, session = lab.sample(rich_generation).truth, lab.session(rich_generation)
     memory = {
         line.split(":")[0]: int(line.split()[1])
@@ -65,7 +65,7 @@ def test_free_is_the_memory_at_the_freeze(lab: Lab, rich_generation: str) -> Non
     assert wide["BUFFERS"] + wide["CACHE"] == mem["BUFF/CACHE"]
 
 
-def test_mpstat_has_the_native_columns_and_the_ticks_of_the_freeze(lab: Lab, rich_generation: str) -> None:
+def test_mpstat_has_the_native_columns_and_the_ticks_at_capture_time(lab: Lab, rich_generation: str) -> None:
     truth, session = lab.sample(rich_generation).truth, lab.session(rich_generation)
     rows = ask(session, "mpstat")
     native = heads(truth.command("mpstat -P ALL"), "CPU")
@@ -97,7 +97,7 @@ def test_iostat_has_the_native_columns_and_every_disk(lab: Lab, rich_generation:
     assert sum(cpus.values()) == pytest.approx(100, abs=0.5)
 
 
-def test_vmstat_is_the_counters_of_the_freeze(lab: Lab, rich_generation: str) -> None:
+def test_vmstat_shows_the_counters_at_capture_time(lab: Lab, rich_generation: str) -> None:
     truth, session = lab.sample(rich_generation).truth, lab.session(rich_generation)
     (row,) = ask(session, "vmstat")
     native = [name.upper().replace("IN", "INTR") for name in heads(truth.command("vmstat"), "swpd")]
@@ -188,20 +188,20 @@ def test_free_and_vmstat_of_this_machine_are_procps_own() -> None:
     assert abs(row["ID"] - int(numbers[14])) <= 1
 
 
-def test_a_process_that_cannot_be_read_is_told() -> None:
+def test_a_process_that_cannot_be_read_has_a_row_with_the_reason() -> None:
     (row,) = ask(LiveKernel({"/proc/1/stat": PermissionError(13, "Permission denied")}), "pidstat", pid=(1,))
     assert row["%CPU"] == Unavailable("/proc/1/stat: Permission denied")
 
 
-# --- against files of a guest, and what sysstat 12.6 and procps 4.0.2 printed of just these -------------------
+# --- files of a guest, and what sysstat 12.6 and procps 4.0.2 printed of these ----------------------------
 
 STILL: dict[str, bytes | Exception] = {
     "/proc/uptime": b"34.37 14.07\n",
     "/proc/diskstats": b"   7       0 loop0 6 0 1969 64 1 10 88 14 0 48 79 0 0 0 0 0 0\n"
     b" 259       0 loop0p1 1 0 8 22 1 10 88 14 0 16 37 0 0 0 0 0 0\n"
     b"   7       1 loop1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n",
-    "/proc/14/stat": b"14 (ksoftirqd/0) S 2 0 0 0 -1 69238848 0 0 0 0 0 35 0 0 20 0 1 0 48 0 0 18446744073709551615 0 0 0 0 0 0 0 "
-    b"2147483647 0 1 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n",
+    "/proc/14/stat": b"14 (ksoftirqd/0) S 2 0 0 0 -1 69238848 0 0 0 0 0 35 0 0 20 0 1 0 48 0 0 "
+    b"18446744073709551615 0 0 0 0 0 0 0 2147483647 0 1 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n",
     "/proc/14/schedstat": b"352328137 293661728 239\n",
     "/proc/14/status": b"Name:\tksoftirqd/0\nTgid:\t14\nUid:\t7\t0\t0\t0\nGid:\t0\t0\t0\t0\n",
 }
@@ -238,13 +238,13 @@ def test_iostat_shows_whole_disks_and_counts_half_kilobytes() -> None:
     kernel = StillKernel(STILL)
     assert printed(kernel, "iostat") == ["loop0 0.20 28.64 1.28 0.00 984 44 0"]
     assert printed(kernel, "iostat", extended=True) == [
-        "loop0 0.17 28.64 0.00 0.00 10.67 164.08 0.03 1.28 0.29 90.91 14.00 44.00 0.00 0.00 0.00 0.00 0.00 0.00 0.00 0.00 0.00 0.14"
+        "loop0 0.17 28.64 0.00 0.00 10.67 164.08 0.03 1.28 0.29 90.91 14.00 44.00" + " 0.00" * 9 + " 0.14"
     ]
     assert [line.split()[0] for line in printed(kernel, "iostat", all=True)] == ["loop0", "loop0p1", "loop1"]
     assert [line.split()[0] for line in printed(kernel, "iostat", disk=("loop0p1",))] == ["loop0p1"]
 
 
-def test_iostat_shows_all_where_disks_and_partitions_cannot_be_told_apart() -> None:
+def test_iostat_shows_all_where_whole_disks_are_not_known() -> None:
     kernel = LiveKernel({**STILL, "listdir /sys/block": PermissionError(13, "Permission denied")})
     assert [line.split()[0] for line in printed(kernel, "iostat")] == ["loop0", "loop0p1"]
 
@@ -265,7 +265,7 @@ def test_vmstat_takes_the_time_of_guests_from_that_of_users() -> None:
     assert (counts["non-nice user cpu ticks"], counts["non-nice guest cpu ticks"]) == (50, 30)
 
 
-def test_free_doubts_an_amount_that_cannot_be_available() -> None:
+def test_free_does_not_show_more_available_than_there_is() -> None:
     """As procps: the host's amount in a container, or none at all in old kernels."""
     for line in (b"MemAvailable: 900 kB\n", b""):
         (mem, _swap) = ask(
@@ -279,8 +279,8 @@ def test_free_doubts_an_amount_that_cannot_be_available() -> None:
 
 @pytest.mark.parametrize(
     ("number", "text"),
-    [(0, "0B"), (999, "999B"), (1023, "1.0Ki"), (1536, "1.5Ki"), (960 << 10, "960Ki"), (1010 << 10, "1.0Mi"), (9990 << 10, "9.8Mi"),
-     (10230 << 10, "9Mi"), (3 << 30, "3.0Gi"), (40 << 40, "40Ti")],
+    [(0, "0B"), (999, "999B"), (1023, "1.0Ki"), (1536, "1.5Ki"), (960 << 10, "960Ki"), (1010 << 10, "1.0Mi"),
+     (9990 << 10, "9.8Mi"), (10230 << 10, "9Mi"), (3 << 30, "3.0Gi"), (40 << 40, "40Ti")],
 )  # fmt: skip
 def test_amounts_are_shown_in_the_unit_that_fits(number: int, text: str) -> None:
     assert human(number) == text
@@ -304,7 +304,7 @@ def test_any_bytes_are_a_log_of_lines(data: bytes) -> None:
 
 
 @given(st.binary(max_size=120))
-def test_what_is_not_of_the_kernel_s_form_is_told(data: bytes) -> None:
+def test_text_that_is_not_in_the_kernels_form_is_a_parse_error(data: bytes) -> None:
     for parse in (parse_kernel_stat, parse_meminfo, parse_vmstat, parse_diskstat, parse_io, parse_schedstat):
         try:
             parse(data)
@@ -334,6 +334,6 @@ def test_cpus_are_chosen_as_mpstat_has_it(words: tuple[str, ...], cpus: set[int]
 
 
 @pytest.mark.parametrize("word", ["x", "1-", "-1", "0,y", "1-z"])
-def test_what_is_no_cpu_is_named(word: str) -> None:
+def test_a_word_that_is_not_a_cpu_is_an_error(word: str) -> None:
     with pytest.raises(OptionError, match="give numbers of CPUs"):
         chosen_cpus((word,))

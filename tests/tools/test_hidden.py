@@ -25,10 +25,10 @@ from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.procfs.pid import parse_stat
 from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.tools.cross_view.comparison import Comparison, Finding
 from hybridbridge_vol.tools.cross_view.control_groups import grouped_processes
 from hybridbridge_vol.tools.cross_view.modules import hidden_modules
 from hybridbridge_vol.tools.cross_view.sockets import hidden_sockets
-from hybridbridge_vol.tools.cross_view.views import Finding, Views
 
 Lab = Any
 U64 = (1 << 64) - 1
@@ -110,7 +110,7 @@ def listener(lab: Lab, generation: str) -> int:
     return pids[0]
 
 
-def test_a_clean_image_hides_nothing(lab: Lab, generation: str) -> None:
+def test_a_clean_image_has_no_row(lab: Lab, generation: str) -> None:
     assert hidden(lab.session(generation)) == []
 
 
@@ -145,9 +145,9 @@ def test_a_process_and_a_module_unlinked_from_their_lists_are_found(
             module = editor.read(module)
         editor.unlink(module)
 
-    views = "/proc listing, memory of tasks, control groups, children of its parent, /proc/PID look-up"
+    others = "/proc listing, memory of tasks, control groups, children of its parent, /proc/PID look-up"
     assert plant(unlink) == [
-        ("process", str(pid), "redis-server", views, "task list"),
+        ("process", str(pid), "redis-server", others, "task list"),
         ("module", name, name, "/sys/module, addresses", "/proc/modules"),
         ("module", f"{int(size) // 1024} KiB of code and data", "", "/proc/vmallocinfo", "/proc/modules"),
     ]
@@ -188,16 +188,14 @@ def test_the_processes_of_control_groups_are_those_that_the_guest_listed(
     for path in truth.late:
         if path.endswith("/cgroup.procs"):
             said.update(map(int, truth.file(path).split()))
-    found, gap = grouped_processes(lab.session(rich_generation))
-    assert gap is None
+    found, read_error = grouped_processes(lab.session(rich_generation).files)
+    assert read_error is None
     assert found == said
     states = {pid: parse_stat(truth.file(f"/proc/{pid}/stat")).state for pid in set(truth.processes) - found}
     assert set(states.values()) == {"Z"}
 
 
-def test_every_thread_of_the_guest_is_in_the_memory_of_tasks_and_nobody_else(
-    lab: Lab, generation: str
-) -> None:
+def test_the_memory_of_tasks_holds_exactly_the_threads_of_the_guest(lab: Lab, generation: str) -> None:
     truth, session = lab.sample(generation).truth, lab.session(generation)
     bridge = session.bridge
     tasks = tasks_in_slabs(bridge, [task for _pid, task in session.tasks.listed()[0]])
@@ -238,7 +236,7 @@ def test_a_process_that_is_on_no_list_is_found_in_the_memory_of_tasks(
 
 
 @pytest.mark.parametrize("generation", ["6.1 two CPUs"])
-def test_a_task_list_that_leads_nowhere_is_told_and_accuses_nobody(
+def test_a_broken_task_list_is_reported_and_nothing_counts_as_missing_in_it(
     lab: Lab, generation: str, plant: Any
 ) -> None:
     def cut(editor: Editor) -> None:
@@ -254,7 +252,7 @@ def test_a_task_list_that_leads_nowhere_is_told_and_accuses_nobody(
 
 
 @pytest.mark.parametrize("generation", ["6.1 two CPUs"])
-def test_a_task_list_that_bites_its_tail_ends(lab: Lab, plant: Any, generation: str) -> None:
+def test_a_cyclic_task_list_ends(lab: Lab, plant: Any, generation: str) -> None:
     def bend(editor: Editor) -> None:
         offset = tasks_offset(editor.bridge)
         assert offset is not None
@@ -279,7 +277,7 @@ def test_a_socket_that_no_table_lists_is_found_on_this_machine() -> None:
     assert f"inode {inodes[1]}" not in [row.what for row in found]
 
 
-def test_a_view_that_cannot_be_read_accuses_nobody() -> None:
+def test_nothing_counts_as_missing_in_a_list_that_cannot_be_read() -> None:
     kernel = LiveKernel({"/proc/modules": CallRolledBack("read", "page fault"), "/proc/vmallocinfo": b""})
     rows = list(hidden_modules(kernel))
     assert Unavailable("/proc/modules: page fault") in rows
@@ -289,12 +287,12 @@ def test_a_view_that_cannot_be_read_accuses_nobody() -> None:
 @given(
     st.dictionaries(st.sampled_from("abcd"), st.sets(st.integers(0, 9)), min_size=1), st.sampled_from("abcd")
 )
-def test_differences_are_what_some_view_lacks(named: dict[str, set[int]], broken: str) -> None:
-    views: Views[int] = Views()
-    for view, keys in named.items():
-        views.add(view, keys, Unavailable("gone") if view == broken else None)
-    found = {key: missing.split(", ") for key, _seen, missing in views.differences()}
+def test_differences_are_what_some_list_does_not_name(named: dict[str, set[int]], broken: str) -> None:
+    lists: Comparison[int] = Comparison()
+    for name, keys in named.items():
+        lists.add(name, keys, Unavailable("gone") if name == broken else None)
+    found = {key: missing.split(", ") for key, _seen, missing in lists.differences()}
     for key in range(10):
-        lacking = [view for view in named if key not in named[view] and view != broken]
+        lacking = [name for name in named if key not in named[name] and name != broken]
         expected = lacking if any(key in keys for keys in named.values()) else []
         assert found.get(key, []) == expected

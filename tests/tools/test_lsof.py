@@ -19,12 +19,13 @@ from hybridbridge_vol.errors import CallRolledBack, ParseError
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.fd import parse_fdinfo
 from hybridbridge_vol.toolkit.cells import Unavailable
-from hybridbridge_vol.tools.lsof import device_text
+from hybridbridge_vol.tools.files.open_files import device_text
 from hybridbridge_vol.tools.network.socket_names import socket_inode
 
 Lab = Any
 LINE = re.compile(
-    r"\S+ +(?P<pid>\d+) +(?:(?P<tid>\d+) +\S+ +)?(?P<user>[a-z][\w-]*) +(?P<fd>\S+) +(?P<type>\w+) +(?P<rest>.*)"
+    r"\S+ +(?P<pid>\d+) +(?:(?P<tid>\d+) +\S+ +)?(?P<user>[a-z][\w-]*) +"
+    r"(?P<fd>\S+) +(?P<type>\w+) +(?P<rest>.*)"
 )
 USERS = {
     "root": 0,
@@ -150,8 +151,9 @@ FDINFO = b"pos:\t0\nflags:\t02000002\nmnt_id:\t15\nlock:\t1: POSIX  ADVISORY  %s
 @pytest.mark.parametrize(
     ("data", "letters"),
     [
-        (FDINFO % (b"WRITE", b"0 EOF"), "uW"), (FDINFO % (b"READ", b"0 99"), "ur"), (FDINFO % (b"READ", b"0 EOF"), "uR"),
-        (b"pos:\t0\nflags:\t012000000\n", ""), (b"flags:\t0100000\npos:\t5\n", "r"), (b"pos:\t0\nflags:\t01\n", "w"),
+        (FDINFO % (b"WRITE", b"0 EOF"), "uW"), (FDINFO % (b"READ", b"0 99"), "ur"),
+        (FDINFO % (b"READ", b"0 EOF"), "uR"), (b"pos:\t0\nflags:\t012000000\n", ""),
+        (b"flags:\t0100000\npos:\t5\n", "r"), (b"pos:\t0\nflags:\t01\n", "w"),
     ],
 )  # fmt: skip
 def test_access_and_locks_are_lsofs_letters(data: bytes, letters: str) -> None:
@@ -159,7 +161,7 @@ def test_access_and_locks_are_lsofs_letters(data: bytes, letters: str) -> None:
     assert info.access + info.lock == letters
 
 
-def test_what_an_anonymous_inode_is_about_is_told() -> None:
+def test_what_an_anonymous_inode_refers_to_is_shown() -> None:
     assert (
         parse_fdinfo(
             b"pos:\t0\nflags:\t02\ntfd:        5 events: 19 data: 5\ntfd:       11 events: 1\n"
@@ -170,7 +172,7 @@ def test_what_an_anonymous_inode_is_about_is_told() -> None:
 
 
 @given(st.binary(max_size=200))
-def test_bytes_that_are_no_fdinfo_are_refused_or_have_an_access(data: bytes) -> None:
+def test_any_bytes_give_an_fdinfo_or_a_parse_error(data: bytes) -> None:
     try:
         assert parse_fdinfo(data).access in ("", "r", "w", "u")
     except ParseError:

@@ -79,7 +79,7 @@ def test_files_that_processes_have_open_are_read_through_their_descriptors(
     assert session.files.read("/proc/1/comm") == truth.file("/proc/1/comm")
 
 
-def test_what_is_no_file_is_named_and_not_opened(lab: Lab, rich_generation: str) -> None:
+def test_pipes_sockets_and_devices_are_named_and_not_opened(lab: Lab, rich_generation: str) -> None:
     session = lab.session(rich_generation)
     rolled_back, seen = session.rolled_back, set()
     for path, name in links(lab, rich_generation, r"/proc/\d+/fd/\d+").items():
@@ -97,7 +97,7 @@ def test_what_is_no_file_is_named_and_not_opened(lab: Lab, rich_generation: str)
 @pytest.mark.parametrize(
     "path", ["/proc/1/root/etc/passwd", "/proc/1/cwd/x", "/proc/1/fd/3/x", "/proc/1/task/1/root/x"]
 )
-def test_names_below_a_directory_of_the_guests_are_told_not_to_be_looked_up(lab: Lab, path: str) -> None:
+def test_a_name_below_a_directory_of_the_guest_is_an_error_that_says_so(lab: Lab, path: str) -> None:
     """Instead of "No such file or directory", which would be wrong."""
     session = lab.session("6.1 two CPUs")
     for ask in (session.files.read, session.files.stat, session.files.readlink, session.files.listdir):
@@ -116,7 +116,7 @@ def test_executables_under_taint_come_from_the_image(lab: Lab) -> None:
         assert session.answer_labels.of([Source("/proc/1/exe")]).ranges
 
 
-def test_a_page_that_is_not_in_memory_is_told() -> None:
+def test_a_page_that_is_not_in_memory_is_an_error_that_says_so() -> None:
     for number in (errno.EIO, errno.ENOMEM):
         error = magic_links.not_cached("/proc/1/fd/4", number)
         assert error is not None

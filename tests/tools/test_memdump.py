@@ -213,18 +213,18 @@ def test_a_file_gets_what_a_pipe_gets_and_is_not_overwritten(lab: Lab, tmp_path:
 
 
 @pytest.mark.parametrize("pid", [KERNEL_THREAD, 99999])
-def test_a_process_without_memory_is_told(lab: Lab, pid: int) -> None:
+def test_a_process_without_memory_is_an_error_that_says_so(lab: Lab, pid: int) -> None:
     with pytest.raises(OSError, match=r"no memory of its own|No such file"):
         dump(lab.session("6.12"), pid)
 
 
-def test_a_limit_holds_and_is_told(lab: Lab) -> None:
+def test_a_limit_holds_and_is_reported(lab: Lab) -> None:
     core, missing = dump(lab.session("6.12"), 1, limit=1)
     assert sum(load["p_filesz"] for load in core.loads) == 1 << 20
     assert any("beyond the limit" in reason for reason in missing)
 
 
-def test_a_page_that_the_image_does_not_hold_is_told_and_left_out(lab: Lab, tmp_path: Path) -> None:
+def test_a_page_that_the_image_does_not_hold_is_reported_and_left_out(lab: Lab, tmp_path: Path) -> None:
     sample, session = lab.sample("6.12"), lab.session("6.12")
     fields = sample.truth.file("/proc/1/stat").rpartition(b")")[2].split()
     page_vaddr = int(fields[47]) & -4096
@@ -246,7 +246,7 @@ def test_a_page_that_the_image_does_not_hold_is_told_and_left_out(lab: Lab, tmp_
     assert error_text.reason.startswith("4 KiB")
 
 
-def test_what_cannot_be_read_is_zero_and_told() -> None:
+def test_what_cannot_be_read_is_zero_and_reported() -> None:
     child = subprocess.Popen(
         [sys.executable, "-c", "print(flush=True); input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )

@@ -48,8 +48,9 @@ def core_of(kernel: GuestKernel, pid: int) -> bytes:
 
 def memory_in(core: bytes) -> bytes:
     """What follows headers and notes."""
-    return core[min(segment["p_offset"] for segment in ELFFile(io.BytesIO(core)).iter_segments() if segment["p_filesz"] > 0
-                    and segment["p_type"] == "PT_LOAD") :]  # fmt: skip
+    segments = ELFFile(io.BytesIO(core)).iter_segments()
+    loaded = (segment for segment in segments if segment["p_type"] == "PT_LOAD" and segment["p_filesz"] > 0)
+    return core[min(segment["p_offset"] for segment in loaded) :]
 
 
 def notes_of(core: bytes) -> list[tuple[str, Any]]:
@@ -243,7 +244,7 @@ def test_gdb_reads_the_registers_of_both(lab: Lab, tmp_path: Path) -> None:
     assert (int(said["eip"], 16), int(said["esp"], 16)) == (general[12], general[15])
 
 
-def test_what_has_no_room_in_32_bits_is_written_wide_or_cut() -> None:
+def test_what_does_not_fit_into_32_bits_makes_a_64_bit_core() -> None:
     who = Identity(b"x", b"", "S", 0, 1 << 40, 70000, 5, (1, 2, 3, 4))
     assert struct.unpack_from("<HH", elf_core.prpsinfo(who, I386), 8) == (65534, 5)
     assert len(elf_core.prpsinfo(who, I386)) == 124

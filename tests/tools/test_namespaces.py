@@ -60,7 +60,7 @@ def test_lsns_shows_the_same_but_for_itself(lab: Lab, rich_generation: str) -> N
     assert rows == {}
 
 
-def test_kinds_and_a_process_choose(lab: Lab) -> None:
+def test_namespaces_are_chosen_by_kind_and_by_process(lab: Lab) -> None:
     session = lab.session("6.12")
     inner = next(row for row in ask(session, type=("pid",)) if row["PID"] != 1)
     rows = ask(session, task=inner["PID"])
@@ -98,7 +98,8 @@ class Guest(LiveKernel):
 
 FILES: dict[str, bytes | Exception] = {
     **{f"/proc/{pid}/cmdline": b"program\0" for pid in (1, 7)},
-    "/proc/1/mountinfo": b"9 1 0:4 net:[6] /run/netns/blue\\040sky rw shared:1 - nsfs nsfs rw\n8 1 0:5 / /x rw - tmpfs nsfs rw\n",
+    "/proc/1/mountinfo": b"9 1 0:4 net:[6] /run/netns/blue\\040sky rw shared:1 - nsfs nsfs rw\n"
+    b"8 1 0:5 / /x rw - tmpfs nsfs rw\n",
 }
 
 
@@ -113,7 +114,7 @@ def test_namespaces_without_processes_are_found_by_mounts_and_descriptors() -> N
 
 
 @pytest.mark.parametrize("path", ["readlink /proc/7/ns/uts", "listdir /proc/7/fd"])
-def test_a_process_that_cannot_be_looked_into_is_a_row_that_says_so(path: str) -> None:
+def test_a_process_whose_namespaces_cannot_be_read_has_a_row_with_the_reason(path: str) -> None:
     rows = ask(Guest(FILES | {path: CallRolledBack("call", "page fault")}), persistent=True)
     gap = Unavailable(f"{path.split()[1]}: page fault")
     assert rows[-1]["PID"] == 7

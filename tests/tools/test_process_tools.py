@@ -39,7 +39,8 @@ def test_maps_shows_every_mapping_of_every_process(lab: Lab, rich_generation: st
     shown: dict[int, list[str]] = {}
     for row in ask(session, "maps"):
         major, minor = map(int, row["DEVICE"].split(":"))
-        line = f"{row['START']:08x}-{row['END']:08x} {row['PERM']} {row['OFFSET']:08x} {major:02x}:{minor:02x} {row['INODE']} "
+        line = f"{row['START']:08x}-{row['END']:08x} {row['PERM']} {row['OFFSET']:08x} "
+        line += f"{major:02x}:{minor:02x} {row['INODE']} "
         path = row["PATH"].replace("\n", "\\012")
         shown.setdefault(row["PID"], []).append(f"{line:73}{path}" if path else line)
     said = {
@@ -53,7 +54,7 @@ def test_maps_shows_every_mapping_of_every_process(lab: Lab, rich_generation: st
         )
 
 
-def test_maps_tells_how_much_is_in_memory_as_smaps_does(lab: Lab, generation: str) -> None:
+def test_maps_shows_how_much_is_in_memory_as_smaps_does(lab: Lab, generation: str) -> None:
     truth, session = lab.sample(generation).truth, lab.session(generation)
     rows = ask(session, "maps", pid=(1,), smaps=True)
     said = [line.split() for line in truth.file("/proc/1/smaps").decode().splitlines()]
@@ -115,7 +116,7 @@ def test_mounts_as_a_tree_hang_below_the_mount_they_are_on(lab: Lab, generation:
 
 
 @pytest.mark.parametrize("name", ["maps", "environ", "mounts"])
-def test_a_process_that_cannot_be_read_is_told_and_the_next_is_shown(name: str) -> None:
+def test_a_process_that_cannot_be_read_has_a_row_with_the_reason_and_the_next_is_shown(name: str) -> None:
     file = {"maps": "maps", "environ": "environ", "mounts": "mountinfo"}[name]
     kernel = LiveKernel({f"/proc/1/{file}": CallRolledBack("read", "page fault")})
     rows = ask(kernel, name, pid=(1, "self"))
@@ -126,10 +127,10 @@ def test_a_process_that_cannot_be_read_is_told_and_the_next_is_shown(name: str) 
     assert gap not in rows[-1].values()
 
 
-def test_a_list_of_mounts_without_end_is_shown_once_and_told() -> None:
+def test_a_cyclic_list_of_mounts_is_shown_once_and_reported() -> None:
     line = b"1 0 0:1 / / rw - proc proc rw\n"
     kernel = LiveKernel({"/proc/1/mountinfo": EndlessFile("/proc/1/mountinfo", line * 9)})
     first, last = ask(kernel, "mounts")
     assert first["TYPE"] == "proc"
     assert isinstance(last["TYPE"], Unavailable)
-    assert "leads back into itself" in last["TYPE"].reason
+    assert "is cyclic" in last["TYPE"].reason

@@ -151,7 +151,7 @@ def test_a_name_cannot_pose_as_fields_of_stat(believable: dict[str, int]) -> Non
     assert row["CMD"].endswith("time.sleep(1000)\n")
 
 
-def test_flags_tell_nice_locked_session_leaders_stopped_and_threads(believable: dict[str, int]) -> None:
+def test_flags_show_nice_locked_session_leaders_stopped_and_threads(believable: dict[str, int]) -> None:
     stat = {row["PID"]: row["STAT"] for row in ask()}
     assert {"N", "s"} <= set(stat[believable["odd"]])
     assert stat[believable["stopped"]][0] == "T"
@@ -238,7 +238,7 @@ def test_a_process_that_cannot_be_read_is_listed_with_the_reason(failure: Any, r
 
 
 @pytest.mark.parametrize(("file", "column"), [("cmdline", "CMD"), ("status", "UID")])
-def test_a_file_that_cannot_be_read_spoils_its_own_cell_only(file: str, column: str) -> None:
+def test_a_file_that_cannot_be_read_costs_its_own_cell_only(file: str, column: str) -> None:
     path = f"/proc/{os.getpid()}/{file}"
     (row,) = ask(LiveKernel({path: CallRolledBack("read", "budget exceeded")}), pid=(os.getpid(),))
     assert row[column] == Unavailable(f"{path}: budget exceeded")
@@ -269,7 +269,7 @@ def test_a_task_folder_that_cannot_be_listed_leaves_the_process(believable: dict
     assert rows[1]["CMD"] == Unavailable(f"{tasks}: loop")
 
 
-def test_locked_pages_are_told() -> None:
+def test_locked_pages_are_shown() -> None:
     status = Path("/proc/self/status").read_bytes()
     locked = status.replace(b"VmLck:\t       0 kB", b"VmLck:\t       8 kB")
     assert locked != status

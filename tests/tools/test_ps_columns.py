@@ -36,12 +36,14 @@ def ask(kernel: GuestKernel, fields: str, **options: Any) -> list[dict[str, str]
     ("command", "names", "threads"),
     [
         (
-            "ps -eLww -o pid,tid,cls,rtprio,psr,f,s,sz,ruser,euser,suid,fsuid,rgid,egid,pending,blocked,ignored,caught,ucmd",
+            "ps -eLww -o pid,tid,cls,rtprio,psr,f,s,sz,ruser,euser,suid,fsuid,rgid,egid,"
+            + "pending,blocked,ignored,caught,ucmd",
             "PID TID CLS RTPRIO PSR F S SZ _ _ SUID FSUID RGID EGID _ BLOCKED IGNORED CAUGHT COMM",
             True,
         ),
         (
-            "ps -eww -o pid,tpgid,pgrp,sess,nlwp,ppid,rss,vsz,pmem,tname,uid,gid,group,rgroup,label,netns,pidns,mntns,cgroup:200",
+            "ps -eww -o pid,tpgid,pgrp,sess,nlwp,ppid,rss,vsz,pmem,tname,uid,gid,group,rgroup,"
+            + "label,netns,pidns,mntns,cgroup:200",
             "PID TPGID PGID SID NLWP PPID RSS VSZ %MEM TTY EUID EGID _ _ LABEL NETNS PIDNS MNTNS _",
             False,
         ),
@@ -76,7 +78,7 @@ def test_every_column_is_what_the_guests_ps_printed(
     assert compared > 40
 
 
-def test_the_program_and_what_it_waits_in_are_told(lab: Lab, rich_generation: str) -> None:
+def test_exe_and_wchan_are_shown(lab: Lab, rich_generation: str) -> None:
     session = lab.session(rich_generation)
     (row,) = ask(session, "exe wchan,cgroup", pid=(1,))
     assert row["EXE"] == session.files.readlink("/proc/1/exe")
@@ -84,12 +86,12 @@ def test_the_program_and_what_it_waits_in_are_told(lab: Lab, rich_generation: st
     assert row["CGROUP"] == session.files.read("/proc/1/cgroup").decode().strip().replace("\n", ",")
 
 
-def test_a_column_that_ps_does_not_know_is_named_with_those_it_knows() -> None:
+def test_an_unknown_column_is_an_error_that_lists_the_known_ones() -> None:
     with pytest.raises(OptionError, match="--columns colour: no such column; there are pid tid ppid"):
         fields_named("pid,colour")
 
 
-def test_names_that_mean_the_same_give_one_column() -> None:
+def test_keywords_that_mean_the_same_give_one_column() -> None:
     assert [field.column.name for field in fields_named("tid,lwp,uid,%cpu")] == ["TID", "EUID", "%CPU"]
 
 
@@ -105,7 +107,7 @@ def test_a_file_that_cannot_be_read_costs_its_own_column_only() -> None:
     assert row.cells[2] == Unavailable("/proc/1/wchan: Permission denied")
 
 
-def test_a_tree_has_columns_of_its_own() -> None:
+def test_tree_and_columns_exclude_each_other() -> None:
     given = {option.name: option.default for option in TOOL.options} | {"columns": "pid", "tree": True}
     with pytest.raises(OptionError, match="--tree and --columns"):
         list(TOOL.rows(LiveKernel(), given))

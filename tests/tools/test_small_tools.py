@@ -20,7 +20,9 @@ def ask(kernel: Any, tool: str, **options: Any) -> list[tuple[Any, ...]]:
     return [row.cells for row in tools.load(tool).rows(kernel, options)]
 
 
-def test_getpid_names_who_froze_the_machine_and_who_else_was_running(lab: Lab, generation: str) -> None:
+def test_getpid_names_the_process_that_asked_for_the_capture_and_the_others_that_ran(
+    lab: Lab, generation: str
+) -> None:
     """The observer stops the machine; each other CPU is idle or at a process of the guest's."""
     truth = lab.sample(generation).truth
     rows = ask(lab.session(generation), "getpid")
@@ -46,7 +48,7 @@ def test_getpid_is_the_same_under_taint(lab: Lab) -> None:
         assert session.statistics.unattributed == {}
 
 
-def test_gettime_shows_the_clocks_of_the_freeze(lab: Lab, generation: str) -> None:
+def test_gettime_shows_the_clocks_at_capture_time(lab: Lab, generation: str) -> None:
     truth = lab.sample(generation).truth
     rows = {row[0]: row for row in ask(lab.session(generation), "gettime")}
     assert float(rows["CLOCK_REALTIME"][1]) == pytest.approx(truth.times["realtime"], abs=0.1)
@@ -64,7 +66,7 @@ def test_tinyps_has_every_process_and_getprocname_any_of_them(lab: Lab, generati
         ask(session, "getprocname", pid=99999)
 
 
-def test_a_name_that_cannot_be_read_is_told() -> None:
+def test_a_name_that_cannot_be_read_is_a_cell_with_the_reason() -> None:
     ((_pid, name),) = ask(
         LiveKernel({"/proc/1/comm": PermissionError(13, "Permission denied")}), "getprocname", pid=1
     )

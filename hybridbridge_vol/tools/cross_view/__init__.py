@@ -1,1 +1,1 @@
-"""Cross-view detection: what one of the kernel's views shows and another does not."""
+"""Cross-view detection: what one of the kernel's lists names and another does not."""

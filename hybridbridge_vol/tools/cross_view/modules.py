@@ -1,11 +1,13 @@
-"""Modules that one of the kernel's views shows and another does not.
+"""Modules that one of the kernel's lists names and another does not.
 
-| view | what the kernel's code walks | made to disagree by | |---|---|---| | /proc/modules | the list
-`modules` | unlinking the module from it: what nearly every rootkit does | | /sys/module | the module's
-kobject; only loaded modules have a `coresize` | `kobject_del` | | addresses | the tree by which an address's
-module is found (`mod_tree`), asked for each page where modules lie | seldom: a rootkit's own backtraces need
-it | | memory | the areas that `load_module` allocated (/proc/vmallocinfo), against the sizes in /proc/modules
-| unlinking the area too |
+Each list, what the kernel's code walks for it, and how a module is taken out of it:
+
+* /proc/modules: the list `modules`. Unlinking the module, as nearly every rootkit does.
+* /sys/module: the kobjects of modules; only loaded modules have a `coresize`. `kobject_del`.
+* addresses: the tree that finds the module of an address (`mod_tree`), asked about each page of the area for
+  modules. Rare: a rootkit's own backtraces need it.
+* memory: the areas that `load_module` allocated (/proc/vmallocinfo), against the sizes in /proc/modules.
+  Unlinking the area.
 
 Sources: kernel/module/ (procfs.c, sysfs.c, tree_lookup.c), kernel/kallsyms.c, mm/vmalloc.c (Linux 5.10 to
 6.12).
@@ -18,95 +20,85 @@ from collections.abc import Iterator
 from errno import ENOENT, ENOTDIR
 
 from hybridbridge_vol.errors import ParseError
-from hybridbridge_vol.guest.kernel import GuestKernel
-from hybridbridge_vol.procfs.sources import Source
+from hybridbridge_vol.guest.kernel import Addresses, Files, GuestKernel
+from hybridbridge_vol.procfs.sources import Source, lines
 from hybridbridge_vol.procfs.system import parse_module
 from hybridbridge_vol.toolkit.cells import Unavailable
-from hybridbridge_vol.toolkit.reading import UNREADABLE, why
-from hybridbridge_vol.tools.cross_view.views import Finding, Views
-from hybridbridge_vol.tools.process.listing import read_text
+from hybridbridge_vol.toolkit.reading import UNREADABLE, read_lines, why
+from hybridbridge_vol.tools.cross_view.comparison import Comparison, Finding
 from hybridbridge_vol.units import PAGE_SIZE
 
 LISTING, SYSFS, ADDRESSES, MEMORY = "/proc/modules", "/sys/module", "addresses", "/proc/vmallocinfo"
-_NO_MODULES = ("bpf", "__builtin__ftrace", "__builtin__kprobes")
-"""What the kernel puts in brackets behind symbols that are no module's (kernel/kallsyms.c)."""
+_NOT_MODULES = ("bpf", "__builtin__ftrace", "__builtin__kprobes")
+"""What the kernel puts in brackets behind symbols that belong to no module (kernel/kallsyms.c)."""
 _AREA = re.compile(
     rb"0x\w+-0x\w+ +(\d+) (?:load_module|move_module|module_memory_alloc|layout_and_allocate)\+.*"
 )
 
 
 def hidden_modules(kernel: GuestKernel) -> Iterator[Finding | Unavailable]:
-    """What disagrees."""
-    views: Views[str] = Views()
-    data, gap = read_text(kernel, LISTING)
-    sizes, sources = {}, {}
-    place = 0
-    for line in data.splitlines(keepends=True):
+    """What the lists disagree about, and what could not be read."""
+    lists: Comparison[str] = Comparison()
+    data, read_error = read_lines(kernel.files, LISTING)
+    sizes, sources = dict[str, int](), dict[str, Source]()
+    for line, source in lines(LISTING, data):
         try:
             module = parse_module(line)
-            sizes[module.name], sources[module.name] = module.size, Source(LISTING, place, place + len(line))
+            sizes[module.name], sources[module.name] = module.size, source
         except ParseError as error:
-            gap = Unavailable(f"{LISTING}: {error}")
-        place += len(line)
-    views.add(LISTING, sizes, gap)
-    views.add(SYSFS, *_in_sysfs(kernel))
-    views.add(ADDRESSES, *_by_address(kernel))
-    for name, seen, missing in views.differences():
+            read_error = Unavailable(f"{LISTING}: {error}")
+    lists.add(LISTING, sizes, read_error)
+    lists.add(SYSFS, *_in_sysfs(kernel.files))
+    lists.add(ADDRESSES, *_by_address(kernel.addresses))
+    for name, seen, missing in lists.differences():
         yield Finding("module", name, name, seen, missing, (sources[name],) if name in sources else ())
-    yield from views.gaps.values()
-    if LISTING not in views.gaps:
-        yield from _memory(kernel, sum(sizes.values()))
+    yield from lists.read_errors.values()
+    if LISTING not in lists.read_errors:
+        yield from _memory(kernel.files, sum(sizes.values()))
 
 
-def _in_sysfs(kernel: GuestKernel) -> tuple[list[str], Unavailable | None]:
+def _in_sysfs(files: Files) -> tuple[list[str], Unavailable | None]:
     try:
-        folders = kernel.files.listdir(SYSFS)
+        folders = files.listdir(SYSFS)
     except UNREADABLE as error:
         return [], why(SYSFS, error)
-    found = []
-    for name in folders:
-        path = f"{SYSFS}/{name}/coresize"
-        try:
-            kernel.files.stat(path)
-        except OSError as error:
-            if error.errno in (ENOENT, ENOTDIR):
-                continue  # built in
-        except UNREADABLE:
-            pass
-        found.append(name)
-    return found, None
+    return [name for name in folders if _is_loaded(files, name)], None
 
 
-def _by_address(kernel: GuestKernel) -> tuple[set[str], Unavailable | None]:
+def _is_loaded(files: Files, name: str) -> bool:
+    """Whether a folder of /sys/module is that of a loaded module, not of code built into the kernel."""
+    try:
+        files.stat(f"{SYSFS}/{name}/coresize")
+    except OSError as error:
+        return error.errno not in (ENOENT, ENOTDIR)
+    except UNREADABLE:
+        pass  # it exists, whatever is wrong with it
+    return True
+
+
+def _by_address(addresses: Addresses) -> tuple[set[str], Unavailable | None]:
     found: set[str] = set()
     pages = 0
-    for vaddr in kernel.addresses.module_pages():
+    for vaddr in addresses.module_pages():
         pages += 1
         try:
-            name = kernel.addresses.symbol(vaddr)
+            name = addresses.symbol(vaddr)
         except (*UNREADABLE, KeyError) as error:
             return found, Unavailable(f"symbol at {vaddr:#x}: {error}")
         if name.endswith("]"):
             found.add(name[name.rindex("[") + 1 : -1])
-    return found - set(_NO_MODULES), None if pages else Unavailable(
-        "addresses: no page of a module is mapped"
-    )
+    unmapped = None if pages else Unavailable("addresses: no page of a module is mapped")
+    return found - set(_NOT_MODULES), unmapped
 
 
-def _memory(kernel: GuestKernel, listed: int) -> Iterator[Finding | Unavailable]:
-    """Memory that was allocated for modules and belongs to none of the list; an area has a guard page behind
-    it."""
-    data, gap = read_text(kernel, MEMORY)
-    if gap:
-        yield gap
+def _memory(files: Files, listed: int) -> Iterator[Finding | Unavailable]:
+    """Memory that was allocated for modules and belongs to none of the list, whose modules have `listed`
+    bytes. An area has a guard page behind it."""
+    data, read_error = read_lines(files, MEMORY)
+    if read_error:
+        yield read_error
         return
     areas = [int(found[1]) - PAGE_SIZE for line in data.splitlines() if (found := _AREA.fullmatch(line))]
     if areas and sum(areas) > listed:
-        yield Finding(
-            "module",
-            f"{(sum(areas) - listed) // 1024} KiB of code and data",
-            "",
-            MEMORY,
-            LISTING,
-            (Source(MEMORY),),
-        )
+        what = f"{(sum(areas) - listed) // 1024} KiB of code and data"
+        yield Finding("module", what, "", MEMORY, LISTING, (Source(MEMORY),))

@@ -1,14 +1,18 @@
-"""Processes that one of the kernel's views shows and another does not.
+"""Processes that one of the kernel's lists names and another does not.
 
-| view | what the kernel's code walks | made to disagree by | |---|---|---| | /proc listing | the table of
-process ids, for those with a process (`next_tgid`) | taking the id out of the table (`detach_pid`) | |
-/proc/PID look-up | the same table, by number (`find_task_by_pid_ns`) | the same; or only the listing's half
-of it | | task list | `init_task.tasks`, which `for_each_process` walks | unlinking the process from it: the
-classic DKOM | | children | each thread's list of children (`/proc/PID/task/TID/children`) | unlinking it from
-its parent's list | | control groups | the tasks of each group's sets (`css_set.tasks`), which `cgroup.procs`
-lists | unlinking the process there, too | | memory of tasks | the pages that all task_structs are in |
-nothing but freeing it; who is not there is not missed | | count | `nr_threads`, which sysinfo(2) tells |
-hiding a thread and leaving the count as it is |
+Each list, what the kernel's code walks for it, and how a process is taken out of it:
+
+* /proc listing: the table of process ids, for those with a process (`next_tgid`). Taking the id out of the
+  table (`detach_pid`).
+* /proc/PID look-up: the same table, by number (`find_task_by_pid_ns`). The same.
+* task list: `init_task.tasks`, which `for_each_process` walks. Unlinking the process: the classic DKOM.
+* children: each thread's list of children (`/proc/PID/task/TID/children`). Unlinking the process from its
+  parent's list.
+* control groups: the tasks of each group's sets (`css_set.tasks`), which `cgroup.procs` lists. Unlinking the
+  process there.
+* memory of tasks: the pages that hold all task_structs. Only freeing it; a process that is not there is not
+  missing.
+* count: `nr_threads`, which sysinfo(2) reports. Hiding a thread leaves the count as it is.
 
 Sources: fs/proc/base.c, fs/proc/array.c (`children_seq_ops`), kernel/pid.c, kernel/fork.c (Linux 5.10 to
 6.12).
@@ -22,122 +26,134 @@ from errno import ENOENT
 from functools import partial
 from itertools import chain
 
-from hybridbridge_vol.guest.kernel import GuestKernel
-from hybridbridge_vol.guest.values import Question
+from hybridbridge_vol.guest.kernel import Files, GuestKernel, Tasks
+from hybridbridge_vol.guest.values import ListedTask, Question
 from hybridbridge_vol.procfs.pid import PidStat, parse_stat, parse_status
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Unavailable
-from hybridbridge_vol.toolkit.reading import UNREADABLE, why
+from hybridbridge_vol.toolkit.reading import UNREADABLE, attempt, parsed, why
+from hybridbridge_vol.tools.cross_view.comparison import Comparison, Finding
 from hybridbridge_vol.tools.cross_view.control_groups import grouped_processes
-from hybridbridge_vol.tools.cross_view.views import Finding, Views
 from hybridbridge_vol.tools.process.listing import files_of, in_parts, numbers
 
 LISTING, LOOKUP, TASKS, CHILDREN = "/proc listing", "/proc/PID look-up", "task list", "children of its parent"
 GROUPS, MEMORY = "control groups", "memory of tasks"
 _ENDED = "ZXx"
+_MOST_COUNTED = 0xFFFF
+"""`procs` of struct sysinfo has 16 bits."""
 
 
 def hidden_processes(kernel: GuestKernel, probe: int = 0) -> Iterator[Finding | Unavailable]:
-    """What disagrees; process ids up to `probe` are looked up even if no view names them."""
-    views: Views[int] = Views()
-    listed, gap = _numbers(kernel, "/proc")
-    views.add(LISTING, listed, gap)
-    try:
-        tasks, reason = kernel.tasks.listed()
-    except (*UNREADABLE, KeyError) as error:
-        tasks, reason = [], str(error)
-    views.add(
-        TASKS, (pid for pid, _task in tasks if pid), Unavailable(f"task list: {reason}") if reason else None
-    )
-    in_memory = kernel.tasks.in_memory(task for _pid, task in tasks)
-    views.add(MEMORY, {pid for pid, _task in tasks if pid}.union(pid for pid in in_memory if pid > 0))
+    """What the lists disagree about, and what could not be read. Process ids up to `probe` are looked up even
+    if no list names them."""
+    lists: Comparison[int] = Comparison()
+    _add_listing(lists, kernel.files)
+    tasks = _add_tasks(lists, kernel.tasks)
     with contextlib.suppress(OSError):  # a kernel without control groups
-        views.add(GROUPS, *grouped_processes(kernel))
+        lists.add(GROUPS, *grouped_processes(kernel.files))
     family = _Family(kernel)
-    family.visit(views.every())
-    found: set[int] = set()
-    while found != views.every():  # the children of a hidden process may be hidden too
-        found = views.every()
-        family.visit(found)
-        views.add(CHILDREN, family.children, family.gap)
-    views.add(
-        LOOKUP,
-        _looked_up(kernel, [*sorted(found), *(pid for pid in range(1, probe + 1) if pid not in found)]),
-    )
-    stats = dict(
-        chain.from_iterable(kernel.workers.map(partial(_stats, kernel), in_parts(sorted(views.every()))))
-    )
+    _add_children(lists, family)
+    _add_lookups(lists, kernel, probe)
+    yield from _differences(lists, kernel)
+    for task in tasks:
+        if not task.pid:
+            what = f"task_struct at {task.task_vaddr:#x}"
+            yield Finding("process", what, "", TASKS, "process ids: it has none")
+    yield from lists.read_errors.values()
+    yield from _uncounted_threads(kernel, family)
 
-    def excused(view: str, pid: int) -> bool:
-        # those without a parent (the first process, the first kernel thread) are nobody's children that a
-        # file lists
+
+def _differences(lists: Comparison[int], kernel: GuestKernel) -> Iterator[Finding]:
+    every = in_parts(sorted(lists.every()))
+    stats = dict(chain.from_iterable(kernel.workers.map(partial(_stats, kernel.files), every)))
+
+    def excused(source: str, pid: int) -> bool:
         stat = stats[pid]
-        if view == MEMORY:
+        if source == MEMORY:
             return True
-        if view == GROUPS:
+        if source == GROUPS:
             return stat is not None and stat.state in _ENDED
-        return view == CHILDREN and (stat is None or stat.ppid == 0)
+        # those without a parent (the first process, the first kernel thread) are on no list of children
+        return source == CHILDREN and (stat is None or stat.ppid == 0)
 
-    for pid, seen, missing in views.differences(excused):
+    for pid, seen, missing in lists.differences(excused):
         stat = stats[pid]
-        yield Finding(
-            "process", str(pid), stat.comm if stat else "", seen, missing, (Source(f"/proc/{pid}/stat"),)
-        )
-    for pid, task in tasks:
-        if not pid:
-            yield Finding("process", f"task_struct at {task:#x}", "", TASKS, "process ids: it has none")
-    yield from views.gaps.values()
-    yield from _count(kernel, family)
+        sources = (Source(f"/proc/{pid}/stat"),)
+        yield Finding("process", str(pid), stat.comm if stat else "", seen, missing, sources)
 
 
-def _numbers(kernel: GuestKernel, folder: str) -> tuple[list[int], Unavailable | None]:
+# --- the lists --------------------------------------------------------------------------------------------
+
+
+def _add_listing(lists: Comparison[int], files: Files) -> None:
     try:
-        return numbers(kernel.files.listdir(folder)), None
+        lists.add(LISTING, numbers(files.listdir("/proc")))
     except UNREADABLE as error:
-        return [], why(folder, error)
+        lists.add(LISTING, [], why("/proc", error))
+
+
+def _add_tasks(lists: Comparison[int], search: Tasks) -> list[ListedTask]:
+    """The kernel's list of tasks, and the memory of tasks, which is found by those that are listed."""
+    try:
+        tasks, incomplete = search.listed()
+    except (*UNREADABLE, KeyError) as error:
+        tasks, incomplete = [], str(error)
+    pids = {task.pid for task in tasks if task.pid}
+    lists.add(TASKS, pids, Unavailable(f"task list: {incomplete}") if incomplete else None)
+    in_memory = search.in_memory(task.task_vaddr for task in tasks)
+    lists.add(MEMORY, pids.union(pid for pid in in_memory if pid > 0))
+    return tasks
+
+
+def _add_children(lists: Comparison[int], family: _Family) -> None:
+    """The children of each process; those of a hidden process may be hidden too, and have children."""
+    family.visit(lists.every())
+    found: set[int] = set()
+    while found != lists.every():
+        found = lists.every()
+        family.visit(found)
+        lists.add(CHILDREN, family.children, family.read_error)
+
+
+def _add_lookups(lists: Comparison[int], kernel: GuestKernel, probe: int) -> None:
+    named = lists.every()
+    pids = [*sorted(named), *(pid for pid in range(1, probe + 1) if pid not in named)]
+    lists.add(LOOKUP, _looked_up(kernel, pids))
 
 
 def _looked_up(kernel: GuestKernel, pids: list[int]) -> Iterator[int]:
-    """Those that a look-up of /proc/PID finds, as processes: /proc/TID is there for every thread, too."""
+    """Those that a look-up of /proc/PID finds, as processes: /proc/TID exists for every thread, too."""
     done = 0
-    for found, asked in kernel.workers.map(partial(_look_up, kernel), in_parts(pids)):
+    for found, asked in kernel.workers.map(partial(_look_up, kernel.files), in_parts(pids)):
         done += asked
         kernel.progress(done / len(pids), "looking up process ids")
         yield from found
     kernel.progress(1, "")
 
 
-def _look_up(kernel: GuestKernel, pids: list[int]) -> tuple[list[int], int]:
+def _look_up(files: Files, pids: list[int]) -> tuple[list[int], int]:
     """The processes among these, and how many these are."""
-    kernel.files.expect([*files_of(pids, "", kind="lstat"), *files_of(pids, "status")])
-    found = []
-    for pid in pids:
-        try:
-            kernel.files.stat(f"/proc/{pid}")
-        except OSError as error:
-            if error.errno == ENOENT:
-                continue
-        except UNREADABLE:
-            pass  # it is there, whatever is wrong with it
-        try:
-            if parse_status(kernel.files.read(f"/proc/{pid}/status")).tgid != pid:
-                continue
-        except UNREADABLE:
-            pass
-        found.append(pid)
-    return found, len(pids)
+    files.expect([*files_of(pids, "", kind="lstat"), *files_of(pids, "status")])
+    return [pid for pid in pids if _is_process(files, f"/proc/{pid}", pid)], len(pids)
 
 
-def _stats(kernel: GuestKernel, pids: list[int]) -> list[tuple[int, PidStat | None]]:
-    kernel.files.expect(files_of(pids, "stat"))
-    return [(pid, _stat(kernel, pid)) for pid in pids]
-
-
-def _stat(kernel: GuestKernel, pid: int) -> PidStat | None:
+def _is_process(files: Files, folder: str, pid: int) -> bool:
+    """Whether a look-up finds a process of this id. What cannot be read exists, whatever is wrong with it."""
     try:
-        return parse_stat(kernel.files.read(f"/proc/{pid}/stat"))
+        files.stat(folder)
+    except FileNotFoundError:
+        return False
     except UNREADABLE:
-        return None
+        pass
+    status = parsed(files, f"{folder}/status", parse_status)
+    return isinstance(status, Unavailable) or status.tgid == pid
+
+
+def _stats(files: Files, pids: list[int]) -> list[tuple[int, PidStat | None]]:
+    """The `stat` of each of these; None if it cannot be read."""
+    files.expect(files_of(pids, "stat"))
+    stats = ((pid, parsed(files, f"/proc/{pid}/stat", parse_stat)) for pid in pids)
+    return [(pid, None if isinstance(stat, Unavailable) else stat) for pid, stat in stats]
 
 
 class _Family:
@@ -148,49 +164,51 @@ class _Family:
         self._visited: set[int] = set()
         self.children: set[int] = set()
         self.threads = 0
-        self.gap: Unavailable | None = None
+        self.read_error: Unavailable | None = None
 
     def visit(self, pids: Iterable[int]) -> None:
         new = sorted(set(pids) - self._visited)
         self._visited.update(new)
-        for children, threads, gap in self._kernel.workers.map(
-            partial(_children, self._kernel), in_parts(new)
-        ):
+        found = self._kernel.workers.map(partial(_children, self._kernel.files), in_parts(new))
+        for children, threads, read_error in found:
             self.children |= children
             self.threads += threads
-            self.gap = gap or self.gap
+            self.read_error = read_error or self.read_error
 
 
-def _children(kernel: GuestKernel, pids: list[int]) -> tuple[set[int], int, Unavailable | None]:
+def _children(files: Files, pids: list[int]) -> tuple[set[int], int, Unavailable | None]:
     """The children of all threads of these processes, how many threads they have, and why one could not be
     read."""
-    children: set[int] = set()
-    gap: Unavailable | None = None
-    kernel.files.expect(files_of(pids, "task", kind="listdir"))
-    files = []
+    files.expect(files_of(pids, "task", kind="listdir"))
+    lists: list[str] = []
+    read_error: Unavailable | None = None
     for pid in pids:
         folder = f"/proc/{pid}/task"
         try:
-            files += [f"{folder}/{tid}/children" for tid in numbers(kernel.files.listdir(folder))]
+            lists += (f"{folder}/{tid}/children" for tid in numbers(files.listdir(folder)))
         except UNREADABLE as error:
             if not isinstance(error, OSError) or error.errno != ENOENT:  # a hidden process may have no folder
-                gap = why(folder, error)
-    kernel.files.expect(Question("read", path) for path in files)
-    for path in files:
-        try:
-            children.update(int(word) for word in kernel.files.read(path).split() if word.isdigit())
-        except UNREADABLE as error:
-            gap = why(path, error)
-    return children, len(files), gap
+                read_error = why(folder, error)
+    files.expect(Question("read", path) for path in lists)
+    children: set[int] = set()
+    for path in lists:
+        found = parsed(files, path, _numbers_in)
+        if isinstance(found, Unavailable):
+            read_error = found
+        else:
+            children |= found
+    return children, len(lists), read_error
 
 
-def _count(kernel: GuestKernel, family: _Family) -> Iterator[Finding | Unavailable]:
+def _numbers_in(data: bytes) -> set[int]:
+    return {int(word) for word in data.split() if word.isdigit()}
+
+
+def _uncounted_threads(kernel: GuestKernel, family: _Family) -> Iterator[Finding | Unavailable]:
     """Threads that the kernel counts and no process has."""
-    try:
-        counted = kernel.system.sysinfo().procs
-    except UNREADABLE as error:
-        yield why("sysinfo", error)
-        return
-    if family.gap is None and counted > family.threads and counted < 0xFFFF:  # where the field is full
-        what = f"{counted - family.threads} of {counted}"
+    info = attempt("sysinfo", kernel.system.sysinfo)
+    if isinstance(info, Unavailable):
+        yield info
+    elif family.read_error is None and family.threads < info.procs < _MOST_COUNTED:
+        what = f"{info.procs - family.threads} of {info.procs}"
         yield Finding("thread", what, "", "count of threads", "/proc/PID/task", (Source("sysinfo"),))

@@ -21,7 +21,7 @@ from hybridbridge_vol.procfs.net import TIME_WAIT, parse_inet_socket, parse_pack
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
-from hybridbridge_vol.tools.cross_view.views import Finding
+from hybridbridge_vol.tools.cross_view.comparison import Finding
 from hybridbridge_vol.tools.network.socket_names import SocketNames
 from hybridbridge_vol.tools.network.socket_owners import SocketOwners
 from hybridbridge_vol.tools.process.listing import numbers

@@ -53,7 +53,7 @@ class SocketOwners:
             Question("readlink", f"/proc/{share.pid}/fd/{fd}") for share in shares for fd in share.descriptors
         )
         for share in shares:
-            self.gap = self.gap or share.gap
+            self.gap = self.gap or share.read_error
         found = [
             found for share in shares for fd in share.descriptors for found in self._socket(share.pid, fd)
         ]

@@ -1,5 +1,5 @@
-"""The descriptors of all processes, in shares of about the same size: one process may have more of them than
-all others."""
+"""The descriptors of all processes, in groups of about the same size: one process may have more of them than
+all others together."""
 
 from __future__ import annotations
 
@@ -8,40 +8,41 @@ from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
-from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.guest.kernel import Files, GuestKernel
 from hybridbridge_vol.toolkit.cells import Unavailable
-from hybridbridge_vol.toolkit.reading import UNREADABLE, why
+from hybridbridge_vol.toolkit.reading import attempt
 from hybridbridge_vol.tools.process.listing import files_of, in_parts, numbers
 
-AT_ONCE, _BESIDE = 512, 8
-"""Descriptors that are asked for together, and how many of them a process by itself is worth."""
+AT_ONCE = 512
+"""Descriptors that are asked for together."""
+_WEIGHT_OF_PROCESS = 8
+"""What a process counts beside its descriptors."""
 
 
 class Share(NamedTuple):
-    """Some of a process's descriptors, or why they cannot be listed. A process has one share at least: its
-    `first` and its `last` one."""
+    """Some of a process's descriptors, or why they cannot be listed. A process has at least one share:
+    `first` and `last` say whether it is the first and the last one."""
 
     pid: int
     descriptors: list[int]
-    gap: Unavailable | None = None
+    read_error: Unavailable | None = None
     first: bool = True
     last: bool = True
 
 
 def in_shares(kernel: GuestKernel, pids: list[int]) -> list[list[Share]]:
     """The descriptors of these processes, in their order, in groups of about `AT_ONCE`."""
-    return list(_grouped(chain.from_iterable(kernel.workers.map(partial(_shares, kernel), in_parts(pids)))))
+    shares = kernel.workers.map(partial(_shares, kernel.files), in_parts(pids))
+    return list(_grouped(chain.from_iterable(shares)))
 
 
-def _shares(kernel: GuestKernel, pids: list[int]) -> list[Share]:
-    kernel.files.expect(files_of(pids, "fd", kind="listdir"))
+def _shares(files: Files, pids: list[int]) -> list[Share]:
+    files.expect(files_of(pids, "fd", kind="listdir"))
     shares = []
     for pid in pids:
-        listing = f"/proc/{pid}/fd"
-        try:
-            found = numbers(kernel.files.listdir(listing))
-        except UNREADABLE as error:
-            shares.append(Share(pid, [], why(listing, error)))
+        found = attempt(f"/proc/{pid}/fd", partial(_descriptors, files, pid))
+        if isinstance(found, Unavailable):
+            shares.append(Share(pid, [], found))
             continue
         for start in range(0, len(found) or 1, AT_ONCE):
             end = start + AT_ONCE
@@ -49,12 +50,16 @@ def _shares(kernel: GuestKernel, pids: list[int]) -> list[Share]:
     return shares
 
 
+def _descriptors(files: Files, pid: int) -> list[int]:
+    return numbers(files.listdir(f"/proc/{pid}/fd"))
+
+
 def _grouped(shares: Iterable[Share]) -> Iterator[list[Share]]:
     group: list[Share] = []
     weight = 0
     for share in shares:
         group.append(share)
-        weight += len(share.descriptors) + _BESIDE
+        weight += len(share.descriptors) + _WEIGHT_OF_PROCESS
         if weight >= AT_ONCE:
             yield group
             group, weight = [], 0

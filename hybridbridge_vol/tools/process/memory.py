@@ -1,4 +1,4 @@
-"""A process's memory as runs of pages: which are in the snapshot, and reading them.
+"""A process's memory as runs of pages: which of them are in the snapshot, and their content.
 
 Both by the kernel's own code: /proc/PID/pagemap walks the process's page tables, /proc/PID/mem reads through
 them (fs/proc/task_mmu.c `pagemap_read`, fs/proc/base.c `mem_rw`; Documentation/admin-guide/mm/pagemap.rst).
@@ -23,10 +23,10 @@ from hybridbridge_vol.units import PAGE_SIZE
 
 State = Literal["there", "swapped", "absent", "lost"]
 """there: in memory and in the image; swapped: on a swap device; absent: never touched, or only in its file;
-lost: in memory, but not in the image (or not looked for)."""
+lost: in memory, but not in the image, or not searched for."""
 
 MAX_SCANNED = 1 << 40
-"""Bytes of address space that are searched for pages, mappings without any left aside: half a minute's
+"""Bytes of address space that are searched for pages (mappings without any are skipped): half a minute's
 work."""
 MAX_FAILURES = 1024
 """Pages that may fail to be read before the rest is given up."""
@@ -51,14 +51,15 @@ class Run(NamedTuple):
 
 @dataclass
 class Region:
-    """A mapping, its pages, and the bytes that tell of it; `gap` says why pages are lost."""
+    """A mapping, its pages, and the bytes of smaps or maps that describe it."""
 
     mapping: Mapping
     runs: list[Run]
     source: Source
-    gap: Unavailable | None = None
+    why_lost: Unavailable | None = None
+    """Why pages are lost, if any are."""
     unread: int = 0
-    """Bytes that were thought to be there and could not be read."""
+    """Bytes that pagemap shows in memory and that could not be read."""
 
     def size(self, state: State) -> int:
         """Bytes of its address space in a state."""
@@ -67,22 +68,24 @@ class Region:
 
 @dataclass
 class ProcessMemory:
-    """The mappings of a process, ascending; `gap` says why there may be more."""
+    """The mappings of a process, ascending; `read_error` says why there may be more."""
 
     kernel: GuestKernel
     pid: int
     regions: list[Region] = field(default_factory=list)
-    gap: Unavailable | None = None
+    read_error: Unavailable | None = None
     _failures: int = 0
 
     @classmethod
     def survey(cls, kernel: GuestKernel, pid: int, limit: int) -> ProcessMemory:
         """Find out which pages there are; those beyond `limit` bytes count as lost. OSError if the process
-        has no memory of its own or its mappings cannot be read."""
+        has no memory of its own, or if its mappings cannot be read."""
         memory = cls(kernel, pid)
         memory.regions = list(memory._mappings())
         if not memory.regions:
-            reason = memory.gap.reason if memory.gap else "no memory of its own: a kernel thread or a zombie"
+            reason = "no memory of its own: a kernel thread or a zombie"
+            if memory.read_error:
+                reason = memory.read_error.reason
             raise OSError(ENODATA, reason, f"/proc/{pid}")
         memory._look(limit)
         return memory
@@ -91,38 +94,40 @@ class ProcessMemory:
         """Each mapping, absent if smaps counts nothing of it as resident or swapped, else lost until it is
         found."""
         path = f"/proc/{self.pid}/smaps"
-        data, gap = read_maps(self.kernel, path)
-        if gap:
+        data, smaps_error = read_maps(self.kernel.files, path)
+        if smaps_error:
             path = f"/proc/{self.pid}/maps"
-            data, self.gap = read_maps(self.kernel, path)
+            data, self.read_error = read_maps(self.kernel.files, path)
         for entry in entries(path, data):
             mapping = entry.mapping
             if not isinstance(mapping, Mapping):
-                self.gap = Unavailable(f"{path}: {mapping}")
+                self.read_error = Unavailable(f"{path}: {mapping}")
             elif mapping.start_vaddr % PAGE_SIZE or mapping.end_vaddr % PAGE_SIZE:
-                self.gap = Unavailable(f"{path}: a mapping of half pages at {mapping.start_vaddr:#x}")
+                self.read_error = Unavailable(
+                    f"{path}: a mapping that does not begin and end on pages, at {mapping.start_vaddr:#x}"
+                )
             else:
                 empty = "Rss" in entry.sizes and not any(entry.sizes.get(key) for key in _RESIDENT)
                 whole = Run(mapping.start_vaddr, mapping.end_vaddr, "absent" if empty else "lost")
                 yield Region(mapping, [whole], entry.source)
 
     def _look(self, limit: int) -> None:
-        """Replace each region's runs by what its page tables say."""
+        """Replace each region's runs by those that its page tables show."""
         wanted = [region for region in self.regions if region.runs[0].state == "lost"]
         total = sum(region.mapping.size for region in wanted)
         scanned = 0
         for region in wanted:
-            self.kernel.progress(scanned / total, f"looking for the pages of process {self.pid}")
+            self.kernel.progress(scanned / total, f"searching the pages of process {self.pid}")
             scanned += region.mapping.size
             if scanned > MAX_SCANNED:
-                region.gap = Unavailable(
+                region.why_lost = Unavailable(
                     f"only the first {MAX_SCANNED >> 40} TiB of mappings are searched for pages"
                 )
                 continue
             region.runs = list(bounded(joined(self._pieces(region)), limit))
             limit -= region.size("there")
-            if region.size("lost") and not region.gap:
-                region.gap = Unavailable("beyond the limit that was set")
+            if region.size("lost") and not region.why_lost:
+                region.why_lost = Unavailable("beyond the limit that was set")
 
     def _pieces(self, region: Region) -> Iterator[Run]:
         """The pages of a region, in order, in runs that may be joined."""
@@ -134,45 +139,42 @@ class ProcessMemory:
             try:
                 data = self.kernel.files.read_at(path, start // PAGE_SIZE * 8, (end - start) // PAGE_SIZE * 8)
             except UNREADABLE as error:
-                region.gap = why(path, error)
+                region.why_lost = why(path, error)
             for word, group in groupby(struct.unpack(f"<{len(data) // 8}Q", data[: len(data) & -8])):
                 state = self._state(word)
-                error_text = start + len(list(group)) * PAGE_SIZE
+                behind = start + len(list(group)) * PAGE_SIZE
                 if state == "lost":
-                    region.gap = region.gap or Unavailable("in memory, but not in the image")
-                yield Run(start, error_text, state)
-                start = error_text
+                    region.why_lost = region.why_lost or Unavailable("in memory, but not in the image")
+                yield Run(start, behind, state)
+                start = behind
             if start < end:
-                region.gap = region.gap or Unavailable(f"{path}: tells nothing of {start:#x}")
+                region.why_lost = region.why_lost or Unavailable(f"{path}: nothing about {start:#x}")
                 yield Run(start, end, "lost")
 
     def _state(self, word: int) -> State:
-        """What an entry of pagemap says of its page."""
+        """The state of the page of an entry of pagemap."""
         if word & _PRESENT:
             frame = word & _FRAME
-            # frame 0: the kernel does not tell
-            return (
-                "there"
-                if not frame or self.kernel.addresses.in_image(frame * PAGE_SIZE, PAGE_SIZE)
-                else "lost"
-            )
+            # frame 0: the kernel does not show it
+            is_there = not frame or self.kernel.addresses.in_image(frame * PAGE_SIZE, PAGE_SIZE)
+            return "there" if is_there else "lost"
         return "swapped" if word & _SWAPPED else "absent"
 
     def read(self, region: Region, run: Run) -> Iterator[bytes]:
-        """The bytes of a run that is there, in pieces; what cannot be read is zero, and the region's `gap`
-        and `unread` tell of it."""
-        place = careful_until = run.start_vaddr
-        while place < run.end_vaddr:
-            size = min(PAGE_SIZE if place < careful_until else _BYTES_AT_ONCE, run.end_vaddr - place)
-            data = self._read(region, place, size)
+        """The bytes of a run that is there, in pieces. What cannot be read is zero, and counted in the
+        region's `unread`, with the reason in `why_lost`."""
+        vaddr = careful_until = run.start_vaddr
+        while vaddr < run.end_vaddr:
+            size = min(PAGE_SIZE if vaddr < careful_until else _BYTES_AT_ONCE, run.end_vaddr - vaddr)
+            data = self._read(region, vaddr, size)
             if not data and size > PAGE_SIZE:
-                careful_until = place + size
+                careful_until = vaddr + size
                 continue
             if not data:
                 data = bytes(size)
                 region.unread += size
             yield data
-            place += len(data)
+            vaddr += len(data)
 
     def _read(self, region: Region, vaddr: int, size: int) -> bytes:
         """Up to `size` bytes; none if they cannot be read."""
@@ -186,7 +188,7 @@ class ProcessMemory:
             data, reason = b"", why(path, error)
         if not data and size == PAGE_SIZE:
             self._failures += 1
-            region.gap = Unavailable(f"{reason.reason} at {vaddr:#x}")
+            region.why_lost = Unavailable(f"{reason.reason} at {vaddr:#x}")
         return data
 
 
@@ -205,7 +207,7 @@ def joined(runs: Iterable[Run]) -> Iterator[Run]:
 
 
 def bounded(runs: Iterable[Run], limit: int) -> Iterator[Run]:
-    """The runs, of which those that are there beyond `limit` bytes are lost."""
+    """The runs; of those that are there, what is beyond `limit` bytes is lost."""
     for run in runs:
         if run.state == "there" and run.size > limit:
             cut = run.start_vaddr + max(limit, 0) // PAGE_SIZE * PAGE_SIZE

@@ -1,1 +1,1 @@
-"""What the tools that report about the whole system share."""
+"""What tools share that report about the whole system."""

@@ -1,0 +1,197 @@
+"""What processes have open, mapped, or stand in: the files behind the links of /proc/PID."""
+
+from __future__ import annotations
+
+import stat as modes
+from collections.abc import Iterator
+from errno import ENOENT, ESRCH
+from typing import NamedTuple
+
+from hybridbridge_vol.guest.kernel import Files
+from hybridbridge_vol.guest.values import Question, Stat
+from hybridbridge_vol.procfs.fd import FdInfo, parse_fdinfo
+from hybridbridge_vol.procfs.maps import DELETED, Mapping, entries
+from hybridbridge_vol.procfs.sources import Source
+from hybridbridge_vol.toolkit.cells import Cell, Unavailable
+from hybridbridge_vol.toolkit.reading import UNREADABLE, attempt, parsed, why
+from hybridbridge_vol.tools.network.socket_names import SocketName, SocketNames, socket_inode
+from hybridbridge_vol.tools.process.descriptors import Share
+from hybridbridge_vol.tools.process.listing import files_of, read_maps
+
+_LINKS = (("cwd", "cwd"), ("root", "rtd"), ("exe", "txt"))
+"""Links of /proc/PID, and what lsof calls them."""
+_KINDS = {
+    modes.S_IFREG: "REG", modes.S_IFDIR: "DIR", modes.S_IFCHR: "CHR", modes.S_IFBLK: "BLK",
+    modes.S_IFIFO: "FIFO", modes.S_IFLNK: "LINK", modes.S_IFSOCK: "sock", 0: "a_inode",
+}  # fmt: skip
+_WITH_SIZE = ("REG", "DIR", "LINK", "a_inode")
+
+
+class File(NamedTuple):
+    """One file of a process: a row of lsof but for the process."""
+
+    fd: str
+    type: Cell = None
+    device: Cell = None
+    size: Cell = None
+    position: Cell = None
+    node: Cell = None
+    name: Cell = None
+    sources: tuple[Source, ...] = ()
+    unlinked: bool = False
+    socket: SocketName | None = None
+
+    @classmethod
+    def unreadable(cls, fd: str, reason: Unavailable) -> File:
+        """A file about which nothing can be read."""
+        return cls(fd, reason, reason, reason, reason, reason, reason)
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """FD, TYPE, DEVICE, SIZE/OFF, POS, NODE, NAME."""
+        return (self.fd, self.type, self.device, self.size, self.position, self.node, self.name)
+
+
+def expect_files(files: Files, shares: list[Share]) -> None:
+    """Announce what will be asked about these processes (of their first threads)."""
+    links = [link for link, _fd in _LINKS]
+    pids, first = [share.pid for share in shares], [share.pid for share in shares if share.first]
+    files.expect(
+        [
+            *files_of(pids, "", kind="lstat"), *files_of(pids, "comm"), *files_of(first, "maps"),
+            *files_of(first, *links, kind="readlink"), *files_of(first, *links, kind="stat"),
+        ]
+    )  # fmt: skip
+    files.expect([*_descriptor_questions(shares), *_mapping_questions(files, first)])
+
+
+def _descriptor_questions(shares: list[Share]) -> Iterator[Question]:
+    for share in shares:
+        for number in share.descriptors:
+            link = f"/proc/{share.pid}/fd/{number}"
+            yield Question("read", f"/proc/{share.pid}/fdinfo/{number}")
+            yield Question("readlink", link)
+            yield Question("stat", link)
+
+
+def _mapping_questions(files: Files, pids: list[int]) -> Iterator[Question]:
+    for pid in pids:
+        data, _read_error = read_maps(files, f"/proc/{pid}/maps")
+        seen: set[tuple[str, int]] = set()
+        for mapping, _sizes, _source in entries("", data):
+            if isinstance(mapping, Mapping) and _is_file(mapping):
+                key = mapping.device, mapping.inode
+                if key not in seen:
+                    seen.add(key)
+                    yield Question("stat", _mapped_link(pid, mapping))
+
+
+def files_beside_descriptors(files: Files, folder: str, pid: int) -> Iterator[File]:
+    """What a process or thread has beside its descriptors: directories, its program, mapped files. `folder`
+    is that of the thread."""
+    program = None
+    for link, fd in _LINKS:
+        file = _linked(files, f"{folder}/{link}", fd)
+        if file:
+            yield file
+            program = file
+    yield from _mapped(files, folder, pid, program)
+
+
+def _linked(files: Files, link: str, fd: str, position: Cell = None) -> File | None:
+    """What a link of /proc leads to; None if there is no such link (a kernel thread has no program, a zombie
+    no directory)."""
+    try:
+        target = files.readlink(link)
+    except UNREADABLE as error:
+        if isinstance(error, OSError) and error.errno in (ENOENT, ESRCH):
+            return None
+        return File.unreadable(fd, why(link, error))
+    seen = attempt(link, lambda: files.stat(link, follow=True))
+    if isinstance(seen, Unavailable):
+        return File(fd, seen, seen, seen, position, seen, target, (Source(f"readlink {link}"),))
+    return _described(fd, target, seen, position, (Source(f"readlink {link}"), Source(f"stat {link}")))
+
+
+def _described(fd: str, target: str, seen: Stat, position: Cell, sources: tuple[Source, ...]) -> File:
+    kind = _KINDS.get(modes.S_IFMT(seen.mode), f"{modes.S_IFMT(seen.mode):06o}")
+    device = seen.rdev if kind in ("CHR", "BLK") else seen.dev
+    size: Cell = str(seen.size) if kind in _WITH_SIZE else position
+    if isinstance(size, int):
+        size = f"0t{size}"
+    name = target.partition(":[")[0] if kind == "FIFO" else target.removeprefix("anon_inode:")
+    unlinked = seen.nlink == 0 and kind in ("REG", "DIR")
+    return File(fd, kind, device_text(device), size, position, str(seen.ino), name, sources, unlinked)
+
+
+def device_text(number: int) -> str:
+    """`major,minor` of a device number of stat(2) (include/linux/kdev_t.h, new_encode_dev)."""
+    return f"{(number >> 8) & 0xFFF},{(number & 0xFF) | ((number >> 12) & 0xFFF00)}"
+
+
+def _is_file(mapping: Mapping) -> bool:
+    return bool(mapping.inode) or mapping.path.startswith("/")
+
+
+def _mapped_link(pid: int, mapping: Mapping) -> str:
+    return f"/proc/{pid}/map_files/{mapping.start_vaddr:x}-{mapping.end_vaddr:x}"
+
+
+def _mapped(files: Files, folder: str, pid: int, program: File | None) -> Iterator[File]:
+    """Each file that is mapped, once, but for the program."""
+    path = f"{folder}/maps"
+    data, read_error = read_maps(files, path)
+    seen = {(program.device, program.node)} if program and program.fd == "txt" else set()
+    for mapping, _sizes, source in entries(path, data):
+        if not isinstance(mapping, Mapping):
+            read_error = Unavailable(f"{path}: {mapping}")
+            continue
+        key = (mapping.device.replace(":", ","), str(mapping.inode))
+        if _is_file(mapping) and key not in seen:
+            seen.add(key)
+            file = _mapped_file(files, mapping, _mapped_link(pid, mapping), source)
+            yield file._replace(device=key[0], node=key[1])
+    if read_error:
+        yield File.unreadable("mem", read_error)
+
+
+def _mapped_file(files: Files, mapping: Mapping, link: str, source: Source) -> File:
+    is_deleted = mapping.path.endswith(DELETED)
+    fd, name = "DEL" if is_deleted else "mem", mapping.path.removesuffix(DELETED)
+    seen = attempt(link, lambda: files.stat(link, follow=True))
+    if isinstance(seen, Unavailable):
+        file = File(fd, type=seen, size=seen, name=name, sources=(source,))
+    else:
+        file = _described(fd, name, seen, None, (source, Source(f"stat {link}")))
+    return file._replace(unlinked=is_deleted)
+
+
+def open_file(files: Files, folder: str, pid: int, number: int, sockets: SocketNames) -> File:
+    """What a descriptor leads to. `folder` is that of the thread."""
+    path, link = f"{folder}/fdinfo/{number}", f"{folder}/fd/{number}"
+    info = parsed(files, path, parse_fdinfo)
+    if isinstance(info, Unavailable):
+        fd, file = str(number), _linked(files, link, str(number), info)
+    else:
+        fd = f"{number}{info.access}{info.lock}"
+        file = _linked(files, link, fd, info.position)
+    if file is None:
+        return File.unreadable(fd, Unavailable(f"{link}: it is listed, but does not exist"))
+    file = file._replace(sources=(*file.sources, Source(path)))
+    if not isinstance(file.name, str):
+        return file
+    inode = socket_inode(file.name)
+    if inode is not None:
+        return _socket(file, sockets.find(pid, inode))
+    if file.type == "a_inode" and file.name.endswith("]") and isinstance(info, FdInfo) and info.detail:
+        return file._replace(name=f"{file.name[:-1]}:{info.detail}]")
+    return file
+
+
+def _socket(file: File, found: SocketName | Unavailable | None) -> File:
+    if isinstance(found, SocketName):
+        return file._replace(
+            type=found.type, device=found.device or None, node=found.node or None, name=found.name,
+            sources=(*file.sources, found.source), socket=found,
+        )  # fmt: skip
+    return file if found is None else file._replace(name=found)

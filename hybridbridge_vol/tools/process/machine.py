@@ -1,0 +1,55 @@
+"""What all rows of ps share: the machine's amounts of memory and time, and its terminals."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.procfs.pid import USER_HZ, TtyDriver, parse_tty_drivers, tty_name
+from hybridbridge_vol.toolkit.cells import Cell, Unavailable
+from hybridbridge_vol.toolkit.reading import attempt, parsed
+
+
+class Machine:
+    """The kernel, and what it reports about the whole machine."""
+
+    def __init__(self, kernel: GuestKernel) -> None:
+        self.kernel = kernel
+        info = attempt("sysinfo", kernel.system.sysinfo)
+        self.memory = info if isinstance(info, Unavailable) else info.totalram * info.mem_unit
+        """Bytes of RAM that the guest's kernel manages."""
+        self.uptime = attempt("clock_gettime", kernel.clocks.boottime)
+        self.booted = self._booted()
+        """Seconds since the epoch."""
+
+    def _booted(self) -> float | Unavailable:
+        now = attempt("clock_gettime", self.kernel.clocks.realtime)
+        if isinstance(now, Unavailable) or isinstance(self.uptime, Unavailable):
+            return now if isinstance(now, Unavailable) else self.uptime
+        return now - self.uptime
+
+    def lived(self, starttime: int) -> float | Unavailable:
+        """Seconds since the tick `starttime`, in whole ticks, as procps counts them (library/pids.c,
+        `boot_tics`): from /proc/uptime, which has two decimals, and whose product with 100 is cut."""
+        if isinstance(self.uptime, Unavailable):
+            return self.uptime
+        hundredths = int(self.uptime * USER_HZ)
+        return (int(hundredths / USER_HZ * USER_HZ) - starttime) / USER_HZ
+
+    def tty(self, tty_nr: int) -> str:
+        """The terminal's name."""
+        name = tty_name(tty_nr)
+        return tty_name(tty_nr, self._tty_drivers) if ":" in name else name
+
+    @cached_property
+    def _tty_drivers(self) -> tuple[TtyDriver, ...]:
+        drivers = parsed(self.kernel.files, "/proc/tty/drivers", parse_tty_drivers)
+        return () if isinstance(drivers, Unavailable) else drivers
+
+
+def percent(part: float, whole: float | Unavailable) -> Cell:
+    """A share in percent; 0 of nothing. Cut after one decimal, as ps does (procps 4, src/ps/output.c,
+    `pr_pmem`, `pr_pcpu`)."""
+    if isinstance(whole, Unavailable):
+        return whole
+    return int(1000 * part / whole) / 10 if whole > 0 else 0.0
