@@ -185,7 +185,7 @@ def test_a_row_comes_from_the_bytes_it_names_and_no_other_row_does(lab: Lab, tmp
             for row in traced
         }
     image = bytearray(lab.sample("6.12").dump.read_bytes())
-    pids = [pid for pid in sorted(before) if len(names[pid].ranges) == 1][-5:]
+    pids = [pid for pid in sorted(before, key=lambda pid: int(str(pid))) if len(names[pid].ranges) == 1][-5:]
     changed = {}
     for pid in pids:
         offset, size = names[pid].ranges[0]

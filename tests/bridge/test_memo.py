@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,11 +42,11 @@ def covered(proven: Ranges) -> set[int]:
     return {offset for start, end in proven for offset in range(start, end)}
 
 
-def contents(memo: Memo) -> tuple[Ranges, set[int]]:
+def contents(memo: Memo) -> tuple[Ranges, AbstractSet[int]]:
     return list(memo.text.ranges()), memo.text.trusted
 
 
-def module_contents(memo: Memo) -> dict[str, tuple[Ranges, set[int]]]:
+def module_contents(memo: Memo) -> dict[str, tuple[Ranges, AbstractSet[int]]]:
     return {name: (list(part.ranges()), part.trusted) for name, part in memo.modules.items() if part}
 
 

@@ -53,7 +53,7 @@ class Writer:
         self._count += 1
         return self._count
 
-    def int(self, name: str, size: int, encoding: int = 0) -> int:
+    def integer(self, name: str, size: int, encoding: int = 0) -> int:
         return self.add(Kind.INT, name, size, struct.pack("<I", encoding << 24 | size * 8))
 
     def struct(
@@ -76,7 +76,7 @@ class Writer:
 def types() -> IsfTypes:
     """A struct with a field of every sort."""
     w = Writer()
-    integer, char = w.int("int", 4, 1), w.int("unsigned char", 1)
+    integer, char = w.integer("int", 4, 1), w.integer("unsigned char", 1)
     alias = w.add(Kind.TYPEDEF, "myint", w.add(Kind.CONST, "", integer))
     inner = w.struct("", 8, ("left", integer, 0, 0), ("right", integer, 32, 0))
     array = w.add(Kind.ARRAY, "", 0, struct.pack("<III", char, integer, 16))
@@ -137,7 +137,7 @@ def test_a_declared_struct_is_the_one_that_is_defined_later(types: IsfTypes) -> 
 
 def test_a_type_without_a_name_goes_by_its_typedef_s() -> None:
     w = Writer()
-    integer = w.int("int", 4, 1)
+    integer = w.integer("int", 4, 1)
     w.add(Kind.TYPEDEF, "kernel_cap_t", w.struct("", 4, ("val", integer, 0, 0)))
     w.add(Kind.TYPEDEF, "taken", w.struct("", 8, ("other", integer, 0, 0)))
     w.struct("taken", 4, ("own", integer, 0, 0))
@@ -160,7 +160,7 @@ def test_types_that_go_round_in_circles_are_void() -> None:
 @given(st.binary(max_size=60), st.integers(0, 300))
 def test_damaged_btf_is_an_error_in_one_line_or_some_table(junk: bytes, at: int) -> None:
     w = Writer()
-    integer = w.int("int", 4, 1)
+    integer = w.integer("int", 4, 1)
     w.struct("thing", 8, ("a", integer, 0, 0), ("b", w.add(Kind.PTR, "", integer), 64, 0))
     w.add(Kind.ENUM, "e", 4, struct.pack("<Ii", w.text("X"), 1), 1)
     data = bytearray(w.section())
