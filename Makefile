@@ -33,15 +33,15 @@ check: $(VENV)/installed-test
 	$(BIN)/mypy
 
 stubs: $(VENV)/installed
-	$(BIN)/python build_support/stubs.py
+	$(BIN)/python -m build_support.stubs
 
 docs: $(VENV)/installed
-	$(BIN)/python build_support/tool_pages.py
-	$(BIN)/python build_support/man_page.py
+	$(BIN)/python -m build_support.tool_pages
+	$(BIN)/python -m build_support.man_page
 
 examples: $(VENV)/installed $(NATIVE)
-	$(BIN)/python build_support/tool_examples.py
-	$(BIN)/python build_support/tool_pages.py
+	$(BIN)/python -m build_support.tool_examples
+	$(BIN)/python -m build_support.tool_pages
 
 bench: $(VENV)/installed-test $(NATIVE)
 	$(BIN)/python -m benchmarks.commands

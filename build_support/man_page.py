@@ -4,18 +4,15 @@ holds the page current. The wheel installs it as share/man/man1/hb.1."""
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
 
 from hybridbridge_vol import __version__
 from hybridbridge_vol.cli.console import EXIT_STATUSES
 from hybridbridge_vol.cli.main import ABOUT, COMMANDS, EXAMPLES, parser
 from hybridbridge_vol.toolkit.tool import Tool
 
+ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "man" / "hb.1"
 
 FILES = (

@@ -6,20 +6,17 @@ field that was not asked for is an AttributeError at run time. The text is forma
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Any
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
 
 from hybridbridge_vol import tools
 from hybridbridge_vol.api.signatures import annotation_of
 from hybridbridge_vol.api.table import PYTHON_TYPES, field_of
 from hybridbridge_vol.toolkit.tool import Tool
 
+ROOT = Path(__file__).resolve().parents[1]
 STUB = ROOT / "hybridbridge_vol" / "api" / "methods.pyi"
 LINE = 110
 """Columns of a line (pyproject.toml)."""

@@ -13,15 +13,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
 from hybridbridge_vol import tools
 from hybridbridge_vol.cli.run import example_of
 from hybridbridge_vol.trust.store import Store
 from hybridbridge_vol.workflow.trust_kernel import enroll
 from samples.make import Spec, make_sample
 
+ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "docs" / "tools" / "examples"
 MOST_LINES, WIDEST = 14, 150
 SECONDS = 300

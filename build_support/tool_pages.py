@@ -3,18 +3,15 @@ table of all tools. `make docs` runs it; a test holds the pages current."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
 
 from hybridbridge_vol import tools
 from hybridbridge_vol.api.signatures import annotation_of
 from hybridbridge_vol.api.table import PYTHON_TYPES, field_of
 from hybridbridge_vol.toolkit.tool import Column, Option, Tool
 
+ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / "docs" / "tools"
 EXAMPLES = PAGES / "examples"
 
@@ -34,8 +31,8 @@ INDEX = """\
 
 Each tool answers under the same name in three places: `hb run DUMP TOOL`, the Volatility plugin `hb.TOOL`,
 and the method `snapshot.TOOL()` in Python. `make docs` writes these pages from the tools' own descriptions.
-The examples are recorded from a sample image, a Debian 12 guest with two CPUs and a workload (`make examples`),
-and show the first lines of the output.
+The examples are recorded from a sample image, a Debian 12 guest with two CPUs and a workload (`make
+examples`), and show the first lines of the output.
 
 | tool | shows |
 |---|---|

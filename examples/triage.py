@@ -2,7 +2,7 @@
 
     python examples/triage.py [--store DIR] dump.raw [more.lime ...]
 
-The kernels of the images must be trusted before: `hb trust add PACKAGE`.
+The kernels of the images must be trusted: `hb trust add PACKAGE`.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from hybridbridge_vol.errors import HybridBridgeError
 from hybridbridge_vol.toolkit.printable import printable
 from hybridbridge_vol.toolkit.tool import error_text
 
-FOREIGN_PLACES = ("/tmp/", "/dev/shm/", "/var/tmp/", "/memfd:")
-"""Where programs seldom live for good."""
+UNUSUAL_PATHS = ("/tmp/", "/dev/shm/", "/var/tmp/", "/memfd:")
+"""Directories in which programs are seldom installed."""
 
 
 def show(frame: pandas.DataFrame, width: int = 60) -> None:
-    """Print it. Names come from the guest and may hold what moves a terminal's cursor."""
+    """Print a table. Its names come from the guest and may hold control characters."""
     safe = frame.map(lambda value: printable(value) if isinstance(value, str) else value)
     print(safe.to_string(index=False, max_colwidth=width))
 
 
 def oddities(snapshot: hybridbridge_vol.api.snapshot.Snapshot) -> pandas.DataFrame:
-    """Processes whose program is gone or lies in an odd place, and what one view of the kernel shows and
-    another hides."""
+    """Processes whose program was deleted or lies in an unusual directory, processes that look like kernel
+    threads but are not, and what one of the kernel's views shows and another does not."""
     found: list[tuple[str | None, str | None, str]] = [
         (str(row.pid), row.command, f"runs {row.name}")
         for row in snapshot.lsof()
-        if row.fd == "txt" and row.name and ("(deleted)" in row.name or row.name.startswith(FOREIGN_PLACES))
+        if row.fd == "txt" and row.name and ("(deleted)" in row.name or row.name.startswith(UNUSUAL_PATHS))
     ]
     found += [
-        (str(row.pid), row.comm, f"poses as a kernel thread: {row.cmd}")
+        (str(row.pid), row.comm, f"looks like a kernel thread: {row.cmd}")
         for row in snapshot.ps()
         if row.cmd and row.cmd.startswith("[") and row.vsz
     ]
@@ -46,7 +46,7 @@ def oddities(snapshot: hybridbridge_vol.api.snapshot.Snapshot) -> pandas.DataFra
 
 
 def triage(path: str, store: str | None) -> None:
-    """Print what is worth knowing of one image."""
+    """Print the essentials of one image."""
     with hybridbridge_vol.open(path, store) as snapshot:
         facts = snapshot.facts
         up = pandas.Timedelta(seconds=round(facts.uptime or 0))
@@ -58,7 +58,7 @@ def triage(path: str, store: str | None) -> None:
         show(busiest[["PID", "UID", "START", "TIME", "RSS", "CMD"]])
 
         sockets = snapshot.netstat(tcp=True, udp=True, listening=True, program=True).to_pandas()
-        print(f"\n{len(sockets)} sockets wait for others:")
+        print(f"\n{len(sockets)} listening sockets:")
         show(sockets[["PROTO", "LOCAL", "PID", "PROGRAM"]].drop_duplicates())
 
         odd = oddities(snapshot)
@@ -67,11 +67,11 @@ def triage(path: str, store: str | None) -> None:
 
 
 def main() -> int:
-    """Images one by one; 1 if one could not be looked at."""
+    """Look at the images one by one; 1 if one could not be opened."""
     parser = argparse.ArgumentParser(description="A first look at memory images.")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="memory image")
     parser.add_argument(
-        "--store", metavar="DIR", help="where trusted kernels are kept (default: the user's cache directory)"
+        "--store", metavar="DIR", help="directory of trusted kernels (default: ~/.cache/hybridbridge/trust)"
     )
     args = parser.parse_args()
     failed = False

@@ -1,8 +1,8 @@
-"""HybridBridge: ask a memory snapshot by running the kernel's own code in a trusted kernel."""
+"""HybridBridge: analyse a memory snapshot by running the kernel's own code in a trusted kernel."""
 
 from __future__ import annotations
 
-TYPE_CHECKING = False
+TYPE_CHECKING = False  # the module typing takes longer to load than everything else here
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -22,11 +22,12 @@ def open(
 ) -> Snapshot:
     """Open a memory image of Linux: `with hybridbridge_vol.open("dump.raw") as snapshot: snapshot.ps()`.
 
-    Its kernel must have been trusted once (`hb trust add`), in `store` or in the user's. `bridge` is auto,
-    slow or fast; `ns_of` a process from inside whose namespaces to look; `progress(fraction, text)` is called
-    while it takes long. See `hybridbridge_vol.api.snapshot.Snapshot` and `hybridbridge_vol.api.table`. Raises
-    HybridBridgeError (`hybridbridge_vol.errors`), whose text is one line that names the file and the way out.
+    Its kernel must be trusted (`hb trust add`), in `store` (None: the user's own). `bridge`: "auto", "slow"
+    or "fast"; `ns_of`: answer from inside the namespaces of this process; `progress(fraction, text)` is
+    called during long work. See `hybridbridge_vol.api.snapshot.Snapshot` and `hybridbridge_vol.api.table`.
+
+    Raises HybridBridgeError (`hybridbridge_vol.errors`): one line that names the file and how to go on.
     """
-    from hybridbridge_vol.api.snapshot import open_snapshot
+    from hybridbridge_vol.api.snapshot import open_snapshot  # `import hybridbridge_vol` loads no engine
 
     return open_snapshot(image, store, bridge=bridge, ns_of=ns_of, progress=progress)

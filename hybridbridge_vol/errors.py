@@ -1,41 +1,51 @@
-"""Every error the engine raises on purpose.
+"""The errors that the engine raises on purpose.
 
-Each message is one line that names the file (or the call) and the way out. The command line and the plugins
-translate these; anything else that escapes is a bug in the engine.
+Each message is one line that names the file (or the call) and how to go on. The command line and the plugins
+show it as it is; any other exception that reaches them is a bug.
 """
 
 from __future__ import annotations
 
 
 class HybridBridgeError(Exception):
-    """Base of all errors that are the input's or the environment's, not the engine's."""
+    """Base of all errors that come from the input or the environment, not from a bug."""
 
 
 class KernelFileError(HybridBridgeError):
-    """A vmlinuz or package cannot be used as a kernel: not one, damaged, or of an unknown make."""
+    """A file cannot be used as a kernel: it is not a vmlinuz or a package of one, damaged, or of an unknown
+    format."""
 
 
 class BootError(HybridBridgeError):
-    """A kernel was read but did not reach its init inside the emulator."""
+    """A kernel was read but did not reach the start of its init inside the emulator."""
 
 
 class StoreError(HybridBridgeError):
-    """The store of trusted kernels cannot be read or written, or an entry is corrupt or of another
+    """The store of trusted kernels cannot be read or written, or an entry is damaged or of another
     version."""
 
 
 class ImageError(HybridBridgeError):
-    """A file cannot be used as a memory image: empty, a directory, compressed, truncated beyond use."""
+    """A file cannot be used as a memory image: it is empty, a directory, compressed as a whole, or
+    truncated."""
 
 
 class KernelNotFound(ImageError):
-    """The image holds no Linux kernel that could be found."""
+    """No Linux kernel was found in the image.
+
+    `banner`: the version line of a stored kernel, if it is in the image but its kernel is not where kernels
+    load.
+    """
+
+    def __init__(self, message: str, banner: str | None = None) -> None:
+        super().__init__(message)
+        self.banner = banner
 
 
 class KernelNotStored(HybridBridgeError):
     """The image's kernel is known by its banner, but no stored trusted kernel fits.
 
-    Attributes: `banner` is the kernel's own version line as found in the image.
+    `banner`: the kernel's version line (linux_banner, init/version.c), as found in the image.
     """
 
     def __init__(self, message: str, banner: str) -> None:
@@ -44,13 +54,13 @@ class KernelNotStored(HybridBridgeError):
 
 
 class AttachError(HybridBridgeError):
-    """The image's kernel was found but its address space cannot be rebuilt."""
+    """The image's kernel was found, but its address space cannot be rebuilt."""
 
 
 class CallRolledBack(HybridBridgeError):
-    """One call into the kernel did not end well and was thrown away; the session goes on.
+    """One call into the kernel failed and was rolled back; the session can be used further.
 
-    Attributes: `reason` is one short phrase ("page fault at ...", "budget exceeded").
+    `call`: what was called; `reason`: a short phrase ("page fault at ...", "budget exceeded").
     """
 
     def __init__(self, call: str, reason: str) -> None:
@@ -64,22 +74,22 @@ class ParseError(HybridBridgeError):
 
 
 class EngineMissing(HybridBridgeError):
-    """The native part of SLOW-BRIDGE is not there or does not fit this package."""
+    """The native part of SLOW-BRIDGE is missing or does not fit this package."""
 
 
 class OptionError(HybridBridgeError):
-    """An option's value names nothing that there is: no such state of sockets, no such process in the
-    image."""
+    """The value of an option names something that does not exist: an unknown socket state, a process that is
+    not in the image."""
 
 
 class MemoError(HybridBridgeError):
-    """A memo file cannot be used: damaged, of another version, or of another kernel."""
+    """A memo file cannot be used: it is damaged, of another version, or of another kernel."""
 
 
 class NotMemoized(HybridBridgeError):
-    """FAST-BRIDGE met code without a memo and was told not to fall back.
+    """FAST-BRIDGE met code without a memo while falling back was not allowed.
 
-    Attributes: `function` names the code that has no memo.
+    `function`: the kernel function that has no memo.
     """
 
     def __init__(self, message: str, function: str) -> None:
@@ -88,8 +98,8 @@ class NotMemoized(HybridBridgeError):
 
 
 class BatchError(HybridBridgeError):
-    """A batch cannot begin: its folder cannot be written, another one is at work there, or a list cannot be
-    read."""
+    """A batch cannot begin or go on: its directory cannot be written, another batch works there, a list
+    cannot be read, or the Dask cluster is unusable."""
 
 
 class CasesError(HybridBridgeError):
@@ -98,3 +108,7 @@ class CasesError(HybridBridgeError):
 
 class HybridBridgeWarning(UserWarning):
     """Something was not as it should be, but the work goes on without it."""
+
+
+class RecoverError(HybridBridgeError):
+    """Recovered files cannot be stored where they should be."""

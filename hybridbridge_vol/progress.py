@@ -1,4 +1,4 @@
-"""The progress bar of `hb`: on a terminal only, and only for work that takes longer than a second."""
+"""A progress bar on standard error: on a terminal only, and only for work that takes longer than a second."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import Self
 PATIENCE = 1.0
 """Seconds of work before the bar appears."""
 INTERVAL = 0.1
+"""Seconds between two updates."""
 BAR = 30
+"""Characters of the bar."""
 
 
 class Progress:
-    """Called with a fraction from 0 to 1, which ends it, and what is being done; used as a context manager it
-    leaves a clean line."""
+    """A `units.Progress`: called with the fraction done (1 ends the bar) and what is being done. As a context
+    manager it leaves a clean line."""
 
     def __init__(self) -> None:
         self._quiet = not sys.stderr.isatty()
@@ -35,7 +37,7 @@ class Progress:
         sys.stderr.flush()
 
     def clear(self) -> None:
-        """Take the bar away, before anything else is written."""
+        """Remove the bar, before anything else is written."""
         if self._drawn:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()

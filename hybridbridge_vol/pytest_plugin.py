@@ -1,5 +1,7 @@
-"""pytest: each run of each case of `--hb-cases CASES.toml` is a test. pytest loads this in every project:
-imports are late."""
+"""A pytest plugin: each run of each case of `--hb-cases CASES.toml` is a test.
+
+pytest loads this module in every project of the environment, so the engine is imported only when cases are
+collected."""
 
 from __future__ import annotations
 
@@ -15,18 +17,18 @@ if TYPE_CHECKING:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The options."""
+    """Add the options."""
     group = parser.getgroup("hybridbridge")
     group.addoption(
         "--hb-cases",
         metavar="FILE",
-        help="a file of cases of 'hb regress': each run is a test; alone: only those",
+        help="a file of cases of 'hb regress': each run is a test; if no other path is given, only these",
     )
-    group.addoption("--hb-store", metavar="DIR", help="where the cases' kernels are trusted")
+    group.addoption("--hb-store", metavar="DIR", help="directory of the trusted kernels of the cases")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Collect the file; if nothing else was named, nothing else."""
+    """Collect the file of cases, and nothing else if no path was given."""
     cases = config.getoption("--hb-cases")
     if cases is None:
         return
@@ -38,7 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    """The file of cases."""
+    """Collect the file of cases."""
     cases = parent.config.getoption("--hb-cases")
     if cases is not None and file_path == Path(cases).absolute():
         return CasesFile.from_parent(parent, path=file_path)
@@ -48,8 +50,13 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
 class CasesFile(pytest.File):
     """A file of cases. The runs of a case are answered together, when the first of them is tested."""
 
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._results: dict[tuple[str, str], Result] = {}
+        """By the names of the case and the run."""
+
     def collect(self) -> Iterator[pytest.Item]:
-        """The runs."""
+        """One item for each run."""
         from hybridbridge_vol.cli.regress import parse_run
         from hybridbridge_vol.errors import HybridBridgeError
         from hybridbridge_vol.lab.regress.cases import read_cases
@@ -63,19 +70,18 @@ class CasesFile(pytest.File):
                 yield CaseRun.from_parent(self, name=f"{case.name}: {run.text}", case=case, run=run)
 
     def result_of(self, case: Case, run: Run) -> Result:
-        """What the run came to; all chosen runs of its case are made at once, so that its image is opened
-        once."""
+        """The result of a run. All selected runs of its case are made at the first call, so that the image is
+        opened once."""
         from hybridbridge_vol.lab.regress import regress
 
-        found: dict[tuple[str, str], Result] = self.__dict__.setdefault("found", {})
-        if (case.name, run.text) not in found:
+        if (case.name, run.text) not in self._results:
             chosen = [
                 item.run for item in self.session.items if isinstance(item, CaseRun) and item.case is case
             ]
             store = self.config.getoption("--hb-store")
             for result in regress.verify(case, chosen, Path(store) if store else None):
-                found[case.name, result.run.text] = result
-        return found[case.name, run.text]
+                self._results[case.name, result.run.text] = result
+        return self._results[case.name, run.text]
 
 
 class CaseRun(pytest.Item):
@@ -83,13 +89,13 @@ class CaseRun(pytest.Item):
 
     parent: CasesFile
 
-    def __init__(self, *, case: Case, run: Run, **others: Any) -> None:
-        super().__init__(**others)
+    def __init__(self, *, case: Case, run: Run, **arguments: Any) -> None:
+        super().__init__(**arguments)
         self.case = case
         self.run = run
 
     def runtest(self) -> None:
-        """Compare."""
+        """Compare the answer with the recorded one."""
         from hybridbridge_vol.errors import CasesError
 
         result = self.parent.result_of(self.case, self.run)
@@ -99,7 +105,7 @@ class CaseRun(pytest.Item):
             raise Different("\n".join(result.lines))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """The difference, and nothing of this file."""
+        """The difference, without a traceback through this module."""
         from hybridbridge_vol.errors import HybridBridgeError
 
         if isinstance(excinfo.value, (Different, HybridBridgeError)):
@@ -107,9 +113,9 @@ class CaseRun(pytest.Item):
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, None, str]:
-        """Where it is."""
+        """The file of cases, and the name."""
         return self.path, None, self.name
 
 
 class Different(Exception):
-    """The answer is not what was recorded."""
+    """The answer differs from the recorded one."""

@@ -1,8 +1,11 @@
-"""What every Volatility plugin of ours is, but for its name: requirements and a TreeGrid made from a tool.
+"""What all hb.* plugins of Volatility share: requirements and a TreeGrid, made from a tool's description.
 
-Kept here and not among the plugins, and no PluginInterface itself, because Volatility lists every subclass of
-that as a plugin. Volatility 3 (2.28) has no positional arguments, so a tool's positional option is a required
+It is not among the plugins and not a PluginInterface itself, because Volatility lists every subclass of that
+as a plugin. Volatility 3 (2.28) has no positional arguments, so a tool's positional option is a required
 `--name`.
+
+Volatility imports all plugins at every start, even for `vol -h`. The engine is therefore imported when a
+plugin runs: with Unicorn and the image formats it takes about 0.2 s.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from volatility3.framework.renderers import format_hints
 from hybridbridge_vol.errors import HybridBridgeError, ImageError
 from hybridbridge_vol.toolkit.cells import Cell, Kind, Unavailable, as_json, as_python, as_text
 from hybridbridge_vol.toolkit.printable import printable
+from hybridbridge_vol.toolkit.render import read_errors
 from hybridbridge_vol.toolkit.tool import Column, Option, Tool, error_text
 
 TYPES: dict[Kind, type] = {
@@ -37,7 +41,7 @@ TYPES: dict[Kind, type] = {
     "duration": str,
 }
 LOCATION = "automagic.LayerStacker.single_location"
-"""Where Volatility's command line leaves the image's URL."""
+"""The configuration value in which Volatility's command line puts the image's URL."""
 
 
 class EngineError(exceptions.VolatilityException):  # type: ignore[misc]
@@ -59,39 +63,45 @@ class ToolPlugin:
 
     @classmethod
     def get_requirements(cls) -> list[interfaces.configuration.RequirementInterface]:
-        """The tool's options, and where trusted kernels are kept. No layer is asked for: that would start
-        Volatility's scanners, and the engine reads the image itself."""
+        """The tool's options, and those of every tool. No layer is required: that would start Volatility's
+        scanners, and the engine reads the image itself."""
         return [requirement_of(option) for option in cls.tool.options] + [
             requirements.StringRequirement(
                 name="store",
-                description="where trusted kernels are kept (default: the user's cache directory)",
+                description="directory of trusted kernels (default: ~/.cache/hybridbridge/trust)",
                 optional=True,
             ),
             requirements.ChoiceRequirement(
                 name="bridge",
                 choices=["auto", "fast", "slow"],
-                description="auto: run proven code, prove what is new; slow: prove every call; fast: proven code only",
+                description="auto: run proven code, prove new code; slow: prove every call; "
+                "fast: run proven code only",
                 default="auto",
                 optional=True,
             ),
             requirements.IntRequirement(
                 name="ns_of",
-                description="answer from inside the namespaces of this process (a container's), as nsenter --all does",
+                description="answer from inside the namespaces of this process (a container's), as nsenter "
+                "--all does",
                 optional=True,
             ),
             requirements.BooleanRequirement(
                 name="provenance",
-                description="tell for each row the bytes of the image that it came from (takes --bridge slow)",
+                description="add to each row the image offsets of the bytes it was made from "
+                "(implies --bridge slow)",
                 default=False,
                 optional=True,
             ),
             requirements.BooleanRequirement(
-                name="stats", description="tell on standard error what was run", default=False, optional=True
+                name="stats",
+                description="print the bridge's statistics on standard error",
+                default=False,
+                optional=True,
             ),
         ]
 
     def run(self) -> renderers.TreeGrid:
-        """The tool's rows. Raises EngineError (under Volatility's own command line it ends with one line)."""
+        """The tool's rows. Raises EngineError; under Volatility's own command line it exits with one line."""
         options = {option.name: self._option(option) for option in self.tool.options}
         tool = self.tool
         if self.config.get("provenance", False):
@@ -100,7 +110,7 @@ class ToolPlugin:
             tool = with_provenance(tool)
         columns = tool.columns_for(options)
         rows = self._rows(tool, columns, options)
-        # An error before the first row is told here, before a renderer has written its head.
+        # an error before the first row is raised here, before a renderer has written the head of a table
         first = list(islice(rows, 1))
         titles = [(title_of(column), TYPES[column.kind]) for column in columns]
         return renderers.TreeGrid(titles, chain(first, rows))
@@ -130,9 +140,7 @@ class ToolPlugin:
                 ns_of=self.config.get("ns_of", None),
             ) as session:
                 for row in tool.rows(session, options):
-                    for reason in dict.fromkeys(
-                        cell.reason for cell in row.cells if isinstance(cell, Unavailable)
-                    ):
+                    for reason in dict.fromkeys(read_errors(columns, row).values()):
                         log.warning("%s", printable(f"unreadable: {reason}"))
                     values = zip(row.cells, columns, strict=True)
                     yield row.depth, tuple(value_of(cell, column.kind) for cell, column in values)
@@ -145,10 +153,10 @@ class ToolPlugin:
         self._progress_callback(100 * fraction, text)
 
     def _fail(self, text: str, error: Exception) -> NoReturn:
-        """End with the message alone. Volatility's command line puts "unexpected situation" and a plea for a
-        bug report in the place of the message of an exception it does not know, so there the exit is made
+        """End with the message alone. Volatility's command line replaces the message of an exception that it
+        does not know by "unexpected situation" and a request for a bug report, so there the exit is made
         here."""
-        from volatility3 import cli
+        from volatility3 import cli  # loaded already where it matters; programs need not load it
 
         message = printable(f"hb.{self.tool.name}: {text}")
         if isinstance(self._progress_callback, cli.PrintedProgress):
@@ -157,12 +165,13 @@ class ToolPlugin:
 
 
 def title_of(column: Column) -> str:
-    """The column's name; Volatility makes an identifier of it, which `%CPU` cannot become, but `CPU%` can."""
+    """The column's name. Volatility makes an identifier of it, which is possible for `CPU%` but not for
+    `%CPU`."""
     return column.name[1:] + "%" if column.name.startswith("%") else column.name
 
 
 def requirement_of(option: Option) -> interfaces.configuration.RequirementInterface:
-    """A tool's option as Volatility asks for it."""
+    """A tool's option as a requirement of the plugin."""
     name, about, optional = option.name, option.help, not option.positional
     if option.many:
         return requirements.ListRequirement(
@@ -181,7 +190,7 @@ def requirement_of(option: Option) -> interfaces.configuration.RequirementInterf
 
 
 def image_path(location: str | None) -> str:
-    """The path in the file: URL that Volatility made of `-f`. Raises ImageError."""
+    """The path in the file: URL that Volatility made of `-f`. ImageError."""
     if not location:
         raise ImageError("no memory image: name one with -f FILE")
     url = urlparse(location)
@@ -191,7 +200,8 @@ def image_path(location: str | None) -> str:
 
 
 def value_of(cell: Cell, kind: Kind) -> Any:
-    """A cell as Volatility's renderers take it; text is made printable, since most of them do not."""
+    """A cell as Volatility's renderers take it. Text is made printable here, because most renderers write it
+    as it is."""
     if isinstance(cell, Unavailable):
         return renderers.UnreadableValue()
     if cell is None:

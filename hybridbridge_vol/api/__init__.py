@@ -1,1 +1,1 @@
-"""The library: `hybridbridge_vol.open`, the tools as methods, tables of typed rows."""
+"""For scripts and notebooks: `snapshot` is an opened image, `methods` its tools, `table` what they return."""

@@ -57,6 +57,23 @@ class Environ(Record):
     variable: str | None
     value: str | None
 
+class Files(Record):
+    mode: str | None
+    nlink: int | None
+    uid: int | None
+    gid: int | None
+    size: int | None
+    cached: int | None
+    mtime: datetime.datetime | None
+    atime: datetime.datetime | None
+    ctime: datetime.datetime | None
+    btime: datetime.datetime | None
+    inode: int | None
+    fs: str | None
+    state: str | None
+    path: str | None
+    target: str | None
+
 class Free(Record):
     kind: str | None
     total: int | str | None
@@ -499,13 +516,13 @@ class ToolMethods:
         """IPv4 neighbours and their hardware addresses, as `arp -n` shows them."""
 
     def cat(self, path: str | Iterable[str]) -> Table[Cat]:
-        """The content of a file of the guest's /proc or /sys."""
+        """The content of a file of the guest, as far as its memory holds it."""
 
     def check(self) -> Table[Check]:
         """Kernel code, constants and tables of functions that differ from the trusted kernel's."""
 
     def dir(self, path: str) -> Table[Dir]:
-        """List a directory of the guest's /proc or /sys, as `ls -l` does."""
+        """List a directory of the guest, as `ls -l` does."""
 
     def dmesg(
         self,
@@ -519,6 +536,17 @@ class ToolMethods:
 
     def environ(self, *, pid: int | Iterable[int] = ...) -> Table[Environ]:
         """Environment variables of processes."""
+
+    def files(
+        self,
+        *,
+        path: str | None = ...,
+        mount: str | None = ...,
+        deleted: bool = ...,
+        executable: bool = ...,
+        changed-after: str | None = ...,
+    ) -> Table[Files]:
+        """Files that the guest's memory knows of, and how much of each it holds."""
 
     def free(
         self,

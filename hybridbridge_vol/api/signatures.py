@@ -9,8 +9,8 @@ from hybridbridge_vol.toolkit.tool import Option, Tool
 
 
 def signature_of(tool: Tool) -> Signature:
-    """The signature of a tool's method. What is an argument on the command line may be given by position or by
-    name, everything else by name only."""
+    """The signature of a tool's method. What is an argument on the command line may be given by position or
+    by name, everything else by name only."""
     parameters = [Parameter("self", Parameter.POSITIONAL_ONLY)]
     for option in sorted(tool.options, key=lambda option: not option.positional):
         kind = Parameter.POSITIONAL_OR_KEYWORD if option.positional else Parameter.KEYWORD_ONLY

@@ -8,8 +8,8 @@
         sockets = pandas.DataFrame(snapshot.netstat(tcp=True, listening=True))
         maps = snapshot.read_file("/proc/1/maps")
 
-Every tool of `hb run` is a method with the tool's options as keywords (`help(snapshot.ps)` tells them) and
-gives a `table.Table`. Its kernel must be trusted first, once: `hb trust add PACKAGE`.
+Every tool of `hb run` is a method with the tool's options as keyword arguments (see `help(snapshot.ps)`) and
+returns a `table.Table`. The image's kernel must be trusted first, once: `hb trust add PACKAGE`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import datetime
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from hybridbridge_vol.api.methods import ToolMethods
 from hybridbridge_vol.api.table import Table
@@ -27,28 +27,26 @@ from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.toolkit.cells import as_python
 from hybridbridge_vol.toolkit.reading import in_guest
 from hybridbridge_vol.units import Progress
-
-if TYPE_CHECKING:
-    from hybridbridge_vol.workflow.describe_image import SnapshotInfo
+from hybridbridge_vol.workflow.describe_image import SnapshotInfo, facts_of
 
 __all__ = ["Snapshot", "Table", "open_snapshot"]
 
 
 class Snapshot(ToolMethods):
-    """An opened image: see `open_snapshot`. Use it as a context manager, or call `close` when done; not for
-    several threads at once."""
+    """An opened image, see `open_snapshot`. Use it as a context manager, or call `close`; for one thread at a
+    time."""
 
     def __init__(self, session: Session) -> None:
         self._session: Session | None = session
 
     def session(self) -> Session:
-        """What the tools ask. ValueError once it is closed."""
+        """The session that answers the tools. ValueError once the snapshot is closed."""
         if self._session is None:
             raise ValueError("the image is closed: open it again")
         return self._session
 
     def read_file(self, path: str) -> bytes:
-        """The whole content of a file under the guest's /proc or /sys. OSError with the guest's errno;
+        """The whole content of a file under the guest's /proc or /sys. OSError with the guest's errno, or
         CallRolledBack."""
         return self.session().files.read(in_guest(path))
 
@@ -58,7 +56,7 @@ class Snapshot(ToolMethods):
 
     @property
     def path(self) -> str:
-        """The image file, as it was given."""
+        """The path of the image file, as it was given."""
         return str(self.session().bridge.image.path)
 
     @property
@@ -68,19 +66,17 @@ class Snapshot(ToolMethods):
 
     @property
     def captured(self) -> datetime.datetime | None:
-        """When it was taken, by its own clock; None where that shows no time. CallRolledBack."""
+        """Capture time by the guest's clock; None if that clock shows no time. CallRolledBack."""
         moment = as_python(self.session().clocks.realtime(), "time")
         return moment if isinstance(moment, datetime.datetime) else None
 
     @property
     def facts(self) -> SnapshotInfo:
-        """What `hb info` tells: format, kernel, layout, the moment of the freeze."""
-        from hybridbridge_vol.workflow.describe_image import facts_of
-
+        """What `hb info` reports: format, kernel, virtual layout, capture time."""
         return facts_of(self.session())
 
     def close(self) -> None:
-        """Let everything go. Tables stay as they are; closing twice is harmless."""
+        """Release the image and the emulator. Tables can still be used; closing twice is harmless."""
         if self._session is not None:
             session, self._session = self._session, None
             session.close()
@@ -110,13 +106,12 @@ def open_snapshot(
 ) -> Snapshot:
     """`hybridbridge_vol.open`: open a memory image, find its kernel among the trusted ones and attach to it.
 
-    `store`: where trusted kernels are kept (None: the user's cache directory). `bridge`: "auto" runs proven
-    code and proves what is new, "slow" proves every call, "fast" runs proven code only. `ns_of`: answer from
-    inside the namespaces of this process. `progress`: called with a fraction (1 ends it) and what is being
-    done.
+    `store`: directory of trusted kernels (None: the user's own). `bridge`: "auto" runs proven code and proves
+    new code, "slow" proves every call, "fast" runs proven code only. `ns_of`: answer from inside the
+    namespaces of this process. `progress`: called with the fraction done (1 ends it) and what is being done.
 
     Raises errors.HybridBridgeError (ImageError, KernelNotStored, AttachError, StoreError, OptionError), each
-    with one line that names the file and the way out; ValueError if there is no such bridge.
+    with one line that names the file and how to go on; ValueError for an unknown bridge.
     """
     modes = [mode.value for mode in Mode]
     if bridge not in modes:

@@ -1,14 +1,14 @@
-"""A tool's answer as typed Python values: what the methods of `api.Snapshot` return.
+"""A tool's answer as typed Python values: what the methods of `Snapshot` return.
 
 A row is a named tuple whose fields are named after the tool's columns by one rule, `field_of`: lower case,
-`%` is `pct_`, whatever else is no letter or digit is `_`; what Python has a use for already gets a `_` behind
-it. Tools that can show a tree have a field `depth` more.
+`%` becomes `pct_`, any other character that is not a letter or digit becomes `_`, and a name that Python uses
+itself gets a trailing `_`. Tools that can show a tree have an additional field `depth`.
 
     %CPU -> pct_cpu    RECV-Q -> recv_q    KB_READ/S -> kb_read_s    CMD -> cmd
 
 Values by the column's kind: int and hex are int, float and percent are float, str is str (a byte of the guest
-that is no UTF-8 is shown as `\\x80`), time is datetime in UTC, duration is timedelta. None: there is nothing
-to say, or it could not be read; `Table.unreadable` tells which.
+that is not UTF-8 is written as `\\x80`), time is datetime in UTC, duration is timedelta. None: there is no
+value, or it could not be read; `Table.unreadable` lists the values that could not be read, with the reasons.
 """
 
 from __future__ import annotations
@@ -18,9 +18,20 @@ import re
 from collections import namedtuple
 from collections.abc import Iterable, Sequence
 from functools import cache
+from html import escape
+from io import StringIO
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, overload
 
-from hybridbridge_vol.toolkit.cells import Kind, PythonValue, Unavailable, as_python, without_surrogates
+from hybridbridge_vol.toolkit.cells import (
+    Kind,
+    PythonValue,
+    Unavailable,
+    as_python,
+    as_text,
+    without_surrogates,
+)
+from hybridbridge_vol.toolkit.printable import printable
+from hybridbridge_vol.toolkit.render import Answer, read_errors, write_text
 from hybridbridge_vol.toolkit.tool import Column, Row
 
 if TYPE_CHECKING:
@@ -37,16 +48,16 @@ PYTHON_TYPES: dict[Kind, str] = {
     "time": "datetime.datetime",
     "duration": "datetime.timedelta",
 }
-"""What a value of each kind is, if it is not None."""
+"""The Python type of a value of each kind, if it is not None."""
 
 SHOWN_IN_HTML = 500
-"""Rows that a notebook shows of a table."""
+"""Rows of a table that a notebook shows."""
 
 _INT64, _UINT64 = 1 << 63, 1 << 64
 
 
 def field_of(column: str) -> str:
-    """The field that a column is in a row."""
+    """The name of a column's field in a row."""
     text = re.sub(r"[^0-9a-z]+", "_", column.lower().replace("%", " pct ")).strip("_") or "column"
     if text[0].isdecimal():
         text = f"n{text}"
@@ -55,7 +66,7 @@ def field_of(column: str) -> str:
 
 @cache
 def row_type(tool: str, columns: tuple[Column, ...], tree: bool = False) -> type[tuple[Any, ...]]:
-    """The named tuple of these columns, with `depth` where they make a tree. Its rows can be pickled."""
+    """The named tuple class of these columns; `tree` adds `depth`. Its rows can be pickled."""
     fields = [field_of(column.name) for column in columns] + ["depth"] * tree
     made: Any = namedtuple(tool.capitalize(), fields)  # type: ignore[misc]
     made.__doc__ = f"A row of `{tool}`."
@@ -76,7 +87,7 @@ def _remade(
 
 
 class Gap(NamedTuple):
-    """A value that could not be read: the number of its row, its column's name, and why."""
+    """A value that could not be read: the number of its row, its column's name, and the reason."""
 
     row: int
     column: str
@@ -84,10 +95,10 @@ class Gap(NamedTuple):
 
 
 class Table(Sequence[R_co], Generic[R_co]):
-    """The rows of one answer, in the tool's order; `pandas.DataFrame(table)` takes it as it is.
+    """The rows of one answer, in the tool's order; `pandas.DataFrame(table)` accepts it as it is.
 
-    `tool`: the tool's name. `columns`: its columns, with their own names, kinds and help. `row_type`: the
-    rows' class. `unreadable`: what could not be read, and why; empty for a whole answer.
+    `tool`: the tool's name. `columns`: its columns, with their names, kinds and help. `row_type`: the class
+    of the rows. `unreadable`: the values that could not be read; empty for a complete answer.
     """
 
     tool: str
@@ -109,13 +120,13 @@ class Table(Sequence[R_co], Generic[R_co]):
         unreadable: list[Gap] = []
         for number, row in enumerate(rows):
             values = list(map(as_python, row.cells, kinds))
-            gaps = [
+            missing = [
                 Gap(number, column.name, value.reason)
                 for column, value in zip(self.columns, values, strict=True)
                 if isinstance(value, Unavailable)
             ]
-            if gaps:
-                unreadable += gaps
+            if missing:
+                unreadable += missing
                 cells = zip(row.cells, values, strict=True)
                 row = row._replace(
                     cells=tuple(v if isinstance(v, Unavailable) else cell for cell, v in cells)
@@ -142,13 +153,13 @@ class Table(Sequence[R_co], Generic[R_co]):
         return self._rows[index]
 
     def to_pandas(self) -> pandas.DataFrame:
-        """A DataFrame with the tool's own column names; integers stay integers where values are missing
+        """A DataFrame with the tool's own column names. Integers stay integers where values are missing
         (Int64, UInt64).
 
-        Tools that can show a tree have a column `depth` more, an answer with values that could not be read a
-        column `unreadable` with the reasons. ImportError without pandas.
+        Tools that can show a tree have an additional column `depth`; an incomplete answer has a column
+        `unreadable` with the reasons. ImportError without pandas.
         """
-        import pandas
+        import pandas  # an optional package
 
         parts: dict[str, Any] = {
             column.name: pandas.Series([row[i] for row in self._rows], dtype=self._dtype(i, column.kind))
@@ -179,28 +190,20 @@ class Table(Sequence[R_co], Generic[R_co]):
 
     def __str__(self) -> str:
         """As `hb run` writes it."""
-        from io import StringIO
-
-        from hybridbridge_vol.toolkit.render import Answer, write_text
-
         out = StringIO()
         write_text(Answer(self.columns, self._answer, self._tree_column), out)
         return out.getvalue().rstrip("\n")
 
     def __repr__(self) -> str:
-        gaps = f", {self._incomplete()} incomplete" if self.unreadable else ""
-        return f"<Table {self.tool}: {len(self)} rows{gaps}: {', '.join(column.name for column in self.columns)}>"
+        incomplete = f", {self._incomplete()} incomplete" if self.unreadable else ""
+        names = ", ".join(column.name for column in self.columns)
+        return f"<Table {self.tool}: {len(self)} rows{incomplete}: {names}>"
 
     def _incomplete(self) -> int:
         return len({gap.row for gap in self.unreadable})
 
     def _repr_html_(self) -> str:
         """For notebooks. What the guest wrote is shown as text, never as markup."""
-        from html import escape
-
-        from hybridbridge_vol.toolkit.cells import as_text
-        from hybridbridge_vol.toolkit.printable import printable
-        from hybridbridge_vol.toolkit.render import read_errors
 
         def words(text: str) -> str:
             return escape(printable(text), quote=True)

@@ -1,8 +1,8 @@
 """Bringing a snapshot and a trusted kernel together in one machine.
 
-The steps, in this order: the snapshot's layout is read; a boot of the trusted kernel is chosen that lies clear
-of it; the twin and the snapshot's address space are set up, to be filled on demand; the machine is put over
-that memory and takes the CPU state of the boot; the proxy task, the task whose system calls we make, is
+The steps, in this order: the snapshot's layout is read; a boot of the trusted kernel is chosen that lies
+clear of it; the twin and the snapshot's address space are set up, to be filled on demand; the machine is put
+over that memory and takes the CPU state of the boot; the proxy task, the task whose system calls we make, is
 pointed to the snapshot's namespaces. Every write goes to copy-on-write pages.
 """
 
@@ -123,7 +123,7 @@ def _assemble(trusted: _TrustedSide, snapshot: VirtualMemory, memo: Memo) -> Bri
     image_pages = ImagePages(snapshot.image, memory)
     tables = TrustedTables(memory, boot.state.root_paddr, boot.layout)
     space = SnapshotSpace(tables, snapshot, image_pages, twin, modules, per_cpu)
-    faults = FaultHandler(space, twin, sides, prepared)
+    faults = FaultHandler(space, twin, sides, prepared.warnings, prepared.fixups)
     machine = Machine(snapshot.layout.levels, memory, faults, clock.tsc() if clock else None)
     try:
         machine.load_state(boot.state)
@@ -161,6 +161,7 @@ def _twin_text(
             boot.layout.guard_hole.start,
         )
     )
+    patches += prepared.constants.patches(snapshot)
     if clock is not None:
         patches.append(clock.patch())
     return TwinText(

@@ -26,8 +26,8 @@ class Bridge:
     The trusted side: `kernel`, its `boot`, the running `check` of that boot's memory, what is `prepared` for
     it, its `ram`. The snapshot's: `virtual_memory`. Both: `sides`, `memo`, and the parts of the machine's
     memory, `space`, `image_pages` and `twin`. `machine` is FAST-BRIDGE's; `faults` serves every machine over
-    this memory. `namespaces`: where the proxy task's nsproxy points to namespaces (virtual addresses), and the
-    symbol that each began as.
+    this memory. `namespaces`: where the proxy task's nsproxy points to namespaces (virtual addresses), and
+    the symbol that each began as.
 
     Its life: calls are made (bridge/run/); `confirm` before any answer counts; `close` once, last.
     """
@@ -91,8 +91,7 @@ class Bridge:
         return self.twin.offset_of(vaddr) is not None
 
     def confirm(self) -> None:
-        """Wait for the check of the stored kernel's memory; StoreError if it is damaged. Before any answer
-        counts."""
+        """Wait for the check of the stored kernel's memory; StoreError if it is damaged."""
         self.check.finish()
 
     def close(self) -> None:

@@ -9,7 +9,6 @@ from hybridbridge_vol.bridge.modules.traps import FixUp
 from hybridbridge_vol.bridge.per_cpu import redirect
 from hybridbridge_vol.bridge.sides import Sides
 from hybridbridge_vol.bridge.space import SnapshotSpace
-from hybridbridge_vol.bridge.text.prepared import Prepared
 from hybridbridge_vol.bridge.text.ud1 import UD2, ud1_size
 from hybridbridge_vol.bridge.twin_pages import TwinPages
 from hybridbridge_vol.machine.cpu import MAX_INSTRUCTION_SIZE
@@ -24,14 +23,24 @@ from hybridbridge_vol.machine.machine import Machine, UnmappedVirtual
 
 class FaultHandler:
     """Completes the snapshot's space, goes on behind warnings, lets the trusted kernel fix up what its
-    exception table covers, and ends the call for everything else. It serves both machines of a bridge."""
+    exception table covers, and ends the call for everything else. It serves both machines of a bridge.
 
-    def __init__(self, space: SnapshotSpace, twin: TwinPages, sides: Sides, prepared: Prepared) -> None:
+    `warnings` and `fix_ups` are ascending offsets from `_text` of the kernel's instructions, see `Prepared`.
+    """
+
+    def __init__(
+        self,
+        space: SnapshotSpace,
+        twin: TwinPages,
+        sides: Sides,
+        warnings: Sequence[int],
+        fix_ups: Sequence[int],
+    ) -> None:
         self._space = space
         self._twin = twin
         self._sides = sides
-        self._warnings = prepared.warnings
-        self._fix_ups = prepared.fixups
+        self._warnings = warnings
+        self._fix_ups = fix_ups
         self._per_cpu_offset_vaddr = sides.snapshot("__per_cpu_offset")
 
     def __call__(self, machine: Machine, vector: int, rip: int, cr2: int) -> Verdict:
@@ -51,8 +60,7 @@ class FaultHandler:
         return redirect(self._space, self._per_cpu_offset_vaddr, machine, rip, cr2)
 
     def _skip_warning(self, machine: Machine, rip: int) -> Verdict:
-        """Go on behind a WARN of either side (locks count as held, and the kernel may check that); a BUG ends
-        the call."""
+        """Go on behind a WARN of either side (some check that locks are held); a BUG ends the call."""
         trusted = self._space.modules.relocated_at(rip)
         is_modules = trusted is not None and rip in trusted.module.warnings
         if is_modules or _contains(self._warnings, rip - self._text_of(rip)):

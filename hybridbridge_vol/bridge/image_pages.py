@@ -1,4 +1,4 @@
-"""The image as guest-physical memory: mapped copy-on-write, or read page by page where it cannot be mapped."""
+"""The image as guest-physical memory: mapped copy-on-write, or read page by page if it cannot be mapped."""
 
 from __future__ import annotations
 
@@ -34,9 +34,8 @@ class ImagePages:
         return start, mapping
 
     def bring_in(self, paddr: int, shift: int) -> tuple[int, int] | None:
-        """The page to map for a byte of the image, and its size as a power of two: the larger the better, but
-        no larger than `1 << shift`, the page that the snapshot has there. None if the image does not hold
-        it."""
+        """The page to map for a byte of the image, and its size as a power of two, at most `shift`: that of
+        the page that the snapshot has there. None if the image does not hold it."""
         sizes = (LARGE_SHIFT, PAGE_SHIFT) if shift > PAGE_SHIFT and self._image.mappable else (PAGE_SHIFT,)
         for size in sizes:
             page = paddr >> size << size

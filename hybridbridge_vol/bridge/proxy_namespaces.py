@@ -1,5 +1,4 @@
-"""The proxy task's view of the snapshot: its namespaces, its pid and its credentials are those of the
-snapshot's init."""
+"""The proxy task's view of the snapshot: it has the namespaces, the pid and the credentials of its init."""
 
 from __future__ import annotations
 
@@ -27,8 +26,8 @@ def enter_snapshot(
     namespaces = _enter_namespaces(machine, proxy_task, sides)
     number_vaddr = proxy_task.pid + proxy_task.pid_namespace - _NUMBER_BEFORE_NS
     machine.write_u64(proxy_task.pid + proxy_task.pid_namespace, sides.snapshot("init_pid_ns"))
-    # whatever number the proxy task had: /proc/self, and with it /proc/net and /proc/mounts, is the snapshot's
-    # init
+    # whatever number the proxy task had: /proc/self, and with it /proc/net and /proc/mounts, is the
+    # snapshot's init
     machine.write(number_vaddr, _INIT_PID.to_bytes(4, "little"))
     machine.write_u64(proxy_task.cred + proxy_task.cred_user_namespace, sides.snapshot("init_user_ns"))
     if "init_cred" in sides.symbols:

@@ -53,8 +53,7 @@ class Sides(NamedTuple):
         return [moved(vaddr, self.snapshot_delta) for vaddr in self.symbols.addresses(name)]
 
     def function_at(self, offset: int) -> tuple[str, int] | None:
-        """The symbol at or before an offset from `_text`, and the distance to it; None outside of the kernel
-        image."""
+        """The symbol at or before an offset from `_text`, and the distance; None outside of the image."""
         return self.symbols.lookup(self.text_link_vaddr + offset) if 0 <= offset < self.size else None
 
     def describe(self, vaddr: int) -> str | None:

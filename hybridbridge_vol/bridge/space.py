@@ -97,13 +97,13 @@ class SnapshotSpace:
         self._per_cpu = per_cpu
         self._clear_modules_area(tables.memory)
         for vaddr in (per_cpu.vaddrs[0], per_cpu.vaddrs[-1]):
-            # now: what the trusted kernel's own tables are given later is lost with a call that is rolled back
+            # now: what the trusted kernel's own tables are given later is lost with a call that is rolled
+            # back
             self.builder.table(vaddr, PAGE_SHIFT)
 
     def _clear_modules_area(self, memory: PhysicalMemory) -> None:
-        """Take the trusted kernel's own pages out of where the snapshot's modules lie: those for compiled BPF
-        programs, 2 MiB of them since 6.1, of which we run none. From 6.19 on modules may lie before the
-        snapshot's own."""
+        """Take the trusted kernel's own pages out of the modules area: those for compiled BPF programs, 2 MiB
+        since 6.1, of which we run none. Since 6.19 modules may lie before the snapshot's own such pages."""
         table = self.builder.table(MODULES_START, LARGE_SHIFT)
         for slot in range(table, table + 8 * ((MODULES_END - MODULES_START) >> LARGE_SHIFT), 8):
             if memory.read_u64(slot):
@@ -152,7 +152,7 @@ class SnapshotSpace:
         return found is not None and self._map_data(vaddr, found.paddr, min(found.shift, largest))
 
     def _map_data(self, vaddr: int, paddr: int, shift: int) -> bool:
-        """Enter one page of the image, if it holds it; the snapshot has a page of `1 << shift` bytes there."""
+        """Enter one page of the image, if it holds it, of at most `1 << shift` bytes."""
         page = self._pages.bring_in(paddr, shift)
         if page is None:
             return False

@@ -1,7 +1,8 @@
 """The pages of the twin, and behind them the trusted segments of modules, as the two machines see them.
 
-SLOW-BRIDGE sees them whole; FAST-BRIDGE sees `int3` where nothing is proven. Both are made when they are first
-touched, and again (`renew`) whenever what is proven, or the class of a static reference, has changed (`learn`).
+SLOW-BRIDGE sees them whole; FAST-BRIDGE sees `int3` where nothing is proven. Both are made when they are
+first touched, and again (`renew`) whenever what is proven, or the class of a static reference, has changed
+(`learn`).
 
 Positions are offsets from `_text`; modules' segments lie behind the end of the kernel image, each at its
 `twin_offset`.
@@ -87,8 +88,7 @@ class TwinPages:
         memory.place(TWIN_PADDR, self._memoized)
 
     def offset_of(self, vaddr: int) -> int | None:
-        """The position of an address in the kernel image's window or in a module's trusted segment; None
-        elsewhere."""
+        """The position of an address of the kernel image or of a module's trusted segment; None elsewhere."""
         offset = vaddr - self._text_vaddr
         if 0 <= offset < self._size:
             return offset
@@ -117,7 +117,7 @@ class TwinPages:
         self._memoized.view[offset : offset + PAGE_SIZE] = self._masked(offset, page) if executable else page
 
     def _masked(self, offset: int, page: bytes | bytearray) -> bytes | bytearray:
-        """A page of code as FAST-BRIDGE sees it. Patches of the kernel's text need no proof: they are ours."""
+        """A page of code as FAST-BRIDGE sees it. Patches need no proof: they are ours."""
         if offset < self._size:
             masked = self._proven.masked(offset, page)
             self._text.apply_patches(masked, offset)
@@ -147,8 +147,8 @@ class TwinPages:
         return texts.setdefault(0 if segment is None else segment.twin_offset, _Learned(segment))
 
     def renew(self, offsets: Iterable[int]) -> list[int]:
-        """Make the pages of code that hold these positions again; the virtual addresses of those that were in
-        use."""
+        """Make the pages of code that hold these positions again, if they are in use; their virtual
+        addresses."""
         pages = {offset & -PAGE_SIZE for offset in offsets} & self._executable.keys()
         for page in pages:
             self._fill(page, True)

@@ -20,6 +20,8 @@ from hybridbridge_vol.toolkit.tool import error_text
 COMMANDS = {
     "info": "identify a memory image and find the trusted kernel that fits it",
     "run": "run a tool on an image: processes, sockets, modules, files of /proc and /sys",
+    "recover": "store the content of the guest's files, with a manifest",
+    "mount": "mount the guest's files read-only",
     "trust": "add, list, show and remove trusted kernels",
     "memo": "show, export, import and clear what was proven about a kernel's code",
     "train": "run all tools on images, so that later runs meet no unproven code",

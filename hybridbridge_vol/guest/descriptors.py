@@ -109,7 +109,9 @@ class OpenFile:
 
     @property
     def number(self) -> int:
-        """The descriptor's number, for calls beyond those of this class."""
+        """The descriptor's number. CallRolledBack if a call that was rolled back has closed the file."""
+        if not self._descriptor.is_open:
+            raise CallRolledBack(self.path, "a call that was rolled back has closed the file")
         return self._descriptor.number
 
     def read(self, size: int = LARGEST_READ) -> bytes:
@@ -135,7 +137,7 @@ class OpenFile:
         return list(directory_entries(self._proxy.answer(f"getdents64 {self.path}", min(count, size))))
 
     def _call(self, name: str, *arguments: int) -> int:
-        return self._proxy.checked(self.path, name, self._descriptor.number, *arguments)
+        return self._proxy.checked(self.path, name, self.number, *arguments)
 
     def close(self) -> None:
         """Close it. Closing twice is harmless."""

@@ -15,6 +15,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from hybridbridge_vol.errors import CallRolledBack
+from hybridbridge_vol.guest.file_attributes import FileAttributes
+from hybridbridge_vol.guest.file_content import Piece
+from hybridbridge_vol.guest.file_extents import Extent
 from hybridbridge_vol.guest.values import Question, Registers, Running, Stat, Sysinfo, TaskList, Uname
 
 if TYPE_CHECKING:
@@ -26,7 +29,9 @@ T = TypeVar("T")
 
 
 class Files(Protocol):
-    """The files of the guest's /proc and /sys, by absolute paths."""
+    """The files of the guest, by absolute paths: /proc and /sys, and its own file systems as its first process
+    sees them. Of those, memory may hold a part only: IncompleteFile and IncompleteDirectory are OSErrors that
+    have that part."""
 
     def read(self, path: str) -> bytes:
         """The whole content of a file. EndlessFile if it does not end."""
@@ -43,6 +48,24 @@ class Files(Protocol):
     def stat(self, path: str, follow: bool = False) -> Stat:
         """`lstat(2)`: a symbolic link itself, not its target; with `follow` `stat(2)`. The target of
         `/proc/PID/fd/N` and its like is found whatever the path says."""
+
+    def pieces(self, path: str) -> Iterator[Piece]:
+        """The content of a file in ascending order: data, holes, and what memory does not hold."""
+
+    def attributes(self, path: str, follow: bool = False) -> FileAttributes:
+        """`statx(2)`: all four times, and blocks."""
+
+    def cached_bytes(self, path: str) -> int:
+        """How many bytes of a file memory holds, in whole pages; holes count."""
+
+    def read_range(self, path: str, offset: int, size: int) -> bytes:
+        """Bytes of a file, holes as zeros; fewer at its end. OSError if memory lacks any of them."""
+
+    def extents(self, path: str) -> list[Extent]:
+        """Where a file lies on the device of its file system, as far as that says (FIEMAP)."""
+
+    def xattrs(self, path: str) -> dict[str, bytes]:
+        """The extended attributes of a file by their names."""
 
     def expect(self, questions: Iterable[Question]) -> None:
         """Announce what will be asked next: it may then be asked together, which is faster. No answer

@@ -23,8 +23,9 @@ def explain_unknown(
     stored = [kernel for kernel in store.kernels() if kernel.banner.strip() == banner]
     if stored:
         return KernelNotFound(
-            f"{image.path}: its kernel {stored[0].release} is in the store, but was not found where kernels "
-            "load; the image is truncated, or its pages are at wrong addresses"
+            f"{image.path}: its kernel {stored[0].release} is in the store, but was not found where kernels load; "
+            "the image is truncated, or its pages are out of place",
+            banner,
         )
     for problem in store.problems():
         if banner.split()[2] in str(problem):

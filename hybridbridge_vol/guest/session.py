@@ -22,16 +22,19 @@ from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.bridge.run.statistics import Statistics
 from hybridbridge_vol.errors import AttachError, CallRolledBack
 from hybridbridge_vol.guest.addresses import SnapshotAddresses
+from hybridbridge_vol.guest.all_files import GuestFiles
 from hybridbridge_vol.guest.answer_labels import AnswerLabels
 from hybridbridge_vol.guest.clocks import SnapshotClocks
 from hybridbridge_vol.guest.cpus import SnapshotCpus
 from hybridbridge_vol.guest.descriptors import Descriptors
+from hybridbridge_vol.guest.file_reader import FileReader
 from hybridbridge_vol.guest.files import SnapshotFiles
 from hybridbridge_vol.guest.forked_workers import processors as usable_processors
 from hybridbridge_vol.guest.mounting import Mounts
 from hybridbridge_vol.guest.no_kernel import explain_unknown
 from hybridbridge_vol.guest.proxy_calls import ProxyCalls
 from hybridbridge_vol.guest.registers import SnapshotThreads
+from hybridbridge_vol.guest.root_files import RootFiles
 from hybridbridge_vol.guest.route_tables import SnapshotRouteTables
 from hybridbridge_vol.guest.system import SnapshotSystem
 from hybridbridge_vol.guest.tasks import SnapshotTasks
@@ -65,7 +68,12 @@ class Session:
         self.answer_labels = AnswerLabels(self.caller)
         self.proxy = ProxyCalls(self.caller, self.answer_labels)
         mounts, descriptors = Mounts(self.caller), Descriptors(self.proxy)
-        self.files = SnapshotFiles(self.proxy, descriptors, mounts)
+        reader = FileReader(self.proxy)
+        self.files = GuestFiles(
+            SnapshotFiles(self.proxy, descriptors, mounts),
+            RootFiles(self.proxy, descriptors, mounts, reader),
+            reader,
+        )
         self.system = SnapshotSystem(self.proxy)
         self.clocks = SnapshotClocks(self.proxy)
         self.tasks = SnapshotTasks(self.proxy)

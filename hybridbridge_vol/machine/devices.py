@@ -32,8 +32,8 @@ NMI_STATUS = 0x61
 TIMER2_OUTPUT = 0x20
 RTC_DATA = 0x71
 TSC_STEP = 2000
-"""Cycles the TSC advances at each reading while booting: delays and calibrations end, and every boot takes the
-same path."""
+"""Cycles the TSC advances at each reading while booting: delays and calibrations end, and every boot takes
+the same path."""
 
 _VENDOR_INTEL = (0x756E6547, 0x6C65746E, 0x49656E69)  # EBX, ECX, EDX of leaf 0, SDM volume 2A, CPUID
 _FEATURES_EDX = 0x078BFBFF & ~(1 << 9)  # fpu vme de pse tsc msr pae mce cx8 ... fxsr sse sse2, no APIC

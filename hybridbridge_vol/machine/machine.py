@@ -1,8 +1,8 @@
 """One emulated x86-64 CPU over a `PhysicalMemory`: virtual memory, exceptions, runs.
 
-Unicorn delivers no exception by itself. A run ends at each one; the machine asks its exception handler what to
-do: the address space may have been completed on demand (go on), the kernel may want it delivered through its
-IDT, or the run may end there.
+Unicorn delivers no exception by itself. A run ends at each one; the machine asks its exception handler what
+to do: the address space may have been completed on demand (go on), the kernel may want it delivered through
+its IDT, or the run may end there.
 
 A machine's life: it is made over memory, which may grow by `place`; `load_state` (or the caller, register by
 register) sets the CPU; then come runs. `rest` may be called between any two of them, `release` once, last.
@@ -143,8 +143,7 @@ class Machine(Cpu):
         return b"".join(parts)
 
     def write(self, vaddr: int, data: bytes) -> None:
-        """Store `data` at a virtual address, whatever its protection; `UnmappedVirtual` where nothing is
-        mapped."""
+        """Store `data` at a virtual address, whatever its protection; `UnmappedVirtual`."""
         done = 0
         for piece, length in paging.pages(vaddr, len(data)):
             try:

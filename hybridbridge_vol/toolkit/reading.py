@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from errno import ENOENT
+from errno import EINVAL
 from posixpath import normpath
 from typing import TypeVar
 
@@ -54,9 +54,10 @@ def read_lines(files: Files, path: str, empty: int | None = None) -> tuple[bytes
 
 
 def in_guest(path: str) -> str:
-    """The path, without `..`, if it is one of the guest's: only /proc and /sys are made from the snapshot,
-    the rest of the tree is the trusted kernel's own. Raises OSError."""
-    clean = normpath(path)
-    if clean not in ("/proc", "/sys") and not clean.startswith(("/proc/", "/sys/")):
-        raise OSError(ENOENT, "only what is under /proc or /sys can be read from an image", path)
-    return clean
+    """The path as an absolute one of the guest's. Those of /proc and /sys lose their `..`; others keep them, for
+    the guest's kernel to follow. OSError if it cannot be a path."""
+    if not path or "\0" in path:
+        raise OSError(EINVAL, "not a path", path)
+    absolute = "/" + path.lstrip("/")
+    clean = normpath(absolute)
+    return clean if clean in ("/proc", "/sys") or clean.startswith(("/proc/", "/sys/")) else absolute

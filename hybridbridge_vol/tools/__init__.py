@@ -18,6 +18,7 @@ NAMES = (
     "dir",
     "dmesg",
     "environ",
+    "files",
     "free",
     "getpid",
     "getprocname",

@@ -1,23 +1,24 @@
-"""dir: a directory of the guest's /proc or /sys, as `ls -l` shows it."""
+"""dir: what is in a directory of the guest, as `ls -l` shows it."""
 
 from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
 
+from hybridbridge_vol.guest.file_content import IncompleteDirectory
 from hybridbridge_vol.guest.kernel import Files, GuestKernel
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Unavailable
-from hybridbridge_vol.toolkit.reading import attempt, in_guest
+from hybridbridge_vol.toolkit.reading import attempt, in_guest, why
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 
 
 class Dir(Tool):
     name = "dir"
-    help = "List a directory of the guest's /proc or /sys, as `ls -l` does"
+    help = "List a directory of the guest, as `ls -l` does"
     notes = "Owners are numbers: their names are in /etc/passwd, which the kernel does not know."
-    example = "/proc/1/fd"
-    options = (Option("path", str, "a directory (or file) under /proc or /sys", positional=True),)
+    example = "/srv"
+    options = (Option("path", str, "a directory, or a file", positional=True),)
     columns = (
         Column("MODE", "str", "type and permissions, as `ls -l` writes them"),
         Column("NLINK", "int", "number of hard links"),
@@ -34,8 +35,14 @@ class Dir(Tool):
         if not stat.S_ISDIR(files.stat(path).mode):
             yield _row(files, path, path)
             return
-        for name in sorted(files.listdir(path), key=_natural):
-            yield _row(files, f"{path}/{name}", name)
+        try:
+            names, missing = files.listdir(path), None
+        except IncompleteDirectory as error:
+            names, missing = error.names, why(path, error)
+        for name in sorted(names, key=_natural):
+            yield _row(files, f"{path.rstrip('/')}/{name}", name)
+        if missing is not None:
+            yield Row((missing,) * len(self.columns))
 
 
 def _row(files: Files, path: str, name: str) -> Row:

@@ -11,7 +11,12 @@ from hybridbridge_vol.procfs.sources import LSTAT_UID, Source
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
-from hybridbridge_vol.tools.files.open_files import File, expect_files, files_beside_descriptors, open_file
+from hybridbridge_vol.tools.file_system.open_files import (
+    File,
+    expect_files,
+    files_beside_descriptors,
+    open_file,
+)
 from hybridbridge_vol.tools.network.socket_names import SocketNames
 from hybridbridge_vol.tools.process.descriptors import Share, in_shares
 from hybridbridge_vol.tools.process.listing import PID, chosen, comm_of, numbers, owner_of

@@ -20,8 +20,7 @@ from hybridbridge_vol.procfs.system import parse_uptime
 from hybridbridge_vol.toolkit.reading import UNREADABLE
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 
-_STAT, _UPTIME = "/proc/stat", "/proc/uptime"
-_CPUS = "/sys/devices/system/cpu"
+_STAT, _UPTIME, _CPUS = "/proc/stat", "/proc/uptime", "/sys/devices/system/cpu"
 _KINDS = {"SUM": "/proc/interrupts", "CPU": "/proc/interrupts", "SCPU": "/proc/softirqs"}
 _MOST_CPUS = 8192  # CONFIG_NR_CPUS of distributions
 

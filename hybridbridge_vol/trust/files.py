@@ -1,4 +1,4 @@
-"""Files and folders of the store: written whole or not at all, checked against the checksums in a manifest."""
+"""Files and folders of the store: written whole or not at all, checked against a manifest's checksums."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from hybridbridge_vol.errors import StoreError
 from hybridbridge_vol.units import PAGE_SIZE
 
 FORMAT = 1
-"""Version of everything the store writes; a store of another version is recognised before anything else is
-read."""
+"""Version of all that the store writes; another one is recognised before anything else is read."""
 
 BLOCK = 16 * PAGE_SIZE
 """Unit in which memory files are sparse."""

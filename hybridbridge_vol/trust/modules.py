@@ -44,8 +44,7 @@ def release(path: Path) -> str | None:
 
 
 def keep(folder: Path, modules: Iterable[tuple[str, bytes]]) -> int:
-    """Add modules to those kept in a kernel's folder; returns how many were given. StoreError if it cannot be
-    written."""
+    """Add modules to those kept in a kernel's folder; how many were given. StoreError if that fails."""
     import zstandard  # only to add a kernel: takes 7 ms
 
     path = folder / ARCHIVE
@@ -73,8 +72,7 @@ def keep(folder: Path, modules: Iterable[tuple[str, bytes]]) -> int:
 
 
 def move(source: Path, folder: Path) -> None:
-    """Give the modules kept in one folder, if there are any, to another of the same file system.
-    StoreError."""
+    """Move the modules kept in one folder, if any, to another of the same file system. StoreError."""
     try:
         with contextlib.suppress(FileNotFoundError):
             os.replace(source / ARCHIVE, folder / ARCHIVE)

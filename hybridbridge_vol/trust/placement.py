@@ -1,9 +1,9 @@
 """Where a trusted kernel lies: a virtual layout of its own, drawn at random for each boot.
 
 The regions lie in the guard hole of the x86-64 memory map (with 4-level page tables at `0xffff8000...`, with
-5 at `0xff00...`, Documentation/arch/x86/x86_64/mm.rst), where Linux puts nothing. The kernel image must lie in
-the top 2 GiB like every kernel's, and there it has to avoid the snapshot's. The draw is secret to a snapshot's
-author: an image can be made to point into the trusted side only by guessing.
+5 at `0xff00...`, Documentation/arch/x86/x86_64/mm.rst), where Linux puts nothing. The kernel image must lie
+in the top 2 GiB like every kernel's, and there it has to avoid the snapshot's. The draw is secret to a
+snapshot's author: an image can be made to point into the trusted side only by guessing.
 """
 
 from __future__ import annotations
@@ -47,8 +47,7 @@ class Layout:
 
     @property
     def guard_hole(self) -> range:
-        """Virtual addresses that no snapshot uses: all of the trusted kernel's are here, except those of its
-        image."""
+        """Virtual addresses that no snapshot uses; all of the trusted kernel but its image is here."""
         return GUARD_HOLES[self.levels]
 
     def __contains__(self, vaddr: int) -> bool:

@@ -61,8 +61,7 @@ class Store:
         self.is_custom = root is not None
 
     def temporary_folder(self) -> Path:
-        """A folder on the store's file system that no reader takes for a kernel. StoreError if it cannot be
-        made."""
+        """A folder on the store's file system that no reader takes for a kernel. StoreError if that fails."""
         return files.temporary_folder(self.root)
 
     def kernels(self) -> list[StoredKernel]:

@@ -46,10 +46,10 @@ def seconds(value: Any) -> Any:
 def test_rows_are_those_of_hb_run(snapshot: Snapshot, lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["netstat", "-ta", "--format", "json", "--store", str(lab.store.root)]
     assert main(["run", str(lab.sample("6.12").dump), *words]) == 0
-    error_text = json.loads(capsys.readouterr().out)
+    answer = json.loads(capsys.readouterr().out)
     assert (
         [json_row(row, snapshot.netstat(tcp=True, all=True)) for row in snapshot.netstat(tcp=True, all=True)]
-        == error_text
+        == answer
         != []
     )
 
@@ -67,9 +67,9 @@ def test_each_tool_is_a_method_with_the_rows_of_hb_run(lab: Lab, snapshot: Snaps
     out = io.StringIO()
     write_json(answer_of(tool, lab.session("6.12"), options), out)
     table = getattr(snapshot, name)(*given)
-    error_text = json.loads(out.getvalue())
-    assert len(table) == len(error_text)
-    for number, (row, line) in enumerate(zip(table, error_text, strict=True)):
+    answer = json.loads(out.getvalue())
+    assert len(table) == len(answer)
+    for number, (row, line) in enumerate(zip(table, answer, strict=True)):
         assert {gap.column: gap.reason for gap in table.unreadable if gap.row == number} == line.pop(
             "unreadable", {}
         )
@@ -88,7 +88,7 @@ def json_row(row: Any, table: Table[Any]) -> dict[str, object]:
     return line | ({"depth": row.depth} if getattr(row, "depth", 0) else {})
 
 
-def test_a_table_makes_a_data_frame_in_one_call(snapshot: Snapshot) -> None:
+def test_a_table_becomes_a_data_frame_in_one_call(snapshot: Snapshot) -> None:
     pandas = pytest.importorskip("pandas")
     table = snapshot.ps()
     frame = pandas.DataFrame(table)
@@ -128,7 +128,7 @@ def test_a_tree_keeps_its_depths(snapshot: Snapshot) -> None:
 
 
 @pytest.mark.parametrize("name", tools.NAMES)
-def test_every_tool_has_a_method_that_teaches(name: str) -> None:
+def test_every_tool_has_a_documented_method(name: str) -> None:
     tool, method = tools.load(name), getattr(Snapshot, name)
     assert tool.help in method.__doc__
     for option in tool.options:
@@ -168,7 +168,7 @@ def test_files_and_facts_are_the_guests(snapshot: Snapshot, lab: Lab) -> None:
             snapshot.read_file(path)
 
 
-def test_close_lets_everything_go(lab: Lab) -> None:
+def test_close_releases_everything(lab: Lab) -> None:
     image, descriptors = lab.sample("6.12").dump, os.listdir("/proc/self/fd")
     mapped = Path("/proc/self/maps").read_text().count(str(image))
     opened = hybridbridge_vol.open(str(image), str(lab.store.root))
@@ -186,7 +186,7 @@ def test_close_lets_everything_go(lab: Lab) -> None:
     assert Path("/proc/self/maps").read_text().count(str(image)) == mapped
 
 
-def test_what_is_no_image_is_told(tmp_path: Path, lab: Lab) -> None:
+def test_a_file_that_is_not_an_image_is_one_line(tmp_path: Path, lab: Lab) -> None:
     (tmp_path / "none").write_bytes(b"nothing")
     with pytest.raises(ImageError, match="none"):
         hybridbridge_vol.open(tmp_path / "none", lab.store.root)
@@ -205,7 +205,7 @@ def test_importing_the_package_loads_nothing_else() -> None:
     assert out.strip() == "['hybridbridge_vol']"
 
 
-def test_the_stub_is_that_of_the_tools() -> None:
+def test_the_stub_file_is_current() -> None:
     place = importlib.util.spec_from_file_location("stubs", ROOT / "build_support" / "stubs.py")
     assert place is not None and place.loader is not None
     stubs = importlib.util.module_from_spec(place)
@@ -213,7 +213,7 @@ def test_the_stub_is_that_of_the_tools() -> None:
     assert stubs.STUB.read_text() == stubs.stub_text(), "run `make stubs`"
 
 
-def test_the_example_names_what_the_workload_hides(lab: Lab) -> None:
+def test_the_example_script_finds_what_the_workload_hides(lab: Lab) -> None:
     pytest.importorskip("pandas")
     image, bad = lab.sample("6.12").dump, "/dev/null"
     done = subprocess.run(
@@ -232,5 +232,5 @@ def test_the_example_names_what_the_workload_hides(lab: Lab) -> None:
     )
     assert done.returncode == 1
     assert done.stderr.startswith("/dev/null: ") and done.stderr.count("\n") == 1
-    for word in ("sample-13", "poses as a kernel thread", "(deleted)"):
+    for word in ("sample-13", "looks like a kernel thread", "(deleted)"):
         assert word in done.stdout

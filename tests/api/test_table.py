@@ -76,7 +76,7 @@ def test_any_answer_becomes_rows_html_and_a_frame(rows: list[tuple[Cell, ...]]) 
         assert gaps <= {gap.column for gap in table.unreadable if gap.row == number}
 
 
-def test_a_gap_is_none_and_says_why() -> None:
+def test_an_unreadable_value_is_none_with_a_reason() -> None:
     table = table_of((1, Unavailable("no page"), 1.5, 0, 61, "sh"), (None, 2**63, None, None, None, None))
     assert table[0] == (
         1,
@@ -137,7 +137,7 @@ def test_rows_can_be_pickled() -> None:
     assert copy.cmd == "six"
 
 
-def test_what_a_guest_wrote_is_never_markup() -> None:
+def test_text_of_a_guest_is_never_markup() -> None:
     evil = "<script>alert(1)</script>\"'&\x1b[2J\u202e"
     html = table_of(
         (1, Unavailable(evil), 1.0, 1.0, 1.0, evil), (1, 1, 1.0, 1.0, 1.0, evil), tree="CMD"

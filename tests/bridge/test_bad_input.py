@@ -1,4 +1,4 @@
-"""Bad input is one clear line, or a partial answer that says what is missing."""
+"""Bad input ends in one clear line, or in a partial answer that says what is missing."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ def edited(lab: Lab, tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-def test_a_file_of_noise_is_no_memory_image(lab: Lab, tmp_path: Path) -> None:
+def test_a_file_of_noise_is_not_a_memory_image(lab: Lab, tmp_path: Path) -> None:
     path = tmp_path / "noise"
     path.write_bytes(os.urandom(1 << 20) * 4)
     lab.sample(NAME)
     assert_one_line(lab, path, "no Linux kernel")
 
 
-def test_an_empty_file_a_directory_and_a_missing_file_are_told_apart(lab: Lab, tmp_path: Path) -> None:
+def test_an_empty_file_a_directory_and_a_missing_file_are_distinguished(lab: Lab, tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     assert_one_line(lab, tmp_path / "empty", "empty")
     assert_one_line(lab, tmp_path, "directory")
@@ -69,7 +69,7 @@ def test_an_empty_file_a_directory_and_a_missing_file_are_told_apart(lab: Lab, t
 
 
 @pytest.mark.parametrize(("magic", "word"), [(b"\x1f\x8b\x08", "gzip -d"), (b"\x28\xb5\x2f\xfd", "zstd -d")])
-def test_a_compressed_image_tells_how_to_decompress_it(
+def test_a_compressed_image_is_answered_with_the_command_that_decompresses_it(
     lab: Lab, tmp_path: Path, magic: bytes, word: str
 ) -> None:
     path = tmp_path / "dump.gz"
@@ -86,14 +86,14 @@ def test_a_kernel_that_is_not_stored_is_named_with_its_package_and_the_command(
         assert word in err
 
 
-def test_an_image_cut_before_its_kernel_says_so(lab: Lab, tmp_path: Path) -> None:
+def test_an_image_truncated_before_its_kernel_is_reported(lab: Lab, tmp_path: Path) -> None:
     path = tmp_path / "cut.raw"
     with open(lab.sample(NAME).dump, "rb") as source:
         path.write_bytes(source.read(4 << 20))
     assert_one_line(lab, path, "Linux")
 
 
-def test_an_image_cut_behind_its_kernel_answers_in_part(lab: Lab, edited: Callable[..., Path]) -> None:
+def test_an_image_truncated_behind_its_kernel_answers_in_part(lab: Lab, edited: Callable[..., Path]) -> None:
     layout = lab.session(NAME).bridge.layout
     end = layout.text_paddr + layout.size + (4 << 20)
     path = edited(lambda stream: stream.truncate(end))
@@ -156,7 +156,7 @@ def test_a_read_only_store_still_answers(lab: Lab, tmp_path: Path) -> None:
     assert "kthreadd" in out
 
 
-def test_something_that_is_no_kernel_is_not_trusted(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_kernel_is_not_trusted(tmp_path: Path) -> None:
     path = tmp_path / "vmlinuz"
     path.write_bytes(b"not a kernel" * 1000)
     status, out, err = hb("trust", "add", path, "--store", tmp_path / "store")
@@ -164,7 +164,7 @@ def test_something_that_is_no_kernel_is_not_trusted(tmp_path: Path) -> None:
     assert str(path) in err
 
 
-def test_page_tables_that_lead_nowhere_are_told(lab: Lab, edited: Callable[..., Path]) -> None:
+def test_page_tables_that_lead_nowhere_are_reported(lab: Lab, edited: Callable[..., Path]) -> None:
     layout = lab.session(NAME).bridge.layout
 
     def wipe(stream: Any) -> None:
@@ -178,10 +178,8 @@ def test_page_tables_that_lead_nowhere_are_told(lab: Lab, edited: Callable[..., 
     assert str(path) in err
 
 
-def test_a_task_list_that_runs_in_circles_ends(
-    lab: Lab, edited: Callable[..., Path], monkeypatch: Any
-) -> None:
-    """Every word of one process's page is made to point to the page itself: whatever follows it must end."""
+def test_reading_a_cyclic_task_list_ends(lab: Lab, edited: Callable[..., Path], monkeypatch: Any) -> None:
+    """Many words of init_task point back into it: whatever follows a list there must end."""
     monkeypatch.setattr(budget, "CALL_SECONDS", 2.0)
     session = lab.session(NAME)
     init_task = session.bridge.snapshot("init_task")
@@ -216,7 +214,7 @@ def test_a_failed_call_leaves_no_trace(lab: Lab, monkeypatch: pytest.MonkeyPatch
         assert (session.files.read("/proc/1/status"), session.files.listdir("/proc")) == before
 
 
-def test_a_file_that_an_rolled_back_call_closed_is_not_closed_again(lab: Lab) -> None:
+def test_a_file_that_a_roll_back_closed_is_not_closed_again(lab: Lab) -> None:
     session = lab.session(NAME)
     with session.files.open("/proc/stat") as stale:
         with pytest.raises(CallRolledBack):
@@ -227,7 +225,7 @@ def test_a_file_that_an_rolled_back_call_closed_is_not_closed_again(lab: Lab) ->
     fresh.close()
 
 
-def test_errors_of_the_guest_are_its_errnos(lab: Lab) -> None:
+def test_errors_of_the_guests_kernel_are_raised_by_their_errno(lab: Lab) -> None:
     session = lab.session(NAME)
     with pytest.raises(FileNotFoundError):
         session.files.read("/proc/999999/stat")
@@ -255,6 +253,6 @@ def test_the_snapshot_is_never_executable(lab: Lab) -> None:
 
 @pytest.fixture(autouse=True)
 def enough_room(tmp_path: Path) -> Any:
-    """Copies of images go when their test is over."""
+    """Copies of images are removed when their test is over."""
     yield
     shutil.rmtree(tmp_path, ignore_errors=True)

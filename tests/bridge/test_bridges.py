@@ -1,4 +1,4 @@
-"""SLOW-BRIDGE, FAST-BRIDGE and the fall-back between them: one answer, whichever ran."""
+"""SLOW-BRIDGE, FAST-BRIDGE and the fall-back between them give the same answer."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ from sessions import session_with
 from hybridbridge_vol import tools
 from hybridbridge_vol.bridge.memo import Memo, Proven
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
+from hybridbridge_vol.cli.main import main
 from hybridbridge_vol.errors import CallRolledBack, NotMemoized
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.procfs.sources import Source
+from hybridbridge_vol.toolkit.provenance import with_provenance
+from hybridbridge_vol.toolkit.tool import Tool
 from hybridbridge_vol.workflow.train import SKIPPED
 
 Lab = Any
 
 DRAWN_ANEW = "/proc/sys/kernel/random/uuid"
-"""What it holds depends on how many random numbers the kernel drew before, also in calls that were run
-again."""
+"""Its content depends on how many random numbers the kernel drew before, also in calls that were repeated."""
 ALIKE = ("/sys/", "/proc/sys/", "/proc/irq/")
-"""Thousands of files that the same few functions write: some of them do, unless all files are asked for."""
+"""Thousands of files written by the same few functions: a sample of them is read, unless all are wanted."""
 PROCESSES = 3
 """Processes whose files are compared in the default run, which also leaves out threads and most of /sys; the
 slow run takes all."""
@@ -62,7 +64,7 @@ def answers(session: Session, paths: list[str]) -> Iterator[object]:
 
 
 def thinned(memo: Memo, seed: int) -> Memo:
-    """A memo of which random pieces were lost."""
+    """A memo without a random part of its ranges."""
     left = Memo(memo.key)
     dice = random.Random(seed)
     left.text.add([piece for piece in memo.text.ranges() if dice.random() < 0.7], memo.text.trusted)
@@ -123,7 +125,7 @@ def test_fast_alone_names_the_function_that_has_no_memo(lab: Lab) -> None:
         session_with(lab, "6.12", Mode.FAST)
 
 
-def test_what_was_learned_is_kept_for_the_next_session(lab: Lab) -> None:
+def test_what_was_proven_is_kept_for_the_next_session(lab: Lab) -> None:
     sample = lab.sample("6.12")
     with open_session(sample.dump, lab.store.root) as session:
         session.files.read("/proc/interrupts")
@@ -144,7 +146,7 @@ def test_the_classes_of_static_references_are_learned(lab: Lab, generation: str)
 
 
 def test_no_proven_code_loads_a_cache_of_the_snapshots_allocator(lab: Lab, generation: str) -> None:
-    """Also where the run that proved it did not use the cache: the next one may, and nobody looks then."""
+    """Also where the run that proved the code did not use the cache: the next run may, without taint."""
     with session_with(lab, generation, Mode.SLOW) as session:
         list(
             tools.load("ip").rows(
@@ -172,24 +174,14 @@ def test_no_proven_code_loads_a_cache_of_the_snapshots_allocator(lab: Lab, gener
 
 
 def test_a_row_comes_from_the_bytes_it_names_and_no_other_row_does(lab: Lab, tmp_path: Path) -> None:
-    from hybridbridge_vol.toolkit.provenance import with_provenance
-
     tool = tools.load("ps")
     options = {option.name: option.default for option in tool.options}
-    with session_with(lab, "6.12", Mode.SLOW) as session:
-        traced = list(with_provenance(tool).rows(session, options))
-        labels = session.answer_labels
-        before = {row.cells[0]: row.cells[:-1] for row in traced}
-        names = {
-            row.cells[0]: labels.of([source for source in row.sources if source.path.endswith("/stat")][:1])
-            for row in traced
-        }
+    before, states = rows_and_the_bytes_of_their_states(lab, tool, options)
     image = bytearray(lab.sample("6.12").dump.read_bytes())
-    pids = [pid for pid in sorted(before, key=lambda pid: int(str(pid))) if len(names[pid].ranges) == 1][-5:]
     changed = {}
-    for pid in pids:
-        offset, size = names[pid].ranges[0]
-        assert not names[pid].trusted
+    for pid in [pid for pid in sorted(before) if len(states[pid].ranges) == 1][-5:]:
+        offset, size = states[pid].ranges[0]
+        assert not states[pid].trusted
         assert image[offset : offset + 3] == str(before[pid][12]).encode()[:3]
         changed[pid] = chr(image[offset] ^ 1)
         image[offset] ^= 1
@@ -199,12 +191,26 @@ def test_a_row_comes_from_the_bytes_it_names_and_no_other_row_does(lab: Lab, tmp
     with open_session(path, lab.store.root) as session:
         after = {row.cells[0]: row.cells for row in tool.rows(session, options)}
     path.unlink()
-    assert {pid for pid in before if after[pid] != before[pid]} == set(pids)
-    for pid in pids:
-        assert after[pid][12] == changed[pid] + str(before[pid][12])[1:]
+    assert {pid for pid in before if after[pid] != before[pid]} == set(changed)
+    for pid, letter in changed.items():
+        assert after[pid][12] == letter + str(before[pid][12])[1:]
 
 
-def test_the_bytes_of_a_file_are_told_apart_by_where_they_came_from(lab: Lab) -> None:
+def rows_and_the_bytes_of_their_states(
+    lab: Lab, tool: Tool, options: dict[str, Any]
+) -> tuple[dict[Any, Any], dict[Any, Any]]:
+    """The rows of `ps` by process, and the image's bytes that the first of /proc/PID/stat's came from."""
+    with session_with(lab, "6.12", Mode.SLOW) as session:
+        traced = list(with_provenance(tool).rows(session, options))
+        labels = session.answer_labels
+        states = {
+            row.cells[0]: labels.of([source for source in row.sources if source.path.endswith("/stat")][:1])
+            for row in traced
+        }
+    return {row.cells[0]: row.cells[:-1] for row in traced}, states
+
+
+def test_each_byte_of_a_file_is_traced_to_where_it_came_from(lab: Lab) -> None:
     with session_with(lab, "6.1 two CPUs", Mode.SLOW) as session:
         labels = session.answer_labels
         labels.start()
@@ -220,17 +226,15 @@ def test_the_bytes_of_a_file_are_told_apart_by_where_they_came_from(lab: Lab) ->
         assert str(labels.of([Source("/proc/1/status", 0, 6)])) == "constant"
 
 
-def test_without_taint_there_is_no_provenance_to_ask_for(lab: Lab) -> None:
-    from hybridbridge_vol.toolkit.provenance import with_provenance
-
+def test_provenance_is_shown_where_a_session_runs_under_taint(lab: Lab) -> None:
     with session_with(lab, "6.1 two CPUs", Mode.SLOW) as session:
         (row,) = with_provenance(tools.load("uname")).rows(session, {})
         assert "+390" in str(row.cells[-1])
 
 
-def test_a_damaged_memo_is_told_ignored_and_replaced(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
-    from hybridbridge_vol.cli.main import main
-
+def test_a_damaged_memo_is_reported_ignored_and_replaced(
+    lab: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
     sample = lab.sample("6.12")
     arguments = ["run", str(sample.dump), "hostname", "--store", str(lab.store.root)]
     assert main(arguments) == 0

@@ -1,4 +1,4 @@
-"""What the bridge says of a snapshot is what the guest said of itself right before the freeze."""
+"""What the bridge reads from a snapshot is what the guest itself read right before the capture."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_ps_shows_what_the_workload_hides(lab: Lab) -> None:
     assert any(row["NLWP"] > 4 and row["COMM"] == "worker pool" for row in rows)
 
 
-def test_the_clock_reads_the_last_tick_before_the_freeze_and_stands(lab: Lab, generation: str) -> None:
+def test_the_clock_reads_the_last_tick_before_the_capture_and_stands_still(lab: Lab, generation: str) -> None:
     session, times = lab.session(generation), lab.sample(generation).truth.times
     assert session.bridge.machine.devices.tsc.step == 0  # or else the timekeeper was not found
     assert (
@@ -90,7 +90,7 @@ def test_the_clock_reads_the_last_tick_before_the_freeze_and_stands(lab: Lab, ge
     assert session.clocks.realtime() == pytest.approx(times["realtime"], abs=0.1)
 
 
-def test_whoever_asks_is_the_snapshots_init(lab: Lab, generation: str) -> None:
+def test_the_proxy_task_is_the_snapshots_init(lab: Lab, generation: str) -> None:
     """So /proc/self, and with it /proc/net and /proc/mounts, is always there."""
     session = lab.session(generation)
     assert session.files.readlink("/proc/self") == "1"
@@ -116,7 +116,7 @@ def test_the_hostname_is_the_guests(lab: Lab, generation: str) -> None:
     assert lab.sample(generation).truth.command("hostname").strip() in row.values()
 
 
-def test_the_clock_stands_at_the_freeze(lab: Lab, generation: str) -> None:
+def test_the_clock_stands_at_the_capture_time(lab: Lab, generation: str) -> None:
     truth, session = lab.sample(generation).truth, lab.session(generation)
     assert session.clocks.realtime() == pytest.approx(truth.times["realtime"], abs=0.1)
     assert session.clocks.boottime() == pytest.approx(truth.times["boottime"], abs=0.1)
@@ -138,7 +138,7 @@ def test_files_of_proc_are_equal_to_the_byte(lab: Lab, generation: str) -> None:
 
 
 @pytest.mark.parametrize("mode", [Mode.AUTO, Mode.SLOW])
-def test_what_an_inotify_instance_watches_is_told(lab: Lab, rich_generation: str, mode: Mode) -> None:
+def test_what_an_inotify_instance_watches_is_shown(lab: Lab, rich_generation: str, mode: Mode) -> None:
     truth = lab.sample(rich_generation).truth
     paths = [
         path

@@ -1,4 +1,4 @@
-"""Images whose pointers lie: made from a good one by editing bytes of kernel structures."""
+"""Images with forged pointers: a good image in which bytes of kernel structures were edited."""
 
 from __future__ import annotations
 
@@ -73,12 +73,12 @@ def guest_rows(lab: Lab) -> dict[object, tuple[Any, ...]]:
 
 
 def trusted_address(lab: Lab) -> int:
-    """Where the trusted kernel's own init task lies: what no image's author can know."""
+    """Address of the trusted kernel's own init task, which no author of an image can know."""
     with open_session(lab.sample(NAME).dump, lab.store.root) as session:
         return session.bridge.prepared.proxy_task.task
 
 
-def test_slow_names_a_pointer_forged_into_the_trusted_side_and_where_it_stands(
+def test_slow_reports_a_pointer_forged_into_the_trusted_side_and_its_image_offset(
     lab: Lab, mm_of: tuple[int, int, int], forged: Callable[[int, int], Path]
 ) -> None:
     pid, offset, _mm = mm_of
@@ -129,7 +129,7 @@ def test_a_pointer_into_the_middle_of_an_object_harms_no_other_row(
     assert all(rows[other] == good[other] for other in good if other != pid)
 
 
-def test_a_list_that_bites_its_tail_is_shown_once_and_told(
+def test_a_cyclic_list_is_shown_once_and_reported(
     lab: Lab, forged: Callable[[int, int], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hybridbridge_vol.guest.endless.MAX_FILE_SECONDS", 2.0)

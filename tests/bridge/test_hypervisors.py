@@ -52,8 +52,8 @@ def booted(
     signature: bytes,
     leaves: dict[int, tuple[int, ...]],
 ) -> list[str]:
-    """Boot the kernel of a generation where CPUID has the hypervisor's leaves, its memory to `path`; what it
-    printed."""
+    """Boot the kernel of a generation with the hypervisor's CPUID leaves and write its memory to `path`; the
+    lines it printed."""
     plain = devices.cpuid_leaf
 
     def leaf(number: int, levels: int = 4) -> tuple[int, ...]:
@@ -92,8 +92,8 @@ def test_a_guest_of_kvm(lab: Lab, generation: str, tmp_path: Path, monkeypatch: 
     write_bases = boot._write_bases
 
     def write_clocks(machine: Any, kernel: KernelImage, layout: Any) -> None:
-        """What KVM writes to the clock pages of the CPUs (struct pvclock_vcpu_time_info): here once, time is
-        the TSC's."""
+        """What KVM writes to the clock pages of the CPUs (struct pvclock_vcpu_time_info), once: the TSC as it
+        is."""
         write_bases(machine, kernel, layout)
         clocks = kernel.symbols.address("hv_clock_boot") - START_KERNEL_MAP
         for cpu in range(32):

@@ -45,7 +45,7 @@ SHAPES = {
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Kernels are added as they are needed."""
+    """A store to which kernels are added when they are needed."""
     return Store(tmp_path_factory.mktemp("kernels"))
 
 
@@ -69,7 +69,7 @@ def test_files_are_equal_to_the_byte(shape: Sample, store: Store) -> None:
         assert_faithful(compare(shape.truth, session))
 
 
-def test_files_are_equal_under_taint_and_nothing_unattributeds(shape: Sample, store: Store) -> None:
+def test_files_are_equal_under_taint_without_unattributed_accesses(shape: Sample, store: Store) -> None:
     paths = [path for pid in shape.truth.processes for path in (f"/proc/{pid}/stat", f"/proc/{pid}/status")]
     paths += [
         "/proc/modules",
@@ -87,7 +87,7 @@ def test_files_are_equal_under_taint_and_nothing_unattributeds(shape: Sample, st
         assert slow.statistics.unknown_instructions == {}
 
 
-def test_every_tool_answers_and_finds_nothing_amiss(shape: Sample, store: Store) -> None:
+def test_every_tool_answers_and_reports_nothing_unusual(shape: Sample, store: Store) -> None:
     with opened(shape, store, Mode.AUTO) as session:
         for tool in map(tools.load, tools.NAMES):
             if any(option.positional for option in tool.options):

@@ -1,4 +1,4 @@
-"""The memo: a set of proven code, its file, and the store that many write to."""
+"""The memo: a set of proven code, its file, and the store with its concurrent writers."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_adding_is_the_union_of_sets_of_bytes(
 
 
 @given(ranges)
-def test_ranges_are_kept_ascending_and_apart(proven: Ranges) -> None:
+def test_ranges_are_kept_ascending_and_disjoint(proven: Ranges) -> None:
     kept = list(a_memo(proven).text.ranges())
     edges = [edge for pair in kept for edge in pair]
     assert edges == sorted(set(edges))
@@ -111,13 +111,13 @@ def test_memos_of_another_kernel_or_policy_are_not_merged(change: dict[str, Any]
         a_memo([], key=replace(KEY, **change)).merge(a_memo([(1, 2)]))
 
 
-def test_the_release_is_for_people_only() -> None:
+def test_the_release_is_not_compared() -> None:
     memo = a_memo([], key=replace(KEY, release="another name of it"))
     memo.merge(a_memo([(1, 2)]))
     assert len(memo) == 1
 
 
-def test_modules_are_kept_apart_by_name_and_build_and_merged_alike() -> None:
+def test_modules_are_kept_by_name_and_build_and_merged_alike() -> None:
     one, other = a_memo([(1, 2)]), a_memo([(1, 3)])
     one.of_module("loop", "11").add([(1, 5)], [2])
     other.of_module("loop", "11").add([(4, 9)], [3])
@@ -180,7 +180,7 @@ def test_a_truncated_file_is_noticed(size: int) -> None:
 
 
 @given(st.binary(max_size=200))
-def test_what_is_no_memo_is_told(data: bytes) -> None:
+def test_a_file_that_is_not_a_memo_is_reported(data: bytes) -> None:
     for start in (b"", memos._MAGIC, memos._MAGIC + b"00000000\n"):
         with pytest.raises(MemoError, match="^a file: "):
             parse(start + data, "a file")
@@ -225,7 +225,7 @@ def test_a_hostile_file_gives_a_memo_or_one_line(first_line: bytes, numbers: byt
         assert len(memo) >= 0
 
 
-def test_a_file_nested_without_end_is_told() -> None:
+def test_a_deeply_nested_file_is_reported() -> None:
     with pytest.raises(MemoError, match="corrupt"):
         parse(with_checksum(b"[" * 100_000), "a file")
 
@@ -264,7 +264,7 @@ def test_a_memo_that_has_not_grown_is_not_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [{"build_id": "other"}, {"policy": "other"}])
-def test_a_memo_in_the_place_of_anothers_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+def test_a_memo_of_another_kernel_or_policy_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     other = replace(KEY, **change)
     memo_path(tmp_path, KEY).write_bytes(a_memo([(1, 2)], key=other).dump())
     with pytest.raises(
@@ -296,7 +296,7 @@ def huge(path: Path) -> None:
     ],
     ids=["empty", "truncated", "another's", "huge"],
 )
-def test_a_damaged_file_is_told_and_replaced_by_the_next_save(
+def test_a_damaged_file_is_reported_and_replaced_by_the_next_save(
     tmp_path: Path, spoil: Callable[[Path], Any]
 ) -> None:
     spoil(memo_path(tmp_path, KEY))
@@ -306,7 +306,7 @@ def test_a_damaged_file_is_told_and_replaced_by_the_next_save(
     assert contents(load(tmp_path, KEY)) == ([(1, 2)], set())
 
 
-def test_a_file_that_is_none_is_told(tmp_path: Path) -> None:
+def test_a_directory_in_the_place_of_a_memo_is_reported(tmp_path: Path) -> None:
     memo_path(tmp_path, KEY).mkdir()
     with pytest.raises(MemoError, match="cannot be read"):
         load(tmp_path, KEY)
@@ -328,7 +328,7 @@ for i in range(rounds):
 """
 
 
-def test_writers_that_meet_lose_nothing(tmp_path: Path) -> None:
+def test_concurrent_writers_lose_nothing(tmp_path: Path) -> None:
     writers, rounds = 4, 25
     processes = [
         subprocess.Popen([sys.executable, "-c", WRITER, tmp_path, str(1000 * number), str(rounds)])
@@ -345,7 +345,7 @@ def test_writers_that_meet_lose_nothing(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {memo_path(tmp_path, KEY).name, ".memo-lock"}
 
 
-def test_a_writer_that_dies_with_the_lock_stops_nobody(tmp_path: Path) -> None:
+def test_a_writer_that_dies_with_the_lock_does_not_block_others(tmp_path: Path) -> None:
     dying = "import os, sys; from pathlib import Path; from hybridbridge_vol.bridge import memo\n"
     dying += "with memo._locked(Path(sys.argv[1])): os._exit(1)"
     assert subprocess.run([sys.executable, "-c", dying, tmp_path], check=False).returncode == 1

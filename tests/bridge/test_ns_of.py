@@ -31,13 +31,13 @@ def ask(kernel: Any, name: str, **options: Any) -> list[dict[str, Any]]:
 
 
 def container(lab: Lab, name: str) -> int:
-    """The first process of the sample's container, by its number outside."""
+    """The first process of the sample's container, by its pid in the first namespace."""
     truth = lab.sample(name).truth
     return next(pid for pid in truth.processes if len(nspid(truth, pid)) > 1)
 
 
 def nspid(truth: Any, pid: int) -> list[int]:
-    """A process's numbers, from the outermost pid namespace inwards."""
+    """A process's pids, from the outermost pid namespace inwards."""
     match = re.search(r"^NSpid:\s+(.*)$", truth.file(f"/proc/{pid}/status").decode("latin-1"), re.MULTILINE)
     assert match is not None
     return [int(number) for number in match[1].split()]
@@ -58,7 +58,7 @@ def inside(lab: Lab) -> Iterator[Any]:
         each.close()
 
 
-def test_the_network_is_the_container_s_to_the_byte(lab: Lab, rich_generation: str, inside: Any) -> None:
+def test_the_network_is_the_containers_to_the_byte(lab: Lab, rich_generation: str, inside: Any) -> None:
     truth, session = lab.sample(rich_generation).truth, inside(rich_generation)
     # each network namespace was read once, by way of the first process that is in it
     pid = next(match[1] for path in truth.late if (match := re.fullmatch(r"/proc/(\d+)/net/tcp", path)))
@@ -86,7 +86,7 @@ def test_the_network_is_the_container_s_to_the_byte(lab: Lab, rich_generation: s
     assert "eth0" not in lab.session(rich_generation).files.listdir("/sys/class/net")
 
 
-def test_processes_names_and_mounts_are_the_container_s(lab: Lab, rich_generation: str, inside: Any) -> None:
+def test_processes_names_and_mounts_are_the_containers(lab: Lab, rich_generation: str, inside: Any) -> None:
     truth, pid = lab.sample(rich_generation).truth, container(lab, rich_generation)
     session = inside(rich_generation)
     assert [row["PID"] for row in ask(session, "ps")] == sorted(
@@ -97,7 +97,7 @@ def test_processes_names_and_mounts_are_the_container_s(lab: Lab, rich_generatio
     assert session.files.read("/proc/mounts") == truth.file(f"/proc/{pid}/mounts")
 
 
-def test_every_bridge_sees_the_same_and_nothing_unattributeds(lab: Lab) -> None:
+def test_every_bridge_sees_the_same_without_unattributed_accesses(lab: Lab) -> None:
     pid = container(lab, NAME)
     with open_session(lab.sample(NAME).dump, lab.store.root, mode=Mode.SLOW, ns_of=pid) as slow:
         rows = ask(slow, "ps")
@@ -109,7 +109,7 @@ def test_every_bridge_sees_the_same_and_nothing_unattributeds(lab: Lab) -> None:
         assert fast.files.read("/proc/net/route") == routes
 
 
-def test_the_first_process_s_namespaces_are_those_of_a_session_without(lab: Lab) -> None:
+def test_the_first_processs_namespaces_are_the_default(lab: Lab) -> None:
     with open_session(lab.sample(NAME).dump, lab.store.root, ns_of=1) as session:
         for path in ("/proc/net/tcp", "/proc/mounts", "/proc/1/status"):
             assert session.files.read(path) == lab.session(NAME).files.read(path)
@@ -124,7 +124,7 @@ def test_a_failed_call_leaves_the_session_inside(lab: Lab, inside: Any) -> None:
 
 
 @pytest.mark.parametrize("pid", [0, -1, 4_000_000, 1 << 40])
-def test_a_process_that_does_not_exist_is_told(lab: Lab, pid: int) -> None:
+def test_a_process_that_does_not_exist_is_reported(lab: Lab, pid: int) -> None:
     with pytest.raises(OptionError, match=f"--ns-of {pid}: no such process in the image"):
         open_session(lab.sample(NAME).dump, lab.store.root, ns_of=pid)
 
@@ -135,7 +135,7 @@ def test_a_zombie_has_left_its_namespaces(lab: Lab) -> None:
         open_session(lab.sample(NAME).dump, lab.store.root, ns_of=zombie)
 
 
-def test_the_command_line_tells_it_in_one_line(lab: Lab) -> None:
+def test_the_command_line_reports_it_in_one_line(lab: Lab) -> None:
     dump = str(lab.sample(NAME).dump)
     command = [
         sys.executable,

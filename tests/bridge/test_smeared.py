@@ -1,5 +1,5 @@
-"""An image taken while the machine ran: pages of different moments. Every tool ends, and tells what does not
-fit."""
+"""An image taken while the machine ran, with pages of different moments: every tool ends, and reports what
+is inconsistent."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def test_a_terminal_s_width_is_respected_and_a_pipe_s_is_not() -> None:
 # What it says when something is wrong
 
 
-def test_rows_that_cannot_be_read_are_told_in_the_table_and_by_the_status(hb: Hb) -> None:
+def test_unreadable_rows_are_reported_in_the_table_and_by_the_exit_status(hb: Hb) -> None:
     kernel = LiveKernel({"/proc/1/stat": CallRolledBack("read", "page fault")})
     status, out, err = hb("run", "dump.raw", "ps", "--pid", "1", str(os.getpid()), kernel=kernel)
     assert status == 3
@@ -137,7 +137,7 @@ def test_rows_that_cannot_be_read_are_told_in_the_table_and_by_the_status(hb: Hb
 
 
 @pytest.mark.parametrize(
-    ("error", "error_text"),
+    ("error", "message"),
     [
         (ImageError("dump.raw: empty file"), "hb: dump.raw: empty file\n"),
         (ImageError("no Linux kernel found"), "hb: dump.raw: no Linux kernel found\n"),
@@ -146,12 +146,12 @@ def test_rows_that_cannot_be_read_are_told_in_the_table_and_by_the_status(hb: Hb
         (ImageError("odd\nname\x1b"), "hb: dump.raw: odd name\\x1b\n"),
     ],
 )  # fmt: skip
-def test_an_error_is_one_line_that_names_the_file(hb: Hb, error: Exception, error_text: str) -> None:
+def test_an_error_is_one_line_that_names_the_file(hb: Hb, error: Exception, message: str) -> None:
     status, out, err = hb("run", "dump.raw", "dir", "/proc/x", kernel=LiveKernel({"/proc/x": error}))
-    assert (status, out, err) == (1, "", error_text)
+    assert (status, out, err) == (1, "", message)
 
 
-def test_an_error_of_our_own_making_says_so_and_debug_shows_where(hb: Hb) -> None:
+def test_a_bug_says_that_it_is_one_and_debug_shows_the_traceback(hb: Hb) -> None:
     kernel = LiveKernel({"/proc/x": ZeroDivisionError("oops")})
     status, _, err = hb("run", "dump.raw", "dir", "/proc/x", kernel=kernel)
     assert status == 1
@@ -188,7 +188,7 @@ def test_a_wrong_command_line_is_status_2_and_shows_the_usage(hb: Hb, arguments:
     assert err.startswith("usage: hb")
 
 
-def test_an_unknown_tool_is_answered_with_those_there_are(hb: Hb) -> None:
+def test_an_unknown_tool_is_answered_with_the_list_of_tools(hb: Hb) -> None:
     assert all(f"'{name}'" in hb("run", "x", "nope")[2] for name in tools.NAMES)
 
 

@@ -60,7 +60,7 @@ def test_the_facts_are_followed_by_what_the_policy_does(lab: Lab, kernel: Stored
     assert counts == {action: str(count) for action, count in facts["redirected_functions"].items()}
 
 
-def test_json_adds_to_what_list_tells(lab: Lab, kernel: StoredKernel, show: Show) -> None:
+def test_json_has_the_fields_of_list_and_more(lab: Lab, kernel: StoredKernel, show: Show) -> None:
     facts = json.loads(show(lab.store.root, kernel.name, "--format", "json")[1])
     (entry,) = [entry for entry in lab.store.entries() if entry.name == kernel.name]
     assert {name: facts[name] for name in vars(entry)} == vars(entry)
@@ -91,7 +91,7 @@ def test_the_counts_are_of_the_functions_that_the_policy_covers(
     assert list(counts) == [action for action in ACTIONS if action in counts]
 
 
-def test_a_kernel_without_a_boot_is_told_in_one_line(tmp_path: Path, show: Show) -> None:
+def test_a_kernel_without_a_boot_is_reported_in_one_line(tmp_path: Path, show: Show) -> None:
     record = {
         "format": files.FORMAT, "release": "6.6.6", "banner": "Linux version 6.6.6", "build_id": "ab",
         "created": 0.0, "text": 0, "end": 0, "banner_vaddr": 0, "probes": [], "symbols_checksum": 0,
@@ -105,7 +105,7 @@ def test_a_kernel_without_a_boot_is_told_in_one_line(tmp_path: Path, show: Show)
     assert err.count("\n") == 1
 
 
-def test_a_name_that_no_stored_kernel_has_is_told(tmp_path: Path, show: Show) -> None:
+def test_a_name_that_no_stored_kernel_has_is_an_error(tmp_path: Path, show: Show) -> None:
     status, out, err = show(tmp_path, "6.6")
     assert (status, out) == (1, "")
     assert "no stored kernel named '6.6'" in err

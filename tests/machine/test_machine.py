@@ -126,7 +126,7 @@ def test_a_state_survives_being_stored(machine: Machine) -> None:
 
 
 @given(st.data())
-def test_a_record_that_is_no_state_is_refused(data: st.DataObject) -> None:
+def test_a_record_that_is_not_a_cpu_state_is_refused(data: st.DataObject) -> None:
     record = {"general": [0] * 18, "msrs": [0] * 9, "selectors": [0] * 4, "control": [0] * 3}
     record |= {name: [0] * 4 for name in ("gdtr", "idtr", "tr")}
     assert CpuState.from_record(record)

@@ -1,4 +1,4 @@
-"""Page tables: reading what others built, building our own."""
+"""Page tables: walking existing ones, building our own."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def test_children_are_nested_below_their_parents(asked: Callable[..., Any]) -> N
     assert [row["PID"] for row in rows[0]["__children"]] == [os.getpid()]
 
 
-def test_what_cannot_be_read_is_absent_and_the_reason_is_logged(
+def test_an_unreadable_value_is_absent_and_the_reason_is_logged(
     asked: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     from volatility3.cli.text_renderer import QuickTextRenderer
@@ -138,7 +138,7 @@ def test_what_cannot_be_read_is_absent_and_the_reason_is_logged(
     assert "unreadable: /proc/1/stat: page fault at 0x10" in caplog.text
 
 
-def test_no_name_of_the_guest_s_reaches_the_terminal_raw(asked: Callable[..., Any]) -> None:
+def test_control_characters_of_the_guest_do_not_reach_the_terminal(asked: Callable[..., Any]) -> None:
     from volatility3.cli.text_renderer import QuickTextRenderer
 
     kernel = LiveKernel({"/proc/x": b"\x1b]0;owned\x07\n\xff\n"})
@@ -154,7 +154,7 @@ def test_no_name_of_the_guest_s_reaches_the_terminal_raw(asked: Callable[..., An
         (FileNotFoundError(ENOENT, "No such file or directory", "/proc/x"), "/proc/x: No such file"),
     ],
 )
-def test_an_error_is_one_of_volatility_s_own_for_programs(
+def test_an_error_is_a_volatility_exception_for_programs(
     asked: Callable[..., Any], error: Exception, message: str
 ) -> None:
     from volatility3.framework.exceptions import VolatilityException
@@ -167,7 +167,7 @@ def test_an_error_is_one_of_volatility_s_own_for_programs(
 @pytest.mark.parametrize(
     ("location", "way_out"), [(None, "-f FILE"), ("http://host/x.raw", "fetch it first")]
 )
-def test_an_image_that_is_no_local_file_is_told_what_to_do(
+def test_an_image_that_is_not_a_local_file_is_answered_with_the_way_out(
     asked: Callable[..., Any], location: str | None, way_out: str
 ) -> None:
     from volatility3.framework.exceptions import VolatilityException

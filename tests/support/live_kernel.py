@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 from hybridbridge_vol.errors import AttachError, CallRolledBack
+from hybridbridge_vol.guest.file_attributes import FileAttributes
+from hybridbridge_vol.guest.file_content import Piece, PieceKind
+from hybridbridge_vol.guest.file_extents import Extent
 from hybridbridge_vol.guest.values import Question, Registers, Running, Stat, Sysinfo, TaskList, Uname
 from hybridbridge_vol.netlink.rtnetlink import dump_request, is_last
 
@@ -70,6 +73,42 @@ class LiveFiles(_Answering):
             return content[offset : offset + size]
         with open(path, "rb", buffering=0) as file:
             return os.pread(file.fileno(), min(size, 1 << 20), offset)
+
+    def pieces(self, path: str) -> Iterator[Piece]:
+        data = self.read(path)
+        yield Piece(PieceKind.DATA, 0, len(data), data)
+
+    def attributes(self, path: str, follow: bool = False) -> FileAttributes:
+        self.replaced("attributes", path)
+        seen = os.stat(path) if follow else os.lstat(path)
+        return FileAttributes(
+            mode=seen.st_mode,
+            ino=seen.st_ino,
+            dev=seen.st_dev,
+            rdev=seen.st_rdev,
+            nlink=seen.st_nlink,
+            uid=seen.st_uid,
+            gid=seen.st_gid,
+            size=seen.st_size,
+            blocks=seen.st_blocks,
+            atime=seen.st_atime,
+            btime=None,
+            ctime=seen.st_ctime,
+            mtime=seen.st_mtime,
+        )
+
+    def cached_bytes(self, path: str) -> int:
+        return len(self.read(path))
+
+    def read_range(self, path: str, offset: int, size: int) -> bytes:
+        return self.read_at(path, offset, size)
+
+    def extents(self, path: str) -> list[Extent]:
+        return []
+
+    def xattrs(self, path: str) -> dict[str, bytes]:
+        self.replaced("xattrs", path)
+        return {name: os.getxattr(path, name) for name in os.listxattr(path)}
 
     def listdir(self, path: str) -> list[str]:
         self.replaced("listdir", path)

@@ -19,7 +19,7 @@ from hybridbridge_vol.errors import CallRolledBack, ParseError
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.fd import parse_fdinfo
 from hybridbridge_vol.toolkit.cells import Unavailable
-from hybridbridge_vol.tools.files.open_files import device_text
+from hybridbridge_vol.tools.file_system.open_files import device_text
 from hybridbridge_vol.tools.network.socket_names import socket_inode
 
 Lab = Any

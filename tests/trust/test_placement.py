@@ -1,4 +1,4 @@
-"""The layout of a trusted kernel: random, out of every snapshot's way."""
+"""The layout of a trusted kernel: random, and clear of the snapshot's."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TEXT, SIZE = 0xFFFFFFFF81000000, 50 << 20
 
 
 @given(st.integers(0, 400), st.integers(0, 1 << 30))
-def test_the_kernel_never_lies_where_it_must_not(place: int, draw: int) -> None:
+def test_the_kernel_stays_out_of_a_given_range(place: int, draw: int) -> None:
     avoid = (TEXT + place * KERNEL_ALIGN, TEXT + place * KERNEL_ALIGN + SIZE)
     layout = draw_layout(TEXT, TEXT + SIZE, avoid, _below(draw))
     start = TEXT + layout.kernel_delta

@@ -1,4 +1,4 @@
-"""The store of trusted kernels: stored, whole or absent, safe under two writers."""
+"""The store of trusted kernels: entries are whole or absent, checked, and safe under two writers."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ def test_an_empty_or_absent_store_has_no_kernels(tmp_path: Path) -> None:
         Store(tmp_path).find("6.1")
 
 
-def test_a_store_that_is_a_file_is_told(tmp_path: Path) -> None:
+def test_a_store_that_is_a_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="file"):
         Store(tmp_path / "file").entries()
 
 
-def test_what_is_no_kernel_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_kernel_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "junk").write_bytes(b"junk" * 1000)
     store = Store(tmp_path / "store")
     with pytest.raises(KernelFileError):
@@ -93,7 +93,7 @@ def test_two_writers_of_one_kernel_both_succeed_and_leave_one_entry(lab: Lab, tm
     assert [path.name for path in tmp_path.iterdir()] == [entry.name]
 
 
-def test_a_second_boot_avoids_the_range_it_must(lab: Lab) -> None:
+def test_a_second_boot_stays_out_of_a_given_range(lab: Lab) -> None:
     lab.sample("6.1 two CPUs")
     kernel = next(k for k in lab.store.kernels() if k.release.startswith("6.1."))
     first = kernel.boots()[0]

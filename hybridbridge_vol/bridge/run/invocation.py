@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from hybridbridge_vol.machine.machine import Machine, Stop
 
 
-@dataclass(frozen=True, slots=True)
-class Invocation:
+class Invocation(NamedTuple):
     """A function's virtual address and its arguments (System V ABI), the stack pointer before the call, the
     return address at which the run ends, and the processor time that it may take."""
 

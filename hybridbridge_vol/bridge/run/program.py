@@ -116,11 +116,12 @@ class ProgramMemory:
         name, arguments, takes, side = step
         if len(arguments) > _MAX_ARGUMENTS or takes is not None and not 0 <= takes < number:
             raise ValueError(f"step {number} ({name}) of a program: {step}")
-        di, si, dx, r10, r8, r9 = (*arguments, *(0,) * (_MAX_ARGUMENTS - len(arguments)))
+        padded = (*arguments, *(0,) * (_MAX_ARGUMENTS - len(arguments)))
+        di, si, dx, r10, r8, r9 = (value & U64 for value in padded)
         source = 0 if takes is None else PROGRAM_VADDR + _step_offset(takes) + _ANSWER_OFFSET
         entry = self._caller.entry(name, side)
         view, offset = self._memory.view, _step_offset(number)
-        _STEP.pack_into(view, offset, entry, source, 0, r10, r9, r8, dx, si, di & U64)
+        _STEP.pack_into(view, offset, entry, source, 0, r10, r9, r8, dx, si, di)
 
     def _answer(self, number: int) -> int:
         answer: int = _ANSWER.unpack_from(self._memory.view, _step_offset(number) + _ANSWER_OFFSET)[0]

@@ -1,9 +1,9 @@
-"""Branches on the processor's features: in the twin they stand as the snapshot's processor had them.
+"""Branches on CPU features: in the twin they go the way they went on the snapshot's CPU.
 
-`static_cpu_has()` (arch/x86/include/asm/cpufeature.h, `_static_cpu_has`) is a branch that alternatives fix at
-boot: `jmp` to the one side or `nop`s before the other. Until then it is a jump to a few instructions in
-`.altinstr_aux` that test the feature's bit in `boot_cpu_data`, and so they name everything needed: the byte,
-the bit, and both targets.
+`static_cpu_has()` (arch/x86/include/asm/cpufeature.h, `_static_cpu_has`) is a branch that alternatives patch
+at boot: a `jmp` to one target, or `nop`s in front of the other. Before, it is a jump to a few instructions in
+`.altinstr_aux` that test the feature's bit in `boot_cpu_data`; these name everything that is needed: the
+byte, the bit, and both targets.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ Byte = Callable[[int], int | None]
 
 @dataclass(frozen=True)
 class FeatureBranches:
-    """Sites in ascending order, as offsets from `_text`; where each leads with the feature and without; the
-    byte that has the feature's bit, and the bit as a mask."""
+    """By site, ascending: the offsets from `_text` of the site, of its target with the feature (`yes`) and
+    without (`no`), and of the byte that has the feature's bit (`places`); the bit as a mask."""
 
     sites: array[int]
     yes: array[int]

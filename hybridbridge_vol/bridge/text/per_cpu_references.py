@@ -1,11 +1,11 @@
-"""References of the kernel's text to its static per-CPU variables, where these have addresses of the kernel
+"""References of the kernel's text to its static per-CPU variables, where these are linked into the kernel
 image.
 
-Up to 6.14 the section of per-CPU variables is linked at 0, and `%gs:` references to them are the same
-wherever the kernel lies. Since 6.15 it is linked like any other section (arch/x86/kernel/vmlinux.lds.S): a
+Up to 6.14 the section of per-CPU variables is linked at 0, and `%gs:` references to them do not depend on
+where the kernel lies. Since 6.15 it is linked like any other section (arch/x86/kernel/vmlinux.lds.S): a
 variable is reached by `%gs:name(%rip)`, or `%gs:name(,%reg,8)` with a relocated absolute address, and GS
 holds the distance from there to the CPU's area. That distance is the running kernel's, so these references
-must name the running kernel's addresses.
+must have the running kernel's addresses.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from hybridbridge_vol.bridge.text.rebased_text import FIELD_SIZE
+
 _GS_REFERENCE = (
     rb"(?=\x65[\x66\xf0\xf2\xf3]*[\x40-\x4f]?"  # SDM volume 2A, 2.1: the GS prefix among others, REX,
     rb"(?:\x0f\x38.|\x0f\x3a.|\x0f[^\x38\x3a]|[^\x0f])"  # one, two or three bytes of opcode,
@@ -26,7 +28,6 @@ _GS_REFERENCE = (
     rb"|[\x84\x8c\x94\x9c\xa4\xac\xb4\xbc].|[\x80-\x83\x85-\x8b\x8d-\x93\x95-\x9b\x9d-\xa3\xa5-\xab\xad-\xb3\xb5-\xbb"
     rb"\xbd-\xbf])))"  # base and a 32-bit displacement
 )
-_FIELD = 4
 _WIDEST_IMMEDIATE = 4
 
 
@@ -48,15 +49,16 @@ def read_per_cpu_text(
     """Find the references in `text`, the bytes of a booted kernel from `_text` on.
 
     `start`, `end` and `this_cpu_off` are offsets from `_text`; `absolute` the ascending offsets of its 32-bit
-    relocation sites; `text_vaddr` is where this kernel lies. What merely looks like a reference has a
-    displacement that leads elsewhere: the section is a ten-thousandth of what 32 bits can reach.
+    relocation sites; `text_vaddr` is the virtual address of this kernel's `_text`. Bytes that merely look
+    like a reference have a displacement that leads elsewhere: the section is a ten-thousandth of what 32 bits
+    can reach.
     """
     fields: set[int] = set()
     offset_fields: set[int] = set()
     for place, relative in gs_fields(text):
         (value,) = struct.unpack_from("<i", text, place)
         if relative:
-            target = place + _FIELD + value  # and the width of an immediate operand behind it
+            target = place + FIELD_SIZE + value  # and the width of an immediate operand behind it
         elif _holds(absolute, place):
             target = (value - text_vaddr) & 0xFFFFFFFF
         else:
@@ -68,12 +70,11 @@ def read_per_cpu_text(
 
 
 def gs_fields(text: bytes | bytearray) -> Iterator[tuple[int, bool]]:
-    """`(offset, relative to RIP)` of the 32-bit displacement of everything that looks like a `%gs:`
-    reference."""
+    """`(offset, relative to RIP)` of the 32-bit displacement of all that looks like a `%gs:` reference."""
     for match in re.finditer(_GS_REFERENCE, text, re.DOTALL):
         relative = match[1] is not None
         place = match.end(1) if relative else match.end(2)
-        if place + _FIELD <= len(text):
+        if place + FIELD_SIZE <= len(text):
             yield place, relative
 
 

@@ -11,10 +11,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ACTIONS = ("home", "return", "argument", "free", "halt", "twin")
+ACTIONS = ("home", "return", "argument", "free", "halt", "twin", "jump")
 JUMP_SIZE = 5
+_NEEDED_BYTES = {"home": JUMP_SIZE, "jump": JUMP_SIZE, "free": 19, "return": 6, "argument": 4, "halt": 2}
+"""How large a function must be for the code of its trampoline (see trampolines.py)."""
+_RETURN_ZERO_BYTES = 3
+
 _COMPILER_SUFFIX = re.compile(r"\.(part|isra|constprop|llvm)\..*$")
-_FREE_STUB_SIZE = 19
+_KEYS = frozenset(("subsystem", "why", "action", "names", "value", "argument", "side", "trusted", "target"))
+_SIDES = ("twin", "both")
 
 
 @dataclass(frozen=True)
@@ -28,19 +33,23 @@ class Rule:
     argument: int = 0
     both_sides: bool = False
     trusted: tuple[int, ...] = ()
+    target: str = ""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """All rules in order, and the digest of the text they come from."""
+    """All rules in order, and the digest of the text they come from. `snapshot_constants`: variables whose
+    values are immediates of the text and must be the snapshot's in the twin."""
 
     rules: tuple[Rule, ...]
     digest: str
+    snapshot_constants: tuple[str, ...] = ()
 
 
 class Trampoline(NamedTuple):
     """What stands at one function's entry. `offset` is its distance from `_text`; bit i of `trusted` says
-    that the i-th argument must be the trusted kernel's own."""
+    that argument i, counted from 0, must be the trusted kernel's own. `value`: what is returned, which
+    argument is freed, or the offset of the function that is run instead."""
 
     offset: int
     action: str
@@ -59,29 +68,35 @@ class Resolution:
 
 @cache
 def policy_text() -> bytes:
-    """The policy as shipped: installed as `hybridbridge_vol.symbols`, in a source tree the folder
-    `symbols`."""
+    """The policy as shipped: in the package `hybridbridge_vol.symbols`, or the source tree's `symbols`."""
     package = Path(__file__).resolve().parents[2]
     folder = next(folder for folder in (package / "symbols", package.parent / "symbols") if folder.is_dir())
     return b"".join(item.read_bytes() for item in sorted(folder.glob("*.toml")))
 
 
 def policy_digest() -> str:
-    """Names a policy: whatever was derived from another one is not used."""
+    """Identifies a policy: what was derived from another one is not used."""
     return hashlib.sha256(policy_text()).hexdigest()[:16]
 
 
 def load_policy() -> Policy:
     """Parse the shipped policy."""
-    import tomllib
+    import tomllib  # only when a kernel is prepared: takes 9 ms
 
     document = tomllib.loads(policy_text().decode())
-    return Policy(tuple(_rule(entry) for entry in document["rule"]), policy_digest())
+    constants = tuple(name for entry in document["snapshot_constants"] for name in entry["names"])
+    return Policy(tuple(_rule(entry) for entry in document["rule"]), policy_digest(), constants)
 
 
 def _rule(entry: dict[str, Any]) -> Rule:
-    if entry["action"] not in ACTIONS:
-        raise ValueError(f"policy: unknown action {entry['action']!r} for {entry['subsystem']}")
+    """One rule as tomllib gives it. ValueError for what the head of the policy does not describe."""
+    for what, value, known in (
+        ("action", entry["action"], ACTIONS),
+        ("side", entry.get("side", "twin"), _SIDES),
+        *(("key", key, _KEYS) for key in entry),
+    ):
+        if value not in known:
+            raise ValueError(f"policy: unknown {what} {value!r} in a rule of {entry['subsystem']!r}")
     return Rule(
         entry["subsystem"],
         entry["action"],
@@ -90,19 +105,20 @@ def _rule(entry: dict[str, Any]) -> Rule:
         entry.get("argument", 0),
         entry.get("side") == "both",
         tuple(entry.get("trusted", ())),
+        entry.get("target", ""),
     )
 
 
 def plain_name(symbol: str) -> str:
-    """A function's name as its source has it."""
+    """A function's name as in its source."""
     return _COMPILER_SUFFIX.sub("", symbol)
 
 
 def resolve(policy: Policy, functions: Iterable[tuple[int, int, str]]) -> Resolution:
     """Match the policy against `(offset from _text, size, symbol)` of every function of a kernel.
 
-    Of several rules for one function the last wins. A function too small for what its rule wants to put there
-    keeps its own code (it has no room to do harm in: a `ret` or a tail jump).
+    Of several rules for one function the last one counts. A function too small for the code of its trampoline
+    keeps its own (it is too small to do harm: a `ret` or a tail jump).
     """
     by_name: dict[str, list[tuple[int, int]]] = {}
     for offset, size, symbol in functions:
@@ -118,33 +134,41 @@ def resolve(policy: Policy, functions: Iterable[tuple[int, int, str]]) -> Resolu
                 result.unmatched.append(pattern)
             for name in names:
                 for offset, size in by_name[name]:
-                    _choose(chosen, rule, offset, size)
+                    _choose(chosen, rule, offset, size, by_name)
     result.trampolines = [chosen[offset] for offset in sorted(chosen)]
     return result
 
 
 def _matching(pattern: str, names: list[str]) -> Iterator[str]:
-    """Of the ascending `names` those that match as a whole; only those with the pattern's literal beginning
-    are tried."""
+    """Those of the ascending `names` that match as a whole; only names that begin with the pattern's literal
+    prefix are tried."""
     prefix = re.match(r"[\w$]*", pattern)[0]  # type: ignore[index]
     if prefix != pattern and pattern[len(prefix)] in "?*{":
         prefix = prefix[:-1]
     matches = re.compile(pattern).fullmatch
-    for place in range(bisect_left(names, prefix), len(names)):
-        if not names[place].startswith(prefix):
+    for index in range(bisect_left(names, prefix), len(names)):
+        if not names[index].startswith(prefix):
             return
-        if matches(names[place]):
-            yield names[place]
+        if matches(names[index]):
+            yield names[index]
 
 
-def _choose(chosen: dict[int, Trampoline], rule: Rule, offset: int, size: int) -> None:
+def _choose(
+    chosen: dict[int, Trampoline],
+    rule: Rule,
+    offset: int,
+    size: int,
+    by_name: dict[str, list[tuple[int, int]]],
+) -> None:
     if rule.action == "twin":
         chosen.pop(offset, None)
         return
-    needed = {"home": JUMP_SIZE, "free": _FREE_STUB_SIZE, "return": 6, "argument": 4, "halt": 2}[rule.action]
-    if rule.action == "return" and rule.value == 0:
-        needed = 3
-    if size >= needed:
+    if rule.action == "jump" and rule.target not in by_name:
+        return
+    is_zero = rule.action == "return" and rule.value == 0
+    if size >= (_RETURN_ZERO_BYTES if is_zero else _NEEDED_BYTES[rule.action]):
         value = rule.argument if rule.action == "free" else rule.value
+        if rule.action == "jump":
+            value = by_name[rule.target][0][0]
         trusted = sum(1 << argument for argument in rule.trusted)
         chosen[offset] = Trampoline(offset, rule.action, value, rule.both_sides, trusted)

@@ -10,6 +10,7 @@ from hybridbridge_vol.bridge.text.policy import load_policy, policy_digest, reso
 from hybridbridge_vol.bridge.text.prepared import RELOCATIONS, Prepared
 from hybridbridge_vol.bridge.text.proxy_task import find_proxy_task
 from hybridbridge_vol.bridge.text.rebased_text import Sites, relocation_sites
+from hybridbridge_vol.bridge.text.runtime_constants import read_runtime_constants
 from hybridbridge_vol.errors import BootError, StoreError
 from hybridbridge_vol.machine.machine import Machine, UnmappedVirtual
 from hybridbridge_vol.trust import files
@@ -64,7 +65,8 @@ def derive(kernel: StoredKernel, boot: Boot) -> Prepared:
         )
         for name, (step, size) in RELOCATIONS.items()
     )
-    resolution = resolve(load_policy(), kernel_tables.text_functions(kernel))
+    policy = load_policy()
+    resolution = resolve(policy, kernel_tables.text_functions(kernel))
     machine = Machine(boot.layout.levels)
     machine.place(0, ram)
     machine.load_state(boot.state)
@@ -85,6 +87,7 @@ def derive(kernel: StoredKernel, boot: Boot) -> Prepared:
         labels=kernel_tables.jump_labels(kernel, booted),
         features=read_feature_branches(flat, text, symbols.address("_etext") - text),
         per_cpu=kernel_tables.per_cpu_text(kernel, booted, sites[0], delta),
+        constants=read_runtime_constants(flat, symbols, text, policy.snapshot_constants),
         caches=caches,
         proxy_task=proxy_task,
     )

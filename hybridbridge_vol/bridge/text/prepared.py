@@ -15,6 +15,7 @@ from hybridbridge_vol.bridge.text.per_cpu_references import PerCpuText
 from hybridbridge_vol.bridge.text.policy import Trampoline
 from hybridbridge_vol.bridge.text.proxy_task import ProxyTask
 from hybridbridge_vol.bridge.text.rebased_text import Sites
+from hybridbridge_vol.bridge.text.runtime_constants import RuntimeConstants
 from hybridbridge_vol.bridge.text.static_keys import JumpLabels
 
 RELOCATIONS = {"abs32": (1, 4), "inverse32": (-1, 4), "abs64": (1, 8)}
@@ -30,7 +31,7 @@ class Prepared:
     `unmatched`: name patterns of the policy that this kernel has no function for. `fixups`: offsets of the
     instructions that the exception table covers, `warnings` of the `ud2` of every WARN, both ascending.
     `labels`: its static branches, `features` its branches on the CPU's features, `per_cpu` its references to
-    per-CPU variables, `caches` the virtual addresses of its slab caches.
+    per-CPU variables, `constants` the immediates that must be the snapshot's, `caches` the virtual addresses of its slab caches.
     """
 
     rodata_end: int
@@ -42,5 +43,6 @@ class Prepared:
     labels: JumpLabels
     features: FeatureBranches
     per_cpu: PerCpuText
+    constants: RuntimeConstants
     caches: list[int]
     proxy_task: ProxyTask

@@ -16,11 +16,12 @@ from hybridbridge_vol.bridge.text.policy import ACTIONS, Trampoline
 from hybridbridge_vol.bridge.text.prepared import RELOCATIONS, Prepared
 from hybridbridge_vol.bridge.text.proxy_task import ProxyTask
 from hybridbridge_vol.bridge.text.rebased_text import Sites
+from hybridbridge_vol.bridge.text.runtime_constants import RuntimeConstants
 from hybridbridge_vol.bridge.text.static_keys import JumpLabels
 from hybridbridge_vol.trust import column_file
 from hybridbridge_vol.trust.files import Record
 
-FORMAT = 9
+FORMAT = 10
 """Version of what `Prepared` holds and of this file."""
 
 _MAGIC = b"hybridbridge prepared\n"
@@ -46,6 +47,10 @@ _SECTIONS = {
     "feature masks": "I",
     "per-CPU fields": "I",
     "per-CPU offset fields": "I",
+    "constant sites": "I",
+    "constant sizes": "B",
+    "constant variables": "I",
+    "constant variable sizes": "B",
     "slab caches": "Q",
 }
 """The sections in the order of the file, and the type of their numbers (see `array`)."""
@@ -113,13 +118,17 @@ def _columns_of(prepared: Prepared) -> _Columns:
         "feature masks": features.masks,
         "per-CPU fields": per_cpu.fields,
         "per-CPU offset fields": per_cpu.offset_fields,
+        "constant sites": prepared.constants.sites,
+        "constant sizes": prepared.constants.sizes,
+        "constant variables": prepared.constants.variables,
+        "constant variable sizes": prepared.constants.variable_sizes,
         "slab caches": array("Q", prepared.caches),
     }
 
 
 def _prepared_from(head: Record, columns: _Columns) -> Prepared:
     of = columns.__getitem__
-    for group in ("trampoline ", "label ", "feature "):
+    for group in ("trampoline ", "label ", "feature ", "constant "):
         if len({len(column) for name, column in columns.items() if name.startswith(group)}) != 1:
             raise ValueError(f"sections {group}* of different lengths")
     start, end = _numbers(head.get("per_cpu"), 2)
@@ -139,6 +148,12 @@ def _prepared_from(head: Record, columns: _Columns) -> Prepared:
             of("feature masks"),
         ),
         per_cpu=PerCpuText(start, end, of("per-CPU fields"), of("per-CPU offset fields")),
+        constants=RuntimeConstants(
+            of("constant sites"),
+            of("constant sizes"),
+            of("constant variables"),
+            of("constant variable sizes"),
+        ),
         caches=list(of("slab caches")),
         proxy_task=_proxy_task(head.get("proxy_task")),
     )

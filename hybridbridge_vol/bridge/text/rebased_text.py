@@ -26,8 +26,7 @@ Patch = tuple[int, bytes]
 
 @dataclass(frozen=True)
 class Sites:
-    """Relocation sites as offsets from `_text`, ascending; `step` is their sign and `size` their width in
-    bytes."""
+    """Relocation sites as ascending offsets from `_text`; `step` is their sign, `size` the width in bytes."""
 
     offsets: Sequence[int]
     step: int
@@ -61,8 +60,8 @@ def relocation_sites(
 
 
 class HomeFields(NamedTuple):
-    """Ascending offsets of 32-bit fields of static references, and how many bytes beside home's object they
-    must reach."""
+    """Ascending offsets of 32-bit fields of static references, which must reach so many bytes beside home's
+    object."""
 
     offsets: Sequence[int]
     distance: int

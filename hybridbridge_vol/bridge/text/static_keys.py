@@ -1,8 +1,8 @@
-"""Static keys: the twin's branches stand as the snapshot's keys say, not as the trusted kernel's boot left
+"""Static keys: the twin's branches are set by the snapshot's keys, not as the trusted kernel's boot left
 them.
 
 A static branch is a `jmp` or a `nop` in the text, patched whenever its key changes (kernel/jump_label.c). The
-twin is the trusted kernel's text, so each site is set again by the state of the key in the snapshot's memory.
+twin is the trusted kernel's text, so each site is patched by the state of the key in the snapshot's memory.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 ENTRY_SIZE = 16  # struct jump_entry, include/linux/jump_label.h: two 32-bit and one 64-bit distance
-BRANCH = 1  # in the lowest bit of the key's distance: the branch is likely
+BRANCH = 1  # the lowest bit of the distance to the key: the branch is likely
 _JUMPS, _SHORT = 2, 4
 _NOPS = {5: b"\x0f\x1f\x44\x00\x00", 2: b"\x66\x90"}  # x86_nops, arch/x86/include/asm/nops.h
 _JUMP_NEAR, _JUMP_SHORT = 0xE9, 0xEB
@@ -34,7 +34,7 @@ class JumpLabels:
     flags: array[int]
 
     def patches(self, start: int, end: int, state: KeyState) -> Iterator[tuple[int, bytes]]:
-        """`(offset, code)` of the sites in `[start, end)` that the snapshot's keys want otherwise."""
+        """`(offset, code)` of the sites in `[start, end)` that must change for the snapshot's keys."""
         for index in range(bisect_left(self.codes, start), bisect_left(self.codes, end)):
             enabled = state(self.keys[index])
             if enabled is None:
@@ -57,8 +57,8 @@ class JumpLabels:
 
 
 def site_flags(code: bytes, distance: int) -> int | None:
-    """What stands at a site whose target is `distance` bytes away: whether it jumps and whether in the short
-    form; None if it is neither a jump nor a `nop` that stands for one."""
+    """Flags of a site by its code, with a target `distance` bytes away: whether it jumps, and whether in the
+    short form; None if it is neither a jump nor the `nop` in the place of one."""
     if code[0] == _JUMP_NEAR:
         return _JUMPS
     if code == _NOPS[5]:

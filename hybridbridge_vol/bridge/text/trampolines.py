@@ -1,14 +1,14 @@
-"""The bytes that stand at the trampolines: jumps home, answers of our own, guarded frees."""
+"""The code of trampolines: jumps home, answers of our own, guarded frees."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
 from hybridbridge_vol.bridge.text.policy import Trampoline
-from hybridbridge_vol.bridge.text.rebased_text import jump, returning
+from hybridbridge_vol.bridge.text.rebased_text import Patch, jump, returning
 
 GUARD_HOLE_SHIFT = 43
-"""The guard hole is 8 TiB: every trusted object's address has its upper bits and no snapshot object's has."""
+"""The guard hole is 8 TiB long: the bits above tell the trusted side's objects from all others."""
 
 _MOVE_ARGUMENT_TO_RAX = (
     b"\x48\x89\xf8",
@@ -22,9 +22,8 @@ _RETURN_ARGUMENT = b"\x48\x89\xf8\xc3"  # mov rax, rdi; ret
 
 
 def free_if_trusted(argument: int, from_vaddr: int, to_vaddr: int, guard_hole: int) -> bytes:
-    """Go on at `to_vaddr` if the argument (0 is the first) is an object of the trusted side, else return.
-
-    `guard_hole` is where the guard hole begins.
+    """Code at `from_vaddr` that goes on at `to_vaddr` if the argument (counted from 0) is an object of the
+    trusted side, and returns otherwise. `guard_hole` is the virtual address at which the guard hole begins.
 
     `mov rax, ARG; shr rax, 43; cmp eax, TAG; je home; ret`
     """
@@ -35,7 +34,7 @@ def free_if_trusted(argument: int, from_vaddr: int, to_vaddr: int, guard_hole: i
 
 
 def answer(action: str, value: int) -> bytes:
-    """The code of a trampoline that goes nowhere: "return", "argument" or "halt"."""
+    """The code of a trampoline that does not go home: "return", "argument" or "halt"."""
     if action == "halt":
         return _HALT
     if action == "argument":
@@ -45,20 +44,22 @@ def answer(action: str, value: int) -> bytes:
 
 def twin_trampolines(
     trampolines: Iterable[Trampoline], twin_text_vaddr: int, home_text_vaddr: int, guard_hole: int
-) -> Iterator[tuple[int, bytes]]:
-    """`(offset from _text, code)` for every trampoline of the twin."""
+) -> Iterator[Patch]:
+    """The code of every trampoline of the twin."""
     for trampoline in trampolines:
         here, home = twin_text_vaddr + trampoline.offset, home_text_vaddr + trampoline.offset
         if trampoline.action == "home":
             yield trampoline.offset, jump(here, home)
+        elif trampoline.action == "jump":
+            yield trampoline.offset, jump(here, twin_text_vaddr + trampoline.value)
         elif trampoline.action == "free":
             yield trampoline.offset, free_if_trusted(trampoline.value, here, home, guard_hole)
         else:
             yield trampoline.offset, answer(trampoline.action, trampoline.value)
 
 
-def home_trampolines(trampolines: Iterable[Trampoline]) -> Iterator[tuple[int, bytes]]:
-    """`(offset from _text, code)` of what the policy changes in the trusted kernel's own text."""
+def home_trampolines(trampolines: Iterable[Trampoline]) -> Iterator[Patch]:
+    """What the policy changes in the trusted kernel's own text."""
     for trampoline in trampolines:
         if trampoline.both_sides and trampoline.action in ("return", "argument", "halt"):
             yield trampoline.offset, answer(trampoline.action, trampoline.value)

@@ -73,7 +73,7 @@ def _identify(path: str, image: PhysicalImage, store: Store) -> Identity:
         return Identity(path, error=f"{path}: a text file, not a memory image")
     problem = explain_unknown(image, store)
     banner = problem.banner.strip() if isinstance(problem, KernelNotStored) else None
-    has_kernel = not isinstance(problem, KernelNotFound) or "is in the store" in str(problem)
+    has_kernel = not isinstance(problem, KernelNotFound) or problem.banner is not None
     return Identity(
         path,
         error=error_text(problem, path),

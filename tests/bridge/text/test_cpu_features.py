@@ -1,4 +1,4 @@
-"""Branches on the processor's features, from the instructions that the compiler leaves for them."""
+"""Branches on CPU features, found by the instructions that the compiler emits for them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def kernel(absolute: bool) -> bytearray:
 
 @pytest.mark.parametrize("absolute", [False, True])
 @pytest.mark.parametrize(("byte", "target"), [(MASK, YES), (0xFF, YES), (0, NO), (0xFF ^ MASK, NO)])
-def test_a_branch_leads_where_the_bit_says(absolute: bool, byte: int, target: int) -> None:
+def test_a_branch_leads_to_the_target_that_the_bit_selects(absolute: bool, byte: int, target: int) -> None:
     branches = read_feature_branches(kernel(absolute), TEXT, TEXT_END)
     asked: list[int] = []
     patches = list(branches.patches(0, TEXT_END, lambda place: asked.append(place) or byte))  # type: ignore[func-returns-value]

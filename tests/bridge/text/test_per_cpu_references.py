@@ -1,4 +1,4 @@
-"""References of kernel text to per-CPU variables that have addresses of the kernel image."""
+"""References of kernel text to per-CPU variables that are linked into the kernel image."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_an_absolute_reference_is_found_where_it_is_relocated(listing: str, fiel
     assert field_of(listing) == ([], [])
 
 
-def test_references_to_the_distance_itself_are_told_apart() -> None:
+def test_references_to_the_distance_itself_are_listed_separately() -> None:
     assert field_of("65488b05f01f0000 mov rax, qword ptr gs:[rip + 0x1ff0]") == ([], [4])
     assert field_of("65480305f01f0000 add rax, qword ptr gs:[rip + 0x1ff0]") == ([], [4])
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from hybridbridge_vol.bridge.text import policy as policies
 from hybridbridge_vol.bridge.text.policy import Policy, Rule, load_policy, plain_name, resolve
 
 
@@ -31,14 +34,14 @@ def test_patterns_match_whole_names() -> None:
     assert trampolines(rules, functions) == {0: "home", 64: "home"}
 
 
-def test_every_function_of_a_name_is_meant() -> None:
+def test_every_function_of_a_name_gets_the_trampoline() -> None:
     assert trampolines([Rule("", "home", ("dup",))], [(0, 64, "dup"), (64, 64, "dup")]) == {
         0: "home",
         64: "home",
     }
 
 
-def test_later_rules_win_and_twin_takes_back() -> None:
+def test_later_rules_count_and_twin_removes_a_trampoline() -> None:
     functions = [(0, 64, "simple_read"), (64, 64, "simple_strtoul")]
     rules = [
         Rule("", "home", ("simple_.*",)),
@@ -48,12 +51,12 @@ def test_later_rules_win_and_twin_takes_back() -> None:
     assert trampolines(rules, functions) == {0: "return"}
 
 
-def test_a_function_without_room_keeps_its_code() -> None:
+def test_a_function_too_small_for_a_trampoline_keeps_its_code() -> None:
     assert trampolines([Rule("", "home", ("tiny",))], [(0, 4, "tiny")]) == {}
     assert trampolines([Rule("", "return", ("tiny",))], [(0, 4, "tiny")]) == {0: "return"}
 
 
-def test_what_matches_nothing_is_named() -> None:
+def test_patterns_that_match_nothing_are_listed() -> None:
     assert resolve(Policy((Rule("", "home", ("nothing", "no.*")),), ""), [(0, 64, "some")]).unmatched == [
         "nothing",
         "no.*",
@@ -64,3 +67,18 @@ def test_the_shipped_policy_is_well_formed() -> None:
     policy = load_policy()
     assert len(policy.rules) > 20
     assert all(rule.names for rule in policy.rules)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"action": "jump"}, "unknown action 'jump' in a rule of 'locks'"),
+        ({"side": "home"}, "unknown side 'home' in a rule of 'locks'"),
+        ({"tursted": [0]}, "unknown key 'tursted' in a rule of 'locks'"),
+    ],
+)
+def test_a_rule_that_is_misspelt_is_not_passed_over(change: dict[str, object], message: str) -> None:
+    rule = {"subsystem": "locks", "action": "home", "names": ["mutex_lock"]}
+    assert policies._rule(rule).action == "home"
+    with pytest.raises(ValueError, match=message):
+        policies._rule(rule | change)

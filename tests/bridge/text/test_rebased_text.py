@@ -1,4 +1,4 @@
-"""The twin text: relocation, trampolines, page edges."""
+"""The twin text: relocation, patches, references that stay at home, page edges."""
 
 from __future__ import annotations
 
@@ -8,24 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybridbridge_vol.bridge.memo import Proven
-from hybridbridge_vol.bridge.text.policy import Trampoline
 from hybridbridge_vol.bridge.text.rebased_text import (
     HomeFields,
     Sites,
     TwinText,
-    jump,
     relocation_sites,
-    returning,
-)
-from hybridbridge_vol.bridge.text.trampolines import (
-    answer,
-    free_if_trusted,
-    home_trampolines,
-    twin_trampolines,
 )
 
 PAGE = 4096
-HOLE = 0xFFFF_8000_0000_0000
 
 
 def assembled(twin: TwinText, pages: int) -> bytes:
@@ -85,33 +75,6 @@ def test_sites_that_boot_time_patching_rewrote_are_left_out() -> None:
         memoryview(booted), flat, [text + 8, text + 16, text + PAGE], text, PAGE, 0x1000000, 4
     )
     assert list(sites) == [8]
-
-
-def test_jumps_reach_both_ways() -> None:
-    assert jump(0x1000, 0x1005) == b"\xe9\0\0\0\0"
-    assert jump(0x2000, 0x1000) == b"\xe9" + (-0x1005 & 0xFFFFFFFF).to_bytes(4, "little")
-
-
-def test_answers() -> None:
-    assert returning(1) == b"\xb8\x01\0\0\0\xc3"
-    assert answer("return", 0) == b"\x31\xc0\xc3"
-    assert answer("argument", 0) == b"\x48\x89\xf8\xc3"
-    assert answer("halt", 0) == b"\xfa\xf4"
-
-
-def test_trampolines_become_code_at_both_sides() -> None:
-    trampolines = [Trampoline(0x10, "home"), Trampoline(0x40, "return", 1, True), Trampoline(0x80, "free", 1)]
-    twin = dict(twin_trampolines(trampolines, 0x5000, 0x1000, HOLE))
-    assert twin[0x10] == jump(0x5010, 0x1010)
-    assert twin[0x40] == returning(1)
-    assert twin[0x80] == free_if_trusted(1, 0x5080, 0x1080, HOLE)
-    assert dict(home_trampolines(trampolines)) == {0x40: returning(1)}
-
-
-def test_a_guarded_free_fits_its_room_and_ends_in_a_return() -> None:
-    code = free_if_trusted(0, 0x5000, 0x1000, HOLE)
-    assert len(code) == 19 or len(code) == 20
-    assert code.endswith(b"\xc3")
 
 
 @given(

@@ -1,4 +1,4 @@
-"""Static branches stand as the snapshot's keys say."""
+"""Static branches of the twin are set by the snapshot's keys."""
 
 from __future__ import annotations
 
@@ -56,6 +56,6 @@ def test_a_key_that_cannot_be_read_leaves_its_branch() -> None:
     assert list(labels.patches(0, SIZE, lambda _key: None)) == []
 
 
-def test_what_is_neither_branch_nor_nop_is_no_site() -> None:
+def test_code_that_is_neither_a_branch_nor_a_nop_is_not_a_site() -> None:
     image = text_with(0x40, b"\xc3\xcc\xcc\xcc\xcc", 0xC0, False)
     assert len(read_jump_labels(image, TABLE, TABLE + ENTRY_SIZE, TABLE).codes) == 0

@@ -1,4 +1,4 @@
-"""How long `ud1` is, with the operands that nothing executes."""
+"""The length of `ud1`, with its operands, which are never executed."""
 
 from __future__ import annotations
 
@@ -33,5 +33,5 @@ def test_the_size_of_ud1(code: str, size: int) -> None:
 
 
 @given(st.binary(max_size=24))
-def test_it_never_is_longer_than_what_is_there(code: bytes) -> None:
+def test_it_is_never_longer_than_the_code_given(code: bytes) -> None:
     assert 0 <= ud1_size(code) <= len(code)

@@ -80,7 +80,7 @@ def manifest(out: Path) -> dict[str, dict[str, Any]]:
     return {Path(row["path"]).name: row for row in parquet.read_table(out / "manifest.parquet").to_pylist()}
 
 
-def test_every_image_is_a_line_of_the_manifest_and_bad_ones_say_why(undisturbed: Ran, evidence: Any) -> None:
+def test_every_image_is_a_row_of_the_manifest_and_bad_ones_say_why(undisturbed: Ran, evidence: Any) -> None:
     rows = manifest(undisturbed.out)
     assert set(rows) == {Path(name).name for name in GOOD + BAD}
     for name in GOOD:
@@ -124,7 +124,7 @@ def test_tables_are_read_by_duckdb_with_the_image_as_a_column(undisturbed: Ran, 
     assert types["unreadable"] == "MAP(VARCHAR, VARCHAR)"
 
 
-def test_json_lines_say_what_parquet_says(
+def test_json_lines_hold_the_same_values_as_parquet(
     undisturbed: Ran, evidence: Any, hb_batch: Any, tmp_path: Path
 ) -> None:
     path = str(evidence.folder / "a.raw")
@@ -158,7 +158,7 @@ def test_a_second_run_repeats_nothing_that_is_done(
     assert sorted(path.name for path in (tmp_path / "tables").iterdir() if any(path.iterdir())) == ["uptime"]
 
 
-def test_what_is_no_image_is_told_if_it_was_named_and_else_passed_over(
+def test_a_file_that_is_not_an_image_is_listed_if_it_was_named_and_ignored_otherwise(
     evidence: Any, hb_batch: Any, tmp_path: Path
 ) -> None:
     ran = ended(hb_batch(tmp_path, paths=[str(evidence.folder / "notes.txt"), "/nowhere/x.raw"]), tmp_path)
@@ -305,7 +305,7 @@ def stop_at(tool: str, client: WorkerClient, number: int) -> Callable[[str], Non
 @pytest.mark.parametrize(("number", "status", "why"), [
     (signal.SIGSTOP, "timeout", "timed out after 3 s"), (signal.SIGSEGV, "failed", "was ended by SIGSEGV"),
 ])  # fmt: skip
-def test_a_tool_that_hangs_or_crashes_costs_itself_only(
+def test_a_tool_that_hangs_or_crashes_does_not_affect_the_other_tools(
     number: int, status: str, why: str, undisturbed: Ran, evidence: Any, tmp_path: Path
 ) -> None:
     with WorkerClient() as client:
@@ -351,7 +351,7 @@ def test_a_killed_worker_is_an_answer_and_the_next_image_gets_a_new_worker(
         assert client.examine(request).record.status == "ok"
 
 
-def test_the_image_is_what_it_was(evidence: Any, tmp_path: Path) -> None:
+def test_the_image_is_not_changed(evidence: Any, tmp_path: Path) -> None:
     path = tmp_path / "private.raw"
     path.write_bytes((evidence.folder / "a.raw").read_bytes())
     path.chmod(0o400)

@@ -235,7 +235,7 @@ def test_no_scheduler_or_no_worker_is_one_line(tmp_path: Path, monkeypatch: pyte
         idle.close()
 
 
-def test_an_entry_that_was_sent_is_the_entry(evidence: Any, tmp_path: Path) -> None:
+def test_a_store_entry_arrives_as_it_was_sent(evidence: Any, tmp_path: Path) -> None:
     kernel = Store(evidence.store).kernels()[0]
     unpack_entry(pack_entry(kernel.folder), tmp_path / kernel.name)
     sent = Store(tmp_path).kernels()[0]

@@ -11,7 +11,7 @@ from hybridbridge_vol.lab.batch.dataset import image_id
 from hybridbridge_vol.lab.batch.discover import Candidate, discover
 
 
-def test_folders_are_searched_and_named_files_are_named(tmp_path: Path) -> None:
+def test_directories_are_searched_and_files_given_by_name_are_marked(tmp_path: Path) -> None:
     deep = tmp_path / "a" / "b"
     deep.mkdir(parents=True)
     for path in (deep / "x.raw", tmp_path / "y"):
@@ -22,7 +22,7 @@ def test_folders_are_searched_and_named_files_are_named(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_a_list_names_files_from_its_own_folder(tmp_path: Path) -> None:
+def test_paths_in_a_list_are_relative_to_the_list(tmp_path: Path) -> None:
     (tmp_path / "hosts").write_text("# web servers\n\nweb 1.raw\n/evidence/db.lime\r\n")
     assert [found.path for found in discover([f"@{tmp_path / 'hosts'}"])] == [
         "/evidence/db.lime",
@@ -30,7 +30,7 @@ def test_a_list_names_files_from_its_own_folder(tmp_path: Path) -> None:
     ]
 
 
-def test_a_list_that_is_an_image_or_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_list_that_is_an_image_or_missing_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "dump.raw").write_bytes(bytes(100))
     with pytest.raises(BatchError, match="not a list"):
         discover([f"@{tmp_path / 'dump.raw'}"])
@@ -38,7 +38,7 @@ def test_a_list_that_is_an_image_or_is_not_there_is_told(tmp_path: Path) -> None
         discover([f"@{tmp_path / 'none'}"])
 
 
-def test_the_dataset_and_the_store_are_no_evidence(tmp_path: Path) -> None:
+def test_the_dataset_and_the_store_are_not_searched(tmp_path: Path) -> None:
     for folder in ("out", "store", "case"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "memory").write_bytes(b"")
@@ -46,7 +46,7 @@ def test_the_dataset_and_the_store_are_no_evidence(tmp_path: Path) -> None:
     assert [one.path for one in found] == [str(tmp_path / "case" / "memory")]
 
 
-def test_loops_of_links_and_pipes_are_passed_over(tmp_path: Path) -> None:
+def test_link_loops_and_pipes_are_ignored(tmp_path: Path) -> None:
     import os
 
     (tmp_path / "loop").symlink_to(tmp_path)
@@ -55,7 +55,7 @@ def test_loops_of_links_and_pipes_are_passed_over(tmp_path: Path) -> None:
     assert discover([str(tmp_path)]) == []
 
 
-def test_an_id_is_readable_and_belongs_to_the_path() -> None:
+def test_an_id_is_readable_and_unique_to_the_path() -> None:
     assert image_id("/cases/web01/dump.raw").startswith("web01-")
     assert image_id("/cases/web01.lime").startswith("web01-")
     assert image_id("/a/x.raw") != image_id("/b/x.raw")

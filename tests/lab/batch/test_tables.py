@@ -101,7 +101,7 @@ def test_a_cell_is_kept_or_its_column_says_why_not(row: Row) -> None:
     assert kept[DEPTH] == row.depth
 
 
-def test_bytes_that_are_no_text_are_written_as_escapes() -> None:
+def test_bytes_that_are_not_utf_8_are_written_as_escapes() -> None:
     row = Row((1, 1.0, 1.0, 1, "a\udcffb", 0, 0))
     assert of_parquet(written("parquet", [row]))[0]["S"] == "a\\xffb"
 

@@ -40,7 +40,7 @@ def test_a_case_is_an_image_and_what_is_asked_of_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "error_text"),
+    ("text", "message"),
     [
         ("", "no [[case]]"),
         ("case = 1", "case must be tables, each begun with [[case]]"),
@@ -72,12 +72,10 @@ def test_a_case_is_an_image_and_what_is_asked_of_it(tmp_path: Path) -> None:
         ("a = " + "[" * 5000, "not TOML"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_one_line_that_names_it(
-    tmp_path: Path, text: str, error_text: str
-) -> None:
+def test_what_is_wrong_with_a_file_is_one_line_that_names_it(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(CasesError) as error:
         cases(tmp_path, text)
-    assert error_text in str(error.value)
+    assert message in str(error.value)
     assert str(tmp_path / "cases.toml") in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -95,7 +93,7 @@ def test_any_text_is_cases_or_an_error(tmp_path_factory: pytest.TempPathFactory,
         assert str(path) in str(error)
 
 
-def test_a_missing_image_and_one_that_cannot_be_made_are_told(tmp_path: Path) -> None:
+def test_a_missing_image_and_one_that_cannot_be_made_are_errors(tmp_path: Path) -> None:
     (missing,) = cases(tmp_path, CASE)
     with pytest.raises(CasesError, match=r"case 'one': there is no image .*a\.raw"):
         missing.found_image()
@@ -119,7 +117,7 @@ def answer(tmp_path: Path, more: str, *rows: Row) -> Answer:
     return canonical(case, case.runs[0], COLUMNS, rows)
 
 
-def test_what_moves_is_masked_and_what_is_left_out_is_not_there(tmp_path: Path) -> None:
+def test_moving_columns_are_masked_and_excluded_rows_are_absent(tmp_path: Path) -> None:
     rows = (Row((1, "init", 2.0)), Row((2, "[kworker/0]", 3.0)), Row((3, None, Unavailable("gone")), depth=1))
     found = answer(tmp_path, 'moving = {ps = ["TIME"]}\nwithout = {ps = {CMD = "^.kworker"}}', *rows)
     assert found.rows == (
@@ -135,7 +133,7 @@ def test_unordered_rows_are_the_same_in_any_order(tmp_path: Path) -> None:
     assert answer(tmp_path, "", *rows) != answer(tmp_path, "", *rows[::-1])
 
 
-def test_a_column_that_the_tool_does_not_have_is_told(tmp_path: Path) -> None:
+def test_a_column_that_the_tool_does_not_have_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(CasesError, match="ps has no column 'PIDD'"):
         answer(tmp_path, 'moving = {ps = ["PIDD"]}', Row((1, "a", 1.0)))
 
@@ -157,7 +155,7 @@ VALUES: st.SearchStrategy[Any] = st.none() | st.integers() | st.text() | st.floa
 
 
 @given(*[st.lists(st.fixed_dictionaries({"PID": st.integers(0, 5), "CMD": VALUES}), max_size=8)] * 2)
-def test_nothing_differs_only_between_equal_answers(before: list[Any], after: list[Any]) -> None:
+def test_two_answers_have_no_difference_only_if_they_are_equal(before: list[Any], after: list[Any]) -> None:
     was, now = Answer(("PID", "CMD"), tuple(before)), Answer(("PID", "CMD"), tuple(after))
     lines = differences(was, now)
     same = [json.dumps(row, sort_keys=True) for row in before] == [
@@ -178,7 +176,7 @@ def test_a_recorded_answer_is_read_back(tmp_path_factory: pytest.TempPathFactory
 @pytest.mark.parametrize(
     "content", ["", "[]", "{}", "[1]", '[{"columns": 1}]', '[{"columns": []}, 1]', "[" * 100000]
 )
-def test_a_damaged_recording_is_told(tmp_path: Path, content: str) -> None:
+def test_a_damaged_recording_is_an_error(tmp_path: Path, content: str) -> None:
     path = tmp_path / "golden.json"
     path.write_text(content)
     with pytest.raises(CasesError, match=r"golden\.json"):
@@ -187,7 +185,7 @@ def test_a_damaged_recording_is_told(tmp_path: Path, content: str) -> None:
         load(tmp_path / "absent.json")
 
 
-def test_rows_are_called_by_what_does_not_move() -> None:
+def test_rows_are_identified_by_columns_that_are_compared() -> None:
     def answer(*values: tuple[str, str]) -> Answer:
         return Answer(
             ("PID", "UID", "CMD", "TTY"),
@@ -205,14 +203,14 @@ def test_rows_are_called_by_what_does_not_move() -> None:
     ]
 
 
-def test_the_same_rows_in_another_order_are_shown_where_they_are_now() -> None:
+def test_moved_rows_are_shown_at_their_new_place() -> None:
     def answer(*pids: int) -> Answer:
         return Answer(("PID", "CMD"), tuple({"PID": pid, "CMD": "x"} for pid in pids))
 
     assert differences(answer(1, 2, 3), answer(1, 3, 2)) == ["> PID=3 CMD=x", "> PID=2 CMD=x"]
 
 
-def test_a_long_answer_that_is_quite_another_is_compared_in_a_moment() -> None:
+def test_a_long_and_entirely_different_answer_is_compared_quickly() -> None:
     was, now = (
         Answer(("A", "B"), tuple({"A": MOVES, "B": n // 9 + start} for n in range(20000)))
         for start in (0, 5000)

@@ -74,7 +74,7 @@ def change(recorded: Recorded) -> None:
     path.write_text(path.read_text().replace(first, first.replace('"USED": ', '"USED": 1'), 1))
 
 
-def test_what_is_as_recorded_is_the_same(recorded: Recorded) -> None:
+def test_an_unchanged_answer_is_the_same(recorded: Recorded) -> None:
     done = recorded.hb("verify")
     assert (done.returncode, done.stdout, done.stderr) == (0, "web: uname: same\nweb: lsmod: same\n", "")
 
@@ -93,7 +93,7 @@ def test_a_changed_answer_is_shown_and_exits_1(recorded: Recorded, tmp_path: Pat
     assert recorded.hb("verify").returncode == 0
 
 
-def test_what_cannot_be_answered_exits_2_in_one_line(recorded: Recorded, tmp_path: Path) -> None:
+def test_a_run_that_cannot_be_answered_exits_2_with_one_line(recorded: Recorded, tmp_path: Path) -> None:
     (recorded.cases.parent / "a.raw").unlink()
     done = recorded.hb("verify", "--junit", str(tmp_path / "results.xml"))
     assert done.returncode == 2
@@ -124,7 +124,7 @@ def test_pytest_makes_each_run_a_test(recorded: Recorded, tmp_path: Path) -> Non
     assert "1 passed, 1 deselected" in chosen.stdout
 
 
-def test_pytest_tells_a_bad_file_in_one_line(recorded: Recorded) -> None:
+def test_pytest_reports_a_bad_file_in_one_line(recorded: Recorded) -> None:
     recorded.cases.write_text("[[case")
     done = recorded.pytest()
     assert done.returncode == 2

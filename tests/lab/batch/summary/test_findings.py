@@ -40,16 +40,16 @@ def test_a_usual_image_has_no_finding() -> None:
     process(66, "[kworker/u4:1]"), process(67, "[kthreadd] now", VSZ=9),
     process(68, "[kworker/1:0]", VSZ=0), process(69, "[sh]", PPID=2),
 ])  # fmt: skip
-def test_a_process_in_brackets_with_memory_or_another_parent_is_told(poser: dict[str, Any]) -> None:
+def test_a_process_in_brackets_with_memory_or_another_parent_is_a_finding(poser: dict[str, Any]) -> None:
     assert held(facts(ps=[*USUAL, poser]))["poses"] == [poser]
 
 
-def test_a_zombie_is_told_as_a_zombie_only() -> None:
+def test_a_zombie_is_a_finding_of_its_own_only() -> None:
     zombie = process(70, "[sh] <defunct>", STAT="Z", VSZ=0)
     assert held(facts(ps=[*USUAL, zombie])) == {"zombies": [zombie]}
 
 
-def test_programs_and_executable_mappings_without_a_name_are_told() -> None:
+def test_deleted_programs_and_executable_mappings_are_findings() -> None:
     lsof = [
         {"PID": 7, "COMMAND": "x", "FD": "txt", "NAME": "/memfd:x (deleted)"},
         {"PID": 8, "COMMAND": "log", "FD": "3w", "NAME": "/var/log/old (deleted)"},
@@ -66,7 +66,7 @@ def test_programs_and_executable_mappings_without_a_name_are_told() -> None:
     ]  # fmt: skip
 
 
-def test_errors_in_the_log_and_tainted_modules_are_told() -> None:
+def test_errors_in_the_log_and_tainted_modules_are_findings() -> None:
     bad, tainted = {"LEVEL": "err", "MESSAGE": "I/O error"}, {"MODULE": "rk", "STATE": "Live", "TAINTS": "OE"}
     found = held(
         facts(
@@ -78,7 +78,7 @@ def test_errors_in_the_log_and_tainted_modules_are_told() -> None:
     assert [row["MODULE"] for row in found["notlive"]] == ["m"]
 
 
-def test_what_could_not_be_checked_is_not_called_different() -> None:
+def test_parts_that_could_not_be_checked_are_not_called_different() -> None:
     hook, lacking = {"WHAT": "syscall", "SYMBOL": "__x64_sys_kill"}, {"WHAT": "missing", "SYMBOL": "rk"}
     assert {name: rows for name, rows in held(facts(check=[hook, lacking])).items()} == {
         "check": [hook],
@@ -86,7 +86,7 @@ def test_what_could_not_be_checked_is_not_called_different() -> None:
     }
 
 
-def test_listening_sockets_are_told_by_where_they_can_be_reached() -> None:
+def test_listening_sockets_are_grouped_by_who_can_connect() -> None:
     lsof = [
         {"COMMAND": "sshd", "PID": 90, "TYPE": "IPv6", "NODE": "TCP", "NAME": "*:22 (LISTEN)"},
         {"COMMAND": "db", "PID": 91, "TYPE": "IPv4", "NODE": "TCP", "NAME": "127.0.0.1:5432 (LISTEN)"},
@@ -116,12 +116,12 @@ def test_listening_sockets_are_told_by_where_they_can_be_reached() -> None:
     assert [row["PORT"] for row in held(facts(netstat=netstat))["reachable"]] == ["22"]
 
 
-def test_a_netstat_without_listeners_says_nothing_of_ports() -> None:
+def test_a_netstat_without_listeners_says_nothing_about_ports() -> None:
     established = {"PROTO": "tcp", "LOCAL": "10.0.0.1:9", "FOREIGN": "10.0.0.2:8", "STATE": "ESTABLISHED"}
     assert "port" not in facts(netstat=[established]).names
 
 
-def test_failed_tools_and_unreadable_rows_are_told_from_the_manifest() -> None:
+def test_failed_tools_and_incomplete_rows_are_findings() -> None:
     runs: dict[str, Any] = {
         "ps": ToolRun("ps", "partial", 5, incomplete=1),
         "lsof": ToolRun("lsof", "timeout", error="timed out"),
@@ -142,7 +142,7 @@ def rare(batch: list[Facts]) -> dict[str, dict[str, list[str]]]:
     }  # fmt: skip
 
 
-def test_what_one_image_of_many_has_is_rare_there() -> None:
+def test_a_name_that_one_image_of_many_has_is_rare() -> None:
     batch = [facts(f"i{n}", ps=[*USUAL, *([process(666, "/tmp/x")] if n == 3 else [])]) for n in range(8)]
     assert rare(batch) == {"i3": {"rare-process": ["x"]}}
 
@@ -172,7 +172,7 @@ def test_kernel_threads_of_all_cpus_are_one_family() -> None:
     assert thread_family("migration/0") == thread_family("migration/11")
 
 
-def test_an_uptime_far_from_the_others_is_told() -> None:
+def test_an_uptime_far_from_the_others_is_a_finding() -> None:
     batch = [
         facts(f"i{n}", uptime=[{**UPTIME, "UP": up}])
         for n, up in enumerate((500.0, 600.0, 700.0, 20.0, 600.0))
@@ -215,7 +215,7 @@ def any_tables(random: Random) -> dict[str, list[dict[str, Any]]]:
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 1 << 32))
-def test_no_row_is_too_absurd_to_be_looked_at(seed: int) -> None:
+def test_absurd_rows_do_not_break_the_page(seed: int) -> None:
     random = Random(seed)
     batch = [facts(f"i{n}", **cast(Any, any_tables(random))) for n in range(5)]
     assert page_of(batch).endswith("</html>\n")

@@ -107,7 +107,7 @@ def test_all_links_lead_somewhere_and_no_id_is_twice(usual: str) -> None:
 
 
 def test_findings_show_the_rule_and_the_row_they_rest_on(usual: str) -> None:
-    error_text = Parsed(usual).text()
+    shown = Parsed(usual).text()
     for words in (
         "[kworker/0:9]",
         "Process that looks like a kernel thread but is not one",
@@ -116,17 +116,17 @@ def test_findings_show_the_rule_and_the_row_they_rest_on(usual: str) -> None:
         "OE",
         "[sh] <defunct>",
     ):
-        assert words in error_text
+        assert words in shown
 
 
-def test_an_unknown_kernel_is_told_with_the_way_out(usual: str) -> None:
+def test_an_unknown_kernel_is_listed_with_the_way_out(usual: str) -> None:
     assert "fetch the package linux-image-9 and run 'hb trust add FILE'" in Parsed(usual).text()
 
 
-def test_what_was_not_run_is_told(usual: str) -> None:
-    error_text = Parsed(usual).text()
-    assert "What this page does not cover" in error_text and "The kernel's views disagree" in error_text
-    assert "No timeline: it needs the table of uptime" in error_text  # of the image c
+def test_the_page_says_what_it_does_not_cover(usual: str) -> None:
+    shown = Parsed(usual).text()
+    assert "What this page does not cover" in shown and "The kernel's views disagree" in shown
+    assert "No timeline: it needs the table of uptime" in shown  # of the image c
 
 
 def test_the_same_dataset_gives_the_same_page(tmp_path: Path) -> None:
@@ -144,14 +144,14 @@ def test_json_lines_give_the_same_page_as_parquet(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["jsonl", "parquet"])
-def test_a_damaged_table_is_told_and_the_others_are_shown(tmp_path: Path, form: Any) -> None:
+def test_a_damaged_table_is_reported_and_the_others_are_shown(tmp_path: Path, form: Any) -> None:
     out = write_dataset(tmp_path, {"/e/a.raw": TABLES}, form)
     table_path(out, "ps", image_id("/e/a.raw"), form).write_bytes(b"PAR1 no table\xff")
-    error_text = Parsed(write_summary(out).read_text("utf-8")).text()
-    assert "ps: the table cannot be read" in error_text and "disk on fire" in error_text
+    shown = Parsed(write_summary(out).read_text("utf-8")).text()
+    assert "ps: the table cannot be read" in shown and "disk on fire" in shown
 
 
-def test_a_folder_without_a_manifest_is_told(tmp_path: Path) -> None:
+def test_a_directory_without_a_manifest_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(BatchError, match="no manifest in it; run 'hb batch"):
         write_summary(tmp_path)
 

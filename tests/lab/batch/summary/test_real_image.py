@@ -46,9 +46,7 @@ def rows(facts: Facts, rule: str) -> list[Any]:
     return [row for finding in facts.findings if finding.rule.name == rule for row in finding.rows]
 
 
-def test_programs_whose_file_is_gone_are_those_that_the_guest_named(
-    lab: Lab, known: tuple[Path, Facts]
-) -> None:
+def test_deleted_programs_are_those_that_the_guest_named(lab: Lab, known: tuple[Path, Facts]) -> None:
     truth = lab.sample(NAME).truth
     gone = {
         (int(path.split("/")[2]), reading.data.decode())
@@ -58,7 +56,7 @@ def test_programs_whose_file_is_gone_are_those_that_the_guest_named(
     assert gone and {(row["PID"], row["FILE"]) for row in rows(known[1], "unlinked")} == gone
 
 
-def test_the_process_that_poses_as_a_kernel_thread_is_the_one_that_runs_from_memory(
+def test_the_process_that_looks_like_a_kernel_thread_is_the_one_that_runs_from_memory(
     known: tuple[Path, Facts],
 ) -> None:
     (poser,) = rows(known[1], "poses")

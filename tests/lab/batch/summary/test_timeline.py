@@ -39,6 +39,6 @@ def test_the_first_and_the_last_moment_are_at_the_ends() -> None:
     ]
 
 
-def test_without_a_boot_there_is_no_timeline_and_an_image_frozen_at_boot_has_one() -> None:
+def test_without_a_boot_time_there_is_no_timeline_and_an_image_captured_at_boot_has_one() -> None:
     assert timeline(Moments(None, CAPTURED)) is None
     assert timeline(Moments(CAPTURED, CAPTURED, (CAPTURED,))) is not None

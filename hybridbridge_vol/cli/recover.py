@@ -1,0 +1,72 @@
+"""`hb recover`: store the content of the guest's files, with a manifest of what is complete."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from hybridbridge_vol.cli.arguments import DUMP_HELP, add_store, number
+from hybridbridge_vol.cli.console import OK, PARTIAL, complain, store_root
+from hybridbridge_vol.progress import Progress
+
+
+def add_arguments(parser: argparse.ArgumentParser, _arguments: Sequence[str] | None) -> None:
+    """See `main.Command`."""
+    parser.description = (
+        "Store what the guest's memory holds of its files: of tmpfs and memfd everything, of a disk what was "
+        "in the page cache; deleted files that were in use, too. A file of which a part is missing gets "
+        "'.incomplete' behind its name, and nothing is filled with zeros: manifest.csv and manifest.parquet "
+        "list what is missing, with its offsets on the disk where the file system knows them. An interrupted "
+        "recovery into a folder continues where it was."
+    )
+    parser.epilog = (
+        "examples:\n"
+        "  hb recover dump.raw --out case-17/\n"
+        "  hb recover dump.raw --out tmp.tar --path '/tmp/*' --path '/dev/shm/*'\n"
+        "  hb recover dump.raw --out full/ --disk /=root-partition.img --disk /srv=disk.img@1048576"
+    )
+    parser.add_argument("dump", metavar="DUMP", help=DUMP_HELP)
+    parser.add_argument(
+        "--out", metavar="PATH", required=True, help="a folder, or an archive that ends in .tar"
+    )
+    parser.add_argument(
+        "--path", metavar="GLOB", action="append", default=[], help="only files that match; may be repeated"
+    )
+    parser.add_argument(
+        "--disk", metavar="MOUNT=FILE[@OFFSET]", action="append", default=[],
+        help="fill what is missing below MOUNT from an image of its device, which begins at OFFSET",
+    )  # fmt: skip
+    parser.add_argument(
+        "--ns-of",
+        metavar="PID",
+        type=number,
+        default=None,
+        help="files as seen by this process: a container's",
+    )
+    add_store(parser)
+    parser.set_defaults(execute=recover_command)
+
+
+def recover_command(args: argparse.Namespace) -> int:
+    """`hb recover DUMP --out PATH`"""
+    from pathlib import Path
+
+    from hybridbridge_vol.guest.session import open_session
+    from hybridbridge_vol.workflow.recover.disk import Disk
+    from hybridbridge_vol.workflow.recover.recover import Selection, recover
+
+    disks = [Disk.parse(text) for text in args.disk]
+    with (
+        Progress() as progress,
+        open_session(args.dump, store_root(args), progress, ns_of=args.ns_of) as session,
+    ):
+        summary = recover(session, Path(args.out), Selection(tuple(args.path)), disks)
+    print(
+        f"{args.out}: {summary.files:,} files, {summary.complete:,} complete, "
+        f"{summary.recovered_bytes:,} bytes recovered"
+    )
+    if not summary.parquet:
+        complain("pyarrow is not installed: the manifest was written as CSV only")
+    if summary.complete < summary.files:
+        complain(f"{args.dump}: {summary.files - summary.complete:,} files are incomplete; see the manifest")
+    return OK if summary.complete == summary.files else PARTIAL

@@ -1,0 +1,157 @@
+"""Reading an open file of the guest's file systems: its attributes, and its content piece by piece."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+
+from hybridbridge_vol.errors import BootError, CallRolledBack
+from hybridbridge_vol.guest.descriptors import LARGEST_READ, OpenFile
+from hybridbridge_vol.guest.file_attributes import STATX_ALL, STATX_SIZE, FileAttributes, parse_statx
+from hybridbridge_vol.guest.file_content import Piece, PieceKind, merged, next_page
+from hybridbridge_vol.guest.file_extents import FS_IOC_FIEMAP, Extent, parse_extents, request
+from hybridbridge_vol.guest.proxy_calls import ProxyCalls
+from hybridbridge_vol.units import PAGE_SIZE
+
+_AT_EMPTY_PATH = 0x1000
+_SEEK_DATA = 3
+MAX_ROLLBACKS = 8
+"""Calls about one file that may end badly before the rest of it is given up."""
+MAX_EXTENTS = 1 << 16
+"""Of one file: a map of more is cyclic, or is cut."""
+_EXTENTS_AT_ONCE = 256
+_ABSENT = {
+    errno.ENOMEM: "not in the page cache",
+    errno.EIO: "not in the page cache",
+    errno.EAGAIN: "locked at the capture",
+    errno.EINTR: "locked at the capture",
+}
+"""What the errors of a read mean for a page: see the policy, "page cache"."""
+
+Opener = Callable[[], AbstractContextManager[OpenFile]]
+"""Opens the file: again, where a call that was rolled back has closed it."""
+
+
+class FileReader:
+    """Works on files that others have opened."""
+
+    def __init__(self, proxy: ProxyCalls) -> None:
+        self._proxy = proxy
+
+    def attributes(self, file: OpenFile) -> FileAttributes:
+        """statx(2) of an open file, by the twin's code."""
+        name, buffer = self._proxy.put_path(""), self._proxy.buffer()
+        self._proxy.checked(
+            file.path, "statx", file.number, name, _AT_EMPTY_PATH, STATX_ALL, buffer, side="twin"
+        )
+        return parse_statx(self._proxy.answer(f"lstat {file.path}", STATX_SIZE))
+
+    def cached_bytes(self, file: OpenFile, size: int) -> int | None:
+        """How many of a file's first `size` bytes are in the page cache, in whole pages: cachestat(2), which
+        Linux has from 6.5; None before."""
+        asked = struct.pack("<QQ", 0, size)
+        range_vaddr, buffer = self._proxy.caller.put(asked, 0), self._proxy.buffer()
+        try:
+            answer = self._proxy.raw(
+                "cachestat", file.number, range_vaddr, buffer, 0, side="twin", label=f"cachestat {file.path}"
+            )
+        except BootError:
+            return None
+        if answer < 0:
+            return None
+        pages = int.from_bytes(self._proxy.answer(f"cachestat {file.path}", 8), "little")
+        return min(pages * PAGE_SIZE, size)
+
+    def read_range(self, file: OpenFile, offset: int, size: int) -> bytes:
+        """Bytes of an open file, holes as zeros; fewer at its end. OSError EIO if any of them is missing."""
+        end = min(offset + size, self.attributes(file).size)
+        parts = []
+        for piece in self._readable_pieces(file, offset, end):
+            if piece.kind is PieceKind.MISSING:
+                raise OSError(errno.EIO, piece.reason, file.path)
+            parts.append(piece.data or bytes(piece.size))
+        return b"".join(parts)
+
+    def extents(self, file: OpenFile, size: int) -> list[Extent]:
+        """Where a file lies on its device: FIEMAP. Empty where its file system has no such map."""
+        found: list[Extent] = []
+        start = 0
+        while start < size and len(found) < MAX_EXTENTS:
+            asked = request(start, size - start, _EXTENTS_AT_ONCE)
+            buffer = self._proxy.buffer(asked)
+            answer = self._proxy.raw(
+                "ioctl", file.number, FS_IOC_FIEMAP, buffer, label=f"ioctl FIEMAP {file.path}"
+            )
+            if answer < 0:
+                return found
+            part = list(parse_extents(self._proxy.answer(f"ioctl FIEMAP {file.path}", len(asked))))
+            found += part
+            if not part or part[-1].is_last or part[-1].offset + part[-1].size <= start:
+                return found
+            start = part[-1].offset + part[-1].size
+        return found
+
+    def pieces(self, opener: Opener) -> Iterator[Piece]:
+        """The content of a regular file, in ascending order, from its beginning to its end."""
+        return merged(self._pieces(opener))
+
+    def _pieces(self, opener: Opener) -> Iterator[Piece]:
+        """A page at which the kernel's code ends badly is missing; after `MAX_ROLLBACKS` of them the rest."""
+        offset, size, reason = 0, 0, ""
+        for attempt in range(MAX_ROLLBACKS + 1):
+            with opener() as file:
+                size = self.attributes(file).size
+                if attempt:
+                    end = min(next_page(offset), size)
+                    yield Piece(PieceKind.MISSING, offset, end - offset, reason=reason)
+                    offset = end
+                try:
+                    for piece in self._readable_pieces(file, offset, size):
+                        yield piece
+                        offset = piece.end
+                    return
+                except CallRolledBack as error:
+                    reason = error.reason
+        yield Piece(PieceKind.MISSING, offset, size - offset, reason=f"given up: {reason}")
+
+    def _readable_pieces(self, file: OpenFile, offset: int, size: int) -> Iterator[Piece]:
+        if not size:  # a file of the guest's own /proc, say, which has no size: one buffer of it
+            data = file.read_at(0, LARGEST_READ)
+            if data:
+                yield Piece(PieceKind.DATA, 0, len(data), data)
+        while offset < size:
+            count = self._proxy.raw(
+                "pread64",
+                file.number,
+                self._proxy.buffer(),
+                min(LARGEST_READ, size - offset),
+                offset,
+                label=f"pread64 {file.path}",
+            )
+            if count > 0:
+                data = self._proxy.answer(file.path, min(count, size - offset), more=True)
+                yield Piece(PieceKind.DATA, offset, len(data), data)
+                offset += len(data)
+            elif count == 0:
+                yield Piece(PieceKind.MISSING, offset, size - offset, reason="the file ends before its size")
+                return
+            else:
+                piece = self._absent(file, offset, size, -count)
+                yield piece
+                offset = piece.end
+
+    def _absent(self, file: OpenFile, offset: int, size: int, number: int) -> Piece:
+        """What is at an offset that cannot be read: a hole, or a page that is missing. OSError if it is not a
+        regular file."""
+        if number == errno.EISDIR:
+            raise OSError(number, os.strerror(number), file.path)
+        data = self._proxy.raw("lseek", file.number, offset, _SEEK_DATA, label=f"lseek {file.path}")
+        if data == -errno.ENXIO:
+            return Piece(PieceKind.HOLE, offset, size - offset)
+        if data > offset:
+            return Piece(PieceKind.HOLE, offset, min(data, size) - offset)
+        reason = _ABSENT.get(number) or os.strerror(number)
+        return Piece(PieceKind.MISSING, offset, min(next_page(offset), size) - offset, reason=reason)

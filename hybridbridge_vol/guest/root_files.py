@@ -1,0 +1,141 @@
+"""The guest's own file systems: any path, as seen from a process's root.
+
+A path is looked up by the snapshot's kernel in its own dcache: openat2(2) on the twin side, from the descriptor
+of a link such as `/proc/1/root`, with RESOLVE_IN_ROOT (Linux 5.6), so that no link leads out of that root. File
+systems need no code of ours: ext4, xfs, btrfs, overlay answer as they did on the machine, from what the guest's
+memory holds of them. What it does not hold is an error, which names it; no disk is asked (see the policy,
+"block devices").
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import struct
+from collections.abc import Iterator
+
+from hybridbridge_vol.errors import CallRolledBack
+from hybridbridge_vol.guest import magic_links
+from hybridbridge_vol.guest.descriptors import Descriptor, Descriptors, OpenFile
+from hybridbridge_vol.guest.file_attributes import FileAttributes
+from hybridbridge_vol.guest.file_content import IncompleteDirectory, Piece
+from hybridbridge_vol.guest.file_reader import FileReader
+from hybridbridge_vol.guest.mounting import Mounts
+from hybridbridge_vol.guest.proxy_calls import AT_FDCWD, ProxyCalls
+
+_O_PATH, _O_DIRECTORY, _O_NOFOLLOW, _O_NONBLOCK = 0o10000000, 0o200000, 0o400000, 0o4000
+_RESOLVE_IN_ROOT = 0x10  # include/uapi/linux/openat2.h
+_HOW_AT = 8192
+"""Where `struct open_how` is stored in user memory: behind the path."""
+_LONGEST_LINK = 4096
+_DIRENTS_SIZE = 64 << 10
+MAX_DIRECTORY_ENTRIES = 1 << 20
+"""Names that one directory may list: a directory of more is cyclic, or is listed in part."""
+MAX_XATTR_SIZE = 64 << 10
+"""XATTR_SIZE_MAX and XATTR_LIST_MAX, include/uapi/linux/limits.h."""
+
+
+class RootFiles:
+    """Files by paths inside of a root. `link` names the root: `/proc/PID/root`, or another link of /proc to a
+    directory. Paths are relative to it; a leading slash means the same."""
+
+    def __init__(
+        self, proxy: ProxyCalls, descriptors: Descriptors, mounts: Mounts, reader: FileReader
+    ) -> None:
+        self._proxy = proxy
+        self._descriptors = descriptors
+        self._mounts = mounts
+        self._reader = reader
+        self._roots: dict[str, Descriptor] = {}
+
+    # --- primitives ---------------------------------------------------------------------------------------
+
+    def open(self, link: str, path: str, flags: int = 0) -> OpenFile:
+        """Open what a path leads to, for reading. OSError with the guest's errno, CallRolledBack."""
+        root = self._root(link)
+        name = self._proxy.put_path(path.lstrip("/") or ".")
+        how = struct.pack("<QQQ", flags | _O_NONBLOCK * (not flags & _O_PATH), 0, _RESOLVE_IN_ROOT)
+        how_vaddr = self._proxy.caller.put(how, _HOW_AT)
+        number = self._proxy.checked(path, "openat2", root.number, name, how_vaddr, len(how), side="twin")
+        return self._descriptors.opened(number, path)
+
+    def attributes(self, link: str, path: str, follow: bool = False) -> FileAttributes:
+        """statx(2); of a symbolic link itself, unless `follow`."""
+        with self.open(link, path, _O_PATH | (0 if follow else _O_NOFOLLOW)) as file:
+            return self._reader.attributes(file)
+
+    def readlink(self, link: str, path: str) -> str:
+        """The target of a symbolic link."""
+        with self.open(link, path, _O_PATH | _O_NOFOLLOW) as file:
+            name, buffer = self._proxy.put_path(""), self._proxy.buffer()
+            count = self._proxy.checked(
+                path, "readlinkat", file.number, name, buffer, _LONGEST_LINK, side="twin"
+            )
+            return os.fsdecode(self._proxy.answer(f"readlink {path}", min(count, _LONGEST_LINK)))
+
+    def xattrs(self, link: str, path: str) -> dict[str, bytes]:
+        """The extended attributes of a file; empty where the file system has none."""
+        with self.opened_to_read(link, path) as file:
+            try:
+                names = self._xattr_call(file, "flistxattr")
+            except OSError as error:
+                if error.errno == errno.EOPNOTSUPP:
+                    return {}
+                raise
+            found = {}
+            for name in names.split(b"\0")[:-1]:
+                name_vaddr = self._proxy.caller.put(name + b"\0", 0)
+                found[os.fsdecode(name)] = self._xattr_call(file, "fgetxattr", name_vaddr)
+            return found
+
+    def _xattr_call(self, file: OpenFile, call: str, *arguments: int) -> bytes:
+        buffer = self._proxy.buffer()
+        count = self._proxy.checked(
+            file.path, call, file.number, *arguments, buffer, MAX_XATTR_SIZE, side="twin"
+        )
+        return self._proxy.answer(f"{call} {file.path}", min(count, MAX_XATTR_SIZE))
+
+    def _root(self, link: str) -> Descriptor:
+        """The descriptor of a root, opened anew where a call that was rolled back has closed it."""
+        known = self._roots.get(link)
+        if known is not None and known.is_open:
+            return known
+        self._mounts.reach(link)
+        number = self._proxy.checked(
+            link, "openat", AT_FDCWD, self._proxy.put_path(link), _O_PATH | _O_DIRECTORY, 0
+        )
+        self._roots[link] = Descriptor(self._proxy.caller, number)
+        return self._roots[link]
+
+    @contextlib.contextmanager
+    def opened_to_read(self, link: str, path: str) -> Iterator[OpenFile]:
+        """A regular file or a directory, open. A device is not opened: its driver would be run."""
+        mode = self.attributes(link, path, follow=True).mode
+        magic_links.check_mode(path, mode)
+        with self.open(link, path, _O_DIRECTORY if stat.S_ISDIR(mode) else 0) as file:
+            self._proxy.labels.forget(path)
+            yield file
+
+    # --- what is made of them -----------------------------------------------------------------------------
+
+    def listdir(self, link: str, path: str) -> list[str]:
+        """The names in a directory, without `.` and `..`, in the kernel's order. An OSError in the middle means
+        that a part of the directory is not in memory: its `partial` has the names up to there."""
+        names: list[str] = []
+        with self.opened_to_read(link, path) as file:
+            while len(names) <= MAX_DIRECTORY_ENTRIES:
+                try:
+                    part = file.entries(_DIRENTS_SIZE)
+                except (OSError, CallRolledBack) as error:
+                    reason = error.reason if isinstance(error, CallRolledBack) else error.strerror
+                    raise IncompleteDirectory(path, names, reason or "unknown") from None
+                if not part:
+                    return names
+                names += [name for _position, name in part if name not in (".", "..")]
+        raise IncompleteDirectory(path, names, f"more than {MAX_DIRECTORY_ENTRIES:,} entries")
+
+    def pieces(self, link: str, path: str) -> Iterator[Piece]:
+        """The content of a regular file, in ascending order, from its beginning to its end."""
+        return self._reader.pieces(lambda: self.opened_to_read(link, path))

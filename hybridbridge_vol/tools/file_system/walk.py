@@ -1,0 +1,143 @@
+"""The guest's tree of files, entry by entry; and files that have lost their names but are open."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from hybridbridge_vol.guest.file_attributes import FileAttributes
+from hybridbridge_vol.guest.file_content import IncompleteDirectory
+from hybridbridge_vol.guest.kernel import Files, GuestKernel
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.reading import UNREADABLE, why
+from hybridbridge_vol.tools.process.listing import files_of, in_parts, numbers
+
+MAX_DEPTH = 256
+"""Directories below each other: more do not fit into PATH_MAX with names of 15 letters."""
+MAX_ENTRIES = 10_000_000
+"""Entries of one walk: a tree of more is cyclic, or is listed in part."""
+NOT_WALKED = ("/proc", "/sys")
+"""What the kernel makes up: every file there is listed by `dir`, and has no content of its own."""
+DELETED = " (deleted)"
+"""What the kernel puts behind the path of a file that has no name any more (d_path, fs/d_path.c)."""
+_LINKS = ("fd", "map_files")
+
+
+class Entry(NamedTuple):
+    """A file, and under which path it can be asked for. `state` says what is special about it."""
+
+    path: str
+    attributes: FileAttributes | None
+    error: Unavailable | None = None
+    state: str = ""
+    shown_as: str = ""
+    """Its path, where `path` is a link of /proc to it."""
+
+    @property
+    def is_directory(self) -> bool:
+        return self.attributes is not None and stat.S_ISDIR(self.attributes.mode)
+
+    @property
+    def is_regular(self) -> bool:
+        return self.attributes is not None and stat.S_ISREG(self.attributes.mode)
+
+
+class _Walk:
+    """One walk: what was met already, and how much is left of the bounds."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._listed: dict[tuple[int, int], str] = {}
+        self._left = MAX_ENTRIES
+
+    def below(self, top: str) -> Iterator[Entry]:
+        entry = self._entry(top)
+        yield entry
+        if entry.is_directory:
+            yield from self._inside(entry, 0)
+
+    def _entry(self, path: str) -> Entry:
+        try:
+            return Entry(path, self._files.attributes(path))
+        except UNREADABLE as error:
+            return Entry(path, None, why(path, error))
+
+    def _inside(self, directory: Entry, depth: int) -> Iterator[Entry]:
+        attributes, path = directory.attributes, directory.path
+        assert attributes is not None
+        identity = attributes.dev, attributes.ino
+        if identity in self._listed:
+            reason = f"the directory is the one at {self._listed[identity]}, and is not listed again"
+            yield Entry(path, None, Unavailable(f"{path}: {reason}"))
+            return
+        if depth == MAX_DEPTH:
+            yield Entry(path, None, Unavailable(f"{path}: {MAX_DEPTH} directories below each other"))
+            return
+        self._listed[identity] = path
+        try:
+            names, incomplete = self._files.listdir(path), None
+        except IncompleteDirectory as error:
+            names, incomplete = error.names, why(path, error)
+        except UNREADABLE as error:
+            names, incomplete = [], why(path, error)
+        for name in names:
+            if not self._left:
+                yield Entry(path, None, Unavailable(f"{path}: more than {MAX_ENTRIES:,} entries"))
+                return
+            self._left -= 1
+            entry = self._entry(f"{path.rstrip('/')}/{name}")
+            if entry.path in NOT_WALKED:
+                continue
+            yield entry
+            if entry.is_directory:
+                yield from self._inside(entry, depth + 1)
+        if incomplete is not None:
+            yield Entry(path, None, incomplete)
+
+
+def walk(files: Files, top: str = "/") -> Iterator[Entry]:
+    """Every entry below a directory, and itself first: parents before what they hold. What cannot be read is an
+    entry with an error."""
+    return _Walk(files).below(top)
+
+
+def deleted_files(kernel: GuestKernel) -> Iterator[Entry]:
+    """The files without a name that processes have open or mapped, each once. Their `path` is a link of /proc."""
+    met: set[tuple[int, int]] = set()
+    for part in in_parts(numbers(kernel.files.listdir("/proc"))):
+        kernel.files.expect(files_of(part, *_LINKS, kind="listdir"))
+        for pid in part:
+            for link, target in _links_of(kernel.files, pid):
+                if not target.endswith(DELETED):
+                    continue
+                entry = _deleted(kernel.files, link, target, pid)
+                identity = (entry.attributes.dev, entry.attributes.ino) if entry.attributes else None
+                if identity is None or identity not in met:
+                    yield entry
+                if identity is not None:
+                    met.add(identity)
+
+
+def _links_of(files: Files, pid: int) -> Iterator[tuple[str, str]]:
+    """`(path, target)` of the links of a process to files: its program, descriptors and mappings."""
+    links = [f"/proc/{pid}/exe"]
+    for folder in _LINKS:
+        try:
+            links += [f"/proc/{pid}/{folder}/{name}" for name in files.listdir(f"/proc/{pid}/{folder}")]
+        except UNREADABLE:
+            continue  # `lsof` and `maps` report it
+    for link in links:
+        try:
+            yield link, files.readlink(link)
+        except UNREADABLE:
+            continue
+
+
+def _deleted(files: Files, link: str, target: str, pid: int) -> Entry:
+    shown = target.removesuffix(DELETED)
+    state = f"deleted, in use by {pid}"
+    try:
+        return Entry(link, files.attributes(link, follow=True), None, state, shown)
+    except UNREADABLE as error:
+        return Entry(link, None, why(link, error), state, shown)

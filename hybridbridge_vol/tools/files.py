@@ -1,0 +1,150 @@
+"""files: every file that the guest's memory knows of, with how much of it is there."""
+
+from __future__ import annotations
+
+import datetime
+import fnmatch
+import os
+import stat
+from collections.abc import Iterator
+from itertools import chain
+from typing import ClassVar
+
+from hybridbridge_vol.errors import OptionError
+from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.procfs.mounts import parse_mount
+from hybridbridge_vol.procfs.sources import Source
+from hybridbridge_vol.toolkit.cells import Cell
+from hybridbridge_vol.toolkit.reading import UNREADABLE, why
+from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
+from hybridbridge_vol.tools.file_system.walk import Entry, deleted_files, walk
+
+
+class Files(Tool):
+    name = "files"
+    help = "Files that the guest's memory knows of, and how much of each it holds"
+    notes = (
+        "The guest's kernel lists its own file systems from its dcache and page cache: tmpfs is there as a whole, of a "
+        "disk what was in use. A directory that is in memory in part says so in a row of its own. CACHED is what "
+        "`cat` and `hb recover` can give of SIZE. Files without a name that processes have open or mapped come "
+        "last, with a path of /proc by which they can be read."
+    )
+    example = "--path '/srv/*'"
+    options = (
+        Option("path", str, "only paths that match this pattern (*, ?, [])"),
+        Option("mount", str, "only the file system that is mounted there"),
+        Option("deleted", bool, "only files without a name that are in use"),
+        Option("executable", bool, "only regular files that may be executed"),
+        Option(
+            "changed-after",
+            str,
+            "only files changed (MTIME or CTIME) since then: 2026-11-23 or 2026-11-23T05:30Z",
+        ),
+    )
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column("MODE", "str", "type and permissions, as `ls -l` writes them"),
+        Column("NLINK", "int", "hard links"),
+        Column("UID", "int", "owner"),
+        Column("GID", "int", "group"),
+        Column("SIZE", "int", "bytes"),
+        Column("CACHED", "int", "bytes of a regular file that are in memory, in whole pages"),
+        Column("MTIME", "time", "content changed"),
+        Column("ATIME", "time", "last read"),
+        Column("CTIME", "time", "attributes changed"),
+        Column("BTIME", "time", "made"),
+        Column("INODE", "int", "number in its file system"),
+        Column("FS", "str", "type of its file system"),
+        Column("STATE", "str", "deleted, in use by PID"),
+        Column("PATH", "str", "absolute path"),
+        Column("TARGET", "str", "where a symbolic link points; for a deleted file: where it can be read"),
+    )
+
+    def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
+        after = _moment(options["changed-after"])
+        kinds = _file_systems(kernel)
+        top = options["mount"] or "/"
+        device = kernel.files.attributes(top).dev if options["mount"] else None
+        entries = deleted_files(kernel)
+        if not options["deleted"]:
+            entries = chain(walk(kernel.files, top), entries)
+        for entry in entries:
+            shown = entry.shown_as or entry.path
+            if options["path"] is not None and not fnmatch.fnmatchcase(shown, options["path"]):
+                continue
+            attributes = entry.attributes
+            if attributes is None:
+                yield Row((entry.error,) * 12 + (entry.state or None, shown, None))
+                continue
+            changed = max(attributes.mtime, attributes.ctime)
+            if (
+                (device is not None and attributes.dev != device)
+                or (after is not None and changed < after)
+                or (options["executable"] and not (entry.is_regular and attributes.mode & 0o111))
+            ):
+                continue
+            yield _row(kernel, entry, kinds.get(attributes.dev))
+
+
+def _row(kernel: GuestKernel, entry: Entry, kind: str | None) -> Row:
+    attributes = entry.attributes
+    assert attributes is not None
+    target: Cell = entry.path if entry.shown_as else None
+    if stat.S_ISLNK(attributes.mode):
+        try:
+            target = kernel.files.readlink(entry.path)
+        except UNREADABLE as error:
+            target = why(entry.path, error)
+    return Row(
+        (
+            stat.filemode(attributes.mode),
+            attributes.nlink,
+            attributes.uid,
+            attributes.gid,
+            attributes.size,
+            _cached(kernel, entry) if entry.is_regular else None,
+            attributes.mtime,
+            attributes.atime,
+            attributes.ctime,
+            attributes.btime,
+            attributes.ino,
+            kind,
+            entry.state or None,
+            entry.shown_as or entry.path,
+            target,
+        ),
+        sources=(Source(f"lstat {entry.path}"), Source(f"readlink {entry.path}")),
+    )
+
+
+def _cached(kernel: GuestKernel, entry: Entry) -> Cell:
+    """Bytes of a file that are in memory."""
+    try:
+        return kernel.files.cached_bytes(entry.path)
+    except UNREADABLE as error:
+        return why(entry.path, error)
+
+
+def _file_systems(kernel: GuestKernel) -> dict[int, str]:
+    """The type of each mounted file system, by its device number."""
+    kinds = {}
+    for line in kernel.files.read("/proc/self/mountinfo").splitlines():
+        mount = parse_mount(line)
+        major, minor = map(int, mount.device.split(":"))
+        kinds[os.makedev(major, minor)] = mount.kind
+    return kinds
+
+
+def _moment(text: str | None) -> float | None:
+    """Seconds since the epoch; a time without a zone is UTC. OptionError."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise OptionError(
+            f"--changed-after: not a time: {text!r}; write 2026-11-23 or 2026-11-23T05:30Z"
+        ) from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
+
+
+TOOL = Files()

@@ -1,1 +1,0 @@
-"""What tools share that report about files."""
