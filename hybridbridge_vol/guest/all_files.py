@@ -49,6 +49,11 @@ class GuestFiles:
         clean = posixpath.normpath("/" + path.lstrip("/")) if ".." in path else path
         return None if _OF_THE_KERNEL.fullmatch(clean) else (self._root, path)
 
+    def open(self, path: str) -> OpenFile:
+        """Open a regular file for reading. OSError with the guest's errno, CallRolledBack."""
+        routed = self._route(path)
+        return self._kernel_files.open(path) if routed is None else self._root_files.open(*routed)
+
     def read(self, path: str) -> bytes:
         """See `guest.kernel.Files`. IncompleteFile, with what there is, if memory does not hold all of it."""
         routed = self._route(path)

@@ -54,7 +54,7 @@ def test_rows_are_those_of_hb_run(snapshot: Snapshot, lab: Lab, capsys: pytest.C
     )
 
 
-ARGUMENTS = {"cat": "/proc/1/status", "dir": "/proc/1/fd", "getprocname": 1}
+ARGUMENTS: dict[str, Any] = {"cat": "/proc/1/status", "dir": "/proc/1/fd", "getprocname": 1}
 
 
 @pytest.mark.parametrize("name", [name for name in tools.NAMES if name != "memdump"])

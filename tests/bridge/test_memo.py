@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Any
 
@@ -36,11 +37,11 @@ def covered(proven: Ranges) -> set[int]:
     return {offset for start, end in proven for offset in range(start, end)}
 
 
-def contents(memo: Memo) -> tuple[Ranges, set[int]]:
+def contents(memo: Memo) -> tuple[Ranges, AbstractSet[int]]:
     return list(memo.text.ranges()), memo.text.trusted
 
 
-def module_contents(memo: Memo) -> dict[str, tuple[Ranges, set[int]]]:
+def module_contents(memo: Memo) -> dict[str, tuple[Ranges, AbstractSet[int]]]:
     return {name: (list(part.ranges()), part.trusted) for name, part in memo.modules.items() if part}
 
 

@@ -32,7 +32,7 @@ from small_snapshot import (
 )
 
 from hybridbridge_vol.bridge import space as spaces
-from hybridbridge_vol.bridge.modules.snapshot_modules import MODULES_END, MODULES_START
+from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START
 from hybridbridge_vol.bridge.per_cpu_window import NAMES
 from hybridbridge_vol.bridge.physical_map import SNAPSHOT_PADDR, TWIN_PADDR
 from hybridbridge_vol.machine.memory import HostMapping, PhysicalMemory

@@ -13,7 +13,7 @@ from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.guest import magic_links
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.procfs.sources import Source
-from samples.guest_files import _debian
+from samples.guest_files import debian_files, recipe
 
 Lab = Any
 
@@ -45,7 +45,7 @@ def test_executables_are_the_packages_own_and_deleted_ones_what_they_were_copied
     programs = by_program(lab, rich_generation, session)
     assert all(len(contents) == 1 for contents in programs.values())
     contents = {name: min(found) for name, found in programs.items()}
-    packages = _debian(light=False)
+    packages = debian_files(recipe(1, light=False, processes=0))
     for name in ("/usr/bin/dash", "/usr/bin/sleep"):
         assert len(contents[name]) > 10_000
         assert contents[name] in packages
