@@ -1,4 +1,5 @@
-"""Every file of the guest by its path: /proc and /sys as its kernel writes them, the rest from its file systems."""
+"""Every file of the guest by its path: /proc and /sys as its kernel writes them, the rest from its file
+systems."""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ class GuestFiles:
         self._root = root
 
     def _route(self, path: str) -> tuple[str, str] | None:
-        """The root and the path in it of a file of the guest's file systems; None for one of /proc or /sys."""
+        """The root and the path in it of a file of the guest's file systems; None for one of /proc or
+        /sys."""
         below = _BELOW_A_LINK.fullmatch(path)
         if below is not None:
             return below[1], below[2]

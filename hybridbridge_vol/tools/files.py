@@ -24,10 +24,10 @@ class Files(Tool):
     name = "files"
     help = "Files that the guest's memory knows of, and how much of each it holds"
     notes = (
-        "The guest's kernel lists its own file systems from its dcache and page cache: tmpfs is there as a whole, of a "
-        "disk what was in use. A directory that is in memory in part says so in a row of its own. CACHED is what "
-        "`cat` and `hb recover` can give of SIZE. Files without a name that processes have open or mapped come "
-        "last, with a path of /proc by which they can be read."
+        "The guest's kernel lists its own file systems from its dcache and page cache: tmpfs is there as a "
+        "whole, of a disk what was in use. A directory that is in memory in part says so in a row of its "
+        "own. CACHED is what `cat` and `hb recover` can give of SIZE. Files without a name that processes "
+        "have open or mapped come last, with a path of /proc by which they can be read."
     )
     example = "--path '/srv/*'"
     options = (

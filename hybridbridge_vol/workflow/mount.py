@@ -1,11 +1,11 @@
 """The guest's tree of files as a read-only FUSE file system.
 
-mfusepy serves it: it is a maintained binding of libfuse 2 and 3 by ctypes, so nothing has to be compiled, and its
-calls come one at a time in one thread, which is what a session can answer. pyfuse3 would need an event loop and a
-compiler.
+mfusepy serves it: it is a maintained binding of libfuse 2 and 3 by ctypes, so nothing has to be compiled, and
+its calls come one at a time in one thread, which is what a session can answer. pyfuse3 would need an event
+loop and a compiler.
 
-A page that the guest's memory lacks is EIO, never zeros. Symbolic links are rewritten to stay inside of the mount:
-an absolute target would otherwise be followed on the examiner's machine.
+A page that the guest's memory lacks is EIO, never zeros. Symbolic links are rewritten to stay inside of the
+mount: an absolute target would otherwise be followed on the examiner's machine.
 """
 
 from __future__ import annotations
@@ -170,8 +170,8 @@ def _of_the_kernel(path: str) -> bool:
 
 
 def mount(session: Session, folder: Path) -> None:
-    """Serve the tree at `folder` until it is unmounted or the process is interrupted. OptionError if it cannot be
-    mounted there."""
+    """Serve the tree at `folder` until it is unmounted or the process is interrupted. OptionError if it
+    cannot be mounted there."""
     if not folder.is_dir():
         raise OptionError(f"{folder}: not a directory; make an empty one to mount at")
     try:

@@ -1,7 +1,7 @@
 """A snapshot of a kernel of eight pages, and what its address space is rebuilt in: no guest, no boot.
 
-The image is a raw file with page tables of its own: a direct map in 2 MiB pages, a page of vmalloc memory, and
-some entries that lie.
+The image is a raw file with page tables of its own: a direct map in 2 MiB pages, a page of vmalloc memory,
+and some entries that lie.
 """
 
 from __future__ import annotations

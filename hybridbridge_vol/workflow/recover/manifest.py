@@ -1,7 +1,7 @@
 """The manifest of a recovery: one row for each file, and what is missing of it.
 
-It is kept as JSON lines while the recovery runs, so that an interrupted one can be continued, and written as CSV
-and, where pyarrow is installed, as Parquet at its end.
+It is kept as JSON lines while the recovery runs, so that an interrupted one can be continued, and written as
+CSV and, where pyarrow is installed, as Parquet at its end.
 """
 
 from __future__ import annotations

@@ -61,8 +61,8 @@ class Summary:
 def recover(session: Session, out: Path, selection: Selection, disks: Sequence[Disk] = ()) -> Summary:
     """Recover the selected files of a snapshot into a folder, or an archive (`out` ends in `.tar`).
 
-    The manifest lies in the folder, or beside the archive. A folder with the journal of an interrupted recovery
-    is continued. RecoverError if the output cannot be written.
+    The manifest lies in the folder, or beside the archive. A folder with the journal of an interrupted
+    recovery is continued. RecoverError if the output cannot be written.
     """
     target = target_for(out)
     beside = target.folder if isinstance(target, FolderTarget) else out.parent

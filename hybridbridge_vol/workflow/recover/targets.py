@@ -1,7 +1,7 @@
 """Where recovered files go: a folder, or a tar archive.
 
-Names come from the guest and are hostile: none leads out of the output, and neither links nor devices are made.
-A file of which a part is missing has `.incomplete` at the end of its name.
+Names come from the guest and are hostile: none leads out of the output, and neither links nor devices are
+made. A file of which a part is missing has `.incomplete` at the end of its name.
 """
 
 from __future__ import annotations
