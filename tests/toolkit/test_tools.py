@@ -195,9 +195,7 @@ def test_dir_of_nothing_is_an_error() -> None:
         ("/procfs", "/procfs"),
     ],
 )
-def test_a_path_is_made_absolute_and_the_guests_kernel_follows_its_dots(
-    given: str, meant: str
-) -> None:
+def test_a_path_is_made_absolute_and_the_guests_kernel_follows_its_dots(given: str, meant: str) -> None:
     assert in_guest(given) == meant
 
 
