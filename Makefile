@@ -1,6 +1,6 @@
 # make demo    everything from nothing to a table of processes of a real guest
-# make test    the test suite (real guests included)
-# make check   types and style
+# make test    types and style, then the test suite (real guests included)
+# make check   types and style only
 # make stubs   what type checkers know about the tools' methods, written anew
 # make docs    docs/tools and the man page, written anew from the tools' and the parser's own descriptions
 # make examples  the examples of docs/tools, recorded anew on a sample image
@@ -22,7 +22,7 @@ demo: $(VENV)/installed $(NATIVE)
 	@$(BIN)/python -m samples.demo samples/demo
 	$(BIN)/vol -q -f samples/demo/dump.raw hb.ps
 
-test: $(VENV)/installed-test $(NATIVE)
+test: check $(NATIVE)
 	$(BIN)/python -m pytest -q $(ARGS)
 
 test-all: $(VENV)/installed-test $(NATIVE)
@@ -30,6 +30,7 @@ test-all: $(VENV)/installed-test $(NATIVE)
 
 check: $(VENV)/installed-test
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 stubs: $(VENV)/installed

@@ -177,7 +177,7 @@ def _read(paths: Sequence[str], session: Session) -> Call:
 
 
 def counted(session: Session, call: Call, instructions: Callable[[], int]) -> Counted:
-    """Means of a warm call, repeated for `COUNT_SECONDS`; `instructions` tells how many were run so far."""
+    """Means of a warm call, repeated for `COUNT_SECONDS`; `instructions` gives how many were run so far."""
     rows, runs = len(call()), 0
     calls_before, before, started = session.calls, instructions(), time.perf_counter()
     while time.perf_counter() - started < COUNT_SECONDS:

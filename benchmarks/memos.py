@@ -173,7 +173,7 @@ def size(store: Store) -> list[str]:
         f"{file / 1024:.0f}",
         f"{len(memo) / 1024:.0f}",
         f"{100 * len(memo) / text:.1f} %",
-        f"{len(memo.text.starts):,}",
+        f"{len(list(memo.text.ranges())):,}",
     ]
 
 

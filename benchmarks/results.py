@@ -27,7 +27,7 @@ def _parts(text: str) -> dict[str, str]:
 
 
 def circumstances(*facts: str) -> list[str]:
-    """What stands above a table: date, machine and versions, then `facts`, one sentence each."""
+    """The lines above a table: date, machine and versions, then `facts`, one sentence each."""
     return [f"{date.today().isoformat()}. {measure.machine()}.", *facts, ""]
 
 
@@ -38,8 +38,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def number(value: float) -> str:
-    """Three significant digits, without an exponent; whole numbers from 1000 on with their thousands
-    apart."""
+    """Three significant digits, without an exponent; whole numbers from 1000 on with a comma
+    between thousands."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     if abs(value) >= 10:

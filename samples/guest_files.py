@@ -118,18 +118,18 @@ def initramfs(package: Path, made_of: Recipe) -> bytes:
         archive.add(entry.name, entry.mode, entry.data, entry.device)
     for name, source in made_of.programs:
         archive.add(name, stat.S_IFREG | 0o755, compile_static(source))
-    return _debian(made_of.packages, made_of.wanted) + archive.finished()
+    return debian_files(made_of) + archive.finished()
 
 
-def _debian(names: tuple[str, ...], wanted: tuple[str, ...]) -> bytes:
+def debian_files(made_of: Recipe) -> bytes:
     """The part that comes from Debian packages; kept in the cache, as unpacking them takes seconds."""
     suites = (own_suite(),)
-    packages = download(with_libraries(names, suites), suites)
-    key = cache_key.digest(wanted, [path.name for path in packages])
+    packages = download(with_libraries(made_of.packages, suites), suites)
+    key = cache_key.digest(made_of.wanted, [path.name for path in packages])
     kept = cache_folder() / "userland" / f"{key}.cpio"
     if kept.exists():
         return kept.read_bytes()
-    data = userland(packages, wanted).finished()
+    data = userland(packages, made_of.wanted).finished()
     kept.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=kept.parent, delete=False) as temporary:
         temporary.write(data)

@@ -13,7 +13,7 @@ from typing import Any
 from hybridbridge_vol import tools
 from hybridbridge_vol.api.signatures import annotation_of, described, keyword_of, signature_of
 from hybridbridge_vol.api.table import Table
-from hybridbridge_vol.toolkit.guest_kernel import GuestKernel
+from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.toolkit.tool import Option, Tool
 
 

@@ -36,7 +36,7 @@ from hybridbridge_vol.machine.memory import HostMapping, PhysicalMemory, page_up
 from hybridbridge_vol.memory_image.physical import PhysicalImage
 from hybridbridge_vol.snapshot.find_kernel import Found
 from hybridbridge_vol.snapshot.kernel_layout import SnapshotLayout, read_layout
-from hybridbridge_vol.snapshot.virtual_memory import NotInImage, VirtualMemory
+from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual, VirtualMemory
 from hybridbridge_vol.trust.stored_kernel import Boot, MemoryCheck, StoredKernel
 from hybridbridge_vol.units import Progress
 
@@ -73,7 +73,7 @@ def attach(
         memo = load_memo(kernel, snapshot.layout.levels)
     try:
         return _assemble(trusted, snapshot, memo)
-    except (NotInImage, UnmappedVirtual) as error:
+    except (UnreadableVirtual, UnmappedVirtual) as error:
         trusted.check.finish()  # a damaged stored kernel is the likelier cause, and the better message
         raise AttachError(
             f"{image.path}: the kernel's own data at {error.vaddr:#x} is not in the image; "

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from hybridbridge_vol.bridge.sides import Sides
 from hybridbridge_vol.bridge.text.rebased_text import Patch, returning64
 from hybridbridge_vol.machine.devices import TimeStampCounter
-from hybridbridge_vol.snapshot.virtual_memory import NotInImage, VirtualMemory
+from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual, VirtualMemory
 from hybridbridge_vol.units import START_KERNEL_MAP
 
 _SEARCH_WORDS = 24
@@ -40,7 +40,7 @@ def find_clock(snapshot: VirtualMemory, sides: Sides) -> StoppedClock | None:
     """The clock of a snapshot; None if its timekeeper makes no sense.
 
     The read base is recognised by its mask (all ones up to some bit) and by a clock whose first word, its
-    read function, is the entry of a function. NotInImage if the image does not hold the timekeeper.
+    read function, is the entry of a function. UnreadableVirtual if the image does not hold the timekeeper.
     """
     name = next((name for name in ("tk_core", "timekeeper_data") if name in sides.symbols), None)
     if name is None:
@@ -61,7 +61,7 @@ def _read_function(snapshot: VirtualMemory, sides: Sides, clock_vaddr: int) -> i
     """The offset from `_text` of the function that a clocksource begins with; None if it begins with none."""
     try:
         offset = snapshot.read_u64(clock_vaddr) - sides.twin_text_vaddr
-    except NotInImage:
+    except UnreadableVirtual:
         return None
     found = sides.function_at(offset)
     return offset if found is not None and found[1] == 0 else None

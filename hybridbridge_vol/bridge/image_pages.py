@@ -6,6 +6,7 @@ from hybridbridge_vol.bridge.physical_map import SNAPSHOT_PADDR
 from hybridbridge_vol.machine.memory import HostMapping, PhysicalMemory, page_up
 from hybridbridge_vol.machine.paging import LARGE_SHIFT, PAGE_SHIFT
 from hybridbridge_vol.memory_image.physical import PhysicalImage
+from hybridbridge_vol.memory_image.ranges import joined
 from hybridbridge_vol.units import PAGE_SIZE
 
 
@@ -21,17 +22,22 @@ class ImagePages:
         self._memory = memory
         self._filled: set[int] = set()
         self._used: list[tuple[int, int]] = []
-        self.mappings = [self._place(run.paddr, run.size, run.offset) for run in image.runs]
-        """`(paddr, mapping)` of every run of the image."""
+        self.mappings = self._mapped_runs() if image.mappable else self._room_for_runs()
+        """`(paddr, mapping)` of all memory of the image."""
+        for paddr, mapping in self.mappings:
+            memory.place(SNAPSHOT_PADDR + paddr, mapping)
 
-    def _place(self, paddr: int, size: int, offset: int) -> tuple[int, HostMapping]:
-        if self._image.mappable:
-            start, mapping = paddr, HostMapping.private_file(self._image.fileno(), offset, size)
-        else:
-            start = paddr & -PAGE_SIZE
-            mapping = HostMapping.anonymous(page_up(paddr + size) - start)
-        self._memory.place(SNAPSHOT_PADDR + start, mapping)
-        return start, mapping
+    def _mapped_runs(self) -> list[tuple[int, HostMapping]]:
+        fileno = self._image.fileno()
+        return [
+            (run.paddr, HostMapping.private_file(fileno, run.offset, run.size)) for run in self._image.runs
+        ]
+
+    def _room_for_runs(self) -> list[tuple[int, HostMapping]]:
+        """Empty memory for whole pages; more than one run may have bytes of the same page."""
+        pages = [(run.paddr & -PAGE_SIZE, page_up(run.end_paddr)) for run in self._image.runs]
+        ranges = joined((start, end - start) for start, end in pages)
+        return [(start, HostMapping.anonymous(size)) for start, size in ranges]
 
     def bring_in(self, paddr: int, shift: int) -> tuple[int, int] | None:
         """The page to map for a byte of the image, and its size as a power of two, at most `shift`: that of
@@ -46,14 +52,14 @@ class ImagePages:
 
     def _holds(self, paddr: int, size: int) -> bool:
         run = self._image.run_at(paddr)
-        return run is not None and paddr + size <= page_up(run.paddr + run.size)
+        return run is not None and paddr + size <= page_up(run.end_paddr)
 
     def _fill(self, page: int) -> bool:
         """Read one page of an image that cannot be mapped; False if its bytes cannot be read."""
         if page in self._filled:
             return True
         run = self._image.run_at(page)
-        size = PAGE_SIZE if run is None else min(PAGE_SIZE, run.paddr + run.size - page)
+        size = PAGE_SIZE if run is None else min(PAGE_SIZE, run.end_paddr - page)
         data = self._image.read_available(page, size)
         if data is None:
             return False

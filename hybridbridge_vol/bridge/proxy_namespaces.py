@@ -20,8 +20,8 @@ def enter_snapshot(
 ) -> dict[int, str]:
     """Make the proxy task see the snapshot as the snapshot's init does.
 
-    Returns where its nsproxy points to namespaces (virtual addresses), and the symbol of each. NotInImage if
-    the image does not hold what must be read.
+    Returns where its nsproxy points to namespaces (virtual addresses), and the symbol of each.
+    UnreadableVirtual if the image does not hold what must be read.
     """
     namespaces = _enter_namespaces(machine, proxy_task, sides)
     number_vaddr = proxy_task.pid + proxy_task.pid_namespace - _NUMBER_BEFORE_NS

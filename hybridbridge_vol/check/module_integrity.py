@@ -75,8 +75,8 @@ class ModuleIntegrity:
         return list(dict.fromkeys(vaddr for vaddr in exports if vaddr is not None))
 
     def _read(self, segment: Segment) -> tuple[bytearray, list[int]]:
-        """What the snapshot has in a segment's place, and the offsets of pages that the image lacks: these are
-        as expected."""
+        """What the snapshot has in a segment's place, and the offsets of pages that the image lacks: these
+        are as expected."""
         found, absent = bytearray(), []
         for offset in range(0, len(segment.content), PAGE_SIZE):
             place = self._bridge.layout.translate(self._bridge.image, segment.vaddr + offset)

@@ -15,9 +15,9 @@ from hybridbridge_vol.progress import Progress
 def add_arguments(parser: argparse.ArgumentParser, _arguments: Sequence[str] | None) -> None:
     """See `main.Command`."""
     parser.description = (
-        "Mount the guest's root directory, with its own /proc and /sys, read-only at a directory, and serve "
-        "it until it is unmounted. Reading what the guest's memory does not hold is an input/output error, "
-        "never zeros. Needs fuse3 and 'pip install mfusepy'."
+        "Mount the guest's root directory, with its own /proc and /sys, read-only at a directory, and "
+        "serve it until it is unmounted. Reading what the guest's memory does not hold is an input/output "
+        "error, never zeros. Needs fuse3 and 'pip install mfusepy'."
     )
     parser.epilog = (
         "examples:\n"

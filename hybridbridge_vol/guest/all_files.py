@@ -1,4 +1,5 @@
-"""Every file of the guest by its path: /proc and /sys as its kernel writes them, the rest from its file systems."""
+"""Every file of the guest by its path: /proc and /sys as its kernel writes them, the rest from its file
+systems."""
 
 from __future__ import annotations
 
@@ -42,12 +43,18 @@ class GuestFiles:
         self._root = root
 
     def _route(self, path: str) -> tuple[str, str] | None:
-        """The root and the path in it of a file of the guest's file systems; None for one of /proc or /sys."""
+        """The root and the path in it of a file of the guest's file systems; None for one of /proc or
+        /sys."""
         below = _BELOW_A_LINK.fullmatch(path)
         if below is not None:
             return below[1], below[2]
         clean = posixpath.normpath("/" + path.lstrip("/")) if ".." in path else path
         return None if _OF_THE_KERNEL.fullmatch(clean) else (self._root, path)
+
+    def open(self, path: str) -> OpenFile:
+        """Open a regular file for reading. OSError with the guest's errno, CallRolledBack."""
+        routed = self._route(path)
+        return self._kernel_files.open(path) if routed is None else self._root_files.open(*routed)
 
     def read(self, path: str) -> bytes:
         """See `guest.kernel.Files`. IncompleteFile, with what there is, if memory does not hold all of it."""

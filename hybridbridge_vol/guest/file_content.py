@@ -1,7 +1,7 @@
 """The content of a file of the guest's, as far as memory holds it: data, holes, and what is missing.
 
-What the page cache lacks is missing, and never zeros. A hole, which the file system knows to hold no block, reads
-as zeros and is complete.
+What the page cache lacks is missing, and never zeros. A hole, which the file system knows to hold no block,
+reads as zeros and is complete.
 """
 
 from __future__ import annotations

@@ -29,9 +29,9 @@ T = TypeVar("T")
 
 
 class Files(Protocol):
-    """The files of the guest, by absolute paths: /proc and /sys, and its own file systems as its first process
-    sees them. Of those, memory may hold a part only: IncompleteFile and IncompleteDirectory are OSErrors that
-    have that part."""
+    """The files of the guest, by absolute paths: /proc and /sys, and its own file systems as its first
+    process sees them. Of those, memory may hold a part only: IncompleteFile and IncompleteDirectory are
+    OSErrors that have that part."""
 
     def read(self, path: str) -> bytes:
         """The whole content of a file. EndlessFile if it does not end."""

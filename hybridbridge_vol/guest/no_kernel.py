@@ -23,7 +23,8 @@ def explain_unknown(
     stored = [kernel for kernel in store.kernels() if kernel.banner.strip() == banner]
     if stored:
         return KernelNotFound(
-            f"{image.path}: its kernel {stored[0].release} is in the store, but was not found where kernels load; "
+            f"{image.path}: its kernel {stored[0].release} is in the store, but was not found where kernels "
+            "load; "
             "the image is truncated, or its pages are out of place",
             banner,
         )

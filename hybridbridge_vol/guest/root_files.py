@@ -1,10 +1,10 @@
 """The guest's own file systems: any path, as seen from a process's root.
 
-A path is looked up by the snapshot's kernel in its own dcache: openat2(2) on the twin side, from the descriptor
-of a link such as `/proc/1/root`, with RESOLVE_IN_ROOT (Linux 5.6), so that no link leads out of that root. File
-systems need no code of ours: ext4, xfs, btrfs, overlay answer as they did on the machine, from what the guest's
-memory holds of them. What it does not hold is an error, which names it; no disk is asked (see the policy,
-"block devices").
+A path is looked up by the snapshot's kernel in its own dcache: openat2(2) on the twin side, from the
+descriptor of a link such as `/proc/1/root`, with RESOLVE_IN_ROOT (Linux 5.6), so that no link leads out of
+that root. File systems need no code of ours: ext4, xfs, btrfs, overlay answer as they did on the machine,
+from what the guest's memory holds of them. What it does not hold is an error, which names it; no disk is
+asked (see the policy, "block devices").
 """
 
 from __future__ import annotations
@@ -121,8 +121,8 @@ class RootFiles:
     # --- what is made of them -----------------------------------------------------------------------------
 
     def listdir(self, link: str, path: str) -> list[str]:
-        """The names in a directory, without `.` and `..`, in the kernel's order. An OSError in the middle means
-        that a part of the directory is not in memory: its `partial` has the names up to there."""
+        """The names in a directory, without `.` and `..`, in the kernel's order. An OSError in the middle
+        means that a part of the directory is not in memory: its `partial` has the names up to there."""
         names: list[str] = []
         with self.opened_to_read(link, path) as file:
             while len(names) <= MAX_DIRECTORY_ENTRIES:

@@ -91,7 +91,8 @@ def _check_addresses(name: str, loads: Sequence[Segment]) -> None:
     if all(segment.vaddr < _UPPER_HALF for segment in loads):
         raise ImageError(f"{name}: an ELF core of a process, not of a machine's memory; gdb reads it")
     raise ImageError(
-        f"{name}: an ELF core whose segments have no physical addresses (a copy of /proc/kcore of an old kernel, "
+        f"{name}: an ELF core whose segments have no physical addresses (a copy of /proc/kcore of an old "
+        "kernel, "
         "say); acquire the memory again with AVML or LiME"
     )
 

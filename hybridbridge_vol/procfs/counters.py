@@ -46,8 +46,8 @@ class CpuTimes(NamedTuple):
 
 
 def per_second(count: int, uptime: float) -> float:
-    """Events a second since boot, of which so many seconds have passed. The order of the divisions is sysstat's
-    (common.h, `S_VALUE`): another one rounds some last digit in another way."""
+    """Events a second since boot, of which so many seconds have passed. The order of the divisions is
+    sysstat's (common.h, `S_VALUE`): another one rounds some last digit in another way."""
     return count / (round(uptime * 100) or 1) * 100
 
 
@@ -90,8 +90,8 @@ def parse_meminfo(data: bytes) -> dict[str, int]:
 
 
 def available_memory(memory: Mapping[str, int]) -> int:
-    """MemAvailable of /proc/meminfo; MemFree where an old kernel has none, or where it cannot be, as the host's
-    amount in a container (procps, library/meminfo.c)."""
+    """MemAvailable of /proc/meminfo; MemFree where an old kernel has none, or where it cannot be, as the
+    host's amount in a container (procps, library/meminfo.c)."""
     available = memory.get("MemAvailable", 0)
     return available if 0 < available <= memory.get("MemTotal", 0) else memory.get("MemFree", 0)
 

@@ -7,17 +7,10 @@ numbers: no host or service name is guessed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from errno import ENOENT
 from typing import NamedTuple
 
 from hybridbridge_vol.errors import ParseError
-from hybridbridge_vol.guest.kernel import GuestKernel
-from hybridbridge_vol.guest.values import EndlessFile
 from hybridbridge_vol.procfs.pid import text
-from hybridbridge_vol.procfs.sources import Source, lines
-from hybridbridge_vol.toolkit.cells import Unavailable
-from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 
 (
     ESTABLISHED,
@@ -36,35 +29,6 @@ from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 SO_ACCEPTCON = 1 << 16
 """In a unix socket's flags: it listens (include/linux/net.h, as shown by unix_seq_show)."""
 SOCK_STREAM, SOCK_DGRAM, SOCK_RAW, SOCK_RDM, SOCK_SEQPACKET, SOCK_DCCP, SOCK_PACKET = 1, 2, 3, 4, 5, 6, 10
-
-
-def table_lines(
-    kernel: GuestKernel, path: str, head: int = 1
-) -> Iterator[tuple[bytes, Source] | Unavailable]:
-    """The lines of a table of /proc/net behind its `head` lines of titles, each with where it stands; last of
-    all why there are no more, if the table could not be read to its end. A table that this kernel does not
-    have is empty."""
-    gap = None
-    try:
-        data = kernel.files.read(path)
-    except EndlessFile as error:
-        data, gap = error.partial, Unavailable(f"{path}: the kernel's list leads back into itself")
-    except UNREADABLE as error:
-        if not isinstance(error, OSError) or error.errno != ENOENT:
-            yield why(path, error)
-        return
-    seen: set[bytes] = set()
-    for number, (line, source) in enumerate(lines(path, data)):
-        if number < head:
-            continue
-        if gap:
-            content = line.partition(b":")[2]  # the number of a line counts on in a circle
-            if content in seen:
-                break
-            seen.add(content)
-        yield line, source
-    if gap:
-        yield gap
 
 
 class Endpoint(NamedTuple):

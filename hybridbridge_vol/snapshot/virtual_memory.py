@@ -8,7 +8,7 @@ from hybridbridge_vol.snapshot.kernel_layout import SnapshotLayout
 from hybridbridge_vol.units import PAGE_SIZE
 
 
-class NotInImage(Exception):
+class UnreadableVirtual(Exception):
     """The image does not hold what lies at a virtual address of the snapshot, or nothing does."""
 
     def __init__(self, vaddr: int) -> None:
@@ -38,7 +38,7 @@ class VirtualMemory:
         return None if data is None else int.from_bytes(data, "little", signed=signed)
 
     def read_u64(self, vaddr: int) -> int:
-        """The 64-bit word at a virtual address; NotInImage."""
+        """The 64-bit word at a virtual address; UnreadableVirtual."""
         offset = vaddr - self.layout.text_vaddr
         if 0 <= offset < self.layout.size:
             data = self.static(offset, 8)
@@ -46,7 +46,7 @@ class VirtualMemory:
             place = self.translate(vaddr)
             data = None if place is None else self.image.read_available(place.paddr, 8)
         if data is None:
-            raise NotInImage(vaddr)
+            raise UnreadableVirtual(vaddr)
         return int.from_bytes(data, "little")
 
     def read_padded(self, vaddr: int, size: int) -> bytes:

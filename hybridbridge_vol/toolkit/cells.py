@@ -45,6 +45,7 @@ _LONGEST = datetime.timedelta(days=100_000_000)
 """Below what pandas counts in 64 bits of microseconds."""
 _INT64, _UINT64 = range(-(1 << 63), 1 << 63), range(1 << 64)
 _YEAR_10000 = 253402300800
+_MILLION = 1_000_000
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -130,7 +131,11 @@ class _Moment(_Decimal):
     def stored(self, value: float) -> int | float | str | Unavailable:
         if not math.isfinite(value):
             return Unavailable(f"not a number: {value}")
-        return math.floor(value * 1000) if 0 <= value < _YEAR_10000 else Unavailable(f"not a time: {value:g}")
+        return (
+            _microseconds(value) // 1000
+            if 0 <= value < _YEAR_10000
+            else Unavailable(f"not a time: {value:g}")
+        )
 
 
 class _Duration(_Decimal):
@@ -196,13 +201,19 @@ def as_stored(cell: Cell, kind: Kind) -> int | float | str | None | Unavailable:
 
 
 def utc(seconds: float, digits: int = 0) -> str:
-    """Seconds since the epoch as `2024-05-01 12:34:56Z`, cut (not rounded) after `digits` decimals."""
-    whole, part = divmod(seconds, 1)
+    """Seconds since the epoch as `2024-05-01 12:34:56Z`, cut (not rounded) after `digits` decimals, 6 at
+    most."""
     try:
+        whole, part = divmod(_microseconds(seconds), _MILLION)
         then = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(whole))
     except (OverflowError, ValueError, OSError):
         return f"@{seconds:.0f}"
-    return then + (f".{int(part * 10**digits):0{digits}d}" if digits else "") + "Z"
+    return then + (f".{part // 10 ** (6 - digits):0{digits}d}" if digits else "") + "Z"
+
+
+def _microseconds(seconds: float) -> int:
+    """In whole ones: a float of today's seconds has no more, and 0.008 may be a little less than that."""
+    return round(seconds * _MILLION)
 
 
 def iso(milliseconds: int) -> str:

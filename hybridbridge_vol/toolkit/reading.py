@@ -54,8 +54,8 @@ def read_lines(files: Files, path: str, empty: int | None = None) -> tuple[bytes
 
 
 def in_guest(path: str) -> str:
-    """The path as an absolute one of the guest's. Those of /proc and /sys lose their `..`; others keep them, for
-    the guest's kernel to follow. OSError if it cannot be a path."""
+    """The path as an absolute one of the guest's. Those of /proc and /sys lose their `..`; others keep them,
+    for the guest's kernel to follow. OSError if it cannot be a path."""
     if not path or "\0" in path:
         raise OSError(EINVAL, "not a path", path)
     absolute = "/" + path.lstrip("/")

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.guest.kernel import GuestKernel
-from hybridbridge_vol.procfs.net import table_lines
 from hybridbridge_vol.procfs.route import ATF_COM, HARDWARE_TYPES, arp_letters, parse_arp
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import why
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
+from hybridbridge_vol.tools.network.table_lines import table_lines
 
 PATH = "/proc/net/arp"
 

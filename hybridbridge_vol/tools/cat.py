@@ -22,8 +22,8 @@ class Cat(Tool):
     help = "The content of a file of the guest, as far as its memory holds it"
     notes = (
         "`hb run` writes the bytes as they are (on a terminal control characters are escaped). With --format "
-        "json or csv, and in Volatility, each line is a row. Files of the guest's own file systems come from its "
-        "page cache: what that lacks is left out and reported by its range, and never shown as zeros."
+        "json or csv, and in Volatility, each line is a row. Files of the guest's own file systems come "
+        "from its page cache: what that lacks is left out and reported by its range, never shown as zeros."
     )
     example = "/etc/passwd"
     options = (Option("path", str, "a file of the guest", many=True, positional=True),)

@@ -17,7 +17,7 @@ class Dir(Tool):
     name = "dir"
     help = "List a directory of the guest, as `ls -l` does"
     notes = "Owners are numbers: their names are in /etc/passwd, which the kernel does not know."
-    example = "/var/log"
+    example = "/srv"
     options = (Option("path", str, "a directory, or a file", positional=True),)
     columns = (
         Column("MODE", "str", "type and permissions, as `ls -l` writes them"),

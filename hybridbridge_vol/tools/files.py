@@ -8,9 +8,10 @@ import os
 import stat
 from collections.abc import Iterator
 from itertools import chain
-from typing import ClassVar
+from typing import ClassVar, NamedTuple, Self
 
 from hybridbridge_vol.errors import OptionError
+from hybridbridge_vol.guest.file_attributes import FileAttributes
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.mounts import parse_mount
 from hybridbridge_vol.procfs.sources import Source
@@ -19,24 +20,27 @@ from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 from hybridbridge_vol.tools.file_system.walk import Entry, deleted_files, walk
 
+_CELLS_WITHOUT_NAME = 12
+"""Columns before STATE, PATH and TARGET."""
+
 
 class Files(Tool):
     name = "files"
     help = "Files that the guest's memory knows of, and how much of each it holds"
     notes = (
-        "The guest's kernel lists its own file systems from its dcache and page cache: tmpfs is there as a whole, of a "
-        "disk what was in use. A directory that is in memory in part says so in a row of its own. CACHED is what "
-        "`cat` and `hb recover` can give of SIZE. Files without a name that processes have open or mapped come "
-        "last, with a path of /proc by which they can be read."
+        "The guest's kernel lists its own file systems from its dcache and page cache: tmpfs is there as a "
+        "whole, of a disk what was in use. A directory that is in memory in part says so in a row of its "
+        "own. CACHED is what `cat` and `hb recover` can give of SIZE. Files without a name that processes "
+        "have open or mapped come last, with a path of /proc by which they can be read."
     )
-    example = "--path '/tmp/*'"
+    example = "--path '/srv/*'"
     options = (
         Option("path", str, "only paths that match this pattern (*, ?, [])"),
         Option("mount", str, "only the file system that is mounted there"),
         Option("deleted", bool, "only files without a name that are in use"),
         Option("executable", bool, "only regular files that may be executed"),
         Option(
-            "changed-after",
+            "since",
             str,
             "only files changed (MTIME or CTIME) since then: 2026-11-23 or 2026-11-23T05:30Z",
         ),
@@ -60,29 +64,45 @@ class Files(Tool):
     )
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
-        after = _moment(options["changed-after"])
+        selection = _Selection.of(kernel, options)
         kinds = _file_systems(kernel)
-        top = options["mount"] or "/"
-        device = kernel.files.attributes(top).dev if options["mount"] else None
         entries = deleted_files(kernel)
         if not options["deleted"]:
-            entries = chain(walk(kernel.files, top), entries)
+            entries = chain(walk(kernel.files, options["mount"] or "/"), entries)
         for entry in entries:
             shown = entry.shown_as or entry.path
-            if options["path"] is not None and not fnmatch.fnmatchcase(shown, options["path"]):
+            if not selection.takes_path(shown):
                 continue
-            attributes = entry.attributes
-            if attributes is None:
-                yield Row((entry.error,) * 12 + (entry.state or None, shown, None))
-                continue
-            changed = max(attributes.mtime, attributes.ctime)
-            if (
-                (device is not None and attributes.dev != device)
-                or (after is not None and changed < after)
-                or (options["executable"] and not (entry.is_regular and attributes.mode & 0o111))
-            ):
-                continue
-            yield _row(kernel, entry, kinds.get(attributes.dev))
+            if entry.attributes is None:
+                yield Row((*[entry.error] * _CELLS_WITHOUT_NAME, entry.state or None, shown, None))
+            elif selection.takes(entry, entry.attributes):
+                yield _row(kernel, entry, kinds.get(entry.attributes.dev))
+
+
+class _Selection(NamedTuple):
+    """What the options ask for: a pattern for paths, a device, the earliest change, executable files."""
+
+    pattern: str | None
+    device: int | None
+    after: float | None
+    executable: bool
+
+    @classmethod
+    def of(cls, kernel: GuestKernel, options: Options) -> Self:
+        """OptionError for a time that is not one."""
+        mount = options["mount"]
+        device = kernel.files.attributes(mount).dev if mount else None
+        return cls(options["path"], device, _moment(options["since"]), options["executable"])
+
+    def takes_path(self, path: str) -> bool:
+        return self.pattern is None or fnmatch.fnmatchcase(path, self.pattern)
+
+    def takes(self, entry: Entry, attributes: FileAttributes) -> bool:
+        if self.device is not None and attributes.dev != self.device:
+            return False
+        if self.after is not None and max(attributes.mtime, attributes.ctime) < self.after:
+            return False
+        return not self.executable or (entry.is_regular and bool(attributes.mode & 0o111))
 
 
 def _row(kernel: GuestKernel, entry: Entry, kind: str | None) -> Row:
@@ -141,9 +161,7 @@ def _moment(text: str | None) -> float | None:
     try:
         moment = datetime.datetime.fromisoformat(text)
     except ValueError:
-        raise OptionError(
-            f"--changed-after: not a time: {text!r}; write 2026-11-23 or 2026-11-23T05:30Z"
-        ) from None
+        raise OptionError(f"--since: not a time: {text!r}; write 2026-11-23 or 2026-11-23T05:30Z") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
 
 

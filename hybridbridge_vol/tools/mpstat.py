@@ -104,13 +104,14 @@ def _times(files: Files, cpus: set[int]) -> Iterator[Row]:
 
 
 def _together(files: Files, stat: KernelStat) -> CpuTimes:
-    """The time of all CPUs, as sysstat has it (mpstat.c, `get_global_cpu_statistics`): the sum of those online,
-    but on a machine with one CPU what the kernel has summed up, a moment before it read the CPU's own time."""
+    """The time of all CPUs, as sysstat has it (mpstat.c, `get_global_cpu_statistics`): the sum of those that
+    are online; on a machine with one CPU the kernel's own sum, which it made a moment before it read the
+    CPU's time."""
     try:
-        there = sum(re.fullmatch(r"cpu\d+", name) is not None for name in files.listdir(_CPUS))
+        present = sum(re.fullmatch(r"cpu\d+", name) is not None for name in files.listdir(_CPUS))
     except UNREADABLE:
-        there = len(stat.cpus)
-    if not stat.cpus or there <= 1:
+        present = len(stat.cpus)
+    if present < 2 or not stat.cpus:
         return stat.total
     return CpuTimes(*map(sum, zip(*stat.cpus.values(), strict=True)))
 

@@ -14,7 +14,6 @@ from hybridbridge_vol.procfs.net import (
     UnixSocket,
     parse_inet_socket,
     parse_unix_socket,
-    table_lines,
 )
 from hybridbridge_vol.procfs.pid import USER_HZ
 from hybridbridge_vol.procfs.sources import Source
@@ -22,6 +21,7 @@ from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import why
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 from hybridbridge_vol.tools.network.socket_owners import SocketOwners
+from hybridbridge_vol.tools.network.table_lines import table_lines
 from hybridbridge_vol.tools.network.tables import (
     INTERFACES,
     MEMBERSHIPS,

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.guest.kernel import GuestKernel
-from hybridbridge_vol.procfs.net import table_lines
 from hybridbridge_vol.procfs.route import RTF_REJECT, Route, mask_text, parse_ipv6_route, parse_route
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import why
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
+from hybridbridge_vol.tools.network.table_lines import table_lines
 
 PATH, PATH6 = "/proc/net/route", "/proc/net/ipv6_route"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -32,9 +33,11 @@ from hybridbridge_vol.kernel_file.symbols import Symbols
 from hybridbridge_vol.machine.machine import Machine
 from hybridbridge_vol.machine.memory import HostMapping
 from hybridbridge_vol.machine.paging import WRITABLE, TableBuilder
-from hybridbridge_vol.memory_image.physical import PhysicalImage, Run
+from hybridbridge_vol.memory_image.image_file import ImageFile
+from hybridbridge_vol.memory_image.physical import MIN_IMAGE_SIZE, Contents, PhysicalImage
+from hybridbridge_vol.memory_image.runs import Run
 from hybridbridge_vol.snapshot.find_kernel import Found
-from hybridbridge_vol.snapshot.virtual_memory import NotInImage, VirtualMemory
+from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual, VirtualMemory
 from hybridbridge_vol.trust.stored_kernel import StoredKernel
 
 FOUND = Found(TEXT_PADDR, SHIFT, 1.0)
@@ -88,12 +91,13 @@ def test_a_kernel_older_than_the_bridge_supports_is_reported_with_the_image(
 
 
 def test_more_physical_memory_than_the_machine_has_room_for_is_reported(tmp_path: Path) -> None:
-    (tmp_path / "dump.raw").write_bytes(bytes(4096))
+    path = tmp_path / "dump.raw"
+    os.close(os.open(path, os.O_CREAT))
+    os.truncate(path, MIN_IMAGE_SIZE)
     kernel = stored_kernel(tmp_path / "kernel", {"_text": 0})
-    with open(tmp_path / "dump.raw", "rb") as stream:
-        image = PhysicalImage(tmp_path / "dump.raw", stream.fileno(), "raw", [Run(MAX_SNAPSHOT, 4096, 0)])
-        with pytest.raises(ImageError, match=r"dump\.raw: more than 768 GiB"):
-            attach(image, kernel, FOUND)
+    image = PhysicalImage(ImageFile(path), Contents("raw", [Run(MAX_SNAPSHOT, MIN_IMAGE_SIZE, 0)]))
+    with image, pytest.raises(ImageError, match=r"dump\.raw: more than 768 GiB"):
+        attach(image, kernel, FOUND)
 
 
 # --- the two sides ----------------------------------------------------------------------------------------
@@ -200,5 +204,5 @@ def test_credentials_that_are_not_in_the_image_are_reported(
     machine: Machine, snapshot: SmallSnapshot
 ) -> None:
     cut = VirtualMemory(snapshot.image, replace(snapshot.memory.layout, text_paddr=IMAGE_SIZE))
-    with pytest.raises(NotInImage):
+    with pytest.raises(UnreadableVirtual):
         enter_snapshot(machine, PROXY_TASK, sides_with(*NAMESPACES, "init_cred"), cut)

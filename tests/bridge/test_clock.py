@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from small_snapshot import DATA, FUNCTIONS, STATICS, TEXT_VADDR, SmallSnapshot
 
 from hybridbridge_vol.bridge.clock import StoppedClock, find_clock
-from hybridbridge_vol.snapshot.virtual_memory import NotInImage, VirtualMemory
+from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual, VirtualMemory
 
 CLOCK_AT = DATA + 0x200
 """Where in the kernel image the clocksource is."""
@@ -75,7 +75,7 @@ def test_whatever_the_timekeeper_holds_a_clock_reads_at_a_functions_entry(
 def test_an_image_without_the_timekeeper_says_so(tmp_path: Path) -> None:
     snapshot = SmallSnapshot(tmp_path / "image")
     layout = replace(snapshot.memory.layout, text_paddr=len(snapshot.data))
-    with pytest.raises(NotInImage) as caught:
+    with pytest.raises(UnreadableVirtual) as caught:
         find_clock(VirtualMemory(snapshot.image, layout), snapshot.sides)
     assert caught.value.vaddr == snapshot.sides.snapshot("tk_core")
 

@@ -102,7 +102,7 @@ def test_a_guest_of_kvm(lab: Lab, generation: str, tmp_path: Path, monkeypatch: 
             )
 
     monkeypatch.setattr(boot, "_write_bases", write_clocks)
-    features = {_LEAF + 1: (_KVM_FEATURES, 0, 0, 0)}
+    features: dict[int, tuple[int, ...]] = {_LEAF + 1: (_KVM_FEATURES, 0, 0, 0)}
     console = "\n".join(booted(lab, generation, tmp_path / "image", monkeypatch, b"KVMKVMKVM", features))
     assert "Booting paravirtualized kernel on KVM" in console
     assert "Switched to clocksource kvm-clock" in console
@@ -120,7 +120,7 @@ def test_a_guest_of_vmware(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyP
         return _TSC_HZ if is_hz else 6
 
     monkeypatch.setattr(devices.Devices, "_port_in", backdoor)
-    timing = {_LEAF + 0x10: (_TSC_HZ // 1000, 66_000, 0, 0)}
+    timing: dict[int, tuple[int, ...]] = {_LEAF + 0x10: (_TSC_HZ // 1000, 66_000, 0, 0)}
     console = "\n".join(booted(lab, "6.1 two CPUs", tmp_path / "image", monkeypatch, b"VMwareVMware", timing))
     assert "Booting paravirtualized kernel on VMware hypervisor" in console
     assert_understood(lab, tmp_path / "image")

@@ -32,11 +32,12 @@ from small_snapshot import (
 )
 
 from hybridbridge_vol.bridge import space as spaces
-from hybridbridge_vol.bridge.modules.snapshot_modules import MODULES_END, MODULES_START
+from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START
 from hybridbridge_vol.bridge.per_cpu_window import NAMES
 from hybridbridge_vol.bridge.physical_map import SNAPSHOT_PADDR, TWIN_PADDR
 from hybridbridge_vol.machine.memory import HostMapping, PhysicalMemory
 from hybridbridge_vol.machine.paging import NO_EXECUTE, USER, WRITABLE
+from hybridbridge_vol.memory_image.runs import Run
 from hybridbridge_vol.units import PAGE_SIZE
 
 LARGE = 2 << 20
@@ -239,6 +240,21 @@ def test_an_image_that_cannot_be_mapped_is_read_page_by_page(unmappable: SmallSp
     assert place.shift == 12
     assert unmappable.read(DIRECT_MAP + LARGE + 0x5000, 8) == word(LARGE + 0x5000)
     assert unmappable.physical.read(SNAPSHOT_PADDR + LARGE + 0x6000, 8) == bytes(8)  # nobody asked for it
+
+
+def test_runs_that_share_a_page_lie_in_one_piece_of_memory(tmp_path: Path) -> None:
+    runs = [Run(0, 0x30_0800, 0), Run(0x30_0A00, 0x600, 0x30_0A00), Run(0x40_0000, 0x1000, 0x40_0000)]
+    snapshot = SmallSnapshot(tmp_path / "image", mappable=False, runs=runs)
+    small = SmallSpace(snapshot)
+    assert [(paddr, mapping.size) for paddr, mapping in small.pages.mappings] == [
+        (0, 0x30_1000),
+        (0x40_0000, 0x1000),
+    ]
+    assert small.space.complete(VMALLOC)
+    assert small.read(VMALLOC, 16) == word(VMALLOC_PADDR) + bytes(8)
+    assert small.space.complete(DIRECT_MAP + 0x40_0000)
+    assert not small.space.complete(DIRECT_MAP + 0x40_1000)
+    snapshot.close()
 
 
 def test_pages_that_were_read_are_read_again_after_a_roll_back(unmappable: SmallSpace) -> None:

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
@@ -110,6 +110,7 @@ def test_an_error_of_a_part_is_raised_when_its_answer_is_due() -> None:
 def test_workers_end_when_no_more_answers_are_wanted() -> None:
     answers = forked_workers.in_order(range(1000), lambda part: time.sleep(0.01) or part, 2, NO_DUTIES)
     assert next(answers) == 0
+    assert isinstance(answers, Generator)
     answers.close()
 
 

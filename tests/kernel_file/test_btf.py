@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from generations import Lab
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,8 +23,6 @@ from hybridbridge_vol.kernel_file.btf import Kind, parse_btf
 from hybridbridge_vol.kernel_file.isf.table import isf_of
 from hybridbridge_vol.kernel_file.isf.types import IsfTypes
 from hybridbridge_vol.kernel_file.kernel import KernelImage
-
-Lab = Any
 
 
 class Writer:
@@ -53,7 +52,7 @@ class Writer:
         self._count += 1
         return self._count
 
-    def int(self, name: str, size: int, encoding: int = 0) -> int:
+    def integer(self, name: str, size: int, encoding: int = 0) -> int:
         return self.add(Kind.INT, name, size, struct.pack("<I", encoding << 24 | size * 8))
 
     def struct(
@@ -76,7 +75,7 @@ class Writer:
 def types() -> IsfTypes:
     """A struct with a field of every sort."""
     w = Writer()
-    integer, char = w.int("int", 4, 1), w.int("unsigned char", 1)
+    integer, char = w.integer("int", 4, 1), w.integer("unsigned char", 1)
     alias = w.add(Kind.TYPEDEF, "myint", w.add(Kind.CONST, "", integer))
     inner = w.struct("", 8, ("left", integer, 0, 0), ("right", integer, 32, 0))
     array = w.add(Kind.ARRAY, "", 0, struct.pack("<III", char, integer, 16))
@@ -99,7 +98,7 @@ def types() -> IsfTypes:
     return IsfTypes(parse_btf(w.section(), "kernel"))
 
 
-def test_fields_of_every_sort(types: IsfTypes) -> None:
+def test_fields_of_every_kind(types: IsfTypes) -> None:
     fields = types.user_types["thing"]["fields"]
     assert fields["number"] == {"type": {"kind": "base", "name": "int"}, "offset": 0}
     assert fields["unnamed_field_1"]["anonymous"] is True
@@ -126,7 +125,7 @@ def test_enums_keep_their_signs(types: IsfTypes) -> None:
     assert types.enums["wide"]["base"] == "long unsigned int"
 
 
-def test_two_structs_of_one_name_are_kept_apart(types: IsfTypes) -> None:
+def test_two_structs_of_one_name_get_two_names(types: IsfTypes) -> None:
     assert types.user_types["thing___2"]["fields"].keys() == {"other"}
 
 
@@ -135,9 +134,9 @@ def test_a_declared_struct_is_the_one_that_is_defined_later(types: IsfTypes) -> 
     assert types.user_types["later"]["fields"]["pointer"]["type"]["subtype"]["name"] == "later"
 
 
-def test_a_type_without_a_name_goes_by_its_typedef_s() -> None:
+def test_a_type_without_a_name_has_that_of_its_typedef() -> None:
     w = Writer()
-    integer = w.int("int", 4, 1)
+    integer = w.integer("int", 4, 1)
     w.add(Kind.TYPEDEF, "kernel_cap_t", w.struct("", 4, ("val", integer, 0, 0)))
     w.add(Kind.TYPEDEF, "taken", w.struct("", 8, ("other", integer, 0, 0)))
     w.struct("taken", 4, ("own", integer, 0, 0))
@@ -147,7 +146,7 @@ def test_a_type_without_a_name_goes_by_its_typedef_s() -> None:
     assert found.describe(3) == {"kind": "struct", "name": "kernel_cap_t"}
 
 
-def test_types_that_go_round_in_circles_are_void() -> None:
+def test_cyclic_types_are_void() -> None:
     w = Writer()
     w.add(Kind.TYPEDEF, "a", 2)
     w.add(Kind.TYPEDEF, "b", 1)
@@ -160,7 +159,7 @@ def test_types_that_go_round_in_circles_are_void() -> None:
 @given(st.binary(max_size=60), st.integers(0, 300))
 def test_damaged_btf_is_an_error_in_one_line_or_some_table(junk: bytes, at: int) -> None:
     w = Writer()
-    integer = w.int("int", 4, 1)
+    integer = w.integer("int", 4, 1)
     w.struct("thing", 8, ("a", integer, 0, 0), ("b", w.add(Kind.PTR, "", integer), 64, 0))
     w.add(Kind.ENUM, "e", 4, struct.pack("<Ii", w.text("X"), 1), 1)
     data = bytearray(w.section())
@@ -188,7 +187,7 @@ def named(descriptor: Any) -> list[tuple[str, str]]:
     ]
 
 
-def test_every_reference_of_a_kernels_table_is_met(table: dict[str, Any]) -> None:
+def test_every_reference_in_a_kernels_table_is_defined(table: dict[str, Any]) -> None:
     sections = {"base": "base_types", "enum": "enums", "struct": "user_types", "union": "user_types"}
     descriptors = [
         field["type"] for struct in table["user_types"].values() for field in struct["fields"].values()
@@ -242,22 +241,12 @@ def pslist(lab: Lab, name: str, folder: Path) -> None:
     (folder / "cache").mkdir()
     target = folder / "symbols" / "kernel.json.xz"
     target.parent.mkdir()
-    command = [sys.executable, "-m", "hybridbridge_vol", "isf", sample.kernel_package, "--out", target]
-    subprocess.run(command, check=True, timeout=120)
+    isf = [sys.executable, "-m", "hybridbridge_vol", "isf", str(sample.kernel_package), "--out", str(target)]
+    subprocess.run(isf, check=True, timeout=120)
     with lzma.open(target) as stream:
         assert stream.read(1) == b"{"
-    vol = [
-        "-q",
-        "--offline",
-        "--cache-path",
-        folder / "cache",
-        "-s",
-        target.parent,
-        "-f",
-        sample.raw,
-        "-r",
-        "json",
-    ]
+    places = ["--cache-path", folder / "cache", "-s", target.parent, "-f", sample.raw]
+    vol = ["-q", "--offline", *map(str, places), "-r", "json"]
     done = subprocess.run(
         [sys.executable, "-c", VOL, *vol, "linux.pslist"],
         capture_output=True,

@@ -40,14 +40,14 @@ def test_no_setup_sectors_means_four() -> None:
     assert parse_bzimage(bytes(data), "vmlinuz").vmlinux == VMLINUX
 
 
-def test_a_bare_elf_is_taken_as_it_is() -> None:
+def test_a_bare_elf_is_accepted_as_it_is() -> None:
     image = parse_bzimage(VMLINUX, "vmlinux")
     assert image.vmlinux == VMLINUX
     assert image.setup_header == bytes(SETUP_HEADER_END - SETUP_HEADER_OFFSET)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_payload_that_ends_early_is_not_a_shorter_kernel(method: str) -> None:
+def test_a_truncated_payload_is_an_error(method: str) -> None:
     whole = COMPRESSORS[method](VMLINUX)
     cut = whole[: len(whole) // 2] + whole[-4:]
     with pytest.raises(KernelFileError, match="vmlinuz: damaged kernel .*fetch it again"):
@@ -55,19 +55,19 @@ def test_a_payload_that_ends_early_is_not_a_shorter_kernel(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_kernel_is_not_decompressed_beyond_the_size_that_it_says(method: str) -> None:
+def test_a_kernel_is_not_decompressed_beyond_its_stated_size(method: str) -> None:
     lying = COMPRESSORS[method](VMLINUX + bytes(32 << 20))[:-4] + struct.pack("<I", len(VMLINUX))
     with pytest.raises(KernelFileError, match="damaged kernel"):
         parse_bzimage(bzimage(lying), "vmlinuz")
 
 
-def test_an_absurd_size_is_not_believed() -> None:
+def test_an_absurd_size_is_refused() -> None:
     payload = COMPRESSORS["xz"](VMLINUX)[:-4] + struct.pack("<I", MAX_KERNEL_SIZE + 1)
     with pytest.raises(KernelFileError, match="claims 256 MiB of kernel"):
         parse_bzimage(bzimage(payload), "vmlinuz")
 
 
-def test_a_truncated_file_tells_how_much_is_there() -> None:
+def test_a_truncated_file_is_reported_with_its_size() -> None:
     data = bzimage(COMPRESSORS["gzip"](VMLINUX))
     with pytest.raises(KernelFileError, match=r"vmlinuz: truncated kernel \(4900 of \d+ bytes\)"):
         parse_bzimage(data[:4900], "vmlinuz")
@@ -83,14 +83,14 @@ def test_a_truncated_file_tells_how_much_is_there() -> None:
         (bzimage(COMPRESSORS["gzip"](b"\x7fELF\x01\x01" + bytes(100))), "not a 64-bit x86 kernel"),
     ],
 )
-def test_what_is_no_kernel_is_told_in_one_line(data: bytes, reason: str) -> None:
+def test_a_file_that_is_not_a_kernel_is_reported_in_one_line(data: bytes, reason: str) -> None:
     with pytest.raises(KernelFileError, match=f"^some file: .*{reason}.*; (give|fetch)") as caught:
         parse_bzimage(data, "some file")
     assert "\n" not in str(caught.value)
 
 
 @given(st.sampled_from(METHODS), st.integers(0, 10_000), st.binary(min_size=1, max_size=8))
-def test_damage_anywhere_ends_in_a_clear_error_or_in_nothing(method: str, place: int, junk: bytes) -> None:
+def test_damage_anywhere_gives_a_clear_error_or_no_error(method: str, place: int, junk: bytes) -> None:
     data = bytearray(bzimage(COMPRESSORS[method](VMLINUX)))
     place %= len(data)
     data[place : place + len(junk)] = junk

@@ -53,14 +53,14 @@ def test_its_parts_are_where_their_contents_are(layout: Layout) -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
 @pytest.mark.parametrize("shift", range(0, 64, 4))
-def test_it_does_not_matter_where_the_tables_stand(layout: Layout, shift: int) -> None:
+def test_the_tables_are_found_anywhere(layout: Layout, shift: int) -> None:
     kernel = MiniKernel(layout)
     image = image_with(kernel, b"\xcc" * (40_000 + shift), b"\xcc" * 1000)
     assert list(find_symbols(image, TEXT_VADDR, "vmlinuz")) == kernel.symbols()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
-def test_tables_that_only_look_like_it_do_not_lead_astray(layout: Layout) -> None:
+def test_tables_that_only_look_similar_are_ignored(layout: Layout) -> None:
     decoy = tokens_and_index()
     markers = struct.pack("<64I", *range(0, 64 * 4096, 4096))
     digits = struct.pack("<128H", *range(128))
@@ -70,7 +70,7 @@ def test_tables_that_only_look_like_it_do_not_lead_astray(layout: Layout) -> Non
 
 
 @pytest.mark.parametrize("landmark", ["_text", "_stext", "_end"])
-def test_a_table_without_its_landmarks_is_not_believed(landmark: str) -> None:
+def test_a_table_without_text_stext_and_end_is_refused(landmark: str) -> None:
     class Without(MiniKernel):
         def symbols(self) -> list[tuple[int, str, str]]:
             return [symbol for symbol in super().symbols() if symbol[2] != landmark]
@@ -79,13 +79,13 @@ def test_a_table_without_its_landmarks_is_not_believed(landmark: str) -> None:
         find_symbols(image_with(Without()), TEXT_VADDR, "vmlinuz")
 
 
-def test_addresses_of_another_image_are_not_believed() -> None:
+def test_addresses_of_another_image_are_refused() -> None:
     with pytest.raises(KernelFileError, match="the kernel has no symbol table"):
         find_symbols(image_with(MiniKernel()), TEXT_VADDR + 0x200000, "vmlinuz")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
-def test_a_cut_image_ends_in_an_error(layout: Layout) -> None:
+def test_a_truncated_image_is_an_error(layout: Layout) -> None:
     kernel = MiniKernel(layout, 1024)
     image = image_with(kernel)
     needed = len(image) - 3 * len(kernel.symbols())  # the sequence, which may stand last, is not read
@@ -127,7 +127,7 @@ def test_random_images_have_no_symbols(image: bytes) -> None:
     ],
     ids=["zeros", "pairs", "markers", "markers and counts", "counts"],
 )
-def test_a_hostile_image_is_given_up_soon(filling: bytes) -> None:
+def test_a_hostile_image_takes_little_time(filling: bytes) -> None:
     """Each sends a search without bounds over the image again and again."""
     image = filling * ((4 << 20) // len(filling)) + tokens_and_index() * 50
     with pytest.raises(KernelFileError):

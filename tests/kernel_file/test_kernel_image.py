@@ -39,7 +39,7 @@ def loaded(tmp_path: Path, data: bytes) -> KernelImage:
 
 
 @pytest.mark.parametrize("method", sorted(COMPRESSORS))
-def test_a_vmlinuz_is_taken_apart(tmp_path: Path, method: str) -> None:
+def test_a_vmlinuz_is_parsed(tmp_path: Path, method: str) -> None:
     mini = MiniKernel()
     kernel = loaded(tmp_path, mini.vmlinuz(method))
     assert kernel.banner == BANNER
@@ -74,7 +74,7 @@ def test_a_package_gives_the_same_kernel(tmp_path: Path, make: Callable[..., byt
     assert kernel.release == "6.6.6-test"
 
 
-def test_the_flat_image_has_every_segment_at_its_place(tmp_path: Path) -> None:
+def test_the_flat_image_has_every_segment_at_its_offset(tmp_path: Path) -> None:
     mini = MiniKernel()
     flat = loaded(tmp_path, mini.vmlinuz()).flat()
     text = mini.text_segment()
@@ -149,7 +149,7 @@ def segment_fields(**changes: int) -> bytes:
     return bytes(data)
 
 
-def test_a_good_header_is_believed() -> None:
+def test_a_good_header_is_accepted() -> None:
     assert parse_elf(segment_fields(), "vmlinuz") == (
         TEXT_PADDR,
         (Segment(0x1000, TEXT_VADDR, TEXT_PADDR, 400, 0x1000, 5),),

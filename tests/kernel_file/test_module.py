@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from elftools.elf.elffile import ELFFile
 from elftools.elf.relocation import RelocationSection
+from elftools.elf.sections import SymbolTableSection
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,6 +36,7 @@ def test_sections_symbols_and_relocations_are_those_that_a_general_library_reads
         (item.name, item["sh_size"], item["sh_flags"]) for item in theirs.iter_sections()
     ]
     symbols = theirs.get_section_by_name(".symtab")
+    assert isinstance(symbols, SymbolTableSection)
     assert [(item.name, item.value) for item in mine.symbols()] == [
         (item.name if item["st_name"] else "", item["st_value"]) for item in symbols.iter_symbols()
     ]
@@ -60,7 +62,7 @@ def test_a_module_says_its_name_its_kernel_and_what_it_exports(kernel_packages: 
 
 
 @given(st.data())
-def test_a_damaged_module_is_told_or_read(data: Any) -> None:
+def test_a_damaged_module_is_reported_or_read(data: Any) -> None:
     whole = bytearray(small_module())
     for _ in range(data.draw(st.integers(1, 4))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
@@ -120,11 +122,11 @@ def test_the_small_module_is_a_module() -> None:
         ("a/b.ko.zst", "b"),
     ],
 )
-def test_a_modules_name_is_its_files(path: str, name: str) -> None:
+def test_a_modules_name_is_that_of_its_file(path: str, name: str) -> None:
     assert module_name(path) == name
 
 
-def test_modules_are_kept_added_to_and_read_back(tmp_path: Path) -> None:
+def test_modules_are_stored_extended_and_read_back(tmp_path: Path) -> None:
     assert keep(tmp_path, [("one", small_module())]) == 1
     assert keep(tmp_path, [("two", b"no module")]) == 1
     assert sorted(names(tmp_path)) == ["one", "two"]

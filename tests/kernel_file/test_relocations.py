@@ -38,7 +38,7 @@ def as_lists(found: Relocations) -> list[list[int]]:
     sites,
     st.sampled_from([b"", b"\0", b"\0" * 11, b".shstrtab\0\0\0", b"\xff" * 7 + b"\0" * 8]),
 )
-def test_three_lists_are_told_apart_and_sorted(
+def test_three_lists_are_distinguished_and_sorted(
     abs64: list[int], inverse: list[int], abs32: list[int], headers: bytes
 ) -> None:
     assert as_lists(parse(headers + written(abs64, inverse, abs32))) == [
@@ -59,7 +59,7 @@ def test_the_inverse_list_may_be_there_and_empty(abs64: list[int], abs32: list[i
 
 
 @pytest.mark.parametrize("outside", [START - 1, END, END + 0x100, 0xFFFFFFFF80000001])
-def test_a_list_with_an_address_outside_of_the_image_is_none(outside: int) -> None:
+def test_a_list_with_an_address_outside_of_the_image_is_refused(outside: int) -> None:
     with pytest.raises(KernelFileError, match="^vmlinuz: the kernel has no relocations"):
         parse(written([START], [START + 4, outside, START + 8]))
 

@@ -66,7 +66,7 @@ def test_a_per_cpu_symbol_is_its_offset_even_if_that_is_zero(symbols: Symbols) -
     assert symbols.address("current_task") == 0x1FB80
 
 
-def test_a_name_may_stand_for_several_addresses(symbols: Symbols) -> None:
+def test_a_name_may_have_several_addresses(symbols: Symbols) -> None:
     assert symbols.addresses("show") == [TEXT + 0x40, TEXT + 0x180]
     assert symbols.address("show") == TEXT + 0x40
     assert symbols.addresses("none") == []
@@ -115,11 +115,11 @@ def test_packing_changes_no_answer(table: list[tuple[int, str, str]]) -> None:
 
 
 @given(st.binary(max_size=64))
-def test_what_is_no_packed_table_is_refused(junk: bytes) -> None:
+def test_data_that_is_not_a_packed_table_is_refused(junk: bytes) -> None:
     for data in (junk, Symbols.build(TABLE).pack() + b"\0" + junk, (b"HBsyms1\0" + junk)[:40]):
         with pytest.raises(ValueError, match="not a packed symbol table"):
             Symbols.unpack(data)
 
 
-def test_matching_is_of_the_whole_name() -> None:
+def test_a_pattern_matches_the_whole_name() -> None:
     assert not list(Symbols.build(TABLE).matching(re.escape("schedul")))

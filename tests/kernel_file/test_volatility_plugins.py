@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from generations import Lab
 
 from hybridbridge_vol.kernel_file.isf.table import btf_section, isf_of, write_isf
 from hybridbridge_vol.kernel_file.kernel import KernelImage
@@ -50,22 +51,22 @@ FULL = {
     "linux.pagecache.Files", "linux.pidhashtable.PIDHashTable", "linux.psaux.PsAux", "linux.pslist.PsList",
     "linux.psscan.PsScan", "linux.pstree.PsTree", "linux.sockstat.Sockstat", "linux.vmcoreinfo.VMCoreInfo",
 }  # fmt: skip
-"""Plugins that have something to tell of any guest."""
+"""Plugins that have rows for any guest."""
 
 
-def answers(lab: Any, name: str, folder: Path, *plugins: str) -> dict[str, dict[str, Any]]:
+def answers(lab: Lab, name: str, folder: Path, *plugins: str) -> dict[str, dict[str, Any]]:
     """What plugins, by default all, answer for a sample with the table of its kernel."""
     sample = lab.sample(name)
     symbols = folder / "symbols"
     symbols.mkdir()
     write_isf(isf_of(KernelImage.from_file(sample.kernel_package)), symbols / "kernel.json")
-    command = [sys.executable, "-W", "ignore", DRIVER, sample.raw, symbols, *plugins]
+    command = [sys.executable, "-W", "ignore", str(DRIVER), str(sample.raw), str(symbols), *plugins]
     environment = os.environ | {"XDG_CACHE_HOME": str(folder)}
     done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=True, env=environment)
     return {answer["name"]: answer for answer in map(json.loads, done.stdout.splitlines())}
 
 
-def test_plugins_that_ask_for_variables_of_many_types_answer(lab: Any, tmp_path: Path) -> None:
+def test_plugins_that_ask_for_variables_of_many_types_answer(lab: Lab, tmp_path: Path) -> None:
     asked = (
         "linux.boottime.Boottime", "linux.ip.Addr", "linux.kthreads.Kthreads",
         "linux.malware.check_afinfo.Check_afinfo", "linux.malware.check_idt.Check_idt",
@@ -89,7 +90,7 @@ def test_plugins_that_ask_for_variables_of_many_types_answer(lab: Any, tmp_path:
 
 
 @pytest.mark.slow
-def test_every_plugin_answers_or_fails_by_its_own_fault(lab: Any, tmp_path: Path, generation: str) -> None:
+def test_every_plugin_answers_or_fails_by_its_own_fault(lab: Lab, tmp_path: Path, generation: str) -> None:
     faults = FAULTS_7 if generation.startswith("7") else FAULTS
     found = answers(lab, generation, tmp_path)
     assert len(found) > 45
@@ -127,7 +128,7 @@ def pahole(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 @pytest.mark.slow
-def test_members_lie_where_pahole_says(lab: Any, tmp_path: Path, pahole: list[str], generation: str) -> None:
+def test_members_lie_where_pahole_says(lab: Lab, tmp_path: Path, pahole: list[str], generation: str) -> None:
     kernel = KernelImage.from_file(lab.sample(generation).kernel_package)
     types = isf_of(kernel)["user_types"]
     (tmp_path / "btf").write_bytes(btf_section(kernel))

@@ -49,7 +49,7 @@ def test_a_truncated_core_says_what_is_missing() -> None:
     assert parse_elf_core(source(data)).missing == [(5 * PAGE, 3 * PAGE)]
 
 
-# --- more segments than fit 16 bits, or can be mapped ---------------------------------------------------------
+# --- more segments than fit 16 bits, or can be mapped ---
 
 
 @pytest.mark.parametrize("count", [MAX_RUNS + 1, 0xFFFE, 0xFFFF, 0x11000])
@@ -69,7 +69,7 @@ def test_thousands_of_segments_are_read(tmp_path: Path, count: int) -> None:
         assert image.offset_of(2 * PAGE * 5 + 3) == start + size * 5 + 3
 
 
-# --- fewer bytes in the file than in memory ---------------------------------------------------------------------
+# --- fewer bytes in the file than in memory ---
 
 
 def test_what_makedumpfile_leaves_out_reads_as_zeros(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_truncated_core_of_makedumpfile_has_no_zeros_where_it_had_data() -> No
     ]
 
 
-# --- flattened --------------------------------------------------------------------------------------------------
+# --- flattened ---
 
 
 def test_a_flattened_core_is_read_like_the_core(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_a_flattened_core_is_read_like_the_core(tmp_path: Path) -> None:
         assert flattened.offset_of(0) is None
 
 
-# --- Xen --------------------------------------------------------------------------------------------------------
+# --- Xen ---
 
 
 def test_a_xen_core_has_its_pages_where_its_frame_numbers_say(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_a_damaged_xen_core_does_no_harm(junk: bytes, at: int) -> None:
         assert "\n" not in str(error)
 
 
-# --- other ELF files --------------------------------------------------------------------------------------------
+# --- other ELF files ---
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,10 @@ def test_a_damaged_xen_core_does_no_harm(junk: bytes, at: int) -> None:
         (header(1, machine=183), "e_machine 183"),
         (b"\x7fELF\x01" + bytes(80), "64-bit"),
         (elf_core([Load(0, PAGE, PAGE, vaddr=0x400000 + PAGE * i) for i in range(3)]), "of a process"),
-        (elf_core([Load(0, PAGE, PAGE, vaddr=0xFFFF888000000000 + PAGE * i) for i in range(3)]), "no physical"),
+        (
+            elf_core([Load(0, PAGE, PAGE, vaddr=0xFFFF888000000000 + PAGE * i) for i in range(3)]),
+            "no physical",
+        ),
         (elf_core([Load(ABSENT, PAGE, PAGE, vaddr=0xFFFF888000000000)] * 2), "no physical"),
         (elf_core([]), "damaged ELF core"),
         (elf_core([(0, 0, 0)]), "without memory"),

@@ -95,7 +95,7 @@ def test_a_fifo_is_refused_without_waiting(tmp_path: Path) -> None:
         open_image(tmp_path / "fifo")
 
 
-# --- LiME, compress=1 -------------------------------------------------------------------------------------------
+# --- LiME, compress=1 ---
 
 
 def limes_stream(data: bytes) -> bytes:
@@ -162,7 +162,7 @@ def test_a_damaged_zlib_stream_ends_where_it_is_damaged(junk: bytes, at: int) ->
     assert len(stream.read_at(0, 1 << 40)) == stream.size <= 1032 * len(data)
 
 
-# --- LiME, format=raw -------------------------------------------------------------------------------------------
+# --- LiME, format=raw ---
 
 E820 = [(0, 0x9FC00, 1), (0x9FC00, 0x400, 2), (MIB, 9 * MIB, 1), (10 * MIB, MIB, 2), (4 << 30, 3 * MIB, 1)]
 SYSTEM_RAM = [(0x1000, 0x9EC00), (MIB, 9 * MIB), (4 << 30, 3 * MIB)]

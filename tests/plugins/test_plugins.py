@@ -24,7 +24,7 @@ from hybridbridge_vol.errors import CallRolledBack, KernelNotStored
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = {name: f"linux.hb.{name}.{name.capitalize()}" for name in tools.NAMES}
-GIVEN = {
+GIVEN: dict[str, dict[str, Any]] = {
     "getprocname": {"pid": os.getpid()},
     "cat": {"path": ["/proc/version"]},
     "dir": {"path": "/proc/self"},

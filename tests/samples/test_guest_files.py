@@ -315,7 +315,7 @@ def test_dependencies_have_underscores() -> None:
 def test_the_guest_gets_its_init_its_workload_its_plan_and_its_modules(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, light: bool
 ) -> None:
-    monkeypatch.setattr(guest_files, "_debian", lambda _packages, _wanted: Archive().finished())
+    monkeypatch.setattr(guest_files, "debian_files", lambda _recipe: Archive().finished())
     monkeypatch.setattr(guest_files, "compile_static", lambda source: source.name.encode())
     debian, ours = unpacked(guest_files.initramfs(kernel_package(tmp_path), guest_files.recipe(9, light, 3)))
     assert debian == {}

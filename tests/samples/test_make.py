@@ -103,7 +103,8 @@ def test_every_file_of_the_guest_is_in_its_recipe() -> None:
 
 def test_the_maker_s_code_counts_and_its_words_do_not() -> None:
     code = "def f(a: int) -> int:\n    return a + 1\n"
-    words = '"""A module."""\nimport a.b\n# why\ndef f(\n    a: int,\n) -> int:\n    """A function."""\n    return a + 1\n'
+    words = '"""A module."""\nimport a.b\n# why\ndef f(\n    a: int,\n) -> int:\n'
+    words += '    """A function."""\n    return a + 1\n'
     assert cache_key.code_of(code) == cache_key.code_of(words)
     assert cache_key.code_of(code) != cache_key.code_of(code.replace("1", "2"))
     assert cache_key.code_of('class E(Exception):\n    """Only text."""\n') == "class E(Exception):\n    pass"

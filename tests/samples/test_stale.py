@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -88,7 +87,7 @@ def test_the_shared_guests_have_a_current_truth_with_closed_connections(lab: Lab
 
 
 @pytest.fixture
-def slow_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+def slow_clock(monkeypatch: pytest.MonkeyPatch) -> int:
     """Guests whose clock advances by so many nanoseconds an instruction, on any host (QEMU,
     docs/devel/tcg-icount.rst)."""
     arguments = qemu.Machine.arguments

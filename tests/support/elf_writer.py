@@ -59,14 +59,14 @@ def note(name: bytes, content: bytes, kind: int = 0) -> bytes:
 def elf_core(loads: Sequence[Load | tuple[int, int, int]], notes: bytes = b"", kind: int = 4) -> bytes:
     """Headers of a core, the notes right behind them. Of 65,535 segments and more a section header has the
     number."""
-    loads = [Load(*load) for load in loads]
-    count = len(loads) + bool(notes)
+    segments = [Load(*load) for load in loads]
+    count = len(segments) + bool(notes)
     table_end = HEADER_SIZE + SEGMENT_SIZE * count
     many = count >= _PN_XNUM
     notes_at = table_end + SECTION_SIZE * many
     head = header(count, kind, sections_at=table_end if many else 0, sections=int(many))
     table = segment(PT_NOTE, Load(0, len(notes), notes_at)) if notes else b""
-    table += b"".join(segment(PT_LOAD, load) for load in loads)
+    table += b"".join(segment(PT_LOAD, load) for load in segments)
     section = struct.pack("<IIQQQQIIQQ", 0, 0, 0, 0, 0, 0, 0, count, 0, 0) if many else b""
     return head + table + section + notes
 

@@ -146,8 +146,8 @@ def _add_task(draw: _Draw, proc: RandomProc, folder: str, tid: int, pid: int) ->
     sizes = [draw.amount(20), draw.amount(40), draw.amount(24), 18446744073709551615]  # the first is a time
     scheduled = [draw.randrange(8), draw.choice((0, draw.randrange(1, 99))), draw.choice((0, 1, 2, 3, 5, 6))]
     fields = [
-        tid, f"(task{tid})", "S", 1, pid, pid, 0, -1, 4194304, *faults, *times, 20, 0, 1, 0, *sizes, *[0] * 12,
-        17, *scheduled, draw.amount(20), draw.randint(0, user), 0, *[0] * 8,
+        tid, f"(task{tid})", "S", 1, pid, pid, 0, -1, 4194304, *faults, *times, 20, 0, 1, 0, *sizes,
+        *[0] * 12, 17, *scheduled, draw.amount(20), draw.randint(0, user), 0, *[0] * 8,
     ]  # fmt: skip
     proc.files[f"{folder}/stat"] = " ".join(map(str, fields)).encode() + b"\n"
     proc.files[f"{folder}/schedstat"] = b"%d %d %d\n" % (draw.amount(50), draw.amount(50), draw.amount(20))

@@ -46,6 +46,7 @@ from hybridbridge_vol.bridge.text.policy import Trampoline
 from hybridbridge_vol.bridge.text.prepared import Prepared
 from hybridbridge_vol.bridge.text.proxy_task import ProxyTask
 from hybridbridge_vol.bridge.text.rebased_text import TwinText
+from hybridbridge_vol.bridge.text.runtime_constants import RuntimeConstants
 from hybridbridge_vol.bridge.text.static_keys import JumpLabels
 from hybridbridge_vol.bridge.text.trampolines import twin_trampolines
 from hybridbridge_vol.bridge.twin_pages import TwinExtent, TwinPages
@@ -123,7 +124,7 @@ class SmallBridge:
         pages = ImagePages(snapshot.image, memory)
         tables = TrustedTables(memory, boot.state.root_paddr, HOME_LAYOUT)
         space = SnapshotSpace(tables, snapshot, pages, twin, modules, per_cpu)
-        faults = FaultHandler(space, twin, sides, prepared)
+        faults = FaultHandler(space, twin, sides, prepared.warnings, prepared.fixups)
         machine = Machine(4, memory, faults)
         machine.load_state(boot.state)
         return Bridge(
@@ -215,6 +216,7 @@ def _prepared(trampolines: Sequence[Trampoline], caches: Sequence[int]) -> Prepa
         labels=JumpLabels(_EMPTY, _EMPTY, _EMPTY, _EMPTY),
         features=FeatureBranches(_EMPTY, _EMPTY, _EMPTY, _EMPTY, _EMPTY),
         per_cpu=PerCpuText(),
+        constants=RuntimeConstants(),
         caches=list(caches),
         proxy_task=ProxyTask(0, 0, 0, 0, 0, 0),
     )

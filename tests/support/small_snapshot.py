@@ -1,13 +1,14 @@
 """A snapshot of a kernel of eight pages, and what its address space is rebuilt in: no guest, no boot.
 
-The image is a raw file with page tables of its own: a direct map in 2 MiB pages, a page of vmalloc memory, and
-some entries that lie.
+The image is a raw file with page tables of its own: a direct map in 2 MiB pages, a page of vmalloc memory,
+and some entries that lie.
 """
 
 from __future__ import annotations
 
 import os
 from array import array
+from collections.abc import Sequence
 from pathlib import Path
 
 from hybridbridge_vol.bridge.image_pages import ImagePages
@@ -72,9 +73,16 @@ def word(value: int) -> bytes:
 
 class SmallSnapshot:
     """See the module's text. `statics` are bytes of the snapshot's kernel image by offset from `_text`;
-    `mappable`: whether the image is made of slices of its file, or read piece by piece."""
+    `mappable`: whether the image is made of slices of its file, or read piece by piece; `runs`: what the
+    image holds, at the same offsets of the file."""
 
-    def __init__(self, path: Path, statics: dict[int, bytes] | None = None, mappable: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        statics: dict[int, bytes] | None = None,
+        mappable: bool = True,
+        runs: Sequence[Run] = (Run(0, IMAGE_SIZE, 0),),
+    ) -> None:
         self.data = bytearray(os.urandom(64)) + bytearray(IMAGE_SIZE - 64)
         for page in range(0, IMAGE_SIZE, PAGE_SIZE):
             self.data[page : page + 8] = word(page)  # every page knows its address
@@ -83,7 +91,7 @@ class SmallSnapshot:
             self.data[TEXT_PADDR + offset : TEXT_PADDR + offset + len(content)] = content
         path.write_bytes(self.data)
         read = None if mappable else lambda paddr, size: bytes(self.data[paddr : paddr + size])
-        self.image = PhysicalImage(ImageFile(path), Contents("raw", [Run(0, IMAGE_SIZE, 0)], read=read))
+        self.image = PhysicalImage(ImageFile(path), Contents("raw", runs, read=read))
         layout = SnapshotLayout(
             TEXT_PADDR, TEXT_VADDR, SHIFT, KERNEL_SIZE, root, 4, DIRECT_MAP, VMALLOC, 0xFFFF_EA00_0000_0000, 1
         )

@@ -17,6 +17,7 @@ from live_kernel import LiveKernel
 from hybridbridge_vol import tools
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.reading import in_guest
 from hybridbridge_vol.toolkit.tool import Raw
 
 
@@ -181,10 +182,27 @@ def test_dir_of_nothing_is_an_error() -> None:
         ask("dir", path="/proc/nothing")
 
 
-@pytest.mark.parametrize("path", ["/etc/passwd", "/", "proc/1", "/proc/../etc/passwd", "/procfs", ""])
-def test_no_path_leads_out_of_proc_and_sys(path: str) -> None:
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("/etc/passwd", "/etc/passwd"),
+        ("etc/passwd", "/etc/passwd"),
+        ("/", "/"),
+        ("proc/1", "/proc/1"),
+        ("/proc/../proc//1/stat", "/proc/1/stat"),
+        ("/proc/../etc/passwd", "/proc/../etc/passwd"),
+        ("/var/run/../lock", "/var/run/../lock"),
+        ("/procfs", "/procfs"),
+    ],
+)
+def test_a_path_is_made_absolute_and_the_guests_kernel_follows_its_dots(given: str, meant: str) -> None:
+    assert in_guest(given) == meant
+
+
+@pytest.mark.parametrize("path", ["", "/a\0b"])
+def test_what_cannot_be_a_path_is_refused(path: str) -> None:
     for tool, value in (("cat", (path,)), ("dir", path)):
-        with pytest.raises(OSError, match="only what is under /proc or /sys"):
+        with pytest.raises(OSError, match="not a path"):
             ask(tool, path=value)
     cat = tools.load("cat")
     assert isinstance(cat, Raw)

@@ -54,7 +54,8 @@ def said(text: str) -> dict[tuple[int, int | None, str], list[tuple[int, str, st
         match = LINE.fullmatch(line)
         assert match, line
         words = " ".join(match["rest"].split())
-        key = int(match["pid"]), match["tid"] and int(match["tid"]), match["fd"].removesuffix("-W")
+        tid = int(match["tid"]) if match["tid"] else None
+        key = int(match["pid"]), tid, match["fd"].removesuffix("-W")
         found.setdefault(key, []).append((USERS[match["user"]], match["type"], words))
     return found
 

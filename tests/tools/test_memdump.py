@@ -264,7 +264,7 @@ def test_what_cannot_be_read_is_zero_and_reported() -> None:
 
 
 pages = st.integers(0, 40).map(lambda number: number * 4096)
-states = st.sampled_from(["there", "absent", "swapped", "lost"])
+states: st.SearchStrategy[Any] = st.sampled_from(["there", "absent", "swapped", "lost"])
 
 
 @st.composite

@@ -14,8 +14,8 @@ from hybridbridge_vol import tools
 
 CASES = 1000
 LARGE = 200
-"""How many more have terabytes of memory. Only free reads those: vmstat 4.0.2 reckons in single precision, which
-is exact up to 16 GiB."""
+"""How many more have terabytes of memory. Only free reads those: vmstat 4.0.2 computes in single precision,
+which is exact up to 16 GiB."""
 NAMES = sorted({report.name for report in REPORTS})
 
 

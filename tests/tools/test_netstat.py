@@ -186,10 +186,12 @@ WAITING = (
     b"0000000000000002\n"
 )
 NOTHING: dict[str, bytes | Exception] = {
-    f"/proc/net/{name}{six}": FileNotFoundError(2, "No such file or directory")
-    for name in ("tcp", "udp", "udplite", "raw", "icmp")
-    for six in ("", "6")
-} | {"/proc/net/unix": FileNotFoundError(2, "No such file or directory")}
+    f"/proc/net/{name}": FileNotFoundError(2, "No such file or directory")
+    for name in (
+        "unix",
+        *(f"{kind}{six}" for kind in ("tcp", "udp", "udplite", "raw", "icmp") for six in ("", "6")),
+    )
+}
 
 
 def test_without_options_what_listens_is_left_out_and_with_l_the_rest() -> None:

@@ -9,10 +9,10 @@ from hybridbridge_vol.trust.placement import (
     GUARD_HOLES,
     KERNEL_ALIGN,
     KERNEL_IMAGE_SIZE,
-    START_KERNEL_MAP,
     draw_layout,
     overlap,
 )
+from hybridbridge_vol.units import START_KERNEL_MAP
 
 TEXT, SIZE = 0xFFFFFFFF81000000, 50 << 20
 

@@ -179,9 +179,9 @@ def test_an_interrupted_recovery_goes_on(lab: Lab, tmp_path: Path) -> None:
 
 def test_the_command_says_what_it_did(lab: Lab, tmp_path: Path) -> None:
     sample = lab.sample("6.12")
-    command = [sys.executable, "-m", "hybridbridge_vol", "recover", sample.dump, "--store", lab.store.root]
+    command: list[str | Path] = [sys.executable, "-m", "hybridbridge_vol", "recover", sample.dump]
     done = subprocess.run(
-        [*command, "--out", tmp_path / "etc.tar", "--path", "/etc/*"],
+        [*command, "--store", lab.store.root, "--out", tmp_path / "etc.tar", "--path", "/etc/*"],
         capture_output=True,
         text=True,
         check=False,

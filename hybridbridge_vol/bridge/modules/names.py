@@ -16,7 +16,8 @@ from hybridbridge_vol.trust.stored_kernel import StoredKernel
 class ModuleNames(NamedTuple):
     """Addresses are virtual. `file`: a module's trusted file by its name. Of the kernel's symbols,
     `snapshot`: all that a name may stand for in the snapshot; `home`: the trusted kernel's; `home_per_cpu`:
-    the address with which code reaches the trusted kernel's per-CPU variable, None if it is the snapshot's."""
+    the address with which code reaches the trusted kernel's per-CPU variable, None if it is the
+    snapshot's."""
 
     file: Callable[[str], ModuleFile | None]
     snapshot: Callable[[str], list[int]]

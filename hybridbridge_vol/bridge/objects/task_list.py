@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.machine.machine import UnmappedVirtual
-from hybridbridge_vol.snapshot.virtual_memory import NotInImage
+from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual
 from hybridbridge_vol.units import U64
 
 _WORDS = 2048
@@ -74,5 +74,5 @@ def _word(bridge: Bridge, vaddr: int) -> int | None:
         return None
     try:
         return bridge.virtual_memory.read_u64(vaddr)
-    except NotInImage:
+    except UnreadableVirtual:
         return None

@@ -31,7 +31,8 @@ class Prepared:
     `unmatched`: name patterns of the policy that this kernel has no function for. `fixups`: offsets of the
     instructions that the exception table covers, `warnings` of the `ud2` of every WARN, both ascending.
     `labels`: its static branches, `features` its branches on the CPU's features, `per_cpu` its references to
-    per-CPU variables, `constants` the immediates that must be the snapshot's, `caches` the virtual addresses of its slab caches.
+    per-CPU variables, `constants` the immediates that must be the snapshot's, `caches` the virtual addresses
+    of its slab caches.
     """
 
     rodata_end: int

@@ -1,8 +1,8 @@
 """Runtime constants: variables whose values the kernel writes into its own text at boot, as immediates.
 
 From 6.11 on, `dentry_hashtable` and `d_hash_shift` are immediates of the instructions that use them
-(arch/x86/include/asm/runtime-const.h): a table for each, which the linker makes, lists where they stand. In the
-twin those that the policy names must be the snapshot's, like the variables that they stand for.
+(arch/x86/include/asm/runtime-const.h): a table for each, which the linker makes, lists where they stand. In
+the twin those that the policy names must be the snapshot's, like the variables that they stand for.
 """
 
 from __future__ import annotations

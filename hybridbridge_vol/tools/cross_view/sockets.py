@@ -17,13 +17,14 @@ from collections.abc import Iterator
 
 from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.guest.kernel import GuestKernel
-from hybridbridge_vol.procfs.net import TIME_WAIT, parse_inet_socket, parse_packet_socket, table_lines
+from hybridbridge_vol.procfs.net import TIME_WAIT, parse_inet_socket, parse_packet_socket
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 from hybridbridge_vol.tools.cross_view.comparison import Finding
 from hybridbridge_vol.tools.network.socket_names import SocketNames
 from hybridbridge_vol.tools.network.socket_owners import SocketOwners
+from hybridbridge_vol.tools.network.table_lines import table_lines
 from hybridbridge_vol.tools.process.listing import numbers
 
 _NEW_SYN_RECV = (3, 12)

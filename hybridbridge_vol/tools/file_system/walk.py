@@ -97,13 +97,14 @@ class _Walk:
 
 
 def walk(files: Files, top: str = "/") -> Iterator[Entry]:
-    """Every entry below a directory, and itself first: parents before what they hold. What cannot be read is an
-    entry with an error."""
+    """Every entry below a directory, and itself first: parents before what they hold. What cannot be read is
+    an entry with an error."""
     return _Walk(files).below(top)
 
 
 def deleted_files(kernel: GuestKernel) -> Iterator[Entry]:
-    """The files without a name that processes have open or mapped, each once. Their `path` is a link of /proc."""
+    """The files without a name that processes have open or mapped, each once. Their `path` is a link of
+    /proc."""
     met: set[tuple[int, int]] = set()
     for part in in_parts(numbers(kernel.files.listdir("/proc"))):
         kernel.files.expect(files_of(part, *_LINKS, kind="listdir"))

@@ -9,10 +9,11 @@ from typing import NamedTuple
 from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs import net as proc_net
-from hybridbridge_vol.procfs.net import Endpoint, table_lines
+from hybridbridge_vol.procfs.net import Endpoint
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
+from hybridbridge_vol.tools.network.table_lines import table_lines
 
 STATES = (
     "", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT", "CLOSE", "CLOSE_WAIT",

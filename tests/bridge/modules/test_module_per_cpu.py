@@ -4,10 +4,9 @@ writing."""
 from __future__ import annotations
 
 import struct
-from typing import Any
 
 import pytest
-from generations import trust
+from generations import Lab, trust
 from guest_modules import code_of, function
 from sessions import session_with
 
@@ -17,8 +16,6 @@ from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.machine.cpu import GS_BASE_MSR
 from samples.make import Spec, make_sample
-
-Lab = Any
 
 MODULE, VARIABLE, FUNCTION = "nft_ct", "nft_ct_pcpu_template", "nft_ct_set_zone_eval"
 """A conntrack entry kept for each CPU, and what takes it: `ct = this_cpu_read(nft_ct_pcpu_template)`."""
@@ -97,7 +94,7 @@ def test_a_modules_own_variable_is_the_snapshots_of_its_first_cpu(lab: Lab, rich
         session.caller.call(function(session, MODULE, FUNCTION), user, user + REGISTERS, user + PACKET)
 
 
-def test_under_taint_such_a_reference_is_a_static_one_into_the_snapshot(
+def test_under_taint_such_a_reference_is_a_static_reference_into_the_snapshot(
     lab: Lab, rich_generation: str
 ) -> None:
     with session_with(lab, rich_generation, Mode.SLOW) as session:

@@ -4,14 +4,12 @@ astray."""
 from __future__ import annotations
 
 import struct
-from typing import Any
 
+from generations import Lab
 from guest_modules import code_of, loaded
 
 from hybridbridge_vol.bridge.modules.relocated_module import RelocatedModule
 from hybridbridge_vol.bridge.modules.unwind import ADDRESSES, ENTRIES
-
-Lab = Any
 
 
 def rows(module: RelocatedModule, content: bytes | bytearray) -> list[tuple[int, bytes]]:
@@ -33,7 +31,7 @@ def rows(module: RelocatedModule, content: bytes | bytearray) -> list[tuple[int,
     return found
 
 
-def test_they_are_in_the_order_that_the_guests_kernel_gave_them(lab: Lab, rich_generation: str) -> None:
+def test_the_tables_are_in_the_order_of_the_guests_kernel(lab: Lab, rich_generation: str) -> None:
     session = lab.session(rich_generation)
     compared = 0
     for name, _vaddr in loaded(session):

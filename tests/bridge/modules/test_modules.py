@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
-from generations import trust
+from generations import Lab, trust
 from guest_modules import code_of, function, loaded
 from sessions import session_with
 
@@ -22,8 +21,6 @@ from hybridbridge_vol.machine.cpu import GS_BASE_MSR
 from hybridbridge_vol.trust.modules import ARCHIVE
 from hybridbridge_vol.units import PAGE_SIZE
 from samples.make import Spec, make_sample
-
-Lab = Any
 
 OF_MODULES = "/proc/net/dev"
 """A file that is written by network drivers, which are modules in these guests."""
@@ -83,7 +80,7 @@ def test_files_that_modules_write_are_the_guests(lab: Lab, generation: str) -> N
             assert session.files.read(path) == truth.file(path)
 
 
-def test_modules_run_alike_on_every_bridge_and_are_memoized(lab: Lab, generation: str) -> None:
+def test_modules_give_the_same_answers_on_every_bridge_and_are_memoized(lab: Lab, generation: str) -> None:
     with session_with(lab, generation, Mode.SLOW) as slow:
         proven = slow.files.read(OF_MODULES)
         memo = slow.bridge.memo
@@ -115,7 +112,7 @@ def test_a_module_without_a_trusted_file_is_named_and_not_run(lab: Lab, tmp_path
 
 
 def test_code_of_a_module_that_the_image_changed_is_not_run(lab: Lab, tmp_path: Path) -> None:
-    """The trusted file's code runs, whatever stands in the image."""
+    """The trusted file's code runs, whatever the image has there."""
     sample = lab.sample("6.1 two CPUs")
     session = lab.session("6.1 two CPUs")
     expected = session.files.read(OF_MODULES)
@@ -159,7 +156,7 @@ def test_a_warning_of_a_module_does_not_end_the_call(lab: Lab, rich_generation: 
     assert answer & 0xFFFFFFFF == 0  # WARN_ON(1); break; } return 0
 
 
-def test_a_fault_that_a_module_has_a_fix_up_for_goes_on_there(lab: Lab, rich_generation: str) -> None:
+def test_after_a_fault_with_a_fix_up_a_call_goes_on_at_the_fix_up(lab: Lab, rich_generation: str) -> None:
     """As for an inline get_user(): the loaded modules have no such code that a call could be made of, so an
     entry is added, of an instruction that follows its first argument, with the function's own WARN-free `ret`
     as the fix-up."""

@@ -19,6 +19,7 @@ from hybridbridge_vol.bridge.text.prepared import RELOCATIONS, Prepared
 from hybridbridge_vol.bridge.text.prepared_file import FORMAT, dump, parse
 from hybridbridge_vol.bridge.text.proxy_task import ProxyTask
 from hybridbridge_vol.bridge.text.rebased_text import Sites
+from hybridbridge_vol.bridge.text.runtime_constants import RuntimeConstants
 from hybridbridge_vol.bridge.text.static_keys import JumpLabels
 from hybridbridge_vol.trust import column_file
 
@@ -33,6 +34,12 @@ def columns(count: int) -> st.SearchStrategy[list[array[int]]]:
     return rows.map(lambda rows: [array("I", (row[index] for row in rows)) for index in range(count)])
 
 
+constants = st.lists(st.tuples(u32, byte, u32, byte), max_size=5).map(
+    lambda rows: RuntimeConstants(
+        *(array(code, (row[index] for row in rows)) for index, code in enumerate("IBIB"))
+    )
+)
+
 anything_prepared = st.builds(
     Prepared,
     rodata_end=u32,
@@ -46,6 +53,7 @@ anything_prepared = st.builds(
     labels=columns(4).map(lambda parts: JumpLabels(*parts)),
     features=columns(5).map(lambda parts: FeatureBranches(*parts)),
     per_cpu=st.builds(PerCpuText, u32, u32, column, column),
+    constants=constants,
     caches=st.lists(u64, max_size=5),
     proxy_task=st.builds(ProxyTask, u64, u32, u64, u32, u64, u32),
 )
@@ -64,6 +72,7 @@ def example() -> Prepared:
         labels=JumpLabels(one, one, one, one),
         features=FeatureBranches(one, one, one, one, one),
         per_cpu=PerCpuText(1, 2, one, one),
+        constants=RuntimeConstants(one, array("B", [8]), one, array("B", [8])),
         caches=[0xFFFF_8000_0000_1000],
         proxy_task=ProxyTask(1, 2, 3, 4, 5, 6),
     )

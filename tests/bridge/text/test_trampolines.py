@@ -8,7 +8,7 @@ import pytest
 from assembly import assembled
 from hypothesis import given
 from hypothesis import strategies as st
-from small_machine import END, HOME, RETURN, STACK, TRUSTED, TWIN, SmallMachine
+from small_machine import END, HOME, RETURN, STACK, TRUSTED_MEMORY, TWIN, SmallMachine
 
 from hybridbridge_vol.bridge.text.policy import ACTIONS, JUMP_SIZE, Policy, Rule, Trampoline, resolve
 from hybridbridge_vol.bridge.text.rebased_text import jump, returning
@@ -38,7 +38,7 @@ def small() -> Iterator[SmallMachine]:
 
 def call(small: SmallMachine, trampoline: Trampoline, *arguments: int) -> Stop:
     """Call the twin's function."""
-    ((offset, code),) = twin_trampolines([trampoline], TWIN, HOME, TRUSTED)
+    ((offset, code),) = twin_trampolines([trampoline], TWIN, HOME, TRUSTED_MEMORY)
     assert offset == ENTRY
     small.machine.write(TWIN + offset, code)
     small.machine.uc.ctl_remove_cache(TWIN + offset, TWIN + offset + len(code))
@@ -60,16 +60,16 @@ def test_free_goes_home_with_an_object_of_the_trusted_side_and_leaves_the_snapsh
 ) -> None:
     trampoline = Trampoline(ENTRY, "free", argument)
     for value, home in (
-        (TRUSTED, True),
-        (TRUSTED + (8 << 40) - 1, True),
-        (TRUSTED + (8 << 40), False),
-        (TRUSTED - 1, False),
+        (TRUSTED_MEMORY, True),
+        (TRUSTED_MEMORY + (8 << 40) - 1, True),
+        (TRUSTED_MEMORY + (8 << 40), False),
+        (TRUSTED_MEMORY - 1, False),
         (SNAPSHOTS_OBJECT, False),
         (USER_OBJECT, False),
         (0, False),
     ):
         small.machine.write_register("RAX", 0)
-        others = [TRUSTED if value != TRUSTED else 0] * len(ARGUMENTS)
+        others = [TRUSTED_MEMORY if value != TRUSTED_MEMORY else 0] * len(ARGUMENTS)
         others[argument] = value
         assert call(small, trampoline, *others).kind == "returned"
         assert (rax(small) == HOMES_ANSWER) == home, hex(value)
@@ -78,10 +78,10 @@ def test_free_goes_home_with_an_object_of_the_trusted_side_and_leaves_the_snapsh
 @given(st.integers(0, (1 << 64) - 1))
 def test_the_guard_hole_decides_what_is_freed(value: int) -> None:
     """As its code says: the 21 bits above 43 are compared."""
-    code = free_if_trusted(0, TWIN, HOME, TRUSTED)
+    code = free_if_trusted(0, TWIN, HOME, TRUSTED_MEMORY)
     tag = int.from_bytes(code[8:12], "little")
     assert code[7:8] == b"\x3d"  # cmp eax, imm32
-    assert (value >> 43 == tag) == (TRUSTED <= value < TRUSTED + (8 << 40))
+    assert (value >> 43 == tag) == (TRUSTED_MEMORY <= value < TRUSTED_MEMORY + (8 << 40))
 
 
 def test_returns_answer_without_going_anywhere(small: SmallMachine) -> None:
@@ -125,7 +125,7 @@ def test_a_trampoline_is_never_larger_than_its_function(
 ) -> None:
     rule = Rule("", action, ("function",), value, argument)
     for trampoline in resolve(Policy((rule,), ""), [(0, size, "function")]).trampolines:
-        ((_offset, code),) = twin_trampolines([trampoline], TWIN, HOME, TRUSTED)
+        ((_offset, code),) = twin_trampolines([trampoline], TWIN, HOME, TRUSTED_MEMORY)
         assert len(code) <= size
 
 

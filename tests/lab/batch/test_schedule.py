@@ -26,7 +26,8 @@ def examined(id: str) -> Record:
 
 
 def failed(id: str) -> Record:
-    return unexamined(*requests(id), "no").record
+    (request,) = requests(id)
+    return unexamined(request, "no").record
 
 
 def test_the_first_image_of_an_untrained_kernel_goes_alone() -> None:

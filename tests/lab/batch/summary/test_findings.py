@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from datasets import BOOTED, CAPTURED, INIT, KTHREADD, UPTIME, facts, image, process, thread
@@ -27,7 +27,10 @@ def held(known: Facts) -> dict[str, list[Any]]:
 
 def test_a_usual_image_has_no_finding() -> None:
     modules = [{"MODULE": "ext4", "STATE": "Live", "TAINTS": ""}]
-    log = [{"LEVEL": "warn", "MESSAGE": "not so bad"}, {"LEVEL": None, "MESSAGE": "no level"}]
+    log: list[dict[str, Any]] = [
+        {"LEVEL": "warn", "MESSAGE": "not so bad"},
+        {"LEVEL": None, "MESSAGE": "no level"},
+    ]
     assert (
         held(facts(ps=USUAL, lsmod=modules, dmesg=log, check=[], hidden=[], lsof=[], uptime=[UPTIME])) == {}
     )
@@ -99,7 +102,7 @@ def test_listening_sockets_are_grouped_by_who_can_connect() -> None:
     found = held(facts(lsof=lsof))
     assert [(row["PORT"], row["PID"]) for row in found["reachable"]] == [("22", 90)]
     assert [(row["PORT"], row["PID"]) for row in found["loopback"]] == [("5432", 91), ("53", 92)]
-    netstat = [
+    netstat: list[dict[str, Any]] = [
         {
             "PROTO": "tcp6",
             "LOCAL": ":::22",
@@ -119,7 +122,7 @@ def test_a_netstat_without_listeners_says_nothing_about_ports() -> None:
 
 
 def test_failed_tools_and_incomplete_rows_are_findings() -> None:
-    runs = {
+    runs: dict[str, Any] = {
         "ps": ToolRun("ps", "partial", 5, incomplete=1),
         "lsof": ToolRun("lsof", "timeout", error="timed out"),
     }
@@ -134,7 +137,7 @@ def test_failed_tools_and_incomplete_rows_are_findings() -> None:
 
 def rare(batch: list[Facts]) -> dict[str, dict[str, list[str]]]:
     return {
-        name: {finding.rule.name: [row.get("NAME", "") for row in finding.rows] for finding in findings}
+        name: {finding.rule.name: [str(row.get("NAME", "")) for row in finding.rows] for finding in findings}
         for name, findings in rare_findings(batch).items() if findings
     }  # fmt: skip
 
@@ -191,7 +194,7 @@ def test_rules_name_the_tools_they_lack() -> None:
     assert {"check", "hidden", "unlinked", "tainted"} <= names and not {"poses", "zombies"} & names
 
 
-CELLS = (
+CELLS: tuple[Any, ...] = (
     None, True, 0, 1, 2, -1, 1 << 63, -(1 << 70), 0.5, float("nan"), float("inf"), -1e308, 1e308,
     BOOTED, CAPTURED, "", "[x]", "[x] y", "Z", "tcp", "udp", "LISTEN", "UNCONN", "UDP", "TCP", "IPv4", ":",
     "1:99999", "²:²", "*:*", "x (LISTEN)", "txt", "r-xp", "all", "Mem", "err", "/memfd:x",
@@ -214,6 +217,6 @@ def any_tables(random: Random) -> dict[str, list[dict[str, Any]]]:
 @given(st.integers(0, 1 << 32))
 def test_absurd_rows_do_not_break_the_page(seed: int) -> None:
     random = Random(seed)
-    batch = [facts(f"i{n}", **any_tables(random)) for n in range(5)]
+    batch = [facts(f"i{n}", **cast(Any, any_tables(random))) for n in range(5)]
     assert page_of(batch).endswith("</html>\n")
     assert all(finding.rows for known in batch for finding in known.findings)

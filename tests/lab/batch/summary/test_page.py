@@ -179,7 +179,7 @@ def hostile(out: Path) -> str:
                   *(ToolRun(tool, "ok", len(rows)) for tool, rows in tables.items() if tool != "ps")),
     }  # fmt: skip
     images = {f"/e/{name}{EVIL}.raw": tables for name in "abcd"}
-    others = {Path(path).stem: bad for path in images}
+    others: dict[str, Any] = {Path(path).stem: bad for path in images}
     return write_summary(write_dataset(out, images, **others)).read_text("utf-8")
 
 

@@ -24,7 +24,8 @@ NAME = "6.1 two CPUs"
 def known(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Facts]:
     """The dataset of one image, and what is known of it."""
     out, session = tmp_path_factory.mktemp("real"), lab.session(NAME)
-    made, counts = {}, {}
+    made: dict[str, Path] = {}
+    counts: dict[str, list[dict[str, Any]]] = {}
     for name in ("ps", "lsof", "uptime", "dmesg", "lsmod"):
         tool = tools.load(name)
         options = {option.name: option.default for option in tool.options}

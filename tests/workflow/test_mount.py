@@ -1,0 +1,90 @@
+"""`hb mount`: the guest's root as a file system, asked by the machine's own tools."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from generations import Lab
+
+pytestmark = pytest.mark.skipif(
+    not os.path.exists("/dev/fuse") or shutil.which("fusermount3") is None,
+    reason="FUSE is not available here: no /dev/fuse, or the package fuse3 is missing",
+)
+PATIENCE = 60.0
+"""Seconds for mounting and for unmounting."""
+
+
+def wait_for(condition: bool, folder: Path, process: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + PATIENCE
+    while os.path.ismount(folder) != condition:
+        assert process.poll() is None or not condition, process.communicate()
+        assert time.monotonic() < end, "neither mounted nor unmounted in time"
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def mounted(lab: Lab, tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[str]]]:
+    folder = tmp_path / "case"
+    folder.mkdir()
+    dump = lab.sample("6.12").dump
+    command: list[str | Path] = [sys.executable, "-m", "hybridbridge_vol", "mount", dump, folder]
+    process = subprocess.Popen(
+        [*command, "--store", lab.store.root], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        wait_for(True, folder, process)
+        yield folder, process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGINT)
+        wait_for(False, folder, process)
+        process.wait(PATIENCE)
+
+
+def test_the_machines_own_tools_work_on_it(mounted: tuple[Path, subprocess.Popen[str]], lab: Lab) -> None:
+    folder, _process = mounted
+    session = lab.session("6.12")
+    assert (folder / "etc" / "passwd").read_bytes() == session.files.read("/etc/passwd")
+    listed = subprocess.run(
+        ["find", folder / "usr" / "lib" / "modules", "-type", "f", "-size", "+0"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert len(listed) > 5
+    for path in listed[:5]:
+        inside = "/" + str(Path(path).relative_to(folder))
+        assert Path(path).read_bytes() == session.files.read(inside)
+    found = subprocess.run(
+        ["grep", "-r", "root:x:0", folder / "etc"], capture_output=True, text=True, check=True
+    )
+    assert "/etc/passwd:root:x:0" in found.stdout
+
+
+def test_its_proc_is_the_guests(mounted: tuple[Path, subprocess.Popen[str]], lab: Lab) -> None:
+    folder, _process = mounted
+    assert (folder / "proc" / "version").read_bytes() == lab.session("6.12").files.read("/proc/version")
+
+
+def test_nothing_can_be_written(mounted: tuple[Path, subprocess.Popen[str]]) -> None:
+    folder, _process = mounted
+    with pytest.raises(OSError):
+        (folder / "etc" / "passwd").write_text("x")
+    with pytest.raises(OSError):
+        (folder / "new").mkdir()
+
+
+def test_links_stay_inside(mounted: tuple[Path, subprocess.Popen[str]]) -> None:
+    folder, _process = mounted
+    for path in folder.iterdir():
+        if path.is_symlink():
+            assert path.resolve().is_relative_to(folder.resolve()), path
