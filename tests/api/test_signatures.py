@@ -13,7 +13,7 @@ from hybridbridge_vol.api.signatures import keyword_of, signature_of
 @pytest.mark.parametrize("name", tools.NAMES)
 def test_every_option_of_a_tool_is_an_argument_of_its_method(name: str) -> None:
     tool = tools.load(name)
-    self, *arguments = signature_of(tool).parameters
+    _self, *arguments = signature_of(tool).parameters
     assert sorted(arguments) == sorted(keyword_of(option) for option in tool.options)
     assert all(word.isidentifier() and not keyword.iskeyword(word) for word in arguments)
 
