@@ -71,9 +71,13 @@ def _ways(tool: Tool) -> Iterator[dict[str, Any]]:
 
 
 def _method(tool: Tool) -> str:
-    positional = [f"{option.name}: {annotation_of(option)}" for option in tool.options if option.positional]
+    positional = [
+        f"{field_of(option.name)}: {annotation_of(option)}" for option in tool.options if option.positional
+    ]
     keywords = [
-        f"{option.name}: {annotation_of(option)} = ..." for option in tool.options if not option.positional
+        f"{field_of(option.name)}: {annotation_of(option)} = ..."
+        for option in tool.options
+        if not option.positional
     ]
     arguments = ["self", *positional, *["*"] * bool(keywords), *keywords]
     return f'{_definition(tool, arguments)}\n        """{tool.help}."""\n'

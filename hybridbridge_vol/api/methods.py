@@ -12,7 +12,7 @@ from typing import Any
 
 from hybridbridge_vol import tools
 from hybridbridge_vol.api.signatures import annotation_of, described, signature_of
-from hybridbridge_vol.api.table import Table
+from hybridbridge_vol.api.table import Table, field_of
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.toolkit.tool import Option, Tool
 
@@ -51,7 +51,7 @@ def method_of(tool: Tool) -> Callable[..., Table[Any]]:
         except TypeError as error:
             raise TypeError(f"{tool.name}: {error}; {_known(tool)}") from None
         options = {
-            option.name: _checked(tool, option, given.get(option.name, option.default))
+            option.name: _checked(tool, option, given.get(field_of(option.name), option.default))
             for option in tool.options
         }
         rows = tool.rows(self.session(), options)
@@ -67,7 +67,7 @@ def method_of(tool: Tool) -> Callable[..., Table[Any]]:
 def _known(tool: Tool) -> str:
     if not tool.options:
         return "it has no options"
-    options = (f"{option.name}: {annotation_of(option)}" for option in tool.options)
+    options = (f"{field_of(option.name)}: {annotation_of(option)}" for option in tool.options)
     return f"its options are {', '.join(options)}"
 
 

@@ -15,7 +15,9 @@ def signature_of(tool: Tool) -> Signature:
     for option in sorted(tool.options, key=lambda option: not option.positional):
         kind = Parameter.POSITIONAL_OR_KEYWORD if option.positional else Parameter.KEYWORD_ONLY
         default = Parameter.empty if option.positional else option.default
-        parameters.append(Parameter(option.name, kind, default=default, annotation=annotation_of(option)))
+        parameters.append(
+            Parameter(field_of(option.name), kind, default=default, annotation=annotation_of(option))
+        )
     return Signature(parameters, return_annotation=f"Table[{tool.name.capitalize()}]")
 
 
@@ -31,7 +33,9 @@ def described(tool: Tool) -> str:
     """The docstring of a tool's method: what `hb run DUMP TOOL --help` says, for Python."""
     parts = [f"{tool.help}.", tool.notes]
     if tool.options:
-        options = [f"  {option.name}: {annotation_of(option)}  {option.help}" for option in tool.options]
+        options = [
+            f"  {field_of(option.name)}: {annotation_of(option)}  {option.help}" for option in tool.options
+        ]
         parts.append("\n".join(["Options:", *options]))
     fields = [f"  {field_of(column.name)} ({column.name}): {column.help}" for column in tool.columns]
     parts.append("\n".join(["Fields of a row, with the tool's column and what it holds:", *fields]))
