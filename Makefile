@@ -1,6 +1,7 @@
 # make demo    everything from nothing to a table of processes of a real guest
-# make test    types and style, then the test suite (real guests included)
+# make test    types and style, then the test suite (real guests included); WORKERS=2 runs it on two processes
 # make check   types and style only
+# make coverage  the test suite again, with what it covers: a table, and coverage.xml
 # make stubs   what type checkers know about the tools' methods, written anew
 # make docs    docs/tools and the man page, written anew from the tools' and the parser's own descriptions
 # make examples  the examples of docs/tools, recorded anew on a sample image
@@ -11,22 +12,28 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+WORKERS ?= 0
+# a file's tests stay together: they share what they make
+PYTEST = $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 NATIVE := hybridbridge_vol/bridge/taint/_taint.so
 ENGINE := $(wildcard hybridbridge_vol/bridge/taint/native/*.[ch])
 SOURCES := setup.cfg setup.py pyproject.toml build_support/native.py build_support/backend.py \
 	$(ENGINE) $(shell find hybridbridge_vol plugins symbols -name '*.py' -o -name '*.toml' -o -path '*/templates/*') docs/man/hb.1
 
-.PHONY: demo test test-all check stubs docs examples bench fidelity clean system
+.PHONY: demo test test-all coverage check stubs docs examples bench fidelity clean system
 
 demo: $(VENV)/installed $(NATIVE)
 	@$(BIN)/python -m samples.demo samples/demo
 	$(BIN)/vol -q -f samples/demo/dump.raw hb.ps
 
 test: check $(NATIVE)
-	$(BIN)/python -m pytest -q $(ARGS)
+	$(PYTEST) $(ARGS)
 
 test-all: $(VENV)/installed-test $(NATIVE)
-	$(BIN)/python -m pytest -q -m "slow or not slow" $(ARGS)
+	$(PYTEST) -m "slow or not slow" $(ARGS)
+
+coverage: $(VENV)/installed-test $(NATIVE)
+	$(PYTEST) --cov --cov-report=term-missing:skip-covered --cov-report=xml $(ARGS)
 
 check: $(VENV)/installed-test
 	$(BIN)/ruff check .

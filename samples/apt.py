@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 
 SOURCES = Path("/etc/apt")
-UPDATE_SECONDS = 300
+UPDATE_SECONDS = 1800
 LISTS_LAST_SECONDS = 12 * 3600
 """Package lists are fetched anew after so long; older ones name files that mirrors no longer have."""
 _WITHOUT_SECURITY = ("sid", "unstable", "experimental")

@@ -6,6 +6,7 @@ trusted kernels is made fresh for each run. Every image's SHA-256 is compared at
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,8 +20,13 @@ settings.load_profile("untimed")  # how long an example takes is the machine's a
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """The lab; at its end no image may have changed by a byte."""
-    lab = Lab(tmp_path_factory.mktemp("store"))
+    """The lab, whose store all processes of pytest-xdist share; at its end no image may have changed by a
+    byte."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    (folder / "store").mkdir(exist_ok=True)
+    lab = Lab(folder / "store")
     yield lab
     assert lab.close() == []
 

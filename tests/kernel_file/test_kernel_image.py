@@ -21,10 +21,9 @@ from kernel_makers import (
     Layout,
     MiniKernel,
     bzimage,
-    deb,
     elf,
-    rpm,
 )
+from package_makers import deb, rpm
 
 from hybridbridge_vol.errors import KernelFileError
 from hybridbridge_vol.kernel_file.kernel import KernelImage, Segment, parse_elf

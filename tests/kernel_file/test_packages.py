@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kernel_makers import PACKERS, ar, cpio_entry, deb, rpm, rpm_of, tar
+from package_makers import PACKERS, ar, cpio_entry, deb, rpm, rpm_of, tar
 
 from hybridbridge_vol.errors import KernelFileError
 from hybridbridge_vol.kernel_file.packages import Member, dependencies, members, read_vmlinuz

@@ -53,7 +53,7 @@ ARCHIVE: Archive = {
 
 def write_archive(root: Path, archive: Archive) -> None:
     """A Debian archive (https://wiki.debian.org/DebianRepository/Format) whose packages are all version 1."""
-    from kernel_makers import deb
+    from package_makers import deb
 
     (root / "pool").mkdir(parents=True)
     for suite, packages in archive.items():
@@ -105,7 +105,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
     """A package that is no kernel's: whoever tries to make an image of it is told so."""
-    from kernel_makers import deb
+    from package_makers import deb
 
     path = tmp_path / "linux-image-6.6.6-mini_1_amd64.deb"
     path.write_bytes(deb([("usr/share/doc/mini", 0o100644, b"mini")]))

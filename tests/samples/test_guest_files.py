@@ -15,7 +15,7 @@ import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
-from kernel_makers import deb
+from package_makers import deb
 
 from samples import guest_files
 from samples.apt import AptError

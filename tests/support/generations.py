@@ -3,6 +3,9 @@ kernels."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+from collections.abc import Iterator
 from pathlib import Path
 
 from hybridbridge_vol.guest.session import Session, open_session
@@ -31,8 +34,19 @@ def trust(store: Store, sample: Sample) -> None:
         enroll(store, package)
 
 
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of that name among all processes of a test run."""
+    with open(path, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 class Lab:
-    """Samples by name, the store that trusts their kernels, and one open session for each."""
+    """Samples by name, the store that trusts their kernels, and one open session for each.
+
+    The processes of a test run share the store: a kernel is trusted by the first that needs it.
+    """
 
     def __init__(self, root: Path) -> None:
         self.store = Store(root)
@@ -45,9 +59,16 @@ class Lab:
         if name not in self.samples:
             sample = make_sample(GENERATIONS[name])
             self._sums[sample.dump] = sha256_of(sample.dump)
-            trust(self.store, sample)
+            self._trust(name, sample)
             self.samples[name] = sample
         return self.samples[name]
+
+    def _trust(self, name: str, sample: Sample) -> None:
+        done = self.store.root.with_name(f"{self.store.root.name} trusts {name}")
+        with locked(done.with_name(f"{done.name}.lock")):
+            if not done.exists():
+                trust(self.store, sample)
+                done.touch()
 
     def session(self, name: str) -> Session:
         """A session on that image, shared by the tests: they only look."""

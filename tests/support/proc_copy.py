@@ -116,22 +116,29 @@ class Report:
         ours, width = answered(files, self.name, self.options, folders)
         lines = [line.split() for line in printed.splitlines()]
         theirs = native(printed, self.heading) if self.heading else lines
-        if self.name == "pidstat":  # names and command lines may hold blanks, and the copy has no order
-            return sorted(row[: width - 1] for row in ours), sorted(row[: width - 1] for row in theirs)
-        if self.name == "iostat":  # it reads /sys/block, whose order is another one
-            return sorted(ours), sorted(theirs)
-        if self.name == "free":
-            ours = [[cell for cell in row if cell != "-"] for row in ours]
-            theirs = [[line[0].removesuffix(":"), *line[1:]] for line in theirs]
-        elif self.command in ("vmstat -s", "vmstat -D"):
-            ours = [" ".join(row).split() for row in ours]
-        if self.command == "vmstat -d":
-            ours = [
-                [*row[:_IN_FLIGHT], str(int(row[_IN_FLIGHT]) // 1000), *row[_IN_FLIGHT + 1 :]] for row in ours
-            ]
-        if self.command == "vmstat -D":
-            ours = [_divided(row, their) for row, their in zip(ours, theirs, strict=True)]
+        match self.name:
+            case "pidstat":  # names and command lines may hold blanks, and the copy has no order
+                return sorted(row[: width - 1] for row in ours), sorted(row[: width - 1] for row in theirs)
+            case "iostat":  # it reads /sys/block, whose order is another one
+                return sorted(ours), sorted(theirs)
+            case "free":
+                heads = [[line[0].removesuffix(":"), *line[1:]] for line in theirs]
+                return [[cell for cell in row if cell != "-"] for row in ours], heads
+            case "vmstat":
+                return _as_vmstat_prints(self.command, ours, theirs), theirs
         return ours, theirs
+
+
+def _as_vmstat_prints(command: str, ours: list[list[str]], theirs: list[list[str]]) -> list[list[str]]:
+    if command == "vmstat -d":
+        at = _IN_FLIGHT
+        return [[*row[:at], str(int(row[at]) // 1000), *row[at + 1 :]] for row in ours]
+    if command not in ("vmstat -s", "vmstat -D"):
+        return ours
+    words = [" ".join(row).split() for row in ours]
+    if command == "vmstat -s":
+        return words
+    return [_divided(row, their) for row, their in zip(words, theirs, strict=True)]
 
 
 _IN_FLIGHT = 9
