@@ -544,7 +544,7 @@ class ToolMethods:
         mount: str | None = ...,
         deleted: bool = ...,
         executable: bool = ...,
-        since: str | None = ...,
+        changed_after: str | None = ...,
     ) -> Table[Files]:
         """Files that the guest's memory knows of, and how much of each it holds."""
 

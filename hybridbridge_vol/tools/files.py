@@ -40,7 +40,7 @@ class Files(Tool):
         Option("deleted", bool, "only files without a name that are in use"),
         Option("executable", bool, "only regular files that may be executed"),
         Option(
-            "since",
+            "changed-after",
             str,
             "only files changed (MTIME or CTIME) since then: 2026-11-23 or 2026-11-23T05:30Z",
         ),
@@ -92,7 +92,7 @@ class _Selection(NamedTuple):
         """OptionError for a time that is not one."""
         mount = options["mount"]
         device = kernel.files.attributes(mount).dev if mount else None
-        return cls(options["path"], device, _moment(options["since"]), options["executable"])
+        return cls(options["path"], device, _moment(options["changed-after"]), options["executable"])
 
     def takes_path(self, path: str) -> bool:
         return self.pattern is None or fnmatch.fnmatchcase(path, self.pattern)
@@ -161,7 +161,9 @@ def _moment(text: str | None) -> float | None:
     try:
         moment = datetime.datetime.fromisoformat(text)
     except ValueError:
-        raise OptionError(f"--since: not a time: {text!r}; write 2026-11-23 or 2026-11-23T05:30Z") from None
+        raise OptionError(
+            f"--changed-after: not a time: {text!r}; write 2026-11-23 or 2026-11-23T05:30Z"
+        ) from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
 
 
