@@ -47,6 +47,10 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[RandomProc, 
     return list(zip(procs, map(dict, run_on(root / "tools", cases)), strict=True))
 
 
+def in_32_bits(cell: str) -> str:
+    return str(int(cell) % (1 << 32)) if cell.isdecimal() else cell
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_thousand_reports_are_those_of_the_native_tool(
     printed: list[tuple[RandomProc, dict[str, str]]], name: str
@@ -57,6 +61,8 @@ def test_a_thousand_reports_are_those_of_the_native_tool(
             if report.name == name:
                 ours, theirs = report.compared(proc.files, outputs[report.command], proc.folders)
                 rows += len(theirs)
+                if name == "vmstat":  # procps 4.0.2 computes its rates in 32 bits
+                    ours = [[in_32_bits(cell) for cell in row] for row in ours]
                 if ours != theirs:
                     wrong.append((number, report.command, ours, theirs))
     assert rows > CASES

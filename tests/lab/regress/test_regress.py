@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -47,7 +48,10 @@ class Recorded(NamedTuple):
             sys.executable, "-m", "pytest", *PLUGIN, "-p", "no:cacheprovider", "-q",
             "--hb-cases", str(self.cases), "--hb-store", str(self.store), *arguments,
         ]  # fmt: skip
-        return subprocess.run(line, capture_output=True, text=True, cwd=ROOT, timeout=300, check=False)
+        env = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'support'}"}
+        return subprocess.run(
+            line, capture_output=True, text=True, cwd=ROOT, timeout=300, check=False, env=env
+        )
 
 
 @pytest.fixture(scope="module")
