@@ -61,7 +61,8 @@ def test_a_thousand_reports_are_those_of_the_native_tool(
             if report.name == name:
                 ours, theirs = report.compared(proc.files, outputs[report.command], proc.folders)
                 rows += len(theirs)
-                if name == "vmstat":  # procps 4.0.2 computes its rates in 32 bits
+                if name == "vmstat" and not {"-s", "-d", "-D"} & set(report.command.split()):
+                    # procps 4.0.2 computes its rates in 32 bits
                     ours = [[in_32_bits(cell) for cell in row] for row in ours]
                 if ours != theirs:
                     wrong.append((number, report.command, ours, theirs))
