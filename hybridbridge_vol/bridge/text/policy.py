@@ -97,6 +97,8 @@ def _rule(entry: dict[str, Any]) -> Rule:
     ):
         if value not in known:
             raise ValueError(f"policy: unknown {what} {value!r} in a rule of {entry['subsystem']!r}")
+    if (entry["action"] == "jump") != ("target" in entry):
+        raise ValueError(f"policy: a target goes with the action 'jump', in a rule of {entry['subsystem']!r}")
     return Rule(
         entry["subsystem"],
         entry["action"],
