@@ -21,7 +21,6 @@ from hybridbridge_vol.lab.batch.worker.supervised_child import (
     supervise,
 )
 
-
 NO_LIMIT = 1 << 40
 """Bytes. A child has all that this process holds, which may be much when many tests ran before."""
 
