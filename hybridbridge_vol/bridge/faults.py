@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from hybridbridge_vol.bridge.modules.traps import FixUp
 from hybridbridge_vol.bridge.per_cpu import redirect
 from hybridbridge_vol.bridge.sides import Sides
-from hybridbridge_vol.bridge.space import SnapshotSpace
+from hybridbridge_vol.bridge.snapshot_space import SnapshotSpace
 from hybridbridge_vol.bridge.text.ud1 import UD2, ud1_size
 from hybridbridge_vol.bridge.twin_pages import TwinPages
 from hybridbridge_vol.machine.cpu import MAX_INSTRUCTION_SIZE

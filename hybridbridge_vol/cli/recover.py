@@ -52,7 +52,7 @@ def recover_command(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from hybridbridge_vol.guest.session import open_session
-    from hybridbridge_vol.workflow.recover.disk import Disk
+    from hybridbridge_vol.workflow.recover.guest_disk import Disk
     from hybridbridge_vol.workflow.recover.recover import Selection, recover
 
     disks = [Disk.parse(text) for text in args.disk]

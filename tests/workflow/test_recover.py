@@ -21,9 +21,9 @@ from hybridbridge_vol.guest.file_extents import Extent
 from hybridbridge_vol.guest.session import open_session
 from hybridbridge_vol.trust import modules as trusted_modules
 from hybridbridge_vol.workflow.recover.content import RecoveredContent, spool, without_ranges
-from hybridbridge_vol.workflow.recover.disk import Disk, DiskRange, on_disk
+from hybridbridge_vol.workflow.recover.guest_disk import Disk, DiskRange, on_disk
+from hybridbridge_vol.workflow.recover.output import FolderTarget, TarTarget, safe_name
 from hybridbridge_vol.workflow.recover.recover import Selection, recover
-from hybridbridge_vol.workflow.recover.targets import FolderTarget, TarTarget, safe_name
 
 PAGE = 4096
 

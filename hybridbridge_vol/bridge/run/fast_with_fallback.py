@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from hybridbridge_vol.bridge import memo as memos
+from hybridbridge_vol.bridge import memo_file
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.run.invocation import Invocation
 from hybridbridge_vol.bridge.run.statistics import CallCount, Statistics
@@ -68,7 +68,7 @@ class Hybrid:
 
     def keep_learned(self) -> None:
         """Store what was proven so far; costs nothing if that is nothing new."""
-        memos.save(self.bridge.kernel.folder, self.bridge.memo)
+        memo_file.save(self.bridge.kernel.folder, self.bridge.memo)
 
     def rest(self) -> None:
         """End the threads of both machines, before a fork; the next call starts what it needs again."""

@@ -16,9 +16,9 @@ from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 from hybridbridge_vol.tools.file_system.walk import Entry, deleted_files, walk
 from hybridbridge_vol.workflow.recover import manifest
 from hybridbridge_vol.workflow.recover.content import RecoveredContent, spool
-from hybridbridge_vol.workflow.recover.disk import Disk, DiskRange, on_disk
+from hybridbridge_vol.workflow.recover.guest_disk import Disk, DiskRange, on_disk
 from hybridbridge_vol.workflow.recover.manifest import Recovered
-from hybridbridge_vol.workflow.recover.targets import (
+from hybridbridge_vol.workflow.recover.output import (
     DELETED,
     FILES,
     FolderTarget,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 
-from hybridbridge_vol.bridge import memo as memos
+from hybridbridge_vol.bridge import memo_file
 from hybridbridge_vol.bridge.memo import Memo, MemoKey
 from hybridbridge_vol.bridge.text.policy import policy_digest
 from hybridbridge_vol.errors import HybridBridgeWarning, MemoError
@@ -22,7 +22,7 @@ def load_memo(kernel: StoredKernel, levels: int = 4) -> Memo:
     """The stored memo, or with a warning an empty one where it cannot be used: everything is proven again."""
     key = memo_key(kernel, levels)
     try:
-        return memos.load(kernel.folder, key)
+        return memo_file.load(kernel.folder, key)
     except MemoError as error:
         warnings.warn(str(error), HybridBridgeWarning, stacklevel=2)
         return Memo(key)
