@@ -1,4 +1,4 @@
-"""Which stored memo fits a trusted kernel."""
+"""Which stored memo fits a trusted kernel. `memo` is what one holds, `memo_file` how it is stored."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hybridbridge_vol.trust.stored_kernel import StoredKernel
 
 
 def memo_key(kernel: StoredKernel, levels: int = 4) -> MemoKey:
-    """What a memo for this kernel is good for. With 5-level page tables the kernel's text is another: it is
-    patched by `alternatives`."""
+    """The key of this kernel's memo. With 5-level page tables the kernel's text differs: it is patched by
+    `alternatives`."""
     policy = policy_digest() if levels == 4 else f"{policy_digest()}-{levels}-levels"
     return MemoKey(kernel.build_id, policy, kernel.release)
 

@@ -29,8 +29,9 @@ BREAKPOINT_SIZE = 1
 """Bytes of `int3`: after it has trapped, RIP is behind it (SDM volume 3A, 6.5)."""
 
 SLOW_FACTOR = 6
-"""How much more time than on FAST a call may take under taint before it counts as endless. Instructions take
-up to 15 times as long, and the longest honest calls a fraction of their budget."""
+"""How much more time than on FAST a call may take under taint before it counts as endless. Under taint an
+instruction takes up to 15 times as long, but even the longest legitimate calls use only a fraction of their
+budget."""
 
 
 class Mode(StrEnum):

@@ -57,7 +57,7 @@ def warning_sites(kernel: StoredKernel, booted: memoryview) -> array[int]:
     """Offsets of the `ud2` of every WARN (`__bug_table`, arch/x86/include/asm/bug.h).
 
     An entry begins with the distance to its instruction and ends with 16 bits of flags; its length depends on
-    the configuration, so the length is taken with which the most entries lead to a `ud2`. Since 6.19 some
+    the configuration, so it is the length for which most entries point to a `ud2`. Since 6.19 some
     lead to other instructions: their WARN is a `ud1`, which stands for nothing else (see ud1.py).
     """
     text = kernel.text_link_vaddr
