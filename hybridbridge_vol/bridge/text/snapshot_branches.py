@@ -1,8 +1,8 @@
 """The branches of the twin's text as the snapshot's kernel had patched them: static keys, CPU features.
 
 The keys are read here; `static_keys` and `cpu_features` decide what the code of each branch is, and
-`TwinText.page` writes it into a page. All other alternatives stay as the trusted kernel patched them when it booted.
-`SnapshotModules` does the same for modules.
+`TwinText.page` writes it into a page. All other alternatives stay as the trusted kernel patched them when it
+booted. `SnapshotModules` does the same for modules.
 """
 
 from __future__ import annotations
