@@ -39,6 +39,28 @@ _RICH_MODULES = (
     "virtio_net", "overlay", "fuse", "crc32c_generic", "8021q",
 )  # fmt: skip
 
+_DISK_PACKAGES = (
+    "attr",
+    "btrfs-progs",
+    "dmsetup",
+    "dosfstools",
+    "e2fsprogs",
+    "libgcc-s1",
+    "squashfs-tools",
+    "xfsprogs",
+)
+_DISK_PROGRAMS = (
+    "usr/bin/(dd|setfattr|sha256sum|mksquashfs|umount|sync)",
+    "usr/sbin/(mke2fs|chroot|dmsetup|mkfs[.](xfs|btrfs|fat))",
+    "usr/lib/x86_64-linux-gnu/libgcc_s[.]so[.]1",  # glibc opens it when a thread ends
+)
+_DISK_MODULES = (
+    "virtio_pci", "virtio_blk", "ext4", "xfs", "btrfs", "vfat", "nls_cp437", "nls_ascii", "nls_utf8",
+    "nls_iso8859_1", "squashfs", "overlay", "crc32c_generic", "aes_generic", "xts", "dm_crypt",
+)  # fmt: skip
+DISK_SIZES = tuple(size << 20 for size in (64, 320, 128, 64, 16, 32))
+"""Bytes of the disks /dev/vda to vdf of a guest with file systems (guest/disks.sh says which is on which)."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -72,8 +94,22 @@ class Recipe:
         return cache_key.digest(replace(self, programs=()), code)
 
 
-def recipe(seed: int, light: bool, processes: int) -> Recipe:
+def recipe(seed: int, light: bool, processes: int, disks: bool = False) -> Recipe:
     """The files of a sample guest (see `samples.make.Spec` for what is chosen)."""
+    plain = _plain_recipe(seed, light, processes, plan(light, disks))
+    if not disks:
+        return plain
+    return replace(
+        plain,
+        entries=(*plain.entries, _text("srv/disks.sh", (GUEST / "disks.sh").read_bytes())),
+        programs=(*plain.programs, ("usr/libexec/inventory", GUEST / "inventory.c")),
+        packages=(*plain.packages, *_DISK_PACKAGES),
+        wanted=(*plain.wanted, *_DISK_PROGRAMS),
+        modules=tuple(dict.fromkeys((*plain.modules, *_DISK_MODULES))),
+    )
+
+
+def _plain_recipe(seed: int, light: bool, processes: int, orders: str) -> Recipe:
     users = "".join(f"{name}:x:{number}:{number}::/:/bin/sh\n" for name, number in USERS.items())
     groups = "".join(f"{name}:x:{number}:\n" for name, number in USERS.items()) + "users:x:100:\n"
     script = workload(seed, light, processes).encode("utf-8", "surrogateescape")
@@ -85,7 +121,7 @@ def recipe(seed: int, light: bool, processes: int) -> Recipe:
             _program("init", "init.sh"),
             _text("srv/workload.sh", script),
             _text(RENEWAL.removeprefix("/"), renewal(seed, light).encode()),
-            _text("srv/plan", plan(light).encode()),
+            _text("srv/plan", orders.encode()),
             _program(TOOLS_ON_COPY.removeprefix("/"), "tools_on_copy.sh"),
             *(Entry(name, stat.S_IFLNK | 0o777, f"/{ACTOR}".encode()) for name in ACTORS),
             *(Entry(name, stat.S_IFDIR | 0o755) for name in _FOLDERS),

@@ -27,6 +27,9 @@ CONNECTIONS = ("netstat -tulpan", "ss -tuanpe")
 RICH_CONNECTIONS = ("ss -tuwanoipem",)
 TOOLS_ON_COPY = "/usr/libexec/tools-on-copy"
 """The statistics tools on a copy of /proc (guest/tools_on_copy.sh); `Truth.proc_copy` parses its output."""
+INVENTORY, HASHES = "/usr/libexec/inventory /mnt", "cat /run/hashes"
+DISK_COMMANDS = (INVENTORY, HASHES)
+"""What a guest with file systems says of their files, and of each file's content when it was written."""
 _OF_THREADS = (
     "pid,tid,cls,rtprio,psr,f,s,sz,ruser,euser,suid,fsuid,rgid,egid,pending,blocked,ignored,caught,ucmd"
 )
@@ -79,7 +82,7 @@ _LAST_OF_PROCESSES = "cmdline wchan"
 _SETTLED = "comm status stat"
 
 
-def plan(light: bool) -> str:
+def plan(light: bool, disks: bool = False) -> str:
     """The observer's orders for one guest.
 
     What takes long comes first: the connections that the kernel forgets after a minute are made after it.
@@ -91,6 +94,7 @@ def plan(light: bool) -> str:
     sys_folders = _SYS_FOLDERS[:6] if light else _SYS_FOLDERS
     for reading in ("early", "late"):
         lines += [f"{reading} {folder}" for folder in (*sys_folders, "/proc/net", "/proc")]
+    lines += [f"command {line}" for line in (DISK_COMMANDS if disks else ())]
     lines += ["round", f"run sh {RENEWAL}", "connections"]
     lines += [f"command {line}" for line in (CONNECTIONS if light else CONNECTIONS + RICH_CONNECTIONS)]
     lines.append("late /proc/net")

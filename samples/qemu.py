@@ -29,15 +29,19 @@ class GuestError(Exception):
 
 @dataclass(frozen=True)
 class Machine:
-    """The hardware of a guest: `ram` in bytes; `accel` as QEMU names it; `la57` for 5-level page tables."""
+    """The hardware of a guest: `ram` in bytes; `accel` as QEMU names it; `la57` for 5-level page tables; `disks`
+    are the sizes of the files `disk0`, `disk1`, ... in bytes."""
 
     ram: int
     cpus: int = 1
     accel: str = "tcg"
     la57: bool = False
+    disks: tuple[int, ...] = ()
 
     def arguments(self) -> list[str]:
         """QEMU's options. Guest memory is the file `ram`, the observer's records go to the file `shared`."""
+        names = map(disk_name, range(len(self.disks)))
+        drives = [f"file={name},if=virtio,format=raw,cache=unsafe" for name in names]
         model = "max" if self.accel == "tcg" else "host"
         return [
             "-machine", f"pc,accel={self.accel},memory-backend=ram,max-ram-below-4g=3G",
@@ -47,7 +51,13 @@ class Machine:
             "-object", f"memory-backend-file,id=shared,size={SHARED_SIZE},mem-path=shared,share=on",
             "-device", "ivshmem-plain,memdev=shared", "-device", "pvpanic-pci", "-action", "panic=pause",
             "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-nic", "none",
+            *(word for drive in drives for word in ("-drive", drive)),
         ]  # fmt: skip
+
+
+def disk_name(number: int) -> str:
+    """The file of a guest's disk, in its folder."""
+    return f"disk{number}"
 
 
 def find_qemu() -> str:
@@ -133,6 +143,9 @@ def running(
 
     `kernel` and `initrd` are names in `folder`; `seconds` is how long the guest may take for everything.
     """
+    for number, size in enumerate(machine.disks):
+        with open(folder / disk_name(number), "wb") as disk:
+            disk.truncate(size)
     command = [
         find_qemu(), *machine.arguments(), "-kernel", kernel, "-initrd", initrd, "-append", command_line,
         "-serial", "file:console", "-qmp", "stdio",
