@@ -61,7 +61,11 @@ def parser() -> argparse.ArgumentParser:
         "--memory", action="store_true", help="add a process with huge, merged, locked and swapped pages"
     )
     result.add_argument(
-        "--nodes", type=number(1, 8), default=1, metavar="N", help="NUMA nodes that share the memory (default: 1)"
+        "--nodes",
+        type=number(1, 8),
+        default=1,
+        metavar="N",
+        help="NUMA nodes that share the memory (default: 1)",
     )
     result.add_argument("--la57", action="store_true", help="5-level page tables")
     result.add_argument("--append", default="", metavar="WORDS", help="more for the kernel's command line")

@@ -31,8 +31,8 @@ class GuestError(Exception):
 
 @dataclass(frozen=True)
 class Machine:
-    """The hardware of a guest: `ram` in bytes; `accel` as QEMU names it; `la57` for 5-level page tables; `nodes`:
-    NUMA nodes among which memory is divided evenly."""
+    """The hardware of a guest: `ram` in bytes; `accel` as QEMU names it; `la57` for 5-level page tables;
+    `nodes`: NUMA nodes among which memory is divided evenly."""
 
     ram: int
     cpus: int = 1

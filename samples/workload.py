@@ -174,7 +174,9 @@ def _memory(script: Script) -> None:
     mm = "/sys/kernel/mm"
     script.shell("echo 48 > /proc/sys/vm/nr_hugepages")
     script.shell(f"echo advise > {mm}/transparent_hugepage/shmem_enabled")
-    script.shell(f"echo 0 > {mm}/ksm/sleep_millisecs; echo 1000 > {mm}/ksm/pages_to_scan; echo 1 > {mm}/ksm/run")
+    script.shell(
+        f"echo 0 > {mm}/ksm/sleep_millisecs; echo 1000 > {mm}/ksm/pages_to_scan; echo 1 > {mm}/ksm/run"
+    )
     script.shell("echo 8M > /sys/block/zram0/disksize; mkswap /dev/zram0; swapon -p 9 /dev/zram0")
     script.shell("head -c 64M /dev/zero > /srv/swap.img; losetup /dev/loop1 /srv/swap.img")
     script.shell("mkswap /dev/loop1; swapon -p 1 /dev/loop1")

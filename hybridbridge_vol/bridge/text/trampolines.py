@@ -35,8 +35,8 @@ def free_if_trusted(argument: int, from_vaddr: int, to_vaddr: int, guard_hole: i
 
 
 def lock_at_home(value: int, from_vaddr: int, to_vaddr: int) -> bytes:
-    """Code at `from_vaddr` that calls the function at `to_vaddr`, which has the same arguments, and returns the
-    32-bit `value`: `sub rsp, 8; call; mov eax, VALUE; add rsp, 8; ret`."""
+    """Code at `from_vaddr` that calls the function at `to_vaddr`, which has the same arguments, and returns
+    the 32-bit `value`: `sub rsp, 8; call; mov eax, VALUE; add rsp, 8; ret`."""
     aligned = b"\x48\x83\xec\x08"
     distance = to_vaddr - (from_vaddr + len(aligned) + JUMP_SIZE)
     called = b"\xe8" + (distance & 0xFFFFFFFF).to_bytes(4, "little")
