@@ -23,6 +23,7 @@ _RETURN_ZERO_BYTES = 3
 _COMPILER_SUFFIX = re.compile(r"\.(part|isra|constprop|llvm)\..*$")
 _KEYS = frozenset(("subsystem", "why", "action", "names", "value", "argument", "side", "trusted", "target"))
 _SIDES = ("twin", "both")
+_WITH_TARGET = ("jump", "lock")
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,9 @@ def _rule(entry: dict[str, Any]) -> Rule:
     ):
         if value not in known:
             raise ValueError(f"policy: unknown {what} {value!r} in a rule of {entry['subsystem']!r}")
-    if (entry["action"] == "jump") != ("target" in entry):
-        raise ValueError(f"policy: a target goes with the action 'jump', in a rule of {entry['subsystem']!r}")
+    if (entry["action"] in _WITH_TARGET) != ("target" in entry):
+        actions = " or ".join(map(repr, _WITH_TARGET))
+        raise ValueError(f"policy: a target goes with {actions}, in a rule of {entry['subsystem']!r}")
     return Rule(
         entry["subsystem"],
         entry["action"],
