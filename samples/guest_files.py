@@ -33,11 +33,13 @@ _BIN = (
     "pidstat", "pidstat[.]sysstat",
 )  # fmt: skip
 _SBIN = ("ip", "arp", "ifconfig", "route", "losetup", "lsmod", "insmod", "modprobe")
+_SWAP_TOOLS = ("mkswap", "swapon")
 _MODULES = ("dummy",)
 _RICH_MODULES = (
     *_MODULES, "bridge", "veth", "loop", "tun", "nf_conntrack", "xt_conntrack", "nft_ct", "nls_iso8859_1",
     "virtio_net", "overlay", "fuse", "crc32c_generic", "8021q",
 )  # fmt: skip
+_MEMORY_MODULES = ("loop", "lzo_rle", "zram")
 
 _DISK_PACKAGES = (
     "attr",
@@ -94,9 +96,9 @@ class Recipe:
         return cache_key.digest(replace(self, programs=()), code)
 
 
-def recipe(seed: int, light: bool, processes: int, disks: bool = False) -> Recipe:
+def recipe(seed: int, light: bool, processes: int, memory: bool = False, disks: bool = False) -> Recipe:
     """The files of a sample guest (see `samples.make.Spec` for what is chosen)."""
-    plain = _plain_recipe(seed, light, processes, plan(light, disks))
+    plain = _plain_recipe(seed, light, processes, memory, plan(light, disks))
     if not disks:
         return plain
     return replace(
@@ -109,10 +111,12 @@ def recipe(seed: int, light: bool, processes: int, disks: bool = False) -> Recip
     )
 
 
-def _plain_recipe(seed: int, light: bool, processes: int, orders: str) -> Recipe:
+def _plain_recipe(seed: int, light: bool, processes: int, memory: bool, orders: str) -> Recipe:
     users = "".join(f"{name}:x:{number}:{number}::/:/bin/sh\n" for name, number in USERS.items())
     groups = "".join(f"{name}:x:{number}:\n" for name, number in USERS.items()) + "users:x:100:\n"
-    script = workload(seed, light, processes).encode("utf-8", "surrogateescape")
+    sbin = (*_SBIN, *_SWAP_TOOLS) if memory else _SBIN
+    modules = (*(_MODULES if light else _RICH_MODULES), *(_MEMORY_MODULES if memory else ()))
+    script = workload(seed, light, processes, memory).encode("utf-8", "surrogateescape")
     return Recipe(
         entries=(
             _text("etc/passwd", users.encode()),
@@ -129,8 +133,8 @@ def _plain_recipe(seed: int, light: bool, processes: int, orders: str) -> Recipe
         ),
         programs=((ACTOR, GUEST / "actor.c"), (OBSERVER, GUEST / "observer.c")),
         packages=_PACKAGES if light else (*_PACKAGES, *_RICH_PACKAGES),
-        wanted=(f"usr/bin/({'|'.join(_BIN)})", f"usr/sbin/({'|'.join(_SBIN)})"),
-        modules=_MODULES if light else _RICH_MODULES,
+        wanted=(f"usr/bin/({'|'.join(_BIN)})", f"usr/sbin/({'|'.join(sbin)})"),
+        modules=modules,
     )
 
 

@@ -6,6 +6,7 @@
   same, not recorded.
 - `early FOLDER`, `late FOLDER`: everything below a folder, first and second reading.
 - `last PATH`: one more reading of a file; `processes NAMES`: of these files of every process and thread.
+- `memory NAME`: checksums of the memory of every process whose comm is NAME.
 - `round`: what follows is done again if connections have changed between `connections` and the last reading.
 - `hold PATH`: open a file, to read it with the following.
 - `settle NAMES`: the last reading: what is held, and these files of every process and thread, until no other
@@ -22,6 +23,8 @@ COMMANDS = (
     "ps -eww -o pid,lstart,etimes,time,vsz,rss,wchan",
     "netstat -rn", "arp -an", "ss -xanp", "ip addr", "ip neigh", "mount", "dmesg",
 )  # fmt: skip
+HEAP = "heap"
+"""The comm of processes whose memory is recorded."""
 CONNECTIONS = ("netstat -tulpan", "ss -tuanpe")
 """The tools that show closed connections, which come last."""
 RICH_CONNECTIONS = ("ss -tuwanoipem",)
@@ -91,6 +94,7 @@ def plan(light: bool, disks: bool = False) -> str:
     lines += [f"skip-name {name}" for name in _SKIPPED_NAMES]
     lines += [f"leader-name {name}" for name in _LEADER_NAMES]
     lines += [f"command {line}" for line in (COMMANDS if light else COMMANDS + RICH_COMMANDS)]
+    lines.append(f"memory {HEAP}")
     sys_folders = _SYS_FOLDERS[:6] if light else _SYS_FOLDERS
     for reading in ("early", "late"):
         lines += [f"{reading} {folder}" for folder in (*sys_folders, "/proc/net", "/proc")]

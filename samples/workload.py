@@ -28,7 +28,7 @@ ACTORS = (
     "usr/sbin/nginx", "usr/sbin/named", "usr/sbin/sshd", "usr/sbin/cron", "usr/sbin/acctd",
     "usr/bin/redis-server", "usr/bin/java", "usr/bin/gdb", "usr/bin/xterm", "usr/lib/postgresql/bin/postgres",
     "usr/sbin/parent) S 1 (x", "usr/bin/worker pool", "usr/bin/name with spaces", "opt/agent", "usr/bin/curl",
-    "usr/bin/tcpdump",
+    "usr/bin/tcpdump", "usr/bin/heap",
 )  # fmt: skip
 """Paths in the guest that are links to the actor."""
 DUMMY_V4, DUMMY_V6 = "192.0.2.10", "2001:db8::10"
@@ -84,16 +84,19 @@ class Script:
         self.lines.append(" ".join(shlex.quote(word) for word in (*words, *arguments)))
 
 
-def workload(seed: int, light: bool, processes: int = 0) -> str:
-    """The script. `processes` adds so many more sleeping processes, for large images."""
+def workload(seed: int, light: bool, processes: int = 0, memory: bool = False) -> str:
+    """The script. `processes` adds so many more sleeping processes, for large images; `memory` a process with
+    memory of every kind."""
     script = Script(random.Random(seed))
-    _few(script)
+    _few(script, memory)
     if not light:
         _sockets(script)
         _oddities(script)
         _files(script)
         _container(script)
         _neighbours(script)
+    if memory:
+        _memory(script)
     people = [name for name in USERS if name != "root"]
     for index in range(processes):
         script.program(script.random.choice(people), "sleep", str(100000 + index))
@@ -113,7 +116,7 @@ def renewal(seed: int, light: bool) -> str:
     return "\n".join(script.lines) + "\n"
 
 
-def _few(script: Script) -> None:
+def _few(script: Script, memory: bool) -> None:
     """The dozen processes that every sample has."""
     draw = script.random
     http, sql, dns = draw.randrange(8000, 9000), draw.randrange(5400, 5500), draw.randrange(1053, 1153)
@@ -153,6 +156,9 @@ def _few(script: Script) -> None:
     script.role("daemon", "parent) S 1 (x", "zombie", str(draw.randrange(1, 200)))
     script.role("bob", "xterm", "stopped")
     script.role("carol", "java", "threads", str(draw.randrange(3, 9)), "pool-1-thread")
+    # Linux switches huge pages off on machines of less than 512 MiB (mm/huge_memory.c, hugepage_init)
+    script.shell(f"echo {'always' if memory else 'madvise'} > /sys/kernel/mm/transparent_hugepage/enabled")
+    script.role("carol", "heap", "memory", "4", "transparent", "zeros")
     script.program(
         "alice",
         "sleep",
@@ -160,6 +166,26 @@ def _few(script: Script) -> None:
         env={"HOME": "/home/alice", "LANG": "de_DE.UTF-8", "EDITOR": "vi"},
     )
     script.program("bob", "tail", "-f", "/dev/null", nice=draw.randrange(1, 20), folder="/tmp")
+
+
+def _memory(script: Script) -> None:
+    """Huge pages of every kind, merged, locked and bound ones, and two swap devices, the first of which
+    compresses. What a kernel does not have (nodes of memory, say) is left out."""
+    mm = "/sys/kernel/mm"
+    script.shell("echo 48 > /proc/sys/vm/nr_hugepages")
+    script.shell(f"echo advise > {mm}/transparent_hugepage/shmem_enabled")
+    script.shell(
+        f"echo 0 > {mm}/ksm/sleep_millisecs; echo 1000 > {mm}/ksm/pages_to_scan; echo 1 > {mm}/ksm/run"
+    )
+    script.shell("echo 8M > /sys/block/zram0/disksize; mkswap /dev/zram0; swapon -p 9 /dev/zram0")
+    script.shell("head -c 64M /dev/zero > /srv/swap.img; losetup /dev/loop1 /srv/swap.img")
+    script.shell("mkswap /dev/loop1; swapon -p 1 /dev/loop1")
+    nodes = "$([ -d /sys/devices/system/node/node1 ] && echo nodes)"
+    script.shell(
+        f"/{ACTOR} run -r -a 'java -Xmx1g' heap memory 16 transparent zeros shared hugetlb merged locked "
+        f"swapped copied {nodes}"
+    )
+    script.shell(f"until [ $(cat {mm}/ksm/full_scans) -gt 3 ]; do sleep 0.1; done; echo 0 > {mm}/ksm/run")
 
 
 def _sockets(script: Script) -> None:

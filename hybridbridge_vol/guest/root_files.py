@@ -136,6 +136,6 @@ class RootFiles:
                 names += [name for _position, name in part if name not in (".", "..")]
         raise IncompleteDirectory(path, names, f"more than {MAX_DIRECTORY_ENTRIES:,} entries")
 
-    def pieces(self, link: str, path: str) -> Iterator[Piece]:
-        """The content of a regular file, in ascending order, from its beginning to its end."""
-        return self._reader.pieces(lambda: self.opened_to_read(link, path))
+    def pieces(self, link: str, path: str, start: int = 0, end: int | None = None) -> Iterator[Piece]:
+        """The content of a regular file, in ascending order, from `start` to its end, or to `end`."""
+        return self._reader.pieces(lambda: self.opened_to_read(link, path), start, end)

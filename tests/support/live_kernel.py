@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Self, TypeVar
 
 from hybridbridge_vol.errors import AttachError, CallRolledBack
@@ -16,6 +17,7 @@ from hybridbridge_vol.guest.file_attributes import FileAttributes
 from hybridbridge_vol.guest.file_content import Piece, PieceKind
 from hybridbridge_vol.guest.file_extents import Extent
 from hybridbridge_vol.guest.values import Question, Registers, Running, Stat, Sysinfo, TaskList, Uname
+from hybridbridge_vol.guest.windows import window
 from hybridbridge_vol.netlink.rtnetlink import dump_request, is_last
 
 P = TypeVar("P")
@@ -77,6 +79,9 @@ class LiveFiles(_Answering):
     def pieces(self, path: str) -> Iterator[Piece]:
         data = self.read(path)
         yield Piece(PieceKind.DATA, 0, len(data), data)
+
+    def window(self, path: str, offset: int, size: int) -> Iterator[Piece]:
+        return window(partial(self.read_at, path), offset, size)
 
     def attributes(self, path: str, follow: bool = False) -> FileAttributes:
         self.replaced("attributes", path)

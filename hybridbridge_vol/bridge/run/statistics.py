@@ -30,7 +30,8 @@ class CallCount:
 class Statistics:
     """`by_call`: by the name of the system call. `redirected`: static references that were redirected to the
     trusted kernel's object. `trapped_in`: where FAST met code without a memo. `unattributed`: by instruction,
-    accesses to the snapshot by an address that does not come from it. `unknown_instructions`: by mnemonic,
+    accesses to the snapshot by an address that does not come from it. `warned`: by place,
+    WARNs of the kernel that were passed. `unknown_instructions`: by mnemonic,
     those for which the taint engine has no rule of their own. `split`: accesses across the end of a page of
     which only the first part was followed."""
 
@@ -38,6 +39,7 @@ class Statistics:
     redirected: int = 0
     trapped_in: list[str] = field(default_factory=list)
     unattributed: dict[str, int] = field(default_factory=dict)
+    warned: dict[str, int] = field(default_factory=dict)
     unknown_instructions: dict[str, int] = field(default_factory=dict)
     split: int = 0
 
@@ -84,6 +86,8 @@ class Statistics:
             yield f"redirected to trusted: {self.redirected} static references"
         for where, times in self.unattributed.items():
             yield f"unattributed access: {where} ({times})"
+        for where, times in self.warned.items():
+            yield f"warning of the kernel: {where} ({times})"
         if self.split:
             yield f"accesses across the end of a page, second part not followed: {self.split}"
         for name, times in sorted(self.unknown_instructions.items()):

@@ -11,15 +11,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ACTIONS = ("home", "return", "argument", "free", "halt", "twin", "jump")
+ACTIONS = ("home", "return", "argument", "free", "halt", "twin", "jump", "lock", "seize")
 JUMP_SIZE = 5
-_NEEDED_BYTES = {"home": JUMP_SIZE, "jump": JUMP_SIZE, "free": 19, "return": 6, "argument": 4, "halt": 2}
+_NEEDED_BYTES = {
+    "home": JUMP_SIZE, "jump": JUMP_SIZE, "free": 19, "return": 6, "argument": 4, "halt": 2, "lock": 19,
+    "seize": 10,
+}  # fmt: skip
 """How large a function must be for the code of its trampoline (see trampolines.py)."""
 _RETURN_ZERO_BYTES = 3
 
 _COMPILER_SUFFIX = re.compile(r"\.(part|isra|constprop|llvm)\..*$")
 _KEYS = frozenset(("subsystem", "why", "action", "names", "value", "argument", "side", "trusted", "target"))
 _SIDES = ("twin", "both")
+_WITH_TARGET = ("jump", "lock")
 
 
 @dataclass(frozen=True)
@@ -49,13 +53,14 @@ class Policy:
 class Trampoline(NamedTuple):
     """What stands at one function's entry. `offset` is its distance from `_text`; bit i of `trusted` says
     that argument i, counted from 0, must be the trusted kernel's own. `value`: what is returned, which
-    argument is freed, or the offset of the function that is run instead."""
+    argument is freed, or which bits are set. `target`: the offset of the function that is run instead."""
 
     offset: int
     action: str
     value: int = 0
     both_sides: bool = False
     trusted: int = 0
+    target: int = 0
 
 
 @dataclass
@@ -97,8 +102,9 @@ def _rule(entry: dict[str, Any]) -> Rule:
     ):
         if value not in known:
             raise ValueError(f"policy: unknown {what} {value!r} in a rule of {entry['subsystem']!r}")
-    if (entry["action"] == "jump") != ("target" in entry):
-        raise ValueError(f"policy: a target goes with the action 'jump', in a rule of {entry['subsystem']!r}")
+    if (entry["action"] in _WITH_TARGET) != ("target" in entry):
+        actions = " or ".join(map(repr, _WITH_TARGET))
+        raise ValueError(f"policy: a target goes with {actions}, in a rule of {entry['subsystem']!r}")
     return Rule(
         entry["subsystem"],
         entry["action"],
@@ -165,12 +171,11 @@ def _choose(
     if rule.action == "twin":
         chosen.pop(offset, None)
         return
-    if rule.action == "jump" and rule.target not in by_name:
+    if rule.target and rule.target not in by_name:
         return
     is_zero = rule.action == "return" and rule.value == 0
     if size >= (_RETURN_ZERO_BYTES if is_zero else _NEEDED_BYTES[rule.action]):
         value = rule.argument if rule.action == "free" else rule.value
-        if rule.action == "jump":
-            value = by_name[rule.target][0][0]
+        target = by_name[rule.target][0][0] if rule.target else 0
         trusted = sum(1 << argument for argument in rule.trusted)
-        chosen[offset] = Trampoline(offset, rule.action, value, rule.both_sides, trusted)
+        chosen[offset] = Trampoline(offset, rule.action, value, rule.both_sides, trusted, target)

@@ -21,7 +21,7 @@ from hybridbridge_vol.bridge.text.twin_text import Sites
 from hybridbridge_vol.trust import column_file
 from hybridbridge_vol.trust.files import Record
 
-FORMAT = 10
+FORMAT = 11
 """Version of what `Prepared` holds and of this file."""
 
 _MAGIC = b"hybridbridge prepared\n"
@@ -34,6 +34,7 @@ _SECTIONS = {
     "trampoline values": "i",
     "trampoline sides": "B",
     "trampoline arguments": "B",
+    "trampoline targets": "I",
     "fix-ups": "I",
     "warnings": "I",
     "label codes": "I",
@@ -105,6 +106,7 @@ def _columns_of(prepared: Prepared) -> _Columns:
         "trampoline values": array("i", (item.value for item in trampolines)),
         "trampoline sides": array("B", (item.both_sides for item in trampolines)),
         "trampoline arguments": array("B", (item.trusted for item in trampolines)),
+        "trampoline targets": array("I", (item.target for item in trampolines)),
         "fix-ups": prepared.fixups,
         "warnings": prepared.warnings,
         "label codes": labels.codes,
@@ -160,11 +162,11 @@ def _prepared_from(head: Record, columns: _Columns) -> Prepared:
 
 
 def _trampolines(columns: _Columns) -> list[Trampoline]:
-    names = ("offsets", "actions", "values", "sides", "arguments")
+    names = ("offsets", "actions", "values", "sides", "arguments", "targets")
     try:
         return [
-            Trampoline(offset, ACTIONS[action], value, bool(both_sides), trusted)
-            for offset, action, value, both_sides, trusted in zip(
+            Trampoline(offset, ACTIONS[action], value, bool(both_sides), trusted, target)
+            for offset, action, value, both_sides, trusted, target in zip(
                 *(columns[f"trampoline {name}"] for name in names), strict=True
             )
         ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from hybridbridge_vol.bridge.text.policy import Trampoline
+from hybridbridge_vol.bridge.text.policy import JUMP_SIZE, Trampoline
 from hybridbridge_vol.bridge.text.twin_text import Patch, jump, returning
 
 GUARD_HOLE_SHIFT = 43
@@ -18,6 +18,7 @@ _MOVE_ARGUMENT_TO_RAX = (
 )  # rdi, rsi, rdx, rcx
 _RETURN_ZERO = b"\x31\xc0\xc3"  # xor eax, eax; ret
 _HALT = b"\xfa\xf4"  # cli; hlt
+_SET_BITS = b"\x81\x0f"  # or dword [rdi], imm32
 _RETURN_ARGUMENT = b"\x48\x89\xf8\xc3"  # mov rax, rdi; ret
 
 
@@ -33,12 +34,23 @@ def free_if_trusted(argument: int, from_vaddr: int, to_vaddr: int, guard_hole: i
     return code + b"\x0f\x84" + (distance & 0xFFFFFFFF).to_bytes(4, "little") + b"\xc3"
 
 
+def lock_at_home(value: int, from_vaddr: int, to_vaddr: int) -> bytes:
+    """Code at `from_vaddr` that calls the function at `to_vaddr`, which has the same arguments, and returns
+    the 32-bit `value`: `sub rsp, 8; call; mov eax, VALUE; add rsp, 8; ret`."""
+    aligned = b"\x48\x83\xec\x08"
+    distance = to_vaddr - (from_vaddr + len(aligned) + JUMP_SIZE)
+    called = b"\xe8" + (distance & 0xFFFFFFFF).to_bytes(4, "little")
+    return aligned + called + b"\xb8" + value.to_bytes(4, "little") + b"\x48\x83\xc4\x08\xc3"
+
+
 def answer(action: str, value: int) -> bytes:
-    """The code of a trampoline that does not go home: "return", "argument" or "halt"."""
+    """The code of a trampoline that does not go home: "return", "argument", "seize" or "halt"."""
     if action == "halt":
         return _HALT
     if action == "argument":
         return _RETURN_ARGUMENT
+    if action == "seize":
+        return _SET_BITS + value.to_bytes(4, "little") + _RETURN_ARGUMENT
     return returning(value) if value else _RETURN_ZERO
 
 
@@ -51,9 +63,11 @@ def twin_trampolines(
         if trampoline.action == "home":
             yield trampoline.offset, jump(here, home)
         elif trampoline.action == "jump":
-            yield trampoline.offset, jump(here, twin_text_vaddr + trampoline.value)
+            yield trampoline.offset, jump(here, twin_text_vaddr + trampoline.target)
         elif trampoline.action == "free":
             yield trampoline.offset, free_if_trusted(trampoline.value, here, home, guard_hole)
+        elif trampoline.action == "lock":
+            yield trampoline.offset, lock_at_home(trampoline.value, here, home_text_vaddr + trampoline.target)
         else:
             yield trampoline.offset, answer(trampoline.action, trampoline.value)
 
@@ -61,5 +75,5 @@ def twin_trampolines(
 def home_trampolines(trampolines: Iterable[Trampoline]) -> Iterator[Patch]:
     """What the policy changes in the trusted kernel's own text."""
     for trampoline in trampolines:
-        if trampoline.both_sides and trampoline.action in ("return", "argument", "halt"):
+        if trampoline.both_sides and trampoline.action in ("return", "argument", "seize", "halt"):
             yield trampoline.offset, answer(trampoline.action, trampoline.value)
