@@ -32,8 +32,8 @@ class GuestError(Exception):
 @dataclass(frozen=True)
 class Machine:
     """The hardware of a guest: `ram` in bytes; `accel` as QEMU names it; `la57` for 5-level page tables;
-    `nodes`: NUMA nodes among which memory is divided evenly; `disks`: sizes of the files `disk0`, `disk1`, ... in
-    bytes."""
+    `nodes`: NUMA nodes among which memory is divided evenly; `disks`: sizes in bytes of the
+    files `disk0`, `disk1`, and so on."""
 
     ram: int
     cpus: int = 1

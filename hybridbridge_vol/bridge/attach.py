@@ -159,6 +159,7 @@ def _twin_text(
             sides.twin_text_vaddr,
             sides.home_text_vaddr,
             boot.layout.guard_hole.start,
+            prepared.slab_fields,
         )
     )
     patches += prepared.constants.patches(snapshot)
