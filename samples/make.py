@@ -24,7 +24,7 @@ from typing import Any
 
 from hybridbridge_vol.errors import HybridBridgeError
 from hybridbridge_vol.kernel_file.packages import read_vmlinuz
-from samples import guest_files, qemu
+from samples import guest_files, module_guest, qemu
 from samples.apt import AptError, cache_folder
 from samples.kernels import fetch
 from samples.lime import system_ram, write_lime
@@ -53,7 +53,8 @@ class Spec:
     """What to make.
 
     `kernel` as `samples.kernels.fetch` takes it; `ram` in bytes; `append` goes to the kernel's command line;
-    `processes` is how many sleeping ones to add; `la57` gives 5-level page tables. The seed governs the
+    `processes` is how many sleeping ones to add; `la57` gives 5-level page tables. With `modules`, one of
+    `samples.module_guest.SETS`, the guest loads these modules instead of doing the workload. The seed governs the
     workload; KASLR draws anew for every image.
     """
 
@@ -68,9 +69,12 @@ class Spec:
     processes: int = 0
     la57: bool = False
     accel: str = "tcg"
+    modules: str = ""
 
     def recipe(self) -> guest_files.Recipe:
         """What is put into the guest."""
+        if self.modules:
+            return module_guest.recipe(self.modules)
         return guest_files.recipe(self.seed, self.light, self.processes)
 
     def command_line(self) -> str:
@@ -86,7 +90,8 @@ class Spec:
         extra = hashlib.sha256(f"{sha256_of(package)} {self.command_line()}".encode()).hexdigest()[:6]
         flags = {
             f"{self.processes}procs": self.processes, "nokaslr": not self.kaslr, "la57": self.la57,
-            self.accel: self.accel != "tcg", "elf": self.format == "elf"
+            self.accel: self.accel != "tcg", "elf": self.format == "elf",
+            f"{self.modules}-modules": self.modules,
         }  # fmt: skip
         return "-".join([
             kernel, f"{self.ram >> 20}M", f"{self.cpus}cpu", "light" if self.light else "rich",

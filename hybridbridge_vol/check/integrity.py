@@ -20,7 +20,8 @@ from hybridbridge_vol.check.function_pointers import Range, Stores, holds_pointe
 from hybridbridge_vol.check.instructions import Reader, Thunks
 from hybridbridge_vol.check.interrupt_gates import GATE_SIZE, VECTORS, ExpectedGates, Gate, read_gates
 from hybridbridge_vol.check.kernel_context import KernelAround
-from hybridbridge_vol.check.module_integrity import ModuleIntegrity
+from hybridbridge_vol.check.modules.all_modules import AllModules
+from hybridbridge_vol.check.modules.integrity import ModuleIntegrity
 from hybridbridge_vol.check.patch_tables import PatchTables, read_call_sites, read_patch_tables
 from hybridbridge_vol.check.patching import Patcher
 from hybridbridge_vol.check.symbol_names import Places, listed_modules
@@ -64,7 +65,8 @@ class Integrity:
         self._expected = self._linked.relocated(layout.shift)
         self._found = bytearray(self._data[1])
         self._paddrs: dict[int, int | None] = {}
-        self._around = KernelAround(bridge, self._expected)
+        self._modules = AllModules(bridge, listed)
+        self._around = KernelAround(bridge, self._expected, self._modules.function)
         self._tracers = Tracers(self._around, self._places, bridge.space.modules.read)
 
     @cached_property
@@ -81,7 +83,7 @@ class Integrity:
         yield from _limited(self._constant_differences(), "rodata")
         yield from _limited(self._pointer_differences(), "data")
         yield from self._gate_differences()
-        modules = ModuleIntegrity(self._bridge, self._places, self._around, self._tracers)
+        modules = ModuleIntegrity(self._bridge, self._places, self._around, self._tracers, self._modules)
         yield from _limited(modules.differences(self._listed), "module")
 
     # --- reading ------------------------------------------------------------------------------------------

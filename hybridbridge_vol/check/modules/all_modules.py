@@ -1,0 +1,133 @@
+"""All modules that the snapshot's kernel lists, each placed by its trusted file, and what they mean to one
+another."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable
+from functools import cache, cached_property
+
+from hybridbridge_vol.bridge.attachment import Bridge
+from hybridbridge_vol.check.modules.linked_module import TEXT
+from hybridbridge_vol.check.modules.module_store import linked_modules
+from hybridbridge_vol.check.modules.names import Names
+from hybridbridge_vol.check.modules.placed_module import Memory, PlacedModule
+from hybridbridge_vol.kernel_file.module import ModuleFile
+from hybridbridge_vol.machine.memory import page_up
+from hybridbridge_vol.procfs.system import Module
+from hybridbridge_vol.trust import modules
+from hybridbridge_vol.units import PAGE_SIZE, U64
+
+TRAMPOLINE, KEY = "__SCT__", "__SCK__"
+_ENDBR_SIZE = 4
+
+
+class AllModules:
+    """See the module's text. `by_name` are those with a trusted file."""
+
+    def __init__(self, bridge: Bridge, listed: Iterable[Module]) -> None:
+        self._bridge = bridge
+        self.by_name: dict[str, PlacedModule] = {}
+        structs = bridge.space.modules.listed.structs
+        where = {one.name: one.address_vaddr for one in listed if one.name in structs}
+        for name, linked in linked_modules(bridge.kernel.folder, where).items():
+            struct_vaddr, pages = structs[name]
+            placed = PlacedModule(linked, where[name], struct_vaddr, self.read)
+            behind_text = page_up(where[name] + len(linked.segments[TEXT].content))
+            placed.place_rodata([behind_text, *pages], self.read)
+            self.by_name[name] = placed
+        exports = {name: vaddr for placed in self.by_name.values() for name, vaddr in placed.exports()}
+
+        @cache
+        def resolve(name: str) -> int | None:
+            found = bridge.sides.snapshot_all(name)
+            return found[0] if found else exports.get(name)
+
+        for placed in self.by_name.values():
+            placed.resolve(resolve)
+
+    def read(self, vaddr: int, size: int) -> Memory:
+        """Memory of the snapshot, page by page by its own page tables."""
+        layout, image = self._bridge.layout, self._bridge.image
+        data = bytearray(size)
+        absent = []
+        at = 0
+        while at < size:
+            step = min(size - at, PAGE_SIZE - (vaddr + at) % PAGE_SIZE)
+            place = layout.translate(image, vaddr + at & U64)
+            page = None if place is None else image.read_available(place.paddr, step)
+            if page is None:
+                absent.append(at)
+            else:
+                data[at : at + step] = page
+            at += step
+        return Memory(vaddr, data, absent)
+
+    @cache  # noqa: B019 - as long as one comparison
+    def file(self, name: str) -> ModuleFile:
+        """A module's trusted file."""
+        file = modules.load(self._bridge.kernel.folder, name)
+        assert file is not None  # it was linked from it
+        return file
+
+    # --- code ---------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _by_text(self) -> tuple[list[int], list[PlacedModule]]:
+        ordered = sorted(self.by_name.values(), key=lambda placed: placed.text_vaddr)
+        return [placed.text_vaddr for placed in ordered], ordered
+
+    def at(self, vaddr: int) -> PlacedModule | None:
+        """The module whose code is at an address."""
+        starts, ordered = self._by_text
+        index = bisect_right(starts, vaddr) - 1
+        return ordered[index] if index >= 0 and ordered[index].holds(vaddr) else None
+
+    @cache  # noqa: B019
+    def names(self, name: str) -> Names:
+        """Names for the parts of a module."""
+        return Names(self.by_name[name], self.file(name))
+
+    @cache  # noqa: B019
+    def _traceable(self, name: str) -> frozenset[int]:
+        return frozenset(self.by_name[name].linked.sites.mcount.tolist())
+
+    def function(self, vaddr: int) -> str | None:
+        """The function of a module that begins at an address; None if none does."""
+        placed = self.at(vaddr)
+        if placed is None:
+            return None
+        offset = vaddr - placed.text_vaddr
+        if not self._traceable(placed.name).isdisjoint((offset, offset + _ENDBR_SIZE)):
+            return f"{placed.name}+{offset:#x}"
+        return self.names(placed.name).begins(offset)
+
+    # --- static calls -------------------------------------------------------------------------------------
+
+    def key_of(self, placed: PlacedModule) -> Callable[[int, int], int | None]:
+        """How to find the keys of a module's static calls, by place and offset. Where the module knows but the
+        trampoline, it is that one's."""
+        first = placed.linked.absolute + 1
+
+        def key_vaddr(place: int, offset: int) -> int | None:
+            if place >= first:
+                name = placed.linked.imports[place - first]
+                if name.startswith(TRAMPOLINE):
+                    kernels = self._bridge.sides.snapshot_all(KEY + name.removeprefix(TRAMPOLINE))
+                    return kernels[0] if kernels else self._keys.get(placed.vaddr_of(place, 0) or 0)
+            vaddr = placed.vaddr_of(place, offset)
+            return self._keys.get(vaddr) if place == TEXT and vaddr is not None else vaddr
+
+        return key_vaddr
+
+    @cached_property
+    def _keys(self) -> dict[int, int]:
+        """By the trampoline of a static call of a module, its key."""
+        found = {}
+        for placed in self.by_name.values():
+            rows = placed.linked.sites.static_calls.reshape(-1, 3).tolist()
+            for (code, _tail, place), offset in zip(rows, placed.linked.sites.keys.tolist(), strict=True):
+                key = placed.vaddr_of(place, offset)
+                if key is not None:
+                    found[placed.text_vaddr + code] = key
+        return found

@@ -1,0 +1,188 @@
+"""Code, constants and pointers of the snapshot's modules, compared with the trusted package's files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+
+import numpy as np
+
+from hybridbridge_vol.bridge.attachment import Bridge
+from hybridbridge_vol.check.call_depth import lead_calls_behind
+from hybridbridge_vol.check.code_differences import CodeComparison
+from hybridbridge_vol.check.difference import Difference
+from hybridbridge_vol.check.function_pointers import joined
+from hybridbridge_vol.check.kernel_context import KernelAround
+from hybridbridge_vol.check.modules.all_modules import AllModules
+from hybridbridge_vol.check.modules.linked_module import DATA, LATER, RODATA, TEXT
+from hybridbridge_vol.check.modules.names import Names
+from hybridbridge_vol.check.modules.patch_sites import SiteColumns
+from hybridbridge_vol.check.modules.placed_module import Memory, PlacedModule
+from hybridbridge_vol.check.patching import Patcher
+from hybridbridge_vol.check.symbol_names import Places
+from hybridbridge_vol.check.tracers import Tracers
+from hybridbridge_vol.procfs.system import Module
+from hybridbridge_vol.units import PAGE_SIZE
+
+_ALIKE = 0.6
+"""Share of a module's code that must be as in its file: patch sites change a few bytes in a hundred."""
+_KERNEL_HALF = 1 << 63
+
+
+class ModuleIntegrity:
+    """The comparison of the modules that the snapshot's kernel lists."""
+
+    def __init__(
+        self, bridge: Bridge, places: Places, around: KernelAround, tracers: Tracers, modules: AllModules
+    ) -> None:
+        self._bridge = bridge
+        self._places = places
+        self._around = around
+        self._tracers = tracers
+        self._modules = modules
+
+    def differences(self, listed: Iterable[Module]) -> Iterator[Difference]:
+        """Module by module. One that cannot be checked is reported."""
+        for module in listed:
+            placed = self._modules.by_name.get(module.name)
+            comparison = None if placed is None else _Comparison(self, placed)
+            if comparison is not None and comparison.is_like_file():
+                yield from comparison.differences()
+                continue
+            reason = "does not lie where it is listed, or is not like its file"
+            if not self._bridge.space.modules.has_file(module.name):
+                reason = "no trusted file; add the package that it came in with 'hb trust add'"
+            reason = f"module {module.name} cannot be checked: {reason}"
+            yield self.difference("missing", module.address_vaddr, module.name, None, reason)
+
+    def difference(
+        self,
+        what: str,
+        vaddr: int,
+        symbol: str,
+        expected: str | None,
+        found: str | None,
+        leads: str | None = None,
+    ) -> Difference:
+        """A difference at an address of the snapshot."""
+        place = self._bridge.layout.translate(self._bridge.image, vaddr)
+        offset = None if place is None else self._bridge.image.offset_of(place.paddr)
+        return Difference(what, vaddr, offset, symbol, expected, found, leads)
+
+
+class _Comparison:
+    """One module. Offsets count from the beginning of its code, or of its constants."""
+
+    def __init__(self, integrity: ModuleIntegrity, placed: PlacedModule) -> None:
+        self._all = integrity
+        self._placed = placed
+        self._name = placed.name
+        self._expected = placed.expected(TEXT, placed.text)
+
+    def is_like_file(self) -> bool:
+        """Whether it is this module at all."""
+        expected = np.frombuffer(self._expected, np.uint8)
+        return len(expected) == 0 or float(np.mean(expected == self._placed.text.bytes)) >= _ALIKE
+
+    def differences(self) -> Iterator[Difference]:
+        """Of code, then of constants, then of pointers in data."""
+        yield from self._missing(self._placed.text)
+        yield from self._unresolved()
+        yield from self._code()
+        yield from self._constants()
+        yield from self._pointers()
+
+    def _unresolved(self) -> Iterator[Difference]:
+        if self._placed.unresolved:
+            names = ", ".join(self._placed.unresolved)
+            reason = f"references of module {self._name} cannot be checked: no trusted file has {names}"
+            yield self._all.difference("missing", self._placed.text_vaddr, self._name, None, reason)
+
+    def _missing(self, memory: Memory) -> Iterator[Difference]:
+        for start, end in joined(memory.absent, PAGE_SIZE + 1):
+            pages = (end - 1 - start) // PAGE_SIZE + 1
+            reason = f"{pages} pages of module {self._name} are not in the image and cannot be checked"
+            yield self._all.difference("missing", memory.vaddr + start, self._name, None, reason)
+
+    def _code(self) -> Iterator[Difference]:
+        around, text, sites = self._all._around, self._placed.text, self._placed.linked.sites
+        expected, found = self._expected, text.data
+        if around.counting is not None and around.calls_are_counted:
+            found = found.copy()
+            around.counting.take_out(expected, found, text.vaddr)
+            columns = SiteColumns(sites, expected, found, text.vaddr)
+            places = {*sites.calls.tolist(), *columns.remaining(self._all._modules.key_of(self._placed)).calls()}
+            lead_calls_behind(places, found, text.vaddr, around.counts)
+        columns = SiteColumns(sites, expected, found, text.vaddr)
+        columns.accept_usual(around.reader.return_thunks)
+        if expected == found:
+            return
+        tables = columns.remaining(self._all._modules.key_of(self._placed))
+        Patcher(expected, found, text.vaddr, around.reader, around).accept(tables)
+        if expected == found:
+            return
+        names = self._names
+        comparison = CodeComparison(
+            expected, found, text.vaddr, around.reader, self._all._places, self._all._tracers,
+            names.function_start, frozenset(tables.mcount),
+        )  # fmt: skip
+        for one in comparison.differences(len(found)):
+            what = "module" if one.what == "text" else one.what
+            yield self._all.difference(
+                what, text.vaddr + one.start, names.describe(one.start), one.expected, one.found, one.leads
+            )
+
+    def _constants(self) -> Iterator[Difference]:
+        constants = self._placed.linked.segments[RODATA]
+        if not len(constants.sections):
+            return
+        vaddr = self._placed.vaddr_of(RODATA, 0)
+        if vaddr is None:
+            reason = f"constants of module {self._name} cannot be checked: they were not found"
+            yield self._all.difference("missing", self._placed.text_vaddr, self._name, None, reason)
+            return
+        memory = self._all._modules.read(vaddr, len(constants.content))
+        yield from self._missing(memory)
+        expected = self._placed.expected(RODATA, memory)
+        if expected == memory.data:
+            return
+        unequal = np.flatnonzero(np.frombuffer(expected, np.uint8) != memory.bytes)
+        for at in np.unique(unequal & -8).tolist():
+            before, after = (int.from_bytes(data[at : at + 8], "little") for data in (expected, memory.data))
+            is_pointer = before >> 47 == (1 << 17) - 1
+            yield self._all.difference(
+                "module",
+                vaddr + at,
+                f"{self._name}:.rodata+{at:#x}",
+                self._all._places.describe(before) if is_pointer else expected[at : at + 8].hex(" "),
+                f"{after:#x}" if is_pointer else memory.data[at : at + 8].hex(" "),
+                self._all._places.leads([after]) if is_pointer else None,
+            )
+
+    def _pointers(self) -> Iterator[Difference]:
+        for segment in (LATER, DATA):
+            places, linked = self._placed.pointers(segment)
+            vaddr = self._placed.vaddr_of(segment, 0)
+            if vaddr is None or not len(places):
+                continue
+            size = len(self._placed.linked.segments[segment].content)
+            memory = self._all._modules.read(vaddr, size)
+            words = np.ndarray((max(size - 7, 0),), "<u8", memory.data, 0, (1,))[places - np.uint64(vaddr)]
+            for at in np.flatnonzero(words != linked).tolist():
+                yield from self._pointer(int(places[at]), int(linked[at]), int(words[at]), memory)
+
+    def _pointer(self, vaddr: int, before: int, after: int, memory: Memory) -> Iterator[Difference]:
+        if (vaddr - memory.vaddr) & -PAGE_SIZE in memory.absent:
+            return
+        yield self._all.difference(
+            "module",
+            vaddr,
+            f"{self._name}:{self._names.variable(vaddr)}",
+            self._all._places.describe(before),
+            f"{after:#x}",
+            self._all._places.leads([after]),
+        )
+
+    @cached_property
+    def _names(self) -> Names:
+        return self._all._modules.names(self._name)

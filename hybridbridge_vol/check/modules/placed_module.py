@@ -1,0 +1,193 @@
+"""Where a snapshot has a module: its linked file filled in with the snapshot's addresses.
+
+The loader's rules differ between kernels, so where a place lies is the majority vote of the references to it in
+the snapshot's copy of the code. A forged reference moves nothing that is hidden by it: all others then differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import groupby
+
+import numpy as np
+import numpy.typing as npt
+
+from hybridbridge_vol.check.modules.linked_module import (
+    IS_FAR,
+    IS_RELATIVE,
+    RODATA,
+    TEXT,
+    Bytes,
+    LinkedModule,
+    LinkedSegment,
+    Numbers,
+    Vaddrs,
+)
+from hybridbridge_vol.machine.memory import page_up
+from hybridbridge_vol.units import PAGE_SIZE, U64
+
+UNKNOWN = 0
+"""The address of a place that was not found."""
+MemoryAt = Callable[[int, int], "Memory"]
+Resolve = Callable[[str], int | None]
+
+
+class Memory:
+    """Bytes of the snapshot from `vaddr` on; `absent` are offsets of pages that the image lacks, zeros here."""
+
+    def __init__(self, vaddr: int, data: bytearray, absent: list[int]) -> None:
+        self.vaddr = vaddr
+        self.data = data
+        self.absent = absent
+        self.bytes: Bytes = np.frombuffer(data, np.uint8)
+
+
+class PlacedModule:
+    """A module at `text_vaddr`. `vaddrs` are the addresses of its places; of what lies in other modules only once
+    `resolve` was called. `read` reads the snapshot's memory."""
+
+    def __init__(self, linked: LinkedModule, text_vaddr: int, struct_vaddr: int, read: MemoryAt) -> None:
+        self.linked = linked
+        self.name = linked.name
+        self.text_vaddr = text_vaddr
+        self.text = read(text_vaddr, len(linked.segments[TEXT].content))
+        self.vaddrs: Vaddrs = np.zeros(linked.places, np.uint64)
+        self.unresolved: list[str] = []
+        self._known = np.zeros(linked.places, bool)
+        self._put(TEXT, text_vaddr)
+        self._known[linked.absolute] = True
+        if linked.own_struct is not None:
+            place, offset = linked.own_struct
+            self._put(place, struct_vaddr - offset)
+        for place, vaddr in _voted(linked.segments[TEXT], self.text):
+            if not self._known[place]:
+                self._put(place, vaddr)
+
+    def _put(self, place: int, vaddr: int) -> None:
+        self.vaddrs[place] = vaddr & U64
+        self._known[place] = True
+
+    def knows(self, place: int) -> bool:
+        """Whether a place was found."""
+        return bool(self._known[place])
+
+    def vaddr_of(self, place: int, offset: int) -> int | None:
+        """The address of something in a place; None if the place was not found."""
+        return int(self.vaddrs[place]) + offset & U64 if self._known[place] else None
+
+    def holds(self, vaddr: int) -> bool:
+        """Whether an address is in its code."""
+        return 0 <= vaddr - self.text_vaddr < page_up(len(self.text.data))
+
+    def place_rodata(self, candidates: list[int], read: MemoryAt) -> None:
+        """Find the constants, to which its code does not refer, at one of some addresses: where they are as in
+        the file."""
+        constants = self.linked.segments[RODATA]
+        if self._known[RODATA] or not len(constants.content):
+            return
+        blank = np.ones(len(constants.content), bool)
+        for kind, some in constants.kinds():
+            for byte in range(8 if IS_FAR[kind] else 4):
+                blank[constants.offsets[some] + np.uint32(byte)] = False
+        counted = _inside(constants.sections, len(constants.content)) & blank
+        best = 0.0
+        for vaddr in candidates:
+            found = read(vaddr, len(constants.content)).bytes
+            share = float(np.mean(found[counted] == constants.content[counted])) if counted.any() else 1.0
+            if share > max(best, _ALIKE):
+                best = share
+                self._put(RODATA, vaddr)
+
+    def resolve(self, resolve: Resolve) -> None:
+        """Fill in the addresses of the symbols of the kernel and of other modules."""
+        first = self.linked.absolute + 1
+        for number, name in enumerate(self.linked.imports, first):
+            vaddr = resolve(name)
+            if vaddr is None:
+                self.unresolved.append(name)
+            else:
+                self._put(number, vaddr)
+
+    def exports(self) -> Iterator[tuple[str, int]]:
+        """What others can refer to, with its address."""
+        for name, (place, offset) in self.linked.exports.items():
+            vaddr = self.vaddr_of(place, offset)
+            if vaddr is not None:
+                yield name, vaddr
+
+    def expected(self, segment: int, found: Memory) -> bytearray:
+        """What must be in a segment that the snapshot has as `found`. What is not compared is as found: bytes
+        between sections, fields that lead to places that were not found, absent pages."""
+        linked = self.linked.segments[segment]
+        data = bytearray(linked.content.tobytes())
+        expected = np.frombuffer(data, np.uint8)
+        for kind, some in linked.kinds():
+            offsets, targets = linked.offsets[some], linked.targets[some]
+            if not len(offsets):
+                continue
+            values = self.vaddrs[targets] + linked.addends[some].view(np.uint64)
+            if IS_RELATIVE[kind]:
+                values -= offsets + np.uint64(found.vaddr)
+            fields = _fields(data, IS_FAR[kind])
+            values = values.astype(fields.dtype)
+            known = self._known[targets]
+            if not known.all():
+                values = np.where(known, values, _fields(found.data, IS_FAR[kind])[offsets])
+            fields[offsets] = values
+        outside = ~_inside(linked.sections, len(data))
+        for start in found.absent:
+            outside[start : start + PAGE_SIZE] = True
+        expected[outside] = found.bytes[outside]
+        return data
+
+    def pointers(self, segment: int) -> tuple[Vaddrs, Vaddrs]:
+        """Addresses of the pointers in a segment of data, and their linked values; of those that are known."""
+        linked = self.linked.segments[segment]
+        known = self._known[linked.targets]
+        if not self._known[segment] or not known.any():
+            return np.zeros(0, np.uint64), np.zeros(0, np.uint64)
+        values = self.vaddrs[linked.targets] + linked.addends.view(np.uint64)
+        return (linked.offsets + self.vaddrs[segment])[known], values[known]
+
+
+_ALIKE = 0.9
+"""Share of a module's constants, without references, that must be as in the file."""
+
+
+def _inside(sections: Numbers, size: int) -> npt.NDArray[np.bool_]:
+    """By offset: whether it is in one of the sections."""
+    inside = np.zeros(size, bool)
+    edges = sections.tolist()
+    for start, end in zip(edges[::2], edges[1::2], strict=True):
+        inside[start:end] = True
+    return inside
+
+
+def _fields(data: bytearray, far: bool) -> npt.NDArray[np.unsignedinteger]:
+    """The numbers of 32 or 64 bits at each offset."""
+    width = 8 if far else 4
+    count = max(len(data) - width + 1, 0)
+    return np.ndarray((count,), "<u8" if far else "<u4", data, 0, (1,))
+
+
+def _voted(code: LinkedSegment, found: Memory) -> Iterator[tuple[int, int]]:
+    """`(place, address)` where most of some references in the code agree."""
+    ends = np.cumsum(code.counts)
+    kinds = np.searchsorted(ends, code.voters, "right")
+    offsets = code.offsets[code.voters]
+    values = np.zeros(len(offsets), np.uint64)
+    for kind in range(len(code.counts)):
+        some = kinds == kind
+        if some.any():
+            fields = _fields(found.data, IS_FAR[kind])[offsets[some]]
+            signed = fields.astype(np.int64) if IS_FAR[kind] else fields.astype(np.int32).astype(np.int64)
+            values[some] = signed.view(np.uint64)
+            if IS_RELATIVE[kind]:
+                values[some] += offsets[some] + np.uint64(found.vaddr)
+    values -= code.addends[code.voters].view(np.uint64)
+    votes = zip(code.targets[code.voters].tolist(), values.tolist(), strict=True)
+    for place, group in groupby(votes, lambda vote: vote[0]):
+        starts = sorted(start for _place, start in group)
+        middle = starts[len(starts) // 2]
+        if 2 * starts.count(middle) > len(starts):
+            yield place, middle
