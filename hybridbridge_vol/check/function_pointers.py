@@ -23,6 +23,8 @@ Range = tuple[int, int]
 _MOST_FUNCTIONS = 64
 _NEAR = 6
 """An address that was loaded is an argument of a call within so many instructions."""
+_LOAD = re.compile(r"mov rdx, qword ptr \[r\w+(?: \+ (0x[0-9a-f]+|\d+))?\]")
+"""Of the third argument, from a structure."""
 _ADDRESS = re.compile(r"\[(0x[0-9a-f]{16})\]")
 
 
@@ -92,6 +94,24 @@ class Stores:
                     if callee in takers or self._writes(*callee, variable):
                         return True
         return False
+
+    def slots_copied_to(self, variable: int) -> set[int]:
+        """Offsets in structures from which some function of the kernel loads its third argument right before it
+        takes the address `variable`: as perf_register_guest_info_callbacks() (kernel/events/core.c) gives what its
+        caller's structure holds to the keys of static calls."""
+        taken = f", {self._text + variable & U64:#x}"
+        found: set[int] = set()
+        for start, end in sorted(self._users(variable))[:_MOST_FUNCTIONS]:
+            slot = None
+            for instruction in self._reader.decode(bytes(self._flat[start:end]), self._text + start):
+                load = _LOAD.fullmatch(str(instruction))
+                if load is not None:
+                    slot = int(load[1] or "0", 0)
+                elif instruction.target is not None:
+                    slot = None
+                elif slot is not None and instruction.operands.endswith(taken):
+                    found.add(slot)
+        return found
 
     def refers_to_both(self, target: int, ranges: Iterable[Range]) -> bool:
         """Whether some function of the kernel takes the address `target` and refers to one of `ranges`: calls

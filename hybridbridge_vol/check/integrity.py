@@ -22,6 +22,7 @@ from hybridbridge_vol.check.interrupt_gates import GATE_SIZE, VECTORS, ExpectedG
 from hybridbridge_vol.check.kernel_context import KernelAround
 from hybridbridge_vol.check.modules.all_modules import AllModules
 from hybridbridge_vol.check.modules.integrity import ModuleIntegrity
+from hybridbridge_vol.check.modules.stored_pointers import StoredPointers
 from hybridbridge_vol.check.patch_tables import PatchTables, read_call_sites, read_patch_tables
 from hybridbridge_vol.check.patching import Patcher
 from hybridbridge_vol.check.symbol_names import Places, listed_modules
@@ -66,6 +67,7 @@ class Integrity:
         self._found = bytearray(self._data[1])
         self._paddrs: dict[int, int | None] = {}
         self._modules = AllModules(bridge, listed)
+        self._stored = StoredPointers(self._modules)
         self._around = KernelAround(bridge, self._expected, self._modules.function)
         self._tracers = Tracers(self._around, self._places, bridge.space.modules.read)
 
@@ -83,7 +85,7 @@ class Integrity:
         yield from _limited(self._constant_differences(), "rodata")
         yield from _limited(self._pointer_differences(), "data")
         yield from self._gate_differences()
-        modules = ModuleIntegrity(self._bridge, self._places, self._around, self._tracers, self._modules)
+        modules = ModuleIntegrity(self._bridge, self._places, self._around, self._tracers, self._modules, self._stored)
         yield from _limited(modules.differences(self._listed), "module")
 
     # --- reading ------------------------------------------------------------------------------------------
@@ -252,12 +254,18 @@ class Integrity:
         if after == at_home or target in self._processors.get(site, ()):
             return True
         if not inside(target, [(0, self._code_end), self._constants, self._init_code]):
-            return False
+            return self._is_explained_by_modules(after, site)
         if self._stores.stores(target, site) or self._stores.hands_over(target, site):
             return True
         if self._is_static_call(site):
             return self._stores.passes(target, site)
         return inside(site, self._apic_drivers) and self._stores.refers_to_both(target, self._apic_setters)
+
+    def _is_explained_by_modules(self, vaddr: int, site: int) -> bool:
+        """Whether a module stores a pointer to something of its own, or hands it to the kernel."""
+        return self._stored.explains(vaddr, self._text_vaddr + site) or any(
+            self._stored.is_in_slot(vaddr, slot) for slot in self._stores.slots_copied_to(site)
+        )
 
     def _is_static_call(self, site: int) -> bool:
         """Whether a pointer is the key of a static call, which `__static_call_update` writes

@@ -35,6 +35,7 @@ class AllModules:
             placed = PlacedModule(linked, where[name], struct_vaddr, self.read)
             behind_text = page_up(where[name] + len(linked.segments[TEXT].content))
             placed.place_rodata([behind_text, *pages], self.read)
+            placed.place_data(pages)
             self.by_name[name] = placed
         exports = {name: vaddr for placed in self.by_name.values() for name, vaddr in placed.exports()}
 
@@ -82,6 +83,26 @@ class AllModules:
         starts, ordered = self._by_text
         index = bisect_right(starts, vaddr) - 1
         return ordered[index] if index >= 0 and ordered[index].holds(vaddr) else None
+
+    @cached_property
+    def _by_data(self) -> list[tuple[int, int, PlacedModule]]:
+        """Starts and ends of all other segments, ascending."""
+        return sorted(
+            (
+                (vaddr, vaddr + len(segment.content), placed)
+                for placed in self.by_name.values()
+                for number, segment in enumerate(placed.linked.segments)
+                if number != TEXT and len(segment.content) and (vaddr := placed.vaddr_of(number, 0)) is not None
+            ),
+            key=lambda item: item[:2],
+        )
+
+    def with_data(self, vaddr: int) -> PlacedModule | None:
+        """The module whose data is at an address."""
+        index = bisect_right(self._by_data, vaddr, key=lambda item: item[0]) - 1
+        if index < 0 or vaddr >= self._by_data[index][1]:
+            return None
+        return self._by_data[index][2]
 
     @cache  # noqa: B019
     def names(self, name: str) -> Names:

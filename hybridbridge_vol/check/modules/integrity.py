@@ -18,6 +18,7 @@ from hybridbridge_vol.check.modules.linked_module import DATA, LATER, RODATA, TE
 from hybridbridge_vol.check.modules.names import Names
 from hybridbridge_vol.check.modules.patch_sites import SiteColumns
 from hybridbridge_vol.check.modules.placed_module import Memory, PlacedModule
+from hybridbridge_vol.check.modules.stored_pointers import StoredPointers
 from hybridbridge_vol.check.patching import Patcher
 from hybridbridge_vol.check.symbol_names import Places
 from hybridbridge_vol.check.tracers import Tracers
@@ -33,18 +34,25 @@ class ModuleIntegrity:
     """The comparison of the modules that the snapshot's kernel lists."""
 
     def __init__(
-        self, bridge: Bridge, places: Places, around: KernelAround, tracers: Tracers, modules: AllModules
+        self,
+        bridge: Bridge,
+        places: Places,
+        around: KernelAround,
+        tracers: Tracers,
+        modules: AllModules,
+        stored: StoredPointers,
     ) -> None:
         self._bridge = bridge
-        self._places = places
-        self._around = around
-        self._tracers = tracers
-        self._modules = modules
+        self.places = places
+        self.around = around
+        self.tracers = tracers
+        self.modules = modules
+        self.stored = stored
 
     def differences(self, listed: Iterable[Module]) -> Iterator[Difference]:
         """Module by module. One that cannot be checked is reported."""
         for module in listed:
-            placed = self._modules.by_name.get(module.name)
+            placed = self.modules.by_name.get(module.name)
             comparison = None if placed is None else _Comparison(self, placed)
             if comparison is not None and comparison.is_like_file():
                 yield from comparison.differences()
@@ -77,12 +85,14 @@ class _Comparison:
         self._all = integrity
         self._placed = placed
         self._name = placed.name
+        self._found = placed.text.data
         self._expected = placed.expected(TEXT, placed.text)
+        self._accept_patches()
 
     def is_like_file(self) -> bool:
         """Whether it is this module at all."""
-        expected = np.frombuffer(self._expected, np.uint8)
-        return len(expected) == 0 or float(np.mean(expected == self._placed.text.bytes)) >= _ALIKE
+        expected, found = (np.frombuffer(data, np.uint8) for data in (self._expected, self._found))
+        return len(expected) == 0 or float(np.mean(expected == found)) >= _ALIKE
 
     def differences(self) -> Iterator[Difference]:
         """Of code, then of constants, then of pointers in data."""
@@ -104,32 +114,33 @@ class _Comparison:
             reason = f"{pages} pages of module {self._name} are not in the image and cannot be checked"
             yield self._all.difference("missing", memory.vaddr + start, self._name, None, reason)
 
-    def _code(self) -> Iterator[Difference]:
-        around, text, sites = self._all._around, self._placed.text, self._placed.linked.sites
-        expected, found = self._expected, text.data
+    def _accept_patches(self) -> None:
+        """Take over what the loader and the kernel may have written at patch sites."""
+        around, sites, vaddr = self._all.around, self._placed.linked.sites, self._placed.text_vaddr
+        key_of = self._all.modules.key_of(self._placed)
         if around.counting is not None and around.calls_are_counted:
-            found = found.copy()
-            around.counting.take_out(expected, found, text.vaddr)
-            columns = SiteColumns(sites, expected, found, text.vaddr)
-            places = {*sites.calls.tolist(), *columns.remaining(self._all._modules.key_of(self._placed)).calls()}
-            lead_calls_behind(places, found, text.vaddr, around.counts)
-        columns = SiteColumns(sites, expected, found, text.vaddr)
+            self._found = self._found.copy()
+            around.counting.take_out(self._expected, self._found, vaddr)
+            calls = SiteColumns(sites, self._expected, self._found, vaddr).remaining(key_of).calls()
+            lead_calls_behind({*sites.calls.tolist(), *calls}, self._found, vaddr, around.counts)
+        columns = SiteColumns(sites, self._expected, self._found, vaddr)
         columns.accept_usual(around.reader.return_thunks)
-        if expected == found:
+        if self._expected != self._found:
+            tables = columns.remaining(key_of)
+            Patcher(self._expected, self._found, vaddr, around.reader, around).accept(tables)
+
+    def _code(self) -> Iterator[Difference]:
+        if self._expected == self._found:
             return
-        tables = columns.remaining(self._all._modules.key_of(self._placed))
-        Patcher(expected, found, text.vaddr, around.reader, around).accept(tables)
-        if expected == found:
-            return
-        names = self._names
+        vaddr, names = self._placed.text_vaddr, self._names
         comparison = CodeComparison(
-            expected, found, text.vaddr, around.reader, self._all._places, self._all._tracers,
-            names.function_start, frozenset(tables.mcount),
+            self._expected, self._found, vaddr, self._all.around.reader, self._all.places, self._all.tracers,
+            names.function_start, frozenset(self._placed.linked.sites.mcount.tolist()),
         )  # fmt: skip
-        for one in comparison.differences(len(found)):
+        for one in comparison.differences(len(self._found)):
             what = "module" if one.what == "text" else one.what
             yield self._all.difference(
-                what, text.vaddr + one.start, names.describe(one.start), one.expected, one.found, one.leads
+                what, vaddr + one.start, names.describe(one.start), one.expected, one.found, one.leads
             )
 
     def _constants(self) -> Iterator[Difference]:
@@ -141,7 +152,7 @@ class _Comparison:
             reason = f"constants of module {self._name} cannot be checked: they were not found"
             yield self._all.difference("missing", self._placed.text_vaddr, self._name, None, reason)
             return
-        memory = self._all._modules.read(vaddr, len(constants.content))
+        memory = self._all.modules.read(vaddr, len(constants.content))
         yield from self._missing(memory)
         expected = self._placed.expected(RODATA, memory)
         if expected == memory.data:
@@ -154,9 +165,9 @@ class _Comparison:
                 "module",
                 vaddr + at,
                 f"{self._name}:.rodata+{at:#x}",
-                self._all._places.describe(before) if is_pointer else expected[at : at + 8].hex(" "),
+                self._all.places.describe(before) if is_pointer else expected[at : at + 8].hex(" "),
                 f"{after:#x}" if is_pointer else memory.data[at : at + 8].hex(" "),
-                self._all._places.leads([after]) if is_pointer else None,
+                self._all.places.leads([after]) if is_pointer else None,
             )
 
     def _pointers(self) -> Iterator[Difference]:
@@ -166,10 +177,11 @@ class _Comparison:
             if vaddr is None or not len(places):
                 continue
             size = len(self._placed.linked.segments[segment].content)
-            memory = self._all._modules.read(vaddr, size)
+            memory = self._all.modules.read(vaddr, size)
             words = np.ndarray((max(size - 7, 0),), "<u8", memory.data, 0, (1,))[places - np.uint64(vaddr)]
             for at in np.flatnonzero(words != linked).tolist():
-                yield from self._pointer(int(places[at]), int(linked[at]), int(words[at]), memory)
+                if not self._all.stored.explains(int(words[at]), int(places[at])):
+                    yield from self._pointer(int(places[at]), int(linked[at]), int(words[at]), memory)
 
     def _pointer(self, vaddr: int, before: int, after: int, memory: Memory) -> Iterator[Difference]:
         if (vaddr - memory.vaddr) & -PAGE_SIZE in memory.absent:
@@ -178,11 +190,11 @@ class _Comparison:
             "module",
             vaddr,
             f"{self._name}:{self._names.variable(vaddr)}",
-            self._all._places.describe(before),
+            self._all.places.describe(before),
             f"{after:#x}",
-            self._all._places.leads([after]),
+            self._all.places.leads([after]),
         )
 
     @cached_property
     def _names(self) -> Names:
-        return self._all._modules.names(self._name)
+        return self._all.modules.names(self._name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
@@ -20,8 +22,10 @@ from hybridbridge_vol.check.modules.linked_module import (
     Numbers,
 )
 from hybridbridge_vol.kernel_file.module import (
+    R_64,
     RELATIVE,
     SHF_ALLOC,
+    SHF_EXECINSTR,
     SHN_ABS,
     SHN_LORESERVE,
     SHN_UNDEF,
@@ -49,7 +53,36 @@ def link(name: str, file: ModuleFile) -> LinkedModule:
     return _Linker(name, file).linked()
 
 
+def code_references(name: str, file: ModuleFile) -> tuple[Column, Column, Column, npt.NDArray[np.bool_]]:
+    """The references of all its code, that of initialisation included, as `CodeReferences` takes them."""
+    linker = _Linker(name, file)
+    found = [np.zeros((4, 0), np.int64)]
+    for section in file.sections:
+        if section.flags & SHF_EXECINSTR:
+            offsets, kinds, places, addends = linker.references(section.number)
+            relative = np.isin(kinds, list(RELATIVE)).astype(np.int64)
+            found.append(np.stack([offsets + (section.number << 32), places, addends, relative]))
+    positions, places, addends, relative = np.concatenate(found, axis=1)
+    return positions, places, addends, relative.astype(bool)
+
+
+def data_references(name: str, file: ModuleFile) -> Iterator[tuple[int, int, int, int]]:
+    """The 64-bit references in all its data, that of initialisation included: section and offset in it, place and
+    offset there."""
+    linker = _Linker(name, file)
+    for section in file.sections:
+        if section.flags & SHF_ALLOC and not section.flags & SHF_EXECINSTR:
+            offsets, kinds, places, addends = linker.references(section.number)
+            far = kinds == R_64
+            for offset, place, addend in zip(
+                offsets[far].tolist(), places[far].tolist(), addends[far].tolist(), strict=True
+            ):
+                yield section.number, offset, place, addend
+
+
 class _Linker:
+    """The places of one file's symbols, and what refers to them."""
+
     def __init__(self, name: str, file: ModuleFile) -> None:
         self._name = name
         self._file = file
@@ -92,7 +125,7 @@ class _Linker:
         text, rodata = self._segment(TEXT), self._segment(RODATA)
         later, data = (self._pointers(self._segment(segment), rodata) for segment in (LATER, DATA))
         own = self._file.section(_STRUCT_SECTION)
-        reader = TableReader(self._file, bytes(text.content), self._references)
+        reader = TableReader(self._file, bytes(text.content), self.references)
         return LinkedModule(
             self._name,
             self._file.build_id,
@@ -104,7 +137,7 @@ class _Linker:
             reader.sites(self._trampolines()),
         )
 
-    def _references(self, section: int) -> tuple[Column, Column, Column, Column]:
+    def references(self, section: int) -> tuple[Column, Column, Column, Column]:
         """`(offset in the section, kind in the file, place, offset from the place)` of its references."""
         packed = np.frombuffer(self._file.relocation_bytes(section), "<u8").reshape(-1, 3)
         symbols = (packed[:, 1] >> np.uint64(32)).astype(np.int64)
@@ -128,7 +161,7 @@ class _Linker:
                 continue
             content[start : start + len(one.data)] = np.frombuffer(one.data, np.uint8)
             compared += [start, start + one.size]
-            offsets, kinds, places, addends = self._references(section)
+            offsets, kinds, places, addends = self.references(section)
             found.append(np.stack([offsets + start, kinds, places, addends]))
         references = self._without_tracer(np.concatenate(found, axis=1), content)
         order, counts = _by_kind(references[1], references[0], len(content))

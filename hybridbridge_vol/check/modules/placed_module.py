@@ -13,8 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hybridbridge_vol.check.modules.linked_module import (
+    DATA,
     IS_FAR,
     IS_RELATIVE,
+    LATER,
     RODATA,
     TEXT,
     Bytes,
@@ -67,9 +69,10 @@ class PlacedModule:
         self.vaddrs[place] = vaddr & U64
         self._known[place] = True
 
-    def knows(self, place: int) -> bool:
-        """Whether a place was found."""
-        return bool(self._known[place])
+    def known(self, places: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Which of some places were found."""
+        found: npt.NDArray[np.bool_] = self._known[places]
+        return found
 
     def vaddr_of(self, place: int, offset: int) -> int | None:
         """The address of something in a place; None if the place was not found."""
@@ -97,6 +100,23 @@ class PlacedModule:
             if share > max(best, _ALIKE):
                 best = share
                 self._put(RODATA, vaddr)
+
+    def place_data(self, pages: list[int]) -> None:
+        """Find the data to which the code does not refer: directly behind the constants, as before 6.4, or where
+        `struct module` says. `pages` are the pages named there; since 6.4 they are those of code, data, constants
+        and data that is constant after initialisation, in a row (include/linux/module.h, `enum mod_mem_type`)."""
+        sizes = [len(segment.content) for segment in self.linked.segments]
+        behind_text = page_up(self.text_vaddr + sizes[TEXT])
+        if self._known[RODATA] and self.vaddrs[RODATA] == behind_text:
+            later = page_up(behind_text + sizes[RODATA])
+            wanted = {LATER: later, DATA: page_up(later + sizes[LATER])}
+        else:
+            own = [segment for segment in (TEXT, DATA, RODATA, LATER) if sizes[segment]]
+            first = pages.index(self.text_vaddr) if self.text_vaddr in pages else len(pages)
+            wanted = dict(zip(own, pages[first:], strict=False))
+        if all(not self._known[segment] or self.vaddrs[segment] == vaddr for segment, vaddr in wanted.items()):
+            for segment, vaddr in wanted.items():
+                self._put(segment, vaddr)
 
     def resolve(self, resolve: Resolve) -> None:
         """Fill in the addresses of the symbols of the kernel and of other modules."""
