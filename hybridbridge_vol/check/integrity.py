@@ -24,8 +24,10 @@ from hybridbridge_vol.check.modules.all_modules import AllModules
 from hybridbridge_vol.check.modules.integrity import ModuleIntegrity
 from hybridbridge_vol.check.modules.stored_pointers import StoredPointers
 from hybridbridge_vol.check.patch_tables import PatchTables, read_call_sites, read_patch_tables
+from hybridbridge_vol.check.packages import KernelPackage
 from hybridbridge_vol.check.patching import Patcher
 from hybridbridge_vol.check.symbol_names import Places, listed_modules
+from hybridbridge_vol.check.tracepoints import PREFIX, is_recorded
 from hybridbridge_vol.check.tracers import Tracers
 from hybridbridge_vol.errors import StoreError
 from hybridbridge_vol.guest.kernel import GuestKernel
@@ -251,6 +253,8 @@ class Integrity:
         if at_home >= START_KERNEL_MAP:
             at_home = at_home - self._bridge.home_delta + self._bridge.layout.shift & U64
         target = after - self._text_vaddr
+        if self._is_recorded(site, after):
+            return True
         if after == at_home or target in self._processors.get(site, ()):
             return True
         if not inside(target, [(0, self._code_end), self._constants, self._init_code]):
@@ -260,6 +264,15 @@ class Integrity:
         if self._is_static_call(site):
             return self._stores.passes(target, site)
         return inside(site, self._apic_drivers) and self._stores.refers_to_both(target, self._apic_setters)
+
+    def _is_recorded(self, site: int, function_vaddr: int) -> bool:
+        """Whether a pointer is a tracepoint's, and the kernel just records its events."""
+        found = self._symbols.lookup(self._text + site)
+        if found is None or not found[0].startswith(PREFIX) or found[1]:
+            return False
+        package = KernelPackage(self._bridge, self._linked, self._stores)
+        function = self._around.function(function_vaddr)
+        return is_recorded(found[0], function_vaddr, function, package, self._around.word)
 
     def _is_explained_by_modules(self, vaddr: int, site: int) -> bool:
         """Whether a module stores a pointer to something of its own, or hands it to the kernel."""

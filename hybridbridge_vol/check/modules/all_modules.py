@@ -123,6 +123,11 @@ class AllModules:
             return f"{placed.name}+{offset:#x}"
         return self.names(placed.name).begins(offset)
 
+    def name_of(self, vaddr: int) -> str | None:
+        """The name of the function of a module that begins at an address, from its file; None if none does."""
+        placed = self.at(vaddr)
+        return None if placed is None else self.names(placed.name).begins(vaddr - placed.text_vaddr)
+
     # --- static calls -------------------------------------------------------------------------------------
 
     def key_of(self, placed: PlacedModule) -> Callable[[int, int], int | None]:

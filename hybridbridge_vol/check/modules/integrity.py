@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,8 +20,10 @@ from hybridbridge_vol.check.modules.names import Names
 from hybridbridge_vol.check.modules.patch_sites import SiteColumns
 from hybridbridge_vol.check.modules.placed_module import Memory, PlacedModule
 from hybridbridge_vol.check.modules.stored_pointers import StoredPointers
+from hybridbridge_vol.check.packages import ModulePackage
 from hybridbridge_vol.check.patching import Patcher
 from hybridbridge_vol.check.symbol_names import Places
+from hybridbridge_vol.check.tracepoints import PREFIX, is_recorded
 from hybridbridge_vol.check.tracers import Tracers
 from hybridbridge_vol.procfs.system import Module
 from hybridbridge_vol.units import PAGE_SIZE
@@ -63,6 +66,15 @@ class ModuleIntegrity:
             reason = f"module {module.name} cannot be checked: {reason}"
             yield self.difference("missing", module.address_vaddr, module.name, None, reason)
 
+    def explains(self, module: str, variable: str, pointer: _Pointer) -> bool:
+        """Whether a module's pointer is one that trusted code stores there."""
+        if variable.startswith(PREFIX):
+            package = ModulePackage(module, self.modules, self.stored)
+            function = self.modules.name_of(pointer.found)
+            if is_recorded(variable, pointer.found, function, package, self.around.word):
+                return True
+        return self.stored.explains(pointer.found, pointer.vaddr)
+
     def difference(
         self,
         what: str,
@@ -76,6 +88,14 @@ class ModuleIntegrity:
         place = self._bridge.layout.translate(self._bridge.image, vaddr)
         offset = None if place is None else self._bridge.image.offset_of(place.paddr)
         return Difference(what, vaddr, offset, symbol, expected, found, leads)
+
+
+class _Pointer(NamedTuple):
+    """A pointer at `vaddr`: its linked value, and the value found."""
+
+    vaddr: int
+    linked: int
+    found: int
 
 
 class _Comparison:
@@ -180,19 +200,21 @@ class _Comparison:
             memory = self._all.modules.read(vaddr, size)
             words = np.ndarray((max(size - 7, 0),), "<u8", memory.data, 0, (1,))[places - np.uint64(vaddr)]
             for at in np.flatnonzero(words != linked).tolist():
-                if not self._all.stored.explains(int(words[at]), int(places[at])):
-                    yield from self._pointer(int(places[at]), int(linked[at]), int(words[at]), memory)
+                pointer = _Pointer(int(places[at]), int(linked[at]), int(words[at]))
+                if (pointer.vaddr - vaddr) & -PAGE_SIZE not in memory.absent:
+                    yield from self._pointer(pointer)
 
-    def _pointer(self, vaddr: int, before: int, after: int, memory: Memory) -> Iterator[Difference]:
-        if (vaddr - memory.vaddr) & -PAGE_SIZE in memory.absent:
+    def _pointer(self, pointer: _Pointer) -> Iterator[Difference]:
+        name = self._names.variable(pointer.vaddr)
+        if self._all.explains(self._name, name, pointer):
             return
         yield self._all.difference(
-            "module",
-            vaddr,
-            f"{self._name}:{self._names.variable(vaddr)}",
-            self._all.places.describe(before),
-            f"{after:#x}",
-            self._all.places.leads([after]),
+            "traced" if self._all.tracers.owns(name) else "module",
+            pointer.vaddr,
+            f"{self._name}:{name}",
+            self._all.places.describe(pointer.linked),
+            f"{pointer.found:#x}",
+            self._all.places.leads([pointer.found]),
         )
 
     @cached_property

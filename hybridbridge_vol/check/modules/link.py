@@ -80,6 +80,16 @@ def data_references(name: str, file: ModuleFile) -> Iterator[tuple[int, int, int
                 yield section.number, offset, place, addend
 
 
+def symbol_places(file: ModuleFile) -> dict[str, tuple[int, int]]:
+    """The symbols of a file, each with its place and its offset there."""
+    linker = _Linker("", file)
+    return {
+        symbol.name: linker.place_of(symbol.section, symbol.value)
+        for symbol in file.symbols()
+        if SHN_UNDEF < symbol.section < len(file.sections) and symbol.name
+    }
+
+
 class _Linker:
     """The places of one file's symbols, and what refers to them."""
 
@@ -119,6 +129,10 @@ class _Linker:
                 places[number] = self._absolute + 1 + self._imports.setdefault(name, len(self._imports))
         self._symbol_value[(sections == SHN_UNDEF) | (sections == SHN_ABS)] &= (1 << 63) - 1
         return places
+
+    def place_of(self, section: int, offset: int) -> tuple[int, int]:
+        """See the function of that name."""
+        return int(self._place[section]), int(self._start[section]) + offset
 
     def linked(self) -> LinkedModule:
         """All of it."""

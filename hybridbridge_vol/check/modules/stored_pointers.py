@@ -30,7 +30,8 @@ class StoredPointers:
         return CodeReferences(placed, file, *code_references(name, file))
 
     @cache  # noqa: B019
-    def _tables(self, name: str) -> FileTables:
+    def tables(self, name: str) -> FileTables:
+        """The structures in a module's file."""
         return FileTables(self._modules.by_name[name], self._modules.file(name))
 
     def explains(self, value: int, variable_vaddr: int) -> bool:
@@ -47,7 +48,7 @@ class StoredPointers:
         """Whether the file of the module that a function lies in has its address at an offset of one of its
         structures."""
         owner = self._modules.at(value)
-        return owner is not None and self._tables(owner.name).has(value, offset)
+        return owner is not None and self.tables(owner.name).has(value, offset)
 
     def _owners(self, *vaddrs: int) -> Iterator[PlacedModule]:
         owners = (self._modules.at(vaddr) or self._modules.with_data(vaddr) for vaddr in vaddrs)
@@ -56,6 +57,6 @@ class StoredPointers:
     def _copies(self, placed: PlacedModule, value: int, variable_vaddr: int) -> bool:
         """Whether code beside a reference to the variable refers to a slot of a structure, and the value is in
         this slot of such a structure in its own module's file."""
-        tables = self._tables(placed.name)
+        tables = self.tables(placed.name)
         offsets = (tables.slot(vaddr) for vaddr in self._code(placed.name).near(variable_vaddr))
         return any(offset is not None and self.is_in_slot(value, offset) for offset in offsets)

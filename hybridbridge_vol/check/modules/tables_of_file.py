@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from functools import cached_property
 
-from hybridbridge_vol.check.modules.link import data_references
+from hybridbridge_vol.check.modules.link import data_references, symbol_places
 from hybridbridge_vol.check.modules.linked_module import DATA, LATER, RODATA, TEXT
 from hybridbridge_vol.check.modules.placed_module import PlacedModule
 from hybridbridge_vol.kernel_file.module import SHF_ALLOC, SHF_EXECINSTR, ModuleFile
@@ -48,6 +48,17 @@ class FileTables:
     def has(self, function_vaddr: int, slot: int) -> bool:
         """Whether a structure in the file has a function of the module in a slot."""
         return (function_vaddr - self._placed.text_vaddr, slot) in self._slots
+
+    def refers(self, name: str, other: str) -> bool:
+        """Whether one variable holds the address of another, by their names."""
+        found = {symbol.name: symbol for symbol in self._file.symbols() if symbol.name in (name, other)}
+        if len(found) < 2:
+            return False
+        own, wanted = found[name], symbol_places(self._file).get(other)
+        return any(
+            section == own.section and 0 <= offset - own.value < own.size and (place, addend) == wanted
+            for section, offset, place, addend in data_references(self._placed.name, self._file)
+        )
 
     def slot(self, vaddr: int) -> int | None:
         """The offset, in its structure, of an address in the module's data; None if it is in none."""
