@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from functools import cache, cached_property
 
 from hybridbridge_vol.bridge.attachment import Bridge
+from hybridbridge_vol.bridge.sides import moved
 from hybridbridge_vol.check.modules.linked_module import TEXT
 from hybridbridge_vol.check.modules.module_store import linked_modules
 from hybridbridge_vol.check.modules.names import Names
@@ -15,8 +16,8 @@ from hybridbridge_vol.check.modules.placed_module import Memory, PlacedModule
 from hybridbridge_vol.kernel_file.module import ModuleFile
 from hybridbridge_vol.machine.memory import page_up
 from hybridbridge_vol.procfs.system import Module
+from hybridbridge_vol.snapshot.bulk_reader import BulkReader
 from hybridbridge_vol.trust import modules
-from hybridbridge_vol.units import PAGE_SIZE, U64
 
 TRAMPOLINE, KEY = "__SCT__", "__SCK__"
 _ENDBR_SIZE = 4
@@ -27,6 +28,7 @@ class AllModules:
 
     def __init__(self, bridge: Bridge, listed: Iterable[Module]) -> None:
         self._bridge = bridge
+        self._reader = BulkReader(bridge.virtual_memory)
         self.by_name: dict[str, PlacedModule] = {}
         structs = bridge.space.modules.listed.structs
         where = {one.name: one.address_vaddr for one in listed if one.name in structs}
@@ -37,32 +39,22 @@ class AllModules:
             placed.place_rodata([behind_text, *pages], self.read)
             placed.place_data(pages)
             self.by_name[name] = placed
-        exports = {name: vaddr for placed in self.by_name.values() for name, vaddr in placed.exports()}
+        self._resolve()
 
-        @cache
-        def resolve(name: str) -> int | None:
-            found = bridge.sides.snapshot_all(name)
-            return found[0] if found else exports.get(name)
-
+    def _resolve(self) -> None:
+        """Lead the modules' references to the kernel, and to each other."""
+        names = {name for placed in self.by_name.values() for name in placed.linked.imports}
+        shift = self._bridge.layout.shift
+        vaddrs = {name: vaddr for placed in self.by_name.values() for name, vaddr in placed.exports()}
+        vaddrs |= {
+            name: moved(found[0], shift) for name, found in self._bridge.kernel.symbols.find(names).items()
+        }
         for placed in self.by_name.values():
-            placed.resolve(resolve)
+            placed.resolve(vaddrs)
 
     def read(self, vaddr: int, size: int) -> Memory:
         """Memory of the snapshot, page by page by its own page tables."""
-        layout, image = self._bridge.layout, self._bridge.image
-        data = bytearray(size)
-        absent = []
-        at = 0
-        while at < size:
-            step = min(size - at, PAGE_SIZE - (vaddr + at) % PAGE_SIZE)
-            place = layout.translate(image, vaddr + at & U64)
-            page = None if place is None else image.read_available(place.paddr, step)
-            if page is None:
-                absent.append(at)
-            else:
-                data[at : at + step] = page
-            at += step
-        return Memory(vaddr, data, absent)
+        return Memory(vaddr, *self._reader.read(vaddr, size))
 
     @cache  # noqa: B019 - as long as one comparison
     def file(self, name: str) -> ModuleFile:

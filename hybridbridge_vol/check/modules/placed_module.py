@@ -6,7 +6,7 @@ the snapshot's copy of the code. A forged reference moves nothing that is hidden
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
 
 import numpy as np
@@ -31,7 +31,6 @@ from hybridbridge_vol.units import PAGE_SIZE, U64
 UNKNOWN = 0
 """The address of a place that was not found."""
 MemoryAt = Callable[[int, int], "Memory"]
-Resolve = Callable[[str], int | None]
 
 
 class Memory:
@@ -118,15 +117,13 @@ class PlacedModule:
             for segment, vaddr in wanted.items():
                 self._put(segment, vaddr)
 
-    def resolve(self, resolve: Resolve) -> None:
+    def resolve(self, vaddrs: Mapping[str, int]) -> None:
         """Fill in the addresses of the symbols of the kernel and of other modules."""
         first = self.linked.absolute + 1
-        for number, name in enumerate(self.linked.imports, first):
-            vaddr = resolve(name)
-            if vaddr is None:
-                self.unresolved.append(name)
-            else:
-                self._put(number, vaddr)
+        found = [vaddrs.get(name) for name in self.linked.imports]
+        self.vaddrs[first:] = [vaddr or 0 for vaddr in found]
+        self._known[first:] = [vaddr is not None for vaddr in found]
+        self.unresolved = [name for name, vaddr in zip(self.linked.imports, found, strict=True) if vaddr is None]
 
     def exports(self) -> Iterator[tuple[str, int]]:
         """What others can refer to, with its address."""
