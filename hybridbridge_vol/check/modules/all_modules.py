@@ -9,7 +9,7 @@ from functools import cache, cached_property
 
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.sides import moved
-from hybridbridge_vol.check.modules.linked_module import TEXT
+from hybridbridge_vol.check.modules.linked_module import DATA, LATER, TEXT
 from hybridbridge_vol.check.modules.module_store import linked_modules
 from hybridbridge_vol.check.modules.names import Names
 from hybridbridge_vol.check.modules.placed_module import Memory, PlacedModule
@@ -45,9 +45,10 @@ class AllModules:
         """Lead the modules' references to the kernel, and to each other."""
         names = {name for placed in self.by_name.values() for name in placed.linked.imports}
         shift = self._bridge.layout.shift
-        vaddrs = {name: vaddr for placed in self.by_name.values() for name, vaddr in placed.exports()}
+        vaddrs = {name: [vaddr] for placed in self.by_name.values() for name, vaddr in placed.exports()}
         vaddrs |= {
-            name: moved(found[0], shift) for name, found in self._bridge.kernel.symbols.find(names).items()
+            name: [moved(link_vaddr, shift) for link_vaddr in found]
+            for name, found in self._bridge.kernel.symbols.find(names).items()
         }
         for placed in self.by_name.values():
             placed.resolve(vaddrs)
@@ -121,6 +122,17 @@ class AllModules:
         return None if placed is None else self.names(placed.name).begins(vaddr - placed.text_vaddr)
 
     # --- static calls -------------------------------------------------------------------------------------
+
+    def empty_keys(self, placed: PlacedModule) -> list[int]:
+        """Addresses of the keys of its own static calls that call nothing as linked."""
+        rows = placed.linked.sites.static_calls.reshape(-1, 3)
+        keys = {
+            vaddr
+            for place, offset in set(zip(rows[:, 2].tolist(), placed.linked.sites.keys.tolist(), strict=True))
+            if place in (LATER, DATA) and (vaddr := placed.vaddr_of(place, offset)) is not None
+        }
+        linked = {int(vaddr) for segment in (LATER, DATA) for vaddr in placed.pointers(segment)[0]} if keys else ()
+        return sorted(keys.difference(linked))
 
     def key_of(self, placed: PlacedModule) -> Callable[[int, int], int | None]:
         """How to find the keys of a module's static calls, by place and offset. Where the module knows but the

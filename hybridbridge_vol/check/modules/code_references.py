@@ -13,7 +13,7 @@ from hybridbridge_vol.check.modules.placed_module import PlacedModule
 from hybridbridge_vol.kernel_file.module import ModuleFile
 from hybridbridge_vol.units import U64
 
-_NEAR = 64
+NEAR = 64
 """Bytes of code within which a store refers to the variable and to what is stored: one instruction, or the arguments
 of a call of `__static_call_update`."""
 _BEHIND_FIELD = (4, 5, 6, 8)
@@ -55,14 +55,14 @@ class CodeReferences:
         fits = np.where(self._relative, behind, distance == 0)
         return self._positions[fits & self._known]
 
-    def stores(self, value: int, variable_vaddr: int) -> bool:
+    def stores(self, value: int, variable_vaddr: int, near: int = NEAR) -> bool:
         """Whether code refers to a variable, and close by to an address that it may hold. Zero, which nothing
         refers to, may be stored wherever the code refers to the variable."""
         variables = self._of(variable_vaddr)
         if not value or not len(variables):
             return bool(len(variables))
         values = self._of(value)
-        return bool((np.abs(values[:, None] - variables[None, :]) <= _NEAR).any())
+        return bool((np.abs(values[:, None] - variables[None, :]) <= near).any())
 
     def stores_by_pointer(self, value: int, variable_vaddr: int) -> bool:
         """Whether code stores an address at an offset from a pointer, and refers to the place that lies by this
@@ -84,7 +84,7 @@ class CodeReferences:
     def near(self, variable_vaddr: int) -> list[int]:
         """The addresses that code refers to close to a reference to a variable."""
         variables = self._of(variable_vaddr)
-        close = (np.abs(self._positions[:, None] - variables[None, :]) <= _NEAR).any(axis=1) & self._known
+        close = (np.abs(self._positions[:, None] - variables[None, :]) <= NEAR).any(axis=1) & self._known
         found: set[int] = set()
         for vaddr, relative in zip(self._vaddrs[close].tolist(), self._relative[close].tolist(), strict=True):
             found |= {vaddr + behind for behind in _BEHIND_FIELD} if relative else {vaddr}

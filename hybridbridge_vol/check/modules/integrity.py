@@ -73,7 +73,9 @@ class ModuleIntegrity:
             function = self.modules.name_of(pointer.found)
             if is_recorded(variable, pointer.found, function, package, self.around.word):
                 return True
-        return self.stored.explains(pointer.found, pointer.vaddr)
+        return self.stored.explains(pointer.found, pointer.vaddr) or (
+            not pointer.linked and self.stored.answers_nothing(pointer.found, pointer.vaddr)
+        )
 
     def difference(
         self,
@@ -121,6 +123,10 @@ class _Comparison:
         yield from self._code()
         yield from self._constants()
         yield from self._pointers()
+        for vaddr in self._all.modules.empty_keys(self._placed):
+            found = self._all.around.word(vaddr)
+            if found:
+                yield from self._pointer(_Pointer(vaddr, 0, found))
 
     def _unresolved(self) -> Iterator[Difference]:
         if self._placed.unresolved:
@@ -212,7 +218,7 @@ class _Comparison:
             "traced" if self._all.tracers.owns(name) else "module",
             pointer.vaddr,
             f"{self._name}:{name}",
-            self._all.places.describe(pointer.linked),
+            self._all.places.describe(pointer.linked) if pointer.linked else "0x0",
             f"{pointer.found:#x}",
             self._all.places.leads([pointer.found]),
         )

@@ -117,13 +117,19 @@ class PlacedModule:
             for segment, vaddr in wanted.items():
                 self._put(segment, vaddr)
 
-    def resolve(self, vaddrs: Mapping[str, int]) -> None:
-        """Fill in the addresses of the symbols of the kernel and of other modules."""
+    def resolve(self, vaddrs: Mapping[str, list[int]]) -> None:
+        """Fill in the addresses of the symbols of the kernel and of other modules. Of several of one name it is the
+        one that the snapshot's copy refers to."""
         first = self.linked.absolute + 1
-        found = [vaddrs.get(name) for name in self.linked.imports]
-        self.vaddrs[first:] = [vaddr or 0 for vaddr in found]
-        self._known[first:] = [vaddr is not None for vaddr in found]
-        self.unresolved = [name for name, vaddr in zip(self.linked.imports, found, strict=True) if vaddr is None]
+        found = [vaddrs.get(name, ()) for name in self.linked.imports]
+        self.vaddrs[first:] = [several[0] if several else 0 for several in found]
+        self._known[first:] = [bool(several) for several in found]
+        self.unresolved = [name for name, several in zip(self.linked.imports, found, strict=True) if not several]
+        for place, several in enumerate(found, first):
+            if len(several) > 1:
+                code = self.linked.segments[TEXT]
+                used = _starts(code, self.text, np.flatnonzero(code.targets == place)[:1].astype(np.uint32))
+                self.vaddrs[place] = next((vaddr for vaddr in several if [vaddr] == used), several[0])
 
     def exports(self) -> Iterator[tuple[str, int]]:
         """What others can refer to, with its address."""
@@ -189,9 +195,18 @@ def _fields(data: bytearray, far: bool) -> npt.NDArray[np.unsignedinteger]:
 
 def _voted(code: LinkedSegment, found: Memory) -> Iterator[tuple[int, int]]:
     """`(place, address)` where most of some references in the code agree."""
-    ends = np.cumsum(code.counts)
-    kinds = np.searchsorted(ends, code.voters, "right")
-    offsets = code.offsets[code.voters]
+    votes = zip(code.targets[code.voters].tolist(), _starts(code, found, code.voters), strict=True)
+    for place, group in groupby(votes, lambda vote: vote[0]):
+        starts = sorted(start for _place, start in group)
+        middle = starts[len(starts) // 2]
+        if 2 * starts.count(middle) > len(starts):
+            yield place, middle
+
+
+def _starts(code: LinkedSegment, found: Memory, numbers: Numbers) -> list[int]:
+    """Where the places begin that some references lead to, by what the snapshot has in their fields."""
+    kinds = np.searchsorted(np.cumsum(code.counts), numbers, "right")
+    offsets = code.offsets[numbers]
     values = np.zeros(len(offsets), np.uint64)
     for kind in range(len(code.counts)):
         some = kinds == kind
@@ -201,10 +216,4 @@ def _voted(code: LinkedSegment, found: Memory) -> Iterator[tuple[int, int]]:
             values[some] = signed.view(np.uint64)
             if IS_RELATIVE[kind]:
                 values[some] += offsets[some] + np.uint64(found.vaddr)
-    values -= code.addends[code.voters].view(np.uint64)
-    votes = zip(code.targets[code.voters].tolist(), values.tolist(), strict=True)
-    for place, group in groupby(votes, lambda vote: vote[0]):
-        starts = sorted(start for _place, start in group)
-        middle = starts[len(starts) // 2]
-        if 2 * starts.count(middle) > len(starts):
-            yield place, middle
+    return (values - code.addends[numbers].view(np.uint64)).tolist()

@@ -17,11 +17,16 @@ from hybridbridge_vol.check.modules.placed_module import PlacedModule
 from hybridbridge_vol.check.modules.tables_of_file import FileTables
 
 
-class StoredPointers:
-    """See the module's text."""
+_AROUND = 8192
+"""Bytes of code: a compiler keeps the address of a function that a function gives to many keys."""
 
-    def __init__(self, modules: AllModules) -> None:
+
+class StoredPointers:
+    """See the module's text. `nothing`: where the snapshot has `__static_call_return0`."""
+
+    def __init__(self, modules: AllModules, nothing: list[int]) -> None:
         self._modules = modules
+        self._nothing = nothing
 
     @cache  # noqa: B019 - as long as one comparison
     def _code(self, name: str) -> CodeReferences:
@@ -42,6 +47,14 @@ class StoredPointers:
             or self._code(placed.name).stores_by_pointer(value, variable_vaddr)
             or self._copies(placed, value, variable_vaddr)
             for placed in self._owners(value, variable_vaddr)
+        )
+
+    def answers_nothing(self, value: int, variable_vaddr: int) -> bool:
+        """Whether code that refers to the key of a static call refers, somewhere around, to the kernel's function
+        that does nothing: what it gives to the keys whose slots are empty."""
+        return value in self._nothing and any(
+            self._code(placed.name).stores(value, variable_vaddr, _AROUND)
+            for placed in self._owners(variable_vaddr)
         )
 
     def is_in_slot(self, value: int, offset: int) -> bool:
