@@ -143,12 +143,16 @@ class AllModules:
             if place >= first:
                 name = placed.linked.imports[place - first]
                 if name.startswith(TRAMPOLINE):
-                    kernels = self._bridge.sides.snapshot_all(KEY + name.removeprefix(TRAMPOLINE))
-                    return kernels[0] if kernels else self._keys.get(placed.vaddr_of(place, 0) or 0)
+                    kernels = self._key_of_kernel(KEY + name.removeprefix(TRAMPOLINE))
+                    return kernels or self._keys.get(placed.vaddr_of(place, 0) or 0)
             vaddr = placed.vaddr_of(place, offset)
             return self._keys.get(vaddr) if place == TEXT and vaddr is not None else vaddr
 
         return key_vaddr
+
+    @cache  # noqa: B019
+    def _key_of_kernel(self, name: str) -> int | None:
+        return next(iter(self._bridge.sides.snapshot_all(name)), None)
 
     @cached_property
     def _keys(self) -> dict[int, int]:

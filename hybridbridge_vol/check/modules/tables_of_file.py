@@ -60,17 +60,24 @@ class FileTables:
             for section, offset, place, addend in data_references(self._placed.name, self._file)
         )
 
-    def slot(self, vaddr: int) -> int | None:
-        """The offset, in its structure, of an address in the module's data; None if it is in none."""
+    @cached_property
+    def _sections(self) -> list[tuple[int, int, int]]:
+        """Start, end and number of each section of data that was found."""
         layouts = (
             (RODATA, self._file.rodata_layout()[0]),
             (LATER, self._file.later_layout()[0]),
             (DATA, self._file.data_layout()[0]),
         )
-        for place, layout in layouts:
-            start = self._placed.vaddr_of(place, 0)
-            for section, offset in layout.items() if start is not None else ():
-                distance = vaddr - (start or 0) - offset
-                if 0 <= distance < self._file.sections[section].size:
-                    return self._offset_in_object(section, distance)
+        return [
+            (start + offset, start + offset + self._file.sections[section].size, section)
+            for place, layout in layouts
+            if (start := self._placed.vaddr_of(place, 0)) is not None
+            for section, offset in layout.items()
+        ]
+
+    def slot(self, vaddr: int) -> int | None:
+        """The offset, in its structure, of an address in the module's data; None if it is in none."""
+        for start, end, section in self._sections:
+            if start <= vaddr < end:
+                return self._offset_in_object(section, vaddr - start)
         return None
