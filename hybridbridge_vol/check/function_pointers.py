@@ -15,6 +15,8 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 
+import numpy as np
+
 from hybridbridge_vol.check.instructions import Reader
 from hybridbridge_vol.kernel_file.symbols import Symbols
 from hybridbridge_vol.units import U64
@@ -32,6 +34,15 @@ def sites_in(abs64: array[int], ranges: Iterable[Range]) -> Iterator[int]:
     """The relocated words in some ranges."""
     for start, end in ranges:
         yield from abs64[bisect_left(abs64, start) : bisect_left(abs64, end)]
+
+
+def unequal_words(sites: Iterable[int], found: bytearray, expected: bytearray) -> list[int]:
+    """Which of the words at some offsets differ."""
+    offsets = np.fromiter(sites, np.int64)
+    count = min(len(found), len(expected)) - 7
+    before, after = (np.ndarray((count,), "<u8", data, 0, (1,))[offsets] for data in (expected, found))
+    differing: list[int] = offsets[before != after].tolist()
+    return differing
 
 
 def inside(offset: int, ranges: Iterable[Range]) -> bool:

@@ -16,7 +16,7 @@ from hybridbridge_vol.check.call_depth import lead_calls_behind
 from hybridbridge_vol.check.code_differences import SHOWN, CodeComparison, unequal
 from hybridbridge_vol.check.cut_strings import accept_cut_strings
 from hybridbridge_vol.check.difference import Difference
-from hybridbridge_vol.check.function_pointers import Range, Stores, holds_pointers, inside, joined, sites_in
+from hybridbridge_vol.check.function_pointers import Range, Stores, holds_pointers, inside, joined, sites_in, unequal_words
 from hybridbridge_vol.check.instructions import Reader, Thunks
 from hybridbridge_vol.check.interrupt_gates import GATE_SIZE, VECTORS, ExpectedGates, Gate, read_gates
 from hybridbridge_vol.check.kernel_context import KernelAround
@@ -230,7 +230,7 @@ class Integrity:
         code = [(0, self._code_end), self._init_code]
         abs64, flat, found, expected = self._linked.abs64, self._linked.flat, self._found, self._expected
         sites = sites_in(abs64, (self._read_only_later, self._data))
-        for site in [site for site in sites if found[site : site + 8] != expected[site : site + 8]]:
+        for site in unequal_words(sites, found, expected):
             target = int.from_bytes(flat[site : site + 8], "little") - self._text
             is_table = inside(target, [self._constants]) and holds_pointers(
                 abs64, target, self._behind(target)

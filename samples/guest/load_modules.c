@@ -1,11 +1,12 @@
 /*
  * Loads modules, one after the other, as insmod does.
  *
- *     load_modules ORDER FOLDER SECONDS REFUSED
+ *     load_modules ORDER FOLDER REFUSED SECONDS ALL
  *
  * ORDER has the names of the modules, one a line (words behind a name are ignored); FOLDER has their files, which are
- * removed so that they take no memory. A module whose initialisation does not end in SECONDS is left alone. The file
- * REFUSED gets a line for each module that was not loaded: its name and the error number, 0 for one that did not end.
+ * removed so that they take no memory. A module whose initialisation does not end in SECONDS is left alone, and those
+ * that have not begun after ALL seconds are not loaded. The file REFUSED gets a line for each module that was not
+ * loaded: its name and the error number, 0 for one that did not end or begin.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -58,9 +59,10 @@ int main(int count, char **arguments)
 	sigset_t child_ends;
 	int total = 0, loaded = 0;
 
-	if (count != 5)
+	if (count != 6)
 		return 2;
-	FILE *order = fopen(arguments[1], "re"), *refused = fopen(arguments[4], "we");
+	FILE *order = fopen(arguments[1], "re"), *refused = fopen(arguments[3], "we");
+	time_t end = time(NULL) + atol(arguments[5]);
 	if (!order || !refused) {
 		printf("load_modules: %s\n", strerror(errno));
 		return 1;
@@ -70,14 +72,18 @@ int main(int count, char **arguments)
 	sigprocmask(SIG_BLOCK, &child_ends, NULL);
 	while (fgets(line, sizeof line, order)) {
 		line[strcspn(line, " \n")] = 0;
+		total++;
+		if (time(NULL) >= end) {
+			fprintf(refused, "%s 0\n", line);
+			continue;
+		}
 		snprintf(path, sizeof path, "%s/%s.ko", arguments[2], line);
 		printf("%s ", line);
 		fflush(stdout);
 		pid_t pid = fork();
 		if (!pid)
 			_exit(load(path));
-		int status = status_of(pid, &child_ends, atol(arguments[3]));
-		total++;
+		int status = status_of(pid, &child_ends, atol(arguments[4]));
 		loaded += !status;
 		if (status)
 			fprintf(refused, "%s %d\n", line, status < 0 ? 0 : status);

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import mmap
 import os
 import struct
 import tempfile
@@ -22,7 +23,7 @@ from hybridbridge_vol.check.modules.linked_module import LinkedModule, LinkedSeg
 from hybridbridge_vol.errors import KernelFileError
 from hybridbridge_vol.trust import modules
 
-FORMAT = 2
+FORMAT = 3
 _LEVEL = 1
 _HEADER = struct.Struct("<I")
 _DAMAGE = (KeyError, ValueError, IndexError, TypeError, struct.error, zipfile.BadZipFile, zstandard.ZstdError)
@@ -55,21 +56,27 @@ def _linked(folder: Path, name: str) -> LinkedModule | None:
 
 
 def _kept(path: Path, wanted: Mapping[str, int]) -> Iterator[tuple[str, LinkedModule]]:
+    """What is kept of the wanted modules. The archive's entries are read where they lie: thousands of them are
+    opened faster than `zipfile` does, and their own checksums are checked."""
     try:
-        archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile):
+        with open(path, "rb") as stream, zipfile.ZipFile(stream) as archive:
+            entries = archive.NameToInfo
+            view = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError, zipfile.BadZipFile):
         return
     unpack = zstandard.ZstdDecompressor().decompress
-    with archive:
+    with view:
         for name, checksum in wanted.items():
             with contextlib.suppress(*_DAMAGE):
-                yield name, unpacked(unpack(archive.read(_entry(name, checksum))))
+                entry = entries[_entry(name, checksum)]
+                start = entry.header_offset + zipfile.sizeFileHeader + len(entry.filename.encode())
+                yield name, unpacked(unpack(view[start : start + entry.file_size]))
 
 
 def _keep(path: Path, made: Mapping[str, LinkedModule]) -> None:
     """Add modules to the archive, which others see as it was or with all of them. By the names of their
     entries."""
-    pack = zstandard.ZstdCompressor(level=_LEVEL).compress
+    pack = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compress
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
     os.close(handle)
     try:
