@@ -127,8 +127,8 @@ def initramfs(package: Path, made_of: Recipe) -> bytes:
 
 
 def chosen(package: Path, wanted: Iterable[str]) -> list[str]:
-    """The names of the modules that are `wanted`: names, shell patterns of the names that the package has, and
-    behind a `!` patterns of those that are not."""
+    """The names of the modules that are `wanted`: names, shell patterns of the names that the package has,
+    and behind a `!` patterns of those that are not."""
     wanted = list(wanted)
     if not any(set(pattern) & set("*?[!") for pattern in wanted):
         return wanted

@@ -54,8 +54,8 @@ class Spec:
 
     `kernel` as `samples.kernels.fetch` takes it; `ram` in bytes; `append` goes to the kernel's command line;
     `processes` is how many sleeping ones to add; `la57` gives 5-level page tables. With `modules`, one of
-    `samples.module_guest.SETS`, the guest loads these modules instead of doing the workload. The seed governs the
-    workload; KASLR draws anew for every image.
+    `samples.module_guest.SETS`, the guest loads these modules instead of doing the workload. The seed governs
+    the workload; KASLR draws anew for every image.
     """
 
     kernel: str

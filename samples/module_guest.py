@@ -1,4 +1,5 @@
-"""Guests that load modules, and do nothing else: those of a server, or every one that the kernel package has."""
+"""Guests that load modules, and do nothing else: those of a server, or every one that the kernel package
+has."""
 
 from __future__ import annotations
 
@@ -15,10 +16,10 @@ _SETS = {
     ),
 }  # fmt: skip
 SETS = {**_SETS, "all": (*_SETS["server"], "*")}
-"""Names or shell patterns, by the name of the set. A module that the package lacks is left out, and if time runs out,
-the last ones."""
+"""Names or shell patterns, by the name of the set. A module that the package lacks is left out, and if time
+runs out, the last ones."""
 _LEFT_OUT = (
-    "!pvpanic*",  # the machine is stopped by writing to this device's memory, which its driver would claim
+    "!pvpanic*",  # the machine is stopped by writing to this device
 )
 _LOADER = "usr/libexec/load_modules"
 _PLAN = ("command uname -a", "last /run/refused", "last /proc/modules", "settle comm")

@@ -107,9 +107,9 @@ class Stores:
         return False
 
     def slots_copied_to(self, variable: int) -> set[int]:
-        """Offsets in structures from which some function of the kernel loads its third argument right before it
-        takes the address `variable`: as perf_register_guest_info_callbacks() (kernel/events/core.c) gives what its
-        caller's structure holds to the keys of static calls."""
+        """Offsets in structures from which some function of the kernel loads its third argument right before
+        it takes the address `variable`: as perf_register_guest_info_callbacks() (kernel/events/core.c) gives
+        what its caller's structure holds to the keys of static calls."""
         taken = f", {self._text + variable & U64:#x}"
         found: set[int] = set()
         for start, end in sorted(self._users(variable))[:_MOST_FUNCTIONS]:

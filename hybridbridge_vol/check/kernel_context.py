@@ -16,8 +16,8 @@ _MAX_CACHES = 10000
 
 
 class KernelAround:
-    """See `check.patching.Surroundings`. `expected` is the kernel's text as it must be; `module_function` gives
-    the function of a module that begins at an address."""
+    """See `check.patching.Surroundings`. `expected` is the kernel's text as it must be; `module_function`
+    gives the function of a module that begins at an address."""
 
     def __init__(
         self, bridge: Bridge, expected: bytearray, module_function: Callable[[int], str | None]

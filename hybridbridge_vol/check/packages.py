@@ -33,7 +33,7 @@ class KernelPackage:
         if start is None or target is None:
             return False
         end = min(symbols.next_address(start) or start, start + _VARIABLE)
-        words = (self._linked.flat[at - text : at - text + 8] for at in range(start, end, 8))
+        words = (bytes(self._linked.flat[at - text : at - text + 8]) for at in range(start, end, 8))
         return target.to_bytes(8, "little") in words
 
     def registers(self, function_vaddr: int, tracepoint_vaddr: int) -> bool:

@@ -1,9 +1,10 @@
 """Tracepoints whose events the kernel itself records: no hook, but a difference in the key of a static call.
 
 A tracepoint calls the function in `__SCK__tp_func_NAME`: while nobody listens an iterator over its list of
-functions, while one function is registered that one (kernel/tracepoint.c, `tracepoint_update_call`). The kernel
-registers functions of its own to record events, and drivers ask it to (`trace_array_set_clr_event`); every other
-function, that of a BPF program or of a performance counter included, watches the kernel and is reported.
+functions, while one function is registered that one (kernel/tracepoint.c, `tracepoint_update_call`). The
+kernel registers functions of its own to record events, and drivers ask it to (`trace_array_set_clr_event`);
+every other function, that of a BPF program or of a performance counter included, watches the kernel and is
+reported.
 """
 
 from __future__ import annotations

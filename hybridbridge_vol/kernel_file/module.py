@@ -203,8 +203,8 @@ class ModuleFile:
 
     def _layout(self, wanted: int, unwanted: int, later: bool = False) -> tuple[dict[int, int], int]:
         """`({section: offset}, size)` of a segment: the sections that the loader lays out one after the other
-        (kernel/module/main.c, `layout_sections`). `later`: those of `_RO_AFTER_INIT`, else all others. Data ends
-        before `_MOVED`, as what comes behind it lies elsewhere in other kernels."""
+        (kernel/module/main.c, `layout_sections`). `later`: those of `_RO_AFTER_INIT`, else all others. Data
+        ends before `_MOVED`, as what comes behind it lies elsewhere in other kernels."""
         offsets: dict[int, int] = {}
         size = 0
         for item in self.sections:

@@ -45,11 +45,9 @@ class Translation:
     shift: int
 
 
-def last_table(
-    read_u64: Callable[[int], int], root_paddr: int, vaddr: int, levels: int = 4
-) -> int | None:
-    """The physical address of the table whose entries map 4 KiB around `vaddr`; None if there is none. Parameters
-    as those of `walk`."""
+def last_table(read_u64: Callable[[int], int], root_paddr: int, vaddr: int, levels: int = 4) -> int | None:
+    """The physical address of the table whose entries map 4 KiB around `vaddr`; None if there is none.
+    Parameters as those of `walk`."""
     table = root_paddr & FRAME_MASK
     shift = TOP_SHIFT[levels]
     while shift > PAGE_SHIFT:

@@ -62,8 +62,8 @@ class SnapshotLayout:
             return None
 
     def last_table(self, image: Tables, vaddr: int) -> int | None:
-        """The physical address of the page table with the entry of the page at an address; None where there is
-        none, or a large page."""
+        """The physical address of the page table with the entry of the page at an address; None where there
+        is none, or a large page."""
         try:
             return paging.last_table(_entries(image), self.root_paddr, vaddr, self.levels)
         except UnreadableSnapshot:

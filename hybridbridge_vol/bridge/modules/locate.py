@@ -88,7 +88,8 @@ def locate(name: str, file: ModuleFile, text_vaddr: int, read: Read) -> Location
 
 
 def text_by_exit(file: ModuleFile, struct_vaddr: int, read: Read) -> int | None:
-    """Where a module's code begins by the function in its `struct module` that ends it; None if it has none."""
+    """Where a module's code begins by the function in its `struct module` that ends it; None if it has
+    none."""
     own = file.section(STRUCT_SECTION)
     layout = file.text_layout()[0]
     for item in file.relocations(own.number) if own is not None else ():

@@ -51,8 +51,8 @@ class ModuleList:
 
     @cached_property
     def structs(self) -> dict[str, tuple[int, list[int]]]:
-        """Of each module of the list: the address of its `struct module`, and the pages of the modules area whose
-        addresses are in it."""
+        """Of each module of the list: the address of its `struct module`, and the pages of the modules area
+        whose addresses are in it."""
         found: dict[str, tuple[int, list[int]]] = {}
         for name, vaddr, record in self._records():
             found.setdefault(name, (vaddr, list(_pages_in(record))))
@@ -61,9 +61,7 @@ class ModuleList:
     def struct_pages(self, size: int) -> frozenset[int]:
         """The pages that hold a part of a `struct module` of `size` bytes."""
         return frozenset(
-            part & -PAGE_SIZE
-            for vaddr, _pages in self.structs.values()
-            for part in (vaddr, vaddr + size - 1)
+            part & -PAGE_SIZE for vaddr, _pages in self.structs.values() for part in (vaddr, vaddr + size - 1)
         )
 
     @cached_property
@@ -97,8 +95,8 @@ class ModuleList:
                 yield page, name
 
     def _records(self) -> Iterator[tuple[str, int, bytes]]:
-        """The name, the address and the bytes of each `struct module` of the list, up to its end or to where it is cyclic,
-        at most `MAX_MODULES`."""
+        """The name, the address and the bytes of each `struct module` of the list, up to its end or to where
+        it is cyclic, at most `MAX_MODULES`."""
         head = self._head_vaddr
         if head is None:
             return

@@ -46,7 +46,7 @@ class SnapshotModules:
         self._locations: dict[str, Location | None] = {}
         self._relocated: dict[str, RelocatedModule | None] = {}
         self._segments: list[TrustedSegment] = []
-        self.listedeners: list[Listener] = []
+        self._listeners: list[Listener] = []
 
     # --- the segments in use ------------------------------------------------------------------------------
 
@@ -59,11 +59,11 @@ class SnapshotModules:
         """Let a listener have all segments: those there are now, and each one that is added later."""
         for trusted in self._segments:
             listener(trusted)
-        self.listedeners.append(listener)
+        self._listeners.append(listener)
 
     def unsubscribe(self, listener: Listener) -> None:
         """Undo `subscribe`."""
-        self.listedeners.remove(listener)
+        self._listeners.remove(listener)
 
     def relocated_at(self, vaddr: int) -> TrustedSegment | None:
         """As `at`, among the segments in use."""
@@ -179,7 +179,7 @@ class SnapshotModules:
             self._set_branches(trusted)
             redirect_per_cpu(trusted.segment, self._names, self._window)
             self.redirect_to_trusted(trusted, trusted.proven.trusted)
-        for listener in self.listedeners:
+        for listener in self._listeners:
             listener(trusted)
 
     def _set_branches(self, trusted: TrustedSegment) -> None:

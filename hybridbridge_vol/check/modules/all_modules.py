@@ -85,7 +85,9 @@ class AllModules:
                 (vaddr, vaddr + len(segment.content), placed)
                 for placed in self.by_name.values()
                 for number, segment in enumerate(placed.linked.segments)
-                if number != TEXT and len(segment.content) and (vaddr := placed.vaddr_of(number, 0)) is not None
+                if number != TEXT
+                and len(segment.content)
+                and (vaddr := placed.vaddr_of(number, 0)) is not None
             ),
             key=lambda item: item[:2],
         )
@@ -117,7 +119,8 @@ class AllModules:
         return self.names(placed.name).begins(offset)
 
     def name_of(self, vaddr: int) -> str | None:
-        """The name of the function of a module that begins at an address, from its file; None if none does."""
+        """The name of the function of a module that begins at an address, from its file; None if none
+        does."""
         placed = self.at(vaddr)
         return None if placed is None else self.names(placed.name).begins(vaddr - placed.text_vaddr)
 
@@ -131,12 +134,14 @@ class AllModules:
             for place, offset in set(zip(rows[:, 2].tolist(), placed.linked.sites.keys.tolist(), strict=True))
             if place in (LATER, DATA) and (vaddr := placed.vaddr_of(place, offset)) is not None
         }
-        linked = {int(vaddr) for segment in (LATER, DATA) for vaddr in placed.pointers(segment)[0]} if keys else ()
+        linked = (
+            {int(vaddr) for segment in (LATER, DATA) for vaddr in placed.pointers(segment)[0]} if keys else ()
+        )
         return sorted(keys.difference(linked))
 
     def key_of(self, placed: PlacedModule) -> Callable[[int, int], int | None]:
-        """How to find the keys of a module's static calls, by place and offset. Where the module knows but the
-        trampoline, it is that one's."""
+        """How to find the keys of a module's static calls, by place and offset. Where the module knows but
+        the trampoline, it is that one's."""
         first = placed.linked.absolute + 1
 
         def key_vaddr(place: int, offset: int) -> int | None:

@@ -1,5 +1,5 @@
-"""What the code of a module refers to, its initialisation code included, which is no longer in memory: to find out
-whether the module itself stores a pointer that is not as its file has it."""
+"""What the code of a module refers to, its initialisation code included, which is no longer in memory: to
+find out whether the module itself stores a pointer that is not as its file has it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from hybridbridge_vol.kernel_file.module import ModuleFile
 from hybridbridge_vol.units import U64
 
 NEAR = 64
-"""Bytes of code within which a store refers to the variable and to what is stored: one instruction, or the arguments
-of a call of `__static_call_update`."""
+"""Bytes of code within which a store refers to the variable and to what is stored: one instruction, or the
+arguments of a call of `__static_call_update`."""
 _BEHIND_FIELD = (4, 5, 6, 8)
 """From a relative field to the end of its instruction: the field itself, and an operand behind it."""
 _STORE = re.compile(
@@ -23,15 +23,15 @@ _STORE = re.compile(
     rb"|[\x80-\x83\x85-\x87](?P<far>.{4})|\x84.(?P<far_2>.{4}))",
     re.DOTALL,
 )
-"""`mov qword ptr [reg + X], imm32` up to the immediate: with no X, with 8 bits or 32 bits of it, with or without a
-second register (SDM volume 2, 2.1.5)."""
+"""`mov qword ptr [reg + X], imm32` up to the immediate: with no X, with 8 bits or 32 bits of it, with or
+without a second register (SDM volume 2, 2.1.5)."""
 _LONGEST_STORE = 8
 
 
 class CodeReferences:
-    """The references in the code of a placed module. `positions` are ascending within a section, and far apart
-    between sections; `places` and `offsets` are what is referred to, `relative` whether it is relative to the end
-    of the instruction."""
+    """The references in the code of a placed module. `positions` are ascending within a section, and far
+    apart between sections; `places` and `offsets` are what is referred to, `relative` whether it is relative
+    to the end of the instruction."""
 
     def __init__(
         self,
@@ -65,8 +65,8 @@ class CodeReferences:
         return bool((np.abs(values[:, None] - variables[None, :]) <= near).any())
 
     def stores_by_pointer(self, value: int, variable_vaddr: int) -> bool:
-        """Whether code stores an address at an offset from a pointer, and refers to the place that lies by this
-        offset before the variable: to a structure that it passes to a function which fills it in."""
+        """Whether code stores an address at an offset from a pointer, and refers to the place that lies by
+        this offset before the variable: to a structure that it passes to a function which fills it in."""
         return any(len(self._of(variable_vaddr - offset & U64)) for offset in self._offsets_stored_to(value))
 
     def _offsets_stored_to(self, value: int) -> set[int]:

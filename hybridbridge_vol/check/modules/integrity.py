@@ -191,7 +191,7 @@ class _Comparison:
                 "module",
                 vaddr + at,
                 f"{self._name}:.rodata+{at:#x}",
-                self._all.places.describe(before) if is_pointer else expected[at : at + 8].hex(" "),
+                self._described(before) if is_pointer else expected[at : at + 8].hex(" "),
                 f"{after:#x}" if is_pointer else memory.data[at : at + 8].hex(" "),
                 self._all.places.leads([after]) if is_pointer else None,
             )
@@ -223,10 +223,16 @@ class _Comparison:
             "traced" if self._all.tracers.owns(name) else "module",
             pointer.vaddr,
             f"{self._name}:{name}",
-            self._all.places.describe(pointer.linked) if pointer.linked else "0x0",
+            self._described(pointer.linked) if pointer.linked else "0x0",
             f"{pointer.found:#x}",
             self._all.places.leads([pointer.found]),
         )
+
+    def _described(self, vaddr: int) -> str:
+        """Where a linked pointer leads, by name where it is a function of the module."""
+        if self._placed.holds(vaddr):
+            return self._names.describe(vaddr - self._placed.text_vaddr)
+        return self._all.places.describe(vaddr)
 
     @cached_property
     def _names(self) -> Names:

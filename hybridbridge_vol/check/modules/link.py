@@ -38,9 +38,9 @@ Column = npt.NDArray[np.int64]
 _NOP5 = b"\x0f\x1f\x44\x00\x00"
 _CALL = 0xE8
 _FENTRY = "__fentry__"
-_COMPARED = {TEXT: "", RODATA: (".rodata", ".data.rel.ro"), LATER: ".data", DATA: ""}
-"""Sections that count, by how their names begin: the other constant ones are the loader's tables, some of which it
-sorts."""
+_COMPARED = {TEXT: ("",), RODATA: (".rodata", ".data.rel.ro"), LATER: (".data",), DATA: ("",)}
+"""Sections that count, by how their names begin: the other constant ones are the loader's tables, some of
+which it sorts."""
 _STRUCT_SECTION = ".gnu.linkonce.this_module"
 _KSYMTAB = "__ksymtab_"
 _NOWHERE = 1 << 62
@@ -67,8 +67,8 @@ def code_references(name: str, file: ModuleFile) -> tuple[Column, Column, Column
 
 
 def data_references(name: str, file: ModuleFile) -> Iterator[tuple[int, int, int, int]]:
-    """The 64-bit references in all its data, that of initialisation included: section and offset in it, place and
-    offset there."""
+    """The 64-bit references in all its data, that of initialisation included: section and offset in it, place
+    and offset there."""
     linker = _Linker(name, file)
     for section in file.sections:
         if section.flags & SHF_ALLOC and not section.flags & SHF_EXECINSTR:
@@ -238,7 +238,8 @@ class _Linker:
     def _trampolines(self) -> list[tuple[int, int, int]]:
         """`(offset of the trampoline, place of its key, offset of the key from it)` of its own static
         calls."""
-        keys, trampolines = {}, {}
+        keys: dict[str, tuple[int, int]] = {}
+        trampolines: dict[str, tuple[int, int]] = {}
         for number, symbol in enumerate(self._file.symbols()):
             if symbol.name.startswith("__SC"):
                 at = (int(self._symbol_place[number]), int(self._symbol_value[number]))
@@ -259,12 +260,13 @@ def _some_of_each(places: Column, end: int) -> Numbers:
 
 
 def _by_kind(kinds: Column, offsets: Column, size: int) -> tuple[Column, list[int]]:
-    """The order of the references by our kinds, and how many are of each. Those of other kinds, and those that
-    lead out of the segment, are left out."""
+    """The order of the references by our kinds, and how many are of each. Those of other kinds, and those
+    that lead out of the segment, are left out."""
     groups = []
     for is_far, is_relative in zip(IS_FAR, IS_RELATIVE, strict=True):
         width = 8 if is_far else 4
-        numbers = [kind for kind, bytes_ in WIDTHS.items() if bytes_ == width and (kind in RELATIVE) == is_relative]
+        numbers = [
+            kind for kind, bytes_ in WIDTHS.items() if bytes_ == width and (kind in RELATIVE) == is_relative
+        ]
         groups.append(np.flatnonzero(np.isin(kinds, numbers) & (offsets + width <= size)))
     return np.concatenate(groups), [len(group) for group in groups]
-

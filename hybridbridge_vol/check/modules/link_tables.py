@@ -5,7 +5,7 @@ A module has the same tables as the kernel, as sections; the relocations of an e
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -73,9 +73,10 @@ class TableReader:
 
     def _plain(self, name: str) -> Numbers:
         """Tables that hold only the offsets of sites."""
-        _data, _offsets, places, values = self._table(name)
+        _data, _fields, places, values = self._table(name)
         here = (places == TEXT) & (values >= 0) & (values <= len(self._text) - _SIZES.get(name, _SITE_SIZE))
-        return values[here].astype(np.uint32)
+        offsets: Numbers = values[here].astype(np.uint32)
+        return offsets
 
     def _alternatives(self) -> list[tuple[int, int, int, int]]:
         """The length of an entry is the distance of its relocations."""
@@ -116,8 +117,8 @@ class TableReader:
         return found
 
     def _static_calls(self) -> list[tuple[int, int, int, int]]:
-        """`(code, tail, place of the key, its offset from there)`. The key may be a trampoline's address instead
-        (kernel/static_call_inline.c, `static_call_add_module`)."""
+        """`(code, tail, place of the key, its offset from there)`. The key may be a trampoline's address
+        instead (kernel/static_call_inline.c, `static_call_add_module`)."""
         data, offsets, places, values = self._table(".static_call_sites")
         rows = dict(zip(offsets.tolist(), zip(places.tolist(), values.tolist(), strict=True), strict=True))
         found = []
@@ -129,5 +130,5 @@ class TableReader:
         return found
 
 
-def _flat(rows: list[tuple[int, ...]]) -> Numbers:
+def _flat(rows: Sequence[tuple[int, ...]]) -> Numbers:
     return np.array(rows, np.int64).reshape(-1).astype(np.uint32)

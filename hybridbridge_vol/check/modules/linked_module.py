@@ -1,8 +1,8 @@
-"""A module as its file has it, laid out as the loader lays it out: what a comparison with a snapshot needs, in
-columns.
+"""A module as its file has it, laid out as the loader lays it out: what a comparison with a snapshot needs,
+in columns.
 
-A kernel with every module of its package loaded has four thousand of them with millions of references. So they
-are taken from the files once, stored (`module_store.py`), and filled in with a few operations on whole
+A kernel with every module of its package loaded has four thousand of them with millions of references. So
+they are taken from the files once, stored (`module_store.py`), and filled in with a few operations on whole
 columns.
 """
 
@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 TEXT, RODATA, LATER, DATA = range(4)
-"""Segments, which are the first places: code; constants; data that is constant after initialisation; data. They
-lie in memory in this order before 6.4, and each by itself since (kernel/module/main.c, `layout_sections`)."""
+"""Segments, which are the first places: code; constants; data that is constant after initialisation; data.
+They lie in memory in this order before 6.4, and each by itself since (kernel/module/main.c,
+`layout_sections`)."""
 SEGMENTS = (TEXT, RODATA, LATER, DATA)
 NEAR_RELATIVE, NEAR, FAR, FAR_RELATIVE = range(4)
-"""Kinds of references, in the order in which a segment has them: 32 bits, relative to the field or not, and 64
-bits."""
+"""Kinds of references, in the order in which a segment has them: 32 bits, relative to the field or not, and
+64 bits."""
 IS_FAR = (False, False, True, True)
 IS_RELATIVE = (True, False, False, True)
 
@@ -33,10 +34,10 @@ Vaddrs = npt.NDArray[np.uint64]
 class LinkedSegment:
     """One segment. Offsets count from its beginning.
 
-    `content` is what the file has; bytes that it has not are zero. `sections` are the starts and ends, one after
-    the other, of what is compared. The references are sorted by kind, `counts` are how many there are of each:
-    the field at `offsets` takes the address of `targets`, a number of a place, plus `addends`. `voters` are the
-    numbers of some references to each place of the module itself, place after place.
+    `content` is what the file has; bytes that it has not are zero. `sections` are the starts and ends, one
+    after the other, of what is compared. The references are sorted by kind, `counts` are how many there are
+    of each: the field at `offsets` takes the address of `targets`, a number of a place, plus `addends`.
+    `voters` are the numbers of some references to each place of the module itself, place after place.
     """
 
     content: Bytes
@@ -83,9 +84,9 @@ class LinkedModule:
     """One module. A place is what references lead to: a segment, another section, the beginning of memory
     (`absolute`), and behind these the symbols of the kernel and of other modules (`imports`).
 
-    `exports` are the symbols that others can refer to: place and offset. `own_struct` is the place and the offset
-    of its `struct module`, None if it has none. Of `LATER` and `DATA` there is no content, and of their references
-    only those that may lead to functions or to tables of functions.
+    `exports` are the symbols that others can refer to: place and offset. `own_struct` is the place and the
+    offset of its `struct module`, None if it has none. Of `LATER` and `DATA` there is no content, and of
+    their references only those that may lead to functions or to tables of functions.
     """
 
     name: str

@@ -26,6 +26,8 @@ from hybridbridge_vol.trust import modules
 FORMAT = 3
 _LEVEL = 1
 _HEADER = struct.Struct("<I")
+_FILE_HEADER = 30
+"""Bytes of a file's header in a zip archive before its name (APPNOTE.TXT, 4.3.7)."""
 _DAMAGE = (KeyError, ValueError, IndexError, TypeError, struct.error, zipfile.BadZipFile, zstandard.ZstdError)
 
 
@@ -56,8 +58,8 @@ def _linked(folder: Path, name: str) -> LinkedModule | None:
 
 
 def _kept(path: Path, wanted: Mapping[str, int]) -> Iterator[tuple[str, LinkedModule]]:
-    """What is kept of the wanted modules. The archive's entries are read where they lie: thousands of them are
-    opened faster than `zipfile` does, and their own checksums are checked."""
+    """What is kept of the wanted modules. The archive's entries are read where they lie: thousands of them
+    are opened faster than `zipfile` does, and their own checksums are checked."""
     try:
         with open(path, "rb") as stream, zipfile.ZipFile(stream) as archive:
             entries = archive.NameToInfo
@@ -69,7 +71,7 @@ def _kept(path: Path, wanted: Mapping[str, int]) -> Iterator[tuple[str, LinkedMo
         for name, checksum in wanted.items():
             with contextlib.suppress(*_DAMAGE):
                 entry = entries[_entry(name, checksum)]
-                start = entry.header_offset + zipfile.sizeFileHeader + len(entry.filename.encode())
+                start = entry.header_offset + _FILE_HEADER + len(entry.filename.encode())
                 yield name, unpacked(unpack(view[start : start + entry.file_size]))
 
 
@@ -93,11 +95,12 @@ def _keep(path: Path, made: Mapping[str, LinkedModule]) -> None:
 
 
 def packed(module: LinkedModule) -> bytes:
-    """A module as bytes: a description as JSON with its size before it, then all columns one after the other."""
+    """A module as bytes: a description as JSON with its size before it, then all columns one after the
+    other."""
     arrays = [column for part in (*module.segments, module.sites) for column in columns(part)]
     words = {
-        "name": module.name, "build_id": module.build_id, "absolute": module.absolute, "imports": module.imports,
-        "exports": module.exports, "own_struct": module.own_struct,
+        "name": module.name, "build_id": module.build_id, "absolute": module.absolute,
+        "imports": module.imports, "exports": module.exports, "own_struct": module.own_struct,
         "columns": [(column.dtype.str, len(column)) for column in arrays],
     }  # fmt: skip
     head = json.dumps(words, separators=(",", ":")).encode()

@@ -1,10 +1,10 @@
-"""The patch sites of a module that need a look: of hundreds of thousands, most are as in the file, or have the
-form that every machine gives them, which is seen in whole columns at once."""
+"""The patch sites of a module that need a look: of hundreds of thousands, most are as in the file, or have
+the form that every machine gives them, which is seen in whole columns at once."""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Set
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -26,15 +26,15 @@ class SiteColumns:
         self._found = found
         self._vaddr = vaddr
 
-    def accept_usual(self, return_thunks: Set[int]) -> None:
+    def accept_usual(self, return_thunks: frozenset[int]) -> None:
         """Take over functions that are not traced, and returns: `ret`, or a jump to one of the thunks."""
         self._take(self._sites.mcount, NOP5)
         self._take(self._sites.returns, RETURNS)
         self._take_jumps(self._sites.returns, return_thunks)
 
     def remaining(self, key_vaddr: Callable[[int, int], int | None]) -> PatchTables:
-        """The tables with the sites only that still differ; `mcount` is whole. `key_vaddr` gives the address of a
-        static call's key by its place and the offset there."""
+        """The tables with the sites only that still differ; `mcount` is whole. `key_vaddr` gives the address
+        of a static call's key by its place and the offset there."""
         sites = self._sites
         alternatives = [Alternative(*row) for row in sites.alternatives.reshape(-1, 4).tolist()]
         branches = sites.branches.reshape(-1, 3)
@@ -43,7 +43,10 @@ class SiteColumns:
         return PatchTables(
             alternatives,
             [(code, size) for code, size in sites.paravirt.reshape(-1, 2).tolist()],
-            [Branch(*row, 0) for row in branches[self._differ(branches[:, 0])].tolist()],
+            [
+                Branch(code, size, target, 0)
+                for code, size, target in branches[self._differ(branches[:, 0])].tolist()
+            ],
             [
                 StaticCall(code, key - self._vaddr, bool(tail))
                 for (code, tail, place), offset in zip(
@@ -69,7 +72,8 @@ class SiteColumns:
             return np.ones(len(sites), bool)
         first = np.minimum(sites, last)
         expected, found = (self._windows(data, _LONGEST)[first] for data in (self._expected, self._found))
-        return (expected != found).any(axis=1)
+        differ: npt.NDArray[np.bool_] = (expected != found).any(axis=1)
+        return differ
 
     def _take(self, sites: Numbers, form: bytes) -> None:
         wanted = np.frombuffer(form, np.uint8)
@@ -77,7 +81,7 @@ class SiteColumns:
         fitting = sites[(there == wanted).all(axis=1)]
         self._windows(self._expected, len(form))[fitting] = wanted
 
-    def _take_jumps(self, sites: Numbers, targets: Set[int]) -> None:
+    def _take_jumps(self, sites: Numbers, targets: frozenset[int]) -> None:
         there = self._windows(self._found, CALL_SIZE)[sites]
         jumps = there[:, 0] == _JUMP
         if not jumps.any():

@@ -1,7 +1,8 @@
 """Where a snapshot has a module: its linked file filled in with the snapshot's addresses.
 
-The loader's rules differ between kernels, so where a place lies is the majority vote of the references to it in
-the snapshot's copy of the code. A forged reference moves nothing that is hidden by it: all others then differ.
+The loader's rules differ between kernels, so where a place lies is the majority vote of the references to it
+in the snapshot's copy of the code. A forged reference moves nothing that is hidden by it: all others then
+differ.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ MemoryAt = Callable[[int, int], "Memory"]
 
 
 class Memory:
-    """Bytes of the snapshot from `vaddr` on; `absent` are offsets of pages that the image lacks, zeros here."""
+    """Bytes of the snapshot from `vaddr` on; `absent` are offsets of pages that the image lacks, zeros
+    here."""
 
     def __init__(self, vaddr: int, data: bytearray, absent: list[int]) -> None:
         self.vaddr = vaddr
@@ -44,8 +46,8 @@ class Memory:
 
 
 class PlacedModule:
-    """A module at `text_vaddr`. `vaddrs` are the addresses of its places; of what lies in other modules only once
-    `resolve` was called. `read` reads the snapshot's memory."""
+    """A module at `text_vaddr`. `vaddrs` are the addresses of its places; of what lies in other modules only
+    once `resolve` was called. `read` reads the snapshot's memory."""
 
     def __init__(self, linked: LinkedModule, text_vaddr: int, struct_vaddr: int, read: MemoryAt) -> None:
         self.linked = linked
@@ -82,8 +84,8 @@ class PlacedModule:
         return 0 <= vaddr - self.text_vaddr < page_up(len(self.text.data))
 
     def place_rodata(self, candidates: list[int], read: MemoryAt) -> None:
-        """Find the constants, to which its code does not refer, at one of some addresses: where they are as in
-        the file."""
+        """Find the constants, to which its code does not refer, at one of some addresses: where they are as
+        in the file."""
         constants = self.linked.segments[RODATA]
         if self._known[RODATA] or not len(constants.content):
             return
@@ -101,9 +103,10 @@ class PlacedModule:
                 self._put(RODATA, vaddr)
 
     def place_data(self, pages: list[int]) -> None:
-        """Find the data to which the code does not refer: directly behind the constants, as before 6.4, or where
-        `struct module` says. `pages` are the pages named there; since 6.4 they are those of code, data, constants
-        and data that is constant after initialisation, in a row (include/linux/module.h, `enum mod_mem_type`)."""
+        """Find the data to which the code does not refer: directly behind the constants, as before 6.4, or
+        where `struct module` says. `pages` are the pages named there; since 6.4 they are those of code, data,
+        constants and data that is constant after initialisation, in a row (include/linux/module.h, `enum
+        mod_mem_type`)."""
         sizes = [len(segment.content) for segment in self.linked.segments]
         behind_text = page_up(self.text_vaddr + sizes[TEXT])
         if self._known[RODATA] and self.vaddrs[RODATA] == behind_text:
@@ -113,18 +116,22 @@ class PlacedModule:
             own = [segment for segment in (TEXT, DATA, RODATA, LATER) if sizes[segment]]
             first = pages.index(self.text_vaddr) if self.text_vaddr in pages else len(pages)
             wanted = dict(zip(own, pages[first:], strict=False))
-        if all(not self._known[segment] or self.vaddrs[segment] == vaddr for segment, vaddr in wanted.items()):
+        if all(
+            not self._known[segment] or self.vaddrs[segment] == vaddr for segment, vaddr in wanted.items()
+        ):
             for segment, vaddr in wanted.items():
                 self._put(segment, vaddr)
 
     def resolve(self, vaddrs: Mapping[str, list[int]]) -> None:
-        """Fill in the addresses of the symbols of the kernel and of other modules. Of several of one name it is the
-        one that the snapshot's copy refers to."""
+        """Fill in the addresses of the symbols of the kernel and of other modules. Of several of one name it
+        is the one that the snapshot's copy refers to."""
         first = self.linked.absolute + 1
         found = [vaddrs.get(name, ()) for name in self.linked.imports]
         self.vaddrs[first:] = [several[0] if several else 0 for several in found]
         self._known[first:] = [bool(several) for several in found]
-        self.unresolved = [name for name, several in zip(self.linked.imports, found, strict=True) if not several]
+        self.unresolved = [
+            name for name, several in zip(self.linked.imports, found, strict=True) if not several
+        ]
         for place, several in enumerate(found, first):
             if len(several) > 1:
                 code = self.linked.segments[TEXT]
@@ -164,7 +171,8 @@ class PlacedModule:
         return data
 
     def pointers(self, segment: int) -> tuple[Vaddrs, Vaddrs]:
-        """Addresses of the pointers in a segment of data, and their linked values; of those that are known."""
+        """Addresses of the pointers in a segment of data, and their linked values; of those that are
+        known."""
         linked = self.linked.segments[segment]
         known = self._known[linked.targets]
         if not self._known[segment] or not known.any():
@@ -216,4 +224,5 @@ def _starts(code: LinkedSegment, found: Memory, numbers: Numbers) -> list[int]:
             values[some] = signed.view(np.uint64)
             if IS_RELATIVE[kind]:
                 values[some] += offsets[some] + np.uint64(found.vaddr)
-    return (values - code.addends[numbers].view(np.uint64)).tolist()
+    starts: list[int] = (values - code.addends[numbers].view(np.uint64)).tolist()
+    return starts
