@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from samples import make
+from samples import make, module_guest
 
 MOST_PROCESSES = 30000
 """A kernel has 32768 PIDs (PID_MAX_DEFAULT, include/linux/threads.h)."""
@@ -76,6 +76,12 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--accel", choices=("tcg", "kvm"), default="tcg", help="how QEMU runs the guest (default: tcg)"
     )
+    result.add_argument(
+        "--modules",
+        choices=sorted(module_guest.SETS),
+        default="",
+        help="load modules instead of working: those of a server, or all of the kernel package (give 2G)",
+    )
     result.add_argument("--out", type=Path, metavar="PATH", help="leave a symbolic link to the folder there")
     return result
 
@@ -99,7 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     spec = make.Spec(
         args.kernel, args.seed, args.ram, args.cpus, not args.nokaslr, args.light, args.append, args.format,
-        args.processes, args.la57, args.accel, args.memory, args.nodes, args.disks
+        args.processes, args.la57, args.accel, args.memory, args.nodes, args.disks, args.modules,
     )  # fmt: skip
     signal.signal(
         signal.SIGTERM, lambda *_: sys.exit(143)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import stat
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hybridbridge_vol.kernel_file.module import module_name
+from hybridbridge_vol.kernel_file.packages import members
 from samples import cache_key
 from samples.apt import cache_folder, download, own_suite, with_libraries
 from samples.compiler import compile_static, sources
@@ -81,7 +85,7 @@ class Recipe:
     `entries` are files of ours; `programs` are C files by the path of the program in the guest; `packages`
     are Debian's, of which the guest gets the files whose whole path matches one of the regular expressions in
     `wanted`, and the libraries that they need; `modules` are loaded in an order in which they can be, and
-    those that a kernel package lacks are left out.
+    those that a kernel package lacks are left out (see `chosen` for patterns of names).
     """
 
     entries: tuple[Entry, ...]
@@ -149,7 +153,8 @@ def _program(name: str, source: str) -> Entry:
 def initramfs(package: Path, made_of: Recipe) -> bytes:
     """The file system for one kernel package, uncompressed."""
     archive = Archive()
-    modules = load_order(modules_package(package), made_of.modules)
+    source = modules_package(package)
+    modules = load_order(source, chosen(source, made_of.modules))
     for module in modules:
         archive.add(f"usr/lib/modules/{module.name}.ko", stat.S_IFREG | 0o644, module.data)
     order = "".join(f"{module.name}{'' if module.required else ' may-fail'}\n" for module in modules)
@@ -159,6 +164,23 @@ def initramfs(package: Path, made_of: Recipe) -> bytes:
     for name, source in made_of.programs:
         archive.add(name, stat.S_IFREG | 0o755, compile_static(source))
     return debian_files(made_of) + archive.finished()
+
+
+def chosen(package: Path, wanted: Iterable[str]) -> list[str]:
+    """The names of the modules that are `wanted`: names, shell patterns of the names that the package has,
+    and behind a `!` patterns of those that are not."""
+    wanted = list(wanted)
+    if not any(set(pattern) & set("*?[!") for pattern in wanted):
+        return wanted
+    names = sorted(module_name(member.name) for member in members(package, "*/kernel/*.ko*"))
+    left_out = [pattern[1:] for pattern in wanted if pattern.startswith("!")]
+    found = [
+        name
+        for pattern in wanted
+        for name in fnmatch.filter(names, pattern)
+        if not any(fnmatch.fnmatch(name, other) for other in left_out)
+    ]
+    return list(dict.fromkeys(found))
 
 
 def debian_files(made_of: Recipe) -> bytes:

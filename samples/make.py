@@ -25,7 +25,7 @@ from typing import Any
 
 from hybridbridge_vol.errors import HybridBridgeError
 from hybridbridge_vol.kernel_file.packages import read_vmlinuz
-from samples import guest_files, qemu
+from samples import guest_files, module_guest, qemu
 from samples.apt import AptError, cache_folder
 from samples.kernels import fetch
 from samples.lime import system_ram, write_lime
@@ -56,8 +56,8 @@ class Spec:
     `kernel` as `samples.kernels.fetch` takes it; `ram` in bytes; `append` goes to the kernel's command line;
     `processes` is how many sleeping ones to add; `la57` gives 5-level page tables; `memory` adds a
     process with memory of every kind; `nodes` is how many NUMA nodes share the memory; `disks` adds disks
-    with file systems of every kind. The seed governs the
-    workload; KASLR draws anew for every image.
+    with file systems of every kind. With `modules`, one of `samples.module_guest.SETS`, the guest loads these
+    modules instead of doing the workload. The seed governs the workload; KASLR draws anew for every image.
     """
 
     kernel: str
@@ -74,9 +74,12 @@ class Spec:
     memory: bool = False
     nodes: int = 1
     disks: bool = False
+    modules: str = ""
 
     def recipe(self) -> guest_files.Recipe:
         """What is put into the guest."""
+        if self.modules:
+            return module_guest.recipe(self.modules)
         return guest_files.recipe(self.seed, self.light, self.processes, self.memory, self.disks)
 
     def command_line(self) -> str:
@@ -93,7 +96,7 @@ class Spec:
         flags = {
             f"{self.processes}procs": self.processes, "nokaslr": not self.kaslr, "la57": self.la57,
             self.accel: self.accel != "tcg", "elf": self.format == "elf", "memory": self.memory,
-            f"{self.nodes}nodes": self.nodes > 1, "disks": self.disks,
+            f"{self.nodes}nodes": self.nodes > 1, "disks": self.disks, f"{self.modules}-modules": self.modules,
         }  # fmt: skip
         return "-".join([
             kernel, f"{self.ram >> 20}M", f"{self.cpus}cpu", "light" if self.light else "rich",

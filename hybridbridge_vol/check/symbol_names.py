@@ -9,7 +9,6 @@ from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START
 from hybridbridge_vol.bridge.snapshot_space import UPPER_HALF
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.system import Module, parse_module
-from hybridbridge_vol.toolkit.reading import UNREADABLE
 
 _DIRECT_MAP = 64 << 40
 _VMALLOC = 32 << 40
@@ -69,8 +68,5 @@ class Places:
 
 
 def listed_modules(kernel: GuestKernel) -> list[Module]:
-    """The modules that the guest's kernel lists; none if the list cannot be read."""
-    try:
-        return [parse_module(line) for line in kernel.files.read("/proc/modules").splitlines()]
-    except UNREADABLE:
-        return []
+    """The modules that the guest's kernel lists. One of UNREADABLE if the list cannot be read."""
+    return [parse_module(line) for line in kernel.files.read("/proc/modules").splitlines()]

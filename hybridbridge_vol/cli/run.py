@@ -190,6 +190,8 @@ def _write_table(tool: Tool, session: Session, options: Options, form: str) -> b
     from hybridbridge_vol.toolkit import render
 
     answer = render.answer_of(tool, session, options)
+    if form == "text":
+        answer = answer._replace(rows=tool.for_table(answer.rows))
     if form == "text" and sys.stdout.isatty():
         return render.write_text(answer, sys.stdout, width=os.get_terminal_size(sys.stdout.fileno()).columns)
     return render.WRITERS[form](answer, sys.stdout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -55,17 +56,30 @@ class SnapshotLayout:
     def translate(self, image: Tables, vaddr: int) -> paging.Translation | None:
         """Walk the snapshot's own page tables, which an attacker may have changed; None where nothing is
         mapped."""
-
-        def read_u64(paddr: int) -> int:
-            word = image.table_entry(paddr)
-            if word is None:
-                raise UnreadableSnapshot(f"{paddr:#x}")
-            return word
-
         try:
-            return paging.walk(read_u64, self.root_paddr, vaddr, self.levels)
+            return paging.walk(_entries(image), self.root_paddr, vaddr, self.levels)
         except UnreadableSnapshot:
             return None
+
+    def last_table(self, image: Tables, vaddr: int) -> int | None:
+        """The physical address of the page table with the entry of the page at an address; None where there
+        is none, or a large page."""
+        try:
+            return paging.last_table(_entries(image), self.root_paddr, vaddr, self.levels)
+        except UnreadableSnapshot:
+            return None
+
+
+def _entries(image: Tables) -> Callable[[int], int]:
+    """How to read an entry of a page table. It raises UnreadableSnapshot."""
+
+    def read_u64(paddr: int) -> int:
+        word = image.table_entry(paddr)
+        if word is None:
+            raise UnreadableSnapshot(f"{paddr:#x}")
+        return word
+
+    return read_u64
 
 
 def read_layout(image: Readable, symbols: SymbolTable, text: int, end: int, found: Found) -> SnapshotLayout:

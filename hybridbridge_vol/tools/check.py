@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.toolkit.cells import Unavailable
@@ -45,6 +45,11 @@ class Check(Tool):
         for one in differences(kernel):
             found = Unavailable(one.found or "") if one.what == "missing" else one.found
             yield Row((one.what, one.vaddr, one.offset, one.symbol, one.expected, found, one.leads))
+
+    def for_table(self, rows: Iterable[Row]) -> Iterable[Row]:
+        from hybridbridge_vol.check.grouping import grouped
+
+        return grouped(rows)
 
 
 TOOL = Check()

@@ -24,6 +24,20 @@ GENERATIONS = {
 in bridge/test_kernels.py."""
 
 
+SERVERS = {
+    "5.10 server": Spec("5.10-cloud", ram=512 << 20, modules="server"),
+    "6.1 server": Spec("6.1-amd64", ram=512 << 20, modules="server"),
+    "6.12 server": Spec("6.12-cloud", ram=512 << 20, modules="server"),
+    "7.x server": Spec("7-cloud", ram=512 << 20, modules="server"),
+}
+"""Guests that only load the modules of a server."""
+
+ALL_MODULES = {
+    f"{kernel} all modules": Spec(kernel, ram=2 << 30, modules="all", append="module_seconds=400")
+    for kernel in ("5.10-cloud", "6.1-amd64", "6.1-rt", "6.12-amd64", "7-amd64")
+}
+"""Guests that load every module of their package that loads, as far as they get in so many seconds."""
+
 RICH = sorted(name for name, spec in GENERATIONS.items() if not spec.light)
 """Those whose image has the whole workload and the words of every native tool."""
 
@@ -57,7 +71,7 @@ class Lab:
     def sample(self, name: str) -> Sample:
         """The image of one generation; its kernel is trusted from then on."""
         if name not in self.samples:
-            sample = make_sample(GENERATIONS[name])
+            sample = make_sample((GENERATIONS | SERVERS | ALL_MODULES)[name])
             self._sums[sample.dump] = sha256_of(sample.dump)
             self._trust(name, sample)
             self.samples[name] = sample

@@ -26,6 +26,8 @@ from hybridbridge_vol.kernel_file.module import (
 from hybridbridge_vol.machine.memory import page_up
 from hybridbridge_vol.units import PAGE_SIZE, U64
 
+STRUCT_SECTION = ".gnu.linkonce.this_module"
+"""A module's `struct module`."""
 Read = Callable[[int, int], bytes]
 """Bytes of the snapshot at a virtual address; what is not in the image reads as zero."""
 Resolve = Callable[[str], list[int]]
@@ -85,6 +87,19 @@ def locate(name: str, file: ModuleFile, text_vaddr: int, read: Read) -> Location
         if 2 * count > len(starts):
             sections.setdefault(index, winner)
     return Location(name, file, text_vaddr, text_size, rodata_vaddr, rodata_size, sections)
+
+
+def text_by_exit(file: ModuleFile, struct_vaddr: int, read: Read) -> int | None:
+    """Where a module's code begins by the function in its `struct module` that ends it; None if it has
+    none."""
+    own = file.section(STRUCT_SECTION)
+    layout = file.text_layout()[0]
+    for item in file.relocations(own.number) if own is not None else ():
+        symbol = file.symbol(item.symbol)
+        if symbol.section in layout:
+            function = int.from_bytes(read(struct_vaddr + item.offset, 8), "little")
+            return function - symbol.value - item.addend - layout[symbol.section] & U64
+    return None
 
 
 def _vote(file: ModuleFile, layout: dict[int, int], vaddr: int, loaded: bytes, votes: Votes) -> None:

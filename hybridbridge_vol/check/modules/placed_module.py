@@ -1,0 +1,228 @@
+"""Where a snapshot has a module: its linked file filled in with the snapshot's addresses.
+
+The loader's rules differ between kernels, so where a place lies is the majority vote of the references to it
+in the snapshot's copy of the code. A forged reference moves nothing that is hidden by it: all others then
+differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from itertools import groupby
+
+import numpy as np
+import numpy.typing as npt
+
+from hybridbridge_vol.check.modules.linked_module import (
+    DATA,
+    IS_FAR,
+    IS_RELATIVE,
+    LATER,
+    RODATA,
+    TEXT,
+    Bytes,
+    LinkedModule,
+    LinkedSegment,
+    Numbers,
+    Vaddrs,
+)
+from hybridbridge_vol.machine.memory import page_up
+from hybridbridge_vol.units import PAGE_SIZE, U64
+
+UNKNOWN = 0
+"""The address of a place that was not found."""
+MemoryAt = Callable[[int, int], "Memory"]
+
+
+class Memory:
+    """Bytes of the snapshot from `vaddr` on; `absent` are offsets of pages that the image lacks, zeros
+    here."""
+
+    def __init__(self, vaddr: int, data: bytearray, absent: list[int]) -> None:
+        self.vaddr = vaddr
+        self.data = data
+        self.absent = absent
+        self.bytes: Bytes = np.frombuffer(data, np.uint8)
+
+
+class PlacedModule:
+    """A module at `text_vaddr`. `vaddrs` are the addresses of its places; of what lies in other modules only
+    once `resolve` was called. `read` reads the snapshot's memory."""
+
+    def __init__(self, linked: LinkedModule, text_vaddr: int, struct_vaddr: int, read: MemoryAt) -> None:
+        self.linked = linked
+        self.name = linked.name
+        self.text_vaddr = text_vaddr
+        self.text = read(text_vaddr, len(linked.segments[TEXT].content))
+        self.vaddrs: Vaddrs = np.zeros(linked.places, np.uint64)
+        self.unresolved: list[str] = []
+        self._known = np.zeros(linked.places, bool)
+        self._put(TEXT, text_vaddr)
+        self._known[linked.absolute] = True
+        if linked.own_struct is not None:
+            place, offset = linked.own_struct
+            self._put(place, struct_vaddr - offset)
+        for place, vaddr in _voted(linked.segments[TEXT], self.text):
+            if not self._known[place]:
+                self._put(place, vaddr)
+
+    def _put(self, place: int, vaddr: int) -> None:
+        self.vaddrs[place] = vaddr & U64
+        self._known[place] = True
+
+    def known(self, places: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Which of some places were found."""
+        found: npt.NDArray[np.bool_] = self._known[places]
+        return found
+
+    def vaddr_of(self, place: int, offset: int) -> int | None:
+        """The address of something in a place; None if the place was not found."""
+        return int(self.vaddrs[place]) + offset & U64 if self._known[place] else None
+
+    def holds(self, vaddr: int) -> bool:
+        """Whether an address is in its code."""
+        return 0 <= vaddr - self.text_vaddr < page_up(len(self.text.data))
+
+    def place_rodata(self, candidates: list[int], read: MemoryAt) -> None:
+        """Find the constants, to which its code does not refer, at one of some addresses: where they are as
+        in the file."""
+        constants = self.linked.segments[RODATA]
+        if self._known[RODATA] or not len(constants.content):
+            return
+        blank = np.ones(len(constants.content), bool)
+        for kind, some in constants.kinds():
+            for byte in range(8 if IS_FAR[kind] else 4):
+                blank[constants.offsets[some] + np.uint32(byte)] = False
+        counted = _inside(constants.sections, len(constants.content)) & blank
+        best = 0.0
+        for vaddr in candidates:
+            found = read(vaddr, len(constants.content)).bytes
+            share = float(np.mean(found[counted] == constants.content[counted])) if counted.any() else 1.0
+            if share > max(best, _ALIKE):
+                best = share
+                self._put(RODATA, vaddr)
+
+    def place_data(self, pages: list[int]) -> None:
+        """Find the data to which the code does not refer: directly behind the constants, as before 6.4, or
+        where `struct module` says. `pages` are the pages named there; since 6.4 they are those of code, data,
+        constants and data that is constant after initialisation, in a row (include/linux/module.h, `enum
+        mod_mem_type`)."""
+        sizes = [len(segment.content) for segment in self.linked.segments]
+        behind_text = page_up(self.text_vaddr + sizes[TEXT])
+        if self._known[RODATA] and self.vaddrs[RODATA] == behind_text:
+            later = page_up(behind_text + sizes[RODATA])
+            wanted = {LATER: later, DATA: page_up(later + sizes[LATER])}
+        else:
+            own = [segment for segment in (TEXT, DATA, RODATA, LATER) if sizes[segment]]
+            first = pages.index(self.text_vaddr) if self.text_vaddr in pages else len(pages)
+            wanted = dict(zip(own, pages[first:], strict=False))
+        if all(
+            not self._known[segment] or self.vaddrs[segment] == vaddr for segment, vaddr in wanted.items()
+        ):
+            for segment, vaddr in wanted.items():
+                self._put(segment, vaddr)
+
+    def resolve(self, vaddrs: Mapping[str, list[int]]) -> None:
+        """Fill in the addresses of the symbols of the kernel and of other modules. Of several of one name it
+        is the one that the snapshot's copy refers to."""
+        first = self.linked.absolute + 1
+        found = [vaddrs.get(name, ()) for name in self.linked.imports]
+        self.vaddrs[first:] = [several[0] if several else 0 for several in found]
+        self._known[first:] = [bool(several) for several in found]
+        self.unresolved = [
+            name for name, several in zip(self.linked.imports, found, strict=True) if not several
+        ]
+        for place, several in enumerate(found, first):
+            if len(several) > 1:
+                code = self.linked.segments[TEXT]
+                used = _starts(code, self.text, np.flatnonzero(code.targets == place)[:1].astype(np.uint32))
+                self.vaddrs[place] = next((vaddr for vaddr in several if [vaddr] == used), several[0])
+
+    def exports(self) -> Iterator[tuple[str, int]]:
+        """What others can refer to, with its address."""
+        for name, (place, offset) in self.linked.exports.items():
+            vaddr = self.vaddr_of(place, offset)
+            if vaddr is not None:
+                yield name, vaddr
+
+    def expected(self, segment: int, found: Memory) -> bytearray:
+        """What must be in a segment that the snapshot has as `found`. What is not compared is as found: bytes
+        between sections, fields that lead to places that were not found, absent pages."""
+        linked = self.linked.segments[segment]
+        data = bytearray(linked.content.tobytes())
+        expected = np.frombuffer(data, np.uint8)
+        for kind, some in linked.kinds():
+            offsets, targets = linked.offsets[some], linked.targets[some]
+            if not len(offsets):
+                continue
+            values = self.vaddrs[targets] + linked.addends[some].view(np.uint64)
+            if IS_RELATIVE[kind]:
+                values -= offsets + np.uint64(found.vaddr)
+            fields = _fields(data, IS_FAR[kind])
+            values = values.astype(fields.dtype)
+            known = self._known[targets]
+            if not known.all():
+                values = np.where(known, values, _fields(found.data, IS_FAR[kind])[offsets])
+            fields[offsets] = values
+        outside = ~_inside(linked.sections, len(data))
+        for start in found.absent:
+            outside[start : start + PAGE_SIZE] = True
+        expected[outside] = found.bytes[outside]
+        return data
+
+    def pointers(self, segment: int) -> tuple[Vaddrs, Vaddrs]:
+        """Addresses of the pointers in a segment of data, and their linked values; of those that are
+        known."""
+        linked = self.linked.segments[segment]
+        known = self._known[linked.targets]
+        if not self._known[segment] or not known.any():
+            return np.zeros(0, np.uint64), np.zeros(0, np.uint64)
+        values = self.vaddrs[linked.targets] + linked.addends.view(np.uint64)
+        return (linked.offsets + self.vaddrs[segment])[known], values[known]
+
+
+_ALIKE = 0.9
+"""Share of a module's constants, without references, that must be as in the file."""
+
+
+def _inside(sections: Numbers, size: int) -> npt.NDArray[np.bool_]:
+    """By offset: whether it is in one of the sections."""
+    inside = np.zeros(size, bool)
+    edges = sections.tolist()
+    for start, end in zip(edges[::2], edges[1::2], strict=True):
+        inside[start:end] = True
+    return inside
+
+
+def _fields(data: bytearray, far: bool) -> npt.NDArray[np.unsignedinteger]:
+    """The numbers of 32 or 64 bits at each offset."""
+    width = 8 if far else 4
+    count = max(len(data) - width + 1, 0)
+    return np.ndarray((count,), "<u8" if far else "<u4", data, 0, (1,))
+
+
+def _voted(code: LinkedSegment, found: Memory) -> Iterator[tuple[int, int]]:
+    """`(place, address)` where most of some references in the code agree."""
+    votes = zip(code.targets[code.voters].tolist(), _starts(code, found, code.voters), strict=True)
+    for place, group in groupby(votes, lambda vote: vote[0]):
+        starts = sorted(start for _place, start in group)
+        middle = starts[len(starts) // 2]
+        if 2 * starts.count(middle) > len(starts):
+            yield place, middle
+
+
+def _starts(code: LinkedSegment, found: Memory, numbers: Numbers) -> list[int]:
+    """Where the places begin that some references lead to, by what the snapshot has in their fields."""
+    kinds = np.searchsorted(np.cumsum(code.counts), numbers, "right")
+    offsets = code.offsets[numbers]
+    values = np.zeros(len(offsets), np.uint64)
+    for kind in range(len(code.counts)):
+        some = kinds == kind
+        if some.any():
+            fields = _fields(found.data, IS_FAR[kind])[offsets[some]]
+            signed = fields.astype(np.int64) if IS_FAR[kind] else fields.astype(np.int32).astype(np.int64)
+            values[some] = signed.view(np.uint64)
+            if IS_RELATIVE[kind]:
+                values[some] += offsets[some] + np.uint64(found.vaddr)
+    starts: list[int] = (values - code.addends[numbers].view(np.uint64)).tolist()
+    return starts
