@@ -96,7 +96,8 @@ class Spec:
         flags = {
             f"{self.processes}procs": self.processes, "nokaslr": not self.kaslr, "la57": self.la57,
             self.accel: self.accel != "tcg", "elf": self.format == "elf", "memory": self.memory,
-            f"{self.nodes}nodes": self.nodes > 1, "disks": self.disks, f"{self.modules}-modules": self.modules,
+            f"{self.nodes}nodes": self.nodes > 1, "disks": self.disks,
+            f"{self.modules}-modules": self.modules,
         }  # fmt: skip
         return "-".join([
             kernel, f"{self.ram >> 20}M", f"{self.cpus}cpu", "light" if self.light else "rich",

@@ -102,6 +102,8 @@ static void entry(const char *path, int depth)
 	char target[MAX_PATH];
 	const char *name = strrchr(path, '/');
 
+	ssize_t length = readlink(path, target, sizeof target); /* first: it may change the access time */
+
 	if (syscall(SYS_statx, AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, ALL, &seen)) {
 		fprintf(stderr, "%s: %s\n", path, strerror(errno));
 		return;
@@ -114,7 +116,7 @@ static void entry(const char *path, int depth)
 	moment(1, seen.modification);
 	moment(!!(seen.mask & HAS_BIRTH), seen.birth);
 	putchar(' ');
-	hex(target, S_ISLNK(seen.mode) ? readlink(path, target, sizeof target) : 0);
+	hex(target, length);
 	putchar(' ');
 	attributes(path);
 	putchar(' ');
