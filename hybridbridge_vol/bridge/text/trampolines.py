@@ -40,7 +40,7 @@ def lock_at_home(value: int, from_vaddr: int, to_vaddr: int) -> bytes:
     aligned = b"\x48\x83\xec\x08"
     distance = to_vaddr - (from_vaddr + len(aligned) + JUMP_SIZE)
     called = b"\xe8" + (distance & 0xFFFFFFFF).to_bytes(4, "little")
-    return aligned + called + b"\xb8" + value.to_bytes(4, "little") + b"\x48\x83\xc4\x08\xc3"
+    return aligned + called + returning(value)[:-1] + b"\x48\x83\xc4\x08\xc3"
 
 
 def answer(action: str, value: int) -> bytes:
@@ -50,7 +50,7 @@ def answer(action: str, value: int) -> bytes:
     if action == "argument":
         return _RETURN_ARGUMENT
     if action == "seize":
-        return _SET_BITS + value.to_bytes(4, "little") + _RETURN_ARGUMENT
+        return _SET_BITS + (value & 0xFFFFFFFF).to_bytes(4, "little") + _RETURN_ARGUMENT
     return returning(value) if value else _RETURN_ZERO
 
 

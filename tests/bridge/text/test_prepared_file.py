@@ -45,7 +45,7 @@ anything_prepared = st.builds(
     rodata_end=u32,
     sites=st.tuples(*(st.builds(Sites, column, st.just(s), st.just(w)) for s, w in RELOCATIONS.values())),
     trampolines=st.lists(
-        st.builds(Trampoline, u32, st.sampled_from(ACTIONS), signed, st.booleans(), byte), max_size=5
+        st.builds(Trampoline, u32, st.sampled_from(ACTIONS), signed, st.booleans(), byte, u32), max_size=5
     ),
     unmatched=st.lists(st.text(max_size=5), max_size=3),
     fixups=column,
@@ -65,7 +65,7 @@ def example() -> Prepared:
     return Prepared(
         rodata_end=0x2000,
         sites=tuple(Sites(one, step, width) for step, width in RELOCATIONS.values()),
-        trampolines=[Trampoline(0x10, "home"), Trampoline(0x20, "return", -5, True, 3)],
+        trampolines=[Trampoline(0x10, "home"), Trampoline(0x20, "return", -5, True, 3, 0x40)],
         unmatched=["nothing.*"],
         fixups=one,
         warnings=one,

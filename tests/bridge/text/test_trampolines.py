@@ -96,7 +96,25 @@ def test_answers_are_the_instructions_they_should_be() -> None:
     assert answer("return", 1) == returning(1) == assembled("b801000000 mov eax, 1") + RETURN
     assert answer("return", 0) == assembled("31c0 xor eax, eax") + RETURN
     assert answer("argument", 0) == assembled("4889f8 mov rax, rdi") + RETURN
+    assert (
+        answer("seize", 255)
+        == assembled("810fff000000 or dword ptr [rdi], 0xff\n4889f8 mov rax, rdi") + RETURN
+    )
     assert answer("halt", 0) == assembled("fa cli\nf4 hlt")
+
+
+def test_a_lock_is_taken_at_home_and_the_answer_is_ours(small: SmallMachine) -> None:
+    other = 0x40
+    small.machine.write(HOME + other, assembled("4889fe mov rsi, rdi") + RETURN)
+    assert call(small, Trampoline(ENTRY, "lock", 1, target=other), SNAPSHOTS_OBJECT).kind == "returned"
+    assert (rax(small), small.machine.read_register("RSI")) == (1, SNAPSHOTS_OBJECT)
+
+
+def test_a_lock_that_is_seized_has_its_bits_set_and_is_returned(small: SmallMachine) -> None:
+    lock = HOME + 0x60
+    small.machine.write(lock, bytes.fromhex("0002000099"))
+    assert call(small, Trampoline(ENTRY, "seize", 0xFF), lock).kind == "returned"
+    assert (rax(small), small.machine.read(lock, 5)) == (lock, bytes.fromhex("ff02000099"))
 
 
 def test_halt_ends_the_call(small: SmallMachine) -> None:
@@ -109,6 +127,7 @@ def test_home_is_patched_only_where_both_sides_answer_alike() -> None:
     assert dict(home_trampolines(trampolines)) == {
         0x10 * ACTIONS.index("return"): returning(1),
         0x10 * ACTIONS.index("argument"): answer("argument", 1),
+        0x10 * ACTIONS.index("seize"): answer("seize", 1),
         0x10 * ACTIONS.index("halt"): answer("halt", 1),
     }
     assert list(home_trampolines(one_side)) == []
