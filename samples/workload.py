@@ -156,8 +156,10 @@ def _few(script: Script, memory: bool) -> None:
     script.role("daemon", "parent) S 1 (x", "zombie", str(draw.randrange(1, 200)))
     script.role("bob", "xterm", "stopped")
     script.role("carol", "java", "threads", str(draw.randrange(3, 9)), "pool-1-thread")
-    # Linux switches huge pages off on machines of less than 512 MiB (mm/huge_memory.c, hugepage_init)
-    script.shell(f"echo {'always' if memory else 'madvise'} > /sys/kernel/mm/transparent_hugepage/enabled")
+    # Linux switches huge pages off on machines of less than 512 MiB (mm/huge_memory.c, hugepage_init); rt
+    # kernels have none
+    switch = "/sys/kernel/mm/transparent_hugepage/enabled"
+    script.shell(f"[ ! -e {switch} ] || echo {'always' if memory else 'madvise'} > {switch}")
     script.role("carol", "heap", "memory", "4", "transparent", "zeros")
     script.program(
         "alice",

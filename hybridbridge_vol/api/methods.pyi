@@ -515,7 +515,9 @@ class ToolMethods:
     def arp(self, *, interface: str | None = ..., all: bool = ..., numeric: bool = ...) -> Table[Arp]:
         """IPv4 neighbours and their hardware addresses, as `arp -n` shows them."""
 
-    def cat(self, path: str | Iterable[str]) -> Table[Cat]:
+    def cat(
+        self, path: str | Iterable[str], *, offset: int | None = ..., length: int | None = ...
+    ) -> Table[Cat]:
         """The content of a file of the guest, as far as its memory holds it."""
 
     def check(self) -> Table[Check]:

@@ -26,7 +26,8 @@ class Maps(Tool):
     name = "maps"
     help = "Memory mappings of processes, as `pmap` shows them"
     notes = (
-        "Reads /proc/PID/maps, with --smaps /proc/PID/smaps. A kernel thread and a zombie have no mappings. "
+        "Reads /proc/PID/maps, with --smaps /proc/PID/smaps; where that cannot be read, mappings are listed "
+        "without sizes. A kernel thread and a zombie have no mappings. "
         "`hb run DUMP memdump PID` writes their content."
     )
     example = "--pid 1 --smaps"

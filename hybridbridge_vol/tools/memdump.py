@@ -37,7 +37,8 @@ class Memdump(Tool):
         "--out, on a terminal and in Volatility the answer is a table of the mappings; otherwise the core "
         "itself goes to standard output. Registers are those with which each thread entered the kernel; "
         "floating point and vector registers of a thread that was running are not in memory. Signals are not "
-        "included. The core of a 32-bit program is a 32-bit core. No file is overwritten."
+        "included. The core of a 32-bit program is a 32-bit core. A page that cannot be read is zeros in the "
+        "core and is named with its reason; it spoils no other. No file is overwritten."
     )
     example = "1 --out init.core"
     options = (

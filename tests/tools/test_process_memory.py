@@ -8,6 +8,7 @@ import re
 import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.tool import Raw
 from hybridbridge_vol.trust.store import Store
 from samples.make import Sample, Spec, make_sample, sha256_of
 from samples.truth import Truth
@@ -232,7 +234,11 @@ def test_a_page_table_that_the_image_lacks_loses_only_what_it_maps(lab: Lab, tmp
     assert len(outside) < len(ranges)
     assert list(differences(core, outside)) == []
     assert core.read(first, split) is None
-    assert missing and all(f"{split >> 21 << 21:x}"[:8] in line for line in missing)
+    named = [
+        (int(start, 16), int(end, 16)) for start, end in re.findall(r"0x(\w+)-0x(\w+)", " ".join(missing))
+    ]
+    assert named and all(table <= start < end <= table + TABLE_SIZE for start, end in named)
+    assert all("pagemap: page fault" in line for line in missing)
 
 
 def test_maps_names_a_mapping_whose_sizes_cannot_be_read(child: tuple[int, list[int]]) -> None:
@@ -244,3 +250,52 @@ def test_maps_names_a_mapping_whose_sizes_cannot_be_read(child: tuple[int, list[
     rows = [dict(zip(names, row.cells, strict=True)) for row in tool.rows(kernel, options)]
     row = next(row for row in rows if row["START"] <= start < row["END"])
     assert isinstance(row["RSS"], Unavailable) and "page fault" in row["RSS"].reason
+
+
+# --- a part of a file ---------------------------------------------------------------------------------------
+
+
+def cat(session: Any, path: str, offset: int | None, length: int | None) -> tuple[bytes, list[str]]:
+    """A part of a file, and what `cat` says is missing in it."""
+    tool = tools.load("cat")
+    assert isinstance(tool, Raw)
+    pieces = list(tool.raw(session, {"path": (path,), "offset": offset, "length": length}))
+    data = b"".join(piece for piece in pieces if isinstance(piece, bytes))
+    return data, [piece.reason for piece in pieces if isinstance(piece, Unavailable)]
+
+
+def test_cat_reads_parts_of_windows_on_memory(lab: Lab, generation: str) -> None:
+    truth, session = lab.sample(generation).truth, lab.session(generation)
+    ((pid, ranges),) = truth.memory.items()
+    for start, end, crc, _errno in [item for item in ranges if item.crc is not None][::7]:
+        data, missing = cat(session, f"/proc/{pid}/mem", start, end - start)
+        assert (zlib.crc32(data), missing) == (crc, [])
+        first, count = start // PAGE_SIZE, (end - start) // PAGE_SIZE
+        entries, missing = cat(session, f"/proc/{pid}/pagemap", first * 8, count * 8)
+        assert missing == []
+        assert all(word >> 63 for (word,) in struct.iter_unpack("<Q", entries))
+
+
+def test_cat_names_the_pages_of_a_part_that_cannot_be_read(lab: Lab) -> None:
+    truth, session = lab.sample("6.12").truth, lab.session("6.12")
+    ((pid, ranges),) = truth.memory.items()
+    text = ranges[0]
+    data, missing = cat(session, f"/proc/{pid}/mem", text.end_vaddr - 10, 10 + 2 * PAGE_SIZE)
+    assert len(data) == 10
+    where = f"bytes {text.end_vaddr:,} to {text.end_vaddr + 2 * PAGE_SIZE - 1:,}"
+    assert missing == [f"/proc/{pid}/mem: {where}: Input/output error"]
+
+
+def test_cat_reads_parts_of_files_that_end(lab: Lab) -> None:
+    truth, session = lab.sample("6.12").truth, lab.session("6.12")
+    status = truth.file("/proc/1/status")
+    assert cat(session, "/proc/1/status", 6, 4) == (status[6:10], [])
+    assert cat(session, "/proc/1/maps", 100, None) == (truth.file("/proc/1/maps")[100:], [])
+    whole, _missing = cat(session, "/etc/passwd", None, None)
+    assert len(whole) > 100
+    assert cat(session, "/etc/passwd", None, 40) == (whole[:40], [])
+    assert cat(session, "/etc/passwd", 50, 40) == (whole[50:90], [])
+    assert cat(session, "/etc/passwd", 90, None) == (whole[90:], [])
+    assert cat(session, "/etc/passwd", len(whole) + 5, 10) == (b"", [])
+    _data, (reason,) = cat(session, "/etc/passwd", -1, 10)
+    assert "not negative" in reason

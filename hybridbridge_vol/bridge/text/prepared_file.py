@@ -16,7 +16,7 @@ from hybridbridge_vol.bridge.text.policy import ACTIONS, Trampoline
 from hybridbridge_vol.bridge.text.prepared import RELOCATIONS, Prepared
 from hybridbridge_vol.bridge.text.proxy_task import ProxyTask
 from hybridbridge_vol.bridge.text.runtime_constants import RuntimeConstants
-from hybridbridge_vol.bridge.text.slab_fields import SlabFields
+from hybridbridge_vol.bridge.text.slab_fields import LARGEST_OFFSET, SlabFields
 from hybridbridge_vol.bridge.text.static_keys import JumpLabels
 from hybridbridge_vol.bridge.text.twin_text import Sites
 from hybridbridge_vol.trust import column_file
@@ -185,7 +185,12 @@ def _proxy_task(record: Any) -> ProxyTask:
 
 
 def _slab_fields(values: Any) -> SlabFields | None:
-    return None if values == [] else SlabFields(*_numbers(values, 2))
+    if values == []:
+        return None
+    fields_of_cache = SlabFields(*_numbers(values, 2))
+    if max(fields_of_cache.object_size, fields_of_cache.constructor) >= LARGEST_OFFSET:
+        raise ValueError("no offsets of a slab cache")
+    return fields_of_cache
 
 
 def _numbers(values: Any, count: int) -> list[int]:

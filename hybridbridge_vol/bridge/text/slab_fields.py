@@ -17,7 +17,7 @@ from hybridbridge_vol.kernel_file.symbols import Symbols
 
 _CODE_SIZE = 64
 """Bytes of a function that are searched for the access."""
-_LARGEST_OFFSET = 512
+LARGEST_OFFSET = 512
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def first_field(code: bytes, size: int) -> int | None:
                 and operand.size == size
             ):
                 offset = int(operand.mem.disp)
-                is_field = not operand.mem.index and 0 < offset < _LARGEST_OFFSET
+                is_field = not operand.mem.index and 0 < offset < LARGEST_OFFSET
                 return offset if is_field else None
         if instruction.group(x86.X86_GRP_JUMP) or instruction.group(x86.X86_GRP_RET):
             return None

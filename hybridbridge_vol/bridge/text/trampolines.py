@@ -88,7 +88,7 @@ def lock_at_home(value: int, from_vaddr: int, to_vaddr: int) -> bytes:
     the 32-bit `value`: `sub rsp, 8; call; mov eax, VALUE; add rsp, 8; ret`."""
     aligned = b"\x48\x83\xec\x08"
     called = _call(from_vaddr + len(aligned), to_vaddr)
-    return aligned + called + b"\xb8" + value.to_bytes(4, "little") + b"\x48\x83\xc4\x08\xc3"
+    return aligned + called + returning(value)[:-1] + b"\x48\x83\xc4\x08\xc3"
 
 
 def answer(action: str, value: int) -> bytes:
@@ -98,7 +98,7 @@ def answer(action: str, value: int) -> bytes:
     if action == "argument":
         return _RETURN_ARGUMENT
     if action == "seize":
-        return _SET_BITS + value.to_bytes(4, "little") + _RETURN_ARGUMENT
+        return _SET_BITS + (value & 0xFFFFFFFF).to_bytes(4, "little") + _RETURN_ARGUMENT
     return returning(value) if value else _RETURN_ZERO
 
 

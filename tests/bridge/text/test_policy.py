@@ -69,12 +69,21 @@ def test_the_shipped_policy_is_well_formed() -> None:
     assert all(rule.names for rule in policy.rules)
 
 
+WHO_HAS_A_TARGET = "a target goes with 'jump' or 'lock' or 'allocate' or 'release', in a rule of 'locks'"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"action": "leap"}, "unknown action 'leap' in a rule of 'locks'"),
-        ({"action": "jump"}, "a target goes with 'jump' or 'lock', in a rule of 'locks'"),
-        ({"target": "mutex_trylock"}, "a target goes with 'jump' or 'lock', in a rule of 'locks'"),
+        (
+            {"action": "jump"},
+            WHO_HAS_A_TARGET,
+        ),
+        (
+            {"target": "mutex_trylock"},
+            WHO_HAS_A_TARGET,
+        ),
         ({"side": "home"}, "unknown side 'home' in a rule of 'locks'"),
         ({"tursted": [0]}, "unknown key 'tursted' in a rule of 'locks'"),
     ],
