@@ -51,8 +51,9 @@ def address_map(bridge: Bridge, user: range) -> AddressMap:
 def trampoline_rules(bridge: Bridge) -> dict[int, Rule]:
     """The rules of the twin's trampolines, by offset from `_text`. Those that go by the
     owner of an argument look at it themselves."""
+    by_owner = [action for action in BY_OWNER if action != "allocate" or bridge.prepared.slab_fields]
     return {
-        item.offset: trampoline(item.trusted, optional=item.action in BY_OWNER)
+        item.offset: trampoline(item.trusted, optional=item.action in by_owner)
         for item in bridge.prepared.trampolines
         if item.action == "home" or item.trusted
     }

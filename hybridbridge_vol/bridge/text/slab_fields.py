@@ -46,19 +46,21 @@ def read_slab_fields(booted: memoryview, symbols: Symbols, text_vaddr: int) -> S
 
 def first_field(code: bytes, size: int) -> int | None:
     """The offset from its first argument of the first field of `size` bytes that a function loads; None if it
-    loads none before it branches."""
+    loads none before it branches. The argument may have been copied to another register."""
     decoder = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
     decoder.detail = True
+    holders = {x86.X86_REG_RDI}
     for instruction in decoder.disasm(code, 0):
-        for operand in instruction.operands if instruction.id == x86.X86_INS_MOV else ():
-            if (
-                operand.type == x86.X86_OP_MEM
-                and operand.mem.base == x86.X86_REG_RDI
-                and operand.size == size
-            ):
-                offset = int(operand.mem.disp)
-                is_field = not operand.mem.index and 0 < offset < LARGEST_OFFSET
-                return offset if is_field else None
         if instruction.group(x86.X86_GRP_JUMP) or instruction.group(x86.X86_GRP_RET):
             return None
+        if instruction.id != x86.X86_INS_MOV:
+            continue
+        target, source = instruction.operands
+        if source.type == x86.X86_OP_MEM and source.mem.base in holders:
+            offset = int(source.mem.disp)
+            is_field = source.size == size and not source.mem.index and 0 < offset < LARGEST_OFFSET
+            return offset if is_field else None
+        if target.type == x86.X86_OP_REG:
+            copied = source.type == x86.X86_OP_REG and source.reg in holders
+            holders = holders | {target.reg} if copied else holders - {target.reg}
     return None

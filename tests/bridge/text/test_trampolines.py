@@ -8,7 +8,7 @@ import pytest
 from assembly import assembled
 from hypothesis import given
 from hypothesis import strategies as st
-from small_machine import END, HOME, RETURN, STACK, TRUSTED_MEMORY, TWIN, SmallMachine
+from small_machine import END, HOME, OURS, RETURN, SNAPSHOT, STACK, TRUSTED_MEMORY, TWIN, SmallMachine
 
 from hybridbridge_vol.bridge.text.policy import ACTIONS, JUMP_SIZE, Policy, Rule, Trampoline, resolve
 from hybridbridge_vol.bridge.text.slab_fields import SlabFields, first_field
@@ -129,8 +129,8 @@ def test_an_owner_decides_between_home_and_a_function_of_the_twin(small: SmallMa
             assert rax(small) == expected
 
 
-CACHE, OBJECT = STACK - 0x800, STACK - 0x400
-"""A `struct kmem_cache` and an object: of the snapshot's side as far as the trampoline can see."""
+CACHE, OBJECT = SNAPSHOT + 0x100, OURS
+"""A `struct kmem_cache` of the snapshot's, and memory of the trusted side."""
 KMALLOC, CONSTRUCTOR = 0x300, 0x340
 
 
@@ -140,13 +140,13 @@ def test_a_cache_of_the_snapshots_gives_constructed_memory_of_the_trusted_kernel
 ) -> None:
     write, machine = small.machine.write, small.machine
     # __kmalloc(size, flags): notes both, spoils what a function may spoil, returns the object
-    noted = OBJECT + 0x100
+    noted, shown = OBJECT + 0x100, f"{object_vaddr:#x}" if object_vaddr else "0"
     code = assembled(
         f"""
         48b8{noted.to_bytes(8, "little").hex()} movabs rax, {noted:#x}
         488938 mov qword ptr [rax], rdi
         48897008 mov qword ptr [rax + 8], rsi
-        48b8{object_vaddr.to_bytes(8, "little").hex()} movabs rax, {object_vaddr:#x}
+        48b8{object_vaddr.to_bytes(8, "little").hex()} movabs rax, {shown}
         31ff xor edi, edi
         """
     )
@@ -194,6 +194,9 @@ def test_the_first_field_of_a_structure_is_what_a_small_function_loads() -> None
     assert first_field(assembled("488b9780010000 mov rdx, qword ptr [rdi + 0x180]") + RETURN, 8) == 0x180
     assert first_field(assembled("488b9780010000 mov rdx, qword ptr [rdi + 0x180]") + RETURN, 4) is None
     assert first_field(assembled("8b871c100000 mov eax, dword ptr [rdi + 0x101c]") + RETURN, 4) is None
+    copied = "4889f8 mov rax, rdi\n4889f7 mov rdi, rsi\n"
+    assert first_field(assembled(f"{copied}488b5048 mov rdx, qword ptr [rax + 0x48]"), 8) == 0x48
+    assert first_field(assembled(f"{copied}488b5748 mov rdx, qword ptr [rdi + 0x48]"), 8) is None
     assert first_field(RETURN + assembled("8b471c mov eax, dword ptr [rdi + 0x1c]"), 4) is None
     assert first_field(b"", 4) is None
 
