@@ -184,7 +184,7 @@ def _memory(script: Script) -> None:
     script.shell("mkswap /dev/loop1; swapon -p 1 /dev/loop1")
     nodes = "$([ -d /sys/devices/system/node/node1 ] && echo nodes)"
     script.shell(
-        f"/{ACTOR} run -r -a 'java -Xmx1g' heap memory 16 transparent zeros shared hugetlb merged locked "
+        f"/{ACTOR} run -r -a 'java -Xmx1g' heap memory 16 transparent zeros hugetlb shared merged locked "
         f"swapped copied {nodes}"
     )
     script.shell(f"until [ $(cat {mm}/ksm/full_scans) -gt 3 ]; do sleep 0.1; done; echo 0 > {mm}/ksm/run")

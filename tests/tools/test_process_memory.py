@@ -60,8 +60,11 @@ def assert_cores_hold_what_the_guest_read(session: Session, truth: Truth) -> Non
 
 def kib(truth: Truth, pid: int, key: str) -> int:
     """A sum of smaps."""
-    smaps = truth.file(f"/proc/{pid}/smaps")
-    return sum(int(found) for found in re.findall(rb"(?m)^%s: +(\d+) kB" % key.encode(), smaps))
+    return kib_in(truth.file(f"/proc/{pid}/smaps"), key)
+
+
+def kib_in(text: bytes, key: str) -> int:
+    return sum(int(found) for found in re.findall(rb"(?m)^%s:\s+(\d+) kB" % key.encode(), text))
 
 
 @pytest.mark.parametrize("mode", [Mode.AUTO, Mode.SLOW])
@@ -98,8 +101,11 @@ def guest(request: pytest.FixtureRequest, store: Store) -> Iterator[Sample]:
 def test_memory_of_every_kind_is_read_and_dumped(guest: Sample, store: Store) -> None:
     truth = guest.truth
     pid = max(truth.memory, key=lambda pid: len(truth.memory[pid]))
-    for key in ("AnonHugePages", "ShmemPmdMapped", "Private_Hugetlb", "Shared_Hugetlb", "Swap", "Locked"):
+    for key in ("AnonHugePages", "ShmemPmdMapped", "Shared_Hugetlb", "Swap"):
         assert kib(truth, pid, key), key
+    status = truth.file(f"/proc/{pid}/status")  # smaps does not count what NUMA balancing watches
+    assert kib_in(status, "VmLck") == 8192
+    assert all(line.split()[3] != "0" for line in truth.file("/proc/swaps").decode().splitlines()[1:])
     assert all(
         word in truth.file(f"/proc/{pid}/numa_maps") for word in (b"bind:1", b"interleave:0-1", b"N1=")
     )
