@@ -98,7 +98,8 @@ def plan(light: bool, disks: bool = False) -> str:
     sys_folders = _SYS_FOLDERS[:6] if light else _SYS_FOLDERS
     for reading in ("early", "late"):
         lines += [f"{reading} {folder}" for folder in (*sys_folders, "/proc/net", "/proc")]
-    lines += [f"command {line}" for line in (DISK_COMMANDS if disks else ())]
+    if disks:
+        lines += [f"command {line}" for line in DISK_COMMANDS]
     lines += ["round", f"run sh {RENEWAL}", "connections"]
     lines += [f"command {line}" for line in (CONNECTIONS if light else CONNECTIONS + RICH_CONNECTIONS)]
     lines.append("late /proc/net")

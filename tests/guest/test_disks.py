@@ -10,6 +10,7 @@ import hashlib
 import stat
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,9 +21,13 @@ from hybridbridge_vol.bridge.run.statistics import CallCount
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.file_content import Piece, PieceKind
 from hybridbridge_vol.guest.session import Session, open_session
+from hybridbridge_vol.tools.files import TOOL
 from hybridbridge_vol.trust.store import Store
 from hybridbridge_vol.units import PAGE_SIZE
+from hybridbridge_vol.workflow.recover.guest_disk import Disk
+from hybridbridge_vol.workflow.recover.recover import Selection, recover
 from samples.make import Sample, make_sample
+from samples.qemu import disk_name
 
 FILE_SYSTEMS = ("ext4", "xfs", "btrfs", "vfat", "squashfs", "secret", "one", "two")
 """Folders of `TOP`; `secret` is an ext4 on dm-crypt, `one` and `two` are overlays."""
@@ -143,6 +148,19 @@ def test_what_nobody_looked_at_is_reported_as_not_known(session: Session) -> Non
         assert seen == ["unseen"]  # the folder's block is in the buffer cache, the file's inode need not be
 
 
+def test_files_lists_mounts_and_owners_by_name(session: Session) -> None:
+    given = {option.name: option.default for option in TOOL.options} | {"path": f"{TOP}/*/text/passwd"}
+    names = [column.name for column in TOOL.columns]
+    seen = {}
+    for row in TOOL.rows(session, given):
+        cells = dict(zip(names, row.cells, strict=True))
+        seen[cells["PATH"]] = (cells["FS"], cells["MOUNT"], cells["USER"], cells["GROUP"], cells["CACHED"])
+    assert seen[f"{TOP}/btrfs/text/passwd"][:4] == ("btrfs", f"{TOP}/btrfs", "alice", "root")
+    assert seen[f"{TOP}/secret/text/passwd"][:4] == ("ext4", f"{TOP}/secret", "alice", "root")
+    assert seen[f"{TOP}/one/text/passwd"][:3] == ("overlay", f"{TOP}/one", "alice")
+    assert {mount for _, mount, *_ in seen.values()} >= {f"{TOP}/{name}" for name in FILE_SYSTEMS}
+
+
 def test_a_container_sees_its_own_root(sample: Sample, store: Store, session: Session) -> None:
     for name in ("one", "two"):
         (pid,) = (
@@ -177,3 +195,14 @@ def test_nothing_is_rolled_back_and_the_second_run_falls_back_nowhere(
     second, counts = ask()
     assert first == second
     assert (counts.traps, counts.rolled_back) == (0, 0)
+
+
+def test_a_disk_fills_what_memory_lacks(sample: Sample, session: Session, tmp_path: Path) -> None:
+    """The guest had written everything back before it mounted the disk anew."""
+    path = f"{TOP}/ext4/unread"
+    disk = Disk.parse(f"{TOP}/ext4={sample.folder / disk_name(0)}")
+    alone = recover(session, tmp_path / "alone", Selection(patterns=(path,)))
+    filled = recover(session, tmp_path / "filled", Selection(patterns=(path,)), [disk])
+    assert (alone.files, alone.complete, filled.complete) == (1, 0, 1)
+    recovered = (tmp_path / "filled" / "files" / path.lstrip("/")).read_bytes()
+    assert hashlib.sha256(recovered).hexdigest() == hashes(sample.truth)[path]
