@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,7 +21,7 @@ from hybridbridge_vol.bridge.objects.namespaces import enter
 from hybridbridge_vol.bridge.run.caller import Caller
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.bridge.run.statistics import Statistics
-from hybridbridge_vol.errors import AttachError, CallRolledBack
+from hybridbridge_vol.errors import AttachError, CallRolledBack, HybridBridgeWarning
 from hybridbridge_vol.guest.addresses import SnapshotAddresses
 from hybridbridge_vol.guest.all_files import GuestFiles
 from hybridbridge_vol.guest.answer_labels import AnswerLabels
@@ -42,6 +43,7 @@ from hybridbridge_vol.guest.workers import SnapshotWorkers, in_this_process_only
 from hybridbridge_vol.memory_image.open import open_image
 from hybridbridge_vol.memory_image.physical import PhysicalImage
 from hybridbridge_vol.snapshot.find_kernel import find_kernel
+from hybridbridge_vol.snapshot.machine_state import NORMAL
 from hybridbridge_vol.trust.store import Store
 from hybridbridge_vol.units import Progress
 
@@ -77,10 +79,11 @@ class Session:
         self.system = SnapshotSystem(self.proxy)
         self.clocks = SnapshotClocks(self.proxy)
         self.tasks = SnapshotTasks(self.proxy)
-        self.cpus = SnapshotCpus(self.proxy, self.files)
+        self.cpus = SnapshotCpus(self.proxy)
         self.threads = SnapshotThreads(self.proxy, self.cpus)
         self.addresses = SnapshotAddresses(self.proxy)
         self.routes = SnapshotRouteTables(self.proxy)
+        self.notes = _notes(bridge)
         self.workers = SnapshotWorkers(self.caller.hybrid, processors or usable_processors())
         self.progress = in_this_process_only(progress or _ignore)
         try:
@@ -128,6 +131,13 @@ class Session:
         return self.caller.hybrid.finish_statistics()
 
 
+def _notes(bridge: Bridge) -> tuple[str, ...]:
+    """What should be known of every answer about this image, one line each."""
+    if bridge.state == NORMAL:
+        return ()
+    return (f"the machine was not running as usual: {bridge.state}",)
+
+
 def open_session(
     path: str | Path,
     store: Path | None = None,
@@ -141,16 +151,20 @@ def open_session(
     process may run on).
 
     The session sees what the process `ns_of` (by default the first) sees from inside its namespaces:
-    processes, network, names, users, control groups, and as /proc/self itself. Raises ImageError,
+    processes, network, names, users, control groups, and as /proc/self itself. Its notes are given as
+    HybridBridgeWarning, too. Raises ImageError,
     KernelNotStored, AttachError, StoreError, BootError, and OptionError if there is no such process: all
     HybridBridgeError.
     """
     image = open_image(path, progress)
     try:
-        return open_attached(image, Store(store), progress, mode, ns_of, processors)
+        session = open_attached(image, Store(store), progress, mode, ns_of, processors)
     except BaseException:
         image.close()
         raise
+    for note in session.notes:
+        warnings.warn(f"{path}: {note}", HybridBridgeWarning, stacklevel=2)
+    return session
 
 
 def open_attached(

@@ -13,6 +13,7 @@ What a segment has in memory and not in the file (p_filesz < p_memsz) means what
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import islice, pairwise
 
@@ -30,8 +31,8 @@ from hybridbridge_vol.memory_image.elf import (
 )
 from hybridbridge_vol.memory_image.format import Format
 from hybridbridge_vol.memory_image.image_file import Source
-from hybridbridge_vol.memory_image.physical import MAX_PADDR, Contents, PhysicalImage
-from hybridbridge_vol.memory_image.ranges import joined, subtracted
+from hybridbridge_vol.memory_image.physical import MAX_PADDR, Contents, PhysicalImage, WhyAbsent
+from hybridbridge_vol.memory_image.ranges import Range, joined, subtracted
 from hybridbridge_vol.memory_image.runs import ZEROS, Run, RunList, disjoint
 from hybridbridge_vol.memory_image.xen_core import is_xen_core, parse_xen_core
 
@@ -40,6 +41,13 @@ _NO_ADDRESS = (1 << 64) - 1
 _UPPER_HALF = 1 << 63
 MAX_NOTES = 1 << 16
 """Some for each of 8,192 CPUs."""
+
+_AS_ZEROS = (
+    "{:,} KiB by makedumpfile, read as zeros: what dump level 1 leaves out; at a higher level, which an ELF "
+    "core does not record, other pages are among them"
+)
+_NOT_MAPPED = "left out by QEMU: a page table of the guest leads there, but no memory was behind it"
+_NO_BYTES = "left out by the program that wrote the file"
 
 
 def parse_elf_core(source: Source, format_name: str = "ELF core") -> Contents:
@@ -63,6 +71,8 @@ def parse_elf_core(source: Source, format_name: str = "ELF core") -> Contents:
         if segment.memory_size > segment.file_size:
             unstored.append((segment.paddr + segment.file_size, segment.memory_size - segment.file_size))
     runs, missing = collected.runs(), collected.missing()
+    left_out: str | None = None
+    why_absent: WhyAbsent = _nothing_known
     if unstored:
         notes = _notes(source, segments)
         if _is_qemus(notes):
@@ -70,14 +80,31 @@ def parse_elf_core(source: Source, format_name: str = "ELF core") -> Contents:
         unstored = subtracted(joined(unstored), ((run.paddr, run.size) for run in runs))
         if _is_makedumpfiles(segments, notes):
             zeros = subtracted(unstored, missing)
+            left_out = _AS_ZEROS.format(sum(size for _start, size in zeros) >> 10) if zeros else None
             runs = sorted([*runs, *(Run(start, size, ZEROS) for start, size in zeros)], key=_paddr)
         else:
+            why_absent = _left_out_of(unstored, _NOT_MAPPED if _is_qemus(notes) else _NO_BYTES)
             missing = joined([*missing, *unstored])
     if not runs and not missing:
         raise ImageError(
             f"{source.name}: an ELF core without memory (no PT_LOAD segment with physical addresses)"
         )
-    return Contents(format_name, runs, missing)
+    return Contents(format_name, runs, missing, left_out=left_out, why_absent=why_absent)
+
+
+def _nothing_known(_paddr: int) -> str | None:
+    return None
+
+
+def _left_out_of(ranges: Sequence[Range], reason: str) -> WhyAbsent:
+    """The reason for addresses in ascending, disjoint ranges."""
+    starts = [start for start, _size in ranges]
+
+    def why(paddr: int) -> str | None:
+        index = bisect_right(starts, paddr) - 1
+        return reason if index >= 0 and paddr < sum(ranges[index]) else None
+
+    return why
 
 
 def _paddr(run: Run) -> int:

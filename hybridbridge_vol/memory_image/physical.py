@@ -9,7 +9,7 @@ from typing import Self
 
 from hybridbridge_vol.errors import ImageError
 from hybridbridge_vol.memory_image.image_file import ImageFile, ReadAt
-from hybridbridge_vol.memory_image.ranges import Range, merged
+from hybridbridge_vol.memory_image.ranges import Range, joined, merged
 from hybridbridge_vol.memory_image.runs import ZEROS, Run
 from hybridbridge_vol.units import PAGE_SIZE
 
@@ -72,9 +72,9 @@ def read_through(contents: Contents, read_at: ReadAt) -> Contents:
 class PhysicalImage:
     """An opened memory image, read-only. It closes its file.
 
-    `runs` are ascending, at most MAX_RUNS; what lies between close ones may be counted to them (see `holds`).
-    `mappable`: every run is a page-aligned slice of the file, so it can be mapped.
-    """
+    `runs` are ascending, at most MAX_RUNS; what lies between close ones may be counted to them. `ranges` are
+    exact: physical memory that the file accounts for, be it that its writer left pages of it out
+    (`left_out`). `mappable`: every run is a page-aligned slice of the file, so it can be mapped."""
 
     def __init__(self, file: ImageFile, contents: Contents) -> None:
         """ImageError if the contents cannot be those of a machine with Linux."""
@@ -84,6 +84,7 @@ class PhysicalImage:
         self.memory_size = sum(run.size for run in contents.runs)
         self.missing = tuple(contents.missing)
         self.left_out = contents.left_out
+        self.ranges = joined((run.paddr, run.size) for run in contents.runs)
         self._why_absent = contents.why_absent
         self._slices = _Slices(contents.runs)
         self.runs = self._slices.runs
