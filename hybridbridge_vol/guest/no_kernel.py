@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from hybridbridge_vol.errors import HybridBridgeError, KernelNotFound, KernelNotStored
 from hybridbridge_vol.memory_image.physical import PhysicalImage
 from hybridbridge_vol.snapshot.banner import package_of, scan_banners
 from hybridbridge_vol.trust.store import Store
 from hybridbridge_vol.units import Progress
+
+
+def unknown_kernels(
+    image: PhysicalImage, known: Iterable[str], progress: Progress | None = None
+) -> list[str]:
+    """The version lines in the image that are not among `known`, the likeliest first. The whole image is
+    read."""
+    banners = {banner.strip() for banner in known}
+    return [banner for banner, _count in scan_banners(image, progress) if banner not in banners]
 
 
 def explain_unknown(

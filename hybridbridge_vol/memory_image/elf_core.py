@@ -20,6 +20,7 @@ from itertools import islice, pairwise
 from hybridbridge_vol.errors import ImageError
 from hybridbridge_vol.memory_image.elf import (
     MAGIC,
+    MAX_NOTES,
     PT_LOAD,
     PT_NOTE,
     Note,
@@ -28,6 +29,7 @@ from hybridbridge_vol.memory_image.elf import (
     parse_notes,
     parse_sections,
     parse_segments,
+    qemu_cpus,
 )
 from hybridbridge_vol.memory_image.format import Format
 from hybridbridge_vol.memory_image.image_file import Source
@@ -39,8 +41,6 @@ from hybridbridge_vol.memory_image.xen_core import is_xen_core, parse_xen_core
 _NO_ADDRESS = (1 << 64) - 1
 """p_paddr of what is not physical memory (the kernel's fs/proc/kcore.c), p_offset of what QEMU leaves out."""
 _UPPER_HALF = 1 << 63
-MAX_NOTES = 1 << 16
-"""Some for each of 8,192 CPUs."""
 
 _AS_ZEROS = (
     "{:,} KiB by makedumpfile, read as zeros: what dump level 1 leaves out; at a higher level, which an ELF "
@@ -73,8 +73,8 @@ def parse_elf_core(source: Source, format_name: str = "ELF core") -> Contents:
     runs, missing = collected.runs(), collected.missing()
     left_out: str | None = None
     why_absent: WhyAbsent = _nothing_known
+    notes = _notes(source, segments)
     if unstored:
-        notes = _notes(source, segments)
         if _is_qemus(notes):
             runs = _blocks_filled(runs)
         unstored = subtracted(joined(unstored), ((run.paddr, run.size) for run in runs))
@@ -89,7 +89,9 @@ def parse_elf_core(source: Source, format_name: str = "ELF core") -> Contents:
         raise ImageError(
             f"{source.name}: an ELF core without memory (no PT_LOAD segment with physical addresses)"
         )
-    return Contents(format_name, runs, missing, left_out=left_out, why_absent=why_absent)
+    return Contents(
+        format_name, runs, missing, left_out=left_out, why_absent=why_absent, cpus=qemu_cpus(notes)
+    )
 
 
 def _nothing_known(_paddr: int) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import NamedTuple, Self
 
 from hybridbridge_vol.errors import ImageError
 from hybridbridge_vol.memory_image.image_file import ImageFile, ReadAt
@@ -33,6 +33,13 @@ class NotInImage(ImageError):
     """A physical address that the image does not hold."""
 
 
+class CpuRegisters(NamedTuple):
+    """What tells to which kernel a CPU belongs: CR3 (the physical address of its page tables' root, in bits
+    12 and above)."""
+
+    cr3: int
+
+
 WhyAbsent = Callable[[int], str | None]
 """physical address -> why the image does not hold it, in a few words; None if nothing is known."""
 
@@ -44,7 +51,7 @@ class Contents:
     `runs` are ascending and disjoint. `missing` are physical ranges that the headers promise and the file
     does not hold. `read` gives bytes where the file is not made of plain slices; runs may cover pages that
     cannot be read then. `left_out` says, in one line, what the writer left out on purpose; `why_absent` says
-    it of one address.
+    it of one address. `cpus` are the registers of the machine's CPUs, where the format has them.
     """
 
     format_name: str
@@ -53,6 +60,7 @@ class Contents:
     read: Reader | None = None
     left_out: str | None = None
     why_absent: WhyAbsent = lambda _paddr: None
+    cpus: Sequence[CpuRegisters] = ()
 
 
 def read_through(contents: Contents, read_at: ReadAt) -> Contents:
@@ -84,6 +92,7 @@ class PhysicalImage:
         self.memory_size = sum(run.size for run in contents.runs)
         self.missing = tuple(contents.missing)
         self.left_out = contents.left_out
+        self.cpus = tuple(contents.cpus)
         self.ranges = joined((run.paddr, run.size) for run in contents.runs)
         self._why_absent = contents.why_absent
         self._slices = _Slices(contents.runs)

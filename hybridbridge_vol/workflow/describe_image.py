@@ -59,15 +59,21 @@ class SnapshotInfo:
     notes: tuple[str, ...] = ()
 
 
-def describe(path: Path | str, store: Path | None = None, progress: Progress | None = None) -> SnapshotInfo:
-    """Identify an image; `store` is the root of a trust store (None: the user's own).
+def describe(
+    path: Path | str,
+    store: Path | None = None,
+    progress: Progress | None = None,
+    kernel_at: int | None = None,
+) -> SnapshotInfo:
+    """Identify an image; `store` is the root of a trust store (None: the user's own), `kernel_at` the
+    physical address of a kernel in it (None: the one that ran).
 
     A kernel that is not stored is not an error. ImageError if the file is not a memory image or holds no
     Linux kernel.
     """
     with open_image(path, progress) as image:
         try:
-            session = open_attached(image, Store(store), progress)
+            session = open_attached(image, Store(store), progress, kernel_at=kernel_at)
         except KernelNotStored as error:
             return replace(_of_file(image, error.banner), next_step=str(error))
         with session:

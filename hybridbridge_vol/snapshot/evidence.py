@@ -1,0 +1,193 @@
+"""What speaks for and against a kernel of an image: whether it is whole, whose memory it is, whether it ran.
+
+An image may hold more than the kernel that ran: what a soft reboot or kexec left of the one before, a crashed
+kernel below kdump's capture kernel, a copy that somebody planted. A copy has page tables that lead to the
+original and an account of where it was loaded that is the original's (`phys_base`,
+arch/x86/kernel/head_64.S). What is left of an earlier kernel has lost its per-CPU areas to the one that ran:
+in each of a running kernel, `this_cpu_off` is what `__per_cpu_offset` says (arch/x86/kernel/setup_percpu.c).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from hybridbridge_vol.errors import AttachError
+from hybridbridge_vol.machine.paging import Translation
+from hybridbridge_vol.snapshot.find_kernel import MAJORITY, Candidate, Found, Readable
+from hybridbridge_vol.snapshot.kernel_layout import (
+    SnapshotLayout,
+    SymbolTable,
+    Tables,
+    UnreadableSnapshot,
+    read_layout,
+)
+from hybridbridge_vol.snapshot.machine_state import MachineState, read_state
+from hybridbridge_vol.units import PAGE_SIZE, START_KERNEL_MAP, U64
+
+MAX_AREAS = 64
+"""Per-CPU areas that are looked at."""
+_SEARCH_WORDS, _BASE_REAL_AT, _NARROWEST_MASK = 24, 48, 0xFFFF
+"""Of `struct tk_read_base` (include/linux/timekeeper_internal.h): how far into the timekeeper it is looked
+for, and the offset of the time of day in nanoseconds."""
+_USER_TABLES = PAGE_SIZE
+"""With page-table isolation, the bit of CR3 that selects a process's own page tables."""
+
+
+class Registers(Protocol):
+    """Of one CPU of the machine."""
+
+    @property
+    def cr3(self) -> int:
+        """Physical address of its page tables' root, in bits 12 and above."""
+
+
+class Image(Readable, Tables, Protocol):
+    """As much of a memory image as weighing needs."""
+
+    @property
+    def cpus(self) -> Sequence[Registers]:
+        """The registers of the machine's CPUs; none where the format has none."""
+
+
+class KnownKernel(Candidate, Protocol):
+    """As much of a stored kernel as weighing needs."""
+
+    release: str
+    end_link_vaddr: int
+
+    @property
+    def symbols(self) -> SymbolTable:
+        """Its symbols."""
+
+    @property
+    def running_constant(self) -> int | None:
+        """What `system_state` is while it runs."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """None: the image does not say. `flaws` are what a kernel that runs, or ran to the machine's end, cannot
+    have, each as a clause. `on_cpus`: how many of the image's CPUs have page tables that map it. `time`: the
+    time of day at its last tick, in nanoseconds since the epoch."""
+
+    flaws: tuple[str, ...]
+    state: MachineState
+    on_cpus: int | None
+    time: int | None
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing speaks against it."""
+        return not self.flaws
+
+    def __str__(self) -> str:
+        ran = [] if self.on_cpus is None else [f"runs on {self.on_cpus} of the image's CPUs"]
+        return "; ".join([str(self.state), *ran, *self.flaws])
+
+
+def weigh(image: Image, kernel: KnownKernel, found: Found) -> Evidence:
+    """The evidence about a kernel that was `found` in the image."""
+    if found.agreement < MAJORITY:
+        flaw = f"only {found.agreement:.0%} of its pointers agree where it was loaded"
+        return Evidence((flaw,), MachineState(), None, None)
+    try:
+        layout = read_layout(image, kernel.symbols, kernel.text_link_vaddr, kernel.end_link_vaddr, found)
+    except AttachError as error:
+        return Evidence((str(error),), MachineState(), None, None)
+    return _Scales(image, kernel, layout).evidence()
+
+
+class _Scales:
+    """One kernel of the image, being weighed."""
+
+    def __init__(self, image: Image, kernel: KnownKernel, layout: SnapshotLayout) -> None:
+        self._image = image
+        self._kernel = kernel
+        self._layout = layout
+
+    def evidence(self) -> Evidence:
+        checks = (
+            (self._maps_itself(), "its page tables do not map it"),
+            (self._knows_its_place(), "by its own account it was loaded elsewhere"),
+            (self._has_its_areas(), "its per-CPU areas are overwritten or another's"),
+        )
+        return Evidence(
+            tuple(flaw for holds, flaw in checks if holds is False),
+            read_state(self._number, self._kernel.running_constant),
+            self._on_cpus(),
+            self._time(),
+        )
+
+    def _maps_itself(self) -> bool | None:
+        try:
+            return self._leads_to_text(self._layout.walk(self._image, self._layout.text_vaddr))
+        except UnreadableSnapshot:
+            return None
+
+    def _leads_to_text(self, place: Translation | None) -> bool:
+        return place is not None and place.paddr == self._layout.text_paddr
+
+    def _knows_its_place(self) -> bool | None:
+        base = self._number("phys_base", 8)
+        text = self._layout.text_vaddr - START_KERNEL_MAP
+        return None if base is None else (base + text) & U64 == self._layout.text_paddr
+
+    def _has_its_areas(self) -> bool | None:
+        """Whether all per-CPU areas that the image holds are this kernel's."""
+        offsets, own = self._kernel.symbols.get("__per_cpu_offset"), self._kernel.symbols.get("this_cpu_off")
+        if offsets is None or own is None:
+            return None
+        own_vaddr = own + self._layout.shift if own >= START_KERNEL_MAP else own
+        answers = [
+            area == offset
+            for cpu in self._layout.cpu_numbers[:MAX_AREAS]
+            if (offset := self._static(offsets + 8 * cpu, 8)) is not None
+            and (area := self._word((offset + own_vaddr) & U64)) is not None
+        ]
+        return all(answers) if answers else None
+
+    def _on_cpus(self) -> int | None:
+        roots = [cpu.cr3 & ~(PAGE_SIZE - 1) & (1 << 52) - 1 for cpu in self._image.cpus]
+        return sum(map(self._maps_under, roots)) if roots else None
+
+    def _maps_under(self, root_paddr: int) -> bool:
+        for root in (root_paddr, root_paddr & ~_USER_TABLES):
+            try:
+                if self._leads_to_text(self._layout.walk(self._image, self._layout.text_vaddr, root)):
+                    return True
+            except UnreadableSnapshot:
+                continue
+        return False
+
+    def _time(self) -> int | None:
+        """Of the timekeeper's first read base, which is recognised by its mask (all ones up to some bit)
+        behind a pointer to a clock."""
+        symbols = self._kernel.symbols
+        start = symbols.get("tk_core") or symbols.get("timekeeper_data")
+        for base in range(start, start + 8 * _SEARCH_WORDS, 8) if start else ():
+            clock, mask = self._static(base, 8) or 0, self._static(base + 8, 8) or 0
+            if clock >= START_KERNEL_MAP and not mask & (mask + 1) and mask >= _NARROWEST_MASK:
+                return self._static(base + _BASE_REAL_AT, 8)
+        return None
+
+    def _number(self, symbol: str, size: int) -> int | None:
+        vaddr = self._kernel.symbols.get(symbol)
+        return None if vaddr is None else self._static(vaddr, size)
+
+    def _static(self, link_vaddr: int, size: int) -> int | None:
+        """A number of the kernel image, read where it was found."""
+        paddr = self._layout.text_paddr + link_vaddr - self._kernel.text_link_vaddr
+        data = self._image.read_available(paddr, size)
+        return None if data is None else int.from_bytes(data, "little")
+
+    def _word(self, vaddr: int) -> int | None:
+        """The 64-bit word at a virtual address by the kernel's own tables; None if the image does not say, 0
+        if nothing is mapped there."""
+        try:
+            place = self._layout.walk(self._image, vaddr)
+        except UnreadableSnapshot:
+            return None
+        data = None if place is None else self._image.read_available(place.paddr, 8)
+        return 0 if place is None else None if data is None else int.from_bytes(data, "little")
