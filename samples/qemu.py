@@ -78,14 +78,10 @@ class Guest:
         self._deadline = deadline
         self._buffer = b""
 
-    def begin(self) -> None:
-        """Take QEMU's greeting: commands can be given from then on."""
-        self._receive()
-        self.command("qmp_capabilities")
-
     def wait_for_capture(self) -> None:
         """Return when the guest has stopped the machine by writing to the pvpanic device."""
-        self.begin()
+        self._receive()  # the greeting
+        self.command("qmp_capabilities")
         while self._receive().get("event") != "GUEST_PANICKED":
             pass
 

@@ -16,8 +16,8 @@ def unknown_kernels(
 ) -> list[str]:
     """The version lines in the image that are not among `known`, the likeliest first. The whole image is
     read."""
-    banners = {banner.strip() for banner in known}
-    return [banner for banner, _count in scan_banners(image, progress) if banner not in banners]
+    stored = tuple(banner.strip() for banner in known)  # in the kernel's log more text may follow one
+    return [banner for banner, _count in scan_banners(image, progress) if not banner.startswith(stored)]
 
 
 def explain_unknown(

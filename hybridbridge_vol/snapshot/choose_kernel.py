@@ -38,17 +38,18 @@ class Choice:
 
     @property
     def another_ran(self) -> bool:
-        """Whether another kernel ran when the image was taken: this one was replaced, or no CPU runs it."""
+        """Whether another kernel ran when the image was taken: this one was replaced, or no CPU runs it. One
+        that kdump's capture kernel has saved is what its image is about."""
         evidence = self.chosen.evidence
-        return evidence.state.has_ended or evidence.on_cpus == 0 or not evidence.is_sound
+        return evidence.state.left_by_kexec or evidence.on_cpus == 0 or not evidence.is_sound
 
 
 def choose_kernel(image: Image, known: Sequence[KnownKernel], kernel_at: int | None = None) -> Choice | None:
     """The kernel that ran when the image was taken, or the one whose text is at the physical address
     `kernel_at`; None if the image holds none of the `known`.
 
-    AttachError if none of those found is sound, OptionError if there is none at `kernel_at`; neither names
-    the image."""
+    AttachError if none of those found is sound, or two are and nothing tells them apart, OptionError if there
+    is none at `kernel_at`; neither names the image."""
     kernels: list[Weighed] = []
     for index, found in find_kernels(image, known):
         if len(kernels) == MAX_KERNELS:
@@ -63,6 +64,8 @@ def choose_kernel(image: Image, known: Sequence[KnownKernel], kernel_at: int | N
     if not sound:
         raise AttachError(_none_is_sound(kernels))
     chosen = max(sound, key=_standing)
+    if [_standing(kernel) for kernel in sound].count(_standing(chosen)) > 1:
+        raise AttachError(_no_difference(sound))
     return Choice(chosen, tuple(kernels), _notes(chosen, kernels, _why(chosen, sound)))
 
 
@@ -102,6 +105,14 @@ def _asked_for(kernels: Sequence[Weighed], kernel_at: int) -> Choice:
     if chosen.evidence.flaws:
         notes += (f"the kernel is not sound: {'; '.join(chosen.evidence.flaws)}",)
     return Choice(chosen, tuple(kernels), notes)
+
+
+def _no_difference(sound: Sequence[Weighed]) -> str:
+    return (
+        f"it holds {len(sound)} kernels, and nothing tells which of them ran: "
+        + ", ".join(str(kernel) for kernel in sound)
+        + "; choose with --kernel-at PADDR"
+    )
 
 
 def _none_is_sound(kernels: Sequence[Weighed]) -> str:

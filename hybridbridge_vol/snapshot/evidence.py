@@ -31,6 +31,10 @@ MAX_AREAS = 64
 _SEARCH_WORDS, _BASE_REAL_AT, _NARROWEST_MASK = 24, 48, 0xFFFF
 """Of `struct tk_read_base` (include/linux/timekeeper_internal.h): how far into the timekeeper it is looked
 for, and the offset of the time of day in nanoseconds."""
+_MM_SIZE = 2048
+"""How far into `struct mm_struct` its `pgd` is looked for."""
+_BANNER = b"Linux version "
+_UPPER_HALF = 1 << 63
 _USER_TABLES = PAGE_SIZE
 """With page-table isolation, the bit of CR3 that selects a process's own page tables."""
 
@@ -112,6 +116,7 @@ class _Scales:
             (self._maps_itself(), "its page tables do not map it"),
             (self._knows_its_place(), "by its own account it was loaded elsewhere"),
             (self._has_its_areas(), "its per-CPU areas are overwritten or another's"),
+            (self._is_mapped_by_its_tasks(), "the page tables of the tasks on its CPUs map another"),
         )
         return Evidence(
             tuple(flaw for holds, flaw in checks if holds is False),
@@ -136,17 +141,61 @@ class _Scales:
 
     def _has_its_areas(self) -> bool | None:
         """Whether all per-CPU areas that the image holds are this kernel's."""
-        offsets, own = self._kernel.symbols.get("__per_cpu_offset"), self._kernel.symbols.get("this_cpu_off")
-        if offsets is None or own is None:
+        own = self._kernel.symbols.get("this_cpu_off")
+        if own is None:
             return None
-        own_vaddr = own + self._layout.shift if own >= START_KERNEL_MAP else own
         answers = [
             area == offset
-            for cpu in self._layout.cpu_numbers[:MAX_AREAS]
-            if (offset := self._static(offsets + 8 * cpu, 8)) is not None
-            and (area := self._word((offset + own_vaddr) & U64)) is not None
+            for offset in self._area_offsets()
+            if (area := self._word(self._in_area(own, offset))) is not None
         ]
         return all(answers) if answers else None
+
+    def _area_offsets(self) -> list[int]:
+        """`__per_cpu_offset` of each CPU that worked."""
+        offsets = self._kernel.symbols.get("__per_cpu_offset")
+        cpus = self._layout.cpu_numbers[:MAX_AREAS] if offsets else ()
+        words = [self._static((offsets or 0) + 8 * cpu, 8) for cpu in cpus]
+        return [word for word in words if word is not None]
+
+    def _in_area(self, variable: int, offset: int) -> int:
+        """The virtual address of a per-CPU variable: kernels link the area at 0, or in the kernel image."""
+        linked = variable + self._layout.shift if variable >= START_KERNEL_MAP else variable
+        return (linked + offset) & U64
+
+    def _is_mapped_by_its_tasks(self) -> bool | None:
+        """Whether the page tables that its CPUs had loaded, by its per-CPU areas (`cpu_tlbstate.loaded_mm`,
+        the first field), map it. None if they map no kernel: in an image taken while the machine ran a task
+        may have ended meanwhile."""
+        state, at = self._kernel.symbols.get("cpu_tlbstate"), self._tables_in_mm()
+        answers = set()
+        for offset in () if state is None or at is None else self._area_offsets():
+            mm = self._word(self._in_area(state or 0, offset))
+            tables = self._word((mm + (at or 0)) & U64) if mm and mm >= _UPPER_HALF else None
+            root = self._paddr(tables) if tables else None
+            if root is not None:
+                answers.add(self._maps_under(root) or (False if self._maps_another(root) else None))
+        return True if True in answers else False if False in answers else None
+
+    def _maps_another(self, root_paddr: int) -> bool:
+        """Whether page tables map another kernel where this one would be."""
+        try:
+            place = self._layout.walk(self._image, self._layout.text_vaddr, root_paddr)
+        except UnreadableSnapshot:
+            return False
+        if place is None:
+            return False
+        banner_at = place.paddr + self._kernel.banner_link_vaddr - self._kernel.text_link_vaddr
+        return self._image.read_available(banner_at, len(_BANNER)) == _BANNER
+
+    def _tables_in_mm(self) -> int | None:
+        """The offset of `pgd` in `struct mm_struct`: the kernel's own, `init_mm`, has its own tables
+        there."""
+        init_mm, tables = self._kernel.symbols.get("init_mm"), self._kernel.symbols.get("init_top_pgt")
+        if init_mm is None or tables is None:
+            return None
+        wanted = (tables + self._layout.shift) & U64
+        return next((at for at in range(0, _MM_SIZE, 8) if self._static(init_mm + at, 8) == wanted), None)
 
     def _on_cpus(self) -> int | None:
         roots = [cpu.cr3 & ~(PAGE_SIZE - 1) & (1 << 52) - 1 for cpu in self._image.cpus]
@@ -191,3 +240,8 @@ class _Scales:
             return None
         data = None if place is None else self._image.read_available(place.paddr, 8)
         return 0 if place is None else None if data is None else int.from_bytes(data, "little")
+
+    def _paddr(self, vaddr: int) -> int | None:
+        """Where a virtual address leads by the kernel's own tables."""
+        place = self._layout.translate(self._image, vaddr)
+        return None if place is None else place.paddr

@@ -5,13 +5,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from generations import locked
+
 from hybridbridge_vol.kernel_file.packages import read_vmlinuz
-from samples import qemu
+from samples import cache_key, qemu
+from samples.apt import cache_folder
 from samples.compiler import compile_static
 from samples.initramfs import Archive
 from samples.kernels import fetch
@@ -60,7 +64,7 @@ def ended(ending: Ending, folder: Path) -> Iterator[qemu.Guest]:
     line = f"{_COMMAND_LINE} hb.end={ending.end} {ending.append}".strip()
     machine = qemu.Machine(ending.ram, ending.cpus)
     with qemu.running(folder, machine, "vmlinuz", "initrd", line, SECONDS) as guest:
-        guest.begin()
+        guest.command("qmp_capabilities")
         console, deadline = folder / "console", time.monotonic() + SECONDS
         while ending.marker not in (console.read_text(errors="replace") if console.exists() else ""):
             if time.monotonic() > deadline:
@@ -70,13 +74,26 @@ def ended(ending: Ending, folder: Path) -> Iterator[qemu.Guest]:
         yield guest
 
 
-def image_of(ending: Ending, folder: Path) -> Path:
-    """A raw image of the guest's memory."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with ended(ending, folder):
-        target = folder / "dump.raw"
-        qemu.save_raw(folder / "ram", ending.ram, target)
-    for name in ("ram", "shared", "initrd", "vmlinuz"):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(folder / name)
-    return target
+def image_of(ending: Ending) -> Path:
+    """The folder with the guest's memory, raw as `dump.raw` and, with the CPUs' registers, as QEMU's kdump as
+    `dump.kdump`; made only once for the same guest."""
+    packages = [fetch(kernel).name for kernel in (ending.kernel, ending.next_kernel) if kernel]
+    key = cache_key.digest(ending, packages, PROGRAM.read_bytes(), _COMMAND_LINE)
+    folder = cache_folder() / "endings" / f"{ending.kernel}-{ending.end}-{key[:12]}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with locked(folder.with_suffix(".lock")):
+        if not folder.exists():
+            with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+                _make(ending, Path(scratch))
+                os.rename(scratch, folder)
+                os.mkdir(scratch)
+    return folder
+
+
+def _make(ending: Ending, folder: Path) -> None:
+    with ended(ending, folder) as guest:
+        target = {"paging": False, "protocol": "file:dump.kdump", "format": "kdump-zlib"}
+        guest.command("dump-guest-memory", target)
+        qemu.save_raw(folder / "ram", ending.ram, folder / "dump.raw")
+    for name in ("ram", "shared", "initrd", "vmlinuz", "qemu.log"):
+        (folder / name).unlink(missing_ok=True)
