@@ -24,8 +24,9 @@ TIMES = ("created", "captured_at")
 """Fields that hold seconds since the epoch."""
 DURATIONS = ("uptime",)
 """Fields that hold a number of seconds."""
-MOST_LINES = 40
-"""Further lines of a list; a core that follows page tables lacks thousands of ranges."""
+LONG, MOST_LINES = ("missing",), 40
+"""Fields whose list is cut, and after how many further lines: a core that follows page tables lacks thousands
+of ranges."""
 _ADDRESSES = ("_vaddr", "_paddr", "_offset", "_shift")
 _SUFFIXES = {"_bytes": "", "_vaddr": " (virtual)", "_paddr": " (physical)"}
 _ACRONYMS = {"kaslr": "KASLR", "cpus": "CPUs", "id": "ID"}
@@ -66,9 +67,10 @@ def _lines_of_list(name: str, label: str, values: Sequence[object], indent: str)
         return
     first, *rest = values or [None]
     yield f"{label}:", shown(name, first)
-    yield from (("", shown(name, item)) for item in rest[:MOST_LINES])
-    if len(rest) > MOST_LINES:
-        yield "", f"and {len(rest) - MOST_LINES:,} more (all of them with --format json)"
+    most = MOST_LINES if name in LONG else len(rest)
+    yield from (("", shown(name, item)) for item in rest[:most])
+    if len(rest) > most:
+        yield "", f"and {len(rest) - most:,} more (all of them with --format json)"
 
 
 def _is_dataclass(value: object) -> TypeGuard[DataclassInstance]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import islice, pairwise
 
 from hybridbridge_vol.errors import ImageError
@@ -43,8 +44,8 @@ _NO_ADDRESS = (1 << 64) - 1
 _UPPER_HALF = 1 << 63
 
 _AS_ZEROS = (
-    "{:,} KiB by makedumpfile, read as zeros: what dump level 1 leaves out; at a higher level, which an ELF "
-    "core does not record, other pages are among them"
+    "what makedumpfile left out is read as zeros, as it is at dump level 1; at a higher level, which an ELF "
+    "core does not record, it was not zeros"
 )
 _NOT_MAPPED = "left out by QEMU: a page table of the guest leads there, but no memory was behind it"
 _NO_BYTES = "left out by the program that wrote the file"
@@ -62,7 +63,23 @@ def parse_elf_core(source: Source, format_name: str = "ELF core") -> Contents:
     segments = list(parse_segments(source, header))
     loads = [segment for segment in segments if segment.kind == PT_LOAD]
     _check_addresses(source.name, loads)
-    collected, unstored = RunList(source.size), []
+    collected, unstored = _collected(loads, source.size)
+    notes = _notes(source, segments)
+    contents = Contents(format_name, collected.runs(), collected.missing(), cpus=qemu_cpus(notes))
+    if unstored and _is_makedumpfiles(segments, notes):
+        contents = _with_zeros(contents, unstored)
+    elif unstored:
+        contents = _without(contents, unstored, _is_qemus(notes))
+    if not contents.runs and not contents.missing:
+        raise ImageError(
+            f"{source.name}: an ELF core without memory (no PT_LOAD segment with physical addresses)"
+        )
+    return contents
+
+
+def _collected(loads: Iterable[Segment], file_size: int) -> tuple[RunList, list[Range]]:
+    """What the segments have in the file, and what they have in memory only."""
+    collected, unstored = RunList(file_size), []
     for segment in loads:
         if segment.paddr + segment.memory_size > MAX_PADDR:
             continue
@@ -70,32 +87,24 @@ def parse_elf_core(source: Source, format_name: str = "ELF core") -> Contents:
             collected.add(segment.paddr, segment.file_size, segment.offset)
         if segment.memory_size > segment.file_size:
             unstored.append((segment.paddr + segment.file_size, segment.memory_size - segment.file_size))
-    runs, missing = collected.runs(), collected.missing()
-    left_out: str | None = None
-    why_absent: WhyAbsent = _nothing_known
-    notes = _notes(source, segments)
-    if unstored:
-        if _is_qemus(notes):
-            runs = _blocks_filled(runs)
-        unstored = subtracted(joined(unstored), ((run.paddr, run.size) for run in runs))
-        if _is_makedumpfiles(segments, notes):
-            zeros = subtracted(unstored, missing)
-            left_out = _AS_ZEROS.format(sum(size for _start, size in zeros) >> 10) if zeros else None
-            runs = sorted([*runs, *(Run(start, size, ZEROS) for start, size in zeros)], key=_paddr)
-        else:
-            why_absent = _left_out_of(unstored, _NOT_MAPPED if _is_qemus(notes) else _NO_BYTES)
-            missing = joined([*missing, *unstored])
-    if not runs and not missing:
-        raise ImageError(
-            f"{source.name}: an ELF core without memory (no PT_LOAD segment with physical addresses)"
-        )
-    return Contents(
-        format_name, runs, missing, left_out=left_out, why_absent=why_absent, cpus=qemu_cpus(notes)
-    )
+    return collected, joined(unstored)
 
 
-def _nothing_known(_paddr: int) -> str | None:
-    return None
+def _with_zeros(contents: Contents, unstored: Sequence[Range]) -> Contents:
+    """What makedumpfile left out is zeros."""
+    stored = [(run.paddr, run.size) for run in contents.runs]
+    zeros = subtracted(subtracted(unstored, stored), contents.missing)
+    runs = sorted([*contents.runs, *(Run(start, size, ZEROS) for start, size in zeros)], key=_paddr)
+    amount = f"{sum(size for _start, size in zeros) >> 10:,} KiB by makedumpfile"
+    return replace(contents, runs=runs, left_out=amount, caution=_AS_ZEROS) if zeros else contents
+
+
+def _without(contents: Contents, unstored: Sequence[Range], qemus: bool) -> Contents:
+    """What another writer left out is absent."""
+    runs = _blocks_filled(contents.runs) if qemus else contents.runs
+    absent = subtracted(unstored, ((run.paddr, run.size) for run in runs))
+    why = _left_out_of(absent, _NOT_MAPPED if qemus else _NO_BYTES)
+    return replace(contents, runs=runs, missing=joined([*contents.missing, *absent]), why_absent=why)
 
 
 def _left_out_of(ranges: Sequence[Range], reason: str) -> WhyAbsent:

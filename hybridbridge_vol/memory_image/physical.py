@@ -51,7 +51,8 @@ class Contents:
     `runs` are ascending and disjoint. `missing` are physical ranges that the headers promise and the file
     does not hold. `read` gives bytes where the file is not made of plain slices; runs may cover pages that
     cannot be read then. `left_out` says, in one line, what the writer left out on purpose; `why_absent` says
-    it of one address. `cpus` are the registers of the machine's CPUs, where the format has them.
+    it of one address. `cpus` are the registers of the machine's CPUs, where the format has them. `caution`
+    says what an answer from this file rests on.
     """
 
     format_name: str
@@ -61,6 +62,7 @@ class Contents:
     left_out: str | None = None
     why_absent: WhyAbsent = lambda _paddr: None
     cpus: Sequence[CpuRegisters] = ()
+    caution: str | None = None
 
 
 def read_through(contents: Contents, read_at: ReadAt) -> Contents:
@@ -92,6 +94,7 @@ class PhysicalImage:
         self.memory_size = sum(run.size for run in contents.runs)
         self.missing = tuple(contents.missing)
         self.left_out = contents.left_out
+        self.caution = contents.caution
         self.cpus = tuple(contents.cpus)
         self.ranges = joined((run.paddr, run.size) for run in contents.runs)
         self._why_absent = contents.why_absent
