@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from hybridbridge_vol.bridge.attach import attach
 from hybridbridge_vol.bridge.attachment import Bridge
@@ -37,7 +38,6 @@ from hybridbridge_vol.guest.no_kernel import explain_unknown, unknown_kernels
 from hybridbridge_vol.guest.proxy_calls import ProxyCalls
 from hybridbridge_vol.guest.registers import SnapshotThreads
 from hybridbridge_vol.guest.root_files import RootFiles
-from hybridbridge_vol.guest.route_tables import SnapshotRouteTables
 from hybridbridge_vol.guest.system import SnapshotSystem
 from hybridbridge_vol.guest.tasks import SnapshotTasks
 from hybridbridge_vol.guest.workers import SnapshotWorkers, in_this_process_only
@@ -48,6 +48,9 @@ from hybridbridge_vol.snapshot.machine_state import NORMAL, MachineState
 from hybridbridge_vol.trust.store import Store
 from hybridbridge_vol.trust.stored_kernel import StoredKernel
 from hybridbridge_vol.units import Progress
+
+if TYPE_CHECKING:
+    from hybridbridge_vol.guest.route_tables import SnapshotRouteTables
 
 
 def _ignore(_fraction: float, _text: str) -> None: ...
@@ -85,7 +88,6 @@ class Session:
         self.cpus = SnapshotCpus(self.proxy)
         self.threads = SnapshotThreads(self.proxy, self.cpus)
         self.addresses = SnapshotAddresses(self.proxy)
-        self.routes = SnapshotRouteTables(self.proxy)
         caution = (bridge.image.caution,) if bridge.image.caution else ()
         self.notes = (*notes, *_of_state(bridge.state), *caution)
         """What should be known of every answer about this image, one line each."""
@@ -101,6 +103,13 @@ class Session:
             ) from None
         finally:
             bridge.confirm()
+
+    @cached_property
+    def routes(self) -> SnapshotRouteTables:
+        """The routing tables."""
+        from hybridbridge_vol.guest.route_tables import SnapshotRouteTables  # 3 ms, and few tools ask it
+
+        return SnapshotRouteTables(self.proxy)
 
     def close(self) -> None:
         """Keep what was proven, and let everything go."""

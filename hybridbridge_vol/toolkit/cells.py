@@ -10,6 +10,8 @@
 | time | `2024-05-01 12:34:56Z` | ISO 8601, milliseconds | datetime, UTC | milliseconds since the epoch |
 | duration | `1-02:03:04` | seconds | timedelta | double, seconds |
 
+`volatility_plugin.value_of` makes the form for Volatility.
+
 Bytes of the guest that are not UTF-8 are surrogate escapes inside of a str. JSON keeps them; in text, in
 Python and in table files they are shown as `\\xff`.
 """
