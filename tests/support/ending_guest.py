@@ -39,6 +39,19 @@ class Ending:
     cpus: int = 1
     append: str = ""
     ram: int = 256 << 20
+    memory: str = ""
+    """As QEMU's `-m` takes it, where there is more to say than `ram`."""
+
+
+@dataclass(frozen=True)
+class _Machine(qemu.Machine):
+    memory: str = ""
+
+    def arguments(self) -> list[str]:
+        words = super().arguments()
+        if self.memory:
+            words[words.index("-m") + 1] = self.memory
+        return words
 
 
 def _initramfs(ending: Ending) -> bytes:
@@ -62,7 +75,7 @@ def ended(ending: Ending, folder: Path) -> Iterator[qemu.Guest]:
     (folder / "vmlinuz").write_bytes(read_vmlinuz(fetch(ending.kernel)))
     (folder / "initrd").write_bytes(_initramfs(ending))
     line = f"{_COMMAND_LINE} hb.end={ending.end} {ending.append}".strip()
-    machine = qemu.Machine(ending.ram, ending.cpus)
+    machine = _Machine(ending.ram, ending.cpus, memory=ending.memory)
     with qemu.running(folder, machine, "vmlinuz", "initrd", line, SECONDS) as guest:
         guest.command("qmp_capabilities")
         console, deadline = folder / "console", time.monotonic() + SECONDS
