@@ -34,7 +34,7 @@ from hybridbridge_vol.guest.file_reader import FileReader
 from hybridbridge_vol.guest.files import SnapshotFiles
 from hybridbridge_vol.guest.forked_workers import processors as usable_processors
 from hybridbridge_vol.guest.mounting import Mounts
-from hybridbridge_vol.guest.no_kernel import explain_unknown, unknown_kernels
+from hybridbridge_vol.guest.no_kernel import explain_unknown, explain_unsound, unknown_kernels
 from hybridbridge_vol.guest.proxy_calls import ProxyCalls
 from hybridbridge_vol.guest.registers import SnapshotThreads
 from hybridbridge_vol.guest.root_files import RootFiles
@@ -43,10 +43,9 @@ from hybridbridge_vol.guest.tasks import SnapshotTasks
 from hybridbridge_vol.guest.workers import SnapshotWorkers, in_this_process_only
 from hybridbridge_vol.memory_image.open import open_image
 from hybridbridge_vol.memory_image.physical import PhysicalImage
-from hybridbridge_vol.snapshot.choose_kernel import Choice, choose_kernel
+from hybridbridge_vol.snapshot.choose_kernel import NoSoundKernel, choose_kernel
 from hybridbridge_vol.snapshot.machine_state import NORMAL, MachineState
 from hybridbridge_vol.trust.store import Store
-from hybridbridge_vol.trust.stored_kernel import StoredKernel
 from hybridbridge_vol.units import Progress
 
 if TYPE_CHECKING:
@@ -180,19 +179,6 @@ def open_session(
     return session
 
 
-def chosen_kernel(
-    image: PhysicalImage, kernels: Sequence[StoredKernel], kernel_at: int | None = None
-) -> Choice | None:
-    """Which of the stored kernels ran in the image (`snapshot.choose_kernel`); None if it holds none of them.
-    AttachError, OptionError."""
-    try:
-        return choose_kernel(image, kernels, kernel_at)
-    except AttachError as error:
-        raise AttachError(f"{image.path}: {error}") from None
-    except OptionError as error:
-        raise OptionError(f"{image.path}: {error}") from None
-
-
 def _of_others(banners: Sequence[str]) -> tuple[str, ...]:
     if not banners:
         return ("another kernel ran when the image was taken, of which nothing was found in it",)
@@ -214,7 +200,12 @@ def open_attached(
     """The same on an opened image. The session owns the image from then on; where there is none because of an
     error, it stays the caller's to close."""
     kernels = store.kernels()
-    choice = chosen_kernel(image, kernels, kernel_at)
+    try:
+        choice = choose_kernel(image, kernels, kernel_at)
+    except NoSoundKernel as error:
+        raise explain_unsound(image, store, error, progress) from None
+    except (AttachError, OptionError) as error:
+        raise type(error)(f"{image.path}: {error}") from None
     if choice is None:
         raise explain_unknown(image, store, progress)
     notes = choice.notes

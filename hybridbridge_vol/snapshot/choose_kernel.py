@@ -13,6 +13,10 @@ MAX_KERNELS = 32
 """Kernels that are weighed; an image with more was made to hold them."""
 
 
+class NoSoundKernel(AttachError):
+    """Kernels were found, but none that ran when the image was taken."""
+
+
 @dataclass(frozen=True)
 class Weighed:
     """A kernel of the image: its number among the known ones, its release, where it was found, and what
@@ -48,8 +52,8 @@ def choose_kernel(image: Image, known: Sequence[KnownKernel], kernel_at: int | N
     """The kernel that ran when the image was taken, or the one whose text is at the physical address
     `kernel_at`; None if the image holds none of the `known`.
 
-    AttachError if none of those found is sound, or two are and nothing tells them apart, OptionError if there
-    is none at `kernel_at`; neither names the image."""
+    NoSoundKernel if none of those found is sound, AttachError if two are and nothing tells them apart,
+    OptionError if there is none at `kernel_at`; none of them names the image."""
     kernels: list[Weighed] = []
     for index, found in find_kernels(image, known):
         if len(kernels) == MAX_KERNELS:
@@ -62,7 +66,7 @@ def choose_kernel(image: Image, known: Sequence[KnownKernel], kernel_at: int | N
         return None
     sound = [kernel for kernel in kernels if kernel.evidence.is_sound]
     if not sound:
-        raise AttachError(_none_is_sound(kernels))
+        raise NoSoundKernel(_none_is_sound(kernels))
     chosen = max(sound, key=_standing)
     if [_standing(kernel) for kernel in sound].count(_standing(chosen)) > 1:
         raise AttachError(_no_difference(sound))
