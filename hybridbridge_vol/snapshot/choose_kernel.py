@@ -9,8 +9,10 @@ from hybridbridge_vol.errors import AttachError, OptionError
 from hybridbridge_vol.snapshot.evidence import Evidence, Image, KnownKernel, weigh
 from hybridbridge_vol.snapshot.find_kernel import Found, find_kernels
 
-MAX_KERNELS = 32
+MAX_KERNELS = 1 << 10
 """Kernels that are weighed; an image with more was made to hold them."""
+MOST_NAMED = 8
+"""Kernels that a message names."""
 
 
 class NoSoundKernel(AttachError):
@@ -62,8 +64,11 @@ def choose_kernel(image: Image, known: Sequence[KnownKernel], kernel_at: int | N
         kernels.append(Weighed(index, kernel.release, found, weigh(image, kernel, found)))
     if kernel_at is not None:
         return _asked_for(kernels, kernel_at)
-    if not kernels:
-        return None
+    return the_one_that_ran(kernels) if kernels else None
+
+
+def the_one_that_ran(kernels: Sequence[Weighed]) -> Choice:
+    """The choice among the kernels of an image, at least one. NoSoundKernel, AttachError."""
     sound = [kernel for kernel in kernels if kernel.evidence.is_sound]
     if not sound:
         raise NoSoundKernel(_none_is_sound(kernels))
@@ -95,15 +100,21 @@ def _why(chosen: Weighed, sound: Sequence[Weighed]) -> str:
 def _notes(chosen: Weighed, kernels: Sequence[Weighed], why: str) -> tuple[str, ...]:
     if len(kernels) == 1:
         return ()
-    others = ", ".join(str(kernel) for kernel in kernels if kernel is not chosen)
+    others = _named([kernel for kernel in kernels if kernel is not chosen])
     text = f"the image holds {len(kernels)} kernels; this is {chosen}: {why}. Besides: {others}. "
     return (text + "--kernel-at PADDR chooses",)
+
+
+def _named(kernels: Sequence[Weighed]) -> str:
+    named = [str(kernel) for kernel in kernels[:MOST_NAMED]]
+    more = len(kernels) - MOST_NAMED
+    return ", ".join([*named, f"{more:,} more"] if more > 0 else named)
 
 
 def _asked_for(kernels: Sequence[Weighed], kernel_at: int) -> Choice:
     chosen = next((kernel for kernel in kernels if kernel.found.text_paddr == kernel_at), None)
     if chosen is None:
-        places = ", ".join(str(kernel) for kernel in kernels) or "none that is stored"
+        places = _named(kernels) or "none that is stored"
         raise OptionError(f"no kernel at physical address {kernel_at:#x}; the image holds: {places}")
     notes = _notes(chosen, kernels, "chosen by --kernel-at")
     if chosen.evidence.flaws:
@@ -113,15 +124,13 @@ def _asked_for(kernels: Sequence[Weighed], kernel_at: int) -> Choice:
 
 def _no_difference(sound: Sequence[Weighed]) -> str:
     return (
-        f"it holds {len(sound)} kernels, and nothing tells which of them ran: "
-        + ", ".join(str(kernel) for kernel in sound)
-        + "; choose with --kernel-at PADDR"
+        f"it holds {len(sound)} kernels, and nothing tells which of them ran: {_named(sound)}; "
+        "choose with --kernel-at PADDR"
     )
 
 
 def _none_is_sound(kernels: Sequence[Weighed]) -> str:
     return (
-        "no kernel in it is sound: "
-        + ", ".join(str(kernel) for kernel in kernels)
-        + "; the image is damaged, or what ran was another kernel. --kernel-at PADDR attaches all the same"
+        f"no kernel in it is sound: {_named(kernels)}; the image is damaged, or what ran was another kernel. "
+        "--kernel-at PADDR attaches all the same"
     )

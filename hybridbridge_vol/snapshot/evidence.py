@@ -83,8 +83,9 @@ class Evidence:
 
     @property
     def is_sound(self) -> bool:
-        """Whether nothing speaks against it."""
-        return not self.flaws
+        """Whether it can be the kernel that ran. One that kexec has ended left its memory to another, unless
+        a CPU still runs it."""
+        return not self.flaws and (not self.state.left_by_kexec or bool(self.on_cpus))
 
     def __str__(self) -> str:
         ran = [] if self.on_cpus is None else [f"runs on {self.on_cpus} of the image's CPUs"]
@@ -115,7 +116,9 @@ class _Scales:
         checks = (
             (self._maps_itself(), "its page tables do not map it"),
             (self._knows_its_place(), "by its own account it was loaded elsewhere"),
+            (self._has_a_cpu(), "by its own account it has no CPU"),
             (self._has_its_areas(), "its per-CPU areas are overwritten or another's"),
+            (self._has_its_tables(), "its own memory descriptor has other page tables"),
             (self._is_mapped_by_its_tasks(), "the page tables of the tasks on its CPUs map another"),
         )
         return Evidence(
@@ -138,6 +141,10 @@ class _Scales:
         base = self._number("phys_base", 8)
         text = self._layout.text_vaddr - START_KERNEL_MAP
         return None if base is None else (base + text) & U64 == self._layout.text_paddr
+
+    def _has_a_cpu(self) -> bool | None:
+        mask = self._number("__cpu_online_mask", 8)
+        return None if mask is None else bool(self._layout.cpu_numbers)
 
     def _has_its_areas(self) -> bool | None:
         """Whether all per-CPU areas that the image holds are this kernel's."""
@@ -187,6 +194,12 @@ class _Scales:
             return False
         banner_at = place.paddr + self._kernel.banner_link_vaddr - self._kernel.text_link_vaddr
         return self._image.read_available(banner_at, len(_BANNER)) == _BANNER
+
+    def _has_its_tables(self) -> bool | None:
+        init_mm = self._kernel.symbols.get("init_mm")
+        if init_mm is None or self._static(init_mm + _MM_SIZE - 8, 8) is None:
+            return None
+        return self._tables_in_mm() is not None
 
     def _tables_in_mm(self) -> int | None:
         """The offset of `pgd` in `struct mm_struct`: the kernel's own, `init_mm`, has its own tables

@@ -6,7 +6,10 @@ two answers.
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -126,6 +129,14 @@ def _erase_banner(path: Path, kernel: StoredKernel, text_paddr: int) -> None:
         stream.write(bytes(64))
 
 
+def without_cpus(kernel: StoredKernel, content: bytearray, distance: int) -> None:
+    """The same, and it says that it has no CPUs, so that nobody looks at their page tables."""
+    moved_place(kernel, content, distance)
+    for name in ("__cpu_online_mask", "__cpu_active_mask"):
+        mask = kernel.symbols.address(name) - kernel.text_link_vaddr
+        content[mask : mask + 8] = bytes(8)
+
+
 def moved_place(kernel: StoredKernel, content: bytearray, distance: int) -> None:
     """Make the copy say that it was loaded where it lies, and its page tables lead there."""
     base = kernel.symbols.address("phys_base") - kernel.text_link_vaddr
@@ -146,7 +157,9 @@ def _add(content: bytearray, offset: int, distance: int) -> None:
     content[offset : offset + 8] = ((word + distance) % (1 << 64)).to_bytes(8, "little")
 
 
-@pytest.mark.parametrize("change", [lambda *_: None, moved_place], ids=["verbatim", "moved"])
+@pytest.mark.parametrize(
+    "change", [lambda *_: None, moved_place, without_cpus], ids=["verbatim", "moved", "without CPUs"]
+)
 def test_a_planted_copy_is_told_from_the_kernel_that_runs(
     store: Store, planted: Callable[..., Path], change: Callable[[StoredKernel, bytearray, int], None]
 ) -> None:
@@ -168,8 +181,35 @@ def test_where_no_kernel_is_sound_nothing_is_answered(store: Store, planted: Cal
     _erase_banner(path, store.kernels()[choice_of(path, store).chosen.index], original.text_paddr)
     with pytest.raises(AttachError, match=r"no kernel in it is sound: 0x10000000 .* --kernel-at"):
         open_session(path, store.root)
-    with pytest.warns(HybridBridgeWarning, match="not sound"):
-        open_session(path, store.root, kernel_at=PLANTED_AT).close()
+    with opened(path, store, PLANTED_AT) as session:
+        assert any("not sound" in note for note in session.notes)
+
+
+def test_the_command_line_says_in_a_note_that_there_are_two_and_takes_the_one_that_is_asked_for(
+    store: Store,
+) -> None:
+    path = image_of(KEXEC) / "dump.raw"
+    choice = choice_of(path, store)
+    (left,) = (kernel for kernel in choice.kernels if kernel is not choice.chosen)
+    status, out, err = hb("run", path, "hostname", "--store", store.root)
+    assert (status, out.split()[-1]) == (0, "second")
+    assert err.startswith(
+        f"hb: {path}: the image holds 2 kernels; this is {choice.chosen.found.text_paddr:#x} "
+    )
+    place = f"{choice.chosen.found.text_paddr:#x}"
+    assert hb("run", path, "hostname", "--kernel-at", place, "--store", store.root)[:2] == (0, out)
+    status, out, _err = hb("info", path, "--kernel-at", f"{left.found.text_paddr:#x}", "--store", store.root)
+    assert status == 0 and re.search(r"^State: +ended by kexec", out, re.MULTILINE)
+    status, out, err = hb("run", path, "ps", "--kernel-at", "0x1000", "--store", store.root)
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert "no kernel at physical address 0x1000" in err
+
+
+def hb(*arguments: object) -> tuple[int, str, str]:
+    """Exit status, standard output and error of hb."""
+    command = [sys.executable, "-m", "hybridbridge_vol", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    return done.returncode, done.stdout, done.stderr
 
 
 # --- more guests ------------------------------------------------------------------------------------------
