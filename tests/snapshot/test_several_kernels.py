@@ -6,6 +6,7 @@ two answers.
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -105,7 +106,7 @@ def planted(store: Store, tmp_path: Path) -> Iterator[Callable[..., Path]]:
 
     def make(change: Callable[[StoredKernel, bytearray, int], None] = lambda *_: None) -> Path:
         path = tmp_path / "planted.raw"
-        shutil.copyfile(image_of(KEXEC) / "dump.raw", path)
+        subprocess.run(["cp", "--sparse=always", image_of(KEXEC) / "dump.raw", path], check=True)
         choice = choice_of(path, store)
         kernel, place = store.kernels()[choice.chosen.index], choice.chosen.found.text_paddr
         for other in choice.kernels:  # one copy and the original are enough
@@ -201,6 +202,22 @@ def test_the_command_line_says_in_a_note_that_there_are_two_and_takes_the_one_th
     status, out, err = hb("run", path, "ps", "--kernel-at", "0x1000", "--store", store.root)
     assert (status, out, err.count("\n")) == (1, "", 1)
     assert "no kernel at physical address 0x1000" in err
+
+
+def test_a_batch_keeps_the_note_and_examines_the_kernel_that_is_asked_for(
+    store: Store, tmp_path: Path
+) -> None:
+    path = image_of(KEXEC) / "dump.raw"
+    choice = choice_of(path, store)
+    (left,) = (kernel for kernel in choice.kernels if kernel is not choice.chosen)
+    batch = ("batch", path, "--out", tmp_path / "out", "--tools", "hostname", "--format", "jsonl")
+    notes = []
+    for options in ((), ("--kernel-at", f"{left.found.text_paddr:#x}")):
+        hb(*batch, "--store", store.root, *options)
+        (record,) = map(json.loads, (tmp_path / "out" / "manifest.jsonl").read_text().splitlines())
+        notes.append(record["notes"])
+    assert f"this is {choice.chosen.found.text_paddr:#x} " in notes[0]
+    assert f"this is {left.found.text_paddr:#x} " in notes[1] and "chosen by --kernel-at" in notes[1]
 
 
 def hb(*arguments: object) -> tuple[int, str, str]:
