@@ -13,6 +13,8 @@ import random
 import shlex
 from dataclasses import dataclass, field
 
+from samples.memory_workload import memory_of_every_kind
+
 USERS = {
     "root": 0,
     "daemon": 1,
@@ -96,7 +98,7 @@ def workload(seed: int, light: bool, processes: int = 0, memory: bool = False) -
         _container(script)
         _neighbours(script)
     if memory:
-        _memory(script)
+        script.lines += memory_of_every_kind(ACTOR)
     people = [name for name in USERS if name != "root"]
     for index in range(processes):
         script.program(script.random.choice(people), "sleep", str(100000 + index))
@@ -168,26 +170,6 @@ def _few(script: Script, memory: bool) -> None:
         env={"HOME": "/home/alice", "LANG": "de_DE.UTF-8", "EDITOR": "vi"},
     )
     script.program("bob", "tail", "-f", "/dev/null", nice=draw.randrange(1, 20), folder="/tmp")
-
-
-def _memory(script: Script) -> None:
-    """Huge pages of every kind, merged, locked and bound ones, and two swap devices, the first of which
-    compresses. What a kernel does not have (nodes of memory, say) is left out."""
-    mm = "/sys/kernel/mm"
-    script.shell("echo 48 > /proc/sys/vm/nr_hugepages")
-    script.shell(f"echo advise > {mm}/transparent_hugepage/shmem_enabled")
-    script.shell(
-        f"echo 0 > {mm}/ksm/sleep_millisecs; echo 1000 > {mm}/ksm/pages_to_scan; echo 1 > {mm}/ksm/run"
-    )
-    script.shell("echo 8M > /sys/block/zram0/disksize; mkswap /dev/zram0; swapon -p 9 /dev/zram0")
-    script.shell("head -c 64M /dev/zero > /srv/swap.img; losetup /dev/loop1 /srv/swap.img")
-    script.shell("mkswap /dev/loop1; swapon -p 1 /dev/loop1")
-    nodes = "$([ -d /sys/devices/system/node/node1 ] && echo nodes)"
-    script.shell(
-        f"/{ACTOR} run -r -a 'java -Xmx1g' heap memory 16 transparent zeros hugetlb shared merged locked "
-        f"swapped copied {nodes}"
-    )
-    script.shell(f"until [ $(cat {mm}/ksm/full_scans) -gt 3 ]; do sleep 0.1; done; echo 0 > {mm}/ksm/run")
 
 
 def _sockets(script: Script) -> None:
