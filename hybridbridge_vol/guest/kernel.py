@@ -19,6 +19,7 @@ from hybridbridge_vol.guest.file_attributes import FileAttributes
 from hybridbridge_vol.guest.file_content import Piece
 from hybridbridge_vol.guest.file_extents import Extent
 from hybridbridge_vol.guest.values import Question, Registers, Running, Stat, Sysinfo, TaskList, Uname
+from hybridbridge_vol.netlink.sock_diag import Table
 
 if TYPE_CHECKING:
     from hybridbridge_vol.bridge.attachment import Bridge
@@ -146,6 +147,15 @@ class RouteTables(Protocol):
         messages, one after the other. EndlessFile if it does not end."""
 
 
+class SocketTables(Protocol):
+    """The sockets, by sock_diag(7)."""
+
+    def dump(self, table: Table, net_of: int | None = None) -> bytes:
+        """All sockets of a table in the network namespace of the process `net_of`, by default the
+        session's: the kernel's messages, one after the other; none where the protocol's module is not
+        loaded. EndlessFile if they do not end; OSError with ENOENT if no module can answer."""
+
+
 class Workers(Protocol):
     """Several processors at one question."""
 
@@ -173,6 +183,8 @@ class GuestKernel(Protocol):
     def addresses(self) -> Addresses: ...
     @property
     def routes(self) -> RouteTables: ...
+    @property
+    def sockets(self) -> SocketTables: ...
     @property
     def workers(self) -> Workers: ...
 

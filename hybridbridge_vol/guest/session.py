@@ -5,7 +5,7 @@
 * primitives: `caller` makes calls and rolls back those that fail, `proxy` gives them names, buffers and
   errors, `answer_labels` keeps where answers came from;
 * facilities made of them, as `guest.kernel` describes them: `files`, `system`, `clocks`, `tasks`, `cpus`,
-  `threads`, `addresses`, `routes`, `workers`.
+  `threads`, `addresses`, `routes`, `sockets`, `workers`.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from hybridbridge_vol.guest.proxy_calls import ProxyCalls
 from hybridbridge_vol.guest.registers import SnapshotThreads
 from hybridbridge_vol.guest.root_files import RootFiles
 from hybridbridge_vol.guest.route_tables import SnapshotRouteTables
+from hybridbridge_vol.guest.socket_tables import SnapshotSocketTables
 from hybridbridge_vol.guest.system import SnapshotSystem
 from hybridbridge_vol.guest.tasks import SnapshotTasks
 from hybridbridge_vol.guest.workers import SnapshotWorkers, in_this_process_only
@@ -81,6 +82,7 @@ class Session:
         self.threads = SnapshotThreads(self.proxy, self.cpus)
         self.addresses = SnapshotAddresses(self.proxy)
         self.routes = SnapshotRouteTables(self.proxy)
+        self.sockets = SnapshotSocketTables(self.proxy)
         self.workers = SnapshotWorkers(self.caller.hybrid, processors or usable_processors())
         self.progress = in_this_process_only(progress or _ignore)
         try:

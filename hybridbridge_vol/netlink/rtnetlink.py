@@ -1,33 +1,24 @@
 """The messages of rtnetlink(7): links, addresses, neighbours, routes and rules, in and out of bytes.
 
 Sources: include/uapi/linux/netlink.h, rtnetlink.h, if_link.h, if_addr.h, neighbour.h, fib_rules.h (Linux 5.10
-to 6.12). A message is a header of 16 bytes, a body of its kind, and attributes; each begins at a multiple of
-4 bytes.
+to 6.12).
 """
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
 
 from hybridbridge_vol.errors import ParseError
+from hybridbridge_vol.netlink.messages import HEADER, attributes, messages
 from hybridbridge_vol.procfs.net import address_text
 from hybridbridge_vol.procfs.pid import text
 from hybridbridge_vol.procfs.sources import Source
 
-NLMSG_ERROR, NLMSG_DONE = 2, 3
 RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE, RTM_GETNEIGH, RTM_GETRULE = 18, 22, 26, 30, 34
-_NLM_F_REQUEST, _NLM_F_DUMP = 1, 0x300
-_HEADER = struct.Struct("<IHHII")
 AF_INET, AF_INET6 = 2, 10
 IFLA_EXT_MASK = struct.pack("<HHI", 8, 29, 0)
-
-
-def dump_request(kind: int, body: bytes) -> bytes:
-    """A request for all of a kind."""
-    return _HEADER.pack(_HEADER.size + len(body), kind, _NLM_F_REQUEST | _NLM_F_DUMP, 1, 0) + body
 
 
 def request_body(kind: int, family: int = 0) -> bytes:
@@ -36,51 +27,6 @@ def request_body(kind: int, family: int = 0) -> bytes:
     return struct.pack("<B", family) + bytes(
         {RTM_GETLINK: 15, RTM_GETADDR: 7, RTM_GETROUTE: 11, RTM_GETNEIGH: 11, RTM_GETRULE: 11}[kind]
     )
-
-
-class Message(NamedTuple):
-    """A message without its header, and where it begins in what was received."""
-
-    kind: int
-    body: bytes
-    offset: int
-
-
-def messages(data: bytes) -> Iterator[Message]:
-    """The messages in what was received, up to one that is not whole."""
-    offset = 0
-    while offset + _HEADER.size <= len(data):
-        length, kind, _flags, _sequence, _port = _HEADER.unpack_from(data, offset)
-        if length < _HEADER.size or offset + length > len(data):
-            return
-        yield Message(kind, data[offset + _HEADER.size : offset + length], offset)
-        offset += length + 3 & ~3
-
-
-def is_last(data: bytes) -> bool:
-    """Whether the answer ends with this part of it: it is empty, says so, or makes no sense. Raises OSError
-    where the kernel answers with an error."""
-    last = None
-    for last in messages(data):
-        if last.kind in (NLMSG_ERROR, NLMSG_DONE):
-            error = int.from_bytes(last.body[:4], "little", signed=True)
-            if error < 0:
-                raise OSError(-error, os.strerror(-error), "rtnetlink")
-            return True
-    return last is None
-
-
-def attributes(data: bytes) -> dict[int, bytes]:
-    """The attributes (struct rtattr) by type, up to one that is not whole."""
-    found: dict[int, bytes] = {}
-    offset = 0
-    while offset + 4 <= len(data):
-        length, kind = struct.unpack_from("<HH", data, offset)
-        if length < 4 or offset + length > len(data):
-            break
-        found[kind & 0x3FFF] = data[offset + 4 : offset + length]  # without NLA_F_NESTED and its neighbour
-        offset += length + 3 & ~3
-    return found
 
 
 def string(data: bytes) -> str:
@@ -329,7 +275,7 @@ def parsed(kind: int, data: bytes, parse: Callable[[bytes], T]) -> Iterator[tupl
         if message.kind != _ANSWERS[kind]:
             continue
         source = Source(
-            f"rtnetlink {kind}", message.offset, message.offset + _HEADER.size + len(message.body)
+            f"rtnetlink {kind}", message.offset, message.offset + HEADER.size + len(message.body)
         )
         try:
             yield parse(message.body), source

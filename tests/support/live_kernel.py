@@ -16,7 +16,7 @@ from hybridbridge_vol.guest.file_attributes import FileAttributes
 from hybridbridge_vol.guest.file_content import Piece, PieceKind
 from hybridbridge_vol.guest.file_extents import Extent
 from hybridbridge_vol.guest.values import Question, Registers, Running, Stat, Sysinfo, TaskList, Uname
-from hybridbridge_vol.netlink.rtnetlink import dump_request, is_last
+from hybridbridge_vol.netlink.messages import dump_request, is_last
 
 P = TypeVar("P")
 T = TypeVar("T")

@@ -1,0 +1,64 @@
+"""The snapshot's sockets, by requests on sock_diag's netlink socket (net/core/sock_diag.c).
+
+What a family's sockets are is known to a module of its own (`unix_diag`, `tcp_diag` ...), which the snapshot
+has loaded only if somebody asked. Otherwise it is added (bridge/modules/added_module.py).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from hybridbridge_vol.errors import CallRolledBack
+from hybridbridge_vol.guest.netlink_dumps import NetlinkDumps
+from hybridbridge_vol.guest.proxy_calls import ProxyCalls
+from hybridbridge_vol.netlink.sock_diag import SOCK_DIAG_BY_FAMILY, Table
+
+_NETLINK_SOCK_DIAG = 4  # include/uapi/linux/netlink.h
+
+
+class SnapshotSocketTables:
+    """Implements `guest.kernel.SocketTables`."""
+
+    def __init__(self, proxy: ProxyCalls) -> None:
+        self._proxy = proxy
+        self._dumps = NetlinkDumps(proxy, _NETLINK_SOCK_DIAG)
+        self._failed: dict[str, OSError | CallRolledBack] = {}
+        self._there: set[str] = set()
+
+    def dump(self, table: Table, net_of: int | None = None) -> bytes:
+        """All sockets of a table: the kernel's messages, one after the other. See `guest.kernel`."""
+        if table.protocol_module and not self._is_loaded(table.protocol_module):
+            return b""
+        for module in table.diag_modules:
+            self._need(module)
+        return self._dumps.dump(table.source(net_of), SOCK_DIAG_BY_FAMILY, table.request, net_of)
+
+    def _is_loaded(self, name: str) -> bool:
+        """Whether a module is loaded or built in."""
+        modules = self._proxy.bridge.space.modules
+        return modules.is_listed(name) or not modules.has_file(name)
+
+    def _need(self, name: str) -> None:
+        """Add a module if it is not there yet. OSError or CallRolledBack if that fails, each time."""
+        if name in self._failed:
+            raise self._failed[name]
+        if name in self._there or self._proxy.bridge.space.modules.is_listed(name):
+            return
+        try:
+            self._add(name)
+        except (OSError, CallRolledBack) as error:
+            self._failed[name] = error
+            raise
+        self._there.add(name)
+        self._proxy.caller.mark()
+
+    def _add(self, name: str) -> None:
+        added = self._proxy.bridge.space.modules.add(name)
+        if isinstance(added, str):
+            raise OSError(errno.ENOENT, added, "sock_diag")
+        answer = 0
+        if added.init_vaddr is not None:
+            answer = self._proxy.caller.call(added.init_vaddr, label=f"init_module {name}")
+        if answer not in (0, -errno.EBUSY):  # busy: a module that is on no list has registered itself
+            raise OSError(-answer, os.strerror(-answer), name)
