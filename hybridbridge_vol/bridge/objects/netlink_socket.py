@@ -20,8 +20,11 @@ from hybridbridge_vol.machine.machine import Machine, UnmappedVirtual
 from hybridbridge_vol.units import U64
 
 _AF_NETLINK, _SOCK_RAW, _NETLINK_GENERIC = 16, 3, 16
-_TYPE_AND_PROTOCOL = struct.pack("<HH", _SOCK_RAW, _NETLINK_GENERIC)
-"""sk_type and sk_protocol, neighbours in struct sock since 5.6."""
+_TYPE_AND_PROTOCOL = (
+    struct.pack("<HH", _SOCK_RAW, _NETLINK_GENERIC),
+    struct.pack("<HH", _NETLINK_GENERIC, _SOCK_RAW),
+)
+"""sk_type and sk_protocol, neighbours in struct sock since 5.6; in 7.x the protocol comes first."""
 _MAX_ERRNO = 4095  # include/linux/err.h
 _OBJECT_SIZE = 128
 """Bytes of struct socket (include/linux/net.h), and of struct sock (include/net/sock.h), in which pointers
@@ -109,11 +112,9 @@ def _move_to_snapshot(caller: Caller, socket: int, snapshot_net: int, protocol: 
 def _set_protocol(machine: Machine, sock: int, protocol: int) -> None:
     """ValueError if a `struct sock` has no protocol, or more than one place that may be it."""
     data = machine.read(sock, _SOCK_SIZE)
-    places = [
-        at
-        for at in range(0, _SOCK_SIZE - len(_TYPE_AND_PROTOCOL) + 1, 2)
-        if data.startswith(_TYPE_AND_PROTOCOL, at)
-    ]
+    places = [at for at in range(0, _SOCK_SIZE - 3, 2) if data[at : at + 4] in _TYPE_AND_PROTOCOL]
     if len(places) != 1:
         raise ValueError
-    machine.write(sock + places[0], struct.pack("<HH", _SOCK_RAW, protocol))
+    (at,) = places
+    generic, wanted = (struct.pack("<H", number) for number in (_NETLINK_GENERIC, protocol))
+    machine.write(sock + at, data[at : at + 4].replace(generic, wanted))
