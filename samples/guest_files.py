@@ -38,6 +38,17 @@ _RICH_MODULES = (
     *_MODULES, "bridge", "veth", "loop", "tun", "nf_conntrack", "xt_conntrack", "nft_ct", "nls_iso8859_1",
     "virtio_net", "overlay", "fuse", "crc32c_generic", "8021q",
 )  # fmt: skip
+_DIAG_MODULES = (
+    "unix_diag", "tcp_diag", "udp_diag", "raw_diag", "mptcp_diag", "sctp_diag", "vsock_diag", "xsk_diag",
+    "tipc_diag", "smc_diag", "netlink_diag", "af_packet_diag",
+)  # fmt: skip
+_NETWORK_MODULES = (
+    "bridge", "veth", "8021q", "vxlan", "geneve", "macvlan", "macvtap", "ipvlan", "bonding", "team", "gre",
+    "ip_gre", "ipip", "sit", "ip6_tunnel", "ip6_gre", "wireguard", "ip_vti", "vrf", "ifb", "tun", "nlmon",
+    "macsec", "xfrm_interface", "fou", "mpls_iptunnel", "sctp", "tipc", "vsock", "vsock_loopback",
+)  # fmt: skip
+"""What guest/network.sh needs of a kernel."""
+NETWORK = "usr/libexec/network"
 
 
 @dataclass(frozen=True)
@@ -72,11 +83,25 @@ class Recipe:
         return cache_key.digest(replace(self, programs=()), code)
 
 
-def recipe(seed: int, light: bool, processes: int) -> Recipe:
+def recipe(seed: int, light: bool, processes: int, routes: int = 0) -> Recipe:
     """The files of a sample guest (see `samples.make.Spec` for what is chosen)."""
+    made = _recipe(seed, light, processes, routes)
+    if not routes:
+        return made
+    return replace(
+        made,
+        programs=(*made.programs, (NETWORK, GUEST / "network.c")),
+        packages=(*made.packages, *(name for name in _RICH_PACKAGES if name not in made.packages)),
+        modules=(*made.modules, *_NETWORK_MODULES, *_DIAG_MODULES),
+    )
+
+
+def _recipe(seed: int, light: bool, processes: int, routes: int) -> Recipe:
     users = "".join(f"{name}:x:{number}:{number}::/:/bin/sh\n" for name, number in USERS.items())
     groups = "".join(f"{name}:x:{number}:\n" for name, number in USERS.items()) + "users:x:100:\n"
     script = workload(seed, light, processes).encode("utf-8", "surrogateescape")
+    if routes:
+        script += f"routes={routes}\n".encode() + (GUEST / "network.sh").read_bytes()
     return Recipe(
         entries=(
             _text("etc/passwd", users.encode()),
@@ -85,7 +110,7 @@ def recipe(seed: int, light: bool, processes: int) -> Recipe:
             _program("init", "init.sh"),
             _text("srv/workload.sh", script),
             _text(RENEWAL.removeprefix("/"), renewal(seed, light).encode()),
-            _text("srv/plan", plan(light).encode()),
+            _text("srv/plan", plan(light, routes > 0).encode()),
             _program(TOOLS_ON_COPY.removeprefix("/"), "tools_on_copy.sh"),
             *(Entry(name, stat.S_IFLNK | 0o777, f"/{ACTOR}".encode()) for name in ACTORS),
             *(Entry(name, stat.S_IFDIR | 0o755) for name in _FOLDERS),

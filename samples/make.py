@@ -53,7 +53,8 @@ class Spec:
     """What to make.
 
     `kernel` as `samples.kernels.fetch` takes it; `ram` in bytes; `append` goes to the kernel's command line;
-    `processes` is how many sleeping ones to add; `la57` gives 5-level page tables. The seed governs the
+    `processes` is how many sleeping ones to add; `la57` gives 5-level page tables; with `routes` the guest has so
+    many of them, and links, rules and sockets of every kind. The seed governs the
     workload; KASLR draws anew for every image.
     """
 
@@ -68,10 +69,11 @@ class Spec:
     processes: int = 0
     la57: bool = False
     accel: str = "tcg"
+    routes: int = 0
 
     def recipe(self) -> guest_files.Recipe:
         """What is put into the guest."""
-        return guest_files.recipe(self.seed, self.light, self.processes)
+        return guest_files.recipe(self.seed, self.light, self.processes, self.routes)
 
     def command_line(self) -> str:
         """The kernel's."""
@@ -86,7 +88,7 @@ class Spec:
         extra = hashlib.sha256(f"{sha256_of(package)} {self.command_line()}".encode()).hexdigest()[:6]
         flags = {
             f"{self.processes}procs": self.processes, "nokaslr": not self.kaslr, "la57": self.la57,
-            self.accel: self.accel != "tcg", "elf": self.format == "elf"
+            self.accel: self.accel != "tcg", "elf": self.format == "elf", f"{self.routes}routes": self.routes
         }  # fmt: skip
         return "-".join([
             kernel, f"{self.ram >> 20}M", f"{self.cpus}cpu", "light" if self.light else "rich",

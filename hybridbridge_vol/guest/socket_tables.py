@@ -28,16 +28,24 @@ class SnapshotSocketTables:
 
     def dump(self, table: Table, net_of: int | None = None) -> bytes:
         """All sockets of a table: the kernel's messages, one after the other. See `guest.kernel`."""
-        if table.protocol_module and not self._is_loaded(table.protocol_module):
+        if not self._may_exist(table):
             return b""
         for module in table.diag_modules:
             self._need(module)
         return self._dumps.dump(table.source(net_of), SOCK_DIAG_BY_FAMILY, table.request, net_of)
 
-    def _is_loaded(self, name: str) -> bool:
-        """Whether a module is loaded or built in."""
-        modules = self._proxy.bridge.space.modules
-        return modules.is_listed(name) or not modules.has_file(name)
+    def _may_exist(self, table: Table) -> bool:
+        """Whether there can be sockets of a table at all. A family is registered in `net_families`
+        (net/socket.c)."""
+        bridge = self._proxy.bridge
+        try:
+            bridge.snapshot(table.needs)
+            registered = bridge.snapshot("net_families") + 8 * table.family
+        except KeyError:
+            return False
+        if not int.from_bytes(bridge.virtual_memory.read_padded(registered, 8), "little"):
+            return False
+        return not table.needs_module or bridge.space.modules.is_listed(table.needs_module)
 
     def _need(self, name: str) -> None:
         """Add a module if it is not there yet. OSError or CallRolledBack if that fails, each time."""

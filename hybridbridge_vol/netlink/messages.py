@@ -5,8 +5,13 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterator
+from typing import NamedTuple, TypeVar
+
+from hybridbridge_vol.errors import ParseError
+from hybridbridge_vol.procfs.sources import Source
+
+T = TypeVar("T")
 
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 _NLM_F_REQUEST, _NLM_F_DUMP = 1, 0x300
@@ -66,3 +71,18 @@ def attribute_list(data: bytes) -> Iterator[tuple[int, bytes]]:
 def attributes(data: bytes) -> dict[int, bytes]:
     """The attributes by type; of several of one type the last."""
     return dict(attribute_list(data))
+
+
+def parsed(
+    source: str, kinds: Collection[int], data: bytes, parse: Callable[[bytes], T]
+) -> Iterator[tuple[T | ParseError, Source]]:
+    """What the messages of these kinds in the answer `source` say, or that one makes no sense, and where each
+    stands."""
+    for message in messages(data):
+        if message.kind not in kinds:
+            continue
+        place = Source(source, message.offset, message.offset + HEADER.size + len(message.body))
+        try:
+            yield parse(message.body), place
+        except (struct.error, ValueError):
+            yield ParseError(f"a message of {source} makes no sense: {message.body[:24].hex()}"), place

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
 
 from hybridbridge_vol.errors import ParseError
-from hybridbridge_vol.netlink.messages import HEADER, attributes, messages
+from hybridbridge_vol.netlink.messages import attributes
+from hybridbridge_vol.netlink.messages import parsed as messages_of
 from hybridbridge_vol.procfs.net import address_text
 from hybridbridge_vol.procfs.pid import text
 from hybridbridge_vol.procfs.sources import Source
@@ -271,13 +272,4 @@ _ANSWERS: dict[int, int] = {
 def parsed(kind: int, data: bytes, parse: Callable[[bytes], T]) -> Iterator[tuple[T | ParseError, Source]]:
     """What the messages of an answer to a request of `kind` say, or that one makes no sense, and where each
     stands."""
-    for message in messages(data):
-        if message.kind != _ANSWERS[kind]:
-            continue
-        source = Source(
-            f"rtnetlink {kind}", message.offset, message.offset + HEADER.size + len(message.body)
-        )
-        try:
-            yield parse(message.body), source
-        except (struct.error, ValueError):
-            yield ParseError(f"a message of rtnetlink makes no sense: {message.body[:24].hex()}"), source
+    return messages_of(f"rtnetlink {kind}", (_ANSWERS[kind],), data, parse)

@@ -20,14 +20,16 @@ _INET_DIAG_REQ_PROTOCOL = 3
 
 
 class Table(NamedTuple):
-    """A table of sockets that sock_diag answers: its request's body, the modules that answer it in the order
-    in which they are needed, and the module of its protocol ("": always built in), without which there is no
-    such socket."""
+    """A table of sockets that sock_diag answers: its family, its request's body, the modules that answer it
+    in the order in which they are needed. There are no such sockets where the kernel has not registered the
+    family, where it lacks the symbol `needs`, or where the module `needs_module` is not loaded."""
 
     name: str
+    family: int
     request: bytes
     diag_modules: tuple[str, ...]
-    protocol_module: str = ""
+    needs: str = "sock_diag_register"
+    needs_module: str = ""
 
     def source(self, net_of: int | None = None) -> str:
         """The name of its answer, in the network namespace of a process."""
@@ -48,14 +50,19 @@ def _smc() -> bytes:
     return struct.pack("<BxxB48x", AF_SMC, 0xFF)
 
 
-UNIX = Table("unix", struct.pack("<BBHIIIQ", AF_UNIX, 0, 0, _ALL_STATES, 0, _EVERYTHING, 0), ("unix_diag",))
-VSOCK = Table(
-    "vsock", struct.pack("<BBHIIIQ", AF_VSOCK, 0, 0, _ALL_STATES, 0, 0, 0), ("vsock_diag",), "vsock"
-)
-XDP = Table("xdp", struct.pack("<BBHIIQ", AF_XDP, 0, 0, 0, _XDP_SHOW, 0), ("xsk_diag",))
-TIPC = Table("tipc", struct.pack("<BBHI", AF_TIPC, 0, 0, _ALL_STATES), ("tipc_diag",), "tipc")
-SMC = Table("smc", _smc(), ("smc_diag",), "smc")
-MPTCP = Table("mptcp", _inet(AF_INET, IPPROTO_MPTCP), ("inet_diag", "mptcp_diag"))
-MPTCP6 = Table("mptcp6", _inet(AF_INET6, IPPROTO_MPTCP), ("inet_diag", "mptcp_diag"))
-SCTP = Table("sctp", _inet(AF_INET, IPPROTO_SCTP), ("inet_diag", "sctp_diag"), "sctp")
-SCTP6 = Table("sctp6", _inet(AF_INET6, IPPROTO_SCTP), ("inet_diag", "sctp_diag"), "sctp")
+def _plain(family: int, states: int = _ALL_STATES, show: int = 0) -> bytes:
+    """struct unix_diag_req and vsock_diag_req: in these states, any inode."""
+    return struct.pack("<BBHIIIQ", family, 0, 0, states, 0, show, 0)
+
+
+UNIX = Table("unix", AF_UNIX, _plain(AF_UNIX, show=_EVERYTHING), ("unix_diag",))
+VSOCK = Table("vsock", AF_VSOCK, _plain(AF_VSOCK), ("vsock_diag",))
+XDP = Table("xdp", AF_XDP, struct.pack("<BBHIIQ", AF_XDP, 0, 0, 0, _XDP_SHOW, 0), ("xsk_diag",))
+TIPC = Table("tipc", AF_TIPC, struct.pack("<BBHI", AF_TIPC, 0, 0, _ALL_STATES), ("tipc_diag",))
+SMC = Table("smc", AF_SMC, _smc(), ("smc_diag",))
+_OF_MPTCP = ("inet_diag", "mptcp_diag")
+MPTCP = Table("mptcp", AF_INET, _inet(AF_INET, IPPROTO_MPTCP), _OF_MPTCP, "mptcp_proto_init")
+MPTCP6 = Table("mptcp6", AF_INET6, _inet(AF_INET6, IPPROTO_MPTCP), _OF_MPTCP, "mptcp_proto_v6_init")
+_OF_SCTP = ("inet_diag", "sctp_diag")
+SCTP = Table("sctp", AF_INET, _inet(AF_INET, IPPROTO_SCTP), _OF_SCTP, needs_module="sctp")
+SCTP6 = Table("sctp6", AF_INET6, _inet(AF_INET6, IPPROTO_SCTP), _OF_SCTP, needs_module="sctp")

@@ -118,7 +118,7 @@ def parse_snmp6(path: str, lines: Iterator[tuple[bytes, Source]]) -> Iterator[Co
     """/proc/net/snmp6: `Ip6InReceives 18`; the protocol is the beginning of the name. Raises ParseError."""
     for line, source in lines:
         try:
-            name, value = text(line).split()
+            name, value = map(text, line.split())
             protocol, six, rest = name.partition("6")
             yield Counter(protocol + six, rest, int(value), source)
         except ValueError:

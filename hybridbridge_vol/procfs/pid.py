@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from hybridbridge_vol.errors import ParseError
+from hybridbridge_vol.procfs.sources import split_lines
 
 USER_HZ = 100
 """Ticks a second of every time in /proc/PID/stat; fixed by the x86 ABI (include/uapi/asm-generic/param.h)."""
@@ -178,7 +179,7 @@ def parse_schedstat(data: bytes) -> int:
 def parse_io(data: bytes) -> dict[str, int]:
     """/proc/PID/io (fs/proc/base.c, `do_io_accounting`): counts by name. Raises ParseError."""
     try:
-        pairs = (line.split(b": ") for line in data.splitlines())
+        pairs = (line.split(b": ") for line in split_lines(data))
         found = {name.decode(): int(value) for name, value in pairs}
         if not found.keys() >= {"read_bytes", "write_bytes", "cancelled_write_bytes"}:
             raise ValueError
@@ -225,7 +226,7 @@ def parse_tty_drivers(data: bytes) -> tuple[TtyDriver, ...]:
     name of a driver may hold blanks, so the fields are counted from the device on. Lines of another form are
     left out."""
     found = []
-    for line in text(data).splitlines():
+    for line in map(text, split_lines(data)):
         position = line.find(" /dev/")
         fields = line[position:].split()
         if position < 0 or len(fields) < 3:

@@ -127,7 +127,7 @@ HARDWARE_TYPES = {
 
 def parse_arp(line: bytes) -> ArpEntry:
     """`IP address, HW type, Flags, HW address, Mask, Device`. Raises ParseError."""
-    fields = text(line).split()
+    fields = [text(field) for field in line.split()]  # bytes: at the blanks that no device's name may have
     try:
         address, kind, flags, hardware_address, mask, interface = fields
         return ArpEntry(address, int(kind, 16), int(flags, 16), hardware_address, mask, interface)

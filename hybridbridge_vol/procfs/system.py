@@ -64,7 +64,7 @@ class Module(NamedTuple):
 def parse_module(line: bytes) -> Module:
     """`name size references users state address [(taints)]`, users being `-` or each followed by a comma,
     with `[permanent],` among them for a module that cannot be unloaded. Raises ParseError."""
-    fields = text(line).split()
+    fields = [text(field) for field in line.split()]
     try:
         name, size, references, users, state, address = fields[:6]
         names = [user for user in users.split(",") if user not in ("", "-")]

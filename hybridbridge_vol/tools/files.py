@@ -14,7 +14,7 @@ from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.guest.file_attributes import FileAttributes
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.mounts import parse_mount
-from hybridbridge_vol.procfs.sources import Source
+from hybridbridge_vol.procfs.sources import Source, split_lines
 from hybridbridge_vol.toolkit.cells import Cell
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
@@ -147,7 +147,7 @@ def _cached(kernel: GuestKernel, entry: Entry) -> Cell:
 def _file_systems(kernel: GuestKernel) -> dict[int, str]:
     """The type of each mounted file system, by its device number."""
     kinds = {}
-    for line in kernel.files.read("/proc/self/mountinfo").splitlines():
+    for line in split_lines(kernel.files.read("/proc/self/mountinfo")):
         mount = parse_mount(line)
         major, minor = map(int, mount.device.split(":"))
         kinds[os.makedev(major, minor)] = mount.kind

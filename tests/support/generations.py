@@ -24,6 +24,12 @@ GENERATIONS = {
 in bridge/test_kernels.py."""
 
 
+NETWORK = {
+    "6.1 network": Spec("6.1-cloud", seed=21, light=True, routes=400),
+    "6.12 network": Spec("6.12-cloud", seed=22, light=True, routes=4000),
+}
+"""Guests with links, rules, routes and sockets of every kind, and what their own tools say of them."""
+
 RICH = sorted(name for name, spec in GENERATIONS.items() if not spec.light)
 """Those whose image has the whole workload and the words of every native tool."""
 
@@ -57,7 +63,7 @@ class Lab:
     def sample(self, name: str) -> Sample:
         """The image of one generation; its kernel is trusted from then on."""
         if name not in self.samples:
-            sample = make_sample(GENERATIONS[name])
+            sample = make_sample((GENERATIONS | NETWORK)[name])
             self._sums[sample.dump] = sha256_of(sample.dump)
             self._trust(name, sample)
             self.samples[name] = sample
