@@ -53,9 +53,9 @@ class Spec:
     """What to make.
 
     `kernel` as `samples.kernels.fetch` takes it; `ram` in bytes; `append` goes to the kernel's command line;
-    `processes` is how many sleeping ones to add; `la57` gives 5-level page tables; with `routes` the guest has so
-    many of them, and links, rules and sockets of every kind. The seed governs the
-    workload; KASLR draws anew for every image.
+    `processes` is how many sleeping ones to add; `la57` gives 5-level page tables; with `routes` the guest
+    has so many of them, and links, rules and sockets of every kind. The seed governs the workload; KASLR
+    draws anew for every image.
     """
 
     kernel: str

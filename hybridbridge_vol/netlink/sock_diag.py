@@ -30,6 +30,8 @@ class Table(NamedTuple):
     diag_modules: tuple[str, ...]
     needs: str = "sock_diag_register"
     needs_module: str = ""
+    counted_as: bytes = b""
+    """The protocol's name in /proc/net/protocols, if the kernel counts these sockets there."""
 
     def source(self, net_of: int | None = None) -> str:
         """The name of its answer, in the network namespace of a process."""
@@ -57,7 +59,9 @@ def _plain(family: int, states: int = _ALL_STATES, show: int = 0) -> bytes:
 
 UNIX = Table("unix", AF_UNIX, _plain(AF_UNIX, show=_EVERYTHING), ("unix_diag",))
 VSOCK = Table("vsock", AF_VSOCK, _plain(AF_VSOCK), ("vsock_diag",))
-XDP = Table("xdp", AF_XDP, struct.pack("<BBHIIQ", AF_XDP, 0, 0, 0, _XDP_SHOW, 0), ("xsk_diag",))
+XDP = Table(
+    "xdp", AF_XDP, struct.pack("<BBHIIQ", AF_XDP, 0, 0, 0, _XDP_SHOW, 0), ("xsk_diag",), counted_as=b"XDP"
+)
 TIPC = Table("tipc", AF_TIPC, struct.pack("<BBHI", AF_TIPC, 0, 0, _ALL_STATES), ("tipc_diag",))
 SMC = Table("smc", AF_SMC, _smc(), ("smc_diag",))
 _OF_MPTCP = ("inet_diag", "mptcp_diag")

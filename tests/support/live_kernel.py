@@ -4,6 +4,7 @@ to."""
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import socket
 import threading
@@ -17,6 +18,7 @@ from hybridbridge_vol.guest.file_content import Piece, PieceKind
 from hybridbridge_vol.guest.file_extents import Extent
 from hybridbridge_vol.guest.values import Question, Registers, Running, Stat, Sysinfo, TaskList, Uname
 from hybridbridge_vol.netlink.messages import dump_request, is_last
+from hybridbridge_vol.netlink.sock_diag import SOCK_DIAG_BY_FAMILY, Table
 
 P = TypeVar("P")
 T = TypeVar("T")
@@ -221,6 +223,23 @@ class LiveRoutes(_Answering):
             return b"".join(parts)
 
 
+class LiveSockets(_Answering):
+    """This machine's sockets; `answers` by "sock_diag TABLE"."""
+
+    def dump(self, table: Table, net_of: int | None = None) -> bytes:
+        content = self.replaced("sock_diag", table.name)
+        if content is not None:
+            return bytes(content)
+        if net_of is not None and os.readlink(f"/proc/{net_of}/ns/net") != os.readlink("/proc/self/ns/net"):
+            raise OSError(errno.EPERM, "another network namespace")
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4) as link:
+            link.send(dump_request(SOCK_DIAG_BY_FAMILY, table.request))
+            parts: list[bytes] = []
+            while not parts or not is_last(parts[-1]):
+                parts.append(link.recv(1 << 20))
+            return b"".join(parts)
+
+
 class OneWorker:
     """Answers one part after the other, in this process."""
 
@@ -240,6 +259,7 @@ class LiveKernel:
         self.threads = LiveThreads()
         self.addresses = LiveAddresses()
         self.routes = LiveRoutes(answers or {})
+        self.sockets = LiveSockets(answers or {})
         self.workers = OneWorker()
         self.opened: tuple[Any, Any] | None = None
 

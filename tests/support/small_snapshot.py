@@ -141,7 +141,9 @@ class SmallSpace:
             home=snapshot.sides.home_or_none,
             home_per_cpu=lambda _name: None,
         )
-        modules = SnapshotModules(snapshot.memory, self.memo, names, per_cpu, AddedRoom(snapshot.memory, PhysicalMemory()))
+        modules = SnapshotModules(
+            snapshot.memory, self.memo, names, per_cpu, AddedRoom(snapshot.memory, PhysicalMemory())
+        )
         self.booted = bytearray(bytes(range(256)) * (KERNEL_SIZE // 256))
         """The trusted kernel's image from `_text`."""
         relocated = Sites(array("I", [0x10, DATA - 8]), 1, 8)

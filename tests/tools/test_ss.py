@@ -13,7 +13,8 @@ from live_kernel import LiveKernel
 from hybridbridge_vol import tools
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.procfs.net import parse_inet_socket
-from hybridbridge_vol.tools.ss import timer_text
+from hybridbridge_vol.procfs.sources import Source
+from hybridbridge_vol.tools.network.ss.text_tables import inet_socket, timer_text
 
 Lab = Any
 
@@ -149,9 +150,9 @@ def test_time_left_is_written_as_ss_writes_it(left: int, text: str) -> None:
 
 @given(st.integers(0, 255), st.integers(0, 255))
 def test_no_number_of_a_state_or_timer_is_too_large(state: int, timer: int) -> None:
-    from hybridbridge_vol.tools import netstat, ss
+    from hybridbridge_vol.tools import netstat
 
     line = f"0: 0100007F:0016 00000000:0000 {state:02X} 0:0 {timer:02X}:0 0 0 0 7 1 0 1 2 3 4 5"
     socket = parse_inet_socket(line.encode())
-    assert ss._inet("tcp", socket).state == state
+    assert inet_socket("tcp", socket, Source("")).state == state
     assert netstat._inet_cells("tcp", socket)[netstat.STATE] is not None

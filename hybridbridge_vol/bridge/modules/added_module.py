@@ -114,4 +114,3 @@ def unresolved(file: ModuleFile, resolve: Resolve) -> str | None:
         if symbol.section == SHN_UNDEF and symbol.name and not resolve(symbol.name):
             return symbol.name
     return None
-

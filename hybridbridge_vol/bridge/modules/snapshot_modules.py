@@ -33,7 +33,8 @@ Listener = Callable[[TrustedSegment], None]
 
 class SnapshotModules:
     """See the module's text. `window` is how code reaches the snapshot's per-CPU variables; `room` is for
-    modules that are added. Segments are given positions behind the kernel image, in the order of their first use."""
+    modules that are added. Segments are given positions behind the kernel image, in the order of their first
+    use."""
 
     def __init__(
         self,

@@ -1,11 +1,11 @@
 """A netlink socket between the proxy task and the snapshot's kernel (net/netlink/af_netlink.c): its routing
 tables (net/core/rtnetlink.c), its sockets (net/core/sock_diag.c).
 
-The socket is the trusted kernel's, made by its own code in its own network namespace, for generic netlink. Then
-its operations are replaced by the twin's, its namespace by the snapshot's, and its protocol by the one that is
-wanted, so that a request travels through the snapshot's table of sockets to the snapshot's kernel. All three
-are found by value. All that the twin writes on the
-way (the socket in the snapshot's table, above all) goes to copy-on-write pages.
+The socket is the trusted kernel's, made by its own code in its own network namespace, for generic netlink.
+Then its operations are replaced by the twin's, its namespace by the snapshot's, and its protocol by the one
+that is wanted, so that a request travels through the snapshot's table of sockets to the snapshot's kernel.
+All three are found by value. All that the twin writes on the way (the socket in the snapshot's table, above
+all) goes to copy-on-write pages.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 from hybridbridge_vol.tools.network.table_lines import table_lines
+from hybridbridge_vol.tools.network.unix_sockets import Unix, unix_sockets
 
 STATES = (
     "", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT", "CLOSE", "CLOSE_WAIT",
@@ -63,11 +64,16 @@ class SocketNames:
                 return why(link, error)
         namespace = self._namespaces[pid]
         if namespace not in self._tables:
-            self._tables[namespace] = self._read(namespace, f"/proc/{pid}/net")
+            self._tables[namespace] = self._read(namespace, pid)
         return self._tables[namespace].get(inode) or self._gaps.get(namespace)
 
-    def _read(self, namespace: str, folder: str) -> dict[int, SocketName]:
-        found: dict[int, SocketName] = {}
+    def _read(self, namespace: str, pid: int) -> dict[int, SocketName]:
+        folder, found = f"/proc/{pid}/net", dict[int, SocketName]()
+        for unix in unix_sockets(self._kernel, pid):
+            if isinstance(unix, Unavailable):
+                self._gaps[namespace] = unix
+            elif unix.inode:
+                found.setdefault(unix.inode, _unix(unix))
         for file, make in _READERS.items():
             for line in table_lines(self._kernel, f"{folder}/{file}"):
                 if isinstance(line, Unavailable):
@@ -105,11 +111,11 @@ def _end(end: Endpoint, six: bool) -> str:
     return f"{address}:{end.port or '*'}"
 
 
-def _unix(_file: str, line: bytes, source: Source) -> tuple[int, SocketName]:
-    socket = proc_net.parse_unix_socket(line)
-    state = "LISTEN" if socket.listens else _named(dict(enumerate(_UNIX_STATES)), socket.state)
-    name = f"{socket.path} type={_named(_TYPES, socket.type)} ({state})".lstrip()
-    return socket.inode, SocketName("unix", f"{socket.pointer:#018x}", str(socket.inode), name, source)
+def _unix(socket: Unix) -> SocketName:
+    state = "LISTEN" if socket.listens else _named(dict(enumerate(_UNIX_STATES)), socket.socket_state)
+    name = f"{socket.name} type={_named(_TYPES, socket.type)} ({state})".lstrip()
+    device = "" if socket.pointer is None else f"{socket.pointer:#018x}"
+    return SocketName("unix", device, str(socket.inode), name, socket.sources[0])
 
 
 def _netlink(_file: str, line: bytes, source: Source) -> tuple[int, SocketName]:
@@ -132,7 +138,6 @@ def _named(names: dict[int, str], number: int) -> str:
 
 _READERS: dict[str, Callable[[str, bytes, Source], tuple[int, SocketName]]] = {
     **{f"{name}{six}": _inet for name in ("tcp", "udp", "udplite", "raw", "icmp") for six in ("", "6")},
-    "unix": _unix,
     "netlink": _netlink,
     "packet": _packet,
 }

@@ -1,13 +1,13 @@
 """The unix sockets of a network namespace, whatever their names are.
 
-A name may hold any byte, and /proc/net/unix shows it as it is: a newline in it, and what follows may look like
-the line of another socket. So sock_diag is asked, whose answer holds names with their lengths. What it does
-not say (the kernel's address, the number of references) is read from the file, with the names that are known
-by then. If sock_diag cannot be asked, the lines of the file count only as far as they are as many as the
-kernel counts sockets: else those that may be part of a name are shown as unreadable.
+A name may hold any byte, and /proc/net/unix shows it as it is: a newline in it, and what follows may look
+like the line of another socket. So sock_diag is asked, whose answer holds names with their lengths. What it
+does not say (the kernel's address, the number of references) is read from the file, with the names that are
+known by then. If sock_diag cannot be asked, the lines of the file count only as far as they are as many as
+the kernel counts sockets: else those that may be part of a name are shown as unreadable.
 
-Sources: net/unix/af_unix.c (`unix_seq_show`), net/unix/diag.c, net/core/sock.c (`proto_seq_printf`; Linux 5.10
-to 7.2).
+Sources: net/unix/af_unix.c (`unix_seq_show`), net/unix/diag.c, net/core/sock.c (`proto_seq_printf`; Linux
+5.10 to 7.2).
 """
 
 from __future__ import annotations
@@ -95,9 +95,7 @@ def _folder(pid: int | None) -> str:
     return "/proc/net" if pid is None else f"/proc/{pid}/net"
 
 
-def _joined(
-    kernel: GuestKernel, path: str, found: dict[UnixDiag, Source]
-) -> Iterator[Unix | Unavailable]:
+def _joined(kernel: GuestKernel, path: str, found: dict[UnixDiag, Source]) -> Iterator[Unix | Unavailable]:
     names: dict[int, set[bytes]] = {}
     for answer in found:
         names.setdefault(answer.inode, set()).add(answer.shown_name)
@@ -122,7 +120,7 @@ def _by_text(kernel: GuestKernel, folder: str, gap: Unavailable) -> Iterator[Uni
     are as many lines as sockets."""
     path = f"{folder}/unix"
     lines = list(table_lines(kernel, path))
-    count = _count(kernel, folder)
+    count = counted(kernel, folder, b"UNIX", b"UNIX-STREAM")  # two protocols since 5.15
     exact = count == sum(not isinstance(line, Unavailable) for line in lines)
     if not exact and lines:
         yield Unavailable(f"{path}: {len(lines)} lines for {count} sockets; {gap.reason}")
@@ -151,11 +149,11 @@ def _of_line(socket: UnixSocket, source: Source) -> Unix:
     )
 
 
-def _count(kernel: GuestKernel, folder: str) -> int | None:
-    """How many unix sockets the kernel counts (`UNIX`, and since 5.15 `UNIX-STREAM`, in
-    /proc/net/protocols); None if it does not say. The names there are the kernel's own."""
+def counted(kernel: GuestKernel, folder: str, *protocols: bytes) -> int | None:
+    """How many sockets of some protocols the kernel counts in /proc/net/protocols; None if it does not say.
+    The names there are the kernel's own."""
     try:
         words = [line.split() for line in split_lines(kernel.files.read(f"{folder}/protocols"))]
-        return sum(int(fields[2]) for fields in words if fields and fields[0] in (b"UNIX", b"UNIX-STREAM"))
+        return sum(int(fields[2]) for fields in words if fields and fields[0] in protocols)
     except (*UNREADABLE, ValueError, IndexError):
         return None

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from hybridbridge_vol.netlink.ip_names import HARDWARE, LINK_FLAGS, NO_CARRIER, names_of
+from collections.abc import Mapping
+
+from hybridbridge_vol.netlink.attribute_text import Attributes, Pairs, Schema, joined
+from hybridbridge_vol.netlink.ip_names import ADDRESS_MODES, HARDWARE, LINK_FLAGS, NO_CARRIER, names_of
+from hybridbridge_vol.netlink.link_attributes import KINDS, LINK, PORTS, UNKNOWN
 from hybridbridge_vol.netlink.rtnetlink import Link
 from hybridbridge_vol.procfs.net_dev import IFF_RUNNING, IFF_UP
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.tool import Column
 from hybridbridge_vol.tools.network.ip.view import (
     ADDRESS,
+    AND,
     BRD,
     FAMILY,
     FLAGS,
+    GROUP,
     IFACE,
     IFINDEX,
     MTU,
     QDISC,
+    QLEN,
     STATE,
     Rows,
     View,
@@ -39,17 +46,34 @@ COUNTERS = tuple(
     )
     for name, about in COUNTED.items()
 )
+MASTER = Column("MASTER", "str", "bridge, bond, team or VRF it belongs to")
+KIND = Column("KIND", "str", "vlan, vxlan, bridge, …; none: a device")
+ALIAS = Column("ALIAS", "str", "text that somebody gave it")
+ALTNAMES = Column("ALTNAMES", "str", "its other names")
+NETNSID = Column(
+    "NETNSID", "int", "namespace of the interface it lies on or is paired with (ip netns list-id)"
+)
 LINK_COLUMNS = (
     IFINDEX,
     IFACE,
     FAMILY,
     ADDRESS,
+    AND,
     BRD,
     FLAGS,
     STATE,
     MTU,
     QDISC,
-    Column("MASTER", "str", "bridge or bond it belongs to"),
+    GROUP,
+    QLEN,
+    MASTER,
+    KIND,
+    Column("INFO", "str", "what its driver says of it: VLAN id, ends of a tunnel, …"),
+    Column("PORT", "str", "what its master's driver says of it"),
+    ALIAS,
+    ALTNAMES,
+    NETNSID,
+    AND,
     *COUNTERS,
 )
 
@@ -80,7 +104,38 @@ def link_cells(view: View, found: Found) -> dict[str, Cell]:
         "GROUP": None if link.group is None else "default" if link.group == 0 else str(link.group),
         "QLEN": link.queue,
         "MASTER": view.name(link.master),
+        "KIND": link.kind,
+        "INFO": joined(_of_kind(KINDS, link.kind, link.info, view)) or None,
+        "PORT": _port(link, view),
+        "ALIAS": link.alias,
+        "ALTNAMES": " ".join(link.altnames) or None,
+        "NETNSID": None if link.peer_namespace is None else to_signed(link.peer_namespace),
+        "AND": joined(_and(link, view)) or None,
     }
+
+
+def _and(link: Link, view: View) -> Pairs:
+    pairs = LINK.pairs(link.rest, view.index_name)
+    if link.address_mode is not None:
+        mode = ADDRESS_MODES.get(link.address_mode, str(link.address_mode))
+        pairs.append(("inet6_addr_gen_mode", mode))
+    return pairs
+
+
+def _of_kind(kinds: Mapping[str, Schema], kind: str | None, found: Attributes, view: View) -> Pairs:
+    return kinds.get(kind or "", UNKNOWN).pairs(found, view.index_name)
+
+
+def _port(link: Link, view: View) -> str | None:
+    if link.port_kind is None:
+        return None
+    pairs = _of_kind(PORTS, link.port_kind, link.port_info, view)
+    return "; ".join([link.port_kind, *([joined(pairs)] if pairs else [])])
+
+
+def to_signed(number: int) -> int:
+    """An attribute of 32 bits with its sign."""
+    return number - (1 << 32) if number >> 31 else number
 
 
 def links(view: View) -> Rows:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from hybridbridge_vol.netlink.attribute_text import joined
 from hybridbridge_vol.netlink.ip_names import NEIGHBOUR_FLAGS, NEIGHBOUR_STATES, names_of
+from hybridbridge_vol.netlink.route_attributes import NEIGHBOUR
 from hybridbridge_vol.netlink.rtnetlink import RTM_GETNEIGH, parse_neighbour
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.tool import Column
-from hybridbridge_vol.tools.network.ip.view import ADDRESS, FLAGS, IFACE, STATE, Rows, View
+from hybridbridge_vol.tools.network.ip.view import ADDRESS, AND, FLAGS, IFACE, STATE, Rows, View
 
 NUD_NOARP = 0x40
 NEIGHBOUR_COLUMNS = (
-    ADDRESS, IFACE, Column("LLADDR", "str", "hardware address"), STATE, FLAGS,
+    ADDRESS, IFACE, Column("LLADDR", "str", "hardware address"), STATE, FLAGS, AND,
 )  # fmt: skip
 
 
@@ -27,6 +29,7 @@ def neighbours(view: View) -> Rows:
                     "LLADDR": found.lladdr,
                     "STATE": state,
                     "FLAGS": " ".join(names_of(found.flags, NEIGHBOUR_FLAGS)),
+                    "AND": joined(NEIGHBOUR.pairs(found.rest, view.index_name)) or None,
                 },
                 sources,
             )

@@ -37,6 +37,9 @@ FLAGS = Column(
 )
 STATE = Column("STATE", "str", "UP, DOWN, UNKNOWN, …")
 MTU = Column("MTU", "int", "largest packet in bytes")
+GROUP = Column("GROUP", "str", "group of interfaces")
+QLEN = Column("QLEN", "int", "packets that can wait to be sent")
+AND = Column("AND", "str", "attributes that have no column: their names and values; unknown ones by number")
 QDISC = Column("QDISC", "str", "queueing discipline")
 
 
@@ -62,6 +65,10 @@ class View:
 
     def name(self, ifindex: int | None) -> str | None:
         return None if ifindex is None else self._names.get(ifindex, f"if{ifindex}")
+
+    def index_name(self, ifindex: int) -> str:
+        """The name of an interface; `if7` for one that is not here."""
+        return self._names.get(ifindex, f"if{ifindex}")
 
     def answers(
         self, kind: int, parse: Callable[[bytes], T]
