@@ -15,6 +15,7 @@ from hybridbridge_vol.netlink.attribute_text import (
     nested,
     one_of,
 )
+from hybridbridge_vol.netlink.ip_names import PROTOCOLS
 from hybridbridge_vol.netlink.messages import attribute_list
 from hybridbridge_vol.procfs.net import address_text
 from hybridbridge_vol.procfs.pid import text
@@ -125,6 +126,7 @@ _RANGE_FORMS: dict[str, Form] = {
     "users": lambda data, _names: "-".join(map(str, struct.unpack("<II", data[:8]))),
     "range": lambda data, _names: _range(*struct.unpack("<HH", data[:4])),
     "realms": _realms,
+    "proto": lambda data, _names: PROTOCOLS.get(data[0], str(data[0])),
 }
 
 
@@ -134,7 +136,7 @@ def _range(first: int, last: int) -> str:
 
 RULE = Schema(
     "dst:ip src:ip iif:s goto - priority - - - fwmark:x realms:realms tun_id:be suppress_ifgroup "
-    "suppress_prefixlength table fwmask:x oif:s - l3mdev:f uidrange:users protocol ipproto sport:range "
+    "suppress_prefixlength table fwmask:x oif:s - l3mdev:f uidrange:users protocol:proto ipproto sport:range "
     "dport:range dscp flowlabel:x flowlabel_mask:x sport_mask:x dport_mask:x dscp_mask:x",
     _RANGE_FORMS,
 )

@@ -47,7 +47,7 @@ def hardware(data: bytes) -> str:
 
 
 class Link(NamedTuple):
-    """An interface. What the kernel did not tell is None."""
+    """An interface. What the kernel did not answer is None."""
 
     ifindex: int
     name: str

@@ -1,4 +1,4 @@
-"""The formats of /proc/net that tell interfaces, addresses, counters and groups: dev, if_inet6, snmp, snmp6,
+"""The formats of /proc/net that list interfaces, addresses, counters and groups: dev, if_inet6, snmp, snmp6,
 igmp.
 
 Sources: net/core/net-procfs.c, net/ipv6/addrconf.c (if6_seq_show), net/ipv4/proc.c, net/ipv6/proc.c,

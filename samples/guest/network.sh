@@ -5,9 +5,10 @@ link zoo0 type dummy
 link zoo1 type dummy
 link zoo2 type dummy
 link zoo3 type dummy
+link zoo4 type dummy
 ip link set zoo0 address 02:00:00:00:0a:01 alias 'uplink of the "zoo"' group 7
 ip link property add dev zoo0 altname zoo-uplink altname a-second-name-that-is-longer
-ip link set zoo0 up; ip link set zoo1 up; ip link set zoo3 up
+ip link set zoo0 up; ip link set zoo1 up; ip link set zoo3 up; ip link set zoo4 up
 ip addr add 10.4.0.1/16 dev zoo0
 ip addr add 10.4.1.1 peer 10.4.1.2 dev zoo1 metric 40
 ip addr add 2001:db8:4::1/64 dev zoo0 nodad
@@ -40,7 +41,7 @@ link vrf7 type vrf table 77
 try ip link set zoo2 master vrf7
 link ifb7 type ifb
 link nlmon7 type nlmon
-link link zoo1 name macsec7 type macsec port 11 encrypt on
+link link zoo4 name macsec7 type macsec port 11 encrypt on
 link xfrm7 type xfrm dev zoo0 if_id 42
 try ip tuntap add mode tun name tun7
 try ip tuntap add mode tap name tap7
@@ -58,7 +59,7 @@ for family in -4 -6; do
     rule priority 1100 not from $net tos 0x10 lookup 77
     rule priority 1101 fwmark 0x10/0xf0 lookup 77
     rule priority 1102 uidrange 1000-1999 lookup 77
-    rule priority 1103 ipproto tcp sport 1000-2000 dport 443 lookup 77
+    rule priority 1103 ipproto 6 sport 1000-2000 dport 443 lookup 77
     rule priority 1104 iif zoo0 oif zoo1 lookup main suppress_prefixlength 3
     rule priority 1105 to $to blackhole
     rule priority 1106 goto 2000
