@@ -82,7 +82,7 @@ class Session:
         self.threads = SnapshotThreads(self.proxy, self.cpus)
         self.addresses = SnapshotAddresses(self.proxy)
         self.routes = SnapshotRouteTables(self.proxy)
-        self.sockets = SnapshotSocketTables(self.proxy)
+        self.sockets = SnapshotSocketTables(self.proxy, self.files)
         self.workers = SnapshotWorkers(self.caller.hybrid, processors or usable_processors())
         self.progress = in_this_process_only(progress or _ignore)
         try:

@@ -9,10 +9,17 @@ from __future__ import annotations
 import errno
 import os
 
-from hybridbridge_vol.errors import CallRolledBack
+from hybridbridge_vol.bridge.objects.kernel_sockets import are_kernels
+from hybridbridge_vol.bridge.objects.netlink_socket import open_netlink_socket
+from hybridbridge_vol.errors import AttachError, CallRolledBack
+from hybridbridge_vol.guest.held_sockets import HeldSockets
+from hybridbridge_vol.guest.kernel import Files
 from hybridbridge_vol.guest.netlink_dumps import NetlinkDumps
-from hybridbridge_vol.guest.proxy_calls import ProxyCalls
+from hybridbridge_vol.guest.proxy_calls import AT_FDCWD, ProxyCalls
+from hybridbridge_vol.guest.values import HeldSocket
 from hybridbridge_vol.netlink.sock_diag import SOCK_DIAG_BY_FAMILY, Table
+from hybridbridge_vol.procfs.net import parse_inet_socket
+from hybridbridge_vol.procfs.sources import split_lines
 
 _NETLINK_SOCK_DIAG = 4  # include/uapi/linux/netlink.h
 
@@ -20,8 +27,9 @@ _NETLINK_SOCK_DIAG = 4  # include/uapi/linux/netlink.h
 class SnapshotSocketTables:
     """Implements `guest.kernel.SocketTables`."""
 
-    def __init__(self, proxy: ProxyCalls) -> None:
+    def __init__(self, proxy: ProxyCalls, files: Files) -> None:
         self._proxy = proxy
+        self._files = files
         self._dumps = NetlinkDumps(proxy, _NETLINK_SOCK_DIAG)
         self._failed: dict[str, OSError | CallRolledBack] = {}
         self._there: set[str] = set()
@@ -33,6 +41,27 @@ class SnapshotSocketTables:
         for module in table.diag_modules:
             self._need(module)
         return self._dumps.dump(table.source(net_of), SOCK_DIAG_BY_FAMILY, table.request, net_of)
+
+    def held(self, pid: int, fd: int) -> HeldSocket:
+        """See `guest.kernel.SocketTables`."""
+        return HeldSockets(self._proxy).ask(pid, fd)
+
+    def kernel_inodes(self, path: str) -> set[int]:
+        """See `guest.kernel.SocketTables`."""
+        lines = split_lines(self._files.read(path))[1:]
+        fd = self._proxy.checked(path, "openat", AT_FDCWD, self._proxy.put_path(path), os.O_RDONLY, 0)
+        try:
+            table, own = path.rpartition("/")[2], open_netlink_socket(self._proxy.caller, _NETLINK_SOCK_DIAG)
+            kernels = are_kernels(self._proxy.caller, table, fd, own)
+            self._proxy.raw("close", own)
+        except (KeyError, AttachError) as error:
+            raise OSError(errno.EOPNOTSUPP, f"its sockets cannot be walked: {error}", path) from None
+        finally:
+            self._proxy.raw("close", fd)
+        if len(kernels) != len(lines):
+            raise OSError(errno.EIO, f"{len(lines)} lines for {len(kernels)} sockets", path)
+        pairs = zip(lines, kernels, strict=True)
+        return {parse_inet_socket(line).inode for line, is_kernels in pairs if is_kernels}
 
     def _may_exist(self, table: Table) -> bool:
         """Whether there can be sockets of a table at all. A family is registered in `net_families`

@@ -10,6 +10,11 @@ from hybridbridge_vol.netlink.attribute_text import Names, Schema, nested, one_o
 _MODES = {1: "private", 2: "vepa", 4: "bridge", 8: "passthru", 16: "source"}
 _VLAN_FLAGS = ("REORDER_HDR", "GVRP", "LOOSE_BINDING", "MVRP", "BRIDGE_BINDING")
 
+_BRIDGE_OPTIONS = (
+    "no_linklocal_learn", "mcast_vlan_snooping", "mst_enabled", "mdb_offload_fail_notification",
+    "fdb_local_vlan_0",
+)  # fmt: skip
+
 
 def _macvlan_mode(data: bytes, _names: Names) -> str:
     number = int.from_bytes(data, "little")
@@ -27,6 +32,14 @@ def _vlan_flags(data: bytes, _names: Names) -> str:
 def _bridge_id(data: bytes, names: Names) -> str:
     """struct ifla_bridge_id."""
     return f"{data[0]:02x}{data[1]:02x}." + ":".join(f"{byte:02x}" for byte in data[2:8])
+
+
+def _bridge_options(data: bytes, _names: Names) -> str:
+    """struct br_boolopt_multi: which options there are, and which are on."""
+    values, mask = struct.unpack_from("<II", data)
+    names = dict(enumerate(_BRIDGE_OPTIONS))
+    bits = (bit for bit in range(32) if mask >> bit & 1)
+    return " ".join(f"{names.get(bit, f'option-{bit}')} {values >> bit & 1}" for bit in bits)
 
 
 def _key(data: bytes, _names: Names) -> str:
@@ -63,17 +76,22 @@ _GRE = Schema(
     "fwmark:x erspan_index erspan_ver erspan_dir erspan_hwid:x",
     {"key": _key, "encap": _ENCAPSULATION},
 )
-_IPTUN = Schema(
-    "link:if local:ip remote:ip ttl tos:x encap_limit flowinfo:x flags:x proto:proto pmtudisc:b "
-    "6rd-prefix:ip 6rd-relay_prefix:ip 6rd-prefixlen 6rd-relay_prefixlen encap_type:encap "
-    "encap_flags:x encap_sport:be encap_dport:be external:f fwmark:x",
-    {
-        "encap": _ENCAPSULATION,
-        "proto": lambda data, _names: {0: "any", 4: "ipip", 41: "ip6ip", 137: "mplsip"}.get(
-            data[0], str(data[0])
-        ),
-    },
+_IPTUN_NAMES = (
+    "link:if local:ip remote:ip ttl tos:x encap_limit flowinfo:x flags:x proto:proto pmtudisc:b prefix:ip "
+    "relay_prefix:ip prefixlen relay_prefixlen encap_type:encap encap_flags:x encap_sport:be encap_dport:be "
+    "external:f fwmark:x"
 )
+
+
+def _iptun(names: dict[int, str]) -> Schema:
+    """Tunnels through IPv4 or IPv6, with the names of the protocols that they carry."""
+
+    def protocol(data: bytes, _names: Names) -> str:
+        return names.get(data[0], str(data[0]))
+
+    return Schema(_IPTUN_NAMES, {"encap": _ENCAPSULATION, "proto": protocol})
+
+
 _VTI = Schema("link:if ikey:key okey:key local:ip remote:ip fwmark:x", {"key": _key})
 _MACVLAN = Schema(
     "mode:mode flags:x macaddr_mode macaddr:mac macaddr_data:raw macaddr_count bcqueuelen usedbcqueuelen "
@@ -109,8 +127,8 @@ KINDS = {
         "mcast_membership_intvl mcast_querier_intvl mcast_query_intvl mcast_query_response_intvl "
         "mcast_startup_query_intvl nf_call_iptables nf_call_ip6tables nf_call_arptables vlan_default_pvid - "
         "vlan_stats_enabled mcast_stats_enabled mcast_igmp_version mcast_mld_version vlan_stats_per_port "
-        "boolopt:raw mcast_querier_state:raw fdb_n_learned fdb_max_learned stp_mode",
-        {"id": _bridge_id},
+        "boolopt:options mcast_querier_state:raw fdb_n_learned fdb_max_learned stp_mode",
+        {"id": _bridge_id, "options": _bridge_options},
     ),
     "bond": Schema(
         "mode:mode active_slave:if miimon updelay downdelay use_carrier arp_interval arp_ip_target:raw "
@@ -156,7 +174,8 @@ KINDS = {
     ),
     "gtp": Schema("fd0 fd1 hsize role create_sockets restart_count local:ip local6:ip"),
     **dict.fromkeys(("gre", "gretap", "erspan", "ip6gre", "ip6gretap", "ip6erspan"), _GRE),
-    **dict.fromkeys(("ipip", "sit", "ip6tnl"), _IPTUN),
+    **dict.fromkeys(("ipip", "sit"), _iptun({0: "any", 4: "ipip", 41: "ip6ip", 137: "mplsip"})),
+    "ip6tnl": _iptun({0: "any", 4: "ipip6", 41: "ip6ip6"}),
     **dict.fromkeys(("vti", "vti6"), _VTI),
 }  # fmt: skip
 """IFLA_INFO_DATA by IFLA_INFO_KIND."""

@@ -4,10 +4,14 @@ does."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from errno import ENOENT, EPERM
 from typing import NamedTuple
 
 from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.netlink import sock_diag
+from hybridbridge_vol.netlink.inet_diag import InetDiag, parse_inet_diag
+from hybridbridge_vol.netlink.messages import parsed
 from hybridbridge_vol.procfs import net as proc_net
 from hybridbridge_vol.procfs.net import Endpoint
 from hybridbridge_vol.procfs.sources import Source
@@ -74,6 +78,8 @@ class SocketNames:
                 self._gaps[namespace] = unix
             elif unix.inode:
                 found.setdefault(unix.inode, _unix(unix))
+        for table in (sock_diag.MPTCP, sock_diag.MPTCP6, sock_diag.SCTP, sock_diag.SCTP6):
+            self._add_diag(found, namespace, table, pid)
         for file, make in _READERS.items():
             for line in table_lines(self._kernel, f"{folder}/{file}"):
                 if isinstance(line, Unavailable):
@@ -87,6 +93,34 @@ class SocketNames:
                 if inode:
                     found.setdefault(inode, name)
         return found
+
+    def _add_diag(
+        self, found: dict[int, SocketName], namespace: str, table: sock_diag.Table, pid: int
+    ) -> None:
+        """The sockets of a protocol that no file lists. Without its module no such socket is known."""
+        source = table.source(pid)
+        try:
+            data = self._kernel.sockets.dump(table, pid)
+        except UNREADABLE as error:
+            if not isinstance(error, OSError) or error.errno not in (ENOENT, EPERM):
+                self._gaps[namespace] = why(source, error)
+            return
+        for answer, place in parsed(source, (sock_diag.SOCK_DIAG_BY_FAMILY,), data, parse_inet_diag):
+            if isinstance(answer, ParseError):
+                self._gaps[namespace] = Unavailable(str(answer))
+            elif answer.inode:
+                found.setdefault(answer.inode, _of_diag(table, answer, place))
+
+
+def _of_diag(table: sock_diag.Table, answer: InetDiag, source: Source) -> SocketName:
+    six = answer.family == sock_diag.AF_INET6
+    connected = answer.remote.port or not answer.remote.is_any
+    name = _end(answer.local, six) + (f"->{_end(answer.remote, six)}" if connected else "")
+    state = STATES[answer.state] if answer.state < len(STATES) else f"state {answer.state}"
+    protocol = table.name.removesuffix("6").upper()
+    ports = (answer.local.port, answer.remote.port)
+    kind = "IPv6" if six else "IPv4"
+    return SocketName(kind, str(answer.inode), protocol, f"{name} ({state})", source, ports)
 
 
 def _inet(file: str, line: bytes, source: Source) -> tuple[int, SocketName]:

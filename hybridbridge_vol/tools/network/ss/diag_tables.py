@@ -179,7 +179,7 @@ def _xdp(found: XdpDiag, source: Source, names: dict[int, str]) -> Socket:
         SEND_Q: 0,
         LOCAL: f"{names.get(found.interface, f'if{found.interface}')}:q{found.queue}"
         if found.interface
-        else "*:*",
+        else "*",
         PEER: "*",
         UID: found.uid,
         INODE: found.inode,
