@@ -37,7 +37,8 @@ Lab = Any
 U64 = (1 << 64) - 1
 TASK_SIZE = 16384
 SOCKET_SOCK, SOCK_SIZE = 24, 1400
-"""Where a struct socket has its sock (include/linux/net.h), and bytes of it in which list nodes are looked for."""
+"""Where a struct socket has its sock (include/linux/net.h), and bytes of that in which nodes of lists are
+looked for."""
 PID_WORDS = 24
 """64-bit words of a struct pid in which the lists of its tasks begin."""
 Row = tuple[Any, ...]
@@ -277,12 +278,11 @@ def unhash(editor: Editor, pid: int, fd: int) -> None:
     """Take a socket out of every hash table that it is in: what `sk_nulls_del_node_init` and its like do."""
     proxy = editor.session.proxy
     copy = proxy.raw("pidfd_getfd", proxy.raw("pidfd_open", pid, 0, side="twin"), fd, 0, side="twin")
-    lookup = editor.bridge.home("sockfd_lookup")
-    socket_vaddr = editor.session.caller.call(lookup, copy, editor.session.caller.put(bytes(8))) & U64
+    socket_vaddr = editor.call("sockfd_lookup", copy, editor.session.caller.put(bytes(8)))
     sock = editor.read(socket_vaddr + SOCKET_SOCK)
     for node in range(sock, sock + SOCK_SIZE, 8):
         following, holder = editor.read(node), editor.read(node + 8)
-        if holder >> 48 == 0xFFFF and editor.bridge.space.complete(holder) is not None:
+        if holder >> 48 == 0xFFFF:
             with contextlib.suppress(UnmappedVirtual):
                 if editor.read(holder) == node:
                     editor.write(holder, following)
