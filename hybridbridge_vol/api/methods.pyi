@@ -174,6 +174,13 @@ class Ip(Record):
     group: str | None
     qlen: int | None
     master: str | None
+    alias: str | None
+    altnames: str | None
+    netnsid: int | None
+    and_: str | None
+    kind: str | None
+    info: str | None
+    port: str | None
     rx_bytes: int | None
     rx_packets: int | None
     rx_errors: int | None
@@ -197,12 +204,14 @@ class Ip(Record):
     weight: int | None
     pref: str | None
     expires: int | None
-    priority: int | None
     from_: str | None
+    tos: int | None
+    priority: int | None
+    not_: str | None
     to: str | None
     iif: str | None
     oif: str | None
-    fwmark: int | None
+    fwmark: str | None
     action: str | None
 
 class Lsmod(Record):
@@ -449,6 +458,7 @@ class Ss(Record):
     uid: int | None
     inode: int | None
     sk: int | None
+    and_: str | None
     rto: int | None
     ato: int | None
     qack: int | None
@@ -709,6 +719,12 @@ class ToolMethods:
         unix: bool = ...,
         packet: bool = ...,
         netlink: bool = ...,
+        sctp: bool = ...,
+        mptcp: bool = ...,
+        vsock: bool = ...,
+        xdp: bool = ...,
+        tipc: bool = ...,
+        smc: bool = ...,
         inet: bool = ...,
         inet6: bool = ...,
         listening: bool = ...,

@@ -2,6 +2,7 @@
 
 Sources: fs/proc/stat.c, fs/proc/meminfo.c, mm/vmstat.c, block/genhd.c (`diskstats_show`). Lines and fields
 are only ever added, so all are read by name or by position. What an older kernel does not count is 0.
+Names are the kernel's and its drivers', but for those of interfaces in /proc/interrupts (procfs/net_dev.py).
 """
 
 from __future__ import annotations

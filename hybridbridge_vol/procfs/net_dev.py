@@ -3,6 +3,10 @@ igmp.
 
 Sources: net/core/net-procfs.c, net/ipv6/addrconf.c (if6_seq_show), net/ipv4/proc.c, net/ipv6/proc.c,
 net/ipv4/igmp.c, net/ipv6/mcast.c, include/uapi/linux/if.h (Linux 5.10 to 6.12).
+
+The only text that anybody chooses are names of interfaces, in which the kernel allows no blank, no line end,
+no slash and no colon (net/core/dev.c, `dev_valid_name`): these files are split at the kernel's blanks, as
+bytes, because Python's text knows more of them.
 """
 
 from __future__ import annotations

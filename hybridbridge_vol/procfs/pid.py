@@ -4,6 +4,10 @@
 Sources: Documentation/filesystems/proc.rst and fs/proc/array.c (Linux 5.10 to 6.12). Fields are only ever
 added at the end of `stat` and as new lines of `status`, so these are read by position and by name, never by
 length.
+
+What a process chooses: its name, which `status` escapes (fs/proc/array.c, `proc_task_name`) and which in
+`stat` ends at the last parenthesis; its command line, in which NUL bytes part the arguments. All else are the
+kernel's numbers.
 """
 
 from __future__ import annotations
