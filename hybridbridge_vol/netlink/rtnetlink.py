@@ -46,6 +46,12 @@ def hardware(data: bytes) -> str:
     return address_text(data) if len(data) in (4, 16) else ":".join(f"{byte:02x}" for byte in data)
 
 
+def proxy_body(family: int) -> bytes:
+    """The body of a request for the neighbours of a family that the machine answers for (struct ndmsg with
+    NTF_PROXY)."""
+    return struct.pack("<B9xBx", family, 0x08)
+
+
 class Link(NamedTuple):
     """An interface. What the kernel did not answer is None."""
 

@@ -178,6 +178,14 @@ def route_words(row: Row, option: str) -> list[str]:
     return words
 
 
+def test_neighbours_that_the_machine_answers_for_are_shown_with_all(lab: Lab, network: str) -> None:
+    rows = ask(lab, network, "ip", neigh=True, all=True)
+    assert [(row["ADDRESS"], row["IFACE"]) for row in rows if row["FLAGS"] == "proxy"] == [
+        ("10.4.0.50", "zoo0")
+    ]
+    assert "10.4.0.50 dev zoo0" in lab.sample(network).truth.command("ip neigh show proxy")
+
+
 def test_netstat_i_has_the_guest_s_letters(lab: Lab, network: str) -> None:
     rows = {row["IFACE"]: row for row in ask(lab, network, "netstat", interfaces=True, all=True)}
     lines = lab.sample(network).truth.command("netstat -ia").splitlines()[2:]

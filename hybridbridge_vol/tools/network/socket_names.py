@@ -57,6 +57,7 @@ class SocketNames:
         self._namespaces: dict[int, str] = {}
         self._tables: dict[str, dict[int, SocketName]] = {}
         self._gaps: dict[str, Unavailable] = {}
+        self._whole: set[str] = set()
 
     def find(self, pid: int, inode: int) -> SocketName | Unavailable | None:
         """A socket of a process; None if no table lists it, or why a table that might could not be read."""
@@ -69,7 +70,16 @@ class SocketNames:
         namespace = self._namespaces[pid]
         if namespace not in self._tables:
             self._tables[namespace] = self._read(namespace, pid)
+        if inode not in self._tables[namespace]:
+            self._read_rest(namespace, pid)
         return self._tables[namespace].get(inode) or self._gaps.get(namespace)
+
+    def _read_rest(self, namespace: str, pid: int) -> None:
+        """Add the sockets that no file lists. Few machines have any: they are asked for when one is missed."""
+        if namespace not in self._whole:
+            self._whole.add(namespace)
+            for table in (sock_diag.MPTCP, sock_diag.MPTCP6, sock_diag.SCTP, sock_diag.SCTP6):
+                self._add_diag(self._tables[namespace], namespace, table, pid)
 
     def _read(self, namespace: str, pid: int) -> dict[int, SocketName]:
         folder, found = f"/proc/{pid}/net", dict[int, SocketName]()
@@ -78,8 +88,6 @@ class SocketNames:
                 self._gaps[namespace] = unix
             elif unix.inode:
                 found.setdefault(unix.inode, _unix(unix))
-        for table in (sock_diag.MPTCP, sock_diag.MPTCP6, sock_diag.SCTP, sock_diag.SCTP6):
-            self._add_diag(found, namespace, table, pid)
         for file, make in _READERS.items():
             for line in table_lines(self._kernel, f"{folder}/{file}"):
                 if isinstance(line, Unavailable):

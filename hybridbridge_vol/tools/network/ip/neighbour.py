@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 from hybridbridge_vol.netlink.attribute_text import joined
 from hybridbridge_vol.netlink.ip_names import NEIGHBOUR_FLAGS, NEIGHBOUR_STATES, names_of
 from hybridbridge_vol.netlink.route_attributes import NEIGHBOUR
-from hybridbridge_vol.netlink.rtnetlink import RTM_GETNEIGH, parse_neighbour
+from hybridbridge_vol.netlink.rtnetlink import RTM_GETNEIGH, parse_neighbour, proxy_body
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.tool import Column
 from hybridbridge_vol.tools.network.ip.view import ADDRESS, AND, FLAGS, IFACE, STATE, Rows, View
@@ -17,7 +19,8 @@ NEIGHBOUR_COLUMNS = (
 
 
 def neighbours(view: View) -> Rows:
-    for found, sources in view.answers(RTM_GETNEIGH, parse_neighbour):
+    proxies = view.answers(RTM_GETNEIGH, parse_neighbour, proxy_body) if view.all else ()
+    for found, sources in chain(view.answers(RTM_GETNEIGH, parse_neighbour), proxies):
         if isinstance(found, Unavailable):
             yield found, sources
         elif view.all or found.state & ~NUD_NOARP:

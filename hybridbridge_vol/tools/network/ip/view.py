@@ -71,13 +71,15 @@ class View:
         return self._names.get(ifindex, f"if{ifindex}")
 
     def answers(
-        self, kind: int, parse: Callable[[bytes], T]
+        self, kind: int, parse: Callable[[bytes], T], body: Callable[[int], bytes] | None = None
     ) -> Iterator[tuple[T | Unavailable, tuple[Source, ...]]]:
-        """What the kernel answers of each family, or why it does not."""
+        """What the kernel answers of each family, or why it does not; `body` makes the request's of the
+        family, by default one for all entries."""
         for family in self.families:
             gap = None
             try:
-                data = self.kernel.routes.dump(kind, request_body(kind, family))
+                request = request_body(kind, family) if body is None else body(family)
+                data = self.kernel.routes.dump(kind, request)
             except EndlessFile as error:
                 data, gap = error.partial, why("rtnetlink", error)
             except UNREADABLE as error:
