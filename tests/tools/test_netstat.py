@@ -191,7 +191,7 @@ NOTHING: dict[str, bytes | Exception] = {
         "unix",
         *(f"{kind}{six}" for kind in ("tcp", "udp", "udplite", "raw", "icmp") for six in ("", "6")),
     )
-}
+} | {"sock_diag unix": b""}
 
 
 def test_without_options_what_listens_is_left_out_and_with_l_the_rest() -> None:

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+from generations import RICH
 from hypothesis import given
 from hypothesis import strategies as st
 from live_kernel import LiveKernel
@@ -79,7 +80,7 @@ def test_ss_xanp_is_the_guest_s(lab: Lab, generation: str) -> None:
     assert sorted(as_by_text(cells(row)) for row in rows) == sorted(as_by_text(line) for line in theirs)
     peers = {row["LOCAL"].split()[-1]: row["PEER"].split()[-1] for row in rows if row["PEER"] != "*"}
     assert all(peers[peer] == inode for inode, peer in peers.items() if peers.get(peer, "0") != "0")
-    assert any(row["RECV-Q"] for row in rows)
+    assert any(row["RECV-Q"] for row in rows) or generation not in RICH
     kernel_says = {
         line.split()[6]: line.split()[5]
         for line in lab.sample(generation).truth.file("/proc/net/unix").decode().splitlines()

@@ -75,7 +75,7 @@ class SocketNames:
         return self._tables[namespace].get(inode) or self._gaps.get(namespace)
 
     def _read_rest(self, namespace: str, pid: int) -> None:
-        """Add the sockets that no file lists. Few machines have any: they are asked for when one is missed."""
+        """Add the sockets that no file lists. Few machines have any: they are asked for if one is missed."""
         if namespace not in self._whole:
             self._whole.add(namespace)
             for table in (sock_diag.MPTCP, sock_diag.MPTCP6, sock_diag.SCTP, sock_diag.SCTP6):

@@ -13,6 +13,7 @@ Sources: net/unix/af_unix.c (`unix_seq_show`), net/unix/diag.c, net/core/sock.c 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from errno import ENOENT
 from typing import NamedTuple
 
 from hybridbridge_vol.errors import ParseError
@@ -99,7 +100,7 @@ def _joined(kernel: GuestKernel, path: str, found: dict[UnixDiag, Source]) -> It
     names: dict[int, set[bytes]] = {}
     for answer in found:
         names.setdefault(answer.inode, set()).add(answer.shown_name)
-    data, gap = read_lines(kernel.files, path)
+    data, gap = read_lines(kernel.files, path, empty=ENOENT)
     records, agrees = unix_records(path, data, names)
     by_inode = {record.socket.inode: record for record in records}
     for answer, place in found.items():

@@ -81,24 +81,17 @@ LINK_COLUMNS = (
 def link_cells(view: View, found: Found) -> dict[str, Cell]:
     link = found.link
     assert isinstance(link, Link)
-    name = link.name
-    if link.peer is not None:
-        other = f"if{link.peer}" if link.peer_namespace is not None or not link.peer else view.name(link.peer)
-        name += f"@{other if link.peer else 'NONE'}"
     flags = names_of(link.flags & ~IFF_RUNNING, LINK_FLAGS)
     if link.flags & IFF_UP and not link.flags & IFF_RUNNING:
         flags = [NO_CARRIER, *flags]
-    state = (
-        IF_OPER[link.state].upper() if link.state is not None and link.state < len(IF_OPER) else link.state
-    )
     return {
         "IFINDEX": link.ifindex,
-        "IFACE": name,
+        "IFACE": _shown_name(view, link),
         "FAMILY": f"link/{HARDWARE.get(link.type, link.type)}",
         "ADDRESS": link.address,
         "BRD": link.broadcast,
         "FLAGS": ",".join(flags),
-        "STATE": None if state is None else str(state),
+        "STATE": _state(link.state),
         "MTU": link.mtu,
         "QDISC": link.qdisc if link.qdisc is not None else found.gap,
         "GROUP": None if link.group is None else "default" if link.group == 0 else str(link.group),
@@ -112,6 +105,21 @@ def link_cells(view: View, found: Found) -> dict[str, Cell]:
         "NETNSID": None if link.peer_namespace is None else to_signed(link.peer_namespace),
         "AND": joined(_and(link, view)) or None,
     }
+
+
+def _shown_name(view: View, link: Link) -> str:
+    """The name, and behind @ the interface it lies on or is paired with."""
+    if link.peer is None:
+        return link.name
+    if not link.peer:
+        return f"{link.name}@NONE"
+    return f"{link.name}@{f'if{link.peer}' if link.peer_namespace is not None else view.name(link.peer)}"
+
+
+def _state(state: int | None) -> str | None:
+    if state is None:
+        return None
+    return IF_OPER[state].upper() if state < len(IF_OPER) else str(state)
 
 
 def _and(link: Link, view: View) -> Pairs:
