@@ -28,11 +28,11 @@ from hybridbridge_vol.guest.values import (
     TaskList,
     Uname,
 )
-from hybridbridge_vol.netlink.sock_diag import Table
 
 if TYPE_CHECKING:
     from hybridbridge_vol.bridge.attachment import Bridge
     from hybridbridge_vol.guest.answer_labels import AnswerLabels
+    from hybridbridge_vol.netlink.sock_diag import Table
 
 P = TypeVar("P")
 T = TypeVar("T")
