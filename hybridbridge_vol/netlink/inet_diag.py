@@ -6,7 +6,8 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from hybridbridge_vol.netlink.messages import attributes
+from hybridbridge_vol.netlink.attribute_text import Attributes, Schema, one_of
+from hybridbridge_vol.netlink.messages import attribute_list, attributes
 from hybridbridge_vol.netlink.sock_diag import AF_INET, AF_INET6
 from hybridbridge_vol.procfs.net import Endpoint, address_text
 
@@ -41,6 +42,17 @@ class InetDiag(NamedTuple):
     locals: tuple[str, ...]
     """All own addresses of an endpoint or association of SCTP."""
     peers: tuple[str, ...]
+    rest: Attributes = ()
+    """All other attributes (`DETAILS`)."""
+
+
+DETAILS = Schema(
+    "meminfo:raw info:raw vegas:raw congestion:s tos:x tclass:x skmem:raw shutdown:closed dctcp:raw protocol "
+    "v6only locals:raw peers:raw - fwmark:x bbr:raw class_id:x md5:raw ulp:raw bpf_storage:raw cgroup "
+    "sockopt:x",
+    {"closed": one_of("none", "receives no more", "sends no more", "neither sends nor receives")},
+)
+"""INET_DIAG_*, by the names that ss gives them."""
 
 
 def parse_inet_diag(body: bytes) -> InetDiag:
@@ -52,6 +64,7 @@ def parse_inet_diag(body: bytes) -> InetDiag:
     return InetDiag(
         family, state, timer, retransmits, local, remote, interface, cookie, expires, received, sent, uid,
         inode, _PEERS in found, _addresses(found.get(_LOCALS, b"")), _addresses(found.get(_PEERS, b"")),
+        tuple(item for item in attribute_list(body[72:]) if item[0] not in (_LOCALS, _PEERS)),
     )  # fmt: skip
 
 

@@ -38,10 +38,10 @@ class Table(NamedTuple):
         return f"sock_diag {self.name}" + ("" if net_of is None else f" of {net_of}")
 
 
-def _inet(family: int, protocol: int) -> bytes:
-    """struct inet_diag_req_v2: any extension, any state, any address; a protocol beyond 8 bits in an
+def _inet(family: int, protocol: int, extensions: int = 0xFF) -> bytes:
+    """struct inet_diag_req_v2: these extensions, any state, any address; a protocol beyond 8 bits in an
     attribute."""
-    request = struct.pack("<BBBxI48x", family, protocol & 0xFF, 0xFF, _ALL_STATES)
+    request = struct.pack("<BBBxI48x", family, protocol & 0xFF, extensions, _ALL_STATES)
     if protocol > 0xFF:
         request += struct.pack("<HHI", 8, _INET_DIAG_REQ_PROTOCOL, protocol)
     return request
@@ -70,3 +70,25 @@ MPTCP6 = Table("mptcp6", AF_INET6, _inet(AF_INET6, IPPROTO_MPTCP), _OF_MPTCP, "m
 _OF_SCTP = ("inet_diag", "sctp_diag")
 SCTP = Table("sctp", AF_INET, _inet(AF_INET, IPPROTO_SCTP), _OF_SCTP, needs_module="sctp")
 SCTP6 = Table("sctp6", AF_INET6, _inet(AF_INET6, IPPROTO_SCTP), _OF_SCTP, needs_module="sctp")
+_SMALL = 0xB8
+"""Extensions of a request, as bits: congestion control, TOS, traffic class, shutdown; without those that ss
+shows by other options. The mark, the class and the control group come by themselves."""
+
+
+def _of_file(name: str, protocol: int, module: str) -> dict[str, Table]:
+    """The tables of a protocol that /proc/net lists too, for what it does not show."""
+    return {
+        f"{name}{suffix}": Table(
+            f"{name}{suffix}", family, _inet(family, protocol, _SMALL), ("inet_diag", module)
+        )
+        for suffix, family in (("", AF_INET), ("6", AF_INET6))
+    }
+
+
+OF_FILES = (
+    _of_file("tcp", 6, "tcp_diag")
+    | _of_file("udp", 17, "udp_diag")
+    | _of_file("udplite", 136, "udp_diag")
+    | _of_file("raw", 255, "raw_diag")
+)
+"""By the names of the files."""

@@ -135,10 +135,11 @@ Table = Callable[[], Iterator[Found]]
 def _sockets(kernel: GuestKernel, options: Options) -> Iterator[Found]:
     """The sockets that were asked for."""
     inet, inet6 = families(options)
+    details = options["extended"]
     of_inet: dict[str, Table] = {
-        "raw": partial(inet_tables, kernel, "raw", inet, inet6),
-        "udp": partial(inet_tables, kernel, "udp", inet, inet6),
-        "tcp": partial(inet_tables, kernel, "tcp", inet, inet6),
+        "raw": partial(inet_tables, kernel, "raw", inet, inet6, details),
+        "udp": partial(inet_tables, kernel, "udp", inet, inet6, details),
+        "tcp": partial(inet_tables, kernel, "tcp", inet, inet6, details),
         "sctp": partial(sctp_table, kernel, inet, inet6),
         "mptcp": partial(mptcp_table, kernel, inet, inet6),
     }

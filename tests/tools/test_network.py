@@ -286,3 +286,25 @@ def test_another_namespace_has_sockets_of_its_own(lab: Lab) -> None:
     ]
     # since 5.19 each namespace has a table of its own
     assert len(session.sockets.dump(sock_diag.UNIX, pid)) < len(session.sockets.dump(sock_diag.UNIX, 1))
+
+
+def test_what_proc_net_does_not_show_of_sockets_is_shown_too(lab: Lab, network: str) -> None:
+    """Those that ss, by inet_diag, says to be for IPv6 only, and the control groups."""
+    rows = {
+        str(row["INODE"]): named(row["AND"])
+        for row in ask(lab, network, "ss", tcp=True, udp=True, all=True, extended=True)
+        if row["INODE"]
+    }
+    lines = [
+        line
+        for line in lab.sample(network).truth.command("ss -tuanpe").splitlines()[1:]
+        if " ino:" in line and " ino:0 " not in line
+    ]
+    assert len(lines) > 10
+    for line in lines:
+        extras = dict(word.partition(":")[::2] for word in line.split() if ":" in word)
+        ours = rows[extras["ino"]]
+        assert ours.get("v6only") == extras.get("v6only")
+        if "cgroup" in extras:
+            assert extras["cgroup"] in (f"unreachable:{ours['cgroup']}", "/")
+    assert any("v6only" in row for row in rows.values())

@@ -59,6 +59,10 @@ class SocketNames:
         self._gaps: dict[str, Unavailable] = {}
         self._whole: set[str] = set()
 
+    def prepare(self, pid: int) -> None:
+        """Read the tables of a process's namespace: before several workers need them."""
+        self.find(pid, 0)
+
     def find(self, pid: int, inode: int) -> SocketName | Unavailable | None:
         """A socket of a process; None if no table lists it, or why a table that might could not be read."""
         if pid not in self._namespaces:
@@ -70,7 +74,7 @@ class SocketNames:
         namespace = self._namespaces[pid]
         if namespace not in self._tables:
             self._tables[namespace] = self._read(namespace, pid)
-        if inode not in self._tables[namespace]:
+        if inode and inode not in self._tables[namespace]:
             self._read_rest(namespace, pid)
         return self._tables[namespace].get(inode) or self._gaps.get(namespace)
 

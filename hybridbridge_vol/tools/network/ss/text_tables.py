@@ -21,6 +21,7 @@ from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import why
 from hybridbridge_vol.tools.network.ss.cells import (
+    AND,
     INFO,
     INODE,
     LOCAL,
@@ -40,6 +41,7 @@ from hybridbridge_vol.tools.network.ss.cells import (
     endpoint_text,
     state_name,
 )
+from hybridbridge_vol.tools.network.ss.inet_details import inet_details
 from hybridbridge_vol.tools.network.table_lines import table_lines
 
 _ETH_P_ALL = 3
@@ -53,15 +55,21 @@ _NETLINK = {
 _INET = {"raw": ("icmp", "raw"), "udp": ("udp", "udplite"), "tcp": ("tcp",)}
 
 
-def inet_tables(kernel: GuestKernel, kind: str, inet: bool, inet6: bool) -> Iterator[Found]:
-    """The sockets of "raw", "udp" or "tcp", of IPv4 and IPv6."""
+def inet_tables(
+    kernel: GuestKernel, kind: str, inet: bool, inet6: bool, details: bool = False
+) -> Iterator[Found]:
+    """The sockets of "raw", "udp" or "tcp", of IPv4 and IPv6; with `details` what their files do not show."""
     for name in _INET[kind]:
         for suffix in ("",) * inet + ("6",) * inet6:
-            yield from _table(
-                kernel,
-                f"/proc/net/{name}{suffix}",
-                partial(_inet_line, name),
-            )
+            known = inet_details(kernel, f"{name}{suffix}") if details else {}
+            for found in _table(kernel, f"/proc/net/{name}{suffix}", partial(_inet_line, name)):
+                if isinstance(found, Socket) and isinstance(known, Unavailable):
+                    found.cells[AND] = known
+                elif isinstance(found, Socket) and not isinstance(known, Unavailable):
+                    found.cells[AND] = known.get(
+                        (found.inode, str(found.cells[LOCAL]), str(found.cells[PEER]))
+                    )
+                yield found
 
 
 def _inet_line(name: str, line: bytes, source: Source) -> Socket:
