@@ -10,6 +10,13 @@ from hybridbridge_vol.netlink.attribute_text import Names, Schema, nested, one_o
 _MODES = {1: "private", 2: "vepa", 4: "bridge", 8: "passthru", 16: "source"}
 _VLAN_FLAGS = ("REORDER_HDR", "GVRP", "LOOSE_BINDING", "MVRP", "BRIDGE_BINDING")
 
+_CIPHERS = {
+    0x0080020001000001: "GCM-AES-128",
+    0x0080C20001000001: "GCM-AES-128",
+    0x0080C20001000002: "GCM-AES-256",
+    0x0080C20001000003: "GCM-AES-XPN-128",
+    0x0080C20001000004: "GCM-AES-XPN-256",
+}
 _BRIDGE_OPTIONS = (
     "no_linklocal_learn", "mcast_vlan_snooping", "mst_enabled", "mdb_offload_fail_notification",
     "fdb_local_vlan_0",
@@ -40,6 +47,12 @@ def _bridge_options(data: bytes, _names: Names) -> str:
     names = dict(enumerate(_BRIDGE_OPTIONS))
     bits = (bit for bit in range(32) if mask >> bit & 1)
     return " ".join(f"{names.get(bit, f'option-{bit}')} {values >> bit & 1}" for bit in bits)
+
+
+def _cipher(data: bytes, _names: Names) -> str:
+    """MACSEC_CIPHER_ID_* (include/uapi/linux/if_macsec.h); the first is also known by an older number."""
+    number = int.from_bytes(data, "little")
+    return _CIPHERS.get(number, hex(number))
 
 
 def _key(data: bytes, _names: Names) -> str:
@@ -160,9 +173,13 @@ KINDS = {
     "vrf": Schema("table"),
     "xfrm": Schema("link:if if_id:x external:f"),
     "macsec": Schema(
-        "sci:raw port:be icv_len cipher_suite:x window encoding_sa encrypt:b protect:b inc_sci:b es:b scb:b "
-        "replay_protect:b validation:check - offload:offload",
-        {"check": one_of("disabled", "check", "strict"), "offload": one_of("off", "phy", "mac")},
+        "sci:raw port:be icv_len cipher_suite:cipher window encoding_sa encrypt:b protect:b inc_sci:b es:b "
+        "scb:b replay_protect:b validation:check - offload:offload",
+        {
+            "cipher": _cipher,
+            "check": one_of("disabled", "check", "strict"),
+            "offload": one_of("off", "phy", "mac"),
+        },
     ),
     "tun": Schema(
         "user group type:type pi:b vnet_hdr:b persist:b multi_queue:b numqueues numdisabled",

@@ -325,14 +325,15 @@ def parse_rule(body: bytes) -> Rule:
         string(found[17]) if 17 in found else None, number(found[10]) if 10 in found else None,
         number(found[15]) if 15 in found else table, action, flags, tos,
         number(found[16]) if 16 in found else None, number(found[4]) if 4 in found else None,
-        tuple(item for item in _rest(body[12:], _RULE_FIELDS) if item not in _NOT_SUPPRESSED),
+        tuple(item for item in _rest(body[12:], _RULE_FIELDS) if item not in _SAYS_NOTHING),
     )  # fmt: skip
 
 
 _RULE_FIELDS = frozenset((1, 2, 3, 4, 6, 10, 15, 16, 17))
 """FRA_*: what has a field of its own."""
-_NOT_SUPPRESSED = tuple((kind, b"\xff\xff\xff\xff") for kind in (13, 14))
-"""FRA_SUPPRESS_IFGROUP and FRA_SUPPRESS_PREFIXLEN are always there; -1: nothing is suppressed."""
+_SAYS_NOTHING = ((13, b"\xff" * 4), (14, b"\xff" * 4), (28, b"\xff" * 2), (29, b"\xff" * 2))
+"""FRA_SUPPRESS_IFGROUP and FRA_SUPPRESS_PREFIXLEN of -1: nothing is suppressed; FRA_SPORT_MASK and
+FRA_DPORT_MASK: every bit of a port counts."""
 
 
 T = TypeVar("T")
