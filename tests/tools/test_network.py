@@ -266,7 +266,7 @@ def test_sockets_of_all_families_are_the_guest_s(lab: Lab, network: str) -> None
             words = words[1:] if words[0][:2] in ("v_", "ti", "xd") else words
             theirs.append((words[0], int(words[1]), int(words[2]), words[3], words[4]))
         assert sorted(ours) == sorted(theirs), family
-        assert ours or family in ("xdp", "tipc")
+        assert ours or family in ("xdp", "tipc") or (family, network) == ("mptcp", "5.10 network")
 
 
 def test_sock_diag_is_answered_alike_by_every_bridge(lab: Lab) -> None:
