@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 
 from hybridbridge_vol.bridge.objects.netlink_socket import open_netlink_socket
+from hybridbridge_vol.errors import AttachError
 from hybridbridge_vol.guest.descriptors import LARGEST_READ, Descriptor
 from hybridbridge_vol.guest.endless import joined
 from hybridbridge_vol.guest.proxy_calls import ProxyCalls
@@ -39,7 +41,10 @@ class NetlinkDumps:
         if socket is None or not socket.is_open:
             if len(self._sockets) >= _MOST_SOCKETS:
                 self._close_all()
-            opened = open_netlink_socket(self._proxy.caller, self._protocol, net_of)
+            try:
+                opened = open_netlink_socket(self._proxy.caller, self._protocol, net_of)
+            except AttachError as error:
+                raise OSError(errno.EOPNOTSUPP, str(error), "netlink") from None
             socket = self._sockets[net_of] = Descriptor(self._proxy.caller, opened)
         return socket
 

@@ -52,7 +52,8 @@ class SnapshotSocketTables:
         fd = self._proxy.checked(path, "openat", AT_FDCWD, self._proxy.put_path(path), os.O_RDONLY, 0)
         try:
             table, own = path.rpartition("/")[2], open_netlink_socket(self._proxy.caller, _NETLINK_SOCK_DIAG)
-            kernels = are_kernels(self._proxy.caller, table, fd, own)
+            # one more than there are lines: a list that is longer now is noticed, a cyclic one ends
+            kernels = are_kernels(self._proxy.caller, table, fd, own, len(lines) + 1)
             self._proxy.raw("close", own)
         except (KeyError, AttachError) as error:
             raise OSError(errno.EOPNOTSUPP, f"its sockets cannot be walked: {error}", path) from None

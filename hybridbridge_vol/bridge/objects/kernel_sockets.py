@@ -18,8 +18,6 @@ from hybridbridge_vol.errors import AttachError
 from hybridbridge_vol.machine.machine import UnmappedVirtual
 from hybridbridge_vol.units import U64
 
-MAX_SOCKETS = 1 << 20
-"""Of one table: more than a machine has ports."""
 _FILE_SIZE, _SEQ_FILE_SIZE, _SOCKET_SIZE, _SOCK_SIZE = 256, 256, 128, 1024
 """Bytes of struct file, seq_file, socket and sock in which pointers are looked for."""
 _PREFIXES = {"tcp": "tcp", "udp": "udp", "raw": "raw"}
@@ -34,16 +32,17 @@ class _Offsets(NamedTuple):
     socket_sock: int
 
 
-def are_kernels(caller: Caller, table: str, fd: int, own_socket: int) -> list[bool]:
+def are_kernels(caller: Caller, table: str, fd: int, own_socket: int, most: int) -> list[bool]:
     """For each line of a table ("tcp6") behind its title, in their order: whether the socket is the kernel's
-    own. `fd` is the opened file, `own_socket` a socket of the proxy task's: its descriptors.
+    own. `fd` is the opened file, `own_socket` a socket of the proxy task's: its descriptors. At most `most`
+    sockets are looked at.
 
     Raises CallRolledBack, KeyError if the kernel has no such functions, AttachError if its structures have an
     unknown form.
     """
     try:
         offsets = _find_offsets(caller, own_socket)
-        return [_is_kernels(caller, sock, offsets) for sock in _walk(caller, table, fd)]
+        return [_is_kernels(caller, sock, offsets) for sock in _walk(caller, table, fd, most)]
     except (ValueError, UnmappedVirtual):
         raise AttachError(
             f"{caller.bridge.kernel.name}: this kernel's sockets have an unknown form"
@@ -69,8 +68,8 @@ def _struct_file(caller: Caller, fd: int) -> int:
     return caller.call(caller.bridge.home("fget"), fd, label="fget") & U64
 
 
-def _walk(caller: Caller, table: str, fd: int) -> Iterator[int]:
-    """The `struct sock` of each line. ValueError if the file is not one of lines."""
+def _walk(caller: Caller, table: str, fd: int, most: int) -> Iterator[int]:
+    """The `struct sock` of each line, up to `most`. ValueError if the file is not one of lines."""
     bridge, machine = caller.bridge, caller.bridge.machine
     file = _struct_file(caller, fd)
     pointers = (word for word in read_words(machine, file, _FILE_SIZE) if word in bridge.boot.layout)
@@ -81,10 +80,10 @@ def _walk(caller: Caller, table: str, fd: int) -> Iterator[int]:
     start, following, stop = (bridge.snapshot(f"{prefix}_seq_{name}") for name in ("start", "next", "stop"))
     position = caller.put((1).to_bytes(8, "little"))  # 0 is the title
     sock = caller.call(start, seq_file, position, label=f"{prefix}_seq_start") & U64
-    count = 0
-    while sock and count < MAX_SOCKETS:
+    for _line in range(most):
+        if not sock:
+            break
         yield sock
-        count += 1
         sock = caller.call(following, seq_file, sock, position, label=f"{prefix}_seq_next") & U64
     caller.call(stop, seq_file, sock, label=f"{prefix}_seq_stop")
 
