@@ -177,7 +177,7 @@ class Ip(Record):
     alias: str | None
     altnames: str | None
     netnsid: int | None
-    and_: str | None
+    more: str | None
     kind: str | None
     info: str | None
     port: str | None
@@ -207,7 +207,7 @@ class Ip(Record):
     from_: str | None
     tos: int | None
     priority: int | None
-    not_: str | None
+    invert: str | None
     to: str | None
     iif: str | None
     oif: str | None
@@ -458,7 +458,7 @@ class Ss(Record):
     uid: int | None
     inode: int | None
     sk: int | None
-    and_: str | None
+    more: str | None
     rto: int | None
     ato: int | None
     qack: int | None

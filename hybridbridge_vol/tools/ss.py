@@ -13,12 +13,12 @@ from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 from hybridbridge_vol.tools.network.socket_owners import Holder, SocketOwners
 from hybridbridge_vol.tools.network.ss.cells import (
     ALL,
-    AND,
     CONNECTED,
     FILTERS,
     INFO,
     INODE,
     LOCAL,
+    MORE,
     NETID,
     PEER,
     PROCESS,
@@ -80,13 +80,13 @@ class Ss(Tool):
         Option("info", bool, "also what TCP keeps of a connection", short="i"),
         Option("numeric", bool, "numbers for addresses and ports, as is done without it", short="n"),
     )
-    columns = (NETID, STATE, RECV_Q, SEND_Q, LOCAL, PEER, PROCESS, TIMER, UID, INODE, SK, AND, *INFO)
+    columns = (NETID, STATE, RECV_Q, SEND_Q, LOCAL, PEER, PROCESS, TIMER, UID, INODE, SK, MORE, *INFO)
 
     def columns_for(self, options: Options) -> tuple[Column, ...]:
         optional = {
             **dict.fromkeys((PROCESS,), options["processes"]),
             **dict.fromkeys((TIMER,), options["timers"]),
-            **dict.fromkeys((UID, INODE, SK, AND), options["extended"]),
+            **dict.fromkeys((UID, INODE, SK, MORE), options["extended"]),
             **dict.fromkeys(INFO, options["info"]),
         }
         return tuple(column for column in self.columns if optional.get(column, True))

@@ -96,8 +96,10 @@ def test_every_link_is_the_guest_s_in_every_field(lab: Lab, network: str) -> Non
         compare(named(row["PORT"]), info.get("info_slave_data", {}), link["ifname"])
         plain = ("promiscuity", "allmulti", "min_mtu", "max_mtu", "inet6_addr_gen_mode", "num_tx_queues")
         more = ("num_rx_queues", "gso_max_size", "gso_max_segs", "permaddr", "linkmode")
-        compare(named(row["AND"]), {key: link[key] for key in (*plain, *more) if key in link}, link["ifname"])
-        assert "attribute " not in f"{row['INFO']} {row['PORT']} {row['AND']}"
+        compare(
+            named(row["MORE"]), {key: link[key] for key in (*plain, *more) if key in link}, link["ifname"]
+        )
+        assert "attribute " not in f"{row['INFO']} {row['PORT']} {row['MORE']}"
 
 
 def compare(ours: dict[str, str], theirs: dict[str, Any], where: str) -> None:
@@ -121,7 +123,7 @@ def test_every_rule_is_the_guest_s_line(lab: Lab, network: str) -> None:
 
 def rule_words(row: Row) -> list[str]:
     """The words of ip's line for a rule."""
-    words = [f"{row['PRIORITY']}:", *([row["NOT"]] if row["NOT"] else []), "from", row["FROM"]]
+    words = [f"{row['PRIORITY']}:", *([row["INVERT"]] if row["INVERT"] else []), "from", row["FROM"]]
     if row["TO"] != "all":
         words += ["to", row["TO"]]
     for name in ("IIF", "OIF", "FWMARK"):
@@ -129,7 +131,7 @@ def rule_words(row: Row) -> list[str]:
             words += [name.lower(), row[name]]
     words += [row["ACTION"], *([row["TABLE"]] if row["TABLE"] else [])]
     names = {"protocol": "proto"}
-    for key, value in named(row["AND"]).items():
+    for key, value in named(row["MORE"]).items():
         if key == "flags":
             words.append("[detached]")
         elif key != "l3mdev":
@@ -174,7 +176,7 @@ def route_words(row: Row, option: str) -> list[str]:
             words += [name, *str(row[column]).split()]
     words += ["tos", f"{row['TOS']:#x}"] if row["TOS"] else []
     words += (row["FLAGS"] or "").split()
-    for key, value in named(row["AND"]).items():
+    for key, value in named(row["MORE"]).items():
         shown = value.replace("tos 0x0", "tos 0").replace(" flags 0000", "").replace("mpls dst", "mpls")
         if "segments" in shown:
             segments = shown.split("segs ")[1].split(",")
@@ -237,7 +239,7 @@ def test_unix_sockets_of_any_name_are_those_that_there_are(lab: Lab, network: st
     assert not any("forged" in name and "\n" not in name for name in names)
     assert {row["INODE"] for row in rows} & {424242, 424243, 424244, 1} == set()
     (queue,) = [row for row in rows if row["LOCAL"].startswith("@queue") and row["STATE"] == "LISTEN"]
-    assert (queue["RECV-Q"], len(named(queue["AND"])["peers"].split())) == (2, 2)
+    assert (queue["RECV-Q"], len(named(queue["MORE"])["peers"].split())) == (2, 2)
 
 
 def test_netstat_and_lsof_show_no_socket_that_a_name_describes(lab: Lab, network: str) -> None:
@@ -296,7 +298,7 @@ def test_another_namespace_has_sockets_of_its_own(lab: Lab) -> None:
 def test_what_proc_net_does_not_show_of_sockets_is_shown_too(lab: Lab, network: str) -> None:
     """Those that ss, by inet_diag, says to be for IPv6 only, and the control groups."""
     rows = {
-        str(row["INODE"]): named(row["AND"])
+        str(row["INODE"]): named(row["MORE"])
         for row in ask(lab, network, "ss", tcp=True, udp=True, all=True, extended=True)
         if row["INODE"]
     }

@@ -12,7 +12,6 @@ from hybridbridge_vol.toolkit.tool import Column
 from hybridbridge_vol.tools.network.ip.link import ALIAS, ALTNAMES, MASTER, NETNSID, link_cells
 from hybridbridge_vol.tools.network.ip.view import (
     ADDRESS,
-    AND,
     BRD,
     FAMILIES,
     FAMILY,
@@ -20,6 +19,7 @@ from hybridbridge_vol.tools.network.ip.view import (
     GROUP,
     IFACE,
     IFINDEX,
+    MORE,
     MTU,
     QDISC,
     QLEN,
@@ -36,7 +36,7 @@ ADDRESS_COLUMNS = (
     STATE, MTU, QDISC,
     GROUP,
     QLEN,
-    MASTER, ALIAS, ALTNAMES, NETNSID, AND,
+    MASTER, ALIAS, ALTNAMES, NETNSID, MORE,
 )  # fmt: skip
 
 
@@ -54,7 +54,7 @@ def addresses(view: View) -> Rows:
         if isinstance(found.link, Unavailable):
             yield found.link, sources
             continue
-        yield link_cells(view, found) | {"AND": None}, sources  # `ip --link` shows it
+        yield link_cells(view, found) | {"MORE": None}, sources  # `ip --link` shows it
         for address, origin in addresses.pop(found.link.ifindex, []):
             yield _address_cells(view, address), origin
     for rest in addresses.values():
@@ -75,7 +75,7 @@ def _address_cells(view: View, address: Address) -> dict[str, Cell]:
         "FLAGS": " ".join(names_of(address.flags ^ 0x80, ADDRESS_FLAGS[address.family == AF_INET6])),
         "VALID": _lifetime(address.valid),
         "PREFERRED": _lifetime(address.preferred),
-        "AND": joined(ADDRESS_SCHEMA.pairs(address.rest, view.index_name)) or None,
+        "MORE": joined(ADDRESS_SCHEMA.pairs(address.rest, view.index_name)) or None,
     }
 
 

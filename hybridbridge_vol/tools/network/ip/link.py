@@ -13,13 +13,13 @@ from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.tool import Column
 from hybridbridge_vol.tools.network.ip.view import (
     ADDRESS,
-    AND,
     BRD,
     FAMILY,
     FLAGS,
     GROUP,
     IFACE,
     IFINDEX,
+    MORE,
     MTU,
     QDISC,
     QLEN,
@@ -58,7 +58,7 @@ LINK_COLUMNS = (
     IFACE,
     FAMILY,
     ADDRESS,
-    AND,
+    MORE,
     BRD,
     FLAGS,
     STATE,
@@ -73,7 +73,7 @@ LINK_COLUMNS = (
     ALIAS,
     ALTNAMES,
     NETNSID,
-    AND,
+    MORE,
     *COUNTERS,
 )
 
@@ -103,7 +103,7 @@ def link_cells(view: View, found: Found) -> dict[str, Cell]:
         "ALIAS": link.alias,
         "ALTNAMES": " ".join(link.altnames) or None,
         "NETNSID": None if link.peer_namespace is None else to_signed(link.peer_namespace),
-        "AND": joined(_and(link, view)) or None,
+        "MORE": joined(_and(link, view)) or None,
     }
 
 

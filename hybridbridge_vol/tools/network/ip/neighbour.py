@@ -10,11 +10,11 @@ from hybridbridge_vol.netlink.route_attributes import NEIGHBOUR
 from hybridbridge_vol.netlink.rtnetlink import RTM_GETNEIGH, parse_neighbour, proxy_body
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.tool import Column
-from hybridbridge_vol.tools.network.ip.view import ADDRESS, AND, FLAGS, IFACE, STATE, Rows, View
+from hybridbridge_vol.tools.network.ip.view import ADDRESS, FLAGS, IFACE, MORE, STATE, Rows, View
 
 NUD_NOARP = 0x40
 NEIGHBOUR_COLUMNS = (
-    ADDRESS, IFACE, Column("LLADDR", "str", "hardware address"), STATE, FLAGS, AND,
+    ADDRESS, IFACE, Column("LLADDR", "str", "hardware address"), STATE, FLAGS, MORE,
 )  # fmt: skip
 
 
@@ -32,7 +32,7 @@ def neighbours(view: View) -> Rows:
                     "LLADDR": found.lladdr,
                     "STATE": state,
                     "FLAGS": " ".join(names_of(found.flags, NEIGHBOUR_FLAGS)),
-                    "AND": joined(NEIGHBOUR.pairs(found.rest, view.index_name)) or None,
+                    "MORE": joined(NEIGHBOUR.pairs(found.rest, view.index_name)) or None,
                 },
                 sources,
             )

@@ -16,7 +16,7 @@ from hybridbridge_vol.netlink.route_attributes import route_pairs
 from hybridbridge_vol.netlink.rtnetlink import AF_INET, RTM_GETROUTE, Hop, NetRoute, parse_net_route
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.tool import Column
-from hybridbridge_vol.tools.network.ip.view import AND, FLAGS, IFACE, SCOPE, Rows, View, network
+from hybridbridge_vol.tools.network.ip.view import FLAGS, IFACE, MORE, SCOPE, Rows, View, network
 
 ROUTE_COLUMNS = (
     Column("TYPE", "str", "unicast, local, broadcast, multicast, blackhole, unreachable, …"),
@@ -34,7 +34,7 @@ ROUTE_COLUMNS = (
     Column("EXPIRES", "int", "seconds until it goes"),
     Column("FROM", "str", "only for packets of this network or host (IPv6)"),
     Column("TOS", "hex", "only for packets with this type of service"),
-    AND,
+    MORE,
 )
 
 
@@ -72,5 +72,5 @@ def _route_cells(view: View, route: NetRoute, hop: Hop) -> dict[str, Cell]:
         "EXPIRES": route.expires,
         "FROM": network(route.source, route.source_prefix, route.family, "") or None,
         "TOS": route.tos or None,
-        "AND": joined(_and(view, route, hop)) or None,
+        "MORE": joined(_and(view, route, hop)) or None,
     }

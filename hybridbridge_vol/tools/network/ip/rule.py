@@ -8,7 +8,7 @@ from hybridbridge_vol.netlink.route_attributes import RULE
 from hybridbridge_vol.netlink.rtnetlink import RTM_GETRULE, Rule, parse_rule
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.tool import Column
-from hybridbridge_vol.tools.network.ip.view import AND, FAMILIES, FAMILY, Rows, View, network
+from hybridbridge_vol.tools.network.ip.view import FAMILIES, FAMILY, MORE, Rows, View, network
 
 _LOOKUP, _GOTO = 1, 2
 _FIB_RULE_INVERT = 2
@@ -20,7 +20,7 @@ _ALL_BITS = 0xFFFF_FFFF
 RULE_COLUMNS = (
     Column("PRIORITY", "int", "rules are tried in this order"),
     FAMILY,
-    Column("NOT", "str", "not: it holds for packets that do not match"),
+    Column("INVERT", "str", "not: it holds for packets that do not match"),
     Column("FROM", "str", "source, or all"),
     Column("TO", "str", "destination, or all"),
     Column("IIF", "str", "incoming interface"),
@@ -28,7 +28,7 @@ RULE_COLUMNS = (
     Column("FWMARK", "str", "mark of the packet, and behind / the bits of it that count"),
     Column("ACTION", "str", "lookup, blackhole, unreachable, prohibit, goto, nop"),
     Column("TABLE", "str", "table to look into; of goto: the priority to go on with"),
-    AND,
+    MORE,
 )
 
 
@@ -45,11 +45,11 @@ def rules(view: View) -> Rows:
                 "TO": network(rule.destination, rule.destination_prefix, rule.family, "all"),
                 "IIF": rule.incoming,
                 "OIF": rule.outgoing,
-                "NOT": "not" if rule.flags & _FIB_RULE_INVERT else None,
+                "INVERT": "not" if rule.flags & _FIB_RULE_INVERT else None,
                 "FWMARK": _mark(rule),
                 "ACTION": RULE_ACTIONS.get(rule.action, str(rule.action)),
                 "TABLE": _table(rule),
-                "AND": joined(_and(view, rule)) or None,
+                "MORE": joined(_and(view, rule)) or None,
             },
             sources,
         )

@@ -39,7 +39,7 @@ STATE = Column("STATE", "str", "UP, DOWN, UNKNOWN, …")
 MTU = Column("MTU", "int", "largest packet in bytes")
 GROUP = Column("GROUP", "str", "group of interfaces")
 QLEN = Column("QLEN", "int", "packets that can wait to be sent")
-AND = Column("AND", "str", "attributes that have no column: their names and values; unknown ones by number")
+MORE = Column("MORE", "str", "attributes that have no column: their names and values; unknown ones by number")
 QDISC = Column("QDISC", "str", "queueing discipline")
 
 

@@ -45,7 +45,9 @@ TIMER = Column("TIMER", "str", "timer that runs, time left, retransmissions")
 UID = Column("UID", "int", "owner's user id")
 INODE = Column("INODE", "int", "of the socket; 0: no process has it open any more")
 SK = Column("SK", "hex", "the kernel's address of it, as the guest shows addresses: mostly as a hash")
-AND = Column("AND", "str", "what has no column: `peers:` that wait to be accepted, `shutdown:`, `locals:` …")
+MORE = Column(
+    "MORE", "str", "what has no column: `peers:` that wait to be accepted, `shutdown:`, `locals:` …"
+)
 INFO = (
     Column("RTO", "int", "TCP: retransmission time-out in ms"),
     Column("ATO", "int", "TCP: time in ms after which data are acknowledged"),

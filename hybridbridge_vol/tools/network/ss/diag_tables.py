@@ -27,9 +27,9 @@ from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 from hybridbridge_vol.tools.network.links import names_by_index
 from hybridbridge_vol.tools.network.ss.cells import (
-    AND,
     INODE,
     LOCAL,
+    MORE,
     NETID,
     PEER,
     RECV_Q,
@@ -89,7 +89,7 @@ def _unix(socket: Unix) -> Socket:
         SK: socket.pointer,
     }
     if diag:
-        cells[AND] = _and(
+        cells[MORE] = _and(
             ("peers", " ".join(map(str, diag.waiting))), ("shutdown", _SHUTDOWN[diag.shutdown & 3])
         )
     return Socket(socket.state, socket.inode, cells, socket.sources)
@@ -118,7 +118,7 @@ def _sctp(found: InetDiag, source: Source, names: dict[int, str]) -> Socket:
         return socket
     known = found.state < len(_SCTP_STATES)
     socket.cells[STATE] = _SCTP_STATES[found.state] if known else f"UNKNOWN ({found.state})"
-    socket.cells[AND] = _and(("locals", ",".join(found.locals)), ("peers", ",".join(found.peers)))
+    socket.cells[MORE] = _and(("locals", ",".join(found.locals)), ("peers", ",".join(found.peers)))
     return socket._replace(state=ESTABLISHED if found.state else CLOSE)
 
 
@@ -156,7 +156,7 @@ def _vsock(found: VsockDiag, source: Source) -> Socket:
         LOCAL: _vsock_end(found.local_cid, found.local_port),
         PEER: _vsock_end(found.remote_cid, found.remote_port),
         INODE: found.inode,
-        AND: _and(("shutdown", _SHUTDOWN[found.shutdown & 3])),
+        MORE: _and(("shutdown", _SHUTDOWN[found.shutdown & 3])),
     }
     return Socket(found.state, found.inode, cells, (source,))
 
@@ -183,7 +183,7 @@ def _xdp(found: XdpDiag, source: Source, names: dict[int, str]) -> Socket:
         PEER: "*",
         UID: found.uid,
         INODE: found.inode,
-        AND: _and(("umem", found.umem)),
+        MORE: _and(("umem", found.umem)),
     }
     return Socket(CLOSE, found.inode, cells, (source,))
 
@@ -204,7 +204,7 @@ def _tipc(found: TipcDiag, source: Source) -> Socket:
         PEER: peer,
         UID: found.uid,
         INODE: found.inode,
-        AND: _and(("published", "yes" if found.has_publications else "")),
+        MORE: _and(("published", "yes" if found.has_publications else "")),
     }
     return Socket(found.state, found.inode, cells, (source,))
 
@@ -226,7 +226,7 @@ def _smc(found: SmcDiag, source: Source) -> Socket:
         PEER: endpoint_text(found.remote),
         UID: found.uid,
         INODE: found.inode,
-        AND: _and(("mode", mode)),
+        MORE: _and(("mode", mode)),
     }
     return Socket(state, found.inode, cells, (source,))
 

@@ -21,10 +21,10 @@ from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import why
 from hybridbridge_vol.tools.network.ss.cells import (
-    AND,
     INFO,
     INODE,
     LOCAL,
+    MORE,
     NETID,
     PEER,
     RECV_Q,
@@ -64,9 +64,9 @@ def inet_tables(
             known = inet_details(kernel, f"{name}{suffix}") if details else {}
             for found in _table(kernel, f"/proc/net/{name}{suffix}", partial(_inet_line, name)):
                 if isinstance(found, Socket) and isinstance(known, Unavailable):
-                    found.cells[AND] = known
+                    found.cells[MORE] = known
                 elif isinstance(found, Socket) and not isinstance(known, Unavailable):
-                    found.cells[AND] = known.get(
+                    found.cells[MORE] = known.get(
                         (found.inode, str(found.cells[LOCAL]), str(found.cells[PEER]))
                     )
                 yield found
