@@ -16,6 +16,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from itertools import chain, islice
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 from urllib.parse import urlparse
@@ -173,8 +174,9 @@ class ToolPlugin:
 
 def title_of(column: Column) -> str:
     """The column's name. Volatility makes an identifier of it, which is possible for `CPU%` but not for
-    `%CPU`."""
-    return column.name[1:] + "%" if column.name.startswith("%") else column.name
+    `%CPU`, and for `FROM_` but not for a word of Python's as `FROM`."""
+    name = column.name[1:] + "%" if column.name.startswith("%") else column.name
+    return f"{name}_" if iskeyword(name.lower()) else name
 
 
 def requirement_of(option: Option) -> interfaces.configuration.RequirementInterface:

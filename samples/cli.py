@@ -15,6 +15,9 @@ from samples import make, module_guest
 MOST_PROCESSES = 30000
 """A kernel has 32768 PIDs (PID_MAX_DEFAULT, include/linux/threads.h)."""
 
+MOST_ROUTES = 49152
+"""As many networks of 24 bits as guest/network.sh has room for."""
+
 
 def parse_size(text: str) -> int:
     """Bytes of "256M", "4608M" or "4G"."""
@@ -68,6 +71,10 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="NUMA nodes that share the memory (default: 1)",
     )
+    result.add_argument(
+        "--routes", type=number(0, MOST_ROUTES), default=0, metavar="N",
+        help="add N routes, and links, rules and sockets of every kind",
+    )  # fmt: skip
     result.add_argument("--la57", action="store_true", help="5-level page tables")
     result.add_argument("--append", default="", metavar="WORDS", help="more for the kernel's command line")
     result.add_argument(
@@ -105,7 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     spec = make.Spec(
         args.kernel, args.seed, args.ram, args.cpus, not args.nokaslr, args.light, args.append, args.format,
-        args.processes, args.la57, args.accel, args.memory, args.nodes, args.disks, args.modules,
+        args.processes, args.la57, args.accel, args.memory, args.nodes, args.disks, args.modules, args.routes,
     )  # fmt: skip
     signal.signal(
         signal.SIGTERM, lambda *_: sys.exit(143)

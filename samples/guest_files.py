@@ -66,6 +66,17 @@ _DISK_MODULES = (
 )  # fmt: skip
 DISK_SIZES = tuple(size << 20 for size in (64, 320, 128, 64, 16, 32))
 """Bytes of the disks /dev/vda to vdf of a guest with file systems (guest/disks.sh says which is on which)."""
+_DIAG_MODULES = (
+    "unix_diag", "tcp_diag", "udp_diag", "raw_diag", "mptcp_diag", "sctp_diag", "vsock_diag", "xsk_diag",
+    "tipc_diag", "smc_diag", "netlink_diag", "af_packet_diag",
+)  # fmt: skip
+_NETWORK_MODULES = (
+    "bridge", "veth", "8021q", "vxlan", "geneve", "macvlan", "macvtap", "ipvlan", "bonding", "team", "gre",
+    "ip_gre", "ipip", "sit", "ip6_tunnel", "ip6_gre", "wireguard", "ip_vti", "vrf", "ifb", "tun", "nlmon",
+    "macsec", "xfrm_interface", "fou", "mpls_iptunnel", "sctp", "tipc", "vsock", "vsock_loopback",
+)  # fmt: skip
+"""What guest/network.sh needs of a kernel."""
+NETWORK = "usr/libexec/network"
 
 
 @dataclass(frozen=True)
@@ -100,27 +111,38 @@ class Recipe:
         return cache_key.digest(replace(self, programs=()), code)
 
 
-def recipe(seed: int, light: bool, processes: int, memory: bool = False, disks: bool = False) -> Recipe:
+def recipe(
+    seed: int, light: bool, processes: int, memory: bool = False, disks: bool = False, routes: int = 0
+) -> Recipe:
     """The files of a sample guest (see `samples.make.Spec` for what is chosen)."""
-    plain = _plain_recipe(seed, light, processes, memory, plan(light, disks))
-    if not disks:
-        return plain
-    return replace(
-        plain,
-        entries=(*plain.entries, _text("srv/disks.sh", (GUEST / "disks.sh").read_bytes())),
-        programs=(*plain.programs, ("usr/libexec/inventory", GUEST / "inventory.c")),
-        packages=(*plain.packages, *_DISK_PACKAGES),
-        wanted=(*plain.wanted, *_DISK_PROGRAMS),
-        modules=tuple(dict.fromkeys((*plain.modules, *_DISK_MODULES))),
-    )
+    made = _plain_recipe(seed, light, processes, memory, routes, plan(light, disks, routes > 0))
+    if disks:
+        made = replace(
+            made,
+            entries=(*made.entries, _text("srv/disks.sh", (GUEST / "disks.sh").read_bytes())),
+            programs=(*made.programs, ("usr/libexec/inventory", GUEST / "inventory.c")),
+            packages=(*made.packages, *_DISK_PACKAGES),
+            wanted=(*made.wanted, *_DISK_PROGRAMS),
+            modules=tuple(dict.fromkeys((*made.modules, *_DISK_MODULES))),
+        )
+    if routes:
+        made = replace(
+            made,
+            programs=(*made.programs, (NETWORK, GUEST / "network.c")),
+            packages=(*made.packages, *(name for name in _RICH_PACKAGES if name not in made.packages)),
+            modules=(*made.modules, *_NETWORK_MODULES, *_DIAG_MODULES),
+        )
+    return made
 
 
-def _plain_recipe(seed: int, light: bool, processes: int, memory: bool, orders: str) -> Recipe:
+def _plain_recipe(seed: int, light: bool, processes: int, memory: bool, routes: int, orders: str) -> Recipe:
     users = "".join(f"{name}:x:{number}:{number}::/:/bin/sh\n" for name, number in USERS.items())
     groups = "".join(f"{name}:x:{number}:\n" for name, number in USERS.items()) + "users:x:100:\n"
     sbin = (*_SBIN, *_SWAP_TOOLS) if memory else _SBIN
     modules = (*(_MODULES if light else _RICH_MODULES), *(_MEMORY_MODULES if memory else ()))
     script = workload(seed, light, processes, memory).encode("utf-8", "surrogateescape")
+    if routes:
+        script += f"routes={routes}\n".encode() + (GUEST / "network.sh").read_bytes()
     return Recipe(
         entries=(
             _text("etc/passwd", users.encode()),

@@ -56,8 +56,9 @@ class Spec:
     `kernel` as `samples.kernels.fetch` takes it; `ram` in bytes; `append` goes to the kernel's command line;
     `processes` is how many sleeping ones to add; `la57` gives 5-level page tables; `memory` adds a
     process with memory of every kind; `nodes` is how many NUMA nodes share the memory; `disks` adds disks
-    with file systems of every kind. With `modules`, one of `samples.module_guest.SETS`, the guest loads these
-    modules instead of doing the workload. The seed governs the workload; KASLR draws anew for every image.
+    with file systems of every kind; with `routes` the guest has so many of them, and links, rules and sockets
+    of every kind. With `modules`, one of `samples.module_guest.SETS`, the guest loads these modules instead
+    of doing the workload. The seed governs the workload; KASLR draws anew for every image.
     """
 
     kernel: str
@@ -75,12 +76,13 @@ class Spec:
     nodes: int = 1
     disks: bool = False
     modules: str = ""
+    routes: int = 0
 
     def recipe(self) -> guest_files.Recipe:
         """What is put into the guest."""
         if self.modules:
             return module_guest.recipe(self.modules)
-        return guest_files.recipe(self.seed, self.light, self.processes, self.memory, self.disks)
+        return guest_files.recipe(self.seed, self.light, self.processes, self.memory, self.disks, self.routes)
 
     def command_line(self) -> str:
         """The kernel's."""
@@ -97,7 +99,7 @@ class Spec:
             f"{self.processes}procs": self.processes, "nokaslr": not self.kaslr, "la57": self.la57,
             self.accel: self.accel != "tcg", "elf": self.format == "elf", "memory": self.memory,
             f"{self.nodes}nodes": self.nodes > 1, "disks": self.disks,
-            f"{self.modules}-modules": self.modules,
+            f"{self.modules}-modules": self.modules, f"{self.routes}routes": self.routes,
         }  # fmt: skip
         return "-".join([
             kernel, f"{self.ram >> 20}M", f"{self.cpus}cpu", "light" if self.light else "rich",

@@ -177,6 +177,13 @@ class Ip(Record):
     group: str | None
     qlen: int | None
     master: str | None
+    alias: str | None
+    altnames: str | None
+    netnsid: int | None
+    more: str | None
+    kind: str | None
+    info: str | None
+    port: str | None
     rx_bytes: int | None
     rx_packets: int | None
     rx_errors: int | None
@@ -200,12 +207,14 @@ class Ip(Record):
     weight: int | None
     pref: str | None
     expires: int | None
-    priority: int | None
     from_: str | None
+    tos: int | None
+    priority: int | None
+    invert: str | None
     to: str | None
     iif: str | None
     oif: str | None
-    fwmark: int | None
+    fwmark: str | None
     action: str | None
 
 class Lsmod(Record):
@@ -460,6 +469,7 @@ class Ss(Record):
     uid: int | None
     inode: int | None
     sk: int | None
+    more: str | None
     rto: int | None
     ato: int | None
     qack: int | None
@@ -722,6 +732,12 @@ class ToolMethods:
         unix: bool = ...,
         packet: bool = ...,
         netlink: bool = ...,
+        sctp: bool = ...,
+        mptcp: bool = ...,
+        vsock: bool = ...,
+        xdp: bool = ...,
+        tipc: bool = ...,
+        smc: bool = ...,
         inet: bool = ...,
         inet6: bool = ...,
         listening: bool = ...,

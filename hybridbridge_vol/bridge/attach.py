@@ -16,6 +16,7 @@ from hybridbridge_vol.bridge.faults import FaultHandler
 from hybridbridge_vol.bridge.image_pages import ImagePages
 from hybridbridge_vol.bridge.memo import Memo
 from hybridbridge_vol.bridge.memo_for_kernel import load_memo
+from hybridbridge_vol.bridge.modules.added_module import AddedRoom
 from hybridbridge_vol.bridge.modules.names import ModuleNames
 from hybridbridge_vol.bridge.modules.snapshot_modules import SnapshotModules
 from hybridbridge_vol.bridge.per_cpu import boot_margin, home_per_cpu_fields
@@ -110,7 +111,7 @@ def _assemble(trusted: _TrustedSide, snapshot: VirtualMemory, memo: Memo) -> Bri
     memory.place(0, trusted.ram)
     per_cpu = _per_cpu_window(boot, snapshot, sides)
     names = ModuleNames.of(kernel, sides, prepared.per_cpu)
-    modules = SnapshotModules(snapshot, memo, names, per_cpu)
+    modules = SnapshotModules(snapshot, memo, names, per_cpu, AddedRoom(snapshot, memory))
     twin = TwinPages(
         memory,
         _twin_text(trusted, snapshot, sides, clock, memo),

@@ -5,7 +5,7 @@
 * primitives: `caller` makes calls and rolls back those that fail, `proxy` gives them names, buffers and
   errors, `answer_labels` keeps where answers came from;
 * facilities made of them, as `guest.kernel` describes them: `files`, `system`, `clocks`, `tasks`, `cpus`,
-  `threads`, `addresses`, `routes`, `workers`.
+  `threads`, `addresses`, `routes`, `sockets`, `workers`.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ from hybridbridge_vol.units import Progress
 
 if TYPE_CHECKING:
     from hybridbridge_vol.guest.route_tables import SnapshotRouteTables
+    from hybridbridge_vol.guest.socket_tables import SnapshotSocketTables
 
 
 def _ignore(_fraction: float, _text: str) -> None: ...
@@ -109,6 +110,13 @@ class Session:
         from hybridbridge_vol.guest.route_tables import SnapshotRouteTables  # 3 ms, and few tools ask it
 
         return SnapshotRouteTables(self.proxy)
+
+    @cached_property
+    def sockets(self) -> SnapshotSocketTables:
+        """The sockets that sock_diag lists, and the state of single ones."""
+        from hybridbridge_vol.guest.socket_tables import SnapshotSocketTables  # as above
+
+        return SnapshotSocketTables(self.proxy, self.files)
 
     def close(self) -> None:
         """Keep what was proven, and let everything go."""

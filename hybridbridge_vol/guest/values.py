@@ -6,6 +6,21 @@ import errno
 from typing import Literal, NamedTuple
 
 
+class HeldSocket(NamedTuple):
+    """The state of a socket, as its protocol answers for a descriptor of it."""
+
+    domain: int
+    """AF_*."""
+    type: int
+    """SOCK_*."""
+    protocol: int
+    listens: bool
+    state: int | None
+    """TCP_* (include/net/tcp_states.h), of TCP and MPTCP; None of others."""
+    port: int | None
+    """0: it was never bound. None of a family without ports."""
+
+
 class Stat(NamedTuple):
     """What `stat(2)` reports about a file; the names are those of `struct stat` without its `st_`."""
 

@@ -1,7 +1,9 @@
 """The formats of /proc/PID/maps, smaps and numa_maps.
 
 Sources: fs/proc/task_mmu.c (`show_map_vma`, `show_smap`; Linux 5.10 to 6.12) and fs/seq_file.c (`seq_path`,
-which writes a newline of a name as `\\012`).
+which writes a newline of a name as `\\012`: no name begins a line; a name that holds these four characters
+looks the same). Names of anonymous mappings have no character below a blank (kernel/sys.c,
+`is_valid_name_char`).
 """
 
 from __future__ import annotations

@@ -63,6 +63,8 @@ class Caller:
         """From here on a failed call goes back to this moment."""
         pages = self.bridge.image_pages
         regions = [(self.bridge.ram, [(0, self.bridge.ram.size)])]
+        added = self.bridge.space.modules.room.memory
+        regions.append((added, [(0, added.size)]))
         regions += [(mapping, pages.touched(paddr, mapping)) for paddr, mapping in pages.mappings]
         self._mark = Mark(self.machine, regions)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from hybridbridge_vol.guest.kernel import Files
 from hybridbridge_vol.procfs.mounts import Mount, parse_mount
+from hybridbridge_vol.procfs.sources import split_lines
 from hybridbridge_vol.tools.file_system.walk import Entry
 
 
@@ -23,7 +24,7 @@ class Mounts:
     @classmethod
     def of(cls, files: Files) -> Mounts:
         """Those of the process as which the guest is asked."""
-        return cls(map(parse_mount, files.read("/proc/self/mountinfo").splitlines()))
+        return cls(map(parse_mount, split_lines(files.read("/proc/self/mountinfo"))))
 
     def at(self, target: str) -> Mount | None:
         """What is mounted at a path; None if nothing is."""
