@@ -87,18 +87,17 @@ class PlacedModule:
         """Find the constants, to which its code does not refer, at one of some addresses: where they are as
         in the file."""
         constants = self.linked.segments[RODATA]
-        if self._known[RODATA] or not len(constants.content):
+        if self._known[RODATA] or not len(constants.sections):
             return
-        blank = np.ones(len(constants.content), bool)
-        for kind, some in constants.kinds():
-            for byte in range(8 if IS_FAR[kind] else 4):
-                blank[constants.offsets[some] + np.uint32(byte)] = False
-        counted = _inside(constants.sections, len(constants.content)) & blank
-        best = 0.0
+        counted = _inside(constants.sections, len(constants.content))
+        best = _ALIKE
         for vaddr in candidates:
-            found = read(vaddr, len(constants.content)).bytes
-            share = float(np.mean(found[counted] == constants.content[counted])) if counted.any() else 1.0
-            if share > max(best, _ALIKE):
+            found = read(vaddr, len(constants.content))
+            if found.absent:
+                continue
+            equal = np.frombuffer(self.expected(RODATA, found), np.uint8) == found.bytes
+            share = float(np.mean(equal[counted])) if counted.any() else 1.0
+            if share > best:
                 best = share
                 self._put(RODATA, vaddr)
 
@@ -182,7 +181,7 @@ class PlacedModule:
 
 
 _ALIKE = 0.9
-"""Share of a module's constants, without references, that must be as in the file."""
+"""Share of a module's constants that must be as in the file."""
 
 
 def _inside(sections: Numbers, size: int) -> npt.NDArray[np.bool_]:
