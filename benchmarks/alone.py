@@ -13,7 +13,7 @@ from typing import cast
 
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.memo import Memo
-from hybridbridge_vol.bridge.memo_store import memo_key
+from hybridbridge_vol.bridge.memo_for_kernel import memo_key
 from hybridbridge_vol.bridge.physical_map import TABLES_PADDR
 from hybridbridge_vol.guest.session import Session
 from hybridbridge_vol.machine.machine import Machine

@@ -16,8 +16,8 @@ from benchmarks import measure, results
 from benchmarks.bridges import Work, tool_works
 from benchmarks.commands import BIN
 from benchmarks.results import number
-from hybridbridge_vol.bridge import memo as memos
-from hybridbridge_vol.bridge.memo_store import load_memo, memo_key
+from hybridbridge_vol.bridge import memo_file
+from hybridbridge_vol.bridge.memo_for_kernel import load_memo, memo_key
 from hybridbridge_vol.guest.session import open_session
 from hybridbridge_vol.trust.store import Store
 from hybridbridge_vol.workflow.memos import clear
@@ -167,7 +167,7 @@ def size(store: Store) -> list[str]:
     """File, proven code, its share of the kernel's text, ranges."""
     (kernel,) = store.kernels()
     memo = load_memo(kernel)
-    file = memos.memo_path(kernel.folder, memo_key(kernel)).stat().st_size
+    file = memo_file.memo_path(kernel.folder, memo_key(kernel)).stat().st_size
     text = kernel.symbols.address("_etext") - kernel.text_link_vaddr
     return [
         f"{file / 1024:.0f}",
@@ -180,7 +180,7 @@ def size(store: Store) -> list[str]:
 def left(sample: Sample, store: Store) -> int:
     """Traps of a session in which each tool is run twice; the memo stays as it was."""
     (kernel,) = store.kernels()
-    path = memos.memo_path(kernel.folder, memo_key(kernel))
+    path = memo_file.memo_path(kernel.folder, memo_key(kernel))
     kept = path.read_bytes()
     with open_session(sample.dump, store.root) as session:
         for work in tool_works():

@@ -3,7 +3,8 @@
     python3 -m samples --kernel 6.1-cloud --seed 1 --ram 256M --cpus 1
 
 The folder it prints holds dump.raw (physical memory), truth.json and meta.json. It is kept in the cache and
-made only once for the same choice. samples/README.md says more.
+made only once for the same choice. workload.py and guest/init.sh are what the guest runs; samples/README.md
+says more.
 """
 
 from __future__ import annotations

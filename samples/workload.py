@@ -101,8 +101,8 @@ def workload(seed: int, light: bool, processes: int = 0) -> str:
 
 
 def renewal(seed: int, light: bool) -> str:
-    """The script that makes closed connections. It leaves no process, and no process of the workload runs:
-    for a listener that does not accept, the kernel alone answers."""
+    """The script that makes closed connections. It leaves no process behind, and it wakes none of
+    the workload's: the listener never calls accept, so the kernel alone answers."""
     script = Script(random.Random(f"renewal {seed}"))
     for host in ("127.0.0.1", "::1"):
         port = script.random.randrange(9000, 9500)

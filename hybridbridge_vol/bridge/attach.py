@@ -15,7 +15,7 @@ from hybridbridge_vol.bridge.clock import StoppedClock, find_clock
 from hybridbridge_vol.bridge.faults import FaultHandler
 from hybridbridge_vol.bridge.image_pages import ImagePages
 from hybridbridge_vol.bridge.memo import Memo
-from hybridbridge_vol.bridge.memo_store import load_memo
+from hybridbridge_vol.bridge.memo_for_kernel import load_memo
 from hybridbridge_vol.bridge.modules.names import ModuleNames
 from hybridbridge_vol.bridge.modules.snapshot_modules import SnapshotModules
 from hybridbridge_vol.bridge.per_cpu import boot_margin, home_per_cpu_fields
@@ -23,12 +23,12 @@ from hybridbridge_vol.bridge.per_cpu_window import PerCpuWindow
 from hybridbridge_vol.bridge.physical_map import MAX_SNAPSHOT
 from hybridbridge_vol.bridge.proxy_namespaces import enter_snapshot
 from hybridbridge_vol.bridge.sides import Sides, moved
-from hybridbridge_vol.bridge.space import SnapshotSpace, TrustedTables
+from hybridbridge_vol.bridge.snapshot_space import SnapshotSpace, TrustedTables
 from hybridbridge_vol.bridge.text.prepare import load_or_error
 from hybridbridge_vol.bridge.text.prepared import Prepared
-from hybridbridge_vol.bridge.text.rebased_text import TwinText
 from hybridbridge_vol.bridge.text.snapshot_branches import SnapshotBranches
 from hybridbridge_vol.bridge.text.trampolines import home_trampolines, twin_trampolines
+from hybridbridge_vol.bridge.text.twin_text import TwinText
 from hybridbridge_vol.bridge.twin_pages import TwinExtent, TwinPages
 from hybridbridge_vol.errors import AttachError, ImageError
 from hybridbridge_vol.machine.machine import Machine, UnmappedVirtual

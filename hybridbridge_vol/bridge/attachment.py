@@ -8,7 +8,7 @@ from hybridbridge_vol.bridge.faults import FaultHandler
 from hybridbridge_vol.bridge.image_pages import ImagePages
 from hybridbridge_vol.bridge.memo import Memo
 from hybridbridge_vol.bridge.sides import Sides
-from hybridbridge_vol.bridge.space import UPPER_HALF, SnapshotSpace
+from hybridbridge_vol.bridge.snapshot_space import UPPER_HALF, SnapshotSpace
 from hybridbridge_vol.bridge.text.prepared import Prepared
 from hybridbridge_vol.bridge.twin_pages import TwinPages
 from hybridbridge_vol.machine.machine import Machine

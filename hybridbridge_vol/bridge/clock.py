@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from hybridbridge_vol.bridge.sides import Sides
-from hybridbridge_vol.bridge.text.rebased_text import Patch, returning64
+from hybridbridge_vol.bridge.text.twin_text import Patch, returning64
 from hybridbridge_vol.machine.devices import TimeStampCounter
 from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual, VirtualMemory
 from hybridbridge_vol.units import START_KERNEL_MAP

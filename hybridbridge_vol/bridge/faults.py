@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from hybridbridge_vol.bridge.modules.traps import FixUp
 from hybridbridge_vol.bridge.per_cpu import redirect
 from hybridbridge_vol.bridge.sides import Sides
-from hybridbridge_vol.bridge.space import SnapshotSpace
+from hybridbridge_vol.bridge.snapshot_space import SnapshotSpace
 from hybridbridge_vol.bridge.text.ud1 import UD2, ud1_size
 from hybridbridge_vol.bridge.twin_pages import TwinPages
 from hybridbridge_vol.machine.cpu import MAX_INSTRUCTION_SIZE
@@ -77,8 +77,9 @@ class FaultHandler:
         return self._sides.twin_text_vaddr if in_twin else self._sides.home_text_vaddr
 
     def _fix_up(self, machine: Machine, rip: int) -> Verdict:
-        """Deliver faults of covered instructions; one in the twin is presented to the kernel as home's. A
-        module's are fixed up here, since the trusted kernel does not know the module."""
+        """Deliver the fault to the trusted kernel if its exception table covers the instruction. For one in
+        the twin, RIP is first moved to the same instruction at home. A module's are fixed up here, since the
+        trusted kernel does not know the module."""
         trusted = self._space.modules.relocated_at(rip)
         if trusted is not None:
             fix_up = trusted.module.fix_ups.get(rip)

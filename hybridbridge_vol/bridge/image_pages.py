@@ -1,4 +1,7 @@
-"""The image as guest-physical memory: mapped copy-on-write, or read page by page if it cannot be mapped."""
+"""The image as guest-physical memory: mapped copy-on-write, or read page by page if it cannot be mapped.
+
+This is the physical side only: `SnapshotSpace` maps a page at its virtual address when it is first touched.
+"""
 
 from __future__ import annotations
 

@@ -17,9 +17,9 @@ from typing import Any
 
 from hybridbridge_vol.bridge.physical_map import SNAPSHOT_PADDR
 from hybridbridge_vol.bridge.sides import Sides
-from hybridbridge_vol.bridge.space import SnapshotSpace
+from hybridbridge_vol.bridge.snapshot_space import SnapshotSpace
 from hybridbridge_vol.bridge.text.per_cpu_references import PerCpuText
-from hybridbridge_vol.bridge.text.rebased_text import HomeFields
+from hybridbridge_vol.bridge.text.twin_text import HomeFields
 from hybridbridge_vol.machine.cpu import GS_BASE_MSR, MAX_INSTRUCTION_SIZE
 from hybridbridge_vol.machine.machine import Machine, UnmappedVirtual
 from hybridbridge_vol.machine.memory import HostMapping

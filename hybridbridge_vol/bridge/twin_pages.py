@@ -18,7 +18,7 @@ from hybridbridge_vol.bridge.modules.area import ROOM
 from hybridbridge_vol.bridge.modules.relocated_module import TrustedSegment
 from hybridbridge_vol.bridge.modules.snapshot_modules import SnapshotModules
 from hybridbridge_vol.bridge.physical_map import TWIN_PADDR
-from hybridbridge_vol.bridge.text.rebased_text import TwinText
+from hybridbridge_vol.bridge.text.twin_text import TwinText
 from hybridbridge_vol.kernel_file.symbols import Symbols
 from hybridbridge_vol.machine.memory import HostMapping, PhysicalMemory, page_up
 from hybridbridge_vol.snapshot.kernel_layout import SnapshotLayout

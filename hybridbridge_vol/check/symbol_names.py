@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START
-from hybridbridge_vol.bridge.space import UPPER_HALF
+from hybridbridge_vol.bridge.snapshot_space import UPPER_HALF
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.system import Module, parse_module
 

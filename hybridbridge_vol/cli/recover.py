@@ -14,8 +14,8 @@ def add_arguments(parser: argparse.ArgumentParser, _arguments: Sequence[str] | N
     """See `main.Command`."""
     parser.description = (
         "Store what the guest's memory holds of its files: of tmpfs and memfd everything, of a disk what was "
-        "in the page cache; deleted files that were in use, too. A file of which a part is missing gets "
-        "'.incomplete' behind its name, and nothing is filled with zeros: manifest.csv and manifest.parquet "
+        "in the page cache; deleted files that were in use, too. A file of which a part is missing is put "
+        "below 'incomplete', and nothing is filled with zeros: manifest.csv and manifest.parquet "
         "list what is missing, with its offsets on the disk where the file system knows them. An interrupted "
         "recovery into a folder continues where it was."
     )
@@ -52,7 +52,7 @@ def recover_command(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from hybridbridge_vol.guest.session import open_session
-    from hybridbridge_vol.workflow.recover.disk import Disk
+    from hybridbridge_vol.workflow.recover.guest_disk import Disk
     from hybridbridge_vol.workflow.recover.recover import Selection, recover
 
     disks = [Disk.parse(text) for text in args.disk]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import select
 import signal
 import struct
@@ -139,6 +138,8 @@ class _Worker(Generic[P, T]):
         os._exit(0)
 
     def _leave(self, writing: int, number: int, content: object) -> None:
+        import pickle  # 1.4 ms, and most runs fork no worker
+
         data = pickle.dumps(content, pickle.HIGHEST_PROTOCOL)
         start = self._answers.tell()
         self._answers.write(data)
@@ -152,6 +153,8 @@ class _Worker(Generic[P, T]):
             self._let_go()
             return None
         number, start, size = _RECEIPT.unpack(receipt)
+        import pickle
+
         return number, pickle.loads(os.pread(self._answers.fileno(), size, start))
 
     def _let_go(self) -> None:

@@ -10,9 +10,10 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from hybridbridge_vol.bridge.attach import attach
 from hybridbridge_vol.bridge.attachment import Bridge
@@ -35,7 +36,6 @@ from hybridbridge_vol.guest.no_kernel import explain_unknown
 from hybridbridge_vol.guest.proxy_calls import ProxyCalls
 from hybridbridge_vol.guest.registers import SnapshotThreads
 from hybridbridge_vol.guest.root_files import RootFiles
-from hybridbridge_vol.guest.route_tables import SnapshotRouteTables
 from hybridbridge_vol.guest.system import SnapshotSystem
 from hybridbridge_vol.guest.tasks import SnapshotTasks
 from hybridbridge_vol.guest.workers import SnapshotWorkers, in_this_process_only
@@ -44,6 +44,9 @@ from hybridbridge_vol.memory_image.physical import PhysicalImage
 from hybridbridge_vol.snapshot.find_kernel import find_kernel
 from hybridbridge_vol.trust.store import Store
 from hybridbridge_vol.units import Progress
+
+if TYPE_CHECKING:
+    from hybridbridge_vol.guest.route_tables import SnapshotRouteTables
 
 
 def _ignore(_fraction: float, _text: str) -> None: ...
@@ -80,7 +83,6 @@ class Session:
         self.cpus = SnapshotCpus(self.proxy, self.files)
         self.threads = SnapshotThreads(self.proxy, self.cpus)
         self.addresses = SnapshotAddresses(self.proxy)
-        self.routes = SnapshotRouteTables(self.proxy)
         self.workers = SnapshotWorkers(self.caller.hybrid, processors or usable_processors())
         self.progress = in_this_process_only(progress or _ignore)
         try:
@@ -93,6 +95,13 @@ class Session:
             ) from None
         finally:
             bridge.confirm()
+
+    @cached_property
+    def routes(self) -> SnapshotRouteTables:
+        """The routing tables."""
+        from hybridbridge_vol.guest.route_tables import SnapshotRouteTables  # 3 ms, and few tools ask it
+
+        return SnapshotRouteTables(self.proxy)
 
     def close(self) -> None:
         """Keep what was proven, and let everything go."""

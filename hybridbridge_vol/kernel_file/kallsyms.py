@@ -9,8 +9,8 @@ the version:
     6.4          num_syms, names, markers, token table, token index, addresses, sequence
     7.0          the same, aligned to 4 instead of 8 bytes, each address relative to its own position
 
-The token table is found by its form, and the names by the markers that count them. Of the possible encodings
-of the addresses the one is taken by which `_text` lies where the image begins and all addresses ascend.
+The token table is found by its form, and the names by the markers that count them. Several encodings of
+the addresses are tried: the right one puts `_text` at the start of the image and gives ascending addresses.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _MARKER_STEPS = range(_PER_MARKER * 2, _PER_MARKER * (_KSYM_NAME_LEN + 2) + 1)
 """Bytes that 256 encoded names may have: a length and a token each at least."""
 _FEWEST_MARKERS = 4
 _FALSE_MARKERS = 2
-"""What follows the markers may look like so many more of them."""
+"""Up to this many words after the last marker may look like markers too."""
 _SEARCH_BACK = (3 + 1) * MAX_SYMBOLS
 """Bytes there may be from the start of the markers to the token table: sequence (3 a symbol) and markers."""
 _SEARCH_STEP = 1 << 20

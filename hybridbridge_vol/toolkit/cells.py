@@ -10,19 +10,23 @@
 | time | `2024-05-01 12:34:56Z` | ISO 8601, milliseconds | datetime, UTC | milliseconds since the epoch |
 | duration | `1-02:03:04` | seconds | timedelta | double, seconds |
 
+`volatility_plugin.value_of` makes the form for Volatility.
+
 Bytes of the guest that are not UTF-8 are surrogate escapes inside of a str. JSON keeps them; in text, in
 Python and in table files they are shown as `\\xff`.
 """
 
 from __future__ import annotations
 
-import datetime
 import math
 import re
 import time
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from hybridbridge_vol.toolkit.printable import printable
+
+if TYPE_CHECKING:  # 5 ms of every start, for what only Python's callers are given
+    import datetime
 
 Kind = Literal["int", "float", "percent", "hex", "str", "time", "duration"]
 """time: seconds since the epoch; duration: seconds. A str is what the guest has, control characters
@@ -38,10 +42,9 @@ class Unavailable(NamedTuple):
 Value = int | float | str | None
 """None: there is nothing to show (the link target of a plain file), as opposed to `Unavailable`."""
 Cell = Value | Unavailable
-PythonValue = int | float | str | datetime.datetime | datetime.timedelta | None
+PythonValue: TypeAlias = "int | float | str | datetime.datetime | datetime.timedelta | None"
 
-_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-_LONGEST = datetime.timedelta(days=100_000_000)
+_LONGEST_DAYS = 100_000_000
 """Below what pandas counts in 64 bits of microseconds."""
 _INT64, _UINT64 = range(-(1 << 63), 1 << 63), range(1 << 64)
 _YEAR_10000 = 253402300800
@@ -122,9 +125,12 @@ class _Moment(_Decimal):
         return utc(value, self.digits).replace(" ", "T")
 
     def python(self, value: float) -> PythonValue | Unavailable:
+        import datetime
+
         delta = _timedelta(value)
+        epoch = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
         try:
-            return delta if isinstance(delta, Unavailable) else _EPOCH + delta
+            return delta if isinstance(delta, Unavailable) else epoch + delta
         except OverflowError:
             return _no_time(value)
 
@@ -241,11 +247,13 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def _timedelta(seconds: float) -> datetime.timedelta | Unavailable:
+    import datetime
+
     try:
         delta = datetime.timedelta(seconds=seconds)
     except (OverflowError, ValueError):
         return _no_time(seconds)
-    return delta if abs(delta) <= _LONGEST else _no_time(seconds)
+    return delta if abs(delta) <= datetime.timedelta(days=_LONGEST_DAYS) else _no_time(seconds)
 
 
 def _no_time(seconds: float) -> Unavailable:

@@ -16,7 +16,6 @@ from functools import lru_cache
 from pathlib import Path
 
 from hybridbridge_vol.errors import KernelFileError, StoreError
-from hybridbridge_vol.kernel_file import packages
 from hybridbridge_vol.kernel_file.archives.streams import damage_errors, decompressed_bytes
 from hybridbridge_vol.kernel_file.module import ModuleFile, module_name, release_of
 
@@ -31,6 +30,8 @@ def module_files(path: Path) -> Iterator[tuple[str, bytes]]:
     if path.name.endswith((".ko", ".ko.xz", ".ko.zst", ".ko.gz")):
         yield module_name(path.name), decompressed_bytes(path.read_bytes())
         return
+    from hybridbridge_vol.kernel_file import packages  # 2 ms, and most runs open no package
+
     for member in packages.members(path, *PATTERNS):
         if member.data:
             yield module_name(member.name), decompressed_bytes(member.data)

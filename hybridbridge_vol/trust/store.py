@@ -3,6 +3,7 @@
     STORE/RELEASE-BUILDID/kernel.json     what the kernel is (manifest with a checksum)
                           vmlinuz         the kernel file, for further boots
                           symbols         packed kallsyms
+                          memo-*          what is proven of its code (bridge/memo_file.py)
                           boot-ID/        one boot at one layout
                               boot.json   layout, CPU state, checksums (manifest with a checksum)
                               memory      guest-physical RAM from 0, sparse

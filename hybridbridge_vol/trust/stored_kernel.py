@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import threading
 import zlib
 from dataclasses import astuple, dataclass
@@ -179,7 +178,7 @@ def add_boot(
     symbols = kernel.symbols
     layout = draw_layout(symbols.address("_text"), symbols.address("_end"), avoid, levels=levels)
     booted = boot_kernel(kernel, layout, progress)
-    final = entry / f"boot-{secrets.token_hex(4)}"
+    final = entry / f"boot-{os.urandom(4).hex()}"
     with files.new_folder(final) as folder:
         extents = files.write_sparse(folder / "memory", booted.ram.view)
         record = {

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from hybridbridge_vol.bridge import memo as memo_files
+from hybridbridge_vol.bridge import memo_file
 from hybridbridge_vol.bridge.memo import Memo
-from hybridbridge_vol.bridge.memo_store import memo_key
+from hybridbridge_vol.bridge.memo_for_kernel import memo_key
 from hybridbridge_vol.errors import MemoError
 from hybridbridge_vol.trust.files import write_atomically
 from hybridbridge_vol.trust.placement import GUARD_HOLES
@@ -73,21 +73,21 @@ def export_memo(store: Store, path: Path, name: str | None) -> str:
     if len(found) > 1:
         raise MemoError(f"{len(found)} kernels have a memo: choose one with --kernel, see 'hb memo show'")
     kernel, memo = found[0]
-    write_atomically(path, memo.dump())
+    write_atomically(path, memo_file.dump(memo))
     return kernel.name
 
 
 def import_memo(store: Store, path: Path) -> str:
     """Merge a memo file into the memo of its kernel and return the kernel's name. MemoError if the file is
     damaged, or made for a kernel or a policy that is not here."""
-    memo = memo_files.parse(path.read_bytes(), str(path))
+    memo = memo_file.parse(path.read_bytes(), str(path))
     for kernel in store.kernels():
         if kernel.build_id != memo.key.build_id:
             continue
         if memo.key not in [memo_key(kernel, levels) for levels in GUARD_HOLES]:
             ours = memo_key(kernel).policy
             raise MemoError(f"{path}: made for another policy ({memo.key.policy}); this program uses {ours}")
-        if not memo_files.add(kernel.folder, memo):
+        if not memo_file.add(kernel.folder, memo):
             raise MemoError(f"{kernel.folder}: cannot be written")
         return kernel.name
     raise MemoError(
@@ -111,4 +111,4 @@ def _chosen(store: Store, name: str | None) -> list[StoredKernel]:
 
 
 def _load(kernel: StoredKernel, levels: int) -> Memo:
-    return memo_files.load(kernel.folder, memo_key(kernel, levels))
+    return memo_file.load(kernel.folder, memo_key(kernel, levels))

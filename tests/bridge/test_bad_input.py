@@ -217,10 +217,13 @@ def test_a_failed_call_leaves_no_trace(lab: Lab, monkeypatch: pytest.MonkeyPatch
 def test_a_file_that_a_roll_back_closed_is_not_closed_again(lab: Lab) -> None:
     session = lab.session(NAME)
     with session.files.open("/proc/stat") as stale:
+        number = stale.number
         with pytest.raises(CallRolledBack):
             session.caller.call(1 << 40, label="nothing")
         fresh = session.files.open("/proc/version")
-        assert fresh.number == stale.number
+        assert fresh.number == number
+        with pytest.raises(CallRolledBack):
+            _ = stale.number
     assert fresh.read().startswith(b"Linux version")
     fresh.close()
 

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridbridge_vol.bridge import memo as memos
-from hybridbridge_vol.bridge.memo import FORMAT, Memo, MemoKey, parse
+from hybridbridge_vol.bridge import memo_file
+from hybridbridge_vol.bridge.memo import Memo, MemoKey
+from hybridbridge_vol.bridge.memo_file import FORMAT, dump, parse
 from hybridbridge_vol.errors import MemoError
 
 KEY = MemoKey("abcdef", "policy", "6.1.0-test")
@@ -120,7 +121,7 @@ def test_modules_are_kept_by_name_and_build_and_merged_alike() -> None:
     one.merge(other)
     assert contents(one) == ([(1, 3)], set())
     assert module_contents(one) == {"loop:11": ([(1, 9)], {2, 3}), "loop:22": ([(7, 8)], set())}
-    assert module_contents(parse(one.dump(), "a file")) == module_contents(one)
+    assert module_contents(parse(dump(one), "a file")) == module_contents(one)
     assert len(one) == 2 + 8 + 1
 
 
@@ -146,13 +147,13 @@ def test_a_masked_page_holds_what_is_proven_and_int3_elsewhere(pieces: Ranges, o
 @given(ranges, st.sets(st.integers(0, (1 << 32) - 1), max_size=6))
 def test_a_file_gives_the_memo_back(proven: Ranges, trusted: set[int]) -> None:
     memo = a_memo(proven, trusted)
-    back = parse(memo.dump(), "a file")
+    back = parse(dump(memo), "a file")
     assert contents(back) == contents(memo)
     assert (back.key, back.key.release) == (KEY, KEY.release)
     assert not back.changed
 
 
-SAMPLE = a_memo([(0x1000, 0x1010), (0x2000, 0x2345)], {0x1004, 0x2222}).dump()
+SAMPLE = dump(a_memo([(0x1000, 0x1010), (0x2000, 0x2345)], {0x1004, 0x2222}))
 
 
 @given(st.integers(0, len(SAMPLE) - 1), st.integers(1, 255))
@@ -176,14 +177,14 @@ def test_a_truncated_file_is_noticed(size: int) -> None:
 
 @given(st.binary(max_size=200))
 def test_a_file_that_is_not_a_memo_is_reported(data: bytes) -> None:
-    for start in (b"", memos._MAGIC, memos._MAGIC + b"00000000\n"):
+    for start in (b"", memo_file._MAGIC, memo_file._MAGIC + b"00000000\n"):
         with pytest.raises(MemoError, match="^a file: "):
             parse(start + data, "a file")
 
 
 def with_checksum(body: bytes) -> bytes:
     """A file whose checksum is right, whatever it says."""
-    return memos._MAGIC + b"%08x\n" % zlib.crc32(body) + body
+    return memo_file._MAGIC + b"%08x\n" % zlib.crc32(body) + body
 
 
 def head(**changes: Any) -> bytes:

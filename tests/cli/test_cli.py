@@ -10,7 +10,6 @@ import pty
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from errno import ENOENT
 from pathlib import Path
@@ -186,15 +185,18 @@ def test_a_closed_pipe_ends_it_quietly() -> None:
 
 
 def test_ctrl_c_ends_it_quietly() -> None:
-    slow = (
-        "{'/proc/x': type('Slow', (), {'__class__': property(lambda s: __import__('time').sleep(1000))})()}"
-    )
-    child = process("run", "x", "cat", "/proc/x", kernel=slow, stderr=subprocess.PIPE)
-    assert child.stderr is not None
-    time.sleep(1.0)
-    child.send_signal(signal.SIGINT)
-    assert child.wait(timeout=20) == 130
-    assert child.stderr.read() == b""
+    sleep = "__import__('os').write(1, b'!') and __import__('time').sleep(1000)"
+    slow = f"{{'/proc/x': type('Slow', (), {{'__class__': property(lambda s: {sleep})}})()}}"
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with process("run", "x", "cat", "/proc/x", kernel=slow, **pipes) as child:
+        assert child.stdout is not None and child.stderr is not None
+        assert child.stdout.read(1) == b"!"
+        child.send_signal(signal.SIGINT)
+        try:
+            assert child.wait(timeout=60) == 130
+        finally:
+            child.kill()
+        assert child.stderr.read() == b""
 
 
 # Help

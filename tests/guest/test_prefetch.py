@@ -9,7 +9,7 @@ from generations import Lab
 
 from hybridbridge_vol.bridge.attach import attach
 from hybridbridge_vol.bridge.memo import Memo
-from hybridbridge_vol.bridge.memo_store import memo_key
+from hybridbridge_vol.bridge.memo_for_kernel import memo_key
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.guest.values import Question, QuestionKind

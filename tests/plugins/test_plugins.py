@@ -31,7 +31,11 @@ GIVEN: dict[str, dict[str, Any]] = {
     "memdump": {"pid": os.getppid()},
     "ps": {"pid": [1, os.getpid()]},
 }
-FILES: dict[str, bytes | Exception] = {"/proc/modules": b"nf_nat 57344 2 a,b, Live 0xffffffffc0a31000 (OE)\n"}
+FILES: dict[str, bytes | Exception] = {
+    "/proc/modules": b"nf_nat 57344 2 a,b, Live 0xffffffffc0a31000 (OE)\n",
+    "listdir /": b"etc\n",  # not this machine's whole disk
+    "listdir /etc": b"hostname\npasswd\n",
+}
 
 
 def renderers() -> list[Any]:

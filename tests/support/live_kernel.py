@@ -21,8 +21,8 @@ from hybridbridge_vol.netlink.rtnetlink import dump_request, is_last
 P = TypeVar("P")
 T = TypeVar("T")
 Answers = Mapping[str, bytes | Exception]
-"""What takes the place of this machine's answer: by path, or by call and path ("readlink /proc/1/exe"). An
-exception is raised by that call."""
+"""What takes the place of this machine's answer: by path, or by call and path ("readlink /proc/1/exe"); a
+directory's names are lines. An exception is raised by that call."""
 
 
 class _SysinfoStruct(ctypes.Structure):
@@ -111,8 +111,8 @@ class LiveFiles(_Answering):
         return {name: os.getxattr(path, name) for name in os.listxattr(path)}
 
     def listdir(self, path: str) -> list[str]:
-        self.replaced("listdir", path)
-        return os.listdir(path)
+        content = self.replaced("listdir", path)
+        return os.listdir(path) if content is None else content.decode().splitlines()
 
     def readlink(self, path: str) -> str:
         self.replaced("readlink", path)

@@ -6,7 +6,7 @@ from generations import Lab
 
 from hybridbridge_vol.bridge.attach import attach
 from hybridbridge_vol.bridge.memo import Memo
-from hybridbridge_vol.bridge.memo_store import memo_key
+from hybridbridge_vol.bridge.memo_for_kernel import memo_key
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.guest.session import Session
 from hybridbridge_vol.memory_image.open import open_image

@@ -17,8 +17,8 @@ from hybridbridge_vol.bridge.modules.names import ModuleNames
 from hybridbridge_vol.bridge.modules.snapshot_modules import SnapshotModules
 from hybridbridge_vol.bridge.per_cpu_window import PerCpuWindow
 from hybridbridge_vol.bridge.sides import Sides
-from hybridbridge_vol.bridge.space import SnapshotSpace, TrustedTables
-from hybridbridge_vol.bridge.text.rebased_text import Patch, Sites, TwinText
+from hybridbridge_vol.bridge.snapshot_space import SnapshotSpace, TrustedTables
+from hybridbridge_vol.bridge.text.twin_text import Patch, Sites, TwinText
 from hybridbridge_vol.bridge.twin_pages import TwinExtent, TwinPages
 from hybridbridge_vol.kernel_file.symbols import Symbols
 from hybridbridge_vol.machine.memory import HostMapping, PhysicalMemory

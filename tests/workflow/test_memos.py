@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from generations import Lab
 
-from hybridbridge_vol.bridge import memo as memo_files
+from hybridbridge_vol.bridge import memo_file
 from hybridbridge_vol.bridge.memo import Memo
-from hybridbridge_vol.bridge.memo_store import memo_key
+from hybridbridge_vol.bridge.memo_for_kernel import memo_key
 from hybridbridge_vol.errors import MemoError
 from hybridbridge_vol.lab.batch.bundle import pack_entry, unpack_entry
 from hybridbridge_vol.trust.store import Store
@@ -34,7 +34,7 @@ def prove(store: Store, name: str, start: int, end: int, levels: int = 4) -> Non
     kernel = store.find(name)
     memo = Memo(memo_key(kernel, levels))
     memo.text.add([(start, end)])
-    assert memo_files.save(kernel.folder, memo)
+    assert memo_file.save(kernel.folder, memo)
 
 
 def code_bytes(store: Store) -> dict[str, int]:
@@ -57,7 +57,7 @@ def test_of_a_kernel_with_two_memos_the_larger_one_is_exported(store: Store, tmp
     prove(store, "6.1.", 0, 300, levels=5)
     assert [entry.code_bytes for entry in memos.summarise(store, "6.1.")] == [100, 300]
     memos.export_memo(store, tmp_path / "lab.memo", None)
-    assert len(memo_files.parse((tmp_path / "lab.memo").read_bytes(), "lab")) == 300
+    assert len(memo_file.parse((tmp_path / "lab.memo").read_bytes(), "lab")) == 300
 
 
 def test_an_export_that_is_not_clear_names_the_way_out(store: Store, tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_memo_of_a_kernel_that_is_not_stored_is_refused(store: Store, tmp_path
 def test_a_damaged_memo_is_listed_with_its_problem(store: Store) -> None:
     prove(store, "6.1.", 0, 100)
     kernel = store.find("6.1.")
-    memo_files.memo_path(kernel.folder, memo_key(kernel)).write_bytes(b"hybridbridge memo\n00000000\n{}\n")
+    memo_file.memo_path(kernel.folder, memo_key(kernel)).write_bytes(b"hybridbridge memo\n00000000\n{}\n")
     (entry,) = memos.summarise(store, "6.1.")
     assert (entry.code_bytes, "corrupt" in entry.problem) == (0, True)
     assert memos.clear(store, None) == [kernel.name]

@@ -19,11 +19,12 @@ from hybridbridge_vol.errors import OptionError, RecoverError
 from hybridbridge_vol.guest.file_content import MissingRange, Piece, PieceKind
 from hybridbridge_vol.guest.file_extents import Extent
 from hybridbridge_vol.guest.session import open_session
+from hybridbridge_vol.tools.file_system.walk import Entry
 from hybridbridge_vol.trust import modules as trusted_modules
 from hybridbridge_vol.workflow.recover.content import RecoveredContent, spool, without_ranges
-from hybridbridge_vol.workflow.recover.disk import Disk, DiskRange, on_disk
-from hybridbridge_vol.workflow.recover.recover import Selection, recover
-from hybridbridge_vol.workflow.recover.targets import FolderTarget, TarTarget, safe_name
+from hybridbridge_vol.workflow.recover.guest_disk import Disk, DiskRange, on_disk
+from hybridbridge_vol.workflow.recover.output import FolderTarget, TarTarget, safe_name
+from hybridbridge_vol.workflow.recover.recover import Selection, recover, stored_name
 
 PAGE = 4096
 
@@ -51,7 +52,7 @@ def spooled(folder: Path, pieces: list[Piece] = PIECES) -> RecoveredContent:
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=300))
 def test_no_name_leads_out_of_the_output(text: str) -> None:
     try:
-        name = safe_name(text, True)
+        name = safe_name(text)
     except RecoverError:
         return
     assert not name.startswith("/")
@@ -61,14 +62,27 @@ def test_no_name_leads_out_of_the_output(text: str) -> None:
 @pytest.mark.parametrize("path", ["/a/../../etc/passwd", "/..", "/", "", "/a/./b", "/a\0b"])
 def test_a_path_that_leads_elsewhere_is_refused(path: str) -> None:
     with pytest.raises(RecoverError):
-        safe_name(path, True)
+        safe_name(path)
+
+
+def test_an_incomplete_file_never_takes_a_complete_ones_name() -> None:
+    path = "/x"
+    names = [
+        stored_name(Entry(path, None), complete=False),
+        *(
+            stored_name(Entry(other, None), complete=True)
+            for other in (path, "/x.incomplete", "/incomplete/files/x")
+        ),
+    ]
+    assert len(set(names)) == len(names)
+    assert not any(name.startswith(f"{other}/") for name in names for other in names)
 
 
 def test_a_folder_holds_sparse_files_that_nobody_can_execute(tmp_path: Path) -> None:
     target = FolderTarget(tmp_path / "out")
     content = spooled(target.folder)
-    target.take("files/x.incomplete", content, 0o104755, 1e9)
-    stored = tmp_path / "out" / "files" / "x.incomplete"
+    target.take("incomplete/files/x", content, 0o104755, 1e9)
+    stored = tmp_path / "out" / "incomplete" / "files" / "x"
     assert stored.read_bytes() == b"a" * PAGE + bytes(2 * PAGE) + b"end"
     assert stored.stat().st_mode & 0o7777 == 0o600
     assert stored.stat().st_mtime == 1e9

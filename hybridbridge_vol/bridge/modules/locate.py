@@ -4,6 +4,8 @@ The loader's rules differ between kernels, so only two things are taken from the
 within a segment, and that code begins a page. Where a section lies is the majority vote of the references to
 it in the snapshot's copy of the module, as for the kernel itself. A forged reference moves data; the code
 that runs is the file's.
+
+`first_page` recognizes a module's code before, `relocate` fills the sections in afterwards.
 """
 
 from __future__ import annotations
@@ -126,8 +128,8 @@ def _winner(starts: list[int]) -> tuple[int, int]:
 
 
 def _common_start(layout: dict[int, int], votes: Votes) -> int | None:
-    """Where the segment begins of which every section with votes lies where `layout` has it; None if they
-    disagree or have no votes."""
+    """Where the segment begins, if all its sections that have votes agree on one start; else None. `layout`:
+    offset in the segment by section."""
     starts = {_winner(votes[index])[0] - offset for index, offset in layout.items() if index in votes}
     start = starts.pop() if len(starts) == 1 else None
     return None if start is None or start % PAGE_SIZE else start

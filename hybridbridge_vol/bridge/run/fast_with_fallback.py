@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from hybridbridge_vol.bridge import memo as memos
+from hybridbridge_vol.bridge import memo_file
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.run.invocation import Invocation
 from hybridbridge_vol.bridge.run.statistics import CallCount, Statistics
@@ -29,8 +29,9 @@ BREAKPOINT_SIZE = 1
 """Bytes of `int3`: after it has trapped, RIP is behind it (SDM volume 3A, 6.5)."""
 
 SLOW_FACTOR = 6
-"""How much more time than on FAST a call may take under taint before it counts as endless. Instructions take
-up to 15 times as long, and the longest honest calls a fraction of their budget."""
+"""How much more time than on FAST a call may take under taint before it counts as endless. Under taint an
+instruction takes up to 15 times as long, but even the longest legitimate calls use only a fraction of their
+budget."""
 
 
 class Mode(StrEnum):
@@ -68,7 +69,7 @@ class Hybrid:
 
     def keep_learned(self) -> None:
         """Store what was proven so far; costs nothing if that is nothing new."""
-        memos.save(self.bridge.kernel.folder, self.bridge.memo)
+        memo_file.save(self.bridge.kernel.folder, self.bridge.memo)
 
     def rest(self) -> None:
         """End the threads of both machines, before a fork; the next call starts what it needs again."""

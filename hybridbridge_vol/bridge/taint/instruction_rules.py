@@ -1,9 +1,10 @@
 """Which transfer rule an x86-64 instruction has.
 
 `_RULES` maps a mnemonic to the function that derives its rule; `_PREFIXES` does so for the families that are
-named by a prefix (`jCC`, `setCC`, `cmovCC`). A function that finds another instruction of the same name than
-the one it is for returns None. What no function knows gets the most careful rule, all outputs from all
-inputs; it is right for the instructions of `GENERIC`, and the others are counted as unknown.
+named by a prefix (`jCC`, `setCC`, `cmovCC`). Some mnemonics name two different instructions: a function that
+is given the one it does not handle returns None. What no function knows gets the most careful rule, all
+outputs from all inputs; it is right for the instructions of `GENERIC`, and the others are counted as unknown.
+What a rule does to labels: native/apply_rules.h.
 """
 
 from __future__ import annotations

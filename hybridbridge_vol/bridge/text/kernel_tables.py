@@ -12,8 +12,8 @@ from collections.abc import Iterator
 
 from hybridbridge_vol.bridge.text.per_cpu_references import PerCpuText, read_per_cpu_text
 from hybridbridge_vol.bridge.text.proxy_task import MAX_OBJECT, read_words
-from hybridbridge_vol.bridge.text.rebased_text import Sites
 from hybridbridge_vol.bridge.text.static_keys import JumpLabels, read_jump_labels
+from hybridbridge_vol.bridge.text.twin_text import Sites
 from hybridbridge_vol.bridge.text.ud1 import BUGFLAG_WARNING, UD2
 from hybridbridge_vol.machine.machine import Machine
 from hybridbridge_vol.trust.stored_kernel import StoredKernel
@@ -57,7 +57,7 @@ def warning_sites(kernel: StoredKernel, booted: memoryview) -> array[int]:
     """Offsets of the `ud2` of every WARN (`__bug_table`, arch/x86/include/asm/bug.h).
 
     An entry begins with the distance to its instruction and ends with 16 bits of flags; its length depends on
-    the configuration, so the length is taken with which the most entries lead to a `ud2`. Since 6.19 some
+    the configuration, so it is the length for which most entries point to a `ud2`. Since 6.19 some
     lead to other instructions: their WARN is a `ud1`, which stands for nothing else (see ud1.py).
     """
     text = kernel.text_link_vaddr

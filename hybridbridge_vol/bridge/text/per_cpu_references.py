@@ -17,7 +17,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from hybridbridge_vol.bridge.text.rebased_text import FIELD_SIZE
+from hybridbridge_vol.bridge.text.twin_text import FIELD_SIZE
 
 _GS_REFERENCE = (
     rb"(?=\x65[\x66\xf0\xf2\xf3]*[\x40-\x4f]?"  # SDM volume 2A, 2.1: the GS prefix among others, REX,

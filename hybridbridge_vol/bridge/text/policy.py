@@ -97,6 +97,8 @@ def _rule(entry: dict[str, Any]) -> Rule:
     ):
         if value not in known:
             raise ValueError(f"policy: unknown {what} {value!r} in a rule of {entry['subsystem']!r}")
+    if (entry["action"] == "jump") != ("target" in entry):
+        raise ValueError(f"policy: a target goes with the action 'jump', in a rule of {entry['subsystem']!r}")
     return Rule(
         entry["subsystem"],
         entry["action"],
@@ -117,8 +119,8 @@ def plain_name(symbol: str) -> str:
 def resolve(policy: Policy, functions: Iterable[tuple[int, int, str]]) -> Resolution:
     """Match the policy against `(offset from _text, size, symbol)` of every function of a kernel.
 
-    Of several rules for one function the last one counts. A function too small for the code of its trampoline
-    keeps its own (it is too small to do harm: a `ret` or a tail jump).
+    Of several rules for one function the last one counts. A function that is too small to hold the
+    trampoline's code keeps its original code (it is too small to do harm: a `ret` or a tail jump).
     """
     by_name: dict[str, list[tuple[int, int]]] = {}
     for offset, size, symbol in functions:

@@ -9,8 +9,8 @@ from hybridbridge_vol.bridge.text.cpu_features import read_feature_branches
 from hybridbridge_vol.bridge.text.policy import load_policy, policy_digest, resolve
 from hybridbridge_vol.bridge.text.prepared import RELOCATIONS, Prepared
 from hybridbridge_vol.bridge.text.proxy_task import find_proxy_task
-from hybridbridge_vol.bridge.text.rebased_text import Sites, relocation_sites
 from hybridbridge_vol.bridge.text.runtime_constants import read_runtime_constants
+from hybridbridge_vol.bridge.text.twin_text import Sites, relocation_sites
 from hybridbridge_vol.errors import BootError, StoreError
 from hybridbridge_vol.machine.machine import Machine, UnmappedVirtual
 from hybridbridge_vol.trust import files

@@ -14,9 +14,9 @@ from hybridbridge_vol.bridge.text.cpu_features import FeatureBranches
 from hybridbridge_vol.bridge.text.per_cpu_references import PerCpuText
 from hybridbridge_vol.bridge.text.policy import Trampoline
 from hybridbridge_vol.bridge.text.proxy_task import ProxyTask
-from hybridbridge_vol.bridge.text.rebased_text import Sites
 from hybridbridge_vol.bridge.text.runtime_constants import RuntimeConstants
 from hybridbridge_vol.bridge.text.static_keys import JumpLabels
+from hybridbridge_vol.bridge.text.twin_text import Sites
 
 RELOCATIONS = {"abs32": (1, 4), "inverse32": (-1, 4), "abs64": (1, 8)}
 """Kinds of relocation sites (`kernel_file.relocations`): the sign with which the kernel's shift is added, and

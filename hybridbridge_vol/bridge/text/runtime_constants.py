@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from hybridbridge_vol.bridge.text.rebased_text import Patch
+from hybridbridge_vol.bridge.text.twin_text import Patch
 from hybridbridge_vol.kernel_file.symbols import Symbols
 
 _ENTRY = struct.Struct("<i")  # the distance from the entry to the immediate

@@ -1,12 +1,17 @@
-"""The branches of the twin's text as the snapshot's kernel had patched them: static keys, CPU features."""
+"""The branches of the twin's text as the snapshot's kernel had patched them: static keys, CPU features.
+
+The keys are read here; `static_keys` and `cpu_features` decide what the code of each branch is, and
+`TwinText.page` writes it into a page. All other alternatives stay as the trusted kernel patched them when it
+booted. `SnapshotModules` does the same for modules.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from hybridbridge_vol.bridge.text.cpu_features import FeatureBranches
-from hybridbridge_vol.bridge.text.rebased_text import Patch
 from hybridbridge_vol.bridge.text.static_keys import JumpLabels
+from hybridbridge_vol.bridge.text.twin_text import Patch
 from hybridbridge_vol.snapshot.virtual_memory import VirtualMemory
 
 _KEY_SIZE = 4  # `static_key.enabled` is a key's first 32 bits, include/linux/jump_label.h
@@ -21,7 +26,7 @@ class SnapshotBranches:
         self._snapshot = snapshot
 
     def patches(self, start: int, stop: int) -> Iterator[Patch]:
-        """See `rebased_text.BranchState`."""
+        """See `twin_text.BranchState`."""
         yield from self._labels.patches(start, stop, self._key_enabled)
         yield from self._features.patches(start, stop, self._feature_byte)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from hybridbridge_vol.bridge.text.policy import Trampoline
-from hybridbridge_vol.bridge.text.rebased_text import Patch, jump, returning
+from hybridbridge_vol.bridge.text.twin_text import Patch, jump, returning
 
 GUARD_HOLE_SHIFT = 43
 """The guard hole is 8 TiB long: the bits above tell the trusted side's objects from all others."""

@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from hybridbridge_vol.bridge import memo as memos
+from hybridbridge_vol.bridge import memo_file
 from hybridbridge_vol.errors import MemoError, StoreError
 from hybridbridge_vol.trust.files import write_sparse
 
@@ -80,8 +80,8 @@ def add_memos(entry: Path, sent: Memos) -> None:
     """Merge memos from another machine; what is not a memo of this program is ignored."""
     for name, data in sent.items():
         try:
-            memo = memos.parse(data, name)
+            memo = memo_file.parse(data, name)
         except MemoError:
             continue
-        if memos.memo_path(entry, memo.key).name == name:
-            memos.add(entry, memo)
+        if memo_file.memo_path(entry, memo.key).name == name:
+            memo_file.add(entry, memo)

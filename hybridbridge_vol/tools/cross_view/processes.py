@@ -10,8 +10,8 @@ Each list, what the kernel's code walks for it, and how a process is taken out o
   parent's list.
 * control groups: the tasks of each group's sets (`css_set.tasks`), which `cgroup.procs` lists. Unlinking the
   process there.
-* memory of tasks: the pages that hold all task_structs. Only freeing it; a process that is not there is not
-  missing.
+* memory of tasks: the pages that hold all task_structs. A process leaves this memory only when it is freed. A
+  process that is not found here is not reported as missing.
 * count: `nr_threads`, which sysinfo(2) reports. Hiding a thread leaves the count as it is.
 
 Sources: fs/proc/base.c, fs/proc/array.c (`children_seq_ops`), kernel/pid.c, kernel/fork.c (Linux 5.10 to

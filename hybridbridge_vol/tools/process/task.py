@@ -55,9 +55,13 @@ class Task:
         self, machine: Machine, pid: int, tid: int, folder: str, process: Task | None = None
     ) -> None:
         self.machine, self.pid, self.tid, self.folder = machine, pid, tid, folder
-        self.process = process or self
-        """The process that the thread belongs to; a process itself."""
+        self._process = process  # not itself: a cycle would keep a closed session's memory mapped
         self._answers: dict[str, object] = {}
+
+    @property
+    def process(self) -> Task:
+        """The process that the thread belongs to; a process itself."""
+        return self._process or self
 
     # --- what is read -------------------------------------------------------------------------------------
 

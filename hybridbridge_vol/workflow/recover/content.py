@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hybridbridge_vol.guest.file_content import MissingRange, Piece, PieceKind
-from hybridbridge_vol.workflow.recover.disk import DiskRange
+from hybridbridge_vol.workflow.recover.guest_disk import DiskRange
 
 MAX_HASHED_HOLES = 1 << 32
 """Bytes of holes that are hashed as the zeros they are: beyond, a sparse file's hash is that of its data."""

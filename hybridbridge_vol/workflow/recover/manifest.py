@@ -16,7 +16,7 @@ from pathlib import Path
 
 from hybridbridge_vol.guest.file_content import MissingRange
 from hybridbridge_vol.toolkit.cells import without_surrogates
-from hybridbridge_vol.workflow.recover.disk import DiskRange
+from hybridbridge_vol.workflow.recover.guest_disk import DiskRange
 
 
 @dataclass(frozen=True, slots=True)

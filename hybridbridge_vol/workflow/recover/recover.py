@@ -16,11 +16,12 @@ from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 from hybridbridge_vol.tools.file_system.walk import Entry, deleted_files, walk
 from hybridbridge_vol.workflow.recover import manifest
 from hybridbridge_vol.workflow.recover.content import RecoveredContent, spool
-from hybridbridge_vol.workflow.recover.disk import Disk, DiskRange, on_disk
+from hybridbridge_vol.workflow.recover.guest_disk import Disk, DiskRange, on_disk
 from hybridbridge_vol.workflow.recover.manifest import Recovered
-from hybridbridge_vol.workflow.recover.targets import (
+from hybridbridge_vol.workflow.recover.output import (
     DELETED,
     FILES,
+    INCOMPLETE,
     FolderTarget,
     TarTarget,
     safe_name,
@@ -136,22 +137,26 @@ class _Recovery:
         except UNREADABLE as error:
             return _row(entry, error=why(entry.path, error).reason)
         try:
-            name = self._name(entry, content.complete)
+            name = stored_name(entry, content.complete)
             stored = self.target.take(name, content, entry.attributes.mode, entry.attributes.mtime)
         except (OSError, RecoverError) as error:
             content.file.unlink(missing_ok=True)
             return _row(entry, content, error=str(error))
         return _row(entry, content, stored)
 
-    def _name(self, entry: Entry, complete: bool) -> str:
-        if entry.shown_as:
-            return f"{DELETED}/{safe_name(entry.path.strip('/').replace('/', '_'), complete)}"
-        return f"{FILES}/{safe_name(entry.path, complete)}"
-
     def _filler(self, entry: Entry) -> _Filler:
         path = entry.shown_as or entry.path
         fitting = [disk for disk in self.disks if path.startswith(disk.mount.rstrip("/") + "/")]
         return _Filler(self.session, entry.path, max(fitting, key=lambda disk: len(disk.mount), default=None))
+
+
+def stored_name(entry: Entry, complete: bool) -> str:
+    """The relative name of an entry's file in the output. RecoverError if it can have none."""
+    if entry.shown_as:
+        name = f"{DELETED}/{safe_name(entry.path.strip('/').replace('/', '_'))}"
+    else:
+        name = f"{FILES}/{safe_name(entry.path)}"
+    return name if complete else f"{INCOMPLETE}/{name}"
 
 
 class _Filler:

@@ -40,7 +40,8 @@ def test_the_tables_are_in_the_order_of_the_guests_kernel(lab: Lab, rich_generat
             continue
         ours = rows(module, module.rodata.content)
         assert ours == rows(
-            module, session.bridge.space.modules.read(module.rodata.vaddr, len(module.rodata.content))
+            module,
+            session.bridge.space.modules.read(module.rodata.vaddr, len(module.rodata.content)),
         )
         assert [vaddr for vaddr, _entry in ours] == sorted(vaddr for vaddr, _entry in ours)
         compared += len(ours)

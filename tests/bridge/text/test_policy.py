@@ -72,7 +72,9 @@ def test_the_shipped_policy_is_well_formed() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"action": "jump"}, "unknown action 'jump' in a rule of 'locks'"),
+        ({"action": "leap"}, "unknown action 'leap' in a rule of 'locks'"),
+        ({"action": "jump"}, "a target goes with the action 'jump', in a rule of 'locks'"),
+        ({"target": "mutex_trylock"}, "a target goes with the action 'jump', in a rule of 'locks'"),
         ({"side": "home"}, "unknown side 'home' in a rule of 'locks'"),
         ({"tursted": [0]}, "unknown key 'tursted' in a rule of 'locks'"),
     ],

@@ -18,9 +18,9 @@ from hybridbridge_vol.bridge.text.policy import ACTIONS, Trampoline
 from hybridbridge_vol.bridge.text.prepared import RELOCATIONS, Prepared
 from hybridbridge_vol.bridge.text.prepared_file import FORMAT, dump, parse
 from hybridbridge_vol.bridge.text.proxy_task import ProxyTask
-from hybridbridge_vol.bridge.text.rebased_text import Sites
 from hybridbridge_vol.bridge.text.runtime_constants import RuntimeConstants
 from hybridbridge_vol.bridge.text.static_keys import JumpLabels
+from hybridbridge_vol.bridge.text.twin_text import Sites
 from hybridbridge_vol.trust import column_file
 
 u32, u64, byte = st.integers(0, (1 << 32) - 1), st.integers(0, (1 << 64) - 1), st.integers(0, 255)

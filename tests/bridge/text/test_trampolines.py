@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from small_machine import END, HOME, RETURN, STACK, TRUSTED_MEMORY, TWIN, SmallMachine
 
 from hybridbridge_vol.bridge.text.policy import ACTIONS, JUMP_SIZE, Policy, Rule, Trampoline, resolve
-from hybridbridge_vol.bridge.text.rebased_text import jump, returning
 from hybridbridge_vol.bridge.text.trampolines import (
     answer,
     free_if_trusted,
     home_trampolines,
     twin_trampolines,
 )
+from hybridbridge_vol.bridge.text.twin_text import jump, returning
 from hybridbridge_vol.machine.machine import Stop
 
 ENTRY = 0x80

@@ -11,7 +11,7 @@
 #include "engine.h"
 #include "labels.h"
 #include "shadow.h"
-#include "transfer.h"
+#include "apply_rules.h"
 
 #define UC_MEM_WRITE 17 /* unicorn/unicorn.h, enum uc_mem_type */
 

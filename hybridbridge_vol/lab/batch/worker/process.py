@@ -151,7 +151,7 @@ def _limits(request: Request, size: int) -> Limits:
 
 
 def _loss(request: Request, assembly: Assembly, ended: Ended, limits: Limits) -> Event:
-    """What a child that did not finish costs: the tool that it was running, or else all the others."""
+    """What is lost if a child does not finish: the tool that it was running; if none, all that are left."""
     if ended.step in assembly.missing():
         if ended.how == "timeout":
             seconds = limits.step_seconds(ended.step)

@@ -3,7 +3,7 @@
 The child is killed when a step takes longer than it may, or when its private memory grows beyond the limit.
 Private memory is measured here instead of being limited by the kernel, because RLIMIT_AS and RLIMIT_DATA
 count the whole image, which is mapped copy-on-write, whatever part of it is touched; pages of the image's
-file are page cache and belong to nobody.
+file are page cache and belong to nobody. What is lost when a child is killed: `_loss` in process.py.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import msgspec
 from hybridbridge_vol.lab.batch.events import Event, Failed, Step, decode, encode
 
 POLL_SECONDS = 0.1
-"""By how much time and memory may be exceeded before that is noticed."""
+"""Between two checks: a limit may be exceeded for this long before it is noticed."""
 
 _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 _READ_SIZE = 1 << 16

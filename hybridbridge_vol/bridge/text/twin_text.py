@@ -60,7 +60,7 @@ def relocation_sites(
 
 
 class HomeFields(NamedTuple):
-    """Ascending offsets of 32-bit fields of static references, which must reach so many bytes beside home's
+    """Ascending offsets of 32-bit fields of static references that must point `distance` bytes past home's
     object."""
 
     offsets: Sequence[int]

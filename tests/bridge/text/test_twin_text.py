@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybridbridge_vol.bridge.memo import Proven
-from hybridbridge_vol.bridge.text.rebased_text import (
+from hybridbridge_vol.bridge.text.twin_text import (
     HomeFields,
     Sites,
     TwinText,

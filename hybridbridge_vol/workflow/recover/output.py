@@ -1,7 +1,8 @@
 """Where recovered files go: a folder, or a tar archive.
 
 Names come from the guest and are hostile: none leads out of the output, and neither links nor devices are
-made. A file of which a part is missing has `.incomplete` at the end of its name.
+made. A file of which a part is missing lies below `incomplete`, where no name of the guest's can meet
+a complete file's.
 """
 
 from __future__ import annotations
@@ -19,11 +20,10 @@ from typing import BinaryIO, Protocol, cast
 from hybridbridge_vol.errors import RecoverError
 from hybridbridge_vol.workflow.recover.content import RecoveredContent, Segment
 
-INCOMPLETE = ".incomplete"
 NAME_MAX = 255
 """Bytes of a name on most file systems (include/uapi/linux/limits.h)."""
 _SHORTENED = 200
-FILES, DELETED = "files", "deleted"
+FILES, DELETED, INCOMPLETE = "files", "deleted", "incomplete"
 _TAR_BLOCK = tarfile.BLOCKSIZE
 
 
@@ -40,12 +40,11 @@ class Target(Protocol):
         """Everything is stored."""
 
 
-def safe_name(path: str, complete: bool) -> str:
+def safe_name(path: str) -> str:
     """The relative name in the output of a path of the guest. RecoverError if it can have none."""
     parts = [part for part in path.split("/") if part]
     if not parts or any(part in (".", "..") or "\0" in part for part in parts):
         raise RecoverError(f"{path}: not a path that can be stored")
-    parts[-1] += "" if complete else INCOMPLETE
     return "/".join(_fitting(part) for part in parts)
 
 

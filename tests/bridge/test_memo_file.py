@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from hybridbridge_vol.bridge.memo import Memo, MemoKey, add, load, memo_path, save
+from hybridbridge_vol.bridge.memo import Memo, MemoKey
+from hybridbridge_vol.bridge.memo_file import add, dump, load, memo_path, save
 from hybridbridge_vol.errors import MemoError
 
 KEY = MemoKey("abcdef", "policy", "6.1.0-test")
@@ -69,7 +70,7 @@ def test_a_memo_from_elsewhere_is_added_though_it_has_not_grown(tmp_path: Path) 
 @pytest.mark.parametrize("change", [{"build_id": "other"}, {"policy": "other"}])
 def test_a_memo_of_another_kernel_or_policy_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     other = replace(KEY, **change)
-    memo_path(tmp_path, KEY).write_bytes(a_memo([(1, 2)], key=other).dump())
+    memo_path(tmp_path, KEY).write_bytes(dump(a_memo([(1, 2)], key=other)))
     with pytest.raises(
         MemoError, match="another kernel or policy; it is ignored. Remove it with 'hb memo clear'"
     ):
@@ -93,8 +94,8 @@ def huge(path: Path) -> None:
     "spoil",
     [
         lambda path: path.write_bytes(b""),
-        lambda path: path.write_bytes(a_memo([(0x1000, 0x1010)]).dump()[:-1]),
-        lambda path: path.write_bytes(a_memo([(1, 2)], key=replace(KEY, build_id="other")).dump()),
+        lambda path: path.write_bytes(dump(a_memo([(0x1000, 0x1010)]))[:-1]),
+        lambda path: path.write_bytes(dump(a_memo([(1, 2)], key=replace(KEY, build_id="other")))),
         huge,
     ],
     ids=["empty", "truncated", "another's", "huge"],
@@ -122,7 +123,8 @@ def test_a_directory_in_the_place_of_a_memo_is_reported(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from hybridbridge_vol.bridge.memo import Memo, MemoKey, save
+from hybridbridge_vol.bridge.memo import Memo, MemoKey
+from hybridbridge_vol.bridge.memo_file import save
 folder, first, rounds = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 for i in range(rounds):
     memo = Memo(MemoKey("abcdef", "policy"))
@@ -149,8 +151,8 @@ def test_concurrent_writers_lose_nothing(tmp_path: Path) -> None:
 
 
 def test_a_writer_that_dies_with_the_lock_does_not_block_others(tmp_path: Path) -> None:
-    dying = "import os, sys; from pathlib import Path; from hybridbridge_vol.bridge import memo\n"
-    dying += "with memo._locked(Path(sys.argv[1])): os._exit(1)"
+    dying = "import os, sys; from pathlib import Path; from hybridbridge_vol.bridge import memo_file\n"
+    dying += "with memo_file._locked(Path(sys.argv[1])): os._exit(1)"
     assert subprocess.run([sys.executable, "-c", dying, tmp_path], check=False).returncode == 1
     assert save(tmp_path, a_memo([(1, 2)]))
 
@@ -160,7 +162,8 @@ NOBODY = 65534
 READ_ONLY = """
 import os, sys
 from pathlib import Path
-from hybridbridge_vol.bridge.memo import Memo, MemoKey, load, save
+from hybridbridge_vol.bridge.memo import Memo, MemoKey
+from hybridbridge_vol.bridge.memo_file import load, save
 if not os.getuid():
     os.setuid(int(sys.argv[2]))  # nothing is read-only to root
 memo = load(Path(sys.argv[1]), MemoKey("abcdef", "policy"))

@@ -1,10 +1,10 @@
-"""Which stored memo fits a trusted kernel."""
+"""Which stored memo fits a trusted kernel. `memo` is what one holds, `memo_file` how it is stored."""
 
 from __future__ import annotations
 
 import warnings
 
-from hybridbridge_vol.bridge import memo as memos
+from hybridbridge_vol.bridge import memo_file
 from hybridbridge_vol.bridge.memo import Memo, MemoKey
 from hybridbridge_vol.bridge.text.policy import policy_digest
 from hybridbridge_vol.errors import HybridBridgeWarning, MemoError
@@ -12,8 +12,8 @@ from hybridbridge_vol.trust.stored_kernel import StoredKernel
 
 
 def memo_key(kernel: StoredKernel, levels: int = 4) -> MemoKey:
-    """What a memo for this kernel is good for. With 5-level page tables the kernel's text is another: it is
-    patched by `alternatives`."""
+    """The key of this kernel's memo. With 5-level page tables the kernel's text differs: it is patched by
+    `alternatives`."""
     policy = policy_digest() if levels == 4 else f"{policy_digest()}-{levels}-levels"
     return MemoKey(kernel.build_id, policy, kernel.release)
 
@@ -22,7 +22,7 @@ def load_memo(kernel: StoredKernel, levels: int = 4) -> Memo:
     """The stored memo, or with a warning an empty one where it cannot be used: everything is proven again."""
     key = memo_key(kernel, levels)
     try:
-        return memos.load(kernel.folder, key)
+        return memo_file.load(kernel.folder, key)
     except MemoError as error:
         warnings.warn(str(error), HybridBridgeWarning, stacklevel=2)
         return Memo(key)
