@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from package_makers import deb
 
 from samples import guest_files
-from samples.guest_files import chosen
 from samples.apt import AptError
+from samples.guest_files import chosen
 from samples.initramfs import Archive, link_target, needed_libraries, userland
 from samples.modules import aliases, dependencies, load_order, softdeps
 from samples.workload import ACTOR, ACTORS, USERS, workload

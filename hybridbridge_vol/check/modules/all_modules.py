@@ -77,6 +77,11 @@ class AllModules:
         index = bisect_right(starts, vaddr) - 1
         return ordered[index] if index >= 0 and ordered[index].holds(vaddr) else None
 
+    def code_at(self, vaddr: int) -> tuple[str, int] | None:
+        """The name of the module whose code is at an address, and the offset in the code."""
+        placed = self.at(vaddr)
+        return None if placed is None else (placed.name, vaddr - placed.text_vaddr)
+
     @cached_property
     def _by_data(self) -> list[tuple[int, int, PlacedModule]]:
         """Starts and ends of all other segments, ascending."""

@@ -26,6 +26,12 @@ _STORE = re.compile(
 """`mov qword ptr [reg + X], imm32` up to the immediate: with no X, with 8 bits or 32 bits of it, with or
 without a second register (SDM volume 2, 2.1.5)."""
 _LONGEST_STORE = 8
+_LOAD = re.compile(
+    rb"[\x48\x49\x4c\x4d]\x8b"
+    rb"(?:[\x00-\x3f]|[\x40-\x7f](?P<near>.)|[\x80-\xbf](?P<far>.{4}))",
+    re.DOTALL,
+)
+"""`mov reg, qword ptr [reg + X]`; with a second register, which none of these have, it is not understood."""
 
 
 class CodeReferences:
@@ -78,6 +84,20 @@ class CodeReferences:
                 store = _STORE.fullmatch(before[-size:])
                 if store is not None:
                     data = next((group for group in store.groups() if group), b"")
+                    found.add(int.from_bytes(data, "little", signed=True))
+        return found
+
+    def loaded_slots(self, variable_vaddr: int) -> set[int]:
+        """Offsets in structures from which code loads a word close before it refers to a variable, or
+        behind."""
+        found = set()
+        for position in self._of(variable_vaddr).tolist():
+            section, field = position >> 32, position & 0xFFFFFFFF
+            code = bytes(self._file.sections[section].data[max(field - NEAR, 0) : field + NEAR])
+            for at in range(len(code)):
+                load = _LOAD.match(code, at)
+                if load is not None:
+                    data = load["near"] or load["far"] or b""
                     found.add(int.from_bytes(data, "little", signed=True))
         return found
 

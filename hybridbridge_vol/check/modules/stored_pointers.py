@@ -68,8 +68,9 @@ class StoredPointers:
         yield from dict.fromkeys(owner for owner in owners if owner is not None)
 
     def _copies(self, placed: PlacedModule, value: int, variable_vaddr: int) -> bool:
-        """Whether code beside a reference to the variable refers to a slot of a structure, and the value is
+        """Whether code beside a reference to the variable loads from a slot of a structure, and the value is
         in this slot of such a structure in its own module's file."""
-        tables = self.tables(placed.name)
-        offsets = (tables.slot(vaddr) for vaddr in self._code(placed.name).near(variable_vaddr))
-        return any(offset is not None and self.is_in_slot(value, offset) for offset in offsets)
+        tables, code = self.tables(placed.name), self._code(placed.name)
+        slots = {tables.slot(vaddr) for vaddr in code.near(variable_vaddr)}
+        slots |= code.loaded_slots(variable_vaddr)
+        return any(slot is not None and self.is_in_slot(value, slot) for slot in slots)
