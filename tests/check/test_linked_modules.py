@@ -33,12 +33,10 @@ def file_of(lab: Lab, name: str) -> ModuleFile:
 
 def equal(one: LinkedModule, other: LinkedModule) -> bool:
     """Whether two are the same, column by column."""
-    parts = zip((*one.segments, one.sites), (*other.segments, other.sites), strict=True)
-    same = all(
-        np.array_equal(left, right)
-        for part, match in parts
-        for left, right in zip(columns(part), columns(match), strict=True)
+    left, right = (
+        [column for part in (*each.segments, each.sites) for column in columns(part)] for each in (one, other)
     )
+    same = all(np.array_equal(*pair) for pair in zip(left, right, strict=True))
     plain = [item.name for item in fields(LinkedModule) if item.name not in ("segments", "sites")]
     return same and all(getattr(one, name) == getattr(other, name) for name in plain)
 

@@ -50,8 +50,9 @@ class AllModules:
             name: [moved(link_vaddr, shift) for link_vaddr in found]
             for name, found in self._bridge.kernel.symbols.find(names).items()
         }
+        several = frozenset(name for name, found in vaddrs.items() if len(found) > 1)
         for placed in self.by_name.values():
-            placed.resolve(vaddrs)
+            placed.resolve(vaddrs, several)
 
     def read(self, vaddr: int, size: int) -> Memory:
         """Memory of the snapshot, page by page by its own page tables."""
