@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
+from hybridbridge_vol.bridge.modules.locate import segment_starts
 from hybridbridge_vol.check.modules.linked_module import (
-    DATA,
     IS_FAR,
     IS_RELATIVE,
-    LATER,
     RODATA,
     TEXT,
     Bytes,
@@ -28,8 +27,6 @@ from hybridbridge_vol.check.modules.linked_module import (
 from hybridbridge_vol.machine.memory import page_up
 from hybridbridge_vol.units import PAGE_SIZE, U64
 
-UNKNOWN = 0
-"""The address of a place that was not found."""
 MemoryAt = Callable[[int, int], "Memory"]
 
 
@@ -101,32 +98,21 @@ class PlacedModule:
                 self._put(RODATA, vaddr)
 
     def place_data(self, pages: list[int]) -> None:
-        """Find the data to which the code does not refer: directly behind the constants, as before 6.4, or
-        where `struct module` says. `pages` are the pages named there; since 6.4 they are those of code, data,
-        constants and data that is constant after initialisation, in a row (include/linux/module.h, `enum
-        mod_mem_type`)."""
+        """Find the data to which the code does not refer. `pages` are those that its `struct module`
+        names."""
         sizes = [len(segment.content) for segment in self.linked.segments]
-        behind_text = page_up(self.text_vaddr + sizes[TEXT])
-        if self._known[RODATA] and self.vaddrs[RODATA] == behind_text:
-            later = page_up(behind_text + sizes[RODATA])
-            wanted = {LATER: later, DATA: page_up(later + sizes[LATER])}
-        else:
-            own = [segment for segment in (TEXT, DATA, RODATA, LATER) if sizes[segment]]
-            first = pages.index(self.text_vaddr) if self.text_vaddr in pages else len(pages)
-            wanted = dict(zip(own, pages[first:], strict=False))
-        if all(
-            not self._known[segment] or self.vaddrs[segment] == vaddr for segment, vaddr in wanted.items()
-        ):
-            for segment, vaddr in wanted.items():
+        starts = segment_starts(self.text_vaddr, self.vaddr_of(RODATA, 0), sizes, pages)
+        if all(self.vaddr_of(segment, 0) in (None, vaddr) for segment, vaddr in starts.items()):
+            for segment, vaddr in starts.items():
                 self._put(segment, vaddr)
 
     def resolve(self, vaddrs: Mapping[str, list[int]], several: frozenset[str]) -> None:
-        """Fill in the addresses of the symbols of the kernel and of other modules. Of the names with `several`
-        addresses it is the one that the snapshot's copy refers to."""
+        """Fill in the addresses of the symbols of the kernel and of other modules. Of the names with
+        `several` addresses it is the one that the snapshot's copy refers to."""
         first = self.linked.absolute + 1
-        nothing = (UNKNOWN,)
+        nothing = (0,)
         self.vaddrs[first:] = [vaddrs.get(name, nothing)[0] for name in self.linked.imports]
-        self._known[first:] = self.vaddrs[first:] != UNKNOWN
+        self._known[first:] = [name in vaddrs for name in self.linked.imports]
         if not self._known[first:].all():
             self.unresolved = [name for name in self.linked.imports if name not in vaddrs]
         for name in several.intersection(self.linked.imports):
