@@ -68,9 +68,11 @@ class StoredPointers:
         yield from dict.fromkeys(owner for owner in owners if owner is not None)
 
     def _copies(self, placed: PlacedModule, value: int, variable_vaddr: int) -> bool:
-        """Whether code beside a reference to the variable loads from a slot of a structure, and the value is
-        in this slot of such a structure in its own module's file."""
-        tables, code = self.tables(placed.name), self._code(placed.name)
-        slots = {tables.slot(vaddr) for vaddr in code.near(variable_vaddr)}
-        slots |= code.loaded_slots(variable_vaddr)
-        return any(slot is not None and self.is_in_slot(value, slot) for slot in slots)
+        """Whether code that hands over the variable loads what to store there from a slot of a structure, and
+        the value is in this slot of such a structure in its own module's file."""
+        tables = self.tables(placed.name)
+        for vaddr, offset in self._code(placed.name).sources(variable_vaddr):
+            slot = offset if vaddr is None else tables.slot(vaddr)
+            if slot is not None and self.is_in_slot(value, slot):
+                return True
+        return False
