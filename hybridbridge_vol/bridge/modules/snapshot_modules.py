@@ -99,7 +99,7 @@ class SnapshotModules:
         module is relocated if it was not used before."""
         # most first accesses are to the kernel's own data about a module, which need no code
         for name in () if vaddr & -PAGE_SIZE in self._struct_pages else self.listed.names_at(vaddr):
-            location = self._location(name)
+            location = self.locate(name)
             if location is not None and location.holds(vaddr):
                 self._module(name)
         return self.relocated_at(vaddr)
@@ -123,7 +123,8 @@ class SnapshotModules:
         sizes = (own.size for file in files if file is not None and (own := file.section(STRUCT_SECTION)))
         return self.listed.struct_pages(next(sizes, 1))
 
-    def _location(self, name: str) -> Location | None:
+    def locate(self, name: str) -> Location | None:
+        """Where the snapshot has a module's code, constants and data; None if that is not known."""
         if name not in self._locations:
             self._locations[name] = self._locate(name)
         return self._locations[name]
@@ -133,7 +134,7 @@ class SnapshotModules:
         if file is None:
             return None
         first = FirstPage(file)
-        struct_vaddr, _pages = self.listed.structs[name]
+        struct_vaddr, pages = self.listed.structs[name]
         by_exit = text_by_exit(file, struct_vaddr, self.read)
         candidates = [
             # modules with the same code differ in where it is
@@ -141,7 +142,7 @@ class SnapshotModules:
             for page in self.listed.pages_of(name)
         ]
         share, _is_own, text_vaddr = max(candidates, default=(0.0, False, 0))
-        return locate(name, file, text_vaddr, self.read) if share >= ALIKE else None
+        return locate(name, file, text_vaddr, self.read, pages) if share >= ALIKE else None
 
     # --- adding modules -----------------------------------------------------------------------------------
 
@@ -182,7 +183,7 @@ class SnapshotModules:
 
     def _relocate(self, name: str) -> RelocatedModule | None:
         """The module of a name; its segments are added. None if it is not found, damaged, or too large."""
-        location = self._location(name)
+        location = self.locate(name)
         if location is None:
             return None
         try:

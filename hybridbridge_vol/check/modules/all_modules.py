@@ -50,8 +50,9 @@ class AllModules:
             name: [moved(link_vaddr, shift) for link_vaddr in found]
             for name, found in self._bridge.kernel.symbols.find(names).items()
         }
+        several = frozenset(name for name, found in vaddrs.items() if len(found) > 1)
         for placed in self.by_name.values():
-            placed.resolve(vaddrs)
+            placed.resolve(vaddrs, several)
 
     def read(self, vaddr: int, size: int) -> Memory:
         """Memory of the snapshot, page by page by its own page tables."""
@@ -76,6 +77,11 @@ class AllModules:
         starts, ordered = self._by_text
         index = bisect_right(starts, vaddr) - 1
         return ordered[index] if index >= 0 and ordered[index].holds(vaddr) else None
+
+    def code_at(self, vaddr: int) -> tuple[str, int] | None:
+        """The name of the module whose code is at an address, and the offset in the code."""
+        placed = self.at(vaddr)
+        return None if placed is None else (placed.name, vaddr - placed.text_vaddr)
 
     @cached_property
     def _by_data(self) -> list[tuple[int, int, PlacedModule]]:

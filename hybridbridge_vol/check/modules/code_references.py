@@ -4,10 +4,15 @@ find out whether the module itself stores a pointer that is not as its file has 
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
+from collections.abc import Iterator
+from functools import cache, cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from hybridbridge_vol.check.instructions import Instruction, Reader, Thunks
 from hybridbridge_vol.check.modules.linked_module import Vaddrs
 from hybridbridge_vol.check.modules.placed_module import PlacedModule
 from hybridbridge_vol.kernel_file.module import ModuleFile
@@ -16,6 +21,8 @@ from hybridbridge_vol.units import U64
 NEAR = 64
 """Bytes of code within which a store refers to the variable and to what is stored: one instruction, or the
 arguments of a call of `__static_call_update`."""
+_FIELD = 4
+"""Bytes of a relative field."""
 _BEHIND_FIELD = (4, 5, 6, 8)
 """From a relative field to the end of its instruction: the field itself, and an operand behind it."""
 _STORE = re.compile(
@@ -26,6 +33,15 @@ _STORE = re.compile(
 """`mov qword ptr [reg + X], imm32` up to the immediate: with no X, with 8 bits or 32 bits of it, with or
 without a second register (SDM volume 2, 2.1.5)."""
 _LONGEST_STORE = 8
+_LOAD = re.compile(r"mov rdx, qword ptr \[(?:(rip|0x[0-9a-f]+)|r\w+(?: \+ (0x[0-9a-f]+|\d+))?)\]")
+"""Of the third argument: from a variable, or from a slot of a structure."""
+
+
+class Source(NamedTuple):
+    """What was loaded: a variable at an address, or a slot, as its offset in a structure."""
+
+    vaddr: int | None
+    slot: int | None
 
 
 class CodeReferences:
@@ -81,11 +97,42 @@ class CodeReferences:
                     found.add(int.from_bytes(data, "little", signed=True))
         return found
 
-    def near(self, variable_vaddr: int) -> list[int]:
-        """The addresses that code refers to close to a reference to a variable."""
-        variables = self._of(variable_vaddr)
-        close = (np.abs(self._positions[:, None] - variables[None, :]) <= NEAR).any(axis=1) & self._known
-        found: set[int] = set()
-        for vaddr, relative in zip(self._vaddrs[close].tolist(), self._relative[close].tolist(), strict=True):
-            found |= {vaddr + behind for behind in _BEHIND_FIELD} if relative else {vaddr}
-        return sorted(found)
+    def sources(self, variable_vaddr: int) -> Iterator[Source]:
+        """Where the code that hands a variable to a function loads that function's third argument from, as
+        `__static_call_update(key, trampoline, function)` is called."""
+        for position in self._of(variable_vaddr).tolist():
+            section, field = position >> 32, position & 0xFFFFFFFF
+            source = None
+            is_handed_over = False
+            for instruction in self._around(section, field):
+                load = _LOAD.fullmatch(str(instruction))
+                if load is not None:
+                    end = instruction.vaddr + instruction.size
+                    variable = self._vaddr_at.get((section << 32) + end - _FIELD) if load[1] else None
+                    source = Source(variable, None if load[1] else int(load[2] or "0", 0))
+                is_handed_over = is_handed_over or 0 <= field - instruction.vaddr < instruction.size
+                if instruction.mnemonic in ("call", "jmp"):
+                    if is_handed_over:
+                        break
+                    source = None
+            if source is not None:
+                yield source
+
+    def _around(self, section: int, field: int) -> list[Instruction]:
+        """The instructions of the function around a field, up to a little behind it. Fields that the loader
+        fills in are not filled in."""
+        starts = self._starts(section)
+        start = starts[bisect_right(starts, field) - 1]
+        code = bytes(self._file.sections[section].data[start : field + NEAR])
+        return Reader(Thunks({}, frozenset())).decode(code, start)
+
+    @cache  # noqa: B019 - as long as one comparison
+    def _starts(self, section: int) -> list[int]:
+        return sorted({0, *(one.value for one in self._file.symbols() if one.section == section)})
+
+    @cached_property
+    def _vaddr_at(self) -> dict[int, int]:
+        """By position: what a relative field at the end of its instruction refers to."""
+        fields = self._relative & self._known
+        vaddrs = (self._vaddrs[fields] + np.uint64(_FIELD)).tolist()
+        return dict(zip(self._positions[fields].tolist(), vaddrs, strict=True))

@@ -28,7 +28,7 @@ _LEVEL = 1
 _HEADER = struct.Struct("<I")
 _FILE_HEADER = 30
 """Bytes of a file's header in a zip archive before its name (APPNOTE.TXT, 4.3.7)."""
-_DAMAGE = (KeyError, ValueError, IndexError, TypeError, struct.error, zipfile.BadZipFile, zstandard.ZstdError)
+DAMAGE = (KeyError, ValueError, IndexError, TypeError, struct.error, zipfile.BadZipFile, zstandard.ZstdError)
 
 
 def linked_modules(folder: Path, names: Iterable[str]) -> dict[str, LinkedModule]:
@@ -69,7 +69,7 @@ def _kept(path: Path, wanted: Mapping[str, int]) -> Iterator[tuple[str, LinkedMo
     unpack = zstandard.ZstdDecompressor().decompress
     with view:
         for name, checksum in wanted.items():
-            with contextlib.suppress(*_DAMAGE):
+            with contextlib.suppress(*DAMAGE):
                 entry = entries[_entry(name, checksum)]
                 start = entry.header_offset + _FILE_HEADER + len(entry.filename.encode())
                 yield name, unpacked(unpack(view[start : start + entry.file_size]))
@@ -111,7 +111,7 @@ def packed(module: LinkedModule) -> bytes:
 
 
 def unpacked(data: bytes) -> LinkedModule:
-    """Read what `packed` gave. One of `_DAMAGE` for anything else."""
+    """Read what `packed` gave. One of DAMAGE for anything else."""
     (size,) = _HEADER.unpack_from(data)
     at = _HEADER.size + size
     words = json.loads(data[_HEADER.size : at])

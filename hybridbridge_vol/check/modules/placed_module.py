@@ -8,16 +8,14 @@ differ.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
 
+from hybridbridge_vol.bridge.modules.locate import segment_starts
 from hybridbridge_vol.check.modules.linked_module import (
-    DATA,
     IS_FAR,
     IS_RELATIVE,
-    LATER,
     RODATA,
     TEXT,
     Bytes,
@@ -29,8 +27,6 @@ from hybridbridge_vol.check.modules.linked_module import (
 from hybridbridge_vol.machine.memory import page_up
 from hybridbridge_vol.units import PAGE_SIZE, U64
 
-UNKNOWN = 0
-"""The address of a place that was not found."""
 MemoryAt = Callable[[int, int], "Memory"]
 
 
@@ -87,70 +83,58 @@ class PlacedModule:
         """Find the constants, to which its code does not refer, at one of some addresses: where they are as
         in the file."""
         constants = self.linked.segments[RODATA]
-        if self._known[RODATA] or not len(constants.content):
+        if self._known[RODATA] or not len(constants.sections):
             return
-        blank = np.ones(len(constants.content), bool)
-        for kind, some in constants.kinds():
-            for byte in range(8 if IS_FAR[kind] else 4):
-                blank[constants.offsets[some] + np.uint32(byte)] = False
-        counted = _inside(constants.sections, len(constants.content)) & blank
-        best = 0.0
+        counted = _inside(constants.sections, len(constants.content))
+        best = _ALIKE
         for vaddr in candidates:
-            found = read(vaddr, len(constants.content)).bytes
-            share = float(np.mean(found[counted] == constants.content[counted])) if counted.any() else 1.0
-            if share > max(best, _ALIKE):
+            found = read(vaddr, len(constants.content))
+            if found.absent:
+                continue
+            equal = np.frombuffer(self.expected(RODATA, found), np.uint8) == found.bytes
+            share = float(np.mean(equal[counted])) if counted.any() else 1.0
+            if share > best:
                 best = share
                 self._put(RODATA, vaddr)
 
     def place_data(self, pages: list[int]) -> None:
-        """Find the data to which the code does not refer: directly behind the constants, as before 6.4, or
-        where `struct module` says. `pages` are the pages named there; since 6.4 they are those of code, data,
-        constants and data that is constant after initialisation, in a row (include/linux/module.h, `enum
-        mod_mem_type`)."""
+        """Find the data to which the code does not refer. `pages` are those that its `struct module`
+        names."""
         sizes = [len(segment.content) for segment in self.linked.segments]
-        behind_text = page_up(self.text_vaddr + sizes[TEXT])
-        if self._known[RODATA] and self.vaddrs[RODATA] == behind_text:
-            later = page_up(behind_text + sizes[RODATA])
-            wanted = {LATER: later, DATA: page_up(later + sizes[LATER])}
-        else:
-            own = [segment for segment in (TEXT, DATA, RODATA, LATER) if sizes[segment]]
-            first = pages.index(self.text_vaddr) if self.text_vaddr in pages else len(pages)
-            wanted = dict(zip(own, pages[first:], strict=False))
-        if all(
-            not self._known[segment] or self.vaddrs[segment] == vaddr for segment, vaddr in wanted.items()
-        ):
-            for segment, vaddr in wanted.items():
+        starts = segment_starts(self.text_vaddr, self.vaddr_of(RODATA, 0), sizes, pages)
+        if all(self.vaddr_of(segment, 0) in (None, vaddr) for segment, vaddr in starts.items()):
+            for segment, vaddr in starts.items():
                 self._put(segment, vaddr)
 
-    def resolve(self, vaddrs: Mapping[str, list[int]]) -> None:
-        """Fill in the addresses of the symbols of the kernel and of other modules. Of several of one name it
-        is the one that the snapshot's copy refers to."""
+    def resolve(self, vaddrs: Mapping[str, list[int]], several: frozenset[str]) -> None:
+        """Fill in the addresses of the symbols of the kernel and of other modules. Of the names with
+        `several` addresses it is the one that the snapshot's copy refers to."""
         first = self.linked.absolute + 1
-        found = [vaddrs.get(name, ()) for name in self.linked.imports]
-        self.vaddrs[first:] = [several[0] if several else 0 for several in found]
-        self._known[first:] = [bool(several) for several in found]
-        self.unresolved = [
-            name for name, several in zip(self.linked.imports, found, strict=True) if not several
-        ]
-        for place, several in enumerate(found, first):
-            if len(several) > 1:
-                code = self.linked.segments[TEXT]
-                used = _starts(code, self.text, np.flatnonzero(code.targets == place)[:1].astype(np.uint32))
-                self.vaddrs[place] = next((vaddr for vaddr in several if [vaddr] == used), several[0])
+        nothing = (0,)
+        self.vaddrs[first:] = [vaddrs.get(name, nothing)[0] for name in self.linked.imports]
+        self._known[first:] = [name in vaddrs for name in self.linked.imports]
+        if not self._known[first:].all():
+            self.unresolved = [name for name in self.linked.imports if name not in vaddrs]
+        for name in several.intersection(self.linked.imports):
+            place = first + self.linked.imports.index(name)
+            code = self.linked.segments[TEXT]
+            used = _starts(code, self.text, np.flatnonzero(code.targets == place)[:1].astype(np.uint32))
+            self.vaddrs[place] = next(
+                (vaddr for vaddr in vaddrs[name] if [vaddr] == used.tolist()), vaddrs[name][0]
+            )
 
     def exports(self) -> Iterator[tuple[str, int]]:
         """What others can refer to, with its address."""
+        vaddrs, known = self.vaddrs[: self.linked.absolute + 1].tolist(), self._known.tolist()
         for name, (place, offset) in self.linked.exports.items():
-            vaddr = self.vaddr_of(place, offset)
-            if vaddr is not None:
-                yield name, vaddr
+            if known[place]:
+                yield name, vaddrs[place] + offset & U64
 
     def expected(self, segment: int, found: Memory) -> bytearray:
         """What must be in a segment that the snapshot has as `found`. What is not compared is as found: bytes
         between sections, fields that lead to places that were not found, absent pages."""
         linked = self.linked.segments[segment]
         data = bytearray(linked.content.tobytes())
-        expected = np.frombuffer(data, np.uint8)
         for kind, some in linked.kinds():
             offsets, targets = linked.offsets[some], linked.targets[some]
             if not len(offsets):
@@ -164,10 +148,11 @@ class PlacedModule:
             if not known.all():
                 values = np.where(known, values, _fields(found.data, IS_FAR[kind])[offsets])
             fields[offsets] = values
-        outside = ~_inside(linked.sections, len(data))
+        for start, end in _gaps(linked.sections, len(data)):
+            data[start:end] = found.data[start:end]
         for start in found.absent:
-            outside[start : start + PAGE_SIZE] = True
-        expected[outside] = found.bytes[outside]
+            end = start + PAGE_SIZE - (found.vaddr + start) % PAGE_SIZE
+            data[start:end] = found.data[start:end]
         return data
 
     def pointers(self, segment: int) -> tuple[Vaddrs, Vaddrs]:
@@ -182,7 +167,7 @@ class PlacedModule:
 
 
 _ALIKE = 0.9
-"""Share of a module's constants, without references, that must be as in the file."""
+"""Share of a module's constants that must be as in the file."""
 
 
 def _inside(sections: Numbers, size: int) -> npt.NDArray[np.bool_]:
@@ -194,6 +179,12 @@ def _inside(sections: Numbers, size: int) -> npt.NDArray[np.bool_]:
     return inside
 
 
+def _gaps(sections: Numbers, size: int) -> Iterator[tuple[int, int]]:
+    """Starts and ends of what lies between and around the sections."""
+    edges = [0, *sections.tolist(), size]
+    return ((start, end) for start, end in zip(edges[::2], edges[1::2], strict=True) if start < end)
+
+
 def _fields(data: bytearray, far: bool) -> npt.NDArray[np.unsignedinteger]:
     """The numbers of 32 or 64 bits at each offset."""
     width = 8 if far else 4
@@ -203,15 +194,23 @@ def _fields(data: bytearray, far: bool) -> npt.NDArray[np.unsignedinteger]:
 
 def _voted(code: LinkedSegment, found: Memory) -> Iterator[tuple[int, int]]:
     """`(place, address)` where most of some references in the code agree."""
-    votes = zip(code.targets[code.voters].tolist(), _starts(code, found, code.voters), strict=True)
-    for place, group in groupby(votes, lambda vote: vote[0]):
-        starts = sorted(start for _place, start in group)
-        middle = starts[len(starts) // 2]
-        if 2 * starts.count(middle) > len(starts):
+    places = code.targets[code.voters]
+    if not len(places):
+        return
+    starts = _starts(code, found, code.voters)
+    firsts = np.flatnonzero(np.append(True, places[1:] != places[:-1]))
+    ends = np.append(firsts[1:], len(places)).tolist()
+    lowest, highest = (what.reduceat(starts, firsts).tolist() for what in (np.minimum, np.maximum))
+    for place, first, end, low, high in zip(
+        places[firsts].tolist(), firsts.tolist(), ends, lowest, highest, strict=True
+    ):
+        votes = [low] if low == high else sorted(starts[first:end].tolist())
+        middle = votes[len(votes) // 2]
+        if 2 * votes.count(middle) > len(votes):
             yield place, middle
 
 
-def _starts(code: LinkedSegment, found: Memory, numbers: Numbers) -> list[int]:
+def _starts(code: LinkedSegment, found: Memory, numbers: Numbers) -> Vaddrs:
     """Where the places begin that some references lead to, by what the snapshot has in their fields."""
     kinds = np.searchsorted(np.cumsum(code.counts), numbers, "right")
     offsets = code.offsets[numbers]
@@ -224,5 +223,4 @@ def _starts(code: LinkedSegment, found: Memory, numbers: Numbers) -> list[int]:
             values[some] = signed.view(np.uint64)
             if IS_RELATIVE[kind]:
                 values[some] += offsets[some] + np.uint64(found.vaddr)
-    starts: list[int] = (values - code.addends[numbers].view(np.uint64)).tolist()
-    return starts
+    return values - code.addends[numbers].view(np.uint64)

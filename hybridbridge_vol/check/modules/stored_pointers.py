@@ -68,8 +68,11 @@ class StoredPointers:
         yield from dict.fromkeys(owner for owner in owners if owner is not None)
 
     def _copies(self, placed: PlacedModule, value: int, variable_vaddr: int) -> bool:
-        """Whether code beside a reference to the variable refers to a slot of a structure, and the value is
-        in this slot of such a structure in its own module's file."""
+        """Whether code that hands over the variable loads what to store there from a slot of a structure, and
+        the value is in this slot of such a structure in its own module's file."""
         tables = self.tables(placed.name)
-        offsets = (tables.slot(vaddr) for vaddr in self._code(placed.name).near(variable_vaddr))
-        return any(offset is not None and self.is_in_slot(value, offset) for offset in offsets)
+        for vaddr, offset in self._code(placed.name).sources(variable_vaddr):
+            slot = offset if vaddr is None else tables.slot(vaddr)
+            if slot is not None and self.is_in_slot(value, slot):
+                return True
+        return False
