@@ -10,9 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import capstone
-from capstone import x86_const as x86
-
 from hybridbridge_vol.kernel_file.symbols import Symbols
 
 _CODE_SIZE = 64
@@ -47,6 +44,9 @@ def read_slab_fields(booted: memoryview, symbols: Symbols, text_vaddr: int) -> S
 def first_field(code: bytes, size: int) -> int | None:
     """The offset from its first argument of the first field of `size` bytes that a function loads; None if it
     loads none before it branches. The argument may have been copied to another register."""
+    import capstone  # 40 ms, and only a kernel that is prepared needs it
+    from capstone import x86_const as x86
+
     decoder = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
     decoder.detail = True
     holders = {x86.X86_REG_RDI}
