@@ -15,6 +15,9 @@ from samples import make, module_guest
 MOST_PROCESSES = 30000
 """A kernel has 32768 PIDs (PID_MAX_DEFAULT, include/linux/threads.h)."""
 
+MOST_ROUTES = 49152
+"""As many networks of 24 bits as guest/network.sh has room for."""
+
 
 def parse_size(text: str) -> int:
     """Bytes of "256M", "4608M" or "4G"."""
@@ -57,6 +60,21 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--processes", type=number(0, MOST_PROCESSES), default=0, metavar="N", help="add N sleeping processes"
     )
+    result.add_argument("--disks", action="store_true", help="disks with file systems of every kind (512M)")
+    result.add_argument(
+        "--memory", action="store_true", help="add a process with huge, merged, locked and swapped pages"
+    )
+    result.add_argument(
+        "--nodes",
+        type=number(1, 8),
+        default=1,
+        metavar="N",
+        help="NUMA nodes that share the memory (default: 1)",
+    )
+    result.add_argument(
+        "--routes", type=number(0, MOST_ROUTES), default=0, metavar="N",
+        help="add N routes, and links, rules and sockets of every kind",
+    )  # fmt: skip
     result.add_argument("--la57", action="store_true", help="5-level page tables")
     result.add_argument("--append", default="", metavar="WORDS", help="more for the kernel's command line")
     result.add_argument(
@@ -94,7 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     spec = make.Spec(
         args.kernel, args.seed, args.ram, args.cpus, not args.nokaslr, args.light, args.append, args.format,
-        args.processes, args.la57, args.accel, args.modules,
+        args.processes, args.la57, args.accel, args.memory, args.nodes, args.disks, args.modules, args.routes,
     )  # fmt: skip
     signal.signal(
         signal.SIGTERM, lambda *_: sys.exit(143)

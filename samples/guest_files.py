@@ -37,11 +37,46 @@ _BIN = (
     "pidstat", "pidstat[.]sysstat",
 )  # fmt: skip
 _SBIN = ("ip", "arp", "ifconfig", "route", "losetup", "lsmod", "insmod", "modprobe")
+_SWAP_TOOLS = ("mkswap", "swapon")
 _MODULES = ("dummy",)
 _RICH_MODULES = (
     *_MODULES, "bridge", "veth", "loop", "tun", "nf_conntrack", "xt_conntrack", "nft_ct", "nls_iso8859_1",
     "virtio_net", "overlay", "fuse", "crc32c_generic", "8021q",
 )  # fmt: skip
+_MEMORY_MODULES = ("loop", "lzo_rle", "zram")
+
+_DISK_PACKAGES = (
+    "attr",
+    "btrfs-progs",
+    "dmsetup",
+    "dosfstools",
+    "e2fsprogs",
+    "libgcc-s1",
+    "squashfs-tools",
+    "xfsprogs",
+)
+_DISK_PROGRAMS = (
+    "usr/bin/(dd|setfattr|sha256sum|mksquashfs|umount|sync)",
+    "usr/sbin/(mke2fs|chroot|dmsetup|mkfs[.](xfs|btrfs|fat))",
+    "usr/lib/x86_64-linux-gnu/libgcc_s[.]so[.]1",  # glibc opens it when a thread ends
+)
+_DISK_MODULES = (
+    "virtio_pci", "virtio_blk", "ext4", "xfs", "btrfs", "vfat", "nls_cp437", "nls_ascii", "nls_utf8",
+    "nls_iso8859_1", "squashfs", "overlay", "crc32c_generic", "aes_generic", "xts", "dm_crypt",
+)  # fmt: skip
+DISK_SIZES = tuple(size << 20 for size in (64, 320, 128, 64, 16, 32))
+"""Bytes of the disks /dev/vda to vdf of a guest with file systems (guest/disks.sh says which is on which)."""
+_DIAG_MODULES = (
+    "unix_diag", "tcp_diag", "udp_diag", "raw_diag", "mptcp_diag", "sctp_diag", "vsock_diag", "xsk_diag",
+    "tipc_diag", "smc_diag", "netlink_diag", "af_packet_diag",
+)  # fmt: skip
+_NETWORK_MODULES = (
+    "bridge", "veth", "8021q", "vxlan", "geneve", "macvlan", "macvtap", "ipvlan", "bonding", "team", "gre",
+    "ip_gre", "ipip", "sit", "ip6_tunnel", "ip6_gre", "wireguard", "ip_vti", "vrf", "ifb", "tun", "nlmon",
+    "macsec", "xfrm_interface", "fou", "mpls_iptunnel", "sctp", "tipc", "vsock", "vsock_loopback",
+)  # fmt: skip
+"""What guest/network.sh needs of a kernel."""
+NETWORK = "usr/libexec/network"
 
 
 @dataclass(frozen=True)
@@ -76,11 +111,38 @@ class Recipe:
         return cache_key.digest(replace(self, programs=()), code)
 
 
-def recipe(seed: int, light: bool, processes: int) -> Recipe:
+def recipe(
+    seed: int, light: bool, processes: int, memory: bool = False, disks: bool = False, routes: int = 0
+) -> Recipe:
     """The files of a sample guest (see `samples.make.Spec` for what is chosen)."""
+    made = _plain_recipe(seed, light, processes, memory, routes, plan(light, disks, routes > 0))
+    if disks:
+        made = replace(
+            made,
+            entries=(*made.entries, _text("srv/disks.sh", (GUEST / "disks.sh").read_bytes())),
+            programs=(*made.programs, ("usr/libexec/inventory", GUEST / "inventory.c")),
+            packages=(*made.packages, *_DISK_PACKAGES),
+            wanted=(*made.wanted, *_DISK_PROGRAMS),
+            modules=tuple(dict.fromkeys((*made.modules, *_DISK_MODULES))),
+        )
+    if routes:
+        made = replace(
+            made,
+            programs=(*made.programs, (NETWORK, GUEST / "network.c")),
+            packages=(*made.packages, *(name for name in _RICH_PACKAGES if name not in made.packages)),
+            modules=(*made.modules, *_NETWORK_MODULES, *_DIAG_MODULES),
+        )
+    return made
+
+
+def _plain_recipe(seed: int, light: bool, processes: int, memory: bool, routes: int, orders: str) -> Recipe:
     users = "".join(f"{name}:x:{number}:{number}::/:/bin/sh\n" for name, number in USERS.items())
     groups = "".join(f"{name}:x:{number}:\n" for name, number in USERS.items()) + "users:x:100:\n"
-    script = workload(seed, light, processes).encode("utf-8", "surrogateescape")
+    sbin = (*_SBIN, *_SWAP_TOOLS) if memory else _SBIN
+    modules = (*(_MODULES if light else _RICH_MODULES), *(_MEMORY_MODULES if memory else ()))
+    script = workload(seed, light, processes, memory).encode("utf-8", "surrogateescape")
+    if routes:
+        script += f"routes={routes}\n".encode() + (GUEST / "network.sh").read_bytes()
     return Recipe(
         entries=(
             _text("etc/passwd", users.encode()),
@@ -89,7 +151,7 @@ def recipe(seed: int, light: bool, processes: int) -> Recipe:
             _program("init", "init.sh"),
             _text("srv/workload.sh", script),
             _text(RENEWAL.removeprefix("/"), renewal(seed, light).encode()),
-            _text("srv/plan", plan(light).encode()),
+            _text("srv/plan", orders.encode()),
             _program(TOOLS_ON_COPY.removeprefix("/"), "tools_on_copy.sh"),
             *(Entry(name, stat.S_IFLNK | 0o777, f"/{ACTOR}".encode()) for name in ACTORS),
             *(Entry(name, stat.S_IFDIR | 0o755) for name in _FOLDERS),
@@ -97,8 +159,8 @@ def recipe(seed: int, light: bool, processes: int) -> Recipe:
         ),
         programs=((ACTOR, GUEST / "actor.c"), (OBSERVER, GUEST / "observer.c")),
         packages=_PACKAGES if light else (*_PACKAGES, *_RICH_PACKAGES),
-        wanted=(f"usr/bin/({'|'.join(_BIN)})", f"usr/sbin/({'|'.join(_SBIN)})"),
-        modules=_MODULES if light else _RICH_MODULES,
+        wanted=(f"usr/bin/({'|'.join(_BIN)})", f"usr/sbin/({'|'.join(sbin)})"),
+        modules=modules,
     )
 
 

@@ -62,6 +62,8 @@ class Files(Record):
     nlink: int | None
     uid: int | None
     gid: int | None
+    user: str | None
+    group: str | None
     size: int | None
     cached: int | None
     mtime: datetime.datetime | None
@@ -70,6 +72,7 @@ class Files(Record):
     btime: datetime.datetime | None
     inode: int | None
     fs: str | None
+    mount: str | None
     state: str | None
     path: str | None
     target: str | None
@@ -174,6 +177,13 @@ class Ip(Record):
     group: str | None
     qlen: int | None
     master: str | None
+    alias: str | None
+    altnames: str | None
+    netnsid: int | None
+    more: str | None
+    kind: str | None
+    info: str | None
+    port: str | None
     rx_bytes: int | None
     rx_packets: int | None
     rx_errors: int | None
@@ -197,12 +207,14 @@ class Ip(Record):
     weight: int | None
     pref: str | None
     expires: int | None
-    priority: int | None
     from_: str | None
+    tos: int | None
+    priority: int | None
+    invert: str | None
     to: str | None
     iif: str | None
     oif: str | None
-    fwmark: int | None
+    fwmark: str | None
     action: str | None
 
 class Lsmod(Record):
@@ -397,6 +409,14 @@ class Ps(Record):
     egid: int | None
     sgid: int | None
     fsgid: int | None
+    ruser: str | None
+    euser: str | None
+    suser: str | None
+    fsuser: str | None
+    rgroup: str | None
+    egroup: str | None
+    sgroup: str | None
+    fsgroup: str | None
     cls: str | None
     ni: int | None
     pri: int | None
@@ -449,6 +469,7 @@ class Ss(Record):
     uid: int | None
     inode: int | None
     sk: int | None
+    more: str | None
     rto: int | None
     ato: int | None
     qack: int | None
@@ -515,7 +536,9 @@ class ToolMethods:
     def arp(self, *, interface: str | None = ..., all: bool = ..., numeric: bool = ...) -> Table[Arp]:
         """IPv4 neighbours and their hardware addresses, as `arp -n` shows them."""
 
-    def cat(self, path: str | Iterable[str]) -> Table[Cat]:
+    def cat(
+        self, path: str | Iterable[str], *, offset: int | None = ..., length: int | None = ...
+    ) -> Table[Cat]:
         """The content of a file of the guest, as far as its memory holds it."""
 
     def check(self) -> Table[Check]:
@@ -709,6 +732,12 @@ class ToolMethods:
         unix: bool = ...,
         packet: bool = ...,
         netlink: bool = ...,
+        sctp: bool = ...,
+        mptcp: bool = ...,
+        vsock: bool = ...,
+        xdp: bool = ...,
+        tipc: bool = ...,
+        smc: bool = ...,
         inet: bool = ...,
         inet6: bool = ...,
         listening: bool = ...,

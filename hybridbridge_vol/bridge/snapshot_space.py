@@ -138,6 +138,9 @@ class SnapshotSpace:
         return True
 
     def _map_module(self, trusted: TrustedSegment, vaddr: int) -> bool:
+        if trusted.data_paddr is not None:
+            self.builder.map_page(vaddr, trusted.data_paddr + vaddr - trusted.vaddrs.start, _DATA)
+            return True
         self._map_trusted(vaddr, trusted.twin_offset_of(vaddr), trusted.executable)
         return True
 

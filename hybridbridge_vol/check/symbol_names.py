@@ -8,6 +8,7 @@ from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START
 from hybridbridge_vol.bridge.snapshot_space import UPPER_HALF
 from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.procfs.sources import split_lines
 from hybridbridge_vol.procfs.system import Module, parse_module
 
 _DIRECT_MAP = 64 << 40
@@ -77,4 +78,4 @@ class Places:
 
 def listed_modules(kernel: GuestKernel) -> list[Module]:
     """The modules that the guest's kernel lists. One of UNREADABLE if the list cannot be read."""
-    return [parse_module(line) for line in kernel.files.read("/proc/modules").splitlines()]
+    return [parse_module(line) for line in split_lines(kernel.files.read("/proc/modules"))]

@@ -18,11 +18,21 @@ from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.file_attributes import FileAttributes
 from hybridbridge_vol.guest.file_content import Piece
 from hybridbridge_vol.guest.file_extents import Extent
-from hybridbridge_vol.guest.values import Question, Registers, Running, Stat, Sysinfo, TaskList, Uname
+from hybridbridge_vol.guest.values import (
+    HeldSocket,
+    Question,
+    Registers,
+    Running,
+    Stat,
+    Sysinfo,
+    TaskList,
+    Uname,
+)
 
 if TYPE_CHECKING:
     from hybridbridge_vol.bridge.attachment import Bridge
     from hybridbridge_vol.guest.answer_labels import AnswerLabels
+    from hybridbridge_vol.netlink.sock_diag import Table
 
 P = TypeVar("P")
 T = TypeVar("T")
@@ -51,6 +61,10 @@ class Files(Protocol):
 
     def pieces(self, path: str) -> Iterator[Piece]:
         """The content of a file in ascending order: data, holes, and what memory does not hold."""
+
+    def window(self, path: str, offset: int, size: int) -> Iterator[Piece]:
+        """The same of its bytes from `offset` on, `size` at most: also of files that do not end. A page that
+        cannot be read is missing, with its reason, and no other."""
 
     def attributes(self, path: str, follow: bool = False) -> FileAttributes:
         """`statx(2)`: all four times, and blocks."""
@@ -146,6 +160,22 @@ class RouteTables(Protocol):
         messages, one after the other. EndlessFile if it does not end."""
 
 
+class SocketTables(Protocol):
+    """The sockets, by sock_diag(7)."""
+
+    def dump(self, table: Table, net_of: int | None = None) -> bytes:
+        """All sockets of a table in the network namespace of the process `net_of`, by default the
+        session's: the kernel's messages, one after the other; none where the protocol's module is not
+        loaded. EndlessFile if they do not end; OSError with ENOENT if no module can answer."""
+
+    def held(self, pid: int, fd: int) -> HeldSocket:
+        """The state of the socket that a descriptor of a process leads to. OSError if it cannot be had."""
+
+    def kernel_inodes(self, path: str) -> set[int]:
+        """The inodes of those sockets of a table (/proc/PID/net/tcp, tcp6, udp, udp6, raw, raw6) that the
+        kernel made for itself: no process ever had them. OSError if that cannot be said."""
+
+
 class Workers(Protocol):
     """Several processors at one question."""
 
@@ -173,6 +203,8 @@ class GuestKernel(Protocol):
     def addresses(self) -> Addresses: ...
     @property
     def routes(self) -> RouteTables: ...
+    @property
+    def sockets(self) -> SocketTables: ...
     @property
     def workers(self) -> Workers: ...
 

@@ -6,6 +6,21 @@ import errno
 from typing import Literal, NamedTuple
 
 
+class HeldSocket(NamedTuple):
+    """The state of a socket, as its protocol answers for a descriptor of it."""
+
+    domain: int
+    """AF_*."""
+    type: int
+    """SOCK_*."""
+    protocol: int
+    listens: bool
+    state: int | None
+    """TCP_* (include/net/tcp_states.h), of TCP and MPTCP; None of others."""
+    port: int | None
+    """0: it was never bound. None of a family without ports."""
+
+
 class Stat(NamedTuple):
     """What `stat(2)` reports about a file; the names are those of `struct stat` without its `st_`."""
 
@@ -102,7 +117,8 @@ class EndlessFile(OSError):
     """A file that does not end: a window on memory, or a cyclic list. `partial` is what was read of it."""
 
     def __init__(self, path: str, partial: bytes) -> None:
-        super().__init__(errno.EFBIG, f"does not end (given up after {len(partial)} bytes)", path)
+        reason = f"does not end (given up after {len(partial)} bytes; `cat --offset --length` reads a part)"
+        super().__init__(errno.EFBIG, reason, path)
         self.partial = partial
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from hybridbridge_vol.errors import KernelFileError
@@ -192,6 +192,20 @@ class ModuleFile:
     def rodata_layout(self) -> tuple[dict[int, int], int]:
         """See `_layout`: the segment of constants."""
         return self._layout(SHF_ALLOC, SHF_WRITE | SHF_EXECINSTR)
+
+    def rest_layout(self, without: Iterable[int]) -> tuple[dict[int, int], int]:
+        """`({section: offset}, size)`, one after the other, of all that is loaded but the sections `without`
+        and per-CPU data: `.data`, `.bss`, what is for `init_module` only."""
+        done = set(without)
+        offsets: dict[int, int] = {}
+        size = 0
+        for item in self.sections:
+            if not item.flags & SHF_ALLOC or item.number in done or item.name in _NOT_KEPT:
+                continue
+            size = -(-size // item.alignment) * item.alignment
+            offsets[item.number] = size
+            size += item.size
+        return offsets, size
 
     def later_layout(self) -> tuple[dict[int, int], int]:
         """See `_layout`: the segment of data that is constant after initialisation."""

@@ -33,7 +33,7 @@ NEIGHBOUR_STATES = {
 }  # fmt: skip
 NEIGHBOUR_FLAGS: Flags = (
     (0x80, "router"), (0x08, "proxy"), (0x10, "extern_learn"), (0x20, "offload"), (0x02, "self"),
-    (0x04, "master"), (0x01, "use"),
+    (0x04, "master"), (0x01, "use"), (0x40, "sticky"),
 )  # fmt: skip
 ROUTE_TYPES = {
     0: "unspec", 1: "unicast", 2: "local", 3: "broadcast", 4: "anycast", 5: "multicast", 6: "blackhole",
@@ -47,12 +47,18 @@ PROTOCOLS = {
 TABLES = {0: "unspec", 253: "default", 254: "main", 255: "local"}
 ROUTE_FLAGS: Flags = (
     (0x01, "dead"), (0x04, "onlink"), (0x02, "pervasive"), (0x08, "offload"), (0x10, "linkdown"),
-    (0x20, "unresolved"), (0x4000, "rt_offload"), (0x8000, "rt_trap"),
+    (0x20, "unresolved"), (0x40, "trap"), (0x100, "notify"), (0x200, "cache"), (0x400, "equalize"),
+    (0x800, "prefix"), (0x4000, "rt_offload"), (0x8000, "rt_trap"), (0x20000000, "rt_offload_failed"),
 )  # fmt: skip
 PREFERENCES = {0: "medium", 1: "high", 3: "low"}
+ADDRESS_MODES = {0: "eui64", 1: "none", 2: "stable_secret", 3: "random"}
+RULE_FLAGS: Flags = ((0x04, "unresolved"), (0x08, "iif detached"), (0x10, "oif detached"))
 RULE_ACTIONS = {1: "lookup", 2: "goto", 3: "nop", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
 
 
 def names_of(value: int, flags: Flags) -> list[str]:
-    """The names of the bits that are set, in ip's order."""
-    return [name for bit, name in flags if value & bit]
+    """The names of the bits that are set, in ip's order; those without a name as one number."""
+    rest = value
+    for bit, _name in flags:
+        rest &= ~bit
+    return [name for bit, name in flags if value & bit] + [hex(rest)] * (rest != 0)

@@ -2,6 +2,7 @@
 
 Sources: fs/proc/stat.c, fs/proc/meminfo.c, mm/vmstat.c, block/genhd.c (`diskstats_show`). Lines and fields
 are only ever added, so all are read by name or by position. What an older kernel does not count is 0.
+Names are the kernel's and its drivers', but for those of interfaces in /proc/interrupts (procfs/net_dev.py).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import NamedTuple
 
 from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.procfs.pid import text
+from hybridbridge_vol.procfs.sources import split_lines
 
 _TIMES = 10
 _OF_WHOLE_MACHINE = ("ERR", "MIS")
@@ -66,7 +68,7 @@ def parse_kernel_stat(data: bytes) -> KernelStat:
     times: dict[str, CpuTimes] = {}
     counts: dict[str, int] = {}
     try:
-        for line in data.splitlines():
+        for line in split_lines(data):
             name, *numbers = text(line).split(" ")
             if name.startswith("cpu"):
                 values = [int(number) for number in numbers if number][:_TIMES]
@@ -137,12 +139,12 @@ class DiskStat(NamedTuple):
 
 def parse_diskstat(line: bytes) -> DiskStat:
     """One line: major, minor, name, counters. Raises ParseError."""
-    fields = text(line).split()
+    fields = line.split()
     try:
         numbers = [int(field) for field in fields[3:20]]
         if len(numbers) < 11:
             raise ValueError
-        return DiskStat(fields[2], *numbers, *[0] * (17 - len(numbers)))
+        return DiskStat(text(fields[2]), *numbers, *[0] * (17 - len(numbers)))
     except (ValueError, IndexError):
         raise ParseError(f"not in the form of /proc/diskstats: {line[:60]!r}") from None
 
@@ -160,7 +162,7 @@ class Interrupt(NamedTuple):
 
 def parse_interrupts(data: bytes) -> list[Interrupt]:
     """/proc/interrupts (kernel/irq/proc.c, arch/x86/kernel/irq.c) or /proc/softirqs. Raises ParseError."""
-    heading, *lines = text(data).splitlines() or [""]
+    heading, *lines = map(text, split_lines(data) or [b""])
     try:
         cpus = [int(word.removeprefix("CPU")) for word in heading.split()]
         if not cpus:

@@ -37,10 +37,16 @@ class FdInfo(NamedTuple):
 
 
 def parse_fdinfo(data: bytes) -> FdInfo:
-    """Lines of `key:\\tvalue`. Raises ParseError."""
+    """Lines of `key:\\tvalue`. Raises ParseError.
+
+    Reading ends at a name that a process chose, which the kernel does not escape (drivers/dma-buf/dma-buf.c,
+    `dma_buf_show_fdinfo`); what is read here stands before it.
+    """
     found: dict[bytes, list[bytes]] = {}
     for line in data.split(b"\n"):
         key, _, value = line.partition(b":")
+        if key == b"name":
+            break
         found.setdefault(key, []).append(value.strip())
     try:
         position, flags = int(found[b"pos"][0]), int(found[b"flags"][0], 8)

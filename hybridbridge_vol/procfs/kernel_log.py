@@ -1,5 +1,6 @@
 """The format of the kernel's log from syslog(2): a prefix and one line of a message (kernel/printk/printk.c,
-`print_prefix`)."""
+`print_prefix`). Each line of a message of several has a prefix of its own (`record_print_text`), so that no
+text of a message can pose as one."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The format of /proc/PID/mountinfo.
 
 Sources: Documentation/filesystems/proc.rst (3.5), fs/proc_namespace.c (`show_mountinfo`; Linux 5.10 to 6.12):
-blanks, newlines and backslashes in names are written as a backslash and three octal digits.
+blanks, tabs, newlines and backslashes in names are written as a backslash and three octal digits (`mangle`,
+`seq_path_root`, `seq_show_option`): no name ends a field or a line.
 """
 
 from __future__ import annotations

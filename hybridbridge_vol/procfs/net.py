@@ -2,15 +2,20 @@
 
 Sources: net/ipv4/tcp_ipv4.c (get_tcp4_sock and its neighbours), net/ipv6/tcp_ipv6.c, net/ipv4/udp.c,
 net/unix/af_unix.c, net/packet/af_packet.c, net/netlink/af_netlink.c (Linux 5.10 to 6.12). Numbers stay
-numbers: no host or service name is guessed.
+numbers: no host or service name is guessed. All of these tables but that of unix sockets hold nothing but
+numbers (get_tcp4_sock, udp4_format_sock, raw_sock_seq_show, ping_v4_format_sock, packet_seq_show,
+netlink_native_seq_show): no process can put text into them.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.procfs.pid import text
+from hybridbridge_vol.procfs.sources import Source
 
 (
     ESTABLISHED,
@@ -158,22 +163,65 @@ class UnixSocket(NamedTuple):
         return bool(self.flags & SO_ACCEPTCON)
 
 
+_UNIX_LINE = re.compile(
+    rb"([0-9a-f]+): ([0-9A-F]{8}) 00000000 ([0-9A-F]{8}) ([0-9A-F]{4}) ([0-9A-F]{2}) +([0-9]+)(?: (.*))?",
+    re.DOTALL,
+)
+"""`unix_seq_show`: "%pK: %08X %08X %08X %04X %02X %5lu", then a blank and the name if it has one."""
+
+
 def parse_unix_socket(line: bytes) -> UnixSocket:
-    """A line of /proc/net/unix; what follows the inode and one blank is the name. Raises ParseError."""
-    fields = line.split(maxsplit=6)
-    try:
-        inode, _, path = fields[6].partition(b" ")
-        return UnixSocket(
-            int(fields[0].rstrip(b":"), 16),
-            int(fields[1], 16),
-            int(fields[3], 16),
-            int(fields[4], 16),
-            int(fields[5], 16),
-            int(inode),
-            text(path),
-        )
-    except (IndexError, ValueError):
-        raise ParseError(f"not in the form of /proc/net/unix: {line[:60]!r}") from None
+    """A line of /proc/net/unix; what follows the inode and one blank is the name. Raises ParseError.
+
+    The kernel does not escape the name: a newline in it begins what looks like another line. Whoever reads
+    the table must know the names already (`unix_records`), or that no line is one too many.
+    """
+    found = _UNIX_LINE.fullmatch(line)
+    if not found:
+        raise ParseError(f"not in the form of /proc/net/unix: {line[:60]!r}")
+    pointer, references, flags, kind, state, inode, path = found.groups()
+    return UnixSocket(
+        int(pointer, 16), int(references, 16), int(flags, 16), int(kind, 16), int(state, 16), int(inode),
+        text(path or b""),
+    )  # fmt: skip
+
+
+_UNIX_HEAD = re.compile(rb"[0-9a-f]+: [0-9A-F]{8} 00000000 [0-9A-F]{8} [0-9A-F]{4} [0-9A-F]{2} +([0-9]+)")
+
+
+class UnixRecord(NamedTuple):
+    """A socket of /proc/net/unix, and where it stands."""
+
+    socket: UnixSocket
+    source: Source
+
+
+def unix_records(
+    path: str, data: bytes, names: Mapping[int, Collection[bytes]]
+) -> tuple[list[UnixRecord], bool]:
+    """The sockets of /proc/net/unix where the names that each may have are known from elsewhere, by inode and
+    as the file shows them: a record ends where its socket's name does, whatever that name is. Sockets without
+    an inode are connections that wait to be accepted: they may have any name.
+
+    Reading ends at the first record that is not as `names` says: then the second value is False.
+    """
+    anything = {b"", *(name for known in names.values() for name in known)}
+    found: list[UnixRecord] = []
+    offset = data.find(b"\n") + 1
+    while 0 < offset < len(data):
+        head = _UNIX_HEAD.match(data, offset)
+        if head is None:
+            return found, False
+        inode = int(head[1])
+        known = names.get(inode, ()) if inode else anything
+        shown = ((b" " + name if name else b"") + b"\n" for name in known)
+        ends = [head.end() + len(rest) for rest in shown if data.startswith(rest, head.end())]
+        if not ends:
+            return found, False
+        socket = parse_unix_socket(data[offset : max(ends) - 1])
+        found.append(UnixRecord(socket, Source(path, offset, max(ends))))
+        offset = max(ends)
+    return found, True
 
 
 class PacketSocket(NamedTuple):

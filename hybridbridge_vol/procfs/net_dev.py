@@ -1,8 +1,12 @@
-"""The formats of /proc/net that tell interfaces, addresses, counters and groups: dev, if_inet6, snmp, snmp6,
+"""The formats of /proc/net that list interfaces, addresses, counters and groups: dev, if_inet6, snmp, snmp6,
 igmp.
 
 Sources: net/core/net-procfs.c, net/ipv6/addrconf.c (if6_seq_show), net/ipv4/proc.c, net/ipv6/proc.c,
 net/ipv4/igmp.c, net/ipv6/mcast.c, include/uapi/linux/if.h (Linux 5.10 to 6.12).
+
+The only text that anybody chooses are names of interfaces, in which the kernel allows no blank, no line end,
+no slash and no colon (net/core/dev.c, `dev_valid_name`): these files are split at the kernel's blanks, as
+bytes, because Python's text knows more of them.
 """
 
 from __future__ import annotations
@@ -118,7 +122,7 @@ def parse_snmp6(path: str, lines: Iterator[tuple[bytes, Source]]) -> Iterator[Co
     """/proc/net/snmp6: `Ip6InReceives 18`; the protocol is the beginning of the name. Raises ParseError."""
     for line, source in lines:
         try:
-            name, value = text(line).split()
+            name, value = map(text, line.split())
             protocol, six, rest = name.partition("6")
             yield Counter(protocol + six, rest, int(value), source)
         except ValueError:

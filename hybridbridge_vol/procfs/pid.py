@@ -4,6 +4,10 @@
 Sources: Documentation/filesystems/proc.rst and fs/proc/array.c (Linux 5.10 to 6.12). Fields are only ever
 added at the end of `stat` and as new lines of `status`, so these are read by position and by name, never by
 length.
+
+What a process chooses: its name, which `status` escapes (fs/proc/array.c, `proc_task_name`) and which in
+`stat` ends at the last parenthesis; its command line, in which NUL bytes part the arguments. All else are the
+kernel's numbers.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from hybridbridge_vol.errors import ParseError
+from hybridbridge_vol.procfs.sources import split_lines
 
 USER_HZ = 100
 """Ticks a second of every time in /proc/PID/stat; fixed by the x86 ABI (include/uapi/asm-generic/param.h)."""
@@ -178,7 +183,7 @@ def parse_schedstat(data: bytes) -> int:
 def parse_io(data: bytes) -> dict[str, int]:
     """/proc/PID/io (fs/proc/base.c, `do_io_accounting`): counts by name. Raises ParseError."""
     try:
-        pairs = (line.split(b": ") for line in data.splitlines())
+        pairs = (line.split(b": ") for line in split_lines(data))
         found = {name.decode(): int(value) for name, value in pairs}
         if not found.keys() >= {"read_bytes", "write_bytes", "cancelled_write_bytes"}:
             raise ValueError
@@ -225,7 +230,7 @@ def parse_tty_drivers(data: bytes) -> tuple[TtyDriver, ...]:
     name of a driver may hold blanks, so the fields are counted from the device on. Lines of another form are
     left out."""
     found = []
-    for line in text(data).splitlines():
+    for line in map(text, split_lines(data)):
         position = line.find(" /dev/")
         fields = line[position:].split()
         if position < 0 or len(fields) < 3:

@@ -1,5 +1,5 @@
-"""The formats of /proc/net that tell routes and neighbours: route, ipv6_route, arp, and the letters of their
-flags.
+"""The formats of /proc/net that list routes and neighbours: route, ipv6_route, arp, and the letters of their
+flags. As in procfs/net_dev.py, names of interfaces are the only text in them, and hold no blank.
 
 Sources: net/ipv4/fib_trie.c (fib_route_seq_show), net/ipv6/ip6_fib.c (ipv6_route_seq_show), net/ipv4/arp.c
 (arp_format_neigh_entry), include/uapi/linux/route.h, ipv6_route.h and if_arp.h (Linux 5.10 to 6.12). The
@@ -127,7 +127,7 @@ HARDWARE_TYPES = {
 
 def parse_arp(line: bytes) -> ArpEntry:
     """`IP address, HW type, Flags, HW address, Mask, Device`. Raises ParseError."""
-    fields = text(line).split()
+    fields = [text(field) for field in line.split()]  # bytes: at the blanks that no device's name may have
     try:
         address, kind, flags, hardware_address, mask, interface = fields
         return ArpEntry(address, int(kind, 16), int(flags, 16), hardware_address, mask, interface)

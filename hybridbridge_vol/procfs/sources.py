@@ -41,9 +41,18 @@ def status_values(path: str, data: bytes, keys: tuple[bytes, ...]) -> Iterator[S
             yield Source(path, found.start(1), found.end(1))
 
 
+def split_lines(data: bytes) -> list[bytes]:
+    """The lines of a file, without their newlines. Nothing but a newline ends one: the kernel escapes it in
+    the names that it writes, and leaves carriage returns and other characters, at which `splitlines` of bytes
+    or of text would break a line, as they are (fs/seq_file.c, `mangle_path`)."""
+    found = data.split(b"\n")
+    return found if found[-1] else found[:-1]
+
+
 def lines(path: str, data: bytes) -> Iterator[tuple[bytes, Source]]:
     """Each line of a file, without its newline, and where it stands."""
     start = 0
-    for line in data.splitlines(keepends=True):
-        yield line.rstrip(b"\r\n"), Source(path, start, start + len(line))
-        start += len(line)
+    for line in split_lines(data):
+        end = min(start + len(line) + 1, len(data))
+        yield line, Source(path, start, end)
+        start = end

@@ -1,6 +1,9 @@
 """The formats of system-wide files: /proc/uptime, /proc/loadavg, /proc/modules.
 
 Sources: fs/proc/uptime.c, fs/proc/loadavg.c, kernel/module/procfs.c (Linux 5.10 to 6.12).
+
+Names of modules are not escaped: who may load a module may give it a name that looks like lines of others.
+`hidden` compares the names with /sys/module, where each is one directory.
 """
 
 from __future__ import annotations
@@ -64,7 +67,7 @@ class Module(NamedTuple):
 def parse_module(line: bytes) -> Module:
     """`name size references users state address [(taints)]`, users being `-` or each followed by a comma,
     with `[permanent],` among them for a module that cannot be unloaded. Raises ParseError."""
-    fields = text(line).split()
+    fields = [text(field) for field in line.split()]
     try:
         name, size, references, users, state, address = fields[:6]
         names = [user for user in users.split(",") if user not in ("", "-")]

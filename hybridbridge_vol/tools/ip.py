@@ -26,7 +26,11 @@ class Ip(Tool):
     example = "--neigh -6"
     options = (
         Option("link", bool, "links with their counters (ip -s link)"),
-        Option("neigh", bool, "neighbours (ip neigh; with --all also those that are never asked for)"),
+        Option(
+            "neigh",
+            bool,
+            "neighbours (ip neigh; with --all also those that are never asked for, or answered for)",
+        ),
         Option("route", bool, "routes of all tables (ip route show table all)"),
         Option("rule", bool, "rules of routing (ip rule)"),
         Option("inet", bool, "only IPv4", short="4"),

@@ -69,6 +69,8 @@ class Lsof(Tool):
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
         sockets = SocketNames(kernel)
         shares = in_shares(kernel, chosen(kernel.files, options))
+        if len(shares) > 1:
+            sockets.prepare(shares[0][0].pid)
         answer = partial(_rows, kernel.files, options, sockets)
         return chain.from_iterable(kernel.workers.map(answer, shares))
 

@@ -11,7 +11,7 @@ from functools import partial
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.guest.kernel import Files, GuestKernel
 from hybridbridge_vol.procfs.pid import parse_cmdline, parse_stat, text
-from hybridbridge_vol.procfs.sources import Source
+from hybridbridge_vol.procfs.sources import Source, split_lines
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, parsed, why
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
@@ -175,11 +175,11 @@ def _descriptors(files: Files, pid: int) -> Iterator[tuple[str, str] | Unavailab
 def _mounted(files: Files, pid: int) -> Iterator[tuple[str, str] | Unavailable]:
     """Namespaces that are mounted where this process can see them, and where: the fourth and the fifth field
     of a line of mountinfo (Documentation/filesystems/proc.rst, 3.5)."""
-    mountinfo = parsed(files, f"/proc/{pid}/mountinfo", text)
+    mountinfo = parsed(files, f"/proc/{pid}/mountinfo", split_lines)
     if isinstance(mountinfo, Unavailable):
         yield mountinfo
         return
-    for line in mountinfo.splitlines():
+    for line in map(text, mountinfo):
         fields = line.split(" ")
         if _NSFS in line and len(fields) > 4:
             yield fields[3], fields[4]

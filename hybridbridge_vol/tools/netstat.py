@@ -11,9 +11,7 @@ from hybridbridge_vol.procfs.net import (
     LISTEN,
     Endpoint,
     InetSocket,
-    UnixSocket,
     parse_inet_socket,
-    parse_unix_socket,
 )
 from hybridbridge_vol.procfs.pid import USER_HZ
 from hybridbridge_vol.procfs.sources import Source
@@ -30,6 +28,7 @@ from hybridbridge_vol.tools.network.tables import (
     memberships,
     statistics,
 )
+from hybridbridge_vol.tools.network.unix_sockets import Unix, unix_sockets
 from hybridbridge_vol.tools.route import (
     DESTINATION,
     EXTRA,
@@ -77,7 +76,8 @@ class Netstat(Tool):
     name = "netstat"
     help = "Sockets, routes, interfaces and protocol statistics, as netstat shows them"
     notes = (
-        "Reads what netstat reads: the tables of /proc/net, and with -p the descriptors of all processes. "
+        "Reads what netstat reads: the tables of /proc/net, and with -p the descriptors of all processes; "
+        "asks sock_diag for unix sockets, whose names may look like lines of a table. "
         "Sockets in TIME_WAIT, and others that their process has closed, belong to no process and are shown "
         "without one. Addresses and ports are always numeric. Without -t, -u, -w or -x all kinds are shown; "
         "without -a or -l only those that do not listen. /proc/net shows one network namespace, that of "
@@ -183,6 +183,7 @@ class Netstat(Tool):
 
 
 Cells = dict[Column, Cell]
+_NO_COUNT = Unavailable("not in /proc/net/unix")
 
 
 def _kinds(options: Options) -> list[str]:
@@ -198,8 +199,11 @@ def _all_sockets(
     """The cells of every socket that was asked for, or why some are missing."""
     inet, inet6 = families(options)
     for kind in _kinds(options):
-        for name in TABLES.get(kind, ("unix",)):
-            if kind != "unix" and not (inet6 if name.endswith("6") else inet):
+        if kind == "unix":
+            yield from _unix_sockets(kernel, options)
+            continue
+        for name in TABLES[kind]:
+            if not (inet6 if name.endswith("6") else inet):
                 continue
             path = f"/proc/net/{name}"
             for item in table_lines(kernel, path):
@@ -208,21 +212,26 @@ def _all_sockets(
                     continue
                 line, source = item
                 try:
-                    if kind == "unix":
-                        unix = parse_unix_socket(line)
-                        listens, cells = unix.listens, _unix_cells(unix)
-                    else:
-                        socket = parse_inet_socket(line)
-                        listens, cells = _listens(kind, socket), _inet_cells(name, socket)
+                    socket = parse_inet_socket(line)
                 except ParseError as error:
                     yield why(path, error), (source,)
                     continue
-                if options["all"] or listens == options["listening"]:
-                    yield cells, (source,)
+                if options["all"] or _listens(kind, socket) == options["listening"]:
+                    yield _inet_cells(name, socket), (source,)
+
+
+def _unix_sockets(
+    kernel: GuestKernel, options: Options
+) -> Iterator[tuple[Cells | Unavailable, tuple[Source, ...]]]:
+    for found in unix_sockets(kernel):
+        if isinstance(found, Unavailable):
+            yield found, ()
+        elif options["all"] or found.listens == options["listening"]:
+            yield _unix_cells(found), found.sources
 
 
 def _listens(kind: str, socket: InetSocket) -> bool:
-    """TCP tells; of the others those listen that are connected with nobody."""
+    """TCP says it; of the others those listen that are connected with nobody."""
     return socket.state == LISTEN if kind == "tcp" else socket.remote.is_any and socket.remote.port == 0
 
 
@@ -258,16 +267,17 @@ def _timer(socket: InetSocket) -> str:
     return f"{name} ({left:.2f}/{socket.retransmits}/{socket.probes})"
 
 
-def _unix_cells(socket: UnixSocket) -> Cells:
-    state = UNIX_STATES[socket.state] if socket.state < len(UNIX_STATES) else f"UNKNOWN ({socket.state})"
+def _unix_cells(socket: Unix) -> Cells:
+    number = socket.socket_state
+    state = UNIX_STATES[number] if number < len(UNIX_STATES) else f"UNKNOWN ({number})"
     return {
         PROTO: "unix",
-        REFCNT: socket.references,
+        REFCNT: _NO_COUNT if socket.references is None else socket.references,
         UNIX_FLAGS: "ACC" if socket.listens else "",
         TYPE: UNIX_TYPES.get(socket.type, f"{socket.type:#x}"),
-        STATE: "LISTENING" if socket.listens and socket.state == 1 else state,
+        STATE: "LISTENING" if socket.listens else state,
         INODE: socket.inode,
-        PATH: socket.path,
+        PATH: socket.name,
     }
 
 

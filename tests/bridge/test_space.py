@@ -31,7 +31,7 @@ from small_snapshot import (
     word,
 )
 
-from hybridbridge_vol.bridge import space as spaces
+from hybridbridge_vol.bridge import snapshot_space as spaces
 from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START
 from hybridbridge_vol.bridge.per_cpu_window import NAMES
 from hybridbridge_vol.bridge.physical_map import SNAPSHOT_PADDR, TWIN_PADDR

@@ -11,16 +11,19 @@ import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from errno import ENOENT
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 
 import pytest
 from live_kernel import LiveKernel
+from volatility3.framework.renderers import TreeGrid
 
 from hybridbridge_vol import tools
 from hybridbridge_vol.check import integrity
 from hybridbridge_vol.check.difference import Difference
 from hybridbridge_vol.errors import CallRolledBack, KernelNotStored
+from hybridbridge_vol.volatility_plugin import title_of
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = {name: f"linux.hb.{name}.{name.capitalize()}" for name in tools.NAMES}
@@ -80,6 +83,7 @@ def test_a_plugin_asks_for_no_layer_and_for_the_tool_s_options(plugins: dict[str
         "provenance",
         "stats",
         "ns_of",
+        "kernel_at",
     }
     for option in tools.load(name).options:
         assert wanted[option.name].optional is not option.positional
@@ -223,3 +227,15 @@ def test_vol_help_lists_the_options_of_the_tool() -> None:
     assert done.returncode == 0
     for option in ("--pid", "--threads", "--tree", "--store"):
         assert option in done.stdout
+
+
+@pytest.mark.parametrize("name", tools.NAMES)
+def test_volatility_can_make_an_identifier_of_every_column(name: str) -> None:
+    """With each option of its own: some choose other columns."""
+    tool = tools.load(name)
+    default = {option.name: option.default for option in tool.options}
+    for option in (*tool.options, None):
+        chosen = default | ({option.name: True} if option is not None and option.type is bool else {})
+        for column in tool.columns_for(chosen):
+            made = TreeGrid.sanitize_name(title_of(column))
+            assert made.isidentifier() and not iskeyword(made), (option, column.name)

@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybridbridge_vol.errors import ParseError
+from hybridbridge_vol.procfs.maps import entries
+from hybridbridge_vol.procfs.mounts import parse_mount
 from hybridbridge_vol.procfs.net import (
     address_text,
     parse_endpoint,
@@ -29,7 +31,7 @@ from hybridbridge_vol.procfs.net_dev import (
     parse_snmp6,
 )
 from hybridbridge_vol.procfs.route import arp_letters, mask_text, parse_arp, parse_ipv6_route, parse_route
-from hybridbridge_vol.procfs.sources import lines
+from hybridbridge_vol.procfs.sources import lines, split_lines
 
 U16, U32, U64 = (st.integers(0, (1 << bits) - 1) for bits in (16, 32, 64))
 NAMES = st.text(
@@ -216,3 +218,27 @@ def test_what_no_kernel_writes_is_refused_in_one_way(parse: Callable[[bytes], An
         parse(data)
     except ParseError as error:
         assert "not in the form" in str(error)
+
+
+@given(st.lists(st.binary(max_size=20).map(lambda data: data.replace(b"\n", b"\r")), max_size=6))
+def test_only_a_newline_ends_a_line(given_lines: list[bytes]) -> None:
+    data = b"".join(one + b"\n" for one in given_lines)
+    assert split_lines(data) == given_lines
+    found = list(lines("path", data))
+    assert [one for one, _source in found] == given_lines
+    assert b"".join(data[source.start : source.end] for _one, source in found) == data
+
+
+@pytest.mark.parametrize("character", ["\r", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2003"])
+def test_a_character_that_looks_like_a_blank_or_a_line_end_stays_in_a_name(character: str) -> None:
+    """Names of interfaces may hold all but /, : and what isspace() of the kernel knows (net/core/dev.c,
+    dev_valid_name); of mounts and of mapped files, all but NUL."""
+    name = f"a{character}b"
+    if character in "\x1c\x1d\x1e\x85\u2028\u2003":
+        line = f"10.0.0.1 0x1 0x2 00:00:00:00:00:01 * {name}"
+        assert parse_arp(line.encode()).interface == name
+    mount = f"36 35 98:0 / /{name} rw - tmpfs none rw\n".encode()
+    ((line_of_mount, _source),) = lines("mountinfo", mount)
+    assert parse_mount(line_of_mount).target == f"/{name}"
+    mapped = f"00400000-00401000 r-xp 00000000 08:01 7 /{name}\n00500000-00501000 r-xp 00000000 08:01 7\n"
+    assert [entry.mapping.path for entry in entries("maps", mapped.encode())] == [f"/{name}", ""]  # type: ignore[union-attr]

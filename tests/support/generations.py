@@ -37,6 +37,17 @@ ALL_MODULES = {
     for kernel in ("5.10-cloud", "6.1-amd64", "6.1-rt", "6.12-amd64", "7-amd64")
 }
 """Guests that load every module of their package that loads, as far as they get in so many seconds."""
+NETWORK = {
+    "6.1 network": Spec("6.1-cloud", seed=21, light=True, routes=400),
+    "6.12 network": Spec("6.12-cloud", seed=22, light=True, routes=4000),
+}
+"""Guests with links, rules, routes and sockets of every kind, and what their own tools say of them."""
+
+SLOW_NETWORK = {
+    "5.10 network": Spec("5.10-cloud", seed=23, light=True, routes=300),
+    "7.x network": Spec("7-cloud", seed=24, light=True, routes=300),
+}
+"""The same of the other kernel generations."""
 
 RICH = sorted(name for name, spec in GENERATIONS.items() if not spec.light)
 """Those whose image has the whole workload and the words of every native tool."""
@@ -71,7 +82,7 @@ class Lab:
     def sample(self, name: str) -> Sample:
         """The image of one generation; its kernel is trusted from then on."""
         if name not in self.samples:
-            sample = make_sample((GENERATIONS | SERVERS | ALL_MODULES)[name])
+            sample = make_sample((GENERATIONS | SERVERS | ALL_MODULES | NETWORK | SLOW_NETWORK)[name])
             self._sums[sample.dump] = sha256_of(sample.dump)
             self._trust(name, sample)
             self.samples[name] = sample

@@ -4,19 +4,32 @@ to."""
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Self, TypeVar
 
 from hybridbridge_vol.errors import AttachError, CallRolledBack
 from hybridbridge_vol.guest.file_attributes import FileAttributes
 from hybridbridge_vol.guest.file_content import Piece, PieceKind
 from hybridbridge_vol.guest.file_extents import Extent
-from hybridbridge_vol.guest.values import Question, Registers, Running, Stat, Sysinfo, TaskList, Uname
-from hybridbridge_vol.netlink.rtnetlink import dump_request, is_last
+from hybridbridge_vol.guest.values import (
+    HeldSocket,
+    Question,
+    Registers,
+    Running,
+    Stat,
+    Sysinfo,
+    TaskList,
+    Uname,
+)
+from hybridbridge_vol.guest.windows import window
+from hybridbridge_vol.netlink.messages import dump_request, is_last
+from hybridbridge_vol.netlink.sock_diag import SOCK_DIAG_BY_FAMILY, Table
 
 P = TypeVar("P")
 T = TypeVar("T")
@@ -77,6 +90,9 @@ class LiveFiles(_Answering):
     def pieces(self, path: str) -> Iterator[Piece]:
         data = self.read(path)
         yield Piece(PieceKind.DATA, 0, len(data), data)
+
+    def window(self, path: str, offset: int, size: int) -> Iterator[Piece]:
+        return window(partial(self.read_at, path), offset, size)
 
     def attributes(self, path: str, follow: bool = False) -> FileAttributes:
         self.replaced("attributes", path)
@@ -221,6 +237,40 @@ class LiveRoutes(_Answering):
             return b"".join(parts)
 
 
+class LiveSockets(_Answering):
+    """This machine's sockets; `answers` by "sock_diag TABLE"."""
+
+    def dump(self, table: Table, net_of: int | None = None) -> bytes:
+        content = self.replaced("sock_diag", table.name)
+        if content is not None:
+            return bytes(content)
+        if net_of is not None and os.readlink(f"/proc/{net_of}/ns/net") != os.readlink("/proc/self/ns/net"):
+            raise OSError(errno.EPERM, "another network namespace")
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4) as link:
+            link.send(dump_request(SOCK_DIAG_BY_FAMILY, table.request))
+            parts: list[bytes] = []
+            while not parts or not is_last(parts[-1]):
+                parts.append(link.recv(1 << 20))
+            return b"".join(parts)
+
+    def held(self, pid: int, fd: int) -> HeldSocket:
+        process = os.pidfd_open(pid)
+        copy = ctypes.CDLL(None, use_errno=True).syscall(438, process, fd, 0)
+        os.close(process)
+        if copy < 0:
+            raise OSError(ctypes.get_errno(), "pidfd_getfd")
+        with socket.socket(fileno=copy) as it:
+            is_inet = it.family in (socket.AF_INET, socket.AF_INET6)
+            is_tcp = is_inet and it.proto == socket.IPPROTO_TCP
+            state = it.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)[0] if is_tcp else None
+            listens = bool(it.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+            port = it.getsockname()[1] if is_inet else None
+            return HeldSocket(int(it.family), int(it.type), it.proto, listens, state, port)
+
+    def kernel_inodes(self, path: str) -> set[int]:
+        raise OSError(errno.EOPNOTSUPP, "not to be had from outside of the kernel")
+
+
 class OneWorker:
     """Answers one part after the other, in this process."""
 
@@ -240,6 +290,7 @@ class LiveKernel:
         self.threads = LiveThreads()
         self.addresses = LiveAddresses()
         self.routes = LiveRoutes(answers or {})
+        self.sockets = LiveSockets(answers or {})
         self.workers = OneWorker()
         self.opened: tuple[Any, Any] | None = None
 

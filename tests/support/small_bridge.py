@@ -35,6 +35,7 @@ from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.faults import FaultHandler
 from hybridbridge_vol.bridge.image_pages import ImagePages
 from hybridbridge_vol.bridge.memo import Memo, MemoKey
+from hybridbridge_vol.bridge.modules.added_module import AddedRoom
 from hybridbridge_vol.bridge.modules.names import ModuleNames
 from hybridbridge_vol.bridge.modules.snapshot_modules import SnapshotModules
 from hybridbridge_vol.bridge.per_cpu_window import PerCpuWindow
@@ -115,9 +116,9 @@ class SmallBridge:
         sides = Sides(kernel.symbols, LINK, KERNEL_SIZE, HOME_DELTA, SHIFT)
         per_cpu = PerCpuWindow(GS, 0, PER_CPU_OFFSET)
         names = ModuleNames(lambda _name: None, sides.snapshot_all, sides.home_or_none, lambda _name: None)
-        modules = SnapshotModules(snapshot, memo, names, per_cpu)
+        modules = SnapshotModules(snapshot, memo, names, per_cpu, AddedRoom(snapshot, memory))
         hole = HOME_LAYOUT.guard_hole.start
-        patches = list(twin_trampolines(prepared.trampolines, TEXT_VADDR, HOME_VADDR, hole))
+        patches = list(twin_trampolines(prepared.trampolines, TEXT_VADDR, HOME_VADDR, hole, None))
         twin_text = TwinText(text, (), SHIFT - HOME_DELTA, patches, trusted=memo.text)
         extent = TwinExtent.of(kernel.symbols, LINK, RODATA_END)
         twin = TwinPages(memory, twin_text, extent, memo.text, modules, snapshot.layout)
@@ -218,5 +219,6 @@ def _prepared(trampolines: Sequence[Trampoline], caches: Sequence[int]) -> Prepa
         per_cpu=PerCpuText(),
         constants=RuntimeConstants(),
         caches=list(caches),
+        slab_fields=None,
         proxy_task=ProxyTask(0, 0, 0, 0, 0, 0),
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hybridbridge_vol.bridge.image_pages import ImagePages
 from hybridbridge_vol.bridge.memo import Memo, MemoKey
+from hybridbridge_vol.bridge.modules.added_module import AddedRoom
 from hybridbridge_vol.bridge.modules.names import ModuleNames
 from hybridbridge_vol.bridge.modules.snapshot_modules import SnapshotModules
 from hybridbridge_vol.bridge.per_cpu_window import PerCpuWindow
@@ -93,7 +94,16 @@ class SmallSnapshot:
         read = None if mappable else lambda paddr, size: bytes(self.data[paddr : paddr + size])
         self.image = PhysicalImage(ImageFile(path), Contents("raw", runs, read=read))
         layout = SnapshotLayout(
-            TEXT_PADDR, TEXT_VADDR, SHIFT, KERNEL_SIZE, root, 4, DIRECT_MAP, VMALLOC, 0xFFFF_EA00_0000_0000, 1
+            TEXT_PADDR,
+            TEXT_VADDR,
+            SHIFT,
+            KERNEL_SIZE,
+            root,
+            4,
+            DIRECT_MAP,
+            VMALLOC,
+            0xFFFF_EA00_0000_0000,
+            cpu_numbers=(0,),
         )
         self.memory = VirtualMemory(self.image, layout)
         self.sides = Sides(symbols(), LINK, KERNEL_SIZE, HOME_DELTA, SHIFT)
@@ -140,7 +150,9 @@ class SmallSpace:
             home=snapshot.sides.home_or_none,
             home_per_cpu=lambda _name: None,
         )
-        modules = SnapshotModules(snapshot.memory, self.memo, names, per_cpu)
+        modules = SnapshotModules(
+            snapshot.memory, self.memo, names, per_cpu, AddedRoom(snapshot.memory, PhysicalMemory())
+        )
         self.booted = bytearray(bytes(range(256)) * (KERNEL_SIZE // 256))
         """The trusted kernel's image from `_text`."""
         relocated = Sites(array("I", [0x10, DATA - 8]), 1, 8)

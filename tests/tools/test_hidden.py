@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import mmap
-import os
 import re
-import socket
 import struct
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +14,17 @@ import pytest
 from generations import RICH
 from hypothesis import given
 from hypothesis import strategies as st
+from image_editor import Editor, hidden, planted
 from live_kernel import LiveKernel
 
-from hybridbridge_vol import tools
 from hybridbridge_vol.bridge.objects.task_list import task_list, tasks_offset
 from hybridbridge_vol.bridge.objects.task_slab import tasks_in_slabs
 from hybridbridge_vol.errors import CallRolledBack
-from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.procfs.pid import parse_stat
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.tools.cross_view.comparison import Comparison, Finding
 from hybridbridge_vol.tools.cross_view.control_groups import grouped_processes
 from hybridbridge_vol.tools.cross_view.modules import hidden_modules
-from hybridbridge_vol.tools.cross_view.sockets import hidden_sockets
 
 Lab = Any
 U64 = (1 << 64) - 1
@@ -38,69 +34,10 @@ PID_WORDS = 24
 Row = tuple[Any, ...]
 
 
-def hidden(session: Session) -> list[Row]:
-    """The rows of the tool."""
-    return [row.cells for row in tools.load("hidden").rows(session, {"probe": None})]
-
-
-class Editor:
-    """Words of the snapshot's memory, to be changed in a copy of its image."""
-
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        self.bridge = session.bridge
-        self.words: dict[int, int] = {}
-
-    def read(self, vaddr: int) -> int:
-        """The word at a virtual address."""
-        self.bridge.space.complete(vaddr)
-        return self.bridge.machine.read_u64(vaddr)
-
-    def write(self, vaddr: int, word: int) -> None:
-        """Replace the word at a virtual address."""
-        text = vaddr - self.bridge.layout.text_vaddr
-        if 0 <= text < self.bridge.layout.size:
-            paddr = self.bridge.layout.text_paddr + text
-        else:
-            place = self.bridge.layout.translate(self.bridge.image, vaddr)
-            assert place is not None
-            paddr = place.paddr
-        offset = self.bridge.image.offset_of(paddr)
-        assert offset is not None
-        self.words[offset] = word
-
-    def unlink(self, node: int) -> None:
-        """Take a `struct list_head` off its list, as list_del does."""
-        following, before = self.read(node), self.read(node + 8)
-        self.write(before, following)
-        self.write(following + 8, before)
-
-    def call(self, function: str, *arguments: int) -> int:
-        """A function of the snapshot's kernel, whose answer is a pointer."""
-        return self.session.caller.call(self.bridge.snapshot(function), *arguments) & U64
-
-
 @pytest.fixture
-def plant(
-    lab: Lab, generation: str, tmp_path: Path
-) -> Iterator[Callable[[Callable[[Editor], None]], list[Row]]]:
+def plant(lab: Lab, generation: str, tmp_path: Path) -> Callable[[Callable[[Editor], None]], list[Row]]:
     """Edit a copy of a sample, and what `hidden` says of it."""
-
-    def planted(edit: Callable[[Editor], None]) -> list[Row]:
-        sample, path = lab.sample(generation), tmp_path / "planted.raw"
-        editor = Editor(lab.session(generation))
-        edit(editor)
-        assert editor.words
-        subprocess.run(["cp", "--sparse=always", sample.dump, path], check=True)
-        with open(path, "r+b") as stream:
-            for offset, word in editor.words.items():
-                stream.seek(offset)
-                stream.write(word.to_bytes(8, "little"))
-        with open_session(path, lab.store.root) as session:
-            return hidden(session)
-
-    yield planted
-    (tmp_path / "planted.raw").unlink(missing_ok=True)
+    return partial(planted, lab, generation, tmp_path / "planted.raw")
 
 
 def listener(lab: Lab, generation: str) -> int:
@@ -266,15 +203,6 @@ def test_a_cyclic_task_list_ends(lab: Lab, plant: Any, generation: str) -> None:
 def test_a_list_of_tasks_is_walked_by_the_image_alone(lab: Lab, generation: str) -> None:
     tasks, reason = task_list(lab.session(generation).bridge)
     assert reason == "" and len(tasks) == len(set(tasks)) > 50
-
-
-def test_a_socket_that_no_table_lists_is_found_on_this_machine() -> None:
-    with socket.socket() as unbound, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as bound:
-        bound.bind(("127.0.0.1", 0))
-        inodes = [os.fstat(it.fileno()).st_ino for it in (unbound, bound)]
-        found = [row for row in hidden_sockets(LiveKernel()) if isinstance(row, Finding)]
-    assert f"inode {inodes[0]}" in [row.what for row in found]
-    assert f"inode {inodes[1]}" not in [row.what for row in found]
 
 
 def test_nothing_counts_as_missing_in_a_list_that_cannot_be_read() -> None:

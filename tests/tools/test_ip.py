@@ -20,6 +20,7 @@ from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.session import open_session
 from hybridbridge_vol.guest.values import EndlessFile
 from hybridbridge_vol.netlink import rtnetlink
+from hybridbridge_vol.netlink.messages import is_last
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.tool import Row
 
@@ -287,4 +288,4 @@ def test_no_answer_brings_the_parsers_down(data: bytes, kind: int) -> None:
     list(rtnetlink.parsed(kind, data, parse))
     assert len(list(rtnetlink.parsed(kind, framed, parse))) == 1
     with contextlib.suppress(OSError):
-        rtnetlink.is_last(data)
+        is_last(data)

@@ -185,12 +185,13 @@ WAITING = (
     b"   1: 0100007F:1111 0100007F:0016 06 00000000:00000000 03:000010D9 00000000     0        0 0 3 "
     b"0000000000000002\n"
 )
+_TABLES = (
+    "unix",
+    *(f"{kind}{six}" for kind in ("tcp", "udp", "udplite", "raw", "icmp") for six in ("", "6")),
+)
 NOTHING: dict[str, bytes | Exception] = {
-    f"/proc/net/{name}": FileNotFoundError(2, "No such file or directory")
-    for name in (
-        "unix",
-        *(f"{kind}{six}" for kind in ("tcp", "udp", "udplite", "raw", "icmp") for six in ("", "6")),
-    )
+    "sock_diag unix": b"",
+    **{f"/proc/net/{name}": FileNotFoundError(2, "No such file or directory") for name in _TABLES},
 }
 
 

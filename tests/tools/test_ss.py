@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+from generations import RICH
 from hypothesis import given
 from hypothesis import strategies as st
 from live_kernel import LiveKernel
@@ -13,7 +14,8 @@ from live_kernel import LiveKernel
 from hybridbridge_vol import tools
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.procfs.net import parse_inet_socket
-from hybridbridge_vol.tools.ss import timer_text
+from hybridbridge_vol.procfs.sources import Source
+from hybridbridge_vol.tools.network.ss.text_tables import inet_socket, timer_text
 
 Lab = Any
 
@@ -71,13 +73,14 @@ def test_ss_xanp_is_the_guest_s(lab: Lab, generation: str) -> None:
     rows = ask(lab.session(generation), unix=True, all=True, processes=True)
     theirs = said(lab.sample(generation).truth.command("ss -xanp"))
 
-    def without_state(line: tuple[Any, ...]) -> tuple[Any, ...]:
-        # without unix_diag ss takes the socket's address for its peer, and each datagram socket for connected
-        return (line[0], *line[2:]) if line[0] == "u_dgr" else line
+    def as_by_text(line: tuple[Any, ...]) -> tuple[Any, ...]:
+        # without unix_diag ss knows neither queues nor peers, and takes each datagram socket for connected
+        return (line[0], "" if line[0] == "u_dgr" else line[1], line[4])
 
-    assert sorted(without_state(cells(row)) for row in rows) == sorted(
-        without_state(line[:6]) for line in theirs
-    )
+    assert sorted(as_by_text(cells(row)) for row in rows) == sorted(as_by_text(line) for line in theirs)
+    peers = {row["LOCAL"].split()[-1]: row["PEER"].split()[-1] for row in rows if row["PEER"] != "*"}
+    assert all(peers[peer] == inode for inode, peer in peers.items() if peers.get(peer, "0") != "0")
+    assert any(row["RECV-Q"] for row in rows) or generation not in RICH
     kernel_says = {
         line.split()[6]: line.split()[5]
         for line in lab.sample(generation).truth.file("/proc/net/unix").decode().splitlines()
@@ -149,9 +152,9 @@ def test_time_left_is_written_as_ss_writes_it(left: int, text: str) -> None:
 
 @given(st.integers(0, 255), st.integers(0, 255))
 def test_no_number_of_a_state_or_timer_is_too_large(state: int, timer: int) -> None:
-    from hybridbridge_vol.tools import netstat, ss
+    from hybridbridge_vol.tools import netstat
 
     line = f"0: 0100007F:0016 00000000:0000 {state:02X} 0:0 {timer:02X}:0 0 0 0 7 1 0 1 2 3 4 5"
     socket = parse_inet_socket(line.encode())
-    assert ss._inet("tcp", socket).state == state
+    assert inet_socket("tcp", socket, Source("")).state == state
     assert netstat._inet_cells("tcp", socket)[netstat.STATE] is not None

@@ -6,13 +6,13 @@ from hybridbridge_vol.bridge.modules.locate import RELOCATION_KINDS, Location, R
 from hybridbridge_vol.bridge.modules.relocated_module import Reference, RelocatedModule, Segment
 from hybridbridge_vol.bridge.modules.tables import jump_labels, traps
 from hybridbridge_vol.bridge.modules.unwind import sort_unwind_tables
-from hybridbridge_vol.kernel_file.module import SHN_ABS, SHN_UNDEF
+from hybridbridge_vol.kernel_file.module import SHN_ABS, SHN_UNDEF, ModuleFile
 from hybridbridge_vol.machine.memory import page_up
 
 NOWHERE_VADDR = 0xFFFF_FFFF_FFFF_F000
 """What a reference leads to whose symbol is not known: the last page, which nothing is mapped at."""
 
-_BREAKPOINT, _CALL = 0xCC, 0xE8
+BREAKPOINT, _CALL = 0xCC, 0xE8
 _NOP5 = b"\x0f\x1f\x44\x00\x00"
 _PER_CPU_SECTION = ".data..percpu"
 _FENTRY = "__fentry__"
@@ -21,8 +21,8 @@ _FENTRY = "__fentry__"
 def relocate(found: Location, read: Read, resolve: Resolve) -> RelocatedModule:
     """The module's trusted code and constants, relocated to where the snapshot has them. KernelFileError if
     the file is damaged."""
-    file, relocator = found.file, _Relocator(found, resolve)
-    text = Segment(found.text_vaddr, bytearray([_BREAKPOINT]) * page_up(found.text_size))
+    file, relocator = found.file, Relocator(found.file, found.sections, resolve)
+    text = Segment(found.text_vaddr, bytearray([BREAKPOINT]) * page_up(found.text_size))
     relocator.fill(text, file.text_layout()[0], read(text.vaddr, found.text_size))
     rodata = None
     if found.rodata_vaddr is not None:
@@ -35,14 +35,14 @@ def relocate(found: Location, read: Read, resolve: Resolve) -> RelocatedModule:
     return RelocatedModule(found.name, file, found.sections, text, rodata, labels, warnings, fix_ups)
 
 
-class _Relocator:
+class Relocator:
     """Fills segments of one module."""
 
-    def __init__(self, found: Location, resolve: Resolve) -> None:
-        self._file = found.file
-        self._sections = found.sections
+    def __init__(self, file: ModuleFile, sections: dict[int, int], resolve: Resolve) -> None:
+        self._file = file
+        self._sections = sections
         self._resolve = resolve
-        per_cpu = found.file.section(_PER_CPU_SECTION)
+        per_cpu = file.section(_PER_CPU_SECTION)
         self._per_cpu_section = None if per_cpu is None else per_cpu.number
 
     def fill(self, segment: Segment, layout: dict[int, int], loaded: bytes) -> None:

@@ -93,13 +93,16 @@ class RelocatedModule:
 @dataclass(frozen=True)
 class TrustedSegment:
     """A segment of a module as the bridge maps it. `twin_offset` is its position behind the twin, counted as
-    the twin's pages are, from `_text`; `proven` is what is proven of it, by offset in the segment."""
+    the twin's pages are, from `_text`; `proven` is what is proven of it, by offset in the segment.
+    `data_paddr` is where the memory of an added module's data is, which its code may write to; None for code
+    and constants."""
 
     module: RelocatedModule
     segment: Segment
     twin_offset: int
     executable: bool
     proven: Proven
+    data_paddr: int | None = None
 
     @property
     def vaddrs(self) -> range:

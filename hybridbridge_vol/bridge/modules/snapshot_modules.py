@@ -12,6 +12,7 @@ from functools import cached_property
 from itertools import pairwise
 
 from hybridbridge_vol.bridge.memo import Memo, Proven
+from hybridbridge_vol.bridge.modules.added_module import AddedModule, AddedRoom, lay_out, unresolved
 from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START, ROOM
 from hybridbridge_vol.bridge.modules.first_page import ALIKE, FirstPage
 from hybridbridge_vol.bridge.modules.locate import STRUCT_SECTION, Location, Resolve, locate, text_by_exit
@@ -32,14 +33,23 @@ Listener = Callable[[TrustedSegment], None]
 
 
 class SnapshotModules:
-    """See the module's text. `window` is how code reaches the snapshot's per-CPU variables. Segments are
-    given positions behind the kernel image, in the order of their first use."""
+    """See the module's text. `window` is how code reaches the snapshot's per-CPU variables; `room` is for
+    modules that are added. Segments are given positions behind the kernel image, in the order of their first
+    use."""
 
-    def __init__(self, snapshot: VirtualMemory, memo: Memo, names: ModuleNames, window: PerCpuWindow) -> None:
+    def __init__(
+        self,
+        snapshot: VirtualMemory,
+        memo: Memo,
+        names: ModuleNames,
+        window: PerCpuWindow,
+        room: AddedRoom,
+    ) -> None:
         self._snapshot = snapshot
         self._memo = memo
         self._names = names
         self._window = window
+        self.room = room
         self.listed = ModuleList(snapshot, next(iter(names.snapshot("modules")), None))
         self._next = page_up(snapshot.layout.size)
         self._end = self._next + ROOM
@@ -134,6 +144,35 @@ class SnapshotModules:
         share, _is_own, text_vaddr = max(candidates, default=(0.0, False, 0))
         return locate(name, file, text_vaddr, self.read, pages) if share >= ALIKE else None
 
+    # --- adding modules -----------------------------------------------------------------------------------
+
+    def is_listed(self, name: str) -> bool:
+        """Whether the snapshot's list of modules has one of that name."""
+        return bool(self.listed.pages_of(name))
+
+    def add(self, name: str) -> AddedModule | str:
+        """Lay out a module that the snapshot had not loaded, and those that it depends on must be listed or
+        added before; or why that cannot be. Its `init_module` is still to be called."""
+        file = self._names.file(name)
+        if file is None:
+            return f"the stored kernel's package has no module {name}"
+        resolve = self._resolver(file)
+        missing = unresolved(file, resolve)
+        if missing is not None:
+            return f"module {name} needs {missing}, which nothing loaded provides"
+        try:
+            added = lay_out(name, file, self.room, resolve)
+        except KernelFileError as error:
+            return str(error)
+        size = 0 if added is None else sum(len(part.content) for part in (*added.module.segments, added.data))
+        paddr = None if added is None else self.room.data_paddr(added.data.content)
+        if added is None or paddr is None or self._next + size > self._end:
+            return f"no room is left for module {name}"
+        self._relocated[name] = added.module
+        self._take_in(added.module, file)
+        self._add(TrustedSegment(added.module, added.data, self._next, False, Proven(), paddr))
+        return added
+
     # --- relocating them ----------------------------------------------------------------------------------
 
     def _module(self, name: str) -> RelocatedModule | None:
@@ -153,13 +192,17 @@ class SnapshotModules:
             return None
         if self._next + sum(len(segment.content) for segment in module.segments) > self._end:
             return None
-        proven = self._memo.of_module(name, location.file.build_id)
+        self._take_in(module, location.file)
+        return module
+
+    def _take_in(self, module: RelocatedModule, file: ModuleFile) -> None:
+        """Let a module's code and constants be in use."""
+        proven = self._memo.of_module(module.name, file.build_id)
         for segment in module.segments:
             executable = segment is module.text
             self._add(
                 TrustedSegment(module, segment, self._next, executable, proven if executable else Proven())
             )
-        return module
 
     def _resolver(self, file: ModuleFile) -> Resolve:
         """Names as a module refers to them: the kernel's, else those exported by what it depends on."""

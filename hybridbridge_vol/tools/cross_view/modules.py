@@ -21,7 +21,7 @@ from errno import ENOENT, ENOTDIR
 
 from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.guest.kernel import Addresses, Files, GuestKernel
-from hybridbridge_vol.procfs.sources import Source, lines
+from hybridbridge_vol.procfs.sources import Source, lines, split_lines
 from hybridbridge_vol.procfs.system import parse_module
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, read_lines, why
@@ -98,7 +98,7 @@ def _memory(files: Files, listed: int) -> Iterator[Finding | Unavailable]:
     if read_error:
         yield read_error
         return
-    areas = [int(found[1]) - PAGE_SIZE for line in data.splitlines() if (found := _AREA.fullmatch(line))]
+    areas = [int(found[1]) - PAGE_SIZE for line in split_lines(data) if (found := _AREA.fullmatch(line))]
     if areas and sum(areas) > listed:
         what = f"{(sum(areas) - listed) // 1024} KiB of code and data"
         yield Finding("module", what, "", MEMORY, LISTING, (Source(MEMORY),))

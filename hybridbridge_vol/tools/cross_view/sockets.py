@@ -1,12 +1,15 @@
 """Sockets that one of the kernel's views shows and another does not.
 
-Shown by descriptors, missing in the tables of /proc/net: the socket was taken out of the hash tables of its
-protocol; it works on. (A socket that was never bound looks the same.)
-Shown by the tables, missing in the descriptors of all listed processes: the process is hidden. (The kernel's
-own sockets, those of NFS for example, look the same.)
+Shown by descriptors, missing in the tables of /proc/net and in sock_diag's answers: the socket was taken out
+of the hash tables of its protocol; it works on. The protocol itself says whether a socket must be in its
+tables: one of TCP in every state but CLOSE, one of UDP or for pings when it is bound, one of unix, raw and
+packet sockets always. What a process opened and never used is in none of them.
+Shown by the tables, missing in the descriptors of all listed processes: the process is hidden. The kernel's
+own sockets (those of WireGuard, VXLAN, NFS) are known by having no open file at all.
 Counted as `inuse` in /proc/net/sockstat, more than there are lines: taken out without being counted out.
 
-Sources: net/core/sock.c, net/ipv4/proc.c, net/ipv4/inet_hashtables.c (Linux 5.10 to 6.12). A patched
+Sources: net/core/sock.c, net/ipv4/proc.c, net/ipv4/inet_hashtables.c, net/ipv4/udp.c, net/ipv4/raw.c,
+net/unix/af_unix.c, net/packet/af_packet.c, net/netlink/af_netlink.c (Linux 5.10 to 7.2). A patched
 `seq_show` of the machine itself is not run here, so tables show what it hid: `hb run DUMP check` finds the
 patch.
 """
@@ -17,13 +20,14 @@ from collections.abc import Iterator
 
 from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.guest.kernel import GuestKernel
-from hybridbridge_vol.procfs.net import TIME_WAIT, parse_inet_socket, parse_packet_socket
-from hybridbridge_vol.procfs.sources import Source
+from hybridbridge_vol.guest.values import HeldSocket
+from hybridbridge_vol.procfs.net import CLOSE, SOCK_RAW, TIME_WAIT, parse_inet_socket, parse_packet_socket
+from hybridbridge_vol.procfs.sources import Source, split_lines
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 from hybridbridge_vol.tools.cross_view.comparison import Finding
 from hybridbridge_vol.tools.network.socket_names import SocketNames
-from hybridbridge_vol.tools.network.socket_owners import SocketOwners
+from hybridbridge_vol.tools.network.socket_owners import Holder, SocketOwners
 from hybridbridge_vol.tools.network.table_lines import table_lines
 from hybridbridge_vol.tools.process.listing import numbers
 
@@ -38,13 +42,17 @@ _COUNTED = {
     "raw6": ("sockstat6", "RAW6"),
 }
 _FDS = "/proc/PID/fd"
+_AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK, _AF_PACKET = 1, 2, 10, 16, 17
+_IPPROTO_TCP, _IPPROTO_MPTCP = 6, 262
+_BY_PORT = (1, 17, 58, 136)
+"""ICMP (for pings), UDP, ICMPv6, UDP-Lite: in their tables as soon as they are bound."""
 
 
 def hidden_sockets(kernel: GuestKernel) -> Iterator[Finding | Unavailable]:
     """What disagrees, in every network namespace that a listed process is in."""
     owners = SocketOwners(kernel)
     names = SocketNames(kernel)
-    yield from _unlisted(owners, names)
+    yield from _unlisted(kernel, owners, names)
     for pid in _namespaces(kernel):
         for table in (*_COUNTED, "packet"):
             yield from _of_table(kernel, f"/proc/{pid}/net", table, owners)
@@ -52,17 +60,49 @@ def hidden_sockets(kernel: GuestKernel) -> Iterator[Finding | Unavailable]:
         yield owners.gap
 
 
-def _unlisted(owners: SocketOwners, names: SocketNames) -> Iterator[Finding | Unavailable]:
+def _unlisted(
+    kernel: GuestKernel, owners: SocketOwners, names: SocketNames
+) -> Iterator[Finding | Unavailable]:
     for inode, holders in sorted(owners.all().items()):
         holder = holders[0]
         found = names.find(holder.pid, inode)
         if isinstance(found, Unavailable):
             yield found
         elif found is None:
-            seen = f"{_FDS}: {', '.join(f'{h.pid}/{h.fd}' for h in holders[:8])}"
-            yield Finding(
-                "socket", f"inode {inode}", owners.name(holder.pid), seen, "/proc/net", (holder.source,)
-            )
+            yield from _if_hidden(kernel, owners, inode, holders)
+
+
+def _if_hidden(
+    kernel: GuestKernel, owners: SocketOwners, inode: int, holders: list[Holder]
+) -> Iterator[Finding | Unavailable]:
+    """A socket that no table lists, if one should."""
+    first = holders[0]
+    source = f"socket {first.pid}/{first.fd}"
+    try:
+        held = kernel.sockets.held(first.pid, first.fd)
+    except UNREADABLE as error:
+        yield why(source, error)
+        return
+    if must_be_listed(held):
+        seen = f"{_FDS}: {', '.join(f'{h.pid}/{h.fd}' for h in holders[:8])}"
+        name = owners.name(first.pid)
+        yield Finding("socket", f"inode {inode}", name, seen, "/proc/net", (first.source, Source(source)))
+
+
+def must_be_listed(held: HeldSocket) -> bool:
+    """Whether a socket in this state is in a table of its protocol, unless it was taken out. Families without
+    a table are never missed."""
+    if held.domain in (_AF_UNIX, _AF_PACKET):
+        return True
+    if held.domain == _AF_NETLINK:
+        return bool(held.port)
+    if held.domain not in (_AF_INET, _AF_INET6):
+        return False
+    if held.type == SOCK_RAW:
+        return True
+    if held.protocol in (_IPPROTO_TCP, _IPPROTO_MPTCP):
+        return held.state not in (None, CLOSE)
+    return bool(held.port) if held.protocol in _BY_PORT else held.listens
 
 
 def _namespaces(kernel: GuestKernel) -> list[int]:
@@ -81,6 +121,7 @@ def _of_table(
 ) -> Iterator[Finding | Unavailable]:
     path = f"{folder}/{table}"
     lines, whole = 0, True
+    orphans: list[tuple[int, Finding]] = []
     for line in table_lines(kernel, path):
         if isinstance(line, Unavailable):
             whole = False
@@ -99,9 +140,25 @@ def _of_table(
             yield Unavailable(f"{path}: {error}")
             continue
         if inode and not owners.of(inode) and not owners.gap:
-            yield Finding("socket", f"inode {inode}", name, path, _FDS, (source,))
+            orphans.append((inode, Finding("socket", f"inode {inode}", name, path, _FDS, (source,))))
+    yield from _not_the_kernels(kernel, path, table, orphans)
     if whole and table in _COUNTED:
         yield from _count(kernel, folder, table, lines)
+
+
+def _not_the_kernels(
+    kernel: GuestKernel, path: str, table: str, orphans: list[tuple[int, Finding]]
+) -> Iterator[Finding | Unavailable]:
+    """The sockets that no process has, without those that the kernel made for itself."""
+    if not orphans:
+        return
+    own: set[int] = set()
+    if table in _COUNTED:
+        try:
+            own = kernel.sockets.kernel_inodes(path)
+        except UNREADABLE as error:
+            yield why(path, error)
+    yield from (finding for inode, finding in orphans if inode not in own)
 
 
 def _count(kernel: GuestKernel, folder: str, table: str, lines: int) -> Iterator[Finding | Unavailable]:
@@ -113,8 +170,8 @@ def _count(kernel: GuestKernel, folder: str, table: str, lines: int) -> Iterator
         if not isinstance(error, FileNotFoundError):
             yield why(path, error)
         return
-    for line in data.decode("ascii", "replace").splitlines():
-        words = line.replace(":", "").split()
+    for line in split_lines(data):
+        words = line.decode("ascii", "replace").replace(":", "").split()
         if words[:2] == [key, "inuse"] and len(words) > 2 and words[2].isdigit() and int(words[2]) > lines:
             yield Finding(
                 "socket",

@@ -1,5 +1,5 @@
-"""The interfaces: as rtnetlink tells them, or, where a driver's code stands in the way, as /sys/class/net
-does."""
+"""The interfaces: as rtnetlink answers them, or, where a driver's code stands in the way, as /sys/class/net
+has them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COUNTERS = (
 
 
 class Found(NamedTuple):
-    """An interface, or why it cannot be told; `gap` is why what /sys does not know (its None) is missing."""
+    """An interface, or why it cannot be read; `gap` is why what /sys does not know (its None) is missing."""
 
     link: Link | Unavailable
     source: Source | None

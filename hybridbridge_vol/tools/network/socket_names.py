@@ -4,16 +4,21 @@ does."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from errno import ENOENT, EPERM
 from typing import NamedTuple
 
 from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.netlink import sock_diag
+from hybridbridge_vol.netlink.inet_diag import InetDiag, parse_inet_diag
+from hybridbridge_vol.netlink.messages import parsed
 from hybridbridge_vol.procfs import net as proc_net
 from hybridbridge_vol.procfs.net import Endpoint
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 from hybridbridge_vol.tools.network.table_lines import table_lines
+from hybridbridge_vol.tools.network.unix_sockets import Unix, unix_sockets
 
 STATES = (
     "", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT", "CLOSE", "CLOSE_WAIT",
@@ -52,6 +57,11 @@ class SocketNames:
         self._namespaces: dict[int, str] = {}
         self._tables: dict[str, dict[int, SocketName]] = {}
         self._gaps: dict[str, Unavailable] = {}
+        self._whole: set[str] = set()
+
+    def prepare(self, pid: int) -> None:
+        """Read the tables of a process's namespace: before several workers need them."""
+        self.find(pid, 0)
 
     def find(self, pid: int, inode: int) -> SocketName | Unavailable | None:
         """A socket of a process; None if no table lists it, or why a table that might could not be read."""
@@ -63,11 +73,25 @@ class SocketNames:
                 return why(link, error)
         namespace = self._namespaces[pid]
         if namespace not in self._tables:
-            self._tables[namespace] = self._read(namespace, f"/proc/{pid}/net")
+            self._tables[namespace] = self._read(namespace, pid)
+        if inode and inode not in self._tables[namespace]:
+            self._read_rest(namespace, pid)
         return self._tables[namespace].get(inode) or self._gaps.get(namespace)
 
-    def _read(self, namespace: str, folder: str) -> dict[int, SocketName]:
-        found: dict[int, SocketName] = {}
+    def _read_rest(self, namespace: str, pid: int) -> None:
+        """Add the sockets that no file lists. Few machines have any: they are asked for if one is missed."""
+        if namespace not in self._whole:
+            self._whole.add(namespace)
+            for table in (sock_diag.MPTCP, sock_diag.MPTCP6, sock_diag.SCTP, sock_diag.SCTP6):
+                self._add_diag(self._tables[namespace], namespace, table, pid)
+
+    def _read(self, namespace: str, pid: int) -> dict[int, SocketName]:
+        folder, found = f"/proc/{pid}/net", dict[int, SocketName]()
+        for unix in unix_sockets(self._kernel, pid):
+            if isinstance(unix, Unavailable):
+                self._gaps[namespace] = unix
+            elif unix.inode:
+                found.setdefault(unix.inode, _unix(unix))
         for file, make in _READERS.items():
             for line in table_lines(self._kernel, f"{folder}/{file}"):
                 if isinstance(line, Unavailable):
@@ -81,6 +105,34 @@ class SocketNames:
                 if inode:
                     found.setdefault(inode, name)
         return found
+
+    def _add_diag(
+        self, found: dict[int, SocketName], namespace: str, table: sock_diag.Table, pid: int
+    ) -> None:
+        """The sockets of a protocol that no file lists. Without its module no such socket is known."""
+        source = table.source(pid)
+        try:
+            data = self._kernel.sockets.dump(table, pid)
+        except UNREADABLE as error:
+            if not isinstance(error, OSError) or error.errno not in (ENOENT, EPERM):
+                self._gaps[namespace] = why(source, error)
+            return
+        for answer, place in parsed(source, (sock_diag.SOCK_DIAG_BY_FAMILY,), data, parse_inet_diag):
+            if isinstance(answer, ParseError):
+                self._gaps[namespace] = Unavailable(str(answer))
+            elif answer.inode:
+                found.setdefault(answer.inode, _of_diag(table, answer, place))
+
+
+def _of_diag(table: sock_diag.Table, answer: InetDiag, source: Source) -> SocketName:
+    six = answer.family == sock_diag.AF_INET6
+    connected = answer.remote.port or not answer.remote.is_any
+    name = _end(answer.local, six) + (f"->{_end(answer.remote, six)}" if connected else "")
+    state = STATES[answer.state] if answer.state < len(STATES) else f"state {answer.state}"
+    protocol = table.name.removesuffix("6").upper()
+    ports = (answer.local.port, answer.remote.port)
+    kind = "IPv6" if six else "IPv4"
+    return SocketName(kind, str(answer.inode), protocol, f"{name} ({state})", source, ports)
 
 
 def _inet(file: str, line: bytes, source: Source) -> tuple[int, SocketName]:
@@ -105,11 +157,11 @@ def _end(end: Endpoint, six: bool) -> str:
     return f"{address}:{end.port or '*'}"
 
 
-def _unix(_file: str, line: bytes, source: Source) -> tuple[int, SocketName]:
-    socket = proc_net.parse_unix_socket(line)
-    state = "LISTEN" if socket.listens else _named(dict(enumerate(_UNIX_STATES)), socket.state)
-    name = f"{socket.path} type={_named(_TYPES, socket.type)} ({state})".lstrip()
-    return socket.inode, SocketName("unix", f"{socket.pointer:#018x}", str(socket.inode), name, source)
+def _unix(socket: Unix) -> SocketName:
+    state = "LISTEN" if socket.listens else _named(dict(enumerate(_UNIX_STATES)), socket.socket_state)
+    name = f"{socket.name} type={_named(_TYPES, socket.type)} ({state})".lstrip()
+    device = "" if socket.pointer is None else f"{socket.pointer:#018x}"
+    return SocketName("unix", device, str(socket.inode), name, socket.sources[0])
 
 
 def _netlink(_file: str, line: bytes, source: Source) -> tuple[int, SocketName]:
@@ -132,7 +184,6 @@ def _named(names: dict[int, str], number: int) -> str:
 
 _READERS: dict[str, Callable[[str, bytes, Source], tuple[int, SocketName]]] = {
     **{f"{name}{six}": _inet for name in ("tcp", "udp", "udplite", "raw", "icmp") for six in ("", "6")},
-    "unix": _unix,
     "netlink": _netlink,
     "packet": _packet,
 }

@@ -8,7 +8,10 @@ from itertools import islice
 from typing import TypeVar
 
 from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.netlink.rtnetlink import RTM_GETLINK, Link, parse_link, parsed, request_body
 from hybridbridge_vol.procfs.net_dev import (
+    IFF_ALLMULTI,
+    IFF_PROMISC,
     IFF_RUNNING,
     IFF_UP,
     flag_letters,
@@ -61,11 +64,12 @@ PROTOCOLS = {"tcp": ("tcp",), "udp": ("udp",), "raw": ("ip", "icmp", "mptcp")}
 
 
 def interfaces(kernel: GuestKernel, down: bool) -> Iterator[Row]:
-    """A row for each interface that is up, or for all; the counters are the driver's, and only its code can
-    tell them."""
+    """A row for each interface that is up, or for all; the counters are the driver's, and only its code knows
+    them."""
+    asked = _asked_flags(kernel)
     for name, counters, source in _counted(kernel):
         mtu = sysfs_number(kernel, name, "mtu")
-        flags = interface_flags(kernel, name)
+        flags = asked[name] if name in asked else shown_flags(kernel, name)
         if not down and isinstance(flags, int) and not flags & IFF_UP:
             continue
         letters = flag_letters(flags) if isinstance(flags, int) else flags
@@ -132,6 +136,26 @@ def interface_flags(kernel: GuestKernel, interface: str) -> int | Unavailable:
     except UNREADABLE as error:
         return why(f"{CLASS_NET}/{interface}/operstate", error)
     return flags | IFF_RUNNING if state in (b"up", b"unknown", b"testing") else flags & ~IFF_RUNNING
+
+
+def _asked_flags(kernel: GuestKernel) -> dict[str, int]:
+    """IFF_* of the interfaces by their names, as rtnetlink answers them; empty if it does not answer."""
+    try:
+        data = kernel.routes.dump(RTM_GETLINK, request_body(RTM_GETLINK))
+    except UNREADABLE:
+        return {}
+    answers = (link for link, _source in parsed(RTM_GETLINK, data, parse_link))
+    return {link.name: link.flags for link in answers if isinstance(link, Link)}
+
+
+def shown_flags(kernel: GuestKernel, interface: str) -> int | Unavailable:
+    """IFF_* as netstat is shown them, from /sys/class/net. There promiscuous and all-multicast mode are those
+    of the device; a tool is answered whether somebody asked for them (dev_get_flags), which is not there: a
+    bridge, say, switches its ports to promiscuous mode, and their flags do not say so."""
+    flags = interface_flags(kernel, interface)
+    if isinstance(flags, int) and flags & (IFF_PROMISC | IFF_ALLMULTI):
+        return Unavailable(f"{CLASS_NET}/{interface}/flags: does not say whether a mode was asked for")
+    return flags
 
 
 def statistics(kernel: GuestKernel, kinds: list[str]) -> Iterator[Row]:

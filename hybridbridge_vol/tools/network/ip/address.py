@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from hybridbridge_vol.netlink.attribute_text import joined
 from hybridbridge_vol.netlink.ip_names import ADDRESS_FLAGS, SCOPES, names_of
+from hybridbridge_vol.netlink.route_attributes import ADDRESS as ADDRESS_SCHEMA
 from hybridbridge_vol.netlink.rtnetlink import AF_INET6, RTM_GETADDR, Address, parse_address
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.tool import Column
-from hybridbridge_vol.tools.network.ip.link import link_cells
+from hybridbridge_vol.tools.network.ip.link import ALIAS, ALTNAMES, MASTER, NETNSID, link_cells
 from hybridbridge_vol.tools.network.ip.view import (
     ADDRESS,
     BRD,
     FAMILIES,
     FAMILY,
     FLAGS,
+    GROUP,
     IFACE,
     IFINDEX,
+    MORE,
     MTU,
     QDISC,
+    QLEN,
     SCOPE,
     STATE,
     Rows,
@@ -29,8 +34,9 @@ ADDRESS_COLUMNS = (
     Column("VALID", "str", "how long the address is valid"),
     Column("PREFERRED", "str", "how long it is used for new connections"),
     STATE, MTU, QDISC,
-    Column("GROUP", "str", "group of interfaces"),
-    Column("QLEN", "int", "packets that can wait to be sent"),
+    GROUP,
+    QLEN,
+    MASTER, ALIAS, ALTNAMES, NETNSID, MORE,
 )  # fmt: skip
 
 
@@ -48,7 +54,7 @@ def addresses(view: View) -> Rows:
         if isinstance(found.link, Unavailable):
             yield found.link, sources
             continue
-        yield link_cells(view, found), sources
+        yield link_cells(view, found) | {"MORE": None}, sources  # `ip --link` shows it
         for address, origin in addresses.pop(found.link.ifindex, []):
             yield _address_cells(view, address), origin
     for rest in addresses.values():
@@ -69,6 +75,7 @@ def _address_cells(view: View, address: Address) -> dict[str, Cell]:
         "FLAGS": " ".join(names_of(address.flags ^ 0x80, ADDRESS_FLAGS[address.family == AF_INET6])),
         "VALID": _lifetime(address.valid),
         "PREFERRED": _lifetime(address.preferred),
+        "MORE": joined(ADDRESS_SCHEMA.pairs(address.rest, view.index_name)) or None,
     }
 
 

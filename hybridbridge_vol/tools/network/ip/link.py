@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from hybridbridge_vol.netlink.ip_names import HARDWARE, LINK_FLAGS, NO_CARRIER, names_of
+from collections.abc import Mapping
+
+from hybridbridge_vol.netlink.attribute_text import Attributes, Pairs, Schema, joined
+from hybridbridge_vol.netlink.ip_names import ADDRESS_MODES, HARDWARE, LINK_FLAGS, NO_CARRIER, names_of
+from hybridbridge_vol.netlink.link_attributes import KINDS, LINK, PORTS, UNKNOWN
 from hybridbridge_vol.netlink.rtnetlink import Link
 from hybridbridge_vol.procfs.net_dev import IFF_RUNNING, IFF_UP
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
@@ -12,10 +16,13 @@ from hybridbridge_vol.tools.network.ip.view import (
     BRD,
     FAMILY,
     FLAGS,
+    GROUP,
     IFACE,
     IFINDEX,
+    MORE,
     MTU,
     QDISC,
+    QLEN,
     STATE,
     Rows,
     View,
@@ -39,17 +46,34 @@ COUNTERS = tuple(
     )
     for name, about in COUNTED.items()
 )
+MASTER = Column("MASTER", "str", "bridge, bond, team or VRF it belongs to")
+KIND = Column("KIND", "str", "vlan, vxlan, bridge, …; none: a device")
+ALIAS = Column("ALIAS", "str", "text that somebody gave it")
+ALTNAMES = Column("ALTNAMES", "str", "its other names")
+NETNSID = Column(
+    "NETNSID", "int", "namespace of the interface it lies on or is paired with (ip netns list-id)"
+)
 LINK_COLUMNS = (
     IFINDEX,
     IFACE,
     FAMILY,
     ADDRESS,
+    MORE,
     BRD,
     FLAGS,
     STATE,
     MTU,
     QDISC,
-    Column("MASTER", "str", "bridge or bond it belongs to"),
+    GROUP,
+    QLEN,
+    MASTER,
+    KIND,
+    Column("INFO", "str", "what its driver says of it: VLAN id, ends of a tunnel, …"),
+    Column("PORT", "str", "what its master's driver says of it"),
+    ALIAS,
+    ALTNAMES,
+    NETNSID,
+    MORE,
     *COUNTERS,
 )
 
@@ -57,30 +81,69 @@ LINK_COLUMNS = (
 def link_cells(view: View, found: Found) -> dict[str, Cell]:
     link = found.link
     assert isinstance(link, Link)
-    name = link.name
-    if link.peer is not None:
-        other = f"if{link.peer}" if link.peer_namespace is not None or not link.peer else view.name(link.peer)
-        name += f"@{other if link.peer else 'NONE'}"
     flags = names_of(link.flags & ~IFF_RUNNING, LINK_FLAGS)
     if link.flags & IFF_UP and not link.flags & IFF_RUNNING:
         flags = [NO_CARRIER, *flags]
-    state = (
-        IF_OPER[link.state].upper() if link.state is not None and link.state < len(IF_OPER) else link.state
-    )
     return {
         "IFINDEX": link.ifindex,
-        "IFACE": name,
+        "IFACE": _shown_name(view, link),
         "FAMILY": f"link/{HARDWARE.get(link.type, link.type)}",
         "ADDRESS": link.address,
         "BRD": link.broadcast,
         "FLAGS": ",".join(flags),
-        "STATE": None if state is None else str(state),
+        "STATE": _state(link.state),
         "MTU": link.mtu,
         "QDISC": link.qdisc if link.qdisc is not None else found.gap,
         "GROUP": None if link.group is None else "default" if link.group == 0 else str(link.group),
         "QLEN": link.queue,
         "MASTER": view.name(link.master),
+        "KIND": link.kind,
+        "INFO": joined(_of_kind(KINDS, link.kind, link.info, view)) or None,
+        "PORT": _port(link, view),
+        "ALIAS": link.alias,
+        "ALTNAMES": " ".join(link.altnames) or None,
+        "NETNSID": None if link.peer_namespace is None else to_signed(link.peer_namespace),
+        "MORE": joined(_and(link, view)) or None,
     }
+
+
+def _shown_name(view: View, link: Link) -> str:
+    """The name, and behind @ the interface it lies on or is paired with."""
+    if link.peer is None:
+        return link.name
+    if not link.peer:
+        return f"{link.name}@NONE"
+    return f"{link.name}@{f'if{link.peer}' if link.peer_namespace is not None else view.name(link.peer)}"
+
+
+def _state(state: int | None) -> str | None:
+    if state is None:
+        return None
+    return IF_OPER[state].upper() if state < len(IF_OPER) else str(state)
+
+
+def _and(link: Link, view: View) -> Pairs:
+    pairs = LINK.pairs(link.rest, view.index_name)
+    if link.address_mode is not None:
+        mode = ADDRESS_MODES.get(link.address_mode, str(link.address_mode))
+        pairs.append(("inet6_addr_gen_mode", mode))
+    return pairs
+
+
+def _of_kind(kinds: Mapping[str, Schema], kind: str | None, found: Attributes, view: View) -> Pairs:
+    return kinds.get(kind or "", UNKNOWN).pairs(found, view.index_name)
+
+
+def _port(link: Link, view: View) -> str | None:
+    if link.port_kind is None:
+        return None
+    pairs = _of_kind(PORTS, link.port_kind, link.port_info, view)
+    return "; ".join([link.port_kind, *([joined(pairs)] if pairs else [])])
+
+
+def to_signed(number: int) -> int:
+    """An attribute of 32 bits with its sign."""
+    return number - (1 << 32) if number >> 31 else number
 
 
 def links(view: View) -> Rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hybridbridge_vol.netlink.attribute_text import Pairs, joined
 from hybridbridge_vol.netlink.ip_names import (
     PREFERENCES,
     PROTOCOLS,
@@ -11,10 +12,11 @@ from hybridbridge_vol.netlink.ip_names import (
     TABLES,
     names_of,
 )
+from hybridbridge_vol.netlink.route_attributes import route_pairs
 from hybridbridge_vol.netlink.rtnetlink import AF_INET, RTM_GETROUTE, Hop, NetRoute, parse_net_route
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.tool import Column
-from hybridbridge_vol.tools.network.ip.view import FLAGS, IFACE, SCOPE, Rows, View, network
+from hybridbridge_vol.tools.network.ip.view import FLAGS, IFACE, MORE, SCOPE, Rows, View, network
 
 ROUTE_COLUMNS = (
     Column("TYPE", "str", "unicast, local, broadcast, multicast, blackhole, unreachable, …"),
@@ -30,6 +32,9 @@ ROUTE_COLUMNS = (
     Column("WEIGHT", "int", "share of this next hop, where there are several"),
     Column("PREF", "str", "preference of a router (IPv6)"),
     Column("EXPIRES", "int", "seconds until it goes"),
+    Column("FROM", "str", "only for packets of this network or host (IPv6)"),
+    Column("TOS", "hex", "only for packets with this type of service"),
+    MORE,
 )
 
 
@@ -40,6 +45,11 @@ def routes(view: View) -> Rows:
             continue
         for hop in route.hops:
             yield _route_cells(view, route, hop), sources
+
+
+def _and(view: View, route: NetRoute, hop: Hop) -> Pairs:
+    pairs = route_pairs(route.rest, view.index_name) + route_pairs(hop.rest, view.index_name)
+    return pairs + [("error", str(route.error))] * (route.error != 0)
 
 
 def _route_cells(view: View, route: NetRoute, hop: Hop) -> dict[str, Cell]:
@@ -60,4 +70,7 @@ def _route_cells(view: View, route: NetRoute, hop: Hop) -> dict[str, Cell]:
         if route.preference is not None
         else None,
         "EXPIRES": route.expires,
+        "FROM": network(route.source, route.source_prefix, route.family, "") or None,
+        "TOS": route.tos or None,
+        "MORE": joined(_and(view, route, hop)) or None,
     }

@@ -37,6 +37,9 @@ FLAGS = Column(
 )
 STATE = Column("STATE", "str", "UP, DOWN, UNKNOWN, …")
 MTU = Column("MTU", "int", "largest packet in bytes")
+GROUP = Column("GROUP", "str", "group of interfaces")
+QLEN = Column("QLEN", "int", "packets that can wait to be sent")
+MORE = Column("MORE", "str", "attributes that have no column: their names and values; unknown ones by number")
 QDISC = Column("QDISC", "str", "queueing discipline")
 
 
@@ -63,14 +66,20 @@ class View:
     def name(self, ifindex: int | None) -> str | None:
         return None if ifindex is None else self._names.get(ifindex, f"if{ifindex}")
 
+    def index_name(self, ifindex: int) -> str:
+        """The name of an interface; `if7` for one that is not here."""
+        return self._names.get(ifindex, f"if{ifindex}")
+
     def answers(
-        self, kind: int, parse: Callable[[bytes], T]
+        self, kind: int, parse: Callable[[bytes], T], body: Callable[[int], bytes] | None = None
     ) -> Iterator[tuple[T | Unavailable, tuple[Source, ...]]]:
-        """What the kernel answers of each family, or why it does not."""
+        """What the kernel answers of each family, or why it does not; `body` makes the request's of the
+        family, by default one for all entries."""
         for family in self.families:
             gap = None
             try:
-                data = self.kernel.routes.dump(kind, request_body(kind, family))
+                request = request_body(kind, family) if body is None else body(family)
+                data = self.kernel.routes.dump(kind, request)
             except EndlessFile as error:
                 data, gap = error.partial, why("rtnetlink", error)
             except UNREADABLE as error:

@@ -1,0 +1,101 @@
+"""Which sockets of a table of /proc/net are the kernel's own: made by the kernel, not by a process.
+
+A file of /proc/net walks its table with functions that return one `struct sock` after the other
+(`tcp_seq_start` and its like; net/ipv4/tcp_ipv4.c, udp.c, raw.c). The twin's are called here with the
+`seq_file` of a file that the proxy task opened. A socket that a process made belongs to an open file; the
+kernel's own have none (net/socket.c, `sock_create_kern`). Where these pointers are is found by value in a
+socket of the proxy task's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from hybridbridge_vol.bridge.objects.words import read_words
+from hybridbridge_vol.bridge.run.caller import Caller
+from hybridbridge_vol.errors import AttachError
+from hybridbridge_vol.machine.machine import UnmappedVirtual
+from hybridbridge_vol.units import U64
+
+_FILE_SIZE, _SEQ_FILE_SIZE, _SOCKET_SIZE, _SOCK_SIZE = 256, 256, 128, 1024
+"""Bytes of struct file, seq_file, socket and sock in which pointers are looked for."""
+_PREFIXES = {"tcp": "tcp", "udp": "udp", "raw": "raw"}
+"""How the functions' names begin, by the table's name without its 6."""
+
+
+class _Offsets(NamedTuple):
+    """Bytes from the beginning of struct sock to its socket, and of struct socket to its file and sock."""
+
+    sock_socket: int
+    socket_file: int
+    socket_sock: int
+
+
+def are_kernels(caller: Caller, table: str, fd: int, own_socket: int, most: int) -> list[bool]:
+    """For each line of a table ("tcp6") behind its title, in their order: whether the socket is the kernel's
+    own. `fd` is the opened file, `own_socket` a socket of the proxy task's: its descriptors. At most `most`
+    sockets are looked at.
+
+    Raises CallRolledBack, KeyError if the kernel has no such functions, AttachError if its structures have an
+    unknown form.
+    """
+    try:
+        offsets = _find_offsets(caller, own_socket)
+        return [_is_kernels(caller, sock, offsets) for sock in _walk(caller, table, fd, most)]
+    except (ValueError, UnmappedVirtual):
+        raise AttachError(
+            f"{caller.bridge.kernel.name}: this kernel's sockets have an unknown form"
+        ) from None
+
+
+def _find_offsets(caller: Caller, own_socket: int) -> _Offsets:
+    """ValueError if a pointer is not found."""
+    bridge, machine = caller.bridge, caller.bridge.machine
+    file = _struct_file(caller, own_socket)
+    lookup = bridge.home("sockfd_lookup")
+    socket = caller.call(lookup, own_socket, caller.put(bytes(8)), label="sockfd_lookup") & U64
+    words = read_words(machine, socket, _SOCKET_SIZE)
+    for index, word in enumerate(words):
+        inner = read_words(machine, word, _SOCK_SIZE) if word in bridge.boot.layout else []
+        if word != file and socket in inner:
+            return _Offsets(8 * inner.index(socket), 8 * words.index(file), 8 * index)
+    raise ValueError
+
+
+def _struct_file(caller: Caller, fd: int) -> int:
+    """The `struct file` of a descriptor; a reference is kept, as the call ends with the session."""
+    return caller.call(caller.bridge.home("fget"), fd, label="fget") & U64
+
+
+def _walk(caller: Caller, table: str, fd: int, most: int) -> Iterator[int]:
+    """The `struct sock` of each line, up to `most`. ValueError if the file is not one of lines."""
+    bridge, machine = caller.bridge, caller.bridge.machine
+    file = _struct_file(caller, fd)
+    pointers = (word for word in read_words(machine, file, _FILE_SIZE) if word in bridge.boot.layout)
+    seq_file = next((word for word in pointers if file in read_words(machine, word, _SEQ_FILE_SIZE)), 0)
+    if not seq_file:
+        raise ValueError
+    prefix = _PREFIXES[table.removesuffix("6")]
+    start, following, stop = (bridge.snapshot(f"{prefix}_seq_{name}") for name in ("start", "next", "stop"))
+    position = caller.put((1).to_bytes(8, "little"))  # 0 is the title
+    sock = caller.call(start, seq_file, position, label=f"{prefix}_seq_start") & U64
+    for _line in range(most):
+        if not sock:
+            break
+        yield sock
+        sock = caller.call(following, seq_file, sock, position, label=f"{prefix}_seq_next") & U64
+    caller.call(stop, seq_file, sock, label=f"{prefix}_seq_stop")
+
+
+def _is_kernels(caller: Caller, sock: int, offsets: _Offsets) -> bool:
+    """A socket whose pointers do not lead back to it is not: a connection that is closing has other fields
+    there."""
+    bridge, machine = caller.bridge, caller.bridge.machine
+    try:
+        socket = machine.read_u64(sock + offsets.sock_socket)
+        if not bridge.may_be_snapshot(socket) or machine.read_u64(socket + offsets.socket_sock) != sock:
+            return False
+        return machine.read_u64(socket + offsets.socket_file) == 0
+    except UnmappedVirtual:
+        return False

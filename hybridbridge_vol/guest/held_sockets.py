@@ -1,0 +1,75 @@
+"""The state of a socket that a process holds, by system calls on a copy of its descriptor.
+
+The twin's `pidfd_getfd` gives the proxy task a descriptor of the snapshot's socket (kernel/pid.c), and the
+twin's `getsockopt` and `getsockname` ask its protocol. Nothing is sent, received or changed.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from hybridbridge_vol.guest.proxy_calls import BUFFER_AT, ProxyCalls
+from hybridbridge_vol.guest.values import HeldSocket
+
+_SOL_SOCKET, _SO_TYPE, _SO_ACCEPTCONN, _SO_PROTOCOL, _SO_DOMAIN = 1, 3, 30, 38, 39
+_SOL_TCP, _TCP_INFO, _TCP_INFO_SIZE = 6, 11, 104
+"""include/uapi/asm-generic/socket.h, include/uapi/linux/tcp.h; the state is the first byte of tcp_info."""
+_AF_INET, _AF_INET6, _AF_NETLINK, _AF_VSOCK = 2, 10, 16, 40
+_NAME_SIZE = 128
+_SIZE_AT = 1024
+"""Behind the buffer's beginning: where the size of an answer stands."""
+
+
+class HeldSockets:
+    """Sockets by the process and the descriptor that hold them."""
+
+    def __init__(self, proxy: ProxyCalls) -> None:
+        self._proxy = proxy
+
+    def ask(self, pid: int, fd: int) -> HeldSocket:
+        """See `guest.kernel.SocketTables.held`."""
+        source = f"socket {pid}/{fd}"
+        process = self._proxy.checked(source, "pidfd_open", pid, 0, side="twin")
+        try:
+            copy = self._proxy.checked(source, "pidfd_getfd", process, fd, 0, side="twin")
+            try:
+                return self._state(copy)
+            finally:
+                self._proxy.raw("close", copy)
+        finally:
+            self._proxy.raw("close", process)
+
+    def _state(self, copy: int) -> HeldSocket:
+        domain, kind, protocol, listens = (
+            self._option(copy, _SOL_SOCKET, name)
+            for name in (_SO_DOMAIN, _SO_TYPE, _SO_PROTOCOL, _SO_ACCEPTCONN)
+        )
+        info = (
+            self._answer(copy, _SOL_TCP, _TCP_INFO, _TCP_INFO_SIZE)
+            if domain in (_AF_INET, _AF_INET6)
+            else b""
+        )
+        return HeldSocket(
+            domain, kind, protocol, bool(listens), info[0] if info else None, self._port(copy, domain)
+        )
+
+    def _option(self, copy: int, level: int, name: int) -> int:
+        return int.from_bytes(self._answer(copy, level, name, 4), "little")
+
+    def _answer(self, copy: int, level: int, name: int, size: int) -> bytes:
+        """What an option is; empty if the socket has no such option."""
+        buffer = self._proxy.buffer(bytes(size))
+        size_vaddr = self._proxy.caller.put(struct.pack("<I", size), BUFFER_AT + _SIZE_AT)
+        answer = self._proxy.raw("getsockopt", copy, level, name, buffer, size_vaddr, side="twin")
+        return b"" if answer < 0 else self._proxy.caller.get(BUFFER_AT, size)
+
+    def _port(self, copy: int, domain: int) -> int | None:
+        """The port that it is bound to, 0 if to none; None for a family without ports."""
+        buffer = self._proxy.buffer(bytes(_NAME_SIZE))
+        size_vaddr = self._proxy.caller.put(struct.pack("<I", _NAME_SIZE), BUFFER_AT + _SIZE_AT)
+        if self._proxy.raw("getsockname", copy, buffer, size_vaddr, side="twin") < 0:
+            return None
+        name = self._proxy.caller.get(BUFFER_AT, _NAME_SIZE)
+        if domain in (_AF_INET, _AF_INET6):
+            return int.from_bytes(name[2:4], "big")
+        return int.from_bytes(name[4:8], "little") if domain in (_AF_NETLINK, _AF_VSOCK) else None

@@ -1,0 +1,102 @@
+"""The snapshot's sockets, by requests on sock_diag's netlink socket (net/core/sock_diag.c).
+
+What a family's sockets are is known to a module of its own (`unix_diag`, `tcp_diag` ...), which the snapshot
+has loaded only if somebody asked. Otherwise it is added (bridge/modules/added_module.py).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from hybridbridge_vol.bridge.objects.kernel_sockets import are_kernels
+from hybridbridge_vol.bridge.objects.netlink_socket import open_netlink_socket
+from hybridbridge_vol.errors import AttachError, CallRolledBack
+from hybridbridge_vol.guest.held_sockets import HeldSockets
+from hybridbridge_vol.guest.kernel import Files
+from hybridbridge_vol.guest.netlink_dumps import NetlinkDumps
+from hybridbridge_vol.guest.proxy_calls import AT_FDCWD, ProxyCalls
+from hybridbridge_vol.guest.values import HeldSocket
+from hybridbridge_vol.netlink.sock_diag import SOCK_DIAG_BY_FAMILY, Table
+from hybridbridge_vol.procfs.net import parse_inet_socket
+from hybridbridge_vol.procfs.sources import split_lines
+
+_NETLINK_SOCK_DIAG = 4  # include/uapi/linux/netlink.h
+
+
+class SnapshotSocketTables:
+    """Implements `guest.kernel.SocketTables`."""
+
+    def __init__(self, proxy: ProxyCalls, files: Files) -> None:
+        self._proxy = proxy
+        self._files = files
+        self._dumps = NetlinkDumps(proxy, _NETLINK_SOCK_DIAG)
+        self._failed: dict[str, OSError | CallRolledBack] = {}
+        self._there: set[str] = set()
+
+    def dump(self, table: Table, net_of: int | None = None) -> bytes:
+        """All sockets of a table: the kernel's messages, one after the other. See `guest.kernel`."""
+        if not self._may_exist(table):
+            return b""
+        for module in table.diag_modules:
+            self._need(module)
+        return self._dumps.dump(table.source(net_of), SOCK_DIAG_BY_FAMILY, table.request, net_of)
+
+    def held(self, pid: int, fd: int) -> HeldSocket:
+        """See `guest.kernel.SocketTables`."""
+        return HeldSockets(self._proxy).ask(pid, fd)
+
+    def kernel_inodes(self, path: str) -> set[int]:
+        """See `guest.kernel.SocketTables`."""
+        lines = split_lines(self._files.read(path))[1:]
+        fd = self._proxy.checked(path, "openat", AT_FDCWD, self._proxy.put_path(path), os.O_RDONLY, 0)
+        try:
+            table, own = path.rpartition("/")[2], open_netlink_socket(self._proxy.caller, _NETLINK_SOCK_DIAG)
+            # one more than there are lines: a list that is longer now is noticed, a cyclic one ends
+            kernels = are_kernels(self._proxy.caller, table, fd, own, len(lines) + 1)
+            self._proxy.raw("close", own)
+        except (KeyError, AttachError) as error:
+            raise OSError(errno.EOPNOTSUPP, f"its sockets cannot be walked: {error}", path) from None
+        finally:
+            self._proxy.raw("close", fd)
+        if len(kernels) != len(lines):
+            raise OSError(errno.EIO, f"{len(lines)} lines for {len(kernels)} sockets", path)
+        pairs = zip(lines, kernels, strict=True)
+        return {parse_inet_socket(line).inode for line, is_kernels in pairs if is_kernels}
+
+    def _may_exist(self, table: Table) -> bool:
+        """Whether there can be sockets of a table at all. A family is registered in `net_families`
+        (net/socket.c)."""
+        bridge = self._proxy.bridge
+        try:
+            bridge.snapshot(table.needs)
+            registered = bridge.snapshot("net_families") + 8 * table.family
+        except KeyError:
+            return False
+        if not int.from_bytes(bridge.virtual_memory.read_padded(registered, 8), "little"):
+            return False
+        return not table.needs_module or bridge.space.modules.is_listed(table.needs_module)
+
+    def _need(self, name: str) -> None:
+        """Add a module if it is not there yet. OSError or CallRolledBack if that fails, each time."""
+        if name in self._failed:
+            raise self._failed[name]
+        if name in self._there or self._proxy.bridge.space.modules.is_listed(name):
+            return
+        try:
+            self._add(name)
+        except (OSError, CallRolledBack) as error:
+            self._failed[name] = error
+            raise
+        self._there.add(name)
+        self._proxy.caller.mark()
+
+    def _add(self, name: str) -> None:
+        added = self._proxy.bridge.space.modules.add(name)
+        if isinstance(added, str):
+            raise OSError(errno.ENOENT, added, "sock_diag")
+        answer = 0
+        if added.init_vaddr is not None:
+            answer = self._proxy.caller.call(added.init_vaddr, label=f"init_module {name}")
+        if answer not in (0, -errno.EBUSY):  # busy: a module that is on no list has registered itself
+            raise OSError(-answer, os.strerror(-answer), name)

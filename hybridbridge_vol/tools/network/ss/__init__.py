@@ -1,0 +1,1 @@
+"""The sockets of each family, as `ss` shows them."""

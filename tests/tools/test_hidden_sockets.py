@@ -1,0 +1,99 @@
+"""hidden and sockets: those taken out of their tables are found, lawful ones are not reported."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from generations import NETWORK, RICH
+from hypothesis import given
+from hypothesis import strategies as st
+from image_editor import Editor, hidden, planted
+from live_kernel import LiveKernel
+
+from hybridbridge_vol.guest.values import HeldSocket
+from hybridbridge_vol.machine.machine import UnmappedVirtual
+from hybridbridge_vol.tools.cross_view.comparison import Finding
+from hybridbridge_vol.tools.cross_view.sockets import hidden_sockets, must_be_listed
+
+Lab = Any
+SOCKET_SOCK, SOCK_SIZE = 24, 1400
+"""Where a struct socket has its sock (include/linux/net.h), and bytes of that in which nodes of lists are
+looked for."""
+
+
+def listener(lab: Lab, generation: str) -> int:
+    """A process of the sample that listens."""
+    truth = lab.sample(generation).truth
+    pids = [pid for pid in truth.processes if truth.late[f"/proc/{pid}/comm"].data == b"redis-server\n"]
+    return pids[0]
+
+
+def unhash(editor: Editor, pid: int, fd: int) -> None:
+    """Take a socket out of every hash table that it is in: what `sk_nulls_del_node_init` and its like do."""
+    proxy = editor.session.proxy
+    copy = proxy.raw("pidfd_getfd", proxy.raw("pidfd_open", pid, 0, side="twin"), fd, 0, side="twin")
+    socket_vaddr = editor.call("sockfd_lookup", copy, editor.session.caller.put(bytes(8)))
+    sock = editor.read(socket_vaddr + SOCKET_SOCK)
+    for node in range(sock, sock + SOCK_SIZE, 8):
+        following, holder = editor.read(node), editor.read(node + 8)
+        if holder >> 48 == 0xFFFF:
+            with contextlib.suppress(UnmappedVirtual):
+                if editor.read(holder) == node:
+                    editor.write(holder, following)
+                    if following and not following & 1:
+                        editor.write(following + 8, holder)
+                    editor.write(node + 8, 0)
+
+
+@pytest.mark.parametrize("generation", RICH)
+def test_a_listener_that_was_taken_out_of_its_hash_table_is_found(
+    lab: Lab, generation: str, tmp_path: Path
+) -> None:
+    pid, files = listener(lab, generation), lab.session(generation).files
+    (fd,) = [
+        fd
+        for fd in map(int, files.listdir(f"/proc/{pid}/fd"))
+        if lab.session(generation).sockets.held(pid, fd).listens
+        and files.readlink(f"/proc/{pid}/fd/{fd}").startswith("socket:")
+    ]
+    inode = files.readlink(f"/proc/{pid}/fd/{fd}")[len("socket:[") : -1]
+    rows = planted(lab, generation, tmp_path / "planted.raw", lambda editor: unhash(editor, pid, fd))
+    row = ("socket", f"inode {inode}", "redis-server", f"/proc/PID/fd: {pid}/{fd}", "/proc/net")
+    assert row in rows
+    assert {row[0] for row in rows} == {"socket"}
+
+
+@pytest.mark.parametrize("name", sorted(NETWORK))
+def test_a_guest_with_sockets_of_the_kernel_and_unused_ones_has_no_row(lab: Lab, name: str) -> None:
+    session = lab.session(name)
+    assert hidden(session) == []
+    kernels = session.sockets.kernel_inodes("/proc/net/udp")
+    text = lab.sample(name).truth.command("ss -uanpe")
+    without_owner = [line for line in text.splitlines()[1:] if "users:" not in line and "[" not in line]
+    assert {f"ino:{inode}" for inode in kernels} == {line.split()[5] for line in without_owner}
+    assert len(kernels) >= 4
+
+
+@given(
+    st.sampled_from([1, 2, 10, 16, 17, 38, 40, 44]), st.integers(1, 5), st.integers(0, 300),
+    st.booleans(), st.none() | st.integers(1, 12), st.none() | st.integers(0, 65535),
+)  # fmt: skip
+def test_what_was_never_used_is_not_missed(
+    domain: int, kind: int, protocol: int, listens: bool, state: int | None, port: int | None
+) -> None:
+    held = HeldSocket(domain, kind, protocol, listens, state, port)
+    if must_be_listed(held) and domain not in (1, 17) and kind != 3:
+        assert port or listens or state not in (None, 7)
+
+
+def test_a_socket_that_was_never_bound_is_lawful_on_this_machine() -> None:
+    with socket.socket() as unbound, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as bound:
+        bound.bind(("127.0.0.1", 0))
+        inodes = [os.fstat(it.fileno()).st_ino for it in (unbound, bound)]
+        found = [row for row in hidden_sockets(LiveKernel()) if isinstance(row, Finding)]
+    assert {f"inode {inode}" for inode in inodes}.isdisjoint(row.what for row in found)
