@@ -35,7 +35,7 @@ class AllModules:
         for name, linked in linked_modules(bridge.kernel.folder, where).items():
             struct_vaddr, pages = structs[name]
             placed = PlacedModule(linked, where[name], struct_vaddr, self.read)
-            behind_text = page_up(where[name] + len(linked.segments[TEXT].content))
+            behind_text = page_up(where[name] + len(linked.segments[TEXT]))
             placed.place_rodata([behind_text, *pages], self.read)
             placed.place_data(pages)
             self.by_name[name] = placed
@@ -88,12 +88,10 @@ class AllModules:
         """Starts and ends of all other segments, ascending."""
         return sorted(
             (
-                (vaddr, vaddr + len(segment.content), placed)
+                (vaddr, vaddr + len(segment), placed)
                 for placed in self.by_name.values()
                 for number, segment in enumerate(placed.linked.segments)
-                if number != TEXT
-                and len(segment.content)
-                and (vaddr := placed.vaddr_of(number, 0)) is not None
+                if number != TEXT and len(segment) and (vaddr := placed.vaddr_of(number, 0)) is not None
             ),
             key=lambda item: item[:2],
         )

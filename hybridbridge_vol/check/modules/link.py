@@ -188,6 +188,7 @@ class _Linker:
             addends,
             np.array(counts, np.uint32),
             _some_of_each(places, self._absolute),
+            np.array([len(content)], np.uint32),
         )
 
     def _pointers(self, data: LinkedSegment, rodata: LinkedSegment) -> LinkedSegment:
@@ -202,13 +203,14 @@ class _Linker:
         first = np.append(held, _NOWHERE)[np.searchsorted(held, addends, "left")]
         wanted = (targets == TEXT) | ((targets == RODATA) & (first < behind)) | (targets > self._absolute)
         return LinkedSegment(
-            np.zeros(len(data.content), np.uint8),
+            np.zeros(0, np.uint8),
             np.zeros(0, np.uint32),
             offsets[wanted],
             targets[wanted].astype(np.uint32),
             addends[wanted],
             np.array([0, 0, np.count_nonzero(wanted), 0], np.uint32),
             np.zeros(0, np.uint32),
+            data.length,
         )
 
     def _without_tracer(self, references: Column, content: npt.NDArray[np.uint8]) -> Column:

@@ -47,6 +47,11 @@ class LinkedSegment:
     addends: Signed
     counts: Numbers
     voters: Numbers
+    length: Numbers
+    """One number: the bytes that it takes, also where there is no `content`."""
+
+    def __len__(self) -> int:
+        return int(self.length[0])
 
     def kinds(self) -> list[tuple[int, slice]]:
         """Each kind of reference, and which of the references are of it."""

@@ -100,7 +100,7 @@ class PlacedModule:
     def place_data(self, pages: list[int]) -> None:
         """Find the data to which the code does not refer. `pages` are those that its `struct module`
         names."""
-        sizes = [len(segment.content) for segment in self.linked.segments]
+        sizes = [len(segment) for segment in self.linked.segments]
         starts = segment_starts(self.text_vaddr, self.vaddr_of(RODATA, 0), sizes, pages)
         if all(self.vaddr_of(segment, 0) in (None, vaddr) for segment, vaddr in starts.items()):
             for segment, vaddr in starts.items():
@@ -134,7 +134,7 @@ class PlacedModule:
         """What must be in a segment that the snapshot has as `found`. What is not compared is as found: bytes
         between sections, fields that lead to places that were not found, absent pages."""
         linked = self.linked.segments[segment]
-        data = bytearray(linked.content.tobytes())
+        data = bytearray(linked.content.data)
         for kind, some in linked.kinds():
             offsets, targets = linked.offsets[some], linked.targets[some]
             if not len(offsets):
