@@ -17,3 +17,13 @@ arch/x86/include/asm/page_64_types.h)."""
 Progress = Callable[[float, str], None]
 """Reports progress: the fraction done, from 0 to 1 (1 ends the report), and what is being done, in a few
 words."""
+
+
+def short_size(count: int) -> str:
+    """Bytes in the largest unit that is not below one: `256.0 MiB`."""
+    amount, unit = float(count), "bytes"
+    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
+        if amount < 1024 or unit == "TiB":
+            break
+        amount /= 1024
+    return f"{amount:.1f} {unit}" if count >= 1024 else f"{count} bytes"

@@ -26,7 +26,7 @@ from volatility3.framework import exceptions, interfaces, renderers
 from volatility3.framework.configuration import requirements
 from volatility3.framework.renderers import format_hints
 
-from hybridbridge_vol.errors import HybridBridgeError, ImageError
+from hybridbridge_vol.errors import HybridBridgeError, ImageError, OptionError
 from hybridbridge_vol.toolkit.cells import Cell, Kind, Unavailable, as_json, as_python, as_text
 from hybridbridge_vol.toolkit.printable import printable
 from hybridbridge_vol.toolkit.render import read_errors
@@ -86,6 +86,12 @@ class ToolPlugin:
                 "--all does",
                 optional=True,
             ),
+            requirements.StringRequirement(
+                name="kernel_at",
+                description="of several kernels in the image answer for the one at this physical address "
+                "(default: the one that ran)",
+                optional=True,
+            ),
             requirements.BooleanRequirement(
                 name="provenance",
                 description="add to each row the image offsets of the bytes it was made from "
@@ -139,6 +145,7 @@ class ToolPlugin:
                 progress=self._progress,
                 mode="slow" if tool is not self.tool else self.config.get("bridge", None) or "auto",
                 ns_of=self.config.get("ns_of", None),
+                kernel_at=address_of(self.config.get("kernel_at", None)),
             ) as session:
                 for row in tool.rows(session, options):
                     for reason in dict.fromkeys(read_errors(columns, row).values()):
@@ -189,6 +196,14 @@ def requirement_of(option: Option) -> interfaces.configuration.RequirementInterf
         str: requirements.StringRequirement,
     }[option.type]
     return kind(name=name, description=about, optional=optional, default=option.default)
+
+
+def address_of(text: str | None) -> int | None:
+    """A physical address as `hb info` shows it; Volatility's own integers are decimal. OptionError."""
+    try:
+        return None if text is None else int(text, 0)
+    except ValueError:
+        raise OptionError(f"not an address: {text!r}") from None
 
 
 def image_path(location: str | None) -> str:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from samples import make
+from samples import make, module_guest
 
 MOST_PROCESSES = 30000
 """A kernel has 32768 PIDs (PID_MAX_DEFAULT, include/linux/threads.h)."""
@@ -60,6 +60,17 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--processes", type=number(0, MOST_PROCESSES), default=0, metavar="N", help="add N sleeping processes"
     )
+    result.add_argument("--disks", action="store_true", help="disks with file systems of every kind (512M)")
+    result.add_argument(
+        "--memory", action="store_true", help="add a process with huge, merged, locked and swapped pages"
+    )
+    result.add_argument(
+        "--nodes",
+        type=number(1, 8),
+        default=1,
+        metavar="N",
+        help="NUMA nodes that share the memory (default: 1)",
+    )
     result.add_argument(
         "--routes", type=number(0, MOST_ROUTES), default=0, metavar="N",
         help="add N routes, and links, rules and sockets of every kind",
@@ -71,6 +82,12 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument(
         "--accel", choices=("tcg", "kvm"), default="tcg", help="how QEMU runs the guest (default: tcg)"
+    )
+    result.add_argument(
+        "--modules",
+        choices=sorted(module_guest.SETS),
+        default="",
+        help="load modules instead of working: those of a server, or all of the kernel package (give 2G)",
     )
     result.add_argument("--out", type=Path, metavar="PATH", help="leave a symbolic link to the folder there")
     return result
@@ -95,7 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     spec = make.Spec(
         args.kernel, args.seed, args.ram, args.cpus, not args.nokaslr, args.light, args.append, args.format,
-        args.processes, args.la57, args.accel, args.routes
+        args.processes, args.la57, args.accel, args.memory, args.nodes, args.disks, args.modules, args.routes,
     )  # fmt: skip
     signal.signal(
         signal.SIGTERM, lambda *_: sys.exit(143)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import stat
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hybridbridge_vol.kernel_file.module import module_name
+from hybridbridge_vol.kernel_file.packages import members
 from samples import cache_key
 from samples.apt import cache_folder, download, own_suite, with_libraries
 from samples.compiler import compile_static, sources
@@ -33,11 +37,35 @@ _BIN = (
     "pidstat", "pidstat[.]sysstat",
 )  # fmt: skip
 _SBIN = ("ip", "arp", "ifconfig", "route", "losetup", "lsmod", "insmod", "modprobe")
+_SWAP_TOOLS = ("mkswap", "swapon")
 _MODULES = ("dummy",)
 _RICH_MODULES = (
     *_MODULES, "bridge", "veth", "loop", "tun", "nf_conntrack", "xt_conntrack", "nft_ct", "nls_iso8859_1",
     "virtio_net", "overlay", "fuse", "crc32c_generic", "8021q",
 )  # fmt: skip
+_MEMORY_MODULES = ("loop", "lzo_rle", "zram")
+
+_DISK_PACKAGES = (
+    "attr",
+    "btrfs-progs",
+    "dmsetup",
+    "dosfstools",
+    "e2fsprogs",
+    "libgcc-s1",
+    "squashfs-tools",
+    "xfsprogs",
+)
+_DISK_PROGRAMS = (
+    "usr/bin/(dd|setfattr|sha256sum|mksquashfs|umount|sync)",
+    "usr/sbin/(mke2fs|chroot|dmsetup|mkfs[.](xfs|btrfs|fat))",
+    "usr/lib/x86_64-linux-gnu/libgcc_s[.]so[.]1",  # glibc opens it when a thread ends
+)
+_DISK_MODULES = (
+    "virtio_pci", "virtio_blk", "ext4", "xfs", "btrfs", "vfat", "nls_cp437", "nls_ascii", "nls_utf8",
+    "nls_iso8859_1", "squashfs", "overlay", "crc32c_generic", "aes_generic", "xts", "dm_crypt",
+)  # fmt: skip
+DISK_SIZES = tuple(size << 20 for size in (64, 320, 128, 64, 16, 32))
+"""Bytes of the disks /dev/vda to vdf of a guest with file systems (guest/disks.sh says which is on which)."""
 _DIAG_MODULES = (
     "unix_diag", "tcp_diag", "udp_diag", "raw_diag", "mptcp_diag", "sctp_diag", "vsock_diag", "xsk_diag",
     "tipc_diag", "smc_diag", "netlink_diag", "af_packet_diag",
@@ -68,7 +96,7 @@ class Recipe:
     `entries` are files of ours; `programs` are C files by the path of the program in the guest; `packages`
     are Debian's, of which the guest gets the files whose whole path matches one of the regular expressions in
     `wanted`, and the libraries that they need; `modules` are loaded in an order in which they can be, and
-    those that a kernel package lacks are left out.
+    those that a kernel package lacks are left out (see `chosen` for patterns of names).
     """
 
     entries: tuple[Entry, ...]
@@ -83,23 +111,36 @@ class Recipe:
         return cache_key.digest(replace(self, programs=()), code)
 
 
-def recipe(seed: int, light: bool, processes: int, routes: int = 0) -> Recipe:
+def recipe(
+    seed: int, light: bool, processes: int, memory: bool = False, disks: bool = False, routes: int = 0
+) -> Recipe:
     """The files of a sample guest (see `samples.make.Spec` for what is chosen)."""
-    made = _recipe(seed, light, processes, routes)
-    if not routes:
-        return made
-    return replace(
-        made,
-        programs=(*made.programs, (NETWORK, GUEST / "network.c")),
-        packages=(*made.packages, *(name for name in _RICH_PACKAGES if name not in made.packages)),
-        modules=(*made.modules, *_NETWORK_MODULES, *_DIAG_MODULES),
-    )
+    made = _plain_recipe(seed, light, processes, memory, routes, plan(light, disks, routes > 0))
+    if disks:
+        made = replace(
+            made,
+            entries=(*made.entries, _text("srv/disks.sh", (GUEST / "disks.sh").read_bytes())),
+            programs=(*made.programs, ("usr/libexec/inventory", GUEST / "inventory.c")),
+            packages=(*made.packages, *_DISK_PACKAGES),
+            wanted=(*made.wanted, *_DISK_PROGRAMS),
+            modules=tuple(dict.fromkeys((*made.modules, *_DISK_MODULES))),
+        )
+    if routes:
+        made = replace(
+            made,
+            programs=(*made.programs, (NETWORK, GUEST / "network.c")),
+            packages=(*made.packages, *(name for name in _RICH_PACKAGES if name not in made.packages)),
+            modules=(*made.modules, *_NETWORK_MODULES, *_DIAG_MODULES),
+        )
+    return made
 
 
-def _recipe(seed: int, light: bool, processes: int, routes: int) -> Recipe:
+def _plain_recipe(seed: int, light: bool, processes: int, memory: bool, routes: int, orders: str) -> Recipe:
     users = "".join(f"{name}:x:{number}:{number}::/:/bin/sh\n" for name, number in USERS.items())
     groups = "".join(f"{name}:x:{number}:\n" for name, number in USERS.items()) + "users:x:100:\n"
-    script = workload(seed, light, processes).encode("utf-8", "surrogateescape")
+    sbin = (*_SBIN, *_SWAP_TOOLS) if memory else _SBIN
+    modules = (*(_MODULES if light else _RICH_MODULES), *(_MEMORY_MODULES if memory else ()))
+    script = workload(seed, light, processes, memory).encode("utf-8", "surrogateescape")
     if routes:
         script += f"routes={routes}\n".encode() + (GUEST / "network.sh").read_bytes()
     return Recipe(
@@ -110,7 +151,7 @@ def _recipe(seed: int, light: bool, processes: int, routes: int) -> Recipe:
             _program("init", "init.sh"),
             _text("srv/workload.sh", script),
             _text(RENEWAL.removeprefix("/"), renewal(seed, light).encode()),
-            _text("srv/plan", plan(light, routes > 0).encode()),
+            _text("srv/plan", orders.encode()),
             _program(TOOLS_ON_COPY.removeprefix("/"), "tools_on_copy.sh"),
             *(Entry(name, stat.S_IFLNK | 0o777, f"/{ACTOR}".encode()) for name in ACTORS),
             *(Entry(name, stat.S_IFDIR | 0o755) for name in _FOLDERS),
@@ -118,8 +159,8 @@ def _recipe(seed: int, light: bool, processes: int, routes: int) -> Recipe:
         ),
         programs=((ACTOR, GUEST / "actor.c"), (OBSERVER, GUEST / "observer.c")),
         packages=_PACKAGES if light else (*_PACKAGES, *_RICH_PACKAGES),
-        wanted=(f"usr/bin/({'|'.join(_BIN)})", f"usr/sbin/({'|'.join(_SBIN)})"),
-        modules=_MODULES if light else _RICH_MODULES,
+        wanted=(f"usr/bin/({'|'.join(_BIN)})", f"usr/sbin/({'|'.join(sbin)})"),
+        modules=modules,
     )
 
 
@@ -134,7 +175,8 @@ def _program(name: str, source: str) -> Entry:
 def initramfs(package: Path, made_of: Recipe) -> bytes:
     """The file system for one kernel package, uncompressed."""
     archive = Archive()
-    modules = load_order(modules_package(package), made_of.modules)
+    source = modules_package(package)
+    modules = load_order(source, chosen(source, made_of.modules))
     for module in modules:
         archive.add(f"usr/lib/modules/{module.name}.ko", stat.S_IFREG | 0o644, module.data)
     order = "".join(f"{module.name}{'' if module.required else ' may-fail'}\n" for module in modules)
@@ -144,6 +186,23 @@ def initramfs(package: Path, made_of: Recipe) -> bytes:
     for name, source in made_of.programs:
         archive.add(name, stat.S_IFREG | 0o755, compile_static(source))
     return debian_files(made_of) + archive.finished()
+
+
+def chosen(package: Path, wanted: Iterable[str]) -> list[str]:
+    """The names of the modules that are `wanted`: names, shell patterns of the names that the package has,
+    and behind a `!` patterns of those that are not."""
+    wanted = list(wanted)
+    if not any(set(pattern) & set("*?[!") for pattern in wanted):
+        return wanted
+    names = sorted(module_name(member.name) for member in members(package, "*/kernel/*.ko*"))
+    left_out = [pattern[1:] for pattern in wanted if pattern.startswith("!")]
+    found = [
+        name
+        for pattern in wanted
+        for name in fnmatch.filter(names, pattern)
+        if not any(fnmatch.fnmatch(name, other) for other in left_out)
+    ]
+    return list(dict.fromkeys(found))
 
 
 def debian_files(made_of: Recipe) -> bytes:

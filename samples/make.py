@@ -25,7 +25,7 @@ from typing import Any
 
 from hybridbridge_vol.errors import HybridBridgeError
 from hybridbridge_vol.kernel_file.packages import read_vmlinuz
-from samples import guest_files, qemu
+from samples import guest_files, module_guest, qemu
 from samples.apt import AptError, cache_folder
 from samples.kernels import fetch
 from samples.lime import system_ram, write_lime
@@ -54,9 +54,11 @@ class Spec:
     """What to make.
 
     `kernel` as `samples.kernels.fetch` takes it; `ram` in bytes; `append` goes to the kernel's command line;
-    `processes` is how many sleeping ones to add; `la57` gives 5-level page tables; with `routes` the guest
-    has so many of them, and links, rules and sockets of every kind. The seed governs the workload; KASLR
-    draws anew for every image.
+    `processes` is how many sleeping ones to add; `la57` gives 5-level page tables; `memory` adds a
+    process with memory of every kind; `nodes` is how many NUMA nodes share the memory; `disks` adds disks
+    with file systems of every kind; with `routes` the guest has so many of them, and links, rules and sockets
+    of every kind. With `modules`, one of `samples.module_guest.SETS`, the guest loads these modules instead
+    of doing the workload. The seed governs the workload; KASLR draws anew for every image.
     """
 
     kernel: str
@@ -70,11 +72,17 @@ class Spec:
     processes: int = 0
     la57: bool = False
     accel: str = "tcg"
+    memory: bool = False
+    nodes: int = 1
+    disks: bool = False
+    modules: str = ""
     routes: int = 0
 
     def recipe(self) -> guest_files.Recipe:
         """What is put into the guest."""
-        return guest_files.recipe(self.seed, self.light, self.processes, self.routes)
+        if self.modules:
+            return module_guest.recipe(self.modules)
+        return guest_files.recipe(self.seed, self.light, self.processes, self.memory, self.disks, self.routes)
 
     def command_line(self) -> str:
         """The kernel's."""
@@ -89,7 +97,9 @@ class Spec:
         extra = hashlib.sha256(f"{sha256_of(package)} {self.command_line()}".encode()).hexdigest()[:6]
         flags = {
             f"{self.processes}procs": self.processes, "nokaslr": not self.kaslr, "la57": self.la57,
-            self.accel: self.accel != "tcg", "elf": self.format == "elf", f"{self.routes}routes": self.routes
+            self.accel: self.accel != "tcg", "elf": self.format == "elf", "memory": self.memory,
+            f"{self.nodes}nodes": self.nodes > 1, "disks": self.disks,
+            f"{self.modules}-modules": self.modules, f"{self.routes}routes": self.routes,
         }  # fmt: skip
         return "-".join([
             kernel, f"{self.ram >> 20}M", f"{self.cpus}cpu", "light" if self.light else "rich",
@@ -208,7 +218,8 @@ def _run_until_current(spec: Spec, work: Path, phases: Phases) -> dict[str, Any]
     outdated: list[str] = []
     for _ in range(MAX_GUESTS):
         phases.begin("the guest boots and works")
-        machine = qemu.Machine(spec.ram, spec.cpus, spec.accel, spec.la57)
+        sizes = guest_files.DISK_SIZES if spec.disks else ()
+        machine = qemu.Machine(spec.ram, spec.cpus, spec.accel, spec.la57, spec.nodes, sizes)
         with qemu.running(work, machine, "vmlinuz", "initrd", spec.command_line(), GUEST_SECONDS) as guest:
             guest.wait_for_capture()
             phases.begin("saving its memory")

@@ -6,6 +6,7 @@
   same, not recorded.
 - `early FOLDER`, `late FOLDER`: everything below a folder, first and second reading.
 - `last PATH`: one more reading of a file; `processes NAMES`: of these files of every process and thread.
+- `memory NAME`: checksums of the memory of every process whose comm is NAME.
 - `round`: what follows is done again if connections have changed between `connections` and the last reading.
 - `hold PATH`: open a file, to read it with the following.
 - `settle NAMES`: the last reading: what is held, and these files of every process and thread, until no other
@@ -22,11 +23,16 @@ COMMANDS = (
     "ps -eww -o pid,lstart,etimes,time,vsz,rss,wchan",
     "netstat -rn", "arp -an", "ss -xanp", "ip addr", "ip neigh", "mount", "dmesg",
 )  # fmt: skip
+HEAP = "heap"
+"""The comm of processes whose memory is recorded."""
 CONNECTIONS = ("netstat -tulpan", "ss -tuanpe")
 """The tools that show closed connections, which come last."""
 RICH_CONNECTIONS = ("ss -tuwanoipem",)
 TOOLS_ON_COPY = "/usr/libexec/tools-on-copy"
 """The statistics tools on a copy of /proc (guest/tools_on_copy.sh); `Truth.proc_copy` parses its output."""
+INVENTORY, HASHES = "/usr/libexec/inventory /mnt", "cat /run/hashes"
+DISK_COMMANDS = (INVENTORY, HASHES)
+"""What a guest with file systems says of their files, and of each file's content when it was written."""
 _OF_THREADS = (
     "pid,tid,cls,rtprio,psr,f,s,sz,ruser,euser,suid,fsuid,rgid,egid,pending,blocked,ignored,caught,ucmd"
 )
@@ -88,7 +94,7 @@ _LAST_OF_PROCESSES = "cmdline wchan"
 _SETTLED = "comm status stat"
 
 
-def plan(light: bool, network: bool = False) -> str:
+def plan(light: bool, disks: bool = False, network: bool = False) -> str:
     """The observer's orders for one guest.
 
     What takes long comes first: the connections that the kernel forgets after a minute are made after it.
@@ -98,9 +104,11 @@ def plan(light: bool, network: bool = False) -> str:
     lines += [f"leader-name {name}" for name in _LEADER_NAMES]
     commands = (COMMANDS if light else COMMANDS + RICH_COMMANDS) + NETWORK_COMMANDS * network
     lines += [f"command {line}" for line in commands]
+    lines.append(f"memory {HEAP}")
     sys_folders = _SYS_FOLDERS[:6] if light else _SYS_FOLDERS
     for reading in ("early", "late"):
         lines += [f"{reading} {folder}" for folder in (*sys_folders, "/proc/net", "/proc")]
+    lines += [f"command {line}" for line in DISK_COMMANDS * disks]
     lines += ["round", f"run sh {RENEWAL}", "connections"]
     lines += [f"command {line}" for line in (CONNECTIONS if light else CONNECTIONS + RICH_CONNECTIONS)]
     lines.append("late /proc/net")

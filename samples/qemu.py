@@ -21,6 +21,8 @@ SHARED_SIZE = 64 << 20
 PCI_HOLE_START, PCI_HOLE_END = 3 << 30, 4 << 30
 """With max-ram-below-4g=3G, memory beyond 3 GiB continues at 4 GiB (hw/i386/pc_piix.c)."""
 _BLOCK = 1 << 16
+_NUMA_MACHINE = "pc-i440fx-5.0"
+"""The last machine type that takes nodes of memory as parts of one backend (hw/core/numa.c, `node,mem=`)."""
 
 
 class GuestError(Exception):
@@ -29,25 +31,41 @@ class GuestError(Exception):
 
 @dataclass(frozen=True)
 class Machine:
-    """The hardware of a guest: `ram` in bytes; `accel` as QEMU names it; `la57` for 5-level page tables."""
+    """The hardware of a guest: `ram` in bytes; `accel` as QEMU names it; `la57` for 5-level page tables;
+    `nodes`: NUMA nodes among which memory is divided evenly; `disks`: sizes in bytes of the
+    files `disk0`, `disk1`, and so on."""
 
     ram: int
     cpus: int = 1
     accel: str = "tcg"
     la57: bool = False
+    nodes: int = 1
+    disks: tuple[int, ...] = ()
 
     def arguments(self) -> list[str]:
         """QEMU's options. Guest memory is the file `ram`, the observer's records go to the file `shared`."""
+        kind = "pc" if self.nodes == 1 else _NUMA_MACHINE
+        share = f"{(self.ram >> 20) // self.nodes}M"
+        nodes = [word for _ in range(self.nodes) for word in ("-numa", f"node,mem={share}")]
+        names = map(disk_name, range(len(self.disks)))
+        drives = [f"file={name},if=virtio,format=raw,cache=unsafe" for name in names]
         model = "max" if self.accel == "tcg" else "host"
         return [
-            "-machine", f"pc,accel={self.accel},memory-backend=ram,max-ram-below-4g=3G",
+            "-machine", f"{kind},accel={self.accel},memory-backend=ram,max-ram-below-4g=3G",
             "-smp", str(self.cpus), "-cpu", f"{model},la57={'on' if self.la57 else 'off'}",
             "-m", f"{self.ram >> 20}M",
             "-object", f"memory-backend-file,id=ram,size={self.ram},mem-path=ram,share=on",
             "-object", f"memory-backend-file,id=shared,size={SHARED_SIZE},mem-path=shared,share=on",
             "-device", "ivshmem-plain,memdev=shared", "-device", "pvpanic-pci", "-action", "panic=pause",
             "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-nic", "none",
+            *(nodes if self.nodes > 1 else ()),
+            *(word for drive in drives for word in ("-drive", drive)),
         ]  # fmt: skip
+
+
+def disk_name(number: int) -> str:
+    """The file of a guest's disk, in its folder."""
+    return f"disk{number}"
 
 
 def find_qemu() -> str:
@@ -133,6 +151,9 @@ def running(
 
     `kernel` and `initrd` are names in `folder`; `seconds` is how long the guest may take for everything.
     """
+    for number, size in enumerate(machine.disks):
+        with open(folder / disk_name(number), "wb") as disk:
+            disk.truncate(size)
     command = [
         find_qemu(), *machine.arguments(), "-kernel", kernel, "-initrd", initrd, "-append", command_line,
         "-serial", "file:console", "-qmp", "stdio",

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from samples.plan import TOOLS_ON_COPY
 
@@ -28,6 +28,16 @@ class Reading:
 
     errno: int
     data: bytes
+
+
+class MemoryRange(NamedTuple):
+    """Neighbouring pages of a process, `[start_vaddr, end_vaddr)`: the CRC-32 of what /proc/PID/mem gave, or
+    None for pages that were swapped out. `errno` is not 0 if they were in memory and could not be read."""
+
+    start_vaddr: int
+    end_vaddr: int
+    crc: int | None
+    errno: int = 0
 
 
 class Truth:
@@ -93,6 +103,14 @@ class Truth:
             for line, text in self._document["commands"].items()
         }
 
+    @cached_property
+    def memory(self) -> dict[int, list[MemoryRange]]:
+        """What processes had in memory and on swap devices, by PID, rising; of those that the plan names."""
+        return {
+            int(path.split("/")[2]): [_memory_range(line) for line in text.splitlines()]
+            for path, text in self._document["memory"].items()
+        }
+
     def file(self, path: str) -> bytes:
         """The last reading of a file; KeyError if it was not read or failed."""
         reading = self.late[path]
@@ -120,6 +138,15 @@ class Truth:
         """A copy of files of /proc, and what statistics tools printed of this copy by command line; KeyError
         in a light guest."""
         return parse_copy(self._document["commands"][TOOLS_ON_COPY].encode(_TEXT))
+
+
+def _memory_range(line: str) -> MemoryRange:
+    """A line of guest/process_memory.h."""
+    pages, _, what = line.partition(" ")
+    start, end = (int(part, 16) for part in pages.split("-"))
+    if what.startswith("errno"):
+        return MemoryRange(start, end, None, int(what.removeprefix("errno")))
+    return MemoryRange(start, end, None if what == "swapped" else int(what, 16))
 
 
 def _listed(entry: Any) -> Reading:
@@ -188,6 +215,7 @@ class _Document:
         self._late: dict[str, tuple[int, bytes]] = {}
         self._result: dict[str, Any] = {
             "commands": {}, "status": {}, "files": {}, "links": {}, "dirs": {}, "clock": {}, "pids": [],
+            "memory": {},
         }  # fmt: skip
 
     def add(self, kind: str, name: str, status: int, value: bytes) -> None:
@@ -204,6 +232,8 @@ class _Document:
                 result["links"][name] = {"errno": status} if status else text
             case "d":
                 result["dirs"][name] = {"errno": status} if status else text.splitlines()
+            case "m":
+                result["memory"][name] = text
             case "t":
                 result["clock"][name] = text
             case "s":

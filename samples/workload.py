@@ -13,6 +13,8 @@ import random
 import shlex
 from dataclasses import dataclass, field
 
+from samples.memory_workload import memory_of_every_kind
+
 USERS = {
     "root": 0,
     "daemon": 1,
@@ -28,7 +30,7 @@ ACTORS = (
     "usr/sbin/nginx", "usr/sbin/named", "usr/sbin/sshd", "usr/sbin/cron", "usr/sbin/acctd",
     "usr/bin/redis-server", "usr/bin/java", "usr/bin/gdb", "usr/bin/xterm", "usr/lib/postgresql/bin/postgres",
     "usr/sbin/parent) S 1 (x", "usr/bin/worker pool", "usr/bin/name with spaces", "opt/agent", "usr/bin/curl",
-    "usr/bin/tcpdump",
+    "usr/bin/tcpdump", "usr/bin/heap",
 )  # fmt: skip
 """Paths in the guest that are links to the actor."""
 DUMMY_V4, DUMMY_V6 = "192.0.2.10", "2001:db8::10"
@@ -84,16 +86,19 @@ class Script:
         self.lines.append(" ".join(shlex.quote(word) for word in (*words, *arguments)))
 
 
-def workload(seed: int, light: bool, processes: int = 0) -> str:
-    """The script. `processes` adds so many more sleeping processes, for large images."""
+def workload(seed: int, light: bool, processes: int = 0, memory: bool = False) -> str:
+    """The script. `processes` adds so many more sleeping processes, for large images; `memory` a process with
+    memory of every kind."""
     script = Script(random.Random(seed))
-    _few(script)
+    _few(script, memory)
     if not light:
         _sockets(script)
         _oddities(script)
         _files(script)
         _container(script)
         _neighbours(script)
+    if memory:
+        script.lines += memory_of_every_kind(ACTOR)
     people = [name for name in USERS if name != "root"]
     for index in range(processes):
         script.program(script.random.choice(people), "sleep", str(100000 + index))
@@ -113,7 +118,7 @@ def renewal(seed: int, light: bool) -> str:
     return "\n".join(script.lines) + "\n"
 
 
-def _few(script: Script) -> None:
+def _few(script: Script, memory: bool) -> None:
     """The dozen processes that every sample has."""
     draw = script.random
     http, sql, dns = draw.randrange(8000, 9000), draw.randrange(5400, 5500), draw.randrange(1053, 1153)
@@ -153,6 +158,11 @@ def _few(script: Script) -> None:
     script.role("daemon", "parent) S 1 (x", "zombie", str(draw.randrange(1, 200)))
     script.role("bob", "xterm", "stopped")
     script.role("carol", "java", "threads", str(draw.randrange(3, 9)), "pool-1-thread")
+    # Linux switches huge pages off on machines of less than 512 MiB (mm/huge_memory.c, hugepage_init); rt
+    # kernels have none
+    switch = "/sys/kernel/mm/transparent_hugepage/enabled"
+    script.shell(f"[ ! -e {switch} ] || echo {'always' if memory else 'madvise'} > {switch}")
+    script.role("carol", "heap", "memory", "4", "transparent", "zeros")
     script.program(
         "alice",
         "sleep",

@@ -62,6 +62,8 @@ class Files(Record):
     nlink: int | None
     uid: int | None
     gid: int | None
+    user: str | None
+    group: str | None
     size: int | None
     cached: int | None
     mtime: datetime.datetime | None
@@ -70,6 +72,7 @@ class Files(Record):
     btime: datetime.datetime | None
     inode: int | None
     fs: str | None
+    mount: str | None
     state: str | None
     path: str | None
     target: str | None
@@ -406,6 +409,14 @@ class Ps(Record):
     egid: int | None
     sgid: int | None
     fsgid: int | None
+    ruser: str | None
+    euser: str | None
+    suser: str | None
+    fsuser: str | None
+    rgroup: str | None
+    egroup: str | None
+    sgroup: str | None
+    fsgroup: str | None
     cls: str | None
     ni: int | None
     pri: int | None
@@ -525,7 +536,9 @@ class ToolMethods:
     def arp(self, *, interface: str | None = ..., all: bool = ..., numeric: bool = ...) -> Table[Arp]:
         """IPv4 neighbours and their hardware addresses, as `arp -n` shows them."""
 
-    def cat(self, path: str | Iterable[str]) -> Table[Cat]:
+    def cat(
+        self, path: str | Iterable[str], *, offset: int | None = ..., length: int | None = ...
+    ) -> Table[Cat]:
         """The content of a file of the guest, as far as its memory holds it."""
 
     def check(self) -> Table[Check]:

@@ -75,6 +75,11 @@ class Snapshot(ToolMethods):
         """What `hb info` reports: format, kernel, virtual layout, capture time."""
         return facts_of(self.session())
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What should be known of every answer: several kernels in the image, a machine that did not run."""
+        return self.session().notes
+
     def close(self) -> None:
         """Release the image and the emulator. Tables can still be used; closing twice is harmless."""
         if self._session is not None:
@@ -102,13 +107,16 @@ def open_snapshot(
     *,
     bridge: str = "auto",
     ns_of: int | None = None,
+    kernel_at: int | None = None,
     progress: Progress | None = None,
 ) -> Snapshot:
     """`hybridbridge_vol.open`: open a memory image, find its kernel among the trusted ones and attach to it.
 
     `store`: directory of trusted kernels (None: the user's own). `bridge`: "auto" runs proven code and proves
     new code, "slow" proves every call, "fast" runs proven code only. `ns_of`: answer from inside the
-    namespaces of this process. `progress`: called with the fraction done (1 ends it) and what is being done.
+    namespaces of this process. `kernel_at`: of several kernels in the image, the physical address of the one
+    to answer for (None: the one that ran). `progress`: called with the fraction done (1 ends it) and what is
+    being done.
 
     Raises errors.HybridBridgeError (ImageError, KernelNotStored, AttachError, StoreError, OptionError), each
     with one line that names the file and how to go on; ValueError for an unknown bridge.
@@ -117,5 +125,12 @@ def open_snapshot(
     if bridge not in modes:
         raise ValueError(f"bridge must be one of {', '.join(modes)}, not {bridge!r}")
     return Snapshot(
-        open_session(os.fspath(image), Path(store) if store is not None else None, progress, bridge, ns_of)
+        open_session(
+            os.fspath(image),
+            Path(store) if store is not None else None,
+            progress,
+            bridge,
+            ns_of,
+            kernel_at=kernel_at,
+        )
     )

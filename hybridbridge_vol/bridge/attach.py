@@ -37,6 +37,7 @@ from hybridbridge_vol.machine.memory import HostMapping, PhysicalMemory, page_up
 from hybridbridge_vol.memory_image.physical import PhysicalImage
 from hybridbridge_vol.snapshot.find_kernel import Found
 from hybridbridge_vol.snapshot.kernel_layout import SnapshotLayout, read_layout
+from hybridbridge_vol.snapshot.machine_state import Numbers, read_state
 from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual, VirtualMemory
 from hybridbridge_vol.trust.stored_kernel import Boot, MemoryCheck, StoredKernel
 from hybridbridge_vol.units import Progress
@@ -76,10 +77,8 @@ def attach(
         return _assemble(trusted, snapshot, memo)
     except (UnreadableVirtual, UnmappedVirtual) as error:
         trusted.check.finish()  # a damaged stored kernel is the likelier cause, and the better message
-        raise AttachError(
-            f"{image.path}: the kernel's own data at {error.vaddr:#x} is not in the image; "
-            "it was truncated or smeared"
-        ) from None
+        why = snapshot.why_unreadable(error.vaddr) or "not where the kernel has it: the image is smeared"
+        raise AttachError(f"{image.path}: the kernel's own data at {error.vaddr:#x}: {why}") from None
 
 
 def _read_layout(image: PhysicalImage, kernel: StoredKernel, found: Found) -> SnapshotLayout:
@@ -147,7 +146,16 @@ def _assemble(trusted: _TrustedSide, snapshot: VirtualMemory, memo: Memo) -> Bri
         faults=faults,
         machine=machine,
         namespaces=namespaces,
+        state=read_state(_numbers(kernel, snapshot), kernel.running_constant),
     )
+
+
+def _numbers(kernel: StoredKernel, snapshot: VirtualMemory) -> Numbers:
+    def number(symbol: str, size: int) -> int | None:
+        vaddr = kernel.symbols.get(symbol)
+        return None if vaddr is None else snapshot.static_number(vaddr - kernel.text_link_vaddr, size)
+
+    return number
 
 
 def _twin_text(
@@ -160,6 +168,7 @@ def _twin_text(
             sides.twin_text_vaddr,
             sides.home_text_vaddr,
             boot.layout.guard_hole.start,
+            prepared.slab_fields,
         )
     )
     patches += prepared.constants.patches(snapshot)

@@ -15,6 +15,7 @@ from hybridbridge_vol.machine.machine import Machine
 from hybridbridge_vol.machine.memory import HostMapping
 from hybridbridge_vol.memory_image.physical import PhysicalImage
 from hybridbridge_vol.snapshot.kernel_layout import SnapshotLayout
+from hybridbridge_vol.snapshot.machine_state import NORMAL, MachineState
 from hybridbridge_vol.snapshot.virtual_memory import VirtualMemory
 from hybridbridge_vol.trust.stored_kernel import Boot, MemoryCheck, StoredKernel
 
@@ -27,7 +28,7 @@ class Bridge:
     it, its `ram`. The snapshot's: `virtual_memory`. Both: `sides`, `memo`, and the parts of the machine's
     memory, `space`, `image_pages` and `twin`. `machine` is FAST-BRIDGE's; `faults` serves every machine over
     this memory. `namespaces`: where the proxy task's nsproxy points to namespaces (virtual addresses), and
-    the symbol that each began as.
+    the symbol that each began as. `state`: in which the machine was.
 
     Its life: calls are made (bridge/run/); `confirm` before any answer counts; `close` once, last.
     """
@@ -46,6 +47,7 @@ class Bridge:
     faults: FaultHandler
     machine: Machine
     namespaces: dict[int, str]
+    state: MachineState = NORMAL
 
     @property
     def image(self) -> PhysicalImage:

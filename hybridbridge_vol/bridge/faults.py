@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Sequence
 
 from hybridbridge_vol.bridge.modules.traps import FixUp
@@ -41,6 +42,8 @@ class FaultHandler:
         self._sides = sides
         self._warnings = warnings
         self._fix_ups = fix_ups
+        self.warned: Counter[int] = Counter()
+        """How often each WARN was met, by its virtual address."""
         self._per_cpu_offset_vaddr = sides.snapshot("__per_cpu_offset")
 
     def __call__(self, machine: Machine, vector: int, rip: int, cr2: int) -> Verdict:
@@ -60,7 +63,7 @@ class FaultHandler:
         return redirect(self._space, self._per_cpu_offset_vaddr, machine, rip, cr2)
 
     def _skip_warning(self, machine: Machine, rip: int) -> Verdict:
-        """Go on behind a WARN of either side (some check that locks are held); a BUG ends the call."""
+        """Go on behind a WARN of either side, and count it; a BUG ends the call."""
         trusted = self._space.modules.relocated_at(rip)
         is_modules = trusted is not None and rip in trusted.module.warnings
         if is_modules or _contains(self._warnings, rip - self._text_of(rip)):
@@ -69,6 +72,7 @@ class FaultHandler:
             size = _ud1_size_at(machine, rip)
         if not size:
             return Verdict.STOP
+        self.warned[rip] += 1
         machine.write_register("RIP", rip + size)
         return Verdict.RESUME
 

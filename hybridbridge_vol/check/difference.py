@@ -10,7 +10,7 @@ class Difference(NamedTuple):
 
     `what`: text, traced (changed by the function tracer or by a tracepoint's probe), kprobe, livepatch,
     rodata, syscall, data, idt, module, mapping (page tables that lead elsewhere), missing (cannot be checked,
-    and why), more (of this kind, not shown). `vaddr` is the guest's, `offset` the image file's (None: not in
+    and why). `vaddr` is the guest's, `offset` the image file's (None: not in
     the file); `leads` is where the code or pointer that was found leads.
     """
 

@@ -15,6 +15,8 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 
+import numpy as np
+
 from hybridbridge_vol.check.instructions import Reader
 from hybridbridge_vol.kernel_file.symbols import Symbols
 from hybridbridge_vol.units import U64
@@ -23,6 +25,8 @@ Range = tuple[int, int]
 _MOST_FUNCTIONS = 64
 _NEAR = 6
 """An address that was loaded is an argument of a call within so many instructions."""
+_LOAD = re.compile(r"mov rdx, qword ptr \[r\w+(?: \+ (0x[0-9a-f]+|\d+))?\]")
+"""Of the third argument, from a structure."""
 _ADDRESS = re.compile(r"\[(0x[0-9a-f]{16})\]")
 
 
@@ -30,6 +34,15 @@ def sites_in(abs64: array[int], ranges: Iterable[Range]) -> Iterator[int]:
     """The relocated words in some ranges."""
     for start, end in ranges:
         yield from abs64[bisect_left(abs64, start) : bisect_left(abs64, end)]
+
+
+def unequal_words(sites: Iterable[int], found: bytearray, expected: bytearray) -> list[int]:
+    """Which of the words at some offsets differ."""
+    offsets = np.fromiter(sites, np.int64)
+    count = min(len(found), len(expected)) - 7
+    before, after = (np.ndarray((count,), "<u8", data, 0, (1,))[offsets] for data in (expected, found))
+    differing: list[int] = offsets[before != after].tolist()
+    return differing
 
 
 def inside(offset: int, ranges: Iterable[Range]) -> bool:
@@ -92,6 +105,24 @@ class Stores:
                     if callee in takers or self._writes(*callee, variable):
                         return True
         return False
+
+    def slots_copied_to(self, variable: int) -> set[int]:
+        """Offsets in structures from which some function of the kernel loads its third argument right before
+        it takes the address `variable`: as perf_register_guest_info_callbacks() (kernel/events/core.c) gives
+        what its caller's structure holds to the keys of static calls."""
+        taken = f", {self._text + variable & U64:#x}"
+        found: set[int] = set()
+        for start, end in sorted(self._users(variable))[:_MOST_FUNCTIONS]:
+            slot = None
+            for instruction in self._reader.decode(bytes(self._flat[start:end]), self._text + start):
+                load = _LOAD.fullmatch(str(instruction))
+                if load is not None:
+                    slot = int(load[1] or "0", 0)
+                elif instruction.target is not None:
+                    slot = None
+                elif slot is not None and instruction.operands.endswith(taken):
+                    found.add(slot)
+        return found
 
     def refers_to_both(self, target: int, ranges: Iterable[Range]) -> bool:
         """Whether some function of the kernel takes the address `target` and refers to one of `ranges`: calls

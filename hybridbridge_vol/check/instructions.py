@@ -90,6 +90,11 @@ class Reader:
         """The register that a thunk at that address branches to."""
         return self._thunks.registers.get(vaddr)
 
+    @property
+    def return_thunks(self) -> frozenset[int]:
+        """Addresses of the thunks that a function may jump to instead of returning."""
+        return self._thunks.returns
+
     def decode(self, code: bytes, vaddr: int) -> list[Instruction]:
         """All whole instructions; a byte that does not begin one becomes an instruction called `.byte`."""
         found: list[Instruction] = []

@@ -9,18 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
-from itertools import chain, groupby, islice
+from itertools import chain, groupby
 
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.check.call_depth import lead_calls_behind
 from hybridbridge_vol.check.code_differences import SHOWN, CodeComparison, unequal
 from hybridbridge_vol.check.cut_strings import accept_cut_strings
 from hybridbridge_vol.check.difference import Difference
-from hybridbridge_vol.check.function_pointers import Range, Stores, holds_pointers, inside, joined, sites_in
-from hybridbridge_vol.check.instructions import Reader, Thunks
+from hybridbridge_vol.check.function_pointers import (
+    holds_pointers,
+    inside,
+    joined,
+    sites_in,
+    unequal_words,
+)
 from hybridbridge_vol.check.interrupt_gates import GATE_SIZE, VECTORS, ExpectedGates, Gate, read_gates
 from hybridbridge_vol.check.kernel_context import KernelAround
-from hybridbridge_vol.check.module_integrity import ModuleIntegrity
+from hybridbridge_vol.check.kernel_pointers import ExplainedPointers
+from hybridbridge_vol.check.modules.all_modules import AllModules
+from hybridbridge_vol.check.modules.integrity import ModuleIntegrity
+from hybridbridge_vol.check.modules.stored_pointers import StoredPointers
 from hybridbridge_vol.check.patch_tables import PatchTables, read_call_sites, read_patch_tables
 from hybridbridge_vol.check.patching import Patcher
 from hybridbridge_vol.check.symbol_names import Places, listed_modules
@@ -30,18 +38,24 @@ from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.machine.memory import page_up
 from hybridbridge_vol.procfs.system import Module
 from hybridbridge_vol.snapshot.kernel_memory import kernel_pieces
+from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 from hybridbridge_vol.trust.linked_kernel import linked_kernel
-from hybridbridge_vol.units import PAGE_SIZE, START_KERNEL_MAP, U64
+from hybridbridge_vol.units import PAGE_SIZE, U64
 
-MOST_DIFFERENCES = 1000
-"""Rows of one kind. A kernel with more is not patched at some sites: it is another kernel, or damaged."""
 SYSCALL_TABLES = ("sys_call_table", "ia32_sys_call_table", "x32_sys_call_table")
 
 
 def differences(kernel: GuestKernel) -> Iterator[Difference]:
     """What of the guest's kernel differs from the trusted one, and is not explained by its own patching.
     StoreError or KernelFileError if the trusted kernel's files cannot be read."""
-    return Integrity(kernel.bridge, listed_modules(kernel)).differences()
+    try:
+        listed = listed_modules(kernel)
+    except UNREADABLE as error:
+        reason = f"no module can be checked: {why('/proc/modules', error).reason}"
+        head_vaddr = kernel.bridge.snapshot("modules")
+        yield Difference("missing", head_vaddr, None, "modules", None, reason)
+        listed = []
+    yield from Integrity(kernel.bridge, listed).differences()
 
 
 class Integrity:
@@ -51,7 +65,6 @@ class Integrity:
         kernel, layout = bridge.kernel, bridge.layout
         self._bridge = bridge
         self._listed = listed
-        self._places = Places(bridge, listed)
         self._symbols = kernel.symbols
         self._text = kernel.text_link_vaddr
         self._text_vaddr = layout.text_vaddr
@@ -64,7 +77,10 @@ class Integrity:
         self._expected = self._linked.relocated(layout.shift)
         self._found = bytearray(self._data[1])
         self._paddrs: dict[int, int | None] = {}
-        self._around = KernelAround(bridge, self._expected)
+        self._modules = AllModules(bridge, listed)
+        self._places = Places(bridge, listed, self._modules.code_at)
+        self._stored = StoredPointers(self._modules, bridge.sides.snapshot_all("__static_call_return0"))
+        self._around = KernelAround(bridge, self._expected, self._modules.function)
         self._tracers = Tracers(self._around, self._places, bridge.space.modules.read)
 
     @cached_property
@@ -77,12 +93,14 @@ class Integrity:
         self._take_out_counting()
         patcher = Patcher(self._expected, self._found, self._text_vaddr, self._around.reader, self._around)
         patcher.accept(self._tables)
-        yield from _limited(self._code_differences(), "text")
-        yield from _limited(self._constant_differences(), "rodata")
-        yield from _limited(self._pointer_differences(), "data")
+        yield from self._code_differences()
+        yield from self._constant_differences()
+        yield from self._pointer_differences()
         yield from self._gate_differences()
-        modules = ModuleIntegrity(self._bridge, self._places, self._around, self._tracers)
-        yield from _limited(modules.differences(self._listed), "module")
+        modules = ModuleIntegrity(
+            self._bridge, self._places, self._around, self._tracers, self._modules, self._stored
+        )
+        yield from modules.differences(self._listed)
 
     # --- reading ------------------------------------------------------------------------------------------
 
@@ -222,85 +240,22 @@ class Integrity:
         """Pointers to functions and tables that were linked into data and have neither their linked value nor
         one that the kernel stores there."""
         code = [(0, self._code_end), self._init_code]
+        explained = ExplainedPointers(
+            self._bridge, self._linked, [*code, self._constants], self._around, self._stored
+        )
         abs64, flat, found, expected = self._linked.abs64, self._linked.flat, self._found, self._expected
         sites = sites_in(abs64, (self._read_only_later, self._data))
-        for site in [site for site in sites if found[site : site + 8] != expected[site : site + 8]]:
+        for site in unequal_words(sites, found, expected):
             target = int.from_bytes(flat[site : site + 8], "little") - self._text
             is_table = inside(target, [self._constants]) and holds_pointers(
-                abs64, target, self._behind(target)
+                abs64, target, explained.behind(target)
             )
-            if (is_table or inside(target, code)) and not self._is_explained(site):
+            if (is_table or inside(target, code)) and not explained.explains(
+                int.from_bytes(found[site : site + 8], "little"), site
+            ):
                 found_in = self._symbols.lookup(self._text + site)
                 is_tracers = found_in is not None and self._tracers.owns(found_in[0])
                 yield self._pointer("traced" if is_tracers else "data", site)
-
-    def _behind(self, offset: int) -> int:
-        """The offset of the next symbol."""
-        return (self._symbols.next_address(self._text + offset) or self._text) - self._text
-
-    def _is_explained(self, site: int) -> bool:
-        """Whether the trusted kernel's boot stored the same value in a pointer, or the trusted kernel has
-        code that does."""
-        after = int.from_bytes(self._found[site : site + 8], "little")
-        start = self._text - START_KERNEL_MAP + site
-        at_home = int.from_bytes(self._bridge.ram.view[start : start + 8], "little")
-        if at_home >= START_KERNEL_MAP:
-            at_home = at_home - self._bridge.home_delta + self._bridge.layout.shift & U64
-        target = after - self._text_vaddr
-        if after == at_home or target in self._processors.get(site, ()):
-            return True
-        if not inside(target, [(0, self._code_end), self._constants, self._init_code]):
-            return False
-        if self._stores.stores(target, site) or self._stores.hands_over(target, site):
-            return True
-        if self._is_static_call(site):
-            return self._stores.passes(target, site)
-        return inside(site, self._apic_drivers) and self._stores.refers_to_both(target, self._apic_setters)
-
-    def _is_static_call(self, site: int) -> bool:
-        """Whether a pointer is the key of a static call, which `__static_call_update` writes
-        (kernel/static_call_inline.c)."""
-        found = self._symbols.lookup(self._text + site)
-        return found is not None and found[0].startswith("__SCK__") and found[1] == 0
-
-    @cached_property
-    def _processors(self) -> dict[int, frozenset[int]]:
-        """`this_cpu` points to one of a list in initialisation data (early_cpu_init,
-        arch/x86/kernel/cpu/common.c)."""
-        variable, start, end = (
-            self._symbols.get(name) for name in ("this_cpu", "__x86_cpu_dev_start", "__x86_cpu_dev_end")
-        )
-        if variable is None or start is None or end is None:
-            return {}
-        words = memoryview(self._linked.flat)[start - self._text : end - self._text].cast("Q")
-        return {variable - self._text: frozenset(word - self._text for word in words)}
-
-    @cached_property
-    def _apic_drivers(self) -> list[Range]:
-        """The drivers of interrupt controllers. A guest of a hypervisor stores functions of its own in all of
-        them, or in the one in use, through a pointer (arch/x86/kernel/apic/init.c and apic.c, kvm.c);
-        `apic_noop` is in use if all are disabled."""
-        start, end = self._symbols.get("__apicdrivers"), self._symbols.get("__apicdrivers_end")
-        if start is None or end is None:
-            return []
-        drivers = list(memoryview(self._linked.flat)[start - self._text : end - self._text].cast("Q"))
-        drivers += [vaddr for vaddr in [self._symbols.get("apic_noop")] if vaddr is not None]
-        return [(driver - self._text, self._behind(driver - self._text)) for driver in drivers]
-
-    @cached_property
-    def _apic_setters(self) -> list[Range]:
-        """What a function that does so refers to: the driver in use, the table of overriding functions, or
-        the function that sets them."""
-        names = ("apic", "__x86_apic_override", "apic_set_eoi_write")
-        places = (self._symbols.get(name) for name in names)
-        return [
-            (place - self._text, self._behind(place - self._text)) for place in places if place is not None
-        ]
-
-    @cached_property
-    def _stores(self) -> Stores:
-        thunks = Thunks({}, frozenset())
-        return Stores(self._linked.flat, self._linked.abs32, self._symbols, self._text, Reader(thunks))
 
     # --- interrupts ---------------------------------------------------------------------------------------
 
@@ -337,13 +292,3 @@ class Integrity:
     def _gate(self, gate: Gate) -> str:
         name = self._places.symbol(gate.handler) or f"{gate.handler:#x}"
         return f"{name} (selector {gate.selector:#x}, type {gate.bits:#x})"
-
-
-def _limited(differences: Iterator[Difference], what: str) -> Iterator[Difference]:
-    """The first of them, and one row that says that more follow."""
-    yield from islice(differences, MOST_DIFFERENCES)
-    following = next(differences, None)
-    if following is not None:
-        yield following._replace(
-            what="more", symbol=what, expected=None, found="more differences follow, not shown", leads=None
-        )

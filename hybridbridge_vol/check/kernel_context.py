@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 
 from hybridbridge_vol.bridge.attachment import Bridge
@@ -15,14 +16,18 @@ _MAX_CACHES = 10000
 
 
 class KernelAround:
-    """See `check.patching.Surroundings`. `expected` is the kernel's text as it must be."""
+    """See `check.patching.Surroundings`. `expected` is the kernel's text as it must be; `module_function`
+    gives the function of a module that begins at an address."""
 
-    def __init__(self, bridge: Bridge, expected: bytearray) -> None:
+    def __init__(
+        self, bridge: Bridge, expected: bytearray, module_function: Callable[[int], str | None]
+    ) -> None:
         self._bridge = bridge
         self._image = bridge.image
         self._layout = bridge.layout
         self._kernel = bridge.kernel
         self._expected = expected
+        self._module_function = module_function
         self._counts: dict[int, bool] = {}
         self.calls_are_counted = False
         """Whether the kernel's text counts its calls; its modules then do, too."""
@@ -46,10 +51,6 @@ class KernelAround:
         found = self._kernel.symbols.get(name)
         return None if found is None else found + self._layout.shift & U64
 
-    def addresses(self, name: str) -> list[int]:
-        """Of all symbols of that name, in the snapshot."""
-        return [found + self._layout.shift & U64 for found in self._kernel.symbols.addresses(name)]
-
     def _lookup(self, vaddr: int) -> tuple[str, int] | None:
         offset = vaddr - self._layout.text_vaddr
         return (
@@ -59,9 +60,11 @@ class KernelAround:
         )
 
     def function(self, vaddr: int) -> str | None:
-        """Its name, if it begins there."""
+        """Its name, if it begins there; of the kernel or of a module."""
         found = self._lookup(vaddr)
-        return found[0] if found is not None and found[1] == 0 else None
+        if found is None:
+            return self._module_function(vaddr)
+        return found[0] if found[1] == 0 else None
 
     def body(self, vaddr: int, size: int = _INLINED) -> bytes:
         """As expected."""

@@ -21,7 +21,7 @@ from hybridbridge_vol.check.patch_tables import Alternative, PatchTables
 from hybridbridge_vol.units import U64
 
 CALL_SIZE = 5
-_RETURNS = b"\xc3\xcc\xcc\xcc\xcc"
+RETURNS = b"\xc3\xcc\xcc\xcc\xcc"
 NOP5 = b"\x0f\x1f\x44\x00\x00"
 _CALL, _JUMP = 0xE8, 0xE9
 _INDIRECT_CALL, _INDIRECT_CALL_SIZE = b"\xff\x15", 6
@@ -93,7 +93,7 @@ class Patcher:
         self._locks(tables.locks)
         self._fixed(tables.seals, 4, _SEALED)
         self._fixed(tables.mcount, CALL_SIZE, (NOP5,), lambda found: found == ())
-        self._fixed(tables.returns, CALL_SIZE, (_RETURNS,), lambda found: found == ("ret",))
+        self._fixed(tables.returns, CALL_SIZE, (RETURNS,), lambda found: found == ("ret",))
         self._retpolines(tables.retpolines)
         for code, size, target, _key in tables.branches:
             self._consider(code, size, lambda target=target: ((), (f"jmp {self._vaddr(target):#x}",)))  # type: ignore[misc]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START
@@ -10,7 +10,6 @@ from hybridbridge_vol.bridge.snapshot_space import UPPER_HALF
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.sources import split_lines
 from hybridbridge_vol.procfs.system import Module, parse_module
-from hybridbridge_vol.toolkit.reading import UNREADABLE
 
 _DIRECT_MAP = 64 << 40
 _VMALLOC = 32 << 40
@@ -19,10 +18,15 @@ Documentation/arch/x86/x86_64/mm.rst."""
 
 
 class Places:
-    """Names addresses. `modules` are those that the snapshot's kernel lists."""
+    """Names addresses. `modules` are those that the snapshot's kernel lists; `code_of` gives the module whose
+    trusted code lies at an address, and the offset in it: since 6.4 a module's parts lie apart, and the list
+    has the address of one and the size of all."""
 
-    def __init__(self, bridge: Bridge, modules: Iterable[Module]) -> None:
+    def __init__(
+        self, bridge: Bridge, modules: Iterable[Module], code_of: Callable[[int], tuple[str, int] | None]
+    ) -> None:
         self._bridge = bridge
+        self._code_of = code_of
         self._modules = sorted((module.address_vaddr, module.size, module.name) for module in modules)
 
     def symbol(self, vaddr: int) -> str | None:
@@ -46,6 +50,9 @@ class Places:
         symbol = self.symbol(vaddr)
         if symbol is not None:
             return symbol
+        code = self._code_of(vaddr)
+        if code is not None:
+            return f"module {code[0]}+{code[1]:#x}"
         for start, size, name in self._modules:
             if start <= vaddr < start + size:
                 return f"module {name}+{vaddr - start:#x}"
@@ -70,8 +77,5 @@ class Places:
 
 
 def listed_modules(kernel: GuestKernel) -> list[Module]:
-    """The modules that the guest's kernel lists; none if the list cannot be read."""
-    try:
-        return [parse_module(line) for line in split_lines(kernel.files.read("/proc/modules"))]
-    except UNREADABLE:
-        return []
+    """The modules that the guest's kernel lists. One of UNREADABLE if the list cannot be read."""
+    return [parse_module(line) for line in split_lines(kernel.files.read("/proc/modules"))]

@@ -88,6 +88,15 @@ def add_store(parser: Group) -> None:
     )  # fmt: skip
 
 
+def add_kernel_at(parser: Group) -> None:
+    """`--kernel-at`; read it with `console.kernel_at`."""
+    parser.add_argument(
+        "--kernel-at", type=number, metavar="PADDR", default=argparse.SUPPRESS,
+        help="of several kernels in the image answer for the one at this physical address (`hb info` lists "
+        "them; default: the one that ran)",
+    )  # fmt: skip
+
+
 def number(text: str) -> int:
     """An integer, decimal or with a prefix such as 0x."""
     try:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hybridbridge_vol import tools
-from hybridbridge_vol.cli.arguments import add_store, count, seconds
-from hybridbridge_vol.cli.console import FAILED, OK, PARTIAL, complain, store_root
+from hybridbridge_vol.cli.arguments import add_kernel_at, add_store, count, seconds
+from hybridbridge_vol.cli.console import FAILED, OK, PARTIAL, complain, kernel_at, store_root
 from hybridbridge_vol.errors import BatchError, OptionError
 from hybridbridge_vol.lab.batch.dataset import FORMATS, Record
 from hybridbridge_vol.lab.batch.request import MEMORY, PAPER_TOOLS, TOOL_SECONDS, Request
@@ -77,6 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser, _arguments: Sequence[str] | N
         "workers need this program, and the images under the same paths",
     )  # fmt: skip
     add_store(parser)
+    add_kernel_at(parser)
     parser.set_defaults(execute=batch_command)
 
 
@@ -88,7 +89,7 @@ def batch_command(args: argparse.Namespace) -> int:
     request = Request(
         id="", path="", staging="", tools=chosen_tools(args.tools), format=args.format,
         store=None if store is None else os.path.abspath(store), sha256=args.sha256,
-        tool_seconds=args.time, memory=args.memory << 20,
+        tool_seconds=args.time, memory=args.memory << 20, kernel_at=kernel_at(args),
     )  # fmt: skip
     if args.format == "parquet":
         _need_pyarrow()

@@ -61,6 +61,12 @@ def store_root(args: argparse.Namespace) -> Path | None:
     return Path(args.store) if hasattr(args, "store") else None
 
 
+def kernel_at(args: argparse.Namespace) -> int | None:
+    """The physical address of the kernel that was asked for; None: the one that ran."""
+    chosen: int | None = getattr(args, "kernel_at", None)
+    return chosen
+
+
 def open_store(args: argparse.Namespace) -> Store:
     """The store of trusted kernels."""
     from hybridbridge_vol.trust.store import Store

@@ -6,8 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from hybridbridge_vol.cli.arguments import DUMP_HELP, add_format, add_store
-from hybridbridge_vol.cli.console import OK, format_of, store_root
+from hybridbridge_vol.cli.arguments import DUMP_HELP, add_format, add_kernel_at, add_store
+from hybridbridge_vol.cli.console import OK, format_of, kernel_at, store_root
 from hybridbridge_vol.progress import Progress
 
 
@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser, _arguments: Sequence[str] | N
     parser.add_argument("dump", metavar="DUMP", help=DUMP_HELP)
     add_format(parser, ("text", "json"))
     add_store(parser)
+    add_kernel_at(parser)
     parser.set_defaults(execute=info_command)
 
 
@@ -30,6 +31,6 @@ def info_command(args: argparse.Namespace) -> int:
     from hybridbridge_vol.workflow.describe_image import describe
 
     with Progress() as progress:
-        facts = describe(args.dump, store_root(args), progress)
+        facts = describe(args.dump, store_root(args), progress, kernel_at(args))
     write_facts(facts, format_of(args), sys.stdout)
     return OK

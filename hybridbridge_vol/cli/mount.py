@@ -6,8 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from hybridbridge_vol.cli.arguments import DUMP_HELP, add_store, number
-from hybridbridge_vol.cli.console import OK, store_root
+from hybridbridge_vol.cli.arguments import DUMP_HELP, add_kernel_at, add_store, number
+from hybridbridge_vol.cli.console import OK, kernel_at, store_root
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.progress import Progress
 
@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser, _arguments: Sequence[str] | N
         help="files as seen by this process: a container's",
     )
     add_store(parser)
+    add_kernel_at(parser)
     parser.set_defaults(execute=mount_command)
 
 
@@ -49,7 +50,9 @@ def mount_command(args: argparse.Namespace) -> int:
         raise OptionError("mfusepy is not installed: 'pip install mfusepy', and the package fuse3")
     with (
         Progress() as progress,
-        open_session(args.dump, store_root(args), progress, ns_of=args.ns_of) as session,
+        open_session(
+            args.dump, store_root(args), progress, ns_of=args.ns_of, kernel_at=kernel_at(args)
+        ) as session,
     ):
         progress.clear()
         from hybridbridge_vol.workflow.mount import mount

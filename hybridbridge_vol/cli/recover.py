@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from hybridbridge_vol.cli.arguments import DUMP_HELP, add_store, number
-from hybridbridge_vol.cli.console import OK, PARTIAL, complain, store_root
+from hybridbridge_vol.cli.arguments import DUMP_HELP, add_kernel_at, add_store, number
+from hybridbridge_vol.cli.console import OK, PARTIAL, complain, kernel_at, store_root
 from hybridbridge_vol.progress import Progress
 
 
@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser, _arguments: Sequence[str] | N
         help="files as seen by this process: a container's",
     )
     add_store(parser)
+    add_kernel_at(parser)
     parser.set_defaults(execute=recover_command)
 
 
@@ -58,7 +59,9 @@ def recover_command(args: argparse.Namespace) -> int:
     disks = [Disk.parse(text) for text in args.disk]
     with (
         Progress() as progress,
-        open_session(args.dump, store_root(args), progress, ns_of=args.ns_of) as session,
+        open_session(
+            args.dump, store_root(args), progress, ns_of=args.ns_of, kernel_at=kernel_at(args)
+        ) as session,
     ):
         summary = recover(session, Path(args.out), Selection(tuple(args.path)), disks)
     print(

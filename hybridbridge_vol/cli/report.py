@@ -15,6 +15,7 @@ from hybridbridge_vol.toolkit.cells import Kind, Value, duration, utc
 from hybridbridge_vol.toolkit.printable import printable
 from hybridbridge_vol.toolkit.render import WRITERS, Answer
 from hybridbridge_vol.toolkit.tool import Column, Row
+from hybridbridge_vol.units import short_size
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -23,6 +24,9 @@ TIMES = ("created", "captured_at")
 """Fields that hold seconds since the epoch."""
 DURATIONS = ("uptime",)
 """Fields that hold a number of seconds."""
+LONG, MOST_LINES = ("missing",), 40
+"""Fields whose list is cut, and after how many further lines: a core that follows page tables lacks thousands
+of ranges."""
 _ADDRESSES = ("_vaddr", "_paddr", "_offset", "_shift")
 _SUFFIXES = {"_bytes": "", "_vaddr": " (virtual)", "_paddr": " (physical)"}
 _ACRONYMS = {"kaslr": "KASLR", "cpus": "CPUs", "id": "ID"}
@@ -63,7 +67,10 @@ def _lines_of_list(name: str, label: str, values: Sequence[object], indent: str)
         return
     first, *rest = values or [None]
     yield f"{label}:", shown(name, first)
-    yield from (("", shown(name, item)) for item in rest)
+    most = MOST_LINES if name in LONG else len(rest)
+    yield from (("", shown(name, item)) for item in rest[:most])
+    if len(rest) > most:
+        yield "", f"and {len(rest) - most:,} more (all of them with --format json)"
 
 
 def _is_dataclass(value: object) -> TypeGuard[DataclassInstance]:
@@ -101,16 +108,6 @@ def shown(name: str, value: object) -> str:
 def size(count: int) -> str:
     """Bytes in the largest unit that is not below one, and exactly: `256.0 MiB (268435456 bytes)`."""
     return f"{count} bytes" if count < 1024 else f"{short_size(count)} ({count} bytes)"
-
-
-def short_size(count: int) -> str:
-    """Bytes in the largest unit that is not below one: `256.0 MiB`."""
-    amount, unit = float(count), "bytes"
-    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
-        if amount < 1024 or unit == "TiB":
-            break
-        amount /= 1024
-    return f"{amount:.1f} {unit}" if count >= 1024 else f"{count} bytes"
 
 
 def plain(value: object) -> object:

@@ -14,11 +14,12 @@ from hybridbridge_vol.cli.arguments import (
     HelpFormatter,
     add_command,
     add_format,
+    add_kernel_at,
     add_store,
     mentioned,
     number,
 )
-from hybridbridge_vol.cli.console import FAILED, OK, PARTIAL, complain, format_of, store_root
+from hybridbridge_vol.cli.console import FAILED, OK, PARTIAL, complain, format_of, kernel_at, store_root
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.progress import Progress
 from hybridbridge_vol.toolkit.cells import Unavailable
@@ -58,6 +59,7 @@ def _add_options_of_every_tool(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("options of every tool")
     add_format(group)
     add_store(group)
+    add_kernel_at(group)
     group.add_argument(
         "--bridge", choices=BRIDGES, default=argparse.SUPPRESS,
         help="auto: run proven code at full speed, prove new code under taint (default); slow: prove every "
@@ -159,6 +161,7 @@ def run_command(args: argparse.Namespace) -> int:
             progress=progress,
             mode=mode,
             ns_of=getattr(args, "ns_of", None),
+            kernel_at=kernel_at(args),
         ) as session,
     ):
         progress.clear()
@@ -190,6 +193,8 @@ def _write_table(tool: Tool, session: Session, options: Options, form: str) -> b
     from hybridbridge_vol.toolkit import render
 
     answer = render.answer_of(tool, session, options)
+    if form == "text":
+        answer = answer._replace(rows=tool.for_table(answer.rows))
     if form == "text" and sys.stdout.isatty():
         return render.write_text(answer, sys.stdout, width=os.get_terminal_size(sys.stdout.fileno()).columns)
     return render.WRITERS[form](answer, sys.stdout)

@@ -7,16 +7,18 @@ import contextlib
 import posixpath
 import re
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 from hybridbridge_vol.guest import magic_links
 from hybridbridge_vol.guest.descriptors import OpenFile
 from hybridbridge_vol.guest.file_attributes import FileAttributes
-from hybridbridge_vol.guest.file_content import IncompleteFile, Piece, PieceKind
+from hybridbridge_vol.guest.file_content import IncompleteFile, Piece, PieceKind, merged
 from hybridbridge_vol.guest.file_extents import Extent
 from hybridbridge_vol.guest.file_reader import FileReader
 from hybridbridge_vol.guest.files import SnapshotFiles
 from hybridbridge_vol.guest.root_files import RootFiles
 from hybridbridge_vol.guest.values import EndlessFile, Question, Stat
+from hybridbridge_vol.guest.windows import window
 
 _OF_THE_KERNEL = re.compile(r"/(?:proc|sys)(?:/.*)?", re.DOTALL)
 _BELOW_A_LINK = re.compile(
@@ -83,6 +85,15 @@ class GuestFiles:
             return
         data = self._kernel_files.read(path)
         yield Piece(PieceKind.DATA, 0, len(data), data)
+
+    def window(self, path: str, offset: int, size: int) -> Iterator[Piece]:
+        """See `guest.kernel.Files`."""
+        routed = self._route(path)
+        if routed is not None:
+            return merged(self._root_files.pieces(*routed, offset, offset + size))
+        if magic_links.is_link(path):
+            return merged(self._reader.pieces(lambda: self._kernel_files.open(path), offset, offset + size))
+        return merged(window(partial(self._kernel_files.read_at, path), offset, size))
 
     def read_at(self, path: str, offset: int, size: int) -> bytes:
         """See `guest.kernel.Files`."""

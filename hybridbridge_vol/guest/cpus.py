@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from functools import cached_property
 
 from hybridbridge_vol.bridge.objects.current_task import current_of
 from hybridbridge_vol.errors import CallRolledBack
-from hybridbridge_vol.guest.kernel import Files
 from hybridbridge_vol.guest.proxy_calls import ProxyCalls
 from hybridbridge_vol.guest.tasks import PIDTYPE_PID, PIDTYPE_TGID
 from hybridbridge_vol.guest.values import Running
@@ -20,28 +18,23 @@ _INT_MAX = 0x7FFFFFFF
 class SnapshotCpus:
     """Implements `guest.kernel.Cpus`."""
 
-    def __init__(self, proxy: ProxyCalls, files: Files) -> None:
+    def __init__(self, proxy: ProxyCalls) -> None:
         self._proxy = proxy
-        self._files = files
 
     def running(self) -> list[Running | CallRolledBack]:
-        """What each CPU was running. The CPUs are those of /proc/stat; the ids are the kernel's own
+        """What each CPU was running, also one that the kernel had stopped; the ids are the kernel's own
         function's."""
-        return [self._running(cpu) for cpu in self._online()]
+        return [self._running(cpu) for cpu in self._proxy.bridge.layout.cpu_numbers]
 
     @cached_property
     def current_vaddrs(self) -> frozenset[int]:
         """The tasks that were running, as far as the image shows: virtual addresses of their
         `task_struct`."""
         found = set()
-        for cpu in self._online():
+        for cpu in self._proxy.bridge.layout.cpu_numbers:
             with contextlib.suppress(KeyError, UnmappedVirtual):
                 found.add(current_of(self._proxy.bridge, cpu))
         return frozenset(found)
-
-    def _online(self) -> list[int]:
-        words = self._files.read("/proc/stat").decode().split()
-        return [int(word[3:]) for word in words if re.fullmatch(r"cpu\d+", word)]
 
     def _running(self, cpu: int) -> Running | CallRolledBack:
         label = f"getpid on CPU {cpu}"
@@ -58,5 +51,5 @@ class SnapshotCpus:
         except KeyError as error:
             return CallRolledBack(label, f"this kernel has no symbol {error}")
         except UnmappedVirtual as error:
-            return CallRolledBack(label, f"the image does not hold {error.vaddr:#x}")
+            return CallRolledBack(label, bridge.virtual_memory.why_unreadable(error.vaddr) or str(error))
         return Running(cpu, tgid, tid)

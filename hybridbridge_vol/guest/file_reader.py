@@ -94,16 +94,22 @@ class FileReader:
             start = part[-1].offset + part[-1].size
         return found
 
-    def pieces(self, opener: Opener) -> Iterator[Piece]:
-        """The content of a regular file, in ascending order, from its beginning to its end."""
-        return merged(self._pieces(opener))
+    def pieces(self, opener: Opener, start: int = 0, end: int | None = None) -> Iterator[Piece]:
+        """The content of a regular file, in ascending order, from `start` to its end, or to `end`."""
+        return merged(self._pieces(opener, start, end))
 
-    def _pieces(self, opener: Opener) -> Iterator[Piece]:
+    def _pieces(self, opener: Opener, start: int, stop: int | None) -> Iterator[Piece]:
         """A page at which the kernel's code ends badly is missing; after `MAX_ROLLBACKS` of them the rest."""
-        offset, size, reason = 0, 0, ""
+        offset, size, reason = start, 0, ""
         for attempt in range(MAX_ROLLBACKS + 1):
             with opener() as file:
                 size = self.attributes(file).size
+                if not size:  # a file of the guest's own /proc, say, which has no size: one buffer of it
+                    wanted = LARGEST_READ if stop is None else min(LARGEST_READ, stop - start)
+                    if data := file.read_at(start, wanted):
+                        yield Piece(PieceKind.DATA, start, len(data), data)
+                    return
+                size = size if stop is None else min(size, stop)
                 if attempt:
                     end = min(next_page(offset), size)
                     yield Piece(PieceKind.MISSING, offset, end - offset, reason=reason)
@@ -118,10 +124,6 @@ class FileReader:
         yield Piece(PieceKind.MISSING, offset, size - offset, reason=f"given up: {reason}")
 
     def _readable_pieces(self, file: OpenFile, offset: int, size: int) -> Iterator[Piece]:
-        if not size:  # a file of the guest's own /proc, say, which has no size: one buffer of it
-            data = file.read_at(0, LARGEST_READ)
-            if data:
-                yield Piece(PieceKind.DATA, 0, len(data), data)
         while offset < size:
             count = self._proxy.raw(
                 "pread64",

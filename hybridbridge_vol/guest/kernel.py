@@ -62,6 +62,10 @@ class Files(Protocol):
     def pieces(self, path: str) -> Iterator[Piece]:
         """The content of a file in ascending order: data, holes, and what memory does not hold."""
 
+    def window(self, path: str, offset: int, size: int) -> Iterator[Piece]:
+        """The same of its bytes from `offset` on, `size` at most: also of files that do not end. A page that
+        cannot be read is missing, with its reason, and no other."""
+
     def attributes(self, path: str, follow: bool = False) -> FileAttributes:
         """`statx(2)`: all four times, and blocks."""
 

@@ -16,6 +16,7 @@ import stat
 _LINK = re.compile(
     r"/proc/(?:self|thread-self|[0-9]+)(?:/task/[0-9]+)?/(?:exe|cwd|root|fd/[0-9]+|map_files/[0-9a-f]+-[0-9a-f]+)(/.*)?"
 )
+_NOT_YET = (errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.ESRCH, errno.ENOSYS, errno.EAFNOSUPPORT)
 _OTHERS = {
     stat.S_IFCHR: "a character device: what it would answer is not in memory",
     stat.S_IFBLK: "a block device: what it would answer is not in memory",
@@ -55,6 +56,10 @@ def not_cached(path: str, number: int) -> OSError | None:
     return None
 
 
-def error_of(path: str, number: int) -> OSError:
-    """The error that an errno of the guest's kernel about a path is."""
-    return not_cached(path, number) or OSError(number, os.strerror(number), path)
+def error_of(path: str, number: int, booting: bool = False) -> OSError:
+    """The error that an errno of the guest's kernel about a path is; `booting`: what the kernel does not have
+    it may only not have had yet."""
+    text = os.strerror(number)
+    if booting and number in _NOT_YET:
+        text += " (the machine was still booting)"
+    return not_cached(path, number) or OSError(number, text, path)

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from hybridbridge_vol.errors import HybridBridgeError, KernelNotFound, KernelNotStored
+from collections.abc import Iterable
+
+from hybridbridge_vol.errors import AttachError, HybridBridgeError, KernelNotFound, KernelNotStored
 from hybridbridge_vol.memory_image.physical import PhysicalImage
 from hybridbridge_vol.snapshot.banner import package_of, scan_banners
+from hybridbridge_vol.snapshot.choose_kernel import NoSoundKernel
 from hybridbridge_vol.trust.store import Store
 from hybridbridge_vol.units import Progress
+
+
+def unknown_kernels(
+    image: PhysicalImage, known: Iterable[str], progress: Progress | None = None
+) -> list[str]:
+    """The version lines in the image that are not among `known`, the likeliest first. The whole image is
+    read."""
+    stored = tuple(banner.strip() for banner in known)  # in the kernel's log more text may follow one
+    return [banner for banner, _count in scan_banners(image, progress) if not banner.startswith(stored)]
 
 
 def explain_unknown(
@@ -31,12 +43,30 @@ def explain_unknown(
     for problem in store.problems():
         if banner.split()[2] in str(problem):
             return problem
+    return _not_stored(image, store, banner)
+
+
+def explain_unsound(
+    image: PhysicalImage, store: Store, error: NoSoundKernel, progress: Progress | None = None
+) -> HybridBridgeError:
+    """The error to raise where no kernel that is stored can have run: KernelNotStored if the image names
+    another one."""
+    others = unknown_kernels(image, (kernel.banner for kernel in store.kernels()), progress)
+    return (
+        _not_stored(image, store, others[0], f" ({error})")
+        if others
+        else AttachError(f"{image.path}: {error}")
+    )
+
+
+def _not_stored(image: PhysicalImage, store: Store, banner: str, because: str = "") -> KernelNotStored:
     package = package_of(banner)
     fetch = (
         f"fetch the package {package} and run" if package else "get this kernel's vmlinuz or package and run"
     )
     return KernelNotStored(
         f"{image.path}: no trusted kernel for {banner!r}; {fetch} 'hb trust add FILE'"
-        + (f" --store {store.root}" if store.is_custom else ""),
+        + (f" --store {store.root}" if store.is_custom else "")
+        + because,
         banner,
     )

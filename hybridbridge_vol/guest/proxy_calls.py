@@ -57,7 +57,7 @@ class ProxyCalls:
         OSError that names it."""
         answer = self.raw(name, *arguments, side=side, label=f"{name} {source}" if source != name else name)
         if answer < 0:
-            raise magic_links.error_of(source, -answer)
+            raise magic_links.error_of(source, -answer, self.bridge.state.is_booting)
         return answer
 
     def function(self, name: str, *arguments: int) -> int:

@@ -76,7 +76,10 @@ class RootFiles:
             return os.fsdecode(self._proxy.answer(f"readlink {path}", min(count, _LONGEST_LINK)))
 
     def xattrs(self, link: str, path: str) -> dict[str, bytes]:
-        """The extended attributes of a file; empty where the file system has none."""
+        """The extended attributes of a file or directory; empty where the file system has none. OSError for
+        a symbolic link: the kernel lists those of what it leads to."""
+        if stat.S_ISLNK(self.attributes(link, path).mode):
+            raise OSError(errno.EOPNOTSUPP, "a symbolic link: its own attributes cannot be asked for", path)
         with self.opened_to_read(link, path) as file:
             try:
                 names = self._xattr_call(file, "flistxattr")
@@ -136,6 +139,6 @@ class RootFiles:
                 names += [name for _position, name in part if name not in (".", "..")]
         raise IncompleteDirectory(path, names, f"more than {MAX_DIRECTORY_ENTRIES:,} entries")
 
-    def pieces(self, link: str, path: str) -> Iterator[Piece]:
-        """The content of a regular file, in ascending order, from its beginning to its end."""
-        return self._reader.pieces(lambda: self.opened_to_read(link, path))
+    def pieces(self, link: str, path: str, start: int = 0, end: int | None = None) -> Iterator[Piece]:
+        """The content of a regular file, in ascending order, from `start` to its end, or to `end`."""
+        return self._reader.pieces(lambda: self.opened_to_read(link, path), start, end)

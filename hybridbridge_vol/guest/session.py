@@ -10,6 +10,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +23,7 @@ from hybridbridge_vol.bridge.objects.namespaces import enter
 from hybridbridge_vol.bridge.run.caller import Caller
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.bridge.run.statistics import Statistics
-from hybridbridge_vol.errors import AttachError, CallRolledBack
+from hybridbridge_vol.errors import AttachError, CallRolledBack, HybridBridgeWarning, OptionError
 from hybridbridge_vol.guest.addresses import SnapshotAddresses
 from hybridbridge_vol.guest.all_files import GuestFiles
 from hybridbridge_vol.guest.answer_labels import AnswerLabels
@@ -32,7 +34,7 @@ from hybridbridge_vol.guest.file_reader import FileReader
 from hybridbridge_vol.guest.files import SnapshotFiles
 from hybridbridge_vol.guest.forked_workers import processors as usable_processors
 from hybridbridge_vol.guest.mounting import Mounts
-from hybridbridge_vol.guest.no_kernel import explain_unknown
+from hybridbridge_vol.guest.no_kernel import explain_unknown, explain_unsound, unknown_kernels
 from hybridbridge_vol.guest.proxy_calls import ProxyCalls
 from hybridbridge_vol.guest.registers import SnapshotThreads
 from hybridbridge_vol.guest.root_files import RootFiles
@@ -41,7 +43,8 @@ from hybridbridge_vol.guest.tasks import SnapshotTasks
 from hybridbridge_vol.guest.workers import SnapshotWorkers, in_this_process_only
 from hybridbridge_vol.memory_image.open import open_image
 from hybridbridge_vol.memory_image.physical import PhysicalImage
-from hybridbridge_vol.snapshot.find_kernel import find_kernel
+from hybridbridge_vol.snapshot.choose_kernel import NoSoundKernel, choose_kernel
+from hybridbridge_vol.snapshot.machine_state import NORMAL, MachineState
 from hybridbridge_vol.trust.store import Store
 from hybridbridge_vol.units import Progress
 
@@ -66,6 +69,7 @@ class Session:
         ns_of: int | None = None,
         progress: Progress | None = None,
         processors: int | None = None,
+        notes: tuple[str, ...] = (),
     ) -> None:
         self.bridge = bridge
         self.caller = Caller(bridge, mode)
@@ -81,9 +85,12 @@ class Session:
         self.system = SnapshotSystem(self.proxy)
         self.clocks = SnapshotClocks(self.proxy)
         self.tasks = SnapshotTasks(self.proxy)
-        self.cpus = SnapshotCpus(self.proxy, self.files)
+        self.cpus = SnapshotCpus(self.proxy)
         self.threads = SnapshotThreads(self.proxy, self.cpus)
         self.addresses = SnapshotAddresses(self.proxy)
+        caution = (bridge.image.caution,) if bridge.image.caution else ()
+        self.notes = (*notes, *_of_state(bridge.state), *caution)
+        """What should be known of every answer about this image, one line each."""
         self.workers = SnapshotWorkers(self.caller.hybrid, processors or usable_processors())
         self.progress = in_this_process_only(progress or _ignore)
         try:
@@ -145,6 +152,10 @@ class Session:
         return self.caller.hybrid.finish_statistics()
 
 
+def _of_state(state: MachineState) -> tuple[str, ...]:
+    return () if state == NORMAL else (f"the state of the machine: {state}",)
+
+
 def open_session(
     path: str | Path,
     store: Path | None = None,
@@ -152,22 +163,37 @@ def open_session(
     mode: str = Mode.AUTO,
     ns_of: int | None = None,
     processors: int | None = None,
+    kernel_at: int | None = None,
 ) -> Session:
     """Open a memory image, find its kernel among the trusted ones and attach to it; `mode` is one of
     `bridge.run.fast_with_fallback.Mode`, `processors` how many may work at once (by default all that this
-    process may run on).
+    process may run on). Of several kernels in the image the one that ran is taken, or the one whose text is
+    at the physical address `kernel_at`.
 
     The session sees what the process `ns_of` (by default the first) sees from inside its namespaces:
-    processes, network, names, users, control groups, and as /proc/self itself. Raises ImageError,
+    processes, network, names, users, control groups, and as /proc/self itself. Its notes are given as
+    HybridBridgeWarning, too. Raises ImageError,
     KernelNotStored, AttachError, StoreError, BootError, and OptionError if there is no such process: all
     HybridBridgeError.
     """
     image = open_image(path, progress)
     try:
-        return open_attached(image, Store(store), progress, mode, ns_of, processors)
+        session = open_attached(image, Store(store), progress, mode, ns_of, processors, kernel_at)
     except BaseException:
         image.close()
         raise
+    for note in session.notes:
+        warnings.warn(f"{path}: {note}", HybridBridgeWarning, stacklevel=2)
+    return session
+
+
+def _of_others(banners: Sequence[str]) -> tuple[str, ...]:
+    if not banners:
+        return ("another kernel ran when the image was taken, of which nothing was found in it",)
+    text = (
+        "another kernel ran when the image was taken, and is not in the store; a version line in the image: "
+    )
+    return (f"{text}{banners[0]!r}",)
 
 
 def open_attached(
@@ -177,20 +203,25 @@ def open_attached(
     mode: str = Mode.AUTO,
     ns_of: int | None = None,
     processors: int | None = None,
+    kernel_at: int | None = None,
 ) -> Session:
     """The same on an opened image. The session owns the image from then on; where there is none because of an
     error, it stays the caller's to close."""
     kernels = store.kernels()
     try:
-        hit = find_kernel(image, kernels)
-    except AttachError as error:
-        raise AttachError(f"{image.path}: {error}") from None
-    if hit is None:
+        choice = choose_kernel(image, kernels, kernel_at)
+    except NoSoundKernel as error:
+        raise explain_unsound(image, store, error, progress) from None
+    except (AttachError, OptionError) as error:
+        raise type(error)(f"{image.path}: {error}") from None
+    if choice is None:
         raise explain_unknown(image, store, progress)
-    index, found = hit
-    bridge = attach(image, kernels[index], found, progress)
+    notes = choice.notes
+    if choice.another_ran and len(choice.kernels) == 1:
+        notes += _of_others(unknown_kernels(image, (kernel.banner for kernel in kernels), progress))
+    bridge = attach(image, kernels[choice.chosen.index], choice.chosen.found, progress)
     try:
-        return Session(bridge, Mode(mode), ns_of, progress, processors)
+        return Session(bridge, Mode(mode), ns_of, progress, processors, notes)
     except BaseException:
         bridge.close()
         raise

@@ -117,7 +117,8 @@ class EndlessFile(OSError):
     """A file that does not end: a window on memory, or a cyclic list. `partial` is what was read of it."""
 
     def __init__(self, path: str, partial: bytes) -> None:
-        super().__init__(errno.EFBIG, f"does not end (given up after {len(partial)} bytes)", path)
+        reason = f"does not end (given up after {len(partial)} bytes; `cat --offset --length` reads a part)"
+        super().__init__(errno.EFBIG, reason, path)
         self.partial = partial
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
+from hybridbridge_vol.bridge.memo import Memo
 from hybridbridge_vol.bridge.run.fast_with_fallback import Hybrid, Mode
 from hybridbridge_vol.bridge.run.statistics import Statistics
 from hybridbridge_vol.guest import forked_workers
@@ -13,6 +14,13 @@ from hybridbridge_vol.units import Progress
 
 P = TypeVar("P")
 T = TypeVar("T")
+
+
+class _Report(NamedTuple):
+    """What a worker did, and its memo if it has learned something."""
+
+    statistics: Statistics
+    learned: Memo | None
 
 
 class SnapshotWorkers:
@@ -35,7 +43,7 @@ class SnapshotWorkers:
             return
         # an answer may be made of parts, too: each worker gets its share of the processors
         processors, self._processors = self._processors, self._processors // (helpers + 1)
-        duties = forked_workers.Duties(self._begin, self._end, self._hybrid.statistics.add)
+        duties = forked_workers.Duties(self._begin, self._end, self._collect)
         try:
             yield from forked_workers.in_order(parts, answer, helpers, duties)
         finally:
@@ -44,9 +52,16 @@ class SnapshotWorkers:
     def _begin(self) -> None:
         self._hybrid.statistics.clear()
 
-    def _end(self) -> Statistics:
+    def _end(self) -> _Report:
+        memo = self._hybrid.bridge.memo
+        learned = memo if memo.changed else None
         self._hybrid.keep_learned()
-        return self._hybrid.statistics
+        return _Report(self._hybrid.statistics, learned)
+
+    def _collect(self, report: _Report) -> None:
+        self._hybrid.statistics.add(report.statistics)
+        if report.learned is not None:
+            self._hybrid.bridge.memo.merge(report.learned)
 
 
 def in_this_process_only(progress: Progress) -> Progress:

@@ -29,6 +29,8 @@ RELATIVE = frozenset((R_PC32, R_PLT32, R_PC64))
 """Kinds that are relative to the relocated field itself."""
 
 _RO_AFTER_INIT = (".data..ro_after_init", "__jump_table", ".static_call_sites")
+_MOVED = ".static_call_sites"
+"""Data, or in later kernels data that is constant after initialisation."""
 _NOT_KEPT = (".modinfo", "__versions", "__version_ext_crcs", "__version_ext_names", ".data..percpu")
 """Sections that the loader does not load, or loads elsewhere (kernel/module/main.c,
 `rewrite_section_headers`)."""
@@ -159,6 +161,10 @@ class ModuleFile:
         thousands, and a call waits."""
         return struct.iter_unpack("<QQq", self._relocations.get(section, b""))
 
+    def relocation_bytes(self, section: int) -> memoryview:
+        """The same, as they are in the file."""
+        return self._relocations.get(section, memoryview(b""))
+
     def section(self, name: str) -> Section | None:
         """The section of that name; None if there is none."""
         return next((item for item in self.sections if item.name == name), None)
@@ -201,15 +207,26 @@ class ModuleFile:
             size += item.size
         return offsets, size
 
-    def _layout(self, wanted: int, unwanted: int) -> tuple[dict[int, int], int]:
+    def later_layout(self) -> tuple[dict[int, int], int]:
+        """See `_layout`: the segment of data that is constant after initialisation."""
+        return self._layout(SHF_ALLOC, 0, later=True)
+
+    def data_layout(self) -> tuple[dict[int, int], int]:
+        """See `_layout`: the segment of data."""
+        return self._layout(SHF_ALLOC | SHF_WRITE, SHF_EXECINSTR)
+
+    def _layout(self, wanted: int, unwanted: int, later: bool = False) -> tuple[dict[int, int], int]:
         """`({section: offset}, size)` of a segment: the sections that the loader lays out one after the other
-        (kernel/module/main.c, `layout_sections`)."""
+        (kernel/module/main.c, `layout_sections`). `later`: those of `_RO_AFTER_INIT`, else all others. Data
+        ends before `_MOVED`, as what comes behind it lies elsewhere in other kernels."""
         offsets: dict[int, int] = {}
         size = 0
         for item in self.sections:
+            if item.name == _MOVED and (later or wanted & SHF_WRITE):
+                break
             if item.flags & wanted != wanted or item.flags & unwanted or item.name.startswith(".init"):
                 continue
-            if item.name in _RO_AFTER_INIT or item.name in _NOT_KEPT:
+            if (item.name in _RO_AFTER_INIT) != later or item.name in _NOT_KEPT:
                 continue
             size = -(-size // item.alignment) * item.alignment
             offsets[item.number] = size

@@ -115,7 +115,7 @@ class Cpu:
 
     def __init__(self) -> None:
         self.uc = Uc(UC_ARCH_X86, UC_MODE_64)
-        self.uc.ctl_set_cpu_model(x86.UC_CPU_X86_QEMU64)
+        self.uc.ctl_set_cpu_model(x86.UC_CPU_X86_HASWELL)
         self._word = ctypes.c_uint64()
         self._word_at = ctypes.byref(self._word)
 

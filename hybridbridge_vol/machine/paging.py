@@ -45,6 +45,20 @@ class Translation:
     shift: int
 
 
+def last_table(read_u64: Callable[[int], int], root_paddr: int, vaddr: int, levels: int = 4) -> int | None:
+    """The physical address of the table whose entries map 4 KiB around `vaddr`; None if there is none.
+    Parameters as those of `walk`."""
+    table = root_paddr & FRAME_MASK
+    shift = TOP_SHIFT[levels]
+    while shift > PAGE_SHIFT:
+        entry = read_u64(table + 8 * ((vaddr >> shift) & (ENTRIES - 1)))
+        if not entry & PRESENT or (entry & LARGE and shift in (LARGE_SHIFT, HUGE_SHIFT)):
+            return None
+        table = entry & FRAME_MASK
+        shift -= _INDEX_BITS
+    return table
+
+
 def walk(read_u64: Callable[[int], int], root_paddr: int, vaddr: int, levels: int = 4) -> Translation | None:
     """Translate `vaddr` by the tables at `root_paddr`; None if an entry is not present.
 

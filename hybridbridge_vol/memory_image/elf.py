@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from hybridbridge_vol.errors import ImageError
 from hybridbridge_vol.memory_image.image_file import Source
+from hybridbridge_vol.memory_image.physical import CpuRegisters
 from hybridbridge_vol.memory_image.runs import MAX_HEADERS
 
 MAGIC = b"\x7fELF"
@@ -22,6 +24,11 @@ _ET_CORE, _EM_X86_64, _PN_XNUM = 4, 62, 0xFFFF
 _MAX_NOTES_SIZE = 64 << 20
 """8,192 CPUs with a note of the kernel's and one of QEMU's each take 8 MiB."""
 _MAX_SECTIONS = 1 << 10
+MAX_NOTES = 1 << 16
+"""Some for each of 8,192 CPUs."""
+_CR3 = struct.Struct("<Q")
+_CR3_AT = 8 + 18 * 8 + 10 * 24 + 3 * 8
+"""Behind version and size, 18 registers, 10 segment registers of 24 bytes, CR0 to CR2."""
 
 
 class ElfHeader(NamedTuple):
@@ -99,6 +106,15 @@ def parse_sections(source: Source, header: ElfHeader) -> list[Section]:
         return []
     names = source.read_at(rows[header.names_section][4], min(rows[header.names_section][5], 1 << 16))
     return [Section(names[row[0] :].split(b"\0", 1)[0], row[4], row[5]) for row in rows]
+
+
+def qemu_cpus(notes: Iterable[Note]) -> list[CpuRegisters]:
+    """The registers in QEMU's own notes, one for each CPU (`QEMUCPUState`, target/i386/arch_dump.c)."""
+    return [
+        CpuRegisters(*_CR3.unpack_from(note.content, _CR3_AT))
+        for note in islice(notes, MAX_NOTES)
+        if note.name == b"QEMU" and len(note.content) >= _CR3_AT + _CR3.size
+    ]
 
 
 def parse_notes(source: Source, offset: int, size: int) -> Iterator[Note]:

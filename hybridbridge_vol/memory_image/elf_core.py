@@ -13,12 +13,15 @@ What a segment has in memory and not in the file (p_filesz < p_memsz) means what
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import islice, pairwise
 
 from hybridbridge_vol.errors import ImageError
 from hybridbridge_vol.memory_image.elf import (
     MAGIC,
+    MAX_NOTES,
     PT_LOAD,
     PT_NOTE,
     Note,
@@ -27,19 +30,25 @@ from hybridbridge_vol.memory_image.elf import (
     parse_notes,
     parse_sections,
     parse_segments,
+    qemu_cpus,
 )
 from hybridbridge_vol.memory_image.format import Format
 from hybridbridge_vol.memory_image.image_file import Source
-from hybridbridge_vol.memory_image.physical import MAX_PADDR, Contents, PhysicalImage
-from hybridbridge_vol.memory_image.ranges import joined, subtracted
+from hybridbridge_vol.memory_image.physical import MAX_PADDR, Contents, PhysicalImage, WhyAbsent
+from hybridbridge_vol.memory_image.ranges import Range, joined, subtracted
 from hybridbridge_vol.memory_image.runs import ZEROS, Run, RunList, disjoint
 from hybridbridge_vol.memory_image.xen_core import is_xen_core, parse_xen_core
 
 _NO_ADDRESS = (1 << 64) - 1
 """p_paddr of what is not physical memory (the kernel's fs/proc/kcore.c), p_offset of what QEMU leaves out."""
 _UPPER_HALF = 1 << 63
-MAX_NOTES = 1 << 16
-"""Some for each of 8,192 CPUs."""
+
+_AS_ZEROS = (
+    "what makedumpfile left out is read as zeros, as it is at dump level 1; at a higher level, which an ELF "
+    "core does not record, it was not zeros"
+)
+_NOT_MAPPED = "left out by QEMU: a page table of the guest leads there, but no memory was behind it"
+_NO_BYTES = "left out by the program that wrote the file"
 
 
 def parse_elf_core(source: Source, format_name: str = "ELF core") -> Contents:
@@ -54,7 +63,23 @@ def parse_elf_core(source: Source, format_name: str = "ELF core") -> Contents:
     segments = list(parse_segments(source, header))
     loads = [segment for segment in segments if segment.kind == PT_LOAD]
     _check_addresses(source.name, loads)
-    collected, unstored = RunList(source.size), []
+    collected, unstored = _collected(loads, source.size)
+    notes = _notes(source, segments)
+    contents = Contents(format_name, collected.runs(), collected.missing(), cpus=qemu_cpus(notes))
+    if unstored and _is_makedumpfiles(segments, notes):
+        contents = _with_zeros(contents, unstored)
+    elif unstored:
+        contents = _without(contents, unstored, _is_qemus(notes))
+    if not contents.runs and not contents.missing:
+        raise ImageError(
+            f"{source.name}: an ELF core without memory (no PT_LOAD segment with physical addresses)"
+        )
+    return contents
+
+
+def _collected(loads: Iterable[Segment], file_size: int) -> tuple[RunList, list[Range]]:
+    """What the segments have in the file, and what they have in memory only."""
+    collected, unstored = RunList(file_size), []
     for segment in loads:
         if segment.paddr + segment.memory_size > MAX_PADDR:
             continue
@@ -62,22 +87,35 @@ def parse_elf_core(source: Source, format_name: str = "ELF core") -> Contents:
             collected.add(segment.paddr, segment.file_size, segment.offset)
         if segment.memory_size > segment.file_size:
             unstored.append((segment.paddr + segment.file_size, segment.memory_size - segment.file_size))
-    runs, missing = collected.runs(), collected.missing()
-    if unstored:
-        notes = _notes(source, segments)
-        if _is_qemus(notes):
-            runs = _blocks_filled(runs)
-        unstored = subtracted(joined(unstored), ((run.paddr, run.size) for run in runs))
-        if _is_makedumpfiles(segments, notes):
-            zeros = subtracted(unstored, missing)
-            runs = sorted([*runs, *(Run(start, size, ZEROS) for start, size in zeros)], key=_paddr)
-        else:
-            missing = joined([*missing, *unstored])
-    if not runs and not missing:
-        raise ImageError(
-            f"{source.name}: an ELF core without memory (no PT_LOAD segment with physical addresses)"
-        )
-    return Contents(format_name, runs, missing)
+    return collected, joined(unstored)
+
+
+def _with_zeros(contents: Contents, unstored: Sequence[Range]) -> Contents:
+    """What makedumpfile left out is zeros."""
+    stored = [(run.paddr, run.size) for run in contents.runs]
+    zeros = subtracted(subtracted(unstored, stored), contents.missing)
+    runs = sorted([*contents.runs, *(Run(start, size, ZEROS) for start, size in zeros)], key=_paddr)
+    amount = f"{sum(size for _start, size in zeros) >> 10:,} KiB by makedumpfile"
+    return replace(contents, runs=runs, left_out=amount, caution=_AS_ZEROS) if zeros else contents
+
+
+def _without(contents: Contents, unstored: Sequence[Range], qemus: bool) -> Contents:
+    """What another writer left out is absent."""
+    runs = _blocks_filled(contents.runs) if qemus else contents.runs
+    absent = subtracted(unstored, ((run.paddr, run.size) for run in runs))
+    why = _left_out_of(absent, _NOT_MAPPED if qemus else _NO_BYTES)
+    return replace(contents, runs=runs, missing=joined([*contents.missing, *absent]), why_absent=why)
+
+
+def _left_out_of(ranges: Sequence[Range], reason: str) -> WhyAbsent:
+    """The reason for addresses in ascending, disjoint ranges."""
+    starts = [start for start, _size in ranges]
+
+    def why(paddr: int) -> str | None:
+        index = bisect_right(starts, paddr) - 1
+        return reason if index >= 0 and paddr < sum(ranges[index]) else None
+
+    return why
 
 
 def _paddr(run: Run) -> int:

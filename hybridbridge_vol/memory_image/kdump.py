@@ -23,10 +23,11 @@ from hybridbridge_vol.memory_image.compression import (
     unpack_zlib,
     unpack_zstd,
 )
+from hybridbridge_vol.memory_image.elf import parse_notes, qemu_cpus
 from hybridbridge_vol.memory_image.format import Format
 from hybridbridge_vol.memory_image.image_file import Source
 from hybridbridge_vol.memory_image.kdump_header import SIGNATURE, level_in_words, parse_kdump_header
-from hybridbridge_vol.memory_image.physical import MAX_RUNS, Contents, PhysicalImage
+from hybridbridge_vol.memory_image.physical import MAX_RUNS, Contents, CpuRegisters, PhysicalImage
 from hybridbridge_vol.memory_image.ranges import Range, merged
 from hybridbridge_vol.memory_image.runs import Run
 from hybridbridge_vol.units import PAGE_SIZE
@@ -118,6 +119,10 @@ class KdumpPages:
 
     # --- what is left out -----------------------------------------------------------------------------------
 
+    def cpus(self) -> list[CpuRegisters]:
+        """The registers of the machine's CPUs, where QEMU wrote the dump."""
+        return qemu_cpus(parse_notes(self._source, *self._header.notes))
+
     def left_out(self) -> str | None:
         """What makedumpfile left out, in one line; None if nothing."""
         if not self._left_out:
@@ -200,7 +205,7 @@ def parse_kdump(source: Source, format_name: str = "kdump") -> Contents:
     compressed in a way that nothing here reads."""
     dump = KdumpPages(source)
     runs = [Run(paddr, size, 0) for paddr, size in dump.ranges]
-    return Contents(format_name, runs, dump.missing, dump.read, dump.left_out(), dump.why_absent)
+    return Contents(format_name, runs, dump.missing, dump.read, dump.left_out(), dump.why_absent, dump.cpus())
 
 
 def _ones(bits: int) -> Iterator[tuple[int, int]]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from hybridbridge_vol.errors import ImageError
 from hybridbridge_vol.memory_image.image_file import Source
 from hybridbridge_vol.memory_image.physical import MAX_PADDR
+from hybridbridge_vol.memory_image.ranges import Range
 from hybridbridge_vol.units import PAGE_SIZE
 
 SIGNATURE = b"KDUMP   "
@@ -19,6 +20,9 @@ block size, blocks of the sub-header, blocks of both bitmaps, number of pages, t
 _SUB_HEADER = struct.Struct("<QiiQQ")
 """`struct kdump_sub_header` from its start: physical base, dump level, split, first and last page."""
 _MAX_MAPNR_64_OFFSET = 96
+_NOTES = struct.Struct("<QQ")
+_NOTES_AT, _NOTES_VERSION = 48, 4
+"""File offset and size of the notes of a version from 4 on."""
 _INCOMPLETE = 8
 """In `status`: DUMP_DH_COMPRESSED_INCOMPLETE."""
 _MAX_SUB_HEADER_BLOCKS = 1 << 20
@@ -36,13 +40,14 @@ def level_in_words(level: int) -> str:
 
 @dataclass(frozen=True)
 class KdumpHeader:
-    """`level` is makedumpfile's dump level; `incomplete` whether it ended before it had written all.
-    `max_page` is one more than the highest page number. The rest are file offsets and sizes in bytes:
-    `present_offset` of the bitmap of pages that the machine had, `stored_offset` of the one of pages in the
-    file, `bitmap_size` of each."""
+    """`level` is makedumpfile's dump level; `incomplete` whether it ended before it had written all. `notes`
+    are the file offset and size of the ELF notes. `max_page` is one more than the highest page number. The
+    rest are file offsets and sizes in bytes: `present_offset` of the bitmap of pages that the machine had,
+    `stored_offset` of the one of pages in the file, `bitmap_size` of each."""
 
     level: int
     incomplete: bool
+    notes: Range
 
     max_page: int
     present_offset: int
@@ -80,6 +85,7 @@ def parse_kdump_header(source: Source) -> KdumpHeader:
     return KdumpHeader(
         level if version >= 1 else 0,
         bool(status & _INCOMPLETE),
+        _NOTES.unpack_from(sub_header, _NOTES_AT) if version >= _NOTES_VERSION else (0, 0),
         max_page,
         present_offset,
         present_offset + bitmap_size,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import NamedTuple, Self
 
 from hybridbridge_vol.errors import ImageError
 from hybridbridge_vol.memory_image.image_file import ImageFile, ReadAt
-from hybridbridge_vol.memory_image.ranges import Range, merged
+from hybridbridge_vol.memory_image.ranges import Range, joined, merged
 from hybridbridge_vol.memory_image.runs import ZEROS, Run
 from hybridbridge_vol.units import PAGE_SIZE
 
@@ -33,6 +33,13 @@ class NotInImage(ImageError):
     """A physical address that the image does not hold."""
 
 
+class CpuRegisters(NamedTuple):
+    """What tells to which kernel a CPU belongs: CR3 (the physical address of its page tables' root, in bits
+    12 and above)."""
+
+    cr3: int
+
+
 WhyAbsent = Callable[[int], str | None]
 """physical address -> why the image does not hold it, in a few words; None if nothing is known."""
 
@@ -44,7 +51,8 @@ class Contents:
     `runs` are ascending and disjoint. `missing` are physical ranges that the headers promise and the file
     does not hold. `read` gives bytes where the file is not made of plain slices; runs may cover pages that
     cannot be read then. `left_out` says, in one line, what the writer left out on purpose; `why_absent` says
-    it of one address.
+    it of one address. `cpus` are the registers of the machine's CPUs, where the format has them. `caution`
+    says what an answer from this file rests on.
     """
 
     format_name: str
@@ -53,6 +61,8 @@ class Contents:
     read: Reader | None = None
     left_out: str | None = None
     why_absent: WhyAbsent = lambda _paddr: None
+    cpus: Sequence[CpuRegisters] = ()
+    caution: str | None = None
 
 
 def read_through(contents: Contents, read_at: ReadAt) -> Contents:
@@ -72,9 +82,9 @@ def read_through(contents: Contents, read_at: ReadAt) -> Contents:
 class PhysicalImage:
     """An opened memory image, read-only. It closes its file.
 
-    `runs` are ascending, at most MAX_RUNS; what lies between close ones may be counted to them (see `holds`).
-    `mappable`: every run is a page-aligned slice of the file, so it can be mapped.
-    """
+    `runs` are ascending, at most MAX_RUNS; what lies between close ones may be counted to them. `ranges` are
+    exact: physical memory that the file accounts for, be it that its writer left pages of it out
+    (`left_out`). `mappable`: every run is a page-aligned slice of the file, so it can be mapped."""
 
     def __init__(self, file: ImageFile, contents: Contents) -> None:
         """ImageError if the contents cannot be those of a machine with Linux."""
@@ -84,6 +94,9 @@ class PhysicalImage:
         self.memory_size = sum(run.size for run in contents.runs)
         self.missing = tuple(contents.missing)
         self.left_out = contents.left_out
+        self.caution = contents.caution
+        self.cpus = tuple(contents.cpus)
+        self.ranges = joined((run.paddr, run.size) for run in contents.runs)
         self._why_absent = contents.why_absent
         self._slices = _Slices(contents.runs)
         self.runs = self._slices.runs

@@ -1,4 +1,4 @@
-"""The formats of /proc/PID/maps and smaps.
+"""The formats of /proc/PID/maps, smaps and numa_maps.
 
 Sources: fs/proc/task_mmu.c (`show_map_vma`, `show_smap`; Linux 5.10 to 6.12) and fs/seq_file.c (`seq_path`,
 which writes a newline of a name as `\\012`: no name begins a line; a name that holds these four characters
@@ -89,6 +89,14 @@ def entries(path: str, data: bytes) -> Iterator[Entry]:
         if line:
             block.append(line)
         offset += len(line) + 1
+
+
+def populated(data: bytes) -> frozenset[int]:
+    """The start addresses of the mappings of which numa_maps counts pages (fs/proc/task_mmu.c,
+    `show_numa_map`: `N0=` and the like follow, if there are any)."""
+    lines = (line.split() for line in data.split(b"\n"))
+    counting = (words for words in lines if any(re.match(rb"N[0-9]+=", word) for word in words[2:]))
+    return frozenset(int(words[0], 16) for words in counting if re.fullmatch(rb"[0-9a-f]{1,16}", words[0]))
 
 
 def _is_head(line: bytes) -> bool:

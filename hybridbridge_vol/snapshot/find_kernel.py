@@ -80,29 +80,39 @@ def find_kernel(image: Readable, kernels: Sequence[Candidate]) -> tuple[int, Fou
 
     AttachError when a kernel's banner is there but its pointers do not agree on a shift.
     """
+    doubtful = None
+    for index, found in find_kernels(image, kernels):
+        if found.agreement >= MAJORITY:
+            return index, found
+        doubtful = found
+    if doubtful is not None:
+        raise AttachError(f"the kernel at physical address {doubtful.text_paddr:#x} {damage(doubtful)}")
+    return None
+
+
+def damage(found: Found) -> str:
+    """What is wrong with a kernel whose pointers do not agree."""
+    return (
+        f"is damaged: only {found.agreement:.0%} of its pointers agree where it was loaded; the image was "
+        "probably smeared or truncated while it was taken"
+    )
+
+
+def find_kernels(image: Readable, kernels: Sequence[Candidate]) -> Iterator[tuple[int, Found]]:
+    """`(index, where)` of all that lie in `image`, by ascending address; also of those whose pointers do not
+    agree. At each address the first of `kernels` that fits."""
     probes: dict[int, list[int]] = {}
     for index, kernel in enumerate(kernels):
         probes.setdefault(kernel.banner_link_vaddr - kernel.text_link_vaddr, []).append(index)
-    doubtful = None
     for text_paddr in load_addresses(image.runs):
         for offset, indices in probes.items():
             seen = image.read_available(text_paddr + offset, BANNER_PROBE)
             if seen is None or not seen.startswith(b"Linux version "):
                 continue
-            for index in indices:
-                found = _match(image, kernels[index], text_paddr)
-                if found is None:
-                    continue
-                if found.agreement >= MAJORITY:
-                    return index, found
-                doubtful = found
-    if doubtful is not None:
-        raise AttachError(
-            f"the kernel at physical address {doubtful.text_paddr:#x} is damaged: only "
-            f"{doubtful.agreement:.0%} of its pointers agree where it was loaded; the image was probably "
-            "smeared or truncated while it was taken"
-        )
-    return None
+            matches = ((index, _match(image, kernels[index], text_paddr)) for index in indices)
+            hit = next(((index, found) for index, found in matches if found), None)
+            if hit is not None:
+                yield hit
 
 
 def _match(image: Readable, kernel: Candidate, text_paddr: int) -> Found | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,6 +32,10 @@ class Tables(Protocol):
 class UnreadableSnapshot(Exception):
     """A physical address that the image does not hold was needed."""
 
+    def __init__(self, paddr: int) -> None:
+        super().__init__(f"{paddr:#x}")
+        self.paddr = paddr
+
 
 @dataclass(frozen=True)
 class SnapshotLayout:
@@ -38,8 +43,9 @@ class SnapshotLayout:
 
     `text_paddr`/`text_vaddr`: `_text` in guest-physical memory and in the snapshot's address space. `shift`:
     virtual minus link-time address. `size`: bytes from `_text` to `_end`. `root_paddr`: `init_top_pgt`.
-    `levels`: of paging. The three bases are the kernel's own variables; `cpus` is how many were online.
-    """
+    `levels`: of paging. The three bases are the kernel's own variables. `cpu_numbers` are the CPUs that
+    worked: those online, and those `stopped_cpus` that were so until the kernel stopped them at its end (a
+    panic, a halt)."""
 
     text_paddr: int
     text_vaddr: int
@@ -50,22 +56,47 @@ class SnapshotLayout:
     page_offset_base: int
     vmalloc_base: int
     vmemmap_base: int
-    cpus: int
+    cpu_numbers: tuple[int, ...] = ()
+    stopped_cpus: tuple[int, ...] = ()
+
+    @property
+    def cpus(self) -> int:
+        """How many CPUs worked."""
+        return len(self.cpu_numbers)
 
     def translate(self, image: Tables, vaddr: int) -> paging.Translation | None:
         """Walk the snapshot's own page tables, which an attacker may have changed; None where nothing is
-        mapped."""
-
-        def read_u64(paddr: int) -> int:
-            word = image.table_entry(paddr)
-            if word is None:
-                raise UnreadableSnapshot(f"{paddr:#x}")
-            return word
-
+        mapped, or the tables are not in the image."""
         try:
-            return paging.walk(read_u64, self.root_paddr, vaddr, self.levels)
+            return self.walk(image, vaddr)
         except UnreadableSnapshot:
             return None
+
+    def walk(self, image: Tables, vaddr: int, root_paddr: int | None = None) -> paging.Translation | None:
+        """The same, but UnreadableSnapshot if a page table is not in the image; `root_paddr` is by default
+        that of the kernel's own tables."""
+        root = self.root_paddr if root_paddr is None else root_paddr
+        return paging.walk(_entries(image), root, vaddr, self.levels)
+
+    def last_table(self, image: Tables, vaddr: int) -> int | None:
+        """The physical address of the page table with the entry of the page at an address; None where there
+        is none, or a large page."""
+        try:
+            return paging.last_table(_entries(image), self.root_paddr, vaddr, self.levels)
+        except UnreadableSnapshot:
+            return None
+
+
+def _entries(image: Tables) -> Callable[[int], int]:
+    """How to read an entry of a page table. It raises UnreadableSnapshot."""
+
+    def read_u64(paddr: int) -> int:
+        word = image.table_entry(paddr)
+        if word is None:
+            raise UnreadableSnapshot(paddr)
+        return word
+
+    return read_u64
 
 
 def read_layout(image: Readable, symbols: SymbolTable, text: int, end: int, found: Found) -> SnapshotLayout:
@@ -93,6 +124,7 @@ def read_layout(image: Readable, symbols: SymbolTable, text: int, end: int, foun
     if root is None:
         raise AttachError("the kernel has no init_top_pgt; it is older than the bridge knows")
     levels = 5 if static("__pgtable_l5_enabled", 4) else 4
+    online, stopped = _cpus(static)
     return SnapshotLayout(
         found.text_paddr,
         (text + found.shift) & U64,
@@ -103,13 +135,23 @@ def read_layout(image: Readable, symbols: SymbolTable, text: int, end: int, foun
         needed("page_offset_base"),
         needed("vmalloc_base"),
         needed("vmemmap_base"),
-        _online_cpus(image, symbols, text, found),
+        _bits(online | stopped),
+        _bits(stopped),
     )
 
 
-def _online_cpus(image: Readable, symbols: SymbolTable, text: int, found: Found) -> int:
-    mask = symbols.get("__cpu_online_mask")
-    if mask is None:
-        return 0
-    data = image.read_available(found.text_paddr + mask - text, MAX_CPUS // 8)
-    return 0 if data is None else int.from_bytes(data, "little").bit_count()
+def _cpus(static: Callable[[str, int], int | None]) -> tuple[int, int]:
+    """The masks of the CPUs that were online, and of those that were stopped.
+
+    A CPU that is taken offline first loses its bit in the mask of active ones; one that the kernel stops
+    (`stop_this_cpu`, arch/x86/kernel/process.c) loses that in the mask of those online, and no other.
+    """
+    count = static("nr_cpu_ids", 4)
+    possible = (1 << min(MAX_CPUS if count is None else count, MAX_CPUS)) - 1
+    online = (static("__cpu_online_mask", MAX_CPUS // 8) or 0) & possible
+    active = (static("__cpu_active_mask", MAX_CPUS // 8) or 0) & possible
+    return online, active & ~online
+
+
+def _bits(mask: int) -> tuple[int, ...]:
+    return tuple(number for number in range(mask.bit_length()) if mask >> number & 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hybridbridge_vol.machine.paging import Translation
 from hybridbridge_vol.memory_image.physical import PhysicalImage
-from hybridbridge_vol.snapshot.kernel_layout import SnapshotLayout
+from hybridbridge_vol.snapshot.kernel_layout import SnapshotLayout, UnreadableSnapshot
 from hybridbridge_vol.units import PAGE_SIZE
 
 
@@ -26,6 +26,22 @@ class VirtualMemory:
     def translate(self, vaddr: int) -> Translation | None:
         """Walk the snapshot's own page tables, which may be forged; None if they lead nowhere."""
         return self.layout.translate(self.image, vaddr)
+
+    def why_unreadable(self, vaddr: int) -> str | None:
+        """Why nothing can be read at a virtual address, in a few words; None if something can."""
+        offset = vaddr - self.layout.text_vaddr
+        paddr = self.layout.text_paddr + offset
+        if not 0 <= offset < self.layout.size:
+            try:
+                place = self.layout.walk(self.image, vaddr)
+            except UnreadableSnapshot as error:
+                return f"its page table is not in the image: {self.image.why_absent(error.paddr)}"
+            if place is None:
+                return "a pointer of the snapshot's leads to where it has no memory"
+            paddr = place.paddr
+        if self.image.read_available(paddr, 1) is not None:
+            return None
+        return f"not in the image: {self.image.why_absent(paddr)}"
 
     def static(self, offset: int, size: int) -> bytes | None:
         """`size` bytes of the kernel image, read where it was found, not by page tables; None if any is

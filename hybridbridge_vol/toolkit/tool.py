@@ -7,7 +7,7 @@ dropped in silence and no guess is shown as an answer.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from hybridbridge_vol.guest.kernel import GuestKernel
@@ -96,6 +96,10 @@ class Tool:
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
         """The answer, row by row. Raises OSError and CallRolledBack only where no row at all can be made."""
         raise NotImplementedError
+
+    def for_table(self, rows: Iterable[Row]) -> Iterable[Row]:
+        """The rows as a table for a person has them; a tool may join those that belong together."""
+        return rows
 
 
 @runtime_checkable

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from errno import EINVAL
 from itertools import takewhile
 
+from hybridbridge_vol.guest.endless import MAX_FILE_SIZE
 from hybridbridge_vol.guest.file_content import IncompleteFile, MissingRange, Piece, PieceKind
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.pid import text
@@ -23,10 +25,16 @@ class Cat(Tool):
     notes = (
         "`hb run` writes the bytes as they are (on a terminal control characters are escaped). With --format "
         "json or csv, and in Volatility, each line is a row. Files of the guest's own file systems come "
-        "from its page cache: what that lacks is left out and reported by its range, never shown as zeros."
+        "from its page cache: what that lacks is left out and reported by its range, never shown as zeros. "
+        "With --offset and --length only that part of each file is read: of /proc/PID/mem, say, where "
+        "offsets are addresses of the process, or of /proc/PID/pagemap, which do not end."
     )
     example = "/etc/passwd"
-    options = (Option("path", str, "a file of the guest", many=True, positional=True),)
+    options = (
+        Option("path", str, "a file of the guest", many=True, positional=True),
+        Option("offset", int, "begin at this byte of each file, 0x... for hexadecimal"),
+        Option("length", int, f"read at most so many bytes (with --offset: {MAX_FILE_SIZE} by default)"),
+    )
     columns = (
         Column("LINE", "int", "line number, from 1"),
         Column("TEXT", "str", "the line, without its newline"),
@@ -41,7 +49,7 @@ class Cat(Tool):
         for path in paths:
             head = (path,) if len(paths) > 1 else ()
             try:
-                data, missing = kernel.files.read(in_guest(path)), None
+                data, missing = _content(kernel, in_guest(path), options), None
             except IncompleteFile as error:
                 data, missing = _up_to_the_first_gap(error.pieces), why(path, error)
             except UNREADABLE as error:
@@ -59,10 +67,34 @@ class Cat(Tool):
         """The bytes of the files, one after the other, or why one cannot be read."""
         for path in options["path"]:
             try:
-                for piece in kernel.files.pieces(in_guest(path)):
+                part = _part(options)
+                whole = in_guest(path)
+                pieces = kernel.files.window(whole, *part) if part else kernel.files.pieces(whole)
+                for piece in pieces:
                     yield from _raw_piece(path, piece)
             except UNREADABLE as error:
                 yield why(path, error)
+
+
+def _part(options: Options) -> tuple[int, int] | None:
+    """Offset and size of the part of each file that is asked for; None for the whole. OSError."""
+    offset, length = options["offset"], options["length"]
+    if offset is None and length is None:
+        return None
+    if (offset or 0) < 0 or (length or 0) < 0:
+        raise OSError(EINVAL, "--offset and --length are not negative")
+    return offset or 0, MAX_FILE_SIZE if length is None else length
+
+
+def _content(kernel: GuestKernel, path: str, options: Options) -> bytes:
+    """A file, or the part of it that is asked for. IncompleteFile, and what reading raises."""
+    part = _part(options)
+    if part is None:
+        return kernel.files.read(path)
+    pieces = list(kernel.files.window(path, *part))
+    if any(piece.kind is PieceKind.MISSING for piece in pieces):
+        raise IncompleteFile(path, pieces)
+    return b"".join(piece.data or bytes(piece.size) for piece in pieces)
 
 
 def _raw_piece(path: str, piece: Piece) -> Iterator[bytes | Unavailable]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.toolkit.cells import Unavailable
@@ -14,13 +14,15 @@ class Check(Tool):
     help = "Kernel code, constants and tables of functions that differ from the trusted kernel's"
     notes = (
         "Compares text, .rodata (with the system call tables and all constant tables of operations), "
-        "function pointers that were linked into data, the interrupt descriptor table, and code and "
-        "constants of the listed modules. A change by boot-time patching at a site that the kernel's own "
+        "function pointers that were linked into data, the interrupt descriptor table, and code, constants "
+        "and linked function pointers of the listed modules. A pointer that trusted code stores there is "
+        "accepted. A change by boot-time patching at a site that the kernel's own "
         "tables list is accepted if it is exactly what the kernel itself would write there. A clean kernel "
         "gives no row. A change by the kernel's own tracer, a kprobe or a livepatch is reported by that "
         "name, with the function that is called. Not in a memory image, and so not compared: registers of "
         "the processor (the entry point in MSR_LSTAR, IDTR). Not compared: pointers that the kernel stores "
-        "while it runs, and modules that are not listed."
+        "while it runs, and modules that are not listed. A table joins many rows of one module and cause to "
+        "one, which says how many they are; --format json has them all."
     )
     runs_kernel = False
     columns = (
@@ -45,6 +47,11 @@ class Check(Tool):
         for one in differences(kernel):
             found = Unavailable(one.found or "") if one.what == "missing" else one.found
             yield Row((one.what, one.vaddr, one.offset, one.symbol, one.expected, found, one.leads))
+
+    def for_table(self, rows: Iterable[Row]) -> Iterable[Row]:
+        from hybridbridge_vol.check.grouping import grouped
+
+        return grouped(rows)
 
 
 TOOL = Check()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import fnmatch
-import os
 import stat
 from collections.abc import Iterator
 from itertools import chain
@@ -13,14 +12,16 @@ from typing import ClassVar, NamedTuple, Self
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.guest.file_attributes import FileAttributes
 from hybridbridge_vol.guest.kernel import GuestKernel
-from hybridbridge_vol.procfs.mounts import parse_mount
-from hybridbridge_vol.procfs.sources import Source, split_lines
+from hybridbridge_vol.procfs.mounts import Mount
+from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Cell
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
+from hybridbridge_vol.tools.file_system.accounts import Accounts
+from hybridbridge_vol.tools.file_system.mounts import Mounts
 from hybridbridge_vol.tools.file_system.walk import Entry, deleted_files, walk
 
-_CELLS_WITHOUT_NAME = 12
+_CELLS_WITHOUT_NAME = 15
 """Columns before STATE, PATH and TARGET."""
 
 
@@ -50,6 +51,8 @@ class Files(Tool):
         Column("NLINK", "int", "hard links"),
         Column("UID", "int", "owner"),
         Column("GID", "int", "group"),
+        Column("USER", "str", "owner's name in the guest's own files; #ID where there is none"),
+        Column("GROUP", "str", "group's name, the same way"),
         Column("SIZE", "int", "bytes"),
         Column("CACHED", "int", "bytes of a regular file that are in memory, in whole pages"),
         Column("MTIME", "time", "content changed"),
@@ -58,14 +61,15 @@ class Files(Tool):
         Column("BTIME", "time", "made"),
         Column("INODE", "int", "number in its file system"),
         Column("FS", "str", "type of its file system"),
+        Column("MOUNT", "str", "where its file system is mounted"),
         Column("STATE", "str", "deleted, in use by PID"),
         Column("PATH", "str", "absolute path"),
         Column("TARGET", "str", "where a symbolic link points; for a deleted file: where it can be read"),
     )
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
-        selection = _Selection.of(kernel, options)
-        kinds = _file_systems(kernel)
+        mounts, accounts = Mounts.of(kernel.files), Accounts(kernel.files)
+        selection = _Selection.of(mounts, options)
         entries = deleted_files(kernel)
         if not options["deleted"]:
             entries = chain(walk(kernel.files, options["mount"] or "/"), entries)
@@ -75,37 +79,44 @@ class Files(Tool):
                 continue
             if entry.attributes is None:
                 yield Row((*[entry.error] * _CELLS_WITHOUT_NAME, entry.state or None, shown, None))
-            elif selection.takes(entry, entry.attributes):
-                yield _row(kernel, entry, kinds.get(entry.attributes.dev))
+                continue
+            mount = mounts.holding(entry)
+            if selection.takes(entry, entry.attributes, mount):
+                yield _row(kernel, entry, mount, accounts)
 
 
 class _Selection(NamedTuple):
-    """What the options ask for: a pattern for paths, a device, the earliest change, executable files."""
+    """What the options ask for: a pattern for paths, a mount, the earliest change, executable files."""
 
     pattern: str | None
-    device: int | None
+    mount: Mount | None
     after: float | None
     executable: bool
 
     @classmethod
-    def of(cls, kernel: GuestKernel, options: Options) -> Self:
-        """OptionError for a time that is not one."""
-        mount = options["mount"]
-        device = kernel.files.attributes(mount).dev if mount else None
-        return cls(options["path"], device, _moment(options["changed-after"]), options["executable"])
+    def of(cls, mounts: Mounts, options: Options) -> Self:
+        """OptionError for a time that is not one, and for a path where nothing is mounted."""
+        mount = None
+        if options["mount"]:
+            mount = mounts.at(options["mount"])
+            if mount is None:
+                raise OptionError(
+                    f"--mount {options['mount']}: nothing is mounted there; `mounts` lists what is"
+                )
+        return cls(options["path"], mount, _moment(options["changed-after"]), options["executable"])
 
     def takes_path(self, path: str) -> bool:
         return self.pattern is None or fnmatch.fnmatchcase(path, self.pattern)
 
-    def takes(self, entry: Entry, attributes: FileAttributes) -> bool:
-        if self.device is not None and attributes.dev != self.device:
+    def takes(self, entry: Entry, attributes: FileAttributes, mount: Mount | None) -> bool:
+        if self.mount is not None and mount != self.mount:
             return False
         if self.after is not None and max(attributes.mtime, attributes.ctime) < self.after:
             return False
         return not self.executable or (entry.is_regular and bool(attributes.mode & 0o111))
 
 
-def _row(kernel: GuestKernel, entry: Entry, kind: str | None) -> Row:
+def _row(kernel: GuestKernel, entry: Entry, mount: Mount | None, accounts: Accounts) -> Row:
     attributes = entry.attributes
     assert attributes is not None
     target: Cell = entry.path if entry.shown_as else None
@@ -120,6 +131,8 @@ def _row(kernel: GuestKernel, entry: Entry, kind: str | None) -> Row:
             attributes.nlink,
             attributes.uid,
             attributes.gid,
+            accounts.user(attributes.uid),
+            accounts.group(attributes.gid),
             attributes.size,
             _cached(kernel, entry) if entry.is_regular else None,
             attributes.mtime,
@@ -127,7 +140,8 @@ def _row(kernel: GuestKernel, entry: Entry, kind: str | None) -> Row:
             attributes.ctime,
             attributes.btime,
             attributes.ino,
-            kind,
+            mount.kind if mount else None,
+            mount.target if mount else None,
             entry.state or None,
             entry.shown_as or entry.path,
             target,
@@ -142,16 +156,6 @@ def _cached(kernel: GuestKernel, entry: Entry) -> Cell:
         return kernel.files.cached_bytes(entry.path)
     except UNREADABLE as error:
         return why(entry.path, error)
-
-
-def _file_systems(kernel: GuestKernel) -> dict[int, str]:
-    """The type of each mounted file system, by its device number."""
-    kinds = {}
-    for line in split_lines(kernel.files.read("/proc/self/mountinfo")):
-        mount = parse_mount(line)
-        major, minor = map(int, mount.device.split(":"))
-        kinds[os.makedev(major, minor)] = mount.kind
-    return kinds
 
 
 def _moment(text: str | None) -> float | None:

@@ -26,7 +26,8 @@ class Maps(Tool):
     name = "maps"
     help = "Memory mappings of processes, as `pmap` shows them"
     notes = (
-        "Reads /proc/PID/maps, with --smaps /proc/PID/smaps. A kernel thread and a zombie have no mappings. "
+        "Reads /proc/PID/maps, with --smaps /proc/PID/smaps; where that cannot be read, mappings are listed "
+        "without sizes. A kernel thread and a zombie have no mappings. "
         "`hb run DUMP memdump PID` writes their content."
     )
     example = "--pid 1 --smaps"
@@ -57,21 +58,28 @@ class Maps(Tool):
         for pid in chosen(kernel.files, options):
             path = f"/proc/{pid}/{'smaps' if options['smaps'] else 'maps'}"
             data, read_error = read_maps(kernel.files, path)
+            why_unsized: Unavailable | None = None
+            if read_error and options["smaps"]:  # the mappings are known nonetheless
+                path, why_unsized = f"/proc/{pid}/maps", read_error
+                data, read_error = read_maps(kernel.files, path)
             for mapping, sizes, source in entries(path, data):
                 if isinstance(mapping, Mapping):
-                    yield Row((pid, *_cells(mapping, sizes, options["smaps"])), sources=(source,))
+                    cells = _cells(mapping, sizes, options["smaps"], why_unsized)
+                    yield Row((pid, *cells), sources=(source,))
                 else:
                     yield Row((pid, *[Unavailable(f"{path}: {mapping}")] * width), sources=(source,))
             if read_error:
                 yield Row((pid, *[read_error] * width))
 
 
-def _cells(mapping: Mapping, sizes: dict[str, int], smaps: bool) -> Iterator[Cell]:
+def _cells(
+    mapping: Mapping, sizes: dict[str, int], smaps: bool, why_unsized: Unavailable | None
+) -> Iterator[Cell]:
     yield from (mapping.start_vaddr, mapping.end_vaddr, mapping.permissions, mapping.offset)
     yield from (mapping.device, mapping.inode, mapping.size // 1024)
     if smaps:
         for _name, keys, _help in _SIZES:
-            yield sum(sizes[key] for key in keys) if all(key in sizes for key in keys) else None
+            yield sum(sizes[key] for key in keys) if all(key in sizes for key in keys) else why_unsized
     yield mapping.path
 
 

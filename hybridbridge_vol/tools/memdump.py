@@ -16,12 +16,14 @@ from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 from hybridbridge_vol.tools.process import elf_core
 from hybridbridge_vol.tools.process.elf_core import Form, Identity, MappedFile, Segment
 from hybridbridge_vol.tools.process.listing import numbers
-from hybridbridge_vol.tools.process.memory import ProcessMemory, Region
+from hybridbridge_vol.tools.process.memory import Missing, ProcessMemory, Region
 from hybridbridge_vol.units import PAGE_SIZE
 
 LARGEST = 64 << 10
 """MiB of memory that are written if no limit is set."""
 MAX_THREADS = 4096
+_RANGES_NAMED = 8
+"""Ranges of one mapping that a message lists for each reason."""
 _ROOM_FOR_NOTES = 256 << 20
 """Bytes of headers and notes at most: those of so many threads."""
 
@@ -35,7 +37,8 @@ class Memdump(Tool):
         "--out, on a terminal and in Volatility the answer is a table of the mappings; otherwise the core "
         "itself goes to standard output. Registers are those with which each thread entered the kernel; "
         "floating point and vector registers of a thread that was running are not in memory. Signals are not "
-        "included. The core of a 32-bit program is a 32-bit core. No file is overwritten."
+        "included. The core of a 32-bit program is a 32-bit core. A page that cannot be read is zeros in the "
+        "core and is named with its reason; it spoils no other. No file is overwritten."
     )
     example = "1 --out init.core"
     options = (
@@ -73,9 +76,8 @@ class Memdump(Tool):
         memory = _survey(kernel, options)
         yield from core(memory)
         for region in memory.regions:
-            if region.why_lost:
-                start = region.mapping.start_vaddr
-                yield Unavailable(f"the mapping at {start:#x} is incomplete: {region.why_lost.reason}")
+            for reason in _missing(region):
+                yield Unavailable(f"the mapping at {region.mapping.start_vaddr:#x} is incomplete: {reason}")
         if memory.read_error:
             yield memory.read_error
 
@@ -88,15 +90,34 @@ def _survey(kernel: GuestKernel, options: Options) -> ProcessMemory:
 def _cells(region: Region) -> tuple[Cell, ...]:
     mapping = region.mapping
     lost: Cell = (region.size("lost") + region.unread) // 1024
-    if lost or region.why_lost:
-        reason = region.why_lost.reason if region.why_lost else "unreadable"
-        lost = Unavailable(f"{lost} KiB at {mapping.start_vaddr:#x}: {reason}")
+    if region.missing:
+        lost = Unavailable("; ".join(_by_reason(region.missing)))
     dumped = (region.size("there") - region.unread) // 1024
     absent, swapped = region.size("absent") // 1024, region.size("swapped") // 1024
     return (
         mapping.start_vaddr, mapping.end_vaddr, mapping.permissions, mapping.size // 1024,
         dumped, absent, swapped, lost, mapping.path,
     )  # fmt: skip
+
+
+def _missing(region: Region) -> Iterator[str]:
+    """What the core lacks of a mapping that the process had."""
+    swapped = [
+        Missing(run.start_vaddr, run.end_vaddr, "swapped out")
+        for run in region.runs
+        if run.state == "swapped"
+    ]
+    yield from _by_reason([*region.missing, *swapped])
+
+
+def _by_reason(missing: list[Missing]) -> Iterator[str]:
+    """For each reason how much is missing, and where."""
+    for reason in dict.fromkeys(item.reason for item in missing):
+        ranges = [item for item in missing if item.reason == reason]
+        size = sum(item.end_vaddr - item.start_vaddr for item in ranges)
+        where = ", ".join(f"{item.start_vaddr:#x}-{item.end_vaddr:#x}" for item in ranges[:_RANGES_NAMED])
+        more = f" and {len(ranges) - _RANGES_NAMED:,} more ranges" if len(ranges) > _RANGES_NAMED else ""
+        yield f"{size // 1024} KiB at {where}{more}: {reason}"
 
 
 def _write(memory: ProcessMemory, path: str) -> None:

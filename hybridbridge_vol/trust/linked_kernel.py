@@ -34,19 +34,18 @@ class LinkedKernel:
 
     def relocated(self, shift: int) -> bytearray:
         """A copy as it stands in memory before it first runs, `shift` added to every address."""
+        import numpy as np  # 0.1 s, which adding a kernel does without
+
         flat = self.flat.copy()
         for sites, step, size in (
             (self.abs32, shift, 4),
             (self.inverse32, -shift, 4),
             (self.abs64, shift, 8),
         ):
-            mask = (1 << 8 * size) - 1
-            if step & mask == 0:
-                continue
-            field = struct.Struct("<I" if size == 4 else "<Q")
-            read, write = field.unpack_from, field.pack_into
-            for site in sites:
-                write(flat, site, read(flat, site)[0] + step & mask)
+            # the numbers at each offset, aligned or not
+            kind = np.dtype("<u4" if size == 4 else "<u8")
+            numbers = np.ndarray((max(len(flat) - size + 1, 0),), kind, flat, 0, (1,))
+            numbers[np.frombuffer(sites, np.uint32)] += kind.type(step & (1 << 8 * size) - 1)
         return flat
 
 

@@ -111,6 +111,14 @@ def read(folder: Path, name: str) -> bytes | None:
         return None
 
 
+def checksum(folder: Path, name: str) -> int | None:
+    """What names the contents of one module's file; None if it is not kept."""
+    try:
+        return _archive(folder).getinfo(name).CRC
+    except (KeyError, OSError, zipfile.BadZipFile):
+        return None
+
+
 def load(folder: Path, name: str) -> ModuleFile | None:
     """One module, read and parsed; None if it is not kept or cannot be used."""
     data = read(folder, name)

@@ -15,12 +15,15 @@ from hybridbridge_vol.errors import StoreError
 from hybridbridge_vol.kernel_file.symbols import Symbols
 from hybridbridge_vol.machine.cpu import CpuState
 from hybridbridge_vol.machine.memory import HostMapping
+from hybridbridge_vol.snapshot.machine_state import running_constant
 from hybridbridge_vol.trust import files
 from hybridbridge_vol.trust.placement import Layout, draw_layout, overlap
 from hybridbridge_vol.units import START_KERNEL_MAP, Progress
 
 if TYPE_CHECKING:
     from hybridbridge_vol.kernel_file.kernel import KernelImage
+
+_LONGEST_FUNCTION = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,22 @@ class StoredKernel:
         if zlib.crc32(packed) != self._symbols_checksum:
             raise StoreError(f"{path}: corrupt; remove the entry with 'hb trust rm' and add the kernel again")
         return Symbols.unpack(packed)
+
+    def booted_function(self, name: str) -> tuple[int, bytes]:
+        """A function's link-time address and its code, as booted; both empty if the kernel has none of this
+        name."""
+        vaddr, boots = self.symbols.get(name), self.boots()
+        if vaddr is None or not boots:
+            return 0, b""
+        end = self.symbols.next_address(vaddr) or vaddr
+        start = self.text_paddr + vaddr - self.text_link_vaddr
+        return vaddr, bytes(boots[0].map_memory().view[start : start + min(end - vaddr, _LONGEST_FUNCTION)])
+
+    @cached_property
+    def running_constant(self) -> int | None:
+        """What `system_state` is while the kernel runs."""
+        vaddr, code = self.booted_function("kernel_init")
+        return running_constant(code, vaddr, self.symbols.get("system_state") or 0)
 
     def kernel_image(self) -> KernelImage:
         """The kernel file once more (a second: it is decompressed and decoded)."""

@@ -72,6 +72,7 @@ static void rest(void)
 #include "sockets.h"
 #include "processes.h"
 #include "files.h"
+#include "memory.h"
 
 static const struct { const char *name; void (*play)(char **); int arguments; } roles[] = {
 	{ "server", server, 3 }, { "client", client, 4 }, { "closer", closer, 3 }, { "leaver", leaver, 2 },
@@ -79,6 +80,7 @@ static const struct { const char *name; void (*play)(char **); int arguments; } 
 	{ "caller", caller, 2 }, { "sniffer", sniffer, 0 }, { "threads", threads, 2 }, { "zombie", zombie, 1 },
 	{ "stopped", stopped, 0 }, { "traced", traced, 0 }, { "waiting", waiting, 0 }, { "memfd", memfd, 1 },
 	{ "idle", idle, 0 }, { "files", files, 1 }, { "ipc", ipc, 1 }, { "terminal", terminal, 0 },
+	{ "memory", memory, 1 },
 };
 
 static void play(int count, char **arguments)

@@ -37,6 +37,7 @@ ip neigh add 192.0.2.1 lladdr 02:00:00:00:00:01 dev dummy0 nud permanent
 ip neigh add 192.0.2.77 lladdr 02:00:00:00:00:4d dev dummy0 nud permanent
 ip -6 neigh add 2001:db8::1 lladdr 02:00:00:00:00:01 dev dummy0 nud permanent
 
+[ ! -e /srv/disks.sh ] || . /srv/disks.sh
 . /srv/workload.sh
 /usr/libexec/observer /srv/plan
 echo "init: the observer came back"

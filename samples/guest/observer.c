@@ -26,6 +26,7 @@
 
 #include "records.h"
 #include "tree.h"
+#include "process_memory.h"
 #include "connections.h"
 #include "last_reading.h"
 
@@ -135,6 +136,8 @@ static void obey(char *line)
 		record_file('l', rest);
 	else if (!strcmp(line, "processes"))
 		each_process_file(rest, 0, record_late);
+	else if (!strcmp(line, "memory"))
+		each_process_memory(rest);
 	else if (!strcmp(line, "hold"))
 		hold(rest);
 	else if (!strcmp(line, "settle"))

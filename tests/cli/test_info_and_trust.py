@@ -44,7 +44,7 @@ FACTS = Facts(
 
 def test_info_writes_labelled_facts(hb: Hb, monkeypatch: pytest.MonkeyPatch) -> None:
     module: Any = ModuleType("hybridbridge_vol.workflow.describe_image")
-    module.describe = lambda dump, store, progress: FACTS
+    module.describe = lambda dump, store, progress, kernel_at: FACTS
     monkeypatch.setitem(sys.modules, module.__name__, module)
     status, out, _ = hb("info", "dump.raw")
     assert status == 0

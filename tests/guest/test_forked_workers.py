@@ -11,15 +11,19 @@ import sys
 import threading
 import time
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from batches import children_of
+from sessions import session_with
 
 from hybridbridge_vol import tools
+from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.guest import forked_workers
 from hybridbridge_vol.guest.forked_workers import Duties
 from hybridbridge_vol.guest.session import open_session
+from hybridbridge_vol.guest.workers import SnapshotWorkers
 
 Lab = Any
 ORIGINAL = os.getpid()
@@ -159,3 +163,26 @@ def test_a_tool_gives_the_same_rows_on_one_processor_and_on_three(
     assert answers[0] == answers[1]
     assert forked and all(forked)
     assert calls[1] == pytest.approx(calls[0], rel=0.2)  # those of the workers are counted
+
+
+def test_what_a_worker_has_proven_is_known_to_this_process_too(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forked_workers, "can_fork", lambda: True)
+    asked, end = tmp_path / "asked", time.monotonic() + 120
+    with session_with(lab, "6.12", Mode.AUTO) as session:
+        session.workers = SnapshotWorkers(session.caller.hybrid, processors=2)
+
+        def answer(path: str) -> bytes:
+            if os.getpid() == ORIGINAL:
+                while not asked.exists():  # the other part is a worker's
+                    assert time.monotonic() < end
+                    time.sleep(0.01)
+                return b""
+            asked.touch()
+            return session.files.read(path)
+
+        _, read = session.workers.map(answer, ["", "/proc/interrupts"])
+        memo = session.bridge.memo
+    with session_with(lab, "6.12", Mode.FAST, memo) as again:
+        assert again.files.read("/proc/interrupts") == read

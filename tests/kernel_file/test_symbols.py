@@ -123,3 +123,13 @@ def test_data_that_is_not_a_packed_table_is_refused(junk: bytes) -> None:
 
 def test_a_pattern_matches_the_whole_name() -> None:
     assert not list(Symbols.build(TABLE).matching(re.escape("schedul")))
+
+
+@given(symbol_tables, st.lists(st.text("abc_.", min_size=1, max_size=4), max_size=9))
+def test_many_names_are_found_at_once_as_one_by_one(
+    table: list[tuple[int, str, str]], others: list[str]
+) -> None:
+    symbols = Symbols.build(table)
+    names = {name for _address, _kind, name in table} | set(others)
+    found = symbols.find(names)
+    assert all(found.get(name, []) == symbols.addresses(name) for name in names)

@@ -119,6 +119,42 @@ def test_what_an_unknown_writer_leaves_out_is_absent_not_zeros() -> None:
     assert contents.missing == [(PAGE, 2 * PAGE)]
 
 
+def test_why_memory_is_absent_is_said_by_the_program_that_wrote_the_file(tmp_path: Path) -> None:
+    """QEMU's, an unknown writer's, and what was cut off."""
+    start = headers_size(1, QEMU)
+    cut = elf_core([Load(0, 3 * MIB, start, 8 * MIB)], QEMU) + bytes(3 * MIB)
+    other = elf_core([Load(0, 3 * MIB, PAGE, 8 * MIB)]).ljust(PAGE, b"\0") + bytes(3 * MIB)
+    short = elf_core([Load(0, 8 * MIB, PAGE)]).ljust(PAGE, b"\0") + bytes(3 * MIB)
+    for data, words in ((cut, "left out by QEMU"), (other, "left out by the program"), (short, "truncated")):
+        path = tmp_path / "dump.elf"
+        path.write_bytes(data)
+        with open_image(path) as image:
+            assert image.missing == ((3 * MIB, 5 * MIB),)
+            assert words in image.why_absent(4 * MIB)
+            assert image.why_absent(9 * MIB) == "outside of the image's ranges"
+            assert image.ranges == [(0, 3 * MIB)]
+
+
+def test_zeros_of_makedumpfile_are_zeros_and_a_caution_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "dump.elf"
+    path.write_bytes(makedumpfiles([(0, b"a" * 3 * MIB, 5 * MIB), (5 * MIB, b"b" * MIB, MIB)]))
+    with open_image(path) as image:
+        assert image.read(4 * MIB, 2) == b"\0\0"
+        assert image.left_out == "2,048 KiB by makedumpfile"
+        assert image.caution is not None and "read as zeros" in image.caution
+    contents = parse_elf_core(source(makedumpfiles([(0, b"a" * PAGE, PAGE)])))
+    assert contents.left_out is None and contents.caution is None
+
+
+@given(st.lists(st.integers(0, (1 << 64) - 1), max_size=8), st.binary(max_size=439))
+def test_the_page_tables_of_each_cpu_are_in_qemus_notes(roots: list[int], short: bytes) -> None:
+    """CR3 lies where QEMUCPUState has it; a note that is too short is passed over."""
+    notes = b"".join(note(b"QEMU", bytes(416) + struct.pack("<Q", root) + bytes(16)) for root in roots)
+    notes += note(b"QEMU", short[:420]) + note(b"CORE", bytes(440))
+    data = elf_core([Load(0, PAGE, headers_size(1, notes))], notes) + bytes(PAGE)
+    assert [cpu.cr3 for cpu in parse_elf_core(source(data)).cpus] == roots
+
+
 def test_a_truncated_core_of_makedumpfile_has_no_zeros_where_it_had_data() -> None:
     data = makedumpfiles([(0, b"a" * PAGE, 3 * PAGE), (3 * PAGE, b"b" * 4 * PAGE, 8 * PAGE)])
     contents = parse_elf_core(source(data, len(data) - 2 * PAGE))

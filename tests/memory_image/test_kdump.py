@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from elf_writer import note
 from hypothesis import given
 from hypothesis import strategies as st
 from kdump_writer import LZO, PAGE, SNAPPY, ZSTD, flat, kdump, packed
@@ -20,7 +21,7 @@ from sources import source
 
 from hybridbridge_vol.errors import ImageError
 from hybridbridge_vol.memory_image.flattened import Flattened
-from hybridbridge_vol.memory_image.kdump import KdumpPages
+from hybridbridge_vol.memory_image.kdump import KdumpPages, parse_kdump
 from hybridbridge_vol.memory_image.open import open_image
 from hybridbridge_vol.memory_image.physical import MAX_RUNS
 from hybridbridge_vol.memory_image.ranges import merged
@@ -122,6 +123,32 @@ def test_an_lzo_page_that_unpacks_to_more_than_a_page_is_missing() -> None:
 @given(st.binary(max_size=200), st.sampled_from([1, LZO, SNAPPY, ZSTD]))
 def test_random_compressed_pages_are_missing_or_a_page(stored: bytes, how: int) -> None:
     assert len(opened(kdump({0: (stored, how)})).read(0, PAGE)) in (0, PAGE)
+
+
+@pytest.mark.parametrize(
+    ("level", "kinds"),
+    [
+        (0, ""),
+        (1, ""),
+        (2, " (cache pages)"),
+        (24, " (user data, free pages)"),
+        (31, " (cache pages, private cache pages, user data, free pages)"),
+    ],
+)
+def test_the_kinds_of_pages_that_a_dump_level_leaves_out(level: int, kinds: str) -> None:
+    data = kdump({0: packed(A), 3: packed(B)}, present=[1, 2], level=level)
+    contents = parse_kdump(source(data))
+    words = f"left out by makedumpfile, dump level {level}{kinds}"
+    assert contents.left_out == f"8 KiB {words}"
+    assert contents.why_absent(PAGE) == contents.why_absent(2 * PAGE + 5) == words
+    assert contents.why_absent(0) is None and contents.why_absent(9 * PAGE) is None
+
+
+def test_the_page_tables_of_each_cpu_are_in_the_notes_of_a_dump_that_qemu_wrote() -> None:
+    notes = note(b"QEMU", bytes(416) + (0x1234000).to_bytes(8, "little") + bytes(16))
+    data = kdump({0: packed(A)}, notes=notes)
+    assert [cpu.cr3 for cpu in parse_kdump(source(data)).cpus] == [0x1234000]
+    assert parse_kdump(source(kdump({0: packed(A)}))).cpus == []
 
 
 def test_one_part_of_a_split_dump_is_refused() -> None:

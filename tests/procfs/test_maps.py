@@ -70,7 +70,8 @@ def test_each_entry_names_the_bytes_it_was_read_from(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "file"), [("maps", "maps"), ("maps", "smaps"), ("lsof", "maps")])
 def test_a_task_without_memory_has_no_mappings_however_the_kernel_says_so(name: str, file: str) -> None:
-    """6.16 answers ESRCH for kernel threads; any other error is told."""
+    """6.16 answers ESRCH for kernel threads; any other error is told, in a row of its own, or in each mapping
+    whose sizes it hides."""
     tool, pid = tools.load(name), os.getpid()
     options = {option.name: option.default for option in tool.options} | {"pid": (pid,)}
     if name == "maps":
@@ -87,7 +88,8 @@ def test_a_task_without_memory_has_no_mappings_however_the_kernel_says_so(name: 
 
     assert untold(b"") == []
     assert untold(OSError(ESRCH, os.strerror(ESRCH))) == []
-    assert len(untold(OSError(EIO, os.strerror(EIO)))) == 1
+    told = len(untold(OSError(EIO, os.strerror(EIO))))
+    assert told == 1 if file == "maps" else told > 10
 
 
 def test_a_cyclic_list_of_mappings_ends_with_an_error() -> None:

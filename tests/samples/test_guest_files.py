@@ -19,6 +19,7 @@ from package_makers import deb
 
 from samples import guest_files
 from samples.apt import AptError
+from samples.guest_files import chosen
 from samples.initramfs import Archive, link_target, needed_libraries, userland
 from samples.modules import aliases, dependencies, load_order, softdeps
 from samples.workload import ACTOR, ACTORS, USERS, workload
@@ -255,6 +256,13 @@ def test_a_module_comes_after_those_that_it_depends_on(tmp_path: Path) -> None:
 def test_modules_that_a_kernel_lacks_are_left_out_and_circles_end(tmp_path: Path) -> None:
     order = load_order(kernel_package(tmp_path), ["none", "tun", "nf-base"])
     assert [module.name for module in order] == ["loop", "tun", "nf_base"]
+
+
+def test_modules_are_chosen_by_patterns_of_their_names_those_named_first(tmp_path: Path) -> None:
+    package = kernel_package(tmp_path)
+    assert chosen(package, ["tun", "none"]) == ["tun", "none"]
+    assert chosen(package, ["tun", "*", "!nf*"]) == ["tun", "bridge", "dummy", "loop", "stp"]
+    assert chosen(package, ["nf?base", "[xyz]*"]) == ["nf_base"]
 
 
 def test_what_a_module_asks_for_softly_comes_first_and_may_fail(tmp_path: Path) -> None:

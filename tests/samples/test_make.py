@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from samples import cache_key, compiler, guest_files
+from samples import cache_key, compiler, guest_files, module_guest
 from samples.make import SampleError, Spec, make_sample
 
 Keep = Callable[..., Path]
@@ -57,6 +57,7 @@ def test_whatever_makes_a_difference_is_in_the_name(package: Path) -> None:
     changes: dict[str, Any] = {
         "seed": 2, "ram": 512 << 20, "cpus": 2, "kaslr": False, "light": True, "append": "quiet",
         "format": "elf", "processes": 7, "la57": True, "accel": "kvm",
+        "modules": "server",
     }  # fmt: skip
     others = [replace(spec, **{field: value}) for field, value in changes.items()]
     names = {other.name(package) for other in (spec, *others)}
@@ -91,9 +92,10 @@ def test_whatever_goes_into_the_guest_makes_another_name(tmp_path: Path) -> None
 
 
 def test_every_file_of_the_guest_is_in_its_recipe() -> None:
-    recipe = guest_files.recipe(1, True, 0, routes=1)
-    files = {path for _, program in recipe.programs for path in compiler.sources(program)}
-    contents = {entry.data for entry in recipe.entries}
+    recipes = [guest_files.recipe(1, True, 0, disks=True, routes=1), module_guest.recipe("all")]
+    programs = [program for recipe in recipes for _, program in recipe.programs]
+    files = {path for program in programs for path in compiler.sources(program)}
+    contents = {entry.data for recipe in recipes for entry in recipe.entries}
     assert [
         path.name
         for path in guest_files.GUEST.iterdir()

@@ -24,6 +24,19 @@ GENERATIONS = {
 in bridge/test_kernels.py."""
 
 
+SERVERS = {
+    "5.10 server": Spec("5.10-cloud", ram=512 << 20, modules="server"),
+    "6.1 server": Spec("6.1-amd64", ram=512 << 20, modules="server"),
+    "6.12 server": Spec("6.12-cloud", ram=512 << 20, modules="server"),
+    "7.x server": Spec("7-cloud", ram=512 << 20, modules="server"),
+}
+"""Guests that only load the modules of a server."""
+
+ALL_MODULES = {
+    f"{kernel} all modules": Spec(kernel, ram=2 << 30, modules="all", append="module_seconds=400")
+    for kernel in ("5.10-cloud", "6.1-amd64", "6.1-rt", "6.12-amd64", "7-amd64")
+}
+"""Guests that load every module of their package that loads, as far as they get in so many seconds."""
 NETWORK = {
     "6.1 network": Spec("6.1-cloud", seed=21, light=True, routes=400),
     "6.12 network": Spec("6.12-cloud", seed=22, light=True, routes=4000),
@@ -69,7 +82,7 @@ class Lab:
     def sample(self, name: str) -> Sample:
         """The image of one generation; its kernel is trusted from then on."""
         if name not in self.samples:
-            sample = make_sample((GENERATIONS | NETWORK | SLOW_NETWORK)[name])
+            sample = make_sample((GENERATIONS | SERVERS | ALL_MODULES | NETWORK | SLOW_NETWORK)[name])
             self._sums[sample.dump] = sha256_of(sample.dump)
             self._trust(name, sample)
             self.samples[name] = sample

@@ -28,7 +28,7 @@ def held(spec: Spec, folder: Path, devices: Sequence[str] = ()) -> Iterator[qemu
     package = fetch(spec.kernel)
     (folder / "vmlinuz").write_bytes(read_vmlinuz(package))
     (folder / "initrd").write_bytes(guest_files.initramfs(package, spec.recipe()))
-    machine = _Machine(spec.ram, spec.cpus, spec.accel, spec.la57, tuple(devices))
+    machine = _Machine(spec.ram, spec.cpus, spec.accel, spec.la57, spec.nodes, (), tuple(devices))
     with qemu.running(folder, machine, "vmlinuz", "initrd", spec.command_line(), GUEST_SECONDS) as guest:
         guest.wait_for_capture()
         yield guest

@@ -11,25 +11,33 @@ ZLIB, LZO, SNAPPY, ZSTD = 1, 2, 4, 0x20
 
 
 def kdump(
-    pages: Mapping[int, tuple[bytes, int]], present: Iterable[int] = (), status: int = ZLIB, split: int = 0
+    pages: Mapping[int, tuple[bytes, int]],
+    present: Iterable[int] = (),
+    status: int = ZLIB,
+    split: int = 0,
+    level: int = 0,
+    notes: bytes = b"",
 ) -> bytes:
-    """`pages`: page number -> (data as it is stored, flags); `present`: pages that the dump leaves out."""
+    """`pages`: page number -> (data as it is stored, flags); `present`: pages that the dump leaves out, at a
+    dump level. `notes` are ELF notes, at the file's end."""
     max_page = max([*pages, *present], default=0) + 1
     bitmap_blocks = -(-max_page // (PAGE * 8))
     head = struct.pack(
         "<8si390s22xIiiIII", b"KDUMP   ", 6, bytes(390), status, PAGE, 1, 2 * bitmap_blocks, max_page, 0
     )
-    sub = struct.pack("<QiiQQ", 0, 0, split, 0, 0).ljust(96, b"\0") + struct.pack("<Q", max_page)
     bitmaps = b"".join(
         sum(1 << page for page in set(which)).to_bytes(bitmap_blocks * PAGE, "little")
         for which in ([*pages, *present], pages)
     )
+    stored_size = sum(len(stored) for stored, _flags in pages.values())
     data_offset = len(bitmaps) + 2 * PAGE + 24 * len(pages)
     descriptors, data = b"", b""
     for _page, (stored, flags) in sorted(pages.items()):
         descriptors += struct.pack("<QIIQ", data_offset + len(data), len(stored), flags, 0)
         data += stored
-    return head.ljust(PAGE, b"\0") + sub.ljust(PAGE, b"\0") + bitmaps + descriptors + data
+    sub = struct.pack("<QiiQQQQQQ", 0, level, split, 0, 0, 0, 0, data_offset + stored_size, len(notes))
+    sub = sub.ljust(96, b"\0") + struct.pack("<Q", max_page)
+    return head.ljust(PAGE, b"\0") + sub.ljust(PAGE, b"\0") + bitmaps + descriptors + data + notes
 
 
 def packed(content: bytes) -> tuple[bytes, int]:

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Self, TypeVar
 
 from hybridbridge_vol.errors import AttachError, CallRolledBack
@@ -26,6 +27,7 @@ from hybridbridge_vol.guest.values import (
     TaskList,
     Uname,
 )
+from hybridbridge_vol.guest.windows import window
 from hybridbridge_vol.netlink.messages import dump_request, is_last
 from hybridbridge_vol.netlink.sock_diag import SOCK_DIAG_BY_FAMILY, Table
 
@@ -88,6 +90,9 @@ class LiveFiles(_Answering):
     def pieces(self, path: str) -> Iterator[Piece]:
         data = self.read(path)
         yield Piece(PieceKind.DATA, 0, len(data), data)
+
+    def window(self, path: str, offset: int, size: int) -> Iterator[Piece]:
+        return window(partial(self.read_at, path), offset, size)
 
     def attributes(self, path: str, follow: bool = False) -> FileAttributes:
         self.replaced("attributes", path)

@@ -118,7 +118,7 @@ class SmallBridge:
         names = ModuleNames(lambda _name: None, sides.snapshot_all, sides.home_or_none, lambda _name: None)
         modules = SnapshotModules(snapshot, memo, names, per_cpu, AddedRoom(snapshot, memory))
         hole = HOME_LAYOUT.guard_hole.start
-        patches = list(twin_trampolines(prepared.trampolines, TEXT_VADDR, HOME_VADDR, hole))
+        patches = list(twin_trampolines(prepared.trampolines, TEXT_VADDR, HOME_VADDR, hole, None))
         twin_text = TwinText(text, (), SHIFT - HOME_DELTA, patches, trusted=memo.text)
         extent = TwinExtent.of(kernel.symbols, LINK, RODATA_END)
         twin = TwinPages(memory, twin_text, extent, memo.text, modules, snapshot.layout)
@@ -219,5 +219,6 @@ def _prepared(trampolines: Sequence[Trampoline], caches: Sequence[int]) -> Prepa
         per_cpu=PerCpuText(),
         constants=RuntimeConstants(),
         caches=list(caches),
+        slab_fields=None,
         proxy_task=ProxyTask(0, 0, 0, 0, 0, 0),
     )

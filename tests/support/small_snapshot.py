@@ -94,7 +94,16 @@ class SmallSnapshot:
         read = None if mappable else lambda paddr, size: bytes(self.data[paddr : paddr + size])
         self.image = PhysicalImage(ImageFile(path), Contents("raw", runs, read=read))
         layout = SnapshotLayout(
-            TEXT_PADDR, TEXT_VADDR, SHIFT, KERNEL_SIZE, root, 4, DIRECT_MAP, VMALLOC, 0xFFFF_EA00_0000_0000, 1
+            TEXT_PADDR,
+            TEXT_VADDR,
+            SHIFT,
+            KERNEL_SIZE,
+            root,
+            4,
+            DIRECT_MAP,
+            VMALLOC,
+            0xFFFF_EA00_0000_0000,
+            cpu_numbers=(0,),
         )
         self.memory = VirtualMemory(self.image, layout)
         self.sides = Sides(symbols(), LINK, KERNEL_SIZE, HOME_DELTA, SHIFT)

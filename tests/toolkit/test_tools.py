@@ -104,6 +104,10 @@ def test_a_smeared_line_of_lsmod_says_so_and_the_rest_is_shown() -> None:
     assert all(isinstance(cell, Unavailable) for cell in rows[2].values())
 
 
+WHOLE = {"offset": None, "length": None}
+"""Options of `cat` for whole files."""
+
+
 def test_cat_gives_lines_or_bytes() -> None:
     data = b"one\n\ntwo \xff\n"
     kernel = LiveKernel({"/proc/x": data})
@@ -114,7 +118,7 @@ def test_cat_gives_lines_or_bytes() -> None:
     ]
     cat = tools.load("cat")
     assert isinstance(cat, Raw)
-    assert list(cat.raw(kernel, {"path": ("/proc/x", "/proc/version")})) == [
+    assert list(cat.raw(kernel, {**WHOLE, "path": ("/proc/x", "/proc/version")})) == [
         data,
         Path("/proc/version").read_bytes(),
     ]
@@ -206,5 +210,5 @@ def test_what_cannot_be_a_path_is_refused(path: str) -> None:
             ask(tool, path=value)
     cat = tools.load("cat")
     assert isinstance(cat, Raw)
-    (chunk,) = cat.raw(LiveKernel(), {"path": (path,)})
+    (chunk,) = cat.raw(LiveKernel(), {**WHOLE, "path": (path,)})
     assert isinstance(chunk, Unavailable)

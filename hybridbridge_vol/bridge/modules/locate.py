@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from hybridbridge_vol.kernel_file.module import (
@@ -26,6 +26,8 @@ from hybridbridge_vol.kernel_file.module import (
 from hybridbridge_vol.machine.memory import page_up
 from hybridbridge_vol.units import PAGE_SIZE, U64
 
+STRUCT_SECTION = ".gnu.linkonce.this_module"
+"""A module's `struct module`."""
 Read = Callable[[int, int], bytes]
 """Bytes of the snapshot at a virtual address; what is not in the image reads as zero."""
 Resolve = Callable[[str], list[int]]
@@ -69,8 +71,9 @@ class Location:
         return in_text or 0 <= rodata_offset < page_up(self.rodata_size)
 
 
-def locate(name: str, file: ModuleFile, text_vaddr: int, read: Read) -> Location:
-    """Find where the module lies whose code begins at `text_vaddr`."""
+def locate(name: str, file: ModuleFile, text_vaddr: int, read: Read, pages: Sequence[int] = ()) -> Location:
+    """Find where the module lies whose code begins at `text_vaddr`. `pages` are those that its `struct
+    module` names, in its order."""
     text_layout, text_size = file.text_layout()
     rodata_layout, rodata_size = file.rodata_layout()
     sections = {index: text_vaddr + offset for index, offset in text_layout.items()}
@@ -84,7 +87,59 @@ def locate(name: str, file: ModuleFile, text_vaddr: int, read: Read) -> Location
         winner, count = _winner(starts)
         if 2 * count > len(starts):
             sections.setdefault(index, winner)
+    _place_data(file, sections, text_vaddr, rodata_vaddr, pages)
     return Location(name, file, text_vaddr, text_size, rodata_vaddr, rodata_size, sections)
+
+
+def segment_starts(
+    text_vaddr: int, rodata_vaddr: int | None, sizes: Sequence[int], pages: Sequence[int]
+) -> dict[int, int]:
+    """Where the segments begin by their order, of the numbers 0 to 3: code, constants, data that is constant
+    after initialisation, data, of so many bytes. Before 6.4 they lie behind each other, each at a new page;
+    since then `struct module` has where those lie that are not empty, data before constants
+    (include/linux/module.h, `enum mod_mem_type`)."""
+    code, constants, later, data = range(4)
+    behind_text = page_up(text_vaddr + sizes[code])
+    if rodata_vaddr == behind_text:
+        behind_rodata = page_up(behind_text + sizes[constants])
+        return {later: behind_rodata, data: page_up(behind_rodata + sizes[later])}
+    own = [segment for segment in (code, data, constants, later) if sizes[segment]]
+    first = pages.index(text_vaddr) if text_vaddr in pages else len(pages)
+    return dict(zip(own, pages[first:], strict=False))
+
+
+def _place_data(
+    file: ModuleFile,
+    sections: dict[int, int],
+    text_vaddr: int,
+    rodata_vaddr: int | None,
+    pages: Sequence[int],
+) -> None:
+    """Add the sections of data that no code refers to, such as those of static keys, to `sections`; none if
+    those that are known disagree."""
+    layouts = (file.text_layout(), file.rodata_layout(), file.later_layout(), file.data_layout())
+    starts = segment_starts(text_vaddr, rodata_vaddr, [size for _layout, size in layouts], pages)
+    found = {
+        section: starts[segment] + offset
+        for segment, (layout, _size) in enumerate(layouts)
+        if segment in starts
+        for section, offset in layout.items()
+    }
+    if all(sections.get(section, vaddr) == vaddr for section, vaddr in found.items()):
+        sections.update(found)
+
+
+def text_by_exit(file: ModuleFile, struct_vaddr: int, read: Read) -> int | None:
+    """Where a module's code begins by the function in its `struct module` that ends it; None if it has
+    none."""
+    own = file.section(STRUCT_SECTION)
+    layout = file.text_layout()[0]
+    for item in file.relocations(own.number) if own is not None else ():
+        symbol = file.symbol(item.symbol)
+        if symbol.section in layout:
+            function = int.from_bytes(read(struct_vaddr + item.offset, 8), "little")
+            return function - symbol.value - item.addend - layout[symbol.section] & U64
+    return None
 
 
 def _vote(file: ModuleFile, layout: dict[int, int], vaddr: int, loaded: bytes, votes: Votes) -> None:

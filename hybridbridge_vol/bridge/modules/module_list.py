@@ -47,7 +47,30 @@ class ModuleList:
 
     def pages_of(self, name: str) -> list[int]:
         """Virtual addresses at which memory of a module may begin."""
-        return [page for page, names in self._owners.items() if name in names]
+        return self._pages_by_name.get(name, [])
+
+    @cached_property
+    def structs(self) -> dict[str, tuple[int, list[int]]]:
+        """Of each module of the list: the address of its `struct module`, and the pages of the modules area
+        whose addresses are in it."""
+        found: dict[str, tuple[int, list[int]]] = {}
+        for name, vaddr, record in self._records():
+            found.setdefault(name, (vaddr, list(_pages_in(record))))
+        return found
+
+    def struct_pages(self, size: int) -> frozenset[int]:
+        """The pages that hold a part of a `struct module` of `size` bytes."""
+        return frozenset(
+            part & -PAGE_SIZE for vaddr, _pages in self.structs.values() for part in (vaddr, vaddr + size - 1)
+        )
+
+    @cached_property
+    def _pages_by_name(self) -> dict[str, list[int]]:
+        pages: dict[str, list[int]] = {}
+        for page, names in self._owners.items():
+            for name in names:
+                pages.setdefault(name, []).append(page)
+        return pages
 
     @cached_property
     def _owners(self) -> dict[int, list[str]]:
@@ -67,15 +90,13 @@ class ModuleList:
 
     def _listed_pages(self) -> Iterator[tuple[int, str]]:
         """`(address, module)` of each word of a listed module that is the address of a page of the area."""
-        for name, record in self._records():
-            for offset in range(_NAME_OFFSET + _NAME_SIZE, _STRUCT_SIZE, 8):
-                word = int.from_bytes(record[offset : offset + 8], "little")
-                if not word % PAGE_SIZE and MODULES_START <= word < MODULES_END:
-                    yield word, name
+        for name, (_vaddr, pages) in self.structs.items():
+            for page in pages:
+                yield page, name
 
-    def _records(self) -> Iterator[tuple[str, bytes]]:
-        """The name and the bytes of each `struct module` of the list, up to its end or to where it is cyclic,
-        at most `MAX_MODULES`."""
+    def _records(self) -> Iterator[tuple[str, int, bytes]]:
+        """The name, the address and the bytes of each `struct module` of the list, up to its end or to where
+        it is cyclic, at most `MAX_MODULES`."""
         head = self._head_vaddr
         if head is None:
             return
@@ -86,8 +107,14 @@ class ModuleList:
             record = self._snapshot.read_padded(node - _LIST_OFFSET, _STRUCT_SIZE)
             name = _NAME.match(record, _NAME_OFFSET)
             if name:
-                yield name[0][:-1].decode("ascii").replace("-", "_"), record
+                yield name[0][:-1].decode("ascii").replace("-", "_"), node - _LIST_OFFSET, record
             node = self._next(node)
 
     def _next(self, node: int) -> int:
         return int.from_bytes(self._snapshot.read_padded(node, 8), "little")
+
+
+def _pages_in(record: bytes) -> Iterator[int]:
+    for word in memoryview(record)[_NAME_OFFSET + _NAME_SIZE :].cast("Q"):
+        if not word % PAGE_SIZE and MODULES_START <= word < MODULES_END:
+            yield word

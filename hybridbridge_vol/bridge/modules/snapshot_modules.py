@@ -8,13 +8,14 @@ memory of a module is data of the snapshot's.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from itertools import pairwise
 
 from hybridbridge_vol.bridge.memo import Memo, Proven
 from hybridbridge_vol.bridge.modules.added_module import AddedModule, AddedRoom, lay_out, unresolved
 from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START, ROOM
 from hybridbridge_vol.bridge.modules.first_page import ALIKE, FirstPage
-from hybridbridge_vol.bridge.modules.locate import Location, Resolve, locate
+from hybridbridge_vol.bridge.modules.locate import STRUCT_SECTION, Location, Resolve, locate, text_by_exit
 from hybridbridge_vol.bridge.modules.module_list import ModuleList
 from hybridbridge_vol.bridge.modules.names import ModuleNames
 from hybridbridge_vol.bridge.modules.per_cpu_fields import redirect_per_cpu
@@ -49,7 +50,7 @@ class SnapshotModules:
         self._names = names
         self._window = window
         self.room = room
-        self._list = ModuleList(snapshot, next(iter(names.snapshot("modules")), None))
+        self.listed = ModuleList(snapshot, next(iter(names.snapshot("modules")), None))
         self._next = page_up(snapshot.layout.size)
         self._end = self._next + ROOM
         self._locations: dict[str, Location | None] = {}
@@ -96,16 +97,16 @@ class SnapshotModules:
     def at(self, vaddr: int) -> TrustedSegment | None:
         """The trusted segment at a virtual address; None for data, and where there is no trusted file. Its
         module is relocated if it was not used before."""
-        for name in self._list.names_at(vaddr):
-            location = self._location(name)
-            # most first accesses are to data, which need no code
+        # most first accesses are to the kernel's own data about a module, which need no code
+        for name in () if vaddr & -PAGE_SIZE in self._struct_pages else self.listed.names_at(vaddr):
+            location = self.locate(name)
             if location is not None and location.holds(vaddr):
                 self._module(name)
         return self.relocated_at(vaddr)
 
     def name_at(self, vaddr: int) -> str | None:
         """The module that an address in the modules area belongs to, by the snapshot's list."""
-        return next(iter(self._list.names_at(vaddr)), None)
+        return next(iter(self.listed.names_at(vaddr)), None)
 
     def has_file(self, name: str) -> bool:
         """Whether there is a trusted file of that name."""
@@ -115,7 +116,15 @@ class SnapshotModules:
         """Bytes of the snapshot at a virtual address; what the image does not hold reads as zero."""
         return self._snapshot.read_padded(vaddr, size)
 
-    def _location(self, name: str) -> Location | None:
+    @cached_property
+    def _struct_pages(self) -> frozenset[int]:
+        """Pages with a `struct module`, whose size any module's file says."""
+        files = (self._names.file(name) for name in self.listed.structs)
+        sizes = (own.size for file in files if file is not None and (own := file.section(STRUCT_SECTION)))
+        return self.listed.struct_pages(next(sizes, 1))
+
+    def locate(self, name: str) -> Location | None:
+        """Where the snapshot has a module's code, constants and data; None if that is not known."""
         if name not in self._locations:
             self._locations[name] = self._locate(name)
         return self._locations[name]
@@ -125,17 +134,21 @@ class SnapshotModules:
         if file is None:
             return None
         first = FirstPage(file)
+        struct_vaddr, pages = self.listed.structs[name]
+        by_exit = text_by_exit(file, struct_vaddr, self.read)
         candidates = [
-            (first.likeness(self.read(page, PAGE_SIZE)), page) for page in self._list.pages_of(name)
+            # modules with the same code differ in where it is
+            (first.likeness(self.read(page, PAGE_SIZE)), page == by_exit, page)
+            for page in self.listed.pages_of(name)
         ]
-        share, text_vaddr = max(candidates, default=(0.0, 0))
-        return locate(name, file, text_vaddr, self.read) if share >= ALIKE else None
+        share, _is_own, text_vaddr = max(candidates, default=(0.0, False, 0))
+        return locate(name, file, text_vaddr, self.read, pages) if share >= ALIKE else None
 
     # --- adding modules -----------------------------------------------------------------------------------
 
     def is_listed(self, name: str) -> bool:
         """Whether the snapshot's list of modules has one of that name."""
-        return bool(self._list.pages_of(name))
+        return bool(self.listed.pages_of(name))
 
     def add(self, name: str) -> AddedModule | str:
         """Lay out a module that the snapshot had not loaded, and those that it depends on must be listed or
@@ -170,7 +183,7 @@ class SnapshotModules:
 
     def _relocate(self, name: str) -> RelocatedModule | None:
         """The module of a name; its segments are added. None if it is not found, damaged, or too large."""
-        location = self._location(name)
+        location = self.locate(name)
         if location is None:
             return None
         try:

@@ -23,7 +23,7 @@ from hybridbridge_vol.bridge.run.budget import PROGRAM_SECONDS, CallBudget
 from hybridbridge_vol.bridge.run.fast_with_fallback import Hybrid, Mode
 from hybridbridge_vol.bridge.run.invocation import Invocation
 from hybridbridge_vol.bridge.run.rollback import Mark
-from hybridbridge_vol.bridge.run.stop_reasons import explain_stop
+from hybridbridge_vol.bridge.run.stop_reasons import explain_stop, where_stopped
 from hybridbridge_vol.bridge.run.user_memory import USER_PADDRS, UserMemory
 from hybridbridge_vol.errors import BootError, CallRolledBack, NotMemoized
 from hybridbridge_vol.machine.machine import UnmappedVirtual
@@ -94,8 +94,13 @@ class Caller:
             raise
         except UnmappedVirtual as error:
             self._throw_away(label)
-            raise CallRolledBack(label, f"no memory at {error.vaddr:#x}") from None
+            where = f"no memory at {error.vaddr:#x}"
+            self.hybrid.statistics.failed(label, where)
+            raise CallRolledBack(
+                label, self.bridge.virtual_memory.why_unreadable(error.vaddr) or where
+            ) from None
         if reason:
+            self.hybrid.statistics.failed(label, where_stopped(self.bridge, stop))
             self._throw_away(label)
             if stop.kind == "budget":
                 self._budget.timed_out()

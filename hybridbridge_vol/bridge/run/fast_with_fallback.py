@@ -185,7 +185,9 @@ class Hybrid:
                 yield offset, offset + item.size
 
     def finish_statistics(self) -> Statistics:
-        """The statistics so far, with what the taint engine has no rule for."""
+        """The statistics so far, with what the kernel warned of and what the taint engine has no rule for."""
+        warned = self.bridge.faults.warned
+        self.statistics.warned = {self.bridge.describe(vaddr): times for vaddr, times in warned.items()}
         if self._slow is not None:
             self.statistics.unknown_instructions = dict(self._slow.engine.unknown)
             self.statistics.split = self._slow.engine.statistics["split"]

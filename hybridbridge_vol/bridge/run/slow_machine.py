@@ -8,6 +8,7 @@ from hybridbridge_vol.bridge.per_cpu_window import NAMES
 from hybridbridge_vol.bridge.physical_map import SNAPSHOT_PADDR, TWIN_PADDR
 from hybridbridge_vol.bridge.taint.address_map import AddressMap
 from hybridbridge_vol.bridge.taint.rules import Rule, trampoline
+from hybridbridge_vol.bridge.text.policy import BY_OWNER
 from hybridbridge_vol.machine.devices import TimeStampCounter
 from hybridbridge_vol.machine.machine import ExceptionHandler, Machine
 from hybridbridge_vol.machine.memory import PhysicalMemory, page_up
@@ -48,10 +49,11 @@ def address_map(bridge: Bridge, user: range) -> AddressMap:
 
 
 def trampoline_rules(bridge: Bridge) -> dict[int, Rule]:
-    """The rules of the twin's trampolines, by offset from `_text`. That of a function which frees an object
-    looks at its argument itself."""
+    """The rules of the twin's trampolines, by offset from `_text`. Those that go by the
+    owner of an argument look at it themselves."""
+    by_owner = [action for action in BY_OWNER if action != "allocate" or bridge.prepared.slab_fields]
     return {
-        item.offset: trampoline(item.trusted, optional=item.action == "free")
+        item.offset: trampoline(item.trusted, optional=item.action in by_owner)
         for item in bridge.prepared.trampolines
         if item.action == "home" or item.trusted
     }

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+MAX_FAILURES = 1000
+"""Failed calls that are kept with the addresses where they failed; a hostile image can make any number."""
+
 
 @dataclass
 class CallCount:
@@ -30,16 +33,25 @@ class CallCount:
 class Statistics:
     """`by_call`: by the name of the system call. `redirected`: static references that were redirected to the
     trusted kernel's object. `trapped_in`: where FAST met code without a memo. `unattributed`: by instruction,
-    accesses to the snapshot by an address that does not come from it. `unknown_instructions`: by mnemonic,
+    accesses to the snapshot by an address that does not come from it. `warned`: by place,
+    WARNs of the kernel that were passed. `unknown_instructions`: by mnemonic,
     those for which the taint engine has no rule of their own. `split`: accesses across the end of a page of
-    which only the first part was followed."""
+    which only the first part was followed. `failures`: the calls that did not end well, and where they
+    failed."""
 
     by_call: dict[str, CallCount] = field(default_factory=dict)
     redirected: int = 0
     trapped_in: list[str] = field(default_factory=list)
     unattributed: dict[str, int] = field(default_factory=dict)
+    warned: dict[str, int] = field(default_factory=dict)
     unknown_instructions: dict[str, int] = field(default_factory=dict)
     split: int = 0
+    failures: list[str] = field(default_factory=list)
+
+    def failed(self, label: str, where: str) -> None:
+        """Keep where a call failed, of the first MAX_FAILURES."""
+        if len(self.failures) < MAX_FAILURES:
+            self.failures.append(f"{label}: {where}")
 
     def of(self, label: str) -> CallCount:
         """The count of a call, named by the first word of its label."""
@@ -59,6 +71,7 @@ class Statistics:
             self.of(label).add(count)
         self.redirected += other.redirected
         self.trapped_in += other.trapped_in
+        self.failures += other.failures[: MAX_FAILURES - len(self.failures)]
         for where, times in other.unattributed.items():
             self.unattributed[where] = self.unattributed.get(where, 0) + times
 
@@ -84,6 +97,10 @@ class Statistics:
             yield f"redirected to trusted: {self.redirected} static references"
         for where, times in self.unattributed.items():
             yield f"unattributed access: {where} ({times})"
+        for where, times in self.warned.items():
+            yield f"warning of the kernel: {where} ({times})"
+        for failure in self.failures:
+            yield f"rolled back: {failure}"
         if self.split:
             yield f"accesses across the end of a page, second part not followed: {self.split}"
         for name, times in sorted(self.unknown_instructions.items()):

@@ -38,7 +38,19 @@ def _explain_exception(bridge: Bridge, stop: Stop, where: str) -> str:
         return f"{_EXCEPTIONS.get(stop.vector or 0, f'exception {stop.vector}')} in {where}"
     if stop.cr2 == stop.rip:
         return _explain_foreign_code(bridge, stop.rip)
-    return f"{_EXCEPTIONS[VECTOR_PAGE_FAULT]} in {where} at {stop.cr2:#x}"
+    absent = bridge.virtual_memory.why_unreadable(stop.cr2) if bridge.may_be_snapshot(stop.cr2) else None
+    return absent or f"{_EXCEPTIONS[VECTOR_PAGE_FAULT]} in {where} at {stop.cr2:#x}"
+
+
+def where_stopped(bridge: Bridge, stop: Stop) -> str:
+    """The same with addresses, for those who look for a fault in the bridge or in the image's bytes."""
+    at = f" at {stop.cr2:#x}" if stop.kind == "exception" and stop.vector == VECTOR_PAGE_FAULT else ""
+    what = (
+        _EXCEPTIONS.get(stop.vector or 0, f"exception {stop.vector}")
+        if stop.kind == "exception"
+        else stop.kind
+    )
+    return f"{what} in {bridge.describe(stop.rip)}{at}"
 
 
 def _explain_foreign_code(bridge: Bridge, vaddr: int) -> str:

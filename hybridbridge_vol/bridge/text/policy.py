@@ -11,15 +11,24 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ACTIONS = ("home", "return", "argument", "free", "halt", "twin", "jump")
+ACTIONS = (
+    "home", "return", "argument", "free", "halt", "twin", "jump", "lock", "seize", "owner",
+    "allocate", "release",
+)  # fmt: skip
+BY_OWNER = ("free", "owner", "allocate", "release")
+"""Actions whose code looks itself at whose object an argument is."""
 JUMP_SIZE = 5
-_NEEDED_BYTES = {"home": JUMP_SIZE, "jump": JUMP_SIZE, "free": 19, "return": 6, "argument": 4, "halt": 2}
+_NEEDED_BYTES = {
+    "home": JUMP_SIZE, "jump": JUMP_SIZE, "free": 19, "return": 6, "argument": 4, "halt": 2, "lock": 19,
+    "seize": 10, "owner": 24, "allocate": 80, "release": 48,
+}  # fmt: skip
 """How large a function must be for the code of its trampoline (see trampolines.py)."""
 _RETURN_ZERO_BYTES = 3
 
 _COMPILER_SUFFIX = re.compile(r"\.(part|isra|constprop|llvm)\..*$")
 _KEYS = frozenset(("subsystem", "why", "action", "names", "value", "argument", "side", "trusted", "target"))
 _SIDES = ("twin", "both")
+_WITH_TARGET, _MAY_HAVE_TARGET = ("jump", "lock", "allocate", "release"), ("owner",)
 
 
 @dataclass(frozen=True)
@@ -49,13 +58,14 @@ class Policy:
 class Trampoline(NamedTuple):
     """What stands at one function's entry. `offset` is its distance from `_text`; bit i of `trusted` says
     that argument i, counted from 0, must be the trusted kernel's own. `value`: what is returned, which
-    argument is freed, or the offset of the function that is run instead."""
+    argument is freed, or which bits are set. `target`: the offset of the function that is run instead."""
 
     offset: int
     action: str
     value: int = 0
     both_sides: bool = False
     trusted: int = 0
+    target: int = 0
 
 
 @dataclass
@@ -97,8 +107,9 @@ def _rule(entry: dict[str, Any]) -> Rule:
     ):
         if value not in known:
             raise ValueError(f"policy: unknown {what} {value!r} in a rule of {entry['subsystem']!r}")
-    if (entry["action"] == "jump") != ("target" in entry):
-        raise ValueError(f"policy: a target goes with the action 'jump', in a rule of {entry['subsystem']!r}")
+    if entry["action"] not in _MAY_HAVE_TARGET and (entry["action"] in _WITH_TARGET) != ("target" in entry):
+        actions = " or ".join(map(repr, _WITH_TARGET))
+        raise ValueError(f"policy: a target goes with {actions}, in a rule of {entry['subsystem']!r}")
     return Rule(
         entry["subsystem"],
         entry["action"],
@@ -130,13 +141,17 @@ def resolve(policy: Policy, functions: Iterable[tuple[int, int, str]]) -> Resolu
     chosen: dict[int, Trampoline] = {}
     result = Resolution()
     for rule in policy.rules:
+        target = next(_matching(rule.target, ascending), None) if rule.target else ""
+        if target is None:
+            continue  # another kernel's function: what an earlier rule says holds
+        target_offset = by_name[target][0][0] if target else 0
         for pattern in rule.names:
             names = list(_matching(pattern, ascending))
             if not names:
                 result.unmatched.append(pattern)
             for name in names:
                 for offset, size in by_name[name]:
-                    _choose(chosen, rule, offset, size, by_name)
+                    _choose(chosen, rule, offset, size, target_offset)
     result.trampolines = [chosen[offset] for offset in sorted(chosen)]
     return result
 
@@ -160,17 +175,13 @@ def _choose(
     rule: Rule,
     offset: int,
     size: int,
-    by_name: dict[str, list[tuple[int, int]]],
+    target: int,
 ) -> None:
     if rule.action == "twin":
         chosen.pop(offset, None)
         return
-    if rule.action == "jump" and rule.target not in by_name:
-        return
     is_zero = rule.action == "return" and rule.value == 0
     if size >= (_RETURN_ZERO_BYTES if is_zero else _NEEDED_BYTES[rule.action]):
-        value = rule.argument if rule.action == "free" else rule.value
-        if rule.action == "jump":
-            value = by_name[rule.target][0][0]
+        value = rule.argument if rule.action in BY_OWNER else rule.value
         trusted = sum(1 << argument for argument in rule.trusted)
-        chosen[offset] = Trampoline(offset, rule.action, value, rule.both_sides, trusted)
+        chosen[offset] = Trampoline(offset, rule.action, value, rule.both_sides, trusted, target)

@@ -10,6 +10,7 @@ from hybridbridge_vol.bridge.text.policy import load_policy, policy_digest, reso
 from hybridbridge_vol.bridge.text.prepared import RELOCATIONS, Prepared
 from hybridbridge_vol.bridge.text.proxy_task import find_proxy_task
 from hybridbridge_vol.bridge.text.runtime_constants import read_runtime_constants
+from hybridbridge_vol.bridge.text.slab_fields import read_slab_fields
 from hybridbridge_vol.bridge.text.twin_text import Sites, relocation_sites
 from hybridbridge_vol.errors import BootError, StoreError
 from hybridbridge_vol.machine.machine import Machine, UnmappedVirtual
@@ -89,5 +90,6 @@ def derive(kernel: StoredKernel, boot: Boot) -> Prepared:
         per_cpu=kernel_tables.per_cpu_text(kernel, booted, sites[0], delta),
         constants=read_runtime_constants(flat, symbols, text, policy.snapshot_constants),
         caches=caches,
+        slab_fields=read_slab_fields(booted, symbols, text),
         proxy_task=proxy_task,
     )

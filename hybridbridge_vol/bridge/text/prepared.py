@@ -15,6 +15,7 @@ from hybridbridge_vol.bridge.text.per_cpu_references import PerCpuText
 from hybridbridge_vol.bridge.text.policy import Trampoline
 from hybridbridge_vol.bridge.text.proxy_task import ProxyTask
 from hybridbridge_vol.bridge.text.runtime_constants import RuntimeConstants
+from hybridbridge_vol.bridge.text.slab_fields import SlabFields
 from hybridbridge_vol.bridge.text.static_keys import JumpLabels
 from hybridbridge_vol.bridge.text.twin_text import Sites
 
@@ -32,7 +33,7 @@ class Prepared:
     instructions that the exception table covers, `warnings` of the `ud2` of every WARN, both ascending.
     `labels`: its static branches, `features` its branches on the CPU's features, `per_cpu` its references to
     per-CPU variables, `constants` the immediates that must be the snapshot's, `caches` the virtual addresses
-    of its slab caches.
+    of its slab caches, `slab_fields` what is where in one (None if that cannot be told).
     """
 
     rodata_end: int
@@ -46,4 +47,5 @@ class Prepared:
     per_cpu: PerCpuText
     constants: RuntimeConstants
     caches: list[int]
+    slab_fields: SlabFields | None
     proxy_task: ProxyTask

@@ -7,7 +7,7 @@ with other sections, or of another version, is damaged. It is a cache: a damaged
 from __future__ import annotations
 
 from array import array
-from dataclasses import asdict, fields
+from dataclasses import asdict, astuple, fields
 from typing import Any
 
 from hybridbridge_vol.bridge.text.cpu_features import FeatureBranches
@@ -16,12 +16,13 @@ from hybridbridge_vol.bridge.text.policy import ACTIONS, Trampoline
 from hybridbridge_vol.bridge.text.prepared import RELOCATIONS, Prepared
 from hybridbridge_vol.bridge.text.proxy_task import ProxyTask
 from hybridbridge_vol.bridge.text.runtime_constants import RuntimeConstants
+from hybridbridge_vol.bridge.text.slab_fields import LARGEST_OFFSET, SlabFields
 from hybridbridge_vol.bridge.text.static_keys import JumpLabels
 from hybridbridge_vol.bridge.text.twin_text import Sites
 from hybridbridge_vol.trust import column_file
 from hybridbridge_vol.trust.files import Record
 
-FORMAT = 10
+FORMAT = 12
 """Version of what `Prepared` holds and of this file."""
 
 _MAGIC = b"hybridbridge prepared\n"
@@ -34,6 +35,7 @@ _SECTIONS = {
     "trampoline values": "i",
     "trampoline sides": "B",
     "trampoline arguments": "B",
+    "trampoline targets": "I",
     "fix-ups": "I",
     "warnings": "I",
     "label codes": "I",
@@ -67,6 +69,7 @@ def dump(prepared: Prepared) -> bytes:
         "unmatched": prepared.unmatched,
         "per_cpu": [prepared.per_cpu.start, prepared.per_cpu.end],
         "proxy_task": asdict(prepared.proxy_task),
+        "slab_fields": [*astuple(prepared.slab_fields)] if prepared.slab_fields else [],
         "sections": [[name, len(columns[name])] for name in _SECTIONS],
     }
     return column_file.pack(_MAGIC, head, (columns[name] for name in _SECTIONS))
@@ -105,6 +108,7 @@ def _columns_of(prepared: Prepared) -> _Columns:
         "trampoline values": array("i", (item.value for item in trampolines)),
         "trampoline sides": array("B", (item.both_sides for item in trampolines)),
         "trampoline arguments": array("B", (item.trusted for item in trampolines)),
+        "trampoline targets": array("I", (item.target for item in trampolines)),
         "fix-ups": prepared.fixups,
         "warnings": prepared.warnings,
         "label codes": labels.codes,
@@ -155,16 +159,17 @@ def _prepared_from(head: Record, columns: _Columns) -> Prepared:
             of("constant variable sizes"),
         ),
         caches=list(of("slab caches")),
+        slab_fields=_slab_fields(head.get("slab_fields")),
         proxy_task=_proxy_task(head.get("proxy_task")),
     )
 
 
 def _trampolines(columns: _Columns) -> list[Trampoline]:
-    names = ("offsets", "actions", "values", "sides", "arguments")
+    names = ("offsets", "actions", "values", "sides", "arguments", "targets")
     try:
         return [
-            Trampoline(offset, ACTIONS[action], value, bool(both_sides), trusted)
-            for offset, action, value, both_sides, trusted in zip(
+            Trampoline(offset, ACTIONS[action], value, bool(both_sides), trusted, target)
+            for offset, action, value, both_sides, trusted, target in zip(
                 *(columns[f"trampoline {name}"] for name in names), strict=True
             )
         ]
@@ -177,6 +182,15 @@ def _proxy_task(record: Any) -> ProxyTask:
     if not isinstance(record, dict) or list(record) != names:
         raise ValueError("no proxy task")
     return ProxyTask(*_numbers(list(record.values()), len(names)))
+
+
+def _slab_fields(values: Any) -> SlabFields | None:
+    if values == []:
+        return None
+    fields_of_cache = SlabFields(*_numbers(values, 2))
+    if max(fields_of_cache.object_size, fields_of_cache.constructor) >= LARGEST_OFFSET:
+        raise ValueError("no offsets of a slab cache")
+    return fields_of_cache
 
 
 def _numbers(values: Any, count: int) -> list[int]:

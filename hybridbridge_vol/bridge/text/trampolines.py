@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from hybridbridge_vol.bridge.text.policy import Trampoline
+from hybridbridge_vol.bridge.text.policy import JUMP_SIZE, Trampoline
+from hybridbridge_vol.bridge.text.slab_fields import SlabFields
 from hybridbridge_vol.bridge.text.twin_text import Patch, jump, returning
 
 GUARD_HOLE_SHIFT = 43
@@ -16,8 +17,12 @@ _MOVE_ARGUMENT_TO_RAX = (
     b"\x48\x89\xd0",
     b"\x48\x89\xc8",
 )  # rdi, rsi, rdx, rcx
+_MOVE_ARGUMENT_TO_RDI = (b"", b"\x48\x89\xf7", b"\x48\x89\xd7", b"\x48\x89\xcf")  # from rsi, rdx, rcx
+_GFP_ZEROED = 0xDC0
+"""GFP_KERNEL | __GFP_ZERO (include/linux/gfp.h, since 6.8 gfp_types.h; the same bits from 5.10 to 7.2)."""
 _RETURN_ZERO = b"\x31\xc0\xc3"  # xor eax, eax; ret
 _HALT = b"\xfa\xf4"  # cli; hlt
+_SET_BITS = b"\x81\x0f"  # or dword [rdi], imm32
 _RETURN_ARGUMENT = b"\x48\x89\xf8\xc3"  # mov rax, rdi; ret
 
 
@@ -33,17 +38,76 @@ def free_if_trusted(argument: int, from_vaddr: int, to_vaddr: int, guard_hole: i
     return code + b"\x0f\x84" + (distance & 0xFFFFFFFF).to_bytes(4, "little") + b"\xc3"
 
 
+def by_owner(
+    argument: int, from_vaddr: int, home_vaddr: int, else_vaddr: int | None, guard_hole: int
+) -> bytes:
+    """Code at `from_vaddr` that goes on at `home_vaddr` if the argument (counted from 0) is an object of the
+    trusted side, and else at `else_vaddr`, a function with the same arguments; without one it returns 0."""
+    code = free_if_trusted(argument, from_vaddr, home_vaddr, guard_hole)[:-1]
+    return code + (_RETURN_ZERO if else_vaddr is None else jump(from_vaddr + len(code), else_vaddr))
+
+
+def allocate_by_size(
+    from_vaddr: int, home_vaddr: int, kmalloc_vaddr: int, fields: SlabFields, guard_hole: int
+) -> bytes:
+    """Code at `from_vaddr` that goes on at `home_vaddr` if the first argument is a slab cache of the trusted
+    side. Of another cache it takes the size and the constructor: the object is zeroed memory of the trusted
+    `__kmalloc` (`kmalloc_vaddr`), constructed by the cache's own function."""
+    code = free_if_trusted(0, from_vaddr, home_vaddr, guard_hole)[:-1]
+    code += b"\x53"  # push rbx: the stack is aligned now
+    code += b"\x48\x8b\x9f" + fields.constructor.to_bytes(4, "little")  # mov rbx, [rdi + constructor]
+    code += b"\x8b\xbf" + fields.object_size.to_bytes(4, "little")  # mov edi, [rdi + object_size]
+    code += b"\xbe" + _GFP_ZEROED.to_bytes(4, "little")  # mov esi, flags
+    code += _call(from_vaddr + len(code), kmalloc_vaddr)
+    construct = b"\x50\x48\x83\xec\x08\x48\x89\xc7\xff\xd3\x48\x83\xc4\x08\x58"
+    # push rax; sub rsp, 8; mov rdi, rax; call rbx; add rsp, 8; pop rax
+    skip_if_null = b"\x48\x85\xc0\x74" + bytes((len(construct),))  # test rax, rax; je
+    skip_if_none = b"\x48\x85\xdb\x74" + bytes((len(skip_if_null) + len(construct),))  # test rbx, rbx; je
+    return code + skip_if_none + skip_if_null + construct + b"\x5b\xc3"  # pop rbx; ret
+
+
+def release_by_owner(
+    argument: int, from_vaddr: int, home_vaddr: int, kfree_vaddr: int, guard_hole: int
+) -> bytes:
+    """Code at `from_vaddr` of a function whose first argument is a slab cache. An object of the snapshot's,
+    the given argument, is left alone; one of the trusted side's goes to `home_vaddr` with its cache, or to
+    `kfree_vaddr` if the cache is the snapshot's (see `allocate_by_size`)."""
+    leave = free_if_trusted(argument, from_vaddr, from_vaddr, guard_hole)
+    code = free_if_trusted(argument, from_vaddr, from_vaddr + len(leave), guard_hole)
+    code += free_if_trusted(0, from_vaddr + len(code), home_vaddr, guard_hole)[:-1]
+    code += _MOVE_ARGUMENT_TO_RDI[argument]
+    return code + jump(from_vaddr + len(code), kfree_vaddr)
+
+
+def _call(from_vaddr: int, to_vaddr: int) -> bytes:
+    return b"\xe8" + (to_vaddr - (from_vaddr + JUMP_SIZE) & 0xFFFFFFFF).to_bytes(4, "little")
+
+
+def lock_at_home(value: int, from_vaddr: int, to_vaddr: int) -> bytes:
+    """Code at `from_vaddr` that calls the function at `to_vaddr`, which has the same arguments, and returns
+    the 32-bit `value`: `sub rsp, 8; call; mov eax, VALUE; add rsp, 8; ret`."""
+    aligned = b"\x48\x83\xec\x08"
+    called = _call(from_vaddr + len(aligned), to_vaddr)
+    return aligned + called + returning(value)[:-1] + b"\x48\x83\xc4\x08\xc3"
+
+
 def answer(action: str, value: int) -> bytes:
-    """The code of a trampoline that does not go home: "return", "argument" or "halt"."""
+    """The code of a trampoline that does not go home: "return", "argument", "seize" or "halt"."""
     if action == "halt":
         return _HALT
     if action == "argument":
         return _RETURN_ARGUMENT
+    if action == "seize":
+        return _SET_BITS + (value & 0xFFFFFFFF).to_bytes(4, "little") + _RETURN_ARGUMENT
     return returning(value) if value else _RETURN_ZERO
 
 
 def twin_trampolines(
-    trampolines: Iterable[Trampoline], twin_text_vaddr: int, home_text_vaddr: int, guard_hole: int
+    trampolines: Iterable[Trampoline],
+    twin_text_vaddr: int,
+    home_text_vaddr: int,
+    guard_hole: int,
+    slab_fields: SlabFields | None,
 ) -> Iterator[Patch]:
     """The code of every trampoline of the twin."""
     for trampoline in trampolines:
@@ -51,9 +115,22 @@ def twin_trampolines(
         if trampoline.action == "home":
             yield trampoline.offset, jump(here, home)
         elif trampoline.action == "jump":
-            yield trampoline.offset, jump(here, twin_text_vaddr + trampoline.value)
+            yield trampoline.offset, jump(here, twin_text_vaddr + trampoline.target)
+        elif trampoline.action == "owner":
+            twin = twin_text_vaddr + trampoline.target if trampoline.target else None
+            yield trampoline.offset, by_owner(trampoline.value, here, home, twin, guard_hole)
+        elif trampoline.action == "allocate" and slab_fields is not None:
+            kmalloc = home_text_vaddr + trampoline.target
+            yield trampoline.offset, allocate_by_size(here, home, kmalloc, slab_fields, guard_hole)
+        elif trampoline.action == "allocate":
+            yield trampoline.offset, jump(here, home)
+        elif trampoline.action == "release":
+            kfree = home_text_vaddr + trampoline.target
+            yield trampoline.offset, release_by_owner(trampoline.value, here, home, kfree, guard_hole)
         elif trampoline.action == "free":
             yield trampoline.offset, free_if_trusted(trampoline.value, here, home, guard_hole)
+        elif trampoline.action == "lock":
+            yield trampoline.offset, lock_at_home(trampoline.value, here, home_text_vaddr + trampoline.target)
         else:
             yield trampoline.offset, answer(trampoline.action, trampoline.value)
 
@@ -61,5 +138,5 @@ def twin_trampolines(
 def home_trampolines(trampolines: Iterable[Trampoline]) -> Iterator[Patch]:
     """What the policy changes in the trusted kernel's own text."""
     for trampoline in trampolines:
-        if trampoline.both_sides and trampoline.action in ("return", "argument", "halt"):
+        if trampoline.both_sides and trampoline.action in ("return", "argument", "seize", "halt"):
             yield trampoline.offset, answer(trampoline.action, trampoline.value)

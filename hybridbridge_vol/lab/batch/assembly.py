@@ -70,7 +70,7 @@ class Assembly:
             captured=facts.captured, cpus=facts.cpus, tools=runs,
             seconds=round(time.monotonic() - self._started, 3), cpu_seconds=round(self._cpu_seconds, 3),
             peak_rss=self._peak_rss, status=status, error=self.error, version=__version__,
-            asked=self.fingerprint,
+            asked=self.fingerprint, notes=facts.notes,
         )  # fmt: skip
         return Examination(record, dict(self._tables))
 

@@ -62,13 +62,14 @@ class Fingerprint:
     sha256: bool
     version: str
     tool_seconds: float
+    kernel_at: int | None = None
 
 
 @dataclass(frozen=True)
 class Record:
     """What is known about one finished image: a row of the manifest. Sizes in bytes, times in seconds.
     `captured`: capture time since the epoch, by the guest's clock. `kernel`: the entry's name in the trust
-    store. `asked`: what the image was examined for."""
+    store. `asked`: what the image was examined for. `notes`: what should be known of every answer."""
 
     id: str
     path: str
@@ -88,6 +89,7 @@ class Record:
     error: str | None
     version: str
     asked: Fingerprint
+    notes: str | None = None
 
     @classmethod
     def from_json(cls, data: bytes) -> Record:

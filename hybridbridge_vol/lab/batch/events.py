@@ -38,6 +38,7 @@ class Facts(msgspec.Struct, frozen=True, tag=True):
     captured: float | None = None
     cpus: int | None = None
     sha256: str | None = None
+    notes: str | None = None
 
     def updated(self, news: Facts) -> Facts:
         """These facts, with those that `news` knows in their place."""

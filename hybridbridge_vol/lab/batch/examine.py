@@ -30,6 +30,7 @@ def events(request: Request) -> Iterator[Event]:
             request.path,
             Path(request.store) if request.store else None,
             processors=1,  # the others work on other images
+            kernel_at=request.kernel_at,
         )
     except (HybridBridgeError, OSError) as error:
         yield Failed(error_text(error, request.path))
@@ -56,7 +57,7 @@ def facts_of(session: Session) -> Facts:
         captured = None
     return Facts(
         bridge.image.format_name, bridge.kernel.name, bridge.kernel.release, bridge.kernel.banner.strip(),
-        captured, bridge.layout.cpus,
+        captured, bridge.layout.cpus, notes="; ".join(session.notes) or None,
     )  # fmt: skip
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from hybridbridge_vol.errors import HybridBridgeError, KernelNotFound, KernelNotStored
+from hybridbridge_vol.errors import AttachError, HybridBridgeError, KernelNotFound, KernelNotStored
 from hybridbridge_vol.guest.no_kernel import explain_unknown
 from hybridbridge_vol.memory_image.open import open_image
 from hybridbridge_vol.memory_image.physical import PhysicalImage
-from hybridbridge_vol.snapshot.find_kernel import find_kernel
+from hybridbridge_vol.snapshot.choose_kernel import choose_kernel
+from hybridbridge_vol.snapshot.find_kernel import find_kernels
 from hybridbridge_vol.toolkit.tool import error_text
 from hybridbridge_vol.trust.store import Store
+from hybridbridge_vol.trust.stored_kernel import StoredKernel
 
 IMAGE_SUFFIXES = frozenset((".raw", ".lime", ".mem", ".vmem", ".avml", ".kdump", ".vmcore", ".dump"))
 _HEAD = 4096
@@ -60,11 +62,21 @@ def identify(path: str, store: str | None) -> Identity:
             return Identity(path, error=error_text(error, path), is_image=True, format=image.format_name)
 
 
+def _kernel_of(image: PhysicalImage, kernels: list[StoredKernel]) -> int | None:
+    """The number of the kernel that ran, or of the first found if none of them is sound: the examination says
+    so then."""
+    try:
+        choice = choose_kernel(image, kernels)
+        return None if choice is None else choice.chosen.index
+    except AttachError:
+        return next((index for index, _found in find_kernels(image, kernels)), None)
+
+
 def _identify(path: str, image: PhysicalImage, store: Store) -> Identity:
     kernels = store.kernels()
-    hit = find_kernel(image, kernels)
-    if hit is not None:
-        kernel = kernels[hit[0]]
+    index = _kernel_of(image, kernels)
+    if index is not None:
+        kernel = kernels[index]
         return Identity(
             path, kernel.name, None, True, image.format_name, kernel.banner.strip(), kernel.release
         )

@@ -26,7 +26,8 @@ class Request:
     """One image and what is to be done with it. Paths are absolute.
 
     `staging`: a directory for its tables, created if need be. `store`: the trust store's root (None: the
-    user's own). `kernel`: the kernel's entry there, if it is known. `tool_seconds`: wall time of each tool,
+    user's own). `kernel`: the kernel's entry there, if it is known. `kernel_at`: the physical address of one
+    of several kernels in the image (None: the one that ran). `tool_seconds`: wall time of each tool,
     and of opening the image; `image_seconds`: of all together. `memory`: bytes of private memory that a child
     may use to examine it.
     """
@@ -39,6 +40,7 @@ class Request:
     store: str | None = None
     kernel: str | None = None
     sha256: bool = False
+    kernel_at: int | None = None
     tool_seconds: float = TOOL_SECONDS
     image_seconds: float | None = None
     memory: int = MEMORY
@@ -53,5 +55,6 @@ def fingerprint(request: Request) -> Fingerprint:
     except OSError:
         pass
     return Fingerprint(
-        size, mtime_ns, request.tools, request.format, request.sha256, __version__, request.tool_seconds
-    )
+        size, mtime_ns, request.tools, request.format, request.sha256, __version__, request.tool_seconds,
+        request.kernel_at,
+    )  # fmt: skip

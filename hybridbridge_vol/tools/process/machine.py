@@ -8,6 +8,7 @@ from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.pid import USER_HZ, TtyDriver, parse_tty_drivers, tty_name
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import attempt, parsed
+from hybridbridge_vol.tools.file_system.accounts import Accounts
 
 
 class Machine:
@@ -35,6 +36,11 @@ class Machine:
             return self.uptime
         hundredths = int(self.uptime * USER_HZ)
         return (int(hundredths / USER_HZ * USER_HZ) - starttime) / USER_HZ
+
+    @cached_property
+    def accounts(self) -> Accounts:
+        """Names of users and groups."""
+        return Accounts(self.kernel.files)
 
     def tty(self, tty_nr: int) -> str:
         """The terminal's name."""

@@ -7,6 +7,7 @@ them (fs/proc/task_mmu.c `pagemap_read`, fs/proc/base.c `mem_rw`; Documentation/
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from errno import ENODATA
@@ -14,7 +15,7 @@ from itertools import groupby
 from typing import Literal, NamedTuple
 
 from hybridbridge_vol.guest.kernel import GuestKernel
-from hybridbridge_vol.procfs.maps import Mapping, entries
+from hybridbridge_vol.procfs.maps import Mapping, entries, populated
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
@@ -29,10 +30,17 @@ MAX_SCANNED = 1 << 40
 """Bytes of address space that are searched for pages (mappings without any are skipped): half a minute's
 work."""
 MAX_FAILURES = 1024
-"""Pages that may fail to be read before the rest is given up."""
+"""Calls about one mapping that may fail before the rest of it is given up."""
+PATIENCE_SECONDS = 60.0
+"""Processor time that calls which fail may take, of all mappings together; after that each mapping is given
+up at its first failure."""
+MOST_SECONDS = 600.0
+"""The same after which nothing more is asked."""
 
 _PRESENT, _SWAPPED, _FRAME = 1 << 63, 1 << 62, (1 << 55) - 1
 _PAGES_AT_ONCE = 1 << 15
+_TABLE_SIZE = 2 << 20
+"""Bytes of address space that one page table describes."""
 _BYTES_AT_ONCE = 1 << 20
 _RESIDENT = ("Rss", "Swap", "Shared_Hugetlb", "Private_Hugetlb")
 
@@ -49,6 +57,14 @@ class Run(NamedTuple):
         return self.end_vaddr - self.start_vaddr
 
 
+class Missing(NamedTuple):
+    """Neighbouring pages that the core should have and has not: `[start_vaddr, end_vaddr)`, and why."""
+
+    start_vaddr: int
+    end_vaddr: int
+    reason: str
+
+
 @dataclass
 class Region:
     """A mapping, its pages, and the bytes of smaps or maps that describe it."""
@@ -56,14 +72,26 @@ class Region:
     mapping: Mapping
     runs: list[Run]
     source: Source
-    why_lost: Unavailable | None = None
-    """Why pages are lost, if any are."""
+    missing: list[Missing] = field(default_factory=list)
+    """Pages that are lost, and those that were found in memory and could not be read."""
     unread: int = 0
-    """Bytes that pagemap shows in memory and that could not be read."""
+    """Bytes of the latter."""
+    failures: int = 0
+    """Calls about it that failed."""
+    given_up: str = ""
+    """Why nothing more is asked about it."""
 
     def size(self, state: State) -> int:
         """Bytes of its address space in a state."""
         return sum(run.size for run in self.runs if run.state == state)
+
+    def lose(self, start_vaddr: int, end_vaddr: int, reason: str) -> None:
+        """Note what is missing; neighbours of one reason become one range."""
+        last = self.missing[-1] if self.missing else None
+        if last and (last.end_vaddr, last.reason) == (start_vaddr, reason):
+            self.missing[-1] = last._replace(end_vaddr=end_vaddr)
+        else:
+            self.missing.append(Missing(start_vaddr, end_vaddr, reason))
 
 
 @dataclass
@@ -74,7 +102,8 @@ class ProcessMemory:
     pid: int
     regions: list[Region] = field(default_factory=list)
     read_error: Unavailable | None = None
-    _failures: int = 0
+    _wasted: float = 0.0
+    """Seconds that failed calls took."""
 
     @classmethod
     def survey(cls, kernel: GuestKernel, pid: int, limit: int) -> ProcessMemory:
@@ -91,13 +120,14 @@ class ProcessMemory:
         return memory
 
     def _mappings(self) -> Iterator[Region]:
-        """Each mapping, absent if smaps counts nothing of it as resident or swapped, else lost until it is
-        found."""
+        """Each mapping, absent if the kernel counts nothing of it as resident or swapped, else lost until it
+        is found."""
         path = f"/proc/{self.pid}/smaps"
         data, smaps_error = read_maps(self.kernel.files, path)
         if smaps_error:
             path = f"/proc/{self.pid}/maps"
             data, self.read_error = read_maps(self.kernel.files, path)
+        populated = self._populated()
         for entry in entries(path, data):
             mapping = entry.mapping
             if not isinstance(mapping, Mapping):
@@ -107,9 +137,20 @@ class ProcessMemory:
                     f"{path}: a mapping that does not begin and end on pages, at {mapping.start_vaddr:#x}"
                 )
             else:
-                empty = "Rss" in entry.sizes and not any(entry.sizes.get(key) for key in _RESIDENT)
+                counted = any(entry.sizes.get(key) for key in _RESIDENT) or "Rss" not in entry.sizes
+                empty = not counted and populated is not None and mapping.start_vaddr not in populated
                 whole = Run(mapping.start_vaddr, mapping.end_vaddr, "absent" if empty else "lost")
                 yield Region(mapping, [whole], entry.source)
+
+    def _populated(self) -> frozenset[int] | None:
+        """Where mappings begin that numa_maps counts pages of: smaps leaves out huge pages that NUMA
+        balancing watches (mm/huge_memory.c, follow_trans_huge_pmd). None if that cannot be known."""
+        try:
+            return populated(self.kernel.files.read(f"/proc/{self.pid}/numa_maps"))
+        except FileNotFoundError:  # a kernel without NUMA
+            return frozenset()
+        except UNREADABLE:
+            return None
 
     def _look(self, limit: int) -> None:
         """Replace each region's runs by those that its page tables show."""
@@ -120,36 +161,74 @@ class ProcessMemory:
             self.kernel.progress(scanned / total, f"searching the pages of process {self.pid}")
             scanned += region.mapping.size
             if scanned > MAX_SCANNED:
-                region.why_lost = Unavailable(
-                    f"only the first {MAX_SCANNED >> 40} TiB of mappings are searched for pages"
-                )
+                reason = f"only the first {MAX_SCANNED >> 40} TiB of mappings are searched for pages"
+                region.lose(region.mapping.start_vaddr, region.mapping.end_vaddr, reason)
                 continue
-            region.runs = list(bounded(joined(self._pieces(region)), limit))
+            found = list(joined(self._pieces(region)))
+            region.runs = list(joined(bounded(found, limit)))
+            for run in beyond(found, limit):
+                region.lose(run.start_vaddr, run.end_vaddr, "beyond the limit that was set")
             limit -= region.size("there")
-            if region.size("lost") and not region.why_lost:
-                region.why_lost = Unavailable("beyond the limit that was set")
 
     def _pieces(self, region: Region) -> Iterator[Run]:
-        """The pages of a region, in order, in runs that may be joined."""
+        """The pages of a region, in order, in runs that may be joined. Where pagemap cannot be read, it is
+        read in halves."""
         (whole,) = region.runs
-        path = f"/proc/{self.pid}/pagemap"
-        for start in range(whole.start_vaddr, whole.end_vaddr, _PAGES_AT_ONCE * PAGE_SIZE):
-            end = min(start + _PAGES_AT_ONCE * PAGE_SIZE, whole.end_vaddr)
-            data = b""
+        waiting = [(whole.start_vaddr, whole.end_vaddr)]
+        while waiting:
+            start, end = waiting.pop()
+            if end - start > _PAGES_AT_ONCE * PAGE_SIZE:
+                middle = start + _PAGES_AT_ONCE * PAGE_SIZE
+                waiting += [(middle, end), (start, middle)]
+                continue
             try:
-                data = self.kernel.files.read_at(path, start // PAGE_SIZE * 8, (end - start) // PAGE_SIZE * 8)
-            except UNREADABLE as error:
-                region.why_lost = why(path, error)
-            for word, group in groupby(struct.unpack(f"<{len(data) // 8}Q", data[: len(data) & -8])):
-                state = self._state(word)
-                behind = start + len(list(group)) * PAGE_SIZE
-                if state == "lost":
-                    region.why_lost = region.why_lost or Unavailable("in memory, but not in the image")
-                yield Run(start, behind, state)
-                start = behind
-            if start < end:
-                region.why_lost = region.why_lost or Unavailable(f"{path}: nothing about {start:#x}")
-                yield Run(start, end, "lost")
+                entries_of = self._pagemap(region, start, end)
+            except _Failed as failure:
+                middle = (start + end) // 2 & -_TABLE_SIZE
+                if start < middle < end and not failure.is_last:
+                    waiting += [(middle, end), (start, middle)]
+                else:
+                    region.lose(start, end, failure.reason)
+                    yield Run(start, end, "lost")
+                continue
+            yield from self._runs(region, start, entries_of)
+            known = start + len(entries_of) * PAGE_SIZE
+            if known < end:
+                region.lose(known, end, f"/proc/{self.pid}/pagemap: nothing about it")
+                yield Run(known, end, "lost")
+
+    def _runs(self, region: Region, start: int, entries_of: tuple[int, ...]) -> Iterator[Run]:
+        """The pages from `start` on that these entries of pagemap describe."""
+        for word, group in groupby(entries_of):
+            state = self._state(word)
+            behind = start + len(list(group)) * PAGE_SIZE
+            if state == "lost":
+                region.lose(start, behind, "in memory, but not in the image")
+            yield Run(start, behind, state)
+            start = behind
+
+    def _pagemap(self, region: Region, start: int, end: int) -> tuple[int, ...]:
+        """The entries of the pages in `[start, end)`; fewer if there are no more."""
+        data = self._ask(region, "pagemap", start // PAGE_SIZE * 8, (end - start) // PAGE_SIZE * 8)
+        return struct.unpack(f"<{len(data) // 8}Q", data[: len(data) & -8])
+
+    def _ask(self, region: Region, name: str, offset: int, size: int) -> bytes:
+        """Up to `size` bytes of a file of the process, about a region. _Failed if they cannot be read."""
+        path = f"/proc/{self.pid}/{name}"
+        if self._wasted > MOST_SECONDS:
+            region.given_up = region.given_up or "given up: too many calls about other mappings failed"
+        if region.given_up:
+            raise _Failed(region.given_up, True)
+        start = time.process_time()
+        try:
+            return self.kernel.files.read_at(path, offset, size)[:size]
+        except UNREADABLE as error:
+            self._wasted += time.process_time() - start
+            region.failures += 1
+            reason = why(path, error).reason
+            if region.failures >= MAX_FAILURES or self._wasted > PATIENCE_SECONDS:
+                region.given_up = f"given up: {reason}"
+            raise _Failed(reason, bool(region.given_up)) from None
 
     def _state(self, word: int) -> State:
         """The state of the page of an entry of pagemap."""
@@ -162,34 +241,37 @@ class ProcessMemory:
 
     def read(self, region: Region, run: Run) -> Iterator[bytes]:
         """The bytes of a run that is there, in pieces. What cannot be read is zero, and counted in the
-        region's `unread`, with the reason in `why_lost`."""
+        region's `unread`, with the reason in `missing`. A page that fails is passed over, no other."""
         vaddr = careful_until = run.start_vaddr
         while vaddr < run.end_vaddr:
             size = min(PAGE_SIZE if vaddr < careful_until else _BYTES_AT_ONCE, run.end_vaddr - vaddr)
-            data = self._read(region, vaddr, size)
-            if not data and size > PAGE_SIZE:
+            try:
+                data = self._ask(region, "mem", vaddr, size)
+                reason, is_last = f"/proc/{self.pid}/mem: ends", False
+            except _Failed as failure:
+                data, reason, is_last = b"", region.given_up or failure.reason, failure.is_last
+            if not data and size > PAGE_SIZE and not is_last:
                 careful_until = vaddr + size
                 continue
             if not data:
-                data = bytes(size)
-                region.unread += size
-            yield data
-            vaddr += len(data)
+                lost = run.end_vaddr - vaddr if is_last else size
+                region.lose(vaddr, vaddr + lost, reason)
+                region.unread += lost
+                for start in range(0, lost, _BYTES_AT_ONCE):
+                    yield bytes(min(_BYTES_AT_ONCE, lost - start))
+                vaddr += lost
+            else:
+                yield data
+                vaddr += len(data)
 
-    def _read(self, region: Region, vaddr: int, size: int) -> bytes:
-        """Up to `size` bytes; none if they cannot be read."""
-        path = f"/proc/{self.pid}/mem"
-        if self._failures >= MAX_FAILURES:
-            return b""
-        try:
-            data = self.kernel.files.read_at(path, vaddr, size)[:size]
-            reason = Unavailable(f"{path}: ends")
-        except UNREADABLE as error:
-            data, reason = b"", why(path, error)
-        if not data and size == PAGE_SIZE:
-            self._failures += 1
-            region.why_lost = Unavailable(f"{reason.reason} at {vaddr:#x}")
-        return data
+
+class _Failed(Exception):
+    """A call about a region failed; the last that is made for it if `is_last`."""
+
+    def __init__(self, reason: str, is_last: bool) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.is_last = is_last
 
 
 def joined(runs: Iterable[Run]) -> Iterator[Run]:
@@ -217,3 +299,12 @@ def bounded(runs: Iterable[Run], limit: int) -> Iterator[Run]:
         else:
             yield run
         limit -= run.size if run.state == "there" else 0
+
+
+def beyond(runs: Iterable[Run], limit: int) -> Iterator[Run]:
+    """What `bounded` cuts off: the parts of runs that are there which are beyond `limit` bytes."""
+    for run in runs:
+        if run.state == "there":
+            if run.size > limit:
+                yield Run(run.start_vaddr + max(limit, 0) // PAGE_SIZE * PAGE_SIZE, run.end_vaddr, "lost")
+            limit -= run.size

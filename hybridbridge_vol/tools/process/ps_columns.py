@@ -18,6 +18,8 @@ from hybridbridge_vol.tools.process.task import Task, Unread
 _CLASSES = ("TS", "FF", "RR", "B", "ISO", "IDL", "DLN", "EXT")
 """Scheduling policies by number, as ps calls them."""
 _NORMAL = 0
+_IDENTITIES = (("r", "real"), ("e", "effective"), ("s", "saved"), ("fs", "file system"))
+"""In the order of the lines Uid and Gid in /proc/PID/status."""
 _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 
 
@@ -106,6 +108,14 @@ def _identity(key: str, position: int) -> Callable[[Task], Cell]:
     return lambda task: task.number(key, position)
 
 
+def _name_of(name: str, key: str, position: int) -> Callable[[Task], Cell]:
+    def named(task: Task) -> Cell:
+        number, accounts = task.number(key, position), task.machine.accounts
+        return accounts.user(number) if name == "user" else accounts.group(number)
+
+    return named
+
+
 def _signals(key: str) -> Callable[[Task], Cell]:
     return lambda task: task.status_lines.get(key)
 
@@ -144,9 +154,15 @@ FIELDS: dict[str, Field] = {
             f"{kind}{name}".upper(), "int", f"{word} {who} id", "status", _identity(key, position)
         )
         for name, who, key in (("uid", "user", "Uid"), ("gid", "group", "Gid"))
-        for position, (kind, word) in enumerate(
-            (("r", "real"), ("e", "effective"), ("s", "saved"), ("fs", "file system"))
+        for position, (kind, word) in enumerate(_IDENTITIES)
+    },
+    **{
+        f"{kind}{name}": _field(
+            f"{kind}{name}".upper(), "str", f"{word} {name}: its name in the guest's own files, or #ID",
+            "status", _name_of(name, key, position),
         )
+        for name, key in (("user", "Uid"), ("group", "Gid"))
+        for position, (kind, word) in enumerate(_IDENTITIES)
     },
     "euid": _field("EUID", "int", "effective user id", _MEMORY, lambda task: task.euid, ("stat", "")),
     "cls": _field("CLS", "str", "scheduling class", "stat", _class),
@@ -212,7 +228,9 @@ FIELDS: dict[str, Field] = {
 _ALIASES = {
     "pgrp": "pgid", "sess": "sid", "lwp": "tid", "spid": "tid", "tname": "tty", "tt": "tty",
     "thcount": "nlwp", "state": "s", "flags": "f", "uid": "euid", "gid": "egid", "fuid": "fsuid",
-    "fgid": "fsgid", "class": "cls", "policy": "cls", "nice": "ni", "cputime": "time", "times": "cputimes",
+    "fgid": "fsgid", "user": "euser", "group": "egroup", "uname": "euser", "fuser": "fsuser",
+    "fgroup": "fsgroup", "class": "cls", "policy": "cls", "nice": "ni", "cputime": "time",
+    "times": "cputimes",
     "%cpu": "pcpu", "%mem": "pmem", "vsize": "vsz", "rssize": "rss", "ucmd": "comm", "ucomm": "comm",
     "cmd": "args", "command": "args", "sigmask": "blocked", "sigignore": "ignored", "sigcatch": "caught",
 }  # fmt: skip

@@ -69,12 +69,21 @@ def test_the_shipped_policy_is_well_formed() -> None:
     assert all(rule.names for rule in policy.rules)
 
 
+WHO_HAS_A_TARGET = "a target goes with 'jump' or 'lock' or 'allocate' or 'release', in a rule of 'locks'"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"action": "leap"}, "unknown action 'leap' in a rule of 'locks'"),
-        ({"action": "jump"}, "a target goes with the action 'jump', in a rule of 'locks'"),
-        ({"target": "mutex_trylock"}, "a target goes with the action 'jump', in a rule of 'locks'"),
+        (
+            {"action": "jump"},
+            WHO_HAS_A_TARGET,
+        ),
+        (
+            {"target": "mutex_trylock"},
+            WHO_HAS_A_TARGET,
+        ),
         ({"side": "home"}, "unknown side 'home' in a rule of 'locks'"),
         ({"tursted": [0]}, "unknown key 'tursted' in a rule of 'locks'"),
     ],
@@ -84,3 +93,13 @@ def test_a_rule_that_is_misspelt_is_not_passed_over(change: dict[str, object], m
     assert policies._rule(rule).action == "home"
     with pytest.raises(ValueError, match=message):
         policies._rule(rule | change)
+
+
+def test_a_lock_that_is_tried_is_taken_by_another_function() -> None:
+    functions = [(0, 64, "mutex_lock"), (64, 64, "mutex_trylock"), (128, 64, "down_trylock")]
+    rules = [
+        Rule("", "lock", ("mutex_trylock",), value=1, target="mutex_lock"),
+        Rule("", "lock", ("down_trylock",), target="down"),
+    ]
+    (found,) = resolve(Policy(tuple(rules), ""), functions).trampolines  # this kernel has no `down`
+    assert (found.offset, found.action, found.value, found.target) == (64, "lock", 1, 0)

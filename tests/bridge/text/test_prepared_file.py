@@ -19,6 +19,7 @@ from hybridbridge_vol.bridge.text.prepared import RELOCATIONS, Prepared
 from hybridbridge_vol.bridge.text.prepared_file import FORMAT, dump, parse
 from hybridbridge_vol.bridge.text.proxy_task import ProxyTask
 from hybridbridge_vol.bridge.text.runtime_constants import RuntimeConstants
+from hybridbridge_vol.bridge.text.slab_fields import SlabFields
 from hybridbridge_vol.bridge.text.static_keys import JumpLabels
 from hybridbridge_vol.bridge.text.twin_text import Sites
 from hybridbridge_vol.trust import column_file
@@ -45,7 +46,7 @@ anything_prepared = st.builds(
     rodata_end=u32,
     sites=st.tuples(*(st.builds(Sites, column, st.just(s), st.just(w)) for s, w in RELOCATIONS.values())),
     trampolines=st.lists(
-        st.builds(Trampoline, u32, st.sampled_from(ACTIONS), signed, st.booleans(), byte), max_size=5
+        st.builds(Trampoline, u32, st.sampled_from(ACTIONS), signed, st.booleans(), byte, u32), max_size=5
     ),
     unmatched=st.lists(st.text(max_size=5), max_size=3),
     fixups=column,
@@ -55,6 +56,7 @@ anything_prepared = st.builds(
     per_cpu=st.builds(PerCpuText, u32, u32, column, column),
     constants=constants,
     caches=st.lists(u64, max_size=5),
+    slab_fields=st.none() | st.builds(SlabFields, st.integers(0, 511), st.integers(0, 511)),
     proxy_task=st.builds(ProxyTask, u64, u32, u64, u32, u64, u32),
 )
 
@@ -65,7 +67,7 @@ def example() -> Prepared:
     return Prepared(
         rodata_end=0x2000,
         sites=tuple(Sites(one, step, width) for step, width in RELOCATIONS.values()),
-        trampolines=[Trampoline(0x10, "home"), Trampoline(0x20, "return", -5, True, 3)],
+        trampolines=[Trampoline(0x10, "home"), Trampoline(0x20, "return", -5, True, 3, 0x40)],
         unmatched=["nothing.*"],
         fixups=one,
         warnings=one,
@@ -74,6 +76,7 @@ def example() -> Prepared:
         per_cpu=PerCpuText(1, 2, one, one),
         constants=RuntimeConstants(one, array("B", [8]), one, array("B", [8])),
         caches=[0xFFFF_8000_0000_1000],
+        slab_fields=SlabFields(28, 88),
         proxy_task=ProxyTask(1, 2, 3, 4, 5, 6),
     )
 
@@ -138,7 +141,7 @@ def test_a_file_that_says_something_else_is_damaged_and_nothing_worse(data: st.D
         found = parse(with_checksum(head | {name: value}, numbers))
     except ValueError:
         return
-    assert name in ("rodata_end", "unmatched", "per_cpu", "proxy_task")
+    assert name in ("rodata_end", "unmatched", "per_cpu", "proxy_task", "slab_fields")
     assert isinstance(found, Prepared)
 
 

@@ -8,9 +8,10 @@ import pytest
 from assembly import assembled
 from hypothesis import given
 from hypothesis import strategies as st
-from small_machine import END, HOME, RETURN, STACK, TRUSTED_MEMORY, TWIN, SmallMachine
+from small_machine import END, HOME, OURS, RETURN, SNAPSHOT, STACK, TRUSTED_MEMORY, TWIN, SmallMachine
 
 from hybridbridge_vol.bridge.text.policy import ACTIONS, JUMP_SIZE, Policy, Rule, Trampoline, resolve
+from hybridbridge_vol.bridge.text.slab_fields import SlabFields, first_field
 from hybridbridge_vol.bridge.text.trampolines import (
     answer,
     free_if_trusted,
@@ -20,6 +21,7 @@ from hybridbridge_vol.bridge.text.trampolines import (
 from hybridbridge_vol.bridge.text.twin_text import jump, returning
 from hybridbridge_vol.machine.machine import Stop
 
+FIELDS = SlabFields(object_size=0x1C, constructor=0x58)
 ENTRY = 0x80
 """Offset from `_text` of the function with a trampoline."""
 HOMES_ANSWER = 0x1234
@@ -38,7 +40,7 @@ def small() -> Iterator[SmallMachine]:
 
 def call(small: SmallMachine, trampoline: Trampoline, *arguments: int) -> Stop:
     """Call the twin's function."""
-    ((offset, code),) = twin_trampolines([trampoline], TWIN, HOME, TRUSTED_MEMORY)
+    ((offset, code),) = twin_trampolines([trampoline], TWIN, HOME, TRUSTED_MEMORY, FIELDS)
     assert offset == ENTRY
     small.machine.write(TWIN + offset, code)
     small.machine.uc.ctl_remove_cache(TWIN + offset, TWIN + offset + len(code))
@@ -96,7 +98,107 @@ def test_answers_are_the_instructions_they_should_be() -> None:
     assert answer("return", 1) == returning(1) == assembled("b801000000 mov eax, 1") + RETURN
     assert answer("return", 0) == assembled("31c0 xor eax, eax") + RETURN
     assert answer("argument", 0) == assembled("4889f8 mov rax, rdi") + RETURN
+    assert (
+        answer("seize", 255)
+        == assembled("810fff000000 or dword ptr [rdi], 0xff\n4889f8 mov rax, rdi") + RETURN
+    )
     assert answer("halt", 0) == assembled("fa cli\nf4 hlt")
+
+
+def test_a_lock_is_taken_at_home_and_the_answer_is_ours(small: SmallMachine) -> None:
+    other = 0x40
+    small.machine.write(HOME + other, assembled("4889fe mov rsi, rdi") + RETURN)
+    assert call(small, Trampoline(ENTRY, "lock", 1, target=other), SNAPSHOTS_OBJECT).kind == "returned"
+    assert (rax(small), small.machine.read_register("RSI")) == (1, SNAPSHOTS_OBJECT)
+
+
+def test_a_lock_that_is_seized_has_its_bits_set_and_is_returned(small: SmallMachine) -> None:
+    lock = HOME + 0x60
+    small.machine.write(lock, bytes.fromhex("0002000099"))
+    assert call(small, Trampoline(ENTRY, "seize", 0xFF), lock).kind == "returned"
+    assert (rax(small), small.machine.read(lock, 5)) == (lock, bytes.fromhex("ff02000099"))
+
+
+def test_an_owner_decides_between_home_and_a_function_of_the_twin(small: SmallMachine) -> None:
+    other = ENTRY + 0x80
+    small.machine.write(TWIN + other, assembled("b878560000 mov eax, 0x5678") + b"\xc3")
+    with_target = Trampoline(ENTRY, "owner", 0, target=other)
+    for value, answers in ((TRUSTED_MEMORY, (HOMES_ANSWER, HOMES_ANSWER)), (SNAPSHOTS_OBJECT, (0x5678, 0))):
+        for trampoline, expected in zip((with_target, with_target._replace(target=0)), answers, strict=True):
+            assert call(small, trampoline, value).kind == "returned"
+            assert rax(small) == expected
+
+
+CACHE, OBJECT = SNAPSHOT + 0x100, OURS
+"""A `struct kmem_cache` of the snapshot's, and memory of the trusted side."""
+KMALLOC, CONSTRUCTOR = 0x300, 0x340
+
+
+@pytest.mark.parametrize(("has_constructor", "object_vaddr"), [(True, OBJECT), (False, OBJECT), (True, 0)])
+def test_a_cache_of_the_snapshots_gives_constructed_memory_of_the_trusted_kernels(
+    small: SmallMachine, has_constructor: bool, object_vaddr: int
+) -> None:
+    write, machine = small.machine.write, small.machine
+    # __kmalloc(size, flags): notes both, spoils what a function may spoil, returns the object
+    noted, shown = OBJECT + 0x100, f"{object_vaddr:#x}" if object_vaddr else "0"
+    code = assembled(
+        f"""
+        48b8{noted.to_bytes(8, "little").hex()} movabs rax, {noted:#x}
+        488938 mov qword ptr [rax], rdi
+        48897008 mov qword ptr [rax + 8], rsi
+        48b8{object_vaddr.to_bytes(8, "little").hex()} movabs rax, {shown}
+        31ff xor edi, edi
+        """
+    )
+    write(HOME + KMALLOC, code + RETURN)
+    # the constructor marks the object and answers something else
+    write(TWIN + CONSTRUCTOR, assembled("c7072a000000 mov dword ptr [rdi], 0x2a\n31c0 xor eax, eax") + RETURN)
+    write(OBJECT, bytes(0x110))
+    write(CACHE + FIELDS.object_size, (0xC0).to_bytes(4, "little"))
+    write(CACHE + FIELDS.constructor, (TWIN + CONSTRUCTOR if has_constructor else 0).to_bytes(8, "little"))
+    machine.write_register("RBX", 0x1B1B)
+    assert call(small, Trampoline(ENTRY, "allocate", target=KMALLOC), CACHE, 0xCC0).kind == "returned"
+    assert rax(small) == object_vaddr
+    assert machine.read_register("RBX") == 0x1B1B
+    assert machine.read_u64(noted) == 0xC0 and machine.read_u64(noted + 8) == 0xDC0
+    marked = has_constructor and object_vaddr
+    assert machine.read(OBJECT, 4) == (42 if marked else 0).to_bytes(4, "little")
+
+
+def test_a_trusted_cache_is_asked_at_home(small: SmallMachine) -> None:
+    assert (
+        call(small, Trampoline(ENTRY, "allocate", target=KMALLOC), TRUSTED_MEMORY, 0xCC0).kind == "returned"
+    )
+    assert rax(small) == HOMES_ANSWER
+
+
+def test_an_object_is_released_to_the_allocator_that_it_came_from(small: SmallMachine) -> None:
+    small.machine.write(HOME + KMALLOC, assembled("4889f8 mov rax, rdi") + RETURN)  # kfree(object)
+    release = Trampoline(ENTRY, "release", 1, target=KMALLOC)
+    ours = TRUSTED_MEMORY + 0x40
+    for cache, released, expected in (
+        (TRUSTED_MEMORY, ours, HOMES_ANSWER),
+        (SNAPSHOTS_OBJECT, ours, ours),
+    ):
+        assert call(small, release, cache, released).kind == "returned"
+        assert rax(small) == expected
+    for cache in (TRUSTED_MEMORY, SNAPSHOTS_OBJECT):
+        small.machine.write_register("RSI", 0)
+        assert call(small, release, cache, SNAPSHOTS_OBJECT).kind == "returned"
+        assert rax(small) not in (HOMES_ANSWER, SNAPSHOTS_OBJECT)
+
+
+def test_the_first_field_of_a_structure_is_what_a_small_function_loads() -> None:
+    prologue = "f30f1efa endbr64\n0f1f440000 nop dword ptr [rax + rax]"
+    assert first_field(assembled(f"{prologue}\n8b471c mov eax, dword ptr [rdi + 0x1c]") + RETURN, 4) == 0x1C
+    assert first_field(assembled("488b9780010000 mov rdx, qword ptr [rdi + 0x180]") + RETURN, 8) == 0x180
+    assert first_field(assembled("488b9780010000 mov rdx, qword ptr [rdi + 0x180]") + RETURN, 4) is None
+    assert first_field(assembled("8b871c100000 mov eax, dword ptr [rdi + 0x101c]") + RETURN, 4) is None
+    copied = "4889f8 mov rax, rdi\n4889f7 mov rdi, rsi\n"
+    assert first_field(assembled(f"{copied}488b5048 mov rdx, qword ptr [rax + 0x48]"), 8) == 0x48
+    assert first_field(assembled(f"{copied}488b5748 mov rdx, qword ptr [rdi + 0x48]"), 8) is None
+    assert first_field(RETURN + assembled("8b471c mov eax, dword ptr [rdi + 0x1c]"), 4) is None
+    assert first_field(b"", 4) is None
 
 
 def test_halt_ends_the_call(small: SmallMachine) -> None:
@@ -109,6 +211,7 @@ def test_home_is_patched_only_where_both_sides_answer_alike() -> None:
     assert dict(home_trampolines(trampolines)) == {
         0x10 * ACTIONS.index("return"): returning(1),
         0x10 * ACTIONS.index("argument"): answer("argument", 1),
+        0x10 * ACTIONS.index("seize"): answer("seize", 1),
         0x10 * ACTIONS.index("halt"): answer("halt", 1),
     }
     assert list(home_trampolines(one_side)) == []
@@ -125,7 +228,7 @@ def test_a_trampoline_is_never_larger_than_its_function(
 ) -> None:
     rule = Rule("", action, ("function",), value, argument)
     for trampoline in resolve(Policy((rule,), ""), [(0, size, "function")]).trampolines:
-        ((_offset, code),) = twin_trampolines([trampoline], TWIN, HOME, TRUSTED_MEMORY)
+        ((_offset, code),) = twin_trampolines([trampoline], TWIN, HOME, TRUSTED_MEMORY, FIELDS)
         assert len(code) <= size
 
 

@@ -1,0 +1,1 @@
+"""Modules of the snapshot compared with the trusted package's files."""

@@ -1,0 +1,138 @@
+"""What the code of a module refers to, its initialisation code included, which is no longer in memory: to
+find out whether the module itself stores a pointer that is not as its file has it."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator
+from functools import cache, cached_property
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from hybridbridge_vol.check.instructions import Instruction, Reader, Thunks
+from hybridbridge_vol.check.modules.linked_module import Vaddrs
+from hybridbridge_vol.check.modules.placed_module import PlacedModule
+from hybridbridge_vol.kernel_file.module import ModuleFile
+from hybridbridge_vol.units import U64
+
+NEAR = 64
+"""Bytes of code within which a store refers to the variable and to what is stored: one instruction, or the
+arguments of a call of `__static_call_update`."""
+_FIELD = 4
+"""Bytes of a relative field."""
+_BEHIND_FIELD = (4, 5, 6, 8)
+"""From a relative field to the end of its instruction: the field itself, and an operand behind it."""
+_STORE = re.compile(
+    rb"[\x48\x49]\xc7(?:[\x00-\x03\x06\x07]|[\x40-\x43\x45-\x47](?P<near>.)|\x44.(?P<near_2>.)"
+    rb"|[\x80-\x83\x85-\x87](?P<far>.{4})|\x84.(?P<far_2>.{4}))",
+    re.DOTALL,
+)
+"""`mov qword ptr [reg + X], imm32` up to the immediate: with no X, with 8 bits or 32 bits of it, with or
+without a second register (SDM volume 2, 2.1.5)."""
+_LONGEST_STORE = 8
+_LOAD = re.compile(r"mov rdx, qword ptr \[(?:(rip|0x[0-9a-f]+)|r\w+(?: \+ (0x[0-9a-f]+|\d+))?)\]")
+"""Of the third argument: from a variable, or from a slot of a structure."""
+
+
+class Source(NamedTuple):
+    """What was loaded: a variable at an address, or a slot, as its offset in a structure."""
+
+    vaddr: int | None
+    slot: int | None
+
+
+class CodeReferences:
+    """The references in the code of a placed module. `positions` are ascending within a section, and far
+    apart between sections; `places` and `offsets` are what is referred to, `relative` whether it is relative
+    to the end of the instruction."""
+
+    def __init__(
+        self,
+        placed: PlacedModule,
+        file: ModuleFile,
+        positions: npt.NDArray[np.int64],
+        places: npt.NDArray[np.int64],
+        offsets: npt.NDArray[np.int64],
+        relative: npt.NDArray[np.bool_],
+    ) -> None:
+        self._file = file
+        self._positions = positions
+        self._relative = relative
+        self._known = placed.known(places)
+        self._vaddrs: Vaddrs = placed.vaddrs[places] + offsets.view(np.uint64)
+
+    def _of(self, vaddr: int) -> npt.NDArray[np.int64]:
+        """Positions of the references to an address."""
+        distance = np.uint64(vaddr) - self._vaddrs
+        behind = np.isin(distance, np.array(_BEHIND_FIELD, np.uint64))
+        fits = np.where(self._relative, behind, distance == 0)
+        return self._positions[fits & self._known]
+
+    def stores(self, value: int, variable_vaddr: int, near: int = NEAR) -> bool:
+        """Whether code refers to a variable, and close by to an address that it may hold. Zero, which nothing
+        refers to, may be stored wherever the code refers to the variable."""
+        variables = self._of(variable_vaddr)
+        if not value or not len(variables):
+            return bool(len(variables))
+        values = self._of(value)
+        return bool((np.abs(values[:, None] - variables[None, :]) <= near).any())
+
+    def stores_by_pointer(self, value: int, variable_vaddr: int) -> bool:
+        """Whether code stores an address at an offset from a pointer, and refers to the place that lies by
+        this offset before the variable: to a structure that it passes to a function which fills it in."""
+        return any(len(self._of(variable_vaddr - offset & U64)) for offset in self._offsets_stored_to(value))
+
+    def _offsets_stored_to(self, value: int) -> set[int]:
+        found = set()
+        for position in self._of(value).tolist():
+            section, field = position >> 32, position & 0xFFFFFFFF
+            before = bytes(self._file.sections[section].data[max(field - _LONGEST_STORE, 0) : field])
+            for size in range(3, len(before) + 1):
+                store = _STORE.fullmatch(before[-size:])
+                if store is not None:
+                    data = next((group for group in store.groups() if group), b"")
+                    found.add(int.from_bytes(data, "little", signed=True))
+        return found
+
+    def sources(self, variable_vaddr: int) -> Iterator[Source]:
+        """Where the code that hands a variable to a function loads that function's third argument from, as
+        `__static_call_update(key, trampoline, function)` is called."""
+        for position in self._of(variable_vaddr).tolist():
+            section, field = position >> 32, position & 0xFFFFFFFF
+            source = None
+            is_handed_over = False
+            for instruction in self._around(section, field):
+                load = _LOAD.fullmatch(str(instruction))
+                if load is not None:
+                    end = instruction.vaddr + instruction.size
+                    variable = self._vaddr_at.get((section << 32) + end - _FIELD) if load[1] else None
+                    source = Source(variable, None if load[1] else int(load[2] or "0", 0))
+                is_handed_over = is_handed_over or 0 <= field - instruction.vaddr < instruction.size
+                if instruction.mnemonic in ("call", "jmp"):
+                    if is_handed_over:
+                        break
+                    source = None
+            if source is not None:
+                yield source
+
+    def _around(self, section: int, field: int) -> list[Instruction]:
+        """The instructions of the function around a field, up to a little behind it. Fields that the loader
+        fills in are not filled in."""
+        starts = self._starts(section)
+        start = starts[bisect_right(starts, field) - 1]
+        code = bytes(self._file.sections[section].data[start : field + NEAR])
+        return Reader(Thunks({}, frozenset())).decode(code, start)
+
+    @cache  # noqa: B019 - as long as one comparison
+    def _starts(self, section: int) -> list[int]:
+        return sorted({0, *(one.value for one in self._file.symbols() if one.section == section)})
+
+    @cached_property
+    def _vaddr_at(self) -> dict[int, int]:
+        """By position: what a relative field at the end of its instruction refers to."""
+        fields = self._relative & self._known
+        vaddrs = (self._vaddrs[fields] + np.uint64(_FIELD)).tolist()
+        return dict(zip(self._positions[fields].tolist(), vaddrs, strict=True))

@@ -1,0 +1,208 @@
+"""The files of real file systems: ext4, xfs, btrfs, vfat, squashfs, an encrypted disk, overlays.
+
+The guest wrote and hashed them, mounted the disks anew, read some files in part, and asked mincore(2) for
+each page right before its capture.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from disks import DISKS, TOP, Listed, hashes, listed
+from generations import trust
+
+from hybridbridge_vol.bridge.run.statistics import CallCount
+from hybridbridge_vol.errors import CallRolledBack
+from hybridbridge_vol.guest.file_content import Piece, PieceKind
+from hybridbridge_vol.guest.session import Session, open_session
+from hybridbridge_vol.tools.files import TOOL
+from hybridbridge_vol.trust.store import Store
+from hybridbridge_vol.units import PAGE_SIZE
+from hybridbridge_vol.workflow.recover.guest_disk import Disk
+from hybridbridge_vol.workflow.recover.recover import Selection, recover
+from samples.make import Sample, make_sample
+from samples.qemu import disk_name
+
+FILE_SYSTEMS = ("ext4", "xfs", "btrfs", "vfat", "squashfs", "secret", "one", "two")
+"""Folders of `TOP`; `secret` is an ext4 on dm-crypt, `one` and `two` are overlays."""
+_MICROSECOND = 1e-6
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(name, marks=() if name.startswith("6.1 ") else pytest.mark.slow)
+        for name in sorted(DISKS)
+    ],
+)
+def sample(request: pytest.FixtureRequest) -> Sample:
+    return make_sample(DISKS[request.param])
+
+
+@pytest.fixture(scope="module")
+def store(sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    store = Store(tmp_path_factory.mktemp("store"))
+    trust(store, sample)
+    return store
+
+
+@pytest.fixture(scope="module")
+def session(sample: Sample, store: Store) -> Iterator[Session]:
+    with open_session(sample.dump, store.root) as session:
+        yield session
+
+
+@pytest.fixture(scope="module")
+def entries(sample: Sample) -> list[Listed]:
+    found = list(listed(sample.truth))
+    kinds = Counter(entry.path.split("/")[2] for entry in found if entry.path != TOP)
+    assert set(kinds) == set(FILE_SYSTEMS) and min(kinds.values()) > 15
+    return found
+
+
+def shown(pieces: list[Piece]) -> list[PieceKind]:
+    """What each page of a file is."""
+    kinds: list[PieceKind] = []
+    for piece in pieces:
+        kinds += [piece.kind] * (-(-piece.end // PAGE_SIZE) - len(kinds))
+    return kinds
+
+
+def test_attributes_links_and_times_are_the_guests(session: Session, entries: list[Listed]) -> None:
+    for entry in entries:
+        seen = session.files.attributes(entry.path)
+        assert (
+            seen.mode, seen.uid, seen.gid, seen.nlink, seen.size, seen.blocks, seen.ino
+        ) == entry[1:8], entry.path  # fmt: skip
+        for ours, theirs in zip((seen.atime, seen.ctime, seen.mtime, seen.btime), entry.times, strict=True):
+            assert (ours is None) == (theirs is None), entry.path
+            assert ours is None or theirs is None or abs(ours - theirs) <= _MICROSECOND, entry.path
+        if stat.S_ISLNK(entry.mode):
+            assert session.files.readlink(entry.path) == entry.target
+
+
+def test_extended_attributes_are_the_guests(session: Session, entries: list[Listed]) -> None:
+    compared = 0
+    for entry in entries:
+        if stat.S_ISREG(entry.mode) or stat.S_ISDIR(entry.mode):
+            assert session.files.xattrs(entry.path) == entry.xattrs, entry.path
+            compared += bool(entry.xattrs)
+    assert compared >= 4
+
+
+def test_folders_hold_the_guests_names(session: Session, entries: list[Listed]) -> None:
+    names: dict[str, set[str]] = {}
+    for entry in entries:
+        folder, _, name = entry.path.rpartition("/")
+        names.setdefault(folder, set()).add(name)
+    for entry in entries:
+        if entry.path in names and entry.path != TOP:
+            assert set(session.files.listdir(entry.path)) == names[entry.path], entry.path
+
+
+def test_a_file_is_missing_exactly_where_the_page_cache_had_no_page(
+    session: Session, entries: list[Listed]
+) -> None:
+    missing = Counter[bool]()
+    for entry in entries:
+        if not stat.S_ISREG(entry.mode):
+            continue
+        kinds = shown(list(session.files.pieces(entry.path)))
+        assert len(kinds) == len(entry.pages), entry.path
+        for number, (kind, cached) in enumerate(zip(kinds, entry.pages, strict=True)):
+            if kind is not PieceKind.HOLE:  # the file system knows these without a page
+                assert (kind is PieceKind.DATA) == cached, f"{entry.path}, page {number}"
+        missing[PieceKind.MISSING in kinds] += 1
+    assert min(missing.values()) > 40
+
+
+def test_not_a_byte_is_wrong(session: Session, entries: list[Listed], sample: Sample) -> None:
+    written = hashes(sample.truth)
+    compared = Counter[str]()
+    for entry in entries:
+        if not stat.S_ISREG(entry.mode) or entry.path not in written:
+            continue
+        pieces = list(session.files.pieces(entry.path))
+        if any(piece.kind is PieceKind.MISSING for piece in pieces):
+            continue
+        digest = hashlib.sha256()
+        for piece in pieces:
+            digest.update(piece.data if piece.kind is PieceKind.DATA else bytes(piece.size))
+        assert digest.hexdigest() == written[entry.path], entry.path
+        compared[entry.path.split("/")[2]] += 1
+    assert set(compared) == set(FILE_SYSTEMS) and min(compared.values()) >= 4
+
+
+def test_what_nobody_looked_at_is_reported_as_not_known(session: Session) -> None:
+    for name in FILE_SYSTEMS:
+        try:
+            seen = session.files.listdir(f"{TOP}/{name}/cold")
+        except (OSError, CallRolledBack):
+            continue
+        assert seen == ["unseen"]  # the folder's block is in the buffer cache, the file's inode need not be
+
+
+def test_files_lists_mounts_and_owners_by_name(session: Session) -> None:
+    given = {option.name: option.default for option in TOOL.options} | {"path": f"{TOP}/*/text/passwd"}
+    names = [column.name for column in TOOL.columns]
+    seen = {}
+    for row in TOOL.rows(session, given):
+        cells = dict(zip(names, row.cells, strict=True))
+        seen[cells["PATH"]] = (cells["FS"], cells["MOUNT"], cells["USER"], cells["GROUP"], cells["CACHED"])
+    assert seen[f"{TOP}/btrfs/text/passwd"][:4] == ("btrfs", f"{TOP}/btrfs", "alice", "root")
+    assert seen[f"{TOP}/secret/text/passwd"][:4] == ("ext4", f"{TOP}/secret", "alice", "root")
+    assert seen[f"{TOP}/one/text/passwd"][:3] == ("overlay", f"{TOP}/one", "alice")
+    assert {mount for _, mount, *_ in seen.values()} >= {f"{TOP}/{name}" for name in FILE_SYSTEMS}
+
+
+def test_a_container_sees_its_own_root(sample: Sample, store: Store, session: Session) -> None:
+    for name in ("one", "two"):
+        (pid,) = (
+            pid
+            for pid in map(int, filter(str.isdecimal, session.files.listdir("/proc")))
+            if session.files.read(f"/proc/{pid}/comm") == f"{name}\n".encode()
+        )
+        assert (
+            b"".join(piece.data for piece in session.files.pieces(f"/proc/{pid}/root/own"))
+            == f"{name}\n".encode()
+        )
+        with open_session(sample.dump, store.root, ns_of=pid) as inside:
+            assert inside.files.read("/own") == f"{name}\n".encode()
+            assert set(inside.files.listdir("/")) == set(session.files.listdir(f"{TOP}/{name}"))
+
+
+def test_nothing_is_rolled_back_and_the_second_run_falls_back_nowhere(
+    sample: Sample, store: Store, entries: list[Listed], session: Session
+) -> None:
+    session.keep_learned()
+
+    def ask() -> tuple[list[Any], CallCount]:
+        with open_session(sample.dump, store.root) as again:
+            answers = [
+                (entry.path, again.files.attributes(entry.path), list(again.files.pieces(entry.path)))
+                for entry in entries
+                if stat.S_ISREG(entry.mode)
+            ]
+            return answers, again.caller.hybrid.statistics.total
+
+    first, _ = ask()
+    second, counts = ask()
+    assert first == second
+    assert (counts.traps, counts.rolled_back) == (0, 0)
+
+
+def test_a_disk_fills_what_memory_lacks(sample: Sample, session: Session, tmp_path: Path) -> None:
+    """The guest had written everything back before it mounted the disk anew."""
+    path = f"{TOP}/ext4/unread"
+    disk = Disk.parse(f"{TOP}/ext4={sample.folder / disk_name(0)}")
+    alone = recover(session, tmp_path / "alone", Selection(patterns=(path,)))
+    filled = recover(session, tmp_path / "filled", Selection(patterns=(path,)), [disk])
+    assert (alone.files, alone.complete, filled.complete) == (1, 0, 1)
+    recovered = (tmp_path / "filled" / "files" / path.lstrip("/")).read_bytes()
+    assert hashlib.sha256(recovered).hexdigest() == hashes(sample.truth)[path]
