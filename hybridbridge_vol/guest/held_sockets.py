@@ -1,15 +1,19 @@
 """The state of a socket that a process holds, by system calls on a copy of its descriptor.
 
-The twin's `pidfd_getfd` gives the proxy task a descriptor of the snapshot's socket (kernel/pid.c), and the
-twin's `getsockopt` and `getsockname` ask its protocol. Nothing is sent, received or changed.
+The file is taken from the process as pidfd_getfd(2) does it (kernel/pid.c, fs/file.c), by the twin's
+functions, and becomes a descriptor of the proxy task's; the twin's `getsockopt` and `getsockname` ask its
+protocol. Nothing is sent, received or changed.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import struct
 
 from hybridbridge_vol.guest.proxy_calls import BUFFER_AT, ProxyCalls
 from hybridbridge_vol.guest.values import HeldSocket
+from hybridbridge_vol.units import U64
 
 _SOL_SOCKET, _SO_TYPE, _SO_ACCEPTCONN, _SO_PROTOCOL, _SO_DOMAIN = 1, 3, 30, 38, 39
 _SOL_TCP, _TCP_INFO, _TCP_INFO_SIZE = 6, 11, 104
@@ -28,16 +32,28 @@ class HeldSockets:
 
     def ask(self, pid: int, fd: int) -> HeldSocket:
         """See `guest.kernel.SocketTables.held`."""
-        source = f"socket {pid}/{fd}"
-        process = self._proxy.checked(source, "pidfd_open", pid, 0, side="twin")
+        copy = self.copy(pid, fd)
         try:
-            copy = self._proxy.checked(source, "pidfd_getfd", process, fd, 0, side="twin")
-            try:
-                return self._state(copy)
-            finally:
-                self._proxy.raw("close", copy)
+            return self._state(copy)
         finally:
-            self._proxy.raw("close", process)
+            self._proxy.raw("close", copy)
+
+    def copy(self, pid: int, fd: int) -> int:
+        """A descriptor of the proxy task's for the file that a process has open. OSError if there is none."""
+        bridge, call = self._proxy.bridge, self._proxy.caller.call
+        try:
+            task = self._proxy.function("find_task_by_vpid", pid) & U64
+            file = self._proxy.function("fget_task", task, fd) & U64 if task else 0
+            reserve, install = bridge.home("get_unused_fd_flags"), bridge.home("fd_install")
+        except KeyError as error:
+            raise OSError(errno.EOPNOTSUPP, f"this kernel has no symbol {error}") from None
+        if not bridge.may_be_snapshot(file):
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF), f"{pid}/{fd}")
+        copy = call(reserve, 0, label="get_unused_fd_flags")
+        if copy < 0:
+            raise OSError(-copy, os.strerror(-copy), f"{pid}/{fd}")
+        call(install, copy, file, label="fd_install")
+        return copy
 
     def _state(self, copy: int) -> HeldSocket:
         domain, kind, protocol, listens = (

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from hybridbridge_vol.errors import ParseError
+from hybridbridge_vol.procfs.sources import split_lines
 
 MAX_RESOURCES = 1 << 16
 """A large machine has some thousands; a longer answer is forged."""
@@ -36,7 +37,7 @@ def parse_iomem(data: bytes) -> list[Resource]:
     """The resources, parents before their children. ParseError if a line is not of this form, or if the
     addresses were kept from the reader, who then sees zeros only."""
     resources = []
-    for line in data.splitlines()[:MAX_RESOURCES]:
+    for line in split_lines(data)[:MAX_RESOURCES]:
         match = _LINE.fullmatch(line)
         if match is None:
             raise ParseError(f"not a line of /proc/iomem: {line[:80]!r}")

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from generations import NETWORK, RICH
+from generations import NETWORK, RICH, SLOW_NETWORK
 from hypothesis import given
 from hypothesis import strategies as st
 from image_editor import Editor, hidden, planted
 from live_kernel import LiveKernel
 
+from hybridbridge_vol.guest.held_sockets import HeldSockets
 from hybridbridge_vol.guest.values import HeldSocket
 from hybridbridge_vol.machine.machine import UnmappedVirtual
 from hybridbridge_vol.tools.cross_view.comparison import Finding
@@ -35,8 +36,7 @@ def listener(lab: Lab, generation: str) -> int:
 
 def unhash(editor: Editor, pid: int, fd: int) -> None:
     """Take a socket out of every hash table that it is in: what `sk_nulls_del_node_init` and its like do."""
-    proxy = editor.session.proxy
-    copy = proxy.raw("pidfd_getfd", proxy.raw("pidfd_open", pid, 0, side="twin"), fd, 0, side="twin")
+    copy = HeldSockets(editor.session.proxy).copy(pid, fd)
     socket_vaddr = editor.call("sockfd_lookup", copy, editor.session.caller.put(bytes(8)))
     sock = editor.read(socket_vaddr + SOCKET_SOCK)
     for node in range(sock, sock + SOCK_SIZE, 8):
@@ -68,7 +68,9 @@ def test_a_listener_that_was_taken_out_of_its_hash_table_is_found(
     assert {row[0] for row in rows} == {"socket"}
 
 
-@pytest.mark.parametrize("name", sorted(NETWORK))
+@pytest.mark.parametrize(
+    "name", [*sorted(NETWORK), *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW_NETWORK)]
+)
 def test_a_guest_with_sockets_of_the_kernel_and_unused_ones_has_no_row(lab: Lab, name: str) -> None:
     session = lab.session(name)
     assert hidden(session) == []

@@ -264,7 +264,7 @@ def test_a_message_that_makes_no_sense_spoils_its_own_row_only() -> None:
     assert (second["ADDRESS"], second["STATE"]) == ("10.0.0.9", "REACHABLE")
 
 
-def test_neighbours_that_never_end_are_shown_once_and_told() -> None:
+def test_neighbours_that_never_end_are_shown_once_and_reported() -> None:
     bodies = [
         struct.pack("<BxxxiHBB", 2, 1, 2, 0, 1) + attribute(1, bytes([10, 0, 0, last])) for last in (8, 9)
     ]

@@ -235,7 +235,7 @@ def test_a_table_that_cannot_be_read_is_a_row_that_says_so(
     assert all(isinstance(cell, Unavailable) for cell in (*first.cells, *second.cells))
 
 
-def test_a_table_that_bites_its_tail_is_shown_once_and_told() -> None:
+def test_a_cyclic_table_is_shown_once_and_reported() -> None:
     circle = TCP + LISTENER + WAITING + LISTENER.replace(b"0:", b"2:", 1) + WAITING.replace(b"1:", b"3:", 1)
     kernel = LiveKernel(NOTHING | {"/proc/net/tcp": EndlessFile("/proc/net/tcp", circle)})
     rows = ask("netstat", kernel, all=True)

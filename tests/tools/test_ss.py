@@ -130,7 +130,7 @@ def test_all_families_are_shown_and_states_choose_among_them(lab: Lab) -> None:
     assert [row["LOCAL"] for row in ask(session, packet=True, all=True)] == ["*:*"]
 
 
-def test_a_state_that_does_not_exist_is_told_with_those_that_do() -> None:
+def test_a_state_that_does_not_exist_is_reported_with_those_that_do() -> None:
     with pytest.raises(OptionError, match="--state gone: no such state; there are established, syn-sent"):
         ask(LiveKernel(), state=("time-wait", "gone"))
 

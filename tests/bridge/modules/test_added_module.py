@@ -11,6 +11,7 @@ from guest_modules import loaded
 
 from hybridbridge_vol.bridge.modules.added_module import DATA_ROOM
 from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START
+from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.session import open_session
 from hybridbridge_vol.netlink import sock_diag
@@ -72,3 +73,15 @@ def test_without_the_module_s_file_the_text_is_read_and_counted(lab: Lab, tmp_pa
         found = list(unix_sockets(session))
     assert not any(isinstance(one, Unavailable) for one in found)
     assert len(found) == len(sample.truth.file("/proc/net/unix").splitlines()) - 1
+
+
+def test_a_socket_names_the_bytes_of_the_image_that_its_name_came_from(lab: Lab) -> None:
+    sample = lab.sample("6.12")
+    with open_session(sample.dump, lab.store.root, mode=Mode.SLOW) as session:
+        session.answer_labels.start()
+        found = [one for one in unix_sockets(session) if not isinstance(one, Unavailable) and one.name]
+        provenance = str(session.answer_labels.of(found[0].sources))
+        assert session.statistics.unattributed == {}
+    offsets = [int(word.partition("+")[0], 16) for word in provenance.split() if word.startswith("0x")]
+    image, name = sample.dump.read_bytes(), found[0].name.encode()
+    assert any(name in image[max(offset - 128, 0) : offset + 128] for offset in offsets), provenance
