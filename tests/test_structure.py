@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -126,3 +127,9 @@ def test_no_function_is_more_complex_than_it_must_be() -> None:
             continue  # each assert counts as a branch
         for block in cc_visit(path.read_text()):
             assert block.complexity <= MOST_COMPLEX, f"{path.relative_to(ROOT)}: {block.name}"
+
+
+def test_test_modules_have_names_of_their_own() -> None:
+    """pytest imports them by name alone (rootdir without packages)."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []

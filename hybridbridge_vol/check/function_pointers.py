@@ -1,6 +1,9 @@
 """Pointers to functions, and to tables of functions, in a kernel's writable data: their linked values, and
 the values that the kernel's own code may store there.
 
+This is the evidence only: `kernel_pointers` decides which pointer is explained by it and which is a hook, and
+`integrity` reports.
+
 Every pointer that was linked into data is a 64-bit relocation site, so the pointers are known without
 knowledge of any structure.
 """

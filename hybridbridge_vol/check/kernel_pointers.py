@@ -1,5 +1,5 @@
-"""Pointers in the kernel's data that are not as linked, and are explained by what trusted code stores
-there."""
+"""Pointers in the kernel's data that are not as linked: hooks, unless what trusted code stores there explains
+them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`hb run`: one tool on one image."""
+"""`hb run`: one tool on one image.
+
+A tool declares its own options in its class (tools/NAME.py, `Option` in toolkit/tool.py).
+"""
 
 from __future__ import annotations
 

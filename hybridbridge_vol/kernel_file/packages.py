@@ -1,4 +1,7 @@
-"""Distribution packages, read without dpkg or rpm: `.deb` (ar of tars) and `.rpm` (headers and a cpio)."""
+"""Distribution packages, read without dpkg or rpm: `.deb` (ar of tars) and `.rpm` (headers and a cpio).
+
+What is inside of a vmlinuz: `bzimage`, put together by `kernel`.
+"""
 
 from __future__ import annotations
 

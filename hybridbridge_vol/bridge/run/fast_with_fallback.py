@@ -1,8 +1,8 @@
 """FAST-BRIDGE with fall-back to SLOW-BRIDGE: how every call is run.
 
-FAST runs the twin's proven code at the emulator's full speed; elsewhere its twin holds `int3`. At one of
-these, SLOW takes over for the rest of that call, proves what it runs, and the memo grows; FAST goes on with
-the next call.
+FAST runs the twin's proven code at the emulator's full speed; elsewhere its twin holds `int3`
+(twin_pages.py). At one of these, SLOW takes over for the rest of that call, proves what it runs, and the memo
+grows; FAST goes on with the next call.
 """
 
 from __future__ import annotations
