@@ -4,6 +4,7 @@ need=""
 command -v qemu-system-x86_64 >/dev/null 2>&1 || need="$need qemu-system-x86"
 python3 -c 'import ensurepip, venv' 2>/dev/null || need="$need python3-venv"
 command -v ps >/dev/null 2>&1 || need="$need procps" # tests compare with it
+if [ -c /dev/fuse ] && ! command -v fusermount3 >/dev/null 2>&1; then need="$need fuse3"; fi # `hb mount` serves by it
 [ -z "$need" ] && exit 0
 if ! command -v apt-get >/dev/null 2>&1; then
     echo "setup: please install:$need" >&2

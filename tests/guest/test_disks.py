@@ -6,8 +6,11 @@ each page right before its capture.
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import stat
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +19,7 @@ from typing import Any
 import pytest
 from disks import DISKS, TOP, Listed, hashes, listed
 from generations import trust
+from mounted import NEEDS_FUSE, mounted_image
 
 from hybridbridge_vol.bridge.run.statistics import CallCount
 from hybridbridge_vol.errors import CallRolledBack
@@ -206,3 +210,28 @@ def test_a_disk_fills_what_memory_lacks(sample: Sample, session: Session, tmp_pa
     assert (alone.files, alone.complete, filled.complete) == (1, 0, 1)
     recovered = (tmp_path / "filled" / "files" / path.lstrip("/")).read_bytes()
     assert hashlib.sha256(recovered).hexdigest() == hashes(sample.truth)[path]
+
+
+@NEEDS_FUSE
+def test_the_examiners_own_tools_read_the_mounted_tree(
+    sample: Sample, store: Store, entries: list[Listed], tmp_path: Path
+) -> None:
+    """`find` lists what the guest listed, `sha256sum` gives its hashes, and an incomplete file is EIO."""
+    written, folder = hashes(sample.truth), tmp_path / "case"
+    with mounted_image(sample.dump, store.root, folder):
+        found = subprocess.run(["find", folder / "mnt", "-print0"], capture_output=True, check=False).stdout
+        paths = {"/" + os.fsdecode(path).removeprefix(f"{folder}/") for path in found.split(b"\0") if path}
+        assert {entry.path for entry in entries} <= paths
+        complete = Counter[bool]()
+        for entry in entries:
+            if not stat.S_ISREG(entry.mode) or entry.path not in written:
+                continue
+            try:
+                content = (folder / entry.path.lstrip("/")).read_bytes()
+            except OSError as error:
+                assert error.errno == errno.EIO and not all(entry.pages), entry.path
+                complete[False] += 1
+            else:
+                assert hashlib.sha256(content).hexdigest() == written[entry.path], entry.path
+                complete[True] += 1
+        assert min(complete.values()) > 30

@@ -2,52 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
-import signal
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from generations import Lab
+from mounted import NEEDS_FUSE, mounted_image
 
-pytestmark = pytest.mark.skipif(
-    not os.path.exists("/dev/fuse") or shutil.which("fusermount3") is None,
-    reason="FUSE is not available here: no /dev/fuse, or the package fuse3 is missing",
-)
-PATIENCE = 60.0
-"""Seconds for mounting and for unmounting."""
-
-
-def wait_for(condition: bool, folder: Path, process: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + PATIENCE
-    while os.path.ismount(folder) != condition:
-        assert process.poll() is None or not condition, process.communicate()
-        assert time.monotonic() < end, "neither mounted nor unmounted in time"
-        time.sleep(0.1)
+pytestmark = NEEDS_FUSE
 
 
 @pytest.fixture
 def mounted(lab: Lab, tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[str]]]:
-    folder = tmp_path / "case"
-    folder.mkdir()
-    dump = lab.sample("6.12").dump
-    command: list[str | Path] = [sys.executable, "-m", "hybridbridge_vol", "mount", dump, folder]
-    process = subprocess.Popen(
-        [*command, "--store", lab.store.root], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        wait_for(True, folder, process)
-        yield folder, process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(signal.SIGINT)
-        wait_for(False, folder, process)
-        process.wait(PATIENCE)
+    with mounted_image(lab.sample("6.12").dump, lab.store.root, tmp_path / "case") as process:
+        yield tmp_path / "case", process
 
 
 def test_the_machines_own_tools_work_on_it(mounted: tuple[Path, subprocess.Popen[str]], lab: Lab) -> None:
