@@ -30,6 +30,11 @@ _RESOLVE_IN_ROOT = 0x10  # include/uapi/linux/openat2.h
 _HOW_AT = 8192
 """Where `struct open_how` is stored in user memory: behind the path."""
 _LONGEST_LINK = 4096
+_IN_WORDS = {
+    errno.ENOMEM: "its inode is not in memory",
+    errno.EIO: "the directory's block with its name is not in memory",
+}
+"""What errors of a path walk mean: see the rules for inodes and block devices in symbols/linux.toml."""
 _DIRENTS_SIZE = 64 << 10
 MAX_DIRECTORY_ENTRIES = 1 << 20
 """Names that one directory may list: a directory of more is cyclic, or is listed in part."""
@@ -58,7 +63,10 @@ class RootFiles:
         name = self._proxy.put_path(path.lstrip("/") or ".")
         how = struct.pack("<QQQ", flags | _O_NONBLOCK * (not flags & _O_PATH), 0, _RESOLVE_IN_ROOT)
         how_vaddr = self._proxy.caller.put(how, _HOW_AT)
-        number = self._proxy.checked(path, "openat2", root.number, name, how_vaddr, len(how), side="twin")
+        try:
+            number = self._proxy.checked(path, "openat2", root.number, name, how_vaddr, len(how), side="twin")
+        except OSError as error:
+            raise OSError(error.errno, _IN_WORDS.get(error.errno or 0, error.strerror), path) from None
         return self._descriptors.opened(number, path)
 
     def attributes(self, link: str, path: str, follow: bool = False) -> FileAttributes:
