@@ -9,12 +9,13 @@ in each of a running kernel, `this_cpu_off` is what `__per_cpu_offset` says (arc
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from hybridbridge_vol.errors import AttachError
-from hybridbridge_vol.machine.paging import Translation
+from hybridbridge_vol.machine.paging import LARGE_SHIFT
 from hybridbridge_vol.snapshot.find_kernel import MAJORITY, Candidate, Found, Readable
 from hybridbridge_vol.snapshot.kernel_layout import (
     SnapshotLayout,
@@ -35,6 +36,8 @@ _MM_SIZE = 2048
 """How far into `struct mm_struct` its `pgd` is looked for."""
 _BANNER = b"Linux version "
 _UPPER_HALF = 1 << 63
+_STEP = 1 << LARGE_SHIFT
+"""Bytes of the kernel between two places at which its page tables are followed."""
 _USER_TABLES = PAGE_SIZE
 """With page-table isolation, the bit of CR3 that selects a process's own page tables."""
 
@@ -128,14 +131,16 @@ class _Scales:
             self._time(),
         )
 
-    def _maps_itself(self) -> bool | None:
-        try:
-            return self._leads_to_text(self._layout.walk(self._image, self._layout.text_vaddr))
-        except UnreadableSnapshot:
-            return None
-
-    def _leads_to_text(self, place: Translation | None) -> bool:
-        return place is not None and place.paddr == self._layout.text_paddr
+    def _maps_itself(self, root_paddr: int | None = None) -> bool | None:
+        """Whether page tables, by default its own, have most of the kernel where it was found (an attacker
+        may have let them lead elsewhere at some place, which `check` reports). None if they are not in the
+        image."""
+        answers = []
+        for offset in range(0, self._layout.size, _STEP):
+            with contextlib.suppress(UnreadableSnapshot):
+                place = self._layout.walk(self._image, self._layout.text_vaddr + offset, root_paddr)
+                answers.append(place is not None and place.paddr == self._layout.text_paddr + offset)
+        return 2 * sum(answers) > len(answers) if answers else None
 
     def _knows_its_place(self) -> bool | None:
         base = self._number("phys_base", 8)
@@ -215,13 +220,7 @@ class _Scales:
         return sum(map(self._maps_under, roots)) if roots else None
 
     def _maps_under(self, root_paddr: int) -> bool:
-        for root in (root_paddr, root_paddr & ~_USER_TABLES):
-            try:
-                if self._leads_to_text(self._layout.walk(self._image, self._layout.text_vaddr, root)):
-                    return True
-            except UnreadableSnapshot:
-                continue
-        return False
+        return any(self._maps_itself(root) for root in (root_paddr, root_paddr & ~_USER_TABLES))
 
     def _time(self) -> int | None:
         """Of the timekeeper's first read base, which is recognised by its mask (all ones up to some bit)

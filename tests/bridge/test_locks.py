@@ -4,6 +4,7 @@ assertion about it holds; one that somebody held at the capture is taken too."""
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -126,6 +127,7 @@ def test_no_function_that_takes_or_releases_a_lock_is_skipped(lab: Lab, generati
 
 def test_no_warning_of_the_kernel_is_met_while_proc_is_read(lab: Lab, generation: str) -> None:
     session = lab.session(generation)
+    before = Counter(session.bridge.faults.warned)  # by what other tests have asked
     for path in (
         "locks",
         "slabinfo",
@@ -137,4 +139,4 @@ def test_no_warning_of_the_kernel_is_met_while_proc_is_read(lab: Lab, generation
         "keys",
     ):
         session.files.read(f"/proc/{path}")
-    assert session.bridge.faults.warned == {}
+    assert Counter(session.bridge.faults.warned) - before == Counter()

@@ -142,13 +142,13 @@ def resolve(policy: Policy, functions: Iterable[tuple[int, int, str]]) -> Resolu
     result = Resolution()
     for rule in policy.rules:
         target = next(_matching(rule.target, ascending), None) if rule.target else ""
-        if target is None:
-            continue  # another kernel's function: what an earlier rule says holds
         target_offset = by_name[target][0][0] if target else 0
         for pattern in rule.names:
             names = list(_matching(pattern, ascending))
             if not names:
                 result.unmatched.append(pattern)
+            if target is None:
+                continue  # another kernel's function: what an earlier rule says holds
             for name in names:
                 for offset, size in by_name[name]:
                     _choose(chosen, rule, offset, size, target_offset)
