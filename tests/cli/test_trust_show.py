@@ -36,8 +36,7 @@ def show(capfd: pytest.CaptureFixture[str]) -> Show:
 @pytest.fixture
 def kernel(lab: Lab) -> StoredKernel:
     """A real kernel in a real store."""
-    lab.sample("6.1 two CPUs")
-    found: StoredKernel = lab.store.find("6.1.")
+    found: StoredKernel = lab.kernel("6.1 two CPUs")
     return found
 
 

@@ -33,10 +33,8 @@ def evidence(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Evidence:
     """The evidence that these tests share; nobody changes it."""
     folder, store = tmp_path_factory.mktemp("evidence"), tmp_path_factory.mktemp("store-of-lab")
     light, unknown = make_sample(LIGHT), make_sample(GENERATIONS["7.x"])
-    lab.sample("6.1 two CPUs")  # of the same kernel: it need not be taken in once more
-    for entry in lab.store.kernels():
-        if entry.release.startswith("6.1."):
-            (store / entry.name).symlink_to(entry.folder)
+    kernel = lab.kernel("6.1 two CPUs")  # the same kernel: it need not be taken in once more
+    (store / kernel.name).symlink_to(kernel.folder)
     (folder / "sub").mkdir()
     for name in ("a.raw", "b.raw", "sub/c.raw"):
         (folder / name).symlink_to(light.dump)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.trust.store import Store
+from hybridbridge_vol.trust.stored_kernel import StoredKernel
 from hybridbridge_vol.workflow.trust_kernel import enroll
 from samples.kernels import modules_package
 from samples.make import Sample, Spec, make_sample, sha256_of
@@ -94,6 +95,11 @@ class Lab:
             if not done.exists():
                 trust(self.store, sample)
                 done.touch()
+
+    def kernel(self, name: str) -> StoredKernel:
+        """The trusted kernel of one image."""
+        release = self.sample(name).meta["version"].split()[2]  # uname -a: Linux HOST RELEASE ...
+        return self.store.find(release)
 
     def session(self, name: str) -> Session:
         """A session on that image, shared by the tests: they only look."""

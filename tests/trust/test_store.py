@@ -94,8 +94,7 @@ def test_two_writers_of_one_kernel_both_succeed_and_leave_one_entry(lab: Lab, tm
 
 
 def test_a_second_boot_stays_out_of_a_given_range(lab: Lab) -> None:
-    lab.sample("6.1 two CPUs")
-    kernel = next(k for k in lab.store.kernels() if k.release.startswith("6.1."))
+    kernel = lab.kernel("6.1 two CPUs")
     first = kernel.boots()[0]
     start = kernel.text_link_vaddr + first.layout.kernel_delta
     size = kernel.end_link_vaddr - kernel.text_link_vaddr

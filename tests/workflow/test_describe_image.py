@@ -18,8 +18,7 @@ NAME = "6.1 two CPUs"
 @pytest.fixture
 def untrained(lab: Lab, tmp_path: Path) -> Store:
     """A store of its own, in which nothing is proven about the image's kernel."""
-    lab.sample(NAME)
-    kernel = lab.store.find("6.1.")
+    kernel = lab.kernel(NAME)
     store = Store(tmp_path / "store")
     unpack_entry(pack_entry(kernel.folder), store.root / kernel.name)
     assert [entry.code_bytes for entry in summarise(store, None)] == [0]

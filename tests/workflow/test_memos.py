@@ -20,11 +20,8 @@ from hybridbridge_vol.workflow import memos
 def store(lab: Lab, tmp_path: Path) -> Store:
     """Two real kernels, nothing proven about either."""
     made = Store(tmp_path / "store")
-    for name in ("6.1 two CPUs", "6.12"):
-        lab.sample(name)
-    for kernel in lab.store.kernels():
-        if kernel.release.startswith(("6.1.", "6.12.")):
-            unpack_entry(pack_entry(kernel.folder), made.root / kernel.name)
+    for kernel in map(lab.kernel, ("6.1 two CPUs", "6.12")):
+        unpack_entry(pack_entry(kernel.folder), made.root / kernel.name)
     assert len(made.kernels()) == 2
     return made
 
