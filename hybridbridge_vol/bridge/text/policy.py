@@ -17,10 +17,11 @@ ACTIONS = (
 )  # fmt: skip
 BY_OWNER = ("free", "owner", "allocate", "release")
 """Actions whose code looks itself at whose object an argument is."""
-JUMP_SIZE = 5
+JUMP_SIZE, FREE_SIZE = 5, 19
+"""Bytes of the code of a jump, and of "free" (see trampolines.py)."""
 _NEEDED_BYTES = {
-    "home": JUMP_SIZE, "jump": JUMP_SIZE, "free": 19, "return": 6, "argument": 4, "halt": 2, "lock": 19,
-    "seize": 10, "owner": 24, "allocate": 80, "release": 48,
+    "home": JUMP_SIZE, "jump": JUMP_SIZE, "free": FREE_SIZE, "return": 6, "argument": 4, "halt": 2,
+    "lock": 19, "seize": 10, "owner": 24, "allocate": 80, "release": 48,
 }  # fmt: skip
 """How large a function must be for the code of its trampoline (see trampolines.py)."""
 _RETURN_ZERO_BYTES = 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from hybridbridge_vol.bridge.text.policy import JUMP_SIZE, Trampoline
+from hybridbridge_vol.bridge.text.policy import FREE_SIZE, JUMP_SIZE, Trampoline
 from hybridbridge_vol.bridge.text.slab_fields import SlabFields
 from hybridbridge_vol.bridge.text.twin_text import Patch, jump, returning
 
@@ -20,6 +20,7 @@ _MOVE_ARGUMENT_TO_RAX = (
 _MOVE_ARGUMENT_TO_RDI = (b"", b"\x48\x89\xf7", b"\x48\x89\xd7", b"\x48\x89\xcf")  # from rsi, rdx, rcx
 _GFP_ZEROED = 0xDC0
 """GFP_KERNEL | __GFP_ZERO (include/linux/gfp.h, since 6.8 gfp_types.h; the same bits from 5.10 to 7.2)."""
+_RETURN = b"\xc3"
 _RETURN_ZERO = b"\x31\xc0\xc3"  # xor eax, eax; ret
 _HALT = b"\xfa\xf4"  # cli; hlt
 _SET_BITS = b"\x81\x0f"  # or dword [rdi], imm32
@@ -28,14 +29,20 @@ _RETURN_ARGUMENT = b"\x48\x89\xf8\xc3"  # mov rax, rdi; ret
 
 def free_if_trusted(argument: int, from_vaddr: int, to_vaddr: int, guard_hole: int) -> bytes:
     """Code at `from_vaddr` that goes on at `to_vaddr` if the argument (counted from 0) is an object of the
-    trusted side, and returns otherwise. `guard_hole` is the virtual address at which the guard hole begins.
+    trusted side, and returns otherwise."""
+    return _go_if_trusted(argument, from_vaddr, to_vaddr, guard_hole) + _RETURN
 
-    `mov rax, ARG; shr rax, 43; cmp eax, TAG; je home; ret`
+
+def _go_if_trusted(argument: int, from_vaddr: int, to_vaddr: int, guard_hole: int) -> bytes:
+    """The same without the return: what follows is for all other objects. `guard_hole` is the virtual address
+    at which the guard hole begins.
+
+    `mov rax, ARG; shr rax, 43; cmp eax, TAG; je home`
     """
     code = _MOVE_ARGUMENT_TO_RAX[argument] + bytes((0x48, 0xC1, 0xE8, GUARD_HOLE_SHIFT))
     code += b"\x3d" + (guard_hole >> GUARD_HOLE_SHIFT).to_bytes(4, "little")
     distance = to_vaddr - (from_vaddr + len(code) + 6)
-    return code + b"\x0f\x84" + (distance & 0xFFFFFFFF).to_bytes(4, "little") + b"\xc3"
+    return code + b"\x0f\x84" + (distance & 0xFFFFFFFF).to_bytes(4, "little")
 
 
 def by_owner(
@@ -43,7 +50,7 @@ def by_owner(
 ) -> bytes:
     """Code at `from_vaddr` that goes on at `home_vaddr` if the argument (counted from 0) is an object of the
     trusted side, and else at `else_vaddr`, a function with the same arguments; without one it returns 0."""
-    code = free_if_trusted(argument, from_vaddr, home_vaddr, guard_hole)[:-1]
+    code = _go_if_trusted(argument, from_vaddr, home_vaddr, guard_hole)
     return code + (_RETURN_ZERO if else_vaddr is None else jump(from_vaddr + len(code), else_vaddr))
 
 
@@ -53,7 +60,7 @@ def allocate_by_size(
     """Code at `from_vaddr` that goes on at `home_vaddr` if the first argument is a slab cache of the trusted
     side. Of another cache it takes the size and the constructor: the object is zeroed memory of the trusted
     `__kmalloc` (`kmalloc_vaddr`), constructed by the cache's own function."""
-    code = free_if_trusted(0, from_vaddr, home_vaddr, guard_hole)[:-1]
+    code = _go_if_trusted(0, from_vaddr, home_vaddr, guard_hole)
     code += b"\x53"  # push rbx: the stack is aligned now
     code += b"\x48\x8b\x9f" + fields.constructor.to_bytes(4, "little")  # mov rbx, [rdi + constructor]
     code += b"\x8b\xbf" + fields.object_size.to_bytes(4, "little")  # mov edi, [rdi + object_size]
@@ -72,9 +79,8 @@ def release_by_owner(
     """Code at `from_vaddr` of a function whose first argument is a slab cache. An object of the snapshot's,
     the given argument, is left alone; one of the trusted side's goes to `home_vaddr` with its cache, or to
     `kfree_vaddr` if the cache is the snapshot's (see `allocate_by_size`)."""
-    leave = free_if_trusted(argument, from_vaddr, from_vaddr, guard_hole)
-    code = free_if_trusted(argument, from_vaddr, from_vaddr + len(leave), guard_hole)
-    code += free_if_trusted(0, from_vaddr + len(code), home_vaddr, guard_hole)[:-1]
+    code = free_if_trusted(argument, from_vaddr, from_vaddr + FREE_SIZE, guard_hole)
+    code += _go_if_trusted(0, from_vaddr + len(code), home_vaddr, guard_hole)
     code += _MOVE_ARGUMENT_TO_RDI[argument]
     return code + jump(from_vaddr + len(code), kfree_vaddr)
 
