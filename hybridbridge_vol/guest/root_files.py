@@ -86,9 +86,10 @@ class RootFiles:
     def xattrs(self, link: str, path: str) -> dict[str, bytes]:
         """The extended attributes of a file or directory; empty where the file system has none. OSError for
         a symbolic link: the kernel lists those of what it leads to."""
-        if stat.S_ISLNK(self.attributes(link, path).mode):
+        mode = self.attributes(link, path).mode
+        if stat.S_ISLNK(mode):
             raise OSError(errno.EOPNOTSUPP, "a symbolic link: its own attributes cannot be asked for", path)
-        with self.opened_to_read(link, path) as file:
+        with self._opened(link, path, mode) as file:
             try:
                 names = self._xattr_call(file, "flistxattr")
             except OSError as error:
@@ -123,7 +124,12 @@ class RootFiles:
     @contextlib.contextmanager
     def opened_to_read(self, link: str, path: str) -> Iterator[OpenFile]:
         """A regular file or a directory, open. A device is not opened: its driver would be run."""
-        mode = self.attributes(link, path, follow=True).mode
+        with self._opened(link, path, self.attributes(link, path, follow=True).mode) as file:
+            yield file
+
+    @contextlib.contextmanager
+    def _opened(self, link: str, path: str, mode: int) -> Iterator[OpenFile]:
+        """The same, of a file whose mode is known."""
         magic_links.check_mode(path, mode)
         with self.open(link, path, _O_DIRECTORY if stat.S_ISDIR(mode) else 0) as file:
             self._proxy.labels.forget(path)
