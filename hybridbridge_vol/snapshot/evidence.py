@@ -117,7 +117,7 @@ class _Scales:
 
     def evidence(self) -> Evidence:
         checks = (
-            (self._maps_itself(), "its page tables do not map it"),
+            (self._maps(), "its page tables do not map it"),
             (self._knows_its_place(), "by its own account it was loaded elsewhere"),
             (self._has_a_cpu(), "by its own account it has no CPU"),
             (self._has_its_areas(), "its per-CPU areas are overwritten or another's"),
@@ -131,7 +131,7 @@ class _Scales:
             self._time(),
         )
 
-    def _maps_itself(self, root_paddr: int | None = None) -> bool | None:
+    def _maps(self, root_paddr: int | None = None) -> bool | None:
         """Whether page tables, by default its own, have most of the kernel where it was found (an attacker
         may have let them lead elsewhere at some place, which `check` reports). None if they are not in the
         image."""
@@ -180,14 +180,16 @@ class _Scales:
         the first field), map it. None if they map no kernel: in an image taken while the machine ran a task
         may have ended meanwhile."""
         state, at = self._kernel.symbols.get("cpu_tlbstate"), self._tables_in_mm()
-        answers = set()
+        roots = set()  # idle CPUs share theirs
         for offset in () if state is None or at is None else self._area_offsets():
             mm = self._word(self._in_area(state or 0, offset))
             tables = self._word((mm + (at or 0)) & U64) if mm and mm >= _UPPER_HALF else None
             root = self._paddr(tables) if tables else None
             if root is not None:
-                answers.add(self._maps_under(root) or (False if self._maps_another(root) else None))
-        return True if True in answers else False if False in answers else None
+                roots.add(root)
+        if any(map(self._maps_under, roots)):
+            return True
+        return False if any(map(self._maps_another, roots)) else None
 
     def _maps_another(self, root_paddr: int) -> bool:
         """Whether page tables map another kernel where this one would be."""
@@ -220,7 +222,7 @@ class _Scales:
         return sum(map(self._maps_under, roots)) if roots else None
 
     def _maps_under(self, root_paddr: int) -> bool:
-        return any(self._maps_itself(root) for root in (root_paddr, root_paddr & ~_USER_TABLES))
+        return any(self._maps(root) for root in (root_paddr, root_paddr & ~_USER_TABLES))
 
     def _time(self) -> int | None:
         """Of the timekeeper's first read base, which is recognised by its mask (all ones up to some bit)
