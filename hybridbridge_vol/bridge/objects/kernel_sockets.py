@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from hybridbridge_vol.bridge.objects.struct_socket import struct_socket
 from hybridbridge_vol.bridge.objects.words import read_words
 from hybridbridge_vol.bridge.run.caller import Caller
 from hybridbridge_vol.errors import AttachError
@@ -53,8 +54,7 @@ def _find_offsets(caller: Caller, own_socket: int) -> _Offsets:
     """ValueError if a pointer is not found."""
     bridge, machine = caller.bridge, caller.bridge.machine
     file = _struct_file(caller, own_socket)
-    lookup = bridge.home("sockfd_lookup")
-    socket = caller.call(lookup, own_socket, caller.put(bytes(8)), label="sockfd_lookup") & U64
+    socket = struct_socket(caller, own_socket)
     words = read_words(machine, socket, _SOCKET_SIZE)
     for index, word in enumerate(words):
         inner = read_words(machine, word, _SOCK_SIZE) if word in bridge.boot.layout else []

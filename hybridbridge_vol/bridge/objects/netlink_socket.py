@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import struct
 
+from hybridbridge_vol.bridge.objects.struct_socket import struct_socket
 from hybridbridge_vol.bridge.objects.words import read_words
 from hybridbridge_vol.bridge.run.caller import Caller
 from hybridbridge_vol.errors import AttachError
@@ -44,9 +45,7 @@ def open_netlink_socket(caller: Caller, protocol: int, net_of: int | None = None
     try:
         net = _session_net(caller) if net_of is None else _net_of(caller, net_of)
         fd = _open_at_home(caller)
-        lookup = bridge.home("sockfd_lookup")
-        socket = caller.call(lookup, fd, caller.put(bytes(8)), label="sockfd_lookup") & U64
-        _move_to_snapshot(caller, socket, net, protocol)
+        _move_to_snapshot(caller, struct_socket(caller, fd), net, protocol)
     except (KeyError, ValueError, UnmappedVirtual):
         raise AttachError(
             f"{bridge.kernel.name}: this kernel's netlink sockets have an unknown form"
