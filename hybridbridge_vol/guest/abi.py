@@ -17,6 +17,12 @@ UNAME_SIZE = _UTS_FIELD * _UTS_FIELDS
 """Bytes of `struct new_utsname` (include/uapi/linux/utsname.h)."""
 
 
+def seconds_of(seconds: int, nanoseconds: int) -> float:
+    """A `struct timespec` in seconds, cut to whole microseconds: up to the year 2242 a float holds these, so
+    that the time is the same in every form in which it is written afterwards."""
+    return seconds + nanoseconds // 1000 / 1e6
+
+
 def directory_entries(data: bytes) -> Iterator[tuple[int, str]]:
     """`(position behind it, name)` of what getdents64 wrote (include/linux/dirent.h, `struct
     linux_dirent64`)."""
@@ -32,7 +38,7 @@ def directory_entries(data: bytes) -> Iterator[tuple[int, str]]:
 def parse_stat(data: bytes) -> Stat:
     """`struct stat` (arch/x86/include/uapi/asm/stat.h)."""
     dev, ino, nlink, mode, uid, gid, _pad, rdev, size = struct.unpack_from("<QQQIIIIQq", data)
-    seconds, nanoseconds = struct.unpack_from("<QQ", data, 88)
+    seconds, nanoseconds = struct.unpack_from("<qQ", data, 88)
     return Stat(
         mode=mode,
         ino=ino,
@@ -41,7 +47,7 @@ def parse_stat(data: bytes) -> Stat:
         uid=uid,
         gid=gid,
         size=size,
-        mtime=seconds + nanoseconds / 1e9,
+        mtime=seconds_of(seconds, nanoseconds),
         rdev=rdev,
     )
 

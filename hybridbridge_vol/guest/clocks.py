@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 
+from hybridbridge_vol.guest.abi import seconds_of
 from hybridbridge_vol.guest.proxy_calls import ProxyCalls
 
 _TIMESPEC = struct.Struct("<qq")
@@ -32,4 +33,4 @@ class SnapshotClocks:
         call = "clock_gettime"
         self._proxy.checked(call, call, clock, self._proxy.buffer(), side="twin")
         seconds, nanoseconds = _TIMESPEC.unpack(self._proxy.answer(call, _TIMESPEC.size))
-        return float(seconds + nanoseconds / 1e9)
+        return seconds_of(seconds, nanoseconds)

@@ -6,6 +6,7 @@ import os
 import struct
 from typing import NamedTuple
 
+from hybridbridge_vol.guest.abi import seconds_of
 from hybridbridge_vol.guest.values import Stat
 
 STATX_SIZE = 256
@@ -57,7 +58,7 @@ def parse_statx(data: bytes) -> FileAttributes:
     """`struct statx`."""
     mask, _block, _attributes, nlink, uid, gid, mode, ino, size, blocks, _mask = _FIXED.unpack_from(data)
     atime, btime, ctime, mtime = (
-        seconds + nanoseconds / 1e9
+        seconds_of(seconds, nanoseconds)
         for seconds, nanoseconds in (_TIME.unpack_from(data, _TIMES_AT + 16 * i) for i in range(4))
     )
     rdev_major, rdev_minor, major, minor = struct.unpack_from("<4I", data, _NUMBERS_AT)

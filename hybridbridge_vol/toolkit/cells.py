@@ -250,7 +250,7 @@ def _timedelta(seconds: float) -> datetime.timedelta | Unavailable:
     import datetime
 
     try:
-        delta = datetime.timedelta(seconds=seconds)
+        delta = datetime.timedelta(microseconds=_microseconds(seconds))
     except (OverflowError, ValueError):
         return _no_time(seconds)
     return delta if abs(delta) <= datetime.timedelta(days=_LONGEST_DAYS) else _no_time(seconds)

@@ -162,7 +162,7 @@ class SnapshotTree(mfusepy.Operations):  # type: ignore[misc]
 
 
 def _nanoseconds(seconds: float) -> int:
-    return int(seconds * 1_000_000_000)
+    return round(seconds * 1_000_000) * 1000
 
 
 def _of_the_kernel(path: str) -> bool:

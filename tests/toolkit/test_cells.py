@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hybridbridge_vol.guest.abi import seconds_of
 from hybridbridge_vol.toolkit.cells import (
     Kind,
     Unavailable,
@@ -92,3 +93,15 @@ def test_no_text_of_the_guest_breaks_an_encoding(text: str) -> None:
 def test_milliseconds_are_those_of_the_calendar(milliseconds: int) -> None:
     moment = datetime.datetime.fromtimestamp(milliseconds // 1000, datetime.UTC)
     assert iso(milliseconds) == f"{moment:%Y-%m-%dT%H:%M:%S}.{milliseconds % 1000:03d}Z".zfill(24)
+
+
+@given(st.integers(-(2**32), 2**32), st.integers(0, 999_999_999))
+def test_a_time_of_a_file_is_the_same_moment_in_every_form(seconds: int, nanoseconds: int) -> None:
+    cell = seconds_of(seconds, nanoseconds)
+    moment = as_python(cell, "time")
+    assert moment == datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC) + datetime.timedelta(
+        seconds=seconds, microseconds=nanoseconds // 1000
+    )
+    milliseconds = seconds * 1000 + nanoseconds // 1_000_000
+    assert as_stored(cell, "time") == milliseconds or seconds < 0
+    assert as_json(cell, "time") == iso(milliseconds)
