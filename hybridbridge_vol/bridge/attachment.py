@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from hybridbridge_vol.bridge.faults import FaultHandler
 from hybridbridge_vol.bridge.image_pages import ImagePages
@@ -20,8 +20,7 @@ from hybridbridge_vol.snapshot.virtual_memory import VirtualMemory
 from hybridbridge_vol.trust.stored_kernel import Boot, MemoryCheck, StoredKernel
 
 
-@dataclass(frozen=True)
-class Bridge:
+class Bridge(NamedTuple):
     """A trusted kernel attached to a snapshot, as `attach` makes it.
 
     The trusted side: `kernel`, its `boot`, the running `check` of that boot's memory, what is `prepared` for

@@ -5,8 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from hybridbridge_vol.bridge.modules.traps import FixUp
 from hybridbridge_vol.bridge.per_cpu import redirect
 from hybridbridge_vol.bridge.sides import Sides
 from hybridbridge_vol.bridge.snapshot_space import SnapshotSpace
@@ -20,6 +20,9 @@ from hybridbridge_vol.machine.exceptions import (
     Verdict,
 )
 from hybridbridge_vol.machine.machine import Machine, UnmappedVirtual
+
+if TYPE_CHECKING:
+    from hybridbridge_vol.bridge.modules.traps import FixUp
 
 
 class FaultHandler:

@@ -8,7 +8,7 @@ are redirected there: reads find the snapshot's values; writes are private and r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from hybridbridge_vol.units import U64
 
@@ -19,8 +19,7 @@ pointer of the snapshot leads here (`per_cpu.boot_margin`). A unit of the first 
 has the modules' blocks, is far smaller."""
 
 
-@dataclass(frozen=True, slots=True)
-class PerCpuWindow:
+class PerCpuWindow(NamedTuple):
     """`gs` is the trusted kernel's GS base. `start` is where the snapshot's per-CPU variables begin
     (`__per_cpu_start`; 0 if they are linked at 0), `offset` what its first CPU adds to such an address."""
 

@@ -9,11 +9,10 @@ of the image: a page costs time and memory when it is first touched.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from hybridbridge_vol.bridge.image_pages import ImagePages
 from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START
-from hybridbridge_vol.bridge.modules.relocated_module import TrustedSegment
 from hybridbridge_vol.bridge.modules.snapshot_modules import SnapshotModules
 from hybridbridge_vol.bridge.per_cpu_window import PerCpuWindow
 from hybridbridge_vol.bridge.physical_map import SNAPSHOT_PADDR, TABLES_PADDR
@@ -30,6 +29,9 @@ from hybridbridge_vol.machine.paging import (
 from hybridbridge_vol.snapshot.virtual_memory import VirtualMemory
 from hybridbridge_vol.trust.placement import Layout
 from hybridbridge_vol.units import PAGE_SIZE
+
+if TYPE_CHECKING:
+    from hybridbridge_vol.bridge.modules.relocated_module import TrustedSegment
 
 TABLES_SIZE = 256 << 20
 """Bytes of page tables that a snapshot's address space may take."""

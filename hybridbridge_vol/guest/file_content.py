@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from hybridbridge_vol.units import PAGE_SIZE
 
@@ -22,8 +22,7 @@ class PieceKind(Enum):
     MISSING = "missing"
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """A range of a file, in bytes. `data` is its content if it is DATA; `reason` says why it is MISSING."""
 
     kind: PieceKind
@@ -37,8 +36,7 @@ class Piece:
         return self.offset + self.size
 
 
-@dataclass(frozen=True, slots=True)
-class MissingRange:
+class MissingRange(NamedTuple):
     """A range of a file that memory does not hold, in bytes."""
 
     offset: int

@@ -11,7 +11,7 @@ register) sets the CPU; then come runs. `rest` may be called between any two of 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from unicorn import Uc, UcError
 from unicorn.unicorn_const import UC_HOOK_INSN_INVALID, UC_HOOK_INTR, UC_PROT_ALL
@@ -27,8 +27,7 @@ from hybridbridge_vol.units import U64
 _ARGUMENTS = ("RDI", "RSI", "RDX", "RCX", "R8", "R9")  # System V ABI
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(NamedTuple):
     """Why a run ended.
 
     `kind` is "returned" (reached its return address), "exception", "halted" (`hlt`: nothing to do but wait),

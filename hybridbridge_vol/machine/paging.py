@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from hybridbridge_vol.units import PAGE_SIZE
 
@@ -32,8 +32,7 @@ def canonical(vaddr: int, levels: int = 4) -> bool:
     return high == 0 or high == (1 << (64 - sign)) - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Translation:
+class Translation(NamedTuple):
     """Where a virtual address leads.
 
     `paddr` is the physical address of the byte, `entry` the last page-table entry, `shift` the size of the

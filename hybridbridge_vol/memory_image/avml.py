@@ -15,13 +15,12 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from hybridbridge_vol.memory_image.compression import CompressionError, snappy_size, unpack_snappy
-from hybridbridge_vol.memory_image.format import Format
-from hybridbridge_vol.memory_image.image_file import Source
+from hybridbridge_vol.memory_image.formats import AVML, AVML_VERSION
+from hybridbridge_vol.memory_image.image_file import ImageFile, Source
 from hybridbridge_vol.memory_image.physical import MAX_PADDR, MAX_RUNS, Contents, PhysicalImage
 from hybridbridge_vol.memory_image.ranges import Range, merged
 from hybridbridge_vol.memory_image.runs import Run
 
-_MAGIC, _VERSION = b"AVML", 2
 _HEADER = struct.Struct("<4sIQQQ")
 """Magic, version, first and last physical address, 8 reserved bytes."""
 _TRAILER_SIZE = 8
@@ -67,7 +66,7 @@ class AvmlPages:
             if len(header) < _HEADER.size:
                 break
             magic, version, start, last, _reserved = _HEADER.unpack(header)
-            if magic != _MAGIC or version != _VERSION or last < start or last >= MAX_PADDR:
+            if magic != AVML or version != AVML_VERSION or last < start or last >= MAX_PADDR:
                 break
             offset, reached = self._walk_frames(offset + _HEADER.size, start, last + 1)
             if reached > start:
@@ -147,7 +146,6 @@ def parse_avml(source: Source) -> Contents:
     return Contents("AVML", runs, pages.missing, pages.read)
 
 
-FORMAT = Format(
-    lambda file: file.head.startswith(struct.pack("<4sI", _MAGIC, _VERSION)),
-    lambda file: PhysicalImage(file, parse_avml(file.source)),
-)
+def open_file(file: ImageFile) -> PhysicalImage:
+    """The memory that the file holds. ImageError, OSError."""
+    return PhysicalImage(file, parse_avml(file.source))

@@ -12,7 +12,6 @@ from hybridbridge_vol.memory_image.image_file import Source
 from hybridbridge_vol.memory_image.physical import CpuRegisters
 from hybridbridge_vol.memory_image.runs import MAX_HEADERS
 
-MAGIC = b"\x7fELF"
 PT_LOAD, PT_NOTE = 1, 4
 
 _CLASS_AT, _CLASS_64 = 4, 2

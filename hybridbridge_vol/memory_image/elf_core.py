@@ -15,12 +15,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from itertools import islice, pairwise
 
 from hybridbridge_vol.errors import ImageError
 from hybridbridge_vol.memory_image.elf import (
-    MAGIC,
     MAX_NOTES,
     PT_LOAD,
     PT_NOTE,
@@ -32,8 +30,7 @@ from hybridbridge_vol.memory_image.elf import (
     parse_segments,
     qemu_cpus,
 )
-from hybridbridge_vol.memory_image.format import Format
-from hybridbridge_vol.memory_image.image_file import Source
+from hybridbridge_vol.memory_image.image_file import ImageFile, Source
 from hybridbridge_vol.memory_image.physical import MAX_PADDR, Contents, PhysicalImage, WhyAbsent
 from hybridbridge_vol.memory_image.ranges import Range, joined, subtracted
 from hybridbridge_vol.memory_image.runs import ZEROS, Run, RunList, disjoint
@@ -96,7 +93,7 @@ def _with_zeros(contents: Contents, unstored: Sequence[Range]) -> Contents:
     zeros = subtracted(subtracted(unstored, stored), contents.missing)
     runs = sorted([*contents.runs, *(Run(start, size, ZEROS) for start, size in zeros)], key=_paddr)
     amount = f"{sum(size for _start, size in zeros) >> 10:,} KiB by makedumpfile"
-    return replace(contents, runs=runs, left_out=amount, caution=_AS_ZEROS) if zeros else contents
+    return contents._replace(runs=runs, left_out=amount, caution=_AS_ZEROS) if zeros else contents
 
 
 def _without(contents: Contents, unstored: Sequence[Range], qemus: bool) -> Contents:
@@ -104,7 +101,7 @@ def _without(contents: Contents, unstored: Sequence[Range], qemus: bool) -> Cont
     runs = _blocks_filled(contents.runs) if qemus else contents.runs
     absent = subtracted(unstored, ((run.paddr, run.size) for run in runs))
     why = _left_out_of(absent, _NOT_MAPPED if qemus else _NO_BYTES)
-    return replace(contents, runs=runs, missing=joined([*contents.missing, *absent]), why_absent=why)
+    return contents._replace(runs=runs, missing=joined([*contents.missing, *absent]), why_absent=why)
 
 
 def _left_out_of(ranges: Sequence[Range], reason: str) -> WhyAbsent:
@@ -176,7 +173,6 @@ def _blocks_filled(runs: Sequence[Run]) -> list[Run]:
     return disjoint([*runs, *between])
 
 
-FORMAT = Format(
-    lambda file: file.head.startswith(MAGIC),
-    lambda file: PhysicalImage(file, parse_elf_core(file.source)),
-)
+def open_file(file: ImageFile) -> PhysicalImage:
+    """The memory that the file holds. ImageError, OSError."""
+    return PhysicalImage(file, parse_elf_core(file.source))

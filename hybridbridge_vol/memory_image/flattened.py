@@ -13,14 +13,12 @@ from array import array
 from bisect import bisect_right
 
 from hybridbridge_vol.errors import ImageError
-from hybridbridge_vol.memory_image.elf import MAGIC as ELF_MAGIC
 from hybridbridge_vol.memory_image.elf_core import parse_elf_core
-from hybridbridge_vol.memory_image.format import Format
+from hybridbridge_vol.memory_image.formats import ELF
 from hybridbridge_vol.memory_image.image_file import ImageFile, Source
 from hybridbridge_vol.memory_image.kdump import parse_kdump
 from hybridbridge_vol.memory_image.physical import PhysicalImage, read_through
 
-SIGNATURE = b"makedumpfile\0\0\0\0"
 _HEADER_SIZE = 4096
 _PIECE = struct.Struct(">qq")
 _TYPE_FLAT, _VERSION_FLAT = 1, 1
@@ -90,12 +88,10 @@ class Flattened:
         return b"".join(parts)
 
 
-def _open(file: ImageFile) -> PhysicalImage:
+def open_file(file: ImageFile) -> PhysicalImage:
+    """The memory that the file holds. ImageError, OSError."""
     whole = Flattened(file.source)
     inner = Source(file.source.name, whole.size, whole.read_at, file.source.progress)
-    if whole.read_at(0, len(ELF_MAGIC)) == ELF_MAGIC:
+    if whole.read_at(0, len(ELF)) == ELF:
         return PhysicalImage(file, read_through(parse_elf_core(inner, "ELF core (flattened)"), whole.read_at))
     return PhysicalImage(file, parse_kdump(inner, "kdump (flattened)"))
-
-
-FORMAT = Format(lambda file: file.head.startswith(SIGNATURE), _open)

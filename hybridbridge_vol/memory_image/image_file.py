@@ -6,8 +6,8 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from hybridbridge_vol.errors import ImageError
 from hybridbridge_vol.memory_image.ranges import Range
@@ -23,8 +23,7 @@ ReadAt = Callable[[int, int], bytes]
 """(file offset, size) -> bytes; fewer at the end of the file, none where no file can have any."""
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """Bytes with headers to parse: a file's own, or those that a flattened file is made up of.
 
     `name` is for messages. `size` in bytes.

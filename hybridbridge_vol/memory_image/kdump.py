@@ -24,9 +24,8 @@ from hybridbridge_vol.memory_image.compression import (
     unpack_zstd,
 )
 from hybridbridge_vol.memory_image.elf import parse_notes, qemu_cpus
-from hybridbridge_vol.memory_image.format import Format
-from hybridbridge_vol.memory_image.image_file import Source
-from hybridbridge_vol.memory_image.kdump_header import SIGNATURE, level_in_words, parse_kdump_header
+from hybridbridge_vol.memory_image.image_file import ImageFile, Source
+from hybridbridge_vol.memory_image.kdump_header import level_in_words, parse_kdump_header
 from hybridbridge_vol.memory_image.physical import MAX_RUNS, Contents, CpuRegisters, PhysicalImage
 from hybridbridge_vol.memory_image.ranges import Range, merged
 from hybridbridge_vol.memory_image.runs import Run
@@ -219,7 +218,6 @@ def _ones(bits: int) -> Iterator[tuple[int, int]]:
         at = text.find("1", end)
 
 
-FORMAT = Format(
-    lambda file: file.head.startswith(SIGNATURE),
-    lambda file: PhysicalImage(file, parse_kdump(file.source)),
-)
+def open_file(file: ImageFile) -> PhysicalImage:
+    """The memory that the file holds. ImageError, OSError."""
+    return PhysicalImage(file, parse_kdump(file.source))

@@ -4,15 +4,14 @@ include/sysemu/dump.h)."""
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from hybridbridge_vol.errors import ImageError
+from hybridbridge_vol.memory_image.formats import KDUMP
 from hybridbridge_vol.memory_image.image_file import Source
 from hybridbridge_vol.memory_image.physical import MAX_PADDR
 from hybridbridge_vol.memory_image.ranges import Range
 from hybridbridge_vol.units import PAGE_SIZE
-
-SIGNATURE = b"KDUMP   "
 
 _HEADER = struct.Struct("<8si390s22xIiiIII")
 """`struct disk_dump_header` up to `total_ram_blocks`: signature, version, `struct new_utsname`, time, status,
@@ -38,8 +37,7 @@ def level_in_words(level: int) -> str:
     return f"left out by makedumpfile, dump level {level}" + (f" ({kinds})" if kinds else "")
 
 
-@dataclass(frozen=True)
-class KdumpHeader:
+class KdumpHeader(NamedTuple):
     """`level` is makedumpfile's dump level; `incomplete` whether it ended before it had written all. `notes`
     are the file offset and size of the ELF notes. `max_page` is one more than the highest page number. The
     rest are file offsets and sizes in bytes: `present_offset` of the bitmap of pages that the machine had,
@@ -62,7 +60,7 @@ def parse_kdump_header(source: Source) -> KdumpHeader:
         f"{source.name}: damaged kdump headers; dump again, or convert it with makedumpfile or crash"
     )
     head = source.read_at(0, PAGE_SIZE)
-    if len(head) < _HEADER.size or head[:8] != SIGNATURE:
+    if len(head) < _HEADER.size or head[:8] != KDUMP:
         raise damaged
     _, version, _, status, block_size, sub_blocks, bitmap_blocks, max_page, _ = _HEADER.unpack_from(head)
     sub_header = source.read_at(PAGE_SIZE, 128).ljust(128, b"\0")

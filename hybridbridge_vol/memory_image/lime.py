@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import struct
 
-from hybridbridge_vol.memory_image.format import Format
-from hybridbridge_vol.memory_image.image_file import Source
+from hybridbridge_vol.memory_image.formats import LIME, LIME_VERSION
+from hybridbridge_vol.memory_image.image_file import ImageFile, Source
 from hybridbridge_vol.memory_image.physical import MAX_PADDR, Contents, PhysicalImage
 from hybridbridge_vol.memory_image.runs import RunList
 
-_MAGIC = b"EMiL"
-_VERSION = 1
 _HEADER = struct.Struct("<4sIQQQ")
 """Magic, version, first and last physical address, 8 reserved bytes."""
-
-
-def is_lime(head: bytes) -> bool:
-    """Whether a file that begins with `head` is a LiME file."""
-    return head.startswith(struct.pack("<4sI", _MAGIC, _VERSION))
 
 
 def parse_lime(source: Source, format_name: str = "LiME") -> Contents:
@@ -33,7 +26,7 @@ def parse_lime(source: Source, format_name: str = "LiME") -> Contents:
         if len(header) < _HEADER.size:
             break
         magic, version, start, last, _reserved = _HEADER.unpack(header)
-        if magic != _MAGIC or version != _VERSION or last < start or last >= MAX_PADDR:
+        if magic != LIME or version != LIME_VERSION or last < start or last >= MAX_PADDR:
             break
         offset += _HEADER.size
         collected.add(start, last - start + 1, offset)
@@ -41,7 +34,6 @@ def parse_lime(source: Source, format_name: str = "LiME") -> Contents:
     return Contents(format_name, collected.runs(), collected.missing())
 
 
-FORMAT = Format(
-    lambda file: is_lime(file.head),
-    lambda file: PhysicalImage(file, parse_lime(file.source)),
-)
+def open_file(file: ImageFile) -> PhysicalImage:
+    """The memory that the file holds. ImageError, OSError."""
+    return PhysicalImage(file, parse_lime(file.source))

@@ -14,35 +14,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from hybridbridge_vol.errors import ImageError
-from hybridbridge_vol.memory_image import (
-    avml,
-    elf_core,
-    flattened,
-    kdump,
-    lime,
-    lime_zlib,
-    raw,
-    savevm,
-    vmware,
-)
 from hybridbridge_vol.memory_image.foreign_files import refuse_foreign
-from hybridbridge_vol.memory_image.format import Format
+from hybridbridge_vol.memory_image.formats import FORMATS
 from hybridbridge_vol.memory_image.image_file import ImageFile
 from hybridbridge_vol.memory_image.physical import PhysicalImage
 from hybridbridge_vol.units import Progress
-
-FORMATS: tuple[Format, ...] = (
-    lime.FORMAT,
-    elf_core.FORMAT,
-    kdump.FORMAT,
-    flattened.FORMAT,
-    avml.FORMAT,
-    savevm.FORMAT,
-    vmware.FORMAT,
-    lime_zlib.FORMAT,
-    raw.FORMAT,
-)
-"""The first that recognizes a file opens it; raw recognizes every file."""
 
 
 def open_image(path: Path | str, progress: Progress | None = None) -> PhysicalImage:

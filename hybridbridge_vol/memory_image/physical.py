@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
 from hybridbridge_vol.errors import ImageError
@@ -44,8 +43,7 @@ WhyAbsent = Callable[[int], str | None]
 """physical address -> why the image does not hold it, in a few words; None if nothing is known."""
 
 
-@dataclass(frozen=True)
-class Contents:
+class Contents(NamedTuple):
     """What the headers of an image file say.
 
     `runs` are ascending and disjoint. `missing` are physical ranges that the headers promise and the file
@@ -76,7 +74,7 @@ def read_through(contents: Contents, read_at: ReadAt) -> Contents:
             b"" if run is None else read_at(run.offset + paddr - run.paddr, min(size, run.end_paddr - paddr))
         )
 
-    return replace(contents, read=read)
+    return contents._replace(read=read)
 
 
 class PhysicalImage:

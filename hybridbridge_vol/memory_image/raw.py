@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from hybridbridge_vol.errors import ImageError
 from hybridbridge_vol.memory_image.e820 import system_ram_back_to_back
-from hybridbridge_vol.memory_image.format import Format
 from hybridbridge_vol.memory_image.image_file import ImageFile, Source
 from hybridbridge_vol.memory_image.physical import MAX_PADDR, MIN_IMAGE_SIZE, Contents, PhysicalImage
 from hybridbridge_vol.memory_image.runs import Run
@@ -26,12 +25,9 @@ def parse_raw(source: Source, format_name: str = "raw") -> Contents:
     return Contents(format_name, [Run(0, source.size, 0)])
 
 
-def _open(file: ImageFile) -> PhysicalImage:
+def open_file(file: ImageFile) -> PhysicalImage:
     contents = parse_raw(file.source)
     runs = system_ram_back_to_back(file.source, file.extents()) if file.size % _WHOLE else None
     if runs:
         contents = Contents("raw without gaps (addresses by the guest's memory map)", runs)
     return PhysicalImage(file, contents)
-
-
-FORMAT = Format(lambda _file: True, _open)

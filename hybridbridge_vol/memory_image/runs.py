@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from heapq import heappop, heappush
+from typing import NamedTuple
 
 from hybridbridge_vol.memory_image.ranges import Range, joined, subtracted
 
@@ -15,8 +15,7 @@ ZEROS = -1
 """The offset of a run that the file leaves out because it is zeros."""
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """A contiguous range of guest-physical memory, `size` bytes from `paddr` on; `offset` is where it lies in
     the file: ZEROS if it does not, 0 where the image is not made of plain slices."""
 

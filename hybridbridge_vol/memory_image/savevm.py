@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from hybridbridge_vol.errors import ImageError
-from hybridbridge_vol.memory_image.format import Format
 from hybridbridge_vol.memory_image.image_file import ImageFile
 from hybridbridge_vol.memory_image.physical import MAX_RUNS, Contents, PhysicalImage
 from hybridbridge_vol.memory_image.ranges import merged
 from hybridbridge_vol.memory_image.runs import Run
 
-_MAGIC = b"QEVM"
 _NAME = "QEMU savevm"
 
 
-def _open(file: ImageFile) -> PhysicalImage:
+def open_file(file: ImageFile) -> PhysicalImage:
     """Read the image through Volatility's own layers: its stacker for this format, none for operating
     systems."""
     if file.source.progress:
@@ -55,6 +53,3 @@ def _open(file: ImageFile) -> PhysicalImage:
 
     runs = [Run(paddr, size, 0) for paddr, size in merged(ranges, MAX_RUNS)]
     return PhysicalImage(file, Contents(_NAME, runs, (), read))
-
-
-FORMAT = Format(lambda file: file.head.startswith(_MAGIC), _open)

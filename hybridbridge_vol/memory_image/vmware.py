@@ -7,33 +7,29 @@ from pathlib import Path
 
 from hybridbridge_vol.errors import ImageError
 from hybridbridge_vol.memory_image.e820 import low_memory_size
-from hybridbridge_vol.memory_image.format import Format
+from hybridbridge_vol.memory_image.formats import VMWARE_MEMORY_SUFFIX
 from hybridbridge_vol.memory_image.image_file import ImageFile
 from hybridbridge_vol.memory_image.physical import Contents, PhysicalImage
 from hybridbridge_vol.memory_image.runs import Run, RunList
-from hybridbridge_vol.memory_image.vmware_state import MAGICS, OLD_MAGICS, State, parse_vmware_state
+from hybridbridge_vol.memory_image.vmware_state import State, parse_vmware_state
 
-_MEMORY_SUFFIX, _STATE_SUFFIXES = ".vmem", (".vmss", ".vmsn")
+_STATE_SUFFIXES = (".vmss", ".vmsn")
 LOWEST_HOLE = 3 << 30
 """VMware keeps guest-physical memory contiguous up to here."""
 _HOLE_END = 4 << 30
 
 
-def _recognizes(file: ImageFile) -> bool:
-    return file.path.suffix.lower() == _MEMORY_SUFFIX or file.head.startswith(MAGICS + OLD_MAGICS)
-
-
-def _open(file: ImageFile) -> PhysicalImage:
+def open_file(file: ImageFile) -> PhysicalImage:
     """The memory that the file holds, or that it describes and the file beside it of the same name holds.
     ImageError if neither of the two says where memory lies."""
-    if file.path.suffix.lower() == _MEMORY_SUFFIX:
+    if file.path.suffix.lower() == VMWARE_MEMORY_SUFFIX:
         return PhysicalImage(file, _contents_of_vmem(file))
     state = parse_vmware_state(file.source)
     if state.memory:
         return PhysicalImage(file, _contents(state, file.size, *state.memory))
-    memory_path = _beside(file.path, _MEMORY_SUFFIX)
+    memory_path = _beside(file.path, VMWARE_MEMORY_SUFFIX)
     if memory_path is None:
-        name = file.path.with_suffix(_MEMORY_SUFFIX).name
+        name = file.path.with_suffix(VMWARE_MEMORY_SUFFIX).name
         raise ImageError(
             f"{file.path}: holds a VMware guest's state without its memory; put {name} beside it, "
             "or give that"
@@ -97,6 +93,3 @@ def _beside(path: Path, suffix: str) -> Path | None:
         if candidate.is_file():
             return candidate
     return None
-
-
-FORMAT = Format(_recognizes, _open)

@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from hybridbridge_vol.errors import ImageError
+from hybridbridge_vol.memory_image.formats import VMWARE, VMWARE_OLD
 from hybridbridge_vol.memory_image.image_file import ReadAt, Source
 from hybridbridge_vol.memory_image.physical import MAX_PADDR
 from hybridbridge_vol.units import PAGE_SIZE
@@ -28,11 +29,6 @@ MAX_REGIONS = 4096
 MAX_TAGS = 1 << 16
 MAX_GROUPS = 1 << 12
 
-MAGICS = (b"\xd2\xbe\xd2\xbe", b"\xd3\xbe\xd3\xbe", b"\xd1\xba\xd1\xba", b"\xd2\xba\xd2\xba")
-"""A whole state, one without memory, one that was resumed, one that cannot be."""
-OLD_MAGICS = b"\xd0\xbe\xd2\xbe", b"\xd0\xbe\xd0\xbe"
-"""Of products that knew no 64-bit guests (Workstation 4): sizes of blocks have 32 bits."""
-
 _HEADER = struct.Struct("<4sII")
 _GROUP = struct.Struct("<64sQQ")
 _BLOCK = struct.Struct("<QQH")
@@ -40,8 +36,7 @@ _LONGEST_TAG = 2 + 255 + 3 * 4 + _BLOCK.size
 _COMPRESSED_BLOCK, _BLOCK_SIZE = 62, 63
 
 
-@dataclass(frozen=True, slots=True)
-class Region:
+class Region(NamedTuple):
     """Guest-physical memory at `paddr`, `size` bytes, at `offset` in the file of memory (or in the block
     `Memory`)."""
 
@@ -50,8 +45,7 @@ class Region:
     offset: int
 
 
-@dataclass(frozen=True)
-class State:
+class State(NamedTuple):
     """What a .vmss or .vmsn says. `regions` are empty where memory has no hole: it is contiguous from 0.
     `memory` is the `(file offset, size)` of the memory in this file, None if that is a file of its own."""
 
@@ -59,8 +53,7 @@ class State:
     memory: tuple[int, int] | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Tag:
+class _Tag(NamedTuple):
     """A tag: a `value`, or a `block` of data, by its `(file offset, size)`."""
 
     name: bytes
@@ -73,11 +66,11 @@ class _Tag:
 def parse_vmware_state(source: Source) -> State:
     """The state in a file. ImageError if nothing can be learned from it."""
     head = source.read_at(0, _HEADER.size)
-    if head[:4] in OLD_MAGICS:
+    if head[:4] in VMWARE_OLD:
         raise ImageError(
             f"{source.name}: a state saved by a VMware product without 64-bit guests, which is not read"
         )
-    if len(head) < _HEADER.size or head[:4] not in MAGICS:
+    if len(head) < _HEADER.size or head[:4] not in VMWARE:
         raise ImageError(f"{source.name}: not a VMware saved state or snapshot")
     start = _memory_group(source.read_at, _HEADER.unpack(head)[2])
     if start is None:

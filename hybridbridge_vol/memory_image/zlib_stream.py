@@ -6,9 +6,8 @@ from __future__ import annotations
 import zlib
 from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from hybridbridge_vol.memory_image.image_file import Source
 
@@ -23,8 +22,7 @@ _IN, _OUT = 1 << 18, 1 << 20
 _CACHED_SPANS = 8
 
 
-@dataclass(frozen=True)
-class _State:
+class _State(NamedTuple):
     """A decompressor that has given `unpacked` bytes and goes on at the file offset `offset`."""
 
     offset: int

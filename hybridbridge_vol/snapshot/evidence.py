@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from hybridbridge_vol.errors import AttachError
 from hybridbridge_vol.machine.paging import LARGE_SHIFT
@@ -73,8 +72,7 @@ class KnownKernel(Candidate, Protocol):
         """What `system_state` is while it runs."""
 
 
-@dataclass(frozen=True)
-class Evidence:
+class Evidence(NamedTuple):
     """None: the image does not say. `flaws` are what a kernel that runs, or ran to the machine's end, cannot
     have, each as a clause. `on_cpus`: how many of the image's CPUs have page tables that map it. `time`: the
     time of day at its last tick, in nanoseconds since the epoch."""

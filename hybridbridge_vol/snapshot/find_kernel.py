@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from hybridbridge_vol.errors import AttachError
 from hybridbridge_vol.units import U64
@@ -55,8 +54,7 @@ class Candidate(Protocol):
     probes: list[tuple[int, int]]
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """Where a kernel lies in an image.
 
     `text_paddr` is the guest-physical address of `_text`; `shift` is what KASLR added to its link-time

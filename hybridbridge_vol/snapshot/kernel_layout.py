@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from hybridbridge_vol.errors import AttachError
 from hybridbridge_vol.machine import paging
@@ -37,8 +36,7 @@ class UnreadableSnapshot(Exception):
         self.paddr = paddr
 
 
-@dataclass(frozen=True)
-class SnapshotLayout:
+class SnapshotLayout(NamedTuple):
     """The snapshot's kernel in physical and virtual memory.
 
     `text_paddr`/`text_vaddr`: `_text` in guest-physical memory and in the snapshot's address space. `shift`:

@@ -11,8 +11,7 @@ kernel."""
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 _BEHIND_RUNNING = ("halted", "powering off", "restarting", "suspended")
 _STORE, _STORE_SIZE = b"\xc7\x05", 10
@@ -27,8 +26,7 @@ class Numbers(Protocol):
         """The variable of so many bytes; None if the kernel has none, or if it cannot be read."""
 
 
-@dataclass(frozen=True)
-class MachineState:
+class MachineState(NamedTuple):
     """`phase`: booting, running, halted, powering off, restarting, suspended; None if the image does not say.
     `panicked_on` and `crashed_on`: the CPU that had a panic, and the one that started kdump's capture kernel.
     `left_by_kexec`: another kernel was started in this one's place. `is_capture_kernel`: it is kdump's."""

@@ -6,7 +6,6 @@ printable; JSON keeps each character, in JSON's own escapes.
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TextIO
@@ -123,6 +122,8 @@ def write_csv(answer: Answer, out: TextIO) -> bool:
     """A line of names, then the rows (RFC 4180, but lines end in a newline). Values are those of JSON, made
     printable; the last column is why cells could not be read. True if every row was complete."""
     complete = True
+    import csv  # one of three formats needs it
+
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([column.name for column in answer.columns] + ["unreadable"])
     for row in answer.rows:

@@ -6,10 +6,10 @@ import contextlib
 import os
 import threading
 import zlib
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from hybridbridge_vol.errors import StoreError
 from hybridbridge_vol.kernel_file.symbols import Symbols
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 _LONGEST_FUNCTION = 1 << 16
 
 
-@dataclass(frozen=True)
-class Boot:
+class Boot(NamedTuple):
     """One booted state of a kernel, as stored in `folder`: where it lies, the CPU's registers, its memory."""
 
     folder: Path

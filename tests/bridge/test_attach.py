@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -203,6 +202,6 @@ def test_without_init_cred_the_credentials_keep_their_security(
 def test_credentials_that_are_not_in_the_image_are_reported(
     machine: Machine, snapshot: SmallSnapshot
 ) -> None:
-    cut = VirtualMemory(snapshot.image, replace(snapshot.memory.layout, text_paddr=IMAGE_SIZE))
+    cut = VirtualMemory(snapshot.image, snapshot.memory.layout._replace(text_paddr=IMAGE_SIZE))
     with pytest.raises(UnreadableVirtual):
         enter_snapshot(machine, PROXY_TASK, sides_with(*NAMESPACES, "init_cred"), cut)

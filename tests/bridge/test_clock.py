@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,7 +73,7 @@ def test_whatever_the_timekeeper_holds_a_clock_reads_at_a_functions_entry(
 
 def test_an_image_without_the_timekeeper_says_so(tmp_path: Path) -> None:
     snapshot = SmallSnapshot(tmp_path / "image")
-    layout = replace(snapshot.memory.layout, text_paddr=len(snapshot.data))
+    layout = snapshot.memory.layout._replace(text_paddr=len(snapshot.data))
     with pytest.raises(UnreadableVirtual) as caught:
         find_clock(VirtualMemory(snapshot.image, layout), snapshot.sides)
     assert caught.value.vaddr == snapshot.sides.snapshot("tk_core")

@@ -13,7 +13,7 @@ from __future__ import annotations
 import struct
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from hybridbridge_vol.kernel_file.module import (
     R_32,
@@ -51,8 +51,7 @@ class RelocationKind:
 RELOCATION_KINDS = {number: RelocationKind(number) for number in WIDTHS}
 
 
-@dataclass(frozen=True)
-class Location:
+class Location(NamedTuple):
     """Where a snapshot has a module: its segments, with their sizes in bytes, and all `sections` that
     references show. Virtual addresses; `rodata_vaddr` is None if the constants were not found."""
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from hybridbridge_vol.bridge.sides import Sides
 from hybridbridge_vol.bridge.text.per_cpu_references import PerCpuText
-from hybridbridge_vol.kernel_file.module import ModuleFile
-from hybridbridge_vol.trust.modules import load
 from hybridbridge_vol.trust.stored_kernel import StoredKernel
+
+if TYPE_CHECKING:
+    from hybridbridge_vol.kernel_file.module import ModuleFile
 
 
 class ModuleNames(NamedTuple):
@@ -29,12 +30,17 @@ class ModuleNames(NamedTuple):
         """The names as a stored kernel and its modules have them."""
         section = range(per_cpu.start, per_cpu.end)
 
+        def module_file(name: str) -> ModuleFile | None:
+            from hybridbridge_vol.trust.modules import load  # most runs need no module
+
+            return load(kernel.folder, name)
+
         def home_per_cpu(name: str) -> int | None:
             offset = (sides.symbols.get(name) or 0) - sides.text_link_vaddr
             return sides.home_text_vaddr + offset if offset in section else None
 
         return cls(
-            file=cache(lambda name: load(kernel.folder, name)),
+            file=cache(module_file),
             snapshot=cache(sides.snapshot_all),
             home=sides.home_or_none,
             home_per_cpu=cache(home_per_cpu),

@@ -90,8 +90,7 @@ class RelocatedModule:
         return f"{best}+{distance:#x}"
 
 
-@dataclass(frozen=True)
-class TrustedSegment:
+class TrustedSegment(NamedTuple):
     """A segment of a module as the bridge maps it. `twin_offset` is its position behind the twin, counted as
     the twin's pages are, from `_text`; `proven` is what is proven of it, by offset in the segment.
     `data_paddr` is where the memory of an added module's data is, which its code may write to; None for code

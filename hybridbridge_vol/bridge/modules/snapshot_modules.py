@@ -97,8 +97,10 @@ class SnapshotModules:
     def at(self, vaddr: int) -> TrustedSegment | None:
         """The trusted segment at a virtual address; None for data, and where there is no trusted file. Its
         module is relocated if it was not used before."""
-        # most first accesses are to the kernel's own data about a module, which need no code
-        for name in () if vaddr & -PAGE_SIZE in self._struct_pages else self.listed.names_at(vaddr):
+        # most first accesses to a module are to the kernel's own data about it, which need no code; and the
+        # size of that data is read from a module's file only if a module is accessed at all
+        names = self.listed.names_at(vaddr)
+        for name in () if names and vaddr & -PAGE_SIZE in self._struct_pages else names:
             location = self.locate(name)
             if location is not None and location.holds(vaddr):
                 self._module(name)

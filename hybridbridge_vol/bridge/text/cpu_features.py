@@ -13,7 +13,7 @@ import struct
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _JUMP = 0xE9
 SITE_SIZE = 5
@@ -28,8 +28,7 @@ Byte = Callable[[int], int | None]
 """The byte at an offset from `_text` in the snapshot; None if it cannot be read."""
 
 
-@dataclass(frozen=True)
-class FeatureBranches:
+class FeatureBranches(NamedTuple):
     """By site, ascending: the offsets from `_text` of the site, of its target with the feature (`yes`) and
     without (`no`), and of the byte that has the feature's bit (`places`); the bit as a mask."""
 

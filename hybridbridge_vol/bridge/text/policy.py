@@ -32,8 +32,7 @@ _SIDES = ("twin", "both")
 _WITH_TARGET, _MAY_HAVE_TARGET = ("jump", "lock", "allocate", "release"), ("owner",)
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(NamedTuple):
     """One `[[rule]]` of the policy; see the head of `symbols/linux.toml`."""
 
     subsystem: str
@@ -46,8 +45,7 @@ class Rule:
     target: str = ""
 
 
-@dataclass(frozen=True)
-class Policy:
+class Policy(NamedTuple):
     """All rules in order, and the digest of the text they come from. `snapshot_constants`: variables whose
     values are immediates of the text and must be the snapshot's in the twin."""
 

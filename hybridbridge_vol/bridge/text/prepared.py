@@ -8,7 +8,7 @@ damaged. Structure offsets are found by value in the booted kernel (which word o
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from hybridbridge_vol.bridge.text.cpu_features import FeatureBranches
 from hybridbridge_vol.bridge.text.per_cpu_references import PerCpuText
@@ -24,8 +24,7 @@ RELOCATIONS = {"abs32": (1, 4), "inverse32": (-1, 4), "abs64": (1, 8)}
 the width in bytes."""
 
 
-@dataclass(frozen=True)
-class Prepared:
+class Prepared(NamedTuple):
     """See the module's text. Offsets of text and data count from `_text`.
 
     `rodata_end`: first byte after what the twin provides. `sites`: one of each kind of `RELOCATIONS`.

@@ -7,7 +7,6 @@ with other sections, or of another version, is damaged. It is a cache: a damaged
 from __future__ import annotations
 
 from array import array
-from dataclasses import asdict, astuple, fields
 from typing import Any
 
 from hybridbridge_vol.bridge.text.cpu_features import FeatureBranches
@@ -68,8 +67,8 @@ def dump(prepared: Prepared) -> bytes:
         "rodata_end": prepared.rodata_end,
         "unmatched": prepared.unmatched,
         "per_cpu": [prepared.per_cpu.start, prepared.per_cpu.end],
-        "proxy_task": asdict(prepared.proxy_task),
-        "slab_fields": [*astuple(prepared.slab_fields)] if prepared.slab_fields else [],
+        "proxy_task": prepared.proxy_task._asdict(),
+        "slab_fields": [*prepared.slab_fields] if prepared.slab_fields else [],
         "sections": [[name, len(columns[name])] for name in _SECTIONS],
     }
     return column_file.pack(_MAGIC, head, (columns[name] for name in _SECTIONS))
@@ -178,7 +177,7 @@ def _trampolines(columns: _Columns) -> list[Trampoline]:
 
 
 def _proxy_task(record: Any) -> ProxyTask:
-    names = [field.name for field in fields(ProxyTask)]
+    names = list(ProxyTask._fields)
     if not isinstance(record, dict) or list(record) != names:
         raise ValueError("no proxy task")
     return ProxyTask(*_numbers(list(record.values()), len(names)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from hybridbridge_vol.machine.cpu import GS_BASE_MSR
 from hybridbridge_vol.machine.machine import Machine, UnmappedVirtual
@@ -17,8 +17,7 @@ MAX_OBJECT = 512
 """Bytes of smaller structures that are searched."""
 
 
-@dataclass(frozen=True)
-class ProxyTask:
+class ProxyTask(NamedTuple):
     """The proxy task's structures, and where in them the pointers to namespaces are.
 
     `task` is its `task_struct`, `pid` its `struct pid`, `cred` its `struct cred` (virtual addresses); the

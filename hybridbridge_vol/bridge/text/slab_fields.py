@@ -8,7 +8,7 @@ to the cache of a small function that does nothing else: `kmem_cache_size` (mm/s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from hybridbridge_vol.kernel_file.symbols import Symbols
 
@@ -17,8 +17,7 @@ _CODE_SIZE = 64
 LARGEST_OFFSET = 512
 
 
-@dataclass(frozen=True)
-class SlabFields:
+class SlabFields(NamedTuple):
     """Byte offsets in a `struct kmem_cache`: of the 32-bit `object_size`, and of the pointer `ctor`."""
 
     object_size: int

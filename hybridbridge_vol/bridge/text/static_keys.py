@@ -11,7 +11,7 @@ import struct
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 ENTRY_SIZE = 16  # struct jump_entry, include/linux/jump_label.h: two 32-bit and one 64-bit distance
 BRANCH = 1  # the lowest bit of the distance to the key: the branch is likely
@@ -23,8 +23,7 @@ KeyState = Callable[[int], int | None]
 """`static_key.enabled` of the key at an offset from `_text`, in the snapshot; None if it cannot be read."""
 
 
-@dataclass(frozen=True)
-class JumpLabels:
+class JumpLabels(NamedTuple):
     """Sites in ascending order: offsets from `_text` of code, target and key; `flags` per site: likely, jumps
     in the trusted kernel, short form."""
 

@@ -24,8 +24,7 @@ Patch = tuple[int, bytes]
 """Code, and the offset from `_text` at which it stands in the place of what was there."""
 
 
-@dataclass(frozen=True)
-class Sites:
+class Sites(NamedTuple):
     """Relocation sites as ascending offsets from `_text`; `step` is their sign, `size` the width in bytes."""
 
     offsets: Sequence[int]

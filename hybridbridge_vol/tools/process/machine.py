@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.pid import USER_HZ, TtyDriver, parse_tty_drivers, tty_name
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import attempt, parsed
-from hybridbridge_vol.tools.file_system.accounts import Accounts
+
+if TYPE_CHECKING:
+    from hybridbridge_vol.tools.file_system.accounts import Accounts
 
 
 class Machine:
@@ -40,6 +43,8 @@ class Machine:
     @cached_property
     def accounts(self) -> Accounts:
         """Names of users and groups."""
+        from hybridbridge_vol.tools.file_system.accounts import Accounts  # for `-o user` alone
+
         return Accounts(self.kernel.files)
 
     def tty(self, tty_nr: int) -> str:
