@@ -1,5 +1,5 @@
 # make demo    everything from nothing to a table of processes of a real guest
-# make test    types and style, then the test suite (real guests included); WORKERS=2 runs it on two processes
+# make test    types and style, then the test suite (real guests included) on two processes; WORKERS=0 runs it on one
 # make check   types and style only
 # make coverage  the test suite again, with what it covers: a table, and coverage.xml
 # make stubs   what type checkers know about the tools' methods, written anew
@@ -12,7 +12,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-WORKERS ?= 0
+WORKERS ?= 2
 # a file's tests stay together: they share what they make
 PYTEST = $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 NATIVE := hybridbridge_vol/bridge/taint/_taint.so
