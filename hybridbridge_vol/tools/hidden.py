@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain
+from typing import TYPE_CHECKING
 
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
-from hybridbridge_vol.tools.cross_view.comparison import Finding
-from hybridbridge_vol.tools.cross_view.modules import hidden_modules
-from hybridbridge_vol.tools.cross_view.processes import hidden_processes
-from hybridbridge_vol.tools.cross_view.sockets import hidden_sockets
 
-_Search = Callable[[GuestKernel], Iterator[Finding | Unavailable]]
+if TYPE_CHECKING:
+    from hybridbridge_vol.tools.cross_view.comparison import Finding
+
+_Search = Callable[[GuestKernel], "Iterator[Finding | Unavailable]"]
 
 
 class Hidden(Tool):
@@ -45,6 +45,11 @@ class Hidden(Tool):
     )
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
+        # Volatility imports every tool to list its options
+        from hybridbridge_vol.tools.cross_view.modules import hidden_modules
+        from hybridbridge_vol.tools.cross_view.processes import hidden_processes
+        from hybridbridge_vol.tools.cross_view.sockets import hidden_sockets
+
         searches: list[tuple[str, _Search]] = [
             ("process", partial(hidden_processes, probe=options["probe"] or 0)),
             ("module", hidden_modules),
