@@ -657,7 +657,9 @@ class ToolMethods:
     def memdump(self, pid: int, *, out: str | None = ..., limit: int | None = ...) -> Table[Memdump]:
         """The memory of a process as an ELF core, for gdb and its like."""
 
-    def mounts(self, *, pid: int | Iterable[int] = ..., tree: bool = ...) -> Table[Mounts]:
+    def mounts(
+        self, *, pid: int | Iterable[int] = ..., tree: bool = ..., unmounted: bool = ...
+    ) -> Table[Mounts]:
         """Mounted file systems, as `findmnt` shows them."""
 
     def mpstat(

@@ -57,6 +57,9 @@ def mount_command(args: argparse.Namespace) -> int:
         progress.clear()
         from hybridbridge_vol.workflow.mount import mount
 
+        for found in session.files.all_unmounted():
+            shown = found.missing or f"{found.kind}, shown at {found.place}: the guest had not mounted it"
+            print(f"{args.dump}: {shown}", file=sys.stderr)
         print(f"{args.dump}: mounted at {args.folder}; Ctrl-C unmounts", file=sys.stderr)
         mount(session, Path(args.folder))
     return OK

@@ -27,6 +27,7 @@ from hybridbridge_vol.guest.values import (
     Sysinfo,
     TaskList,
     Uname,
+    Unmounted,
 )
 
 if TYPE_CHECKING:
@@ -80,6 +81,14 @@ class Files(Protocol):
 
     def xattrs(self, path: str) -> dict[str, bytes]:
         """The extended attributes of a file by their names."""
+
+    def unmounted(self, path: str) -> Unmounted | None:
+        """The pseudo file system that a path leads into and that the guest had not mounted there; None for
+        all other paths."""
+
+    def all_unmounted(self) -> list[Unmounted]:
+        """Pseudo file systems of the kinds that the guest's kernel has, which it had not mounted at their
+        usual places."""
 
     def expect(self, questions: Iterable[Question]) -> None:
         """Announce what will be asked next: it may then be asked together, which is faster. No answer

@@ -36,6 +36,7 @@ from hybridbridge_vol.guest.forked_workers import processors as usable_processor
 from hybridbridge_vol.guest.mounting import Mounts
 from hybridbridge_vol.guest.no_kernel import explain_unknown, explain_unsound, unknown_kernels
 from hybridbridge_vol.guest.proxy_calls import ProxyCalls
+from hybridbridge_vol.guest.pseudo_file_systems import PseudoFileSystems
 from hybridbridge_vol.guest.registers import SnapshotThreads
 from hybridbridge_vol.guest.root_files import RootFiles
 from hybridbridge_vol.guest.system import SnapshotSystem
@@ -76,12 +77,11 @@ class Session:
         self.answer_labels = AnswerLabels(self.caller)
         self.proxy = ProxyCalls(self.caller, self.answer_labels)
         mounts, descriptors = Mounts(self.caller), Descriptors(self.proxy)
-        reader = FileReader(self.proxy)
-        self.files = GuestFiles(
-            SnapshotFiles(self.proxy, descriptors, mounts),
-            RootFiles(self.proxy, descriptors, mounts, reader),
-            reader,
-        )
+        reader, root = FileReader(self.proxy), "/proc/self/root"
+        kernel_files = SnapshotFiles(self.proxy, descriptors, mounts)
+        root_files = RootFiles(self.proxy, descriptors, mounts, reader)
+        pseudo = PseudoFileSystems(self.proxy, kernel_files, root_files, root)
+        self.files = GuestFiles(kernel_files, root_files, pseudo, reader, root)
         self.system = SnapshotSystem(self.proxy)
         self.clocks = SnapshotClocks(self.proxy)
         self.tasks = SnapshotTasks(self.proxy)

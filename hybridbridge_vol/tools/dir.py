@@ -21,7 +21,8 @@ class Dir(Tool):
     help = "List a directory of the guest, as `ls -l` does"
     notes = (
         "USER and GROUP are names of the guest's own /etc/passwd and /etc/group, as far as its memory holds "
-        "them: with --ns-of those of the container."
+        "them: with --ns-of those of the container. Of a pseudo file system that the guest had not mounted "
+        "at its usual place (tracefs, debugfs, mqueue ...) the first row, `.`, says so."
     )
     example = "/srv"
     options = (Option("path", str, "a directory, or a file", positional=True),)
@@ -48,6 +49,10 @@ class Dir(Tool):
             names, missing = files.listdir(path), None
         except IncompleteDirectory as error:
             names, missing = error.names, why(path, error)
+        unmounted = files.unmounted(path)
+        if unmounted is not None and not unmounted.missing:
+            top = _row(files, path, ".", accounts)
+            yield top._replace(cells=(*top.cells[:-1], f"{unmounted.kind}, not mounted by the guest"))
         for name in sorted(names, key=_natural):
             yield _row(files, f"{path.rstrip('/')}/{name}", name, accounts)
         if missing is not None:

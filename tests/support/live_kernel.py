@@ -26,6 +26,7 @@ from hybridbridge_vol.guest.values import (
     Sysinfo,
     TaskList,
     Uname,
+    Unmounted,
 )
 from hybridbridge_vol.guest.windows import window
 from hybridbridge_vol.netlink.messages import dump_request, is_last
@@ -112,6 +113,12 @@ class LiveFiles(_Answering):
             ctime=seen.st_ctime,
             mtime=seen.st_mtime,
         )
+
+    def unmounted(self, path: str) -> None:
+        return None
+
+    def all_unmounted(self) -> list[Unmounted]:
+        return []
 
     def cached_bytes(self, path: str) -> int:
         return len(self.read(path))
