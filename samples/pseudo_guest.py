@@ -33,6 +33,10 @@ FILES = tuple(
         "sched/sched_switch/filter", "sched/sched_switch/id", "sched/sched_switch/trigger", "header_page",
     )
 )  # fmt: skip
+JAIL = "/srv/jail"
+"""The root directory of the process `jailed`."""
+JAILED = {"etc/passwd": b"root:x:0:0::/:/bin/sh\njailor:x:1000:0::/:/bin/sh\n", "note": b"inside\n"}
+"""Files in it."""
 _PLAN = (
     "command uname -a",
     *(f"skip {path}" for path in _SKIPPED),
@@ -52,14 +56,15 @@ def recipe() -> Recipe:
             Entry("init", stat.S_IFREG | 0o755, (GUEST / "pseudo_init.sh").read_bytes()),
             Entry("srv/plan", stat.S_IFREG | 0o644, "".join(f"{line}\n" for line in _PLAN).encode()),
             Entry("etc/passwd", stat.S_IFREG | 0o644, b"root:x:0:0::/:/bin/sh\n"),
+            *(Entry(f"{JAIL[1:]}/{name}", stat.S_IFREG | 0o644, text) for name, text in JAILED.items()),
             *(Entry(name, stat.S_IFDIR | 0o755) for name in ("proc", "sys", "dev", "run")),
             Entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
         ),
-        programs=((OBSERVER, GUEST / "observer.c"),),
+        programs=((OBSERVER, GUEST / "observer.c"), (f"{JAIL[1:]}/bin/jailed", GUEST / "actor.c")),
         packages=("dash", "coreutils", "mount", "util-linux", "hostname", "kmod", "libc6"),
         wanted=(
-            "usr/bin/(dash|sh|cat|sleep|uname|mount|umount|mkdir|unshare|hostname|kmod)",
-            "usr/sbin/insmod",
+            "usr/bin/(dash|sh|cat|sleep|uname|mount|umount|mkdir|chown|unshare|hostname|kmod)",
+            "usr/sbin/(insmod|chroot)",
         ),
         modules=_MODULES,
     )

@@ -31,7 +31,7 @@ MAX_CONTENT_SIZE = 1 << 30
 
 
 class GuestFiles:
-    """Implements `guest.kernel.Files`. `root` is the link to the directory that paths begin at."""
+    """Implements `guest.kernel.Files`. `process` is the folder of the process at whose root paths begin."""
 
     def __init__(
         self,
@@ -39,13 +39,14 @@ class GuestFiles:
         root_files: RootFiles,
         pseudo: PseudoFileSystems,
         reader: FileReader,
-        root: str,
+        process: str,
     ) -> None:
         self._kernel_files = kernel_files
         self._root_files = root_files
         self._pseudo = pseudo
         self._reader = reader
-        self._root = root
+        self.process = process
+        self._root = f"{process}/root"
 
     def _route(self, path: str) -> tuple[str, str] | None:
         """The root and the path in it of a file of the guest's file systems; None for one of /proc or
@@ -188,6 +189,10 @@ class GuestFiles:
         """The extended attributes of a file; none of those of /proc and /sys."""
         routed = self._route(path)
         return {} if routed is None else self._root_files.xattrs(*routed)
+
+    def has_size(self, path: str) -> bool:
+        """See `guest.kernel.Files`."""
+        return self._route(path) is not None and self._pseudo.route(path) is None
 
     def expect(self, questions: Iterable[Question]) -> None:
         """See `guest.kernel.Files`. Questions about the guest's file systems are not asked together."""

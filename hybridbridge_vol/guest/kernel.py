@@ -40,9 +40,13 @@ T = TypeVar("T")
 
 
 class Files(Protocol):
-    """The files of the guest, by absolute paths: /proc and /sys, and its own file systems as its first
-    process sees them. Of those, memory may hold a part only: IncompleteFile and IncompleteDirectory are
+    """The files of the guest, by absolute paths: /proc and /sys, and its own file systems as a process sees
+    them. Of those, memory may hold a part only: IncompleteFile and IncompleteDirectory are
     OSErrors that have that part."""
+
+    @property
+    def process(self) -> str:
+        """The folder in /proc of the process at whose root directory paths begin."""
 
     def read(self, path: str) -> bytes:
         """The whole content of a file. EndlessFile if it does not end."""
@@ -69,6 +73,9 @@ class Files(Protocol):
 
     def attributes(self, path: str, follow: bool = False) -> FileAttributes:
         """`statx(2)`: all four times, and blocks."""
+
+    def has_size(self, path: str) -> bool:
+        """Whether the size of a file says how much can be read of it: not in /proc, /sys and their like."""
 
     def cached_bytes(self, path: str) -> int:
         """How many bytes of a file memory holds, in whole pages; holes count."""

@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator
 from functools import cached_property
 
-from hybridbridge_vol.bridge.objects.super_blocks import PREVIOUS_AT, SuperBlock, super_blocks
+from hybridbridge_vol.bridge.objects.super_blocks import PREVIOUS_AT, SuperBlock, super_blocks, words_of
 from hybridbridge_vol.errors import CallRolledBack, ParseError
 from hybridbridge_vol.guest.files import SnapshotFiles
 from hybridbridge_vol.guest.proxy_calls import ProxyCalls
@@ -50,19 +50,21 @@ _CGROUP2 = "cgroup2"
 _PLACEHOLDERS = ("autofs",)
 """Stand where something would be mounted when it is first used."""
 _MAKING_INODES = frozenset(PLACES.values()) | {"cgroup", "sysfs", "proc"}
+"""Those that make inodes of the kernel's objects when they are looked up."""
 _ALSO_BELOW = {"/sys/kernel/debug/tracing": "/sys/kernel/debug"}
 
 
 class PseudoFileSystems:
-    """The ones at `PLACES`. `root` is the link to the directory at which paths begin."""
+    """The ones at `PLACES`. `process` is the folder of the process at whose root paths begin."""
 
     def __init__(
-        self, proxy: ProxyCalls, kernel_files: SnapshotFiles, root_files: RootFiles, root: str
+        self, proxy: ProxyCalls, kernel_files: SnapshotFiles, root_files: RootFiles, process: str
     ) -> None:
         self._proxy = proxy
         self._kernel_files = kernel_files
         self._root_files = root_files
-        self._root = root
+        self._process = process
+        self._root = f"{process}/root"
         self._known: dict[str, tuple[str, str] | None] = {}
 
     def route(self, path: str) -> tuple[str, str] | None:
@@ -94,12 +96,17 @@ class PseudoFileSystems:
     def at(self, path: str) -> Unmounted | None:
         """What is at a place in which a path lies, if the guest had not mounted it there."""
         place = place_of(path)
-        return next((pseudo for pseudo in self.unmounted() if pseudo.place == place), None) if place else None
+        if place is None:
+            return None
+        outer = _ALSO_BELOW.get(place, place)
+        found = next((pseudo for pseudo in self.unmounted() if pseudo.place == outer), None)
+        return found._replace(place=place, kind=PLACES[place]) if found else None
 
     def _root_at(self, place: str) -> tuple[str, str] | None:
         kind = self._mounted.get(place)
-        if kind is not None and self._blocks is not None:
-            return None if kind == _CGROUP2 and place in _MOUNTED_BY_US else (self._root, place)
+        if kind is not None:
+            _ = self._blocks  # which are marked now
+            return None if kind == _CGROUP2 else (self._root, place)
         kind = PLACES[place]
         block = self._block(kind)
         if block is None or kind == _CGROUP2 or self._is_hidden(place):
@@ -133,7 +140,7 @@ class PseudoFileSystems:
         """Type by place, of what the guest had mounted at one of `PLACES`."""
         found = {}
         with contextlib.suppress(OSError, CallRolledBack):
-            for line in split_lines(self._kernel_files.read("/proc/self/mountinfo")):
+            for line in split_lines(self._kernel_files.read(f"{self._process}/mountinfo")):
                 with contextlib.suppress(ParseError):
                     mount = parse_mount(line)
                     if mount.target in PLACES and mount.kind not in _PLACEHOLDERS:
@@ -151,7 +158,7 @@ class PseudoFileSystems:
 
     @cached_property
     def _blocks(self) -> list[SuperBlock]:
-        """The snapshot's superblocks; those of pseudo file systems get the inodes that they make from the
+        """The snapshot's superblocks. Those of pseudo file systems get the inodes that they make from the
         trusted kernel from then on (symbols/linux.toml, "marked")."""
         machine = self._proxy.bridge.machine
         try:
@@ -173,11 +180,14 @@ class PseudoFileSystems:
     def _block(self, kind: str) -> SuperBlock | None:
         """The superblock of a kind that belongs to the proxy task's namespaces: of mqueue each ipc namespace
         has its own. Of several that fit, the oldest."""
-        machine, proxy_task = self._proxy.bridge.machine, self._proxy.bridge.prepared.proxy_task
-        ours = {machine.read_u64(vaddr) for vaddr in self._proxy.bridge.namespaces}
-        ours.add(machine.read_u64(proxy_task.cred + proxy_task.cred_user_namespace))
         fitting = [block for block in self._blocks if block.kind == kind and block.mount]
-        return max(fitting, key=lambda block: len(ours.intersection(block.words)), default=None)
+        if len(fitting) < 2:
+            return fitting[0] if fitting else None
+        bridge = self._proxy.bridge
+        read, proxy_task = bridge.machine.read_u64, bridge.prepared.proxy_task
+        ours = {read(vaddr) for vaddr in bridge.namespaces}
+        ours.add(read(proxy_task.cred + proxy_task.cred_user_namespace))
+        return max(fitting, key=lambda block: len(ours & words_of(bridge, block)))
 
     def _opened(self, block: SuperBlock) -> int:
         """A descriptor of the proxy task's for the root of a superblock. OSError, CallRolledBack."""
@@ -196,9 +206,6 @@ class PseudoFileSystems:
             raise OSError(-number, os.strerror(-number), block.kind)
         call(install, number, file & U64, label="fd_install")
         return number
-
-
-_MOUNTED_BY_US = ("/sys/fs/cgroup",)
 
 
 def place_of(path: str) -> str | None:

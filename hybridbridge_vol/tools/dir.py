@@ -52,7 +52,7 @@ class Dir(Tool):
         unmounted = files.unmounted(path)
         if unmounted is not None and not unmounted.missing:
             top = _row(files, path, ".", accounts)
-            yield top._replace(cells=(*top.cells[:-1], f"{unmounted.kind}, not mounted by the guest"))
+            yield top._replace(cells=(*top.cells[:-1], f"{unmounted.kind}, not mounted here by the guest"))
         for name in sorted(names, key=_natural):
             yield _row(files, f"{path.rstrip('/')}/{name}", name, accounts)
         if missing is not None:

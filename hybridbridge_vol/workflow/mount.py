@@ -140,7 +140,7 @@ class SnapshotTree(mfusepy.Operations):  # type: ignore[misc]
         """A place where something is shown that the guest had not mounted there says so."""
         for found in self._unmounted:
             if found.place == path:
-                return {NOT_MOUNTED: f"{found.kind}, not mounted by the guest".encode()}
+                return {NOT_MOUNTED: f"{found.kind}, not mounted here by the guest".encode()}
         return self._files.xattrs(in_guest(path))
 
     def statfs(self, path: str) -> dict[str, int]:

@@ -72,6 +72,8 @@ class _Answering:
 class LiveFiles(_Answering):
     """This machine's /proc and /sys."""
 
+    process = "/proc/self"
+
     def expect(self, questions: Iterable[Question]) -> None: ...
 
     def read(self, path: str) -> bytes:
@@ -113,6 +115,9 @@ class LiveFiles(_Answering):
             ctime=seen.st_ctime,
             mtime=seen.st_mtime,
         )
+
+    def has_size(self, path: str) -> bool:
+        return not path.startswith(("/proc/", "/sys/"))
 
     def unmounted(self, path: str) -> None:
         return None

@@ -18,7 +18,7 @@ from hybridbridge_vol.bridge.objects.words import read_words
 from hybridbridge_vol.machine.machine import UnmappedVirtual
 from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual
 
-MAX_SUPER_BLOCKS = 1 << 16
+MAX_SUPER_BLOCKS = 1 << 14
 """A machine of many containers has some thousands: a longer list is cyclic or forged."""
 _MOST_TRUSTED = 12
 _SIZE = 2048
@@ -48,14 +48,13 @@ class _Offsets(NamedTuple):
 class SuperBlock(NamedTuple):
     """A superblock of the snapshot. `root` is the dentry of its root directory, `mount` one of its mounts (a
     `struct vfsmount`; 0 if it has none): virtual addresses, which the image may have forged, but not to ones
-    of the trusted side. `device` is `major:minor`. `words` are what its structure holds."""
+    of the trusted side. `device` is `major:minor`."""
 
     vaddr: int
     kind: str
     device: str
     root: int
     mount: int
-    words: tuple[int, ...]
 
 
 def super_blocks(bridge: Bridge) -> list[SuperBlock]:
@@ -90,7 +89,6 @@ def _super_block(bridge: Bridge, vaddr: int, offsets: _Offsets) -> SuperBlock | 
             f"{device >> _MINOR_BITS}:{device & ((1 << _MINOR_BITS) - 1)}",
             root,
             _mount(bridge, vaddr, offsets),
-            tuple(_words(bridge, vaddr)),
         )
     except UnreadableVirtual:
         return None
@@ -106,12 +104,10 @@ def _mount(bridge: Bridge, vaddr: int, offsets: _Offsets) -> int:
     return mount if fits else 0
 
 
-def _words(bridge: Bridge, vaddr: int) -> Iterator[int]:
-    for offset in range(0, _SIZE, 8):
-        try:
-            yield bridge.virtual_memory.read_u64(vaddr + offset)
-        except UnreadableVirtual:
-            return
+def words_of(bridge: Bridge, block: SuperBlock) -> set[int]:
+    """The 64-bit words that a superblock holds."""
+    data = bridge.virtual_memory.read_padded(block.vaddr, _SIZE)
+    return set(struct.unpack(f"<{_SIZE // 8}Q", data))
 
 
 def _text(bridge: Bridge, vaddr: int) -> str:
