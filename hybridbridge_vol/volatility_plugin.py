@@ -86,6 +86,12 @@ class ToolPlugin:
                 "--all does",
                 optional=True,
             ),
+            requirements.IntRequirement(
+                name="root_of",
+                description="files outside of /proc and /sys as seen from the root directory of this process "
+                "(after chroot or pivot_root), without its namespaces",
+                optional=True,
+            ),
             requirements.StringRequirement(
                 name="kernel_at",
                 description="of several kernels in the image answer for the one at this physical address "
@@ -146,6 +152,7 @@ class ToolPlugin:
                 mode="slow" if tool is not self.tool else self.config.get("bridge", None) or "auto",
                 ns_of=self.config.get("ns_of", None),
                 kernel_at=address_of(self.config.get("kernel_at", None)),
+                root_of=self.config.get("root_of", None),
             ) as session:
                 for row in tool.rows(session, options):
                     for reason in dict.fromkeys(read_errors(columns, row).values()):

@@ -25,7 +25,7 @@ from typing import Any
 
 from hybridbridge_vol.errors import HybridBridgeError
 from hybridbridge_vol.kernel_file.packages import read_vmlinuz
-from samples import guest_files, module_guest, qemu
+from samples import guest_files, module_guest, pseudo_guest, qemu
 from samples.apt import AptError, cache_folder
 from samples.kernels import fetch
 from samples.lime import system_ram, write_lime
@@ -58,7 +58,8 @@ class Spec:
     process with memory of every kind; `nodes` is how many NUMA nodes share the memory; `disks` adds disks
     with file systems of every kind; with `routes` the guest has so many of them, and links, rules and sockets
     of every kind. With `modules`, one of `samples.module_guest.SETS`, the guest loads these modules instead
-    of doing the workload. The seed governs the workload; KASLR draws anew for every image.
+    of doing the workload; with `pseudo` it mounts pseudo file systems instead. The seed governs the workload;
+    KASLR draws anew for every image.
     """
 
     kernel: str
@@ -77,11 +78,14 @@ class Spec:
     disks: bool = False
     modules: str = ""
     routes: int = 0
+    pseudo: bool = False
 
     def recipe(self) -> guest_files.Recipe:
         """What is put into the guest."""
         if self.modules:
             return module_guest.recipe(self.modules)
+        if self.pseudo:
+            return pseudo_guest.recipe()
         return guest_files.recipe(self.seed, self.light, self.processes, self.memory, self.disks, self.routes)
 
     def command_line(self) -> str:
@@ -100,6 +104,7 @@ class Spec:
             self.accel: self.accel != "tcg", "elf": self.format == "elf", "memory": self.memory,
             f"{self.nodes}nodes": self.nodes > 1, "disks": self.disks,
             f"{self.modules}-modules": self.modules, f"{self.routes}routes": self.routes,
+            "pseudo": self.pseudo,
         }  # fmt: skip
         return "-".join([
             kernel, f"{self.ram >> 20}M", f"{self.cpus}cpu", "light" if self.light else "rich",

@@ -39,6 +39,8 @@ class Dir(Record):
     nlink: int | None
     uid: int | None
     gid: int | None
+    user: str | None
+    group: str | None
     size: int | None
     mtime: datetime.datetime | None
     name: str | None
@@ -230,6 +232,7 @@ class Lsof(Record):
     command: str | None
     pid: int | None
     uid: int | None
+    user: str | None
     fd: str | None
     type: str | None
     device: str | None
@@ -307,6 +310,7 @@ class Namespaces(Record):
     nprocs: int | None
     pid: int | None
     uid: int | None
+    user: str | None
     nsfs: str | None
     command: str | None
     depth: int
@@ -325,7 +329,8 @@ class Netstat(Record):
     path: str | None
     pid: int | None
     program: str | None
-    user: int | None
+    uid: int | None
+    user: str | None
     timer: str | None
     destination: str | None
     gateway: str | None
@@ -467,6 +472,7 @@ class Ss(Record):
     process: str | None
     timer: str | None
     uid: int | None
+    user: str | None
     inode: int | None
     sk: int | None
     more: str | None
@@ -651,7 +657,9 @@ class ToolMethods:
     def memdump(self, pid: int, *, out: str | None = ..., limit: int | None = ...) -> Table[Memdump]:
         """The memory of a process as an ELF core, for gdb and its like."""
 
-    def mounts(self, *, pid: int | Iterable[int] = ..., tree: bool = ...) -> Table[Mounts]:
+    def mounts(
+        self, *, pid: int | Iterable[int] = ..., tree: bool = ..., unmounted: bool = ...
+    ) -> Table[Mounts]:
         """Mounted file systems, as `findmnt` shows them."""
 
     def mpstat(

@@ -15,19 +15,26 @@ returns a `table.Table`. The image's kernel must be trusted first, once: `hb tru
 from __future__ import annotations
 
 import datetime
+import errno
+import io
 import os
+import stat
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from hybridbridge_vol.api.guest_file import GuestFile
 from hybridbridge_vol.api.methods import ToolMethods
 from hybridbridge_vol.api.table import Table
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
+from hybridbridge_vol.guest.file_attributes import FileAttributes
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.toolkit.cells import as_python
 from hybridbridge_vol.toolkit.reading import in_guest
 from hybridbridge_vol.units import Progress
 from hybridbridge_vol.workflow.describe_image import SnapshotInfo, facts_of
+
+_BUFFER_SIZE = 1 << 16
 
 __all__ = ["Snapshot", "Table", "open_snapshot"]
 
@@ -46,13 +53,44 @@ class Snapshot(ToolMethods):
         return self._session
 
     def read_file(self, path: str) -> bytes:
-        """The whole content of a file under the guest's /proc or /sys. OSError with the guest's errno, or
-        CallRolledBack."""
+        """The whole content of a file of the guest. OSError with the guest's errno, IncompleteFile (an
+        OSError that has what there is) if memory does not hold all of it, or CallRolledBack."""
         return self.session().files.read(in_guest(path))
 
+    def open(self, path: str) -> io.BufferedReader:
+        """A file of the guest, open for reading: OSError with EIO where memory does not hold what is read.
+        Errors as for `read_file`."""
+        files, path = self.session().files, in_guest(path)
+        seen = files.attributes(path, follow=True)
+        if stat.S_ISDIR(seen.mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        sized = seen.size and files.has_size(path)
+        return io.BufferedReader(GuestFile(files, path, seen.size if sized else None), _BUFFER_SIZE)
+
     def listdir(self, path: str) -> list[str]:
-        """The names in a directory under the guest's /proc or /sys. Errors as for `read_file`."""
+        """The names in a directory of the guest. IncompleteDirectory (an OSError that has what there is) if
+        memory does not hold all; other errors as for `read_file`."""
         return self.session().files.listdir(in_guest(path))
+
+    def stat(self, path: str, *, follow_symlinks: bool = True) -> FileAttributes:
+        """The attributes of a file of the guest, by statx(2). Errors as for `read_file`."""
+        return self.session().files.attributes(in_guest(path), follow_symlinks)
+
+    def readlink(self, path: str) -> str:
+        """Where a symbolic link of the guest leads. Errors as for `read_file`."""
+        return self.session().files.readlink(in_guest(path))
+
+    def listxattr(self, path: str) -> list[str]:
+        """The names of a file's extended attributes. Errors as for `read_file`."""
+        return list(self.session().files.xattrs(in_guest(path)))
+
+    def getxattr(self, path: str, name: str) -> bytes:
+        """An extended attribute of a file; OSError with ENODATA if it has none of that name. Other errors as
+        for `read_file`."""
+        try:
+            return self.session().files.xattrs(in_guest(path))[name]
+        except KeyError:
+            raise OSError(errno.ENODATA, os.strerror(errno.ENODATA), path) from None
 
     @property
     def path(self) -> str:
@@ -107,6 +145,7 @@ def open_snapshot(
     *,
     bridge: str = "auto",
     ns_of: int | None = None,
+    root_of: int | None = None,
     kernel_at: int | None = None,
     progress: Progress | None = None,
 ) -> Snapshot:
@@ -114,9 +153,10 @@ def open_snapshot(
 
     `store`: directory of trusted kernels (None: the user's own). `bridge`: "auto" runs proven code and proves
     new code, "slow" proves every call, "fast" runs proven code only. `ns_of`: answer from inside the
-    namespaces of this process. `kernel_at`: of several kernels in the image, the physical address of the one
-    to answer for (None: the one that ran). `progress`: called with the fraction done (1 ends it) and what is
-    being done.
+    namespaces of this process. `root_of`: files outside of /proc and /sys as seen from the root directory of
+    this process (after chroot or pivot_root), without its namespaces. `kernel_at`: of several kernels in the
+    image, the physical address of the one to answer for (None: the one that ran). `progress`: called with the
+    fraction done (1 ends it) and what is being done.
 
     Raises errors.HybridBridgeError (ImageError, KernelNotStored, AttachError, StoreError, OptionError), each
     with one line that names the file and how to go on; ValueError for an unknown bridge.
@@ -132,5 +172,6 @@ def open_snapshot(
             bridge,
             ns_of,
             kernel_at=kernel_at,
+            root_of=root_of,
         )
     )

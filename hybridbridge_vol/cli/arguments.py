@@ -97,6 +97,15 @@ def add_kernel_at(parser: Group) -> None:
     )  # fmt: skip
 
 
+def add_root_of(parser: Group) -> None:
+    """`--root-of`; read it with `console.root_of`."""
+    parser.add_argument(
+        "--root-of", type=number, metavar="PID", default=argparse.SUPPRESS,
+        help="files outside of /proc and /sys as seen from the root directory of this process (after chroot "
+        "or pivot_root), without its namespaces; with --ns-of the PID inside of them",
+    )  # fmt: skip
+
+
 def number(text: str) -> int:
     """An integer, decimal or with a prefix such as 0x."""
     try:

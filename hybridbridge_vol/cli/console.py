@@ -67,6 +67,12 @@ def kernel_at(args: argparse.Namespace) -> int | None:
     return chosen
 
 
+def root_of(args: argparse.Namespace) -> int | None:
+    """The process from whose root directory files are seen; None: the one as which the guest is asked."""
+    chosen: int | None = getattr(args, "root_of", None)
+    return chosen
+
+
 def open_store(args: argparse.Namespace) -> Store:
     """The store of trusted kernels."""
     from hybridbridge_vol.trust.store import Store

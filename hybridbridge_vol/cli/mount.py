@@ -6,8 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from hybridbridge_vol.cli.arguments import DUMP_HELP, add_kernel_at, add_store, number
-from hybridbridge_vol.cli.console import OK, kernel_at, store_root
+from hybridbridge_vol.cli.arguments import DUMP_HELP, add_kernel_at, add_root_of, add_store, number
+from hybridbridge_vol.cli.console import OK, kernel_at, root_of, store_root
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.progress import Progress
 
@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser, _arguments: Sequence[str] | N
         default=None,
         help="files as seen by this process: a container's",
     )
+    add_root_of(parser)
     add_store(parser)
     add_kernel_at(parser)
     parser.set_defaults(execute=mount_command)
@@ -51,12 +52,20 @@ def mount_command(args: argparse.Namespace) -> int:
     with (
         Progress() as progress,
         open_session(
-            args.dump, store_root(args), progress, ns_of=args.ns_of, kernel_at=kernel_at(args)
+            args.dump,
+            store_root(args),
+            progress,
+            ns_of=args.ns_of,
+            kernel_at=kernel_at(args),
+            root_of=root_of(args),
         ) as session,
     ):
         progress.clear()
         from hybridbridge_vol.workflow.mount import mount
 
+        for found in session.files.all_unmounted():
+            shown = found.missing or f"{found.kind}, at {found.place}: the guest had not mounted it there"
+            print(f"{args.dump}: {shown}", file=sys.stderr)
         print(f"{args.dump}: mounted at {args.folder}; Ctrl-C unmounts", file=sys.stderr)
         mount(session, Path(args.folder))
     return OK

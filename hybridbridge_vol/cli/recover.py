@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from hybridbridge_vol.cli.arguments import DUMP_HELP, add_kernel_at, add_store, number
-from hybridbridge_vol.cli.console import OK, PARTIAL, complain, kernel_at, store_root
+from hybridbridge_vol.cli.arguments import DUMP_HELP, add_kernel_at, add_root_of, add_store, number
+from hybridbridge_vol.cli.console import OK, PARTIAL, complain, kernel_at, root_of, store_root
 from hybridbridge_vol.progress import Progress
 
 
@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser, _arguments: Sequence[str] | N
         default=None,
         help="files as seen by this process: a container's",
     )
+    add_root_of(parser)
     add_store(parser)
     add_kernel_at(parser)
     parser.set_defaults(execute=recover_command)
@@ -60,7 +61,12 @@ def recover_command(args: argparse.Namespace) -> int:
     with (
         Progress() as progress,
         open_session(
-            args.dump, store_root(args), progress, ns_of=args.ns_of, kernel_at=kernel_at(args)
+            args.dump,
+            store_root(args),
+            progress,
+            ns_of=args.ns_of,
+            kernel_at=kernel_at(args),
+            root_of=root_of(args),
         ) as session,
     ):
         summary = recover(session, Path(args.out), Selection(tuple(args.path)), disks)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from hybridbridge_vol.cli.arguments import add_command, add_store
-from hybridbridge_vol.cli.console import complain, store_root
+from hybridbridge_vol.cli.console import complain, root_of, store_root
 from hybridbridge_vol.cli.run import options_of, parse_tool
 from hybridbridge_vol.errors import HybridBridgeError, OptionError
 from hybridbridge_vol.lab.regress import regress
@@ -81,7 +81,7 @@ def parse_run(text: str) -> Run:
     for name in ("format", "bridge", "provenance", "stats", "store"):
         if hasattr(args, name):
             raise OptionError(f"--{name} is not for a recorded run")
-    return Run(text, args.tool, options_of(args), getattr(args, "ns_of", None))
+    return Run(text, args.tool, options_of(args), getattr(args, "ns_of", None), root_of(args))
 
 
 def record_command(args: argparse.Namespace) -> int:

@@ -18,11 +18,21 @@ from hybridbridge_vol.cli.arguments import (
     add_command,
     add_format,
     add_kernel_at,
+    add_root_of,
     add_store,
     mentioned,
     number,
 )
-from hybridbridge_vol.cli.console import FAILED, OK, PARTIAL, complain, format_of, kernel_at, store_root
+from hybridbridge_vol.cli.console import (
+    FAILED,
+    OK,
+    PARTIAL,
+    complain,
+    format_of,
+    kernel_at,
+    root_of,
+    store_root,
+)
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.progress import Progress
 from hybridbridge_vol.toolkit.cells import Unavailable
@@ -72,6 +82,7 @@ def _add_options_of_every_tool(parser: argparse.ArgumentParser) -> None:
         "--ns-of", type=number, metavar="PID", default=argparse.SUPPRESS,
         help="answer from inside the namespaces of this process (a container's), as nsenter --all does",
     )  # fmt: skip
+    add_root_of(group)
     group.add_argument(
         "--provenance", action="store_true", default=argparse.SUPPRESS,
         help="add to each row the image offsets of the bytes it was made from (implies --bridge slow)",
@@ -165,6 +176,7 @@ def run_command(args: argparse.Namespace) -> int:
             mode=mode,
             ns_of=getattr(args, "ns_of", None),
             kernel_at=kernel_at(args),
+            root_of=root_of(args),
         ) as session,
     ):
         progress.clear()

@@ -1,5 +1,5 @@
-"""Every file of the guest by its path: /proc and /sys as its kernel writes them, the rest from its file
-systems."""
+"""Every file of the guest by its path: /proc and /sys as its kernel writes them, pseudo file systems such as
+tracefs as it had them, the rest from its file systems."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from functools import partial
 from hybridbridge_vol.guest import magic_links
 from hybridbridge_vol.guest.descriptors import OpenFile
 from hybridbridge_vol.guest.file_attributes import FileAttributes
-from hybridbridge_vol.guest.file_content import IncompleteFile, Piece, PieceKind, merged
+from hybridbridge_vol.guest.file_content import IncompleteDirectory, IncompleteFile, Piece, PieceKind, merged
 from hybridbridge_vol.guest.file_extents import Extent
 from hybridbridge_vol.guest.file_reader import FileReader
 from hybridbridge_vol.guest.files import SnapshotFiles
+from hybridbridge_vol.guest.pseudo_file_systems import PseudoFileSystems
 from hybridbridge_vol.guest.root_files import RootFiles
-from hybridbridge_vol.guest.values import EndlessFile, Question, Stat
+from hybridbridge_vol.guest.values import EndlessFile, Question, Stat, Unmounted
 from hybridbridge_vol.guest.windows import window
 
 _OF_THE_KERNEL = re.compile(r"/(?:proc|sys)(?:/.*)?", re.DOTALL)
@@ -30,23 +31,29 @@ MAX_CONTENT_SIZE = 1 << 30
 
 
 class GuestFiles:
-    """Implements `guest.kernel.Files`. `root` is the link to the directory that paths begin at."""
+    """Implements `guest.kernel.Files`. `process` is the folder of the process at whose root paths begin."""
 
     def __init__(
         self,
         kernel_files: SnapshotFiles,
         root_files: RootFiles,
+        pseudo: PseudoFileSystems,
         reader: FileReader,
-        root: str = "/proc/self/root",
+        process: str,
     ) -> None:
         self._kernel_files = kernel_files
         self._root_files = root_files
+        self._pseudo = pseudo
         self._reader = reader
-        self._root = root
+        self.process = process
+        self._root = f"{process}/root"
 
     def _route(self, path: str) -> tuple[str, str] | None:
         """The root and the path in it of a file of the guest's file systems; None for one of /proc or
         /sys."""
+        pseudo = self._pseudo.route(path)
+        if pseudo is not None:
+            return pseudo
         below = _BELOW_A_LINK.fullmatch(path)
         if below is not None:
             return below[1], below[2]
@@ -63,6 +70,8 @@ class GuestFiles:
         routed = self._route(path)
         if routed is None:
             return self._kernel_files.read(path)
+        if self._pseudo.route(path):
+            return self._root_files.read_to_end(*routed)
         pieces: list[Piece] = []
         size = 0
         for piece in self._root_files.pieces(*routed):
@@ -77,17 +86,19 @@ class GuestFiles:
     def pieces(self, path: str) -> Iterator[Piece]:
         """The content of a file in order: data, holes, and what is missing."""
         routed = self._route(path)
-        if routed is not None:
+        if routed is not None and not self._pseudo.route(path):
             yield from self._root_files.pieces(*routed)
             return
         if magic_links.is_link(path):
             yield from self._reader.pieces(lambda: self._kernel_files.open(path))
             return
-        data = self._kernel_files.read(path)
+        data = self.read(path)
         yield Piece(PieceKind.DATA, 0, len(data), data)
 
     def window(self, path: str, offset: int, size: int) -> Iterator[Piece]:
         """See `guest.kernel.Files`."""
+        if self._pseudo.route(path):
+            return merged(window(partial(self.read_at, path), offset, size))
         routed = self._route(path)
         if routed is not None:
             return merged(self._root_files.pieces(*routed, offset, offset + size))
@@ -104,9 +115,24 @@ class GuestFiles:
             return file.read_at(offset, size)
 
     def listdir(self, path: str) -> list[str]:
-        """See `guest.kernel.Files`. IncompleteDirectory, with what there is, if memory does not hold all."""
+        """See `guest.kernel.Files`. IncompleteDirectory, with what there is, if memory does not hold all, or
+        where a pseudo file system that the guest had not mounted is not known."""
         routed = self._route(path)
-        return self._kernel_files.listdir(path) if routed is None else self._root_files.listdir(*routed)
+        if routed is not None:
+            return self._root_files.listdir(*routed)
+        names = self._kernel_files.listdir(path)
+        pseudo = None if names else self._pseudo.at(path)
+        if pseudo is not None and pseudo.missing and pseudo.place == path.rstrip("/"):
+            raise IncompleteDirectory(path, [], pseudo.missing)
+        return names
+
+    def unmounted(self, path: str) -> Unmounted | None:
+        """See `guest.kernel.Files`."""
+        return self._pseudo.at(path)
+
+    def all_unmounted(self) -> list[Unmounted]:
+        """See `guest.kernel.Files`."""
+        return list(self._pseudo.unmounted())
 
     def readlink(self, path: str) -> str:
         """See `guest.kernel.Files`."""
@@ -130,6 +156,8 @@ class GuestFiles:
 
     def read_range(self, path: str, offset: int, size: int) -> bytes:
         """See `guest.kernel.Files`."""
+        if self._pseudo.route(path):
+            return self.read(path)[offset : offset + size]
         with self._opened(path) as file:
             return self._reader.read_range(file, offset, size)
 
@@ -161,6 +189,10 @@ class GuestFiles:
         """The extended attributes of a file; none of those of /proc and /sys."""
         routed = self._route(path)
         return {} if routed is None else self._root_files.xattrs(*routed)
+
+    def has_size(self, path: str) -> bool:
+        """See `guest.kernel.Files`."""
+        return self._route(path) is not None and self._pseudo.route(path) is None
 
     def expect(self, questions: Iterable[Question]) -> None:
         """See `guest.kernel.Files`. Questions about the guest's file systems are not asked together."""

@@ -27,6 +27,7 @@ from hybridbridge_vol.guest.values import (
     Sysinfo,
     TaskList,
     Uname,
+    Unmounted,
 )
 
 if TYPE_CHECKING:
@@ -39,9 +40,13 @@ T = TypeVar("T")
 
 
 class Files(Protocol):
-    """The files of the guest, by absolute paths: /proc and /sys, and its own file systems as its first
-    process sees them. Of those, memory may hold a part only: IncompleteFile and IncompleteDirectory are
+    """The files of the guest, by absolute paths: /proc and /sys, and its own file systems as a process sees
+    them. Of those, memory may hold a part only: IncompleteFile and IncompleteDirectory are
     OSErrors that have that part."""
+
+    @property
+    def process(self) -> str:
+        """The folder in /proc of the process at whose root directory paths begin."""
 
     def read(self, path: str) -> bytes:
         """The whole content of a file. EndlessFile if it does not end."""
@@ -69,6 +74,9 @@ class Files(Protocol):
     def attributes(self, path: str, follow: bool = False) -> FileAttributes:
         """`statx(2)`: all four times, and blocks."""
 
+    def has_size(self, path: str) -> bool:
+        """Whether the size of a file says how much can be read of it: not in /proc, /sys and their like."""
+
     def cached_bytes(self, path: str) -> int:
         """How many bytes of a file memory holds, in whole pages; holes count."""
 
@@ -80,6 +88,14 @@ class Files(Protocol):
 
     def xattrs(self, path: str) -> dict[str, bytes]:
         """The extended attributes of a file by their names."""
+
+    def unmounted(self, path: str) -> Unmounted | None:
+        """The pseudo file system that a path leads into and that the guest had not mounted there; None for
+        all other paths."""
+
+    def all_unmounted(self) -> list[Unmounted]:
+        """Pseudo file systems of the kinds that the guest's kernel has, which it had not mounted at their
+        usual places."""
 
     def expect(self, questions: Iterable[Question]) -> None:
         """Announce what will be asked next: it may then be asked together, which is faster. No answer

@@ -14,18 +14,19 @@ import errno
 import os
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest import magic_links
 from hybridbridge_vol.guest.descriptors import Descriptor, Descriptors, OpenFile
+from hybridbridge_vol.guest.endless import joined
 from hybridbridge_vol.guest.file_attributes import FileAttributes
 from hybridbridge_vol.guest.file_content import IncompleteDirectory, Piece
 from hybridbridge_vol.guest.file_reader import FileReader
 from hybridbridge_vol.guest.mounting import Mounts
 from hybridbridge_vol.guest.proxy_calls import AT_FDCWD, ProxyCalls
 
-_O_PATH, _O_DIRECTORY, _O_NOFOLLOW, _O_NONBLOCK = 0o10000000, 0o200000, 0o400000, 0o4000
+O_PATH, O_DIRECTORY, _O_NOFOLLOW, _O_NONBLOCK = 0o10000000, 0o200000, 0o400000, 0o4000
 _RESOLVE_IN_ROOT = 0x10  # include/uapi/linux/openat2.h
 _HOW_AT = 8192
 """Where `struct open_how` is stored in user memory: behind the path."""
@@ -54,6 +55,12 @@ class RootFiles:
         self._mounts = mounts
         self._reader = reader
         self._roots: dict[str, Descriptor] = {}
+        self._openers: dict[str, Callable[[], int]] = {}
+
+    def add_root(self, name: str, opener: Callable[[], int]) -> None:
+        """A root that no link leads to: `opener` gives a descriptor of it each time it is called. OSError,
+        CallRolledBack."""
+        self._openers[name] = opener
 
     # --- primitives ---------------------------------------------------------------------------------------
 
@@ -61,7 +68,7 @@ class RootFiles:
         """Open what a path leads to, for reading. OSError with the guest's errno, CallRolledBack."""
         root = self._root(link)
         name = self._proxy.put_path(path.lstrip("/") or ".")
-        how = struct.pack("<QQQ", flags | _O_NONBLOCK * (not flags & _O_PATH), 0, _RESOLVE_IN_ROOT)
+        how = struct.pack("<QQQ", flags | _O_NONBLOCK * (not flags & O_PATH), 0, _RESOLVE_IN_ROOT)
         how_vaddr = self._proxy.caller.put(how, _HOW_AT)
         try:
             number = self._proxy.checked(path, "openat2", root.number, name, how_vaddr, len(how), side="twin")
@@ -71,12 +78,12 @@ class RootFiles:
 
     def attributes(self, link: str, path: str, follow: bool = False) -> FileAttributes:
         """statx(2); of a symbolic link itself, unless `follow`."""
-        with self.open(link, path, _O_PATH | (0 if follow else _O_NOFOLLOW)) as file:
+        with self.open(link, path, O_PATH | (0 if follow else _O_NOFOLLOW)) as file:
             return self._reader.attributes(file)
 
     def readlink(self, link: str, path: str) -> str:
         """The target of a symbolic link."""
-        with self.open(link, path, _O_PATH | _O_NOFOLLOW) as file:
+        with self.open(link, path, O_PATH | _O_NOFOLLOW) as file:
             name, buffer = self._proxy.put_path(""), self._proxy.buffer()
             count = self._proxy.checked(
                 path, "readlinkat", file.number, name, buffer, _LONGEST_LINK, side="twin"
@@ -114,10 +121,13 @@ class RootFiles:
         known = self._roots.get(link)
         if known is not None and known.is_open:
             return known
-        self._mounts.reach(link)
-        number = self._proxy.checked(
-            link, "openat", AT_FDCWD, self._proxy.put_path(link), _O_PATH | _O_DIRECTORY, 0
-        )
+        if link in self._openers:
+            number = self._openers[link]()
+        else:
+            self._mounts.reach(link)
+            number = self._proxy.checked(
+                link, "openat", AT_FDCWD, self._proxy.put_path(link), O_PATH | O_DIRECTORY, 0
+            )
         self._roots[link] = Descriptor(self._proxy.caller, number)
         return self._roots[link]
 
@@ -131,7 +141,7 @@ class RootFiles:
     def _opened(self, link: str, path: str, mode: int) -> Iterator[OpenFile]:
         """The same, of a file whose mode is known."""
         magic_links.check_mode(path, mode)
-        with self.open(link, path, _O_DIRECTORY if stat.S_ISDIR(mode) else 0) as file:
+        with self.open(link, path, O_DIRECTORY if stat.S_ISDIR(mode) else 0) as file:
             self._proxy.labels.forget(path)
             yield file
 
@@ -152,6 +162,11 @@ class RootFiles:
                     return names
                 names += [name for _position, name in part if name not in (".", "..")]
         raise IncompleteDirectory(path, names, f"more than {MAX_DIRECTORY_ENTRIES:,} entries")
+
+    def read_to_end(self, link: str, path: str) -> bytes:
+        """The content of a file whose size says nothing: read until it ends. EndlessFile."""
+        with self.opened_to_read(link, path) as file:
+            return joined(path, iter(file.read, b""), self._proxy.under_taint)
 
     def pieces(self, link: str, path: str, start: int = 0, end: int | None = None) -> Iterator[Piece]:
         """The content of a regular file, in ascending order, from `start` to its end, or to `end`."""

@@ -36,6 +36,7 @@ from hybridbridge_vol.guest.forked_workers import processors as usable_processor
 from hybridbridge_vol.guest.mounting import Mounts
 from hybridbridge_vol.guest.no_kernel import explain_unknown, explain_unsound, unknown_kernels
 from hybridbridge_vol.guest.proxy_calls import ProxyCalls
+from hybridbridge_vol.guest.pseudo_file_systems import PseudoFileSystems
 from hybridbridge_vol.guest.registers import SnapshotThreads
 from hybridbridge_vol.guest.root_files import RootFiles
 from hybridbridge_vol.guest.system import SnapshotSystem
@@ -70,18 +71,18 @@ class Session:
         progress: Progress | None = None,
         processors: int | None = None,
         notes: tuple[str, ...] = (),
+        root_of: int | None = None,
     ) -> None:
         self.bridge = bridge
         self.caller = Caller(bridge, mode)
         self.answer_labels = AnswerLabels(self.caller)
         self.proxy = ProxyCalls(self.caller, self.answer_labels)
         mounts, descriptors = Mounts(self.caller), Descriptors(self.proxy)
-        reader = FileReader(self.proxy)
-        self.files = GuestFiles(
-            SnapshotFiles(self.proxy, descriptors, mounts),
-            RootFiles(self.proxy, descriptors, mounts, reader),
-            reader,
-        )
+        reader, process = FileReader(self.proxy), f"/proc/{'self' if root_of is None else root_of}"
+        kernel_files = SnapshotFiles(self.proxy, descriptors, mounts)
+        root_files = RootFiles(self.proxy, descriptors, mounts, reader)
+        pseudo = PseudoFileSystems(self.proxy, kernel_files, root_files, process)
+        self.files = GuestFiles(kernel_files, root_files, pseudo, reader, process)
         self.system = SnapshotSystem(self.proxy)
         self.clocks = SnapshotClocks(self.proxy)
         self.tasks = SnapshotTasks(self.proxy)
@@ -97,12 +98,24 @@ class Session:
             if ns_of is not None:
                 enter(self.caller, ns_of)
             mounts.reach("/proc")
+            if root_of is not None:
+                self._check_root(root_of)
         except CallRolledBack as error:
             raise AttachError(
                 f"{bridge.image.path}: the snapshot's /proc cannot be reached: {error.reason}"
             ) from None
         finally:
             bridge.confirm()
+
+    def _check_root(self, pid: int) -> None:
+        """OptionError if a process has no root directory that can be reached."""
+        try:
+            self.files.attributes("/")
+        except FileNotFoundError:
+            raise OptionError(f"--root-of {pid}: no such process in the image, or it has ended") from None
+        except (OSError, CallRolledBack) as error:
+            reason = error.reason if isinstance(error, CallRolledBack) else error.strerror
+            raise OptionError(f"--root-of {pid}: its root directory cannot be reached: {reason}") from None
 
     @cached_property
     def routes(self) -> SnapshotRouteTables:
@@ -164,6 +177,7 @@ def open_session(
     ns_of: int | None = None,
     processors: int | None = None,
     kernel_at: int | None = None,
+    root_of: int | None = None,
 ) -> Session:
     """Open a memory image, find its kernel among the trusted ones and attach to it; `mode` is one of
     `bridge.run.fast_with_fallback.Mode`, `processors` how many may work at once (by default all that this
@@ -171,14 +185,15 @@ def open_session(
     at the physical address `kernel_at`.
 
     The session sees what the process `ns_of` (by default the first) sees from inside its namespaces:
-    processes, network, names, users, control groups, and as /proc/self itself. Its notes are given as
-    HybridBridgeWarning, too. Raises ImageError,
+    processes, network, names, users, control groups, and as /proc/self itself. Files outside of /proc and
+    /sys are those below the root directory of the process `root_of` (by default of the same one), as /proc
+    numbers it: it may be in a chroot(2). Its notes are given as HybridBridgeWarning, too. Raises ImageError,
     KernelNotStored, AttachError, StoreError, BootError, and OptionError if there is no such process: all
     HybridBridgeError.
     """
     image = open_image(path, progress)
     try:
-        session = open_attached(image, Store(store), progress, mode, ns_of, processors, kernel_at)
+        session = open_attached(image, Store(store), progress, mode, ns_of, processors, kernel_at, root_of)
     except BaseException:
         image.close()
         raise
@@ -204,6 +219,7 @@ def open_attached(
     ns_of: int | None = None,
     processors: int | None = None,
     kernel_at: int | None = None,
+    root_of: int | None = None,
 ) -> Session:
     """The same on an opened image. The session owns the image from then on; where there is none because of an
     error, it stays the caller's to close."""
@@ -221,7 +237,7 @@ def open_attached(
         notes += _of_others(unknown_kernels(image, (kernel.banner for kernel in kernels), progress))
     bridge = attach(image, kernels[choice.chosen.index], choice.chosen.found, progress)
     try:
-        return Session(bridge, Mode(mode), ns_of, progress, processors, notes)
+        return Session(bridge, Mode(mode), ns_of, progress, processors, notes, root_of)
     except BaseException:
         bridge.close()
         raise

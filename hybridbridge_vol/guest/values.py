@@ -37,6 +37,16 @@ class Stat(NamedTuple):
     rdev: int = 0
 
 
+class Unmounted(NamedTuple):
+    """A pseudo file system, such as tracefs, that the guest had not mounted at its usual place. `missing`
+    says why it is not shown there; empty: it is. `device` is `major:minor`, empty where it is not known."""
+
+    place: str
+    kind: str
+    device: str
+    missing: str
+
+
 class Uname(NamedTuple):
     """What `uname(2)` reports (`struct new_utsname`)."""
 

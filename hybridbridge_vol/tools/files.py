@@ -17,7 +17,7 @@ from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Cell
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
-from hybridbridge_vol.tools.file_system.accounts import Accounts
+from hybridbridge_vol.tools.file_system.accounts import GROUP, USER, Accounts
 from hybridbridge_vol.tools.file_system.mounts import Mounts
 from hybridbridge_vol.tools.file_system.walk import Entry, deleted_files, walk
 
@@ -51,8 +51,8 @@ class Files(Tool):
         Column("NLINK", "int", "hard links"),
         Column("UID", "int", "owner"),
         Column("GID", "int", "group"),
-        Column("USER", "str", "owner's name in the guest's own files; #ID where there is none"),
-        Column("GROUP", "str", "group's name, the same way"),
+        USER,
+        GROUP,
         Column("SIZE", "int", "bytes"),
         Column("CACHED", "int", "bytes of a regular file that are in memory, in whole pages"),
         Column("MTIME", "time", "content changed"),

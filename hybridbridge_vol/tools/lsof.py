@@ -11,6 +11,7 @@ from hybridbridge_vol.procfs.sources import LSTAT_UID, Source
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
+from hybridbridge_vol.tools.file_system.accounts import USER, Accounts
 from hybridbridge_vol.tools.file_system.open_files import (
     File,
     expect_files,
@@ -31,8 +32,9 @@ class Lsof(Tool):
     help = "Open files of processes, as `lsof -nP` shows them"
     notes = (
         "Reads the links of /proc/PID and /proc/PID/fd and the files they lead to, fdinfo, maps, and for "
-        "sockets the tables of /proc/net in the network namespace of the process. UID is a number: user "
-        "names are in /etc/passwd. With several options a row must fulfil all of them (as with lsof -a)."
+        "sockets the tables of /proc/net in the network namespace of the process. USER is the name of UID "
+        "in the guest's own /etc/passwd, as far as its memory holds that. With several options a row must "
+        "fulfil all of them (as with lsof -a)."
     )
     example = "-p 1"
     options = (
@@ -47,6 +49,7 @@ class Lsof(Tool):
         Column("COMMAND", "str", "name of the executable, as the kernel stores it"),
         Column("PID", "int", "process id"),
         Column("UID", "int", "effective user id"),
+        USER,
         Column(
             "FD",
             "str",
@@ -71,7 +74,9 @@ class Lsof(Tool):
         shares = in_shares(kernel, chosen(kernel.files, options))
         if len(shares) > 1:
             sockets.prepare(shares[0][0].pid)
-        answer = partial(_rows, kernel.files, options, sockets)
+        accounts = Accounts(kernel.files)
+        accounts.read_users()
+        answer = partial(_rows, kernel.files, options, sockets, accounts)
         return chain.from_iterable(kernel.workers.map(answer, shares))
 
 
@@ -79,7 +84,9 @@ _Thread = tuple[Cell, ...]
 """TID and TASKCMD where threads are listed; both None in the rows of the process."""
 
 
-def _rows(files: Files, options: Options, sockets: SocketNames, shares: list[Share]) -> list[Row]:
+def _rows(
+    files: Files, options: Options, sockets: SocketNames, accounts: Accounts, shares: list[Share]
+) -> list[Row]:
     expect_files(files, shares)
     rows = []
     for share in shares:
@@ -87,11 +94,11 @@ def _rows(files: Files, options: Options, sockets: SocketNames, shares: list[Sha
         uid = owner_of(files, folder)
         if options["uid"] and uid not in options["uid"] and not isinstance(uid, Unavailable):
             continue
-        name = comm_of(files, folder)
+        name, user = comm_of(files, folder), accounts.user_cell(uid)
         own = (Source(f"{folder}/comm"), Source(f"lstat {folder}", *LSTAT_UID))
         found = _of_share(files, share, sockets, options["tasks"])
         rows += [
-            Row((name, share.pid, *thread, uid, *file.cells), sources=(*own, *file.sources))
+            Row((name, share.pid, *thread, uid, user, *file.cells), sources=(*own, *file.sources))
             for thread, file in found
             if _is_wanted(file, options)
         ]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.guest.kernel import Files, GuestKernel
+from hybridbridge_vol.guest.values import Unmounted
 from hybridbridge_vol.procfs.mounts import Mount, parse_mount
 from hybridbridge_vol.procfs.sources import Source, lines
 from hybridbridge_vol.toolkit.cells import Unavailable
@@ -19,12 +20,18 @@ class Mounts(Tool):
     help = "Mounted file systems, as `findmnt` shows them"
     notes = (
         "Reads /proc/PID/mountinfo: the mounts in the mount namespace of a process, below its root. The "
-        "mounts of a container are those of a process in it."
+        "mounts of a container are those of a process in it. Most pseudo file systems (tracefs, debugfs, "
+        "mqueue ...) exist also where nobody has mounted them: `--unmounted` says which can be read where."
     )
     example = "--pid 1 --tree"
     options = (
         Option("pid", int, "as these processes see it (default: process 1)", many=True),
         Option("tree", bool, "mounts below the mount they are on"),
+        Option(
+            "unmounted",
+            bool,
+            "instead, pseudo file systems that process 1 has not mounted at their usual place",
+        ),
     )
     columns = (
         Column("PID", "int", "the process that sees the mount"),
@@ -42,6 +49,9 @@ class Mounts(Tool):
     tree_column = "TARGET"
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
+        if options["unmounted"]:
+            yield from map(_unmounted, kernel.files.all_unmounted())
+            return
         for pid in dict.fromkeys(options["pid"] or (1,)):
             found, read_error = _mounts(kernel.files, f"/proc/{pid}/mountinfo")
             rows = {mount.id: _row(pid, mount, source) for mount, source in found}
@@ -70,6 +80,14 @@ def _mounts(files: Files, path: str) -> tuple[list[tuple[Mount, Source]], Unavai
         seen.add(mount.id)
         found.append((mount, source))
     return found, read_error
+
+
+def _unmounted(found: Unmounted) -> Row:
+    missing = Unavailable(found.missing) if found.missing else None
+    device = found.device or missing
+    return Row((
+        None, None, None, device, found.kind, None, None, found.place, None, "not mounted", missing,
+    ))  # fmt: skip
 
 
 def _row(pid: int, mount: Mount, source: Source) -> Row:

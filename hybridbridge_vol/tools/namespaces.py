@@ -15,6 +15,7 @@ from hybridbridge_vol.procfs.sources import Source, split_lines
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, parsed, why
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
+from hybridbridge_vol.tools.file_system.accounts import USER, Accounts
 from hybridbridge_vol.tools.process.listing import files_of, in_parts, numbers, owner_of
 
 TYPES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
@@ -59,6 +60,7 @@ class Namespaces(Tool):
         Column("NPROCS", "int", "number of processes in it"),
         Column("PID", "int", "the first of its processes"),
         Column("UID", "int", "effective user id of that process"),
+        USER,
         Column("NSFS", "str", "mounts and descriptors (PID/FD) that also refer to the namespace"),
         Column("COMMAND", "str", "command line of that process; [name] where there is none"),
     )
@@ -81,7 +83,7 @@ class Namespaces(Tool):
                     yield from (rows.of_process(namespace, pid) for pid in namespace.pids)
         for pid, error in found.read_errors.items():
             if task in (None, pid):
-                yield Row((error, error, error, pid, error, error, error))
+                yield Row((error, error, error, pid, error, error, error, error))
         if task is not None and task not in known:
             raise OptionError(f"--task {task}: no such process in the image")
 
@@ -190,7 +192,8 @@ class _Rows:
 
     def __init__(self, files: Files) -> None:
         self._files = files
-        self._processes: dict[int, tuple[Cell, Cell]] = {}
+        self._accounts = Accounts(files)
+        self._processes: dict[int, tuple[Cell, Cell, Cell]] = {}
 
     def head(self, namespace: Namespace) -> Row:
         """The row of a namespace."""
@@ -198,20 +201,21 @@ class _Rows:
         held = ",".join(namespace.held) or None
         head = (namespace.inode, namespace.type, len(namespace.pids), pid)
         if pid is None:
-            return Row((*head, None, held, None))
-        uid, command = self._process(pid)
-        return Row((*head, uid, held, command), sources=_sources(namespace, pid))
+            return Row((*head, None, None, held, None))
+        uid, user, command = self._process(pid)
+        return Row((*head, uid, user, held, command), sources=_sources(namespace, pid))
 
     def of_process(self, namespace: Namespace, pid: int) -> Row:
         """The row of a process in a namespace, below it."""
-        uid, command = self._process(pid)
-        cells = (namespace.inode, namespace.type, None, pid, uid, None, command)
+        uid, user, command = self._process(pid)
+        cells = (namespace.inode, namespace.type, None, pid, uid, user, None, command)
         return Row(cells, 1, _sources(namespace, pid))
 
-    def _process(self, pid: int) -> tuple[Cell, Cell]:
-        """A process's effective user and its command line."""
+    def _process(self, pid: int) -> tuple[Cell, Cell, Cell]:
+        """A process's effective user, the user's name and its command line."""
         if pid not in self._processes:
-            self._processes[pid] = owner_of(self._files, f"/proc/{pid}"), _command(self._files, pid)
+            uid = owner_of(self._files, f"/proc/{pid}")
+            self._processes[pid] = uid, self._accounts.user_cell(uid), _command(self._files, pid)
         return self._processes[pid]
 
 

@@ -18,6 +18,7 @@ from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import why
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
+from hybridbridge_vol.tools.file_system.accounts import Accounts
 from hybridbridge_vol.tools.network.socket_owners import SocketOwners
 from hybridbridge_vol.tools.network.table_lines import table_lines
 from hybridbridge_vol.tools.network.tables import (
@@ -61,7 +62,8 @@ SEND_Q = Column("SEND-Q", "int", "bytes not yet acknowledged")
 LOCAL = Column("LOCAL", "str", "own address and port, * for any port")
 FOREIGN = Column("FOREIGN", "str", "the other end's")
 STATE = Column("STATE", "str", "of the connection; empty for most sockets of UDP")
-USER = Column("USER", "int", "owner's user id")
+UID = Column("UID", "int", "owner's user id")
+USER = Column("USER", "str", "owner's name in the guest's own files, #ID where there is none; with -n the id")
 INODE = Column("INODE", "int", "of the socket; 0: no process has it open any more")
 PID = Column("PID", "int", "a process that has it open (the first one, as netstat shows; `ss -p` shows all)")
 PROGRAM = Column("PROGRAM", "str", "the process's program")
@@ -92,9 +94,9 @@ class Netstat(Tool):
         Option("listening", bool, "only sockets that listen", short="l"),
         Option("all", bool, "those that listen and the others", short="a"),
         Option("program", bool, "also the process that has a socket open", short="p"),
-        Option("extended", bool, "also user and inode", short="e"),
+        Option("extended", bool, "also the owner and the inode", short="e"),
         Option("timers", bool, "also the timer", short="o"),
-        Option("numeric", bool, "numbers for addresses and ports, as is done without it", short="n"),
+        Option("numeric", bool, "numbers for users; for addresses and ports, as without it", short="n"),
         Option("route", bool, "show routes instead", short="r"),
         Option(
             "interfaces",
@@ -114,6 +116,7 @@ class Netstat(Tool):
         LOCAL,
         FOREIGN,
         STATE,
+        UID,
         USER,
         INODE,
         PID,
@@ -138,7 +141,8 @@ class Netstat(Tool):
         inet, unix = kinds != ["unix"], "unix" in kinds
         shown = {
             PROTO: True, RECV_Q: inet, SEND_Q: inet, LOCAL: inet, FOREIGN: inet, REFCNT: unix,
-            UNIX_FLAGS: unix, TYPE: unix, STATE: True, USER: inet and options["extended"],
+            UNIX_FLAGS: unix, TYPE: unix, STATE: True,
+            **dict.fromkeys((UID, USER), inet and options["extended"]),
             INODE: unix or options["extended"], PID: options["program"], PROGRAM: options["program"],
             TIMER: inet and options["timers"], PATH: unix,
         }  # fmt: skip
@@ -169,6 +173,7 @@ class Netstat(Tool):
     def _sockets(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
         columns = self.columns_for(options)
         owners = SocketOwners(kernel) if options["program"] else None
+        accounts = Accounts(kernel.files)
         for cells, sources in _all_sockets(kernel, options):
             if isinstance(cells, Unavailable):
                 yield Row((cells,) * len(columns), sources=sources)
@@ -179,6 +184,9 @@ class Netstat(Tool):
                 cells[PID] = holders[0].pid if holders else missing
                 cells[PROGRAM] = owners.program(holders[0].pid) if holders else missing
                 sources += tuple(holder.source for holder in holders[:1])
+            if USER in columns:
+                uid = cells.get(UID)
+                cells[USER] = accounts.user_cell(uid, options["numeric"])
             yield Row(tuple(cells.get(column) for column in columns), sources=sources)
 
 
@@ -243,7 +251,7 @@ def _inet_cells(name: str, socket: InetSocket) -> Cells:
         LOCAL: _endpoint(socket.local),
         FOREIGN: _endpoint(socket.remote),
         STATE: _state(name, socket.state),
-        USER: socket.uid,
+        UID: socket.uid,
         INODE: socket.inode,
         TIMER: _timer(socket),
     }

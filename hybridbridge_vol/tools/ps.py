@@ -29,9 +29,9 @@ class Ps(Tool):
     name = "ps"
     help = "Processes, as `ps -ef` and `ps aux` show them"
     notes = (
-        "Reads /proc/PID/stat, status and cmdline, as procps does. UID is the number of the effective user: "
-        "user names are in /etc/passwd, which the kernel does not know. A process that cannot be read is "
-        "listed with the reason."
+        "Reads /proc/PID/stat, status and cmdline, as procps does. UID is the number of the effective user; "
+        "`-o user,group` are names of the guest's own /etc/passwd and /etc/group, as far as its memory holds "
+        "them. A process that cannot be read is listed with the reason."
     )
     example = "--tree"
     options = (

@@ -10,6 +10,7 @@ from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.net import CLOSE, LISTEN
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
+from hybridbridge_vol.tools.file_system.accounts import Accounts
 from hybridbridge_vol.tools.network.socket_owners import Holder, SocketOwners
 from hybridbridge_vol.tools.network.ss.cells import (
     ALL,
@@ -28,6 +29,7 @@ from hybridbridge_vol.tools.network.ss.cells import (
     STATE,
     TIMER,
     UID,
+    USER,
     Found,
     Socket,
 )
@@ -78,15 +80,15 @@ class Ss(Tool):
         Option("timers", bool, "also the timer", short="o"),
         Option("extended", bool, "also user, inode, address and what has no column", short="e"),
         Option("info", bool, "also what TCP keeps of a connection", short="i"),
-        Option("numeric", bool, "numbers for addresses and ports, as is done without it", short="n"),
+        Option("numeric", bool, "numbers for users; for addresses and ports, as without it", short="n"),
     )
-    columns = (NETID, STATE, RECV_Q, SEND_Q, LOCAL, PEER, PROCESS, TIMER, UID, INODE, SK, MORE, *INFO)
+    columns = (NETID, STATE, RECV_Q, SEND_Q, LOCAL, PEER, PROCESS, TIMER, UID, USER, INODE, SK, MORE, *INFO)
 
     def columns_for(self, options: Options) -> tuple[Column, ...]:
         optional = {
             **dict.fromkeys((PROCESS,), options["processes"]),
             **dict.fromkeys((TIMER,), options["timers"]),
-            **dict.fromkeys((UID, INODE, SK, MORE), options["extended"]),
+            **dict.fromkeys((UID, USER, INODE, SK, MORE), options["extended"]),
             **dict.fromkeys(INFO, options["info"]),
         }
         return tuple(column for column in self.columns if optional.get(column, True))
@@ -95,6 +97,7 @@ class Ss(Tool):
         columns = self.columns_for(options)
         states = states_of(options)
         owners = SocketOwners(kernel) if options["processes"] else None
+        accounts = Accounts(kernel.files)
         for found in _sockets(kernel, options):
             if not isinstance(found, Socket):
                 yield Row((found[0],) * len(columns), sources=found[1])
@@ -106,6 +109,9 @@ class Ss(Tool):
                 holders = owners.of(found.inode)
                 found.cells[PROCESS] = owners.missing(found.inode) or shown(holders, owners)
                 sources += tuple(holder.source for holder in holders)
+            if options["extended"]:
+                uid = found.cells.get(UID)
+                found.cells[USER] = accounts.user_cell(uid, options["numeric"])
             yield Row(tuple(found.cells.get(column) for column in columns), sources=sources)
 
 

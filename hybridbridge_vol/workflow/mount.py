@@ -24,6 +24,7 @@ import mfusepy
 from hybridbridge_vol.errors import CallRolledBack, OptionError
 from hybridbridge_vol.guest.file_attributes import FileAttributes
 from hybridbridge_vol.guest.file_content import IncompleteDirectory
+from hybridbridge_vol.guest.pseudo_file_systems import PLACES
 from hybridbridge_vol.guest.session import Session
 from hybridbridge_vol.toolkit.reading import in_guest
 
@@ -33,6 +34,9 @@ MAX_BLOCKS = 64
 """Blocks that are kept: files are mostly read from their beginning to their end."""
 MAX_ATTRIBUTES = 1 << 16
 """Answers about entries that are kept."""
+NOT_MOUNTED = "user.hybridbridge"
+"""The extended attribute of a directory at which a pseudo file system is shown that the guest had not mounted
+there."""
 OPTIONS = {"ro": True, "nodev": True, "nosuid": True, "noexec": True, "fsname": "hybridbridge"}
 
 P = ParamSpec("P")
@@ -59,6 +63,7 @@ class SnapshotTree(mfusepy.Operations):  # type: ignore[misc]
 
     def __init__(self, session: Session) -> None:
         self._files = session.files
+        self._unmounted = [found for found in session.files.all_unmounted() if not found.missing]
         self._attributes: dict[str, FileAttributes] = {}
         self._blocks: dict[tuple[str, int], bytes | OSError] = {}
 
@@ -85,7 +90,8 @@ class SnapshotTree(mfusepy.Operations):  # type: ignore[misc]
             names = self._files.listdir(in_guest(path))
         except IncompleteDirectory as error:
             names = error.names
-        return [".", "..", *names]
+        above = (found.place for found in self._unmounted if posixpath.dirname(found.place) == path)
+        return dict.fromkeys([".", "..", *names, *map(posixpath.basename, above)])
 
     @_or_eio
     def readlink(self, path: str) -> str:
@@ -122,13 +128,20 @@ class SnapshotTree(mfusepy.Operations):  # type: ignore[misc]
     @_or_eio
     def getxattr(self, path: str, name: str, position: int = 0) -> bytes:
         try:
-            return self._files.xattrs(in_guest(path))[name]
+            return self._xattrs(path)[name]
         except KeyError:
             raise OSError(errno.ENODATA, os.strerror(errno.ENODATA)) from None
 
     @_or_eio
     def listxattr(self, path: str) -> Iterable[str]:
-        return list(self._files.xattrs(in_guest(path)))
+        return list(self._xattrs(path))
+
+    def _xattrs(self, path: str) -> dict[str, bytes]:
+        """A place where something is shown that the guest had not mounted there says so."""
+        for found in self._unmounted:
+            if found.place == path:
+                return {NOT_MOUNTED: f"{found.kind}, not mounted here by the guest".encode()}
+        return self._files.xattrs(in_guest(path))
 
     def statfs(self, path: str) -> dict[str, int]:
         return {"f_bsize": 4096, "f_frsize": 4096, "f_namemax": 255}
@@ -166,7 +179,8 @@ def _nanoseconds(seconds: float) -> int:
 
 
 def _of_the_kernel(path: str) -> bool:
-    return (path + "/").startswith(("/proc/", "/sys/"))
+    """Whether it has a file's content only when that is read: its size says nothing."""
+    return (path + "/").startswith(("/proc/", "/sys/", *(f"{place}/" for place in PLACES)))
 
 
 def mount(session: Session, folder: Path) -> None:

@@ -26,6 +26,7 @@ from hybridbridge_vol.guest.values import (
     Sysinfo,
     TaskList,
     Uname,
+    Unmounted,
 )
 from hybridbridge_vol.guest.windows import window
 from hybridbridge_vol.netlink.messages import dump_request, is_last
@@ -71,6 +72,8 @@ class _Answering:
 class LiveFiles(_Answering):
     """This machine's /proc and /sys."""
 
+    process = "/proc/self"
+
     def expect(self, questions: Iterable[Question]) -> None: ...
 
     def read(self, path: str) -> bytes:
@@ -112,6 +115,15 @@ class LiveFiles(_Answering):
             ctime=seen.st_ctime,
             mtime=seen.st_mtime,
         )
+
+    def has_size(self, path: str) -> bool:
+        return not path.startswith(("/proc/", "/sys/"))
+
+    def unmounted(self, path: str) -> None:
+        return None
+
+    def all_unmounted(self) -> list[Unmounted]:
+        return []
 
     def cached_bytes(self, path: str) -> int:
         return len(self.read(path))

@@ -46,6 +46,8 @@ def test_a_tool_describes_itself_for_hb_and_for_volatility(name: str) -> None:
         "bridge",
         "ns-of",
         "ns_of",
+        "root-of",
+        "root_of",
         "format",
         "config",
         "file",

@@ -47,20 +47,26 @@ def ask(kernel: GuestKernel, **options: Any) -> list[dict[str, Any]]:
     return [dict(zip(columns, row.cells, strict=True)) for row in tool.rows(kernel, chosen)]
 
 
-def said(text: str) -> dict[tuple[int, int | None, str], list[tuple[int, str, str]]]:
-    """What lsof printed: user, type and the words from DEVICE on, by process, thread and descriptor."""
-    found: dict[tuple[int, int | None, str], list[tuple[int, str, str]]] = {}
+Key = tuple[int, int | None, str]
+"""Process, thread and descriptor."""
+Line = tuple[int, str, str, str]
+"""User id, user, type and the words from DEVICE on."""
+
+
+def said(text: str) -> dict[Key, list[Line]]:
+    """What lsof printed."""
+    found: dict[Key, list[Line]] = {}
     for line in text.splitlines()[1:]:
         match = LINE.fullmatch(line)
         assert match, line
         words = " ".join(match["rest"].split())
         tid = int(match["tid"]) if match["tid"] else None
         key = int(match["pid"]), tid, match["fd"].removesuffix("-W")
-        found.setdefault(key, []).append((USERS[match["user"]], match["type"], words))
+        found.setdefault(key, []).append((USERS[match["user"]], match["user"], match["type"], words))
     return found
 
 
-def shown(row: dict[str, Any]) -> tuple[int, str, str]:
+def shown(row: dict[str, Any]) -> Line:
     """A row of ours in the same form."""
     size = (
         None if row["FD"] == "DEL" else row["SIZE/OFF"]
@@ -68,13 +74,13 @@ def shown(row: dict[str, Any]) -> tuple[int, str, str]:
     words = " ".join(
         str(cell) for cell in (row["DEVICE"], size, row["NODE"], row["NAME"]) if cell is not None
     )
-    return row["UID"], row["TYPE"], " ".join(words.split())
+    return row["UID"], row["USER"], row["TYPE"], " ".join(words.split())
 
 
 def test_lsof_shows_what_the_guests_own_lsof_printed(lab: Lab, rich_generation: str) -> None:
     truth, session = lab.sample(rich_generation).truth, lab.session(rich_generation)
     printed = said(truth.command("lsof -n -P -w"))
-    rows: dict[tuple[int, int | None, str], list[tuple[int, str, str]]] = {}
+    rows: dict[Key, list[Line]] = {}
     stayed = set(truth.processes[:-1])  # the last is the observer, who opened hundreds of files after this
     for row in ask(session, pid=tuple(stayed), tasks=True):
         rows.setdefault((row["PID"], row["TID"], row["FD"]), []).append(shown(row))
@@ -82,9 +88,9 @@ def test_lsof_shows_what_the_guests_own_lsof_printed(lab: Lab, rich_generation: 
     assert len(compared) > 300
     for key in compared:
         ours, theirs = sorted(rows.get(key, [])), sorted(printed.get(key, []))
-        if theirs and theirs[0][1].startswith("raw"):  # whose name lsof leaves in hexadecimal
-            theirs = [(uid, kind, words[: words.index(" ", 5)]) for uid, kind, words in theirs]
-            ours = [(uid, kind, words[: words.index(" ", 5)]) for uid, kind, words in ours]
+        if theirs and theirs[0][2].startswith("raw"):  # whose name lsof leaves in hexadecimal
+            theirs = [(*line[:3], line[3][: line[3].index(" ", 5)]) for line in theirs]
+            ours = [(*line[:3], line[3][: line[3].index(" ", 5)]) for line in ours]
         assert ours == theirs, key
 
 

@@ -205,8 +205,23 @@ def test_without_options_what_listens_is_left_out_and_with_l_the_rest() -> None:
 def test_extended_rows_tell_user_inode_and_timer() -> None:
     kernel = LiveKernel(NOTHING | {"/proc/net/tcp": TCP + LISTENER + WAITING})
     listener, waiting = ask("netstat", kernel, tcp=True, all=True, extended=True, timers=True)
-    assert (listener["USER"], listener["INODE"], listener["TIMER"]) == (1000, 77, "off (0.00/0/0)")
+    assert (listener["UID"], listener["INODE"], listener["TIMER"]) == (1000, 77, "off (0.00/0/0)")
     assert waiting["TIMER"] == "timewait (43.13/0/0)"
+
+
+def test_owners_have_their_names_and_with_n_their_numbers() -> None:
+    passwd = b"root:x:0:0::/root:/bin/sh\nalice:x:1000:1000::/:/bin/sh\n"
+    kernel = LiveKernel(NOTHING | {"/proc/net/tcp": TCP + LISTENER + WAITING, "/etc/passwd": passwd})
+    chosen = {"tcp": True, "all": True, "extended": True}
+    for name in ("netstat", "ss"):
+        assert [(row["UID"], row["USER"]) for row in ask(name, kernel, **chosen)] == [
+            (1000, "alice"),
+            (0, "root"),
+        ]
+        numbers = ask(name, kernel, **chosen, numeric=True)
+        assert [(row["UID"], row["USER"]) for row in numbers] == [(1000, "1000"), (0, "0")]
+    unnamed = LiveKernel(kernel.files.answers | {"/etc/passwd": b""})
+    assert [row["USER"] for row in ask("netstat", unnamed, **chosen)] == ["#1000", "#0"]
 
 
 def test_a_process_whose_descriptors_cannot_be_read_may_own_any_socket() -> None:

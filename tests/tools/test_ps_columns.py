@@ -9,8 +9,11 @@ import pytest
 from live_kernel import LiveKernel
 
 from hybridbridge_vol.errors import OptionError
+from hybridbridge_vol.guest.file_content import IncompleteFile, Piece, PieceKind
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.toolkit.cells import Unavailable, as_text
+from hybridbridge_vol.tools.file_system.accounts import Accounts
+from hybridbridge_vol.tools.process.machine import Machine
 from hybridbridge_vol.tools.process.ps_columns import FIELDS, fields_named
 from hybridbridge_vol.tools.ps import TOOL
 
@@ -103,6 +106,31 @@ def test_an_id_without_a_name_is_marked() -> None:
     })  # fmt: skip
     (row,) = ask(kernel, "ruser,euser,egroup", pid=(1,))
     assert row == {"RUSER": "seven", "EUSER": "#8", "EGROUP": "#8"}
+
+
+def test_of_a_file_that_memory_holds_in_part_whole_lines_are_names() -> None:
+    pieces = [
+        Piece(PieceKind.DATA, 0, 22, b"root:x:0:\nbin:x:2:\nuu"),
+        Piece(PieceKind.MISSING, 22, 10, reason="not in memory"),
+        Piece(PieceKind.DATA, 32, 20, b"cut:x:7:\nsshd:x:9:\nx"),
+    ]
+    kernel = LiveKernel({"/etc/passwd": IncompleteFile("/etc/passwd", pieces)})
+    accounts = Accounts(kernel.files)
+    assert [accounts.user(uid) for uid in (0, 2, 7, 9)] == ["root", "bin", "#7", "sshd"]
+
+
+def test_terminals_have_the_names_that_the_kernel_gave_their_devices(lab: Lab, rich_generation: str) -> None:
+    session = lab.session(rich_generation)
+    machine = Machine(session)
+    compared = 0
+    for device in session.files.listdir("/sys/dev/char"):
+        link = session.files.readlink(f"/sys/dev/char/{device}")
+        if "/tty/" in link:
+            major, minor = map(int, device.split(":"))
+            assert machine.tty(major << 8 | minor) == link.rpartition("/")[2], device
+            compared += 1
+    assert compared > 60
+    assert machine.tty(0) == "?" and machine.tty(136 << 8 | 3) == "pts/3"
 
 
 def test_an_unknown_column_is_an_error_that_lists_the_known_ones() -> None:

@@ -34,8 +34,10 @@ Generation = NewType("Generation", int)
 
 _PT_REGS_SIZE = 168
 _PT_REGS_BELOW_TOP = 0x200
+_WORDS_BELOW_TOP = 0x80
 _STACK_BELOW_TOP = 0x400
-"""Below the top of the proxy task's stack: its system calls' registers, and where the stack of calls is."""
+"""Below the top of the proxy task's stack: its system calls' registers, a few words, and where the stack of
+calls is."""
 _PT_REGS_ARGUMENTS = (112, 104, 96, 56, 72, 64)
 """Offsets of di, si, dx, r10, r8, r9 in struct pt_regs (arch/x86/include/asm/ptrace.h)."""
 
@@ -162,6 +164,14 @@ class Caller:
         """Store bytes in user memory; their virtual address. ValueError if they do not fit."""
         vaddr = self._user.put(data, offset)
         self.hybrid.wrote(USER_PADDR + offset, len(data))
+        return vaddr
+
+    def put_words(self, *words: int) -> int:
+        """Store up to 16 words in the trusted kernel's memory; their virtual address. Unlike in user memory
+        those that are addresses of the snapshot's are known to be its pointers."""
+        vaddr = self._top - _WORDS_BELOW_TOP
+        for number, word in enumerate(words):
+            self.machine.write_u64(vaddr + 8 * number, word)
         return vaddr
 
     def get(self, offset: int, size: int) -> bytes:

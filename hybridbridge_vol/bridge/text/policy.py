@@ -13,15 +13,15 @@ from typing import Any, NamedTuple
 
 ACTIONS = (
     "home", "return", "argument", "free", "halt", "twin", "jump", "lock", "seize", "owner",
-    "allocate", "release",
+    "allocate", "release", "marked",
 )  # fmt: skip
-BY_OWNER = ("free", "owner", "allocate", "release")
+BY_OWNER = ("free", "owner", "allocate", "release", "marked")
 """Actions whose code looks itself at whose object an argument is."""
 JUMP_SIZE, FREE_SIZE = 5, 19
 """Bytes of the code of a jump, and of "free" (see trampolines.py)."""
 _NEEDED_BYTES = {
     "home": JUMP_SIZE, "jump": JUMP_SIZE, "free": FREE_SIZE, "return": 6, "argument": 4, "halt": 2,
-    "lock": 19, "seize": 10, "owner": 24, "allocate": 80, "release": 48,
+    "lock": 19, "seize": 10, "owner": 24, "allocate": 80, "release": 48, "marked": 42,
 }  # fmt: skip
 """How large a function must be for the code of its trampoline (see trampolines.py)."""
 _RETURN_ZERO_BYTES = 3
@@ -29,7 +29,7 @@ _RETURN_ZERO_BYTES = 3
 _COMPILER_SUFFIX = re.compile(r"\.(part|isra|constprop|llvm)\..*$")
 _KEYS = frozenset(("subsystem", "why", "action", "names", "value", "argument", "side", "trusted", "target"))
 _SIDES = ("twin", "both")
-_WITH_TARGET, _MAY_HAVE_TARGET = ("jump", "lock", "allocate", "release"), ("owner",)
+_WITH_TARGET, _MAY_HAVE_TARGET = ("jump", "lock", "allocate", "release"), ("owner", "marked")
 
 
 class Rule(NamedTuple):

@@ -20,6 +20,7 @@ _MOVE_ARGUMENT_TO_RAX = (
 _MOVE_ARGUMENT_TO_RDI = (b"", b"\x48\x89\xf7", b"\x48\x89\xd7", b"\x48\x89\xcf")  # from rsi, rdx, rcx
 _GFP_ZEROED = 0xDC0
 """GFP_KERNEL | __GFP_ZERO (include/linux/gfp.h, since 6.8 gfp_types.h; the same bits from 5.10 to 7.2)."""
+_LOAD_SECOND_WORD = b"\x48\x8b\x47\x08"  # mov rax, [rdi + 8]
 _RETURN = b"\xc3"
 _RETURN_ZERO = b"\x31\xc0\xc3"  # xor eax, eax; ret
 _HALT = b"\xfa\xf4"  # cli; hlt
@@ -33,13 +34,15 @@ def free_if_trusted(argument: int, from_vaddr: int, to_vaddr: int, guard_hole: i
     return _go_if_trusted(argument, from_vaddr, to_vaddr, guard_hole) + _RETURN
 
 
-def _go_if_trusted(argument: int, from_vaddr: int, to_vaddr: int, guard_hole: int) -> bytes:
+def _go_if_trusted(
+    argument: int, from_vaddr: int, to_vaddr: int, guard_hole: int, load: bytes = b""
+) -> bytes:
     """The same without the return: what follows is for all other objects. `guard_hole` is the virtual address
-    at which the guard hole begins.
+    at which the guard hole begins. `load` brings what is looked at into rax, in the argument's place.
 
     `mov rax, ARG; shr rax, 43; cmp eax, TAG; je home`
     """
-    code = _MOVE_ARGUMENT_TO_RAX[argument] + bytes((0x48, 0xC1, 0xE8, GUARD_HOLE_SHIFT))
+    code = (load or _MOVE_ARGUMENT_TO_RAX[argument]) + bytes((0x48, 0xC1, 0xE8, GUARD_HOLE_SHIFT))
     code += b"\x3d" + (guard_hole >> GUARD_HOLE_SHIFT).to_bytes(4, "little")
     distance = to_vaddr - (from_vaddr + len(code) + 6)
     return code + b"\x0f\x84" + (distance & 0xFFFFFFFF).to_bytes(4, "little")
@@ -51,6 +54,14 @@ def by_owner(
     """Code at `from_vaddr` that goes on at `home_vaddr` if the argument (counted from 0) is an object of the
     trusted side, and else at `else_vaddr`, a function with the same arguments; without one it returns 0."""
     code = _go_if_trusted(argument, from_vaddr, home_vaddr, guard_hole)
+    return code + (_RETURN_ZERO if else_vaddr is None else jump(from_vaddr + len(code), else_vaddr))
+
+
+def by_mark(from_vaddr: int, home_vaddr: int, else_vaddr: int | None, guard_hole: int) -> bytes:
+    """As `by_owner` for the first argument; also an object of the snapshot's goes home whose second word,
+    the link to the one before it on a list, has been made one to the trusted side."""
+    code = _go_if_trusted(0, from_vaddr, home_vaddr, guard_hole)
+    code += _go_if_trusted(0, from_vaddr + len(code), home_vaddr, guard_hole, _LOAD_SECOND_WORD)
     return code + (_RETURN_ZERO if else_vaddr is None else jump(from_vaddr + len(code), else_vaddr))
 
 
@@ -125,6 +136,9 @@ def twin_trampolines(
         elif trampoline.action == "owner":
             twin = twin_text_vaddr + trampoline.target if trampoline.target else None
             yield trampoline.offset, by_owner(trampoline.value, here, home, twin, guard_hole)
+        elif trampoline.action == "marked":
+            twin = twin_text_vaddr + trampoline.target if trampoline.target else None
+            yield trampoline.offset, by_mark(here, home, twin, guard_hole)
         elif trampoline.action == "allocate" and slab_fields is not None:
             kmalloc = home_text_vaddr + trampoline.target
             yield trampoline.offset, allocate_by_size(here, home, kmalloc, slab_fields, guard_hole)

@@ -55,6 +55,7 @@ class Run(NamedTuple):
     tool: Tool
     options: Options
     ns_of: int | None
+    root_of: int | None = None
 
     @property
     def file(self) -> str:

@@ -35,16 +35,16 @@ def answers(
     case: Case, runs: Sequence[Run], store: Path | None, progress: Progress | None = None
 ) -> Iterator[tuple[Run, golden.Answer | str]]:
     """The answer of each run, or one line about why there is none. The image is opened once for each process
-    whose namespaces are asked for (`--ns-of`)."""
+    whose namespaces or root are asked for (`--ns-of`, `--root-of`)."""
     try:
         image = case.found_image()
     except HybridBridgeError as error:
         yield from ((run, str(error)) for run in runs)
         return
-    for ns_of in dict.fromkeys(run.ns_of for run in runs):
-        wanted = [run for run in runs if run.ns_of == ns_of]
+    for ns_of, root_of in dict.fromkeys((run.ns_of, run.root_of) for run in runs):
+        wanted = [run for run in runs if (run.ns_of, run.root_of) == (ns_of, root_of)]
         try:
-            session = open_session(image, store or case.store, progress, ns_of=ns_of)
+            session = open_session(image, store or case.store, progress, ns_of=ns_of, root_of=root_of)
         except (HybridBridgeError, OSError) as error:
             yield from ((run, error_text(error, str(image))) for run in wanted)
             continue

@@ -1,20 +1,25 @@
 """Names of users and groups, by the /etc/passwd and /etc/group that the guest's memory holds.
 
 Only these files: a name that the guest took from a directory service is not there. An id without a name is
-shown as `#ID`, which can be no name (useradd(8)).
+shown as `#ID`, which can be no name (useradd(8)). Of a file that memory holds in part, whole lines count.
 """
 
 from __future__ import annotations
 
 from functools import cached_property
 
+from hybridbridge_vol.guest.file_content import IncompleteFile, PieceKind
 from hybridbridge_vol.guest.kernel import Files
+from hybridbridge_vol.toolkit.cells import Cell
 from hybridbridge_vol.toolkit.reading import UNREADABLE
+from hybridbridge_vol.toolkit.tool import Column
 
 MAX_ACCOUNTS = 1 << 16
 """Lines of a file that are read."""
 _NAME, _ID = 0, 2
 """Fields of passwd(5) and group(5)."""
+USER = Column("USER", "str", "owner's name in the guest's own files; #ID where there is none")
+GROUP = Column("GROUP", "str", "group's name, the same way")
 
 
 class Accounts:
@@ -22,6 +27,16 @@ class Accounts:
 
     def __init__(self, files: Files) -> None:
         self._files = files
+
+    def read_users(self) -> None:
+        """Read the users' names now: before the work is shared out to other processes."""
+        _ = self._users
+
+    def user_cell(self, uid: Cell, numeric: bool = False) -> Cell:
+        """The name for a cell with an id in it, with `numeric` the id; what is none stays as it is."""
+        if not isinstance(uid, int):
+            return uid
+        return str(uid) if numeric else self.user(uid)
 
     def user(self, uid: int) -> str:
         """A user's name, or `#UID`."""
@@ -42,8 +57,10 @@ class Accounts:
     def _names(self, path: str) -> dict[int, str]:
         try:
             return parse_accounts(self._files.read(path))
+        except IncompleteFile as error:
+            return parse_accounts(whole_lines(error))
         except UNREADABLE:
-            return {}  # not in memory as a whole
+            return {}
 
 
 def parse_accounts(data: bytes) -> dict[int, str]:
@@ -55,3 +72,10 @@ def parse_accounts(data: bytes) -> dict[int, str]:
         if len(fields) > _ID and fields[_NAME] and fields[_ID].isdigit() and len(fields[_ID]) <= 10:
             names.setdefault(int(fields[_ID]), fields[_NAME].decode("utf-8", "surrogateescape"))
     return names
+
+
+def whole_lines(file: IncompleteFile) -> bytes:
+    """The lines of a file that memory holds from their beginning to their end."""
+    parts = (piece.data if piece.kind is PieceKind.DATA else b"\0" for piece in file.pieces)
+    lines = b"".join(parts).split(b"\n")  # a line of these files has no NUL
+    return b"\n".join(line for line in lines if b"\0" not in line)

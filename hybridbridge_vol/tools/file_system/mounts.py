@@ -23,8 +23,8 @@ class Mounts:
 
     @classmethod
     def of(cls, files: Files) -> Mounts:
-        """Those of the process as which the guest is asked."""
-        return cls(map(parse_mount, split_lines(files.read("/proc/self/mountinfo"))))
+        """Those below the root at which paths begin."""
+        return cls(map(parse_mount, split_lines(files.read(f"{files.process}/mountinfo"))))
 
     def at(self, target: str) -> Mount | None:
         """What is mounted at a path; None if nothing is."""

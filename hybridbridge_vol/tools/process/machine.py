@@ -23,6 +23,7 @@ class Machine:
         self.memory = info if isinstance(info, Unavailable) else info.totalram * info.mem_unit
         """Bytes of RAM that the guest's kernel manages."""
         self.uptime = attempt("clock_gettime", kernel.clocks.boottime)
+        self._ttys: dict[int, str] = {}
         self.booted = self._booted()
         """Seconds since the epoch."""
 
@@ -48,9 +49,18 @@ class Machine:
         return Accounts(self.kernel.files)
 
     def tty(self, tty_nr: int) -> str:
-        """The terminal's name."""
-        name = tty_name(tty_nr)
-        return tty_name(tty_nr, self._tty_drivers) if ":" in name else name
+        """The terminal's name: where it is not a well-known one, as the kernel has named its device in /sys;
+        of a device that is gone by its driver."""
+        if tty_nr not in self._ttys:
+            name = tty_name(tty_nr)
+            if ":" in name:
+                link = attempt("sysfs", lambda: self.kernel.files.readlink(f"/sys/dev/char/{name}"))
+                if isinstance(link, str) and "/tty/" in link:
+                    name = link.rpartition("/")[2].replace("!", "/")
+                else:
+                    name = tty_name(tty_nr, self._tty_drivers)
+            self._ttys[tty_nr] = name
+        return self._ttys[tty_nr]
 
     @cached_property
     def _tty_drivers(self) -> tuple[TtyDriver, ...]:

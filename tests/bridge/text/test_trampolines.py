@@ -129,6 +129,21 @@ def test_an_owner_decides_between_home_and_a_function_of_the_twin(small: SmallMa
             assert rax(small) == expected
 
 
+def test_a_mark_sends_an_object_of_the_snapshots_home(small: SmallMachine) -> None:
+    other = ENTRY + 0x80
+    small.machine.write(TWIN + other, assembled("b878560000 mov eax, 0x5678") + b"\xc3")
+    with_target = Trampoline(ENTRY, "marked", target=other)
+    ours, marked, unmarked = OURS, SNAPSHOT + 0x200, SNAPSHOT + 0x240
+    small.machine.write_u64(marked + 8, TRUSTED_MEMORY)
+    small.machine.write_u64(unmarked + 8, SNAPSHOT)
+    for value, answers in (
+        (ours, (HOMES_ANSWER, HOMES_ANSWER)), (marked, (HOMES_ANSWER, HOMES_ANSWER)), (unmarked, (0x5678, 0)),
+    ):  # fmt: skip
+        for trampoline, expected in zip((with_target, with_target._replace(target=0)), answers, strict=True):
+            assert call(small, trampoline, value).kind == "returned"
+            assert rax(small) == expected
+
+
 CACHE, OBJECT = SNAPSHOT + 0x100, OURS
 """A `struct kmem_cache` of the snapshot's, and memory of the trusted side."""
 KMALLOC, CONSTRUCTOR = 0x300, 0x340

@@ -43,6 +43,7 @@ PEER = Column("PEER", "str", "the other end's")
 PROCESS = Column("PROCESS", "str", "every descriptor of every process that has it open: (name,pid,fd)")
 TIMER = Column("TIMER", "str", "timer that runs, time left, retransmissions")
 UID = Column("UID", "int", "owner's user id")
+USER = Column("USER", "str", "owner's name in the guest's own files, #ID where there is none; with -n the id")
 INODE = Column("INODE", "int", "of the socket; 0: no process has it open any more")
 SK = Column("SK", "hex", "the kernel's address of it, as the guest shows addresses: mostly as a hash")
 MORE = Column(

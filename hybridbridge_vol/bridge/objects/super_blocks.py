@@ -1,0 +1,184 @@
+"""The kernel's list of all superblocks, `super_blocks`, and a mount of each: also of file systems that the
+kernel has mounted for itself only (`kern_mount`, fs/namespace.c; `simple_pin_fs`, fs/libfs.c), such as
+tracefs and debugfs, which no list of mounts shows.
+
+Where a `struct super_block` has its type, its root and its mounts is found by value in the trusted kernel,
+whose superblocks are of the same build. The list is then followed through the snapshot's memory.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple, TypeVar
+
+from hybridbridge_vol.bridge.attachment import Bridge
+from hybridbridge_vol.bridge.objects.words import read_words
+from hybridbridge_vol.machine.machine import UnmappedVirtual
+from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual
+
+MAX_SUPER_BLOCKS = 1 << 14
+"""A machine of many containers has some thousands: a longer list is cyclic or forged."""
+_MOST_TRUSTED = 12
+_SIZE = 2048
+"""Bytes of a super_block in which pointers are looked for."""
+_DENTRY_SIZE = 256
+_AROUND = 512
+"""Bytes before and behind the link to a mount in which its `struct vfsmount` is looked for."""
+_MAX_NAME = 32
+PREVIOUS_AT, _DEVICE_AT = 8, 16
+"""`s_list`, the first field, whose second word is the link back, and `s_dev` (include/linux/fs.h, Linux 5.10
+to 7.2)."""
+_MINOR_BITS = 20
+_TYPES = ("shmem_fs_type", "debug_fs_type", "trace_fs_type", "sock_fs_type", "pipe_fs_type")
+"""Types that superblocks of the trusted kernel have."""
+
+
+class _Offsets(NamedTuple):
+    """Byte offsets: of `s_type`, `s_root` and `s_mounts` in a super_block, and from what the last points to
+    to the vfsmount."""
+
+    type: int
+    root: int
+    mounts: int
+    vfsmount: int
+
+
+class SuperBlock(NamedTuple):
+    """A superblock of the snapshot. `root` is the dentry of its root directory, `mount` one of its mounts (a
+    `struct vfsmount`; 0 if it has none): virtual addresses, which the image may have forged, but not to ones
+    of the trusted side. `device` is `major:minor`."""
+
+    vaddr: int
+    kind: str
+    device: str
+    root: int
+    mount: int
+
+
+def super_blocks(bridge: Bridge) -> list[SuperBlock]:
+    """The snapshot's superblocks that have a root, in the order of the list; as far as it can be followed.
+    LookupError if this kernel's are not where they should be."""
+    offsets = _offsets(bridge)
+    read = bridge.virtual_memory.read_u64
+    head = bridge.snapshot("super_blocks")
+    found: dict[int, SuperBlock | None] = {}
+    try:
+        node = read(head)
+        while node != head and node not in found and len(found) < MAX_SUPER_BLOCKS:
+            found[node] = _super_block(bridge, node, offsets)
+            node = read(node)
+    except UnreadableVirtual:
+        pass  # the rest of the list is not in the image
+    return [block for block in found.values() if block is not None]
+
+
+def _super_block(bridge: Bridge, vaddr: int, offsets: _Offsets) -> SuperBlock | None:
+    """None if it has no root any more, or cannot be read."""
+    memory = bridge.virtual_memory
+    try:
+        device = memory.read_u64(vaddr + _DEVICE_AT) & 0xFFFF_FFFF
+        kind = _text(bridge, memory.read_u64(memory.read_u64(vaddr + offsets.type)))
+        root = memory.read_u64(vaddr + offsets.root)
+        if not bridge.may_be_snapshot(root):
+            return None
+        return SuperBlock(
+            vaddr,
+            kind,
+            f"{device >> _MINOR_BITS}:{device & ((1 << _MINOR_BITS) - 1)}",
+            root,
+            _mount(bridge, vaddr, offsets),
+        )
+    except UnreadableVirtual:
+        return None
+
+
+def _mount(bridge: Bridge, vaddr: int, offsets: _Offsets) -> int:
+    memory = bridge.virtual_memory
+    try:
+        mount = memory.read_u64(vaddr + offsets.mounts) + offsets.vfsmount
+        fits = bridge.may_be_snapshot(mount) and memory.read_u64(mount + 8) == vaddr  # mnt_root, mnt_sb
+    except UnreadableVirtual:
+        return 0
+    return mount if fits else 0
+
+
+def words_of(bridge: Bridge, block: SuperBlock) -> set[int]:
+    """The 64-bit words that a superblock holds."""
+    data = bridge.virtual_memory.read_padded(block.vaddr, _SIZE)
+    return set(struct.unpack(f"<{_SIZE // 8}Q", data))
+
+
+def _text(bridge: Bridge, vaddr: int) -> str:
+    """A short string of the snapshot's."""
+    data = b""
+    while b"\0" not in data and len(data) < _MAX_NAME:
+        data += bridge.virtual_memory.read_u64(vaddr + len(data)).to_bytes(8, "little")
+    return data.split(b"\0")[0].decode("latin-1")
+
+
+# --- where fields are, by the trusted kernel's own superblocks ---------------------------------------------
+
+
+def _offsets(bridge: Bridge) -> _Offsets:
+    types = {bridge.home(name) for name in _TYPES if name in bridge.kernel.symbols}
+    found: tuple[Counter[int], Counter[int], Counter[tuple[int, int]]] = Counter(), Counter(), Counter()
+    for block in _trusted(bridge):
+        words = read_words(bridge.machine, block, _SIZE)
+        found[0].update(8 * at for at, word in enumerate(words) if word in types)
+        roots = [at for at, word in enumerate(words) if _is_root(bridge, word, block)]
+        found[1].update(8 * at for at in roots)
+        found[2].update(
+            (8 * at, distance)
+            for at, word in enumerate(words)
+            for root in roots
+            for distance in _vfsmounts(bridge, word, words[root], block)
+        )
+    types_at, roots_at, mounts_at = found
+    return _Offsets(_agreed(types_at, "type"), _agreed(roots_at, "root"), *_agreed(mounts_at, "mounts"))
+
+
+T = TypeVar("T")
+
+
+def _agreed(found: Counter[T], what: str) -> T:
+    """What most superblocks agree on; of several the first one."""
+    if not found:
+        raise LookupError(f"this kernel's superblocks have their {what} somewhere else")
+    return found.most_common(1)[0][0]
+
+
+def _trusted(bridge: Bridge) -> list[int]:
+    """Superblocks of the trusted kernel."""
+    head = bridge.home("super_blocks")
+    found: list[int] = []
+    node = bridge.machine.read_u64(head)
+    while node != head and len(found) < _MOST_TRUSTED:
+        found.append(node)
+        node = bridge.machine.read_u64(node)
+    return found
+
+
+def _is_root(bridge: Bridge, vaddr: int, block: int) -> bool:
+    """Whether this is a dentry of this superblock that is its own parent."""
+    if vaddr not in bridge.boot.layout:
+        return False
+    words = read_words(bridge.machine, vaddr, _DENTRY_SIZE)
+    return vaddr in words and block in words
+
+
+def _vfsmounts(bridge: Bridge, vaddr: int, root: int, block: int) -> Iterator[int]:
+    """The distances from an address to a vfsmount of this superblock: root and superblock, one behind the
+    other."""
+    if vaddr not in bridge.boot.layout:
+        return
+    start = vaddr - _AROUND
+    try:
+        data = bridge.machine.read(start, 2 * _AROUND)
+    except UnmappedVirtual:
+        return
+    wanted = struct.pack("<QQ", root, block)
+    at = data.find(wanted)
+    if at >= 0:
+        yield at - _AROUND

@@ -1,0 +1,186 @@
+"""Pseudo file systems as the guest had them (samples/guest/pseudo_init.sh): where it had mounted them, and
+where only its kernel kept them. The guest read their files before it unmounted some."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from generations import Lab
+from mounted import NEEDS_FUSE, mounted_image
+
+from hybridbridge_vol import tools
+from hybridbridge_vol.bridge.objects import super_blocks
+from hybridbridge_vol.bridge.run.statistics import Statistics
+from hybridbridge_vol.errors import CallRolledBack
+from hybridbridge_vol.guest.file_content import IncompleteDirectory
+from hybridbridge_vol.guest.session import Session, open_session
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.workflow.mount import NOT_MOUNTED
+from samples.make import Sample, Spec, make_sample
+from samples.pseudo_guest import FILES, MOUNTED, UNMOUNTED
+
+KERNELS = {
+    "5.10 nokaslr": "5.10-cloud",
+    "6.1 two CPUs": "6.1-cloud",
+    "6.12": "6.12-cloud",
+    "7.x": "7-cloud",
+}
+"""By the sample that shares its kernel, which is trusted already."""
+_OWN = re.compile("/sys/kernel/(security/tomoyo/self_domain|tracing/trace_marker.*)")
+"""TOMOYO has no domain for the proxy task; the others are to be written to."""
+_COUNTED = re.compile("/sys/fs/cgroup/.*/memory[.].*stat|/sys/kernel/debug/bdi/.*")
+"""Counters of which each CPU holds a part back for a while, and limits that follow from them."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(name, marks=() if name.startswith("6.1 ") else pytest.mark.slow) for name in KERNELS
+    ],
+)
+def generation(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def sample(generation: str, lab: Lab) -> Sample:
+    lab.sample(generation)
+    return make_sample(Spec(KERNELS[generation], light=True, pseudo=True))
+
+
+@pytest.fixture(scope="module")
+def session(sample: Sample, lab: Lab) -> Any:
+    with open_session(sample.dump, lab.store.root) as session:
+        yield session
+
+
+@pytest.fixture(scope="module")
+def container(sample: Sample, session: Session) -> int:
+    """The second process, which has a mount and an ipc namespace of its own."""
+    (pid,) = (
+        pid
+        for pid in map(int, filter(str.isdecimal, session.files.listdir("/proc")))
+        if session.files.read(f"/proc/{pid}/comm") == b"sleep\n"
+    )
+    return pid
+
+
+def ask(session: Session, name: str, **options: Any) -> list[dict[str, Any]]:
+    tool = tools.load(name)
+    chosen = {option.name: option.default for option in tool.options} | options
+    names = [column.name for column in tool.columns_for(chosen)]
+    return [dict(zip(names, row.cells, strict=True)) for row in tool.rows(session, chosen)]
+
+
+ALL = (*MOUNTED, *UNMOUNTED)
+
+
+def compared(session: Session, sample: Sample, places: tuple[str, ...] = ALL) -> Counter[str]:
+    """How many files of each place are what the guest read; those that moved meanwhile are left out."""
+    truth, same = sample.truth, Counter[str]()
+    for path, reading in truth.late.items():
+        place = next((place for place in places if path.startswith(f"{place}/")), None)
+        moved = truth.early[path] != reading
+        if place is None or moved or _OWN.fullmatch(path) or _COUNTED.fullmatch(path):
+            continue
+        if reading.errno:
+            with pytest.raises(OSError):
+                session.files.read(path)
+        else:
+            assert session.files.read(path) == reading.data, path
+        same[place] += 1
+    return same
+
+
+def enough(same: Counter[str]) -> bool:
+    return same["/sys/kernel/tracing"] > 60 and same["/sys/kernel/debug"] > 40 and set(same) >= {
+        "/sys/kernel/security", "/sys/fs/cgroup", "/dev/mqueue", "/proc/sys/fs/binfmt_misc",
+    }  # fmt: skip
+
+
+def test_files_are_what_the_guest_read_mounted_or_not(session: Session, sample: Sample) -> None:
+    assert enough(compared(session, sample))
+
+
+def test_what_an_intruder_left_in_the_tracer_is_there(session: Session) -> None:
+    trace = "/sys/kernel/tracing"
+    assert b"p:spy/name __x64_sys_sethostname" in session.files.read(f"{trace}/kprobe_events")
+    assert b"a note of an intruder" in session.files.read(f"{trace}/trace")
+    assert b"__x64_sys_sethostname" in session.files.read("/sys/kernel/debug/kprobes/list")
+    for path in FILES:
+        assert session.files.read(path) == session.files.read(path.replace("/tracing", "/debug/tracing"))
+
+
+def test_folders_hold_the_guests_names(session: Session) -> None:
+    assert session.files.listdir("/dev/mqueue") == ["outer"]
+    assert session.files.listdir("/sys/fs/bpf") == ["pinned"]
+    assert {"register", "spied", "status"} == set(session.files.listdir("/proc/sys/fs/binfmt_misc"))
+    assert "spied" in session.files.listdir("/sys/fs/cgroup/unified")
+
+
+def test_what_the_guest_had_not_mounted_says_so(session: Session) -> None:
+    for place in (*UNMOUNTED, "/sys/kernel/debug/tracing/events"):
+        top = ask(session, "dir", path=place)[0]
+        assert (top["NAME"], top["MODE"][0]) == (".", "d")
+        assert str(top["TARGET"]).endswith(", not mounted here by the guest")
+    for place in MOUNTED:
+        assert "." not in [row["NAME"] for row in ask(session, "dir", path=place)]
+    shown = {row["TARGET"] for row in ask(session, "mounts", unmounted=True) if row["SUPER"] is None}
+    assert shown == set(UNMOUNTED)
+
+
+def test_a_container_has_its_own(sample: Sample, lab: Lab, container: int) -> None:
+    with open_session(sample.dump, lab.store.root, ns_of=container) as inside:
+        assert inside.files.listdir("/dev/mqueue") == ["inner"]
+        same = compared(inside, sample, tuple(place for place in ALL if place != "/dev/mqueue"))
+        assert enough(same + Counter(["/dev/mqueue"]))
+        unmounted = {found.place for found in inside.files.all_unmounted() if not found.missing}
+        assert unmounted == {
+            "/sys/kernel/tracing", "/sys/kernel/config", "/proc/sys/fs/binfmt_misc", "/dev/mqueue",
+        }  # fmt: skip
+
+
+def test_a_second_run_falls_back_nowhere(sample: Sample, lab: Lab, session: Session) -> None:
+    session.keep_learned()
+    with open_session(sample.dump, lab.store.root) as again:
+        compared(again, sample)
+        found: Statistics = again.statistics
+        assert found.total.traps == 0 and found.total.rolled_back == 0
+
+
+@NEEDS_FUSE
+def test_they_are_in_the_mounted_tree(sample: Sample, lab: Lab, session: Session, tmp_path: Path) -> None:
+    with mounted_image(sample.dump, lab.store.root, tmp_path / "case"):
+        for path in ("/sys/kernel/security/lsm", "/sys/kernel/tracing/kprobe_events", "/dev/mqueue/outer"):
+            assert (tmp_path / f"case{path}").read_bytes() == session.files.read(path)
+        mark = os.getxattr(tmp_path / "case/sys/kernel/security", NOT_MOUNTED)
+        assert mark == b"securityfs, not mounted here by the guest"
+
+
+def test_what_no_superblock_exists_of_is_said(lab: Lab) -> None:
+    session = lab.session("6.1 two CPUs")
+    with pytest.raises(IncompleteDirectory, match="bpf: not mounted"):
+        session.files.listdir("/sys/fs/bpf")
+    (row,) = ask(session, "dir", path="/sys/fs/bpf")
+    assert isinstance(row["NAME"], Unavailable)
+    assert session.files.listdir("/dev/mqueue") == []
+    with pytest.raises((FileNotFoundError, CallRolledBack)):
+        session.files.read("/dev/mqueue/none")
+
+
+def test_a_list_of_superblocks_that_leads_back_into_itself_ends(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bridge = lab.session("6.1 two CPUs").bridge
+    whole = super_blocks.super_blocks(bridge)
+    memory, read = bridge.virtual_memory, bridge.virtual_memory.read_u64
+    links = {whole[3].vaddr: whole[1].vaddr}
+    monkeypatch.setattr(type(memory), "read_u64", lambda _self, vaddr: links.get(vaddr) or read(vaddr))
+    assert [block.vaddr for block in super_blocks.super_blocks(bridge)] == [
+        block.vaddr for block in whole[:4]
+    ]
