@@ -10,6 +10,7 @@ import errno
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from hybridbridge_vol.units import PAGE_SIZE
 
@@ -22,15 +23,26 @@ class PieceKind(Enum):
     MISSING = "missing"
 
 
+class PhysicalRange(NamedTuple):
+    """A range of a file, in bytes, and the guest-physical address of its first byte."""
+
+    offset: int
+    size: int
+    paddr: int
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A range of a file, in bytes. `data` is its content if it is DATA; `reason` says why it is MISSING."""
+    """A range of a file, in bytes. `data` is its content if it is DATA, and `ranges` say where in memory it
+    lies; there are none where the kernel made it up, or copied it from elsewhere. `reason` says why it is
+    MISSING."""
 
     kind: PieceKind
     offset: int
     size: int
     data: bytes = b""
     reason: str = ""
+    ranges: tuple[PhysicalRange, ...] = ()
 
     @property
     def end(self) -> int:
