@@ -4,8 +4,8 @@
 
 * primitives: `caller` makes calls and rolls back those that fail, `proxy` gives them names, buffers and
   errors, `answer_labels` keeps where answers came from;
-* facilities made of them, as `guest.kernel` describes them: `files`, `system`, `clocks`, `tasks`, `cpus`,
-  `threads`, `addresses`, `routes`, `sockets`, `workers`.
+* facilities made of them, as `guest.kernel` describes them: `files`, `inodes`, `system`, `clocks`, `tasks`,
+  `cpus`, `threads`, `addresses`, `routes`, `sockets`, `workers`.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from hybridbridge_vol.guest.descriptors import Descriptors
 from hybridbridge_vol.guest.file_reader import FileReader
 from hybridbridge_vol.guest.files import SnapshotFiles
 from hybridbridge_vol.guest.forked_workers import processors as usable_processors
+from hybridbridge_vol.guest.inodes import SnapshotInodes
 from hybridbridge_vol.guest.mounting import Mounts
 from hybridbridge_vol.guest.no_kernel import explain_unknown, explain_unsound, unknown_kernels
 from hybridbridge_vol.guest.proxy_calls import ProxyCalls
@@ -77,9 +78,11 @@ class Session:
         self.proxy = ProxyCalls(self.caller, self.answer_labels)
         mounts, descriptors = Mounts(self.caller), Descriptors(self.proxy)
         reader = FileReader(self.proxy)
+        self.inodes = SnapshotInodes(self.proxy, descriptors, reader)
         self.files = GuestFiles(
             SnapshotFiles(self.proxy, descriptors, mounts),
             RootFiles(self.proxy, descriptors, mounts, reader),
+            self.inodes,
             reader,
         )
         self.system = SnapshotSystem(self.proxy)
