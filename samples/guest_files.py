@@ -56,7 +56,7 @@ _DISK_PACKAGES = (
     "xfsprogs",
 )
 _DISK_PROGRAMS = (
-    "usr/bin/(dd|setfattr|sha256sum|mksquashfs|umount|sync)",
+    "usr/bin/(dd|setfattr|sha256sum|mksquashfs|split|umount|sync)",
     "usr/sbin/(mke2fs|chroot|dmsetup|mkfs[.](xfs|btrfs|fat))",
     "usr/lib/x86_64-linux-gnu/libgcc_s[.]so[.]1",  # glibc opens it when a thread ends
 )

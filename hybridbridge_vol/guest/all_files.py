@@ -3,19 +3,21 @@ tracefs as it had them, the rest from its file systems."""
 
 from __future__ import annotations
 
-import contextlib
 import posixpath
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 
+from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest import magic_links
 from hybridbridge_vol.guest.descriptors import OpenFile
 from hybridbridge_vol.guest.file_attributes import FileAttributes
 from hybridbridge_vol.guest.file_content import IncompleteDirectory, IncompleteFile, Piece, PieceKind, merged
 from hybridbridge_vol.guest.file_extents import Extent
-from hybridbridge_vol.guest.file_reader import FileReader
+from hybridbridge_vol.guest.file_reader import FileReader, Opener
 from hybridbridge_vol.guest.files import SnapshotFiles
+from hybridbridge_vol.guest.inodes import SnapshotInodes, vaddr_of
 from hybridbridge_vol.guest.pseudo_file_systems import PseudoFileSystems
 from hybridbridge_vol.guest.root_files import RootFiles
 from hybridbridge_vol.guest.values import EndlessFile, Question, Stat, Unmounted
@@ -25,7 +27,7 @@ _OF_THE_KERNEL = re.compile(r"/(?:proc|sys)(?:/.*)?", re.DOTALL)
 _BELOW_A_LINK = re.compile(
     r"(/proc/(?:self|thread-self|[0-9]+)(?:/task/[0-9]+)?/(?:cwd|root|fd/[0-9]+))/(.+)", re.DOTALL
 )
-_O_PATH, _O_NOFOLLOW = 0o10000000, 0o400000
+_O_PATH, _O_NOFOLLOW, _O_NONBLOCK = 0o10000000, 0o400000, 0o4000
 MAX_CONTENT_SIZE = 1 << 30
 """Bytes of a file that `read` gives as one value; `pieces` has no such limit."""
 
@@ -38,12 +40,14 @@ class GuestFiles:
         kernel_files: SnapshotFiles,
         root_files: RootFiles,
         pseudo: PseudoFileSystems,
+        inodes: SnapshotInodes,
         reader: FileReader,
         process: str,
     ) -> None:
         self._kernel_files = kernel_files
         self._root_files = root_files
         self._pseudo = pseudo
+        self._inodes = inodes
         self._reader = reader
         self.process = process
         self._root = f"{process}/root"
@@ -60,6 +64,17 @@ class GuestFiles:
         clean = posixpath.normpath("/" + path.lstrip("/")) if ".." in path else path
         return None if _OF_THE_KERNEL.fullmatch(clean) else (self._root, path)
 
+    def _opener(self, path: str) -> Opener | None:
+        """Opens a file whose content is the guest's own; None for one that the kernel makes up."""
+        routed, inode = self._route(path), vaddr_of(path)
+        if self._pseudo.route(path):
+            return None
+        if routed is not None:
+            return partial(self._root_files.opened_to_read, *routed)
+        if inode is not None:
+            return partial(self._inodes.opened_to_read, inode)
+        return partial(self._kernel_files.open, path) if magic_links.is_link(path) else None
+
     def open(self, path: str) -> OpenFile:
         """Open a regular file for reading. OSError with the guest's errno, CallRolledBack."""
         routed = self._route(path)
@@ -67,14 +82,13 @@ class GuestFiles:
 
     def read(self, path: str) -> bytes:
         """See `guest.kernel.Files`. IncompleteFile, with what there is, if memory does not hold all of it."""
-        routed = self._route(path)
-        if routed is None:
-            return self._kernel_files.read(path)
-        if self._pseudo.route(path):
-            return self._root_files.read_to_end(*routed)
+        opener = None if magic_links.is_link(path) else self._opener(path)
+        if opener is None:
+            pseudo = self._pseudo.route(path)
+            return self._root_files.read_to_end(*pseudo) if pseudo else self._kernel_files.read(path)
         pieces: list[Piece] = []
         size = 0
-        for piece in self._root_files.pieces(*routed):
+        for piece in self._reader.pieces(opener):
             pieces.append(piece)
             size += piece.size
             if size > MAX_CONTENT_SIZE:
@@ -83,28 +97,22 @@ class GuestFiles:
             raise IncompleteFile(path, pieces)
         return b"".join(piece.data or bytes(piece.size) for piece in pieces)
 
-    def pieces(self, path: str) -> Iterator[Piece]:
-        """The content of a file in order: data, holes, and what is missing."""
-        routed = self._route(path)
-        if routed is not None and not self._pseudo.route(path):
-            yield from self._root_files.pieces(*routed)
-            return
-        if magic_links.is_link(path):
-            yield from self._reader.pieces(lambda: self._kernel_files.open(path))
+    def pieces(self, path: str, size: int | None = None) -> Iterator[Piece]:
+        """The content of a file in order: data, holes, and what is missing. `size` is that of a regular file
+        which is known to be one: it is not asked for again."""
+        opener = self._opener(path) if size is None else partial(self._opened_regular, path)
+        if opener is not None:
+            yield from self._reader.pieces(opener, size=size)
             return
         data = self.read(path)
         yield Piece(PieceKind.DATA, 0, len(data), data)
 
     def window(self, path: str, offset: int, size: int) -> Iterator[Piece]:
         """See `guest.kernel.Files`."""
-        if self._pseudo.route(path):
-            return merged(window(partial(self.read_at, path), offset, size))
-        routed = self._route(path)
-        if routed is not None:
-            return merged(self._root_files.pieces(*routed, offset, offset + size))
-        if magic_links.is_link(path):
-            return merged(self._reader.pieces(lambda: self._kernel_files.open(path), offset, offset + size))
-        return merged(window(partial(self._kernel_files.read_at, path), offset, size))
+        opener = self._opener(path)
+        if opener is not None:
+            return merged(self._reader.pieces(opener, offset, offset + size))
+        return merged(window(partial(self.read_at, path), offset, size))
 
     def read_at(self, path: str, offset: int, size: int) -> bytes:
         """See `guest.kernel.Files`."""
@@ -136,7 +144,9 @@ class GuestFiles:
 
     def readlink(self, path: str) -> str:
         """See `guest.kernel.Files`."""
-        routed = self._route(path)
+        routed, inode = self._route(path), vaddr_of(path)
+        if inode is not None:
+            return self._inodes.readlink(inode)
         return self._kernel_files.readlink(path) if routed is None else self._root_files.readlink(*routed)
 
     def stat(self, path: str, follow: bool = False) -> Stat:
@@ -146,13 +156,22 @@ class GuestFiles:
             return self._kernel_files.stat(path, follow)
         return self._root_files.attributes(*routed, follow).as_stat()
 
-    def cached_bytes(self, path: str) -> int:
+    def cached_bytes(self, path: str, size: int | None = None, by_reading: bool = False) -> int:
         """See `guest.kernel.Files`. Before Linux 6.5, which can be asked, the file is read."""
-        with self._opened(path) as file:
-            cached = self._reader.cached_bytes(file, self._reader.attributes(file).size)
-        if cached is not None:
-            return cached
-        return sum(piece.size for piece in self.pieces(path) if piece.kind is not PieceKind.MISSING)
+        try:
+            with self._opened_regular(path) as file:
+                size = self._reader.attributes(file).size if size is None else size
+                cached = None if by_reading else self._reader.cached_bytes(file, size)
+                return self._reader.present_bytes(file, size) if cached is None else cached
+        except CallRolledBack:
+            return sum(piece.size for piece in self.pieces(path) if piece.kind is not PieceKind.MISSING)
+
+    def _opened_regular(self, path: str) -> OpenFile:
+        """A file that is known to be a regular one, open to be read."""
+        routed, inode = self._route(path), vaddr_of(path)
+        if inode is not None:
+            return self._inodes.open(inode, _O_NONBLOCK)
+        return self._kernel_files.open(path) if routed is None else self._root_files.open(*routed)
 
     def read_range(self, path: str, offset: int, size: int) -> bytes:
         """See `guest.kernel.Files`."""
@@ -168,22 +187,28 @@ class GuestFiles:
 
     def attributes(self, path: str, follow: bool = False) -> FileAttributes:
         """See `guest.kernel.Files`."""
-        routed = self._route(path)
+        routed, inode = self._route(path), vaddr_of(path)
+        if inode is not None:
+            return self._inodes.attributes(inode)
         if routed is not None:
             return self._root_files.attributes(*routed, follow)
         with self._kernel_files.open(path, _O_PATH | (0 if follow else _O_NOFOLLOW)) as file:
             return self._reader.attributes(file)
 
-    @contextlib.contextmanager
-    def _opened(self, path: str) -> Iterator[OpenFile]:
-        """A regular file, open to be read."""
+    def attributes_in(self, path: str, names: Iterable[str]) -> dict[str, FileAttributes]:
+        """See `guest.kernel.Files`."""
         routed = self._route(path)
-        if routed is not None:
-            with self._root_files.opened_to_read(*routed) as file:
-                yield file
-        else:
-            with self._kernel_files.open(path) as file:
-                yield file
+        return {} if routed is None else self._root_files.attributes_in(*routed, names)
+
+    def whole_in(self, path: str, sizes: Mapping[str, int]) -> set[str]:
+        """See `guest.kernel.Files`."""
+        routed = self._route(path)
+        return set() if routed is None else self._root_files.whole_in(*routed, sizes)
+
+    def _opened(self, path: str) -> AbstractContextManager[OpenFile]:
+        """A regular file, open to be read."""
+        opener = self._opener(path)
+        return self.open(path) if opener is None else opener()
 
     def xattrs(self, path: str) -> dict[str, bytes]:
         """The extended attributes of a file; none of those of /proc and /sys."""

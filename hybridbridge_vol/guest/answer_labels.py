@@ -69,9 +69,12 @@ class AnswerLabels:
             labels.update(self._labels.get(source.path, array("Q"))[source.start : source.end])
         return self._together(self._of_label(label) for label in labels)
 
-    def pieces(self, path: str) -> Iterator[tuple[int, int, Provenance]]:
-        """`(start, end, provenance)` of runs of bytes of one source that came from the same."""
-        labels = self._labels.get(path, array("Q"))
+    def pieces(
+        self, path: str, first: int = 0, last: int | None = None
+    ) -> Iterator[tuple[int, int, Provenance]]:
+        """`(start, end, provenance)` of runs of bytes of one source that came from the same; `start` counts
+        from the byte `first`."""
+        labels = self._labels.get(path, array("Q"))[first:last]
         start = 0
         for position in range(1, len(labels) + 1):
             if position == len(labels) or self._of_label(labels[position]) != self._of_label(labels[start]):

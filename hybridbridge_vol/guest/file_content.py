@@ -22,14 +22,25 @@ class PieceKind(Enum):
     MISSING = "missing"
 
 
+class PhysicalRange(NamedTuple):
+    """A range of a file, in bytes, and the guest-physical address of its first byte."""
+
+    offset: int
+    size: int
+    paddr: int
+
+
 class Piece(NamedTuple):
-    """A range of a file, in bytes. `data` is its content if it is DATA; `reason` says why it is MISSING."""
+    """A range of a file, in bytes. `data` is its content if it is DATA, and `ranges` say where in memory it
+    lies; there are none where the kernel made it up, or copied it from elsewhere. `reason` says why it is
+    MISSING."""
 
     kind: PieceKind
     offset: int
     size: int
     data: bytes = b""
     reason: str = ""
+    ranges: tuple[PhysicalRange, ...] = ()
 
     @property
     def end(self) -> int:

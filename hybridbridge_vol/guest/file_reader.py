@@ -13,13 +13,17 @@ from hybridbridge_vol.guest.descriptors import LARGEST_READ, OpenFile
 from hybridbridge_vol.guest.file_attributes import STATX_ALL, STATX_SIZE, FileAttributes, parse_statx
 from hybridbridge_vol.guest.file_content import Piece, PieceKind, merged, next_page
 from hybridbridge_vol.guest.file_extents import FS_IOC_FIEMAP, Extent, parse_extents, request
+from hybridbridge_vol.guest.named_pages import Gap, NamedPages
 from hybridbridge_vol.guest.proxy_calls import ProxyCalls
 from hybridbridge_vol.units import PAGE_SIZE
 
 _AT_EMPTY_PATH = 0x1000
-_SEEK_DATA = 3
+_LONGEST_LINK = 4096
+_SEEK_DATA, _SEEK_HOLE = 3, 4
 MAX_ROLLBACKS = 8
 """Calls about one file that may end badly before the rest of it is given up."""
+MAX_GAPS = 1 << 16
+"""Gaps of one file between pages that are there: more than files have, and a size may be forged."""
 MAX_EXTENTS = 1 << 16
 """Of one file: a map of more is cyclic, or is cut."""
 _EXTENTS_AT_ONCE = 256
@@ -40,6 +44,8 @@ class FileReader:
 
     def __init__(self, proxy: ProxyCalls) -> None:
         self._proxy = proxy
+        self._named = NamedPages(proxy)
+        self._has_cachestat = True
 
     def attributes(self, file: OpenFile) -> FileAttributes:
         """statx(2) of an open file, by the twin's code."""
@@ -49,9 +55,19 @@ class FileReader:
         )
         return parse_statx(self._proxy.answer(f"lstat {file.path}", STATX_SIZE))
 
+    def link_target(self, file: OpenFile) -> str:
+        """readlink(2) of a symbolic link that is open by O_PATH."""
+        name, buffer = self._proxy.put_path(""), self._proxy.buffer()
+        count = self._proxy.checked(
+            file.path, "readlinkat", file.number, name, buffer, _LONGEST_LINK, side="twin"
+        )
+        return os.fsdecode(self._proxy.answer(f"readlink {file.path}", min(count, _LONGEST_LINK)))
+
     def cached_bytes(self, file: OpenFile, size: int) -> int | None:
         """How many of a file's first `size` bytes are in the page cache, in whole pages: cachestat(2), which
-        Linux has from 6.5; None before."""
+        Linux has from 6.5; None before. Of a file of a stacked file system (overlay) it counts none."""
+        if not self._has_cachestat:
+            return None
         asked = struct.pack("<QQ", 0, size)
         range_vaddr, buffer = self._proxy.caller.put(asked, 0), self._proxy.buffer()
         try:
@@ -59,6 +75,7 @@ class FileReader:
                 "cachestat", file.number, range_vaddr, buffer, 0, side="twin", label=f"cachestat {file.path}"
             )
         except BootError:
+            self._has_cachestat = False
             return None
         if answer < 0:
             return None
@@ -94,16 +111,19 @@ class FileReader:
             start = part[-1].offset + part[-1].size
         return found
 
-    def pieces(self, opener: Opener, start: int = 0, end: int | None = None) -> Iterator[Piece]:
-        """The content of a regular file, in ascending order, from `start` to its end, or to `end`."""
-        return merged(self._pieces(opener, start, end))
+    def pieces(
+        self, opener: Opener, start: int = 0, end: int | None = None, size: int | None = None
+    ) -> Iterator[Piece]:
+        """The content of a regular file, in ascending order, from `start` to its end, or to `end`. `size` is
+        the file's, if it is known."""
+        return merged(self._pieces(opener, start, end, size))
 
-    def _pieces(self, opener: Opener, start: int, stop: int | None) -> Iterator[Piece]:
+    def _pieces(self, opener: Opener, start: int, stop: int | None, known: int | None) -> Iterator[Piece]:
         """A page at which the kernel's code ends badly is missing; after `MAX_ROLLBACKS` of them the rest."""
         offset, size, reason = start, 0, ""
         for attempt in range(MAX_ROLLBACKS + 1):
             with opener() as file:
-                size = self.attributes(file).size
+                size = self.attributes(file).size if known is None else known
                 if not size:  # a file of the guest's own /proc, say, which has no size: one buffer of it
                     wanted = LARGEST_READ if stop is None else min(LARGEST_READ, stop - start)
                     if data := file.read_at(start, wanted):
@@ -123,37 +143,68 @@ class FileReader:
                     reason = error.reason
         yield Piece(PieceKind.MISSING, offset, size - offset, reason=f"given up: {reason}")
 
-    def _readable_pieces(self, file: OpenFile, offset: int, size: int) -> Iterator[Piece]:
+    def present_bytes(self, file: OpenFile, size: int) -> int:
+        """How many of a file's first `size` bytes can be read, holes among them. CallRolledBack."""
+        pieces = self._readable_pieces(file, 0, size, content=False)
+        return sum(piece.size for piece in pieces if piece.kind is not PieceKind.MISSING)
+
+    def _readable_pieces(
+        self, file: OpenFile, offset: int, size: int, content: bool = True
+    ) -> Iterator[Piece]:
+        gaps, data_until = 0, 0
         while offset < size:
+            found = self._read(file, offset, size, content)
+            if isinstance(found, Gap):
+                gaps += 1
+                if not found.number or gaps > MAX_GAPS:
+                    why = (
+                        f"given up after {MAX_GAPS:,} gaps"
+                        if found.number
+                        else "the file ends before its size"
+                    )
+                    yield Piece(PieceKind.MISSING, offset, size - offset, reason=why)
+                    return
+                hole = None
+                if offset >= data_until:
+                    hole, data_until = self._hole_or_data(file, offset, size)
+                found = [hole] if hole else list(self._missing(found, offset, min(data_until, size), size))
+            yield from found
+            offset = found[-1].end
+
+    def _read(self, file: OpenFile, offset: int, size: int, content: bool) -> list[Piece] | Gap:
+        """The pieces that one read finds, or why there are none. OSError if it is a directory."""
+        found = self._named.read(file, offset, size, content)
+        if found is None:
+            wanted = min(LARGEST_READ, size - offset)
             count = self._proxy.raw(
-                "pread64",
-                file.number,
-                self._proxy.buffer(),
-                min(LARGEST_READ, size - offset),
-                offset,
-                label=f"pread64 {file.path}",
+                "pread64", file.number, self._proxy.buffer(), wanted, offset, label=f"pread64 {file.path}"
             )
             if count > 0:
-                data = self._proxy.answer(file.path, min(count, size - offset), more=True)
-                yield Piece(PieceKind.DATA, offset, len(data), data)
-                offset += len(data)
-            elif count == 0:
-                yield Piece(PieceKind.MISSING, offset, size - offset, reason="the file ends before its size")
-                return
-            else:
-                piece = self._absent(file, offset, size, -count)
-                yield piece
-                offset = piece.end
+                data = self._proxy.answer(file.path, min(count, wanted), more=True)
+                return [Piece(PieceKind.DATA, offset, len(data), data)]
+            found = Gap(-count)
+        if isinstance(found, Gap) and found.number == errno.EISDIR:
+            raise OSError(found.number, os.strerror(found.number), file.path)
+        return found
 
-    def _absent(self, file: OpenFile, offset: int, size: int, number: int) -> Piece:
-        """What is at an offset that cannot be read: a hole, or a page that is missing. OSError if it is not a
-        regular file."""
-        if number == errno.EISDIR:
-            raise OSError(number, os.strerror(number), file.path)
+    def _missing(self, gap: Gap, offset: int, data_until: int, size: int) -> Iterator[Piece]:
+        """The page at an offset, which cannot be read, and those behind it that are not in the page cache
+        either, as far as the file system has data there."""
+        end = min(next_page(offset), size)
+        yield Piece(
+            PieceKind.MISSING, offset, end - offset, reason=_ABSENT.get(gap.number) or os.strerror(gap.number)
+        )
+        following = self._named.next_page(gap.mapping_vaddr, end, data_until)
+        if following > end:
+            yield Piece(PieceKind.MISSING, end, following - end, reason=_ABSENT[errno.ENOMEM])
+
+    def _hole_or_data(self, file: OpenFile, offset: int, size: int) -> tuple[Piece | None, int]:
+        """The hole at an offset, and its end; or None, and the end of the data that the file system has
+        there."""
         data = self._proxy.raw("lseek", file.number, offset, _SEEK_DATA, label=f"lseek {file.path}")
         if data == -errno.ENXIO:
-            return Piece(PieceKind.HOLE, offset, size - offset)
+            return Piece(PieceKind.HOLE, offset, size - offset), size
         if data > offset:
-            return Piece(PieceKind.HOLE, offset, min(data, size) - offset)
-        reason = _ABSENT.get(number) or os.strerror(number)
-        return Piece(PieceKind.MISSING, offset, min(next_page(offset), size) - offset, reason=reason)
+            return Piece(PieceKind.HOLE, offset, min(data, size) - offset), min(data, size)
+        hole = self._proxy.raw("lseek", file.number, offset, _SEEK_HOLE, label=f"lseek {file.path}")
+        return None, hole

@@ -11,9 +11,10 @@ next call works as if the failed one had never been made.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from hybridbridge_vol.bridge.objects.inode_cache import BrokenList, CachedInode
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.file_attributes import FileAttributes
 from hybridbridge_vol.guest.file_content import Piece
@@ -77,8 +78,17 @@ class Files(Protocol):
     def has_size(self, path: str) -> bool:
         """Whether the size of a file says how much can be read of it: not in /proc, /sys and their like."""
 
-    def cached_bytes(self, path: str) -> int:
-        """How many bytes of a file memory holds, in whole pages; holes count."""
+    def attributes_in(self, path: str, names: Iterable[str]) -> dict[str, FileAttributes]:
+        """Those of entries of a directory, asked together, which is faster; those that are left out are to be
+        asked for by `attributes`."""
+
+    def whole_in(self, path: str, sizes: Mapping[str, int]) -> set[str]:
+        """Those of the regular files of these sizes in a directory that memory holds as a whole, asked
+        together; of the others `cached_bytes` says how much of them it holds."""
+
+    def cached_bytes(self, path: str, size: int | None = None, by_reading: bool = False) -> int:
+        """How many bytes of a regular file memory holds, in whole pages; holes count. `size` is the file's,
+        if it is known; `by_reading`: it is in a file system that is stacked on another one."""
 
     def read_range(self, path: str, offset: int, size: int) -> bytes:
         """Bytes of a file, holes as zeros; fewer at its end. OSError if memory lacks any of them."""
@@ -100,6 +110,19 @@ class Files(Protocol):
     def expect(self, questions: Iterable[Question]) -> None:
         """Announce what will be asked next: it may then be asked together, which is faster. No answer
         changes. Announce some hundreds at a time: answers are kept for a while only."""
+
+
+class Inodes(Protocol):
+    """The inodes that the kernel holds, whether a path leads to them or not."""
+
+    def cached(self) -> tuple[list[CachedInode], list[BrokenList]]:
+        """Those of all file systems but the ones whose files the kernel makes up; and the lists that break
+        off. `guest.inodes.path_of` gives a path by which one can be asked for and read. OSError if they
+        cannot be found."""
+
+    def name(self, inode: CachedInode) -> str:
+        """The path of an inode that has a dentry, as /proc/PID/fd would show it: ` (deleted)` behind a name
+        that was removed."""
 
 
 class System(Protocol):
@@ -205,6 +228,8 @@ class GuestKernel(Protocol):
 
     @property
     def files(self) -> Files: ...
+    @property
+    def inodes(self) -> Inodes: ...
     @property
     def system(self) -> System: ...
     @property

@@ -37,7 +37,6 @@ class Prefetch:
         self._proxy = proxy
         self._descriptors = descriptors
         self._mounts = mounts
-        self._memory: ProgramMemory | None = None
         self._answers: dict[tuple[str, str], bytes] = {}
         self._kept = 0
 
@@ -59,12 +58,10 @@ class Prefetch:
         if self._kept > _MAX_KEPT:
             self._answers.clear()
             self._kept = 0
-        if self._memory is None:
-            self._memory = ProgramMemory(self._proxy.caller)
         waiting = iter(wanted)
         while part := list(islice(waiting, AT_ONCE)):
             new = [question for question in part if _fits(question.path) and question not in self._answers]
-            self._descriptors.count_closed(self._ask(self._memory, new))
+            self._descriptors.count_closed(self._ask(self._proxy.program_memory, new))
 
     def _ask(self, memory: ProgramMemory, questions: list[Question]) -> int:
         """Ask these in one program; how many files it opened and closed: none if it was rolled back."""

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import errno
 import os
+from functools import cached_property
 
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.run.caller import Caller
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
-from hybridbridge_vol.bridge.run.user_memory import USER_SIZE
+from hybridbridge_vol.bridge.run.program import ProgramMemory
+from hybridbridge_vol.bridge.run.user_memory import LOG_AT
 from hybridbridge_vol.guest import magic_links
 from hybridbridge_vol.guest.answer_labels import AnswerLabels
 from hybridbridge_vol.units import U64
@@ -22,7 +24,7 @@ _PATH_AT = 0
 PATH_SIZE = 4096
 """PATH_MAX, include/uapi/linux/limits.h."""
 BUFFER_AT = 64 << 10
-BUFFER_SIZE = USER_SIZE - BUFFER_AT
+BUFFER_SIZE = LOG_AT - BUFFER_AT
 AT_FDCWD = -100 & U64
 """include/uapi/linux/fcntl.h."""
 
@@ -33,6 +35,11 @@ class ProxyCalls:
     def __init__(self, caller: Caller, labels: AnswerLabels) -> None:
         self.caller = caller
         self.labels = labels
+
+    @cached_property
+    def program_memory(self) -> ProgramMemory:
+        """The memory for programs of several calls."""
+        return ProgramMemory(self.caller)
 
     @property
     def bridge(self) -> Bridge:

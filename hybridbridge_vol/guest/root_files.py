@@ -14,15 +14,16 @@ import errno
 import os
 import stat
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest import magic_links
 from hybridbridge_vol.guest.descriptors import Descriptor, Descriptors, OpenFile
 from hybridbridge_vol.guest.endless import joined
 from hybridbridge_vol.guest.file_attributes import FileAttributes
-from hybridbridge_vol.guest.file_content import IncompleteDirectory, Piece
+from hybridbridge_vol.guest.file_content import IncompleteDirectory
 from hybridbridge_vol.guest.file_reader import FileReader
+from hybridbridge_vol.guest.folder_scan import FolderScan
 from hybridbridge_vol.guest.mounting import Mounts
 from hybridbridge_vol.guest.proxy_calls import AT_FDCWD, ProxyCalls
 
@@ -30,7 +31,6 @@ O_PATH, O_DIRECTORY, _O_NOFOLLOW, _O_NONBLOCK = 0o10000000, 0o200000, 0o400000, 
 _RESOLVE_IN_ROOT = 0x10  # include/uapi/linux/openat2.h
 _HOW_AT = 8192
 """Where `struct open_how` is stored in user memory: behind the path."""
-_LONGEST_LINK = 4096
 _IN_WORDS = {
     errno.ENOMEM: "its inode is not in memory",
     errno.EIO: "the directory's block with its name is not in memory",
@@ -54,6 +54,7 @@ class RootFiles:
         self._descriptors = descriptors
         self._mounts = mounts
         self._reader = reader
+        self._scan = FolderScan(proxy, descriptors)
         self._roots: dict[str, Descriptor] = {}
         self._openers: dict[str, Callable[[], int]] = {}
 
@@ -84,11 +85,7 @@ class RootFiles:
     def readlink(self, link: str, path: str) -> str:
         """The target of a symbolic link."""
         with self.open(link, path, O_PATH | _O_NOFOLLOW) as file:
-            name, buffer = self._proxy.put_path(""), self._proxy.buffer()
-            count = self._proxy.checked(
-                path, "readlinkat", file.number, name, buffer, _LONGEST_LINK, side="twin"
-            )
-            return os.fsdecode(self._proxy.answer(f"readlink {path}", min(count, _LONGEST_LINK)))
+            return self._reader.link_target(file)
 
     def xattrs(self, link: str, path: str) -> dict[str, bytes]:
         """The extended attributes of a file or directory; empty where the file system has none. OSError for
@@ -168,6 +165,12 @@ class RootFiles:
         with self.opened_to_read(link, path) as file:
             return joined(path, iter(file.read, b""), self._proxy.under_taint)
 
-    def pieces(self, link: str, path: str, start: int = 0, end: int | None = None) -> Iterator[Piece]:
-        """The content of a regular file, in ascending order, from `start` to its end, or to `end`."""
-        return self._reader.pieces(lambda: self.opened_to_read(link, path), start, end)
+    def attributes_in(self, link: str, path: str, names: Iterable[str]) -> dict[str, FileAttributes]:
+        """Those of entries of a directory, as `attributes` gives them, asked together; some may be left
+        out."""
+        return self._scan.attributes(self._root(link), path, names)
+
+    def whole_in(self, link: str, path: str, sizes: Mapping[str, int]) -> set[str]:
+        """Those of the regular files of these sizes in a directory of which memory holds every byte; some may
+        be left out."""
+        return self._scan.whole(self._root(link), path, sizes)

@@ -4,8 +4,8 @@
 
 * primitives: `caller` makes calls and rolls back those that fail, `proxy` gives them names, buffers and
   errors, `answer_labels` keeps where answers came from;
-* facilities made of them, as `guest.kernel` describes them: `files`, `system`, `clocks`, `tasks`, `cpus`,
-  `threads`, `addresses`, `routes`, `sockets`, `workers`.
+* facilities made of them, as `guest.kernel` describes them: `files`, `inodes`, `system`, `clocks`, `tasks`,
+  `cpus`, `threads`, `addresses`, `routes`, `sockets`, `workers`.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from hybridbridge_vol.guest.descriptors import Descriptors
 from hybridbridge_vol.guest.file_reader import FileReader
 from hybridbridge_vol.guest.files import SnapshotFiles
 from hybridbridge_vol.guest.forked_workers import processors as usable_processors
+from hybridbridge_vol.guest.inodes import SnapshotInodes
 from hybridbridge_vol.guest.mounting import Mounts
 from hybridbridge_vol.guest.no_kernel import explain_unknown, explain_unsound, unknown_kernels
 from hybridbridge_vol.guest.proxy_calls import ProxyCalls
@@ -82,7 +83,8 @@ class Session:
         kernel_files = SnapshotFiles(self.proxy, descriptors, mounts)
         root_files = RootFiles(self.proxy, descriptors, mounts, reader)
         pseudo = PseudoFileSystems(self.proxy, kernel_files, root_files, process)
-        self.files = GuestFiles(kernel_files, root_files, pseudo, reader, process)
+        self.inodes = SnapshotInodes(self.proxy, descriptors, reader)
+        self.files = GuestFiles(kernel_files, root_files, pseudo, self.inodes, reader, process)
         self.system = SnapshotSystem(self.proxy)
         self.clocks = SnapshotClocks(self.proxy)
         self.tasks = SnapshotTasks(self.proxy)

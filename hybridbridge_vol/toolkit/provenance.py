@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hybridbridge_vol.guest.answer_labels import Provenance
+from hybridbridge_vol.guest.file_content import MissingRange, Piece, PieceKind
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.pid import text
+from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, in_guest, why
 from hybridbridge_vol.toolkit.tool import Column, Options, Row, Tool
+from hybridbridge_vol.units import PAGE_SIZE
 
 PROVENANCE = Column(
     "PROVENANCE",
@@ -42,7 +46,8 @@ class WithProvenance(Tool):
 
 
 class CatPieces(Tool):
-    """Files of the guest cut where the provenance of their bytes changes."""
+    """Files of the guest cut where the provenance of their bytes changes: those of its own file systems page
+    by page."""
 
     name = "cat"
     columns = (
@@ -50,6 +55,7 @@ class CatPieces(Tool):
         Column("LENGTH", "int", "bytes"),
         Column("TEXT", "str", "the bytes"),
         PROVENANCE,
+        Column("PADDR", "str", "of a page of the page cache: the guest-physical address of the first byte"),
     )
 
     def columns_for(self, options: Options) -> tuple[Column, ...]:
@@ -57,17 +63,40 @@ class CatPieces(Tool):
         return path + self.columns
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
-        labels = kernel.answer_labels
-        labels.start()
+        kernel.answer_labels.start()
         for path in options["path"]:
             head = (path,) if len(options["path"]) > 1 else ()
             try:
-                clean = in_guest(path)
-                data = kernel.files.read(clean)
+                for cells in _pieces(kernel, in_guest(path)):
+                    yield Row((*head, *cells))
             except UNREADABLE as error:
                 if not head:
                     raise
                 yield Row((*head, *[why(path, error)] * len(self.columns)))
-                continue
-            for start, end, provenance in labels.pieces(clean):
-                yield Row((*head, start, end - start, text(data[start:end]), str(provenance)))
+
+
+def _pieces(kernel: GuestKernel, path: str) -> Iterator[tuple[Cell, ...]]:
+    """The cells of a file's rows, without its path."""
+    copied = 0
+    for piece in kernel.files.pieces(path):
+        if piece.kind is PieceKind.MISSING:
+            reason = Unavailable(f"{path}: {MissingRange(piece.offset, piece.size, piece.reason)}")
+            yield piece.offset, piece.size, reason, reason, None
+        elif piece.kind is PieceKind.HOLE:
+            yield piece.offset, piece.size, None, "hole", None
+        elif piece.ranges:
+            yield from _pages(kernel, piece)
+        else:
+            for start, end, provenance in kernel.answer_labels.pieces(path, copied, copied + piece.size):
+                yield piece.offset + start, end - start, text(piece.data[start:end]), str(provenance), None
+            copied += piece.size
+
+
+def _pages(kernel: GuestKernel, piece: Piece) -> Iterator[tuple[Cell, ...]]:
+    for item in piece.ranges:
+        for at in range(0, item.size, PAGE_SIZE):
+            offset, paddr, size = item.offset + at, item.paddr + at, min(PAGE_SIZE, item.size - at)
+            place = kernel.bridge.image.offset_of(paddr)
+            origin = Provenance(((place, size),)) if place is not None else Provenance((), ((paddr, size),))
+            start = offset - piece.offset
+            yield offset, size, text(piece.data[start : start + size]), str(origin), f"{paddr:#x}"

@@ -6,7 +6,6 @@ import datetime
 import fnmatch
 import stat
 from collections.abc import Iterator
-from itertools import chain
 from typing import ClassVar, NamedTuple, Self
 
 from hybridbridge_vol.errors import OptionError
@@ -19,10 +18,13 @@ from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 from hybridbridge_vol.tools.file_system.accounts import GROUP, USER, Accounts
 from hybridbridge_vol.tools.file_system.mounts import Mounts
-from hybridbridge_vol.tools.file_system.walk import Entry, deleted_files, walk
+from hybridbridge_vol.tools.file_system.unreached import every_file
+from hybridbridge_vol.tools.file_system.walk import Entry
 
 _CELLS_WITHOUT_NAME = 15
 """Columns before STATE, PATH and TARGET."""
+_STACKED = ("overlay", "ecryptfs")
+"""File systems whose files have their pages in those of another one."""
 
 
 class Files(Tool):
@@ -32,13 +34,16 @@ class Files(Tool):
         "The guest's kernel lists its own file systems from its dcache and page cache: tmpfs is there as a "
         "whole, of a disk what was in use. A directory that is in memory in part says so in a row of its "
         "own. CACHED is what `cat` and `hb recover` can give of SIZE. Files without a name that processes "
-        "have open or mapped come last, with a path of /proc by which they can be read."
+        "have open or mapped follow, and last what only the kernel's list of inodes shows on any file "
+        "system: removed files, files without a directory entry in memory, those below a mount or in another "
+        "mount namespace. STATE says which; TARGET, or PATH where there is no name, is a path by which they "
+        "can be read. Files that the kernel makes up (/proc, /sys and the like) are left out."
     )
     example = "--path '/srv/*'"
     options = (
         Option("path", str, "only paths that match this pattern (*, ?, [])"),
         Option("mount", str, "only the file system that is mounted there"),
-        Option("deleted", bool, "only files without a name that are in use"),
+        Option("deleted", bool, "only files without a name"),
         Option("executable", bool, "only regular files that may be executed"),
         Option(
             "changed-after",
@@ -62,7 +67,11 @@ class Files(Tool):
         Column("INODE", "int", "number in its file system"),
         Column("FS", "str", "type of its file system"),
         Column("MOUNT", "str", "where its file system is mounted"),
-        Column("STATE", "str", "deleted, in use by PID"),
+        Column(
+            "STATE",
+            "str",
+            "deleted, in use by PID; deleted; only in the inode cache; not reached by its path",
+        ),
         Column("PATH", "str", "absolute path"),
         Column("TARGET", "str", "where a symbolic link points; for a deleted file: where it can be read"),
     )
@@ -70,10 +79,7 @@ class Files(Tool):
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
         mounts, accounts = Mounts.of(kernel.files), Accounts(kernel.files)
         selection = _Selection.of(mounts, options)
-        entries = deleted_files(kernel)
-        if not options["deleted"]:
-            entries = chain(walk(kernel.files, options["mount"] or "/"), entries)
-        for entry in entries:
+        for entry in every_file(kernel, options["mount"] or "/", options["deleted"], contents=True):
             shown = entry.shown_as or entry.path
             if not selection.takes_path(shown):
                 continue
@@ -119,6 +125,7 @@ class _Selection(NamedTuple):
 def _row(kernel: GuestKernel, entry: Entry, mount: Mount | None, accounts: Accounts) -> Row:
     attributes = entry.attributes
     assert attributes is not None
+    kind = mount.kind if mount else entry.kind or None
     target: Cell = entry.path if entry.shown_as else None
     if stat.S_ISLNK(attributes.mode):
         try:
@@ -134,13 +141,13 @@ def _row(kernel: GuestKernel, entry: Entry, mount: Mount | None, accounts: Accou
             accounts.user(attributes.uid),
             accounts.group(attributes.gid),
             attributes.size,
-            _cached(kernel, entry) if entry.is_regular else None,
+            _cached(kernel, entry, kind) if entry.is_regular else None,
             attributes.mtime,
             attributes.atime,
             attributes.ctime,
             attributes.btime,
             attributes.ino,
-            mount.kind if mount else None,
+            kind,
             mount.target if mount else None,
             entry.state or None,
             entry.shown_as or entry.path,
@@ -150,10 +157,13 @@ def _row(kernel: GuestKernel, entry: Entry, mount: Mount | None, accounts: Accou
     )
 
 
-def _cached(kernel: GuestKernel, entry: Entry) -> Cell:
+def _cached(kernel: GuestKernel, entry: Entry, kind: str | None) -> Cell:
     """Bytes of a file that are in memory."""
+    size = entry.attributes.size if entry.attributes else None
+    if entry.is_whole:
+        return size
     try:
-        return kernel.files.cached_bytes(entry.path)
+        return kernel.files.cached_bytes(entry.path, size, kind in _STACKED)
     except UNREADABLE as error:
         return why(entry.path, error)
 

@@ -90,6 +90,10 @@ class SnapshotTree(mfusepy.Operations):  # type: ignore[misc]
             names = self._files.listdir(in_guest(path))
         except IncompleteDirectory as error:
             names = error.names
+        if len(self._attributes) + len(names) > MAX_ATTRIBUTES:
+            self._attributes.clear()
+        for name, seen in self._files.attributes_in(in_guest(path), names).items():
+            self._attributes[posixpath.join(path, name)] = seen
         above = (found.place for found in self._unmounted if posixpath.dirname(found.place) == path)
         return dict.fromkeys([".", "..", *names, *map(posixpath.basename, above)])
 

@@ -3,6 +3,15 @@
 export DM_DISABLE_UDEV=1
 KEY=000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f
 
+# A name of 255 bytes: every byte that a name may have, and one more.
+ANY_NAME=$(
+    byte=1
+    while [ "$byte" -le 255 ]; do
+        [ "$byte" = 47 ] || printf "\\$(printf %03o "$byte")"
+        byte=$((byte + 1))
+    done
+)z
+
 # A tree of files. $2: whether the file system has names of any bytes, links, owners and holes.
 fill() {
     mkdir -p "$1/text" "$1/many" "$1/a folder/deep/deeper" "$1/cold"
@@ -21,6 +30,7 @@ fill() {
     [ "$2" ] || return 0
     echo odd > "$1/a folder/$(printf 'new\nline \377\t')"
     echo long > "$1/$(printf '%0255d' 7)"
+    echo any > "$1/$ANY_NAME"
     ln -s ../text/passwd "$1/many/link"
     ln "$1/text/tiny" "$1/text/same"
     mkfifo "$1/pipe"
@@ -64,6 +74,10 @@ mksquashfs /run/tree /dev/vde -noappend -quiet -no-progress -processors 1 > /dev
 (cd /run/tree && find . -type f -exec sha256sum {} +) >> /run/hashes # there "./" stands for /mnt/squashfs/
 rm -r /run/tree
 
+mkdir /mnt/ext4/covered
+head -c 70000 /dev/urandom > /mnt/ext4/covered/kept
+hashes /mnt/ext4/covered
+
 sync
 umount /mnt/ext4 /mnt/xfs /mnt/btrfs /mnt/vfat /mnt/secret
 mount -t ext4 /dev/vda /mnt/ext4
@@ -72,6 +86,11 @@ mount -t btrfs /dev/vdc /mnt/btrfs
 mount -t vfat /dev/vdd /mnt/vfat
 mount -t ext4 /dev/mapper/secret /mnt/secret
 mount -t squashfs /dev/vde /mnt/squashfs
+
+# A file in memory that no path leads to: a file system is mounted over its folder.
+cat /mnt/ext4/covered/kept > /dev/null
+mount -t tmpfs tmpfs /mnt/ext4/covered
+
 for name in ext4 xfs btrfs vfat secret squashfs; do
     read_again /mnt/$name
 done
@@ -95,6 +114,15 @@ container() { # NAME LOWER UPPER
     unshare --mount --pid --fork chroot "/mnt/$1" "/bin/$1" idle < /dev/null > /dev/null 2>&1 &
     until pgrep -x "$1" > /dev/null; do :; done
 }
+# many_files=N on the kernel's command line, which init gets as a variable: so many small files in memory, and a large one.
+if [ "${many_files:-}" ]; then
+    mkdir /many
+    mount -t tmpfs -o size=60% tmpfs /many
+    head -c 134217728 /dev/urandom > /many/large
+    mkdir /many/small
+    head -c "$((many_files * 4096))" /dev/urandom | split -b 4096 -a 4 - /many/small/
+fi
+
 container one /mnt/ext4:/mnt/squashfs /mnt/xfs/containers
 container two /mnt/squashfs /run/upper
 sync

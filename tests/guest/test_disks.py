@@ -6,31 +6,39 @@ each page right before its capture.
 
 from __future__ import annotations
 
+import csv
 import errno
 import hashlib
 import os
+import re
 import stat
+import struct
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from disks import DISKS, TOP, Listed, hashes, listed
-from generations import trust
+from generations import Lab
 from mounted import NEEDS_FUSE, mounted_image
 
+from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.bridge.run.statistics import CallCount
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.file_content import IncompleteDirectory, Piece, PieceKind
 from hybridbridge_vol.guest.session import Session, open_session
+from hybridbridge_vol.procfs.pid import text
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.provenance import with_provenance
+from hybridbridge_vol.tools.cat import TOOL as CAT
+from hybridbridge_vol.tools.file_system.unreached import NOT_REACHED, WITHOUT_NAME, every_file
 from hybridbridge_vol.tools.files import TOOL
 from hybridbridge_vol.trust.store import Store
 from hybridbridge_vol.units import PAGE_SIZE
 from hybridbridge_vol.workflow.recover.guest_disk import Disk
 from hybridbridge_vol.workflow.recover.recover import Selection, recover
-from samples.make import Sample, make_sample
+from samples.make import Sample
 from samples.qemu import disk_name
 
 FILE_SYSTEMS = ("ext4", "xfs", "btrfs", "vfat", "squashfs", "secret", "one", "two")
@@ -45,21 +53,24 @@ _MICROSECOND = 1e-6
         for name in sorted(DISKS)
     ],
 )
-def sample(request: pytest.FixtureRequest) -> Sample:
-    return make_sample(DISKS[request.param])
+def name(request: pytest.FixtureRequest) -> str:
+    """The sample's."""
+    return str(request.param)
 
 
 @pytest.fixture(scope="module")
-def store(sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> Store:
-    store = Store(tmp_path_factory.mktemp("store"))
-    trust(store, sample)
-    return store
+def sample(lab: Lab, name: str) -> Sample:
+    return lab.sample(name)
 
 
 @pytest.fixture(scope="module")
-def session(sample: Sample, store: Store) -> Iterator[Session]:
-    with open_session(sample.dump, store.root) as session:
-        yield session
+def store(lab: Lab) -> Store:
+    return lab.store
+
+
+@pytest.fixture(scope="module")
+def session(lab: Lab, name: str) -> Session:
+    return lab.session(name)
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +216,93 @@ def test_nothing_is_rolled_back_and_the_second_run_falls_back_nowhere(
     second, counts = ask()
     assert first == second
     assert (counts.traps, counts.rolled_back) == (0, 0)
+
+
+def test_both_bridges_read_the_same_pages(
+    sample: Sample, store: Store, entries: list[Listed], session: Session
+) -> None:
+    """Three files of each file system, the one of which a part is missing among them."""
+    chosen = [f"{TOP}/{name}/{file}" for name in FILE_SYSTEMS for file in ("text/passwd", "big", "sparse")]
+    with open_session(sample.dump, store.root, mode=Mode.SLOW) as slow:
+        for path in chosen:
+            assert list(slow.files.pieces(path)) == list(session.files.pieces(path)), path
+            assert slow.files.attributes(path) == session.files.attributes(path), path
+        assert (slow.statistics.unattributed, slow.rolled_back) == ({}, 0)
+
+
+def test_each_page_lies_in_the_image_where_it_is_said_to(
+    session: Session, entries: list[Listed], sample: Sample
+) -> None:
+    """The kernel's own copy of a page, made by its own code, is what the image holds there."""
+    compared = 0
+    with sample.dump.open("rb") as image:
+        for path in (f"{TOP}/{name}/big" for name in FILE_SYSTEMS):
+            pieces = [piece for piece in session.files.pieces(path) if piece.kind is PieceKind.DATA]
+            for item in (item for piece in pieces for item in piece.ranges):
+                offset = session.bridge.image.offset_of(item.paddr)
+                assert offset is not None
+                image.seek(offset)
+                assert session.files.read_at(path, item.offset, PAGE_SIZE) == image.read(PAGE_SIZE)
+                compared += item.size
+            assert sum(item.size for piece in pieces for item in piece.ranges) == sum(p.size for p in pieces)
+    assert compared > 1 << 20
+
+
+def test_provenance_names_the_place_of_each_page(sample: Sample, store: Store, session: Session) -> None:
+    path = f"{TOP}/ext4/big"
+    missing = sum(piece.size for piece in session.files.pieces(path) if piece.kind is PieceKind.MISSING)
+    with open_session(sample.dump, store.root, mode=Mode.SLOW) as slow:
+        rows = [row.cells for row in with_provenance(CAT).rows(slow, {"path": (path,)})]
+    absent = [cells for cells in rows if isinstance(cells[2], Unavailable)]
+    assert missing and sum(int(str(cells[1])) for cells in absent) == missing
+    with sample.dump.open("rb") as image:
+        for start, size, shown, origin, paddr in (cells for cells in rows if cells not in absent):
+            offset, plus = (int(word, 0) for word in str(origin).split("+"))
+            assert (size, plus, int(str(paddr), 0)) == (PAGE_SIZE, PAGE_SIZE, offset)  # a raw image
+            image.seek(offset)
+            data = session.files.read_range(path, int(str(start)), PAGE_SIZE)
+            assert data == image.read(PAGE_SIZE) and text(data) == shown
+
+
+def test_files_finds_what_no_path_leads_to(session: Session, sample: Sample, tmp_path: Path) -> None:
+    """A file below a mount has its name and content; the journal of an ext4, which has no name, the size that
+    its disk says."""
+    found = {entry.shown_as or entry.path: entry for entry in every_file(session) if entry.kind}
+    kept = found[f"{TOP}/ext4/covered/kept"]
+    digest = hashlib.sha256(session.files.read(kept.path)).hexdigest()
+    assert (kept.state, digest) == (NOT_REACHED, hashes(sample.truth)[f"{TOP}/ext4/covered/kept"])
+    journal = next(
+        entry for entry in found.values()
+        if entry.kind == "ext4" and entry.attributes is not None and entry.attributes.ino == JOURNAL
+    )  # fmt: skip
+    assert journal.attributes is not None
+    assert (journal.state, journal.attributes.size) == (WITHOUT_NAME, size_of_journal(sample))
+    summary = recover(session, tmp_path / "out", Selection(patterns=(f"{TOP}/ext4/covered/kept",)))
+    assert (summary.files, summary.complete) == (1, 1)
+    recovered = tmp_path / "out" / "inodes" / kept.path.rpartition("/")[2]
+    assert hashlib.sha256(recovered.read_bytes()).hexdigest() == digest
+    with (tmp_path / "out" / "manifest.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["read_from"] == kept.path
+    image = sample.dump.read_bytes()
+    content = b""
+    for part in row["pages"].split("; "):
+        start, end, _paddr, offset = re.fullmatch(r"(\d+)-(\d+)@(0x[0-9a-f]+)/(0x[0-9a-f]+)", part).groups()  # type: ignore[union-attr]
+        assert int(start) == len(content)
+        content += image[int(offset, 0) : int(offset, 0) + int(end) - int(start) + 1]
+    assert hashlib.sha256(content).hexdigest() == digest
+
+
+JOURNAL = 8
+"""EXT4_JOURNAL_INO, fs/ext4/ext4.h."""
+
+
+def size_of_journal(sample: Sample) -> int:
+    """By the backup of its inode in the superblock, `s_jnl_blocks[15..16]` (fs/ext4/ext4.h)."""
+    with (sample.folder / disk_name(0)).open("rb") as disk:
+        disk.seek(1024 + 0x10C + 15 * 4)
+        high, low = struct.unpack("<II", disk.read(8))
+    return int(high << 32 | low)
 
 
 def test_a_disk_fills_what_memory_lacks(sample: Sample, session: Session, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ DISKS = {
     "7.x disks": Spec("7-cloud", seed=34, ram=512 << 20, light=True, disks=True),
 }
 TOP = "/mnt"
+_ESCAPES = {"n": "\n", "r": "\r", "\\": "\\"}
 _SQUASHED = "./"
 """With this begin the paths of files that a read-only file system was made of (disks.sh)."""
 
@@ -65,10 +66,10 @@ def listed(truth: Truth) -> Iterator[Listed]:
 def hashes(truth: Truth) -> dict[str, str]:
     """SHA-256 by path of the files as they were written: the last one written counts."""
     found = {}
-    for line in truth.command(HASHES).splitlines():
+    for line in filter(None, truth.command(HASHES).split("\n")):
         escaped, digest, path = re.fullmatch(r"(\\?)([0-9a-f]{64})  (.*)", line).groups()  # type: ignore[union-attr]
         if escaped:  # sha256sum(1): a backslash before a line with a name that needs it
-            path = path.replace("\\n", "\n").replace("\\\\", "\\")
+            path = re.sub(r"\\(.)", lambda found: _ESCAPES[found[1]], path)
         if path.startswith(_SQUASHED):
             path = f"{TOP}/squashfs/{path.removeprefix(_SQUASHED)}"
         found[path] = digest

@@ -8,6 +8,8 @@ import fcntl
 from collections.abc import Iterator
 from pathlib import Path
 
+from disks import DISKS
+
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.trust.store import Store
 from hybridbridge_vol.trust.stored_kernel import StoredKernel
@@ -83,7 +85,7 @@ class Lab:
     def sample(self, name: str) -> Sample:
         """The image of one generation; its kernel is trusted from then on."""
         if name not in self.samples:
-            sample = make_sample((GENERATIONS | SERVERS | ALL_MODULES | NETWORK | SLOW_NETWORK)[name])
+            sample = make_sample((GENERATIONS | SERVERS | ALL_MODULES | NETWORK | SLOW_NETWORK | DISKS)[name])
             self._sums[sample.dump] = sha256_of(sample.dump)
             self._trust(name, sample)
             self.samples[name] = sample

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Self, TypeVar
 
+from hybridbridge_vol.bridge.objects.inode_cache import BrokenList, CachedInode
 from hybridbridge_vol.errors import AttachError, CallRolledBack
 from hybridbridge_vol.guest.file_attributes import FileAttributes
 from hybridbridge_vol.guest.file_content import Piece, PieceKind
@@ -125,7 +126,13 @@ class LiveFiles(_Answering):
     def all_unmounted(self) -> list[Unmounted]:
         return []
 
-    def cached_bytes(self, path: str) -> int:
+    def attributes_in(self, path: str, names: Iterable[str]) -> dict[str, FileAttributes]:
+        return {}
+
+    def whole_in(self, path: str, sizes: Mapping[str, int]) -> set[str]:
+        return set()
+
+    def cached_bytes(self, path: str, size: int | None = None, by_reading: bool = False) -> int:
         return len(self.read(path))
 
     def read_range(self, path: str, offset: int, size: int) -> bytes:
@@ -290,11 +297,22 @@ class OneWorker:
         return map(answer, parts)
 
 
+class LiveInodes:
+    """A running kernel does not list its inodes."""
+
+    def cached(self) -> tuple[list[CachedInode], list[BrokenList]]:
+        return [], []
+
+    def name(self, inode: CachedInode) -> str:
+        raise AssertionError(inode)
+
+
 class LiveKernel:
     """A `GuestKernel` that makes real system calls, but for those in `answers`."""
 
     def __init__(self, answers: Answers | None = None) -> None:
         self.files = LiveFiles(answers or {})
+        self.inodes = LiveInodes()
         self.system = LiveSystem()
         self.clocks = LiveClocks()
         self.tasks = LiveTasks()

@@ -34,10 +34,10 @@ Generation = NewType("Generation", int)
 
 _PT_REGS_SIZE = 168
 _PT_REGS_BELOW_TOP = 0x200
-_WORDS_BELOW_TOP = 0x80
 _STACK_BELOW_TOP = 0x400
-"""Below the top of the proxy task's stack: its system calls' registers, a few words, and where the stack of
-calls is."""
+"""Below the top of the proxy task's stack: its system calls' registers, and where the stack of calls is."""
+_WORDS_BELOW_TOP = 0x140
+"""Between these registers and the top."""
 _PT_REGS_ARGUMENTS = (112, 104, 96, 56, 72, 64)
 """Offsets of di, si, dx, r10, r8, r9 in struct pt_regs (arch/x86/include/asm/ptrace.h)."""
 
@@ -137,6 +137,13 @@ class Caller:
         self.hybrid.wrote(self._pt_regs_paddr, len(registers))
         return self.call(self.entry(name, side), pt_regs, label=label or name)
 
+    def put_words(self, *words: int) -> int:
+        """Store 64-bit words, up to 40, in the trusted kernel's memory; their virtual address. Those that are
+        addresses of the snapshot's are followed as its pointers, which words of user memory are not."""
+        vaddr = self._top - _WORDS_BELOW_TOP
+        self.machine.write(vaddr, struct.pack(f"<{len(words)}Q", *words))
+        return vaddr
+
     def entry(self, name: str, side: str) -> int:
         """The virtual address of a system call's function; BootError if there is none."""
         entry = self._entries.get((name, side))
@@ -164,14 +171,6 @@ class Caller:
         """Store bytes in user memory; their virtual address. ValueError if they do not fit."""
         vaddr = self._user.put(data, offset)
         self.hybrid.wrote(USER_PADDR + offset, len(data))
-        return vaddr
-
-    def put_words(self, *words: int) -> int:
-        """Store up to 16 words in the trusted kernel's memory; their virtual address. Unlike in user memory
-        those that are addresses of the snapshot's are known to be its pointers."""
-        vaddr = self._top - _WORDS_BELOW_TOP
-        for number, word in enumerate(words):
-            self.machine.write_u64(vaddr + 8 * number, word)
         return vaddr
 
     def get(self, offset: int, size: int) -> bytes:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.physical_map import USER_PADDR
+from hybridbridge_vol.bridge.text.copy_log import LOG_SIZE, LOG_VADDR
 from hybridbridge_vol.machine.memory import HostMapping
 from hybridbridge_vol.machine.paging import ACCESSED, LARGE_SHIFT, NO_EXECUTE, USER, WRITABLE
 
 USER_VADDR = 0x1000_0000
-USER_SIZE = 4 << 20
+LOG_AT = LOG_VADDR - USER_VADDR
+"""Where the log of copies begins: behind the buffers."""
+USER_SIZE = LOG_AT + LOG_SIZE
 USER_PADDRS = range(USER_PADDR, USER_PADDR + USER_SIZE)
 """Where it is in guest-physical memory."""
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 ACTIONS = (
     "home", "return", "argument", "free", "halt", "twin", "jump", "lock", "seize", "owner",
-    "allocate", "release", "marked",
+    "allocate", "release", "marked", "log", "note",
 )  # fmt: skip
 BY_OWNER = ("free", "owner", "allocate", "release", "marked")
 """Actions whose code looks itself at whose object an argument is."""
@@ -21,7 +21,8 @@ JUMP_SIZE, FREE_SIZE = 5, 19
 """Bytes of the code of a jump, and of "free" (see trampolines.py)."""
 _NEEDED_BYTES = {
     "home": JUMP_SIZE, "jump": JUMP_SIZE, "free": FREE_SIZE, "return": 6, "argument": 4, "halt": 2,
-    "lock": 19, "seize": 10, "owner": 24, "allocate": 80, "release": 48, "marked": 42,
+    "lock": 19, "seize": 10, "owner": 24, "allocate": 80, "release": 48, "marked": 42, "log": 64,
+    "note": 48,
 }  # fmt: skip
 """How large a function must be for the code of its trampoline (see trampolines.py)."""
 _RETURN_ZERO_BYTES = 3
@@ -29,7 +30,7 @@ _RETURN_ZERO_BYTES = 3
 _COMPILER_SUFFIX = re.compile(r"\.(part|isra|constprop|llvm)\..*$")
 _KEYS = frozenset(("subsystem", "why", "action", "names", "value", "argument", "side", "trusted", "target"))
 _SIDES = ("twin", "both")
-_WITH_TARGET, _MAY_HAVE_TARGET = ("jump", "lock", "allocate", "release"), ("owner", "marked")
+_WITH_TARGET, _MAY_HAVE_TARGET = ("jump", "lock", "allocate", "release"), ("owner", "marked", "log")
 
 
 class Rule(NamedTuple):
@@ -109,6 +110,8 @@ def _rule(entry: dict[str, Any]) -> Rule:
     if entry["action"] not in _MAY_HAVE_TARGET and (entry["action"] in _WITH_TARGET) != ("target" in entry):
         actions = " or ".join(map(repr, _WITH_TARGET))
         raise ValueError(f"policy: a target goes with {actions}, in a rule of {entry['subsystem']!r}")
+    if entry["action"] == "log" and "target" in entry and entry.get("argument"):
+        raise ValueError(f"policy: an iterator is the third argument, in a rule of {entry['subsystem']!r}")
     return Rule(
         entry["subsystem"],
         entry["action"],
@@ -181,6 +184,6 @@ def _choose(
         return
     is_zero = rule.action == "return" and rule.value == 0
     if size >= (_RETURN_ZERO_BYTES if is_zero else _NEEDED_BYTES[rule.action]):
-        value = rule.argument if rule.action in BY_OWNER else rule.value
+        value = rule.argument if rule.action in (*BY_OWNER, "log") else rule.value
         trusted = sum(1 << argument for argument in rule.trusted)
         chosen[offset] = Trampoline(offset, rule.action, value, rule.both_sides, trusted, target)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from hybridbridge_vol.bridge.text.copy_log import log_or_go, note
 from hybridbridge_vol.bridge.text.policy import FREE_SIZE, JUMP_SIZE, Trampoline
 from hybridbridge_vol.bridge.text.slab_fields import SlabFields
 from hybridbridge_vol.bridge.text.twin_text import Patch, jump, returning
@@ -147,6 +148,11 @@ def twin_trampolines(
         elif trampoline.action == "release":
             kfree = home_text_vaddr + trampoline.target
             yield trampoline.offset, release_by_owner(trampoline.value, here, home, kfree, guard_hole)
+        elif trampoline.action == "log":
+            advance = home_text_vaddr + trampoline.target if trampoline.target else None
+            yield trampoline.offset, log_or_go(trampoline.value, here, home, advance)
+        elif trampoline.action == "note":
+            yield trampoline.offset, note()
         elif trampoline.action == "free":
             yield trampoline.offset, free_if_trusted(trampoline.value, here, home, guard_hole)
         elif trampoline.action == "lock":

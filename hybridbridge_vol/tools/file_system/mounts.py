@@ -33,7 +33,7 @@ class Mounts:
     def holding(self, entry: Entry) -> Mount | None:
         """The mount of a file: by its path, since files of a btrfs have device numbers that no mount has; by
         its device where it has no path any more. None if it is in none of them."""
-        if entry.shown_as:
+        if entry.shown_as or entry.kind:
             return self._by_device.get(entry.attributes.dev) if entry.attributes else None
         path = entry.path
         while path not in self._by_target:

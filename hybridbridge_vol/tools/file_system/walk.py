@@ -9,6 +9,7 @@ from typing import NamedTuple
 from hybridbridge_vol.guest.file_attributes import FileAttributes
 from hybridbridge_vol.guest.file_content import IncompleteDirectory
 from hybridbridge_vol.guest.kernel import Files, GuestKernel
+from hybridbridge_vol.guest.values import Question
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 from hybridbridge_vol.tools.process.listing import files_of, in_parts, numbers
@@ -32,7 +33,11 @@ class Entry(NamedTuple):
     error: Unavailable | None = None
     state: str = ""
     shown_as: str = ""
-    """Its path, where `path` is a link of /proc to it."""
+    """Its path, where `path` is a link of /proc to it, or the name of its inode."""
+    kind: str = ""
+    """The type of its file system, where no path leads to it."""
+    is_whole: bool = False
+    """A regular file of which memory holds every byte; False may only mean that it was not asked."""
 
     @property
     def is_directory(self) -> bool:
@@ -46,8 +51,9 @@ class Entry(NamedTuple):
 class _Walk:
     """One walk: what was met already, and how much is left of the bounds."""
 
-    def __init__(self, files: Files) -> None:
+    def __init__(self, files: Files, contents: bool) -> None:
         self._files = files
+        self._contents = contents
         self._listed: dict[tuple[int, int], str] = {}
         self._left = MAX_ENTRIES
 
@@ -81,12 +87,16 @@ class _Walk:
             names, incomplete = error.names, why(path, error)
         except UNREADABLE as error:
             names, incomplete = [], why(path, error)
+        known = self._files.attributes_in(path, names)
+        whole = self._files.whole_in(path, _sizes(known)) if self._contents else set()
         for name in names:
             if not self._left:
                 yield Entry(path, None, Unavailable(f"{path}: more than {MAX_ENTRIES:,} entries"))
                 return
             self._left -= 1
-            entry = self._entry(f"{path.rstrip('/')}/{name}")
+            below = f"{path.rstrip('/')}/{name}"
+            seen = known.get(name)
+            entry = self._entry(below) if seen is None else Entry(below, seen, is_whole=name in whole)
             if entry.path in NOT_WALKED:
                 continue
             yield entry
@@ -96,10 +106,14 @@ class _Walk:
             yield Entry(path, None, incomplete)
 
 
-def walk(files: Files, top: str = "/") -> Iterator[Entry]:
+def _sizes(known: dict[str, FileAttributes]) -> dict[str, int]:
+    return {name: seen.size for name, seen in known.items() if stat.S_ISREG(seen.mode)}
+
+
+def walk(files: Files, top: str = "/", contents: bool = False) -> Iterator[Entry]:
     """Every entry below a directory, and itself first: parents before what they hold. What cannot be read is
-    an entry with an error."""
-    return _Walk(files).below(top)
+    an entry with an error. With `contents` it is asked which files memory holds as a whole."""
+    return _Walk(files, contents).below(top)
 
 
 def deleted_files(kernel: GuestKernel) -> Iterator[Entry]:
@@ -108,8 +122,11 @@ def deleted_files(kernel: GuestKernel) -> Iterator[Entry]:
     met: set[tuple[int, int]] = set()
     for part in in_parts(numbers(kernel.files.listdir("/proc"))):
         kernel.files.expect(files_of(part, *_LINKS, kind="listdir"))
+        links = {pid: _links_of(kernel.files, pid) for pid in part}
+        kernel.files.expect(Question("readlink", link) for found in links.values() for link in found)
         for pid in part:
-            for link, target in _links_of(kernel.files, pid):
+            for link in links[pid]:
+                target = _target(kernel.files, link)
                 if not target.endswith(DELETED):
                     continue
                 entry = _deleted(kernel.files, link, target, pid)
@@ -120,19 +137,23 @@ def deleted_files(kernel: GuestKernel) -> Iterator[Entry]:
                     met.add(identity)
 
 
-def _links_of(files: Files, pid: int) -> Iterator[tuple[str, str]]:
-    """`(path, target)` of the links of a process to files: its program, descriptors and mappings."""
+def _links_of(files: Files, pid: int) -> list[str]:
+    """The links of a process to files: its program, descriptors and mappings."""
     links = [f"/proc/{pid}/exe"]
     for folder in _LINKS:
         try:
             links += [f"/proc/{pid}/{folder}/{name}" for name in files.listdir(f"/proc/{pid}/{folder}")]
         except UNREADABLE:
             continue  # `lsof` and `maps` report it
-    for link in links:
-        try:
-            yield link, files.readlink(link)
-        except UNREADABLE:
-            continue
+    return links
+
+
+def _target(files: Files, link: str) -> str:
+    """Where a link leads to; empty where that cannot be read, which `lsof` and `maps` report."""
+    try:
+        return files.readlink(link)
+    except UNREADABLE:
+        return ""
 
 
 def _deleted(files: Files, link: str, target: str, pid: int) -> Entry:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hybridbridge_vol.guest.file_content import MissingRange, Piece, PieceKind
+from hybridbridge_vol.guest.file_content import MissingRange, PhysicalRange, Piece, PieceKind
 from hybridbridge_vol.workflow.recover.guest_disk import DiskRange
 
 MAX_HASHED_HOLES = 1 << 32
@@ -28,13 +28,15 @@ class Segment:
 
 @dataclass(frozen=True)
 class RecoveredContent:
-    """`file`: the temporary file with the segments at their offsets. Sizes in bytes."""
+    """`file`: the temporary file with the segments at their offsets. `pages`: where in the guest's memory
+    they were. Sizes in bytes."""
 
     file: Path
     size: int
     segments: list[Segment]
     missing: list[MissingRange]
     on_disk: list[DiskRange]
+    pages: list[PhysicalRange]
     sha256: str
 
     @property
@@ -57,6 +59,7 @@ def spool(pieces: Iterable[Piece], folder: Path, fill: MissingFiller) -> Recover
     segments: list[Segment] = []
     missing: list[MissingRange] = []
     on_disk: list[DiskRange] = []
+    pages: list[PhysicalRange] = []
     size = hashed_holes = 0
 
     def store(offset: int, data: bytes) -> None:
@@ -72,6 +75,7 @@ def spool(pieces: Iterable[Piece], folder: Path, fill: MissingFiller) -> Recover
             size = piece.end
             if piece.kind is PieceKind.DATA:
                 store(piece.offset, piece.data)
+                pages += piece.ranges
             elif piece.kind is PieceKind.HOLE:
                 hashed_holes += piece.size
                 if hashed_holes <= MAX_HASHED_HOLES:
@@ -90,7 +94,7 @@ def spool(pieces: Iterable[Piece], folder: Path, fill: MissingFiller) -> Recover
         raise
     finally:
         os.close(handle)
-    return RecoveredContent(Path(name), size, segments, missing, on_disk, digest.hexdigest())
+    return RecoveredContent(Path(name), size, segments, missing, on_disk, pages, digest.hexdigest())
 
 
 def without_ranges(absent: MissingRange, known: Iterable[tuple[int, int]]) -> list[MissingRange]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
 
-from hybridbridge_vol.guest.file_content import MissingRange
+from hybridbridge_vol.guest.file_content import MissingRange, PhysicalRange
 from hybridbridge_vol.toolkit.cells import without_surrogates
 from hybridbridge_vol.workflow.recover.guest_disk import DiskRange
 
@@ -24,10 +24,12 @@ class Recovered:
     """A file of the guest. Sizes in bytes, times in seconds since the epoch.
 
     `stored_as`: relative to the output; empty if nothing was stored. `sha256` is that of what was stored, in
-    order, without what is missing. `missing` and `on_disk` are texts: see `ranges_text` and `disk_text`.
+    order, without what is missing. `read_from`: the path by which it can be read, where `path` cannot.
+    `missing`, `on_disk` and `pages` are texts: see `ranges_text`, `disk_text` and `pages_text`.
     """
 
     path: str
+    read_from: str
     state: str
     mode: int
     uid: int
@@ -40,6 +42,7 @@ class Recovered:
     sha256: str
     missing: str
     on_disk: str
+    pages: str
     error: str
 
     def dump(self) -> str:
@@ -65,6 +68,19 @@ def ranges_text(missing: Iterable[MissingRange]) -> str:
 def disk_text(ranges: Iterable[DiskRange]) -> str:
     """`0-4095@1048576; ...`: first and last byte of the file, and the offset of the first on its device."""
     return "; ".join(f"{item.offset}-{item.offset + item.size - 1}@{item.device_offset}" for item in ranges)
+
+
+def pages_text(ranges: Iterable[PhysicalRange], offset_of: Callable[[int], int | None]) -> str:
+    """`0-8191@0x1f000/0x1f000; ...`: first and last byte of the file, the guest-physical address of the
+    first, and its offset in the image's file (`-` where that is not made of plain slices of memory)."""
+    return "; ".join(
+        f"{item.offset}-{item.offset + item.size - 1}@{item.paddr:#x}/{_hex(offset_of(item.paddr))}"
+        for item in ranges
+    )
+
+
+def _hex(offset: int | None) -> str:
+    return "-" if offset is None else f"{offset:#x}"
 
 
 def write_csv(path: Path, rows: Iterable[Recovered]) -> None:

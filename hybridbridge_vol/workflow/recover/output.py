@@ -23,7 +23,7 @@ from hybridbridge_vol.workflow.recover.content import RecoveredContent, Segment
 NAME_MAX = 255
 """Bytes of a name on most file systems (include/uapi/linux/limits.h)."""
 _SHORTENED = 200
-FILES, DELETED, INCOMPLETE = "files", "deleted", "incomplete"
+FILES, DELETED, INODES, INCOMPLETE = "files", "deleted", "inodes", "incomplete"
 _TAR_BLOCK = tarfile.BLOCKSIZE
 
 

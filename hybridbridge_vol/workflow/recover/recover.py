@@ -5,15 +5,16 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 from hybridbridge_vol.errors import RecoverError
 from hybridbridge_vol.guest.file_content import MissingRange
 from hybridbridge_vol.guest.file_extents import Extent
+from hybridbridge_vol.guest.inodes import vaddr_of
 from hybridbridge_vol.guest.session import Session
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
-from hybridbridge_vol.tools.file_system.walk import Entry, deleted_files, walk
+from hybridbridge_vol.tools.file_system.unreached import every_file
+from hybridbridge_vol.tools.file_system.walk import Entry
 from hybridbridge_vol.workflow.recover import manifest
 from hybridbridge_vol.workflow.recover.content import RecoveredContent, spool
 from hybridbridge_vol.workflow.recover.guest_disk import Disk, DiskRange, on_disk
@@ -22,6 +23,7 @@ from hybridbridge_vol.workflow.recover.output import (
     DELETED,
     FILES,
     INCOMPLETE,
+    INODES,
     FolderTarget,
     TarTarget,
     safe_name,
@@ -93,7 +95,7 @@ def recover(session: Session, out: Path, selection: Selection, disks: Sequence[D
 
 
 def _journal_of(path: Path) -> dict[str, Recovered]:
-    """What an interrupted recovery has done, by path."""
+    """What an interrupted recovery has done, by what was read."""
     try:
         lines = path.read_text(encoding="ascii", errors="replace").splitlines()
     except FileNotFoundError:
@@ -101,16 +103,16 @@ def _journal_of(path: Path) -> dict[str, Recovered]:
     except OSError as error:
         raise RecoverError(f"{path}: {error.strerror}") from None
     rows = (manifest.parse_line(line) for line in lines)
-    return {row.path: row for row in rows if row is not None and not row.error}
+    return {row.read_from: row for row in rows if row is not None and not row.error}
 
 
 def _entries(session: Session, selection: Selection, done: dict[str, Recovered]) -> list[Entry]:
     """The files to recover; entries that cannot be read among them."""
     found = []
-    for number, entry in enumerate(chain(walk(session.files), deleted_files(session))):
+    for number, entry in enumerate(every_file(session)):
         session.progress(0.0, f"listing files: {number:,}")
         wanted = entry.is_regular or entry.attributes is None
-        if wanted and selection.wants(entry) and (entry.shown_as or entry.path) not in done:
+        if wanted and selection.wants(entry) and entry.path not in done:
             found.append(entry)
     return found
 
@@ -131,18 +133,50 @@ class _Recovery:
 
     def _row(self, entry: Entry) -> Recovered:
         if entry.attributes is None:
-            return _row(entry, error=entry.error.reason if entry.error else "")
+            return self._record(entry, error=entry.error.reason if entry.error else "")
         try:
-            content = spool(self.session.files.pieces(entry.path), self.target.folder, self._filler(entry))
+            pieces = self.session.files.pieces(entry.path, entry.attributes.size)
+            content = spool(pieces, self.target.folder, self._filler(entry))
         except UNREADABLE as error:
-            return _row(entry, error=why(entry.path, error).reason)
+            return self._record(entry, error=why(entry.path, error).reason)
         try:
             name = stored_name(entry, content.complete)
             stored = self.target.take(name, content, entry.attributes.mode, entry.attributes.mtime)
         except (OSError, RecoverError) as error:
             content.file.unlink(missing_ok=True)
-            return _row(entry, content, error=str(error))
-        return _row(entry, content, stored)
+            return self._record(entry, content, error=str(error))
+        return self._record(entry, content, stored)
+
+    def _record(
+        self, entry: Entry, content: RecoveredContent | None = None, stored: str = "", error: str = ""
+    ) -> Recovered:
+        seen = entry.attributes
+        return Recovered(
+            path=entry.shown_as or entry.path,
+            read_from=entry.path,
+            state=entry.state,
+            mode=seen.mode if seen else 0,
+            uid=seen.uid if seen else 0,
+            gid=seen.gid if seen else 0,
+            size=seen.size if seen else 0,
+            mtime=seen.mtime if seen else 0.0,
+            stored_as=stored,
+            complete=content is not None and content.complete and bool(stored),
+            recovered_bytes=content.recovered_bytes if content and stored else 0,
+            sha256=content.sha256 if content and stored else "",
+            **self._places(content),
+            error=error,
+        )
+
+    def _places(self, content: RecoveredContent | None) -> dict[str, str]:
+        """What is missing of a file, where that lies on its disk, and where in the image the rest was."""
+        if content is None:
+            return {"missing": "", "on_disk": "", "pages": ""}
+        return {
+            "missing": manifest.ranges_text(content.missing),
+            "on_disk": manifest.disk_text(content.on_disk),
+            "pages": manifest.pages_text(content.pages, self.session.bridge.image.offset_of),
+        }
 
     def _filler(self, entry: Entry) -> _Filler:
         path = entry.shown_as or entry.path
@@ -152,7 +186,9 @@ class _Recovery:
 
 def stored_name(entry: Entry, complete: bool) -> str:
     """The relative name of an entry's file in the output. RecoverError if it can have none."""
-    if entry.shown_as:
+    if vaddr_of(entry.path) is not None:
+        name = f"{INODES}/{entry.path.rpartition('/')[2]}"
+    elif entry.shown_as:
         name = f"{DELETED}/{safe_name(entry.path.strip('/').replace('/', '_'))}"
     else:
         name = f"{FILES}/{safe_name(entry.path)}"
@@ -182,25 +218,3 @@ class _Filler:
                 if data:
                     known.append((item.offset, data))
         return ranges, known
-
-
-def _row(
-    entry: Entry, content: RecoveredContent | None = None, stored: str = "", error: str = ""
-) -> Recovered:
-    seen = entry.attributes
-    return Recovered(
-        path=entry.shown_as or entry.path,
-        state=entry.state,
-        mode=seen.mode if seen else 0,
-        uid=seen.uid if seen else 0,
-        gid=seen.gid if seen else 0,
-        size=seen.size if seen else 0,
-        mtime=seen.mtime if seen else 0.0,
-        stored_as=stored,
-        complete=content is not None and content.complete and bool(stored),
-        recovered_bytes=content.recovered_bytes if content and stored else 0,
-        sha256=content.sha256 if content and stored else "",
-        missing=manifest.ranges_text(content.missing) if content else "",
-        on_disk=manifest.disk_text(content.on_disk) if content else "",
-        error=error,
-    )

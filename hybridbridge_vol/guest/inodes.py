@@ -1,0 +1,158 @@
+"""Files by their inodes: those that no path leads to.
+
+The snapshot's inodes are found on its superblocks' lists (`bridge.objects.inode_cache`). One is opened by the
+kernel's own code: `dentry_open` with a dentry that it has, or with one that `d_obtain_alias` makes for it in
+the trusted kernel's memory, and a mount of its superblock. From there on it is an open file like any other.
+
+`/proc/inodes/ADDRESS` (of the `struct inode`, 16 hexadecimal digits) is the name of such a file here. The
+guest's /proc has no such folder, and no name of the guest's own can be one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import stat
+from collections.abc import Iterator
+
+from hybridbridge_vol.bridge.objects.inode_cache import BrokenList, CachedInode, InodeCache
+from hybridbridge_vol.bridge.objects.inode_fields import find_inode_fields
+from hybridbridge_vol.errors import AttachError
+from hybridbridge_vol.guest import magic_links
+from hybridbridge_vol.guest.descriptors import Descriptors, OpenFile
+from hybridbridge_vol.guest.file_attributes import FileAttributes
+from hybridbridge_vol.guest.file_reader import FileReader
+from hybridbridge_vol.guest.proxy_calls import BUFFER_AT, PATH_SIZE, ProxyCalls
+from hybridbridge_vol.units import U64
+
+_PATH = re.compile(r"/proc/inodes/([0-9a-f]{16})")
+_O_PATH, _O_NONBLOCK, _O_DIRECTORY = 0o10000000, 0o4000, 0o200000
+_MAX_ERRNO = 4095  # include/linux/err.h
+MADE_UP = frozenset(
+    (
+        "aio", "anon_inodefs", "apparmorfs", "bdev", "binder", "binfmt_misc", "bpf", "cgroup", "cgroup2",
+        "configfs", "cpuset", "dax", "debugfs", "devpts", "dmabuf", "drm", "efivarfs", "fusectl",
+        "guest_memfd", "iomem", "mqueue", "nsfs", "pidfs", "pipefs", "proc", "pstore", "resctrl",
+        "rpc_pipefs", "secretmem", "securityfs", "selinuxfs", "smackfs", "sockfs", "sysfs", "tracefs",
+    )
+)  # fmt: skip
+"""Types of file systems whose files the kernel makes up: they have no content of their own."""
+
+_NEEDS_ITS_DENTRY = ("overlay", "ecryptfs")
+"""File systems that are stacked on others: which file there is meant, the dentry says (`d_fsdata`)."""
+
+
+def path_of(vaddr: int) -> str:
+    """The name here of an inode."""
+    return f"/proc/inodes/{vaddr:016x}"
+
+
+def vaddr_of(path: str) -> int | None:
+    """The inode that such a name is of; None for every other path."""
+    found = _PATH.fullmatch(path)
+    return int(found[1], 16) if found else None
+
+
+class SnapshotInodes:
+    """Implements `guest.kernel.Inodes`, and opens what it lists."""
+
+    def __init__(self, proxy: ProxyCalls, descriptors: Descriptors, reader: FileReader) -> None:
+        self._proxy = proxy
+        self._descriptors = descriptors
+        self._reader = reader
+        self._known: dict[int, CachedInode] | None = None
+        self._broken: list[BrokenList] = []
+
+    def cached(self) -> tuple[list[CachedInode], list[BrokenList]]:
+        """See `guest.kernel.Inodes`."""
+        if self._known is None:
+            try:
+                cache = InodeCache(self._proxy.bridge, find_inode_fields(self._proxy.caller), MADE_UP)
+            except AttachError as error:
+                raise OSError(errno.EOPNOTSUPP, str(error), "the inode cache") from None
+            self._known = {}
+            for item in cache.inodes():
+                if isinstance(item, BrokenList):
+                    self._broken.append(item)
+                else:
+                    self._known[item.vaddr] = item
+        return list(self._known.values()), self._broken
+
+    def name(self, inode: CachedInode) -> str:
+        """See `guest.kernel.Inodes`. OSError, CallRolledBack."""
+        self._check_mount(inode)
+        where = self._proxy.caller.put_words(inode.super.mount_vaddr, inode.dentry_vaddr)  # struct path
+        buffer = self._proxy.buffer()
+        answer = self._proxy.function("d_path", where, buffer, PATH_SIZE) & U64
+        offset = answer - buffer
+        if not 0 <= offset < PATH_SIZE:
+            raise _error(answer, inode)
+        text = self._proxy.caller.get(BUFFER_AT + offset, PATH_SIZE - offset)
+        return os.fsdecode(text.split(b"\0")[0])
+
+    def open(self, vaddr: int, flags: int) -> OpenFile:
+        """Open an inode. OSError if it is none that the kernel lists, CallRolledBack."""
+        self.cached()
+        inode = (self._known or {}).get(vaddr)
+        if inode is None:
+            raise OSError(errno.ENOENT, "no inode on the kernel's lists is there", path_of(vaddr))
+        self._check_mount(inode)
+        call, bridge = self._proxy.caller.call, self._proxy.bridge
+        dentry = inode.dentry_vaddr or self._made_dentry(inode)
+        where = self._proxy.caller.put_words(inode.super.mount_vaddr, dentry)
+        cred = bridge.prepared.proxy_task.cred
+        file = self._proxy.function("dentry_open", where, flags, cred) & U64
+        if file > U64 - _MAX_ERRNO:
+            raise _error(file, inode)
+        number = call(bridge.home("get_unused_fd_flags"), 0, label="get_unused_fd_flags")
+        if number < 0:
+            raise _error(number & U64, inode)
+        call(bridge.home("fd_install"), number, file, label="fd_install")
+        return self._descriptors.opened(number, path_of(vaddr))
+
+    def _made_dentry(self, inode: CachedInode) -> int:
+        """The virtual address of a dentry of ours for an inode that has none."""
+        if inode.super.kind in _NEEDS_ITS_DENTRY:
+            reason = (
+                "its directory entry, in which its file system keeps what it is made of, is not in memory"
+            )
+            raise OSError(errno.EOPNOTSUPP, reason, path_of(inode.vaddr))
+        call, bridge = self._proxy.caller.call, self._proxy.bridge
+        if not call(bridge.home("igrab"), inode.vaddr, label="igrab"):  # d_obtain_alias drops a reference
+            raise OSError(errno.ESTALE, "the kernel was about to free the inode", path_of(inode.vaddr))
+        dentry = call(bridge.home("d_obtain_alias"), inode.vaddr, label="d_obtain_alias") & U64
+        if dentry > U64 - _MAX_ERRNO:
+            raise _error(dentry, inode)
+        return dentry
+
+    @contextlib.contextmanager
+    def opened_to_read(self, vaddr: int) -> Iterator[OpenFile]:
+        """A regular file or a directory, open. A device is not opened: its driver would be run."""
+        mode = self.attributes(vaddr).mode
+        magic_links.check_mode(path_of(vaddr), mode)
+        with self.open(vaddr, _O_DIRECTORY if stat.S_ISDIR(mode) else _O_NONBLOCK) as file:
+            self._proxy.labels.forget(file.path)
+            yield file
+
+    def attributes(self, vaddr: int) -> FileAttributes:
+        """statx(2)."""
+        with self.open(vaddr, _O_PATH) as file:
+            return self._reader.attributes(file)
+
+    def readlink(self, vaddr: int) -> str:
+        """The target of a symbolic link."""
+        with self.open(vaddr, _O_PATH) as file:
+            return self._reader.link_target(file)
+
+    @staticmethod
+    def _check_mount(inode: CachedInode) -> None:
+        if not inode.super.mount_vaddr:
+            reason = "its file system is mounted nowhere any more"
+            raise OSError(errno.ENODEV, reason, path_of(inode.vaddr))
+
+
+def _error(answer: int, inode: CachedInode) -> OSError:
+    number = (-answer) & U64
+    return OSError(number, os.strerror(number) if number <= _MAX_ERRNO else "?", path_of(inode.vaddr))
