@@ -112,6 +112,10 @@ class SnapshotFiles:
             self._proxy.labels.forget(path)
             yield file
 
+    def open_directory(self, path: str) -> OpenFile:
+        """Open a directory to list it. Errors as for `open`."""
+        return self.open(path, _O_RDONLY | _O_DIRECTORY)
+
     def _entries(self, path: str) -> list[tuple[int, str]]:
         """All entries of a directory, each with the position behind it."""
         expected = self._prefetch.find("listdir", path)
