@@ -32,6 +32,7 @@ them."""
 ASKED_ONE_BY_ONE = 2
 _WINDOWS = frozenset(("mem", "pagemap", "kcore", "kpagecount", "kpageflags", "kpagecgroup"))
 _OF_A_PROCESS = re.compile(r"/proc/([0-9]+)(/(?!fd/|map_files/|task/|ns/).*)?")
+_NAMESPACE = re.compile(r"/proc/(self|[0-9]+)(/task/[0-9]+)?/ns/[a-z_]+")
 _MAX_REASONS = 64
 
 
@@ -99,10 +100,10 @@ class Answers:
         return self.once(("stat", path, follow), lambda: self._stat(path, follow))
 
     def _stat(self, path: str, follow: bool) -> bytes:
-        found = _OF_A_PROCESS.fullmatch(path)
-        if found is None:
+        if _OF_A_PROCESS.fullmatch(path):
+            self._expect(path, "stat" if follow else "lstat")
+        elif not _NAMESPACE.fullmatch(path):
             return stat_of_statx(self.statx(path, follow))
-        self._expect(path, "stat" if follow else "lstat")
         seen = self.session.files.stat(path, follow)
         moment = (int(seen.mtime), round(seen.mtime % 1 * 1_000_000) * 1000)
         return struct.pack(
@@ -156,6 +157,8 @@ class Answers:
             raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
         if not of_the_kernel(path) or "/fd/" in path or "/map_files/" in path or path.endswith("/exe"):
             return self._file_of_a_disk(path)
+        if _NAMESPACE.fullmatch(path):
+            return self.nodes.make(path, Kind.NAME)
         if path.rpartition("/")[2] in _WINDOWS:
             return self.nodes.make(path, Kind.WINDOW, size=0)
         self._expect(path, "read")

@@ -6,9 +6,11 @@ import contextlib
 import ctypes
 import os
 import signal
+import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import FrameType
 
 from hybridbridge_vol.guest.session import Session
 from hybridbridge_vol.native import launch
@@ -23,7 +25,7 @@ from hybridbridge_vol.native.notifications import Listener
 from hybridbridge_vol.native.supervisor import Supervisor, Trace, own_terminals
 
 _PRCTL_SET_SUBREAPER = 36
-MAX_ARGUMENTS = 1 << 16
+_Handler = Callable[[int, FrameType | None], object] | int | signal.Handlers | None
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def run_program(
     session: Session,
     arguments: Sequence[str],
     descriptors: Sequence[int] = (0, 1, 2),
-    options: Options = Options(),
+    options: Options | None = None,
 ) -> Ended:
     """Run a program natively, and answer from the image what it asks about the system. `descriptors` are its
     standard input, output and error.
@@ -63,6 +65,7 @@ def run_program(
     supervisor.TimedOut.
     """
     launch.check_host()
+    options = options or Options()
     folders = tool_folders(options.tools)
     program = find_program(arguments[0], folders)
     more = more_folders(program, options.tools)
@@ -72,12 +75,12 @@ def run_program(
     def sleep() -> None:
         if not slept and options.on_sleep is not None:
             options.on_sleep()
-        slept.append(True) if not slept else None
+        slept[:] = [True]
 
     supervisor = Supervisor(session, host, own_terminals(), sleep, options.trace)
     environment = variables(host, folders, program, options.environment, options.tools)
     libc = ctypes.CDLL(None)
-    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGQUIT)}
+    handlers = _hold_signals()
     libc.prctl(_PRCTL_SET_SUBREAPER, 1, 0, 0, 0)
     try:
         child = launch.start(
@@ -96,6 +99,22 @@ def run_program(
         for number, handler in handlers.items():
             signal.signal(number, handler)
         host.close()
+
+
+def _hold_signals() -> dict[int, _Handler]:
+    """Ctrl-C is the program's; what would end this process ends the program first. The handlers before."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    before: dict[int, _Handler] = {}
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        before[number] = signal.signal(number, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        before[number] = signal.signal(number, _end)
+    return before
+
+
+def _end(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def _status(child: launch.Child) -> int:

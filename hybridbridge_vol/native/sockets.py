@@ -10,6 +10,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable
+from functools import partial
 
 from hybridbridge_vol.bridge.objects.inet_socket import open_inet_socket, socket_ioctl
 from hybridbridge_vol.bridge.objects.netlink_socket import open_netlink_socket
@@ -72,14 +73,14 @@ class ProgramSocket:
         return self._descriptor.number
 
     def set(self, call: str, value: bytes, before: tuple[int, ...] = ()) -> int:
-        """bind(2) or setsockopt(2)."""
+        """bind(2) or setsockopt(2). An address that the kernel chose is kept."""
 
-        def setting(number: int) -> int:
+        def setting(number: int, value: bytes = value) -> int:
             return self._proxy.raw(call, number, *before, self._proxy.buffer(value), len(value))
 
         answer = setting(self.number())
         if answer >= 0:
-            self._set.append(setting)
+            self._set.append(partial(setting, value=self.name()) if call == "bind" else setting)
         return answer
 
     def name(self) -> bytes:

@@ -1,4 +1,4 @@
-"""A datagram socket in the snapshot's network namespace, on which its kernel answers netdevice(7)'s ioctls."""
+"""A datagram socket in the snapshot's network namespace, for the ioctls of netdevice(7)."""
 
 from __future__ import annotations
 
