@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 NUMBERS = {
     "read": 0, "write": 1, "open": 2, "close": 3, "stat": 4, "fstat": 5, "lstat": 6, "poll": 7, "lseek": 8,
     "mmap": 9, "mprotect": 10, "munmap": 11, "brk": 12, "rt_sigaction": 13, "rt_sigprocmask": 14,
@@ -52,8 +54,11 @@ O_CLOEXEC, O_PATH, O_TMPFILE = 0o2000000, 0o10000000, 0o20000000
 
 CLOCK_REALTIME, CLOCK_REALTIME_COARSE, CLOCK_BOOTTIME = 0, 5, 7
 GUEST_CLOCKS = (CLOCK_REALTIME, CLOCK_REALTIME_COARSE, CLOCK_BOOTTIME, 8, 9, 11)
-"""Clocks that say when it is: also CLOCK_REALTIME_ALARM, CLOCK_BOOTTIME_ALARM, CLOCK_TAI. A stopped
-CLOCK_MONOTONIC would make every wait with an absolute time-out end at once: it is the program's own."""
+"""Clocks that say when it is: also CLOCK_REALTIME_ALARM, CLOCK_BOOTTIME_ALARM, CLOCK_TAI. They stand
+still."""
+RUNNING_CLOCKS = (1, 4, 6)
+"""CLOCK_MONOTONIC, its RAW and its COARSE form, by which programs measure how long they wait: they go on."""
+CLONE_THREAD = 0x10000
 
 FIRST_WINDOW = 900
 """Descriptors of files that are answered read by read have numbers from here on: the filter hands over reads
@@ -64,3 +69,8 @@ def signed32(value: int) -> int:
     """A register's low half as the kernel reads an `int` argument."""
     value &= 0xFFFF_FFFF
     return value - (1 << 32) if value >> 31 else value
+
+
+def failed(number: int) -> OSError:
+    """The error of an errno."""
+    return OSError(number, os.strerror(number))

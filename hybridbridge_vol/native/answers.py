@@ -11,12 +11,15 @@ from collections.abc import Callable
 from typing import TypeVar, cast
 
 from hybridbridge_vol.errors import CallRolledBack, HybridBridgeError
+from hybridbridge_vol.guest import magic_links
 from hybridbridge_vol.guest.file_attributes import FileAttributes, parse_statx
 from hybridbridge_vol.guest.file_content import PieceKind
 from hybridbridge_vol.guest.session import Session
 from hybridbridge_vol.guest.values import EndlessFile, Question
+from hybridbridge_vol.native.abi import failed
 from hybridbridge_vol.native.dirents import dirents, renumbered
 from hybridbridge_vol.native.nodes import Kind, Node, Nodes
+from hybridbridge_vol.native.stat_forms import MODE_AT, stat_of_statx, stat_of_values, statx_of_stat
 
 T = TypeVar("T")
 
@@ -32,6 +35,9 @@ them."""
 ASKED_ONE_BY_ONE = 2
 _WINDOWS = frozenset(("mem", "pagemap", "kcore", "kpagecount", "kpageflags", "kpagecgroup"))
 _OF_A_PROCESS = re.compile(r"/proc/([0-9]+)(/(?!fd/|map_files/|task/|ns/).*)?")
+_BELOW_A_PROCESS = re.compile(r"/proc/(self|[0-9]+)(/|$)")
+_BLOCK_OF_PROC = 1024
+"""Of st_blksize: PROC_BLOCK_SIZE, fs/proc/inode.c."""
 _NAMESPACE = re.compile(r"/proc/(self|[0-9]+)(/task/[0-9]+)?/ns/[a-z_]+")
 _MAX_REASONS = 64
 
@@ -89,7 +95,16 @@ class Answers:
 
     def statx(self, path: str, follow: bool) -> bytes:
         """The `struct statx` of what a path leads to."""
-        return self.once(("statx", path, follow), lambda: self.session.files.statx(path, follow))
+        return self.once(("statx", path, follow), lambda: self._statx(path, follow))
+
+    def _statx(self, path: str, follow: bool) -> bytes:
+        try:
+            return self.session.files.statx(path, follow)
+        except OSError:
+            if not _BELOW_A_PROCESS.match(path):
+                raise
+            # a link to a device or a socket, which is not opened
+            return statx_of_stat(stat_of_values(self.session.files.stat(path, follow), _BLOCK_OF_PROC))
 
     def attributes(self, path: str, follow: bool = True) -> FileAttributes:
         """The same as a value."""
@@ -100,23 +115,22 @@ class Answers:
         return self.once(("stat", path, follow), lambda: self._stat(path, follow))
 
     def _stat(self, path: str, follow: bool) -> bytes:
-        if _OF_A_PROCESS.fullmatch(path):
-            self._expect(path, "stat" if follow else "lstat")
-        elif not _NAMESPACE.fullmatch(path):
+        if not _BELOW_A_PROCESS.match(path):
             return stat_of_statx(self.statx(path, follow))
+        self._expect(path, "stat" if follow else "lstat")
         seen = self.session.files.stat(path, follow)
-        moment = (int(seen.mtime), round(seen.mtime % 1 * 1_000_000) * 1000)
-        return struct.pack(
-            "<QQQIII4xQqqq6Q24x", seen.dev, seen.ino, seen.nlink, seen.mode, seen.uid, seen.gid, seen.rdev,
-            seen.size, 1024, 0, *moment * 3,
-        )  # fmt: skip
+        if follow and stat.S_ISREG(seen.mode) and magic_links.is_link(path):
+            return stat_of_statx(self.statx(path, follow))
+        return stat_of_values(seen, _BLOCK_OF_PROC)
 
     def mode(self, path: str, follow: bool = True) -> int:
         """Its mode."""
-        return int(struct.unpack_from("<I", self.stat(path, follow), 24)[0])
+        return int(struct.unpack_from("<I", self.stat(path, follow), MODE_AT)[0])
 
     def readlink(self, path: str) -> bytes:
         """Where a symbolic link leads."""
+        if not stat.S_ISLNK(self.mode(path, False)):
+            raise failed(errno.EINVAL)
         return self.once(("readlink", path), lambda: os.fsencode(self.session.files.readlink(path)))
 
     def statfs(self, path: str) -> bytes:
@@ -150,11 +164,11 @@ class Answers:
     def _node(self, path: str, follow: bool) -> Node:
         mode = self._mode_to_open(path, follow)
         if stat.S_ISLNK(mode):
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            raise failed(errno.ELOOP)
         if stat.S_ISDIR(mode):
             return self._directory(path)
         if not stat.S_ISREG(mode):
-            raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+            raise failed(errno.ENXIO)
         if not of_the_kernel(path) or "/fd/" in path or "/map_files/" in path or path.endswith("/exe"):
             return self._file_of_a_disk(path)
         if _NAMESPACE.fullmatch(path):
@@ -239,15 +253,3 @@ class Answers:
         following = self.pids[here : here + EXPECTED_AT_ONCE]
         self._expected[rest + kind] = here + len(following)
         self.session.files.expect(Question(kind, f"/proc/{pid}{rest}") for pid in following)  # type: ignore[arg-type]
-
-
-def stat_of_statx(data: bytes) -> bytes:
-    """A `struct stat` (arch/x86/include/uapi/asm/stat.h) of a `struct statx`."""
-    block, nlink, uid, gid, mode = struct.unpack_from("<4x I 8x IIIH", data)
-    ino, size, blocks = struct.unpack_from("<QQQ", data, 32)
-    times = [struct.unpack_from("<qI", data, 64 + 16 * number) for number in (0, 3, 2)]
-    rdev_major, rdev_minor, major, minor = struct.unpack_from("<4I", data, 128)
-    return struct.pack(
-        "<QQQIII4xQqqq6q24x", os.makedev(major, minor), ino, nlink, mode, uid, gid,
-        os.makedev(rdev_major, rdev_minor), size, block, blocks, *(part for time in times for part in time),
-    )  # fmt: skip

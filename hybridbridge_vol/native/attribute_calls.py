@@ -10,21 +10,16 @@ import struct
 from collections.abc import Callable
 
 from hybridbridge_vol.native import program_memory as memory
-from hybridbridge_vol.native.abi import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, signed32
+from hybridbridge_vol.native.abi import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, failed, signed32
 from hybridbridge_vol.native.answers import Answers
 from hybridbridge_vol.native.itself import Itself
 from hybridbridge_vol.native.nodes import Kind, Node, Nodes
 from hybridbridge_vol.native.notifications import Answer, Call
 from hybridbridge_vol.native.places import Place, Places, Where
 from hybridbridge_vol.native.processes import Processes
+from hybridbridge_vol.native.stat_forms import MODE_AT, stat_of_host, statx_of_stat
 
-_STATX_BASIC = 0x7FF
 _MAX_XATTR = 64 << 10  # XATTR_SIZE_MAX, include/uapi/linux/limits.h
-
-
-def failed(number: int) -> OSError:
-    """The error of that errno."""
-    return OSError(number, os.strerror(number))
 
 
 class AttributeCalls:
@@ -84,7 +79,7 @@ class AttributeCalls:
             return self._stat_of_descriptor(call, int(place.path))
         if place.where is Where.ITSELF:
             return self._itself.stat(call, place.path)
-        return pack_stat(os.stat(place.path, follow_symlinks=False))
+        return stat_of_host(os.stat(place.path, follow_symlinks=False))
 
     def _fstat(self, call: Call, number: int, buffer: int) -> Answer:
         memory.write(call.tid, buffer, self._stat_of_descriptor(call, number))
@@ -93,12 +88,12 @@ class AttributeCalls:
     def _stat_of_descriptor(self, call: Call, number: int) -> bytes:
         node = self._nodes.behind(call.tid, number)
         if node is None or node.kind is Kind.OTHER:
-            return pack_stat(os.stat(f"/proc/{call.tid}/fd/{number}"))
+            return stat_of_host(os.stat(f"/proc/{call.tid}/fd/{number}"))
         return self._stat_of_node(node)
 
     def _stat_of_node(self, node: Node) -> bytes:
         if node.is_host:
-            return pack_stat(os.stat(node.host_path, follow_symlinks=False))
+            return stat_of_host(os.stat(node.host_path, follow_symlinks=False))
         return self._answers.stat(node.path, node.follow)
 
     def _statx(self, call: Call) -> Answer:
@@ -128,7 +123,7 @@ class AttributeCalls:
         path_at, mode = arguments
         follow = not flags & AT_SYMLINK_NOFOLLOW
         place = self._places.of(call, folder, memory.read_path(call.tid, path_at), follow)
-        seen = struct.unpack_from("<I", self._stat_of(call, place, follow), 24)[0]
+        seen = struct.unpack_from("<I", self._stat_of(call, place, follow), MODE_AT)[0]
         executable = stat.S_ISDIR(seen) or seen & 0o111
         if mode & os.X_OK and not executable or mode & os.W_OK and place.where is Where.HOST:
             raise failed(errno.EACCES)
@@ -199,26 +194,3 @@ class AttributeCalls:
             raise failed(errno.ERANGE)
         memory.write(call.tid, buffer, data)
         return len(data)
-
-
-def pack_stat(seen: os.stat_result) -> bytes:
-    """A `struct stat` (arch/x86/include/uapi/asm/stat.h) of a file of the host's."""
-    times = (seen.st_atime_ns, seen.st_mtime_ns, seen.st_ctime_ns)
-    return struct.pack(
-        "<QQQIII4xQqqq6q24x", seen.st_dev, seen.st_ino, seen.st_nlink, seen.st_mode, seen.st_uid, seen.st_gid,
-        seen.st_rdev, seen.st_size, seen.st_blksize, seen.st_blocks,
-        *(part for time in times for part in divmod(time, 1_000_000_000)),
-    )  # fmt: skip
-
-
-def statx_of_stat(data: bytes) -> bytes:
-    """The `struct statx` (include/uapi/linux/stat.h) that says the same."""
-    dev, ino, nlink, mode, uid, gid, rdev, size, block, blocks, *times = struct.unpack_from(
-        "<QQQIII4xQqqq6q", data
-    )
-    atime, mtime, ctime = (struct.pack("<qI4x", *times[at : at + 2]) for at in (0, 2, 4))
-    head = struct.pack(
-        "<IIQIIIH2xQQQQ", _STATX_BASIC, block, 0, nlink & 0xFFFF_FFFF, uid, gid, mode, ino, size, blocks, 0
-    )
-    numbers = struct.pack("<4I", os.major(rdev), os.minor(rdev), os.major(dev), os.minor(dev))
-    return (head + atime + bytes(16) + ctime + mtime + numbers).ljust(256, b"\0")

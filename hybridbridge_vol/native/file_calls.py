@@ -19,6 +19,7 @@ from hybridbridge_vol.native.abi import (
     O_PATH,
     O_TMPFILE,
     O_TRUNC,
+    failed,
     signed32,
 )
 from hybridbridge_vol.native.answers import Answers
@@ -33,11 +34,6 @@ from hybridbridge_vol.native.processes import Processes
 _LAST_WINDOW = 1023
 """Programs that use select(2) have no room for higher numbers (FD_SETSIZE)."""
 _WRITABLE = ("/dev/null", "/dev/zero", "/dev/full", "/dev/tty")
-
-
-def failed(number: int) -> OSError:
-    """The error of that errno."""
-    return OSError(number, os.strerror(number))
 
 
 class FileCalls:

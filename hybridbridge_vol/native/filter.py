@@ -14,7 +14,7 @@ import errno
 import struct
 from collections.abc import Sequence
 
-from hybridbridge_vol.native.abi import FIRST_WINDOW, GUEST_CLOCKS, NUMBERS
+from hybridbridge_vol.native.abi import FIRST_WINDOW, GUEST_CLOCKS, NUMBERS, RUNNING_CLOCKS
 
 _AUDIT_ARCH_X86_64 = 0xC000003E
 _X32_BIT = 0x40000000
@@ -135,7 +135,7 @@ def _conditional() -> dict[str, Code]:
             0, (_ARCH_SET_FS,), _NOTIFY,
             _one_of(0, (_ARCH_SET_GS, _ARCH_GET_FS, _ARCH_GET_GS), _ALLOW, _error(errno.EINVAL)),
         ),
-        "clock_gettime": _one_of(0, GUEST_CLOCKS, _NOTIFY, _ALLOW),
+        "clock_gettime": _one_of(0, GUEST_CLOCKS + RUNNING_CLOCKS, _NOTIFY, _ALLOW),
         "personality": _one_of(0, (0xFFFF_FFFF,), _ALLOW, refused),
         "sched_setaffinity": _one_of(0, (0,), _ALLOW, refused),
         "socketpair": _one_of(0, (_AF_UNIX,), _ALLOW, _error(errno.EAFNOSUPPORT)),

@@ -15,6 +15,8 @@ import tempfile
 from collections.abc import Iterable
 from functools import lru_cache
 
+from hybridbridge_vol.native.abi import failed
+
 _LIBRARY_FOLDERS = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib")
 _DATA_FOLDERS = (
     "/usr/share/terminfo", "/lib/terminfo", "/etc/terminfo", "/usr/share/locale", "/usr/lib/locale",
@@ -83,7 +85,7 @@ class HostFiles:
                 continue
             links += 1
             if links > _MAX_LINKS:
-                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+                raise failed(errno.ELOOP)
             todo = [name for name in target.split("/") if name not in ("", ".")] + todo
             if target.startswith("/"):
                 done = ""

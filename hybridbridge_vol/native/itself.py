@@ -7,6 +7,7 @@ import os
 import stat
 import struct
 
+from hybridbridge_vol.native.abi import failed
 from hybridbridge_vol.native.dirents import dirents, renumbered
 from hybridbridge_vol.native.nodes import NAME, Kind, Node, Nodes
 from hybridbridge_vol.native.notifications import Call
@@ -32,11 +33,11 @@ class Itself:
             kind = stat.S_IFLNK if path.endswith("fd") else stat.S_IFREG
             names = sorted(os.listdir(real), key=int)
             content = renumbered(dirents((name, int(name) + 2, kind) for name in names))
-            return self._nodes.make(path, Kind.DIRECTORY, content)
+            return self._nodes.make(path, Kind.DIRECTORY, content, host_path=real)
         if path == "/proc/self/exe":
-            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+            raise failed(errno.EACCES)
         with open(real, "rb") as file:
-            return self._nodes.make(path, Kind.FILE, file.read(_MAX_SIZE))
+            return self._nodes.make(path, Kind.FILE, file.read(_MAX_SIZE), host_path=real)
 
     def stat(self, call: Call, path: str) -> bytes:
         """Its `struct stat`."""

@@ -13,6 +13,7 @@ import stat
 from dataclasses import dataclass
 from enum import Enum
 
+from hybridbridge_vol.native.abi import failed
 from hybridbridge_vol.native.dirents import dirents, renumbered
 
 _MFD_CLOEXEC, _MFD_ALLOW_SEALING = 1, 2
@@ -51,8 +52,8 @@ class Node:
     follow: bool = True
     error: int = 0
     host_path: str = ""
-    """Of a file of the examiner's machine that the program may have: where it is. `path` is the program's
-    name for it."""
+    """Of a file of the examiner's machine that the program may have, or of its own process: where it is.
+    `path` is the program's name for it."""
     charged: int = 0
     """Bytes of memory that its memfd takes."""
 
@@ -109,7 +110,7 @@ class Nodes:
             return self._add(Node(path, Kind.FILE, fd, os.fstat(fd).st_size, host_path=host_path), 0)
         try:
             if not stat.S_ISDIR(mode):
-                raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+                raise failed(errno.EACCES)
             with os.scandir(fd) as found:
                 content = dirents((entry.name, entry.inode(), _mode_of(entry)) for entry in found)
             return self.make(path, Kind.DIRECTORY, renumbered(content), host_path=host_path)
@@ -136,11 +137,11 @@ class Nodes:
     def behind(self, tid: int, number: int) -> Node | None:
         """The node behind a descriptor of a thread's; None if it is something else. OSError EBADF."""
         if number < 0:
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+            raise failed(errno.EBADF)
         try:
             found = os.stat(f"/proc/{tid}/fd/{number}")
         except OSError:
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF)) from None
+            raise failed(errno.EBADF) from None
         return self._nodes.get((found.st_dev, found.st_ino))
 
     def close(self) -> None:

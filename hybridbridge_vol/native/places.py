@@ -10,7 +10,7 @@ import stat
 from enum import Enum
 from typing import NamedTuple
 
-from hybridbridge_vol.native.abi import AT_FDCWD
+from hybridbridge_vol.native.abi import AT_FDCWD, failed
 from hybridbridge_vol.native.answers import Answers
 from hybridbridge_vol.native.host_files import HostFiles, is_library_name
 from hybridbridge_vol.native.nodes import Kind, Nodes
@@ -48,8 +48,8 @@ class Place(NamedTuple):
     path: str
 
 
-def _not_found() -> FileNotFoundError:
-    return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+def _not_found() -> OSError:
+    return failed(errno.ENOENT)
 
 
 class Places:
@@ -86,7 +86,7 @@ class Places:
             return self._processes.of(call.tid).folder
         node = self._nodes.behind(call.tid, number)
         if node is None or node.kind not in (Kind.DIRECTORY, Kind.NAME):
-            raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            raise failed(errno.ENOTDIR)
         return node.path
 
     def _of_image(self, call: Call, path: str, follow: bool) -> Place:
@@ -101,7 +101,7 @@ class Places:
             if resolved == path:
                 return Place(Where.IMAGE, resolved)
             path = resolved
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        raise failed(errno.ELOOP)
 
     def _own(self, call: Call, path: str, follow: bool) -> Place | str | None:
         """What is the program's own; or another path that means the same; None: neither."""
@@ -155,7 +155,7 @@ class Places:
                 continue
             links += 1
             if links > _MAX_LINKS:
-                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+                raise failed(errno.ELOOP)
             todo = [name for name in target.split("/") if name not in ("", ".")] + todo
             if target.startswith("/"):
                 done = ""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import errno
-import os
 import struct
 from collections.abc import Callable
 
 from hybridbridge_vol.native import program_memory as memory
-from hybridbridge_vol.native.abi import signed32
+from hybridbridge_vol.native.abi import CLONE_THREAD, NUMBERS, failed, signed32
 from hybridbridge_vol.native.answers import Answers
 from hybridbridge_vol.native.notifications import Answer, Call, Special
 from hybridbridge_vol.native.processes import Processes
@@ -57,13 +56,13 @@ class ProcessCalls:
         if pid != -1 and self._is_own(call, abs(pid)):
             return Special.CONTINUE
         if number:
-            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+            raise failed(errno.EPERM)
         return self._once("kill", pid, 0)
 
     def _signal_thread(self, call: Call, number: int) -> Answer:
         if self._is_own(call, signed32(number)):
             return Special.CONTINUE
-        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        raise failed(errno.EPERM)
 
     def _once(self, name: str, *arguments: int) -> int:
         return self._answers.once(
@@ -121,7 +120,7 @@ class ProcessCalls:
         if self._is_own(call, signed32(pid)):
             return Special.CONTINUE
         if new:
-            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+            raise failed(errno.EPERM)
         memory.write(call.tid, old, self._structure("prlimit64", 16, signed32(pid), signed32(what), 0))
         return 0
 
@@ -144,6 +143,8 @@ class ProcessCalls:
         return 0
 
     def _clone(self, call: Call) -> Answer:
+        if call.number == NUMBERS["clone"] and call.arguments[0] & CLONE_THREAD:
+            self._processes.of(call.tid).has_threads = True
         if not self._processes.may_have_another():
-            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            raise failed(errno.EAGAIN)
         return Special.CONTINUE

@@ -9,6 +9,7 @@ import signal
 from dataclasses import dataclass, field
 
 from hybridbridge_vol.native import vdso
+from hybridbridge_vol.native.abi import failed
 from hybridbridge_vol.native.launch import take_descriptor
 from hybridbridge_vol.native.notifications import Call
 
@@ -28,6 +29,9 @@ class Process:
     pidfd: int = -1
     loader: range | None = None
     """Where its dynamic linker lies; None: not known yet."""
+    clock_base: int = -1
+    """CLOCK_MONOTONIC of the host, in nanoseconds, when it first asked for it; -1: it has not."""
+    has_threads: bool = False
     threads: set[int] = field(default_factory=set)
 
 
@@ -75,7 +79,8 @@ class Processes:
 
     def becomes_another(self, tid: int) -> None:
         """The process executes another program now."""
-        self.of(tid).loader = None
+        process = self.of(tid)
+        process.loader, process.clock_base, process.has_threads = None, -1, False
 
     def may_have_another(self) -> bool:
         """Whether one more process or thread may be started."""
@@ -148,7 +153,7 @@ def _pid_and_parent(tid: int) -> tuple[int, int]:
         status = _status(tid)
         return status[b"Tgid"], status[b"PPid"]
     except (OSError, KeyError):
-        raise OSError(errno.ESRCH, os.strerror(errno.ESRCH)) from None
+        raise failed(errno.ESRCH) from None
 
 
 def _loader_of(pid: int) -> range:

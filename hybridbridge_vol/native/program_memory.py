@@ -6,6 +6,8 @@ import ctypes
 import errno
 import os
 
+from hybridbridge_vol.native.abi import failed
+
 MAX_PATH = 4096
 """PATH_MAX, include/uapi/linux/limits.h."""
 MAX_READ = 4 << 20
@@ -46,14 +48,14 @@ def read_exactly(tid: int, vaddr: int, size: int) -> bytes:
     """The same; EFAULT if any of them is missing."""
     data = read(tid, vaddr, size)
     if len(data) != size:
-        raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
+        raise failed(errno.EFAULT)
     return data
 
 
 def read_path(tid: int, vaddr: int) -> str:
     """A path. OSError EFAULT, ENAMETOOLONG."""
     if not vaddr:
-        raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
+        raise failed(errno.EFAULT)
     found = b""
     while len(found) < MAX_PATH:
         part = read(tid, vaddr, min(256, _PAGE - vaddr % _PAGE))
@@ -62,7 +64,7 @@ def read_path(tid: int, vaddr: int) -> str:
             return os.fsdecode(found + part[:end])
         found += part
         vaddr += len(part)
-    raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+    raise failed(errno.ENAMETOOLONG)
 
 
 def write(tid: int, vaddr: int, data: bytes) -> None:
@@ -73,4 +75,4 @@ def write(tid: int, vaddr: int, data: bytes) -> None:
     local, remote = _Iovec(ctypes.addressof(source), len(data)), _Iovec(vaddr, len(data))
     count = _LIBC.process_vm_writev(tid, ctypes.byref(local), 1, ctypes.byref(remote), 1, 0)
     if count != len(data):
-        raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
+        raise failed(errno.EFAULT)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from hybridbridge_vol.guest.session import Session
 from hybridbridge_vol.native import program_memory as memory
-from hybridbridge_vol.native.abi import signed32
+from hybridbridge_vol.native.abi import failed, signed32
 from hybridbridge_vol.native.notifications import Answer, Call, NewDescriptor, Special
 from hybridbridge_vol.native.processes import Processes
 from hybridbridge_vol.native.sockets import NETLINK_ROUTE, ProgramSocket, Received
@@ -34,11 +34,6 @@ _IFREQ_IOCTLS = frozenset((
 _IFCONF, _GARP = 0x8912, 0x8954
 _IFREQ_SIZE, _ARPREQ_SIZE = 40, 68
 MAX_SOCKETS = 128
-
-
-def failed(number: int) -> OSError:
-    """The error of that errno."""
-    return OSError(number, os.strerror(number))
 
 
 class SocketCalls:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import errno
-import os
 import struct
+import time
 from collections.abc import Callable
 
 from hybridbridge_vol.guest.abi import SYSINFO_SIZE, UNAME_SIZE
 from hybridbridge_vol.guest.proxy_calls import BUFFER_SIZE
 from hybridbridge_vol.native import program_memory as memory
 from hybridbridge_vol.native import vdso
-from hybridbridge_vol.native.abi import CLOCK_BOOTTIME, CLOCK_REALTIME
+from hybridbridge_vol.native.abi import CLOCK_BOOTTIME, CLOCK_REALTIME, RUNNING_CLOCKS, failed
 from hybridbridge_vol.native.answers import Answers
 from hybridbridge_vol.native.notifications import Answer, Call, Special
 from hybridbridge_vol.native.processes import Processes
@@ -20,6 +20,8 @@ _TIMESPEC = struct.Struct("<qq")
 _LOG_READ, _LOG_READ_ALL, _LOG_READ_CLEAR, _LOG_UNREAD, _LOG_SIZE = 2, 3, 4, 9, 10
 """SYSLOG_ACTION_*, include/linux/syslog.h."""
 _TICKS_PER_SECOND = 100  # USER_HZ
+_SECOND = 1_000_000_000
+"""In nanoseconds."""
 
 
 class SystemCalls:
@@ -34,7 +36,7 @@ class SystemCalls:
             "uname": lambda call: self._put(call, 0, self._structure("newuname", UNAME_SIZE, "home")),
             "sysinfo": lambda call: self._put(call, 0, self._structure("sysinfo", SYSINFO_SIZE, "twin")),
             "syslog": self._syslog,
-            "clock_gettime": lambda call: self._put(call, 1, self._clock(call.arguments[0] & 0xFFFF_FFFF)),
+            "clock_gettime": self._clock_gettime,
             "gettimeofday": self._gettimeofday,
             "time": self._time,
             "times": self._times,
@@ -61,7 +63,7 @@ class SystemCalls:
     def _syslog(self, call: Call) -> Answer:
         action, buffer, size = call.arguments[0] & 0xFFFF_FFFF, call.arguments[1], call.arguments[2]
         if action not in (_LOG_READ, _LOG_READ_ALL, _LOG_READ_CLEAR, _LOG_UNREAD, _LOG_SIZE):
-            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+            raise failed(errno.EPERM)
         if action in (_LOG_UNREAD, _LOG_SIZE):
             return self._answers.once(
                 ("syslog", action), lambda: self._proxy.checked("syslog", "syslog", action, 0, 0, side="twin")
@@ -80,6 +82,20 @@ class SystemCalls:
             return self._proxy.answer(name, _TIMESPEC.size)
 
         return self._answers.once(("clock", number), ask)
+
+    def _clock_gettime(self, call: Call) -> Answer:
+        number = call.arguments[0] & 0xFFFF_FFFF
+        if number not in RUNNING_CLOCKS:
+            return self._put(call, 1, self._clock(number))
+        process = self._processes.of(call.tid)
+        if process.has_threads:  # they wait for each other until moments of this clock, by the host's kernel
+            return Special.CONTINUE
+        now = time.monotonic_ns()
+        if process.clock_base < 0:
+            process.clock_base = now
+        seconds, nanoseconds = _TIMESPEC.unpack(self._clock(number))
+        passed = seconds * _SECOND + nanoseconds + now - process.clock_base
+        return self._put(call, 1, _TIMESPEC.pack(*divmod(passed, _SECOND)))
 
     def _gettimeofday(self, call: Call) -> Answer:
         seconds, nanoseconds = _TIMESPEC.unpack(self._clock(CLOCK_REALTIME))
@@ -100,7 +116,7 @@ class SystemCalls:
         seconds, nanoseconds = _TIMESPEC.unpack(self._clock(CLOCK_BOOTTIME))
         if call.arguments[0]:
             self._put(call, 0, bytes(32))
-        return int(seconds * _TICKS_PER_SECOND + nanoseconds // (1_000_000_000 // _TICKS_PER_SECOND))
+        return int(seconds * _TICKS_PER_SECOND + nanoseconds // (_SECOND // _TICKS_PER_SECOND))
 
     def _sleep(self, call: Call) -> Answer:
         """Time stands still: nobody need wait for it. But a thread that another one waits for would spin."""
