@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import tempfile
 from pathlib import Path
@@ -11,10 +12,17 @@ from hybridbridge_vol.kernel_file.packages import members
 from samples.apt import cache_folder, download, own_suite, with_libraries
 
 PACKAGES = (
-    "coreutils", "findutils", "procps", "kmod", "iproute2", "net-tools", "util-linux", "util-linux-extra", "mount",
-    "hostname", "sysstat", "lsof", "busybox-static", "dash",
+    "coreutils", "findutils", "procps", "kmod", "iproute2", "net-tools", "util-linux", "util-linux-extra",
+    "mount", "hostname", "sysstat", "lsof", "busybox-static", "dash",
 )  # fmt: skip
-_WANTED = ("bin/*", "sbin/*", "usr/bin/*", "usr/sbin/*", "lib/x86_64-linux-gnu/*", "usr/lib/x86_64-linux-gnu/*")
+_WANTED = (
+    "bin/*",
+    "sbin/*",
+    "usr/bin/*",
+    "usr/sbin/*",
+    "lib/x86_64-linux-gnu/*",
+    "usr/lib/x86_64-linux-gnu/*",
+)
 _OF_THE_HOST = ("libc6_", "libcrypt1_", "libgcc-s1_", "gcc-12-base_", "libc-bin_")
 """Packages that every machine has, and whose files must fit its dynamic linker."""
 
@@ -28,9 +36,7 @@ def tools_folder() -> Path:
         for path in download(with_libraries(PACKAGES, suites), suites)
         if not path.name.startswith(_OF_THE_HOST)
     ]
-    names = "-".join(sorted(path.name for path in packages))
-    import hashlib
-
+    names = " ".join(sorted(path.name for path in packages))
     folder = cache_folder() / "tools" / hashlib.sha256(names.encode()).hexdigest()[:12]
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
