@@ -116,3 +116,7 @@ class RecoverError(HybridBridgeError):
 
 class HostLacks(HybridBridgeError):
     """This machine lacks what running a program on an image needs; the message says how to get it."""
+
+
+class TimedOut(HybridBridgeError):
+    """A program that ran on an image did not end in the time that it was given."""

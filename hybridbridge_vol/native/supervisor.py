@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from hybridbridge_vol.errors import CallRolledBack, HybridBridgeError
+from hybridbridge_vol.errors import CallRolledBack, HybridBridgeError, TimedOut
 from hybridbridge_vol.guest.session import Session
 from hybridbridge_vol.native.abi import NAMES
 from hybridbridge_vol.native.answers import Answers
@@ -25,10 +25,6 @@ from hybridbridge_vol.native.socket_calls import SocketCalls
 from hybridbridge_vol.native.system_calls import SystemCalls
 
 Trace = Callable[[Call, Answer], None]
-
-
-class TimedOut(HybridBridgeError):
-    """A program did not end in its time."""
 
 
 class Supervisor:

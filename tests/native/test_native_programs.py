@@ -10,8 +10,8 @@ from generations import GENERATIONS, Lab
 from native_runs import Run, hb_exec
 from native_truth import EXACT, REDUCED, differences
 
-from hybridbridge_vol.errors import OptionError
-from hybridbridge_vol.native.supervisor import TimedOut
+import hybridbridge_vol
+from hybridbridge_vol.errors import OptionError, TimedOut
 
 IMAGE = "6.12"
 QUICK = (
@@ -133,6 +133,20 @@ def test_a_container_from_inside(lab: Lab) -> None:
     name, count = done.stdout.split()
     assert name != truth.command("hostname").strip()
     assert 0 < int(count) < 20
+
+
+def test_programs_run_from_python(lab: Lab) -> None:
+    with hybridbridge_vol.open(lab.sample(IMAGE).dump, lab.store.root) as snapshot:
+        done = snapshot.exec(
+            ["sh", "-c", "cat; uname -n; echo $A; exit 3"], stdin=b"in\n", environment={"A": "b"}
+        )
+        assert done.status == 3 and done.stderr == b""
+        assert done.stdout.split() == [
+            b"in",
+            lab.sample(IMAGE).truth.command("hostname").strip().encode(),
+            b"b",
+        ]
+        assert [row.pid for row in snapshot.ps()]  # the session goes on
 
 
 def test_the_program_ends_with_its_supervisor(lab: Lab) -> None:
