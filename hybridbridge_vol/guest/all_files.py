@@ -146,6 +146,9 @@ class GuestFiles:
 
     def statx(self, path: str, follow: bool = False) -> bytes:
         """The attributes as the kernel writes them: a `struct statx`."""
+        routed = self._route(path)
+        if routed is None:
+            return self._kernel_files.statx(path, follow)
         with self._named(path, follow) as file:
             return self._reader.statx(file)
 

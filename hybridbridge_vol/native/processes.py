@@ -125,15 +125,18 @@ class Processes:
 
     def end_all(self) -> None:
         """Kill what is left of the program, its background processes too."""
+        killed: set[int] = set()
         for _ in range(_MAX_ROUNDS):  # new ones may be started meanwhile
             living = self.living()
             if not living:
                 break
+            killed |= living.keys()
             for pid in living:
                 with contextlib.suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
-                with contextlib.suppress(OSError):
-                    os.waitpid(pid, os.WNOHANG)
+        for pid in killed:
+            with contextlib.suppress(OSError):  # those that have become this process's children
+                os.waitpid(pid, 0)
         for process in list(self._known.values()):
             self._forget(process)
 
