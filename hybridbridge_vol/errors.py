@@ -112,3 +112,11 @@ class HybridBridgeWarning(UserWarning):
 
 class RecoverError(HybridBridgeError):
     """Recovered files cannot be stored where they should be."""
+
+
+class HostLacks(HybridBridgeError):
+    """This machine lacks what running a program on an image needs; the message says how to get it."""
+
+
+class TimedOut(HybridBridgeError):
+    """A program that ran on an image did not end in the time that it was given."""

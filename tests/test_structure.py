@@ -28,6 +28,7 @@ LAYERS = (
     ("toolkit",),
     ("check",),
     ("tools",),
+    ("native",),
     ("workflow",),
     ("api", "lab", "progress"),
     ("cli", "volatility_plugin"),

@@ -19,9 +19,10 @@ import errno
 import io
 import os
 import stat
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from hybridbridge_vol.api.guest_file import GuestFile
 from hybridbridge_vol.api.methods import ToolMethods
@@ -33,6 +34,9 @@ from hybridbridge_vol.toolkit.cells import as_python
 from hybridbridge_vol.toolkit.reading import in_guest
 from hybridbridge_vol.units import Progress
 from hybridbridge_vol.workflow.describe_image import SnapshotInfo, facts_of
+
+if TYPE_CHECKING:
+    from hybridbridge_vol.native.capture import Completed
 
 _BUFFER_SIZE = 1 << 16
 
@@ -91,6 +95,28 @@ class Snapshot(ToolMethods):
             return self.session().files.xattrs(in_guest(path))[name]
         except KeyError:
             raise OSError(errno.ENODATA, os.strerror(errno.ENODATA), path) from None
+
+    def exec(
+        self,
+        arguments: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        seconds: float | None = None,
+        environment: Mapping[str, str] | None = None,
+        tools: str | os.PathLike[str] | None = None,
+    ) -> Completed:
+        """Run an unmodified program of this machine, whose questions about the system the image answers (see
+        docs/exec.md); its status, standard output and error. `tools`: a folder to look for programs first;
+        `environment`: variables for it, which gets none of this process's.
+
+        Raises errors.HostLacks if this machine cannot confine it, OptionError if there is no such program,
+        TimedOut after `seconds`.
+        """
+        from hybridbridge_vol.native.capture import capture  # most scripts run no program
+        from hybridbridge_vol.native.run import Options
+
+        folder = None if tools is None else os.fspath(tools)
+        return capture(self.session(), arguments, stdin, Options(folder, environment or {}, seconds))
 
     @property
     def path(self) -> str:

@@ -20,6 +20,8 @@ from hybridbridge_vol.toolkit.tool import error_text
 COMMANDS = {
     "info": "identify a memory image and find the trusted kernel that fits it",
     "run": "run a tool on an image: processes, sockets, modules, files of /proc and /sys",
+    "exec": "run an unmodified program of this machine on an image: ps, ss, ip, lsof ...",
+    "shell": "run an interactive shell in an image",
     "recover": "store the content of the guest's files, with a manifest",
     "mount": "mount the guest's files read-only",
     "trust": "add, list, show and remove trusted kernels",

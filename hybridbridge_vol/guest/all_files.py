@@ -12,7 +12,7 @@ from functools import partial
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest import magic_links
 from hybridbridge_vol.guest.descriptors import OpenFile
-from hybridbridge_vol.guest.file_attributes import FileAttributes
+from hybridbridge_vol.guest.file_attributes import FileAttributes, parse_statx
 from hybridbridge_vol.guest.file_content import IncompleteDirectory, IncompleteFile, Piece, PieceKind, merged
 from hybridbridge_vol.guest.file_extents import Extent
 from hybridbridge_vol.guest.file_reader import FileReader, Opener
@@ -28,6 +28,7 @@ _BELOW_A_LINK = re.compile(
     r"(/proc/(?:self|thread-self|[0-9]+)(?:/task/[0-9]+)?/(?:cwd|root|fd/[0-9]+))/(.+)", re.DOTALL
 )
 _O_PATH, _O_NOFOLLOW, _O_NONBLOCK = 0o10000000, 0o400000, 0o4000
+_DIRENTS_SIZE = 64 << 10
 MAX_CONTENT_SIZE = 1 << 30
 """Bytes of a file that `read` gives as one value; `pieces` has no such limit."""
 
@@ -187,13 +188,40 @@ class GuestFiles:
 
     def attributes(self, path: str, follow: bool = False) -> FileAttributes:
         """See `guest.kernel.Files`."""
-        routed, inode = self._route(path), vaddr_of(path)
-        if inode is not None:
-            return self._inodes.attributes(inode)
-        if routed is not None:
-            return self._root_files.attributes(*routed, follow)
-        with self._kernel_files.open(path, _O_PATH | (0 if follow else _O_NOFOLLOW)) as file:
-            return self._reader.attributes(file)
+        inode = vaddr_of(path)
+        return parse_statx(self.statx(path, follow)) if inode is None else self._inodes.attributes(inode)
+
+    def statx(self, path: str, follow: bool = False) -> bytes:
+        """The attributes as the kernel writes them: a `struct statx`."""
+        if self._route(path) is None:
+            return self._kernel_files.statx(path, follow)
+        with self._named(path, follow) as file:
+            return self._reader.statx(file)
+
+    def statfs(self, path: str) -> bytes:
+        """statfs(2): the `struct statfs` of the file system that a path leads to."""
+        with self._named(path, True) as file:
+            return self._reader.statfs(file)
+
+    def directory(self, path: str) -> Iterator[bytes]:
+        """A directory as getdents64(2) writes it, in parts. OSError or CallRolledBack in the middle if
+        memory does not hold all of it."""
+        routed = self._route(path)
+        opened: AbstractContextManager[OpenFile] = (
+            self._kernel_files.open_directory(path)
+            if routed is None
+            else self._root_files.opened_to_read(*routed)
+        )
+        with opened as file:
+            while part := file.raw_entries(_DIRENTS_SIZE):
+                yield part
+
+    def _named(self, path: str, follow: bool) -> OpenFile:
+        """What a path leads to, as O_PATH opens it."""
+        routed, flags = self._route(path), _O_PATH | (0 if follow else _O_NOFOLLOW)
+        if routed is None:
+            return self._kernel_files.open(path, flags)
+        return self._root_files.open(*routed, flags)
 
     def attributes_in(self, path: str, names: Iterable[str]) -> dict[str, FileAttributes]:
         """See `guest.kernel.Files`."""

@@ -133,8 +133,12 @@ class OpenFile:
     def entries(self, size: int) -> list[tuple[int, str]]:
         """`(position behind it, name)` of the next entries of a directory, as many as `size` bytes take;
         empty at its end."""
+        return list(directory_entries(self.raw_entries(size)))
+
+    def raw_entries(self, size: int) -> bytes:
+        """The same as getdents64(2) writes them: `struct linux_dirent64`s."""
         count = self._call("getdents64", self._proxy.buffer(), size)
-        return list(directory_entries(self._proxy.answer(f"getdents64 {self.path}", min(count, size))))
+        return self._proxy.answer(f"getdents64 {self.path}", min(count, size))
 
     def _call(self, name: str, *arguments: int) -> int:
         return self._proxy.checked(self.path, name, self.number, *arguments)

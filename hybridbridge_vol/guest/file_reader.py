@@ -19,6 +19,8 @@ from hybridbridge_vol.units import PAGE_SIZE
 
 _AT_EMPTY_PATH = 0x1000
 _LONGEST_LINK = 4096
+STATFS_SIZE = 120
+"""Bytes of `struct statfs` (include/uapi/asm-generic/statfs.h)."""
 _SEEK_DATA, _SEEK_HOLE = 3, 4
 MAX_ROLLBACKS = 8
 """Calls about one file that may end badly before the rest of it is given up."""
@@ -49,11 +51,20 @@ class FileReader:
 
     def attributes(self, file: OpenFile) -> FileAttributes:
         """statx(2) of an open file, by the twin's code."""
+        return parse_statx(self.statx(file))
+
+    def statx(self, file: OpenFile) -> bytes:
+        """The same as the kernel writes it: a `struct statx`."""
         name, buffer = self._proxy.put_path(""), self._proxy.buffer()
         self._proxy.checked(
             file.path, "statx", file.number, name, _AT_EMPTY_PATH, STATX_ALL, buffer, side="twin"
         )
-        return parse_statx(self._proxy.answer(f"lstat {file.path}", STATX_SIZE))
+        return self._proxy.answer(f"lstat {file.path}", STATX_SIZE)
+
+    def statfs(self, file: OpenFile) -> bytes:
+        """fstatfs(2) of an open file, by the twin's code: a `struct statfs`."""
+        self._proxy.checked(file.path, "fstatfs", file.number, self._proxy.buffer(), side="twin")
+        return self._proxy.answer(f"statfs {file.path}", STATFS_SIZE)
 
     def link_target(self, file: OpenFile) -> str:
         """readlink(2) of a symbolic link that is open by O_PATH."""

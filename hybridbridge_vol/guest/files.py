@@ -11,6 +11,7 @@ from hybridbridge_vol.guest import magic_links
 from hybridbridge_vol.guest.abi import STAT_SIZE, directory_entries, parse_stat
 from hybridbridge_vol.guest.descriptors import LARGEST_READ, Descriptors, OpenFile
 from hybridbridge_vol.guest.endless import joined
+from hybridbridge_vol.guest.file_attributes import STATX_ALL, STATX_SIZE
 from hybridbridge_vol.guest.mounting import Mounts
 from hybridbridge_vol.guest.prefetch import Prefetch
 from hybridbridge_vol.guest.proxy_calls import AT_FDCWD, ProxyCalls
@@ -65,6 +66,13 @@ class SnapshotFiles:
         self._proxy.checked(path, "newfstatat", AT_FDCWD, name, buffer, flags, side=side)
         return parse_stat(self._proxy.answer(f"{call} {path}", STAT_SIZE))
 
+    def statx(self, path: str, follow: bool) -> bytes:
+        """The same as statx(2) has it: a `struct statx`."""
+        side, flags = ("twin", 0) if follow else ("home", _AT_SYMLINK_NOFOLLOW)
+        name, buffer = self._named(path), self._proxy.buffer()
+        self._proxy.checked(path, "statx", AT_FDCWD, name, flags, STATX_ALL, buffer, side=side)
+        return self._proxy.answer(f"statx {path}", STATX_SIZE)
+
     def _named(self, path: str) -> int:
         """Put a path that may be looked up into user memory, and mount what it leads through; its virtual
         address."""
@@ -111,6 +119,10 @@ class SnapshotFiles:
         with self.open(path, flags) as file:
             self._proxy.labels.forget(path)
             yield file
+
+    def open_directory(self, path: str) -> OpenFile:
+        """Open a directory to list it. Errors as for `open`."""
+        return self.open(path, _O_RDONLY | _O_DIRECTORY)
 
     def _entries(self, path: str) -> list[tuple[int, str]]:
         """All entries of a directory, each with the position behind it."""

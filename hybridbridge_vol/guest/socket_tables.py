@@ -6,6 +6,7 @@ has loaded only if somebody asked. Otherwise it is added (bridge/modules/added_m
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 
@@ -17,7 +18,13 @@ from hybridbridge_vol.guest.kernel import Files
 from hybridbridge_vol.guest.netlink_dumps import NetlinkDumps
 from hybridbridge_vol.guest.proxy_calls import AT_FDCWD, ProxyCalls
 from hybridbridge_vol.guest.values import HeldSocket
-from hybridbridge_vol.netlink.sock_diag import SOCK_DIAG_BY_FAMILY, Table
+from hybridbridge_vol.netlink.sock_diag import (
+    AF_INET,
+    AF_INET6,
+    ALL_TABLES,
+    SOCK_DIAG_BY_FAMILY,
+    Table,
+)
 from hybridbridge_vol.procfs.net import parse_inet_socket
 from hybridbridge_vol.procfs.sources import split_lines
 
@@ -41,6 +48,21 @@ class SnapshotSocketTables:
         for module in table.diag_modules:
             self._need(module)
         return self._dumps.dump(table.source(net_of), SOCK_DIAG_BY_FAMILY, table.request, net_of)
+
+    def need(self, family: int, protocol: int) -> None:
+        """Add the modules that answer for the sockets of a family (AF_*) and, of AF_INET and AF_INET6, a
+        protocol, if there can be such sockets. Nothing happens where that fails: the kernel then answers
+        that it does not know them. What was added stays; open sockets of the proxy task are closed by it."""
+        tables = [table for table in ALL_TABLES if table.family == family]
+        if family in (AF_INET, AF_INET6):
+            tables = [table for table in tables if table.request[1] == protocol]
+        for module in dict.fromkeys(
+            module for table in tables if self._may_exist(table) for module in table.diag_modules
+        ):
+            if module not in self._there and module not in self._failed:
+                self._proxy.caller.roll_back()
+                with contextlib.suppress(OSError, CallRolledBack):
+                    self._need(module)
 
     def held(self, pid: int, fd: int) -> HeldSocket:
         """See `guest.kernel.SocketTables`."""

@@ -92,3 +92,4 @@ OF_FILES = (
     | _of_file("raw", 255, "raw_diag")
 )
 """By the names of the files."""
+ALL_TABLES = (UNIX, VSOCK, XDP, TIPC, SMC, MPTCP, MPTCP6, SCTP, SCTP6, *OF_FILES.values())

@@ -1,0 +1,190 @@
+"""Starting the program: a child that gives up everything it does not need, and then becomes the program.
+
+The filter is installed last. From then on the child makes no call that would wait for the supervisor, but
+execve, which is its first. The supervisor takes the filter's listener out of the child by its number, which
+the child announces before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import resource
+import select
+import signal
+import struct
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, NoReturn
+
+from hybridbridge_vol.errors import HostLacks
+from hybridbridge_vol.native import filter as seccomp_filter
+from hybridbridge_vol.native import landlock
+from hybridbridge_vol.native.abi import FIRST_WINDOW
+from hybridbridge_vol.native.libc import syscall
+
+_SECCOMP, _PIDFD_GETFD, _CAPSET, _PRCTL = 317, 438, 126, 157
+_SET_MODE_FILTER, _GET_NOTIF_SIZES = 1, 3
+_NEW_LISTENER, _WAIT_KILLABLE = 8, 32
+_NO_NEW_PRIVS, _PDEATHSIG = 38, 1
+_CAPABILITY_VERSION_3 = 0x20080522
+_LISTENER_LINK = "anon_inode:seccomp notify"
+_PATIENCE = 30.0
+"""Seconds that the child may need until its filter stands."""
+FAILED_TO_START = 127
+"""The exit status of a child that could not become the program, as a shell's."""
+MAX_OPEN_FILES = 4096
+
+
+class Child(NamedTuple):
+    """A started program. `pidfd` becomes readable when it has ended; `listener` is the descriptor on which
+    its calls arrive."""
+
+    pid: int
+    pidfd: int
+    listener: int
+
+
+def check_host() -> None:
+    """HostLacks, in one line, if this machine cannot confine a program."""
+    if sys.platform != "linux" or os.uname().machine != "x86_64":
+        raise HostLacks("programs can be run on an image on Linux on x86-64 only")
+    release = tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2] if part.isdigit())
+    if release < (5, 14):
+        raise HostLacks(f"Linux {os.uname().release}: running programs on an image needs 5.14 or later")
+    try:
+        syscall("seccomp", _SECCOMP, _GET_NOTIF_SIZES, 0, bytes(6))
+    except OSError as error:
+        raise HostLacks(
+            f"seccomp is not available ({error.strerror}): in a container, allow it "
+            "(--security-opt seccomp=unconfined)"
+        ) from None
+    if not landlock.version():
+        raise HostLacks(
+            "Landlock is not available, and nothing is run without it: add 'landlock' to the kernel's "
+            "lsm= parameter, or in a container allow its system calls"
+        )
+
+
+def start(
+    path: str,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    descriptors: Sequence[int],
+    executable: Sequence[str],
+) -> Child:
+    """Start the program `path`, confined; `descriptors` become its standard input, output and error,
+    `executable` is what it may execute. HostLacks if that cannot be done here."""
+    reading, low = os.pipe()
+    writing = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(low)
+    pid = os.fork()
+    if not pid:
+        os.close(reading)
+        _become(path, arguments, environment, descriptors, executable, writing)
+    os.close(writing)
+    pidfd = os.pidfd_open(pid)
+    try:
+        announced = os.read(reading, 4)
+        if len(announced) != 4:
+            raise HostLacks(os.read(reading, 4096).decode(errors="replace") or "the program did not start")
+        return Child(pid, pidfd, _take_listener(pidfd, struct.unpack("<i", announced)[0], reading))
+    except BaseException:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(pidfd)
+        raise
+    finally:
+        os.close(reading)
+
+
+def take_descriptor(pidfd: int, number: int) -> int:
+    """A copy of another process's descriptor (pidfd_getfd(2)). OSError."""
+    return syscall("pidfd_getfd", _PIDFD_GETFD, pidfd, number, 0)
+
+
+def _take_listener(pidfd: int, number: int, failure: int) -> int:
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            listener = take_descriptor(pidfd, number)
+            if os.readlink(f"/proc/self/fd/{listener}") == _LISTENER_LINK:
+                os.set_inheritable(listener, False)
+                return listener
+            os.close(listener)
+        except OSError as error:
+            if error.errno in (errno.EPERM, errno.ENOSYS):
+                raise HostLacks(
+                    "pidfd_getfd is not permitted: in a container add '--cap-add SYS_PTRACE', elsewhere set "
+                    "kernel.yama.ptrace_scope to 0 or 1"
+                ) from None
+        if select.select([failure], [], [], 0.0005)[0]:
+            text = os.read(failure, 4096).decode(errors="replace")
+            raise HostLacks(text or "the program ended before it was confined")
+        if time.monotonic() > end:
+            raise HostLacks("the program was not confined in time")
+
+
+def _become(
+    path: str,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    descriptors: Sequence[int],
+    executable: Sequence[str],
+    announce: int,
+) -> NoReturn:
+    """In the child. What goes wrong is written to `announce`, which closes when the program runs."""
+    try:
+        _inherit(descriptors, announce)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        hard = max(min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], MAX_OPEN_FILES), FIRST_WINDOW)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 2 * 1024), hard))
+        syscall("prctl", _PRCTL, _PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        syscall("prctl", _PRCTL, _NO_NEW_PRIVS, 1, 0, 0, 0)
+        syscall("capset", _CAPSET, struct.pack("<Ii", _CAPABILITY_VERSION_3, 0), bytes(24))
+        landlock.restrict_self(executable)
+        for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGQUIT, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)
+        program = seccomp_filter.program()
+        holder = ctypes.create_string_buffer(program, len(program))
+        header = struct.pack("<H6xQ", len(program) // 8, ctypes.addressof(holder))
+        listener = os.dup(0)  # the number that the listener gets, being the lowest that is free
+        os.close(listener)
+        os.write(announce, struct.pack("<i", listener))
+        _install(header)
+        os.execve(path, list(arguments), dict(environment))
+    except BaseException as error:  # noqa: BLE001  this child must end, whatever it is
+        text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        name = error.filename if isinstance(error, OSError) and error.filename else arguments[0]
+        os.write(announce, f"{name}: {text}".encode()[:4000])
+    finally:
+        os._exit(FAILED_TO_START)
+
+
+def _inherit(descriptors: Sequence[int], announce: int) -> None:
+    """Nothing of the supervisor's stays open in the program but its three descriptors."""
+    kept = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in descriptors]
+    for number, fd in enumerate(kept):
+        os.dup2(fd, number, inheritable=True)
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2 and int(name) != announce:
+            _close(int(name))
+    os.chdir("/")
+
+
+def _close(fd: int) -> None:
+    with contextlib.suppress(OSError):
+        os.close(fd)
+
+
+def _install(header: bytes) -> None:
+    try:
+        syscall("seccomp", _SECCOMP, _SET_MODE_FILTER, _NEW_LISTENER | _WAIT_KILLABLE, header)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # before Linux 5.19
+            raise
+        syscall("seccomp", _SECCOMP, _SET_MODE_FILTER, _NEW_LISTENER, header)

@@ -1,0 +1,171 @@
+"""What a path of the program's means: where its question goes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import posixpath
+import re
+import stat
+from enum import Enum
+from typing import NamedTuple
+
+from hybridbridge_vol.native.abi import AT_FDCWD, failed
+from hybridbridge_vol.native.answers import Answers
+from hybridbridge_vol.native.host_files import HostFiles, is_library_name
+from hybridbridge_vol.native.nodes import Kind, Nodes
+from hybridbridge_vol.native.notifications import Call
+from hybridbridge_vol.native.processes import Processes
+
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty")
+_STANDARD = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
+_OWN_FD = re.compile(r"/dev/fd/([0-9]{1,9})")
+_OF_ITSELF = re.compile(r"/proc/(self|thread-self|[0-9]+)(/.*)?", re.DOTALL)
+_OWN_FILES = re.compile(r"/(?:fd|fdinfo)(?:/[0-9]{1,9})?|/(?:exe|maps|auxv|smaps|smaps_rollup)")
+_FD_AND_MORE = re.compile(r"/fd/([0-9]{1,9})/(.+)", re.DOTALL)
+_MAX_LINKS = 40  # MAXSYMLINKS, include/linux/namei.h
+
+
+class Where(Enum):
+    """Who answers."""
+
+    IMAGE = 1
+    """The image's kernel. The path has no links but those of /proc and /sys."""
+    HOST = 2
+    """The allow-list of the host's files. The path is the host's, without links."""
+    ITSELF = 3
+    """The program's own process: its descriptors, mappings. The path is below /proc/self."""
+    DEVICE = 4
+    """A device that is the program's own: /dev/null and its like, and its terminal."""
+    DESCRIPTOR = 5
+    """A descriptor of the program's, whose number the path is."""
+
+
+class Place(NamedTuple):
+    """Where a question about a path goes."""
+
+    where: Where
+    path: str
+
+
+def _not_found() -> OSError:
+    return failed(errno.ENOENT)
+
+
+class Places:
+    """Finds places of paths. `terminals` are the paths of the program's own terminal."""
+
+    def __init__(
+        self, answers: Answers, host: HostFiles, nodes: Nodes, processes: Processes, terminals: frozenset[str]
+    ) -> None:
+        self._answers = answers
+        self._host = host
+        self._nodes = nodes
+        self._processes = processes
+        self._terminals = terminals
+
+    def of(self, call: Call, folder: int, path: str, follow: bool = True) -> Place:
+        """The place of a path that is relative to the descriptor `folder`, or to the current directory.
+        `follow`: its last part may be a link. OSError."""
+        if not path:
+            raise _not_found()
+        if not path.startswith("/"):
+            path = posixpath.join(self.folder(call, folder), path)
+        below = self._host.below_prefix(path)
+        if below is not None:
+            return Place(Where.HOST, self._host.resolved(below, follow))
+        if self._processes.is_loader(call) and not path.startswith("/proc/"):
+            if not is_library_name(path):
+                raise _not_found()  # /etc/ld.so.preload: what is loaded is not the image's to say
+            return Place(Where.HOST, self._host.resolved(posixpath.normpath(path), follow))
+        return self._of_image(call, path, follow)
+
+    def folder(self, call: Call, number: int) -> str:
+        """The directory that relative paths begin at."""
+        if number == AT_FDCWD:
+            return self._processes.of(call.tid).folder
+        node = self._nodes.behind(call.tid, number)
+        if node is None or node.kind not in (Kind.DIRECTORY, Kind.NAME):
+            raise failed(errno.ENOTDIR)
+        return node.path
+
+    def _of_image(self, call: Call, path: str, follow: bool) -> Place:
+        for _ in range(_MAX_LINKS):
+            own = self._own(call, path, follow)
+            if isinstance(own, Place):
+                return own
+            if own is not None:
+                path = own
+                continue
+            resolved = self._without_links(path, follow)
+            if resolved == path:
+                return Place(Where.IMAGE, resolved)
+            path = resolved
+        raise failed(errno.ELOOP)
+
+    def _own(self, call: Call, path: str, follow: bool) -> Place | str | None:
+        """What is the program's own; or another path that means the same; None: neither."""
+        if path in _DEVICES or path in self._terminals:
+            return Place(Where.DEVICE, path)
+        found = _OWN_FD.fullmatch(path)
+        number = _STANDARD.get(path) if found is None else int(found[1])
+        if number is not None and follow:
+            return Place(Where.DESCRIPTOR, str(number))
+        if path == "/dev/fd":
+            return "/proc/self/fd"
+        process = _OF_ITSELF.fullmatch(path)
+        if process is None or not self._is_itself(call, process[1]):
+            return None
+        return self._of_itself(call, process[1], process[2] or "", follow)
+
+    def _is_itself(self, call: Call, name: str) -> bool:
+        if not name.isdecimal():
+            return True
+        return int(name) == self._processes.of(call.tid).pid and int(name) not in self._answers.pids
+
+    def _of_itself(self, call: Call, name: str, rest: str, follow: bool) -> Place | str | None:
+        rest = posixpath.normpath(rest) if rest else ""
+        if _OWN_FILES.fullmatch(rest):
+            if rest.startswith("/fd/") and follow:
+                return Place(Where.DESCRIPTOR, rest.rpartition("/")[2])
+            return Place(Where.ITSELF, "/proc/self" + rest)
+        below = _FD_AND_MORE.fullmatch(rest)
+        if below is not None:
+            return posixpath.join(self.folder(call, int(below[1])), below[2])
+        if rest == "/cwd" and not follow:
+            return Place(Where.ITSELF, "/proc/self/cwd")
+        if rest == "/cwd" or rest.startswith("/cwd/"):
+            return self._processes.of(call.tid).folder + rest[4:]
+        return "/proc/self" + rest if name.isdecimal() else None
+
+    def _without_links(self, path: str, follow: bool) -> str:
+        """A path of the image's file systems without links and dots; from /proc and /sys on as it is."""
+        done, todo, links = "", [part for part in path.split("/") if part not in ("", ".")], 0
+        while todo:
+            part = todo.pop(0)
+            if part == "..":
+                done = posixpath.dirname(done) if done else ""
+                continue
+            here = f"{done}/{part}"
+            if here in ("/proc", "/sys"):
+                return posixpath.normpath("/".join([here, *todo]))
+            target = self._link(here) if todo or follow else None
+            if target is None:
+                done = here
+                continue
+            links += 1
+            if links > _MAX_LINKS:
+                raise failed(errno.ELOOP)
+            todo = [name for name in target.split("/") if name not in ("", ".")] + todo
+            if target.startswith("/"):
+                done = ""
+        return done or "/"
+
+    def _link(self, path: str) -> str | None:
+        """Where a link of the image's leads; None if it is none, or nothing is known of it."""
+        try:
+            if not stat.S_ISLNK(self._answers.mode(path, False)):
+                return None
+            return os.fsdecode(self._answers.readlink(path))
+        except OSError:
+            return None

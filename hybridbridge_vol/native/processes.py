@@ -1,0 +1,175 @@
+"""The program's own processes and threads: which belong together, and what each has of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+from dataclasses import dataclass, field
+
+from hybridbridge_vol.native import vdso
+from hybridbridge_vol.native.abi import failed
+from hybridbridge_vol.native.launch import take_descriptor
+from hybridbridge_vol.native.notifications import Call
+
+MAX_PROCESSES = 256
+"""Processes and threads of the program at one time."""
+_COUNT_EVERY = 64
+"""New processes that are granted before those that live are counted."""
+_MAX_ROUNDS = 200
+
+
+@dataclass
+class Process:
+    """A process. `folder` is its current directory, a path of the image's."""
+
+    pid: int
+    folder: str = "/"
+    pidfd: int = -1
+    loader: range | None = None
+    """Where its dynamic linker lies; None: not known yet."""
+    clock_base: int = -1
+    """CLOCK_MONOTONIC of the host, in nanoseconds, when it first asked for it; -1: it has not."""
+    has_threads: bool = False
+    threads: set[int] = field(default_factory=set)
+
+
+class Processes:
+    """All of them. Those whose parent has ended become children of this process meanwhile."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, Process] = {}
+        self._of_thread: dict[int, Process] = {}
+        self._granted = self._alive = 0
+
+    def of(self, tid: int) -> Process:
+        """The process of a thread. OSError if it has ended."""
+        found = self._of_thread.get(tid)
+        if found is None:
+            pid, parent = _pid_and_parent(tid)
+            found = self._known.get(pid)
+            if found is None:
+                found = self._known[pid] = Process(pid)
+                above = self._known.get(parent)
+                if above is not None and parent != pid:
+                    found.folder, found.loader = above.folder, above.loader
+            self._of_thread[tid] = found
+            found.threads.add(tid)
+        return found
+
+    def has(self, pid: int) -> bool:
+        """Whether this is a process of the program's that lives. Those that never asked for anything are not
+        known, and not found."""
+        return pid in self._known and os.path.exists(f"/proc/{pid}")
+
+    def take(self, tid: int, number: int) -> int:
+        """A copy of a descriptor of the program's. OSError."""
+        process = self.of(tid)
+        if process.pidfd < 0:
+            process.pidfd = os.pidfd_open(process.pid)
+        return take_descriptor(process.pidfd, number)
+
+    def is_loader(self, call: Call) -> bool:
+        """Whether the dynamic linker made a call."""
+        process = self.of(call.tid)
+        if process.loader is None:
+            process.loader = _loader_of(process.pid)
+        return call.pc in process.loader
+
+    def becomes_another(self, tid: int) -> None:
+        """The process executes another program now."""
+        process = self.of(tid)
+        process.loader, process.clock_base, process.has_threads = None, -1, False
+
+    def may_have_another(self) -> bool:
+        """Whether one more process or thread may be started."""
+        self._forget_ended()
+        self._granted += 1
+        if self._granted >= _COUNT_EVERY or self._alive + self._granted > MAX_PROCESSES:
+            self._alive, self._granted = sum(self.living().values()), 1
+        return self._alive + self._granted <= MAX_PROCESSES
+
+    def _forget_ended(self) -> None:
+        for process in list(self._known.values()):
+            if not os.path.exists(f"/proc/{process.pid}"):
+                self._forget(process)
+
+    def _forget(self, process: Process) -> None:
+        del self._known[process.pid]
+        for tid in process.threads:
+            self._of_thread.pop(tid, None)
+        if process.pidfd >= 0:
+            os.close(process.pidfd)
+
+    def living(self) -> dict[int, int]:
+        """The program's processes that live, each with how many threads it has: those descendants of this
+        process that have one filter more than it."""
+        children: dict[int, list[int]] = {}
+        threads: dict[int, int] = {}
+        filters = _status(os.getpid()).get(b"Seccomp_filters", 0)
+        for name in os.listdir("/proc"):
+            if name.isdecimal():
+                with contextlib.suppress(OSError):
+                    status = _status(int(name))
+                    children.setdefault(status[b"PPid"], []).append(int(name))
+                    if status[b"Seccomp_filters"] > filters and status[b"Threads"]:
+                        threads[int(name)] = status[b"Threads"]
+        waiting, found = [os.getpid()], dict[int, int]()
+        while waiting:
+            pid = waiting.pop()
+            waiting += children.pop(pid, [])
+            if pid in threads:
+                found[pid] = threads[pid]
+        return found
+
+    def end_all(self) -> None:
+        """Kill what is left of the program, its background processes too."""
+        killed: set[int] = set()
+        for _ in range(_MAX_ROUNDS):  # new ones may be started meanwhile
+            living = self.living()
+            if not living:
+                break
+            killed |= living.keys()
+            for pid in living:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+        for pid in killed:
+            with contextlib.suppress(OSError):  # those that have become this process's children
+                os.waitpid(pid, 0)
+        for process in list(self._known.values()):
+            self._forget(process)
+
+
+def _status(pid: int) -> dict[bytes, int]:
+    """The numbers in /proc/PID/status; one that has ended has no threads. OSError if there is no such
+    process."""
+    with open(f"/proc/{pid}/status", "rb") as file:
+        text = file.read()
+    fields = (line.split(b":", 1) for line in text.splitlines() if b":" in line)
+    found = {name: int(value) for name, value in fields if value.strip().isdigit()}
+    return found | ({b"Threads": 0} if b"\nState:\tZ" in text else {})
+
+
+def _pid_and_parent(tid: int) -> tuple[int, int]:
+    try:
+        status = _status(tid)
+        return status[b"Tgid"], status[b"PPid"]
+    except (OSError, KeyError):
+        raise failed(errno.ESRCH) from None
+
+
+def _loader_of(pid: int) -> range:
+    """The addresses of a process's dynamic linker; none if it has none."""
+    try:
+        base = vdso.auxiliary_vector(pid).get(vdso.AT_BASE, 0)
+        if not base:
+            return range(0)
+        with open(f"/proc/{pid}/maps") as file:
+            mapped = [line.split(None, 5) for line in file]
+    except OSError:
+        return range(0)
+    spans = [(range(*(int(word, 16) for word in fields[0].split("-"))), fields[5:]) for fields in mapped]
+    name = next((name for span, name in spans if span.start == base), [])
+    ends = [span.stop for span, other in spans if span.start >= base and other == name and other]
+    return range(base, max(ends, default=base))

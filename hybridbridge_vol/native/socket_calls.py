@@ -1,0 +1,291 @@
+"""System calls on sockets: netlink requests that ask, and the ioctls of netdevice(7). Nothing else: there is
+no network."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import struct
+from collections.abc import Callable
+
+from hybridbridge_vol.guest.session import Session
+from hybridbridge_vol.native import program_memory as memory
+from hybridbridge_vol.native.abi import failed, signed32
+from hybridbridge_vol.native.notifications import Answer, Call, NewDescriptor, Special
+from hybridbridge_vol.native.processes import Processes
+from hybridbridge_vol.native.sockets import NETLINK_ROUTE, ProgramSocket, Received
+
+_SOCK_TYPE, _SOCK_DGRAM = 0xF, 2
+_MAX_IOVECS = 64
+_MSG_DONTWAIT = 0x40
+_SOL_SOCKET, _SOL_NETLINK = 1, 270
+_SO_TYPE, _SO_ERROR, _SO_SNDBUF, _SO_RCVBUF, _SO_PROTOCOL, _SO_DOMAIN = 3, 4, 7, 8, 38, 39
+_BUFFER = 212992  # net.core.rmem_default
+_FIRST_RTM, _RTM_GET = 16, 2
+"""Of each kind of thing rtnetlink(7) has NEW, DEL, GET and SET, in this order from 16 on."""
+_SOCKET_IOCTLS = range(0x8900, 0x8A00)
+_IFREQ_IOCTLS = frozenset((
+    0x8910, 0x8913, 0x8915, 0x8917, 0x8919, 0x891B, 0x891D, 0x891F, 0x8921, 0x8927, 0x8929, 0x8933, 0x8935,
+    0x8938, 0x8940, 0x8942, 0x8970,
+))  # fmt: skip
+"""SIOCGIF*, include/uapi/linux/sockios.h: those that ask, with a `struct ifreq` of 40 bytes."""
+_IFCONF, _GARP = 0x8912, 0x8954
+_IFREQ_SIZE, _ARPREQ_SIZE = 40, 68
+MAX_SOCKETS = 128
+
+
+class SocketCalls:
+    """`handlers`: by the name of the system call."""
+
+    def __init__(self, session: Session, processes: Processes) -> None:
+        self._session = session
+        self._processes = processes
+        self._sockets: dict[tuple[int, int], ProgramSocket] = {}
+        self.handlers: dict[str, Callable[[Call], Answer]] = {
+            "socket": self._socket,
+            "bind": self._bind,
+            "connect": self._connect,
+            "getsockname": self._getsockname,
+            "getpeername": self._getpeername,
+            "setsockopt": self._setsockopt,
+            "getsockopt": self._getsockopt,
+            "sendto": self._sendto,
+            "sendmsg": self._sendmsg,
+            "recvfrom": self._recvfrom,
+            "recvmsg": self._recvmsg,
+            "ioctl": self._ioctl,
+        }
+
+    def _behind(self, call: Call) -> ProgramSocket | None:
+        """The socket behind the first argument; None if it is another descriptor."""
+        try:
+            found = os.stat(f"/proc/{call.tid}/fd/{signed32(call.arguments[0])}")
+        except OSError:
+            raise failed(errno.EBADF) from None
+        return self._sockets.get((found.st_dev, found.st_ino))
+
+    def _netlink(self, call: Call) -> ProgramSocket:
+        found = self._behind(call)
+        if found is None or not found.is_netlink:
+            raise failed(errno.EACCES)
+        return found
+
+    # --- making and naming --------------------------------------------------------------------------------
+
+    def _socket(self, call: Call) -> Answer:
+        family, kind, protocol = (value & 0xFFFF_FFFF for value in call.arguments[:3])
+        if family not in (socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK):
+            raise failed(errno.EAFNOSUPPORT)
+        if family != socket.AF_NETLINK and kind & _SOCK_TYPE != _SOCK_DGRAM:
+            raise failed(errno.EACCES)
+        if len(self._sockets) >= MAX_SOCKETS:
+            self._forget_closed()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM | kind & socket.SOCK_NONBLOCK)
+        try:
+            made = ProgramSocket(self._session, family, protocol, ours)
+            made.number()
+            found = os.fstat(theirs.fileno())
+            self._sockets[found.st_dev, found.st_ino] = made
+            return NewDescriptor(os.dup(theirs.fileno()), bool(kind & socket.SOCK_CLOEXEC))
+        finally:
+            theirs.close()
+
+    def _forget_closed(self) -> None:
+        """Sockets that the program has closed: their other end has no peer any more."""
+        for key, known in list(self._sockets.items()):
+            try:
+                known.ours.send(b"", _MSG_DONTWAIT)
+            except BlockingIOError:
+                continue
+            except OSError:
+                known.close()
+                del self._sockets[key]
+        if len(self._sockets) >= MAX_SOCKETS:
+            raise failed(errno.EMFILE)
+
+    def _bind(self, call: Call) -> Answer:
+        address = memory.read_exactly(call.tid, call.arguments[1], min(call.arguments[2] & 0xFFFF_FFFF, 128))
+        return self._netlink(call).set("bind", address)
+
+    def _connect(self, call: Call) -> Answer:
+        found = self._behind(call)
+        if found is None or not found.is_netlink:
+            raise failed(errno.ENETUNREACH)
+        return 0  # to the kernel, whom everything is sent to
+
+    def _getsockname(self, call: Call) -> Answer:
+        name = self._netlink(call).name()
+        room = struct.unpack("<i", memory.read_exactly(call.tid, call.arguments[2], 4))[0]
+        memory.write(call.tid, call.arguments[1], name[: max(room, 0)])
+        memory.write(call.tid, call.arguments[2], struct.pack("<i", len(name)))
+        return 0
+
+    def _getpeername(self, call: Call) -> Answer:
+        self._behind(call)
+        raise failed(errno.ENOTCONN)
+
+    def _setsockopt(self, call: Call) -> Answer:
+        found = self._behind(call)
+        level, option, pointer, size = (value & 0xFFFF_FFFF_FFFF_FFFF for value in call.arguments[1:5])
+        if found is None:
+            raise failed(errno.ENOTSOCK)
+        if level != _SOL_NETLINK or not found.is_netlink:
+            return 0
+        value = memory.read_exactly(call.tid, pointer, min(size & 0xFFFF_FFFF, 64))
+        return found.set("setsockopt", value, (level, option))
+
+    def _getsockopt(self, call: Call) -> Answer:
+        found = self._behind(call)
+        if found is None:
+            raise failed(errno.ENOTSOCK)
+        values = {
+            _SO_TYPE: socket.SOCK_RAW if found.is_netlink else socket.SOCK_DGRAM, _SO_ERROR: 0,
+            _SO_SNDBUF: _BUFFER, _SO_RCVBUF: _BUFFER, _SO_PROTOCOL: found.protocol, _SO_DOMAIN: found.family,
+        }  # fmt: skip
+        value = values.get(call.arguments[2] & 0xFFFF_FFFF)
+        if call.arguments[1] & 0xFFFF_FFFF != _SOL_SOCKET or value is None:
+            raise failed(errno.ENOPROTOOPT)
+        memory.write(call.tid, call.arguments[3], struct.pack("<i", value))
+        memory.write(call.tid, call.arguments[4], struct.pack("<i", 4))
+        return 0
+
+    # --- messages -----------------------------------------------------------------------------------------
+
+    def _sendto(self, call: Call) -> Answer:
+        found = self._behind(call)
+        if found is None:  # one of a pair of its own: without an address it can lead nowhere else
+            if call.arguments[4]:
+                raise failed(errno.EACCES)
+            return Special.CONTINUE
+        size = min(call.arguments[2], memory.MAX_READ)
+        return self._request(found, memory.read_exactly(call.tid, call.arguments[1], size))
+
+    def _sendmsg(self, call: Call) -> Answer:
+        found = self._netlink(call)
+        _name, _size, iovecs, count, *_rest = self._header(call)
+        return self._request(found, b"".join(self._gather(call, iovecs, count)))
+
+    def _request(self, found: ProgramSocket, message: bytes) -> int:
+        if not found.is_netlink:
+            raise failed(errno.ENETUNREACH)
+        at = 0
+        while at + 16 <= len(message):
+            size, kind = struct.unpack_from("<IH", message, at)
+            if found.protocol == NETLINK_ROUTE and kind >= _FIRST_RTM and kind & 3 != _RTM_GET:
+                raise failed(errno.EPERM)
+            if size < 16:
+                break
+            at += (size + 3) & ~3
+        sent = found.send(message)
+        if not found.announced:
+            found.announced = True
+            found.ours.send(b"\0", _MSG_DONTWAIT)
+        return sent
+
+    def _header(self, call: Call) -> tuple[int, ...]:
+        data = memory.read_exactly(call.tid, call.arguments[1], 56)
+        return struct.unpack("<QI4xQQQQi4x", data)
+
+    def _gather(self, call: Call, iovecs: int, count: int) -> list[bytes]:
+        parts, total = [], 0
+        for vaddr, size in self._iovecs(call, iovecs, count):
+            total += size
+            if total > memory.MAX_READ:
+                raise failed(errno.EMSGSIZE)
+            parts.append(memory.read_exactly(call.tid, vaddr, size))
+        return parts
+
+    def _iovecs(self, call: Call, vaddr: int, count: int) -> list[tuple[int, int]]:
+        if count > _MAX_IOVECS:
+            raise failed(errno.EMSGSIZE)
+        return list(struct.iter_unpack("<QQ", memory.read_exactly(call.tid, vaddr, 16 * count)))
+
+    def _received(self, call: Call, found: ProgramSocket, size: int, flags: int) -> Received | None:
+        try:
+            return found.receive(size, flags)
+        except BlockingIOError:
+            fd = self._processes.take(call.tid, signed32(call.arguments[0]))
+            try:
+                waits = not fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_NONBLOCK and not flags & _MSG_DONTWAIT
+                if found.announced:
+                    found.announced = False
+                    os.read(fd, 1)
+            finally:
+                os.close(fd)
+            if waits:
+                return None  # nothing will ever come
+            raise
+
+    def _recvfrom(self, call: Call) -> Answer:
+        found = self._behind(call)
+        if found is None:
+            return Special.CONTINUE
+        if not found.is_netlink:
+            raise failed(errno.EAGAIN)
+        got = self._received(call, found, call.arguments[2], call.arguments[3])
+        if got is None:
+            return 0
+        memory.write(call.tid, call.arguments[1], got.data[: call.arguments[2]])
+        if call.arguments[4] and call.arguments[5]:
+            room = struct.unpack("<i", memory.read_exactly(call.tid, call.arguments[5], 4))[0]
+            memory.write(call.tid, call.arguments[4], got.name[: max(room, 0)])
+            memory.write(call.tid, call.arguments[5], struct.pack("<i", len(got.name)))
+        return got.size
+
+    def _recvmsg(self, call: Call) -> Answer:
+        found = self._behind(call)
+        if found is None:
+            return Special.CONTINUE
+        if not found.is_netlink:
+            raise failed(errno.EAGAIN)
+        name, name_room, iovecs, count, control, control_room, _flags = self._header(call)
+        parts = self._iovecs(call, iovecs, count)
+        got = self._received(call, found, sum(size for _vaddr, size in parts), call.arguments[2])
+        if got is None:
+            return 0
+        at = 0
+        for vaddr, size in parts:
+            memory.write(call.tid, vaddr, got.data[at : at + size])
+            at += size
+        if name:
+            memory.write(call.tid, name, got.name[:name_room])
+            memory.write(call.tid, call.arguments[1] + 8, struct.pack("<I", len(got.name)))
+        told = got.control[:control_room] if control else b""
+        if told:
+            memory.write(call.tid, control, told)
+        memory.write(call.tid, call.arguments[1] + 40, struct.pack("<Qi", len(told), got.flags))
+        return got.size
+
+    # --- ioctls -------------------------------------------------------------------------------------------
+
+    def _ioctl(self, call: Call) -> Answer:
+        command, argument = call.arguments[1] & 0xFFFF_FFFF, call.arguments[2]
+        found = self._behind(call)
+        if found is None or command not in _SOCKET_IOCTLS:
+            raise failed(errno.ENOTTY)
+        if command == _IFCONF:
+            return self._ifconf(call, found, argument)
+        size = _ARPREQ_SIZE if command == _GARP else _IFREQ_SIZE
+        if command not in _IFREQ_IOCTLS and command != _GARP:
+            raise failed(errno.EOPNOTSUPP)
+        given = memory.read_exactly(call.tid, argument, size)
+        memory.write(call.tid, argument, found.ioctl(command, given))
+        return 0
+
+    def _ifconf(self, call: Call, found: ProgramSocket, argument: int) -> Answer:
+        room, buffer = struct.unpack("<i4xQ", memory.read_exactly(call.tid, argument, 16))
+        data = found.interfaces(max(room, 0) if buffer else None)
+        if buffer:
+            memory.write(call.tid, buffer, data)
+        memory.write(call.tid, argument, struct.pack("<i", len(data)))
+        return 0
+
+    def close(self) -> None:
+        """Let all of them go: the snapshot's tables forget them."""
+        if self._sockets:
+            self._session.proxy.caller.roll_back()
+        for known in self._sockets.values():
+            known.close()
+        self._sockets.clear()

@@ -1,0 +1,148 @@
+"""Sockets of the program's: each is one of the trusted kernel's, moved to the snapshot.
+
+A call that is rolled back closes them. Each keeps what was set on it, so that it can be made again.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Callable
+from functools import partial
+
+from hybridbridge_vol.bridge.objects.inet_socket import open_inet_socket, socket_ioctl
+from hybridbridge_vol.bridge.objects.netlink_socket import open_netlink_socket
+from hybridbridge_vol.errors import AttachError
+from hybridbridge_vol.guest.descriptors import Descriptor
+from hybridbridge_vol.guest.session import Session
+from hybridbridge_vol.netlink.sock_diag import SOCK_DIAG_BY_FAMILY
+
+NETLINK_ROUTE, NETLINK_SOCK_DIAG, NETLINK_GENERIC = 0, 4, 16
+_MSG_DONTWAIT, _MSG_PEEK, _MSG_TRUNC = 0x40, 0x2, 0x20
+MAX_MESSAGE = 1 << 20
+"""Bytes of one message."""
+_HEADER = struct.Struct("<QI4xQQQQi4x")
+"""struct msghdr: name, its size, iovecs, their number, control, its size, flags."""
+_NAME_AT, _IOVEC_AT, _CONTROL_AT, _DATA_AT = 256, 512, 1024, 4096
+_NAME_SIZE, _CONTROL_SIZE = 128, 512
+_IFCONF, _IFREQ_SIZE, _MAX_IFCONF = 0x8912, 80, 64 << 10
+
+
+class Received:
+    """A message: its bytes, its sender's address, control messages, flags (MSG_*)."""
+
+    def __init__(self, size: int, data: bytes, name: bytes, control: bytes, flags: int) -> None:
+        self.size, self.data, self.name, self.control, self.flags = size, data, name, control, flags
+
+
+class ProgramSocket:
+    """A socket. `ours` is the other end of the pair of which the program has one: that can be polled."""
+
+    def __init__(self, session: Session, family: int, protocol: int, ours: socket.socket) -> None:
+        self.family = family
+        self.protocol = protocol
+        self.ours = ours
+        self.announced = False
+        """Whether the program's end can be read, so that poll(2) says that there are messages."""
+        self._session = session
+        self._proxy = session.proxy
+        self._descriptor: Descriptor | None = None
+        self._set: list[Callable[[int], int]] = []
+
+    @property
+    def is_netlink(self) -> bool:
+        return self.family == socket.AF_NETLINK
+
+    def number(self) -> int:
+        """The proxy task's descriptor, made again if a call that was rolled back has closed it. OSError."""
+        if self._descriptor is None or not self._descriptor.is_open:
+            caller = self._proxy.caller
+            try:
+                opened = (
+                    open_netlink_socket(caller, self.protocol)
+                    if self.is_netlink
+                    else open_inet_socket(caller)
+                )
+            except AttachError as error:
+                raise OSError(errno.EPROTONOSUPPORT, str(error)) from None
+            self._descriptor = Descriptor(caller, opened)
+            for setting in self._set:
+                setting(opened)
+        return self._descriptor.number
+
+    def set(self, call: str, value: bytes, before: tuple[int, ...] = ()) -> int:
+        """bind(2) or setsockopt(2). An address that the kernel chose is kept."""
+
+        def setting(number: int, value: bytes = value) -> int:
+            return self._proxy.raw(call, number, *before, self._proxy.buffer(value), len(value))
+
+        answer = setting(self.number())
+        if answer >= 0:
+            self._set.append(partial(setting, value=self.name()) if call == "bind" else setting)
+        return answer
+
+    def name(self) -> bytes:
+        """getsockname(2)."""
+        number, vaddr = self.number(), self._proxy.buffer(bytes(_NAME_AT) + struct.pack("<i", _NAME_SIZE))
+        self._proxy.checked("getsockname", "getsockname", number, vaddr, vaddr + _NAME_AT)
+        data = self._proxy.answer("getsockname", _NAME_AT + 4)
+        return data[: min(struct.unpack_from("<i", data, _NAME_AT)[0], _NAME_SIZE)]
+
+    def send(self, message: bytes) -> int:
+        """A request. The module that answers it is added first, if the snapshot has not loaded it."""
+        if self.protocol == NETLINK_SOCK_DIAG:
+            self._need_modules(message)
+        number = self.number()
+        vaddr = self._proxy.buffer(message)
+        return self._proxy.checked("netlink", "sendto", number, vaddr, len(message), 0, 0, 0)
+
+    def _need_modules(self, message: bytes) -> None:
+        if len(message) >= 18 and struct.unpack_from("<H", message, 4)[0] == SOCK_DIAG_BY_FAMILY:
+            self._session.sockets.need(message[16], message[17])
+
+    def receive(self, size: int, flags: int) -> Received:
+        """recvmsg(2), without waiting. OSError EAGAIN if there is no message."""
+        size = min(size, MAX_MESSAGE)
+        number, vaddr = self.number(), self._proxy.buffer()
+        header = _HEADER.pack(
+            vaddr + _NAME_AT, _NAME_SIZE, vaddr + _IOVEC_AT, 1, vaddr + _CONTROL_AT, _CONTROL_SIZE, 0
+        )
+        iovec = struct.pack("<QQ", vaddr + _DATA_AT, size)
+        self._proxy.buffer(header.ljust(_IOVEC_AT, b"\0") + iovec)
+        flags = flags & (_MSG_PEEK | _MSG_TRUNC) | _MSG_DONTWAIT
+        count = self._proxy.checked("netlink", "recvmsg", number, vaddr, flags)
+        data = self._proxy.answer("netlink", _DATA_AT + min(count, size))
+        _name, name_size, _iovecs, _count, _control, control_size, out = _HEADER.unpack_from(data)
+        return Received(
+            count,
+            data[_DATA_AT:],
+            data[_NAME_AT : _NAME_AT + min(name_size, _NAME_SIZE)],
+            data[_CONTROL_AT : _CONTROL_AT + min(control_size, _CONTROL_SIZE)],
+            out & ~_MSG_DONTWAIT,
+        )
+
+    def ioctl(self, command: int, argument: bytes) -> bytes:
+        """A question of netdevice(7); its argument afterwards. OSError."""
+        number, vaddr = self.number(), self._proxy.buffer(argument)
+        answer = socket_ioctl(self._proxy.caller, number, command, vaddr)
+        if answer < 0:
+            raise OSError(-answer, os.strerror(-answer))
+        return self._proxy.answer("ioctl", len(argument))
+
+    def interfaces(self, room: int | None) -> bytes:
+        """SIOCGIFCONF: `struct ifreq`s, as many as there is room for; None: only their size."""
+        room_given = _MAX_IFCONF if room is None else min(room, _MAX_IFCONF)
+        number, vaddr = self.number(), self._proxy.buffer()
+        request = struct.pack("<i4xQ", room_given, 0 if room is None else vaddr + _NAME_AT)
+        self._proxy.buffer(request)
+        answer = socket_ioctl(self._proxy.caller, number, _IFCONF, vaddr)
+        if answer < 0:
+            raise OSError(-answer, os.strerror(-answer))
+        data = self._proxy.answer("ioctl", _NAME_AT + room_given)
+        size = min(max(struct.unpack_from("<i", data)[0], 0), room_given)
+        return bytes(size) if room is None else data[_NAME_AT : _NAME_AT + size]
+
+    def close(self) -> None:
+        self.ours.close()

@@ -1,0 +1,25 @@
+"""Programs on the shared images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from generations import Lab
+from native_runs import GUESTS_LOCALE, Run, lacking, runner
+
+_ANYWHERE = ("test_filter.py",)
+_REASON = lacking()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What this machine cannot confine is not run."""
+    for item in items:
+        if Path(__file__).parent == item.path.parent and item.path.name not in _ANYWHERE:
+            item.add_marker(pytest.mark.skipif(bool(_REASON), reason=_REASON))
+
+
+@pytest.fixture
+def run(lab: Lab) -> Run:
+    """`run("6.12", "ps aux")`."""
+    return runner(lab, GUESTS_LOCALE)

@@ -1,0 +1,155 @@
+"""Debian's own programs on an image print what they printed in the guest."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from generations import GENERATIONS, Lab
+from native_runs import Run, hb_exec
+from native_truth import EXACT, REDUCED, differences
+
+import hybridbridge_vol
+from hybridbridge_vol.errors import OptionError, TimedOut
+
+IMAGE = "6.12"
+QUICK = (
+    "uname -a", "hostname", "lsmod", "ps aux", "ip addr", "ip route show table all", "arp -an", "mount",
+    "df -a", "netstat -tulpan", "dmesg", "free", "uptime -s", "ipcs -a", "route -n",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("command", QUICK)
+def test_a_native_tool_prints_what_it_printed_in_the_guest(lab: Lab, run: Run, command: str) -> None:
+    done = run(IMAGE, command)
+    assert done.status == 0 and not done.failures, (done.stderr, done.failures)
+    ours = done.stdout.decode("utf-8", "surrogateescape")
+    assert differences(command, ours, lab.sample(IMAGE).truth.command(command)) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [*EXACT, *REDUCED])
+def test_every_native_tool_prints_what_it_printed_in_the_guest(
+    lab: Lab, run: Run, generation: str, command: str
+) -> None:
+    truth = lab.sample(generation).truth
+    if command not in truth.commands:
+        assert GENERATIONS[generation].light
+        pytest.skip("this guest was not asked")
+    done = run(generation, command)
+    assert done.status == 0 and not done.failures, (done.stderr, done.failures)
+    ours = done.stdout.decode("utf-8", "surrogateescape")
+    assert differences(command, ours, truth.command(command)) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command", ["ps auxww", "ss -tanp", "lsof -n", "ip -d addr", "find /etc -ls", "top -b -n1"]
+)
+def test_three_runs_print_the_same(run: Run, generation: str, command: str) -> None:
+    assert len({run(generation, command).stdout for _ in range(3)}) == 1
+
+
+def test_files_are_the_guests(lab: Lab, run: Run) -> None:
+    session = lab.session(IMAGE)
+    assert run(IMAGE, "cat /etc/passwd").stdout == session.files.read("/etc/passwd")
+    listed = run(IMAGE, "ls -a /").stdout.decode().split()
+    assert sorted(listed) == sorted([*session.files.listdir("/"), ".", ".."])
+    assert run(IMAGE, "stat -c '%s %i %u %a' /etc/hostname").stdout.split() == [
+        str(value).encode()
+        for seen in [session.files.stat("/etc/hostname")]
+        for value in (seen.size, seen.ino, seen.uid, f"{seen.mode & 0o7777:o}")
+    ]
+    found = run(IMAGE, "find /tmp /run -xdev").stdout.decode().split()
+    assert "/tmp" in found and {f"/run/{name}" for name in session.files.listdir("/run")} <= set(found)
+
+
+def test_a_shell_runs_in_the_guests_tree(run: Run) -> None:
+    done = run(IMAGE, "dash -c 'cd /proc/1; pwd; echo c[ov]mm; cat comm; ls /proc/self/fd | head -1; exit 7'")
+    assert done.stdout.decode().split() == ["/proc/1", "comm", "init", "0"] and done.status == 7
+
+
+def test_static_programs_and_applets(lab: Lab, run: Run) -> None:
+    done = run(IMAGE, "busybox sh -c 'busybox hostname; busybox ps | busybox wc -l; busybox date +%s'")
+    name, processes, moment = done.stdout.decode().split()
+    assert name == lab.sample(IMAGE).truth.command("hostname").strip()
+    assert int(processes) > 40
+    assert int(moment) == int(lab.sample(IMAGE).truth.times["realtime"])
+
+
+def test_python_sees_the_guest(lab: Lab, run: Run) -> None:
+    code = "import os; print(sorted(os.listdir('/')), os.uname().nodename, os.getcwd(), os.getuid())"
+    done = run(IMAGE, f'/usr/bin/python3 -c "{code}"', tools=None)
+    names = sorted(lab.session(IMAGE).files.listdir("/"))
+    host = lab.sample(IMAGE).truth.command("hostname").strip()
+    assert done.stdout.decode().strip() == f"{names} {host} / 0", done.stderr
+
+
+def test_standard_input_reaches_the_program(run: Run) -> None:
+    assert run(IMAGE, "sort -r", stdin=b"a\nb\n").stdout == b"b\na\n"
+
+
+def test_time_stands_still(lab: Lab, run: Run) -> None:
+    done = run(IMAGE, "dash -c 'date +%s%N; sleep 100; date +%s%N; cat /proc/uptime'")
+    before, after, uptime, _idle = done.stdout.split()
+    assert before == after
+    assert float(uptime) == pytest.approx(lab.sample(IMAGE).truth.times["boottime"], abs=0.02)
+
+
+def test_a_program_that_does_not_end_is_ended(run: Run) -> None:
+    with pytest.raises(TimedOut):
+        run(IMAGE, "dash -c 'while :; do :; done'", seconds=1.0)
+
+
+def test_a_program_that_is_not_there_is_named(run: Run) -> None:
+    with pytest.raises(OptionError, match="nosuchprogram: No such file"):
+        run(IMAGE, "nosuchprogram")
+
+
+def test_its_exit_status_and_signal_are_the_commands(lab: Lab) -> None:
+    assert hb_exec(lab, IMAGE, "--", "sh", "-c", "exit 5").returncode == 5
+    assert hb_exec(lab, IMAGE, "--", "sh", "-c", "kill -TERM $$").returncode == -15
+    done = hb_exec(lab, IMAGE, "--", "nosuchprogram")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+
+
+def test_pipes_and_options_of_the_program(lab: Lab) -> None:
+    script = 'cat; echo "$GREETING"'
+    done = hb_exec(lab, IMAGE, "--env", "GREETING=hello", "--", "sh", "-c", script, stdin="text\n")
+    assert (done.stdout, done.stderr) == ("text\nhello\n", "")
+    done = hb_exec(lab, IMAGE, "--", "sh", "-c", "sleep 9; sleep 9")
+    assert re.fullmatch(r"hb: .*: time stands still: .*\n", done.stderr)
+
+
+def test_a_container_from_inside(lab: Lab) -> None:
+    """The process with other namespaces than the first one's: its host name, and its processes only."""
+    truth = lab.sample(IMAGE).truth
+    spaces = {pid: truth.links.get(f"/proc/{pid}/ns/pid") for pid in truth.processes}
+    inside = [pid for pid, link in spaces.items() if link and link.data and link != spaces[1]]
+    assert inside
+    script = "uname -n; ls /proc | grep -c '^[0-9]'"
+    done = hb_exec(lab, IMAGE, "--ns-of", str(inside[0]), "--", "sh", "-c", script)
+    name, count = done.stdout.split()
+    assert name != truth.command("hostname").strip()
+    assert 0 < int(count) < 20
+
+
+def test_programs_run_from_python(lab: Lab) -> None:
+    with hybridbridge_vol.open(lab.sample(IMAGE).dump, lab.store.root) as snapshot:
+        done = snapshot.exec(
+            ["sh", "-c", "cat; uname -n; echo $A; exit 3"], stdin=b"in\n", environment={"A": "b"}
+        )
+        assert done.status == 3 and done.stderr == b""
+        assert done.stdout.split() == [
+            b"in",
+            lab.sample(IMAGE).truth.command("hostname").strip().encode(),
+            b"b",
+        ]
+        assert [row.pid for row in snapshot.ps()]  # the session goes on
+
+
+def test_the_program_ends_with_its_supervisor(lab: Lab) -> None:
+    """What it has left running in the background ends, too."""
+    done = hb_exec(lab, IMAGE, "--", "sh", "-c", "sh -c 'while :; do :; done' >&- 2>&- & echo $!")
+    assert not Path(f"/proc/{int(done.stdout)}").exists()

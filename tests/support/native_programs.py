@@ -1,0 +1,65 @@
+"""Debian's own programs, unpacked into a folder, to be run on images."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+from hybridbridge_vol.kernel_file.packages import members
+from samples.apt import cache_folder, download, own_suite, with_libraries
+
+PACKAGES = (
+    "coreutils", "findutils", "procps", "kmod", "iproute2", "net-tools", "util-linux", "util-linux-extra",
+    "mount", "hostname", "sysstat", "lsof", "busybox-static", "dash",
+)  # fmt: skip
+_WANTED = (
+    "bin/*",
+    "sbin/*",
+    "usr/bin/*",
+    "usr/sbin/*",
+    "lib/x86_64-linux-gnu/*",
+    "usr/lib/x86_64-linux-gnu/*",
+)
+_OF_THE_HOST = ("libc6_", "libcrypt1_", "libgcc-s1_", "gcc-12-base_", "libc-bin_")
+"""Packages that every machine has, and whose files must fit its dynamic linker."""
+
+
+@functools.cache
+def tools_folder() -> Path:
+    """The folder, made once and kept with the samples."""
+    suites = (own_suite(),)
+    packages = [
+        path
+        for path in download(with_libraries(PACKAGES, suites), suites)
+        if not path.name.startswith(_OF_THE_HOST)
+    ]
+    names = " ".join(sorted(path.name for path in packages))
+    folder = cache_folder() / "tools" / hashlib.sha256(names.encode()).hexdigest()[:12]
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+            tree = Path(scratch) / "tree"
+            for package in packages:
+                _unpack(package, tree)
+            try:
+                os.rename(tree, folder)
+            except OSError:
+                if not folder.exists():  # otherwise another process was faster
+                    raise
+    return folder
+
+
+def _unpack(package: Path, tree: Path) -> None:
+    for member in members(package, *_WANTED):
+        path = tree / member.name.removeprefix("./")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if member.link:
+            if not path.is_symlink() and not path.exists():
+                path.symlink_to(member.link)
+        elif member.data or member.mode & 0o111:
+            path.unlink(missing_ok=True)
+            path.write_bytes(member.data)
+            path.chmod(member.mode & 0o777)
