@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from generations import Lab
-from live_kernel import LiveFiles
+from live_files import LiveFiles
 
 import hybridbridge_vol
 from hybridbridge_vol import tools

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from live_kernel import LiveClocks, LiveFiles, LiveKernel, LiveSystem
+from live_files import LiveFiles
+from live_kernel import LiveClocks, LiveKernel, LiveSystem
 
 from hybridbridge_vol import tools
 from hybridbridge_vol.guest.values import Sysinfo

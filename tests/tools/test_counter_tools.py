@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from live_kernel import Answers, LiveFiles, LiveKernel
+from live_files import Answers, LiveFiles
+from live_kernel import LiveKernel
 
 from hybridbridge_vol import tools
 from hybridbridge_vol.errors import OptionError, ParseError

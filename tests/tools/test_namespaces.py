@@ -7,7 +7,8 @@ import re
 from typing import Any
 
 import pytest
-from live_kernel import Answers, LiveFiles, LiveKernel
+from live_files import Answers, LiveFiles
+from live_kernel import LiveKernel
 
 from hybridbridge_vol import tools
 from hybridbridge_vol.errors import CallRolledBack, OptionError

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 from generations import trust
-from live_kernel import LiveFiles, LiveKernel
+from live_files import LiveFiles
+from live_kernel import LiveKernel
 from memory_kinds import differences, dumped
 from sessions import session_with
 

@@ -129,36 +129,45 @@ def twin_trampolines(
 ) -> Iterator[Patch]:
     """The code of every trampoline of the twin."""
     for trampoline in trampolines:
-        here, home = twin_text_vaddr + trampoline.offset, home_text_vaddr + trampoline.offset
-        if trampoline.action == "home":
-            yield trampoline.offset, jump(here, home)
-        elif trampoline.action == "jump":
-            yield trampoline.offset, jump(here, twin_text_vaddr + trampoline.target)
-        elif trampoline.action == "owner":
-            twin = twin_text_vaddr + trampoline.target if trampoline.target else None
-            yield trampoline.offset, by_owner(trampoline.value, here, home, twin, guard_hole)
-        elif trampoline.action == "marked":
-            twin = twin_text_vaddr + trampoline.target if trampoline.target else None
-            yield trampoline.offset, by_mark(here, home, twin, guard_hole)
-        elif trampoline.action == "allocate" and slab_fields is not None:
-            kmalloc = home_text_vaddr + trampoline.target
-            yield trampoline.offset, allocate_by_size(here, home, kmalloc, slab_fields, guard_hole)
-        elif trampoline.action == "allocate":
-            yield trampoline.offset, jump(here, home)
-        elif trampoline.action == "release":
-            kfree = home_text_vaddr + trampoline.target
-            yield trampoline.offset, release_by_owner(trampoline.value, here, home, kfree, guard_hole)
-        elif trampoline.action == "log":
-            advance = home_text_vaddr + trampoline.target if trampoline.target else None
-            yield trampoline.offset, log_or_go(trampoline.value, here, home, advance)
-        elif trampoline.action == "note":
-            yield trampoline.offset, note()
-        elif trampoline.action == "free":
-            yield trampoline.offset, free_if_trusted(trampoline.value, here, home, guard_hole)
-        elif trampoline.action == "lock":
-            yield trampoline.offset, lock_at_home(trampoline.value, here, home_text_vaddr + trampoline.target)
-        else:
-            yield trampoline.offset, answer(trampoline.action, trampoline.value)
+        code = _twin_code(trampoline, twin_text_vaddr, home_text_vaddr, guard_hole, slab_fields)
+        yield trampoline.offset, code
+
+
+def _twin_code(
+    trampoline: Trampoline,
+    twin_text_vaddr: int,
+    home_text_vaddr: int,
+    guard_hole: int,
+    slab_fields: SlabFields | None,
+) -> bytes:
+    value, target = trampoline.value, trampoline.target
+    here, home = twin_text_vaddr + trampoline.offset, home_text_vaddr + trampoline.offset
+    twin_target = twin_text_vaddr + target if target else None
+    home_target = home_text_vaddr + target
+    match trampoline.action:
+        case "home":
+            return jump(here, home)
+        case "jump":
+            return jump(here, twin_text_vaddr + target)
+        case "owner":
+            return by_owner(value, here, home, twin_target, guard_hole)
+        case "marked":
+            return by_mark(here, home, twin_target, guard_hole)
+        case "allocate":
+            if slab_fields is None:
+                return jump(here, home)
+            return allocate_by_size(here, home, home_target, slab_fields, guard_hole)
+        case "release":
+            return release_by_owner(value, here, home, home_target, guard_hole)
+        case "log":
+            return log_or_go(value, here, home, home_target if target else None)
+        case "note":
+            return note()
+        case "free":
+            return free_if_trusted(value, here, home, guard_hole)
+        case "lock":
+            return lock_at_home(value, here, home_target)
+    return answer(trampoline.action, value)
 
 
 def home_trampolines(trampolines: Iterable[Trampoline]) -> Iterator[Patch]:
