@@ -5,6 +5,9 @@ This is the physical side only: `SnapshotSpace` maps a page at its virtual addre
 
 from __future__ import annotations
 
+import os
+from typing import BinaryIO
+
 from hybridbridge_vol.bridge.physical_map import SNAPSHOT_PADDR
 from hybridbridge_vol.machine.memory import HostMapping, PhysicalMemory, page_up
 from hybridbridge_vol.machine.paging import LARGE_SHIFT, PAGE_SHIFT
@@ -17,13 +20,14 @@ class ImagePages:
     """See the module's text. Physical addresses are the image's own; in `memory` they lie from
     `SNAPSHOT_PADDR` on.
 
-    After the mappings were set back to what they were (a call was rolled back), call `refill`.
+    A page that is read goes into a file in memory (memfd_create(2)), at its physical address. That file is
+    mapped as an image would be, so discarding what a call has written leaves the page there.
     """
 
     def __init__(self, image: PhysicalImage, memory: PhysicalMemory) -> None:
         self._image = image
-        self._memory = memory
         self._filled: set[int] = set()
+        self._file: BinaryIO | None = None
         self._used: list[tuple[int, int]] = []
         self.mappings = self._mapped_runs() if image.mappable else self._room_for_runs()
         """`(paddr, mapping)` of all memory of the image."""
@@ -39,8 +43,11 @@ class ImagePages:
     def _room_for_runs(self) -> list[tuple[int, HostMapping]]:
         """Empty memory for whole pages; more than one run may have bytes of the same page."""
         pages = [(run.paddr & -PAGE_SIZE, page_up(run.end_paddr)) for run in self._image.runs]
-        ranges = joined((start, end - start) for start, end in pages)
-        return [(start, HostMapping.anonymous(size)) for start, size in ranges]
+        ranges = list(joined((start, end - start) for start, end in pages))
+        self._file = os.fdopen(os.memfd_create("pages"), "r+b", buffering=0)
+        self._file.truncate(max((start + size for start, size in ranges), default=0))
+        fileno = self._file.fileno()
+        return [(start, HostMapping.private_file(fileno, start, size)) for start, size in ranges]
 
     def bring_in(self, paddr: int, shift: int) -> tuple[int, int] | None:
         """The page to map for a byte of the image, and its size as a power of two, at most `shift`: that of
@@ -64,17 +71,11 @@ class ImagePages:
         run = self._image.run_at(page)
         size = PAGE_SIZE if run is None else min(PAGE_SIZE, run.end_paddr - page)
         data = self._image.read_available(page, size)
-        if data is None:
+        if data is None or self._file is None:
             return False
-        self._memory.write(SNAPSHOT_PADDR + page, data)
+        os.pwrite(self._file.fileno(), data, page)
         self._filled.add(page)
         return True
-
-    def refill(self) -> None:
-        """Read the pages again that had to be read."""
-        filled, self._filled = self._filled, set()
-        for page in filled:
-            self._fill(page)
 
     def bytes_at(self, paddr: int, size: int) -> memoryview | bytes | None:
         """Bytes of the image; where they are mapped without copying them, and as calls have left them."""

@@ -74,7 +74,6 @@ class Caller:
         """Go back to the marked moment; nothing happens if there is none."""
         if self._mark is not None:
             self._mark.restore()
-            self.bridge.image_pages.refill()
             self.hybrid.forget_labels()
             self.generation = Generation(self.generation + 1)
 

@@ -1,7 +1,6 @@
 """Rolling back a call: all memory of the machine as it was at a marked moment, in milliseconds.
 
-`Caller.roll_back` (caller.py) decides when, and puts the rest back: labels, descriptors, pages of the image
-that must be read again.
+`Caller.roll_back` (caller.py) decides when, and puts the rest back: labels and descriptors.
 
 All memory is private to this process and copy-on-write over files. The mark keeps the few pages that were
 written until then; rolling back discards every private page (`MADV_DONTNEED`, madvise(2)) and puts the kept
