@@ -13,6 +13,7 @@ from itertools import islice
 
 from hybridbridge_vol.bridge.run.copy_log import CopyLog
 from hybridbridge_vol.bridge.run.program import DATA_OFFSET, ProgramMemory, Step
+from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.descriptors import Descriptor, Descriptors
 from hybridbridge_vol.guest.file_attributes import STATX_ALL, STATX_SIZE, FileAttributes, parse_statx
 from hybridbridge_vol.guest.named_pages import LARGEST_NAMED_READ
@@ -39,6 +40,10 @@ _Question = Callable[[ProgramMemory, int, int], Step]
 that opens it."""
 
 
+Root = Callable[[], Descriptor]
+"""The descriptor of a root: another one after a call was rolled back."""
+
+
 class FolderScan:
     """Programs about folders."""
 
@@ -53,7 +58,7 @@ class FolderScan:
         back a program would close."""
         return not self._proxy.under_taint and self._descriptors.none_open
 
-    def attributes(self, root: Descriptor, folder: str, names: Iterable[str]) -> dict[str, FileAttributes]:
+    def attributes(self, root: Root, folder: str, names: Iterable[str]) -> dict[str, FileAttributes]:
         """statx(2) of entries themselves; `folder` is relative to the root."""
         found: dict[str, FileAttributes] = {}
         waiting = iter(names)
@@ -64,7 +69,7 @@ class FolderScan:
                     found[part[number]] = parse_statx(self._proxy.program_memory.get(at, STATX_SIZE))
         return found
 
-    def whole(self, root: Descriptor, folder: str, sizes: Mapping[str, int]) -> set[str]:
+    def whole(self, root: Root, folder: str, sizes: Mapping[str, int]) -> set[str]:
         """Those of the regular files with these sizes of which memory holds every byte; of the others some do
         too if they are large."""
         small = [name for name, size in sizes.items() if 0 < size < LARGEST_NAMED_READ]
@@ -87,7 +92,7 @@ class FolderScan:
         return Step("pread64", (0, memory.put(at + _ANSWER_AT, b""), LARGEST_NAMED_READ, 0), number)
 
     def _ask(
-        self, root: Descriptor, folder: str, names: Sequence[str], flags: int, question: _Question
+        self, root: Root, folder: str, names: Sequence[str], flags: int, question: _Question
     ) -> Iterator[tuple[int, int]]:
         """The number of each name that could be opened, and the answer of the question about it."""
         fitting = [(number, os.fsencode(name)) for number, name in enumerate(names)]
@@ -98,9 +103,7 @@ class FolderScan:
         memory = self._proxy.program_memory
         how = memory.put(_HOW_FOLDER, _HOW.pack(_O_PATH | _O_DIRECTORY, 0, _RESOLVE_IN_ROOT))
         how_entry = memory.put(_HOW_ENTRY, _HOW.pack(flags, 0, _RESOLVE_IN_ROOT))
-        steps = [
-            Step("openat2", (root.number, memory.put(_FOLDER, path + b"\0"), how, _HOW.size), None, "twin")
-        ]
+        steps = [Step("openat2", (0, memory.put(_FOLDER, path + b"\0"), how, _HOW.size), None, "twin")]
         for number, name in fitting:
             at, opened = _ENTRIES + number * _ROOM, len(steps)
             steps += [
@@ -109,13 +112,22 @@ class FolderScan:
                 Step("close", (0,), opened),
             ]
         steps.append(Step("close", (0,), 0))
-        answers = memory.run(steps)
-        if answers is None or answers[0] < 0:
+        try:
+            answers = memory.run([_below(root(), steps[0]), *steps[1:]])
+            if answers is None:
+                answers = memory.run_one_by_one([_below(root(), steps[0]), *steps[1:]])
+        except CallRolledBack:
+            return
+        if answers[0] < 0:
             return
         self._descriptors.count_closed(len(fitting) + 1)
         for index, (number, _name) in enumerate(fitting):
             if answers[3 * index + 1] >= 0:
                 yield number, answers[3 * index + 2]
+
+
+def _below(root: Descriptor, step: Step) -> Step:
+    return step._replace(arguments=(root.number, *step.arguments[1:]))
 
 
 def _is_name(name: bytes) -> bool:

@@ -15,6 +15,7 @@ import os
 import stat
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest import magic_links
@@ -168,9 +169,9 @@ class RootFiles:
     def attributes_in(self, link: str, path: str, names: Iterable[str]) -> dict[str, FileAttributes]:
         """Those of entries of a directory, as `attributes` gives them, asked together; some may be left
         out."""
-        return self._scan.attributes(self._root(link), path, names)
+        return self._scan.attributes(partial(self._root, link), path, names)
 
     def whole_in(self, link: str, path: str, sizes: Mapping[str, int]) -> set[str]:
         """Those of the regular files of these sizes in a directory of which memory holds every byte; some may
         be left out."""
-        return self._scan.whole(self._root(link), path, sizes)
+        return self._scan.whole(partial(self._root, link), path, sizes)

@@ -124,6 +124,9 @@ class Hybrid:
         except UnmappedVirtual:
             return False
         if stop.kind != "returned":
+            where = self.bridge.describe(stop.rip)
+            lost = self.statistics.lost_programs
+            lost[where] = lost.get(where, 0) + 1
             return False
         share = (time.perf_counter() - start) / len(names)
         for name in names:

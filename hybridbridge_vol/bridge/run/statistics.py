@@ -37,7 +37,8 @@ class Statistics:
     WARNs of the kernel that were passed. `unknown_instructions`: by mnemonic,
     those for which the taint engine has no rule of their own. `split`: accesses across the end of a page of
     which only the first part was followed. `failures`: the calls that did not end well, and where they
-    failed."""
+    failed. `lost_programs`: by place, where programs of calls stopped, whose calls were made one by one
+    then."""
 
     by_call: dict[str, CallCount] = field(default_factory=dict)
     redirected: int = 0
@@ -47,6 +48,7 @@ class Statistics:
     unknown_instructions: dict[str, int] = field(default_factory=dict)
     split: int = 0
     failures: list[str] = field(default_factory=list)
+    lost_programs: dict[str, int] = field(default_factory=dict)
 
     def failed(self, label: str, where: str) -> None:
         """Keep where a call failed, of the first MAX_FAILURES."""
@@ -72,8 +74,12 @@ class Statistics:
         self.redirected += other.redirected
         self.trapped_in += other.trapped_in
         self.failures += other.failures[: MAX_FAILURES - len(self.failures)]
-        for where, times in other.unattributed.items():
-            self.unattributed[where] = self.unattributed.get(where, 0) + times
+        for ours, theirs in (
+            (self.unattributed, other.unattributed),
+            (self.lost_programs, other.lost_programs),
+        ):
+            for where, times in theirs.items():
+                ours[where] = ours.get(where, 0) + times
 
     def clear(self) -> None:
         """Begin anew: a forked worker reports only what it did itself."""
@@ -95,6 +101,8 @@ class Statistics:
             yield f"trap: {where}"
         if self.redirected:
             yield f"redirected to trusted: {self.redirected} static references"
+        for where, times in self.lost_programs.items():
+            yield f"calls made one by one instead of together: {where} ({times})"
         for where, times in self.unattributed.items():
             yield f"unattributed access: {where} ({times})"
         for where, times in self.warned.items():
