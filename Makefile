@@ -57,6 +57,7 @@ bench: $(VENV)/installed-test $(NATIVE)
 	$(BIN)/python -m benchmarks.bridges
 	$(BIN)/python -m benchmarks.memos
 	$(BIN)/python -m benchmarks.batch
+	$(BIN)/python -m benchmarks.files
 
 fidelity: $(VENV)/installed $(NATIVE)
 	$(BIN)/python -m benchmarks.fidelity

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
@@ -22,13 +23,17 @@ _LONGEST_LINK = 4096
 STATFS_SIZE = 120
 """Bytes of `struct statfs` (include/uapi/asm-generic/statfs.h)."""
 _SEEK_DATA, _SEEK_HOLE = 3, 4
-MAX_ROLLBACKS = 8
-"""Calls about one file that may end badly before the rest of it is given up."""
+MAX_ROLLBACKS = 64
+MAX_LOST_SECONDS = 20.0
+"""Calls about one file that may end badly before the rest of it is given up, and the processor time of them:
+an endless one takes seconds."""
 MAX_GAPS = 1 << 16
 """Gaps of one file between pages that are there: more than files have, and a size may be forged."""
 MAX_EXTENTS = 1 << 16
 """Of one file: a map of more is cyclic, or is cut."""
 _EXTENTS_AT_ONCE = 256
+_WAITS = "folio_wait_bit_common"
+"""Who waits there for a page halts: see the policy, "page cache"."""
 _ABSENT = {
     errno.ENOMEM: "not in the page cache",
     errno.EIO: "not in the page cache",
@@ -130,8 +135,9 @@ class FileReader:
         return merged(self._pieces(opener, start, end, size))
 
     def _pieces(self, opener: Opener, start: int, stop: int | None, known: int | None) -> Iterator[Piece]:
-        """A page at which the kernel's code ends badly is missing; after `MAX_ROLLBACKS` of them the rest."""
-        offset, size, reason = start, 0, ""
+        """A page at which the kernel's code ends badly is missing; after `MAX_ROLLBACKS` of them, or
+        `MAX_LOST_SECONDS`, the rest."""
+        offset, size, reason, lost = start, 0, "", 0.0
         for attempt in range(MAX_ROLLBACKS + 1):
             with opener() as file:
                 size = self.attributes(file).size if known is None else known
@@ -145,13 +151,17 @@ class FileReader:
                     end = min(next_page(offset), size)
                     yield Piece(PieceKind.MISSING, offset, end - offset, reason=reason)
                     offset = end
+                begun = time.process_time()
                 try:
                     for piece in self._readable_pieces(file, offset, size):
                         yield piece
-                        offset = piece.end
+                        offset, begun = piece.end, time.process_time()
                     return
                 except CallRolledBack as error:
-                    reason = error.reason
+                    reason = _ABSENT[errno.EINTR] if _WAITS in error.reason else error.reason
+                    lost += time.process_time() - begun
+            if lost > MAX_LOST_SECONDS:
+                break
         yield Piece(PieceKind.MISSING, offset, size - offset, reason=f"given up: {reason}")
 
     def present_bytes(self, file: OpenFile, size: int) -> int:
@@ -218,4 +228,4 @@ class FileReader:
         if data > offset:
             return Piece(PieceKind.HOLE, offset, min(data, size) - offset), min(data, size)
         hole = self._proxy.raw("lseek", file.number, offset, _SEEK_HOLE, label=f"lseek {file.path}")
-        return None, hole
+        return None, hole if hole > offset else size  # an errno: the size is beyond the file system's limits

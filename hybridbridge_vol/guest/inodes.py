@@ -33,8 +33,8 @@ _MAX_ERRNO = 4095  # include/linux/err.h
 MADE_UP = frozenset(
     (
         "aio", "anon_inodefs", "apparmorfs", "bdev", "binder", "binfmt_misc", "bpf", "cgroup", "cgroup2",
-        "configfs", "cpuset", "dax", "debugfs", "devpts", "dmabuf", "drm", "efivarfs", "fusectl",
-        "guest_memfd", "iomem", "mqueue", "nsfs", "pidfs", "pipefs", "proc", "pstore", "resctrl",
+        "configfs", "cpuset", "dax", "debugfs", "devmem", "devpts", "dmabuf", "drm", "efivarfs", "fusectl",
+        "guest_memfd", "iomem", "mqueue", "nsfs", "nullfs", "pidfs", "pipefs", "proc", "pstore", "resctrl",
         "rpc_pipefs", "secretmem", "securityfs", "selinuxfs", "smackfs", "sockfs", "sysfs", "tracefs",
     )
 )  # fmt: skip

@@ -17,13 +17,12 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
-from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest import magic_links
 from hybridbridge_vol.guest.descriptors import Descriptor, Descriptors, OpenFile
 from hybridbridge_vol.guest.endless import joined
 from hybridbridge_vol.guest.file_attributes import FileAttributes
-from hybridbridge_vol.guest.file_content import IncompleteDirectory
 from hybridbridge_vol.guest.file_reader import FileReader
+from hybridbridge_vol.guest.folder_names import listed
 from hybridbridge_vol.guest.folder_scan import FolderScan
 from hybridbridge_vol.guest.mounting import Mounts
 from hybridbridge_vol.guest.proxy_calls import AT_FDCWD, ProxyCalls
@@ -38,8 +37,6 @@ _IN_WORDS = {
 }
 """What errors of a path walk mean: see the rules for inodes and block devices in symbols/linux.toml."""
 _DIRENTS_SIZE = 64 << 10
-MAX_DIRECTORY_ENTRIES = 1 << 20
-"""Names that one directory may list: a directory of more is cyclic, or is listed in part."""
 MAX_XATTR_SIZE = 64 << 10
 """XATTR_SIZE_MAX and XATTR_LIST_MAX, include/uapi/linux/limits.h."""
 
@@ -146,20 +143,10 @@ class RootFiles:
     # --- what is made of them -----------------------------------------------------------------------------
 
     def listdir(self, link: str, path: str) -> list[str]:
-        """The names in a directory, without `.` and `..`, in the kernel's order. An OSError in the middle
-        means that a part of the directory is not in memory: its `partial` has the names up to there."""
-        names: list[str] = []
+        """The names in a directory, without `.` and `..`, in the kernel's order. IncompleteDirectory,
+        with the names up to there, if a part of it is not in memory."""
         with self.opened_to_read(link, path) as file:
-            while len(names) <= MAX_DIRECTORY_ENTRIES:
-                try:
-                    part = file.entries(_DIRENTS_SIZE)
-                except (OSError, CallRolledBack) as error:
-                    reason = error.reason if isinstance(error, CallRolledBack) else error.strerror
-                    raise IncompleteDirectory(path, names, reason or "unknown") from None
-                if not part:
-                    return names
-                names += [name for _position, name in part if name not in (".", "..")]
-        raise IncompleteDirectory(path, names, f"more than {MAX_DIRECTORY_ENTRIES:,} entries")
+            return listed(path, lambda: file.entries(_DIRENTS_SIZE))
 
     def read_to_end(self, link: str, path: str) -> bytes:
         """The content of a file whose size says nothing: read until it ends. EndlessFile."""

@@ -7,6 +7,7 @@ proxy task. What follows from one kernel's layout is the same in the snapshot.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 from collections.abc import Iterable, Iterator
@@ -19,7 +20,7 @@ from hybridbridge_vol.errors import AttachError
 from hybridbridge_vol.machine.machine import UnmappedVirtual
 from hybridbridge_vol.units import U64
 
-_FILE_SIZE, _INODE_SIZE, _SUPER_SIZE, _DENTRY_SIZE = 256, 1024, 2048, 512
+_FILE_SIZE, _INODE_SIZE, _SUPER_SIZE, _DENTRY_SIZE = 256, 1024, 2048, 192
 """Bytes of structures in which pointers are looked for."""
 _MOUNT_SIZE = 512
 _MOST_TRUSTED = 1 << 14
@@ -62,13 +63,12 @@ def find_inode_fields(caller: Caller) -> InodeFields:
 
 
 class _Opened(NamedTuple):
-    """An open file of the trusted kernel's: its inode, dentry, superblock and mount (virtual addresses), the
+    """An open file of the trusted kernel's: its inode, dentry and superblock (virtual addresses), the
     words of its inode, and its device and inode number by stat(2)."""
 
     inode: int
     dentry: int
     super: int
-    mount: int
     words: list[int]
     dev: int
     ino: int
@@ -87,20 +87,22 @@ def _opened(caller: Caller, path: str, supers: set[int]) -> _Opened:
     pointers = [word for word in read_words(machine, file, _FILE_SIZE) if word in bridge.boot.layout]
     inodes = [word for word in pointers if int.from_bytes(machine.read(word, 2), "little") == mode]  # i_mode
     inode, dentry = next(
-        (inode, dentry) for inode in inodes for dentry in pointers if _belong(caller, inode, dentry)
+        (inode, dentry) for inode in inodes for dentry in pointers if _belong(caller, inode, dentry, supers)
     )
     words = read_words(machine, inode, _INODE_SIZE)
     owner = next(word for word in words if word in supers)
-    # struct vfsmount (include/linux/mount.h): mnt_root, mnt_sb
-    mount = next(word for word in pointers if read_words(machine, word, 16)[1:] == [owner])
-    return _Opened(inode, dentry, owner, mount, words, dev, ino)
+    return _Opened(inode, dentry, owner, words, dev, ino)
 
 
-def _belong(caller: Caller, inode: int, dentry: int) -> bool:
-    """Whether an inode and a dentry point at each other."""
-    machine = caller.bridge.machine
-    return inode in read_words(machine, dentry, _DENTRY_SIZE) and any(
-        dentry <= word < dentry + _DENTRY_SIZE for word in read_words(machine, inode, _INODE_SIZE)
+def _belong(caller: Caller, inode: int, dentry: int, supers: set[int]) -> bool:
+    """Whether an inode and a dentry point at each other, and the dentry at a superblock: the page cache of an
+    inode does not."""
+    words = read_words(caller.bridge.machine, dentry, _DENTRY_SIZE)
+    aliases = read_words(caller.bridge.machine, inode, _INODE_SIZE)
+    return (
+        inode in words
+        and not supers.isdisjoint(words)
+        and any(dentry <= word < dentry + _DENTRY_SIZE for word in aliases)
     )
 
 
@@ -120,11 +122,7 @@ def _find(caller: Caller) -> InodeFields:
         for at, _word in _at(root.words)
         if (head := _head_in(caller, root.inode + at, range(root.super, root.super + _SUPER_SIZE)))
     )
-    s_mounts, first = next(
-        (at, word)
-        for at, word in _at(read_words(caller.bridge.machine, root.super, _SUPER_SIZE))
-        if abs(word - root.mount) < _MOUNT_SIZE
-    )
+    s_mounts, mount = next(_mounts(caller, root))
     return InodeFields(
         i_sb=8 * root.words.index(root.super),
         i_ino=_only({at for at, word in _at(item.words) if word == item.ino} for item in opened),
@@ -134,7 +132,7 @@ def _find(caller: Caller) -> InodeFields:
         s_inodes=inode_list[1],
         s_type=_type_offset(caller, supers),
         s_mounts=s_mounts,
-        mount=root.mount - first,
+        mount=mount,
     )
 
 
@@ -143,6 +141,18 @@ def _check(caller: Caller, root: _Opened) -> None:
     dev = int.from_bytes(caller.bridge.machine.read(root.super + S_DEV, 4), "little")
     if os.makedev(dev >> MINOR_BITS, dev & (1 << MINOR_BITS) - 1) != root.dev:
         raise ValueError
+
+
+def _mounts(caller: Caller, root: _Opened) -> Iterator[tuple[int, int]]:
+    """Where the superblock of the root directory may have the first of its mounts, and what is to be added to
+    that to get to a `vfsmount` (include/linux/mount.h): it begins with the root dentry and the superblock."""
+    machine, wanted = caller.bridge.machine, struct.pack("<QQ", root.dentry, root.super)
+    for at, word in _at(read_words(machine, root.super, _SUPER_SIZE)):
+        if word in caller.bridge.boot.layout:
+            with contextlib.suppress(UnmappedVirtual):
+                found = machine.read(word - _MOUNT_SIZE, 2 * _MOUNT_SIZE).find(wanted)
+                if found >= 0:
+                    yield at, found - _MOUNT_SIZE
 
 
 def _at(words: list[int]) -> Iterator[tuple[int, int]]:

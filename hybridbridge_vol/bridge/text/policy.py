@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 ACTIONS = (
     "home", "return", "argument", "free", "halt", "twin", "jump", "lock", "seize", "owner",
-    "allocate", "release", "marked", "log", "note",
+    "allocate", "release", "marked", "log", "note", "wait",
 )  # fmt: skip
 BY_OWNER = ("free", "owner", "allocate", "release", "marked")
 """Actions whose code looks itself at whose object an argument is."""
@@ -23,6 +23,7 @@ _NEEDED_BYTES = {
     "home": JUMP_SIZE, "jump": JUMP_SIZE, "free": FREE_SIZE, "return": 6, "argument": 4, "halt": 2,
     "lock": 19, "seize": 10, "owner": 24, "allocate": 80, "release": 48, "marked": 42, "log": 64,
     "note": 48,
+    "wait": 16,
 }  # fmt: skip
 """How large a function must be for the code of its trampoline (see trampolines.py)."""
 _RETURN_ZERO_BYTES = 3
@@ -184,6 +185,6 @@ def _choose(
         return
     is_zero = rule.action == "return" and rule.value == 0
     if size >= (_RETURN_ZERO_BYTES if is_zero else _NEEDED_BYTES[rule.action]):
-        value = rule.argument if rule.action in (*BY_OWNER, "log") else rule.value
+        value = rule.argument if rule.action in (*BY_OWNER, "log", "wait") else rule.value
         trusted = sum(1 << argument for argument in rule.trusted)
         chosen[offset] = Trampoline(offset, rule.action, value, rule.both_sides, trusted, target)

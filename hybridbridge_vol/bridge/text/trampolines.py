@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from errno import EINTR
 
 from hybridbridge_vol.bridge.text.copy_log import log_or_go, note
 from hybridbridge_vol.bridge.text.policy import FREE_SIZE, JUMP_SIZE, Trampoline
@@ -22,6 +23,10 @@ _MOVE_ARGUMENT_TO_RDI = (b"", b"\x48\x89\xf7", b"\x48\x89\xd7", b"\x48\x89\xcf")
 _GFP_ZEROED = 0xDC0
 """GFP_KERNEL | __GFP_ZERO (include/linux/gfp.h, since 6.8 gfp_types.h; the same bits from 5.10 to 7.2)."""
 _LOAD_SECOND_WORD = b"\x48\x8b\x47\x08"  # mov rax, [rdi + 8]
+_COMPARE_ARGUMENT = (b"\x83\xff", b"\x83\xfe", b"\x83\xfa", b"\x83\xf9", b"\x41\x83\xf8")
+"""cmp edi, esi, edx, ecx, r8d with a byte."""
+_DROP = 2
+"""enum behavior, mm/filemap.c."""
 _RETURN = b"\xc3"
 _RETURN_ZERO = b"\x31\xc0\xc3"  # xor eax, eax; ret
 _HALT = b"\xfa\xf4"  # cli; hlt
@@ -109,6 +114,14 @@ def lock_at_home(value: int, from_vaddr: int, to_vaddr: int) -> bytes:
     return aligned + called + returning(value)[:-1] + b"\x48\x83\xc4\x08\xc3"
 
 
+def wait_in_vain(argument: int) -> bytes:
+    """Code that returns -EINTR; but halts if the argument, counted from 0, says that the caller drops its
+    reference: it would look the page up again, and wait again, for ever."""
+    interrupted = returning(-EINTR)
+    skip = b"\x74" + bytes((len(interrupted),))  # je
+    return _COMPARE_ARGUMENT[argument] + bytes((_DROP,)) + skip + interrupted + _HALT
+
+
 def answer(action: str, value: int) -> bytes:
     """The code of a trampoline that does not go home: "return", "argument", "seize" or "halt"."""
     if action == "halt":
@@ -161,6 +174,8 @@ def _twin_code(
             return release_by_owner(value, here, home, home_target, guard_hole)
         case "log":
             return log_or_go(value, here, home, home_target if target else None)
+        case "wait":
+            return wait_in_vain(value)
         case "note":
             return note()
         case "free":

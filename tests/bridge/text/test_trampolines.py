@@ -216,6 +216,14 @@ def test_the_first_field_of_a_structure_is_what_a_small_function_loads() -> None
     assert first_field(b"", 4) is None
 
 
+def test_who_would_wait_again_and_again_is_halted(small: SmallMachine) -> None:
+    shared, drop = 1, 2
+    for trampoline, before in ((Trampoline(ENTRY, "wait", 3), 3), (Trampoline(ENTRY, "wait", 4), 4)):
+        assert call(small, trampoline, *[drop] * before, shared).kind == "returned"
+        assert rax(small) & 0xFFFF_FFFF == 0xFFFF_FFFC
+        assert call(small, trampoline, *[shared] * before, drop).kind == "halted"
+
+
 def test_halt_ends_the_call(small: SmallMachine) -> None:
     assert call(small, Trampoline(ENTRY, "halt")).kind == "halted"
 

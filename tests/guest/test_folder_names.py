@@ -1,0 +1,59 @@
+"""Listing a directory: to its end, or to where it is cyclic, breaks off or is too long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from hybridbridge_vol.errors import CallRolledBack
+from hybridbridge_vol.guest import folder_names
+from hybridbridge_vol.guest.file_content import IncompleteDirectory
+from hybridbridge_vol.guest.folder_names import listed
+
+Part = list[tuple[int, str]]
+
+
+def parts(*names: str, then: Exception | None = None) -> Iterator[Part]:
+    """One part for each name, and then the end."""
+    for position, name in enumerate(names):
+        yield [(position, name)]
+    if then is not None:
+        raise then
+    while True:
+        yield []
+
+
+def incomplete(entries: Iterator[Part]) -> IncompleteDirectory:
+    with pytest.raises(IncompleteDirectory) as caught:
+        listed("/folder", lambda: next(entries))
+    return caught.value
+
+
+def test_all_names_in_their_order() -> None:
+    entries = parts(".", "..", "b", "a", "\udcff\n")
+    assert listed("/folder", lambda: next(entries)) == ["b", "a", "\udcff\n"]
+
+
+def test_a_ring_of_entries_ends_where_it_leads_back() -> None:
+    ring = iter(lambda: [(0, "a"), (1, "b")], None)
+    error = incomplete(ring)
+    assert error.names == ["a", "b"] and "leads back into itself: 'b'" in str(error.strerror)
+
+
+def test_a_ring_behind_other_entries_ends_too() -> None:
+    error = incomplete(parts("first", *["again"] * 5))
+    assert error.names == ["first", "again"] and "'again'" in str(error.strerror)
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), CallRolledBack("getdents64", "a fault")])
+def test_what_was_listed_before_an_error_is_kept(error: Exception) -> None:
+    found = incomplete(parts("a", "b", then=error))
+    assert found.names == ["a", "b"]
+    assert str(found.strerror).endswith(("Input/output error", "a fault"))
+
+
+def test_more_names_than_a_directory_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder_names, "MAX_DIRECTORY_ENTRIES", 3)
+    error = incomplete(parts(*"abcdefgh"))
+    assert error.names == list("abcd") and "more than 3 entries" in str(error.strerror)
