@@ -6,14 +6,15 @@ import re
 from typing import Any
 
 import pytest
-from live_kernel import LiveKernel
+from live_kernel import LiveClocks, LiveKernel
 
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.guest.file_content import IncompleteFile, Piece, PieceKind
 from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.procfs.pid import USER_HZ
 from hybridbridge_vol.toolkit.cells import Unavailable, as_text
 from hybridbridge_vol.tools.file_system.accounts import Accounts
-from hybridbridge_vol.tools.process.machine import Machine
+from hybridbridge_vol.tools.process.machine import Machine, percent
 from hybridbridge_vol.tools.process.ps_columns import FIELDS, fields_named
 from hybridbridge_vol.tools.ps import TOOL
 
@@ -88,6 +89,29 @@ def test_every_column_is_what_the_guests_ps_printed(
         assert differing <= _MOVING, (line, row)
         assert not differing or threads or said["PPID"] in ("0", "1", "2")
     assert compared > 40
+
+
+class Clocks(LiveClocks):
+    def __init__(self, boottime: float) -> None:
+        self._boottime = boottime
+
+    def boottime(self) -> float:
+        return self._boottime
+
+
+@pytest.mark.parametrize(
+    ("starttime", "ticks", "lived", "said"),
+    [(2153, 16, 0.28, 57.1), (2154, 7, 0.28, 25.0), (2082, 33, 1.0, 33.0), (2182, 5, 0.0, 0.0)],
+)
+def test_a_life_is_counted_in_ticks_as_procps_counts_it(
+    starttime: int, ticks: int, lived: float, said: float
+) -> None:
+    """The first is what a guest's ps 4.0.2 printed: 16 of the 28 ticks that it makes of 29."""
+    kernel = LiveKernel()
+    kernel.clocks = Clocks(21.824)
+    machine = Machine(kernel)
+    assert machine.lived(starttime) == lived
+    assert percent(ticks / USER_HZ, lived) == said
 
 
 def test_exe_and_wchan_are_shown(lab: Lab, rich_generation: str) -> None:

@@ -34,12 +34,14 @@ class Machine:
         return now - self.uptime
 
     def lived(self, starttime: int) -> float | Unavailable:
-        """Seconds since the tick `starttime`, in whole ticks, as procps counts them (library/pids.c,
-        `boot_tics`): from /proc/uptime, which has two decimals, and whose product with 100 is cut."""
+        """Seconds since the tick `starttime`, in whole ticks, as procps 4 counts them: from /proc/uptime,
+        which has two decimals, and whose product with 100 is cut (library/pids.c, `boot_tics`); then from
+        ticks to seconds and back, cut again, which makes 28 of 29 (`TIME_ELAPSED`; src/ps/output.c,
+        `pr_pcpu`)."""
         if isinstance(self.uptime, Unavailable):
             return self.uptime
-        hundredths = int(self.uptime * USER_HZ)
-        return (int(hundredths / USER_HZ * USER_HZ) - starttime) / USER_HZ
+        hundredths = round(self.uptime * 1_000_000) // (1_000_000 // USER_HZ)
+        return _there_and_back(_there_and_back(hundredths) - starttime) / USER_HZ
 
     @cached_property
     def accounts(self) -> Accounts:
@@ -68,9 +70,14 @@ class Machine:
         return () if isinstance(drivers, Unavailable) else drivers
 
 
+def _there_and_back(ticks: int) -> int:
+    """Ticks, as they are after they were seconds for a while."""
+    return int(ticks / USER_HZ * USER_HZ)
+
+
 def percent(part: float, whole: float | Unavailable) -> Cell:
     """A share in percent; 0 of nothing. Cut after one decimal, as ps does (procps 4, src/ps/output.c,
     `pr_pmem`, `pr_pcpu`)."""
     if isinstance(whole, Unavailable):
         return whole
-    return int(1000 * part / whole) / 10 if whole > 0 else 0.0
+    return int(round(1000 * part / whole, 11)) / 10 if whole > 0 else 0.0
