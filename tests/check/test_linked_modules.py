@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from victims import NAME
 
 from hybridbridge_vol.check.modules import module_store
+from hybridbridge_vol.check.modules.code_references import cleared_slots
 from hybridbridge_vol.check.modules.link import link
 from hybridbridge_vol.check.modules.linked_module import TEXT, LinkedModule, columns
 from hybridbridge_vol.check.modules.module_store import linked_modules, packed, unpacked
@@ -95,6 +96,17 @@ def test_linked_modules_are_kept_and_another_file_of_the_name_is_linked_anew(
     monkeypatch.setattr(modules, "checksum", lambda where, name: 1 + (checksum(where, name) or 0))
     assert linked_modules(folder, ["xfs"]) == {}
     assert linked_again == ["xfs"]
+
+
+def test_code_that_clears_a_slot_of_a_structure_it_is_given_is_found() -> None:
+    """`ops->inherits = NULL`, in ata_finalize_port_ops()."""
+    code = bytes.fromhex(
+        "48c787e001000000000000"  # mov qword [rdi+0x1e0], 0
+        "48c7400800000000"  # mov qword [rax+8], 0
+        "49c70600000000"  # mov qword [r14], 0
+        "48c787e801000001000000"  # mov qword [rdi+0x1e8], 1
+    )
+    assert list(cleared_slots(code)) == [(0x1E0, 7), (8, 15), (0, 22)]
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-50], lambda data: b"", lambda data: flipped(data)])

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from hybridbridge_vol.check.instructions import Instruction, Reader, Thunks
 from hybridbridge_vol.check.modules.linked_module import Vaddrs
 from hybridbridge_vol.check.modules.placed_module import PlacedModule
-from hybridbridge_vol.kernel_file.module import ModuleFile
+from hybridbridge_vol.kernel_file.module import SHF_EXECINSTR, ModuleFile
 from hybridbridge_vol.units import U64
 
 NEAR = 64
@@ -32,6 +32,8 @@ _STORE = re.compile(
 )
 """`mov qword ptr [reg + X], imm32` up to the immediate: with no X, with 8 bits or 32 bits of it, with or
 without a second register (SDM volume 2, 2.1.5)."""
+_CLEARS = re.compile(_STORE.pattern + bytes(4), re.DOTALL)
+"""Such an instruction that stores zero."""
 _LONGEST_STORE = 8
 _LOAD = re.compile(r"mov rdx, qword ptr \[(?:(rip|0x[0-9a-f]+)|r\w+(?: \+ (0x[0-9a-f]+|\d+))?)\]")
 """Of the third argument: from a variable, or from a slot of a structure."""
@@ -42,6 +44,14 @@ class Source(NamedTuple):
 
     vaddr: int | None
     slot: int | None
+
+
+def cleared_slots(code: bytes | memoryview) -> Iterator[tuple[int, int]]:
+    """Of each instruction that stores zero at an offset from a pointer: this offset, and where in `code` the
+    zero is. Of a module's file the loader may fill that in."""
+    for store in _CLEARS.finditer(code):
+        data = next((group for group in store.groups() if group), b"")
+        yield int.from_bytes(data, "little", signed=True), store.end() - _FIELD
 
 
 class CodeReferences:
@@ -84,6 +94,21 @@ class CodeReferences:
         """Whether code stores an address at an offset from a pointer, and refers to the place that lies by
         this offset before the variable: to a structure that it passes to a function which fills it in."""
         return any(len(self._of(variable_vaddr - offset & U64)) for offset in self._offsets_stored_to(value))
+
+    def clears(self, slot: int) -> bool:
+        """Whether code stores zero at this offset from a pointer, by one instruction."""
+        return slot in self._cleared
+
+    @cached_property
+    def _cleared(self) -> frozenset[int]:
+        filled_in = set(self._positions.tolist())
+        return frozenset(
+            slot
+            for number, section in enumerate(self._file.sections)
+            if section.flags & SHF_EXECINSTR
+            for slot, field in cleared_slots(section.data)
+            if (number << 32) + field not in filled_in
+        )
 
     def _offsets_stored_to(self, value: int) -> set[int]:
         found = set()

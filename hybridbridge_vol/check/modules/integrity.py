@@ -216,6 +216,8 @@ class _Comparison:
             not pointer.linked and stored.answers_nothing(pointer.found, pointer.vaddr)
         ):
             return
+        if not pointer.found and stored.clears(pointer.linked, pointer.vaddr):
+            return
         name = self._names.variable(pointer.vaddr)
         if self._all.records(self._name, name, pointer.found):
             return

@@ -49,6 +49,17 @@ class StoredPointers:
             for placed in self._owners(value, variable_vaddr)
         )
 
+    def clears(self, linked: int, variable_vaddr: int) -> bool:
+        """Whether a pointer was set to zero by code of the module that it leads to as linked, or of the one
+        that it lies in, which clears this slot of structures that it is given (as
+        ata_finalize_port_ops(), drivers/ata/libata-core.c, does when a driver's operations have inherited
+        others)."""
+        owner = self._modules.at(variable_vaddr) or self._modules.with_data(variable_vaddr)
+        slot = None if owner is None else self.tables(owner.name).slot(variable_vaddr)
+        return slot is not None and any(
+            self._code(placed.name).clears(slot) for placed in self._owners(linked, variable_vaddr)
+        )
+
     def answers_nothing(self, value: int, variable_vaddr: int) -> bool:
         """Whether code that refers to the key of a static call refers, somewhere around, to the kernel's
         function that does nothing: what it gives to the keys whose slots are empty."""
