@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from generations import Lab
 from mounted import NEEDS_FUSE, mounted_image
 
 from hybridbridge_vol import tools
-from hybridbridge_vol.bridge.objects import super_blocks
+from hybridbridge_vol.bridge.objects.super_blocks import super_blocks
 from hybridbridge_vol.bridge.run.statistics import Statistics
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.file_content import IncompleteDirectory
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.tools.cross_view.control_groups import grouped_processes
 from hybridbridge_vol.workflow.mount import NOT_MOUNTED
 from samples.make import Sample, Spec, make_sample
 from samples.pseudo_guest import FILES, MOUNTED, UNMOUNTED
@@ -31,8 +33,8 @@ KERNELS = {
     "7.x": "7-cloud",
 }
 """By the sample that shares its kernel, which is trusted already."""
-_OWN = re.compile("/sys/kernel/(security/tomoyo/self_domain|tracing/trace_marker.*)")
-"""TOMOYO has no domain for the proxy task; the others are to be written to."""
+_OWN = re.compile("/sys/kernel/security/tomoyo/self_domain")
+"""TOMOYO has no domain for the proxy task."""
 _COUNTED = re.compile("/sys/fs/cgroup/.*/memory[.].*stat|/sys/kernel/debug/bdi/.*")
 """Counters of which each CPU holds a part back for a while, and limits that follow from them."""
 
@@ -112,6 +114,11 @@ def test_what_an_intruder_left_in_the_tracer_is_there(session: Session) -> None:
     assert b"p:spy/name __x64_sys_sethostname" in session.files.read(f"{trace}/kprobe_events")
     assert b"a note of an intruder" in session.files.read(f"{trace}/trace")
     assert b"__x64_sys_sethostname" in session.files.read("/sys/kernel/debug/kprobes/list")
+    for _ in range(2):  # reading takes the events away, but not from the next one who reads
+        assert b"a note of an intruder" in session.files.read(f"{trace}/trace_pipe")
+        assert b"a note of an intruder" in session.files.read(f"{trace}/trace")
+    with pytest.raises(PermissionError, match="to be written to"):
+        session.files.read(f"{trace}/free_buffer")
     for path in FILES:
         assert session.files.read(path) == session.files.read(path.replace("/tracing", "/debug/tracing"))
 
@@ -121,6 +128,27 @@ def test_folders_hold_the_guests_names(session: Session) -> None:
     assert session.files.listdir("/sys/fs/bpf") == ["pinned"]
     assert {"register", "spied", "status"} == set(session.files.listdir("/proc/sys/fs/binfmt_misc"))
     assert "spied" in session.files.listdir("/sys/fs/cgroup/unified")
+
+
+def test_the_unified_control_groups_are_compared_wherever_the_guest_has_them(session: Session) -> None:
+    """Here at /sys/fs/cgroup/unified, beside hierarchies of version 1."""
+    found, read_error = grouped_processes(session.files.of_the_kernel)
+    assert read_error is None
+    assert found == {int(name) for name in session.files.listdir("/proc") if name.isdecimal()}
+
+
+def test_the_guests_own_proc_and_sys_are_read_below_a_root_as_ours_are(sample: Sample, lab: Lab) -> None:
+    """Nobody had looked at most of these files: their inodes are made now, and their sizes say nothing."""
+    paths = [
+        "/proc/kallsyms", "/proc/1/maps", "/proc/1/status", "/proc/sys/kernel/pid_max",
+        "/sys/kernel/vmcoreinfo", "/sys/kernel/mm/transparent_hugepage/enabled",
+        "/sys/module/binfmt_misc/refcnt",
+    ]  # fmt: skip
+    with open_session(sample.dump, lab.store.root) as session:
+        for path in paths:
+            assert session.files.read(f"/proc/1/root{path}") == session.files.read(path) != b""
+        for path in ("/sys/kernel/mm", "/proc/1/ns"):
+            assert set(session.files.listdir(f"/proc/1/root{path}")) == set(session.files.listdir(path))
 
 
 def test_what_the_guest_had_not_mounted_says_so(session: Session) -> None:
@@ -146,6 +174,7 @@ def test_a_container_has_its_own(sample: Sample, lab: Lab, container: int) -> No
 
 
 def test_a_second_run_falls_back_nowhere(sample: Sample, lab: Lab, session: Session) -> None:
+    compared(session, sample)
     session.keep_learned()
     with open_session(sample.dump, lab.store.root) as again:
         compared(again, sample)
@@ -173,14 +202,31 @@ def test_what_no_superblock_exists_of_is_said(lab: Lab) -> None:
         session.files.read("/dev/mqueue/none")
 
 
-def test_a_list_of_superblocks_that_leads_back_into_itself_ends(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def forged(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, int]]:
+    """Words of the image by their address that say something else."""
+    memory = lab.session("6.1 two CPUs").bridge.virtual_memory
+    read, words = memory.read_u64, dict[int, int]()
+    monkeypatch.setattr(type(memory), "read_u64", lambda _self, vaddr: words.get(vaddr) or read(vaddr))
+    yield words
+
+
+def test_a_list_of_superblocks_that_leads_back_into_itself_ends(lab: Lab, forged: dict[int, int]) -> None:
     bridge = lab.session("6.1 two CPUs").bridge
-    whole = super_blocks.super_blocks(bridge)
-    memory, read = bridge.virtual_memory, bridge.virtual_memory.read_u64
-    links = {whole[3].vaddr: whole[1].vaddr}
-    monkeypatch.setattr(type(memory), "read_u64", lambda _self, vaddr: links.get(vaddr) or read(vaddr))
-    assert [block.vaddr for block in super_blocks.super_blocks(bridge)] == [
-        block.vaddr for block in whole[:4]
-    ]
+    whole = super_blocks(bridge)
+    forged[whole[3].vaddr] = whole[1].vaddr
+    assert super_blocks(bridge) == whole[:4]
+
+
+def test_pointers_of_superblocks_to_the_trusted_side_are_refused(lab: Lab, forged: dict[int, int]) -> None:
+    bridge = lab.session("6.1 two CPUs").bridge
+    whole = {block.kind: block for block in super_blocks(bridge)}
+    trusted = bridge.boot.layout.guard_hole.start + 0x1000
+    for kind, words in (("debugfs", (whole["debugfs"].root,)), ("tracefs", (whole["tracefs"].mount,))):
+        for vaddr in range(whole[kind].vaddr, whole[kind].vaddr + 1024, 8):
+            if any(0 <= bridge.virtual_memory.read_u64(vaddr) - word < 1024 for word in words):
+                forged[vaddr] = trusted
+    found = {block.kind: block for block in super_blocks(bridge)}
+    assert "debugfs" not in found
+    assert found["tracefs"].mount == 0
+    assert found["securityfs"] == whole["securityfs"]
