@@ -90,9 +90,9 @@ def run_program(
         try:
             supervisor.serve(listener, child.pidfd, options.seconds)
         finally:
-            listener.close()
             status = _status(child)
             supervisor.close()
+            listener.close()
         return Ended(status, dict(supervisor.failures), supervisor.calls, bool(slept))
     finally:
         libc.prctl(_PRCTL_SET_SUBREAPER, 0, 0, 0, 0)
