@@ -74,6 +74,10 @@ class Answers:
             raise OSError(found.errno, found.strerror)
         return cast(T, found)
 
+    def keep(self, key: tuple[object, ...], answer: object) -> None:
+        """What another question has answered, too."""
+        self._kept.setdefault(key, answer)
+
     def _asked_now(self, question: str, ask: Callable[[], T]) -> T | OSError:
         try:
             return ask()

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from hybridbridge_vol.guest.session import Session
 from hybridbridge_vol.native import program_memory as memory
 from hybridbridge_vol.native.abi import failed, signed32
+from hybridbridge_vol.native.namespace_calls import NamespaceCalls
 from hybridbridge_vol.native.notifications import Answer, Call, NewDescriptor, Special
 from hybridbridge_vol.native.processes import Processes
 from hybridbridge_vol.native.sockets import NETLINK_ROUTE, ProgramSocket, Received
@@ -39,8 +40,9 @@ MAX_SOCKETS = 128
 class SocketCalls:
     """`handlers`: by the name of the system call."""
 
-    def __init__(self, session: Session, processes: Processes) -> None:
+    def __init__(self, session: Session, processes: Processes, namespaces: NamespaceCalls) -> None:
         self._session = session
+        self._namespaces = namespaces
         self._processes = processes
         self._sockets: dict[tuple[int, int], ProgramSocket] = {}
         self.handlers: dict[str, Callable[[Call], Answer]] = {
@@ -262,6 +264,9 @@ class SocketCalls:
 
     def _ioctl(self, call: Call) -> Answer:
         command, argument = call.arguments[1] & 0xFFFF_FFFF, call.arguments[2]
+        answer = self._namespaces.ioctl(call)
+        if answer is not None:
+            return answer
         found = self._behind(call)
         if found is None or command not in _SOCKET_IOCTLS:
             raise failed(errno.ENOTTY)

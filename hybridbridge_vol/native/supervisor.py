@@ -16,6 +16,7 @@ from hybridbridge_vol.native.answers import Answers
 from hybridbridge_vol.native.attribute_calls import AttributeCalls
 from hybridbridge_vol.native.file_calls import FileCalls
 from hybridbridge_vol.native.host_files import HostFiles
+from hybridbridge_vol.native.namespace_calls import NamespaceCalls
 from hybridbridge_vol.native.nodes import Nodes
 from hybridbridge_vol.native.notifications import Answer, Call, Listener
 from hybridbridge_vol.native.places import Places
@@ -46,7 +47,8 @@ class Supervisor:
         self._answers = Answers(session, self._nodes)
         self._trace = trace
         places = Places(self._answers, host, self._nodes, self._processes, terminals)
-        self._sockets = SocketCalls(session, self._processes)
+        namespaces = NamespaceCalls(session, self._answers, self._nodes)
+        self._sockets = SocketCalls(session, self._processes, namespaces)
         named = {
             **FileCalls(self._answers, self._nodes, places, host, self._processes).handlers,
             **AttributeCalls(self._answers, self._nodes, places, self._processes).handlers,

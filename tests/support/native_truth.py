@@ -119,6 +119,7 @@ REDUCED: dict[str, Reduce] = {
     "mpstat": first_words(4, "Linux"),
     "mpstat -P ALL": first_words(4, "Linux"),
     "pidstat": first_words(4, "Linux"),
+    "lsns": fields(0, 1, 3, 4, 5, split=5, at_work=False),
 }
 """Commands some of whose output moves, and what does not."""
 
