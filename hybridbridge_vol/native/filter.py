@@ -74,6 +74,7 @@ _CLONE_NEW = 0x7E020000  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWP
 _PROT_EXEC, _MAP_ANONYMOUS = 0x4, 0x20
 _ARCH_SET_GS, _ARCH_SET_FS, _ARCH_GET_FS, _ARCH_GET_GS = 0x1001, 0x1002, 0x1003, 0x1004
 _AF_UNIX = 1
+_OUTPUT = (1, 2)
 
 Code = list[bytes]
 
@@ -117,8 +118,9 @@ def _is_window(argument: int, then: Code, otherwise: Code) -> Code:
     return _when(_AT_LEAST, argument, FIRST_WINDOW, inner, otherwise)
 
 
-def _conditional() -> dict[str, Code]:
+def _conditional(guarded: bool) -> dict[str, Code]:
     """The rules of those calls whose arguments decide."""
+    output = _one_of(0, _OUTPUT, _NOTIFY, _ALLOW) if guarded else _ALLOW
     refused = _error(errno.EPERM)
     no_copy = _is_window(0, _error(errno.EOPNOTSUPP), _ALLOW)
     from_file = _when(_ANY_BIT, 2, _PROT_EXEC, _NOTIFY, _is_window(4, _error(errno.ENODEV), _ALLOW))
@@ -126,6 +128,7 @@ def _conditional() -> dict[str, Code]:
     return {
         **{name: _is_window(0, _NOTIFY, _ALLOW) for name in reads},
         **{name: no_copy for name in ("dup", "dup2", "dup3")},
+        **{name: output for name in ("write", "writev")},
         "fcntl": _one_of(1, _DUPLICATING_FCNTLS, no_copy, _one_of(1, _FCNTLS, _ALLOW, _error(errno.EINVAL))),
         "mmap": _when(_ANY_BIT, 3, _MAP_ANONYMOUS, _ALLOW, from_file),
         "clone": _when(_ANY_BIT, 0, _CLONE_NEW, refused, _NOTIFY),
@@ -142,9 +145,10 @@ def _conditional() -> dict[str, Code]:
     }  # fmt: skip
 
 
-def program() -> bytes:
-    """The whole filter: instructions of 8 bytes each."""
-    conditional = _conditional()
+def program(guarded: bool = False) -> bytes:
+    """The whole filter: instructions of 8 bytes each. With `guarded` the supervisor sees what is written to
+    standard output and error."""
+    conditional = _conditional(guarded)
     answers = {name: _ALLOW for name in ALLOWED} | {name: _NOTIFY for name in NOTIFIED}
     for number, names in REFUSED.items():
         answers |= {name: _error(number) for name in names}

@@ -24,6 +24,7 @@ from hybridbridge_vol.native.process_calls import ProcessCalls
 from hybridbridge_vol.native.processes import Processes
 from hybridbridge_vol.native.socket_calls import SocketCalls
 from hybridbridge_vol.native.system_calls import SystemCalls
+from hybridbridge_vol.native.terminal_calls import TerminalCalls
 
 Trace = Callable[[Call, Answer], None]
 
@@ -55,6 +56,7 @@ class Supervisor:
             **SystemCalls(self._answers, self._processes, slept).handlers,
             **ProcessCalls(self._answers, self._processes).handlers,
             **self._sockets.handlers,
+            **TerminalCalls(self._processes).handlers,
         }
         self._handlers: dict[str, Callable[[Call], Answer]] = named
 
