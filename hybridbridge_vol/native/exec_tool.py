@@ -19,8 +19,8 @@ class Exec(Tool):
     help = "What an unmodified program of this machine prints about the image"
     notes = (
         "Runs the program confined; what it asks about the system is answered by the image's kernel. The "
-        "words of the command are split as a shell does, but no shell is run: name one if pipes are wanted. A "
-        "question that could not be answered, and a status other than 0, are rows of their own."
+        "words of the command are split as a shell does, but no shell is run: name one if pipes are wanted. "
+        "A question that could not be answered, and a status other than 0, are rows of their own."
     )
     options = (
         Option("command", str, "program and arguments, as one text", positional=True),

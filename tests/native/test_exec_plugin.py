@@ -33,7 +33,7 @@ def test_a_command_that_is_none_is_reported(lab: Lab, command: str) -> None:
 
 
 def test_volatility_runs_a_program(lab: Lab) -> None:
-    program = "import sys; from volatility3.cli import main; main()"
+    program = "import sys; sys.argv[0] = 'vol'; from volatility3.cli import main; main()"
     dump, store = str(lab.sample(IMAGE).dump), str(lab.store.root)
     words = ["-q", "-r", "json", "-p", str(ROOT / "plugins"), "-f", dump, "hb.exec", "--store", store]
     done = subprocess.run(
