@@ -33,6 +33,7 @@ from hybridbridge_vol.native.processes import Processes
 
 _LAST_WINDOW = 1023
 """Programs that use select(2) have no room for higher numbers (FD_SETSIZE)."""
+_PROT_EXEC = 0x4
 _WRITABLE = ("/dev/null", "/dev/zero", "/dev/full", "/dev/tty")
 
 
@@ -196,9 +197,12 @@ class FileCalls:
         return Special.CONTINUE
 
     def _mmap(self, call: Call) -> Answer:
-        """Of a file, executable: nothing of the image's is executed."""
+        """Of a file, executable, or of standard input: nothing of the image's is executed, and a window's
+        memfd holds nothing."""
         node = self._nodes.behind(call.tid, signed32(call.arguments[4]))
-        if node is not None and not node.is_host:
+        if node is not None and node.kind is Kind.WINDOW:
+            raise failed(errno.ENODEV)
+        if node is not None and not node.is_host and call.arguments[2] & _PROT_EXEC:
             raise failed(errno.EACCES)
         return Special.CONTINUE
 

@@ -16,7 +16,13 @@ from hybridbridge_vol.native.abi import failed, signed32
 from hybridbridge_vol.native.namespace_calls import NamespaceCalls
 from hybridbridge_vol.native.notifications import Answer, Call, NewDescriptor, Special
 from hybridbridge_vol.native.processes import Processes
-from hybridbridge_vol.native.sockets import NETLINK_ROUTE, ProgramSocket, Received
+from hybridbridge_vol.native.sockets import (
+    NETLINK_GENERIC,
+    NETLINK_ROUTE,
+    NETLINK_SOCK_DIAG,
+    ProgramSocket,
+    Received,
+)
 
 _SOCK_TYPE, _SOCK_DGRAM = 0xF, 2
 _MAX_IOVECS = 64
@@ -26,6 +32,9 @@ _SO_TYPE, _SO_ERROR, _SO_SNDBUF, _SO_RCVBUF, _SO_PROTOCOL, _SO_DOMAIN = 3, 4, 7,
 _BUFFER = 212992  # net.core.rmem_default
 _FIRST_RTM, _RTM_GET = 16, 2
 """Of each kind of thing rtnetlink(7) has NEW, DEL, GET and SET, in this order from 16 on."""
+_SOCK_DESTROY = 21  # include/uapi/linux/sock_diag.h
+_PROTOCOLS = (NETLINK_ROUTE, NETLINK_SOCK_DIAG, NETLINK_GENERIC)
+"""Those whose requests are answered. Of others it is not known which of them change something."""
 _SOCKET_IOCTLS = range(0x8900, 0x8A00)
 _IFREQ_IOCTLS = frozenset((
     0x8910, 0x8913, 0x8915, 0x8917, 0x8919, 0x891B, 0x891D, 0x891F, 0x8921, 0x8927, 0x8929, 0x8933, 0x8935,
@@ -172,15 +181,8 @@ class SocketCalls:
     def _request(self, found: ProgramSocket, message: bytes) -> int:
         if not found.is_netlink:
             raise failed(errno.ENETUNREACH)
-        at = 0
-        while at + 16 <= len(message):
-            size, kind = struct.unpack_from("<IH", message, at)
-            if found.protocol == NETLINK_ROUTE and kind >= _FIRST_RTM and kind & 3 != _RTM_GET:
-                raise failed(errno.EPERM)
-            if size < 16:
-                break
-            at += (size + 3) & ~3
-        sent = found.send(message)
+        refused = found.protocol not in _PROTOCOLS or not _only_asks(found.protocol, message)
+        sent = found.refuse(message) if refused and len(message) >= 16 else found.send(message)
         if not found.announced:
             found.announced = True
             found.ours.send(b"\0", _MSG_DONTWAIT)
@@ -294,3 +296,18 @@ class SocketCalls:
         for known in self._sockets.values():
             known.close()
         self._sockets.clear()
+
+
+def _only_asks(protocol: int, message: bytes) -> bool:
+    """Whether a message consists of requests that change nothing."""
+    at = 0
+    while at + 16 <= len(message):
+        size, kind = struct.unpack_from("<IH", message, at)
+        if protocol == NETLINK_ROUTE and kind >= _FIRST_RTM and kind & 3 != _RTM_GET:
+            return False
+        if protocol == NETLINK_SOCK_DIAG and kind == _SOCK_DESTROY:
+            return False
+        if size < 16:
+            break
+        at += (size + 3) & ~3
+    return True
