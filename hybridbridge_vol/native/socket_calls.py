@@ -3,9 +3,11 @@ no network."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
+import select
 import socket
 import struct
 from collections.abc import Callable
@@ -93,7 +95,7 @@ class SocketCalls:
             raise failed(errno.EACCES)
         if len(self._sockets) >= MAX_SOCKETS:
             self._forget_closed()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM | kind & socket.SOCK_NONBLOCK)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | kind & socket.SOCK_NONBLOCK)
         try:
             made = ProgramSocket(self._session, family, protocol, ours)
             made.number()
@@ -106,11 +108,7 @@ class SocketCalls:
     def _forget_closed(self) -> None:
         """Sockets that the program has closed: their other end has no peer any more."""
         for key, known in list(self._sockets.items()):
-            try:
-                known.ours.send(b"", _MSG_DONTWAIT)
-            except BlockingIOError:
-                continue
-            except OSError:
+            if _has_hung_up(known.ours):
                 known.close()
                 del self._sockets[key]
         if len(self._sockets) >= MAX_SOCKETS:
@@ -185,7 +183,8 @@ class SocketCalls:
         sent = found.refuse(message) if refused and len(message) >= 16 else found.send(message)
         if not found.announced:
             found.announced = True
-            found.ours.send(b"\0", _MSG_DONTWAIT)
+            with contextlib.suppress(BlockingIOError):
+                found.ours.send(b"\0", _MSG_DONTWAIT)
         return sent
 
     def _header(self, call: Call) -> tuple[int, ...]:
@@ -215,7 +214,7 @@ class SocketCalls:
                 waits = not fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_NONBLOCK and not flags & _MSG_DONTWAIT
                 if found.announced:
                     found.announced = False
-                    os.read(fd, 1)
+                    _take_announcement(fd)
             finally:
                 os.close(fd)
             if waits:
@@ -311,3 +310,16 @@ def _only_asks(protocol: int, message: bytes) -> bool:
             break
         at += (size + 3) & ~3
     return True
+
+
+def _has_hung_up(ours: socket.socket) -> bool:
+    """Whether the other end of a pair is closed."""
+    poll = select.poll()
+    poll.register(ours, 0)
+    return bool(poll.poll(0))
+
+
+def _take_announcement(fd: int) -> None:
+    """Read what was announced on the program's end, unless the program has."""
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as theirs:
+        theirs.recv(1, _MSG_DONTWAIT)
