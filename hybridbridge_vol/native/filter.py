@@ -46,7 +46,8 @@ NOTIFIED = _names(
     "readlink gettimeofday sysinfo times getresuid getresgid getpgid syslog getsid capget statfs fstatfs "
     "getpriority sched_getparam sched_getscheduler sched_rr_get_interval tkill time sched_getaffinity "
     "getdents64 clock_nanosleep tgkill ioprio_get openat newfstatat readlinkat faccessat prlimit64 "
-    "sched_getattr statx faccessat2 getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr"
+    "sched_getattr statx faccessat2 getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr "
+    "name_to_handle_at open_by_handle_at"
 )
 REFUSED = {
     errno.EROFS: _names(

@@ -15,6 +15,7 @@ from hybridbridge_vol.native.abi import NAMES
 from hybridbridge_vol.native.answers import Answers
 from hybridbridge_vol.native.attribute_calls import AttributeCalls
 from hybridbridge_vol.native.file_calls import FileCalls
+from hybridbridge_vol.native.handle_calls import HandleCalls
 from hybridbridge_vol.native.host_files import HostFiles
 from hybridbridge_vol.native.namespace_calls import NamespaceCalls
 from hybridbridge_vol.native.nodes import Nodes
@@ -56,6 +57,7 @@ class Supervisor:
             **SystemCalls(self._answers, self._processes, slept).handlers,
             **ProcessCalls(self._answers, self._processes).handlers,
             **self._sockets.handlers,
+            **HandleCalls(self._answers, places).handlers,
             **TerminalCalls(self._processes).handlers,
         }
         self._handlers: dict[str, Callable[[Call], Answer]] = named
