@@ -127,7 +127,7 @@ def test_pidstat(lab: Lab, run: Run, generation: str) -> None:
 def test_dmesg(lab: Lab, run: Run, generation: str) -> None:
     """dmesg reads syslog(2), which repeats the beginning of each line of a message."""
     form = re.compile(r"(\w+) *:(\w+) *: \[ *([0-9.]+)\] (.*)")
-    said = [form.match(line) for line in run(generation, "dmesg -x").stdout.decode().splitlines()]
+    said = [form.match(line) for line in run(generation, "dmesg -x -S").stdout.decode().splitlines()]
     levels = {"warning": "warn", "error": "err"}
     rows = ours(lab, generation, "dmesg", "FACILITY LEVEL SECONDS MESSAGE")
     seen = [(kind, levels.get(level, level), moment, line) for kind, level, moment, line in rows]
