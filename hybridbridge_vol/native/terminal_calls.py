@@ -15,6 +15,8 @@ from hybridbridge_vol.native.terminal import TerminalText
 
 _MAX_WRITE = 64 << 10
 """Bytes of one write that are taken; the program writes the rest again."""
+_MAX_PARTS = 1024  # UIO_MAXIOV, include/uapi/linux/uio.h
+_MEM_MAJOR = 1  # Documentation/admin-guide/devices.txt
 
 
 class TerminalCalls:
@@ -27,22 +29,17 @@ class TerminalCalls:
 
     def _write(self, call: Call) -> Answer:
         number = signed32(call.arguments[0])
-        try:
-            mode = os.stat(f"/proc/{call.tid}/fd/{number}").st_mode
-        except OSError:
-            raise failed(errno.EBADF) from None
-        if not stat.S_ISCHR(mode):
+        if not _is_terminal(call.tid, number):
             return Special.CONTINUE
-        return self._put(
-            call, number, memory.read(call.tid, call.arguments[1], min(call.arguments[2], _MAX_WRITE))
-        )
+        data = memory.read(call.tid, call.arguments[1], min(call.arguments[2], _MAX_WRITE))
+        return self._put(call, number, data)
 
     def _writev(self, call: Call) -> Answer:
         """Its first part that is not empty: a program writes the rest again."""
         number = signed32(call.arguments[0])
-        if not stat.S_ISCHR(os.stat(f"/proc/{call.tid}/fd/{number}").st_mode):
+        if not _is_terminal(call.tid, number):
             return Special.CONTINUE
-        for part in range(min(call.arguments[2], 1024)):
+        for part in range(min(call.arguments[2], _MAX_PARTS)):
             raw = memory.read_exactly(call.tid, call.arguments[1] + 16 * part, 16)
             vaddr, size = (int.from_bytes(raw[at : at + 8], "little") for at in (0, 8))
             if size:
@@ -59,3 +56,12 @@ class TerminalCalls:
         finally:
             os.close(fd)
         return len(data)
+
+
+def _is_terminal(tid: int, number: int) -> bool:
+    """Whether a descriptor may be a terminal's: a character device, but /dev/null and its like."""
+    try:
+        found = os.stat(f"/proc/{tid}/fd/{number}")
+    except OSError:
+        raise failed(errno.EBADF) from None
+    return stat.S_ISCHR(found.st_mode) and os.major(found.st_rdev) != _MEM_MAJOR
