@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from hybridbridge_vol.errors import BatchError, OptionError
 from hybridbridge_vol.lab.batch.dataset import FORMATS, Record
 from hybridbridge_vol.lab.batch.request import MEMORY, PAPER_TOOLS, TOOL_SECONDS, Request
 from hybridbridge_vol.progress import Progress
+
+_TABLE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
 
 if TYPE_CHECKING:
     from hybridbridge_vol.lab.batch.batch import MakeEngine, Outcome
@@ -36,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser, _arguments: Sequence[str] | N
         "examples:\n"
         "  hb batch /evidence --out case-17 --jobs 2\n"
         "  hb batch @hosts.txt old/dc1.lime --out case-17 --tools ps,netstat,lsof,hidden --sha256\n"
+        "  hb batch /evidence --out case-17 --exec 'sockets=ss -tanp' --exec 'mounts=findmnt -A'\n"
         "  hb batch /share/evidence --out case-17 --engine dask --scheduler tcp://lab1:8786\n"
         "  duckdb -c \"SELECT image, PID, CMD FROM 'case-17/tables/ps/*/*.parquet' WHERE UID = 0\"\n\n"
         f"default tools: {', '.join(PAPER_TOOLS)}\n\n"
@@ -53,6 +57,10 @@ def add_arguments(parser: argparse.ArgumentParser, _arguments: Sequence[str] | N
         metavar="N",
         help="images examined in parallel (default: one per CPU)",
     )
+    add(
+        "--exec", metavar="NAME=COMMAND", action="append", default=[],
+        help="run an unmodified program of this machine, too; its lines become the table NAME (repeatable)",
+    )  # fmt: skip
     add("--format", choices=FORMATS, default="parquet", help="format of the tables (default: parquet)")
     add(
         "--sha256",
@@ -86,8 +94,10 @@ def batch_command(args: argparse.Namespace) -> int:
     from hybridbridge_vol.lab.batch import batch
 
     store = store_root(args)
+    programs = chosen_programs(args.exec)
     request = Request(
-        id="", path="", staging="", tools=chosen_tools(args.tools), format=args.format,
+        id="", path="", staging="", format=args.format, programs=programs,
+        tools=(*chosen_tools(args.tools), *(name for name, _command in programs)),
         store=None if store is None else os.path.abspath(store), sha256=args.sha256,
         tool_seconds=args.time, memory=args.memory << 20, kernel_at=kernel_at(args),
     )  # fmt: skip
@@ -164,6 +174,19 @@ def chosen_tools(names: str | None) -> tuple[str, ...]:
     if not chosen:
         raise OptionError("--tools names no tool")
     return chosen
+
+
+def chosen_programs(given: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """The names and commands of `--exec`. OptionError if a name cannot be a table's."""
+    programs: dict[str, str] = {}
+    for text in given:
+        name, sign, command = text.partition("=")
+        if not sign or not command.strip() or not _TABLE_NAME.fullmatch(name):
+            raise OptionError(f"--exec {text}: not NAME=COMMAND; a name has letters, digits and _ only")
+        if name in tools.NAMES or name in programs:
+            raise OptionError(f"--exec {text}: there is a table named {name} already")
+        programs[name] = command
+    return tuple(programs.items())
 
 
 def _need_pyarrow() -> None:

@@ -39,6 +39,7 @@ NUMBERS = {
     "signalfd": 282, "timerfd_create": 283, "eventfd": 284, "fallocate": 285, "timerfd_settime": 286,
     "timerfd_gettime": 287, "accept4": 288, "signalfd4": 289, "eventfd2": 290, "epoll_create1": 291,
     "dup3": 292, "pipe2": 293, "preadv": 295, "pwritev": 296, "recvmmsg": 299, "prlimit64": 302,
+    "name_to_handle_at": 303, "open_by_handle_at": 304,
     "sendmmsg": 307, "getcpu": 309, "sched_getattr": 315, "renameat2": 316, "getrandom": 318,
     "memfd_create": 319, "bpf": 321, "membarrier": 324, "mlock2": 325, "copy_file_range": 326,
     "preadv2": 327, "pwritev2": 328, "pkey_mprotect": 329, "pkey_alloc": 330, "pkey_free": 331,

@@ -27,6 +27,8 @@ MAX_ANSWERS = 1 << 18
 """Answers that are kept; then all are forgotten, and asked again."""
 MAX_WHOLE = 16 << 20
 """Bytes of a file of the guest's file systems that is read as a whole when it is opened."""
+MAX_DIRECTORY = 32 << 20
+"""Bytes of a directory, as getdents64(2) writes it: one of more is cyclic, and listed in part."""
 WINDOW_BLOCK = 1 << 20
 """Bytes of a window that one read gives at most."""
 EXPECTED_AT_ONCE = 40
@@ -73,6 +75,10 @@ class Answers:
         if isinstance(found, OSError):
             raise OSError(found.errno, found.strerror)
         return cast(T, found)
+
+    def keep(self, key: tuple[object, ...], answer: object) -> None:
+        """What another question has answered, too."""
+        self._kept.setdefault(key, answer)
 
     def _asked_now(self, question: str, ask: Callable[[], T]) -> T | OSError:
         try:
@@ -204,6 +210,8 @@ class Answers:
         try:
             for part in self.session.files.directory(path):
                 data += part
+                if len(data) > MAX_DIRECTORY:
+                    raise OSError(errno.EIO, "it does not end")
         except (OSError, CallRolledBack) as error:
             reason = error.reason if isinstance(error, CallRolledBack) else str(error)
             if path == "/proc":

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 from collections.abc import Callable
 
+from hybridbridge_vol.native import kernel_log
 from hybridbridge_vol.native import program_memory as memory
 from hybridbridge_vol.native.abi import (
     AT_FDCWD,
@@ -26,6 +28,7 @@ from hybridbridge_vol.native.answers import Answers
 from hybridbridge_vol.native.dirents import whole_entries
 from hybridbridge_vol.native.host_files import HostFiles
 from hybridbridge_vol.native.itself import Itself
+from hybridbridge_vol.native.kernel_log import KernelLog
 from hybridbridge_vol.native.nodes import Kind, Node, Nodes
 from hybridbridge_vol.native.notifications import Answer, Call, NewDescriptor, Special
 from hybridbridge_vol.native.places import Place, Places, Where
@@ -33,6 +36,7 @@ from hybridbridge_vol.native.processes import Processes
 
 _LAST_WINDOW = 1023
 """Programs that use select(2) have no room for higher numbers (FD_SETSIZE)."""
+_PROT_EXEC = 0x4
 _WRITABLE = ("/dev/null", "/dev/zero", "/dev/full", "/dev/tty")
 
 
@@ -48,6 +52,7 @@ class FileCalls:
         self._host = host
         self._processes = processes
         self._itself = Itself(nodes, processes)
+        self._log = KernelLog(answers)
         self.handlers: dict[str, Callable[[Call], Answer]] = {
             "open": lambda call: self._open(call, AT_FDCWD, *call.arguments[:2]),
             "openat": lambda call: self._open(call, signed32(call.arguments[0]), *call.arguments[1:3]),
@@ -91,6 +96,10 @@ class FileCalls:
             return self._itself.node(call, place.path)
         if flags & O_PATH:
             return self._answers.name(place.path, follow)
+        if self._log.is_at(place.path):
+            return self._answers.node_once(
+                ("kmsg",), lambda: self._nodes.make(place.path, Kind.WINDOW, size=0)
+            )
         return self._answers.node(place.path, follow)
 
     def _is_folder(self, node: Node) -> bool:
@@ -196,9 +205,12 @@ class FileCalls:
         return Special.CONTINUE
 
     def _mmap(self, call: Call) -> Answer:
-        """Of a file, executable: nothing of the image's is executed."""
+        """Of a file, executable, or of standard input: nothing of the image's is executed, and a window's
+        memfd holds nothing."""
         node = self._nodes.behind(call.tid, signed32(call.arguments[4]))
-        if node is not None and not node.is_host:
+        if node is not None and node.kind is Kind.WINDOW:
+            raise failed(errno.ENODEV)
+        if node is not None and not node.is_host and call.arguments[2] & _PROT_EXEC:
             raise failed(errno.EACCES)
         return Special.CONTINUE
 
@@ -212,10 +224,16 @@ class FileCalls:
         fd = self._processes.take(call.tid, number)
         try:
             start = os.lseek(fd, 0, os.SEEK_CUR) if offset is None else offset
-            data = self._answers.window(node.path, start, min(call.arguments[2], memory.MAX_READ))
+            room = min(call.arguments[2], memory.MAX_READ)
+            is_log = node.path == kernel_log.PATH  # whose position counts records
+            data = (
+                self._log.record(start, room, bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_NONBLOCK))
+                if is_log
+                else self._answers.window(node.path, start, room)
+            )
             memory.write(call.tid, call.arguments[1], data)
             if offset is None:
-                os.lseek(fd, start + len(data), os.SEEK_SET)
+                os.lseek(fd, start + (bool(data) if is_log else len(data)), os.SEEK_SET)
         finally:
             os.close(fd)
         return len(data)

@@ -46,7 +46,8 @@ NOTIFIED = _names(
     "readlink gettimeofday sysinfo times getresuid getresgid getpgid syslog getsid capget statfs fstatfs "
     "getpriority sched_getparam sched_getscheduler sched_rr_get_interval tkill time sched_getaffinity "
     "getdents64 clock_nanosleep tgkill ioprio_get openat newfstatat readlinkat faccessat prlimit64 "
-    "sched_getattr statx faccessat2 getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr"
+    "sched_getattr statx faccessat2 getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr "
+    "name_to_handle_at open_by_handle_at"
 )
 REFUSED = {
     errno.EROFS: _names(
@@ -74,6 +75,8 @@ _CLONE_NEW = 0x7E020000  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWP
 _PROT_EXEC, _MAP_ANONYMOUS = 0x4, 0x20
 _ARCH_SET_GS, _ARCH_SET_FS, _ARCH_GET_FS, _ARCH_GET_GS = 0x1001, 0x1002, 0x1003, 0x1004
 _AF_UNIX = 1
+_INPUT, _OUTPUT = (0,), (1, 2)
+"""Standard input may be a window, too: `cat < file`."""
 
 Code = list[bytes]
 
@@ -117,15 +120,20 @@ def _is_window(argument: int, then: Code, otherwise: Code) -> Code:
     return _when(_AT_LEAST, argument, FIRST_WINDOW, inner, otherwise)
 
 
-def _conditional() -> dict[str, Code]:
+def _conditional(guarded: bool) -> dict[str, Code]:
     """The rules of those calls whose arguments decide."""
+    output = _one_of(0, _OUTPUT, _NOTIFY, _ALLOW) if guarded else _ALLOW
     refused = _error(errno.EPERM)
     no_copy = _is_window(0, _error(errno.EOPNOTSUPP), _ALLOW)
-    from_file = _when(_ANY_BIT, 2, _PROT_EXEC, _NOTIFY, _is_window(4, _error(errno.ENODEV), _ALLOW))
+    copy_to_input = _is_window(0, _one_of(1, _INPUT, _ALLOW, _error(errno.EOPNOTSUPP)), _ALLOW)
+    not_window = _one_of(4, _INPUT, _NOTIFY, _is_window(4, _error(errno.ENODEV), _ALLOW))
+    from_file = _when(_ANY_BIT, 2, _PROT_EXEC, _NOTIFY, not_window)
     reads = ("read", "pread64", "readv", "preadv", "preadv2")
     return {
-        **{name: _is_window(0, _NOTIFY, _ALLOW) for name in reads},
-        **{name: no_copy for name in ("dup", "dup2", "dup3")},
+        **{name: _one_of(0, _INPUT, _NOTIFY, _is_window(0, _NOTIFY, _ALLOW)) for name in reads},
+        "dup": no_copy,
+        **{name: copy_to_input for name in ("dup2", "dup3")},
+        **{name: output for name in ("write", "writev")},
         "fcntl": _one_of(1, _DUPLICATING_FCNTLS, no_copy, _one_of(1, _FCNTLS, _ALLOW, _error(errno.EINVAL))),
         "mmap": _when(_ANY_BIT, 3, _MAP_ANONYMOUS, _ALLOW, from_file),
         "clone": _when(_ANY_BIT, 0, _CLONE_NEW, refused, _NOTIFY),
@@ -142,9 +150,10 @@ def _conditional() -> dict[str, Code]:
     }  # fmt: skip
 
 
-def program() -> bytes:
-    """The whole filter: instructions of 8 bytes each."""
-    conditional = _conditional()
+def program(guarded: bool = False) -> bytes:
+    """The whole filter: instructions of 8 bytes each. With `guarded` the supervisor sees what is written to
+    standard output and error."""
+    conditional = _conditional(guarded)
     answers = {name: _ALLOW for name in ALLOWED} | {name: _NOTIFY for name in NOTIFIED}
     for number, names in REFUSED.items():
         answers |= {name: _error(number) for name in names}

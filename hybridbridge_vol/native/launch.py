@@ -76,16 +76,19 @@ def start(
     environment: Mapping[str, str],
     descriptors: Sequence[int],
     executable: Sequence[str],
+    guarded: bool = False,
 ) -> Child:
     """Start the program `path`, confined; `descriptors` become its standard input, output and error,
-    `executable` is what it may execute. HostLacks if that cannot be done here."""
+    `executable` is what it may execute; for `guarded` see `filter.program`. HostLacks if that cannot be
+    done here."""
     reading, low = os.pipe()
     writing = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 3)
     os.close(low)
     pid = os.fork()
     if not pid:
         os.close(reading)
-        _become(path, arguments, environment, descriptors, executable, writing)
+        program = seccomp_filter.program(guarded)
+        _become(path, arguments, environment, descriptors, executable, writing, program)
     os.close(writing)
     pidfd = os.pidfd_open(pid)
     try:
@@ -136,6 +139,7 @@ def _become(
     descriptors: Sequence[int],
     executable: Sequence[str],
     announce: int,
+    program: bytes,
 ) -> NoReturn:
     """In the child. What goes wrong is written to `announce`, which closes when the program runs."""
     try:
@@ -149,7 +153,6 @@ def _become(
         landlock.restrict_self(executable)
         for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGQUIT, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
-        program = seccomp_filter.program()
         holder = ctypes.create_string_buffer(program, len(program))
         header = struct.pack("<H6xQ", len(program) // 8, ctypes.addressof(holder))
         listener = os.dup(0)  # the number that the listener gets, being the lowest that is free

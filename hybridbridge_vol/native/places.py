@@ -17,7 +17,8 @@ from hybridbridge_vol.native.nodes import Kind, Nodes
 from hybridbridge_vol.native.notifications import Call
 from hybridbridge_vol.native.processes import Processes
 
-_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty")
+_SOURCES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+_DEVICES = (*_SOURCES, "/dev/tty")
 _STANDARD = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 _OWN_FD = re.compile(r"/dev/fd/([0-9]{1,9})")
 _OF_ITSELF = re.compile(r"/proc/(self|thread-self|[0-9]+)(/.*)?", re.DOTALL)
@@ -90,18 +91,18 @@ class Places:
         return node.path
 
     def _of_image(self, call: Call, path: str, follow: bool) -> Place:
-        for _ in range(_MAX_LINKS):
-            own = self._own(call, path, follow)
+        """What is the program's own is so by the path that the program gave: no link of the image's leads to
+        the program's descriptors or to its terminal."""
+        clean = posixpath.normpath(path)
+        for _ in range(2):
+            own = self._own(call, clean, follow)
             if isinstance(own, Place):
                 return own
-            if own is not None:
-                path = own
-                continue
-            resolved = self._without_links(path, follow)
-            if resolved == path:
-                return Place(Where.IMAGE, resolved)
-            path = resolved
-        raise failed(errno.ELOOP)
+            if own is None:
+                break
+            path = clean = own
+        resolved = self._without_links(path, follow)
+        return Place(Where.DEVICE if resolved in _SOURCES else Where.IMAGE, resolved)
 
     def _own(self, call: Call, path: str, follow: bool) -> Place | str | None:
         """What is the program's own; or another path that means the same; None: neither."""

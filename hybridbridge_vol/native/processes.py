@@ -103,8 +103,12 @@ class Processes:
             os.close(process.pidfd)
 
     def living(self) -> dict[int, int]:
-        """The program's processes that live, each with how many threads it has: those descendants of this
-        process that have one filter more than it."""
+        """The program's processes that live, each with how many threads it has."""
+        return {pid: threads for pid, threads in self._descendants().items() if threads}
+
+    def _descendants(self) -> dict[int, int]:
+        """Those descendants of this process that have one filter more than it, with their threads; those that
+        have ended have none."""
         children: dict[int, list[int]] = {}
         threads: dict[int, int] = {}
         filters = _status(os.getpid()).get(b"Seccomp_filters", 0)
@@ -113,7 +117,7 @@ class Processes:
                 with contextlib.suppress(OSError):
                     status = _status(int(name))
                     children.setdefault(status[b"PPid"], []).append(int(name))
-                    if status[b"Seccomp_filters"] > filters and status[b"Threads"]:
+                    if status[b"Seccomp_filters"] > filters:
                         threads[int(name)] = status[b"Threads"]
         waiting, found = [os.getpid()], dict[int, int]()
         while waiting:
@@ -125,18 +129,16 @@ class Processes:
 
     def end_all(self) -> None:
         """Kill what is left of the program, its background processes too."""
-        killed: set[int] = set()
         for _ in range(_MAX_ROUNDS):  # new ones may be started meanwhile
-            living = self.living()
-            if not living:
+            left = self._descendants()
+            if not left:
                 break
-            killed |= living.keys()
-            for pid in living:
+            for pid in left:
                 with contextlib.suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
-        for pid in killed:
-            with contextlib.suppress(OSError):  # those that have become this process's children
-                os.waitpid(pid, 0)
+            for pid in left:
+                with contextlib.suppress(OSError):  # those that have become this process's children
+                    os.waitpid(pid, 0)
         for process in list(self._known.values()):
             self._forget(process)
 

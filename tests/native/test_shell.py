@@ -7,6 +7,7 @@ import pty
 import re
 import select
 import shutil
+import signal
 import sys
 import time
 
@@ -49,6 +50,15 @@ class Terminal:
 def test_a_shell_with_job_control_in_the_image(lab: Lab) -> None:
     dump, store = str(lab.sample(IMAGE).dump), str(lab.store.root)
     shell = Terminal([sys.executable, "-m", "hybridbridge_vol", "shell", dump, "--store", store])
+    try:
+        use(shell, lab)
+    except BaseException:
+        os.kill(shell.pid, signal.SIGTERM)
+        raise
+    assert shell.end() == 4
+
+
+def use(shell: Terminal, lab: Lab) -> None:
     assert "(at capture) / #" in shell.type("")
     assert "init\r\n/proc/1\r\n" in shell.type("cd /proc/1; cat comm; pwd\n")
     processes = str(len([name for name in lab.session(IMAGE).files.listdir("/proc") if name.isdecimal()]))
@@ -57,4 +67,3 @@ def test_a_shell_with_job_control_in_the_image(lab: Lab) -> None:
     shell.type("fg\n", rb"cat /dev/zero > /dev/null\r\n")
     assert "^C" in shell.type("\x03")
     assert "/etc #" in shell.type("cd /et\t\n")
-    assert shell.end() == 4

@@ -43,7 +43,7 @@ def events(request: Request) -> Iterator[Event]:
         Path(request.staging).mkdir(parents=True, exist_ok=True)
         for name in request.tools:
             yield Step(name)
-            yield run_tool(session, tools.load(name), request)
+            yield run_tool(session, tool_of(request, name), request)
             session.keep_learned()  # the next tool may not come to its end
         yield Step(CLOSING)
 
@@ -59,6 +59,16 @@ def facts_of(session: Session) -> Facts:
         bridge.image.format_name, bridge.kernel.name, bridge.kernel.release, bridge.kernel.banner.strip(),
         captured, bridge.layout.cpus, notes="; ".join(session.notes) or None,
     )  # fmt: skip
+
+
+def tool_of(request: Request, name: str) -> Tool:
+    """The tool of that name, or the native program that the request gives it to."""
+    command = dict(request.programs).get(name)
+    if command is None:
+        return tools.load(name)
+    from hybridbridge_vol.native.exec_tool import NamedProgram  # most batches run none
+
+    return NamedProgram(name, command, request.tool_seconds)
 
 
 def run_tool(session: Session, tool: Tool, request: Request) -> ToolDone:

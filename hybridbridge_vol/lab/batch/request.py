@@ -44,6 +44,8 @@ class Request:
     tool_seconds: float = TOOL_SECONDS
     image_seconds: float | None = None
     memory: int = MEMORY
+    programs: tuple[tuple[str, str], ...] = ()
+    """Native programs: the name of each among `tools`, and its command."""
 
 
 def fingerprint(request: Request) -> Fingerprint:
@@ -54,7 +56,9 @@ def fingerprint(request: Request) -> Fingerprint:
         size, mtime_ns = info.st_size, info.st_mtime_ns
     except OSError:
         pass
+    commands = dict(request.programs)
+    asked = tuple(f"{name}={commands[name]}" if name in commands else name for name in request.tools)
     return Fingerprint(
-        size, mtime_ns, request.tools, request.format, request.sha256, __version__, request.tool_seconds,
+        size, mtime_ns, asked, request.format, request.sha256, __version__, request.tool_seconds,
         request.kernel_at,
     )  # fmt: skip

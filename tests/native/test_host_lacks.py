@@ -1,0 +1,69 @@
+"""Machines that lack what confining a program needs say so in one line, and run nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from errno import ENOSYS, EPERM
+
+import pytest
+from generations import Lab
+
+IMAGE = "6.12"
+PIDFD_GETFD, LANDLOCK_CREATE_RULESET, SECCOMP = 438, 444, 317
+_WITHOUT = """\
+import ctypes, os, struct, sys
+number, error = int(sys.argv[1]), int(sys.argv[2])
+code = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (6, 0, 0, 0x50000 | error), (6, 0, 0, 0x7FFF0000)]
+program = b"".join(struct.pack("<HBBI", *line) for line in code)
+text = ctypes.create_string_buffer(program, len(program))
+libc = ctypes.CDLL(None)
+libc.prctl(38, 1, 0, 0, 0)
+assert libc.prctl(22, 2, struct.pack("<H6xQ", len(code), ctypes.addressof(text))) == 0
+os.execv(sys.executable, [sys.executable, "-m", "hybridbridge_vol", *sys.argv[3:]])
+"""
+"""Starts `hb` where one system call fails: by a filter, as a container's profile does it."""
+
+
+@pytest.mark.parametrize(
+    ("number", "error", "word"),
+    [
+        (PIDFD_GETFD, EPERM, "SYS_PTRACE"),
+        (LANDLOCK_CREATE_RULESET, ENOSYS, "Landlock"),
+        (LANDLOCK_CREATE_RULESET, EPERM, "Landlock"),
+        (SECCOMP, EPERM, "seccomp"),
+    ],
+)
+def test_what_is_missing_is_one_line(lab: Lab, number: int, error: int, word: str) -> None:
+    words = ["exec", str(lab.sample(IMAGE).dump), "--store", str(lab.store.root), "--", "uname", "-n"]
+    done = subprocess.run(
+        [sys.executable, "-c", _WITHOUT, str(number), str(error), *words],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith("hb: ") and done.stderr.count("\n") == 1 and word in done.stderr, (
+        done.stderr
+    )
+
+
+def test_inside_of_another_filter(lab: Lab) -> None:
+    """In a container that forbids something else, programs run."""
+    words = [
+        "exec",
+        str(lab.sample(IMAGE).dump),
+        "--store",
+        str(lab.store.root),
+        "--",
+        "sh",
+        "-c",
+        "uname -n & wait",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", _WITHOUT, "165", str(EPERM), *words],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == lab.sample(IMAGE).truth.command("hostname")
