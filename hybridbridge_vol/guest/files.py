@@ -40,6 +40,7 @@ class SnapshotFiles:
 
     def open(self, path: str, flags: int = _O_RDONLY) -> OpenFile:
         """Open a file for reading. OSError with the guest's errno; CallRolledBack."""
+        self._proxy.show_no_own_sockets(path)
         if magic_links.is_link(path):
             magic_links.check_mode(path, self.stat(path, follow=True).mode)
         name = self._named(path)
