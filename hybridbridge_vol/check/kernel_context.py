@@ -29,12 +29,20 @@ class KernelAround:
         self._expected = expected
         self._module_function = module_function
         self._counts: dict[int, bool] = {}
+        self._words: dict[int, int | None] = {}
+        self._functions: dict[int, str | None] = {}
+        """What was asked for before: the code of many modules refers to the same."""
         self.calls_are_counted = False
         """Whether the kernel's text counts its calls; its modules then do, too."""
         self.reader = Reader(Thunks.of(bridge.kernel.symbols, bridge.layout.shift))
 
     def word(self, vaddr: int) -> int | None:
         """Inside the kernel image from its physical position, elsewhere by the snapshot's page tables."""
+        if vaddr not in self._words:
+            self._words[vaddr] = self._read_word(vaddr)
+        return self._words[vaddr]
+
+    def _read_word(self, vaddr: int) -> int | None:
         offset = vaddr - self._layout.text_vaddr
         if 0 <= offset < self._layout.size:
             paddr = self._layout.text_paddr + offset
@@ -61,10 +69,13 @@ class KernelAround:
 
     def function(self, vaddr: int) -> str | None:
         """Its name, if it begins there; of the kernel or of a module."""
-        found = self._lookup(vaddr)
-        if found is None:
-            return self._module_function(vaddr)
-        return found[0] if found[1] == 0 else None
+        if vaddr not in self._functions:
+            found = self._lookup(vaddr)
+            if found is None:
+                self._functions[vaddr] = self._module_function(vaddr)
+            else:
+                self._functions[vaddr] = found[0] if found[1] == 0 else None
+        return self._functions[vaddr]
 
     def body(self, vaddr: int, size: int = _INLINED) -> bytes:
         """As expected."""

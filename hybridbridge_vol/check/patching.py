@@ -84,8 +84,8 @@ class Patcher:
         self._text_vaddr = text_vaddr
         self._reader = reader
         self._around = around
-        self._word = cache(around.word)
-        self._function = cache(around.function)
+        self._word = around.word
+        self._function = around.function
         self._in_slot = cache(self._function_in_slot)
 
     def accept(self, tables: PatchTables) -> None:
@@ -191,6 +191,8 @@ class Patcher:
             return
         function = self._word(self._vaddr(key))
         if function == 0:
+            if self.found[code : code + CALL_SIZE] == (RETURNS if tail else NOP5):  # as nearly always
+                self._take(code, CALL_SIZE)
             self._consider(code, CALL_SIZE, lambda: ((("ret",) if tail else ()),))
             return
         name = None if function is None else self._function(function)

@@ -20,7 +20,7 @@ from hybridbridge_vol.guest.files import SnapshotFiles
 from hybridbridge_vol.guest.inodes import SnapshotInodes, vaddr_of
 from hybridbridge_vol.guest.pseudo_file_systems import PseudoFileSystems
 from hybridbridge_vol.guest.root_files import RootFiles
-from hybridbridge_vol.guest.values import EndlessFile, Question, Stat, Unmounted
+from hybridbridge_vol.guest.values import EndlessFile, OpenDescriptor, Question, Stat, Unmounted
 from hybridbridge_vol.guest.windows import window
 
 _OF_THE_KERNEL = re.compile(r"/(?:proc|sys)(?:/.*)?", re.DOTALL)
@@ -251,3 +251,15 @@ class GuestFiles:
     def expect(self, questions: Iterable[Question]) -> None:
         """See `guest.kernel.Files`. Questions about the guest's file systems are not asked together."""
         self._kernel_files.expect(question for question in questions if self._route(question.path) is None)
+
+    def descriptors(self, wanted: Iterable[tuple[int, int]]) -> Mapping[tuple[int, int], OpenDescriptor]:
+        """See `guest.kernel.Files`."""
+        return self._kernel_files.descriptors(wanted)
+
+    def programs(self, pids: Iterable[int]) -> Mapping[int, OpenDescriptor]:
+        """See `guest.kernel.Files`."""
+        return self._kernel_files.programs(pids)
+
+    def descriptor_numbers(self, pids: Iterable[int]) -> Mapping[int, list[int]]:
+        """See `guest.kernel.Files`."""
+        return self._kernel_files.descriptor_numbers(pids)

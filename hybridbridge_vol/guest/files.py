@@ -13,10 +13,11 @@ from hybridbridge_vol.guest.descriptors import LARGEST_READ, Descriptors, OpenFi
 from hybridbridge_vol.guest.endless import joined
 from hybridbridge_vol.guest.file_attributes import STATX_ALL, STATX_SIZE
 from hybridbridge_vol.guest.mounting import Mounts
+from hybridbridge_vol.guest.open_descriptors import OpenDescriptors
 from hybridbridge_vol.guest.prefetch import Prefetch
 from hybridbridge_vol.guest.proxy_calls import AT_FDCWD, ProxyCalls
 from hybridbridge_vol.guest.unlistable import listable_entries
-from hybridbridge_vol.guest.values import Question, Stat
+from hybridbridge_vol.guest.values import OpenDescriptor, Question, Stat
 
 READ_SIZES = (16 << 10, 64 << 10, 256 << 10, LARGEST_READ)
 """Bytes asked for by the first, second ... read of a file: some files clear a buffer of that size first."""
@@ -35,11 +36,13 @@ class SnapshotFiles:
         self._descriptors = descriptors
         self._mounts = mounts
         self._prefetch = Prefetch(proxy, descriptors, mounts)
+        self._open_descriptors = OpenDescriptors(proxy)
 
     # --- primitives: one system call each -----------------------------------------------------------------
 
     def open(self, path: str, flags: int = _O_RDONLY) -> OpenFile:
         """Open a file for reading. OSError with the guest's errno; CallRolledBack."""
+        self._proxy.show_no_own_sockets(path)
         if magic_links.is_link(path):
             magic_links.check_mode(path, self.stat(path, follow=True).mode)
         name = self._named(path)
@@ -85,6 +88,22 @@ class SnapshotFiles:
     def expect(self, questions: Iterable[Question]) -> None:
         """See `guest.kernel.Files`. Without effect under taint and while a file is open."""
         self._prefetch.ask(questions)
+
+    def descriptors(self, wanted: Iterable[tuple[int, int]]) -> dict[tuple[int, int], OpenDescriptor]:
+        """See `guest.kernel.Files`. Empty under taint and while a file is open, as for `expect`."""
+        return self._open_descriptors.descriptors(wanted) if self._may_ask_together else {}
+
+    def programs(self, pids: Iterable[int]) -> dict[int, OpenDescriptor]:
+        """See `guest.kernel.Files`. Empty where `descriptors` is."""
+        return self._open_descriptors.programs(pids) if self._may_ask_together else {}
+
+    def descriptor_numbers(self, pids: Iterable[int]) -> dict[int, list[int]]:
+        """See `guest.kernel.Files`. Empty where `descriptors` is."""
+        return self._open_descriptors.numbers(pids) if self._may_ask_together else {}
+
+    @property
+    def _may_ask_together(self) -> bool:
+        return not self._proxy.under_taint and self._descriptors.none_open
 
     def read(self, path: str) -> bytes:
         """The whole content of a file: open, read to the end, close. EndlessFile."""

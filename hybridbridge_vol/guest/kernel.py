@@ -21,6 +21,7 @@ from hybridbridge_vol.guest.file_content import Piece
 from hybridbridge_vol.guest.file_extents import Extent
 from hybridbridge_vol.guest.values import (
     HeldSocket,
+    OpenDescriptor,
     Question,
     Registers,
     Running,
@@ -131,6 +132,17 @@ class Files(Protocol):
     def expect(self, questions: Iterable[Question]) -> None:
         """Announce what will be asked next: it may then be asked together, which is faster. No answer
         changes. Announce some hundreds at a time: answers are kept for a while only."""
+
+    def descriptors(self, wanted: Iterable[tuple[int, int]]) -> Mapping[tuple[int, int], OpenDescriptor]:
+        """What each `(process, descriptor)` leads to, asked together, which is much faster. What is missing
+        in the answer, whatever the reason, is asked by its files in /proc/PID/fd and fdinfo."""
+
+    def programs(self, pids: Iterable[int]) -> Mapping[int, OpenDescriptor]:
+        """What /proc/PID/exe of these processes leads to, likewise."""
+
+    def descriptor_numbers(self, pids: Iterable[int]) -> Mapping[int, list[int]]:
+        """The descriptors of these processes, ascending, asked together, likewise. What is missing in the
+        answer is asked by listing /proc/PID/fd."""
 
 
 class Inodes(Protocol):

@@ -19,7 +19,8 @@ _MOST_SOCKETS = 64
 
 class NetlinkDumps:
     """Dumps of one netlink protocol (NETLINK_*). Its sockets, one for each network namespace that was asked
-    in, stay open for the next request, until a call that is rolled back closes them."""
+    in, stay open for the next request, until a call that is rolled back closes them, or somebody wants to
+    see the guest's own (`ProxyCalls.show_no_own_sockets`)."""
 
     def __init__(self, proxy: ProxyCalls, protocol: int) -> None:
         self._proxy = proxy
@@ -40,19 +41,15 @@ class NetlinkDumps:
         socket = self._sockets.get(net_of)
         if socket is None or not socket.is_open:
             if len(self._sockets) >= _MOST_SOCKETS:
-                self._close_all()
+                self._proxy.caller.roll_back()
+                self._sockets.clear()
             try:
                 opened = open_netlink_socket(self._proxy.caller, self._protocol, net_of)
             except AttachError as error:
                 raise OSError(errno.EOPNOTSUPP, str(error), "netlink") from None
             socket = self._sockets[net_of] = Descriptor(self._proxy.caller, opened)
+            self._proxy.own_sockets_since = self._proxy.caller.generation
         return socket
-
-    def _close_all(self) -> None:
-        for socket in self._sockets.values():
-            if socket.is_open:
-                self._proxy.raw("close", socket.number)
-        self._sockets.clear()
 
     def _messages(self, source: str, socket: int) -> Iterator[bytes]:
         while True:

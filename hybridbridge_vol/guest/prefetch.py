@@ -53,6 +53,7 @@ class Prefetch:
         wanted = list(questions)
         for question in wanted:
             self._mounts.reach(question.path)
+            self._proxy.show_no_own_sockets(question.path)
         # now, so that its code is proven: a program that meets unproven code is rolled back
         self._descriptors.tidy_now()
         if self._kept > _MAX_KEPT:

@@ -12,7 +12,7 @@ import os
 from functools import cached_property
 
 from hybridbridge_vol.bridge.attachment import Bridge
-from hybridbridge_vol.bridge.run.caller import Caller
+from hybridbridge_vol.bridge.run.caller import Caller, Generation
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.bridge.run.program import ProgramMemory
 from hybridbridge_vol.bridge.run.user_memory import LOG_AT
@@ -25,6 +25,8 @@ PATH_SIZE = 4096
 """PATH_MAX, include/uapi/linux/limits.h."""
 BUFFER_AT = 64 << 10
 BUFFER_SIZE = LOG_AT - BUFFER_AT
+_NETLINK_TABLE = "/net/netlink"
+"""Below /proc, /proc/PID and /proc/PID/task/TID."""
 AT_FDCWD = -100 & U64
 """include/uapi/linux/fcntl.h."""
 
@@ -35,6 +37,9 @@ class ProxyCalls:
     def __init__(self, caller: Caller, labels: AnswerLabels) -> None:
         self.caller = caller
         self.labels = labels
+        self.own_sockets_since: Generation | None = None
+        """The generation in which netlink sockets of ours were last opened: they stand among the
+        snapshot's."""
 
     @cached_property
     def program_memory(self) -> ProgramMemory:
@@ -66,6 +71,11 @@ class ProxyCalls:
         if answer < 0:
             raise magic_links.error_of(source, -answer, self.bridge.state.is_booting)
         return answer
+
+    def show_no_own_sockets(self, path: str) -> None:
+        """Before a file is opened: if it lists netlink sockets, go back to before ours were there."""
+        if path.endswith(_NETLINK_TABLE) and self.own_sockets_since == self.caller.generation:
+            self.caller.roll_back()
 
     def function(self, name: str, *arguments: int) -> int:
         """Call a function of the snapshot's kernel by its symbol; what it returns, as a signed number.

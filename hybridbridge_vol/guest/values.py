@@ -47,6 +47,21 @@ class Unmounted(NamedTuple):
     missing: str
 
 
+class OpenDescriptor(NamedTuple):
+    """What a descriptor of a process leads to."""
+
+    target: str
+    """As readlink(2) of /proc/PID/fd/N reports it."""
+    stat: Stat
+    """As stat(2) of it."""
+    position: int
+    """Bytes into the file."""
+    flags: int
+    """Those of open(2), but for O_CLOEXEC, which is the descriptor's."""
+    may_be_locked: bool
+    """Its file has locks, or once had: /proc/PID/fdinfo/N says of whom."""
+
+
 class Uname(NamedTuple):
     """What `uname(2)` reports (`struct new_utsname`)."""
 

@@ -14,6 +14,8 @@ from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 from hybridbridge_vol.tools.file_system.accounts import USER, Accounts
 from hybridbridge_vol.tools.file_system.open_files import (
     File,
+    Known,
+    MappedFiles,
     expect_files,
     files_beside_descriptors,
     open_file,
@@ -76,7 +78,7 @@ class Lsof(Tool):
             sockets.prepare(shares[0][0].pid)
         accounts = Accounts(kernel.files)
         accounts.read_users()
-        answer = partial(_rows, kernel.files, options, sockets, accounts)
+        answer = partial(_rows, kernel.files, options, sockets, accounts, {})
         return chain.from_iterable(kernel.workers.map(answer, shares))
 
 
@@ -85,9 +87,14 @@ _Thread = tuple[Cell, ...]
 
 
 def _rows(
-    files: Files, options: Options, sockets: SocketNames, accounts: Accounts, shares: list[Share]
+    files: Files,
+    options: Options,
+    sockets: SocketNames,
+    accounts: Accounts,
+    mapped: MappedFiles,
+    shares: list[Share],
 ) -> list[Row]:
-    expect_files(files, shares)
+    known = expect_files(files, shares, mapped)
     rows = []
     for share in shares:
         folder = f"/proc/{share.pid}"
@@ -96,7 +103,7 @@ def _rows(
             continue
         name, user = comm_of(files, folder), accounts.user_cell(uid)
         own = (Source(f"{folder}/comm"), Source(f"lstat {folder}", *LSTAT_UID))
-        found = _of_share(files, share, sockets, options["tasks"])
+        found = _of_share(files, share, known, sockets, options["tasks"])
         rows += [
             Row((name, share.pid, *thread, uid, user, *file.cells), sources=(*own, *file.sources))
             for thread, file in found
@@ -106,22 +113,22 @@ def _rows(
 
 
 def _of_share(
-    files: Files, share: Share, sockets: SocketNames, tasks: bool
+    files: Files, share: Share, known: Known, sockets: SocketNames, tasks: bool
 ) -> Iterator[tuple[_Thread, File]]:
     """The files of a share of a process, and after the last share those of its other threads."""
     process: _Thread = (None, None) if tasks else ()
     pid, folder = share.pid, f"/proc/{share.pid}"
     if share.first:
-        yield from ((process, file) for file in files_beside_descriptors(files, folder, pid))
+        yield from ((process, file) for file in files_beside_descriptors(files, folder, pid, known))
     if share.read_error:
         yield process, File.unreadable(_NO_DESCRIPTORS, share.read_error)
     for number in share.descriptors:
-        yield process, open_file(files, folder, pid, number, sockets)
+        yield process, open_file(files, folder, pid, number, sockets, known.descriptors.get((pid, number)))
     if share.last and tasks:
-        yield from _of_threads(files, pid, sockets)
+        yield from _of_threads(files, pid, known, sockets)
 
 
-def _of_threads(files: Files, pid: int, sockets: SocketNames) -> Iterator[tuple[_Thread, File]]:
+def _of_threads(files: Files, pid: int, known: Known, sockets: SocketNames) -> Iterator[tuple[_Thread, File]]:
     """The files of a process's threads but the first."""
     try:
         tids = numbers(files.listdir(f"/proc/{pid}/task"))
@@ -132,7 +139,7 @@ def _of_threads(files: Files, pid: int, sockets: SocketNames) -> Iterator[tuple[
             continue
         folder = f"/proc/{pid}/task/{tid}"
         thread = tid, comm_of(files, folder)
-        yield from ((thread, file) for file in files_beside_descriptors(files, folder, pid))
+        yield from ((thread, file) for file in files_beside_descriptors(files, folder, pid, known))
         try:
             descriptors = numbers(files.listdir(f"{folder}/fd"))
         except UNREADABLE as error:

@@ -1,8 +1,8 @@
-"""Trust a kernel: boot it, store it with its modules, prepare the bridge for it, and train.
+"""Trust a kernel: boot it, store it with its modules, prepare the bridge for it.
 
-Beside the trusted kernel a second one is booted, at the addresses where Linux would have put it, and
-discarded again: its memory is a snapshot on which the tools are trained, so that most of their code is proven
-before the first case.
+Its code is proven as it is needed, by the first questions. Who wants most of it proven before has it trained:
+beside the trusted kernel a second one is booted, at the addresses where Linux would have put it, and
+discarded again. Its memory is a snapshot on which the tools are run.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ from hybridbridge_vol.units import Progress
 from hybridbridge_vol.workflow.train import run_tools
 
 
-def enroll(store: Store, path: Path, progress: Progress | None = None, training: bool = True) -> Entry:
-    """Boot the kernel in the file `path` (a vmlinuz or a package), store it, prepare the bridge for it and
-    train on it. A package that holds modules only is added to its kernel. Raises as `Store.add`."""
+def enroll(store: Store, path: Path, progress: Progress | None = None, training: bool = False) -> Entry:
+    """Boot the kernel in the file `path` (a vmlinuz or a package), store it, prepare the bridge for it and,
+    with `training`, train on it. A package that holds modules only is added to its kernel. Raises as
+    `Store.add`."""
 
     def part(first: float, last: float) -> Progress | None:
         return progress and (lambda fraction, text: progress(first + fraction * (last - first), text))

@@ -84,11 +84,11 @@ class Store:
         raise StoreError(f"{name}: no such kernel")
 
 
-def enroll(_store: Store, path: Path, progress: Any) -> Entry:
+def enroll(_store: Store, path: Path, progress: Any, training: bool) -> Entry:
     progress(0.5, "booting")
     if path.name == "bad":
         raise KernelFileError("not a kernel")
-    return Entry(path.name, "6.1", 4096, 0.0)
+    return Entry(f"{path.name}, trained" if training else path.name, "6.1", 4096, 0.0)
 
 
 @pytest.fixture
@@ -105,6 +105,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_trust_add_goes_on_after_a_bad_file(hb: Hb) -> None:
     status, out, err = hb("trust", "add", "bad", "good")
     assert (status, out, err) == (1, "good: trusted\n", "hb: bad: not a kernel\n")
+    assert hb("trust", "add", "--train", "good") == (0, "good, trained: trusted\n", "")
 
 
 @pytest.mark.usefixtures("store")

@@ -162,7 +162,8 @@ def test_a_tool_gives_the_same_rows_on_one_processor_and_on_three(
             calls.append(session.calls)
     assert answers[0] == answers[1]
     assert forked and all(forked)
-    assert calls[1] == pytest.approx(calls[0], rel=0.2)  # those of the workers are counted
+    # those of the workers are counted; the first run asks again what it had not proven yet
+    assert calls[0] / 2 < calls[1] < calls[0] * 1.2
 
 
 def test_what_a_worker_has_proven_is_known_to_this_process_too(

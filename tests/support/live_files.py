@@ -10,7 +10,7 @@ from typing import Self
 from hybridbridge_vol.guest.file_attributes import FileAttributes
 from hybridbridge_vol.guest.file_content import Piece, PieceKind
 from hybridbridge_vol.guest.file_extents import Extent
-from hybridbridge_vol.guest.values import Question, Stat, Unmounted
+from hybridbridge_vol.guest.values import OpenDescriptor, Question, Stat, Unmounted
 from hybridbridge_vol.guest.windows import window
 
 Answers = Mapping[str, bytes | Exception]
@@ -43,6 +43,15 @@ class LiveFiles(Answering):
         return self
 
     def expect(self, questions: Iterable[Question]) -> None: ...
+
+    def descriptors(self, wanted: Iterable[tuple[int, int]]) -> Mapping[tuple[int, int], OpenDescriptor]:
+        return {}
+
+    def programs(self, pids: Iterable[int]) -> Mapping[int, OpenDescriptor]:
+        return {}
+
+    def descriptor_numbers(self, pids: Iterable[int]) -> Mapping[int, list[int]]:
+        return {}
 
     def read(self, path: str) -> bytes:
         content = self.replaced("read", path)

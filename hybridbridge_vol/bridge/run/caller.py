@@ -15,6 +15,7 @@ Labels of an answer (`labels`) are those of the last call in mode `slow`: ask fo
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from typing import NewType
 
 from hybridbridge_vol.bridge.attachment import Bridge
@@ -155,10 +156,10 @@ class Caller:
             self._entries[name, side] = entry
         return entry
 
-    def run_program(self, loop_vaddr: int, first_vaddr: int, names: list[str]) -> bool:
-        """Run a program (`run.program`) of system calls of these names on FAST-BRIDGE. False if it was rolled
-        back."""
-        call = self._invocation(loop_vaddr, (first_vaddr, len(names)), PROGRAM_SECONDS)
+    def run_program(self, loop_vaddr: int, first_vaddr: int, count: int, names: Mapping[str, int]) -> bool:
+        """Run a program (`run.program`) on FAST-BRIDGE: a loop that is given where its `count` steps begin.
+        `names` is how many calls of each name it makes. False if it was rolled back."""
+        call = self._invocation(loop_vaddr, (first_vaddr, count), PROGRAM_SECONDS)
         if self.hybrid.call_together(call, names):
             return True
         self.roll_back()

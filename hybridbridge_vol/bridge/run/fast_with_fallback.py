@@ -8,7 +8,7 @@ grows; FAST goes on with the next call.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -115,9 +115,9 @@ class Hybrid:
         finally:
             count.seconds += time.perf_counter() - start
 
-    def call_together(self, invocation: Invocation, names: list[str]) -> bool:
-        """Run a program of calls of these names on FAST, without fall-back. Its time is divided evenly among
-        the calls. False if it did not end well: whoever calls rolls it back."""
+    def call_together(self, invocation: Invocation, names: Mapping[str, int]) -> bool:
+        """Run a program of so many calls of these names on FAST, without fall-back. Its time is divided
+        evenly among the calls. False if it did not end well: whoever calls rolls it back."""
         start = time.perf_counter()
         try:
             stop = invocation.run(self.bridge.machine)
@@ -128,11 +128,11 @@ class Hybrid:
             lost = self.statistics.lost_programs
             lost[where] = lost.get(where, 0) + 1
             return False
-        share = (time.perf_counter() - start) / len(names)
-        for name in names:
+        share = (time.perf_counter() - start) / sum(names.values())
+        for name, calls in names.items():
             count = self.statistics.of(name)
-            count.calls += 1
-            count.seconds += share
+            count.calls += calls
+            count.seconds += share * calls
         return True
 
     def _is_trap(self, stop: Stop) -> bool:

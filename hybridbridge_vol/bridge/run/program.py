@@ -10,13 +10,14 @@ one by one, by `run_one_by_one` or otherwise.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from hybridbridge_vol.bridge.physical_map import PROGRAM_PADDR
 from hybridbridge_vol.machine.memory import HostMapping
 from hybridbridge_vol.machine.paging import ACCESSED, LARGE_SHIFT, NO_EXECUTE, USER, WRITABLE
-from hybridbridge_vol.units import U64
+from hybridbridge_vol.units import PAGE_SIZE, U64
 
 if TYPE_CHECKING:
     from hybridbridge_vol.bridge.run.caller import Caller
@@ -37,6 +38,8 @@ _ANSWER_OFFSET = 16
 _ANSWER = struct.Struct("<q")
 MAX_STEPS = (DATA_OFFSET - _STEPS_OFFSET) // _STEP.size
 _MAX_ARGUMENTS = 6
+_CODE_OFFSET = 0x200
+"""Of other code that runs instead of the loop, in its page."""
 
 _LOOP = bytes.fromhex(
     "53"  # push rbx
@@ -107,8 +110,8 @@ class ProgramMemory:
             return []
         for number, step in enumerate(steps):
             self._write(number, step)
-        first = PROGRAM_VADDR + _STEPS_OFFSET
-        if not self._caller.run_program(PROGRAM_VADDR, first, [step.name for step in steps]):
+        names = Counter(step.name for step in steps)
+        if not self._caller.run_program(PROGRAM_VADDR, PROGRAM_VADDR + _STEPS_OFFSET, len(steps), names):
             return None
         return [self._answer(number) for number in range(len(steps))]
 
@@ -121,6 +124,17 @@ class ProgramMemory:
             given = arguments if takes is None else (answers[takes], *arguments[1:])
             answers.append(self._caller.syscall(name, *given, side=side))
         return answers
+
+    def run_code(self, code: bytes, offset: int, count: int, names: Iterable[str]) -> bool:
+        """Run other code of ours instead of the loop: it is given the address of the data at `offset`, and
+        `count`, which is how often it makes each of the calls `names`. False if it was rolled back."""
+        entry = PROGRAM_VADDR + _CODE_OFFSET
+        if self._memory.view[_CODE_OFFSET : _CODE_OFFSET + len(code)] != code:
+            if len(code) > PAGE_SIZE - _CODE_OFFSET:
+                raise ValueError(f"{len(code)} bytes of code do not fit")
+            self._memory.view[_CODE_OFFSET : _CODE_OFFSET + len(code)] = code
+            self._caller.bridge.machine.uc.ctl_remove_cache(PROGRAM_VADDR, PROGRAM_VADDR + PAGE_SIZE)
+        return self._caller.run_program(entry, PROGRAM_VADDR + offset, count, dict.fromkeys(names, count))
 
     def _write(self, number: int, step: Step) -> None:
         name, arguments, takes, side = step

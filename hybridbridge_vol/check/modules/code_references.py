@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from hybridbridge_vol.check.instructions import Instruction, Reader, Thunks
+from hybridbridge_vol.check.instructions import Reader, Thunks
 from hybridbridge_vol.check.modules.linked_module import Vaddrs
 from hybridbridge_vol.check.modules.placed_module import PlacedModule
 from hybridbridge_vol.kernel_file.module import SHF_EXECINSTR, ModuleFile
@@ -52,6 +52,16 @@ def cleared_slots(code: bytes | memoryview) -> Iterator[tuple[int, int]]:
     for store in _CLEARS.finditer(code):
         data = next((group for group in store.groups() if group), b"")
         yield int.from_bytes(data, "little", signed=True), store.end() - _FIELD
+
+
+class _Step(NamedTuple):
+    """An instruction of a section: its start and end, what it loads as a third argument, and whether it is a
+    call or a jump."""
+
+    start: int
+    end: int
+    load: re.Match[str] | None
+    is_branch: bool
 
 
 class CodeReferences:
@@ -129,27 +139,40 @@ class CodeReferences:
             section, field = position >> 32, position & 0xFFFFFFFF
             source = None
             is_handed_over = False
-            for instruction in self._around(section, field):
-                load = _LOAD.fullmatch(str(instruction))
+            for start, end, load, is_branch in self._around(section, field):
+                if start >= field + NEAR:
+                    break
                 if load is not None:
-                    end = instruction.vaddr + instruction.size
                     variable = self._vaddr_at.get((section << 32) + end - _FIELD) if load[1] else None
                     source = Source(variable, None if load[1] else int(load[2] or "0", 0))
-                is_handed_over = is_handed_over or 0 <= field - instruction.vaddr < instruction.size
-                if instruction.mnemonic in ("call", "jmp"):
+                is_handed_over = is_handed_over or start <= field < end
+                if is_branch:
                     if is_handed_over:
                         break
                     source = None
             if source is not None:
                 yield source
 
-    def _around(self, section: int, field: int) -> list[Instruction]:
-        """The instructions of the function around a field, up to a little behind it. Fields that the loader
-        fills in are not filled in."""
+    def _around(self, section: int, field: int) -> list[_Step]:
+        """The instructions of the function around a field, and a little behind it."""
         starts = self._starts(section)
-        start = starts[bisect_right(starts, field) - 1]
-        code = bytes(self._file.sections[section].data[start : field + NEAR])
-        return Reader(Thunks({}, frozenset())).decode(code, start)
+        number = bisect_right(starts, field)
+        end = starts[number] if number < len(starts) else len(self._file.sections[section].data)
+        return self._steps(section, starts[number - 1], end + NEAR)
+
+    @cache  # noqa: B019 - as long as one comparison: one function may hand over a hundred variables
+    def _steps(self, section: int, start: int, end: int) -> list[_Step]:
+        """Fields that the loader fills in are not filled in."""
+        code = bytes(self._file.sections[section].data[start:end])
+        return [
+            _Step(
+                one.vaddr,
+                one.vaddr + one.size,
+                _LOAD.fullmatch(str(one)) if one.mnemonic == "mov" else None,
+                one.mnemonic in ("call", "jmp"),
+            )
+            for one in Reader(Thunks({}, frozenset())).decode(code, start)
+        ]
 
     @cache  # noqa: B019 - as long as one comparison
     def _starts(self, section: int) -> list[int]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from hybridbridge_vol.guest.kernel import GuestKernel
-from hybridbridge_vol.guest.values import Question
+from hybridbridge_vol.guest.values import OpenDescriptor, Question
 from hybridbridge_vol.procfs.pid import parse_cmdline, parse_stat
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Unavailable
@@ -49,20 +49,20 @@ class SocketOwners:
             yield from found
 
     def _of_shares(self, shares: list[Share]) -> tuple[list[tuple[Holder, int]], Unavailable | None]:
+        wanted = [(share.pid, fd) for share in shares for fd in share.descriptors]
+        known = self._kernel.files.descriptors(wanted)
         self._kernel.files.expect(
-            Question("readlink", f"/proc/{share.pid}/fd/{fd}") for share in shares for fd in share.descriptors
+            Question("readlink", f"/proc/{pid}/fd/{fd}") for pid, fd in wanted if (pid, fd) not in known
         )
         for share in shares:
             self.gap = self.gap or share.read_error
-        found = [
-            found for share in shares for fd in share.descriptors for found in self._socket(share.pid, fd)
-        ]
+        found = [found for pid, fd in wanted for found in self._socket(pid, fd, known.get((pid, fd)))]
         return found, self.gap
 
-    def _socket(self, pid: int, fd: int) -> Iterator[tuple[Holder, int]]:
+    def _socket(self, pid: int, fd: int, known: OpenDescriptor | None) -> Iterator[tuple[Holder, int]]:
         path = f"/proc/{pid}/fd/{fd}"
         try:
-            target = self._kernel.files.readlink(path)
+            target = known.target if known else self._kernel.files.readlink(path)
         except UNREADABLE as error:
             self.gap = self.gap or why(path, error)
             return

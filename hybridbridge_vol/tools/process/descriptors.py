@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import partial
-from itertools import chain
 from typing import NamedTuple
 
 from hybridbridge_vol.guest.kernel import Files, GuestKernel
@@ -32,26 +31,29 @@ class Share(NamedTuple):
 
 def in_shares(kernel: GuestKernel, pids: list[int]) -> list[list[Share]]:
     """The descriptors of these processes, in their order, in groups of about `AT_ONCE`."""
-    shares = kernel.workers.map(partial(_shares, kernel.files), in_parts(pids))
-    return list(_grouped(chain.from_iterable(shares)))
+    known = dict[int, list[int] | Unavailable](kernel.files.descriptor_numbers(pids))
+    missing = [pid for pid in pids if pid not in known]
+    for part in kernel.workers.map(partial(_listed, kernel.files), in_parts(missing)):
+        known |= part
+    return list(_grouped(share for pid in pids for share in _shares(pid, known[pid])))
 
 
-def _shares(files: Files, pids: list[int]) -> list[Share]:
+def _listed(files: Files, pids: list[int]) -> dict[int, list[int] | Unavailable]:
     files.expect(files_of(pids, "fd", kind="listdir"))
-    shares = []
-    for pid in pids:
-        found = attempt(f"/proc/{pid}/fd", partial(_descriptors, files, pid))
-        if isinstance(found, Unavailable):
-            shares.append(Share(pid, [], found))
-            continue
-        for start in range(0, len(found) or 1, AT_ONCE):
-            end = start + AT_ONCE
-            shares.append(Share(pid, found[start:end], None, start == 0, end >= len(found)))
-    return shares
+    return {pid: attempt(f"/proc/{pid}/fd", partial(_descriptors, files, pid)) for pid in pids}
 
 
 def _descriptors(files: Files, pid: int) -> list[int]:
     return numbers(files.listdir(f"/proc/{pid}/fd"))
+
+
+def _shares(pid: int, found: list[int] | Unavailable) -> Iterator[Share]:
+    if isinstance(found, Unavailable):
+        yield Share(pid, [], found)
+        return
+    for start in range(0, len(found) or 1, AT_ONCE):
+        end = start + AT_ONCE
+        yield Share(pid, found[start:end], None, start == 0, end >= len(found))
 
 
 def _grouped(shares: Iterable[Share]) -> Iterator[list[Share]]:

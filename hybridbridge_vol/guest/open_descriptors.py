@@ -1,0 +1,163 @@
+"""What the descriptors of many processes lead to, asked together (bridge/run/descriptor_loop.py)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+from hybridbridge_vol.bridge.run.descriptor_listing import (
+    MOST_PROCESSES,
+    NEXT_FUNCTIONS,
+    Listed,
+    list_descriptors,
+)
+from hybridbridge_vol.bridge.run.descriptor_loop import (
+    MOST_DESCRIPTORS,
+    FileFields,
+    Followed,
+    Functions,
+    OwnDescriptor,
+    follow,
+)
+from hybridbridge_vol.errors import CallRolledBack
+from hybridbridge_vol.guest.abi import parse_stat
+from hybridbridge_vol.guest.proxy_calls import BUFFER_SIZE, ProxyCalls
+from hybridbridge_vol.guest.struct_file import find_fields, open_own
+from hybridbridge_vol.guest.values import OpenDescriptor
+from hybridbridge_vol.machine.machine import UnmappedVirtual
+from hybridbridge_vol.units import U64
+
+_MOST_FAILURES = 8
+"""Programs that may be rolled back before no more are tried: each costs some milliseconds."""
+MAX_DESCRIPTORS = 1 << 20
+"""Of one process: the limit that Linux begins with (sysctl_nr_open, fs/file.c). More are listed by their
+files."""
+_UNKNOWN = (LookupError, OSError, CallRolledBack, UnmappedVirtual)
+"""The kernel is not made as expected."""
+
+
+class OpenDescriptors:
+    """Answers `guest.kernel.Files.descriptors`, `programs` and `descriptor_numbers`."""
+
+    def __init__(self, proxy: ProxyCalls) -> None:
+        self._proxy = proxy
+        self._fields: FileFields | None = None
+        self._own: OwnDescriptor | None = None
+        self._generation = -1
+        """The one that `_own` was opened in."""
+        self._failures = 0
+
+    def descriptors(self, wanted: Iterable[tuple[int, int]]) -> dict[tuple[int, int], OpenDescriptor]:
+        """What each `(process, descriptor)` leads to, as far as it can be asked so."""
+        return dict(self._found("fget_task", wanted))
+
+    def programs(self, pids: Iterable[int]) -> dict[int, OpenDescriptor]:
+        """What /proc/PID/exe of these processes leads to, as far as it can be asked so."""
+        wanted = ((pid, 0) for pid in pids)  # the descriptor of none
+        return {pid: seen for (pid, _fd), seen in self._found("get_task_exe_file", wanted)}
+
+    def numbers(self, pids: Iterable[int]) -> dict[int, list[int]]:
+        """The descriptors of these processes, ascending, as far as they can be asked so."""
+        found: dict[int, list[int]] = {}
+        waiting = [(pid, 0) for pid in pids]
+        while waiting:
+            part, waiting = waiting[:MOST_PROCESSES], waiting[MOST_PROCESSES:]
+            for (pid, _first), answer in zip(part, self._listed(part), strict=True):
+                numbers = found.pop(pid, []) + (answer.numbers if answer else [])
+                if answer is None or len(numbers) > MAX_DESCRIPTORS:
+                    continue
+                found[pid] = numbers
+                if not answer.complete:
+                    waiting.append((pid, numbers[-1] + 1 if numbers else 0))
+        return found
+
+    def _listed(self, wanted: Sequence[tuple[int, int]]) -> Sequence[Listed | None]:
+        """None for each if the program was rolled back, or cannot be made."""
+        symbols, resolve = self._proxy.bridge.kernel.symbols, self._proxy.bridge.snapshot
+        name = next((name for name in NEXT_FUNCTIONS if name in symbols), None)
+        answers = None
+        if name is not None and "find_task_by_vpid" in symbols and self._failures < _MOST_FAILURES:
+            functions = resolve("find_task_by_vpid"), resolve(name)
+            answers = list_descriptors(self._proxy.program_memory, *functions, wanted)
+            if answers is None and self._prove_next(name, wanted[0][0]):
+                answers = list_descriptors(self._proxy.program_memory, *functions, wanted)
+            self._failures = self._failures + 1 if answers is None else 0
+        return answers or [None] * len(wanted)
+
+    def _prove_next(self, name: str, pid: int) -> bool:
+        """As `_prove`, of the function that finds the next descriptor."""
+        try:
+            task = self._proxy.function("find_task_by_vpid", pid) & U64
+            if task:
+                self._proxy.function(name, task, self._proxy.buffer(bytes(8)))
+        except _UNKNOWN:
+            return False
+        return bool(task)
+
+    def _found(
+        self, take: str, wanted: Iterable[tuple[int, int]]
+    ) -> Iterator[tuple[tuple[int, int], OpenDescriptor]]:
+        """What is known of the files that the function `take` takes from a process."""
+        waiting = iter(wanted)
+        while part := list(islice(waiting, MOST_DESCRIPTORS)):
+            answers = self._followed(take, part)
+            if answers is None and self._prove(take, *part[0]):
+                answers = self._followed(take, part)
+            for key, answer in zip(part, answers or (), strict=False):
+                if answer is not None and self._proxy.bridge.may_be_snapshot(answer.file_vaddr):
+                    seen = _described(answer)
+                    if seen is not None:
+                        yield key, seen
+
+    def _followed(self, take: str, wanted: Sequence[tuple[int, int]]) -> list[Followed | None] | None:
+        """None if the program was rolled back, or cannot be made."""
+        if self._failures >= _MOST_FAILURES:
+            return None
+        try:
+            functions = self._functions(take)
+            fields, own = self._known()
+        except _UNKNOWN:
+            self._failures = _MOST_FAILURES
+            return None
+        answers = follow(self._proxy.program_memory, functions, fields, own, wanted)
+        self._failures = self._failures + 1 if answers is None else 0
+        return answers
+
+    def _functions(self, take: str) -> Functions:
+        names = ("find_task_by_vpid", take, "file_path", "__x64_sys_newfstat")
+        return Functions(*map(self._proxy.bridge.snapshot, names))
+
+    def _known(self) -> tuple[FileFields, OwnDescriptor]:
+        if self._own is None or self._generation != self._proxy.caller.generation:
+            self._generation, self._own = self._proxy.caller.generation, open_own(self._proxy)
+        if self._fields is None:
+            self._fields = find_fields(self._proxy, self._own)
+        return self._fields, self._own
+
+    def _prove(self, take: str, pid: int, fd: int) -> bool:
+        """Call singly what the program calls, so that its code is proven; False if that fails too."""
+        ask = self._proxy.function
+        try:
+            task = ask("find_task_by_vpid", pid) & U64
+            file = ask(take, task, fd) & U64 if task else 0
+            if not self._proxy.bridge.may_be_snapshot(file):
+                return False
+            ask("file_path", file, self._proxy.buffer(), BUFFER_SIZE)
+            _fields, own = self._known()
+            machine = self._proxy.bridge.machine
+            machine.write_u64(own.slot_vaddr, file)
+            # if that is rolled back, so is the slot
+            self._proxy.raw("newfstat", own.number, self._proxy.buffer(), side="twin")
+            machine.write_u64(own.slot_vaddr, own.file_vaddr)
+        except _UNKNOWN:
+            return False
+        return True
+
+
+def _described(answer: Followed) -> OpenDescriptor | None:
+    if answer.path is None or answer.stat is None:
+        return None
+    position = answer.position - (1 << 64) if answer.position >> 63 else answer.position
+    target, stat = os.fsdecode(answer.path), parse_stat(answer.stat)
+    return OpenDescriptor(target, stat, position, answer.flags, bool(answer.locks))
