@@ -24,6 +24,7 @@ _GFP_ZEROED = 0xDC0
 """GFP_KERNEL | __GFP_ZERO (include/linux/gfp.h, since 6.8 gfp_types.h; the same bits from 5.10 to 7.2)."""
 _COMPARE_ARGUMENT = (b"\x83\xff", b"\x83\xfe", b"\x83\xfa", b"\x83\xf9", b"\x41\x83\xf8")
 """cmp edi, esi, edx, ecx, r8d with a byte."""
+_OF_READERS = ("log", "note", "wait")
 _DROP = 2
 """enum behavior, mm/filemap.c."""
 _RETURN = b"\xc3"
@@ -122,6 +123,16 @@ def answer(action: str, value: int) -> bytes:
     return returning(value) if value else _RETURN_ZERO
 
 
+def _of_readers(trampoline: Trampoline, here: int, home: int, home_text_vaddr: int) -> bytes:
+    """The code of a trampoline of the functions that reading a file's pages ends in."""
+    if trampoline.action == "wait":
+        return wait_in_vain(trampoline.value)
+    if trampoline.action == "note":
+        return note()
+    advance = home_text_vaddr + trampoline.target if trampoline.target else None
+    return log_or_go(trampoline.value, here, home, advance)
+
+
 def twin_trampolines(
     trampolines: Iterable[Trampoline],
     twin_text_vaddr: int,
@@ -147,13 +158,8 @@ def twin_trampolines(
         elif trampoline.action == "release":
             kfree = home_text_vaddr + trampoline.target
             yield trampoline.offset, release_by_owner(trampoline.value, here, home, kfree, guard_hole)
-        elif trampoline.action == "log":
-            advance = home_text_vaddr + trampoline.target if trampoline.target else None
-            yield trampoline.offset, log_or_go(trampoline.value, here, home, advance)
-        elif trampoline.action == "wait":
-            yield trampoline.offset, wait_in_vain(trampoline.value)
-        elif trampoline.action == "note":
-            yield trampoline.offset, note()
+        elif trampoline.action in _OF_READERS:
+            yield trampoline.offset, _of_readers(trampoline, here, home, home_text_vaddr)
         elif trampoline.action == "free":
             yield trampoline.offset, free_if_trusted(trampoline.value, here, home, guard_hole)
         elif trampoline.action == "lock":
