@@ -140,9 +140,9 @@ class RootFiles:
     def attributes_in(self, link: str, path: str, names: Iterable[str]) -> dict[str, FileAttributes]:
         """Those of entries of a directory, as `attributes` gives them, asked together; some may be left
         out."""
-        return self._scan.attributes(self._root(link), path, names)
+        return self._scan.attributes(lambda: self.open(link, path, _O_PATH | _O_DIRECTORY), names)
 
     def whole_in(self, link: str, path: str, sizes: Mapping[str, int]) -> set[str]:
         """Those of the regular files of these sizes in a directory of which memory holds every byte; some may
         be left out."""
-        return self._scan.whole(self._root(link), path, sizes)
+        return self._scan.whole(lambda: self.open(link, path, _O_PATH | _O_DIRECTORY), sizes)
