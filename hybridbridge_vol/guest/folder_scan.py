@@ -6,18 +6,20 @@ a path. What cannot be answered so (an error, code without a memo) is left out, 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from typing import NamedTuple
 
 from hybridbridge_vol.bridge.run.copy_log import CopyLog
-from hybridbridge_vol.bridge.run.program import DATA_OFFSET, ProgramMemory, Step
+from hybridbridge_vol.bridge.run.program import DATA_OFFSET, Step
 from hybridbridge_vol.errors import CallRolledBack
-from hybridbridge_vol.guest.descriptors import Descriptor, Descriptors
+from hybridbridge_vol.guest.descriptors import Descriptors, OpenFile
 from hybridbridge_vol.guest.file_attributes import STATX_ALL, STATX_SIZE, FileAttributes, parse_statx
 from hybridbridge_vol.guest.named_pages import LARGEST_NAMED_READ
-from hybridbridge_vol.guest.proxy_calls import PATH_SIZE, ProxyCalls
+from hybridbridge_vol.guest.proxy_calls import ProxyCalls
 
 AT_ONCE = 256
 """Entries in one program."""
@@ -26,22 +28,34 @@ _NAME_MAX = 255
 _ROOM = 1024
 """Bytes for an entry: its name, and behind it the answer."""
 _ANSWER_AT = 512
-_HOW_FOLDER, _HOW_ENTRY, _EMPTY, _FOLDER = (DATA_OFFSET + at for at in (0, 64, 128, 256))
-_ENTRIES = DATA_OFFSET + 256 + PATH_SIZE
+_HOW_AT, _EMPTY_AT, _ENTRIES_AT = DATA_OFFSET, DATA_OFFSET + 64, DATA_OFFSET + 128
+_HOW_IN_USER_MEMORY = 8192
 _AT_EMPTY_PATH = 0x1000
-_O_PATH, _O_DIRECTORY, _O_NOFOLLOW, _O_NONBLOCK = 0o10000000, 0o200000, 0o400000, 0o4000
+_O_PATH, _O_NOFOLLOW, _O_NONBLOCK = 0o10000000, 0o400000, 0o4000
 _RESOLVE_IN_ROOT = 0x10  # include/uapi/linux/openat2.h
 _HOW = struct.Struct("<QQQ")
 """struct open_how: flags, mode, resolve."""
 
-
-_Question = Callable[[ProgramMemory, int, int], Step]
-"""The step that asks about an entry: where its room in the program's memory is, and the number of the step
-that opens it."""
+FolderOpener = Callable[[], OpenFile]
+"""Opens the folder: again, where a program that was rolled back has closed it."""
 
 
-Root = Callable[[], Descriptor]
-"""The descriptor of a root: another one after a call was rolled back."""
+class _Question(NamedTuple):
+    """What is asked of each entry: how it is opened, and a call whose first argument is the descriptor."""
+
+    flags: int
+    call: str
+    arguments: Callable[[int, int], tuple[int, ...]]
+    """Of the virtual addresses of an empty string and of room for the answer: the other arguments."""
+    side: str
+
+
+_STATX = _Question(
+    _O_PATH | _O_NOFOLLOW, "statx", lambda empty, room: (empty, _AT_EMPTY_PATH, STATX_ALL, room), "twin"
+)
+_PREAD = _Question(
+    _O_NONBLOCK | _O_NOFOLLOW, "pread64", lambda _empty, room: (room, LARGEST_NAMED_READ, 0), "home"
+)
 
 
 class FolderScan:
@@ -52,82 +66,88 @@ class FolderScan:
         self._descriptors = descriptors
         self._log = CopyLog(proxy.caller)
 
-    @property
-    def _is_possible(self) -> bool:
-        """Not under taint, where each answer has labels of its own; nor while a file is open, which rolling
-        back a program would close."""
-        return not self._proxy.under_taint and self._descriptors.none_open
-
-    def attributes(self, root: Root, folder: str, names: Iterable[str]) -> dict[str, FileAttributes]:
-        """statx(2) of entries themselves; `folder` is relative to the root."""
+    def attributes(self, opener: FolderOpener, names: Iterable[str]) -> dict[str, FileAttributes]:
+        """statx(2) of entries themselves."""
         found: dict[str, FileAttributes] = {}
-        waiting = iter(names)
-        while part := list(islice(waiting, AT_ONCE)):
-            for number, answers in self._ask(root, folder, part, _O_PATH | _O_NOFOLLOW, self._statx):
-                if answers == 0:
-                    at = _ENTRIES + number * _ROOM + _ANSWER_AT
+        for part in _parts(names):
+            for number, answer in self._ask(opener, part, _STATX):
+                if answer == 0:
+                    at = _ENTRIES_AT + number * _ROOM + _ANSWER_AT
                     found[part[number]] = parse_statx(self._proxy.program_memory.get(at, STATX_SIZE))
         return found
 
-    def whole(self, root: Root, folder: str, sizes: Mapping[str, int]) -> set[str]:
+    def whole(self, opener: FolderOpener, sizes: Mapping[str, int]) -> set[str]:
         """Those of the regular files with these sizes of which memory holds every byte; of the others some do
         too if they are large."""
-        small = [name for name, size in sizes.items() if 0 < size < LARGEST_NAMED_READ]
         found: set[str] = set()
-        waiting = iter(small)
-        while part := list(islice(waiting, AT_ONCE)):
+        for part in _parts(name for name, size in sizes.items() if 0 < size < LARGEST_NAMED_READ):
             with self._log.switched_on():
-                answers = list(self._ask(root, folder, part, _O_NONBLOCK | _O_NOFOLLOW, self._pread))
+                answers = list(self._ask(opener, part, _PREAD))
             # what was logged is not looked at: the count is the kernel's
             found |= {part[number] for number, count in answers if count == sizes[part[number]]}
         return found
 
-    @staticmethod
-    def _statx(memory: ProgramMemory, at: int, number: int) -> Step:
-        empty, buffer = memory.put(_EMPTY, b"\0"), memory.put(at + _ANSWER_AT, b"")
-        return Step("statx", (0, empty, _AT_EMPTY_PATH, STATX_ALL, buffer), number, "twin")
-
-    @staticmethod
-    def _pread(memory: ProgramMemory, at: int, number: int) -> Step:
-        return Step("pread64", (0, memory.put(at + _ANSWER_AT, b""), LARGEST_NAMED_READ, 0), number)
-
     def _ask(
-        self, root: Root, folder: str, names: Sequence[str], flags: int, question: _Question
+        self, opener: FolderOpener, names: Sequence[str], question: _Question
     ) -> Iterator[tuple[int, int]]:
-        """The number of each name that could be opened, and the answer of the question about it."""
-        fitting = [(number, os.fsencode(name)) for number, name in enumerate(names)]
-        fitting = [(number, name) for number, name in fitting if _is_name(name)]
-        path = os.fsencode(folder.lstrip("/") or ".")
-        if not self._is_possible or not fitting or len(path) >= PATH_SIZE or b"\0" in path:
+        """The number of each name that could be opened, and the answer of the question about it. Nothing is
+        asked under taint, where each answer has labels of its own, and while a file is open, which rolling
+        back a program would close."""
+        encoded = [(number, os.fsencode(name)) for number, name in enumerate(names)]
+        entries = [(number, name) for number, name in encoded if _is_name(name)]
+        if self._proxy.under_taint or not self._descriptors.none_open or not entries:
             return
+        answers = self._run(opener, entries, question)
+        if answers is None:  # perhaps code without a memo: with one it can be run
+            self._ask_singly(opener, entries[0][1], question)
+            answers = self._run(opener, entries, question)
+        for index, (number, _name) in enumerate(entries if answers else ()):
+            if answers and answers[3 * index] >= 0:
+                yield number, answers[3 * index + 1]
+
+    def _run(
+        self, opener: FolderOpener, entries: Sequence[tuple[int, bytes]], question: _Question
+    ) -> list[int] | None:
+        """The answers of a program, three for each entry; None if it was rolled back."""
         memory = self._proxy.program_memory
-        how = memory.put(_HOW_FOLDER, _HOW.pack(_O_PATH | _O_DIRECTORY, 0, _RESOLVE_IN_ROOT))
-        how_entry = memory.put(_HOW_ENTRY, _HOW.pack(flags, 0, _RESOLVE_IN_ROOT))
-        steps = [Step("openat2", (0, memory.put(_FOLDER, path + b"\0"), how, _HOW.size), None, "twin")]
-        for number, name in fitting:
-            at, opened = _ENTRIES + number * _ROOM, len(steps)
-            steps += [
-                Step("openat2", (0, memory.put(at, name + b"\0"), how_entry, _HOW.size), 0, "twin"),
-                question(memory, at, opened),
-                Step("close", (0,), opened),
-            ]
-        steps.append(Step("close", (0,), 0))
+        how = memory.put(_HOW_AT, _HOW.pack(question.flags, 0, _RESOLVE_IN_ROOT))
+        empty = memory.put(_EMPTY_AT, b"\0")
         try:
-            answers = memory.run([_below(root(), steps[0]), *steps[1:]])
-            if answers is None:
-                answers = memory.run_one_by_one([_below(root(), steps[0]), *steps[1:]])
-        except CallRolledBack:
-            return
-        if answers[0] < 0:
-            return
-        self._descriptors.count_closed(len(fitting) + 1)
-        for index, (number, _name) in enumerate(fitting):
-            if answers[3 * index + 1] >= 0:
-                yield number, answers[3 * index + 2]
+            with opener() as folder:
+                steps: list[Step] = []
+                for number, name in entries:
+                    at, opened = _ENTRIES_AT + number * _ROOM, len(steps)
+                    path, room = memory.put(at, name + b"\0"), memory.put(at + _ANSWER_AT, b"")
+                    arguments = (0, *question.arguments(empty, room))
+                    steps += [
+                        Step("openat2", (folder.number, path, how, _HOW.size), None, "twin"),
+                        Step(question.call, arguments, opened, question.side),
+                        Step("close", (0,), opened),
+                    ]
+                answers = memory.run(steps)
+        except (OSError, CallRolledBack):
+            return []
+        if answers is not None:
+            self._descriptors.count_closed(len(entries))
+        return answers
+
+    def _ask_singly(self, opener: FolderOpener, name: bytes, question: _Question) -> None:
+        """The same calls about one entry, one by one, by which their code is proven."""
+        proxy = self._proxy
+        with contextlib.suppress(OSError, CallRolledBack), opener() as folder:
+            how = proxy.caller.put(_HOW.pack(question.flags, 0, _RESOLVE_IN_ROOT), _HOW_IN_USER_MEMORY)
+            path = proxy.put_path(os.fsdecode(name))
+            number = proxy.raw("openat2", folder.number, path, how, _HOW.size, side="twin")
+            if number >= 0:
+                arguments = question.arguments(proxy.put_path(""), proxy.buffer())
+                proxy.raw(question.call, number, *arguments, side=question.side)
+                proxy.raw("close", number)
 
 
-def _below(root: Descriptor, step: Step) -> Step:
-    return step._replace(arguments=(root.number, *step.arguments[1:]))
+def _parts(names: Iterable[str]) -> Iterator[list[str]]:
+    waiting = iter(names)
+    while part := list(islice(waiting, AT_ONCE)):
+        yield part
 
 
 def _is_name(name: bytes) -> bool:

@@ -15,7 +15,6 @@ import os
 import stat
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
 
 from hybridbridge_vol.guest import magic_links
 from hybridbridge_vol.guest.descriptors import Descriptor, Descriptors, OpenFile
@@ -183,12 +182,12 @@ class RootFiles:
     def attributes_in(self, link: str, path: str, names: Iterable[str]) -> dict[str, FileAttributes]:
         """Those of entries of a directory, as `attributes` gives them, asked together; some may be left
         out."""
-        return self._scan.attributes(partial(self._root, link), path, names)
+        return self._scan.attributes(lambda: self.open(link, path, O_PATH | O_DIRECTORY), names)
 
     def whole_in(self, link: str, path: str, sizes: Mapping[str, int]) -> set[str]:
         """Those of the regular files of these sizes in a directory of which memory holds every byte; some may
         be left out."""
-        return self._scan.whole(partial(self._root, link), path, sizes)
+        return self._scan.whole(lambda: self.open(link, path, O_PATH | O_DIRECTORY), sizes)
 
 
 def _until_it_would_wait(file: OpenFile) -> Iterator[bytes]:

@@ -4,7 +4,7 @@ Entering the emulator and leaving it costs more than a short system call itself.
 in the proxy task's memory, and a loop of ours that makes one call after the other; a step may take an earlier
 step's answer (a descriptor, say) as its first argument. It runs on FAST-BRIDGE alone: where FAST traps, or
 anything else goes wrong, the whole program is rolled back (so no file may be open), and its calls can be made
-one by one, by `run_one_by_one` or otherwise.
+one by one.
 """
 
 from __future__ import annotations
@@ -114,16 +114,6 @@ class ProgramMemory:
         if not self._caller.run_program(PROGRAM_VADDR, PROGRAM_VADDR + _STEPS_OFFSET, len(steps), names):
             return None
         return [self._answer(number) for number in range(len(steps))]
-
-    def run_one_by_one(self, steps: Sequence[Step]) -> list[int]:
-        """Make the same calls one after the other, with fall-back to SLOW-BRIDGE: afterwards there is a memo
-        of what they ran, and the next program of this kind runs through. CallRolledBack if a call was rolled
-        back; descriptors that steps before it had opened are gone then."""
-        answers: list[int] = []
-        for name, arguments, takes, side in steps:
-            given = arguments if takes is None else (answers[takes], *arguments[1:])
-            answers.append(self._caller.syscall(name, *given, side=side))
-        return answers
 
     def run_code(self, code: bytes, offset: int, count: int, names: Iterable[str]) -> bool:
         """Run other code of ours instead of the loop: it is given the address of the data at `offset`, and
