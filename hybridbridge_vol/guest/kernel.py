@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from hybridbridge_vol.bridge.objects.inode_cache import BrokenList, CachedInode
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.file_attributes import FileAttributes
 from hybridbridge_vol.guest.file_content import Piece
@@ -34,6 +33,7 @@ from hybridbridge_vol.guest.values import (
 
 if TYPE_CHECKING:
     from hybridbridge_vol.bridge.attachment import Bridge
+    from hybridbridge_vol.bridge.objects.inode_cache import BrokenList, CachedInode
     from hybridbridge_vol.guest.answer_labels import AnswerLabels
     from hybridbridge_vol.netlink.sock_diag import Table
 
