@@ -11,11 +11,13 @@ from contextlib import AbstractContextManager
 
 from hybridbridge_vol.errors import BootError, CallRolledBack
 from hybridbridge_vol.guest.descriptors import LARGEST_READ, OpenFile
+from hybridbridge_vol.guest.endless import MAX_FILE_SIZE
 from hybridbridge_vol.guest.file_attributes import STATX_ALL, STATX_SIZE, FileAttributes, parse_statx
 from hybridbridge_vol.guest.file_content import Piece, PieceKind, merged, next_page
 from hybridbridge_vol.guest.file_extents import FS_IOC_FIEMAP, Extent, parse_extents, request
 from hybridbridge_vol.guest.named_pages import Gap, NamedPages
 from hybridbridge_vol.guest.proxy_calls import ProxyCalls
+from hybridbridge_vol.guest.windows import window
 from hybridbridge_vol.units import PAGE_SIZE
 
 _AT_EMPTY_PATH = 0x1000
@@ -141,10 +143,8 @@ class FileReader:
         for attempt in range(MAX_ROLLBACKS + 1):
             with opener() as file:
                 size = self.attributes(file).size if known is None else known
-                if not size:  # a file of the guest's own /proc, say, which has no size: one buffer of it
-                    wanted = LARGEST_READ if stop is None else min(LARGEST_READ, stop - start)
-                    if data := file.read_at(start, wanted):
-                        yield Piece(PieceKind.DATA, start, len(data), data)
+                if not size:  # a file of the guest's own /proc, say, which has no size: it ends where it ends
+                    yield from window(file.read_at, start, MAX_FILE_SIZE if stop is None else stop - start)
                     return
                 size = size if stop is None else min(size, stop)
                 if attempt:
@@ -177,6 +177,8 @@ class FileReader:
             found = self._read(file, offset, size, content)
             if isinstance(found, Gap):
                 gaps += 1
+                if not found.number and not self.attributes(file).blocks:
+                    return  # of the guest's own /sys, where the size is a page; a hole would have been read
                 if not found.number or gaps > MAX_GAPS:
                     why = (
                         f"given up after {MAX_GAPS:,} gaps"

@@ -66,6 +66,7 @@ class PseudoFileSystems:
         self._process = process
         self._root = f"{process}/root"
         self._known: dict[str, tuple[str, str] | None] = {}
+        root_files.if_not_found(lambda: self._blocks)
 
     def route(self, path: str) -> tuple[str, str] | None:
         """The root and the path in it, as `RootFiles` takes them; None for a path that leads to none of
@@ -105,7 +106,6 @@ class PseudoFileSystems:
     def _root_at(self, place: str) -> tuple[str, str] | None:
         kind = self._mounted.get(place)
         if kind is not None:
-            _ = self._blocks  # which are marked now
             return None if kind == _CGROUP2 else (self._root, place)
         kind = PLACES[place]
         block = self._block(kind)
@@ -159,7 +159,8 @@ class PseudoFileSystems:
     @cached_property
     def _blocks(self) -> list[SuperBlock]:
         """The snapshot's superblocks. Those of pseudo file systems get the inodes that they make from the
-        trusted kernel from then on (symbols/linux.toml, "marked")."""
+        trusted kernel from then on (symbols/linux.toml, "marked"): also the guest's own /proc and /sys, below
+        `/proc/PID/root`."""
         machine = self._proxy.bridge.machine
         try:
             found = super_blocks(self._proxy.bridge)

@@ -55,16 +55,31 @@ class RootFiles:
         self._scan = FolderScan(proxy, descriptors)
         self._roots: dict[str, Descriptor] = {}
         self._openers: dict[str, Callable[[], int]] = {}
+        self._help: Callable[[], object] | None = None
 
     def add_root(self, name: str, opener: Callable[[], int]) -> None:
         """A root that no link leads to: `opener` gives a descriptor of it each time it is called. OSError,
         CallRolledBack."""
         self._openers[name] = opener
 
+    def if_not_found(self, help_: Callable[[], object]) -> None:
+        """What to do once, before a path that was not found is looked up again."""
+        self._help = help_
+
     # --- primitives ---------------------------------------------------------------------------------------
 
     def open(self, link: str, path: str, flags: int = 0) -> OpenFile:
         """Open what a path leads to, for reading. OSError with the guest's errno, CallRolledBack."""
+        try:
+            return self._open(link, path, flags)
+        except OSError as error:
+            if self._help is None or error.errno not in (errno.ENOENT, errno.ENOMEM):
+                raise
+        help_, self._help = self._help, None
+        help_()
+        return self._open(link, path, flags)
+
+    def _open(self, link: str, path: str, flags: int) -> OpenFile:
         root = self._root(link)
         name = self._proxy.put_path(path.lstrip("/") or ".")
         how = struct.pack("<QQQ", flags | _O_NONBLOCK * (not flags & O_PATH), 0, _RESOLVE_IN_ROOT)

@@ -123,6 +123,20 @@ def test_folders_hold_the_guests_names(session: Session) -> None:
     assert "spied" in session.files.listdir("/sys/fs/cgroup/unified")
 
 
+def test_the_guests_own_proc_and_sys_are_read_below_a_root_as_ours_are(sample: Sample, lab: Lab) -> None:
+    """Nobody had looked at most of these files: their inodes are made now, and their sizes say nothing."""
+    paths = [
+        "/proc/kallsyms", "/proc/1/maps", "/proc/1/status", "/proc/sys/kernel/pid_max",
+        "/sys/kernel/vmcoreinfo", "/sys/kernel/mm/transparent_hugepage/enabled",
+        "/sys/module/binfmt_misc/refcnt",
+    ]  # fmt: skip
+    with open_session(sample.dump, lab.store.root) as session:
+        for path in paths:
+            assert session.files.read(f"/proc/1/root{path}") == session.files.read(path) != b""
+        for path in ("/sys/kernel/mm", "/proc/1/ns"):
+            assert set(session.files.listdir(f"/proc/1/root{path}")) == set(session.files.listdir(path))
+
+
 def test_what_the_guest_had_not_mounted_says_so(session: Session) -> None:
     for place in (*UNMOUNTED, "/sys/kernel/debug/tracing/events"):
         top = ask(session, "dir", path=place)[0]
@@ -146,6 +160,7 @@ def test_a_container_has_its_own(sample: Sample, lab: Lab, container: int) -> No
 
 
 def test_a_second_run_falls_back_nowhere(sample: Sample, lab: Lab, session: Session) -> None:
+    compared(session, sample)
     session.keep_learned()
     with open_session(sample.dump, lab.store.root) as again:
         compared(again, sample)

@@ -20,7 +20,7 @@ from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual
 
 MAX_SUPER_BLOCKS = 1 << 14
 """A machine of many containers has some thousands: a longer list is cyclic or forged."""
-_MOST_TRUSTED = 12
+_MOST_TRUSTED = 4
 _SIZE = 2048
 """Bytes of a super_block in which pointers are looked for."""
 _DENTRY_SIZE = 256
