@@ -83,6 +83,7 @@ def test_a_plugin_asks_for_no_layer_and_for_the_tool_s_options(plugins: dict[str
         "provenance",
         "stats",
         "ns_of",
+        "root_of",
         "kernel_at",
     }
     for option in tools.load(name).options:
