@@ -45,7 +45,7 @@ class GuestFiles:
         reader: FileReader,
         process: str,
     ) -> None:
-        self._kernel_files = kernel_files
+        self._kernel_files = self.of_the_kernel = kernel_files
         self._root_files = root_files
         self._pseudo = pseudo
         self._inodes = inodes

@@ -40,6 +40,23 @@ P = TypeVar("P")
 T = TypeVar("T")
 
 
+class KernelFiles(Protocol):
+    """/proc, /sys and the unified control groups as the guest's kernel makes them, whatever the guest has
+    mounted over them."""
+
+    def read(self, path: str) -> bytes:
+        """See `Files`."""
+
+    def listdir(self, path: str) -> list[str]:
+        """See `Files`."""
+
+    def stat(self, path: str, follow: bool = False) -> Stat:
+        """See `Files`."""
+
+    def expect(self, questions: Iterable[Question]) -> None:
+        """See `Files`."""
+
+
 class Files(Protocol):
     """The files of the guest, by absolute paths: /proc and /sys, and its own file systems as a process sees
     them. Of those, memory may hold a part only: IncompleteFile and IncompleteDirectory are
@@ -48,6 +65,10 @@ class Files(Protocol):
     @property
     def process(self) -> str:
         """The folder in /proc of the process at whose root directory paths begin."""
+
+    @property
+    def of_the_kernel(self) -> KernelFiles:
+        """/proc, /sys and the unified control groups as the kernel makes them."""
 
     def read(self, path: str) -> bytes:
         """The whole content of a file. EndlessFile if it does not end."""

@@ -20,6 +20,7 @@ from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.file_content import IncompleteDirectory
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.tools.cross_view.control_groups import grouped_processes
 from hybridbridge_vol.workflow.mount import NOT_MOUNTED
 from samples.make import Sample, Spec, make_sample
 from samples.pseudo_guest import FILES, MOUNTED, UNMOUNTED
@@ -121,6 +122,13 @@ def test_folders_hold_the_guests_names(session: Session) -> None:
     assert session.files.listdir("/sys/fs/bpf") == ["pinned"]
     assert {"register", "spied", "status"} == set(session.files.listdir("/proc/sys/fs/binfmt_misc"))
     assert "spied" in session.files.listdir("/sys/fs/cgroup/unified")
+
+
+def test_the_unified_control_groups_are_compared_wherever_the_guest_has_them(session: Session) -> None:
+    """Here at /sys/fs/cgroup/unified, beside hierarchies of version 1."""
+    found, read_error = grouped_processes(session.files.of_the_kernel)
+    assert read_error is None
+    assert found == {int(name) for name in session.files.listdir("/proc") if name.isdecimal()}
 
 
 def test_the_guests_own_proc_and_sys_are_read_below_a_root_as_ours_are(sample: Sample, lab: Lab) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
+from typing import Self
 
 from hybridbridge_vol.guest.file_attributes import FileAttributes
 from hybridbridge_vol.guest.file_content import Piece, PieceKind
@@ -36,6 +37,10 @@ class LiveFiles(Answering):
     """This machine's /proc and /sys."""
 
     process = "/proc/self"
+
+    @property
+    def of_the_kernel(self) -> Self:
+        return self
 
     def expect(self, questions: Iterable[Question]) -> None: ...
 

@@ -125,7 +125,7 @@ def test_the_processes_of_control_groups_are_those_that_the_guest_listed(
     for path in truth.late:
         if path.endswith("/cgroup.procs"):
             said.update(map(int, truth.file(path).split()))
-    found, read_error = grouped_processes(lab.session(rich_generation).files)
+    found, read_error = grouped_processes(lab.session(rich_generation).files.of_the_kernel)
     assert read_error is None
     assert found == said
     states = {pid: parse_stat(truth.file(f"/proc/{pid}/stat")).state for pid in set(truth.processes) - found}

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterator
 from errno import ENODEV, ENOENT, EOPNOTSUPP
 
-from hybridbridge_vol.guest.kernel import Files
+from hybridbridge_vol.guest.kernel import KernelFiles
 from hybridbridge_vol.guest.values import Question
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
@@ -21,7 +21,7 @@ _NO_GROUPS_BELOW = 2
 """Links to a directory without directories in it (`kernfs_create_dir_ns`, `kernfs_get`; fs/kernfs/dir.c)."""
 
 
-def grouped_processes(files: Files) -> tuple[set[int], Unavailable | None]:
+def grouped_processes(files: KernelFiles) -> tuple[set[int], Unavailable | None]:
     """Ids of the processes in the control groups of the unified hierarchy, which has all processes, and why
     these may not be all. OSError if the kernel has no control groups."""
     found: set[int] = set()
@@ -45,7 +45,7 @@ def grouped_processes(files: Files) -> tuple[set[int], Unavailable | None]:
     return found - {0}, read_error
 
 
-def _members(files: Files, group: str) -> set[int] | Unavailable:
+def _members(files: KernelFiles, group: str) -> set[int] | Unavailable:
     """The processes in a group. OSError for the root of a hierarchy that does not exist."""
     path = f"{group}/cgroup.procs"
     try:
@@ -59,7 +59,7 @@ def _members(files: Files, group: str) -> set[int] | Unavailable:
         return why(path, error)
 
 
-def _below(files: Files, group: str) -> Iterator[str]:
+def _below(files: KernelFiles, group: str) -> Iterator[str]:
     """The groups in a group."""
     if files.stat(group).nlink <= _NO_GROUPS_BELOW:
         return

@@ -50,7 +50,7 @@ def hidden_processes(kernel: GuestKernel, probe: int = 0) -> Iterator[Finding | 
     _add_listing(lists, kernel.files)
     tasks = _add_tasks(lists, kernel.tasks)
     with contextlib.suppress(OSError):  # a kernel without control groups
-        lists.add(GROUPS, *grouped_processes(kernel.files))
+        lists.add(GROUPS, *grouped_processes(kernel.files.of_the_kernel))
     family = _Family(kernel)
     _add_children(lists, family)
     _add_lookups(lists, kernel, probe)
