@@ -31,6 +31,10 @@ O_PATH, O_DIRECTORY, _O_NOFOLLOW, _O_NONBLOCK = 0o10000000, 0o200000, 0o400000, 
 _RESOLVE_IN_ROOT = 0x10  # include/uapi/linux/openat2.h
 _HOW_AT = 8192
 """Where `struct open_how` is stored in user memory: behind the path."""
+_MAY_BE_READ = 0o444
+_CONSUMED = "trace_pipe"
+"""How the names of files begin that give each event once (kernel/trace/trace.c, `tracing_pipe_fops`,
+`tracing_buffers_fops`)."""
 _IN_WORDS = {
     errno.ENOMEM: "its inode is not in memory",
     errno.EIO: "the directory's block with its name is not in memory",
@@ -164,9 +168,17 @@ class RootFiles:
             return listed(path, lambda: file.entries(_DIRENTS_SIZE))
 
     def read_to_end(self, link: str, path: str) -> bytes:
-        """The content of a file whose size says nothing: read until it ends. EndlessFile."""
-        with self.opened_to_read(link, path) as file:
-            return joined(path, iter(file.read, b""), self._proxy.under_taint)
+        """The content of a file whose size says nothing: read until it ends, or would wait. What reading
+        takes away is there again for the next one. EndlessFile."""
+        mode = self.attributes(link, path, follow=True).mode
+        if not mode & _MAY_BE_READ:
+            raise OSError(errno.EACCES, "a file to be written to: opening it acts", path)
+        try:
+            with self._opened(link, path, mode) as file:
+                return joined(path, _until_it_would_wait(file), self._proxy.under_taint)
+        finally:
+            if path.rpartition("/")[2].startswith(_CONSUMED):
+                self._proxy.caller.roll_back()
 
     def attributes_in(self, link: str, path: str, names: Iterable[str]) -> dict[str, FileAttributes]:
         """Those of entries of a directory, as `attributes` gives them, asked together; some may be left
@@ -177,3 +189,16 @@ class RootFiles:
         """Those of the regular files of these sizes in a directory of which memory holds every byte; some may
         be left out."""
         return self._scan.whole(partial(self._root, link), path, sizes)
+
+
+def _until_it_would_wait(file: OpenFile) -> Iterator[bytes]:
+    while True:
+        try:
+            part = file.read()
+        except OSError as error:
+            if error.errno == errno.EAGAIN:
+                return
+            raise
+        if not part:
+            return
+        yield part

@@ -32,8 +32,8 @@ KERNELS = {
     "7.x": "7-cloud",
 }
 """By the sample that shares its kernel, which is trusted already."""
-_OWN = re.compile("/sys/kernel/(security/tomoyo/self_domain|tracing/trace_marker.*)")
-"""TOMOYO has no domain for the proxy task; the others are to be written to."""
+_OWN = re.compile("/sys/kernel/security/tomoyo/self_domain")
+"""TOMOYO has no domain for the proxy task."""
 _COUNTED = re.compile("/sys/fs/cgroup/.*/memory[.].*stat|/sys/kernel/debug/bdi/.*")
 """Counters of which each CPU holds a part back for a while, and limits that follow from them."""
 
@@ -113,6 +113,11 @@ def test_what_an_intruder_left_in_the_tracer_is_there(session: Session) -> None:
     assert b"p:spy/name __x64_sys_sethostname" in session.files.read(f"{trace}/kprobe_events")
     assert b"a note of an intruder" in session.files.read(f"{trace}/trace")
     assert b"__x64_sys_sethostname" in session.files.read("/sys/kernel/debug/kprobes/list")
+    for _ in range(2):  # reading takes the events away, but not from the next one who reads
+        assert b"a note of an intruder" in session.files.read(f"{trace}/trace_pipe")
+        assert b"a note of an intruder" in session.files.read(f"{trace}/trace")
+    with pytest.raises(PermissionError, match="to be written to"):
+        session.files.read(f"{trace}/free_buffer")
     for path in FILES:
         assert session.files.read(path) == session.files.read(path.replace("/tracing", "/debug/tracing"))
 
