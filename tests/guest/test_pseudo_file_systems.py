@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from generations import Lab
 from mounted import NEEDS_FUSE, mounted_image
 
 from hybridbridge_vol import tools
-from hybridbridge_vol.bridge.objects import super_blocks
+from hybridbridge_vol.bridge.objects.super_blocks import super_blocks
 from hybridbridge_vol.bridge.run.statistics import Statistics
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.file_content import IncompleteDirectory
@@ -201,14 +202,31 @@ def test_what_no_superblock_exists_of_is_said(lab: Lab) -> None:
         session.files.read("/dev/mqueue/none")
 
 
-def test_a_list_of_superblocks_that_leads_back_into_itself_ends(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def forged(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, int]]:
+    """Words of the image by their address that say something else."""
+    memory = lab.session("6.1 two CPUs").bridge.virtual_memory
+    read, words = memory.read_u64, dict[int, int]()
+    monkeypatch.setattr(type(memory), "read_u64", lambda _self, vaddr: words.get(vaddr) or read(vaddr))
+    yield words
+
+
+def test_a_list_of_superblocks_that_leads_back_into_itself_ends(lab: Lab, forged: dict[int, int]) -> None:
     bridge = lab.session("6.1 two CPUs").bridge
-    whole = super_blocks.super_blocks(bridge)
-    memory, read = bridge.virtual_memory, bridge.virtual_memory.read_u64
-    links = {whole[3].vaddr: whole[1].vaddr}
-    monkeypatch.setattr(type(memory), "read_u64", lambda _self, vaddr: links.get(vaddr) or read(vaddr))
-    assert [block.vaddr for block in super_blocks.super_blocks(bridge)] == [
-        block.vaddr for block in whole[:4]
-    ]
+    whole = super_blocks(bridge)
+    forged[whole[3].vaddr] = whole[1].vaddr
+    assert super_blocks(bridge) == whole[:4]
+
+
+def test_pointers_of_superblocks_to_the_trusted_side_are_refused(lab: Lab, forged: dict[int, int]) -> None:
+    bridge = lab.session("6.1 two CPUs").bridge
+    whole = {block.kind: block for block in super_blocks(bridge)}
+    trusted = bridge.boot.layout.guard_hole.start + 0x1000
+    for kind, words in (("debugfs", (whole["debugfs"].root,)), ("tracefs", (whole["tracefs"].mount,))):
+        for vaddr in range(whole[kind].vaddr, whole[kind].vaddr + 1024, 8):
+            if any(0 <= bridge.virtual_memory.read_u64(vaddr) - word < 1024 for word in words):
+                forged[vaddr] = trusted
+    found = {block.kind: block for block in super_blocks(bridge)}
+    assert "debugfs" not in found
+    assert found["tracefs"].mount == 0
+    assert found["securityfs"] == whole["securityfs"]
