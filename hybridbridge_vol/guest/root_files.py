@@ -192,13 +192,16 @@ class RootFiles:
 
 
 def _until_it_would_wait(file: OpenFile) -> Iterator[bytes]:
+    """The parts of a file. OSError with EAGAIN if there is nothing to begin with."""
+    some = False
     while True:
         try:
             part = file.read()
         except OSError as error:
-            if error.errno == errno.EAGAIN:
+            if error.errno == errno.EAGAIN and some:
                 return
             raise
         if not part:
             return
         yield part
+        some = True
