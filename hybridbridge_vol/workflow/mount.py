@@ -33,7 +33,12 @@ MAX_BLOCKS = 64
 """Blocks that are kept: files are mostly read from their beginning to their end."""
 MAX_ATTRIBUTES = 1 << 16
 """Answers about entries that are kept."""
-OPTIONS = {"ro": True, "nodev": True, "nosuid": True, "noexec": True, "fsname": "hybridbridge"}
+STANDS_STILL = 86400
+"""Seconds for which the kernel may keep names and attributes: a snapshot does not change."""
+OPTIONS = {
+    "ro": True, "nodev": True, "nosuid": True, "noexec": True, "fsname": "hybridbridge",
+    "attr_timeout": STANDS_STILL, "entry_timeout": STANDS_STILL,
+}  # fmt: skip
 
 P = ParamSpec("P")
 R = TypeVar("R")

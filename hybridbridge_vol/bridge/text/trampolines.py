@@ -24,7 +24,8 @@ _GFP_ZEROED = 0xDC0
 """GFP_KERNEL | __GFP_ZERO (include/linux/gfp.h, since 6.8 gfp_types.h; the same bits from 5.10 to 7.2)."""
 _COMPARE_ARGUMENT = (b"\x83\xff", b"\x83\xfe", b"\x83\xfa", b"\x83\xf9", b"\x41\x83\xf8")
 """cmp edi, esi, edx, ecx, r8d with a byte."""
-_OF_READERS = ("log", "note", "wait")
+_OF_READERS = ("log", "note", "wait", "unlock")
+_UNLOCK_PAGE = b"\x80\x22\xfe"  # and byte [rdx], ~1: PG_locked (include/linux/page-flags.h)
 _DROP = 2
 """enum behavior, mm/filemap.c."""
 _RETURN = b"\xc3"
@@ -129,6 +130,8 @@ def _of_readers(trampoline: Trampoline, here: int, home: int, home_text_vaddr: i
         return wait_in_vain(trampoline.value)
     if trampoline.action == "note":
         return note()
+    if trampoline.action == "unlock":
+        return _UNLOCK_PAGE + returning(trampoline.value)
     advance = home_text_vaddr + trampoline.target if trampoline.target else None
     return log_or_go(trampoline.value, here, home, advance)
 
