@@ -45,7 +45,8 @@ R = TypeVar("R")
 
 
 def _or_eio(method: Callable[P, R]) -> Callable[P, R]:
-    """A call into the kernel that was rolled back is EIO."""
+    """A call into the kernel that was rolled back is EIO; so is what the guest's kernel has no memory for: an
+    inode or a page that it would have to read (see the policy)."""
 
     @wraps(method)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -53,6 +54,10 @@ def _or_eio(method: Callable[P, R]) -> Callable[P, R]:
             return method(*args, **kwargs)
         except CallRolledBack as error:
             raise OSError(errno.EIO, error.reason) from None
+        except OSError as error:
+            if error.errno == errno.ENOMEM:
+                raise OSError(errno.EIO, os.strerror(errno.EIO)) from None
+            raise
 
     return call
 
