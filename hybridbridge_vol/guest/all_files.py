@@ -73,7 +73,8 @@ class GuestFiles:
 
     def read(self, path: str) -> bytes:
         """See `guest.kernel.Files`. IncompleteFile, with what there is, if memory does not hold all of it."""
-        opener = None if magic_links.is_link(path) else self._opener(path)
+        is_own = self._route(path) is not None or vaddr_of(path) is not None
+        opener = self._opener(path) if is_own else None
         if opener is None:
             return self._kernel_files.read(path)
         pieces: list[Piece] = []
