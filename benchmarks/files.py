@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from benchmarks import results
@@ -27,6 +28,7 @@ from samples.make import Sample, Spec, make_sample
 FILES = 10_000
 MANY = Spec("6.1-cloud", seed=35, ram=1 << 30, light=True, disks=True, append=f"many_files={FILES}")
 """A guest with so many files of 4 KiB, and one of 128 MiB, on a tmpfs; and file systems of every kind."""
+RUNS = 3
 PATIENCE = 600.0
 """Seconds for the mount to appear and to go."""
 
@@ -41,7 +43,8 @@ def main() -> None:
             listed(session)  # the memo covers it from then on
             session.keep_learned()
             rows, listing = listed(session)
-            entries = processor_time(lambda: sum(1 for _ in every_file(session)))[0]
+            entries = min(processor_time(lambda: sum(1 for _ in every_file(session)))[0] for _ in range(RUNS))
+            recovering(session, Path(folder), "/etc/hostname", 0)  # imports what it needs
             large = recovering(session, Path(folder), "/many/large", entries)
             small = recovering(session, Path(folder), "/many/small/*", entries)
         mounted = finding(sample, store, Path(folder) / "mnt")
@@ -78,11 +81,17 @@ def listed(session: Session) -> tuple[int, float]:
 
 
 def recovering(session: Session, folder: Path, pattern: str, listing: float) -> float:
-    """Bytes a second of what matches, without the seconds that listing takes."""
-    with tempfile.TemporaryDirectory(dir=folder) as out:
-        selection = Selection(patterns=(pattern,))
-        seconds, size = processor_time(lambda: recover(session, Path(out), selection).recovered_bytes)
-    return size / max(seconds - listing, 1e-3)
+    """Bytes a second of what matches, without the seconds that listing takes: the best of `RUNS`."""
+    selection, found = Selection(patterns=(pattern,)), []
+    for _ in range(RUNS):
+        with tempfile.TemporaryDirectory(dir=folder) as out:
+            seconds, size = processor_time(partial(_recovered, session, Path(out), selection))
+        found.append(size / max(seconds - listing, 1e-3))
+    return max(found)
+
+
+def _recovered(session: Session, out: Path, selection: Selection) -> int:
+    return recover(session, out, selection).recovered_bytes
 
 
 def finding(sample: Sample, store: Store, folder: Path) -> float:

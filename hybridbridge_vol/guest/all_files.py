@@ -83,8 +83,8 @@ class GuestFiles:
 
     def read(self, path: str) -> bytes:
         """See `guest.kernel.Files`. IncompleteFile, with what there is, if memory does not hold all of it."""
-        is_link = magic_links.is_link(path) and self._route(path) is None  # not something below one
-        opener = None if is_link else self._opener(path)
+        is_own = self._route(path) is not None or vaddr_of(path) is not None
+        opener = self._opener(path) if is_own else None
         if opener is None:
             pseudo = self._pseudo.route(path)
             return self._root_files.read_to_end(*pseudo) if pseudo else self._kernel_files.read(path)

@@ -20,6 +20,7 @@ from hybridbridge_vol.guest.descriptors import Descriptors, OpenFile
 from hybridbridge_vol.guest.file_attributes import STATX_ALL, STATX_SIZE, FileAttributes, parse_statx
 from hybridbridge_vol.guest.named_pages import LARGEST_NAMED_READ
 from hybridbridge_vol.guest.proxy_calls import ProxyCalls
+from hybridbridge_vol.machine.memory import page_up
 
 AT_ONCE = 256
 """Entries in one program."""
@@ -45,16 +46,28 @@ class _Question(NamedTuple):
 
     flags: int
     call: str
-    arguments: Callable[[int, int], tuple[int, ...]]
-    """Of the virtual addresses of an empty string and of room for the answer: the other arguments."""
+    arguments: Callable[[int, int, int], tuple[int, ...]]
+    """Of the virtual addresses of an empty string and of room for the answer, and the entry's size: the other
+    arguments."""
     side: str
 
 
+class _Entry(NamedTuple):
+    """A name among those that were asked about, by its number; its size in bytes, if that is needed."""
+
+    number: int
+    name: bytes
+    size: int
+
+
 _STATX = _Question(
-    _O_PATH | _O_NOFOLLOW, "statx", lambda empty, room: (empty, _AT_EMPTY_PATH, STATX_ALL, room), "twin"
+    _O_PATH | _O_NOFOLLOW,
+    "statx",
+    lambda empty, room, _size: (empty, _AT_EMPTY_PATH, STATX_ALL, room),
+    "twin",
 )
 _PREAD = _Question(
-    _O_NONBLOCK | _O_NOFOLLOW, "pread64", lambda _empty, room: (room, LARGEST_NAMED_READ, 0), "home"
+    _O_NONBLOCK | _O_NOFOLLOW, "pread64", lambda _empty, room, size: (room, page_up(size), 0), "home"
 )
 
 
@@ -70,7 +83,7 @@ class FolderScan:
         """statx(2) of entries themselves."""
         found: dict[str, FileAttributes] = {}
         for part in _parts(names):
-            for number, answer in self._ask(opener, part, _STATX):
+            for number, answer in self._ask(opener, part, _STATX, {}):
                 if answer == 0:
                     at = _ENTRIES_AT + number * _ROOM + _ANSWER_AT
                     found[part[number]] = parse_statx(self._proxy.program_memory.get(at, STATX_SIZE))
@@ -82,32 +95,30 @@ class FolderScan:
         found: set[str] = set()
         for part in _parts(name for name, size in sizes.items() if 0 < size < LARGEST_NAMED_READ):
             with self._log.switched_on():
-                answers = list(self._ask(opener, part, _PREAD))
+                answers = list(self._ask(opener, part, _PREAD, sizes))
             # what was logged is not looked at: the count is the kernel's
             found |= {part[number] for number, count in answers if count == sizes[part[number]]}
         return found
 
     def _ask(
-        self, opener: FolderOpener, names: Sequence[str], question: _Question
+        self, opener: FolderOpener, names: Sequence[str], question: _Question, sizes: Mapping[str, int]
     ) -> Iterator[tuple[int, int]]:
         """The number of each name that could be opened, and the answer of the question about it. Nothing is
         asked under taint, where each answer has labels of its own, and while a file is open, which rolling
         back a program would close."""
-        encoded = [(number, os.fsencode(name)) for number, name in enumerate(names)]
-        entries = [(number, name) for number, name in encoded if _is_name(name)]
+        encoded = [_Entry(number, os.fsencode(name), sizes.get(name, 0)) for number, name in enumerate(names)]
+        entries = [entry for entry in encoded if _is_name(entry.name)]
         if self._proxy.under_taint or not self._descriptors.none_open or not entries:
             return
         answers = self._run(opener, entries, question)
         if answers is None:  # perhaps code without a memo: with one it can be run
-            self._ask_singly(opener, entries[0][1], question)
+            self._ask_singly(opener, entries[0], question)
             answers = self._run(opener, entries, question)
-        for index, (number, _name) in enumerate(entries if answers else ()):
+        for index, entry in enumerate(entries if answers else ()):
             if answers and answers[3 * index] >= 0:
-                yield number, answers[3 * index + 1]
+                yield entry.number, answers[3 * index + 1]
 
-    def _run(
-        self, opener: FolderOpener, entries: Sequence[tuple[int, bytes]], question: _Question
-    ) -> list[int] | None:
+    def _run(self, opener: FolderOpener, entries: Sequence[_Entry], question: _Question) -> list[int] | None:
         """The answers of a program, three for each entry; None if it was rolled back."""
         memory = self._proxy.program_memory
         how = memory.put(_HOW_AT, _HOW.pack(question.flags, 0, _RESOLVE_IN_ROOT))
@@ -115,10 +126,10 @@ class FolderScan:
         try:
             with opener() as folder:
                 steps: list[Step] = []
-                for number, name in entries:
+                for number, name, size in entries:
                     at, opened = _ENTRIES_AT + number * _ROOM, len(steps)
                     path, room = memory.put(at, name + b"\0"), memory.put(at + _ANSWER_AT, b"")
-                    arguments = (0, *question.arguments(empty, room))
+                    arguments = (0, *question.arguments(empty, room, size))
                     steps += [
                         Step("openat2", (folder.number, path, how, _HOW.size), None, "twin"),
                         Step(question.call, arguments, opened, question.side),
@@ -131,15 +142,15 @@ class FolderScan:
             self._descriptors.count_closed(len(entries))
         return answers
 
-    def _ask_singly(self, opener: FolderOpener, name: bytes, question: _Question) -> None:
+    def _ask_singly(self, opener: FolderOpener, entry: _Entry, question: _Question) -> None:
         """The same calls about one entry, one by one, by which their code is proven."""
         proxy = self._proxy
         with contextlib.suppress(OSError, CallRolledBack), opener() as folder:
             how = proxy.caller.put(_HOW.pack(question.flags, 0, _RESOLVE_IN_ROOT), _HOW_IN_USER_MEMORY)
-            path = proxy.put_path(os.fsdecode(name))
+            path = proxy.put_path(os.fsdecode(entry.name))
             number = proxy.raw("openat2", folder.number, path, how, _HOW.size, side="twin")
             if number >= 0:
-                arguments = question.arguments(proxy.put_path(""), proxy.buffer())
+                arguments = question.arguments(proxy.put_path(""), proxy.buffer(), entry.size)
                 proxy.raw(question.call, number, *arguments, side=question.side)
                 proxy.raw("close", number)
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from hybridbridge_vol.bridge.run.copy_log import CopyLog
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.descriptors import OpenFile
-from hybridbridge_vol.guest.file_content import PhysicalRange, Piece, PieceKind
+from hybridbridge_vol.guest.file_content import PhysicalRange, Piece, PieceKind, next_page
 from hybridbridge_vol.guest.proxy_calls import ProxyCalls
 from hybridbridge_vol.machine.machine import UnmappedVirtual
 from hybridbridge_vol.units import PAGE_SIZE
@@ -43,7 +43,8 @@ class NamedPages:
         """What is at an offset of a file, up to `limit` at most: one read's pieces, data (without their bytes
         unless `content`) and what the image lacks, in order. None if the kernel took the content from
         elsewhere than its map of memory: it must be copied. CallRolledBack."""
-        end = (offset + LARGEST_NAMED_READ) & -PAGE_SIZE  # whole pages: what is logged is what is returned
+        # whole pages, so that what is logged is what is returned; none beyond the end, which may be half-read
+        end = min((offset + LARGEST_NAMED_READ) & -PAGE_SIZE, next_page(limit - 1))
         with self._log.switched_on():
             count = self._proxy.raw(
                 "pread64",

@@ -37,14 +37,20 @@ MAX_ATTRIBUTES = 1 << 16
 NOT_MOUNTED = "user.hybridbridge"
 """The extended attribute of a directory at which a pseudo file system is shown that the guest had not mounted
 there."""
-OPTIONS = {"ro": True, "nodev": True, "nosuid": True, "noexec": True, "fsname": "hybridbridge"}
+STANDS_STILL = 86400
+"""Seconds for which the kernel may keep names and attributes: a snapshot does not change."""
+OPTIONS = {
+    "ro": True, "nodev": True, "nosuid": True, "noexec": True, "fsname": "hybridbridge",
+    "attr_timeout": STANDS_STILL, "entry_timeout": STANDS_STILL,
+}  # fmt: skip
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def _or_eio(method: Callable[P, R]) -> Callable[P, R]:
-    """A call into the kernel that was rolled back is EIO."""
+    """A call into the kernel that was rolled back is EIO; so is what the guest's kernel has no memory for: an
+    inode or a page that it would have to read (see the policy)."""
 
     @wraps(method)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -52,6 +58,10 @@ def _or_eio(method: Callable[P, R]) -> Callable[P, R]:
             return method(*args, **kwargs)
         except CallRolledBack as error:
             raise OSError(errno.EIO, error.reason) from None
+        except OSError as error:
+            if error.errno == errno.ENOMEM:
+                raise OSError(errno.EIO, os.strerror(errno.EIO)) from None
+            raise
 
     return call
 

@@ -230,6 +230,14 @@ def test_both_bridges_read_the_same_pages(
         assert (slow.statistics.unattributed, slow.rolled_back) == ({}, 0)
 
 
+def test_reading_again_says_the_same(session: Session, entries: list[Listed]) -> None:
+    """A page that cannot be read is not left locked."""
+    files = [entry for entry in entries if stat.S_ISREG(entry.mode)]
+    first = [list(session.files.pieces(entry.path)) for entry in files]
+    for entry, pieces in zip(files, first, strict=True):
+        assert list(session.files.pieces(entry.path)) == pieces, entry.path
+
+
 def test_each_page_lies_in_the_image_where_it_is_said_to(
     session: Session, entries: list[Listed], sample: Sample
 ) -> None:

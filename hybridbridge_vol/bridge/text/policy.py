@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 ACTIONS = (
     "home", "return", "argument", "free", "halt", "twin", "jump", "lock", "seize", "owner",
-    "allocate", "release", "marked", "log", "note", "wait",
+    "allocate", "release", "marked", "log", "note", "wait", "unlock",
 )  # fmt: skip
 BY_OWNER = ("free", "owner", "allocate", "release", "marked")
 """Actions whose code looks itself at whose object an argument is."""
@@ -23,7 +23,7 @@ _NEEDED_BYTES = {
     "home": JUMP_SIZE, "jump": JUMP_SIZE, "free": FREE_SIZE, "return": 6, "argument": 4, "halt": 2,
     "lock": 19, "seize": 10, "owner": 24, "allocate": 80, "release": 48, "marked": 42, "log": 64,
     "note": 48,
-    "wait": 16,
+    "wait": 16, "unlock": 16,
 }  # fmt: skip
 """How large a function must be for the code of its trampoline (see trampolines.py)."""
 _RETURN_ZERO_BYTES = 3

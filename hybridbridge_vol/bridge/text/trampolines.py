@@ -25,6 +25,7 @@ _GFP_ZEROED = 0xDC0
 _LOAD_SECOND_WORD = b"\x48\x8b\x47\x08"  # mov rax, [rdi + 8]
 _COMPARE_ARGUMENT = (b"\x83\xff", b"\x83\xfe", b"\x83\xfa", b"\x83\xf9", b"\x41\x83\xf8")
 """cmp edi, esi, edx, ecx, r8d with a byte."""
+_UNLOCK_PAGE = b"\x80\x22\xfe"  # and byte [rdx], ~1: PG_locked (include/linux/page-flags.h)
 _DROP = 2
 """enum behavior, mm/filemap.c."""
 _RETURN = b"\xc3"
@@ -124,6 +125,8 @@ def wait_in_vain(argument: int) -> bytes:
 
 def answer(action: str, value: int) -> bytes:
     """The code of a trampoline that does not go home: "return", "argument", "seize" or "halt"."""
+    if action == "note":
+        return note()
     if action == "halt":
         return _HALT
     if action == "argument":
@@ -176,8 +179,8 @@ def _twin_code(
             return log_or_go(value, here, home, home_target if target else None)
         case "wait":
             return wait_in_vain(value)
-        case "note":
-            return note()
+        case "unlock":
+            return _UNLOCK_PAGE + returning(value)
         case "free":
             return free_if_trusted(value, here, home, guard_hole)
         case "lock":

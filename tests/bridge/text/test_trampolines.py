@@ -224,6 +224,13 @@ def test_who_would_wait_again_and_again_is_halted(small: SmallMachine) -> None:
         assert call(small, trampoline, *[shared] * before, drop).kind == "halted"
 
 
+def test_a_page_that_is_not_read_is_unlocked(small: SmallMachine) -> None:
+    page = HOME + 0x60
+    small.machine.write(page, bytes.fromhex("17ff"))
+    assert call(small, Trampoline(ENTRY, "unlock", -5), 0, 0, page).kind == "returned"
+    assert (rax(small) & 0xFFFF_FFFF, small.machine.read(page, 2)) == (0xFFFF_FFFB, bytes.fromhex("16ff"))
+
+
 def test_halt_ends_the_call(small: SmallMachine) -> None:
     assert call(small, Trampoline(ENTRY, "halt")).kind == "halted"
 
