@@ -43,7 +43,8 @@ from samples.qemu import disk_name
 
 FILE_SYSTEMS = ("ext4", "xfs", "btrfs", "vfat", "squashfs", "secret", "one", "two")
 """Folders of `TOP`; `secret` is an ext4 on dm-crypt, `one` and `two` are overlays."""
-_MICROSECOND = 1e-6
+_MICROSECOND = 1.5e-6
+"""Seconds by which a time that was cut may differ from one that was not, in floats of 2**-22."""
 
 
 @pytest.fixture(
