@@ -13,7 +13,8 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
+from weakref import proxy as proxy_of
 
 from hybridbridge_vol.bridge.objects.super_blocks import PREVIOUS_AT, SuperBlock, super_blocks, words_of
 from hybridbridge_vol.errors import CallRolledBack, ParseError
@@ -66,7 +67,9 @@ class PseudoFileSystems:
         self._process = process
         self._root = f"{process}/root"
         self._known: dict[str, tuple[str, str] | None] = {}
-        root_files.if_not_found(lambda: self._blocks)
+        # what this holds must not hold it: a closed session's memory goes without Python's collector
+        self._weakly = proxy_of(self)
+        root_files.if_not_found(partial(getattr, self._weakly, "_blocks"))
 
     def route(self, path: str) -> tuple[str, str] | None:
         """The root and the path in it, as `RootFiles` takes them; None for a path that leads to none of
@@ -111,7 +114,8 @@ class PseudoFileSystems:
         block = self._block(kind)
         if block is None or kind == _CGROUP2 or self._is_hidden(place):
             return None
-        self._root_files.add_root(kind, lambda: self._opened(block))
+        own = self._weakly
+        self._root_files.add_root(kind, lambda: own._opened(block))
         return kind, ""
 
     def _is_hidden(self, place: str) -> bool:

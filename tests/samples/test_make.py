@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from samples import cache_key, compiler, guest_files, module_guest
+from samples import cache_key, compiler, guest_files, module_guest, pseudo_guest
 from samples.make import SampleError, Spec, make_sample
 
 Keep = Callable[..., Path]
@@ -92,7 +92,11 @@ def test_whatever_goes_into_the_guest_makes_another_name(tmp_path: Path) -> None
 
 
 def test_every_file_of_the_guest_is_in_its_recipe() -> None:
-    recipes = [guest_files.recipe(1, True, 0, disks=True, routes=1), module_guest.recipe("all")]
+    recipes = [
+        guest_files.recipe(1, True, 0, disks=True, routes=1),
+        module_guest.recipe("all"),
+        pseudo_guest.recipe(),
+    ]
     programs = [program for recipe in recipes for _, program in recipe.programs]
     files = {path for program in programs for path in compiler.sources(program)}
     contents = {entry.data for recipe in recipes for entry in recipe.entries}
