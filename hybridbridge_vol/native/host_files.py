@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterable
 from functools import lru_cache
 
-from hybridbridge_vol.native.abi import failed
+from hybridbridge_vol.native.links import without_links
 
 _LIBRARY_FOLDERS = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib")
 _DATA_FOLDERS = (
@@ -25,7 +25,6 @@ _DATA_FOLDERS = (
 )  # fmt: skip
 _FILES = ("/etc/inputrc", "/etc/ld.so.cache")
 _LIBRARY = re.compile(r"[^/]*\.so(\.[^/]*)?|ld\.so\.cache")
-_MAX_LINKS = 40  # MAXSYMLINKS, include/linux/namei.h
 
 
 class HostFiles:
@@ -72,30 +71,7 @@ class HostFiles:
 
     @lru_cache(maxsize=4096)  # noqa: B019
     def _without_links(self, path: str, follow: bool) -> str:
-        done, todo, links = "", [part for part in path.split("/") if part not in ("", ".")], 0
-        while todo:
-            part = todo.pop(0)
-            if part == "..":
-                done = posixpath.dirname(done) if done else ""
-                continue
-            here = f"{done}/{part}"
-            target = self._link(here) if todo or follow else None
-            if target is None:
-                done = here
-                continue
-            links += 1
-            if links > _MAX_LINKS:
-                raise failed(errno.ELOOP)
-            todo = [name for name in target.split("/") if name not in ("", ".")] + todo
-            if target.startswith("/"):
-                done = ""
-        return done or "/"
-
-    def _link(self, path: str) -> str | None:
-        try:
-            return os.readlink(path)
-        except OSError:
-            return None
+        return without_links(path, follow, _link)
 
     def open(self, resolved: str) -> int:
         """A descriptor for reading what `resolved` names. OSError."""
@@ -118,3 +94,10 @@ def _parents(path: str) -> list[str]:
     for part in path.strip("/").split("/")[:-1]:
         found.append(posixpath.join(found[-1], part))
     return found
+
+
+def _link(path: str) -> str | None:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return None

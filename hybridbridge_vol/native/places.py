@@ -13,6 +13,7 @@ from typing import NamedTuple
 from hybridbridge_vol.native.abi import AT_FDCWD, failed
 from hybridbridge_vol.native.answers import Answers
 from hybridbridge_vol.native.host_files import HostFiles, is_library_name
+from hybridbridge_vol.native.links import without_links
 from hybridbridge_vol.native.nodes import Kind, Nodes
 from hybridbridge_vol.native.notifications import Call
 from hybridbridge_vol.native.processes import Processes
@@ -24,7 +25,6 @@ _OWN_FD = re.compile(r"/dev/fd/([0-9]{1,9})")
 _OF_ITSELF = re.compile(r"/proc/(self|thread-self|[0-9]+)(/.*)?", re.DOTALL)
 _OWN_FILES = re.compile(r"/(?:fd|fdinfo)(?:/[0-9]{1,9})?|/(?:exe|maps|auxv|smaps|smaps_rollup)")
 _FD_AND_MORE = re.compile(r"/fd/([0-9]{1,9})/(.+)", re.DOTALL)
-_MAX_LINKS = 40  # MAXSYMLINKS, include/linux/namei.h
 
 
 class Where(Enum):
@@ -141,26 +141,7 @@ class Places:
 
     def _without_links(self, path: str, follow: bool) -> str:
         """A path of the image's file systems without links and dots; from /proc and /sys on as it is."""
-        done, todo, links = "", [part for part in path.split("/") if part not in ("", ".")], 0
-        while todo:
-            part = todo.pop(0)
-            if part == "..":
-                done = posixpath.dirname(done) if done else ""
-                continue
-            here = f"{done}/{part}"
-            if here in ("/proc", "/sys"):
-                return posixpath.normpath("/".join([here, *todo]))
-            target = self._link(here) if todo or follow else None
-            if target is None:
-                done = here
-                continue
-            links += 1
-            if links > _MAX_LINKS:
-                raise failed(errno.ELOOP)
-            todo = [name for name in target.split("/") if name not in ("", ".")] + todo
-            if target.startswith("/"):
-                done = ""
-        return done or "/"
+        return without_links(path, follow, self._link, ("/proc", "/sys"))
 
     def _link(self, path: str) -> str | None:
         """Where a link of the image's leads; None if it is none, or nothing is known of it."""

@@ -124,7 +124,7 @@ def wait_in_vain(argument: int) -> bytes:
 
 
 def answer(action: str, value: int) -> bytes:
-    """The code of a trampoline that does not go home: "return", "argument", "seize" or "halt"."""
+    """The code of a trampoline that goes nowhere else: "return", "argument", "seize", "halt" or "note"."""
     if action == "note":
         return note()
     if action == "halt":
