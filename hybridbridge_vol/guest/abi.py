@@ -15,6 +15,15 @@ SYSINFO_SIZE = 112
 _UTS_FIELD, _UTS_FIELDS = 65, 6
 UNAME_SIZE = _UTS_FIELD * _UTS_FIELDS
 """Bytes of `struct new_utsname` (include/uapi/linux/utsname.h)."""
+_RESOLVE_IN_ROOT = 0x10  # include/uapi/linux/openat2.h
+_HOW = struct.Struct("<QQQ")
+HOW_SIZE = _HOW.size
+"""Bytes of `struct open_how` (flags, mode, resolve; the same file)."""
+
+
+def how_in_root(flags: int) -> bytes:
+    """A `struct open_how` for openat2(2): no link leads out of the directory that a path begins at."""
+    return _HOW.pack(flags, 0, _RESOLVE_IN_ROOT)
 
 
 def seconds_of(seconds: int, nanoseconds: int) -> float:

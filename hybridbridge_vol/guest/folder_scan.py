@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
@@ -16,6 +15,7 @@ from typing import NamedTuple
 from hybridbridge_vol.bridge.run.copy_log import CopyLog
 from hybridbridge_vol.bridge.run.program import DATA_OFFSET, Step
 from hybridbridge_vol.errors import CallRolledBack
+from hybridbridge_vol.guest.abi import HOW_SIZE, how_in_root
 from hybridbridge_vol.guest.descriptors import Descriptors, OpenFile
 from hybridbridge_vol.guest.file_attributes import STATX_ALL, STATX_SIZE, FileAttributes, parse_statx
 from hybridbridge_vol.guest.named_pages import LARGEST_NAMED_READ
@@ -33,9 +33,6 @@ _HOW_AT, _EMPTY_AT, _ENTRIES_AT = DATA_OFFSET, DATA_OFFSET + 64, DATA_OFFSET + 1
 _HOW_IN_USER_MEMORY = 8192
 _AT_EMPTY_PATH = 0x1000
 _O_PATH, _O_NOFOLLOW, _O_NONBLOCK = 0o10000000, 0o400000, 0o4000
-_RESOLVE_IN_ROOT = 0x10  # include/uapi/linux/openat2.h
-_HOW = struct.Struct("<QQQ")
-"""struct open_how: flags, mode, resolve."""
 
 FolderOpener = Callable[[], OpenFile]
 """Opens the folder: again, where a program that was rolled back has closed it."""
@@ -121,7 +118,7 @@ class FolderScan:
     def _run(self, opener: FolderOpener, entries: Sequence[_Entry], question: _Question) -> list[int] | None:
         """The answers of a program, three for each entry; None if it was rolled back."""
         memory = self._proxy.program_memory
-        how = memory.put(_HOW_AT, _HOW.pack(question.flags, 0, _RESOLVE_IN_ROOT))
+        how = memory.put(_HOW_AT, how_in_root(question.flags))
         empty = memory.put(_EMPTY_AT, b"\0")
         try:
             with opener() as folder:
@@ -131,7 +128,7 @@ class FolderScan:
                     path, room = memory.put(at, name + b"\0"), memory.put(at + _ANSWER_AT, b"")
                     arguments = (0, *question.arguments(empty, room, size))
                     steps += [
-                        Step("openat2", (folder.number, path, how, _HOW.size), None, "twin"),
+                        Step("openat2", (folder.number, path, how, HOW_SIZE), None, "twin"),
                         Step(question.call, arguments, opened, question.side),
                         Step("close", (0,), opened),
                     ]
@@ -146,9 +143,9 @@ class FolderScan:
         """The same calls about one entry, one by one, by which their code is proven."""
         proxy = self._proxy
         with contextlib.suppress(OSError, CallRolledBack), opener() as folder:
-            how = proxy.caller.put(_HOW.pack(question.flags, 0, _RESOLVE_IN_ROOT), _HOW_IN_USER_MEMORY)
+            how = proxy.caller.put(how_in_root(question.flags), _HOW_IN_USER_MEMORY)
             path = proxy.put_path(os.fsdecode(entry.name))
-            number = proxy.raw("openat2", folder.number, path, how, _HOW.size, side="twin")
+            number = proxy.raw("openat2", folder.number, path, how, HOW_SIZE, side="twin")
             if number >= 0:
                 arguments = question.arguments(proxy.put_path(""), proxy.buffer(), entry.size)
                 proxy.raw(question.call, number, *arguments, side=question.side)

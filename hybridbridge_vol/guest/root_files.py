@@ -13,10 +13,10 @@ import contextlib
 import errno
 import os
 import stat
-import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from hybridbridge_vol.guest import magic_links
+from hybridbridge_vol.guest.abi import how_in_root
 from hybridbridge_vol.guest.descriptors import Descriptor, Descriptors, OpenFile
 from hybridbridge_vol.guest.endless import joined
 from hybridbridge_vol.guest.file_attributes import FileAttributes
@@ -27,7 +27,6 @@ from hybridbridge_vol.guest.mounting import Mounts
 from hybridbridge_vol.guest.proxy_calls import AT_FDCWD, ProxyCalls
 
 O_PATH, O_DIRECTORY, _O_NOFOLLOW, _O_NONBLOCK = 0o10000000, 0o200000, 0o400000, 0o4000
-_RESOLVE_IN_ROOT = 0x10  # include/uapi/linux/openat2.h
 _HOW_AT = 8192
 """Where `struct open_how` is stored in user memory: behind the path."""
 _MAY_BE_READ = 0o444
@@ -85,7 +84,7 @@ class RootFiles:
     def _open(self, link: str, path: str, flags: int) -> OpenFile:
         root = self._root(link)
         name = self._proxy.put_path(path.lstrip("/") or ".")
-        how = struct.pack("<QQQ", flags | _O_NONBLOCK * (not flags & O_PATH), 0, _RESOLVE_IN_ROOT)
+        how = how_in_root(flags | _O_NONBLOCK * (not flags & O_PATH))
         how_vaddr = self._proxy.caller.put(how, _HOW_AT)
         try:
             number = self._proxy.checked(path, "openat2", root.number, name, how_vaddr, len(how), side="twin")
