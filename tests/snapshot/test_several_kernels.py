@@ -43,10 +43,17 @@ def store(lab: Lab) -> Store:
 
 
 def choice_of(path: Path, store: Store, kernel_at: int | None = None) -> Choice:
+    return _choice_and_kernel(path, store, kernel_at)[0]
+
+
+def _choice_and_kernel(path: Path, store: Store, kernel_at: int | None = None) -> tuple[Choice, StoredKernel]:
+    """The choice, and the stored kernel of what it chose. They belong together: another process of the test
+    run may trust a kernel at any time, and a later list of the store's kernels has another order."""
+    kernels = store.kernels()
     with open_image(path) as image:
-        choice = choose_kernel(image, store.kernels(), kernel_at)
+        choice = choose_kernel(image, kernels, kernel_at)
     assert choice is not None
-    return choice
+    return choice, kernels[choice.chosen.index]
 
 
 def opened(path: Path, store: Store, kernel_at: int | None = None) -> Session:
@@ -107,8 +114,8 @@ def planted(store: Store, tmp_path: Path) -> Iterator[Callable[..., Path]]:
     def make(change: Callable[[StoredKernel, bytearray, int], None] = lambda *_: None) -> Path:
         path = tmp_path / "planted.raw"
         subprocess.run(["cp", "--sparse=always", image_of(KEXEC) / "dump.raw", path], check=True)
-        choice = choice_of(path, store)
-        kernel, place = store.kernels()[choice.chosen.index], choice.chosen.found.text_paddr
+        choice, kernel = _choice_and_kernel(path, store)
+        place = choice.chosen.found.text_paddr
         for other in choice.kernels:  # one copy and the original are enough
             if other is not choice.chosen:
                 _erase_banner(path, kernel, other.found.text_paddr)
@@ -178,8 +185,8 @@ def test_a_planted_copy_is_told_from_the_kernel_that_runs(
 
 def test_where_no_kernel_is_sound_nothing_is_answered(store: Store, planted: Callable[..., Path]) -> None:
     path = planted()
-    original = choice_of(path, store).chosen.found
-    _erase_banner(path, store.kernels()[choice_of(path, store).chosen.index], original.text_paddr)
+    original, kernel = _choice_and_kernel(path, store)
+    _erase_banner(path, kernel, original.chosen.found.text_paddr)
     with pytest.raises(AttachError, match=r"no kernel in it is sound: 0x10000000 .* --kernel-at"):
         open_session(path, store.root)
     with opened(path, store, PLANTED_AT) as session:
