@@ -80,7 +80,7 @@ class Store:
         try:
             folders = sorted(
                 (Path(item.path) for item in os.scandir(self.root) if item.is_dir() and item.name[0] != "."),
-                key=lambda folder: folder.stat().st_mtime,
+                key=_last_used,
                 reverse=True,
             )
         except FileNotFoundError:
@@ -207,3 +207,11 @@ def _entry(kernel: StoredKernel) -> Entry:
     return Entry(
         kernel.name, kernel.release, kernel.banner, kernel.build_id, size, kernel.created, len(boots)
     )
+
+
+def _last_used(folder: Path) -> float:
+    """When an entry was last used, in seconds since the epoch; 0 if another process has just removed it."""
+    try:
+        return folder.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -102,3 +103,23 @@ def test_a_second_boot_stays_out_of_a_given_range(lab: Lab) -> None:
     assert second.folder != first.folder
     again = kernel.boot_clear_of(start, start + size)
     assert again.folder == second.folder
+
+
+def test_a_kernel_that_is_being_removed_hides_no_other(lab: Lab) -> None:
+    """A reader that saw an entry which is gone a moment later had answered that the store is empty."""
+    root = lab.store.root
+    lab.kernel("6.1 two CPUs")
+    ended = threading.Event()
+
+    def come_and_go() -> None:
+        while not ended.is_set():
+            (root / "comes-and-goes").mkdir()
+            (root / "comes-and-goes").rmdir()
+
+    other = threading.Thread(target=come_and_go)
+    other.start()
+    try:
+        assert all(Store(root).kernels() for _ in range(300))
+    finally:
+        ended.set()
+        other.join()
