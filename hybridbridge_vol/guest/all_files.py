@@ -17,7 +17,8 @@ from hybridbridge_vol.guest.file_content import IncompleteDirectory, IncompleteF
 from hybridbridge_vol.guest.file_extents import Extent
 from hybridbridge_vol.guest.file_reader import FileReader, Opener
 from hybridbridge_vol.guest.files import SnapshotFiles
-from hybridbridge_vol.guest.inodes import SnapshotInodes, vaddr_of
+from hybridbridge_vol.guest.inode_paths import vaddr_of
+from hybridbridge_vol.guest.inodes import SnapshotInodes
 from hybridbridge_vol.guest.pseudo_file_systems import PseudoFileSystems
 from hybridbridge_vol.guest.root_files import RootFiles
 from hybridbridge_vol.guest.values import EndlessFile, OpenDescriptor, Question, Stat, Unmounted

@@ -3,9 +3,6 @@
 The snapshot's inodes are found on its superblocks' lists (`bridge.objects.inode_cache`). One is opened by the
 kernel's own code: `dentry_open` with a dentry that it has, or with one that `d_obtain_alias` makes for it in
 the trusted kernel's memory, and a mount of its superblock. From there on it is an open file like any other.
-
-`/proc/inodes/ADDRESS` (of the `struct inode`, 16 hexadecimal digits) is the name of such a file here. The
-guest's /proc has no such folder, and no name of the guest's own can be one.
 """
 
 from __future__ import annotations
@@ -13,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import stat
 from collections.abc import Iterator
 
@@ -24,10 +20,10 @@ from hybridbridge_vol.guest import magic_links
 from hybridbridge_vol.guest.descriptors import Descriptors, OpenFile
 from hybridbridge_vol.guest.file_attributes import FileAttributes
 from hybridbridge_vol.guest.file_reader import FileReader
+from hybridbridge_vol.guest.inode_paths import path_of
 from hybridbridge_vol.guest.proxy_calls import BUFFER_AT, PATH_SIZE, ProxyCalls
 from hybridbridge_vol.units import U64
 
-_PATH = re.compile(r"/proc/inodes/([0-9a-f]{16})")
 _O_PATH, _O_NONBLOCK, _O_DIRECTORY = 0o10000000, 0o4000, 0o200000
 _MAX_ERRNO = 4095  # include/linux/err.h
 MADE_UP = frozenset(
@@ -42,17 +38,6 @@ MADE_UP = frozenset(
 
 _NEEDS_ITS_DENTRY = ("overlay", "ecryptfs")
 """File systems that are stacked on others: which file there is meant, the dentry says (`d_fsdata`)."""
-
-
-def path_of(vaddr: int) -> str:
-    """The name here of an inode."""
-    return f"/proc/inodes/{vaddr:016x}"
-
-
-def vaddr_of(path: str) -> int | None:
-    """The inode that such a name is of; None for every other path."""
-    found = _PATH.fullmatch(path)
-    return int(found[1], 16) if found else None
 
 
 class SnapshotInodes:

@@ -150,7 +150,7 @@ class Inodes(Protocol):
 
     def cached(self) -> tuple[list[CachedInode], list[BrokenList]]:
         """Those of all file systems but the ones whose files the kernel makes up; and the lists that break
-        off. `guest.inodes.path_of` gives a path by which one can be asked for and read. OSError if they
+        off. `guest.inode_paths.path_of` gives a path by which one can be asked for and read. OSError if they
         cannot be found."""
 
     def name(self, inode: CachedInode) -> str:

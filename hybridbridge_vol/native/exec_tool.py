@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.guest.kernel import GuestKernel
-from hybridbridge_vol.guest.session import Session
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
+
+if TYPE_CHECKING:
+    from hybridbridge_vol.guest.session import Session
 
 
 class Exec(Tool):
@@ -45,7 +47,7 @@ class Exec(Tool):
             raise OptionError("the command is empty")
         seconds = options["seconds"]
         chosen = ProgramOptions(options["tools"], {}, None if seconds is None else float(seconds))
-        done = capture(cast(Session, kernel), words, b"", chosen)
+        done = capture(cast("Session", kernel), words, b"", chosen)
         for stream, output in (("stdout", done.stdout), ("stderr", done.stderr)):
             for number, line in enumerate(output.removesuffix(b"\n").split(b"\n") if output else (), 1):
                 yield Row((number, stream, os.fsdecode(line)))

@@ -47,3 +47,13 @@ def test_what_names_no_command_loads_none(arguments: list[str]) -> None:
 
 def test_importing_the_package_of_commands_loads_none_of_them() -> None:
     assert loaded("import hybridbridge_vol.cli", *HEAVY, "argparse", "hybridbridge_vol.cli.main") == []
+
+
+def test_describing_every_tool_loads_nothing_that_answers_with_it() -> None:
+    """Volatility imports every plugin at each start; what only an answer needs is loaded with the answer."""
+    engine = [
+        f"hybridbridge_vol.{name}"
+        for name in ("bridge", "machine", "memory_image", "trust", "guest.session", "guest.files")
+    ]
+    program = f"from hybridbridge_vol import tools, volatility_plugin\nfor name in {tools.NAMES!r}: tools.load(name)"
+    assert loaded(program, *engine, "unicorn", "capstone") == []

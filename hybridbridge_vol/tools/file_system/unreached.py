@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from hybridbridge_vol.bridge.objects.inode_cache import CachedInode
-from hybridbridge_vol.guest.inodes import path_of
+from hybridbridge_vol.guest.inode_paths import path_of
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 from hybridbridge_vol.tools.file_system.walk import DELETED, Entry, deleted_files, walk
+
+if TYPE_CHECKING:
+    from hybridbridge_vol.bridge.objects.inode_cache import CachedInode
 
 _INODES = "the kernel's list of inodes"
 WITHOUT_NAME = "only in the inode cache"

@@ -10,7 +10,7 @@ from pathlib import Path
 from hybridbridge_vol.errors import RecoverError
 from hybridbridge_vol.guest.file_content import MissingRange
 from hybridbridge_vol.guest.file_extents import Extent
-from hybridbridge_vol.guest.inodes import vaddr_of
+from hybridbridge_vol.guest.inode_paths import vaddr_of
 from hybridbridge_vol.guest.session import Session
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 from hybridbridge_vol.tools.file_system.unreached import every_file
