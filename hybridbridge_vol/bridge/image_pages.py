@@ -34,6 +34,11 @@ class ImagePages:
         for paddr, mapping in self.mappings:
             memory.place(SNAPSHOT_PADDR + paddr, mapping)
 
+    @property
+    def mapped(self) -> bool:
+        """Whether the image is mapped as it is, so that bringing in a page reads nothing."""
+        return self._image.mappable
+
     def _mapped_runs(self) -> list[tuple[int, HostMapping]]:
         fileno = self._image.fileno()
         return [
@@ -56,9 +61,17 @@ class ImagePages:
         for size in sizes:
             page = paddr >> size << size
             if self._holds(page, 1 << size) and (self._image.mappable or self._fill(page)):
-                self._used.append((page, 1 << size))
+                self._note_used(page, 1 << size)
                 return page, size
         return None
+
+    def _note_used(self, page: int, size: int) -> None:
+        if self._used:
+            last, last_size = self._used[-1]
+            if last + last_size == page:
+                self._used[-1] = last, last_size + size
+                return
+        self._used.append((page, size))
 
     def _holds(self, paddr: int, size: int) -> bool:
         run = self._image.run_at(paddr)
@@ -87,8 +100,9 @@ class ImagePages:
     def touched(self, paddr: int, mapping: HostMapping) -> list[tuple[int, int]]:
         """`(offset, size)` ranges of the mapping that begins at `paddr` that were ever mapped: no other can
         have been written."""
+        end = paddr + mapping.size
         return [
-            (page - paddr, min(size, mapping.size - (page - paddr)))
+            (max(page, paddr) - paddr, min(page + size, end) - max(page, paddr))
             for page, size in self._used
-            if 0 <= page - paddr < mapping.size
+            if page < end and paddr < page + size
         ]

@@ -9,6 +9,7 @@ of the image: a page costs time and memory when it is first touched.
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from hybridbridge_vol.bridge.image_pages import ImagePages
@@ -20,9 +21,12 @@ from hybridbridge_vol.bridge.twin_pages import TwinPages
 from hybridbridge_vol.machine.memory import HostMapping, PhysicalMemory, page_up
 from hybridbridge_vol.machine.paging import (
     ACCESSED,
+    ENTRIES,
+    FRAME_MASK,
     LARGE_SHIFT,
     NO_EXECUTE,
     PAGE_SHIFT,
+    PRESENT,
     WRITABLE,
     TableBuilder,
 )
@@ -44,6 +48,11 @@ _PRIVATE_SLOTS = (0xFFFF_FE00_0000_0000, 0xFFFF_FE80_0000_0000)
 _SLOT_SIZE = 1 << 39
 
 _DATA = WRITABLE | NO_EXECUTE | ACCESSED
+
+_AROUND = 32
+"""Pages of the direct map that are mapped at once, aligned to as many: objects of the kernel lie close
+together, and one exception costs as much as mapping dozens of pages."""
+_ENTRIES_AROUND = struct.Struct(f"<{_AROUND}Q")
 
 
 class TablePool:
@@ -130,7 +139,11 @@ class SnapshotSpace:
             return self._map_module(trusted, vaddr & -PAGE_SIZE)
         if any(slot <= vaddr < slot + _SLOT_SIZE for slot in _PRIVATE_SLOTS):
             return False
-        return self._map_translated(vaddr, vaddr)
+        if not self._map_translated(vaddr, vaddr):
+            return False
+        if layout.page_offset_base <= vaddr < min(layout.vmalloc_base, KERNEL_TOP_SLOT):
+            self._map_around(vaddr)
+        return True
 
     def _map_kernel_image(self, vaddr: int, offset: int) -> bool:
         extent = self._twin.extent
@@ -155,6 +168,23 @@ class SnapshotSpace:
         """Enter, at `vaddr`, the data that the snapshot's page tables have at `snapshot_vaddr`."""
         found = self._snapshot.translate(snapshot_vaddr)
         return found is not None and self._map_data(vaddr, found.paddr, min(found.shift, largest))
+
+    def _map_around(self, vaddr: int) -> None:
+        """Enter the pages beside one of the direct map, as far as the snapshot has pages of 4 KiB there and
+        the image is mapped as it is: elsewhere each would have to be read."""
+        table = self._snapshot.layout.last_table(self._snapshot.image, vaddr) if self._pages.mapped else None
+        if table is None:
+            return
+        start = vaddr & -(_AROUND << PAGE_SHIFT)
+        first_entry_paddr = table + 8 * ((start >> PAGE_SHIFT) % ENTRIES)
+        entries = self._snapshot.image.read_available(first_entry_paddr, _ENTRIES_AROUND.size)
+        if entries is not None:
+            self.builder.map_absent(start, _ENTRIES_AROUND.unpack(entries), self._page_of, _DATA)
+
+    def _page_of(self, entry: int) -> int | None:
+        """Where, in our memory, the page of 4 KiB of an entry of the snapshot's is; None if it has none."""
+        page = self._pages.bring_in(entry & FRAME_MASK, PAGE_SHIFT) if entry & PRESENT else None
+        return None if page is None else SNAPSHOT_PADDR + page[0]
 
     def _map_data(self, vaddr: int, paddr: int, shift: int) -> bool:
         """Enter one page of the image, if it holds it, of at most `1 << shift` bytes."""

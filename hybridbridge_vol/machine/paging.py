@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from hybridbridge_vol.units import PAGE_SIZE
@@ -133,3 +133,15 @@ class TableBuilder:
         """Map one page of `1 << shift` bytes; `flags` are entry bits (PRESENT is added)."""
         entry = paddr | flags | PRESENT | (LARGE if shift > PAGE_SHIFT else 0)
         self._write(self.table(vaddr, shift) + 8 * ((vaddr >> shift) & (ENTRIES - 1)), entry)
+
+    def map_absent(
+        self, vaddr: int, entries: Iterable[int], paddr_of: Callable[[int], int | None], flags: int
+    ) -> None:
+        """Map those pages of 4 KiB that are not mapped yet, of some that follow each other from `vaddr` and
+        are all of one table. Each has an entry in another table; `paddr_of` says of it where the page is, if
+        it is anywhere. `flags` as for `map_page`."""
+        slot = self.table(vaddr, PAGE_SHIFT) + 8 * ((vaddr >> PAGE_SHIFT) & (ENTRIES - 1))
+        for entry in entries:
+            if entry and not self._read(slot) and (paddr := paddr_of(entry)) is not None:
+                self._write(slot, paddr | flags | PRESENT)
+            slot += 8

@@ -35,7 +35,7 @@ class Watchdog:
         """Start the clock for one run."""
         with self._lock:
             self._clock = time.pthread_getcpuclockid(threading.get_ident())
-            self._deadline = time.clock_gettime(self._clock) + seconds
+            self._deadline = time.thread_time() + seconds  # the same clock, 20 times as fast
             self._expired = False
         if self._thread is None:
             self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)

@@ -21,6 +21,8 @@ from small_snapshot import (
     RO_AFTER_INIT,
     RODATA_END,
     SHIFT,
+    SPLIT,
+    SPLIT_PADDRS,
     TEXT_END,
     TEXT_PADDR,
     TEXT_VADDR,
@@ -103,6 +105,25 @@ def test_data_of_the_snapshot_is_never_executable_nor_for_user_mode(small: Small
     assert entry & NO_EXECUTE
     assert entry & WRITABLE
     assert not entry & USER
+
+
+def test_pages_beside_one_of_the_direct_map_come_with_it(small: SmallSpace) -> None:
+    assert small.space.complete(SPLIT + 0x18)
+    for number, paddr in enumerate(SPLIT_PADDRS):
+        place = small.space.builder.translate(SPLIT + PAGE_SIZE * number)
+        if paddr is None or paddr >= IMAGE_SIZE:
+            assert place is None
+        else:
+            assert place is not None
+            assert place.paddr == SNAPSHOT_PADDR + paddr
+            assert place.entry & NO_EXECUTE and not place.entry & USER
+    ((start, mapping),) = small.pages.mappings
+    assert sorted(small.pages.touched(start, mapping)) == [(0x32_0000, PAGE_SIZE), (0x33_0000, PAGE_SIZE)]
+
+
+def test_a_page_that_would_have_to_be_read_comes_alone(unmappable: SmallSpace) -> None:
+    assert unmappable.space.complete(SPLIT)
+    assert unmappable.space.builder.translate(SPLIT + 3 * PAGE_SIZE) is None
 
 
 def test_what_is_mapped_is_not_mapped_again(small: SmallSpace) -> None:
@@ -280,3 +301,16 @@ def test_a_mapping_of_part_of_a_page_is_touched_no_further_than_its_end(small: S
     ((start, mapping),) = small.pages.mappings
     assert isinstance(mapping, HostMapping)
     assert small.pages.touched(start, mapping) == [(last, IMAGE_SIZE - last)]
+
+
+def test_pages_that_follow_each_other_in_two_pieces_of_memory_are_touched_in_both(tmp_path: Path) -> None:
+    middle = VMALLOC_PADDR + PAGE_SIZE
+    runs = [Run(0, middle, 0), Run(middle, IMAGE_SIZE - middle, middle)]
+    snapshot = SmallSnapshot(tmp_path / "image", runs=runs)
+    small = SmallSpace(snapshot)
+    assert [small.pages.bring_in(paddr, 12) for paddr in (VMALLOC_PADDR, middle)] == [
+        (VMALLOC_PADDR, 12), (middle, 12),
+    ]  # fmt: skip
+    touched = [small.pages.touched(start, mapping) for start, mapping in small.pages.mappings]
+    assert touched == [[(VMALLOC_PADDR, PAGE_SIZE)], [(0, PAGE_SIZE)]]
+    snapshot.close()

@@ -55,5 +55,7 @@ def test_describing_every_tool_loads_nothing_that_answers_with_it() -> None:
         f"hybridbridge_vol.{name}"
         for name in ("bridge", "machine", "memory_image", "trust", "guest.session", "guest.files")
     ]
-    program = f"from hybridbridge_vol import tools, volatility_plugin\nfor name in {tools.NAMES!r}: tools.load(name)"
+    program = (
+        "from hybridbridge_vol import tools, volatility_plugin\nfor name in tools.NAMES: tools.load(name)"
+    )
     assert loaded(program, *engine, "unicorn", "capstone") == []

@@ -1,7 +1,7 @@
 """A snapshot of a kernel of eight pages, and what its address space is rebuilt in: no guest, no boot.
 
-The image is a raw file with page tables of its own: a direct map in 2 MiB pages, a page of vmalloc memory,
-and some entries that lie.
+The image is a raw file with page tables of its own: a direct map in 2 MiB pages, and in 4 KiB pages in one
+place, a page of vmalloc memory, and some entries that lie.
 """
 
 from __future__ import annotations
@@ -48,6 +48,9 @@ VMALLOC_PADDR, PER_CPU_PADDR = 0x30_0000, 0x31_0000
 
 DIRECT_MAP, VMALLOC, ABSENT = 0xFFFF_8880_0000_0000, 0xFFFF_C900_0000_0000, 0xFFFF_C900_0000_1000
 """The last is mapped to where the image has nothing."""
+SPLIT = DIRECT_MAP + (1 << 30)
+SPLIT_PADDRS = (0x32_0000, 1 << 30, None, 0x33_0000)
+"""What is mapped by pages of 4 KiB from there on: one page that the image has, one that it lacks, none."""
 PER_CPU_OFFSET = 0xFFFF_8880_0031_0000
 """What the snapshot's first CPU adds to a per-CPU variable's address."""
 
@@ -126,6 +129,9 @@ class SmallSnapshot:
         tables = TableBuilder(_TABLES_PADDR, 4, read, write, allocate)
         for paddr in range(0, IMAGE_SIZE, 2 << 20):
             tables.map_page(DIRECT_MAP + paddr, paddr, WRITABLE, 21)
+        for number, split_paddr in enumerate(SPLIT_PADDRS):
+            if split_paddr is not None:
+                tables.map_page(SPLIT + PAGE_SIZE * number, split_paddr, WRITABLE)
         tables.map_page(VMALLOC, VMALLOC_PADDR, WRITABLE)
         tables.map_page(ABSENT, 1 << 30, WRITABLE)
         return _TABLES_PADDR

@@ -146,8 +146,7 @@ class TwinText:
         mask = (1 << (8 * size)) - 1
         offsets = sites.offsets
         index = bisect_left(offsets, max(0, start - _WIDEST_SITE + 1))
-        while index < len(offsets) and (site := offsets[index]) < start + PAGE_SIZE:
-            index += 1
+        for site in offsets[index : bisect_left(offsets, start + PAGE_SIZE, index)]:
             old = int.from_bytes(self.booted[site : site + size], "little")
             _store(page, site - start, ((old + step) & mask).to_bytes(size, "little"))
 
@@ -167,8 +166,11 @@ def _holds(sites: Sites, offset: int) -> bool:
 
 def _store(page: bytearray, at: int, data: bytes) -> None:
     """Store the part of `data` that lies inside the page; `at` may be negative or reach over the end."""
-    first, last = max(at, 0), min(at + len(data), len(page))
-    if first < last:
+    end = at + len(data)
+    if at >= 0 and end <= len(page):
+        page[at:end] = data
+    elif at < len(page) and end > 0:
+        first, last = max(at, 0), min(end, len(page))
         page[first:last] = data[first - at : last - at]
 
 
