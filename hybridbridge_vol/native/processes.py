@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import signal
 from dataclasses import dataclass, field
 
@@ -143,14 +144,17 @@ class Processes:
             self._forget(process)
 
 
+_STATUS = re.compile(rb"^(Tgid|PPid|Threads|Seccomp_filters):\t(\d+)$", re.MULTILINE)
+_ENDED = b"\nState:\tZ"
+
+
 def _status(pid: int) -> dict[bytes, int]:
-    """The numbers in /proc/PID/status; one that has ended has no threads. OSError if there is no such
+    """Numbers in /proc/PID/status (proc(5)); one that has ended has no threads. OSError if there is no such
     process."""
     with open(f"/proc/{pid}/status", "rb") as file:
         text = file.read()
-    fields = (line.split(b":", 1) for line in text.splitlines() if b":" in line)
-    found = {name: int(value) for name, value in fields if value.strip().isdigit()}
-    return found | ({b"Threads": 0} if b"\nState:\tZ" in text else {})
+    found = {name: int(value) for name, value in _STATUS.findall(text)}
+    return found | ({b"Threads": 0} if _ENDED in text else {})
 
 
 def _pid_and_parent(tid: int) -> tuple[int, int]:
