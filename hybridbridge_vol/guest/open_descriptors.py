@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
+from typing import TypeVar
 
+from hybridbridge_vol.bridge.run import descriptor_listing, descriptor_loop
 from hybridbridge_vol.bridge.run.descriptor_listing import (
     MOST_PROCESSES,
     NEXT_FUNCTIONS,
@@ -28,8 +31,13 @@ from hybridbridge_vol.guest.values import OpenDescriptor
 from hybridbridge_vol.machine.machine import UnmappedVirtual
 from hybridbridge_vol.units import U64
 
+T = TypeVar("T")
+
 _MOST_FAILURES = 8
-"""Programs that may be rolled back before no more are tried: each costs some milliseconds."""
+"""Programs that may be rolled back, one after the other, before no more are tried until more code is proven:
+each costs some milliseconds."""
+_MOST_PROOFS = 16
+"""How often a program is run again after what stopped it was proven."""
 MAX_DESCRIPTORS = 1 << 20
 """Of one process: the limit that Linux begins with (sysctl_nr_open, fs/file.c). More are listed by their
 files."""
@@ -47,6 +55,8 @@ class OpenDescriptors:
         self._generation = -1
         """The one that `_own` was opened in."""
         self._failures = 0
+        self._proven = 0
+        """Bytes of code that were proven when `_failures` was last looked at."""
 
     def descriptors(self, wanted: Iterable[tuple[int, int]]) -> dict[tuple[int, int], OpenDescriptor]:
         """What each `(process, descriptor)` leads to, as far as it can be asked so."""
@@ -76,13 +86,15 @@ class OpenDescriptors:
         """None for each if the program was rolled back, or cannot be made."""
         symbols, resolve = self._proxy.bridge.kernel.symbols, self._proxy.bridge.snapshot
         name = next((name for name in NEXT_FUNCTIONS if name in symbols), None)
-        answers = None
-        if name is not None and "find_task_by_vpid" in symbols and self._failures < _MOST_FAILURES:
+        memory, answers = self._proxy.program_memory, None
+        if name is not None and "find_task_by_vpid" in symbols and self._may_try():
             functions = resolve("find_task_by_vpid"), resolve(name)
-            answers = list_descriptors(self._proxy.program_memory, *functions, wanted)
-            if answers is None and self._prove_next(name, wanted[0][0]):
-                answers = list_descriptors(self._proxy.program_memory, *functions, wanted)
-            self._failures = self._failures + 1 if answers is None else 0
+            answers = self._with_proofs(
+                lambda: self._counted(list_descriptors(memory, *functions, wanted)),
+                lambda: descriptor_listing.reached(memory, len(wanted)),
+                lambda number: self._prove_next(name, wanted[number][0]),
+                len(wanted),
+            )
         return answers or [None] * len(wanted)
 
     def _prove_next(self, name: str, pid: int) -> bool:
@@ -101,18 +113,27 @@ class OpenDescriptors:
         """What is known of the files that the function `take` takes from a process."""
         waiting = iter(wanted)
         while part := list(islice(waiting, MOST_DESCRIPTORS)):
-            answers = self._followed(take, part)
-            if answers is None and self._prove(take, *part[0]):
-                answers = self._followed(take, part)
+            answers = self._with_proofs(
+                partial(self._followed, take, part),
+                partial(descriptor_loop.reached, self._proxy.program_memory, len(part)),
+                lambda number, part=part: self._prove(take, *part[number]),  # type: ignore[misc]
+                len(part),
+            )
             for key, answer in zip(part, answers or (), strict=False):
                 if answer is not None and self._proxy.bridge.may_be_snapshot(answer.file_vaddr):
                     seen = _described(answer)
                     if seen is not None:
                         yield key, seen
 
+    def _may_try(self) -> bool:
+        proven = len(self._proxy.bridge.memo)
+        if proven != self._proven:  # what failed may succeed now
+            self._proven, self._failures = proven, 0
+        return self._failures < _MOST_FAILURES
+
     def _followed(self, take: str, wanted: Sequence[tuple[int, int]]) -> list[Followed | None] | None:
         """None if the program was rolled back, or cannot be made."""
-        if self._failures >= _MOST_FAILURES:
+        if not self._may_try():
             return None
         try:
             functions = self._functions(take)
@@ -120,8 +141,30 @@ class OpenDescriptors:
         except _UNKNOWN:
             self._failures = _MOST_FAILURES
             return None
-        answers = follow(self._proxy.program_memory, functions, fields, own, wanted)
+        return self._counted(follow(self._proxy.program_memory, functions, fields, own, wanted))
+
+    def _counted(self, answers: T | None) -> T | None:
         self._failures = self._failures + 1 if answers is None else 0
+        return answers
+
+    def _with_proofs(
+        self,
+        run: Callable[[], T | None],
+        reached: Callable[[], int],
+        prove: Callable[[int], bool],
+        count: int,
+    ) -> T | None:
+        """The answers of a program about `count` things. Where it is rolled back, what it does is done singly
+        for the thing that it had `reached` and the one behind it; then it is run again."""
+        answers, before = run(), -1
+        for _ in range(_MOST_PROOFS):
+            if answers is not None or not self._may_try() or (number := reached()) <= before:
+                break
+            before = number
+            proven = [prove(index) for index in range(number, min(number + 2, count))]
+            if not any(proven):
+                break
+            answers = run()
         return answers
 
     def _functions(self, take: str) -> Functions:

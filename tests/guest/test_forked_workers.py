@@ -38,7 +38,9 @@ def nothing_is_left() -> Iterator[None]:
         gc.collect()  # what training has opened is let go
         links = (f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd"))
         targets = (os.readlink(link) for link in links if os.path.lexists(link))
-        return {target for target in targets if target.startswith("pipe:") or target.endswith("(deleted)")}
+        left = {target for target in targets if target.startswith("pipe:") or target.endswith("(deleted)")}
+        # another process of the test run may trust a kernel anew while a session has its modules open
+        return {target for target in left if not target.endswith("/modules.zip (deleted)")}
 
     before, children = opened(), set(children_of(os.getpid()))
     yield

@@ -93,10 +93,21 @@ def list_descriptors(
     memory.put(_ENTRIES_OFFSET, b"".join(_ENTRY.pack(pid, first, 0, 0) for pid, first in wanted))
     if not memory.run_code(_CODE, _ENTRIES_OFFSET, len(wanted), CALLS):
         return None
+    return _answers(memory, len(wanted))
+
+
+def reached(memory: ProgramMemory, count: int) -> int:
+    """After a roll-back: the number of the last of the `count` processes of `list_descriptors` that was
+    found, or 0. The code that was not proven was needed for it, or for the next."""
+    entries = _ENTRY.iter_unpack(memory.get(_ENTRIES_OFFSET, count * _ENTRY.size))
+    return max((number for number, (_pid, _first, state, _count) in enumerate(entries) if state), default=0)
+
+
+def _answers(memory: ProgramMemory, processes: int) -> list[Listed | None]:
     answers: list[Listed | None] = []
     offset = _NUMBERS_OFFSET
     for _pid, _first, state, count in _ENTRY.iter_unpack(
-        memory.get(_ENTRIES_OFFSET, len(wanted) * _ENTRY.size)
+        memory.get(_ENTRIES_OFFSET, processes * _ENTRY.size)
     ):
         numbers = struct.unpack(f"<{count}I", memory.get(offset, 4 * count))
         offset += 4 * count

@@ -160,6 +160,17 @@ def follow(
     return list(_records(memory.get(_RECORDS_OFFSET, len(wanted) * _RECORD_SIZE)))
 
 
+def reached(memory: ProgramMemory, count: int) -> int:
+    """After a roll-back: the number of the last of the `count` records of `follow` that has an answer, or 0.
+    The code that was not proven was needed for it, or for the next. (A program's own memory is not rolled
+    back.)"""
+    data = memory.get(_RECORDS_OFFSET, count * _RECORD_SIZE)
+    files = (
+        data[start + _FILE_OFFSET : start + _FILE_OFFSET + 8] for start in range(0, len(data), _RECORD_SIZE)
+    )
+    return max((number for number, file in enumerate(files) if any(file)), default=0)
+
+
 def _records(data: bytes) -> Iterator[Followed | None]:
     for start in range(0, len(data), _RECORD_SIZE):
         _pid, _fd, file, position, flags, locks, path, failed, stat = _RECORD.unpack_from(data, start)
