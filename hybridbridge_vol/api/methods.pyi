@@ -481,6 +481,8 @@ class Ss(Record):
     qack: int | None
     cwnd: int | None
     ssthresh: int | None
+    tcp: str | None
+    memory: str | None
 
 class Tinyps(Record):
     pid: int | None
@@ -755,6 +757,7 @@ class ToolMethods:
         timers: bool = ...,
         extended: bool = ...,
         info: bool = ...,
+        memory: bool = ...,
         numeric: bool = ...,
     ) -> Table[Ss]:
         """Sockets of all kinds with states, timers, queues and owners, as ss shows them."""

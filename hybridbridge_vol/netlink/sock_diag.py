@@ -92,4 +92,11 @@ OF_FILES = (
     | _of_file("raw", 255, "raw_diag")
 )
 """By the names of the files."""
-ALL_TABLES = (UNIX, VSOCK, XDP, TIPC, SMC, MPTCP, MPTCP6, SCTP, SCTP6, *OF_FILES.values())
+OF_FILES_WHOLE = {
+    file: table._replace(name=f"{file} in full", request=table.request[:2] + b"\xff" + table.request[3:])
+    for file, table in OF_FILES.items()
+}
+"""The same with every extension: struct tcp_info, and the memory of each socket."""
+ALL_TABLES = (
+    UNIX, VSOCK, XDP, TIPC, SMC, MPTCP, MPTCP6, SCTP, SCTP6, *OF_FILES.values(), *OF_FILES_WHOLE.values(),
+)  # fmt: skip

@@ -19,6 +19,7 @@ from hybridbridge_vol.tools.network.ss.cells import (
     INFO,
     INODE,
     LOCAL,
+    MEMORY,
     MORE,
     NETID,
     PEER,
@@ -27,6 +28,7 @@ from hybridbridge_vol.tools.network.ss.cells import (
     SEND_Q,
     SK,
     STATE,
+    TCP,
     TIMER,
     UID,
     USER,
@@ -80,16 +82,21 @@ class Ss(Tool):
         Option("timers", bool, "also the timer", short="o"),
         Option("extended", bool, "also user, inode, address and what has no column", short="e"),
         Option("info", bool, "also what TCP keeps of a connection", short="i"),
+        Option("memory", bool, "also the memory that sockets of IP take", short="m"),
         Option("numeric", bool, "numbers for users; for addresses and ports, as without it", short="n"),
     )
-    columns = (NETID, STATE, RECV_Q, SEND_Q, LOCAL, PEER, PROCESS, TIMER, UID, USER, INODE, SK, MORE, *INFO)
+    columns = (
+        NETID, STATE, RECV_Q, SEND_Q, LOCAL, PEER, PROCESS, TIMER, UID, USER, INODE, SK, MORE, *INFO, TCP,
+        MEMORY,
+    )  # fmt: skip
 
     def columns_for(self, options: Options) -> tuple[Column, ...]:
         optional = {
             **dict.fromkeys((PROCESS,), options["processes"]),
             **dict.fromkeys((TIMER,), options["timers"]),
             **dict.fromkeys((UID, USER, INODE, SK, MORE), options["extended"]),
-            **dict.fromkeys(INFO, options["info"]),
+            **dict.fromkeys((*INFO, TCP), options["info"]),
+            **dict.fromkeys((MEMORY,), options["memory"]),
         }
         return tuple(column for column in self.columns if optional.get(column, True))
 
@@ -141,11 +148,11 @@ Table = Callable[[], Iterator[Found]]
 def _sockets(kernel: GuestKernel, options: Options) -> Iterator[Found]:
     """The sockets that were asked for."""
     inet, inet6 = families(options)
-    details = options["extended"]
+    details, whole = options["extended"], options["info"] or options["memory"]
     of_inet: dict[str, Table] = {
-        "raw": partial(inet_tables, kernel, "raw", inet, inet6, details),
-        "udp": partial(inet_tables, kernel, "udp", inet, inet6, details),
-        "tcp": partial(inet_tables, kernel, "tcp", inet, inet6, details),
+        "raw": partial(inet_tables, kernel, "raw", inet, inet6, details, whole),
+        "udp": partial(inet_tables, kernel, "udp", inet, inet6, details, whole),
+        "tcp": partial(inet_tables, kernel, "tcp", inet, inet6, details, whole),
         "sctp": partial(sctp_table, kernel, inet, inet6),
         "mptcp": partial(mptcp_table, kernel, inet, inet6),
     }

@@ -56,6 +56,13 @@ INFO = (
     Column("CWND", "int", "TCP: congestion window in segments"),
     Column("SSTHRESH", "int", "TCP: slow start threshold in segments"),
 )
+TCP = Column("TCP", "str", "TCP: what else it keeps of a connection, in the words of `ss -in`")
+MEMORY = Column(
+    "MEMORY",
+    "str",
+    "bytes, in the words of `ss -m`: r for reading, rb at most; t for writing, tb at most; f forward; w "
+    "queued; o options; bl backlog; and d packets dropped",
+)
 Cells = dict[Column, Cell]
 
 

@@ -29,6 +29,7 @@ from hybridbridge_vol.tools.network.links import names_by_index
 from hybridbridge_vol.tools.network.ss.cells import (
     INODE,
     LOCAL,
+    MEMORY,
     MORE,
     NETID,
     PEER,
@@ -43,6 +44,7 @@ from hybridbridge_vol.tools.network.ss.cells import (
     endpoint_text,
     state_name,
 )
+from hybridbridge_vol.tools.network.ss.inet_details import memory_of
 from hybridbridge_vol.tools.network.unix_sockets import Unix, counted, unix_sockets
 
 T = TypeVar("T")
@@ -138,6 +140,7 @@ def _inet(name: str, found: InetDiag, source: Source, interface: str = "") -> So
         PEER: endpoint_text(found.remote),
         UID: found.uid,
         INODE: found.inode,
+        MEMORY: memory_of(dict(found.rest)),
     }
     return Socket(found.state, found.inode, cells, (source,))
 

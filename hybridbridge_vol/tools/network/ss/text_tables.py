@@ -24,6 +24,7 @@ from hybridbridge_vol.tools.network.ss.cells import (
     INFO,
     INODE,
     LOCAL,
+    MEMORY,
     MORE,
     NETID,
     PEER,
@@ -32,6 +33,7 @@ from hybridbridge_vol.tools.network.ss.cells import (
     SK,
     STATE,
     STATES,
+    TCP,
     TIMER,
     TIMERS,
     UID,
@@ -56,19 +58,20 @@ _INET = {"raw": ("icmp", "raw"), "udp": ("udp", "udplite"), "tcp": ("tcp",)}
 
 
 def inet_tables(
-    kernel: GuestKernel, kind: str, inet: bool, inet6: bool, details: bool = False
+    kernel: GuestKernel, kind: str, inet: bool, inet6: bool, details: bool = False, whole: bool = False
 ) -> Iterator[Found]:
-    """The sockets of "raw", "udp" or "tcp", of IPv4 and IPv6; with `details` what their files do not show."""
+    """The sockets of "raw", "udp" or "tcp", of IPv4 and IPv6; with `details` what their files do not show,
+    and if that is to be `whole`, also their memory and what TCP keeps."""
     for name in _INET[kind]:
         for suffix in ("",) * inet + ("6",) * inet6:
-            known = inet_details(kernel, f"{name}{suffix}") if details else {}
+            known = inet_details(kernel, f"{name}{suffix}", whole) if details or whole else {}
             for found in _table(kernel, f"/proc/net/{name}{suffix}", partial(_inet_line, name)):
                 if isinstance(found, Socket) and isinstance(known, Unavailable):
-                    found.cells[MORE] = known
+                    found.cells.update(dict.fromkeys((MORE, TCP, MEMORY), known))
                 elif isinstance(found, Socket) and not isinstance(known, Unavailable):
-                    found.cells[MORE] = known.get(
-                        (found.inode, str(found.cells[LOCAL]), str(found.cells[PEER]))
-                    )
+                    key = found.inode, str(found.cells[LOCAL]), str(found.cells[PEER])
+                    if key in known:
+                        found.cells.update(zip((MORE, TCP, MEMORY), known[key], strict=True))
                 yield found
 
 
