@@ -13,9 +13,11 @@ from attacks import ask, edited
 from generations import Lab
 from image_editor import Editor
 
+from hybridbridge_vol.bridge.objects import typed_memory
 from hybridbridge_vol.errors import OptionError
-from hybridbridge_vol.guest.session import Session
+from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.toolkit.cells import Unavailable
+from samples.make import Spec, make_sample
 
 SAMPLE = "6.1 two CPUs"
 Rows = list[dict[str, Any]]
@@ -122,6 +124,18 @@ def test_kinds_are_chosen_and_an_unknown_one_is_named(lab: Lab) -> None:
         ask(session, "hooks", kind=("nothing",))
 
 
+def test_a_probe_of_the_guests_own_is_shown_with_the_kernels_handler(lab: Lab) -> None:
+    """`kprobe_events` of samples/guest/pseudo_init.sh: somebody watches, and the handler is the kernel's."""
+    lab.sample(SAMPLE)
+    sample = make_sample(Spec("6.1-cloud", light=True, pseudo=True))
+    with open_session(sample.dump, lab.store.root) as session:
+        rows = ask(session, "hooks", kind=("kprobe", "ftrace"))
+    assert {(row["KIND"], row["WHAT"], row["SYMBOL"], row["VERDICT"]) for row in rows} == {
+        ("kprobe", "before __x64_sys_sethostname (kprobe)", "kprobe_dispatcher", "trusted"),
+        ("ftrace", "calls of __x64_sys_sethostname", "kprobe_ftrace_handler", "trusted"),
+    }
+
+
 # --- forged lists -----------------------------------------------------------------------------------------
 
 
@@ -176,6 +190,15 @@ def test_a_pointer_to_nowhere_costs_its_own_list(
     after = asked(edit, "format", "tty")
     assert reasons(after) and all(reason in one for one in reasons(after))
     assert of_kind(after, "tty")
+
+
+def test_lists_that_lead_to_one_another_are_not_followed_for_ever(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(typed_memory, "MAX_READS", 500)
+    rows = ask(lab.session(SAMPLE), "hooks", kind=("proc", "format"))
+    assert reasons(of_kind(rows, "proc")) and not reasons(of_kind(rows, "format"))
+    assert any("more lists than can be followed" in reason for reason in reasons(rows))
 
 
 def test_every_word_of_a_list_may_be_forged(lab: Lab, asked: Callable[..., Rows]) -> None:

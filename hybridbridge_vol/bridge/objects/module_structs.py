@@ -1,8 +1,9 @@
 """Every `struct module` in the kernel's area for modules, whether it is on a list or not.
 
 A module's `mkobj.mod` is the address of the module itself (kernel/module/sysfs.c, `mod_sysfs_init`), so a
-page of the area is searched for words that are their own address but for that field's offset. The memory of
-a module that was unloaded, or could not be loaded, is no longer mapped.
+page of the area is searched for words that are their own address but for that field's offset. Other
+structures point to themselves, too: a `struct module` lies in one of the parts that it names. The memory of a
+module that was unloaded, or could not be loaded, is no longer mapped.
 """
 
 from __future__ import annotations
@@ -39,9 +40,10 @@ def module_structs(memory: TypedMemory, pages: Iterable[int]) -> dict[str, int]:
             vaddr = page + 8 * at - own & U64
             try:
                 name = memory.name(vaddr, "module", "name")
+                is_module = any(start <= vaddr < end for start, end in parts(memory, vaddr))
             except UnreadableVirtual:
                 continue
-            if _NAME.fullmatch(name):
+            if is_module and _NAME.fullmatch(name):
                 found.setdefault(name.replace("-", "_"), vaddr)
     return found
 

@@ -20,6 +20,8 @@ from hybridbridge_vol.units import PAGE_SIZE, U64
 
 MAX_NODES = 1 << 17
 """Nodes of one list or tree: a longer one is cyclic or forged."""
+MAX_READS = 1 << 25
+"""Reads for one question, a minute of them: lists that are short by themselves can lead to one another."""
 _MAX_TEXT = 256
 _KEPT_PAGES = 4096
 _VARIABLES = "dDbB"
@@ -49,6 +51,7 @@ class TypedMemory:
         text = kernel.text_link_vaddr
         self.types = StructLayouts(bytes(self.linked.flat[start - text : stop - text]), kernel.name)
         self._pages: dict[int, bytes] = {}
+        self._reads = 0
 
     # --- symbols ------------------------------------------------------------------------------------------
 
@@ -100,10 +103,17 @@ class TypedMemory:
         mask = int.from_bytes(self.read(self.symbol("__cpu_possible_mask"), size), "little")
         return [cpu for cpu in range(8 * size) if mask >> cpu & 1]
 
+    def begin(self) -> None:
+        """A new question: `MAX_READS` may be read again."""
+        self._reads = 0
+
     # --- bytes --------------------------------------------------------------------------------------------
 
     def read(self, vaddr: int, size: int) -> bytes:
-        """Bytes at a virtual address; UnreadableVirtual."""
+        """Bytes at a virtual address; UnreadableVirtual; BrokenList after `MAX_READS`."""
+        self._reads += 1
+        if self._reads > MAX_READS:
+            raise BrokenList("the image leads to more lists than can be followed")
         parts = []
         while size > 0:
             at = vaddr % PAGE_SIZE
@@ -138,8 +148,9 @@ class TypedMemory:
         """A 64-bit word; UnreadableVirtual."""
         at = vaddr % PAGE_SIZE
         page = self._pages.get(vaddr - at)
-        if page is None or at > PAGE_SIZE - 8:
+        if page is None or at > PAGE_SIZE - 8 or self._reads > MAX_READS:
             return self.number(vaddr, 8)
+        self._reads += 1
         return int.from_bytes(page[at : at + 8], "little")
 
     def number(self, vaddr: int, size: int, signed: bool = False) -> int:

@@ -42,6 +42,7 @@ def hooks(kernel: GuestKernel, kinds: Iterable[str]) -> Iterator[tuple[str, Cell
     judge = Judge(kernel, memory, names)
     searches = _searches(kernel, memory, names)
     for kind in kinds:
+        memory.begin()
         for cells in _of_kind(judge, searches[kind]):
             yield kind, cells
 

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from hybridbridge_vol.bridge.objects.typed_memory import TypedMemory
-from hybridbridge_vol.tools.kernel_hooks.values import Found, Hook, Operations, each
+from hybridbridge_vol.errors import CallRolledBack
+from hybridbridge_vol.tools.kernel_hooks.values import Found, Hook, Lost, Operations, each
 
 MAX_TTYS = 1 << 12
 MAX_INTERRUPTS = 1 << 16
@@ -75,17 +76,22 @@ class Devices:
         following = memory.types.offset("irqaction", "next")
 
         def interrupt(number: int) -> Iterator[Found]:
-            descriptor = self._descriptor_of(number)
-            if not descriptor:
-                return
-            for action in memory.chain(memory.get(descriptor, "irq_desc", "action"), following):
+            for action in memory.chain(memory.get(descriptors[number], "irq_desc", "action"), following):
                 name = memory.text(memory.get(action, "irqaction", "name"))
                 for field in ("handler", "thread_fn"):
                     function = memory.get(action, "irqaction", field)
                     if function:
                         yield Hook(f"interrupt {number} {name} ({field})", function, action)
 
-        yield from each(range(count), interrupt)
+        descriptors: dict[int, int] = {}
+        for number in range(count):
+            try:
+                descriptors[number] = self._descriptor_of(number)
+            except CallRolledBack as error:
+                # a forged tree: each further call could take as long
+                yield Lost(f"interrupts from {number} on: {error.reason}")
+                break
+        yield from each((number for number, found in descriptors.items() if found), interrupt)
         vector, size = memory.symbol("softirq_vec"), memory.types.size("softirq_action")
 
         def deferred(number: int) -> Iterator[Found]:
