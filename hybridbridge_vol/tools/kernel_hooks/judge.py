@@ -26,11 +26,12 @@ from hybridbridge_vol.units import U64
 
 TRUSTED, NOT_LISTED = "trusted", "module that is not listed"
 _MADE = {
-    "bpf": "BPF program",
-    "__builtin__ftrace": "trampoline of the tracer",
-    "__builtin__kprobes": "copy of an instruction for a kprobe",
+    "bpf_": "BPF program",
+    "ftrace_trampoline": "trampoline of the tracer",
+    "kprobe_": "copy of an instruction for a kprobe",
 }
-"""What the kernel puts in brackets behind names of code that it made itself (kernel/kallsyms.c)."""
+"""How names of code begin that the kernel made itself, and that it finds in no module (`bpf_ksym_add`,
+kernel/bpf/core.c; `ftrace_mod_address_lookup`; KPROBE_INSN_PAGE_SYM)."""
 _HEAD = 16
 """Bytes at the beginning of a function that are compared first; the full comparison takes a second."""
 _READ = _HEAD + 4
@@ -102,8 +103,9 @@ class Judge:
         symbol, _space, module = symbol.partition(" ")
         module = module.strip("[]")
         symbol = "" if symbol.startswith("0x") else symbol.partition("+0x0/")[0]
-        if module in _MADE:
-            return Verdict(symbol, "", _MADE[module])
+        made = next((what for name, what in _MADE.items() if symbol.startswith(name)), "")
+        if made and (not module or module.startswith(("bpf", "__builtin__"))):
+            return Verdict(symbol, "", made)
         if module:
             is_listed = module in {listed.name for listed in self._names.listed}
             return Verdict(symbol, module, "module without a trusted file" if is_listed else NOT_LISTED)

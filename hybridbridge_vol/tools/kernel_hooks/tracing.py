@@ -59,7 +59,17 @@ class Tracing:
                 yield ops
 
         yield from each(listed(), self._ops)
+        if memory.has_symbol("direct_functions"):
+            entries = self._hash_entries(memory.word(memory.symbol("direct_functions")))
+            yield from each(entries, self._direct)
         yield from self._unclaimed()
+
+    def _direct(self, entry: int) -> Iterator[Found]:
+        """A function that calls another one without the tracer's help (`register_ftrace_direct`), as
+        trampolines of BPF programs are called."""
+        ip = self._memory.get(entry, "ftrace_func_entry", "ip")
+        target = self._memory.get(entry, "ftrace_func_entry", "direct")
+        yield Hook(f"calls of {self._traced_name(ip)} (direct)", target, entry)
 
     def _ops(self, ops: int) -> Iterator[Found]:
         memory = self._memory
@@ -80,13 +90,18 @@ class Tracing:
         memory = self._memory
         table = memory.get(ops, "ftrace_ops", "func_hash")
         table = memory.get(table, "ftrace_ops_hash", "filter_hash") if table else 0
+        for entry in self._hash_entries(table):
+            yield memory.get(entry, "ftrace_func_entry", "ip")
+
+    def _hash_entries(self, table: int) -> Iterator[int]:
+        """The entries of a `struct ftrace_hash`; none for a null pointer."""
+        memory = self._memory
         if not table or not memory.get(table, "ftrace_hash", "count"):
             return
         bits = min(memory.get(table, "ftrace_hash", "size_bits"), _MAX_HASH_BITS)
         buckets = memory.get(table, "ftrace_hash", "buckets")
         for number in range(1 << bits):
-            for entry in memory.hlist(buckets + 8 * number, "ftrace_func_entry", "hlist"):
-                yield memory.get(entry, "ftrace_func_entry", "ip")
+            yield from memory.hlist(buckets + 8 * number, "ftrace_func_entry", "hlist")
 
     def _traced_name(self, ip: int) -> str:
         """The function whose call of the tracer is at an address: its first instruction, or behind
