@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from samples import make, module_guest
+from samples import attack_guest, make, module_guest
 
 MOST_PROCESSES = 30000
 """A kernel has 32768 PIDs (PID_MAX_DEFAULT, include/linux/threads.h)."""
@@ -89,6 +89,10 @@ def parser() -> argparse.ArgumentParser:
         default="",
         help="load modules instead of working: those of a server, or all of the kernel package (give 2G)",
     )
+    result.add_argument(
+        "--attacks", choices=sorted(attack_guest.SETS), default="",
+        help="a kernel that a rootkit of ours has attacked in every way, or the same guest without it",
+    )  # fmt: skip
     result.add_argument("--out", type=Path, metavar="PATH", help="leave a symbolic link to the folder there")
     return result
 
@@ -113,6 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
     spec = make.Spec(
         args.kernel, args.seed, args.ram, args.cpus, not args.nokaslr, args.light, args.append, args.format,
         args.processes, args.la57, args.accel, args.memory, args.nodes, args.disks, args.modules, args.routes,
+        attacks=args.attacks,
     )  # fmt: skip
     signal.signal(
         signal.SIGTERM, lambda *_: sys.exit(143)

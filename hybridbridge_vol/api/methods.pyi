@@ -34,6 +34,24 @@ class Check(Record):
     found: str | None
     leads: str | None
 
+class Credentials(Record):
+    pid: int | None
+    ppid: int | None
+    comm: str | None
+    uid: int | None
+    euid: int | None
+    suid: int | None
+    gid: int | None
+    egid: int | None
+    login: int | None
+    effective: str | None
+    permitted: str | None
+    seccomp: str | None
+    nnp: str | None
+    namespaces: str | None
+    cred: int | None
+    verdict: str | None
+
 class Dir(Record):
     mode: str | None
     nlink: int | None
@@ -111,6 +129,15 @@ class Hidden(Record):
     name: str | None
     seen: str | None
     missing: str | None
+
+class Hooks(Record):
+    kind: str | None
+    what: str | None
+    function: int | None
+    symbol: str | None
+    module: str | None
+    verdict: str | None
+    object: int | None
 
 class Hostname(Record):
     hostname: str | None
@@ -488,6 +515,16 @@ class Tinyps(Record):
     pid: int | None
     name: str | None
 
+class Trace(Record):
+    buffer: str | None
+    seconds: str | None
+    when: datetime.datetime | None
+    cpu: int | None
+    pid: int | None
+    comm: str | None
+    event: str | None
+    text: str | None
+
 class Uname(Record):
     sysname: str | None
     nodename: str | None
@@ -552,6 +589,9 @@ class ToolMethods:
     def check(self) -> Table[Check]:
         """Kernel code, constants and tables of functions that differ from the trusted kernel's."""
 
+    def credentials(self, *, suspicious: bool = ...) -> Table[Credentials]:
+        """User ids, capabilities, seccomp and namespaces of each process, and rights it was not given."""
+
     def dir(self, path: str) -> Table[Dir]:
         """List a directory of the guest, as `ls -l` does."""
 
@@ -608,6 +648,9 @@ class ToolMethods:
 
     def hidden(self, *, probe: int | None = ...) -> Table[Hidden]:
         """Processes, modules and sockets that one of the kernel's lists names and another does not."""
+
+    def hooks(self, *, suspicious: bool = ..., kind: str | Iterable[str] = ...) -> Table[Hooks]:
+        """Functions that the kernel calls by pointers, checked against the trusted code."""
 
     def hostname(self) -> Table[Hostname]:
         """The host name."""
@@ -764,6 +807,9 @@ class ToolMethods:
 
     def tinyps(self) -> Table[Tinyps]:
         """Id and name of each process."""
+
+    def trace(self) -> Table[Trace]:
+        """The kernel's trace buffers: events, functions and notes that were recorded."""
 
     def uname(self) -> Table[Uname]:
         """Kernel name, host name, release, version and machine."""

@@ -78,7 +78,7 @@ class Integrity:
         self._found = bytearray(self._data[1])
         self._paddrs: dict[int, int | None] = {}
         self._modules = AllModules(bridge, listed)
-        self._places = Places(bridge, listed, self._modules.code_at)
+        self._places = Places(bridge, listed, self._modules.part_at, self._modules.by_name)
         self._stored = StoredPointers(self._modules, bridge.sides.snapshot_all("__static_call_return0"))
         self._around = KernelAround(bridge, self._expected, self._modules.function)
         self._tracers = Tracers(self._around, self._places, bridge.space.modules.read)

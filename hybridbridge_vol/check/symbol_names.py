@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START
@@ -18,16 +18,25 @@ Documentation/arch/x86/x86_64/mm.rst."""
 
 
 class Places:
-    """Names addresses. `modules` are those that the snapshot's kernel lists; `code_of` gives the module whose
-    trusted code lies at an address, and the offset in it: since 6.4 a module's parts lie apart, and the list
-    has the address of one and the size of all."""
+    """Names addresses. `modules` are those that the snapshot's kernel lists; `part_of` gives the module of
+    the trusted package whose code or data lies at an address, and the offset in it: since 6.4 a module's
+    parts lie apart, and the list has the address of one and the size of all. So the list is asked only about
+    modules that are not `placed`."""
 
     def __init__(
-        self, bridge: Bridge, modules: Iterable[Module], code_of: Callable[[int], tuple[str, int] | None]
+        self,
+        bridge: Bridge,
+        modules: Iterable[Module],
+        part_of: Callable[[int], tuple[str, int] | None],
+        placed: Container[str] = (),
     ) -> None:
         self._bridge = bridge
-        self._code_of = code_of
-        self._modules = sorted((module.address_vaddr, module.size, module.name) for module in modules)
+        self._part_of = part_of
+        self._modules = sorted(
+            (module.address_vaddr, module.size, module.name)
+            for module in modules
+            if module.name not in placed
+        )
 
     def symbol(self, vaddr: int) -> str | None:
         """`name+offset` in the kernel image; None outside of it. Of several names that of a system call, else
@@ -50,9 +59,9 @@ class Places:
         symbol = self.symbol(vaddr)
         if symbol is not None:
             return symbol
-        code = self._code_of(vaddr)
-        if code is not None:
-            return f"module {code[0]}+{code[1]:#x}"
+        part = self._part_of(vaddr)
+        if part is not None:
+            return f"module {part[0]}+{part[1]:#x}"
         for start, size, name in self._modules:
             if start <= vaddr < start + size:
                 return f"module {name}+{vaddr - start:#x}"

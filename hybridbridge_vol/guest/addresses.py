@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START
 from hybridbridge_vol.guest.proxy_calls import ProxyCalls
-from hybridbridge_vol.units import PAGE_SIZE
+from hybridbridge_vol.units import PAGE_SIZE, U64
 
 _LARGEST_UNMAPPED = 64 << 20
 """Bytes: modules lie close together, so that the search for them ends behind the first larger unmapped
@@ -40,3 +40,15 @@ class SnapshotAddresses:
         """An address as the kernel's sprint_symbol() (kernel/kallsyms.c) prints it."""
         size = self._proxy.function("sprint_symbol", self._proxy.buffer(), vaddr)
         return os.fsdecode(self._proxy.answer("sprint_symbol", min(max(size, 0), _LONGEST_SYMBOL)))
+
+    def modules_in_memory(self) -> list[str]:
+        """The names of the modules whose `struct module` lies in the area for modules, listed or not."""
+        from hybridbridge_vol.bridge.objects.module_structs import module_structs
+        from hybridbridge_vol.bridge.objects.typed_memory import TypedMemory
+
+        return list(module_structs(TypedMemory(self._proxy.bridge), self.module_pages()))
+
+    def interrupt(self, number: int) -> int:
+        """The address of an interrupt's `struct irq_desc`, by the kernel's irq_to_desc()
+        (kernel/irq/irqdesc.c: a radix tree before 6.5, a maple tree since); 0 if there is none."""
+        return self._proxy.function("irq_to_desc", number) & U64

@@ -223,6 +223,14 @@ class Addresses(Protocol):
         """An address as the kernel prints it in its messages: `name+0x0/0x10 [module]`, or the number if
         nothing is there."""
 
+    def modules_in_memory(self) -> Iterable[str]:
+        """The names of the modules whose `struct module` lies in the area for modules, listed or not.
+        LookupError or StoreError if they cannot be looked for."""
+
+    def interrupt(self, number: int) -> int:
+        """The address of an interrupt's `struct irq_desc`; 0 if there is none. CallRolledBack; LookupError if
+        the kernel has no function for it."""
+
 
 class RouteTables(Protocol):
     """The routing tables, by rtnetlink(7)."""

@@ -24,11 +24,11 @@ class Hidden(Tool):
     notes = (
         "Cross-view detection. Processes: the listing of /proc, look-ups of /proc/PID, the kernel's list of "
         "tasks, the children of each parent, the control groups, the memory of all tasks, the count of "
-        "threads. Modules: /proc/modules, /sys/module, the modules that addresses belong to, the memory that "
-        "was allocated for them. Sockets: descriptors, the tables of /proc/net, the counts of "
-        "/proc/net/sockstat; a socket that was never bound is in no table, and the kernel's own sockets have "
-        "no descriptor. No row: all agree. What a rootkit hides by patching code is not hidden from the "
-        "trusted kernel's code, and is on every list."
+        "threads. Modules: /proc/modules, /sys/module, the modules that addresses belong to, the memory of "
+        "all modules, the memory that was allocated for them. Sockets: descriptors, the tables of /proc/net, "
+        "the counts of /proc/net/sockstat; a socket that was never bound is in no table, and the kernel's "
+        "own sockets have no descriptor. No row: all agree. What a rootkit hides by patching code is not "
+        "hidden from the trusted kernel's code, and is on every list."
     )
     options = (
         Option(

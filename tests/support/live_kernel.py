@@ -117,6 +117,12 @@ class LiveAddresses:
     def symbol(self, vaddr: int) -> str:
         return f"{vaddr:#x}"
 
+    def modules_in_memory(self) -> list[str]:
+        return []
+
+    def interrupt(self, number: int) -> int:
+        return 0
+
 
 class LiveRoutes(Answering):
     """This machine's routing tables; `answers` by "rtnetlink KIND"."""

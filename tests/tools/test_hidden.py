@@ -85,7 +85,7 @@ def test_a_process_and_a_module_unlinked_from_their_lists_are_found(
     others = "/proc listing, memory of tasks, control groups, children of its parent, /proc/PID look-up"
     assert plant(unlink) == [
         ("process", str(pid), "redis-server", others, "task list"),
-        ("module", name, name, "/sys/module, addresses", "/proc/modules"),
+        ("module", name, name, "/sys/module, addresses, memory of modules", "/proc/modules"),
         ("module", f"{int(size) // 1024} KiB of code and data", "", "/proc/vmallocinfo", "/proc/modules"),
     ]
 

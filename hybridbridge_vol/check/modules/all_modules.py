@@ -78,10 +78,14 @@ class AllModules:
         index = bisect_right(starts, vaddr) - 1
         return ordered[index] if index >= 0 and ordered[index].holds(vaddr) else None
 
-    def code_at(self, vaddr: int) -> tuple[str, int] | None:
-        """The name of the module whose code is at an address, and the offset in the code."""
+    def part_at(self, vaddr: int) -> tuple[str, int] | None:
+        """The name of the module whose code is at an address, and the offset in the code; `NAME data` and the
+        offset in it, if it is another part."""
         placed = self.at(vaddr)
-        return None if placed is None else (placed.name, vaddr - placed.text_vaddr)
+        if placed is not None:
+            return placed.name, vaddr - placed.text_vaddr
+        found = self._part(vaddr)
+        return None if found is None else (f"{found[2].name} data", vaddr - found[0])
 
     @cached_property
     def _by_data(self) -> list[tuple[int, int, PlacedModule]]:
@@ -98,10 +102,12 @@ class AllModules:
 
     def with_data(self, vaddr: int) -> PlacedModule | None:
         """The module whose data is at an address."""
+        found = self._part(vaddr)
+        return None if found is None else found[2]
+
+    def _part(self, vaddr: int) -> tuple[int, int, PlacedModule] | None:
         index = bisect_right(self._by_data, vaddr, key=lambda item: item[0]) - 1
-        if index < 0 or vaddr >= self._by_data[index][1]:
-            return None
-        return self._by_data[index][2]
+        return self._by_data[index] if index >= 0 and vaddr < self._by_data[index][1] else None
 
     @cache  # noqa: B019
     def names(self, name: str) -> Names:

@@ -6,6 +6,8 @@ Each list, what the kernel's code walks for it, and how a module is taken out of
 * /sys/module: the kobjects of modules; only loaded modules have a `coresize`. `kobject_del`.
 * addresses: the tree that finds the module of an address (`mod_tree`), asked about each page of the area for
   modules. Rare: a rootkit's own backtraces need it.
+* memory of modules: every `struct module` in the area for modules. It stays there as long as the module's
+  code does. A module that is not found here is not reported as missing.
 * memory: the areas that `load_module` allocated (/proc/vmallocinfo), against the sizes in /proc/modules.
   Unlinking the area.
 
@@ -16,10 +18,10 @@ Sources: kernel/module/ (procfs.c, sysfs.c, tree_lookup.c), kernel/kallsyms.c, m
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from errno import ENOENT, ENOTDIR
 
-from hybridbridge_vol.errors import ParseError
+from hybridbridge_vol.errors import HybridBridgeError, ParseError
 from hybridbridge_vol.guest.kernel import Addresses, Files, GuestKernel
 from hybridbridge_vol.procfs.sources import Source, lines, split_lines
 from hybridbridge_vol.procfs.system import parse_module
@@ -29,6 +31,7 @@ from hybridbridge_vol.tools.cross_view.comparison import Comparison, Finding
 from hybridbridge_vol.units import PAGE_SIZE
 
 LISTING, SYSFS, ADDRESSES, MEMORY = "/proc/modules", "/sys/module", "addresses", "/proc/vmallocinfo"
+STRUCTS = "memory of modules"
 _NOT_MODULES = ("bpf", "__builtin__ftrace", "__builtin__kprobes")
 """What the kernel puts in brackets behind symbols that belong to no module (kernel/kallsyms.c)."""
 _AREA = re.compile(
@@ -50,7 +53,8 @@ def hidden_modules(kernel: GuestKernel) -> Iterator[Finding | Unavailable]:
     lists.add(LISTING, sizes, read_error)
     lists.add(SYSFS, *_in_sysfs(kernel.files))
     lists.add(ADDRESSES, *_by_address(kernel.addresses))
-    for name, seen, missing in lists.differences():
+    lists.add(STRUCTS, *_in_memory(kernel.addresses))
+    for name, seen, missing in lists.differences(lambda source, _name: source == STRUCTS):
         yield Finding("module", name, name, seen, missing, (sources[name],) if name in sources else ())
     yield from lists.read_errors.values()
     if LISTING not in lists.read_errors:
@@ -89,6 +93,13 @@ def _by_address(addresses: Addresses) -> tuple[set[str], Unavailable | None]:
             found.add(name[name.rindex("[") + 1 : -1])
     unmapped = None if pages else Unavailable("addresses: no page of a module is mapped")
     return found - set(_NOT_MODULES), unmapped
+
+
+def _in_memory(addresses: Addresses) -> tuple[Iterable[str], Unavailable | None]:
+    try:
+        return addresses.modules_in_memory(), None
+    except (LookupError, HybridBridgeError) as error:
+        return (), Unavailable(f"{STRUCTS}: {error}")
 
 
 def _memory(files: Files, listed: int) -> Iterator[Finding | Unavailable]:

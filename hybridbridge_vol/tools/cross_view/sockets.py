@@ -47,6 +47,12 @@ _IPPROTO_TCP, _IPPROTO_MPTCP = 6, 262
 _BY_PORT = (1, 17, 58, 136)
 """ICMP (for pings), UDP, ICMPv6, UDP-Lite: in their tables as soon as they are bound."""
 
+_TABLES = {_AF_UNIX: "unix", _AF_PACKET: "packet", _AF_NETLINK: "netlink"}
+_TABLES_OF_PROTOCOLS = {
+    _IPPROTO_TCP: "tcp", _IPPROTO_MPTCP: "mptcp", 17: "udp", 136: "udplite", 1: "icmp", 58: "icmp",
+    132: "sctp",
+}  # fmt: skip
+
 
 def hidden_sockets(kernel: GuestKernel) -> Iterator[Finding | Unavailable]:
     """What disagrees, in every network namespace that a listed process is in."""
@@ -66,16 +72,20 @@ def _unlisted(
     for inode, holders in sorted(owners.all().items()):
         holder = holders[0]
         found = names.find(holder.pid, inode)
-        if isinstance(found, Unavailable):
-            yield found
-        elif found is None:
-            yield from _if_hidden(kernel, owners, inode, holders)
+        if found is None or isinstance(found, Unavailable):
+            yield from _if_hidden(kernel, owners, inode, holders, found, names.unread(holder.pid))
 
 
 def _if_hidden(
-    kernel: GuestKernel, owners: SocketOwners, inode: int, holders: list[Holder]
+    kernel: GuestKernel,
+    owners: SocketOwners,
+    inode: int,
+    holders: list[Holder],
+    read_error: Unavailable | None,
+    unread: set[str],
 ) -> Iterator[Finding | Unavailable]:
-    """A socket that no table lists, if one should."""
+    """A socket that no table lists, if one should. With a read error some table could not be read: that of
+    the socket's own protocol, if it is one of the `unread`, or if these are not known."""
     first = holders[0]
     source = f"socket {first.pid}/{first.fd}"
     try:
@@ -83,7 +93,9 @@ def _if_hidden(
     except UNREADABLE as error:
         yield why(source, error)
         return
-    if must_be_listed(held):
+    if read_error and (not unread or table_of(held) in unread):
+        yield read_error
+    elif must_be_listed(held):
         seen = f"{_FDS}: {', '.join(f'{h.pid}/{h.fd}' for h in holders[:8])}"
         name = owners.name(first.pid)
         yield Finding("socket", f"inode {inode}", name, seen, "/proc/net", (first.source, Source(source)))
@@ -103,6 +115,14 @@ def must_be_listed(held: HeldSocket) -> bool:
     if held.protocol in (_IPPROTO_TCP, _IPPROTO_MPTCP):
         return held.state not in (None, CLOSE)
     return bool(held.port) if held.protocol in _BY_PORT else held.listens
+
+
+def table_of(held: HeldSocket) -> str:
+    """The table of a socket's protocol; empty for one that has none."""
+    if held.domain in _TABLES:
+        return _TABLES[held.domain]
+    name = "raw" if held.type == SOCK_RAW else _TABLES_OF_PROTOCOLS.get(held.protocol, "")
+    return name and name + "6" * (held.domain == _AF_INET6)
 
 
 def _namespaces(kernel: GuestKernel) -> list[int]:

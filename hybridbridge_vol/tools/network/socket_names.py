@@ -57,7 +57,17 @@ class SocketNames:
         self._namespaces: dict[int, str] = {}
         self._tables: dict[str, dict[int, SocketName]] = {}
         self._gaps: dict[str, Unavailable] = {}
+        self._unread: dict[str, set[str]] = {}
         self._whole: set[str] = set()
+
+    def unread(self, pid: int) -> set[str]:
+        """The tables of a process's namespace that could not be read in full: unix, tcp, tcp6 and so on.
+        `find` was asked before."""
+        return self._unread.get(self._namespaces.get(pid, ""), set())
+
+    def _lose(self, namespace: str, table: str, reason: Unavailable) -> None:
+        self._gaps[namespace] = reason
+        self._unread.setdefault(namespace, set()).add(table)
 
     def prepare(self, pid: int) -> None:
         """Read the tables of a process's namespace: before several workers need them."""
@@ -89,18 +99,18 @@ class SocketNames:
         folder, found = f"/proc/{pid}/net", dict[int, SocketName]()
         for unix in unix_sockets(self._kernel, pid):
             if isinstance(unix, Unavailable):
-                self._gaps[namespace] = unix
+                self._lose(namespace, "unix", unix)
             elif unix.inode:
                 found.setdefault(unix.inode, _unix(unix))
         for file, make in _READERS.items():
             for line in table_lines(self._kernel, f"{folder}/{file}"):
                 if isinstance(line, Unavailable):
-                    self._gaps[namespace] = line
+                    self._lose(namespace, file, line)
                     continue
                 try:
                     inode, name = make(file, *line)
                 except ParseError as error:
-                    self._gaps[namespace] = Unavailable(f"{folder}/{file}: {error}")
+                    self._lose(namespace, file, Unavailable(f"{folder}/{file}: {error}"))
                     continue
                 if inode:
                     found.setdefault(inode, name)
@@ -115,11 +125,11 @@ class SocketNames:
             data = self._kernel.sockets.dump(table, pid)
         except UNREADABLE as error:
             if not isinstance(error, OSError) or error.errno not in (ENOENT, EPERM):
-                self._gaps[namespace] = why(source, error)
+                self._lose(namespace, table.name, why(source, error))
             return
         for answer, place in parsed(source, (sock_diag.SOCK_DIAG_BY_FAMILY,), data, parse_inet_diag):
             if isinstance(answer, ParseError):
-                self._gaps[namespace] = Unavailable(str(answer))
+                self._lose(namespace, table.name, Unavailable(str(answer)))
             elif answer.inode:
                 found.setdefault(answer.inode, _of_diag(table, answer, place))
 

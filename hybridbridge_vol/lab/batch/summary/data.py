@@ -38,6 +38,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "mpstat": ("CPU", "%USR", "%NICE", "%SYS", "%IOWAIT", "%IRQ", "%SOFT", "%STEAL", "%IDLE"),
     "check": ("WHAT", "ADDRESS", "SYMBOL", "EXPECTED", "FOUND", "LEADS"),
     "hidden": ("KIND", "WHAT", "NAME", "SEEN", "MISSING"),
+    "hooks": ("KIND", "WHAT", "FUNCTION", "SYMBOL", "MODULE", "VERDICT"),
+    "credentials": ("PID", "PPID", "COMM", "UID", "EUID", "EFFECTIVE", "VERDICT"),
 }
 """The tools that the page mentions, and the columns that it reads of each."""
 TIMES = {("ps", "START"), ("dmesg", "WHEN"), ("uptime", "NOW"), ("uptime", "BOOTED")}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from hybridbridge_vol.lab.batch.summary import rules
-from hybridbridge_vol.lab.batch.summary.data import Cells, Image, text, unreadable
+from hybridbridge_vol.lab.batch.summary.data import COLUMNS, Cells, Image, text, unreadable
 from hybridbridge_vol.lab.batch.summary.listening import is_local, listening_ports
 from hybridbridge_vol.lab.batch.summary.processes import is_zombie, poses_as_thread
 from hybridbridge_vol.lab.batch.summary.rules import ERROR_LEVELS, Finding, Rule
@@ -87,6 +87,10 @@ def _failures(image: Image, _tables: Rows) -> Iterator[Cells]:
             yield {"TOOL": run.tool, "STATUS": run.status, "ERROR": run.error}
 
 
+def _is_wrong(row: Cells, usual: str) -> bool:
+    return text(row, "VERDICT") not in (usual, "")
+
+
 _CHECK = ("WHAT", "ADDRESS", "SYMBOL", "EXPECTED", "FOUND", "LEADS")
 _HIDDEN = ("KIND", "WHAT", "NAME", "SEEN", "MISSING")
 _PS = ("PID", "PPID", "UID", "STAT", "START", "COMM", "CMD")
@@ -97,6 +101,8 @@ _PORT = ("PROTO", "ADDRESS", "PORT", "PID", "PROGRAM", "SOURCE")
 _SELECTIONS = (
     Selection(rules.CODE, _CHECK, _where("check", lambda row: text(row, "WHAT") != "missing")),
     Selection(rules.HIDDEN, _HIDDEN, _where("hidden", lambda row: not unreadable(row))),
+    Selection(rules.HOOKED, COLUMNS["hooks"], _where("hooks", lambda row: _is_wrong(row, "trusted"))),
+    Selection(rules.RIGHTS, COLUMNS["credentials"], _where("credentials", lambda row: _is_wrong(row, "ok"))),
     Selection(rules.POSES, (*_PS, "VSZ"), _where("ps", poses_as_thread)),
     Selection(rules.UNLINKED, ("PID", "COMMAND", "AS", "FILE", "BY"), _unlinked),
     Selection(rules.TAINTED, (*_MODULE, "TAINTS"), _where("lsmod", lambda row: text(row, "TAINTS") != "")),

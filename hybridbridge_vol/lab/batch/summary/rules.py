@@ -78,6 +78,22 @@ HIDDEN = Rule(
     Weight.FIRST,
     ("hidden",),
 )
+HOOKED = Rule(
+    "hooks",
+    "The kernel calls a function that is not the trusted package's",
+    "Rows of hooks whose VERDICT is not trusted: a handler is in no module, in one that the package does not "
+    "have, in the middle of a function, or its code was changed.",
+    Weight.FIRST,
+    ("hooks",),
+)
+RIGHTS = Rule(
+    "rights",
+    "Process with rights that it was not given",
+    "Rows of credentials whose VERDICT is not ok: credentials that two processes share, ids that were "
+    "written over, root below a parent that is not root.",
+    Weight.FIRST,
+    ("credentials",),
+)
 POSES = Rule(
     "poses",
     "Process that looks like a kernel thread but is not one",
@@ -185,8 +201,8 @@ UPTIME = Rule(
 )
 
 RULES = (
-    CODE, HIDDEN, POSES, UNLINKED, TAINTED, NOT_LIVE, ERRORS, FAILURES, REACHABLE, LOOPBACK, ZOMBIES,
-    INCOMPLETE, UNCHECKED,
+    CODE, HIDDEN, HOOKED, RIGHTS, POSES, UNLINKED, TAINTED, NOT_LIVE, ERRORS, FAILURES, REACHABLE, LOOPBACK,
+    ZOMBIES, INCOMPLETE, UNCHECKED,
 )  # fmt: skip
 """The rules about an image by itself, in the order of the page."""
 COMPARING_RULES = (RARE_PROCESS, RARE_THREAD, RARE_MODULE, RARE_TAINT, RARE_PORT, UPTIME)

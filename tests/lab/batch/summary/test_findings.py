@@ -66,6 +66,22 @@ def test_deleted_programs_and_executable_mappings_are_findings() -> None:
     ]  # fmt: skip
 
 
+def test_verdicts_that_are_not_the_usual_ones_are_findings() -> None:
+    foreign: dict[str, Any] = {
+        "KIND": "netfilter",
+        "WHAT": "ipv4 input",
+        "VERDICT": "module without a trusted file",
+    }
+    stolen = {"PID": 7, "COMM": "x", "VERDICT": "it is root, and its parent 6 sh is user 1000"}
+    hooks: list[dict[str, Any]] = [
+        {"KIND": "tty", "WHAT": "x", "VERDICT": "trusted"},
+        {"KIND": "timer", "VERDICT": None},
+        foreign,
+    ]
+    known = facts(hooks=hooks, credentials=[{"PID": 1, "COMM": "init", "VERDICT": "ok"}, stolen])
+    assert held(known) == {"hooks": [foreign], "rights": [stolen]}
+
+
 def test_errors_in_the_log_and_tainted_modules_are_findings() -> None:
     bad, tainted = {"LEVEL": "err", "MESSAGE": "I/O error"}, {"MODULE": "rk", "STATE": "Live", "TAINTS": "OE"}
     found = held(

@@ -1,0 +1,251 @@
+"""The snapshot's kernel objects by the names of their fields, as the trusted kernel's own type information
+(BTF) has them.
+
+For what no file of the kernel shows: lists of handlers, tables of functions. Nothing here runs code: bytes
+are read by the snapshot's own page tables, and each list ends at a bound, where it leads back into itself, or
+where the image lacks it; that is reported, and what was found before it counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from hybridbridge_vol.bridge.attachment import Bridge
+from hybridbridge_vol.bridge.sides import moved
+from hybridbridge_vol.errors import KernelFileError
+from hybridbridge_vol.kernel_file.struct_layout import StructLayouts
+from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual
+from hybridbridge_vol.trust.linked_kernel import linked_kernel
+from hybridbridge_vol.units import PAGE_SIZE, U64
+
+MAX_NODES = 1 << 17
+"""Nodes of one list or tree: a longer one is cyclic or forged."""
+MAX_READS = 1 << 25
+"""Reads for one question, a minute of them: lists that are short by themselves can lead to one another."""
+_MAX_TEXT = 256
+_KEPT_PAGES = 4096
+_VARIABLES = "dDbB"
+"""Kinds of symbols, as nm(1) has them."""
+_CPU_BITS = 8192
+"""NR_CPUS of x86-64 with CONFIG_MAXSMP."""
+
+
+class BrokenList(Exception):
+    """A list or tree of the snapshot ends where it should not."""
+
+
+Broken = (UnreadableVirtual, BrokenList)
+"""What following the snapshot's pointers may raise."""
+
+
+class TypedMemory:
+    """See the module's text. KernelFileError or StoreError if the kernel has no type information."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        self.bridge = bridge
+        kernel = bridge.kernel
+        start, stop = kernel.symbols.get("__start_BTF"), kernel.symbols.get("__stop_BTF")
+        if start is None or stop is None or stop <= start:
+            raise KernelFileError(f"{kernel.name}: carries no type information (CONFIG_DEBUG_INFO_BTF)")
+        self.linked = linked_kernel(kernel)
+        text = kernel.text_link_vaddr
+        self.types = StructLayouts(bytes(self.linked.flat[start - text : stop - text]), kernel.name)
+        self._pages: dict[int, bytes] = {}
+        self._reads = 0
+
+    # --- symbols ------------------------------------------------------------------------------------------
+
+    def symbol(self, name: str) -> int:
+        """Where the snapshot has a symbol, of several of that name the first variable that can be written;
+        LookupError."""
+        symbols = self.bridge.kernel.symbols
+        places = symbols.addresses(name)
+        if len(places) > 1:
+            kinds = {at: {other: kind for kind, other in symbols.names_at(at)}[name] for at in places}
+            places.sort(key=lambda at: kinds[at] not in _VARIABLES)
+        if not places:
+            raise LookupError(f"this kernel has no symbol {name}")
+        return moved(places[0], self.bridge.layout.shift)
+
+    def ring(self, name: str) -> int:
+        """Where the snapshot has the head of a list, of several symbols of that name the first variable that
+        is the head of one; LookupError."""
+        symbols = self.bridge.kernel.symbols
+        places = [moved(place, self.bridge.layout.shift) for place in symbols.addresses(name)]
+        heads = [place for place in places if self._is_head(place)] if len(places) > 1 else []
+        return heads[0] if heads else self.symbol(name)
+
+    def _is_head(self, vaddr: int) -> bool:
+        try:
+            following = self.word(vaddr)
+            return following >> 63 == 1 and self.word(following + 8) == vaddr
+        except UnreadableVirtual:
+            return False
+
+    def has_symbol(self, name: str) -> bool:
+        """Whether the kernel has a symbol."""
+        return name in self.bridge.kernel.symbols
+
+    def size_of_symbol(self, name: str) -> int:
+        """Bytes from a symbol to the next one."""
+        return self.bridge.kernel.symbols.size(name)
+
+    def per_cpu(self, name: str) -> Iterator[tuple[int, int]]:
+        """The number of each possible CPU, and where its copy of a per-CPU variable lies. LookupError,
+        UnreadableVirtual."""
+        base, offsets = self.symbol(name), self.symbol("__per_cpu_offset")
+        for cpu in self.cpus():
+            yield cpu, base + self.word(offsets + 8 * cpu) & U64
+
+    def cpus(self) -> list[int]:
+        """The numbers of the CPUs that there may be. LookupError, UnreadableVirtual."""
+        size = min(self.size_of_symbol("__cpu_possible_mask"), _CPU_BITS // 8)
+        mask = int.from_bytes(self.read(self.symbol("__cpu_possible_mask"), size), "little")
+        return [cpu for cpu in range(8 * size) if mask >> cpu & 1]
+
+    def begin(self) -> None:
+        """A new question: `MAX_READS` may be read again."""
+        self._reads = 0
+
+    # --- bytes --------------------------------------------------------------------------------------------
+
+    def read(self, vaddr: int, size: int) -> bytes:
+        """Bytes at a virtual address; UnreadableVirtual; BrokenList after `MAX_READS`."""
+        self._reads += 1
+        if self._reads > MAX_READS:
+            raise BrokenList("the image leads to more lists than can be followed")
+        parts = []
+        while size > 0:
+            at = vaddr % PAGE_SIZE
+            step = min(size, PAGE_SIZE - at)
+            parts.append(self._page(vaddr - at)[at : at + step])
+            vaddr, size = vaddr + step & U64, size - step
+        return b"".join(parts)
+
+    def _page(self, page_vaddr: int) -> bytes:
+        page = self._pages.get(page_vaddr)
+        if page is None:
+            page = self._read_page(page_vaddr)
+            if len(self._pages) >= _KEPT_PAGES:
+                self._pages.clear()
+            self._pages[page_vaddr] = page
+        return page
+
+    def _read_page(self, page_vaddr: int) -> bytes:
+        memory, layout = self.bridge.virtual_memory, self.bridge.layout
+        offset = page_vaddr - layout.text_vaddr
+        if 0 <= offset < layout.size:  # where the kernel image was found, whatever its page tables say
+            data = memory.image.read_available(layout.text_paddr + offset, PAGE_SIZE)
+        else:
+            # the lower half of the address space is a process's
+            place = memory.translate(page_vaddr) if page_vaddr >> 63 else None
+            data = None if place is None else memory.image.read_available(place.paddr, PAGE_SIZE)
+        if data is None:
+            raise UnreadableVirtual(page_vaddr)
+        return data
+
+    def word(self, vaddr: int) -> int:
+        """A 64-bit word; UnreadableVirtual."""
+        at = vaddr % PAGE_SIZE
+        page = self._pages.get(vaddr - at)
+        if page is None or at > PAGE_SIZE - 8 or self._reads > MAX_READS:
+            return self.number(vaddr, 8)
+        self._reads += 1
+        return int.from_bytes(page[at : at + 8], "little")
+
+    def number(self, vaddr: int, size: int, signed: bool = False) -> int:
+        """A little-endian number; UnreadableVirtual."""
+        return int.from_bytes(self.read(vaddr & U64, size), "little", signed=signed)
+
+    def text(self, vaddr: int, size: int = _MAX_TEXT) -> str:
+        """A string that ends with a zero, or after `size` bytes; empty for a null pointer.
+        UnreadableVirtual."""
+        if not vaddr:
+            return ""
+        data = b""
+        while b"\0" not in data and len(data) < size:
+            step = min(size - len(data), PAGE_SIZE - (vaddr + len(data)) % PAGE_SIZE)
+            data += self.read(vaddr + len(data), step)
+        return data.split(b"\0")[0].decode("utf-8", "surrogateescape")
+
+    # --- fields -------------------------------------------------------------------------------------------
+
+    def at(self, vaddr: int, struct_name: str, path: str) -> int:
+        """The address of a field of a structure at `vaddr`; LookupError."""
+        return vaddr + self.types.offset(struct_name, path) & U64
+
+    def get(self, vaddr: int, struct_name: str, path: str) -> int:
+        """A field that is a number or a pointer, unsigned; LookupError, UnreadableVirtual."""
+        field = self.types.field(struct_name, path)
+        if field.bits:
+            raw = self.number(vaddr + field.offset, (field.bit + field.bits + 7) // 8)
+            return raw >> field.bit & (1 << field.bits) - 1
+        return self.number(vaddr + field.offset, min(self.types.bytes_of(field.type), 8))
+
+    def name(self, vaddr: int, struct_name: str, path: str) -> str:
+        """A field that is an array of characters; LookupError, UnreadableVirtual."""
+        return self.text(self.at(vaddr, struct_name, path), self.types.count(struct_name, path))
+
+    # --- lists and trees ----------------------------------------------------------------------------------
+
+    def list(self, head_vaddr: int, struct_name: str, path: str) -> Iterator[int]:
+        """The structures of a ring of `struct list_head` (include/linux/list.h) whose link is the field
+        `path`; BrokenList, UnreadableVirtual, LookupError."""
+        offset = self.types.offset(struct_name, path)
+        for node in self._ring(head_vaddr):
+            yield node - offset & U64
+
+    def _ring(self, head_vaddr: int) -> Iterator[int]:
+        seen: set[int] = set()
+        node = self.word(head_vaddr)
+        if not node:
+            return  # not initialised
+        while node != head_vaddr:
+            self._count(node, seen)
+            yield node
+            node = self.word(node)
+
+    def chain(self, first: int, next_offset: int) -> Iterator[int]:
+        """The structures of a list that ends with a null pointer, or with one that is marked by its lowest
+        bit; each has the next one's address at `next_offset`. BrokenList, UnreadableVirtual."""
+        seen: set[int] = set()
+        node = first
+        while node and not node & 1:
+            self._count(node, seen)
+            yield node
+            node = self.word(node + next_offset)
+
+    def hlist(self, head_vaddr: int, struct_name: str, path: str) -> Iterator[int]:
+        """The structures of a `struct hlist_head`, whose nodes are the field `path`. As `list`."""
+        offset = self.types.offset(struct_name, path)
+        for node in self.chain(self.word(head_vaddr), 0):
+            yield node - offset & U64
+
+    def tree(self, root_vaddr: int, struct_name: str, path: str) -> Iterator[int]:
+        """The structures of a `struct rb_root` (include/linux/rbtree_types.h), in their order. As `list`."""
+        offset = self.types.offset(struct_name, path)
+        left, right = (self.types.offset("rb_node", name) for name in ("rb_left", "rb_right"))
+        seen: set[int] = set()
+        stack: list[int] = []
+        node = self.word(root_vaddr)
+        while node or stack:
+            while node:
+                self._count(node, seen)
+                stack.append(node)
+                node = self.word(node + left)
+            node = stack.pop()
+            yield node - offset & U64
+            node = self.word(node + right)
+
+    def _count(self, node: int, seen: set[int]) -> None:
+        if node in seen:
+            raise BrokenList(f"a list leads back into itself at {node:#x}")
+        if len(seen) >= MAX_NODES:
+            raise BrokenList(f"a list has more than {MAX_NODES} entries")
+        if not node >> 63:
+            raise BrokenList(f"a list leads out of the kernel, to {node:#x}")
+        seen.add(node)
+
+    def pointers(self, vaddr: int, count: int) -> Iterable[int]:
+        """An array of 64-bit words; UnreadableVirtual."""
+        return memoryview(self.read(vaddr, 8 * count)).cast("Q")

@@ -1,0 +1,127 @@
+"""All kinds of handlers, each with its verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from hybridbridge_vol.bridge.objects.typed_memory import Broken, TypedMemory
+from hybridbridge_vol.check.symbol_names import listed_modules
+from hybridbridge_vol.errors import HybridBridgeError
+from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual
+from hybridbridge_vol.toolkit.cells import Cell, Unavailable
+from hybridbridge_vol.toolkit.reading import UNREADABLE
+from hybridbridge_vol.tools.kernel_hooks.deferred import Deferred
+from hybridbridge_vol.tools.kernel_hooks.devices import Devices
+from hybridbridge_vol.tools.kernel_hooks.files import FileTables
+from hybridbridge_vol.tools.kernel_hooks.judge import TRUSTED, Judge
+from hybridbridge_vol.tools.kernel_hooks.names import KernelNames
+from hybridbridge_vol.tools.kernel_hooks.network import Network
+from hybridbridge_vol.tools.kernel_hooks.notifiers import Notifiers
+from hybridbridge_vol.tools.kernel_hooks.tracing import Tracing
+from hybridbridge_vol.tools.kernel_hooks.values import Found, Hook, Lost, Operations
+
+Cells = tuple[Cell, ...]
+"""What was hooked, the function, its symbol, its module, the verdict, the object."""
+_CELLS = 6
+
+
+def hooks(kernel: GuestKernel, kinds: Iterable[str]) -> Iterator[tuple[str, Cells]]:
+    """The kind and the cells of each handler of some kinds; of a kernel whose types are not known, why there
+    are none."""
+    try:
+        memory = TypedMemory(kernel.bridge)
+    except HybridBridgeError as error:
+        yield from ((kind, _lost(str(error))) for kind in kinds)
+        return
+    try:
+        listed = listed_modules(kernel)
+    except UNREADABLE:
+        listed = []
+    names = KernelNames(kernel.bridge, listed)
+    judge = Judge(kernel, memory, names)
+    searches = _searches(kernel, memory, names)
+    for kind in kinds:
+        memory.begin()
+        for cells in _of_kind(judge, searches[kind]):
+            yield kind, cells
+
+
+def _searches(
+    kernel: GuestKernel, memory: TypedMemory, names: KernelNames
+) -> dict[str, Callable[[], Iterator[Found]]]:
+    tracing, network = Tracing(memory, names), Network(memory)
+    devices = Devices(memory, kernel.addresses.interrupt)
+    files, deferred = FileTables(memory, names), Deferred(memory, names)
+    return {
+        "ftrace": tracing.ftrace,
+        "kprobe": tracing.kprobes,
+        "uprobe": tracing.uprobes,
+        "tracepoint": tracing.tracepoints,
+        "perf": tracing.perf_events,
+        "netfilter": network.netfilter,
+        "packet": network.packets,
+        "protocol": network.protocols,
+        "notifier": Notifiers(memory).all,
+        "tty": devices.terminals,
+        "interrupt": devices.interrupts,
+        "format": devices.formats,
+        "security": devices.security,
+        "proc": files.proc,
+        "filesystem": files.file_systems,
+        "timer": deferred.timers,
+        "work": deferred.work,
+        "kthread": deferred.threads,
+    }
+
+
+def _of_kind(judge: Judge, search: Callable[[], Iterator[Found]]) -> Iterator[Cells]:
+    try:
+        for found in search():
+            yield from _cells(judge, found)
+    except (LookupError, HybridBridgeError, *Broken, *UNREADABLE) as error:
+        yield _lost(str(error))
+
+
+def _cells(judge: Judge, found: Found) -> Iterator[Cells]:
+    if isinstance(found, Lost):
+        yield _lost(found.reason)
+    elif isinstance(found, Hook):
+        yield _of_function(judge, found)
+    else:
+        yield from _of_table(judge, found)
+
+
+def _lost(reason: str) -> Cells:
+    return (Unavailable(reason),) * _CELLS
+
+
+def _of_function(judge: Judge, hook: Hook) -> Cells:
+    if not hook.function_vaddr:
+        return (hook.what, None, None, None, hook.suspicion or TRUSTED, hook.object_vaddr)
+    symbol, module, verdict = judge.function(hook.function_vaddr)
+    if hook.suspicion:
+        verdict = hook.suspicion if verdict == TRUSTED else f"{verdict}; {hook.suspicion}"
+    return (hook.what, hook.function_vaddr, symbol or None, module or None, verdict, hook.object_vaddr)
+
+
+def _of_table(judge: Judge, table: Operations) -> Iterator[Cells]:
+    """One row for a table that is trusted with all its functions, or that should not be used; and one for
+    each function that is not trusted."""
+    found = judge.table(table.table_vaddr)
+    wrong: list[Cells] = []
+    if found is None:
+        try:
+            functions = [_of_function(judge, hook) for _field, hook in judge.functions_of(table)]
+        except UnreadableVirtual as error:
+            yield _lost(f"{table.what}: {error}")
+            return
+        wrong = [cells for cells in functions if cells[4] != TRUSTED]
+        found = judge.holder(table.table_vaddr)
+    yield from wrong
+    if not wrong or table.suspicion:
+        verdict = table.suspicion or found.verdict or TRUSTED
+        what = f"{table.what} ({table.struct_name})"
+        yield (
+            what, table.table_vaddr, found.symbol or None, found.module or None, verdict, table.object_vaddr,
+        )  # fmt: skip

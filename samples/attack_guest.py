@@ -1,0 +1,60 @@
+"""A guest whose kernel is attacked by a rootkit of our own (guest/rootkit.c), and the same one left alone."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+from samples.guest_files import GUEST, OBSERVER, Entry, Recipe
+from samples.initramfs import Archive
+from samples.kernel_module import build
+
+ROOTKIT = GUEST / "rootkit.c"
+_GHOST = (
+    "syscall", "inline", "ftrace", "kprobe", "vfs", "directory", "tcp", "udp", "sniffer", "tty", "timer",
+)  # fmt: skip
+_SPY = (
+    "netfilter", "keyboard", "process", "socket", "thread", "credentials", "root", "module",
+)  # fmt: skip
+MODULES = {"ghost": _GHOST, "spy": _SPY}
+"""The rootkit, twice, and what each does, in this order. `spy` hides `ghost` and stays listed."""
+SETS = ("all", "none")
+_PLAN = (
+    "command uname -a",
+    "command ps -eo pid,ppid,uid,comm",
+    "command dmesg",
+    "last /run/victims",
+    "last /proc/modules",
+    "last /proc/net/tcp",
+    "settle comm",
+)
+
+
+def recipe(attacks: str) -> Recipe:
+    """The files of a guest that suffers one of `SETS`, but for the rootkit itself."""
+    entries = [
+        Entry("init", stat.S_IFREG | 0o755, (GUEST / "attack_init.sh").read_bytes()),
+        Entry("srv/plan", stat.S_IFREG | 0o644, "".join(f"{line}\n" for line in _PLAN).encode()),
+        Entry("etc/passwd", stat.S_IFREG | 0o644, b"root:x:0:0::/:/bin/sh\n"),
+        *(Entry(name, stat.S_IFDIR | 0o755) for name in ("proc", "sys", "dev", "run")),
+        Entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
+    ]
+    if attacks == "all":
+        orders = "".join(f"{name} {','.join(words)}\n" for name, words in MODULES.items())
+        entries.append(Entry("srv/attacks", stat.S_IFREG | 0o644, orders.encode()))
+        entries.append(Entry("srv/rootkit.c", stat.S_IFREG | 0o644, ROOTKIT.read_bytes()))
+    return Recipe(
+        entries=tuple(entries),
+        programs=((OBSERVER, GUEST / "observer.c"), ("usr/libexec/victim", GUEST / "victim.c")),
+        packages=("dash", "coreutils", "mount", "kmod", "procps", "util-linux", "libc6"),
+        wanted=("usr/bin/(dash|sh|cat|sleep|uname|mount|umount|kmod|ps|dmesg)", "usr/sbin/insmod"),
+        modules=("dummy",),
+    )
+
+
+def rootkit(package: Path) -> bytes:
+    """A further part of the file system: the rootkit's modules for the kernel in a package."""
+    archive = Archive()
+    for name in MODULES:
+        archive.add(f"srv/{name}.ko", stat.S_IFREG | 0o644, build(package, ROOTKIT.read_text(), name))
+    return archive.finished()

@@ -1,0 +1,155 @@
+"""A rootkit of ours in a real guest: each of its techniques is found, by the tool and the row that
+docs/attacks.md names; the same guest without it gives no row."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from attacks import KERNELS, ask, guest
+from generations import Lab
+
+from hybridbridge_vol.guest.session import Session, open_session
+from hybridbridge_vol.toolkit.cells import Unavailable
+from samples.attack_guest import MODULES
+from samples.make import Sample, make_sample
+
+ROOT = Path(__file__).resolve().parents[2]
+UNLISTED_MODULE = "module that is not listed"
+UNLISTED = "module area, no module listed there"
+FOREIGN = "module without a trusted file"
+
+
+class Finding(NamedTuple):
+    """A row of a tool: in these columns it has text that matches."""
+
+    tool: str
+    columns: dict[str, str]
+
+
+def hooked(kind: str, what: str, module: str = "ghost", verdict: str = UNLISTED_MODULE) -> Finding:
+    """By default a function of the hidden module."""
+    return Finding("hooks", {"KIND": kind, "WHAT": what, "MODULE": module, "VERDICT": verdict})
+
+
+def checked(what: str, symbol: str) -> Finding:
+    """A pointer to, or a jump into, a module that is on no list."""
+    return Finding("check", {"WHAT": what, "SYMBOL": symbol, "LEADS": UNLISTED})
+
+
+FINDINGS = {
+    "syscall": checked("syscall", r"sys_call_table\[217\]"),
+    "inline": checked("text", "__x64_sys_acct.*"),
+    "ftrace": hooked("ftrace", "calls of __x64_sys_mkdir", verdict=".*no ftrace_ops on .*"),
+    "kprobe": hooked("kprobe", "before do_init_module.*"),
+    "vfs": checked("rodata", r"proc_root_operations\+.*"),
+    "directory": hooked("filesystem", r"rootfs .*\(iterate_shared\)"),
+    "tcp": checked("rodata", r"tcp4_seq_ops\+.*"),
+    "udp": hooked("proc", r"/proc/net/udp \(show\)"),
+    "sniffer": hooked("packet", "all packets.* of type 0x0003"),
+    "tty": hooked("tty", r"line discipline of ttyS0 \(receive_buf2\)"),
+    "timer": hooked("timer", "timer on CPU 0"),
+    "netfilter": hooked("netfilter", "ipv4 prerouting priority -1000", "spy", FOREIGN),
+    "keyboard": hooked("notifier", "keyboard_notifier_list .*", "spy", FOREIGN),
+    "process": Finding("hidden", {"KIND": "process", "NAME": "v_hidden", "MISSING": "task list"}),
+    "socket": Finding("hidden", {"KIND": "socket", "NAME": "v_listens", "MISSING": "/proc/net"}),
+    "thread": hooked("kthread", r"kernel thread \d+ kworker/0:7", "None", ".*no kthread.*"),
+    "credentials": Finding("credentials", {"COMM": "v_steals", "VERDICT": r".*are also those of 1 init"}),
+    "root": Finding("credentials", {"COMM": "v_forges", "VERDICT": ".*counted for user 1000.*"}),
+    "module": Finding("hidden", {"KIND": "module", "NAME": "ghost", "MISSING": "/proc/modules, .*"}),
+}
+"""By the attack's name in the rootkit."""
+ESCALATED = Finding("credentials", {"COMM": "v_escalates", "VERDICT": r".*prepare_kernel_cred.*"})
+"""What a process has become that knocked at the door of "inline"."""
+OPTIONS = {"hooks": {"suspicious": True}, "credentials": {"suspicious": True}}
+TOOLS = ("check", "hidden", "hooks", "credentials")
+
+
+def by_generation() -> list[Any]:
+    return [pytest.param(name, marks=() if name.startswith("6.1 ") else pytest.mark.slow) for name in KERNELS]
+
+
+@pytest.fixture(scope="module", params=by_generation())
+def attacked(request: pytest.FixtureRequest, lab: Lab) -> Sample:
+    lab.sample(request.param)
+    return make_sample(guest(request.param, "all"))
+
+
+@pytest.fixture(scope="module")
+def session(attacked: Sample, lab: Lab) -> Iterator[Session]:
+    with open_session(attacked.dump, lab.store.root) as session:
+        yield session
+
+
+@pytest.fixture(scope="module")
+def rows(session: Session) -> dict[str, list[dict[str, Any]]]:
+    return {tool: ask(session, tool, **OPTIONS.get(tool, {})) for tool in TOOLS}
+
+
+def matching(rows: list[dict[str, Any]], columns: dict[str, str]) -> list[dict[str, Any]]:
+    return [
+        row
+        for row in rows
+        if all(re.fullmatch(pattern, str(row[name]), re.DOTALL) for name, pattern in columns.items())
+    ]
+
+
+def test_every_attack_was_done(session: Session) -> None:
+    said = dict(
+        re.findall(r"rootkit: (\w+) (-?\d+)", "\n".join(row["MESSAGE"] for row in ask(session, "dmesg")))
+    )
+    assert said == dict.fromkeys([name for words in MODULES.values() for name in words], "0")
+
+
+@pytest.mark.parametrize("attack", FINDINGS)
+def test_each_attack_is_found_by_the_row_that_names_it(
+    rows: dict[str, list[dict[str, Any]]], attack: str
+) -> None:
+    tool, columns = FINDINGS[attack]
+    assert matching(rows[tool], columns), rows[tool]
+
+
+def test_a_process_that_came_by_root_through_the_rootkit_is_found(
+    rows: dict[str, list[dict[str, Any]]],
+) -> None:
+    assert matching(rows["credentials"], ESCALATED.columns)
+
+
+def test_nothing_else_is_suspected(rows: dict[str, list[dict[str, Any]]]) -> None:
+    names = {row["COMM"] for row in rows["credentials"]}
+    assert names == {"init", "v_steals", "v_forges", "v_escalates"}
+    known = [finding.columns for finding in FINDINGS.values() if finding.tool == "hooks"]
+    copied = {"KIND": "tty", "WHAT": r"line discipline of ttyS0 \(tty_ldisc_ops\)"}
+    assert [row for row in rows["hooks"] if not any(matching([row], one) for one in (*known, copied))] == []
+
+
+def test_the_guests_own_tools_saw_nothing_of_what_was_hidden(attacked: Sample) -> None:
+    truth = attacked.truth
+    assert b"ghost" not in truth.late["/proc/modules"].data
+    assert b":7A69 " not in truth.late["/proc/net/tcp"].data  # 31337
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("generation", KERNELS)
+def test_the_same_guest_without_the_rootkit_gives_no_row(lab: Lab, generation: str) -> None:
+    lab.sample(generation)
+    with open_session(make_sample(guest(generation, "none")).dump, lab.store.root) as session:
+        assert {tool: ask(session, tool, **OPTIONS.get(tool, {})) for tool in TOOLS} == {
+            tool: [] for tool in TOOLS
+        }
+
+
+def test_what_cannot_be_read_because_of_an_attack_says_so(rows: dict[str, list[dict[str, Any]]]) -> None:
+    """The function that replaced that of /proc/net/udp is not run, and a row says why the file is missing."""
+    lost = [row["WHAT"].reason for row in rows["hidden"] if isinstance(row["WHAT"], Unavailable)]
+    assert lost and all(re.match(r"/proc/\d+/net/udp: needs code", reason) for reason in lost)
+
+
+def test_the_table_of_attacks_has_a_line_for_each() -> None:
+    table = (ROOT / "docs" / "attacks.md").read_text()
+    for attack, finding in FINDINGS.items():
+        (line,) = re.findall(rf"^\| `{attack}` .*", table, re.MULTILINE)
+        assert f"`{finding.tool}`" in line

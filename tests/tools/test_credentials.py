@@ -1,0 +1,145 @@
+"""credentials: what the guest's own /proc/PID/status said, and nothing wrong in clean guests."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from attacks import ask
+from generations import Lab
+
+from hybridbridge_vol.tools.process_credentials.rules import Rules
+from hybridbridge_vol.tools.process_credentials.values import (
+    CAPABILITIES,
+    Credentials,
+    Process,
+    capability_names,
+)
+
+LAST = 40
+"""CAP_LAST_CAP of 5.9 and later."""
+ALL = (1 << LAST + 1) - 1
+SECCOMP = ("off", "strict", "filter")
+
+
+@pytest.fixture(scope="module")
+def rows(lab: Lab) -> list[dict[str, Any]]:
+    return ask(lab.session("6.1 two CPUs"), "credentials")
+
+
+def status(lab: Lab, pid: int) -> dict[str, str]:
+    reading = lab.sample("6.1 two CPUs").truth.late[f"/proc/{pid}/status"]
+    lines = (line.partition(":\t") for line in reading.data.decode("utf-8", "replace").splitlines())
+    return {name: value for name, _colon, value in lines}
+
+
+def test_ids_and_rights_are_what_the_guest_said(lab: Lab, rows: list[dict[str, Any]]) -> None:
+    known = {row["PID"]: row for row in rows}
+    pids = lab.sample("6.1 two CPUs").truth.processes[:-1]  # the last one is the observer itself
+    assert len(pids) > 50
+    for pid in pids:
+        row, said = known[pid], status(lab, pid)
+        uid, euid, suid, _fsuid = map(int, said["Uid"].split())
+        gid, egid, _sgid, _fsgid = map(int, said["Gid"].split())
+        assert (row["UID"], row["EUID"], row["SUID"], row["GID"], row["EGID"]) == (uid, euid, suid, gid, egid)
+        assert row["PPID"] == int(said["PPid"])
+        effective, permitted = int(said["CapEff"], 16), int(said["CapPrm"], 16)
+        assert (row["EFFECTIVE"] or "") == capability_names(effective, LAST)
+        assert row["PERMITTED"] == (capability_names(permitted, LAST) if permitted != effective else None)
+        assert row["SECCOMP"] == SECCOMP[int(said["Seccomp"])]
+        assert row["NNP"] == ("yes" if said["NoNewPrivs"] == "1" else None)
+
+
+def test_namespaces_differ_where_the_guests_links_do(lab: Lab, rows: list[dict[str, Any]]) -> None:
+    links = lab.sample("6.1 two CPUs").truth.links
+    checked = 0
+    for row in rows:
+        own, its = (
+            {
+                kind: links[path].data
+                for kind in ("uts", "ipc", "mnt", "net", "cgroup", "user")
+                if not getattr(links.get(path := f"/proc/{pid}/ns/{kind}"), "errno", 1)
+            }
+            for pid in (row["PID"], row["PPID"])
+        )
+        if len(own) < 6 or len(its) < 6:
+            continue  # one has ended, or the guest did not read it
+        shown = {name for name in (row["NAMESPACES"] or "").split(",") if name in own}
+        assert shown == {kind for kind in own if own[kind] != its[kind]}, row["PID"]
+        checked += bool(shown)
+    assert checked
+
+
+def test_nothing_is_wrong_in_a_guest_that_nobody_attacked(rows: list[dict[str, Any]]) -> None:
+    assert [row for row in rows if row["VERDICT"] != "ok"] == []
+
+
+@pytest.mark.slow
+def test_nothing_is_wrong_on_other_kernels(lab: Lab, generation: str) -> None:
+    assert ask(lab.session(generation), "credentials", suspicious=True) == []
+
+
+# --- the rules, each on processes that differ in one thing -------------------------------------------------
+
+USER = Credentials(0x100, 1000, 1000, 1000, 1000, 1000, 0, 0, 0, 0, 1000, False, 0x10)
+ROOT = Credentials(0x200, 0, 0, 0, 0, 0, ALL, ALL, 0, 0, 0, False, 0x10)
+INIT = Process(0xA0, 1, 0, 0, "init", False, False, None, ROOT, ROOT.vaddr, "off", False, ())
+SHELL = INIT._replace(task=0xB0, pid=20, ppid=1, parent=0xA0, name="sh", real=USER)
+CHILD = SHELL._replace(task=0xC0, pid=30, ppid=20, parent=0xB0, name="child", real=USER._replace(vaddr=0x300))
+THREAD = INIT._replace(
+    task=0xD0, pid=2, name="kthreadd", is_kernel_thread=True, real=ROOT._replace(vaddr=0x400)
+)
+
+
+def suspicions(child: Process) -> str:
+    rules = Rules([INIT, SHELL, THREAD, child], 0x999, 0x10, LAST)
+    return "; ".join(rules.suspicions(child))
+
+
+def changed(**fields: Any) -> Process:
+    return CHILD._replace(real=CHILD.real._replace(**fields))
+
+
+def test_a_process_with_rights_of_its_own_is_in_order() -> None:
+    assert suspicions(CHILD) == ""
+    daemon = changed(uid=0, user_uid=0, euid=0, suid=0, permitted=ALL, effective=ALL)._replace(parent=0xA0)
+    assert suspicions(daemon) == ""
+
+
+@pytest.mark.parametrize(
+    ("child", "said"),
+    [
+        (changed(vaddr=USER.vaddr), "its credentials are also those of 20 sh"),
+        (changed(vaddr=0x999), r".*the kernel's own \(init_cred\)"),
+        (changed(uid=0), r"its user id is 0, .* user 1000; it is root, and its parent 20 sh is user 1000"),
+        (changed(effective=1 << 21), "it has effective capabilities that are not permitted"),
+        (changed(permitted=1, ambient=1), "it has ambient capabilities .*"),
+        (changed(prepared_for_kernel=True), r".*\(prepare_kernel_cred\)"),
+        (changed(uid=0, euid=0, user_uid=0), "it is root, and its parent 20 sh is user 1000"),
+        (changed(euid=0), "it is root, and its parent 20 sh is user 1000"),
+    ],
+)
+def test_each_rule_finds_what_it_is_for(child: Process, said: str) -> None:
+    assert re.fullmatch(said, suspicions(child))
+
+
+@pytest.mark.parametrize(
+    "child",
+    [
+        changed(euid=0, permitted=ALL, effective=ALL)._replace(is_setuid_root=True),
+        changed(prepared_for_kernel=True)._replace(parent=THREAD.task),
+        changed(effective=1 << 50, permitted=0),
+    ],
+    ids=["a set-user-ID program", "a helper that the kernel started", "a capability that no kernel has"],
+)
+def test_what_the_kernel_does_itself_is_in_order(child: Process) -> None:
+    assert suspicions(child) == ""
+
+
+def test_capabilities_have_their_names() -> None:
+    assert capability_names(0, LAST) == ""
+    assert capability_names(ALL, LAST) == "all"
+    assert capability_names(1 << 21 | 1, LAST) == "chown,sys_admin"
+    assert capability_names(1 << 60, LAST) == "60"
+    assert len(CAPABILITIES) == LAST + 1
