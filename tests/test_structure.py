@@ -6,6 +6,7 @@ The order of the layers is the one of docs/ARCHITECTURE.md. The lists of excepti
 from __future__ import annotations
 
 import ast
+import configparser
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -134,3 +135,15 @@ def test_test_modules_have_names_of_their_own() -> None:
     """pytest imports them by name alone (rootdir without packages)."""
     names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
     assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_every_package_is_installed() -> None:
+    """setup.cfg names them one by one, as two of them lie in other folders here; tests import them from here,
+    installed or not."""
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    named = set(settings["options"]["packages"].split())
+    here = {".".join(path.parent.relative_to(ROOT).parts) for path in PACKAGE.rglob("__init__.py")}
+    assert here == {name for name in named if name.startswith("hybridbridge_vol")} - {
+        "hybridbridge_vol.symbols"
+    }
