@@ -38,7 +38,7 @@ class Containers(Record):
     engine: str | None
     id: str | None
     name: str | None
-    image: str | None
+    image_name: str | None
     pod: str | None
     state: str | None
     created: datetime.datetime | None

@@ -26,8 +26,8 @@ class Containers(Tool):
     notes = (
         "Processes are told apart by the paths of their control groups, as the engines name them; processes "
         "with an overlay as their root and no engine's group are containers of `no engine`, or of the "
-        "engine whose store the overlay lies in. NAME, IMAGE, POD, CREATED, MOUNTS and PORTS are what the "
-        "engine's own files say (docker's config.v2.json, containers.json, OCI's config.json with the "
+        "engine whose store the overlay lies in. NAME, IMAGE_NAME, POD, CREATED, MOUNTS and PORTS are what "
+        "the engine's own files say (docker's config.v2.json, containers.json, OCI's config.json with the "
         "annotations of Kubernetes, LXC's config, /run/systemd/machines); containers without a process are "
         "listed from these files. ROOT and MARK are what the kernel says of the first process: which "
         "namespaces it shares with the host, whether the host's root or the engine's socket is mounted in "
@@ -45,7 +45,7 @@ class Containers(Tool):
         ),
         Column("ID", "str", "by which the engine names it"),
         Column("NAME", "str", "name that it was given"),
-        Column("IMAGE", "str", "image it was made of"),
+        Column("IMAGE_NAME", "str", "image it was made of"),
         Column("POD", "str", "pod: namespace/name where that is known, else its uid"),
         Column(
             "STATE", "str", "running: it has processes; else what the engine's files say, or `no processes`"
@@ -68,7 +68,7 @@ class Containers(Tool):
         Moment("CREATED", "created", "container made"),
         Moment("STARTED", "created", "container started"),
     )
-    moment_text = ("ENGINE", "ID", "NAME", "IMAGE", "STATE")
+    moment_text = ("ENGINE", "ID", "NAME", "IMAGE_NAME", "STATE")
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
         search = Search(kernel)
@@ -90,38 +90,39 @@ def _is(container: Container, begin: str | None) -> bool:
 
 
 def _head(kernel: GuestKernel, container: Container) -> Row:
-    member, metadata = container.member, container.metadata or _NOTHING
-    pid = container.pid
-    command: Cell = metadata.command or None
-    if pid is not None:
-        command = _command(kernel, pid)
+    member, metadata, pid = container.member, container.metadata or _NOTHING, container.pid
     mounts = dict.fromkeys((*metadata.mounts, *host_mounts(container.mounts)))
     marks = dict.fromkeys((*metadata.marks, *container.marks))
-    state = "running" if container.pids else metadata.state or "no processes"
-    group = member.group or None
-    lack = container.lack
     cells: tuple[Cell, ...] = (
         member.engine,
-        member.id or lack,
-        metadata.name or lack,
-        metadata.image or lack,
-        metadata.pod or member.pod or None,
-        state,
-        _time(metadata.path, metadata.created) or lack,
-        _time(metadata.path, metadata.started),
+        member.id or container.lack,
+        *_named(container, metadata),
         len(container.pids),
         pid,
         metadata.hostname or None,
-        command,
+        (metadata.command or None) if pid is None else _command(kernel, pid),
         container.root or metadata.root or None,
         " ".join(list(mounts)[:MAX_ITEMS]) or None,
         " ".join(metadata.ports) or None,
         ", ".join(marks) or None,
-        group,
+        member.group or None,
         metadata.path or None,
     )
     sources = () if pid is None else (Source(f"/proc/{pid}/cgroup"), Source(f"/proc/{pid}/mountinfo"))
     return Row(cells, sources=sources)
+
+
+def _named(container: Container, metadata: Metadata) -> tuple[Cell, ...]:
+    """NAME to STARTED."""
+    lack = container.lack
+    return (
+        metadata.name or lack,
+        metadata.image or lack,
+        metadata.pod or container.member.pod or None,
+        "running" if container.pids else metadata.state or "no processes",
+        _time(metadata.path, metadata.created) or lack,
+        _time(metadata.path, metadata.started),
+    )
 
 
 def _time(path: str, text: str) -> Cell:

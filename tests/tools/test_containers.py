@@ -60,14 +60,14 @@ def test_names_images_ports_and_mounts_are_those_of_the_engines_files(
     rows: dict[str, dict[str, Any]],
 ) -> None:
     web = rows[DOCKER]
-    assert (web["NAME"], web["IMAGE"], web["PORTS"]) == (
+    assert (web["NAME"], web["IMAGE_NAME"], web["PORTS"]) == (
         "web",
         "registry.example/web:1.2",
         "0.0.0.0:8080->80/tcp",
     )
     assert "/srv/data:/data" in web["MOUNTS"] and utc(web["STARTED"], 3) == "2026-11-22 08:10:00.123Z"
     assert web["COMMAND"] == "/bin/webapp idle" and web["HOST"] == "webapp-host"
-    assert (rows[PODMAN]["NAME"], rows[PODMAN]["IMAGE"]) == ("db", "docker.io/library/postgres:15")
+    assert (rows[PODMAN]["NAME"], rows[PODMAN]["IMAGE_NAME"]) == ("db", "docker.io/library/postgres:15")
     assert (rows[KUBE]["NAME"], rows[KUBE]["POD"]) == ("nginx", "prod/front-7d9")
     assert (rows[CRIO]["NAME"], rows[CRIO]["POD"]) == ("api", "dev/api-0")
     assert rows["box"]["STARTED"] == 1795600000 and rows["legacy"]["MOUNTS"] == "/srv/share srv none bind 0 0"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from hybridbridge_vol.lab.batch.summary import rules
-from hybridbridge_vol.lab.batch.summary.data import Cells, Image, text, unreadable
+from hybridbridge_vol.lab.batch.summary.data import COLUMNS, Cells, Image, text, unreadable
 from hybridbridge_vol.lab.batch.summary.listening import is_local, listening_ports
 from hybridbridge_vol.lab.batch.summary.processes import is_zombie, poses_as_thread
 from hybridbridge_vol.lab.batch.summary.rules import ERROR_LEVELS, Finding, Rule
@@ -87,6 +87,11 @@ def _failures(image: Image, _tables: Rows) -> Iterator[Cells]:
             yield {"TOOL": run.tool, "STATUS": run.status, "ERROR": run.error}
 
 
+def _marked(tool: str, *marks: str) -> Select:
+    """The rows of a tool that have one of these marks."""
+    return _where(tool, lambda row: any(mark in text(row, "MARK") for mark in marks))
+
+
 _CHECK = ("WHAT", "ADDRESS", "SYMBOL", "EXPECTED", "FOUND", "LEADS")
 _HIDDEN = ("KIND", "WHAT", "NAME", "SEEN", "MISSING")
 _PS = ("PID", "PPID", "UID", "STAT", "START", "COMM", "CMD")
@@ -99,6 +104,55 @@ _SELECTIONS = (
     Selection(rules.HIDDEN, _HIDDEN, _where("hidden", lambda row: not unreadable(row))),
     Selection(rules.POSES, (*_PS, "VSZ"), _where("ps", poses_as_thread)),
     Selection(rules.UNLINKED, ("PID", "COMMAND", "AS", "FILE", "BY"), _unlinked),
+    Selection(
+        rules.ROOT_ACCOUNTS,
+        COLUMNS["users"],
+        _where(
+            "users",
+            lambda row: (
+                row.get("KIND") == "account"
+                and any(mark in text(row, "MARK") for mark in ("uid 0", "no password", "same uid as"))
+            ),
+        ),
+    ),
+    Selection(
+        rules.STARTS,
+        COLUMNS["persistence"],
+        _marked(
+            "persistence",
+            "in a folder for temporary files",
+            "hidden name",
+            "hidden file",
+            "loaded into every program",
+            "sets what libraries are loaded",
+            "control characters",
+            "module of no package",
+        ),
+    ),
+    Selection(rules.LOGIN_RECORDS, COLUMNS["logins"], _where("logins", lambda row: text(row, "MARK") != "")),
+    Selection(
+        rules.STARTS_CHANGED,
+        COLUMNS["persistence"],
+        _marked(
+            "persistence",
+            "of no package",
+            "changed after its package",
+            "is writable for everybody",
+            "fetches, connects or decodes",
+        ),
+    ),
+    Selection(
+        rules.CONTAINERS,
+        COLUMNS["containers"],
+        _marked(
+            "containers",
+            "privileged",
+            "the host's root at",
+            "the engine's socket",
+            "the host's pid namespace",
+            "the host's mnt namespace",
+        ),
+    ),
     Selection(rules.TAINTED, (*_MODULE, "TAINTS"), _where("lsmod", lambda row: text(row, "TAINTS") != "")),
     Selection(rules.NOT_LIVE, _MODULE, _where("lsmod", lambda row: text(row, "STATE") not in ("Live", ""))),
     Selection(rules.ERRORS, _LOG, _where("dmesg", lambda row: text(row, "LEVEL") in ERROR_LEVELS)),
