@@ -113,7 +113,7 @@ def _row(start: Start, marks: list[str], marker: Marker, accounts: Accounts) -> 
         start.path,
         start.line,
     )
-    return Row(cells, sources=(Source(start.path), Source(f"lstat {start.path}")))
+    return Row(cells, sources=(Source(start.path, *(start.span or ())), Source(f"lstat {start.path}")))
 
 
 TOOL = Persistence()

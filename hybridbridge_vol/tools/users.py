@@ -94,9 +94,9 @@ def _row(entry: Entry, secrets: bool) -> Row:
         entry.detail,
         ", ".join(entry.marks) or None,
         entry.path,
-        entry.line,
+        entry.line.number if entry.line else None,
     )
-    sources = (Source(entry.path),)
+    sources = (Source(entry.path, *((entry.line.start, entry.line.end) if entry.line else ())),)
     return Row((*cells, entry.hash) if secrets else cells, sources=sources)
 
 

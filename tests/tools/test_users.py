@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 from answers import ask
+from generations import Lab
+from sessions import session_with
 
+from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.toolkit.cells import Unavailable
@@ -18,6 +21,7 @@ from hybridbridge_vol.tools.host.account_files import describe_password, parse_p
 from hybridbridge_vol.tools.host.authorized_keys import fingerprint, parse_authorized_keys
 from hybridbridge_vol.tools.host.sudo_rules import statements
 from hybridbridge_vol.tools.host.text_file import Line
+from hybridbridge_vol.tools.users import TOOL
 from samples.people_guest import USERS
 from samples.truth import Truth
 
@@ -166,7 +170,7 @@ def test_lines_that_are_none_are_kept_apart() -> None:
     found = list(
         parse_passwd(lines("root:x:0:0::/root:/bin/sh\nbad\n:x:1:1:::\nbig:x:99999999999:1:::\n# c\n"))
     )
-    assert [item.line for item in found] == [1, 2, 3, 4]
+    assert [item.line.number for item in found] == [1, 2, 3, 4]
     assert [type(item).__name__ for item in found] == ["Account", *["Malformed"] * 3]
     (shadow,) = parse_shadow(lines("a:!:x:-1:99999999999:::12:"))
     assert (shadow.changed, shadow.minimum, shadow.maximum) == (None, None, None)  # type: ignore[union-attr]
@@ -202,3 +206,21 @@ def test_keys_are_parsed_with_their_options() -> None:
     ]  # fmt: skip
     assert keys[0].options == 'command="echo \\"a b\\" # x",no-pty' and not keys[1].fingerprint
     assert fingerprint("") == "" and fingerprint("AAAA") == fingerprint("AAAA") != ""
+
+
+def test_a_row_names_the_bytes_of_the_image_that_hold_its_line(lab: Lab, people: str) -> None:
+    with session_with(lab, people, Mode.SLOW) as session:
+        session.answer_labels.start()
+        options = {option.name: option.default for option in TOOL.options} | {"kind": ("account", "sudo")}
+        rows = list(TOOL.rows(session, options))
+        with open(lab.sample(people).dump, "rb") as image:
+            for row in rows:
+                provenance = session.answer_labels.of(row.sources)
+                assert provenance.ranges and not provenance.trusted
+                held = b""
+                for offset, size in provenance.ranges:
+                    image.seek(offset)
+                    held += image.read(size)
+                name = str(row.cells[1] if row.cells[0] != "sudo default" else row.cells[11])
+                assert name.encode("utf-8", "surrogateescape") in held or row.cells[1] is None, row
+                assert b"\n" not in held or row.cells[0].startswith("sudo"), row  # type: ignore[union-attr]

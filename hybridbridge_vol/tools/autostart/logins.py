@@ -83,6 +83,7 @@ def _keys(places: Places) -> Iterator[Start]:
                     else f"login by key {key.type} {key.fingerprint} {key.comment}".strip()
                 )
                 yield Start(
-                    "authorized_keys", path, key.line, what, "login by this key", account.name, None,
+                    "authorized_keys", path, key.line.number, what, "login by this key", account.name, None,
                     file.attributes if file else None, file.lack if file else None,
+                    span=(key.line.start, key.line.end),
                 )  # fmt: skip

@@ -38,6 +38,8 @@ class Start(NamedTuple):
     attributes: FileAttributes | None = None
     lack: Unavailable | None = None
     marks: tuple[str, ...] = ()
+    span: tuple[int, int] | None = None
+    """Where in the file it is written, in bytes; None: all of it."""
     program: str = ""
     """Absolute path of what runs, where it is known and is not the file itself."""
 
@@ -160,7 +162,8 @@ def of_line(
 ) -> Start:
     """A row for a line of a file."""
     return Start(
-        kind, file.path, line.number, what and what[:MAX_TEXT], when, user, None, file.attributes, file.lack
+        kind, file.path, line.number, what and what[:MAX_TEXT], when, user, None, file.attributes, file.lack,
+        span=(line.start, line.end),
     )  # fmt: skip
 
 
@@ -196,7 +199,8 @@ def joined(lines: Iterable[Line], comments: str = "#") -> Iterator[Line]:
         goes_on = text.endswith("\\")
         text = text[:-1].rstrip() if goes_on else text
         if waiting is not None:
-            line, text = waiting, f"{waiting.text} {text}".strip()
+            end = line.end
+            line, text = waiting._replace(end=end), f"{waiting.text} {text}".strip()
         joined_line = line._replace(text=text[:MAX_STATEMENT])
         waiting = joined_line if goes_on else None
         if not goes_on and joined_line.text:

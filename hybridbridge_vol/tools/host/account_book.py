@@ -34,7 +34,7 @@ class Entry:
 
     kind: str
     path: str
-    line: int | None = None
+    line: Line | None = None
     name: Cell = None
     uid: Cell = None
     gid: Cell = None

@@ -34,7 +34,7 @@ class Account(NamedTuple):
     gecos: str
     home: str
     shell: str
-    line: int | None
+    line: Line
 
 
 class Group(NamedTuple):
@@ -44,7 +44,7 @@ class Group(NamedTuple):
     password: str
     gid: int
     members: tuple[str, ...]
-    line: int | None
+    line: Line
 
 
 class Shadow(NamedTuple):
@@ -59,14 +59,14 @@ class Shadow(NamedTuple):
     warn: int | None
     inactive: int | None
     expires: int | None
-    line: int | None
+    line: Line
 
 
 class Malformed(NamedTuple):
     """A line that is not of the file's form."""
 
     text: str
-    line: int | None
+    line: Line
 
 
 def _records(lines: Iterable[Line]) -> Iterator[tuple[Line, list[str]]]:
@@ -88,10 +88,10 @@ def parse_passwd(lines: Iterable[Line]) -> Iterator[Account | Malformed]:
     for line, fields in _records(lines):
         uid, gid = (_id(fields[at]) if len(fields) > at else None for at in (2, 3))
         if len(fields) != _PASSWD or uid is None or gid is None or not fields[0] or fields[0][0] in "+-":
-            yield Malformed(line.text, line.number)
+            yield Malformed(line.text, line)
         else:
             name, password, _uid, _gid, gecos, home, shell = fields
-            yield Account(name, password, uid, gid, gecos, home, shell, line.number)
+            yield Account(name, password, uid, gid, gecos, home, shell, line)
 
 
 def parse_group(lines: Iterable[Line]) -> Iterator[Group | Malformed]:
@@ -99,22 +99,22 @@ def parse_group(lines: Iterable[Line]) -> Iterator[Group | Malformed]:
     for line, fields in _records(lines):
         gid = _id(fields[2]) if len(fields) == _GROUP else None
         if gid is None or not fields[0] or fields[0][0] in "+-":
-            yield Malformed(line.text, line.number)
+            yield Malformed(line.text, line)
         else:
             members = tuple(filter(None, fields[3].split(",")))
-            yield Group(fields[0], fields[1], gid, members, line.number)
+            yield Group(fields[0], fields[1], gid, members, line)
 
 
 def parse_shadow(lines: Iterable[Line]) -> Iterator[Shadow | Malformed]:
     """Passwords in the file's order."""
     for line, fields in _records(lines):
         if len(fields) != _SHADOW or not fields[0]:
-            yield Malformed(line.text, line.number)
+            yield Malformed(line.text, line)
             continue
         changed, minimum, maximum, warn, inactive, expires = map(_days, fields[2:8])
         yield Shadow(
             fields[0], fields[1], _moment(changed), minimum, maximum, warn, inactive, _moment(expires),
-            line.number,
+            line,
         )  # fmt: skip
 
 

@@ -30,7 +30,7 @@ class Key(NamedTuple):
     fingerprint: str
     comment: str
     options: str
-    line: int | None
+    line: Line
 
 
 def parse_authorized_keys(lines: Iterable[Line]) -> Iterator[Key]:
@@ -46,9 +46,9 @@ def parse_authorized_keys(lines: Iterable[Line]) -> Iterator[Key]:
             text = text[len(options) :].strip(" \t")
         words = text.split(None, 2)
         if len(words) < 2 or not _TYPE.fullmatch(words[0]):
-            yield Key("not a key", "", line.text.strip(), "", line.number)
+            yield Key("not a key", "", line.text.strip(), "", line)
             continue
-        yield Key(words[0], fingerprint(words[1]), "".join(words[2:]), options, line.number)
+        yield Key(words[0], fingerprint(words[1]), "".join(words[2:]), options, line)
 
 
 def fingerprint(key: str) -> str:

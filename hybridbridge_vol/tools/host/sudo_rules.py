@@ -35,7 +35,7 @@ class Rule(NamedTuple):
     who: str
     what: str
     path: str
-    line: int | None
+    line: Line
 
 
 class SudoRules:
@@ -46,7 +46,7 @@ class SudoRules:
         self._files = files
         self._host = host.partition(".")[0]
         self.files_read: list[TextFile] = []
-        self.lacks: list[tuple[str, int | None, Unavailable]] = []
+        self.lacks: list[tuple[str, Line | None, Unavailable]] = []
 
     def read(self, path: str = "/etc/sudoers") -> Iterator[Rule]:
         """Every statement, in the order in which sudo reads them."""
@@ -92,7 +92,7 @@ class SudoRules:
             if not name.endswith("~") and "." not in name:
                 yield from self._file(f"{path.rstrip('/')}/{name}", above)
 
-    def _statement(self, path: str, number: int | None, statement: str) -> Iterator[Rule]:
+    def _statement(self, path: str, number: Line, statement: str) -> Iterator[Rule]:
         if statement.startswith("Defaults"):
             yield Rule(
                 "sudo default", statement.partition(" ")[0], statement.partition(" ")[2].strip(), path, number
@@ -118,21 +118,22 @@ def _joined(text: str) -> str:
     return re.sub(r"[ \t]+", " ", text).strip()
 
 
-def statements(lines: tuple[Line, ...]) -> Iterator[tuple[int | None, str]]:
-    """Statements with the numbers of their first lines: continuation lines joined, comments left out."""
-    waiting, first = "", None
+def statements(lines: tuple[Line, ...]) -> Iterator[tuple[Line, str]]:
+    """Statements, each with its first line, which then ends where the statement does: continuation lines are
+    joined, comments left out."""
+    waiting: str = ""
+    first: Line | None = None
     for line in lines:
         text = line.text.rstrip("\r")
-        if not waiting:
-            first = line.number
+        first = line if first is None else first._replace(end=line.end)
         if text.endswith("\\") and len(waiting) < MAX_STATEMENT:
             waiting += text[:-1] + " "
             continue
         statement = _without_comment(waiting + text).strip()
-        waiting = ""
         if statement:
             yield first, statement
-    if waiting.strip():
+        waiting, first = "", None
+    if first is not None and waiting.strip():
         yield first, _without_comment(waiting).strip()
 
 
