@@ -14,23 +14,29 @@ import datetime
 import logging
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain, islice
 from keyword import iskeyword
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
 from volatility3.framework import exceptions, interfaces, renderers
 from volatility3.framework.configuration import requirements
 from volatility3.framework.renderers import format_hints
+from volatility3.plugins import timeliner
 
 from hybridbridge_vol.errors import HybridBridgeError, ImageError, OptionError
 from hybridbridge_vol.toolkit.cells import Cell, Kind, Unavailable, as_json, as_python, as_text
 from hybridbridge_vol.toolkit.printable import printable
 from hybridbridge_vol.toolkit.render import read_errors
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Tool, error_text
+
+if TYPE_CHECKING:
+    from hybridbridge_vol.guest.session import Session
 
 TYPES: dict[Kind, type] = {
     "int": int,
@@ -137,6 +143,19 @@ class ToolPlugin:
     def _rows(
         self, tool: Tool, columns: tuple[Column, ...], options: Options
     ) -> Iterator[tuple[int, tuple[object, ...]]]:
+        log = logging.getLogger(type(self).__module__)
+        with self._opened(slow=tool is not self.tool) as session:
+            for row in tool.rows(session, options):
+                for reason in dict.fromkeys(read_errors(columns, row).values()):
+                    log.warning("%s", printable(f"unreadable: {reason}"))
+                values = zip(row.cells, columns, strict=True)
+                yield row.depth, tuple(value_of(cell, column.kind) for cell, column in values)
+            if self.config.get("stats", False):
+                sys.stderr.writelines(f"{line}\n" for line in session.statistics.lines())
+
+    @contextmanager
+    def _opened(self, slow: bool = False) -> Iterator[Session]:
+        """A session on the image; what ends the block by an error ends the plugin with one line."""
         from hybridbridge_vol.guest.session import open_session
 
         log = logging.getLogger(type(self).__module__)
@@ -149,18 +168,12 @@ class ToolPlugin:
                 image,
                 store=Path(store) if store else None,
                 progress=self._progress,
-                mode="slow" if tool is not self.tool else self.config.get("bridge", None) or "auto",
+                mode="slow" if slow else self.config.get("bridge", None) or "auto",
                 ns_of=self.config.get("ns_of", None),
                 kernel_at=address_of(self.config.get("kernel_at", None)),
                 root_of=self.config.get("root_of", None),
             ) as session:
-                for row in tool.rows(session, options):
-                    for reason in dict.fromkeys(read_errors(columns, row).values()):
-                        log.warning("%s", printable(f"unreadable: {reason}"))
-                    values = zip(row.cells, columns, strict=True)
-                    yield row.depth, tuple(value_of(cell, column.kind) for cell, column in values)
-                if self.config.get("stats", False):
-                    sys.stderr.writelines(f"{line}\n" for line in session.statistics.lines())
+                yield session
         except (HybridBridgeError, OSError) as error:
             self._fail(error_text(error, image), error)
 
@@ -177,6 +190,34 @@ class ToolPlugin:
         if isinstance(self._progress_callback, cli.PrintedProgress):
             raise SystemExit(message) from None
         raise EngineError(message) from error
+
+
+class TimedPlugin(ToolPlugin):
+    """A tool's plugin that takes part in `timeliner.Timeliner`: mixed into a class that is a
+    `TimeLinerInterface` too. `sources` are those of the tool `timeline`."""
+
+    sources: ClassVar[tuple[str, ...]]
+
+    def generate_timeline(self) -> Iterator[tuple[str, timeliner.TimeLinerType, datetime.datetime]]:
+        """Each time with what happened then. Volatility keeps one time of a kind for each description: one
+        that comes again is numbered."""
+        from hybridbridge_vol.tools.events.collect import collect  # loads the tools
+
+        seen: Counter[tuple[str, str]] = Counter()
+        log = logging.getLogger(type(self).__module__)
+        with self._opened() as session:
+            for event in collect(session, self.sources):
+                time = as_python(event.time, "time")
+                if not isinstance(time, datetime.datetime):
+                    reason = time.reason if isinstance(time, Unavailable) else event.text
+                    log.warning("%s", printable(f"no time: {reason}"))
+                    continue
+                text = event.text if event.file is not None else f"{event.event}: {event.text}"
+                number = max(seen[text, kind] for kind in event.kinds)
+                seen.update((text, kind) for kind in event.kinds)
+                shown = printable(text) + (f" (no. {number + 1})" if number else "")
+                for kind in event.kinds:
+                    yield shown, timeliner.TimeLinerType[kind.upper()], time
 
 
 def title_of(column: Column) -> str:

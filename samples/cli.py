@@ -75,6 +75,10 @@ def parser() -> argparse.ArgumentParser:
         "--routes", type=number(0, MOST_ROUTES), default=0, metavar="N",
         help="add N routes, and links, rules and sockets of every kind",
     )  # fmt: skip
+    result.add_argument(
+        "--people", action="store_true",
+        help="accounts, logins, what starts by itself, and containers, instead of the workload",
+    )  # fmt: skip
     result.add_argument("--la57", action="store_true", help="5-level page tables")
     result.add_argument("--append", default="", metavar="WORDS", help="more for the kernel's command line")
     result.add_argument(
@@ -117,7 +121,7 @@ def main(arguments: list[str] | None = None) -> int:
     spec = make.Spec(
         args.kernel, args.seed, args.ram, args.cpus, not args.nokaslr, args.light, args.append, args.format,
         args.processes, args.la57, args.accel, args.memory, args.nodes, args.disks, args.modules, args.routes,
-        attacks=args.attacks,
+        attacks=args.attacks, people=args.people,
     )  # fmt: skip
     signal.signal(
         signal.SIGTERM, lambda *_: sys.exit(143)

@@ -25,7 +25,7 @@ from typing import Any
 
 from hybridbridge_vol.errors import HybridBridgeError
 from hybridbridge_vol.kernel_file.packages import read_vmlinuz
-from samples import attack_guest, guest_files, module_guest, pseudo_guest, qemu
+from samples import attack_guest, guest_files, module_guest, people_guest, pseudo_guest, qemu
 from samples.apt import AptError, cache_folder
 from samples.kernels import fetch
 from samples.lime import system_ram, write_lime
@@ -59,8 +59,9 @@ class Spec:
     with file systems of every kind; with `routes` the guest has so many of them, and links, rules and sockets
     of every kind. With `modules`, one of `samples.module_guest.SETS`, the guest loads these modules instead
     of doing the workload; with `pseudo` it mounts pseudo file systems instead; with `attacks`,
-    one of `samples.attack_guest.SETS`, a rootkit of ours is loaded, or not. The seed governs the workload;
-    KASLR draws anew for every image.
+    one of `samples.attack_guest.SETS`, a rootkit of ours is loaded, or not; with `people` it has accounts,
+    logins, containers, and all that starts by itself. The seed governs the workload; KASLR draws anew for
+    every image.
     """
 
     kernel: str
@@ -81,6 +82,7 @@ class Spec:
     routes: int = 0
     pseudo: bool = False
     attacks: str = ""
+    people: bool = False
 
     def recipe(self) -> guest_files.Recipe:
         """What is put into the guest."""
@@ -90,6 +92,8 @@ class Spec:
             return pseudo_guest.recipe()
         if self.attacks:
             return attack_guest.recipe(self.attacks)
+        if self.people:
+            return people_guest.recipe()
         return guest_files.recipe(self.seed, self.light, self.processes, self.memory, self.disks, self.routes)
 
     def command_line(self) -> str:
@@ -108,7 +112,7 @@ class Spec:
             self.accel: self.accel != "tcg", "elf": self.format == "elf", "memory": self.memory,
             f"{self.nodes}nodes": self.nodes > 1, "disks": self.disks,
             f"{self.modules}-modules": self.modules, f"{self.routes}routes": self.routes,
-            "pseudo": self.pseudo, f"{self.attacks}-attacks": self.attacks,
+            "pseudo": self.pseudo, f"{self.attacks}-attacks": self.attacks, "people": self.people,
         }  # fmt: skip
         return "-".join([
             kernel, f"{self.ram >> 20}M", f"{self.cpus}cpu", "light" if self.light else "rich",

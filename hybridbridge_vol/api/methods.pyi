@@ -34,6 +34,27 @@ class Check(Record):
     found: str | None
     leads: str | None
 
+class Containers(Record):
+    engine: str | None
+    id: str | None
+    name: str | None
+    image_name: str | None
+    pod: str | None
+    state: str | None
+    created: datetime.datetime | None
+    started: datetime.datetime | None
+    nprocs: int | None
+    pid: int | None
+    host: str | None
+    command: str | None
+    root: str | None
+    mounts: str | None
+    ports: str | None
+    mark: str | None
+    group: str | None
+    file: str | None
+    depth: int
+
 class Credentials(Record):
     pid: int | None
     ppid: int | None
@@ -246,6 +267,22 @@ class Ip(Record):
     fwmark: str | None
     action: str | None
 
+class Logins(Record):
+    source: str | None
+    kind: str | None
+    user: str | None
+    tty: str | None
+    host: str | None
+    address: str | None
+    pid: int | None
+    start: datetime.datetime | None
+    end: datetime.datetime | None
+    duration: datetime.timedelta | None
+    how: str | None
+    mark: str | None
+    file: str | None
+    offset: int | None
+
 class Lsmod(Record):
     module: str | None
     size: int | None
@@ -381,6 +418,21 @@ class Netstat(Record):
     value: int | None
     group: str | None
 
+class Persistence(Record):
+    kind: str | None
+    when: str | None
+    runs: str | None
+    user: str | None
+    state: str | None
+    owner: str | None
+    mode: str | None
+    mtime: datetime.datetime | None
+    package: str | None
+    mark: str | None
+    read: str | None
+    file: str | None
+    line: int | None
+
 class Pidstat(Record):
     uid: int | None
     pid: int | None
@@ -511,6 +563,14 @@ class Ss(Record):
     tcp: str | None
     memory: str | None
 
+class Timeline(Record):
+    time: datetime.datetime | None
+    macb: str | None
+    source: str | None
+    event: str | None
+    user: str | None
+    what: str | None
+
 class Tinyps(Record):
     pid: int | None
     name: str | None
@@ -542,6 +602,24 @@ class Uptime(Record):
     load15: str | None
     running: int | None
     threads: int | None
+
+class Users(Record):
+    kind: str | None
+    name: str | None
+    uid: int | None
+    gid: int | None
+    groups: str | None
+    home: str | None
+    shell: str | None
+    password: str | None
+    changed: datetime.datetime | None
+    expires: datetime.datetime | None
+    age: str | None
+    detail: str | None
+    mark: str | None
+    file: str | None
+    line: int | None
+    hash: str | None
 
 class Vmstat(Record):
     r: int | None
@@ -588,6 +666,11 @@ class ToolMethods:
 
     def check(self) -> Table[Check]:
         """Kernel code, constants and tables of functions that differ from the trusted kernel's."""
+
+    def containers(
+        self, *, engine: str | None = ..., id: str | None = ..., processes: bool = ...
+    ) -> Table[Containers]:
+        """Containers of docker, podman, containerd, CRI-O, LXC and systemd-nspawn, with their processes."""
 
     def credentials(self, *, suspicious: bool = ...) -> Table[Credentials]:
         """User ids, capabilities, seccomp and namespaces of each process, and rights it was not given."""
@@ -681,6 +764,11 @@ class ToolMethods:
     ) -> Table[Ip]:
         """Links and addresses; neighbours, routes and rules, as ip shows them."""
 
+    def logins(
+        self, *, source: str | Iterable[str] = ..., user: str | None = ..., marked: bool = ...
+    ) -> Table[Logins]:
+        """Logins, failed logins, boots and sessions, as last, lastb, who and lastlog show them."""
+
     def lsmod(self) -> Table[Lsmod]:
         """Loaded kernel modules, their users, state and address."""
 
@@ -744,6 +832,11 @@ class ToolMethods:
     ) -> Table[Netstat]:
         """Sockets, routes, interfaces and protocol statistics, as netstat shows them."""
 
+    def persistence(
+        self, *, kind: str | Iterable[str] = ..., marked: bool = ..., path: str | None = ...
+    ) -> Table[Persistence]:
+        """What starts by itself: cron, at, systemd, init, shells, udev, PAM, the linker and more."""
+
     def pidstat(
         self,
         *,
@@ -805,6 +898,18 @@ class ToolMethods:
     ) -> Table[Ss]:
         """Sockets of all kinds with states, timers, queues and owners, as ss shows them."""
 
+    def timeline(
+        self,
+        *,
+        source: str | Iterable[str] = ...,
+        after: str | None = ...,
+        before: str | None = ...,
+        body: bool = ...,
+        timesketch_csv: bool = ...,
+        jsonl: bool = ...,
+    ) -> Table[Timeline]:
+        """Everything that has a time, in one table: processes, files, logins, log, histories, passwords."""
+
     def tinyps(self) -> Table[Tinyps]:
         """Id and name of each process."""
 
@@ -816,6 +921,11 @@ class ToolMethods:
 
     def uptime(self, *, since: bool = ..., pretty: bool = ...) -> Table[Uptime]:
         """Capture time, time since boot, load averages."""
+
+    def users(
+        self, *, kind: str | Iterable[str] = ..., marked: bool = ..., secrets: bool = ...
+    ) -> Table[Users]:
+        """Accounts, groups, sudo rules and authorized keys, by the guest's own files."""
 
     def vmstat(
         self,

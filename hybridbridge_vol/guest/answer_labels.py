@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from hybridbridge_vol.bridge.run.caller import Caller
 from hybridbridge_vol.bridge.taint.labels import SEEDED, TRUSTED, merge_ranges
+from hybridbridge_vol.guest.file_content import PhysicalRange
 from hybridbridge_vol.procfs.sources import Source
 
 
@@ -42,6 +43,8 @@ class AnswerLabels:
         self._caller = caller
         self._started = False
         self._labels: dict[str, array[int]] = {}
+        self._placed: dict[str, dict[int, PhysicalRange]] = {}
+        """Of files whose pages were read where they lie: their ranges by their offsets."""
         self._known: dict[int, Provenance] = {}
 
     def start(self) -> None:
@@ -58,16 +61,34 @@ class AnswerLabels:
         labels = self._caller.labels(offset, size)
         self._labels.setdefault(source, array("Q")).frombytes(labels.tobytes())
 
+    def place(self, source: str, ranges: Iterable[PhysicalRange]) -> None:
+        """Keep where in memory these ranges of a file lie: nobody copied them."""
+        if self._started:
+            self._placed.setdefault(source, {}).update((item.offset, item) for item in ranges)
+
     def forget(self, source: str) -> None:
-        """A source is about to be read anew."""
+        """A source is about to be read anew; where its pages lie stays as it is."""
         self._labels.pop(source, None)
 
     def of(self, sources: Iterable[Source]) -> Provenance:
         """What these bytes were made from, together."""
         labels: set[int] = set()
+        placed: list[Provenance] = []
         for source in sources:
             labels.update(self._labels.get(source.path, array("Q"))[source.start : source.end])
-        return self._together(self._of_label(label) for label in labels)
+            placed += self._of_placed(source)
+        return self._together([*placed, *(self._of_label(label) for label in labels)])
+
+    def _of_placed(self, source: Source) -> Iterator[Provenance]:
+        """Where the bytes of a file lie, as far as they were read where they lie."""
+        for item in self._placed.get(source.path, {}).values():
+            start = max(source.start, item.offset)
+            end = item.offset + item.size
+            end = end if source.end is None else min(source.end, end)
+            if start < end:
+                paddr, size = item.paddr + start - item.offset, end - start
+                offset = self._caller.bridge.image.offset_of(paddr)
+                yield Provenance((), ((paddr, size),)) if offset is None else Provenance(((offset, size),))
 
     def pieces(
         self, path: str, first: int = 0, last: int | None = None

@@ -154,6 +154,7 @@ class FileReader:
                 begun = time.process_time()
                 try:
                     for piece in self._readable_pieces(file, offset, size):
+                        self._proxy.labels.place(file.path, piece.ranges)
                         yield piece
                         offset, begun = piece.end, time.process_time()
                     return

@@ -8,7 +8,7 @@ dropped in silence and no guess is shown as an answer.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.sources import Source
@@ -33,6 +33,19 @@ class Column(NamedTuple):
     """A phrase without a full stop."""
     left: bool | None = None
     """Aligned left; None: by its kind (str left, the others right)."""
+
+
+MomentKind: TypeAlias = Literal["created", "modified", "accessed", "changed"]
+"""What timelines tell apart: of a file its four times; everything else happens once, and is created then."""
+
+
+class Moment(NamedTuple):
+    """A column of times that belongs into a timeline. `event` is a phrase for what happened then, in which
+    `{COLUMN}` stands for the row's cell of that column."""
+
+    column: str
+    kind: MomentKind
+    event: str
 
 
 class Option(NamedTuple):
@@ -79,6 +92,10 @@ class Tool:
     """Arguments of a useful example, as typed after its name."""
     options: ClassVar[tuple[Option, ...]] = ()
     columns: ClassVar[tuple[Column, ...]]
+    moments: ClassVar[tuple[Moment, ...]] = ()
+    """Its columns of times that belong into a timeline; with the default options they must be there."""
+    moment_text: ClassVar[tuple[str, ...]] = ()
+    """Columns that say what a moment is about."""
     runs_kernel: ClassVar[bool] = True
     """Whether the answer is made by code of the guest's kernel; from others training has nothing to learn."""
     tree_column: ClassVar[str | None] = None

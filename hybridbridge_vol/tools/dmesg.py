@@ -10,7 +10,7 @@ from hybridbridge_vol.procfs.kernel_log import FACILITIES, LEVELS, Message, pars
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import attempt
-from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
+from hybridbridge_vol.toolkit.tool import Column, Moment, Option, Options, Row, Tool
 
 _READ_ALL = 3  # SYSLOG_ACTION_READ_ALL, include/linux/syslog.h
 _BUFFER_SIZE = 16 << 20
@@ -38,6 +38,8 @@ class Dmesg(Tool):
         Column("LEVEL", "str", "severity"),
         Column("MESSAGE", "str", "one line of the message"),
     )
+    moments = (Moment("WHEN", "created", "logged by {FACILITY}"),)
+    moment_text = ("MESSAGE",)
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
         for names, known in ((options["level"], LEVELS), (options["facility"], FACILITIES)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import fnmatch
 import stat
 from collections.abc import Iterator
@@ -14,8 +13,9 @@ from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.mounts import Mount
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Cell
+from hybridbridge_vol.toolkit.given_time import given_time
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
-from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
+from hybridbridge_vol.toolkit.tool import Column, Moment, Option, Options, Row, Tool
 from hybridbridge_vol.tools.file_system.accounts import GROUP, USER, Accounts
 from hybridbridge_vol.tools.file_system.mounts import Mounts
 from hybridbridge_vol.tools.file_system.unreached import every_file
@@ -76,6 +76,14 @@ class Files(Tool):
         Column("TARGET", "str", "where a symbolic link points; for a deleted file: where it can be read"),
     )
 
+    moments = (
+        Moment("MTIME", "modified", "content changed"),
+        Moment("ATIME", "accessed", "read"),
+        Moment("CTIME", "changed", "attributes changed"),
+        Moment("BTIME", "created", "made"),
+    )
+    moment_text = ("PATH",)
+
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
         mounts, accounts = Mounts.of(kernel.files), Accounts(kernel.files)
         selection = _Selection.of(mounts, options)
@@ -109,7 +117,12 @@ class _Selection(NamedTuple):
                 raise OptionError(
                     f"--mount {options['mount']}: nothing is mounted there; `mounts` lists what is"
                 )
-        return cls(options["path"], mount, _moment(options["changed-after"]), options["executable"])
+        return cls(
+            options["path"],
+            mount,
+            given_time("changed-after", options["changed-after"]),
+            options["executable"],
+        )
 
     def takes_path(self, path: str) -> bool:
         return self.pattern is None or fnmatch.fnmatchcase(path, self.pattern)
@@ -166,19 +179,6 @@ def _cached(kernel: GuestKernel, entry: Entry, kind: str | None) -> Cell:
         return kernel.files.cached_bytes(entry.path, size, kind in _STACKED)
     except UNREADABLE as error:
         return why(entry.path, error)
-
-
-def _moment(text: str | None) -> float | None:
-    """Seconds since the epoch; a time without a zone is UTC. OptionError."""
-    if text is None:
-        return None
-    try:
-        moment = datetime.datetime.fromisoformat(text)
-    except ValueError:
-        raise OptionError(
-            f"--changed-after: not a time: {text!r}; write 2026-11-23 or 2026-11-23T05:30Z"
-        ) from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
 
 
 TOOL = Files()

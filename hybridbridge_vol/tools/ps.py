@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.guest.kernel import GuestKernel
-from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
+from hybridbridge_vol.toolkit.tool import Column, Moment, Option, Options, Row, Tool
 from hybridbridge_vol.toolkit.tree import as_tree
 from hybridbridge_vol.tools.process.listing import PID, chosen
 from hybridbridge_vol.tools.process.machine import Machine
@@ -47,6 +47,8 @@ class Ps(Tool):
     )  # fmt: skip
     columns = tuple(field.column for field in _DEFAULT)
     tree_column = "CMD"
+    moments = (Moment("START", "created", "process started"),)
+    moment_text = ("PID", "PPID", "UID", "COMM", "CMD")
 
     def columns_for(self, options: Options) -> tuple[Column, ...]:
         return tuple(field.column for field in _fields(options))

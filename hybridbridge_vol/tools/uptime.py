@@ -9,7 +9,7 @@ from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.procfs.system import parse_loadavg, parse_uptime
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import attempt, parsed
-from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
+from hybridbridge_vol.toolkit.tool import Column, Moment, Option, Options, Row, Tool
 
 _UPTIME, _LOADAVG = "/proc/uptime", "/proc/loadavg"
 
@@ -35,6 +35,12 @@ class Uptime(Tool):
         Column("RUNNING", "int", "threads that were running or ready to run"),
         Column("THREADS", "int", "all threads"),
     )
+
+    moments = (
+        Moment("BOOTED", "created", "booted"),
+        Moment("NOW", "created", "captured"),
+    )
+    moment_text = ("LOAD1", "THREADS")
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
         now = attempt("clock_gettime", kernel.clocks.realtime)

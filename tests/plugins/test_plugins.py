@@ -38,6 +38,7 @@ FILES: dict[str, bytes | Exception] = {
     "/proc/modules": b"nf_nat 57344 2 a,b, Live 0xffffffffc0a31000 (OE)\n",
     "listdir /": b"etc\n",  # not this machine's whole disk
     "listdir /etc": b"hostname\npasswd\n",
+    f"/proc/{os.getpid()}/cgroup": b"0::/docker/" + b"a" * 64 + b"\n",
 }
 
 

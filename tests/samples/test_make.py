@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from samples import attack_guest, cache_key, compiler, guest_files, module_guest, pseudo_guest
+from samples import attack_guest, cache_key, compiler, guest_files, module_guest, people_guest, pseudo_guest
 from samples.make import SampleError, Spec, make_sample
 
 Keep = Callable[..., Path]
@@ -97,6 +97,7 @@ def test_every_file_of_the_guest_is_in_its_recipe() -> None:
         module_guest.recipe("all"),
         pseudo_guest.recipe(),
         attack_guest.recipe("all"),
+        people_guest.recipe(),
     ]
     programs = [program for recipe in recipes for _, program in recipe.programs]
     files = {path for program in programs for path in compiler.sources(program)}

@@ -52,8 +52,20 @@ SLOW_NETWORK = {
 }
 """The same of the other kernel generations."""
 
+PEOPLE = {
+    "5.10 people": Spec("5.10-cloud", light=True, people=True),
+    "6.1 people": Spec("6.1-cloud", light=True, people=True),
+    "6.12 people": Spec("6.12-cloud", light=True, people=True),
+    "7.x people": Spec("7-cloud", light=True, people=True),
+}
+"""Guests with accounts, logins, containers, and all that starts by itself (samples/people_guest.py)."""
+
 RICH = sorted(name for name, spec in GENERATIONS.items() if not spec.light)
 """Those whose image has the whole workload and the words of every native tool."""
+
+
+ALL = GENERATIONS | SERVERS | ALL_MODULES | NETWORK | SLOW_NETWORK | DISKS | PEOPLE
+"""Every guest that tests share, by its name."""
 
 
 def trust(store: Store, sample: Sample) -> None:
@@ -85,7 +97,7 @@ class Lab:
     def sample(self, name: str) -> Sample:
         """The image of one generation; its kernel is trusted from then on."""
         if name not in self.samples:
-            sample = make_sample((GENERATIONS | SERVERS | ALL_MODULES | NETWORK | SLOW_NETWORK | DISKS)[name])
+            sample = make_sample(ALL[name])
             self._sums[sample.dump] = sha256_of(sample.dump)
             self._trust(name, sample)
             self.samples[name] = sample

@@ -40,9 +40,20 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "hidden": ("KIND", "WHAT", "NAME", "SEEN", "MISSING"),
     "hooks": ("KIND", "WHAT", "FUNCTION", "SYMBOL", "MODULE", "VERDICT"),
     "credentials": ("PID", "PPID", "COMM", "UID", "EUID", "EFFECTIVE", "VERDICT"),
+    "users": ("KIND", "NAME", "UID", "HOME", "SHELL", "PASSWORD", "MARK", "FILE", "LINE"),
+    "logins": ("SOURCE", "KIND", "USER", "TTY", "HOST", "START", "MARK", "FILE", "OFFSET"),
+    "persistence": ("KIND", "WHEN", "RUNS", "USER", "STATE", "MTIME", "MARK", "FILE", "LINE"),
+    "containers": ("ENGINE", "ID", "NAME", "IMAGE_NAME", "PID", "COMMAND", "MARK"),
 }
 """The tools that the page mentions, and the columns that it reads of each."""
-TIMES = {("ps", "START"), ("dmesg", "WHEN"), ("uptime", "NOW"), ("uptime", "BOOTED")}
+TIMES = {
+    ("ps", "START"),
+    ("dmesg", "WHEN"),
+    ("uptime", "NOW"),
+    ("uptime", "BOOTED"),
+    ("logins", "START"),
+    ("persistence", "MTIME"),
+}
 """Columns that hold times."""
 MOST_ROWS = 100_000
 """Rows of one table that are read; the page says that the others were left out."""

@@ -91,6 +91,11 @@ def _is_wrong(row: Cells, usual: str) -> bool:
     return text(row, "VERDICT") not in (usual, "")
 
 
+def _marked(tool: str, *marks: str) -> Select:
+    """The rows of a tool that have one of these marks."""
+    return _where(tool, lambda row: any(mark in text(row, "MARK") for mark in marks))
+
+
 _CHECK = ("WHAT", "ADDRESS", "SYMBOL", "EXPECTED", "FOUND", "LEADS")
 _HIDDEN = ("KIND", "WHAT", "NAME", "SEEN", "MISSING")
 _PS = ("PID", "PPID", "UID", "STAT", "START", "COMM", "CMD")
@@ -105,6 +110,55 @@ _SELECTIONS = (
     Selection(rules.RIGHTS, COLUMNS["credentials"], _where("credentials", lambda row: _is_wrong(row, "ok"))),
     Selection(rules.POSES, (*_PS, "VSZ"), _where("ps", poses_as_thread)),
     Selection(rules.UNLINKED, ("PID", "COMMAND", "AS", "FILE", "BY"), _unlinked),
+    Selection(
+        rules.ROOT_ACCOUNTS,
+        COLUMNS["users"],
+        _where(
+            "users",
+            lambda row: (
+                row.get("KIND") == "account"
+                and any(mark in text(row, "MARK") for mark in ("uid 0", "no password", "same uid as"))
+            ),
+        ),
+    ),
+    Selection(
+        rules.STARTS,
+        COLUMNS["persistence"],
+        _marked(
+            "persistence",
+            "in a folder for temporary files",
+            "hidden name",
+            "hidden file",
+            "loaded into every program",
+            "sets what libraries are loaded",
+            "control characters",
+            "module of no package",
+        ),
+    ),
+    Selection(rules.LOGIN_RECORDS, COLUMNS["logins"], _where("logins", lambda row: text(row, "MARK") != "")),
+    Selection(
+        rules.STARTS_CHANGED,
+        COLUMNS["persistence"],
+        _marked(
+            "persistence",
+            "of no package",
+            "changed after its package",
+            "is writable for everybody",
+            "fetches, connects or decodes",
+        ),
+    ),
+    Selection(
+        rules.CONTAINERS,
+        COLUMNS["containers"],
+        _marked(
+            "containers",
+            "privileged",
+            "the host's root at",
+            "the engine's socket",
+            "the host's pid namespace",
+            "the host's mnt namespace",
+        ),
+    ),
     Selection(rules.TAINTED, (*_MODULE, "TAINTS"), _where("lsmod", lambda row: text(row, "TAINTS") != "")),
     Selection(rules.NOT_LIVE, _MODULE, _where("lsmod", lambda row: text(row, "STATE") not in ("Live", ""))),
     Selection(rules.ERRORS, _LOG, _where("dmesg", lambda row: text(row, "LEVEL") in ERROR_LEVELS)),

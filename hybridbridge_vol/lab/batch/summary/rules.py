@@ -169,6 +169,47 @@ INCOMPLETE = Rule(
     Weight.NOTE,
 )
 
+ROOT_ACCOUNTS = Rule(
+    "accounts",
+    "Account that becomes root, or needs no password",
+    "Rows of users: an account with uid 0 that is not root, one that needs no password, or one that has the "
+    "uid "
+    "of another.",
+    Weight.FIRST,
+    ("users",),
+)
+STARTS = Rule(
+    "starts",
+    "Starts by itself from an unusual place, or loads a library into others",
+    "Rows of persistence with one of these marks: in a folder for temporary files, hidden name, hidden file, "
+    "loaded into every program, sets what libraries are loaded, control characters, or module of no package.",
+    Weight.FIRST,
+    ("persistence",),
+)
+STARTS_CHANGED = Rule(
+    "starts-changed",
+    "What starts by itself and is not as its package brought it",
+    "Rows of persistence with one of these marks: of no package, changed after its package was installed, "
+    "file is writable for everybody, program is writable for everybody, fetches, connects or decodes.",
+    Weight.UNUSUAL,
+    ("persistence",),
+)
+LOGIN_RECORDS = Rule(
+    "login-records",
+    "Login records that were changed",
+    "Rows of logins: records that were zeroed, or that are older than the one before them.",
+    Weight.FIRST,
+    ("logins",),
+)
+CONTAINERS = Rule(
+    "containers",
+    "Container with power over its host",
+    "Rows of containers: privileged, with the host's root directory or the engine's socket mounted in it, "
+    "or in the host's pid or mnt namespace.",
+    Weight.UNUSUAL,
+    ("containers",),
+)
+
 _AMONG = (
     f"In at most one image, or one in {1 / SHARE:.0f}, of those compared ({{}}). The column IMAGES says in "
     "how many."
@@ -201,8 +242,8 @@ UPTIME = Rule(
 )
 
 RULES = (
-    CODE, HIDDEN, HOOKED, RIGHTS, POSES, UNLINKED, TAINTED, NOT_LIVE, ERRORS, FAILURES, REACHABLE, LOOPBACK,
-    ZOMBIES, INCOMPLETE, UNCHECKED,
+    CODE, HIDDEN, HOOKED, RIGHTS, POSES, UNLINKED, ROOT_ACCOUNTS, STARTS, LOGIN_RECORDS, STARTS_CHANGED,
+    CONTAINERS, TAINTED, NOT_LIVE, ERRORS, FAILURES, REACHABLE, LOOPBACK, ZOMBIES, INCOMPLETE, UNCHECKED,
 )  # fmt: skip
 """The rules about an image by itself, in the order of the page."""
 COMPARING_RULES = (RARE_PROCESS, RARE_THREAD, RARE_MODULE, RARE_TAINT, RARE_PORT, UPTIME)

@@ -94,6 +94,34 @@ def test_errors_in_the_log_and_tainted_modules_are_findings() -> None:
     assert [row["MODULE"] for row in found["notlive"]] == ["m"]
 
 
+def test_what_users_persistence_logins_and_containers_mark_are_findings() -> None:
+    users: list[dict[str, Any]] = [
+        {"KIND": "account", "NAME": "toor", "UID": 0, "MARK": "uid 0, same uid as root"},
+        {"KIND": "account", "NAME": "www", "UID": 33, "MARK": "unusual home"},
+        {"KIND": "sudo", "NAME": "%wheel", "MARK": "no password asked"},
+        {"KIND": "account", "NAME": "alice", "UID": 1000, "MARK": None},
+    ]
+    starts: list[dict[str, Any]] = [
+        {"KIND": "cron", "RUNS": "/tmp/.x", "MARK": "in a folder for temporary files, hidden name"},
+        {"KIND": "generator", "RUNS": "/usr/lib/x", "MARK": "of no package"},
+        {"KIND": "unit", "RUNS": "/usr/sbin/cron", "MARK": "newer than all packages"},
+        {"KIND": "unit", "RUNS": "/usr/sbin/sshd", "MARK": None},
+    ]
+    logins: list[dict[str, Any]] = [
+        {"KIND": "empty", "MARK": "zeroed record"},
+        {"KIND": "login", "USER": "a", "MARK": None},
+    ]
+    containers = [
+        {"NAME": "web", "MARK": "privileged, the host's root at /host"},
+        {"NAME": "db", "MARK": "the host's ipc namespace"},
+    ]
+    found = held(facts(users=users, persistence=starts, logins=logins, containers=containers))
+    assert found == {
+        "accounts": [users[0]], "starts": [starts[0]], "starts-changed": [starts[1]],
+        "login-records": [logins[0]], "containers": [containers[0]],
+    }  # fmt: skip
+
+
 def test_parts_that_could_not_be_checked_are_not_called_different() -> None:
     hook, lacking = {"WHAT": "syscall", "SYMBOL": "__x64_sys_kill"}, {"WHAT": "missing", "SYMBOL": "rk"}
     assert {name: rows for name, rows in held(facts(check=[hook, lacking])).items()} == {

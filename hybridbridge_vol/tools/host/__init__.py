@@ -1,0 +1,1 @@
+"""What the guest's own configuration and records say, of files that memory may hold in part."""
