@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from itertools import chain, islice
 from keyword import iskeyword
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeAlias, cast
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
@@ -47,6 +47,8 @@ TYPES: dict[Kind, type] = {
     "time": datetime.datetime,
     "duration": str,
 }
+TreeRow: TypeAlias = tuple[int, tuple[object, ...]]
+"""Depth and values."""
 LOCATION = "automagic.LayerStacker.single_location"
 """The configuration value in which Volatility's command line puts the image's URL."""
 
@@ -127,8 +129,8 @@ class ToolPlugin:
             from hybridbridge_vol.toolkit.provenance import with_provenance
 
             tool = with_provenance(tool)
-        columns = tool.columns_for(options)
-        rows = self._rows(tool, columns, options)
+        answer = self._answer(tool, options)
+        columns, rows = cast("tuple[Column, ...]", next(answer)), cast("Iterator[TreeRow]", answer)
         # an error before the first row is raised here, before a renderer has written the head of a table
         first = list(islice(rows, 1))
         titles = [(title_of(column), TYPES[column.kind]) for column in columns]
@@ -140,11 +142,13 @@ class ToolPlugin:
             return tuple(value or ())
         return option.default if value is None else value
 
-    def _rows(
-        self, tool: Tool, columns: tuple[Column, ...], options: Options
-    ) -> Iterator[tuple[int, tuple[object, ...]]]:
+    def _answer(self, tool: Tool, options: Options) -> Iterator[tuple[Column, ...] | TreeRow]:
+        """The columns, and then the rows: the session is closed after the last of them."""
         log = logging.getLogger(type(self).__module__)
         with self._opened(slow=tool is not self.tool) as session:
+            tool = tool.answering(session, options)
+            columns = tool.columns_for(options)
+            yield columns
             for row in tool.rows(session, options):
                 for reason in dict.fromkeys(read_errors(columns, row).values()):
                     log.warning("%s", printable(f"unreadable: {reason}"))

@@ -110,6 +110,10 @@ class Tool:
         elsewhere."""
         return True
 
+    def answering(self, kernel: GuestKernel, options: Options) -> Tool:
+        """The tool that answers: this one, or, where columns follow from the answer, one that has it."""
+        return self
+
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
         """The answer, row by row. Raises OSError and CallRolledBack only where no row at all can be made."""
         raise NotImplementedError

@@ -13,6 +13,7 @@ from generations import Lab
 
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.native.exec_tool import TOOL
+from hybridbridge_vol.toolkit.cells import Unavailable
 
 IMAGE = "6.12"
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,6 +31,36 @@ def test_lines_streams_and_status(lab: Lab) -> None:
 def test_a_command_that_is_none_is_reported(lab: Lab, command: str) -> None:
     with pytest.raises(OptionError):
         list(TOOL.rows(lab.session(IMAGE), {"command": command, "tools": None, "seconds": None}))
+
+
+def test_what_a_known_program_prints_has_a_column_for_each_field(lab: Lab) -> None:
+    pytest.importorskip("jc")
+    options = {"command": "df -k /proc /no/such", "tools": None, "seconds": 60, "typed": True}
+    session = lab.session(IMAGE)
+    tool = TOOL.answering(session, options)
+    columns = [(column.name, column.kind) for column in tool.columns_for(options)]
+    assert {("filesystem", "str"), ("1k_blocks", "int"), ("mounted_on", "str")} <= set(columns)
+    first, *said = [row.cells for row in tool.rows(session, options)]
+    assert dict(zip((name for name, _kind in columns), first, strict=True))["mounted_on"] == "/proc"
+    assert {cells[0] for cells in said} == {
+        Unavailable("df: /no/such: No such file or directory"), Unavailable("exit status 1"),
+    }  # fmt: skip
+
+
+def test_output_that_the_parser_cannot_read_is_shown_as_lines(lab: Lab) -> None:
+    pytest.importorskip("jc")
+    options = {"command": "uptime --version", "tools": None, "seconds": 60, "typed": True}
+    session = lab.session(IMAGE)
+    tool = TOOL.answering(session, options)
+    rows = [row.cells for row in tool.rows(session, options)]
+    assert rows[0][:2] == (1, "stdout") and isinstance(rows[-1][2], Unavailable)
+
+
+def test_a_program_without_a_parser_is_reported_before_it_runs(lab: Lab) -> None:
+    pytest.importorskip("jc")
+    options = {"command": "tac /etc/passwd", "tools": None, "seconds": None, "typed": True}
+    with pytest.raises(OptionError, match="tac: jc has no parser"):
+        TOOL.answering(lab.session(IMAGE), options)
 
 
 def test_volatility_runs_a_program(lab: Lab) -> None:
