@@ -25,7 +25,7 @@ from typing import Any
 
 from hybridbridge_vol.errors import HybridBridgeError
 from hybridbridge_vol.kernel_file.packages import read_vmlinuz
-from samples import guest_files, module_guest, pseudo_guest, qemu
+from samples import filters_guest, guest_files, module_guest, pseudo_guest, qemu
 from samples.apt import AptError, cache_folder
 from samples.kernels import fetch
 from samples.lime import system_ram, write_lime
@@ -79,6 +79,7 @@ class Spec:
     modules: str = ""
     routes: int = 0
     pseudo: bool = False
+    filters: bool = False
 
     def recipe(self) -> guest_files.Recipe:
         """What is put into the guest."""
@@ -86,6 +87,8 @@ class Spec:
             return module_guest.recipe(self.modules)
         if self.pseudo:
             return pseudo_guest.recipe()
+        if self.filters:
+            return filters_guest.recipe()
         return guest_files.recipe(self.seed, self.light, self.processes, self.memory, self.disks, self.routes)
 
     def command_line(self) -> str:
@@ -104,7 +107,7 @@ class Spec:
             self.accel: self.accel != "tcg", "elf": self.format == "elf", "memory": self.memory,
             f"{self.nodes}nodes": self.nodes > 1, "disks": self.disks,
             f"{self.modules}-modules": self.modules, f"{self.routes}routes": self.routes,
-            "pseudo": self.pseudo,
+            "pseudo": self.pseudo, "filters": self.filters,
         }  # fmt: skip
         return "-".join([
             kernel, f"{self.ram >> 20}M", f"{self.cpus}cpu", "light" if self.light else "rich",

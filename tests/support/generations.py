@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from disks import DISKS
+from filters import FILTERS
 
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.trust.store import Store
@@ -85,7 +86,8 @@ class Lab:
     def sample(self, name: str) -> Sample:
         """The image of one generation; its kernel is trusted from then on."""
         if name not in self.samples:
-            sample = make_sample((GENERATIONS | SERVERS | ALL_MODULES | NETWORK | SLOW_NETWORK | DISKS)[name])
+            specs = GENERATIONS | SERVERS | ALL_MODULES | NETWORK | SLOW_NETWORK | DISKS | FILTERS
+            sample = make_sample(specs[name])
             self._sums[sample.dump] = sha256_of(sample.dump)
             self._trust(name, sample)
             self.samples[name] = sample
