@@ -25,6 +25,9 @@ MOST_LINES, WIDEST = 14, 150
 SECONDS = 300
 SAMPLE = Spec("6.1-cloud", seed=12, cpus=2)
 """The image that the tests share too."""
+FILTERS = Spec("6.1-cloud", light=True, filters=True)
+"""That of tools for which the other has nothing to show."""
+ON_FILTERS = ("bpf", "conntrack", "nft", "tc", "wireguard", "xfrm", "xtables")
 
 
 def record(name: str, image: Path, store: Path) -> str:
@@ -53,9 +56,9 @@ def trimmed(output: str) -> str:
 
 
 @contextlib.contextmanager
-def sample() -> Iterator[tuple[Path, Path]]:
-    """The sample image of the pages, made if it is missing, and a store that trusts its kernel."""
-    made = make_sample(SAMPLE)
+def sample(spec: Spec = SAMPLE) -> Iterator[tuple[Path, Path]]:
+    """A sample image of the pages, made if it is missing, and a store that trusts its kernel."""
+    made = make_sample(spec)
     with tempfile.TemporaryDirectory() as folder:
         enroll(Store(Path(folder)), made.kernel_package)
         yield made.dump, Path(folder)
@@ -68,10 +71,11 @@ def main() -> int:
     args = parser.parse_args()
     EXAMPLES.mkdir(parents=True, exist_ok=True)
     failed = False
-    with sample() as (image, store):
+    with sample() as (image, store), sample(FILTERS) as (filtered, filtered_store):
         for name in args.tools:
+            where = (filtered, filtered_store) if name in ON_FILTERS else (image, store)
             try:
-                (EXAMPLES / f"{name}.txt").write_text(record(name, image, store))
+                (EXAMPLES / f"{name}.txt").write_text(record(name, *where))
             except subprocess.CalledProcessError as error:
                 print(f"{name}: {error.stderr.strip() or error}", file=sys.stderr)
                 failed = True

@@ -24,6 +24,7 @@ LAYERS = (
     ("bridge",),
     ("procfs",),
     ("netlink",),
+    ("bpf", "xtables"),
     ("guest",),
     ("toolkit",),
     ("check",),

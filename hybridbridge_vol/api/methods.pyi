@@ -20,6 +20,43 @@ class Arp(Record):
     mask: str | None
     iface: str | None
 
+class Bpf(Record):
+    id: int | None
+    type: str | None
+    name: str | None
+    tag: str | None
+    attached: str | None
+    marks: str | None
+    loaded: datetime.datetime | None
+    uid: int | None
+    gpl: str | None
+    maps: str | None
+    btf: int | None
+    xlated: int | None
+    jited: int | None
+    memlock: int | None
+    address: int | None
+    runs: int | None
+    owners: str | None
+    pinned: str | None
+    key: int | str | None
+    value: int | str | None
+    max: int | None
+    flags: int | None
+    frozen: str | None
+    programs: str | None
+    prog: int | None
+    progname: str | None
+    attach: str | None
+    where: str | None
+    size: int | None
+    kernel: str | None
+    map: int | None
+    typed: str | None
+    index_: int | None
+    code: str | None
+    text: str | None
+
 class Cat(Record):
     line: int | None
     text: str | None
@@ -33,6 +70,33 @@ class Check(Record):
     expected: str | None
     found: str | None
     leads: str | None
+
+class Conntrack(Record):
+    l3: str | None
+    proto: str | None
+    timeout: int | None
+    state: str | None
+    source: str | None
+    destination: str | None
+    packets: int | None
+    bytes: int | None
+    reply_source: str | None
+    reply_destination: str | None
+    reply_packets: int | None
+    reply_bytes: int | None
+    flags: str | None
+    mark: int | None
+    zone: int | None
+    helper: str | None
+    begun: datetime.datetime | None
+    use: int | None
+    id: int | None
+    more: str | None
+    mask_source: str | None
+    mask_destination: str | None
+    master_source: str | None
+    master_destination: str | None
+    class_: int | None
 
 class Dir(Record):
     mode: str | None
@@ -354,6 +418,16 @@ class Netstat(Record):
     value: int | None
     group: str | None
 
+class Nft(Record):
+    family: str | None
+    table: str | None
+    kind: str | None
+    name: str | None
+    handle: int | None
+    packets: int | None
+    bytes: int | None
+    text: str | None
+
 class Pidstat(Record):
     uid: int | None
     pid: int | None
@@ -538,9 +612,30 @@ class Vmstat(Record):
     cur: int | None
     sec: int | None
 
+class Xtables(Record):
+    family: str | None
+    table: str | None
+    chain: str | None
+    number: int | None
+    packets: int | None
+    bytes: int | None
+    rule: str | None
+    text: str | None
+
 class ToolMethods:
     def arp(self, *, interface: str | None = ..., all: bool = ..., numeric: bool = ...) -> Table[Arp]:
         """IPv4 neighbours and their hardware addresses, as `arp -n` shows them."""
+
+    def bpf(
+        self,
+        *,
+        maps: bool = ...,
+        links: bool = ...,
+        btf: bool = ...,
+        map: int | Iterable[int] = ...,
+        prog: int | Iterable[int] = ...,
+    ) -> Table[Bpf]:
+        """eBPF programs, maps and their contents, links, types, owners, attach points, translated code."""
 
     def cat(
         self, path: str | Iterable[str], *, offset: int | None = ..., length: int | None = ...
@@ -549,6 +644,9 @@ class ToolMethods:
 
     def check(self) -> Table[Check]:
         """Kernel code, constants and tables of functions that differ from the trusted kernel's."""
+
+    def conntrack(self, *, expect: bool = ..., inet: bool = ..., inet6: bool = ...) -> Table[Conntrack]:
+        """Tracked connections with both directions, translation, state and counters; expectations."""
 
     def dir(self, path: str) -> Table[Dir]:
         """List a directory of the guest, as `ls -l` does."""
@@ -699,6 +797,11 @@ class ToolMethods:
     ) -> Table[Netstat]:
         """Sockets, routes, interfaces and protocol statistics, as netstat shows them."""
 
+    def nft(
+        self, *, ruleset: bool = ..., family: str | Iterable[str] = ..., table: str | Iterable[str] = ...
+    ) -> Table[Nft]:
+        """The ruleset of nftables: tables, chains, rules with counters, sets and their elements, objects."""
+
     def pidstat(
         self,
         *,
@@ -779,4 +882,9 @@ class ToolMethods:
         wide: bool = ...,
     ) -> Table[Vmstat]:
         """Processes, memory, swapping, disks and CPUs: averages since boot."""
+
+    def xtables(
+        self, *, save: bool = ..., table: str | Iterable[str] = ..., inet: bool = ..., inet6: bool = ...
+    ) -> Table[Xtables]:
+        """The legacy tables of iptables and ip6tables with counters, as iptables-save prints them."""
     def session(self) -> GuestKernel: ...

@@ -13,8 +13,10 @@ from hybridbridge_vol.toolkit.tool import Tool
 
 NAMES = (
     "arp",
+    "bpf",
     "cat",
     "check",
+    "conntrack",
     "dir",
     "dmesg",
     "environ",
@@ -35,6 +37,7 @@ NAMES = (
     "mpstat",
     "namespaces",
     "netstat",
+    "nft",
     "pidstat",
     "ps",
     "route",
@@ -43,6 +46,7 @@ NAMES = (
     "uname",
     "uptime",
     "vmstat",
+    "xtables",
 )
 
 
