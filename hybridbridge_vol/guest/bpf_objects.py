@@ -10,7 +10,6 @@ import contextlib
 import errno
 import os
 import struct
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from hybridbridge_vol.bpf.objects import (
@@ -49,6 +48,8 @@ MOST_ELEMENTS = 1 << 20
 """Of a map that are read."""
 _LARGEST = BUFFER_SIZE - (64 << 10)
 _MOST_NAMES = 4096
+_OLD_BTF_INFO = 16
+"""Bytes of struct bpf_btf_info before 5.11, which has no name."""
 _MOST_IDS = 1024
 _FILE_SIZE, _INODE_SIZE = 256, 1024
 """Bytes of struct file and struct inode in which pointers are looked for."""
@@ -147,41 +148,49 @@ class SnapshotBpf:
         """See `guest.kernel.BpfObjects`. The inode of such a file points to the object (kernel/bpf/inode.c,
         `bpf_mkobj_ops`): the field is the first that does."""
         known = self._vaddrs(objects)
-        found = {path: self._places(path, known) for path in paths} if known else {}
+        if not known:
+            return {}
+        inode_at = self._files.of_the_kernel.inode_offset()
+        found = {path: self._places(path, inode_at, known) for path in paths}
         field = min((offset for places in found.values() for offset in places), default=None)
         return {path: places[field] for path, places in found.items() if field in places}
 
-    def _places(self, path: str, known: Mapping[int, tuple[str, int]]) -> dict[int, tuple[str, int]]:
+    def _places(
+        self, path: str, inode_at: int, known: Mapping[int, tuple[str, int]]
+    ) -> dict[int, tuple[str, int]]:
         """Where the inode of a file points to known objects: by the offset in it."""
-        machine = self._proxy.bridge.machine
         try:
             with self._files.open_path(path) as file:
-                pointers = self._snapshot_words(file.number)
-        except (OSError, CallRolledBack):
+                inode = self._words(file.number)[inode_at // 8]
+        except (OSError, CallRolledBack, IndexError):
             return {}
-        inner = (read_words(machine, pointer, _INODE_SIZE) for pointer in pointers)
-        return {
-            8 * index: known[word] for words in inner for index, word in enumerate(words) if word in known
-        }
+        if not self._is_object(inode):
+            return {}
+        words = read_words(self._proxy.bridge.machine, inode, _INODE_SIZE)
+        return {8 * index: known[word] for index, word in enumerate(words) if word in known}
 
     def _vaddrs(self, objects: Iterable[tuple[str, int]]) -> dict[int, tuple[str, int]]:
-        """The kernel's objects by their virtual addresses. The file of a descriptor points to its object, and
-        to the inode and dentry that all such files share: an address that only one object's file has is the
-        object's."""
-        found: dict[tuple[str, int], set[int]] = {}
+        """The kernel's objects by their virtual addresses. The file of a descriptor points to its object: the
+        first field that leads to another object of the snapshot's for each of them."""
+        found: dict[tuple[str, int], list[int]] = {}
         for kind, number in (*objects, *((BTF, each) for each in self.ids(BTF)[:1])):
             with contextlib.suppress(OSError, CallRolledBack), self._opened(kind, number) as fd:
-                found[kind, number] = self._snapshot_words(fd)
-        shared = Counter(word for words in found.values() for word in words)
-        own = {thing: [word for word in words if shared[word] == 1] for thing, words in found.items()}
-        return {words[0]: thing for thing, words in own.items() if len(words) == 1}
+                found[kind, number] = self._words(fd)
+        for words in zip(*found.values(), strict=False):
+            if len(set(words)) == len(words) and all(map(self._is_object, words)):
+                return dict(zip(words, found, strict=True))
+        return {}
 
-    def _snapshot_words(self, fd: int) -> set[int]:
-        """The pointers of a struct file that lead to objects of the snapshot's."""
+    def _is_object(self, word: int) -> bool:
+        """Whether a word may be a pointer to an object of the snapshot's."""
+        bridge = self._proxy.bridge
+        return bridge.may_be_snapshot(word) and not bridge.in_twin(word)
+
+    def _words(self, fd: int) -> list[int]:
+        """The beginning of the struct file of a descriptor of the proxy task's."""
         bridge = self._proxy.bridge
         file = self._proxy.caller.call(bridge.home("fget_raw"), fd, label="fget_raw") & U64
-        words = read_words(bridge.machine, file, _FILE_SIZE)
-        return {word for word in words if bridge.may_be_snapshot(word) and not bridge.in_twin(word)}
+        return read_words(bridge.machine, file, _FILE_SIZE)
 
     # --- parts of an answer -------------------------------------------------------------------------------
 
@@ -209,7 +218,13 @@ class SnapshotBpf:
         data_at = _LARGE_AT + _MOST_NAMES
         name = self._proxy.caller.put(bytes(_MOST_NAMES), _LARGE_AT)
         data = self._proxy.caller.put(bytes(size), data_at) if size else 0
-        self._info(source, fd, BTF, struct.pack("<QIIQII", data, size, 0, name, _MOST_NAMES, 0))
+        request = struct.pack("<QIIQII", data, size, 0, name, _MOST_NAMES, 0)
+        try:
+            self._info(source, fd, BTF, request)
+        except OSError as error:
+            if error.errno != errno.E2BIG:
+                raise
+            self._info(source, fd, BTF, request[:_OLD_BTF_INFO])
         arrays["name"] = self._proxy.caller.get(_LARGE_AT, _MOST_NAMES).split(b"\0")[0]
         arrays["data"] = self._proxy.caller.get(data_at, size)
 

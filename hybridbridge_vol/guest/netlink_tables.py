@@ -21,6 +21,7 @@ class SnapshotNetlink:
         if request.needs and not self._proxy.bridge.space.modules.is_listed(request.needs):
             return b""
         for module in request.modules:
-            self._modules.need(module)
+            if self._proxy.bridge.space.modules.has_file(module):  # else it is built in, or missing
+                self._modules.need(module)
         dumps = self._dumps.setdefault(request.protocol, NetlinkDumps(self._proxy, request.protocol))
         return dumps.dump(request.source, request.kind, request.body, net_of)

@@ -42,10 +42,13 @@ NAMES = (
     "ps",
     "route",
     "ss",
+    "tc",
     "tinyps",
     "uname",
     "uptime",
     "vmstat",
+    "wireguard",
+    "xfrm",
     "xtables",
 )
 

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -326,6 +327,9 @@ static void network(const char *cgroup, int interface)
 
 int main(int count, char **words)
 {
+	struct rlimit all = { RLIM_INFINITY, RLIM_INFINITY };
+
+	setrlimit(RLIMIT_MEMLOCK, &all); /* before 5.11 maps and programs are charged to it */
 	if (count < 4 || !(report = fopen(words[1], "w")))
 		return 1;
 	setvbuf(report, NULL, _IOLBF, 0);
