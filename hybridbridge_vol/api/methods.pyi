@@ -556,6 +556,25 @@ class Ss(Record):
     cwnd: int | None
     ssthresh: int | None
 
+class Tc(Record):
+    iface: str | None
+    object: str | None
+    kind: str | None
+    handle: str | None
+    parent: str | None
+    prio: int | None
+    protocol: str | None
+    chain: int | None
+    options: str | None
+    bytes: int | None
+    packets: int | None
+    drops: int | None
+    overlimits: int | None
+    requeues: int | None
+    backlog: int | None
+    qlen: int | None
+    more: str | None
+
 class Tinyps(Record):
     pid: int | None
     name: str | None
@@ -611,6 +630,46 @@ class Vmstat(Record):
     w_ms: int | None
     cur: int | None
     sec: int | None
+
+class Wireguard(Record):
+    iface: str | None
+    public: str | None
+    private: str | None
+    port: int | None
+    fwmark: int | None
+    preshared: str | None
+    endpoint: str | None
+    allowed: str | None
+    handshake: datetime.datetime | None
+    received: int | None
+    sent: int | None
+    keepalive: int | None
+
+class Xfrm(Record):
+    source: str | None
+    destination: str | None
+    proto: str | None
+    spi: int | None
+    reqid: int | None
+    mode: str | None
+    algorithms: str | None
+    flags: str | None
+    replay: int | None
+    encap: str | None
+    selector: str | None
+    mark: str | None
+    if_id: int | None
+    limits: str | None
+    bytes: int | None
+    packets: int | None
+    added: datetime.datetime | None
+    used: datetime.datetime | None
+    more: str | None
+    dir: str | None
+    action: str | None
+    priority: int | None
+    index_: int | None
+    templates: str | None
 
 class Xtables(Record):
     family: str | None
@@ -862,6 +921,16 @@ class ToolMethods:
     ) -> Table[Ss]:
         """Sockets of all kinds with states, timers, queues and owners, as ss shows them."""
 
+    def tc(
+        self,
+        *,
+        disciplines: bool = ...,
+        classes: bool = ...,
+        filters: bool = ...,
+        interface: str | Iterable[str] = ...,
+    ) -> Table[Tc]:
+        """Queueing disciplines, classes and filters of traffic with their actions, as tc shows them."""
+
     def tinyps(self) -> Table[Tinyps]:
         """Id and name of each process."""
 
@@ -882,6 +951,12 @@ class ToolMethods:
         wide: bool = ...,
     ) -> Table[Vmstat]:
         """Processes, memory, swapping, disks and CPUs: averages since boot."""
+
+    def wireguard(self, *, secrets: bool = ...) -> Table[Wireguard]:
+        """WireGuard interfaces and peers: keys, endpoints, allowed addresses, last handshakes."""
+
+    def xfrm(self, *, policy: bool = ..., secrets: bool = ...) -> Table[Xfrm]:
+        """Security associations and policies of IPsec, as `ip xfrm` shows them."""
 
     def xtables(
         self, *, save: bool = ..., table: str | Iterable[str] = ..., inet: bool = ..., inet6: bool = ...

@@ -95,7 +95,7 @@ class Policy(NamedTuple):
     direction: str
     action: str
     priority: int
-    index: int
+    number: int
     flags: int
     is_sub: bool
     templates: tuple[str, ...]

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 
 from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.netlink.attribute_text import Names
 from hybridbridge_vol.netlink.traffic import CLSACT_EGRESS, CLSACT_INGRESS, INGRESS, ROOT, Traffic
 from hybridbridge_vol.netlink.traffic_options import handle_text, options_text
 from hybridbridge_vol.toolkit.cells import Cell
@@ -60,34 +61,45 @@ class Tc(Tool):
     )
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
-        names = names_by_index(kernel)
+        known = names_by_index(kernel)
+
+        def name(ifindex: int) -> str:
+            return known.get(ifindex, f"if{ifindex}")
+
         tables = TrafficTables(kernel)
-        chosen = [name for name in ("disciplines", "classes", "filters") if options[name]]
-        makers = {"disciplines": ("qdisc", lambda: tables.disciplines), "classes": ("class", tables.classes),
-                  "filters": ("filter", tables.filters)}  # fmt: skip
-        for which in chosen or makers:
-            word, make = makers[which]
-            for one, source in make():
-                iface = names.get(one.ifindex, f"if{one.ifindex}")
-                if not options["interface"] or iface in options["interface"]:
-                    yield _row(iface, word, (one, source), lambda index: names.get(index, f"if{index}"))
+        chosen = [which for which in _OBJECTS if options[which]]
+        for which in chosen or _OBJECTS:
+            for one, source in _found(tables, which):
+                if not options["interface"] or name(one.ifindex) in options["interface"]:
+                    yield Row(_cells(_OBJECTS[which], one, name), sources=(source,))
         yield from (Row((gap,) * len(self.columns)) for gap in dict.fromkeys(tables.gaps))
 
 
-def _row(iface: str, word: str, found: Found, names: object) -> Row:
-    one, source = found
+_OBJECTS = {"disciplines": "qdisc", "classes": "class", "filters": "filter"}
+"""What tc calls them, by the options."""
+
+
+def _found(tables: TrafficTables, which: str) -> list[Found]:
+    if which == "disciplines":
+        return tables.disciplines
+    return tables.classes() if which == "classes" else tables.filters()
+
+
+def _cells(word: str, one: Traffic, name: Names) -> tuple[Cell, ...]:
     is_filter = word == "filter"
-    counted = one.statistics
-    cells: tuple[Cell, ...] = (
-        iface, word, one.kind, f"{one.handle:#x}" if is_filter else handle_text(one.handle),
+    more = "; ".join(f"attribute {kind}: {data.hex() or '(empty)'}" for kind, data in one.rest) or None
+    counted: tuple[int | None, ...] = (None,) * 7
+    if one.statistics is not None:
+        its = one.statistics
+        counted = (
+            its.bytes, its.packets, its.drops, its.overlimits, its.requeues, its.backlog, its.queued,
+        )  # fmt: skip
+    return (
+        name(one.ifindex), word, one.kind, f"{one.handle:#x}" if is_filter else handle_text(one.handle),
         _PARENTS.get(one.parent) or handle_text(one.parent), one.info >> 16 if is_filter else None,
-        _protocol(one) if is_filter else None, one.chain, options_text(one.kind, one.options, names) or None,  # type: ignore[arg-type]
-        *((counted.bytes, counted.packets, counted.drops, counted.overlimits, counted.requeues,
-        counted.backlog,
-           counted.queued) if counted else (None,) * 7),
-        "; ".join(f"attribute {kind}: {data.hex() or '(empty)'}" for kind, data in one.rest) or None,
+        _protocol(one) if is_filter else None, one.chain, options_text(one.kind, one.options, name) or None,
+        *counted, more,
     )  # fmt: skip
-    return Row(cells, sources=(source,))
 
 
 def _protocol(one: Traffic) -> str:

@@ -139,7 +139,7 @@ def _state_cells(one: State, secrets: bool) -> tuple[Cell, ...]:
 def _policy_cells(one: Policy) -> tuple[Cell, ...]:
     flags = names_of(one.flags, _POLICY_FLAGS) + ["sub"] * one.is_sub
     return (
-        one.selector, one.direction, one.action, one.priority, one.index, " ".join(flags) or None,
+        one.selector, one.direction, one.action, one.priority, one.number, " ".join(flags) or None,
         "; ".join(one.templates) or None, _mark(one.mark), one.interface, *_common(one, []),
     )  # fmt: skip
 

@@ -81,7 +81,20 @@ def test_any_match_and_target_become_text(
 ) -> None:
     zero = bytes(4 if family == xt.PF_INET else 16)
     entry = Entry(
-        0, *[zero] * 4, "", "", 0, 0, 0, (Part(match, revision, data),), Part(target, revision, data), 0, 0
+        0,
+        zero,
+        zero,
+        zero,
+        zero,
+        "",
+        "",
+        0,
+        0,
+        0,
+        (Part(match, revision, data),),
+        Part(target, revision, data),
+        0,
+        0,
     )
     text = rule_text(entry, family, {})
     assert f"-m {match}" in text or (match, "-m state" in text) == ("conntrack", True)
@@ -90,6 +103,19 @@ def test_any_match_and_target_become_text(
 def test_what_is_not_known_stays_in_the_text() -> None:
     zero = bytes(4)
     entry = Entry(
-        0, *[zero] * 4, "", "", 6, 0, 0, (Part("novel", 2, b"\1\2"),), Part("NOVEL", 0, b"\3"), 0, 0
+        0,
+        zero,
+        zero,
+        zero,
+        zero,
+        "",
+        "",
+        6,
+        0,
+        0,
+        (Part("novel", 2, b"\1\2"),),
+        Part("NOVEL", 0, b"\3"),
+        0,
+        0,
     )
     assert rule_text(entry, xt.PF_INET, {}) == "-p tcp -m novel [revision 2: 0102] -j NOVEL [revision 0: 03]"
