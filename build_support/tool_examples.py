@@ -28,8 +28,13 @@ SAMPLE = Spec("6.1-cloud", seed=12, cpus=2)
 """The image that the tests share too."""
 PEOPLE = Spec("6.1-cloud", light=True, people=True)
 """The same with accounts, logins, containers, and all that starts by itself."""
-OF_PEOPLE = ("containers", "logins", "persistence", "timeline", "users")
-"""The tools that are shown on it."""
+FILTERS = Spec("6.1-cloud", light=True, filters=True)
+"""The same with packet filters, tunnels and eBPF programs."""
+ELSEWHERE = {
+    **dict.fromkeys(("containers", "logins", "persistence", "timeline", "users"), PEOPLE),
+    **dict.fromkeys(("bpf", "conntrack", "nft", "tc", "wireguard", "xfrm", "xtables"), FILTERS),
+}
+"""The tools for which the first has nothing to show."""
 
 
 def record(name: str, image: Path, store: Path) -> str:
@@ -62,7 +67,7 @@ def trimmed(output: str) -> str:
 @contextlib.contextmanager
 def samples(names: Iterable[str]) -> Iterator[tuple[dict[str, Path], Path]]:
     """The image of the page of each tool, made if it is missing, and a store that trusts their kernel."""
-    specs = {name: PEOPLE if name in OF_PEOPLE else SAMPLE for name in names}
+    specs = {name: ELSEWHERE.get(name, SAMPLE) for name in names}
     made = {spec: make_sample(spec) for spec in set(specs.values())}
     with tempfile.TemporaryDirectory() as folder:
         enroll(Store(Path(folder)), next(iter(made.values())).kernel_package)

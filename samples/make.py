@@ -25,7 +25,15 @@ from typing import Any
 
 from hybridbridge_vol.errors import HybridBridgeError
 from hybridbridge_vol.kernel_file.packages import read_vmlinuz
-from samples import attack_guest, guest_files, module_guest, people_guest, pseudo_guest, qemu
+from samples import (
+    attack_guest,
+    filters_guest,
+    guest_files,
+    module_guest,
+    people_guest,
+    pseudo_guest,
+    qemu,
+)
 from samples.apt import AptError, cache_folder
 from samples.kernels import fetch
 from samples.lime import system_ram, write_lime
@@ -60,7 +68,8 @@ class Spec:
     of every kind. With `modules`, one of `samples.module_guest.SETS`, the guest loads these modules instead
     of doing the workload; with `pseudo` it mounts pseudo file systems instead; with `attacks`,
     one of `samples.attack_guest.SETS`, a rootkit of ours is loaded, or not; with `people` it has accounts,
-    logins, containers, and all that starts by itself. The seed governs the workload; KASLR draws anew for
+    logins, containers, and all that starts by itself; with `filters` packet filters, tunnels and eBPF
+    programs. The seed governs the workload; KASLR draws anew for
     every image.
     """
 
@@ -83,6 +92,7 @@ class Spec:
     pseudo: bool = False
     attacks: str = ""
     people: bool = False
+    filters: bool = False
 
     def recipe(self) -> guest_files.Recipe:
         """What is put into the guest."""
@@ -94,6 +104,8 @@ class Spec:
             return attack_guest.recipe(self.attacks)
         if self.people:
             return people_guest.recipe()
+        if self.filters:
+            return filters_guest.recipe()
         return guest_files.recipe(self.seed, self.light, self.processes, self.memory, self.disks, self.routes)
 
     def command_line(self) -> str:
@@ -113,6 +125,7 @@ class Spec:
             f"{self.nodes}nodes": self.nodes > 1, "disks": self.disks,
             f"{self.modules}-modules": self.modules, f"{self.routes}routes": self.routes,
             "pseudo": self.pseudo, f"{self.attacks}-attacks": self.attacks, "people": self.people,
+            "filters": self.filters,
         }  # fmt: skip
         return "-".join([
             kernel, f"{self.ram >> 20}M", f"{self.cpus}cpu", "light" if self.light else "rich",

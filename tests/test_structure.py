@@ -25,6 +25,7 @@ LAYERS = (
     ("bridge",),
     ("procfs",),
     ("netlink",),
+    ("bpf", "xtables"),
     ("guest",),
     ("toolkit",),
     ("check",),

@@ -20,6 +20,43 @@ class Arp(Record):
     mask: str | None
     iface: str | None
 
+class Bpf(Record):
+    id: int | None
+    type: str | None
+    name: str | None
+    tag: str | None
+    attached: str | None
+    marks: str | None
+    loaded: datetime.datetime | None
+    uid: int | None
+    gpl: str | None
+    maps: str | None
+    btf: int | None
+    xlated: int | None
+    jited: int | None
+    memlock: int | None
+    address: int | None
+    runs: int | None
+    owners: str | None
+    pinned: str | None
+    key: int | str | None
+    value: int | str | None
+    max: int | None
+    flags: int | None
+    frozen: str | None
+    programs: str | None
+    prog: int | None
+    progname: str | None
+    attach: str | None
+    where: str | None
+    size: int | None
+    kernel: str | None
+    map: int | None
+    typed: str | None
+    index_: int | None
+    code: str | None
+    text: str | None
+
 class Cat(Record):
     line: int | None
     text: str | None
@@ -33,6 +70,33 @@ class Check(Record):
     expected: str | None
     found: str | None
     leads: str | None
+
+class Conntrack(Record):
+    l3: str | None
+    proto: str | None
+    timeout: int | None
+    state: str | None
+    source: str | None
+    destination: str | None
+    packets: int | None
+    bytes: int | None
+    reply_source: str | None
+    reply_destination: str | None
+    reply_packets: int | None
+    reply_bytes: int | None
+    flags: str | None
+    mark: int | None
+    zone: int | None
+    helper: str | None
+    begun: datetime.datetime | None
+    use: int | None
+    id: int | None
+    more: str | None
+    mask_source: str | None
+    mask_destination: str | None
+    master_source: str | None
+    master_destination: str | None
+    class_: int | None
 
 class Containers(Record):
     engine: str | None
@@ -418,6 +482,16 @@ class Netstat(Record):
     value: int | None
     group: str | None
 
+class Nft(Record):
+    family: str | None
+    table: str | None
+    kind: str | None
+    name: str | None
+    handle: int | None
+    packets: int | None
+    bytes: int | None
+    text: str | None
+
 class Persistence(Record):
     kind: str | None
     when: str | None
@@ -563,6 +637,25 @@ class Ss(Record):
     tcp: str | None
     memory: str | None
 
+class Tc(Record):
+    iface: str | None
+    object: str | None
+    kind: str | None
+    handle: str | None
+    parent: str | None
+    prio: int | None
+    protocol: str | None
+    chain: int | None
+    options: str | None
+    bytes: int | None
+    packets: int | None
+    drops: int | None
+    overlimits: int | None
+    requeues: int | None
+    backlog: int | None
+    qlen: int | None
+    more: str | None
+
 class Timeline(Record):
     time: datetime.datetime | None
     macb: str | None
@@ -655,9 +748,70 @@ class Vmstat(Record):
     cur: int | None
     sec: int | None
 
+class Wireguard(Record):
+    iface: str | None
+    public: str | None
+    private: str | None
+    port: int | None
+    fwmark: int | None
+    preshared: str | None
+    endpoint: str | None
+    allowed: str | None
+    handshake: datetime.datetime | None
+    received: int | None
+    sent: int | None
+    keepalive: int | None
+
+class Xfrm(Record):
+    source: str | None
+    destination: str | None
+    proto: str | None
+    spi: int | None
+    reqid: int | None
+    mode: str | None
+    algorithms: str | None
+    flags: str | None
+    replay: int | None
+    encap: str | None
+    selector: str | None
+    mark: str | None
+    if_id: int | None
+    limits: str | None
+    bytes: int | None
+    packets: int | None
+    added: datetime.datetime | None
+    used: datetime.datetime | None
+    more: str | None
+    dir: str | None
+    action: str | None
+    priority: int | None
+    index_: int | None
+    templates: str | None
+
+class Xtables(Record):
+    family: str | None
+    table: str | None
+    chain: str | None
+    number: int | None
+    packets: int | None
+    bytes: int | None
+    rule: str | None
+    text: str | None
+
 class ToolMethods:
     def arp(self, *, interface: str | None = ..., all: bool = ..., numeric: bool = ...) -> Table[Arp]:
         """IPv4 neighbours and their hardware addresses, as `arp -n` shows them."""
+
+    def bpf(
+        self,
+        *,
+        maps: bool = ...,
+        links: bool = ...,
+        btf: bool = ...,
+        map: int | Iterable[int] = ...,
+        prog: int | Iterable[int] = ...,
+    ) -> Table[Bpf]:
+        """eBPF programs, maps and their contents, links, types, owners, attach points, translated code."""
 
     def cat(
         self, path: str | Iterable[str], *, offset: int | None = ..., length: int | None = ...
@@ -666,6 +820,9 @@ class ToolMethods:
 
     def check(self) -> Table[Check]:
         """Kernel code, constants and tables of functions that differ from the trusted kernel's."""
+
+    def conntrack(self, *, expect: bool = ..., inet: bool = ..., inet6: bool = ...) -> Table[Conntrack]:
+        """Tracked connections with both directions, translation, state and counters; expectations."""
 
     def containers(
         self, *, engine: str | None = ..., id: str | None = ..., processes: bool = ...
@@ -832,6 +989,11 @@ class ToolMethods:
     ) -> Table[Netstat]:
         """Sockets, routes, interfaces and protocol statistics, as netstat shows them."""
 
+    def nft(
+        self, *, ruleset: bool = ..., family: str | Iterable[str] = ..., table: str | Iterable[str] = ...
+    ) -> Table[Nft]:
+        """The ruleset of nftables: tables, chains, rules with counters, sets and their elements, objects."""
+
     def persistence(
         self, *, kind: str | Iterable[str] = ..., marked: bool = ..., path: str | None = ...
     ) -> Table[Persistence]:
@@ -898,6 +1060,16 @@ class ToolMethods:
     ) -> Table[Ss]:
         """Sockets of all kinds with states, timers, queues and owners, as ss shows them."""
 
+    def tc(
+        self,
+        *,
+        disciplines: bool = ...,
+        classes: bool = ...,
+        filters: bool = ...,
+        interface: str | Iterable[str] = ...,
+    ) -> Table[Tc]:
+        """Queueing disciplines, classes and filters of traffic with their actions, as tc shows them."""
+
     def timeline(
         self,
         *,
@@ -938,4 +1110,15 @@ class ToolMethods:
         wide: bool = ...,
     ) -> Table[Vmstat]:
         """Processes, memory, swapping, disks and CPUs: averages since boot."""
+
+    def wireguard(self, *, secrets: bool = ...) -> Table[Wireguard]:
+        """WireGuard interfaces and peers: keys, endpoints, allowed addresses, last handshakes."""
+
+    def xfrm(self, *, policy: bool = ..., secrets: bool = ...) -> Table[Xfrm]:
+        """Security associations and policies of IPsec, as `ip xfrm` shows them."""
+
+    def xtables(
+        self, *, save: bool = ..., table: str | Iterable[str] = ..., inet: bool = ..., inet6: bool = ...
+    ) -> Table[Xtables]:
+        """The legacy tables of iptables and ip6tables with counters, as iptables-save prints them."""
     def session(self) -> GuestKernel: ...

@@ -3,6 +3,7 @@ tracefs as it had them, the rest from its file systems."""
 
 from __future__ import annotations
 
+import errno
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -81,6 +82,14 @@ class GuestFiles:
         """Open a regular file for reading. OSError with the guest's errno, CallRolledBack."""
         routed = self._route(path)
         return self._kernel_files.open(path) if routed is None else self._root_files.open(*routed)
+
+    def open_path(self, path: str) -> OpenFile:
+        """A file of the guest's own file systems as O_PATH opens it: nothing of it is asked. OSError, with
+        EOPNOTSUPP for a file of /proc or /sys; CallRolledBack."""
+        routed = self._route(path)
+        if routed is None:
+            raise OSError(errno.EOPNOTSUPP, "a file that the kernel makes up", path)
+        return self._root_files.open(*routed, _O_PATH)
 
     def read(self, path: str) -> bytes:
         """See `guest.kernel.Files`. IncompleteFile, with what there is, if memory does not hold all of it."""

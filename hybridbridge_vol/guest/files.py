@@ -89,6 +89,10 @@ class SnapshotFiles:
         """See `guest.kernel.Files`. Without effect under taint and while a file is open."""
         self._prefetch.ask(questions)
 
+    def inode_offset(self) -> int:
+        """See `OpenDescriptors`."""
+        return self._open_descriptors.inode_offset()
+
     def descriptors(self, wanted: Iterable[tuple[int, int]]) -> dict[tuple[int, int], OpenDescriptor]:
         """See `guest.kernel.Files`. Empty under taint and while a file is open, as for `expect`."""
         return self._open_descriptors.descriptors(wanted) if self._may_ask_together else {}

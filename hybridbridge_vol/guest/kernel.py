@@ -19,6 +19,8 @@ from hybridbridge_vol.guest.file_attributes import FileAttributes
 from hybridbridge_vol.guest.file_content import Piece
 from hybridbridge_vol.guest.file_extents import Extent
 from hybridbridge_vol.guest.values import (
+    BpfEvent,
+    BpfInfo,
     HeldSocket,
     OpenDescriptor,
     Question,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from hybridbridge_vol.bridge.attachment import Bridge
     from hybridbridge_vol.bridge.objects.inode_cache import BrokenList, CachedInode
     from hybridbridge_vol.guest.answer_labels import AnswerLabels
+    from hybridbridge_vol.netlink.requests import NetlinkRequest
     from hybridbridge_vol.netlink.sock_diag import Table
 
 P = TypeVar("P")
@@ -256,6 +259,45 @@ class SocketTables(Protocol):
         kernel made for itself: no process ever had them. OSError if that cannot be said."""
 
 
+class Netlink(Protocol):
+    """Any netlink protocol of the guest's kernel."""
+
+    def dump(self, request: NetlinkRequest, net_of: int | None = None) -> bytes:
+        """The answer to a request for all of a kind, in the network namespace of the process `net_of`, by
+        default the session's: the kernel's messages, one after the other. EndlessFile; OSError with the
+        kernel's errno, or with ENOENT if a module that would answer is neither loaded nor to be had."""
+
+
+class PacketTables(Protocol):
+    """The tables of iptables, ip6tables and arptables (the legacy ones), by getsockopt(2)."""
+
+    def option(self, family: int, name: int, content: bytes, size: int, net_of: int | None = None) -> bytes:
+        """The answer of a socket option of the filters of a protocol family (PF_INET, PF_INET6), of at most
+        `size` bytes; `content` is the beginning of what the caller hands over. OSError."""
+
+
+class BpfObjects(Protocol):
+    """The kernel's eBPF programs, maps, links and types, by bpf(2)."""
+
+    def ids(self, kind: str) -> list[int]:
+        """The ids of all "prog", "map", "link" or "btf", rising. OSError."""
+
+    def info(self, kind: str, number: int) -> BpfInfo:
+        """What the kernel says of one. OSError."""
+
+    def elements(self, number: int) -> Iterator[tuple[bytes, bytes | OSError]]:
+        """Keys of a map and their values, or why there is none. OSError, also where the list does not end."""
+
+    def event(self, pid: int, fd: int) -> BpfEvent:
+        """The program that a process's perf event runs. OSError, with ENOENT if it runs none."""
+
+    def of_cgroup(self, path: str, attach_type: int) -> list[int]:
+        """Ids of the programs attached to a control group in one way (enum bpf_attach_type). OSError."""
+
+    def pins(self, paths: Iterable[str], objects: Iterable[tuple[str, int]]) -> dict[str, tuple[str, int]]:
+        """Which of the objects (kind and id) is at each of these paths of a bpf file system, if any."""
+
+
 class Workers(Protocol):
     """Several processors at one question."""
 
@@ -287,6 +329,12 @@ class GuestKernel(Protocol):
     def routes(self) -> RouteTables: ...
     @property
     def sockets(self) -> SocketTables: ...
+    @property
+    def netlink(self) -> Netlink: ...
+    @property
+    def packet_tables(self) -> PacketTables: ...
+    @property
+    def bpf(self) -> BpfObjects: ...
     @property
     def workers(self) -> Workers: ...
 

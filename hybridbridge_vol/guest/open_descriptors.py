@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -170,6 +171,13 @@ class OpenDescriptors:
     def _functions(self, take: str) -> Functions:
         names = ("find_task_by_vpid", take, "file_path", "__x64_sys_newfstat")
         return Functions(*map(self._proxy.bridge.snapshot, names))
+
+    def inode_offset(self) -> int:
+        """Where a struct file points to its inode, in bytes. OSError if that cannot be told."""
+        try:
+            return self._known()[0].inode
+        except _UNKNOWN as error:
+            raise OSError(errno.EOPNOTSUPP, f"struct file has an unknown form: {error}") from None
 
     def _known(self) -> tuple[FileFields, OwnDescriptor]:
         if self._own is None or self._generation != self._proxy.caller.generation:

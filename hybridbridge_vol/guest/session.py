@@ -51,6 +51,10 @@ from hybridbridge_vol.trust.store import Store
 from hybridbridge_vol.units import Progress
 
 if TYPE_CHECKING:
+    from hybridbridge_vol.guest.added_modules import AddedModules
+    from hybridbridge_vol.guest.bpf_objects import SnapshotBpf
+    from hybridbridge_vol.guest.netlink_tables import SnapshotNetlink
+    from hybridbridge_vol.guest.packet_tables import SnapshotPacketTables
     from hybridbridge_vol.guest.route_tables import SnapshotRouteTables
     from hybridbridge_vol.guest.socket_tables import SnapshotSocketTables
 
@@ -131,7 +135,34 @@ class Session:
         """The sockets that sock_diag lists, and the state of single ones."""
         from hybridbridge_vol.guest.socket_tables import SnapshotSocketTables  # as above
 
-        return SnapshotSocketTables(self.proxy, self.files)
+        return SnapshotSocketTables(self.proxy, self.files, self._added_modules)
+
+    @cached_property
+    def _added_modules(self) -> AddedModules:
+        from hybridbridge_vol.guest.added_modules import AddedModules  # as above
+
+        return AddedModules(self.proxy)
+
+    @cached_property
+    def netlink(self) -> SnapshotNetlink:
+        """Any netlink protocol."""
+        from hybridbridge_vol.guest.netlink_tables import SnapshotNetlink  # as above
+
+        return SnapshotNetlink(self.proxy, self._added_modules)
+
+    @cached_property
+    def packet_tables(self) -> SnapshotPacketTables:
+        """The tables of iptables."""
+        from hybridbridge_vol.guest.packet_tables import SnapshotPacketTables  # as above
+
+        return SnapshotPacketTables(self.proxy)
+
+    @cached_property
+    def bpf(self) -> SnapshotBpf:
+        """eBPF programs, maps, links and types."""
+        from hybridbridge_vol.guest.bpf_objects import SnapshotBpf  # as above
+
+        return SnapshotBpf(self.proxy, self.files)
 
     def close(self) -> None:
         """Keep what was proven, and let everything go."""

@@ -13,6 +13,7 @@ import os
 from hybridbridge_vol.bridge.objects.kernel_sockets import are_kernels
 from hybridbridge_vol.bridge.objects.netlink_socket import open_netlink_socket
 from hybridbridge_vol.errors import AttachError, CallRolledBack
+from hybridbridge_vol.guest.added_modules import AddedModules
 from hybridbridge_vol.guest.held_sockets import HeldSockets
 from hybridbridge_vol.guest.kernel import Files
 from hybridbridge_vol.guest.netlink_dumps import NetlinkDumps
@@ -34,19 +35,18 @@ _NETLINK_SOCK_DIAG = 4  # include/uapi/linux/netlink.h
 class SnapshotSocketTables:
     """Implements `guest.kernel.SocketTables`."""
 
-    def __init__(self, proxy: ProxyCalls, files: Files) -> None:
+    def __init__(self, proxy: ProxyCalls, files: Files, modules: AddedModules) -> None:
         self._proxy = proxy
         self._files = files
+        self._modules = modules
         self._dumps = NetlinkDumps(proxy, _NETLINK_SOCK_DIAG)
-        self._failed: dict[str, OSError | CallRolledBack] = {}
-        self._there: set[str] = set()
 
     def dump(self, table: Table, net_of: int | None = None) -> bytes:
         """All sockets of a table: the kernel's messages, one after the other. See `guest.kernel`."""
         if not self._may_exist(table):
             return b""
         for module in table.diag_modules:
-            self._need(module)
+            self._modules.need(module)
         return self._dumps.dump(table.source(net_of), SOCK_DIAG_BY_FAMILY, table.request, net_of)
 
     def need(self, family: int, protocol: int) -> None:
@@ -59,10 +59,10 @@ class SnapshotSocketTables:
         for module in dict.fromkeys(
             module for table in tables if self._may_exist(table) for module in table.diag_modules
         ):
-            if module not in self._there and module not in self._failed:
+            if not self._modules.is_settled(module):
                 self._proxy.caller.roll_back()
                 with contextlib.suppress(OSError, CallRolledBack):
-                    self._need(module)
+                    self._modules.need(module)
 
     def held(self, pid: int, fd: int) -> HeldSocket:
         """See `guest.kernel.SocketTables`."""
@@ -98,27 +98,3 @@ class SnapshotSocketTables:
         if not int.from_bytes(bridge.virtual_memory.read_padded(registered, 8), "little"):
             return False
         return not table.needs_module or bridge.space.modules.is_listed(table.needs_module)
-
-    def _need(self, name: str) -> None:
-        """Add a module if it is not there yet. OSError or CallRolledBack if that fails, each time."""
-        if name in self._failed:
-            raise self._failed[name]
-        if name in self._there or self._proxy.bridge.space.modules.is_listed(name):
-            return
-        try:
-            self._add(name)
-        except (OSError, CallRolledBack) as error:
-            self._failed[name] = error
-            raise
-        self._there.add(name)
-        self._proxy.caller.mark()
-
-    def _add(self, name: str) -> None:
-        added = self._proxy.bridge.space.modules.add(name)
-        if isinstance(added, str):
-            raise OSError(errno.ENOENT, added, "sock_diag")
-        answer = 0
-        if added.init_vaddr is not None:
-            answer = self._proxy.caller.call(added.init_vaddr, label=f"init_module {name}")
-        if answer not in (0, -errno.EBUSY):  # busy: a module that is on no list has registered itself
-            raise OSError(-answer, os.strerror(-answer), name)

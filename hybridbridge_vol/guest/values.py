@@ -138,6 +138,27 @@ class Registers(NamedTuple):
         return self.sets[0].content
 
 
+class BpfInfo(NamedTuple):
+    """What bpf(2) says of an object: `data` is its struct bpf_*_info, `arrays` what that points to by name
+    (`code`, `maps`, `functions`; `name`, `data`; `where`), `fdinfo` what /proc/PID/fdinfo says of its
+    descriptors."""
+
+    data: bytes
+    arrays: dict[str, bytes]
+    fdinfo: bytes
+
+
+class BpfEvent(NamedTuple):
+    """The program that a perf event runs (BPF_TASK_FD_QUERY): its id, `kind` (enum bpf_task_fd_type), the
+    name of what it is attached to, `offset` and `vaddr` in that."""
+
+    program: int
+    kind: int
+    name: bytes
+    offset: int
+    vaddr: int
+
+
 class EndlessFile(OSError):
     """A file that does not end: a window on memory, or a cyclic list. `partial` is what was read of it."""
 

@@ -13,8 +13,10 @@ from hybridbridge_vol.toolkit.tool import Tool
 
 NAMES = (
     "arp",
+    "bpf",
     "cat",
     "check",
+    "conntrack",
     "containers",
     "credentials",
     "dir",
@@ -39,11 +41,13 @@ NAMES = (
     "mpstat",
     "namespaces",
     "netstat",
+    "nft",
     "persistence",
     "pidstat",
     "ps",
     "route",
     "ss",
+    "tc",
     "timeline",
     "tinyps",
     "trace",
@@ -51,6 +55,9 @@ NAMES = (
     "uptime",
     "users",
     "vmstat",
+    "wireguard",
+    "xfrm",
+    "xtables",
 )
 
 

@@ -23,6 +23,8 @@ from hybridbridge_vol import tools
 from hybridbridge_vol.check import integrity
 from hybridbridge_vol.check.difference import Difference
 from hybridbridge_vol.errors import CallRolledBack, KernelNotStored
+from hybridbridge_vol.netlink import traffic, xfrm
+from hybridbridge_vol.netlink.nftables import messages as nft
 from hybridbridge_vol.volatility_plugin import title_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,11 +36,26 @@ GIVEN: dict[str, dict[str, Any]] = {
     "memdump": {"pid": os.getppid()},
     "ps": {"pid": [1, os.getpid()]},
 }
+
+
+def message(kind: int, body: bytes) -> bytes:
+    """A netlink message, which is the whole answer to a request."""
+    header = (16 + len(body)).to_bytes(4, "little") + kind.to_bytes(2, "little") + bytes(10)
+    return header + body
+
+
 FILES: dict[str, bytes | Exception] = {
     "/proc/modules": b"nf_nat 57344 2 a,b, Live 0xffffffffc0a31000 (OE)\n",
     "listdir /": b"etc\n",  # not this machine's whole disk
     "listdir /etc": b"hostname\npasswd\n",
     f"/proc/{os.getpid()}/cgroup": b"0::/docker/" + b"a" * 64 + b"\n",
+    # what this machine may have nothing of
+    "netlink nf_tables tables": message(nft.NEWTABLE, bytes([2, 0, 0, 0, 8, 0, 1, 0]) + b"nat\0"),
+    "netlink xfrm state": message(xfrm.NEWSA, bytes(224)),
+    "netlink rtnetlink 38 0 0x0": message(traffic.NEWQDISC, bytes(20)),
+    "/proc/net/ip_tables_names": b"filter\n",
+    "/sys/class/net/lo/uevent": b"DEVTYPE=wireguard\n",
+    "netlink genetlink families": OSError("generic netlink is not asked here"),
 }
 
 

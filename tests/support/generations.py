@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from disks import DISKS
+from filters import FILTERS
 
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.trust.store import Store
@@ -64,7 +65,7 @@ RICH = sorted(name for name, spec in GENERATIONS.items() if not spec.light)
 """Those whose image has the whole workload and the words of every native tool."""
 
 
-ALL = GENERATIONS | SERVERS | ALL_MODULES | NETWORK | SLOW_NETWORK | DISKS | PEOPLE
+ALL = GENERATIONS | SERVERS | ALL_MODULES | NETWORK | SLOW_NETWORK | DISKS | FILTERS | PEOPLE
 """Every guest that tests share, by its name."""
 
 

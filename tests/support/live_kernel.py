@@ -17,6 +17,8 @@ from live_files import Answering, Answers, LiveFiles
 from hybridbridge_vol.bridge.objects.inode_cache import BrokenList, CachedInode
 from hybridbridge_vol.errors import AttachError, CallRolledBack
 from hybridbridge_vol.guest.values import (
+    BpfEvent,
+    BpfInfo,
     HeldSocket,
     Registers,
     Running,
@@ -25,6 +27,7 @@ from hybridbridge_vol.guest.values import (
     Uname,
 )
 from hybridbridge_vol.netlink.messages import dump_request, is_last
+from hybridbridge_vol.netlink.requests import NetlinkRequest
 from hybridbridge_vol.netlink.sock_diag import SOCK_DIAG_BY_FAMILY, Table
 
 P = TypeVar("P")
@@ -173,6 +176,50 @@ class LiveSockets(Answering):
         raise OSError(errno.EOPNOTSUPP, "not to be had from outside of the kernel")
 
 
+class LiveNetlink(Answering):
+    """Any netlink protocol of this machine; `answers` by "netlink SOURCE"."""
+
+    def dump(self, request: NetlinkRequest, net_of: int | None = None) -> bytes:
+        content = self.replaced("netlink", request.source)
+        if content is not None:
+            return bytes(content)
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, request.protocol) as link:
+            link.send(dump_request(request.kind, request.body))
+            parts: list[bytes] = []
+            while not parts or not is_last(parts[-1]):
+                parts.append(link.recv(1 << 20))
+            return b"".join(parts)
+
+
+class LivePacketTables:
+    """This machine's tables are not its tests' affair."""
+
+    def option(self, family: int, name: int, content: bytes, size: int, net_of: int | None = None) -> bytes:
+        raise OSError(errno.ENOPROTOOPT, "not asked of this machine")
+
+
+class LiveBpf:
+    """This machine's programs are not its tests' affair."""
+
+    def ids(self, kind: str) -> list[int]:
+        raise OSError(errno.EPERM, "not asked of this machine")
+
+    def info(self, kind: str, number: int) -> BpfInfo:
+        raise OSError(errno.EPERM, "not asked of this machine")
+
+    def elements(self, number: int) -> Iterator[tuple[bytes, bytes | OSError]]:
+        raise OSError(errno.EPERM, "not asked of this machine")
+
+    def event(self, pid: int, fd: int) -> BpfEvent:
+        raise OSError(errno.ENOENT, "not asked of this machine")
+
+    def of_cgroup(self, path: str, attach_type: int) -> list[int]:
+        raise OSError(errno.EPERM, "not asked of this machine")
+
+    def pins(self, paths: Iterable[str], objects: Iterable[tuple[str, int]]) -> dict[str, tuple[str, int]]:
+        return {}
+
+
 class OneWorker:
     """Answers one part after the other, in this process."""
 
@@ -204,6 +251,9 @@ class LiveKernel:
         self.addresses = LiveAddresses()
         self.routes = LiveRoutes(answers or {})
         self.sockets = LiveSockets(answers or {})
+        self.netlink = LiveNetlink(answers or {})
+        self.packet_tables = LivePacketTables()
+        self.bpf = LiveBpf()
         self.workers = OneWorker()
         self.opened: tuple[Any, Any] | None = None
 

@@ -1,0 +1,49 @@
+"""Modules that the snapshot had not loaded and that are needed for an answer: added once, and registered.
+
+See `bridge.modules.added_module` for how.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from hybridbridge_vol.errors import CallRolledBack
+from hybridbridge_vol.guest.proxy_calls import ProxyCalls
+
+
+class AddedModules:
+    """The modules that are there, by their names."""
+
+    def __init__(self, proxy: ProxyCalls) -> None:
+        self._proxy = proxy
+        self._failed: dict[str, OSError | CallRolledBack] = {}
+        self._there: set[str] = set()
+
+    def is_settled(self, name: str) -> bool:
+        """Whether a module was added before, or could not be."""
+        return name in self._there or name in self._failed
+
+    def need(self, name: str) -> None:
+        """Add a module if it is not there yet. OSError or CallRolledBack if that fails, each time."""
+        if name in self._failed:
+            raise self._failed[name]
+        if name in self._there or self._proxy.bridge.space.modules.is_listed(name):
+            return
+        try:
+            self._add(name)
+        except (OSError, CallRolledBack) as error:
+            self._failed[name] = error
+            raise
+        self._there.add(name)
+        self._proxy.caller.mark()
+
+    def _add(self, name: str) -> None:
+        added = self._proxy.bridge.space.modules.add(name)
+        if isinstance(added, str):
+            raise OSError(errno.ENOENT, added, "module")
+        answer = 0
+        if added.init_vaddr is not None:
+            answer = self._proxy.caller.call(added.init_vaddr, label=f"init_module {name}")
+        if answer not in (0, -errno.EBUSY):  # busy: a module that is on no list has registered itself
+            raise OSError(-answer, os.strerror(-answer), name)

@@ -1,0 +1,336 @@
+"""The snapshot's eBPF programs, maps, links and types, by bpf(2) on the twin side (kernel/bpf/syscall.c).
+
+Each object is opened by its id as a descriptor of the proxy task's, asked, and closed again. A reference is
+taken on copy-on-write pages; no program is run, and no map is changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+
+from hybridbridge_vol.bpf.objects import (
+    BTF,
+    INFO_SIZES,
+    LINK,
+    MAP,
+    PROG,
+    PROGRAM_COUNTS_TO_CLEAR,
+    PROGRAM_KSYMS,
+    PROGRAM_MAP_IDS,
+    PROGRAM_XLATED,
+    Map,
+    link_buffer,
+    parse_link,
+    parse_map,
+)
+from hybridbridge_vol.bridge.objects.words import read_words
+from hybridbridge_vol.errors import BootError, CallRolledBack
+from hybridbridge_vol.guest.all_files import GuestFiles
+from hybridbridge_vol.guest.proxy_calls import AT_FDCWD, BUFFER_AT, BUFFER_SIZE, ProxyCalls
+from hybridbridge_vol.guest.values import BpfEvent, BpfInfo
+from hybridbridge_vol.units import U64
+
+_LOOKUP, _NEXT_KEY, _GET_INFO, _PROG_QUERY, _TASK_QUERY = 1, 4, 15, 16, 20
+_NEXT_ID = {PROG: 11, MAP: 12, LINK: 31, BTF: 23}
+_BY_ID = {PROG: 13, MAP: 14, LINK: 30, BTF: 19}
+"""Commands of bpf(2): include/uapi/linux/bpf.h, enum bpf_cmd."""
+_ATTR_SIZE = 128
+_INFO_AT, _KEY_AT, _NEXT_AT, _SEQ_AT = (BUFFER_AT + offset for offset in (512, 4096, 8192, 12288))
+_LARGE_AT = BUFFER_AT + (64 << 10)
+"""Behind the attributes, which stand at the beginning of the buffer."""
+_MOST_OBJECTS = 1 << 16
+"""Of a kind; real machines have some hundred."""
+MOST_ELEMENTS = 1 << 20
+"""Of a map that are read."""
+_LARGEST = BUFFER_SIZE - (64 << 10)
+_MOST_NAMES = 4096
+_OLD_BTF_INFO = 16
+"""Bytes of struct bpf_btf_info before 5.11, which has no name."""
+_MOST_IDS = 1024
+_FILE_SIZE, _INODE_SIZE = 256, 1024
+"""Bytes of struct file and struct inode in which pointers are looked for."""
+_FDINFO = {PROG: "bpf_prog_show_fdinfo", MAP: "bpf_map_show_fdinfo", LINK: "bpf_link_show_fdinfo"}
+_FDINFO_SIZE = 4096
+
+
+class SnapshotBpf:
+    """Implements `guest.kernel.BpfObjects`."""
+
+    def __init__(self, proxy: ProxyCalls, files: GuestFiles) -> None:
+        self._proxy = proxy
+        self._files = files
+
+    def ids(self, kind: str) -> list[int]:
+        """See `guest.kernel.BpfObjects`."""
+        found: list[int] = []
+        number = 0
+        while len(found) < _MOST_OBJECTS:
+            try:
+                answer = self._command(_NEXT_ID[kind], struct.pack("<I", number))
+            except OSError as error:
+                if error.errno == errno.ENOENT:
+                    break
+                raise
+            (following,) = struct.unpack_from("<I", answer, 4)
+            if following <= number:
+                raise OSError(errno.EIO, "the ids do not rise", f"bpf {kind}")
+            number = following
+            found.append(number)
+        return found
+
+    def info(self, kind: str, number: int) -> BpfInfo:
+        """See `guest.kernel.BpfObjects`."""
+        source = f"bpf {kind} {number}"
+        with self._opened(kind, number) as fd:
+            first = self._info(source, fd, kind, bytes(INFO_SIZES[kind]))
+            arrays: dict[str, bytes] = {}
+            if kind == PROG:
+                self._of_program(source, fd, first, arrays)
+            elif kind == BTF:
+                self._of_btf(source, fd, first, arrays)
+            elif kind == LINK:
+                self._of_link(source, fd, first, arrays)
+            return BpfInfo(first, arrays, self._fdinfo(kind, fd))
+
+    def elements(self, number: int) -> Iterator[tuple[bytes, bytes | OSError]]:
+        """See `guest.kernel.BpfObjects`."""
+        found = parse_map(self.info(MAP, number).data)
+        size = self._value_size(found)
+        if max(found.key_size, size) > _LARGEST or found.key_size > _NEXT_AT - _KEY_AT:
+            raise OSError(errno.EFBIG, "its elements are larger than the buffer", f"bpf map {number}")
+        if not found.key_size:
+            raise OSError(
+                errno.EOPNOTSUPP, "a map without keys is not listed by the kernel", f"bpf map {number}"
+            )
+        key: bytes | None = None
+        fd = self._open(MAP, number)
+        generation = self._proxy.caller.generation
+        for _element in range(min(found.max_entries + 1, MOST_ELEMENTS)):
+            if generation != self._proxy.caller.generation:
+                fd, generation = self._open(MAP, number), self._proxy.caller.generation
+            key = self._next_key(fd, found.key_size, key)
+            if key is None:
+                break
+            yield key, self._lookup(fd, key, size)
+        else:
+            raise OSError(errno.ELOOP, "it has more elements than it may have", f"bpf map {number}")
+        with contextlib.suppress(CallRolledBack):
+            self._proxy.raw("close", fd)
+
+    def event(self, pid: int, fd: int) -> BpfEvent:
+        """See `guest.kernel.BpfObjects`."""
+        name = self._proxy.caller.put(bytes(_MOST_NAMES), _LARGE_AT)
+        request = struct.pack("<IIIIQ", pid, fd, 0, _MOST_NAMES, name)
+        answer = self._command(_TASK_QUERY, request)
+        program, kind, offset, address = struct.unpack_from("<IIQQ", answer, 24)
+        text = self._proxy.caller.get(_LARGE_AT, _MOST_NAMES).split(b"\0")[0]
+        return BpfEvent(program, kind, text, offset, address)
+
+    def of_cgroup(self, path: str, attach_type: int) -> list[int]:
+        """See `guest.kernel.BpfObjects`."""
+        fd = self._proxy.checked(
+            path, "openat", AT_FDCWD, self._proxy.put_path(path), os.O_RDONLY | os.O_DIRECTORY, 0
+        )
+        try:
+            ids = self._proxy.caller.put(bytes(4 * _MOST_IDS), _LARGE_AT)
+            answer = self._command(_PROG_QUERY, struct.pack("<IIIIQI", fd, attach_type, 0, 0, ids, _MOST_IDS))
+            count = min(struct.unpack_from("<I", answer, 24)[0], _MOST_IDS)
+            return list(struct.unpack(f"<{count}I", self._proxy.caller.get(_LARGE_AT, 4 * count)))
+        finally:
+            with contextlib.suppress(CallRolledBack):
+                self._proxy.raw("close", fd)
+
+    def pins(self, paths: Iterable[str], objects: Iterable[tuple[str, int]]) -> dict[str, tuple[str, int]]:
+        """See `guest.kernel.BpfObjects`. The inode of such a file points to the object (kernel/bpf/inode.c,
+        `bpf_mkobj_ops`): the field is the first that does."""
+        known = self._vaddrs(objects)
+        if not known:
+            return {}
+        inode_at = self._files.of_the_kernel.inode_offset()
+        found = {path: self._places(path, inode_at, known) for path in paths}
+        field = min((offset for places in found.values() for offset in places), default=None)
+        return {path: places[field] for path, places in found.items() if field in places}
+
+    def _places(
+        self, path: str, inode_at: int, known: Mapping[int, tuple[str, int]]
+    ) -> dict[int, tuple[str, int]]:
+        """Where the inode of a file points to known objects: by the offset in it."""
+        try:
+            with self._files.open_path(path) as file:
+                inode = self._words(file.number)[inode_at // 8]
+        except (OSError, CallRolledBack, IndexError):
+            return {}
+        if not self._is_object(inode):
+            return {}
+        words = read_words(self._proxy.bridge.machine, inode, _INODE_SIZE)
+        return {8 * index: known[word] for index, word in enumerate(words) if word in known}
+
+    def _vaddrs(self, objects: Iterable[tuple[str, int]]) -> dict[int, tuple[str, int]]:
+        """The kernel's objects by their virtual addresses. The file of a descriptor points to its object: the
+        first field that leads to another object of the snapshot's for each of them."""
+        found: dict[tuple[str, int], list[int]] = {}
+        for kind, number in (*objects, *((BTF, each) for each in self.ids(BTF)[:1])):
+            with contextlib.suppress(OSError, CallRolledBack), self._opened(kind, number) as fd:
+                found[kind, number] = self._words(fd)
+        for words in zip(*found.values(), strict=False):
+            if len(set(words)) == len(words) and all(map(self._is_object, words)):
+                return dict(zip(words, found, strict=True))
+        return {}
+
+    def _is_object(self, word: int) -> bool:
+        """Whether a word may be a pointer to an object of the snapshot's."""
+        bridge = self._proxy.bridge
+        return bridge.may_be_snapshot(word) and not bridge.in_twin(word)
+
+    def _words(self, fd: int) -> list[int]:
+        """The beginning of the struct file of a descriptor of the proxy task's."""
+        bridge = self._proxy.bridge
+        file = self._proxy.caller.call(bridge.home("fget_raw"), fd, label="fget_raw") & U64
+        return read_words(bridge.machine, file, _FILE_SIZE)
+
+    # --- parts of an answer -------------------------------------------------------------------------------
+
+    def _of_program(self, source: str, fd: int, first: bytes, arrays: dict[str, bytes]) -> None:
+        """Ids of its maps, its code, the addresses of its functions."""
+        wanted = {"maps": (PROGRAM_MAP_IDS, 4), "code": (PROGRAM_XLATED, 1), "functions": (PROGRAM_KSYMS, 8)}
+        request = bytearray(len(first))
+        places = {}
+        at = _LARGE_AT
+        for name, ((count_at, pointer_at), size) in wanted.items():
+            count = min(struct.unpack_from("<I", first, count_at)[0], (_LARGEST >> 2) // size)
+            places[name] = (at, count * size)
+            struct.pack_into("<I", request, count_at, count)
+            struct.pack_into("<Q", request, pointer_at, self._proxy.caller.put(bytes(count * size), at))
+            at += count * size + 15 & ~15
+        for count_at in PROGRAM_COUNTS_TO_CLEAR:
+            struct.pack_into("<I", request, count_at, 0)
+        self._info(source, fd, PROG, bytes(request))
+        arrays |= {name: self._proxy.caller.get(start, size) for name, (start, size) in places.items()}
+
+    def _of_btf(self, source: str, fd: int, first: bytes, arrays: dict[str, bytes]) -> None:
+        """Its name and its data; those of the kernel's own may be larger than the buffer."""
+        (size,) = struct.unpack_from("<I", first, 8)
+        size = size if size <= _LARGEST - _MOST_NAMES else 0
+        data_at = _LARGE_AT + _MOST_NAMES
+        name = self._proxy.caller.put(bytes(_MOST_NAMES), _LARGE_AT)
+        data = self._proxy.caller.put(bytes(size), data_at) if size else 0
+        request = struct.pack("<QIIQII", data, size, 0, name, _MOST_NAMES, 0)
+        try:
+            self._info(source, fd, BTF, request)
+        except OSError as error:
+            if error.errno != errno.E2BIG:
+                raise
+            self._info(source, fd, BTF, request[:_OLD_BTF_INFO])
+        arrays["name"] = self._proxy.caller.get(_LARGE_AT, _MOST_NAMES).split(b"\0")[0]
+        arrays["data"] = self._proxy.caller.get(data_at, size)
+
+    def _of_link(self, source: str, fd: int, first: bytes, arrays: dict[str, bytes]) -> None:
+        """The name or the addresses that it is attached to."""
+        where = link_buffer(parse_link(first))
+        if where is None:
+            return
+        pointer_at, count_at, size = where
+        count = min(struct.unpack_from("<I", first, count_at)[0], _LARGEST // size)
+        room = count * size if size > 1 else _MOST_NAMES
+        request = bytearray(len(first))
+        struct.pack_into("<Q", request, pointer_at, self._proxy.caller.put(bytes(room), _LARGE_AT))
+        struct.pack_into("<I", request, count_at, room // size)
+        with contextlib.suppress(OSError):
+            self._info(source, fd, LINK, bytes(request))
+            answer = self._proxy.caller.get(_LARGE_AT, room)
+            arrays["where"] = answer if size > 1 else answer.split(b"\0")[0]
+
+    def _fdinfo(self, kind: str, fd: int) -> bytes:
+        """What the file of /proc/PID/fdinfo of a process that held it would say, made by the function that
+        makes it there, into a seq_file of ours; empty if that cannot be had."""
+        name, bridge = _FDINFO.get(kind), self._proxy.bridge
+        if name is None:
+            return b""
+        with contextlib.suppress(KeyError, CallRolledBack):
+            buffer = self._proxy.caller.put(bytes(_FDINFO_SIZE), _SEQ_AT)
+            file = self._proxy.caller.call(bridge.home("fget"), fd, label="fget") & U64
+            sequence = self._proxy.caller.put_words(buffer, _FDINFO_SIZE, *(0,) * 20)
+            self._proxy.function(name, sequence, file)
+            (count,) = struct.unpack("<Q", bridge.machine.read(sequence + 24, 8))
+            return self._proxy.caller.get(_SEQ_AT, min(count, _FDINFO_SIZE))
+        return b""
+
+    def _value_size(self, found: Map) -> int:
+        """Bytes of a value as bpf(2) gives it: of a map for each processor, all of them, each rounded up."""
+        if found.type in _PER_CPU:
+            return (found.value_size + 7 & ~7) * self._possible_cpus
+        return found.value_size
+
+    @property
+    def _possible_cpus(self) -> int:
+        bridge = self._proxy.bridge
+        return int.from_bytes(bridge.virtual_memory.read_padded(bridge.snapshot("nr_cpu_ids"), 4), "little")
+
+    def _next_key(self, fd: int, size: int, key: bytes | None) -> bytes | None:
+        before = 0 if key is None else self._proxy.caller.put(key, _KEY_AT)
+        following = self._proxy.caller.put(bytes(size), _NEXT_AT)
+        try:
+            self._command(_NEXT_KEY, struct.pack("<IIQQ", fd, 0, before, following))
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                return None
+            raise
+        return self._proxy.caller.get(_NEXT_AT, size)
+
+    def _lookup(self, fd: int, key: bytes, size: int) -> bytes | OSError:
+        key_vaddr = self._proxy.caller.put(key, _KEY_AT)
+        value = self._proxy.caller.put(bytes(size), _LARGE_AT)
+        try:
+            self._command(_LOOKUP, struct.pack("<IIQQ", fd, 0, key_vaddr, value))
+        except OSError as error:
+            return error
+        return self._proxy.caller.get(_LARGE_AT, size)
+
+    # --- calls --------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _opened(self, kind: str, number: int) -> Iterator[int]:
+        fd = self._open(kind, number)
+        try:
+            yield fd
+        finally:
+            with contextlib.suppress(CallRolledBack):
+                self._proxy.raw("close", fd)
+
+    def _open(self, kind: str, number: int) -> int:
+        self._proxy.buffer(struct.pack("<I", number).ljust(_ATTR_SIZE, b"\0"))
+        return self._call(_BY_ID[kind], f"bpf {kind} {number}")
+
+    def _info(self, source: str, fd: int, kind: str, request: bytes) -> bytes:
+        """struct bpf_*_info after it was filled in; its labels are kept under `source`."""
+        vaddr = self._proxy.caller.put(request, _INFO_AT)
+        self._command(_GET_INFO, struct.pack("<IIQ", fd, len(request), vaddr), source)
+        self._proxy.labels.forget(source)
+        self._proxy.labels.keep(source, _INFO_AT, len(request), False)
+        return self._proxy.caller.get(_INFO_AT, len(request))
+
+    def _command(self, number: int, attributes: bytes, source: str = "bpf") -> bytes:
+        """`union bpf_attr` after the command."""
+        self._proxy.buffer(attributes.ljust(_ATTR_SIZE, b"\0"))
+        self._call(number, source)
+        return self._proxy.caller.get(BUFFER_AT, _ATTR_SIZE)
+
+    def _call(self, number: int, source: str) -> int:
+        """OSError with the kernel's errno, also where the kernel has no such call; CallRolledBack."""
+        vaddr = self._proxy.buffer()
+        try:
+            answer = self._proxy.raw("bpf", number, vaddr, _ATTR_SIZE, side="twin", label=f"bpf {number}")
+        except BootError as error:
+            raise OSError(errno.ENOSYS, str(error), source) from None
+        if answer < 0:
+            raise OSError(-answer, os.strerror(-answer), source)
+        return answer
+
+
+_PER_CPU = (5, 6, 10, 21)
+"""Maps that have a value for each processor: percpu_hash, percpu_array, lru_percpu_hash,
+percpu_cgroup_storage."""

@@ -1,0 +1,27 @@
+"""Answers of any netlink protocol of the snapshot's kernel: netfilter, xfrm, generic netlink, rtnetlink."""
+
+from __future__ import annotations
+
+from hybridbridge_vol.guest.added_modules import AddedModules
+from hybridbridge_vol.guest.netlink_dumps import NetlinkDumps
+from hybridbridge_vol.guest.proxy_calls import ProxyCalls
+from hybridbridge_vol.netlink.requests import NetlinkRequest
+
+
+class SnapshotNetlink:
+    """Implements `guest.kernel.Netlink`."""
+
+    def __init__(self, proxy: ProxyCalls, modules: AddedModules) -> None:
+        self._proxy = proxy
+        self._modules = modules
+        self._dumps: dict[int, NetlinkDumps] = {}
+
+    def dump(self, request: NetlinkRequest, net_of: int | None = None) -> bytes:
+        """See `guest.kernel.Netlink`."""
+        if request.needs and not self._proxy.bridge.space.modules.is_listed(request.needs):
+            return b""
+        for module in request.modules:
+            if self._proxy.bridge.space.modules.has_file(module):  # else it is built in, or missing
+                self._modules.need(module)
+        dumps = self._dumps.setdefault(request.protocol, NetlinkDumps(self._proxy, request.protocol))
+        return dumps.dump(request.source, request.kind, request.body, net_of)

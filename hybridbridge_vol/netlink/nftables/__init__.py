@@ -1,0 +1,1 @@
+"""What nf_tables says of tables, chains, rules, sets and objects, and all of it in nft's own syntax."""

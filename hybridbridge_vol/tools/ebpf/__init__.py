@@ -1,0 +1,1 @@
+"""What the tables of `bpf` share: who holds objects, where programs are attached, what is remarkable."""
