@@ -14,7 +14,7 @@ _LINE = re.compile(r"(-?\w+)\s+(\[[^]]*\]|[\w-]+)\s+(\S+)\s*(.*)")
 _INCLUDE = re.compile(r"@include\s+\S+|\S+\s+(?:include|substack)\s+\S+")
 _RUNNERS = ("pam_exec.so", "pam_script.so", "pam_python.so", "pam_extrausers.so")
 """Modules that run what their arguments say."""
-_COMMAND = re.compile(r'command="((?:\\"|[^"])*)"')
+_COMMAND = re.compile(r'command="((?:\\.|[^"\\])*)"')
 MODULE_FOLDERS = (
     "/usr/lib/x86_64-linux-gnu/security", "/lib/x86_64-linux-gnu/security", "/usr/lib/security",
     "/lib/security", "/usr/lib64/security", "/lib64/security", "/usr/local/lib/security",
