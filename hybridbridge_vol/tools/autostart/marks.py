@@ -27,7 +27,7 @@ _OF_THE_SYSTEM = ("/usr/lib/", "/lib/", "/usr/share/", "/usr/local/lib/", "/etc/
 _KEPT = ("/etc/", "/usr/", "/lib/", "/var/")
 _NOT_OF_A_HOME = ("/etc/", "/usr/", "/run/", "/lib/", "/var/")
 _PROGRAM = re.compile(
-    r"(?:[A-Za-z_]\w*=\S*\s+)*(?:(?:exec|nohup|nice|setsid|sudo|env)\s+)*[\"']?(/[^\s\"';|&()]+)"
+    r"(?:[A-Za-z_]\w*=[^\s$`(]*\s+)*(?:(?:exec|nohup|nice|setsid|sudo|env)\s+)*[\"']?(/[^\s\"';|&()]+)"
 )
 
 
@@ -53,7 +53,8 @@ class Marker:
         if seen is not None and not stat.S_ISLNK(seen.mode):
             yield from _of_owner(seen, start.user == "root")
             yield from self._of_package(start, seen)
-        if re.search(r"/\.[^/]+$", start.path) and start.path.startswith(_NOT_OF_A_HOME):
+        is_taken = not str(start.state).startswith("ignored")
+        if is_taken and re.search(r"/\.[^/]+$", start.path) and start.path.startswith(_NOT_OF_A_HOME):
             yield "hidden file"
 
     def _of_package(self, start: Start, seen: FileAttributes) -> Iterator[str]:
@@ -73,7 +74,7 @@ class Marker:
             yield "control characters"
         if _TEMPORARY.search(text):
             yield "in a folder for temporary files"
-        if _HIDDEN.search(text):
+        if _HIDDEN.search(text) and text != start.path:
             yield "hidden name"
         if _CONNECTS.search(text):
             yield "fetches, connects or decodes"
@@ -98,9 +99,7 @@ class Marker:
 
     def _named(self, start: Start) -> str:
         """The program at the begin of a command of a shell, if it is an absolute path without variables."""
-        if start.kind not in ("cron", "anacron", "at", "rc.local", "shell") or not isinstance(
-            start.what, str
-        ):
+        if start.kind not in ("cron", "anacron", "at", "rc.local") or not isinstance(start.what, str):
             return ""
         match = _PROGRAM.match(start.what)
         return match[1] if match is not None and not set("$*?{~\\%") & set(match[1]) else ""
