@@ -41,6 +41,7 @@ NAMES = (
     "pidstat",
     "ps",
     "route",
+    "security",
     "ss",
     "timeline",
     "tinyps",
