@@ -7,7 +7,6 @@ import stat
 from collections.abc import Iterator
 
 from hybridbridge_vol.guest.file_attributes import FileAttributes
-from hybridbridge_vol.toolkit.printable import printable
 from hybridbridge_vol.toolkit.reading import UNREADABLE
 from hybridbridge_vol.tools.autostart.packages import Package, Packages
 from hybridbridge_vol.tools.autostart.places import Places, Start
@@ -70,7 +69,7 @@ class Marker:
 
     def _of_text(self, start: Start) -> Iterator[str]:
         text = start.what if isinstance(start.what, str) else ""
-        if printable(text) != text or printable(start.path) != start.path:
+        if not text.replace("\t", " ").isprintable() or not start.path.isprintable():
             yield "control characters"
         if _TEMPORARY.search(text):
             yield "in a folder for temporary files"
