@@ -615,6 +615,13 @@ class Route(Record):
     window: int | None
     irtt: int | None
 
+class Security(Record):
+    kind: str | None
+    name: str | None
+    value: str | None
+    file: str | None
+    line: int | None
+
 class Ss(Record):
     netid: str | None
     state: str | None
@@ -1030,6 +1037,9 @@ class ToolMethods:
         self, *, inet: bool = ..., inet6: bool = ..., extended: bool = ..., numeric: bool = ...
     ) -> Table[Route]:
         """Routes of IPv4 and IPv6, as `route -n` shows them."""
+
+    def security(self, *, kind: str | None = ...) -> Table[Security]:
+        """Security modules, their profiles, audit's files, and settings that guard the kernel."""
 
     def ss(
         self,

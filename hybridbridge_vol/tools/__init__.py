@@ -46,6 +46,7 @@ NAMES = (
     "pidstat",
     "ps",
     "route",
+    "security",
     "ss",
     "tc",
     "timeline",

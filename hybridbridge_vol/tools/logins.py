@@ -16,14 +16,14 @@ class Logins(Tool):
     name = "logins"
     help = "Logins, failed logins, boots and sessions, as last, lastb, who and lastlog show them"
     notes = (
-        "Reads utmp (who is logged in), wtmp (logins and boots), btmp (failed logins), lastlog (of each "
-        "user the last login), rotated wtmp.1 and btmp.1, and the sessions of systemd-logind. Records of "
-        "wtmp are paired as last(1) pairs them: END is when a login ended or the machine went down, and HOW "
-        "says by what: logout, next login on that line, down, crash (the next boot came without a "
-        "shutdown), open; gone: it is open, but its process is not there. A boot is open until its machine "
-        "goes down. MARK names records that were zeroed and those that are older than the one before them: "
-        "traces of programs that hide logins. Rows of kind `file` say what could not be read. Debian 13 has "
-        "these records in databases of SQLite, which are named and not read."
+        "Reads utmp (who is logged in), wtmp (logins and boots), btmp (failed logins), lastlog (of each user "
+        "the last login), rotated wtmp.1 and btmp.1, and the sessions of systemd-logind. Records of wtmp are "
+        "paired as last(1) pairs them: END is when a login ended or the machine went down, and HOW says by "
+        "what: logout, next login on that line, down, crash (the next boot came without a shutdown), open; "
+        "gone: it is open, but its process is not there. A boot is open until its machine goes down. MARK "
+        "names records that were zeroed and those that are older than the one before them: traces of "
+        "programs that hide logins. Rows of kind `file` say what could not be read. The databases of wtmpdb "
+        "and lastlog2 (Debian 13) are read where memory holds them as a whole."
     )
     example = "--source wtmp"
     options = (

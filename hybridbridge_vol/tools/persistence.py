@@ -21,7 +21,7 @@ from hybridbridge_vol.tools.file_system.accounts import Accounts
 KINDS = ( "anacron", "at", "authorized_keys", "autostart", "binfmt", "cron", "D-Bus service", "desktop",
 "environment", "generator", "inetd", "init script", "initramfs", "inittab", "kernel helper", "kernel package",
 "ld.so.conf", "ld.so.preload", "modprobe", "module", "motd", "network", "package manager", "packages", "pam",
-"pam module", "power", "rc.local", "shell", "sysctl", "udev", "unit", "user unit", )  # fmt: skip
+"pam module", "power", "rc.local", "shell", "sshd", "sysctl", "udev", "unit", "user unit", )  # fmt: skip
 
 
 class Persistence(Tool):

@@ -28,6 +28,7 @@ class Timeline(Tool):
         "take part in timeliner.Timeliner."
     )
     example = "--source logins --source ps"
+    runs_kernel = False  # but by other tools, which are trained by themselves
     options = (
         Option(
             "source", str, "only events of these: ps, files, dmesg, logins, history ...", many=True, short="s"

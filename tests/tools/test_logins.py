@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import re
+import sqlite3
 import struct
 import time
 from typing import Any
@@ -15,6 +17,7 @@ from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.guest.file_content import Piece, PieceKind
 from hybridbridge_vol.guest.session import Session
 from hybridbridge_vol.toolkit.cells import Unavailable, utc
+from hybridbridge_vol.tools.host.login_databases import MAX_ROWS, lastlog2_rows, wtmpdb_rows
 from hybridbridge_vol.tools.host.login_records import (
     LASTLOG_SIZE,
     UTMP_SIZE,
@@ -197,3 +200,56 @@ def test_lastlog_is_read_around_holes_and_gaps() -> None:
     found, lack = read_lastlog(OneFile(pieces), "/x")  # type: ignore[arg-type]
     assert [(item.uid, item.time) for item in found] == [(0, 1000), (14, 1014), (60, 1060), (99, 1099)]
     assert isinstance(lack, Unavailable) and "4,096" in lack.reason
+
+
+def database(*statements: str) -> bytes:
+    connection = sqlite3.connect(":memory:")
+    for statement in statements:
+        connection.execute(statement)
+    connection.commit()
+    return bytes(connection.serialize())
+
+
+WTMP = (
+    "CREATE TABLE wtmp(ID INTEGER PRIMARY KEY, Type INTEGER, User TEXT NOT NULL, Login INTEGER, "
+    "Logout INTEGER, TTY TEXT, RemoteHost TEXT, Service TEXT) STRICT"
+)
+
+
+def test_databases_of_logins_are_read() -> None:
+    data = database(
+        WTMP,
+        "INSERT INTO wtmp VALUES(1, 1, 'reboot', 1700000000000000, 1700000900000000, '~', '6.12', NULL)",
+        "INSERT INTO wtmp VALUES(2, 3, 'alice', 1700000100500000, NULL, 'pts/0', '192.0.2.1', 'sshd')",
+    )
+    assert list(wtmpdb_rows(data)) == [
+        ("boot", "reboot", 1700000000.0, 1700000900.0, "~", "6.12", ""),
+        ("login", "alice", 1700000100.5, None, "pts/0", "192.0.2.1", "sshd"),
+    ]
+    assert len(list(wtmpdb_rows(data[:18] + b"\2\2" + data[20:]))) == 2  # kept with a write-ahead log
+    data = database(
+        "CREATE TABLE Lastlog2(Name TEXT PRIMARY KEY, Time INTEGER, TTY TEXT, RemoteHost TEXT, Service TEXT)",
+        "INSERT INTO Lastlog2 VALUES('bob', 1700000000, 'tty1', '', 'login')",
+    )
+    assert list(lastlog2_rows(data)) == [("last", "bob", 1700000000.0, None, "tty1", "", "login")]
+
+
+@pytest.mark.parametrize("at", range(0, 8192, 401))
+def test_a_damaged_database_is_an_error_or_rows(at: int) -> None:
+    rows = (f"INSERT INTO wtmp VALUES({number}, 3, 'u', {number}, 0, '', '', '')" for number in range(1, 80))
+    data = bytearray(database(WTMP, *rows))
+    data[at : at + 300] = b"\xa5" * len(data[at : at + 300])
+    with contextlib.suppress(sqlite3.Error):
+        assert all(isinstance(row.user, str) for row in wtmpdb_rows(bytes(data)))
+
+
+def test_a_database_that_asks_for_endless_work_ends() -> None:
+    endless = (
+        "WITH RECURSIVE n(x) AS (VALUES(1) UNION ALL SELECT x + 1 FROM n) SELECT x ID, 3 Type, '' User, "
+        "x Login, 0 Logout, '' TTY, '' RemoteHost, '' Service FROM n"
+    )
+    assert len(list(wtmpdb_rows(database(f"CREATE VIEW wtmp AS {endless}")))) == MAX_ROWS
+    with pytest.raises(sqlite3.Error, match="interrupted"):
+        list(wtmpdb_rows(database(f"CREATE VIEW wtmp AS {endless} WHERE x < 0")))
+    with pytest.raises(sqlite3.Error):
+        list(wtmpdb_rows(b"not a database"))

@@ -13,7 +13,7 @@ from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.procfs.pid import text
 from hybridbridge_vol.toolkit.cells import Unavailable, utc
-from hybridbridge_vol.tools.autostart import cron, places, scripts
+from hybridbridge_vol.tools.autostart import cron, places, scripts, system
 from hybridbridge_vol.tools.autostart.places import joined
 from hybridbridge_vol.tools.autostart.units import program_of
 from hybridbridge_vol.tools.host.authorized_keys import parse_authorized_keys
@@ -240,17 +240,15 @@ def test_the_program_of_a_unit_is_found(command: str, program: str) -> None:
 
 def test_no_pattern_takes_long_on_hostile_lines() -> None:
     hostile = (
-        "* " * 4000,
-        "a=" * 4000,
-        "(" * 8000,
-        'RUN+="' + "\\" * 8001,
-        "x" * 8000 + ":",
-        "A " * 4000 + "=",
-    )
+        "* " * 4000, "a=" * 4000, "(" * 8000, 'RUN+="' + "\\" * 8001, "x" * 8000 + ":", "A " * 4000 + "=",
+        "APT::" + "Invoke" * 9000, "A{" * 9000, "A" * 60000, '"' + '\\"' * 9000, "a , " * 16000,
+    )  # fmt: skip
     begun = time.process_time()
     for line in hostile:
         list(cron.table(file(line.encode()), with_user=True))
         list(scripts.commands(file(line.encode()), "shell", "", None))
         list(statements(file(line.encode()).lines))
         list(parse_authorized_keys(file(line.encode()).lines))
+        list(system.udev_rule(file(line.encode()), None))
+        list(system.package_hooks(file(line.encode())))
     assert time.process_time() - begun < 2

@@ -6,15 +6,22 @@ import re
 from collections.abc import Iterator
 
 from hybridbridge_vol.tools.autostart.packages import Packages
-from hybridbridge_vol.tools.autostart.places import Places, Start, joined, of_line, of_script
-from hybridbridge_vol.tools.host.authorized_keys import key_files, parse_authorized_keys, path_for
+from hybridbridge_vol.tools.autostart.places import Places, Start, joined, meaningful, of_line, of_script
+from hybridbridge_vol.tools.autostart.scripts import commands
+from hybridbridge_vol.tools.host.authorized_keys import (
+    SSHD_CONFIG,
+    key_files,
+    parse_authorized_keys,
+    path_for,
+)
 from hybridbridge_vol.tools.host.text_file import TextFile
 
 _LINE = re.compile(r"(-?\w+)\s+(\[[^]]*\]|[\w-]+)\s+(\S+)\s*(.*)")
 _INCLUDE = re.compile(r"@include\s+\S+|\S+\s+(?:include|substack)\s+\S+")
 _RUNNERS = ("pam_exec.so", "pam_script.so", "pam_python.so", "pam_extrausers.so")
 """Modules that run what their arguments say."""
-_COMMAND = re.compile(r'command="((?:\\"|[^"])*)"')
+_COMMAND = re.compile(r'command="((?:\\.|[^"\\])*)"')
+_SSHD_RUNS = ("forcecommand", "authorizedkeyscommand", "authorizedprincipalscommand", "subsystem")
 MODULE_FOLDERS = (
     "/usr/lib/x86_64-linux-gnu/security", "/lib/x86_64-linux-gnu/security", "/usr/lib/security",
     "/lib/security", "/usr/lib64/security", "/lib64/security", "/usr/local/lib/security",
@@ -43,6 +50,7 @@ def starts(places: Places, packages: Packages) -> Iterator[Start]:
                 "module of no package" if name in unexplained else "",
             )
     yield from modules
+    yield from _sshd(places)
     yield from _keys(places)
 
 
@@ -65,6 +73,20 @@ def _modules(places: Places, packages: Packages) -> Iterator[Start]:
                 start = of_script("pam module", script, "loaded by PAM", user="root")
                 alien = packages.are_known and packages.of(script.path) is None
                 yield start.marked("of no package" if alien else "")
+
+
+def _sshd(places: Places) -> Iterator[Start]:
+    """What sshd runs for each login (sshd_config(5), sshd(8))."""
+    main = places.text("sshd", SSHD_CONFIG)
+    parts = places.texts("sshd", (f"{SSHD_CONFIG}.d",), ".conf")
+    for file in (*((main,) if main is not None else ()), *parts):
+        for line in meaningful(file.lines):
+            key, *command = re.split(r"[\s=]+", line.text, maxsplit=1)
+            if key.lower() in _SSHD_RUNS and command and command[0] != "none":
+                yield of_line("sshd", file, line, " ".join(command[0].split()), key, "each user")
+    script = places.text("sshd", "/etc/ssh/sshrc")
+    if script is not None:
+        yield from commands(script, "sshd", "each login by ssh", "each user")
 
 
 def _keys(places: Places) -> Iterator[Start]:

@@ -7,7 +7,6 @@ import stat
 from collections.abc import Iterator
 
 from hybridbridge_vol.guest.file_attributes import FileAttributes
-from hybridbridge_vol.toolkit.printable import printable
 from hybridbridge_vol.toolkit.reading import UNREADABLE
 from hybridbridge_vol.tools.autostart.packages import Package, Packages
 from hybridbridge_vol.tools.autostart.places import Places, Start
@@ -27,7 +26,7 @@ _OF_THE_SYSTEM = ("/usr/lib/", "/lib/", "/usr/share/", "/usr/local/lib/", "/etc/
 _KEPT = ("/etc/", "/usr/", "/lib/", "/var/")
 _NOT_OF_A_HOME = ("/etc/", "/usr/", "/run/", "/lib/", "/var/")
 _PROGRAM = re.compile(
-    r"(?:[A-Za-z_]\w*=\S*\s+)*(?:(?:exec|nohup|nice|setsid|sudo|env)\s+)*[\"']?(/[^\s\"';|&()]+)"
+    r"(?:[A-Za-z_]\w*=[^\s$`(]*\s+)*(?:(?:exec|nohup|nice|setsid|sudo|env)\s+)*[\"']?(/[^\s\"';|&()]+)"
 )
 
 
@@ -53,7 +52,8 @@ class Marker:
         if seen is not None and not stat.S_ISLNK(seen.mode):
             yield from _of_owner(seen, start.user == "root")
             yield from self._of_package(start, seen)
-        if re.search(r"/\.[^/]+$", start.path) and start.path.startswith(_NOT_OF_A_HOME):
+        is_taken = not str(start.state).startswith("ignored")
+        if is_taken and re.search(r"/\.[^/]+$", start.path) and start.path.startswith(_NOT_OF_A_HOME):
             yield "hidden file"
 
     def _of_package(self, start: Start, seen: FileAttributes) -> Iterator[str]:
@@ -69,11 +69,11 @@ class Marker:
 
     def _of_text(self, start: Start) -> Iterator[str]:
         text = start.what if isinstance(start.what, str) else ""
-        if printable(text) != text or printable(start.path) != start.path:
+        if not text.replace("\t", " ").isprintable() or not start.path.isprintable():
             yield "control characters"
         if _TEMPORARY.search(text):
             yield "in a folder for temporary files"
-        if _HIDDEN.search(text):
+        if _HIDDEN.search(text) and text != start.path:
             yield "hidden name"
         if _CONNECTS.search(text):
             yield "fetches, connects or decodes"
@@ -98,9 +98,7 @@ class Marker:
 
     def _named(self, start: Start) -> str:
         """The program at the begin of a command of a shell, if it is an absolute path without variables."""
-        if start.kind not in ("cron", "anacron", "at", "rc.local", "shell") or not isinstance(
-            start.what, str
-        ):
+        if start.kind not in ("cron", "anacron", "at", "rc.local") or not isinstance(start.what, str):
             return ""
         match = _PROGRAM.match(start.what)
         return match[1] if match is not None and not set("$*?{~\\%") & set(match[1]) else ""

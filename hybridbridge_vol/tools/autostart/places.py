@@ -17,6 +17,8 @@ from hybridbridge_vol.tools.host.text_file import Folder, Line, TextFile, is_abs
 
 MAX_HOMES = 1024
 """Homes that are looked through: each costs some dozens of calls."""
+MAX_FILES = 1 << 13
+"""Entries of one folder that are looked at: each costs some calls."""
 MAX_TEXT = 2048
 """Characters of a command that are shown."""
 MAX_STATEMENT = 1 << 14
@@ -89,9 +91,12 @@ class Places:
         found = list_folder(self.files, path)
         if found is None:
             return Folder(path, ())
-        if found.lack is not None:
-            self._lacks.append(Start(kind, path, lack=found.lack, what=found.lack))
-        return found
+        lack = found.lack
+        if len(found.names) > MAX_FILES:
+            lack = Unavailable(f"{path}: {len(found.names):,} names, of which {MAX_FILES:,} are looked at")
+        if lack is not None:
+            self._lacks.append(Start(kind, path, lack=lack, what=lack))
+        return Folder(path, found.names[:MAX_FILES], lack)
 
     def text(self, kind: str, path: str, report: bool = True) -> TextFile | None:
         """A file by lines; None if there is none, or it is a directory. If nothing of it could be read, that

@@ -129,7 +129,10 @@ def _shells(places: Places) -> Iterator[Start]:
         yield from commands(file, "shell", "each login shell", "each user")
     pattern: dict[str, TextFile | None] = {}
     for home, account in places.homes:
+        inside = places.folder("shell", home)
         for name in _OF_HOMES:
+            if inside.lack is None and name.partition("/")[0] not in inside.names:
+                continue
             file = places.text("shell", f"{home.rstrip('/')}/{name}")
             if file is None:
                 continue

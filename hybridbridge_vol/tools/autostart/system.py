@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from hybridbridge_vol.tools.autostart.places import Places, Start, joined, meaningful, of_line
+from hybridbridge_vol.tools.autostart.places import MAX_TEXT, Places, Start, joined, meaningful, of_line
 from hybridbridge_vol.tools.host.text_file import TextFile
 
 _CONFIG = ("/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib")
 _RUN_KEY = re.compile(r'(RUN(?:\{\w+\})?|PROGRAM|IMPORT\{program\})\s*(?:\+=|:=|==|=)\s*"((?:\\.|[^"\\])*)"')
-_MATCH_KEY = re.compile(r'([A-Z]+(?:\{[^}]*\})?)\s*(==|!=)\s*"((?:\\.|[^"\\])*)"')
+_MATCH_KEY = re.compile(r'(?<![A-Z])([A-Z]{1,32}(?:\{[^}]{0,64}\})?)\s*(==|!=)\s*"((?:\\.|[^"\\])*)"')
 _EXEC = re.compile(r"(?:Try)?Exec\s*=\s*(.+)")
+MAX_RULE = 1 << 13
+"""Characters of a rule of udev that are looked at."""
 _HELPERS = (
     ("/proc/sys/kernel/core_pattern", "when a process dumps core"),
     ("/proc/sys/kernel/modprobe", "when the kernel wants a module"),
@@ -79,15 +81,19 @@ def _linker(places: Places) -> Iterator[Start]:
 
 def _udev(places: Places) -> Iterator[Start]:
     for file, overridden in _named_once(places, "udev", "udev/rules.d", ".rules"):
-        for line in joined(file.lines):
-            runs = _RUN_KEY.findall(line.text)
-            when = ", ".join(
-                "".join((key, sign, f'"{value}"')) for key, sign, value in _MATCH_KEY.findall(line.text)
-            )
-            for key, command in runs:
-                start = of_line("udev", file, line, command, f"{key}: {when or 'each event'}"[:512], "root")
-                program = command.split(" ")[0] if command.startswith("/") else ""
-                yield start._replace(state=overridden, program=program)
+        yield from udev_rule(file, overridden)
+
+
+def udev_rule(file: TextFile, overridden: str | None) -> Iterator[Start]:
+    """The programs that the rules of a file run."""
+    for line in joined(file.lines):
+        rule = line.text[:MAX_RULE]
+        keys = (f'{key}{sign}"{value}"' for key, sign, value in _MATCH_KEY.findall(rule))
+        when = ", ".join(keys)
+        for key, command in _RUN_KEY.findall(rule):
+            start = of_line("udev", file, line, command, f"{key}: {when or 'each event'}"[:512], "root")
+            program = command.split(" ")[0] if command.startswith("/") else ""
+            yield start._replace(state=overridden, program=program)
 
 
 def _modules(places: Places) -> Iterator[Start]:
@@ -165,9 +171,14 @@ def _formats(places: Places) -> Iterator[Start]:
 
 def _packages(places: Places) -> Iterator[Start]:
     for file in places.texts("package manager", ("/etc/apt/apt.conf.d",)):
-        for line in meaningful(file.lines, "#/"):
-            for when, command in _HOOK.findall(line.text):
-                yield of_line("package manager", file, line, command, when, "root")
+        yield from package_hooks(file)
+
+
+def package_hooks(file: TextFile) -> Iterator[Start]:
+    """What apt runs before and after its work."""
+    for line in meaningful(file.lines, "#/"):
+        for when, command in _HOOK.findall(line.text[:MAX_TEXT]):
+            yield of_line("package manager", file, line, command, when, "root")
 
 
 def _services(places: Places) -> Iterator[Start]:

@@ -92,6 +92,16 @@ class Units:
             seen.add((attributes.dev, attributes.ino))
             self._search(folder, rank)
         self._known = {_merged(unit.path) for unit in self.found}
+        self._links: dict[str, list[Unit]] = {}
+        for unit in self.found:
+            if unit.target is not None:
+                self._links.setdefault(unit.target, []).append(unit)
+        self._of_templates: dict[str, list[tuple[str, str]]] = {}
+        for name, wanted in self._wanted.items():
+            stem, at, rest = name.partition("@")
+            if at:
+                template = f"{stem}@.{rest.rpartition('.')[2]}"
+                self._of_templates.setdefault(template, []).extend(wanted)
 
     def _search(self, folder: str, rank: int) -> None:
         names = self._places.folder(self._kind, folder).names
@@ -137,7 +147,7 @@ class Units:
         file = self._places.text(self._kind, unit.path, report=False)
         if file is None:
             return
-        wanted = [*wanted, *self._instances(unit.name)]
+        wanted = [*wanted, *self._of_templates.get(unit.name, ())] if "@." in unit.name else wanted
         state = overridden or self._state(unit, file, wanted)
         yield from self._of_file(file, self._kind, state, _wanted_by(wanted))
 
@@ -155,18 +165,6 @@ class Units:
         if file is not None:
             yield from self._of_file(file, self._kind, state, when)
 
-    def _instances(self, name: str) -> list[tuple[str, str]]:
-        """Who wants instances of a template."""
-        stem, at, suffix = name.partition("@.")
-        if not at:
-            return []
-        return [
-            item
-            for other, links in self._wanted.items()
-            if other.startswith(f"{stem}@") and other.endswith(f".{suffix}")
-            for item in links
-        ]
-
     def _state(self, unit: Unit, file: TextFile, wanted: list[tuple[str, str]]) -> Cell:
         """As `systemctl is-enabled` says it."""
         made = next((state for part, state in _MADE if unit.path.startswith(f"/run/systemd/{part}")), None)
@@ -174,7 +172,7 @@ class Units:
             return made
         if file.attributes is not None and not file.attributes.size:
             return "masked"
-        aliases = [link.path for link in self.found if link.target == unit.path and link.name != unit.name]
+        aliases = [link.path for link in self._links.get(unit.path, ()) if link.name != unit.name]
         links = [path for path in (*(path for _who, path in wanted), *aliases) if _is_configured(path)]
         return _linked_state(unit.name, file, links) if links else _unlinked_state(file)
 

@@ -248,13 +248,13 @@ def _malformed(path: str, entry: Malformed) -> Entry:
     return Entry(kind, path, entry.line, detail=entry.text, marks=("not a line of its file",))
 
 
-def _of_rule(rule: Rule, files: list[TextFile]) -> Entry:
+def _of_rule(rule: Rule, files: dict[str, TextFile]) -> Entry:
     marks = []
     if rule.kind == "sudo" and ("NOPASSWD" in rule.what or "!authenticate" in rule.what):
         marks.append("no password asked")
     if rule.kind == "sudo default" and "!authenticate" in rule.what:
         marks.append("no password asked")
-    found = next(file for file in files if file.path == rule.path)
+    found = files[rule.path]
     if found.attributes is not None and found.attributes.mode & _EVERYBODY:
         marks.append("file is writable for others")
     if found.attributes is not None and found.attributes.uid:

@@ -18,7 +18,7 @@ SSHD_CONFIG = "/etc/ssh/sshd_config"
 MAX_PATTERNS = 32
 """Files named by AuthorizedKeysFile that are looked for in each home."""
 _TYPE = re.compile(r"(?:sk-)?(?:ssh|ecdsa)-[\w-]+(?:@openssh\.com)?")
-_OPTIONS = re.compile(r"(?:[^\s\"]|\"(?:\\\"|[^\"])*\")+")
+_OPTIONS = re.compile(r"(?:[^\s\"]|\"(?:\\.|[^\"\\])*\")+")
 _SETTING = re.compile(r"\s*AuthorizedKeysFile\s*[\s=]\s*(.+)", re.IGNORECASE)
 
 

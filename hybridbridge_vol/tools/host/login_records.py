@@ -21,6 +21,8 @@ _LASTLOG = struct.Struct("<i32s256s")
 UTMP_SIZE, LASTLOG_SIZE = _UTMP.size, _LASTLOG.size
 MAX_RECORDS = 1 << 18
 """Records of one file: 100 MB of them."""
+MAX_LASTLOG_BYTES = 1 << 28
+"""Bytes of lastlog that are not holes."""
 MAX_LASTLOG = 1 << 16
 """Records of lastlog that are not empty."""
 TYPES = (
@@ -159,7 +161,7 @@ def read_lastlog(files: Files, path: str) -> tuple[list[LastLogin], Unavailable 
     """The records of lastlog that are not empty, by uid; and why these are not all. The file is sparse: holes
     are passed over, however large. OSError, CallRolledBack."""
     found: dict[int, LastLogin] = {}
-    missing = 0
+    missing = read = 0
     pending: bytes | None = b""
     for piece in files.pieces(path):
         if piece.kind is PieceKind.MISSING:
@@ -169,6 +171,7 @@ def read_lastlog(files: Files, path: str) -> tuple[list[LastLogin], Unavailable 
         data = piece.data
         if piece.kind is PieceKind.HOLE:
             data = bytes(min(piece.size, LASTLOG_SIZE))  # enough to end the record before it
+        read += len(data)
         start = piece.offset - len(pending or b"")
         chunk = data[-start % LASTLOG_SIZE :] if pending is None else pending + data
         start += -start % LASTLOG_SIZE
@@ -177,8 +180,8 @@ def read_lastlog(files: Files, path: str) -> tuple[list[LastLogin], Unavailable 
             login = _last_login((start + at) // LASTLOG_SIZE, chunk[at : at + LASTLOG_SIZE])
             if login is not None:
                 found[login.uid] = login
-        if len(found) > MAX_LASTLOG:
-            lack = Unavailable(f"{path}: more than {MAX_LASTLOG:,} records")
+        if len(found) > MAX_LASTLOG or read > MAX_LASTLOG_BYTES:
+            lack = Unavailable(f"{path}: too large: only its begin was read")
             return _sorted(found)[:MAX_LASTLOG], lack
         pending = bytes(piece.end % LASTLOG_SIZE) if piece.kind is PieceKind.HOLE else chunk[whole:]
     if missing:

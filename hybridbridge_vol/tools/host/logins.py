@@ -66,15 +66,7 @@ def logins(files: Files) -> Iterator[Login]:
         yield from _records(files, source, paths)
     yield from _last_logins(files)
     for source, path in _DATABASES:
-        try:
-            size = files.attributes(path, follow=True).size
-        except UNREADABLE as error:
-            if not is_absent(error):
-                yield Login(source, "file", path, user=why(path, error))
-            continue
-        yield Login(
-            source, "file", path, user=Unavailable(f"{path}: a database of SQLite ({size:,} bytes), not read")
-        )
+        yield from _of_database(files, source, path)
     yield from _sessions(files)
 
 
@@ -176,6 +168,38 @@ def _last_logins(files: Files) -> Iterator[Login]:
         )  # fmt: skip
     if lack is not None:
         yield Login("lastlog", "file", _LASTLOG, user=lack)
+
+
+def _of_database(files: Files, source: str, path: str) -> Iterator[Login]:
+    """Those that are in a database, which has to be in memory as a whole."""
+    import sqlite3  # few guests have one
+
+    from hybridbridge_vol.tools.host.login_databases import MAX_SIZE, lastlog2_rows, wtmpdb_rows
+
+    try:
+        size = files.attributes(path, follow=True).size
+        runs, missing = read_runs(files, path, size, MAX_SIZE)
+        if missing or size > MAX_SIZE or not runs:
+            lack = f"{missing:,} of its {size:,} bytes are not in memory" if missing else f"{size:,} bytes"
+            yield Login(source, "file", path, user=Unavailable(f"{path}: a database, not read: {lack}"))
+            return
+        for row in (wtmpdb_rows if source == "wtmp" else lastlog2_rows)(runs[0].data):
+            yield Login(
+                source, row.kind, path, user=row.user or None, tty=row.tty or None, host=row.host or None,
+                start=row.start, end=row.end, how=_how(row.kind, row.end is None),
+            )  # fmt: skip
+    except UNREADABLE as error:
+        if not is_absent(error):
+            yield Login(source, "file", path, user=why(path, error))
+    except sqlite3.Error as error:
+        yield Login(source, "file", path, user=Unavailable(f"{path}: not a database of logins: {error}"))
+
+
+def _how(kind: str, is_open: bool) -> str | None:
+    """How what a database says ended."""
+    if kind not in ("boot", "login"):
+        return None
+    return "open" if is_open else "down" if kind == "boot" else "logout"
 
 
 def _sessions(files: Files) -> Iterator[Login]:

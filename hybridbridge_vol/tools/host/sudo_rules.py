@@ -39,13 +39,13 @@ class Rule(NamedTuple):
 
 
 class SudoRules:
-    """Reads sudoers and what it includes. `files_read`: each file that there is, in order; `lacks`: what
+    """Reads sudoers and what it includes. `files_read`: each file that there is, by its path; `lacks`: what
     could not be read, or is no statement."""
 
     def __init__(self, files: Files, host: str) -> None:
         self._files = files
         self._host = host.partition(".")[0]
-        self.files_read: list[TextFile] = []
+        self.files_read: dict[str, TextFile] = {}
         self.lacks: list[tuple[str, Line | None, Unavailable]] = []
 
     def read(self, path: str = "/etc/sudoers") -> Iterator[Rule]:
@@ -63,7 +63,7 @@ class SudoRules:
             if above:
                 self.lacks.append((path, None, Unavailable(f"{path}: included, but there is no such file")))
             return
-        self.files_read.append(found)
+        self.files_read[path] = found
         if found.lack is not None:
             self.lacks.append((path, None, found.lack))
         for number, statement in statements(found.lines):
@@ -104,7 +104,7 @@ class SudoRules:
                 name, _equals, value = part.partition("=")
                 yield Rule("sudo alias", name.strip(), f"{alias[1]}: {_joined(value)}", path, number)
             return
-        rule = _FIRST_WORDS.fullmatch(statement)
+        rule = _FIRST_WORDS.fullmatch(statement) if "=" in statement else None
         if rule is None:
             self.lacks.append(
                 (path, number, Unavailable(f"{path}: not a statement of sudoers: {statement[:60]}"))

@@ -24,6 +24,8 @@ MAX_SIZE = 8 << 20
 MAX_LINES = 1 << 17
 """Lines of one file: two bytes a line would still be less than this of `MAX_SIZE` in files that people
 write."""
+MAX_LINE = 1 << 16
+"""Characters of one line; what is behind is left out."""
 MAX_NAMES = 1 << 16
 """Names of one directory that are looked at."""
 ABSENT = (errno.ENOENT, errno.ENOTDIR)
@@ -124,7 +126,7 @@ def _lines(runs: list[Run], size: int) -> Iterator[Line]:
         if lines and (start + sum(map(len, lines)) + len(lines) - 1 < size or not lines[-1]):
             lines.pop()
         for line in lines:
-            yield Line(number, text(line), start, start + len(line))
+            yield Line(number, text(line[:MAX_LINE]), start, start + len(line))
             start += len(line) + 1
             number = None if number is None else number + 1
 
