@@ -48,6 +48,22 @@ class SnapshotAddresses:
 
         return list(module_structs(TypedMemory(self._proxy.bridge), self.module_pages()))
 
+    def vmalloc_areas(self) -> list[tuple[int, int, str]]:
+        """Address, bytes and the function that asked for it, of each area of vmalloc."""
+        from hybridbridge_vol.bridge.objects.typed_memory import Broken, TypedMemory
+        from hybridbridge_vol.bridge.objects.vmap_areas import vmap_areas
+
+        bridge = self._proxy.bridge
+        try:
+            areas = list(vmap_areas(TypedMemory(bridge)))
+        except Broken as error:
+            raise LookupError(str(error)) from None
+        text_vaddr = bridge.layout.text_vaddr
+        names = (bridge.sides.function_at(area.caller - text_vaddr) for area in areas)
+        return [
+            (area.vaddr, area.size, name[0] if name else "") for area, name in zip(areas, names, strict=True)
+        ]
+
     def interrupt(self, number: int) -> int:
         """The address of an interrupt's `struct irq_desc`, by the kernel's irq_to_desc()
         (kernel/irq/irqdesc.c: a radix tree before 6.5, a maple tree since); 0 if there is none."""

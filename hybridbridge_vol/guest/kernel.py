@@ -230,6 +230,10 @@ class Addresses(Protocol):
         """The names of the modules whose `struct module` lies in the area for modules, listed or not.
         LookupError or StoreError if they cannot be looked for."""
 
+    def vmalloc_areas(self) -> Iterable[tuple[int, int, str]]:
+        """Address, bytes and the function that asked for it, of each area of vmalloc. LookupError or
+        StoreError if they cannot be followed."""
+
     def interrupt(self, number: int) -> int:
         """The address of an interrupt's `struct irq_desc`; 0 if there is none. CallRolledBack; LookupError if
         the kernel has no function for it."""

@@ -63,7 +63,7 @@ class ProcessCredentials(Tool):
             yield Row((Unavailable(str(error)),) * len(self.columns))
             return
         processes = [process for process in found if not isinstance(process, str)]
-        rules = Rules(processes, memory.symbol("init_cred"), memory.symbol("init_user_ns"), last)
+        rules = Rules(processes, memory.symbol("init_cred"), last)
         by_task = {process.task: process for process in processes}
         for process in found:
             if isinstance(process, str):

@@ -37,7 +37,7 @@ class Hooks(Tool):
         Column("KIND", "str", "what kind of handler"),
         Column("WHAT", "str", "when it is called; of a table the function's name"),
         Column("FUNCTION", "hex", "the function, or the table of functions"),
-        Column("SYMBOL", "str", "its name, by the trusted files"),
+        Column("SYMBOL", "str", "its name, by the trusted files; of other code by the image itself"),
         Column("MODULE", "str", "kernel, or the module that it is in; empty: no module"),
         Column("VERDICT", "str", "trusted, or what is wrong"),
         Column("OBJECT", "hex", "the structure that has the pointer"),

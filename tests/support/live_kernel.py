@@ -123,6 +123,9 @@ class LiveAddresses:
     def modules_in_memory(self) -> list[str]:
         return []
 
+    def vmalloc_areas(self) -> list[tuple[int, int, str]]:
+        return []
+
     def interrupt(self, number: int) -> int:
         return 0
 

@@ -82,8 +82,8 @@ def test_nothing_is_wrong_on_other_kernels(lab: Lab, generation: str) -> None:
 
 # --- the rules, each on processes that differ in one thing -------------------------------------------------
 
-USER = Credentials(0x100, 1000, 1000, 1000, 1000, 1000, 0, 0, 0, 0, 1000, False, 0x10)
-ROOT = Credentials(0x200, 0, 0, 0, 0, 0, ALL, ALL, 0, 0, 0, False, 0x10)
+USER = Credentials(0x100, 1000, 1000, 1000, 1000, 1000, 0, 0, 0, 0, 1000, False)
+ROOT = Credentials(0x200, 0, 0, 0, 0, 0, ALL, ALL, 0, 0, 0, False)
 INIT = Process(0xA0, 1, 0, 0, "init", False, False, None, ROOT, ROOT.vaddr, "off", False, ())
 SHELL = INIT._replace(task=0xB0, pid=20, ppid=1, parent=0xA0, name="sh", real=USER)
 CHILD = SHELL._replace(task=0xC0, pid=30, ppid=20, parent=0xB0, name="child", real=USER._replace(vaddr=0x300))
@@ -93,7 +93,7 @@ THREAD = INIT._replace(
 
 
 def suspicions(child: Process) -> str:
-    rules = Rules([INIT, SHELL, THREAD, child], 0x999, 0x10, LAST)
+    rules = Rules([INIT, SHELL, THREAD, child], 0x999, LAST)
     return "; ".join(rules.suspicions(child))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from attacks import ask, edited
-from generations import Lab
+from generations import ALL_MODULES, SERVERS, Lab
 from image_editor import Editor
 
 from hybridbridge_vol.bridge.objects import typed_memory
@@ -238,3 +238,11 @@ def test_a_handler_whose_code_was_changed_is_suspected(lab: Lab, asked: Callable
 
     (row,) = (row for row in asked(edit, "notifier") if row["VERDICT"] != "trusted")
     assert row["VERDICT"] == "its code is changed (text)"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*SERVERS, *ALL_MODULES])
+def test_nothing_is_suspected_or_hidden_where_many_modules_are_loaded(lab: Lab, name: str) -> None:
+    session = lab.session(name)
+    assert ask(session, "hooks", suspicious=True) == []
+    assert ask(session, "hidden") == []

@@ -12,10 +12,9 @@ from collections.abc import Iterable, Iterator
 
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.sides import moved
-from hybridbridge_vol.errors import KernelFileError
 from hybridbridge_vol.kernel_file.struct_layout import StructLayouts
 from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual
-from hybridbridge_vol.trust.linked_kernel import linked_kernel
+from hybridbridge_vol.trust.type_information import type_information
 from hybridbridge_vol.units import PAGE_SIZE, U64
 
 MAX_NODES = 1 << 17
@@ -43,13 +42,7 @@ class TypedMemory:
 
     def __init__(self, bridge: Bridge) -> None:
         self.bridge = bridge
-        kernel = bridge.kernel
-        start, stop = kernel.symbols.get("__start_BTF"), kernel.symbols.get("__stop_BTF")
-        if start is None or stop is None or stop <= start:
-            raise KernelFileError(f"{kernel.name}: carries no type information (CONFIG_DEBUG_INFO_BTF)")
-        self.linked = linked_kernel(kernel)
-        text = kernel.text_link_vaddr
-        self.types = StructLayouts(bytes(self.linked.flat[start - text : stop - text]), kernel.name)
+        self.types = StructLayouts(type_information(bridge.kernel), bridge.kernel.name)
         self._pages: dict[int, bytes] = {}
         self._reads = 0
 

@@ -64,4 +64,7 @@ def _explain_foreign_code(bridge: Bridge, vaddr: int) -> str:
             f"needs code of module {name}, of which no trusted file is stored: "
             "give its package to 'hb trust add'"
         )
+    location = modules.locate(name)
+    if location is not None and not location.holds(vaddr):  # it is only the nearest one
+        return f"needs code of no module that the kernel lists, at {vaddr:#x}"
     return f"needs code of module {name}, which is not in the image as in its trusted file ({vaddr:#x})"

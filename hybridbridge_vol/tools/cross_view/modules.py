@@ -21,6 +21,7 @@ import re
 from collections.abc import Iterable, Iterator
 from errno import ENOENT, ENOTDIR
 
+from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START
 from hybridbridge_vol.errors import HybridBridgeError, ParseError
 from hybridbridge_vol.guest.kernel import Addresses, Files, GuestKernel
 from hybridbridge_vol.procfs.sources import Source, lines, split_lines
@@ -34,9 +35,8 @@ LISTING, SYSFS, ADDRESSES, MEMORY = "/proc/modules", "/sys/module", "addresses",
 STRUCTS = "memory of modules"
 _NOT_MODULES = ("bpf", "__builtin__ftrace", "__builtin__kprobes")
 """What the kernel puts in brackets behind symbols that belong to no module (kernel/kallsyms.c)."""
-_AREA = re.compile(
-    rb"0x\w+-0x\w+ +(\d+) (?:load_module|move_module|module_memory_alloc|layout_and_allocate)\+.*"
-)
+_LOADERS = ("load_module", "move_module", "module_memory_alloc", "layout_and_allocate")
+_AREA = re.compile(rb"0x\w+-0x\w+ +(\d+) (?:" + "|".join(_LOADERS).encode() + rb")\+.*")
 
 
 def hidden_modules(kernel: GuestKernel) -> Iterator[Finding | Unavailable]:
@@ -58,7 +58,7 @@ def hidden_modules(kernel: GuestKernel) -> Iterator[Finding | Unavailable]:
         yield Finding("module", name, name, seen, missing, (sources[name],) if name in sources else ())
     yield from lists.read_errors.values()
     if LISTING not in lists.read_errors:
-        yield from _memory(kernel.files, sum(sizes.values()))
+        yield from _memory(kernel.files, kernel.addresses, sum(sizes.values()))
 
 
 def _in_sysfs(files: Files) -> tuple[list[str], Unavailable | None]:
@@ -95,6 +95,19 @@ def _by_address(addresses: Addresses) -> tuple[set[str], Unavailable | None]:
     return found - set(_NOT_MODULES), unmapped
 
 
+def _elsewhere(addresses: Addresses) -> int:
+    """Bytes of the loader's areas that are not in the area for modules; 0 if that cannot be said."""
+    try:
+        areas = addresses.vmalloc_areas()
+    except (LookupError, HybridBridgeError):
+        return 0
+    return sum(
+        size
+        for vaddr, size, caller in areas
+        if caller in _LOADERS and not MODULES_START <= vaddr < MODULES_END
+    )
+
+
 def _in_memory(addresses: Addresses) -> tuple[Iterable[str], Unavailable | None]:
     try:
         return addresses.modules_in_memory(), None
@@ -102,14 +115,17 @@ def _in_memory(addresses: Addresses) -> tuple[Iterable[str], Unavailable | None]
         return (), Unavailable(f"{STRUCTS}: {error}")
 
 
-def _memory(files: Files, listed: int) -> Iterator[Finding | Unavailable]:
+def _memory(files: Files, addresses: Addresses, listed: int) -> Iterator[Finding | Unavailable]:
     """Memory that was allocated for modules and belongs to none of the list, whose modules have `listed`
-    bytes. An area has a guard page behind it."""
+    bytes. An area has a guard page behind it. The loader has also areas that are not in the area for modules
+    (large tables of its own)."""
     data, read_error = read_lines(files, MEMORY)
     if read_error:
         yield read_error
         return
     areas = [int(found[1]) - PAGE_SIZE for line in split_lines(data) if (found := _AREA.fullmatch(line))]
+    if areas and sum(areas) > listed:
+        listed += _elsewhere(addresses)
     if areas and sum(areas) > listed:
         what = f"{(sum(areas) - listed) // 1024} KiB of code and data"
         yield Finding("module", what, "", MEMORY, LISTING, (Source(MEMORY),))

@@ -120,13 +120,18 @@ class Deferred:
             return
         holder = "worker_private" if memory.types.has("task_struct", "worker_private") else "set_child_tid"
         thread = memory.get(task, "task_struct", holder)
+        has_function = bool(thread >> 63)
         parent = memory.get(task, "task_struct", "real_parent")
-        if not thread >> 63:
-            yield Hook(what, 0, task, "it is marked as a kernel thread, and no kthread belongs to it")
-        elif not memory.get(parent, "task_struct", "flags") & _PF_KTHREAD:
-            yield Hook(what, 0, task, "it is marked as a kernel thread, and its parent is a process")
-        elif memory.types.has("kthread", "threadfn"):
-            yield Hook(what, memory.get(thread, "kthread", "threadfn"), task)
+        below_thread = bool(memory.get(parent, "task_struct", "flags") & _PF_KTHREAD)
+        suspicion = ""
+        if not has_function and (memory.get(task, "task_struct", "mm") or not below_thread):
+            # one that was made this moment has none either, but no memory of its own
+            suspicion = "it is marked as a kernel thread, and no kthread belongs to it"
+        elif not below_thread:
+            suspicion = "it is marked as a kernel thread, and its parent is a process"
+        is_known = has_function and memory.types.has("kthread", "threadfn")
+        function = memory.get(thread, "kthread", "threadfn") if is_known and not suspicion else 0
+        yield Hook(what, function, task, suspicion)
 
 
 def _tree_offset(memory: TypedMemory) -> int:

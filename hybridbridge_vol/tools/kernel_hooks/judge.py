@@ -22,6 +22,7 @@ from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual
 from hybridbridge_vol.toolkit.reading import UNREADABLE
 from hybridbridge_vol.tools.kernel_hooks.names import KernelNames
 from hybridbridge_vol.tools.kernel_hooks.values import Hook, Operations
+from hybridbridge_vol.trust.linked_kernel import linked_kernel
 from hybridbridge_vol.units import U64
 
 TRUSTED, NOT_LISTED = "trusted", "module that is not listed"
@@ -207,7 +208,8 @@ class Judge:
 
     @cached_property
     def _expected(self) -> bytearray:
-        return self._memory.linked.relocated(self._memory.bridge.layout.shift)
+        bridge = self._memory.bridge
+        return linked_kernel(bridge.kernel).relocated(bridge.layout.shift)
 
     def _changed(self, vaddr: int) -> str:
         index = bisect_right(self._changes, (vaddr, "\U0010ffff"))

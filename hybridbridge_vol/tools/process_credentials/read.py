@@ -99,7 +99,6 @@ class TaskReader:
             inheritable=number("cap_inheritable", 8),
             user_uid=user_uid,
             prepared_for_kernel=keys and number("jit_keyring", 1) == _TO_THREAD_KEYRING,
-            user_namespace=memory.get(vaddr, "cred", "user_ns"),
         )
 
     def _is_setuid_root(self, task: int) -> bool:

@@ -13,13 +13,12 @@ _FIRST_PROCESS = 1
 
 class Rules:
     """Over all processes of one snapshot. `init_cred` is the address of the kernel's first credentials,
-    `first_user_namespace` that of `init_user_ns`; `last_capability` the highest that the kernel has."""
+    `last_capability` the highest that the kernel has."""
 
     def __init__(
         self,
         processes: Sequence[Process],
         init_cred: int,
-        first_user_namespace: int,
         last_capability: int,
     ) -> None:
         self._by_task = {process.task: process for process in processes}
@@ -27,7 +26,6 @@ class Rules:
         for process in processes:
             self._holders[process.real.vaddr].append(process)
         self._init_cred = init_cred
-        self._first = first_user_namespace
         self._known = (1 << last_capability + 1) - 1
 
     def suspicions(self, process: Process) -> Iterator[str]:

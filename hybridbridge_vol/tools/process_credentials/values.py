@@ -35,7 +35,6 @@ class Credentials(NamedTuple):
     """Whose user_struct it refers to; None if that cannot be read."""
     prepared_for_kernel: bool
     """Whether new keys go to the thread's own keyring by default, as prepare_kernel_cred() sets it."""
-    user_namespace: int
 
 
 class Process(NamedTuple):
