@@ -85,7 +85,9 @@ def test_links_are_the_guest_s(lab: Lab, name: str) -> None:
         assert where is None or row["WHERE"] == where
         assert (row["PINNED"] or "").split() == one.get("pinned", [])
     where = {row["WHERE"] for row in ours.values()}
-    assert {"sched_process_exec", "vfs_unlink", "bpf_lsm_file_open", "task", "out1", "/spied"} <= where
+    assert {"sched_process_exec", "task", "out1", "/spied"} <= where
+    if not name.startswith("5.10"):  # which does not say to what its trampolines belong
+        assert {"vfs_unlink", "bpf_lsm_file_open"} <= where
 
 
 @pytest.mark.parametrize("name", EACH)
@@ -160,6 +162,11 @@ def test_elements_are_the_guest_s(lab: Lab, name: str) -> None:
             one for one in json.loads(said) if "No such file" not in str(one.get("value"))
         ]  # empty places
         rows = ask(session, "bpf", map=(number,))
+        if any("values" in one for one in found) and name.startswith("5.10"):
+            # bpf_percpu_array_copy of this build reaches our buffer by its distance from the snapshot's value,
+            # which cannot be told from a forged pointer: it is refused, and said
+            assert "forged pointer" in str(rows[0]["VALUE"])
+            continue
         assert len(rows) == len(found)
         for one, row in zip(found, rows, strict=True):
             assert row["KEY"] == plain(one["key"])

@@ -75,7 +75,7 @@ def test_options_choose_tables(lab: Lab) -> None:
     st.binary(max_size=200),
     st.sampled_from([kind.split()[-1] for kind in ("tables", "chains", "rules", "sets")]),
 )
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_no_message_is_too_odd(body: bytes, which: str) -> None:
     """What the kernel answers may be forged: it becomes text, or is reported."""
     kind = {"tables": nft.NEWTABLE, "chains": nft.NEWCHAIN, "rules": nft.NEWRULE, "sets": nft.NEWSET}[which]
@@ -106,7 +106,7 @@ _KINDS = (
     ),
     st.sampled_from(sorted(nft.FAMILIES)),
 )
-@settings(max_examples=400)
+@settings(max_examples=150)
 def test_any_expressions_become_text(made: list[tuple[str, dict[int, bytes]]], family: int) -> None:
     from hybridbridge_vol.netlink.nftables.rule_text import rule_text
 
