@@ -31,7 +31,7 @@ class HeldSockets:
         self._proxy = proxy
 
     def ask(self, pid: int, fd: int) -> HeldSocket:
-        """See `guest.kernel.SocketTables.held`."""
+        """See `guest.kernel_network.SocketTables.held`."""
         copy = self.copy(pid, fd)
         try:
             return self._state(copy)

@@ -18,10 +18,10 @@ from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.file_attributes import FileAttributes
 from hybridbridge_vol.guest.file_content import Piece
 from hybridbridge_vol.guest.file_extents import Extent
+from hybridbridge_vol.guest.kernel_network import Netlink, PacketTables, RouteTables, SocketTables
 from hybridbridge_vol.guest.values import (
     BpfEvent,
     BpfInfo,
-    HeldSocket,
     OpenDescriptor,
     Question,
     Registers,
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from hybridbridge_vol.bridge.attachment import Bridge
     from hybridbridge_vol.bridge.objects.inode_cache import BrokenList, CachedInode
     from hybridbridge_vol.guest.answer_labels import AnswerLabels
-    from hybridbridge_vol.netlink.requests import NetlinkRequest
-    from hybridbridge_vol.netlink.sock_diag import Table
 
 P = TypeVar("P")
 T = TypeVar("T")
@@ -237,47 +235,6 @@ class Addresses(Protocol):
     def interrupt(self, number: int) -> int:
         """The address of an interrupt's `struct irq_desc`; 0 if there is none. CallRolledBack; LookupError if
         the kernel has no function for it."""
-
-
-class RouteTables(Protocol):
-    """The routing tables, by rtnetlink(7)."""
-
-    def dump(self, kind: int, body: bytes) -> bytes:
-        """The answer to a request for all entries of a kind (RTM_GET*; `body` follows the header): its
-        messages, one after the other. EndlessFile if it does not end."""
-
-
-class SocketTables(Protocol):
-    """The sockets, by sock_diag(7)."""
-
-    def dump(self, table: Table, net_of: int | None = None) -> bytes:
-        """All sockets of a table in the network namespace of the process `net_of`, by default the
-        session's: the kernel's messages, one after the other; none where the protocol's module is not
-        loaded. EndlessFile if they do not end; OSError with ENOENT if no module can answer."""
-
-    def held(self, pid: int, fd: int) -> HeldSocket:
-        """The state of the socket that a descriptor of a process leads to. OSError if it cannot be had."""
-
-    def kernel_inodes(self, path: str) -> set[int]:
-        """The inodes of those sockets of a table (/proc/PID/net/tcp, tcp6, udp, udp6, raw, raw6) that the
-        kernel made for itself: no process ever had them. OSError if that cannot be said."""
-
-
-class Netlink(Protocol):
-    """Any netlink protocol of the guest's kernel."""
-
-    def dump(self, request: NetlinkRequest, net_of: int | None = None) -> bytes:
-        """The answer to a request for all of a kind, in the network namespace of the process `net_of`, by
-        default the session's: the kernel's messages, one after the other. EndlessFile; OSError with the
-        kernel's errno, or with ENOENT if a module that would answer is neither loaded nor to be had."""
-
-
-class PacketTables(Protocol):
-    """The tables of iptables, ip6tables and arptables (the legacy ones), by getsockopt(2)."""
-
-    def option(self, family: int, name: int, content: bytes, size: int, net_of: int | None = None) -> bytes:
-        """The answer of a socket option of the filters of a protocol family (PF_INET, PF_INET6), of at most
-        `size` bytes; `content` is the beginning of what the caller hands over. OSError."""
 
 
 class BpfObjects(Protocol):

@@ -9,7 +9,7 @@ from hybridbridge_vol.netlink.requests import NetlinkRequest
 
 
 class SnapshotNetlink:
-    """Implements `guest.kernel.Netlink`."""
+    """Implements `guest.kernel_network.Netlink`."""
 
     def __init__(self, proxy: ProxyCalls, modules: AddedModules) -> None:
         self._proxy = proxy
@@ -17,7 +17,7 @@ class SnapshotNetlink:
         self._dumps: dict[int, NetlinkDumps] = {}
 
     def dump(self, request: NetlinkRequest, net_of: int | None = None) -> bytes:
-        """See `guest.kernel.Netlink`."""
+        """See `guest.kernel_network.Netlink`."""
         if request.needs and not self._proxy.bridge.space.modules.is_listed(request.needs):
             return b""
         for module in request.modules:

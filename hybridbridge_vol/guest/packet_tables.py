@@ -20,13 +20,13 @@ _AF_INET, _SOCK_DGRAM = 2, 2
 
 
 class SnapshotPacketTables:
-    """Implements `guest.kernel.PacketTables`."""
+    """Implements `guest.kernel_network.PacketTables`."""
 
     def __init__(self, proxy: ProxyCalls) -> None:
         self._proxy = proxy
 
     def option(self, family: int, name: int, content: bytes, size: int, net_of: int | None = None) -> bytes:
-        """See `guest.kernel.PacketTables`."""
+        """See `guest.kernel_network.PacketTables`."""
         source = f"getsockopt {family} {name}"
         if size > BUFFER_SIZE:
             raise OSError(errno.EFBIG, f"{size} bytes, more than fit", source)

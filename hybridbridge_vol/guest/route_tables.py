@@ -9,7 +9,7 @@ _NETLINK_ROUTE = 0  # include/uapi/linux/netlink.h
 
 
 class SnapshotRouteTables:
-    """Implements `guest.kernel.RouteTables`."""
+    """Implements `guest.kernel_network.RouteTables`."""
 
     def __init__(self, proxy: ProxyCalls) -> None:
         self._dumps = NetlinkDumps(proxy, _NETLINK_ROUTE)

@@ -33,7 +33,7 @@ _NETLINK_SOCK_DIAG = 4  # include/uapi/linux/netlink.h
 
 
 class SnapshotSocketTables:
-    """Implements `guest.kernel.SocketTables`."""
+    """Implements `guest.kernel_network.SocketTables`."""
 
     def __init__(self, proxy: ProxyCalls, files: Files, modules: AddedModules) -> None:
         self._proxy = proxy
@@ -65,11 +65,11 @@ class SnapshotSocketTables:
                     self._modules.need(module)
 
     def held(self, pid: int, fd: int) -> HeldSocket:
-        """See `guest.kernel.SocketTables`."""
+        """See `guest.kernel_network.SocketTables`."""
         return HeldSockets(self._proxy).ask(pid, fd)
 
     def kernel_inodes(self, path: str) -> set[int]:
-        """See `guest.kernel.SocketTables`."""
+        """See `guest.kernel_network.SocketTables`."""
         lines = split_lines(self._files.read(path))[1:]
         fd = self._proxy.checked(path, "openat", AT_FDCWD, self._proxy.put_path(path), os.O_RDONLY, 0)
         try:
