@@ -163,8 +163,8 @@ def test_elements_are_the_guest_s(lab: Lab, name: str) -> None:
         ]  # empty places
         rows = ask(session, "bpf", map=(number,))
         if any("values" in one for one in found) and name.startswith("5.10"):
-            # bpf_percpu_array_copy of this build reaches our buffer by its distance from the snapshot's value,
-            # which cannot be told from a forged pointer: it is refused, and said
+            # bpf_percpu_array_copy of this build reaches our buffer by its distance from the snapshot's
+            # value, which cannot be told from a forged pointer: it is refused, and said
             assert "forged pointer" in str(rows[0]["VALUE"])
             continue
         assert len(rows) == len(found)
