@@ -25,7 +25,7 @@ from typing import Any
 
 from hybridbridge_vol.errors import HybridBridgeError
 from hybridbridge_vol.kernel_file.packages import read_vmlinuz
-from samples import guest_files, module_guest, pseudo_guest, qemu
+from samples import guest_files, hunt_guest, module_guest, pseudo_guest, qemu
 from samples.apt import AptError, cache_folder
 from samples.kernels import fetch
 from samples.lime import system_ram, write_lime
@@ -58,8 +58,8 @@ class Spec:
     process with memory of every kind; `nodes` is how many NUMA nodes share the memory; `disks` adds disks
     with file systems of every kind; with `routes` the guest has so many of them, and links, rules and sockets
     of every kind. With `modules`, one of `samples.module_guest.SETS`, the guest loads these modules instead
-    of doing the workload; with `pseudo` it mounts pseudo file systems instead. The seed governs the workload;
-    KASLR draws anew for every image.
+    of doing the workload; with `pseudo` it mounts pseudo file systems instead, with `hunt` it attacks its own
+    processes. The seed governs the workload; KASLR draws anew for every image.
     """
 
     kernel: str
@@ -79,6 +79,7 @@ class Spec:
     modules: str = ""
     routes: int = 0
     pseudo: bool = False
+    hunt: bool = False
 
     def recipe(self) -> guest_files.Recipe:
         """What is put into the guest."""
@@ -86,6 +87,8 @@ class Spec:
             return module_guest.recipe(self.modules)
         if self.pseudo:
             return pseudo_guest.recipe()
+        if self.hunt:
+            return hunt_guest.recipe()
         return guest_files.recipe(self.seed, self.light, self.processes, self.memory, self.disks, self.routes)
 
     def command_line(self) -> str:
@@ -104,7 +107,7 @@ class Spec:
             self.accel: self.accel != "tcg", "elf": self.format == "elf", "memory": self.memory,
             f"{self.nodes}nodes": self.nodes > 1, "disks": self.disks,
             f"{self.modules}-modules": self.modules, f"{self.routes}routes": self.routes,
-            "pseudo": self.pseudo,
+            "pseudo": self.pseudo, "hunt": self.hunt,
         }  # fmt: skip
         return "-".join([
             kernel, f"{self.ram >> 20}M", f"{self.cpus}cpu", "light" if self.light else "rich",
