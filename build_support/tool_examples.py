@@ -25,6 +25,9 @@ MOST_LINES, WIDEST = 14, 150
 SECONDS = 300
 SAMPLE = Spec("6.1-cloud", seed=12, cpus=2)
 """The image that the tests share too."""
+HUNTED = Spec("6.1-cloud", light=True, hunt=True)
+"""An attacked guest with the same kernel, and the tools that are shown on it."""
+HUNTERS = ("bash", "keys", "malfind", "owner", "queues", "yara")
 
 
 def record(name: str, image: Path, store: Path) -> str:
@@ -53,12 +56,12 @@ def trimmed(output: str) -> str:
 
 
 @contextlib.contextmanager
-def sample() -> Iterator[tuple[Path, Path]]:
-    """The sample image of the pages, made if it is missing, and a store that trusts its kernel."""
-    made = make_sample(SAMPLE)
+def samples() -> Iterator[tuple[Path, Path, Path]]:
+    """The sample images of the pages, made if they are missing, and a store that trusts their kernel."""
+    made, hunted = make_sample(SAMPLE), make_sample(HUNTED)
     with tempfile.TemporaryDirectory() as folder:
         enroll(Store(Path(folder)), made.kernel_package)
-        yield made.dump, Path(folder)
+        yield made.dump, hunted.dump, Path(folder)
 
 
 def main() -> int:
@@ -68,10 +71,10 @@ def main() -> int:
     args = parser.parse_args()
     EXAMPLES.mkdir(parents=True, exist_ok=True)
     failed = False
-    with sample() as (image, store):
+    with samples() as (image, hunted, store):
         for name in args.tools:
             try:
-                (EXAMPLES / f"{name}.txt").write_text(record(name, image, store))
+                (EXAMPLES / f"{name}.txt").write_text(record(name, hunted if name in HUNTERS else image, store))
             except subprocess.CalledProcessError as error:
                 print(f"{name}: {error.stderr.strip() or error}", file=sys.stderr)
                 failed = True

@@ -20,6 +20,15 @@ class Arp(Record):
     mask: str | None
     iface: str | None
 
+class Bash(Record):
+    pid: int | None
+    comm: str | None
+    user: str | None
+    number: int | None
+    time: datetime.datetime | None
+    how: str | None
+    line: str | None
+
 class Cat(Record):
     line: int | None
     text: str | None
@@ -242,6 +251,20 @@ class Lsof(Record):
     name: str | None
     tid: int | None
     taskcmd: str | None
+
+class Malfind(Record):
+    pid: int | None
+    comm: str | None
+    kind: str | None
+    start: int | None
+    end: int | None
+    perm: str | None
+    held: int | None
+    at: int | None
+    bytes: str | None
+    why: str | None
+    path: str | None
+    code: str | None
 
 class Maps(Record):
     pid: int | None
@@ -542,6 +565,9 @@ class ToolMethods:
     def arp(self, *, interface: str | None = ..., all: bool = ..., numeric: bool = ...) -> Table[Arp]:
         """IPv4 neighbours and their hardware addresses, as `arp -n` shows them."""
 
+    def bash(self, *, pid: int | Iterable[int] = ..., scan: bool = ...) -> Table[Bash]:
+        """Commands that were typed at shells, with their times, from the shells' memory."""
+
     def cat(
         self, path: str | Iterable[str], *, offset: int | None = ..., length: int | None = ...
     ) -> Table[Cat]:
@@ -650,6 +676,9 @@ class ToolMethods:
         tasks: bool = ...,
     ) -> Table[Lsof]:
         """Open files of processes, as `lsof -nP` shows them."""
+
+    def malfind(self, *, pid: int | Iterable[int] = ..., disassemble: bool = ...) -> Table[Malfind]:
+        """Code of processes that no file explains or that differs from its file; preloaded libraries."""
 
     def maps(self, *, pid: int | Iterable[int] = ..., smaps: bool = ...) -> Table[Maps]:
         """Memory mappings of processes, as `pmap` shows them."""

@@ -13,6 +13,7 @@ from hybridbridge_vol.toolkit.tool import Tool
 
 NAMES = (
     "arp",
+    "bash",
     "cat",
     "check",
     "dir",
@@ -29,6 +30,7 @@ NAMES = (
     "ip",
     "lsmod",
     "lsof",
+    "malfind",
     "maps",
     "memdump",
     "mounts",
