@@ -29,6 +29,12 @@ HUNTED = Spec("6.1-cloud", light=True, hunt=True)
 """An attacked guest with the same kernel, and the tools that are shown on it."""
 HUNTERS = ("bash", "keys", "malfind", "owner", "queues", "yara")
 
+RULES = """
+rule implant { strings: $code = { b8 22 00 00 00 0f 05 eb f7 } condition: $code }
+rule token { strings: $a = "token-of-the-spy" condition: $a }
+"""
+"""For the example of yara."""
+
 
 def record(name: str, image: Path, store: Path) -> str:
     """The command of a tool's example, and what it prints about an image. CalledProcessError."""
@@ -37,6 +43,7 @@ def record(name: str, image: Path, store: Path) -> str:
     command = [sys.executable, "-m", "hybridbridge_vol", *shown.split()[1:]]
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "dump.raw").symlink_to(image.resolve())
+        (Path(folder) / "rules.yar").write_text(RULES)
         done = subprocess.run(
             [*command, "--store", str(store.resolve())],
             cwd=folder, env={"PYTHONPATH": str(ROOT), "HOME": str(Path.home())},
@@ -74,7 +81,9 @@ def main() -> int:
     with samples() as (image, hunted, store):
         for name in args.tools:
             try:
-                (EXAMPLES / f"{name}.txt").write_text(record(name, hunted if name in HUNTERS else image, store))
+                (EXAMPLES / f"{name}.txt").write_text(
+                    record(name, hunted if name in HUNTERS else image, store)
+                )
             except subprocess.CalledProcessError as error:
                 print(f"{name}: {error.stderr.strip() or error}", file=sys.stderr)
                 failed = True

@@ -377,6 +377,16 @@ class Netstat(Record):
     value: int | None
     group: str | None
 
+class Owner(Record):
+    paddr: int | None
+    offset: int | None
+    kind: str | None
+    pid: int | None
+    comm: str | None
+    at: int | None
+    path: str | None
+    flags: str | None
+
 class Pidstat(Record):
     uid: int | None
     pid: int | None
@@ -561,6 +571,20 @@ class Vmstat(Record):
     cur: int | None
     sec: int | None
 
+class Yara(Record):
+    rule: str | None
+    pattern: str | None
+    kind: str | None
+    pid: int | None
+    comm: str | None
+    at: int | None
+    paddr: int | None
+    offset: int | None
+    size: int | None
+    content: str | None
+    path: str | None
+    also: str | None
+
 class ToolMethods:
     def arp(self, *, interface: str | None = ..., all: bool = ..., numeric: bool = ...) -> Table[Arp]:
         """IPv4 neighbours and their hardware addresses, as `arp -n` shows them."""
@@ -728,6 +752,9 @@ class ToolMethods:
     ) -> Table[Netstat]:
         """Sockets, routes, interfaces and protocol statistics, as netstat shows them."""
 
+    def owner(self, address: str, *, offset: bool = ...) -> Table[Owner]:
+        """Whose memory a physical address, or an offset in the image, is: processes, file, slab, free."""
+
     def pidstat(
         self,
         *,
@@ -808,4 +835,9 @@ class ToolMethods:
         wide: bool = ...,
     ) -> Table[Vmstat]:
         """Processes, memory, swapping, disks and CPUs: averages since boot."""
+
+    def yara(
+        self, rules: str, *, scope: str | Iterable[str] = ..., pid: int | Iterable[int] = ...
+    ) -> Table[Yara]:
+        """Matches of YARA rules in the memory of processes, files of the page cache, the kernel, free memory."""
     def session(self) -> GuestKernel: ...

@@ -37,6 +37,7 @@ NAMES = (
     "mpstat",
     "namespaces",
     "netstat",
+    "owner",
     "pidstat",
     "ps",
     "route",
@@ -45,6 +46,7 @@ NAMES = (
     "uname",
     "uptime",
     "vmstat",
+    "yara",
 )
 
 

@@ -56,8 +56,7 @@ if ! grep -qw clean /proc/cmdline; then
     for name in memfd deleted fromtmp patched wxpage sharedx stackx heapx shmlib gonelib; do
         started $name
     done
-    until [ "$(cat /proc/$victim/wchan)" = hrtimer_nanosleep ] ||
-        [ "$(cat /proc/$victim/wchan)" = do_nanosleep ]; do sleep 0.1; done
+    until grep -q '^230 ' /proc/$victim/syscall; do sleep 0.1; done # clock_nanosleep
     begin inject $victim
     started inject
     begin hollow /usr/bin/hollowed

@@ -4,13 +4,18 @@ row that names it, and what looks like it and is harmless gives none."""
 from __future__ import annotations
 
 import re
+import struct
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from generations import Lab
 from hunting import CLEAN, GENERATIONS, KERNELS, ask, hunted
 
+from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.guest.session import Session, open_session
+from hybridbridge_vol.toolkit.cells import Unavailable
 from samples.hunt_guest import IMPLANT, TYPED
 from samples.make import Sample
 
@@ -101,3 +106,74 @@ def test_lines_that_are_in_no_list_are_found_by_scanning_and_marked(session: Ses
     exact = {row["LINE"] for row in rows if row["HOW"] == "exact"}
     assert exact == {row["LINE"] for row in ask(session, "bash")}
     assert not {line for _name, line in scanned} & exact
+
+
+RULES = """
+rule implant { strings: $code = { b8 22 00 00 00 0f 05 eb f7 } condition: $code }
+rule library { strings: $name = "GNU C Library (Debian GLIBC" condition: $name }
+rule kept { strings: $token = "token-of-the-spy" $pipe = "left in a pipe" condition: any of them }
+"""
+
+
+def test_yara_searches_each_page_once_and_names_all_its_owners(
+    session: Session, sample: Sample, tmp_path: Path
+) -> None:
+    (tmp_path / "rules.yar").write_text(RULES)
+    rows = ask(session, "yara", rules=str(tmp_path / "rules.yar"), scope=("all",))
+    assert len({(row["PADDR"], row["PATTERN"]) for row in rows}) == len(rows)
+    with open(sample.dump, "rb") as image:
+        for row in rows:
+            image.seek(row["OFFSET"])
+            data = image.read(row["SIZE"])
+            assert row["CONTENT"] in (data.hex(), data.decode("ascii", "replace"))
+    places = {(row["COMM"], row["PATH"]) for row in rows if row["RULE"] == "implant"}
+    assert {("injected", ""), ("hollowed", ""), ("heapx", "[heap]"), ("sharedx", "/dev/zero (deleted)"),
+            ("memfd", "/memfd:implant (deleted)"), (None, "/dev/shm/libimplant.so")} <= {
+        (name, path or "") for name, path in places
+    }  # fmt: skip
+    library = next(row for row in rows if row["RULE"] == "library")
+    assert library["PATH"].endswith("/libc.so.6") and "/bash at 0x" in library["ALSO"]
+    kept = {(row["PATTERN"], row["KIND"]) for row in rows if row["RULE"] == "kept"}
+    assert {("$token", "slab"), ("$pipe", "kernel")} <= kept  # a key's payload, and a pipe's buffer
+    found = ask(session, "yara", rules=str(tmp_path / "rules.yar"))
+    assert {row["KIND"] for row in found} == {"process"}
+    owners = ask(session, "owner", address=",".join(f"{row['PADDR']:#x}" for row in rows))
+    for row in rows:
+        mine = [owner for owner in owners if owner["PADDR"] == row["PADDR"]]
+        assert {owner["KIND"] for owner in mine} in ({row["KIND"]}, {"process"})
+        if row["KIND"] == "process":
+            assert (row["PID"], row["AT"]) in {(owner["PID"], owner["AT"]) for owner in mine}
+        if row["KIND"] == "file" and not row["ALSO"]:
+            assert [(owner["PATH"], owner["AT"]) for owner in mine] == [(row["PATH"], row["AT"])]
+
+
+def test_rules_that_cannot_be_used_are_one_line(session: Session, tmp_path: Path) -> None:
+    (tmp_path / "bad.yar").write_text("rule {")
+    with pytest.raises(OptionError, match=r"bad\.yar: .*expecting identifier"):
+        ask(session, "yara", rules=str(tmp_path / "bad.yar"))
+    with pytest.raises(OptionError, match="none.yar: No such file"):
+        ask(session, "yara", rules=str(tmp_path / "none.yar"))
+    with pytest.raises(OptionError, match="--scope disk"):
+        ask(session, "yara", rules=str(tmp_path / "bad.yar"), scope=("disk",))
+
+
+def test_without_the_library_yara_says_how_to_get_it(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "yara_x", None)
+    with pytest.raises(OptionError, match="pip install 'hybridbridge-vol"):
+        ask(session, "yara", rules="any.yar")
+
+
+def test_the_owner_of_a_page_is_what_the_kernel_notes_of_it(session: Session) -> None:
+    flags = struct.unpack("<4096Q", session.files.read_at("/proc/kpageflags", 8 * 16384, 8 * 4096))
+    free = next(number for number, word in enumerate(flags, 16384) if word >> 10 & 1)
+    rows = ask(session, "owner", address=f"{free * 4096 + 5},0x7ffffffff000")
+    assert [(row["PADDR"], row["KIND"]) for row in rows] == [
+        (free * 4096 + 5, "free"), (0x7FFFFFFFF000, rows[1]["KIND"]),
+    ]  # fmt: skip
+    assert isinstance(rows[1]["FLAGS"], Unavailable)
+    (by_offset,) = ask(session, "owner", address=str(free * 4096 + 5), offset=True)
+    assert by_offset["PADDR"] == free * 4096 + 5  # a raw image
+    with pytest.raises(OptionError, match="not a number"):
+        ask(session, "owner", address="here")

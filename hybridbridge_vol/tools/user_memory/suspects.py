@@ -97,7 +97,7 @@ def _of_mapping(
 ) -> _Found | None:
     if "x" not in mapping.permissions:
         return None
-    kinds = oddities(mapping)
+    kinds = oddities(mapping, mappings)
     try:
         if kinds:
             return _odd(files, pid, mapping, kinds, mappings, pages)
