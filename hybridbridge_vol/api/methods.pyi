@@ -228,6 +228,19 @@ class Ip(Record):
     fwmark: str | None
     action: str | None
 
+class Keys(Record):
+    serial: str | None
+    type: str | None
+    description: str | None
+    uid: int | None
+    user: str | None
+    flags: str | None
+    expires: str | None
+    perm: int | None
+    uses: int | None
+    keyrings: str | None
+    payload: str | None
+
 class Lsmod(Record):
     module: str | None
     size: int | None
@@ -685,6 +698,9 @@ class ToolMethods:
         all: bool = ...,
     ) -> Table[Ip]:
         """Links and addresses; neighbours, routes and rules, as ip shows them."""
+
+    def keys(self, *, secrets: bool = ...) -> Table[Keys]:
+        """Keys in the kernel's keyrings, with --secrets what they hold; master keys of encrypted disks."""
 
     def lsmod(self) -> Table[Lsmod]:
         """Loaded kernel modules, their users, state and address."""

@@ -12,6 +12,7 @@ next call works as if the failed one had never been made.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from hybridbridge_vol.errors import CallRolledBack
@@ -26,6 +27,7 @@ from hybridbridge_vol.guest.values import (
     Running,
     Stat,
     Sysinfo,
+    Target,
     TaskList,
     Uname,
     Unmounted,
@@ -248,6 +250,29 @@ class SocketTables(Protocol):
         kernel made for itself: no process ever had them. OSError if that cannot be said."""
 
 
+class Keyrings(Protocol):
+    """The keys that the kernel keeps."""
+
+    def as_user(self, uid: int) -> AbstractContextManager[None]:
+        """What is asked inside of the block is asked with the rights of a user."""
+
+    def describe(self, serial: int) -> tuple[str, str]:
+        """The type and the description of a key. OSError."""
+
+    def members(self, serial: int) -> list[int]:
+        """The serial numbers of the keys in a keyring. OSError."""
+
+    def payload(self, serial: int, kind: str) -> bytes:
+        """What a key of a type holds, whoever may read it. OSError."""
+
+
+class DeviceMapper(Protocol):
+    """The tables of the device mapper."""
+
+    def targets(self) -> Iterator[Target]:
+        """The targets of all devices. OSError with ENOENT where there is no device mapper."""
+
+
 class Workers(Protocol):
     """Several processors at one question."""
 
@@ -279,6 +304,10 @@ class GuestKernel(Protocol):
     def routes(self) -> RouteTables: ...
     @property
     def sockets(self) -> SocketTables: ...
+    @property
+    def keyrings(self) -> Keyrings: ...
+    @property
+    def device_mapper(self) -> DeviceMapper: ...
     @property
     def workers(self) -> Workers: ...
 

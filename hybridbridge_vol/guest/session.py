@@ -51,6 +51,8 @@ from hybridbridge_vol.trust.store import Store
 from hybridbridge_vol.units import Progress
 
 if TYPE_CHECKING:
+    from hybridbridge_vol.guest.device_mapper import SnapshotDeviceMapper
+    from hybridbridge_vol.guest.keyrings import SnapshotKeyrings
     from hybridbridge_vol.guest.route_tables import SnapshotRouteTables
     from hybridbridge_vol.guest.socket_tables import SnapshotSocketTables
 
@@ -132,6 +134,20 @@ class Session:
         from hybridbridge_vol.guest.socket_tables import SnapshotSocketTables  # as above
 
         return SnapshotSocketTables(self.proxy, self.files)
+
+    @cached_property
+    def keyrings(self) -> SnapshotKeyrings:
+        """The keys that the kernel keeps."""
+        from hybridbridge_vol.guest.keyrings import SnapshotKeyrings  # as above
+
+        return SnapshotKeyrings(self.proxy)
+
+    @cached_property
+    def device_mapper(self) -> SnapshotDeviceMapper:
+        """The tables of the device mapper."""
+        from hybridbridge_vol.guest.device_mapper import SnapshotDeviceMapper  # as above
+
+        return SnapshotDeviceMapper(self.proxy, self.files)
 
     def close(self) -> None:
         """Keep what was proven, and let everything go."""

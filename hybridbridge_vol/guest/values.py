@@ -138,6 +138,14 @@ class Registers(NamedTuple):
         return self.sets[0].content
 
 
+class Target(NamedTuple):
+    """A target of a device of the device mapper: its type (`crypt`, `linear` ...), and its parameters."""
+
+    device: str
+    kind: str
+    parameters: str
+
+
 class EndlessFile(OSError):
     """A file that does not end: a window on memory, or a cyclic list. `partial` is what was read of it."""
 

@@ -28,6 +28,7 @@ NAMES = (
     "hostname",
     "iostat",
     "ip",
+    "keys",
     "lsmod",
     "lsof",
     "malfind",
