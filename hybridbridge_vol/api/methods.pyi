@@ -495,6 +495,17 @@ class Ps(Record):
     exe: str | None
     depth: int
 
+class Queues(Record):
+    kind: str | None
+    pid: int | None
+    comm: str | None
+    fd: int | None
+    name: str | None
+    number: int | None
+    type: int | None
+    size: int | None
+    data: str | None
+
 class Route(Record):
     destination: str | None
     gateway: str | None
@@ -718,7 +729,7 @@ class ToolMethods:
         """Open files of processes, as `lsof -nP` shows them."""
 
     def malfind(self, *, pid: int | Iterable[int] = ..., disassemble: bool = ...) -> Table[Malfind]:
-        """Code of processes that no file explains or that differs from its file; preloaded libraries."""
+        """Code of processes that no file explains or that differs from its file."""
 
     def maps(self, *, pid: int | Iterable[int] = ..., smaps: bool = ...) -> Table[Maps]:
         """Memory mappings of processes, as `pmap` shows them."""
@@ -798,6 +809,9 @@ class ToolMethods:
     ) -> Table[Ps]:
         """Processes, as `ps -ef` and `ps aux` show them."""
 
+    def queues(self, *, pid: int | Iterable[int] = ..., full: bool = ...) -> Table[Queues]:
+        """Data that nobody has read yet: in sockets, pipes, terminals, message queues."""
+
     def route(
         self, *, inet: bool = ..., inet6: bool = ..., extended: bool = ..., numeric: bool = ...
     ) -> Table[Route]:
@@ -855,5 +869,5 @@ class ToolMethods:
     def yara(
         self, rules: str, *, scope: str | Iterable[str] = ..., pid: int | Iterable[int] = ...
     ) -> Table[Yara]:
-        """Matches of YARA rules in the memory of processes, files of the page cache, the kernel, free memory."""
+        """Matches of YARA rules in memory: of processes, files, the kernel, and free memory."""
     def session(self) -> GuestKernel: ...

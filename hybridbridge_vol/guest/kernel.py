@@ -23,6 +23,7 @@ from hybridbridge_vol.guest.values import (
     HeldSocket,
     OpenDescriptor,
     Question,
+    QueuedMessage,
     Registers,
     Running,
     Stat,
@@ -273,6 +274,20 @@ class DeviceMapper(Protocol):
         """The targets of all devices. OSError with ENOENT where there is no device mapper."""
 
 
+class Queues(Protocol):
+    """Data that nobody has read yet. None of it is taken away."""
+
+    def of_descriptor(self, pid: int, fd: int, is_socket: bool) -> list[QueuedMessage]:
+        """What waits in the socket, or in the pipe or terminal, that a descriptor of a process leads to; of a
+        socket that keeps messages apart each of them. OSError."""
+
+    def system_v(self, identifier: int, count: int) -> list[QueuedMessage]:
+        """The first messages of a System V queue. OSError."""
+
+    def posix(self, path: str) -> list[QueuedMessage]:
+        """The messages of a POSIX queue by its path, those of the highest priority first. OSError."""
+
+
 class Workers(Protocol):
     """Several processors at one question."""
 
@@ -308,6 +323,8 @@ class GuestKernel(Protocol):
     def keyrings(self) -> Keyrings: ...
     @property
     def device_mapper(self) -> DeviceMapper: ...
+    @property
+    def queues(self) -> Queues: ...
     @property
     def workers(self) -> Workers: ...
 

@@ -39,7 +39,7 @@ class SnapshotKeyrings:
 
     @contextlib.contextmanager
     def as_user(self, uid: int) -> Iterator[None]:
-        """What is asked inside of the block is asked with the rights of a user. Afterwards all is as before: the
+        """What is asked inside of the block is asked with a user's rights. Afterwards all is as before: the
         credentials that setfsuid(2) makes lack what the snapshot's security modules would look for, and no
         file is to be opened with them."""
         self._proxy.raw("setfsuid", uid)

@@ -53,6 +53,7 @@ from hybridbridge_vol.units import Progress
 if TYPE_CHECKING:
     from hybridbridge_vol.guest.device_mapper import SnapshotDeviceMapper
     from hybridbridge_vol.guest.keyrings import SnapshotKeyrings
+    from hybridbridge_vol.guest.queues import SnapshotQueues
     from hybridbridge_vol.guest.route_tables import SnapshotRouteTables
     from hybridbridge_vol.guest.socket_tables import SnapshotSocketTables
 
@@ -148,6 +149,13 @@ class Session:
         from hybridbridge_vol.guest.device_mapper import SnapshotDeviceMapper  # as above
 
         return SnapshotDeviceMapper(self.proxy, self.files)
+
+    @cached_property
+    def queues(self) -> SnapshotQueues:
+        """Data that nobody has read yet."""
+        from hybridbridge_vol.guest.queues import SnapshotQueues  # as above
+
+        return SnapshotQueues(self.proxy, self.files)
 
     def close(self) -> None:
         """Keep what was proven, and let everything go."""

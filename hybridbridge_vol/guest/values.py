@@ -146,6 +146,14 @@ class Target(NamedTuple):
     parameters: str
 
 
+class QueuedMessage(NamedTuple):
+    """What waits to be read: a message, or what a stream holds. `kind` is the type of a System V message, or
+    the priority of a POSIX one."""
+
+    kind: int | None
+    content: bytes
+
+
 class EndlessFile(OSError):
     """A file that does not end: a window on memory, or a cyclic list. `partial` is what was read of it."""
 

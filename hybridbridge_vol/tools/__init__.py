@@ -41,6 +41,7 @@ NAMES = (
     "owner",
     "pidstat",
     "ps",
+    "queues",
     "route",
     "ss",
     "tinyps",

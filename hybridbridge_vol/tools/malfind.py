@@ -13,7 +13,7 @@ from hybridbridge_vol.tools.process.listing import PID, chosen, in_parts
 
 class Malfind(Tool):
     name = "malfind"
-    help = "Code of processes that no file explains or that differs from its file; preloaded libraries"
+    help = "Code of processes that no file explains or that differs from its file"
     notes = (
         "KIND: anonymous, stack, heap: executable memory without a file; memfd, deleted: its file has no "
         "name; temporary: its file is in /tmp, /var/tmp or /dev/shm; writable: it may be written to and "

@@ -14,9 +14,7 @@ SCOPES = ("processes", "files", "kernel", "free", "all")
 
 class Yara(Tool):
     name = "yara"
-    help = (
-        "Matches of YARA rules in the memory of processes, files of the page cache, the kernel, free memory"
-    )
+    help = "Matches of YARA rules in memory: of processes, files, the kernel, and free memory"
     notes = (
         "Needs the library yara-x: pip install 'hybridbridge-vol[yara]'. Each physical page is searched "
         "once, where it lies for the first process that has it mapped; the others are named. What is "

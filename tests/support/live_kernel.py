@@ -206,6 +206,10 @@ class LiveKernel:
         raise AttachError("this machine's keys are not shown")
 
     @property
+    def queues(self) -> Any:
+        raise AttachError("this machine's queues are not shown")
+
+    @property
     def device_mapper(self) -> Any:
         raise AttachError("this machine's disks are not shown")
 

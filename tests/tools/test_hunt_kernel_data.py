@@ -1,4 +1,4 @@
-"""Keys that the kernel keeps, on the guests that were attacked in user space."""
+"""Keys that the kernel keeps, and data that nobody has read, on guests that were attacked in user space."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from generations import Lab
 from hunting import GENERATIONS, ask, hunted
 
 from hybridbridge_vol.guest.session import Session, open_session
+from hybridbridge_vol.toolkit.cells import Unavailable
 from samples.make import Sample
 
 DISKS = Path(__file__).parents[2] / "samples" / "guest" / "disks.sh"
@@ -76,3 +77,28 @@ def test_the_master_key_of_an_encrypted_disk_is_the_one_that_the_guest_gave(lab:
     assert row["DESCRIPTION"].startswith("/dev/mapper/secret: aes-xts-plain64 on ")
     assert row["PAYLOAD"] == key[1]
     assert key[1] not in str(ask(session, "keys"))
+
+
+def test_data_that_nobody_has_read_is_shown_and_stays_where_it_is(session: Session) -> None:
+    """samples/guest/unread.h: each of them is sent once, and nothing else is."""
+    rows = [row for row in ask(session, "queues") if row["COMM"] in ("unread", None)]
+    shown = [(row["KIND"], row["NUMBER"], row["TYPE"], row["DATA"]) for row in rows]
+    assert sorted(shown, key=str) == sorted([
+        ("pipe", 1, None, "left in a pipe, in two parts"), ("pipe", 1, None, "left in a fifo"),
+        ("socket", 1, None, "left in a stream"), ("socket", 1, None, "first datagram"),
+        ("socket", 2, None, "second datagram"), ("socket", 3, None, "with a descriptor"),
+        ("socket", 1, None, "left in tcp"), ("socket", 1, None, "left in udp"),
+        ("terminal", 1, None, "shown to nobody\r\n"), ("terminal", 1, None, "typed ahead\n"),
+        ("message", 1, 7, "a System V message"), ("message", 2, 8, "another one"),
+        ("mqueue", 1, 9, "an urgent one"), ("mqueue", 2, 3, "a POSIX message"),
+    ], key=str)  # fmt: skip
+    assert all(row["SIZE"] == len(row["DATA"]) for row in rows)
+    names = {row["DATA"]: row["NAME"] for row in rows}
+    assert names["left in a fifo"] == "/run/fifo" and names["shown to nobody\r\n"] == "/dev/ptmx"
+    again = [row for row in ask(session, "queues") if row["COMM"] in ("unread", None)]
+    assert again == rows
+
+
+def test_clean_guests_have_no_unreadable_queue(lab: Lab) -> None:
+    rows = ask(lab.session("6.1 two CPUs"), "queues")
+    assert not [row for row in rows if isinstance(row["DATA"], Unavailable)]
