@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 from hybridbridge_vol.procfs.maps import DELETED, Mapping
 
@@ -30,25 +31,18 @@ def _is_cut_off_stack(mapping: Mapping, mappings: Sequence[Mapping]) -> bool:
     the kernel (fs/proc/task_mmu.c, `is_stack`, `vma_is_initial_stack`)."""
     if mapping.path:
         return False
-    start = end = -1
-    for item in mappings:
-        if item.inode or (item.path and not item.path.startswith("[stack")) or item.start_vaddr != end:
-            start = item.start_vaddr
-        end = item.end_vaddr
-        if item.path.startswith("[stack"):
-            break
-    else:
-        return False
-    after = [item for item in mappings if item.start_vaddr >= start]
-    for item, following in zip(after, [*after[1:], None], strict=True):
-        if item is mapping:
-            return True
-        if (
-            following is None
-            or following.start_vaddr != item.end_vaddr
-            or following.path not in ("", "[stack]")
-        ):
+    at = mappings.index(mapping)
+    return _leads_to_stack(mappings[at:]) or _leads_to_stack(mappings[at::-1])
+
+
+def _leads_to_stack(chain: Sequence[Mapping]) -> bool:
+    """Whether mappings without a file and without a gap lead from the first of them to the stack."""
+    for before, item in pairwise(chain):
+        touch = before.end_vaddr == item.start_vaddr or item.end_vaddr == before.start_vaddr
+        if not touch or item.inode or item.path not in ("", "[stack]"):
             return False
+        if item.path:
+            return True
     return False
 
 
