@@ -30,11 +30,20 @@ PEOPLE = Spec("6.1-cloud", light=True, people=True)
 """The same with accounts, logins, containers, and all that starts by itself."""
 FILTERS = Spec("6.1-cloud", light=True, filters=True)
 """The same with packet filters, tunnels and eBPF programs."""
+HUNTED = Spec("6.1-cloud", light=True, hunt=True)
+"""An attacked guest with the same kernel."""
 ELSEWHERE = {
     **dict.fromkeys(("containers", "logins", "persistence", "timeline", "users"), PEOPLE),
     **dict.fromkeys(("bpf", "conntrack", "nft", "tc", "wireguard", "xfrm", "xtables"), FILTERS),
+    **dict.fromkeys(("bash", "keys", "malfind", "owner", "queues", "yara"), HUNTED),
 }
 """The tools for which the first has nothing to show."""
+
+RULES = """
+rule implant { strings: $code = { b8 22 00 00 00 0f 05 eb f7 } condition: $code }
+rule token { strings: $a = "token-of-the-spy" condition: $a }
+"""
+"""For the example of yara."""
 
 
 def record(name: str, image: Path, store: Path) -> str:
@@ -44,6 +53,7 @@ def record(name: str, image: Path, store: Path) -> str:
     command = [sys.executable, "-m", "hybridbridge_vol", *shown.split()[1:]]
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "dump.raw").symlink_to(image.resolve())
+        (Path(folder) / "rules.yar").write_text(RULES)
         done = subprocess.run(
             [*command, "--store", str(store.resolve())],
             cwd=folder, env={"PYTHONPATH": str(ROOT), "HOME": str(Path.home())},

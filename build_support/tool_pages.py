@@ -31,8 +31,8 @@ INDEX = """\
 
 Each tool answers under the same name in three places: `hb run DUMP TOOL`, the Volatility plugin `hb.TOOL`,
 and the method `snapshot.TOOL()` in Python. `make docs` writes these pages from the tools' own descriptions.
-The examples are recorded from a sample image, a Debian 12 guest with two CPUs and a workload (`make
-examples`), and show the first lines of the output.
+The examples are recorded from a sample image, a Debian 12 guest with two CPUs and a workload, or an attacked
+one (`make examples`), and show the first lines of the output.
 
 | tool | shows |
 |---|---|

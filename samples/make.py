@@ -29,6 +29,7 @@ from samples import (
     attack_guest,
     filters_guest,
     guest_files,
+    hunt_guest,
     module_guest,
     people_guest,
     pseudo_guest,
@@ -69,7 +70,7 @@ class Spec:
     of doing the workload; with `pseudo` it mounts pseudo file systems instead; with `attacks`,
     one of `samples.attack_guest.SETS`, a rootkit of ours is loaded, or not; with `people` it has accounts,
     logins, containers, and all that starts by itself; with `filters` packet filters, tunnels and eBPF
-    programs. The seed governs the workload; KASLR draws anew for
+    programs; with `hunt` it attacks its own processes. The seed governs the workload; KASLR draws anew for
     every image.
     """
 
@@ -93,6 +94,7 @@ class Spec:
     attacks: str = ""
     people: bool = False
     filters: bool = False
+    hunt: bool = False
 
     def recipe(self) -> guest_files.Recipe:
         """What is put into the guest."""
@@ -106,6 +108,8 @@ class Spec:
             return people_guest.recipe()
         if self.filters:
             return filters_guest.recipe()
+        if self.hunt:
+            return hunt_guest.recipe()
         return guest_files.recipe(self.seed, self.light, self.processes, self.memory, self.disks, self.routes)
 
     def command_line(self) -> str:
@@ -125,7 +129,7 @@ class Spec:
             f"{self.nodes}nodes": self.nodes > 1, "disks": self.disks,
             f"{self.modules}-modules": self.modules, f"{self.routes}routes": self.routes,
             "pseudo": self.pseudo, f"{self.attacks}-attacks": self.attacks, "people": self.people,
-            "filters": self.filters,
+            "filters": self.filters, "hunt": self.hunt,
         }  # fmt: skip
         return "-".join([
             kernel, f"{self.ram >> 20}M", f"{self.cpus}cpu", "light" if self.light else "rich",

@@ -20,6 +20,15 @@ class Arp(Record):
     mask: str | None
     iface: str | None
 
+class Bash(Record):
+    pid: int | None
+    comm: str | None
+    user: str | None
+    number: int | None
+    time: datetime.datetime | None
+    how: str | None
+    line: str | None
+
 class Bpf(Record):
     id: int | None
     type: str | None
@@ -331,6 +340,19 @@ class Ip(Record):
     fwmark: str | None
     action: str | None
 
+class Keys(Record):
+    serial: str | None
+    type: str | None
+    description: str | None
+    uid: int | None
+    user: str | None
+    flags: str | None
+    expires: str | None
+    perm: int | None
+    uses: int | None
+    keyrings: str | None
+    payload: str | None
+
 class Logins(Record):
     source: str | None
     kind: str | None
@@ -370,6 +392,20 @@ class Lsof(Record):
     name: str | None
     tid: int | None
     taskcmd: str | None
+
+class Malfind(Record):
+    pid: int | None
+    comm: str | None
+    kind: str | None
+    start: int | None
+    end: int | None
+    perm: str | None
+    held: int | None
+    at: int | None
+    bytes: str | None
+    why: str | None
+    path: str | None
+    code: str | None
 
 class Maps(Record):
     pid: int | None
@@ -492,6 +528,16 @@ class Nft(Record):
     bytes: int | None
     text: str | None
 
+class Owner(Record):
+    paddr: int | None
+    offset: int | None
+    kind: str | None
+    pid: int | None
+    comm: str | None
+    at: int | None
+    path: str | None
+    flags: str | None
+
 class Persistence(Record):
     kind: str | None
     when: str | None
@@ -601,6 +647,17 @@ class Ps(Record):
     utsns: int | None
     exe: str | None
     depth: int
+
+class Queues(Record):
+    kind: str | None
+    pid: int | None
+    comm: str | None
+    fd: int | None
+    name: str | None
+    number: int | None
+    type: int | None
+    size: int | None
+    data: str | None
 
 class Route(Record):
     destination: str | None
@@ -805,9 +862,26 @@ class Xtables(Record):
     rule: str | None
     text: str | None
 
+class Yara(Record):
+    rule: str | None
+    pattern: str | None
+    kind: str | None
+    pid: int | None
+    comm: str | None
+    at: int | None
+    paddr: int | None
+    offset: int | None
+    size: int | None
+    content: str | None
+    path: str | None
+    also: str | None
+
 class ToolMethods:
     def arp(self, *, interface: str | None = ..., all: bool = ..., numeric: bool = ...) -> Table[Arp]:
         """IPv4 neighbours and their hardware addresses, as `arp -n` shows them."""
+
+    def bash(self, *, pid: int | Iterable[int] = ..., scan: bool = ...) -> Table[Bash]:
+        """Commands that were typed at shells, with their times, from the shells' memory."""
 
     def bpf(
         self,
@@ -928,6 +1002,9 @@ class ToolMethods:
     ) -> Table[Ip]:
         """Links and addresses; neighbours, routes and rules, as ip shows them."""
 
+    def keys(self, *, secrets: bool = ...) -> Table[Keys]:
+        """Keys in the kernel's keyrings, with --secrets what they hold; master keys of encrypted disks."""
+
     def logins(
         self, *, source: str | Iterable[str] = ..., user: str | None = ..., marked: bool = ...
     ) -> Table[Logins]:
@@ -947,6 +1024,9 @@ class ToolMethods:
         tasks: bool = ...,
     ) -> Table[Lsof]:
         """Open files of processes, as `lsof -nP` shows them."""
+
+    def malfind(self, *, pid: int | Iterable[int] = ..., disassemble: bool = ...) -> Table[Malfind]:
+        """Code of processes that no file explains or that differs from its file."""
 
     def maps(self, *, pid: int | Iterable[int] = ..., smaps: bool = ...) -> Table[Maps]:
         """Memory mappings of processes, as `pmap` shows them."""
@@ -1001,6 +1081,9 @@ class ToolMethods:
     ) -> Table[Nft]:
         """The ruleset of nftables: tables, chains, rules with counters, sets and their elements, objects."""
 
+    def owner(self, address: str, *, offset: bool = ...) -> Table[Owner]:
+        """Whose memory a physical address, or an offset in the image, is: processes, file, slab, free."""
+
     def persistence(
         self, *, kind: str | Iterable[str] = ..., marked: bool = ..., path: str | None = ...
     ) -> Table[Persistence]:
@@ -1032,6 +1115,9 @@ class ToolMethods:
         columns: str | None = ...,
     ) -> Table[Ps]:
         """Processes, as `ps -ef` and `ps aux` show them."""
+
+    def queues(self, *, pid: int | Iterable[int] = ..., full: bool = ...) -> Table[Queues]:
+        """Data that nobody has read yet: in sockets, pipes, terminals, message queues."""
 
     def route(
         self, *, inet: bool = ..., inet6: bool = ..., extended: bool = ..., numeric: bool = ...
@@ -1131,4 +1217,9 @@ class ToolMethods:
         self, *, save: bool = ..., table: str | Iterable[str] = ..., inet: bool = ..., inet6: bool = ...
     ) -> Table[Xtables]:
         """The legacy tables of iptables and ip6tables with counters, as iptables-save prints them."""
+
+    def yara(
+        self, rules: str, *, scope: str | Iterable[str] = ..., pid: int | Iterable[int] = ...
+    ) -> Table[Yara]:
+        """Matches of YARA rules in memory: of processes, files, the kernel, and free memory."""
     def session(self) -> GuestKernel: ...

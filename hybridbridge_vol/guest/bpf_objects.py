@@ -58,14 +58,14 @@ _FDINFO_SIZE = 4096
 
 
 class SnapshotBpf:
-    """Implements `guest.kernel.BpfObjects`."""
+    """Implements `guest.kernel_objects.BpfObjects`."""
 
     def __init__(self, proxy: ProxyCalls, files: GuestFiles) -> None:
         self._proxy = proxy
         self._files = files
 
     def ids(self, kind: str) -> list[int]:
-        """See `guest.kernel.BpfObjects`."""
+        """See `guest.kernel_objects.BpfObjects`."""
         found: list[int] = []
         number = 0
         while len(found) < _MOST_OBJECTS:
@@ -83,7 +83,7 @@ class SnapshotBpf:
         return found
 
     def info(self, kind: str, number: int) -> BpfInfo:
-        """See `guest.kernel.BpfObjects`."""
+        """See `guest.kernel_objects.BpfObjects`."""
         source = f"bpf {kind} {number}"
         with self._opened(kind, number) as fd:
             first = self._info(source, fd, kind, bytes(INFO_SIZES[kind]))
@@ -97,7 +97,7 @@ class SnapshotBpf:
             return BpfInfo(first, arrays, self._fdinfo(kind, fd))
 
     def elements(self, number: int) -> Iterator[tuple[bytes, bytes | OSError]]:
-        """See `guest.kernel.BpfObjects`."""
+        """See `guest.kernel_objects.BpfObjects`."""
         found = parse_map(self.info(MAP, number).data)
         size = self._value_size(found)
         if max(found.key_size, size) > _LARGEST or found.key_size > _NEXT_AT - _KEY_AT:
@@ -122,7 +122,7 @@ class SnapshotBpf:
             self._proxy.raw("close", fd)
 
     def event(self, pid: int, fd: int) -> BpfEvent:
-        """See `guest.kernel.BpfObjects`."""
+        """See `guest.kernel_objects.BpfObjects`."""
         name = self._proxy.caller.put(bytes(_MOST_NAMES), _LARGE_AT)
         request = struct.pack("<IIIIQ", pid, fd, 0, _MOST_NAMES, name)
         answer = self._command(_TASK_QUERY, request)
@@ -131,7 +131,7 @@ class SnapshotBpf:
         return BpfEvent(program, kind, text, offset, address)
 
     def of_cgroup(self, path: str, attach_type: int) -> list[int]:
-        """See `guest.kernel.BpfObjects`."""
+        """See `guest.kernel_objects.BpfObjects`."""
         fd = self._proxy.checked(
             path, "openat", AT_FDCWD, self._proxy.put_path(path), os.O_RDONLY | os.O_DIRECTORY, 0
         )
@@ -145,8 +145,8 @@ class SnapshotBpf:
                 self._proxy.raw("close", fd)
 
     def pins(self, paths: Iterable[str], objects: Iterable[tuple[str, int]]) -> dict[str, tuple[str, int]]:
-        """See `guest.kernel.BpfObjects`. The inode of such a file points to the object (kernel/bpf/inode.c,
-        `bpf_mkobj_ops`): the field is the first that does."""
+        """See `guest.kernel_objects.BpfObjects`. The inode of such a file points to the object
+        (kernel/bpf/inode.c, `bpf_mkobj_ops`): the field is the first that does."""
         known = self._vaddrs(objects)
         if not known:
             return {}

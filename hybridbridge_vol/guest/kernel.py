@@ -19,9 +19,8 @@ from hybridbridge_vol.guest.file_attributes import FileAttributes
 from hybridbridge_vol.guest.file_content import Piece
 from hybridbridge_vol.guest.file_extents import Extent
 from hybridbridge_vol.guest.kernel_network import Netlink, PacketTables, RouteTables, SocketTables
+from hybridbridge_vol.guest.kernel_objects import BpfObjects, DeviceMapper, Keyrings, Queues
 from hybridbridge_vol.guest.values import (
-    BpfEvent,
-    BpfInfo,
     OpenDescriptor,
     Question,
     Registers,
@@ -237,28 +236,6 @@ class Addresses(Protocol):
         the kernel has no function for it."""
 
 
-class BpfObjects(Protocol):
-    """The kernel's eBPF programs, maps, links and types, by bpf(2)."""
-
-    def ids(self, kind: str) -> list[int]:
-        """The ids of all "prog", "map", "link" or "btf", rising. OSError."""
-
-    def info(self, kind: str, number: int) -> BpfInfo:
-        """What the kernel says of one. OSError."""
-
-    def elements(self, number: int) -> Iterator[tuple[bytes, bytes | OSError]]:
-        """Keys of a map and their values, or why there is none. OSError, also where the list does not end."""
-
-    def event(self, pid: int, fd: int) -> BpfEvent:
-        """The program that a process's perf event runs. OSError, with ENOENT if it runs none."""
-
-    def of_cgroup(self, path: str, attach_type: int) -> list[int]:
-        """Ids of the programs attached to a control group in one way (enum bpf_attach_type). OSError."""
-
-    def pins(self, paths: Iterable[str], objects: Iterable[tuple[str, int]]) -> dict[str, tuple[str, int]]:
-        """Which of the objects (kind and id) is at each of these paths of a bpf file system, if any."""
-
-
 class Workers(Protocol):
     """Several processors at one question."""
 
@@ -296,6 +273,12 @@ class GuestKernel(Protocol):
     def packet_tables(self) -> PacketTables: ...
     @property
     def bpf(self) -> BpfObjects: ...
+    @property
+    def keyrings(self) -> Keyrings: ...
+    @property
+    def device_mapper(self) -> DeviceMapper: ...
+    @property
+    def queues(self) -> Queues: ...
     @property
     def workers(self) -> Workers: ...
 

@@ -53,8 +53,11 @@ from hybridbridge_vol.units import Progress
 if TYPE_CHECKING:
     from hybridbridge_vol.guest.added_modules import AddedModules
     from hybridbridge_vol.guest.bpf_objects import SnapshotBpf
+    from hybridbridge_vol.guest.device_mapper import SnapshotDeviceMapper
+    from hybridbridge_vol.guest.keyrings import SnapshotKeyrings
     from hybridbridge_vol.guest.netlink_tables import SnapshotNetlink
     from hybridbridge_vol.guest.packet_tables import SnapshotPacketTables
+    from hybridbridge_vol.guest.queues import SnapshotQueues
     from hybridbridge_vol.guest.route_tables import SnapshotRouteTables
     from hybridbridge_vol.guest.socket_tables import SnapshotSocketTables
 
@@ -163,6 +166,27 @@ class Session:
         from hybridbridge_vol.guest.bpf_objects import SnapshotBpf  # as above
 
         return SnapshotBpf(self.proxy, self.files)
+
+    @cached_property
+    def keyrings(self) -> SnapshotKeyrings:
+        """The keys that the kernel keeps."""
+        from hybridbridge_vol.guest.keyrings import SnapshotKeyrings  # as above
+
+        return SnapshotKeyrings(self.proxy)
+
+    @cached_property
+    def device_mapper(self) -> SnapshotDeviceMapper:
+        """The tables of the device mapper."""
+        from hybridbridge_vol.guest.device_mapper import SnapshotDeviceMapper  # as above
+
+        return SnapshotDeviceMapper(self.proxy, self.files)
+
+    @cached_property
+    def queues(self) -> SnapshotQueues:
+        """Data that nobody has read yet."""
+        from hybridbridge_vol.guest.queues import SnapshotQueues  # as above
+
+        return SnapshotQueues(self.proxy, self.files)
 
     def close(self) -> None:
         """Keep what was proven, and let everything go."""

@@ -159,6 +159,22 @@ class BpfEvent(NamedTuple):
     vaddr: int
 
 
+class Target(NamedTuple):
+    """A target of a device of the device mapper: its type (`crypt`, `linear` ...), and its parameters."""
+
+    device: str
+    kind: str
+    parameters: str
+
+
+class QueuedMessage(NamedTuple):
+    """What waits to be read: a message, or what a stream holds. `kind` is the type of a System V message, or
+    the priority of a POSIX one."""
+
+    kind: int | None
+    content: bytes
+
+
 class EndlessFile(OSError):
     """A file that does not end: a window on memory, or a cyclic list. `partial` is what was read of it."""
 

@@ -13,6 +13,7 @@ from hybridbridge_vol.toolkit.tool import Tool
 
 NAMES = (
     "arp",
+    "bash",
     "bpf",
     "cat",
     "check",
@@ -32,9 +33,11 @@ NAMES = (
     "hostname",
     "iostat",
     "ip",
+    "keys",
     "logins",
     "lsmod",
     "lsof",
+    "malfind",
     "maps",
     "memdump",
     "mounts",
@@ -42,9 +45,11 @@ NAMES = (
     "namespaces",
     "netstat",
     "nft",
+    "owner",
     "persistence",
     "pidstat",
     "ps",
+    "queues",
     "route",
     "security",
     "ss",
@@ -59,6 +64,7 @@ NAMES = (
     "wireguard",
     "xfrm",
     "xtables",
+    "yara",
 )
 
 

@@ -261,6 +261,18 @@ class LiveKernel:
         self.opened: tuple[Any, Any] | None = None
 
     @property
+    def keyrings(self) -> Any:
+        raise AttachError("this machine's keys are not shown")
+
+    @property
+    def queues(self) -> Any:
+        raise AttachError("this machine's queues are not shown")
+
+    @property
+    def device_mapper(self) -> Any:
+        raise AttachError("this machine's disks are not shown")
+
+    @property
     def answer_labels(self) -> Any:
         raise AttachError("this machine's answers have no labels")
 

@@ -1,0 +1,166 @@
+"""keys: what the kernel keeps in keyrings, and the master keys of encrypted disks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import nullcontext, suppress
+from errno import ENODEV, ENOENT, ENXIO
+from typing import NamedTuple
+
+from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.guest.values import Target
+from hybridbridge_vol.procfs.keys import Key, key_owners, parse_key
+from hybridbridge_vol.procfs.sources import Source, lines
+from hybridbridge_vol.toolkit.cells import Cell, Unavailable
+from hybridbridge_vol.toolkit.reading import UNREADABLE, attempt, why
+from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
+from hybridbridge_vol.tools.file_system.accounts import USER, Accounts
+
+_KEYS, _OWNERS = "/proc/keys", "/proc/key-users"
+MAX_USERS = 4096
+"""Users whose keys are asked for."""
+_WITHOUT_PAYLOAD = frozenset("RDNUi")
+"""Flags of keys that hold nothing, or nothing yet."""
+_HIDDEN = "-"
+"""How dm-crypt names a key that it does not show (drivers/md/dm-crypt.c)."""
+
+
+class _Found(NamedTuple):
+    key: Key
+    source: Source
+    kind: str
+    description: str
+    members: list[int]
+    """Serial numbers of the keys in a keyring."""
+
+
+class Keys(Tool):
+    name = "keys"
+    help = "Keys in the kernel's keyrings, with --secrets what they hold; master keys of encrypted disks"
+    notes = (
+        "Lists /proc/keys as each user sees it that has keys: root's view lacks what others may see only. "
+        "With --secrets also what keys hold, logon keys too, which the kernel gives to no program; and the "
+        "master keys of dm-crypt, by the device mapper's own table (`dmsetup table --showkeys`), type "
+        "dm-crypt. A key that is revoked or expired may hold nothing any more. Certificates are listed "
+        "without their content."
+    )
+    example = "--secrets"
+    options = (Option("secrets", bool, "also show what the keys hold"),)
+    columns = (
+        Column("SERIAL", "str", "serial number, as keyctl shows it in hexadecimal"),
+        Column("TYPE", "str", "type of key: keyring, user, logon, asymmetric ...; dm-crypt"),
+        Column("DESCRIPTION", "str", "its name; of dm-crypt the device"),
+        Column("UID", "int", "owner"),
+        USER,
+        Column(
+            "FLAGS", "str",
+            "I instantiated, R revoked, D dead, Q quota, U under construction, N negative, i invalidated",
+        ),
+        Column("EXPIRES", "str", "time that is left: perm for ever, expd none"),
+        Column("PERM", "hex", "permissions of possessor, user, group, others: a byte each"),
+        Column("USES", "int", "references to it"),
+        Column("KEYRINGS", "str", "the keyrings that it is in"),
+    )  # fmt: skip
+
+    def columns_for(self, options: Options) -> tuple[Column, ...]:
+        if not options["secrets"]:
+            return self.columns
+        return (*self.columns, Column("PAYLOAD", "str", "what it holds: text, or hexadecimal"))
+
+    def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
+        accounts = Accounts(kernel.files)
+        found, errors = _listed(kernel)
+        rings: dict[int, list[str]] = {}
+        for item in found.values():
+            for serial in item.members:
+                rings.setdefault(serial, []).append(f"{item.description} ({item.key.serial:08x})")
+        for item in found.values():
+            key = item.key
+            cells: tuple[Cell, ...] = (
+                f"{key.serial:08x}", item.kind, item.description, key.uid, accounts.user_cell(key.uid),
+                key.flags, key.expires, key.permissions, key.usage,
+                ", ".join(rings.get(key.serial, [])) or None,
+            )  # fmt: skip
+            if options["secrets"]:
+                cells = (*cells, _payload(kernel, item))
+            yield Row(cells, sources=(item.source,))
+        width = len(self.columns_for(options))
+        yield from (Row((error,) * width) for error in errors)
+        yield from _disks(kernel, options["secrets"], width)
+
+
+def _listed(kernel: GuestKernel) -> tuple[dict[int, _Found], list[Unavailable]]:
+    """The keys by serial number, as root and then as every other user with keys sees them."""
+    found: dict[int, _Found] = {}
+    errors: list[Unavailable] = []
+    owners = attempt(_OWNERS, lambda: key_owners(kernel.files.read(_OWNERS)))
+    if isinstance(owners, Unavailable):
+        errors.append(owners)
+        owners = []
+    for uid in [0, *(uid for uid in owners[:MAX_USERS] if uid)]:
+        try:
+            with kernel.keyrings.as_user(uid) if uid else nullcontext():
+                for line, source in lines(_KEYS, kernel.files.read(_KEYS)):
+                    key = parse_key(line)
+                    if key.serial not in found:
+                        found[key.serial] = _found(kernel, key, source)
+        except UNREADABLE as error:
+            errors.append(why(f"{_KEYS} as user {uid}", error))
+    return found, errors
+
+
+def _found(kernel: GuestKernel, key: Key, source: Source) -> _Found:
+    try:
+        kind, description = kernel.keyrings.describe(key.serial)
+    except UNREADABLE:
+        kind, description = key.type, key.description.rpartition(": ")[0] or key.description
+    members: list[int] = []
+    if kind == "keyring":
+        with suppress(*UNREADABLE):
+            members = kernel.keyrings.members(key.serial)
+    return _Found(key, source, kind, description, members)
+
+
+def _payload(kernel: GuestKernel, item: _Found) -> Cell:
+    if item.kind in ("keyring", "asymmetric") or _WITHOUT_PAYLOAD.intersection(item.key.flags):
+        return None
+    data = attempt(f"key {item.key.serial:08x}", lambda: kernel.keyrings.payload(item.key.serial, item.kind))
+    return data if isinstance(data, Unavailable) else _shown(data)
+
+
+def _shown(data: bytes) -> str:
+    try:
+        text = data.decode("ascii")
+    except UnicodeDecodeError:
+        return data.hex()
+    return text if text.isprintable() else data.hex()
+
+
+def _disks(kernel: GuestKernel, secrets: bool, width: int) -> Iterator[Row]:
+    """The rows about dm-crypt."""
+    try:
+        for target in kernel.device_mapper.targets():
+            if target.kind == "crypt":
+                yield _disk(target, secrets)
+    except UNREADABLE as error:
+        if not isinstance(error, OSError) or error.errno not in (ENOENT, ENODEV, ENXIO):
+            yield Row((why("the device mapper", error),) * width)
+
+
+def _disk(target: Target, secrets: bool) -> Row:
+    """`CIPHER KEY IV_OFFSET DEVICE OFFSET ...` (Documentation/admin-guide/device-mapper/dm-crypt.rst)."""
+    words = target.parameters.split(" ")
+    cipher, key, device = words[0], words[1] if len(words) > 1 else "", words[3] if len(words) > 3 else "?"
+    description = f"/dev/mapper/{target.device}: {cipher} on {device}"
+    if key.startswith(":"):
+        description += f", key {key}"
+    cells: tuple[Cell, ...] = (None, "dm-crypt", description, *[None] * 7)
+    if secrets:
+        held: Cell = key
+        if key in ("", _HIDDEN):
+            held = Unavailable("the table does not have the key")
+        cells = (*cells, held)
+    return Row(cells)
+
+
+TOOL = Keys()

@@ -1,0 +1,1 @@
+"""Physical memory by its owners: processes, files of the page cache, the kernel, nobody."""

@@ -1,0 +1,143 @@
+"""queues: data that was sent and that nobody has read yet."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.guest.values import Question, QueuedMessage
+from hybridbridge_vol.toolkit.cells import Cell, Unavailable
+from hybridbridge_vol.toolkit.reading import UNREADABLE, attempt, why
+from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
+from hybridbridge_vol.tools.process.listing import PID, chosen, comm_of, numbers
+
+_SHOWN = 512
+"""Bytes of a message that a row shows."""
+_TERMINAL = re.compile(r"/(?:dev/)?(?:ptmx|pts/(?:ptmx|[0-9]+)|tty[A-Za-z0-9]+|[0-9]+)(?: \(deleted\))?")
+"""What a descriptor of a terminal leads to; in a container /dev may be another one."""
+_SYSTEM_V, _POSIX = "/proc/sysvipc/msg", "/dev/mqueue"
+
+
+class Queues(Tool):
+    name = "queues"
+    help = "Data that nobody has read yet: in sockets, pipes, terminals, message queues"
+    notes = (
+        "What programs would read next, by the kernel's own recv, read and msgrcv; none of it is taken "
+        "away. A pipe or socket that several processes hold is shown with the first of them. Of a terminal's "
+        "slave it is what was typed ahead, of its master (/dev/ptmx) what was printed and not yet shown. A "
+        "line without its end is not there yet. Message queues are those of the session's ipc namespace "
+        "(--ns-of). "
+        f"The first {_SHOWN} bytes of each message are shown, all with --full."
+    )
+    options = (PID, Option("full", bool, "show each message as a whole"))
+    columns = (
+        Column("KIND", "str", "pipe, socket, terminal, message (System V), mqueue (POSIX)"),
+        Column("PID", "int", "process that holds it"),
+        Column("COMM", "str", "name of the executable, as the kernel stores it"),
+        Column("FD", "int", "its descriptor"),
+        Column("NAME", "str", "what the descriptor leads to; the queue's id or path"),
+        Column("NUMBER", "int", "number of the message in the queue, from 1 on"),
+        Column("TYPE", "int", "type of a System V message, priority of a POSIX one"),
+        Column("SIZE", "int", "bytes that wait"),
+        Column("DATA", "str", "them: text, or hexadecimal"),
+    )
+
+    def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
+        limit = None if options["full"] else _SHOWN
+        pids = chosen(kernel.files, options)
+        seen: set[str] = set()
+        for number, pid in enumerate(pids):
+            kernel.progress(number / len(pids), "looking into descriptors")
+            for kind, fd, target in _ends(kernel, pid):
+                if target in seen:
+                    continue
+                rows = list(_of_end(kernel, pid, kind, fd, target, limit))
+                if rows and kind != "terminal":
+                    seen.add(target)
+                yield from rows
+        kernel.progress(1, "looking into descriptors")
+        if not options["pid"]:
+            yield from _message_queues(kernel, limit)
+
+
+def _ends(kernel: GuestKernel, pid: int) -> Iterator[tuple[str, int, str]]:
+    """`(kind, descriptor, what it leads to)` of a process's descriptors that may hold something."""
+    folder = f"/proc/{pid}/fd"
+    descriptors = attempt(folder, lambda: numbers(kernel.files.listdir(folder)))
+    if isinstance(descriptors, Unavailable):
+        return
+    kernel.files.expect(Question("readlink", f"{folder}/{fd}") for fd in descriptors)
+    links = [(fd, attempt(folder, partial(kernel.files.readlink, f"{folder}/{fd}"))) for fd in descriptors]
+    for fd, target in links:
+        if isinstance(target, Unavailable):
+            continue
+        if target.startswith("socket:["):
+            yield "socket", fd, target
+        elif target.startswith("pipe:[") or _is_fifo(kernel, f"{folder}/{fd}", target):
+            yield "pipe", fd, target
+        elif _TERMINAL.fullmatch(target):
+            yield "terminal", fd, target
+
+
+def _is_fifo(kernel: GuestKernel, path: str, target: str) -> bool:
+    if not target.startswith("/") or target.startswith("/dev/"):
+        return False
+    mode = attempt(path, lambda: kernel.files.stat(path, follow=True).mode)
+    return isinstance(mode, int) and mode & 0o170000 == 0o010000
+
+
+def _of_end(
+    kernel: GuestKernel, pid: int, kind: str, fd: int, target: str, limit: int | None
+) -> Iterator[Row]:
+    name = comm_of(kernel.files, f"/proc/{pid}")
+    head = (kind, pid, name, fd, target)
+    yield from _messages(
+        head, lambda: kernel.queues.of_descriptor(pid, fd, kind == "socket"), f"/proc/{pid}/fd/{fd}", limit
+    )
+
+
+def _message_queues(kernel: GuestKernel, limit: int | None) -> Iterator[Row]:
+    table = attempt(_SYSTEM_V, lambda: kernel.files.read(_SYSTEM_V).decode("ascii", "replace").split("\n"))
+    for line in [] if isinstance(table, Unavailable) else table[1:]:
+        words = line.split()
+        if len(words) > 5 and words[1].isdecimal() and words[4].isdecimal() and int(words[4]):
+            identifier, count = int(words[1]), int(words[4])
+            head: tuple[Cell, ...] = ("message", None, None, None, f"{identifier} (key {int(words[0]):#x})")
+            yield from _messages(
+                head,
+                partial(kernel.queues.system_v, identifier, count),
+                f"msgrcv {identifier}",
+                limit,
+            )
+    names = attempt(_POSIX, lambda: kernel.files.listdir(_POSIX))
+    for name in [] if isinstance(names, Unavailable) else names:
+        path = f"{_POSIX}/{name}"
+        yield from _messages(
+            ("mqueue", None, None, None, path), partial(kernel.queues.posix, path), path, limit
+        )
+
+
+def _messages(
+    head: tuple[Cell, ...], ask: Callable[[], list[QueuedMessage]], source: str, limit: int | None
+) -> Iterator[Row]:
+    try:
+        for number, message in enumerate(ask(), 1):
+            data = message.content
+            yield Row((*head, number, message.kind, len(data), _shown(data[:limit])))
+    except UNREADABLE as error:
+        reason = why(source, error)
+        yield Row((*head, None, None, reason, reason))
+
+
+def _shown(data: bytes) -> str:
+    """Text where it is, with the control characters of text; otherwise in hexadecimal."""
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.hex()
+    return text if re.fullmatch(r"(?:[^\x00-\x08\x0e-\x1a\x1c-\x1f])*", text) else data.hex()
+
+
+TOOL = Queues()

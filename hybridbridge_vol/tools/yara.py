@@ -1,0 +1,60 @@
+"""yara: what YARA rules find in memory, and whose it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hybridbridge_vol.errors import OptionError
+from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
+from hybridbridge_vol.tools.process.listing import PID, chosen
+
+SCOPES = ("processes", "files", "kernel", "free", "all")
+
+
+class Yara(Tool):
+    name = "yara"
+    help = "Matches of YARA rules in memory: of processes, files, the kernel, and free memory"
+    notes = (
+        "Needs the library yara-x: pip install 'hybridbridge-vol[yara]'. Each physical page is searched "
+        "once, where it lies for the first process that has it mapped; the others are named. What is "
+        "searched at once are neighbouring pages of one mapping that are in memory, or neighbouring pages of "
+        "a file: a rule whose strings lie further apart does not match. Scope files: files that no process "
+        "has mapped; kernel: all other memory that is in use; free: what is not. All processors are used "
+        "that this process may run on. The rules file may include others of its folder."
+    )
+    example = "rules.yar --scope all"
+    options = (
+        Option("rules", str, "file with the rules", positional=True),
+        Option("scope", str, f"what is searched: {', '.join(SCOPES)} (default: processes)", many=True),
+        PID,
+    )
+    columns = (
+        Column("RULE", "str", "name of the rule"),
+        Column("PATTERN", "str", "name of the string in it; nothing for a rule without"),
+        Column("KIND", "str", "process, file; slab, page table, kernel, anonymous (of no process), free"),
+        Column("PID", "int", "process id"),
+        Column("COMM", "str", "name of the executable, as the kernel stores it"),
+        Column("AT", "hex", "where the match begins: address in the process, or offset in the file"),
+        Column("PADDR", "hex", "its physical address"),
+        Column("OFFSET", "hex", "its offset in the image; nothing where that is compressed"),
+        Column("SIZE", "int", "bytes that match"),
+        Column("CONTENT", "str", "the first of them: text, or hexadecimal"),
+        Column("PATH", "str", "the file, or what the mapping is of"),
+        Column("ALSO", "str", "other processes that have the page mapped, and where"),
+    )
+
+    def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
+        # Volatility imports every tool to list its options
+        from hybridbridge_vol.tools.physical_memory.yara_rules import YaraRules
+        from hybridbridge_vol.tools.physical_memory.yara_scan import Scan
+
+        scopes = frozenset(options["scope"] or ("processes",))
+        for unknown in scopes - set(SCOPES):
+            raise OptionError(f"--scope {unknown}: there is {', '.join(SCOPES)}")
+        if "all" in scopes:
+            scopes = frozenset(SCOPES)
+        return Scan(kernel, YaraRules(options["rules"]), scopes, chosen(kernel.files, options)).rows()
+
+
+TOOL = Yara()

@@ -1,0 +1,13 @@
+"""hb.yara: the tool of that name as a Volatility plugin."""
+
+from volatility3.framework import interfaces
+
+from hybridbridge_vol import tools
+from hybridbridge_vol.volatility_plugin import ToolPlugin, described
+
+
+class Yara(ToolPlugin, interfaces.plugins.PluginInterface):
+    tool = tools.load("yara")
+    __doc__ = described(tool)
+    _version = (1, 0, 0)
+    _required_framework_version = (2, 0, 0)

@@ -1,0 +1,179 @@
+"""What attackers leave in processes, on guests that were attacked in user space: each attack is found by a
+row that names it, and what looks like it and is harmless gives none."""
+
+from __future__ import annotations
+
+import re
+import struct
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from generations import Lab
+from hunting import CLEAN, GENERATIONS, KERNELS, ask, hunted
+
+from hybridbridge_vol.errors import OptionError
+from hybridbridge_vol.guest.session import Session, open_session
+from hybridbridge_vol.toolkit.cells import Unavailable
+from samples.hunt_guest import IMPLANT, TYPED
+from samples.make import Sample
+
+WAITING = "b8220000000f05ebf7"
+"""samples/guest/attacks.c, `waiting_code`."""
+
+
+@pytest.fixture(scope="module", params=GENERATIONS)
+def generation(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def sample(generation: str, lab: Lab) -> Sample:
+    return hunted(lab, generation)
+
+
+@pytest.fixture(scope="module")
+def session(sample: Sample, lab: Lab) -> Iterator[Session]:
+    with open_session(sample.dump, lab.store.root) as session:
+        yield session
+
+
+def test_each_piece_of_foreign_code_is_named_and_nothing_else(session: Session) -> None:
+    rows = ask(session, "malfind", disassemble=True)
+    assert {(row["COMM"], row["KIND"]) for row in rows} == {
+        (None, "preloaded"), ("preloaded", "preloaded"), ("preloaded", "stack,writable"),
+        ("memfd", "memfd"), ("deleted", "deleted"), ("fromtmp", "temporary"), ("patched", "modified"),
+        ("wxpage", "anonymous,writable"), ("sharedx", "anonymous"), ("stackx", "stack,writable"),
+        ("heapx", "heap"), ("shmlib", "temporary"), ("gonelib", "deleted"), ("injected", "anonymous"),
+        ("hollowed", "anonymous"), ("hollowed", "hollowed"),
+    }  # fmt: skip
+    by_kind = {(row["COMM"], row["KIND"]): row for row in rows}
+    for name, kind in (("injected", "anonymous"), ("wxpage", "anonymous,writable"), ("sharedx", "anonymous"),
+                       ("heapx", "heap"), ("hollowed", "anonymous")):  # fmt: skip
+        row = by_kind[name, kind]
+        assert row["BYTES"].startswith(WAITING)
+        assert row["CODE"].startswith(f"mov eax, 0x22; syscall; jmp {row['AT']:#x}")
+    assert by_kind["patched", "modified"]["BYTES"] == "e90badc0de"
+    assert "5 bytes in 1 page differ" in by_kind["patched", "modified"]["WHY"]
+    assert by_kind["memfd", "memfd"]["PATH"] == "/memfd:implant (deleted)"
+    assert by_kind["preloaded", "preloaded"]["PATH"] == by_kind[None, "preloaded"]["PATH"] == IMPLANT
+    assert by_kind["preloaded", "preloaded"]["START"]
+    # the preloaded library does not say that it needs no executable stack: glibc made it so
+
+
+@pytest.mark.parametrize("name", GENERATIONS)
+def test_clean_guests_give_no_row(lab: Lab, name: str) -> None:
+    """Of the samples with a workload, only what it has on purpose (samples/workload.py)."""
+    kinds = {(row["KIND"], row["PATH"]) for row in ask(lab.session(name), "malfind")}
+    expected = {
+        ("memfd", "/memfd:payload (deleted)"),
+        ("deleted,temporary", "/tmp/.update (deleted)"),
+        ("deleted,temporary", "/dev/shm/miner (deleted)"),
+    }
+    assert kinds == (set() if name == "7.x" else expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(KERNELS))
+def test_the_same_guest_without_the_attacks_gives_no_row(lab: Lab, name: str) -> None:
+    with open_session(hunted(lab, name, CLEAN).dump, lab.store.root) as session:
+        assert ask(session, "malfind") == []
+
+
+def test_what_was_typed_at_shells_is_what_they_print(session: Session, sample: Sample) -> None:
+    rows = ask(session, "bash")
+    assert {row["HOW"] for row in rows} == {"exact"}
+    shells: dict[int, list[dict[str, object]]] = {}
+    for row in rows:
+        shells.setdefault(row["PID"], []).append(row)
+    by_last = {str(lines[-1]["LINE"]): lines for lines in shells.values()}
+    for name in ("root", "short"):
+        printed = sample.truth.command(f"cat /run/history-{name}").splitlines()
+        said = [re.fullmatch(r" *(\d+)  (\d+) (.*)", line).groups() for line in printed]  # type: ignore[union-attr]
+        lines = by_last[f"history > /run/history-{name}"]
+        assert [(str(row["NUMBER"]), str(row["TIME"]), row["LINE"]) for row in lines] == said
+    assert by_last["history > /run/history-short"][0]["NUMBER"] == 3  # HISTSIZE=3
+    calculator = by_last[TYPED["bc"][-1]]
+    assert [row["LINE"] for row in calculator] == TYPED["bc"]
+    assert {row["COMM"] for row in rows} == {"bash", "bc"}
+
+
+def test_lines_that_are_in_no_list_are_found_by_scanning_and_marked(session: Session) -> None:
+    rows = ask(session, "bash", scan=True)
+    scanned = {(row["COMM"], row["LINE"]) for row in rows if row["HOW"] == "scanned"}
+    assert ("bash", "while :; do sleep 1000000; done") in scanned
+    exact = {row["LINE"] for row in rows if row["HOW"] == "exact"}
+    assert exact == {row["LINE"] for row in ask(session, "bash")}
+    assert not {line for _name, line in scanned} & exact
+
+
+RULES = """
+rule implant { strings: $code = { b8 22 00 00 00 0f 05 eb f7 } condition: $code }
+rule library { strings: $name = "GNU C Library (Debian GLIBC" condition: $name }
+rule kept { strings: $token = "token-of-the-spy" $pipe = "left in a pipe" condition: any of them }
+"""
+
+
+def test_yara_searches_each_page_once_and_names_all_its_owners(
+    session: Session, sample: Sample, tmp_path: Path
+) -> None:
+    (tmp_path / "rules.yar").write_text(RULES)
+    rows = ask(session, "yara", rules=str(tmp_path / "rules.yar"), scope=("all",))
+    assert len({(row["PADDR"], row["PATTERN"]) for row in rows}) == len(rows)
+    with open(sample.dump, "rb") as image:
+        for row in rows:
+            image.seek(row["OFFSET"])
+            data = image.read(row["SIZE"])
+            assert row["CONTENT"] in (data.hex(), data.decode("ascii", "replace"))
+    places = {(row["COMM"], row["PATH"]) for row in rows if row["RULE"] == "implant"}
+    assert {("injected", ""), ("hollowed", ""), ("heapx", "[heap]"), ("sharedx", "/dev/zero (deleted)"),
+            ("memfd", "/memfd:implant (deleted)"), (None, "/dev/shm/libimplant.so")} <= {
+        (name, path or "") for name, path in places
+    }  # fmt: skip
+    library = next(row for row in rows if row["RULE"] == "library")
+    assert library["PATH"].endswith("/libc.so.6") and "/bash at 0x" in library["ALSO"]
+    kept = {(row["PATTERN"], row["KIND"]) for row in rows if row["RULE"] == "kept"}
+    assert {("$token", "slab"), ("$pipe", "kernel")} <= kept  # a key's payload, and a pipe's buffer
+    found = ask(session, "yara", rules=str(tmp_path / "rules.yar"))
+    assert {row["KIND"] for row in found} == {"process"}
+    owners = ask(session, "owner", address=",".join(f"{row['PADDR']:#x}" for row in rows))
+    for row in rows:
+        mine = [owner for owner in owners if owner["PADDR"] == row["PADDR"]]
+        assert {owner["KIND"] for owner in mine} in ({row["KIND"]}, {"process"})
+        if row["KIND"] == "process":
+            assert (row["PID"], row["AT"]) in {(owner["PID"], owner["AT"]) for owner in mine}
+        if row["KIND"] == "file" and not row["ALSO"]:
+            assert [(owner["PATH"], owner["AT"]) for owner in mine] == [(row["PATH"], row["AT"])]
+
+
+def test_rules_that_cannot_be_used_are_one_line(session: Session, tmp_path: Path) -> None:
+    (tmp_path / "bad.yar").write_text("rule {")
+    with pytest.raises(OptionError, match=r"bad\.yar: .*expecting identifier"):
+        ask(session, "yara", rules=str(tmp_path / "bad.yar"))
+    with pytest.raises(OptionError, match="none.yar: No such file"):
+        ask(session, "yara", rules=str(tmp_path / "none.yar"))
+    with pytest.raises(OptionError, match="--scope disk"):
+        ask(session, "yara", rules=str(tmp_path / "bad.yar"), scope=("disk",))
+
+
+def test_without_the_library_yara_says_how_to_get_it(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "yara_x", None)
+    with pytest.raises(OptionError, match="pip install 'hybridbridge-vol"):
+        ask(session, "yara", rules="any.yar")
+
+
+def test_the_owner_of_a_page_is_what_the_kernel_notes_of_it(session: Session) -> None:
+    flags = struct.unpack("<4096Q", session.files.read_at("/proc/kpageflags", 8 * 16384, 8 * 4096))
+    free = next(number for number, word in enumerate(flags, 16384) if word >> 10 & 1)
+    rows = ask(session, "owner", address=f"{free * 4096 + 5},0x7ffffffff000")
+    assert [(row["PADDR"], row["KIND"]) for row in rows] == [
+        (free * 4096 + 5, "free"), (0x7FFFFFFFF000, rows[1]["KIND"]),
+    ]  # fmt: skip
+    assert isinstance(rows[1]["FLAGS"], Unavailable)
+    (by_offset,) = ask(session, "owner", address=str(free * 4096 + 5), offset=True)
+    assert by_offset["PADDR"] == free * 4096 + 5  # a raw image
+    with pytest.raises(OptionError, match="not a number"):
+        ask(session, "owner", address="here")
