@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from samples import cache_key, compiler, guest_files, module_guest, pseudo_guest
+from samples import cache_key, compiler, guest_files, hunt_guest, module_guest, pseudo_guest
 from samples.make import SampleError, Spec, make_sample
 
 Keep = Callable[..., Path]
@@ -96,8 +96,9 @@ def test_every_file_of_the_guest_is_in_its_recipe() -> None:
         guest_files.recipe(1, True, 0, disks=True, routes=1),
         module_guest.recipe("all"),
         pseudo_guest.recipe(),
+        hunt_guest.recipe(),
     ]
-    programs = [program for recipe in recipes for _, program in recipe.programs]
+    programs = [program for recipe in recipes for _, program in recipe.programs] + [hunt_guest.LIBRARY]
     files = {path for program in programs for path in compiler.sources(program)}
     contents = {entry.data for recipe in recipes for entry in recipe.entries}
     assert [
