@@ -14,6 +14,8 @@ from samples.guest_files import GUEST, OBSERVER, Entry, Recipe
 
 IMPLANT = "/opt/libimplant.so"
 """A library that is preloaded."""
+LIBRARY = GUEST / "implant.c"
+"""What it is made of."""
 TYPED = {
     "root": [
         "echo first of all",
@@ -52,7 +54,7 @@ def recipe() -> Recipe:
             Entry("init", stat.S_IFREG | 0o755, (GUEST / "hunt_init.sh").read_bytes()),
             Entry("srv/plan", stat.S_IFREG | 0o644, "".join(f"{line}\n" for line in _PLAN).encode()),
             *typed,
-            Entry(IMPLANT[1:], stat.S_IFREG | 0o755, _library(GUEST / "implant.c")),
+            Entry(IMPLANT[1:], stat.S_IFREG | 0o755, _library(LIBRARY)),
             Entry("etc/passwd", stat.S_IFREG | 0o644, b"root:x:0:0::/root:/bin/sh\n"),
             *(Entry(name, stat.S_IFDIR | 0o755) for name in ("proc", "sys", "dev", "run", "root", "tmp")),
             Entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),

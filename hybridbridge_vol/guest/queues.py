@@ -12,6 +12,7 @@ import os
 import struct
 from collections.abc import Iterator
 
+from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.all_files import GuestFiles
 from hybridbridge_vol.guest.held_sockets import HeldSockets
 from hybridbridge_vol.guest.proxy_calls import BUFFER_AT, ProxyCalls
@@ -28,6 +29,11 @@ _NOTHING = (
 )  # fmt: skip
 """What a kernel says of an end from which nothing can be read: none is there, it listens, it is for writing,
 its other end is gone."""
+_PENDING = (
+    errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT, errno.EPIPE,
+    errno.EPROTO, errno.ENOBUFS, errno.ENETDOWN, errno.EHOSTDOWN,
+)  # fmt: skip
+"""Errors that wait in a socket to be reported to who asks next."""
 _ATTRIBUTES = struct.Struct("<8q")
 _PRIORITY_AT = 2 * MAX_SIZE
 
@@ -41,19 +47,30 @@ class SnapshotQueues:
 
     def of_descriptor(self, pid: int, fd: int, is_socket: bool) -> list[QueuedMessage]:
         """See `guest.kernel_objects.Queues`."""
-        copy = HeldSockets(self._proxy).copy(pid, fd)
         source = f"/proc/{pid}/fd/{fd}"
         try:
-            return list(self._of_socket(source, copy) if is_socket else self._of_stream(source, copy))
+            copy = HeldSockets(self._proxy).copy(pid, fd)
+            if not is_socket:
+                return list(self._of_stream(source, copy))
+            try:
+                return list(self._of_socket(source, copy, self._peeks_on(copy)))
+            except CallRolledBack:  # and with it the copy: only the first message, without an option
+                copy = HeldSockets(self._proxy).copy(pid, fd)
+                return list(self._of_socket(source, copy, moves=False))
         finally:
             self._proxy.caller.roll_back()
 
-    def _of_socket(self, source: str, copy: int) -> Iterator[QueuedMessage]:
+    def _peeks_on(self, copy: int) -> bool:
+        """Have each look at a socket begin where the one before ended; whether it can."""
         offset = self._proxy.buffer(struct.pack("<i", 0))
-        moves = self._proxy.raw("setsockopt", copy, _SOL_SOCKET, _SO_PEEK_OFF, offset, 4, side="twin") == 0
-        for _ in range(MAX_MESSAGES):
+        return self._proxy.raw("setsockopt", copy, _SOL_SOCKET, _SO_PEEK_OFF, offset, 4, side="twin") == 0
+
+    def _of_socket(self, source: str, copy: int, moves: bool) -> Iterator[QueuedMessage]:
+        for number in range(MAX_MESSAGES):
             buffer, flags = self._proxy.buffer(), _MSG_PEEK | _MSG_DONTWAIT
             count = self._proxy.raw("recvfrom", copy, buffer, MAX_SIZE, flags, 0, 0, side="twin")
+            if not number and -count in _PENDING:  # reported once (include/net/sock.h, `sock_error`)
+                count = self._proxy.raw("recvfrom", copy, buffer, MAX_SIZE, flags, 0, 0, side="twin")
             if count <= 0:
                 self._check(source, count)
                 return

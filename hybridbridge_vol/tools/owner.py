@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.guest.kernel import GuestKernel
-from hybridbridge_vol.memory_image.physical import PhysicalImage
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 from hybridbridge_vol.tools.process.listing import chosen
 from hybridbridge_vol.units import PAGE_SIZE
+
+if TYPE_CHECKING:
+    from hybridbridge_vol.memory_image.physical import PhysicalImage
 
 MAX_ADDRESSES = 4096
 

@@ -102,7 +102,7 @@ def _message_queues(kernel: GuestKernel, limit: int | None) -> Iterator[Row]:
     table = attempt(_SYSTEM_V, lambda: kernel.files.read(_SYSTEM_V).decode("ascii", "replace").split("\n"))
     for line in [] if isinstance(table, Unavailable) else table[1:]:
         words = line.split()
-        if len(words) > 5 and words[1].isdecimal() and words[4].isdecimal() and int(words[4]):
+        if len(words) > 4 and words[1].isdecimal() and words[4].isdecimal() and int(words[4]):
             identifier, count = int(words[1]), int(words[4])
             head: tuple[Cell, ...] = ("message", None, None, None, f"{identifier} (key {int(words[0]):#x})")
             yield from _messages(

@@ -16,6 +16,7 @@ from samples import (
     compiler,
     filters_guest,
     guest_files,
+    hunt_guest,
     module_guest,
     people_guest,
     pseudo_guest,
@@ -108,8 +109,9 @@ def test_every_file_of_the_guest_is_in_its_recipe() -> None:
         attack_guest.recipe("all"),
         people_guest.recipe(),
         filters_guest.recipe(),
+        hunt_guest.recipe(),
     ]
-    programs = [program for recipe in recipes for _, program in recipe.programs]
+    programs = [program for recipe in recipes for _, program in recipe.programs] + [hunt_guest.LIBRARY]
     files = {path for program in programs for path in compiler.sources(program)}
     contents = {entry.data for recipe in recipes for entry in recipe.entries}
     assert [

@@ -3,6 +3,7 @@ to."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -20,9 +21,11 @@ from hybridbridge_vol.guest.values import (
     BpfEvent,
     BpfInfo,
     HeldSocket,
+    QueuedMessage,
     Registers,
     Running,
     Sysinfo,
+    Target,
     TaskList,
     Uname,
 )
@@ -240,6 +243,38 @@ class LiveInodes:
         raise AssertionError(inode)
 
 
+class LiveSecrets:
+    """This machine's keys, disks and queues, which are nobody's business: every question is refused."""
+
+    def as_user(self, uid: int) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def describe(self, serial: int) -> tuple[str, str]:
+        raise self._refused()
+
+    def members(self, serial: int) -> list[int]:
+        raise self._refused()
+
+    def payload(self, serial: int, kind: str) -> bytes:
+        raise self._refused()
+
+    def targets(self) -> Iterator[Target]:
+        raise self._refused()
+
+    def of_descriptor(self, pid: int, fd: int, is_socket: bool) -> list[QueuedMessage]:
+        raise self._refused()
+
+    def system_v(self, identifier: int, count: int) -> list[QueuedMessage]:
+        raise self._refused()
+
+    def posix(self, path: str) -> list[QueuedMessage]:
+        raise self._refused()
+
+    @staticmethod
+    def _refused() -> OSError:
+        return OSError(errno.EACCES, os.strerror(errno.EACCES), "this machine")
+
+
 class LiveKernel:
     """A `GuestKernel` that makes real system calls, but for those in `answers`."""
 
@@ -257,20 +292,9 @@ class LiveKernel:
         self.netlink = LiveNetlink(answers or {})
         self.packet_tables = LivePacketTables()
         self.bpf = LiveBpf()
+        self.keyrings = self.device_mapper = self.queues = LiveSecrets()
         self.workers = OneWorker()
         self.opened: tuple[Any, Any] | None = None
-
-    @property
-    def keyrings(self) -> Any:
-        raise AttachError("this machine's keys are not shown")
-
-    @property
-    def queues(self) -> Any:
-        raise AttachError("this machine's queues are not shown")
-
-    @property
-    def device_mapper(self) -> Any:
-        raise AttachError("this machine's disks are not shown")
 
     @property
     def answer_labels(self) -> Any:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from hybridbridge_vol.guest.file_content import PhysicalRange
-from hybridbridge_vol.memory_image.physical import PhysicalImage
 from hybridbridge_vol.tools.physical_memory.process_frames import FrameRun
 from hybridbridge_vol.units import PAGE_SIZE
+
+if TYPE_CHECKING:
+    from hybridbridge_vol.memory_image.physical import PhysicalImage
 
 LARGEST_UNIT = 32 << 20
 """Bytes: a match over the end of two is not found, but in the page that they share."""

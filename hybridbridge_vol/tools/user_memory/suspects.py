@@ -117,16 +117,13 @@ def _odd(
     files: Files, pid: int, mapping: Mapping, kinds: list[str], mappings: list[Mapping], pages: PagesOfCode
 ) -> _Found | None:
     """A mapping that no file explains; None if it is memory that was never touched."""
-    held, first = 0, None
-    for part in pages.pages(mapping.start_vaddr, mapping.end_vaddr):
-        for vaddr, entry in part.held():
-            held += PAGE_SIZE // 1024
-            if first is None and entry & PRESENT:
-                first = vaddr
-    if not held and not mapping.inode:
+    there = [item for part in pages.pages(mapping.start_vaddr, mapping.end_vaddr) for item in part.held()]
+    if not there and not mapping.inode:
         return None
+    held = len(there) * PAGE_SIZE // 1024
+    first = next((vaddr for vaddr, entry in there if entry & PRESENT), None)
     words = []
-    makers = engines(item.path for item in mappings) if set(kinds) <= set(_EXCUSED) else []
+    makers = _engines(kinds, mappings)
     if makers:
         kinds = ["jit", *kinds]
         words.append(f"the process has {', '.join(makers)} mapped, which makes code at run time")
@@ -138,14 +135,25 @@ def _odd(
         if isinstance(content, Unavailable):
             found.why = content
             return found
-        used = len(content) - len(content.lstrip(b"\0"))
-        found.at, found.content = first + used % PAGE_SIZE, content[used : used + _SHOWN]
-        words += ["an ELF file in memory"] if content.startswith(b"\x7fELF") else []
-        words += ["zeros"] if used == len(content) else []
+        words += _look_at(found, first, content)
     if "deleted" in kinds and _is_there(files, pid, mapping.path.removesuffix(DELETED)):
         words.append("another file has that name now")
     found.why = "; ".join(words) or None
     return found
+
+
+def _engines(kinds: list[str], mappings: list[Mapping]) -> list[str]:
+    """The engines that may have made a mapping of these kinds."""
+    return engines(item.path for item in mappings) if set(kinds) <= set(_EXCUSED) else []
+
+
+def _look_at(found: _Found, vaddr: int, page: bytes) -> list[str]:
+    """Note where a page's content begins; what there is to say of it."""
+    used = len(page) - len(page.lstrip(b"\0"))
+    found.at, found.content = vaddr + used % PAGE_SIZE, page[used : used + _SHOWN]
+    if page.startswith(b"\x7fELF"):
+        return ["an ELF file in memory"]
+    return ["zeros"] if used == len(page) else []
 
 
 def _is_there(files: Files, pid: int, path: str) -> bool:
