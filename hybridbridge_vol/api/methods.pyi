@@ -1161,7 +1161,7 @@ class ToolMethods:
         *,
         disciplines: bool = ...,
         classes: bool = ...,
-        filters: bool = ...,
+        filter: bool = ...,
         interface: str | Iterable[str] = ...,
     ) -> Table[Tc]:
         """Queueing disciplines, classes and filters of traffic with their actions, as tc shows them."""

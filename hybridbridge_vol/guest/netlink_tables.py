@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hybridbridge_vol.guest.added_modules import AddedModules
+from hybridbridge_vol.guest.kernel import KernelFiles
 from hybridbridge_vol.guest.netlink_dumps import NetlinkDumps
 from hybridbridge_vol.guest.proxy_calls import ProxyCalls
 from hybridbridge_vol.netlink.requests import NetlinkRequest
@@ -11,17 +12,31 @@ from hybridbridge_vol.netlink.requests import NetlinkRequest
 class SnapshotNetlink:
     """Implements `guest.kernel_network.Netlink`."""
 
-    def __init__(self, proxy: ProxyCalls, modules: AddedModules) -> None:
+    def __init__(self, proxy: ProxyCalls, files: KernelFiles, modules: AddedModules) -> None:
         self._proxy = proxy
+        self._files = files
         self._modules = modules
         self._dumps: dict[int, NetlinkDumps] = {}
 
     def dump(self, request: NetlinkRequest, net_of: int | None = None) -> bytes:
         """See `guest.kernel_network.Netlink`."""
-        if request.needs and not self._proxy.bridge.space.modules.is_listed(request.needs):
+        if request.needs and not self._is_there(request):
             return b""
         for module in request.modules:
             if self._proxy.bridge.space.modules.has_file(module):  # else it is built in, or missing
                 self._modules.need(module)
         dumps = self._dumps.setdefault(request.protocol, NetlinkDumps(self._proxy, request.protocol))
         return dumps.dump(request.source, request.kind, request.body, net_of)
+
+    def _is_there(self, request: NetlinkRequest) -> bool:
+        """Whether the guest had loaded what a request needs. OSError or CallRolledBack if the kernel's
+        list of modules cannot be read: then nobody knows."""
+        bridge = self._proxy.bridge
+        if bridge.space.modules.is_listed(request.needs):
+            return True
+        try:
+            bridge.snapshot(request.built_in)
+        except KeyError:
+            lines = self._files.read("/proc/modules").splitlines()
+            return any(line.split(b" ")[0] == request.needs.encode() for line in lines)
+        return True

@@ -151,7 +151,7 @@ class Session:
         """Any netlink protocol."""
         from hybridbridge_vol.guest.netlink_tables import SnapshotNetlink  # as above
 
-        return SnapshotNetlink(self.proxy, self._added_modules)
+        return SnapshotNetlink(self.proxy, self.files.of_the_kernel, self._added_modules)
 
     @cached_property
     def packet_tables(self) -> SnapshotPacketTables:

@@ -16,10 +16,10 @@ _CONNTRACK, _EXPECT = 1 << 8, 2 << 8
 NEW_CONNECTION, NEW_EXPECTATION = _CONNTRACK, _EXPECT
 _MODULES = ("nfnetlink", "nf_conntrack_netlink")
 CONNECTIONS = NetlinkRequest(
-    "conntrack", NETLINK_NETFILTER, _CONNTRACK | 1, bytes(4), _MODULES, "nf_conntrack"
+    "conntrack", NETLINK_NETFILTER, _CONNTRACK | 1, bytes(4), _MODULES, "nf_conntrack", "nf_conntrack_in"
 )
 EXPECTATIONS = NetlinkRequest(
-    "conntrack expect", NETLINK_NETFILTER, _EXPECT | 1, bytes(4), _MODULES, "nf_conntrack"
+    "conntrack expect", NETLINK_NETFILTER, _EXPECT | 1, bytes(4), _MODULES, "nf_conntrack", "nf_conntrack_in"
 )
 TCP_STATES = (
     "NONE", "SYN_SENT", "SYN_RECV", "ESTABLISHED", "FIN_WAIT", "CLOSE_WAIT", "LAST_ACK", "TIME_WAIT", "CLOSE",

@@ -11,7 +11,8 @@ NETLINK_ROUTE, NETLINK_XFRM, NETLINK_NETFILTER, NETLINK_GENERIC = 0, 6, 12, 16
 class NetlinkRequest(NamedTuple):
     """A request for all of a kind. `source` names its answer. `modules` are those without which nobody
     answers: they are added where the guest had not loaded them, if `needs` is loaded (always, if that is
-    empty); otherwise there is nothing to be asked for."""
+    empty); otherwise there is nothing to be asked for. A kernel that has the symbol `built_in` has all of it
+    in its image."""
 
     source: str
     protocol: int
@@ -19,3 +20,4 @@ class NetlinkRequest(NamedTuple):
     body: bytes
     modules: tuple[str, ...] = ()
     needs: str = ""
+    built_in: str = ""

@@ -33,11 +33,11 @@ class Tc(Tool):
         "by its "
         "number. One network namespace is shown, that of process 1: `--ns-of PID` shows another's."
     )
-    example = "--filters"
+    example = "--filter"
     options = (
         Option("disciplines", bool, "only disciplines (tc qdisc)"),
         Option("classes", bool, "only classes (tc class)"),
-        Option("filters", bool, "only filters (tc filter)"),
+        Option("filter", bool, "only filters (tc filter)"),
         Option("interface", str, "only these interfaces", many=True, short="i"),
     )
     columns = (
@@ -75,7 +75,7 @@ class Tc(Tool):
         yield from (Row((gap,) * len(self.columns)) for gap in dict.fromkeys(tables.gaps))
 
 
-_OBJECTS = {"disciplines": "qdisc", "classes": "class", "filters": "filter"}
+_OBJECTS = {"disciplines": "qdisc", "classes": "class", "filter": "filter"}
 """What tc calls them, by the options."""
 
 

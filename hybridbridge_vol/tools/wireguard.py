@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.guest.kernel import GuestKernel
@@ -10,7 +11,7 @@ from hybridbridge_vol.netlink.generic import FAMILIES, family_number
 from hybridbridge_vol.netlink.messages import parsed
 from hybridbridge_vol.netlink.wireguard import FAMILY, Device, Peer, parse_device, request
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
-from hybridbridge_vol.toolkit.reading import UNREADABLE, why
+from hybridbridge_vol.toolkit.reading import UNREADABLE, attempt, why
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 from hybridbridge_vol.tools.network.tables import CLASS_NET
 
@@ -44,7 +45,17 @@ class Wireguard(Tool):
     )
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
-        interfaces = [name for name in _names(kernel) if _is_wireguard(kernel, name)]
+        interfaces = []
+        names = attempt(CLASS_NET, lambda: kernel.files.listdir(CLASS_NET))
+        if isinstance(names, Unavailable):
+            yield Row((names,) * len(self.columns))
+            return
+        for name in names:
+            kind = attempt(f"{CLASS_NET}/{name}/uevent", partial(_is_wireguard, kernel, name))
+            if isinstance(kind, Unavailable):
+                yield Row((name, *[kind] * (len(self.columns) - 1)))
+            elif kind:
+                interfaces.append(name)
         if not interfaces:
             return
         try:
@@ -76,18 +87,8 @@ class Wireguard(Tool):
             yield from (Row(_peer_cells(name, peer, secrets), sources=(source,)) for peer in device.peers)
 
 
-def _names(kernel: GuestKernel) -> list[str]:
-    try:
-        return kernel.files.listdir(CLASS_NET)
-    except UNREADABLE:
-        return []
-
-
 def _is_wireguard(kernel: GuestKernel, name: str) -> bool:
-    try:
-        return _KIND in kernel.files.read(f"{CLASS_NET}/{name}/uevent").splitlines()
-    except UNREADABLE:
-        return False
+    return _KIND in kernel.files.read(f"{CLASS_NET}/{name}/uevent").splitlines()
 
 
 def _secret(key: str | None, secrets: bool) -> str | None:

@@ -54,6 +54,7 @@ FILES: dict[str, bytes | Exception] = {
     f"/proc/{os.getpid()}/cgroup": b"0::/docker/" + b"a" * 64 + b"\n",
     # what this machine may have nothing of
     "netlink nf_tables tables": message(nft.NEWTABLE, bytes([2, 0, 0, 0, 8, 0, 1, 0]) + b"nat\0"),
+    "netlink conntrack": OSError("connections are not asked for here"),
     "netlink xfrm state": message(xfrm.NEWSA, bytes(224)),
     "netlink rtnetlink 38 0 0x0": message(traffic.NEWQDISC, bytes(20)),
     "/proc/net/ip_tables_names": b"filter\n",

@@ -70,7 +70,7 @@ def test_filters_are_the_guest_s(
     """tc's JSON of filters is none where a kind of filter prints itself: its words are looked for."""
     said = lab.sample(name).truth.command(f"tc -s -j -d filter show dev {command}")
     heads = re.findall(r'"protocol":"(\w+)","pref":(\d+),"kind":"(\w+)","chain":(\d+)', said)
-    rows = ask(lab.session(name), "tc", filters=True, interface=(interface,))
+    rows = ask(lab.session(name), "tc", filter=True, interface=(interface,))
     ours = [row for row in rows if row["PARENT"] in parents]
     assert [(row["PROTOCOL"], str(row["PRIO"]), row["KIND"], str(row["CHAIN"])) for row in ours] == heads
     assert heads

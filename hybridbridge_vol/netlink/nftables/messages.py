@@ -30,7 +30,9 @@ Attributes = dict[int, bytes]
 
 
 def _request(name: str, kind: int, body: bytes = bytes(_NFGENMSG_SIZE)) -> NetlinkRequest:
-    return NetlinkRequest(f"nf_tables {name}", NETLINK_NETFILTER, kind, body, needs="nf_tables")
+    return NetlinkRequest(
+        f"nf_tables {name}", NETLINK_NETFILTER, kind, body, needs="nf_tables", built_in="nft_register_expr"
+    )
 
 
 TABLES = _request("tables", _GETTABLE)
