@@ -7,8 +7,8 @@ difference is reported.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import cached_property
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
 from itertools import chain, groupby
 
 from hybridbridge_vol.bridge.attachment import Bridge
@@ -31,7 +31,7 @@ from hybridbridge_vol.check.modules.integrity import ModuleIntegrity
 from hybridbridge_vol.check.modules.stored_pointers import StoredPointers
 from hybridbridge_vol.check.patch_tables import PatchTables, read_call_sites, read_patch_tables
 from hybridbridge_vol.check.patching import Patcher
-from hybridbridge_vol.check.symbol_names import Places, listed_modules
+from hybridbridge_vol.check.symbol_names import Places, bpf_code, listed_modules
 from hybridbridge_vol.check.tracers import Tracers
 from hybridbridge_vol.errors import StoreError
 from hybridbridge_vol.guest.kernel import GuestKernel
@@ -55,13 +55,14 @@ def differences(kernel: GuestKernel) -> Iterator[Difference]:
         head_vaddr = kernel.bridge.snapshot("modules")
         yield Difference("missing", head_vaddr, None, "modules", None, reason)
         listed = []
-    yield from Integrity(kernel.bridge, listed).differences()
+    yield from Integrity(kernel.bridge, listed, partial(bpf_code, kernel)).differences()
 
 
 class Integrity:
-    """The comparison of one snapshot, whose kernel lists the modules `listed`. Offsets count from `_text`."""
+    """The comparison of one snapshot, whose kernel lists the modules `listed`; `bpf_name` names its code of
+    BPF. Offsets count from `_text`."""
 
-    def __init__(self, bridge: Bridge, listed: list[Module]) -> None:
+    def __init__(self, bridge: Bridge, listed: list[Module], bpf_name: Callable[[int], str]) -> None:
         kernel, layout = bridge.kernel, bridge.layout
         self._bridge = bridge
         self._listed = listed
@@ -78,7 +79,7 @@ class Integrity:
         self._found = bytearray(self._data[1])
         self._paddrs: dict[int, int | None] = {}
         self._modules = AllModules(bridge, listed)
-        self._places = Places(bridge, listed, self._modules.part_at, self._modules.by_name)
+        self._places = Places(bridge, listed, self._modules.part_at, self._modules.by_name, bpf_name)
         self._stored = StoredPointers(self._modules, bridge.sides.snapshot_all("__static_call_return0"))
         self._around = KernelAround(bridge, self._expected, self._modules.function)
         self._tracers = Tracers(self._around, self._places, bridge.space.modules.read)
@@ -254,8 +255,9 @@ class Integrity:
                 int.from_bytes(found[site : site + 8], "little"), site
             ):
                 found_in = self._symbols.lookup(self._text + site)
-                is_tracers = found_in is not None and self._tracers.owns(found_in[0])
-                yield self._pointer("traced" if is_tracers else "data", site)
+                value = int.from_bytes(found[site : site + 8], "little")
+                owner = None if found_in is None else self._tracers.owner(found_in[0], value)
+                yield self._pointer(owner or "data", site)
 
     # --- interrupts ---------------------------------------------------------------------------------------
 

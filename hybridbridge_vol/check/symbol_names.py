@@ -10,6 +10,7 @@ from hybridbridge_vol.bridge.snapshot_space import UPPER_HALF
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.sources import split_lines
 from hybridbridge_vol.procfs.system import Module, parse_module
+from hybridbridge_vol.toolkit.reading import UNREADABLE
 
 _DIRECT_MAP = 64 << 40
 _VMALLOC = 32 << 40
@@ -21,7 +22,7 @@ class Places:
     """Names addresses. `modules` are those that the snapshot's kernel lists; `part_of` gives the module of
     the trusted package whose code or data lies at an address, and the offset in it: since 6.4 a module's
     parts lie apart, and the list has the address of one and the size of all. So the list is asked only about
-    modules that are not `placed`."""
+    modules that are not `placed`. `bpf_code` names the code that the kernel has compiled of BPF."""
 
     def __init__(
         self,
@@ -29,9 +30,11 @@ class Places:
         modules: Iterable[Module],
         part_of: Callable[[int], tuple[str, int] | None],
         placed: Container[str] = (),
+        bpf_code: Callable[[int], str] = lambda _vaddr: "",
     ) -> None:
         self._bridge = bridge
         self._part_of = part_of
+        self._bpf_code = bpf_code
         self._modules = sorted(
             (module.address_vaddr, module.size, module.name)
             for module in modules
@@ -65,8 +68,16 @@ class Places:
         for start, size, name in self._modules:
             if start <= vaddr < start + size:
                 return f"module {name}+{vaddr - start:#x}"
+        made = self.bpf_code(vaddr)
+        if made:
+            return made
         mapped = self._bridge.layout.translate(self._bridge.image, vaddr) is not None
         return self._region(vaddr) + ("" if mapped else ", not mapped")
+
+    def bpf_code(self, vaddr: int) -> str:
+        """The kernel's name for code in the modules' area that it compiled of BPF, or wrote to call some:
+        `bpf_prog_…`, `bpf_trampoline_…`; empty for all else."""
+        return self._bpf_code(vaddr) if MODULES_START <= vaddr < MODULES_END else ""
 
     def _region(self, vaddr: int) -> str:
         layout = self._bridge.layout
@@ -83,6 +94,17 @@ class Places:
     def leads(self, vaddrs: Iterable[int]) -> str | None:
         """Where addresses lead, each once; None without any."""
         return ", ".join(dict.fromkeys(map(self.describe, vaddrs))) or None
+
+
+def bpf_code(kernel: GuestKernel, vaddr: int) -> str:
+    """The name of code that the kernel has in its list of compiled BPF (`bpf_ksym_add`, kernel/bpf/core.c),
+    as it prints it; empty for all else."""
+    try:
+        name, _, module = kernel.addresses.symbol(vaddr).partition(" ")
+    except (*UNREADABLE, KeyError):
+        return ""
+    is_bpf = name.startswith("bpf_") and module.strip("[]") in ("", "bpf")
+    return name.partition("+0x0/")[0] if is_bpf else ""
 
 
 def listed_modules(kernel: GuestKernel) -> list[Module]:

@@ -1,9 +1,10 @@
-"""The kernel's own ways to hook its code, recognised: the function tracer, kprobes, livepatches.
+"""The kernel's own ways to hook its code, recognised: the function tracer, kprobes, livepatches, BPF.
 
 Each of them is a difference, because whoever enabled it watches or changes what the kernel does. It is
 reported by its name and with its target: a piece of code that the kernel copies from a template of its own
 (arch/x86/kernel/ftrace.c, `create_trampoline`; arch/x86/kernel/kprobes/opt.c,
-`arch_prepare_optimized_kprobe`) and that calls the handler.
+`arch_prepare_optimized_kprobe`) and that calls the handler. What is called of BPF is code that the kernel
+has in its list of such code: how it was made cannot be shown, so the row says no more than the name.
 """
 
 from __future__ import annotations
@@ -23,16 +24,19 @@ _SPECIAL = {"kprobe_ftrace_handler": "kprobe", "klp_ftrace_handler": "livepatch"
 _PATCHED = re.compile(r"ftrace_(regs_)?call|ftrace_graph_call|ftrace_epilogue")
 """Instructions of arch/x86/kernel/ftrace_64.S that are rewritten while functions are traced."""
 _VARIABLES = re.compile(
-    r"__SCK__(?:tp_func|fgraph)_\w+|(?:global|graph|kprobe|klp|fgraph)_?\w*_ops|(?:__)?ftrace_\w+|function_trace_op"
+    r"__SCK__(?:tp_func|fgraph)_\w+|(?:global|graph|kprobe|klp|fgraph)_?\w*_ops|(?:__)?ftrace_\w+"
+    r"|function_trace_op|direct_functions"
 )
 """Static calls of tracepoints, and the variables in which kernel/trace/ftrace.c, fgraph.c and
 trace_functions.c keep the called functions."""
+_DISPATCHER = re.compile(r"(?:^|_)bpf_dispatcher_\w+")
+"""What leads to the programs of a kind (kernel/bpf/dispatcher.c): a function, a static call and its key."""
 _OF_POINTER = (3, 7)
 """Displacement of `mov rdx, [rip + X]` at `ftrace_caller_op_ptr`: each copy has a pointer of its own."""
 _CALL, _CALL_SIZE, _CLAC_SIZE = 0xE8, 5, 3
 
 Hook = tuple[str, str]
-"""Its kind (traced, kprobe, livepatch), and where it leads, as text."""
+"""Its kind (traced, kprobe, livepatch, bpf), and where it leads, as text."""
 
 
 class Tracers:
@@ -46,7 +50,12 @@ class Tracers:
     def at_function(self, found: Instruction) -> Hook | None:
         """What an instruction is that was found where a function calls the tracer; None if it is not the
         tracer's."""
-        if found.mnemonic != "call" or found.target is None:
+        if found.target is None:
+            return None
+        made = self._places.bpf_code(found.target)  # a jump on 7.x, and to 5.10's dispatcher
+        if made and found.mnemonic in ("call", "jmp"):
+            return "bpf", made
+        if found.mnemonic != "call":
             return None
         name = self._places.symbol(found.target)
         return ("traced", str(name)) if name in _CALLERS else self._trampoline(found.target)
@@ -61,11 +70,16 @@ class Tracers:
             return "traced", self._places.describe(found.target)
         if found.mnemonic == "jmp" and self._is_detour(found.target):
             return "kprobe", "detour of an optimised kprobe"
+        made = self._places.bpf_code(found.target)
+        if made and name is not None and _DISPATCHER.search(name):
+            return "bpf", made
         return None
 
-    def owns(self, symbol: str) -> bool:
-        """Whether a variable is one of the tracers'."""
-        return _VARIABLES.fullmatch(symbol) is not None
+    def owner(self, symbol: str, value: int) -> str | None:
+        """Whose a variable with this value is: "traced", "bpf", or None."""
+        if _DISPATCHER.search(symbol) and self._places.bpf_code(value):
+            return "bpf"
+        return "traced" if _VARIABLES.fullmatch(symbol) else None
 
     def _trampoline(self, vaddr: int) -> Hook | None:
         for start, pointer, call in self._templates():

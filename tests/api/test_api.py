@@ -55,7 +55,10 @@ def test_rows_are_those_of_hb_run(snapshot: Snapshot, lab: Lab, capsys: pytest.C
     )
 
 
-ARGUMENTS: dict[str, Any] = {"cat": "/proc/1/status", "dir": "/proc/1/fd", "getprocname": 1}
+RULES = Path(__file__).parents[1] / "support" / "init.yar"
+ARGUMENTS: dict[str, Any] = {
+    "cat": "/proc/1/status", "dir": "/proc/1/fd", "getprocname": 1, "owner": "0x1000000", "yara": str(RULES),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [name for name in tools.NAMES if name != "memdump"])

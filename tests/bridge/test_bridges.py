@@ -20,7 +20,7 @@ from hybridbridge_vol.errors import CallRolledBack, NotMemoized
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.provenance import with_provenance
-from hybridbridge_vol.toolkit.tool import Tool
+from hybridbridge_vol.toolkit.tool import Options, Tool
 from hybridbridge_vol.workflow.train import SKIPPED
 
 Lab = Any
@@ -109,6 +109,12 @@ MOST_LOST = 4
 """Programs of calls that are made one by one instead, of hundreds."""
 
 
+def shown(tool: Tool, session: Session, options: Options) -> list[tuple[object, int]]:
+    """Cells and depths. Where several processes have a file mapped, the worker that comes first asks by its
+    own: so sources may differ."""
+    return [(row.cells, row.depth) for row in tool.rows(session, options)]
+
+
 def test_the_second_run_of_every_tool_falls_back_nowhere(lab: Lab, generation: str) -> None:
     memo = None
     for tool in map(tools.load, tools.NAMES):
@@ -116,15 +122,16 @@ def test_the_second_run_of_every_tool_falls_back_nowhere(lab: Lab, generation: s
             continue
         options = {option.name: option.default for option in tool.options}
         with session_with(lab, generation, Mode.AUTO, memo) as first:
-            rows = list(tool.rows(first, options))
+            rows = shown(tool, first, options)
             assert memo is not None or first.statistics.total.traps > 0
             memo = first.bridge.memo
         with session_with(lab, generation, Mode.FAST, memo) as second:
             try:
-                assert list(tool.rows(second, options)) == rows
+                assert shown(tool, second, options) == rows, tool.name
             except NotMemoized:
-                # on a starved machine a program of calls may be cut off; nothing has run its calls singly
-                if not second.statistics.lost_programs:
+                # on a starved machine a program of calls may be cut off; nothing has run its calls singly.
+                # And of a call that is rolled back nothing is proven
+                if not second.statistics.lost_programs and not first.statistics.total.rolled_back:
                     raise
                 continue
             assert second.statistics.total.memoized == 0

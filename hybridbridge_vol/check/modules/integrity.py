@@ -222,7 +222,7 @@ class _Comparison:
         if self._all.records(self._name, name, pointer.found):
             return
         yield self._all.difference(
-            "traced" if self._all.tracers.owns(name) else "module",
+            self._all.tracers.owner(name, pointer.found) or "module",
             pointer.vaddr,
             f"{self._name}:{name}",
             self._described(pointer.linked) if pointer.linked else "0x0",

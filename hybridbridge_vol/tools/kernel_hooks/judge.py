@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import NamedTuple
 
 from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START
@@ -17,6 +17,7 @@ from hybridbridge_vol.bridge.objects.module_structs import module_structs, parts
 from hybridbridge_vol.bridge.objects.typed_memory import TypedMemory
 from hybridbridge_vol.check.integrity import Integrity
 from hybridbridge_vol.check.modules.linked_module import RODATA, TEXT
+from hybridbridge_vol.check.symbol_names import bpf_code
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual
 from hybridbridge_vol.toolkit.reading import UNREADABLE
@@ -233,6 +234,8 @@ class Judge:
     @cached_property
     def _changes(self) -> list[tuple[int, str]]:
         """Where `check` finds code that differs."""
-        found = Integrity(self._memory.bridge, self._names.listed).differences()
-        kinds = ("text", "traced", "kprobe", "livepatch", "module")
+        found = Integrity(
+            self._memory.bridge, self._names.listed, partial(bpf_code, self._kernel)
+        ).differences()
+        kinds = ("text", "traced", "kprobe", "livepatch", "bpf", "module")
         return sorted((one.vaddr, one.what) for one in found if one.what in kinds)

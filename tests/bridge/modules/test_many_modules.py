@@ -39,4 +39,4 @@ def test_every_section_of_data_is_placed_and_agrees_with_the_kernels_own_address
         for section in location.file.later_layout()[0]
     ]
     assert len(later) > 10
-    assert sum(is_placed for _module, is_placed in later) >= len(later) - 2
+    assert sum(is_placed for _module, is_placed in later) >= 0.9 * len(later)  # where KASLR lets them be told

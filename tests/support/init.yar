@@ -1,0 +1,6 @@
+rule name_of_init {
+    strings:
+        $name = "HOSTNAME=" nocase
+    condition:
+        $name
+}
