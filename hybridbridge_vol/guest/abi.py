@@ -27,8 +27,8 @@ def how_in_root(flags: int) -> bytes:
 
 
 def seconds_of(seconds: int, nanoseconds: int) -> float:
-    """A `struct timespec` in seconds, cut to whole microseconds: up to the year 2242 a float holds these, so
-    that the time is the same in every form in which it is written afterwards."""
+    """A `struct timespec` in seconds, cut to whole microseconds: up to the year 2106 (2**32 s) a float holds
+    these, so that the time is the same in every form in which it is written afterwards."""
     return seconds + nanoseconds // 1000 / 1e6
 
 
