@@ -13,6 +13,8 @@ from hybridbridge_vol.toolkit.tool import error_text
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from hybridbridge_vol.guest.session import Session
+    from hybridbridge_vol.progress import Progress
     from hybridbridge_vol.trust.store import Store
 
 OK, FAILED, WRONG_USAGE, PARTIAL, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 3, 130, 141
@@ -71,6 +73,21 @@ def root_of(args: argparse.Namespace) -> int | None:
     """The process from whose root directory files are seen; None: the one as which the guest is asked."""
     chosen: int | None = getattr(args, "root_of", None)
     return chosen
+
+
+def opened(args: argparse.Namespace, progress: Progress, mode: str = "auto") -> Session:
+    """A session on the image that was named, as its options say. Raises as `open_session`."""
+    from hybridbridge_vol.guest.session import open_session
+
+    return open_session(
+        args.dump,
+        store=store_root(args),
+        progress=progress,
+        mode=mode,
+        ns_of=getattr(args, "ns_of", None),
+        kernel_at=kernel_at(args),
+        root_of=root_of(args),
+    )
 
 
 def open_store(args: argparse.Namespace) -> Store:

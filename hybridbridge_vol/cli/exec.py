@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from hybridbridge_vol.cli.arguments import DUMP_HELP, add_kernel_at, add_store, number, seconds
-from hybridbridge_vol.cli.console import complain, kernel_at, store_root
+from hybridbridge_vol.cli.console import complain, opened
 from hybridbridge_vol.progress import Progress
 
 _MOST_FAILURES = 3
@@ -81,16 +81,13 @@ def exec_command(args: argparse.Namespace) -> int:
 
 def run_on_image(args: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Run a program, and end as it did."""
-    from hybridbridge_vol.guest.session import open_session
     from hybridbridge_vol.native.launch import check_host
     from hybridbridge_vol.native.run import Options, run_program
 
     check_host()
     with (
         Progress() as progress,
-        open_session(
-            args.dump, store_root(args), progress, ns_of=args.ns_of, kernel_at=kernel_at(args)
-        ) as session,
+        opened(args, progress) as session,
     ):
         progress.clear()
         sys.stdout.flush()

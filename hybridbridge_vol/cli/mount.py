@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from hybridbridge_vol.cli.arguments import DUMP_HELP, add_kernel_at, add_root_of, add_store, number
-from hybridbridge_vol.cli.console import OK, kernel_at, root_of, store_root
+from hybridbridge_vol.cli.console import OK, opened
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.progress import Progress
 
@@ -45,20 +45,11 @@ def mount_command(args: argparse.Namespace) -> int:
     from importlib.util import find_spec
     from pathlib import Path
 
-    from hybridbridge_vol.guest.session import open_session
-
     if find_spec("mfusepy") is None:
         raise OptionError("mfusepy is not installed: 'pip install mfusepy', and the package fuse3")
     with (
         Progress() as progress,
-        open_session(
-            args.dump,
-            store_root(args),
-            progress,
-            ns_of=args.ns_of,
-            kernel_at=kernel_at(args),
-            root_of=root_of(args),
-        ) as session,
+        opened(args, progress) as session,
     ):
         progress.clear()
         from hybridbridge_vol.workflow.mount import mount

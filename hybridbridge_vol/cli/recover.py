@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from hybridbridge_vol.cli.arguments import DUMP_HELP, add_kernel_at, add_root_of, add_store, number
-from hybridbridge_vol.cli.console import OK, PARTIAL, complain, kernel_at, root_of, store_root
+from hybridbridge_vol.cli.console import OK, PARTIAL, complain, opened
 from hybridbridge_vol.progress import Progress
 
 
@@ -53,21 +53,13 @@ def recover_command(args: argparse.Namespace) -> int:
     """`hb recover DUMP --out PATH`"""
     from pathlib import Path
 
-    from hybridbridge_vol.guest.session import open_session
     from hybridbridge_vol.workflow.recover.guest_disk import Disk
     from hybridbridge_vol.workflow.recover.recover import Selection, recover
 
     disks = [Disk.parse(text) for text in args.disk]
     with (
         Progress() as progress,
-        open_session(
-            args.dump,
-            store_root(args),
-            progress,
-            ns_of=args.ns_of,
-            kernel_at=kernel_at(args),
-            root_of=root_of(args),
-        ) as session,
+        opened(args, progress) as session,
     ):
         summary = recover(session, Path(args.out), Selection(tuple(args.path)), disks)
     print(

@@ -29,9 +29,7 @@ from hybridbridge_vol.cli.console import (
     PARTIAL,
     complain,
     format_of,
-    kernel_at,
-    root_of,
-    store_root,
+    opened,
 )
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.progress import Progress
@@ -164,20 +162,10 @@ class _RaisingParser(argparse.ArgumentParser):
 
 def run_command(args: argparse.Namespace) -> int:
     """`hb run DUMP TOOL`"""
-    from hybridbridge_vol.guest.session import open_session
-
     mode = "slow" if hasattr(args, "provenance") else getattr(args, "bridge", "auto")
     with (
         Progress() as progress,
-        open_session(
-            args.dump,
-            store=store_root(args),
-            progress=progress,
-            mode=mode,
-            ns_of=getattr(args, "ns_of", None),
-            kernel_at=kernel_at(args),
-            root_of=root_of(args),
-        ) as session,
+        opened(args, progress, mode) as session,
     ):
         progress.clear()
         try:
