@@ -62,12 +62,7 @@ def _main(places: Places) -> Iterator[TextFile]:
 
 def _modules(places: Places, packages: Packages) -> Iterator[Start]:
     """The modules of PAM that there are."""
-    met: set[tuple[int, int]] = set()
-    for folder in MODULE_FOLDERS:
-        attributes = places.attributes(folder)
-        if attributes is None or (attributes.dev, attributes.ino) in met:
-            continue
-        met.add((attributes.dev, attributes.ino))
+    for folder in places.distinct(MODULE_FOLDERS):
         for script in places.scripts("pam module", folder):
             if script.name.endswith(".so"):
                 start = of_script("pam module", script, "loaded by PAM", user="root")

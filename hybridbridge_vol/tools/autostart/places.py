@@ -119,6 +119,15 @@ class Places:
                     if found is not None:
                         yield found
 
+    def distinct(self, folders: Iterable[str]) -> Iterator[str]:
+        """Those of the folders that there are, each once: one may be a link to another."""
+        met: set[tuple[int, int]] = set()
+        for folder in folders:
+            attributes = self.attributes(folder)
+            if attributes is not None and (attributes.dev, attributes.ino) not in met:
+                met.add((attributes.dev, attributes.ino))
+                yield folder
+
     def scripts(self, kind: str, folder: str) -> Iterator[Script]:
         """The files of a folder whose files are run."""
         found = self.folder(kind, folder)

@@ -290,12 +290,7 @@ def starts(places: Places) -> Iterator[Start]:
         folders = [f"{home.rstrip('/')}/{folder}" for folder in OF_HOME]
         folders += [f"/run/user/{account.uid}/systemd/{name}" for name in ("transient", "generator", "user")]
         yield from Units(places, "user unit", folders, account.name).starts()
-    seen: set[tuple[int, int]] = set()
-    for folder in GENERATORS:
-        attributes = places.attributes(folder)
-        if attributes is None or (attributes.dev, attributes.ino) in seen:
-            continue
-        seen.add((attributes.dev, attributes.ino))
+    for folder in places.distinct(GENERATORS):
         for script in places.scripts("generator", folder):
             state = None if script.is_executable else "not executable"
             when = "at shutdown" if folder.endswith("shutdown") else "at start"
