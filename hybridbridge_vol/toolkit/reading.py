@@ -53,6 +53,17 @@ def read_lines(files: Files, path: str, empty: int | None = None) -> tuple[bytes
         return b"", why(path, error)
 
 
+def read_answer(source: str, ask: Callable[[], bytes]) -> tuple[bytes, Unavailable | None]:
+    """The messages that the kernel answers to what `ask` asks `source`, and why these are not all: it does
+    not answer, or does not end."""
+    try:
+        return ask(), None
+    except EndlessFile as error:
+        return error.partial, why(source, error)
+    except UNREADABLE as error:
+        return b"", why(source, error)
+
+
 def in_guest(path: str) -> str:
     """The path as an absolute one of the guest's. Those of /proc and /sys lose their `..`; others keep them,
     for the guest's kernel to follow. OSError if it cannot be a path."""

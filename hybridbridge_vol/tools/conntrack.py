@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TypeVar
 
-from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.guest.kernel import GuestKernel
-from hybridbridge_vol.guest.values import EndlessFile
 from hybridbridge_vol.netlink.conntrack import (
     ASSURED,
     CONNECTIONS,
@@ -27,8 +26,8 @@ from hybridbridge_vol.netlink.messages import parsed
 from hybridbridge_vol.netlink.requests import NetlinkRequest
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
-from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
+from hybridbridge_vol.tools.network.answers import answers
 
 T = TypeVar("T", Connection, Expectation)
 _NANO = 1_000_000_000
@@ -131,22 +130,11 @@ def _answers(
     kernel: GuestKernel, request: NetlinkRequest, kind: int, parse: Callable[[bytes], T]
 ) -> Iterator[tuple[T | Unavailable, tuple[Source, ...]]]:
     """What the kernel answers, and at the end why it is not all."""
-    gap = None
-    try:
-        data = kernel.netlink.dump(request)
-    except EndlessFile as error:
-        data, gap = error.partial, why(request.source, error)
-    except UNREADABLE as error:
-        data, gap = b"", why(request.source, error)
-    seen = set()
-    for found, source in parsed(request.source, (kind,), data, parse):
-        if gap and found in seen:
-            break  # the kernel's list leads back into itself
-        if gap:
-            seen.add(found)
-        yield Unavailable(str(found)) if isinstance(found, ParseError) else found, (source,)
-    if gap:
-        yield gap, ()
+    return answers(
+        request.source,
+        partial(kernel.netlink.dump, request),
+        lambda data: parsed(request.source, (kind,), data, parse),
+    )
 
 
 def end_text(one: Tuple, is_source: bool) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.guest.kernel import GuestKernel
-from hybridbridge_vol.guest.values import EndlessFile
 from hybridbridge_vol.netlink.ip_names import names_of
 from hybridbridge_vol.netlink.messages import parsed
 from hybridbridge_vol.netlink.requests import NetlinkRequest
@@ -22,7 +22,7 @@ from hybridbridge_vol.netlink.xfrm import (
     parse_state,
 )
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
-from hybridbridge_vol.toolkit.reading import UNREADABLE, why
+from hybridbridge_vol.toolkit.reading import read_answer
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 
 _MARK = Column("MARK", "str", "value and mask of the packets' marks")
@@ -86,13 +86,7 @@ class Xfrm(Tool):
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
         request: NetlinkRequest = POLICIES if options["policy"] else STATES
-        gap = None
-        try:
-            data = kernel.netlink.dump(request)
-        except EndlessFile as error:
-            data, gap = error.partial, why(request.source, error)
-        except UNREADABLE as error:
-            data, gap = b"", why(request.source, error)
+        data, gap = read_answer(request.source, partial(kernel.netlink.dump, request))
         count = len(self.columns_for(options))
         kind = NEWPOLICY if options["policy"] else NEWSA
         parse = parse_policy if options["policy"] else parse_state

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.guest.kernel import GuestKernel
-from hybridbridge_vol.guest.values import EndlessFile
 from hybridbridge_vol.netlink.messages import parsed
 from hybridbridge_vol.netlink.requests import NetlinkRequest
 from hybridbridge_vol.netlink.traffic import (
@@ -25,7 +25,7 @@ from hybridbridge_vol.netlink.traffic import (
 )
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Unavailable
-from hybridbridge_vol.toolkit.reading import UNREADABLE, why
+from hybridbridge_vol.toolkit.reading import read_answer
 
 Found = tuple[Traffic, Source]
 MOST_PARENTS = 1 << 12
@@ -62,14 +62,9 @@ class TrafficTables:
                 yield one.ifindex, one.handle
 
     def _dump(self, asked: NetlinkRequest, kind: int) -> list[Found]:
-        try:
-            data = self._kernel.netlink.dump(asked)
-        except EndlessFile as error:
-            data = error.partial
-            self.gaps.append(why(asked.source, error))
-        except UNREADABLE as error:
-            self.gaps.append(why(asked.source, error))
-            return []
+        data, gap = read_answer(asked.source, partial(self._kernel.netlink.dump, asked))
+        if gap:
+            self.gaps.append(gap)
         found = []
         for one, source in parsed(asked.source, (kind,), data, parse_traffic):
             if isinstance(one, ParseError):

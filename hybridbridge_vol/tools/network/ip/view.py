@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TypeVar
 
-from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.guest.kernel import GuestKernel
-from hybridbridge_vol.guest.values import EndlessFile
 from hybridbridge_vol.netlink.rtnetlink import AF_INET, AF_INET6, parsed, request_body
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
-from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 from hybridbridge_vol.toolkit.tool import Column, Options
+from hybridbridge_vol.tools.network.answers import answers
 from hybridbridge_vol.tools.network.links import Found, all_links, names_by_index
 
 T = TypeVar("T")
@@ -76,23 +74,12 @@ class View:
         """What the kernel answers of each family, or why it does not; `body` makes the request's of the
         family, by default one for all entries."""
         for family in self.families:
-            gap = None
-            try:
-                request = request_body(kind, family) if body is None else body(family)
-                data = self.kernel.routes.dump(kind, request)
-            except EndlessFile as error:
-                data, gap = error.partial, why("rtnetlink", error)
-            except UNREADABLE as error:
-                data, gap = b"", why("rtnetlink", error)
-            seen = set()
-            for found, source in parsed(kind, data, parse):
-                if gap and found in seen:
-                    break  # the kernel's list leads back into itself
-                if gap:
-                    seen.add(found)
-                yield Unavailable(str(found)) if isinstance(found, ParseError) else found, (source,)
-            if gap:
-                yield gap, ()
+            request = request_body(kind, family) if body is None else body(family)
+            yield from answers(
+                "rtnetlink",
+                partial(self.kernel.routes.dump, kind, request),
+                lambda data: parsed(kind, data, parse),
+            )
 
 
 def network(address: str | None, prefix: int, family: int, otherwise: str) -> str:
