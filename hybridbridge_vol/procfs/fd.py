@@ -68,3 +68,9 @@ def _lock_letter(locks: list[bytes]) -> str:
             letter = words[3][:1].decode()
             letters.add(letter if words[-2:] == [b"0", b"EOF"] else letter.lower())
     return next((letter for letter in "WwRr" if letter in letters), "")
+
+
+def socket_inode(target: str) -> int | None:
+    """The inode number in `socket:[123]`, as readlink(2) writes a socket; None for anything else."""
+    number = target.removeprefix("socket:[").removesuffix("]")
+    return int(number) if target == f"socket:[{number}]" and number.isdecimal() and number.isascii() else None

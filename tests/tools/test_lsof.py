@@ -17,10 +17,9 @@ from live_kernel import LiveKernel
 from hybridbridge_vol import tools
 from hybridbridge_vol.errors import CallRolledBack, ParseError
 from hybridbridge_vol.guest.kernel import GuestKernel
-from hybridbridge_vol.procfs.fd import parse_fdinfo
+from hybridbridge_vol.procfs.fd import parse_fdinfo, socket_inode
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.tools.file_system.open_files import device_text
-from hybridbridge_vol.tools.network.socket_names import socket_inode
 
 Lab = Any
 LINE = re.compile(

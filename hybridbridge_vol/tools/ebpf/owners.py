@@ -11,13 +11,12 @@ from typing import NamedTuple
 from hybridbridge_vol.bpf.objects import BTF, LINK, MAP, PROG
 from hybridbridge_vol.errors import CallRolledBack, ParseError
 from hybridbridge_vol.guest.kernel import GuestKernel
-from hybridbridge_vol.guest.values import Question
 from hybridbridge_vol.procfs.mounts import parse_mount
 from hybridbridge_vol.procfs.sources import Source, split_lines
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
-from hybridbridge_vol.tools.process.descriptors import Share, in_shares
-from hybridbridge_vol.tools.process.listing import comm_of, numbers
+from hybridbridge_vol.tools.process.descriptors import taken
+from hybridbridge_vol.tools.process.listing import comm_of
 
 _TARGETS = {
     "anon_inode:bpf-prog": (PROG, b"prog_id"),
@@ -33,6 +32,11 @@ MOST_PINS = 1 << 14
 MOST_DEPTH = 16
 Object = tuple[str, int]
 """Kind and id."""
+
+
+def _object(target: str) -> str | None:
+    """What a descriptor leads to, if it is one of these objects."""
+    return target if target in _TARGETS or target == PERF_EVENT else None
 
 
 class Holder(NamedTuple):
@@ -83,36 +87,10 @@ class Owners:
             self._holders.setdefault((kind, int(number[1])), []).append(holder)
 
     def _descriptors(self) -> Iterator[tuple[Holder, str]]:
-        try:
-            pids = numbers(self._kernel.files.listdir("/proc"))
-        except UNREADABLE as error:
-            self.gap = why("/proc", error)
-            return
-        for found, gap in self._kernel.workers.map(self._of_shares, in_shares(self._kernel, pids)):
+        for found, gap in taken(self._kernel, _object):
             self.gap = self.gap or gap
             for pid, fd, target in found:
                 yield Holder(pid, fd, self._name(pid)), target
-
-    def _of_shares(self, shares: list[Share]) -> tuple[list[tuple[int, int, str]], Unavailable | None]:
-        files, gap = self._kernel.files, None
-        wanted = [(share.pid, fd) for share in shares for fd in share.descriptors]
-        known = files.descriptors(wanted)
-        files.expect(
-            Question("readlink", f"/proc/{pid}/fd/{fd}") for pid, fd in wanted if (pid, fd) not in known
-        )
-        for share in shares:
-            gap = gap or share.read_error
-        found = []
-        for pid, fd in wanted:
-            path = f"/proc/{pid}/fd/{fd}"
-            try:
-                target = known[pid, fd].target if (pid, fd) in known else files.readlink(path)
-            except UNREADABLE as error:
-                gap = gap or why(path, error)
-                continue
-            if target in _TARGETS or target == PERF_EVENT:
-                found.append((pid, fd, target))
-        return found, gap
 
     def _name(self, pid: int) -> str:
         if pid not in self._names:

@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 from hybridbridge_vol.guest.kernel import Files
 from hybridbridge_vol.guest.values import OpenDescriptor, Question, Stat
-from hybridbridge_vol.procfs.fd import FdInfo, parse_fdinfo
+from hybridbridge_vol.procfs.fd import FdInfo, parse_fdinfo, socket_inode
 from hybridbridge_vol.procfs.maps import DELETED, Entry, Mapping, entries
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, attempt, parsed, why
-from hybridbridge_vol.tools.network.socket_names import SocketName, SocketNames, socket_inode
+from hybridbridge_vol.tools.network.socket_names import SocketName, SocketNames
 from hybridbridge_vol.tools.process.descriptors import Share
 from hybridbridge_vol.tools.process.listing import files_of, read_maps
 

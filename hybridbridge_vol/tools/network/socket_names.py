@@ -197,9 +197,3 @@ _READERS: dict[str, Callable[[str, bytes, Source], tuple[int, SocketName]]] = {
     "netlink": _netlink,
     "packet": _packet,
 }
-
-
-def socket_inode(target: str) -> int | None:
-    """The inode number in `socket:[123]`, as readlink(2) writes a socket; None for anything else."""
-    number = target.removeprefix("socket:[").removesuffix("]")
-    return int(number) if target == f"socket:[{number}]" and number.isdecimal() and number.isascii() else None

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 from hybridbridge_vol.guest.kernel import GuestKernel
-from hybridbridge_vol.guest.values import OpenDescriptor, Question
+from hybridbridge_vol.procfs.fd import socket_inode
 from hybridbridge_vol.procfs.pid import parse_cmdline, parse_stat
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Unavailable
-from hybridbridge_vol.toolkit.reading import UNREADABLE, why
-from hybridbridge_vol.tools.process.descriptors import Share, in_shares
-from hybridbridge_vol.tools.process.listing import numbers
+from hybridbridge_vol.toolkit.reading import UNREADABLE
+from hybridbridge_vol.tools.process.descriptors import taken
 
 
 class Holder(NamedTuple):
@@ -35,40 +34,10 @@ class SocketOwners:
         self._holders: dict[int, list[Holder]] = {}
         self.gap: Unavailable | None = None
         """Why descriptors of some process are missing, if they are."""
-        for holder, inode in self._sockets():
-            self._holders.setdefault(inode, []).append(holder)
-
-    def _sockets(self) -> Iterator[tuple[Holder, int]]:
-        try:
-            pids = numbers(self._kernel.files.listdir("/proc"))
-        except UNREADABLE as error:
-            self.gap = why("/proc", error)
-            return
-        for found, gap in self._kernel.workers.map(self._of_shares, in_shares(self._kernel, pids)):
+        for found, gap in taken(kernel, socket_inode):
             self.gap = self.gap or gap
-            yield from found
-
-    def _of_shares(self, shares: list[Share]) -> tuple[list[tuple[Holder, int]], Unavailable | None]:
-        wanted = [(share.pid, fd) for share in shares for fd in share.descriptors]
-        known = self._kernel.files.descriptors(wanted)
-        self._kernel.files.expect(
-            Question("readlink", f"/proc/{pid}/fd/{fd}") for pid, fd in wanted if (pid, fd) not in known
-        )
-        for share in shares:
-            self.gap = self.gap or share.read_error
-        found = [found for pid, fd in wanted for found in self._socket(pid, fd, known.get((pid, fd)))]
-        return found, self.gap
-
-    def _socket(self, pid: int, fd: int, known: OpenDescriptor | None) -> Iterator[tuple[Holder, int]]:
-        path = f"/proc/{pid}/fd/{fd}"
-        try:
-            target = known.target if known else self._kernel.files.readlink(path)
-        except UNREADABLE as error:
-            self.gap = self.gap or why(path, error)
-            return
-        number = target.removeprefix("socket:[").removesuffix("]")
-        if target.startswith("socket:[") and number.isdecimal():
-            yield Holder(pid, fd), int(number)
+            for pid, fd, inode in found:
+                self._holders.setdefault(inode, []).append(Holder(pid, fd))
 
     def of(self, inode: int) -> list[Holder]:
         """Descriptors of a socket, by process; none for one that belongs to no process (inode 0)."""

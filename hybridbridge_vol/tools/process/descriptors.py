@@ -3,14 +3,17 @@ all others together."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from hybridbridge_vol.guest.kernel import Files, GuestKernel
+from hybridbridge_vol.guest.values import Question
 from hybridbridge_vol.toolkit.cells import Unavailable
-from hybridbridge_vol.toolkit.reading import attempt
+from hybridbridge_vol.toolkit.reading import UNREADABLE, attempt, why
 from hybridbridge_vol.tools.process.listing import files_of, in_parts, numbers
+
+T = TypeVar("T")
 
 AT_ONCE = 512
 """Descriptors that are asked for together."""
@@ -36,6 +39,39 @@ def in_shares(kernel: GuestKernel, pids: list[int]) -> list[list[Share]]:
     for part in kernel.workers.map(partial(_listed, kernel.files), in_parts(missing)):
         known |= part
     return list(_grouped(share for pid in pids for share in _shares(pid, known[pid])))
+
+
+def taken(
+    kernel: GuestKernel, take: Callable[[str], T | None]
+) -> Iterator[tuple[list[tuple[int, int, T]], Unavailable | None]]:
+    """`(process, descriptor, what it is)` of all descriptors of all processes of whose target `take` makes
+    something, in groups, each with why some of it may be missing."""
+    try:
+        pids = numbers(kernel.files.listdir("/proc"))
+    except UNREADABLE as error:
+        yield [], why("/proc", error)
+        return
+    yield from kernel.workers.map(partial(_taken, kernel.files, take), in_shares(kernel, pids))
+
+
+def _taken(
+    files: Files, take: Callable[[str], T | None], shares: list[Share]
+) -> tuple[list[tuple[int, int, T]], Unavailable | None]:
+    wanted = [(share.pid, fd) for share in shares for fd in share.descriptors]
+    known = files.descriptors(wanted)
+    files.expect(Question("readlink", f"/proc/{pid}/fd/{fd}") for pid, fd in wanted if (pid, fd) not in known)
+    gap = next((share.read_error for share in shares if share.read_error), None)
+    found = []
+    for pid, fd in wanted:
+        path = f"/proc/{pid}/fd/{fd}"
+        try:
+            thing = take(known[pid, fd].target if (pid, fd) in known else files.readlink(path))
+        except UNREADABLE as error:
+            gap = gap or why(path, error)
+            continue
+        if thing is not None:
+            found.append((pid, fd, thing))
+    return found, gap
 
 
 def _listed(files: Files, pids: list[int]) -> dict[int, list[int] | Unavailable]:
