@@ -58,9 +58,10 @@ class GuestFiles:
     def _route(self, path: str) -> tuple[str, str] | None:
         """The root and the path in it of a file of the guest's file systems; None for one of /proc or
         /sys."""
-        pseudo = self._pseudo.route(path)
-        if pseudo is not None:
-            return pseudo
+        return self._pseudo.route(path) or self._own(path)
+
+    def _own(self, path: str) -> tuple[str, str] | None:
+        """The same of a file that is none of a pseudo file system."""
         below = _BELOW_A_LINK.fullmatch(path)
         if below is not None:
             return below[1], below[2]
@@ -69,9 +70,10 @@ class GuestFiles:
 
     def _opener(self, path: str) -> Opener | None:
         """Opens a file whose content is the guest's own; None for one that the kernel makes up."""
-        routed, inode = self._route(path), vaddr_of(path)
-        if self._pseudo.route(path):
-            return None
+        return None if self._pseudo.route(path) else self._opener_of(path, self._own(path))
+
+    def _opener_of(self, path: str, routed: tuple[str, str] | None) -> Opener | None:
+        inode = vaddr_of(path)
         if routed is not None:
             return partial(self._root_files.opened_to_read, *routed)
         if inode is not None:
@@ -93,11 +95,14 @@ class GuestFiles:
 
     def read(self, path: str) -> bytes:
         """See `guest.kernel.Files`. IncompleteFile, with what there is, if memory does not hold all of it."""
-        is_own = self._route(path) is not None or vaddr_of(path) is not None
-        opener = self._opener(path) if is_own else None
+        pseudo = self._pseudo.route(path)
+        if pseudo:
+            return self._root_files.read_to_end(*pseudo)
+        routed = self._own(path)
+        is_own = routed is not None or vaddr_of(path) is not None
+        opener = self._opener_of(path, routed) if is_own else None
         if opener is None:
-            pseudo = self._pseudo.route(path)
-            return self._root_files.read_to_end(*pseudo) if pseudo else self._kernel_files.read(path)
+            return self._kernel_files.read(path)
         pieces: list[Piece] = []
         size = 0
         for piece in self._reader.pieces(opener):
@@ -152,7 +157,7 @@ class GuestFiles:
 
     def all_unmounted(self) -> list[Unmounted]:
         """See `guest.kernel.Files`."""
-        return list(self._pseudo.unmounted())
+        return self._pseudo.unmounted
 
     def readlink(self, path: str) -> str:
         """See `guest.kernel.Files`."""
@@ -261,7 +266,7 @@ class GuestFiles:
 
     def has_size(self, path: str) -> bool:
         """See `guest.kernel.Files`."""
-        return self._route(path) is not None and self._pseudo.route(path) is None
+        return self._pseudo.route(path) is None and self._own(path) is not None
 
     def expect(self, questions: Iterable[Question]) -> None:
         """See `guest.kernel.Files`. Questions about the guest's file systems are not asked together."""

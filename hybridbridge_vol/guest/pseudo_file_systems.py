@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
 from functools import cached_property, partial
 from weakref import proxy as proxy_of
 
@@ -85,25 +84,27 @@ class PseudoFileSystems:
         root, inside = known
         return root, inside + path[len(place) :]
 
-    def unmounted(self) -> Iterator[Unmounted]:
+    @cached_property
+    def unmounted(self) -> list[Unmounted]:
         """Those of a kind that the guest's kernel has, at the places where the guest had mounted nothing."""
-        for place, kind in PLACES.items():
-            if place in self._mounted or place in _ALSO_BELOW or kind not in self._kinds:
-                continue
-            block = self._block(kind)
-            if kind == _CGROUP2 or block is not None:
-                if not self._is_hidden(place):
-                    yield Unmounted(place, kind, block.device if block else "", "")
-                continue
-            yield Unmounted(place, kind, "", self._why_missing(kind))
+        found = (self._unmounted_at(place) for place in PLACES if place not in _ALSO_BELOW)
+        return [pseudo for pseudo in found if pseudo is not None]
+
+    def _unmounted_at(self, place: str) -> Unmounted | None:
+        kind = PLACES[place]
+        if place in self._mounted or kind not in self._kinds:
+            return None
+        block = self._block(kind)
+        if kind != _CGROUP2 and block is None:
+            return Unmounted(place, kind, "", self._why_missing(kind))
+        return None if self._is_hidden(place) else Unmounted(place, kind, block.device if block else "", "")
 
     def at(self, path: str) -> Unmounted | None:
         """What is at a place in which a path lies, if the guest had not mounted it there."""
         place = place_of(path)
         if place is None:
             return None
-        outer = _ALSO_BELOW.get(place, place)
-        found = next((pseudo for pseudo in self.unmounted() if pseudo.place == outer), None)
+        found = self._unmounted_at(_ALSO_BELOW.get(place, place))
         return found._replace(place=place, kind=PLACES[place]) if found else None
 
     def _root_at(self, place: str) -> tuple[str, str] | None:
