@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START
 from hybridbridge_vol.guest.proxy_calls import ProxyCalls
 from hybridbridge_vol.units import PAGE_SIZE, U64
+
+if TYPE_CHECKING:
+    from hybridbridge_vol.bridge.objects.typed_memory import TypedMemory
 
 _LARGEST_UNMAPPED = 64 << 20
 """Bytes: modules lie close together, so that the search for them ends behind the first larger unmapped
@@ -44,18 +49,19 @@ class SnapshotAddresses:
     def modules_in_memory(self) -> list[str]:
         """The names of the modules whose `struct module` lies in the area for modules, listed or not."""
         from hybridbridge_vol.bridge.objects.module_structs import module_structs
-        from hybridbridge_vol.bridge.objects.typed_memory import TypedMemory
 
-        return list(module_structs(TypedMemory(self._proxy.bridge), self.module_pages()))
+        self._typed_memory.begin()
+        return list(module_structs(self._typed_memory, self.module_pages()))
 
     def vmalloc_areas(self) -> list[tuple[int, int, str]]:
         """Address, bytes and the function that asked for it, of each area of vmalloc."""
-        from hybridbridge_vol.bridge.objects.typed_memory import Broken, TypedMemory
+        from hybridbridge_vol.bridge.objects.typed_memory import Broken
         from hybridbridge_vol.bridge.objects.vmap_areas import vmap_areas
 
         bridge = self._proxy.bridge
+        self._typed_memory.begin()
         try:
-            areas = list(vmap_areas(TypedMemory(bridge)))
+            areas = list(vmap_areas(self._typed_memory))
         except Broken as error:
             raise LookupError(str(error)) from None
         text_vaddr = bridge.layout.text_vaddr
@@ -63,6 +69,13 @@ class SnapshotAddresses:
         return [
             (area.vaddr, area.size, name[0] if name else "") for area, name in zip(areas, names, strict=True)
         ]
+
+    @cached_property
+    def _typed_memory(self) -> TypedMemory:
+        """Made once: all of the kernel's types are looked through for it."""
+        from hybridbridge_vol.bridge.objects.typed_memory import TypedMemory
+
+        return TypedMemory(self._proxy.bridge)
 
     def interrupt(self, number: int) -> int:
         """The address of an interrupt's `struct irq_desc`, by the kernel's irq_to_desc()

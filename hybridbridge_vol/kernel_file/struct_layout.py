@@ -9,7 +9,6 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Iterator
-from functools import cache
 from typing import NamedTuple
 
 from hybridbridge_vol.errors import KernelFileError
@@ -56,6 +55,9 @@ class StructLayouts:
         self._text = data[text : text + text_size]
         self._starts = array("I", [0])
         self._named: dict[int, int] = {}
+        self._numbers: dict[str, int | None] = {}
+        self._found: dict[tuple[str, str], Field] = {}
+        self._members: dict[str, tuple[Field, ...]] = {}
         self._scan()
 
     def _scan(self) -> None:
@@ -82,40 +84,44 @@ class StructLayouts:
         number = self._number(struct_name)
         return number is not None and (not path or self._find(number, path) is not None)
 
-    @cache  # noqa: B019 - as long as a session
     def offset(self, struct_name: str, path: str) -> int:
         """Bytes from the start of a structure to a member (`a.b`: of a member); LookupError."""
         return self.field(struct_name, path).offset
 
-    @cache  # noqa: B019
     def field(self, struct_name: str, path: str) -> Field:
         """A member of a structure, or of one inside of it (`a.b`), also through ones without a name;
         LookupError."""
-        number = self._number(struct_name)
-        found = None if number is None else self._find(number, path)
+        found = self._found.get((struct_name, path))
         if found is None:
-            raise LookupError(f"this kernel has no {struct_name}.{path}")
+            number = self._number(struct_name)
+            found = None if number is None else self._find(number, path)
+            if found is None:
+                raise LookupError(f"this kernel has no {struct_name}.{path}")
+            self._found[struct_name, path] = found
         return found
 
-    @cache  # noqa: B019
     def size(self, struct_name: str) -> int:
         """Bytes of a structure; LookupError."""
-        number = self._number(struct_name)
-        if number is None:
-            raise LookupError(f"this kernel has no struct {struct_name}")
-        return self._size(number)
+        return self.bytes_of(self._known(struct_name))
 
-    @cache  # noqa: B019
     def members(self, struct_name: str) -> tuple[Field, ...]:
         """The members of a structure, those of members without a name too; LookupError."""
-        number = self._number(struct_name)
-        if number is None:
-            raise LookupError(f"this kernel has no struct {struct_name}")
-        return tuple(self._flat(number, 0, 0))
+        if struct_name not in self._members:
+            self._members[struct_name] = tuple(self._flat(self._known(struct_name), 0, 0))
+        return self._members[struct_name]
 
     def bytes_of(self, number: int) -> int:
         """The size of a type of that number."""
-        return self._size(number)
+        number, count = self._plain(number), 1
+        for _ in range(_MAX_CHAIN):
+            kind = self._kind(number)
+            if kind == Kind.ARRAY:
+                at = self._starts[number]
+                count *= self._words[at + 5]
+                number = self._plain(self._words[at + 3])
+            else:
+                return count * (8 if kind == Kind.PTR else self._refers(number))
+        return 0
 
     def struct_of(self, number: int) -> str:
         """The name of the structure that a type is, or that it is a pointer to or an array of; empty if it is
@@ -155,8 +161,18 @@ class StructLayouts:
 
     # --- types --------------------------------------------------------------------------------------------
 
-    @cache  # noqa: B019
+    def _known(self, struct_name: str) -> int:
+        number = self._number(struct_name)
+        if number is None:
+            raise LookupError(f"this kernel has no struct {struct_name}")
+        return number
+
     def _number(self, name: str) -> int | None:
+        if name not in self._numbers:
+            self._numbers[name] = self._search(name)
+        return self._numbers[name]
+
+    def _search(self, name: str) -> int | None:
         raw = name.encode("latin-1")
         at = self._text.find(b"\0" + raw + b"\0")
         while at >= 0:
@@ -182,18 +198,6 @@ class StructLayouts:
             if self._kind(number) not in ALIASES:
                 return number
             number = self._refers(number)
-        return 0
-
-    def _size(self, number: int) -> int:
-        number, count = self._plain(number), 1
-        for _ in range(_MAX_CHAIN):
-            kind = self._kind(number)
-            if kind == Kind.ARRAY:
-                at = self._starts[number]
-                count *= self._words[at + 5]
-                number = self._plain(self._words[at + 3])
-            else:
-                return count * (8 if kind == Kind.PTR else self._refers(number))
         return 0
 
     def _fields(self, number: int) -> Iterator[Field]:
