@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from hybridbridge_vol.errors import KernelFileError
+from hybridbridge_vol.kernel_file.symbols import Symbols
 
 _HEADER = struct.Struct("<HBBIIIII")
 _MAGIC, _VERSION = 0xEB9F, 1
@@ -143,6 +144,13 @@ def parse_btf(data: bytes, name: str) -> Btf:
         at += entry.size * count
         types.append(_type(kind, _text(text, name_offset), size_or_type, flag, rows, text))
     return Btf(types)
+
+
+def btf_range(symbols: Symbols) -> tuple[int, int] | None:
+    """The link-time virtual addresses of the begin and the end of `.BTF` (include/asm-generic/vmlinux.lds.h);
+    None if the kernel was built without."""
+    start, stop = symbols.get("__start_BTF"), symbols.get("__stop_BTF")
+    return None if start is None or stop is None or stop <= start else (start, stop)
 
 
 def _type(

@@ -16,7 +16,7 @@ from bisect import bisect_right
 from pathlib import Path
 
 from hybridbridge_vol.errors import KernelFileError
-from hybridbridge_vol.kernel_file.btf import parse_btf
+from hybridbridge_vol.kernel_file.btf import btf_range, parse_btf
 from hybridbridge_vol.kernel_file.isf.types import VOID, Descriptor, IsfTypes, JsonObject
 from hybridbridge_vol.kernel_file.isf.variables import ALIASES, SYMBOL_TYPES
 from hybridbridge_vol.kernel_file.kallsyms import find_parts
@@ -69,14 +69,14 @@ def write_isf(table: JsonObject, path: Path, progress: Progress | None = None) -
 def btf_section(kernel: KernelImage) -> bytes:
     """The bytes of `.BTF` (include/asm-generic/vmlinux.lds.h). KernelFileError if the kernel was built
     without."""
-    start, stop = kernel.symbols.get("__start_BTF"), kernel.symbols.get("__stop_BTF")
-    if start is None or stop is None or stop <= start:
+    place = btf_range(kernel.symbols)
+    if place is None:
         raise KernelFileError(
             f"{kernel.path}: carries no type information (CONFIG_DEBUG_INFO_BTF), "
             "so no symbol table can be made of it"
         )
     text = kernel.symbols.address("_text")
-    return bytes(kernel.flat()[start - text : stop - text])
+    return bytes(kernel.flat()[place[0] - text : place[1] - text])
 
 
 def _symbols(kernel: KernelImage, types: IsfTypes) -> JsonObject:
