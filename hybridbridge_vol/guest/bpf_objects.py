@@ -98,14 +98,14 @@ class SnapshotBpf:
 
     def elements(self, number: int) -> Iterator[tuple[bytes, bytes | OSError]]:
         """See `guest.kernel_objects.BpfObjects`."""
-        found = parse_map(self.info(MAP, number).data)
+        source = f"bpf {MAP} {number}"
+        with self._opened(MAP, number) as opened:
+            found = parse_map(self._info(source, opened, MAP, bytes(INFO_SIZES[MAP])))
         size = self._value_size(found)
         if max(found.key_size, size) > _LARGEST or found.key_size > _NEXT_AT - _KEY_AT:
-            raise OSError(errno.EFBIG, "its elements are larger than the buffer", f"bpf map {number}")
+            raise OSError(errno.EFBIG, "its elements are larger than the buffer", source)
         if not found.key_size:
-            raise OSError(
-                errno.EOPNOTSUPP, "a map without keys is not listed by the kernel", f"bpf map {number}"
-            )
+            raise OSError(errno.EOPNOTSUPP, "a map without keys is not listed by the kernel", source)
         key: bytes | None = None
         fd = self._open(MAP, number)
         generation = self._proxy.caller.generation
@@ -117,7 +117,7 @@ class SnapshotBpf:
                 break
             yield key, self._lookup(fd, key, size)
         else:
-            raise OSError(errno.ELOOP, "it has more elements than it may have", f"bpf map {number}")
+            raise OSError(errno.ELOOP, "it has more elements than it may have", source)
         with contextlib.suppress(CallRolledBack):
             self._proxy.raw("close", fd)
 
