@@ -11,12 +11,10 @@ import errno
 import os
 import struct
 
-from hybridbridge_vol.bridge.objects.moved_socket import net_of_process, open_moved_socket, session_net
+from hybridbridge_vol.bridge.objects.moved_socket import open_moved_datagram_socket
 from hybridbridge_vol.errors import AttachError
 from hybridbridge_vol.guest.proxy_calls import BUFFER_SIZE, ProxyCalls
 from hybridbridge_vol.machine.machine import UnmappedVirtual
-
-_AF_INET, _SOCK_DGRAM = 2, 2
 
 
 class SnapshotPacketTables:
@@ -32,8 +30,7 @@ class SnapshotPacketTables:
             raise OSError(errno.EFBIG, f"{size} bytes, more than fit", source)
         caller = self._proxy.caller
         try:
-            net = session_net(caller) if net_of is None else net_of_process(caller, net_of)
-            fd, sock = open_moved_socket(caller, (_AF_INET, _SOCK_DGRAM, 0), "inet_dgram_ops", net)
+            fd, sock = open_moved_datagram_socket(caller, net_of)
             buffer = self._proxy.buffer(content)
             size_vaddr = caller.put_words(size)
             answer = self._proxy.function("nf_getsockopt", sock, family, name, buffer, size_vaddr)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from hybridbridge_vol.bridge.objects.moved_socket import open_moved_socket, session_net
+from hybridbridge_vol.bridge.objects.moved_socket import open_moved_datagram_socket
 from hybridbridge_vol.bridge.run.caller import Caller
 from hybridbridge_vol.errors import AttachError
 from hybridbridge_vol.machine.machine import UnmappedVirtual
-
-_AF_INET, _SOCK_DGRAM = 2, 2
 
 
 def open_inet_socket(caller: Caller) -> int:
     """A descriptor of the proxy task's. Nothing is ever sent on it. CallRolledBack, OSError, or AttachError
     if the socket is not as it should be."""
     try:
-        fd, _sock = open_moved_socket(
-            caller, (_AF_INET, _SOCK_DGRAM, 0), "inet_dgram_ops", session_net(caller)
-        )
+        fd, _sock = open_moved_datagram_socket(caller)
     except (KeyError, ValueError, UnmappedVirtual):
         raise AttachError(
             f"{caller.bridge.kernel.name}: this kernel's sockets have an unknown form"

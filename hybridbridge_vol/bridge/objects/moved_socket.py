@@ -15,25 +15,24 @@ from hybridbridge_vol.bridge.run.caller import Caller
 from hybridbridge_vol.errors import AttachError
 from hybridbridge_vol.units import U64
 
+_AF_INET, _SOCK_DGRAM = 2, 2
 _MAX_ERRNO = 4095  # include/linux/err.h
 _OBJECT_SIZE = 128
 """Bytes of struct socket (include/linux/net.h), and of struct sock (include/net/sock.h), in which pointers
 are looked for."""
 
 
-def net_vaddr(caller: Caller) -> int:
-    """Where the proxy task's nsproxy points to its network namespace."""
+def _net_place(caller: Caller) -> int:
+    """Where the proxy task's nsproxy points to its network namespace: a virtual address."""
     return next(vaddr for vaddr, name in caller.bridge.namespaces.items() if name == "init_net")
 
 
-def session_net(caller: Caller) -> int:
-    """The `struct net` that the session sees: its virtual address."""
-    return caller.bridge.machine.read_u64(net_vaddr(caller))
-
-
-def net_of_process(caller: Caller, pid: int) -> int:
+def _net_of(caller: Caller, pid: int | None) -> int:
     """The `struct net` of a process, as the snapshot's kernel finds it (net/core/net_namespace.c,
-    `get_net_ns_by_pid`). OSError if it has none any more, AttachError if it leads out of the image."""
+    `get_net_ns_by_pid`), by default the session's: its virtual address. OSError if the process has none any
+    more, AttachError if it leads out of the image."""
+    if pid is None:
+        return caller.bridge.machine.read_u64(_net_place(caller))
     net = caller.call(caller.bridge.snapshot("get_net_ns_by_pid"), pid, label="get_net_ns_by_pid")
     if -_MAX_ERRNO <= net < 0:
         raise OSError(-net, os.strerror(-net), f"the network namespace of process {pid}")
@@ -43,15 +42,16 @@ def net_of_process(caller: Caller, pid: int) -> int:
 
 
 def open_moved_socket(
-    caller: Caller, kind: tuple[int, int, int], operations: str, net: int
+    caller: Caller, kind: tuple[int, int, int], operations: str, net_of: int | None = None
 ) -> tuple[int, int]:
     """A descriptor of the proxy task's and the virtual address of its `struct sock`. `kind` is as socket(2)
-    takes it, `operations` names the table of its operations, `net` is the snapshot's `struct net`.
+    takes it, `operations` names the table of its operations. The socket stands in the network namespace of
+    the process `net_of`, by default in the session's.
 
-    OSError with the kernel's errno, CallRolledBack; KeyError or ValueError if what is to be replaced is not
-    found.
+    OSError with the kernel's errno, CallRolledBack; AttachError if that namespace leads out of the image;
+    KeyError or ValueError if what is to be replaced is not found.
     """
-    bridge, machine = caller.bridge, caller.bridge.machine
+    bridge, machine, net = caller.bridge, caller.bridge.machine, _net_of(caller, net_of)
     fd = _open_at_home(caller, kind)
     socket, home_net = struct_socket(caller, fd), bridge.home("init_net")
     words = read_words(machine, socket, _OBJECT_SIZE)
@@ -65,10 +65,15 @@ def open_moved_socket(
     raise ValueError
 
 
+def open_moved_datagram_socket(caller: Caller, net_of: int | None = None) -> tuple[int, int]:
+    """The same of IPv4's datagrams."""
+    return open_moved_socket(caller, (_AF_INET, _SOCK_DGRAM, 0), "inet_dgram_ops", net_of)
+
+
 def _open_at_home(caller: Caller, kind: tuple[int, int, int]) -> int:
     """A socket in the trusted kernel's network namespace, whose per-CPU counters are counted while it is
     made. OSError if it cannot be made."""
-    bridge, machine, place = caller.bridge, caller.bridge.machine, net_vaddr(caller)
+    bridge, machine, place = caller.bridge, caller.bridge.machine, _net_place(caller)
     snapshot_net = machine.read_u64(place)
     machine.write_u64(place, bridge.home("init_net"))
     try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 
-from hybridbridge_vol.bridge.objects.moved_socket import net_of_process, open_moved_socket, session_net
+from hybridbridge_vol.bridge.objects.moved_socket import open_moved_socket
 from hybridbridge_vol.bridge.run.caller import Caller
 from hybridbridge_vol.errors import AttachError
 from hybridbridge_vol.machine.machine import Machine, UnmappedVirtual
@@ -33,9 +33,8 @@ def open_netlink_socket(caller: Caller, protocol: int, net_of: int | None = None
     be.
     """
     try:
-        net = session_net(caller) if net_of is None else net_of_process(caller, net_of)
         kind = (_AF_NETLINK, _SOCK_RAW, _NETLINK_GENERIC)
-        fd, sock = open_moved_socket(caller, kind, "netlink_ops", net)
+        fd, sock = open_moved_socket(caller, kind, "netlink_ops", net_of)
         _set_protocol(caller.bridge.machine, sock, protocol)
     except (KeyError, ValueError, UnmappedVirtual):
         raise AttachError(
