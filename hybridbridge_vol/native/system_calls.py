@@ -6,6 +6,7 @@ import errno
 import struct
 import time
 from collections.abc import Callable
+from functools import partial
 
 from hybridbridge_vol.guest.abi import SYSINFO_SIZE, UNAME_SIZE
 from hybridbridge_vol.guest.proxy_calls import BUFFER_SIZE
@@ -65,11 +66,11 @@ class SystemCalls:
         if action not in (_LOG_READ, _LOG_READ_ALL, _LOG_READ_CLEAR, _LOG_UNREAD, _LOG_SIZE):
             raise failed(errno.EPERM)
         if action in (_LOG_UNREAD, _LOG_SIZE):
-            return self._answers.once(
-                ("syslog", action), lambda: self._proxy.checked("syslog", "syslog", action, 0, 0, side="twin")
-            )
+            ask = partial(self._proxy.checked, "syslog", "syslog", action, 0, 0, side="twin")
+            return self._answers.once(("syslog", action, 0), ask)
         size = min(size & 0xFFFF_FFFF, BUFFER_SIZE)
-        data = self._answers.once(("syslog", size), lambda: self._answers.session.system.syslog(3, size))
+        read = partial(self._answers.session.system.syslog, _LOG_READ_ALL, size)
+        data = self._answers.once(("syslog", _LOG_READ_ALL, size), read)
         memory.write(call.tid, buffer, data)
         return len(data)
 

@@ -69,6 +69,13 @@ def test_a_fork_bomb_stops_and_leaves_nothing(run: Run, hostile: Path) -> None:
     ]
 
 
+def test_questions_with_the_same_number_are_not_taken_for_each_other(run: Run, hostile: Path) -> None:
+    done = run(IMAGE, "hostile logs -", tools=str(hostile.parent))
+    found = {name: result for name, (result, _errno) in attempts(done.stdout).items()}
+    assert done.status == 0 and found["size"] == found["again"] > 4096
+    assert found["read"] in range(11)
+
+
 def _target(link: Path) -> str:
     try:
         return str(link.readlink())

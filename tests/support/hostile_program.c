@@ -179,6 +179,17 @@ static void bomb(void)
 	fflush(stdout);
 }
 
+/* The same number asks two questions: how much there is in the log, and for so many bytes of it. */
+static void logs(void)
+{
+	char text[10];
+	long size = syscall(SYS_syslog, 10, NULL, 0);
+
+	printf("size %ld 0\n", size);
+	printf("read %ld 0\n", syscall(SYS_syslog, 3, text, 10));
+	printf("again %ld 0\n", syscall(SYS_syslog, 10, NULL, 0));
+}
+
 int main(int count, char **arguments)
 {
 	if (count < 3)
@@ -186,6 +197,8 @@ int main(int count, char **arguments)
 	secret = arguments[2];
 	if (!strcmp(arguments[1], "bomb"))
 		bomb();
+	else if (!strcmp(arguments[1], "logs"))
+		logs();
 	else {
 		paths();
 		calls();
