@@ -8,6 +8,7 @@ import re
 import stat
 import struct
 from collections.abc import Callable
+from functools import cached_property
 from typing import TypeVar, cast
 
 from hybridbridge_vol.errors import CallRolledBack, HybridBridgeError
@@ -61,9 +62,15 @@ class Answers:
         self._kept: dict[tuple[object, ...], object] = {}
         self._asked: dict[str, int] = {}
         self._expected: dict[str, int] = {}
-        self.pids = self._pids()
-        """The processes that /proc lists."""
-        self._places = {pid: place for place, pid in enumerate(self.pids)}
+
+    @cached_property
+    def _places(self) -> dict[int, int]:
+        """The processes that /proc lists, in its order."""
+        return {pid: place for place, pid in enumerate(self._pids)}
+
+    def lists(self, pid: int) -> bool:
+        """Whether /proc lists a process."""
+        return pid in self._places
 
     def once(self, key: tuple[object, ...], ask: Callable[[], T]) -> T:
         """The answer to a question, or the OSError that it ended with, as it was the first time."""
@@ -240,6 +247,7 @@ class Answers:
 
     # --- what is asked next -------------------------------------------------------------------------------
 
+    @cached_property
     def _pids(self) -> list[int]:
         try:
             return [int(name) for name in self.session.files.listdir("/proc") if name.isdecimal()]
@@ -258,6 +266,6 @@ class Answers:
         here = self._places[int(found[1])]
         if here < self._expected.get(rest + kind, -1):
             return
-        following = self.pids[here : here + EXPECTED_AT_ONCE]
+        following = self._pids[here : here + EXPECTED_AT_ONCE]
         self._expected[rest + kind] = here + len(following)
         self.session.files.expect(Question(kind, f"/proc/{pid}{rest}") for pid in following)  # type: ignore[arg-type]

@@ -122,7 +122,7 @@ class Places:
     def _is_itself(self, call: Call, name: str) -> bool:
         if not name.isdecimal():
             return True
-        return int(name) == self._processes.of(call.tid).pid and int(name) not in self._answers.pids
+        return int(name) == self._processes.of(call.tid).pid and not self._answers.lists(int(name))
 
     def _of_itself(self, call: Call, name: str, rest: str, follow: bool) -> Place | str | None:
         rest = posixpath.normpath(rest) if rest else ""

@@ -49,7 +49,7 @@ class ProcessCalls:
         image's."""
         if pid in (0, self._processes.of(call.tid).pid, call.tid):
             return True
-        return pid not in self._answers.pids and self._processes.has(pid)
+        return not self._answers.lists(pid) and self._processes.has(pid)
 
     def _kill(self, call: Call) -> Answer:
         pid, number = signed32(call.arguments[0]), signed32(call.arguments[1])
