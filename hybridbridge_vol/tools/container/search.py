@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from hybridbridge_vol.guest.kernel import Files, GuestKernel
 from hybridbridge_vol.procfs.mounts import Mount, parse_mount
@@ -80,7 +81,7 @@ class Search:
 
     def _by_roots(self, found: dict[tuple[str, str], Container]) -> None:
         """Processes in no engine's group whose root is an overlay, in a mount namespace of their own."""
-        host = self._namespace(1, "mnt")
+        host = self._host_spaces["mnt"]
         by_upper: dict[str, Container] = {}
         seen: dict[tuple[str, str], str | None] = {}
         for part in in_parts(self._outside):
@@ -127,34 +128,48 @@ class Search:
             return []
         return [mount for line in lines if not isinstance(mount := _mount(line), Unavailable)]
 
+    # of the first process, with which others are compared
+
+    @cached_property
+    def _host_spaces(self) -> dict[str, str]:
+        return {kind: self._namespace(1, kind) for kind in NAMESPACES}
+
+    @cached_property
+    def _host_mounts(self) -> list[Mount]:
+        return self._mounts(1)
+
+    @cached_property
+    def _host_capabilities(self) -> bytes:
+        return self._capabilities(1)
+
     def _look_at(self, container: Container) -> None:
         """What the kernel says of the process that shares the least with the first one: an engine's own
         processes may be in the group, too."""
         for part in in_parts(container.pids):
             self._files.expect(files_of(part, *(f"ns/{kind}" for kind in NAMESPACES), kind="readlink"))
-        container.pid = min(container.pids, key=lambda pid: (len(self._shared(pid)), pid))
+        shared = {pid: self._shared(pid) for pid in container.pids}
+        container.pid = min(container.pids, key=lambda pid: (len(shared[pid]), pid))
         mounts = self._mounts(container.pid)
         root = next((mount for mount in mounts if mount.target == "/"), None)
         container.mounts = tuple(mounts)
         container.root = _root_text(root) if root is not None else ""
-        container.marks = tuple(dict.fromkeys(self._marks(container.pid, mounts)))
+        container.marks = tuple(dict.fromkeys(self._marks(container.pid, shared[container.pid], mounts)))
 
     def _shared(self, pid: int) -> list[str]:
         """The namespaces that a process shares with the first one."""
         return [kind for kind in NAMESPACES if self._is_shared(pid, kind)]
 
-    def _marks(self, pid: int, mounts: list[Mount]) -> Iterator[str]:
-        """What a process has in common with the first one."""
-        shared = self._shared(pid)
+    def _marks(self, pid: int, shared: list[str], mounts: list[Mount]) -> Iterator[str]:
+        """What a process has in common with the first one, `shared` namespaces and more."""
         yield from (f"the host's {kind} namespace" for kind in shared if kind != "user")
         if "mnt" not in shared:
-            yield from _of_mounts(mounts, self._mounts(1))
+            yield from _of_mounts(mounts, self._host_mounts)
         capabilities = self._capabilities(pid)
-        if "user" in shared and capabilities and capabilities == self._capabilities(1):
+        if "user" in shared and capabilities and capabilities == self._host_capabilities:
             yield "all capabilities"
 
     def _is_shared(self, pid: int, kind: str) -> bool:
-        host = self._namespace(1, kind)
+        host = self._host_spaces[kind]
         return bool(host) and self._namespace(pid, kind) == host
 
     # --- the engines' files -------------------------------------------------------------------------------
