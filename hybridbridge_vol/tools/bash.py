@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from itertools import chain
 
 from hybridbridge_vol.guest.kernel import GuestKernel
@@ -39,10 +38,10 @@ class Bash(Tool):
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
         # Volatility imports every tool to list its options
-        from hybridbridge_vol.tools.user_memory.shell_history import rows_of
+        from hybridbridge_vol.tools.user_memory.shell_history import Shells
 
         parts = in_parts(chosen(kernel.files, options))
-        return chain.from_iterable(kernel.workers.map(partial(rows_of, kernel, scan=options["scan"]), parts))
+        return chain.from_iterable(kernel.workers.map(Shells(kernel, options["scan"]).rows, parts))
 
 
 TOOL = Bash()

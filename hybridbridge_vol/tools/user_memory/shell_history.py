@@ -22,21 +22,25 @@ _LIBRARIES = ("libreadline.so", "libhistory.so")
 EXACT, SCANNED = "exact", "scanned"
 
 
-def rows_of(kernel: GuestKernel, pids: list[int], scan: bool) -> list[Row]:
-    """The rows about some processes."""
-    return list(_Shells(kernel, scan).rows(pids))
+class Shells:
+    """The histories of processes. What is the same for many is read once."""
 
-
-class _Shells:
     def __init__(self, kernel: GuestKernel, scan: bool) -> None:
         self._files: Files = kernel.files
         self._scan = scan
         self._accounts = Accounts(kernel.files)
         self._without: set[tuple[str, int, str]] = set()
         """Files that have no GNU History in them: device, inode, path."""
+        self._processes: dict[int, tuple[Cell, Cell]] = {}
+        """Name and user."""
         self._names: set[bytes] | None = None
+        self._accounts.read_users()
 
-    def rows(self, pids: list[int]) -> Iterator[Row]:
+    def rows(self, pids: list[int]) -> list[Row]:
+        """The rows about some processes."""
+        return list(self._rows(pids))
+
+    def _rows(self, pids: list[int]) -> Iterator[Row]:
         self._files.expect(files_of(pids, "exe", kind="readlink"))
         for pid in expected(self._files, pids, "maps", "comm"):
             yield from self._of_process(pid)
@@ -105,6 +109,8 @@ class _Shells:
             yield self._row(pid, None, None, SCANNED, why(source.path, error), source)
 
     def _row(self, pid: int, number: Cell, seconds: Cell, how: Cell, line: Cell, source: Source) -> Row:
-        folder = f"/proc/{pid}"
-        user = self._accounts.user_cell(owner_of(self._files, folder))
-        return Row((pid, comm_of(self._files, folder), user, number, seconds, how, line), sources=(source,))
+        if pid not in self._processes:
+            folder = f"/proc/{pid}"
+            user = self._accounts.user_cell(owner_of(self._files, folder))
+            self._processes[pid] = comm_of(self._files, folder), user
+        return Row((pid, *self._processes[pid], number, seconds, how, line), sources=(source,))
