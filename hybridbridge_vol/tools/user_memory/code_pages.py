@@ -103,6 +103,8 @@ def file_page(files: Files, path: str, offset: int) -> bytes | str:
 
 def differences(left: bytes, right: bytes) -> Iterator[tuple[int, int]]:
     """The ranges `[start, end)` in which two pages differ, those that lie close together as one."""
+    if left == right:
+        return
     size = min(len(left), len(right))
     unequal: Sequence[int] = [at for at in range(size) if left[at] != right[at]]
     start = end = -1

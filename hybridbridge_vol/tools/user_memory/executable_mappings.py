@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from hybridbridge_vol.procfs.maps import DELETED, Mapping
@@ -15,27 +15,30 @@ _SHARED = re.compile(r"/dev/zero \(deleted\)|/SYSV[0-9a-f]{8} \(deleted\)|\[anon
 """Shared memory without a name (mm/shmem.c `shmem_zero_setup`, ipc/shm.c `newseg`)."""
 
 
-def oddities(mapping: Mapping, mappings: Sequence[Mapping]) -> list[str]:
-    """The kinds of what is odd; empty where a file explains the mapping, or the kernel made it. `mappings`
-    are all of the process."""
+def oddities(at: int, mappings: Sequence[Mapping]) -> list[str]:
+    """The kinds of what is odd about one of a process's mappings, by its place among all; empty where a file
+    explains it, or the kernel made it."""
+    mapping = mappings[at]
     if "x" not in mapping.permissions or mapping.path in _KERNELS:
         return []
-    kinds = ["stack"] if _is_cut_off_stack(mapping, mappings) else _of_origin(mapping)
+    kinds = ["stack"] if _is_cut_off_stack(at, mappings) else _of_origin(mapping)
     if "w" in mapping.permissions:
         kinds.append("writable")
     return kinds
 
 
-def _is_cut_off_stack(mapping: Mapping, mappings: Sequence[Mapping]) -> bool:
+def _is_cut_off_stack(at: int, mappings: Sequence[Mapping]) -> bool:
     """Whether it was the stack's before mprotect(2) split it: one part keeps the name, which part depends on
     the kernel (fs/proc/task_mmu.c, `is_stack`, `vma_is_initial_stack`)."""
-    if mapping.path:
+    if mappings[at].path:
         return False
-    at = mappings.index(mapping)
-    return _leads_to_stack(mappings[at:]) or _leads_to_stack(mappings[at::-1])
+    return any(
+        _leads_to_stack(map(mappings.__getitem__, places))
+        for places in (range(at, len(mappings)), range(at, -1, -1))
+    )
 
 
-def _leads_to_stack(chain: Sequence[Mapping]) -> bool:
+def _leads_to_stack(chain: Iterable[Mapping]) -> bool:
     """Whether mappings without a file and without a gap lead from the first of them to the stack."""
     for before, item in pairwise(chain):
         touch = before.end_vaddr == item.start_vaddr or item.end_vaddr == before.start_vaddr

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from errno import ENOENT, ESRCH
+from functools import cache
+from itertools import count
 
 from hybridbridge_vol.guest.kernel import Files, GuestKernel
 from hybridbridge_vol.procfs.maps import DELETED, Mapping, entries
@@ -27,6 +29,8 @@ _SHOWN = 16
 """Bytes of what is found that a row shows."""
 _EXCUSED = ("anonymous", "writable", "memfd")
 """What engines that make code do with their memory."""
+Makers = Callable[[], list[str]]
+"""The engines of a process that make code."""
 _NO_MEMORY = (ESRCH, ENOENT)
 """Errnos of a task without memory of its own."""
 
@@ -77,9 +81,12 @@ def _of_process(files: Files, pid: int) -> Iterator[_Found]:
     mappings = [entry.mapping for entry in listed if isinstance(entry.mapping, Mapping)]
     code = [(it.start_vaddr, it.end_vaddr) for it in mappings if "x" in it.permissions]
     pages = PagesOfCode(files, pid, code)
+    makers = cache(lambda: engines(item.path for item in mappings))
+    numbers = count()
     for entry in listed:
         if isinstance(entry.mapping, Mapping):
-            found = _of_mapping(files, pid, entry.mapping, mappings, pages)
+            kinds = oddities(next(numbers), mappings)
+            found = _of_mapping(files, pid, entry.mapping, kinds, makers, pages)
             if found:
                 found.sources = (entry.source,)
                 yield found
@@ -93,14 +100,14 @@ def _of_process(files: Files, pid: int) -> Iterator[_Found]:
 
 
 def _of_mapping(
-    files: Files, pid: int, mapping: Mapping, mappings: list[Mapping], pages: PagesOfCode
+    files: Files, pid: int, mapping: Mapping, kinds: list[str], makers: Makers, pages: PagesOfCode
 ) -> _Found | None:
+    """`kinds` are what is odd about the mapping."""
     if "x" not in mapping.permissions:
         return None
-    kinds = oddities(mapping, mappings)
     try:
         if kinds:
-            return _odd(files, pid, mapping, kinds, mappings, pages)
+            return _odd(files, pid, mapping, kinds, makers, pages)
         if mapping.inode and mapping.permissions.endswith("p"):
             changed = changes(files, pid, mapping, pages)
             if changed:
@@ -114,7 +121,7 @@ def _of_mapping(
 
 
 def _odd(
-    files: Files, pid: int, mapping: Mapping, kinds: list[str], mappings: list[Mapping], pages: PagesOfCode
+    files: Files, pid: int, mapping: Mapping, kinds: list[str], makers: Makers, pages: PagesOfCode
 ) -> _Found | None:
     """A mapping that no file explains; None if it is memory that was never touched."""
     there = [item for part in pages.pages(mapping.start_vaddr, mapping.end_vaddr) for item in part.held()]
@@ -123,10 +130,10 @@ def _odd(
     held = len(there) * PAGE_SIZE // 1024
     first = next((vaddr for vaddr, entry in there if entry & PRESENT), None)
     words = []
-    makers = _engines(kinds, mappings)
-    if makers:
+    engines_there = makers() if set(kinds) <= set(_EXCUSED) else []
+    if engines_there:
         kinds = ["jit", *kinds]
-        words.append(f"the process has {', '.join(makers)} mapped, which makes code at run time")
+        words.append(f"the process has {', '.join(engines_there)} mapped, which makes code at run time")
     found = _Found(kinds, None, mapping, mapping.path, held)
     if first is None:
         words.append("swapped out" if held else "never touched")
@@ -140,11 +147,6 @@ def _odd(
         words.append("another file has that name now")
     found.why = "; ".join(words) or None
     return found
-
-
-def _engines(kinds: list[str], mappings: list[Mapping]) -> list[str]:
-    """The engines that may have made a mapping of these kinds."""
-    return engines(item.path for item in mappings) if set(kinds) <= set(_EXCUSED) else []
 
 
 def _look_at(found: _Found, vaddr: int, page: bytes) -> list[str]:
