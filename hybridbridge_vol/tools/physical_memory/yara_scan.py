@@ -57,8 +57,9 @@ class Scan:
 
         for done, found in enumerate(self.kernel.workers.map(answer, batches), 1):
             self.kernel.progress(done / len(batches) * 0.99, "searching memory")
+            owners = self._owners(found)
             for unit, matches in found:
-                for row in self._of_unit(unit, matches):
+                for row in self._of_unit(unit, matches, owners):
                     number += 1
                     if number > MAX_ROWS:
                         yield _unread(Unavailable(f"given up after {MAX_ROWS:,} matches"))
@@ -108,13 +109,25 @@ class Scan:
         self._subjects.append(subject)
         return len(self._subjects) - 1
 
-    def _of_unit(self, unit: Unit, matches: list[Match] | str) -> Iterator[Row]:
+    def _owners(self, found: list[tuple[Unit, list[Match] | str]]) -> dict[int, list[tuple[int, str, int]]]:
+        """Who has the pages of the matches mapped: of all matches together, as all pages of all processes are
+        looked through for it."""
+        frames = {
+            unit.paddr(unit.start + match.offset) // PAGE_SIZE
+            for unit, matches in found
+            if not isinstance(matches, str) and self._subjects[unit.subject].kind != "rest"
+            for match in matches
+        }
+        return owners_of(self._processes, frames) if frames else {}
+
+    def _of_unit(
+        self, unit: Unit, matches: list[Match] | str, all_owners: dict[int, list[tuple[int, str, int]]]
+    ) -> Iterator[Row]:
         subject = self._subjects[unit.subject]
         if isinstance(matches, str):
             yield _unread(Unavailable(f"{unit.size >> 10} KiB at {unit.start:#x}: {matches}"))
             return
-        frames = {unit.paddr(unit.start + match.offset) // PAGE_SIZE for match in matches}
-        owners = owners_of(self._processes, frames) if subject.kind != "rest" else {}
+        owners = all_owners if subject.kind != "rest" else {}
         for match in matches:
             address = unit.start + match.offset
             if not unit.is_fresh(address, match.size):
