@@ -91,11 +91,12 @@ def _is_fifo(kernel: GuestKernel, path: str, target: str) -> bool:
 def _of_end(
     kernel: GuestKernel, pid: int, kind: str, fd: int, target: str, limit: int | None
 ) -> Iterator[Row]:
-    name = comm_of(kernel.files, f"/proc/{pid}")
-    head = (kind, pid, name, fd, target)
-    yield from _messages(
-        head, lambda: kernel.queues.of_descriptor(pid, fd, kind == "socket"), f"/proc/{pid}/fd/{fd}", limit
-    )
+    head = (kind, pid, None, fd, target)
+    ask = partial(kernel.queues.of_descriptor, pid, fd, kind == "socket")
+    name: Cell = None
+    for number, row in enumerate(_messages(head, ask, f"/proc/{pid}/fd/{fd}", limit)):
+        name = comm_of(kernel.files, f"/proc/{pid}") if number == 0 else name
+        yield row._replace(cells=(*row.cells[:2], name, *row.cells[3:]))
 
 
 def _message_queues(kernel: GuestKernel, limit: int | None) -> Iterator[Row]:
