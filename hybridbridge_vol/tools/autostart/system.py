@@ -39,16 +39,9 @@ def _named_once(places: Places, kind: str, folder: str, suffix: str) -> Iterator
     """The files of a folder below each of `_CONFIG`, and by which other one a file is overridden: the first
     of a name is in force (file-hierarchy(7))."""
     seen: dict[str, str] = {}
-    met: set[tuple[int, int]] = set()
-    for top in _CONFIG:
-        path = f"{top}/{folder}"
-        attributes = places.attributes(path)
-        if attributes is None or (attributes.dev, attributes.ino) in met:
-            continue
-        met.add((attributes.dev, attributes.ino))
-        for file in places.texts(kind, (path,), suffix):
-            first = seen.setdefault(file.path.rpartition("/")[2], file.path)
-            yield file, None if first == file.path else f"overridden by {first}"
+    for file in places.texts(kind, places.distinct(f"{top}/{folder}" for top in _CONFIG), suffix):
+        first = seen.setdefault(file.path.rpartition("/")[2], file.path)
+        yield file, None if first == file.path else f"overridden by {first}"
 
 
 def _linker(places: Places) -> Iterator[Start]:

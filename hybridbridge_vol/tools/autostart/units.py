@@ -84,12 +84,7 @@ class Units:
         self._drop_ins: dict[str, list[str]] = {}
         self._wanted: dict[str, list[tuple[str, str]]] = {}
         """By the unit's name: who wants it, and the link."""
-        seen: set[tuple[int, int]] = set()
-        for rank, folder in enumerate(folders):
-            attributes = places.attributes(folder)
-            if attributes is None or (attributes.dev, attributes.ino) in seen:
-                continue  # /lib is often a link to /usr/lib
-            seen.add((attributes.dev, attributes.ino))
+        for rank, folder in enumerate(places.distinct(folders)):  # /lib is often a link to /usr/lib
             self._search(folder, rank)
         self._known = {_merged(unit.path) for unit in self.found}
         self._links: dict[str, list[Unit]] = {}
