@@ -12,18 +12,13 @@ from hybridbridge_vol.netlink.messages import parsed
 from hybridbridge_vol.netlink.nftables import messages as nft
 from hybridbridge_vol.netlink.nftables.data_types import Names, quoted
 from hybridbridge_vol.netlink.nftables.rule_text import rule_text
-from hybridbridge_vol.netlink.nftables.set_text import Kinds, elements_text, set_lines
+from hybridbridge_vol.netlink.nftables.set_text import OBJECT_KINDS, Kinds, elements_text, set_lines
 from hybridbridge_vol.netlink.nftables.statements import object_lines, plain_text, unknown_text
 from hybridbridge_vol.netlink.requests import NetlinkRequest
 from hybridbridge_vol.procfs.sources import Source
 
 T = TypeVar("T")
 Ask = Callable[[NetlinkRequest], bytes]
-_OBJECTS = {
-    1: "counter", 2: "quota", 3: "ct helper", 4: "limit", 5: "connlimit", 6: "tunnel", 7: "ct timeout",
-    8: "secmark",
-    9: "ct expectation", 10: "synproxy",
-}  # fmt: skip
 _HOOKS: tuple[str, ...] = ("prerouting", "input", "forward", "output", "postrouting", "ingress")
 _NETDEV_HOOKS: tuple[str, ...] = ("ingress", "egress")
 _ARP_HOOKS: tuple[str, ...] = ("input", "output", "forward")
@@ -89,6 +84,14 @@ class Ruleset:
         return self._all(nft.SETS, nft.NEWSET, nft.parse_set)
 
     @cached_property
+    def _sets_of(self) -> dict[tuple[int, str], dict[str, nft.Set]]:
+        """The sets of each table by their names."""
+        found: dict[tuple[int, str], dict[str, nft.Set]] = {}
+        for each, _source in self.sets:
+            found.setdefault((each.family, each.table), {})[each.name] = each
+        return found
+
+    @cached_property
     def objects(self) -> list[tuple[nft.Object, Source]]:
         return self._all(nft.OBJECTS, nft.NEWOBJ, nft.parse_object)
 
@@ -128,7 +131,7 @@ class Ruleset:
             return ((one, source) for one, source in found if (one.family, one.table) == (number, table))  # type: ignore[attr-defined]
 
         for one, source in of(self.objects):
-            kind = _OBJECTS.get(one.kind, f"object-{one.kind}")
+            kind = OBJECT_KINDS.get(one.kind, f"object-{one.kind}")
             lines = (f"{kind} {one.name} {{", *object_lines(one), "}")
             yield Entry(family, table, kind, one.name, one.handle, lines, (source,))
         for found, source in of(self.sets):
@@ -173,11 +176,7 @@ class Ruleset:
         return Entry(family, rule.table, "rule", rule.chain, rule.handle, (text,), (source,), *counts)
 
     def _rule_text(self, rule: nft.Rule) -> str:
-        sets = {
-            each.name: each
-            for each, _source in self.sets
-            if (each.family, each.table) == (rule.family, rule.table)
-        }
+        sets = self._sets_of.get((rule.family, rule.table), {})
 
         def set_text(name: str, like: Kinds) -> str:
             found = sets.get(name)
