@@ -19,9 +19,8 @@ CLSACT_INGRESS, CLSACT_EGRESS = 0xFFFFFFF2, 0xFFFFFFF3
 """TC_H_*: parents of filters beside handles of disciplines and classes."""
 _IFINFOMSG_SIZE = 16
 _IFLA_IFNAME, _IFLA_XDP = 3, 43
-_BPF_ID, _BPF_NAME = 11, 7
+_BPF_ID = 11
 """TCA_BPF_*."""
-MOST_STATISTICS = 16
 
 
 class Statistics(NamedTuple):

@@ -32,8 +32,6 @@ from hybridbridge_vol.tools.network.answers import answers
 T = TypeVar("T", Connection, Expectation)
 _NANO = 1_000_000_000
 _FAMILIES = {2: "ipv4", 10: "ipv6"}
-_KNOWN = SEEN_REPLY | ASSURED
-"""What FLAGS says in conntrack's own words."""
 _EXPECT_FLAGS = ((1, "PERMANENT"), (2, "INACTIVE"), (4, "USERSPACE"))
 
 _L3 = Column("L3", "str", "ipv4 or ipv6")

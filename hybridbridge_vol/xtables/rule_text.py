@@ -17,7 +17,6 @@ _NO_SENSE = (struct.error, ValueError, IndexError, KeyError)
 _STATE_ALIAS = 0x2000
 """XT_CONNTRACK_STATE_ALIAS: written as the match `state`."""
 _CONNTRACK_FLAGS_AT = 146
-_NOTRACK_ALIAS = 2
 
 
 def rule_text(entry: Entry, family: int, names: dict[int, str]) -> str:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from hybridbridge_vol.netlink.nftables.data_types import BY_NAME, DATE, HOST_INTEGER, INTEGER, TIME, DataType
 
-LINK, NETWORK, TRANSPORT, INNER = range(4)
+LINK, NETWORK, TRANSPORT = range(3)
 """NFT_PAYLOAD_*: the layer whose header an offset counts from."""
 BASES = ("ll", "nh", "th", "ih")
 
@@ -84,11 +84,6 @@ OF_PROTOCOL = {
     136: "udplite",
 }  # fmt: skip
 OF_ETHER_TYPE = {0x800: "ip", 0x86DD: "ip6", 0x806: "arp", 0x8100: "vlan", 0x88A8: "vlan"}
-LAYER = {
-    "ether": LINK, "vlan": LINK, "ip": NETWORK, "ip6": NETWORK, "arp": NETWORK,
-    **dict.fromkeys(("tcp", "udp", "udplite", "sctp", "dccp", "icmp", "icmpv6", "igmp", "ah", "esp", "comp",
-    "th"), 2),
-}  # fmt: skip
 _WRITTEN = {
     "saddr_ether": "saddr ether",
     "saddr_ip": "saddr ip",

@@ -300,7 +300,7 @@ class _RuleText:
         def operand(register: int | None, type_name: str) -> str | None:
             return None if register is None else self._operand(self._get(register), type_name)
 
-        self._say(translation_text(kind, data, self._family, self._dependencies.network, operand))
+        self._say(translation_text(kind, data, self._family, operand))
         self._dependencies.drop(NETWORK)
 
     # --- what is assigned ---------------------------------------------------------------------------------

@@ -30,12 +30,12 @@ def _optional(data: Attributes, kind: int) -> int | None:
     return number(data[kind]) if kind in data else None
 
 
-def translation_text(kind: str, data: Attributes, family: int, network: str, operand: Operand) -> str:
+def translation_text(kind: str, data: Attributes, family: int, operand: Operand) -> str:
     """One statement of `kind` nat, masq, redir, tproxy, dup or fwd."""
-    return TRANSLATIONS[kind](data, family, network, operand)
+    return TRANSLATIONS[kind](data, family, operand)
 
 
-def _nat(data: Attributes, family: int, network: str, operand: Operand) -> str:
+def _nat(data: Attributes, family: int, operand: Operand) -> str:
     word = {0: "snat", 1: "dnat"}.get(number(data.get(1)), "nat")
     flags = number(data.get(7))
     address = _span(operand(_optional(data, 3), "address"), operand(_optional(data, 4), "address"))
@@ -54,17 +54,17 @@ def _with_port(address: str, port: str) -> str:
     return address + (f":{port}" if port else "")
 
 
-def _masq(data: Attributes, _family: int, _network: str, operand: Operand) -> str:
+def _masq(data: Attributes, _family: int, operand: Operand) -> str:
     port = _span(operand(_optional(data, 2), "port"), operand(_optional(data, 3), "port"))
     return "masquerade" + (f" to :{port}" if port else "") + _flags(number(data.get(1)))
 
 
-def _redir(data: Attributes, _family: int, _network: str, operand: Operand) -> str:
+def _redir(data: Attributes, _family: int, operand: Operand) -> str:
     port = _span(operand(_optional(data, 1), "port"), operand(_optional(data, 2), "port"))
     return "redirect" + (f" to :{port}" if port else "") + _flags(number(data.get(3)))
 
 
-def _tproxy(data: Attributes, family: int, _network: str, operand: Operand) -> str:
+def _tproxy(data: Attributes, family: int, operand: Operand) -> str:
     its_family = number(data.get(1))
     address, port = operand(_optional(data, 2), "address") or "", operand(_optional(data, 3), "port")
     text = "tproxy" + (f" {_FAMILIES[its_family]}" if family == nft.INET and its_family in _FAMILIES else "")
@@ -72,12 +72,12 @@ def _tproxy(data: Attributes, family: int, _network: str, operand: Operand) -> s
     return f"{text} to {address}" + (f":{port}" if port else "")
 
 
-def _dup(data: Attributes, _family: int, _network: str, operand: Operand) -> str:
+def _dup(data: Attributes, _family: int, operand: Operand) -> str:
     to, device = operand(_optional(data, 1), "address"), operand(_optional(data, 2), "interface")
     return "dup" + (f" to {to}" if to else "") + (f" device {device}" if device else "")
 
 
-def _fwd(data: Attributes, _family: int, _network: str, operand: Operand) -> str:
+def _fwd(data: Attributes, _family: int, operand: Operand) -> str:
     device, address = operand(_optional(data, 1), "interface"), operand(_optional(data, 2), "address")
     if address:
         its_family = _FAMILIES.get(number(data.get(3)), "")
@@ -85,7 +85,7 @@ def _fwd(data: Attributes, _family: int, _network: str, operand: Operand) -> str
     return f"fwd to {device}"
 
 
-TRANSLATIONS: dict[str, Callable[[Attributes, int, str, Operand], str]] = {
+TRANSLATIONS: dict[str, Callable[[Attributes, int, Operand], str]] = {
     "nat": _nat,
     "masq": _masq,
     "redir": _redir,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from hybridbridge_vol.netlink.nftables.data_types import IPV4, IPV6, TIME, DataType, Names, order, value_text
 from hybridbridge_vol.netlink.nftables.messages import Data
@@ -64,9 +64,6 @@ class Value:
         if len(self.parts) == 1:
             return self.parts[0].size
         return sum(padded(part.size) for part in self.parts)
-
-    def of_type(self, kind: DataType) -> Value:
-        return replace(self, parts=(replace(self.parts[0], type=kind),))
 
 
 def padded(size: int) -> int:

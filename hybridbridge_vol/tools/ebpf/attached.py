@@ -35,12 +35,11 @@ _INTERFACE_FILES = (
 
 
 class Place(NamedTuple):
-    """Where a program is attached; `link` is the id of the link that does it, 0 if none does."""
+    """Where a program is attached."""
 
     program: int
     how: str
     where: str
-    link: int = 0
 
     def __str__(self) -> str:
         return f"{self.how} {self.where}".strip()
@@ -74,7 +73,7 @@ class Attachments:
                 continue
             link = bpf.parse_link(info.data)
             how, where = self.link(link, info.arrays.get("where"))
-            found.append(Place(link.program, how, where, link.id))
+            found.append(Place(link.program, how, where))
         return found
 
     def link(self, link: bpf.Link, where: bytes | None) -> Attached:

@@ -72,10 +72,6 @@ class AccountBook:
         """The accounts, in the order of passwd(5)."""
         return [item for item in self._accounts if isinstance(item, Account)]
 
-    def passwords(self) -> Iterator[Shadow]:
-        """The first line of each name in shadow(5)."""
-        yield from self._shadow.values()
-
     def _lines(self, path: str) -> Iterable[Line]:
         found = self._found[path]
         return found.lines if found is not None else ()
