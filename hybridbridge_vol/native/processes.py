@@ -88,7 +88,7 @@ class Processes:
         self._forget_ended()
         self._granted += 1
         if self._granted >= _COUNT_EVERY or self._alive + self._granted > MAX_PROCESSES:
-            self._alive, self._granted = sum(self.living().values()), 1
+            self._alive, self._granted = sum(self._descendants().values()), 1
         return self._alive + self._granted <= MAX_PROCESSES
 
     def _forget_ended(self) -> None:
@@ -102,10 +102,6 @@ class Processes:
             self._of_thread.pop(tid, None)
         if process.pidfd >= 0:
             os.close(process.pidfd)
-
-    def living(self) -> dict[int, int]:
-        """The program's processes that live, each with how many threads it has."""
-        return {pid: threads for pid, threads in self._descendants().items() if threads}
 
     def _descendants(self) -> dict[int, int]:
         """Those descendants of this process that have one filter more than it, with their threads; those that

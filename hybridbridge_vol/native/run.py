@@ -7,7 +7,6 @@ import ctypes
 import os
 import signal
 import threading
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
@@ -35,8 +34,6 @@ class Ended:
 
     status: int
     failures: Mapping[str, str]
-    calls: Counter[str] = field(default_factory=Counter)
-    slept: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,7 +91,7 @@ def run_program(
             status = _status(child)
             supervisor.close()
             listener.close()
-        return Ended(status, dict(supervisor.failures), supervisor.calls, bool(slept))
+        return Ended(status, dict(supervisor.failures))
     finally:
         libc.prctl(_PRCTL_SET_SUBREAPER, 0, 0, 0, 0)
         for number, handler in handlers.items():

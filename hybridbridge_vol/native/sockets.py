@@ -30,7 +30,7 @@ _HEADER = struct.Struct("<QI4xQQQQi4x")
 """struct msghdr: name, its size, iovecs, their number, control, its size, flags."""
 _NAME_AT, _IOVEC_AT, _CONTROL_AT, _DATA_AT = 256, 512, 1024, 4096
 _NAME_SIZE, _CONTROL_SIZE = 128, 512
-_IFCONF, _IFREQ_SIZE, _MAX_IFCONF = 0x8912, 80, 64 << 10
+_IFCONF, _MAX_IFCONF = 0x8912, 64 << 10
 
 
 class Received:

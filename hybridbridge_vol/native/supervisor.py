@@ -6,7 +6,6 @@ import errno
 import os
 import select
 import time
-from collections import Counter
 from collections.abc import Callable
 
 from hybridbridge_vol.errors import CallRolledBack, HybridBridgeError, TimedOut
@@ -42,8 +41,6 @@ class Supervisor:
         slept: Callable[[], None],
         trace: Trace | None = None,
     ) -> None:
-        self.calls = Counter[str]()
-        """How often each system call was answered."""
         self._nodes = Nodes()
         self._processes = Processes()
         self._answers = Answers(session, self._nodes)
@@ -89,7 +86,6 @@ class Supervisor:
 
     def _answer(self, listener: Listener, call: Call) -> None:
         name = NAMES.get(call.number, "")
-        self.calls[name] += 1
         answer: Answer
         try:
             answer = self._handlers[name](call)
