@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.pid import parse_cmdline
@@ -13,11 +13,11 @@ from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import parsed
 from hybridbridge_vol.toolkit.tool import Column, Moment, Option, Options, Row, Tool
-from hybridbridge_vol.tools.container.metadata import MAX_ITEMS, Metadata
-from hybridbridge_vol.tools.container.search import Container, Search, host_mounts
 from hybridbridge_vol.tools.process.listing import comm_of
 
-_NOTHING = Metadata("", "")
+if TYPE_CHECKING:
+    from hybridbridge_vol.tools.container.metadata import Metadata
+    from hybridbridge_vol.tools.container.search import Container
 
 
 class Containers(Tool):
@@ -71,6 +71,9 @@ class Containers(Tool):
     moment_text = ("ENGINE", "ID", "NAME", "IMAGE_NAME", "STATE")
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
+        # Volatility imports every tool to list its options
+        from hybridbridge_vol.tools.container.search import Search
+
         search = Search(kernel)
         for container in search.containers():
             if options["engine"] not in (None, container.member.engine) or not _is(container, options["id"]):
@@ -90,7 +93,10 @@ def _is(container: Container, begin: str | None) -> bool:
 
 
 def _head(kernel: GuestKernel, container: Container) -> Row:
-    member, metadata, pid = container.member, container.metadata or _NOTHING, container.pid
+    from hybridbridge_vol.tools.container.metadata import MAX_ITEMS, Metadata
+    from hybridbridge_vol.tools.container.search import host_mounts
+
+    member, metadata, pid = container.member, container.metadata or Metadata("", ""), container.pid
     mounts = dict.fromkeys((*metadata.mounts, *host_mounts(container.mounts)))
     marks = dict.fromkeys((*metadata.marks, *container.marks))
     cells: tuple[Cell, ...] = (

@@ -5,18 +5,19 @@ from __future__ import annotations
 import fnmatch
 import stat
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Cell
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
-from hybridbridge_vol.tools.autostart import cron, logins, scripts, system, units
-from hybridbridge_vol.tools.autostart.marks import Marker
-from hybridbridge_vol.tools.autostart.packages import INFO, Packages
-from hybridbridge_vol.tools.autostart.places import Places, Start
 from hybridbridge_vol.tools.file_system.accounts import Accounts
+
+if TYPE_CHECKING:
+    from hybridbridge_vol.tools.autostart.marks import Marker
+    from hybridbridge_vol.tools.autostart.packages import Packages
+    from hybridbridge_vol.tools.autostart.places import Places, Start
 
 KINDS = ( "anacron", "at", "authorized_keys", "autostart", "binfmt", "cron", "D-Bus service", "desktop",
 "environment", "generator", "inetd", "init script", "initramfs", "inittab", "kernel helper", "kernel package",
@@ -64,6 +65,11 @@ class Persistence(Tool):
         for kind in options["kind"]:
             if kind not in KINDS:
                 raise OptionError(f"--kind {kind}: no such kind; there are {', '.join(KINDS)}")
+        # Volatility imports every tool to list its options
+        from hybridbridge_vol.tools.autostart.marks import Marker
+        from hybridbridge_vol.tools.autostart.packages import Packages
+        from hybridbridge_vol.tools.autostart.places import Places
+
         places, packages, accounts = Places(kernel.files), Packages(kernel.files), Accounts(kernel.files)
         marker = Marker(places, packages)
         for start in _starts(places, packages):
@@ -78,6 +84,10 @@ class Persistence(Tool):
 
 def _starts(places: Places, packages: Packages) -> Iterator[Start]:
     """Family by family, and behind each what could not be read for it."""
+    from hybridbridge_vol.tools.autostart import cron, logins, scripts, system, units
+    from hybridbridge_vol.tools.autostart.packages import INFO
+    from hybridbridge_vol.tools.autostart.places import Start
+
     families = (
         cron.starts,
         units.starts,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.guest.kernel import GuestKernel
@@ -11,7 +11,9 @@ from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import attempt
 from hybridbridge_vol.toolkit.tool import Column, Moment, Option, Options, Row, Tool
-from hybridbridge_vol.tools.host.account_book import AccountBook, Entry
+
+if TYPE_CHECKING:
+    from hybridbridge_vol.tools.host.account_book import Entry
 
 KINDS = ("account", "group", "sudo", "key", "file")
 """`sudo` are rules, aliases and defaults; `file` says what is not in memory."""
@@ -69,6 +71,9 @@ class Users(Tool):
         for kind in options["kind"]:
             if kind not in KINDS:
                 raise OptionError(f"--kind {kind}: no such kind; there are {', '.join(KINDS)}")
+        # Volatility imports every tool to list its options
+        from hybridbridge_vol.tools.host.account_book import AccountBook
+
         host = attempt("uname", lambda: kernel.system.uname().nodename)
         book = AccountBook(kernel.files, "" if isinstance(host, Unavailable) else host)
         for entry in book.entries():
