@@ -40,20 +40,14 @@ class HeldSockets:
 
     def copy(self, pid: int, fd: int) -> int:
         """A descriptor of the proxy task's for the file that a process has open. OSError if there is none."""
-        bridge, call = self._proxy.bridge, self._proxy.caller.call
         try:
             task = self._proxy.function("find_task_by_vpid", pid) & U64
             file = self._proxy.function("fget_task", task, fd) & U64 if task else 0
-            reserve, install = bridge.home("get_unused_fd_flags"), bridge.home("fd_install")
+            if not self._proxy.bridge.may_be_snapshot(file):
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF), f"{pid}/{fd}")
+            return self._proxy.install(file, f"{pid}/{fd}")
         except KeyError as error:
             raise OSError(errno.EOPNOTSUPP, f"this kernel has no symbol {error}") from None
-        if not bridge.may_be_snapshot(file):
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF), f"{pid}/{fd}")
-        copy = call(reserve, 0, label="get_unused_fd_flags")
-        if copy < 0:
-            raise OSError(-copy, os.strerror(-copy), f"{pid}/{fd}")
-        call(install, copy, file, label="fd_install")
-        return copy
 
     def _state(self, copy: int) -> HeldSocket:
         domain, kind, protocol, listens = (

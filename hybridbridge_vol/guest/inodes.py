@@ -84,18 +84,13 @@ class SnapshotInodes:
         if inode is None:
             raise OSError(errno.ENOENT, "no inode on the kernel's lists is there", path_of(vaddr))
         self._check_mount(inode)
-        call, bridge = self._proxy.caller.call, self._proxy.bridge
         dentry = inode.dentry_vaddr or self._made_dentry(inode)
         where = self._proxy.caller.put_words(inode.super.mount_vaddr, dentry)
-        cred = bridge.prepared.proxy_task.cred
+        cred = self._proxy.bridge.prepared.proxy_task.cred
         file = self._proxy.function("dentry_open", where, flags, cred) & U64
         if file > U64 - _MAX_ERRNO:
             raise _error(file, inode)
-        number = call(bridge.home("get_unused_fd_flags"), 0, label="get_unused_fd_flags")
-        if number < 0:
-            raise _error(number & U64, inode)
-        call(bridge.home("fd_install"), number, file, label="fd_install")
-        return self._descriptors.opened(number, path_of(vaddr))
+        return self._descriptors.opened(self._proxy.install(file, path_of(vaddr)), path_of(vaddr))
 
     def _made_dentry(self, inode: CachedInode) -> int:
         """The virtual address of a dentry of ours for an inode that has none."""

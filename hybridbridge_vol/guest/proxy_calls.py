@@ -82,6 +82,16 @@ class ProxyCalls:
         KeyError if there is no such function; CallRolledBack."""
         return self.caller.call(self.bridge.snapshot(name), *arguments, label=name)
 
+    def install(self, file_vaddr: int, source: str) -> int:
+        """Make a `struct file` a descriptor of the proxy task's; its number. OSError that names `source`;
+        KeyError if the kernel has no such functions; CallRolledBack."""
+        call, home = self.caller.call, self.bridge.home
+        number = call(home("get_unused_fd_flags"), 0, label="get_unused_fd_flags")
+        if number < 0:
+            raise OSError(-number, os.strerror(-number), source)
+        call(home("fd_install"), number, file_vaddr, label="fd_install")
+        return number
+
     def put_path(self, path: str) -> int:
         """Store a path; its virtual address. OSError if it cannot be one."""
         encoded = os.fsencode(path)

@@ -197,21 +197,15 @@ class PseudoFileSystems:
 
     def _opened(self, block: SuperBlock) -> int:
         """A descriptor of the proxy task's for the root of a superblock. OSError, CallRolledBack."""
-        bridge, call = self._proxy.bridge, self._proxy.caller.call
         try:
-            reserve, install = bridge.home("get_unused_fd_flags"), bridge.home("fd_install")
             path = self._proxy.caller.put_words(block.mount, block.root)
-            cred = bridge.prepared.proxy_task.cred
+            cred = self._proxy.bridge.prepared.proxy_task.cred
             file = self._proxy.function("dentry_open", path, O_PATH | O_DIRECTORY, cred)
+            if -4096 < file < 0:
+                raise OSError(-file, os.strerror(-file), block.kind)
+            return self._proxy.install(file & U64, block.kind)
         except KeyError as error:
             raise OSError(errno.EOPNOTSUPP, f"this kernel has no symbol {error}", block.kind) from None
-        if -4096 < file < 0:
-            raise OSError(-file, os.strerror(-file), block.kind)
-        number = call(reserve, 0, label="get_unused_fd_flags")
-        if number < 0:
-            raise OSError(-number, os.strerror(-number), block.kind)
-        call(install, number, file & U64, label="fd_install")
-        return number
 
 
 def place_of(path: str) -> str | None:
