@@ -16,6 +16,10 @@ class KernelFileError(HybridBridgeError):
     format."""
 
 
+class IncompleteKernelError(KernelFileError):
+    """A kernel file is one, but needs another file beside it, which is missing or does not belong to it."""
+
+
 class BootError(HybridBridgeError):
     """A kernel was read but did not reach the start of its init inside the emulator."""
 
