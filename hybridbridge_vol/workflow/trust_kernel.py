@@ -42,8 +42,8 @@ def enroll(
     symbols: Path | None = None,
 ) -> Entry:
     """Boot the kernel in the file `path` (a vmlinuz or a package), store it, prepare the bridge for it and,
-    with `training`, train on it. `symbols` is a System.map or vmlinux with what its own table lacks. A package
-    that holds modules only is added to its kernel. Raises as `Store.add`."""
+    with `training`, train on it. `symbols` is a System.map or vmlinux with what its own table lacks. A
+    package that holds modules only is added to its kernel. Raises as `Store.add`."""
 
     def part(first: float, last: float) -> Progress | None:
         return progress and (lambda fraction, text: progress(first + fraction * (last - first), text))
