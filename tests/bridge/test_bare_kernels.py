@@ -18,6 +18,7 @@ from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.errors import KernelFileError
 from hybridbridge_vol.guest.session import open_session
 from hybridbridge_vol.kernel_file import kernel as kernel_module
+from hybridbridge_vol.kernel_file.kallsyms import find_symbols
 from hybridbridge_vol.kernel_file.kernel import KernelImage
 from hybridbridge_vol.kernel_file.symbols import Symbols
 from hybridbridge_vol.trust.store import Store
@@ -40,11 +41,10 @@ def bare_kernel(sample: Sample, folder: Path, patch: pytest.MonkeyPatch) -> tupl
     system_map.write_text("".join(f"{vaddr:016x} {kind} {name}\n" for vaddr, kind, name in symbols))
     bounds = [("_text", "_etext"), ("_sinittext", "_einittext")]
     text = [(symbols.address(first), symbols.address(last)) for first, last in bounds]
-    whole = kernel_module.find_symbols
 
     def functions(image: Any, vaddr: int | None, name: str) -> Symbols:
         return Symbols.build(
-            symbol for symbol in whole(image, vaddr, name) if any(a <= symbol[0] < b for a, b in text)
+            symbol for symbol in find_symbols(image, vaddr, name) if any(a <= symbol[0] < b for a, b in text)
         )
 
     patch.setattr(kernel_module, "find_symbols", functions)

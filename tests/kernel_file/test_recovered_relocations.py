@@ -124,11 +124,10 @@ def test_all_that_a_debian_kernel_relocates_is_found(lab: Lab, generation: str) 
     assert set(differences("inverse32", 4)[0]) <= {"skl_call_thunk_template"}
     assert differences("inverse32", 4)[1] == []
     missed, wrong = differences("abs32", 4)
-    # code of 32 bits that another loader enters by; the ends of two resources, which are only shown; the
-    # kernel's link address, of which it prints how far it was moved
-    assert set(missed) <= {"pvh_start_xen", "gdt", "setup_arch", "pti_init"}
+    # descriptors for code of 32 bits that another loader enters by, and the kernel's link address, of which
+    # it prints how far it was moved
+    assert set(missed) <= {"gdt"}
     assert set(wrong) <= {"dump_kernel_offset"}
-    assert len(missed) <= 20
 
 
 def _name(kernel: KernelImage, site: int) -> str:
