@@ -120,3 +120,8 @@ class HostLacks(HybridBridgeError):
 
 class TimedOut(HybridBridgeError):
     """A program that ran on an image did not end in the time that it was given."""
+
+
+class FetchError(HybridBridgeError):
+    """A package cannot be had from this machine's package client; the message says which, why, and what to do
+    instead."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 
 from hybridbridge_vol.errors import AttachError, HybridBridgeError, KernelNotFound, KernelNotStored
 from hybridbridge_vol.memory_image.physical import PhysicalImage
-from hybridbridge_vol.snapshot.banner import package_of, scan_banners
+from hybridbridge_vol.snapshot.banner import scan_banners
 from hybridbridge_vol.snapshot.choose_kernel import NoSoundKernel
+from hybridbridge_vol.snapshot.kernel_origin import package_of
 from hybridbridge_vol.trust.store import Store
 from hybridbridge_vol.units import Progress
 
@@ -61,12 +63,13 @@ def explain_unsound(
 
 def _not_stored(image: PhysicalImage, store: Store, banner: str, because: str = "") -> KernelNotStored:
     package = package_of(banner)
-    fetch = (
-        f"fetch the package {package} and run" if package else "get this kernel's vmlinuz or package and run"
+    where = f" --store {store.root}" if store.is_custom else ""
+    way_out = (
+        f"run 'hb trust get {shlex.quote(str(image.path))}{where}', or fetch the package {package} and run"
+        if package
+        else "get this kernel's vmlinuz or package and run"
     )
     return KernelNotStored(
-        f"{image.path}: no trusted kernel for {banner!r}; {fetch} 'hb trust add FILE'"
-        + (f" --store {store.root}" if store.is_custom else "")
-        + because,
+        f"{image.path}: no trusted kernel for {banner!r}; {way_out} 'hb trust add FILE{where}'{because}",
         banner,
     )

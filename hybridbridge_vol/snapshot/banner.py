@@ -1,4 +1,4 @@
-"""Naming an unknown kernel: a scan for banners, and which package a banner comes from."""
+"""Naming an unknown kernel: a scan for banners. Which package one comes from: `kernel_origin`."""
 
 from __future__ import annotations
 
@@ -35,22 +35,3 @@ def scan_banners(image: PhysicalImage, progress: Progress | None = None) -> list
             if progress:
                 progress(done / total, "looking for a kernel's banner")
     return counts.most_common()
-
-
-def package_of(banner: str) -> str | None:
-    """The package to fetch for a kernel's banner; None if the banner does not name a distribution.
-
-    Debian and Ubuntu name packages by the release; Red Hat's families by `kernel-core`.
-    """
-    match = re.match(r"Linux version (\S+)", banner)
-    if match is None:
-        return None
-    release = match[1]
-    version = re.search(r"Debian (\S+) \(\d{4}-", banner)
-    if "debian" in banner.lower():
-        return f"linux-image-{release}" + (f" (version {version[1]})" if version else "")
-    if "Ubuntu" in banner or "buildd@" in banner:
-        return f"linux-image-{release}"
-    if re.search(r"\.(fc|el|amzn)\d+", release):
-        return f"kernel-core-{release}"
-    return None

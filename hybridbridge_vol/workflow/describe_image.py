@@ -11,7 +11,7 @@ from hybridbridge_vol.errors import CallRolledBack, HybridBridgeError, KernelNot
 from hybridbridge_vol.guest.session import Session, open_attached
 from hybridbridge_vol.memory_image.open import open_image
 from hybridbridge_vol.memory_image.physical import PhysicalImage
-from hybridbridge_vol.snapshot.banner import package_of
+from hybridbridge_vol.snapshot.kernel_origin import package_of
 from hybridbridge_vol.trust.store import Store
 from hybridbridge_vol.units import Progress
 from hybridbridge_vol.workflow.missing_memory import missing_by_headers, missing_by_map
