@@ -33,7 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser, _arguments: Sequence[str] | N
         "Modules in a package of their own are added to their kernel when it is stored already."
     )
     add.epilog = "example:\n  hb trust add linux-image-6.1.0-40-cloud-amd64_*.deb"
-    add.add_argument("paths", metavar="PATH", nargs="+", help="a vmlinuz, a .deb or a .rpm")
+    add.add_argument(
+        "paths",
+        metavar="PATH",
+        nargs="+",
+        help="a vmlinuz, a unified kernel image, a .deb, .rpm, .apk or .pkg.tar.zst",
+    )
     add.add_argument(
         "--train", action="store_true", help="also prove most of the code that tools need, on a second boot"
     )

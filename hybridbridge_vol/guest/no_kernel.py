@@ -5,10 +5,17 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 
-from hybridbridge_vol.errors import AttachError, HybridBridgeError, KernelNotFound, KernelNotStored
+from hybridbridge_vol.errors import (
+    AttachError,
+    HybridBridgeError,
+    KernelNotFound,
+    KernelNotStored,
+    UnusableKernel,
+)
 from hybridbridge_vol.memory_image.physical import PhysicalImage
 from hybridbridge_vol.snapshot.banner import scan_banners
 from hybridbridge_vol.snapshot.choose_kernel import NoSoundKernel
+from hybridbridge_vol.snapshot.foreign_memory import encrypted, other_processor
 from hybridbridge_vol.snapshot.kernel_origin import package_of
 from hybridbridge_vol.trust.store import Store
 from hybridbridge_vol.units import Progress
@@ -30,9 +37,8 @@ def explain_unknown(
     KernelNotFound says that no kernel was found."""
     banners = scan_banners(image, progress)
     if not banners:
-        return KernelNotFound(
-            f"{image.path}: no Linux kernel in it (not a memory image of Linux, or encrypted or truncated)"
-        )
+        why = encrypted(image) or "not a memory image of Linux, or truncated"
+        return KernelNotFound(f"{image.path}: no Linux kernel in it; {why}")
     banner = banners[0][0]
     stored = [kernel for kernel in store.kernels() if kernel.banner.strip() == banner]
     if stored:
@@ -45,6 +51,13 @@ def explain_unknown(
     for problem in store.problems():
         if banner.split()[2] in str(problem):
             return problem
+    processor = other_processor(image, banner)
+    if processor is not None:
+        return UnusableKernel(
+            f"{image.path}: its kernel {banner.split()[2]} is for {processor}; only kernels of 64-bit x86 "
+            "(amd64) can be run, so nothing about this image can be answered",
+            banner,
+        )
     return _not_stored(image, store, banner)
 
 

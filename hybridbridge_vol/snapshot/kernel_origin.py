@@ -68,7 +68,7 @@ def _debian(release: str, builder: str, banner: str) -> KernelOrigin | None:
 
 def _ubuntu(release: str, builder: str, banner: str) -> KernelOrigin | None:
     """Ubuntu: "(buildd@lcy02-amd64-045) (gcc (Ubuntu 11.4.0-1ubuntu1~22.04) ...) #101-Ubuntu SMP ..."."""
-    if not builder.startswith("buildd@") and "-Ubuntu " not in banner:
+    if not builder.startswith("buildd@") or not re.search(r"-Ubuntu |\(Ubuntu ", banner):
         return None
     upload = re.search(r"#(\d[\w.~]*)-Ubuntu\b", banner)
     numbers = re.match(r"[\d.]+-\d+", release)
