@@ -32,7 +32,7 @@ def elf_of(machine: int, bits: int = 2, order: int = 1) -> bytes:
 
 def uml(text: bytes) -> bytes:
     """A program as user-mode Linux is linked (arch/um/kernel/uml.lds.S, arch/x86/Makefile.um)."""
-    return elf([(0x60000000, 0x60000000, 5, text, len(text))], 0x6002A520)
+    return elf([(0x1000, 0x60000000, 0x60000000, text, len(text))], 0x6002A520)
 
 
 @pytest.mark.parametrize(
