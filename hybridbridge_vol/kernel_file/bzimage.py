@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import lz4.block
 import zstandard
 
-from hybridbridge_vol.errors import KernelFileError
+from hybridbridge_vol.errors import ForeignKernel, KernelFileError
+from hybridbridge_vol.kernel_file.foreign_kernels import KINDS, what_foreign
 
 MAX_KERNEL_SIZE = 256 << 20
 """Bytes a decompressed kernel may have; distributions' are 40 to 80 MB, KERNEL_IMAGE_SIZE is 1 GiB."""
@@ -53,13 +54,16 @@ def parse_bzimage(data: bytes, name: str) -> BzImage:
 
     A bare ELF is accepted too, with an empty setup header: the payload of a bzImage with its relocations.
     """
+    foreign = what_foreign(data)
+    if foreign is not None:
+        raise ForeignKernel(f"{name}: {foreign}")
     if data.startswith(_ELF64_MAGIC):
         return BzImage(bytes(SETUP_HEADER_END - SETUP_HEADER_OFFSET), data)
     if not data:
-        raise KernelFileError(f"{name}: an empty file; give a vmlinuz, a .deb or a .rpm")
+        raise KernelFileError(f"{name}: an empty file; give a vmlinuz or a package ({KINDS})")
     if len(data) < SETUP_HEADER_END or data[_BOOT_MAGIC_OFFSET : _BOOT_MAGIC_OFFSET + 4] != b"HdrS":
         raise KernelFileError(
-            f"{name}: not a Linux kernel (no boot header); give a vmlinuz, a .deb or a .rpm"
+            f"{name}: not a Linux kernel (no boot header); give a vmlinuz or a package ({KINDS})"
         )
     (version,) = struct.unpack_from("<H", data, _VERSION_OFFSET)
     if version < _PAYLOAD_PROTOCOL:
@@ -74,6 +78,9 @@ def parse_bzimage(data: bytes, name: str) -> BzImage:
             f"{name}: truncated kernel ({len(data)} of {start + length} bytes); fetch it again"
         )
     vmlinux = decompress(payload, name)
+    foreign = what_foreign(vmlinux)
+    if foreign is not None:
+        raise ForeignKernel(f"{name}: {foreign}")
     if not vmlinux.startswith(_ELF64_MAGIC):
         raise KernelFileError(f"{name}: its payload is not a 64-bit x86 kernel; give an amd64 kernel")
     return BzImage(bytes(data[SETUP_HEADER_OFFSET:SETUP_HEADER_END]), vmlinux)

@@ -85,7 +85,7 @@ _KINDS: tuple[tuple[int, bytes, str], ...] = (
     (0x202, b"HdrS", "a kernel (vmlinuz), not a memory image; 'hb trust add FILE' takes it"),
     (0, b"!<arch>\n", _PACKAGE),
     (0, b"\xed\xab\xee\xdb", _PACKAGE),
-    (0, b"MZ", "a Windows program, not a memory image"),
+    (0, b"MZ", "a Windows or EFI program, not a memory image"),
     (0, b"%PDF", "a PDF document, not a memory image"),
     (0, b"\x89PNG", "a picture, not a memory image"),
     (0, b"\xff\xd8\xff", "a picture, not a memory image"),

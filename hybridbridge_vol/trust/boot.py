@@ -10,7 +10,7 @@ loader decides between 4 and 5 levels of page tables: the kernel stays with what
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from unicorn import x86_const as x86
@@ -59,6 +59,9 @@ _E820_COUNT, _SETUP_HEADER, _LOADER_TYPE, _RAMDISK, _COMMAND_LINE, _E820_TABLE =
 )
 _LOADER_UNDEFINED = 0xFF
 
+_CRASHES = ("Kernel panic - not syncing", "BUG: ", "Oops: ", "general protection fault", "PANIC: ")
+"""How kernels begin to tell of their end (kernel/panic.c, arch/x86/kernel/dumpstack.c, mm/fault.c)."""
+
 EXPECTED_CONSOLE_LINES = 180
 """For the progress bar only: about how many lines a kernel prints until its init."""
 
@@ -105,12 +108,18 @@ def boot(kernel: KernelImage, layout: Layout, progress: Progress | None = None) 
     finally:
         machine.rest()
     if stop.kind != "returned":
-        last = next((line for line in reversed(machine.devices.console) if line.strip()), "nothing printed")
         raise BootError(
             f"{kernel.path}: the kernel did not reach its init ({stop.kind} at {stop.rip:#x}); "
-            f"last line: {last}"
+            f"last line: {said_last(machine.devices.console)}"
         )
     return BootedKernel(machine, ram, layout, stop_vaddr)
+
+
+def said_last(console: Sequence[str]) -> str:
+    """Of what a kernel printed the line that says why it ended: of a crash the first, else the last."""
+    lines = [line for line in console if line.strip()]
+    crash = next((line for line in lines if any(word in line for word in _CRASHES)), None)
+    return crash or (lines[-1] if lines else "nothing printed")
 
 
 def _load_image(machine: Machine, kernel: KernelImage, layout: Layout) -> None:
