@@ -42,9 +42,9 @@ class Symbols:
     """Symbols in address order, with an index by name.
 
     Addresses are link-time virtual addresses; per-CPU symbols of kernels whose per-CPU area is linked at 0
-    are plain offsets. A name may have several addresses (static functions of different files). Whoever asks for
-    a name finds it under the name that a compiler gave the whole object too (`renamed_whole`); clones and parts
-    of functions are other code, and are found by their own names only.
+    are plain offsets. A name may have several addresses (static functions of different files). Whoever asks
+    for a name also finds what a compiler renamed as a whole (`renamed_whole`); clones and parts of functions
+    are other code, and are found by their own names only.
     """
 
     def __init__(

@@ -102,8 +102,8 @@ def test_iteration_and_matching_go_by_address(symbols: Symbols) -> None:
 @pytest.mark.parametrize(
     "symbol",
     [
-        "show", "show.part.0", "show.isra.1", "show.constprop.3", "show.cold", "show.llvm.7012345678901234567",
-        "show.isra.0.cold", "show.constprop.0.isra.0", "show.part.0.constprop.12", "show.llvm.12.cold",
+        "show", "show.part.0", "show.isra.1", "show.constprop.3", "show.cold",
+        "show.llvm.7012345678901234567", "show.isra.0.cold", "show.constprop.0.isra.0", "show.part.0.constprop.12", "show.llvm.12.cold",
     ],
 )  # fmt: skip
 def test_what_compilers_add_to_a_name_is_known(symbol: str) -> None:
