@@ -23,6 +23,10 @@ TABLE = [
     (TEXT + 0x180, "t", "show"),
     (TEXT + 0x200, "B", "_end"),
 ]
+RENAMED_BY_COMPILERS = (
+    "show", "show.part.0", "show.isra.1", "show.constprop.3", "show.cold", "show.llvm.7012345678901234567",
+    "show.isra.0.cold", "show.constprop.0.isra.0", "show.part.0.constprop.12", "show.llvm.12.cold",
+)  # fmt: skip
 symbol_tables = st.lists(
     st.tuples(
         st.integers(0, 0x30000) | st.integers(TEXT, TEXT + 500) | st.integers(0, 2**64 - 1),
@@ -99,13 +103,7 @@ def test_iteration_and_matching_go_by_address(symbols: Symbols) -> None:
     assert len(symbols) == len(TABLE)
 
 
-@pytest.mark.parametrize(
-    "symbol",
-    [
-        "show", "show.part.0", "show.isra.1", "show.constprop.3", "show.cold",
-        "show.llvm.7012345678901234567", "show.isra.0.cold", "show.constprop.0.isra.0", "show.part.0.constprop.12", "show.llvm.12.cold",
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("symbol", RENAMED_BY_COMPILERS)
 def test_what_compilers_add_to_a_name_is_known(symbol: str) -> None:
     assert plain_name(symbol) == "show"
 
