@@ -41,6 +41,7 @@ from hybridbridge_vol.bridge.modules.snapshot_modules import SnapshotModules
 from hybridbridge_vol.bridge.per_cpu_window import PerCpuWindow
 from hybridbridge_vol.bridge.sides import Sides
 from hybridbridge_vol.bridge.snapshot_space import SnapshotSpace, TrustedTables
+from hybridbridge_vol.bridge.text.call_hashes import no_hashes
 from hybridbridge_vol.bridge.text.cpu_features import FeatureBranches
 from hybridbridge_vol.bridge.text.per_cpu_references import PerCpuText
 from hybridbridge_vol.bridge.text.policy import Trampoline
@@ -116,7 +117,7 @@ class SmallBridge:
         sides = Sides(kernel.symbols, LINK, KERNEL_SIZE, HOME_DELTA, SHIFT)
         per_cpu = PerCpuWindow(GS, 0, PER_CPU_OFFSET)
         names = ModuleNames(lambda _name: None, sides.snapshot_all, sides.home_or_none, lambda _name: None)
-        modules = SnapshotModules(snapshot, memo, names, per_cpu, AddedRoom(snapshot, memory))
+        modules = SnapshotModules(snapshot, memo, names, per_cpu, AddedRoom(snapshot, memory), no_hashes())
         hole = HOME_LAYOUT.guard_hole.start
         patches = list(twin_trampolines(prepared.trampolines, TEXT_VADDR, HOME_VADDR, hole, None))
         twin_text = TwinText(text, (), SHIFT - HOME_DELTA, patches, trusted=memo.text)
@@ -217,6 +218,7 @@ def _prepared(trampolines: Sequence[Trampoline], caches: Sequence[int]) -> Prepa
         labels=JumpLabels(_EMPTY, _EMPTY, _EMPTY, _EMPTY),
         features=FeatureBranches(_EMPTY, _EMPTY, _EMPTY, _EMPTY, _EMPTY),
         per_cpu=PerCpuText(),
+        hashes=no_hashes(),
         constants=RuntimeConstants(),
         caches=list(caches),
         slab_fields=None,

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybridbridge_vol.bridge.text import prepared_file
+from hybridbridge_vol.bridge.text.call_hashes import CallHashes
 from hybridbridge_vol.bridge.text.cpu_features import FeatureBranches
 from hybridbridge_vol.bridge.text.per_cpu_references import PerCpuText
 from hybridbridge_vol.bridge.text.policy import ACTIONS, Trampoline
@@ -54,6 +55,7 @@ anything_prepared = st.builds(
     labels=columns(4).map(lambda parts: JumpLabels(*parts)),
     features=columns(5).map(lambda parts: FeatureBranches(*parts)),
     per_cpu=st.builds(PerCpuText, u32, u32, column, column),
+    hashes=st.builds(CallHashes, column, u32, column),
     constants=constants,
     caches=st.lists(u64, max_size=5),
     slab_fields=st.none() | st.builds(SlabFields, st.integers(0, 511), st.integers(0, 511)),
@@ -74,6 +76,7 @@ def example() -> Prepared:
         labels=JumpLabels(one, one, one, one),
         features=FeatureBranches(one, one, one, one, one),
         per_cpu=PerCpuText(1, 2, one, one),
+        hashes=CallHashes(one, 5, one),
         constants=RuntimeConstants(one, array("B", [8]), one, array("B", [8])),
         caches=[0xFFFF_8000_0000_1000],
         slab_fields=SlabFields(28, 88),
