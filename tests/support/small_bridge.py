@@ -222,5 +222,5 @@ def _prepared(trampolines: Sequence[Trampoline], caches: Sequence[int]) -> Prepa
         constants=RuntimeConstants(),
         caches=list(caches),
         slab_fields=None,
-        proxy_task=ProxyTask(0, 0, 0, 0, 0, 0),
+        proxy_task=ProxyTask(0, 0, 0, 0, 0, 0, 0),
     )

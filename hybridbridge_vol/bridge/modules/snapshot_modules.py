@@ -53,7 +53,7 @@ class SnapshotModules:
         self._window = window
         self._hashes = hashes
         self.room = room
-        self.listed = ModuleList(snapshot, next(iter(names.snapshot("modules")), None))
+        self.listed = ModuleList(snapshot, next(iter(names.snapshot("modules")), None), self._name_offset)
         self._next = page_up(snapshot.layout.size)
         self._end = self._next + ROOM
         self._locations: dict[str, Location | None] = {}
@@ -120,6 +120,13 @@ class SnapshotModules:
     def read(self, vaddr: int, size: int) -> bytes:
         """Bytes of the snapshot at a virtual address; what the image does not hold reads as zero."""
         return self._snapshot.read_padded(vaddr, size)
+
+    def _name_offset(self, name: str) -> int | None:
+        """See `module_list.NameOffset`."""
+        file = self._names.file(name)
+        own = None if file is None else file.section(STRUCT_SECTION)
+        offset = -1 if own is None else bytes(own.data).replace(b"-", b"_").find(name.encode() + b"\0")
+        return None if offset < 0 else offset
 
     @cached_property
     def _struct_pages(self) -> frozenset[int]:

@@ -75,7 +75,7 @@ def derive(kernel: StoredKernel, boot: Boot) -> Prepared:
     machine.place(0, ram)
     machine.load_state(boot.state)
     try:
-        proxy_task = find_proxy_task(machine, kernel, boot.layout)
+        proxy_task = find_proxy_task(machine, kernel, boot.layout, booted)
         caches = sorted(kernel_tables.slab_caches(machine, kernel, delta))
     except (UnmappedVirtual, LookupError) as error:
         raise BootError(f"{kernel.name}: the booted kernel is not laid out as expected: {error}") from None

@@ -11,12 +11,13 @@ from typing import Any
 
 from hybridbridge_vol.bridge.text.call_hashes import CallHashes
 from hybridbridge_vol.bridge.text.cpu_features import FeatureBranches
+from hybridbridge_vol.bridge.text.first_field import LARGEST_OFFSET
 from hybridbridge_vol.bridge.text.per_cpu_references import PerCpuText
 from hybridbridge_vol.bridge.text.policy import ACTIONS, Trampoline
 from hybridbridge_vol.bridge.text.prepared import RELOCATIONS, Prepared
 from hybridbridge_vol.bridge.text.proxy_task import ProxyTask
 from hybridbridge_vol.bridge.text.runtime_constants import RuntimeConstants
-from hybridbridge_vol.bridge.text.slab_fields import LARGEST_OFFSET, SlabFields
+from hybridbridge_vol.bridge.text.slab_fields import SlabFields
 from hybridbridge_vol.bridge.text.static_keys import JumpLabels
 from hybridbridge_vol.bridge.text.twin_text import Sites
 from hybridbridge_vol.trust import column_file

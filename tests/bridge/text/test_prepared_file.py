@@ -59,7 +59,7 @@ anything_prepared = st.builds(
     constants=constants,
     caches=st.lists(u64, max_size=5),
     slab_fields=st.none() | st.builds(SlabFields, st.integers(0, 511), st.integers(0, 511)),
-    proxy_task=st.builds(ProxyTask, u64, u32, u64, u32, u64, u32),
+    proxy_task=st.builds(ProxyTask, u64, u32, u64, u32, u64, u32, u32),
 )
 
 
@@ -80,7 +80,7 @@ def example() -> Prepared:
         constants=RuntimeConstants(one, array("B", [8]), one, array("B", [8])),
         caches=[0xFFFF_8000_0000_1000],
         slab_fields=SlabFields(28, 88),
-        proxy_task=ProxyTask(1, 2, 3, 4, 5, 6),
+        proxy_task=ProxyTask(1, 2, 3, 4, 5, 6, 7),
     )
 
 

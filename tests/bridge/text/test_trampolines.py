@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_machine import END, HOME, OURS, RETURN, SNAPSHOT, STACK, TRUSTED_MEMORY, TWIN, SmallMachine
 
+from hybridbridge_vol.bridge.text.first_field import first_field
 from hybridbridge_vol.bridge.text.policy import ACTIONS, JUMP_SIZE, Policy, Rule, Trampoline, resolve
-from hybridbridge_vol.bridge.text.slab_fields import SlabFields, first_field
+from hybridbridge_vol.bridge.text.slab_fields import SlabFields
 from hybridbridge_vol.bridge.text.trampolines import (
     answer,
     free_if_trusted,
@@ -214,6 +215,11 @@ def test_the_first_field_of_a_structure_is_what_a_small_function_loads() -> None
     assert first_field(assembled(f"{copied}488b5748 mov rdx, qword ptr [rdi + 0x48]"), 8) is None
     assert first_field(RETURN + assembled("8b471c mov eax, dword ptr [rdi + 0x1c]"), 4) is None
     assert first_field(b"", 4) is None
+    compared = assembled("4883bf9000000000 cmp qword ptr [rdi + 0x90], 0")
+    assert first_field(compared + RETURN, 8) == 0x90
+    assert first_field(compared + RETURN, 4) is None
+    compared = assembled("48397720 cmp qword ptr [rdi + 0x20], rsi")
+    assert first_field(compared + RETURN, 8) == 0x20
 
 
 def test_who_would_wait_again_and_again_is_halted(small: SmallMachine) -> None:
