@@ -169,6 +169,7 @@ def _twin_text(
             sides.home_text_vaddr,
             boot.layout.guard_hole.start,
             prepared.slab_fields,
+            prepared.file_systems,
         )
     )
     patches += prepared.constants.patches(snapshot)

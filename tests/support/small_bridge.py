@@ -43,6 +43,7 @@ from hybridbridge_vol.bridge.sides import Sides
 from hybridbridge_vol.bridge.snapshot_space import SnapshotSpace, TrustedTables
 from hybridbridge_vol.bridge.text.call_hashes import no_hashes
 from hybridbridge_vol.bridge.text.cpu_features import FeatureBranches
+from hybridbridge_vol.bridge.text.file_system_form import FileSystemForm
 from hybridbridge_vol.bridge.text.per_cpu_references import PerCpuText
 from hybridbridge_vol.bridge.text.policy import Trampoline
 from hybridbridge_vol.bridge.text.prepared import Prepared
@@ -118,8 +119,8 @@ class SmallBridge:
         per_cpu = PerCpuWindow(GS, 0, PER_CPU_OFFSET)
         names = ModuleNames(lambda _name: None, sides.snapshot_all, sides.home_or_none, lambda _name: None)
         modules = SnapshotModules(snapshot, memo, names, per_cpu, AddedRoom(snapshot, memory), no_hashes())
-        hole = HOME_LAYOUT.guard_hole.start
-        patches = list(twin_trampolines(prepared.trampolines, TEXT_VADDR, HOME_VADDR, hole, None))
+        hole, form = HOME_LAYOUT.guard_hole.start, FileSystemForm()
+        patches = list(twin_trampolines(prepared.trampolines, TEXT_VADDR, HOME_VADDR, hole, None, form))
         twin_text = TwinText(text, (), SHIFT - HOME_DELTA, patches, trusted=memo.text)
         extent = TwinExtent.of(kernel.symbols, LINK, RODATA_END)
         twin = TwinPages(memory, twin_text, extent, memo.text, modules, snapshot.layout)
@@ -222,5 +223,6 @@ def _prepared(trampolines: Sequence[Trampoline], caches: Sequence[int]) -> Prepa
         constants=RuntimeConstants(),
         caches=list(caches),
         slab_fields=None,
+        file_systems=FileSystemForm(),
         proxy_task=ProxyTask(0, 0, 0, 0, 0, 0, 0),
     )

@@ -23,7 +23,7 @@ JUMP_SIZE, FREE_SIZE = 5, 19
 """Bytes of the code of a jump, and of "free" (see trampolines.py)."""
 _NEEDED_BYTES = {
     "home": JUMP_SIZE, "jump": JUMP_SIZE, "free": FREE_SIZE, "return": 6, "argument": 4, "halt": 2,
-    "lock": 19, "seize": 10, "owner": 24, "allocate": 80, "release": 48, "marked": 42, "log": 64,
+    "lock": 19, "seize": 10, "owner": 24, "allocate": 80, "release": 48, "marked": 45, "log": 64,
     "note": 48,
     "wait": 16, "unlock": 16,
 }  # fmt: skip

@@ -7,6 +7,7 @@ import contextlib
 from hybridbridge_vol.bridge.text import kernel_tables, prepared_file
 from hybridbridge_vol.bridge.text.call_hashes import read_call_hashes
 from hybridbridge_vol.bridge.text.cpu_features import read_feature_branches
+from hybridbridge_vol.bridge.text.file_system_form import read_form
 from hybridbridge_vol.bridge.text.policy import load_policy, policy_digest, resolve
 from hybridbridge_vol.bridge.text.prepared import RELOCATIONS, Prepared
 from hybridbridge_vol.bridge.text.proxy_task import find_proxy_task
@@ -76,6 +77,7 @@ def derive(kernel: StoredKernel, boot: Boot) -> Prepared:
     machine.load_state(boot.state)
     try:
         proxy_task = find_proxy_task(machine, kernel, boot.layout, booted)
+        form = read_form(machine, kernel, boot.layout)
         caches = sorted(kernel_tables.slab_caches(machine, kernel, delta))
     except (UnmappedVirtual, LookupError) as error:
         raise BootError(f"{kernel.name}: the booted kernel is not laid out as expected: {error}") from None
@@ -95,5 +97,6 @@ def derive(kernel: StoredKernel, boot: Boot) -> Prepared:
         constants=read_runtime_constants(flat, symbols, text, policy.snapshot_constants),
         caches=caches,
         slab_fields=read_slab_fields(booted, symbols, text),
+        file_systems=form,
         proxy_task=proxy_task,
     )

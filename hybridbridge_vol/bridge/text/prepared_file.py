@@ -11,6 +11,7 @@ from typing import Any
 
 from hybridbridge_vol.bridge.text.call_hashes import CallHashes
 from hybridbridge_vol.bridge.text.cpu_features import FeatureBranches
+from hybridbridge_vol.bridge.text.file_system_form import FileSystemForm
 from hybridbridge_vol.bridge.text.first_field import LARGEST_OFFSET
 from hybridbridge_vol.bridge.text.per_cpu_references import PerCpuText
 from hybridbridge_vol.bridge.text.policy import ACTIONS, Trampoline
@@ -74,6 +75,7 @@ def dump(prepared: Prepared) -> bytes:
         "hash_seed": prepared.hashes.seed,
         "proxy_task": prepared.proxy_task._asdict(),
         "slab_fields": [*prepared.slab_fields] if prepared.slab_fields else [],
+        "file_systems": [*prepared.file_systems],
         "sections": [[name, len(columns[name])] for name in _SECTIONS],
     }
     return column_file.pack(_MAGIC, head, (columns[name] for name in _SECTIONS))
@@ -167,6 +169,7 @@ def _prepared_from(head: Record, columns: _Columns) -> Prepared:
         ),
         caches=list(of("slab caches")),
         slab_fields=_slab_fields(head.get("slab_fields")),
+        file_systems=FileSystemForm(*_numbers(head.get("file_systems"), len(FileSystemForm._fields))),
         proxy_task=_proxy_task(head.get("proxy_task")),
     )
 
