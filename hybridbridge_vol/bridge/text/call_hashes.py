@@ -27,8 +27,8 @@ _FIRST_MOVE, _LAST_MOVE = 0xB8, 0xBF
 """`mov imm32` to eax, and to the last register (SDM volume 2B, MOV)."""
 _ROOM = 0x90
 _CHECK = re.compile(
-    rb"(?s)\x41\xba(.{4})"  # mov $-hash, %r10d
-    rb"[\x44\x45]\x03(?:[\x50-\x53\x55-\x57]|\x54\x24)([\x80-\xff])"  # add -distance(%reg), %r10d
+    rb"(?s)\x41[\xba\xbb](.{4})"  # mov $-hash, %r10d, or %r11d where %r10 has the function
+    rb"[\x44\x45]\x03(?:[\x50-\x53\x55-\x57\x5a]|\x54\x24)([\x80-\xff])"  # add -distance(%reg), %r10d
     rb"\x74\x02\x0f\x0b"  # je behind; ud2
 )
 
