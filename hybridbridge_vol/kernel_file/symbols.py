@@ -190,6 +190,10 @@ class Symbols:
         for index in range(bisect_left(self._addresses, vaddr), bisect_right(self._addresses, vaddr)):
             yield chr(self._kinds[index]), self._name(index).decode("latin-1")
 
+    def kind(self, name: str, vaddr: int) -> str:
+        """The letter of `name` at one of its addresses."""
+        return next(kind for kind, other in self.names_at(vaddr) if name in (other, renamed_whole(other)))
+
     def next_address(self, vaddr: int) -> int | None:
         """The next higher address that a symbol has; None if there is none."""
         index = bisect_right(self._addresses, vaddr)

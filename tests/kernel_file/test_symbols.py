@@ -134,6 +134,8 @@ def test_a_static_object_that_was_renamed_as_a_whole_is_found_by_its_own_name() 
         assert "tk_core" in symbols
         assert symbols.size("tk_core") == 8
         assert symbols.addresses("show") == [TEXT + 8, TEXT + 16]
+        assert [symbols.kind("show", at) for at in symbols.addresses("show")] == ["t", "t"]
+        assert symbols.kind("tk_core", TEXT) == "d"
         assert symbols.address("show") == TEXT + 16
         assert symbols.find(["tk_core", "show", "none"]) == {
             "tk_core": [TEXT], "show": [TEXT + 8, TEXT + 16]
