@@ -10,7 +10,6 @@ from functools import partial
 
 from hybridbridge_vol.guest.abi import SYSINFO_SIZE, UNAME_SIZE
 from hybridbridge_vol.guest.proxy_calls import BUFFER_SIZE
-from hybridbridge_vol.native import program_memory as memory
 from hybridbridge_vol.native import vdso
 from hybridbridge_vol.native.abi import CLOCK_BOOTTIME, CLOCK_REALTIME, RUNNING_CLOCKS, failed
 from hybridbridge_vol.native.answers import Answers
@@ -58,7 +57,7 @@ class SystemCalls:
         return self._answers.once((name,), ask)
 
     def _put(self, call: Call, argument: int, data: bytes) -> Answer:
-        memory.write(call.tid, call.arguments[argument], data)
+        call.memory.write(call.arguments[argument], data)
         return 0
 
     def _syslog(self, call: Call) -> Answer:
@@ -71,7 +70,7 @@ class SystemCalls:
         size = min(size & 0xFFFF_FFFF, BUFFER_SIZE)
         read = partial(self._answers.session.system.syslog, _LOG_READ_ALL, size)
         data = self._answers.once(("syslog", _LOG_READ_ALL, size), read)
-        memory.write(call.tid, buffer, data)
+        call.memory.write(buffer, data)
         return len(data)
 
     # --- clocks -------------------------------------------------------------------------------------------
@@ -136,5 +135,5 @@ class SystemCalls:
 
     def _three_zeros(self, call: Call) -> Answer:
         for pointer in call.arguments[:3]:
-            memory.write(call.tid, pointer, bytes(4))
+            call.memory.write(pointer, bytes(4))
         return 0
