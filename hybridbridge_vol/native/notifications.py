@@ -9,7 +9,7 @@ import os
 import struct
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from hybridbridge_vol.native.abi import O_CLOEXEC
 from hybridbridge_vol.native.program_memory import ProgramMemory, ThreadMemory
@@ -54,6 +54,19 @@ class NewDescriptor:
 
 Answer = int | Special | NewDescriptor
 """What a call is answered with: a value, or -errno; or one of the other kinds."""
+
+
+class CallSource(Protocol):
+    """Where calls arrive. `fd` can be read when one has."""
+
+    @property
+    def fd(self) -> int: ...
+
+    def receive(self) -> Call | None:
+        """The next call; None if there is none after all."""
+
+    def answer(self, call: Call, answer: Answer) -> None:
+        """End the call. Nothing happens if its thread has gone."""
 
 
 class Listener:

@@ -10,7 +10,6 @@ from functools import partial
 
 from hybridbridge_vol.guest.abi import SYSINFO_SIZE, UNAME_SIZE
 from hybridbridge_vol.guest.proxy_calls import BUFFER_SIZE
-from hybridbridge_vol.native import vdso
 from hybridbridge_vol.native.abi import CLOCK_BOOTTIME, CLOCK_REALTIME, RUNNING_CLOCKS, failed
 from hybridbridge_vol.native.answers import Answers
 from hybridbridge_vol.native.notifications import Answer, Call, Special
@@ -128,7 +127,7 @@ class SystemCalls:
     def _arch_prctl(self, call: Call) -> Answer:
         """ARCH_SET_FS: each C library makes it once, when a program has begun."""
         try:
-            vdso.patch(call.tid)
+            self._processes.stop_clocks(call.tid)
         except OSError as error:
             self._answers.note("vDSO", f"its clocks are the host's: {error}")
         return Special.CONTINUE
