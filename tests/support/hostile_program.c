@@ -62,7 +62,11 @@ static void race(void)
 	pthread_t thread;
 
 	strcpy(racing, "/proc/version");
-	pthread_create(&thread, NULL, flip, NULL);
+	if (pthread_create(&thread, NULL, flip, NULL)) {	/* an emulated program has one thread */
+		errno = ENOSYS;
+		show("race", -1);
+		return;
+	}
 	for (int i = 0; i < 1500; i++) {
 		look("race", open(racing, O_RDONLY));
 		if (!stat(racing, &found) && found.st_size == 4242)
@@ -199,6 +203,8 @@ int main(int count, char **arguments)
 		bomb();
 	else if (!strcmp(arguments[1], "logs"))
 		logs();
+	else if (!strcmp(arguments[1], "fault"))
+		*(volatile int *)8 = 1;
 	else {
 		paths();
 		calls();
