@@ -40,11 +40,11 @@ class Supervisor:
         host: HostFiles,
         terminals: frozenset[str],
         slept: Callable[[], None],
+        processes: Processes,
         trace: Trace | None = None,
-        processes: Processes | None = None,
     ) -> None:
         self._nodes = Nodes()
-        self._processes = processes or Processes()
+        self._processes = processes
         self._answers = Answers(session, self._nodes)
         self._trace = trace
         places = Places(self._answers, host, self._nodes, self._processes, terminals)
@@ -66,10 +66,6 @@ class Supervisor:
     def failures(self) -> dict[str, str]:
         """What could not be answered, and why."""
         return self._answers.failures
-
-    def note(self, asked: str, reason: str) -> None:
-        """Something was not answered, by whomever."""
-        self._answers.note(asked, reason)
 
     def serve(self, listener: CallSource, ended: int, seconds: float | None = None) -> None:
         """Answer until the descriptor `ended` (a pidfd) shows that the program has. TimedOut after
