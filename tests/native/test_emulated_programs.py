@@ -100,6 +100,15 @@ def test_a_fault_ends_it_as_a_kernel_would(run: Run, hostile: Path) -> None:
     assert (done.status, done.stdout, done.stderr) == (-11, b"", b"")
 
 
+@pytest.mark.parametrize(
+    "seed", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)]
+)
+def test_no_argument_of_a_system_call_is_more_than_an_error(run: Run, hostile: Path, seed: int) -> None:
+    done = run(IMAGE, f"hostile fuzz {seed}", tools=str(hostile.parent), user_mode=EMULATED)
+    assert (done.status, attempts(done.stdout)) == (0, {"fuzz": (1000, 0)}), done
+    assert set(done.failures.values()) <= {ALONE, "a system call that is not emulated"}
+
+
 def test_a_program_that_does_not_end_is_ended(run: Run) -> None:
     with pytest.raises(TimedOut):
         run(IMAGE, "dash -c 'while :; do :; done'", seconds=1.0, user_mode=EMULATED)

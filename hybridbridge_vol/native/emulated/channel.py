@@ -8,10 +8,12 @@ one no longer than `PATIENCE`.
 from __future__ import annotations
 
 import array
+import contextlib
 import errno
 import os
 import socket
 import struct
+import time
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -40,11 +42,11 @@ class Kind(IntEnum):
     WRITE = 5
     """The address, then the data."""
     TAKE = 6
-    """`VALUE_FORM`: the number of a descriptor, a copy of which is asked for."""
+    """`NUMBER_FORM`: the number of a descriptor, a copy of which is asked for."""
     FILE = 7
     """The name of a file below /proc/self."""
     VALUE = 8
-    """The answer to the call: `VALUE_FORM`."""
+    """The answer to the call, as it comes into RAX: `VALUE_FORM`."""
     CONTINUE = 9
     """The answer: the program's own kernel makes the call."""
     DESCRIPTOR = 10
@@ -52,7 +54,8 @@ class Kind(IntEnum):
 
 
 CALL_FORM, ERROR_FORM, RANGE_FORM = struct.Struct("<8Q"), struct.Struct("<i"), struct.Struct("<QQ")
-VALUE_FORM, DESCRIPTOR_FORM, ADDRESS_FORM = struct.Struct("<q"), struct.Struct("<q?"), struct.Struct("<Q")
+VALUE_FORM = ADDRESS_FORM = struct.Struct("<Q")
+NUMBER_FORM, DESCRIPTOR_FORM = struct.Struct("<q"), struct.Struct("<q?")
 
 
 class Frame(NamedTuple):
@@ -66,8 +69,11 @@ class Frame(NamedTuple):
 class Channel:
     """One end. All methods raise OSError if the other one has gone or does not speak as it should."""
 
-    def __init__(self, end: socket.socket) -> None:
+    def __init__(self, end: socket.socket, patience: float | None = None) -> None:
+        """`patience`: seconds that a frame may take; None: any."""
         self._end = end
+        self._patience = patience
+        end.settimeout(patience)
 
     @property
     def fd(self) -> int:
@@ -109,16 +115,20 @@ class Channel:
 
     def _exactly(self, size: int) -> bytes:
         parts = bytearray()
+        end = None if self._patience is None else time.monotonic() + self._patience
         while len(parts) < size:
             part = self._end.recv(size - len(parts))
             if not part:
                 raise EOFError
             parts += part
+            if end is not None and time.monotonic() > end:
+                raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
         return bytes(parts)
 
-    def set_patience(self, seconds: float) -> None:
-        """Wait no longer than that."""
-        self._end.settimeout(seconds)
+    def hang_up(self) -> None:
+        """Both ends see an end of file from now on."""
+        with contextlib.suppress(OSError):
+            self._end.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """The other end sees an end of file."""

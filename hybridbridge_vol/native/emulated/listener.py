@@ -11,7 +11,7 @@ from hybridbridge_vol.native.emulated.channel import (
     CALL_FORM,
     DESCRIPTOR_FORM,
     ERROR_FORM,
-    PATIENCE,
+    NUMBER_FORM,
     RANGE_FORM,
     VALUE_FORM,
     Channel,
@@ -21,6 +21,7 @@ from hybridbridge_vol.native.emulated.channel import (
 from hybridbridge_vol.native.notifications import Answer, Call, NewDescriptor, Special
 from hybridbridge_vol.native.processes import Processes
 from hybridbridge_vol.native.program_memory import ProgramMemory, check_size
+from hybridbridge_vol.units import U64
 
 _MAX_NOTES, _MAX_NOTE = 64, 400
 """How many of the program's process are kept, and characters of each."""
@@ -37,9 +38,13 @@ class EmulatedProgram:
         try:
             self.channel.send(kind, data)
             reply = self.channel.receive()
-        except EOFError:
+        except (EOFError, OSError):
+            self.channel.hang_up()  # what may still come belongs to nothing
             raise failed(errno.ESRCH) from None
+        if reply.fd >= 0 and kind is not Kind.TAKE:
+            os.close(reply.fd)
         if reply.kind is not Kind.REPLY or len(reply.data) < ERROR_FORM.size:
+            self.channel.hang_up()
             raise failed(errno.EPROTO)
         error = ERROR_FORM.unpack_from(reply.data)[0]
         if error:
@@ -48,7 +53,7 @@ class EmulatedProgram:
 
     def take(self, number: int) -> int:
         """A copy of a descriptor of the program's. OSError."""
-        fd = self.ask(Kind.TAKE, VALUE_FORM.pack(number)).fd
+        fd = self.ask(Kind.TAKE, NUMBER_FORM.pack(number)).fd
         if fd < 0:
             raise failed(errno.EBADF)
         os.set_inheritable(fd, False)
@@ -79,7 +84,6 @@ class EmulatedListener:
         self._program = program
         self._memory = EmulatedMemory(program)
         self._pid = pid
-        program.channel.set_patience(PATIENCE)
 
     @property
     def fd(self) -> int:
@@ -89,6 +93,7 @@ class EmulatedListener:
         try:
             frame = self._program.channel.receive()
         except (EOFError, OSError):
+            self._program.channel.hang_up()
             return None
         if frame.fd >= 0:
             os.close(frame.fd)
@@ -106,10 +111,10 @@ class EmulatedListener:
                 number = -1 if answer.number is None else answer.number
                 data = DESCRIPTOR_FORM.pack(number, answer.close_on_exec)
                 self._program.channel.send(Kind.DESCRIPTOR, data, answer.fd)
-            elif answer is Special.CONTINUE:
+            elif isinstance(answer, Special):
                 self._program.channel.send(Kind.CONTINUE)
             else:
-                self._program.channel.send(Kind.VALUE, VALUE_FORM.pack(answer))
+                self._program.channel.send(Kind.VALUE, VALUE_FORM.pack(answer & U64))
         except OSError:
             return  # it has ended
         finally:

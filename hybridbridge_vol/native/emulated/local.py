@@ -17,6 +17,8 @@ Note = Callable[[str, str], None]
 
 MAX_TRANSFER = 1 << 20
 """Bytes that one call reads or writes: a program asks for the rest again."""
+LONGEST = 1e6
+"""Seconds that one call waits."""
 _TIMESPEC = struct.Struct("<qq")
 
 
@@ -49,11 +51,11 @@ class Descriptors:
 
 
 def seconds_at(space: AddressSpace, vaddr: int, parts: int = 1_000_000_000) -> float | None:
-    """The time that a `struct timespec` holds, or with `parts` of a second a `struct timeval`; None if there
-    is none. OSError."""
+    """The time that a `struct timespec` holds, or with `parts` of a second a `struct timeval`, or
+    `LONGEST`; None if there is none. OSError."""
     if not vaddr:
         return None
     seconds, fraction = _TIMESPEC.unpack(space.read_exactly(vaddr, _TIMESPEC.size))
     if seconds < 0 or not 0 <= fraction < parts:
         raise failed(errno.EINVAL)
-    return float(seconds + fraction / parts)
+    return float(min(seconds + fraction / parts, LONGEST))

@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import posixpath
+import struct
 from typing import NoReturn
+
+from unicorn import UcError
 
 from hybridbridge_vol.native.abi import NAMES, failed
 from hybridbridge_vol.native.emulated.address_space import PROT_EXEC, PROT_READ, PROT_WRITE, AddressSpace
@@ -14,6 +17,7 @@ from hybridbridge_vol.native.emulated.channel import (
     CALL_FORM,
     DESCRIPTOR_FORM,
     ERROR_FORM,
+    NUMBER_FORM,
     RANGE_FORM,
     VALUE_FORM,
     Channel,
@@ -81,6 +85,10 @@ class EmulatedRun:
             return self._ask(number, pc, arguments)
         except OSError as error:
             return -(error.errno or errno.EIO)
+        except (ValueError, OverflowError, struct.error):  # an argument that no call of the host's takes
+            return -errno.EINVAL
+        except (UcError, MemoryError):
+            return -errno.ENOMEM
 
     def _answer_here(self, number: int, arguments: Arguments) -> int:
         name = NAMES[number]
@@ -137,7 +145,7 @@ class EmulatedRun:
                 vaddr = ADDRESS_FORM.unpack_from(frame.data)[0]
                 self._space.write(vaddr, frame.data[ADDRESS_FORM.size :])
             elif frame.kind is Kind.TAKE:
-                fd = self._descriptors.number(VALUE_FORM.unpack(frame.data)[0])
+                fd = self._descriptors.number(NUMBER_FORM.unpack(frame.data)[0])
             else:
                 data = self._file(frame.data.decode())
             self._channel.send(Kind.REPLY, ERROR_FORM.pack(0) + data, fd)

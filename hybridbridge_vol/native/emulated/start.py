@@ -16,7 +16,7 @@ from typing import NoReturn
 from hybridbridge_vol.errors import HostLacks, OptionError
 from hybridbridge_vol.native import filter as seccomp_filter
 from hybridbridge_vol.native import landlock
-from hybridbridge_vol.native.emulated.channel import Channel, Kind
+from hybridbridge_vol.native.emulated.channel import PATIENCE, Channel, Kind
 from hybridbridge_vol.native.emulated.elf import Executable, read_executable
 from hybridbridge_vol.native.emulated.listener import EmulatedListener, EmulatedProcess, EmulatedProgram
 from hybridbridge_vol.native.emulated.loader import Image
@@ -132,7 +132,7 @@ def start(image: Image, descriptors: Sequence[int], guarded: bool) -> Emulated:
         _become(image, policy, descriptors, theirs.fileno(), alive, limit, parent)
     theirs.close()
     os.close(alive)
-    channel = Channel(ours)
+    channel = Channel(ours, PATIENCE)
     program = EmulatedProgram(channel)
     processes = EmulatedProcess(program, pid, image.linker_range, image.program.path, limit - _HIDDEN)
     return Emulated(pid, EmulatedListener(program, pid), processes, channel, ended)
