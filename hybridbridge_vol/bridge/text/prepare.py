@@ -85,7 +85,7 @@ def derive(kernel: StoredKernel, boot: Boot) -> Prepared:
         unmatched=resolution.unmatched,
         fixups=kernel_tables.exception_sites(kernel, booted),
         warnings=kernel_tables.warning_sites(kernel, booted),
-        labels=kernel_tables.jump_labels(kernel, booted),
+        labels=kernel_tables.jump_labels(kernel, booted, delta),
         features=read_feature_branches(flat, text, symbols.address("_etext") - text),
         per_cpu=kernel_tables.per_cpu_text(kernel, booted, sites[0], delta),
         constants=read_runtime_constants(flat, symbols, text, policy.snapshot_constants),
