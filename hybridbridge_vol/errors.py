@@ -24,6 +24,10 @@ class NoKernelInPackage(KernelFileError):
     """A package has no kernel; it may have modules."""
 
 
+class IncompleteKernelError(KernelFileError):
+    """A kernel file is one, but needs another file beside it, which is missing or does not belong to it."""
+
+
 class BootError(HybridBridgeError):
     """A kernel was read but did not reach the start of its init inside the emulator."""
 

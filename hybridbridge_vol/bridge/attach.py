@@ -111,7 +111,7 @@ def _assemble(trusted: _TrustedSide, snapshot: VirtualMemory, memo: Memo) -> Bri
     memory.place(0, trusted.ram)
     per_cpu = _per_cpu_window(boot, snapshot, sides)
     names = ModuleNames.of(kernel, sides, prepared.per_cpu)
-    modules = SnapshotModules(snapshot, memo, names, per_cpu, AddedRoom(snapshot, memory))
+    modules = SnapshotModules(snapshot, memo, names, per_cpu, AddedRoom(snapshot, memory), prepared.hashes)
     twin = TwinPages(
         memory,
         _twin_text(trusted, snapshot, sides, clock, memo),
@@ -169,6 +169,7 @@ def _twin_text(
             sides.home_text_vaddr,
             boot.layout.guard_hole.start,
             prepared.slab_fields,
+            prepared.file_systems,
         )
     )
     patches += prepared.constants.patches(snapshot)
@@ -182,6 +183,7 @@ def _twin_text(
         trusted=memo.text,
         branches=SnapshotBranches(prepared.labels, prepared.features, snapshot),
         at_home=home_per_cpu_fields(boot, prepared.per_cpu, sides, trusted.ram),
+        hashes=prepared.hashes.places,
     )
 
 

@@ -30,15 +30,24 @@ def add_arguments(parser: argparse.ArgumentParser, _arguments: Sequence[str] | N
         "Boot each kernel and store its state and its modules. That takes some seconds for each kernel "
         "build, once. The first questions about an image then take a second or two longer than the next, "
         "because the code that answers them is proven; --train does that now, in about as much time again. "
-        "Modules in a package of their own are added to their kernel when it is stored already."
+        "Modules in a package of their own are added to their kernel when it is stored already. A kernel "
+        "built without CONFIG_KALLSYMS_ALL needs the System.map of its build."
     )
-    add.epilog = "example:\n  hb trust add linux-image-6.1.0-40-cloud-amd64_*.deb"
+    add.epilog = (
+        "examples:\n"
+        "  hb trust add linux-image-6.1.0-40-cloud-amd64_*.deb\n"
+        "  hb trust add vmlinux-of-a-microvm --symbols System.map"
+    )
     add.add_argument(
         "paths",
         metavar="PATH",
         nargs="+",
-        help="a vmlinuz, a unified kernel image, a .deb, .rpm, .apk or .pkg.tar.zst",
+        help="a vmlinuz, a vmlinux, a unified kernel image, libkrunfw, a .deb, .rpm, .apk or .pkg.tar.zst",
     )
+    add.add_argument(
+        "--symbols", metavar="FILE", default=argparse.SUPPRESS,
+        help="System.map or vmlinux of the same build, for a kernel that names its functions only",
+    )  # fmt: skip
     add.add_argument(
         "--train", action="store_true", help="also prove most of the code that tools need, on a second boot"
     )
@@ -111,10 +120,11 @@ def trust_add_command(args: argparse.Namespace) -> int:
     from hybridbridge_vol.workflow.trust_kernel import enroll
 
     store = open_store(args)
+    symbols = Path(args.symbols) if hasattr(args, "symbols") else None
 
     def add(path: str) -> str:
         with Progress() as progress:
-            return f"{enroll(store, Path(path), progress, args.train).name}: trusted"
+            return f"{enroll(store, Path(path), progress, args.train, symbols).name}: trusted"
 
     return for_each(args.paths, add)
 

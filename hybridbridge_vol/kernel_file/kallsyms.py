@@ -25,12 +25,16 @@ from itertools import accumulate, islice, pairwise
 
 from hybridbridge_vol.errors import KernelFileError
 from hybridbridge_vol.kernel_file.symbols import Symbols
-from hybridbridge_vol.units import U64
+from hybridbridge_vol.units import START_KERNEL_MAP, U64
 
 __all__ = ["Symbols", "find_parts", "find_symbols"]
 
 MAX_SYMBOLS = 2_000_000
 """Distribution kernels have 90,000 to 200,000."""
+USUAL_VADDR = START_KERNEL_MAP + (16 << 20)
+"""`_text` with the default CONFIG_PHYSICAL_START."""
+PHYSICAL_ALIGN = 2 << 20
+"""CONFIG_PHYSICAL_ALIGN of a 64-bit kernel at least (arch/x86/Kconfig)."""
 KERNEL_IMAGE_SIZE = 1 << 30
 """The most bytes there may be from `_text` to `_end` (arch/x86/include/asm/page_64_types.h)."""
 
@@ -86,10 +90,12 @@ class _Addresses:
     base_offset: int | None
 
 
-def find_symbols(image: Image, image_vaddr: int, name: str) -> Symbols:
-    """Decode the symbols of a flat kernel image that begins at link-time address `image_vaddr`.
+def find_symbols(image: Image, image_vaddr: int | None, name: str) -> Symbols:
+    """Decode the symbols of a flat kernel image that begins at link-time address `image_vaddr`, or, for None,
+    wherever its `_text` says.
 
-    KernelFileError, naming the file `name`, if no table makes sense.
+    Without CONFIG_KALLSYMS_ALL they are functions only. KernelFileError, naming the file `name`, if no table
+    makes sense.
     """
     _tokens, names, addresses = _find(image, image_vaddr, name)
     return Symbols.from_columns(addresses.values, names.raw)
@@ -113,14 +119,14 @@ def find_parts(image: Image, image_vaddr: int, name: str) -> dict[str, int]:
     return {part: image_vaddr + offset for part, offset in offsets.items()}
 
 
-def _find(image: Image, image_vaddr: int, name: str) -> tuple[_Tokens, _Names, _Addresses]:
+def _find(image: Image, image_vaddr: int | None, name: str) -> tuple[_Tokens, _Names, _Addresses]:
     for tokens in _find_tokens(image):
         for names in _find_names(image, tokens):
             addresses = _find_addresses(image, image_vaddr, tokens, names)
             if addresses is not None:
                 return tokens, names, addresses
     raise KernelFileError(
-        f"{name}: the kernel has no symbol table (CONFIG_KALLSYMS_ALL); give a distribution's kernel"
+        f"{name}: the kernel has no symbol table (CONFIG_KALLSYMS); give a distribution's kernel"
     )
 
 
@@ -243,22 +249,35 @@ def _decode_names(
     return raw
 
 
-def _find_addresses(image: Image, image_vaddr: int, tokens: _Tokens, names: _Names) -> _Addresses | None:
+def _find_addresses(
+    image: Image, image_vaddr: int | None, tokens: _Tokens, names: _Names
+) -> _Addresses | None:
     """Addresses of all names by the first encoding that makes sense."""
     landmarks = {}
     for number, raw in enumerate(names.raw):
         if raw[1:] in (b"_text", b"_stext", b"_end"):
             landmarks[raw[1:]] = number
-    if len(landmarks) < 3:
+    text, stext = landmarks.get(b"_text"), landmarks.get(b"_stext")
+    if text is None or stext is None:
         return None
-    text, stext, end = (landmarks[name] for name in (b"_text", b"_stext", b"_end"))
-    for address, words_offset, base_offset in _encodings(image, image_vaddr, tokens, names):
-        if address(text) == image_vaddr <= address(stext) < address(end) <= image_vaddr + KERNEL_IMAGE_SIZE:
+    end = landmarks.get(b"_end", len(names.raw) - 1)  # without it (functions only) whatever is last
+    for address, words_offset, base_offset in _encodings(image, image_vaddr or USUAL_VADDR, tokens, names):
+        start = _whole_vaddr(address(text)) if image_vaddr is None else image_vaddr
+        if (
+            start is not None
+            and address(text) == start <= address(stext) < address(end) <= start + KERNEL_IMAGE_SIZE
+        ):
             addresses = [address(number) for number in range(len(names.raw))]
             # kernel/kallsyms.c bisects them
             if all(map(operator.le, addresses, addresses[1:])):
                 return _Addresses(addresses, words_offset, base_offset)
     return None
+
+
+def _whole_vaddr(text_vaddr: int) -> int | None:
+    """That of an image of which only `_text` is known: itself if a kernel can be linked there."""
+    distance = text_vaddr - START_KERNEL_MAP
+    return text_vaddr if 0 <= distance < KERNEL_IMAGE_SIZE and distance % PHYSICAL_ALIGN == 0 else None
 
 
 def _encodings(

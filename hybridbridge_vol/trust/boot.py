@@ -48,6 +48,7 @@ _TABLES_TOP = 0x28000
 _STACK = 0x30000
 _INITRD_SPACE = 1 << 20
 _ISA_END = 0x100000
+_RESERVED_AREA = UNUSED_PADDR + 0x100  # what lies before is the bridge's, see bridge/per_cpu.py
 
 # Offsets in struct boot_params, arch/x86/include/uapi/asm/bootparam.h
 _E820_COUNT, _SETUP_HEADER, _LOADER_TYPE, _RAMDISK, _COMMAND_LINE, _E820_TABLE = (
@@ -107,6 +108,7 @@ def boot(kernel: KernelImage, layout: Layout, progress: Progress | None = None) 
         stop = machine.run(kernel.entry_paddr, started_vaddr, BOOT_SECONDS)
         if stop.kind == "returned":
             _write_bases(machine, kernel, layout)
+            _reserve(machine, kernel, layout)
             stop = machine.run(started_vaddr, stop_vaddr, BOOT_SECONDS)
     finally:
         machine.rest()
@@ -120,9 +122,7 @@ def boot(kernel: KernelImage, layout: Layout, progress: Progress | None = None) 
 
 def start_of_init(symbols: Symbols) -> int:
     """Link-time address of the function by which a kernel executes its first program. KeyError."""
-    return next((symbols.address(name) for name in _STARTS_INIT if name in symbols), 0) or symbols.address(
-        _STARTS_INIT[0]
-    )
+    return symbols.address(next((name for name in _STARTS_INIT if name in symbols), _STARTS_INIT[0]))
 
 
 def said_last(console: Sequence[str]) -> str:
@@ -143,6 +143,21 @@ def _load_image(machine: Machine, kernel: KernelImage, layout: Layout) -> None:
 def _write_bases(machine: Machine, kernel: KernelImage, layout: Layout) -> None:
     for name in ("page_offset_base", "vmalloc_base", "vmemmap_base"):
         machine.memory.write_u64(kernel.symbols.address(name) - START_KERNEL_MAP, getattr(layout, name))
+
+
+def _reserve(machine: Machine, kernel: KernelImage, layout: Layout) -> None:
+    """Let the vmalloc area end where the memory map begins: what lies above belongs to the snapshot.
+
+    It is 32 TiB long (12,800 with 5 levels; VMALLOC_SIZE_TB, arch/x86/include/asm/pgtable_64_types.h) and
+    reaches out of the guard hole. `vmalloc` takes the lowest addresses that are free, but `pcpu_get_vm_areas`
+    the highest: any chunk of per-CPU memory after the first. `vmalloc_init` takes over the areas on the list
+    `vmlist` (mm/vmalloc.c; `next`, `addr` and `size` begin struct vm_struct).
+    """
+    start = layout.vmemmap_base
+    area = struct.pack("<3Q", 0, start, START_KERNEL_MAP - start)
+    machine.memory.write(_RESERVED_AREA, area)
+    head_paddr = kernel.symbols.address("vmlist") - START_KERNEL_MAP
+    machine.memory.write_u64(head_paddr, layout.page_offset_base + _RESERVED_AREA)
 
 
 def relocate(machine: Machine, kernel: KernelImage, delta: int) -> None:

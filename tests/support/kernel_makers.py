@@ -222,6 +222,49 @@ def elf(segments: Sequence[tuple[int, int, int, bytes, int]], entry_paddr: int) 
     return bytes(out)
 
 
+def _sections(body: bytes, sections: Sequence[tuple[int, int, int, bytes, int]]) -> bytes:
+    """`body`, an ELF, with sections of `(type, flags, vaddr, content, link)` behind it."""
+    out = bytearray(body)
+    headers = [bytes(64)]
+    for kind, flags, vaddr, content, link in sections:
+        offset = len(out)
+        headers.append(struct.pack("<IIQQQQIIQQ", 0, kind, flags, vaddr, offset, len(content), link, 0, 1, 0))
+        out += content
+    struct.pack_into("<Q", out, 0x28, len(out))
+    struct.pack_into("<HHH", out, 0x3A, 64, len(headers), 0)
+    return bytes(out) + b"".join(headers)
+
+
+def _symbol_table(symbols: Sequence[tuple[int, int, int, int, str]]) -> tuple[bytes, bytes]:
+    """A symbol table of `(value, size, info, section, name)`, and its names."""
+    table, names = bytearray(24), bytearray(1)
+    for value, size, info, section, name in symbols:
+        table += struct.pack("<IBBHQQ", len(names), info, 0, section, value, size)
+        names += name.encode() + b"\0"
+    return bytes(table), bytes(names)
+
+
+def library(objects: dict[str, bytes]) -> bytes:
+    """A shared library with global objects of data."""
+    data, symbols = bytearray(), []
+    for name, content in objects.items():
+        symbols.append((0x10000 + len(data), len(content), 0x11, 3, name))
+        data += content
+    table, names = _symbol_table(symbols)
+    header = bytearray(elf([(0x1000, 0, 0, b"", 0)], 0))
+    struct.pack_into("<H", header, 16, 3)
+    return _sections(
+        bytes(header), [(11, 2, 0, table, 2), (3, 2, 0, names, 0), (1, 3, 0x10000, bytes(data), 0)]
+    )
+
+
+def with_symbol_table(vmlinux: bytes, symbols: Sequence[Symbol]) -> bytes:
+    """An ELF with a `.symtab` behind it, and one section for everything."""
+    rows = [(vaddr, 0, 0x10 if kind.isupper() else 0, 3, name) for vaddr, kind, name in symbols]
+    table, names = _symbol_table([(0, 0, 4, 0xFFF1, "head.S"), (5, 0, 0, 3, ".L5"), *rows])
+    return _sections(vmlinux, [(2, 0, 0, table, 2), (3, 0, 0, names, 0), (1, 7, TEXT_VADDR, b"", 0)])
+
+
 def _with_size(compress: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
     return lambda data: compress(data) + struct.pack("<I", len(data))
 

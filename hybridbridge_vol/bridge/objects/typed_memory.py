@@ -54,8 +54,7 @@ class TypedMemory:
         symbols = self.bridge.kernel.symbols
         places = symbols.addresses(name)
         if len(places) > 1:
-            kinds = {at: {other: kind for kind, other in symbols.names_at(at)}[name] for at in places}
-            places.sort(key=lambda at: kinds[at] not in _VARIABLES)
+            places.sort(key=lambda at: symbols.kind(name, at) not in _VARIABLES)
         if not places:
             raise LookupError(f"this kernel has no symbol {name}")
         return moved(places[0], self.bridge.layout.shift)

@@ -97,7 +97,8 @@ class TwinText:
 
     `booted` is the trusted kernel's memory from `_text`; `shift` is the distance from the trusted layout to
     the snapshot's (`K_s - K_t`). `patches` do not overlap; of two at one offset the later counts. `trusted`
-    and `branches` are asked anew for each page that is made; `at_home` are more fields that reach home.
+    and `branches` are asked anew for each page that is made; `at_home` are more fields that reach home;
+    `hashes` says where those in front of functions are (see call_hashes.py).
     """
 
     booted: memoryview
@@ -107,6 +108,7 @@ class TwinText:
     trusted: TrustedFields = _NOTHING_KNOWN
     branches: BranchState = _NOTHING_KNOWN
     at_home: tuple[HomeFields, ...] = ()
+    hashes: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         self._patches = sorted(dict(self.patches).items())
