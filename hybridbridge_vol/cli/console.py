@@ -100,7 +100,7 @@ def opened(args: argparse.Namespace, progress: Progress, mode: str = "auto") -> 
         banner = error.banner
     from hybridbridge_vol.workflow.trust_get import trust_banner
 
-    gotten = trust_banner(open_store(args), banner, progress)
+    gotten = trust_banner(open_store(args), banner, progress, args.dump)
     progress.clear()
     complain(str(gotten))
     return attempt()

@@ -17,7 +17,7 @@ MAX_BANNERS = 64
 """Different banners counted; package databases and logs in memory hold a few besides the kernel's own."""
 
 MAX_PLACES = 32
-"""Places of one banner that are looked at: the kernel's own, its log's, and those of files in memory."""
+"""Places of one text that are looked at: the kernel's own, its log's, and those of files in memory."""
 
 
 def scan_banners(image: PhysicalImage, progress: Progress | None = None) -> list[tuple[str, int]]:
@@ -33,9 +33,9 @@ def scan_banners(image: PhysicalImage, progress: Progress | None = None) -> list
     return counts.most_common()
 
 
-def banner_places(image: PhysicalImage, banner: str) -> Iterator[int]:
-    """Physical addresses at which a banner lies, at most `MAX_PLACES`. Reads the image once more."""
-    wanted = banner.encode("latin-1")
+def text_places(image: PhysicalImage, text: str) -> Iterator[int]:
+    """Physical addresses at which a short text lies, at most `MAX_PLACES`. Reads the whole image."""
+    wanted = text.encode("latin-1")
     found = 0
     for paddr, data in _chunks(image, None):
         at = data.find(wanted)

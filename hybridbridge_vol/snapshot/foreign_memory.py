@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hybridbridge_vol.memory_image.physical import PhysicalImage
-from hybridbridge_vol.snapshot.banner import banner_places
+from hybridbridge_vol.snapshot.banner import text_places
 from hybridbridge_vol.snapshot.find_kernel import load_addresses
 from hybridbridge_vol.units import PAGE_SIZE, START_KERNEL_MAP
 
@@ -48,7 +48,7 @@ def other_processor(image: PhysicalImage, banner: str) -> str | None:
     import numpy as np  # only where no stored kernel fits: takes 100 ms
 
     of_32_bits = False
-    for paddr in banner_places(image, banner):
+    for paddr in text_places(image, banner):
         window = _around(image, paddr)
         longs = np.frombuffer(window, "<u8", len(window) // 8)
         if np.count_nonzero((longs >= START_KERNEL_MAP) & (longs < _KERNEL_END)) >= _FEW:

@@ -17,6 +17,7 @@ from unicorn import x86_const as x86
 
 from hybridbridge_vol.errors import BootError
 from hybridbridge_vol.kernel_file.kernel import KernelImage
+from hybridbridge_vol.kernel_file.symbols import Symbols
 from hybridbridge_vol.machine.cpu import EFER_MSR
 from hybridbridge_vol.machine.machine import Machine
 from hybridbridge_vol.machine.memory import HostMapping
@@ -60,6 +61,8 @@ _E820_COUNT, _SETUP_HEADER, _LOADER_TYPE, _RAMDISK, _COMMAND_LINE, _E820_TABLE =
 )
 _LOADER_UNDEFINED = 0xFF
 
+_STARTS_INIT = ("kernel_execve", "do_execve", "run_init_process")
+"""What executes init (init/main.c): since 5.9, before, and what calls it."""
 _CRASHES = ("Kernel panic - not syncing", "BUG: ", "Oops: ", "general protection fault", "PANIC: ")
 """How kernels begin to tell of their end (kernel/panic.c, arch/x86/kernel/dumpstack.c, mm/fault.c)."""
 
@@ -69,7 +72,7 @@ EXPECTED_CONSOLE_LINES = 180
 
 @dataclass
 class BootedKernel:
-    """A kernel that stands at the entry of `kernel_execve` of its init, in `machine`.
+    """A kernel that stands at the entry of the function that executes its init, in `machine`.
 
     `return_vaddr` is that entry: calls made from here return to it.
     """
@@ -100,7 +103,7 @@ def boot(kernel: KernelImage, layout: Layout, progress: Progress | None = None) 
     _write_boot_params(machine, kernel)
     _enter_long_mode(machine)
     started_vaddr = kernel.symbols.address("start_kernel") + layout.kernel_delta
-    stop_vaddr = kernel.symbols.address("kernel_execve") + layout.kernel_delta
+    stop_vaddr = start_of_init(kernel.symbols) + layout.kernel_delta
     try:
         stop = machine.run(kernel.entry_paddr, started_vaddr, BOOT_SECONDS)
         if stop.kind == "returned":
@@ -115,6 +118,11 @@ def boot(kernel: KernelImage, layout: Layout, progress: Progress | None = None) 
             f"last line: {said_last(machine.devices.console)}"
         )
     return BootedKernel(machine, ram, layout, stop_vaddr)
+
+
+def start_of_init(symbols: Symbols) -> int:
+    """Link-time address of the function by which a kernel executes its first program. KeyError."""
+    return symbols.address(next((name for name in _STARTS_INIT if name in symbols), _STARTS_INIT[0]))
 
 
 def said_last(console: Sequence[str]) -> str:

@@ -17,23 +17,24 @@ from hybridbridge_vol.snapshot.kernel_origin import origin_of
 from hybridbridge_vol.trust import modules
 from hybridbridge_vol.trust.store import Store
 from hybridbridge_vol.units import Progress
+from hybridbridge_vol.workflow.fetch import debuginfod
 from hybridbridge_vol.workflow.fetch.fetch_kernel import fetch_packages
 from hybridbridge_vol.workflow.trust_kernel import enroll
 
 
 @dataclass(frozen=True)
 class Gotten:
-    """The entry of the store that fits, and the packages that were fetched for it; none if it was stored
-    already."""
+    """The entry of the store that fits, and the files that were fetched for it; none if it was stored
+    already. `checked` says who answers for them."""
 
     name: str
     files: tuple[str, ...] = ()
-    client: str = ""
+    checked: str = ""
 
     def __str__(self) -> str:
         if not self.files:
             return f"{self.name}: stored already"
-        return f"{self.name}: trusted, from {', '.join(self.files)} (signatures checked by {self.client})"
+        return f"{self.name}: trusted, from {', '.join(self.files)} ({self.checked})"
 
 
 def trust_kernel_of(store: Store, path: Path | str, progress: Progress | None = None) -> Gotten:
@@ -47,29 +48,50 @@ def trust_kernel_of(store: Store, path: Path | str, progress: Progress | None = 
         else:
             with session:
                 return Gotten(session.bridge.kernel.name)
-    return trust_banner(store, banner, progress)
+    return trust_banner(store, banner, progress, path)
 
 
-def trust_banner(store: Store, banner: str, progress: Progress | None = None) -> Gotten:
-    """Trust the kernel whose version line this is. FetchError, with the way out, if its packages cannot be
-    had or are of another build; raises as `enroll`."""
+def trust_banner(
+    store: Store, banner: str, progress: Progress | None = None, image: Path | str | None = None
+) -> Gotten:
+    """Trust the kernel whose version line this is, in an image if that is here. FetchError, with the way out,
+    if its packages cannot be had or are of another build; raises as `enroll`."""
     stored = [kernel for kernel in store.kernels() if kernel.banner.strip() == banner.strip()]
     if stored:
         return Gotten(stored[0].name)
-    origin = origin_of(banner)
-    if origin is None:
-        raise FetchError(
-            f"{banner.strip()!r} does not name a distribution; get this kernel's own vmlinuz and run "
-            "'hb trust add FILE'"
-        )
     with tempfile.TemporaryDirectory(prefix="hybridbridge-") as scratch:
-        files = fetch_packages(origin, Path(scratch), _part(progress, 0.0, 0.5))
+        files, checked = _fetched(banner, Path(scratch), image, _part(progress, 0.0, 0.5))
         kernel = _kernel_among(files, banner)
         entry = enroll(store, kernel, _part(progress, 0.5, 0.9))
         for other in files:
             if other != kernel and _has_modules(other):
                 enroll(store, other, _part(progress, 0.9, 1.0))
-        return Gotten(entry.name, tuple(file.name for file in files), origin.client)
+        return Gotten(entry.name, tuple(file.name for file in files), checked)
+
+
+def _fetched(
+    banner: str, folder: Path, image: Path | str | None, progress: Progress | None
+) -> tuple[list[Path], str]:
+    """The files of a kernel, and who checked their signatures. FetchError."""
+    try:
+        origin = origin_of(banner)
+        if origin is None:
+            raise FetchError(
+                f"{banner.strip()!r} does not name a distribution; get this kernel's own vmlinuz and run "
+                "'hb trust add FILE'"
+            )
+        return fetch_packages(origin, folder, progress), f"signatures checked by {origin.client}"
+    except FetchError as error:
+        if image is None or not debuginfod.servers():
+            raise
+        with open_image(image) as opened:
+            build_id = debuginfod.build_id_of(opened, banner.split()[2])
+        if build_id is None:
+            raise
+        try:
+            return [debuginfod.fetch_by_build_id(build_id, folder)], "from debuginfod, which signs nothing"
+        except FetchError as other:
+            raise FetchError(f"{error}; {other}") from None
 
 
 def _kernel_among(files: list[Path], banner: str) -> Path:

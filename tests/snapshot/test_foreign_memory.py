@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -66,10 +67,10 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("APT_CONFIG", str(folder / "apt.conf"))
         state = apt_state(folder / "apt", [line])
-        names = apt_cache(state, "pkgnames").split()
+        names = {name.partition(":")[0] for name in apt_cache(state, "pkgnames").split()}
         wanted = [
-            max(name for name in names if name.startswith("linux-image-6.1.0-") and name.endswith(end))
-            for end in ("-cloud-arm64:arm64", "-686:i386")
+            max(name for name in names if re.fullmatch(rf"linux-image-6\.1\.0-\d+-{flavour}", name)) + arch
+            for flavour, arch in (("cloud-arm64", ":arm64"), ("686", ":i386"))
         ]
         for package in (*wanted, "qemu-system-arm"):
             apt_download(state, [package], folder)

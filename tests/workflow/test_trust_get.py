@@ -8,7 +8,10 @@ import pty
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -17,10 +20,11 @@ from debian_archive import Archive, new_key, sign, write_archive
 from hybridbridge_vol.cli.main import main
 from hybridbridge_vol.errors import FetchError
 from hybridbridge_vol.guest.session import open_session
+from hybridbridge_vol.memory_image.open import open_image
 from hybridbridge_vol.snapshot.kernel_origin import KernelOrigin, origin_of
 from hybridbridge_vol.trust import modules
 from hybridbridge_vol.trust.store import Store
-from hybridbridge_vol.workflow.fetch import apt_sources, debian
+from hybridbridge_vol.workflow.fetch import apt_sources, debian, debuginfod
 from hybridbridge_vol.workflow.fetch.fetch_kernel import fetch_packages
 from hybridbridge_vol.workflow.trust_get import trust_banner, trust_kernel_of
 
@@ -179,11 +183,53 @@ def test_an_image_is_answered_after_its_kernel_was_fetched_from_the_real_mirror(
     gotten = trust_kernel_of(store, sample.dump)
     (kernel,) = store.kernels()
     assert gotten.name == kernel.name == lab.kernel("6.1 two CPUs").name
-    assert gotten.files and gotten.client == "apt"
+    assert gotten.files and gotten.checked == "signatures checked by apt"
     assert len(modules.names(kernel.folder)) > 100
     with open_session(sample.dump, store.root) as session:
         assert session.system.uname().release == kernel.release
     assert trust_kernel_of(store, sample.dump).files == ()
+
+
+def serve(folder: Path) -> ThreadingHTTPServer:
+    """A server of the files in a folder, as debuginfod's protocol has them (debuginfod(8))."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(folder)))
+    Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+def test_the_build_id_is_in_the_image(lab: Lab) -> None:
+    kernel = lab.kernel("6.1 two CPUs")
+    with open_image(lab.sample("6.1 two CPUs").dump) as image:
+        assert debuginfod.build_id_of(image, kernel.release) == kernel.build_id
+        assert debuginfod.build_id_of(image, "9.9.9") is None
+
+
+def test_what_no_server_has_is_named_with_what_the_client_said(
+    mirror: Mirror, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample, kernel = lab.sample("6.1 two CPUs"), lab.kernel("6.1 two CPUs")
+    mirror({"bookworm": {"zlib1g": ""}})
+    server = serve(tmp_path / "mirror")
+    monkeypatch.setenv("DEBUGINFOD_URLS", f"http://127.0.0.1:{server.server_port} file:///etc")
+    with pytest.raises(FetchError, match=f"apt has no .*no debuginfod server has build id {kernel.build_id}"):
+        trust_banner(Store(tmp_path / "store"), kernel.banner, image=sample.dump)
+    server.shutdown()
+
+
+@pytest.mark.slow
+def test_a_kernel_comes_by_its_build_id_where_the_client_has_it_no_more(
+    mirror: Mirror, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample, kernel = lab.sample("6.1 two CPUs"), lab.kernel("6.1 two CPUs")
+    mirror({"bookworm": {"zlib1g": ""}})
+    place = tmp_path / "served" / "buildid" / kernel.build_id / "executable"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(kernel.kernel_image().vmlinux)
+    server = serve(tmp_path / "served")
+    monkeypatch.setenv("DEBUGINFOD_URLS", f"http://127.0.0.1:{server.server_port}/")
+    gotten = trust_kernel_of(Store(tmp_path / "store"), sample.dump)
+    server.shutdown()
+    assert str(gotten) == f"{kernel.name}: trusted, from vmlinux (from debuginfod, which signs nothing)"
 
 
 def test_somebody_at_a_terminal_is_asked_whether_to_fetch(lab: Lab, tmp_path: Path) -> None:
