@@ -83,7 +83,7 @@ def attach(
 
 def _read_layout(image: PhysicalImage, kernel: StoredKernel, found: Found) -> SnapshotLayout:
     try:
-        return read_layout(image, kernel.symbols, kernel.text_link_vaddr, kernel.end_link_vaddr, found)
+        return read_layout(image, kernel, found)
     except AttachError as error:
         raise AttachError(f"{image.path}: {error}") from None
 
@@ -184,13 +184,14 @@ def _twin_text(
         branches=SnapshotBranches(prepared.labels, prepared.features, snapshot),
         at_home=home_per_cpu_fields(boot, prepared.per_cpu, sides, trusted.ram),
         hashes=prepared.hashes.places,
+        restored=prepared.restored,
     )
 
 
 def _per_cpu_window(boot: Boot, snapshot: VirtualMemory, sides: Sides) -> PerCpuWindow:
-    offsets_at = sides.symbols.address("__per_cpu_offset") - sides.text_link_vaddr
+    offsets = sides.per_cpu_offsets
     return PerCpuWindow(
         gs=boot.state.gs_base,
         start=moved(sides.symbols.get("__per_cpu_start") or 0, sides.snapshot_delta),
-        offset=snapshot.static_number(offsets_at, 8) or 0,
+        offset=0 if offsets is None else snapshot.static_number(offsets - sides.twin_text_vaddr, 8) or 0,
     )
