@@ -32,6 +32,7 @@ from hybridbridge_vol.bridge.text.trampolines import home_trampolines, twin_tram
 from hybridbridge_vol.bridge.text.twin_text import TwinText
 from hybridbridge_vol.bridge.twin_pages import TwinExtent, TwinPages
 from hybridbridge_vol.errors import AttachError, ImageError
+from hybridbridge_vol.machine.allowance import Allowance
 from hybridbridge_vol.machine.machine import Machine, UnmappedVirtual
 from hybridbridge_vol.machine.memory import HostMapping, PhysicalMemory, page_up
 from hybridbridge_vol.memory_image.physical import PhysicalImage
@@ -146,6 +147,7 @@ def _assemble(trusted: _TrustedSide, snapshot: VirtualMemory, memo: Memo) -> Bri
         faults=faults,
         machine=machine,
         namespaces=namespaces,
+        allowance=Allowance(),
         state=read_state(_numbers(kernel, snapshot), kernel.running_constant),
     )
 
