@@ -47,7 +47,7 @@ NOTIFIED = _names(
     "getpriority sched_getparam sched_getscheduler sched_rr_get_interval tkill time sched_getaffinity "
     "getdents64 clock_nanosleep tgkill ioprio_get openat newfstatat readlinkat faccessat prlimit64 "
     "sched_getattr statx faccessat2 getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr "
-    "name_to_handle_at open_by_handle_at"
+    "name_to_handle_at open_by_handle_at bpf"
 )
 REFUSED = {
     errno.EROFS: _names(

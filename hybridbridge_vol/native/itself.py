@@ -37,7 +37,11 @@ class Itself:
         if path == "/proc/self/exe":
             raise failed(errno.EACCES)
         with open(real, "rb") as file:
-            return self._nodes.make(path, Kind.FILE, file.read(_MAX_SIZE), host_path=real)
+            content = file.read(_MAX_SIZE)
+        if path.startswith("/proc/self/fdinfo/"):
+            opened = self._nodes.behind(call.tid, int(path.rpartition("/")[2]))
+            content += b"" if opened is None else opened.fdinfo
+        return self._nodes.make(path, Kind.FILE, content, host_path=real)
 
     def stat(self, call: Call, path: str) -> bytes:
         """Its `struct stat`."""

@@ -16,27 +16,21 @@ from hybridbridge_vol.guest.session import Session
 from hybridbridge_vol.native import program_memory as memory
 from hybridbridge_vol.native.abi import failed, signed32
 from hybridbridge_vol.native.namespace_calls import NamespaceCalls
+from hybridbridge_vol.native.netlink_requests import only_asks
 from hybridbridge_vol.native.notifications import Answer, Call, NewDescriptor, Special
 from hybridbridge_vol.native.processes import Processes
-from hybridbridge_vol.native.sockets import (
-    NETLINK_GENERIC,
-    NETLINK_ROUTE,
-    NETLINK_SOCK_DIAG,
-    ProgramSocket,
-    Received,
-)
+from hybridbridge_vol.native.sockets import ProgramSocket, Received
+from hybridbridge_vol.netlink.generic import FAMILIES, family_names
 
 _SOCK_TYPE, _SOCK_DGRAM = 0xF, 2
 _MAX_IOVECS = 64
 _MSG_DONTWAIT = 0x40
 _SOL_SOCKET, _SOL_NETLINK = 1, 270
 _SO_TYPE, _SO_ERROR, _SO_SNDBUF, _SO_RCVBUF, _SO_PROTOCOL, _SO_DOMAIN = 3, 4, 7, 8, 38, 39
+_FILTER_LEVELS: dict[int, int] = {socket.AF_INET: socket.SOL_IP, socket.AF_INET6: socket.IPPROTO_IPV6}
+_FIRST_FILTER_OPTION = 64
+"""IPT_BASE_CTL, IP6T_BASE_CTL: include/uapi/linux/netfilter_ipv4/ip_tables.h."""
 _BUFFER = 212992  # net.core.rmem_default
-_FIRST_RTM, _RTM_GET = 16, 2
-"""Of each kind of thing rtnetlink(7) has NEW, DEL, GET and SET, in this order from 16 on."""
-_SOCK_DESTROY = 21  # include/uapi/linux/sock_diag.h
-_PROTOCOLS = (NETLINK_ROUTE, NETLINK_SOCK_DIAG, NETLINK_GENERIC)
-"""Those whose requests are answered. Of others it is not known which of them change something."""
 _SOCKET_IOCTLS = range(0x8900, 0x8A00)
 _IFREQ_IOCTLS = frozenset((
     0x8910, 0x8913, 0x8915, 0x8917, 0x8919, 0x891B, 0x891D, 0x891F, 0x8921, 0x8927, 0x8929, 0x8933, 0x8935,
@@ -91,7 +85,9 @@ class SocketCalls:
         family, kind, protocol = (value & 0xFFFF_FFFF for value in call.arguments[:3])
         if family not in (socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK):
             raise failed(errno.EAFNOSUPPORT)
-        if family != socket.AF_NETLINK and kind & _SOCK_TYPE != _SOCK_DGRAM:
+        is_datagram = kind & _SOCK_TYPE == _SOCK_DGRAM
+        asks_filters = (kind & _SOCK_TYPE, protocol) == (socket.SOCK_RAW, socket.IPPROTO_RAW)
+        if family != socket.AF_NETLINK and not is_datagram and not asks_filters:
             raise failed(errno.EACCES)
         if len(self._sockets) >= MAX_SOCKETS:
             self._forget_closed()
@@ -149,6 +145,8 @@ class SocketCalls:
         found = self._behind(call)
         if found is None:
             raise failed(errno.ENOTSOCK)
+        if call.arguments[1] & 0xFFFF_FFFF == _FILTER_LEVELS.get(found.family):
+            return self._filter_option(call, found)
         values = {
             _SO_TYPE: socket.SOCK_RAW if found.is_netlink else socket.SOCK_DGRAM, _SO_ERROR: 0,
             _SO_SNDBUF: _BUFFER, _SO_RCVBUF: _BUFFER, _SO_PROTOCOL: found.protocol, _SO_DOMAIN: found.family,
@@ -158,6 +156,18 @@ class SocketCalls:
             raise failed(errno.ENOPROTOOPT)
         memory.write(call.tid, call.arguments[3], struct.pack("<i", value))
         memory.write(call.tid, call.arguments[4], struct.pack("<i", 4))
+        return 0
+
+    def _filter_option(self, call: Call, found: ProgramSocket) -> Answer:
+        """A question of iptables or ip6tables, whose buffer says what is asked for."""
+        option = call.arguments[2] & 0xFFFF_FFFF
+        if option < _FIRST_FILTER_OPTION:
+            raise failed(errno.ENOPROTOOPT)
+        size = struct.unpack("<I", memory.read_exactly(call.tid, call.arguments[4], 4))[0]
+        content = memory.read_exactly(call.tid, call.arguments[3], size)
+        data = self._session.packet_tables.option(found.family, option, content, size)
+        memory.write(call.tid, call.arguments[3], data)
+        memory.write(call.tid, call.arguments[4], struct.pack("<I", len(data)))
         return 0
 
     # --- messages -----------------------------------------------------------------------------------------
@@ -179,13 +189,16 @@ class SocketCalls:
     def _request(self, found: ProgramSocket, message: bytes) -> int:
         if not found.is_netlink:
             raise failed(errno.ENETUNREACH)
-        refused = found.protocol not in _PROTOCOLS or not _only_asks(found.protocol, message)
-        sent = found.refuse(message) if refused and len(message) >= 16 else found.send(message)
+        refused = len(message) >= 16 and not only_asks(found.protocol, message, self._families)
+        sent = found.refuse(message) if refused else found.send(message)
         if not found.announced:
             found.announced = True
             with contextlib.suppress(BlockingIOError):
                 found.ours.send(b"\0", _MSG_DONTWAIT)
         return sent
+
+    def _families(self) -> dict[int, bytes]:
+        return family_names(self._session.netlink.dump(FAMILIES))
 
     def _header(self, call: Call) -> tuple[int, ...]:
         data = memory.read_exactly(call.tid, call.arguments[1], 56)
@@ -295,21 +308,6 @@ class SocketCalls:
         for known in self._sockets.values():
             known.close()
         self._sockets.clear()
-
-
-def _only_asks(protocol: int, message: bytes) -> bool:
-    """Whether a message consists of requests that change nothing."""
-    at = 0
-    while at + 16 <= len(message):
-        size, kind = struct.unpack_from("<IH", message, at)
-        if protocol == NETLINK_ROUTE and kind >= _FIRST_RTM and kind & 3 != _RTM_GET:
-            return False
-        if protocol == NETLINK_SOCK_DIAG and kind == _SOCK_DESTROY:
-            return False
-        if size < 16:
-            break
-        at += (size + 3) & ~3
-    return True
 
 
 def _has_hung_up(ours: socket.socket) -> bool:

@@ -13,6 +13,7 @@ from hybridbridge_vol.guest.session import Session
 from hybridbridge_vol.native.abi import NAMES
 from hybridbridge_vol.native.answers import Answers
 from hybridbridge_vol.native.attribute_calls import AttributeCalls
+from hybridbridge_vol.native.bpf_calls import BpfCalls
 from hybridbridge_vol.native.file_calls import FileCalls
 from hybridbridge_vol.native.handle_calls import HandleCalls
 from hybridbridge_vol.native.host_files import HostFiles
@@ -55,6 +56,7 @@ class Supervisor:
             **ProcessCalls(self._answers, self._processes).handlers,
             **self._sockets.handlers,
             **HandleCalls(self._answers, places).handlers,
+            **BpfCalls(self._answers, places).handlers,
             **TerminalCalls(self._processes).handlers,
         }
         self._handlers: dict[str, Callable[[Call], Answer]] = named
