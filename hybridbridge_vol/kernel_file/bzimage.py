@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import lz4.block
 import zstandard
 
-from hybridbridge_vol.errors import KernelFileError
+from hybridbridge_vol.errors import ForeignKernel, KernelFileError
+from hybridbridge_vol.kernel_file.foreign_kernels import KINDS, what_foreign
 
 MAX_KERNEL_SIZE = 256 << 20
 """Bytes a decompressed kernel may have; distributions' are 40 to 80 MB, KERNEL_IMAGE_SIZE is 1 GiB."""
@@ -62,11 +63,14 @@ def is_bzimage(data: bytes) -> bool:
 
 def parse_bzimage(data: bytes, name: str) -> BzImage:
     """Parse a bzImage; `name` is the file to name in a KernelFileError."""
+    foreign = what_foreign(data)
+    if foreign is not None:
+        raise ForeignKernel(f"{name}: {foreign}")
     if not data:
-        raise KernelFileError(f"{name}: an empty file; give a vmlinuz, a .deb or a .rpm")
+        raise KernelFileError(f"{name}: an empty file; give a vmlinuz or a package ({KINDS})")
     if not is_bzimage(data):
         raise KernelFileError(
-            f"{name}: not a Linux kernel (no boot header); give a vmlinuz, a .deb or a .rpm"
+            f"{name}: not a Linux kernel (no boot header); give a vmlinuz or a package ({KINDS})"
         )
     (version,) = struct.unpack_from("<H", data, _VERSION_OFFSET)
     if version < _PAYLOAD_PROTOCOL:
@@ -81,6 +85,9 @@ def parse_bzimage(data: bytes, name: str) -> BzImage:
             f"{name}: truncated kernel ({len(data)} of {start + length} bytes); fetch it again"
         )
     vmlinux = decompress(payload, name)
+    foreign = what_foreign(vmlinux)
+    if foreign is not None:
+        raise ForeignKernel(f"{name}: {foreign}")
     if not is_elf(vmlinux):
         raise KernelFileError(f"{name}: its payload is not a 64-bit x86 kernel; give an amd64 kernel")
     return BzImage(bytes(data[SETUP_HEADER_OFFSET:SETUP_HEADER_END]), vmlinux)

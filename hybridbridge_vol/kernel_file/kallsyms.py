@@ -4,6 +4,7 @@ scripts/kallsyms.c writes it, kernel/kallsyms.c reads it. The order of its parts
 encoding of addresses changed over the years, and distributions backport changes, so nothing here depends on
 the version:
 
+    before 4.20  as 5.10, with markers and num_syms of 8 bytes instead of 4
     5.10         addresses, num_syms, names, markers, token table, token index
     6.2          addresses, num_syms, names, markers, sequence, token table, token index
     6.4          num_syms, names, markers, token table, token index, addresses, sequence
@@ -52,7 +53,8 @@ _TOKEN_TABLES_TRIED, _MARKER_RUNS_TRIED, _COUNTS_TRIED = 4, 16, 16
 _DIGIT_TOKENS = b"\0" + b"".join(b"%d\0" % digit for digit in range(10))
 """A character that occurs in names is its own token (`insert_real_symbols_in_table`), and all digits do."""
 _TOKEN_INDEX_SIZE = 512
-_WORD = struct.Struct("<I")
+_MARKER_WORDS = (struct.Struct("<I"), struct.Struct("<Q"))
+"""Markers as `unsigned int`, and as `unsigned long` before 4.20."""
 
 Image = bytes | bytearray
 
@@ -159,28 +161,30 @@ def _tokens_around(image: Image, digits_at: int) -> _Tokens | None:
 
 def _find_names(image: Image, tokens: _Tokens) -> Iterator[_Names]:
     """Name tables before the token table whose every 256th name begins where a marker says, nearest first."""
-    for markers_at, run in islice(_marker_runs(image, tokens.start), _MARKER_RUNS_TRIED):
-        for number in range(len(run), max(len(run) - _FALSE_MARKERS, _FEWEST_MARKERS) - 1, -1):
-            names = _names_before(image, markers_at, run[:number], tokens.strings)
-            if names is not None:
-                yield names
-                break
+    for word in _MARKER_WORDS:
+        for markers_at, run in islice(_marker_runs(image, tokens.start, word), _MARKER_RUNS_TRIED):
+            for number in range(len(run), max(len(run) - _FALSE_MARKERS, _FEWEST_MARKERS) - 1, -1):
+                names = _names_before(image, markers_at, run[:number], tokens.strings)
+                if names is not None:
+                    yield names
+                    break
 
 
-def _marker_runs(image: Image, end: int) -> Iterator[tuple[int, list[int]]]:
+def _marker_runs(image: Image, end: int, word: struct.Struct) -> Iterator[tuple[int, list[int]]]:
     """`(offset, words)` of what may be markers before `end`, nearest first: a 0, then plausible steps."""
-    end = end // 4 * 4
-    lowest = max(0, end - _SEARCH_BACK)
+    size = word.size
+    end = end // size * size
+    lowest = max(0, end - _SEARCH_BACK // size * size)
     for stop in range(end, lowest, -_SEARCH_STEP):
         start = max(lowest, stop - _SEARCH_STEP)
-        pairs = pairwise(array("I", bytes(image[start : min(stop + 4, end)])))
+        pairs = pairwise(array(word.format[-1], bytes(image[start : min(stop + size, end)])))
         found = [
-            start + 4 * i for i, (word, after) in enumerate(pairs) if not word and after in _MARKER_STEPS
+            start + size * i for i, (first, after) in enumerate(pairs) if not first and after in _MARKER_STEPS
         ]
         for markers_at in reversed(found):
             run = [0]
-            for at in range(markers_at + 4, end, 4):
-                (marker,) = _WORD.unpack_from(image, at)
+            for at in range(markers_at + size, end, size):
+                (marker,) = word.unpack_from(image, at)
                 if marker - run[-1] not in _MARKER_STEPS:
                     break
                 run.append(marker)

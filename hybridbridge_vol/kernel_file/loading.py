@@ -9,9 +9,10 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from hybridbridge_vol.errors import KernelFileError
+from hybridbridge_vol.errors import ForeignKernel, KernelFileError
 from hybridbridge_vol.kernel_file.bzimage import NO_SETUP_HEADER, is_bzimage, is_elf, parse_bzimage
 from hybridbridge_vol.kernel_file.embedded import embedded_objects, is_flat_kernel
+from hybridbridge_vol.kernel_file.foreign_kernels import what_foreign
 from hybridbridge_vol.kernel_file.kallsyms import find_symbols
 from hybridbridge_vol.kernel_file.symbols import Symbols
 from hybridbridge_vol.units import PAGE_SIZE, START_KERNEL_MAP
@@ -66,6 +67,9 @@ def load_kernel(data: bytes, name: str) -> LoadedKernel:
     """Unwrap a kernel file; `name` is the file to name in a KernelFileError."""
     if is_elf(data):
         try:
+            foreign = what_foreign(data)
+            if foreign is not None:
+                raise ForeignKernel(f"{name}: {foreign}")
             return _from_elf(NO_SETUP_HEADER, data, name)
         except KernelFileError:
             inner = _embedded(data, name)

@@ -17,7 +17,13 @@ from typing import Self
 
 from hybridbridge_vol.bridge.attach import attach
 from hybridbridge_vol.bridge.text.prepare import prepare
-from hybridbridge_vol.errors import BootError, HybridBridgeError, IncompleteKernelError, KernelFileError
+from hybridbridge_vol.errors import (
+    BootError,
+    HybridBridgeError,
+    IncompleteKernelError,
+    KernelFileError,
+    NoKernelInPackage,
+)
 from hybridbridge_vol.guest.session import Session
 from hybridbridge_vol.kernel_file import packages
 from hybridbridge_vol.kernel_file.kernel import KernelImage
@@ -52,15 +58,19 @@ def enroll(
     with _KeptModules(store, path) as kept:
         try:
             kernel = store.add(path, part(0.0, 0.6), beside=second, symbols=symbols)
+        except KeyError as error:
+            raise _lacks(path, error) from None
         except IncompleteKernelError:
             raise
         except KernelFileError as error:
+            if not (isinstance(error, NoKernelInPackage) or modules.is_module(path)):
+                raise
             return _enroll_modules(store, path, error)
         try:
             for boot in kernel.boots():
                 prepare(kernel, boot, part(0.6, 0.7))
         except KeyError as error:
-            raise BootError(f"{path}: this kernel has no symbol {error}; it cannot be bridged") from None
+            raise _lacks(path, error) from None
         linked_kernel(kernel)  # now, while the kernel is unpacked in memory
         kept.give(kernel)
     if second is not None:
@@ -68,6 +78,13 @@ def enroll(
         if booted is not None:
             _train(kernel, booted, part(0.7, 1.0))
     return store.entry(kernel)
+
+
+def _lacks(path: Path, error: KeyError) -> BootError:
+    return BootError(
+        f"{path}: this kernel has no symbol {error}; it is too old, or built without what is needed, and "
+        "cannot be bridged"
+    )
 
 
 def _enroll_modules(store: Store, path: Path, error: KernelFileError) -> Entry:
@@ -112,7 +129,7 @@ class _KeptModules(Thread):
         """The thread."""
         try:
             with open(self._path, "rb") as stream:
-                if not packages.is_package(stream.read(8)):
+                if not packages.is_package(stream):
                     return
             modules.keep(
                 self._folder, takewhile(lambda _module: not self._cancelled, modules.module_files(self._path))

@@ -56,9 +56,11 @@ class Layout:
     addresses_first: bool = True
     sequence: bool = False
     alignment: int = 8
+    marker_size: int = 4
 
 
 LAYOUTS = {
+    "4.18": Layout(marker_size=8),
     "5.10": Layout(),
     "6.1 as Debian has it": Layout(sequence=True),
     "6.12": Layout(addresses_first=False, sequence=True),
@@ -94,7 +96,7 @@ def kallsyms(symbols: Sequence[Symbol], layout: Layout, at_vaddr: int) -> bytes:
     if layout.addresses_first:
         put_addresses()
     align()
-    out += struct.pack("<I", len(symbols))
+    out += len(symbols).to_bytes(layout.marker_size, "little")
     align()
     markers, names = [], bytearray()
     for number, (_, kind, name) in enumerate(symbols):
@@ -103,7 +105,7 @@ def kallsyms(symbols: Sequence[Symbol], layout: Layout, at_vaddr: int) -> bytes:
         names += encoded_name(kind + name)
     out += names
     align()
-    out += struct.pack(f"<{len(markers)}I", *markers)
+    out += b"".join(marker.to_bytes(layout.marker_size, "little") for marker in markers)
     sequence = b"".join(number.to_bytes(3, "big") for number in range(len(symbols)))
     if layout.sequence and layout.addresses_first:
         align()

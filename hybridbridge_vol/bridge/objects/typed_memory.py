@@ -21,6 +21,8 @@ MAX_NODES = 1 << 17
 """Nodes of one list or tree: a longer one is cyclic or forged."""
 MAX_READS = 1 << 25
 """Reads for one question, a minute of them: lists that are short by themselves can lead to one another."""
+_CHECK_EVERY = 1 << 12
+"""Reads between two looks at what the answer has taken: some milliseconds."""
 _MAX_TEXT = 256
 _KEPT_PAGES = 4096
 _VARIABLES = "dDbB"
@@ -54,8 +56,7 @@ class TypedMemory:
         symbols = self.bridge.kernel.symbols
         places = symbols.addresses(name)
         if len(places) > 1:
-            kinds = {at: {other: kind for kind, other in symbols.names_at(at)}[name] for at in places}
-            places.sort(key=lambda at: kinds[at] not in _VARIABLES)
+            places.sort(key=lambda at: symbols.kind(name, at) not in _VARIABLES)
         if not places:
             raise LookupError(f"this kernel has no symbol {name}")
         return moved(places[0], self.bridge.layout.shift)
@@ -110,8 +111,10 @@ class TypedMemory:
     def read(self, vaddr: int, size: int) -> bytes:
         """Bytes at a virtual address; UnreadableVirtual; BrokenList after `MAX_READS`."""
         self._reads += 1
-        if self._reads > MAX_READS:
-            raise BrokenList("the image leads to more lists than can be followed")
+        if self._reads % _CHECK_EVERY == 0:
+            self.bridge.allowance.check()
+            if self._reads >= MAX_READS:
+                raise BrokenList("the image leads to more lists than can be followed")
         parts = []
         while size > 0:
             at = vaddr % PAGE_SIZE

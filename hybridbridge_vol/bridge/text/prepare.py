@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from hybridbridge_vol.bridge.text import kernel_tables, prepared_file
+from hybridbridge_vol.bridge.text.call_hashes import read_call_hashes
 from hybridbridge_vol.bridge.text.cpu_features import read_feature_branches
+from hybridbridge_vol.bridge.text.file_system_form import read_form
 from hybridbridge_vol.bridge.text.policy import load_policy, policy_digest, resolve
 from hybridbridge_vol.bridge.text.prepared import RELOCATIONS, Prepared
 from hybridbridge_vol.bridge.text.proxy_task import find_proxy_task
@@ -74,12 +76,15 @@ def derive(kernel: StoredKernel, boot: Boot) -> Prepared:
         for name, (step, size) in RELOCATIONS.items()
     )
     policy = load_policy()
-    resolution = resolve(policy, kernel_tables.text_functions(kernel))
+    functions = list(kernel_tables.text_functions(kernel))
+    resolution = resolve(policy, functions)
+    text_end = symbols.address("_etext") - text
     machine = Machine(boot.layout.levels)
     machine.place(0, ram)
     machine.load_state(boot.state)
     try:
-        proxy_task = find_proxy_task(machine, kernel, boot.layout)
+        proxy_task = find_proxy_task(machine, kernel, boot.layout, booted)
+        form = read_form(machine, kernel, boot.layout)
         caches = sorted(kernel_tables.slab_caches(machine, kernel, delta))
     except (UnmappedVirtual, LookupError) as error:
         raise BootError(f"{kernel.name}: the booted kernel is not laid out as expected: {error}") from None
@@ -92,13 +97,15 @@ def derive(kernel: StoredKernel, boot: Boot) -> Prepared:
         unmatched=resolution.unmatched,
         fixups=kernel_tables.exception_sites(kernel, booted),
         warnings=kernel_tables.warning_sites(kernel, booted),
-        labels=kernel_tables.jump_labels(kernel, booted),
-        features=read_feature_branches(flat, text, symbols.address("_etext") - text),
+        labels=kernel_tables.jump_labels(kernel, booted, delta),
+        features=read_feature_branches(flat, text, text_end),
         per_cpu=kernel_tables.per_cpu_text(kernel, booted, sites[0], delta),
+        hashes=read_call_hashes(flat, booted, (offset for offset, *_ in functions), text_end),
         constants=read_runtime_constants(flat, symbols, text, policy.snapshot_constants),
         restored=changed_words(booted, flat, _region_constants(image, boot.layout)),
         caches=caches,
         slab_fields=read_slab_fields(booted, symbols, text),
+        file_systems=form,
         proxy_task=proxy_task,
     )
 

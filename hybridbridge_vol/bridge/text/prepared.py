@@ -10,7 +10,9 @@ from __future__ import annotations
 from array import array
 from typing import NamedTuple
 
+from hybridbridge_vol.bridge.text.call_hashes import CallHashes
 from hybridbridge_vol.bridge.text.cpu_features import FeatureBranches
+from hybridbridge_vol.bridge.text.file_system_form import FileSystemForm
 from hybridbridge_vol.bridge.text.per_cpu_references import PerCpuText
 from hybridbridge_vol.bridge.text.policy import Trampoline
 from hybridbridge_vol.bridge.text.proxy_task import ProxyTask
@@ -31,9 +33,10 @@ class Prepared(NamedTuple):
     `unmatched`: name patterns of the policy that this kernel has no function for. `fixups`: offsets of the
     instructions that the exception table covers, `warnings` of the `ud2` of every WARN, both ascending.
     `labels`: its static branches, `features` its branches on the CPU's features, `per_cpu` its references to
-    per-CPU variables, `constants` the immediates that must be the snapshot's, `restored` those that are the
-    trusted kernel's own only (the addresses of its memory regions), as they were linked, `caches` the virtual
-    addresses of its slab caches, `slab_fields` what is where in one (None if that cannot be told).
+    per-CPU variables, `hashes` those in front of its functions, `constants` the immediates that must be the
+    snapshot's, `restored` those that are the trusted kernel's own only (the addresses of its memory regions),
+    as they were linked, `caches` the virtual addresses of its slab caches, `slab_fields` what is where in one
+    (None if that cannot be told), `file_systems` the same for superblocks and mounts.
     """
 
     rodata_end: int
@@ -45,8 +48,10 @@ class Prepared(NamedTuple):
     labels: JumpLabels
     features: FeatureBranches
     per_cpu: PerCpuText
+    hashes: CallHashes
     constants: RuntimeConstants
     caches: list[int]
     slab_fields: SlabFields | None
+    file_systems: FileSystemForm
     proxy_task: ProxyTask
     restored: Words = Words()

@@ -125,7 +125,8 @@ class TwinText:
     `booted` is the trusted kernel's memory from `_text`; `shift` is the distance from the trusted layout to
     the snapshot's (`K_s - K_t`). `patches` do not overlap; of two at one offset the later counts. `trusted`
     and `branches` are asked anew for each page that is made; `at_home` are more fields that reach home;
-    `restored` are words that `booted` has for itself only.
+    `hashes` says where those in front of functions are (see call_hashes.py); `restored` are words that
+    `booted` has for itself only.
     """
 
     booted: memoryview
@@ -135,6 +136,7 @@ class TwinText:
     trusted: TrustedFields = _NOTHING_KNOWN
     branches: BranchState = _NOTHING_KNOWN
     at_home: tuple[HomeFields, ...] = ()
+    hashes: Sequence[int] = ()
     restored: Words = field(default_factory=Words)
 
     def __post_init__(self) -> None:
