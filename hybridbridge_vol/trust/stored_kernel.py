@@ -98,6 +98,7 @@ class StoredKernel:
         self.text_link_vaddr: int = record["text"]
         self.end_link_vaddr: int = record["end"]
         self.banner_link_vaddr: int = record["banner_vaddr"]
+        self.symbols_given: bool = record.get("symbols_given", False)
         self.region_bases: list[int] = record.get("region_bases", [])
         """Where the kernel was linked to have its direct map, vmalloc area and memory map; empty if they are
         variables."""

@@ -37,9 +37,9 @@ from hybridbridge_vol.workflow.trust_kernel import enroll
 
 FORMAT = 1
 _MANIFEST = "hybridbridge-kernels.json"
-_VMLINUZ = "vmlinuz"
+_VMLINUZ, _SYMBOLS = "vmlinuz", "symbols"
 _MEMOS = tuple(f"memo-{levels}" for levels in GUARD_HOLES)
-_FILES = (_VMLINUZ, modules.ARCHIVE, *_MEMOS)
+_FILES = (_VMLINUZ, _SYMBOLS, modules.ARCHIVE, *_MEMOS)
 """The files of one kernel, by their names in the tar."""
 _MAX_KERNELS = 1 << 10
 _MAX_MANIFEST = 4 << 20
@@ -86,7 +86,9 @@ def export_kernels(store: Store, names: Iterable[str], path: Path) -> list[str]:
 def _contents(kernel: StoredKernel) -> dict[str, bytes]:
     """What is carried of a kernel. StoreError if its file cannot be read."""
     found = {}
-    for name in (_VMLINUZ, modules.ARCHIVE):
+    # those that the kernel carries itself need not be carried
+    given = (_SYMBOLS,) if kernel.symbols_given else ()
+    for name in (_VMLINUZ, *given, modules.ARCHIVE):
         path = kernel.folder / name
         try:
             found[name] = path.read_bytes()
@@ -144,7 +146,8 @@ def import_kernels(store: Store, path: Path, progress: Progress | None = None) -
 
 
 def _add(store: Store, folder: Path, progress: Progress) -> str:
-    entry = enroll(store, folder / _VMLINUZ, progress)
+    symbols = folder / _SYMBOLS
+    entry = enroll(store, folder / _VMLINUZ, progress, symbols=symbols if symbols.exists() else None)
     kernel = store.find(entry.name)
     if not modules.names(kernel.folder):
         modules.move(folder, kernel.folder)
