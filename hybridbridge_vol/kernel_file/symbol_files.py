@@ -43,8 +43,8 @@ class GivenSymbols(NamedTuple):
 
 
 def read_symbol_file(path: Path) -> GivenSymbols:
-    """Read a System.map, an ELF vmlinux, or a packed table of ours. KernelFileError if it is none of these, or
-    has no symbols."""
+    """Read a System.map, an ELF vmlinux, or a packed table of ours. KernelFileError if it is none of these,
+    or has no symbols."""
     try:
         with open(path, "rb") as stream:
             data = stream.read(_MOST_BYTES)
