@@ -11,8 +11,8 @@ from kernel_makers import COMPRESSORS, bzimage, elf
 from package_makers import deb
 
 from hybridbridge_vol.errors import ForeignKernel, KernelFileError
-from hybridbridge_vol.kernel_file.bzimage import parse_bzimage
 from hybridbridge_vol.kernel_file.foreign_kernels import what_foreign
+from hybridbridge_vol.kernel_file.loading import load_kernel
 from hybridbridge_vol.trust.store import Store
 from hybridbridge_vol.workflow.trust_kernel import enroll
 
@@ -40,6 +40,7 @@ def uml(text: bytes) -> bytes:
     [
         (bytes(ARM64), "a kernel for arm64"),
         (gzip.compress(bytes(ARM64)), "a kernel for arm64"),
+        (bytes(ARM64) + b"Linux version 6.1.0" + bytes(2 << 20), "a kernel for arm64"),
         (bytes(RISCV), "a kernel for RISC-V"),
         (bytes(ARM), "a kernel for 32-bit ARM"),
         (ZBOOT, "an EFI zboot image"),
@@ -53,7 +54,7 @@ def uml(text: bytes) -> bytes:
 )
 def test_a_kernel_of_another_kind_is_named_and_not_used(data: bytes, what: str) -> None:
     with pytest.raises(ForeignKernel, match=f"^vmlinuz: {what}"):
-        parse_bzimage(data, "vmlinuz")
+        load_kernel(data, "vmlinuz")
 
 
 @pytest.mark.parametrize(
