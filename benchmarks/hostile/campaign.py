@@ -17,7 +17,8 @@ from benchmarks.hostile.commands import failures_of_a_command
 from benchmarks.hostile.mutants import Mutant, Source, mutants
 from benchmarks.hostile.places import TRACED, Places, find_places
 from benchmarks.hostile.trial import ALL_TOOLS, Outcome, chosen_tools, examine, in_child
-from hybridbridge_vol.machine.allowance import ANSWER_MEMORY, ANSWER_SECONDS
+from hybridbridge_vol import tools
+from hybridbridge_vol.machine.allowance import ANSWER_MEMORY, SLOWER_UNDER_TAINT
 from hybridbridge_vol.trust.files import write_atomically
 from samples.make import sha256_of
 
@@ -74,15 +75,14 @@ def _failures(outcome: Outcome, places: Places, slow: bool) -> Iterator[str]:
         yield f"signal {outcome.signal}"
     if outcome.opening.startswith("traceback"):
         yield f"opening: {outcome.opening}"
-    if outcome.memory > (ANSWER_MEMORY + SESSION_MEMORY) * OVER:
+    most = max((tools.load(name).memory for name in outcome.results), default=ANSWER_MEMORY)
+    if outcome.memory > (most + SESSION_MEMORY) * OVER:
         yield f"memory: {outcome.memory >> 20} MiB"
     for name, result in outcome.results.items():
         if str(result["status"]).startswith("traceback"):
             yield f"{name}: {result['status']}"
-        if result["seconds"] > ANSWER_SECONDS * (6 if slow else 1) * OVER and name not in (
-            "files",
-            "timeline",
-        ):
+        allowed = tools.load(name).seconds
+        if result["seconds"] > allowed * (SLOWER_UNDER_TAINT if slow else 1) * OVER:
             yield f"{name}: {result['seconds']:.0f} s of processor time"
         if slow and result["trusted"] > places.trusted_rows.get(name, 0):
             yield (

@@ -14,7 +14,6 @@ import pytest
 from benchmarks.hostile.campaign import run
 from benchmarks.hostile.mutants import KINDS
 from hybridbridge_vol import tools
-from hybridbridge_vol.machine import allowance
 
 Lab = Any
 FEW = ("ps", "lsmod", "netstat")
@@ -70,11 +69,11 @@ def test_a_tool_that_does_not_end_well_is_a_failure(
     assert len(verdict.failures) == 1 and failure in verdict.failures[0]
 
 
-def test_a_tool_that_takes_too_long_is_a_failure(
+def test_a_tool_that_takes_too_much_is_a_failure(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("benchmarks.hostile.campaign.ANSWER_SECONDS", 1e-6)
+    monkeypatch.setattr("benchmarks.hostile.campaign.OVER", 1e-6)
     image = lab.sample("6.12").raw
     (verdict,) = run(image, lab.store.root, 1, 7, tmp_path / "log.jsonl", names=("ps",))
-    assert "of processor time" in verdict.failures[0]
-    assert allowance.ANSWER_SECONDS == 60.0
+    assert any("of processor time" in failure for failure in verdict.failures)
+    assert any("memory" in failure for failure in verdict.failures)
