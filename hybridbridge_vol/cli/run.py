@@ -16,6 +16,7 @@ from hybridbridge_vol.cli.arguments import (
     DUMP_HELP,
     HelpFormatter,
     add_command,
+    add_fetch,
     add_format,
     add_kernel_at,
     add_root_of,
@@ -70,6 +71,7 @@ def _add_options_of_every_tool(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("options of every tool")
     add_format(group)
     add_store(group)
+    add_fetch(group)
     add_kernel_at(group)
     group.add_argument(
         "--bridge", choices=BRIDGES, default=argparse.SUPPRESS,

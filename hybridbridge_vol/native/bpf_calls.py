@@ -24,7 +24,6 @@ from hybridbridge_vol.guest.bpf_commands import (
     BpfCommands,
 )
 from hybridbridge_vol.guest.proxy_calls import BUFFER_AT
-from hybridbridge_vol.native import program_memory as memory
 from hybridbridge_vol.native.abi import AT_FDCWD, failed, signed32
 from hybridbridge_vol.native.answers import Answers
 from hybridbridge_vol.native.nodes import Kind, Node
@@ -71,7 +70,7 @@ class BpfCalls:
         size &= 0xFFFF_FFFF
         if size > _MAX_ATTR:
             raise failed(errno.E2BIG)
-        given = memory.read_exactly(call.tid, vaddr, size)
+        given = call.memory.read_exactly(vaddr, size)
         if any(given[ATTR_SIZE:]):
             raise failed(errno.E2BIG)
         return ask(call, given[:ATTR_SIZE].ljust(ATTR_SIZE, b"\0"))
@@ -79,7 +78,7 @@ class BpfCalls:
     def _put(self, call: Call, offset: int, data: bytes) -> None:
         """Write to the attributes, as far as the program has given them."""
         room = (call.arguments[2] & 0xFFFF_FFFF) - offset
-        memory.write(call.tid, call.arguments[1] + offset, data[: max(room, 0)])
+        call.memory.write(call.arguments[1] + offset, data[: max(room, 0)])
 
     # --- descriptors --------------------------------------------------------------------------------------
 
@@ -103,7 +102,7 @@ class BpfCalls:
         return node
 
     def _pinned(self, call: Call, attributes: Attributes) -> Answer:
-        path = memory.read_path(call.tid, struct.unpack_from("<Q", attributes)[0])
+        path = call.memory.read_path(struct.unpack_from("<Q", attributes)[0])
         place = self._places.of(call, AT_FDCWD, path)
         if place.where is not Where.IMAGE:
             raise failed(errno.EACCES)
@@ -132,7 +131,7 @@ class BpfCalls:
         kind, number = self._object(call, descriptor)
         if size > _MAX_INFO:
             raise failed(errno.E2BIG)
-        request = memory.read_exactly(call.tid, vaddr, size)
+        request = call.memory.read_exactly(vaddr, size)
         with self._commands.opened(kind, number) as fd:
             link = 0
             if kind == LINK:
@@ -146,7 +145,7 @@ class BpfCalls:
                 return answer
 
             answer = self._filled(call, request, arrays_of(kind, link), ask)
-        memory.write(call.tid, vaddr, answer)
+        call.memory.write(vaddr, answer)
         self._put(call, 4, struct.pack("<I", given))
         return 0
 
@@ -160,19 +159,19 @@ class BpfCalls:
     def _lookup(self, call: Call, attributes: Attributes) -> Answer:
         descriptor, key_at, value_at = struct.unpack_from("<I4xQQ", attributes)
         number = self._map(call, descriptor)
-        key = memory.read_exactly(call.tid, key_at, self._key_size(number))
+        key = call.memory.read_exactly(key_at, self._key_size(number))
         value = self._answers.once(("bpf value", number, key), lambda: self._bpf.lookup(number, key))
-        memory.write(call.tid, value_at, value)
+        call.memory.write(value_at, value)
         return 0
 
     def _next_key(self, call: Call, attributes: Attributes) -> Answer:
         descriptor, key_at, next_at = struct.unpack_from("<I4xQQ", attributes)
         number = self._map(call, descriptor)
-        key = memory.read_exactly(call.tid, key_at, self._key_size(number)) if key_at else None
+        key = call.memory.read_exactly(key_at, self._key_size(number)) if key_at else None
         following = self._answers.once(("bpf key", number, key), lambda: self._bpf.next_key(number, key))
         if following is None:
             raise failed(errno.ENOENT)
-        memory.write(call.tid, next_at, following)
+        call.memory.write(next_at, following)
         return 0
 
     def _map(self, call: Call, descriptor: int) -> int:
@@ -224,12 +223,12 @@ class BpfCalls:
                 continue
             if at + size > LARGE_AT + LARGEST:
                 raise failed(errno.E2BIG)
-            vaddr = self._caller.put(memory.read_exactly(call.tid, pointer, size), at)
+            vaddr = self._caller.put(call.memory.read_exactly(pointer, size), at)
             struct.pack_into("<Q", request, array.pointer_at, vaddr)
             asked.append((array.pointer_at, pointer, at, size))
             at += size + 15 & ~15
         answer = bytearray(ask(bytes(request)))
         for pointer_at, pointer, place, size in asked:
-            memory.write(call.tid, pointer, self._caller.get(place, size))
+            call.memory.write(pointer, self._caller.get(place, size))
             struct.pack_into("<Q", answer, pointer_at, pointer)
         return bytes(answer)

@@ -75,21 +75,26 @@ def draw_layout(
     avoid: tuple[int, int] | None = None,
     below: Callable[[int], int] = _random_below,
     levels: int = 4,
+    mapped_size: int = KERNEL_IMAGE_SIZE,
 ) -> Layout:
     """A random layout for a kernel linked from `_text` to `_end`.
 
-    `avoid` is a range of virtual addresses that the kernel image must leave free (the snapshot's kernel). The
+    `avoid` is a range of virtual addresses that the kernel image must leave free (the snapshot's kernel);
+    `mapped_size` bytes from START_KERNEL_MAP on are all that the kernel maps of itself. ValueError if there
+    is no room. The
     direct map is the lowest of the three regions, since new page tables copy from its slot upwards, and the
     order page_offset, vmalloc, vmemmap keeps vmalloc's 32 TiB from wrapping.
     """
     size = end_link_vaddr - text_link_vaddr
     first = START_KERNEL_MAP + KERNEL_ALIGN
-    slots = (START_KERNEL_MAP + KERNEL_IMAGE_SIZE - size - first) // KERNEL_ALIGN
+    slots = (START_KERNEL_MAP + mapped_size - size - first) // KERNEL_ALIGN
     free = [
         start
         for start in range(first, first + slots * KERNEL_ALIGN, KERNEL_ALIGN)
         if avoid is None or not overlap(start, start + size, *avoid)
     ]
+    if not free:
+        raise ValueError("no room for a second kernel")
     kernel = free[below(len(free))]
     hole = GUARD_HOLES[levels]
     chosen = sorted(_distinct(3, len(hole) // _SLOT, below))

@@ -6,6 +6,8 @@ build to build.
 
 from __future__ import annotations
 
+from typing import Any
+
 _CODE_SIZE = 64
 """Bytes of a function that are searched for the access."""
 LARGEST_OFFSET = 512
@@ -32,12 +34,19 @@ def first_field(code: bytes, size: int) -> int | None:
         if instruction.id not in (x86.X86_INS_MOV, x86.X86_INS_CMP):
             continue
         target, source = instruction.operands
-        accessed = target if instruction.id == x86.X86_INS_CMP and target.type == x86.X86_OP_MEM else source
+        compared = instruction.id == x86.X86_INS_CMP and target.type == x86.X86_OP_MEM
+        accessed = target if compared else source
         if accessed.type == x86.X86_OP_MEM and accessed.mem.base in holders:
-            offset = int(accessed.mem.disp)
-            is_field = accessed.size == size and not accessed.mem.index and 0 <= offset < LARGEST_OFFSET
-            return offset if is_field else None
+            return _offset_in(accessed, size)
         if instruction.id == x86.X86_INS_MOV and target.type == x86.X86_OP_REG:
             copied = source.type == x86.X86_OP_REG and source.reg in holders
             holders = holders | {target.reg} if copied else holders - {target.reg}
     return None
+
+
+def _offset_in(accessed: Any, size: int) -> int | None:
+    """The offset that an operand (capstone.x86.X86Op) has from its base; None if it is no field of `size`
+    bytes."""
+    offset = int(accessed.mem.disp)
+    is_field = accessed.size == size and not accessed.mem.index and 0 <= offset < LARGEST_OFFSET
+    return offset if is_field else None

@@ -76,13 +76,14 @@ def warning_sites(kernel: StoredKernel, booted: memoryview) -> array[int]:
     return array("I", sorted(set(best)))
 
 
-def jump_labels(kernel: StoredKernel, booted: memoryview) -> JumpLabels:
+def jump_labels(kernel: StoredKernel, booted: memoryview, delta: int) -> JumpLabels:
     """The kernel's static branches; none if it was built without."""
     text = kernel.text_link_vaddr
     start, stop = kernel.symbols.get("__start___jump_table"), kernel.symbols.get("__stop___jump_table")
     if start is None or stop is None:
         return read_jump_labels(booted, 0, 0, 0)
-    return read_jump_labels(booted, start - text, stop - text, kernel.symbols.address("_etext") - text)
+    end = kernel.symbols.address("_etext") - text
+    return read_jump_labels(booted, start - text, stop - text, end, text + delta)
 
 
 def per_cpu_text(kernel: StoredKernel, booted: memoryview, sites: Sites, delta: int) -> PerCpuText:

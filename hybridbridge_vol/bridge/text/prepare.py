@@ -90,7 +90,7 @@ def derive(kernel: StoredKernel, boot: Boot) -> Prepared:
         unmatched=resolution.unmatched,
         fixups=kernel_tables.exception_sites(kernel, booted),
         warnings=kernel_tables.warning_sites(kernel, booted),
-        labels=kernel_tables.jump_labels(kernel, booted),
+        labels=kernel_tables.jump_labels(kernel, booted, delta),
         features=read_feature_branches(flat, text, text_end),
         per_cpu=kernel_tables.per_cpu_text(kernel, booted, sites[0], delta),
         hashes=read_call_hashes(flat, booted, (offset for offset, *_ in functions), text_end),
