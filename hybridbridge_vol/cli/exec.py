@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 
-from hybridbridge_vol.cli.arguments import DUMP_HELP, add_kernel_at, add_store, number, seconds
+from hybridbridge_vol.cli.arguments import DUMP_HELP, add_fetch, add_kernel_at, add_store, number, seconds
 from hybridbridge_vol.cli.console import complain, opened
 from hybridbridge_vol.progress import Progress
 
@@ -70,6 +70,7 @@ def add_program_options(parser: argparse.ArgumentParser) -> None:
         "--seconds", metavar="N", type=seconds, default=None, help="end the program after so many seconds"
     )
     add_store(parser)
+    add_fetch(parser)
     add_kernel_at(parser)
     parser.set_defaults(execute=exec_command)
 
