@@ -143,33 +143,56 @@ def _size_of_unknown(code: bytes) -> int:
     return at + 4 if rest[:1] == b"\xc5" and rest[3:4] >= _REGISTERS else 0
 
 
+_NEAR, _FAR_JUMP = ("call", "loop", "xbegin"), "ljmp"
+
+
 def _fields(capstone: Any, instruction: Any) -> Iterator[Field]:
     mnemonic: str = instruction.mnemonic
-    start, end = instruction.address, instruction.address + instruction.size
     is_wide = bool(instruction.operands) and instruction.operands[0].size == 8
-    is_mask = mnemonic in _MASKING
     for operand in instruction.operands:
         if operand.type == capstone.CS_OP_MEM and instruction.disp_offset:
-            memory = operand.mem
-            size = 8 if instruction.disp_size == 8 else 4
-            is_relative = memory.base == capstone.x86.X86_REG_RIP
-            value = memory.disp + (end if is_relative else 0)
-            yield Field(
-                start + instruction.disp_offset, size, value & U64, True, is_relative, memory.base != 0,
-                is_wide or mnemonic != "lea",
-                False, mnemonic, start, end,
-            )  # fmt: skip
-        elif operand.type == capstone.CS_OP_IMM and (instruction.imm_offset or mnemonic == "ljmp"):
-            if mnemonic.startswith("j") or mnemonic in ("call", "loop", "xbegin"):
-                continue
-            far = mnemonic == "ljmp"  # the address, and then the number of a segment
-            place = 1 if far else instruction.imm_offset
-            size = 8 if instruction.imm_size == 8 and not far else 4
-            wide = is_wide or mnemonic == "push"
-            yield Field(
-                start + place, size, operand.imm & U64, False, False, False, wide,
-                is_mask, mnemonic, start, end,
-            )  # fmt: skip
+            yield _displacement(capstone, instruction, operand.mem, is_wide or mnemonic != "lea")
+        elif operand.type != capstone.CS_OP_IMM or mnemonic.startswith("j") or mnemonic in _NEAR:
+            continue
+        elif instruction.imm_offset or mnemonic == _FAR_JUMP:
+            yield _immediate(instruction, operand, is_wide or mnemonic == "push")
+
+
+def _displacement(capstone: Any, instruction: Any, memory: Any, is_wide: bool) -> Field:
+    start, end = instruction.address, instruction.address + instruction.size
+    is_relative = memory.base == capstone.x86.X86_REG_RIP
+    return Field(
+        start + instruction.disp_offset,
+        8 if instruction.disp_size == 8 else 4,
+        memory.disp + (end if is_relative else 0) & U64,
+        True,
+        is_relative,
+        memory.base != 0,
+        is_wide,
+        False,
+        instruction.mnemonic,
+        start,
+        end,
+    )
+
+
+def _immediate(instruction: Any, operand: Any, is_wide: bool) -> Field:
+    mnemonic: str = instruction.mnemonic
+    start, end = instruction.address, instruction.address + instruction.size
+    far = mnemonic == _FAR_JUMP  # the address, and then the number of a segment
+    return Field(
+        start + (1 if far else instruction.imm_offset),
+        8 if instruction.imm_size == 8 and not far else 4,
+        operand.imm & U64,
+        False,
+        False,
+        False,
+        is_wide,
+        mnemonic in _MASKING,
+        mnemonic,
+        start,
+        end,
+    )
 
 
 @cache
