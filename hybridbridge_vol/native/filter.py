@@ -153,15 +153,15 @@ def _conditional(guarded: bool) -> dict[str, Code]:
 def refusing(numbers: Iterable[int]) -> bytes:
     """A filter that refuses these system calls and those of other architectures, and allows all others."""
     code = [
-        _statement(_LOAD, _ARCH_AT),
-        _jump(_EQUAL, _AUDIT_ARCH_X86_64, 1, 0),
+        _statement(LOAD, _ARCH_AT),
+        _jump(EQUAL, AUDIT_ARCH_X86_64, 1, 0),
         *_error(errno.EPERM),
-        _statement(_LOAD, _NUMBER_AT),
-        _jump(_AT_LEAST, _X32_BIT, 0, 1),
+        _statement(LOAD, _NUMBER_AT),
+        _jump(AT_LEAST, _X32_BIT, 0, 1),
         *_error(errno.EPERM),
     ]
     for number in numbers:
-        code += [_jump(_EQUAL, number, 0, 1), *_error(errno.EPERM)]
+        code += [_jump(EQUAL, number, 0, 1), *_error(errno.EPERM)]
     return b"".join([*code, *_ALLOW])
 
 

@@ -39,7 +39,8 @@ COMMAND_LINE = (
 )
 """Why each is there: no hardware but a console, no second CPU, no timer; jitterentropy never ends under a
 regular TSC; without an initramfs (CONFIG_BLK_DEV_INITRD) a root is needed to start init; an investigator
-wants addresses (`no_hash_pointers`); user copies meet snapshot addresses, which the hardened checks of the trusted allocator cannot know (`hardened_usercopy`)."""
+wants addresses (`no_hash_pointers`); user copies meet snapshot addresses, which the hardened checks of the
+trusted allocator cannot know (`hardened_usercopy`)."""
 
 # Guest-physical addresses below 1 MiB that hold what a boot loader leaves behind.
 _BOOT_PARAMS = 0x10000
