@@ -7,7 +7,6 @@ that kernel is decided by the functions that both name.
 
 from __future__ import annotations
 
-import contextlib
 import re
 import struct
 from collections.abc import Iterator
@@ -43,29 +42,19 @@ class GivenSymbols(NamedTuple):
 
 
 def read_symbol_file(path: Path) -> GivenSymbols:
-    """Read a System.map, an ELF vmlinux, or a packed table of ours. KernelFileError if it is none of these,
-    or has no symbols."""
+    """Read a System.map or an ELF vmlinux. KernelFileError if it is neither, or has no symbols."""
     try:
         with open(path, "rb") as stream:
             data = stream.read(_MOST_BYTES)
     except OSError as error:
         raise KernelFileError(f"{path}: cannot be read ({error.strerror})") from None
-    if data.startswith(_ELF64):
-        found = elf_symbols(data)
-    else:
-        found = _packed_symbols(data) or _map_symbols(data)
+    found = elf_symbols(data) if data.startswith(_ELF64) else _map_symbols(data)
     if found is None:
         raise KernelFileError(
             f"{path}: has no table of symbols; give the System.map of the kernel's build, or its vmlinux "
             "before it was stripped (Debian has that in the package linux-image-*-dbg)"
         )
     return GivenSymbols(str(path), found)
-
-
-def _packed_symbols(data: bytes) -> Symbols | None:
-    with contextlib.suppress(ValueError):
-        return Symbols.unpack(data)
-    return None
 
 
 def _map_symbols(data: bytes) -> Symbols | None:

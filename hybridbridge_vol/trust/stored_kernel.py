@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from hybridbridge_vol.errors import BootError, StoreError
+from hybridbridge_vol.errors import BootError, BootNeeded, StoreError
 from hybridbridge_vol.kernel_file.symbols import Symbols
 from hybridbridge_vol.machine.cpu import CpuState
 from hybridbridge_vol.machine.memory import HostMapping
@@ -98,7 +98,6 @@ class StoredKernel:
         self.text_link_vaddr: int = record["text"]
         self.end_link_vaddr: int = record["end"]
         self.banner_link_vaddr: int = record["banner_vaddr"]
-        self.symbols_given: bool = record.get("symbols_given", False)
         self.region_bases: list[int] = record.get("region_bases", [])
         """Where the kernel was linked to have its direct map, vmalloc area and memory map; empty if they are
         variables."""
@@ -176,11 +175,15 @@ class StoredKernel:
         self, start_vaddr: int, end_vaddr: int, progress: Progress | None = None, levels: int = 4
     ) -> Boot:
         """A booted state with page tables of so many levels whose kernel image leaves that range of addresses
-        free; booted anew if there is none."""
+        free; booted anew if there is none. BootNeeded if the store cannot be written."""
         for boot in self.boots():
             text = self.text_link_vaddr + boot.layout.kernel_delta
             if boot.layout.levels == levels and not overlap(text, text + self.size, start_vaddr, end_vaddr):
                 return boot
+        try:
+            files.temporary_folder(self.folder).rmdir()  # a boot takes seconds
+        except StoreError as error:
+            raise BootNeeded(str(error), self.name, start_vaddr, end_vaddr, levels) from None
         return add_boot(self.folder, self.kernel_image(), (start_vaddr, end_vaddr), progress, levels)
 
 

@@ -30,7 +30,6 @@ from package_makers import deb, rpm
 from hybridbridge_vol.errors import KernelFileError
 from hybridbridge_vol.kernel_file.kernel import KernelImage, Segment, parse_elf
 from hybridbridge_vol.kernel_file.symbol_files import read_symbol_file
-from hybridbridge_vol.kernel_file.symbols import Symbols
 
 TEXT_PADDR = TEXT_VADDR - START_KERNEL_MAP
 
@@ -166,12 +165,6 @@ def test_symbols_that_a_kernel_lacks_come_from_its_system_map(tmp_path: Path) ->
     assert read.banner == BANNER
     with pytest.raises(KernelFileError, match=r"vmlinuz: the kernel names its functions only .*--symbols$"):
         KernelImage.from_file(tmp_path / "vmlinuz")
-
-
-def test_symbols_that_a_store_has_packed_can_be_given(tmp_path: Path) -> None:
-    whole = MiniKernel().symbols()
-    (tmp_path / "symbols").write_bytes(Symbols.build(whole).pack())
-    assert sorted(read_symbol_file(tmp_path / "symbols").symbols) == sorted(whole)
 
 
 def test_symbols_that_a_kernel_lacks_come_from_a_vmlinux(tmp_path: Path) -> None:
