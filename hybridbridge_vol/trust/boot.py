@@ -12,6 +12,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from errno import ENOENT
 
 from unicorn import x86_const as x86
 
@@ -24,7 +25,7 @@ from hybridbridge_vol.machine.machine import Machine
 from hybridbridge_vol.machine.memory import HostMapping
 from hybridbridge_vol.machine.paging import ENTRIES, LARGE, PRESENT, WRITABLE
 from hybridbridge_vol.trust.placement import RAM_SIZE, UNUSED_PADDR, Layout
-from hybridbridge_vol.units import START_KERNEL_MAP, Progress
+from hybridbridge_vol.units import START_KERNEL_MAP, U64, Progress
 
 BOOT_SECONDS = 120.0
 """A boot takes 2 to 4 s of CPU; beyond this the kernel is waiting for something that never comes."""
@@ -64,6 +65,9 @@ _E820_COUNT, _SETUP_HEADER, _LOADER_TYPE, _RAMDISK, _COMMAND_LINE, _E820_TABLE =
 )
 _LOADER_UNDEFINED = 0xFF
 
+_STARTS_HELPERS = ("call_usermodehelper_exec_async", "____call_usermodehelper")
+MAX_HELPERS = 1000
+"""Programs that a kernel calls before init; real ones call a few dozen."""
 _STARTS_INIT = ("kernel_execve", "do_execve", "run_init_process")
 """What executes init (init/main.c): since 5.9, before, and what calls it."""
 _CRASHES = ("Kernel panic - not syncing", "BUG: ", "Oops: ", "general protection fault", "PANIC: ")
@@ -113,6 +117,10 @@ def boot(kernel: KernelImage, layout: Layout, progress: Progress | None = None) 
             _write_bases(machine, kernel, layout)
             _reserve(machine, kernel, layout)
             stop = machine.run(started_vaddr, stop_vaddr, BOOT_SECONDS)
+            helpers = 0
+            while stop.kind == "returned" and helpers < MAX_HELPERS and _is_helper(machine, kernel, layout):
+                helpers += 1
+                stop = machine.run(_fail(machine), stop_vaddr, BOOT_SECONDS)
     finally:
         machine.rest()
     if stop.kind != "returned":
@@ -121,6 +129,24 @@ def boot(kernel: KernelImage, layout: Layout, progress: Progress | None = None) 
             f"last line: {said_last(machine.devices.console)}"
         )
     return BootedKernel(machine, ram, layout, stop_vaddr)
+
+
+def _is_helper(machine: Machine, kernel: KernelImage, layout: Layout) -> bool:
+    """Whether the program that is to be executed is not init but one that the kernel calls for help
+    (kernel/umh.c): what loads modules, or hears of devices."""
+    caller = kernel.symbols.lookup(
+        (machine.read_u64(machine.read_register("RSP")) - layout.kernel_delta) & U64
+    )
+    return caller is not None and caller[0].partition(".")[0] in _STARTS_HELPERS
+
+
+def _fail(machine: Machine) -> int:
+    """Return from the function that was just called with -ENOENT: there is no such program. The address at
+    which it goes on."""
+    stack = machine.read_register("RSP")
+    machine.write_register("RSP", stack + 8)
+    machine.write_register("RAX", -ENOENT & U64)
+    return machine.read_u64(stack)
 
 
 def start_of_init(symbols: Symbols) -> int:

@@ -22,6 +22,7 @@ from hybridbridge_vol.kernel_file.kallsyms import find_symbols
 from hybridbridge_vol.kernel_file.kernel import KernelImage
 from hybridbridge_vol.kernel_file.symbols import Symbols
 from hybridbridge_vol.trust.store import Store
+from hybridbridge_vol.workflow.carry_kernels import export_kernels, import_kernels
 from hybridbridge_vol.workflow.trust_kernel import enroll
 from samples.make import Sample
 
@@ -65,6 +66,11 @@ def test_a_kernel_with_functions_only_and_without_relocations_answers_as_the_who
     kernel = store.find(entry.name)
     assert kernel.kernel_image().recovered
     assert all(boot.layout.kernel_delta for boot in kernel.boots())
+    # what is exported is complete, too
+    export_kernels(store, [entry.name], tmp_path / "kernels.tar")
+    carried = Store(tmp_path / "carried")
+    assert import_kernels(carried, tmp_path / "kernels.tar") == [entry.name]
+    assert sorted(carried.find(entry.name).symbols) == sorted(kernel.symbols)
     monkeypatch.undo()  # what is stored is complete
     with open_session(sample.dump, store.root, mode=Mode.AUTO) as session:
         assert_faithful(compare(sample.truth, session))
