@@ -39,6 +39,7 @@ def main() -> None:
             {
                 "run": (*hb, "run", *image, "ps"),
                 "exec": (*hb, "exec", *image, "--", "ps", "aux"),
+                "emulated": (*hb, "exec", *image, "--user-mode", "emulated", "--", "ps", "aux"),
                 "ls": (*hb, "exec", *image, "--", "ls", "/"),
             },
             RUNS,
@@ -57,6 +58,7 @@ def main() -> None:
             ("`hb run ps`", f"{ours:.2f} s", ""),
             ("`hb exec -- ps aux`", f"{theirs:.2f} s", ""),
             ("the same against `hb run ps`", f"{theirs / ours:.2f} times", "2 times"),
+            ("`hb exec --user-mode emulated -- ps aux`", f"{timed['emulated'].cpu:.2f} s", ""),
             ("`hb exec -- ls /`", f"{timed['ls'].cpu:.2f} s", ""),
             (
                 f"one of the {calls:,} intercepted calls of a second `ps aux` in the same shell",

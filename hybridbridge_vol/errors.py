@@ -16,6 +16,18 @@ class KernelFileError(HybridBridgeError):
     format."""
 
 
+class ForeignKernel(KernelFileError):
+    """A kernel that can never be used here: for another processor, or user-mode Linux."""
+
+
+class NoKernelInPackage(KernelFileError):
+    """A package has no kernel; it may have modules."""
+
+
+class IncompleteKernelError(KernelFileError):
+    """A kernel file is one, but needs another file beside it, which is missing or does not belong to it."""
+
+
 class BootError(HybridBridgeError):
     """A kernel was read but did not reach the start of its init inside the emulator."""
 
@@ -52,6 +64,13 @@ class KernelNotFound(ImageError):
     def __init__(self, message: str, banner: str | None = None) -> None:
         super().__init__(message)
         self.banner = banner
+
+
+class UnusableKernel(KernelNotFound):
+    """The image's kernel is known by its banner, and can never be used here: it is for another processor.
+
+    `banner`: its version line.
+    """
 
 
 class KernelNotStored(HybridBridgeError):
@@ -136,3 +155,8 @@ class HostLacks(HybridBridgeError):
 
 class TimedOut(HybridBridgeError):
     """A program that ran on an image did not end in the time that it was given."""
+
+
+class FetchError(HybridBridgeError):
+    """A package cannot be had from this machine's package client; the message says which, why, and what to do
+    instead."""

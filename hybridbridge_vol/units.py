@@ -14,6 +14,18 @@ START_KERNEL_MAP = 0xFFFF_FFFF_8000_0000
 """Virtual minus physical address of a kernel image as it was linked (__START_KERNEL_map,
 arch/x86/include/asm/page_64_types.h)."""
 
+ELF_MACHINES = {
+    2: "SPARC", 3: "32-bit x86", 8: "MIPS", 20: "32-bit PowerPC", 21: "64-bit PowerPC", 22: "s390",
+    40: "32-bit ARM", 43: "64-bit SPARC", 62: "64-bit x86", 183: "arm64", 243: "RISC-V", 258: "LoongArch",
+}  # fmt: skip
+"""Processors by their e_machine (include/uapi/linux/elf-em.h)."""
+
+
+def elf_machine(number: int) -> str:
+    """A processor by its e_machine."""
+    return ELF_MACHINES.get(number, f"another processor (e_machine {number})")
+
+
 Progress = Callable[[float, str], None]
 """Reports progress: the fraction done, from 0 to 1 (1 ends the report), and what is being done, in a few
 words."""

@@ -22,7 +22,7 @@ import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from hybridbridge_vol.api.guest_file import GuestFile
 from hybridbridge_vol.api.methods import ToolMethods
@@ -104,10 +104,12 @@ class Snapshot(ToolMethods):
         seconds: float | None = None,
         environment: Mapping[str, str] | None = None,
         tools: str | os.PathLike[str] | None = None,
+        user_mode: Literal["native", "emulated"] = "native",
     ) -> Completed:
         """Run an unmodified program of this machine, whose questions about the system the image answers (see
         docs/exec.md); its status, standard output and error. `tools`: a folder to look for programs first;
-        `environment`: variables for it, which gets none of this process's.
+        `environment`: variables for it, which gets none of this process's. `user_mode` "emulated" runs a
+        single-threaded program in an emulator, where this machine cannot confine it.
 
         Raises errors.HostLacks if this machine cannot confine it, OptionError if there is no such program,
         TimedOut after `seconds`.
@@ -116,7 +118,8 @@ class Snapshot(ToolMethods):
         from hybridbridge_vol.native.run import Options
 
         folder = None if tools is None else os.fspath(tools)
-        return capture(self.session(), arguments, stdin, Options(folder, environment or {}, seconds))
+        options = Options(folder, environment or {}, seconds, user_mode=user_mode)
+        return capture(self.session(), arguments, stdin, options)
 
     @property
     def path(self) -> str:

@@ -84,7 +84,7 @@ def attach(
 
 def _read_layout(image: PhysicalImage, kernel: StoredKernel, found: Found) -> SnapshotLayout:
     try:
-        return read_layout(image, kernel.symbols, kernel.text_link_vaddr, kernel.end_link_vaddr, found)
+        return read_layout(image, kernel, found)
     except AttachError as error:
         raise AttachError(f"{image.path}: {error}") from None
 
@@ -112,7 +112,7 @@ def _assemble(trusted: _TrustedSide, snapshot: VirtualMemory, memo: Memo) -> Bri
     memory.place(0, trusted.ram)
     per_cpu = _per_cpu_window(boot, snapshot, sides)
     names = ModuleNames.of(kernel, sides, prepared.per_cpu)
-    modules = SnapshotModules(snapshot, memo, names, per_cpu, AddedRoom(snapshot, memory))
+    modules = SnapshotModules(snapshot, memo, names, per_cpu, AddedRoom(snapshot, memory), prepared.hashes)
     twin = TwinPages(
         memory,
         _twin_text(trusted, snapshot, sides, clock, memo),
@@ -171,6 +171,7 @@ def _twin_text(
             sides.home_text_vaddr,
             boot.layout.guard_hole.start,
             prepared.slab_fields,
+            prepared.file_systems,
         )
     )
     patches += prepared.constants.patches(snapshot)
@@ -184,13 +185,15 @@ def _twin_text(
         trusted=memo.text,
         branches=SnapshotBranches(prepared.labels, prepared.features, snapshot),
         at_home=home_per_cpu_fields(boot, prepared.per_cpu, sides, trusted.ram),
+        hashes=prepared.hashes.places,
+        restored=prepared.restored,
     )
 
 
 def _per_cpu_window(boot: Boot, snapshot: VirtualMemory, sides: Sides) -> PerCpuWindow:
-    offsets_at = sides.symbols.address("__per_cpu_offset") - sides.text_link_vaddr
+    offsets = sides.per_cpu_offsets
     return PerCpuWindow(
         gs=boot.state.gs_base,
         start=moved(sides.symbols.get("__per_cpu_start") or 0, sides.snapshot_delta),
-        offset=snapshot.static_number(offsets_at, 8) or 0,
+        offset=0 if offsets is None else snapshot.static_number(offsets - sides.twin_text_vaddr, 8) or 0,
     )

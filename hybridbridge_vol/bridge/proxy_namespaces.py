@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from hybridbridge_vol.bridge.sides import Sides
-from hybridbridge_vol.bridge.text.proxy_task import ProxyTask
+from hybridbridge_vol.bridge.text.proxy_task import NO_FIELD, ProxyTask
 from hybridbridge_vol.machine.machine import Machine
 from hybridbridge_vol.snapshot.virtual_memory import VirtualMemory
 
 _NAMESPACES = ("init_uts_ns", "init_ipc_ns", "init_pid_ns", "init_net", "init_time_ns", "init_cgroup_ns")
 """What an nsproxy points to, except the mount namespace: the proxy task keeps its own mounts."""
 _NSPROXY_WORDS = 9  # struct nsproxy, include/linux/nsproxy.h: a counter and eight pointers
-_SECURITY_BEFORE_USER_NS = 16  # struct cred, include/linux/cred.h: security, user, user_ns
 _NUMBER_BEFORE_NS = 8  # struct upid, include/linux/pid.h: nr, ns
 _INIT_PID = 1
 
@@ -30,9 +29,9 @@ def enter_snapshot(
     # snapshot's init
     machine.write(number_vaddr, _INIT_PID.to_bytes(4, "little"))
     machine.write_u64(proxy_task.cred + proxy_task.cred_user_namespace, sides.snapshot("init_user_ns"))
-    if "init_cred" in sides.symbols:
+    security = proxy_task.cred_security
+    if "init_cred" in sides.symbols and security != NO_FIELD:
         # the snapshot's security modules look into the proxy task's credentials: they find what its init has
-        security = proxy_task.cred_user_namespace - _SECURITY_BEFORE_USER_NS
         machine.write_u64(
             proxy_task.cred + security, snapshot.read_u64(sides.snapshot("init_cred") + security)
         )

@@ -18,6 +18,7 @@ from hybridbridge_vol.bridge.modules.area import ROOM
 from hybridbridge_vol.bridge.modules.relocated_module import TrustedSegment
 from hybridbridge_vol.bridge.modules.snapshot_modules import SnapshotModules
 from hybridbridge_vol.bridge.physical_map import TWIN_PADDR
+from hybridbridge_vol.bridge.text.call_hashes import keep_hashes
 from hybridbridge_vol.bridge.text.twin_text import TwinText
 from hybridbridge_vol.kernel_file.symbols import Symbols
 from hybridbridge_vol.machine.memory import HostMapping, PhysicalMemory, page_up
@@ -117,13 +118,20 @@ class TwinPages:
         self._memoized.view[offset : offset + PAGE_SIZE] = self._masked(offset, page) if executable else page
 
     def _masked(self, offset: int, page: bytes | bytearray) -> bytes | bytearray:
-        """A page of code as FAST-BRIDGE sees it. Patches need no proof: they are ours."""
+        """A page of code as FAST-BRIDGE sees it. Patches need no proof, as they are ours, nor do
+        hashes, as they are data."""
         if offset < self._size:
             masked = self._proven.masked(offset, page)
+            keep_hashes(masked, page, offset, self._text.hashes)
             self._text.apply_patches(masked, offset)
             return masked
         trusted = self._modules.at_offset(offset)
-        return page if trusted is None else trusted.proven.masked(offset - trusted.twin_offset, page)
+        if trusted is None:
+            return page
+        start = offset - trusted.twin_offset
+        masked = trusted.proven.masked(start, page)
+        keep_hashes(masked, page, start, trusted.module.hashes)
+        return masked
 
     def learn(self, ranges: Iterable[tuple[int, int]], fields: Iterable[int]) -> None:
         """Add proven code and trusted fields to what is known of the text they belong to. `renew` the pages

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from hybridbridge_vol.kernel_file.jump_entries import jump_entries
+
 JUMP_ENTRY = 16
 """struct jump_entry, include/linux/jump_label.h: distances to code and target (32 bits), to the key (64
 bits)."""
@@ -202,10 +204,8 @@ class _Reader:
         """The size is that of the instruction that was linked: `jmp rel8` or a nop of two bytes, else
         five."""
         found = []
-        for entry, (code, target, key) in self._entries(
-            self._bounds("__start___jump_table", "__stop___jump_table"), "<iiq"
-        ):
-            site, goal, owner = entry + code, entry + 4 + target, entry + 8 + (key & ~3)
+        bounds = self._bounds("__start___jump_table", "__stop___jump_table")
+        for site, goal, owner, _flags in jump_entries(self._flat, *bounds, self._text):
             if self._inside(site, 5) and self._inside(goal):
                 size = 2 if self._flat[site] in (0xEB, 0x66) else 5
                 found.append(Branch(site, size, goal, owner))

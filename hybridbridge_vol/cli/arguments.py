@@ -88,6 +88,14 @@ def add_store(parser: Group) -> None:
     )  # fmt: skip
 
 
+def add_fetch(parser: Group) -> None:
+    """`--fetch`; `console.opened` reads it."""
+    parser.add_argument(
+        "--fetch", action="store_true", default=argparse.SUPPRESS,
+        help="if the kernel is not trusted yet, fetch its package and trust it, as `hb trust get` does",
+    )  # fmt: skip
+
+
 def add_kernel_at(parser: Group) -> None:
     """`--kernel-at`; read it with `console.kernel_at`."""
     parser.add_argument(

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from hybridbridge_vol.errors import HybridBridgeError
+from hybridbridge_vol.errors import HybridBridgeError, KernelNotStored
 from hybridbridge_vol.toolkit.tool import error_text
 
 if TYPE_CHECKING:
@@ -76,18 +76,50 @@ def root_of(args: argparse.Namespace) -> int | None:
 
 
 def opened(args: argparse.Namespace, progress: Progress, mode: str = "auto") -> Session:
-    """A session on the image that was named, as its options say. Raises as `open_session`."""
+    """A session on the image that was named, as its options say. Raises as `open_session`. A kernel that is
+    not stored is fetched with `--fetch`, or if somebody at a terminal wants it."""
     from hybridbridge_vol.guest.session import open_session
 
-    return open_session(
-        args.dump,
-        store=store_root(args),
-        progress=progress,
-        mode=mode,
-        ns_of=getattr(args, "ns_of", None),
-        kernel_at=kernel_at(args),
-        root_of=root_of(args),
-    )
+    def attempt() -> Session:
+        return open_session(
+            args.dump,
+            store=store_root(args),
+            progress=progress,
+            mode=mode,
+            ns_of=getattr(args, "ns_of", None),
+            kernel_at=kernel_at(args),
+            root_of=root_of(args),
+        )
+
+    try:
+        return attempt()
+    except KernelNotStored as error:
+        progress.clear()
+        if not (hasattr(args, "fetch") or _agreed(error.banner, hasattr(args, "sandbox"))):
+            raise
+        banner = error.banner
+    from hybridbridge_vol.workflow.trust_get import trust_banner
+
+    gotten = trust_banner(open_store(args), banner, progress, args.dump)
+    progress.clear()
+    complain(str(gotten))
+    return attempt()
+
+
+def _agreed(banner: str, sandboxed: bool) -> bool:
+    """Whether somebody at a terminal, who is asked, wants the kernel fetched. Nobody is asked where its
+    banner names no package, or where nothing can be fetched."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()) or sandboxed:
+        return False
+    from hybridbridge_vol.snapshot.kernel_origin import origin_of
+    from hybridbridge_vol.toolkit.printable import printable
+
+    origin = origin_of(banner)
+    if origin is None:
+        return False
+    question = f"no trusted kernel for {origin.release}; fetch {origin.packages[0]} ({origin.distribution})?"
+    print(printable(f"hb: {question} [y/N] "), end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def open_store(args: argparse.Namespace) -> Store:

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 
-from hybridbridge_vol.cli.arguments import DUMP_HELP, add_kernel_at, add_store, number, seconds
+from hybridbridge_vol.cli.arguments import DUMP_HELP, add_fetch, add_kernel_at, add_store, number, seconds
 from hybridbridge_vol.cli.console import complain, opened
 from hybridbridge_vol.progress import Progress
 
@@ -33,6 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser, _arguments: Sequence[str] | N
     )
     parser.add_argument("dump", metavar="DUMP", help=DUMP_HELP)
     parser.add_argument("program", metavar="PROGRAM", nargs="+", help="program and arguments, after a --")
+    parser.add_argument(
+        "--user-mode",
+        choices=("native", "emulated"),
+        default="native",
+        help="run the program on this machine's processor, or in an emulator: for machines that cannot "
+        "confine it, and others than x86-64; single-threaded x86-64 programs that start no others",
+    )
     add_program_options(parser)
 
 
@@ -63,6 +70,7 @@ def add_program_options(parser: argparse.ArgumentParser) -> None:
         "--seconds", metavar="N", type=seconds, default=None, help="end the program after so many seconds"
     )
     add_store(parser)
+    add_fetch(parser)
     add_kernel_at(parser)
     parser.set_defaults(execute=exec_command)
 
@@ -76,15 +84,14 @@ def _variable(text: str) -> tuple[str, str]:
 
 def exec_command(args: argparse.Namespace) -> int:
     """`hb exec DUMP -- PROGRAM ARGUMENT...`"""
-    return run_on_image(args, args.program)
+    return run_on_image(args, args.program, args.user_mode)
 
 
-def run_on_image(args: argparse.Namespace, arguments: Sequence[str]) -> int:
+def run_on_image(args: argparse.Namespace, arguments: Sequence[str], user_mode: str = "native") -> int:
     """Run a program, and end as it did."""
-    from hybridbridge_vol.native.launch import check_host
-    from hybridbridge_vol.native.run import Options, run_program
+    from hybridbridge_vol.native.run import Options, check_host, run_program
 
-    check_host()
+    check_host(user_mode)
     with (
         Progress() as progress,
         opened(args, progress) as session,
@@ -98,6 +105,7 @@ def run_on_image(args: argparse.Namespace, arguments: Sequence[str]) -> int:
                 args.tools,
                 dict(args.env),
                 args.seconds,
+                user_mode=user_mode,
                 on_sleep=lambda: complain(f"{args.dump}: time stands still: sleeps end at once"),
             ),
         )

@@ -24,7 +24,7 @@ COMMANDS = {
     "shell": "run an interactive shell in an image",
     "recover": "store the content of the guest's files, with a manifest",
     "mount": "mount the guest's files read-only",
-    "trust": "add, list, show and remove trusted kernels",
+    "trust": "fetch, add, list, show, carry and remove trusted kernels",
     "memo": "show, export, import and clear what was proven about a kernel's code",
     "train": "run all tools on images, so that later runs meet no unproven code",
     "isf": "write a kernel's symbol table for Volatility's own linux.* plugins",
@@ -42,7 +42,8 @@ distribution's package: no debug symbols, no profile.
 EXAMPLES = """\
 first steps:
   hb info dump.raw                        which kernel is this, and which package holds it?
-  hb trust add linux-image-*.deb          boot that kernel once and store it
+  hb trust get dump.raw                   fetch that package, boot its kernel once and store it
+  hb trust add linux-image-*.deb          the same with a package that you have
   hb run dump.raw ps                      the processes at capture time
   hb run dump.raw --help                  all tools
   hb run dump.raw ps --help               the options and columns of one tool

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from hybridbridge_vol.cli.arguments import DUMP_HELP, add_kernel_at, add_root_of, add_store, number
+from hybridbridge_vol.cli.arguments import DUMP_HELP, add_fetch, add_kernel_at, add_root_of, add_store, number
 from hybridbridge_vol.cli.console import OK, opened
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.progress import Progress
@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser, _arguments: Sequence[str] | N
     )
     add_root_of(parser)
     add_store(parser)
+    add_fetch(parser)
     add_kernel_at(parser)
     parser.set_defaults(execute=mount_command)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from hybridbridge_vol.cli.arguments import DUMP_HELP, add_kernel_at, add_root_of, add_store, number
+from hybridbridge_vol.cli.arguments import DUMP_HELP, add_fetch, add_kernel_at, add_root_of, add_store, number
 from hybridbridge_vol.cli.console import OK, PARTIAL, complain, opened
 from hybridbridge_vol.progress import Progress
 
@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser, _arguments: Sequence[str] | N
     )
     add_root_of(parser)
     add_store(parser)
+    add_fetch(parser)
     add_kernel_at(parser)
     parser.set_defaults(execute=recover_command)
 

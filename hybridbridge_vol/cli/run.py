@@ -16,6 +16,7 @@ from hybridbridge_vol.cli.arguments import (
     DUMP_HELP,
     HelpFormatter,
     add_command,
+    add_fetch,
     add_format,
     add_kernel_at,
     add_root_of,
@@ -80,6 +81,7 @@ def _add_options_of_every_tool(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("options of every tool")
     add_format(group)
     add_store(group)
+    add_fetch(group)
     add_kernel_at(group)
     group.add_argument(
         "--bridge", choices=BRIDGES, default=argparse.SUPPRESS,
@@ -207,10 +209,14 @@ def run_command(args: argparse.Namespace) -> int:
 
 
 def _confine(args: argparse.Namespace) -> None:
-    """Before the image is opened. HostLacks."""
+    """Before the image is opened. OptionError, HostLacks."""
     from hybridbridge_vol.native.sandbox import confine, readable_for
 
     tool: Tool = args.tool
+    if hasattr(args, "fetch"):
+        raise OptionError(
+            "--fetch needs the network, which --sandbox gives up: fetch first, with 'hb trust get'"
+        )
     options = options_of(args)
     files = [options[option.name] for option in tool.options if option.of_this_machine]
     folders = [os.path.dirname(os.path.realpath(path)) for path in files]

@@ -28,25 +28,28 @@ from hybridbridge_vol.bpf.objects import (
     parse_map,
 )
 from hybridbridge_vol.bridge.objects.words import read_words
-from hybridbridge_vol.errors import BootError, CallRolledBack
+from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.all_files import GuestFiles
-from hybridbridge_vol.guest.proxy_calls import AT_FDCWD, BUFFER_AT, BUFFER_SIZE, ProxyCalls
+from hybridbridge_vol.guest.bpf_commands import (
+    GET_INFO,
+    LARGE_AT,
+    LARGEST,
+    LOOKUP,
+    NEXT_ID,
+    NEXT_KEY,
+    PROG_QUERY,
+    TASK_QUERY,
+    BpfCommands,
+)
+from hybridbridge_vol.guest.proxy_calls import AT_FDCWD, BUFFER_AT, ProxyCalls
 from hybridbridge_vol.guest.values import BpfEvent, BpfInfo
 from hybridbridge_vol.units import U64
 
-_LOOKUP, _NEXT_KEY, _GET_INFO, _PROG_QUERY, _TASK_QUERY = 1, 4, 15, 16, 20
-_NEXT_ID = {PROG: 11, MAP: 12, LINK: 31, BTF: 23}
-_BY_ID = {PROG: 13, MAP: 14, LINK: 30, BTF: 19}
-"""Commands of bpf(2): include/uapi/linux/bpf.h, enum bpf_cmd."""
-_ATTR_SIZE = 128
 _INFO_AT, _KEY_AT, _NEXT_AT, _SEQ_AT = (BUFFER_AT + offset for offset in (512, 4096, 8192, 12288))
-_LARGE_AT = BUFFER_AT + (64 << 10)
-"""Behind the attributes, which stand at the beginning of the buffer."""
 _MOST_OBJECTS = 1 << 16
 """Of a kind; real machines have some hundred."""
 MOST_ELEMENTS = 1 << 20
 """Of a map that are read."""
-_LARGEST = BUFFER_SIZE - (64 << 10)
 _MOST_NAMES = 4096
 _OLD_BTF_INFO = 16
 """Bytes of struct bpf_btf_info before 5.11, which has no name."""
@@ -63,6 +66,7 @@ class SnapshotBpf:
     def __init__(self, proxy: ProxyCalls, files: GuestFiles) -> None:
         self._proxy = proxy
         self._files = files
+        self._commands = BpfCommands(proxy)
 
     def ids(self, kind: str) -> list[int]:
         """See `guest.kernel_objects.BpfObjects`."""
@@ -70,7 +74,7 @@ class SnapshotBpf:
         number = 0
         while len(found) < _MOST_OBJECTS:
             try:
-                answer = self._command(_NEXT_ID[kind], struct.pack("<I", number))
+                answer = self._commands.command(NEXT_ID[kind], struct.pack("<I", number))
             except OSError as error:
                 if error.errno == errno.ENOENT:
                     break
@@ -85,7 +89,7 @@ class SnapshotBpf:
     def info(self, kind: str, number: int) -> BpfInfo:
         """See `guest.kernel_objects.BpfObjects`."""
         source = f"bpf {kind} {number}"
-        with self._opened(kind, number) as fd:
+        with self._commands.opened(kind, number) as fd:
             first = self._info(source, fd, kind, bytes(INFO_SIZES[kind]))
             arrays: dict[str, bytes] = {}
             if kind == PROG:
@@ -99,19 +103,16 @@ class SnapshotBpf:
     def elements(self, number: int) -> Iterator[tuple[bytes, bytes | OSError]]:
         """See `guest.kernel_objects.BpfObjects`."""
         source = f"bpf {MAP} {number}"
-        with self._opened(MAP, number) as opened:
-            found = parse_map(self._info(source, opened, MAP, bytes(INFO_SIZES[MAP])))
+        found = self.map_info(number)
         size = self._value_size(found)
-        if max(found.key_size, size) > _LARGEST or found.key_size > _NEXT_AT - _KEY_AT:
-            raise OSError(errno.EFBIG, "its elements are larger than the buffer", source)
         if not found.key_size:
             raise OSError(errno.EOPNOTSUPP, "a map without keys is not listed by the kernel", source)
         key: bytes | None = None
-        fd = self._open(MAP, number)
+        fd = self._commands.open(MAP, number)
         generation = self._proxy.caller.generation
         for _element in range(min(found.max_entries + 1, MOST_ELEMENTS)):
             if generation != self._proxy.caller.generation:
-                fd, generation = self._open(MAP, number), self._proxy.caller.generation
+                fd, generation = self._commands.open(MAP, number), self._proxy.caller.generation
             key = self._next_key(fd, found.key_size, key)
             if key is None:
                 break
@@ -121,13 +122,43 @@ class SnapshotBpf:
         with contextlib.suppress(CallRolledBack):
             self._proxy.raw("close", fd)
 
+    def fdinfo(self, kind: str, number: int) -> bytes:
+        """What /proc/PID/fdinfo says of an object, beyond what it says of any file. Empty if that cannot be
+        had; OSError if there is no such object."""
+        with self._commands.opened(kind, number) as fd:
+            return self._fdinfo(kind, fd)
+
+    def next_key(self, number: int, key: bytes | None) -> bytes | None:
+        """The key of a map's that follows `key`, or its first; None after the last. OSError."""
+        size = self.map_info(number).key_size
+        with self._commands.opened(MAP, number) as fd:
+            return self._next_key(fd, size, key)
+
+    def lookup(self, number: int, key: bytes) -> bytes:
+        """The value of a key in a map, for each processor where the map has one each. OSError."""
+        size = self._value_size(self.map_info(number))
+        with self._commands.opened(MAP, number) as fd:
+            value = self._lookup(fd, key, size)
+        if isinstance(value, OSError):
+            raise value
+        return value
+
+    def map_info(self, number: int) -> Map:
+        """A map's form. OSError, also if it does not fit the buffer."""
+        source = f"bpf {MAP} {number}"
+        with self._commands.opened(MAP, number) as fd:
+            found = parse_map(self._info(source, fd, MAP, bytes(INFO_SIZES[MAP])))
+        if max(found.key_size, self._value_size(found)) > LARGEST or found.key_size > _NEXT_AT - _KEY_AT:
+            raise OSError(errno.EFBIG, "its elements are larger than the buffer", source)
+        return found
+
     def event(self, pid: int, fd: int) -> BpfEvent:
         """See `guest.kernel_objects.BpfObjects`."""
-        name = self._proxy.caller.put(bytes(_MOST_NAMES), _LARGE_AT)
+        name = self._proxy.caller.put(bytes(_MOST_NAMES), LARGE_AT)
         request = struct.pack("<IIIIQ", pid, fd, 0, _MOST_NAMES, name)
-        answer = self._command(_TASK_QUERY, request)
+        answer = self._commands.command(TASK_QUERY, request)
         program, kind, offset, address = struct.unpack_from("<IIQQ", answer, 24)
-        text = self._proxy.caller.get(_LARGE_AT, _MOST_NAMES).split(b"\0")[0]
+        text = self._proxy.caller.get(LARGE_AT, _MOST_NAMES).split(b"\0")[0]
         return BpfEvent(program, kind, text, offset, address)
 
     def of_cgroup(self, path: str, attach_type: int) -> list[int]:
@@ -136,10 +167,12 @@ class SnapshotBpf:
             path, "openat", AT_FDCWD, self._proxy.put_path(path), os.O_RDONLY | os.O_DIRECTORY, 0
         )
         try:
-            ids = self._proxy.caller.put(bytes(4 * _MOST_IDS), _LARGE_AT)
-            answer = self._command(_PROG_QUERY, struct.pack("<IIIIQI", fd, attach_type, 0, 0, ids, _MOST_IDS))
+            ids = self._proxy.caller.put(bytes(4 * _MOST_IDS), LARGE_AT)
+            answer = self._commands.command(
+                PROG_QUERY, struct.pack("<IIIIQI", fd, attach_type, 0, 0, ids, _MOST_IDS)
+            )
             count = min(struct.unpack_from("<I", answer, 24)[0], _MOST_IDS)
-            return list(struct.unpack(f"<{count}I", self._proxy.caller.get(_LARGE_AT, 4 * count)))
+            return list(struct.unpack(f"<{count}I", self._proxy.caller.get(LARGE_AT, 4 * count)))
         finally:
             with contextlib.suppress(CallRolledBack):
                 self._proxy.raw("close", fd)
@@ -174,7 +207,7 @@ class SnapshotBpf:
         first field that leads to another object of the snapshot's for each of them."""
         found: dict[tuple[str, int], list[int]] = {}
         for kind, number in (*objects, *((BTF, each) for each in self.ids(BTF)[:1])):
-            with contextlib.suppress(OSError, CallRolledBack), self._opened(kind, number) as fd:
+            with contextlib.suppress(OSError, CallRolledBack), self._commands.opened(kind, number) as fd:
                 found[kind, number] = self._words(fd)
         for words in zip(*found.values(), strict=False):
             if len(set(words)) == len(words) and all(map(self._is_object, words)):
@@ -199,9 +232,9 @@ class SnapshotBpf:
         wanted = {"maps": (PROGRAM_MAP_IDS, 4), "code": (PROGRAM_XLATED, 1), "functions": (PROGRAM_KSYMS, 8)}
         request = bytearray(len(first))
         places = {}
-        at = _LARGE_AT
+        at = LARGE_AT
         for name, ((count_at, pointer_at), size) in wanted.items():
-            count = min(struct.unpack_from("<I", first, count_at)[0], (_LARGEST >> 2) // size)
+            count = min(struct.unpack_from("<I", first, count_at)[0], (LARGEST >> 2) // size)
             places[name] = (at, count * size)
             struct.pack_into("<I", request, count_at, count)
             struct.pack_into("<Q", request, pointer_at, self._proxy.caller.put(bytes(count * size), at))
@@ -214,9 +247,9 @@ class SnapshotBpf:
     def _of_btf(self, source: str, fd: int, first: bytes, arrays: dict[str, bytes]) -> None:
         """Its name and its data; those of the kernel's own may be larger than the buffer."""
         (size,) = struct.unpack_from("<I", first, 8)
-        size = size if size <= _LARGEST - _MOST_NAMES else 0
-        data_at = _LARGE_AT + _MOST_NAMES
-        name = self._proxy.caller.put(bytes(_MOST_NAMES), _LARGE_AT)
+        size = size if size <= LARGEST - _MOST_NAMES else 0
+        data_at = LARGE_AT + _MOST_NAMES
+        name = self._proxy.caller.put(bytes(_MOST_NAMES), LARGE_AT)
         data = self._proxy.caller.put(bytes(size), data_at) if size else 0
         request = struct.pack("<QIIQII", data, size, 0, name, _MOST_NAMES, 0)
         try:
@@ -225,7 +258,7 @@ class SnapshotBpf:
             if error.errno != errno.E2BIG:
                 raise
             self._info(source, fd, BTF, request[:_OLD_BTF_INFO])
-        arrays["name"] = self._proxy.caller.get(_LARGE_AT, _MOST_NAMES).split(b"\0")[0]
+        arrays["name"] = self._proxy.caller.get(LARGE_AT, _MOST_NAMES).split(b"\0")[0]
         arrays["data"] = self._proxy.caller.get(data_at, size)
 
     def _of_link(self, source: str, fd: int, first: bytes, arrays: dict[str, bytes]) -> None:
@@ -234,14 +267,14 @@ class SnapshotBpf:
         if where is None:
             return
         pointer_at, count_at, size = where
-        count = min(struct.unpack_from("<I", first, count_at)[0], _LARGEST // size)
+        count = min(struct.unpack_from("<I", first, count_at)[0], LARGEST // size)
         room = count * size if size > 1 else _MOST_NAMES
         request = bytearray(len(first))
-        struct.pack_into("<Q", request, pointer_at, self._proxy.caller.put(bytes(room), _LARGE_AT))
+        struct.pack_into("<Q", request, pointer_at, self._proxy.caller.put(bytes(room), LARGE_AT))
         struct.pack_into("<I", request, count_at, room // size)
         with contextlib.suppress(OSError):
             self._info(source, fd, LINK, bytes(request))
-            answer = self._proxy.caller.get(_LARGE_AT, room)
+            answer = self._proxy.caller.get(LARGE_AT, room)
             arrays["where"] = answer if size > 1 else answer.split(b"\0")[0]
 
     def _fdinfo(self, kind: str, fd: int) -> bytes:
@@ -274,7 +307,7 @@ class SnapshotBpf:
         before = 0 if key is None else self._proxy.caller.put(key, _KEY_AT)
         following = self._proxy.caller.put(bytes(size), _NEXT_AT)
         try:
-            self._command(_NEXT_KEY, struct.pack("<IIQQ", fd, 0, before, following))
+            self._commands.command(NEXT_KEY, struct.pack("<IIQQ", fd, 0, before, following))
         except OSError as error:
             if error.errno == errno.ENOENT:
                 return None
@@ -283,52 +316,20 @@ class SnapshotBpf:
 
     def _lookup(self, fd: int, key: bytes, size: int) -> bytes | OSError:
         key_vaddr = self._proxy.caller.put(key, _KEY_AT)
-        value = self._proxy.caller.put(bytes(size), _LARGE_AT)
+        value = self._proxy.caller.put(bytes(size), LARGE_AT)
         try:
-            self._command(_LOOKUP, struct.pack("<IIQQ", fd, 0, key_vaddr, value))
+            self._commands.command(LOOKUP, struct.pack("<IIQQ", fd, 0, key_vaddr, value))
         except OSError as error:
             return error
-        return self._proxy.caller.get(_LARGE_AT, size)
-
-    # --- calls --------------------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def _opened(self, kind: str, number: int) -> Iterator[int]:
-        fd = self._open(kind, number)
-        try:
-            yield fd
-        finally:
-            with contextlib.suppress(CallRolledBack):
-                self._proxy.raw("close", fd)
-
-    def _open(self, kind: str, number: int) -> int:
-        self._proxy.buffer(struct.pack("<I", number).ljust(_ATTR_SIZE, b"\0"))
-        return self._call(_BY_ID[kind], f"bpf {kind} {number}")
+        return self._proxy.caller.get(LARGE_AT, size)
 
     def _info(self, source: str, fd: int, kind: str, request: bytes) -> bytes:
         """struct bpf_*_info after it was filled in; its labels are kept under `source`."""
         vaddr = self._proxy.caller.put(request, _INFO_AT)
-        self._command(_GET_INFO, struct.pack("<IIQ", fd, len(request), vaddr), source)
+        self._commands.command(GET_INFO, struct.pack("<IIQ", fd, len(request), vaddr), source)
         self._proxy.labels.forget(source)
         self._proxy.labels.keep(source, _INFO_AT, len(request), False)
         return self._proxy.caller.get(_INFO_AT, len(request))
-
-    def _command(self, number: int, attributes: bytes, source: str = "bpf") -> bytes:
-        """`union bpf_attr` after the command."""
-        self._proxy.buffer(attributes.ljust(_ATTR_SIZE, b"\0"))
-        self._call(number, source)
-        return self._proxy.caller.get(BUFFER_AT, _ATTR_SIZE)
-
-    def _call(self, number: int, source: str) -> int:
-        """OSError with the kernel's errno, also where the kernel has no such call; CallRolledBack."""
-        vaddr = self._proxy.buffer()
-        try:
-            answer = self._proxy.raw("bpf", number, vaddr, _ATTR_SIZE, side="twin", label=f"bpf {number}")
-        except BootError as error:
-            raise OSError(errno.ENOSYS, str(error), source) from None
-        if answer < 0:
-            raise OSError(-answer, os.strerror(-answer), source)
-        return answer
 
 
 _PER_CPU = (5, 6, 10, 21)

@@ -68,7 +68,7 @@ class SnapshotInodes:
     def name(self, inode: CachedInode) -> str:
         """See `guest.kernel.Inodes`. OSError, CallRolledBack."""
         self._check_mount(inode)
-        where = self._proxy.caller.put_words(inode.super.mount_vaddr, inode.dentry_vaddr)  # struct path
+        where = self._struct_path(inode, inode.dentry_vaddr)
         buffer = self._proxy.buffer()
         answer = self._proxy.function("d_path", where, buffer, PATH_SIZE) & U64
         offset = answer - buffer
@@ -85,12 +85,17 @@ class SnapshotInodes:
             raise OSError(errno.ENOENT, "no inode on the kernel's lists is there", path_of(vaddr))
         self._check_mount(inode)
         dentry = inode.dentry_vaddr or self._made_dentry(inode)
-        where = self._proxy.caller.put_words(inode.super.mount_vaddr, dentry)
+        where = self._struct_path(inode, dentry)
         cred = self._proxy.bridge.prepared.proxy_task.cred
         file = self._proxy.function("dentry_open", where, flags, cred) & U64
         if file > U64 - _MAX_ERRNO:
             raise _error(file, inode)
         return self._descriptors.opened(self._proxy.install(file, path_of(vaddr)), path_of(vaddr))
+
+    def _struct_path(self, inode: CachedInode, dentry: int) -> int:
+        """The address of a struct path of ours that leads to a dentry of the inode."""
+        form = self._proxy.bridge.prepared.file_systems
+        return self._proxy.caller.put_words(*form.path(inode.super.mount_vaddr, dentry))
 
     def _made_dentry(self, inode: CachedInode) -> int:
         """The virtual address of a dentry of ours for an inode that has none."""

@@ -20,13 +20,20 @@ class SnapshotNetlink:
 
     def dump(self, request: NetlinkRequest, net_of: int | None = None) -> bytes:
         """See `guest.kernel_network.Netlink`."""
-        if request.needs and not self._is_there(request):
+        if not self.prepare(request):
             return b""
+        dumps = self._dumps.setdefault(request.protocol, NetlinkDumps(self._proxy, request.protocol))
+        return dumps.dump(request.source, request.kind, request.body, net_of)
+
+    def prepare(self, request: NetlinkRequest) -> bool:
+        """Add the modules that answer a request where the guest had not loaded them. Whether there is
+        anything to be asked for. OSError, CallRolledBack."""
+        if request.needs and not self._is_there(request):
+            return False
         for module in request.modules:
             if self._proxy.bridge.space.modules.has_file(module):  # else it is built in, or missing
                 self._modules.need(module)
-        dumps = self._dumps.setdefault(request.protocol, NetlinkDumps(self._proxy, request.protocol))
-        return dumps.dump(request.source, request.kind, request.body, net_of)
+        return True
 
     def _is_there(self, request: NetlinkRequest) -> bool:
         """Whether the guest had loaded what a request needs. OSError or CallRolledBack if the kernel's

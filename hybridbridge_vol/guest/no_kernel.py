@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 
-from hybridbridge_vol.errors import AttachError, HybridBridgeError, KernelNotFound, KernelNotStored
+from hybridbridge_vol.errors import (
+    AttachError,
+    HybridBridgeError,
+    KernelNotFound,
+    KernelNotStored,
+    UnusableKernel,
+)
 from hybridbridge_vol.memory_image.physical import PhysicalImage
-from hybridbridge_vol.snapshot.banner import package_of, scan_banners
+from hybridbridge_vol.snapshot.banner import scan_banners
 from hybridbridge_vol.snapshot.choose_kernel import NoSoundKernel
+from hybridbridge_vol.snapshot.foreign_memory import encrypted, other_processor
+from hybridbridge_vol.snapshot.kernel_origin import package_of
 from hybridbridge_vol.trust.store import Store
 from hybridbridge_vol.units import Progress
 
@@ -28,9 +37,8 @@ def explain_unknown(
     KernelNotFound says that no kernel was found."""
     banners = scan_banners(image, progress)
     if not banners:
-        return KernelNotFound(
-            f"{image.path}: no Linux kernel in it (not a memory image of Linux, or encrypted or truncated)"
-        )
+        why = encrypted(image) or "not a memory image of Linux, or truncated"
+        return KernelNotFound(f"{image.path}: no Linux kernel in it; {why}")
     banner = banners[0][0]
     stored = [kernel for kernel in store.kernels() if kernel.banner.strip() == banner]
     if stored:
@@ -43,6 +51,13 @@ def explain_unknown(
     for problem in store.problems():
         if banner.split()[2] in str(problem):
             return problem
+    processor = other_processor(image, banner)
+    if processor is not None:
+        return UnusableKernel(
+            f"{image.path}: its kernel {banner.split()[2]} is for {processor}; only kernels of 64-bit x86 "
+            "(amd64) can be run, so nothing about this image can be answered",
+            banner,
+        )
     return _not_stored(image, store, banner)
 
 
@@ -61,12 +76,13 @@ def explain_unsound(
 
 def _not_stored(image: PhysicalImage, store: Store, banner: str, because: str = "") -> KernelNotStored:
     package = package_of(banner)
-    fetch = (
-        f"fetch the package {package} and run" if package else "get this kernel's vmlinuz or package and run"
+    where = f" --store {store.root}" if store.is_custom else ""
+    way_out = (
+        f"run 'hb trust get {shlex.quote(str(image.path))}{where}', or fetch the package {package} and run"
+        if package
+        else "get this kernel's vmlinuz or package and run"
     )
     return KernelNotStored(
-        f"{image.path}: no trusted kernel for {banner!r}; {fetch} 'hb trust add FILE'"
-        + (f" --store {store.root}" if store.is_custom else "")
-        + because,
+        f"{image.path}: no trusted kernel for {banner!r}; {way_out} 'hb trust add FILE{where}'{because}",
         banner,
     )

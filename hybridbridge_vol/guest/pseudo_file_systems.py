@@ -15,7 +15,7 @@ import os
 from functools import cached_property, partial
 from weakref import proxy as proxy_of
 
-from hybridbridge_vol.bridge.objects.super_blocks import PREVIOUS_AT, SuperBlock, super_blocks, words_of
+from hybridbridge_vol.bridge.objects.super_blocks import SuperBlock, super_blocks, words_of
 from hybridbridge_vol.errors import CallRolledBack, ParseError
 from hybridbridge_vol.guest.files import SnapshotFiles
 from hybridbridge_vol.guest.proxy_calls import ProxyCalls
@@ -172,9 +172,10 @@ class PseudoFileSystems:
         except (LookupError, KeyError):
             return []
         mark = self._proxy.bridge.boot.layout.guard_hole.start
+        mark_at = self._proxy.bridge.prepared.file_systems.mark_at
         for block in found:
             if block.kind in _MAKING_INODES:
-                machine.write_u64(block.vaddr + PREVIOUS_AT, mark)
+                machine.write_u64(block.vaddr + mark_at, mark)
         self._proxy.caller.mark()
         return found
 
@@ -198,7 +199,8 @@ class PseudoFileSystems:
     def _opened(self, block: SuperBlock) -> int:
         """A descriptor of the proxy task's for the root of a superblock. OSError, CallRolledBack."""
         try:
-            path = self._proxy.caller.put_words(block.mount, block.root)
+            form = self._proxy.bridge.prepared.file_systems
+            path = self._proxy.caller.put_words(*form.path(block.mount, block.root))
             cred = self._proxy.bridge.prepared.proxy_task.cred
             file = self._proxy.function("dentry_open", path, O_PATH | O_DIRECTORY, cred)
             if -4096 < file < 0:

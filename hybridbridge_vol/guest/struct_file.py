@@ -26,6 +26,8 @@ _POSITION = 0x2B_5C7E_913D
 _FILE_SIZE = 256
 """Bytes of a `struct file` that are searched; it has 184 to 232."""
 _INODE_SIZE = 1024
+_CONTEXT_SIZE, _LOCK_SIZE = 64, 256
+"""Bytes of a struct file_lock_context, and of a struct file_lock before or behind its list entry."""
 _TASK_SIZE = 16384
 """Of a `task_struct`; real ones have up to ten thousand."""
 _FILES_SIZE = 1024
@@ -57,13 +59,27 @@ def find_fields(proxy: ProxyCalls, own: OwnDescriptor) -> FileFields:
         (offset, 8 * number)
         for offset, old_words, new_words in zip(targets, before, after, strict=True)
         for number, (old, new) in enumerate(zip(old_words, new_words, strict=True))
-        if old == 0 and new in proxy.bridge.boot.layout
+        if old == 0 and new in proxy.bridge.boot.layout and _has_lock_of(proxy, new, own.file_vaddr)
     ]
     return FileFields(
         _only("f_pos", _places(content, "<q", position)),
         _only("f_flags", _places(content, "<I", flags)),
         *(_only("f_inode", [inode for inode, _offset in locks]), _only("i_flctx", [at for _, at in locks])),
     )
+
+
+def _has_lock_of(proxy: ProxyCalls, context: int, file: int) -> bool:
+    """Whether a virtual address is that of a struct file_lock_context, one of whose lists has a lock of the
+    file (fs/locks.c): what is allocated for the lock changes other memory, too, which pointers lead to."""
+    try:
+        heads = _pointers(proxy, proxy.bridge.machine.read(context, _CONTEXT_SIZE))
+        return any(
+            file in _words(proxy, entry - _LOCK_SIZE, 2 * _LOCK_SIZE)
+            for entry in heads.values()
+            if entry % 8 == 0 and not context <= entry < context + _CONTEXT_SIZE
+        )
+    except UnmappedVirtual:
+        return False
 
 
 def _only(name: str, places: Sequence[int]) -> int:

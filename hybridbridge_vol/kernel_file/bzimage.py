@@ -18,14 +18,17 @@ from dataclasses import dataclass
 import lz4.block
 import zstandard
 
-from hybridbridge_vol.errors import KernelFileError
+from hybridbridge_vol.errors import ForeignKernel, KernelFileError
+from hybridbridge_vol.kernel_file.foreign_kernels import KINDS, what_foreign
 
 MAX_KERNEL_SIZE = 256 << 20
 """Bytes a decompressed kernel may have; distributions' are 40 to 80 MB, KERNEL_IMAGE_SIZE is 1 GiB."""
 
 SETUP_HEADER_OFFSET = 0x1F1
 SETUP_HEADER_END = 0x290
-_BOOT_MAGIC_OFFSET = 0x202
+NO_SETUP_HEADER = bytes(SETUP_HEADER_END - SETUP_HEADER_OFFSET)
+"""What stands in the place of a boot header where the file has none."""
+_BOOT_MAGIC, _BOOT_MAGIC_OFFSET = b"HdrS", 0x202
 _VERSION_OFFSET = 0x206
 _PAYLOAD_FIELDS = 0x248  # payload_offset, payload_length
 _PAYLOAD_PROTOCOL = 0x208
@@ -48,18 +51,26 @@ class BzImage:
     vmlinux: bytes
 
 
-def parse_bzimage(data: bytes, name: str) -> BzImage:
-    """Parse a bzImage; `name` is the file to name in a KernelFileError.
+def is_elf(data: bytes) -> bool:
+    """Whether it is a 64-bit little-endian ELF."""
+    return data.startswith(_ELF64_MAGIC)
 
-    A bare ELF is accepted too, with an empty setup header: the payload of a bzImage with its relocations.
-    """
-    if data.startswith(_ELF64_MAGIC):
-        return BzImage(bytes(SETUP_HEADER_END - SETUP_HEADER_OFFSET), data)
+
+def is_bzimage(data: bytes) -> bool:
+    """Whether it has the boot header of a kernel for a boot loader."""
+    return len(data) >= SETUP_HEADER_END and data[_BOOT_MAGIC_OFFSET : _BOOT_MAGIC_OFFSET + 4] == _BOOT_MAGIC
+
+
+def parse_bzimage(data: bytes, name: str) -> BzImage:
+    """Parse a bzImage; `name` is the file to name in a KernelFileError."""
+    foreign = what_foreign(data)
+    if foreign is not None:
+        raise ForeignKernel(f"{name}: {foreign}")
     if not data:
-        raise KernelFileError(f"{name}: an empty file; give a vmlinuz, a .deb or a .rpm")
-    if len(data) < SETUP_HEADER_END or data[_BOOT_MAGIC_OFFSET : _BOOT_MAGIC_OFFSET + 4] != b"HdrS":
+        raise KernelFileError(f"{name}: an empty file; give a vmlinuz or a package ({KINDS})")
+    if not is_bzimage(data):
         raise KernelFileError(
-            f"{name}: not a Linux kernel (no boot header); give a vmlinuz, a .deb or a .rpm"
+            f"{name}: not a Linux kernel (no boot header); give a vmlinuz or a package ({KINDS})"
         )
     (version,) = struct.unpack_from("<H", data, _VERSION_OFFSET)
     if version < _PAYLOAD_PROTOCOL:
@@ -74,7 +85,10 @@ def parse_bzimage(data: bytes, name: str) -> BzImage:
             f"{name}: truncated kernel ({len(data)} of {start + length} bytes); fetch it again"
         )
     vmlinux = decompress(payload, name)
-    if not vmlinux.startswith(_ELF64_MAGIC):
+    foreign = what_foreign(vmlinux)
+    if foreign is not None:
+        raise ForeignKernel(f"{name}: {foreign}")
+    if not is_elf(vmlinux):
         raise KernelFileError(f"{name}: its payload is not a 64-bit x86 kernel; give an amd64 kernel")
     return BzImage(bytes(data[SETUP_HEADER_OFFSET:SETUP_HEADER_END]), vmlinux)
 

@@ -4,6 +4,7 @@ scripts/kallsyms.c writes it, kernel/kallsyms.c reads it. The order of its parts
 encoding of addresses changed over the years, and distributions backport changes, so nothing here depends on
 the version:
 
+    before 4.20  as 5.10, with markers and num_syms of 8 bytes instead of 4
     5.10         addresses, num_syms, names, markers, token table, token index
     6.2          addresses, num_syms, names, markers, sequence, token table, token index
     6.4          num_syms, names, markers, token table, token index, addresses, sequence
@@ -24,12 +25,16 @@ from itertools import accumulate, islice, pairwise
 
 from hybridbridge_vol.errors import KernelFileError
 from hybridbridge_vol.kernel_file.symbols import Symbols
-from hybridbridge_vol.units import U64
+from hybridbridge_vol.units import START_KERNEL_MAP, U64
 
 __all__ = ["Symbols", "find_parts", "find_symbols"]
 
 MAX_SYMBOLS = 2_000_000
 """Distribution kernels have 90,000 to 200,000."""
+USUAL_VADDR = START_KERNEL_MAP + (16 << 20)
+"""`_text` with the default CONFIG_PHYSICAL_START."""
+PHYSICAL_ALIGN = 2 << 20
+"""CONFIG_PHYSICAL_ALIGN of a 64-bit kernel at least (arch/x86/Kconfig)."""
 KERNEL_IMAGE_SIZE = 1 << 30
 """The most bytes there may be from `_text` to `_end` (arch/x86/include/asm/page_64_types.h)."""
 
@@ -48,7 +53,8 @@ _TOKEN_TABLES_TRIED, _MARKER_RUNS_TRIED, _COUNTS_TRIED = 4, 16, 16
 _DIGIT_TOKENS = b"\0" + b"".join(b"%d\0" % digit for digit in range(10))
 """A character that occurs in names is its own token (`insert_real_symbols_in_table`), and all digits do."""
 _TOKEN_INDEX_SIZE = 512
-_WORD = struct.Struct("<I")
+_MARKER_WORDS = (struct.Struct("<I"), struct.Struct("<Q"))
+"""Markers as `unsigned int`, and as `unsigned long` before 4.20."""
 
 Image = bytes | bytearray
 
@@ -84,10 +90,12 @@ class _Addresses:
     base_offset: int | None
 
 
-def find_symbols(image: Image, image_vaddr: int, name: str) -> Symbols:
-    """Decode the symbols of a flat kernel image that begins at link-time address `image_vaddr`.
+def find_symbols(image: Image, image_vaddr: int | None, name: str) -> Symbols:
+    """Decode the symbols of a flat kernel image that begins at link-time address `image_vaddr`, or, for None,
+    wherever its `_text` says.
 
-    KernelFileError, naming the file `name`, if no table makes sense.
+    Without CONFIG_KALLSYMS_ALL they are functions only. KernelFileError, naming the file `name`, if no table
+    makes sense.
     """
     _tokens, names, addresses = _find(image, image_vaddr, name)
     return Symbols.from_columns(addresses.values, names.raw)
@@ -111,14 +119,14 @@ def find_parts(image: Image, image_vaddr: int, name: str) -> dict[str, int]:
     return {part: image_vaddr + offset for part, offset in offsets.items()}
 
 
-def _find(image: Image, image_vaddr: int, name: str) -> tuple[_Tokens, _Names, _Addresses]:
+def _find(image: Image, image_vaddr: int | None, name: str) -> tuple[_Tokens, _Names, _Addresses]:
     for tokens in _find_tokens(image):
         for names in _find_names(image, tokens):
             addresses = _find_addresses(image, image_vaddr, tokens, names)
             if addresses is not None:
                 return tokens, names, addresses
     raise KernelFileError(
-        f"{name}: the kernel has no symbol table (CONFIG_KALLSYMS_ALL); give a distribution's kernel"
+        f"{name}: the kernel has no symbol table (CONFIG_KALLSYMS); give a distribution's kernel"
     )
 
 
@@ -153,28 +161,30 @@ def _tokens_around(image: Image, digits_at: int) -> _Tokens | None:
 
 def _find_names(image: Image, tokens: _Tokens) -> Iterator[_Names]:
     """Name tables before the token table whose every 256th name begins where a marker says, nearest first."""
-    for markers_at, run in islice(_marker_runs(image, tokens.start), _MARKER_RUNS_TRIED):
-        for number in range(len(run), max(len(run) - _FALSE_MARKERS, _FEWEST_MARKERS) - 1, -1):
-            names = _names_before(image, markers_at, run[:number], tokens.strings)
-            if names is not None:
-                yield names
-                break
+    for word in _MARKER_WORDS:
+        for markers_at, run in islice(_marker_runs(image, tokens.start, word), _MARKER_RUNS_TRIED):
+            for number in range(len(run), max(len(run) - _FALSE_MARKERS, _FEWEST_MARKERS) - 1, -1):
+                names = _names_before(image, markers_at, run[:number], tokens.strings)
+                if names is not None:
+                    yield names
+                    break
 
 
-def _marker_runs(image: Image, end: int) -> Iterator[tuple[int, list[int]]]:
+def _marker_runs(image: Image, end: int, word: struct.Struct) -> Iterator[tuple[int, list[int]]]:
     """`(offset, words)` of what may be markers before `end`, nearest first: a 0, then plausible steps."""
-    end = end // 4 * 4
-    lowest = max(0, end - _SEARCH_BACK)
+    size = word.size
+    end = end // size * size
+    lowest = max(0, end - _SEARCH_BACK // size * size)
     for stop in range(end, lowest, -_SEARCH_STEP):
         start = max(lowest, stop - _SEARCH_STEP)
-        pairs = pairwise(array("I", bytes(image[start : min(stop + 4, end)])))
+        pairs = pairwise(array(word.format[-1], bytes(image[start : min(stop + size, end)])))
         found = [
-            start + 4 * i for i, (word, after) in enumerate(pairs) if not word and after in _MARKER_STEPS
+            start + size * i for i, (first, after) in enumerate(pairs) if not first and after in _MARKER_STEPS
         ]
         for markers_at in reversed(found):
             run = [0]
-            for at in range(markers_at + 4, end, 4):
-                (marker,) = _WORD.unpack_from(image, at)
+            for at in range(markers_at + size, end, size):
+                (marker,) = word.unpack_from(image, at)
                 if marker - run[-1] not in _MARKER_STEPS:
                     break
                 run.append(marker)
@@ -239,22 +249,35 @@ def _decode_names(
     return raw
 
 
-def _find_addresses(image: Image, image_vaddr: int, tokens: _Tokens, names: _Names) -> _Addresses | None:
+def _find_addresses(
+    image: Image, image_vaddr: int | None, tokens: _Tokens, names: _Names
+) -> _Addresses | None:
     """Addresses of all names by the first encoding that makes sense."""
     landmarks = {}
     for number, raw in enumerate(names.raw):
         if raw[1:] in (b"_text", b"_stext", b"_end"):
             landmarks[raw[1:]] = number
-    if len(landmarks) < 3:
+    text, stext = landmarks.get(b"_text"), landmarks.get(b"_stext")
+    if text is None or stext is None:
         return None
-    text, stext, end = (landmarks[name] for name in (b"_text", b"_stext", b"_end"))
-    for address, words_offset, base_offset in _encodings(image, image_vaddr, tokens, names):
-        if address(text) == image_vaddr <= address(stext) < address(end) <= image_vaddr + KERNEL_IMAGE_SIZE:
+    end = landmarks.get(b"_end", len(names.raw) - 1)  # without it (functions only) whatever is last
+    for address, words_offset, base_offset in _encodings(image, image_vaddr or USUAL_VADDR, tokens, names):
+        start = _whole_vaddr(address(text)) if image_vaddr is None else image_vaddr
+        if (
+            start is not None
+            and address(text) == start <= address(stext) < address(end) <= start + KERNEL_IMAGE_SIZE
+        ):
             addresses = [address(number) for number in range(len(names.raw))]
             # kernel/kallsyms.c bisects them
             if all(map(operator.le, addresses, addresses[1:])):
                 return _Addresses(addresses, words_offset, base_offset)
     return None
+
+
+def _whole_vaddr(text_vaddr: int) -> int | None:
+    """That of an image of which only `_text` is known: itself if a kernel can be linked there."""
+    distance = text_vaddr - START_KERNEL_MAP
+    return text_vaddr if 0 <= distance < KERNEL_IMAGE_SIZE and distance % PHYSICAL_ALIGN == 0 else None
 
 
 def _encodings(

@@ -9,40 +9,35 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
-from hybridbridge_vol.errors import KernelFileError
-from hybridbridge_vol.kernel_file.bzimage import MAX_KERNEL_SIZE, parse_bzimage
-from hybridbridge_vol.kernel_file.kallsyms import Symbols, find_symbols
+from hybridbridge_vol.errors import IncompleteKernelError, KernelFileError
+from hybridbridge_vol.kernel_file.bzimage import MAX_KERNEL_SIZE, is_elf
+from hybridbridge_vol.kernel_file.kallsyms import KERNEL_IMAGE_SIZE, Symbols, find_symbols
+from hybridbridge_vol.kernel_file.loading import LoadedKernel, Segment, flatten, load_kernel, parse_elf
 from hybridbridge_vol.kernel_file.packages import read_vmlinuz
+from hybridbridge_vol.kernel_file.recovered_relocations import recover_relocations
+from hybridbridge_vol.kernel_file.region_constants import RegionConstants, find_region_constants
 from hybridbridge_vol.kernel_file.relocations import Relocations, parse_relocations
-from hybridbridge_vol.units import PAGE_SIZE, START_KERNEL_MAP, Progress
+from hybridbridge_vol.kernel_file.symbol_files import GivenSymbols, completed, elf_symbols
+from hybridbridge_vol.units import PAGE_SIZE, Progress
 
-_PT_LOAD = 1
-_PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")
-_MAX_SEGMENTS = 32
-"""A kernel has two to five."""
-_MAX_LINKED_SIZE = 512 << 20
-"""Highest physical address as linked; KERNEL_IMAGE_SIZE allows 1 GiB, distributions use 80 MB."""
+__all__ = ["KernelImage", "Segment", "StoredParts", "parse_elf"]
+
 _BANNER_PREFIX = "Linux version "
 _MAX_BANNER_SIZE = 512
+_LARGE_PAGE_SIZE = 2 << 20
 _NT_GNU_BUILD_ID = 3
 _MAX_NOTES_SIZE = 1 << 16
 _IKCONFIG_START, _IKCONFIG_END = b"IKCFG_ST", b"IKCFG_ED"
 
 
-@dataclass(frozen=True)
-class Segment:
-    """A PT_LOAD program header of the kernel's ELF: bytes of the file, and where they are loaded.
+class StoredParts(NamedTuple):
+    """What a store keeps of a kernel, so that it need not be found again: its symbols, and its relocations
+    where its file has none."""
 
-    `vaddr` of a per-CPU segment linked at 0 is an offset; `paddr` is where the segment is in the image.
-    """
-
-    file_offset: int
-    vaddr: int
-    paddr: int
-    file_size: int
-    mem_size: int
-    flags: int
+    symbols: Symbols
+    relocations: Relocations | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +46,8 @@ class KernelImage:
 
     `vmlinuz` is the whole kernel file; `setup_header` its boot header from offset 0x1f1; `vmlinux` the
     decompressed ELF with what follows it; `entry_paddr` the physical address of `startup_64`; `banner` the
-    text of /proc/version with its newline; `release` what uname -r says; `build_id` hex of the GNU build id.
+    text of /proc/version with its newline; `release` what uname -r says; `build_id` hex of the GNU build id;
+    `recovered`: its file has no relocations, so these were found in the code.
     """
 
     path: Path
@@ -65,39 +61,53 @@ class KernelImage:
     banner: str
     release: str
     build_id: str
+    recovered: bool = False
 
     @classmethod
-    def from_file(cls, path: Path | str, progress: Progress | None = None) -> KernelImage:
-        """Read a vmlinuz, `.deb` or `.rpm` (0.4 to 1.5 s). Raises KernelFileError."""
+    def from_file(
+        cls,
+        path: Path | str,
+        progress: Progress | None = None,
+        given: GivenSymbols | None = None,
+        stored: StoredParts | None = None,
+    ) -> KernelImage:
+        """Read a vmlinuz, an ELF vmlinux, a flat kernel, an ELF with a kernel inside, a `.deb` or `.rpm`
+        (0.4 to 1.5 s).
+
+        `given` are symbols from another file, which complete the kernel's own; `stored` is what a store kept
+        of the same file. Raises KernelFileError.
+        """
         path = Path(path)
         name = str(path)
         report = progress or (lambda _fraction, _text: None)
         report(0.0, "reading")
         vmlinuz = read_vmlinuz(path)
         report(0.3, "decompressing")
-        container = parse_bzimage(vmlinuz, name)
-        vmlinux = container.vmlinux
+        loaded = load_kernel(vmlinuz, name)
         report(0.7, "decoding symbols")
-        entry_paddr, segments = parse_elf(vmlinux, name)
-        flat = flatten(vmlinux, segments)
-        start_vaddr = segments[0].vaddr
-        elf_end = max(segment.file_offset + segment.file_size for segment in segments)
-        relocations = parse_relocations(vmlinux, elf_end, start_vaddr, start_vaddr + len(flat), name)
-        symbols = find_symbols(flat, start_vaddr, name)
-        banner = _banner(flat, start_vaddr, symbols, name)
+        flat = loaded.flat()
+        symbols = stored.symbols if stored else _symbols(loaded, flat, given, name)
+        relocations = stored.relocations if stored else None
+        found = relocations or _listed_relocations(loaded, flat)
+        if found is None:
+            report(0.8, "recovering relocations")
+            found = recover_relocations(bytes(flat), symbols)
+            relocations = found
+        banner = _banner(flat, loaded.start_vaddr, symbols, name)
         report(1.0, "done")
         return cls(
             path,
             vmlinuz,
-            container.setup_header,
-            vmlinux,
-            segments,
-            entry_paddr,
-            relocations,
+            loaded.setup_header,
+            loaded.vmlinux,
+            loaded.segments,
+            loaded.entry_paddr,
+            found,
             symbols,
             banner,
             banner.split()[2],
-            _build_id(flat, start_vaddr, symbols) or _digest(vmlinux),
+            _build_id(flat, loaded.start_vaddr, symbols) or _digest(loaded.vmlinux),
+            relocations is not None,
         )
 
     @cached_property
@@ -115,6 +125,22 @@ class KernelImage:
         return text.decode("utf-8", "replace")
 
     @cached_property
+    def region_constants(self) -> RegionConstants | None:
+        """Where the addresses of the kernel's memory regions are in its code; None if they are variables."""
+        return find_region_constants(bytes(self._flat), self.symbols)
+
+    @property
+    def mapped_size(self) -> int:
+        """Bytes from `START_KERNEL_MAP` on in which the kernel can lie: as many as the page table that it is
+        linked with maps (KERNEL_IMAGE_SIZE: 512 MiB without CONFIG_RANDOMIZE_BASE, else 1 GiB)."""
+        table = self.symbols.get("level2_kernel_pgt")
+        if table is None:
+            return KERNEL_IMAGE_SIZE
+        start = table - self.segments[0].vaddr
+        entries = struct.iter_unpack("<Q", self._flat[start : start + PAGE_SIZE])
+        return sum(1 for (entry,) in entries if entry & 1) * _LARGE_PAGE_SIZE or KERNEL_IMAGE_SIZE
+
+    @cached_property
     def _flat(self) -> bytearray:
         flat = flatten(self.vmlinux, self.segments)
         size = self.symbols.address("_end") - self.segments[0].vaddr
@@ -129,46 +155,31 @@ class KernelImage:
         return self._flat
 
 
-def parse_elf(vmlinux: bytes, name: str) -> tuple[int, tuple[Segment, ...]]:
-    """Entry point (physical) and loadable segments of the kernel's ELF, ascending by physical address."""
-    if len(vmlinux) < 64:
-        raise KernelFileError(f"{name}: its ELF is truncated; fetch it again")
-    entry_paddr, table = struct.unpack_from("<QQ", vmlinux, 24)
-    entry_size, count = struct.unpack_from("<HH", vmlinux, 54)
-    if (
-        entry_size != _PROGRAM_HEADER.size
-        or not 0 < count <= _MAX_SEGMENTS
-        or table + _PROGRAM_HEADER.size * count > len(vmlinux)
-    ):
-        raise KernelFileError(f"{name}: its ELF has no usable program headers; fetch it again")
-    segments = []
-    for header in _PROGRAM_HEADER.iter_unpack(vmlinux[table : table + _PROGRAM_HEADER.size * count]):
-        kind, flags, offset, vaddr, paddr, file_size, mem_size, _ = header
-        if kind != _PT_LOAD:
-            continue
-        if offset + file_size > len(vmlinux) or file_size > mem_size or paddr + mem_size > _MAX_LINKED_SIZE:
-            raise KernelFileError(
-                f"{name}: its ELF has a segment outside of the file or of memory; fetch it again"
-            )
-        segments.append(Segment(offset, vaddr, paddr, file_size, mem_size, flags))
-    segments.sort(key=lambda segment: segment.paddr)
-    first = segments[0] if segments else None
-    if first is None or first.vaddr - START_KERNEL_MAP != first.paddr or first.paddr % PAGE_SIZE:
-        raise KernelFileError(
-            f"{name}: its ELF is not laid out like a 64-bit x86 kernel; give an amd64 kernel"
+def _symbols(loaded: LoadedKernel, flat: bytearray, given: GivenSymbols | None, name: str) -> Symbols:
+    """The kernel's own symbols; where it names functions only, completed by those `given` or by its ELF's."""
+    if given is None and is_elf(loaded.vmlinux):
+        static = elf_symbols(loaded.vmlinux)
+        given = None if static is None else GivenSymbols(f"{name} (.symtab)", static)
+    try:
+        own = loaded.symbols or find_symbols(flat, loaded.start_vaddr, name)
+    except KernelFileError:
+        if given is None:
+            raise
+        own = Symbols.build([])
+    if given is not None and "_end" not in own:
+        own = completed(own, given, name)
+    if "_end" not in own:
+        raise IncompleteKernelError(
+            f"{name}: the kernel names its functions only (CONFIG_KALLSYMS_ALL is off); give the System.map "
+            "or the vmlinux of its build with --symbols"
         )
-    return entry_paddr, tuple(segments)
+    return own
 
 
-def flatten(vmlinux: bytes, segments: tuple[Segment, ...]) -> bytearray:
-    """The segments at their physical addresses, from the first one's start; zeros between them."""
-    base_paddr = segments[0].paddr
-    flat = bytearray(max(segment.paddr + segment.mem_size for segment in segments) - base_paddr)
-    for segment in segments:
-        start = segment.paddr - base_paddr
-        data = memoryview(vmlinux)[segment.file_offset : segment.file_offset + segment.file_size]
-        flat[start : start + segment.file_size] = data
-    return flat
+def _listed_relocations(loaded: LoadedKernel, flat: bytearray) -> Relocations | None:
+    elf_end = max(segment.file_offset + segment.file_size for segment in loaded.segments)
+    start = loaded.start_vaddr
+    return parse_relocations(loaded.vmlinux, elf_end, start, start + len(flat))
 
 
 def _banner(flat: bytearray, start_vaddr: int, symbols: Symbols, name: str) -> str:

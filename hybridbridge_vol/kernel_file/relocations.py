@@ -8,12 +8,14 @@ entry is the low half of a link-time address.
 
 from __future__ import annotations
 
+import struct
 from array import array
 from dataclasses import dataclass
 
-from hybridbridge_vol.errors import KernelFileError
+import lz4.frame
 
 _MOST_LISTS = 3
+_COUNTS = struct.Struct("<3I")
 
 
 @dataclass(frozen=True)
@@ -28,15 +30,31 @@ class Relocations:
     inverse32: array[int]
     abs64: array[int]
 
+    def pack(self) -> bytes:
+        """For `unpack`: compressed, with a checksum."""
+        lists = (self.abs32, self.inverse32, self.abs64)
+        data = b"".join([_COUNTS.pack(*map(len, lists)), *(item.tobytes() for item in lists)])
+        return bytes(lz4.frame.compress(data, content_checksum=True))
 
-def parse_relocations(
-    vmlinux: bytes, elf_end: int, start_vaddr: int, end_vaddr: int, name: str
-) -> Relocations:
+    @classmethod
+    def unpack(cls, packed: bytes) -> Relocations:
+        """Back from `pack`. ValueError, struct.error, or lz4's RuntimeError for anything else."""
+        data = lz4.frame.decompress(packed)
+        at, lists = _COUNTS.size, []
+        for count in _COUNTS.unpack_from(data):
+            lists.append(array("Q", data[at : at + 8 * count]))
+            at += 8 * count
+        if at != len(data):
+            raise ValueError("not relocations")
+        return cls(*lists)
+
+
+def parse_relocations(vmlinux: bytes, elf_end: int, start_vaddr: int, end_vaddr: int) -> Relocations | None:
     """Read the lists of a decompressed payload; `elf_end` is where the ELF's last segment ends in the file.
 
     Which lists there are is derived from the data: the file ends in a run of zeros and of addresses between
     `start_vaddr` and `end_vaddr`, which has two or three lists, read backwards, the 64-bit one first.
-    KernelFileError if there are no such lists.
+    None if there are no such lists: behind a bare vmlinux, or without CONFIG_RANDOMIZE_BASE.
     """
     words = array("I")
     words.frombytes(memoryview(vmlinux)[elf_end + (len(vmlinux) - elf_end) % 4 :])
@@ -57,8 +75,5 @@ def parse_relocations(
     while lists and not lists[-1]:
         lists.pop()  # zeros that end what precedes the lists
     if len(lists) < 2 or not lists[0]:
-        raise KernelFileError(
-            f"{name}: the kernel has no relocations (a bare vmlinux, or built without CONFIG_RELOCATABLE); "
-            "give a distribution's vmlinuz"
-        )
+        return None
     return Relocations(lists[0], lists[1] if len(lists) == _MOST_LISTS else array("Q"), lists[-1])

@@ -20,13 +20,31 @@ from typing import overload
 _MAGIC = b"HBsyms1\0"
 _HEADER = struct.Struct("<8sII")
 _KERNEL_HALF = 1 << 63
+_RENAMED = re.compile(rb"\.llvm\.\d+")
+"""What clang's ThinLTO adds to a static name that other files refer to (`promoteInternals`, llvm/lib/LTO):
+the object itself, whole and unchanged."""
+_COMPILER_SUFFIXES = re.compile(r"(\.cold(\.\d+)?|\.(part|isra|constprop|llvm)\.\d+)+$")
+
+
+def plain_name(symbol: str) -> str:
+    """A name as in its source: without what compilers add to the names of clones and of parts of functions
+    (gcc's `.isra.N`, `.constprop.N`, `.part.N`, `.cold`, clang's `.llvm.N`)."""
+    return _COMPILER_SUFFIXES.sub("", symbol) if "." in symbol else symbol
+
+
+def renamed_whole(symbol: str) -> str | None:
+    """The name in its source of a symbol that a compiler renamed as a whole; None if it did not."""
+    name, dot, number = symbol.rpartition(".llvm.")
+    return name if dot and number.isdecimal() else None
 
 
 class Symbols:
     """Symbols in address order, with an index by name.
 
     Addresses are link-time virtual addresses; per-CPU symbols of kernels whose per-CPU area is linked at 0
-    are plain offsets. A name may have several addresses (static functions of different files).
+    are plain offsets. A name may have several addresses (static functions of different files). Whoever asks
+    for a name also finds what a compiler renamed as a whole (`renamed_whole`); clones and parts of functions
+    are other code, and are found by their own names only.
     """
 
     def __init__(
@@ -91,24 +109,44 @@ class Symbols:
     def _name(self, index: int) -> bytes:
         return bytes(self._names[self._name_ends[index] : self._name_ends[index + 1]])
 
-    def addresses(self, name: str) -> list[int]:
-        """Every address of `name`, ascending."""
-        wanted = name.encode("latin-1", "replace")  # no kernel has "?" in a name
-        found = []
+    def _under(self, wanted: bytes) -> Iterator[tuple[int, bytes]]:
+        """Address and name of the symbols whose names begin so, in order of their names."""
         for position in range(bisect_left(self._by_name, wanted, key=self._name), len(self)):
             index = self._by_name[position]
-            if self._name(index) != wanted:
+            name = self._name(index)
+            if not name.startswith(wanted):
+                return
+            yield self._addresses[index], name
+
+    def addresses(self, name: str) -> list[int]:
+        """Every address of `name`, ascending."""
+        exact, renamed = self._found(name)
+        return sorted(exact + renamed)
+
+    def _found(self, name: str) -> tuple[list[int], list[int]]:
+        """The addresses of a name as it is, ascending, and of what was renamed from it."""
+        wanted = name.encode("latin-1", "replace")  # no kernel has "?" in a name
+        exact = []
+        for address, found in self._under(wanted):
+            if found != wanted:
                 break
-            found.append(self._addresses[index])
-        return found
+            exact.append(address)
+        renamed = [
+            address
+            for address, found in self._under(wanted + b".llvm.")
+            if _RENAMED.fullmatch(found, len(wanted))
+        ]
+        return exact, renamed
 
     def find(self, names: Iterable[str]) -> dict[str, list[int]]:
         """As `addresses`, for many names in one pass; without those that are not there."""
         wanted = {name.encode("latin-1", "replace"): name for name in names}
         found: dict[str, list[int]] = {}
         blob = bytes(self._names)
+        has_renamed = b".llvm." in blob
         for index, (start, end) in enumerate(pairwise(self._name_ends)):
-            name = wanted.get(blob[start:end])
+            raw = blob[start:end]
+            name = wanted.get(_RENAMED.sub(b"", raw) if has_renamed else raw)
             if name is not None:
                 found.setdefault(name, []).append(self._addresses[index])
         return found
@@ -118,16 +156,16 @@ class Symbols:
     @overload
     def get(self, name: str, default: int) -> int: ...
     def get(self, name: str, default: int | None = None) -> int | None:
-        """The (lowest) address of `name`."""
-        found = self.addresses(name)
-        return found[0] if found else default
+        """The (lowest) address of `name`: of one that was renamed only if none has the name itself."""
+        exact, renamed = self._found(name)
+        return exact[0] if exact else min(renamed, default=default)
 
     def address(self, name: str) -> int:
         """The (lowest) address of `name`; KeyError if the kernel has no such symbol."""
-        found = self.addresses(name)
-        if not found:
+        found = self.get(name)
+        if found is None:
             raise KeyError(name)
-        return found[0]
+        return found
 
     def __contains__(self, name: str) -> bool:
         return bool(self.addresses(name))
@@ -151,6 +189,10 @@ class Symbols:
         """`(kind, name)` of all symbols at exactly this address, in their order."""
         for index in range(bisect_left(self._addresses, vaddr), bisect_right(self._addresses, vaddr)):
             yield chr(self._kinds[index]), self._name(index).decode("latin-1")
+
+    def kind(self, name: str, vaddr: int) -> str:
+        """The letter of `name` at one of its addresses."""
+        return next(kind for kind, other in self.names_at(vaddr) if name in (other, renamed_whole(other)))
 
     def next_address(self, vaddr: int) -> int | None:
         """The next higher address that a symbol has; None if there is none."""
@@ -177,10 +219,5 @@ class Symbols:
 
     def with_prefix(self, prefix: str) -> Iterator[tuple[int, str]]:
         """`(address, name)` of the symbols whose names begin with `prefix`, in order of their names."""
-        wanted = prefix.encode("latin-1")
-        for position in range(bisect_left(self._by_name, wanted, key=self._name), len(self)):
-            index = self._by_name[position]
-            name = self._name(index)
-            if not name.startswith(wanted):
-                return
-            yield self._addresses[index], name.decode("latin-1")
+        for address, name in self._under(prefix.encode("latin-1")):
+            yield address, name.decode("latin-1")

@@ -11,6 +11,7 @@ from hybridbridge_vol.errors import ImageError
 from hybridbridge_vol.memory_image.image_file import Source
 from hybridbridge_vol.memory_image.physical import CpuRegisters
 from hybridbridge_vol.memory_image.runs import MAX_HEADERS
+from hybridbridge_vol.units import elf_machine
 
 PT_LOAD, PT_NOTE = 1, 4
 
@@ -81,7 +82,10 @@ def parse_elf_header(source: Source) -> ElfHeader:
     if kind != _ET_CORE:
         raise ImageError(f"{source.name}: an ELF program, not a memory image")
     if machine != _EM_X86_64:
-        raise ImageError(f"{source.name}: an ELF core of another machine than x86-64 (e_machine {machine})")
+        raise ImageError(
+            f"{source.name}: the memory of a machine with {elf_machine(machine)} (e_machine {machine}); only "
+            "that of 64-bit x86 can be answered"
+        )
     if segment_count == _PN_XNUM:  # more than fit 16 bits: the first section header has their number
         section = source.read_at(sections, _SECTION.size)
         segment_count = _SECTION.unpack(section)[7] if len(section) == _SECTION.size else 0

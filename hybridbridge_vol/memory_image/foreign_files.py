@@ -16,6 +16,10 @@ _UNPACK = "an archive ({}); unpack it first: {}"
 _DISK = "a disk image ({}), not memory"
 _WINDOWS = "a Windows {}, not Linux memory; Volatility's windows.* plugins may read it"
 _PACKAGE = "a package, not a memory image; 'hb trust add FILE' takes it"
+_HYPER_V = (
+    "a Hyper-V saved state (.vmrs), which is not read; take its memory from inside of the guest (LiME, AVML) "
+    "or convert it on the Hyper-V host with LeechCore (hvsavedstate://)"
+)
 _OLD_XEN = "a Xen core in the format before Xen 3.1, which is not read; dump again with 'xl dump-core'"
 _MACH_O = "a Mach-O file (of macOS), not Linux memory"
 
@@ -44,6 +48,11 @@ _KINDS: tuple[tuple[int, bytes, str], ...] = (
         0,
         b"\x7fVirtualBox SavedState",
         "a VirtualBox saved state; resume it and run 'VBoxManage debugvm VM dumpvmcore'",
+    ),
+    (
+        0,
+        b"\x14\x20\x28\x01",
+        _HYPER_V,
     ),
     (0, b"\xed\xeb\x0f\xf0", _OLD_XEN),
     (0, b"\xee\xeb\x0f\xf0", _OLD_XEN),
@@ -85,7 +94,7 @@ _KINDS: tuple[tuple[int, bytes, str], ...] = (
     (0x202, b"HdrS", "a kernel (vmlinuz), not a memory image; 'hb trust add FILE' takes it"),
     (0, b"!<arch>\n", _PACKAGE),
     (0, b"\xed\xab\xee\xdb", _PACKAGE),
-    (0, b"MZ", "a Windows program, not a memory image"),
+    (0, b"MZ", "a Windows or EFI program, not a memory image"),
     (0, b"%PDF", "a PDF document, not a memory image"),
     (0, b"\x89PNG", "a picture, not a memory image"),
     (0, b"\xff\xd8\xff", "a picture, not a memory image"),

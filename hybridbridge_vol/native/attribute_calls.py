@@ -9,7 +9,6 @@ import stat
 import struct
 from collections.abc import Callable
 
-from hybridbridge_vol.native import program_memory as memory
 from hybridbridge_vol.native.abi import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, failed, signed32
 from hybridbridge_vol.native.answers import Answers
 from hybridbridge_vol.native.itself import Itself
@@ -17,6 +16,7 @@ from hybridbridge_vol.native.nodes import Kind, Node, Nodes
 from hybridbridge_vol.native.notifications import Answer, Call
 from hybridbridge_vol.native.places import Place, Places, Where
 from hybridbridge_vol.native.processes import Processes
+from hybridbridge_vol.native.program_memory import MAX_PATH
 from hybridbridge_vol.native.stat_forms import MODE_AT, stat_of_host, statx_of_stat
 
 _MAX_XATTR = 64 << 10  # XATTR_SIZE_MAX, include/uapi/linux/limits.h
@@ -60,7 +60,7 @@ class AttributeCalls:
 
     def _stat(self, call: Call, folder: int, pointers: tuple[int, ...], flags: int) -> Answer:
         path_at, buffer = pointers
-        path = memory.read_path(call.tid, path_at) if path_at else ""
+        path = call.memory.read_path(path_at) if path_at else ""
         if not path:
             if not flags & AT_EMPTY_PATH:
                 raise failed(errno.ENOENT)
@@ -69,7 +69,7 @@ class AttributeCalls:
             path = "."
         follow = not flags & AT_SYMLINK_NOFOLLOW
         data = self._stat_of(call, self._places.of(call, folder, path, follow), follow)
-        memory.write(call.tid, buffer, data)
+        call.memory.write(buffer, data)
         return 0
 
     def _stat_of(self, call: Call, place: Place, follow: bool) -> bytes:
@@ -82,7 +82,7 @@ class AttributeCalls:
         return stat_of_host(os.stat(place.path, follow_symlinks=False))
 
     def _fstat(self, call: Call, number: int, buffer: int) -> Answer:
-        memory.write(call.tid, buffer, self._stat_of_descriptor(call, number))
+        call.memory.write(buffer, self._stat_of_descriptor(call, number))
         return 0
 
     def _stat_of_descriptor(self, call: Call, number: int) -> bytes:
@@ -98,12 +98,12 @@ class AttributeCalls:
 
     def _statx(self, call: Call) -> Answer:
         folder, path_at, flags, _mask, buffer = call.arguments[:5]
-        path = memory.read_path(call.tid, path_at) if path_at else ""
+        path = call.memory.read_path(path_at) if path_at else ""
         follow = not flags & AT_SYMLINK_NOFOLLOW
         if path or signed32(folder) == AT_FDCWD:
             place = self._places.of(call, signed32(folder), path or ".", follow)
             if place.where is Where.IMAGE:
-                memory.write(call.tid, buffer, self._answers.statx(place.path, follow))
+                call.memory.write(buffer, self._answers.statx(place.path, follow))
                 return 0
             data = self._stat_of(call, place, follow)
         else:
@@ -111,10 +111,10 @@ class AttributeCalls:
                 raise failed(errno.ENOENT)
             node = self._nodes.behind(call.tid, signed32(folder))
             if node is not None and not node.is_host and node.kind is not Kind.OTHER:
-                memory.write(call.tid, buffer, self._answers.statx(node.path, node.follow))
+                call.memory.write(buffer, self._answers.statx(node.path, node.follow))
                 return 0
             data = self._stat_of_descriptor(call, signed32(folder))
-        memory.write(call.tid, buffer, statx_of_stat(data))
+        call.memory.write(buffer, statx_of_stat(data))
         return 0
 
     # --- others -------------------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ class AttributeCalls:
     def _access(self, call: Call, folder: int, arguments: tuple[int, ...], flags: int) -> Answer:
         path_at, mode = arguments
         follow = not flags & AT_SYMLINK_NOFOLLOW
-        place = self._places.of(call, folder, memory.read_path(call.tid, path_at), follow)
+        place = self._places.of(call, folder, call.memory.read_path(path_at), follow)
         seen = struct.unpack_from("<I", self._stat_of(call, place, follow), MODE_AT)[0]
         executable = stat.S_ISDIR(seen) or seen & 0o111
         if mode & os.X_OK and not executable or mode & os.W_OK and place.where is Where.HOST:
@@ -131,7 +131,7 @@ class AttributeCalls:
 
     def _readlink(self, call: Call, folder: int, arguments: tuple[int, ...]) -> Answer:
         path_at, buffer, size = arguments
-        path = memory.read_path(call.tid, path_at)
+        path = call.memory.read_path(path_at)
         if not path:
             node = self._nodes.behind(call.tid, folder)
             if node is None or node.kind is not Kind.NAME:
@@ -149,22 +149,22 @@ class AttributeCalls:
             target = os.fsencode(os.readlink(place.path))
         else:
             raise failed(errno.EINVAL)
-        target = target[: min(size, memory.MAX_PATH)]
-        memory.write(call.tid, buffer, target)
+        target = target[: min(size, MAX_PATH)]
+        call.memory.write(buffer, target)
         return len(target)
 
     def _statfs(self, call: Call) -> Answer:
-        place = self._places.of(call, AT_FDCWD, memory.read_path(call.tid, call.arguments[0]))
+        place = self._places.of(call, AT_FDCWD, call.memory.read_path(call.arguments[0]))
         if place.where is not Where.IMAGE:
             raise failed(errno.ENOSYS)
-        memory.write(call.tid, call.arguments[1], self._answers.statfs(place.path))
+        call.memory.write(call.arguments[1], self._answers.statfs(place.path))
         return 0
 
     def _fstatfs(self, call: Call) -> Answer:
         node = self._nodes.behind(call.tid, signed32(call.arguments[0]))
         if node is None or node.is_host or node.kind is Kind.OTHER:
             raise failed(errno.ENOSYS)
-        memory.write(call.tid, call.arguments[1], self._answers.statfs(node.path))
+        call.memory.write(call.arguments[1], self._answers.statfs(node.path))
         return 0
 
     def _xattr(self, call: Call, follow: bool | None, one: bool) -> Answer:
@@ -175,13 +175,13 @@ class AttributeCalls:
                 raise failed(errno.EOPNOTSUPP)
             path = node.path
         else:
-            place = self._places.of(call, AT_FDCWD, memory.read_path(call.tid, call.arguments[0]), follow)
+            place = self._places.of(call, AT_FDCWD, call.memory.read_path(call.arguments[0]), follow)
             if place.where is not Where.IMAGE:
                 raise failed(errno.EOPNOTSUPP)
             path = place.path
         found = self._answers.xattrs(path)
         if one:
-            name = memory.read_path(call.tid, call.arguments[1])
+            name = call.memory.read_path(call.arguments[1])
             if name not in found:
                 raise failed(errno.ENODATA)
             data, buffer, room = found[name], *call.arguments[2:4]
@@ -192,5 +192,5 @@ class AttributeCalls:
             return len(data)
         if len(data) > min(room, _MAX_XATTR):
             raise failed(errno.ERANGE)
-        memory.write(call.tid, buffer, data)
+        call.memory.write(buffer, data)
         return len(data)

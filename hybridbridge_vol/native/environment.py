@@ -88,6 +88,13 @@ def variables(
         "MAGIC": below("/usr/share/misc/magic"),
         "HISTFILE": "/dev/null",
     }
+    extensions = [
+        path
+        for root in (*([] if tools is None else [os.path.abspath(tools)]), "/")
+        for path in sorted(glob.glob(os.path.join(root, _XTABLES)))
+    ]
+    if extensions:
+        environment["XTABLES_LIBDIR"] = below(*extensions)
     if tools is not None:
         libraries = [os.path.join(os.path.abspath(tools), name) for name in _LIBRARIES_BELOW_TOOLS]
         found = [
@@ -97,6 +104,8 @@ def variables(
     return environment | dict(given)
 
 
+_XTABLES = "usr/lib/*/xtables"
+"""Where Debian has the matches and targets of iptables, libraries which it looks for by name."""
 _LIBRARIES_BELOW_TOOLS = ("lib", "usr/lib")
 
 

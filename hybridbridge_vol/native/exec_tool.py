@@ -33,6 +33,9 @@ class Exec(Tool):
         Option("command", str, "program and arguments, as one text", positional=True),
         Option("tools", str, "look in this directory for programs first"),
         Option("seconds", int, "end the program after so many seconds"),
+        Option(
+            "user-mode", str, "native (the default), or emulated: where this machine cannot confine programs"
+        ),
         Option("typed", bool, "a column for each field of what the program prints, where jc knows it"),
     )
     columns = (
@@ -73,10 +76,15 @@ def _words(command: str) -> list[str]:
 
 def _run(kernel: GuestKernel, words: list[str], options: Options) -> Completed:
     from hybridbridge_vol.native.capture import capture  # plugins are all imported at every start
+    from hybridbridge_vol.native.run import NATIVE, USER_MODES
     from hybridbridge_vol.native.run import Options as ProgramOptions
 
-    seconds = options["seconds"]
-    chosen = ProgramOptions(options["tools"], {}, None if seconds is None else float(seconds))
+    seconds, user_mode = options["seconds"], options["user-mode"] or NATIVE
+    if user_mode not in USER_MODES:
+        raise OptionError(f"--user-mode {user_mode}: one of {', '.join(USER_MODES)}")
+    chosen = ProgramOptions(
+        options["tools"], {}, None if seconds is None else float(seconds), user_mode=user_mode
+    )
     return capture(cast("Session", kernel), words, b"", chosen)
 
 
@@ -138,7 +146,7 @@ class NamedProgram(Tool):
         self._seconds = seconds
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
-        given = {"command": self._command, "tools": None, "seconds": self._seconds}
+        given = {"command": self._command, "tools": None, "seconds": self._seconds, "user-mode": None}
         return TOOL.rows(kernel, given)
 
 

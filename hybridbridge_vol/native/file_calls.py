@@ -9,7 +9,6 @@ import stat
 from collections.abc import Callable
 
 from hybridbridge_vol.native import kernel_log
-from hybridbridge_vol.native import program_memory as memory
 from hybridbridge_vol.native.abi import (
     AT_FDCWD,
     FIRST_WINDOW,
@@ -33,6 +32,7 @@ from hybridbridge_vol.native.nodes import Kind, Node, Nodes
 from hybridbridge_vol.native.notifications import Answer, Call, NewDescriptor, Special
 from hybridbridge_vol.native.places import Place, Places, Where
 from hybridbridge_vol.native.processes import Processes
+from hybridbridge_vol.native.program_memory import MAX_READ
 
 _LAST_WINDOW = 1023
 """Programs that use select(2) have no room for higher numbers (FD_SETSIZE)."""
@@ -72,7 +72,7 @@ class FileCalls:
     # --- open ---------------------------------------------------------------------------------------------
 
     def _open(self, call: Call, folder: int, path_at: int, flags: int) -> Answer:
-        path = memory.read_path(call.tid, path_at)
+        path = call.memory.read_path(path_at)
         follow = not flags & O_NOFOLLOW
         place = self._places.of(call, folder, path, follow)
         close_on_exec = bool(flags & O_CLOEXEC)
@@ -143,7 +143,7 @@ class FileCalls:
             return Special.CONTINUE
         if node.kind is not Kind.DIRECTORY:
             raise failed(errno.ENOTDIR)
-        room = min(call.arguments[2] & 0xFFFF_FFFF, memory.MAX_READ)
+        room = min(call.arguments[2] & 0xFFFF_FFFF, MAX_READ)
         fd = self._processes.take(call.tid, signed32(call.arguments[0]))
         try:
             position = os.lseek(fd, 0, os.SEEK_CUR)
@@ -153,7 +153,7 @@ class FileCalls:
                 raise failed(errno.EINVAL)
             if not data and node.error:
                 raise failed(node.error)
-            memory.write(call.tid, call.arguments[1], data[:size])
+            call.memory.write(call.arguments[1], data[:size])
             os.lseek(fd, position + size, os.SEEK_SET)
         finally:
             os.close(fd)
@@ -163,11 +163,11 @@ class FileCalls:
         data = os.fsencode(self._processes.of(call.tid).folder) + b"\0"
         if len(data) > call.arguments[1]:
             raise failed(errno.ERANGE)
-        memory.write(call.tid, call.arguments[0], data)
+        call.memory.write(call.arguments[0], data)
         return len(data)
 
     def _chdir(self, call: Call) -> Answer:
-        place = self._places.of(call, AT_FDCWD, memory.read_path(call.tid, call.arguments[0]))
+        place = self._places.of(call, AT_FDCWD, call.memory.read_path(call.arguments[0]))
         if place.where is Where.HOST:
             folder = self._host.prefix + place.path
             mode = os.stat(place.path).st_mode
@@ -189,7 +189,7 @@ class FileCalls:
     def _execve(self, call: Call) -> Answer:
         """A program is the host's, always: one by an absolute path, or below the prefix. The kernel reads the
         path again: whatever it is then, Landlock lets only tools be executed."""
-        path = memory.read_path(call.tid, call.arguments[0])
+        path = call.memory.read_path(call.arguments[0])
         below = self._host.below_prefix(path)
         if below is None and not path.startswith("/"):
             raise failed(errno.EACCES)
@@ -224,14 +224,14 @@ class FileCalls:
         fd = self._processes.take(call.tid, number)
         try:
             start = os.lseek(fd, 0, os.SEEK_CUR) if offset is None else offset
-            room = min(call.arguments[2], memory.MAX_READ)
+            room = min(call.arguments[2], MAX_READ)
             is_log = node.path == kernel_log.PATH  # whose position counts records
             data = (
                 self._log.record(start, room, bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_NONBLOCK))
                 if is_log
                 else self._answers.window(node.path, start, room)
             )
-            memory.write(call.tid, call.arguments[1], data)
+            call.memory.write(call.arguments[1], data)
             if offset is None:
                 os.lseek(fd, start + (bool(data) if is_log else len(data)), os.SEEK_SET)
         finally:

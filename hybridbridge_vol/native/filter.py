@@ -16,10 +16,10 @@ from collections.abc import Iterable, Sequence
 
 from hybridbridge_vol.native.abi import FIRST_WINDOW, GUEST_CLOCKS, NUMBERS, RUNNING_CLOCKS
 
-_AUDIT_ARCH_X86_64 = 0xC000003E
+AUDIT_ARCH_X86_64 = 0xC000003E
 _X32_BIT = 0x40000000
-_RET_ERRNO, _RET_NOTIFY, _RET_ALLOW = 0x00050000, 0x7FC00000, 0x7FFF0000
-_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # include/uapi/linux/filter.h
+RET_ERRNO, RET_NOTIFY, RET_ALLOW = 0x00050000, 0x7FC00000, 0x7FFF0000
+LOAD, EQUAL, AT_LEAST, ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # include/uapi/linux/filter.h
 _NUMBER_AT, _ARCH_AT, _ARGUMENTS_AT = 0, 4, 16  # struct seccomp_data
 
 
@@ -47,7 +47,7 @@ NOTIFIED = _names(
     "getpriority sched_getparam sched_getscheduler sched_rr_get_interval tkill time sched_getaffinity "
     "getdents64 clock_nanosleep tgkill ioprio_get openat newfstatat readlinkat faccessat prlimit64 "
     "sched_getattr statx faccessat2 getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr "
-    "name_to_handle_at open_by_handle_at"
+    "name_to_handle_at open_by_handle_at bpf"
 )
 REFUSED = {
     errno.EROFS: _names(
@@ -90,34 +90,34 @@ def _jump(code: int, value: int, if_true: int, if_false: int) -> bytes:
 
 
 def _return(action: int) -> Code:
-    return [_statement(_RETURN, action)]
+    return [_statement(RETURN, action)]
 
 
 def _error(number: int) -> Code:
-    return _return(_RET_ERRNO | number)
+    return _return(RET_ERRNO | number)
 
 
-_ALLOW, _NOTIFY = _return(_RET_ALLOW), _return(_RET_NOTIFY)
+_ALLOW, _NOTIFY = _return(RET_ALLOW), _return(RET_NOTIFY)
 
 
 def _when(test: int, argument: int, value: int, then: Code, otherwise: Code) -> Code:
     """Test the low half of an argument. Both branches end with a return."""
-    load = _statement(_LOAD, _ARGUMENTS_AT + 8 * argument)
+    load = _statement(LOAD, _ARGUMENTS_AT + 8 * argument)
     return [load, _jump(test, value, 0, len(then)), *then, *otherwise]
 
 
 def _one_of(argument: int, values: Sequence[int], then: Code, otherwise: Code) -> Code:
     """The same: whether the argument is one of these values. `then` is repeated for each."""
-    code = [_statement(_LOAD, _ARGUMENTS_AT + 8 * argument)]
+    code = [_statement(LOAD, _ARGUMENTS_AT + 8 * argument)]
     for value in values:
-        code += [_jump(_EQUAL, value, 0, len(then)), *then]
+        code += [_jump(EQUAL, value, 0, len(then)), *then]
     return code + otherwise
 
 
 def _is_window(argument: int, then: Code, otherwise: Code) -> Code:
     """Whether an argument is the number of a window; -1 is none."""
-    inner = _when(_AT_LEAST, argument, 0x8000_0000, otherwise, then)
-    return _when(_AT_LEAST, argument, FIRST_WINDOW, inner, otherwise)
+    inner = _when(AT_LEAST, argument, 0x8000_0000, otherwise, then)
+    return _when(AT_LEAST, argument, FIRST_WINDOW, inner, otherwise)
 
 
 def _conditional(guarded: bool) -> dict[str, Code]:
@@ -127,7 +127,7 @@ def _conditional(guarded: bool) -> dict[str, Code]:
     no_copy = _is_window(0, _error(errno.EOPNOTSUPP), _ALLOW)
     copy_to_input = _is_window(0, _one_of(1, _INPUT, _ALLOW, _error(errno.EOPNOTSUPP)), _ALLOW)
     not_window = _one_of(4, _INPUT, _NOTIFY, _is_window(4, _error(errno.ENODEV), _ALLOW))
-    from_file = _when(_ANY_BIT, 2, _PROT_EXEC, _NOTIFY, not_window)
+    from_file = _when(ANY_BIT, 2, _PROT_EXEC, _NOTIFY, not_window)
     reads = ("read", "pread64", "readv", "preadv", "preadv2")
     return {
         **{name: _one_of(0, _INPUT, _NOTIFY, _is_window(0, _NOTIFY, _ALLOW)) for name in reads},
@@ -135,8 +135,8 @@ def _conditional(guarded: bool) -> dict[str, Code]:
         **{name: copy_to_input for name in ("dup2", "dup3")},
         **{name: output for name in ("write", "writev")},
         "fcntl": _one_of(1, _DUPLICATING_FCNTLS, no_copy, _one_of(1, _FCNTLS, _ALLOW, _error(errno.EINVAL))),
-        "mmap": _when(_ANY_BIT, 3, _MAP_ANONYMOUS, _ALLOW, from_file),
-        "clone": _when(_ANY_BIT, 0, _CLONE_NEW, refused, _NOTIFY),
+        "mmap": _when(ANY_BIT, 3, _MAP_ANONYMOUS, _ALLOW, from_file),
+        "clone": _when(ANY_BIT, 0, _CLONE_NEW, refused, _NOTIFY),
         "ioctl": _one_of(1, _TERMINAL_IOCTLS, _ALLOW, _NOTIFY),
         "prctl": _one_of(0, _PRCTLS, _ALLOW, _error(errno.EINVAL)),
         "arch_prctl": _one_of(
@@ -150,18 +150,25 @@ def _conditional(guarded: bool) -> dict[str, Code]:
     }  # fmt: skip
 
 
+def _of_x86_64_only(refused: Code) -> Code:
+    """The beginning of a filter: the number of a system call of this architecture is loaded, others are
+    refused."""
+    return [
+        _statement(LOAD, _ARCH_AT),
+        _jump(EQUAL, AUDIT_ARCH_X86_64, 1, 0),
+        *refused,
+        _statement(LOAD, _NUMBER_AT),
+        _jump(AT_LEAST, _X32_BIT, 0, 1),
+        *refused,
+    ]
+
+
 def refusing(numbers: Iterable[int]) -> bytes:
     """A filter that refuses these system calls and those of other architectures, and allows all others."""
-    code = [
-        _statement(_LOAD, _ARCH_AT),
-        _jump(_EQUAL, _AUDIT_ARCH_X86_64, 1, 0),
-        *_error(errno.EPERM),
-        _statement(_LOAD, _NUMBER_AT),
-        _jump(_AT_LEAST, _X32_BIT, 0, 1),
-        *_error(errno.EPERM),
-    ]
+    refused = _error(errno.EPERM)
+    code = _of_x86_64_only(refused)
     for number in numbers:
-        code += [_jump(_EQUAL, number, 0, 1), *_error(errno.EPERM)]
+        code += [_jump(EQUAL, number, 0, 1), *refused]
     return b"".join([*code, *_ALLOW])
 
 
@@ -173,15 +180,8 @@ def program(guarded: bool = False) -> bytes:
     for number, names in REFUSED.items():
         answers |= {name: _error(number) for name in names}
     answers |= conditional
-    code = [
-        _statement(_LOAD, _ARCH_AT),
-        _jump(_EQUAL, _AUDIT_ARCH_X86_64, 1, 0),
-        *_error(errno.ENOSYS),
-        _statement(_LOAD, _NUMBER_AT),
-        _jump(_AT_LEAST, _X32_BIT, 0, 1),
-        *_error(errno.ENOSYS),
-    ]
+    code = _of_x86_64_only(_error(errno.ENOSYS))
     for name, answer in sorted(answers.items(), key=lambda item: NUMBERS[item[0]]):
-        code += [_jump(_EQUAL, NUMBERS[name], 0, len(answer)), *answer]
+        code += [_jump(EQUAL, NUMBERS[name], 0, len(answer)), *answer]
     # what is not known fails as on a kernel without it
     return b"".join([*code, *_error(errno.ENOSYS)])

@@ -7,7 +7,6 @@ import stat
 import struct
 from collections.abc import Callable
 
-from hybridbridge_vol.native import program_memory as memory
 from hybridbridge_vol.native.abi import failed, signed32
 from hybridbridge_vol.native.answers import Answers
 from hybridbridge_vol.native.notifications import Answer, Call, NewDescriptor
@@ -34,20 +33,20 @@ class HandleCalls:
 
     def _name_to_handle(self, call: Call) -> Answer:
         folder, path_at, handle, mount = call.arguments[:4]
-        place = self._places.of(call, signed32(folder), memory.read_path(call.tid, path_at))
+        place = self._places.of(call, signed32(folder), call.memory.read_path(path_at))
         if place.where is not Where.IMAGE or not f"{place.path}/".startswith(f"{_ROOT}/"):
             raise failed(errno.EOPNOTSUPP)
-        room, _kind = _HEAD.unpack(memory.read_exactly(call.tid, handle, _HEAD.size))
+        room, _kind = _HEAD.unpack(call.memory.read_exactly(handle, _HEAD.size))
         if room < _ID.size:
-            memory.write(call.tid, handle, _HEAD.pack(_ID.size, _FILEID_KERNFS))
+            call.memory.write(handle, _HEAD.pack(_ID.size, _FILEID_KERNFS))
             raise failed(errno.EOVERFLOW)
         number = self._answers.attributes(place.path).ino
-        memory.write(call.tid, handle, _HEAD.pack(_ID.size, _FILEID_KERNFS) + _ID.pack(number))
-        memory.write(call.tid, mount, struct.pack("<i", 0))
+        call.memory.write(handle, _HEAD.pack(_ID.size, _FILEID_KERNFS) + _ID.pack(number))
+        call.memory.write(mount, struct.pack("<i", 0))
         return 0
 
     def _open_by_handle(self, call: Call) -> Answer:
-        data = memory.read_exactly(call.tid, call.arguments[1], _HEAD.size + _ID.size)
+        data = call.memory.read_exactly(call.arguments[1], _HEAD.size + _ID.size)
         size, _kind = _HEAD.unpack_from(data)
         wanted = _ID.unpack_from(data, _HEAD.size)[0]
         path = self._answers.once(("control groups",), self._groups).get(wanted)

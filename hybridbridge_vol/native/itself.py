@@ -13,8 +13,7 @@ from hybridbridge_vol.native.nodes import NAME, Kind, Node, Nodes
 from hybridbridge_vol.native.notifications import Call
 from hybridbridge_vol.native.processes import Processes
 
-_MAX_SIZE = 16 << 20
-"""Bytes of one of these files."""
+_SELF = "/proc/self/"
 _DELETED = b" (deleted)"
 _MEMFD = b"/memfd:" + NAME.encode()
 
@@ -31,13 +30,16 @@ class Itself:
         real = self._real(call, path)
         if path in ("/proc/self/fd", "/proc/self/fdinfo"):
             kind = stat.S_IFLNK if path.endswith("fd") else stat.S_IFREG
-            names = sorted(os.listdir(real), key=int)
-            content = renumbered(dirents((name, int(name) + 2, kind) for name in names))
+            numbers = sorted(self._processes.descriptors(call.tid))
+            content = renumbered(dirents((str(number), number + 2, kind) for number in numbers))
             return self._nodes.make(path, Kind.DIRECTORY, content, host_path=real)
         if path == "/proc/self/exe":
             raise failed(errno.EACCES)
-        with open(real, "rb") as file:
-            return self._nodes.make(path, Kind.FILE, file.read(_MAX_SIZE), host_path=real)
+        content = self._processes.own_file(call.tid, path.removeprefix(_SELF))
+        if path.startswith("/proc/self/fdinfo/"):
+            opened = self._nodes.behind(call.tid, int(path.rpartition("/")[2]))
+            content += b"" if opened is None else opened.fdinfo
+        return self._nodes.make(path, Kind.FILE, content, host_path=real)
 
     def stat(self, call: Call, path: str) -> bytes:
         """Its `struct stat`."""
@@ -51,7 +53,7 @@ class Itself:
         """Where a link leads: a node of the image's, to its path there."""
         if path == "/proc/self/cwd":
             return os.fsencode(self._processes.of(call.tid).folder)
-        target = os.fsencode(os.readlink(self._real(call, path)))
+        target = self._processes.own_link(call.tid, path.removeprefix(_SELF))
         if target.startswith(_MEMFD):
             return target[len(_MEMFD) :].removesuffix(_DELETED)
         return target

@@ -49,22 +49,27 @@ class Child(NamedTuple):
     listener: int
 
 
+def lacks(what: str) -> HostLacks:
+    """The error of a machine that lacks something, with the way to do without."""
+    return HostLacks(f"{what}; 'hb exec --user-mode emulated' does without")
+
+
 def check_host() -> None:
     """HostLacks, in one line, if this machine cannot confine a program."""
     if sys.platform != "linux" or os.uname().machine != "x86_64":
-        raise HostLacks("programs can be run on an image on Linux on x86-64 only")
+        raise lacks("programs are run natively on Linux on x86-64 only")
     release = tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2] if part.isdigit())
     if release < (5, 14):
-        raise HostLacks(f"Linux {os.uname().release}: running programs on an image needs 5.14 or later")
+        raise lacks(f"Linux {os.uname().release}: running programs natively needs 5.14 or later")
     try:
         syscall("seccomp", _SECCOMP, _GET_NOTIF_SIZES, 0, bytes(6))
     except OSError as error:
-        raise HostLacks(
+        raise lacks(
             f"seccomp is not available ({error.strerror}): in a container, allow it "
             "(--security-opt seccomp=unconfined)"
         ) from None
     if not landlock.version():
-        raise HostLacks(
+        raise lacks(
             "Landlock is not available, and nothing is run without it: add 'landlock' to the kernel's "
             "lsm= parameter, or in a container allow its system calls"
         )
@@ -121,7 +126,7 @@ def _take_listener(pidfd: int, number: int, failure: int) -> int:
             os.close(listener)
         except OSError as error:
             if error.errno in (errno.EPERM, errno.ENOSYS):
-                raise HostLacks(
+                raise lacks(
                     "pidfd_getfd is not permitted: in a container add '--cap-add SYS_PTRACE', elsewhere set "
                     "kernel.yama.ptrace_scope to 0 or 1"
                 ) from None
@@ -143,7 +148,7 @@ def _become(
 ) -> NoReturn:
     """In the child. What goes wrong is written to `announce`, which closes when the program runs."""
     try:
-        _inherit(descriptors, announce)
+        (announce,) = keep_only(descriptors, (announce,))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         hard = max(min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], MAX_OPEN_FILES), FIRST_WINDOW)
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 2 * 1024), hard))
@@ -168,15 +173,18 @@ def _become(
         os._exit(FAILED_TO_START)
 
 
-def _inherit(descriptors: Sequence[int], announce: int) -> None:
-    """Nothing of the supervisor's stays open in the program but its three descriptors."""
-    kept = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in descriptors]
+def keep_only(descriptors: Sequence[int], others: Sequence[int], first: int = 3) -> list[int]:
+    """Nothing of the supervisor's stays open in this process but the program's descriptors, from 0 on, and
+    `others`, which get new numbers from `first` on."""
+    kept = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, len(descriptors)) for fd in descriptors]
+    moved = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, max(first, len(descriptors))) for fd in others]
     for number, fd in enumerate(kept):
         os.dup2(fd, number, inheritable=True)
     for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2 and int(name) != announce:
+        if int(name) >= len(descriptors) and int(name) not in moved:
             _close(int(name))
     os.chdir("/")
+    return moved
 
 
 def _close(fd: int) -> None:

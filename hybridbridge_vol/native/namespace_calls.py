@@ -8,7 +8,6 @@ import struct
 from collections.abc import Iterator
 
 from hybridbridge_vol.guest.session import Session
-from hybridbridge_vol.native import program_memory as memory
 from hybridbridge_vol.native.abi import failed, signed32
 from hybridbridge_vol.native.answers import Answers
 from hybridbridge_vol.native.nodes import Kind, Node, Nodes
@@ -45,7 +44,7 @@ class NamespaceCalls:
         if command == _GET_KIND:
             return self._answers.once(key, lambda: self._ask(node, command, 0))
         if command == _GET_OWNER:
-            memory.write(call.tid, call.arguments[2], self._answers.once(key, lambda: self._owner(node)))
+            call.memory.write(call.arguments[2], self._answers.once(key, lambda: self._owner(node)))
             return 0
         seen = self._answers.once(key, lambda: self._other(node, command))
         path = f"{node.path}{_STEP}{command:x}"

@@ -54,6 +54,10 @@ class Node:
     host_path: str = ""
     """Of a file of the examiner's machine that the program may have, or of its own process: where it is.
     `path` is the program's name for it."""
+    bpf: tuple[str, int] | None = None
+    """The eBPF object that it stands for: its kind and its id."""
+    fdinfo: bytes = b""
+    """What /proc/self/fdinfo says of it beyond what it says of any file."""
     charged: int = 0
     """Bytes of memory that its memfd takes."""
 

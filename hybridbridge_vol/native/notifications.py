@@ -9,9 +9,10 @@ import os
 import struct
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from hybridbridge_vol.native.abi import O_CLOEXEC
+from hybridbridge_vol.native.program_memory import ProgramMemory, ThreadMemory
 
 _RECEIVE, _SEND, _ID_VALID = 0xC0502100, 0xC0182101, 0x40082102
 _ADD_FD, _SET_FLAGS = 0x40182103, 0x40082104  # SECCOMP_IOCTL_NOTIF_*, include/uapi/linux/seccomp.h
@@ -23,13 +24,15 @@ _SYNC_WAKE_UP = 1
 
 
 class Call(NamedTuple):
-    """A system call that waits for its answer. `tid` is the thread, `pc` where its next instruction is."""
+    """A system call that waits for its answer. `tid` is the thread, `pc` where its next instruction is,
+    `memory` what its pointers lead to."""
 
     id: int
     tid: int
     number: int
     pc: int
     arguments: tuple[int, ...]
+    memory: ProgramMemory
 
 
 class Special(Enum):
@@ -53,6 +56,19 @@ Answer = int | Special | NewDescriptor
 """What a call is answered with: a value, or -errno; or one of the other kinds."""
 
 
+class CallSource(Protocol):
+    """Where calls arrive. `fd` can be read when one has."""
+
+    @property
+    def fd(self) -> int: ...
+
+    def receive(self) -> Call | None:
+        """The next call; None if there is none after all."""
+
+    def answer(self, call: Call, answer: Answer) -> None:
+        """End the call. Nothing happens if its thread has gone."""
+
+
 class Listener:
     """The descriptor on which calls arrive."""
 
@@ -72,7 +88,7 @@ class Listener:
                 return None
             raise
         ident, tid, _flags, number, _arch, pc, *arguments = _NOTIFICATION.unpack(self._buffer)
-        return Call(ident, tid, number, pc, tuple(arguments))
+        return Call(ident, tid, number, pc, tuple(arguments), ThreadMemory(tid))
 
     def is_waiting(self, call: Call) -> bool:
         """Whether the call still waits: its thread exists, and its number is not another process's."""

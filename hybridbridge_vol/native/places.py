@@ -115,11 +115,13 @@ class Places:
         if path == "/dev/fd":
             return "/proc/self/fd"
         process = _OF_ITSELF.fullmatch(path)
-        if process is None or not self._is_itself(call, process[1]):
+        if process is None or not self.is_itself(call, process[1]):
             return None
         return self._of_itself(call, process[1], process[2] or "", follow)
 
-    def _is_itself(self, call: Call, name: str) -> bool:
+    def is_itself(self, call: Call, name: str) -> bool:
+        """Whether a name below /proc is the program's own process: no process of the image's has its
+        number."""
         if not name.isdecimal():
             return True
         return int(name) == self._processes.of(call.tid).pid and not self._answers.lists(int(name))

@@ -6,7 +6,6 @@ import errno
 import struct
 from collections.abc import Callable
 
-from hybridbridge_vol.native import program_memory as memory
 from hybridbridge_vol.native.abi import CLONE_THREAD, NUMBERS, failed, signed32
 from hybridbridge_vol.native.answers import Answers
 from hybridbridge_vol.native.notifications import Answer, Call, Special
@@ -92,7 +91,7 @@ class ProcessCalls:
         pid = signed32(call.arguments[0])
         if self._is_own(call, pid):
             return Special.CONTINUE
-        memory.write(call.tid, call.arguments[buffer_at], self._structure(name, size, pid))
+        call.memory.write(call.arguments[buffer_at], self._structure(name, size, pid))
         return 0
 
     def _sched_getattr(self, call: Call) -> Answer:
@@ -105,14 +104,14 @@ class ProcessCalls:
             self._proxy.checked(name, name, pid, self._proxy.buffer(), size, 0, side="twin")
             return self._proxy.answer(name, size)
 
-        memory.write(call.tid, call.arguments[1], self._answers.once((name, pid, size), ask))
+        call.memory.write(call.arguments[1], self._answers.once((name, pid, size), ask))
         return 0
 
     def _sched_getaffinity(self, call: Call) -> Answer:
         """The program's own processors are those of the image's first process: tools count them by this."""
         pid, size = signed32(call.arguments[0]), min(call.arguments[1] & 0xFFFF_FFFF, _MAX_SIZE)
         data = self._structure("sched_getaffinity", size, 1 if self._is_own(call, pid) else pid, size)
-        memory.write(call.tid, call.arguments[2], data)
+        call.memory.write(call.arguments[2], data)
         return len(data)
 
     def _prlimit64(self, call: Call) -> Answer:
@@ -121,16 +120,16 @@ class ProcessCalls:
             return Special.CONTINUE
         if new:
             raise failed(errno.EPERM)
-        memory.write(call.tid, old, self._structure("prlimit64", 16, signed32(pid), signed32(what), 0))
+        call.memory.write(old, self._structure("prlimit64", 16, signed32(pid), signed32(what), 0))
         return 0
 
     def _capget(self, call: Call) -> Answer:
-        header = memory.read_exactly(call.tid, call.arguments[0], 8)
+        header = call.memory.read_exactly(call.arguments[0], 8)
         version, pid = struct.unpack("<Ii", header)
         if not call.arguments[1]:
             return 0
         if self._is_own(call, pid):  # it has none
-            memory.write(call.tid, call.arguments[1], bytes(24))
+            call.memory.write(call.arguments[1], bytes(24))
             return 0
         name = "capget"
 
@@ -139,7 +138,7 @@ class ProcessCalls:
             self._proxy.checked(name, name, vaddr, vaddr + 64, side="twin")
             return self._proxy.answer(name, 64 + 24)[64:]
 
-        memory.write(call.tid, call.arguments[1], self._answers.once((name, version, pid), ask))
+        call.memory.write(call.arguments[1], self._answers.once((name, version, pid), ask))
         return 0
 
     def _clone(self, call: Call) -> Answer:

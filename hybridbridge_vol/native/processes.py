@@ -19,6 +19,8 @@ MAX_PROCESSES = 256
 _COUNT_EVERY = 64
 """New processes that are granted before those that live are counted."""
 _MAX_ROUNDS = 200
+_MAX_FILE = 16 << 20
+"""Bytes of a file below /proc/self."""
 
 
 @dataclass
@@ -70,6 +72,23 @@ class Processes:
         if process.pidfd < 0:
             process.pidfd = os.pidfd_open(process.pid)
         return take_descriptor(process.pidfd, number)
+
+    def descriptors(self, tid: int) -> list[int]:
+        """The numbers of a process's descriptors. OSError."""
+        return [int(name) for name in os.listdir(f"/proc/{self.of(tid).pid}/fd")]
+
+    def own_file(self, tid: int, name: str) -> bytes:
+        """What a process's `maps`, `auxv` or another file below its /proc/self holds. OSError."""
+        with open(f"/proc/{self.of(tid).pid}/{name}", "rb") as file:
+            return file.read(_MAX_FILE)
+
+    def own_link(self, tid: int, name: str) -> bytes:
+        """Where its `exe` or `fd/N` leads. OSError."""
+        return os.fsencode(os.readlink(f"/proc/{self.of(tid).pid}/{name}"))
+
+    def stop_clocks(self, tid: int) -> None:
+        """Have the clocks that a program reads without a system call ask, too. OSError."""
+        vdso.patch(tid)
 
     def is_loader(self, call: Call) -> bool:
         """Whether the dynamic linker made a call."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from abc import ABC, abstractmethod
 
 from hybridbridge_vol.native.abi import failed
+from hybridbridge_vol.units import PAGE_SIZE
 
 MAX_PATH = 4096
 """PATH_MAX, include/uapi/linux/limits.h."""
 MAX_READ = 4 << 20
 """Bytes that one call may have read or written by the supervisor."""
-_PAGE = 4096
 
 
 class _Iovec(ctypes.Structure):
@@ -30,49 +31,67 @@ _BUFFER = ctypes.create_string_buffer(MAX_READ)
 _BUFFER_AT = ctypes.addressof(_BUFFER)
 
 
-def read(tid: int, vaddr: int, size: int) -> bytes:
-    """Bytes of a thread's memory, as many as there are up to the first that is not mapped. OSError EFAULT if
-    there is none, EINVAL if they are more than MAX_READ."""
+class ProgramMemory(ABC):
+    """What pointers of one call lead to."""
+
+    @abstractmethod
+    def read(self, vaddr: int, size: int) -> bytes:
+        """Bytes, as many as there are up to the first that is not mapped. OSError EFAULT if there is none,
+        EINVAL if they are more than MAX_READ."""
+
+    @abstractmethod
+    def write(self, vaddr: int, data: bytes) -> None:
+        """OSError EFAULT if it cannot be written as a whole."""
+
+    def read_exactly(self, vaddr: int, size: int) -> bytes:
+        """The same as `read`; EFAULT if any of them is missing."""
+        data = self.read(vaddr, size)
+        if len(data) != size:
+            raise failed(errno.EFAULT)
+        return data
+
+    def read_path(self, vaddr: int) -> str:
+        """A path. OSError EFAULT, ENAMETOOLONG."""
+        if not vaddr:
+            raise failed(errno.EFAULT)
+        found = b""
+        while len(found) < MAX_PATH:
+            part = self.read(vaddr, min(256, PAGE_SIZE - vaddr % PAGE_SIZE))
+            end = part.find(b"\0")
+            if end >= 0:
+                return os.fsdecode(found + part[:end])
+            found += part
+            vaddr += len(part)
+        raise failed(errno.ENAMETOOLONG)
+
+
+class ThreadMemory(ProgramMemory):
+    """The memory of a thread of this machine's (process_vm_readv(2))."""
+
+    def __init__(self, tid: int) -> None:
+        self._tid = tid
+
+    def read(self, vaddr: int, size: int) -> bytes:
+        check_size(size)
+        if not size:
+            return b""
+        local, remote = _Iovec(_BUFFER_AT, size), _Iovec(vaddr, size)
+        count = _LIBC.process_vm_readv(self._tid, ctypes.byref(local), 1, ctypes.byref(remote), 1, 0)
+        if count < 0:
+            raise OSError(ctypes.get_errno(), "process_vm_readv")
+        return ctypes.string_at(_BUFFER_AT, count)
+
+    def write(self, vaddr: int, data: bytes) -> None:
+        if not data:
+            return
+        source = (ctypes.c_char * len(data)).from_buffer_copy(data)
+        local, remote = _Iovec(ctypes.addressof(source), len(data)), _Iovec(vaddr, len(data))
+        count = _LIBC.process_vm_writev(self._tid, ctypes.byref(local), 1, ctypes.byref(remote), 1, 0)
+        if count != len(data):
+            raise failed(errno.EFAULT)
+
+
+def check_size(size: int) -> None:
+    """OSError EINVAL for more than one call may read."""
     if not 0 <= size <= MAX_READ:
         raise OSError(errno.EINVAL, "more than one call may read")
-    if not size:
-        return b""
-    local, remote = _Iovec(_BUFFER_AT, size), _Iovec(vaddr, size)
-    count = _LIBC.process_vm_readv(tid, ctypes.byref(local), 1, ctypes.byref(remote), 1, 0)
-    if count < 0:
-        raise OSError(ctypes.get_errno(), "process_vm_readv")
-    return ctypes.string_at(_BUFFER_AT, count)
-
-
-def read_exactly(tid: int, vaddr: int, size: int) -> bytes:
-    """The same; EFAULT if any of them is missing."""
-    data = read(tid, vaddr, size)
-    if len(data) != size:
-        raise failed(errno.EFAULT)
-    return data
-
-
-def read_path(tid: int, vaddr: int) -> str:
-    """A path. OSError EFAULT, ENAMETOOLONG."""
-    if not vaddr:
-        raise failed(errno.EFAULT)
-    found = b""
-    while len(found) < MAX_PATH:
-        part = read(tid, vaddr, min(256, _PAGE - vaddr % _PAGE))
-        end = part.find(b"\0")
-        if end >= 0:
-            return os.fsdecode(found + part[:end])
-        found += part
-        vaddr += len(part)
-    raise failed(errno.ENAMETOOLONG)
-
-
-def write(tid: int, vaddr: int, data: bytes) -> None:
-    """OSError EFAULT if it cannot be written as a whole."""
-    if not data:
-        return
-    source = (ctypes.c_char * len(data)).from_buffer_copy(data)
-    local, remote = _Iovec(ctypes.addressof(source), len(data)), _Iovec(vaddr, len(data))
-    count = _LIBC.process_vm_writev(tid, ctypes.byref(local), 1, ctypes.byref(remote), 1, 0)
-    if count != len(data):
-        raise failed(errno.EFAULT)

@@ -10,9 +10,11 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
+from typing import Protocol
 
 from hybridbridge_vol.guest.session import Session
 from hybridbridge_vol.native import launch
+from hybridbridge_vol.native.emulated import start as emulated
 from hybridbridge_vol.native.environment import (
     find_program,
     more_folders,
@@ -20,9 +22,12 @@ from hybridbridge_vol.native.environment import (
     variables,
 )
 from hybridbridge_vol.native.host_files import HostFiles
-from hybridbridge_vol.native.notifications import Listener
+from hybridbridge_vol.native.notifications import CallSource, Listener
+from hybridbridge_vol.native.processes import Processes
 from hybridbridge_vol.native.supervisor import Supervisor, Trace, own_terminals
 
+NATIVE, EMULATED = "native", "emulated"
+USER_MODES = (NATIVE, EMULATED)
 _PRCTL_SET_SUBREAPER = 36
 _Handler = Callable[[int, FrameType | None], object] | int | signal.Handlers | None
 
@@ -39,14 +44,39 @@ class Ended:
 @dataclass(frozen=True)
 class Options:
     """`tools`: a folder of programs (and libraries) to look in first. `environment`: more variables.
-    `seconds`: of real time, after which the program is ended. `on_sleep` is called when a program first asks
-    to wait for time that stands still."""
+    `seconds`: of real time, after which the program is ended. `user_mode`: how it runs, one of `USER_MODES`:
+    by this machine's processor, confined, or in an emulator, where that cannot be. `on_sleep` is called when
+    a program first asks to wait for time that stands still."""
 
     tools: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     seconds: float | None = None
     trace: Trace | None = None
+    user_mode: str = NATIVE
     on_sleep: Callable[[], None] | None = None
+
+
+class Running(Protocol):
+    """A program that has been started. `ended` can be read when it has ended."""
+
+    @property
+    def ended(self) -> int: ...
+
+    @property
+    def listener(self) -> CallSource: ...
+
+    @property
+    def processes(self) -> Processes: ...
+
+    @property
+    def failures(self) -> Mapping[str, str]:
+        """What could not be done before the supervisor was asked."""
+
+    def end(self) -> int:
+        """Its exit status; it is ended if it has not."""
+
+    def close(self) -> None:
+        """Let its descriptors go."""
 
 
 def run_program(
@@ -55,14 +85,14 @@ def run_program(
     descriptors: Sequence[int] = (0, 1, 2),
     options: Options | None = None,
 ) -> Ended:
-    """Run a program natively, and answer from the image what it asks about the system. `descriptors` are its
-    standard input, output and error.
+    """Run a program, and answer from the image what it asks about the system. `descriptors` are its standard
+    input, output and error.
 
-    Raises HostLacks if this machine cannot confine it, OptionError if there is no such program,
-    supervisor.TimedOut.
+    Raises HostLacks if this machine cannot confine it, OptionError if there is no such program, or it cannot
+    be emulated, supervisor.TimedOut.
     """
-    launch.check_host()
     options = options or Options()
+    check_host(options.user_mode)
     folders = tool_folders(options.tools)
     program = find_program(arguments[0], folders)
     more = more_folders(program, options.tools)
@@ -74,29 +104,41 @@ def run_program(
             options.on_sleep()
         slept[:] = [True]
 
-    supervisor = Supervisor(session, host, own_terminals(), sleep, options.trace)
     guarded = any(os.isatty(fd) for fd in descriptors[1:])
     environment = variables(host, folders, program, options.environment, options.tools)
     libc = ctypes.CDLL(None)
     handlers = _hold_signals()
     libc.prctl(_PRCTL_SET_SUBREAPER, 1, 0, 0, 0)
     try:
-        child = launch.start(
-            host.prefix + program.path, arguments, environment, descriptors, host.executable(), guarded
-        )
-        listener = Listener(child.listener)
+        running: Running
+        if options.user_mode == EMULATED:
+            image = emulated.image_of(host, program, options.tools, arguments, environment)
+            running = emulated.start(image, descriptors, guarded)
+        else:
+            path = host.prefix + program.path
+            running = Native(
+                launch.start(path, arguments, environment, descriptors, host.executable(), guarded)
+            )
         try:
-            supervisor.serve(listener, child.pidfd, options.seconds)
+            supervisor = Supervisor(session, host, own_terminals(), sleep, running.processes, options.trace)
+            try:
+                supervisor.serve(running.listener, running.ended, options.seconds)
+            finally:
+                status = running.end()
+                supervisor.close()
         finally:
-            status = _status(child)
-            supervisor.close()
-            listener.close()
-        return Ended(status, dict(supervisor.failures))
+            running.close()
+        return Ended(status, {**supervisor.failures, **running.failures})
     finally:
         libc.prctl(_PRCTL_SET_SUBREAPER, 0, 0, 0, 0)
         for number, handler in handlers.items():
             signal.signal(number, handler)
         host.close()
+
+
+def check_host(user_mode: str) -> None:
+    """HostLacks, in one line, if programs cannot be run so on this machine."""
+    emulated.check_host() if user_mode == EMULATED else launch.check_host()
 
 
 def _hold_signals() -> dict[int, _Handler]:
@@ -115,10 +157,22 @@ def _end(number: int, _frame: object) -> None:
     raise SystemExit(128 + number)
 
 
-def _status(child: launch.Child) -> int:
-    """The exit status of the program, which has ended, or is ended now."""
-    with contextlib.suppress(ProcessLookupError):
-        signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
-    _pid, status = os.waitpid(child.pid, 0)
-    os.close(child.pidfd)
-    return os.waitstatus_to_exitcode(status)
+class Native:
+    """A program that runs natively (`Running`)."""
+
+    def __init__(self, child: launch.Child) -> None:
+        self._child = child
+        self.ended = child.pidfd
+        self.listener = Listener(child.listener)
+        self.processes = Processes()
+        self.failures: Mapping[str, str] = {}
+
+    def end(self) -> int:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._child.pidfd, signal.SIGKILL)
+        _pid, status = os.waitpid(self._child.pid, 0)
+        return os.waitstatus_to_exitcode(status)
+
+    def close(self) -> None:
+        os.close(self._child.pidfd)
+        self.listener.close()

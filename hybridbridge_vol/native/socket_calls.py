@@ -13,30 +13,24 @@ import struct
 from collections.abc import Callable
 
 from hybridbridge_vol.guest.session import Session
-from hybridbridge_vol.native import program_memory as memory
 from hybridbridge_vol.native.abi import failed, signed32
 from hybridbridge_vol.native.namespace_calls import NamespaceCalls
+from hybridbridge_vol.native.netlink_requests import only_asks
 from hybridbridge_vol.native.notifications import Answer, Call, NewDescriptor, Special
 from hybridbridge_vol.native.processes import Processes
-from hybridbridge_vol.native.sockets import (
-    NETLINK_GENERIC,
-    NETLINK_ROUTE,
-    NETLINK_SOCK_DIAG,
-    ProgramSocket,
-    Received,
-)
+from hybridbridge_vol.native.program_memory import MAX_READ
+from hybridbridge_vol.native.sockets import ProgramSocket, Received
+from hybridbridge_vol.netlink.generic import FAMILIES, family_names
 
 _SOCK_TYPE, _SOCK_DGRAM = 0xF, 2
 _MAX_IOVECS = 64
 _MSG_DONTWAIT = 0x40
 _SOL_SOCKET, _SOL_NETLINK = 1, 270
 _SO_TYPE, _SO_ERROR, _SO_SNDBUF, _SO_RCVBUF, _SO_PROTOCOL, _SO_DOMAIN = 3, 4, 7, 8, 38, 39
+_FILTER_LEVELS: dict[int, int] = {socket.AF_INET: socket.SOL_IP, socket.AF_INET6: socket.IPPROTO_IPV6}
+_FIRST_FILTER_OPTION = 64
+"""IPT_BASE_CTL, IP6T_BASE_CTL: include/uapi/linux/netfilter_ipv4/ip_tables.h."""
 _BUFFER = 212992  # net.core.rmem_default
-_FIRST_RTM, _RTM_GET = 16, 2
-"""Of each kind of thing rtnetlink(7) has NEW, DEL, GET and SET, in this order from 16 on."""
-_SOCK_DESTROY = 21  # include/uapi/linux/sock_diag.h
-_PROTOCOLS = (NETLINK_ROUTE, NETLINK_SOCK_DIAG, NETLINK_GENERIC)
-"""Those whose requests are answered. Of others it is not known which of them change something."""
 _SOCKET_IOCTLS = range(0x8900, 0x8A00)
 _IFREQ_IOCTLS = frozenset((
     0x8910, 0x8913, 0x8915, 0x8917, 0x8919, 0x891B, 0x891D, 0x891F, 0x8921, 0x8927, 0x8929, 0x8933, 0x8935,
@@ -91,7 +85,9 @@ class SocketCalls:
         family, kind, protocol = (value & 0xFFFF_FFFF for value in call.arguments[:3])
         if family not in (socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK):
             raise failed(errno.EAFNOSUPPORT)
-        if family != socket.AF_NETLINK and kind & _SOCK_TYPE != _SOCK_DGRAM:
+        is_datagram = kind & _SOCK_TYPE == _SOCK_DGRAM
+        asks_filters = (kind & _SOCK_TYPE, protocol) == (socket.SOCK_RAW, socket.IPPROTO_RAW)
+        if family != socket.AF_NETLINK and not is_datagram and not asks_filters:
             raise failed(errno.EACCES)
         if len(self._sockets) >= MAX_SOCKETS:
             self._forget_closed()
@@ -115,7 +111,7 @@ class SocketCalls:
             raise failed(errno.EMFILE)
 
     def _bind(self, call: Call) -> Answer:
-        address = memory.read_exactly(call.tid, call.arguments[1], min(call.arguments[2] & 0xFFFF_FFFF, 128))
+        address = call.memory.read_exactly(call.arguments[1], min(call.arguments[2] & 0xFFFF_FFFF, 128))
         return self._netlink(call).set("bind", address)
 
     def _connect(self, call: Call) -> Answer:
@@ -126,9 +122,9 @@ class SocketCalls:
 
     def _getsockname(self, call: Call) -> Answer:
         name = self._netlink(call).name()
-        room = struct.unpack("<i", memory.read_exactly(call.tid, call.arguments[2], 4))[0]
-        memory.write(call.tid, call.arguments[1], name[: max(room, 0)])
-        memory.write(call.tid, call.arguments[2], struct.pack("<i", len(name)))
+        room = struct.unpack("<i", call.memory.read_exactly(call.arguments[2], 4))[0]
+        call.memory.write(call.arguments[1], name[: max(room, 0)])
+        call.memory.write(call.arguments[2], struct.pack("<i", len(name)))
         return 0
 
     def _getpeername(self, call: Call) -> Answer:
@@ -142,13 +138,15 @@ class SocketCalls:
             raise failed(errno.ENOTSOCK)
         if level != _SOL_NETLINK or not found.is_netlink:
             return 0
-        value = memory.read_exactly(call.tid, pointer, min(size & 0xFFFF_FFFF, 64))
+        value = call.memory.read_exactly(pointer, min(size & 0xFFFF_FFFF, 64))
         return found.set("setsockopt", value, (level, option))
 
     def _getsockopt(self, call: Call) -> Answer:
         found = self._behind(call)
         if found is None:
             raise failed(errno.ENOTSOCK)
+        if call.arguments[1] & 0xFFFF_FFFF == _FILTER_LEVELS.get(found.family):
+            return self._filter_option(call, found)
         values = {
             _SO_TYPE: socket.SOCK_RAW if found.is_netlink else socket.SOCK_DGRAM, _SO_ERROR: 0,
             _SO_SNDBUF: _BUFFER, _SO_RCVBUF: _BUFFER, _SO_PROTOCOL: found.protocol, _SO_DOMAIN: found.family,
@@ -156,8 +154,20 @@ class SocketCalls:
         value = values.get(call.arguments[2] & 0xFFFF_FFFF)
         if call.arguments[1] & 0xFFFF_FFFF != _SOL_SOCKET or value is None:
             raise failed(errno.ENOPROTOOPT)
-        memory.write(call.tid, call.arguments[3], struct.pack("<i", value))
-        memory.write(call.tid, call.arguments[4], struct.pack("<i", 4))
+        call.memory.write(call.arguments[3], struct.pack("<i", value))
+        call.memory.write(call.arguments[4], struct.pack("<i", 4))
+        return 0
+
+    def _filter_option(self, call: Call, found: ProgramSocket) -> Answer:
+        """A question of iptables or ip6tables, whose buffer says what is asked for."""
+        option = call.arguments[2] & 0xFFFF_FFFF
+        if option < _FIRST_FILTER_OPTION:
+            raise failed(errno.ENOPROTOOPT)
+        size = struct.unpack("<I", call.memory.read_exactly(call.arguments[4], 4))[0]
+        content = call.memory.read_exactly(call.arguments[3], size)
+        data = self._session.packet_tables.option(found.family, option, content, size)
+        call.memory.write(call.arguments[3], data)
+        call.memory.write(call.arguments[4], struct.pack("<I", len(data)))
         return 0
 
     # --- messages -----------------------------------------------------------------------------------------
@@ -168,8 +178,8 @@ class SocketCalls:
             if call.arguments[4]:
                 raise failed(errno.EACCES)
             return Special.CONTINUE
-        size = min(call.arguments[2], memory.MAX_READ)
-        return self._request(found, memory.read_exactly(call.tid, call.arguments[1], size))
+        size = min(call.arguments[2], MAX_READ)
+        return self._request(found, call.memory.read_exactly(call.arguments[1], size))
 
     def _sendmsg(self, call: Call) -> Answer:
         found = self._netlink(call)
@@ -179,31 +189,34 @@ class SocketCalls:
     def _request(self, found: ProgramSocket, message: bytes) -> int:
         if not found.is_netlink:
             raise failed(errno.ENETUNREACH)
-        refused = found.protocol not in _PROTOCOLS or not _only_asks(found.protocol, message)
-        sent = found.refuse(message) if refused and len(message) >= 16 else found.send(message)
+        refused = len(message) >= 16 and not only_asks(found.protocol, message, self._families)
+        sent = found.refuse(message) if refused else found.send(message)
         if not found.announced:
             found.announced = True
             with contextlib.suppress(BlockingIOError):
                 found.ours.send(b"\0", _MSG_DONTWAIT)
         return sent
 
+    def _families(self) -> dict[int, bytes]:
+        return family_names(self._session.netlink.dump(FAMILIES))
+
     def _header(self, call: Call) -> tuple[int, ...]:
-        data = memory.read_exactly(call.tid, call.arguments[1], 56)
+        data = call.memory.read_exactly(call.arguments[1], 56)
         return struct.unpack("<QI4xQQQQi4x", data)
 
     def _gather(self, call: Call, iovecs: int, count: int) -> list[bytes]:
         parts, total = [], 0
         for vaddr, size in self._iovecs(call, iovecs, count):
             total += size
-            if total > memory.MAX_READ:
+            if total > MAX_READ:
                 raise failed(errno.EMSGSIZE)
-            parts.append(memory.read_exactly(call.tid, vaddr, size))
+            parts.append(call.memory.read_exactly(vaddr, size))
         return parts
 
     def _iovecs(self, call: Call, vaddr: int, count: int) -> list[tuple[int, int]]:
         if count > _MAX_IOVECS:
             raise failed(errno.EMSGSIZE)
-        return list(struct.iter_unpack("<QQ", memory.read_exactly(call.tid, vaddr, 16 * count)))
+        return list(struct.iter_unpack("<QQ", call.memory.read_exactly(vaddr, 16 * count)))
 
     def _received(self, call: Call, found: ProgramSocket, size: int, flags: int) -> Received | None:
         try:
@@ -230,11 +243,11 @@ class SocketCalls:
         got = self._received(call, found, call.arguments[2], call.arguments[3])
         if got is None:
             return 0
-        memory.write(call.tid, call.arguments[1], got.data[: call.arguments[2]])
+        call.memory.write(call.arguments[1], got.data[: call.arguments[2]])
         if call.arguments[4] and call.arguments[5]:
-            room = struct.unpack("<i", memory.read_exactly(call.tid, call.arguments[5], 4))[0]
-            memory.write(call.tid, call.arguments[4], got.name[: max(room, 0)])
-            memory.write(call.tid, call.arguments[5], struct.pack("<i", len(got.name)))
+            room = struct.unpack("<i", call.memory.read_exactly(call.arguments[5], 4))[0]
+            call.memory.write(call.arguments[4], got.name[: max(room, 0)])
+            call.memory.write(call.arguments[5], struct.pack("<i", len(got.name)))
         return got.size
 
     def _recvmsg(self, call: Call) -> Answer:
@@ -250,15 +263,15 @@ class SocketCalls:
             return 0
         at = 0
         for vaddr, size in parts:
-            memory.write(call.tid, vaddr, got.data[at : at + size])
+            call.memory.write(vaddr, got.data[at : at + size])
             at += size
         if name:
-            memory.write(call.tid, name, got.name[:name_room])
-            memory.write(call.tid, call.arguments[1] + 8, struct.pack("<I", len(got.name)))
+            call.memory.write(name, got.name[:name_room])
+            call.memory.write(call.arguments[1] + 8, struct.pack("<I", len(got.name)))
         told = got.control[:control_room] if control else b""
         if told:
-            memory.write(call.tid, control, told)
-        memory.write(call.tid, call.arguments[1] + 40, struct.pack("<Qi", len(told), got.flags))
+            call.memory.write(control, told)
+        call.memory.write(call.arguments[1] + 40, struct.pack("<Qi", len(told), got.flags))
         return got.size
 
     # --- ioctls -------------------------------------------------------------------------------------------
@@ -276,16 +289,16 @@ class SocketCalls:
         size = _ARPREQ_SIZE if command == _GARP else _IFREQ_SIZE
         if command not in _IFREQ_IOCTLS and command != _GARP:
             raise failed(errno.EOPNOTSUPP)
-        given = memory.read_exactly(call.tid, argument, size)
-        memory.write(call.tid, argument, found.ioctl(command, given))
+        given = call.memory.read_exactly(argument, size)
+        call.memory.write(argument, found.ioctl(command, given))
         return 0
 
     def _ifconf(self, call: Call, found: ProgramSocket, argument: int) -> Answer:
-        room, buffer = struct.unpack("<i4xQ", memory.read_exactly(call.tid, argument, 16))
+        room, buffer = struct.unpack("<i4xQ", call.memory.read_exactly(argument, 16))
         data = found.interfaces(max(room, 0) if buffer else None)
         if buffer:
-            memory.write(call.tid, buffer, data)
-        memory.write(call.tid, argument, struct.pack("<i", len(data)))
+            call.memory.write(buffer, data)
+        call.memory.write(argument, struct.pack("<i", len(data)))
         return 0
 
     def close(self) -> None:
@@ -295,21 +308,6 @@ class SocketCalls:
         for known in self._sockets.values():
             known.close()
         self._sockets.clear()
-
-
-def _only_asks(protocol: int, message: bytes) -> bool:
-    """Whether a message consists of requests that change nothing."""
-    at = 0
-    while at + 16 <= len(message):
-        size, kind = struct.unpack_from("<IH", message, at)
-        if protocol == NETLINK_ROUTE and kind >= _FIRST_RTM and kind & 3 != _RTM_GET:
-            return False
-        if protocol == NETLINK_SOCK_DIAG and kind == _SOCK_DESTROY:
-            return False
-        if size < 16:
-            break
-        at += (size + 3) & ~3
-    return True
 
 
 def _has_hung_up(ours: socket.socket) -> bool:

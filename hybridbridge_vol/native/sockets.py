@@ -18,9 +18,9 @@ from hybridbridge_vol.errors import AttachError
 from hybridbridge_vol.guest.descriptors import Descriptor
 from hybridbridge_vol.guest.session import Session
 from hybridbridge_vol.native.abi import failed
+from hybridbridge_vol.native.netlink_requests import NETLINK_SOCK_DIAG, needed_for
 from hybridbridge_vol.netlink.sock_diag import SOCK_DIAG_BY_FAMILY
 
-NETLINK_ROUTE, NETLINK_SOCK_DIAG, NETLINK_GENERIC = 0, 4, 16
 _MSG_DONTWAIT, _MSG_PEEK, _MSG_TRUNC = 0x40, 0x2, 0x20
 _NLMSGHDR, _NLMSG_ERROR = struct.Struct("<IHHII"), 2
 _MAX_REFUSALS = 64
@@ -96,15 +96,17 @@ class ProgramSocket:
 
     def send(self, message: bytes) -> int:
         """A request. The module that answers it is added first, if the snapshot has not loaded it."""
-        if self.protocol == NETLINK_SOCK_DIAG:
-            self._need_modules(message)
+        self._need_modules(message)
         number = self.number()
         vaddr = self._proxy.buffer(message)
         return self._proxy.checked("netlink", "sendto", number, vaddr, len(message), 0, 0, 0)
 
     def _need_modules(self, message: bytes) -> None:
-        if len(message) >= 18 and struct.unpack_from("<H", message, 4)[0] == SOCK_DIAG_BY_FAMILY:
-            self._session.sockets.need(message[16], message[17])
+        if self.protocol == NETLINK_SOCK_DIAG:
+            if len(message) >= 18 and struct.unpack_from("<H", message, 4)[0] == SOCK_DIAG_BY_FAMILY:
+                self._session.sockets.need(message[16], message[17])
+        elif (request := needed_for(self.protocol, message)) is not None:
+            self._session.netlink.prepare(request)
 
     def refuse(self, message: bytes) -> int:
         """Answer a request as a kernel does that does not permit it: NLMSG_ERROR with the request's head."""

@@ -13,12 +13,13 @@ from hybridbridge_vol.guest.session import Session
 from hybridbridge_vol.native.abi import NAMES
 from hybridbridge_vol.native.answers import Answers
 from hybridbridge_vol.native.attribute_calls import AttributeCalls
+from hybridbridge_vol.native.bpf_calls import BpfCalls
 from hybridbridge_vol.native.file_calls import FileCalls
 from hybridbridge_vol.native.handle_calls import HandleCalls
 from hybridbridge_vol.native.host_files import HostFiles
 from hybridbridge_vol.native.namespace_calls import NamespaceCalls
 from hybridbridge_vol.native.nodes import Nodes
-from hybridbridge_vol.native.notifications import Answer, Call, Listener
+from hybridbridge_vol.native.notifications import Answer, Call, CallSource
 from hybridbridge_vol.native.places import Places
 from hybridbridge_vol.native.process_calls import ProcessCalls
 from hybridbridge_vol.native.processes import Processes
@@ -31,7 +32,7 @@ Trace = Callable[[Call, Answer], None]
 
 class Supervisor:
     """Answers one program. `terminals` are the paths of its terminal; `slept` is called once it asks to
-    sleep."""
+    sleep; `processes` are the program's."""
 
     def __init__(
         self,
@@ -39,10 +40,11 @@ class Supervisor:
         host: HostFiles,
         terminals: frozenset[str],
         slept: Callable[[], None],
+        processes: Processes,
         trace: Trace | None = None,
     ) -> None:
         self._nodes = Nodes()
-        self._processes = Processes()
+        self._processes = processes
         self._answers = Answers(session, self._nodes)
         self._trace = trace
         places = Places(self._answers, host, self._nodes, self._processes, terminals)
@@ -55,6 +57,7 @@ class Supervisor:
             **ProcessCalls(self._answers, self._processes).handlers,
             **self._sockets.handlers,
             **HandleCalls(self._answers, places).handlers,
+            **BpfCalls(self._answers, places).handlers,
             **TerminalCalls(self._processes).handlers,
         }
         self._handlers: dict[str, Callable[[Call], Answer]] = named
@@ -64,27 +67,27 @@ class Supervisor:
         """What could not be answered, and why."""
         return self._answers.failures
 
-    def serve(self, listener: Listener, pidfd: int, seconds: float | None = None) -> None:
-        """Answer until the process of `pidfd` has ended. TimedOut after `seconds`."""
+    def serve(self, listener: CallSource, ended: int, seconds: float | None = None) -> None:
+        """Answer until the descriptor `ended` (a pidfd) shows that the program has. TimedOut after
+        `seconds`."""
         poll = select.poll()
         poll.register(listener.fd, select.POLLIN)
-        poll.register(pidfd, select.POLLIN)
+        poll.register(ended, select.POLLIN)
         end = None if seconds is None else time.monotonic() + seconds
         while True:
             left = None if end is None else max(end - time.monotonic(), 0.0)
             ready = dict(poll.poll(None if left is None else left * 1000))
             if left is not None and not left:
                 raise TimedOut(f"the program did not end in {seconds:g} s")
-            if ready.get(listener.fd, 0) & select.POLLIN:
-                call = listener.receive()
-                if call is not None:
-                    self._answer(listener, call)
-            elif pidfd in ready:
+            call = listener.receive() if ready.get(listener.fd, 0) & select.POLLIN else None
+            if call is not None:
+                self._answer(listener, call)
+            elif ended in ready:
                 return
-            elif ready.get(listener.fd, 0):  # nobody is left who could call
+            elif ready.get(listener.fd, 0) & ~select.POLLIN:  # nobody is left who could call
                 poll.unregister(listener.fd)
 
-    def _answer(self, listener: Listener, call: Call) -> None:
+    def _answer(self, listener: CallSource, call: Call) -> None:
         name = NAMES.get(call.number, "")
         answer: Answer
         try:

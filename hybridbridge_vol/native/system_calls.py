@@ -10,8 +10,6 @@ from functools import partial
 
 from hybridbridge_vol.guest.abi import SYSINFO_SIZE, UNAME_SIZE
 from hybridbridge_vol.guest.proxy_calls import BUFFER_SIZE
-from hybridbridge_vol.native import program_memory as memory
-from hybridbridge_vol.native import vdso
 from hybridbridge_vol.native.abi import CLOCK_BOOTTIME, CLOCK_REALTIME, RUNNING_CLOCKS, failed
 from hybridbridge_vol.native.answers import Answers
 from hybridbridge_vol.native.notifications import Answer, Call, Special
@@ -58,7 +56,7 @@ class SystemCalls:
         return self._answers.once((name,), ask)
 
     def _put(self, call: Call, argument: int, data: bytes) -> Answer:
-        memory.write(call.tid, call.arguments[argument], data)
+        call.memory.write(call.arguments[argument], data)
         return 0
 
     def _syslog(self, call: Call) -> Answer:
@@ -71,7 +69,7 @@ class SystemCalls:
         size = min(size & 0xFFFF_FFFF, BUFFER_SIZE)
         read = partial(self._answers.session.system.syslog, _LOG_READ_ALL, size)
         data = self._answers.once(("syslog", _LOG_READ_ALL, size), read)
-        memory.write(call.tid, buffer, data)
+        call.memory.write(buffer, data)
         return len(data)
 
     # --- clocks -------------------------------------------------------------------------------------------
@@ -129,12 +127,12 @@ class SystemCalls:
     def _arch_prctl(self, call: Call) -> Answer:
         """ARCH_SET_FS: each C library makes it once, when a program has begun."""
         try:
-            vdso.patch(call.tid)
+            self._processes.stop_clocks(call.tid)
         except OSError as error:
             self._answers.note("vDSO", f"its clocks are the host's: {error}")
         return Special.CONTINUE
 
     def _three_zeros(self, call: Call) -> Answer:
         for pointer in call.arguments[:3]:
-            memory.write(call.tid, pointer, bytes(4))
+            call.memory.write(pointer, bytes(4))
         return 0

@@ -7,7 +7,6 @@ import os
 import stat
 from collections.abc import Callable
 
-from hybridbridge_vol.native import program_memory as memory
 from hybridbridge_vol.native.abi import failed, signed32
 from hybridbridge_vol.native.notifications import Answer, Call, Special
 from hybridbridge_vol.native.processes import Processes
@@ -31,7 +30,7 @@ class TerminalCalls:
         number = signed32(call.arguments[0])
         if not _is_terminal(call.tid, number):
             return Special.CONTINUE
-        data = memory.read(call.tid, call.arguments[1], min(call.arguments[2], _MAX_WRITE))
+        data = call.memory.read(call.arguments[1], min(call.arguments[2], _MAX_WRITE))
         return self._put(call, number, data)
 
     def _writev(self, call: Call) -> Answer:
@@ -40,10 +39,10 @@ class TerminalCalls:
         if not _is_terminal(call.tid, number):
             return Special.CONTINUE
         for part in range(min(call.arguments[2], _MAX_PARTS)):
-            raw = memory.read_exactly(call.tid, call.arguments[1] + 16 * part, 16)
+            raw = call.memory.read_exactly(call.arguments[1] + 16 * part, 16)
             vaddr, size = (int.from_bytes(raw[at : at + 8], "little") for at in (0, 8))
             if size:
-                return self._put(call, number, memory.read(call.tid, vaddr, min(size, _MAX_WRITE)))
+                return self._put(call, number, call.memory.read(vaddr, min(size, _MAX_WRITE)))
         return 0
 
     def _put(self, call: Call, number: int, data: bytes) -> Answer:

@@ -18,10 +18,16 @@ FAMILIES = NetlinkRequest(
 
 def family_number(data: bytes, name: str) -> int | None:
     """The number of a family in the answer to `FAMILIES`; None if it is not registered."""
+    return next((number for number, known in family_names(data).items() if known == name.encode()), None)
+
+
+def family_names(data: bytes) -> dict[int, bytes]:
+    """The families in the answer to `FAMILIES`, by their numbers."""
+    names: dict[int, bytes] = {}
     for message in messages(data):
         if message.kind != GENL_ID_CTRL:
             continue
         found = attributes(message.body[HEAD_SIZE:])
-        if found.get(_FAMILY_NAME, b"").split(b"\0")[0] == name.encode():
-            return int.from_bytes(found.get(_FAMILY_ID, b""), "little")
-    return None
+        number = int.from_bytes(found.get(_FAMILY_ID, b""), "little")
+        names.setdefault(number, found.get(_FAMILY_NAME, b"").split(b"\0")[0])
+    return names

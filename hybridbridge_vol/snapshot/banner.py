@@ -1,9 +1,10 @@
-"""Naming an unknown kernel: a scan for banners, and which package a banner comes from."""
+"""Naming an unknown kernel: a scan for banners. Which package one comes from: `kernel_origin`."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 
 from hybridbridge_vol.memory_image.physical import PhysicalImage
 from hybridbridge_vol.units import Progress
@@ -15,6 +16,9 @@ _BANNER = re.compile(rb"Linux version \d+\.\d+[\x21-\x7e]* \([\x20-\x7e]{1,400} 
 MAX_BANNERS = 64
 """Different banners counted; package databases and logs in memory hold a few besides the kernel's own."""
 
+MAX_PLACES = 32
+"""Places of one text that are looked at: the kernel's own, its log's, and those of files in memory."""
+
 
 def scan_banners(image: PhysicalImage, progress: Progress | None = None) -> list[tuple[str, int]]:
     """`(banner, how often)` of what looks like a kernel's version line, the likeliest first.
@@ -22,35 +26,35 @@ def scan_banners(image: PhysicalImage, progress: Progress | None = None) -> list
     Reads the whole image once, in chunks; used only when no stored kernel fits.
     """
     counts: Counter[str] = Counter()
-    total = sum(run.size for run in image.runs) or 1
-    done = 0
-    for run in image.runs:
-        for start in range(0, run.size, _CHUNK):
-            size = min(_CHUNK + _OVERLAP, run.size - start)
-            data = image.read_available(run.paddr + start, size) or b""
-            for match in _BANNER.finditer(data):
-                if match.start() < _CHUNK and (len(counts) < MAX_BANNERS):
-                    counts[match[0].decode("latin-1").strip()] += 1
-            done += min(_CHUNK, run.size - start)
-            if progress:
-                progress(done / total, "looking for a kernel's banner")
+    for _paddr, data in _chunks(image, progress):
+        for match in _BANNER.finditer(data):
+            if match.start() < _CHUNK and (len(counts) < MAX_BANNERS):
+                counts[match[0].decode("latin-1").strip()] += 1
     return counts.most_common()
 
 
-def package_of(banner: str) -> str | None:
-    """The package to fetch for a kernel's banner; None if the banner does not name a distribution.
+def text_places(image: PhysicalImage, text: str) -> Iterator[int]:
+    """Physical addresses at which a short text lies, at most `MAX_PLACES`. Reads the whole image."""
+    wanted = text.encode("latin-1")
+    found = 0
+    for paddr, data in _chunks(image, None):
+        at = data.find(wanted)
+        while 0 <= at < _CHUNK:
+            yield paddr + at
+            found += 1
+            if found == MAX_PLACES:
+                return
+            at = data.find(wanted, at + 1)
 
-    Debian and Ubuntu name packages by the release; Red Hat's families by `kernel-core`.
-    """
-    match = re.match(r"Linux version (\S+)", banner)
-    if match is None:
-        return None
-    release = match[1]
-    version = re.search(r"Debian (\S+) \(\d{4}-", banner)
-    if "debian" in banner.lower():
-        return f"linux-image-{release}" + (f" (version {version[1]})" if version else "")
-    if "Ubuntu" in banner or "buildd@" in banner:
-        return f"linux-image-{release}"
-    if re.search(r"\.(fc|el|amzn)\d+", release):
-        return f"kernel-core-{release}"
-    return None
+
+def _chunks(image: PhysicalImage, progress: Progress | None) -> Iterator[tuple[int, bytes]]:
+    """The image's memory, `(physical address, bytes)`; a chunk ends with the beginning of the next."""
+    done = 0
+    total = sum(run.size for run in image.runs) or 1
+    for run in image.runs:
+        for start in range(0, run.size, _CHUNK):
+            size = min(_CHUNK + _OVERLAP, run.size - start)
+            yield run.paddr + start, image.read_available(run.paddr + start, size) or b""
+            done += min(_CHUNK, run.size - start)
+            if progress:
+                progress(done / total, "looking for a kernel's banner")

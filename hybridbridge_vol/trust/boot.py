@@ -2,21 +2,23 @@
 
 The boot protocol is the 64-bit one (Documentation/arch/x86/boot.rst): long mode, identity-mapped, RSI =
 boot_params. KASLR is ours: the relocations are applied before the kernel starts, the three region bases are
-written once it has set them to its defaults, and KASLR_FLAG stays clear so that it draws none of its own. The
-loader decides between 4 and 5 levels of page tables: the kernel stays with what it finds
-(arch/x86/boot/compressed/pgtable_64.c).
+written once it has set them to its defaults (in its code, where they are constants), and KASLR_FLAG stays
+clear so that it draws none of its own. The loader decides between 4 and 5 levels of page tables: the kernel
+stays with what it finds (arch/x86/boot/compressed/pgtable_64.c).
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from unicorn import x86_const as x86
 
 from hybridbridge_vol.errors import BootError
 from hybridbridge_vol.kernel_file.kernel import KernelImage
+from hybridbridge_vol.kernel_file.region_constants import Bases
+from hybridbridge_vol.kernel_file.symbols import Symbols
 from hybridbridge_vol.machine.cpu import EFER_MSR
 from hybridbridge_vol.machine.machine import Machine
 from hybridbridge_vol.machine.memory import HostMapping
@@ -47,6 +49,7 @@ _TABLES_TOP = 0x28000
 _STACK = 0x30000
 _INITRD_SPACE = 1 << 20
 _ISA_END = 0x100000
+_RESERVED_AREA = UNUSED_PADDR + 0x100  # what lies before is the bridge's, see bridge/per_cpu.py
 
 # Offsets in struct boot_params, arch/x86/include/uapi/asm/bootparam.h
 _E820_COUNT, _SETUP_HEADER, _LOADER_TYPE, _RAMDISK, _COMMAND_LINE, _E820_TABLE = (
@@ -59,13 +62,18 @@ _E820_COUNT, _SETUP_HEADER, _LOADER_TYPE, _RAMDISK, _COMMAND_LINE, _E820_TABLE =
 )
 _LOADER_UNDEFINED = 0xFF
 
+_STARTS_INIT = ("kernel_execve", "do_execve", "run_init_process")
+"""What executes init (init/main.c): since 5.9, before, and what calls it."""
+_CRASHES = ("Kernel panic - not syncing", "BUG: ", "Oops: ", "general protection fault", "PANIC: ")
+"""How kernels begin to tell of their end (kernel/panic.c, arch/x86/kernel/dumpstack.c, mm/fault.c)."""
+
 EXPECTED_CONSOLE_LINES = 180
 """For the progress bar only: about how many lines a kernel prints until its init."""
 
 
 @dataclass
 class BootedKernel:
-    """A kernel that stands at the entry of `kernel_execve` of its init, in `machine`.
+    """A kernel that stands at the entry of the function that executes its init, in `machine`.
 
     `return_vaddr` is that entry: calls made from here return to it.
     """
@@ -96,21 +104,33 @@ def boot(kernel: KernelImage, layout: Layout, progress: Progress | None = None) 
     _write_boot_params(machine, kernel)
     _enter_long_mode(machine)
     started_vaddr = kernel.symbols.address("start_kernel") + layout.kernel_delta
-    stop_vaddr = kernel.symbols.address("kernel_execve") + layout.kernel_delta
+    stop_vaddr = start_of_init(kernel.symbols) + layout.kernel_delta
     try:
         stop = machine.run(kernel.entry_paddr, started_vaddr, BOOT_SECONDS)
         if stop.kind == "returned":
             _write_bases(machine, kernel, layout)
+            _reserve(machine, kernel, layout)
             stop = machine.run(started_vaddr, stop_vaddr, BOOT_SECONDS)
     finally:
         machine.rest()
     if stop.kind != "returned":
-        last = next((line for line in reversed(machine.devices.console) if line.strip()), "nothing printed")
         raise BootError(
             f"{kernel.path}: the kernel did not reach its init ({stop.kind} at {stop.rip:#x}); "
-            f"last line: {last}"
+            f"last line: {said_last(machine.devices.console)}"
         )
     return BootedKernel(machine, ram, layout, stop_vaddr)
+
+
+def start_of_init(symbols: Symbols) -> int:
+    """Link-time address of the function by which a kernel executes its first program. KeyError."""
+    return symbols.address(next((name for name in _STARTS_INIT if name in symbols), _STARTS_INIT[0]))
+
+
+def said_last(console: Sequence[str]) -> str:
+    """Of what a kernel printed the line that says why it ended: of a crash the first, else the last."""
+    lines = [line for line in console if line.strip()]
+    crash = next((line for line in lines if any(word in line for word in _CRASHES)), None)
+    return crash or (lines[-1] if lines else "nothing printed")
 
 
 def _load_image(machine: Machine, kernel: KernelImage, layout: Layout) -> None:
@@ -119,11 +139,39 @@ def _load_image(machine: Machine, kernel: KernelImage, layout: Layout) -> None:
         start = segment.file_offset
         memory.write(segment.paddr, memoryview(kernel.vmlinux)[start : start + segment.file_size])
     relocate(machine, kernel, layout.kernel_delta)
+    _move_regions(machine, kernel, layout)
 
 
 def _write_bases(machine: Machine, kernel: KernelImage, layout: Layout) -> None:
     for name in ("page_offset_base", "vmalloc_base", "vmemmap_base"):
-        machine.memory.write_u64(kernel.symbols.address(name) - START_KERNEL_MAP, getattr(layout, name))
+        vaddr = kernel.symbols.get(name)
+        if vaddr is not None:  # else it is a constant, see `_move_regions`
+            machine.memory.write_u64(vaddr - START_KERNEL_MAP, getattr(layout, name))
+
+
+def _move_regions(machine: Machine, kernel: KernelImage, layout: Layout) -> None:
+    constants = kernel.region_constants
+    if constants is None:
+        return
+    start = kernel.symbols.address("_text") - START_KERNEL_MAP
+    bases = Bases(layout.page_offset_base, layout.vmalloc_base, layout.vmemmap_base)
+    for offset, value in constants.moved(bases):
+        machine.memory.write(start + offset, struct.pack("<Q", value))
+
+
+def _reserve(machine: Machine, kernel: KernelImage, layout: Layout) -> None:
+    """Let the vmalloc area end where the memory map begins: what lies above belongs to the snapshot.
+
+    It is 32 TiB long (12,800 with 5 levels; VMALLOC_SIZE_TB, arch/x86/include/asm/pgtable_64_types.h) and
+    reaches out of the guard hole. `vmalloc` takes the lowest addresses that are free, but `pcpu_get_vm_areas`
+    the highest: any chunk of per-CPU memory after the first. `vmalloc_init` takes over the areas on the list
+    `vmlist` (mm/vmalloc.c; `next`, `addr` and `size` begin struct vm_struct).
+    """
+    start = layout.vmemmap_base
+    area = struct.pack("<3Q", 0, start, START_KERNEL_MAP - start)
+    machine.memory.write(_RESERVED_AREA, area)
+    head_paddr = kernel.symbols.address("vmlist") - START_KERNEL_MAP
+    machine.memory.write_u64(head_paddr, layout.page_offset_base + _RESERVED_AREA)
 
 
 def relocate(machine: Machine, kernel: KernelImage, delta: int) -> None:

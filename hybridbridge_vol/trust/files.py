@@ -16,7 +16,7 @@ from typing import Any
 from hybridbridge_vol.errors import StoreError
 from hybridbridge_vol.units import PAGE_SIZE
 
-FORMAT = 1
+FORMAT = 2
 """Version of all that the store writes; another one is recognised before anything else is read."""
 
 BLOCK = 16 * PAGE_SIZE

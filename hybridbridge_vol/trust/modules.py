@@ -24,10 +24,15 @@ PATTERNS = ("*.ko", "*.ko.xz", "*.ko.zst", "*.ko.gz")
 _ZSTD_LEVEL = 1  # a third of the size, at four times the speed of deflate: adding a kernel waits for it
 
 
+def is_module(path: Path) -> bool:
+    """Whether a file is called as single modules are."""
+    return path.name.endswith(tuple(pattern.removeprefix("*") for pattern in PATTERNS))
+
+
 def module_files(path: Path) -> Iterator[tuple[str, bytes]]:
     """`(name, ELF)` of every module in a package, or of the one that `path` itself is. KernelFileError,
     OSError."""
-    if path.name.endswith((".ko", ".ko.xz", ".ko.zst", ".ko.gz")):
+    if is_module(path):
         yield module_name(path.name), decompressed_bytes(path.read_bytes())
         return
     from hybridbridge_vol.kernel_file import packages  # 2 ms, and most runs open no package

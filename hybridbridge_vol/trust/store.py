@@ -2,7 +2,8 @@
 
     STORE/RELEASE-BUILDID/kernel.json     what the kernel is (manifest with a checksum)
                           vmlinuz         the kernel file, for further boots
-                          symbols         packed kallsyms
+                          symbols         packed symbols
+                          relocations     those that had to be recovered, if any
                           memo-*          what is proven of its code (bridge/memo_file.py)
                           boot-ID/        one boot at one layout
                               boot.json   layout, CPU state, checksums (manifest with a checksum)
@@ -28,7 +29,7 @@ from typing import TYPE_CHECKING
 from hybridbridge_vol.errors import StoreError
 from hybridbridge_vol.trust import files
 from hybridbridge_vol.trust.placement import RAM_SIZE
-from hybridbridge_vol.trust.stored_kernel import StoredKernel, add_boot
+from hybridbridge_vol.trust.stored_kernel import RELOCATIONS, StoredKernel, add_boot
 from hybridbridge_vol.units import Progress
 
 if TYPE_CHECKING:
@@ -138,18 +139,21 @@ class Store:
         path: Path,
         progress: Progress | None = None,
         beside: Callable[[KernelImage], None] | None = None,
+        symbols: Path | None = None,
     ) -> StoredKernel:
         """Take in the kernel of a vmlinuz, .deb or .rpm: boot it and keep the booted state. `beside` is given
-        the kernel before that, if it is not stored already, to start work of its own.
+        the kernel before that, if it is not stored already, to start work of its own. `symbols` is a file
+        with symbols that the kernel does not carry itself.
 
         Raises KernelFileError, BootError or StoreError. A kernel that is stored already is left as it is.
         """
         # only to add a kernel: takes 40 ms
         from hybridbridge_vol.kernel_file.kernel import KernelImage
+        from hybridbridge_vol.kernel_file.symbol_files import read_symbol_file
 
         if progress:
             progress(0.0, "reading the kernel")
-        kernel = KernelImage.from_file(path)
+        kernel = KernelImage.from_file(path, given=read_symbol_file(symbols) if symbols else None)
         name = f"{kernel.release}-{kernel.build_id[:12]}"
         target = self.root / name
         if (target / "kernel.json").exists():
@@ -166,6 +170,8 @@ class Store:
             packed = kernel.symbols.pack()
             (folder / "symbols").write_bytes(packed)
             (folder / "vmlinuz").write_bytes(kernel.vmlinuz)
+            if kernel.recovered:
+                (folder / RELOCATIONS).write_bytes(kernel.relocations.pack())
             record = {
                 "format": files.FORMAT,
                 "release": kernel.release,
@@ -175,6 +181,7 @@ class Store:
                 "text": text,
                 "end": end,
                 "banner_vaddr": kernel.symbols.address("linux_banner"),
+                "region_bases": list(kernel.region_constants.linked) if kernel.region_constants else [],
                 "probes": probe_sites(kernel),
                 "symbols_checksum": zlib.crc32(packed),
             }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import struct
 import threading
 import zlib
 from dataclasses import astuple
@@ -11,19 +12,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from hybridbridge_vol.errors import BootNeeded, StoreError
+from hybridbridge_vol.errors import BootError, BootNeeded, StoreError
 from hybridbridge_vol.kernel_file.symbols import Symbols
 from hybridbridge_vol.machine.cpu import CpuState
 from hybridbridge_vol.machine.memory import HostMapping
 from hybridbridge_vol.snapshot.machine_state import running_constant
 from hybridbridge_vol.trust import files
-from hybridbridge_vol.trust.placement import Layout, draw_layout, overlap
+from hybridbridge_vol.trust.placement import FIXED_HOLE, Layout, draw_layout, overlap
 from hybridbridge_vol.units import START_KERNEL_MAP, Progress
 
 if TYPE_CHECKING:
     from hybridbridge_vol.kernel_file.kernel import KernelImage
+    from hybridbridge_vol.kernel_file.relocations import Relocations
 
 _LONGEST_FUNCTION = 1 << 16
+RELOCATIONS = "relocations"
+"""The file with a kernel's relocations, where they had to be recovered."""
 
 
 class Boot(NamedTuple):
@@ -94,6 +98,9 @@ class StoredKernel:
         self.text_link_vaddr: int = record["text"]
         self.end_link_vaddr: int = record["end"]
         self.banner_link_vaddr: int = record["banner_vaddr"]
+        self.region_bases: list[int] = record.get("region_bases", [])
+        """Where the kernel was linked to have its direct map, vmalloc area and memory map; empty if they are
+        variables."""
         self.probes: list[tuple[int, int]] = [(offset, value) for offset, value in record["probes"]]
         self._symbols_checksum: int = record["symbols_checksum"]
         self._image = image
@@ -140,10 +147,25 @@ class StoredKernel:
         """The kernel file once more (a second: it is decompressed and decoded)."""
         if self._image is None:
             # not needed to answer about a snapshot, and takes 40 ms
-            from hybridbridge_vol.kernel_file.kernel import KernelImage
+            from hybridbridge_vol.kernel_file.kernel import KernelImage, StoredParts
 
-            self._image = KernelImage.from_file(self.folder / "vmlinuz")
+            stored = StoredParts(self.symbols, self._relocations())
+            self._image = KernelImage.from_file(self.folder / "vmlinuz", stored=stored)
         return self._image
+
+    def _relocations(self) -> Relocations | None:
+        """Those that were recovered when the kernel was added; None if its file has its own."""
+        from hybridbridge_vol.kernel_file.relocations import Relocations
+
+        path = self.folder / RELOCATIONS
+        try:
+            return Relocations.unpack(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, RuntimeError, struct.error):
+            raise StoreError(
+                f"{path}: corrupt; remove the entry with 'hb trust rm' and add the kernel again"
+            ) from None
 
     def boots(self) -> list[Boot]:
         """All booted states of this kernel."""
@@ -198,7 +220,15 @@ def add_boot(
     from hybridbridge_vol.trust.boot import boot as boot_kernel
 
     symbols = kernel.symbols
-    layout = draw_layout(symbols.address("_text"), symbols.address("_end"), avoid, levels=levels)
+    try:
+        layout = draw_layout(
+            symbols.address("_text"), symbols.address("_end"), avoid, levels=levels,
+            mapped_size=kernel.mapped_size, hole=FIXED_HOLE if kernel.region_constants else None,
+        )  # fmt: skip
+    except ValueError:
+        raise BootError(
+            f"{kernel.path}: its addresses have no room for a second such kernel beside the snapshot's"
+        ) from None
     booted = boot_kernel(kernel, layout, progress)
     final = entry / f"boot-{os.urandom(4).hex()}"
     with files.new_folder(final) as folder:

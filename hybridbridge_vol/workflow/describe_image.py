@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from hybridbridge_vol.errors import CallRolledBack, HybridBridgeError, KernelNotStored
+from hybridbridge_vol.errors import CallRolledBack, HybridBridgeError, KernelNotStored, UnusableKernel
 from hybridbridge_vol.guest.session import Session, open_attached
 from hybridbridge_vol.memory_image.open import open_image
 from hybridbridge_vol.memory_image.physical import PhysicalImage
-from hybridbridge_vol.snapshot.banner import package_of
+from hybridbridge_vol.snapshot.kernel_origin import package_of
 from hybridbridge_vol.trust.store import Store
 from hybridbridge_vol.units import Progress
 from hybridbridge_vol.workflow.missing_memory import missing_by_headers, missing_by_map
@@ -76,6 +76,8 @@ def describe(
             session = open_attached(image, Store(store), progress, kernel_at=kernel_at)
         except KernelNotStored as error:
             return replace(_of_file(image, error.banner), next_step=str(error))
+        except UnusableKernel as error:
+            return replace(_of_file(image, error.banner or ""), package=None, next_step=str(error))
         with session:
             return facts_of(session)
 

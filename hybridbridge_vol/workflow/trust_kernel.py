@@ -17,7 +17,13 @@ from typing import Self
 
 from hybridbridge_vol.bridge.attach import attach
 from hybridbridge_vol.bridge.text.prepare import prepare
-from hybridbridge_vol.errors import BootError, HybridBridgeError, KernelFileError
+from hybridbridge_vol.errors import (
+    BootError,
+    HybridBridgeError,
+    IncompleteKernelError,
+    KernelFileError,
+    NoKernelInPackage,
+)
 from hybridbridge_vol.guest.session import Session
 from hybridbridge_vol.kernel_file import packages
 from hybridbridge_vol.kernel_file.kernel import KernelImage
@@ -34,10 +40,16 @@ from hybridbridge_vol.units import Progress
 from hybridbridge_vol.workflow.train import run_tools
 
 
-def enroll(store: Store, path: Path, progress: Progress | None = None, training: bool = False) -> Entry:
+def enroll(
+    store: Store,
+    path: Path,
+    progress: Progress | None = None,
+    training: bool = False,
+    symbols: Path | None = None,
+) -> Entry:
     """Boot the kernel in the file `path` (a vmlinuz or a package), store it, prepare the bridge for it and,
-    with `training`, train on it. A package that holds modules only is added to its kernel. Raises as
-    `Store.add`."""
+    with `training`, train on it. `symbols` is a System.map or vmlinux with what its own table lacks. A
+    package that holds modules only is added to its kernel. Raises as `Store.add`."""
 
     def part(first: float, last: float) -> Progress | None:
         return progress and (lambda fraction, text: progress(first + fraction * (last - first), text))
@@ -45,14 +57,20 @@ def enroll(store: Store, path: Path, progress: Progress | None = None, training:
     second = _SecondBoot() if training else None
     with _KeptModules(store, path) as kept:
         try:
-            kernel = store.add(path, part(0.0, 0.6), beside=second)
+            kernel = store.add(path, part(0.0, 0.6), beside=second, symbols=symbols)
+        except KeyError as error:
+            raise _lacks(path, error) from None
+        except IncompleteKernelError:
+            raise
         except KernelFileError as error:
+            if not (isinstance(error, NoKernelInPackage) or modules.is_module(path)):
+                raise
             return _enroll_modules(store, path, error)
         try:
             for boot in kernel.boots():
                 prepare(kernel, boot, part(0.6, 0.7))
         except KeyError as error:
-            raise BootError(f"{path}: this kernel has no symbol {error}; it cannot be bridged") from None
+            raise _lacks(path, error) from None
         linked_kernel(kernel)  # now, while the kernel is unpacked in memory
         kept.give(kernel)
     if second is not None:
@@ -60,6 +78,13 @@ def enroll(store: Store, path: Path, progress: Progress | None = None, training:
         if booted is not None:
             _train(kernel, booted, part(0.7, 1.0))
     return store.entry(kernel)
+
+
+def _lacks(path: Path, error: KeyError) -> BootError:
+    return BootError(
+        f"{path}: this kernel has no symbol {error}; it is too old, or built without what is needed, and "
+        "cannot be bridged"
+    )
 
 
 def _enroll_modules(store: Store, path: Path, error: KernelFileError) -> Entry:
@@ -104,7 +129,7 @@ class _KeptModules(Thread):
         """The thread."""
         try:
             with open(self._path, "rb") as stream:
-                if not packages.is_package(stream.read(8)):
+                if not packages.is_package(stream):
                     return
             modules.keep(
                 self._folder, takewhile(lambda _module: not self._cancelled, modules.module_files(self._path))

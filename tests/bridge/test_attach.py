@@ -26,7 +26,7 @@ from hybridbridge_vol.bridge.attach import attach
 from hybridbridge_vol.bridge.physical_map import MAX_SNAPSHOT
 from hybridbridge_vol.bridge.proxy_namespaces import enter_snapshot
 from hybridbridge_vol.bridge.sides import Sides, moved
-from hybridbridge_vol.bridge.text.proxy_task import ProxyTask
+from hybridbridge_vol.bridge.text.proxy_task import NO_FIELD, ProxyTask
 from hybridbridge_vol.errors import AttachError, ImageError
 from hybridbridge_vol.kernel_file.symbols import Symbols
 from hybridbridge_vol.machine.machine import Machine
@@ -132,7 +132,7 @@ def test_addresses_are_described_by_side_and_function(snapshot: SmallSnapshot) -
 TASK, NSPROXY, PID, CRED = (
     HOME_LAYOUT.page_offset_base + offset for offset in (0x10000, 0x11000, 0x12000, 0x13000)
 )
-PROXY_TASK = ProxyTask(TASK, 0x100, PID, 0x60, CRED, 0x90)
+PROXY_TASK = ProxyTask(TASK, 0x100, PID, 0x60, CRED, 0x90, 0x80)
 NAMESPACES = {"init_uts_ns": 0x4100, "init_pid_ns": 0x4200, "init_net": 0x4300, "init_user_ns": 0x4400}
 INIT_CRED = STATICS["init_cred"]
 
@@ -197,6 +197,15 @@ def test_without_init_cred_the_credentials_keep_their_security(
     machine.write_u64(CRED + 0x80, 0x11)
     enter_snapshot(machine, PROXY_TASK, sides_with(*NAMESPACES), snapshot.memory)
     assert machine.read_u64(CRED + 0x80) == 0x11
+
+
+def test_a_kernel_without_security_modules_has_no_such_field(
+    machine: Machine, snapshot: SmallSnapshot
+) -> None:
+    before = machine.read(CRED, 0x90)
+    without = PROXY_TASK._replace(cred_security=NO_FIELD)
+    enter_snapshot(machine, without, sides_with(*NAMESPACES, "init_cred"), snapshot.memory)
+    assert machine.read(CRED, 0x90) == before
 
 
 def test_credentials_that_are_not_in_the_image_are_reported(

@@ -1,5 +1,5 @@
-"""Guests of hypervisors: their kernels' own code, finding itself under KVM or VMware, has chosen clocks,
-locks and calls.
+"""Guests of hypervisors: their kernels' own code, finding itself under KVM, VMware or Hyper-V, has chosen
+clocks, locks and calls.
 
 No accelerator is needed: a kernel is booted in our machine, whose CPUID and ports say what a hypervisor's
 would, up to its first program. Its memory is the image.
@@ -33,6 +33,14 @@ _HYPERVISOR = 1 << 31  # leaf 1, ECX
 _KVM_FEATURES = sum(1 << bit for bit in (0, 1, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 24))
 _VMWARE_PORT, _VMWARE_GET_HZ, _VMWARE_MAGIC = 0x5658, 45, 0x564D5868  # arch/x86/include/asm/vmware.h
 _TSC_HZ = 1_000_000_000
+# Hyper-V's "Hypervisor Top Level Functional Specification", Feature and Interface Discovery: its interface,
+# and what it offers: a time counter, a page for hypercalls, numbers of CPUs, a page with the TSC's rate,
+# waiting CPUs that give theirs away; and what it advises: flushes and interrupts of other CPUs by hypercall
+_HYPERV_INTERFACE = 0x31237648
+_HYPERV_FEATURES = sum(1 << bit for bit in (1, 5, 6, 9, 10))
+_HYPERV_ADVICE = sum(1 << bit for bit in (2, 10))
+_HYPERV_TICK_NS = 100
+_FOREVER = 0xFFFFFFFF
 _FILES = (
     "/proc/uptime",
     "/proc/stat",
@@ -123,4 +131,40 @@ def test_a_guest_of_vmware(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyP
     timing: dict[int, tuple[int, ...]] = {_LEAF + 0x10: (_TSC_HZ // 1000, 66_000, 0, 0)}
     console = "\n".join(booted(lab, "6.1 two CPUs", tmp_path / "image", monkeypatch, b"VMwareVMware", timing))
     assert "Booting paravirtualized kernel on VMware hypervisor" in console
+    assert_understood(lab, tmp_path / "image")
+
+
+@pytest.mark.parametrize(
+    "generation",
+    [
+        "6.1 two CPUs",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("5.10 nokaslr", "6.12", "7.x")),
+    ],
+)
+def test_a_guest_of_hyper_v(
+    lab: Lab, generation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_bases = boot._write_bases
+
+    def write_clock(machine: Any, kernel: KernelImage, layout: Any) -> None:
+        """What Hyper-V writes to the page that the guest shows it (struct ms_hyperv_tsc_page): the time is
+        the upper half of TSC times scale, in 100 ns."""
+        write_bases(machine, kernel, layout)
+        page = kernel.symbols.address("tsc_pg") - START_KERNEL_MAP
+        scale = (1 << 64) * 1_000_000_000 // (_TSC_HZ * _HYPERV_TICK_NS)
+        machine.memory.write(page, struct.pack("<IIQq", 1, 0, scale, 0))
+
+    monkeypatch.setattr(boot, "_write_bases", write_clock)
+    leaves: dict[int, tuple[int, ...]] = {
+        _LEAF + 1: (_HYPERV_INTERFACE, 0, 0, 0),
+        _LEAF + 2: (0x4563, 0xA0000, 0, 0),
+        _LEAF + 3: (_HYPERV_FEATURES, 0, 0, 0),
+        _LEAF + 4: (_HYPERV_ADVICE, _FOREVER, 0, 0),
+        _LEAF + 5: (240, 512, 0, 0),
+    }
+    console = "\n".join(booted(lab, generation, tmp_path / "image", monkeypatch, b"Microsoft Hv", leaves))
+    assert "Hypervisor detected: Microsoft Hyper-V" in console
+    assert "PV spinlocks enabled" in console
+    assert "Hyper-V: Using hypercall for remote TLB flush" in console
+    assert "Switched to clocksource hyperv_clocksource_tsc_page" in console
     assert_understood(lab, tmp_path / "image")

@@ -40,6 +40,7 @@ SHAPES = {
     "7.x HPET, three CPUs": Spec("7-cloud", seed=20, light=True, cpus=3, append="clocksource=hpet"),
     "7.x amd64": Spec("7-amd64", seed=18, light=True, ram=512 << 20),
     "7.x rt, two CPUs": Spec("7-rt", seed=19, light=True, cpus=2, ram=512 << 20),
+    "kCFI, RANDSTRUCT, two CPUs": Spec("built-cfi", seed=21, light=True, cpus=2),
 }
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from hybridbridge_vol.bridge.run.caller import Caller
 from hybridbridge_vol.bridge.text.kernel_tables import text_functions
-from hybridbridge_vol.bridge.text.policy import plain_name
+from hybridbridge_vol.kernel_file.symbols import plain_name
 
 Lab = Any
 

@@ -65,7 +65,7 @@ def offered(line: str, environment: dict[str, str], folder: Path) -> list[str]:
         ("hb run dump-1.raw ps --bridge ", ["auto", "fast", "slow"]),
         ("hb run --format ", ["csv", "json", "text"]),
         ("hb run dump-1.raw ps -o pid,com", ["pid,comm"]),
-        ("hb trust ", ["add", "list", "rm", "show"]),
+        ("hb trust ", ["add", "export", "get", "import", "list", "rm", "show"]),
         ("hb batch . --tools ps,up", ["ps,uptime"]),
         ("hb completion ", ["bash", "zsh"]),
     ],

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from hybridbridge_vol.bridge.text.kernel_tables import text_functions
-from hybridbridge_vol.bridge.text.policy import ACTIONS, load_policy, plain_name, resolve
+from hybridbridge_vol.bridge.text.policy import ACTIONS, load_policy, resolve
 from hybridbridge_vol.cli import main as cli
+from hybridbridge_vol.kernel_file.symbols import plain_name
 from hybridbridge_vol.trust import files
 from hybridbridge_vol.trust.store import Store
 from hybridbridge_vol.trust.stored_kernel import StoredKernel

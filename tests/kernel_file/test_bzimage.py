@@ -40,12 +40,6 @@ def test_no_setup_sectors_means_four() -> None:
     assert parse_bzimage(bytes(data), "vmlinuz").vmlinux == VMLINUX
 
 
-def test_a_bare_elf_is_accepted_as_it_is() -> None:
-    image = parse_bzimage(VMLINUX, "vmlinux")
-    assert image.vmlinux == VMLINUX
-    assert image.setup_header == bytes(SETUP_HEADER_END - SETUP_HEADER_OFFSET)
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_a_truncated_payload_is_an_error(method: str) -> None:
     whole = COMPRESSORS[method](VMLINUX)

@@ -69,14 +69,30 @@ def test_tables_that_only_look_similar_are_ignored(layout: Layout) -> None:
     assert list(find_symbols(image, TEXT_VADDR, "vmlinuz")) == kernel.symbols()
 
 
-@pytest.mark.parametrize("landmark", ["_text", "_stext", "_end"])
-def test_a_table_without_text_stext_and_end_is_refused(landmark: str) -> None:
+@pytest.mark.parametrize("landmark", ["_text", "_stext"])
+def test_a_table_without_text_and_stext_is_refused(landmark: str) -> None:
     class Without(MiniKernel):
         def symbols(self) -> list[tuple[int, str, str]]:
             return [symbol for symbol in super().symbols() if symbol[2] != landmark]
 
     with pytest.raises(KernelFileError, match="^vmlinuz: the kernel has no symbol table"):
         find_symbols(image_with(Without()), TEXT_VADDR, "vmlinuz")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
+def test_a_table_of_functions_only_is_found(layout: Layout) -> None:
+    class Functions(MiniKernel):
+        def symbols(self) -> list[tuple[int, str, str]]:
+            return [symbol for symbol in super().symbols() if symbol[1] in "tT"]
+
+    kernel = Functions(layout)
+    assert list(find_symbols(image_with(kernel), TEXT_VADDR, "vmlinuz")) == kernel.symbols()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
+def test_where_an_image_lies_is_told_by_its_own_symbols(layout: Layout) -> None:
+    kernel = MiniKernel(layout)
+    assert list(find_symbols(image_with(kernel), None, "vmlinuz")) == kernel.symbols()
 
 
 def test_addresses_of_another_image_are_refused() -> None:

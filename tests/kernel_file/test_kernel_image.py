@@ -22,11 +22,14 @@ from kernel_makers import (
     MiniKernel,
     bzimage,
     elf,
+    library,
+    with_symbol_table,
 )
 from package_makers import deb, rpm
 
 from hybridbridge_vol.errors import KernelFileError
 from hybridbridge_vol.kernel_file.kernel import KernelImage, Segment, parse_elf
+from hybridbridge_vol.kernel_file.symbol_files import read_symbol_file
 
 TEXT_PADDR = TEXT_VADDR - START_KERNEL_MAP
 
@@ -111,14 +114,100 @@ def test_progress_rises_from_nothing_to_all(tmp_path: Path) -> None:
     assert error_text == sorted(error_text)
 
 
-def test_a_bare_kernel_without_relocations_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_a_bare_kernel_without_relocations_gets_those_that_its_data_show(tmp_path: Path) -> None:
     mini = MiniKernel()
-    bare = mini.vmlinux()[: -len(mini.relocations())]
+    kernel = loaded(tmp_path, mini.vmlinux()[: -len(mini.relocations())])
+    assert kernel.recovered
+    assert set(mini.abs64) <= set(kernel.relocations.abs64)
+
+
+def test_a_kernel_in_a_shared_library_is_found_as_it_lies_in_memory(tmp_path: Path) -> None:
+    mini = MiniKernel()
+    path = tmp_path / "libkrunfw.so"
+    path.write_bytes(
+        library({"small": b"x" * 100, "KERNEL": mini.text_segment().ljust(0x100000 + 64, b"\0")})
+    )
+    kernel = KernelImage.from_file(path)
+    assert kernel.banner == BANNER
+    assert kernel.entry_paddr == TEXT_PADDR
+    assert list(kernel.symbols) == mini.symbols()
+    assert [segment.vaddr for segment in kernel.segments] == [TEXT_VADDR]
+    assert len(kernel.flat()) == 0x200000
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * (2 << 20), b"Linux version 6".ljust(2 << 20, b"\0")])
+def test_a_shared_library_without_a_kernel_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "libx.so"
+    path.write_bytes(library({"data": content}))
+    with pytest.raises(KernelFileError, match=f"^{path}: .*give"):
+        KernelImage.from_file(path)
+
+
+class FunctionsOnly(MiniKernel):
+    """Built without CONFIG_KALLSYMS_ALL."""
+
+    def symbols(self) -> list[tuple[int, str, str]]:
+        return [symbol for symbol in super().symbols() if symbol[1] in "tT"]
+
+
+def system_map(symbols: list[tuple[int, str, str]]) -> bytes:
+    """A System.map (nm -n)."""
+    return "".join(f"{address:016x} {kind} {name}\n" for address, kind, name in symbols).encode()
+
+
+def test_symbols_that_a_kernel_lacks_come_from_its_system_map(tmp_path: Path) -> None:
+    kernel, whole = FunctionsOnly(), MiniKernel()
+    (tmp_path / "System.map").write_bytes(system_map(whole.symbols()))
+    (tmp_path / "vmlinuz").write_bytes(kernel.vmlinuz())
+    given = read_symbol_file(tmp_path / "System.map")
+    read = KernelImage.from_file(tmp_path / "vmlinuz", given=given)
+    assert sorted(read.symbols) == sorted(whole.symbols())
+    assert read.banner == BANNER
+    with pytest.raises(KernelFileError, match=r"vmlinuz: the kernel names its functions only .*--symbols$"):
+        KernelImage.from_file(tmp_path / "vmlinuz")
+
+
+def test_symbols_that_a_kernel_lacks_come_from_a_vmlinux(tmp_path: Path) -> None:
+    whole = MiniKernel()
+    (tmp_path / "vmlinux").write_bytes(with_symbol_table(whole.vmlinux(), whole.symbols()))
+    (tmp_path / "vmlinuz").write_bytes(FunctionsOnly().vmlinuz())
+    given = read_symbol_file(tmp_path / "vmlinux")
+    read = KernelImage.from_file(tmp_path / "vmlinuz", given=given)
+    assert {(vaddr, name) for vaddr, _, name in read.symbols} == {(v, n) for v, _, n in whole.symbols()}
+
+
+def test_a_vmlinux_that_is_not_stripped_brings_its_own_symbols(tmp_path: Path) -> None:
+    whole = MiniKernel()
+    kernel = loaded(tmp_path, with_symbol_table(FunctionsOnly().vmlinux(), whole.symbols()))
+    assert {(vaddr, name) for vaddr, _, name in kernel.symbols} == {(v, n) for v, _, n in whole.symbols()}
+
+
+def test_a_system_map_of_another_build_is_refused(tmp_path: Path) -> None:
+    moved = [(vaddr + 16, kind, name) for vaddr, kind, name in MiniKernel().symbols()]
+    (tmp_path / "System.map").write_bytes(system_map(moved))
+    (tmp_path / "vmlinuz").write_bytes(FunctionsOnly().vmlinuz())
+    given = read_symbol_file(tmp_path / "System.map")
     with pytest.raises(
-        KernelFileError, match=f"^{tmp_path}/kernel: the kernel has no relocations .*give"
+        KernelFileError, match=r"System\.map: not of the build of .*vmlinuz: \d+ of \d+"
     ) as caught:
-        loaded(tmp_path, bare)
+        KernelImage.from_file(tmp_path / "vmlinuz", given=given)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"ffffffffffffffff B The real System.map is in the linux-image-<version>-dbg package\n",
+        b"",
+        b"\x7fELF\2\1\1" + bytes(200),
+        bytes(5000),
+    ],
+)
+def test_a_file_without_symbols_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "System.map"
+    path.write_bytes(content)
+    with pytest.raises(KernelFileError, match=f"^{path}: has no table of symbols; give"):
+        read_symbol_file(path)
 
 
 def test_a_kernel_whose_banner_is_not_where_it_should_be_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridbridge_vol.kernel_file.symbols import Symbols
+from hybridbridge_vol.kernel_file.symbols import Symbols, plain_name, renamed_whole
 
 TEXT = 0xFFFFFFFF81000000
 TABLE = [
@@ -23,6 +23,10 @@ TABLE = [
     (TEXT + 0x180, "t", "show"),
     (TEXT + 0x200, "B", "_end"),
 ]
+RENAMED_BY_COMPILERS = (
+    "show", "show.part.0", "show.isra.1", "show.constprop.3", "show.cold", "show.llvm.7012345678901234567",
+    "show.isra.0.cold", "show.constprop.0.isra.0", "show.part.0.constprop.12", "show.llvm.12.cold",
+)  # fmt: skip
 symbol_tables = st.lists(
     st.tuples(
         st.integers(0, 0x30000) | st.integers(TEXT, TEXT + 500) | st.integers(0, 2**64 - 1),
@@ -97,6 +101,46 @@ def test_iteration_and_matching_go_by_address(symbols: Symbols) -> None:
     assert set(symbols) == set(TABLE)
     assert [name for _, _, name in symbols.matching("s(how|chedule)")] == ["show", "schedule", "show"]
     assert len(symbols) == len(TABLE)
+
+
+@pytest.mark.parametrize("symbol", RENAMED_BY_COMPILERS)
+def test_what_compilers_add_to_a_name_is_known(symbol: str) -> None:
+    assert plain_name(symbol) == "show"
+
+
+@pytest.mark.parametrize("symbol", [".text", "x86_64.c", "counter.12", "a.partial", "f.llvm", "__func__.3"])
+def test_other_dots_belong_to_the_name(symbol: str) -> None:
+    assert plain_name(symbol) == symbol
+
+
+def test_a_clone_or_a_part_of_a_function_is_not_the_function() -> None:
+    symbols = Symbols.build([(TEXT, "t", "show.isra.0"), (TEXT + 16, "t", "show.cold")])
+    assert "show" not in symbols
+    assert renamed_whole("show.isra.0") is renamed_whole("show.llvm.x") is None
+
+
+def test_a_static_object_that_was_renamed_as_a_whole_is_found_by_its_own_name() -> None:
+    number = "5811092534873127534"
+    table = [
+        (TEXT, "d", f"tk_core.llvm.{number}"),
+        (TEXT + 8, "t", f"show.llvm.{number}"),
+        (TEXT + 16, "t", "show"),
+        (TEXT + 24, "t", f"show.llvm.{number}.cold"),
+        (TEXT + 32, "T", "show_all"),
+        (TEXT + 40, "d", "tk_core.llvm.x"),
+    ]
+    for symbols in (Symbols.build(table), Symbols.unpack(Symbols.build(table).pack())):
+        assert symbols.address("tk_core") == symbols.get("tk_core") == TEXT
+        assert "tk_core" in symbols
+        assert symbols.size("tk_core") == 8
+        assert symbols.addresses("show") == [TEXT + 8, TEXT + 16]
+        assert [symbols.kind("show", at) for at in symbols.addresses("show")] == ["t", "t"]
+        assert symbols.kind("tk_core", TEXT) == "d"
+        assert symbols.address("show") == TEXT + 16
+        assert symbols.find(["tk_core", "show", "none"]) == {
+            "tk_core": [TEXT], "show": [TEXT + 8, TEXT + 16]
+        }  # fmt: skip
+    assert renamed_whole(f"tk_core.llvm.{number}") == "tk_core"
 
 
 @given(symbol_tables)

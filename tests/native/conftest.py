@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 from generations import Lab
+from hostile_programs import hostile_program
 from native_runs import GUESTS_LOCALE, Run, lacking, runner
 
-_ANYWHERE = ("test_filter.py", "test_terminal.py")
+_ANYWHERE = ("test_filter.py", "test_terminal.py", "test_emulation.py")
 _REASON = lacking()
 
 
@@ -30,3 +31,9 @@ def _no_width(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(lab: Lab) -> Run:
     """`run("6.12", "ps aux")`."""
     return runner(lab, GUESTS_LOCALE)
+
+
+@pytest.fixture(scope="session")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A program that tries to get out; see `hostile_programs`."""
+    return hostile_program(tmp_path_factory.mktemp("hostile"))

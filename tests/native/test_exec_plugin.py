@@ -17,25 +17,41 @@ from hybridbridge_vol.toolkit.cells import Unavailable
 
 IMAGE = "6.12"
 ROOT = Path(__file__).resolve().parents[2]
+DEFAULTS = {"tools": None, "seconds": 60, "user-mode": None, "typed": False}
 
 
 def test_lines_streams_and_status(lab: Lab) -> None:
-    options = {"command": "sh -c 'uname -n; echo; echo e >&2; exit 3'", "tools": None, "seconds": 60}
+    options = DEFAULTS | {"command": "sh -c 'uname -n; echo; echo e >&2; exit 3'"}
     name = lab.sample(IMAGE).truth.command("hostname").strip()
     assert [row.cells for row in TOOL.rows(lab.session(IMAGE), options)] == [
         (1, "stdout", name), (2, "stdout", ""), (1, "stderr", "e"), (None, "status", "exit status 3"),
     ]  # fmt: skip
 
 
+def test_a_program_is_emulated_where_that_is_asked(lab: Lab) -> None:
+    """Which it is shows by what cannot be emulated."""
+    options = DEFAULTS | {
+        "command": "sh -c 'read a < /proc/sys/kernel/hostname; echo $a; (true)'",
+        "user-mode": "emulated",
+    }
+    name, said, status = [
+        row.cells for row in TOOL.rows(lab.session(IMAGE), options) if row.cells[1] != "stderr"
+    ]
+    assert name == (1, "stdout", lab.sample(IMAGE).truth.command("hostname").strip())
+    assert "an emulated program is alone" in str(said[2]) and status == (None, "status", "exit status 2")
+    with pytest.raises(OptionError, match="one of native, emulated"):
+        list(TOOL.rows(lab.session(IMAGE), options | {"user-mode": "other"}))
+
+
 @pytest.mark.parametrize("command", ["", "sh -c 'unclosed"])
 def test_a_command_that_is_none_is_reported(lab: Lab, command: str) -> None:
     with pytest.raises(OptionError):
-        list(TOOL.rows(lab.session(IMAGE), {"command": command, "tools": None, "seconds": None}))
+        list(TOOL.rows(lab.session(IMAGE), DEFAULTS | {"command": command}))
 
 
 def test_what_a_known_program_prints_has_a_column_for_each_field(lab: Lab) -> None:
     pytest.importorskip("jc")
-    options = {"command": "df -k /proc /no/such", "tools": None, "seconds": 60, "typed": True}
+    options = DEFAULTS | {"command": "df -k /proc /no/such", "typed": True}
     session = lab.session(IMAGE)
     tool = TOOL.answering(session, options)
     columns = [(column.name, column.kind) for column in tool.columns_for(options)]
@@ -49,7 +65,7 @@ def test_what_a_known_program_prints_has_a_column_for_each_field(lab: Lab) -> No
 
 def test_output_that_the_parser_cannot_read_is_shown_as_lines(lab: Lab) -> None:
     pytest.importorskip("jc")
-    options = {"command": "uptime --version", "tools": None, "seconds": 60, "typed": True}
+    options = DEFAULTS | {"command": "uptime --version", "typed": True}
     session = lab.session(IMAGE)
     tool = TOOL.answering(session, options)
     rows = [row.cells for row in tool.rows(session, options)]
@@ -58,7 +74,7 @@ def test_output_that_the_parser_cannot_read_is_shown_as_lines(lab: Lab) -> None:
 
 def test_a_program_without_a_parser_is_reported_before_it_runs(lab: Lab) -> None:
     pytest.importorskip("jc")
-    options = {"command": "tac /etc/passwd", "tools": None, "seconds": None, "typed": True}
+    options = DEFAULTS | {"command": "tac /etc/passwd", "typed": True}
     with pytest.raises(OptionError, match="tac: jc has no parser"):
         TOOL.answering(lab.session(IMAGE), options)
 

@@ -11,10 +11,16 @@ from generations import Lab
 
 IMAGE = "6.12"
 PIDFD_GETFD, LANDLOCK_CREATE_RULESET, SECCOMP = 438, 444, 317
+NEWER_OR_FORBIDDEN = (SECCOMP, PIDFD_GETFD, 434, 424, 310, 311, 101, *range(444, 447))
+"""These, pidfd_open, pidfd_send_signal, process_vm_*, ptrace, landlock_*: what old kernels lack and
+containers forbid."""
 _WITHOUT = """\
 import ctypes, os, struct, sys
-number, error = int(sys.argv[1]), int(sys.argv[2])
-code = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (6, 0, 0, 0x50000 | error), (6, 0, 0, 0x7FFF0000)]
+numbers, error = sys.argv[1].split(","), int(sys.argv[2])
+code = [(0x20, 0, 0, 0)]
+for number in numbers:
+    code += [(0x15, 0, 1, int(number)), (6, 0, 0, 0x50000 | error)]
+code.append((6, 0, 0, 0x7FFF0000))
 program = b"".join(struct.pack("<HBBI", *line) for line in code)
 text = ctypes.create_string_buffer(program, len(program))
 libc = ctypes.CDLL(None)
@@ -22,7 +28,7 @@ libc.prctl(38, 1, 0, 0, 0)
 assert libc.prctl(22, 2, struct.pack("<H6xQ", len(code), ctypes.addressof(text))) == 0
 os.execv(sys.executable, [sys.executable, "-m", "hybridbridge_vol", *sys.argv[3:]])
 """
-"""Starts `hb` where one system call fails: by a filter, as a container's profile does it."""
+"""Starts `hb` where some system calls fail: by a filter, as a container's profile does it."""
 
 
 @pytest.mark.parametrize(
@@ -46,6 +52,19 @@ def test_what_is_missing_is_one_line(lab: Lab, number: int, error: int, word: st
     assert done.stderr.startswith("hb: ") and done.stderr.count("\n") == 1 and word in done.stderr, (
         done.stderr
     )
+    assert "--user-mode emulated" in done.stderr
+
+
+def test_an_emulated_program_needs_none_of_it(lab: Lab) -> None:
+    words = ["exec", str(lab.sample(IMAGE).dump), "--store", str(lab.store.root), "--user-mode", "emulated"]
+    lacking = ",".join(map(str, NEWER_OR_FORBIDDEN))
+    done = subprocess.run(
+        [sys.executable, "-c", _WITHOUT, lacking, str(ENOSYS), *words, "--", "uname", "-n"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == (lab.sample(IMAGE).truth.command("hostname"), "")
 
 
 def test_inside_of_another_filter(lab: Lab) -> None:

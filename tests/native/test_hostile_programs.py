@@ -7,36 +7,12 @@ from pathlib import Path
 
 import pytest
 from generations import Lab
+from hostile_programs import attempts
 from native_runs import Run
 
 from hybridbridge_vol.native.processes import MAX_PROCESSES
-from samples.compiler import compile_static
 
 IMAGE = "6.12"
-SOURCE = Path(__file__).parents[1] / "support" / "hostile_program.c"
-
-
-@pytest.fixture(scope="module")
-def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The program, in a folder of its own beside a file that it must not read."""
-    folder = tmp_path_factory.mktemp("hostile")
-    (folder / "bin").mkdir()
-    program = folder / "bin" / "hostile"
-    program.write_bytes(compile_static(SOURCE))
-    program.chmod(0o755)
-    secret = folder / "secret"
-    secret.write_text("the examiner's own words\n".ljust(4242))
-    return program
-
-
-def attempts(output: bytes) -> dict[str, tuple[int, int]]:
-    """`(result, errno)` of each attempt."""
-    found = {}
-    for line in output.decode().splitlines():
-        assert not line.startswith("ESCAPED"), line
-        name, result, number = line.rsplit(" ", 2)
-        found[name] = int(result), int(number)
-    return found
 
 
 def test_no_way_out(run: Run, hostile: Path) -> None:

@@ -76,7 +76,7 @@ def test_static_programs_and_applets(lab: Lab, run: Run) -> None:
     name, processes, moment = done.stdout.decode().split()
     assert name == lab.sample(IMAGE).truth.command("hostname").strip()
     assert int(processes) > 40
-    assert int(moment) == int(lab.sample(IMAGE).truth.times["realtime"])
+    assert 0 <= int(moment) - int(lab.sample(IMAGE).truth.times["realtime"]) <= 1
 
 
 def test_python_sees_the_guest(lab: Lab, run: Run) -> None:

@@ -63,17 +63,17 @@ def test_nobody_runs_programs(lab: Lab, folder: Path) -> None:
         str(folder / "dump.raw"),
         "--store",
         str(folder / "store"),
-        "--",
     ]
 
-    def run(*command: str) -> str:
+    def run(*command: str, user_mode: str = "native") -> str:
         done = subprocess.run(
-            [python, *words, *command],
+            [python, *words, "--user-mode", user_mode, "--", *command],
             env={"PYTHONPATH": PATHS, "HOME": str(folder), "PATH": "/usr/bin:/bin"},
             user=NOBODY, group=NOBODY, extra_groups=[], cwd="/", capture_output=True, text=True, check=True,
         )  # fmt: skip
         return done.stdout
 
     assert run("uname", "-n") == lab.sample(IMAGE).truth.command("hostname")
+    assert run("ps", "aux", user_mode="emulated") == run("ps", "aux")
     assert run("sh", "-c", "cat /proc/1/comm; id -u 2>/dev/null || echo 0").split() == ["init", "0"]
     assert len(run("sh", "-c", "for p in /proc/[0-9]*; do echo $p; done").split()) > 40

@@ -3,18 +3,15 @@ folder."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from debian_archive import Archive, write_archive
 
 from samples import apt
 from samples.make import Spec
-
-Archive = Mapping[str, Mapping[str, str]]
-"""Suite to packages with what they depend on."""
 
 ARCHIVE: Archive = {
     "bullseye": {"linux-image-5.10.0-46-cloud-amd64": ""},
@@ -49,34 +46,6 @@ ARCHIVE: Archive = {
         "linux-modules-7.2.9-cloud-amd64": "",
     },
 }
-
-
-def write_archive(root: Path, archive: Archive) -> None:
-    """A Debian archive (https://wiki.debian.org/DebianRepository/Format) whose packages are all version 1."""
-    from package_makers import deb
-
-    (root / "pool").mkdir(parents=True)
-    for suite, packages in archive.items():
-        index = ""
-        for name, depends in packages.items():
-            control = (
-                f"Package: {name}\nVersion: 1\nArchitecture: amd64\nMaintainer: nobody\nDescription: {name}\n"
-            )
-            control += f"Depends: {depends}\n" if depends else ""
-            data = deb([("usr/share/" + name, 0o100644, name.encode())], "none", control)
-            file = f"pool/{name}_1_amd64.deb"
-            (root / file).write_bytes(data)
-            digest = hashlib.sha256(data).hexdigest()
-            index += f"{control}Filename: {file}\nSize: {len(data)}\nSHA256: {digest}\n\n"
-        place = root / "dists" / suite / "main" / "binary-amd64" / "Packages"
-        place.parent.mkdir(parents=True)
-        place.write_text(index)
-        digest = hashlib.sha256(index.encode()).hexdigest()
-        (root / "dists" / suite / "Release").write_text(
-            f"Origin: Debian\nSuite: {suite}\nCodename: {suite}\nArchitectures: amd64\nComponents: main\n"
-            f"Date: Thu, 01 Jan 2026 00:00:00 UTC\n"
-            f"SHA256:\n {digest} {len(index)} main/binary-amd64/Packages\n"
-        )
 
 
 @pytest.fixture(scope="module")

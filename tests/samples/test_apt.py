@@ -7,18 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from samples.apt import (
-    AptError,
+from hybridbridge_vol.workflow.fetch.apt_sources import (
     Source,
-    cache_folder,
     debian_archives,
-    download,
     machine_sources,
     parse_deb822,
-    parse_depends,
     parse_list,
-    with_libraries,
 )
+from samples.apt import AptError, cache_folder, download, parse_depends, with_libraries
 
 BOOKWORM = ("bookworm",)
 

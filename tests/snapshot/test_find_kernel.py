@@ -8,8 +8,8 @@ import pytest
 
 from hybridbridge_vol.errors import AttachError
 from hybridbridge_vol.memory_image.runs import Run
-from hybridbridge_vol.snapshot.banner import package_of
 from hybridbridge_vol.snapshot.find_kernel import find_kernel, load_addresses
+from hybridbridge_vol.snapshot.kernel_origin import package_of
 
 TEXT = 0xFFFFFFFF81000000
 SHIFT = 0x1E000000

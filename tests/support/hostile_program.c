@@ -62,7 +62,11 @@ static void race(void)
 	pthread_t thread;
 
 	strcpy(racing, "/proc/version");
-	pthread_create(&thread, NULL, flip, NULL);
+	if (pthread_create(&thread, NULL, flip, NULL)) {	/* an emulated program has one thread */
+		errno = ENOSYS;
+		show("race", -1);
+		return;
+	}
 	for (int i = 0; i < 1500; i++) {
 		look("race", open(racing, O_RDONLY));
 		if (!stat(racing, &found) && found.st_size == 4242)
@@ -190,6 +194,49 @@ static void logs(void)
 	printf("again %ld 0\n", syscall(SYS_syslog, 10, NULL, 0));
 }
 
+/* System calls that would end the program, wait, or change its memory, standard output or error. */
+static const int never_fuzzed[] = {
+	SYS_write, SYS_close, SYS_poll, SYS_mmap, SYS_mprotect, SYS_munmap, SYS_brk, SYS_rt_sigaction, SYS_rt_sigprocmask,
+	SYS_rt_sigreturn, SYS_pwrite64, SYS_writev, SYS_select, SYS_mremap, SYS_dup2, SYS_pause, SYS_alarm, SYS_setitimer,
+	SYS_exit, SYS_wait4, SYS_kill, SYS_getpgid, SYS_rt_sigsuspend, SYS_arch_prctl, SYS_tkill, SYS_epoll_wait,
+	SYS_exit_group, SYS_tgkill, SYS_waitid, SYS_pselect6, SYS_ppoll, SYS_epoll_pwait, SYS_dup3, SYS_pwritev, 436,
+};
+
+static long fuzzed_argument(char *area, const char *constant)
+{
+	long word = (long)rand() << 32 | (unsigned)rand();
+	const long values[] = {
+		0, (long)area, (long)area + 4 * 4096 - 8, (long)area + word % 4096, 8, -1, rand() % 10, 1L << rand() % 63,
+		(long)constant, 4096, word, 2046 + rand() % 4, 4094 + rand() % 4, rand() % 64,
+	};
+
+	return values[rand() % (sizeof values / sizeof *values)];
+}
+
+static void fuzz(void)
+{
+	char *area = mmap(NULL, 4 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	const char *constant = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	long arguments[6], made = 0;
+
+	srand(atoi(secret));
+	while (made < 1000) {
+		long number = rand() % 460, skipped = 0;
+
+		for (unsigned i = 0; i < sizeof never_fuzzed / sizeof *never_fuzzed; i++)
+			skipped |= number == never_fuzzed[i];
+		if (skipped)
+			continue;
+		for (int i = 0; i < 6; i++)
+			arguments[i] = fuzzed_argument(area, constant);
+		memset(area, rand(), rand() % 64);
+		syscall(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4], arguments[5]);
+		made++;
+	}
+	dprintf(1, "fuzz %ld 0\n", made);
+	_exit(0);
+}
+
 int main(int count, char **arguments)
 {
 	if (count < 3)
@@ -199,6 +246,10 @@ int main(int count, char **arguments)
 		bomb();
 	else if (!strcmp(arguments[1], "logs"))
 		logs();
+	else if (!strcmp(arguments[1], "fuzz"))
+		fuzz();
+	else if (!strcmp(arguments[1], "fault"))
+		*(volatile int *)8 = 1;
 	else {
 		paths();
 		calls();

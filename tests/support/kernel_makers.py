@@ -56,9 +56,11 @@ class Layout:
     addresses_first: bool = True
     sequence: bool = False
     alignment: int = 8
+    marker_size: int = 4
 
 
 LAYOUTS = {
+    "4.18": Layout(marker_size=8),
     "5.10": Layout(),
     "6.1 as Debian has it": Layout(sequence=True),
     "6.12": Layout(addresses_first=False, sequence=True),
@@ -94,7 +96,7 @@ def kallsyms(symbols: Sequence[Symbol], layout: Layout, at_vaddr: int) -> bytes:
     if layout.addresses_first:
         put_addresses()
     align()
-    out += struct.pack("<I", len(symbols))
+    out += len(symbols).to_bytes(layout.marker_size, "little")
     align()
     markers, names = [], bytearray()
     for number, (_, kind, name) in enumerate(symbols):
@@ -103,7 +105,7 @@ def kallsyms(symbols: Sequence[Symbol], layout: Layout, at_vaddr: int) -> bytes:
         names += encoded_name(kind + name)
     out += names
     align()
-    out += struct.pack(f"<{len(markers)}I", *markers)
+    out += b"".join(marker.to_bytes(layout.marker_size, "little") for marker in markers)
     sequence = b"".join(number.to_bytes(3, "big") for number in range(len(symbols)))
     if layout.sequence and layout.addresses_first:
         align()
@@ -218,6 +220,49 @@ def elf(segments: Sequence[tuple[int, int, int, bytes, int]], entry_paddr: int) 
     for offset, _, _, data, _ in segments:
         out += bytes(offset - len(out)) + data
     return bytes(out)
+
+
+def _sections(body: bytes, sections: Sequence[tuple[int, int, int, bytes, int]]) -> bytes:
+    """`body`, an ELF, with sections of `(type, flags, vaddr, content, link)` behind it."""
+    out = bytearray(body)
+    headers = [bytes(64)]
+    for kind, flags, vaddr, content, link in sections:
+        offset = len(out)
+        headers.append(struct.pack("<IIQQQQIIQQ", 0, kind, flags, vaddr, offset, len(content), link, 0, 1, 0))
+        out += content
+    struct.pack_into("<Q", out, 0x28, len(out))
+    struct.pack_into("<HHH", out, 0x3A, 64, len(headers), 0)
+    return bytes(out) + b"".join(headers)
+
+
+def _symbol_table(symbols: Sequence[tuple[int, int, int, int, str]]) -> tuple[bytes, bytes]:
+    """A symbol table of `(value, size, info, section, name)`, and its names."""
+    table, names = bytearray(24), bytearray(1)
+    for value, size, info, section, name in symbols:
+        table += struct.pack("<IBBHQQ", len(names), info, 0, section, value, size)
+        names += name.encode() + b"\0"
+    return bytes(table), bytes(names)
+
+
+def library(objects: dict[str, bytes]) -> bytes:
+    """A shared library with global objects of data."""
+    data, symbols = bytearray(), []
+    for name, content in objects.items():
+        symbols.append((0x10000 + len(data), len(content), 0x11, 3, name))
+        data += content
+    table, names = _symbol_table(symbols)
+    header = bytearray(elf([(0x1000, 0, 0, b"", 0)], 0))
+    struct.pack_into("<H", header, 16, 3)
+    return _sections(
+        bytes(header), [(11, 2, 0, table, 2), (3, 2, 0, names, 0), (1, 3, 0x10000, bytes(data), 0)]
+    )
+
+
+def with_symbol_table(vmlinux: bytes, symbols: Sequence[Symbol]) -> bytes:
+    """An ELF with a `.symtab` behind it, and one section for everything."""
+    rows = [(vaddr, 0, 0x10 if kind.isupper() else 0, 3, name) for vaddr, kind, name in symbols]
+    table, names = _symbol_table([(0, 0, 4, 0xFFF1, "head.S"), (5, 0, 0, 3, ".L5"), *rows])
+    return _sections(vmlinux, [(2, 0, 0, table, 2), (3, 0, 0, names, 0), (1, 7, TEXT_VADDR, b"", 0)])
 
 
 def _with_size(compress: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:

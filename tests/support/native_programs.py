@@ -14,6 +14,7 @@ from samples.apt import cache_folder, download, own_suite, with_libraries
 PACKAGES = (
     "coreutils", "findutils", "procps", "kmod", "iproute2", "net-tools", "util-linux", "util-linux-extra",
     "mount", "hostname", "sysstat", "lsof", "busybox-static", "dash",
+    "bpftool", "nftables", "conntrack", "iptables", "wireguard-tools",
 )  # fmt: skip
 _WANTED = (
     "bin/*",

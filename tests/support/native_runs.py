@@ -14,7 +14,7 @@ from native_programs import tools_folder
 from hybridbridge_vol.errors import HostLacks
 from hybridbridge_vol.native.capture import Completed, capture
 from hybridbridge_vol.native.launch import check_host
-from hybridbridge_vol.native.run import Options
+from hybridbridge_vol.native.run import NATIVE, Options
 
 GUESTS_LOCALE = {"LC_CTYPE": "C"}
 """Where a guest's tools had no locale."""
@@ -33,7 +33,13 @@ class Run(Protocol):
     """A command on an image, by Debian's own programs."""
 
     def __call__(
-        self, image: str, command: str, stdin: bytes = b"", seconds: float = 120.0, tools: str | None = ""
+        self,
+        image: str,
+        command: str,
+        stdin: bytes = b"",
+        seconds: float = 120.0,
+        tools: str | None = "",
+        user_mode: str = NATIVE,
     ) -> Completed: ...
 
 
@@ -41,10 +47,15 @@ def runner(lab: Lab, environment: Mapping[str, str]) -> Run:
     """`tools` are those of `native_programs`, unless given."""
 
     def run(
-        image: str, command: str, stdin: bytes = b"", seconds: float = 120.0, tools: str | None = ""
+        image: str,
+        command: str,
+        stdin: bytes = b"",
+        seconds: float = 120.0,
+        tools: str | None = "",
+        user_mode: str = NATIVE,
     ) -> Completed:
         folder = str(tools_folder()) if tools == "" else tools
-        options = Options(folder, environment, seconds)
+        options = Options(folder, environment, seconds, user_mode=user_mode)
         return capture(lab.session(image), shlex.split(command), stdin, options)
 
     return run

@@ -41,7 +41,9 @@ from hybridbridge_vol.bridge.modules.snapshot_modules import SnapshotModules
 from hybridbridge_vol.bridge.per_cpu_window import PerCpuWindow
 from hybridbridge_vol.bridge.sides import Sides
 from hybridbridge_vol.bridge.snapshot_space import SnapshotSpace, TrustedTables
+from hybridbridge_vol.bridge.text.call_hashes import no_hashes
 from hybridbridge_vol.bridge.text.cpu_features import FeatureBranches
+from hybridbridge_vol.bridge.text.file_system_form import FileSystemForm
 from hybridbridge_vol.bridge.text.per_cpu_references import PerCpuText
 from hybridbridge_vol.bridge.text.policy import Trampoline
 from hybridbridge_vol.bridge.text.prepared import Prepared
@@ -117,9 +119,9 @@ class SmallBridge:
         sides = Sides(kernel.symbols, LINK, KERNEL_SIZE, HOME_DELTA, SHIFT)
         per_cpu = PerCpuWindow(GS, 0, PER_CPU_OFFSET)
         names = ModuleNames(lambda _name: None, sides.snapshot_all, sides.home_or_none, lambda _name: None)
-        modules = SnapshotModules(snapshot, memo, names, per_cpu, AddedRoom(snapshot, memory))
-        hole = HOME_LAYOUT.guard_hole.start
-        patches = list(twin_trampolines(prepared.trampolines, TEXT_VADDR, HOME_VADDR, hole, None))
+        modules = SnapshotModules(snapshot, memo, names, per_cpu, AddedRoom(snapshot, memory), no_hashes())
+        hole, form = HOME_LAYOUT.guard_hole.start, FileSystemForm()
+        patches = list(twin_trampolines(prepared.trampolines, TEXT_VADDR, HOME_VADDR, hole, None, form))
         twin_text = TwinText(text, (), SHIFT - HOME_DELTA, patches, trusted=memo.text)
         extent = TwinExtent.of(kernel.symbols, LINK, RODATA_END)
         twin = TwinPages(memory, twin_text, extent, memo.text, modules, snapshot.layout)
@@ -219,8 +221,10 @@ def _prepared(trampolines: Sequence[Trampoline], caches: Sequence[int]) -> Prepa
         labels=JumpLabels(_EMPTY, _EMPTY, _EMPTY, _EMPTY),
         features=FeatureBranches(_EMPTY, _EMPTY, _EMPTY, _EMPTY, _EMPTY),
         per_cpu=PerCpuText(),
+        hashes=no_hashes(),
         constants=RuntimeConstants(),
         caches=list(caches),
         slab_fields=None,
-        proxy_task=ProxyTask(0, 0, 0, 0, 0, 0),
+        file_systems=FileSystemForm(),
+        proxy_task=ProxyTask(0, 0, 0, 0, 0, 0, 0),
     )

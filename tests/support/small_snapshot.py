@@ -19,6 +19,7 @@ from hybridbridge_vol.bridge.modules.snapshot_modules import SnapshotModules
 from hybridbridge_vol.bridge.per_cpu_window import PerCpuWindow
 from hybridbridge_vol.bridge.sides import Sides
 from hybridbridge_vol.bridge.snapshot_space import SnapshotSpace, TrustedTables
+from hybridbridge_vol.bridge.text.call_hashes import no_hashes
 from hybridbridge_vol.bridge.text.twin_text import Patch, Sites, TwinText
 from hybridbridge_vol.bridge.twin_pages import TwinExtent, TwinPages
 from hybridbridge_vol.kernel_file.symbols import Symbols
@@ -157,8 +158,9 @@ class SmallSpace:
             home_per_cpu=lambda _name: None,
         )
         modules = SnapshotModules(
-            snapshot.memory, self.memo, names, per_cpu, AddedRoom(snapshot.memory, PhysicalMemory())
-        )
+            snapshot.memory, self.memo, names, per_cpu, AddedRoom(snapshot.memory, PhysicalMemory()),
+            no_hashes(),
+        )  # fmt: skip
         self.booted = bytearray(bytes(range(256)) * (KERNEL_SIZE // 256))
         """The trusted kernel's image from `_text`."""
         relocated = Sites(array("I", [0x10, DATA - 8]), 1, 8)

@@ -1,16 +1,20 @@
 """The modules that the snapshot's kernel lists, and whose memory an address is in.
 
-Of `struct module` only its beginning is taken as known (state, list, name: since 2.6; kernel/module/main.c
-has the list, `modules`). Which of its other words point to memory of the module is not known: any that is the
-address of a page of the modules area may.
+Of `struct module` (kernel/module/main.c has the list, `modules`) two fields are needed: its name, where a
+trusted file of any module has it, and the list's node. Both stand at its beginning (state, list, name: since
+2.6), but for kernels that draw the order of fields when they are built (RANDSTRUCT): there the distance
+between them is the one at which most nodes of the list have a name. Which of its other words point to memory
+of the module is not known: any that is the address of a page of the modules area may.
 """
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from functools import cached_property
+from typing import NamedTuple
 
 from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START
 from hybridbridge_vol.snapshot.virtual_memory import VirtualMemory
@@ -18,22 +22,42 @@ from hybridbridge_vol.units import PAGE_SIZE
 
 MAX_MODULES = 8192
 """Modules of the list that are read; distributions build up to 4,500."""
+_MOST_ASKED = 64
+"""Nodes of the list that are asked where their names are."""
 _MAX_DISTANCE = 16 << 20
 """From the first page of a module's memory to an address in it."""
 _LIST_OFFSET, _NAME_OFFSET, _NAME_SIZE = 8, 24, 56
 """struct module: state, list, name[MODULE_NAME_LEN]."""
-_STRUCT_SIZE = 2048
-"""Bytes of a `struct module` that are searched for addresses of its memory."""
+STRUCT_SIZE = 2048
+"""Bytes of a `struct module` that are searched for its name, and for addresses of its memory."""
 _NAME = re.compile(rb"[\w-]{1,55}\0")
+_WHOLE_NAME = re.compile(rb"(?=[\w-]{2,55}\0)[\w-]+\0+")
+"""As the file of a module has it: zeros up to its end."""
+NameOffset = Callable[[str], int | None]
+"""Where in its `struct module` a module's trusted file has its name; None if there is no such file."""
+
+
+class _Fields(NamedTuple):
+    """Byte offsets of the list's node and of the name in a `struct module`."""
+
+    node: int
+    name: int
+
+
+def _no_file(_name: str) -> int | None:
+    return None
 
 
 class ModuleList:
     """See the module's text. `head_vaddr` is the list's head, None if the kernel has none; the list is read
-    when it is first asked for."""
+    when it is first asked for. `name_offset` is asked for names of the list."""
 
-    def __init__(self, snapshot: VirtualMemory, head_vaddr: int | None) -> None:
+    def __init__(
+        self, snapshot: VirtualMemory, head_vaddr: int | None, name_offset: NameOffset = _no_file
+    ) -> None:
         self._snapshot = snapshot
         self._head_vaddr = head_vaddr
+        self._name_offset = name_offset
 
     def names_at(self, vaddr: int) -> list[str]:
         """Modules that have the nearest page before an address, the likeliest first: its owner, and perhaps
@@ -95,26 +119,57 @@ class ModuleList:
                 yield page, name
 
     def _records(self) -> Iterator[tuple[str, int, bytes]]:
-        """The name, the address and the bytes of each `struct module` of the list, up to its end or to where
-        it is cyclic, at most `MAX_MODULES`."""
+        """The name, the address and the bytes of each `struct module` of the list."""
+        fields = self._fields
+        for node in self._nodes:
+            record = self._snapshot.read_padded(node - fields.node, STRUCT_SIZE)
+            name = _NAME.match(record, fields.name)
+            if name:
+                yield _plain(name[0]), node - fields.node, record
+
+    @cached_property
+    def _nodes(self) -> list[int]:
+        """The nodes of the list, up to its end or to where it is cyclic, at most `MAX_MODULES`."""
         head = self._head_vaddr
         if head is None:
-            return
-        seen: set[int] = set()
+            return []
+        seen: dict[int, None] = {}
         node = self._next(head)
         while node != head and node and node not in seen and len(seen) < MAX_MODULES:
-            seen.add(node)
-            record = self._snapshot.read_padded(node - _LIST_OFFSET, _STRUCT_SIZE)
-            name = _NAME.match(record, _NAME_OFFSET)
-            if name:
-                yield name[0][:-1].decode("ascii").replace("-", "_"), node - _LIST_OFFSET, record
+            seen[node] = None
             node = self._next(node)
+        return list(seen)
+
+    @cached_property
+    def _fields(self) -> _Fields:
+        """Where node and name are. Names that no trusted file has say nothing about a random order."""
+        usual = _Fields(_LIST_OFFSET, _NAME_OFFSET)
+        distances: Counter[tuple[int, int]] = Counter()
+        for node in self._nodes[:_MOST_ASKED]:
+            around = self._snapshot.read_padded(node - STRUCT_SIZE, 2 * STRUCT_SIZE)
+            for at in range(0, len(around) - _NAME_SIZE, 8):
+                found = _WHOLE_NAME.fullmatch(around, at, at + _NAME_SIZE)
+                offset = None if found is None else self._name_offset(_plain(found[0]))
+                if offset is not None:
+                    distance = at - STRUCT_SIZE
+                    if (offset - distance, offset) == usual:
+                        return usual
+                    distances[distance, offset] += 1
+        if not distances:
+            return usual
+        (distance, offset), _count = distances.most_common(1)[0]
+        return _Fields(offset - distance, offset)
 
     def _next(self, node: int) -> int:
         return int.from_bytes(self._snapshot.read_padded(node, 8), "little")
 
 
+def _plain(name: bytes) -> str:
+    """A name without its zeros, as the kernel compares it."""
+    return name.rstrip(b"\0").decode("ascii").replace("-", "_")
+
+
 def _pages_in(record: bytes) -> Iterator[int]:
-    for word in memoryview(record)[_NAME_OFFSET + _NAME_SIZE :].cast("Q"):
+    for word in memoryview(record).cast("Q"):
         if not word % PAGE_SIZE and MODULES_START <= word < MODULES_END:
             yield word

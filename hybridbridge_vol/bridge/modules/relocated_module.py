@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from hybridbridge_vol.bridge.memo import Proven
 from hybridbridge_vol.bridge.modules.traps import FixUp
+from hybridbridge_vol.bridge.text.call_hashes import CallHashes, change_hashes, hash_places
 from hybridbridge_vol.bridge.text.static_keys import JumpLabels
 from hybridbridge_vol.kernel_file.module import RELATIVE, WIDTHS, ModuleFile
 
@@ -57,7 +58,8 @@ class Segment:
 class RelocatedModule:
     """A module of the snapshot, made from its file. `sections` are virtual addresses by section number;
     `rodata` is None if it was not found. `warnings` are the virtual addresses of its WARNs, `fix_ups` where
-    to go on after a fault of an instruction, by its virtual address."""
+    to go on after a fault of an instruction, by its virtual address, `hashes` the offsets in the code of the
+    hashes in front of its functions."""
 
     name: str
     file: ModuleFile
@@ -67,11 +69,25 @@ class RelocatedModule:
     labels: JumpLabels
     warnings: frozenset[int]
     fix_ups: dict[int, FixUp]
+    hashes: list[int] = field(default_factory=list)
 
     @property
     def segments(self) -> list[Segment]:
         """Code, and constants if they were found."""
         return [self.text] if self.rodata is None else [self.text, self.rodata]
+
+    def take_hashes(self, kernel: CallHashes) -> None:
+        """Find the hashes in front of its functions, and let them be as the booted kernel would have them."""
+        if not kernel.distances:
+            return
+        functions = (
+            self.sections[symbol.section] + symbol.value - self.text.vaddr
+            for symbol in self.file.symbols()
+            if symbol.section in self.sections
+        )
+        self.hashes = hash_places(self.text.content, functions, kernel.distances)
+        if kernel.seed:
+            change_hashes(self.text.content, self.hashes, kernel.seed)
 
     def symbol_vaddr(self, name: str) -> int | None:
         """Virtual address of a symbol that the module exports; None if it does not export it."""

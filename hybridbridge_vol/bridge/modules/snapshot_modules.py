@@ -22,6 +22,7 @@ from hybridbridge_vol.bridge.modules.per_cpu_fields import redirect_per_cpu
 from hybridbridge_vol.bridge.modules.relocate import relocate
 from hybridbridge_vol.bridge.modules.relocated_module import RelocatedModule, TrustedSegment
 from hybridbridge_vol.bridge.per_cpu_window import PerCpuWindow
+from hybridbridge_vol.bridge.text.call_hashes import CallHashes
 from hybridbridge_vol.errors import KernelFileError
 from hybridbridge_vol.kernel_file.module import ModuleFile
 from hybridbridge_vol.machine.memory import page_up
@@ -34,8 +35,8 @@ Listener = Callable[[TrustedSegment], None]
 
 class SnapshotModules:
     """See the module's text. `window` is how code reaches the snapshot's per-CPU variables; `room` is for
-    modules that are added. Segments are given positions behind the kernel image, in the order of their first
-    use."""
+    modules that are added, `hashes` are those of the trusted kernel. Segments are given positions behind the
+    kernel image, in the order of their first use."""
 
     def __init__(
         self,
@@ -44,13 +45,15 @@ class SnapshotModules:
         names: ModuleNames,
         window: PerCpuWindow,
         room: AddedRoom,
+        hashes: CallHashes,
     ) -> None:
         self._snapshot = snapshot
         self._memo = memo
         self._names = names
         self._window = window
+        self._hashes = hashes
         self.room = room
-        self.listed = ModuleList(snapshot, next(iter(names.snapshot("modules")), None))
+        self.listed = ModuleList(snapshot, next(iter(names.snapshot("modules")), None), self._name_offset)
         self._next = page_up(snapshot.layout.size)
         self._end = self._next + ROOM
         self._locations: dict[str, Location | None] = {}
@@ -117,6 +120,13 @@ class SnapshotModules:
     def read(self, vaddr: int, size: int) -> bytes:
         """Bytes of the snapshot at a virtual address; what the image does not hold reads as zero."""
         return self._snapshot.read_padded(vaddr, size)
+
+    def _name_offset(self, name: str) -> int | None:
+        """See `module_list.NameOffset`."""
+        file = self._names.file(name)
+        own = None if file is None else file.section(STRUCT_SECTION)
+        offset = -1 if own is None else bytes(own.data).replace(b"-", b"_").find(name.encode() + b"\0")
+        return None if offset < 0 else offset
 
     @cached_property
     def _struct_pages(self) -> frozenset[int]:
@@ -199,6 +209,7 @@ class SnapshotModules:
 
     def _take_in(self, module: RelocatedModule, file: ModuleFile) -> None:
         """Let a module's code and constants be in use."""
+        module.take_hashes(self._hashes)
         proven = self._memo.of_module(module.name, file.build_id)
         for segment in module.segments:
             executable = segment is module.text

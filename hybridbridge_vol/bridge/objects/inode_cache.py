@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from hybridbridge_vol.bridge.attachment import Bridge
-from hybridbridge_vol.bridge.objects.inode_fields import MINOR_BITS, S_DEV, InodeFields
+from hybridbridge_vol.bridge.objects.inode_fields import MINOR_BITS, InodeFields
 from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual
 from hybridbridge_vol.units import U64
 
@@ -66,10 +66,11 @@ class InodeCache:
             if isinstance(item, str):
                 yield BrokenList(None, item)
                 continue
+            vaddr = (item - self._bridge.prepared.file_systems.super_list) & U64
             try:
-                found = self._super(item)
+                found = self._super(vaddr)
             except UnreadableVirtual as error:
-                yield BrokenList(None, f"the superblock at {item:#x}: {error}")
+                yield BrokenList(None, f"the superblock at {vaddr:#x}: {error}")
                 continue
             if found.kind not in self._left_out:
                 yield from self._inodes_of(found)
@@ -88,7 +89,8 @@ class InodeCache:
                 yield BrokenList(owner, f"the inode at {vaddr:#x}: {error}")
 
     def _super(self, vaddr: int) -> CachedSuper:
-        fields, dev = self._fields, self._word(vaddr + S_DEV) & 0xFFFFFFFF
+        fields, device_at = self._fields, vaddr + self._bridge.prepared.file_systems.super_device
+        dev = self._word(device_at) & 0xFFFFFFFF
         first = self._word(vaddr + fields.s_mounts)
         none = first in (0, vaddr + fields.s_mounts)
         return CachedSuper(
@@ -114,7 +116,7 @@ class InodeCache:
             vaddr,
             owner,
             self._word(vaddr + self._fields.i_ino),
-            self._word(vaddr) & 0xFFFF,
+            self._word(vaddr + self._fields.i_mode) & 0xFFFF,
             (alias - self._fields.d_alias) & U64 if alias else 0,
         )
 

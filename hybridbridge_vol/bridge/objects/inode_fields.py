@@ -31,18 +31,18 @@ _STAT_AT, _STAT = 8192, struct.Struct("<QQ8xI")
 """Where in user memory the beginning of `struct stat` (arch/x86/include/uapi/asm/stat.h) is stored."""
 _SAMPLES = ("/", "/dev", "/init", "/root")
 """Files of the trusted kernel's initramfs, whose numbers show where an inode has its own."""
-S_DEV = 16
-"""Behind `s_list`, which is to be kept first (include/linux/fs.h): `s_dev`, 32 bits, checked."""
 MINOR_BITS = 20
 """include/linux/kdev_t.h."""
 
 
 @dataclass(frozen=True)
 class InodeFields:
-    """Byte offsets: in an inode of `i_sb`, `i_ino`, its node on the list of its superblock and the first of
-    its dentries; in a dentry of the node that this points to; in a superblock of the list of inodes, of its
-    type, and of the first of its mounts; `mount` is what is to be added to that to get the `vfsmount`."""
+    """Byte offsets: in an inode of `i_mode` (16 bits), `i_sb`, `i_ino`, its node on the list of its
+    superblock and the first of its dentries; in a dentry of the node that this points to; in a superblock of
+    the list of inodes, of its type, and of the first of its mounts; `mount` is what is to be added to that to
+    get the `vfsmount`."""
 
+    i_mode: int
     i_sb: int
     i_ino: int
     i_sb_list: int
@@ -64,7 +64,7 @@ def find_inode_fields(caller: Caller) -> InodeFields:
 
 class _Opened(NamedTuple):
     """An open file of the trusted kernel's: its inode, dentry and superblock (virtual addresses), the
-    words of its inode, and its device and inode number by stat(2)."""
+    words of its inode, and its device, inode number and mode by stat(2)."""
 
     inode: int
     dentry: int
@@ -72,6 +72,7 @@ class _Opened(NamedTuple):
     words: list[int]
     dev: int
     ino: int
+    mode: int
 
 
 def _opened(caller: Caller, path: str, supers: set[int]) -> _Opened:
@@ -85,29 +86,35 @@ def _opened(caller: Caller, path: str, supers: set[int]) -> _Opened:
     file = caller.call(bridge.home("fget"), fd, label="fget") & U64
     caller.syscall("close", fd)
     pointers = [word for word in read_words(machine, file, _FILE_SIZE) if word in bridge.boot.layout]
-    inodes = [word for word in pointers if int.from_bytes(machine.read(word, 2), "little") == mode]  # i_mode
     inode, dentry = next(
-        (inode, dentry) for inode in inodes for dentry in pointers if _belong(caller, inode, dentry, supers)
+        (inode, dentry)
+        for inode in pointers
+        for dentry in pointers
+        if inode != dentry and _belong(caller, inode, dentry, mode, supers)
     )
     words = read_words(machine, inode, _INODE_SIZE)
     owner = next(word for word in words if word in supers)
-    return _Opened(inode, dentry, owner, words, dev, ino)
+    return _Opened(inode, dentry, owner, words, dev, ino, mode)
 
 
-def _belong(caller: Caller, inode: int, dentry: int, supers: set[int]) -> bool:
-    """Whether an inode and a dentry point at each other, and the dentry at a superblock: the page cache of an
-    inode does not."""
+def _belong(caller: Caller, inode: int, dentry: int, mode: int, supers: set[int]) -> bool:
+    """Whether an inode of a mode and a dentry point at each other, and both at a superblock: the page cache
+    of an inode does not."""
     words = read_words(caller.bridge.machine, dentry, _DENTRY_SIZE)
     aliases = read_words(caller.bridge.machine, inode, _INODE_SIZE)
     return (
         inode in words
         and not supers.isdisjoint(words)
+        and not supers.isdisjoint(aliases)
+        and any(mode in _halves(word) for word in aliases)
         and any(dentry <= word < dentry + _DENTRY_SIZE for word in aliases)
     )
 
 
 def _find(caller: Caller) -> InodeFields:
-    supers = set(_trusted_ring(caller, caller.bridge.home("super_blocks")))
+    form = caller.bridge.prepared.file_systems
+    nodes = _trusted_ring(caller, caller.bridge.home("super_blocks"))
+    supers = {node - form.super_list for node in nodes}
     opened = []
     for path in _SAMPLES:
         try:
@@ -124,6 +131,15 @@ def _find(caller: Caller) -> InodeFields:
     )
     s_mounts, mount = next(_mounts(caller, root))
     return InodeFields(
+        i_mode=_only(
+            {
+                at + 2 * number
+                for at, word in _at(item.words)
+                for number, half in enumerate(_halves(word))
+                if half == item.mode
+            }
+            for item in opened
+        ),
         i_sb=8 * root.words.index(root.super),
         i_ino=_only({at for at, word in _at(item.words) if word == item.ino} for item in opened),
         i_sb_list=inode_list[0],
@@ -138,26 +154,32 @@ def _find(caller: Caller) -> InodeFields:
 
 def _check(caller: Caller, root: _Opened) -> None:
     """ValueError if `s_dev` is not where it should be."""
-    dev = int.from_bytes(caller.bridge.machine.read(root.super + S_DEV, 4), "little")
+    place = root.super + caller.bridge.prepared.file_systems.super_device
+    dev = int.from_bytes(caller.bridge.machine.read(place, 4), "little")
     if os.makedev(dev >> MINOR_BITS, dev & (1 << MINOR_BITS) - 1) != root.dev:
         raise ValueError
 
 
 def _mounts(caller: Caller, root: _Opened) -> Iterator[tuple[int, int]]:
     """Where the superblock of the root directory may have the first of its mounts, and what is to be added to
-    that to get to a `vfsmount` (include/linux/mount.h): it begins with the root dentry and the superblock."""
-    machine, wanted = caller.bridge.machine, struct.pack("<QQ", root.dentry, root.super)
+    that to get to a `vfsmount`."""
+    machine, form = caller.bridge.machine, caller.bridge.prepared.file_systems
     for at, word in _at(read_words(machine, root.super, _SUPER_SIZE)):
         if word in caller.bridge.boot.layout:
             with contextlib.suppress(UnmappedVirtual):
-                found = machine.read(word - _MOUNT_SIZE, 2 * _MOUNT_SIZE).find(wanted)
-                if found >= 0:
+                data = machine.read(word - _MOUNT_SIZE, 2 * _MOUNT_SIZE)
+                for found in form.mounts_in(data, root.dentry, root.super):
                     yield at, found - _MOUNT_SIZE
 
 
 def _at(words: list[int]) -> Iterator[tuple[int, int]]:
     """Each word with its offset in bytes."""
     return ((8 * number, word) for number, word in enumerate(words))
+
+
+def _halves(word: int) -> tuple[int, ...]:
+    """The four 16-bit numbers of a word."""
+    return tuple(word >> shift & 0xFFFF for shift in range(0, 64, 16))
 
 
 def _only(choices: Iterable[set[int]]) -> int:

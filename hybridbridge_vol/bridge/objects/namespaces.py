@@ -17,9 +17,8 @@ from hybridbridge_vol.machine.machine import UnmappedVirtual
 from hybridbridge_vol.units import U64
 
 _TASK_SIZE = 16384
-_SIGNAL_SIZE = 1024
+_SIGNAL_SIZE = 2048
 """Bytes of a task_struct and of its signal_struct in which pointers are looked for."""
-_SIGNAL_AFTER_NSPROXY = 8  # struct task_struct, include/linux/sched.h
 
 
 def enter(caller: Caller, pid: int) -> None:
@@ -65,9 +64,19 @@ class _ProxyPointers:
         words = read_words(self._machine, task, _TASK_SIZE)
         self._pid_offset = self._offset_of(words, pid, "pid")
         self._cred_offset = self._offset_of(words, self._proxy_task.cred, "credentials")
-        signal = words[(self._proxy_task.task_nsproxy + _SIGNAL_AFTER_NSPROXY) // 8]
-        group = self._offset_of(read_words(self._machine, signal, _SIGNAL_SIZE), pid, "group's pid")
-        self._pid_vaddrs = (task + self._pid_offset, signal + group)
+        self._pid_vaddrs = (task + self._pid_offset, self._group_pid(words))
+
+    def _group_pid(self, words: list[int]) -> int:
+        """Where the proxy task's signal_struct has the pid of its group: among what the task points to, that
+        alone has its pid and the list of its threads, which leads into it."""
+        task = range(self._proxy_task.task, self._proxy_task.task + 8 * len(words))
+        pid = self._proxy_task.pid
+        for vaddr in dict.fromkeys(words):
+            if vaddr in self._bridge.boot.layout and vaddr not in task:
+                inner = read_words(self._machine, vaddr, _SIGNAL_SIZE)
+                if pid in inner and any(word in task for word in inner):
+                    return vaddr + 8 * inner.index(pid)
+        raise self._unknown("group's pid")
 
     def follow(self, task: int, pid: int) -> None:
         """Let them point where those of `task`, of the snapshot, point."""
@@ -96,8 +105,11 @@ class _ProxyPointers:
 
     def _offset_of(self, words: list[int], value: int, what: str) -> int:
         if value not in words:
-            raise AttachError(
-                f"{self._bridge.kernel.name}: the proxy task's {what} is not where it should be; "
-                "--ns-of cannot be used"
-            )
+            raise self._unknown(what)
         return words.index(value) * 8
+
+    def _unknown(self, what: str) -> AttachError:
+        return AttachError(
+            f"{self._bridge.kernel.name}: the proxy task's {what} is not where it should be; "
+            "--ns-of cannot be used"
+        )

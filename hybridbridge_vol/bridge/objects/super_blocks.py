@@ -8,6 +8,7 @@ whose superblocks are of the same build. The list is then followed through the s
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections import Counter
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.objects.words import read_words
 from hybridbridge_vol.machine.machine import UnmappedVirtual
 from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual
+from hybridbridge_vol.units import U64
 
 MAX_SUPER_BLOCKS = 1 << 14
 """A machine of many containers has some thousands: a longer list is cyclic or forged."""
@@ -27,9 +29,6 @@ _DENTRY_SIZE = 256
 _AROUND = 512
 """Bytes before and behind the link to a mount in which its `struct vfsmount` is looked for."""
 _MAX_NAME = 32
-PREVIOUS_AT, _DEVICE_AT = 8, 16
-"""`s_list`, the first field, whose second word is the link back, and `s_dev` (include/linux/fs.h, Linux 5.10
-to 7.2)."""
 _MINOR_BITS = 20
 _TYPES = ("shmem_fs_type", "debug_fs_type", "trace_fs_type", "sock_fs_type", "pipe_fs_type")
 """Types that superblocks of the trusted kernel have."""
@@ -67,7 +66,8 @@ def super_blocks(bridge: Bridge) -> list[SuperBlock]:
     try:
         node = read(head)
         while node != head and node not in found and len(found) < MAX_SUPER_BLOCKS:
-            found[node] = _super_block(bridge, node, offsets)
+            vaddr = (node - bridge.prepared.file_systems.super_list) & U64
+            found[node] = _super_block(bridge, vaddr, offsets)
             node = read(node)
     except UnreadableVirtual:
         pass  # the rest of the list is not in the image
@@ -78,7 +78,7 @@ def _super_block(bridge: Bridge, vaddr: int, offsets: _Offsets) -> SuperBlock | 
     """None if it has no root any more, or cannot be read."""
     memory = bridge.virtual_memory
     try:
-        device = memory.read_u64(vaddr + _DEVICE_AT) & 0xFFFF_FFFF
+        device = memory.read_u64(vaddr + bridge.prepared.file_systems.super_device) & 0xFFFF_FFFF
         kind = _text(bridge, memory.read_u64(memory.read_u64(vaddr + offsets.type)))
         root = memory.read_u64(vaddr + offsets.root)
         if not bridge.may_be_snapshot(root):
@@ -98,7 +98,8 @@ def _mount(bridge: Bridge, vaddr: int, offsets: _Offsets) -> int:
     memory = bridge.virtual_memory
     try:
         mount = memory.read_u64(vaddr + offsets.mounts) + offsets.vfsmount
-        fits = bridge.may_be_snapshot(mount) and memory.read_u64(mount + 8) == vaddr  # mnt_root, mnt_sb
+        owner = mount + bridge.prepared.file_systems.mount_super
+        fits = bridge.may_be_snapshot(owner) and memory.read_u64(owner) == vaddr
     except UnreadableVirtual:
         return 0
     return mount if fits else 0
@@ -155,7 +156,7 @@ def _trusted(bridge: Bridge) -> list[int]:
     found: list[int] = []
     node = bridge.machine.read_u64(head)
     while node != head and len(found) < _MOST_TRUSTED:
-        found.append(node)
+        found.append(node - bridge.prepared.file_systems.super_list)
         node = bridge.machine.read_u64(node)
     return found
 
@@ -169,16 +170,8 @@ def _is_root(bridge: Bridge, vaddr: int, block: int) -> bool:
 
 
 def _vfsmounts(bridge: Bridge, vaddr: int, root: int, block: int) -> Iterator[int]:
-    """The distances from an address to a vfsmount of this superblock: root and superblock, one behind the
-    other."""
-    if vaddr not in bridge.boot.layout:
-        return
-    start = vaddr - _AROUND
-    try:
-        data = bridge.machine.read(start, 2 * _AROUND)
-    except UnmappedVirtual:
-        return
-    wanted = struct.pack("<QQ", root, block)
-    at = data.find(wanted)
-    if at >= 0:
-        yield at - _AROUND
+    """The distances from an address to a vfsmount of this superblock."""
+    if vaddr in bridge.boot.layout:
+        with contextlib.suppress(UnmappedVirtual):
+            data = bridge.machine.read(vaddr - _AROUND, 2 * _AROUND)
+            yield from (at - _AROUND for at in bridge.prepared.file_systems.mounts_in(data, root, block))

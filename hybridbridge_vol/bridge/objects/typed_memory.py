@@ -56,8 +56,7 @@ class TypedMemory:
         symbols = self.bridge.kernel.symbols
         places = symbols.addresses(name)
         if len(places) > 1:
-            kinds = {at: {other: kind for kind, other in symbols.names_at(at)}[name] for at in places}
-            places.sort(key=lambda at: kinds[at] not in _VARIABLES)
+            places.sort(key=lambda at: symbols.kind(name, at) not in _VARIABLES)
         if not places:
             raise LookupError(f"this kernel has no symbol {name}")
         return moved(places[0], self.bridge.layout.shift)
@@ -88,9 +87,14 @@ class TypedMemory:
     def per_cpu(self, name: str) -> Iterator[tuple[int, int]]:
         """The number of each possible CPU, and where its copy of a per-CPU variable lies. LookupError,
         UnreadableVirtual."""
-        base, offsets = self.symbol(name), self.symbol("__per_cpu_offset")
+        base = self.symbol(name)
         for cpu in self.cpus():
-            yield cpu, base + self.word(offsets + 8 * cpu) & U64
+            yield cpu, base + self.per_cpu_area(cpu) & U64
+
+    def per_cpu_area(self, cpu: int) -> int:
+        """What a CPU adds to a per-CPU variable's address. UnreadableVirtual."""
+        offsets = self.bridge.sides.per_cpu_offsets
+        return 0 if offsets is None else self.word(offsets + 8 * cpu)
 
     def cpus(self) -> list[int]:
         """The numbers of the CPUs that there may be. LookupError, UnreadableVirtual."""

@@ -174,15 +174,20 @@ class SlowBridge:
 
         If the argument was loaded from one static variable, the load should have reached home's: it is
         redirected from now on, and the argument becomes what it would have loaded. Only if home's variable
-        holds a slab cache: a forged image must not teach the memo anything else.
+        holds a slab cache: a forged image must not teach the memo anything else. Where the snapshot's data
+        also chose the variable (RANDOM_KMALLOC_CACHES draws one of a table by a seed), it must be the only
+        cache that they name, and the reference one to a table of nothing but caches.
         """
         origin = leaf_range(label)
-        if origin is None or origin[1] != 8:
+        slot = self._caches.slot_among(self.engine.origins(label) if origin is None else [origin])
+        if slot is None:
             return False
-        loader = self._bridge.twin.offset_of(self.engine.loaded_by(SNAPSHOT_PADDR + origin[0]))
+        loader = self._bridge.twin.offset_of(self.engine.loaded_by(SNAPSHOT_PADDR + slot))
         field = None if loader is None else self.engine.fields.get(loader)
-        cache = self._caches.at_paddr(origin[0])
+        cache = self._caches.at_paddr(slot)
         if field is None or cache is None:
+            return False
+        if origin is None and not self._caches.are_table(self.code(True, field, FIELD_SIZE), slot):
             return False
         self.machine.write_register(GENERAL_REGISTERS[register], cache)
         self._redirected.add(field)

@@ -11,6 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hybridbridge_vol.kernel_file.symbols import plain_name
+
 ACTIONS = (
     "home", "return", "argument", "free", "halt", "twin", "jump", "lock", "seize", "owner",
     "allocate", "release", "marked", "log", "note", "wait", "unlock",
@@ -21,14 +23,13 @@ JUMP_SIZE, FREE_SIZE = 5, 19
 """Bytes of the code of a jump, and of "free" (see trampolines.py)."""
 _NEEDED_BYTES = {
     "home": JUMP_SIZE, "jump": JUMP_SIZE, "free": FREE_SIZE, "return": 6, "argument": 4, "halt": 2,
-    "lock": 19, "seize": 10, "owner": 24, "allocate": 80, "release": 48, "marked": 42, "log": 64,
+    "lock": 19, "seize": 10, "owner": 24, "allocate": 80, "release": 48, "marked": 45, "log": 64,
     "note": 48,
     "wait": 16, "unlock": 16,
 }  # fmt: skip
 """How large a function must be for the code of its trampoline (see trampolines.py)."""
 _RETURN_ZERO_BYTES = 3
 
-_COMPILER_SUFFIX = re.compile(r"\.(part|isra|constprop|llvm)\..*$")
 _KEYS = frozenset(("subsystem", "why", "action", "names", "value", "argument", "side", "trusted", "target"))
 _SIDES = ("twin", "both")
 _WITH_TARGET, _MAY_HAVE_TARGET = ("jump", "lock", "allocate", "release"), ("owner", "marked", "log")
@@ -128,11 +129,6 @@ def _rule(entry: dict[str, Any]) -> Rule:
         tuple(entry.get("trusted", ())),
         entry.get("target", ""),
     )
-
-
-def plain_name(symbol: str) -> str:
-    """A function's name as in its source."""
-    return _COMPILER_SUFFIX.sub("", symbol)
 
 
 def resolve(policy: Policy, functions: Iterable[tuple[int, int, str]]) -> Resolution:

@@ -9,19 +9,22 @@ from __future__ import annotations
 from array import array
 from typing import Any
 
+from hybridbridge_vol.bridge.text.call_hashes import CallHashes
 from hybridbridge_vol.bridge.text.cpu_features import FeatureBranches
+from hybridbridge_vol.bridge.text.file_system_form import FileSystemForm
+from hybridbridge_vol.bridge.text.first_field import LARGEST_OFFSET
 from hybridbridge_vol.bridge.text.per_cpu_references import PerCpuText
 from hybridbridge_vol.bridge.text.policy import ACTIONS, Trampoline
 from hybridbridge_vol.bridge.text.prepared import RELOCATIONS, Prepared
 from hybridbridge_vol.bridge.text.proxy_task import ProxyTask
 from hybridbridge_vol.bridge.text.runtime_constants import RuntimeConstants
-from hybridbridge_vol.bridge.text.slab_fields import LARGEST_OFFSET, SlabFields
+from hybridbridge_vol.bridge.text.slab_fields import SlabFields
 from hybridbridge_vol.bridge.text.static_keys import JumpLabels
-from hybridbridge_vol.bridge.text.twin_text import Sites
+from hybridbridge_vol.bridge.text.twin_text import Sites, Words
 from hybridbridge_vol.trust import column_file
 from hybridbridge_vol.trust.files import Record
 
-FORMAT = 12
+FORMAT = 13
 """Version of what `Prepared` holds and of this file."""
 
 _MAGIC = b"hybridbridge prepared\n"
@@ -48,10 +51,14 @@ _SECTIONS = {
     "feature masks": "I",
     "per-CPU fields": "I",
     "per-CPU offset fields": "I",
+    "hash distances": "I",
+    "hashes": "I",
     "constant sites": "I",
     "constant sizes": "B",
     "constant variables": "I",
     "constant variable sizes": "B",
+    "restored offsets": "I",
+    "restored values": "Q",
     "slab caches": "Q",
 }
 """The sections in the order of the file, and the type of their numbers (see `array`)."""
@@ -67,8 +74,10 @@ def dump(prepared: Prepared) -> bytes:
         "rodata_end": prepared.rodata_end,
         "unmatched": prepared.unmatched,
         "per_cpu": [prepared.per_cpu.start, prepared.per_cpu.end],
+        "hash_seed": prepared.hashes.seed,
         "proxy_task": prepared.proxy_task._asdict(),
         "slab_fields": [*prepared.slab_fields] if prepared.slab_fields else [],
+        "file_systems": [*prepared.file_systems],
         "sections": [[name, len(columns[name])] for name in _SECTIONS],
     }
     return column_file.pack(_MAGIC, head, (columns[name] for name in _SECTIONS))
@@ -121,17 +130,21 @@ def _columns_of(prepared: Prepared) -> _Columns:
         "feature masks": features.masks,
         "per-CPU fields": per_cpu.fields,
         "per-CPU offset fields": per_cpu.offset_fields,
+        "hash distances": prepared.hashes.distances,
+        "hashes": prepared.hashes.places,
         "constant sites": prepared.constants.sites,
         "constant sizes": prepared.constants.sizes,
         "constant variables": prepared.constants.variables,
         "constant variable sizes": prepared.constants.variable_sizes,
+        "restored offsets": prepared.restored.offsets,
+        "restored values": prepared.restored.values,
         "slab caches": array("Q", prepared.caches),
     }
 
 
 def _prepared_from(head: Record, columns: _Columns) -> Prepared:
     of = columns.__getitem__
-    for group in ("trampoline ", "label ", "feature ", "constant "):
+    for group in ("trampoline ", "label ", "feature ", "constant ", "restored "):
         if len({len(column) for name, column in columns.items() if name.startswith(group)}) != 1:
             raise ValueError(f"sections {group}* of different lengths")
     start, end = _numbers(head.get("per_cpu"), 2)
@@ -151,14 +164,17 @@ def _prepared_from(head: Record, columns: _Columns) -> Prepared:
             of("feature masks"),
         ),
         per_cpu=PerCpuText(start, end, of("per-CPU fields"), of("per-CPU offset fields")),
+        hashes=CallHashes(of("hash distances"), _numbers([head.get("hash_seed")], 1)[0], of("hashes")),
         constants=RuntimeConstants(
             of("constant sites"),
             of("constant sizes"),
             of("constant variables"),
             of("constant variable sizes"),
         ),
+        restored=Words(of("restored offsets"), of("restored values")),
         caches=list(of("slab caches")),
         slab_fields=_slab_fields(head.get("slab_fields")),
+        file_systems=FileSystemForm(*_numbers(head.get("file_systems"), len(FileSystemForm._fields))),
         proxy_task=_proxy_task(head.get("proxy_task")),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from hybridbridge_vol.bridge.text.first_field import first_field_of
 from hybridbridge_vol.machine.cpu import GS_BASE_MSR
 from hybridbridge_vol.machine.machine import Machine, UnmappedVirtual
 from hybridbridge_vol.trust.placement import Layout
@@ -17,11 +18,16 @@ MAX_OBJECT = 512
 """Bytes of smaller structures that are searched."""
 
 
+NO_FIELD = 0xFFFF
+_TAKES_SECURITY = "security_cred_free"
+"""A function that begins by looking at `security` of its argument, a `struct cred` (security/security.c)."""
+
+
 class ProxyTask(NamedTuple):
     """The proxy task's structures, and where in them the pointers to namespaces are.
 
     `task` is its `task_struct`, `pid` its `struct pid`, `cred` its `struct cred` (virtual addresses); the
-    others are byte offsets into these.
+    others are byte offsets into these; `cred_security` is `NO_FIELD` in a kernel without security modules.
     """
 
     task: int
@@ -30,10 +36,12 @@ class ProxyTask(NamedTuple):
     pid_namespace: int
     cred: int
     cred_user_namespace: int
+    cred_security: int
 
 
-def find_proxy_task(machine: Machine, kernel: StoredKernel, layout: Layout) -> ProxyTask:
+def find_proxy_task(machine: Machine, kernel: StoredKernel, layout: Layout, booted: memoryview) -> ProxyTask:
     """The proxy task (the task that was about to execve init) and its pointers to the initial namespaces.
+    `booted` is the kernel's memory from `_text`.
 
     LookupError names what cannot be found.
     """
@@ -51,17 +59,22 @@ def find_proxy_task(machine: Machine, kernel: StoredKernel, layout: Layout) -> P
     cred, user_namespace = _pointing_to(
         machine, layout, words, static("init_user_ns"), "struct cred of the proxy task"
     )
-    return ProxyTask(task, nsproxy, pid, pid_namespace, cred, user_namespace)
+    security = NO_FIELD
+    if _TAKES_SECURITY in kernel.symbols:
+        found = first_field_of(booted, kernel.symbols.address(_TAKES_SECURITY) - kernel.text_link_vaddr, 8)
+        security = NO_FIELD if found is None else found
+    return ProxyTask(task, nsproxy, pid, pid_namespace, cred, user_namespace, security)
 
 
 def current_task(machine: Machine, kernel: StoredKernel, delta: int) -> int:
     """The running task of a booted kernel (virtual address): the per-CPU `current_task`, which kernels from
-    6.2 to 6.13 keep first in `pcpu_hot`."""
+    6.2 to 6.13 keep first in `pcpu_hot`. Without CONFIG_SMP it is a variable like any other."""
     for name in ("current_task", "pcpu_hot"):
         offset = kernel.symbols.get(name)
         if offset is not None:
             offset += delta if offset >= START_KERNEL_MAP else 0
-            return machine.read_u64((machine.read_msr(GS_BASE_MSR) + offset) & U64)
+            area = machine.read_msr(GS_BASE_MSR) if "__per_cpu_offset" in kernel.symbols else 0
+            return machine.read_u64((area + offset) & U64)
     raise LookupError("no current_task")
 
 

@@ -10,11 +10,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from hybridbridge_vol.bridge.text.first_field import first_field_of
 from hybridbridge_vol.kernel_file.symbols import Symbols
-
-_CODE_SIZE = 64
-"""Bytes of a function that are searched for the access."""
-LARGEST_OFFSET = 512
 
 
 class SlabFields(NamedTuple):
@@ -32,34 +29,8 @@ def read_slab_fields(booted: memoryview, symbols: Symbols, text_vaddr: int) -> S
     offsets = []
     for name, size in (("kmem_cache_size", 4), ("ctor_show", 8)):
         vaddr = symbols.get(name)
-        start = 0 if vaddr is None else vaddr - text_vaddr
-        offset = first_field(bytes(booted[start : start + _CODE_SIZE]), size) if start > 0 else None
+        offset = None if vaddr is None else first_field_of(booted, vaddr - text_vaddr, size)
         if offset is None:
             return None
         offsets.append(offset)
     return SlabFields(*offsets)
-
-
-def first_field(code: bytes, size: int) -> int | None:
-    """The offset from its first argument of the first field of `size` bytes that a function loads; None if it
-    loads none before it branches. The argument may have been copied to another register."""
-    import capstone  # 40 ms, and only a kernel that is prepared needs it
-    from capstone import x86_const as x86
-
-    decoder = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
-    decoder.detail = True
-    holders = {x86.X86_REG_RDI}
-    for instruction in decoder.disasm(code, 0):
-        if instruction.group(x86.X86_GRP_JUMP) or instruction.group(x86.X86_GRP_RET):
-            return None
-        if instruction.id != x86.X86_INS_MOV:
-            continue
-        target, source = instruction.operands
-        if source.type == x86.X86_OP_MEM and source.mem.base in holders:
-            offset = int(source.mem.disp)
-            is_field = source.size == size and not source.mem.index and 0 < offset < LARGEST_OFFSET
-            return offset if is_field else None
-        if target.type == x86.X86_OP_REG:
-            copied = source.type == x86.X86_OP_REG and source.reg in holders
-            holders = holders | {target.reg} if copied else holders - {target.reg}
-    return None

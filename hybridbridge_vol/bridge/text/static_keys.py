@@ -13,6 +13,9 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from hybridbridge_vol.kernel_file.jump_entries import jump_entries
+from hybridbridge_vol.units import START_KERNEL_MAP
+
 ENTRY_SIZE = 16  # struct jump_entry, include/linux/jump_label.h: two 32-bit and one 64-bit distance
 BRANCH = 1  # the lowest bit of the distance to the key: the branch is likely
 _JUMPS, _SHORT = 2, 4
@@ -67,21 +70,22 @@ def site_flags(code: bytes, distance: int) -> int | None:
     return _SHORT | (_JUMPS if code[0] == _JUMP_SHORT else 0)
 
 
-def read_jump_labels(booted: memoryview | bytes, start: int, stop: int, text_end: int) -> JumpLabels:
-    """The table at offsets `[start, stop)` of a booted kernel's memory, which begins at `_text`.
+def read_jump_labels(
+    booted: memoryview | bytes, start: int, stop: int, text_end: int, text_vaddr: int = START_KERNEL_MAP
+) -> JumpLabels:
+    """The table at offsets `[start, stop)` of a booted kernel's memory, which begins at `_text`, where the
+    kernel booted at `text_vaddr`.
 
     Sites that hold neither of the two instructions (initialisation code that is gone) are left out, as are
     keys outside of the kernel image.
     """
     found = []
-    for entry in range(start, stop - ENTRY_SIZE + 1, ENTRY_SIZE):
-        code, target, key = struct.unpack_from("<iiq", booted, entry)
-        site, goal, owner = entry + code, entry + 4 + target, entry + 8 + (key & ~3)
+    for site, goal, owner, key_flags in jump_entries(booted, start, stop, text_vaddr):
         if not (0 <= site < text_end - 5 and 0 <= goal < text_end and 0 <= owner < len(booted) - 4):
             continue
         flags = site_flags(bytes(booted[site : site + 5]), goal - site)
         if flags is not None:
-            found.append((site, goal, owner, flags | key & BRANCH))
+            found.append((site, goal, owner, flags | key_flags & BRANCH))
     found.sort()
     return JumpLabels(
         array("I", (item[0] for item in found)),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from errno import EINTR
 
 from hybridbridge_vol.bridge.text.copy_log import log_or_go, note
+from hybridbridge_vol.bridge.text.file_system_form import FileSystemForm
 from hybridbridge_vol.bridge.text.policy import FREE_SIZE, JUMP_SIZE, Trampoline
 from hybridbridge_vol.bridge.text.slab_fields import SlabFields
 from hybridbridge_vol.bridge.text.twin_text import Patch, jump, returning
@@ -22,7 +23,7 @@ _MOVE_ARGUMENT_TO_RAX = (
 _MOVE_ARGUMENT_TO_RDI = (b"", b"\x48\x89\xf7", b"\x48\x89\xd7", b"\x48\x89\xcf")  # from rsi, rdx, rcx
 _GFP_ZEROED = 0xDC0
 """GFP_KERNEL | __GFP_ZERO (include/linux/gfp.h, since 6.8 gfp_types.h; the same bits from 5.10 to 7.2)."""
-_LOAD_SECOND_WORD = b"\x48\x8b\x47\x08"  # mov rax, [rdi + 8]
+_LOAD_FIELD = b"\x48\x8b\x87"  # mov rax, [rdi + disp32]
 _COMPARE_ARGUMENT = (b"\x83\xff", b"\x83\xfe", b"\x83\xfa", b"\x83\xf9", b"\x41\x83\xf8")
 """cmp edi, esi, edx, ecx, r8d with a byte."""
 _UNLOCK_PAGE = b"\x80\x22\xfe"  # and byte [rdx], ~1: PG_locked (include/linux/page-flags.h)
@@ -64,11 +65,12 @@ def by_owner(
     return code + (_RETURN_ZERO if else_vaddr is None else jump(from_vaddr + len(code), else_vaddr))
 
 
-def by_mark(from_vaddr: int, home_vaddr: int, else_vaddr: int | None, guard_hole: int) -> bytes:
-    """As `by_owner` for the first argument; also an object of the snapshot's goes home whose second word,
-    the link to the one before it on a list, has been made one to the trusted side."""
+def by_mark(from_vaddr: int, home_vaddr: int, else_vaddr: int | None, guard_hole: int, mark_at: int) -> bytes:
+    """As `by_owner` for the first argument; also an object of the snapshot's goes home whose word at offset
+    `mark_at`, the link to the one before it on a list, has been made one to the trusted side."""
     code = _go_if_trusted(0, from_vaddr, home_vaddr, guard_hole)
-    code += _go_if_trusted(0, from_vaddr + len(code), home_vaddr, guard_hole, _LOAD_SECOND_WORD)
+    load = _LOAD_FIELD + mark_at.to_bytes(4, "little")
+    code += _go_if_trusted(0, from_vaddr + len(code), home_vaddr, guard_hole, load)
     return code + (_RETURN_ZERO if else_vaddr is None else jump(from_vaddr + len(code), else_vaddr))
 
 
@@ -142,10 +144,11 @@ def twin_trampolines(
     home_text_vaddr: int,
     guard_hole: int,
     slab_fields: SlabFields | None,
+    file_systems: FileSystemForm,
 ) -> Iterator[Patch]:
     """The code of every trampoline of the twin."""
     for trampoline in trampolines:
-        code = _twin_code(trampoline, twin_text_vaddr, home_text_vaddr, guard_hole, slab_fields)
+        code = _twin_code(trampoline, twin_text_vaddr, home_text_vaddr, guard_hole, slab_fields, file_systems)
         yield trampoline.offset, code
 
 
@@ -155,6 +158,7 @@ def _twin_code(
     home_text_vaddr: int,
     guard_hole: int,
     slab_fields: SlabFields | None,
+    file_systems: FileSystemForm,
 ) -> bytes:
     value, target = trampoline.value, trampoline.target
     here, home = twin_text_vaddr + trampoline.offset, home_text_vaddr + trampoline.offset
@@ -168,7 +172,7 @@ def _twin_code(
         case "owner":
             return by_owner(value, here, home, twin_target, guard_hole)
         case "marked":
-            return by_mark(here, home, twin_target, guard_hole)
+            return by_mark(here, home, twin_target, guard_hole, file_systems.mark_at)
         case "allocate":
             if slab_fields is None:
                 return jump(here, home)

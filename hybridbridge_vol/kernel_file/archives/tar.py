@@ -22,10 +22,11 @@ _MAX_HEADERS = 3 * MAX_TEXT_SIZE
 _PLAIN_FILES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 
 
-def tar_members(stream: IO[bytes], wanted: Wanted) -> Iterator[Member]:
+def tar_members(stream: IO[bytes], wanted: Wanted, plain_only: bool = False) -> Iterator[Member]:
     """Wanted files and links of a tar: ustar, GNU long names, pax.
 
-    ValueError if it is damaged or states an absurd size, EOFError if it is truncated.
+    ValueError if it is damaged or states an absurd size, and with `plain_only` if it has anything but plain
+    files (links, folders, devices); EOFError if it is truncated.
     """
     forward = _ForwardStream(stream)
     try:
@@ -33,6 +34,8 @@ def tar_members(stream: IO[bytes], wanted: Wanted) -> Iterator[Member]:
             for count, header in enumerate(archive):
                 if count == _MAX_MEMBERS:
                     raise ValueError(f"more than {_MAX_MEMBERS} files")
+                if plain_only and header.type not in _PLAIN_FILES:
+                    raise ValueError(f"not a plain file: {header.name[:80]!r}")
                 member = _member(header, forward, wanted)
                 forward.begin_header()
                 if member is not None:

@@ -21,6 +21,7 @@ from hybridbridge_vol.kernel_file.isf.types import VOID, Descriptor, IsfTypes, J
 from hybridbridge_vol.kernel_file.isf.variables import ALIASES, SYMBOL_TYPES
 from hybridbridge_vol.kernel_file.kallsyms import find_parts
 from hybridbridge_vol.kernel_file.kernel import KernelImage
+from hybridbridge_vol.kernel_file.symbols import renamed_whole
 from hybridbridge_vol.units import Progress
 
 SCHEMA = "6.2.0"
@@ -89,7 +90,8 @@ def _symbols(kernel: KernelImage, types: IsfTypes) -> JsonObject:
         size = addresses[end] - address if end < len(addresses) else 0
         descriptor = _declared(name, types, min(size, _MAX_VARIABLE_SIZE))
         symbols[name] = {"address": address, "type": descriptor or types.variables.get(name, VOID)}
-    aliases = {name: symbols[real]["address"] for name, real in ALIASES.items() if real in symbols}
+    aliases = {plain: symbols[name]["address"] for name in symbols if (plain := renamed_whole(name))}
+    aliases |= {name: symbols[real]["address"] for name, real in ALIASES.items() if real in symbols}
     for name, address in {**aliases, **_kallsyms_parts(kernel)}.items():
         symbols.setdefault(name, {"address": address, "type": _declared(name, types, 0) or VOID})
     banner = kernel.banner.encode("latin-1") + b"\0"

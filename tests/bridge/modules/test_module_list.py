@@ -102,6 +102,36 @@ def test_an_empty_or_unreadable_list_has_no_modules(listed: MakeList, first: int
     assert listed(first=first).names_at(page(1)) == []
 
 
+NAME_BEFORE_NODE = 0x100
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_kernel_that_draws_the_order_of_fields_has_its_names_elsewhere(tmp_path: Path, known: bool) -> None:
+    data = {HEAD_PADDR: struct.pack("<Q", node(1))}
+    for number, name in enumerate((b"one", b"two", b"three"), 1):
+        start = FIRST_PADDR + number * RECORD_SIZE
+        following = node(number + 1) if number < 3 else HEAD
+        data[start + LIST_OFFSET] = struct.pack("<Q8xQ", following, page(number))
+        data[start + LIST_OFFSET - NAME_BEFORE_NODE] = struct.pack("<56s", name)
+        data[start + LIST_OFFSET + 0x200] = struct.pack("<56s", b"elsewhere")
+    snapshot = SmallSnapshot(tmp_path / "image", {place - TEXT_PADDR: item for place, item in data.items()})
+    names = {"one": 0x20, "two": 0x20} if known else {}
+    modules = ModuleList(snapshot.memory, HEAD, names.get)
+    if known:
+        start = node(1) - NAME_BEFORE_NODE - 0x20
+        assert modules.structs["one"] == (start, [page(1)])
+        assert list(modules.structs) == ["one", "two", "three"]
+    else:
+        assert modules.structs == {}
+    snapshot.close()
+
+
+def test_a_trusted_file_that_agrees_with_the_usual_order_ends_the_search(listed: MakeList) -> None:
+    modules = listed(record(b"one", node(1), page(1)), record(b"two", HEAD, page(4)))
+    usual = ModuleList(modules._snapshot, HEAD, lambda _name: 24)
+    assert usual.structs == modules.structs
+
+
 def test_a_kernel_without_modules_has_none(tmp_path: Path) -> None:
     snapshot = SmallSnapshot(tmp_path / "image")
     assert ModuleList(snapshot.memory, None).names_at(page(1)) == []

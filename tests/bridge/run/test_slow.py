@@ -225,6 +225,48 @@ def test_an_object_of_the_snapshots_that_is_not_a_cache_is_not_replaced(make: Ma
     assert small.bridge.memo.text.trusted == set()
 
 
+TABLE, SEED = DATA + 0x100, DATA + 0x200
+SNAPSHOTS = word(0xFFFF_8880_0040_0000)
+
+
+def choosing(mask: int) -> str:
+    """Loads the entry of a table of caches that some bits of a seed choose, and allocates from it."""
+    seed, table = SEED - (SLOT + 7), TEXT_VADDR + TABLE - (1 << 64)
+    return f"""
+        488b05{seed.to_bytes(4, "little").hex()} mov rax, qword ptr [rip + {seed:#x}]
+        83e0{mask:02x} and eax, {mask:#x}
+        488bb8{table.to_bytes(4, "little", signed=True).hex()} mov rdi, qword ptr [rax - {-table:#x}]
+        e9ea000000 jmp 0xef
+    """
+
+
+@pytest.mark.parametrize(
+    ("home_table", "is_table"),
+    [
+        ([0, CACHE, CACHE + 0x100, CACHE + 0x200], True),
+        ([CACHE, SCRATCH, CACHE + 0x100, CACHE + 0x200], False),
+    ],
+)
+def test_a_table_of_caches_is_the_trusted_kernels_whichever_of_them_the_snapshots_seed_chose(
+    make: Make, home_table: list[int], is_table: bool
+) -> None:
+    small = make(
+        {"allocate": choosing(0x18), "allocator": ALLOCATOR},
+        statics={TABLE: SNAPSHOTS * 4, SEED: word(0x5550)},
+        home_statics={TABLE: b"".join(map(word, home_table)), SEED: word(0)},
+        caches=[CACHE + 0x100 * number for number in range(4)],
+        trampolines=[Trampoline(2 * SLOT, "home", trusted=1)],
+    )
+    caller = slow_caller(small)
+    if not is_table:  # the seed of an image must not teach the memo another reference
+        with pytest.raises(CallRolledBack, match="forged pointer followed"):
+            caller.call(small.twin("allocate"))
+        assert small.bridge.memo.text.trusted == set()
+        return
+    assert caller.call(small.twin("allocate")) == home_table[2] - (1 << 64)
+    assert small.bridge.memo.text.trusted == {SLOT + 7 + 3 + 3}
+
+
 # --- life -------------------------------------------------------------------------------------------------
 
 

@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybridbridge_vol.bridge.text import prepared_file
+from hybridbridge_vol.bridge.text.call_hashes import CallHashes
 from hybridbridge_vol.bridge.text.cpu_features import FeatureBranches
+from hybridbridge_vol.bridge.text.file_system_form import FileSystemForm
 from hybridbridge_vol.bridge.text.per_cpu_references import PerCpuText
 from hybridbridge_vol.bridge.text.policy import ACTIONS, Trampoline
 from hybridbridge_vol.bridge.text.prepared import RELOCATIONS, Prepared
@@ -54,10 +56,12 @@ anything_prepared = st.builds(
     labels=columns(4).map(lambda parts: JumpLabels(*parts)),
     features=columns(5).map(lambda parts: FeatureBranches(*parts)),
     per_cpu=st.builds(PerCpuText, u32, u32, column, column),
+    hashes=st.builds(CallHashes, column, u32, column),
     constants=constants,
     caches=st.lists(u64, max_size=5),
     slab_fields=st.none() | st.builds(SlabFields, st.integers(0, 511), st.integers(0, 511)),
-    proxy_task=st.builds(ProxyTask, u64, u32, u64, u32, u64, u32),
+    file_systems=st.builds(FileSystemForm, u32, u32, u32, u32, u32, u32),
+    proxy_task=st.builds(ProxyTask, u64, u32, u64, u32, u64, u32, u32),
 )
 
 
@@ -74,10 +78,12 @@ def example() -> Prepared:
         labels=JumpLabels(one, one, one, one),
         features=FeatureBranches(one, one, one, one, one),
         per_cpu=PerCpuText(1, 2, one, one),
+        hashes=CallHashes(one, 5, one),
         constants=RuntimeConstants(one, array("B", [8]), one, array("B", [8])),
         caches=[0xFFFF_8000_0000_1000],
         slab_fields=SlabFields(28, 88),
-        proxy_task=ProxyTask(1, 2, 3, 4, 5, 6),
+        file_systems=FileSystemForm(1, 2, 3, 4, 5, 6),
+        proxy_task=ProxyTask(1, 2, 3, 4, 5, 6, 7),
     )
 
 

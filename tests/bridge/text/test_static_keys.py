@@ -59,3 +59,13 @@ def test_a_key_that_cannot_be_read_leaves_its_branch() -> None:
 def test_code_that_is_neither_a_branch_nor_a_nop_is_not_a_site() -> None:
     image = text_with(0x40, b"\xc3\xcc\xcc\xcc\xcc", 0xC0, False)
     assert len(read_jump_labels(image, TABLE, TABLE + ENTRY_SIZE, TABLE).codes) == 0
+
+
+@pytest.mark.parametrize("vaddr", [0xFFFFFFFF81000000, 0xFFFFFFFF9E600000])
+def test_entries_of_three_addresses_are_read_as_entries_of_distances_are(vaddr: int) -> None:
+    """Before 4.20. Held by this form only: no such kernel was tried."""
+    image = bytearray(text_with(0x40, NOP5, 0xC0, True))
+    struct.pack_into("<QQQ", image, TABLE, vaddr + 0x40, vaddr + 0xC0, vaddr + KEY | 1)
+    old = read_jump_labels(bytes(image), TABLE, TABLE + 24, TABLE, vaddr)
+    assert old == read_jump_labels(text_with(0x40, NOP5, 0xC0, True), TABLE, TABLE + ENTRY_SIZE, TABLE)
+    assert list(old.patches(0, SIZE, lambda _key: 0)) == [(0x40, bytes.fromhex("e97b000000"))]

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_machine import END, HOME, OURS, RETURN, SNAPSHOT, STACK, TRUSTED_MEMORY, TWIN, SmallMachine
 
+from hybridbridge_vol.bridge.text.file_system_form import FileSystemForm
+from hybridbridge_vol.bridge.text.first_field import first_field
 from hybridbridge_vol.bridge.text.policy import ACTIONS, JUMP_SIZE, Policy, Rule, Trampoline, resolve
-from hybridbridge_vol.bridge.text.slab_fields import SlabFields, first_field
+from hybridbridge_vol.bridge.text.slab_fields import SlabFields
 from hybridbridge_vol.bridge.text.trampolines import (
     answer,
     free_if_trusted,
@@ -21,6 +23,7 @@ from hybridbridge_vol.bridge.text.trampolines import (
 from hybridbridge_vol.bridge.text.twin_text import jump, returning
 from hybridbridge_vol.machine.machine import Stop
 
+FORM = FileSystemForm(super_list=0x18)
 FIELDS = SlabFields(object_size=0x1C, constructor=0x58)
 ENTRY = 0x80
 """Offset from `_text` of the function with a trampoline."""
@@ -40,7 +43,7 @@ def small() -> Iterator[SmallMachine]:
 
 def call(small: SmallMachine, trampoline: Trampoline, *arguments: int) -> Stop:
     """Call the twin's function."""
-    ((offset, code),) = twin_trampolines([trampoline], TWIN, HOME, TRUSTED_MEMORY, FIELDS)
+    ((offset, code),) = twin_trampolines([trampoline], TWIN, HOME, TRUSTED_MEMORY, FIELDS, FORM)
     assert offset == ENTRY
     small.machine.write(TWIN + offset, code)
     small.machine.uc.ctl_remove_cache(TWIN + offset, TWIN + offset + len(code))
@@ -134,8 +137,8 @@ def test_a_mark_sends_an_object_of_the_snapshots_home(small: SmallMachine) -> No
     small.machine.write(TWIN + other, assembled("b878560000 mov eax, 0x5678") + b"\xc3")
     with_target = Trampoline(ENTRY, "marked", target=other)
     ours, marked, unmarked = OURS, SNAPSHOT + 0x200, SNAPSHOT + 0x240
-    small.machine.write_u64(marked + 8, TRUSTED_MEMORY)
-    small.machine.write_u64(unmarked + 8, SNAPSHOT)
+    small.machine.write_u64(marked + FORM.mark_at, TRUSTED_MEMORY)
+    small.machine.write_u64(unmarked + FORM.mark_at, SNAPSHOT)
     for value, answers in (
         (ours, (HOMES_ANSWER, HOMES_ANSWER)), (marked, (HOMES_ANSWER, HOMES_ANSWER)), (unmarked, (0x5678, 0)),
     ):  # fmt: skip
@@ -214,6 +217,11 @@ def test_the_first_field_of_a_structure_is_what_a_small_function_loads() -> None
     assert first_field(assembled(f"{copied}488b5748 mov rdx, qword ptr [rdi + 0x48]"), 8) is None
     assert first_field(RETURN + assembled("8b471c mov eax, dword ptr [rdi + 0x1c]"), 4) is None
     assert first_field(b"", 4) is None
+    compared = assembled("4883bf9000000000 cmp qword ptr [rdi + 0x90], 0")
+    assert first_field(compared + RETURN, 8) == 0x90
+    assert first_field(compared + RETURN, 4) is None
+    compared = assembled("48397720 cmp qword ptr [rdi + 0x20], rsi")
+    assert first_field(compared + RETURN, 8) == 0x20
 
 
 def test_who_would_wait_again_and_again_is_halted(small: SmallMachine) -> None:
@@ -258,7 +266,7 @@ def test_a_trampoline_is_never_larger_than_its_function(
 ) -> None:
     rule = Rule("", action, ("function",), value, argument)
     for trampoline in resolve(Policy((rule,), ""), [(0, size, "function")]).trampolines:
-        ((_offset, code),) = twin_trampolines([trampoline], TWIN, HOME, TRUSTED_MEMORY, FIELDS)
+        ((_offset, code),) = twin_trampolines([trampoline], TWIN, HOME, TRUSTED_MEMORY, FIELDS, FORM)
         assert len(code) <= size
 
 

@@ -1,0 +1,2 @@
+"""Distributions' packages, fetched by the distributions' own clients, which check the signatures. Nothing is
+installed."""
