@@ -18,7 +18,7 @@ from hybridbridge_vol.machine.cpu import CpuState
 from hybridbridge_vol.machine.memory import HostMapping
 from hybridbridge_vol.snapshot.machine_state import running_constant
 from hybridbridge_vol.trust import files
-from hybridbridge_vol.trust.placement import FIXED_HOLE, Layout, draw_layout, overlap
+from hybridbridge_vol.trust.placement import Layout, draw_layout, overlap
 from hybridbridge_vol.units import START_KERNEL_MAP, Progress
 
 if TYPE_CHECKING:
@@ -217,13 +217,14 @@ def add_boot(
     """Boot `kernel` at a fresh layout, whose kernel image stays out of the range `avoid` of addresses, and
     keep its state in the entry's folder."""
     # most runs boot nothing, and it takes 40 ms with `kernel_file.kernel`
+    from hybridbridge_vol.kernel_file.region_constants import ALIGNMENT
     from hybridbridge_vol.trust.boot import boot as boot_kernel
 
     symbols = kernel.symbols
     try:
         layout = draw_layout(
             symbols.address("_text"), symbols.address("_end"), avoid, levels=levels,
-            mapped_size=kernel.mapped_size, hole=FIXED_HOLE if kernel.region_constants else None,
+            mapped_size=kernel.mapped_size, fixed_steps=ALIGNMENT if kernel.region_constants else None,
         )  # fmt: skip
     except ValueError:
         raise BootError(

@@ -62,6 +62,11 @@ def test_what_is_no_kernel_s_name_is_told_with_what_would_be_one(kernel: str) ->
         fetch(kernel)
 
 
+def test_a_kernel_that_is_not_built_here_is_told_with_those_that_are() -> None:
+    with pytest.raises(AptError, match="^none: no such kernel to build; there are cfi, "):
+        fetch("built-none")
+
+
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(AptError, match="none.deb: no such file"):
         fetch(str(tmp_path / "none.deb"))

@@ -12,13 +12,13 @@ from __future__ import annotations
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.objects.words import read_words
 from hybridbridge_vol.bridge.run.caller import Caller
+from hybridbridge_vol.bridge.text.proxy_task import task_size
 from hybridbridge_vol.errors import AttachError, CallRolledBack, OptionError
 from hybridbridge_vol.machine.machine import UnmappedVirtual
 from hybridbridge_vol.units import U64
 
-_TASK_SIZE = 16384
 _SIGNAL_SIZE = 2048
-"""Bytes of a task_struct and of its signal_struct in which pointers are looked for."""
+"""Bytes of a signal_struct in which pointers are looked for."""
 
 
 def enter(caller: Caller, pid: int) -> None:
@@ -61,7 +61,7 @@ class _ProxyPointers:
         self._bridge = bridge
         self._machine, self._proxy_task = bridge.machine, bridge.prepared.proxy_task
         task, pid = self._proxy_task.task, self._proxy_task.pid
-        words = read_words(self._machine, task, _TASK_SIZE)
+        words = read_words(self._machine, task, task_size(bridge.kernel.symbols))
         self._pid_offset = self._offset_of(words, pid, "pid")
         self._cred_offset = self._offset_of(words, self._proxy_task.cred, "credentials")
         self._pid_vaddrs = (task + self._pid_offset, self._group_pid(words))

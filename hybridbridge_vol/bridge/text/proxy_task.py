@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from hybridbridge_vol.bridge.text.first_field import first_field_of
+from hybridbridge_vol.kernel_file.symbols import Symbols
 from hybridbridge_vol.machine.cpu import GS_BASE_MSR
 from hybridbridge_vol.machine.machine import Machine, UnmappedVirtual
 from hybridbridge_vol.trust.placement import Layout
@@ -18,6 +20,8 @@ MAX_OBJECT = 512
 """Bytes of smaller structures that are searched."""
 
 
+_SIGNAL_SIZE = 2048
+"""Bytes of a signal_struct that are searched."""
 NO_FIELD = 0xFFFF
 _TAKES_SECURITY = "security_cred_free"
 """A function that begins by looking at `security` of its argument, a `struct cred` (security/security.c)."""
@@ -51,19 +55,26 @@ def find_proxy_task(machine: Machine, kernel: StoredKernel, layout: Layout, boot
         return kernel.symbols.address(name) + delta
 
     task = current_task(machine, kernel, delta)
-    words = read_words(machine, task, _MAX_TASK_SIZE)
+    words = read_words(machine, task, task_size(kernel.symbols))
     nsproxy = _index_of(words, static("init_nsproxy"), "nsproxy of the proxy task") * 8
-    pid, pid_namespace = _pointing_to(
-        machine, layout, words, static("init_pid_ns"), "struct pid of the proxy task"
-    )
-    cred, user_namespace = _pointing_to(
-        machine, layout, words, static("init_user_ns"), "struct cred of the proxy task"
-    )
+    inside = [word for word in dict.fromkeys(words) if word in layout]
+    own = range(task, task + 8 * len(words))
+    pid, pid_namespace = _pid(machine, inside, own, static("init_pid_ns"))
+    creds = list(_pointing_to(machine, inside, static("init_user_ns")))
+    if not creds:
+        raise LookupError("struct cred of the proxy task not found")
+    cred, user_namespace = creds[0]
     security = NO_FIELD
     if _TAKES_SECURITY in kernel.symbols:
         found = first_field_of(booted, kernel.symbols.address(_TAKES_SECURITY) - kernel.text_link_vaddr, 8)
         security = NO_FIELD if found is None else found
     return ProxyTask(task, nsproxy, pid, pid_namespace, cred, user_namespace, security)
+
+
+def task_size(symbols: Symbols) -> int:
+    """Bytes of a task_struct, or somewhat more: `init_task` is one."""
+    known = symbols.size("init_task") if "init_task" in symbols else 0
+    return min(known, _MAX_TASK_SIZE) or _MAX_TASK_SIZE
 
 
 def current_task(machine: Machine, kernel: StoredKernel, delta: int) -> int:
@@ -95,13 +106,31 @@ def _index_of(words: list[int], value: int, what: str) -> int:
     return words.index(value)
 
 
-def _pointing_to(
-    machine: Machine, layout: Layout, words: list[int], value: int, what: str
-) -> tuple[int, int]:
-    """The first object that one of `words` points to and that holds `value`, and at which byte offset."""
-    for word in words:
-        if word in layout:  # the trusted kernel's direct map, vmalloc area or memmap
-            inner = read_words(machine, word, MAX_OBJECT // 2)
-            if value in inner:
-                return word, inner.index(value) * 8
-    raise LookupError(f"{what} not found")
+def _pid(machine: Machine, pointers: list[int], own: range, namespace: int) -> tuple[int, int]:
+    """The `struct pid` among what the task at the addresses `own` points to, and at which byte offset it
+    holds its namespace.
+
+    A task also points into its `struct pid`, from the links of lists: the pointer to the whole is the one
+    that another object has too, the group's signal_struct (`pids`, include/linux/sched/signal.h).
+    """
+    found = list(_pointing_to(machine, pointers, namespace))
+    if not found:
+        raise LookupError("struct pid of the proxy task not found")
+    if len(found) > 1:
+        wanted = {vaddr for vaddr, _offset in found}
+        shared = {
+            word
+            for vaddr in pointers
+            for word in read_words(machine, vaddr, _SIGNAL_SIZE)
+            if word in wanted and vaddr not in wanted and vaddr not in own
+        }
+        found = [item for item in found if item[0] in shared] or found
+    return found[0]
+
+
+def _pointing_to(machine: Machine, pointers: list[int], value: int) -> Iterator[tuple[int, int]]:
+    """The objects among `pointers` that hold `value`, and at which byte offset."""
+    for vaddr in pointers:
+        inner = read_words(machine, vaddr, MAX_OBJECT // 2)
+        if value in inner:
+            yield vaddr, inner.index(value) * 8
