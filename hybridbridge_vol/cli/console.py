@@ -95,7 +95,7 @@ def opened(args: argparse.Namespace, progress: Progress, mode: str = "auto") -> 
         return attempt()
     except KernelNotStored as error:
         progress.clear()
-        if not (hasattr(args, "fetch") or _agreed(error.banner)):
+        if not (hasattr(args, "fetch") or _agreed(error.banner, hasattr(args, "sandbox"))):
             raise
         banner = error.banner
     from hybridbridge_vol.workflow.trust_get import trust_banner
@@ -106,10 +106,10 @@ def opened(args: argparse.Namespace, progress: Progress, mode: str = "auto") -> 
     return attempt()
 
 
-def _agreed(banner: str) -> bool:
+def _agreed(banner: str, sandboxed: bool) -> bool:
     """Whether somebody at a terminal, who is asked, wants the kernel fetched. Nobody is asked where its
-    banner names no package."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    banner names no package, or where nothing can be fetched."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()) or sandboxed:
         return False
     from hybridbridge_vol.snapshot.kernel_origin import origin_of
     from hybridbridge_vol.toolkit.printable import printable

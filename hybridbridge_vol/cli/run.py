@@ -209,10 +209,14 @@ def run_command(args: argparse.Namespace) -> int:
 
 
 def _confine(args: argparse.Namespace) -> None:
-    """Before the image is opened. HostLacks."""
+    """Before the image is opened. OptionError, HostLacks."""
     from hybridbridge_vol.native.sandbox import confine, readable_for
 
     tool: Tool = args.tool
+    if hasattr(args, "fetch"):
+        raise OptionError(
+            "--fetch needs the network, which --sandbox gives up: fetch first, with 'hb trust get'"
+        )
     options = options_of(args)
     files = [options[option.name] for option in tool.options if option.of_this_machine]
     folders = [os.path.dirname(os.path.realpath(path)) for path in files]

@@ -150,18 +150,25 @@ def _conditional(guarded: bool) -> dict[str, Code]:
     }  # fmt: skip
 
 
-def refusing(numbers: Iterable[int]) -> bytes:
-    """A filter that refuses these system calls and those of other architectures, and allows all others."""
-    code = [
+def _of_x86_64_only(refused: Code) -> Code:
+    """The beginning of a filter: the number of a system call of this architecture is loaded, others are
+    refused."""
+    return [
         _statement(LOAD, _ARCH_AT),
         _jump(EQUAL, AUDIT_ARCH_X86_64, 1, 0),
-        *_error(errno.EPERM),
+        *refused,
         _statement(LOAD, _NUMBER_AT),
         _jump(AT_LEAST, _X32_BIT, 0, 1),
-        *_error(errno.EPERM),
+        *refused,
     ]
+
+
+def refusing(numbers: Iterable[int]) -> bytes:
+    """A filter that refuses these system calls and those of other architectures, and allows all others."""
+    refused = _error(errno.EPERM)
+    code = _of_x86_64_only(refused)
     for number in numbers:
-        code += [_jump(EQUAL, number, 0, 1), *_error(errno.EPERM)]
+        code += [_jump(EQUAL, number, 0, 1), *refused]
     return b"".join([*code, *_ALLOW])
 
 
@@ -173,14 +180,7 @@ def program(guarded: bool = False) -> bytes:
     for number, names in REFUSED.items():
         answers |= {name: _error(number) for name in names}
     answers |= conditional
-    code = [
-        _statement(LOAD, _ARCH_AT),
-        _jump(EQUAL, AUDIT_ARCH_X86_64, 1, 0),
-        *_error(errno.ENOSYS),
-        _statement(LOAD, _NUMBER_AT),
-        _jump(AT_LEAST, _X32_BIT, 0, 1),
-        *_error(errno.ENOSYS),
-    ]
+    code = _of_x86_64_only(_error(errno.ENOSYS))
     for name, answer in sorted(answers.items(), key=lambda item: NUMBERS[item[0]]):
         code += [_jump(EQUAL, NUMBERS[name], 0, len(answer)), *answer]
     # what is not known fails as on a kernel without it

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from hybridbridge_vol.errors import CallRolledBack
-from hybridbridge_vol.guest import folder_names
+from hybridbridge_vol.guest import endless, folder_names
 from hybridbridge_vol.guest.file_content import IncompleteDirectory
 from hybridbridge_vol.guest.folder_names import listed
 
@@ -57,3 +57,23 @@ def test_more_names_than_a_directory_may_have(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(folder_names, "MAX_DIRECTORY_ENTRIES", 3)
     error = incomplete(parts(*"abcdefgh"))
     assert error.names == list("abcd") and "more than 3 entries" in str(error.strerror)
+
+
+def test_a_folder_of_proc_that_does_not_end_is_given_up_with_what_there_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A forged table of descriptors: /proc/PID/fd listed names for ever."""
+    monkeypatch.setattr(endless, "MAX_KERNEL_ENTRIES", 100)
+    part = [(number, str(number)) for number in range(40)]
+    with pytest.raises(IncompleteDirectory, match="it does not end") as raised:
+        endless.bounded_entries("/proc/1/fd", lambda: part, False)
+    assert len(raised.value.names) == 120
+    monkeypatch.setattr(endless, "MAX_KERNEL_ENTRIES", 1 << 40)
+    monkeypatch.setattr(endless, "MAX_FILE_SECONDS", 0.05)
+    with pytest.raises(IncompleteDirectory, match="it does not end"):
+        endless.bounded_entries("/proc/1/fd", lambda: part, False)
+
+
+def test_a_folder_of_proc_that_ends_is_listed_whole() -> None:
+    parts = iter([[(1, "."), (2, "one")], [(3, "two")], []])
+    assert endless.bounded_entries("/proc", lambda: next(parts), False) == [(1, "."), (2, "one"), (3, "two")]

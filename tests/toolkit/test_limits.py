@@ -122,3 +122,33 @@ def test_when_its_time_is_over_a_tool_ends_with_what_it_has(lab: Lab) -> None:
         assert len(rows) < len(good)
         session.allowance.seconds = None
         assert [row.cells for row in limited_rows(ps, session, options)] == good
+
+
+@pytest.mark.parametrize("name", ["ps", "lsof", "maps"])
+def test_rows_that_were_read_before_are_whole_and_those_behind_say_why_not(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """At half of the calls that it makes, its time is over."""
+    tool, asked = tools.load(name), 0
+    options = {option.name: option.default for option in tool.options}
+
+    def used(_self: Allowance, _grant: object) -> float:
+        nonlocal asked
+        asked += 1
+        return float(asked)
+
+    with open_session(lab.sample("6.12").dump, lab.store.root, processors=1) as session:
+        good = [row.cells for row in limited_rows(tool, session, options)]
+    with open_session(lab.sample("6.12").dump, lab.store.root, processors=1) as session:
+        monkeypatch.setattr(Allowance, "_used_seconds", used)
+        session.allowance.seconds = 1e9
+        assert [row.cells for row in limited_rows(tool, session, options)] == good
+        calls, asked = asked, 0
+    with open_session(lab.sample("6.12").dump, lab.store.root, processors=1) as session:
+        session.allowance.seconds, session.allowance.memory = 1e9, 1 << 60
+        monkeypatch.setattr(allowance, "REFUSING", calls / 2 / 1e9)
+        *rows, last = limited_rows(tool, session, options)
+    assert "processor time" in reason_of(last)
+    whole = [row.cells for row in rows if not any(isinstance(cell, Unavailable) for cell in row.cells)]
+    assert set(whole) <= set(good)
+    assert len(whole) < len(good)
