@@ -88,6 +88,10 @@ class CallRolledBack(HybridBridgeError):
         self.reason = reason
 
 
+class LimitReached(HybridBridgeError):
+    """A tool took all that it may take of this machine: processor time, memory, or rows."""
+
+
 class ParseError(HybridBridgeError):
     """Text that the guest's kernel gave is not of the form that kernel writes."""
 

@@ -31,6 +31,7 @@ from volatility3.plugins import timeliner
 
 from hybridbridge_vol.errors import HybridBridgeError, ImageError, OptionError
 from hybridbridge_vol.toolkit.cells import Cell, Kind, Unavailable, as_json, as_python, as_text
+from hybridbridge_vol.toolkit.limits import limited_rows
 from hybridbridge_vol.toolkit.printable import printable
 from hybridbridge_vol.toolkit.render import read_errors
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Tool, error_text
@@ -106,6 +107,16 @@ class ToolPlugin:
                 "(default: the one that ran)",
                 optional=True,
             ),
+            requirements.IntRequirement(
+                name="max_seconds",
+                description="processor time after which the plugin ends with the rows that it has",
+                optional=True,
+            ),
+            requirements.IntRequirement(
+                name="max_memory",
+                description="the same for memory, in MiB, not counting the image's file",
+                optional=True,
+            ),
             requirements.BooleanRequirement(
                 name="provenance",
                 description="add to each row the image offsets of the bytes it was made from "
@@ -149,7 +160,7 @@ class ToolPlugin:
             tool = tool.answering(session, options)
             columns = tool.columns_for(options)
             yield columns
-            for row in tool.rows(session, options):
+            for row in limited_rows(tool, session, options):
                 for reason in dict.fromkeys(read_errors(columns, row).values()):
                     log.warning("%s", printable(f"unreadable: {reason}"))
                 values = zip(row.cells, columns, strict=True)
@@ -177,6 +188,8 @@ class ToolPlugin:
                 kernel_at=address_of(self.config.get("kernel_at", None)),
                 root_of=self.config.get("root_of", None),
             ) as session:
+                session.allowance.seconds = self.config.get("max_seconds", None)
+                session.allowance.memory = (self.config.get("max_memory", None) or 0) << 20 or None
                 yield session
         except (HybridBridgeError, OSError) as error:
             self._fail(error_text(error, image), error)

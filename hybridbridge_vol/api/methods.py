@@ -14,6 +14,7 @@ from hybridbridge_vol import tools
 from hybridbridge_vol.api.signatures import annotation_of, described, keyword_of, signature_of
 from hybridbridge_vol.api.table import Table
 from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.toolkit.limits import limited_rows
 from hybridbridge_vol.toolkit.tool import Option, Tool
 
 
@@ -54,7 +55,7 @@ def method_of(tool: Tool) -> Callable[..., Table[Any]]:
             option.name: _checked(tool, option, given.get(keyword_of(option), option.default))
             for option in tool.options
         }
-        rows = tool.rows(self.session(), options)
+        rows = limited_rows(tool, self.session(), options)
         return Table(tool.name, tool.columns_for(options), rows, tool.tree_column)
 
     method.__name__ = tool.name

@@ -177,6 +177,8 @@ def open_snapshot(
     root_of: int | None = None,
     kernel_at: int | None = None,
     progress: Progress | None = None,
+    max_seconds: float | None = None,
+    max_memory: int | None = None,
 ) -> Snapshot:
     """`hybridbridge_vol.open`: open a memory image, find its kernel among the trusted ones and attach to it.
 
@@ -185,7 +187,8 @@ def open_snapshot(
     namespaces of this process. `root_of`: files outside of /proc and /sys as seen from the root directory of
     this process (after chroot or pivot_root), without its namespaces. `kernel_at`: of several kernels in the
     image, the physical address of the one to answer for (None: the one that ran). `progress`: called with the
-    fraction done (1 ends it) and what is being done.
+    fraction done (1 ends it) and what is being done. `max_seconds` of processor time,
+    `max_memory` bytes: where a tool ends with the rows that it has (None: by its `seconds` and `memory`).
 
     Raises errors.HybridBridgeError (ImageError, KernelNotStored, AttachError, StoreError, OptionError), each
     with one line that names the file and how to go on; ValueError for an unknown bridge.
@@ -193,14 +196,14 @@ def open_snapshot(
     modes = [mode.value for mode in Mode]
     if bridge not in modes:
         raise ValueError(f"bridge must be one of {', '.join(modes)}, not {bridge!r}")
-    return Snapshot(
-        open_session(
-            os.fspath(image),
-            Path(store) if store is not None else None,
-            progress,
-            bridge,
-            ns_of,
-            kernel_at=kernel_at,
-            root_of=root_of,
-        )
+    session = open_session(
+        os.fspath(image),
+        Path(store) if store is not None else None,
+        progress,
+        bridge,
+        ns_of,
+        kernel_at=kernel_at,
+        root_of=root_of,
     )
+    session.allowance.seconds, session.allowance.memory = max_seconds, max_memory
+    return Snapshot(session)

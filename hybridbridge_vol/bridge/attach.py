@@ -32,6 +32,7 @@ from hybridbridge_vol.bridge.text.trampolines import home_trampolines, twin_tram
 from hybridbridge_vol.bridge.text.twin_text import TwinText
 from hybridbridge_vol.bridge.twin_pages import TwinExtent, TwinPages
 from hybridbridge_vol.errors import AttachError, ImageError
+from hybridbridge_vol.machine.allowance import Allowance
 from hybridbridge_vol.machine.machine import Machine, UnmappedVirtual
 from hybridbridge_vol.machine.memory import HostMapping, PhysicalMemory, page_up
 from hybridbridge_vol.memory_image.physical import PhysicalImage
@@ -83,7 +84,7 @@ def attach(
 
 def _read_layout(image: PhysicalImage, kernel: StoredKernel, found: Found) -> SnapshotLayout:
     try:
-        return read_layout(image, kernel.symbols, kernel.text_link_vaddr, kernel.end_link_vaddr, found)
+        return read_layout(image, kernel, found)
     except AttachError as error:
         raise AttachError(f"{image.path}: {error}") from None
 
@@ -146,6 +147,7 @@ def _assemble(trusted: _TrustedSide, snapshot: VirtualMemory, memo: Memo) -> Bri
         faults=faults,
         machine=machine,
         namespaces=namespaces,
+        allowance=Allowance(),
         state=read_state(_numbers(kernel, snapshot), kernel.running_constant),
     )
 
@@ -184,13 +186,14 @@ def _twin_text(
         branches=SnapshotBranches(prepared.labels, prepared.features, snapshot),
         at_home=home_per_cpu_fields(boot, prepared.per_cpu, sides, trusted.ram),
         hashes=prepared.hashes.places,
+        restored=prepared.restored,
     )
 
 
 def _per_cpu_window(boot: Boot, snapshot: VirtualMemory, sides: Sides) -> PerCpuWindow:
-    offsets_at = sides.symbols.address("__per_cpu_offset") - sides.text_link_vaddr
+    offsets = sides.per_cpu_offsets
     return PerCpuWindow(
         gs=boot.state.gs_base,
         start=moved(sides.symbols.get("__per_cpu_start") or 0, sides.snapshot_delta),
-        offset=snapshot.static_number(offsets_at, 8) or 0,
+        offset=0 if offsets is None else snapshot.static_number(offsets - sides.twin_text_vaddr, 8) or 0,
     )

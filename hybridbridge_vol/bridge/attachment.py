@@ -11,6 +11,7 @@ from hybridbridge_vol.bridge.sides import Sides
 from hybridbridge_vol.bridge.snapshot_space import UPPER_HALF, SnapshotSpace
 from hybridbridge_vol.bridge.text.prepared import Prepared
 from hybridbridge_vol.bridge.twin_pages import TwinPages
+from hybridbridge_vol.machine.allowance import Allowance
 from hybridbridge_vol.machine.machine import Machine
 from hybridbridge_vol.machine.memory import HostMapping
 from hybridbridge_vol.memory_image.physical import PhysicalImage
@@ -27,7 +28,8 @@ class Bridge(NamedTuple):
     it, its `ram`. The snapshot's: `virtual_memory`. Both: `sides`, `memo`, and the parts of the machine's
     memory, `space`, `image_pages` and `twin`. `machine` is FAST-BRIDGE's; `faults` serves every machine over
     this memory. `namespaces`: where the proxy task's nsproxy points to namespaces (virtual addresses), and
-    the symbol that each began as. `state`: in which the machine was.
+    the symbol that each began as. `allowance`: what the answer that is being made may take. `state`: in which
+    the machine was.
 
     Its life: calls are made (bridge/run/); `confirm` before any answer counts; `close` once, last.
     """
@@ -46,6 +48,7 @@ class Bridge(NamedTuple):
     faults: FaultHandler
     machine: Machine
     namespaces: dict[int, str]
+    allowance: Allowance
     state: MachineState = NORMAL
 
     @property

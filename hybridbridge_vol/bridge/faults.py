@@ -47,7 +47,7 @@ class FaultHandler:
         self._fix_ups = fix_ups
         self.warned: Counter[int] = Counter()
         """How often each WARN was met, by its virtual address."""
-        self._per_cpu_offset_vaddr = sides.snapshot("__per_cpu_offset")
+        self._per_cpu_offset_vaddr = sides.per_cpu_offsets
 
     def __call__(self, machine: Machine, vector: int, rip: int, cr2: int) -> Verdict:
         """See `machine.ExceptionHandler`."""
@@ -61,9 +61,10 @@ class FaultHandler:
 
     def _per_cpu(self, machine: Machine, rip: int, cr2: int) -> bool:
         """Whether a page fault was that of a per-CPU pointer, which now leads into the snapshot's area."""
-        if rip == cr2 or self._twin.offset_of(rip) is None:
+        offsets = self._per_cpu_offset_vaddr
+        if rip == cr2 or offsets is None or self._twin.offset_of(rip) is None:
             return False
-        return redirect(self._space, self._per_cpu_offset_vaddr, machine, rip, cr2)
+        return redirect(self._space, offsets, machine, rip, cr2)
 
     def _skip_warning(self, machine: Machine, rip: int) -> Verdict:
         """Go on behind a WARN of either side, and count it; a BUG ends the call."""

@@ -49,7 +49,7 @@ def home_per_cpu_fields(
     What they read in the place of `this_cpu_off` is put into `ram`, where the trusted kernel uses nothing.
     """
     if per_cpu.start == per_cpu.end:
-        return ()
+        return (HomeFields(per_cpu.fields, 0),)
     gs = boot.state.gs_base
     distance = (gs - sides.snapshot_delta + sides.home_delta) & U64
     ram.view[UNUSED_PADDR : UNUSED_PADDR + 8] = distance.to_bytes(8, "little")

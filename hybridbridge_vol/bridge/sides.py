@@ -36,6 +36,13 @@ class Sides(NamedTuple):
         """`_text` of the twin, which is the snapshot's."""
         return (self.text_link_vaddr + self.snapshot_delta) & U64
 
+    @property
+    def per_cpu_offsets(self) -> int | None:
+        """The snapshot's `__per_cpu_offset`, an array: what each CPU adds to a per-CPU variable's address.
+        None if there is one CPU only and its variables are like any others (CONFIG_SMP=n)."""
+        vaddr = self.symbols.get("__per_cpu_offset")
+        return None if vaddr is None else moved(vaddr, self.snapshot_delta)
+
     def home(self, name: str) -> int:
         """The trusted kernel's symbol; KeyError if there is none."""
         return moved(self.symbols.address(name), self.home_delta)

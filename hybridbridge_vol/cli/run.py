@@ -21,8 +21,10 @@ from hybridbridge_vol.cli.arguments import (
     add_kernel_at,
     add_root_of,
     add_store,
+    count,
     mentioned,
     number,
+    seconds,
 )
 from hybridbridge_vol.cli.console import (
     FAILED,
@@ -33,6 +35,13 @@ from hybridbridge_vol.cli.console import (
     opened,
 )
 from hybridbridge_vol.errors import OptionError
+from hybridbridge_vol.machine.allowance import (
+    ANSWER_MEMORY,
+    ANSWER_SECONDS,
+    LONG_ANSWER_MEMORY,
+    LONG_ANSWER_SECONDS,
+    SLOWER_UNDER_TAINT,
+)
 from hybridbridge_vol.progress import Progress
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.tool import Option, Options, Raw, Tool
@@ -83,6 +92,17 @@ def _add_options_of_every_tool(parser: argparse.ArgumentParser) -> None:
         help="answer from inside the namespaces of this process (a container's), as nsenter --all does",
     )  # fmt: skip
     add_root_of(group)
+    group.add_argument(
+        "--max-seconds", type=seconds, metavar="SECONDS", default=argparse.SUPPRESS,
+        help="processor time after which a tool ends with the rows that it has: by default "
+        f"{ANSWER_SECONDS:g} s, and {LONG_ANSWER_SECONDS:g} s of tools that look at each file or page; "
+        f"{SLOWER_UNDER_TAINT} times as long with --bridge slow",
+    )  # fmt: skip
+    group.add_argument(
+        "--max-memory", type=count, metavar="MIB", default=argparse.SUPPRESS,
+        help="the same for memory, not counting the image's file: by default "
+        f"{ANSWER_MEMORY >> 20} MiB, and {LONG_ANSWER_MEMORY >> 20} MiB of those tools",
+    )  # fmt: skip
     group.add_argument(
         "--provenance", action="store_true", default=argparse.SUPPRESS,
         help="add to each row the image offsets of the bytes it was made from (implies --bridge slow)",
@@ -170,6 +190,8 @@ def run_command(args: argparse.Namespace) -> int:
         opened(args, progress, mode) as session,
     ):
         progress.clear()
+        session.allowance.seconds = getattr(args, "max_seconds", None)
+        session.allowance.memory = getattr(args, "max_memory", 0) << 20 or None
         try:
             return _answer(args, session)
         finally:

@@ -10,7 +10,7 @@ from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest import magic_links
 from hybridbridge_vol.guest.abi import STAT_SIZE, directory_entries, parse_stat
 from hybridbridge_vol.guest.descriptors import LARGEST_READ, Descriptors, OpenFile
-from hybridbridge_vol.guest.endless import joined
+from hybridbridge_vol.guest.endless import bounded_entries, joined
 from hybridbridge_vol.guest.file_attributes import STATX_ALL, STATX_SIZE
 from hybridbridge_vol.guest.mounting import Mounts
 from hybridbridge_vol.guest.open_descriptors import OpenDescriptors
@@ -152,11 +152,8 @@ class SnapshotFiles:
         expected = self._prefetch.find("listdir", path)
         if expected is not None:
             return list(directory_entries(expected))
-        entries: list[tuple[int, str]] = []
         with self._opened(path, _O_RDONLY | _O_DIRECTORY) as file:
-            while part := file.entries(_DIRENTS_SIZE):
-                entries += part
-        return entries
+            return bounded_entries(path, lambda: file.entries(_DIRENTS_SIZE), self._proxy.under_taint)
 
     def _entries_of_proc(self, position: int, size: int) -> list[tuple[int, str]] | None:
         """Entries of /proc from a position on, as many as one buffer of `size` bytes takes; None if the call

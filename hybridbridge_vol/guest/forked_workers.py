@@ -17,6 +17,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from hybridbridge_vol.machine.child import die_with
+
 P = TypeVar("P")
 T = TypeVar("T")
 
@@ -123,12 +125,14 @@ class _Worker(Generic[P, T]):
             self.receipts, writing = os.pipe()
             undoing.callback(os.close, self.receipts)
             undoing.callback(os.close, writing)
+            parent = os.getpid()
             self._pid = os.fork()
             undoing.pop_all()
         if self._pid:
             os.close(writing)
             return
         try:  # only this: whatever else the program does on its way out is the parent's to do
+            die_with(parent)
             duties.begin()
             while (number := tickets.take()) is not None:
                 self._leave(writing, number, answer(parts[number]))

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from hybridbridge_vol.bridge.attachment import Bridge
     from hybridbridge_vol.bridge.objects.inode_cache import BrokenList, CachedInode
     from hybridbridge_vol.guest.answer_labels import AnswerLabels
+    from hybridbridge_vol.machine.allowance import Allowance
 
 P = TypeVar("P")
 T = TypeVar("T")
@@ -285,6 +286,10 @@ class GuestKernel(Protocol):
     @property
     def answer_labels(self) -> AnswerLabels:
         """Where the bytes of answers come from."""
+
+    @property
+    def allowance(self) -> Allowance:
+        """What the answer that is being made may take of this machine."""
 
     @property
     def bridge(self) -> Bridge:

@@ -43,6 +43,7 @@ from hybridbridge_vol.guest.root_files import RootFiles
 from hybridbridge_vol.guest.system import SnapshotSystem
 from hybridbridge_vol.guest.tasks import SnapshotTasks
 from hybridbridge_vol.guest.workers import SnapshotWorkers, in_this_process_only
+from hybridbridge_vol.machine.allowance import SLOWER_UNDER_TAINT, Allowance
 from hybridbridge_vol.memory_image.open import open_image
 from hybridbridge_vol.memory_image.physical import PhysicalImage
 from hybridbridge_vol.snapshot.choose_kernel import NoSoundKernel, choose_kernel
@@ -83,6 +84,7 @@ class Session:
     ) -> None:
         self.bridge = bridge
         self.caller = Caller(bridge, mode)
+        bridge.allowance.slower = SLOWER_UNDER_TAINT if mode is Mode.SLOW else 1
         self.answer_labels = AnswerLabels(self.caller)
         self.proxy = ProxyCalls(self.caller, self.answer_labels)
         mounts, descriptors = Mounts(self.caller), Descriptors(self.proxy)
@@ -205,6 +207,11 @@ class Session:
     def keep_learned(self) -> None:
         """Put what was proven so far into the store, as `close` does: it stays if this process is ended."""
         self.caller.hybrid.keep_learned()
+
+    @property
+    def allowance(self) -> Allowance:
+        """What the answer that is being made may take of this machine."""
+        return self.bridge.allowance
 
     @property
     def calls(self) -> int:

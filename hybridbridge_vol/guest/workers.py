@@ -43,14 +43,18 @@ class SnapshotWorkers:
             return
         # an answer may be made of parts, too: each worker gets its share of the processors
         processors, self._processors = self._processors, self._processors // (helpers + 1)
-        duties = forked_workers.Duties(self._begin, self._end, self._collect)
+        allowance = self._hybrid.bridge.allowance
+
+        def begin() -> None:
+            self._hybrid.statistics.clear()
+            allowance.begin_worker(helpers)
+
+        duties = forked_workers.Duties(begin, self._end, self._collect)
         try:
-            yield from forked_workers.in_order(parts, answer, helpers, duties)
+            with allowance.shared(helpers):
+                yield from forked_workers.in_order(parts, answer, helpers, duties)
         finally:
             self._processors = processors
-
-    def _begin(self) -> None:
-        self._hybrid.statistics.clear()
 
     def _end(self) -> _Report:
         memo = self._hybrid.bridge.memo

@@ -17,6 +17,7 @@ from hybridbridge_vol.kernel_file.kallsyms import KERNEL_IMAGE_SIZE, Symbols, fi
 from hybridbridge_vol.kernel_file.loading import LoadedKernel, Segment, flatten, load_kernel, parse_elf
 from hybridbridge_vol.kernel_file.packages import read_vmlinuz
 from hybridbridge_vol.kernel_file.recovered_relocations import recover_relocations
+from hybridbridge_vol.kernel_file.region_constants import RegionConstants, find_region_constants
 from hybridbridge_vol.kernel_file.relocations import Relocations, parse_relocations
 from hybridbridge_vol.kernel_file.symbol_files import GivenSymbols, completed, elf_symbols
 from hybridbridge_vol.units import PAGE_SIZE, Progress
@@ -122,6 +123,11 @@ class KernelImage:
         except zlib.error:
             return None
         return text.decode("utf-8", "replace")
+
+    @cached_property
+    def region_constants(self) -> RegionConstants | None:
+        """Where the addresses of the kernel's memory regions are in its code; None if they are variables."""
+        return find_region_constants(bytes(self._flat), self.symbols)
 
     @property
     def mapped_size(self) -> int:

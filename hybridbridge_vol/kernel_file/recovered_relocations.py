@@ -21,7 +21,14 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from hybridbridge_vol.kernel_file.code_sweep import Field, Range, all_fields, fields_at, text_ranges
+from hybridbridge_vol.kernel_file.code_sweep import (
+    Field,
+    Range,
+    all_fields,
+    end_of_mode,
+    fields_at,
+    text_ranges,
+)
 from hybridbridge_vol.kernel_file.relocations import Relocations
 from hybridbridge_vol.kernel_file.symbols import Symbols
 from hybridbridge_vol.units import PAGE_SIZE, START_KERNEL_MAP, U64
@@ -48,6 +55,8 @@ _NOT_ADDRESSES = (("__start_notes", "__stop_notes"),)
 """Tables whose numbers are addresses as linked, for whoever loads the kernel."""
 _TABLE_ADDRESS = (0, 0x63, 0x67)
 """What may be added to the address of a page table: flags (_KERNPG_TABLE, _PAGE_TABLE)."""
+_PVH_NOTE = b"\x12\0\0\0Xen\0"
+"""Type and owner of a note with the address of an entry (include/xen/interface/elfnote.h)."""
 _ADDING = frozenset(("add", "lea", "mov", "movabs", "sub"))
 
 
@@ -219,6 +228,7 @@ class _Recovery:
         for function in [] if base is None else self._users_of(base):
             found.update(field for field in all_fields(self._flat, function) if self._is_physical(field))
         kept = [field for field in found if field.mnemonic in _ADDING and not field.is_relative]
+        kept += self._physical_at_entry()
         return (
             {field.offset for field in kept if field.size == 4},
             {field.offset for field in kept if field.size == 8},
@@ -228,14 +238,33 @@ class _Recovery:
         """Whether an operand must be a physical address of the kernel, in a function that knows `phys_base`.
 
         For a number below 2**32 a compiler takes 64 bits only if it does not know it yet. One of 32 bits must
-        be that of a symbol, or of the last byte before one, and not round.
+        be that of a symbol and not round, or of the last byte before a symbol.
         """
         if not field.is_wide or not 0 <= field.value - (self._text - START_KERNEL_MAP) <= self._end + _SLACK:
             return False
         if field.size == 8:
             return True
-        vaddrs = (field.value + START_KERNEL_MAP, field.value + START_KERNEL_MAP + 1)
-        return any(vaddr % _SLACK and self._is_symbol(vaddr) for vaddr in vaddrs)
+        vaddr = field.value + START_KERNEL_MAP
+        return self._is_symbol(vaddr + 1) or (vaddr % _SLACK != 0 and self._is_symbol(vaddr))
+
+    def _physical_at_entry(self) -> list[Field]:
+        """The physical addresses in the function by which PVH enters, code of 32 bits whose address a note
+        tells (XEN_ELFNOTE_PHYS32_ENTRY, arch/x86/platform/pvh/head.S)."""
+        notes = self._range("__start_notes", "__stop_notes")
+        entry = None if notes is None else self._flat.find(_PVH_NOTE, notes.start, notes.end)
+        if entry is None or entry < 0:
+            return []
+        at = entry + len(_PVH_NOTE)
+        place = int.from_bytes(self._flat[at : at + 4], "little") - (self._text - START_KERNEL_MAP)
+        function = next((item for item in self._code if item.start == place), None)
+        if function is None:
+            return []
+        end = end_of_mode(self._flat, function)
+        code = all_fields(self._flat, Range(function.start, end), bits=32)
+        fields = [field for field in code if not field.has_base]
+        rest = all_fields(self._flat, Range(end, function.end))
+        fields += [field for field in rest if not field.is_address]
+        return [field for field in fields if 0 <= field.value - (self._text - START_KERNEL_MAP) <= self._end]
 
     def _is_symbol(self, vaddr: int) -> bool:
         return next(self._symbols.names_at(vaddr), None) is not None

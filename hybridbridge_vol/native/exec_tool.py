@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.machine.allowance import LONG_ANSWER_MEMORY, LONG_ANSWER_SECONDS
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 class Exec(Tool):
     name = "exec"
+    seconds, memory = LONG_ANSWER_SECONDS, LONG_ANSWER_MEMORY
     help = "What an unmodified program of this machine prints about the image"
     notes = (
         "Runs the program confined; what it asks about the system is answered by the image's kernel. The "
@@ -135,6 +137,7 @@ class NamedProgram(Tool):
     """The same for one command, under a name of its own: a table of a batch."""
 
     columns = Exec.columns
+    seconds, memory = Exec.seconds, Exec.memory
 
     def __init__(self, name: str, command: str, seconds: float) -> None:
         self.name = name  # type: ignore[misc]

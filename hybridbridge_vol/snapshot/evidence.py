@@ -62,6 +62,7 @@ class KnownKernel(Candidate, Protocol):
 
     release: str
     end_link_vaddr: int
+    region_bases: list[int]
 
     @property
     def symbols(self) -> SymbolTable:
@@ -99,7 +100,7 @@ def weigh(image: Image, kernel: KnownKernel, found: Found) -> Evidence:
         flaw = f"only {found.agreement:.0%} of its pointers agree where it was loaded"
         return Evidence((flaw,), MachineState(), None, None)
     try:
-        layout = read_layout(image, kernel.symbols, kernel.text_link_vaddr, kernel.end_link_vaddr, found)
+        layout = read_layout(image, kernel, found)
     except AttachError as error:
         return Evidence((str(error),), MachineState(), None, None)
     return _Scales(image, kernel, layout).evidence()

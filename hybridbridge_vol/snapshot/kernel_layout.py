@@ -21,6 +21,19 @@ class SymbolTable(Protocol):
         """Address of a symbol."""
 
 
+class LaidOutKernel(Protocol):
+    """As much of a stored kernel as this module needs: its symbols, its link-time bounds, and where it was
+    linked to have its memory regions (empty if variables say)."""
+
+    text_link_vaddr: int
+    end_link_vaddr: int
+    region_bases: list[int]
+
+    @property
+    def symbols(self) -> SymbolTable:
+        """Its symbol table."""
+
+
 class Tables(Protocol):
     """As much of a memory image as a walk of page tables needs."""
 
@@ -97,11 +110,13 @@ def _entries(image: Tables) -> Callable[[int], int]:
     return read_u64
 
 
-def read_layout(image: Readable, symbols: SymbolTable, text: int, end: int, found: Found) -> SnapshotLayout:
-    """Read the layout of the kernel that `find_kernel` found; `text` and `end` are its link-time bounds.
+def read_layout(image: Readable, kernel: LaidOutKernel, found: Found) -> SnapshotLayout:
+    """Read the layout of the kernel that `find_kernel` found.
 
     AttachError if what must be there is not.
     """
+
+    symbols, text, end = kernel.symbols, kernel.text_link_vaddr, kernel.end_link_vaddr
 
     def static(name: str, size: int = 8) -> int | None:
         vaddr = symbols.get(name)
@@ -121,6 +136,9 @@ def read_layout(image: Readable, symbols: SymbolTable, text: int, end: int, foun
     root = symbols.get("init_top_pgt")
     if root is None:
         raise AttachError("the kernel has no init_top_pgt; it is older than the bridge knows")
+    page_offset, vmalloc, vmemmap = kernel.region_bases or [
+        needed(f"{name}_base") for name in ("page_offset", "vmalloc", "vmemmap")
+    ]
     levels = 5 if static("__pgtable_l5_enabled", 4) else 4
     online, stopped = _cpus(static)
     return SnapshotLayout(
@@ -130,9 +148,9 @@ def read_layout(image: Readable, symbols: SymbolTable, text: int, end: int, foun
         end - text,
         found.text_paddr + root - text,
         levels,
-        needed("page_offset_base"),
-        needed("vmalloc_base"),
-        needed("vmemmap_base"),
+        page_offset,
+        vmalloc,
+        vmemmap,
         _bits(online | stopped),
         _bits(stopped),
     )
@@ -145,7 +163,10 @@ def _cpus(static: Callable[[str, int], int | None]) -> tuple[int, int]:
     (`stop_this_cpu`, arch/x86/kernel/process.c) loses that in the mask of those online, and no other.
     """
     count = static("nr_cpu_ids", 4)
-    possible = (1 << min(MAX_CPUS if count is None else count, MAX_CPUS)) - 1
+    if count is None:
+        # a constant: of CONFIG_SMP=n, which has no offsets of per-CPU areas, it is 1
+        count = MAX_CPUS if static("__per_cpu_offset", 8) is not None else 1
+    possible = (1 << min(count, MAX_CPUS)) - 1
     online = (static("__cpu_online_mask", MAX_CPUS // 8) or 0) & possible
     active = (static("__cpu_active_mask", MAX_CPUS // 8) or 0) & possible
     return online, active & ~online

@@ -33,6 +33,7 @@ class WithProvenance(Tool):
         self._tool = tool
         self.name = tool.name  # type: ignore[misc]
         self.tree_column = tool.tree_column  # type: ignore[misc]
+        self.seconds, self.memory = tool.seconds, tool.memory  # type: ignore[misc]
 
     def columns_for(self, options: Options) -> tuple[Column, ...]:
         return (*self._tool.columns_for(options), PROVENANCE)

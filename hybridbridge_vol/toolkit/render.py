@@ -12,6 +12,7 @@ from typing import NamedTuple, TextIO
 
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.toolkit.cells import Unavailable, as_json, as_text
+from hybridbridge_vol.toolkit.limits import limited_rows
 from hybridbridge_vol.toolkit.printable import columns_of, cut, printable
 from hybridbridge_vol.toolkit.tool import Column, Options, Row, Tool
 
@@ -31,7 +32,7 @@ class Answer(NamedTuple):
 
 def answer_of(tool: Tool, kernel: GuestKernel, options: Options) -> Answer:
     """A tool's answer, read as it is written."""
-    return Answer(tool.columns_for(options), tool.rows(kernel, options), tool.tree_column)
+    return Answer(tool.columns_for(options), limited_rows(tool, kernel, options), tool.tree_column)
 
 
 def read_errors(columns: Sequence[Column], row: Row) -> dict[str, str]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.machine.allowance import ANSWER_MEMORY, ANSWER_SECONDS
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Cell, Kind, Unavailable
 
@@ -98,6 +99,10 @@ class Tool:
     """Columns that say what a moment is about."""
     runs_kernel: ClassVar[bool] = True
     """Whether the answer is made by code of the guest's kernel; from others training has nothing to learn."""
+    seconds: ClassVar[float] = ANSWER_SECONDS
+    memory: ClassVar[int] = ANSWER_MEMORY
+    """What an answer may take: seconds of processor time, and bytes of memory beside what is mapped from
+    files."""
     tree_column: ClassVar[str | None] = None
     """The column whose text is indented to show a row's depth where a table is drawn."""
 

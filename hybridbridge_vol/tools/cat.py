@@ -9,6 +9,7 @@ from itertools import takewhile
 from hybridbridge_vol.guest.endless import MAX_FILE_SIZE
 from hybridbridge_vol.guest.file_content import IncompleteFile, MissingRange, Piece, PieceKind
 from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.machine.allowance import LONG_ANSWER_MEMORY, LONG_ANSWER_SECONDS
 from hybridbridge_vol.procfs.pid import text
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, in_guest, why
@@ -39,6 +40,8 @@ class Cat(Tool):
         Column("LINE", "int", "line number, from 1"),
         Column("TEXT", "str", "the line, without its newline"),
     )
+
+    seconds, memory = LONG_ANSWER_SECONDS, LONG_ANSWER_MEMORY
 
     def columns_for(self, options: Options) -> tuple[Column, ...]:
         path = (Column("PATH", "str", "the file"),) if len(options["path"]) > 1 else ()

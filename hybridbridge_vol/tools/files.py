@@ -10,6 +10,7 @@ from typing import ClassVar, NamedTuple, Self
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.guest.file_attributes import FileAttributes
 from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.machine.allowance import LONG_ANSWER_MEMORY, LONG_ANSWER_SECONDS
 from hybridbridge_vol.procfs.mounts import Mount
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Cell
@@ -83,6 +84,8 @@ class Files(Tool):
         Moment("BTIME", "created", "made"),
     )
     moment_text = ("PATH",)
+
+    seconds, memory = LONG_ANSWER_SECONDS, LONG_ANSWER_MEMORY
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
         mounts, accounts = Mounts.of(kernel.files), Accounts(kernel.files)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.machine.allowance import LONG_ANSWER_MEMORY, LONG_ANSWER_SECONDS
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 
@@ -48,6 +49,8 @@ class Memdump(Tool):
         Column("LOST", "int", "KiB that should be in the core and are not"),
         Column("PATH", "str", "the file; [heap], [stack], [vdso]; nothing for anonymous memory"),
     )
+
+    seconds, memory = LONG_ANSWER_SECONDS, LONG_ANSWER_MEMORY
 
     def wants_raw(self, options: Options, terminal: bool) -> bool:
         """The table is the answer on a terminal, and where the core goes to a file."""

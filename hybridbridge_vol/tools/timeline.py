@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.machine.allowance import LONG_ANSWER_MEMORY, LONG_ANSWER_SECONDS
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.given_time import given_time
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
@@ -47,6 +48,8 @@ class Timeline(Tool):
         Column("USER", "str", "whose it is, if that is known"),
         Column("WHAT", "str", "to what"),
     )
+
+    seconds, memory = LONG_ANSWER_SECONDS, LONG_ANSWER_MEMORY
 
     def wants_raw(self, options: Options, terminal: bool) -> bool:
         return _form(options) is not None

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.machine.allowance import LONG_ANSWER_MEMORY, LONG_ANSWER_SECONDS
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 from hybridbridge_vol.tools.process.listing import PID, chosen
 
@@ -43,6 +44,8 @@ class Yara(Tool):
         Column("PATH", "str", "the file, or what the mapping is of"),
         Column("ALSO", "str", "other processes that have the page mapped, and where"),
     )
+
+    seconds, memory = LONG_ANSWER_SECONDS, LONG_ANSWER_MEMORY
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
         # Volatility imports every tool to list its options

@@ -2,9 +2,9 @@
 
 The boot protocol is the 64-bit one (Documentation/arch/x86/boot.rst): long mode, identity-mapped, RSI =
 boot_params. KASLR is ours: the relocations are applied before the kernel starts, the three region bases are
-written once it has set them to its defaults, and KASLR_FLAG stays clear so that it draws none of its own. The
-loader decides between 4 and 5 levels of page tables: the kernel stays with what it finds
-(arch/x86/boot/compressed/pgtable_64.c).
+written once it has set them to its defaults (in its code, where they are constants), and KASLR_FLAG stays
+clear so that it draws none of its own. The loader decides between 4 and 5 levels of page tables: the kernel
+stays with what it finds (arch/x86/boot/compressed/pgtable_64.c).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from unicorn import x86_const as x86
 
 from hybridbridge_vol.errors import BootError
 from hybridbridge_vol.kernel_file.kernel import KernelImage
+from hybridbridge_vol.kernel_file.region_constants import Bases
 from hybridbridge_vol.kernel_file.symbols import Symbols
 from hybridbridge_vol.machine.cpu import EFER_MSR
 from hybridbridge_vol.machine.machine import Machine
@@ -138,11 +139,24 @@ def _load_image(machine: Machine, kernel: KernelImage, layout: Layout) -> None:
         start = segment.file_offset
         memory.write(segment.paddr, memoryview(kernel.vmlinux)[start : start + segment.file_size])
     relocate(machine, kernel, layout.kernel_delta)
+    _move_regions(machine, kernel, layout)
 
 
 def _write_bases(machine: Machine, kernel: KernelImage, layout: Layout) -> None:
     for name in ("page_offset_base", "vmalloc_base", "vmemmap_base"):
-        machine.memory.write_u64(kernel.symbols.address(name) - START_KERNEL_MAP, getattr(layout, name))
+        vaddr = kernel.symbols.get(name)
+        if vaddr is not None:  # else it is a constant, see `_move_regions`
+            machine.memory.write_u64(vaddr - START_KERNEL_MAP, getattr(layout, name))
+
+
+def _move_regions(machine: Machine, kernel: KernelImage, layout: Layout) -> None:
+    constants = kernel.region_constants
+    if constants is None:
+        return
+    start = kernel.symbols.address("_text") - START_KERNEL_MAP
+    bases = Bases(layout.page_offset_base, layout.vmalloc_base, layout.vmemmap_base)
+    for offset, value in constants.moved(bases):
+        machine.memory.write(start + offset, struct.pack("<Q", value))
 
 
 def _reserve(machine: Machine, kernel: KernelImage, layout: Layout) -> None:

@@ -26,13 +26,17 @@ GUARD_HOLES = {
 }
 """By the number of levels of page tables. With 5 levels the hole is longer, of which the same length is used.
 Each is aligned to its length."""
+FIXED_HOLE = range(0xFFFF_F000_0000_0000, 0xFFFF_F800_0000_0000)
+"""For kernels whose regions are constants of their code. New page tables of these copy only what lies above
+the direct map as linked, so the guard hole below will not do. Here KASAN would have its shadow memory."""
+_HOLE_SIZE = 8 << 40
 _PUD = 1 << 30  # kernel_randomize_memory() draws multiples of PUD_SIZE, arch/x86/mm/kaslr.c
 _SLOT = 1 << 39
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Virtual addresses of one boot.
+    """Virtual addresses of one boot; the three bases lie in one guard hole.
 
     `kernel_delta` is what is added to every link-time address of the kernel image (a multiple of 2 MiB);
     `page_offset_base`, `vmalloc_base` and `vmemmap_base` are the kernel's own variables of these names;
@@ -48,7 +52,8 @@ class Layout:
     @property
     def guard_hole(self) -> range:
         """Virtual addresses that no snapshot uses; all of the trusted kernel but its image is here."""
-        return GUARD_HOLES[self.levels]
+        start = self.page_offset_base & -_HOLE_SIZE
+        return range(start, start + _HOLE_SIZE)
 
     def __contains__(self, vaddr: int) -> bool:
         """Whether `vaddr` lies in the part of the guard hole that the trusted kernel uses."""
@@ -76,12 +81,13 @@ def draw_layout(
     below: Callable[[int], int] = _random_below,
     levels: int = 4,
     mapped_size: int = KERNEL_IMAGE_SIZE,
+    hole: range | None = None,
 ) -> Layout:
     """A random layout for a kernel linked from `_text` to `_end`.
 
     `avoid` is a range of virtual addresses that the kernel image must leave free (the snapshot's kernel);
-    `mapped_size` bytes from START_KERNEL_MAP on are all that the kernel maps of itself. ValueError if there
-    is no room. The
+    `mapped_size` bytes from START_KERNEL_MAP on are all that the kernel maps of itself; `hole` is where the
+    regions shall lie (default: the guard hole). ValueError if there is no room. The
     direct map is the lowest of the three regions, since new page tables copy from its slot upwards, and the
     order page_offset, vmalloc, vmemmap keeps vmalloc's 32 TiB from wrapping.
     """
@@ -96,7 +102,7 @@ def draw_layout(
     if not free:
         raise ValueError("no room for a second kernel")
     kernel = free[below(len(free))]
-    hole = GUARD_HOLES[levels]
+    hole = hole or GUARD_HOLES[levels]
     chosen = sorted(_distinct(3, len(hole) // _SLOT, below))
     page_offset, vmalloc, vmemmap = (
         hole.start + slot * _SLOT + below(_SLOT // _PUD // 2) * _PUD for slot in chosen

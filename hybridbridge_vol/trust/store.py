@@ -181,6 +181,7 @@ class Store:
                 "text": text,
                 "end": end,
                 "banner_vaddr": kernel.symbols.address("linux_banner"),
+                "region_bases": list(kernel.region_constants.linked) if kernel.region_constants else [],
                 "probes": probe_sites(kernel),
                 "symbols_checksum": zlib.crc32(packed),
             }

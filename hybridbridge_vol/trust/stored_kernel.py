@@ -18,7 +18,7 @@ from hybridbridge_vol.machine.cpu import CpuState
 from hybridbridge_vol.machine.memory import HostMapping
 from hybridbridge_vol.snapshot.machine_state import running_constant
 from hybridbridge_vol.trust import files
-from hybridbridge_vol.trust.placement import Layout, draw_layout, overlap
+from hybridbridge_vol.trust.placement import FIXED_HOLE, Layout, draw_layout, overlap
 from hybridbridge_vol.units import START_KERNEL_MAP, Progress
 
 if TYPE_CHECKING:
@@ -98,6 +98,9 @@ class StoredKernel:
         self.text_link_vaddr: int = record["text"]
         self.end_link_vaddr: int = record["end"]
         self.banner_link_vaddr: int = record["banner_vaddr"]
+        self.region_bases: list[int] = record.get("region_bases", [])
+        """Where the kernel was linked to have its direct map, vmalloc area and memory map; empty if they are
+        variables."""
         self.probes: list[tuple[int, int]] = [(offset, value) for offset, value in record["probes"]]
         self._symbols_checksum: int = record["symbols_checksum"]
         self._image = image
@@ -216,7 +219,7 @@ def add_boot(
     try:
         layout = draw_layout(
             symbols.address("_text"), symbols.address("_end"), avoid, levels=levels,
-            mapped_size=kernel.mapped_size,
+            mapped_size=kernel.mapped_size, hole=FIXED_HOLE if kernel.region_constants else None,
         )  # fmt: skip
     except ValueError:
         raise BootError(

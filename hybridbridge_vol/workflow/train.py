@@ -13,6 +13,7 @@ from hybridbridge_vol.bridge.run.statistics import Statistics
 from hybridbridge_vol.errors import CallRolledBack, HybridBridgeError
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.guest.session import Session, open_session
+from hybridbridge_vol.toolkit.limits import limited_rows
 from hybridbridge_vol.toolkit.tool import Options, Tool
 from hybridbridge_vol.units import Progress
 
@@ -111,7 +112,7 @@ def _files(session: Session) -> Iterator[Step]:
 
 
 def _rows(tool: Tool, session: Session, options: Options) -> None:
-    for _row in tool.rows(session, options):
+    for _row in limited_rows(tool, session, options):
         pass
 
 

@@ -7,6 +7,7 @@ import errno
 import gc
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -118,6 +119,41 @@ def test_workers_end_when_no_more_answers_are_wanted() -> None:
     assert next(answers) == 0
     assert isinstance(answers, Generator)
     answers.close()
+
+
+ORPHANS = """
+import os, sys, time
+from hybridbridge_vol.guest import forked_workers
+
+def answer(part):
+    os.write(1, b"%d\\n" % os.getpid())
+    time.sleep(600)
+
+list(forked_workers.in_order(range(8), answer, 3, forked_workers.Duties(*[lambda *_: None] * 3)))
+"""
+
+
+def test_no_worker_outlives_its_parent() -> None:
+    parent = subprocess.Popen([sys.executable, "-c", ORPHANS], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    pids = {int(parent.stdout.readline()) for _ in range(4)}
+    assert len(pids) == 4 and parent.pid in pids
+    parent.kill()
+    parent.wait()
+    assert parent.stdout.read() == b""  # at its end: nobody has the pipe open any more
+    parent.stdout.close()
+    end = time.monotonic() + 30
+    while any(map(is_running, pids)):  # the pipe is closed a moment before
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2][:1]
+    except OSError:
+        return False
+    return state not in b"ZX"
 
 
 def test_a_process_with_another_thread_is_not_forked() -> None:

@@ -29,6 +29,7 @@ from hybridbridge_vol.guest.values import (
     TaskList,
     Uname,
 )
+from hybridbridge_vol.machine.allowance import Allowance
 from hybridbridge_vol.netlink.messages import dump_request, is_last
 from hybridbridge_vol.netlink.requests import NetlinkRequest
 from hybridbridge_vol.netlink.sock_diag import SOCK_DIAG_BY_FAMILY, Table
@@ -294,6 +295,7 @@ class LiveKernel:
         self.bpf = LiveBpf()
         self.keyrings = self.device_mapper = self.queues = LiveSecrets()
         self.workers = OneWorker()
+        self.allowance = Allowance()
         self.opened: tuple[Any, Any] | None = None
 
     @property

@@ -54,6 +54,7 @@ from hybridbridge_vol.bridge.text.trampolines import twin_trampolines
 from hybridbridge_vol.bridge.text.twin_text import TwinText
 from hybridbridge_vol.bridge.twin_pages import TwinExtent, TwinPages
 from hybridbridge_vol.kernel_file.symbols import Symbols
+from hybridbridge_vol.machine.allowance import Allowance
 from hybridbridge_vol.machine.cpu import EFER_MSR, CpuState
 from hybridbridge_vol.machine.machine import Machine
 from hybridbridge_vol.machine.memory import HostMapping, PhysicalMemory
@@ -145,6 +146,7 @@ class SmallBridge:
             faults=faults,
             machine=machine,
             namespaces={},
+            allowance=Allowance(),
         )
 
     def close(self) -> None:

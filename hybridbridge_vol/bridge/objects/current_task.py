@@ -16,5 +16,6 @@ def current_of(bridge: Bridge, cpu: int) -> int:
     name = next(
         (name for name in ("current_task", "pcpu_hot") if name in bridge.kernel.symbols), "current_task"
     )
-    area = machine.read_u64(bridge.snapshot("__per_cpu_offset") + 8 * cpu)
+    offsets = bridge.sides.per_cpu_offsets
+    area = 0 if offsets is None else machine.read_u64(offsets + 8 * cpu)
     return machine.read_u64((area + bridge.snapshot(name)) & U64)

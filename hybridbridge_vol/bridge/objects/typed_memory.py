@@ -21,6 +21,8 @@ MAX_NODES = 1 << 17
 """Nodes of one list or tree: a longer one is cyclic or forged."""
 MAX_READS = 1 << 25
 """Reads for one question, a minute of them: lists that are short by themselves can lead to one another."""
+_CHECK_EVERY = 1 << 12
+"""Reads between two looks at what the answer has taken: some milliseconds."""
 _MAX_TEXT = 256
 _KEPT_PAGES = 4096
 _VARIABLES = "dDbB"
@@ -85,9 +87,14 @@ class TypedMemory:
     def per_cpu(self, name: str) -> Iterator[tuple[int, int]]:
         """The number of each possible CPU, and where its copy of a per-CPU variable lies. LookupError,
         UnreadableVirtual."""
-        base, offsets = self.symbol(name), self.symbol("__per_cpu_offset")
+        base = self.symbol(name)
         for cpu in self.cpus():
-            yield cpu, base + self.word(offsets + 8 * cpu) & U64
+            yield cpu, base + self.per_cpu_area(cpu) & U64
+
+    def per_cpu_area(self, cpu: int) -> int:
+        """What a CPU adds to a per-CPU variable's address. UnreadableVirtual."""
+        offsets = self.bridge.sides.per_cpu_offsets
+        return 0 if offsets is None else self.word(offsets + 8 * cpu)
 
     def cpus(self) -> list[int]:
         """The numbers of the CPUs that there may be. LookupError, UnreadableVirtual."""
@@ -104,8 +111,10 @@ class TypedMemory:
     def read(self, vaddr: int, size: int) -> bytes:
         """Bytes at a virtual address; UnreadableVirtual; BrokenList after `MAX_READS`."""
         self._reads += 1
-        if self._reads > MAX_READS:
-            raise BrokenList("the image leads to more lists than can be followed")
+        if self._reads % _CHECK_EVERY == 0:
+            self.bridge.allowance.check()
+            if self._reads >= MAX_READS:
+                raise BrokenList("the image leads to more lists than can be followed")
         parts = []
         while size > 0:
             at = vaddr % PAGE_SIZE

@@ -26,7 +26,7 @@ from hybridbridge_vol.bridge.run.invocation import Invocation
 from hybridbridge_vol.bridge.run.rollback import Mark
 from hybridbridge_vol.bridge.run.stop_reasons import explain_stop, where_stopped
 from hybridbridge_vol.bridge.run.user_memory import USER_PADDRS, UserMemory
-from hybridbridge_vol.errors import BootError, CallRolledBack, NotMemoized
+from hybridbridge_vol.errors import BootError, CallRolledBack, LimitReached, NotMemoized
 from hybridbridge_vol.machine.machine import UnmappedVirtual
 from hybridbridge_vol.units import U64
 
@@ -57,6 +57,8 @@ class Caller:
         self._mark: Mark | None = None
         self._budget = CallBudget()
         self.generation = Generation(0)
+        self._at_mark = False
+        """Nothing was called since memory went back to the mark."""
         self._entries: dict[tuple[str, str], int] = {}
         self.machine.flush_translations()
 
@@ -77,6 +79,7 @@ class Caller:
             self._mark.restore()
             self.hybrid.forget_labels()
             self.generation = Generation(self.generation + 1)
+            self._at_mark = True
 
     # --- calls --------------------------------------------------------------------------------------------
 
@@ -87,10 +90,11 @@ class Caller:
         was rolled back then. `label` names the call in messages and, by its first word, in statistics.
         """
         reason = ""
+        seconds = self._seconds_for(label)
         try:
-            stop = self.hybrid.call(self._invocation(function_vaddr, arguments, self._budget.seconds), label)
+            stop = self.hybrid.call(self._invocation(function_vaddr, arguments, seconds), label)
             if stop.kind != "returned":
-                reason = explain_stop(self.bridge, stop, self._budget.seconds)
+                reason = explain_stop(self.bridge, stop, seconds)
         except NotMemoized:
             self._throw_away(label)
             raise
@@ -104,7 +108,7 @@ class Caller:
         if reason:
             self.hybrid.statistics.failed(label, where_stopped(self.bridge, stop))
             self._throw_away(label)
-            if stop.kind == "budget":
+            if stop.kind == "budget" and seconds >= self._budget.seconds:
                 self._budget.timed_out()
             raise CallRolledBack(label, reason)
         answer = self.machine.read_register("RAX")
@@ -113,6 +117,21 @@ class Caller:
     def _invocation(self, function_vaddr: int, arguments: tuple[int, ...], seconds: float) -> Invocation:
         stack, until = self._top - _STACK_BELOW_TOP, self.bridge.boot.return_vaddr
         return Invocation(function_vaddr, arguments, stack, until, seconds)
+
+    def _seconds_for(self, label: str) -> float:
+        """The processor time that a call may take. CallRolledBack if the answer that it is for has taken all
+        that it may take; LimitReached."""
+        allowance = self.bridge.allowance
+        try:
+            refusal = allowance.refusal()
+            if refusal:
+                raise CallRolledBack(label, refusal)
+        except (CallRolledBack, LimitReached):
+            if not self._at_mark:
+                self.roll_back()
+            raise
+        self._at_mark = False
+        return allowance.seconds_left(self._budget.seconds)
 
     def _throw_away(self, label: str) -> None:
         self.hybrid.statistics.of(label).rolled_back += 1
@@ -159,7 +178,11 @@ class Caller:
     def run_program(self, loop_vaddr: int, first_vaddr: int, count: int, names: Mapping[str, int]) -> bool:
         """Run a program (`run.program`) on FAST-BRIDGE: a loop that is given where its `count` steps begin.
         `names` is how many calls of each name it makes. False if it was rolled back."""
-        call = self._invocation(loop_vaddr, (first_vaddr, count), PROGRAM_SECONDS)
+        try:
+            seconds = min(PROGRAM_SECONDS, self._seconds_for("program"))
+        except CallRolledBack:
+            return False
+        call = self._invocation(loop_vaddr, (first_vaddr, count), seconds)
         if self.hybrid.call_together(call, names):
             return True
         self.roll_back()

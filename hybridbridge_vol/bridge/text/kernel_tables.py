@@ -15,11 +15,15 @@ from hybridbridge_vol.bridge.text.proxy_task import MAX_OBJECT, read_words
 from hybridbridge_vol.bridge.text.static_keys import JumpLabels, read_jump_labels
 from hybridbridge_vol.bridge.text.twin_text import Sites
 from hybridbridge_vol.bridge.text.ud1 import BUGFLAG_WARNING, UD2
+from hybridbridge_vol.kernel_file.code_sweep import Range, static_references, text_ranges
 from hybridbridge_vol.machine.machine import Machine
 from hybridbridge_vol.trust.stored_kernel import StoredKernel
 
 MAX_CACHES = 10000
 """Slab caches that the kernel's list may have; real kernels have two hundred."""
+_RUNNING_TASK = ("current_task", "pcpu_hot", "const_current_task", "const_pcpu_hot", "__preempt_count",
+                 "cpu_current_top_of_stack")  # fmt: skip
+"""Per-CPU variables that say what runs (arch/x86/include/asm/current.h, preempt.h)."""
 _BUG_SIZES = (8, 12, 16)
 _EXCEPTION_ENTRY = 12  # struct exception_table_entry: three 32-bit words since 4.6
 
@@ -88,8 +92,11 @@ def jump_labels(kernel: StoredKernel, booted: memoryview, delta: int) -> JumpLab
 
 def per_cpu_text(kernel: StoredKernel, booted: memoryview, sites: Sites, delta: int) -> PerCpuText:
     """The text's references to static per-CPU variables; none if these are linked at 0. `sites` are the
-    relocated 32-bit addresses."""
+    relocated 32-bit addresses. Without CONFIG_SMP they are variables like any others, of which those of the
+    running task must be the running kernel's."""
     symbols, text = kernel.symbols, kernel.text_link_vaddr
+    if "__per_cpu_offset" not in symbols:
+        return PerCpuText(fields=_own_fields(kernel, booted, delta))
     start, end = symbols.get("__per_cpu_start"), symbols.get("__per_cpu_end")
     if start is None or end is None or start < text:
         return PerCpuText()
@@ -97,6 +104,21 @@ def per_cpu_text(kernel: StoredKernel, booted: memoryview, sites: Sites, delta: 
     own = symbols.get("this_cpu_off")
     own = None if own is None else own - text
     return read_per_cpu_text(code, start - text, end - text, own, sites.offsets, text + delta)
+
+
+def _own_fields(kernel: StoredKernel, booted: memoryview, delta: int) -> array[int]:
+    """Offsets of the references to what belongs to the running task, in the kernel of a single CPU."""
+    symbols, text = kernel.symbols, kernel.text_link_vaddr
+    variables = [
+        Range(vaddr - text, vaddr - text + symbols.size(name))
+        for name in _RUNNING_TASK
+        if (vaddr := symbols.get(name)) is not None
+    ]
+    functions = text_ranges(
+        (offset for offset, _size, _name in text_functions(kernel)),
+        [Range(0, symbols.address("_etext") - text)],
+    )
+    return array("I", sorted(static_references(bytes(booted), text + delta, functions, variables)))
 
 
 def slab_caches(machine: Machine, kernel: StoredKernel, delta: int) -> set[int]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from hybridbridge_vol.bridge.text import kernel_tables, prepared_file
 from hybridbridge_vol.bridge.text.call_hashes import read_call_hashes
@@ -13,14 +15,19 @@ from hybridbridge_vol.bridge.text.prepared import RELOCATIONS, Prepared
 from hybridbridge_vol.bridge.text.proxy_task import find_proxy_task
 from hybridbridge_vol.bridge.text.runtime_constants import read_runtime_constants
 from hybridbridge_vol.bridge.text.slab_fields import read_slab_fields
-from hybridbridge_vol.bridge.text.twin_text import Sites, relocation_sites
+from hybridbridge_vol.bridge.text.twin_text import Sites, changed_words, relocation_sites
 from hybridbridge_vol.errors import BootError, StoreError
+from hybridbridge_vol.kernel_file.region_constants import Bases
 from hybridbridge_vol.machine.machine import Machine, UnmappedVirtual
 from hybridbridge_vol.trust import files
+from hybridbridge_vol.trust.placement import Layout
 from hybridbridge_vol.trust.stored_kernel import Boot, StoredKernel
 from hybridbridge_vol.units import Progress
 
-_NEEDED = ("__per_cpu_offset", "init_pid_ns", "init_user_ns")
+if TYPE_CHECKING:
+    from hybridbridge_vol.kernel_file.kernel import KernelImage
+
+_NEEDED = ("init_pid_ns", "init_user_ns")
 """Symbols without which no snapshot of the kernel can be attached to."""
 
 
@@ -95,8 +102,16 @@ def derive(kernel: StoredKernel, boot: Boot) -> Prepared:
         per_cpu=kernel_tables.per_cpu_text(kernel, booted, sites[0], delta),
         hashes=read_call_hashes(flat, booted, (offset for offset, *_ in functions), text_end),
         constants=read_runtime_constants(flat, symbols, text, policy.snapshot_constants),
+        restored=changed_words(booted, flat, _region_constants(image, boot.layout)),
         caches=caches,
         slab_fields=read_slab_fields(booted, symbols, text),
         file_systems=form,
         proxy_task=proxy_task,
     )
+
+
+def _region_constants(image: KernelImage, layout: Layout) -> Iterator[tuple[int, int]]:
+    """Where the boot has the addresses of its own memory regions in its code, and which."""
+    constants = image.region_constants
+    if constants is not None:
+        yield from constants.moved(Bases(layout.page_offset_base, layout.vmalloc_base, layout.vmemmap_base))

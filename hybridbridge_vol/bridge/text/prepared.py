@@ -19,7 +19,7 @@ from hybridbridge_vol.bridge.text.proxy_task import ProxyTask
 from hybridbridge_vol.bridge.text.runtime_constants import RuntimeConstants
 from hybridbridge_vol.bridge.text.slab_fields import SlabFields
 from hybridbridge_vol.bridge.text.static_keys import JumpLabels
-from hybridbridge_vol.bridge.text.twin_text import Sites
+from hybridbridge_vol.bridge.text.twin_text import Sites, Words
 
 RELOCATIONS = {"abs32": (1, 4), "inverse32": (-1, 4), "abs64": (1, 8)}
 """Kinds of relocation sites (`kernel_file.relocations`): the sign with which the kernel's shift is added, and
@@ -34,8 +34,9 @@ class Prepared(NamedTuple):
     instructions that the exception table covers, `warnings` of the `ud2` of every WARN, both ascending.
     `labels`: its static branches, `features` its branches on the CPU's features, `per_cpu` its references to
     per-CPU variables, `hashes` those in front of its functions, `constants` the immediates that must be the
-    snapshot's, `caches` the virtual addresses of its slab caches, `slab_fields` what is where in one (None if
-    that cannot be told), `file_systems` the same for superblocks and mounts.
+    snapshot's, `restored` those that are the trusted kernel's own only (the addresses of its memory regions),
+    as they were linked, `caches` the virtual addresses of its slab caches, `slab_fields` what is where in one
+    (None if that cannot be told), `file_systems` the same for superblocks and mounts.
     """
 
     rodata_end: int
@@ -53,3 +54,4 @@ class Prepared(NamedTuple):
     slab_fields: SlabFields | None
     file_systems: FileSystemForm
     proxy_task: ProxyTask
+    restored: Words = Words()

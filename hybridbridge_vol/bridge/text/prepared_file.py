@@ -20,11 +20,11 @@ from hybridbridge_vol.bridge.text.proxy_task import ProxyTask
 from hybridbridge_vol.bridge.text.runtime_constants import RuntimeConstants
 from hybridbridge_vol.bridge.text.slab_fields import SlabFields
 from hybridbridge_vol.bridge.text.static_keys import JumpLabels
-from hybridbridge_vol.bridge.text.twin_text import Sites
+from hybridbridge_vol.bridge.text.twin_text import Sites, Words
 from hybridbridge_vol.trust import column_file
 from hybridbridge_vol.trust.files import Record
 
-FORMAT = 14
+FORMAT = 15
 """Version of what `Prepared` holds and of this file."""
 
 _MAGIC = b"hybridbridge prepared\n"
@@ -57,6 +57,8 @@ _SECTIONS = {
     "constant sizes": "B",
     "constant variables": "I",
     "constant variable sizes": "B",
+    "restored offsets": "I",
+    "restored values": "Q",
     "slab caches": "Q",
 }
 """The sections in the order of the file, and the type of their numbers (see `array`)."""
@@ -134,13 +136,15 @@ def _columns_of(prepared: Prepared) -> _Columns:
         "constant sizes": prepared.constants.sizes,
         "constant variables": prepared.constants.variables,
         "constant variable sizes": prepared.constants.variable_sizes,
+        "restored offsets": prepared.restored.offsets,
+        "restored values": prepared.restored.values,
         "slab caches": array("Q", prepared.caches),
     }
 
 
 def _prepared_from(head: Record, columns: _Columns) -> Prepared:
     of = columns.__getitem__
-    for group in ("trampoline ", "label ", "feature ", "constant "):
+    for group in ("trampoline ", "label ", "feature ", "constant ", "restored "):
         if len({len(column) for name, column in columns.items() if name.startswith(group)}) != 1:
             raise ValueError(f"sections {group}* of different lengths")
     start, end = _numbers(head.get("per_cpu"), 2)
@@ -167,6 +171,7 @@ def _prepared_from(head: Record, columns: _Columns) -> Prepared:
             of("constant variables"),
             of("constant variable sizes"),
         ),
+        restored=Words(of("restored offsets"), of("restored values")),
         caches=list(of("slab caches")),
         slab_fields=_slab_fields(head.get("slab_fields")),
         file_systems=FileSystemForm(*_numbers(head.get("file_systems"), len(FileSystemForm._fields))),

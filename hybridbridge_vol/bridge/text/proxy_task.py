@@ -79,12 +79,13 @@ def task_size(symbols: Symbols) -> int:
 
 def current_task(machine: Machine, kernel: StoredKernel, delta: int) -> int:
     """The running task of a booted kernel (virtual address): the per-CPU `current_task`, which kernels from
-    6.2 to 6.13 keep first in `pcpu_hot`."""
+    6.2 to 6.13 keep first in `pcpu_hot`. Without CONFIG_SMP it is a variable like any other."""
     for name in ("current_task", "pcpu_hot"):
         offset = kernel.symbols.get(name)
         if offset is not None:
             offset += delta if offset >= START_KERNEL_MAP else 0
-            return machine.read_u64((machine.read_msr(GS_BASE_MSR) + offset) & U64)
+            area = machine.read_msr(GS_BASE_MSR) if "__per_cpu_offset" in kernel.symbols else 0
+            return machine.read_u64((area + offset) & U64)
     raise LookupError("no current_task")
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from hybridbridge_vol.units import PAGE_SIZE, U64
@@ -58,6 +58,29 @@ def relocation_sites(
     return array("I", sorted(kept))
 
 
+@dataclass(frozen=True)
+class Words:
+    """64-bit words by ascending offsets from `_text`: columns of one length."""
+
+    offsets: array[int] = field(default_factory=lambda: array("I"))
+    values: array[int] = field(default_factory=lambda: array("Q"))
+
+    def between(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """`(offset, value)` of those in `[start, stop)`."""
+        first, last = bisect_left(self.offsets, start), bisect_left(self.offsets, stop)
+        return zip(self.offsets[first:last], self.values[first:last], strict=True)
+
+
+def changed_words(booted: memoryview, flat: bytes | bytearray, expected: Iterable[tuple[int, int]]) -> Words:
+    """The words of `flat` at those offsets where `booted` holds what is expected."""
+    found = Words()
+    for offset, value in expected:
+        if int.from_bytes(booted[offset : offset + 8], "little") == value:
+            found.offsets.append(offset)
+            found.values.append(int.from_bytes(flat[offset : offset + 8], "little"))
+    return found
+
+
 class HomeFields(NamedTuple):
     """Ascending offsets of 32-bit fields of static references that must point `distance` bytes past home's
     object."""
@@ -98,7 +121,8 @@ class TwinText:
     `booted` is the trusted kernel's memory from `_text`; `shift` is the distance from the trusted layout to
     the snapshot's (`K_s - K_t`). `patches` do not overlap; of two at one offset the later counts. `trusted`
     and `branches` are asked anew for each page that is made; `at_home` are more fields that reach home;
-    `hashes` says where those in front of functions are (see call_hashes.py).
+    `hashes` says where those in front of functions are (see call_hashes.py); `restored` are words that
+    `booted` has for itself only.
     """
 
     booted: memoryview
@@ -109,6 +133,7 @@ class TwinText:
     branches: BranchState = _NOTHING_KNOWN
     at_home: tuple[HomeFields, ...] = ()
     hashes: Sequence[int] = ()
+    restored: Words = field(default_factory=Words)
 
     def __post_init__(self) -> None:
         self._patches = sorted(dict(self.patches).items())
@@ -119,6 +144,8 @@ class TwinText:
         """The twin's page at `offset` from `_text` (a multiple of the page size)."""
         page = bytearray(self.booted[offset : offset + PAGE_SIZE])
         first, end = max(0, offset - _WIDEST_SITE + 1), offset + PAGE_SIZE
+        for place, value in self.restored.between(first, end):
+            _store(page, place - offset, value.to_bytes(8, "little"))
         for sites in self.sites:
             self._relocate(page, offset, sites)
         for place, code in self.branches.patches(first, end):

@@ -18,7 +18,10 @@ from hybridbridge_vol.lab.batch.events import CLOSING, HASHING, OPENING, Event, 
 from hybridbridge_vol.lab.batch.hashing import sha256_of
 from hybridbridge_vol.lab.batch.request import OPTIONS, Request
 from hybridbridge_vol.lab.batch.tables import write_table
+from hybridbridge_vol.toolkit.limits import limited_rows
 from hybridbridge_vol.toolkit.tool import Tool, error_text
+
+_OF_THE_LIMIT = 0.9
 
 
 def events(request: Request) -> Iterator[Event]:
@@ -36,6 +39,9 @@ def events(request: Request) -> Iterator[Event]:
         yield Failed(error_text(error, request.path))
         return
     with session:
+        # a little less than the supervisor's limits: a tool that ends by itself keeps its rows
+        session.allowance.most_seconds = request.tool_seconds * _OF_THE_LIMIT
+        session.allowance.most_memory = int(request.memory * _OF_THE_LIMIT)
         yield facts_of(session)
         if request.sha256:
             yield Step(HASHING)
@@ -78,7 +84,8 @@ def run_tool(session: Session, tool: Tool, request: Request) -> ToolDone:
     path = Path(request.staging) / f"{tool.name}.{request.format}"
     path.unlink(missing_ok=True)
     options = {option.name: option.default for option in tool.options} | OPTIONS.get(tool.name, {})
-    written = write_table(path, request.format, tool, tool.columns_for(options), tool.rows(session, options))
+    rows = limited_rows(tool, session, options)
+    written = write_table(path, request.format, tool, tool.columns_for(options), rows)
     error = None if written.error is None else _reason(written.error)
     failed = error is not None and not written.rows
     run = ToolRun(

@@ -13,6 +13,7 @@ from hybridbridge_vol.errors import CallRolledBack, HybridBridgeError
 from hybridbridge_vol.guest.session import open_session
 from hybridbridge_vol.lab.regress import golden
 from hybridbridge_vol.lab.regress.cases import Case, Run
+from hybridbridge_vol.toolkit.limits import limited_rows
 from hybridbridge_vol.toolkit.tool import error_text
 from hybridbridge_vol.trust.files import write_atomically
 from hybridbridge_vol.units import Progress
@@ -51,7 +52,7 @@ def answers(
         with session:
             for run in wanted:
                 try:
-                    rows = list(run.tool.rows(session, run.options))
+                    rows = list(limited_rows(run.tool, session, run.options))
                     yield run, golden.canonical(case, run, run.tool.columns_for(run.options), rows)
                 except (HybridBridgeError, OSError, CallRolledBack) as error:
                     yield run, error_text(error, str(image))

@@ -274,12 +274,11 @@ class Tracing:
 
     def _contexts_of_units(self) -> Iterator[tuple[str, int]]:
         memory = self._memory
-        offsets = memory.symbol("__per_cpu_offset")
         seen = set()
         for unit in memory.list(memory.ring("pmus"), "pmu", "entry"):
             context = memory.get(unit, "pmu", "pmu_cpu_context")
             for cpu in memory.cpus() if context else ():
-                vaddr = context + memory.word(offsets + 8 * cpu) & U64
+                vaddr = context + memory.per_cpu_area(cpu) & U64
                 if vaddr not in seen:
                     seen.add(vaddr)
                     yield f"on CPU {cpu}", memory.at(vaddr, "perf_cpu_context", "ctx")

@@ -9,7 +9,6 @@ file are page cache and belong to nobody. What is lost when a child is killed: `
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import select
 import signal
@@ -21,11 +20,11 @@ from typing import Literal, NoReturn
 import msgspec
 
 from hybridbridge_vol.lab.batch.events import Event, Failed, Step, decode, encode
+from hybridbridge_vol.machine.child import die_with
 
 POLL_SECONDS = 0.1
 """Between two checks: a limit may be exceeded for this long before it is noticed."""
 
-_PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 _READ_SIZE = 1 << 16
 _FIRST_VICTIM = b"1000"  # proc(5), oom_score_adj
 
@@ -70,9 +69,10 @@ def supervise(work: Work, take: Callable[[Event], None], limits: Limits, watched
     end was closed.
     """
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    supervisor = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _run(work, write_end)
+        _run(work, write_end, supervisor)
     os.close(write_end)
     child = _Child(pid, limits)
     exceeded: tuple[How, str] | None = None
@@ -157,12 +157,12 @@ def _ending(status: int) -> str:
     return f"was ended by signal {-code}"
 
 
-def _run(work: Work, write_end: int) -> NoReturn:
+def _run(work: Work, write_end: int, parent: int) -> NoReturn:
     """The child: write the events into the pipe and exit. Whatever happens, none of the supervisor's own code
     runs here."""
     status = 1
     try:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        die_with(parent)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         # when memory runs out, this process is the one to end
