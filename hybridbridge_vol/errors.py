@@ -37,6 +37,18 @@ class StoreError(HybridBridgeError):
     version."""
 
 
+class BootNeeded(StoreError):
+    """A stored kernel must be booted once more, and this process cannot write into the store.
+
+    `kernel`: its name there; its text must stay out of the virtual addresses from `start_vaddr` to
+    `end_vaddr`, with page tables of so many `levels`.
+    """
+
+    def __init__(self, message: str, kernel: str, start_vaddr: int, end_vaddr: int, levels: int) -> None:
+        super().__init__(message)
+        self.kernel, self.start_vaddr, self.end_vaddr, self.levels = kernel, start_vaddr, end_vaddr, levels
+
+
 class ImageError(HybridBridgeError):
     """A file cannot be used as a memory image: it is empty, a directory, compressed as a whole, or
     truncated."""

@@ -32,6 +32,7 @@ from hybridbridge_vol.cli.console import (
     PARTIAL,
     complain,
     format_of,
+    open_store,
     opened,
 )
 from hybridbridge_vol.errors import OptionError
@@ -102,6 +103,11 @@ def _add_options_of_every_tool(parser: argparse.ArgumentParser) -> None:
         "--max-memory", type=count, metavar="MIB", default=argparse.SUPPRESS,
         help="the same for memory, not counting the image's file: by default "
         f"{ANSWER_MEMORY >> 20} MiB, and {LONG_ANSWER_MEMORY >> 20} MiB of those tools",
+    )  # fmt: skip
+    group.add_argument(
+        "--sandbox", action="store_true", default=argparse.SUPPRESS,
+        help="give up everything but reading the image's folder and the store: other files, writing, the "
+        "network, other processes and programs; on one processor, and what is proven is not kept",
     )  # fmt: skip
     group.add_argument(
         "--provenance", action="store_true", default=argparse.SUPPRESS,
@@ -185,6 +191,8 @@ class _RaisingParser(argparse.ArgumentParser):
 def run_command(args: argparse.Namespace) -> int:
     """`hb run DUMP TOOL`"""
     mode = "slow" if hasattr(args, "provenance") else getattr(args, "bridge", "auto")
+    if hasattr(args, "sandbox"):
+        _confine(args)
     with (
         Progress() as progress,
         opened(args, progress, mode) as session,
@@ -198,6 +206,17 @@ def run_command(args: argparse.Namespace) -> int:
             if hasattr(args, "stats"):
                 sys.stdout.flush()
                 sys.stderr.writelines(f"{line}\n" for line in session.statistics.lines())
+
+
+def _confine(args: argparse.Namespace) -> None:
+    """Before the image is opened. HostLacks."""
+    from hybridbridge_vol.native.sandbox import confine, readable_for
+
+    tool: Tool = args.tool
+    options = options_of(args)
+    files = [options[option.name] for option in tool.options if option.of_this_machine]
+    folders = [os.path.dirname(os.path.realpath(path)) for path in files]
+    confine([*folders, *readable_for(args.dump, open_store(args).root)])
 
 
 def _answer(args: argparse.Namespace, session: Session) -> int:

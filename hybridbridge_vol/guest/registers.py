@@ -18,7 +18,8 @@ from hybridbridge_vol.units import U64
 
 NT_PRSTATUS, NT_PRFPREG = 1, 2
 _REGSETS, _COUNT, _MACHINE = 8, 16, 24  # struct user_regset_view, behind `name`
-_GET, _ACTIVE, _N, _SIZE, _NOTE = 0, 16, 32, 36, 48  # struct user_regset, since 5.9
+_GET, _ACTIVE, _BEHIND = 0, 16, 32  # struct user_regset: pointers; from 4.15 to 5.8 one more (`get_size`)
+_N, _SIZE, _NOTE = 0, 4, 16  # the numbers behind them
 _STRIDES = (56, 64)  # its size; since 6.16 with the name of its note
 _MAX_SETS = 32
 MAX_SIZE = 64 << 10
@@ -49,34 +50,50 @@ class SnapshotThreads:
             first = _number(read(view + _REGSETS, 8))
             count = min(_number(read(view + _COUNT, 4)), _MAX_SETS)
             machine = _number(read(view + _MACHINE, 2))
-            stride = next(
-                (size for size in _STRIDES if _number(read(first + size + _NOTE, 4)) == NT_PRFPREG), 0
-            )
+            numbers = numbers_at(read(first + _BEHIND, 4))
+            second = first + numbers + _NOTE
+            stride = next((size for size in _STRIDES if _number(read(second + size, 4)) == NT_PRFPREG), 0)
         except UnmappedVirtual:
             return None
         sets = []
         for number in range(count if stride and all_in_memory else 1):
             try:
-                found = self._read_set(task, first + number * stride)
+                found = self._read_set(task, first + number * stride, numbers)
             except (CallRolledBack, UnmappedVirtual):
                 found = None
             if found is not None:
                 sets.append(found)
         return Registers(machine, tuple(sets)) if sets and sets[0].kind == NT_PRSTATUS else None
 
-    def _read_set(self, task: int, regset: int) -> RegisterSet | None:
-        """One set (virtual address of its `struct user_regset`); None if the thread does not use it, or if it
-        has no place in a core file."""
+    def _read_set(self, task: int, regset: int, numbers: int) -> RegisterSet | None:
+        """One set (virtual address of its `struct user_regset`, whose numbers are at that offset); None if
+        the thread does not use it, or if it has no place in a core file."""
         read, call = self._proxy.caller.machine.read, self._proxy.caller.call
-        kind = _number(read(regset + _NOTE, 4))
-        size = _number(read(regset + _N, 4)) * _number(read(regset + _SIZE, 4))
+        kind = _number(read(regset + numbers + _NOTE, 4))
+        size = _number(read(regset + numbers + _N, 4)) * _number(read(regset + numbers + _SIZE, 4))
         active = _number(read(regset + _ACTIVE, 8))
-        if not kind or not 0 < size <= MAX_SIZE or not _number(read(regset + _GET, 8)):
+        get = _number(read(regset + _GET, 8))
+        if not kind or not 0 < size <= MAX_SIZE or not get:
             return None
         if active and call(active, task, regset, label="regset active") <= 0:
             return None
-        got = self._proxy.function("regset_get", task, regset, size, self._proxy.buffer(bytes(size)))
+        got = self._get(task, regset, get, size)
         return RegisterSet(kind, self._proxy.answer("regset_get", got)) if 0 < got <= size else None
+
+    def _get(self, task: int, regset: int, get: int, size: int) -> int:
+        """Have a set written to the buffer; how many bytes it has, or a negative errno. Before 5.9 there is
+        no `regset_get`, and `get` (virtual address) takes the place and size of what is wanted."""
+        buffer = self._proxy.buffer(bytes(size))
+        if "regset_get" in self._proxy.bridge.kernel.symbols:
+            return self._proxy.function("regset_get", task, regset, size, buffer)
+        failed = self._proxy.caller.call(get, task, regset, 0, size, buffer, 0, label="regset get")
+        return failed or size
+
+
+def numbers_at(behind: bytes) -> int:
+    """The offset of the numbers in a `struct user_regset`, by the four bytes behind the pointers that each
+    has: how many registers there are is not 0, and x86 never had a `get_size`."""
+    return _BEHIND if any(behind) else _BEHIND + 8
 
 
 def _number(data: bytes) -> int:

@@ -65,9 +65,9 @@ class LoadedKernel:
 
 def load_kernel(data: bytes, name: str) -> LoadedKernel:
     """Unwrap a kernel file; `name` is the file to name in a KernelFileError."""
+    foreign = what_foreign(data)
     if is_elf(data):
         try:
-            foreign = what_foreign(data)
             if foreign is not None:
                 raise ForeignKernel(f"{name}: {foreign}")
             return _from_elf(NO_SETUP_HEADER, data, name)
@@ -76,7 +76,7 @@ def load_kernel(data: bytes, name: str) -> LoadedKernel:
             if inner is None:
                 raise
             return inner
-    if not is_bzimage(data) and is_flat_kernel(data):
+    if foreign is None and not is_bzimage(data) and is_flat_kernel(data):
         return _from_flat(data, name)
     container = parse_bzimage(data, name)
     return _from_elf(container.setup_header, container.vmlinux, name)

@@ -9,7 +9,8 @@ A second such kernel in the same address space must have others there.
 
 from __future__ import annotations
 
-from array import array
+import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -20,6 +21,14 @@ from hybridbridge_vol.units import START_KERNEL_MAP, U64
 
 _OFFSET = 1 << 33
 """An address may have so much added to it or taken from it: an offset, an end, what DMA can reach."""
+ALIGNMENT = (1 << 39, 1 << 40, 1 << 41)
+"""Of the direct map, the vmalloc area and the memory map, as they were linked: compilers leave out what does
+not change the lower bits of a sum. And a number of 32 bits can be shifted to each, and to parts of it."""
+_WIDEST_SHIFT = 47
+_SHIFT = re.compile(rb"([\x48\x49])\xc1([\xe0-\xe7])([\x10-\x2f])", re.DOTALL)
+"""`shl r64, imm8`."""
+_REACH = 64
+"""Bytes of code between a constant's two instructions."""
 _VMALLOC_SIZE = 32 << 40
 """VMALLOC_SIZE_TB_L4."""
 _LAYOUTS = (
@@ -71,21 +80,45 @@ def _forms(linked: Bases, bases: Bases) -> Iterator[_Form]:
     yield _Form(_VMALLOC_SIZE, bases.vmemmap - bases.vmalloc, 2)
 
 
+class Shifted(NamedTuple):
+    """A constant of two instructions: `mov reg, number` and later `shl reg, count`. Offsets from `_text` of
+    both operands, of 32 and of 8 bits."""
+
+    number_at: int
+    count_at: int
+    number: int
+    shift: int
+
+    @property
+    def value(self) -> int:
+        """What it makes."""
+        return self.number << self.shift & U64
+
+
 @dataclass(frozen=True)
 class RegionConstants:
-    """Where a kernel was linked to have its regions. Columns of one length: offsets from `_text` of
-    immediates of 64 bits, ascending, and their values as linked."""
+    """Where a kernel was linked to have its regions; its immediates of 64 bits, as ascending offsets from
+    `_text` with the values as linked; and its constants of two instructions."""
 
     linked: Bases
-    sites: array[int] = field(default_factory=lambda: array("I"))
-    values: array[int] = field(default_factory=lambda: array("Q"))
+    words: list[tuple[int, int]] = field(default_factory=list)
+    shifted: list[Shifted] = field(default_factory=list)
 
-    def moved(self, bases: Bases) -> Iterator[tuple[int, int]]:
-        """`(offset, value)` of the immediates for other regions."""
+    def moved(self, bases: Bases) -> Iterator[tuple[int, bytes]]:
+        """`(offset, bytes)` of all operands for other regions, which must be aligned as `ALIGNMENT` says."""
         forms = list(_forms(self.linked, bases))
-        for site, value in zip(self.sites, self.values, strict=True):
-            found = next(form for form in forms if _added(value, form) is not None)
-            yield site, found.moved + (_added(value, found) or 0) & U64
+        for site, value in self.words:
+            yield site, _moved(value, forms).to_bytes(8, "little")
+        for item in self.shifted:
+            value = _moved(item.value, forms)
+            count = min((value & -value).bit_length() - 1, _WIDEST_SHIFT) if value else item.shift
+            yield item.number_at, (value >> count).to_bytes(4, "little")
+            yield item.count_at, bytes([count])
+
+
+def _moved(value: int, forms: list[_Form]) -> int:
+    found = next(form for form in forms if _added(value, form) is not None)
+    return found.moved + (_added(value, found) or 0) & U64
 
 
 def _added(value: int, form: _Form) -> int | None:
@@ -107,7 +140,7 @@ def find_region_constants(flat: bytes, symbols: Symbols) -> RegionConstants | No
     starts = (vaddr - text for vaddr, kind, _name in symbols if kind in "tTwW" and vaddr >= text)
     functions = text_ranges(starts, parts)
     found = [_found(flat, parts, functions, Bases(*layout)) for layout in _LAYOUTS]
-    return max(found, key=lambda item: len(item.sites))
+    return max(found, key=lambda item: len(item.words) + len(item.shifted))
 
 
 def _found(flat: bytes, parts: list[Range], functions: list[Range], linked: Bases) -> RegionConstants:
@@ -124,11 +157,35 @@ def _found(flat: bytes, parts: list[Range], functions: list[Range], linked: Base
             hits |= numbers - np.uint64((form.value - form.spread) & U64) <= 2 * form.spread
         wanted += (hits.nonzero()[0] + part.start).tolist()
     for item in fields_at(flat, functions, wanted):
-        if (
-            item.size == 8
-            and not item.is_address
-            and any(_added(item.value, form) is not None for form in forms)
-        ):
-            result.sites.append(item.offset)
-            result.values.append(item.value)
+        if item.size == 8 and any(_added(item.value, form) is not None for form in forms):
+            result.words.append((item.offset, item.value))
+    result.shifted.extend(_shifted(flat, parts, functions, forms))
     return result
+
+
+def _shifted(
+    flat: bytes, parts: list[Range], functions: list[Range], forms: list[_Form]
+) -> Iterator[Shifted]:
+    """Constants that are shifted into place, as compilers do where code shall be small."""
+    starts = [function.start for function in functions]
+    for part in parts:
+        for match in _SHIFT.finditer(flat, part.start, part.end):
+            count_at, count = match.end() - 1, match[3][0]
+            first = max(starts[bisect_right(starts, match.start()) - 1], match.start() - _REACH)
+            register = match[2][0] & 7 | (8 if match[1] == b"\x49" else 0)
+            for number_at, number in _numbers_of(flat, first, match.start(), register):
+                item = Shifted(number_at, count_at, number, count)
+                if any(item.value == form.value for form in forms):
+                    yield item
+                    break
+
+
+def _numbers_of(flat: bytes, start: int, end: int, register: int) -> Iterator[tuple[int, int]]:
+    """`(offset, number)` of what may have been moved into a register by `mov r32, imm32`, nearest first."""
+    opcode = (b"\x41" if register & 8 else b"") + bytes([0xB8 + (register & 7)])
+    at = flat.rfind(opcode, start, end)
+    while at >= 0:
+        place = at + len(opcode)
+        if place + 4 <= end:
+            yield place, int.from_bytes(flat[place : place + 4], "little")
+        at = flat.rfind(opcode, start, at)

@@ -8,6 +8,7 @@ What a segment has in memory and not in the file (p_filesz < p_memsz) means what
   out of memory has no bytes, and what runs over the end of one of QEMU's blocks of memory is cut there. The
   blocks lie one behind the other in ascending order, so that two addresses that are as far apart in memory as
   their bytes are in the file have all between them in the file too.
+- VirtualBox means registers and memory of devices (`dbgfR3CoreWriteWorker`, src/VBox/VMM/VMMR3): no memory.
 - Of other writers nothing is known: the bytes are absent.
 """
 
@@ -36,6 +37,8 @@ from hybridbridge_vol.memory_image.ranges import Range, joined, subtracted
 from hybridbridge_vol.memory_image.runs import ZEROS, Run, RunList, disjoint
 from hybridbridge_vol.memory_image.xen_core import is_xen_core, parse_xen_core
 
+_VIRTUALBOX = b"VBCORE"
+"""The owner of its first note (include/VBox/vmm/dbgfcorefmt.h)."""
 _NO_ADDRESS = (1 << 64) - 1
 """p_paddr of what is not physical memory (the kernel's fs/proc/kcore.c), p_offset of what QEMU leaves out."""
 _UPPER_HALF = 1 << 63
@@ -45,6 +48,7 @@ _AS_ZEROS = (
     "core does not record, it was not zeros"
 )
 _NOT_MAPPED = "left out by QEMU: a page table of the guest leads there, but no memory was behind it"
+_OF_A_DEVICE = "no memory, but registers or memory of a device"
 _NO_BYTES = "left out by the program that wrote the file"
 
 
@@ -65,6 +69,8 @@ def parse_elf_core(source: Source, format_name: str = "ELF core") -> Contents:
     contents = Contents(format_name, collected.runs(), collected.missing(), cpus=qemu_cpus(notes))
     if unstored and _is_makedumpfiles(segments, notes):
         contents = _with_zeros(contents, unstored)
+    elif any(note.name == _VIRTUALBOX for note in notes):
+        contents = contents._replace(why_absent=_left_out_of(unstored, _OF_A_DEVICE))
     elif unstored:
         contents = _without(contents, unstored, _is_qemus(notes))
     if not contents.runs and not contents.missing:

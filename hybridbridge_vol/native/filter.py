@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from hybridbridge_vol.native.abi import FIRST_WINDOW, GUEST_CLOCKS, NUMBERS, RUNNING_CLOCKS
 
@@ -148,6 +148,21 @@ def _conditional(guarded: bool) -> dict[str, Code]:
         "sched_setaffinity": _one_of(0, (0,), _ALLOW, refused),
         "socketpair": _one_of(0, (_AF_UNIX,), _ALLOW, _error(errno.EAFNOSUPPORT)),
     }  # fmt: skip
+
+
+def refusing(numbers: Iterable[int]) -> bytes:
+    """A filter that refuses these system calls and those of other architectures, and allows all others."""
+    code = [
+        _statement(LOAD, _ARCH_AT),
+        _jump(EQUAL, AUDIT_ARCH_X86_64, 1, 0),
+        *_error(errno.EPERM),
+        _statement(LOAD, _NUMBER_AT),
+        _jump(AT_LEAST, _X32_BIT, 0, 1),
+        *_error(errno.EPERM),
+    ]
+    for number in numbers:
+        code += [_jump(EQUAL, number, 0, 1), *_error(errno.EPERM)]
+    return b"".join([*code, *_ALLOW])
 
 
 def program(guarded: bool = False) -> bytes:

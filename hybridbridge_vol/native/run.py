@@ -115,18 +115,15 @@ def run_program(
             image = emulated.image_of(host, program, options.tools, arguments, environment)
             running = emulated.start(image, descriptors, guarded)
         else:
-            path = host.prefix + program.path
-            running = Native(
-                launch.start(path, arguments, environment, descriptors, host.executable(), guarded)
-            )
+            path, executable = host.prefix + program.path, host.executable()
+            child = launch.start(path, arguments, environment, descriptors, executable, guarded)
+            running = Native(child)
+        supervisor = Supervisor(session, host, own_terminals(), sleep, running.processes, options.trace)
         try:
-            supervisor = Supervisor(session, host, own_terminals(), sleep, running.processes, options.trace)
-            try:
-                supervisor.serve(running.listener, running.ended, options.seconds)
-            finally:
-                status = running.end()
-                supervisor.close()
+            supervisor.serve(running.listener, running.ended, options.seconds)
         finally:
+            status = running.end()
+            supervisor.close()
             running.close()
         return Ended(status, {**supervisor.failures, **running.failures})
     finally:

@@ -66,6 +66,8 @@ class Option(NamedTuple):
     (`-tulpan`)."""
     examples: tuple[str, ...] = ()
     """For an option that changes the columns: values that together show all columns there can be."""
+    of_this_machine: bool = False
+    """Its value is the path of a file of this machine, which the tool reads."""
 
     @property
     def default(self) -> bool | tuple[()] | None:

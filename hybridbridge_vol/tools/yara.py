@@ -26,7 +26,7 @@ class Yara(Tool):
     )
     example = "rules.yar --scope all"
     options = (
-        Option("rules", str, "file with the rules", positional=True),
+        Option("rules", str, "file with the rules", positional=True, of_this_machine=True),
         Option("scope", str, f"what is searched: {', '.join(SCOPES)} (default: processes)", many=True),
         PID,
     )

@@ -32,13 +32,15 @@ BOOT_SECONDS = 120.0
 COMMAND_LINE = (
     "earlyprintk=serial,ttyS0,115200,keep nolapic noapic acpi=off pci=off nokaslr lpj=4000000 "
     "tsc_early_khz=1000000 no_timer_check mitigations=off nopti 8250.nr_uarts=0 i8042.noprobe "
-    "initcall_blacklist=jent_mod_init rdinit=/init clocksource=jiffies nosmp maxcpus=0 nohpet "
+    "initcall_blacklist=jent_mod_init rdinit=/init root=none rootfstype=tmpfs "
+    "clocksource=jiffies nosmp maxcpus=0 nohpet "
     "apparmor=0 selinux=0 lsm= audit=0 "
     "rcupdate.rcu_expedited=1 no_hash_pointers hardened_usercopy=off random.trust_cpu=on panic=-1"
 )
 """Why each is there: no hardware but a console, no second CPU, no timer; jitterentropy never ends under a
-regular TSC; an investigator wants addresses (`no_hash_pointers`); user copies meet snapshot addresses, which
-the hardened checks of the trusted allocator cannot know (`hardened_usercopy`)."""
+regular TSC; without an initramfs (CONFIG_BLK_DEV_INITRD) a root is needed to start init; an investigator
+wants addresses (`no_hash_pointers`); user copies meet snapshot addresses, which the hardened checks of the
+trusted allocator cannot know (`hardened_usercopy`)."""
 
 # Guest-physical addresses below 1 MiB that hold what a boot loader leaves behind.
 _BOOT_PARAMS = 0x10000
@@ -155,8 +157,8 @@ def _move_regions(machine: Machine, kernel: KernelImage, layout: Layout) -> None
         return
     start = kernel.symbols.address("_text") - START_KERNEL_MAP
     bases = Bases(layout.page_offset_base, layout.vmalloc_base, layout.vmemmap_base)
-    for offset, value in constants.moved(bases):
-        machine.memory.write(start + offset, struct.pack("<Q", value))
+    for offset, code in constants.moved(bases):
+        machine.memory.write(start + offset, code)
 
 
 def _reserve(machine: Machine, kernel: KernelImage, layout: Layout) -> None:

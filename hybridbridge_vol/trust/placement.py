@@ -9,7 +9,7 @@ snapshot's author: an image can be made to point into the trusted side only by g
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from hybridbridge_vol.units import START_KERNEL_MAP
@@ -81,13 +81,14 @@ def draw_layout(
     below: Callable[[int], int] = _random_below,
     levels: int = 4,
     mapped_size: int = KERNEL_IMAGE_SIZE,
-    hole: range | None = None,
+    fixed_steps: tuple[int, int, int] | None = None,
 ) -> Layout:
     """A random layout for a kernel linked from `_text` to `_end`.
 
     `avoid` is a range of virtual addresses that the kernel image must leave free (the snapshot's kernel);
-    `mapped_size` bytes from START_KERNEL_MAP on are all that the kernel maps of itself; `hole` is where the
-    regions shall lie (default: the guard hole). ValueError if there is no room. The
+    `mapped_size` bytes from START_KERNEL_MAP on are all that the kernel maps of itself. With `fixed_steps`
+    the regions are constants of its code, and begin at multiples of these, which leaves far fewer choices.
+    ValueError if there is no room. The
     direct map is the lowest of the three regions, since new page tables copy from its slot upwards, and the
     order page_offset, vmalloc, vmemmap keeps vmalloc's 32 TiB from wrapping.
     """
@@ -102,12 +103,24 @@ def draw_layout(
     if not free:
         raise ValueError("no room for a second kernel")
     kernel = free[below(len(free))]
-    hole = hole or GUARD_HOLES[levels]
-    chosen = sorted(_distinct(3, len(hole) // _SLOT, below))
     page_offset, vmalloc, vmemmap = (
-        hole.start + slot * _SLOT + below(_SLOT // _PUD // 2) * _PUD for slot in chosen
+        _fixed_bases(fixed_steps, below) if fixed_steps else _bases(GUARD_HOLES[levels], below)
     )
     return Layout(kernel - text_link_vaddr, page_offset, vmalloc, vmemmap, levels)
+
+
+def _bases(hole: range, below: Callable[[int], int]) -> Iterator[int]:
+    chosen = sorted(_distinct(3, len(hole) // _SLOT, below))
+    return (hole.start + slot * _SLOT + below(_SLOT // _PUD // 2) * _PUD for slot in chosen)
+
+
+def _fixed_bases(steps: tuple[int, int, int], below: Callable[[int], int]) -> tuple[int, int, int]:
+    """Each is drawn below the one that follows it."""
+    first, second, third = steps
+    vmemmap = (1 + below(len(FIXED_HOLE) // third - 1)) * third
+    vmalloc = (1 + below(vmemmap // second - 1)) * second
+    page_offset = below(vmalloc // first) * first
+    return FIXED_HOLE.start + page_offset, FIXED_HOLE.start + vmalloc, FIXED_HOLE.start + vmemmap
 
 
 def _distinct(count: int, choices: int, below: Callable[[int], int]) -> set[int]:

@@ -12,13 +12,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from hybridbridge_vol.errors import BootError, StoreError
+from hybridbridge_vol.errors import BootError, BootNeeded, StoreError
 from hybridbridge_vol.kernel_file.symbols import Symbols
 from hybridbridge_vol.machine.cpu import CpuState
 from hybridbridge_vol.machine.memory import HostMapping
 from hybridbridge_vol.snapshot.machine_state import running_constant
 from hybridbridge_vol.trust import files
-from hybridbridge_vol.trust.placement import FIXED_HOLE, Layout, draw_layout, overlap
+from hybridbridge_vol.trust.placement import Layout, draw_layout, overlap
 from hybridbridge_vol.units import START_KERNEL_MAP, Progress
 
 if TYPE_CHECKING:
@@ -175,11 +175,15 @@ class StoredKernel:
         self, start_vaddr: int, end_vaddr: int, progress: Progress | None = None, levels: int = 4
     ) -> Boot:
         """A booted state with page tables of so many levels whose kernel image leaves that range of addresses
-        free; booted anew if there is none."""
+        free; booted anew if there is none. BootNeeded if the store cannot be written."""
         for boot in self.boots():
             text = self.text_link_vaddr + boot.layout.kernel_delta
             if boot.layout.levels == levels and not overlap(text, text + self.size, start_vaddr, end_vaddr):
                 return boot
+        try:
+            files.temporary_folder(self.folder).rmdir()  # a boot takes seconds
+        except StoreError as error:
+            raise BootNeeded(str(error), self.name, start_vaddr, end_vaddr, levels) from None
         return add_boot(self.folder, self.kernel_image(), (start_vaddr, end_vaddr), progress, levels)
 
 
@@ -213,13 +217,14 @@ def add_boot(
     """Boot `kernel` at a fresh layout, whose kernel image stays out of the range `avoid` of addresses, and
     keep its state in the entry's folder."""
     # most runs boot nothing, and it takes 40 ms with `kernel_file.kernel`
+    from hybridbridge_vol.kernel_file.region_constants import ALIGNMENT
     from hybridbridge_vol.trust.boot import boot as boot_kernel
 
     symbols = kernel.symbols
     try:
         layout = draw_layout(
             symbols.address("_text"), symbols.address("_end"), avoid, levels=levels,
-            mapped_size=kernel.mapped_size, hole=FIXED_HOLE if kernel.region_constants else None,
+            mapped_size=kernel.mapped_size, fixed_steps=ALIGNMENT if kernel.region_constants else None,
         )  # fmt: skip
     except ValueError:
         raise BootError(

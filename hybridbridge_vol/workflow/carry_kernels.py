@@ -1,9 +1,10 @@
 """Trusted kernels in one file, to carry them to a machine without a network.
 
-The file is a tar: first a manifest, then for each kernel its vmlinuz, its modules and its memos, each with
-its SHA-256 in the manifest. Booted states are not carried: their layouts are a secret of the machine that
-made them, and the kernel is booted again in some seconds. The sums find damage, not a forger: whoever imports
-trusts who exported, as with a package.
+The file is a tar: first a manifest, then for each kernel its vmlinuz, its modules and its memos, and a
+System.map where the kernel does not name its variables itself, each with its SHA-256 in the manifest. Booted
+states are not carried: their layouts are a secret of the machine that made them, and the kernel is booted
+again in some seconds. The sums find damage, not a forger: whoever imports trusts who exported, as with a
+package.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from hybridbridge_vol.errors import HybridBridgeError, KernelFileError, MemoErro
 from hybridbridge_vol.kernel_file.archives.member import Member
 from hybridbridge_vol.kernel_file.archives.streams import MAX_MEMBER_SIZE, damage_errors
 from hybridbridge_vol.kernel_file.archives.tar import tar_members
+from hybridbridge_vol.kernel_file.kallsyms import find_symbols
+from hybridbridge_vol.kernel_file.loading import load_kernel
 from hybridbridge_vol.trust import modules
 from hybridbridge_vol.trust.placement import GUARD_HOLES
 from hybridbridge_vol.trust.store import Store
@@ -39,7 +42,8 @@ FORMAT = 1
 _MANIFEST = "hybridbridge-kernels.json"
 _VMLINUZ = "vmlinuz"
 _MEMOS = tuple(f"memo-{levels}" for levels in GUARD_HOLES)
-_FILES = (_VMLINUZ, modules.ARCHIVE, *_MEMOS)
+_MAP = "System.map"
+_FILES = (_VMLINUZ, modules.ARCHIVE, _MAP, *_MEMOS)
 """The files of one kernel, by their names in the tar."""
 _MAX_KERNELS = 1 << 10
 _MAX_MANIFEST = 4 << 20
@@ -95,6 +99,9 @@ def _contents(kernel: StoredKernel) -> dict[str, bytes]:
                 raise StoreError(f"{path}: missing; add the kernel again with 'hb trust add'") from None
         except OSError as error:
             raise StoreError(f"{path}: cannot be read ({error.strerror})") from None
+    if not _names_its_variables(found[_VMLINUZ], kernel.name):
+        lines = (f"{vaddr:016x} {kind} {name}\n" for vaddr, kind, name in kernel.symbols)
+        found[_MAP] = "".join(lines).encode("latin-1")
     for name, levels in zip(_MEMOS, GUARD_HOLES, strict=True):
         try:
             memo = memo_file.load(kernel.folder, memo_key(kernel, levels))
@@ -103,6 +110,17 @@ def _contents(kernel: StoredKernel) -> dict[str, bytes]:
         if len(memo):
             found[name] = memo_file.dump(memo)
     return found
+
+
+def _names_its_variables(vmlinuz: bytes, name: str) -> bool:
+    """Whether a kernel's own table is whole (CONFIG_KALLSYMS_ALL). If not, symbols were given with it. Raises
+    KernelFileError."""
+    loaded = load_kernel(vmlinuz, name)
+    try:
+        own = loaded.symbols or find_symbols(loaded.flat(), loaded.start_vaddr, name)
+    except KernelFileError:
+        return False
+    return "_end" in own
 
 
 def _put(archive: tarfile.TarFile, name: str, data: bytes) -> None:
@@ -144,7 +162,8 @@ def import_kernels(store: Store, path: Path, progress: Progress | None = None) -
 
 
 def _add(store: Store, folder: Path, progress: Progress) -> str:
-    entry = enroll(store, folder / _VMLINUZ, progress)
+    symbols = folder / _MAP
+    entry = enroll(store, folder / _VMLINUZ, progress, symbols=symbols if symbols.exists() else None)
     kernel = store.find(entry.name)
     if not modules.names(kernel.folder):
         modules.move(folder, kernel.folder)

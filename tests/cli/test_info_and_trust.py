@@ -84,7 +84,7 @@ class Store:
         raise StoreError(f"{name}: no such kernel")
 
 
-def enroll(_store: Store, path: Path, progress: Any, training: bool) -> Entry:
+def enroll(_store: Store, path: Path, progress: Any, training: bool, _symbols: Path | None = None) -> Entry:
     progress(0.5, "booting")
     if path.name == "bad":
         raise KernelFileError("not a kernel")

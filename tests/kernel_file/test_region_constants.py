@@ -8,14 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridbridge_vol.kernel_file.region_constants import Bases, RegionConstants, find_region_constants
+from hybridbridge_vol.kernel_file.region_constants import ALIGNMENT, Bases, find_region_constants
 from hybridbridge_vol.kernel_file.symbols import Symbols
 from hybridbridge_vol.units import START_KERNEL_MAP, U64
 
 TEXT = 0xFFFFFFFF81000000
 LINKED = Bases(0xFFFF888000000000, 0xFFFFC90000000000, 0xFFFFEA0000000000)
 BEFORE = LINKED._replace(page_offset=0xFFFF880000000000)
-_GIB = 1 << 30
 
 MOVABS_RAX, RET = b"\x48\xb8", b"\xc3"
 
@@ -38,14 +37,20 @@ def moved(value: int, bases: Bases) -> int:
     """What the constant becomes in a kernel whose regions are there."""
     found = find_region_constants(*kernel(constant(LINKED.page_offset), constant(value)))
     assert found is not None
-    return dict(found.moved(bases))[64 + len(MOVABS_RAX)]
+    return int.from_bytes(dict(found.moved(bases))[64 + len(MOVABS_RAX)], "little")
 
 
 bases = st.builds(
-    lambda start, first, second: Bases(
-        *(0xFFFFF00000000000 + _GIB * at for at in sorted((start, first, second)))
-    ),
-    *(st.integers(0, 8191) for _ in range(3)),
+    lambda *at: Bases(*(0xFFFFF << 44 | number * step for number, step in zip(at, ALIGNMENT, strict=True))),
+    *(st.integers(0, (7 << 40) // step) for step in ALIGNMENT),
+)
+SHIFTED = (
+    LINKED.page_offset,
+    -LINKED.page_offset & U64,
+    LINKED.vmemmap,
+    LINKED.vmalloc,
+    LINKED.page_offset >> 3 | 7 << 61,
+    START_KERNEL_MAP - LINKED.page_offset,
 )
 
 
@@ -73,6 +78,25 @@ def test_parts_of_indexes_give_the_right_address_in_the_end(at: Bases, page: int
     assert ((at.vmemmap + 64 * page << 6) + both) & U64 == (at.page_offset + (page << 12)) & U64
 
 
+@given(
+    bases, st.sampled_from([LINKED.page_offset, -LINKED.page_offset & U64, LINKED.vmemmap, LINKED.vmalloc])
+)
+def test_a_constant_that_is_shifted_into_place_moves(at: Bases, value: int) -> None:
+    count = (value & -value).bit_length() - 1
+    # mov r9d, NUMBER; mov rsi, cr2; shl r9, COUNT; ret
+    code = (
+        b"\x41\xb9" + struct.pack("<I", value >> count) + b"\x0f\x20\xd6\x49\xc1\xe1" + bytes([count]) + RET
+    )
+    found = find_region_constants(*kernel(code))
+    assert found is not None
+    patched = bytearray(code)
+    for offset, operand in found.moved(at):
+        patched[offset : offset + len(operand)] = operand
+    (moved_number,), shift = struct.unpack_from("<I", patched, 2), patched[12]
+    assert moved_number << shift & U64 == moved(value, at)
+    assert patched[:2] + patched[6:12] == code[:2] + code[6:12]
+
+
 @given(bases)
 def test_the_vmalloc_area_ends_where_the_memory_map_begins(at: Bases) -> None:
     end = LINKED.vmalloc + (32 << 40)
@@ -85,7 +109,7 @@ def test_where_the_direct_map_is_linked_is_told_by_the_code(linked: Bases) -> No
     found = find_region_constants(*kernel(*[constant(linked.page_offset)] * 3))
     assert found is not None
     assert found.linked == linked
-    assert len(found.sites) == 3
+    assert len(found.words) == 3
 
 
 def test_other_numbers_and_bytes_that_only_look_alike_stay() -> None:
@@ -94,7 +118,7 @@ def test_other_numbers_and_bytes_that_only_look_alike_stay() -> None:
     across = b"\x00\x48" + MOVABS_RAX + b"\x48\xb8" + struct.pack("<Q", LINKED.page_offset)[:6] + RET
     found = find_region_constants(*kernel(*map(constant, masks), across))
     assert found is not None
-    assert found.sites.tolist() == []
+    assert found.words == found.shifted == []
 
 
 def test_a_kernel_whose_regions_are_variables_has_no_constants() -> None:
@@ -103,6 +127,6 @@ def test_a_kernel_whose_regions_are_variables_has_no_constants() -> None:
     )
 
 
-def test_nothing_is_moved_to_where_it_is() -> None:
-    found = RegionConstants(LINKED)
-    assert list(found.moved(LINKED)) == []
+@given(st.sampled_from(LINKED), st.integers(-4096, 1 << 32))
+def test_a_constant_of_regions_that_stay_stays(base: int, added: int) -> None:
+    assert moved(base + added, LINKED) == (base + added) & U64

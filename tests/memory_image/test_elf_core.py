@@ -72,6 +72,30 @@ def test_thousands_of_segments_are_read(tmp_path: Path, count: int) -> None:
 # --- fewer bytes in the file than in memory ---
 
 
+def test_what_virtualbox_has_no_bytes_for_is_a_device_and_not_missing(tmp_path: Path) -> None:
+    """VBoxManage debugvm dumpvmcore: 640 KiB, the graphics card's window, the rest. Names of notes without a
+    zero, both parts padded to eight bytes."""
+    descriptor = struct.pack("<IIIIII", 0xC01AC0DE, 0x00010000, 24, 0x00070000, 1, 1)
+    notes = b"".join(
+        struct.pack("<III", len(name), len(content), kind) + name.ljust(8, b"\0") + content
+        for name, kind, content in ((b"VBCORE", 0xB00, descriptor), (b"VBCPU", 0xB01, bytes(64)))
+    )
+    low, window, rest = 0xA0000, 0x20000, 4 * MIB
+    start = headers_size(3, notes)
+    loads = [
+        Load(0, low, start),
+        Load(low, 0, start + low, window),
+        Load(low + window, rest, start + low),
+    ]
+    path = tmp_path / "vbox.elf"
+    path.write_bytes(elf_core(loads, notes) + b"l" * low + b"r" * rest)
+    with open_image(path) as image:
+        assert image.missing == ()
+        assert image.read(low - 1, 1) + image.read(low + window, 1) == b"lr"
+        assert image.read_available(low, 1) is None
+        assert image.why_absent(low + 5) == "no memory, but registers or memory of a device"
+
+
 def test_what_makedumpfile_leaves_out_reads_as_zeros(tmp_path: Path) -> None:
     path = tmp_path / "dump.elf"
     path.write_bytes(

@@ -3,11 +3,13 @@ tried."""
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hybridbridge_vol.guest.registers import numbers_at
 from hybridbridge_vol.guest.session import open_session
 from hybridbridge_vol.kernel_file.kallsyms import find_symbols
 from hybridbridge_vol.kernel_file.symbols import Symbols
@@ -28,6 +30,16 @@ def test_init_is_executed_by_what_the_kernel_has_for_it() -> None:
     assert start_of_init(symbols("kernel_init", "run_init_process")) == 0x2000
     with pytest.raises(KeyError, match="kernel_execve"):
         start_of_init(symbols("kernel_init"))
+
+
+def test_the_numbers_of_a_regset_lie_behind_its_pointers() -> None:
+    """Since 5.9 and before 4.15 behind four, between behind five, the last of which x86 leaves empty."""
+    get, n, size, note = 0xFFFFFFFF81034560, 27, 8, 1
+    four = struct.pack("<4Q5I", get, get, 0, 0, n, size, 8, 0, note)
+    five = struct.pack("<5Q5I", get, get, 0, 0, 0, n, size, 8, 0, note)
+    for data in (four, five):
+        at = numbers_at(data[32:36])
+        assert struct.unpack_from("<5I", data, at) == (n, size, 8, 0, note)
 
 
 @pytest.mark.slow

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hybridbridge_vol.kernel_file.region_constants import ALIGNMENT
 from hybridbridge_vol.trust.placement import (
+    FIXED_HOLE,
     GUARD_HOLES,
     KERNEL_ALIGN,
     KERNEL_IMAGE_SIZE,
@@ -35,6 +38,25 @@ def test_the_regions_are_in_order_in_the_guard_hole(draw: int, levels: int) -> N
     assert bases == sorted(set(bases))
     assert all(base in layout for base in bases)
     assert all(base in GUARD_HOLES[levels] for base in bases)
+
+
+@given(st.integers(0, 1 << 30))
+def test_regions_that_are_constants_of_the_code_are_aligned_as_they_were_linked(draw: int) -> None:
+    layout = draw_layout(TEXT, TEXT + SIZE, None, _below(draw), fixed_steps=ALIGNMENT)
+    bases = [layout.page_offset_base, layout.vmalloc_base, layout.vmemmap_base]
+    assert bases == sorted(set(bases))
+    assert all(base % step == 0 for base, step in zip(bases, ALIGNMENT, strict=True))
+    assert layout.guard_hole == FIXED_HOLE
+    assert all(base in layout for base in bases)
+
+
+@given(st.integers(0, 1 << 30))
+def test_a_kernel_stays_in_what_it_maps_of_itself(draw: int) -> None:
+    mapped = 512 << 20
+    layout = draw_layout(TEXT, TEXT + SIZE, (TEXT, TEXT + SIZE), _below(draw), mapped_size=mapped)
+    assert TEXT + layout.kernel_delta + SIZE <= START_KERNEL_MAP + mapped
+    with pytest.raises(ValueError, match="no room"):
+        draw_layout(TEXT, TEXT + SIZE, (TEXT - mapped, TEXT + mapped), _below(draw), mapped_size=mapped)
 
 
 def test_two_draws_differ() -> None:

@@ -14,10 +14,13 @@ import pytest
 
 from hybridbridge_vol.errors import StoreError
 from hybridbridge_vol.guest.session import open_session
+from hybridbridge_vol.kernel_file.kallsyms import find_symbols
+from hybridbridge_vol.kernel_file.symbols import Symbols
 from hybridbridge_vol.trust import modules
 from hybridbridge_vol.trust.store import Store
 from hybridbridge_vol.workflow.carry_kernels import export_kernels, import_kernels
 from hybridbridge_vol.workflow.memos import summarise
+from hybridbridge_vol.workflow.trust_kernel import enroll
 
 Lab = Any
 GENERATION = "6.1 two CPUs"
@@ -67,6 +70,30 @@ def test_an_imported_kernel_answers(lab: Lab, exported: Path, tmp_path: Path) ->
     assert import_kernels(store, again) == [kernel.name], "what is stored already stays"
     assert (proven[0] == 0) or summarise(store, kernel.name)[0].code_bytes > 0
     assert sorted(item.name for item in store.root.iterdir()) == [kernel.name]
+
+
+@pytest.mark.slow
+def test_the_symbols_that_a_kernel_was_given_are_carried_with_it(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a kernel without CONFIG_KALLSYMS_ALL: its own table has functions only."""
+
+    def functions(*arguments: Any) -> Symbols:
+        return Symbols.build(each for each in find_symbols(*arguments) if each[1] in "tTwW")
+
+    for module in ("kernel_file.kernel", "workflow.carry_kernels"):
+        monkeypatch.setattr(f"hybridbridge_vol.{module}.find_symbols", functions)
+    sample, whole = lab.sample(GENERATION), lab.kernel(GENERATION)
+    given = tmp_path / "System.map"
+    lines = (f"{vaddr:016x} {kind} {name}" for vaddr, kind, name in whole.symbols)
+    given.write_text("\n".join(lines) + "\n", "latin-1")
+    here, there = Store(tmp_path / "here"), Store(tmp_path / "there")
+    enroll(here, sample.kernel_package, symbols=given)
+    path = tmp_path / "kernels.tar"
+    export_kernels(here, [whole.release], path)
+    assert import_kernels(there, path) == [whole.name]
+    with open_session(sample.dump, there.root) as session:
+        assert session.system.uname().release == whole.release
 
 
 def flipped(parts: Parts) -> Parts:

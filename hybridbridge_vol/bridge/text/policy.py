@@ -79,11 +79,16 @@ class Resolution:
 
 
 @cache
-def policy_text() -> bytes:
-    """The policy as shipped: in the package `hybridbridge_vol.symbols`, or the source tree's `symbols`."""
+def policy_folder() -> Path:
+    """Where the policy as shipped lies: in the package `hybridbridge_vol.symbols`, or in the source tree's
+    `symbols`."""
     package = Path(__file__).resolve().parents[2]
-    folder = next(folder for folder in (package / "symbols", package.parent / "symbols") if folder.is_dir())
-    return b"".join(item.read_bytes() for item in sorted(folder.glob("*.toml")))
+    return next(folder for folder in (package / "symbols", package.parent / "symbols") if folder.is_dir())
+
+
+def policy_text() -> bytes:
+    """The policy as shipped."""
+    return b"".join(item.read_bytes() for item in sorted(policy_folder().glob("*.toml")))
 
 
 def policy_digest() -> str:

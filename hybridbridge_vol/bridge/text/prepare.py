@@ -15,7 +15,7 @@ from hybridbridge_vol.bridge.text.prepared import RELOCATIONS, Prepared
 from hybridbridge_vol.bridge.text.proxy_task import find_proxy_task
 from hybridbridge_vol.bridge.text.runtime_constants import read_runtime_constants
 from hybridbridge_vol.bridge.text.slab_fields import read_slab_fields
-from hybridbridge_vol.bridge.text.twin_text import Sites, changed_words, relocation_sites
+from hybridbridge_vol.bridge.text.twin_text import Patch, Sites, changed_words, relocation_sites
 from hybridbridge_vol.errors import BootError, StoreError
 from hybridbridge_vol.kernel_file.region_constants import Bases
 from hybridbridge_vol.machine.machine import Machine, UnmappedVirtual
@@ -110,7 +110,7 @@ def derive(kernel: StoredKernel, boot: Boot) -> Prepared:
     )
 
 
-def _region_constants(image: KernelImage, layout: Layout) -> Iterator[tuple[int, int]]:
+def _region_constants(image: KernelImage, layout: Layout) -> Iterator[Patch]:
     """Where the boot has the addresses of its own memory regions in its code, and which."""
     constants = image.region_constants
     if constants is not None:

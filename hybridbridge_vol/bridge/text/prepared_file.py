@@ -58,6 +58,7 @@ _SECTIONS = {
     "constant variables": "I",
     "constant variable sizes": "B",
     "restored offsets": "I",
+    "restored sizes": "B",
     "restored values": "Q",
     "slab caches": "Q",
 }
@@ -137,6 +138,7 @@ def _columns_of(prepared: Prepared) -> _Columns:
         "constant variables": prepared.constants.variables,
         "constant variable sizes": prepared.constants.variable_sizes,
         "restored offsets": prepared.restored.offsets,
+        "restored sizes": prepared.restored.sizes,
         "restored values": prepared.restored.values,
         "slab caches": array("Q", prepared.caches),
     }
@@ -171,7 +173,7 @@ def _prepared_from(head: Record, columns: _Columns) -> Prepared:
             of("constant variables"),
             of("constant variable sizes"),
         ),
-        restored=Words(of("restored offsets"), of("restored values")),
+        restored=Words(of("restored offsets"), of("restored sizes"), of("restored values")),
         caches=list(of("slab caches")),
         slab_fields=_slab_fields(head.get("slab_fields")),
         file_systems=FileSystemForm(*_numbers(head.get("file_systems"), len(FileSystemForm._fields))),

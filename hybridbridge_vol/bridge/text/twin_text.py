@@ -60,24 +60,28 @@ def relocation_sites(
 
 @dataclass(frozen=True)
 class Words:
-    """64-bit words by ascending offsets from `_text`: columns of one length."""
+    """Numbers by ascending offsets from `_text`, with the bytes that each takes: columns of one length."""
 
     offsets: array[int] = field(default_factory=lambda: array("I"))
+    sizes: array[int] = field(default_factory=lambda: array("B"))
     values: array[int] = field(default_factory=lambda: array("Q"))
 
-    def between(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
-        """`(offset, value)` of those in `[start, stop)`."""
+    def between(self, start: int, stop: int) -> Iterator[Patch]:
+        """Those in `[start, stop)`."""
         first, last = bisect_left(self.offsets, start), bisect_left(self.offsets, stop)
-        return zip(self.offsets[first:last], self.values[first:last], strict=True)
+        for index in range(first, last):
+            yield self.offsets[index], self.values[index].to_bytes(self.sizes[index], "little")
 
 
-def changed_words(booted: memoryview, flat: bytes | bytearray, expected: Iterable[tuple[int, int]]) -> Words:
-    """The words of `flat` at those offsets where `booted` holds what is expected."""
+def changed_words(booted: memoryview, flat: bytes | bytearray, expected: Iterable[Patch]) -> Words:
+    """What `flat` has at those offsets where `booted` holds what is expected."""
     found = Words()
-    for offset, value in expected:
-        if int.from_bytes(booted[offset : offset + 8], "little") == value:
+    for offset, code in sorted(expected):
+        end = offset + len(code)
+        if booted[offset:end] == code:
             found.offsets.append(offset)
-            found.values.append(int.from_bytes(flat[offset : offset + 8], "little"))
+            found.sizes.append(len(code))
+            found.values.append(int.from_bytes(flat[offset:end], "little"))
     return found
 
 
@@ -144,8 +148,8 @@ class TwinText:
         """The twin's page at `offset` from `_text` (a multiple of the page size)."""
         page = bytearray(self.booted[offset : offset + PAGE_SIZE])
         first, end = max(0, offset - _WIDEST_SITE + 1), offset + PAGE_SIZE
-        for place, value in self.restored.between(first, end):
-            _store(page, place - offset, value.to_bytes(8, "little"))
+        for place, code in self.restored.between(first, end):
+            _store(page, place - offset, code)
         for sites in self.sites:
             self._relocate(page, offset, sites)
         for place, code in self.branches.patches(first, end):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import stat
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from hybridbridge_vol import __version__
 from hybridbridge_vol.lab.batch.dataset import ImageStatus, Record, ToolRun
@@ -35,19 +37,24 @@ class Assembly:
         self._cpu_seconds, self._peak_rss = 0.0, 0
 
     def take(self, event: Event) -> None:
-        """Take in one event. A `Step` changes nothing here: it is for those who wait."""
+        """Take in one event. A `Step` changes nothing here: it is for those who wait; nor does what is for
+        the supervisor."""
         match event:
             case Facts():
                 self.facts = self.facts.updated(event)
-            case ToolDone(run, table):
+            case ToolDone(run, table) if run.tool in self._request.tools:
                 self._runs[run.tool] = run
-                if table is not None:
+                if table is not None and _is_own(table, self._request, run.tool):
                     self._tables[run.tool] = table
             case Failed(reason):
                 self.error = reason
             case Used(cpu_seconds, peak_rss):
                 self._cpu_seconds += cpu_seconds
                 self._peak_rss = max(self._peak_rss, peak_rss)
+
+    def begin_again(self) -> None:
+        """What made it fail is mended."""
+        self.error = None
 
     def has_runs(self) -> bool:
         """Whether any tool was run."""
@@ -73,6 +80,16 @@ class Assembly:
             asked=self.fingerprint, notes=facts.notes,
         )  # fmt: skip
         return Examination(record, dict(self._tables))
+
+
+def _is_own(table: str, request: Request, tool: str) -> bool:
+    """Whether that is the file that the tool's rows were to be written to: whoever commits it moves it, and
+    an image may have made anything of the process that names it."""
+    expected = Path(request.staging) / f"{tool}.{request.format}"
+    try:
+        return Path(table) == expected and stat.S_ISREG(expected.lstat().st_mode)
+    except OSError:
+        return False
 
 
 def unexamined(request: Request, reason: str, facts: Facts | None = None) -> Examination:

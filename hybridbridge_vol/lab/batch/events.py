@@ -66,13 +66,30 @@ class Used(msgspec.Struct, frozen=True, tag=True):
     peak_rss: int
 
 
+class Learned(msgspec.Struct, frozen=True, tag=True):
+    """A memo that has grown (`memo_file.dump`, in base 64): the process that works on the image cannot write
+    into the store."""
+
+    memo: str
+
+
+class NeedsBoot(msgspec.Struct, frozen=True, tag=True):
+    """No tool can be run before the stored kernel of that name is booted again, by whoever may write into the
+    store: see `errors.BootNeeded`."""
+
+    kernel: str
+    start_vaddr: int
+    end_vaddr: int
+    levels: int
+
+
 class Identified(msgspec.Struct, frozen=True, tag=True):
     """What a file is: the answer to an order to identify it."""
 
     identity: Identity
 
 
-Event = Step | Facts | ToolDone | Failed | Used | Identified
+Event = Step | Facts | ToolDone | Failed | Used | Learned | NeedsBoot | Identified
 
 
 def encode(message: msgspec.Struct) -> bytes:

@@ -6,15 +6,28 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from hybridbridge_vol import tools
-from hybridbridge_vol.errors import CallRolledBack, HybridBridgeError
+from hybridbridge_vol.bridge import memo_file
+from hybridbridge_vol.errors import BootNeeded, CallRolledBack, HybridBridgeError
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.lab.batch.dataset import ToolRun
-from hybridbridge_vol.lab.batch.events import CLOSING, HASHING, OPENING, Event, Facts, Failed, Step, ToolDone
+from hybridbridge_vol.lab.batch.events import (
+    CLOSING,
+    HASHING,
+    OPENING,
+    Event,
+    Facts,
+    Failed,
+    Learned,
+    NeedsBoot,
+    Step,
+    ToolDone,
+)
 from hybridbridge_vol.lab.batch.hashing import sha256_of
 from hybridbridge_vol.lab.batch.request import OPTIONS, Request
 from hybridbridge_vol.lab.batch.tables import write_table
@@ -35,6 +48,10 @@ def events(request: Request) -> Iterator[Event]:
             processors=1,  # the others work on other images
             kernel_at=request.kernel_at,
         )
+    except BootNeeded as error:
+        yield NeedsBoot(error.kernel, error.start_vaddr, error.end_vaddr, error.levels)
+        yield Failed(error_text(error, request.path))
+        return
     except (HybridBridgeError, OSError) as error:
         yield Failed(error_text(error, request.path))
         return
@@ -50,8 +67,17 @@ def events(request: Request) -> Iterator[Event]:
         for name in request.tools:
             yield Step(name)
             yield run_tool(session, tool_of(request, name), request)
-            session.keep_learned()  # the next tool may not come to its end
+            yield from _learned(session)  # the next tool may not come to its end
         yield Step(CLOSING)
+
+
+def _learned(session: Session) -> Iterator[Event]:
+    """What was proven and not stored: the store is this process's own, or a supervisor's."""
+    session.keep_learned()
+    memo = session.bridge.memo
+    if memo.changed:
+        yield Learned(base64.b64encode(memo_file.dump(memo)).decode())
+        memo.mark_stored()
 
 
 def facts_of(session: Session) -> Facts:

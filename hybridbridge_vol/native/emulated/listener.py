@@ -146,7 +146,11 @@ class EmulatedProcess(Processes):
         return self._program.ask(Kind.FILE, name.encode()).data
 
     def own_link(self, tid: int, name: str) -> bytes:
-        return os.fsencode(self._path) if name == "exe" else super().own_link(tid, name)
+        if name == "exe":
+            return os.fsencode(self._path)
+        if int(name.rpartition("/")[2]) >= self._first_hidden:
+            raise failed(errno.ENOENT)
+        return super().own_link(tid, name)
 
     def stop_clocks(self, tid: int) -> None:
         """All of them are system calls: it has no vDSO."""

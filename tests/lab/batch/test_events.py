@@ -83,6 +83,28 @@ def test_facts_add_up_and_tools_come_in_the_order_of_the_request(tmp_path: Path)
     assert (record.cpu_seconds, record.peak_rss, record.status) == (2.0, 100, "ok")
 
 
+def test_only_the_file_that_a_tool_was_to_write_is_its_table(tmp_path: Path) -> None:
+    """The process that says so may be the image's: what it names would be moved into the dataset."""
+    other, mine = tmp_path / "other", tmp_path / "ps.parquet"
+    other.write_bytes(b"not a table")
+    request = Request("a", str(tmp_path / "a.raw"), str(tmp_path), ("ps", "uname"))
+
+    def tables(*events: Event) -> dict[str, str]:
+        assembly = Assembly(request)
+        for event in events:
+            assembly.take(event)
+        return assembly.examination().tables
+
+    assert tables(ToolDone(ToolRun("ps", "ok"), str(other))) == {}
+    assert tables(ToolDone(ToolRun("ps", "ok"), str(mine))) == {}  # there is none
+    mine.symlink_to(other)
+    assert tables(ToolDone(ToolRun("ps", "ok"), str(mine))) == {}
+    mine.unlink()
+    mine.write_bytes(b"a table")
+    assert tables(ToolDone(ToolRun("../other", "ok"), str(other))) == {}
+    assert tables(ToolDone(ToolRun("ps", "ok"), str(mine))) == {"ps": str(mine)}
+
+
 @pytest.mark.parametrize(
     ("events", "status"),
     [

@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import msgspec
 
@@ -31,6 +32,8 @@ from hybridbridge_vol.lab.batch.events import (
     Facts,
     Failed,
     Identified,
+    Learned,
+    NeedsBoot,
     Step,
     ToolDone,
     Used,
@@ -40,8 +43,9 @@ from hybridbridge_vol.lab.batch.events import (
 from hybridbridge_vol.lab.batch.examine import events
 from hybridbridge_vol.lab.batch.identify import Identity, identify
 from hybridbridge_vol.lab.batch.request import PAPER_TOOLS, Request
+from hybridbridge_vol.lab.batch.worker.confined import boot_again, confined, keep_learned
 from hybridbridge_vol.lab.batch.worker.orders import Examine, Examined, Identify, Order
-from hybridbridge_vol.lab.batch.worker.supervised_child import Abandoned, Ended, Limits, supervise
+from hybridbridge_vol.lab.batch.worker.supervised_child import Abandoned, Ended, Limits, Work, supervise
 
 HASH_RATE = 8 << 20
 """Bytes a second that any storage delivers: hashing a large image may take longer than a tool."""
@@ -107,7 +111,7 @@ def _identify(order: Identify) -> Identity:
             answers.append(Identity(order.path, error=f"{order.path}: {event.reason}", is_image=True))
 
     limits = Limits(lambda _step: order.seconds, order.memory, time.monotonic() + order.seconds)
-    ended = supervise(work, take, limits, _STDIN)
+    ended = supervise(confined(work, order.path, order.store, None), take, limits, _STDIN)
     if answers:
         return answers[0]
     return Identity(order.path, error=f"{order.path}: {IDENTIFYING}: {ended.reason}", is_image=True)
@@ -117,16 +121,30 @@ def _examine(request: Request, report: Callable[[Step], None]) -> Examination:
     """Run a request's tools, in one child for as long as none has to be ended, then in another one."""
     assembly = Assembly(request)
     limits = _limits(request, assembly.fingerprint.size)
+    needed: list[NeedsBoot] = []
 
     def take(event: Event) -> None:
-        if isinstance(event, Step):
-            report(event)
+        match event:
+            case Step():
+                report(event)
+            case Learned():
+                keep_learned(event, request.store)
+            case NeedsBoot():
+                needed.append(event)
         assembly.take(event)
 
     while True:
         hashing = request.sha256 and assembly.facts.sha256 is None
         left = replace(request, tools=assembly.missing(), sha256=hashing)
-        ended = supervise(partial(events, left), take, limits, _STDIN)
+        Path(request.staging).mkdir(parents=True, exist_ok=True)
+        work: Work = partial(events, left)
+        if not request.programs:  # which are confined by themselves, by a supervisor that cannot be
+            work = confined(work, request.path, request.store, request.staging)
+        ended = supervise(work, take, limits, _STDIN)
+        if len(needed) == 1 and boot_again(needed[0], request.store):
+            needed.append(needed[0])  # once
+            assembly.begin_again()
+            continue
         assembly.take(Used(ended.cpu_seconds, ended.peak_rss))
         if ended.how != "finished":
             assembly.take(_loss(request, assembly, ended, limits))

@@ -1,0 +1,102 @@
+"""What the answers about a good image rest on: the rows of each tool, and the bytes under them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hybridbridge_vol import tools
+from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
+from hybridbridge_vol.guest.session import Session, open_session
+from hybridbridge_vol.machine.paging import FRAME_MASK
+from hybridbridge_vol.toolkit.tool import Options, Row, Tool
+from hybridbridge_vol.units import PAGE_SIZE
+
+TRACED = (
+    "arp", "bpf", "credentials", "dmesg", "environ", "free", "ip", "keys", "lsmod", "lsof", "maps", "mounts",
+    "netstat", "pidstat", "ps", "route", "ss", "uname", "users", "vmstat",
+)  # fmt: skip
+"""Tools whose rows are traced to the bytes that they rest on."""
+MAX_TABLES = 4096
+"""Pages of the kernel's page tables that are changed: those of its own half of the root, near the first."""
+_ENTRIES = PAGE_SIZE // 8
+_PRESENT, _LARGE = 1, 1 << 7
+_OPTIONS: dict[str, dict[str, object]] = {"netstat": {"all": True, "program": True}}
+
+Span = tuple[int, int]
+"""Offset in the image, and bytes."""
+
+
+@dataclass
+class Places:
+    """`rows`: of each tool, each row's text and the spans under it.
+    `tables`: offsets of pages of page tables. `page_offset_base`: where the image has its memory mapped;
+    `text_vaddr` of its kernel. `trusted`: addresses on the trusted side."""
+
+    rows: dict[str, list[tuple[str, tuple[Span, ...]]]] = field(default_factory=dict)
+    trusted_rows: dict[str, int] = field(default_factory=dict)
+    tables: list[int] = field(default_factory=list)
+    page_offset_base: int = 0
+    text_vaddr: int = 0
+    trusted: tuple[int, ...] = ()
+
+
+def text_of(row: Row) -> str:
+    """A row as one string, by which two answers are compared."""
+    return repr((row.depth, *row.cells))
+
+
+def options_of(tool: Tool) -> Options:
+    """What the campaign asks a tool."""
+    return {option.name: option.default for option in tool.options} | _OPTIONS.get(tool.name, {})
+
+
+def find_places(image: Path, store: Path, names: Sequence[str] = TRACED) -> Places:
+    """Ask a good image under taint."""
+    places = Places()
+    with open_session(image, store, mode=Mode.SLOW) as session:
+        session.answer_labels.start()
+        for name in names:
+            tool = tools.load(name)
+            found = places.rows[name] = []
+            for row in tool.rows(session, options_of(tool)):
+                origin = session.answer_labels.of(row.sources) if row.sources else None
+                under = () if origin is None else origin.ranges
+                places.trusted_rows[name] = places.trusted_rows.get(name, 0) + bool(origin and origin.trusted)
+                found.append((text_of(row), under))
+        bridge = session.bridge
+        places.page_offset_base = bridge.layout.page_offset_base
+        places.text_vaddr = bridge.layout.text_vaddr
+        home = bridge.home
+        places.trusted = (bridge.prepared.proxy_task.task, home("init_task"), home("linux_banner"))
+        places.tables = list(_tables(session))
+    return places
+
+
+def _tables(session: Session) -> list[int]:
+    """Offsets of the pages of the kernel's page tables: of the upper half of the root, and what it leads
+    to."""
+    image, layout = session.bridge.image, session.bridge.layout
+    level = [layout.root_paddr]
+    found: dict[int, None] = {}
+    for depth in range(layout.levels):
+        following: dict[int, None] = {}
+        for paddr in level:
+            offset, data = image.offset_of(paddr), image.read_available(paddr, PAGE_SIZE)
+            if offset is None or data is None or len(found) >= MAX_TABLES:
+                continue
+            found[offset] = None
+            first = _ENTRIES // 2 if not depth else 0
+            for number in range(first, _ENTRIES):
+                entry = int.from_bytes(data[8 * number : 8 * number + 8], "little")
+                if entry & _PRESENT and not entry & _LARGE:
+                    following[entry & FRAME_MASK] = None
+        level = list(following)
+        if depth == layout.levels - 2:  # the last level's entries lead to pages
+            for paddr in level:
+                offset = image.offset_of(paddr)
+                if offset is not None and len(found) < MAX_TABLES:
+                    found[offset] = None
+            break
+    return list(found)

@@ -1,0 +1,79 @@
+"""Mutants of a real image (benchmarks/hostile): every tool ends well on each of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.hostile.campaign import run
+from benchmarks.hostile.mutants import KINDS
+from hybridbridge_vol import tools
+
+Lab = Any
+FEW = ("ps", "lsmod", "netstat")
+
+
+@pytest.mark.parametrize(
+    ("count", "names"),
+    [(len(KINDS), FEW), pytest.param(200, None, marks=pytest.mark.slow)],
+    ids=["one of each kind", "200, all tools"],
+)
+def test_on_every_mutant_each_tool_ends_well(
+    lab: Lab, tmp_path: Path, count: int, names: tuple[str, ...] | None
+) -> None:
+    log = tmp_path / "log.jsonl"
+    verdicts = list(run(lab.sample("6.12").raw, lab.store.root, count, 7, log, names=names))
+    assert len(verdicts) == count
+    assert [verdict.failures for verdict in verdicts if verdict.failures] == []
+    kinds = {json.loads(line)["kind"] for line in log.read_text().splitlines()}
+    assert kinds == set(KINDS)
+    # they are hostile: answers change, and rows say that they could not be read
+    assert sum(verdict.changed for verdict in verdicts) > 0
+    assert sum(verdict.statuses.get("partial", 0) for verdict in verdicts) > 0
+
+
+def crashes(_kernel: Any, _options: Any) -> Iterator[Any]:
+    os.kill(os.getpid(), signal.SIGSEGV)
+    yield
+
+
+def has_a_bug(_kernel: Any, _options: Any) -> Iterator[Any]:
+    yield 1 / 0
+
+
+def writes(kernel: Any, _options: Any) -> Iterator[Any]:
+    with open(kernel.bridge.image.path, "r+b") as stream:
+        stream.write(b"x")
+    yield from ()
+
+
+@pytest.mark.parametrize(
+    ("rows", "failure"),
+    [(crashes, "signal 11"), (has_a_bug, "ZeroDivisionError"), (writes, "the image was written")],
+)
+def test_a_tool_that_does_not_end_well_is_a_failure(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: Callable[..., Any], failure: str
+) -> None:
+    image, log = lab.sample("6.12").raw, tmp_path / "log.jsonl"
+    (verdict,) = run(image, lab.store.root, 1, 7, log, names=("ps",))
+    assert verdict.failures == ()
+    monkeypatch.setattr(tools.load("ps"), "rows", rows)
+    campaign = run(image, lab.store.root, 1, 7, log, names=("ps",))
+    verdict = next(campaign)
+    assert len(verdict.failures) == 1 and failure in verdict.failures[0]
+
+
+def test_a_tool_that_takes_too_much_is_a_failure(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.hostile.campaign.OVER", 1e-6)
+    image = lab.sample("6.12").raw
+    (verdict,) = run(image, lab.store.root, 1, 7, tmp_path / "log.jsonl", names=("ps",))
+    assert any("of processor time" in failure for failure in verdict.failures)
+    assert any("memory" in failure for failure in verdict.failures)
