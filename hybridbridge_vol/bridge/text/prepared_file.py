@@ -24,7 +24,7 @@ from hybridbridge_vol.bridge.text.twin_text import Sites, Words
 from hybridbridge_vol.trust import column_file
 from hybridbridge_vol.trust.files import Record
 
-FORMAT = 14
+FORMAT = 15
 """Version of what `Prepared` holds and of this file."""
 
 _MAGIC = b"hybridbridge prepared\n"
