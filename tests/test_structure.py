@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "hybridbridge_vol"
 LAYERS = (
     ("units", "errors"),
+    ("allowance", "child_process"),
     ("machine",),
     ("memory_image", "kernel_file"),
     ("snapshot",),

@@ -18,7 +18,7 @@ from benchmarks.hostile.mutants import Mutant, Source, mutants
 from benchmarks.hostile.places import TRACED, Places, find_places
 from benchmarks.hostile.trial import ALL_TOOLS, Outcome, chosen_tools, examine, in_child
 from hybridbridge_vol import tools
-from hybridbridge_vol.machine.allowance import ANSWER_MEMORY, SLOWER_UNDER_TAINT
+from hybridbridge_vol.allowance import ANSWER_MEMORY, SLOWER_UNDER_TAINT
 from hybridbridge_vol.trust.files import write_atomically
 from samples.make import sha256_of
 

@@ -21,12 +21,12 @@ from typing import Any, TypeVar
 
 from benchmarks.hostile.places import TRACED, options_of, text_of
 from hybridbridge_vol import tools
+from hybridbridge_vol.allowance import ANSWER_SECONDS, SLOWER_UNDER_TAINT
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
+from hybridbridge_vol.child_process import die_with
 from hybridbridge_vol.errors import HybridBridgeError
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.lab.batch.worker.supervised_child import private_bytes
-from hybridbridge_vol.machine.allowance import ANSWER_SECONDS, SLOWER_UNDER_TAINT
-from hybridbridge_vol.machine.child import die_with
 from hybridbridge_vol.toolkit.limits import limited_rows
 from hybridbridge_vol.toolkit.provenance import with_provenance
 from hybridbridge_vol.toolkit.render import Answer, write_csv, write_json, write_text
@@ -53,7 +53,8 @@ SLOW_SHARE = 0.04
 @dataclass
 class Outcome:
     """What became of one mutant. `results`: of each tool its status, seconds, rows. `signal`: what ended the
-    child; `hung`: it had to be ended. Seconds of processor time, bytes of memory that is of no file."""
+    child; `hung`: it had to be ended. Seconds of processor time, bytes of memory that is of no
+    file, beyond what the child was forked with."""
 
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     opening: str = ""
@@ -78,6 +79,7 @@ def examine(image: Path, store: Path, names: Sequence[str], slow: bool, processo
     """Run the tools on an image, in a child."""
     read_end, write_end = os.pipe()
     parent = os.getpid()
+    inherited = private_bytes(parent)
     pid = os.fork()
     if not pid:
         die_with(parent)
@@ -93,7 +95,7 @@ def examine(image: Path, store: Path, names: Sequence[str], slow: bool, processo
             if not part:
                 break
             data += part
-        outcome.memory = max(outcome.memory, private_bytes(pid))
+        outcome.memory = max(outcome.memory, private_bytes(pid) - inherited)
         now = _processor_seconds(pid)
         if now > used:
             used, since = now, time.monotonic()

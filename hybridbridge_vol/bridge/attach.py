@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from hybridbridge_vol.allowance import Allowance
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.clock import StoppedClock, find_clock
 from hybridbridge_vol.bridge.faults import FaultHandler
@@ -32,7 +33,6 @@ from hybridbridge_vol.bridge.text.trampolines import home_trampolines, twin_tram
 from hybridbridge_vol.bridge.text.twin_text import TwinText
 from hybridbridge_vol.bridge.twin_pages import TwinExtent, TwinPages
 from hybridbridge_vol.errors import AttachError, ImageError
-from hybridbridge_vol.machine.allowance import Allowance
 from hybridbridge_vol.machine.machine import Machine, UnmappedVirtual
 from hybridbridge_vol.machine.memory import HostMapping, PhysicalMemory, page_up
 from hybridbridge_vol.memory_image.physical import PhysicalImage

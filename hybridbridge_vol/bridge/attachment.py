@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from hybridbridge_vol.allowance import Allowance
 from hybridbridge_vol.bridge.faults import FaultHandler
 from hybridbridge_vol.bridge.image_pages import ImagePages
 from hybridbridge_vol.bridge.memo import Memo
@@ -11,7 +12,6 @@ from hybridbridge_vol.bridge.sides import Sides
 from hybridbridge_vol.bridge.snapshot_space import UPPER_HALF, SnapshotSpace
 from hybridbridge_vol.bridge.text.prepared import Prepared
 from hybridbridge_vol.bridge.twin_pages import TwinPages
-from hybridbridge_vol.machine.allowance import Allowance
 from hybridbridge_vol.machine.machine import Machine
 from hybridbridge_vol.machine.memory import HostMapping
 from hybridbridge_vol.memory_image.physical import PhysicalImage

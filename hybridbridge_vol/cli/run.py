@@ -12,6 +12,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from hybridbridge_vol import tools
+from hybridbridge_vol.allowance import (
+    ANSWER_MEMORY,
+    ANSWER_SECONDS,
+    LONG_ANSWER_MEMORY,
+    LONG_ANSWER_SECONDS,
+    SLOWER_UNDER_TAINT,
+)
 from hybridbridge_vol.cli.arguments import (
     DUMP_HELP,
     HelpFormatter,
@@ -36,13 +43,6 @@ from hybridbridge_vol.cli.console import (
     opened,
 )
 from hybridbridge_vol.errors import OptionError
-from hybridbridge_vol.machine.allowance import (
-    ANSWER_MEMORY,
-    ANSWER_SECONDS,
-    LONG_ANSWER_MEMORY,
-    LONG_ANSWER_SECONDS,
-    SLOWER_UNDER_TAINT,
-)
 from hybridbridge_vol.progress import Progress
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.tool import Option, Options, Raw, Tool

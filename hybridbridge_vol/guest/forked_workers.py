@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from hybridbridge_vol.machine.child import die_with
+from hybridbridge_vol.child_process import die_with
 
 P = TypeVar("P")
 T = TypeVar("T")

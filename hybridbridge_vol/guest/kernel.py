@@ -33,10 +33,10 @@ from hybridbridge_vol.guest.values import (
 )
 
 if TYPE_CHECKING:
+    from hybridbridge_vol.allowance import Allowance
     from hybridbridge_vol.bridge.attachment import Bridge
     from hybridbridge_vol.bridge.objects.inode_cache import BrokenList, CachedInode
     from hybridbridge_vol.guest.answer_labels import AnswerLabels
-    from hybridbridge_vol.machine.allowance import Allowance
 
 P = TypeVar("P")
 T = TypeVar("T")

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from hybridbridge_vol.allowance import SLOWER_UNDER_TAINT, Allowance
 from hybridbridge_vol.bridge.attach import attach
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.objects.namespaces import enter
@@ -43,7 +44,6 @@ from hybridbridge_vol.guest.root_files import RootFiles
 from hybridbridge_vol.guest.system import SnapshotSystem
 from hybridbridge_vol.guest.tasks import SnapshotTasks
 from hybridbridge_vol.guest.workers import SnapshotWorkers, in_this_process_only
-from hybridbridge_vol.machine.allowance import SLOWER_UNDER_TAINT, Allowance
 from hybridbridge_vol.memory_image.open import open_image
 from hybridbridge_vol.memory_image.physical import PhysicalImage
 from hybridbridge_vol.snapshot.choose_kernel import NoSoundKernel, choose_kernel

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
+from hybridbridge_vol.allowance import ANSWER_MEMORY, ANSWER_SECONDS
 from hybridbridge_vol.guest.kernel import GuestKernel
-from hybridbridge_vol.machine.allowance import ANSWER_MEMORY, ANSWER_SECONDS
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Cell, Kind, Unavailable
 

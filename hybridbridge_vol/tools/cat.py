@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from errno import EINVAL
 from itertools import takewhile
 
+from hybridbridge_vol.allowance import LONG_ANSWER_MEMORY, LONG_ANSWER_SECONDS
 from hybridbridge_vol.guest.endless import MAX_FILE_SIZE
 from hybridbridge_vol.guest.file_content import IncompleteFile, MissingRange, Piece, PieceKind
 from hybridbridge_vol.guest.kernel import GuestKernel
-from hybridbridge_vol.machine.allowance import LONG_ANSWER_MEMORY, LONG_ANSWER_SECONDS
 from hybridbridge_vol.procfs.pid import text
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, in_guest, why

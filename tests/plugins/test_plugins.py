@@ -115,6 +115,8 @@ def test_a_plugin_asks_for_no_layer_and_for_the_tool_s_options(plugins: dict[str
         "ns_of",
         "root_of",
         "kernel_at",
+        "max_seconds",
+        "max_memory",
     }
     for option in tools.load(name).options:
         assert wanted[option.name].optional is not option.positional

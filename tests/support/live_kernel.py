@@ -15,6 +15,7 @@ from typing import Any, Self, TypeVar
 
 from live_files import Answering, Answers, LiveFiles
 
+from hybridbridge_vol.allowance import Allowance
 from hybridbridge_vol.bridge.objects.inode_cache import BrokenList, CachedInode
 from hybridbridge_vol.errors import AttachError, CallRolledBack
 from hybridbridge_vol.guest.values import (
@@ -29,7 +30,6 @@ from hybridbridge_vol.guest.values import (
     TaskList,
     Uname,
 )
-from hybridbridge_vol.machine.allowance import Allowance
 from hybridbridge_vol.netlink.messages import dump_request, is_last
 from hybridbridge_vol.netlink.requests import NetlinkRequest
 from hybridbridge_vol.netlink.sock_diag import SOCK_DIAG_BY_FAMILY, Table

@@ -31,6 +31,7 @@ from small_snapshot import (
 from small_snapshot import symbols as small_symbols
 from unicorn import x86_const as x86
 
+from hybridbridge_vol.allowance import Allowance
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.faults import FaultHandler
 from hybridbridge_vol.bridge.image_pages import ImagePages
@@ -54,7 +55,6 @@ from hybridbridge_vol.bridge.text.trampolines import twin_trampolines
 from hybridbridge_vol.bridge.text.twin_text import TwinText
 from hybridbridge_vol.bridge.twin_pages import TwinExtent, TwinPages
 from hybridbridge_vol.kernel_file.symbols import Symbols
-from hybridbridge_vol.machine.allowance import Allowance
 from hybridbridge_vol.machine.cpu import EFER_MSR, CpuState
 from hybridbridge_vol.machine.machine import Machine
 from hybridbridge_vol.machine.memory import HostMapping, PhysicalMemory

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 from importlib import import_module
 from io import StringIO
@@ -10,10 +11,9 @@ from typing import Any
 import pytest
 from live_kernel import LiveKernel
 
-from hybridbridge_vol import tools
+from hybridbridge_vol import allowance, tools
+from hybridbridge_vol.allowance import Allowance, taken_memory
 from hybridbridge_vol.guest.session import open_session
-from hybridbridge_vol.machine import allowance
-from hybridbridge_vol.machine.allowance import Allowance, taken_memory
 from hybridbridge_vol.toolkit import limits
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.limits import limited_rows
@@ -21,6 +21,13 @@ from hybridbridge_vol.toolkit.render import answer_of, write_json
 from hybridbridge_vol.toolkit.tool import Column, Options, Row, Tool
 
 Lab = Any
+
+
+def new_memory(size: int) -> mmap.mmap:
+    """Memory that this process did not have before, whatever others have let go."""
+    memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.write(b"x" * size)
+    return memory
 
 
 class Endless(Tool):
@@ -31,7 +38,7 @@ class Endless(Tool):
     columns = (Column("NUMBER", "int", "counts"), Column("TEXT", "str", "takes memory"))
     seconds = 0.2
 
-    def __init__(self, size: int = 1) -> None:
+    def __init__(self, size: int = 0) -> None:
         self._size, self.ended = size, False
 
     def rows(self, kernel: Any, options: Options) -> Iterator[Row]:
@@ -39,7 +46,8 @@ class Endless(Tool):
         held = []
         try:
             while True:
-                held.append("x" * self._size)
+                if self._size:
+                    held.append(new_memory(self._size))
                 yield Row((number, ""))
                 number += 1
         finally:

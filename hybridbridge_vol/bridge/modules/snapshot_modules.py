@@ -8,7 +8,7 @@ memory of a module is data of the snapshot's.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 
 from hybridbridge_vol.bridge.memo import Memo, Proven
@@ -53,7 +53,9 @@ class SnapshotModules:
         self._window = window
         self._hashes = hashes
         self.room = room
-        self.listed = ModuleList(snapshot, next(iter(names.snapshot("modules")), None), self._name_offset)
+        head = next(iter(names.snapshot("modules")), None)
+        # a method of this object would be a reference in a circle, which outlives a closed session
+        self.listed = ModuleList(snapshot, head, partial(_name_offset, names))
         self._next = page_up(snapshot.layout.size)
         self._end = self._next + ROOM
         self._locations: dict[str, Location | None] = {}
@@ -120,13 +122,6 @@ class SnapshotModules:
     def read(self, vaddr: int, size: int) -> bytes:
         """Bytes of the snapshot at a virtual address; what the image does not hold reads as zero."""
         return self._snapshot.read_padded(vaddr, size)
-
-    def _name_offset(self, name: str) -> int | None:
-        """See `module_list.NameOffset`."""
-        file = self._names.file(name)
-        own = None if file is None else file.section(STRUCT_SECTION)
-        offset = -1 if own is None else bytes(own.data).replace(b"-", b"_").find(name.encode() + b"\0")
-        return None if offset < 0 else offset
 
     @cached_property
     def _struct_pages(self) -> frozenset[int]:
@@ -257,3 +252,11 @@ class SnapshotModules:
             home = None if reference is None else self._names.home(reference.name)
             if reference is not None and home is not None:
                 text.write(offset, reference.field(home, text.vaddr + offset))
+
+
+def _name_offset(names: ModuleNames, name: str) -> int | None:
+    """See `module_list.NameOffset`."""
+    file = names.file(name)
+    own = None if file is None else file.section(STRUCT_SECTION)
+    offset = -1 if own is None else bytes(own.data).replace(b"-", b"_").find(name.encode() + b"\0")
+    return None if offset < 0 else offset

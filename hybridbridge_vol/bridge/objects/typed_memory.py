@@ -111,10 +111,10 @@ class TypedMemory:
     def read(self, vaddr: int, size: int) -> bytes:
         """Bytes at a virtual address; UnreadableVirtual; BrokenList after `MAX_READS`."""
         self._reads += 1
+        if self._reads > MAX_READS:
+            raise BrokenList("the image leads to more lists than can be followed")
         if self._reads % _CHECK_EVERY == 0:
             self.bridge.allowance.check()
-            if self._reads >= MAX_READS:
-                raise BrokenList("the image leads to more lists than can be followed")
         parts = []
         while size > 0:
             at = vaddr % PAGE_SIZE

@@ -19,8 +19,8 @@ from typing import Literal, NoReturn
 
 import msgspec
 
+from hybridbridge_vol.child_process import die_with
 from hybridbridge_vol.lab.batch.events import Event, Failed, Step, decode, encode
-from hybridbridge_vol.machine.child import die_with
 
 POLL_SECONDS = 0.1
 """Between two checks: a limit may be exceeded for this long before it is noticed."""
