@@ -49,10 +49,12 @@ SHAPES = {
 }
 
 
-LACKS_FOLDER = re.compile("there is no such folder")
-"""These guests have no database of packages."""
+LACKS_FOLDER = re.compile(
+    "there is no such folder|not mounted, and the kernel keeps nothing of one that is not"
+)
+"""These guests have no database of packages, and have not mounted some pseudo file systems."""
 LACKS = re.compile(
-    "there is no such folder|carries no type information|Function not implemented|Operation not supported"
+    LACKS_FOLDER.pattern + "|carries no type information|Function not implemented|Operation not supported"
     "|Connection refused|No such file or directory"
 )
 """What is said of kernels that are built without type information, eBPF, tracing, block devices and so on."""
