@@ -38,6 +38,9 @@ _PATIENCE = 30.0
 FAILED_TO_START = 127
 """The exit status of a child that could not become the program, as a shell's."""
 MAX_OPEN_FILES = 4096
+MAX_DATA = 8 << 30
+"""Bytes of writable memory of its own that a process of the program's may have: what runs reasonably needs
+less, and what takes memory without end fails in time."""
 
 
 class Child(NamedTuple):
@@ -152,6 +155,9 @@ def _become(
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         hard = max(min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], MAX_OPEN_FILES), FIRST_WINDOW)
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 2 * 1024), hard))
+        own = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        most = MAX_DATA if own == resource.RLIM_INFINITY else min(own, MAX_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
         syscall("prctl", _PRCTL, _PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         syscall("prctl", _PRCTL, _NO_NEW_PRIVS, 1, 0, 0, 0)
         syscall("capset", _CAPSET, struct.pack("<Ii", _CAPABILITY_VERSION_3, 0), bytes(24))

@@ -45,6 +45,12 @@ def test_a_fork_bomb_stops_and_leaves_nothing(run: Run, hostile: Path) -> None:
     ]
 
 
+def test_memory_ends(run: Run) -> None:
+    assert run(IMAGE, "busybox dd if=/dev/zero of=/dev/null bs=7G count=0").status == 0
+    done = run(IMAGE, "busybox dd if=/dev/zero of=/dev/null bs=9G count=0")
+    assert done.status != 0 and b"memory" in done.stderr
+
+
 def test_questions_with_the_same_number_are_not_taken_for_each_other(run: Run, hostile: Path) -> None:
     done = run(IMAGE, "hostile logs -", tools=str(hostile.parent))
     found = {name: result for name, (result, _errno) in attempts(done.stdout).items()}
