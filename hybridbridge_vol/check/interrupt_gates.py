@@ -88,11 +88,16 @@ class ExpectedGates:
 
     def _is_numbered(self, handler: int, vector: int) -> bool:
         found = self._symbols.lookup(handler)
-        if found is None or found[0] not in _NUMBERED:
+        if found is None or not self._is_entry_code(handler - found[1]):
             return False
         start = handler - self._text
         pushes = _PUSHES.match(bytes(self._flat[start : start + 10]))
         return pushes is not None and pushes[1][0] == vector
+
+    def _is_entry_code(self, start: int) -> bool:
+        """Whether one of the names of an address is that of such code: it begins the section of entries,
+        which has a name, too."""
+        return any(name in _NUMBERED for _kind, name in self._symbols.names_at(start))
 
     def usual(self, vector: int) -> Gate | None:
         """The last gate that the kernel's tables have for a vector."""

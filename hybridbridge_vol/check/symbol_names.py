@@ -108,5 +108,8 @@ def bpf_code(kernel: GuestKernel, vaddr: int) -> str:
 
 
 def listed_modules(kernel: GuestKernel) -> list[Module]:
-    """The modules that the guest's kernel lists. One of UNREADABLE if the list cannot be read."""
+    """The modules that the guest's kernel lists: none if it cannot have any. One of UNREADABLE if the list
+    cannot be read."""
+    if not kernel.addresses.has_modules:
+        return []
     return [parse_module(line) for line in split_lines(kernel.files.read("/proc/modules"))]

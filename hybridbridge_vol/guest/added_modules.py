@@ -10,6 +10,7 @@ import os
 
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.proxy_calls import ProxyCalls
+from hybridbridge_vol.kernel_file.built_in import is_built_in
 
 
 class AddedModules:
@@ -24,11 +25,16 @@ class AddedModules:
         """Whether a module was added before, or could not be."""
         return name in self._there or name in self._failed
 
+    def has(self, name: str) -> bool:
+        """Whether the snapshot itself has a module, loaded or built in."""
+        bridge = self._proxy.bridge
+        return bridge.space.modules.is_listed(name) or is_built_in(bridge.kernel.symbols, name)
+
     def need(self, name: str) -> None:
         """Add a module if it is not there yet. OSError or CallRolledBack if that fails, each time."""
         if name in self._failed:
             raise self._failed[name]
-        if name in self._there or self._proxy.bridge.space.modules.is_listed(name):
+        if name in self._there or self.has(name):
             return
         try:
             self._add(name)

@@ -31,6 +31,12 @@ class SnapshotAddresses:
         run = self._proxy.bridge.image.run_at(paddr)
         return run is not None and paddr + size <= run.paddr + run.size
 
+    @property
+    def has_modules(self) -> bool:
+        """Whether the kernel can have modules (CONFIG_MODULES): it has a list of them
+        (kernel/module/main.c)."""
+        return "modules" in self._proxy.bridge.kernel.symbols
+
     def module_pages(self) -> Iterator[int]:
         """Virtual addresses of the pages that are mapped in the kernel's area for modules."""
         bridge, unmapped = self._proxy.bridge, 0

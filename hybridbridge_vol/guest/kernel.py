@@ -217,6 +217,10 @@ class Addresses(Protocol):
     def in_image(self, paddr: int, size: int) -> bool:
         """Whether the image holds these bytes of physical memory."""
 
+    @property
+    def has_modules(self) -> bool:
+        """Whether the kernel can have modules at all."""
+
     def module_pages(self) -> Iterator[int]:
         """Virtual addresses of the pages that are mapped in the kernel's area for modules."""
 

@@ -97,4 +97,4 @@ class SnapshotSocketTables:
             return False
         if not int.from_bytes(bridge.virtual_memory.read_padded(registered, 8), "little"):
             return False
-        return not table.needs_module or bridge.space.modules.is_listed(table.needs_module)
+        return not table.needs_module or self._modules.has(table.needs_module)

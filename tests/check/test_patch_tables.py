@@ -74,13 +74,19 @@ def test_the_last_paravirt_entry_may_lack_its_padding() -> None:
 
 
 def gates() -> ExpectedGates:
-    """A kernel with one table, one numbered entry and one entry of a hypervisor."""
+    """A kernel with one table, one numbered entry (which begins a section with a name of its own) and one
+    entry of a hypervisor."""
     flat = bytearray(256)
     struct.pack_into("<IIH6xQ", flat, 0x40, 14, 0x10, 0x8E00, TEXT + 0x10)
     struct.pack_into("<IIH6xQ", flat, 0x58, 3, 0x10, 0xEE00, TEXT + 0x18)
     flat[0x80:0x88] = b"\xf3\x0f\x1e\xfa\x6a\x21\xe9\x00"
     named = ((0x10, "asm_exc_page_fault"), (0x18, "asm_exc_int3"), (0x40, "def_idts"), (0x70, "other"))
-    entries = ((0x80, "irq_entries_start"), (0x90, "asm_sysvec_kvm_asyncpf_interrupt"), (0xA0, "_end"))
+    entries = (
+        (0x80, "__irqentry_text_start"),
+        (0x80, "irq_entries_start"),
+        (0x90, "asm_sysvec_kvm_asyncpf_interrupt"),
+        (0xA0, "_end"),
+    )
     return ExpectedGates(flat, symbols(*named, *entries), TEXT)
 
 

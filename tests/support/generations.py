@@ -70,9 +70,12 @@ ALL = GENERATIONS | SERVERS | ALL_MODULES | NETWORK | SLOW_NETWORK | DISKS | FIL
 
 
 def trust(store: Store, sample: Sample) -> None:
-    """Add a sample's kernel to a store, and its modules where they are in a package of their own."""
+    """Add a sample's kernel to a store, with the symbols beside it where it was built here, and its modules
+    where they are in a package of their own."""
+    beside = sample.kernel_package.with_name("System.map")
+    symbols = beside if beside.exists() else None
     for package in dict.fromkeys((sample.kernel_package, modules_package(sample.kernel_package))):
-        enroll(store, package)
+        enroll(store, package, symbols=symbols)
 
 
 @contextlib.contextmanager

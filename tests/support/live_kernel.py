@@ -113,10 +113,12 @@ class LiveThreads:
 
 
 class LiveAddresses:
-    """No address of this machine's kernel may be looked at."""
+    """No address of this machine's kernel may be looked at. `has_modules` is what is said of it."""
 
     def in_image(self, paddr: int, size: int) -> bool:
         return True
+
+    has_modules = True
 
     def module_pages(self) -> Iterator[int]:
         return iter(())

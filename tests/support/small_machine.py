@@ -67,9 +67,15 @@ class SmallMachine:
     """See the module's text. Registers are named in lower case. It is the engine's `TaintHost`.
 
     `on_demand`: pages that are mapped when they are first accessed, as virtual and guest-physical addresses.
+    `hole` is which virtual addresses the engine takes for ours.
     """
 
-    def __init__(self, trampolines: Mapping[int, Rule] | None = None, answers: Answers | None = None) -> None:
+    def __init__(
+        self,
+        trampolines: Mapping[int, Rule] | None = None,
+        answers: Answers | None = None,
+        hole: range = range(TRUSTED_MEMORY, TRUSTED_MEMORY + (8 << 40)),
+    ) -> None:
         self.answers = answers or Answers()
         self.memory = PhysicalMemory()
         self.memory.place(0, HostMapping.anonymous(RAM_SIZE))
@@ -91,7 +97,8 @@ class SmallMachine:
             trusted_size=RAM_SIZE,
             user=range(USER_PADDR, USER_PADDR + PAGE),
             snapshot_paddr=SNAPSHOT_PADDR,
-            trusted_vaddrs=range(TRUSTED_MEMORY, TRUSTED_MEMORY + (8 << 40)),
+            upper_half=TRUSTED_MEMORY,
+            trusted_vaddrs=hole,
             twin_constant_end=DATA,
             per_cpu=PER_CPU,
         )

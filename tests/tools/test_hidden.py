@@ -19,6 +19,7 @@ from live_kernel import LiveKernel
 
 from hybridbridge_vol.bridge.objects.task_list import task_list, tasks_offset
 from hybridbridge_vol.bridge.objects.task_slab import tasks_in_slabs
+from hybridbridge_vol.check.symbol_names import listed_modules
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.procfs.pid import parse_stat
 from hybridbridge_vol.toolkit.cells import Unavailable
@@ -203,6 +204,13 @@ def test_a_cyclic_task_list_ends(lab: Lab, plant: Any, generation: str) -> None:
 def test_a_list_of_tasks_is_walked_by_the_image_alone(lab: Lab, generation: str) -> None:
     tasks, reason = task_list(lab.session(generation).bridge)
     assert reason == "" and len(tasks) == len(set(tasks)) > 50
+
+
+def test_a_kernel_that_cannot_have_modules_lists_none_and_hides_none() -> None:
+    kernel = LiveKernel({"/proc/modules": FileNotFoundError()})
+    kernel.addresses.has_modules = False
+    assert listed_modules(kernel) == []
+    assert list(hidden_modules(kernel)) == []
 
 
 def test_nothing_counts_as_missing_in_a_list_that_cannot_be_read() -> None:

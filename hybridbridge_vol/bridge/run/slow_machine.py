@@ -12,6 +12,7 @@ from hybridbridge_vol.bridge.text.policy import BY_OWNER
 from hybridbridge_vol.machine.devices import TimeStampCounter
 from hybridbridge_vol.machine.machine import ExceptionHandler, Machine
 from hybridbridge_vol.machine.memory import PhysicalMemory, page_up
+from hybridbridge_vol.trust.placement import GUARD_HOLES
 
 
 def second_machine(bridge: Bridge, handler: ExceptionHandler) -> Machine:
@@ -38,6 +39,7 @@ def address_map(bridge: Bridge, user: range) -> AddressMap:
         trusted_size=bridge.ram.size,
         user=user,
         snapshot_paddr=SNAPSHOT_PADDR,
+        upper_half=GUARD_HOLES[bridge.boot.layout.levels].start,
         trusted_vaddrs=bridge.boot.layout.guard_hole,
         twin_constant_end=bridge.twin.extent.rodata_end,
         ro_after_init=bridge.twin.extent.ro_after_init,

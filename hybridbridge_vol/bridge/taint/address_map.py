@@ -12,8 +12,9 @@ from hybridbridge_vol.bridge.taint.operands import StaticTargets
 class AddressMap:
     """Where both sides' code and data lie. Text is `text_size` bytes from `_text` on each side.
 
-    Virtual addresses: `home_text` and `twin_text`, of `_text`; `trusted_vaddrs`, the part of the guard hole
-    that the trusted kernel uses; `modules`, the snapshot's modules area.
+    Virtual addresses: `home_text` and `twin_text`, of `_text`; `upper_half`, the lowest that a kernel can
+    have; `trusted_vaddrs`, the hole of it that the trusted kernel uses; `modules`, the snapshot's modules
+    area.
 
     Guest-physical addresses: `constants`, home's text and `.rodata`; RAM of the trusted kernel from 0 to
     `trusted_size`; `user`, the proxy task's user memory; the image from `snapshot_paddr`.
@@ -33,6 +34,7 @@ class AddressMap:
     trusted_size: int
     user: range
     snapshot_paddr: int
+    upper_half: int
     trusted_vaddrs: range
     twin_constant_end: int
     ro_after_init: range = range(0)
@@ -76,6 +78,7 @@ class AddressMap:
             "constant_end": self.constants.stop,
             "user_paddr": self.user.start,
             "snapshot_paddr": self.snapshot_paddr,
+            "upper_half": self.upper_half,
             "trusted_vaddr": self.trusted_vaddrs.start,
             "trusted_vaddr_end": self.trusted_vaddrs.stop,
             "twin_constant_end": self.twin_constant_end,

@@ -49,6 +49,7 @@ _ADDRESSES = (
     "user_paddr",
     "user_size",
     "snapshot_paddr",
+    "upper_half",
     "trusted_vaddr",
     "trusted_vaddr_end",
     "twin_constant_end",

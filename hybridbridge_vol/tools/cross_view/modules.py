@@ -40,7 +40,9 @@ _AREA = re.compile(rb"0x\w+-0x\w+ +(\d+) (?:" + "|".join(_LOADERS).encode() + rb
 
 
 def hidden_modules(kernel: GuestKernel) -> Iterator[Finding | Unavailable]:
-    """What the lists disagree about, and what could not be read."""
+    """What the lists disagree about, and what could not be read. Nothing of a kernel that cannot have any."""
+    if not kernel.addresses.has_modules:
+        return
     lists: Comparison[str] = Comparison()
     data, read_error = read_lines(kernel.files, LISTING)
     sizes, sources = dict[str, int](), dict[str, Source]()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pytest
 from small_machine import (
     BEYOND,
@@ -19,6 +21,25 @@ from small_machine import (
 
 from hybridbridge_vol.bridge.taint.events import EventKind
 from hybridbridge_vol.bridge.taint.labels import POINTER
+
+# --- where pointers lead ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hole", [0xFFFF_8000_0000_0000, 0xFFFF_F000_0000_0000])
+def test_a_pointer_of_the_snapshots_is_known_on_either_side_of_the_trusted_kernels_hole(hole: int) -> None:
+    with closing(SmallMachine(hole=range(hole, hole + (8 << 40)))) as small:
+        small.image(0x10, word(SNAPSHOT + 0x40))
+        small.run(
+            """
+            488b06 mov rax, qword ptr [rsi]
+            488b08 mov rcx, qword ptr [rax]
+            48894620 mov qword ptr [rsi + 0x20], rax
+            """,
+            rsi=SOURCE,
+        )
+        assert small.findings() == []
+        assert small.pointer(SOURCE + 0x20)
+
 
 # --- what an address contributes --------------------------------------------------------------------------
 

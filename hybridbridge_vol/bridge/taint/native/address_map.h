@@ -8,10 +8,10 @@
 
 /* --- virtual addresses ------------------------------------------------------------------------------------- */
 
-/* Whether a value can be a kernel pointer: the upper half of the address space begins with the guard hole. */
+/* Whether a value can be a kernel pointer. */
 static inline int looks_like_pointer(const struct engine *e, uint64_t value)
 {
-    return value >= e->trusted_vaddr && value < LAST_POINTER;
+    return value >= e->upper_half && value < LAST_POINTER;
 }
 
 static int is_trusted_vaddr(const struct engine *e, uint64_t value)

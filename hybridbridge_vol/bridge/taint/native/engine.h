@@ -103,7 +103,8 @@ struct engine {
     uint64_t home_text, twin_text, text_size;                     /* vaddr, vaddr, bytes */
     uint64_t constant_start, constant_end;                        /* paddr of home's text and .rodata */
     uint64_t trusted_size, user_paddr, user_size, snapshot_paddr; /* the regions */
-    uint64_t trusted_vaddr, trusted_vaddr_end;                    /* the part of the guard hole that is in use */
+    uint64_t upper_half;                                          /* vaddr: the lowest that a kernel can have */
+    uint64_t trusted_vaddr, trusted_vaddr_end;                    /* the hole of it that the trusted kernel uses */
     uint64_t twin_constant_end, ro_after_init, ro_after_init_end; /* offsets: what of the window the twin provides */
     uint64_t modules_start, modules_end; /* vaddr: the snapshot's data, but for the areas */
     uint64_t per_cpu, per_cpu_end;       /* offsets: names of per-CPU variables, where no data lie */
