@@ -28,6 +28,9 @@ class SocketTables(Protocol):
         session's: the kernel's messages, one after the other; none where the protocol's module is not
         loaded. EndlessFile if they do not end; OSError with ENOENT if no module can answer."""
 
+    def has_answers(self, table: Table) -> bool:
+        """Whether the guest itself could have asked for a table: what answers was loaded, or is built in."""
+
     def held(self, pid: int, fd: int) -> HeldSocket:
         """The state of the socket that a descriptor of a process leads to. OSError if it cannot be had."""
 

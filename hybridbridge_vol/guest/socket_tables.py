@@ -49,6 +49,10 @@ class SnapshotSocketTables:
             self._modules.need(module)
         return self._dumps.dump(table.source(net_of), SOCK_DIAG_BY_FAMILY, table.request, net_of)
 
+    def has_answers(self, table: Table) -> bool:
+        """See `guest.kernel_network.SocketTables`."""
+        return self._may_exist(table) and all(map(self._modules.has, table.diag_modules))
+
     def need(self, family: int, protocol: int) -> None:
         """Add the modules that answer for the sockets of a family (AF_*) and, of AF_INET and AF_INET6, a
         protocol, if there can be such sockets. Nothing happens where that fails: the kernel then answers

@@ -35,6 +35,7 @@ class InetDiag(NamedTuple):
     expires_ms: int
     rx_queue: int
     tx_queue: int
+    """Of a socket that listens, how many connections may wait (net/ipv4/tcp_diag.c); /proc/net has 0."""
     uid: int
     inode: int
     is_association: bool

@@ -271,6 +271,15 @@ def test_sockets_of_all_families_are_the_guest_s(lab: Lab, network: str) -> None
         assert ours or family in ("xdp", "tipc") or (family, network) == ("mptcp", "5.10 network")
 
 
+def test_listening_sockets_have_the_queues_that_the_guest_s_ss_shows(lab: Lab, network: str) -> None:
+    """It asked by sock_diag, whose module was loaded: how many connections may wait is not in /proc."""
+    lines = lab.sample(network).truth.command("ss -tuanpe").splitlines()
+    theirs = [line.split()[2:5] for line in lines if line.startswith("tcp") and "LISTEN" in line]
+    rows = ask(lab, network, "ss", tcp=True, listening=True)
+    assert sorted([str(row["RECV-Q"]), str(row["SEND-Q"]), row["LOCAL"]] for row in rows) == sorted(theirs)
+    assert any(queue != "0" for _received, queue, _local in theirs)
+
+
 def test_sock_diag_is_answered_alike_by_every_bridge(lab: Lab) -> None:
     name = "6.1 network"
     tables = (sock_diag.UNIX, sock_diag.SCTP, sock_diag.MPTCP, sock_diag.VSOCK)

@@ -37,7 +37,12 @@ NETID = Column(
 )
 STATE = Column("STATE", "str", "as ss names it; UNCONN: connected with nobody")
 RECV_Q = Column("RECV-Q", "int", "bytes not yet read; of a listening socket: connections not yet accepted")
-SEND_Q = Column("SEND-Q", "int", "bytes not yet acknowledged")
+SEND_Q = Column(
+    "SEND-Q",
+    "int",
+    "bytes not yet acknowledged; of a TCP socket that listens, how many connections may wait, where the "
+    "guest's ss could tell",
+)
 LOCAL = Column("LOCAL", "str", "own address and port; of a unix socket its name and inode")
 PEER = Column("PEER", "str", "the other end's")
 PROCESS = Column("PROCESS", "str", "every descriptor of every process that has it open: (name,pid,fd)")

@@ -30,11 +30,12 @@ _OF_OTHER_OPTIONS = (1, _INFO, 3, _MEMORY)
 
 
 class Details(NamedTuple):
-    """Of one socket: what has no column, what TCP keeps, its memory."""
+    """Of one socket: what has no column, what TCP keeps, its memory; `tx_queue` as `InetDiag` has it."""
 
     more: str | None
     tcp: Cell
     memory: Cell
+    tx_queue: int
 
 
 def inet_details(kernel: GuestKernel, file: str, whole: bool) -> dict[Key, Details] | Unavailable:
@@ -71,6 +72,7 @@ def _details(found: InetDiag, names: dict[int, str]) -> Details:
         joined(pairs) or None,
         _words(attributes.get(_INFO), lambda data: tcp_words(data, congestion)),
         memory_of(attributes),
+        found.tx_queue,
     )
 
 

@@ -8,6 +8,7 @@ from functools import partial
 
 from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.netlink.sock_diag import OF_FILES
 from hybridbridge_vol.procfs.net import (
     CLOSE,
     LISTEN,
@@ -64,14 +65,19 @@ def inet_tables(
     and if that is to be `whole`, also their memory and what TCP keeps."""
     for name in _INET[kind]:
         for suffix in ("",) * inet + ("6",) * inet6:
-            known = inet_details(kernel, f"{name}{suffix}", whole) if details or whole else {}
+            # the guest's own ss would have asked by sock_diag, which has a queue that /proc has not
+            is_asked = name == "tcp" and kernel.sockets.has_answers(OF_FILES[f"{name}{suffix}"])
+            wanted = details or whole or is_asked
+            known = inet_details(kernel, f"{name}{suffix}", whole) if wanted else {}
             for found in _table(kernel, f"/proc/net/{name}{suffix}", partial(_inet_line, name)):
                 if isinstance(found, Socket) and isinstance(known, Unavailable):
                     found.cells.update(dict.fromkeys((MORE, TCP, MEMORY), known))
                 elif isinstance(found, Socket) and not isinstance(known, Unavailable):
                     key = found.inode, str(found.cells[LOCAL]), str(found.cells[PEER])
                     if key in known:
-                        found.cells.update(zip((MORE, TCP, MEMORY), known[key], strict=True))
+                        found.cells.update(zip((MORE, TCP, MEMORY), known[key], strict=False))
+                        if is_asked and found.state == LISTEN:
+                            found.cells[SEND_Q] = known[key].tx_queue
                 yield found
 
 
