@@ -9,6 +9,7 @@ import os
 import struct
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from hybridbridge_vol.native.abi import O_CLOEXEC
@@ -88,12 +89,13 @@ class Listener:
                 return None
             raise
         ident, tid, _flags, number, _arch, pc, *arguments = _NOTIFICATION.unpack(self._buffer)
-        return Call(ident, tid, number, pc, tuple(arguments), ThreadMemory(tid))
+        memory = ThreadMemory(tid, partial(self._is_waiting, ident))
+        return Call(ident, tid, number, pc, tuple(arguments), memory)
 
-    def is_waiting(self, call: Call) -> bool:
-        """Whether the call still waits: its thread exists, and its number is not another process's."""
+    def _is_waiting(self, ident: int) -> bool:
+        """Whether a call still waits: its thread exists, and its number is not another process's."""
         try:
-            fcntl.ioctl(self.fd, _ID_VALID, struct.pack("<Q", call.id))
+            fcntl.ioctl(self.fd, _ID_VALID, struct.pack("<Q", ident))
         except OSError:
             return False
         return True

@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 from hybridbridge_vol.native.abi import failed
 from hybridbridge_vol.units import PAGE_SIZE
@@ -66,10 +67,20 @@ class ProgramMemory(ABC):
 
 
 class ThreadMemory(ProgramMemory):
-    """The memory of a thread of this machine's (process_vm_readv(2))."""
+    """The memory of a thread of this machine's (process_vm_readv(2)).
 
-    def __init__(self, tid: int) -> None:
+    The thread may be killed at any moment, and its number be another process's: `is_waiting` tells whether
+    it still waits for its answer (seccomp_unotify(2)). Nothing is written otherwise, and what was read then
+    counts for nothing: OSError ESRCH.
+    """
+
+    def __init__(self, tid: int, is_waiting: Callable[[], bool]) -> None:
         self._tid = tid
+        self._is_waiting = is_waiting
+
+    def _check_waiting(self) -> None:
+        if not self._is_waiting():
+            raise failed(errno.ESRCH)
 
     def read(self, vaddr: int, size: int) -> bytes:
         check_size(size)
@@ -77,13 +88,16 @@ class ThreadMemory(ProgramMemory):
             return b""
         local, remote = _Iovec(_BUFFER_AT, size), _Iovec(vaddr, size)
         count = _LIBC.process_vm_readv(self._tid, ctypes.byref(local), 1, ctypes.byref(remote), 1, 0)
+        error = ctypes.get_errno()
+        self._check_waiting()
         if count < 0:
-            raise OSError(ctypes.get_errno(), "process_vm_readv")
+            raise OSError(error, "process_vm_readv")
         return ctypes.string_at(_BUFFER_AT, count)
 
     def write(self, vaddr: int, data: bytes) -> None:
         if not data:
             return
+        self._check_waiting()
         source = (ctypes.c_char * len(data)).from_buffer_copy(data)
         local, remote = _Iovec(ctypes.addressof(source), len(data)), _Iovec(vaddr, len(data))
         count = _LIBC.process_vm_writev(self._tid, ctypes.byref(local), 1, ctypes.byref(remote), 1, 0)
