@@ -27,7 +27,6 @@ from hybridbridge_vol.bpf.objects import (
     parse_link,
     parse_map,
 )
-from hybridbridge_vol.bridge.objects.words import read_words
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.all_files import GuestFiles
 from hybridbridge_vol.guest.bpf_commands import (
@@ -43,6 +42,7 @@ from hybridbridge_vol.guest.bpf_commands import (
 )
 from hybridbridge_vol.guest.proxy_calls import AT_FDCWD, BUFFER_AT, ProxyCalls
 from hybridbridge_vol.guest.values import BpfEvent, BpfInfo
+from hybridbridge_vol.machine.words import read_words
 from hybridbridge_vol.units import U64
 
 _INFO_AT, _KEY_AT, _NEXT_AT, _SEQ_AT = (BUFFER_AT + offset for offset in (512, 4096, 8192, 12288))

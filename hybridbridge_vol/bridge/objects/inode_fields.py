@@ -14,10 +14,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from hybridbridge_vol.bridge.objects.words import read_words
 from hybridbridge_vol.bridge.run.caller import Caller
 from hybridbridge_vol.errors import AttachError
 from hybridbridge_vol.machine.machine import UnmappedVirtual
+from hybridbridge_vol.machine.words import read_words
 from hybridbridge_vol.units import U64
 
 _FILE_SIZE, _INODE_SIZE, _SUPER_SIZE, _DENTRY_SIZE = 256, 1024, 2048, 192

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from hybridbridge_vol.bridge.objects.struct_socket import struct_socket
-from hybridbridge_vol.bridge.objects.words import read_words
 from hybridbridge_vol.bridge.run.caller import Caller
 from hybridbridge_vol.errors import AttachError
 from hybridbridge_vol.machine.machine import UnmappedVirtual
+from hybridbridge_vol.machine.words import read_words
 from hybridbridge_vol.units import U64
 
 _FILE_SIZE, _SEQ_FILE_SIZE, _SOCKET_SIZE, _SOCK_SIZE = 256, 256, 128, 1024

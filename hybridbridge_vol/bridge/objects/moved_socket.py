@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 
 from hybridbridge_vol.bridge.objects.struct_socket import struct_socket
-from hybridbridge_vol.bridge.objects.words import read_words
 from hybridbridge_vol.bridge.run.caller import Caller
 from hybridbridge_vol.errors import AttachError
+from hybridbridge_vol.machine.words import read_words
 from hybridbridge_vol.units import U64
 
 _AF_INET, _SOCK_DGRAM = 2, 2

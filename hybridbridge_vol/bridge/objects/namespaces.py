@@ -10,11 +10,11 @@ these pointers are is found by value in the proxy task's own `task_struct`, whos
 from __future__ import annotations
 
 from hybridbridge_vol.bridge.attachment import Bridge
-from hybridbridge_vol.bridge.objects.words import read_words
 from hybridbridge_vol.bridge.run.caller import Caller
 from hybridbridge_vol.bridge.text.proxy_task import task_size
 from hybridbridge_vol.errors import AttachError, CallRolledBack, OptionError
 from hybridbridge_vol.machine.machine import UnmappedVirtual
+from hybridbridge_vol.machine.words import read_words
 from hybridbridge_vol.units import U64
 
 _SIGNAL_SIZE = 2048

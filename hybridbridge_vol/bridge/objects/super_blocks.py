@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from typing import NamedTuple, TypeVar
 
 from hybridbridge_vol.bridge.attachment import Bridge
-from hybridbridge_vol.bridge.objects.words import read_words
 from hybridbridge_vol.machine.machine import UnmappedVirtual
+from hybridbridge_vol.machine.words import read_words, ring_of
 from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual
 from hybridbridge_vol.units import U64
 
@@ -152,13 +152,8 @@ def _agreed(found: Counter[T], what: str) -> T:
 
 def _trusted(bridge: Bridge) -> list[int]:
     """Superblocks of the trusted kernel."""
-    head = bridge.home("super_blocks")
-    found: list[int] = []
-    node = bridge.machine.read_u64(head)
-    while node != head and len(found) < _MOST_TRUSTED:
-        found.append(node - bridge.prepared.file_systems.super_list)
-        node = bridge.machine.read_u64(node)
-    return found
+    nodes = ring_of(bridge.machine, bridge.home("super_blocks"), _MOST_TRUSTED)
+    return [node - bridge.prepared.file_systems.super_list for node in nodes]
 
 
 def _is_root(bridge: Bridge, vaddr: int, block: int) -> bool:

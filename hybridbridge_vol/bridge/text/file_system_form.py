@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
-from hybridbridge_vol.bridge.text.proxy_task import read_words
 from hybridbridge_vol.machine.machine import Machine, UnmappedVirtual
+from hybridbridge_vol.machine.words import read_words, ring_of
 from hybridbridge_vol.trust.placement import Layout
 from hybridbridge_vol.trust.stored_kernel import StoredKernel
 
@@ -92,15 +92,8 @@ def _device(machine: Machine, supers: list[int]) -> int:
 def _super_nodes(machine: Machine, kernel: StoredKernel, layout: Layout) -> Iterator[int]:
     """The nodes of the list of all superblocks."""
     link = kernel.symbols.get("super_blocks")
-    if link is None:
-        return
-    head = link + layout.kernel_delta
-    node = machine.read_u64(head)
-    for _ in range(_MOST_SUPERS):
-        if node == head:
-            return
-        yield node
-        node = machine.read_u64(node)
+    if link is not None:
+        yield from ring_of(machine, link + layout.kernel_delta, _MOST_SUPERS)
 
 
 def _fields(machine: Machine, mount: int, dentry: int, nodes: set[int]) -> Iterator[tuple[int, int, int]]:

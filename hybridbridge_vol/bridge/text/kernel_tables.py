@@ -11,12 +11,13 @@ from array import array
 from collections.abc import Iterator
 
 from hybridbridge_vol.bridge.text.per_cpu_references import PerCpuText, read_per_cpu_text
-from hybridbridge_vol.bridge.text.proxy_task import MAX_OBJECT, read_words
+from hybridbridge_vol.bridge.text.proxy_task import MAX_OBJECT
 from hybridbridge_vol.bridge.text.static_keys import JumpLabels, read_jump_labels
 from hybridbridge_vol.bridge.text.twin_text import Sites
 from hybridbridge_vol.bridge.text.ud1 import BUGFLAG_WARNING, UD2
 from hybridbridge_vol.kernel_file.code_sweep import Range, static_references, text_ranges
 from hybridbridge_vol.machine.machine import Machine
+from hybridbridge_vol.machine.words import read_words
 from hybridbridge_vol.trust.stored_kernel import StoredKernel
 
 MAX_CACHES = 10000

@@ -8,7 +8,8 @@ from typing import NamedTuple
 from hybridbridge_vol.bridge.text.first_field import first_field_of
 from hybridbridge_vol.kernel_file.symbols import Symbols
 from hybridbridge_vol.machine.cpu import GS_BASE_MSR
-from hybridbridge_vol.machine.machine import Machine, UnmappedVirtual
+from hybridbridge_vol.machine.machine import Machine
+from hybridbridge_vol.machine.words import read_words
 from hybridbridge_vol.trust.placement import Layout
 from hybridbridge_vol.trust.stored_kernel import StoredKernel
 from hybridbridge_vol.units import START_KERNEL_MAP, U64
@@ -87,17 +88,6 @@ def current_task(machine: Machine, kernel: StoredKernel, delta: int) -> int:
             area = machine.read_msr(GS_BASE_MSR) if "__per_cpu_offset" in kernel.symbols else 0
             return machine.read_u64((area + offset) & U64)
     raise LookupError("no current_task")
-
-
-def read_words(machine: Machine, vaddr: int, size: int) -> list[int]:
-    """64-bit words from `vaddr` on, as many as are mapped."""
-    words: list[int] = []
-    for offset in range(0, size, 8):
-        try:
-            words.append(machine.read_u64(vaddr + offset))
-        except UnmappedVirtual:
-            break
-    return words
 
 
 def _index_of(words: list[int], value: int, what: str) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from hybridbridge_vol.machine.machine import Machine, UnmappedVirtual
 
 
@@ -14,3 +16,13 @@ def read_words(machine: Machine, vaddr: int, size: int) -> list[int]:
         except UnmappedVirtual:
             break
     return words
+
+
+def ring_of(machine: Machine, head_vaddr: int, most: int) -> Iterator[int]:
+    """The nodes of a list (include/linux/list.h) without its head, `most` of them at most."""
+    node = machine.read_u64(head_vaddr)
+    for _ in range(most):
+        if node == head_vaddr:
+            return
+        yield node
+        node = machine.read_u64(node)
