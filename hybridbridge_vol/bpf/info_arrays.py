@@ -14,7 +14,9 @@ from hybridbridge_vol.bpf.objects import (
     LINK_PERF_EVENT,
     LINK_RAW_TRACEPOINT,
     LINK_UPROBE_MULTI,
+    PERF_EVENT,
     PROG,
+    Link,
 )
 
 
@@ -37,8 +39,10 @@ class Array(NamedTuple):
         )[0]
 
 
+XLATED, MAP_IDS, KSYMS = Array(32, 20, 1), Array(56, 52, 4), Array(112, 104, 8)
+"""Of a program: its code before it was compiled, the ids of its maps, the addresses of its functions."""
 _OF_PROGRAMS = (
-    Array(24, 16, 1), Array(32, 20, 1), Array(56, 52, 4), Array(112, 104, 8), Array(120, 108, 4),
+    Array(24, 16, 1), XLATED, MAP_IDS, KSYMS, Array(120, 108, 4),
     Array(136, 144, 132, True), Array(152, 148, 172, True), Array(160, 168, 176, True), Array(184, 180, 8),
 )  # fmt: skip
 """jited_prog_insns, xlated_prog_insns, map_ids, jited_ksyms, jited_func_lens, func_info, line_info,
@@ -62,3 +66,10 @@ def arrays_of(kind: str, link: int = 0) -> tuple[Array, ...]:
     if kind == LINK:
         return _OF_LINKS.get(link, ())
     return {PROG: _OF_PROGRAMS, BTF: _OF_TYPES}.get(kind, ())
+
+
+def place_of(link: Link) -> Array | None:
+    """Of a link, the name or the addresses that it is attached to; None if it has neither."""
+    if link.type == LINK_PERF_EVENT and struct.unpack_from("<I", link.data, 16)[0] == PERF_EVENT:
+        return None
+    return next(iter(arrays_of(LINK, link.type)), None)

@@ -45,12 +45,6 @@ class Program(NamedTuple):
     attach_btf_id: int
 
 
-PROGRAM_MAP_IDS, PROGRAM_XLATED, PROGRAM_KSYMS = (52, 56), (20, 32), (104, 112)
-"""Where the counts (of ids, bytes, addresses) and pointers of its arrays stand."""
-PROGRAM_COUNTS_TO_CLEAR = (16, 108, 144, 148, 168, 180)
-"""Counts of arrays that are not asked for."""
-
-
 def parse_program(data: bytes) -> Program:
     """Raises struct.error if `data` is too short."""
     kind, number = struct.unpack_from("<II", data)
@@ -130,16 +124,3 @@ def parse_link(data: bytes) -> Link:
     """Raises struct.error if `data` is too short."""
     kind, number, program = struct.unpack_from("<III", data)
     return Link(number, kind, program, data)
-
-
-def link_buffer(link: Link) -> tuple[int, int, int] | None:
-    """Of a link that has a name or an array of addresses: where its pointer and the count of its bytes or
-    addresses stand, and how many bytes each has."""
-    if link.type in (LINK_RAW_TRACEPOINT, LINK_ITER):
-        return 16, 24, 1
-    if link.type == LINK_KPROBE_MULTI:
-        return 16, 24, 8
-    if link.type == LINK_UPROBE_MULTI:
-        return 16, 48, 1
-    perf = struct.unpack_from("<I", link.data, 16)[0]
-    return (24, 32, 1) if link.type == LINK_PERF_EVENT and perf != PERF_EVENT else None

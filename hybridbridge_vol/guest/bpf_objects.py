@@ -12,18 +12,14 @@ import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 
+from hybridbridge_vol.bpf.info_arrays import KSYMS, MAP_IDS, XLATED, place_of
 from hybridbridge_vol.bpf.objects import (
     BTF,
     INFO_SIZES,
     LINK,
     MAP,
     PROG,
-    PROGRAM_COUNTS_TO_CLEAR,
-    PROGRAM_KSYMS,
-    PROGRAM_MAP_IDS,
-    PROGRAM_XLATED,
     Map,
-    link_buffer,
     parse_link,
     parse_map,
 )
@@ -128,17 +124,15 @@ class SnapshotBpf:
         with self._commands.opened(kind, number) as fd:
             return self._fdinfo(kind, fd)
 
-    def next_key(self, number: int, key: bytes | None) -> bytes | None:
+    def next_key(self, found: Map, key: bytes | None) -> bytes | None:
         """The key of a map's that follows `key`, or its first; None after the last. OSError."""
-        size = self.map_info(number).key_size
-        with self._commands.opened(MAP, number) as fd:
-            return self._next_key(fd, size, key)
+        with self._commands.opened(MAP, found.id) as fd:
+            return self._next_key(fd, found.key_size, key)
 
-    def lookup(self, number: int, key: bytes) -> bytes:
+    def lookup(self, found: Map, key: bytes) -> bytes:
         """The value of a key in a map, for each processor where the map has one each. OSError."""
-        size = self._value_size(self.map_info(number))
-        with self._commands.opened(MAP, number) as fd:
-            value = self._lookup(fd, key, size)
+        with self._commands.opened(MAP, found.id) as fd:
+            value = self._lookup(fd, key, self._value_size(found))
         if isinstance(value, OSError):
             raise value
         return value
@@ -229,18 +223,17 @@ class SnapshotBpf:
 
     def _of_program(self, source: str, fd: int, first: bytes, arrays: dict[str, bytes]) -> None:
         """Ids of its maps, its code, the addresses of its functions."""
-        wanted = {"maps": (PROGRAM_MAP_IDS, 4), "code": (PROGRAM_XLATED, 1), "functions": (PROGRAM_KSYMS, 8)}
+        wanted = {"maps": MAP_IDS, "code": XLATED, "functions": KSYMS}
         request = bytearray(len(first))
         places = {}
         at = LARGE_AT
-        for name, ((count_at, pointer_at), size) in wanted.items():
-            count = min(struct.unpack_from("<I", first, count_at)[0], (LARGEST >> 2) // size)
-            places[name] = (at, count * size)
-            struct.pack_into("<I", request, count_at, count)
-            struct.pack_into("<Q", request, pointer_at, self._proxy.caller.put(bytes(count * size), at))
-            at += count * size + 15 & ~15
-        for count_at in PROGRAM_COUNTS_TO_CLEAR:
-            struct.pack_into("<I", request, count_at, 0)
+        for name, array in wanted.items():
+            count = min(struct.unpack_from("<I", first, array.count_at)[0], (LARGEST >> 2) // array.size)
+            size = count * array.size
+            places[name] = (at, size)
+            struct.pack_into("<I", request, array.count_at, count)
+            struct.pack_into("<Q", request, array.pointer_at, self._proxy.caller.put(bytes(size), at))
+            at += size + 15 & ~15
         self._info(source, fd, PROG, bytes(request))
         arrays |= {name: self._proxy.caller.get(start, size) for name, (start, size) in places.items()}
 
@@ -263,15 +256,15 @@ class SnapshotBpf:
 
     def _of_link(self, source: str, fd: int, first: bytes, arrays: dict[str, bytes]) -> None:
         """The name or the addresses that it is attached to."""
-        where = link_buffer(parse_link(first))
+        where = place_of(parse_link(first))
         if where is None:
             return
-        pointer_at, count_at, size = where
-        count = min(struct.unpack_from("<I", first, count_at)[0], LARGEST // size)
+        size = where.size
+        count = min(struct.unpack_from("<I", first, where.count_at)[0], LARGEST // size)
         room = count * size if size > 1 else _MOST_NAMES
         request = bytearray(len(first))
-        struct.pack_into("<Q", request, pointer_at, self._proxy.caller.put(bytes(room), LARGE_AT))
-        struct.pack_into("<I", request, count_at, room // size)
+        struct.pack_into("<Q", request, where.pointer_at, self._proxy.caller.put(bytes(room), LARGE_AT))
+        struct.pack_into("<I", request, where.count_at, room // size)
         with contextlib.suppress(OSError):
             self._info(source, fd, LINK, bytes(request))
             answer = self._proxy.caller.get(LARGE_AT, room)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from hybridbridge_vol.bpf.info_arrays import QUERY_ARRAYS, TASK_ARRAYS, Array, arrays_of
-from hybridbridge_vol.bpf.objects import BTF, INFO_SIZES, LINK, MAP, PROG, parse_link
+from hybridbridge_vol.bpf.objects import BTF, INFO_SIZES, LINK, MAP, PROG, Map, parse_link
 from hybridbridge_vol.guest.bpf_commands import (
     ATTR_SIZE,
     BY_ID,
@@ -158,30 +158,27 @@ class BpfCalls:
 
     def _lookup(self, call: Call, attributes: Attributes) -> Answer:
         descriptor, key_at, value_at = struct.unpack_from("<I4xQQ", attributes)
-        number = self._map(call, descriptor)
-        key = call.memory.read_exactly(key_at, self._key_size(number))
-        value = self._answers.once(("bpf value", number, key), lambda: self._bpf.lookup(number, key))
+        found = self._map(call, descriptor)
+        key = call.memory.read_exactly(key_at, found.key_size)
+        value = self._answers.once(("bpf value", found.id, key), lambda: self._bpf.lookup(found, key))
         call.memory.write(value_at, value)
         return 0
 
     def _next_key(self, call: Call, attributes: Attributes) -> Answer:
         descriptor, key_at, next_at = struct.unpack_from("<I4xQQ", attributes)
-        number = self._map(call, descriptor)
-        key = call.memory.read_exactly(key_at, self._key_size(number)) if key_at else None
-        following = self._answers.once(("bpf key", number, key), lambda: self._bpf.next_key(number, key))
+        found = self._map(call, descriptor)
+        key = call.memory.read_exactly(key_at, found.key_size) if key_at else None
+        following = self._answers.once(("bpf key", found.id, key), lambda: self._bpf.next_key(found, key))
         if following is None:
             raise failed(errno.ENOENT)
         call.memory.write(next_at, following)
         return 0
 
-    def _map(self, call: Call, descriptor: int) -> int:
+    def _map(self, call: Call, descriptor: int) -> Map:
         kind, number = self._object(call, descriptor)
         if kind != MAP:
             raise failed(errno.EINVAL)
-        return number
-
-    def _key_size(self, number: int) -> int:
-        return self._answers.once(("bpf map", number), lambda: self._bpf.map_info(number)).key_size
+        return self._answers.once(("bpf map", number), lambda: self._bpf.map_info(number))
 
     # --- what is attached where ---------------------------------------------------------------------------
 
