@@ -86,7 +86,7 @@ def where_else(origin: KernelOrigin) -> str:
     package, version, release = origin.packages[0], origin.version, origin.release
     build = f"kernel-{release.removesuffix('.x86_64')}"
     places = {
-        "Debian": f"snapshot.debian.org keeps every version: look for {package} {version}",
+        "Debian": f"Debian's archive of snapshots keeps every version: look for {package} {version}",
         "Ubuntu": f"Launchpad keeps every version of {package}: look for {version}",
         "Fedora": f"Koji keeps it: 'koji download-build --arch=x86_64 {build}'",
         "Arch Linux": f"the Arch Linux Archive keeps it: {package}-{version}-x86_64.pkg.tar.zst",
