@@ -127,15 +127,14 @@ class Symbols:
         """The addresses of a name as it is, ascending, and of what was renamed from it."""
         wanted = name.encode("latin-1", "replace")  # no kernel has "?" in a name
         exact = []
+        renamed = []
         for address, found in self._under(wanted):
-            if found != wanted:
+            if found == wanted:
+                exact.append(address)
+            elif _RENAMED.fullmatch(found, len(wanted)):
+                renamed.append(address)
+            elif found > wanted + b".\xff":  # a longer name: none with a suffix follows
                 break
-            exact.append(address)
-        renamed = [
-            address
-            for address, found in self._under(wanted + b".llvm.")
-            if _RENAMED.fullmatch(found, len(wanted))
-        ]
         return exact, renamed
 
     def find(self, names: Iterable[str]) -> dict[str, list[int]]:
