@@ -14,7 +14,6 @@ from typing import Protocol
 
 from hybridbridge_vol.guest.session import Session
 from hybridbridge_vol.native import launch
-from hybridbridge_vol.native.emulated import start as emulated
 from hybridbridge_vol.native.environment import (
     find_program,
     more_folders,
@@ -112,6 +111,8 @@ def run_program(
     try:
         running: Running
         if options.user_mode == EMULATED:
+            from hybridbridge_vol.native.emulated import start as emulated  # most programs run natively
+
             image = emulated.image_of(host, program, options.tools, arguments, environment)
             running = emulated.start(image, descriptors, guarded)
         else:
@@ -135,7 +136,12 @@ def run_program(
 
 def check_host(user_mode: str) -> None:
     """HostLacks, in one line, if programs cannot be run so on this machine."""
-    emulated.check_host() if user_mode == EMULATED else launch.check_host()
+    if user_mode == EMULATED:
+        from hybridbridge_vol.native.emulated import start as emulated  # as above
+
+        emulated.check_host()
+    else:
+        launch.check_host()
 
 
 def _hold_signals() -> dict[int, _Handler]:
