@@ -1,9 +1,10 @@
-"""What every forked child of this program does first."""
+"""What forked children of this program do first."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 
 _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
@@ -16,3 +17,10 @@ def die_with(parent: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it ended before
         os._exit(1)
+
+
+def limit(kind: int, most: int) -> None:
+    """Limit a resource (RLIMIT_*) of this process for good: to `most`, or what it is limited to already."""
+    _soft, hard = resource.getrlimit(kind)
+    allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(kind, (allowed, allowed))

@@ -31,6 +31,11 @@ Progress = Callable[[float, str], None]
 words."""
 
 
+def part_of(progress: Progress | None, first: float, last: float) -> Progress | None:
+    """For something that is done between two fractions of the whole."""
+    return progress and (lambda fraction, text: progress(first + fraction * (last - first), text))
+
+
 def short_size(count: int) -> str:
     """Bytes in the largest unit that is not below one: `256.0 MiB`."""
     amount, unit = float(count), "bytes"

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from hybridbridge_vol.errors import FetchError as AptError
+from hybridbridge_vol.trust.store import user_cache
 from hybridbridge_vol.workflow.fetch.apt import apt_cache, apt_download, apt_file_names, apt_state
 from hybridbridge_vol.workflow.fetch.apt_sources import SOURCES, debian_archives, machine_sources
 
@@ -27,8 +28,7 @@ def cache_folder() -> Path:
     """Where downloads and images are kept: `$HB_SAMPLES`, by default below the user's cache folder."""
     if chosen := os.environ.get("HB_SAMPLES"):
         return Path(chosen).absolute()
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(home) / "hybridbridge" / "samples"
+    return user_cache() / "samples"
 
 
 @cache

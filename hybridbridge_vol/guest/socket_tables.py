@@ -19,6 +19,7 @@ from hybridbridge_vol.guest.kernel import Files
 from hybridbridge_vol.guest.netlink_dumps import NetlinkDumps
 from hybridbridge_vol.guest.proxy_calls import AT_FDCWD, ProxyCalls
 from hybridbridge_vol.guest.values import HeldSocket
+from hybridbridge_vol.netlink.requests import NETLINK_SOCK_DIAG
 from hybridbridge_vol.netlink.sock_diag import (
     AF_INET,
     AF_INET6,
@@ -29,8 +30,6 @@ from hybridbridge_vol.netlink.sock_diag import (
 from hybridbridge_vol.procfs.net import parse_inet_socket
 from hybridbridge_vol.procfs.sources import split_lines
 
-_NETLINK_SOCK_DIAG = 4  # include/uapi/linux/netlink.h
-
 
 class SnapshotSocketTables:
     """Implements `guest.kernel_network.SocketTables`."""
@@ -39,7 +38,7 @@ class SnapshotSocketTables:
         self._proxy = proxy
         self._files = files
         self._modules = modules
-        self._dumps = NetlinkDumps(proxy, _NETLINK_SOCK_DIAG)
+        self._dumps = NetlinkDumps(proxy, NETLINK_SOCK_DIAG)
 
     def dump(self, table: Table, net_of: int | None = None) -> bytes:
         """All sockets of a table: the kernel's messages, one after the other. See `guest.kernel`."""
@@ -77,7 +76,7 @@ class SnapshotSocketTables:
         lines = split_lines(self._files.read(path))[1:]
         fd = self._proxy.checked(path, "openat", AT_FDCWD, self._proxy.put_path(path), os.O_RDONLY, 0)
         try:
-            table, own = path.rpartition("/")[2], open_netlink_socket(self._proxy.caller, _NETLINK_SOCK_DIAG)
+            table, own = path.rpartition("/")[2], open_netlink_socket(self._proxy.caller, NETLINK_SOCK_DIAG)
             # one more than there are lines: a list that is longer now is noticed, a cyclic one ends
             kernels = are_kernels(self._proxy.caller, table, fd, own, len(lines) + 1)
             self._proxy.raw("close", own)

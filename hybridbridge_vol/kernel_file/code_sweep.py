@@ -17,7 +17,7 @@ from hybridbridge_vol.units import U64
 MAX_INSTRUCTION_SIZE = 15
 _LONGEST_FUNCTION = 1 << 20
 _PREFIXES = b"\x66\xf2\xf3" + bytes(range(0x40, 0x50))
-_WIDEST_IMMEDIATE = 4
+WIDEST_IMMEDIATE = 4
 """Bytes of an instruction that may follow a displacement."""
 _GROUPS = (b"\x0f\x00", b"\x0f\x01")
 _REGISTERS = b"\xc0"
@@ -105,7 +105,7 @@ def static_references(
     for variable in variables:
         size = variable.end - variable.start
         absolute = numbers - np.uint32((image_vaddr + variable.start) & 0xFFFFFFFF) < size
-        relative = behind + numbers - np.uint32(variable.start) + _WIDEST_IMMEDIATE < size + _WIDEST_IMMEDIATE
+        relative = behind + numbers - np.uint32(variable.start) + WIDEST_IMMEDIATE < size + WIDEST_IMMEDIATE
         for item in fields_at(image, functions, (absolute | relative).nonzero()[0].tolist()):
             place = item.value if item.is_relative else item.value - image_vaddr
             if item.is_address and variable.start <= place < variable.end:

@@ -22,6 +22,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from hybridbridge_vol.kernel_file.code_sweep import (
+    WIDEST_IMMEDIATE,
     Field,
     Range,
     all_fields,
@@ -49,8 +50,6 @@ _TABLE_FLAGS = 0x63
 _LARGE_PAGE = 0x80
 _ALT_SIZES = (12, 13, 14, 16)
 _PARTS = 3
-_WIDEST_IMMEDIATE = 4
-"""Bytes of an instruction that may follow a distance."""
 _NOT_ADDRESSES = (("__start_notes", "__stop_notes"),)
 """Tables whose numbers are addresses as linked, for whoever loads the kernel."""
 _TABLE_ADDRESS = (0, 0x63, 0x67)
@@ -300,7 +299,7 @@ class _Recovery:
             behind = np.arange(part.start + 4, part.start + 4 + len(numbers), dtype="<u4")
             distances = np.uint32(variable) - behind - numbers
             absolute: Numbers = numbers == (self._text + variable) & 0xFFFFFFFF
-            return (distances <= _WIDEST_IMMEDIATE) | absolute
+            return (distances <= WIDEST_IMMEDIATE) | absolute
 
         starts = [function.start for function in self._code]
         fields = [field for field in self._fields(names) if field.value in (variable, self._text + variable)]
@@ -325,7 +324,7 @@ class _Recovery:
 
         def names(numbers: Numbers, part: Range) -> Numbers:
             behind = np.arange(low + part.start + 4, low + part.start + 4 + len(numbers), dtype="<u4")
-            hits: Numbers = behind + numbers + _WIDEST_IMMEDIATE < size + _WIDEST_IMMEDIATE
+            hits: Numbers = behind + numbers + WIDEST_IMMEDIATE < size + WIDEST_IMMEDIATE
             return hits
 
         fields = self._fields(names)

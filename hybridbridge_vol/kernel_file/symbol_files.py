@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hybridbridge_vol.errors import IncompleteKernelError, KernelFileError
+from hybridbridge_vol.kernel_file.bzimage import is_elf
 from hybridbridge_vol.kernel_file.symbols import Symbols
 
 _MOST_BYTES = 2 << 30
@@ -21,7 +22,6 @@ _MOST_BYTES = 2 << 30
 _FEWEST = 1000
 """Symbols of a kernel; the smallest ones have 30,000."""
 _LINE = re.compile(rb"^([0-9a-f]{16}|[0-9a-f]{8}) ([A-Za-z?]) (\S+)$", re.MULTILINE)
-_ELF64 = b"\x7fELF\x02\x01"
 STATIC_SYMBOLS, DYNAMIC_SYMBOLS, _SHT_NOBITS = 2, 11, 8
 """Types of sections: `.symtab`, `.dynsym`, and those without bytes in the file."""
 _SHF_WRITE, _SHF_EXECINSTR = 1, 4
@@ -48,7 +48,7 @@ def read_symbol_file(path: Path) -> GivenSymbols:
             data = stream.read(_MOST_BYTES)
     except OSError as error:
         raise KernelFileError(f"{path}: cannot be read ({error.strerror})") from None
-    found = elf_symbols(data) if data.startswith(_ELF64) else _map_symbols(data)
+    found = elf_symbols(data) if is_elf(data) else _map_symbols(data)
     if found is None:
         raise KernelFileError(
             f"{path}: has no table of symbols; give the System.map of the kernel's build, or its vmlinux "
@@ -161,7 +161,7 @@ def completed(own: Symbols, given: GivenSymbols, kernel_name: str) -> Symbols:
     """
     known = {(address, name) for address, _kind, name in given.symbols}
     missing = [(address, kind, name) for address, kind, name in own if (address, name) not in known]
-    functions = sum(1 for _ in own)
+    functions = len(own)
     if len(missing) > functions // 100:
         address, _, name = missing[0]
         there = given.symbols.get(name)

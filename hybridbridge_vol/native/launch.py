@@ -21,6 +21,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
+from hybridbridge_vol.child_process import die_with, limit
 from hybridbridge_vol.errors import HostLacks
 from hybridbridge_vol.native import filter as seccomp_filter
 from hybridbridge_vol.native import landlock
@@ -30,7 +31,7 @@ from hybridbridge_vol.native.libc import syscall
 _SECCOMP, _PIDFD_GETFD, _CAPSET, _PRCTL = 317, 438, 126, 157
 _SET_MODE_FILTER, _GET_NOTIF_SIZES = 1, 3
 _NEW_LISTENER, _WAIT_KILLABLE = 8, 32
-_NO_NEW_PRIVS, _PDEATHSIG = 38, 1
+_NO_NEW_PRIVS = 38
 _CAPABILITY_VERSION_3 = 0x20080522
 _LISTENER_LINK = "anon_inode:seccomp notify"
 _PATIENCE = 30.0
@@ -92,11 +93,11 @@ def start(
     reading, low = os.pipe()
     writing = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 3)
     os.close(low)
-    pid = os.fork()
+    parent, pid = os.getpid(), os.fork()
     if not pid:
         os.close(reading)
         program = seccomp_filter.program(guarded)
-        _become(path, arguments, environment, descriptors, executable, writing, program)
+        _become(path, arguments, environment, descriptors, executable, writing, program, parent)
     os.close(writing)
     pidfd = os.pidfd_open(pid)
     try:
@@ -148,6 +149,7 @@ def _become(
     executable: Sequence[str],
     announce: int,
     program: bytes,
+    parent: int,
 ) -> NoReturn:
     """In the child. What goes wrong is written to `announce`, which closes when the program runs."""
     try:
@@ -155,10 +157,8 @@ def _become(
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         hard = max(min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], MAX_OPEN_FILES), FIRST_WINDOW)
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 2 * 1024), hard))
-        own = resource.getrlimit(resource.RLIMIT_DATA)[1]
-        most = MAX_DATA if own == resource.RLIM_INFINITY else min(own, MAX_DATA)
-        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
-        syscall("prctl", _PRCTL, _PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        limit(resource.RLIMIT_DATA, MAX_DATA)
+        die_with(parent)
         syscall("prctl", _PRCTL, _NO_NEW_PRIVS, 1, 0, 0, 0)
         syscall("capset", _CAPSET, struct.pack("<Ii", _CAPABILITY_VERSION_3, 0), bytes(24))
         landlock.restrict_self(executable)

@@ -11,11 +11,11 @@ from hybridbridge_vol.netlink.requests import (
     NETLINK_GENERIC,
     NETLINK_NETFILTER,
     NETLINK_ROUTE,
+    NETLINK_SOCK_DIAG,
     NETLINK_XFRM,
     NetlinkRequest,
 )
 
-NETLINK_SOCK_DIAG = 4
 _HEADER = struct.Struct("<IHH")
 _HEADER_SIZE = 16
 _FIRST_RTM, _RTM_GET = 16, 2

@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from hybridbridge_vol.bridge.text.policy import policy_folder
+from hybridbridge_vol.child_process import limit
 from hybridbridge_vol.errors import HostLacks
 from hybridbridge_vol.native import filter as seccomp_filter
 from hybridbridge_vol.native import landlock
@@ -74,7 +75,7 @@ def confine(readable: Iterable[str], writable: Iterable[str] = ()) -> None:
             "kernel's lsm= parameter, or in a container allow its system calls"
         )
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _limit(resource.RLIMIT_FSIZE, MAX_WRITTEN)
+    limit(resource.RLIMIT_FSIZE, MAX_WRITTEN)
     reading = landlock.READ_FILE | landlock.READ_FOLDER
     rules = [(path, reading) for path in (*readable, *_own_files())]
     rules += [(path, reading | landlock.CHANGE_FILES) for path in writable]
@@ -94,12 +95,6 @@ def readable_for(image: str, store: Path) -> list[str]:
     entries = [os.path.realpath(entry.path) for entry in os.scandir(store)] if store.is_dir() else []
     folders = [os.path.dirname(resolve(image)) for resolve in (os.path.abspath, os.path.realpath)]
     return [*folders, str(store), *entries]
-
-
-def _limit(kind: int, most: int) -> None:
-    _soft, hard = resource.getrlimit(kind)
-    allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
-    resource.setrlimit(kind, (allowed, allowed))
 
 
 def _own_files() -> Iterable[str]:

@@ -18,7 +18,8 @@ from hybridbridge_vol.errors import AttachError
 from hybridbridge_vol.guest.descriptors import Descriptor
 from hybridbridge_vol.guest.session import Session
 from hybridbridge_vol.native.abi import failed
-from hybridbridge_vol.native.netlink_requests import NETLINK_SOCK_DIAG, needed_for
+from hybridbridge_vol.native.netlink_requests import needed_for
+from hybridbridge_vol.netlink.requests import NETLINK_SOCK_DIAG
 from hybridbridge_vol.netlink.sock_diag import SOCK_DIAG_BY_FAMILY
 
 _MSG_DONTWAIT, _MSG_PEEK, _MSG_TRUNC = 0x40, 0x2, 0x20

@@ -36,10 +36,15 @@ if TYPE_CHECKING:
     from hybridbridge_vol.kernel_file.kernel import KernelImage
 
 
-def default_root() -> Path:
-    """`$XDG_CACHE_HOME/hybridbridge/trust`, by default under `~/.cache`."""
+def user_cache() -> Path:
+    """`$XDG_CACHE_HOME/hybridbridge`, by default under `~/.cache`."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(cache) / "hybridbridge" / "trust"
+    return Path(cache) / "hybridbridge"
+
+
+def default_root() -> Path:
+    """Of the store: `trust` in the user's cache folder."""
+    return user_cache() / "trust"
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from hybridbridge_vol.trust import modules
 from hybridbridge_vol.trust.placement import GUARD_HOLES
 from hybridbridge_vol.trust.store import Store
 from hybridbridge_vol.trust.stored_kernel import StoredKernel
-from hybridbridge_vol.units import Progress
+from hybridbridge_vol.units import Progress, part_of
 from hybridbridge_vol.workflow.memos import import_memo
 from hybridbridge_vol.workflow.trust_kernel import enroll
 
@@ -145,11 +145,7 @@ def import_kernels(store: Store, path: Path, progress: Progress | None = None) -
         carried = _unpack(path, folder)
         added = []
         for number, kernel in enumerate(carried):
-
-            def part(fraction: float, text: str, done: int = number) -> None:
-                if progress:
-                    progress((done + fraction) / len(carried), text)
-
+            part = part_of(progress, number / len(carried), (number + 1) / len(carried))
             try:
                 added.append(_add(store, folder / str(number), part))
             except KernelFileError as error:
@@ -161,7 +157,7 @@ def import_kernels(store: Store, path: Path, progress: Progress | None = None) -
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _add(store: Store, folder: Path, progress: Progress) -> str:
+def _add(store: Store, folder: Path, progress: Progress | None) -> str:
     symbols = folder / _MAP
     entry = enroll(store, folder / _VMLINUZ, progress, symbols=symbols if symbols.exists() else None)
     kernel = store.find(entry.name)

@@ -4,7 +4,6 @@ proof that they hold that kernel, and the store."""
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from hybridbridge_vol.memory_image.open import open_image
 from hybridbridge_vol.snapshot.kernel_origin import origin_of
 from hybridbridge_vol.trust import modules
 from hybridbridge_vol.trust.store import Store
-from hybridbridge_vol.units import Progress
+from hybridbridge_vol.units import Progress, part_of
 from hybridbridge_vol.workflow.fetch import debuginfod
 from hybridbridge_vol.workflow.fetch.fetch_kernel import fetch_packages
 from hybridbridge_vol.workflow.trust_kernel import enroll
@@ -60,12 +59,12 @@ def trust_banner(
     if stored:
         return Gotten(stored[0].name)
     with tempfile.TemporaryDirectory(prefix="hybridbridge-") as scratch:
-        files, checked = _fetched(banner, Path(scratch), image, _part(progress, 0.0, 0.5))
+        files, checked = _fetched(banner, Path(scratch), image, part_of(progress, 0.0, 0.5))
         kernel = _kernel_among(files, banner)
-        entry = enroll(store, kernel, _part(progress, 0.5, 0.9))
+        entry = enroll(store, kernel, part_of(progress, 0.5, 0.9))
         for other in files:
             if other != kernel and _has_modules(other):
-                enroll(store, other, _part(progress, 0.9, 1.0))
+                enroll(store, other, part_of(progress, 0.9, 1.0))
         return Gotten(entry.name, tuple(file.name for file in files), checked)
 
 
@@ -112,7 +111,3 @@ def _kernel_among(files: list[Path], banner: str) -> Path:
 
 def _has_modules(file: Path) -> bool:
     return any(True for _member in packages.members(file, *modules.PATTERNS))
-
-
-def _part(progress: Progress | None, first: float, last: float) -> Callable[[float, str], None] | None:
-    return progress and (lambda fraction, text: progress(first + fraction * (last - first), text))

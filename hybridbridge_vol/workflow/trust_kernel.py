@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from threading import Thread
@@ -36,7 +37,7 @@ from hybridbridge_vol.trust.linked_kernel import linked_kernel
 from hybridbridge_vol.trust.placement import LINUX_LAYOUT
 from hybridbridge_vol.trust.store import Entry, Store
 from hybridbridge_vol.trust.stored_kernel import StoredKernel
-from hybridbridge_vol.units import Progress
+from hybridbridge_vol.units import Progress, part_of
 from hybridbridge_vol.workflow.train import run_tools
 
 
@@ -51,9 +52,7 @@ def enroll(
     with `training`, train on it. `symbols` is a System.map or vmlinux with what its own table lacks. A
     package that holds modules only is added to its kernel. Raises as `Store.add`."""
 
-    def part(first: float, last: float) -> Progress | None:
-        return progress and (lambda fraction, text: progress(first + fraction * (last - first), text))
-
+    part = partial(part_of, progress)
     second = _SecondBoot() if training else None
     with _KeptModules(store, path) as kept:
         try:

@@ -39,11 +39,6 @@ class Area(NamedTuple):
     protection: int
 
 
-def page_up(size: int) -> int:
-    """The size of the pages that hold so many bytes."""
-    return size + PAGE_SIZE - 1 & -PAGE_SIZE
-
-
 class AddressSpace:
     """All areas, in the order of their addresses. Addresses and sizes are those of pages but in `read` and
     `write`. All methods raise OSError with the errno of the system call that they serve."""

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from hybridbridge_vol.machine.memory import page_up
 from hybridbridge_vol.native.emulated.address_space import (
     MAPPINGS_END,
     PROT_READ,
@@ -15,7 +16,6 @@ from hybridbridge_vol.native.emulated.address_space import (
     STACK_SIZE,
     TOP,
     AddressSpace,
-    page_up,
 )
 from hybridbridge_vol.native.emulated.elf import Executable
 from hybridbridge_vol.units import PAGE_SIZE

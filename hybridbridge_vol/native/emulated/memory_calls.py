@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
+from hybridbridge_vol.machine.memory import page_up
 from hybridbridge_vol.native.abi import failed
 from hybridbridge_vol.native.emulated.address_space import (
     MAX_MEMORY,
@@ -12,7 +13,6 @@ from hybridbridge_vol.native.emulated.address_space import (
     PROT_READ,
     PROT_WRITE,
     AddressSpace,
-    page_up,
 )
 from hybridbridge_vol.native.emulated.local import Arguments, Descriptors, Handler, answers
 from hybridbridge_vol.units import PAGE_SIZE

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
+from hybridbridge_vol.child_process import die_with
 from hybridbridge_vol.errors import HostLacks, OptionError
 from hybridbridge_vol.native import filter as seccomp_filter
 from hybridbridge_vol.native import landlock
@@ -27,7 +28,7 @@ from hybridbridge_vol.native.host_files import HostFiles
 from hybridbridge_vol.native.launch import FAILED_TO_START, MAX_OPEN_FILES, keep_only
 
 _CAPABILITY_VERSION_3 = 0x20080522
-_NO_NEW_PRIVS, _PDEATHSIG = 38, 1
+_NO_NEW_PRIVS = 38
 _HIDDEN = 2
 """Descriptors of the child that are not the program's: the channel, and one that closes when it ends."""
 _MAX_INTERPRETER_LINE = 256  # BINPRM_BUF_SIZE, include/uapi/linux/binfmts.h
@@ -163,9 +164,7 @@ def _give_up(parent: int) -> None:
     machine has Landlock, every access to files by name."""
     libc = ctypes.CDLL(None, use_errno=True)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    libc.prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(FAILED_TO_START)
+    die_with(parent)
     libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0)
     libc.capset(struct.pack("<Ii", _CAPABILITY_VERSION_3, 0), bytes(24))
     if landlock.version():

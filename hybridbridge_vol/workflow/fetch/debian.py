@@ -4,7 +4,6 @@ the other suites of the same mirror."""
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from hybridbridge_vol.errors import FetchError
 from hybridbridge_vol.kernel_file import packages
 from hybridbridge_vol.snapshot.kernel_origin import KernelOrigin
+from hybridbridge_vol.trust.store import user_cache
 from hybridbridge_vol.units import Progress
 from hybridbridge_vol.workflow.fetch import apt, apt_sources
 
@@ -64,8 +64,7 @@ def fetch_by_apt(origin: KernelOrigin, folder: Path, progress: Progress | None =
 
 def state_folder() -> Path:
     """Where lists of packages are kept between runs: below the user's cache folder."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(home) / "hybridbridge" / "packages"
+    return user_cache() / "packages"
 
 
 def _archives(distribution: str) -> Iterator[tuple[str, list[str]]]:

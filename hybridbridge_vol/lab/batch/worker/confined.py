@@ -19,10 +19,8 @@ from hybridbridge_vol.errors import HostLacks, HybridBridgeError, MemoError
 from hybridbridge_vol.lab.batch.events import Event, Learned, NeedsBoot
 from hybridbridge_vol.lab.batch.worker.supervised_child import Work
 from hybridbridge_vol.native.sandbox import confine, readable_for
+from hybridbridge_vol.trust.placement import GUARD_HOLES
 from hybridbridge_vol.trust.store import Store
-
-LEVELS = (4, 5)
-"""Of page tables, of which a kernel can be booted."""
 
 
 def confined(work: Work, path: str, store: str | None, staging: str | None) -> Work:
@@ -53,13 +51,13 @@ def keep_learned(learned: Learned, store: str | None) -> None:
     except (MemoError, binascii.Error):
         return
     for kernel in Store(root_of(store)).kernels():
-        if memo.key in [memo_key(kernel, levels) for levels in LEVELS]:
+        if memo.key in [memo_key(kernel, levels) for levels in GUARD_HOLES]:
             memo_file.add(kernel.folder, memo)
 
 
 def boot_again(needed: NeedsBoot, store: str | None) -> bool:
     """Boot a stored kernel, as a child has asked; False if that is not possible."""
-    if needed.levels not in LEVELS or not 0 <= needed.start_vaddr < needed.end_vaddr < 1 << 64:
+    if needed.levels not in GUARD_HOLES or not 0 <= needed.start_vaddr < needed.end_vaddr < 1 << 64:
         return False
     try:
         kernel = Store(root_of(store)).find(needed.kernel)
