@@ -46,8 +46,8 @@ def test_the_facts_are_followed_by_what_the_policy_does(lab: Lab, kernel: Stored
     assert (status, err) == (0, "")
     labels = [line.partition(":")[0] for line in out.splitlines() if not line.startswith(" ")]
     assert labels == [
-        "Name", "Release", "Banner", "Build ID", "Size", "Created", "Boots", "Redirected functions",
-        "Unmatched names",
+        "Name", "Release", "Banner", "Build ID", "Size", "Created", "Boots", "Features",
+        "Will not work", "Redirected functions", "Unmatched names",
     ]  # fmt: skip
     counted = re.search(r"^Redirected functions: +(.*)$", out, re.MULTILINE)
     assert counted is not None
@@ -64,7 +64,18 @@ def test_json_has_the_fields_of_list_and_more(lab: Lab, kernel: StoredKernel, sh
     facts = json.loads(show(lab.store.root, kernel.name, "--format", "json")[1])
     (entry,) = [entry for entry in lab.store.entries() if entry.name == kernel.name]
     assert {name: facts[name] for name in vars(entry)} == vars(entry)
-    assert facts.keys() - vars(entry).keys() == {"redirected_functions", "unmatched_names"}
+    assert facts.keys() - vars(entry).keys() == {
+        "features", "will_not_work", "redirected_functions", "unmatched_names",
+    }  # fmt: skip
+
+
+def test_a_distribution_s_kernel_has_all_that_answers_need(
+    lab: Lab, kernel: StoredKernel, show: Show
+) -> None:
+    facts = json.loads(show(lab.store.root, kernel.name, "--format", "json")[1])
+    assert {"eBPF", "type information", "nftables (module)", "security modules"} <= set(facts["features"])
+    assert facts["will_not_work"] == []
+    assert re.search("^Will not work: +-$", show(lab.store.root, kernel.name)[1], re.MULTILINE)
 
 
 def test_a_name_is_unmatched_if_no_function_of_the_kernel_has_it(
