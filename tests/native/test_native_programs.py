@@ -142,6 +142,24 @@ def test_pipes_and_options_of_the_program(lab: Lab) -> None:
     assert re.fullmatch(r"hb: .*: time stands still: .*\n", done.stderr)
 
 
+def test_namespaces_are_opened_and_asked(lab: Lab, run: Run, generation: str) -> None:
+    """Whether anybody had looked at them before the capture or not."""
+    truth = lab.sample(generation).truth
+    kinds = [path.rpartition("/")[2] for path in truth.links if path.startswith("/proc/1/ns/")]
+    assert {"mnt", "net", "pid", "user", "uts"} <= set(kinds)
+    for kind in kinds:
+        link = truth.links[f"/proc/1/ns/{kind}"].data.decode()
+        done = run(generation, f"stat -L -c '{kind.removesuffix('_for_children')}:[%i]' /proc/1/ns/{kind}")
+        assert (done.stdout.decode().strip(), done.failures) == (link, {})
+    rows = [line.split() for line in run(generation, "lsns -o TYPE,NS,PID").stdout.decode().splitlines()[1:]]
+    processes = {int(pid) for _kind, _number, pid in rows}
+    assert processes <= set(truth.processes)
+    links = {
+        link.data.decode() for path, link in truth.links.items() if re.fullmatch(r"/proc/\d+/ns/\w+", path)
+    }
+    assert {f"{kind}:[{number}]" for kind, number, _pid in rows} == {link for link in links if link}
+
+
 def test_a_container_from_inside(lab: Lab) -> None:
     """The process with other namespaces than the first one's: its host name, and its processes only."""
     truth = lab.sample(IMAGE).truth
