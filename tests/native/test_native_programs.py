@@ -127,6 +127,15 @@ def test_a_program_that_is_not_there_is_named(run: Run) -> None:
         run(IMAGE, "nosuchprogram")
 
 
+def test_a_process_that_has_asked_for_nothing_is_the_programs(run: Run) -> None:
+    code = (
+        "import os, signal\npid = os.fork()\nif not pid: signal.pause()\n"
+        "os.kill(pid, signal.SIGTERM)\nprint(os.waitpid(pid, 0)[1])"
+    )
+    done = run(IMAGE, f'/usr/bin/python3 -c "{code}"', tools=None)
+    assert (done.stdout, done.stderr, done.status) == (b"15\n", b"", 0)
+
+
 def test_its_exit_status_and_signal_are_the_commands(lab: Lab) -> None:
     assert hb_exec(lab, IMAGE, "--", "sh", "-c", "exit 5").returncode == 5
     assert hb_exec(lab, IMAGE, "--", "sh", "-c", "kill -TERM $$").returncode == -15
