@@ -152,27 +152,50 @@ def _become(
     """In the child. What goes wrong is written to `announce`, which closes when the program runs."""
     try:
         (announce,) = keep_only(descriptors, (announce,))
-        hard = max(min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], MAX_OPEN_FILES), FIRST_WINDOW)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 2 * 1024), hard))
-        limit(resource.RLIMIT_DATA, MAX_DATA)
-        die_with(parent)
-        no_new_rights()
-        no_capabilities()
-        landlock.restrict_self(executable)
-        for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGQUIT, signal.SIGXFSZ):
-            signal.signal(number, signal.SIG_DFL)
-        decides = Filter(program)
-        listener = os.dup(0)  # the number that the listener gets, being the lowest that is free
-        os.close(listener)
-        os.write(announce, struct.pack("<i", listener))
-        _install(decides)
-        os.execve(path, list(arguments), dict(environment))
+        try:
+            _confine(executable, program, announce, parent)
+        except OSError as error:
+            reason = f"{error.filename or 'limits'}: {error.strerror}"
+            raise lacks(
+                f"a program cannot be confined here ({reason}){_HELP.get(error.errno or 0, '')}"
+            ) from None
+        _execute(path, arguments, environment)
     except BaseException as error:  # noqa: BLE001  this child must end, whatever it is
-        text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        name = error.filename if isinstance(error, OSError) and error.filename else arguments[0]
-        os.write(announce, f"{name}: {text}".encode()[:4000])
+        os.write(announce, str(error).encode()[:4000])
     finally:
         os._exit(FAILED_TO_START)
+
+
+def _execute(path: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Returns if it cannot, with the reason on standard error: the supervisor is asked already."""
+    try:
+        os.execve(path, list(arguments), dict(environment))
+    except OSError as error:
+        os.write(2, f"{arguments[0]}: {error.strerror}\n".encode())
+
+
+_HELP = {
+    errno.EPERM: "; in a container, allow seccomp and Landlock (--security-opt seccomp=unconfined)",
+    errno.EBUSY: "; whoever started this process listens to its system calls already, and one only can",
+}
+
+
+def _confine(executable: Sequence[str], program: bytes, announce: int, parent: int) -> None:
+    """OSError with the call that failed."""
+    hard = max(min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], MAX_OPEN_FILES), FIRST_WINDOW)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 2 * 1024), hard))
+    limit(resource.RLIMIT_DATA, MAX_DATA)
+    die_with(parent)
+    no_new_rights()
+    no_capabilities()
+    landlock.restrict_self(executable)
+    for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGQUIT, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    decides = Filter(program)
+    listener = os.dup(0)  # the number that the listener gets, being the lowest that is free
+    os.close(listener)
+    os.write(announce, struct.pack("<i", listener))
+    _install(decides)
 
 
 def keep_only(descriptors: Sequence[int], others: Sequence[int], first: int = 3) -> list[int]:

@@ -136,6 +136,14 @@ def test_a_process_that_has_asked_for_nothing_is_the_programs(run: Run) -> None:
     assert (done.stdout, done.stderr, done.status) == (b"15\n", b"", 0)
 
 
+def test_a_file_that_is_no_program_is_named(run: Run, tmp_path: Path) -> None:
+    program = tmp_path / "notes"
+    program.write_bytes(b"no program")
+    program.chmod(0o755)
+    done = run(IMAGE, "notes", tools=str(tmp_path))
+    assert (done.status, done.stderr) == (127, b"notes: Exec format error\n")
+
+
 def test_its_exit_status_and_signal_are_the_commands(lab: Lab) -> None:
     assert hb_exec(lab, IMAGE, "--", "sh", "-c", "exit 5").returncode == 5
     assert hb_exec(lab, IMAGE, "--", "sh", "-c", "kill -TERM $$").returncode == -15
