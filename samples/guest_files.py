@@ -18,7 +18,14 @@ from samples.compiler import compile_static, sources
 from samples.initramfs import Archive, userland
 from samples.kernels import modules_package
 from samples.modules import load_order
-from samples.plan import RENEWAL, TOOLS_ON_COPY, plan
+from samples.plan import (
+    CONTAINER_COMMANDS,
+    CONTAINER_COMMANDS_FILE,
+    IN_CONTAINER,
+    RENEWAL,
+    TOOLS_ON_COPY,
+    plan,
+)
 from samples.workload import ACTOR, ACTORS, USERS, renewal, workload
 
 GUEST = Path(__file__).parent / "guest"
@@ -153,6 +160,7 @@ def _plain_recipe(seed: int, light: bool, processes: int, memory: bool, routes: 
             _text(RENEWAL.removeprefix("/"), renewal(seed, light).encode()),
             _text("srv/plan", orders.encode()),
             _program(TOOLS_ON_COPY.removeprefix("/"), "tools_on_copy.sh"),
+            *([] if light else _asked_in_container()),
             *(Entry(name, stat.S_IFLNK | 0o777, f"/{ACTOR}".encode()) for name in ACTORS),
             *(Entry(name, stat.S_IFDIR | 0o755) for name in _FOLDERS),
             Entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
@@ -162,6 +170,14 @@ def _plain_recipe(seed: int, light: bool, processes: int, memory: bool, routes: 
         wanted=(f"usr/bin/({'|'.join(_BIN)})", f"usr/sbin/({'|'.join(sbin)})"),
         modules=modules,
     )
+
+
+def _asked_in_container() -> list[Entry]:
+    commands = "".join(f"{line}\n" for line in CONTAINER_COMMANDS)
+    return [
+        _program(IN_CONTAINER.removeprefix("/"), "in_container.sh"),
+        _text(CONTAINER_COMMANDS_FILE.removeprefix("/"), commands.encode()),
+    ]
 
 
 def _text(name: str, data: bytes) -> Entry:

@@ -30,6 +30,10 @@ CONNECTIONS = ("netstat -tulpan", "ss -tuanpe")
 RICH_CONNECTIONS = ("ss -tuwanoipem",)
 TOOLS_ON_COPY = "/usr/libexec/tools-on-copy"
 """The statistics tools on a copy of /proc (guest/tools_on_copy.sh); `Truth.proc_copy` parses its output."""
+IN_CONTAINER = "/usr/libexec/in-container"
+"""`CONTAINER_COMMANDS` in the workload's container (guest/in_container.sh); `samples.truth.parse_copy` parses
+its output."""
+CONTAINER_COMMANDS_FILE = "/srv/in-container"
 INVENTORY, HASHES = "/usr/libexec/inventory /mnt", "cat /run/hashes"
 DISK_COMMANDS = (INVENTORY, HASHES)
 """What a guest with file systems says of their files, and of each file's content when it was written."""
@@ -48,9 +52,25 @@ RICH_COMMANDS = (
     "uptime -s", "uptime -p", "arp -n", "arp -e", "netstat -g", "netstat -ie", "mount -l", "dmesg -T",
     "dmesg -x -l warn,notice", "pmap -x 1", "ps -eLfww", "arp -a", "iostat", "iostat -x", "iostat -xk",
     "mpstat", "mpstat -P ALL", "pidstat", "pidstat -t", "pidstat -r", "pidstat -d",
-    TOOLS_ON_COPY,
+    TOOLS_ON_COPY, IN_CONTAINER,
 )  # fmt: skip
 """More tools, those whose numbers move last; each reads /proc, which takes the guest's time."""
+CONTAINER_COMMANDS = (
+    "uname -a", "hostname", "lsmod", "dmesg", "uptime -s", "free", "mount", "mount -l", "df -a", "ipcs -a",
+    "lsns", "ps -ef", "ps aux", "ps -eLf", "ps -ejH", "pgrep -l .", "pmap -X 1", "pmap -x 1", "lsof -n -P -w",
+    "ps -eww -o pid,ppid,pgid,sid,tty,stat,uid,user,ni,pri,nlwp,comm,args", f"ps -eLww -o {_OF_THREADS}",
+    f"ps -eww -o {_OF_PROCESSES}", "netstat -rn", "netstat -tulpan", "netstat -xap", "netstat -g",
+    "netstat -i", "netstat -s", "ss -xanp", "ss -tuanpe", "ss -tuwanoipem", "arp -an", "arp -e", "route -n",
+    "route -6 -n", "ip addr", "ip -d -j addr", "ip -d link", "ip neigh", "ip -6 neigh",
+    "ip route show table all", "ip -6 route", "ip rule", "ip maddr", "vmstat -d", "vmstat -s", "iostat",
+    "mpstat", "cat /proc/1/status /proc/1/cgroup /proc/1/limits /proc/1/uid_map",
+    "cat /proc/1/mountinfo /proc/1/mountstats",
+    "cat /proc/net/tcp /proc/net/tcp6 /proc/net/unix /proc/net/fib_trie /proc/net/if_inet6 /proc/net/igmp",
+    "cat /proc/sys/kernel/hostname /proc/sys/kernel/ns_last_pid /proc/sysvipc/shm",
+    "find /proc/1/fd /proc/1/ns /proc/1/task /proc/1/root /proc/1/exe -printf %p=%l\\n",
+    "find /proc/sys/net /sys/class/net /dev/shm /run -printf %p=%y\\n", "find /proc -maxdepth 1 -name [0-9]",
+)  # fmt: skip
+"""What is asked inside of a container, where the workload has one."""
 NETWORK_COMMANDS = (
     "ip -d -j link", "ip -d link", "ip -d -j addr", "ip -j -d -4 route show table all",
     "ip -d -j -6 route show table all", "ip -d -4 route show table all", "ip -d -6 route show table all",

@@ -289,14 +289,16 @@ def _files(script: Script) -> None:
 def _container(script: Script) -> None:
     """Processes in namespaces of their own (net, pid, uts, ipc, mnt), joined by a veth pair."""
     draw = script.random
-    inside = "; ".join((
+    inside = " && ".join((
         "hostname web-container",
         "ip link set lo up",
-        f"/{ACTOR} run -r -u 33 nginx server stream 0.0.0.0 80",
-        f"/{ACTOR} run -r -u 33 nginx server stream :: 443",
-        f"/{ACTOR} run -r -u 101 redis-server client stream 127.0.0.1 80 {draw.randrange(1, 99)}",
-        "echo ready > /run/container",
-        "exec sleep 60000",
+        f"/{ACTOR} run -r -u 33 nginx server stream 0.0.0.0 8080",
+        f"/{ACTOR} run -r -u 33 nginx server stream :: 8443",
+        f"/{ACTOR} run -r -u 101 redis-server client stream 127.0.0.1 8080 {draw.randrange(1, 99)}",
+        f"/{ACTOR} run -r -u 100 named server dgram 127.0.0.1 5353",
+        f"/{ACTOR} run -r acctd server stream @inside 0",
+        f"/{ACTOR} run -r -u 1000 acctd ipc 77",
+        f"/{ACTOR} run -r java threads 3 inside",
     ))  # fmt: skip
     script.shell("mkfifo /run/container")
     script.program(
@@ -311,15 +313,16 @@ def _container(script: Script) -> None:
         "--fork",
         "sh",
         "-c",
-        inside,
+        f"{inside}; echo $? > /run/container; exec sleep 60000",
     )
-    script.shell("read -r _ < /run/container && rm /run/container")
+    script.shell('read -r failed < /run/container; rm /run/container; [ "$failed" = 0 ]')
     script.shell("until pid=$(pgrep -f '^sleep 60000$'); do :; done")
     script.shell("ip link add veth0 type veth peer name eth0 netns $pid 2>/dev/null && {")
     script.shell("ip addr add 10.9.0.1/24 dev veth0; ip link set veth0 up; ")
     script.shell(
         "nsenter --net --target $pid sh -c 'ip addr add 10.9.0.2/24 dev eth0; ip link set eth0 up; "
-        "ip route add default via 10.9.0.1'; }"
+        "ip addr add fd00:9::2/64 dev eth0 nodad; ip route add default via 10.9.0.1; "
+        "ip neigh replace 10.9.0.1 lladdr 02:00:00:00:09:01 dev eth0 nud permanent'; }"
     )
     script.program("root", "unshare", "--user", "--map-root-user", "--uts", "sleep", "60001")
 

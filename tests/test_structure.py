@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "hybridbridge_vol"
 LAYERS = (
-    ("units", "errors"),
+    ("units", "errors", "elf_headers"),
     ("allowance", "child_process"),
     ("machine",),
     ("memory_image", "kernel_file"),

@@ -9,7 +9,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from hybridbridge_vol.kernel_file.symbol_files import DYNAMIC_SYMBOLS, STATIC_SYMBOLS, elf_objects
+from hybridbridge_vol.elf_headers import SHT_DYNSYM, SHT_SYMTAB
+from hybridbridge_vol.kernel_file.symbol_files import elf_objects
 
 _SMALLEST = 1 << 20
 """Bytes of an object that can be a kernel."""
@@ -25,7 +26,7 @@ def is_flat_kernel(data: bytes) -> bool:
 def embedded_objects(data: bytes) -> Iterator[bytes]:
     """The large objects of data that an ELF names, largest first."""
     found: set[tuple[int, int]] = set()
-    for kind in (DYNAMIC_SYMBOLS, STATIC_SYMBOLS):
+    for kind in (SHT_DYNSYM, SHT_SYMTAB):
         try:
             found.update(item for item in elf_objects(data, kind) if item[1] >= _SMALLEST)
         except (struct.error, IndexError):

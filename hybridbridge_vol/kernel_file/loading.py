@@ -6,9 +6,9 @@ as data.
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 
+from hybridbridge_vol import elf_headers
 from hybridbridge_vol.errors import ForeignKernel, KernelFileError
 from hybridbridge_vol.kernel_file.bzimage import NO_SETUP_HEADER, is_bzimage, is_elf, parse_bzimage
 from hybridbridge_vol.kernel_file.embedded import embedded_objects, is_flat_kernel
@@ -17,8 +17,6 @@ from hybridbridge_vol.kernel_file.kallsyms import find_symbols
 from hybridbridge_vol.kernel_file.symbols import Symbols
 from hybridbridge_vol.units import PAGE_SIZE, START_KERNEL_MAP
 
-_PT_LOAD = 1
-_PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")
 _MAX_SEGMENTS = 32
 """A kernel has two to five."""
 _MAX_LINKED_SIZE = 512 << 20
@@ -113,20 +111,19 @@ def _from_flat(data: bytes, name: str) -> LoadedKernel:
 
 def parse_elf(vmlinux: bytes, name: str) -> tuple[int, tuple[Segment, ...]]:
     """Entry point (physical) and loadable segments of the kernel's ELF, ascending by physical address."""
-    if len(vmlinux) < 64:
+    if len(vmlinux) < elf_headers.HEADER.size:
         raise KernelFileError(f"{name}: its ELF is truncated; fetch it again")
-    entry_paddr, table = struct.unpack_from("<QQ", vmlinux, 24)
-    entry_size, count = struct.unpack_from("<HH", vmlinux, 54)
+    elf = elf_headers.ElfHeader.of(vmlinux)
+    start, end = elf.segments_offset, elf.segments_offset + elf.segment_size * elf.segment_count
     if (
-        entry_size != _PROGRAM_HEADER.size
-        or not 0 < count <= _MAX_SEGMENTS
-        or table + _PROGRAM_HEADER.size * count > len(vmlinux)
+        elf.segment_size != elf_headers.PROGRAM_HEADER.size
+        or not 0 < elf.segment_count <= _MAX_SEGMENTS
+        or end > len(vmlinux)
     ):
         raise KernelFileError(f"{name}: its ELF has no usable program headers; fetch it again")
     segments = []
-    for header in _PROGRAM_HEADER.iter_unpack(vmlinux[table : table + _PROGRAM_HEADER.size * count]):
-        kind, flags, offset, vaddr, paddr, file_size, mem_size, _ = header
-        if kind != _PT_LOAD:
+    for kind, flags, offset, vaddr, paddr, file_size, mem_size, _ in elf_headers.segments(vmlinux[start:end]):
+        if kind != elf_headers.PT_LOAD:
             continue
         if offset + file_size > len(vmlinux) or file_size > mem_size or paddr + mem_size > _MAX_LINKED_SIZE:
             raise KernelFileError(
@@ -139,7 +136,7 @@ def parse_elf(vmlinux: bytes, name: str) -> tuple[int, tuple[Segment, ...]]:
         raise KernelFileError(
             f"{name}: its ELF is not laid out like a 64-bit x86 kernel; give an amd64 kernel"
         )
-    return entry_paddr, tuple(segments)
+    return elf.entry, tuple(segments)
 
 
 def flatten(vmlinux: bytes, segments: tuple[Segment, ...]) -> bytearray:

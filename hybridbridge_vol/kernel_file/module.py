@@ -12,13 +12,21 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from hybridbridge_vol import elf_headers
+from hybridbridge_vol.elf_headers import (
+    SECTION_HEADER,
+    SHF_ALLOC,
+    SHF_EXECINSTR,
+    SHF_WRITE,
+    SHN_UNDEF,
+    SHT_NOBITS,
+    SHT_RELA,
+    SHT_SYMTAB,
+    STB_LOCAL,
+    SYMBOL,
+)
 from hybridbridge_vol.errors import KernelFileError
 
-SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR = 1, 2, 4
-SHN_UNDEF, SHN_ABS, SHN_LORESERVE = 0, 0xFFF1, 0xFF00
-_SHT_SYMTAB, _SHT_RELA, _SHT_NOBITS = 2, 4, 8
-_ET_REL, _EM_X86_64 = 1, 62
-_STB_LOCAL = 0
 _RELA_SIZE = 24
 _MAX_SECTIONS = 4096
 
@@ -67,25 +75,6 @@ class Relocation(NamedTuple):
     addend: int
 
 
-class _Header(NamedTuple):
-    """A section header, Elf64_Shdr (elf(5)). `name` is an offset in the table of section names."""
-
-    name: int
-    kind: int
-    flags: int
-    vaddr: int
-    offset: int
-    size: int
-    link: int
-    info: int
-    alignment: int
-    entry_size: int
-
-
-_HEADER = struct.Struct("<IIQQQQIIQQ")
-_SYMBOL = struct.Struct("<IBBHQQ")
-
-
 class ModuleFile:
     """A `.ko`. KernelFileError, with `name` for the file, if it is not one or is damaged."""
 
@@ -118,11 +107,11 @@ class ModuleFile:
                     content,
                 )
             )
-            if header.kind == _SHT_SYMTAB:
-                self._symbols = list(_SYMBOL.iter_unpack(content))
+            if header.kind == SHT_SYMTAB:
+                self._symbols = list(SYMBOL.iter_unpack(content))
                 self.symbol_offsets = [(section, value) for _, _, _, section, value, _ in self._symbols]
                 self._strings = bytes(_content(data, headers[header.link]))
-            elif header.kind == _SHT_RELA:
+            elif header.kind == SHT_RELA:
                 self._relocations[header.info] = content[: header.size // _RELA_SIZE * _RELA_SIZE]
 
     def symbol(self, number: int) -> Symbol:
@@ -131,7 +120,7 @@ class ModuleFile:
         if found is None:
             try:
                 name, info, _other, section, value, size = self._symbols[number]
-                found = Symbol(_text(self._strings, name), section, value, size, info >> 4 == _STB_LOCAL)
+                found = Symbol(_text(self._strings, name), section, value, size, info >> 4 == STB_LOCAL)
             except (IndexError, ValueError):
                 raise KernelFileError(f"{self._name}: a damaged kernel module (symbol {number})") from None
             self._known[number] = found
@@ -146,7 +135,7 @@ class ModuleFile:
         if self._exported is None:
             numbers = (
                 number for number, (_name, info, _other, section, _value, _size) in enumerate(self._symbols)
-                if info >> 4 != _STB_LOCAL and section != SHN_UNDEF
+                if info >> 4 != STB_LOCAL and section != SHN_UNDEF
             )  # fmt: skip
             self._exported = {symbol.name: symbol for symbol in map(self.symbol, numbers)}
         return self._exported.get(name)
@@ -234,26 +223,28 @@ class ModuleFile:
         return offsets, size
 
 
-def _section_headers(data: memoryview) -> tuple[list[_Header], bytes]:
+def _section_headers(data: memoryview) -> tuple[list[elf_headers.Section], bytes]:
     """The section headers, and the table of section names. ValueError, IndexError or struct.error if `data`
     is not a whole ELF64 relocatable for x86-64."""
-    kind, machine = struct.unpack_from("<HH", data, 16)
-    if bytes(data[:6]) != b"\x7fELF\x02\x01" or (kind, machine) != (_ET_REL, _EM_X86_64):
+    elf = elf_headers.ElfHeader.of(data)
+    is_module = (elf.kind, elf.machine) == (elf_headers.ET_REL, elf_headers.EM_X86_64)
+    if not elf.identity.startswith(elf_headers.MAGIC) or not is_module:
         raise ValueError("not a relocatable ELF")
-    (start,) = struct.unpack_from("<Q", data, 40)
-    count, names_index = struct.unpack_from("<HH", data, 60)
-    end = start + _HEADER.size * count
-    if not 0 < count <= _MAX_SECTIONS or end > len(data):
+    start, end = (
+        elf.sections_offset,
+        elf.sections_offset + SECTION_HEADER.size * elf.section_count,
+    )
+    if not 0 < elf.section_count <= _MAX_SECTIONS or end > len(data):
         raise ValueError("truncated")
-    headers = [_Header(*fields) for fields in _HEADER.iter_unpack(data[start:end])]
-    if any(header.kind != _SHT_NOBITS and header.offset + header.size > len(data) for header in headers):
+    headers = list(elf_headers.sections(data[start:end]))
+    if any(header.kind != SHT_NOBITS and header.offset + header.size > len(data) for header in headers):
         raise ValueError("truncated")
-    return headers, bytes(_content(data, headers[names_index]))
+    return headers, bytes(_content(data, headers[elf.names_section]))
 
 
-def _content(data: memoryview, header: _Header) -> memoryview:
+def _content(data: memoryview, header: elf_headers.Section) -> memoryview:
     """A section's bytes in the file."""
-    return data[header.offset : header.offset + header.size] if header.kind != _SHT_NOBITS else data[:0]
+    return data[header.offset : header.offset + header.size] if header.kind != SHT_NOBITS else data[:0]
 
 
 def release_of(vermagic: str) -> str:

@@ -13,6 +13,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from hybridbridge_vol.elf_headers import (
+    SECTION_HEADER,
+    SHF_EXECINSTR,
+    SHF_WRITE,
+    SHN_LORESERVE,
+    SHT_NOBITS,
+    SHT_SYMTAB,
+    STB_LOCAL,
+    STB_WEAK,
+    ElfHeader,
+    Section,
+    Symbol,
+    sections,
+    symbols,
+)
 from hybridbridge_vol.errors import IncompleteKernelError, KernelFileError
 from hybridbridge_vol.kernel_file.bzimage import is_elf
 from hybridbridge_vol.kernel_file.symbols import Symbols
@@ -22,14 +37,7 @@ _MOST_BYTES = 2 << 30
 _FEWEST = 1000
 """Symbols of a kernel; the smallest ones have 30,000."""
 _LINE = re.compile(rb"^([0-9a-f]{16}|[0-9a-f]{8}) ([A-Za-z?]) (\S+)$", re.MULTILINE)
-STATIC_SYMBOLS, DYNAMIC_SYMBOLS, _SHT_NOBITS = 2, 11, 8
-"""Types of sections: `.symtab`, `.dynsym`, and those without bytes in the file."""
-_SHF_WRITE, _SHF_EXECINSTR = 1, 4
 _STT_OBJECT, _STT_SECTION, _STT_FILE = 1, 3, 4
-_SHN_RESERVED = 0xFF00
-_STB_LOCAL, _STB_WEAK = 0, 2
-_SECTION_HEADER = struct.Struct("<IIQQQQIIQQ")
-_SYMBOL = struct.Struct("<IBBHQQ")
 _NOT_A_VARIABLE = re.compile(r"[.$]|__crc_|__kstrtab|__kcrctab|__ksymtab_")
 """Labels of the compiler's and the assembler's, and what modules are linked by (scripts/mksysmap)."""
 
@@ -68,7 +76,7 @@ def _map_symbols(data: bytes) -> Symbols | None:
 def elf_symbols(data: bytes) -> Symbols | None:
     """The symbols of `.symtab`, with nm's letter for each kind; None if there are none."""
     try:
-        found = list(_symbols(data, list(_sections(data))))
+        found = list(_symbols(data, _sections(data)))
     except (struct.error, IndexError):
         return None
     return Symbols.build(found) if len(found) >= _FEWEST else None
@@ -77,81 +85,61 @@ def elf_symbols(data: bytes) -> Symbols | None:
 def elf_objects(data: bytes, kind: int) -> Iterator[tuple[int, int]]:
     """`(offset in the file, size)` of each object of data in the symbol tables of that type. struct.error or
     IndexError for a damaged file."""
-    sections = list(_sections(data))
-    for table in sections:
+    all_sections = _sections(data)
+    for table in all_sections:
         for symbol in _entries(data, table) if table.kind == kind else ():
-            section = sections[symbol.section] if symbol.section < len(sections) else None
-            if symbol.kind != _STT_OBJECT or section is None or section.kind == _SHT_NOBITS:
+            section = all_sections[symbol.section] if symbol.section < len(all_sections) else None
+            if symbol.kind != _STT_OBJECT or section is None or section.kind == SHT_NOBITS:
                 continue
             offset = section.offset + symbol.value - section.vaddr
             if section.offset <= offset and offset + symbol.size <= section.offset + section.size:
                 yield offset, symbol.size
 
 
-class _Section(NamedTuple):
-    kind: int
-    flags: int
-    vaddr: int
-    offset: int
-    size: int
-    link: int
+def _sections(data: bytes) -> list[Section]:
+    elf = ElfHeader.of(data)
+    if elf.section_size != SECTION_HEADER.size:
+        return []
+    end = elf.sections_offset + elf.section_size * elf.section_count
+    if end > len(data):
+        raise IndexError("the section headers are not all in the file")
+    return list(sections(data[elf.sections_offset : end]))
 
 
-class _Entry(NamedTuple):
-    name_at: int
-    binding: int
-    kind: int
-    section: int
-    value: int
-    size: int
+def _entries(data: bytes, table: Section) -> Iterator[Symbol]:
+    return symbols(data[table.offset : table.offset + table.size])
 
 
-def _sections(data: bytes) -> Iterator[_Section]:
-    (table,) = struct.unpack_from("<Q", data, 0x28)
-    size, count = struct.unpack_from("<HH", data, 0x3A)
-    for number in range(count if size == _SECTION_HEADER.size else 0):
-        header = _SECTION_HEADER.unpack_from(data, table + number * size)
-        _, kind, flags, vaddr, offset, length, link, *_ = header
-        yield _Section(kind, flags, vaddr, offset, length, link)
-
-
-def _entries(data: bytes, table: _Section) -> Iterator[_Entry]:
-    raw = data[table.offset : table.offset + table.size]
-    for name_at, info, _, index, value, size in _SYMBOL.iter_unpack(
-        raw[: len(raw) // _SYMBOL.size * _SYMBOL.size]
-    ):
-        yield _Entry(name_at, info >> 4, info & 0xF, index, value, size)
-
-
-def _symbols(data: bytes, sections: list[_Section]) -> Iterator[tuple[int, str, str]]:
-    table = next((section for section in sections if section.kind == STATIC_SYMBOLS), None)
+def _symbols(data: bytes, all_sections: list[Section]) -> Iterator[tuple[int, str, str]]:
+    table = next((section for section in all_sections if section.kind == SHT_SYMTAB), None)
     if table is None:
         return
-    names = sections[table.link]
+    names = all_sections[table.link]
     end = min(names.offset + names.size, len(data))
     for symbol in _entries(data, table):
-        if not symbol.name_at or not symbol.section or symbol.kind in (_STT_SECTION, _STT_FILE):
+        if not symbol.name or not symbol.section or symbol.kind in (_STT_SECTION, _STT_FILE):
             continue
-        start = names.offset + symbol.name_at
+        start = names.offset + symbol.name
         name = data[start : data.find(b"\0", start, end)].decode("latin-1")
         if name and not _NOT_A_VARIABLE.match(name):
-            section = sections[symbol.section] if symbol.section < min(len(sections), _SHN_RESERVED) else None
+            in_section = symbol.section < min(len(all_sections), SHN_LORESERVE)
+            section = all_sections[symbol.section] if in_section else None
             yield symbol.value, _letter(symbol.binding, section), name
 
 
-def _letter(binding: int, section: _Section | None) -> str:
+def _letter(binding: int, section: Section | None) -> str:
     """What nm calls a symbol of that section (nm(1))."""
-    if binding == _STB_WEAK:
+    if binding == STB_WEAK:
         return "W"
     if section is None:
         letter = "a"
-    elif section.flags & _SHF_EXECINSTR:
+    elif section.flags & SHF_EXECINSTR:
         letter = "t"
-    elif section.kind == _SHT_NOBITS:
+    elif section.kind == SHT_NOBITS:
         letter = "b"
     else:
-        letter = "d" if section.flags & _SHF_WRITE else "r"
-    return letter if binding == _STB_LOCAL else letter.upper()
+        letter = "d" if section.flags & SHF_WRITE else "r"
+    return letter if binding == STB_LOCAL else letter.upper()
 
 
 def completed(own: Symbols, given: GivenSymbols, kernel_name: str) -> Symbols:

@@ -7,20 +7,17 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
+from hybridbridge_vol import elf_headers
+from hybridbridge_vol.elf_headers import PROGRAM_HEADER, SECTION_HEADER, Segment
 from hybridbridge_vol.errors import ImageError
 from hybridbridge_vol.memory_image.image_file import Source
 from hybridbridge_vol.memory_image.physical import CpuRegisters
 from hybridbridge_vol.memory_image.runs import MAX_HEADERS
 from hybridbridge_vol.units import elf_machine
 
-PT_LOAD, PT_NOTE = 1, 4
-
 _CLASS_AT, _CLASS_64 = 4, 2
-_HEADER = struct.Struct("<16xHHIQQQIHHHHHH")
-_SECTION = struct.Struct("<IIQQQQIIQQ")
-_SEGMENT = struct.Struct("<IIQQQQQQ")
 _NOTE = struct.Struct("<III")
-_ET_CORE, _EM_X86_64, _PN_XNUM = 4, 62, 0xFFFF
+_PN_XNUM = 0xFFFF
 _MAX_NOTES_SIZE = 64 << 20
 """8,192 CPUs with a note of the kernel's and one of QEMU's each take 8 MiB."""
 _MAX_SECTIONS = 1 << 10
@@ -39,19 +36,6 @@ class ElfHeader(NamedTuple):
     sections_offset: int
     section_count: int
     names_section: int
-
-
-class Segment(NamedTuple):
-    """A program header, as it stands in the file."""
-
-    kind: int
-    flags: int
-    offset: int
-    vaddr: int
-    paddr: int
-    file_size: int
-    memory_size: int
-    align: int
 
 
 class Section(NamedTuple):
@@ -73,42 +57,46 @@ class Note(NamedTuple):
 def parse_elf_header(source: Source) -> ElfHeader:
     """The header of a 64-bit core of an x86-64 machine. ImageError if the file is an ELF file of another
     kind."""
-    head = source.read_at(0, _HEADER.size)
-    if len(head) < _HEADER.size or head[_CLASS_AT] != _CLASS_64:
+    head = source.read_at(0, elf_headers.HEADER.size)
+    if len(head) < elf_headers.HEADER.size or head[_CLASS_AT] != _CLASS_64:
         raise ImageError(f"{source.name}: an ELF file, but not a 64-bit core of a machine's memory")
-    kind, machine, _, _, segments, sections, _, _, segment_size, segment_count, section_size, count, names = (
-        _HEADER.unpack(head)
-    )
-    if kind != _ET_CORE:
+    elf = elf_headers.ElfHeader.of(head)
+    if elf.kind != elf_headers.ET_CORE:
         raise ImageError(f"{source.name}: an ELF program, not a memory image")
-    if machine != _EM_X86_64:
+    if elf.machine != elf_headers.EM_X86_64:
+        machine = f"{elf_machine(elf.machine)} (e_machine {elf.machine})"
         raise ImageError(
-            f"{source.name}: the memory of a machine with {elf_machine(machine)} (e_machine {machine}); only "
-            "that of 64-bit x86 can be answered"
+            f"{source.name}: the memory of a machine with {machine}; only that of 64-bit x86 can be answered"
         )
+    segment_count, count = elf.segment_count, elf.section_count
     if segment_count == _PN_XNUM:  # more than fit 16 bits: the first section header has their number
-        section = source.read_at(sections, _SECTION.size)
-        segment_count = _SECTION.unpack(section)[7] if len(section) == _SECTION.size else 0
-    damaged = segment_count and segment_size != _SEGMENT.size or count and section_size != _SECTION.size
+        first = next(elf_headers.sections(source.read_at(elf.sections_offset, SECTION_HEADER.size)), None)
+        segment_count = 0 if first is None else first.info
+    damaged = segment_count and elf.segment_size != PROGRAM_HEADER.size
+    damaged = damaged or count and elf.section_size != SECTION_HEADER.size
     if damaged or segment_count > MAX_HEADERS or not segment_count + count:
         raise ImageError(f"{source.name}: a damaged ELF core (no usable program headers)")
-    return ElfHeader(segments, segment_count, sections, min(count, _MAX_SECTIONS), names)
+    return ElfHeader(
+        elf.segments_offset, segment_count, elf.sections_offset, min(count, _MAX_SECTIONS), elf.names_section
+    )
 
 
 def parse_segments(source: Source, header: ElfHeader) -> Iterator[Segment]:
     """The program headers, as many as the file holds."""
-    table = source.read_at(header.segments_offset, _SEGMENT.size * header.segment_count)
-    yield from map(Segment._make, _SEGMENT.iter_unpack(table[: len(table) // _SEGMENT.size * _SEGMENT.size]))
+    return elf_headers.segments(
+        source.read_at(header.segments_offset, PROGRAM_HEADER.size * header.segment_count)
+    )
 
 
 def parse_sections(source: Source, header: ElfHeader) -> list[Section]:
     """The section headers with their names."""
-    table = source.read_at(header.sections_offset, _SECTION.size * header.section_count)
-    rows = list(_SECTION.iter_unpack(table[: len(table) // _SECTION.size * _SECTION.size]))
+    table = source.read_at(header.sections_offset, SECTION_HEADER.size * header.section_count)
+    rows = list(elf_headers.sections(table))
     if header.names_section >= len(rows):
         return []
-    names = source.read_at(rows[header.names_section][4], min(rows[header.names_section][5], 1 << 16))
-    return [Section(names[row[0] :].split(b"\0", 1)[0], row[4], row[5]) for row in rows]
+    holder = rows[header.names_section]
+    names = source.read_at(holder.offset, min(holder.size, 1 << 16))
+    return [Section(names[row.name :].split(b"\0", 1)[0], row.offset, row.size) for row in rows]
 
 
 def qemu_cpus(notes: Iterable[Note]) -> list[CpuRegisters]:

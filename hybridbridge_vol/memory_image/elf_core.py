@@ -18,13 +18,11 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import islice, pairwise
 
+from hybridbridge_vol.elf_headers import PT_LOAD, PT_NOTE, Segment
 from hybridbridge_vol.errors import ImageError
 from hybridbridge_vol.memory_image.elf import (
     MAX_NOTES,
-    PT_LOAD,
-    PT_NOTE,
     Note,
-    Segment,
     parse_elf_header,
     parse_notes,
     parse_sections,

@@ -96,17 +96,21 @@ def variables(
     if extensions:
         environment["XTABLES_LIBDIR"] = below(*extensions)
     if tools is not None:
-        libraries = [os.path.join(os.path.abspath(tools), name) for name in _LIBRARIES_BELOW_TOOLS]
-        found = [
-            path for path in (libraries + glob.glob(f"{libraries[-1]}/*-linux-gnu")) if os.path.isdir(path)
-        ]
-        environment["LD_LIBRARY_PATH"] = ":".join(found)
+        environment["LD_LIBRARY_PATH"] = ":".join(_folders_below(tools, _LIBRARIES_BELOW_TOOLS))
+        environment["PYTHONPATH"] = below(*_folders_below(tools, _PYTHON_BELOW_TOOLS))
     return environment | dict(given)
 
 
 _XTABLES = "usr/lib/*/xtables"
 """Where Debian has the matches and targets of iptables, libraries which it looks for by name."""
-_LIBRARIES_BELOW_TOOLS = ("lib", "usr/lib")
+_LIBRARIES_BELOW_TOOLS = ("lib", "usr/lib", "lib/*-linux-gnu", "usr/lib/*-linux-gnu")
+_PYTHON_BELOW_TOOLS = ("usr/lib/python3/dist-packages", "lib/python3*/site-packages")
+"""Where Debian, and pip with --prefix, put modules of Python."""
+
+
+def _folders_below(tools: str, patterns: Sequence[str]) -> list[str]:
+    found = (path for pattern in patterns for path in sorted(glob.glob(pattern, root_dir=tools)))
+    return [path for name in found if os.path.isdir(path := os.path.join(os.path.abspath(tools), name))]
 
 
 def _perl_folders() -> list[str]:

@@ -8,7 +8,6 @@ the child announces before.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import fcntl
 import os
@@ -27,12 +26,11 @@ from hybridbridge_vol.native import filter as seccomp_filter
 from hybridbridge_vol.native import landlock
 from hybridbridge_vol.native.abi import FIRST_WINDOW
 from hybridbridge_vol.native.libc import syscall
+from hybridbridge_vol.native.rights import Filter, no_capabilities, no_new_rights
 
-_SECCOMP, _PIDFD_GETFD, _CAPSET, _PRCTL = 317, 438, 126, 157
-_SET_MODE_FILTER, _GET_NOTIF_SIZES = 1, 3
+_SECCOMP, _PIDFD_GETFD = 317, 438
+_GET_NOTIF_SIZES = 3
 _NEW_LISTENER, _WAIT_KILLABLE = 8, 32
-_NO_NEW_PRIVS = 38
-_CAPABILITY_VERSION_3 = 0x20080522
 _LISTENER_LINK = "anon_inode:seccomp notify"
 _PATIENCE = 30.0
 """Seconds that the child may need until its filter stands."""
@@ -154,29 +152,50 @@ def _become(
     """In the child. What goes wrong is written to `announce`, which closes when the program runs."""
     try:
         (announce,) = keep_only(descriptors, (announce,))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        hard = max(min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], MAX_OPEN_FILES), FIRST_WINDOW)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 2 * 1024), hard))
-        limit(resource.RLIMIT_DATA, MAX_DATA)
-        die_with(parent)
-        syscall("prctl", _PRCTL, _NO_NEW_PRIVS, 1, 0, 0, 0)
-        syscall("capset", _CAPSET, struct.pack("<Ii", _CAPABILITY_VERSION_3, 0), bytes(24))
-        landlock.restrict_self(executable)
-        for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGQUIT, signal.SIGXFSZ):
-            signal.signal(number, signal.SIG_DFL)
-        holder = ctypes.create_string_buffer(program, len(program))
-        header = struct.pack("<H6xQ", len(program) // 8, ctypes.addressof(holder))
-        listener = os.dup(0)  # the number that the listener gets, being the lowest that is free
-        os.close(listener)
-        os.write(announce, struct.pack("<i", listener))
-        _install(header)
-        os.execve(path, list(arguments), dict(environment))
+        try:
+            _confine(executable, program, announce, parent)
+        except OSError as error:
+            reason = f"{error.filename or 'limits'}: {error.strerror}"
+            raise lacks(
+                f"a program cannot be confined here ({reason}){_HELP.get(error.errno or 0, '')}"
+            ) from None
+        _execute(path, arguments, environment)
     except BaseException as error:  # noqa: BLE001  this child must end, whatever it is
-        text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        name = error.filename if isinstance(error, OSError) and error.filename else arguments[0]
-        os.write(announce, f"{name}: {text}".encode()[:4000])
+        os.write(announce, str(error).encode()[:4000])
     finally:
         os._exit(FAILED_TO_START)
+
+
+def _execute(path: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Returns if it cannot, with the reason on standard error: the supervisor is asked already."""
+    try:
+        os.execve(path, list(arguments), dict(environment))
+    except OSError as error:
+        os.write(2, f"{arguments[0]}: {error.strerror}\n".encode())
+
+
+_HELP = {
+    errno.EPERM: "; in a container, allow seccomp and Landlock (--security-opt seccomp=unconfined)",
+    errno.EBUSY: "; whoever started this process listens to its system calls already, and one only can",
+}
+
+
+def _confine(executable: Sequence[str], program: bytes, announce: int, parent: int) -> None:
+    """OSError with the call that failed."""
+    hard = max(min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], MAX_OPEN_FILES), FIRST_WINDOW)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 2 * 1024), hard))
+    limit(resource.RLIMIT_DATA, MAX_DATA)
+    die_with(parent)
+    no_new_rights()
+    no_capabilities()
+    landlock.restrict_self(executable)
+    for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGQUIT, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    decides = Filter(program)
+    listener = os.dup(0)  # the number that the listener gets, being the lowest that is free
+    os.close(listener)
+    os.write(announce, struct.pack("<i", listener))
+    _install(decides)
 
 
 def keep_only(descriptors: Sequence[int], others: Sequence[int], first: int = 3) -> list[int]:
@@ -198,10 +217,10 @@ def _close(fd: int) -> None:
         os.close(fd)
 
 
-def _install(header: bytes) -> None:
+def _install(decides: Filter) -> None:
     try:
-        syscall("seccomp", _SECCOMP, _SET_MODE_FILTER, _NEW_LISTENER | _WAIT_KILLABLE, header)
+        decides.install(_NEW_LISTENER | _WAIT_KILLABLE)
     except OSError as error:
         if error.errno != errno.EINVAL:  # before Linux 5.19
             raise
-        syscall("seccomp", _SECCOMP, _SET_MODE_FILTER, _NEW_LISTENER, header)
+        decides.install(_NEW_LISTENER)

@@ -62,9 +62,21 @@ class Processes:
         return found
 
     def has(self, pid: int) -> bool:
-        """Whether this is a process of the program's that lives. Those that never asked for anything are not
-        known, and not found."""
-        return pid in self._known and os.path.exists(f"/proc/{pid}")
+        """Whether this is a process or thread of the program's. One that has not asked for anything yet is
+        not known: it is a descendant of this process that has one filter more, as all between them have."""
+        if pid in self._known:
+            return os.path.exists(f"/proc/{pid}")
+        own = os.getpid()
+        with contextlib.suppress(OSError, KeyError):
+            filters = _status(own).get(b"Seccomp_filters", 0)
+            for _ in range(MAX_PROCESSES):
+                status = _status(pid)
+                if status[b"Seccomp_filters"] <= filters:
+                    return False
+                pid = status[b"PPid"]
+                if pid == own:
+                    return True
+        return False
 
     def take(self, tid: int, number: int) -> int:
         """A copy of a descriptor of the program's. OSError."""

@@ -7,11 +7,9 @@ files it reaches Landlock decides. What a native program may do on an image is a
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import resource
-import struct
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,10 +20,7 @@ from hybridbridge_vol.errors import HostLacks
 from hybridbridge_vol.native import filter as seccomp_filter
 from hybridbridge_vol.native import landlock
 from hybridbridge_vol.native.abi import NUMBERS
-from hybridbridge_vol.native.libc import syscall
-
-_PRCTL, _SECCOMP = 157, 317
-_NO_NEW_PRIVS, _SET_MODE_FILTER = 38, 1
+from hybridbridge_vol.native.rights import Filter, no_new_rights
 
 _REACHING_OTHERS = {
     "socket": 41, "connect": 42, "accept": 43, "bind": 49, "listen": 50, "accept4": 288, "ptrace": 101,
@@ -74,16 +69,15 @@ def confine(readable: Iterable[str], writable: Iterable[str] = ()) -> None:
             "Landlock is not available, which confines what works on an image: add 'landlock' to the "
             "kernel's lsm= parameter, or in a container allow its system calls"
         )
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     limit(resource.RLIMIT_FSIZE, MAX_WRITTEN)
     reading = landlock.READ_FILE | landlock.READ_FOLDER
     rules = [(path, reading) for path in (*readable, *_own_files())]
     rules += [(path, reading | landlock.CHANGE_FILES) for path in writable]
     calls = _REACHING_OTHERS | _CHANGING_THE_SYSTEM | _CHANGING_FILES_BY_NAME | _LARGE_SURFACE | _EXECUTING
     try:
-        syscall("prctl", _PRCTL, _NO_NEW_PRIVS, 1, 0, 0, 0)
+        no_new_rights()
         landlock.restrict(rules)
-        _install(seccomp_filter.refusing(sorted(calls.values())))
+        Filter(seccomp_filter.refusing(sorted(calls.values()))).install()
     except OSError as error:
         reason = f"{error.filename}: {error.strerror}"
         raise HostLacks(f"this machine cannot confine a process ({reason})") from None
@@ -105,9 +99,3 @@ def _own_files() -> Iterable[str]:
     yield from sorted(folders)
     yield from ("/usr/lib", "/usr/lib64", "/usr/share/zoneinfo", "/lib", "/lib64", "/etc/ld.so.cache")
     yield from ("/etc/localtime", "/proc/self", "/sys/devices/system/cpu", "/dev/null", "/dev/urandom")
-
-
-def _install(program: bytes) -> None:
-    holder = ctypes.create_string_buffer(program, len(program))
-    header = struct.pack("<H6xQ", len(program) // 8, ctypes.addressof(holder))
-    syscall("seccomp", _SECCOMP, _SET_MODE_FILTER, 0, header)

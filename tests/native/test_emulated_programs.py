@@ -121,6 +121,12 @@ def test_what_cannot_run_is_one_line(lab: Lab) -> None:
     assert len(said) == 1 and said[0].endswith(ALONE)
 
 
+def test_a_handler_that_an_alarm_would_run_is_named(run: Run) -> None:
+    code = "import signal\nsignal.signal(14, print)\nsignal.alarm(1)\nsignal.pause()"
+    done = run(IMAGE, f'/usr/bin/python3 -c "{code}"', tools=None, user_mode=EMULATED)
+    assert done.status == -14 and set(done.failures) == {"signal 14"}
+
+
 def test_emulated_programs_run_from_python(lab: Lab) -> None:
     with hybridbridge_vol.open(lab.sample(IMAGE).dump, lab.store.root) as snapshot:
         done = snapshot.exec(["uname", "-n"], user_mode="emulated")

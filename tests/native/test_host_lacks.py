@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from errno import ENOSYS, EPERM
+from errno import EBUSY, ENOSYS, EPERM
 
 import pytest
 from generations import Lab
 
 IMAGE = "6.12"
-PIDFD_GETFD, LANDLOCK_CREATE_RULESET, SECCOMP = 438, 444, 317
+PIDFD_GETFD, LANDLOCK_CREATE_RULESET, LANDLOCK_RESTRICT_SELF, SECCOMP = 438, 444, 446, 317
 NEWER_OR_FORBIDDEN = (SECCOMP, PIDFD_GETFD, 434, 424, 310, 311, 101, *range(444, 447))
 """These, pidfd_open, pidfd_send_signal, process_vm_*, ptrace, landlock_*: what old kernels lack and
 containers forbid."""
 _WITHOUT = """\
 import ctypes, os, struct, sys
-numbers, error = sys.argv[1].split(","), int(sys.argv[2])
-code = [(0x20, 0, 0, 0)]
-for number in numbers:
-    code += [(0x15, 0, 1, int(number)), (6, 0, 0, 0x50000 | error)]
+calls, error = sys.argv[1].split(","), int(sys.argv[2])
+code = []
+for number, _, flag in (call.partition(":") for call in calls):
+    code += [(0x20, 0, 0, 0), (0x15, 0, 3, int(number)), (0x20, 0, 0, 24)]  # args[1]
+    code += [(0x45 if flag else 0x35, 0, 1, int(flag or 0)), (6, 0, 0, 0x50000 | error)]
 code.append((6, 0, 0, 0x7FFF0000))
 program = b"".join(struct.pack("<HBBI", *line) for line in code)
 text = ctypes.create_string_buffer(program, len(program))
@@ -28,7 +29,9 @@ libc.prctl(38, 1, 0, 0, 0)
 assert libc.prctl(22, 2, struct.pack("<H6xQ", len(code), ctypes.addressof(text))) == 0
 os.execv(sys.executable, [sys.executable, "-m", "hybridbridge_vol", *sys.argv[3:]])
 """
-"""Starts `hb` where some system calls fail: by a filter, as a container's profile does it."""
+"""Starts `hb` where some system calls fail: by a filter, as a container's profile does it. `NUMBER:FLAG`:
+where the second argument has the flag."""
+_NEW_LISTENER = f"{SECCOMP}:8"  # SECCOMP_FILTER_FLAG_NEW_LISTENER
 
 
 @pytest.mark.parametrize(
@@ -38,9 +41,12 @@ os.execv(sys.executable, [sys.executable, "-m", "hybridbridge_vol", *sys.argv[3:
         (LANDLOCK_CREATE_RULESET, ENOSYS, "Landlock"),
         (LANDLOCK_CREATE_RULESET, EPERM, "Landlock"),
         (SECCOMP, EPERM, "seccomp"),
+        (_NEW_LISTENER, EPERM, "seccomp=unconfined"),
+        (_NEW_LISTENER, EBUSY, "listens to its system calls already"),
+        (LANDLOCK_RESTRICT_SELF, EPERM, "landlock_restrict_self"),
     ],
 )
-def test_what_is_missing_is_one_line(lab: Lab, number: int, error: int, word: str) -> None:
+def test_what_is_missing_is_one_line(lab: Lab, number: int | str, error: int, word: str) -> None:
     words = ["exec", str(lab.sample(IMAGE).dump), "--store", str(lab.store.root), "--", "uname", "-n"]
     done = subprocess.run(
         [sys.executable, "-c", _WITHOUT, str(number), str(error), *words],

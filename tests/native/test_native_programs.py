@@ -127,6 +127,23 @@ def test_a_program_that_is_not_there_is_named(run: Run) -> None:
         run(IMAGE, "nosuchprogram")
 
 
+def test_a_process_that_has_asked_for_nothing_is_the_programs(run: Run) -> None:
+    code = (
+        "import os, signal\npid = os.fork()\nif not pid: signal.pause()\n"
+        "os.kill(pid, signal.SIGTERM)\nprint(os.waitpid(pid, 0)[1])"
+    )
+    done = run(IMAGE, f'/usr/bin/python3 -c "{code}"', tools=None)
+    assert (done.stdout, done.stderr, done.status) == (b"15\n", b"", 0)
+
+
+def test_a_file_that_is_no_program_is_named(run: Run, tmp_path: Path) -> None:
+    program = tmp_path / "notes"
+    program.write_bytes(b"no program")
+    program.chmod(0o755)
+    done = run(IMAGE, "notes", tools=str(tmp_path))
+    assert (done.status, done.stderr) == (127, b"notes: Exec format error\n")
+
+
 def test_its_exit_status_and_signal_are_the_commands(lab: Lab) -> None:
     assert hb_exec(lab, IMAGE, "--", "sh", "-c", "exit 5").returncode == 5
     assert hb_exec(lab, IMAGE, "--", "sh", "-c", "kill -TERM $$").returncode == -15
@@ -140,6 +157,24 @@ def test_pipes_and_options_of_the_program(lab: Lab) -> None:
     assert (done.stdout, done.stderr) == ("text\nhello\n", "")
     done = hb_exec(lab, IMAGE, "--", "sh", "-c", "sleep 9; sleep 9")
     assert re.fullmatch(r"hb: .*: time stands still: .*\n", done.stderr)
+
+
+def test_namespaces_are_opened_and_asked(lab: Lab, run: Run, generation: str) -> None:
+    """Whether anybody had looked at them before the capture or not."""
+    truth = lab.sample(generation).truth
+    kinds = [path.rpartition("/")[2] for path in truth.links if path.startswith("/proc/1/ns/")]
+    assert {"mnt", "net", "pid", "user", "uts"} <= set(kinds)
+    for kind in kinds:
+        link = truth.links[f"/proc/1/ns/{kind}"].data.decode()
+        done = run(generation, f"stat -L -c '{kind.removesuffix('_for_children')}:[%i]' /proc/1/ns/{kind}")
+        assert (done.stdout.decode().strip(), done.failures) == (link, {})
+    rows = [line.split() for line in run(generation, "lsns -o TYPE,NS,PID").stdout.decode().splitlines()[1:]]
+    processes = {int(pid) for _kind, _number, pid in rows}
+    assert processes <= set(truth.processes)
+    links = {
+        link.data.decode() for path, link in truth.links.items() if re.fullmatch(r"/proc/\d+/ns/\w+", path)
+    }
+    assert {f"{kind}:[{number}]" for kind, number, _pid in rows} == {link for link in links if link}
 
 
 def test_a_container_from_inside(lab: Lab) -> None:

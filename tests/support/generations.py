@@ -65,7 +65,10 @@ RICH = sorted(name for name, spec in GENERATIONS.items() if not spec.light)
 """Those whose image has the whole workload and the words of every native tool."""
 
 
-ALL = GENERATIONS | SERVERS | ALL_MODULES | NETWORK | SLOW_NETWORK | DISKS | FILTERS | PEOPLE
+NEWEST_RICH = {"7.x rich": Spec("7-cloud", seed=24, cpus=2)}
+"""The newest kernel with the whole workload, for slow tests."""
+
+ALL = GENERATIONS | NEWEST_RICH | SERVERS | ALL_MODULES | NETWORK | SLOW_NETWORK | DISKS | FILTERS | PEOPLE
 """Every guest that tests share, by its name."""
 
 

@@ -14,7 +14,7 @@ from samples.apt import cache_folder, download, own_suite, with_libraries
 PACKAGES = (
     "coreutils", "findutils", "procps", "kmod", "iproute2", "net-tools", "util-linux", "util-linux-extra",
     "mount", "hostname", "sysstat", "lsof", "busybox-static", "dash",
-    "bpftool", "nftables", "conntrack", "iptables", "wireguard-tools",
+    "bpftool", "nftables", "conntrack", "iptables", "wireguard-tools", "python3-psutil", "duf",
 )  # fmt: skip
 _WANTED = (
     "bin/*",
@@ -23,6 +23,7 @@ _WANTED = (
     "usr/sbin/*",
     "lib/x86_64-linux-gnu/*",
     "usr/lib/x86_64-linux-gnu/*",
+    "usr/lib/python3/dist-packages/psutil/*",
 )
 _OF_THE_HOST = ("libc6_", "libcrypt1_", "libgcc-s1_", "gcc-12-base_", "libc-bin_")
 """Packages that every machine has, and whose files must fit its dynamic linker."""

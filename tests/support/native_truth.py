@@ -6,6 +6,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+from samples.plan import IN_CONTAINER
+from samples.truth import Truth, parse_copy
+
 Reduce = Callable[[str], list[str]]
 """What is left of an output: lines whose words are separated by one blank."""
 
@@ -16,7 +19,9 @@ EXACT = (
     "uptime -s", "netstat -g", "pmap -x 1", "netstat -tulpan",
 )  # fmt: skip
 """Commands whose whole output must be the same."""
-_AT_WORK = re.compile(r"^ps\b|kworker|observer|rcu_|ksoftirqd|jbd2|kcompactd|kthreadd|/init|migration")
+_AT_WORK = re.compile(
+    r"^ps\b|kworker|observer|rcu_|ksoftirqd|jbd2|kcompactd|kthreadd|/init|migration|in-contai"
+)
 """Processes that ran between the command and the capture."""
 
 
@@ -61,7 +66,7 @@ def unix_sockets(text: str) -> list[str]:
 def open_files(text: str) -> list[str]:
     """What lsof shows of processes that did not run."""
     rows = (" ".join(line.split()) for line in text.splitlines())
-    return sorted(line for line in rows if not re.match(r"(observer|lsof|sh|init|COMMAND)\b", line))
+    return sorted(line for line in rows if not re.match(r"(observer|lsof|sh|init|in-contai|COMMAND)\b", line))
 
 
 def with_sessions(text: str) -> list[str]:
@@ -124,13 +129,54 @@ REDUCED: dict[str, Reduce] = {
 """Commands some of whose output moves, and what does not."""
 
 
-def differences(command: str, ours: str, guests: str) -> list[str]:
-    """The lines that only one of them has; none if the command is not among those above."""
-    reduce = REDUCED.get(command, lines)
+def differences(command: str, ours: str, guests: str, reduce: Reduce | None = None) -> list[str]:
+    """The lines that only one of them has, once both are reduced: as `REDUCED` says, unless given."""
+    reduce = reduce or REDUCED.get(command, lines)
     seen, said = reduce(ours), reduce(guests)
     return [f"guest: {line}" for line in _without(said, seen)] + [
         f"image: {line}" for line in _without(seen, said)
     ]
+
+
+def container_of(truth: Truth) -> int:
+    """The first process of the workload's container (samples/workload.py)."""
+    first = [pid for pid in truth.processes if truth.late[f"/proc/{pid}/cmdline"].data == b"sleep\x0060000\0"]
+    return first[0]
+
+
+def in_container(truth: Truth) -> dict[str, str]:
+    """What programs printed in the workload's container, by command line."""
+    return parse_copy(truth.command(IN_CONTAINER).encode("utf-8", "surrogateescape"))[1]
+
+
+def _without_shares(text: str) -> list[str]:
+    """pmap -X without its sums, and without the columns that depend on how many processes share a page."""
+    first, header, *rows = lines(text)
+    kept = [number for number, name in enumerate(header.split()) if not name.startswith("Pss")]
+    found = [row.split() for row in rows if row[:1] in "0123456789abcdef" and not row.endswith("KB")]
+    return [first, *(" ".join(row[number] for number in kept if number < len(row)) for row in found)]
+
+
+def _lines_without(pattern: str) -> Reduce:
+    moving = re.compile(pattern)
+    return lambda text: [line for line in lines(text) if not moving.search(line)]
+
+
+_IN_CONTAINER: dict[str, Reduce] = {
+    "pgrep -l .": _lines_without("in-contai"),
+    "pmap -X 1": _without_shares,
+    # tools that look for a name server, and find none, went on
+    "netstat -s": lambda text: [line for line in lines(text) if re.search("connection|TCP", line)],
+    "cat /proc/sys/kernel/hostname /proc/sys/kernel/ns_last_pid /proc/sysvipc/shm": _lines_without(r"^\d+$"),
+    # ours is the network namespace's, as engines mount it: the sample's has the first one's
+    "find /proc/sys/net /sys/class/net /dev/shm /run -printf %p=%y\\n": _lines_without("^/sys/class/net/"),
+}
+"""What moves in a container, or is known to differ there."""
+
+
+def container_differences(command: str, ours: str, guests: str) -> list[str]:
+    """`differences` of what was printed in a container."""
+    return differences(command, ours, guests, _IN_CONTAINER.get(command))
 
 
 def _without(these: Sequence[str], others: Sequence[str]) -> list[str]:

@@ -18,7 +18,8 @@ from hybridbridge_vol.bridge.modules.relocated_module import RelocatedModule, Se
 from hybridbridge_vol.bridge.modules.tables import jump_labels, traps
 from hybridbridge_vol.bridge.modules.unwind import sort_unwind_tables
 from hybridbridge_vol.bridge.physical_map import ADDED_PADDR
-from hybridbridge_vol.kernel_file.module import SHN_UNDEF, ModuleFile
+from hybridbridge_vol.elf_headers import SHN_UNDEF
+from hybridbridge_vol.kernel_file.module import ModuleFile
 from hybridbridge_vol.machine.memory import HostMapping, PhysicalMemory, page_up
 from hybridbridge_vol.snapshot.virtual_memory import VirtualMemory
 from hybridbridge_vol.units import PAGE_SIZE

@@ -15,11 +15,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from hybridbridge_vol.elf_headers import SHN_LORESERVE, SHN_UNDEF
 from hybridbridge_vol.kernel_file.module import (
     R_32,
     RELATIVE,
-    SHN_LORESERVE,
-    SHN_UNDEF,
     WIDTHS,
     ModuleFile,
 )

@@ -6,7 +6,8 @@ from hybridbridge_vol.bridge.modules.locate import RELOCATION_KINDS, Location, R
 from hybridbridge_vol.bridge.modules.relocated_module import Reference, RelocatedModule, Segment
 from hybridbridge_vol.bridge.modules.tables import jump_labels, traps
 from hybridbridge_vol.bridge.modules.unwind import sort_unwind_tables
-from hybridbridge_vol.kernel_file.module import SHN_ABS, SHN_UNDEF, ModuleFile
+from hybridbridge_vol.elf_headers import SHN_ABS, SHN_UNDEF
+from hybridbridge_vol.kernel_file.module import ModuleFile
 from hybridbridge_vol.machine.memory import page_up
 
 NOWHERE_VADDR = 0xFFFF_FFFF_FFFF_F000

@@ -12,7 +12,8 @@ from hybridbridge_vol.bridge.modules.locate import Resolve
 from hybridbridge_vol.bridge.modules.relocated_module import Segment
 from hybridbridge_vol.bridge.modules.traps import FixUp, fix_ups_of, warnings_of
 from hybridbridge_vol.bridge.text.static_keys import BRANCH, ENTRY_SIZE, JumpLabels, site_flags
-from hybridbridge_vol.kernel_file.module import SHN_UNDEF, ModuleFile
+from hybridbridge_vol.elf_headers import SHN_UNDEF
+from hybridbridge_vol.kernel_file.module import ModuleFile
 from hybridbridge_vol.units import U64
 
 _SITE_SIZE = 5

@@ -15,7 +15,8 @@ import numpy.typing as npt
 from hybridbridge_vol.check.instructions import Reader, Thunks
 from hybridbridge_vol.check.modules.linked_module import Vaddrs
 from hybridbridge_vol.check.modules.placed_module import PlacedModule
-from hybridbridge_vol.kernel_file.module import SHF_EXECINSTR, ModuleFile
+from hybridbridge_vol.elf_headers import SHF_EXECINSTR
+from hybridbridge_vol.kernel_file.module import ModuleFile
 from hybridbridge_vol.units import U64
 
 NEAR = 64

@@ -21,14 +21,10 @@ from hybridbridge_vol.check.modules.linked_module import (
     LinkedSegment,
     Numbers,
 )
+from hybridbridge_vol.elf_headers import SHF_ALLOC, SHF_EXECINSTR, SHN_ABS, SHN_LORESERVE, SHN_UNDEF
 from hybridbridge_vol.kernel_file.module import (
     R_64,
     RELATIVE,
-    SHF_ALLOC,
-    SHF_EXECINSTR,
-    SHN_ABS,
-    SHN_LORESERVE,
-    SHN_UNDEF,
     WIDTHS,
     ModuleFile,
 )

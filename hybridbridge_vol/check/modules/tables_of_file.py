@@ -8,7 +8,8 @@ from functools import cached_property
 from hybridbridge_vol.check.modules.link import data_references, symbol_places
 from hybridbridge_vol.check.modules.linked_module import DATA, LATER, RODATA, TEXT
 from hybridbridge_vol.check.modules.placed_module import PlacedModule
-from hybridbridge_vol.kernel_file.module import SHF_ALLOC, SHF_EXECINSTR, ModuleFile
+from hybridbridge_vol.elf_headers import SHF_ALLOC, SHF_EXECINSTR
+from hybridbridge_vol.kernel_file.module import ModuleFile
 
 
 class FileTables:

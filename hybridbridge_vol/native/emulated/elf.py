@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from hybridbridge_vol import elf_headers
+from hybridbridge_vol.elf_headers import ET_DYN, ET_EXEC, PT_INTERP, PT_LOAD, PT_PHDR, ElfHeader
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.units import PAGE_SIZE, short_size
 
-_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
-_PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")
-_MAGIC = b"\x7fELF\x02\x01"  # ELFCLASS64, ELFDATA2LSB
-_EXECUTABLE, _SHARED, _X86_64 = 2, 3, 62  # ET_EXEC, ET_DYN, EM_X86_64
-_LOAD, _INTERPRETER, _HEADERS = 1, 3, 6  # PT_LOAD, PT_INTERP, PT_PHDR
 _MAX_HEADERS = 128
 """Program headers; linkers write about 14."""
 MAX_FILE = 256 << 20
@@ -73,50 +69,49 @@ def _content(path: str) -> bytes:
 
 def parse_executable(path: str, data: bytes) -> Executable:
     """The same, of its content."""
-    kind, entry, headers_at, count = _header(path, data)
-    size = _PROGRAM_HEADER.size
-    if count > _MAX_HEADERS or headers_at + count * size > len(data):
+    elf = _header(path, data)
+    start, end = elf.segments_offset, elf.segments_offset + elf.segment_size * elf.segment_count
+    if elf.segment_count > _MAX_HEADERS or end > len(data):
         raise OptionError(f"{path}: a damaged program: it ends within its headers")
-    headers = list(_PROGRAM_HEADER.iter_unpack(data[headers_at : headers_at + count * size]))
-    segments = tuple(_segment(path, data, header) for header in headers if header[0] == _LOAD)
+    headers = list(elf_headers.segments(data[start:end]))
+    segments = tuple(_segment(path, data, header) for header in headers if header.kind == PT_LOAD)
     if not segments:
         raise OptionError(f"{path}: not a program: it has nothing to load")
-    interpreter = next((_text(data, header) for header in headers if header[0] == _INTERPRETER), "")
-    vaddr = _headers_vaddr(headers, headers_at)
-    found = Executable(path, kind == _SHARED, entry, vaddr, count, segments, interpreter)
+    interpreter = next((_text(data, header) for header in headers if header.kind == PT_INTERP), "")
+    vaddr = _headers_vaddr(headers, start)
+    found = Executable(path, elf.kind == ET_DYN, elf.entry, vaddr, len(headers), segments, interpreter)
     if len(found.span) > _MAX_SPAN or found.span.stop > _ADDRESSES:
         raise OptionError(f"{path}: a damaged program: it takes {short_size(len(found.span))} of memory")
     return found
 
 
-def _header(path: str, data: bytes) -> tuple[int, int, int, int]:
-    """Kind, entry, and where the program headers are and how many. OptionError."""
-    if len(data) < _HEADER.size or not data.startswith(_MAGIC):
+def _header(path: str, data: bytes) -> ElfHeader:
+    """OptionError if it is none of a program's."""
+    if len(data) < elf_headers.HEADER.size or not data.startswith(elf_headers.MAGIC):
         raise OptionError(f"{path}: not a 64-bit program of x86-64, and nothing else is emulated")
-    fields = _HEADER.unpack_from(data)
-    kind, machine, entry, headers_at, header_size, count = (fields[at] for at in (1, 2, 4, 5, 9, 10))
-    if machine != _X86_64:
+    elf = ElfHeader.of(data)
+    if elf.machine != elf_headers.EM_X86_64:
         raise OptionError(
             f"{path}: a program of another architecture than x86-64: give a folder of x86-64 programs by "
             "--tools"
         )
-    if kind not in (_EXECUTABLE, _SHARED) or header_size != _PROGRAM_HEADER.size:
+    if elf.kind not in (ET_EXEC, ET_DYN) or elf.segment_size != elf_headers.PROGRAM_HEADER.size:
         raise OptionError(f"{path}: not a program")
-    return kind, entry, headers_at, count
+    return elf
 
 
-def _headers_vaddr(headers: Sequence[tuple[int, ...]], headers_at: int) -> int:
+def _headers_vaddr(headers: Sequence[elf_headers.Segment], headers_at: int) -> int:
     """Where the program headers are in memory; 0 if they are not."""
-    named = (vaddr for kind, _flags, _offset, vaddr, *_rest in headers if kind == _HEADERS)
+    named = (header.vaddr for header in headers if header.kind == PT_PHDR)
     covering = (
-        vaddr + headers_at - offset
-        for kind, _flags, offset, vaddr, _paddr, size, *_rest in headers
-        if kind == _LOAD and 0 <= headers_at - offset < size
+        header.vaddr + headers_at - header.offset
+        for header in headers
+        if header.kind == PT_LOAD and 0 <= headers_at - header.offset < header.file_size
     )
     return next(named, next(covering, 0))
 
 
-def _segment(path: str, data: bytes, header: tuple[int, ...]) -> Segment:
+def _segment(path: str, data: bytes, header: elf_headers.Segment) -> Segment:
     _kind, flags, offset, vaddr, _paddr, file_size, size, _align = header
     if offset + file_size > len(data) or file_size > size or vaddr + size > _ADDRESSES:
         raise OptionError(f"{path}: a damaged program: a segment lies outside of it")
@@ -124,6 +119,5 @@ def _segment(path: str, data: bytes, header: tuple[int, ...]) -> Segment:
     return Segment(vaddr, size, data[offset : offset + file_size], protection)
 
 
-def _text(data: bytes, header: tuple[int, ...]) -> str:
-    offset, size = header[2], header[5]
-    return os.fsdecode(data[offset : offset + size].partition(b"\0")[0])
+def _text(data: bytes, header: elf_headers.Segment) -> str:
+    return os.fsdecode(data[header.offset : header.offset + header.file_size].partition(b"\0")[0])

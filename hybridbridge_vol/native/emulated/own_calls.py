@@ -68,7 +68,7 @@ class OwnCalls:
             "getrandom": lambda given: self._put_counted(given[0], os.urandom(min(given[1], _MAX_RANDOM))),
             "clock_gettime": lambda given: self._put(given[1], _timespec(_cpu_time(given[0]))),
             "clock_getres": lambda given: self._put(given[1], _timespec(1)),
-            "alarm": lambda given: signal.alarm(given[0] & 0xFFFF_FFFF),
+            "alarm": self._alarm,
             "prctl": self._prctl,
             "arch_prctl": self._arch_prctl,
             "personality": answers(0),
@@ -179,12 +179,20 @@ class OwnCalls:
         number = signed32(value)
         if not 0 <= number <= 64:
             raise failed(errno.EINVAL)
-        if number and self._has_handler(number):
-            self._note(f"signal {number}", "an emulated program's handlers of signals are not run")
+        if self._has_handler(number):
+            self._note_handler(number)
             return 0
         if number:
             os.kill(os.getpid(), number)
         return 0
+
+    def _alarm(self, given: Arguments) -> int:
+        if self._has_handler(signal.SIGALRM):
+            self._note_handler(signal.SIGALRM)  # which ends it when the time comes
+        return signal.alarm(given[0] & 0xFFFF_FFFF)
+
+    def _note_handler(self, number: int) -> None:
+        self._note(f"signal {int(number)}", "an emulated program's handlers of signals are not run")
 
     def _has_handler(self, number: int) -> bool:
         action = self._actions.get(number)
@@ -193,7 +201,7 @@ class OwnCalls:
     def end_by(self, number: int) -> NoReturn:
         """A fault ends the program as the signal does that a kernel would send it."""
         if self._has_handler(number):
-            self._note(f"signal {number}", "an emulated program's handlers of signals are not run")
+            self._note_handler(number)
         signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
         os.kill(os.getpid(), number)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import resource
 import signal
 import socket
-import struct
 import sys
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
@@ -26,9 +24,8 @@ from hybridbridge_vol.native.emulated.program import EmulatedRun
 from hybridbridge_vol.native.environment import Program
 from hybridbridge_vol.native.host_files import HostFiles
 from hybridbridge_vol.native.launch import FAILED_TO_START, MAX_OPEN_FILES, keep_only
+from hybridbridge_vol.native.rights import no_capabilities, no_new_rights
 
-_CAPABILITY_VERSION_3 = 0x20080522
-_NO_NEW_PRIVS = 38
 _HIDDEN = 2
 """Descriptors of the child that are not the program's: the channel, and one that closes when it ends."""
 _MAX_INTERPRETER_LINE = 256  # BINPRM_BUF_SIZE, include/uapi/linux/binfmts.h
@@ -162,11 +159,9 @@ def _become(
 def _give_up(parent: int) -> None:
     """Everything that the emulator does not need, should a program break out of it: rights, and where this
     machine has Landlock, every access to files by name."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     die_with(parent)
-    libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0)
-    libc.capset(struct.pack("<Ii", _CAPABILITY_VERSION_3, 0), bytes(24))
+    no_new_rights()
+    no_capabilities()
     if landlock.version():
         with contextlib.suppress(OSError):
             landlock.restrict_self(())

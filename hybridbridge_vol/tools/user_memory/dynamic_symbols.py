@@ -6,10 +6,19 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
+from hybridbridge_vol.elf_headers import (
+    HEADER,
+    MAGIC,
+    PROGRAM_HEADER,
+    PT_DYNAMIC,
+    PT_LOAD,
+    ElfHeader,
+    Segment,
+)
+
 Read = Callable[[int, int], bytes]
 """(virtual address, size) -> bytes; OSError."""
 
-_PT_LOAD, _PT_DYNAMIC = 1, 2
 _DT_STRTAB, _DT_SYMTAB, _DT_GNU_HASH = 5, 6, 0x6FFFFEF5
 MAX_SEGMENTS, MAX_DYNAMIC, MAX_CHAIN = 64, 512, 4096
 """Program headers, entries of the dynamic section, and symbols of one bucket: more than linkers make."""
@@ -23,20 +32,19 @@ class LoadedFile:
         """`base_vaddr`: where the beginning of the file is mapped. OSError if it cannot be read; ValueError
         if it is no such file or exports nothing."""
         self._read = read
-        head = read(base_vaddr, 64)
-        if head[:6] != b"\x7fELF\2\1":
+        head = read(base_vaddr, HEADER.size)
+        if not head.startswith(MAGIC):
             raise ValueError("not an ELF file of 64 bits")
-        (table,) = struct.unpack_from("<Q", head, 32)
-        size, count = struct.unpack_from("<HH", head, 54)
+        elf = ElfHeader.of(head)
         dynamic = None
         first = None
-        for number in range(min(count, MAX_SEGMENTS)):
-            header = read(base_vaddr + table + number * size, 56)
-            kind, _flags, _offset, vaddr, _paddr, _size, memory = struct.unpack_from("<IIQQQQQ", header)
-            if kind == _PT_LOAD and first is None:
-                first = vaddr & -4096
-            if kind == _PT_DYNAMIC:
-                dynamic = vaddr, memory
+        for number in range(min(elf.segment_count, MAX_SEGMENTS)):
+            at = base_vaddr + elf.segments_offset + number * elf.segment_size
+            segment = Segment(*PROGRAM_HEADER.unpack(read(at, PROGRAM_HEADER.size)))
+            if segment.kind == PT_LOAD and first is None:
+                first = segment.vaddr & -4096
+            if segment.kind == PT_DYNAMIC:
+                dynamic = segment.vaddr, segment.memory_size
         if dynamic is None or first is None:
             raise ValueError("no dynamic section")
         self.bias = base_vaddr - first
