@@ -35,6 +35,11 @@ SO_ACCEPTCON = 1 << 16
 """In a unix socket's flags: it listens (include/linux/net.h, as shown by unix_seq_show)."""
 SOCK_STREAM, SOCK_DGRAM, SOCK_RAW, SOCK_RDM, SOCK_SEQPACKET, SOCK_DCCP, SOCK_PACKET = 1, 2, 3, 4, 5, 6, 10
 
+_NO_KEY = b"(____ptrval____)"
+"""What `%p` and `%pK` print until there is randomness for the key that addresses are hashed with
+(`ptr_to_id`, lib/vsprintf.c): for long on a machine without RDRAND, or on one that does not trust it."""
+_POINTER = rb"[0-9a-f]+|\(____ptrval____\)"
+
 
 class Endpoint(NamedTuple):
     """One end of a socket: an address as text and a port (of a raw socket: its protocol)."""
@@ -69,11 +74,16 @@ class InetSocket(NamedTuple):
     inode: int
     """0: the socket belongs to no process."""
     references: int
-    pointer: int
+    pointer: int | None
     rest: tuple[int, ...]
     """TCP: retransmission time-out and delayed acknowledgement time-out (1/100 s), quick and ping-pong flags,
     congestion window, slow start threshold (-1: none; of a listening socket the fast open queue); empty for
     TIME_WAIT and connections half open. UDP and raw: packets dropped."""
+
+
+def parse_pointer(field: bytes) -> int | None:
+    """A socket's hashed address; None where the kernel had no key yet to hash it with. Raises ValueError."""
+    return None if field == _NO_KEY else int(field, 16)
 
 
 def parse_inet_socket(line: bytes) -> InetSocket:
@@ -95,7 +105,7 @@ def parse_inet_socket(line: bytes) -> InetSocket:
             int(fields[8]),
             int(fields[9]),
             int(fields[10]),
-            int(fields[11], 16),
+            parse_pointer(fields[11]),
             tuple(int(field) for field in fields[12:]),
         )
     except (IndexError, ValueError):
@@ -146,7 +156,7 @@ def _longest_zeros(groups: list[int]) -> tuple[int, int]:
 class UnixSocket(NamedTuple):
     """One line of /proc/net/unix."""
 
-    pointer: int
+    pointer: int | None
     references: int
     flags: int
     type: int
@@ -164,7 +174,7 @@ class UnixSocket(NamedTuple):
 
 
 _UNIX_LINE = re.compile(
-    rb"([0-9a-f]+): ([0-9A-F]{8}) 00000000 ([0-9A-F]{8}) ([0-9A-F]{4}) ([0-9A-F]{2}) +([0-9]+)(?: (.*))?",
+    rb"(%b): ([0-9A-F]{8}) 00000000 ([0-9A-F]{8}) ([0-9A-F]{4}) ([0-9A-F]{2}) +([0-9]+)(?: (.*))?" % _POINTER,
     re.DOTALL,
 )
 """`unix_seq_show`: "%pK: %08X %08X %08X %04X %02X %5lu", then a blank and the name if it has one."""
@@ -181,12 +191,14 @@ def parse_unix_socket(line: bytes) -> UnixSocket:
         raise ParseError(f"not in the form of /proc/net/unix: {line[:60]!r}")
     pointer, references, flags, kind, state, inode, path = found.groups()
     return UnixSocket(
-        int(pointer, 16), int(references, 16), int(flags, 16), int(kind, 16), int(state, 16), int(inode),
-        text(path or b""),
+        parse_pointer(pointer), int(references, 16), int(flags, 16), int(kind, 16), int(state, 16),
+        int(inode), text(path or b""),
     )  # fmt: skip
 
 
-_UNIX_HEAD = re.compile(rb"[0-9a-f]+: [0-9A-F]{8} 00000000 [0-9A-F]{8} [0-9A-F]{4} [0-9A-F]{2} +([0-9]+)")
+_UNIX_HEAD = re.compile(
+    rb"(?:%b): [0-9A-F]{8} 00000000 [0-9A-F]{8} [0-9A-F]{4} [0-9A-F]{2} +([0-9]+)" % _POINTER
+)
 
 
 class UnixRecord(NamedTuple):
@@ -227,7 +239,7 @@ def unix_records(
 class PacketSocket(NamedTuple):
     """One line of /proc/net/packet."""
 
-    pointer: int
+    pointer: int | None
     references: int
     type: int
     protocol: int
@@ -244,7 +256,7 @@ def parse_packet_socket(line: bytes) -> PacketSocket:
     fields = line.split()
     try:
         return PacketSocket(
-            int(fields[0], 16), int(fields[1]), int(fields[2]), int(fields[3], 16), int(fields[4]),
+            parse_pointer(fields[0]), int(fields[1]), int(fields[2]), int(fields[3], 16), int(fields[4]),
             int(fields[6]), int(fields[7]), int(fields[8]),
         )  # fmt: skip
     except (IndexError, ValueError):
@@ -254,7 +266,7 @@ def parse_packet_socket(line: bytes) -> PacketSocket:
 class NetlinkSocket(NamedTuple):
     """One line of /proc/net/netlink."""
 
-    pointer: int
+    pointer: int | None
     protocol: int
     port: int
     """Mostly the id of the process; 0: the kernel's own."""
@@ -268,7 +280,8 @@ def parse_netlink_socket(line: bytes) -> NetlinkSocket:
     fields = line.split()
     try:
         return NetlinkSocket(
-            int(fields[0], 16), int(fields[1]), int(fields[2]), int(fields[4]), int(fields[5]), int(fields[9])
-        )
+            parse_pointer(fields[0]), int(fields[1]), int(fields[2]), int(fields[4]), int(fields[5]),
+            int(fields[9]),
+        )  # fmt: skip
     except (IndexError, ValueError):
         raise ParseError(f"not in the form of /proc/net/netlink: {line[:60]!r}") from None

@@ -107,8 +107,21 @@ def test_a_unix_socket_keeps_its_name_with_blanks(
         + f" {name}" * bool(name)
     )
     found = parse_unix_socket(line.encode())
-    assert found == (pointer, references, listens << 16, kind, state, inode, name)
+    assert tuple(found) == (pointer, references, listens << 16, kind, state, inode, name)
     assert found.listens == listens
+
+
+def test_a_socket_has_no_address_before_the_kernel_has_a_key_to_hash_it_with() -> None:
+    """What lib/vsprintf.c (Linux 6.1) prints for `%pK` until then, on a kernel that does not trust RDRAND."""
+    inet = b"   0: 0100007F:1FE8 00000000:0000 0A 00000000:00000000 00:00000000 00000000  0  0 2307 1 %b"
+    unhashed = b"(____ptrval____)"
+    assert parse_inet_socket(inet % unhashed + b" 100 0 0 10 0").pointer is None
+    assert parse_inet_socket(inet % b"00000000b1c2d3e4 100 0 0 10 0").pointer == 0xB1C2D3E4
+    unix = parse_unix_socket(unhashed + b": 00000002 00000000 00010000 0001 01  4711 /run/x")
+    assert (unix.pointer, unix.inode, unix.path) == (None, 4711, "/run/x")
+    assert parse_packet_socket(unhashed + b" 3      3    0003   2     1 0      0      2310").pointer is None
+    netlink = unhashed + b" 0   1234       00000550 0        0        0     2        0        21"
+    assert parse_netlink_socket(netlink).pointer is None
 
 
 def test_packet_and_netlink_sockets() -> None:
