@@ -24,6 +24,9 @@ TYPES = {
 }
 """Where what is mounted: the type's name, and the variable that describes it."""
 
+_CHANGED = {"cgroup2": "cgrp_dfl_visible"}
+"""A byte of the snapshot's that mounting a file system changes: whether /proc/PID/cgroup shows the unified
+hierarchy, which it does once somebody has mounted it (`cgroup_get_tree`, kernel/cgroup/cgroup.c)."""
 _TYPE_SIZE = 128
 """Bytes that `struct file_system_type` (include/linux/fs.h) takes at most; its list heads come last."""
 _MOST_TYPES = 256
@@ -65,7 +68,7 @@ class Mounts:
             self._caller.mark()
 
     def _mount(self, where: str, kind: str, fs_type: str) -> None:
-        with self._moved_type(fs_type):
+        with self._moved_type(fs_type), self._kept(_CHANGED.get(kind)):
             names = [
                 self._caller.put(kind.encode() + b"\0", 0),
                 self._caller.put(where.encode() + b"\0", 256),
@@ -73,6 +76,18 @@ class Mounts:
             answer = self._caller.syscall("mount", names[0], names[1], names[0], 0, 0, label=f"mount {kind}")
         if answer < 0:
             raise OSError(-answer, os.strerror(-answer), where)
+
+    @contextlib.contextmanager
+    def _kept(self, variable: str | None) -> Iterator[None]:
+        """Put a byte of the snapshot's back afterwards; nothing if the kernel has no such variable."""
+        bridge, machine = self._bridge, self._bridge.machine
+        if variable is None or variable not in bridge.kernel.symbols:
+            yield
+            return
+        vaddr = bridge.snapshot(variable)
+        before = machine.read(vaddr, 1)
+        yield
+        machine.write(vaddr, before)
 
     @contextlib.contextmanager
     def _moved_type(self, fs_type: str) -> Iterator[None]:

@@ -38,6 +38,15 @@ def test_mounting_does_not_change_the_guests_list_of_file_systems(lab: Lab, gene
     assert session.files.read("/proc/filesystems") == truth.file("/proc/filesystems")
 
 
+def test_mounting_control_groups_does_not_show_a_hierarchy_that_the_guest_had_not_mounted(
+    lab: Lab, generation: str
+) -> None:
+    truth = lab.sample(generation).truth
+    with open_session(lab.sample(generation).dump, lab.store.root) as session:
+        session.files.listdir("/sys/fs/cgroup")
+        assert session.files.read("/proc/1/cgroup") == truth.file("/proc/1/cgroup")
+
+
 def test_a_control_group_that_does_not_exist_is_not_found(lab: Lab, generation: str) -> None:
     with pytest.raises(FileNotFoundError):
         lab.session(generation).files.read("/sys/fs/cgroup/no such group")
