@@ -23,6 +23,7 @@ from hybridbridge_vol import tools
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.errors import HybridBridgeError
 from hybridbridge_vol.guest.session import Session, open_session
+from hybridbridge_vol.toolkit.cells import Unavailable
 from samples.kernels import modules_package
 from samples.make import Sample, Spec, make_sample
 
@@ -79,6 +80,14 @@ def rows_of(name: str, session: Session) -> list[tuple[object, ...]] | str:
         return str(error)
 
 
+def findings_of(name: str, session: Session) -> str:
+    """How many rows of `check` or `hidden` are findings, and how many only say what cannot be looked at."""
+    tool = tools.load(name)
+    rows = list(tool.rows(session, {option.name: option.default for option in tool.options}))
+    unreadable = sum(any(isinstance(cell, Unavailable) for cell in row.cells) for row in rows)
+    return str(len(rows) - unreadable) + f", {unreadable} unreadable" * bool(unreadable)
+
+
 def row(name: str, sample: Sample, seconds: float, yardstick: float, store: Path) -> tuple[str, ...]:
     """What is measured of one kernel, as `HEADER` names it."""
 
@@ -88,11 +97,10 @@ def row(name: str, sample: Sample, seconds: float, yardstick: float, store: Path
     with opened(Mode.AUTO) as session:
         release = session.bridge.kernel.release
         found = compare(sample.truth, session)
-        findings = {tool: rows_of(tool, session) for tool in ("check", "hidden")}
+        findings = [findings_of(tool, session) for tool in ("check", "hidden")]
         fast = {tool: rows_of(tool, session) for tool in BOTH_BRIDGES}
     with opened(Mode.SLOW) as session:
         agree = sum(rows_of(tool, session) == fast[tool] for tool in BOTH_BRIDGES)
-    counted = (rows if isinstance(rows, str) else str(len(rows)) for rows in findings.values())
     return (
         name,
         release,
@@ -100,7 +108,7 @@ def row(name: str, sample: Sample, seconds: float, yardstick: float, store: Path
         f"{found.files:,}",
         f"{100 * found.share:.2f} %",
         str(len(found.unexplained)),
-        *counted,
+        *findings,
         f"{agree} of {len(BOTH_BRIDGES)}",
         f"{seconds:.1f} s ({seconds / yardstick:.1f} x)",
         date.today().isoformat(),

@@ -44,6 +44,7 @@ SHAPES = {
     "7.x amd64": Spec("7-amd64", seed=18, light=True, ram=512 << 20),
     "7.x rt, two CPUs": Spec("7-rt", seed=19, light=True, cpus=2, ram=512 << 20),
     "kCFI, RANDSTRUCT": Spec("built-cfi", seed=21, light=True),
+    "gcc's plugins": Spec("built-hardened", seed=21, light=True),
     "microVM, two CPUs": Spec("built-microvm", seed=24, light=True, cpus=2),
     "one processor": Spec("built-single", seed=23, light=True),
 }
