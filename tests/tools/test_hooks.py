@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import stat
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -59,6 +60,8 @@ def test_nothing_is_suspected_and_all_is_read_in_a_guest_that_nobody_attacked(ro
         "security",
         "proc",
         "filesystem",
+        "device",
+        "sysfs",
     }
     assert {row["KIND"] for row in rows} >= always | {"timer", "kthread"}
     assert all(row["OBJECT"] >> 63 for row in rows)
@@ -85,6 +88,19 @@ def test_protocols_and_file_systems_are_the_guests(lab: Lab, name: str, rows: Ro
     said = {words[-1] for words in told(lab, name, "/proc/filesystems")}
     shown = {found[1] for row in rows if (found := re.match(r"file system type (\S+) ", row["WHAT"]))}
     assert shown == said
+
+
+def test_devices_and_files_of_sys_are_the_guests(lab: Lab, name: str, rows: Rows) -> None:
+    said = {words[1] for words in told(lab, name, "/proc/misc")}
+    shown = {found[1] for row in rows if (found := re.fullmatch(r"device (\S+) \(file_op\w+\)", row["WHAT"]))}
+    assert shown == said
+    major, _name = zip(*(words for words in told(lab, name, "/proc/devices") if len(words) == 2), strict=True)
+    shown = {found[1] for row in rows if (found := re.match(r"character device (\d+):", row["WHAT"]))}
+    assert {"1", "4", "5"} <= shown <= set(major[1:])
+    shown = {row["WHAT"].partition(" ")[0] for row in of_kind(rows, "sysfs") if "_attribute" in row["WHAT"]}
+    assert len(shown) > 300
+    for path in sorted(shown)[::40]:
+        assert stat.S_ISREG(lab.session(name).files.stat(path).mode)
 
 
 def test_line_disciplines_and_interrupts_are_the_guests(lab: Lab, name: str, rows: Rows) -> None:

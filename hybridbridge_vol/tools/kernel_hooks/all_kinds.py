@@ -12,12 +12,14 @@ from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE
 from hybridbridge_vol.tools.kernel_hooks.deferred import Deferred
+from hybridbridge_vol.tools.kernel_hooks.device_files import DeviceFiles
 from hybridbridge_vol.tools.kernel_hooks.devices import Devices
 from hybridbridge_vol.tools.kernel_hooks.files import FileTables
 from hybridbridge_vol.tools.kernel_hooks.judge import TRUSTED, Judge
 from hybridbridge_vol.tools.kernel_hooks.names import KernelNames
 from hybridbridge_vol.tools.kernel_hooks.network import Network
 from hybridbridge_vol.tools.kernel_hooks.notifiers import Notifiers
+from hybridbridge_vol.tools.kernel_hooks.sysfs_files import SysfsFiles
 from hybridbridge_vol.tools.kernel_hooks.tracing import Tracing
 from hybridbridge_vol.tools.kernel_hooks.values import Found, Hook, Lost, Operations
 
@@ -69,6 +71,8 @@ def _searches(
         "security": devices.security,
         "proc": files.proc,
         "filesystem": files.file_systems,
+        "device": DeviceFiles(memory, names).all,
+        "sysfs": SysfsFiles(memory, names).all,
         "timer": deferred.timers,
         "work": deferred.work,
         "kthread": deferred.threads,
