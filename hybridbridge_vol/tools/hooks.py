@@ -51,9 +51,9 @@ class Hooks(Tool):
         kinds = options["kind"] or KINDS
         if unknown := [kind for kind in kinds if kind not in KINDS]:
             raise OptionError(f"--kind {unknown[0]}: there are {', '.join(KINDS)}")
-        for kind, cells in hooks(kernel, kinds):
+        for kind, cells, sources in hooks(kernel, kinds):
             if not options["suspicious"] or cells[4] != "trusted":
-                yield Row((kind, *cells))
+                yield Row((kind, *cells), sources=sources)
 
 
 TOOL = Hooks()

@@ -14,10 +14,13 @@ from attacks import ask, edited
 from generations import ALL_MODULES, SERVERS, Lab
 from image_editor import Editor
 
+from hybridbridge_vol import tools
 from hybridbridge_vol.bridge.objects import typed_memory
+from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.provenance import with_provenance
 from samples.make import Spec, make_sample
 
 SAMPLE = "6.1 two CPUs"
@@ -150,6 +153,25 @@ def test_a_probe_of_the_guests_own_is_shown_with_the_kernels_handler(lab: Lab) -
         ("kprobe", "before __x64_sys_sethostname (kprobe)", "kprobe_dispatcher", "trusted"),
         ("ftrace", "calls of __x64_sys_sethostname", "kprobe_ftrace_handler", "trusted"),
     }
+
+
+def test_provenance_is_where_the_pointer_stands_in_the_image(lab: Lab) -> None:
+    sample = lab.sample(SAMPLE)
+    tool = tools.load("hooks")
+    options = {option.name: option.default for option in tool.options}
+    options["kind"] = ("format", "netfilter", "notifier", "packet", "device")
+    with open_session(sample.dump, lab.store.root, mode=Mode.SLOW) as session:
+        rows = [row.cells for row in with_provenance(tool).rows(session, options)]
+    assert len(rows) > 50
+    image = sample.dump.read_bytes()
+    placed = 0
+    for row in rows:
+        found = re.fullmatch(r"0x(\w+)\+8", str(row[-1]))
+        if found:
+            offset = int(found[1], 16)
+            assert int.from_bytes(image[offset : offset + 8], "little") == row[2]
+            placed += 1
+    assert placed > len(rows) * 0.8  # a format is a table itself, to which no pointer leads
 
 
 # --- forged lists -----------------------------------------------------------------------------------------

@@ -61,11 +61,17 @@ def test_rules_of_audit_that_are_in_force_are_those_that_auditctl_lists(
     rows = ask(session, "security", kind="audit")
     said = sample.truth.commands["auditctl -l"].replace("arch=b32 -S open", "arch=b32 -S 5")
     said = said.replace("msgtype=CWD", "msgtype=1307")
-    assert [row["VALUE"] for row in rows if row["NAME"] == "rule"] == said.splitlines()
-    assert len(said.splitlines()) > MANY_RULES
+    shown = [row["VALUE"] for row in rows if row["NAME"] == "rule"]
+    # auditctl loses some of many rules where the guest is slow: its socket is full for longer than the
+    # kernel waits
+    many = [f"-a never,exit -S all -F pid={number}" for number in range(10000, 10000 + MANY_RULES)]
+    assert [line for line in shown if line in many] == many
+    assert [line for line in shown if line not in many] == [
+        line for line in said.splitlines() if line not in many
+    ]
     state = dict(line.split(" ", 1) for line in sample.truth.commands["auditctl -s"].splitlines() if line)
-    shown = {row["NAME"]: row["VALUE"] for row in rows if row["NAME"] != "rule"}
-    assert shown and shown.items() <= state.items()
+    told = {row["NAME"]: row["VALUE"] for row in rows if row["NAME"] != "rule"}
+    assert told and told.items() <= state.items()
 
 
 def test_rules_of_audit_in_files_are_the_lines_of_files_without_comments(people_session: Session) -> None:
