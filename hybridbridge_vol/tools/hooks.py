@@ -10,8 +10,8 @@ from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 
 KINDS = (
     "ftrace", "kprobe", "uprobe", "tracepoint", "perf", "netfilter", "packet", "protocol", "notifier", "tty",
-    "interrupt", "format", "security", "proc", "filesystem", "device", "sysfs", "timer", "work",
-    "kthread",
+    "interrupt", "format", "security", "proc", "filesystem", "device", "sysfs", "descriptor",
+    "timer", "work", "kthread",
 )  # fmt: skip
 
 
@@ -22,12 +22,13 @@ class Hooks(Tool):
         "The tracers' handlers (ftrace, kprobes, uprobes, tracepoints, performance events), netfilter "
         "hooks, receivers of packets, protocols, chains of notifiers, line disciplines and drivers of "
         "terminals, interrupt handlers, formats of programs, security hooks, the tables behind files of "
-        "/proc, /dev, /sys and of file systems, timers, work items, kernel threads. All are shown; "
-        "--suspicious leaves out what is trusted: a function that begins in code of the trusted package "
-        "which the image has unchanged. A module that the package has no file for (built on the machine, "
-        "say) is named and is not trusted. A table in constants, which `check` compares, is one row; of "
-        "others each function that is not trusted has a row. Not shown: what a handler of the kernel's "
-        "own does on another's behalf (a BPF program, a command of a trace event)."
+        "/proc, /dev, /sys and of file systems, of open files and sockets, timers, work items, kernel "
+        "threads. All are shown; --suspicious leaves out what is trusted: a function that begins in code "
+        "of the trusted package which the image has unchanged. A module that the package has no file for "
+        "(built on the machine, say) is named and is not trusted. A table in constants, which `check` "
+        "compares, is one row; of others each function that is not trusted has a row. Not shown: what a "
+        "handler of the kernel's own does on another's behalf (a BPF program, a command of a trace "
+        "event)."
     )
     example = "--kind netfilter --kind packet"
     options = (

@@ -65,6 +65,7 @@ def test_nothing_is_suspected_and_all_is_read_in_a_guest_that_nobody_attacked(ro
         "filesystem",
         "device",
         "sysfs",
+        "descriptor",
     }
     assert {row["KIND"] for row in rows} >= always | {"timer", "kthread"}
     assert all(row["OBJECT"] >> 63 for row in rows)
@@ -266,6 +267,22 @@ def test_a_handler_in_the_middle_of_a_function_or_in_data_is_suspected(
 
         wrong = [row for row in asked(edit, "notifier") if row["VERDICT"] != "trusted"]
         assert [(row["FUNCTION"], row["VERDICT"]) for row in wrong] == [(target, verdict)]
+
+
+def test_one_socket_that_is_worked_with_otherwise_is_suspected(lab: Lab, asked: Callable[..., Rows]) -> None:
+    def of(field: str) -> dict[str, Any]:
+        rows = ask(lab.session(SAMPLE), "hooks", kind=("descriptor",))
+        return next(row for row in rows if row["WHAT"].endswith(f"({field})"))
+
+    types = typed_memory.TypedMemory(lab.session(SAMPLE).bridge).types
+    for field, place_of in (("sk_data_ready", ("sock", "sk_data_ready")), ("proto_ops", ("socket", "ops"))):
+        usual = of(field)
+
+        def edit(editor: Editor, usual: dict[str, Any] = usual, where: tuple[str, str] = place_of) -> None:
+            editor.write(usual["OBJECT"] + types.offset(*where), place(editor.session, "init_task") + 64)
+
+        wrong = [row for row in asked(edit, "descriptor") if row["VERDICT"] != "trusted"]
+        assert wrong and all(row["WHAT"].startswith(usual["WHAT"].split(" (")[0]) for row in wrong)
 
 
 def test_a_handler_whose_code_was_changed_is_suspected(lab: Lab, asked: Callable[..., Rows]) -> None:

@@ -20,6 +20,7 @@ from hybridbridge_vol.tools.kernel_hooks.judge import TRUSTED, Judge
 from hybridbridge_vol.tools.kernel_hooks.names import KernelNames
 from hybridbridge_vol.tools.kernel_hooks.network import Network
 from hybridbridge_vol.tools.kernel_hooks.notifiers import Notifiers
+from hybridbridge_vol.tools.kernel_hooks.open_files import OpenFiles
 from hybridbridge_vol.tools.kernel_hooks.pointer_places import PointerPlaces
 from hybridbridge_vol.tools.kernel_hooks.sysfs_files import SysfsFiles
 from hybridbridge_vol.tools.kernel_hooks.tracing import Tracing
@@ -76,6 +77,7 @@ def _searches(
         "filesystem": files.file_systems,
         "device": DeviceFiles(memory, names).all,
         "sysfs": SysfsFiles(memory, names).all,
+        "descriptor": OpenFiles(memory, names).all,
         "timer": deferred.timers,
         "work": deferred.work,
         "kthread": deferred.threads,
