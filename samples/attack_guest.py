@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
+from samples.compiler import sources
 from samples.guest_files import GUEST, OBSERVER, Entry, Recipe
 from samples.initramfs import Archive
 from samples.kernel_module import build
@@ -12,9 +13,12 @@ from samples.kernel_module import build
 ROOTKIT = GUEST / "rootkit.c"
 _GHOST = (
     "syscall", "inline", "ftrace", "kprobe", "vfs", "directory", "tcp", "udp", "sniffer", "tty", "timer",
+    "security", "tracepoint", "uprobe", "work", "delayed", "interrupt", "kthread", "format", "device",
+    "sysfs",
 )  # fmt: skip
 _SPY = (
-    "netfilter", "keyboard", "process", "socket", "thread", "credentials", "root", "module",
+    "netfilter", "keyboard", "process", "socket", "thread", "credentials", "root", "modprobe", "core",
+    "poweroff", "module",
 )  # fmt: skip
 MODULES = {"ghost": _GHOST, "spy": _SPY}
 """The rootkit, twice, and what each does, in this order. `spy` hides `ghost` and stays listed."""
@@ -42,7 +46,7 @@ def recipe(attacks: str) -> Recipe:
     if attacks == "all":
         orders = "".join(f"{name} {','.join(words)}\n" for name, words in MODULES.items())
         entries.append(Entry("srv/attacks", stat.S_IFREG | 0o644, orders.encode()))
-        entries.append(Entry("srv/rootkit.c", stat.S_IFREG | 0o644, ROOTKIT.read_bytes()))
+        entries.append(Entry("srv/rootkit.c", stat.S_IFREG | 0o644, _source().encode()))
     return Recipe(
         entries=tuple(entries),
         programs=((OBSERVER, GUEST / "observer.c"), ("usr/libexec/victim", GUEST / "victim.c")),
@@ -52,9 +56,18 @@ def recipe(attacks: str) -> Recipe:
     )
 
 
+def _source() -> str:
+    """The rootkit's C text, with that of the files beside it in the places of their names."""
+    main, *included = sources(ROOTKIT)
+    text = main.read_text()
+    for path in included:
+        text = text.replace(f'#include "{path.name}"\n', path.read_text())
+    return text
+
+
 def rootkit(package: Path) -> bytes:
     """A further part of the file system: the rootkit's modules for the kernel in a package."""
     archive = Archive()
     for name in MODULES:
-        archive.add(f"srv/{name}.ko", stat.S_IFREG | 0o644, build(package, ROOTKIT.read_text(), name))
+        archive.add(f"srv/{name}.ko", stat.S_IFREG | 0o644, build(package, _source(), name))
     return archive.finished()

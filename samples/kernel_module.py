@@ -2,8 +2,9 @@
 
 What a source needs to know of the kernel's structures it says by name, and it is filled in from the kernel's
 own type information (BTF): `AT(structure, field)` an offset, `SIZE(structure)` bytes,
-`HAS(structure, field)` 0 or 1. The `struct module` that the loader expects, and what `modinfo` shows, are
-added here. Debian's kernels load such a module, marked as out of the tree and without a signature.
+`COUNT(structure, field)` elements of an array, `HAS(structure, field)` 0 or 1. The `struct module` that the
+loader expects, and what `modinfo` shows, are added here. Debian's kernels load such a module, marked as out
+of the tree and without a signature.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from samples.apt import AptError
 from samples.compiler import _TCC, _tree
 from samples.kernels import modules_package
 
-_ASKED = re.compile(r"\b(AT|SIZE|HAS)\((\w+)(?:, ([\w.]+))?\)")
+_ASKED = re.compile(r"\b(AT|SIZE|COUNT|HAS)\((\w+)(?:, ([\w.]+))?\)")
 _NAME_SIZE = 56
 """MODULE_NAME_LEN, include/linux/module.h."""
 _SECTION = struct.Struct("<IIQQQQIIQQ")
@@ -58,13 +59,13 @@ def build(package: Path, source: str, name: str) -> bytes:
 
     def answer(found: re.Match[str]) -> str:
         question, structure, field = found.groups()
-        if question == "SIZE":
-            return str(types.size(structure))
+        field = field or ""
         if question == "HAS":
             return str(int(types.has(structure, field)))
         if not types.has(structure, field):
             return f"this_kernel_has_no_{structure}_{field.replace('.', '_')}"
-        return str(types.offset(structure, field))
+        asked = {"AT": types.offset, "COUNT": types.count}
+        return str(asked[question](structure, field) if field else types.size(structure))
 
     info = (f"vermagic={vermagic(package)}", f"name={name}", "license=GPL", "depends=")
     text = _MODULE.format(

@@ -1,4 +1,5 @@
-"""A guest with pseudo file systems of every kind: some are mounted, of others only what the kernel keeps."""
+"""A guest with pseudo file systems of every kind: some are mounted, of others only what the kernel keeps. And
+rules of audit."""
 
 from __future__ import annotations
 
@@ -39,6 +40,8 @@ JAILED = {"etc/passwd": b"root:x:0:0::/:/bin/sh\njailor:x:1000:0::/:/bin/sh\n", 
 """Files in it."""
 _PLAN = (
     "command uname -a",
+    "command auditctl -l",
+    "command auditctl -s",
     *(f"skip {path}" for path in _SKIPPED),
     *(f"skip-name {name}" for name in _SKIPPED_NAMES),
     *(f"{reading} {path}" for reading in ("early", "late") for path in (*UNMOUNTED, *MOUNTED)),
@@ -49,22 +52,32 @@ _PLAN = (
 )
 
 
+MANY_RULES = 300
+"""More rules of audit than a socket takes by default."""
+
+
+def _audit_rules() -> bytes:
+    more = "".join(f"-a never,exit -F pid={number}\n" for number in range(10000, 10000 + MANY_RULES))
+    return (GUEST / "audit.rules").read_bytes() + more.encode()
+
+
 def recipe() -> Recipe:
     """The files of the guest."""
     return Recipe(
         entries=(
             Entry("init", stat.S_IFREG | 0o755, (GUEST / "pseudo_init.sh").read_bytes()),
             Entry("srv/plan", stat.S_IFREG | 0o644, "".join(f"{line}\n" for line in _PLAN).encode()),
+            Entry("srv/audit.rules", stat.S_IFREG | 0o600, _audit_rules()),
             Entry("etc/passwd", stat.S_IFREG | 0o644, b"root:x:0:0::/:/bin/sh\n"),
             *(Entry(f"{JAIL[1:]}/{name}", stat.S_IFREG | 0o644, text) for name, text in JAILED.items()),
             *(Entry(name, stat.S_IFDIR | 0o755) for name in ("proc", "sys", "dev", "run")),
             Entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
         ),
         programs=((OBSERVER, GUEST / "observer.c"), (f"{JAIL[1:]}/bin/jailed", GUEST / "actor.c")),
-        packages=("dash", "coreutils", "mount", "util-linux", "hostname", "kmod", "libc6"),
+        packages=("dash", "coreutils", "mount", "util-linux", "hostname", "kmod", "libc6", "auditd"),
         wanted=(
             "usr/bin/(dash|sh|cat|sleep|uname|mount|umount|mkdir|chown|unshare|hostname|kmod)",
-            "usr/sbin/(insmod|chroot)",
+            "(usr/)?sbin/(insmod|chroot|auditctl)",
         ),
         modules=_MODULES,
     )

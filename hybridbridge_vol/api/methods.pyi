@@ -1125,7 +1125,7 @@ class ToolMethods:
         """Routes of IPv4 and IPv6, as `route -n` shows them."""
 
     def security(self, *, kind: str | None = ...) -> Table[Security]:
-        """Security modules, their profiles, audit's files, and settings that guard the kernel."""
+        """Security modules, their profiles, audit's state and rules, and settings that guard the kernel."""
 
     def ss(
         self,

@@ -51,6 +51,11 @@ class AnswerLabels:
         """Keep the labels of answers from here on. The session must be in mode `slow`."""
         self._started = True
 
+    @property
+    def is_started(self) -> bool:
+        """Whether somebody will ask."""
+        return self._started
+
     def keep(self, source: str, offset: int, size: int, more: bool) -> None:
         """Keep the labels of an answer: of `size` bytes at `offset` of user memory. With `more` they follow
         those that are there."""

@@ -27,12 +27,15 @@ class NetlinkDumps:
         self._protocol = protocol
         self._sockets: dict[int | None, Descriptor] = {}
 
-    def dump(self, source: str, kind: int, body: bytes, net_of: int | None = None) -> bytes:
+    def dump(
+        self, source: str, kind: int, body: bytes, net_of: int | None = None, is_list: bool = True
+    ) -> bytes:
         """All that a request for a kind of message is answered with: the kernel's messages, one after the
-        other; `source` names the answer. In the network namespace of the process `net_of`, by default that
-        of the session. EndlessFile; OSError with the kernel's errno; CallRolledBack."""
+        other; `source` names the answer. `is_list` is as in a NetlinkRequest. In the network
+        namespace of the process `net_of`, by default that of the session. EndlessFile; OSError with the
+        kernel's errno; CallRolledBack."""
         socket = self._opened(net_of).number
-        request = dump_request(kind, body)
+        request = dump_request(kind, body, is_list)
         self._proxy.checked(source, "sendto", socket, self._proxy.buffer(request), len(request), 0, 0, 0)
         self._proxy.labels.forget(source)
         return joined(source, self._messages(source, socket), self._proxy.under_taint)

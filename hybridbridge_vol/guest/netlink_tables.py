@@ -23,7 +23,7 @@ class SnapshotNetlink:
         if not self.prepare(request):
             return b""
         dumps = self._dumps.setdefault(request.protocol, NetlinkDumps(self._proxy, request.protocol))
-        return dumps.dump(request.source, request.kind, request.body, net_of)
+        return dumps.dump(request.source, request.kind, request.body, net_of, request.is_list)
 
     def prepare(self, request: NetlinkRequest) -> bool:
         """Add the modules that answer a request where the guest had not loaded them. Whether there is

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from hybridbridge_vol.netlink import conntrack, xfrm
 from hybridbridge_vol.netlink.generic import GENL_ID_CTRL
 from hybridbridge_vol.netlink.requests import (
+    NETLINK_AUDIT,
     NETLINK_GENERIC,
     NETLINK_NETFILTER,
     NETLINK_ROUTE,
@@ -48,6 +49,8 @@ _NETFILTER_GETS = {
 }
 """Of each subsystem, the messages that ask. Those that set counters to zero (..._CTRZERO, ..._RESET) are not
 among them."""
+_AUDIT_GETS = frozenset((1000, 1010, 1013, 1019))
+"""AUDIT_GET, SIGNAL_INFO, LIST_RULES, GET_FEATURE: include/uapi/linux/audit.h."""
 _DUMP = 0x300  # NLM_F_DUMP, include/uapi/linux/netlink.h
 _GENERIC_GETS = {
     b"mptcp_pm": frozenset((3, 6)),
@@ -95,6 +98,8 @@ def _asks(protocol: int, kind: int) -> bool:
         return kind in _XFRM_GETS
     if protocol == NETLINK_NETFILTER:
         return kind & 0xFF in _NETFILTER_GETS.get(kind >> 8, ())
+    if protocol == NETLINK_AUDIT:
+        return kind in _AUDIT_GETS
     return protocol == NETLINK_GENERIC
 
 

@@ -14,15 +14,17 @@ from hybridbridge_vol.procfs.sources import Source
 T = TypeVar("T")
 
 NLMSG_ERROR, NLMSG_DONE = 2, 3
-_NLM_F_REQUEST, _NLM_F_DUMP = 1, 0x300
+_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP = 1, 4, 0x300
 HEADER = struct.Struct("<IHHII")
 NLA_TYPE_MASK = 0x3FFF
 """Of an attribute's type, without NLA_F_NESTED and NLA_F_NET_BYTEORDER."""
 
 
-def dump_request(kind: int, body: bytes) -> bytes:
-    """A request for all of a kind."""
-    return HEADER.pack(HEADER.size + len(body), kind, _NLM_F_REQUEST | _NLM_F_DUMP, 1, 0) + body
+def dump_request(kind: int, body: bytes, is_list: bool = True) -> bytes:
+    """A request for all of a kind, whose answer says where it ends; or for one, whose answer ends with an
+    acknowledgement."""
+    flags = _NLM_F_REQUEST | (_NLM_F_DUMP if is_list else _NLM_F_ACK)
+    return HEADER.pack(HEADER.size + len(body), kind, flags, 1, 0) + body
 
 
 class Message(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hybridbridge_vol.guest.kernel import GuestKernel
-from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
+from hybridbridge_vol.toolkit.tool import Column, Moment, Option, Options, Row, Tool
 
 _ID = Column("ID", "int", "the kernel's number of it")
 _NAME = Column("NAME", "str", "its name")
@@ -105,6 +105,8 @@ class Bpf(Tool):
         _OWNERS,
         _PINNED,
     )
+    moments = (Moment("LOADED", "created", "BPF program loaded"),)
+    moment_text = ("ID", "TYPE", "NAME", "ATTACHED", "UID", "OWNERS")
 
     def columns_for(self, options: Options) -> tuple[Column, ...]:
         for option, columns in (

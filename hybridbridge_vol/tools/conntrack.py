@@ -26,7 +26,7 @@ from hybridbridge_vol.netlink.messages import parsed
 from hybridbridge_vol.netlink.requests import NetlinkRequest
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
-from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
+from hybridbridge_vol.toolkit.tool import Column, Moment, Option, Options, Row, Tool
 from hybridbridge_vol.tools.network.answers import answers
 
 T = TypeVar("T", Connection, Expectation)
@@ -75,6 +75,8 @@ class Conntrack(Tool):
         Column("ID", "int", "the kernel's number of it"),
         Column("MORE", "str", "labels, security context, the connection that it belongs to"),
     )
+    moments = (Moment("BEGUN", "created", "connection first seen"),)
+    moment_text = ("PROTO", "SOURCE", "DESTINATION", "STATE")
     _expected = (
         _L3,
         _PROTO,

@@ -10,7 +10,8 @@ from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 
 KINDS = (
     "ftrace", "kprobe", "uprobe", "tracepoint", "perf", "netfilter", "packet", "protocol", "notifier", "tty",
-    "interrupt", "format", "security", "proc", "filesystem", "timer", "work", "kthread",
+    "interrupt", "format", "security", "proc", "filesystem", "device", "sysfs", "descriptor",
+    "timer", "work", "kthread",
 )  # fmt: skip
 
 
@@ -18,15 +19,16 @@ class Hooks(Tool):
     name = "hooks"
     help = "Functions that the kernel calls by pointers, checked against the trusted code"
     notes = (
-        "The tracers' handlers (ftrace, kprobes, uprobes, tracepoints, performance events), netfilter hooks, "
-        "receivers of packets, protocols, chains of notifiers, line disciplines and drivers of terminals, "
-        "interrupt handlers, formats of programs, security hooks, the tables behind files of /proc and of "
-        "file systems, timers, work items, kernel threads. All are shown; --suspicious leaves out what is "
-        "trusted: a function that begins in code of the trusted package which the image has unchanged. A "
-        "module that the package has no file for (built on the machine, say) is named and is not trusted. A "
-        "table in constants, which `check` compares, is one row; of others each function that is not trusted "
-        "has a row. Not shown: what a handler of the kernel's own does on another's behalf (a BPF program, a "
-        "command of a trace event)."
+        "The tracers' handlers (ftrace, kprobes, uprobes, tracepoints, performance events), netfilter "
+        "hooks, receivers of packets, protocols, chains of notifiers, line disciplines and drivers of "
+        "terminals, interrupt handlers, formats of programs, security hooks, the tables behind files of "
+        "/proc, /dev, /sys and of file systems, of open files and sockets, timers, work items, kernel "
+        "threads. All are shown; --suspicious leaves out what is trusted: a function that begins in code "
+        "of the trusted package which the image has unchanged. A module that the package has no file for "
+        "(built on the machine, say) is named and is not trusted. A table in constants, which `check` "
+        "compares, is one row; of others each function that is not trusted has a row. Not shown: what a "
+        "handler of the kernel's own does on another's behalf (a BPF program, a command of a trace "
+        "event)."
     )
     example = "--kind netfilter --kind packet"
     options = (
@@ -50,9 +52,9 @@ class Hooks(Tool):
         kinds = options["kind"] or KINDS
         if unknown := [kind for kind in kinds if kind not in KINDS]:
             raise OptionError(f"--kind {unknown[0]}: there are {', '.join(KINDS)}")
-        for kind, cells in hooks(kernel, kinds):
+        for kind, cells, sources in hooks(kernel, kinds):
             if not options["suspicious"] or cells[4] != "trusted":
-                yield Row((kind, *cells))
+                yield Row((kind, *cells), sources=sources)
 
 
 TOOL = Hooks()

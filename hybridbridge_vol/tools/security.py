@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from errno import ECONNREFUSED, EPROTONOSUPPORT
 from typing import ClassVar
 
+from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.guest.kernel import Files, GuestKernel
 from hybridbridge_vol.procfs.pid import text
 from hybridbridge_vol.procfs.sources import Source, lines
 from hybridbridge_vol.toolkit.cells import Unavailable
-from hybridbridge_vol.toolkit.reading import UNREADABLE, why
+from hybridbridge_vol.toolkit.reading import UNREADABLE, read_answer, why
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 from hybridbridge_vol.tools.host.text_file import is_absent, list_folder, read_text
 
@@ -47,11 +49,12 @@ MAX_LINES = 1 << 16
 
 class Security(Tool):
     name = "security"
-    help = "Security modules, their profiles, audit's files, and settings that guard the kernel"
+    help = "Security modules, their profiles, audit's state and rules, and settings that guard the kernel"
     notes = (
         "What the guest's kernel writes in securityfs, selinuxfs, /sys and /proc/sys, also where the guest "
-        "had not mounted them; a file that its kernel does not have makes no row. Rules of audit are those "
-        "of the guest's files: the kernel lists its own by a thread that it starts, which is not done here."
+        "had not mounted them; a file that its kernel does not have makes no row. The state and the rules of "
+        "audit that are in force are the kernel's own answer, as `auditctl -s` and `-l` print it; those "
+        "behind them are of the guest's files, which say what is loaded at boot."
     )
     example = ""
     options = (Option("kind", str, "only this kind: state, policy, setting, audit", short="k"),)
@@ -59,17 +62,18 @@ class Security(Tool):
         Column("KIND", "str", "state, policy, setting, audit"),
         Column("NAME", "str", "what it is"),
         Column("VALUE", "str", "what the file says; of `lockdown` the mode in force stands in []"),
-        Column("FILE", "str", "the file that says so"),
+        Column("FILE", "str", "the file that says so; empty for what the kernel was asked"),
         Column("LINE", "int", "line in that file, of lists"),
     )
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
-        for row in _rows(kernel.files):
+        for row in _rows(kernel):
             if options["kind"] in (None, row.cells[0]):
                 yield row
 
 
-def _rows(files: Files) -> Iterator[Row]:
+def _rows(kernel: GuestKernel) -> Iterator[Row]:
+    files = kernel.files
     for name, path in _STATES:
         yield from _whole(files, "state", name, path)
     for name, path in _POLICIES:
@@ -78,6 +82,7 @@ def _rows(files: Files) -> Iterator[Row]:
         yield from _whole(files, "setting", name.replace("/", "."), f"/proc/sys/{name}")
     for path in _PARAMETERS:
         yield from _whole(files, "setting", path.rpartition("/")[2], path)
+    yield from _in_force(kernel)
     folder = list_folder(files, _AUDIT_FOLDER)
     if folder is not None and folder.lack is not None:
         yield Row(("audit", None, folder.lack, folder.path, None))
@@ -108,6 +113,33 @@ def _by_lines(files: Files, name: str, path: str) -> Iterator[Row]:
             yield Row(("policy", name, Unavailable(f"{path}: more than {MAX_LINES:,} lines"), path, None))
             return
         yield Row(("policy", name, text(line), path, number), sources=(source,))
+
+
+def _in_force(kernel: GuestKernel) -> Iterator[Row]:
+    """The state and the rules of audit; nothing of a kernel without it."""
+    # with the symbols of the kernel's calls: Volatility imports every tool to list its options
+    from hybridbridge_vol.netlink import audit
+    from hybridbridge_vol.tools.system.call_names import CallNames
+
+    try:
+        data = kernel.netlink.dump(audit.STATE)
+    except UNREADABLE as error:
+        if not (isinstance(error, OSError) and error.errno in (ECONNREFUSED, EPROTONOSUPPORT)):
+            yield Row(("audit", None, why(audit.STATE.source, error), None, None))
+        return
+    for state, source in audit.state(data):
+        if isinstance(state, ParseError):
+            yield Row(("audit", None, Unavailable(str(state)), None, None), sources=(source,))
+        else:
+            for name, value in state.items():
+                yield Row(("audit", name, str(value), None, None), sources=(source,))
+    data, gap = read_answer(audit.RULES.source, lambda: kernel.netlink.dump(audit.RULES))
+    names = CallNames(kernel.bridge)
+    for rule, source in audit.rules(data):
+        text_ = Unavailable(str(rule)) if isinstance(rule, ParseError) else audit.rule_text(rule, names.name)
+        yield Row(("audit", "rule", text_, None, None), sources=(source,))
+    if gap is not None:
+        yield Row(("audit", "rule", gap, None, None))
 
 
 def _of_audit(files: Files, path: str) -> Iterator[Row]:

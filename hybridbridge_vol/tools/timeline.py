@@ -21,7 +21,9 @@ class Timeline(Tool):
     help = "Everything that has a time, in one table: processes, files, logins, log, histories, passwords"
     notes = (
         "The events of every tool that knows times (ps, files with all four times, dmesg, logins, users, "
-        "containers, uptime), and commands in histories of shells that keep times, by their time. MACB: "
+        "containers, uptime, trace buffers, loaded BPF programs, and where the kernel keeps times tracked "
+        "connections, handshakes of wireguard, IPsec states), and commands in histories of shells that keep "
+        "times, by their time. No kernel keeps when a module was loaded: see dmesg and trace. MACB: "
         "modified, accessed, changed, born, as mactime writes them. --body writes The Sleuth Kit's body "
         "file for mactime and Plaso, --timesketch-csv and --jsonl what Timesketch takes (message, datetime, "
         "timestamp, timestamp_desc); these have only events with a time, and what could not be read goes to "

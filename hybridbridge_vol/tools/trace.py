@@ -10,7 +10,7 @@ from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.procfs.trace import Entry, parse_trace
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, attempt, read_lines, why
-from hybridbridge_vol.toolkit.tool import Column, Options, Row, Tool
+from hybridbridge_vol.toolkit.tool import Column, Moment, Options, Row, Tool
 
 _TRACING = "/sys/kernel/tracing"
 _INSTANCES = f"{_TRACING}/instances"
@@ -36,6 +36,8 @@ class Trace(Tool):
         Column("EVENT", "str", "name of the event; empty for the function tracer"),
         Column("TEXT", "str", "what was recorded"),
     )
+    moments = (Moment("WHEN", "created", "traced: {EVENT}"),)
+    moment_text = ("BUFFER", "PID", "COMM", "TEXT")
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
         clocks, files = kernel.clocks, kernel.files

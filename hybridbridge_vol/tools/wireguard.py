@@ -12,7 +12,7 @@ from hybridbridge_vol.netlink.messages import parsed
 from hybridbridge_vol.netlink.wireguard import FAMILY, Device, Peer, parse_device, request
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, attempt, why
-from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
+from hybridbridge_vol.toolkit.tool import Column, Moment, Option, Options, Row, Tool
 from hybridbridge_vol.tools.network.tables import CLASS_NET
 
 _HIDDEN = "(hidden: --secrets shows it)"
@@ -43,6 +43,8 @@ class Wireguard(Tool):
         Column("SENT", "int", "bytes to the peer"),
         Column("KEEPALIVE", "int", "seconds between packets that keep the way open"),
     )
+    moments = (Moment("HANDSHAKE", "created", "last handshake with a peer"),)
+    moment_text = ("IFACE", "PUBLIC", "ENDPOINT", "ALLOWED")
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
         interfaces = []

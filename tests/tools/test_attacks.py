@@ -40,6 +40,12 @@ def checked(what: str, symbol: str) -> Finding:
     return Finding("check", {"WHAT": what, "SYMBOL": symbol, "LEADS": UNLISTED})
 
 
+def helper(path: str, program: str) -> Finding:
+    """A program that the kernel would run."""
+    columns = {"KIND": "kernel helper", "RUNS": program, "FILE": path, "MARK": ".*unusual helper.*"}
+    return Finding("persistence", columns)
+
+
 FINDINGS = {
     "syscall": checked("syscall", r"sys_call_table\[217\]"),
     "inline": checked("text", "__x64_sys_acct.*"),
@@ -60,12 +66,29 @@ FINDINGS = {
     "credentials": Finding("credentials", {"COMM": "v_steals", "VERDICT": r".*are also those of 1 init"}),
     "root": Finding("credentials", {"COMM": "v_forges", "VERDICT": ".*counted for user 1000.*"}),
     "module": Finding("hidden", {"KIND": "module", "NAME": "ghost", "MISSING": "/proc/modules, .*"}),
+    "security": hooked("security", "security hook bprm_check_security"),
+    "tracepoint": hooked("tracepoint", "tracepoint sys_enter"),
+    "uprobe": hooked("uprobe", r"handler of inode \d+ at 0x\w+ \(uprobe\)"),
+    "work": hooked("work", "work being done on CPU 0"),
+    "delayed": hooked("timer", "delayed work on CPU 0"),
+    "interrupt": hooked("interrupt", r"interrupt 5 eth0 \(handler\)"),
+    "kthread": hooked("kthread", r"kernel thread \d+ kworker/u9:3"),
+    "format": hooked("format", r"format of programs \(load_binary\)"),
+    "device": hooked("device", r"character device 1:0-255 \(open\)"),
+    "sysfs": hooked("sysfs", r"/sys/kernel/uevent_seqnum \(show\)"),
+    "modprobe": helper("/proc/sys/kernel/modprobe", "/dev/shm/.load"),
+    "core": helper("/proc/sys/kernel/core_pattern", r"\|/dev/shm/.core %p"),
+    "poweroff": helper("/proc/sys/kernel/poweroff_cmd", "/dev/shm/.off"),
 }
 """By the attack's name in the rootkit."""
 ESCALATED = Finding("credentials", {"COMM": "v_escalates", "VERDICT": r".*prepare_kernel_cred.*"})
 """What a process has become that knocked at the door of "inline"."""
-OPTIONS = {"hooks": {"suspicious": True}, "credentials": {"suspicious": True}}
-TOOLS = ("check", "hidden", "hooks", "credentials")
+OPTIONS = {
+    "hooks": {"suspicious": True},
+    "credentials": {"suspicious": True},
+    "persistence": {"marked": True},
+}
+TOOLS = ("check", "hidden", "hooks", "credentials", "persistence")
 
 
 def by_generation() -> list[Any]:
@@ -121,9 +144,10 @@ def test_a_process_that_came_by_root_through_the_rootkit_is_found(
 def test_nothing_else_is_suspected(rows: dict[str, list[dict[str, Any]]]) -> None:
     names = {row["COMM"] for row in rows["credentials"]}
     assert names == {"init", "v_steals", "v_forges", "v_escalates"}
-    known = [finding.columns for finding in FINDINGS.values() if finding.tool == "hooks"]
     copied = {"KIND": "tty", "WHAT": r"line discipline of ttyS0 \(tty_ldisc_ops\)"}
-    assert [row for row in rows["hooks"] if not any(matching([row], one) for one in (*known, copied))] == []
+    for tool in ("hooks", "persistence"):
+        known = [copied, *(finding.columns for finding in FINDINGS.values() if finding.tool == tool)]
+        assert [row for row in rows[tool] if not any(matching([row], one) for one in known)] == []
 
 
 def test_the_guests_own_tools_saw_nothing_of_what_was_hidden(attacked: Sample) -> None:

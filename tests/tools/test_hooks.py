@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import stat
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +14,13 @@ from attacks import ask, edited
 from generations import ALL_MODULES, SERVERS, Lab
 from image_editor import Editor
 
+from hybridbridge_vol import tools
 from hybridbridge_vol.bridge.objects import typed_memory
+from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.provenance import with_provenance
 from samples.make import Spec, make_sample
 
 SAMPLE = "6.1 two CPUs"
@@ -59,6 +63,9 @@ def test_nothing_is_suspected_and_all_is_read_in_a_guest_that_nobody_attacked(ro
         "security",
         "proc",
         "filesystem",
+        "device",
+        "sysfs",
+        "descriptor",
     }
     assert {row["KIND"] for row in rows} >= always | {"timer", "kthread"}
     assert all(row["OBJECT"] >> 63 for row in rows)
@@ -85,6 +92,19 @@ def test_protocols_and_file_systems_are_the_guests(lab: Lab, name: str, rows: Ro
     said = {words[-1] for words in told(lab, name, "/proc/filesystems")}
     shown = {found[1] for row in rows if (found := re.match(r"file system type (\S+) ", row["WHAT"]))}
     assert shown == said
+
+
+def test_devices_and_files_of_sys_are_the_guests(lab: Lab, name: str, rows: Rows) -> None:
+    said = {words[1] for words in told(lab, name, "/proc/misc")}
+    shown = {found[1] for row in rows if (found := re.fullmatch(r"device (\S+) \(file_op\w+\)", row["WHAT"]))}
+    assert shown == said
+    major, _name = zip(*(words for words in told(lab, name, "/proc/devices") if len(words) == 2), strict=True)
+    shown = {found[1] for row in rows if (found := re.match(r"character device (\d+):", row["WHAT"]))}
+    assert {"1", "4", "5"} <= shown <= set(major[1:])
+    shown = {row["WHAT"].partition(" ")[0] for row in of_kind(rows, "sysfs") if "_attribute" in row["WHAT"]}
+    assert len(shown) > 300
+    for path in sorted(shown)[::40]:
+        assert stat.S_ISREG(lab.session(name).files.stat(path).mode)
 
 
 def test_line_disciplines_and_interrupts_are_the_guests(lab: Lab, name: str, rows: Rows) -> None:
@@ -134,6 +154,25 @@ def test_a_probe_of_the_guests_own_is_shown_with_the_kernels_handler(lab: Lab) -
         ("kprobe", "before __x64_sys_sethostname (kprobe)", "kprobe_dispatcher", "trusted"),
         ("ftrace", "calls of __x64_sys_sethostname", "kprobe_ftrace_handler", "trusted"),
     }
+
+
+def test_provenance_is_where_the_pointer_stands_in_the_image(lab: Lab) -> None:
+    sample = lab.sample(SAMPLE)
+    tool = tools.load("hooks")
+    options: dict[str, Any] = {option.name: option.default for option in tool.options}
+    options["kind"] = ("format", "netfilter", "notifier", "packet", "device")
+    with open_session(sample.dump, lab.store.root, mode=Mode.SLOW) as session:
+        rows = [row.cells for row in with_provenance(tool).rows(session, options)]
+    assert len(rows) > 50
+    image = sample.dump.read_bytes()
+    placed = 0
+    for row in rows:
+        found = re.fullmatch(r"0x(\w+)\+8", str(row[-1]))
+        if found:
+            offset = int(found[1], 16)
+            assert int.from_bytes(image[offset : offset + 8], "little") == row[2]
+            placed += 1
+    assert placed > len(rows) * 0.8  # a format is a table itself, to which no pointer leads
 
 
 # --- forged lists -----------------------------------------------------------------------------------------
@@ -228,6 +267,22 @@ def test_a_handler_in_the_middle_of_a_function_or_in_data_is_suspected(
 
         wrong = [row for row in asked(edit, "notifier") if row["VERDICT"] != "trusted"]
         assert [(row["FUNCTION"], row["VERDICT"]) for row in wrong] == [(target, verdict)]
+
+
+def test_one_socket_that_is_worked_with_otherwise_is_suspected(lab: Lab, asked: Callable[..., Rows]) -> None:
+    def of(field: str) -> dict[str, Any]:
+        rows = ask(lab.session(SAMPLE), "hooks", kind=("descriptor",))
+        return next(row for row in rows if row["WHAT"].endswith(f"({field})"))
+
+    types = typed_memory.TypedMemory(lab.session(SAMPLE).bridge).types
+    for field, place_of in (("sk_data_ready", ("sock", "sk_data_ready")), ("proto_ops", ("socket", "ops"))):
+        usual = of(field)
+
+        def edit(editor: Editor, usual: dict[str, Any] = usual, where: tuple[str, str] = place_of) -> None:
+            editor.write(usual["OBJECT"] + types.offset(*where), place(editor.session, "init_task") + 64)
+
+        wrong = [row for row in asked(edit, "descriptor") if row["VERDICT"] != "trusted"]
+        assert wrong and all(row["WHAT"].startswith(usual["WHAT"].split(" (")[0]) for row in wrong)
 
 
 def test_a_handler_whose_code_was_changed_is_suspected(lab: Lab, asked: Callable[..., Rows]) -> None:

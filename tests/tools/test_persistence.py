@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from answers import ask
+from generations import Lab
 
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.guest.session import Session, open_session
@@ -19,6 +20,7 @@ from hybridbridge_vol.tools.autostart.units import program_of
 from hybridbridge_vol.tools.host.authorized_keys import parse_authorized_keys
 from hybridbridge_vol.tools.host.sudo_rules import statements
 from hybridbridge_vol.tools.host.text_file import Line, TextFile
+from samples.make import Spec, make_sample
 from samples.truth import Truth
 
 
@@ -252,3 +254,24 @@ def test_no_pattern_takes_long_on_hostile_lines() -> None:
         list(system.udev_rule(file(line.encode()), None))
         list(system.package_hooks(file(line.encode())))
     assert time.process_time() - begun < 2
+
+
+def test_what_the_kernel_runs_itself_is_what_its_own_files_name(lab: Lab) -> None:
+    """samples/guest/pseudo_init.sh: an agent of control groups, handlers of formats, one with set-user-ID
+    rights. The kernel's own defaults have no mark, whether there is such a program or not."""
+    lab.sample("6.1 two CPUs")  # its kernel is trusted from then on
+    sample = make_sample(Spec("6.1-cloud", light=True, pseudo=True))
+    with open_session(sample.dump, lab.store.root) as session:
+        rows = ask(session, "persistence", kind=("kernel helper", "binfmt"))
+    shown = {row["FILE"]: (row["RUNS"], row["STATE"], row["MARK"]) for row in rows}
+    hidden = "in a folder for temporary files, hidden name, program does not exist"
+    formats = "/proc/sys/fs/binfmt_misc"
+    assert shown == {
+        "/proc/sys/kernel/modprobe": ("/sbin/modprobe", "as the kernel begins", None),
+        "/proc/sys/kernel/poweroff_cmd": ("/sbin/poweroff", "as the kernel begins", None),
+        "/sys/fs/cgroup/pids/release_agent": ("/dev/shm/.agent", "in force", f"unusual helper, {hidden}"),
+        f"{formats}/inherits": ("/dev/shm/.run", "enabled", f"runs with the rights of the file, {hidden}"),
+        f"{formats}/spied": ("/usr/bin/cat", "enabled", None),
+    }
+    for name, program in (("inherits", "/dev/shm/.run"), ("spied", "/usr/bin/cat")):
+        assert f"interpreter {program}\n" in sample.truth.late[f"{formats}/{name}"].data.decode()

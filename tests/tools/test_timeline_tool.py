@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from answers import ask
+from filters import EACH
 from generations import Lab
 
 from hybridbridge_vol import tools
@@ -97,6 +98,19 @@ def test_histories_of_shells_have_their_times(people_session: Session) -> None:
         (1795500100, "alice", "echo zsh"), (1795500101, "alice", "sleep 5"),
         (1795500200, "alice", "echo fish"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_what_the_kernel_keeps_times_of_is_in_it(lab: Lab, name: str) -> None:
+    session = lab.session(name)
+    columns = {"bpf": "LOADED", "conntrack": "BEGUN", "wireguard": "HANDSHAKE"}
+    rows = ask(session, "timeline", source=tuple(columns))
+    for source, column in columns.items():
+        times = sorted(row[column] for row in ask(session, source) if row[column] is not None)
+        assert times or source == "wireguard"  # whose peers never met
+        assert [row["TIME"] for row in rows if row["SOURCE"] == source] == times
+    made = [row for row in ask(session, "timeline", source=("xfrm",)) if "made" in row["EVENT"]]
+    assert len(made) == len(ask(session, "xfrm"))
 
 
 def test_timesketch_gets_what_it_asks_for(people_session: Session) -> None:

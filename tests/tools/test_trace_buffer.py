@@ -39,3 +39,11 @@ def test_a_buffer_is_read_where_tracefs_was_unmounted(lab: Lab) -> None:
     assert [(row["EVENT"], row["TEXT"]) for row in shown] == [("tracing_mark_write", "a note of an intruder")]
     (row,) = shown
     assert 0 <= truth.times["realtime"] - row["WHEN"] < 3600
+
+
+def test_events_stand_in_the_timeline(lab: Lab) -> None:
+    lab.sample(SAMPLE)
+    with open_session(make_sample(guest(SAMPLE, "all")).dump, lab.store.root) as session:
+        (traced,), (event,) = ask(session, "trace"), ask(session, "timeline", source=("trace",))
+    assert (event["TIME"], event["EVENT"]) == (traced["WHEN"], "traced: tracing_mark_write")
+    assert "a note of an intruder" in event["WHAT"]

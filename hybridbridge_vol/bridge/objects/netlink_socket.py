@@ -21,6 +21,9 @@ _TYPE_AND_PROTOCOL = (
     struct.pack("<HH", _NETLINK_GENERIC, _SOCK_RAW),
 )
 """sk_type and sk_protocol, neighbours in struct sock since 5.6; in 7.x the protocol comes first."""
+_SETTER, _ROOM = "sock_set_rcvbuf", 1 << 28
+"""Since 5.8; half the bytes that may wait, with what the kernel counts around them: more than it has memory
+for."""
 _SOCK_SIZE = 768
 """Bytes of struct sock at the least: 5.10 has 760 of them, and netlink's own state follows."""
 
@@ -36,12 +39,19 @@ def open_netlink_socket(caller: Caller, protocol: int, net_of: int | None = None
         kind = (_AF_NETLINK, _SOCK_RAW, _NETLINK_GENERIC)
         fd, sock = open_moved_socket(caller, kind, "netlink_ops", net_of)
         _set_protocol(caller.bridge.machine, sock, protocol)
+        _make_room(caller, sock)
     except (KeyError, ValueError, UnmappedVirtual):
         raise AttachError(
             f"{caller.bridge.kernel.name}: this kernel's netlink sockets have an unknown form"
         ) from None
     caller.hybrid.forget_labels()
     return fd
+
+
+def _make_room(caller: Caller, sock: int) -> None:
+    """Let more wait in a socket: what answers all at once would wait until some of it is read, for ever."""
+    if _SETTER in caller.bridge.kernel.symbols:
+        caller.call(caller.bridge.home(_SETTER), sock, _ROOM, label=_SETTER)
 
 
 def _set_protocol(machine: Machine, sock: int, protocol: int) -> None:

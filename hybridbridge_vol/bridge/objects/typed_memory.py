@@ -133,17 +133,21 @@ class TypedMemory:
         return page
 
     def _read_page(self, page_vaddr: int) -> bytes:
-        memory, layout = self.bridge.virtual_memory, self.bridge.layout
-        offset = page_vaddr - layout.text_vaddr
-        if 0 <= offset < layout.size:  # where the kernel image was found, whatever its page tables say
-            data = memory.image.read_available(layout.text_paddr + offset, PAGE_SIZE)
-        else:
-            # the lower half of the address space is a process's
-            place = memory.translate(page_vaddr) if page_vaddr >> 63 else None
-            data = None if place is None else memory.image.read_available(place.paddr, PAGE_SIZE)
+        paddr = self.paddr(page_vaddr)
+        data = None if paddr is None else self.bridge.image.read_available(paddr, PAGE_SIZE)
         if data is None:
             raise UnreadableVirtual(page_vaddr)
         return data
+
+    def paddr(self, vaddr: int) -> int | None:
+        """The physical address of a virtual one; None where the snapshot maps nothing."""
+        memory, layout = self.bridge.virtual_memory, self.bridge.layout
+        offset = vaddr - layout.text_vaddr
+        if 0 <= offset < layout.size:  # where the kernel image was found, whatever its page tables say
+            return layout.text_paddr + offset
+        # the lower half of the address space is a process's
+        place = memory.translate(vaddr) if vaddr >> 63 else None
+        return None if place is None else place.paddr
 
     def word(self, vaddr: int) -> int:
         """A 64-bit word; UnreadableVirtual."""

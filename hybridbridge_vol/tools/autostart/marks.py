@@ -12,6 +12,8 @@ from hybridbridge_vol.tools.autostart.packages import Package, Packages
 from hybridbridge_vol.tools.autostart.places import Places, Start
 from hybridbridge_vol.tools.host.text_file import is_absent
 
+UNTOUCHED = "as the kernel begins"
+"""State of a setting that nobody made: it names a program whether there is one or not."""
 SLACK = 120.0
 """Seconds by which a file may be newer than the list of its package: both are written by one installation."""
 MAX_PROGRAMS = 1 << 14
@@ -89,7 +91,7 @@ class Marker:
                 return
             self._programs[program] = self._ask(program)
         seen, absent = self._programs[program]
-        if absent:
+        if absent and start.state != UNTOUCHED:
             yield "program does not exist"
         if seen is not None and seen.mode & stat.S_IWOTH and stat.S_ISREG(seen.mode):
             yield "program is writable for everybody"

@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.reading import UNREADABLE, why
+from hybridbridge_vol.tools.autostart.marks import UNTOUCHED
 from hybridbridge_vol.tools.autostart.places import MAX_TEXT, Places, Start, joined, meaningful, of_line
-from hybridbridge_vol.tools.host.text_file import TextFile
+from hybridbridge_vol.tools.host.text_file import TextFile, is_absent, list_folder
 
 _CONFIG = ("/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib")
 _RUN_KEY = re.compile(r'(RUN(?:\{\w+\})?|PROGRAM|IMPORT\{program\})\s*(?:\+=|:=|==|=)\s*"((?:\\.|[^"\\])*)"')
@@ -22,6 +25,8 @@ _HELPERS = (
     ("/proc/sys/kernel/poweroff_cmd", "when the kernel powers off"),
 )
 """Programs that the kernel runs itself."""
+_CGROUPS, _FORMATS = "/sys/fs/cgroup", "/proc/sys/fs/binfmt_misc"
+_OF_SYSTEMD = re.compile(r"^\|?(/usr)?/lib/systemd/systemd-(coredump|cgroups-agent)( |$)")
 _USUAL_HELPERS = ("", "core", "/sbin/modprobe", "/usr/sbin/modprobe", "/sbin/poweroff")
 _SETTINGS = re.compile(r"-?\s*(kernel[./](?:core_pattern|modprobe|hotplug|poweroff_cmd))\s*=\s*(.+)")
 _HOOK = re.compile(
@@ -112,20 +117,19 @@ def _modules(places: Places) -> Iterator[Start]:
 
 
 def _kernel(places: Places) -> Iterator[Start]:
-    for path, when in _HELPERS:
-        try:
-            value = places.files.read(path).decode("utf-8", "surrogateescape").strip("\0\n ")
-        except (OSError, ValueError):
+    for path, when in (*_HELPERS, *_release_agents(places)):
+        value = _setting(places, path)
+        if isinstance(value, Unavailable):
+            yield Start("kernel helper", path, None, value, when, lack=value)
             continue
         if value in ("", "core") or ("core_pattern" in path and not value.startswith("|")):
             continue
+        is_usual = value in _USUAL_HELPERS
+        state = UNTOUCHED if is_usual else "in force"
         program = value.lstrip("|").split(" ")[0]
-        start = Start("kernel helper", path, None, value, when, "root", "in force", program=program)
-        yield (
-            start
-            if value in _USUAL_HELPERS or "systemd-coredump" in value
-            else start.marked("unusual helper")
-        )
+        start = Start("kernel helper", path, None, value, when, "root", state, program=program)
+        yield start if is_usual or _OF_SYSTEMD.search(value) else start.marked("unusual helper")
+    yield from _running_formats(places)
     main = places.text("sysctl", "/etc/sysctl.conf")
     files = [(main, None)] if main is not None else []
     for file, overridden in (*files, *_named_once(places, "sysctl", "sysctl.d", ".conf")):
@@ -134,6 +138,41 @@ def _kernel(places: Places) -> Iterator[Start]:
             if match is not None and (match[2].startswith("|") or "core_pattern" not in match[1]):
                 start = of_line("sysctl", file, line, match[2], f"sets {match[1]}", "root")
                 yield start._replace(state=overridden)
+
+
+def _setting(places: Places, path: str) -> str | Unavailable:
+    """What a file of the kernel's says; empty if there is none."""
+    try:
+        return places.files.read(path).decode("utf-8", "surrogateescape").strip("\0\n ")
+    except UNREADABLE as error:
+        return "" if is_absent(error) else why(path, error)
+
+
+def _release_agents(places: Places) -> Iterator[tuple[str, str]]:
+    """What the hierarchies of control groups (the first version) run when a group is empty
+    (kernel/cgroup/cgroup-v1.c)."""
+    folder = list_folder(places.files, _CGROUPS)
+    for path in folder.paths() if folder is not None else ():
+        yield f"{path}/release_agent", "when a control group is empty"
+
+
+def _running_formats(places: Places) -> Iterator[Start]:
+    """The handlers of formats that are registered (fs/binfmt_misc.c)."""
+    folder = list_folder(places.files, _FORMATS)
+    for path in folder.paths() if folder is not None else ():
+        name = path.rpartition("/")[2]
+        if name in ("register", "status"):
+            continue
+        value = _setting(places, path)
+        if isinstance(value, Unavailable):
+            yield Start("binfmt", path, None, value, lack=value)
+            continue
+        state, _newline, rest = value.partition("\n")
+        words = dict(line.split(" ", 1) for line in rest.splitlines() if " " in line)
+        program = words.get("interpreter", "")
+        start = Start("binfmt", path, None, program, f"to run files of the format {name}"[:256], state=state)
+        start = start._replace(program=program if program.startswith("/") else "")
+        yield start.marked("runs with the rights of the file" if "C" in words.get("flags:", "") else "")
 
 
 def _desktop(places: Places) -> Iterator[Start]:

@@ -8,16 +8,21 @@ from hybridbridge_vol.bridge.objects.typed_memory import Broken, TypedMemory
 from hybridbridge_vol.check.symbol_names import listed_modules
 from hybridbridge_vol.errors import HybridBridgeError
 from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE
 from hybridbridge_vol.tools.kernel_hooks.deferred import Deferred
+from hybridbridge_vol.tools.kernel_hooks.device_files import DeviceFiles
 from hybridbridge_vol.tools.kernel_hooks.devices import Devices
 from hybridbridge_vol.tools.kernel_hooks.files import FileTables
 from hybridbridge_vol.tools.kernel_hooks.judge import TRUSTED, Judge
 from hybridbridge_vol.tools.kernel_hooks.names import KernelNames
 from hybridbridge_vol.tools.kernel_hooks.network import Network
 from hybridbridge_vol.tools.kernel_hooks.notifiers import Notifiers
+from hybridbridge_vol.tools.kernel_hooks.open_files import OpenFiles
+from hybridbridge_vol.tools.kernel_hooks.pointer_places import PointerPlaces
+from hybridbridge_vol.tools.kernel_hooks.sysfs_files import SysfsFiles
 from hybridbridge_vol.tools.kernel_hooks.tracing import Tracing
 from hybridbridge_vol.tools.kernel_hooks.values import Found, Hook, Lost, Operations
 
@@ -26,13 +31,13 @@ Cells = tuple[Cell, ...]
 _CELLS = 6
 
 
-def hooks(kernel: GuestKernel, kinds: Iterable[str]) -> Iterator[tuple[str, Cells]]:
-    """The kind and the cells of each handler of some kinds; of a kernel whose types are not known, why there
-    are none."""
+def hooks(kernel: GuestKernel, kinds: Iterable[str]) -> Iterator[tuple[str, Cells, tuple[Source, ...]]]:
+    """The kind and the cells of each handler of some kinds, and where its pointer stands; of a kernel whose
+    types are not known, why there are none."""
     try:
         memory = TypedMemory(kernel.bridge)
     except HybridBridgeError as error:
-        yield from ((kind, _lost(str(error))) for kind in kinds)
+        yield from ((kind, _lost(str(error)), ()) for kind in kinds)
         return
     try:
         listed = listed_modules(kernel)
@@ -41,10 +46,11 @@ def hooks(kernel: GuestKernel, kinds: Iterable[str]) -> Iterator[tuple[str, Cell
     names = KernelNames(kernel.bridge, listed)
     judge = Judge(kernel, memory, names)
     searches = _searches(kernel, memory, names)
+    places = PointerPlaces(memory, kernel.answer_labels)
     for kind in kinds:
         memory.begin()
         for cells in _of_kind(judge, searches[kind]):
-            yield kind, cells
+            yield kind, cells, places.sources(cells[-1], cells[1])
 
 
 def _searches(
@@ -69,6 +75,9 @@ def _searches(
         "security": devices.security,
         "proc": files.proc,
         "filesystem": files.file_systems,
+        "device": DeviceFiles(memory, names).all,
+        "sysfs": SysfsFiles(memory, names).all,
+        "descriptor": OpenFiles(memory, names).all,
         "timer": deferred.timers,
         "work": deferred.work,
         "kthread": deferred.threads,

@@ -18,6 +18,8 @@ MAX_INTERRUPTS = 1 << 16
 _SOFTIRQS = ("HI", "TIMER", "NET_TX", "NET_RX", "BLOCK", "IRQ_POLL", "TASKLET", "SCHED", "HRTIMER", "RCU")
 """include/linux/interrupt.h."""
 NOT_REGISTERED = "the terminal's line discipline is none of the registered ones"
+OF_NO_MODULE = "no security module has registered it"
+REPLACED = "not what the security module has registered is called"
 
 
 class Devices:
@@ -124,14 +126,21 @@ class Devices:
         base, size = memory.symbol("static_calls_table"), memory.types.size("lsm_static_call")
         for field in memory.types.members("lsm_static_calls_table"):
             first = base + field.offset
-            count = memory.types.bytes_of(field.type) // size
+            calls = range(first, first + memory.types.bytes_of(field.type), size)
+            yield from each(calls, partial(self._called, field.name))
 
-            def call(number: int, name: str = field.name, first: int = first) -> Iterator[Found]:
-                entry = memory.get(first + number * size, "lsm_static_call", "hl")
-                if entry:
-                    yield from self._security(name, entry)
-
-            yield from each(range(count), call)
+    def _called(self, name: str, call: int) -> Iterator[Found]:
+        """What one of the static calls of a hook leads to; that, and not what the module has in its list, is
+        called."""
+        memory = self._memory
+        function = memory.get(memory.get(call, "lsm_static_call", "key"), "static_call_key", "func")
+        entry = memory.get(call, "lsm_static_call", "hl")
+        if not entry:
+            if function:
+                yield Hook(f"security hook {name}", function, call, OF_NO_MODULE)
+            return
+        listed = memory.word(memory.at(entry, "security_hook_list", "hook"))
+        yield Hook(f"security hook {name}", function, entry, "" if function == listed else REPLACED)
 
     def _security(self, name: str, entry: int) -> Iterator[Found]:
         at = self._memory.at(entry, "security_hook_list", "hook")
