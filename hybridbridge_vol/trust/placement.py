@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from hybridbridge_vol.units import START_KERNEL_MAP
 
 KERNEL_IMAGE_SIZE = 1 << 30  # with CONFIG_RANDOMIZE_BASE, arch/x86/include/asm/page_64_types.h
+LIKE_CODE = 0xFFFF_FFFF_B800_0000
+"""From here on an address has the bytes of `mov $-1, %eax` and its like (opcodes b8 to bf): an image's code
+would seem to hold some (bridge/trusted_addresses.py)."""
 KERNEL_ALIGN = 2 << 20  # CONFIG_PHYSICAL_ALIGN
 RAM_SIZE = 256 << 20
 """Enough for a distribution kernel, its memmap and every file system we mount."""
@@ -94,7 +97,7 @@ def draw_layout(
     """
     size = end_link_vaddr - text_link_vaddr
     first = START_KERNEL_MAP + KERNEL_ALIGN
-    slots = (START_KERNEL_MAP + mapped_size - size - first) // KERNEL_ALIGN
+    slots = (min(START_KERNEL_MAP + mapped_size, LIKE_CODE) - size - first) // KERNEL_ALIGN
     free = [
         start
         for start in range(first, first + slots * KERNEL_ALIGN, KERNEL_ALIGN)
@@ -110,8 +113,10 @@ def draw_layout(
 
 
 def _bases(hole: range, below: Callable[[int], int]) -> Iterator[int]:
+    """None lies at the edge of a slot: other words of memory look like addresses there."""
     chosen = sorted(_distinct(3, len(hole) // _SLOT, below))
-    return (hole.start + slot * _SLOT + below(_SLOT // _PUD // 2) * _PUD for slot in chosen)
+    choices = _SLOT // _PUD // 2 - 1
+    return (hole.start + slot * _SLOT + (1 + below(choices)) * _PUD for slot in chosen)
 
 
 def _fixed_bases(steps: tuple[int, int, int], below: Callable[[int], int]) -> tuple[int, int, int]:

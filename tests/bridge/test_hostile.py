@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from hybridbridge_vol import tools
+from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.session import Session, open_session
@@ -72,19 +73,24 @@ def guest_rows(lab: Lab) -> dict[object, tuple[Any, ...]]:
         return ps(session)
 
 
-def trusted_address(lab: Lab) -> int:
-    """Address of the trusted kernel's own init task, which no author of an image can know."""
-    with open_session(lab.sample(NAME).dump, lab.store.root) as session:
-        return session.bridge.prepared.proxy_task.task
+TRUSTED: dict[str, Callable[[Bridge], int]] = {
+    "its memory": lambda bridge: bridge.prepared.proxy_task.task,
+    "its image": lambda bridge: bridge.home("init_task"),
+}
+"""Addresses on the trusted side, which no author of an image can know but by luck."""
 
 
-def test_slow_reports_a_pointer_forged_into_the_trusted_side_and_its_image_offset(
-    lab: Lab, mm_of: tuple[int, int, int], forged: Callable[[int, int], Path]
+@pytest.mark.parametrize("mode", [Mode.AUTO, Mode.SLOW])
+@pytest.mark.parametrize("side", sorted(TRUSTED))
+def test_a_pointer_forged_into_the_trusted_side_is_reported_with_its_image_offset(
+    lab: Lab, mm_of: tuple[int, int, int], forged: Callable[[int, int], Path], mode: Mode, side: str
 ) -> None:
     pid, offset, _mm = mm_of
     good = guest_rows(lab)
-    path = forged(offset, trusted_address(lab))
-    with open_session(path, lab.store.root, mode=Mode.SLOW) as session:
+    with open_session(lab.sample(NAME).dump, lab.store.root) as session:
+        address = TRUSTED[side](session.bridge)
+    path = forged(offset, address)
+    with open_session(path, lab.store.root, mode=mode) as session:
         with pytest.raises(
             CallRolledBack, match=rf"forged pointer followed in twin .*image offset {offset:#x}"
         ):

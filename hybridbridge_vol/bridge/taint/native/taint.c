@@ -12,6 +12,7 @@
 #include "labels.h"
 #include "shadow.h"
 #include "apply_rules.h"
+#include "trusted_addresses.h"
 
 #define UC_MEM_WRITE 17 /* unicorn/unicorn.h, enum uc_mem_type */
 
