@@ -15,6 +15,7 @@ from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.clock import StoppedClock, find_clock
 from hybridbridge_vol.bridge.cpu_entry_area import hide
 from hybridbridge_vol.bridge.faults import FaultHandler
+from hybridbridge_vol.bridge.identity_maps import restore_identity_maps
 from hybridbridge_vol.bridge.image_pages import ImagePages
 from hybridbridge_vol.bridge.memo import Memo
 from hybridbridge_vol.bridge.memo_for_kernel import load_memo
@@ -134,6 +135,7 @@ def _assemble(trusted: _TrustedSide, snapshot: VirtualMemory, memo: Memo) -> Bri
     try:
         machine.load_state(boot.state)
         namespaces = enter_snapshot(machine, prepared.proxy_task, sides, snapshot)
+        repaired = restore_identity_maps(machine, sides)
     except BaseException:
         machine.release()
         raise
@@ -153,6 +155,7 @@ def _assemble(trusted: _TrustedSide, snapshot: VirtualMemory, memo: Memo) -> Bri
         machine=machine,
         namespaces=namespaces,
         allowance=Allowance(),
+        notes=(repaired,) if repaired else (),
         state=read_state(_numbers(kernel, snapshot), kernel.running_constant),
     )
 

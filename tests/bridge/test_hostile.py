@@ -11,6 +11,7 @@ import pytest
 
 from hybridbridge_vol import tools
 from hybridbridge_vol.bridge.attachment import Bridge
+from hybridbridge_vol.bridge.identity_maps import NOTE as IDENTITY_NOTE
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.session import Session, open_session
@@ -44,6 +45,31 @@ def mm_of(lab: Lab) -> tuple[int, int, int]:
         task = call(session.bridge.snapshot("find_task_by_vpid"), pid) & ((1 << 64) - 1)
         mm = call(session.bridge.snapshot("get_task_mm"), task) & ((1 << 64) - 1)
         return pid, offset_of_word(session, task, mm, TASK_WORDS), mm
+
+
+@pytest.mark.parametrize(
+    "maps",
+    [b"\x06\0\0\0\0\0\0\0" + b"A" * 8, b"\xff" * 72, bytes(216), b"\0\0\0\0\0\x02\0\0"],
+    ids=["a pointer to more", "ones", "none", "a range"],
+)
+def test_damaged_maps_of_user_numbers_are_put_right_and_reported(
+    lab: Lab, forged: Callable[[int, int], Path], maps: bytes
+) -> None:
+    with open_session(lab.sample(NAME).dump, lab.store.root) as session:
+        good, bridge = ps(session), session.bridge
+        assert IDENTITY_NOTE not in session.notes
+        place = bridge.layout.translate(bridge.image, bridge.snapshot("init_user_ns"))
+        assert place is not None
+        offset = bridge.image.offset_of(place.paddr)
+        assert offset is not None
+    path = forged(offset, int.from_bytes(maps[:8], "little"))
+    with open(path, "r+b") as stream:
+        stream.seek(offset)
+        stream.write(maps)
+    with open_session(path, lab.store.root) as session:
+        assert IDENTITY_NOTE in session.notes
+        assert ps(session) == good
+    path.unlink()
 
 
 @pytest.fixture
