@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks import results
 from benchmarks.hostile import campaign
+from benchmarks.hostile.campaign import CLASSES
 from benchmarks.hostile.mutants import KINDS, SMEAR
 
 PART = "Hostile images"
@@ -62,15 +63,18 @@ def lines_of(records: list[dict[str, Any]]) -> list[str]:
         f"{seconds / 3600:.1f} hours of processor time. The longest run: `{longest[1]}`, {longest[0]:.0f} s; "
         f"the most memory of a process: {max(record['memory'] for record in records) >> 20} MiB.",
         "A row counts as changed if the tool says that its answer is complete and a row of the good",
-        "image is not in it; as not explained if it does not rest on a changed byte: a pointer on the way to",
-        "it does not count as what it rests on. A failure is a signal, a traceback, a limit that was",
-        "exceeded, an image that was written, or a row of the trusted side.",
+        "image is not in it. Why, the good image says, of which every read was noted, under taint: the",
+        "row shows a changed byte; a call that answered it read one (a pointer on the way, a length, a",
+        "name); one was read when the image was opened (its layout, clocks, page tables); another call read",
+        "one (lists, totals, the order of rows, what a session keeps); or nothing did. The last is a",
+        "failure, as are a signal, a traceback, a limit that was exceeded, an image that was written, and a",
+        "row of the trusted side.",
     )
     kinds = [kind for kind in (*KINDS, SMEAR) if any(record["kind"] == kind for record in records)]
     rows = [_line(kind, [record for record in records if record["kind"] == kind]) for kind in kinds]
     header = (
         "kind of change", "mutants", "failures", "not opened", "tools complete", "partial", "error",
-        "ended by a limit", "rows compared", "changed", "of them not explained",
+        "ended by a limit", "rows compared", "changed", *CLASSES,
     )  # fmt: skip
     return [*lines, *results.table(header, [*rows, _line("all", records)])]
 
@@ -84,8 +88,9 @@ def _line(kind: str, records: Iterable[dict[str, Any]]) -> tuple[str, ...]:
     counts = (
         len(found), sum(bool(record["failures"]) for record in found),
         sum(bool(record["opening"]) for record in found), statuses("complete"), statuses("partial"),
-        statuses("error"), statuses("limit"), *(sum(record[name] for record in found)
-        for name in ("rows", "changed", "unexplained")),
+        statuses("error"), statuses("limit"), sum(record["rows"] for record in found),
+        sum(sum(record["changed"].values()) for record in found),
+        *(sum(record["changed"].get(name, 0) for record in found) for name in CLASSES),
     )  # fmt: skip
     return (kind, *(f"{count:,}" for count in counts))
 

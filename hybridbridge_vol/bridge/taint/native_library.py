@@ -121,6 +121,8 @@ _FUNCTIONS: tuple[tuple[str, Any, list[Any]], ...] = (
     ("engine_node", _U32, [_POINTER, _U64, _POINTER, _POINTER]),
     ("engine_events", _U32, [_POINTER, _POINTER, _U32]),
     ("engine_loaded_by", _U64, [_POINTER, _U64]),
+    ("engine_watch_reads", _INTEGER, [_POINTER, _U64]),
+    ("engine_take_reads", _U64, [_POINTER, _POINTER]),
     ("trusted_address_in", ctypes.c_int64, [_POINTER, _U64, _POINTER, _U32]),
 )
 """Name, type of the answer, types of the arguments."""
