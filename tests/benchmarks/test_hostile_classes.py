@@ -1,4 +1,4 @@
-"""Why a row of a mutant changed (benchmarks/hostile): the first class that holds; a failure where none does."""
+"""Why a row of a mutant changed (benchmarks/hostile): the first class that holds; none is a failure."""
 
 from __future__ import annotations
 
