@@ -16,6 +16,8 @@ from hybridbridge_vol.memory_image.physical import PhysicalImage
 from hybridbridge_vol.memory_image.ranges import joined
 from hybridbridge_vol.units import PAGE_SIZE
 
+_BLOCK = 32 * PAGE_SIZE
+"""Pages that are looked at together: they are mapped together where they can be."""
 _EDGE = 7
 """Bytes of the pages before and behind that a word may have: they may follow each other in the direct map."""
 
@@ -79,7 +81,16 @@ class ImagePages:
 
     def is_suspect(self, page: int, size: int = PAGE_SIZE) -> bool:
         """Whether the image has an address of the trusted side in memory that was brought in, or across its
-        edges. Decided once, before anything can be written there."""
+        edges. Decided once, before anything can be written there: of an image that is mapped, for many pages
+        together."""
+        if size == PAGE_SIZE and self._image.mappable:
+            block = page & -_BLOCK
+            run = self._image.run_at(page)
+            if run is not None and run.paddr <= block and not self._has_address(block, _BLOCK):
+                return False
+        return self._has_address(page, size)
+
+    def _has_address(self, page: int, size: int) -> bool:
         found = self._suspect.get((page, size))
         if found is None:
             view = self._memory.around(SNAPSHOT_PADDR + page, size, _EDGE)

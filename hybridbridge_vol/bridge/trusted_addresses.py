@@ -1,6 +1,6 @@
 """Which bytes of the image could be an address of the trusted side.
 
-The author of an image does not know where the trusted kernel lies, but can guess: its text among some 400
+The author of an image does not know where the trusted kernel lies, but can guess: its text among some 200
 positions, and as often as there is room. FAST-BRIDGE follows a pointer without looking at it, so it is not
 given pages that hold such bytes, at any alignment (snapshot_space.py): SLOW-BRIDGE is, which looks.
 """
