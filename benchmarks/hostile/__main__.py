@@ -1,4 +1,6 @@
-"""`python -m benchmarks.hostile run` makes mutants of one image; `report` writes the table of all runs."""
+"""`python -m benchmarks.hostile run` makes mutants of one image; `report` writes the table of all runs;
+`guest` makes an image, and the same guest's memory some seconds before.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from typing import Any
 from benchmarks import results
 from benchmarks.hostile import campaign
 from benchmarks.hostile.campaign import CLASSES
+from benchmarks.hostile.moments import make_moments
 from benchmarks.hostile.mutants import KINDS, SMEAR
+from samples.make import Spec
 
 PART = "Hostile images"
 
@@ -31,6 +35,11 @@ def main() -> None:
     run.add_argument("--moment", type=Path, help="memory of the same guest at another time")
     run.add_argument("--out", type=Path, required=True, help="a line for each mutant is added to this file")
     run.set_defaults(execute=_run)
+    guest = commands.add_parser("guest", help="make an image with an earlier moment, for --moment")
+    guest.add_argument("kernel", help="as 'python -m samples --kernel' takes it")
+    guest.add_argument("--out", type=Path, required=True, help="a folder")
+    guest.add_argument("--seed", type=int, default=1)
+    guest.set_defaults(execute=_guest)
     report = commands.add_parser("report")
     report.add_argument("files", type=Path, nargs="+")
     report.set_defaults(execute=_report)
@@ -45,6 +54,11 @@ def _run(args: argparse.Namespace) -> None:
     for number, verdict in enumerate(verdicts):
         for failure in verdict.failures:
             print(f"{number}: {failure}", flush=True)
+
+
+def _guest(args: argparse.Namespace) -> None:
+    for path in make_moments(Spec(args.kernel, seed=args.seed, light=True), args.out):
+        print(path)
 
 
 def _report(args: argparse.Namespace) -> None:

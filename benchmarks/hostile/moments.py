@@ -38,6 +38,10 @@ def make_moments(spec: Spec, folder: Path) -> tuple[Path, Path]:
     wait_for_capture = qemu.Guest.wait_for_capture
     with replaced(qemu.Guest, "wait_for_capture", wait_and_copy):
         sample = make_sample(spec)
+    if not copies[1].exists():
+        raise SystemExit(
+            f"{sample.folder.name} is kept already, or its guest ran too short: take another seed"
+        )
     dump, earlier = folder / "dump.raw", folder / "earlier.raw"
     shutil.copyfile(sample.raw, dump)
     copies[1].rename(earlier)
