@@ -38,6 +38,9 @@ def test_on_every_mutant_each_tool_ends_well(
     assert sum(verdict.statuses.get("partial", 0) for verdict in verdicts) > 0
 
 
+PS = tools.load("ps").rows
+
+
 def crashes(_kernel: Any, _options: Any) -> Iterator[Any]:
     os.kill(os.getpid(), signal.SIGSEGV)
     yield
@@ -47,15 +50,24 @@ def has_a_bug(_kernel: Any, _options: Any) -> Iterator[Any]:
     yield 1 / 0
 
 
-def writes(kernel: Any, _options: Any) -> Iterator[Any]:
+def writes(kernel: Any, options: Any) -> Iterator[Any]:
     with open(kernel.bridge.image.path, "r+b") as stream:
         stream.write(b"x")
-    yield from ()
+    yield from PS(kernel, options)
+
+
+def loses_a_row(kernel: Any, options: Any) -> Iterator[Any]:
+    yield from list(PS(kernel, options))[1:]
 
 
 @pytest.mark.parametrize(
     ("rows", "failure"),
-    [(crashes, "signal 11"), (has_a_bug, "ZeroDivisionError"), (writes, "the image was written")],
+    [
+        (crashes, "signal 11"),
+        (has_a_bug, "ZeroDivisionError"),
+        (writes, "the image was written"),
+        (loses_a_row, "nothing explains that this row changed: (0, 1,"),
+    ],
 )
 def test_a_tool_that_does_not_end_well_is_a_failure(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: Callable[..., Any], failure: str
