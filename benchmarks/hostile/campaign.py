@@ -8,6 +8,8 @@ import pickle
 import random
 import shutil
 import time
+from array import array
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +17,8 @@ from typing import Any, NamedTuple
 
 from benchmarks.hostile.commands import failures_of_a_command
 from benchmarks.hostile.mutants import Mutant, Source, mutants
-from benchmarks.hostile.places import TRACED, Places, find_places
+from benchmarks.hostile.places import TRACED, KnownRow, Places, find_places
+from benchmarks.hostile.reads import WORD
 from benchmarks.hostile.trial import ALL_TOOLS, Outcome, chosen_tools, examine, in_child
 from hybridbridge_vol import tools
 from hybridbridge_vol.allowance import ANSWER_MEMORY, SLOWER_UNDER_TAINT
@@ -28,16 +31,24 @@ OVER = 1.1
 """A limit is noticed a little late."""
 
 
+SHOWN, ON_THE_WAY, AT_OPENING, ELSEWHERE, NOT_READ = (
+    "shows them", "its calls read them", "read at opening", "other calls read them", "nothing read them",
+)  # fmt: skip
+CLASSES = (SHOWN, ON_THE_WAY, AT_OPENING, ELSEWHERE, NOT_READ)
+"""Why a row changed, by what became of the changed bytes with the good image; the first that holds. Other
+calls: of the same tool (totals, the order of rows, a list that led there) or of another one (what a session
+keeps). The last must not be."""
+
+
 class Verdict(NamedTuple):
     """`failures`: what must not be. Of the tools of one mutant, how many were complete, partial, ended by a
-    limit or by a one-line error; of their rows, how many changed, and how many of those neither rest on
-    changed bytes nor say what could not be read."""
+    limit or by a one-line error; of the complete ones how many rows were compared, and how many changed, by
+    `CLASSES`."""
 
     failures: tuple[str, ...]
     statuses: dict[str, int]
     rows: int
-    changed: int
-    unexplained: int
+    changed: dict[str, int]
 
 
 def judge(
@@ -46,26 +57,50 @@ def judge(
     """What is to be said of one mutant."""
     failures = list(_failures(outcome, places, slow))
     statuses: Counter[str] = Counter()
-    rows = changed = unexplained = 0
+    changed: Counter[str] = Counter()
+    rows = 0
     for name, result in outcome.results.items():
         status = str(result["status"]).partition(":")[0]
         statuses["limit" if result["limit"] else status] += 1
         if name not in places.rows or status != "complete" or result["limit"]:
             continue
-        now = set(result["rows"])
-        for text, under in places.rows[name]:
-            if text not in good.get(name, ()):
-                continue  # it moves from one session to the next
-            rows += 1
-            if text not in now:
-                changed += 1
-                unexplained += not any(_meets(span, mutant) for span in under)
-    return Verdict(tuple(failures), dict(statuses), rows, changed, unexplained)
+        now, before = set(result["rows"]), set(good.get(name, ()))
+        # others move from one session to the next
+        compared = [row for row in places.rows[name] if row.text in before]
+        rows += len(compared)
+        for row in compared:
+            if row.text not in now:
+                why = class_of(row, name, mutant, places)
+                if why == NOT_READ and not changed[why]:
+                    failures.append(f"{name}: nothing explains that this row changed: {row.text}")
+                changed[why] += 1
+    return Verdict(tuple(failures), dict(statuses), rows, dict(changed))
+
+
+def class_of(row: KnownRow, tool: str, mutant: Mutant, places: Places) -> str:
+    """Why a row of a tool changed: one of `CLASSES`."""
+    if any(_meets(span, mutant) for span in row.under):
+        return SHOWN
+    if any(_was_read(places.read_for[source], mutant) for source in row.sources if source in places.read_for):
+        return ON_THE_WAY
+    if _was_read(places.opening, mutant):
+        return AT_OPENING
+    by_tools = (places.read_by[tool], *places.read_by.values())
+    return ELSEWHERE if any(_was_read(words, mutant) for words in by_tools) else NOT_READ
 
 
 def _meets(span: tuple[int, int], mutant: Mutant) -> bool:
     start, end = span[0], span[0] + span[1]
     return any(change.offset < end and start < change.offset + len(change.data) for change in mutant.changes)
+
+
+def _was_read(words: array[int], mutant: Mutant) -> bool:
+    """Whether a changed byte is in one of these words, ascending."""
+    for change in mutant.changes:
+        following = bisect_left(words, change.offset // WORD)
+        if following < len(words) and words[following] * WORD < change.offset + len(change.data):
+            return True
+    return False
 
 
 def _failures(outcome: Outcome, places: Places, slow: bool) -> Iterator[str]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hybridbridge_vol.cli.console import FAILED, OK, PARTIAL
@@ -26,6 +29,7 @@ COMMANDS = (
     ("recover", "{image}", "--out", "{folder}", "--path", "/etc/*"),
     ("exec", "{image}", "--", "ps", "-ef"),
     ("exec", "{image}", "--", "ls", "-l", "/proc/1/fd"),
+    ("mount", "{image}", "{folder}"),
 )
 
 
@@ -34,19 +38,63 @@ def failures_of_a_command(image: Path, store: Path, rng: random.Random) -> Itera
     another exit status than it may have."""
     if rng.random() > SHARE:
         return
-    words = rng.choice(COMMANDS)
-    with tempfile.TemporaryDirectory() as folder:
+    yield from failures_of(rng.choice(COMMANDS), image, store)
+
+
+def failures_of(words: Sequence[str], image: Path, store: Path) -> Iterator[str]:
+    """The same of one of `COMMANDS`."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         line = [word.format(image=image, folder=f"{folder}/out") for word in words]
         at = line.index("--") if "--" in line else len(line)
         line[at:at] = ["--store", str(store)]
+        command = [sys.executable, "-m", "hybridbridge_vol", *line]
         try:
-            done = subprocess.run(
-                [sys.executable, "-m", "hybridbridge_vol", *line],
-                stdin=subprocess.DEVNULL, capture_output=True, timeout=WALL_SECONDS, check=False,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            yield f"{' '.join(words)}: did not end"
+            status, said = _mounted(command) if words[0] == "mount" else _run(command)
+        except subprocess.TimeoutExpired as error:
+            yield f"{' '.join(words)}: did not end: {error.cmd}"
             return
-    said = done.stderr.decode(errors="replace")
-    if done.returncode not in (OK, FAILED, PARTIAL) or "Traceback" in said:
-        yield f"{' '.join(words)}: exit status {done.returncode}: {said[-1500:]}"
+    if status not in (OK, FAILED, PARTIAL) or "Traceback" in said:
+        yield f"{' '.join(words)}: exit status {status}: {said[-1500:]}"
+
+
+def _run(command: Sequence[str]) -> tuple[int, str]:
+    """Exit status and messages. TimeoutExpired."""
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        timeout=WALL_SECONDS, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stderr.decode(errors="replace")
+
+
+def _mounted(command: Sequence[str]) -> tuple[int, str]:
+    """The same of `hb mount`: looked around in as a person would, then Ctrl-C."""
+    folder = next(word for word in command if word.endswith("/out"))
+    os.mkdir(folder)
+    with tempfile.TemporaryFile() as said:
+        server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+        try:
+            end = time.monotonic() + WALL_SECONDS
+            while server.poll() is None and not os.path.ismount(folder):
+                if time.monotonic() > end:
+                    raise subprocess.TimeoutExpired(command, WALL_SECONDS)
+                time.sleep(_POLL_SECONDS)
+            if server.poll() is None:
+                for looking in _LOOKING:
+                    _run([word.format(folder=folder) for word in looking])
+                server.send_signal(signal.SIGINT)
+            server.wait(WALL_SECONDS)
+        finally:
+            if server.poll() is None:
+                server.kill()
+                server.wait()
+            subprocess.run(["fusermount3", "-uzq", folder], check=False, capture_output=True)
+        said.seek(0)
+        return server.returncode, said.read().decode(errors="replace")
+
+
+_POLL_SECONDS = 0.2
+_LOOKING = (
+    ("find", "{folder}", "-maxdepth", "2", "-newermt", "2000-01-01"),
+    ("sh", "-c", "cat {folder}/etc/passwd {folder}/proc/1/status {folder}/bin/* | wc -c"),
+)
+"""What is done in the mounted folder."""

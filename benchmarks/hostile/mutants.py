@@ -72,7 +72,7 @@ class Source:
         """What a row rests on: each tool has the same chance, and then each of its rows."""
         while True:
             rows = self.places.rows[rng.choice(sorted(self.places.rows))]
-            under = rng.choice(rows)[1] if rows else ()
+            under = rng.choice(rows).under if rows else ()
             if under:
                 return rng.choice(under)
 

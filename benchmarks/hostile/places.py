@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
+from benchmarks.hostile.reads import WORD, noted_reads
 from hybridbridge_vol import tools
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.guest.session import Session, open_session
@@ -28,13 +31,25 @@ Span = tuple[int, int]
 """Offset in the image, and bytes."""
 
 
+class KnownRow(NamedTuple):
+    """A row's text, what it shows of the image, and the sources of its answer (paths, names of calls)."""
+
+    text: str
+    under: tuple[Span, ...]
+    sources: tuple[str, ...]
+
+
 @dataclass
 class Places:
-    """`rows`: of each tool, each row's text and the spans under it.
+    """`rows`: of each tool. What was read, ascending, as offsets in the image divided by 8: `read_for` the
+    answer of each source, `read_by` each tool, `opening` before the first.
     `tables`: offsets of pages of page tables. `page_offset_base`: where the image has its memory mapped;
     `text_vaddr` of its kernel. `trusted`: addresses on the trusted side."""
 
-    rows: dict[str, list[tuple[str, tuple[Span, ...]]]] = field(default_factory=dict)
+    rows: dict[str, list[KnownRow]] = field(default_factory=dict)
+    read_for: dict[str, array[int]] = field(default_factory=dict)
+    read_by: dict[str, array[int]] = field(default_factory=dict)
+    opening: array[int] = field(default_factory=lambda: array("I"))
     trusted_rows: dict[str, int] = field(default_factory=dict)
     tables: list[int] = field(default_factory=list)
     page_offset_base: int = 0
@@ -55,16 +70,25 @@ def options_of(tool: Tool) -> Options:
 def find_places(image: Path, store: Path, names: Sequence[str] = TRACED) -> Places:
     """Ask a good image under taint."""
     places = Places()
-    with open_session(image, store, mode=Mode.SLOW) as session:
+    with noted_reads() as reads, open_session(image, store, mode=Mode.SLOW) as session:
         session.answer_labels.start()
+        reads.watch(session)
+        places.opening = _offsets(session, reads.opening)
         for name in names:
             tool = tools.load(name)
             found = places.rows[name] = []
+            reads.begin()
             for row in tool.rows(session, options_of(tool)):
                 origin = session.answer_labels.of(row.sources) if row.sources else None
                 under = () if origin is None else origin.ranges
                 places.trusted_rows[name] = places.trusted_rows.get(name, 0) + bool(origin and origin.trusted)
-                found.append((text_of(row), under))
+                sources = tuple(dict.fromkeys(source.path for source in row.sources))
+                found.append(KnownRow(text_of(row), under, sources))
+            places.read_by[name] = _offsets(session, reads.since_begin())
+        wanted = {source for rows in places.rows.values() for row in rows for source in row.sources}
+        places.read_for = {
+            source: _offsets(session, words) for source, words in reads.of_source.items() if source in wanted
+        }
         bridge = session.bridge
         places.page_offset_base = bridge.layout.page_offset_base
         places.text_vaddr = bridge.layout.text_vaddr
@@ -72,6 +96,15 @@ def find_places(image: Path, store: Path, names: Sequence[str] = TRACED) -> Plac
         places.trusted = (bridge.prepared.proxy_task.task, home("init_task"), home("linux_banner"))
         places.tables = list(_tables(session))
     return places
+
+
+def _offsets(session: Session, words: Iterable[int]) -> array[int]:
+    """Words of physical memory as words of the image file, ascending."""
+    image = session.bridge.image
+    if all(run.offset == run.paddr for run in image.runs):
+        return array("I", sorted(words))
+    offsets = (image.offset_of(word * WORD) for word in words)
+    return array("I", sorted(offset // WORD for offset in offsets if offset is not None))
 
 
 def _tables(session: Session) -> list[int]:

@@ -13,7 +13,9 @@ from typing import NamedTuple
 from hybridbridge_vol.allowance import Allowance
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.clock import StoppedClock, find_clock
+from hybridbridge_vol.bridge.cpu_entry_area import hide
 from hybridbridge_vol.bridge.faults import FaultHandler
+from hybridbridge_vol.bridge.identity_maps import restore_identity_maps
 from hybridbridge_vol.bridge.image_pages import ImagePages
 from hybridbridge_vol.bridge.memo import Memo
 from hybridbridge_vol.bridge.memo_for_kernel import load_memo
@@ -31,6 +33,7 @@ from hybridbridge_vol.bridge.text.prepared import Prepared
 from hybridbridge_vol.bridge.text.snapshot_branches import SnapshotBranches
 from hybridbridge_vol.bridge.text.trampolines import home_trampolines, twin_trampolines
 from hybridbridge_vol.bridge.text.twin_text import TwinText
+from hybridbridge_vol.bridge.trusted_addresses import trusted_addresses
 from hybridbridge_vol.bridge.twin_pages import TwinExtent, TwinPages
 from hybridbridge_vol.errors import AttachError, ImageError
 from hybridbridge_vol.machine.machine import Machine, UnmappedVirtual
@@ -105,11 +108,12 @@ def _choose_boot(kernel: StoredKernel, snapshot: SnapshotLayout, progress: Progr
 
 def _assemble(trusted: _TrustedSide, snapshot: VirtualMemory, memo: Memo) -> Bridge:
     """The bridge, from the memory up: what comes later refers to what comes earlier, never the reverse."""
-    kernel, boot, prepared = trusted.kernel, trusted.boot, trusted.prepared
-    sides = Sides.of(kernel, boot.layout, snapshot.layout)
-    clock = find_clock(snapshot, sides)
     memory = PhysicalMemory()
     memory.place(0, trusted.ram)
+    boot = trusted.boot._replace(state=hide(memory, trusted.boot.layout, trusted.boot.state))
+    kernel, prepared = trusted.kernel, trusted.prepared
+    sides = Sides.of(kernel, boot.layout, snapshot.layout)
+    clock = find_clock(snapshot, sides)
     per_cpu = _per_cpu_window(boot, snapshot, sides)
     names = ModuleNames.of(kernel, sides, prepared.per_cpu)
     modules = SnapshotModules(snapshot, memo, names, per_cpu, AddedRoom(snapshot, memory), prepared.hashes)
@@ -121,7 +125,9 @@ def _assemble(trusted: _TrustedSide, snapshot: VirtualMemory, memo: Memo) -> Bri
         modules,
         snapshot.layout,
     )
-    image_pages = ImagePages(snapshot.image, memory)
+    image_pages = ImagePages(
+        snapshot.image, memory, trusted_addresses(sides, boot.layout, boot.state.root_paddr, memory.read)
+    )
     tables = TrustedTables(memory, boot.state.root_paddr, boot.layout)
     space = SnapshotSpace(tables, snapshot, image_pages, twin, modules, per_cpu)
     faults = FaultHandler(space, twin, sides, prepared.warnings, prepared.fixups)
@@ -129,6 +135,7 @@ def _assemble(trusted: _TrustedSide, snapshot: VirtualMemory, memo: Memo) -> Bri
     try:
         machine.load_state(boot.state)
         namespaces = enter_snapshot(machine, prepared.proxy_task, sides, snapshot)
+        repaired = restore_identity_maps(machine, sides)
     except BaseException:
         machine.release()
         raise
@@ -148,6 +155,7 @@ def _assemble(trusted: _TrustedSide, snapshot: VirtualMemory, memo: Memo) -> Bri
         machine=machine,
         namespaces=namespaces,
         allowance=Allowance(),
+        notes=(repaired,) if repaired else (),
         state=read_state(_numbers(kernel, snapshot), kernel.running_constant),
     )
 

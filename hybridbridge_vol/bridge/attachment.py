@@ -29,7 +29,7 @@ class Bridge(NamedTuple):
     memory, `space`, `image_pages` and `twin`. `machine` is FAST-BRIDGE's; `faults` serves every machine over
     this memory. `namespaces`: where the proxy task's nsproxy points to namespaces (virtual addresses), and
     the symbol that each began as. `allowance`: what the answer that is being made may take. `state`: in which
-    the machine was.
+    the machine was. `notes`: what was put right in the snapshot's memory, one line each.
 
     Its life: calls are made (bridge/run/); `confirm` before any answer counts; `close` once, last.
     """
@@ -50,6 +50,7 @@ class Bridge(NamedTuple):
     namespaces: dict[int, str]
     allowance: Allowance
     state: MachineState = NORMAL
+    notes: tuple[str, ...] = ()
 
     @property
     def image(self) -> PhysicalImage:

@@ -53,6 +53,8 @@ class FaultHandler:
         """See `machine.ExceptionHandler`."""
         if vector == VECTOR_PAGE_FAULT and (self._space.complete(cr2) or self._per_cpu(machine, rip, cr2)):
             return Verdict.RESUME
+        if vector == VECTOR_PAGE_FAULT and self._space.withholds(cr2):
+            return Verdict.STOP
         if vector == VECTOR_INVALID_OPCODE:
             return self._skip_warning(machine, rip)
         if vector in (VECTOR_PAGE_FAULT, VECTOR_GENERAL_PROTECTION):

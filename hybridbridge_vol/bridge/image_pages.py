@@ -9,11 +9,17 @@ import os
 from typing import BinaryIO
 
 from hybridbridge_vol.bridge.physical_map import SNAPSHOT_PADDR
+from hybridbridge_vol.bridge.trusted_addresses import TrustedAddresses
 from hybridbridge_vol.machine.memory import HostMapping, PhysicalMemory, page_up
 from hybridbridge_vol.machine.paging import LARGE_SHIFT, PAGE_SHIFT
 from hybridbridge_vol.memory_image.physical import PhysicalImage
 from hybridbridge_vol.memory_image.ranges import joined
 from hybridbridge_vol.units import PAGE_SIZE
+
+_BLOCK = 32 * PAGE_SIZE
+"""Pages that are looked at together: they are mapped together where they can be."""
+_EDGE = 7
+"""Bytes of the pages before and behind that a word may have: they may follow each other in the direct map."""
 
 
 class ImagePages:
@@ -22,10 +28,15 @@ class ImagePages:
 
     A page that is read goes into a file in memory (memfd_create(2)), at its physical address. That file is
     mapped as an image would be, so discarding what a call has written leaves the page there.
+
+    `trusted`: the addresses that make a page suspect.
     """
 
-    def __init__(self, image: PhysicalImage, memory: PhysicalMemory) -> None:
+    def __init__(self, image: PhysicalImage, memory: PhysicalMemory, trusted: TrustedAddresses) -> None:
         self._image = image
+        self._memory = memory
+        self._trusted = trusted
+        self._suspect: dict[tuple[int, int], bool] = {}
         self._filled: set[int] = set()
         self._file: BinaryIO | None = None
         self._used: list[tuple[int, int]] = []
@@ -56,14 +67,35 @@ class ImagePages:
 
     def bring_in(self, paddr: int, shift: int) -> tuple[int, int] | None:
         """The page to map for a byte of the image, and its size as a power of two, at most `shift`: that of
-        the page that the snapshot has there. None if the image does not hold it."""
+        the page that the snapshot has there. None if the image does not hold it. Only one of 4 KiB may be
+        suspect."""
         sizes = (LARGE_SHIFT, PAGE_SHIFT) if shift > PAGE_SHIFT and self._image.mappable else (PAGE_SHIFT,)
         for size in sizes:
             page = paddr >> size << size
             if self._holds(page, 1 << size) and (self._image.mappable or self._fill(page)):
+                if size > PAGE_SHIFT and self.is_suspect(page, 1 << size):
+                    continue
                 self._note_used(page, 1 << size)
                 return page, size
         return None
+
+    def is_suspect(self, page: int, size: int = PAGE_SIZE) -> bool:
+        """Whether the image has an address of the trusted side in memory that was brought in, or across its
+        edges. Decided once, before anything can be written there: of an image that is mapped, for many pages
+        together."""
+        if size == PAGE_SIZE and self._image.mappable:
+            block = page & -_BLOCK
+            run = self._image.run_at(page)
+            if run is not None and run.paddr <= block and not self._has_address(block, _BLOCK):
+                return False
+        return self._has_address(page, size)
+
+    def _has_address(self, page: int, size: int) -> bool:
+        found = self._suspect.get((page, size))
+        if found is None:
+            view = self._memory.around(SNAPSHOT_PADDR + page, size, _EDGE)
+            found = self._suspect[page, size] = self._trusted.are_in(view)
+        return found
 
     def _note_used(self, page: int, size: int) -> None:
         if self._used:

@@ -5,11 +5,15 @@ moved to where the image lies in our physical memory, and entered into tables of
 supervisor memory. The kernel image window is not translated at all: text and `.rodata` come from the twin,
 the rest from where the kernel was found; likewise for modules (bridge/modules/). Nothing grows with the size
 of the image: a page costs time and memory when it is first touched.
+
+A page in which the image has an address of the trusted side is withheld, but from SLOW-BRIDGE while it runs.
 """
 
 from __future__ import annotations
 
+import contextlib
 import struct
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from hybridbridge_vol.bridge.image_pages import ImagePages
@@ -106,6 +110,10 @@ class SnapshotSpace:
         self._pages = pages
         self._twin = twin
         self._per_cpu = per_cpu
+        self._withheld: set[int] = set()
+        """Pages that were asked for and are suspect: virtual addresses."""
+        self._lent: list[int] | None = None
+        """Those that are mapped until SLOW-BRIDGE ends its run; None while it does not run."""
         self._clear_modules_area(tables.memory)
         for vaddr in (per_cpu.vaddrs[0], per_cpu.vaddrs[-1]):
             # now: what the trusted kernel's own tables are given later is lost with a call that is rolled
@@ -120,8 +128,25 @@ class SnapshotSpace:
             if memory.read_u64(slot):
                 memory.write_u64(slot, 0)
 
+    @contextlib.contextmanager
+    def all_lent(self) -> Iterator[None]:
+        """While SLOW-BRIDGE runs: no page is withheld. They are mapped no more afterwards, so that
+        FAST-BRIDGE, which uses the same tables, never sees them."""
+        self._lent = []
+        try:
+            yield
+        finally:
+            for page in self._lent:
+                self.builder.unmap_page(page)
+            self._lent = None
+
+    def withholds(self, vaddr: int) -> bool:
+        """Whether `complete` failed at `vaddr` because the page there is suspect."""
+        return self._lent is None and vaddr & -PAGE_SIZE in self._withheld
+
     def complete(self, vaddr: int) -> bool:
-        """Map what lies at `vaddr` in the snapshot; False if nothing does or if it is mapped already."""
+        """Map what lies at `vaddr` in the snapshot; False if nothing does, if it is mapped already, or if it
+        is withheld."""
         if vaddr < UPPER_HALF or self.builder.translate(vaddr) is not None:
             return False
         if vaddr in self._per_cpu.vaddrs:
@@ -184,7 +209,7 @@ class SnapshotSpace:
     def _page_of(self, entry: int) -> int | None:
         """Where, in our memory, the page of 4 KiB of an entry of the snapshot's is; None if it has none."""
         page = self._pages.bring_in(entry & FRAME_MASK, PAGE_SHIFT) if entry & PRESENT else None
-        return None if page is None else SNAPSHOT_PADDR + page[0]
+        return None if page is None or self._pages.is_suspect(page[0]) else SNAPSHOT_PADDR + page[0]
 
     def _map_data(self, vaddr: int, paddr: int, shift: int) -> bool:
         """Enter one page of the image, if it holds it, of at most `1 << shift` bytes."""
@@ -192,6 +217,11 @@ class SnapshotSpace:
         if page is None:
             return False
         page_paddr, page_shift = page
+        if page_shift == PAGE_SHIFT and self._pages.is_suspect(page_paddr):
+            self._withheld.add(vaddr & -PAGE_SIZE)
+            if self._lent is None:
+                return False
+            self._lent.append(vaddr & -PAGE_SIZE)
         self.builder.map_page(
             vaddr >> page_shift << page_shift, SNAPSHOT_PADDR + page_paddr, _DATA, page_shift
         )

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from hybridbridge_vol.cli.arguments import DUMP_HELP, add_fetch, add_kernel_at, add_root_of, add_store, number
-from hybridbridge_vol.cli.console import OK, PARTIAL, complain, opened
+from hybridbridge_vol.cli.console import OK, PARTIAL, complain, open_store, opened
+from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.progress import Progress
+
+if TYPE_CHECKING:
+    from hybridbridge_vol.workflow.recover.guest_disk import Disk
 
 
 def add_arguments(parser: argparse.ArgumentParser, _arguments: Sequence[str] | None) -> None:
@@ -43,11 +48,35 @@ def add_arguments(parser: argparse.ArgumentParser, _arguments: Sequence[str] | N
         default=None,
         help="files as seen by this process: a container's",
     )
+    parser.add_argument(
+        "--sandbox", action="store_true", default=argparse.SUPPRESS,
+        help="give up everything but reading the image's folder, the disks' and the store, and changing the "
+        "folder --out: other files, the network, other processes and programs",
+    )  # fmt: skip
     add_root_of(parser)
     add_store(parser)
     add_fetch(parser)
     add_kernel_at(parser)
     parser.set_defaults(execute=recover_command)
+
+
+def _confine(args: argparse.Namespace, disks: Sequence[Disk]) -> None:
+    """Before the image is opened. OptionError, HostLacks, RecoverError."""
+    import os
+    from pathlib import Path
+
+    from hybridbridge_vol.native.sandbox import confine, readable_for
+    from hybridbridge_vol.workflow.recover.output import FolderTarget
+
+    if hasattr(args, "fetch"):
+        raise OptionError(
+            "--fetch needs the network, which --sandbox gives up: fetch first, with 'hb trust get'"
+        )
+    if args.out.endswith(".tar"):
+        raise OptionError("--sandbox writes to a folder of its own: name one with --out, not an archive")
+    FolderTarget(Path(args.out))  # makes it
+    folders = [os.path.dirname(os.path.realpath(disk.path)) for disk in disks]
+    confine([*folders, *readable_for(args.dump, open_store(args).root)], [args.out])
 
 
 def recover_command(args: argparse.Namespace) -> int:
@@ -58,6 +87,8 @@ def recover_command(args: argparse.Namespace) -> int:
     from hybridbridge_vol.workflow.recover.recover import Selection, recover
 
     disks = [Disk.parse(text) for text in args.disk]
+    if hasattr(args, "sandbox"):
+        _confine(args, disks)
     with (
         Progress() as progress,
         opened(args, progress) as session,

@@ -115,7 +115,7 @@ class SnapshotFiles:
         if expected is not None:
             return expected
         with self._opened(path, _O_RDONLY) as file:
-            return joined(path, _parts(file), self._proxy.under_taint)
+            return joined(path, _parts(file), self._proxy.patience)
 
     def read_at(self, path: str, offset: int, size: int) -> bytes:
         """`pread(2)`: up to `size` bytes, at most a MiB, from `offset` of a file."""
@@ -153,7 +153,7 @@ class SnapshotFiles:
         if expected is not None:
             return list(directory_entries(expected))
         with self._opened(path, _O_RDONLY | _O_DIRECTORY) as file:
-            return bounded_entries(path, lambda: file.entries(_DIRENTS_SIZE), self._proxy.under_taint)
+            return bounded_entries(path, lambda: file.entries(_DIRENTS_SIZE), self._proxy.patience)
 
     def _entries_of_proc(self, position: int, size: int) -> list[tuple[int, str]] | None:
         """Entries of /proc from a position on, as many as one buffer of `size` bytes takes; None if the call

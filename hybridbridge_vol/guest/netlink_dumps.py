@@ -38,7 +38,7 @@ class NetlinkDumps:
         request = dump_request(kind, body, is_list)
         self._proxy.checked(source, "sendto", socket, self._proxy.buffer(request), len(request), 0, 0, 0)
         self._proxy.labels.forget(source)
-        return joined(source, self._messages(source, socket), self._proxy.under_taint)
+        return joined(source, self._messages(source, socket), self._proxy.patience)
 
     def _opened(self, net_of: int | None) -> Descriptor:
         socket = self._sockets.get(net_of)

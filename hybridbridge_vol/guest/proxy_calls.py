@@ -18,6 +18,7 @@ from hybridbridge_vol.bridge.run.program import ProgramMemory
 from hybridbridge_vol.bridge.run.user_memory import LOG_AT
 from hybridbridge_vol.guest import magic_links
 from hybridbridge_vol.guest.answer_labels import AnswerLabels
+from hybridbridge_vol.guest.endless import Patience
 from hybridbridge_vol.units import U64
 
 _PATH_AT = 0
@@ -37,6 +38,7 @@ class ProxyCalls:
     def __init__(self, caller: Caller, labels: AnswerLabels) -> None:
         self.caller = caller
         self.labels = labels
+        self.patience = Patience(self.under_taint)
         self.own_sockets_since: Generation | None = None
         """The generation in which netlink sockets of ours were last opened: they stand among the
         snapshot's."""

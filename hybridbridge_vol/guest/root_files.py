@@ -173,7 +173,7 @@ class RootFiles:
             raise OSError(errno.EACCES, "a file to be written to: opening it acts", path)
         try:
             with self._opened(link, path, mode) as file:
-                return joined(path, _until_it_would_wait(file), self._proxy.under_taint)
+                return joined(path, _until_it_would_wait(file), self._proxy.patience)
         finally:
             if path.rpartition("/")[2].startswith(_CONSUMED):
                 self._proxy.caller.roll_back()

@@ -101,7 +101,7 @@ class Session:
         self.threads = SnapshotThreads(self.proxy, self.cpus)
         self.addresses = SnapshotAddresses(self.proxy)
         caution = (bridge.image.caution,) if bridge.image.caution else ()
-        self.notes = (*notes, *_of_state(bridge.state), *caution)
+        self.notes = (*notes, *_of_state(bridge.state), *caution, *bridge.notes)
         """What should be known of every answer about this image, one line each."""
         self.workers = SnapshotWorkers(self.caller.hybrid, processors or usable_processors())
         self.progress = in_this_process_only(progress or _ignore)

@@ -89,6 +89,12 @@ class PhysicalMemory:
                 return mapping.view, offset
         raise UnmappedPhysical(paddr)
 
+    def around(self, paddr: int, size: int, more: int) -> memoryview:
+        """`size` bytes at `paddr` and `more` on each side, as far as they lie in one mapping; they can be
+        written. `UnmappedPhysical`."""
+        view, offset = self._locate(paddr, 1)
+        return view[max(offset - more, 0) : offset + size + more]
+
     def read(self, paddr: int, size: int) -> bytes:
         """`size` bytes at `paddr`, from within one mapping; else `UnmappedPhysical`."""
         view, offset = self._locate(paddr, size)

@@ -44,12 +44,14 @@ class Translation(NamedTuple):
     shift: int
 
 
-def last_table(read_u64: Callable[[int], int], root_paddr: int, vaddr: int, levels: int = 4) -> int | None:
-    """The physical address of the table whose entries map 4 KiB around `vaddr`; None if there is none.
-    Parameters as those of `walk`."""
+def last_table(
+    read_u64: Callable[[int], int], root_paddr: int, vaddr: int, levels: int = 4, last: int = PAGE_SHIFT
+) -> int | None:
+    """The physical address of the table whose entries map `1 << last` bytes each, around `vaddr`; None if
+    there is none. Other parameters as those of `walk`."""
     table = root_paddr & FRAME_MASK
     shift = TOP_SHIFT[levels]
-    while shift > PAGE_SHIFT:
+    while shift > last:
         entry = read_u64(table + 8 * ((vaddr >> shift) & (ENTRIES - 1)))
         if not entry & PRESENT or (entry & LARGE and shift in (LARGE_SHIFT, HUGE_SHIFT)):
             return None
@@ -133,6 +135,11 @@ class TableBuilder:
         """Map one page of `1 << shift` bytes; `flags` are entry bits (PRESENT is added)."""
         entry = paddr | flags | PRESENT | (LARGE if shift > PAGE_SHIFT else 0)
         self._write(self.table(vaddr, shift) + 8 * ((vaddr >> shift) & (ENTRIES - 1)), entry)
+
+    def unmap_page(self, vaddr: int) -> None:
+        """Take a page of 4 KiB that was mapped out again. The processors that have used it must be told, if
+        they are not to use it any more."""
+        self._write(self.table(vaddr, PAGE_SHIFT) + 8 * ((vaddr >> PAGE_SHIFT) & (ENTRIES - 1)), 0)
 
     def map_absent(
         self, vaddr: int, entries: Iterable[int], paddr_of: Callable[[int], int | None], flags: int

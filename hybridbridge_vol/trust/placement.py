@@ -15,6 +15,10 @@ from dataclasses import dataclass
 from hybridbridge_vol.units import START_KERNEL_MAP
 
 KERNEL_IMAGE_SIZE = 1 << 30  # with CONFIG_RANDOMIZE_BASE, arch/x86/include/asm/page_64_types.h
+_LOOKALIKES = (range(0xFFFF_FFFF_8E00_0000, 0xFFFF_FFFF_A200_0000), range(0xFFFF_FFFF_B800_0000, 1 << 64))
+"""Addresses that words of any image look like, which would make their pages suspect
+(bridge/trusted_addresses.py): the time since 1970 in seconds, negative, of the years 2020 to 2030
+(`wall_to_monotonic` of the timekeeper), and `mov $-1, %eax` and its like in code (opcodes b8 to bf)."""
 KERNEL_ALIGN = 2 << 20  # CONFIG_PHYSICAL_ALIGN
 RAM_SIZE = 256 << 20
 """Enough for a distribution kernel, its memmap and every file system we mount."""
@@ -74,6 +78,12 @@ def _random_below(limit: int) -> int:
     return int.from_bytes(os.urandom(8), "little") % limit
 
 
+def looks_like_other_words(image: range, link: range) -> bool:
+    """Whether addresses of a kernel image look like what images have anyway: `_LOOKALIKES`, or where this
+    kernel was linked."""
+    return any(overlap(image.start, image.stop, item.start, item.stop) for item in (*_LOOKALIKES, link))
+
+
 def draw_layout(
     text_link_vaddr: int,
     end_link_vaddr: int,
@@ -102,7 +112,9 @@ def draw_layout(
     ]
     if not free:
         raise ValueError("no room for a second kernel")
-    kernel = free[below(len(free))]
+    link = range(text_link_vaddr, end_link_vaddr)
+    best = [start for start in free if not looks_like_other_words(range(start, start + size), link)] or free
+    kernel = best[below(len(best))]
     page_offset, vmalloc, vmemmap = (
         _fixed_bases(fixed_steps, below) if fixed_steps else _bases(GUARD_HOLES[levels], below)
     )
@@ -110,8 +122,10 @@ def draw_layout(
 
 
 def _bases(hole: range, below: Callable[[int], int]) -> Iterator[int]:
+    """None lies at the edge of a slot: other words of memory look like addresses there."""
     chosen = sorted(_distinct(3, len(hole) // _SLOT, below))
-    return (hole.start + slot * _SLOT + below(_SLOT // _PUD // 2) * _PUD for slot in chosen)
+    choices = _SLOT // _PUD // 2 - 1
+    return (hole.start + slot * _SLOT + (1 + below(choices)) * _PUD for slot in chosen)
 
 
 def _fixed_bases(steps: tuple[int, int, int], below: Callable[[int], int]) -> tuple[int, int, int]:

@@ -18,7 +18,7 @@ from hybridbridge_vol.machine.cpu import CpuState
 from hybridbridge_vol.machine.memory import HostMapping
 from hybridbridge_vol.snapshot.machine_state import running_constant
 from hybridbridge_vol.trust import files
-from hybridbridge_vol.trust.placement import Layout, draw_layout, overlap
+from hybridbridge_vol.trust.placement import Layout, draw_layout, looks_like_other_words, overlap
 from hybridbridge_vol.units import START_KERNEL_MAP, Progress
 
 if TYPE_CHECKING:
@@ -175,14 +175,24 @@ class StoredKernel:
         self, start_vaddr: int, end_vaddr: int, progress: Progress | None = None, levels: int = 4
     ) -> Boot:
         """A booted state with page tables of so many levels whose kernel image leaves that range of addresses
-        free; booted anew if there is none. BootNeeded if the store cannot be written."""
+        free; booted anew if there is none. One whose addresses look like other words is taken only if there
+        are more of them, or if the store cannot be written. BootNeeded if there is none then."""
+        spare = []
         for boot in self.boots():
             text = self.text_link_vaddr + boot.layout.kernel_delta
-            if boot.layout.levels == levels and not overlap(text, text + self.size, start_vaddr, end_vaddr):
+            image = range(text, text + self.size)
+            if boot.layout.levels != levels or overlap(image.start, image.stop, start_vaddr, end_vaddr):
+                continue
+            if not looks_like_other_words(image, range(self.text_link_vaddr, self.end_link_vaddr)):
                 return boot
+            spare.append(boot)
+        if len(spare) > 1:
+            return spare[0]
         try:
             files.temporary_folder(self.folder).rmdir()  # a boot takes seconds
         except StoreError as error:
+            if spare:
+                return spare[0]
             raise BootNeeded(str(error), self.name, start_vaddr, end_vaddr, levels) from None
         return add_boot(self.folder, self.kernel_image(), (start_vaddr, end_vaddr), progress, levels)
 

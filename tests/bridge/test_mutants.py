@@ -34,8 +34,11 @@ def test_on_every_mutant_each_tool_ends_well(
     kinds = {json.loads(line)["kind"] for line in log.read_text().splitlines()}
     assert kinds == set(KINDS)
     # they are hostile: answers change, and rows say that they could not be read
-    assert sum(verdict.changed for verdict in verdicts) > 0
+    assert sum(sum(verdict.changed.values()) for verdict in verdicts) > 0
     assert sum(verdict.statuses.get("partial", 0) for verdict in verdicts) > 0
+
+
+PS = tools.load("ps").rows
 
 
 def crashes(_kernel: Any, _options: Any) -> Iterator[Any]:
@@ -47,15 +50,24 @@ def has_a_bug(_kernel: Any, _options: Any) -> Iterator[Any]:
     yield 1 / 0
 
 
-def writes(kernel: Any, _options: Any) -> Iterator[Any]:
+def writes(kernel: Any, options: Any) -> Iterator[Any]:
     with open(kernel.bridge.image.path, "r+b") as stream:
         stream.write(b"x")
-    yield from ()
+    yield from PS(kernel, options)
+
+
+def loses_a_row(kernel: Any, options: Any) -> Iterator[Any]:
+    yield from list(PS(kernel, options))[1:]
 
 
 @pytest.mark.parametrize(
     ("rows", "failure"),
-    [(crashes, "signal 11"), (has_a_bug, "ZeroDivisionError"), (writes, "the image was written")],
+    [
+        (crashes, "signal 11"),
+        (has_a_bug, "ZeroDivisionError"),
+        (writes, "the image was written"),
+        (loses_a_row, "nothing explains that this row changed: (0, 1,"),
+    ],
 )
 def test_a_tool_that_does_not_end_well_is_a_failure(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: Callable[..., Any], failure: str

@@ -66,14 +66,18 @@ def test_a_folder_of_proc_that_does_not_end_is_given_up_with_what_there_is(
     monkeypatch.setattr(endless, "MAX_KERNEL_ENTRIES", 100)
     part = [(number, str(number)) for number in range(40)]
     with pytest.raises(IncompleteDirectory, match="it does not end") as raised:
-        endless.bounded_entries("/proc/1/fd", lambda: part, False)
+        endless.bounded_entries("/proc/1/fd", lambda: part, endless.Patience())
     assert len(raised.value.names) == 120
     monkeypatch.setattr(endless, "MAX_KERNEL_ENTRIES", 1 << 40)
     monkeypatch.setattr(endless, "MAX_FILE_SECONDS", 0.05)
     with pytest.raises(IncompleteDirectory, match="it does not end"):
-        endless.bounded_entries("/proc/1/fd", lambda: part, False)
+        endless.bounded_entries("/proc/1/fd", lambda: part, endless.Patience())
 
 
 def test_a_folder_of_proc_that_ends_is_listed_whole() -> None:
     parts = iter([[(1, "."), (2, "one")], [(3, "two")], []])
-    assert endless.bounded_entries("/proc", lambda: next(parts), False) == [(1, "."), (2, "one"), (3, "two")]
+    assert endless.bounded_entries("/proc", lambda: next(parts), endless.Patience()) == [
+        (1, "."),
+        (2, "one"),
+        (3, "two"),
+    ]

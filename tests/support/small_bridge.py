@@ -53,6 +53,7 @@ from hybridbridge_vol.bridge.text.runtime_constants import RuntimeConstants
 from hybridbridge_vol.bridge.text.static_keys import JumpLabels
 from hybridbridge_vol.bridge.text.trampolines import twin_trampolines
 from hybridbridge_vol.bridge.text.twin_text import TwinText
+from hybridbridge_vol.bridge.trusted_addresses import trusted_addresses
 from hybridbridge_vol.bridge.twin_pages import TwinExtent, TwinPages
 from hybridbridge_vol.kernel_file.symbols import Symbols
 from hybridbridge_vol.machine.cpu import EFER_MSR, CpuState
@@ -125,7 +126,8 @@ class SmallBridge:
         twin_text = TwinText(text, (), SHIFT - HOME_DELTA, patches, trusted=memo.text)
         extent = TwinExtent.of(kernel.symbols, LINK, RODATA_END)
         twin = TwinPages(memory, twin_text, extent, memo.text, modules, snapshot.layout)
-        pages = ImagePages(snapshot.image, memory)
+        trusted = trusted_addresses(sides, HOME_LAYOUT, boot.state.root_paddr, memory.read)
+        pages = ImagePages(snapshot.image, memory, trusted)
         tables = TrustedTables(memory, boot.state.root_paddr, HOME_LAYOUT)
         space = SnapshotSpace(tables, snapshot, pages, twin, modules, per_cpu)
         faults = FaultHandler(space, twin, sides, prepared.warnings, prepared.fixups)

@@ -21,6 +21,7 @@ from hybridbridge_vol.bridge.sides import Sides
 from hybridbridge_vol.bridge.snapshot_space import SnapshotSpace, TrustedTables
 from hybridbridge_vol.bridge.text.call_hashes import no_hashes
 from hybridbridge_vol.bridge.text.twin_text import Patch, Sites, TwinText
+from hybridbridge_vol.bridge.trusted_addresses import trusted_addresses
 from hybridbridge_vol.bridge.twin_pages import TwinExtent, TwinPages
 from hybridbridge_vol.kernel_file.symbols import Symbols
 from hybridbridge_vol.machine.memory import HostMapping, PhysicalMemory
@@ -170,7 +171,8 @@ class SmallSpace:
         extent = TwinExtent.of(symbols(), LINK, RODATA_END)
         layout = snapshot.memory.layout
         self.twin = TwinPages(self.physical, text, extent, self.memo.text, modules, layout)
-        self.pages = ImagePages(snapshot.image, self.physical)
+        trusted = trusted_addresses(snapshot.sides, HOME_LAYOUT, _ROOT_PADDR, self.physical.read)
+        self.pages = ImagePages(snapshot.image, self.physical, trusted)
         tables = TrustedTables(self.physical, _ROOT_PADDR, HOME_LAYOUT)
         self.space = SnapshotSpace(tables, snapshot.memory, self.pages, self.twin, modules, per_cpu)
 

@@ -13,6 +13,7 @@ from hybridbridge_vol.trust.placement import (
     KERNEL_ALIGN,
     KERNEL_IMAGE_SIZE,
     draw_layout,
+    looks_like_other_words,
     overlap,
 )
 from hybridbridge_vol.units import START_KERNEL_MAP
@@ -57,6 +58,22 @@ def test_a_kernel_stays_in_what_it_maps_of_itself(draw: int) -> None:
     assert TEXT + layout.kernel_delta + SIZE <= START_KERNEL_MAP + mapped
     with pytest.raises(ValueError, match="no room"):
         draw_layout(TEXT, TEXT + SIZE, (TEXT - mapped, TEXT + mapped), _below(draw), mapped_size=mapped)
+
+
+@given(st.integers(0, 1 << 30), st.sampled_from([512 << 20, 1 << 30]))
+def test_a_kernel_lies_where_its_addresses_look_like_no_other_words(draw: int, mapped: int) -> None:
+    avoid = (TEXT + (64 << 20), TEXT + (64 << 20) + SIZE)
+    start = TEXT + draw_layout(TEXT, TEXT + SIZE, avoid, _below(draw), mapped_size=mapped).kernel_delta
+    others = (-0x72000000, -0x5E000001, -0x48000000, -1, TEXT - (1 << 64), TEXT + SIZE - 1 - (1 << 64))
+    # minus the seconds of 2030 and 2020; bytes of `mov $-1, %eax`; addresses as they were linked
+    assert not any(start <= word + (1 << 64) < start + SIZE for word in others)
+    assert not looks_like_other_words(range(start, start + SIZE), range(TEXT, TEXT + SIZE))
+
+
+def test_a_kernel_that_fits_nowhere_else_lies_there_nevertheless() -> None:
+    avoid = (START_KERNEL_MAP, 0xFFFFFFFF8E000000)
+    start = TEXT + draw_layout(TEXT, TEXT + SIZE, avoid, mapped_size=512 << 20).kernel_delta
+    assert looks_like_other_words(range(start, start + SIZE), range(TEXT, TEXT + SIZE))
 
 
 def test_two_draws_differ() -> None:

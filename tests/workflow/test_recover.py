@@ -204,3 +204,33 @@ def test_the_command_says_what_it_did(lab: Lab, tmp_path: Path) -> None:
     assert "3 files, 3 complete" in done.stdout
     with tarfile.open(tmp_path / "etc.tar") as archive:
         assert "files/etc/passwd" in archive.getnames()
+
+
+def recovered(lab: Lab, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    """What the command does with the files below /etc of a sample."""
+    command: list[str | Path] = [sys.executable, "-m", "hybridbridge_vol", "recover", lab.sample("6.12").dump]
+    command += ["--store", lab.store.root, "--out", out, "--path", "/etc/*", *more]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_in_the_sandbox_it_stores_the_same_in_a_folder_of_its_own(lab: Lab, tmp_path: Path) -> None:
+    for out, more in ((tmp_path / "free", ()), (tmp_path / "confined", ("--sandbox",))):
+        done = recovered(lab, out, *more)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert (
+        subprocess.run(["diff", "-r", tmp_path / "free", tmp_path / "confined"], check=False).returncode == 0
+    )
+    passwd = Path("files/etc/passwd")
+    stats = [(tmp_path / name / passwd).stat() for name in ("free", "confined")]
+    assert stats[0].st_mtime == stats[1].st_mtime
+    assert [stat.st_mode & 0o777 for stat in stats] == [0o600, 0o600]
+
+
+def test_the_sandbox_takes_no_archive_and_no_network(lab: Lab, tmp_path: Path) -> None:
+    for out, more, reason in (
+        (tmp_path / "etc.tar", ("--sandbox",), "a folder of its own"),
+        (tmp_path / "etc", ("--sandbox", "--fetch"), "needs the network"),
+    ):
+        done = recovered(lab, out, *more)
+        assert done.returncode == 1 and reason in done.stderr
+        assert not out.exists()

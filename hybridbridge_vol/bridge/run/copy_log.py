@@ -6,10 +6,10 @@ import contextlib
 from collections.abc import Iterator
 
 from hybridbridge_vol.bridge.run.caller import Caller
-from hybridbridge_vol.bridge.run.user_memory import LOG_AT
-from hybridbridge_vol.bridge.text.copy_log import HEADER, LOG_VADDR, MOST_RECORDS, RECORD
+from hybridbridge_vol.bridge.run.user_memory import LOG_AT, USER_VADDR
+from hybridbridge_vol.bridge.text.copy_log import HEADER, HEADER_ROOM, MOST_RECORDS, RECORD
 
-_FIRST = LOG_VADDR + HEADER.size
+_FIRST = USER_VADDR + LOG_AT + HEADER_ROOM
 _END = _FIRST + MOST_RECORDS * RECORD.size
 
 
@@ -33,4 +33,4 @@ class CopyLog:
     def records(self) -> list[tuple[int, int]]:
         """`(virtual address, size)` of each copy while the log was last on, in their order. Both are what the
         kernel's code made of the image's data: nothing is known of them."""
-        return list(RECORD.iter_unpack(self._caller.get(LOG_AT + HEADER.size, self._used & -RECORD.size)))
+        return list(RECORD.iter_unpack(self._caller.get(LOG_AT + HEADER_ROOM, self._used & -RECORD.size)))

@@ -2,7 +2,8 @@
 
 FAST runs the twin's proven code at the emulator's full speed; elsewhere its twin holds `int3`
 (twin_pages.py). At one of these, SLOW takes over for the rest of that call, proves what it runs, and the memo
-grows; FAST goes on with the next call.
+grows; FAST goes on with the next call. Likewise at a page of the image that has addresses of the trusted side
+(trusted_addresses.py), which SLOW alone is given.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.run.invocation import Invocation
 from hybridbridge_vol.bridge.run.statistics import CallCount, Statistics
 from hybridbridge_vol.errors import NotMemoized
-from hybridbridge_vol.machine.exceptions import VECTOR_BREAKPOINT
+from hybridbridge_vol.machine.exceptions import VECTOR_BREAKPOINT, VECTOR_PAGE_FAULT
 from hybridbridge_vol.machine.machine import Machine, Stop, UnmappedVirtual
 from hybridbridge_vol.units import PAGE_SIZE
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 BREAKPOINT_SIZE = 1
 """Bytes of `int3`: after it has trapped, RIP is behind it (SDM volume 3A, 6.5)."""
 
+WITHHELD = "what is asked for lies beside addresses of the trusted kernel: only SLOW-BRIDGE may read it"
 SLOW_FACTOR = 6
 """How much more time than on FAST a call may take under taint before it counts as endless. Under taint an
 instruction takes up to 15 times as long, but even the longest legitimate calls use only a fraction of their
@@ -110,7 +112,9 @@ class Hybrid:
                 return self._learn(self.slow.call(invocation, SLOW_FACTOR), count)
             stop = invocation.run(self.machine)
             if self._is_trap(stop):
-                return self._fall_back(stop, invocation, count)
+                return self._fall_back(stop, stop.rip - BREAKPOINT_SIZE, invocation, count)
+            if self._is_withheld(stop):
+                return self._fall_back(stop, stop.rip, invocation, count)
             return stop
         finally:
             count.seconds += time.perf_counter() - start
@@ -140,11 +144,17 @@ class Hybrid:
         is_breakpoint = stop.kind == "exception" and stop.vector == VECTOR_BREAKPOINT
         return is_breakpoint and self.bridge.in_twin(stop.rip)
 
-    def _fall_back(self, stop: Stop, invocation: Invocation, count: CallCount) -> Stop:
-        """Let SLOW run the rest of a call that FAST stopped."""
-        rip = stop.rip - BREAKPOINT_SIZE
+    def _is_withheld(self, stop: Stop) -> bool:
+        """Whether FAST met a page of the image that it is not given."""
+        is_fault = stop.kind == "exception" and stop.vector == VECTOR_PAGE_FAULT
+        return is_fault and self.bridge.space.withholds(stop.cr2)
+
+    def _fall_back(self, stop: Stop, rip: int, invocation: Invocation, count: CallCount) -> Stop:
+        """Let SLOW run the rest, from `rip` on, of a call that FAST stopped."""
         where = self.bridge.describe(rip)
         if self.mode is Mode.FAST:
+            if stop.vector == VECTOR_PAGE_FAULT:
+                raise NotMemoized(WITHHELD, "")
             function = where.partition(" ")[2] or where
             raise NotMemoized(
                 f"FAST-BRIDGE has no memo for {function}; use --bridge auto, or train first", function

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from hybridbridge_vol.bridge.physical_map import PROGRAM_PADDR
+from hybridbridge_vol.bridge.run.user_memory import USER_AREA, USER_VADDR
 from hybridbridge_vol.machine.memory import HostMapping
 from hybridbridge_vol.machine.paging import ACCESSED, LARGE_SHIFT, NO_EXECUTE, USER, WRITABLE
 from hybridbridge_vol.units import PAGE_SIZE, U64
@@ -22,7 +23,7 @@ from hybridbridge_vol.units import PAGE_SIZE, U64
 if TYPE_CHECKING:
     from hybridbridge_vol.bridge.run.caller import Caller
 
-PROGRAM_VADDR = 0x2000_0000
+PROGRAM_VADDR = USER_VADDR + USER_AREA // 2
 PROGRAM_SIZE = 8 << 20
 _LARGE = 1 << LARGE_SHIFT
 _STEPS_OFFSET = _LARGE

@@ -100,7 +100,8 @@ class SlowBridge:
         before = self.engine.statistics
         self._redirected = set()
         try:
-            stop = run()
+            with self._bridge.space.all_lent():
+                stop = run()
             self.engine.finish()
             self.engine.raise_failure()
         except BaseException:

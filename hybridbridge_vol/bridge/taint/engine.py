@@ -10,6 +10,7 @@ A run is `begin`, the machine's run, `finish` (or `cancel` at each exception), t
 from __future__ import annotations
 
 import ctypes
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
@@ -247,17 +248,33 @@ class TaintEngine:
 
     def events(self) -> list[Event]:
         """What was noticed since `begin`: one event for each kind and instruction."""
-        array = (EventStruct * MAX_EVENTS)()
-        count = self._native.engine_events(self._engine, array, MAX_EVENTS)
-        return [Event(EventKind(item.kind), item.vaddr, item.paddr, item.what) for item in array[:count]]
+        room = (EventStruct * MAX_EVENTS)()
+        count = self._native.engine_events(self._engine, room, MAX_EVENTS)
+        return [Event(EventKind(item.kind), item.vaddr, item.paddr, item.what) for item in room[:count]]
+
+    # --- reads --------------------------------------------------------------------------------------------
+
+    def watch_reads(self, size: int) -> None:
+        """From here on note which of the first `size` bytes of the snapshot's memory are read.
+        MemoryError."""
+        if not self._native.engine_watch_reads(self._engine, -(-size // 8)):
+            raise MemoryError("no room to note what is read")
+
+    def take_reads(self) -> array[int]:
+        """The words that were read since this was last asked, in the order of their first reads: their
+        physical addresses in the image, divided by 8. None if reads are not watched."""
+        words = array("I", bytes(4 * int(self._native.engine_take_reads(self._engine, None))))
+        if words:
+            self._native.engine_take_reads(self._engine, words.buffer_info()[0])
+        return words
 
     # --- labels -------------------------------------------------------------------------------------------
 
     def labels(self, paddr: int, size: int) -> memoryview:
         """The labels of `size` bytes from a guest-physical address, as 64-bit numbers."""
-        array = (ctypes.c_uint64 * size)()
-        self._native.engine_labels(self._engine, paddr, size, array)
-        return memoryview(array).cast("B").cast("Q")
+        room = (ctypes.c_uint64 * size)()
+        self._native.engine_labels(self._engine, paddr, size, room)
+        return memoryview(room).cast("B").cast("Q")
 
     def loaded_by(self, paddr: int) -> int:
         """Virtual address of the static reference that last loaded the word at a guest-physical address; 0 if

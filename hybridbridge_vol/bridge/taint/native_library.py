@@ -11,7 +11,6 @@ from unicorn import x86_const
 from unicorn.unicorn_const import UC_HOOK_CODE, UC_HOOK_MEM_READ, UC_HOOK_MEM_WRITE
 from unicorn.unicorn_py3.unicorn import uclib
 
-from hybridbridge_vol.bridge.taint.address_map import AddressMap
 from hybridbridge_vol.errors import EngineMissing
 from hybridbridge_vol.machine.machine import Machine
 from hybridbridge_vol.machine.memory import HostMapping
@@ -102,6 +101,9 @@ class _Region(ctypes.Structure):
 
 
 if TYPE_CHECKING:
+    # with capstone, which FAST-BRIDGE does not need
+    from hybridbridge_vol.bridge.taint.address_map import AddressMap
+
     EnginePointer = ctypes._Pointer[EngineStruct]
 _POINTER, _INTEGER, _U32, _U64 = ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32, ctypes.c_uint64
 _FUNCTIONS: tuple[tuple[str, Any, list[Any]], ...] = (
@@ -121,6 +123,9 @@ _FUNCTIONS: tuple[tuple[str, Any, list[Any]], ...] = (
     ("engine_node", _U32, [_POINTER, _U64, _POINTER, _POINTER]),
     ("engine_events", _U32, [_POINTER, _POINTER, _U32]),
     ("engine_loaded_by", _U64, [_POINTER, _U64]),
+    ("engine_watch_reads", _INTEGER, [_POINTER, _U64]),
+    ("engine_take_reads", _U64, [_POINTER, _POINTER]),
+    ("trusted_address_in", ctypes.c_int64, [_POINTER, _U64, _POINTER, _U32]),
 )
 """Name, type of the answer, types of the arguments."""
 

@@ -8,8 +8,8 @@ has chosen them, with all its checks, and their addresses say where in the image
 Where a page is absent, the kernel would read ahead; that is noted too (action "note"): the argument names the
 page cache in which it was looked for, which is another file's where file systems are stacked.
 
-The log lies in the proxy task's user memory, below 2 GiB, where an instruction can address it absolutely: the
-address of the next record (0: the log is off), the address behind the last one, and the records.
+Where the next record goes (0: the log is off) and where the last one ends is a page below 2 GiB, where an
+instruction can address it absolutely; the records are in the proxy task's user memory.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ import struct
 from hybridbridge_vol.bridge.text.twin_text import jump
 
 LOG_VADDR = 0x1040_0000
+HEADER_ROOM = 4096
+"""Bytes of the page in which the header is; the records follow, in another place of the address space."""
 LOG_SIZE = 2 << 20
 HEADER = struct.Struct("<QQ")
 RECORD = struct.Struct("<QQ")
 """Virtual address of what was to be copied, and its size in bytes; or a noted argument, and the next one."""
-MOST_RECORDS = (LOG_SIZE - HEADER.size) // RECORD.size
+MOST_RECORDS = (LOG_SIZE - HEADER_ROOM) // RECORD.size
 
 _NEXT, _END = (vaddr.to_bytes(4, "little") for vaddr in (LOG_VADDR, LOG_VADDR + 8))
 _ARGUMENT_TO_RECORD = (b"\x48\x89\x38", b"\x48\x89\x30", b"\x48\x89\x10", b"\x48\x89\x08")

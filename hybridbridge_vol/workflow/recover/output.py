@@ -69,8 +69,9 @@ class FolderTarget:
         """See `Target`. Nobody but the examiner may read it, and nobody can execute it."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        os.chmod(content.file, stat.S_IRUSR | stat.S_IWUSR)
-        os.utime(content.file, (mtime, mtime))
+        with content.file.open("rb") as file:  # by the descriptor: a sandbox refuses it by name
+            os.fchmod(file.fileno(), stat.S_IRUSR | stat.S_IWUSR)
+            os.utime(file.fileno(), (mtime, mtime))
         content.file.replace(path)
         return name
 

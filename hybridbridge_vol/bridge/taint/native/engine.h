@@ -140,6 +140,10 @@ struct engine {
     struct event events[MAX_EVENTS];
     uint32_t event_count;
     uint32_t stopped;
+    /* words of the snapshot's memory that were read: a bit for each, and their numbers; see reads.h */
+    uint8_t *words_read;
+    uint64_t watched_words, read_count, read_capacity;
+    uint32_t *reads;
 };
 
 /* The value of a general register before the instruction under way. */

@@ -10,8 +10,10 @@
 #include "checks.h"
 #include "engine.h"
 #include "labels.h"
+#include "reads.h"
 #include "shadow.h"
 #include "apply_rules.h"
+#include "trusted_addresses.h"
 
 #define UC_MEM_WRITE 17 /* unicorn/unicorn.h, enum uc_mem_type */
 
@@ -59,9 +61,12 @@ void on_memory(void *uc, int type, uint64_t paddr, int size, int64_t value, stru
     }
     struct access *a = &e->accesses[e->access_count++];
     *a = (struct access){paddr, (uint64_t)value, 0, (uint32_t)size, type == UC_MEM_WRITE};
-    if (!crosses_page(paddr, a->size)) return;
+    int crosses = crosses_page(paddr, a->size);
+    if (e->watched_words && !a->is_write) note_read(e, paddr, crosses ? left_in_page(paddr) : a->size);
+    if (!crosses) return;
     a->next_paddr = e->on_split(e->pending_vaddr, paddr);
     if (!a->next_paddr) e->statistics.split++;
+    else if (e->watched_words && !a->is_write) note_read(e, a->next_paddr, a->size - left_in_page(paddr));
 }
 
 /* --- Python's calls: the engine's life --------------------------------------------------------------------- */
@@ -134,6 +139,7 @@ void engine_free(struct engine *e)
     engine_reset(e);
     free(e->home_rules), free(e->twin_rules), free(e->trusted_shadow), free(e->user_shadow), free(e->nodes);
     free(e->node_hash), free(e->static_loads), free(e->rules), free(e->regions), free(e->areas);
+    free(e->words_read), free(e->reads);
     free(e);
 }
 
