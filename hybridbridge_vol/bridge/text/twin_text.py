@@ -8,6 +8,7 @@ rewritten no longer hold the expected value; `relocation_sites` leaves them out,
 
 from __future__ import annotations
 
+import struct
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,6 +18,8 @@ from typing import NamedTuple, Protocol, Self
 from hybridbridge_vol.units import PAGE_SIZE, U64
 
 _WIDEST_SITE = 8
+_WORDS = {4: struct.Struct("<I"), 8: struct.Struct("<Q")}
+"""By the bytes that a site takes."""
 FIELD_SIZE = 4
 """Bytes of the displacement or the immediate of a static reference."""
 
@@ -196,12 +199,16 @@ class TwinText:
 
     def _relocate(self, page: bytearray, start: int, sites: Sites) -> None:
         size, step = sites.size, sites.step * self.shift
-        mask = (1 << (8 * size)) - 1
-        offsets = sites.offsets
+        mask, word = (1 << (8 * size)) - 1, _WORDS[size]
+        offsets, booted, last = sites.offsets, self.booted, PAGE_SIZE - size
         index = bisect_left(offsets, max(0, start - _WIDEST_SITE + 1))
         for site in offsets[index : bisect_left(offsets, start + PAGE_SIZE, index)]:
-            old = int.from_bytes(self.booted[site : site + size], "little")
-            _store(page, site - start, ((old + step) & mask).to_bytes(size, "little"))
+            (old,) = word.unpack_from(booted, site)
+            new, at = (old + step) & mask, site - start
+            if 0 <= at <= last:
+                word.pack_into(page, at, new)
+            else:  # across the edge of the page
+                _store(page, at, word.pack(new))
 
     def apply_patches(self, page: bytearray, start: int) -> None:
         """Write the patches over a page that begins at offset `start`."""
