@@ -126,7 +126,8 @@ def _compare(size: str, sample: Sample, store: Path, peers: Peers, folder: Path,
     for question in QUESTIONS:
         lines = answers.lines(question)
         counts = {name: _count(line) for name, line in lines.items()}
-        rows.append(_row(question, measure.commands(lines, runs), counts))
+        works = {name: line for name, line in lines.items() if counts[name] >= 0}
+        rows.append(_row(question, measure.commands(works, runs, warm_ups=0), counts))
         print(rows[-1], file=sys.stderr, flush=True)
     core.unlink(missing_ok=True)
     header = (f"{size}: CPU s; wall s (lines)", *TOOLS, "drgn / hb, CPU", "vol / hb, CPU")
@@ -134,14 +135,16 @@ def _compare(size: str, sample: Sample, store: Path, peers: Peers, folder: Path,
 
 
 def _count(line: Sequence[str]) -> int:
-    """Lines of the answer; -1 if the command fails."""
+    """Lines of the answer, of a first run that is not timed; -1 if the command fails."""
     done = subprocess.run(line, check=False, capture_output=True, stdin=subprocess.DEVNULL)
     return -1 if done.returncode else len(done.stdout.splitlines())
 
 
 def _row(question: str, found: Mapping[str, measure.Measured], counts: Mapping[str, int]) -> list[str]:
     cells = [
-        f"{found[name].cpu:.2f}; {found[name].wall:.2f} ({counts[name]})" if name in found else "-"
+        f"{found[name].cpu:.2f}; {found[name].wall:.2f} ({counts[name]})"
+        if name in found
+        else ("failed" if name in counts else "-")
         for name in TOOLS
     ]
     ours = found["hb"].cpu
