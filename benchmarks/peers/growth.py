@@ -9,12 +9,13 @@ from pathlib import Path
 
 from benchmarks import measure, results
 from benchmarks.busy import BUSY
-from samples.make import Sample, Spec, make_sample
+from samples.make import Sample, make_sample
 
 SIZES = (1, 4, 16, 64, 256)
 """Times the size of the sample image; what is added is a hole, which reads as zeros."""
-PROCESSES = (BUSY, Spec("6.1-cloud", seed=34, ram=2048 << 20, processes=3000))
-"""Images with more processes than the sample image."""
+PROCESSES = (BUSY,)
+"""Images with more processes than the sample image. A guest with 3,000 more had not started them after 24
+minutes, under software emulation on a busy machine."""
 
 
 def measure_growth(sample: Sample, store: Path, folder: Path, runs: int) -> None:
