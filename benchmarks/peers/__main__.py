@@ -12,7 +12,7 @@ import argparse
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks import measure, results
@@ -35,18 +35,27 @@ QUESTIONS = {
 """By question: our tool, crash's command (empty: it answers for one process only), Volatility's plugin."""
 DRGN = Path(__file__).with_name("drgn_questions.py")
 TOOLS = ("hb", "drgn", "crash", "vol")
+PART = "Beside other tools"
 HB = (sys.executable, "-m", "hybridbridge_vol")
 
 
 class Answers:
-    """The command lines of one image. Scripts for crash go into `folder`."""
+    """The command lines of one image for some of the tools. The core file and scripts for crash go into
+    `folder`."""
 
-    def __init__(self, sample: Sample, store: Path, peers: Peers, core: Path | None, folder: Path) -> None:
+    def __init__(self, sample: Sample, store: Path, peers: Peers, tools: Sequence[str], folder: Path) -> None:
         self._dump = str(sample.dump)
         self._store = str(store)
         self._peers = peers
-        self._core = core
+        self._tools = tools
         self._folder = folder
+        self._core = folder / "core"
+        self._core.unlink(missing_ok=True)
+        try:
+            write_core(sample.dump, self._core)
+        except (OSError, ValueError) as error:
+            self._core.unlink(missing_ok=True)
+            peers.missing["an ELF core"] = str(error)
 
     def lines(self, question: str) -> dict[str, Sequence[str]]:
         """How each tool that is there is asked."""
@@ -54,9 +63,10 @@ class Answers:
         peers = self._peers
         found: dict[str, list[str]] = {}
         found["hb"] = [*HB, "run", self._dump, *ours.split(), "--store", self._store]
-        if peers.python and peers.vmlinux and self._core:
+        has_core = peers.vmlinux and self._core.exists()
+        if peers.python and has_core:
             found["drgn"] = [str(peers.python), str(DRGN), str(self._core), str(peers.vmlinux), question]
-        if peers.crash and peers.vmlinux and self._core and crash:
+        if peers.crash and has_core and crash:
             script = self._folder / f"{crash.replace(' ', '-')}.crash"
             script.write_text(f"{crash}\nquit\n")
             environment = f"LD_LIBRARY_PATH={peers.crash_libraries}"
@@ -71,7 +81,7 @@ class Answers:
             ]
         if peers.vol and peers.isf:
             found["vol"] = [str(peers.vol), "-q", "-s", str(peers.isf), "-f", self._dump, plugin]
-        return {**found}
+        return {name: line for name, line in found.items() if name in self._tools}
 
 
 def main() -> None:
@@ -84,6 +94,9 @@ def main() -> None:
     )
     parser.add_argument("--runs", type=int, default=3, help="of each command, after one that does not count")
     parser.add_argument("--large", action="store_true", help="ask the image of 4.5 GiB, too")
+    parser.add_argument(
+        "--tools", nargs="+", choices=TOOLS, default=TOOLS, help="those to ask: crash and vol take minutes"
+    )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--only-growth", action="store_true", help="measure only how cost grows")
     which.add_argument("--no-growth", action="store_true", help="leave that out")
@@ -97,8 +110,11 @@ def main() -> None:
             images = [("256 MiB", sample)] + ([("4.5 GiB", make_sample(LARGE))] if args.large else [])
             text: list[str] = []
             for size, image in images:
-                text += _compare(size, image, store.root, peers, Path(scratch), args.runs)
-            results.write("Beside other tools", [*_circumstances(sample, args.runs, peers), *text])
+                answers = Answers(image, store.root, peers, args.tools, Path(scratch))
+                for table in _compare(size, answers, args.runs):
+                    # after each row: a run that is ended leaves what it has
+                    results.write(PART, [*_circumstances(sample, args.runs, peers), *text, *table])
+                text += table
         if not args.no_growth:
             growth.measure_growth(sample, store.root, Path(scratch), args.runs)
 
@@ -114,24 +130,16 @@ def _circumstances(sample: Sample, runs: int, peers: Peers) -> list[str]:
     return lines + [f"Not here: {name} ({why})." for name, why in peers.missing.items()] + [""]
 
 
-def _compare(size: str, sample: Sample, store: Path, peers: Peers, folder: Path, runs: int) -> list[str]:
-    """The table of one image."""
-    core = folder / "core"
-    try:
-        write_core(sample.dump, core)
-    except (OSError, ValueError) as error:
-        peers.missing[f"an ELF core of {size}"] = str(error)
-    answers = Answers(sample, store, peers, core if core.exists() else None, folder)
-    rows = []
+def _compare(size: str, answers: Answers, runs: int) -> Iterator[list[str]]:
+    """The table of one image, as it grows row by row."""
+    header = (f"{size}: CPU s; wall s (lines)", *TOOLS, "drgn / hb, CPU", "vol / hb, CPU")
+    rows: list[list[str]] = []
     for question in QUESTIONS:
         lines = answers.lines(question)
         counts = {name: _count(line) for name, line in lines.items()}
         works = {name: line for name, line in lines.items() if counts[name] >= 0}
         rows.append(_row(question, measure.commands(works, runs, warm_ups=0), counts))
-        print(rows[-1], file=sys.stderr, flush=True)
-    core.unlink(missing_ok=True)
-    header = (f"{size}: CPU s; wall s (lines)", *TOOLS, "drgn / hb, CPU", "vol / hb, CPU")
-    return results.table(header, rows)
+        yield results.table(header, rows)
 
 
 def _count(line: Sequence[str]) -> int:
