@@ -7,14 +7,21 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
+from hybridbridge_vol.elf_headers import (
+    EM_X86_64,
+    ET_CORE,
+    HEADER,
+    MAGIC,
+    PROGRAM_HEADER,
+    PT_LOAD,
+    PT_NOTE,
+)
 from hybridbridge_vol.memory_image.open import open_image
 from hybridbridge_vol.units import PAGE_SIZE
 
 _NOTE_HEAD = struct.Struct("<III")
-_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
-_SEGMENT = struct.Struct("<IIQQQQQQ")
 _NAME = b"VMCOREINFO\0"
-_ET_CORE, _EM_X86_64, _PT_LOAD, _PT_NOTE, _READ_WRITE_EXECUTE = 4, 62, 1, 4, 7
+_READ_WRITE_EXECUTE = 7
 _BLOCK = 4 << 20
 _MOST_TEXT = PAGE_SIZE
 """Bytes of VMCOREINFO (VMCOREINFO_BYTES, include/linux/crash_core.h)."""
@@ -36,20 +43,20 @@ def write_core(raw: Path, core: Path) -> None:
     """Write the core file, holes of the image as holes. ValueError if the image has no VMCOREINFO."""
     with open(raw, "rb") as source, open_image(raw) as image, open(core, "wb") as target:
         note = find_note(source)
-        head_size = _HEADER.size + _SEGMENT.size * (1 + len(image.runs))
+        head_size = HEADER.size + PROGRAM_HEADER.size * (1 + len(image.runs))
         offset = -(-(head_size + len(note)) // PAGE_SIZE) * PAGE_SIZE
-        segments = [_SEGMENT.pack(_PT_NOTE, 0, head_size, 0, 0, len(note), len(note), 0)]
+        segments = [PROGRAM_HEADER.pack(PT_NOTE, 0, head_size, 0, 0, len(note), len(note), 0)]
         for run in image.runs:
             segments.append(
-                _SEGMENT.pack(
-                    _PT_LOAD, _READ_WRITE_EXECUTE, offset, 0, run.paddr, run.size, run.size, PAGE_SIZE
+                PROGRAM_HEADER.pack(
+                    PT_LOAD, _READ_WRITE_EXECUTE, offset, 0, run.paddr, run.size, run.size, PAGE_SIZE
                 )
             )
             _copy(source, run.offset, target, offset, run.size)
             offset += run.size
-        header = _HEADER.pack(
-            b"\x7fELF\x02\x01\x01".ljust(16, b"\0"), _ET_CORE, _EM_X86_64, 1, 0, _HEADER.size, 0, 0,
-            _HEADER.size, _SEGMENT.size, len(segments), 0, 0, 0,
+        header = HEADER.pack(
+            (MAGIC + b"\x01").ljust(16, b"\0"), ET_CORE, EM_X86_64, 1, 0, HEADER.size, 0, 0,
+            HEADER.size, PROGRAM_HEADER.size, len(segments), 0, 0, 0,
         )  # fmt: skip
         target.truncate(offset)
         target.seek(0)
