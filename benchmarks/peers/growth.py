@@ -36,9 +36,9 @@ def measure_growth(sample: Sample, store: Path, folder: Path, runs: int) -> None
         "The images of one number of processes are one image, made longer by a hole.",
     )
     text += results.table(
-        ("image", "processes", "CPU, s", "wall, s", "peak, MiB"),
+        ("image", "processes", "CPU, s", "wall, s"),
         (
-            (name, f"{processes:,}", f"{found.cpu:.2f}", f"{found.wall:.2f}", f"{found.peak_mib:.0f}")
+            (name, f"{processes:,}", f"{found.cpu:.2f}", f"{found.wall:.2f}")
             for name, processes, found in rows
         ),
     )
