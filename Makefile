@@ -5,7 +5,7 @@
 # make stubs   what type checkers know about the tools' methods, written anew
 # make docs    docs/tools and the man page, written anew from the tools' and the parser's own descriptions
 # make examples  the examples of docs/tools, recorded anew on a sample image
-# make bench   timings, written to benchmarks/RESULTS.md
+# make bench   timings, written to benchmarks/RESULTS.md (not beside other tools: python -m benchmarks.peers downloads them)
 # make fidelity  how many files are equal to the byte, on every kernel
 # make clean   the virtual environment; images and kernels stay in the user's cache
 

@@ -25,13 +25,13 @@ class Measured:
     slowest: float
 
 
-def commands(lines: dict[str, Sequence[str]], runs: int = 7) -> dict[str, Measured]:
-    """Run commands in turn, A B A B ..., after one warm-up each; RuntimeError if one fails."""
+def commands(lines: dict[str, Sequence[str]], runs: int = 7, warm_ups: int = 1) -> dict[str, Measured]:
+    """Run commands in turn, A B A B ..., after some warm-ups each; RuntimeError if one fails."""
     results: dict[str, list[tuple[float, float, float]]] = {name: [] for name in lines}
-    for turn in range(runs + 1):
+    for turn in range(1 - warm_ups, runs + 1):
         for name, line in lines.items():
             sample = once(line)
-            if turn:
+            if turn > 0:
                 results[name].append(sample)
     return {name: _summary(samples) for name, samples in results.items()}
 

@@ -95,6 +95,7 @@ def answer(sample: Sample, store: Store, works: Sequence[Work]) -> Answered:
     """A session in which each work is done once."""
     started = time.perf_counter()
     with open_session(sample.dump, store.root) as session:
+        session.files.stat("/proc")  # mounts it
         opening = session.statistics.total.traps
         for work in works:
             work.prepare(session)()

@@ -14,9 +14,8 @@ import pandas
 
 import hybridbridge_vol
 import hybridbridge_vol.api.snapshot
-from hybridbridge_vol.errors import HybridBridgeError
+from hybridbridge_vol.errors import HybridBridgeError, error_text
 from hybridbridge_vol.toolkit.printable import printable
-from hybridbridge_vol.toolkit.tool import error_text
 
 UNUSUAL_PATHS = ("/tmp/", "/dev/shm/", "/var/tmp/", "/memfd:")
 """Directories in which programs are seldom installed."""

@@ -15,7 +15,6 @@ import contextlib
 import resource
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from hybridbridge_vol.errors import LimitReached
 from hybridbridge_vol.units import PAGE_SIZE
@@ -37,20 +36,28 @@ _MEMORY_EVERY = 0.1
 _STATM = "/proc/self/statm"
 
 
-@dataclass
 class _Grant:
     """`since`: when it began, in seconds of this process's processor time; `children`: those of the workers
     that had ended then; `memory_since`: the bytes that were taken then. `reserved_*`: what the workers that
     are under way may take."""
 
-    seconds: float
-    memory: int
-    since: float
-    children: float
-    memory_since: int
-    is_worker: bool = False
-    reserved_seconds: float = 0.0
-    reserved_memory: int = 0
+    def __init__(
+        self,
+        seconds: float,
+        memory: int,
+        since: float,
+        children: float,
+        memory_since: int,
+        is_worker: bool = False,
+    ) -> None:
+        self.seconds = seconds
+        self.memory = memory
+        self.since = since
+        self.children = children
+        self.memory_since = memory_since
+        self.is_worker = is_worker
+        self.reserved_seconds = 0.0
+        self.reserved_memory = 0
 
 
 class Allowance:

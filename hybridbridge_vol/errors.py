@@ -160,3 +160,12 @@ class TimedOut(HybridBridgeError):
 class FetchError(HybridBridgeError):
     """A package cannot be had from this machine's package client; the message says which, why, and what to do
     instead."""
+
+
+def error_text(error: BaseException, image: str | None) -> str:
+    """An error that ended the work, in one line that names the image (unless the error names it itself)."""
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    text = " ".join(text.split())
+    return text if image is None or image in text else f"{image}: {text}"

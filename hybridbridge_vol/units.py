@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 PAGE_SIZE = 4096
@@ -44,3 +45,14 @@ def short_size(count: int) -> str:
             break
         amount /= 1024
     return f"{amount:.1f} {unit}" if count >= 1024 else f"{count} bytes"
+
+
+def in_this_process_only(progress: Progress) -> Progress:
+    """The same report, but silent in forked workers, which would write over each other."""
+    owner = os.getpid()
+
+    def report(fraction: float, text: str) -> None:
+        if os.getpid() == owner:
+            progress(fraction, text)
+
+    return report

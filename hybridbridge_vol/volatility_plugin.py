@@ -29,12 +29,12 @@ from volatility3.framework.configuration import requirements
 from volatility3.framework.renderers import format_hints
 from volatility3.plugins import timeliner
 
-from hybridbridge_vol.errors import HybridBridgeError, ImageError, OptionError
+from hybridbridge_vol.errors import HybridBridgeError, ImageError, OptionError, error_text
 from hybridbridge_vol.toolkit.cells import Cell, Kind, Unavailable, as_json, as_python, as_text
 from hybridbridge_vol.toolkit.limits import limited_rows
 from hybridbridge_vol.toolkit.printable import printable
 from hybridbridge_vol.toolkit.render import read_errors
-from hybridbridge_vol.toolkit.tool import Column, Option, Options, Tool, error_text
+from hybridbridge_vol.toolkit.tool import Column, Option, Options, Tool
 
 if TYPE_CHECKING:
     from hybridbridge_vol.guest.session import Session

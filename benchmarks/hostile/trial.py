@@ -24,13 +24,13 @@ from hybridbridge_vol import tools
 from hybridbridge_vol.allowance import ANSWER_SECONDS, SLOWER_UNDER_TAINT
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.child_process import die_with
-from hybridbridge_vol.errors import HybridBridgeError
+from hybridbridge_vol.errors import HybridBridgeError, error_text
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.lab.batch.worker.supervised_child import private_bytes
 from hybridbridge_vol.toolkit.limits import limited_rows
 from hybridbridge_vol.toolkit.provenance import with_provenance
 from hybridbridge_vol.toolkit.render import Answer, write_csv, write_json, write_text
-from hybridbridge_vol.toolkit.tool import Row, Tool, error_text
+from hybridbridge_vol.toolkit.tool import Row, Tool
 
 T = TypeVar("T")
 

@@ -19,7 +19,7 @@ from hybridbridge_vol.bridge.identity_maps import restore_identity_maps
 from hybridbridge_vol.bridge.image_pages import ImagePages
 from hybridbridge_vol.bridge.memo import Memo
 from hybridbridge_vol.bridge.memo_for_kernel import load_memo
-from hybridbridge_vol.bridge.modules.added_module import AddedRoom
+from hybridbridge_vol.bridge.modules.added_room import AddedRoom
 from hybridbridge_vol.bridge.modules.names import ModuleNames
 from hybridbridge_vol.bridge.modules.snapshot_modules import SnapshotModules
 from hybridbridge_vol.bridge.per_cpu import boot_margin, home_per_cpu_fields
@@ -31,7 +31,7 @@ from hybridbridge_vol.bridge.snapshot_space import SnapshotSpace, TrustedTables
 from hybridbridge_vol.bridge.text.prepare import load_or_error
 from hybridbridge_vol.bridge.text.prepared import Prepared
 from hybridbridge_vol.bridge.text.snapshot_branches import SnapshotBranches
-from hybridbridge_vol.bridge.text.trampolines import home_trampolines, twin_trampolines
+from hybridbridge_vol.bridge.text.trampolines import TwinTrampolines, home_trampolines
 from hybridbridge_vol.bridge.text.twin_text import TwinText
 from hybridbridge_vol.bridge.trusted_addresses import trusted_addresses
 from hybridbridge_vol.bridge.twin_pages import TwinExtent, TwinPages
@@ -172,17 +172,15 @@ def _twin_text(
     trusted: _TrustedSide, snapshot: VirtualMemory, sides: Sides, clock: StoppedClock | None, memo: Memo
 ) -> TwinText:
     kernel, boot, prepared = trusted.kernel, trusted.boot, trusted.prepared
-    patches = list(
-        twin_trampolines(
-            prepared.trampolines,
-            sides.twin_text_vaddr,
-            sides.home_text_vaddr,
-            boot.layout.guard_hole.start,
-            prepared.slab_fields,
-            prepared.file_systems,
-        )
+    trampolines = TwinTrampolines(
+        prepared.trampolines,
+        sides.twin_text_vaddr,
+        sides.home_text_vaddr,
+        boot.layout.guard_hole.start,
+        prepared.slab_fields,
+        prepared.file_systems,
     )
-    patches += prepared.constants.patches(snapshot)
+    patches = list(prepared.constants.patches(snapshot))
     if clock is not None:
         patches.append(clock.patch())
     return TwinText(
@@ -195,6 +193,7 @@ def _twin_text(
         at_home=home_per_cpu_fields(boot, prepared.per_cpu, sides, trusted.ram),
         hashes=prepared.hashes.places,
         restored=prepared.restored,
+        trampolines=trampolines,
     )
 
 

@@ -7,8 +7,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from hybridbridge_vol.errors import HybridBridgeError, KernelNotStored
-from hybridbridge_vol.toolkit.tool import error_text
+from hybridbridge_vol.errors import HybridBridgeError, KernelNotStored, error_text
 
 if TYPE_CHECKING:
     from pathlib import Path

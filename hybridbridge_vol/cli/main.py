@@ -14,8 +14,7 @@ from typing import Protocol, cast
 from hybridbridge_vol import __version__
 from hybridbridge_vol.cli.arguments import HelpFormatter, add_command
 from hybridbridge_vol.cli.console import FAILED, INTERRUPTED, PIPE_CLOSED, complain
-from hybridbridge_vol.errors import HybridBridgeError
-from hybridbridge_vol.toolkit.tool import error_text
+from hybridbridge_vol.errors import HybridBridgeError, error_text
 
 COMMANDS = {
     "info": "identify a memory image and find the trusted kernel that fits it",

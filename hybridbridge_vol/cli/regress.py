@@ -11,11 +11,10 @@ from pathlib import Path
 from hybridbridge_vol.cli.arguments import add_command, add_store
 from hybridbridge_vol.cli.console import complain, root_of, store_root
 from hybridbridge_vol.cli.run import options_of, parse_tool
-from hybridbridge_vol.errors import HybridBridgeError, OptionError
+from hybridbridge_vol.errors import HybridBridgeError, OptionError, error_text
 from hybridbridge_vol.lab.regress import regress
 from hybridbridge_vol.lab.regress.cases import Run, read_cases
 from hybridbridge_vol.progress import Progress
-from hybridbridge_vol.toolkit.tool import error_text
 
 SAME, DIFFERENT, UNANSWERED = 0, 1, 2
 """Exit statuses, as `diff` has them: 2 is for what could not be compared."""

@@ -12,7 +12,7 @@ from functools import partial
 
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest import magic_links
-from hybridbridge_vol.guest.descriptors import OpenFile
+from hybridbridge_vol.guest.descriptors import Descriptors, OpenFile
 from hybridbridge_vol.guest.file_attributes import FileAttributes, parse_statx
 from hybridbridge_vol.guest.file_content import IncompleteDirectory, IncompleteFile, Piece, PieceKind, merged
 from hybridbridge_vol.guest.file_extents import Extent
@@ -20,6 +20,8 @@ from hybridbridge_vol.guest.file_reader import FileReader, Opener
 from hybridbridge_vol.guest.files import SnapshotFiles
 from hybridbridge_vol.guest.inode_paths import vaddr_of
 from hybridbridge_vol.guest.inodes import SnapshotInodes
+from hybridbridge_vol.guest.mounting import Mounts
+from hybridbridge_vol.guest.proxy_calls import ProxyCalls
 from hybridbridge_vol.guest.pseudo_file_systems import PseudoFileSystems
 from hybridbridge_vol.guest.root_files import RootFiles
 from hybridbridge_vol.guest.values import EndlessFile, OpenDescriptor, Question, Stat, Unmounted
@@ -283,3 +285,13 @@ class GuestFiles:
     def descriptor_numbers(self, pids: Iterable[int]) -> Mapping[int, list[int]]:
         """See `guest.kernel.Files`."""
         return self._kernel_files.descriptor_numbers(pids)
+
+
+def assemble_files(proxy: ProxyCalls, mounts: Mounts, process: str) -> tuple[GuestFiles, SnapshotInodes]:
+    """The files of a session, and the inodes, which share its open descriptors."""
+    descriptors, reader = Descriptors(proxy), FileReader(proxy)
+    kernel_files = SnapshotFiles(proxy, descriptors, mounts)
+    root_files = RootFiles(proxy, descriptors, mounts, reader)
+    pseudo = PseudoFileSystems(proxy, kernel_files, root_files, process)
+    inodes = SnapshotInodes(proxy, descriptors, reader)
+    return GuestFiles(kernel_files, root_files, pseudo, inodes, reader, process), inodes

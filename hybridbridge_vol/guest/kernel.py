@@ -14,29 +14,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from hybridbridge_vol.errors import CallRolledBack
-from hybridbridge_vol.guest.file_attributes import FileAttributes
-from hybridbridge_vol.guest.file_content import Piece
-from hybridbridge_vol.guest.file_extents import Extent
-from hybridbridge_vol.guest.kernel_network import Netlink, PacketTables, RouteTables, SocketTables
-from hybridbridge_vol.guest.kernel_objects import BpfObjects, DeviceMapper, Keyrings, Queues
-from hybridbridge_vol.guest.values import (
-    OpenDescriptor,
-    Question,
-    Registers,
-    Running,
-    Stat,
-    Sysinfo,
-    TaskList,
-    Uname,
-    Unmounted,
-)
-
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # every tool has this module for its annotations: it loads nothing
     from hybridbridge_vol.allowance import Allowance
     from hybridbridge_vol.bridge.attachment import Bridge
     from hybridbridge_vol.bridge.objects.inode_cache import BrokenList, CachedInode
+    from hybridbridge_vol.errors import CallRolledBack
     from hybridbridge_vol.guest.answer_labels import AnswerLabels
+    from hybridbridge_vol.guest.file_attributes import FileAttributes
+    from hybridbridge_vol.guest.file_content import Piece
+    from hybridbridge_vol.guest.file_extents import Extent
+    from hybridbridge_vol.guest.kernel_network import Netlink, PacketTables, RouteTables, SocketTables
+    from hybridbridge_vol.guest.kernel_objects import BpfObjects, DeviceMapper, Keyrings, Queues
+    from hybridbridge_vol.guest.values import (
+        OpenDescriptor,
+        Question,
+        Registers,
+        Running,
+        Stat,
+        Sysinfo,
+        TaskList,
+        Uname,
+        Unmounted,
+    )
 
 P = TypeVar("P")
 T = TypeVar("T")

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from hybridbridge_vol.allowance import SLOWER_UNDER_TAINT, Allowance
 from hybridbridge_vol.bridge.attach import attach
@@ -25,48 +24,21 @@ from hybridbridge_vol.bridge.run.caller import Caller
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.bridge.run.statistics import Statistics
 from hybridbridge_vol.errors import AttachError, CallRolledBack, HybridBridgeWarning, OptionError
-from hybridbridge_vol.guest.addresses import SnapshotAddresses
-from hybridbridge_vol.guest.all_files import GuestFiles
 from hybridbridge_vol.guest.answer_labels import AnswerLabels
-from hybridbridge_vol.guest.clocks import SnapshotClocks
-from hybridbridge_vol.guest.cpus import SnapshotCpus
-from hybridbridge_vol.guest.descriptors import Descriptors
-from hybridbridge_vol.guest.file_reader import FileReader
-from hybridbridge_vol.guest.files import SnapshotFiles
-from hybridbridge_vol.guest.forked_workers import processors as usable_processors
-from hybridbridge_vol.guest.inodes import SnapshotInodes
-from hybridbridge_vol.guest.mounting import Mounts
-from hybridbridge_vol.guest.no_kernel import explain_unknown, explain_unsound, unknown_kernels
+from hybridbridge_vol.guest.facilities import Facilities
 from hybridbridge_vol.guest.proxy_calls import ProxyCalls
-from hybridbridge_vol.guest.pseudo_file_systems import PseudoFileSystems
-from hybridbridge_vol.guest.registers import SnapshotThreads
-from hybridbridge_vol.guest.root_files import RootFiles
-from hybridbridge_vol.guest.system import SnapshotSystem
-from hybridbridge_vol.guest.tasks import SnapshotTasks
-from hybridbridge_vol.guest.workers import SnapshotWorkers, in_this_process_only
 from hybridbridge_vol.memory_image.open import open_image
 from hybridbridge_vol.memory_image.physical import PhysicalImage
 from hybridbridge_vol.snapshot.choose_kernel import NoSoundKernel, choose_kernel
 from hybridbridge_vol.snapshot.machine_state import NORMAL, MachineState
 from hybridbridge_vol.trust.store import Store
-from hybridbridge_vol.units import Progress
-
-if TYPE_CHECKING:
-    from hybridbridge_vol.guest.added_modules import AddedModules
-    from hybridbridge_vol.guest.bpf_objects import SnapshotBpf
-    from hybridbridge_vol.guest.device_mapper import SnapshotDeviceMapper
-    from hybridbridge_vol.guest.keyrings import SnapshotKeyrings
-    from hybridbridge_vol.guest.netlink_tables import SnapshotNetlink
-    from hybridbridge_vol.guest.packet_tables import SnapshotPacketTables
-    from hybridbridge_vol.guest.queues import SnapshotQueues
-    from hybridbridge_vol.guest.route_tables import SnapshotRouteTables
-    from hybridbridge_vol.guest.socket_tables import SnapshotSocketTables
+from hybridbridge_vol.units import Progress, in_this_process_only
 
 
 def _ignore(_fraction: float, _text: str) -> None: ...
 
 
-class Session:
+class Session(Facilities):
     """See `open_session`. Implements `guest.kernel.GuestKernel`.
 
     It owns the bridge and the image once it is made: `close` lets both go, and keeps what was proven.
@@ -86,35 +58,18 @@ class Session:
         self.caller = Caller(bridge, mode)
         bridge.allowance.slower = SLOWER_UNDER_TAINT if mode is Mode.SLOW else 1
         self.answer_labels = AnswerLabels(self.caller)
-        self.proxy = ProxyCalls(self.caller, self.answer_labels)
-        mounts, descriptors = Mounts(self.caller), Descriptors(self.proxy)
-        reader, process = FileReader(self.proxy), f"/proc/{'self' if root_of is None else root_of}"
-        kernel_files = SnapshotFiles(self.proxy, descriptors, mounts)
-        root_files = RootFiles(self.proxy, descriptors, mounts, reader)
-        pseudo = PseudoFileSystems(self.proxy, kernel_files, root_files, process)
-        self.inodes = SnapshotInodes(self.proxy, descriptors, reader)
-        self.files = GuestFiles(kernel_files, root_files, pseudo, self.inodes, reader, process)
-        self.system = SnapshotSystem(self.proxy)
-        self.clocks = SnapshotClocks(self.proxy)
-        self.tasks = SnapshotTasks(self.proxy)
-        self.cpus = SnapshotCpus(self.proxy)
-        self.threads = SnapshotThreads(self.proxy, self.cpus)
-        self.addresses = SnapshotAddresses(self.proxy)
+        calls = ProxyCalls(self.caller, self.answer_labels)
+        super().__init__(calls, f"/proc/{'self' if root_of is None else root_of}", processors)
         caution = (bridge.image.caution,) if bridge.image.caution else ()
         self.notes = (*notes, *_of_state(bridge.state), *caution, *bridge.notes)
         """What should be known of every answer about this image, one line each."""
-        self.workers = SnapshotWorkers(self.caller.hybrid, processors or usable_processors())
         self.progress = in_this_process_only(progress or _ignore)
         try:
             if ns_of is not None:
                 enter(self.caller, ns_of)
-            mounts.reach("/proc")
+            self.caller.mark()
             if root_of is not None:
                 self._check_root(root_of)
-        except CallRolledBack as error:
-            raise AttachError(
-                f"{bridge.image.path}: the snapshot's /proc cannot be reached: {error.reason}"
-            ) from None
         finally:
             bridge.confirm()
 
@@ -127,68 +82,6 @@ class Session:
         except (OSError, CallRolledBack) as error:
             reason = error.reason if isinstance(error, CallRolledBack) else error.strerror
             raise OptionError(f"--root-of {pid}: its root directory cannot be reached: {reason}") from None
-
-    @cached_property
-    def routes(self) -> SnapshotRouteTables:
-        """The routing tables."""
-        from hybridbridge_vol.guest.route_tables import SnapshotRouteTables  # 3 ms, and few tools ask it
-
-        return SnapshotRouteTables(self.proxy)
-
-    @cached_property
-    def sockets(self) -> SnapshotSocketTables:
-        """The sockets that sock_diag lists, and the state of single ones."""
-        from hybridbridge_vol.guest.socket_tables import SnapshotSocketTables  # as above
-
-        return SnapshotSocketTables(self.proxy, self.files, self._added_modules)
-
-    @cached_property
-    def _added_modules(self) -> AddedModules:
-        from hybridbridge_vol.guest.added_modules import AddedModules  # as above
-
-        return AddedModules(self.proxy)
-
-    @cached_property
-    def netlink(self) -> SnapshotNetlink:
-        """Any netlink protocol."""
-        from hybridbridge_vol.guest.netlink_tables import SnapshotNetlink  # as above
-
-        return SnapshotNetlink(self.proxy, self.files.of_the_kernel, self._added_modules)
-
-    @cached_property
-    def packet_tables(self) -> SnapshotPacketTables:
-        """The tables of iptables."""
-        from hybridbridge_vol.guest.packet_tables import SnapshotPacketTables  # as above
-
-        return SnapshotPacketTables(self.proxy)
-
-    @cached_property
-    def bpf(self) -> SnapshotBpf:
-        """eBPF programs, maps, links and types."""
-        from hybridbridge_vol.guest.bpf_objects import SnapshotBpf  # as above
-
-        return SnapshotBpf(self.proxy, self.files)
-
-    @cached_property
-    def keyrings(self) -> SnapshotKeyrings:
-        """The keys that the kernel keeps."""
-        from hybridbridge_vol.guest.keyrings import SnapshotKeyrings  # as above
-
-        return SnapshotKeyrings(self.proxy)
-
-    @cached_property
-    def device_mapper(self) -> SnapshotDeviceMapper:
-        """The tables of the device mapper."""
-        from hybridbridge_vol.guest.device_mapper import SnapshotDeviceMapper  # as above
-
-        return SnapshotDeviceMapper(self.proxy, self.files)
-
-    @cached_property
-    def queues(self) -> SnapshotQueues:
-        """Data that nobody has read yet."""
-        from hybridbridge_vol.guest.queues import SnapshotQueues  # as above
-
-        return SnapshotQueues(self.proxy, self.files)
 
     def close(self) -> None:
         """Keep what was proven, and let everything go."""
@@ -291,13 +184,19 @@ def open_attached(
     try:
         choice = choose_kernel(image, kernels, kernel_at)
     except NoSoundKernel as error:
+        from hybridbridge_vol.guest.no_kernel import explain_unsound  # 5 ms, and most images have one
+
         raise explain_unsound(image, store, error, progress) from None
     except (AttachError, OptionError) as error:
         raise type(error)(f"{image.path}: {error}") from None
     if choice is None:
+        from hybridbridge_vol.guest.no_kernel import explain_unknown  # as above
+
         raise explain_unknown(image, store, progress)
     notes = choice.notes
     if choice.another_ran and len(choice.kernels) == 1:
+        from hybridbridge_vol.guest.no_kernel import unknown_kernels  # as above
+
         notes += _of_others(unknown_kernels(image, (kernel.banner for kernel in kernels), progress))
     bridge = attach(image, kernels[choice.chosen.index], choice.chosen.found, progress)
     try:

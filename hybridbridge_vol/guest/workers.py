@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -10,7 +9,6 @@ from hybridbridge_vol.bridge.memo import Memo
 from hybridbridge_vol.bridge.run.fast_with_fallback import Hybrid, Mode
 from hybridbridge_vol.bridge.run.statistics import Statistics
 from hybridbridge_vol.guest import forked_workers
-from hybridbridge_vol.units import Progress
 
 P = TypeVar("P")
 T = TypeVar("T")
@@ -66,14 +64,3 @@ class SnapshotWorkers:
         self._hybrid.statistics.add(report.statistics)
         if report.learned is not None:
             self._hybrid.bridge.memo.merge(report.learned)
-
-
-def in_this_process_only(progress: Progress) -> Progress:
-    """The same report, but silent in forked workers, which would write over each other."""
-    owner = os.getpid()
-
-    def report(fraction: float, text: str) -> None:
-        if os.getpid() == owner:
-            progress(fraction, text)
-
-    return report

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import struct
 from bisect import bisect_right
 
 from hybridbridge_vol.units import PAGE_SIZE
 
+_WORD = struct.Struct("<Q")
 _MAP_NORESERVE = 0x4000  # Linux, asm-generic/mman-common.h; not in every Python's mmap module
 
 
@@ -107,9 +109,9 @@ class PhysicalMemory:
 
     def read_u64(self, paddr: int) -> int:
         """The little-endian 64-bit word at `paddr`."""
-        view, offset = self._locate(paddr, 8)
-        return int.from_bytes(view[offset : offset + 8], "little")
+        word: int = _WORD.unpack_from(*self._locate(paddr, 8))[0]
+        return word
 
     def write_u64(self, paddr: int, value: int) -> None:
         """Store a little-endian 64-bit word at `paddr`."""
-        self.write(paddr, value.to_bytes(8, "little"))
+        _WORD.pack_into(*self._locate(paddr, 8), value)

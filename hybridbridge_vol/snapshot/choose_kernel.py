@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from hybridbridge_vol.errors import AttachError, OptionError
 from hybridbridge_vol.snapshot.evidence import Evidence, Image, KnownKernel, weigh
@@ -33,8 +34,7 @@ class Weighed:
         return f"{self.found.text_paddr:#x} ({self.release}: {self.evidence})"
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(NamedTuple):
     """The kernel to answer for; `kernels` are all that were found, and `notes` say what should be known of
     the choice in every answer."""
 

@@ -136,12 +136,3 @@ class Raw(Protocol):
 
     def raw(self, kernel: GuestKernel, options: Options) -> Iterator[bytes | Unavailable]:
         """The bytes, in pieces, or why a piece could not be read."""
-
-
-def error_text(error: BaseException, image: str | None) -> str:
-    """An error that ended the work, in one line that names the image (unless the error names it itself)."""
-    text = str(error)
-    if isinstance(error, OSError) and error.strerror:
-        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    text = " ".join(text.split())
-    return text if image is None or image in text else f"{image}: {text}"

@@ -16,7 +16,7 @@ from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, parsed, why
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 from hybridbridge_vol.tools.file_system.accounts import USER, Accounts
-from hybridbridge_vol.tools.process.listing import files_of, in_parts, numbers, owner_of
+from hybridbridge_vol.tools.process.listing import files_of, in_light_parts, numbers, owner_of
 
 TYPES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 """Names of the links in /proc/PID/ns."""
@@ -117,7 +117,7 @@ class NamespaceSearch:
         """Enter the namespaces that processes are in; each mount namespace with a process in it."""
         mount_namespaces: dict[str, int] = {}
         own = partial(_own, self._kernel.files)
-        for links, read_errors in self._kernel.workers.map(own, in_parts(pids)):
+        for links, read_errors in self._kernel.workers.map(own, in_light_parts(pids)):
             self.read_errors |= read_errors
             for pid, kind, target in links:
                 if namespace := self._named(target):

@@ -24,7 +24,7 @@ from hybridbridge_vol.procfs.system import parse_uptime
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, attempt, parsed
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
-from hybridbridge_vol.tools.process.listing import PID, chosen, files_of, in_parts, numbers
+from hybridbridge_vol.tools.process.listing import PID, chosen, files_of, in_light_parts, numbers
 from hybridbridge_vol.units import PAGE_SIZE
 
 _NANOSECONDS_PER_TICK = 1_000_000_000 // USER_HZ
@@ -230,7 +230,7 @@ class Pidstat(Tool):
                 rows += (row(f"/proc/{pid}/task/{tid}", None, tid) for tid in tids)
             return rows
 
-        return chain.from_iterable(kernel.workers.map(answer, in_parts(chosen(files, options))))
+        return chain.from_iterable(kernel.workers.map(answer, in_light_parts(chosen(files, options))))
 
 
 def _report(options: Options) -> _Report:

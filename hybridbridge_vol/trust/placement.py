@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from hybridbridge_vol.units import START_KERNEL_MAP
 
@@ -38,8 +38,7 @@ _PUD = 1 << 30  # kernel_randomize_memory() draws multiples of PUD_SIZE, arch/x8
 _SLOT = 1 << 39
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(NamedTuple):
     """Virtual addresses of one boot; the three bases lie in one guard hole.
 
     `kernel_delta` is what is added to every link-time address of the kernel image (a multiple of 2 MiB);
@@ -59,7 +58,7 @@ class Layout:
         start = self.page_offset_base & -_HOLE_SIZE
         return range(start, start + _HOLE_SIZE)
 
-    def __contains__(self, vaddr: int) -> bool:
+    def __contains__(self, vaddr: object) -> bool:
         """Whether `vaddr` lies in the part of the guard hole that the trusted kernel uses."""
         return vaddr in self.guard_hole
 

@@ -7,7 +7,6 @@ import os
 import struct
 import threading
 import zlib
-from dataclasses import astuple
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -246,7 +245,7 @@ def add_boot(
         extents = files.write_sparse(folder / "memory", booted.ram.view)
         record = {
             "format": files.FORMAT,
-            "layout": astuple(layout),
+            "layout": [*layout],
             "return_vaddr": booted.return_vaddr,
             "state": booted.machine.save_state().record(),
             "extents": extents,

@@ -25,6 +25,7 @@ from hybridbridge_vol.guest import forked_workers
 from hybridbridge_vol.guest.forked_workers import Duties
 from hybridbridge_vol.guest.session import open_session
 from hybridbridge_vol.guest.workers import SnapshotWorkers
+from hybridbridge_vol.tools.process import listing
 
 Lab = Any
 ORIGINAL = os.getpid()
@@ -185,6 +186,7 @@ def test_a_tool_gives_the_same_rows_on_one_processor_and_on_three(
 ) -> None:
     # the sessions of other tests have threads, which workers do not need
     monkeypatch.setattr(forked_workers, "can_fork", lambda: True)
+    monkeypatch.setattr(listing, "WORTH_SHARING", 1)
     forked: list[int] = []
     in_order = forked_workers.in_order
     monkeypatch.setattr(

@@ -13,6 +13,9 @@ Lab = Any
 
 def test_what_is_not_asked_for_is_not_mounted(lab: Lab, generation: str) -> None:
     with open_session(lab.sample(generation).dump, lab.store.root) as session:
+        assert session.system.uname().sysname == "Linux"
+        assert session.clocks.realtime() > 0
+        assert "mount" not in session.statistics.by_call
         session.files.read("/proc/1/comm")
         assert session.statistics.by_call["mount"].calls == 1
         session.files.listdir("/sys/kernel")

@@ -92,8 +92,9 @@ def test_code_without_a_memo_is_proven_when_the_question_is_asked_alone(lab: Lab
     kernel = kernels[hit[0]]
     asked = list(files_of([1, 2], "status", "cmdline"))
     with Session(attach(image, kernel, hit[1], memo=Memo(memo_key(kernel)))) as session:
+        files = session.files  # mounts the snapshot's /proc
         before = session.statistics.total.traps
-        session.files.expect(asked)
+        files.expect(asked)
         assert session.statistics.total.traps == before
         answers = [answer(session, question) for question in asked]
         assert session.statistics.total.traps > before

@@ -36,7 +36,7 @@ from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.faults import FaultHandler
 from hybridbridge_vol.bridge.image_pages import ImagePages
 from hybridbridge_vol.bridge.memo import Memo, MemoKey
-from hybridbridge_vol.bridge.modules.added_module import AddedRoom
+from hybridbridge_vol.bridge.modules.added_room import AddedRoom
 from hybridbridge_vol.bridge.modules.names import ModuleNames
 from hybridbridge_vol.bridge.modules.snapshot_modules import SnapshotModules
 from hybridbridge_vol.bridge.per_cpu_window import PerCpuWindow
@@ -51,8 +51,8 @@ from hybridbridge_vol.bridge.text.prepared import Prepared
 from hybridbridge_vol.bridge.text.proxy_task import ProxyTask
 from hybridbridge_vol.bridge.text.runtime_constants import RuntimeConstants
 from hybridbridge_vol.bridge.text.static_keys import JumpLabels
-from hybridbridge_vol.bridge.text.trampolines import twin_trampolines
-from hybridbridge_vol.bridge.text.twin_text import TwinText
+from hybridbridge_vol.bridge.text.trampolines import TwinTrampolines
+from hybridbridge_vol.bridge.text.twin_text import TwinText, Words
 from hybridbridge_vol.bridge.trusted_addresses import trusted_addresses
 from hybridbridge_vol.bridge.twin_pages import TwinExtent, TwinPages
 from hybridbridge_vol.kernel_file.symbols import Symbols
@@ -122,8 +122,8 @@ class SmallBridge:
         names = ModuleNames(lambda _name: None, sides.snapshot_all, sides.home_or_none, lambda _name: None)
         modules = SnapshotModules(snapshot, memo, names, per_cpu, AddedRoom(snapshot, memory), no_hashes())
         hole, form = HOME_LAYOUT.guard_hole.start, FileSystemForm()
-        patches = list(twin_trampolines(prepared.trampolines, TEXT_VADDR, HOME_VADDR, hole, None, form))
-        twin_text = TwinText(text, (), SHIFT - HOME_DELTA, patches, trusted=memo.text)
+        trampolines = TwinTrampolines(prepared.trampolines, TEXT_VADDR, HOME_VADDR, hole, None, form)
+        twin_text = TwinText(text, (), SHIFT - HOME_DELTA, trusted=memo.text, trampolines=trampolines)
         extent = TwinExtent.of(kernel.symbols, LINK, RODATA_END)
         twin = TwinPages(memory, twin_text, extent, memo.text, modules, snapshot.layout)
         trusted = trusted_addresses(sides, HOME_LAYOUT, boot.state.root_paddr, memory.read)
@@ -216,17 +216,18 @@ def _prepared(trampolines: Sequence[Trampoline], caches: Sequence[int]) -> Prepa
     return Prepared(
         rodata_end=RODATA_END,
         sites=(),
-        trampolines=list(trampolines),
+        trampolines=sorted(trampolines),
         unmatched=[],
         fixups=_EMPTY,
         warnings=_EMPTY,
         labels=JumpLabels(_EMPTY, _EMPTY, _EMPTY, _EMPTY),
         features=FeatureBranches(_EMPTY, _EMPTY, _EMPTY, _EMPTY, _EMPTY),
-        per_cpu=PerCpuText(),
+        per_cpu=PerCpuText(0, 0, _EMPTY, _EMPTY),
         hashes=no_hashes(),
-        constants=RuntimeConstants(),
+        constants=RuntimeConstants.none(),
         caches=list(caches),
         slab_fields=None,
         file_systems=FileSystemForm(),
         proxy_task=ProxyTask(0, 0, 0, 0, 0, 0, 0),
+        restored=Words.none(),
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hybridbridge_vol.bridge.image_pages import ImagePages
 from hybridbridge_vol.bridge.memo import Memo, MemoKey
-from hybridbridge_vol.bridge.modules.added_module import AddedRoom
+from hybridbridge_vol.bridge.modules.added_room import AddedRoom
 from hybridbridge_vol.bridge.modules.names import ModuleNames
 from hybridbridge_vol.bridge.modules.snapshot_modules import SnapshotModules
 from hybridbridge_vol.bridge.per_cpu_window import PerCpuWindow

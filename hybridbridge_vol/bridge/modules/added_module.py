@@ -11,23 +11,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START
+from hybridbridge_vol.bridge.modules.added_room import AddedRoom
 from hybridbridge_vol.bridge.modules.locate import Resolve
 from hybridbridge_vol.bridge.modules.relocate import BREAKPOINT, Relocator
 from hybridbridge_vol.bridge.modules.relocated_module import RelocatedModule, Segment
 from hybridbridge_vol.bridge.modules.tables import jump_labels, traps
 from hybridbridge_vol.bridge.modules.unwind import sort_unwind_tables
-from hybridbridge_vol.bridge.physical_map import ADDED_PADDR
 from hybridbridge_vol.elf_headers import SHN_UNDEF
 from hybridbridge_vol.kernel_file.module import ModuleFile
-from hybridbridge_vol.machine.memory import HostMapping, PhysicalMemory, page_up
-from hybridbridge_vol.snapshot.virtual_memory import VirtualMemory
-from hybridbridge_vol.units import PAGE_SIZE
+from hybridbridge_vol.machine.memory import page_up
 
-DATA_ROOM = 4 << 20
-"""Bytes that the data of all added modules may have together; one has some ten thousand."""
-_STEP = 2 << 20
-"""Bytes between the places at which free room is looked for: at most 504 of them."""
 _INIT_TEXT = ".init.text"
 _INIT = "init_module"
 
@@ -39,42 +32,6 @@ class AddedModule(NamedTuple):
     module: RelocatedModule
     data: Segment
     init_vaddr: int | None
-
-
-class AddedRoom:
-    """Free room for added modules: virtual addresses that the snapshot maps nothing at, and memory for their
-    data."""
-
-    def __init__(self, snapshot: VirtualMemory, memory: PhysicalMemory) -> None:
-        self._snapshot = snapshot
-        self._taken: list[range] = []
-        self._next_offset = 0
-        self.memory = HostMapping.anonymous(DATA_ROOM)
-        memory.place(ADDED_PADDR, self.memory)
-
-    def vaddrs(self, size: int) -> range | None:
-        """Take whole pages of the modules area that nothing is mapped at; None if there are none."""
-        for start in range(MODULES_END - _STEP, MODULES_START, -_STEP):
-            wanted = range(start, start + page_up(size))
-            if wanted.stop <= MODULES_END and self._is_free(wanted):
-                self._taken.append(wanted)
-                return wanted
-        return None
-
-    def _is_free(self, wanted: range) -> bool:
-        if any(taken.start < wanted.stop and wanted.start < taken.stop for taken in self._taken):
-            return False
-        return all(self._snapshot.translate(page) is None for page in wanted[::PAGE_SIZE])
-
-    def data_paddr(self, content: bytes | bytearray) -> int | None:
-        """Put whole pages of data into memory; their guest-physical address, None if there is no room
-        left."""
-        start = self._next_offset
-        if start + len(content) > DATA_ROOM:
-            return None
-        self._next_offset += len(content)
-        self.memory.view[start : start + len(content)] = content
-        return ADDED_PADDR + start
 
 
 def lay_out(name: str, file: ModuleFile, room: AddedRoom, resolve: Resolve) -> AddedModule | None:

@@ -12,7 +12,8 @@ from functools import cached_property, partial
 from itertools import pairwise
 
 from hybridbridge_vol.bridge.memo import Memo, Proven
-from hybridbridge_vol.bridge.modules.added_module import AddedModule, AddedRoom, lay_out, unresolved
+from hybridbridge_vol.bridge.modules.added_module import AddedModule, lay_out, unresolved
+from hybridbridge_vol.bridge.modules.added_room import AddedRoom
 from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START, ROOM
 from hybridbridge_vol.bridge.modules.first_page import ALIKE, FirstPage
 from hybridbridge_vol.bridge.modules.locate import STRUCT_SECTION, Location, Resolve, locate, text_by_exit

@@ -11,7 +11,6 @@ import contextlib
 import os
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from hybridbridge_vol.bridge.run.caller import Caller
@@ -35,8 +34,7 @@ MINOR_BITS = 20
 """include/linux/kdev_t.h."""
 
 
-@dataclass(frozen=True)
-class InodeFields:
+class InodeFields(NamedTuple):
     """Byte offsets: in an inode of `i_mode` (16 bits), `i_sb`, `i_ino`, its node on the list of its
     superblock and the first of its dentries; in a dentry of the node that this points to; in a superblock of
     the list of inodes, of its type, and of the first of its mounts; `mount` is what is to be added to that to

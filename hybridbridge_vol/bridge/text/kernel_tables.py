@@ -97,10 +97,10 @@ def per_cpu_text(kernel: StoredKernel, booted: memoryview, sites: Sites, delta: 
     running task must be the running kernel's."""
     symbols, text = kernel.symbols, kernel.text_link_vaddr
     if "__per_cpu_offset" not in symbols:
-        return PerCpuText(fields=_own_fields(kernel, booted, delta))
+        return PerCpuText(0, 0, _own_fields(kernel, booted, delta), array("I"))
     start, end = symbols.get("__per_cpu_start"), symbols.get("__per_cpu_end")
     if start is None or end is None or start < text:
-        return PerCpuText()
+        return PerCpuText(0, 0, array("I"), array("I"))
     code = bytes(booted[: symbols.address("_etext") - text])
     own = symbols.get("this_cpu_off")
     own = None if own is None else own - text

@@ -15,7 +15,7 @@ import struct
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from hybridbridge_vol.bridge.text.twin_text import FIELD_SIZE
 
@@ -31,16 +31,15 @@ _GS_REFERENCE = (
 _WIDEST_IMMEDIATE = 4
 
 
-@dataclass(frozen=True)
-class PerCpuText:
+class PerCpuText(NamedTuple):
     """Offsets from `_text`: `[start, end)` of the section, empty if it is linked at 0; `fields`, ascending,
     of the 32-bit displacements of `%gs:` references into it; `offset_fields` of those that read
     `this_cpu_off`, which is what the kernel adds to a per-CPU variable's address to get the running CPU's."""
 
-    start: int = 0
-    end: int = 0
-    fields: array[int] = field(default_factory=lambda: array("I"))
-    offset_fields: array[int] = field(default_factory=lambda: array("I"))
+    start: int
+    end: int
+    fields: array[int]
+    offset_fields: array[int]
 
 
 def read_per_cpu_text(

@@ -6,7 +6,6 @@ import hashlib
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +27,7 @@ _NEEDED_BYTES = {
     "wait": 16, "unlock": 16,
 }  # fmt: skip
 """How large a function must be for the code of its trampoline (see trampolines.py)."""
+LONGEST_TRAMPOLINE = max(_NEEDED_BYTES.values())
 _RETURN_ZERO_BYTES = 3
 
 _KEYS = frozenset(("subsystem", "why", "action", "names", "value", "argument", "side", "trusted", "target"))
@@ -70,12 +70,11 @@ class Trampoline(NamedTuple):
     target: int = 0
 
 
-@dataclass
-class Resolution:
+class Resolution(NamedTuple):
     """A policy matched against a kernel: the trampolines, and the name patterns that matched nothing."""
 
-    trampolines: list[Trampoline] = field(default_factory=list)
-    unmatched: list[str] = field(default_factory=list)
+    trampolines: list[Trampoline]
+    unmatched: list[str]
 
 
 @cache
@@ -143,21 +142,20 @@ def resolve(policy: Policy, functions: Iterable[tuple[int, int, str]]) -> Resolu
             by_name.setdefault(plain_name(symbol), []).append((offset, size))
     ascending = sorted(by_name)
     chosen: dict[int, Trampoline] = {}
-    result = Resolution()
+    unmatched: list[str] = []
     for rule in policy.rules:
         target = next(_matching(rule.target, ascending), None) if rule.target else ""
         target_offset = by_name[target][0][0] if target else 0
         for pattern in rule.names:
             names = list(_matching(pattern, ascending))
             if not names:
-                result.unmatched.append(pattern)
+                unmatched.append(pattern)
             if target is None:
                 continue  # another kernel's function: what an earlier rule says holds
             for name in names:
                 for offset, size in by_name[name]:
                     _choose(chosen, rule, offset, size, target_offset)
-    result.trampolines = [chosen[offset] for offset in sorted(chosen)]
-    return result
+    return Resolution([chosen[offset] for offset in sorted(chosen)], unmatched)
 
 
 def _matching(pattern: str, names: list[str]) -> Iterator[str]:

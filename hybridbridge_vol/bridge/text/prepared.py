@@ -54,4 +54,4 @@ class Prepared(NamedTuple):
     slab_fields: SlabFields | None
     file_systems: FileSystemForm
     proxy_task: ProxyTask
-    restored: Words = Words()
+    restored: Words

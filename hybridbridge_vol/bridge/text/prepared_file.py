@@ -184,12 +184,11 @@ def _prepared_from(head: Record, columns: _Columns) -> Prepared:
 def _trampolines(columns: _Columns) -> list[Trampoline]:
     names = ("offsets", "actions", "values", "sides", "arguments", "targets")
     try:
-        return [
-            Trampoline(offset, ACTIONS[action], value, bool(both_sides), trusted, target)
-            for offset, action, value, both_sides, trusted, target in zip(
-                *(columns[f"trampoline {name}"] for name in names), strict=True
-            )
-        ]
+        offsets, actions, values, sides, arguments, targets = (
+            columns[f"trampoline {name}"] for name in names
+        )
+        named, both = map(ACTIONS.__getitem__, actions), map(bool, sides)
+        return list(map(Trampoline._make, zip(offsets, named, values, both, arguments, targets, strict=True)))
     except IndexError:
         raise ValueError("a trampoline of an unknown action") from None
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol, Self
 
 from hybridbridge_vol.bridge.text.twin_text import Patch
 from hybridbridge_vol.kernel_file.symbols import Symbols
@@ -28,15 +27,19 @@ class StaticNumbers(Protocol):
         """A little-endian number at an offset from `_text`; None if it is absent."""
 
 
-@dataclass(frozen=True)
-class RuntimeConstants:
+class RuntimeConstants(NamedTuple):
     """Columns of one length: offsets from `_text` of an immediate, its bytes, the offset of its variable and
     the variable's bytes."""
 
-    sites: array[int] = field(default_factory=lambda: array("I"))
-    sizes: array[int] = field(default_factory=lambda: array("B"))
-    variables: array[int] = field(default_factory=lambda: array("I"))
-    variable_sizes: array[int] = field(default_factory=lambda: array("B"))
+    sites: array[int]
+    sizes: array[int]
+    variables: array[int]
+    variable_sizes: array[int]
+
+    @classmethod
+    def none(cls) -> Self:
+        """Columns without a row."""
+        return cls(array("I"), array("B"), array("I"), array("B"))
 
     def patches(self, snapshot: StaticNumbers) -> Iterator[Patch]:
         """The immediates as the snapshot's kernel wrote them; one whose variable is absent stays."""
@@ -54,7 +57,7 @@ def read_runtime_constants(
 
     `symbols` are link-time virtual addresses. A variable without a table is a variable in this kernel.
     """
-    found = RuntimeConstants()
+    found = RuntimeConstants.none()
     for name in names:
         for kind, (size, variable_size) in KINDS.items():
             start, stop = (symbols.get(f"__{end}_runtime_{kind}_{name}") for end in ("start", "stop"))

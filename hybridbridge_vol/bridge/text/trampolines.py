@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from errno import EINTR
 
 from hybridbridge_vol.bridge.text.copy_log import log_or_go, note
 from hybridbridge_vol.bridge.text.file_system_form import FileSystemForm
-from hybridbridge_vol.bridge.text.policy import FREE_SIZE, JUMP_SIZE, Trampoline
+from hybridbridge_vol.bridge.text.policy import FREE_SIZE, JUMP_SIZE, LONGEST_TRAMPOLINE, Trampoline
 from hybridbridge_vol.bridge.text.slab_fields import SlabFields
 from hybridbridge_vol.bridge.text.twin_text import Patch, jump, returning
 
@@ -138,18 +139,36 @@ def answer(action: str, value: int) -> bytes:
     return returning(value) if value else _RETURN_ZERO
 
 
-def twin_trampolines(
-    trampolines: Iterable[Trampoline],
-    twin_text_vaddr: int,
-    home_text_vaddr: int,
-    guard_hole: int,
-    slab_fields: SlabFields | None,
-    file_systems: FileSystemForm,
-) -> Iterator[Patch]:
-    """The code of every trampoline of the twin."""
-    for trampoline in trampolines:
-        code = _twin_code(trampoline, twin_text_vaddr, home_text_vaddr, guard_hole, slab_fields, file_systems)
-        yield trampoline.offset, code
+class TwinTrampolines:
+    """The code of the trampolines of the twin, which are given in ascending order: thousands, of which an
+    answer meets some dozen."""
+
+    longest = LONGEST_TRAMPOLINE
+
+    def __init__(
+        self,
+        trampolines: Sequence[Trampoline],
+        twin_text_vaddr: int,
+        home_text_vaddr: int,
+        guard_hole: int,
+        slab_fields: SlabFields | None,
+        file_systems: FileSystemForm,
+    ) -> None:
+        self._trampolines = trampolines
+        self._places = (twin_text_vaddr, home_text_vaddr, guard_hole)
+        self._forms = (slab_fields, file_systems)
+
+    def patches(self, start: int, stop: int) -> Iterator[Patch]:
+        """Of those that begin in `[start, stop)`, offsets from `_text`."""
+        index = bisect_left(self._trampolines, start, key=_offset)
+        while index < len(self._trampolines) and self._trampolines[index].offset < stop:
+            trampoline = self._trampolines[index]
+            yield trampoline.offset, _twin_code(trampoline, *self._places, *self._forms)
+            index += 1
+
+
+def _offset(trampoline: Trampoline) -> int:
+    return trampoline.offset
 
 
 def _twin_code(

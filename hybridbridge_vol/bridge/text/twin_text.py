@@ -8,15 +8,18 @@ rewritten no longer hold the expected value; `relocation_sites` leaves them out,
 
 from __future__ import annotations
 
+import struct
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 from hybridbridge_vol.units import PAGE_SIZE, U64
 
 _WIDEST_SITE = 8
+_WORDS = {4: struct.Struct("<I"), 8: struct.Struct("<Q")}
+"""By the bytes that a site takes."""
 FIELD_SIZE = 4
 """Bytes of the displacement or the immediate of a static reference."""
 
@@ -58,13 +61,17 @@ def relocation_sites(
     return array("I", sorted(kept))
 
 
-@dataclass(frozen=True)
-class Words:
+class Words(NamedTuple):
     """Numbers by ascending offsets from `_text`, with the bytes that each takes: columns of one length."""
 
-    offsets: array[int] = field(default_factory=lambda: array("I"))
-    sizes: array[int] = field(default_factory=lambda: array("B"))
-    values: array[int] = field(default_factory=lambda: array("Q"))
+    offsets: array[int]
+    sizes: array[int]
+    values: array[int]
+
+    @classmethod
+    def none(cls) -> Self:
+        """Columns without a row."""
+        return cls(array("I"), array("B"), array("Q"))
 
     def between(self, start: int, stop: int) -> Iterator[Patch]:
         """Those in `[start, stop)`."""
@@ -75,7 +82,7 @@ class Words:
 
 def changed_words(booted: memoryview, flat: bytes | bytearray, expected: Iterable[Patch]) -> Words:
     """What `flat` has at those offsets where `booted` holds what is expected."""
-    found = Words()
+    found = Words.none()
     for offset, code in sorted(expected):
         end = offset + len(code)
         if booted[offset:end] == code:
@@ -107,7 +114,20 @@ class BranchState(Protocol):
         """Of the branches in `[start, stop)` those that stand otherwise than in the trusted kernel."""
 
 
+class Trampolines(Protocol):
+    """Patches that stand in the place of functions, each made when it is asked for."""
+
+    @property
+    def longest(self) -> int:
+        """Bytes that one takes at most."""
+
+    def patches(self, start: int, stop: int) -> Iterable[Patch]:
+        """Those that begin in `[start, stop)`."""
+
+
 class _NothingKnown:
+    longest = 0
+
     def trusted_in(self, _start: int, _stop: int) -> Iterable[int]:
         return ()
 
@@ -123,8 +143,9 @@ class TwinText:
     """Makes twin pages.
 
     `booted` is the trusted kernel's memory from `_text`; `shift` is the distance from the trusted layout to
-    the snapshot's (`K_s - K_t`). `patches` do not overlap; of two at one offset the later counts. `trusted`
-    and `branches` are asked anew for each page that is made; `at_home` are more fields that reach home;
+    the snapshot's (`K_s - K_t`). `patches` and `trampolines` do not overlap; of two at one offset the later
+    counts, and of a patch and a trampoline the patch. `trusted`, `branches` and `trampolines` are asked anew
+    for each page that is made; `at_home` are more fields that reach home;
     `hashes` says where those in front of functions are (see call_hashes.py); `restored` are words that
     `booted` has for itself only.
     """
@@ -137,12 +158,14 @@ class TwinText:
     branches: BranchState = _NOTHING_KNOWN
     at_home: tuple[HomeFields, ...] = ()
     hashes: Sequence[int] = ()
-    restored: Words = field(default_factory=Words)
+    restored: Words = field(default_factory=Words.none)
+    trampolines: Trampolines = _NOTHING_KNOWN
 
     def __post_init__(self) -> None:
         self._patches = sorted(dict(self.patches).items())
         self._patch_offsets = [offset for offset, _code in self._patches]
-        self._longest_patch = max((len(code) for _offset, code in self._patches), default=0)
+        longest = max((len(code) for _offset, code in self._patches), default=0)
+        self._longest_patch = max(longest, self.trampolines.longest)
 
     def page(self, offset: int) -> bytearray:
         """The twin's page at `offset` from `_text` (a multiple of the page size)."""
@@ -176,19 +199,24 @@ class TwinText:
 
     def _relocate(self, page: bytearray, start: int, sites: Sites) -> None:
         size, step = sites.size, sites.step * self.shift
-        mask = (1 << (8 * size)) - 1
-        offsets = sites.offsets
+        mask, word = (1 << (8 * size)) - 1, _WORDS[size]
+        offsets, booted, last = sites.offsets, self.booted, PAGE_SIZE - size
         index = bisect_left(offsets, max(0, start - _WIDEST_SITE + 1))
         for site in offsets[index : bisect_left(offsets, start + PAGE_SIZE, index)]:
-            old = int.from_bytes(self.booted[site : site + size], "little")
-            _store(page, site - start, ((old + step) & mask).to_bytes(size, "little"))
+            (old,) = word.unpack_from(booted, site)
+            new, at = (old + step) & mask, site - start
+            if 0 <= at <= last:
+                word.pack_into(page, at, new)
+            else:  # across the edge of the page
+                _store(page, at, word.pack(new))
 
     def apply_patches(self, page: bytearray, start: int) -> None:
         """Write the patches over a page that begins at offset `start`."""
-        index = bisect_left(self._patch_offsets, max(0, start - self._longest_patch + 1))
-        while index < len(self._patches) and self._patch_offsets[index] < start + PAGE_SIZE:
-            offset, code = self._patches[index]
-            index += 1
+        first, end = max(0, start - self._longest_patch + 1), start + PAGE_SIZE
+        found = dict(self.trampolines.patches(first, end))
+        offsets = self._patch_offsets
+        found.update(self._patches[bisect_left(offsets, first) : bisect_left(offsets, end)])
+        for offset, code in found.items():
             _store(page, offset - start, code)
 
 

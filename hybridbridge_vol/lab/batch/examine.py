@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hybridbridge_vol import tools
 from hybridbridge_vol.bridge import memo_file
-from hybridbridge_vol.errors import BootNeeded, CallRolledBack, HybridBridgeError
+from hybridbridge_vol.errors import BootNeeded, CallRolledBack, HybridBridgeError, error_text
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.lab.batch.dataset import ToolRun
 from hybridbridge_vol.lab.batch.events import (
@@ -32,7 +32,7 @@ from hybridbridge_vol.lab.batch.hashing import sha256_of
 from hybridbridge_vol.lab.batch.request import OPTIONS, Request
 from hybridbridge_vol.lab.batch.tables import write_table
 from hybridbridge_vol.toolkit.limits import limited_rows
-from hybridbridge_vol.toolkit.tool import Tool, error_text
+from hybridbridge_vol.toolkit.tool import Tool
 
 _OF_THE_LIMIT = 0.9
 

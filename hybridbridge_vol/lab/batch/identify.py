@@ -5,13 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from hybridbridge_vol.errors import AttachError, HybridBridgeError, KernelNotFound, KernelNotStored
+from hybridbridge_vol.errors import (
+    AttachError,
+    HybridBridgeError,
+    KernelNotFound,
+    KernelNotStored,
+    error_text,
+)
 from hybridbridge_vol.guest.no_kernel import explain_unknown
 from hybridbridge_vol.memory_image.open import open_image
 from hybridbridge_vol.memory_image.physical import PhysicalImage
 from hybridbridge_vol.snapshot.choose_kernel import choose_kernel
 from hybridbridge_vol.snapshot.find_kernel import find_kernels
-from hybridbridge_vol.toolkit.tool import error_text
 from hybridbridge_vol.trust.store import Store
 from hybridbridge_vol.trust.stored_kernel import StoredKernel
 

@@ -9,12 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hybridbridge_vol.errors import CallRolledBack, HybridBridgeError
+from hybridbridge_vol.errors import CallRolledBack, HybridBridgeError, error_text
 from hybridbridge_vol.guest.session import open_session
 from hybridbridge_vol.lab.regress import golden
 from hybridbridge_vol.lab.regress.cases import Case, Run
 from hybridbridge_vol.toolkit.limits import limited_rows
-from hybridbridge_vol.toolkit.tool import error_text
 from hybridbridge_vol.trust.files import write_atomically
 from hybridbridge_vol.units import Progress
 

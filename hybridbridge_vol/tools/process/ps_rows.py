@@ -13,7 +13,7 @@ from hybridbridge_vol.procfs.sources import LSTAT_UID, Source, stat_fields, stat
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 from hybridbridge_vol.toolkit.tool import Row
-from hybridbridge_vol.tools.process.listing import in_parts, numbers
+from hybridbridge_vol.tools.process.listing import in_light_parts, numbers
 from hybridbridge_vol.tools.process.machine import Machine
 from hybridbridge_vol.tools.process.ps_columns import Field, files_for
 from hybridbridge_vol.tools.process.task import Task, Unread
@@ -40,7 +40,7 @@ def listed(machine: Machine, pids: list[int], fields: Sequence[Field], threads: 
         _expect(machine.kernel.files, tasks, fields)
         return [_listed(task, fields, threads) for task in tasks]
 
-    return chain.from_iterable(machine.kernel.workers.map(answer, in_parts(pids)))
+    return chain.from_iterable(machine.kernel.workers.map(answer, in_light_parts(pids)))
 
 
 def _listed(process: Task, fields: Sequence[Field], threads: bool) -> Listed:
@@ -125,7 +125,7 @@ def rows_of(machine: Machine, pids: list[int], fields: Sequence[Field], threads:
             rows.append(Row(cells, sources=tuple(dict.fromkeys([*task.sources, *task.process.sources]))))
         return rows
 
-    return chain.from_iterable(machine.kernel.workers.map(answer, in_parts(pids)))
+    return chain.from_iterable(machine.kernel.workers.map(answer, in_light_parts(pids)))
 
 
 def _threads(process: Task) -> Iterator[Task]:

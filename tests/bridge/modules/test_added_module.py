@@ -9,7 +9,7 @@ import pytest
 from generations import Lab
 from guest_modules import loaded
 
-from hybridbridge_vol.bridge.modules.added_module import DATA_ROOM
+from hybridbridge_vol.bridge.modules.added_room import DATA_ROOM
 from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.errors import CallRolledBack

@@ -11,7 +11,7 @@ from small_machine import END, HOME, RETURN, SNAPSHOT, STACK, TRUSTED_MEMORY, TW
 from hybridbridge_vol.bridge.text.copy_log import HEADER, LOG_SIZE, LOG_VADDR, MOST_RECORDS, RECORD
 from hybridbridge_vol.bridge.text.file_system_form import FileSystemForm
 from hybridbridge_vol.bridge.text.policy import Trampoline, _rule
-from hybridbridge_vol.bridge.text.trampolines import twin_trampolines
+from hybridbridge_vol.bridge.text.trampolines import TwinTrampolines
 from hybridbridge_vol.machine.memory import HostMapping
 from hybridbridge_vol.machine.paging import USER, WRITABLE
 
@@ -46,7 +46,8 @@ def switch(small: SmallMachine, following: int, end: int = FIRST + MOST_RECORDS 
 
 def call(small: SmallMachine, trampoline: Trampoline, *arguments: int) -> int:
     """What the twin's function returns."""
-    ((offset, code),) = twin_trampolines([trampoline], TWIN, HOME, TRUSTED_MEMORY, None, FileSystemForm())
+    trampolines = TwinTrampolines([trampoline], TWIN, HOME, TRUSTED_MEMORY, None, FileSystemForm())
+    ((offset, code),) = trampolines.patches(0, 1 << 32)
     small.machine.write(TWIN + offset, code)
     small.machine.uc.ctl_remove_cache(TWIN + offset, TWIN + offset + len(code))
     assert small.machine.call(TWIN + offset, arguments, STACK, END, 5).kind == "returned"

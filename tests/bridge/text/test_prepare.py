@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hybridbridge_vol.bridge.text import prepare as preparing
+from hybridbridge_vol.bridge.text import derive as deriving
 from hybridbridge_vol.bridge.text import prepared_file
 from hybridbridge_vol.bridge.text.prepare import load_or_error, prepare
 from hybridbridge_vol.bridge.text.prepared import RELOCATIONS
@@ -22,7 +22,7 @@ def test_what_is_stored_is_used_and_what_is_damaged_is_made_again(
     (path,) = bridge.boot.folder.glob("prepared-*")
     stored = path.read_bytes()
     with monkeypatch.context() as patch:
-        patch.delattr(preparing, "derive")
+        patch.delattr(deriving, "derive")
         assert prepare(bridge.kernel, bridge.boot) == bridge.prepared
     path.write_bytes(stored[:-4])
     assert prepare(bridge.kernel, bridge.boot) == bridge.prepared
@@ -31,7 +31,7 @@ def test_what_is_stored_is_used_and_what_is_damaged_is_made_again(
 
 def test_a_kernel_without_a_symbol_that_is_needed_is_named(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     bridge = lab.session("6.1 two CPUs").bridge
-    monkeypatch.setattr(preparing, "_NEEDED", ("no_such_symbol",))
+    monkeypatch.setattr(deriving, "_NEEDED", ("no_such_symbol",))
     monkeypatch.setattr(prepared_file, "FORMAT", 0)  # nothing is stored
     with pytest.raises(
         StoreError, match=rf"{bridge.kernel.name}: this kernel has no symbol 'no_such_symbol'"

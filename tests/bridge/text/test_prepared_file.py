@@ -23,7 +23,7 @@ from hybridbridge_vol.bridge.text.proxy_task import ProxyTask
 from hybridbridge_vol.bridge.text.runtime_constants import RuntimeConstants
 from hybridbridge_vol.bridge.text.slab_fields import SlabFields
 from hybridbridge_vol.bridge.text.static_keys import JumpLabels
-from hybridbridge_vol.bridge.text.twin_text import Sites
+from hybridbridge_vol.bridge.text.twin_text import Sites, Words
 from hybridbridge_vol.trust import column_file
 
 u32, u64, byte = st.integers(0, (1 << 32) - 1), st.integers(0, (1 << 64) - 1), st.integers(0, 255)
@@ -41,6 +41,10 @@ constants = st.lists(st.tuples(u32, byte, u32, byte), max_size=5).map(
     lambda rows: RuntimeConstants(
         *(array(code, (row[index] for row in rows)) for index, code in enumerate("IBIB"))
     )
+)
+
+restored = st.lists(st.tuples(u32, byte, u64), max_size=5).map(
+    lambda rows: Words(*(array(code, (row[index] for row in rows)) for index, code in enumerate("IBQ")))
 )
 
 anything_prepared = st.builds(
@@ -62,6 +66,7 @@ anything_prepared = st.builds(
     slab_fields=st.none() | st.builds(SlabFields, st.integers(0, 511), st.integers(0, 511)),
     file_systems=st.builds(FileSystemForm, u32, u32, u32, u32, u32, u32),
     proxy_task=st.builds(ProxyTask, u64, u32, u64, u32, u64, u32, u32),
+    restored=restored,
 )
 
 
@@ -84,6 +89,7 @@ def example() -> Prepared:
         slab_fields=SlabFields(28, 88),
         file_systems=FileSystemForm(1, 2, 3, 4, 5, 6),
         proxy_task=ProxyTask(1, 2, 3, 4, 5, 6, 7),
+        restored=Words(one, array("B", [4]), array("Q", [9])),
     )
 
 

@@ -15,12 +15,12 @@ from hybridbridge_vol.bridge.text.first_field import first_field
 from hybridbridge_vol.bridge.text.policy import ACTIONS, JUMP_SIZE, Policy, Rule, Trampoline, resolve
 from hybridbridge_vol.bridge.text.slab_fields import SlabFields
 from hybridbridge_vol.bridge.text.trampolines import (
+    TwinTrampolines,
     answer,
     free_if_trusted,
     home_trampolines,
-    twin_trampolines,
 )
-from hybridbridge_vol.bridge.text.twin_text import jump, returning
+from hybridbridge_vol.bridge.text.twin_text import Patch, jump, returning
 from hybridbridge_vol.machine.machine import Stop
 
 FORM = FileSystemForm(super_list=0x18)
@@ -41,9 +41,13 @@ def small() -> Iterator[SmallMachine]:
     machine.close()
 
 
+def code_of(*trampolines: Trampoline) -> list[Patch]:
+    return list(TwinTrampolines(trampolines, TWIN, HOME, TRUSTED_MEMORY, FIELDS, FORM).patches(0, 1 << 32))
+
+
 def call(small: SmallMachine, trampoline: Trampoline, *arguments: int) -> Stop:
     """Call the twin's function."""
-    ((offset, code),) = twin_trampolines([trampoline], TWIN, HOME, TRUSTED_MEMORY, FIELDS, FORM)
+    ((offset, code),) = code_of(trampoline)
     assert offset == ENTRY
     small.machine.write(TWIN + offset, code)
     small.machine.uc.ctl_remove_cache(TWIN + offset, TWIN + offset + len(code))
@@ -266,7 +270,7 @@ def test_a_trampoline_is_never_larger_than_its_function(
 ) -> None:
     rule = Rule("", action, ("function",), value, argument)
     for trampoline in resolve(Policy((rule,), ""), [(0, size, "function")]).trampolines:
-        ((_offset, code),) = twin_trampolines([trampoline], TWIN, HOME, TRUSTED_MEMORY, FIELDS, FORM)
+        ((_offset, code),) = code_of(trampoline)
         assert len(code) <= size
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hybridbridge_vol.bridge.memo import Proven
 from hybridbridge_vol.bridge.text.twin_text import (
     HomeFields,
+    Patch,
     Sites,
     TwinText,
     relocation_sites,
@@ -50,6 +51,33 @@ def test_patches_may_lie_across_the_edge_of_a_page() -> None:
 def test_a_later_patch_takes_the_place_of_an_earlier_one() -> None:
     twin = TwinText(memoryview(bytearray(PAGE)), (), 0, [(16, b"\xaa\xaa"), (16, b"\xbb")])
     assert bytes(twin.page(0)[16:18]) == b"\xbb\0"
+
+
+class Functions:
+    """Trampolines of 8 bytes at these offsets."""
+
+    longest = 8
+
+    def __init__(self, *offsets: int) -> None:
+        self.offsets = offsets
+
+    def patches(self, start: int, stop: int) -> list[Patch]:
+        return [
+            (offset, bytes([1, 2, 3, 4, 5, 6, 7, 8])) for offset in self.offsets if start <= offset < stop
+        ]
+
+
+def test_trampolines_are_made_for_the_page_that_is_made_and_reach_over_its_edge() -> None:
+    twin = TwinText(memoryview(bytearray(3 * PAGE)), (), 0, trampolines=Functions(PAGE - 4, 2 * PAGE + 8))
+    assert bytes(twin.page(0)[-5:]) == b"\0\x01\x02\x03\x04"
+    assert bytes(twin.page(PAGE)) == b"\x05\x06\x07\x08" + bytes(PAGE - 4)
+    assert bytes(twin.page(2 * PAGE)[8:16]) == b"\x01\x02\x03\x04\x05\x06\x07\x08"
+
+
+def test_a_patch_takes_the_place_of_a_trampoline_also_of_its_end_on_the_next_page() -> None:
+    place = PAGE - 4
+    twin = TwinText(memoryview(bytearray(2 * PAGE)), (), 0, [(place, b"\xbb")], trampolines=Functions(place))
+    assert assembled(twin, 2) == bytes(place) + b"\xbb" + bytes(PAGE + 3)
 
 
 def test_what_is_proven_later_is_in_the_next_page_that_is_made() -> None:
