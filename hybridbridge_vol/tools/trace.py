@@ -22,9 +22,9 @@ class Trace(Tool):
     notes = (
         "Reads `trace` of tracefs and of each of its instances, whether the guest had it mounted or not. "
         "WHEN is SECONDS added to the time of booting, which is right for the trace clocks local and global, "
-        "and wrong by the time that the system slept; with another clock (tsc, counter) SECONDS alone is "
-        "right. A line that is no event of one moment (a graph of functions, a stack, a note about lost "
-        "events) is shown in TEXT as it is."
+        "as far as they keep time, and wrong by the time that the system slept; with another clock (tsc, "
+        "counter) SECONDS alone is right. A line that is no event of one moment (a graph of functions, a "
+        "stack, a note about lost events) is shown in TEXT as it is."
     )
     columns = (
         Column("BUFFER", "str", "the instance; empty: the kernel's own buffer"),
