@@ -2,7 +2,8 @@
 
 The author of an image does not know where the trusted kernel lies, but can guess: its text among some 200
 positions, and as often as there is room. FAST-BRIDGE follows a pointer without looking at it, so it is not
-given pages that hold such bytes, at any alignment (snapshot_space.py): SLOW-BRIDGE is, which looks.
+given pages that hold such bytes (snapshot_space.py): SLOW-BRIDGE is, which looks. Addresses of its memory are
+found at any alignment, those of its image at multiples of 4.
 """
 
 from __future__ import annotations
