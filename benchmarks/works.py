@@ -47,7 +47,7 @@ def alike_everywhere() -> list[Work]:
     return [
         Work(f"`ps --pid` of {THREADS} kernel threads", _ps_of_threads),
         Work(f"`/proc/2/` stat, status, cmdline, {READS} times", partial(_read, files * READS)),
-        Work("`dir /proc/2`", partial(_tool, "dir", {"path": "/proc/2"})),
+        Work("`/proc/2` listed, attributes of each file", _list),
         Work("`cat /proc/filesystems`", partial(_tool, "cat", {"path": ("/proc/filesystems",)})),
     ]
 
@@ -64,6 +64,11 @@ def _ps_of_threads(session: Session) -> Call:
 
 def _read(paths: Sequence[str], session: Session) -> Call:
     return lambda: [session.files.read(path) for path in paths]
+
+
+def _list(session: Session) -> Call:
+    folder = "/proc/2"
+    return lambda: [session.files.stat(f"{folder}/{name}") for name in session.files.listdir(folder)]
 
 
 def program(command: str, folder: str) -> Work:
