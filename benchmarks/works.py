@@ -22,10 +22,21 @@ Call = Callable[[], Sequence[object]]
 
 
 class Work(NamedTuple):
-    """Something to be done: `prepare` gives the call for a session, which returns rows, files or lines."""
+    """Something to be done: `make` gives the call for a session, which returns rows, files or lines."""
 
     name: str
-    prepare: Callable[[Session], Call]
+    make: Callable[[Session], Call]
+
+    def prepare(self, session: Session) -> Call:
+        """The call, which asks the kernel each time: what the session has kept of earlier answers is let
+        go."""
+        call = self.make(session)
+
+        def ask() -> Sequence[object]:
+            session.files.of_the_kernel.forget_expected()
+            return call()
+
+        return ask
 
 
 def tool(name: str) -> Work:
@@ -96,8 +107,8 @@ def intercepted(command: str, folder: str, session: Session) -> int:
 def all_of(works: Iterable[Work], name: str) -> Work:
     """One after the other, as one piece of work."""
 
-    def prepare(session: Session) -> Call:
+    def make(session: Session) -> Call:
         calls = [work.prepare(session) for work in works]
         return lambda: [row for call in calls for row in call()]
 
-    return Work(name, prepare)
+    return Work(name, make)

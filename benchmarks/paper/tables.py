@@ -50,7 +50,7 @@ def slow_and_fast(named: Named, times: Times) -> list[str]:
         rows.append([
             work, number(1000 * slow.whole), number(1000 * fast.whole), number(slow.whole / fast.whole),
             number(slow.emulated / fast.emulated),
-            number(PAPER[tool].faster_than_vmst) if tool in PAPER else "",
+            f"{PAPER[tool].faster_than_vmst:.2f}" if tool in PAPER else "",
         ])  # fmt: skip
     header = [
         "warm", "SLOW, ms", "FAST, ms", "SLOW / FAST", "of it in the emulator", "paper: VMST / FAST",
@@ -63,7 +63,7 @@ def limit(named: Named, more: Iterable[str], here: Counts, alone: Counts, times:
     alone cannot answer has only one side."""
     rows = []
     for tool, work in [*named.items(), *(("", work) for work in more)]:
-        paper = number(PAPER[tool].slower_than_kvm) if tool in PAPER else ""
+        paper = f"{PAPER[tool].slower_than_kvm:.2f}" if tool in PAPER else ""
         fast = times[work, FAST]
         if work in alone:
             rows.append([work, *_beside(here[work], alone[work], fast, times[work, LIMIT]), paper])
@@ -97,7 +97,8 @@ def virtuoso(named: Named, here: Counts, times: Times) -> list[str]:
     rows = [
         [
             named[tool], f"{here[named[tool]].instructions:,}", f"{paper.instructions:,}",
-            number(1000 * times[named[tool], FAST].whole), number(1000 * paper.seconds), number(paper.faster),
+            number(1000 * times[named[tool], FAST].whole), f"{1000 * paper.seconds:.0f}",
+            f"{paper.faster:.2f}",
         ]
         for tool, paper in VIRTUOSO.items()
     ]  # fmt: skip
@@ -116,7 +117,8 @@ def memo(named: Named, fillings: Fillings) -> list[str]:
         row = [work, number(first), number(last), number(first / last)]
         if tool in PAPER:
             paper = PAPER[tool]
-            row += map(number, (paper.without_memo, paper.with_memo, paper.without_memo / paper.with_memo))
+            ratio = number(paper.without_memo / paper.with_memo)
+            row += [f"{paper.without_memo:.3f}", f"{paper.with_memo:.3f}", ratio]
         rows.append(row)
     header = [
         "cold", "no memo, s", "full memo, s", "ratio", "paper: no memo, s", "paper: full memo, s",
