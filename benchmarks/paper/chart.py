@@ -18,8 +18,8 @@ _SLANT = 35
 
 
 def bars(title: str, unit: str, series: Sequence[str], groups: Mapping[str, Sequence[float]]) -> str:
-    """The chart. `groups` are the values of each, one for each of the series, not negative; a value that is
-    not 0 is written above its bar where that is a whole number. ValueError if a group has another number of
+    """The chart. `groups` are the values of each, one for each of the series, not negative; a whole number is
+    written above its bar. ValueError if a group has another number of
     values, or there is nothing to show."""
     if not series or not groups or any(len(values) != len(series) for values in groups.values()):
         raise ValueError("each group needs a value for each series")
@@ -86,8 +86,6 @@ def _legend(svg: ElementTree.Element, series: Sequence[str]) -> None:
 
 
 def _bar(svg: ElementTree.Element, x: float, width: float, value: float, height: float, place: int) -> None:
-    if not value:
-        return
     y = HEIGHT - _BOTTOM - height
     _rectangle(svg, x, y, width, height, place)
     if value == round(value):

@@ -26,12 +26,12 @@ def of_colour(svg: ElementTree.Element, colour: str) -> list[tuple[float, ...]]:
 
 def test_a_bar_is_as_high_as_its_value() -> None:
     svg = drawn({"ps": [20, 10], "lsmod": [5, 0]})
-    (first, third), (second,) = (of_colour(svg, colour) for colour in COLOURS[:2])
+    (first, third), (second, none) = (of_colour(svg, colour) for colour in COLOURS[:2])
     assert first[3] == pytest.approx(2 * second[3], abs=0.2) and first[3] == pytest.approx(
         4 * third[3], abs=0.4
     )
     assert first[1] + first[3] == pytest.approx(second[1] + second[3], abs=0.2)
-    assert first[0] < second[0] < third[0]
+    assert first[0] < second[0] < third[0] and none[3] == 0
 
 
 def test_names_and_whole_values_are_written() -> None:
