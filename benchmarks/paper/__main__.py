@@ -63,6 +63,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.paper", description=main.__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(parts)}; default: all")
     chosen = parser.parse_args().parts or list(parts)
+    if not parts.keys() >= set(chosen):
+        parser.error(f"a part is one of {', '.join(parts)}")
     samples = [make_sample(spec) for spec in SPECS]
     for name in chosen:
         with tempfile.TemporaryDirectory() as folder:
