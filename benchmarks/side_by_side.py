@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import NamedTuple
 
-from unicorn.unicorn_const import UC_HOOK_BLOCK, UC_HOOK_CODE
+import capstone
+from unicorn.unicorn_const import UC_HOOK_BLOCK
 
 from benchmarks import measure
 from benchmarks.works import Call, Work
@@ -49,20 +50,22 @@ Times = Mapping[tuple[str, str], Timed]
 
 
 class Counter:
-    """Counts what a session's emulator runs from here on: all instructions, repeated string instructions
-    each time, as SLOW-BRIDGE does."""
+    """Counts what a session's emulator runs from here on: instructions, by whole basic blocks (a repeated
+    string instruction is one of a block, as long as it takes), crossings, and how often it is left."""
 
     def __init__(self, session: Session) -> None:
         self.instructions = 0
         self.crossings = 0
         self.exits = 0
         self._bridge = session.bridge
+        self._decoder = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
         self._inside = False
-        self._sides: dict[int, bool] = {}
+        self._blocks: dict[tuple[int, int], tuple[int, bool]] = {}
         uc = session.bridge.machine.uc
-        uc.hook_add(UC_HOOK_CODE, self._instruction)
-        uc.hook_add(UC_HOOK_BLOCK, self._block)
-        uc.ctl_flush_tb()  # what is translated already would not see them
+        uc.hook_add(
+            UC_HOOK_BLOCK, self._block
+        )  # for each instruction, programs would time out
+        uc.ctl_flush_tb()  # what is translated already would not see it
         self._start = uc.emu_start
         uc.emu_start = self._enter
 
@@ -70,13 +73,14 @@ class Counter:
         self._start(begin, until)
         self.exits += 1
 
-    def _instruction(self, *_arguments: object) -> None:
-        self.instructions += 1
-
-    def _block(self, _uc: object, vaddr: int, *_arguments: object) -> None:
-        inside = self._sides.get(vaddr)
-        if inside is None:
-            inside = self._sides[vaddr] = self._bridge.in_twin(vaddr)
+    def _block(self, _uc: object, vaddr: int, size: int, _data: object) -> None:
+        known = self._blocks.get((vaddr, size))
+        if known is None:
+            code = self._bridge.machine.read(vaddr, size)
+            instructions = sum(1 for _one in self._decoder.disasm_lite(code, vaddr))
+            known = self._blocks[vaddr, size] = (instructions, self._bridge.in_twin(vaddr))
+        instructions, inside = known
+        self.instructions += instructions
         if inside and not self._inside:
             self.crossings += 1
         self._inside = inside
