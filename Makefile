@@ -54,7 +54,7 @@ examples: $(VENV)/installed $(NATIVE)
 bench: $(VENV)/installed-test $(NATIVE)
 	$(BIN)/python -m benchmarks.commands
 	$(BIN)/python -m benchmarks.busy
-	$(BIN)/python -m benchmarks.bridges
+	$(BIN)/python -m benchmarks.paper
 	$(BIN)/python -m benchmarks.memos
 	$(BIN)/python -m benchmarks.batch
 	$(BIN)/python -m benchmarks.files

@@ -11,14 +11,17 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import cast
 
+from hybridbridge_vol.allowance import Allowance
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.memo import Memo
 from hybridbridge_vol.bridge.memo_for_kernel import memo_key
 from hybridbridge_vol.bridge.physical_map import TABLES_PADDR
+from hybridbridge_vol.bridge.sides import moved
 from hybridbridge_vol.guest.session import Session
 from hybridbridge_vol.machine.machine import Machine
 from hybridbridge_vol.machine.memory import HostMapping
 from hybridbridge_vol.machine.paging import FRAME_MASK, TableBuilder
+from hybridbridge_vol.snapshot.machine_state import NORMAL, MachineState
 from hybridbridge_vol.trust.stored_kernel import Boot, StoredKernel
 from hybridbridge_vol.units import PAGE_SIZE
 
@@ -35,8 +38,10 @@ class Alone:
     machine: Machine
     ram: HostMapping
     memo: Memo
+    allowance: Allowance = field(default_factory=Allowance)
+    state: MachineState = NORMAL
     image: SimpleNamespace = field(
-        default_factory=lambda: SimpleNamespace(path="trusted kernel", close=lambda: None)
+        default_factory=lambda: SimpleNamespace(path="trusted kernel", caution="", close=lambda: None)
     )
 
     def __post_init__(self) -> None:
@@ -48,9 +53,12 @@ class Alone:
         builder = TableBuilder(
             root, self.machine.levels, memory.read_u64, memory.write_u64, lambda: next(fresh)
         )
-        self.space = SimpleNamespace(builder=builder)
+        room = SimpleNamespace(memory=HostMapping.anonymous(PAGE_SIZE))  # no module is added
+        self.space = SimpleNamespace(builder=builder, modules=SimpleNamespace(room=room))
         self.image_pages = SimpleNamespace(mappings=[], refill=lambda: None)
-        self.layout = SimpleNamespace(shift=self.home_delta)
+        self.layout = SimpleNamespace(shift=self.home_delta, cpu_numbers=(0,))
+        self.sides = SimpleNamespace(per_cpu_offsets=self.home("__per_cpu_offset"))
+        self.faults = SimpleNamespace(warned={})
 
     @property
     def home_delta(self) -> int:
@@ -59,7 +67,7 @@ class Alone:
 
     def home(self, name: str) -> int:
         """A symbol's address; KeyError if there is none."""
-        return self.kernel.symbols.address(name) + self.home_delta
+        return moved(self.kernel.symbols.address(name), self.home_delta)
 
     snapshot = home
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import time
@@ -72,6 +73,12 @@ def seconds(call: Callable[[], object], runs: int = 7) -> float:
         call()
         times.append(time.perf_counter() - started)
     return statistics.median(times[1:])
+
+
+def processor_seconds() -> float:
+    """Processor time of this process so far, and of its children that have ended."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def machine() -> str:

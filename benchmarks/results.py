@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 from datetime import date
 from pathlib import Path
@@ -29,6 +30,11 @@ def _parts(text: str) -> dict[str, str]:
 def circumstances(*facts: str) -> list[str]:
     """The lines above a table: date, machine and versions, then `facts`, one sentence each."""
     return [f"{date.today().isoformat()}. {measure.machine()}.", *facts, ""]
+
+
+def paragraph(text: str) -> list[str]:
+    """A text in lines, with an empty one behind it."""
+    return [*textwrap.wrap(" ".join(text.split()), 118, break_on_hyphens=False), ""]
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -89,6 +89,10 @@ class SnapshotFiles:
         """See `guest.kernel.Files`. Without effect under taint and while a file is open."""
         self._prefetch.ask(questions)
 
+    def forget_expected(self) -> None:
+        """Let the answers go that `expect` has got: what is asked again is answered by the kernel again."""
+        self._prefetch.forget()
+
     def inode_offset(self) -> int:
         """See `OpenDescriptors`."""
         return self._open_descriptors.inode_offset()

@@ -45,6 +45,11 @@ class Prefetch:
         target, a `struct stat`."""
         return self._answers.get((kind, path))
 
+    def forget(self) -> None:
+        """Let all answers go."""
+        self._answers.clear()
+        self._kept = 0
+
     def ask(self, questions: Iterable[Question]) -> None:
         """Ask, `AT_ONCE` at a time. Nothing is asked under taint, where each answer has labels of its own,
         and while a file is open, which rolling back a program would close."""
@@ -57,8 +62,7 @@ class Prefetch:
         # now, so that its code is proven: a program that meets unproven code is rolled back
         self._descriptors.tidy_now()
         if self._kept > _MAX_KEPT:
-            self._answers.clear()
-            self._kept = 0
+            self.forget()
         waiting = iter(wanted)
         while part := list(islice(waiting, AT_ONCE)):
             new = [question for question in part if _fits(question.path) and question not in self._answers]

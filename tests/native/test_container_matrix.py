@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 from generations import NEWEST_RICH, RICH, Lab
-from native_programs import tools_folder
 from native_runs import GUESTS_LOCALE
 from native_truth import container_differences, container_of, in_container
 
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.native.capture import Completed, capture
 from hybridbridge_vol.native.run import Options
+from samples.native_programs import tools_folder
 from samples.plan import CONTAINER_COMMANDS
 
 IMAGE = "6.12"

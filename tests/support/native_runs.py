@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from generations import Lab
-from native_programs import tools_folder
 
 from hybridbridge_vol.errors import HostLacks
 from hybridbridge_vol.native.capture import Completed, capture
 from hybridbridge_vol.native.launch import check_host
 from hybridbridge_vol.native.run import NATIVE, Options
+from samples.native_programs import tools_folder
 
 GUESTS_LOCALE = {"LC_CTYPE": "C"}
 """Where a guest's tools had no locale."""
@@ -44,7 +44,7 @@ class Run(Protocol):
 
 
 def runner(lab: Lab, environment: Mapping[str, str]) -> Run:
-    """`tools` are those of `native_programs`, unless given."""
+    """`tools` are those of `samples.native_programs`, unless given."""
 
     def run(
         image: str,

@@ -181,7 +181,7 @@ class Hybrid:
         return run.stop
 
     def _memorize(self, run: SlowRun) -> None:
-        ranges = list(self._ranges(run.learned))
+        ranges = list(self._ranges([*run.learned, *self.slow.plain_code(run.learned)]))
         self.bridge.twin.learn(ranges, run.redirected)
         changed = [*(offset for start, end in ranges for offset in (start, end - 1)), *run.redirected]
         pages = self.bridge.twin.renew(changed)

@@ -11,13 +11,14 @@ A run is one `call`, or one `go_on_from` where FAST-BRIDGE stopped. What it foun
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.modules.relocated_module import TrustedSegment
 from hybridbridge_vol.bridge.physical_map import SNAPSHOT_PADDR
 from hybridbridge_vol.bridge.run.invocation import Invocation
+from hybridbridge_vol.bridge.run.plain_code import PlainCode
 from hybridbridge_vol.bridge.run.slab_caches import FIELD_SIZE, SlabCaches
 from hybridbridge_vol.bridge.run.slow_machine import address_map, second_machine, trampoline_rules
 from hybridbridge_vol.bridge.taint.decoder import Instruction
@@ -51,7 +52,7 @@ class SlowRun:
 
 class SlowBridge:
     """See the module's text. `user` is the guest-physical range of the proxy task's user memory. It is the
-    `TaintHost` of its engine."""
+    `TaintHost` of its engine, and the `Code` of what is plain."""
 
     def __init__(self, bridge: Bridge, user: range) -> None:
         self._bridge = bridge
@@ -60,6 +61,8 @@ class SlowBridge:
         self.machine = second_machine(bridge, self._on_exception)
         self.engine = TaintEngine(self.machine, address_map(bridge, user), self, trampoline_rules(bridge))
         self._caches = SlabCaches(bridge, self.machine)
+        self._trampolines = {item.offset for item in bridge.prepared.trampolines}
+        self._plain = PlainCode(self)
         bridge.space.modules.subscribe(self._add_segment)
 
     def close(self) -> None:
@@ -156,6 +159,30 @@ class SlowBridge:
         if offset not in self._pages:
             self._pages[offset] = bytes(self._bridge.twin.page(offset))
         return self._pages[offset]
+
+    def plain_code(self, proven: Sequence[Instruction]) -> list[Instruction]:
+        """What FAST-BRIDGE may run too, where these instructions are proven (plain_code.py)."""
+        return self._plain.reached_from(proven)
+
+    def block(self, vaddr: int) -> Sequence[Instruction]:
+        """See `plain_code.Code`."""
+        return self.engine.peek(vaddr)
+
+    def bytes_of(self, instruction: Instruction) -> bytes:
+        """See `plain_code.Code`."""
+        offset = self._bridge.twin.offset_of(instruction.vaddr)
+        return b"" if offset is None else self.code(True, offset, instruction.size)
+
+    def same_function(self, one: int, other: int) -> bool:
+        """See `plain_code.Code`."""
+        return self._function(one) == self._function(other)
+
+    def _function(self, vaddr: int) -> str:
+        return self._bridge.describe(vaddr).partition("+")[0]
+
+    def is_trampoline(self, vaddr: int) -> bool:
+        """See `plain_code.Code`."""
+        return self._bridge.twin.offset_of(vaddr) in self._trampolines
 
     def code_changed(self, pages_vaddr: Iterable[int], fields: Iterable[int]) -> None:
         """These pages of the twin were made again because these static references were redirected."""

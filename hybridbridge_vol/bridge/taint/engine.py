@@ -153,6 +153,18 @@ class TaintEngine:
                     self._fields[offset] = offset + instruction.static_field
         return bool(block)
 
+    def peek(self, vaddr: int) -> list[Instruction]:
+        """The twin's block at an address, of which nothing counts as met. Empty where there is no code of the
+        twin's."""
+        found = self._locate(vaddr)
+        if found is None or not found[0]:
+            return []
+        unknown = self.unknown.copy()
+        block = self._decoder(*found).block(self._host.code(*found, _CODE_SIZE), vaddr)
+        self.unknown.clear()
+        self.unknown.update(unknown)
+        return block
+
     def _decoder(self, twin: bool, offset: int) -> Decoder:
         if not twin:
             return self._home_decoder

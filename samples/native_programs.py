@@ -30,21 +30,27 @@ _OF_THE_HOST = ("libc6_", "libcrypt1_", "libgcc-s1_", "gcc-12-base_", "libc-bin_
 
 
 @functools.cache
-def tools_folder() -> Path:
-    """The folder, made once and kept with the samples."""
+def packages() -> list[Path]:
+    """The packages, of this machine's Debian; their names tell the versions."""
     suites = (own_suite(),)
-    packages = [
+    return [
         path
         for path in download(with_libraries(PACKAGES, suites), suites)
         if not path.name.startswith(_OF_THE_HOST)
     ]
-    names = " ".join(sorted(path.name for path in packages))
+
+
+@functools.cache
+def tools_folder() -> Path:
+    """The folder, made once and kept with the samples."""
+    found = packages()
+    names = " ".join(sorted(path.name for path in found))
     folder = cache_folder() / "tools" / hashlib.sha256(names.encode()).hexdigest()[:12]
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
             tree = Path(scratch) / "tree"
-            for package in packages:
+            for package in found:
                 _unpack(package, tree)
             try:
                 os.rename(tree, folder)
