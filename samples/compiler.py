@@ -6,8 +6,6 @@ are unpacked; compiling takes milliseconds.
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
 import subprocess
 import tempfile
@@ -15,7 +13,8 @@ from functools import cache
 from pathlib import Path
 
 from hybridbridge_vol.kernel_file.packages import members
-from samples.apt import AptError, cache_folder, download, own_suite
+from samples.apt import AptError, download, own_suite
+from samples.unpacked import unpacked
 
 _PACKAGES = ("tcc", "musl-dev")
 _TCC = "usr/lib/x86_64-linux-gnu/tcc"
@@ -25,21 +24,7 @@ _MUSL = "usr/lib/x86_64-linux-musl"
 @cache
 def _tree() -> Path:
     """The unpacked packages."""
-    packages = download(_PACKAGES, (own_suite(),))
-    digest = hashlib.sha256(" ".join(path.name for path in packages).encode()).hexdigest()[:12]
-    folder = cache_folder() / "compiler" / digest
-    if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-            tree = Path(scratch) / "tree"
-            for package in packages:
-                _unpack(package, tree)
-            try:
-                os.rename(tree, folder)
-            except OSError:
-                if not folder.exists():  # otherwise another maker was faster
-                    raise
-    return folder
+    return unpacked("compiler", download(_PACKAGES, (own_suite(),)), _unpack)
 
 
 def _unpack(package: Path, target: Path) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import os
-import tempfile
 from pathlib import Path
 
 from hybridbridge_vol.kernel_file.packages import members
-from samples.apt import cache_folder, download, own_suite, with_libraries
+from samples.apt import download, own_suite, with_libraries
+from samples.unpacked import unpacked
 
 PACKAGES = (
     "coreutils", "findutils", "procps", "kmod", "iproute2", "net-tools", "util-linux", "util-linux-extra",
@@ -43,21 +41,7 @@ def packages() -> list[Path]:
 @functools.cache
 def tools_folder() -> Path:
     """The folder, made once and kept with the samples."""
-    found = packages()
-    names = " ".join(sorted(path.name for path in found))
-    folder = cache_folder() / "tools" / hashlib.sha256(names.encode()).hexdigest()[:12]
-    if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-            tree = Path(scratch) / "tree"
-            for package in found:
-                _unpack(package, tree)
-            try:
-                os.rename(tree, folder)
-            except OSError:
-                if not folder.exists():  # otherwise another process was faster
-                    raise
-    return folder
+    return unpacked("tools", packages(), _unpack)
 
 
 def _unpack(package: Path, tree: Path) -> None:
