@@ -40,6 +40,7 @@ class Alone:
     memo: Memo
     allowance: Allowance = field(default_factory=Allowance)
     state: MachineState = NORMAL
+    notes: tuple[str, ...] = ()
     image: SimpleNamespace = field(
         default_factory=lambda: SimpleNamespace(path="trusted kernel", caution="", close=lambda: None)
     )

@@ -204,7 +204,7 @@ def circumstances(samples: Sequence[Sample], *more: str) -> list[str]:
         f"Kernel {samples[0].kernel_package.name}; {len(samples)} images of 256 MiB, {processes} processes;",
         "every guest has its own workload and KASLR.",
         *more,
-        *results.paragraph(general),
+        *results.paragraph(general)[:-1],
     )
 
 

@@ -48,6 +48,8 @@ class Descriptors:
         self._proxy = proxy
         self._open = self._closes = self._generation = 0
         """The last is the generation that the others were counted in."""
+        self._traps = 0
+        """How often FAST-BRIDGE had trapped when closed files were freed last."""
 
     def opened(self, number: int, path: str) -> OpenFile:
         """The file that a call has just opened, which is the caller's to close."""
@@ -73,7 +75,9 @@ class Descriptors:
         """So many files were opened and closed again."""
         self._notice_rollback()
         before, self._closes = self._closes, self._closes + count
-        if before // TIDY_AFTER_CLOSES != self._closes // TIDY_AFTER_CLOSES:
+        # a file whose code was new: what frees it is proven with it, and not when a later session closes more
+        is_new = self._traps != len(self._proxy.caller.hybrid.statistics.trapped_in)
+        if is_new or before // TIDY_AFTER_CLOSES != self._closes // TIDY_AFTER_CLOSES:
             self._tidy()
         if self._closes >= RENEW_AFTER_CLOSES and self._open == 0:
             self._proxy.caller.roll_back()
@@ -87,6 +91,7 @@ class Descriptors:
         for name in ("flush_delayed_fput", "task_work_run"):
             with contextlib.suppress(KeyError, CallRolledBack):
                 self._proxy.caller.call(self._proxy.bridge.home(name), label=name)
+        self._traps = len(self._proxy.caller.hybrid.statistics.trapped_in)
 
     def _notice_rollback(self) -> None:
         generation = self._proxy.caller.generation

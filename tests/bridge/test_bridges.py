@@ -17,6 +17,7 @@ from hybridbridge_vol.bridge.memo import Memo, Proven
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.cli.main import main
 from hybridbridge_vol.errors import CallRolledBack, NotMemoized
+from hybridbridge_vol.guest.descriptors import TIDY_AFTER_CLOSES
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.provenance import with_provenance
@@ -141,7 +142,8 @@ def test_the_second_run_of_every_tool_falls_back_nowhere(lab: Lab, generation: s
 
 def test_fast_alone_names_the_function_that_has_no_memo(lab: Lab) -> None:
     with pytest.raises(NotMemoized, match=r"no memo for proc_init_fs_context.*--bridge auto"):
-        session_with(lab, "6.12", Mode.FAST)
+        with session_with(lab, "6.12", Mode.FAST) as session:
+            session.files.listdir("/proc")
 
 
 def test_what_was_proven_is_kept_for_the_next_session(lab: Lab) -> None:
@@ -151,6 +153,19 @@ def test_what_was_proven_is_kept_for_the_next_session(lab: Lab) -> None:
         known = len(session.bridge.memo)
     with open_session(sample.dump, lab.store.root) as session:
         assert len(session.bridge.memo) >= known > 0
+
+
+def test_what_frees_a_closed_file_is_proven_when_its_code_is_first_met(lab: Lab, generation: str) -> None:
+    """The kernel frees closed files later, and a session may have ended by then."""
+    with session_with(lab, generation, Mode.AUTO) as session:
+        for _ in range(2):  # a second look-up goes another way
+            session.files.read("/proc/meminfo")
+        memo = session.bridge.memo
+    with session_with(lab, generation, Mode.AUTO, memo) as session:
+        for _ in range(TIDY_AFTER_CLOSES):
+            session.files.read("/proc/meminfo")
+        assert session.statistics.by_call["flush_delayed_fput"].calls == 1
+        assert session.statistics.trapped_in == []
 
 
 def test_the_classes_of_static_references_are_learned(lab: Lab, generation: str) -> None:

@@ -32,7 +32,7 @@ BREAKPOINT_SIZE = 1
 WITHHELD = "what is asked for lies beside addresses of the trusted kernel: only SLOW-BRIDGE may read it"
 SLOW_FACTOR = 6
 """How much more time than on FAST a call may take under taint before it counts as endless. Under taint an
-instruction takes up to 15 times as long, but even the longest legitimate calls use only a fraction of their
+instruction takes up to 45 times as long, but even the longest legitimate calls use only a fraction of their
 budget."""
 
 
