@@ -141,9 +141,11 @@ def test_the_second_run_of_every_tool_falls_back_nowhere(lab: Lab, generation: s
 
 
 def test_fast_alone_names_the_function_that_has_no_memo(lab: Lab) -> None:
-    with pytest.raises(NotMemoized, match=r"no memo for proc_init_fs_context.*--bridge auto"):
-        with session_with(lab, "6.12", Mode.FAST) as session:
-            session.files.listdir("/proc")
+    with (
+        pytest.raises(NotMemoized, match=r"no memo for proc_init_fs_context.*--bridge auto"),
+        session_with(lab, "6.12", Mode.FAST) as session,
+    ):
+        session.files.listdir("/proc")
 
 
 def test_what_was_proven_is_kept_for_the_next_session(lab: Lab) -> None:
