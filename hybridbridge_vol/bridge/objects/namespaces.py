@@ -31,9 +31,9 @@ def enter(caller: Caller, pid: int) -> None:
     try:
         _ProxyPointers(bridge).follow(_find_task(caller, pid), pid)
     except UnmappedVirtual as error:
-        raise AttachError(
-            f"the namespaces of process {pid} are not in the image (at {error.vaddr:#x})"
-        ) from None
+        is_withheld = bridge.space.withholds(error.vaddr)
+        where = "on a page of which a word leads out of the image" if is_withheld else "not in the image"
+        raise AttachError(f"the namespaces of process {pid} are {where} (at {error.vaddr:#x})") from None
 
 
 def _find_task(caller: Caller, pid: int) -> int:
