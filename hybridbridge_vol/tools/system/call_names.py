@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.machine.machine import UnmappedVirtual
 from hybridbridge_vol.units import U64
@@ -24,7 +22,6 @@ class CallNames:
         symbols = bridge.kernel.symbols
         self._count = symbols.size(_TABLE) // 8 if _TABLE in symbols else 0
 
-    @cache  # noqa: B019 - as long as one answer
     def name(self, number: int) -> str:
         """Of a call by its number; empty if there is none."""
         if not 0 <= number < self._count:
