@@ -9,12 +9,10 @@ from user mode.
 
 from __future__ import annotations
 
-import os
-
 from hybridbridge_vol.machine.cpu import CpuState
 from hybridbridge_vol.machine.memory import PhysicalMemory
 from hybridbridge_vol.machine.paging import ENTRIES, HUGE_SHIFT, TOP_SHIFT, last_table
-from hybridbridge_vol.trust.placement import Layout
+from hybridbridge_vol.trust.placement import Layout, random_below
 
 START = 0xFFFF_FE00_0000_0000
 _SLOT_SHIFT = TOP_SHIFT[4]
@@ -37,7 +35,7 @@ def hide(memory: PhysicalMemory, layout: Layout, state: CpuState) -> CpuState:
         return state
     # not at the edge of a slot: other words of memory look like addresses there
     free = [number for number in range(1, ENTRIES) if not memory.read_u64(room + 8 * number)]
-    number = free[int.from_bytes(os.urandom(4), "little") % len(free)]
+    number = free[random_below(len(free))]
     memory.write_u64(room + 8 * number, memory.read_u64(area))
     memory.write_u64(slots + 8 * (START >> _SLOT_SHIFT & ENTRIES - 1), 0)
     new = layout.page_offset_base & -(1 << _SLOT_SHIFT) | number << HUGE_SHIFT

@@ -72,8 +72,10 @@ def overlap(start: int, end: int, other_start: int, other_end: int) -> bool:
     return start < other_end and other_start < end
 
 
-def _random_below(limit: int) -> int:
-    """`secrets` would cost 8 ms of every start. The remainder's bias is below 1 in 2**40 for these limits."""
+def random_below(limit: int) -> int:
+    """A number that nobody can guess, from 0 on. The remainder's bias is below 1 in 2**40 for limits up to
+    2**24."""
+    # the module `secrets` would cost 8 ms of every start
     return int.from_bytes(os.urandom(8), "little") % limit
 
 
@@ -87,7 +89,7 @@ def draw_layout(
     text_link_vaddr: int,
     end_link_vaddr: int,
     avoid: tuple[int, int] | None = None,
-    below: Callable[[int], int] = _random_below,
+    below: Callable[[int], int] = random_below,
     levels: int = 4,
     mapped_size: int = KERNEL_IMAGE_SIZE,
     fixed_steps: tuple[int, int, int] | None = None,

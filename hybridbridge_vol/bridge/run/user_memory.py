@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.physical_map import USER_PADDR
 from hybridbridge_vol.bridge.text.copy_log import LOG_SIZE, LOG_VADDR
 from hybridbridge_vol.machine.memory import HostMapping
 from hybridbridge_vol.machine.paging import ACCESSED, LARGE_SHIFT, NO_EXECUTE, USER, WRITABLE
+from hybridbridge_vol.trust.placement import random_below
 
 USER_AREA = 32 << 20
 """Bytes of address space for all that is the proxy task's own: this memory, and that of programs."""
@@ -19,7 +18,7 @@ def _drawn() -> int:
     """An address that the author of an image does not know: a pointer of the image's could be led there,
     where former answers lie. An area does not cross an edge of 1 GiB."""
     areas = (_HIGHEST - _LOWEST) // USER_AREA
-    return _LOWEST + int.from_bytes(os.urandom(8), "little") % areas * USER_AREA
+    return _LOWEST + random_below(areas) * USER_AREA
 
 
 USER_VADDR = _drawn()
