@@ -126,7 +126,7 @@ def _assemble(trusted: _TrustedSide, snapshot: VirtualMemory, memo: Memo) -> Bri
         snapshot.layout,
     )
     image_pages = ImagePages(
-        snapshot.image, memory, trusted_addresses(sides, boot.layout, boot.state.root_paddr, memory.read)
+        snapshot.image, memory, trusted_addresses(sides, boot.layout, boot.state.root_paddr, memory)
     )
     tables = TrustedTables(memory, boot.state.root_paddr, boot.layout)
     space = SnapshotSpace(tables, snapshot, image_pages, twin, modules, per_cpu)

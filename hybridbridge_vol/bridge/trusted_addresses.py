@@ -9,10 +9,11 @@ found at any alignment, those of its image at multiples of 4.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from hybridbridge_vol.bridge.sides import Sides
 from hybridbridge_vol.bridge.taint.native_library import library
+from hybridbridge_vol.machine.memory import PhysicalMemory
 from hybridbridge_vol.machine.paging import (
     ENTRIES,
     FRAME_MASK,
@@ -26,7 +27,6 @@ from hybridbridge_vol.machine.paging import (
 from hybridbridge_vol.trust.placement import Layout
 from hybridbridge_vol.units import PAGE_SIZE
 
-_ENTRY = 8
 _ROUNDED = 64 << 20
 """What is mapped in each GiB is rounded to as much at both ends: the trusted kernel maps more later."""
 
@@ -47,31 +47,28 @@ class TrustedAddresses:
 
 
 def trusted_addresses(
-    sides: Sides, layout: Layout, root_paddr: int, read: Callable[[int, int], bytes]
+    sides: Sides, layout: Layout, root_paddr: int, memory: PhysicalMemory
 ) -> TrustedAddresses:
     """Those of a booted kernel: of its image, and what its page tables at `root_paddr` map in the guard hole,
-    rounded to `_ROUNDED`. `read` reads physical memory."""
+    rounded to `_ROUNDED`."""
     start = sides.home_text_vaddr
-    return TrustedAddresses(range(start, start + sides.size), _mapped(layout, root_paddr, read))
+    return TrustedAddresses(range(start, start + sides.size), _mapped(layout, root_paddr, memory))
 
 
-def _mapped(layout: Layout, root_paddr: int, read: Callable[[int, int], bytes]) -> Iterator[range]:
-    def entry_at(paddr: int) -> int:
-        return int.from_bytes(read(paddr, _ENTRY), "little")
-
+def _mapped(layout: Layout, root_paddr: int, memory: PhysicalMemory) -> Iterator[range]:
     for slot in range(layout.guard_hole.start, layout.guard_hole.stop, 1 << TOP_SHIFT[4]):
-        table = last_table(entry_at, root_paddr, slot, layout.levels, HUGE_SHIFT)
-        for number, entry in _present(table, read):
+        table = last_table(memory.read_u64, root_paddr, slot, layout.levels, HUGE_SHIFT)
+        for number, entry in _present(table, memory):
             inner = None if entry & LARGE else entry & FRAME_MASK
-            used = [inside for inside, _entry in _present(inner, read)] or [0, ENTRIES - 1]
+            used = [inside for inside, _entry in _present(inner, memory)] or [0, ENTRIES - 1]
             start = slot + (number << HUGE_SHIFT)
             first, end = start + (used[0] << LARGE_SHIFT), start + (used[-1] + 1 << LARGE_SHIFT)
             yield range(first & -_ROUNDED, end + _ROUNDED - 1 & -_ROUNDED)
 
 
-def _present(table: int | None, read: Callable[[int, int], bytes]) -> Iterator[tuple[int, int]]:
+def _present(table: int | None, memory: PhysicalMemory) -> Iterator[tuple[int, int]]:
     """The entries of a page table that are present, with their numbers."""
     if table is not None:
-        for number, entry in enumerate(memoryview(read(table, PAGE_SIZE)).cast("Q")):
+        for number, entry in enumerate(memoryview(memory.read(table, PAGE_SIZE)).cast("Q")):
             if entry & PRESENT:
                 yield number, entry

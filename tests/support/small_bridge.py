@@ -126,7 +126,7 @@ class SmallBridge:
         twin_text = TwinText(text, (), SHIFT - HOME_DELTA, trusted=memo.text, trampolines=trampolines)
         extent = TwinExtent.of(kernel.symbols, LINK, RODATA_END)
         twin = TwinPages(memory, twin_text, extent, memo.text, modules, snapshot.layout)
-        trusted = trusted_addresses(sides, HOME_LAYOUT, boot.state.root_paddr, memory.read)
+        trusted = trusted_addresses(sides, HOME_LAYOUT, boot.state.root_paddr, memory)
         pages = ImagePages(snapshot.image, memory, trusted)
         tables = TrustedTables(memory, boot.state.root_paddr, HOME_LAYOUT)
         space = SnapshotSpace(tables, snapshot, pages, twin, modules, per_cpu)

@@ -171,7 +171,7 @@ class SmallSpace:
         extent = TwinExtent.of(symbols(), LINK, RODATA_END)
         layout = snapshot.memory.layout
         self.twin = TwinPages(self.physical, text, extent, self.memo.text, modules, layout)
-        trusted = trusted_addresses(snapshot.sides, HOME_LAYOUT, _ROOT_PADDR, self.physical.read)
+        trusted = trusted_addresses(snapshot.sides, HOME_LAYOUT, _ROOT_PADDR, self.physical)
         self.pages = ImagePages(snapshot.image, self.physical, trusted)
         tables = TrustedTables(self.physical, _ROOT_PADDR, HOME_LAYOUT)
         self.space = SnapshotSpace(tables, snapshot.memory, self.pages, self.twin, modules, per_cpu)
