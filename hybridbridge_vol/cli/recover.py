@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hybridbridge_vol.cli.arguments import DUMP_HELP, add_fetch, add_kernel_at, add_root_of, add_store, number
-from hybridbridge_vol.cli.console import OK, PARTIAL, complain, open_store, opened
+from hybridbridge_vol.cli.console import OK, PARTIAL, complain, opened
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.progress import Progress
 
@@ -62,21 +62,16 @@ def add_arguments(parser: argparse.ArgumentParser, _arguments: Sequence[str] | N
 
 def _confine(args: argparse.Namespace, disks: Sequence[Disk]) -> None:
     """Before the image is opened. OptionError, HostLacks, RecoverError."""
-    import os
     from pathlib import Path
 
-    from hybridbridge_vol.native.sandbox import confine, readable_for
+    from hybridbridge_vol.cli.sandbox import confine_command, refuse_fetch
     from hybridbridge_vol.workflow.recover.output import FolderTarget
 
-    if hasattr(args, "fetch"):
-        raise OptionError(
-            "--fetch needs the network, which --sandbox gives up: fetch first, with 'hb trust get'"
-        )
+    refuse_fetch(args)
     if args.out.endswith(".tar"):
         raise OptionError("--sandbox writes to a folder of its own: name one with --out, not an archive")
     FolderTarget(Path(args.out))  # makes it
-    folders = [os.path.dirname(os.path.realpath(disk.path)) for disk in disks]
-    confine([*folders, *readable_for(args.dump, open_store(args).root)], [args.out])
+    confine_command(args, [disk.path for disk in disks], [args.out])
 
 
 def recover_command(args: argparse.Namespace) -> int:

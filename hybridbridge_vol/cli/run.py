@@ -39,7 +39,6 @@ from hybridbridge_vol.cli.console import (
     PARTIAL,
     complain,
     format_of,
-    open_store,
     opened,
 )
 from hybridbridge_vol.errors import OptionError
@@ -210,17 +209,12 @@ def run_command(args: argparse.Namespace) -> int:
 
 def _confine(args: argparse.Namespace) -> None:
     """Before the image is opened. OptionError, HostLacks."""
-    from hybridbridge_vol.native.sandbox import confine, readable_for
+    from hybridbridge_vol.cli.sandbox import confine_command, refuse_fetch
 
     tool: Tool = args.tool
-    if hasattr(args, "fetch"):
-        raise OptionError(
-            "--fetch needs the network, which --sandbox gives up: fetch first, with 'hb trust get'"
-        )
+    refuse_fetch(args)
     options = options_of(args)
-    files = [options[option.name] for option in tool.options if option.of_this_machine]
-    folders = [os.path.dirname(os.path.realpath(path)) for path in files]
-    confine([*folders, *readable_for(args.dump, open_store(args).root)])
+    confine_command(args, [options[option.name] for option in tool.options if option.of_this_machine])
 
 
 def _answer(args: argparse.Namespace, session: Session) -> int:
