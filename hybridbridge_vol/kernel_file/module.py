@@ -230,10 +230,8 @@ def _section_headers(data: memoryview) -> tuple[list[elf_headers.Section], bytes
     is_module = (elf.kind, elf.machine) == (elf_headers.ET_REL, elf_headers.EM_X86_64)
     if not elf.identity.startswith(elf_headers.MAGIC) or not is_module:
         raise ValueError("not a relocatable ELF")
-    start, end = (
-        elf.sections_offset,
-        elf.sections_offset + SECTION_HEADER.size * elf.section_count,
-    )
+    start = elf.sections_offset
+    end = start + SECTION_HEADER.size * elf.section_count
     if not 0 < elf.section_count <= _MAX_SECTIONS or end > len(data):
         raise ValueError("truncated")
     headers = list(elf_headers.sections(data[start:end]))
