@@ -102,7 +102,7 @@ def open_and_close(dump: str, store: str) -> None:
     for turn in range(1, SESSIONS + 1):
         with open_session(dump, Path(store), processors=1) as session:
             for tool in map(tools.load, PAPER_TOOLS):
-                for _row in tool.rows(session, {option.name: option.default for option in tool.options}):
+                for _row in tool.rows(session, tool.defaults()):
                     pass
         if turn in (EARLY, SESSIONS):
             print(resident(), flush=True)

@@ -78,14 +78,14 @@ def processor_time(work: Callable[[], int]) -> tuple[float, int]:
 
 def listed(session: Session) -> tuple[int, float]:
     """How many rows `files` has, and the seconds that it takes."""
-    options = {option.name: option.default for option in TOOL.options}
+    options = TOOL.defaults()
     seconds, count = processor_time(lambda: sum(1 for _ in TOOL.rows(session, options)))
     return count, seconds
 
 
 def timeline(session: Session) -> int:
     """How many rows `timeline` has."""
-    options = {option.name: option.default for option in TIMELINE.options}
+    options = TIMELINE.defaults()
     return sum(1 for _ in TIMELINE.rows(session, options))
 
 

@@ -73,7 +73,7 @@ def trusted(sample: Sample, store: Path) -> float:
 def rows_of(name: str, session: Session) -> list[tuple[object, ...]] | str:
     """A tool's rows by default; the message if the kernel cannot answer."""
     tool = tools.load(name)
-    options = {option.name: option.default for option in tool.options}
+    options = tool.defaults()
     try:
         return [tuple(map(str, row.cells)) for row in tool.rows(session, options)]
     except (HybridBridgeError, OSError) as error:
@@ -83,7 +83,7 @@ def rows_of(name: str, session: Session) -> list[tuple[object, ...]] | str:
 def findings_of(name: str, session: Session) -> str:
     """How many rows of `check` or `hidden` are findings, and how many only say what cannot be looked at."""
     tool = tools.load(name)
-    rows = list(tool.rows(session, {option.name: option.default for option in tool.options}))
+    rows = list(tool.rows(session, tool.defaults()))
     unreadable = sum(any(isinstance(cell, Unavailable) for cell in row.cells) for row in rows)
     return str(len(rows) - unreadable) + f", {unreadable} unreadable" * bool(unreadable)
 

@@ -48,7 +48,7 @@ def tool(name: str) -> Work:
 
 def _tool(name: str, given: Mapping[str, object], session: Session) -> Call:
     loaded = tools.load(name)
-    options = {option.name: option.default for option in loaded.options} | dict(given)
+    options = loaded.defaults() | dict(given)
     return lambda: list(loaded.rows(session, options))
 
 
@@ -66,7 +66,7 @@ def alike_everywhere() -> list[Work]:
 def _ps_of_threads(session: Session) -> Call:
     pid, ppid = 0, 1
     ps = tools.load("ps")
-    rows = [row.cells for row in ps.rows(session, {option.name: option.default for option in ps.options})]
+    rows = [row.cells for row in ps.rows(session, ps.defaults())]
     pids = [row[pid] for row in rows if row[ppid] in (0, 2) and row[pid] != 1][:THREADS]
     if len(pids) < THREADS:
         raise RuntimeError(f"only {len(pids)} kernel threads")

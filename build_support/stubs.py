@@ -59,7 +59,7 @@ def _row(tool: Tool) -> str:
 
 def _ways(tool: Tool) -> Iterator[dict[str, Any]]:
     """Options that between them give all of a tool's columns."""
-    plain = {option.name: option.default for option in tool.options}
+    plain = tool.defaults()
     chosen = [
         (option.name, value)
         for option in tool.options

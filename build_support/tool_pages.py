@@ -111,7 +111,7 @@ def _options(options: Sequence[Option]) -> str:
 def _columns(tool: Tool) -> str:
     """The columns without options, and those that an option adds or shows instead."""
     blocks = [_column_table(tool.columns)]
-    plain = {option.name: option.default for option in tool.options}
+    plain = tool.defaults()
     known = {column.name for column in tool.columns}
     for option, value in _choices(tool):
         more = [

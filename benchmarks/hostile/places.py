@@ -64,7 +64,7 @@ def text_of(row: Row) -> str:
 
 def options_of(tool: Tool) -> Options:
     """What the campaign asks a tool."""
-    return {option.name: option.default for option in tool.options} | _OPTIONS.get(tool.name, {})
+    return tool.defaults() | _OPTIONS.get(tool.name, {})
 
 
 def find_places(image: Path, store: Path, names: Sequence[str] = TRACED) -> Places:

@@ -108,6 +108,11 @@ class Tool:
     tree_column: ClassVar[str | None] = None
     """The column whose text is indented to show a row's depth where a table is drawn."""
 
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """Its options as they are if nothing is said: `Options`, to be added to."""
+        return {option.name: option.default for option in cls.options}
+
     def columns_for(self, options: Options) -> tuple[Column, ...]:
         """The columns of `rows(..., options)`."""
         return self.columns

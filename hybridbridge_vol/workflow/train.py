@@ -89,14 +89,14 @@ def _plain_tools(session: Session) -> Iterator[Step]:
     for tool in _trainable():
         yield (
             tool.name,
-            partial(_rows, tool, session, {option.name: option.default for option in tool.options}),
+            partial(_rows, tool, session, tool.defaults()),
         )
 
 
 def _tools_with_options(session: Session) -> Iterator[Step]:
     """Each tool with each of its flags."""
     for tool in _trainable():
-        default = {option.name: option.default for option in tool.options}
+        default = tool.defaults()
         for option in tool.options:
             if option.type is bool:
                 yield tool.name, partial(_rows, tool, session, default | {option.name: True})

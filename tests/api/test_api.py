@@ -64,7 +64,7 @@ ARGUMENTS: dict[str, Any] = {
 @pytest.mark.parametrize("name", [name for name in tools.NAMES if name != "memdump"])
 def test_each_tool_is_a_method_with_the_rows_of_hb_run(lab: Lab, snapshot: Snapshot, name: str) -> None:
     tool, given = tools.load(name), [ARGUMENTS[name]] if name in ARGUMENTS else []
-    options = {option.name: option.default for option in tool.options}
+    options = tool.defaults()
     options |= {
         option.name: tuple(given) if option.many else given[0] for option in tool.options if option.positional
     }

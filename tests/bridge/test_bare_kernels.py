@@ -78,7 +78,7 @@ def test_a_kernel_with_functions_only_and_without_relocations_answers_as_the_who
         # where KASLR moved the kernel, `check` shows the numbers that say how far: they were 0 as linked
         names = ("ps", "lsof", "ss", "hidden") + (("check",) if session.bridge.layout.shift == 0 else ())
         for tool in map(tools.load, names):
-            options = {option.name: option.default for option in tool.options}
+            options = tool.defaults()
             cells = [[row.cells for row in tool.rows(one, options)] for one in (session, expected)]
             assert cells[0] == cells[1], tool.name
         assert session.statistics.unattributed == {}

@@ -121,7 +121,7 @@ def test_the_second_run_of_every_tool_falls_back_nowhere(lab: Lab, generation: s
     for tool in map(tools.load, tools.NAMES):
         if any(option.positional for option in tool.options):
             continue
-        options = {option.name: option.default for option in tool.options}
+        options = tool.defaults()
         with session_with(lab, generation, Mode.AUTO, memo) as first:
             rows = shown(tool, first, options)
             assert memo is not None or first.statistics.total.traps > 0
@@ -211,7 +211,7 @@ def test_no_proven_code_loads_a_cache_of_the_snapshots_allocator(lab: Lab, gener
 
 def test_a_row_comes_from_the_bytes_it_names_and_no_other_row_does(lab: Lab, tmp_path: Path) -> None:
     tool = tools.load("ps")
-    options = {option.name: option.default for option in tool.options}
+    options = tool.defaults()
     before, states = rows_and_the_bytes_of_their_states(lab, tool, options)
     image = bytearray(lab.sample("6.12").dump.read_bytes())
     changed = {}

@@ -91,7 +91,7 @@ def assert_understood(lab: Lab, path: Path) -> None:
             assert float(session.files.read("/proc/uptime").split()[0]) == pytest.approx(since_boot, abs=0.01)
             answers.append([since_boot, *map(session.files.read, _FILES)])
             check = tools.load("check")
-            assert list(check.rows(session, {option.name: option.default for option in check.options})) == []
+            assert list(check.rows(session, check.defaults())) == []
             assert session.rolled_back == 0
     assert answers[0] == answers[1]
 

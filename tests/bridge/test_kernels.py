@@ -122,7 +122,7 @@ def test_every_tool_answers_and_reports_nothing_unusual(shape: Sample, store: St
         for tool in map(tools.load, tools.NAMES):
             if any(option.positional for option in tool.options):
                 continue
-            plain = {option.name: option.default for option in tool.options}
+            plain = tool.defaults()
             flags = [option.name for option in tool.options if option.type is bool]
             for options in [plain, *(plain | {name: True} for name in flags)]:
                 lacks = LACKS if shape.meta["kernel"].startswith("built-") else LACKS_FOLDER

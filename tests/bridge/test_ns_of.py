@@ -25,7 +25,7 @@ TASK_WORDS = 1200
 def ask(kernel: Any, name: str, **options: Any) -> list[dict[str, Any]]:
     """A tool's rows as dictionaries."""
     tool = tools.load(name)
-    chosen = {option.name: option.default for option in tool.options} | options
+    chosen = tool.defaults() | options
     names = [column.name for column in tool.columns_for(chosen)]
     return [dict(zip(names, row.cells, strict=True)) for row in tool.rows(kernel, chosen)]
 

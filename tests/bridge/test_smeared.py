@@ -74,9 +74,7 @@ def test_every_tool_ends_and_says_what_is_missing(lab: Lab, smeared: list[Path],
                 continue
             start = time.process_time()
             try:
-                rows[name] = sum(
-                    1 for _row in tool.rows(session, {option.name: option.default for option in tool.options})
-                )
+                rows[name] = sum(1 for _row in tool.rows(session, tool.defaults()))
             except (HybridBridgeError, OSError) as error:
                 assert str(error)
             assert time.process_time() - start < 90

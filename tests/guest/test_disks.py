@@ -171,7 +171,7 @@ def test_what_nobody_looked_at_is_reported_as_not_known(session: Session) -> Non
 
 
 def test_files_lists_mounts_and_owners_by_name(session: Session) -> None:
-    given = {option.name: option.default for option in TOOL.options} | {"path": f"{TOP}/*/text/passwd"}
+    given = TOOL.defaults() | {"path": f"{TOP}/*/text/passwd"}
     names = [column.name for column in TOOL.columns]
     seen = {}
     for row in TOOL.rows(session, given):

@@ -193,7 +193,7 @@ def test_a_tool_gives_the_same_rows_on_one_processor_and_on_three(
         forked_workers, "in_order", lambda *arguments: forked.append(arguments[2]) or in_order(*arguments)
     )
     tool = tools.load(name)
-    options = {option.name: option.default for option in tool.options} | options
+    options = tool.defaults() | options
     answers, calls = [], []
     for processors in (1, 3):
         dump = lab.sample("6.1 two CPUs").dump

@@ -179,7 +179,7 @@ def session(lab: Lab, hostile: Path) -> Iterator[Session]:
 
 
 def rows(session: Session) -> list[tuple[Any, ...]]:
-    return [row.cells for row in TOOL.rows(session, {option.name: option.default for option in TOOL.options})]
+    return [row.cells for row in TOOL.rows(session, TOOL.defaults())]
 
 
 STATE, PATH = (

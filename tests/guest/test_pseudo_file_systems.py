@@ -74,7 +74,7 @@ def container(sample: Sample, session: Session) -> int:
 
 def ask(session: Session, name: str, **options: Any) -> list[dict[str, Any]]:
     tool = tools.load(name)
-    chosen = {option.name: option.default for option in tool.options} | options
+    chosen = tool.defaults() | options
     names = [column.name for column in tool.columns_for(chosen)]
     return [dict(zip(names, row.cells, strict=True)) for row in tool.rows(session, chosen)]
 

@@ -67,7 +67,7 @@ def test_proc_is_that_of_the_whole_guest(inside: Session, sample: Sample) -> Non
 def test_tools_show_its_files_and_its_names(inside: Session) -> None:
     def ask(name: str, **options: Any) -> dict[Any, dict[str, Any]]:
         tool = tools.load(name)
-        given = {option.name: option.default for option in tool.options} | options
+        given = tool.defaults() | options
         names = [column.name for column in tool.columns_for(given)]
         rows = [dict(zip(names, row.cells, strict=True)) for row in tool.rows(inside, given)]
         return {row.get("PATH", row.get("NAME")): row for row in rows}

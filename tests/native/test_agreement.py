@@ -26,7 +26,7 @@ CLOCK = Path(__file__).parents[1] / "support" / "guest" / "clock.c"
 def ours(lab: Lab, image: str, name: str, columns: str = "", **given: Any) -> Rows:
     """The cells of these columns (all, if none is named) as `hb run` shows them."""
     tool = tools.load(name)
-    options = {option.name: option.default for option in tool.options} | given
+    options = tool.defaults() | given
     shown = tool.columns_for(options)
     wanted = columns.split() or [column.name for column in shown]
     rows = []

@@ -42,7 +42,7 @@ def theirs(run: Run, image: str) -> Words:
 def ours(lab: Lab, image: str) -> Words:
     tool = tools.load("ss")
     chosen = {"tcp": True, "udp": True, "all": True, "info": True, "memory": True}
-    options: dict[str, Any] = {option.name: option.default for option in tool.options} | chosen
+    options: dict[str, Any] = tool.defaults() | chosen
     names = [column.name for column in tool.columns_for(options)]
     rows = [dict(zip(names, row.cells, strict=True)) for row in tool.rows(lab.session(image), options)]
     return {

@@ -148,7 +148,7 @@ def test_a_row_has_the_cells_of_the_tool(asked: Callable[..., Any]) -> None:
     kernel = LiveKernel()
     (row,) = json.loads(drawn(JsonRenderer, asked(kernel, "ps", pid=[os.getpid()])))
     tool = tools.load("ps")
-    options = {option.name: option.default for option in tool.options} | {"pid": (os.getpid(),)}
+    options = tool.defaults() | {"pid": (os.getpid(),)}
     (expected,) = tool.rows(kernel, options)
     cells = dict(zip([column.name for column in tool.columns], expected.cells, strict=True))
     for name in ("PID", "PPID", "UID", "TTY", "NLWP", "COMM", "CMD"):
@@ -266,7 +266,7 @@ def test_vol_help_lists_the_options_of_the_tool() -> None:
 def test_volatility_can_make_an_identifier_of_every_column(name: str) -> None:
     """With each option of its own: some choose other columns."""
     tool = tools.load(name)
-    default = {option.name: option.default for option in tool.options}
+    default = tool.defaults()
     for option in (*tool.options, None):
         chosen = default | ({option.name: True} if option is not None and option.type is bool else {})
         for column in tool.columns_for(chosen):

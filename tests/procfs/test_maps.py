@@ -73,7 +73,7 @@ def test_a_task_without_memory_has_no_mappings_however_the_kernel_says_so(name: 
     """6.16 answers ESRCH for kernel threads; any other error is told, in a row of its own, or in each mapping
     whose sizes it hides."""
     tool, pid = tools.load(name), os.getpid()
-    options = {option.name: option.default for option in tool.options} | {"pid": (pid,)}
+    options = tool.defaults() | {"pid": (pid,)}
     if name == "maps":
         options["smaps"] = file == "smaps"
 

@@ -11,7 +11,7 @@ from hybridbridge_vol.guest.session import Session
 def ask(session: Session, name: str, **options: Any) -> list[dict[str, Any]]:
     """The rows of a tool, each by its columns' names."""
     tool = tools.load(name)
-    chosen = {option.name: option.default for option in tool.options}
+    chosen = tool.defaults()
     chosen |= {key.replace("_", "-"): value for key, value in options.items()}
     assert set(chosen) == {option.name for option in tool.options}
     names = [column.name for column in tool.columns_for(chosen)]

@@ -31,7 +31,7 @@ def guest(generation: str, attacks: str) -> Spec:
 def ask(session: Any, name: str, **options: Any) -> list[dict[str, Any]]:
     """The rows of a tool."""
     tool = tools.load(name)
-    chosen = {option.name: option.default for option in tool.options} | options
+    chosen = tool.defaults() | options
     names = [column.name for column in tool.columns_for(chosen)]
     return [dict(zip(names, row.cells, strict=True)) for row in tool.rows(session, chosen)]
 

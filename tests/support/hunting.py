@@ -33,6 +33,6 @@ def hunted(lab: Lab, name: str, append: str = "") -> Sample:
 def ask(kernel: GuestKernel, name: str, **options: Any) -> list[dict[str, Any]]:
     """A tool's rows as dictionaries."""
     tool = tools.load(name)
-    chosen = {option.name: option.default for option in tool.options} | options
+    chosen = tool.defaults() | options
     columns = [column.name for column in tool.columns_for(chosen)]
     return [dict(zip(columns, row.cells, strict=True)) for row in tool.rows(kernel, chosen)]

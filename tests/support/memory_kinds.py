@@ -50,7 +50,7 @@ def dumped(kernel: GuestKernel, pid: int) -> tuple[Core, list[str]]:
     """The core of a process, and what memdump says is missing in it."""
     tool = tools.load("memdump")
     assert isinstance(tool, Memdump)
-    options: dict[str, Any] = {option.name: option.default for option in tool.options} | {"pid": pid}
+    options: dict[str, Any] = tool.defaults() | {"pid": pid}
     pieces = list(tool.raw(kernel, options))
     core = b"".join(piece for piece in pieces if isinstance(piece, bytes))
     return Core(core), [piece.reason for piece in pieces if isinstance(piece, Unavailable)]

@@ -80,7 +80,7 @@ def answered(
 ) -> tuple[list[list[str]], int]:
     """The rows that the tool shows of these files, and how many columns it has."""
     tool = tools.load(name)
-    given = {option.name: option.default for option in tool.options} | dict(options)
+    given = tool.defaults() | dict(options)
     columns = tool.columns_for(given)
     rows = [
         [as_text(cell, column.kind) for cell, column in zip(row.cells, columns, strict=True)]

@@ -121,7 +121,7 @@ def test_the_user_may_give_more_or_less() -> None:
 def test_when_its_time_is_over_a_tool_ends_with_what_it_has(lab: Lab) -> None:
     """No more calls are made: each process has its row, which says what is missing of it and why."""
     ps = tools.load("ps")
-    options = {option.name: option.default for option in ps.options}
+    options = ps.defaults()
     with open_session(lab.sample("6.12").dump, lab.store.root) as session:
         good = [row.cells for row in limited_rows(ps, session, options)]
         session.allowance.seconds = 1e-4
@@ -138,7 +138,7 @@ def test_rows_that_were_read_before_are_whole_and_those_behind_say_why_not(
 ) -> None:
     """At half of the calls that it makes, its time is over."""
     tool, asked = tools.load(name), 0
-    options = {option.name: option.default for option in tool.options}
+    options = tool.defaults()
 
     def used(_self: Allowance, _grant: object) -> float:
         nonlocal asked

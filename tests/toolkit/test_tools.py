@@ -24,7 +24,7 @@ from hybridbridge_vol.toolkit.tool import Raw
 def ask(name: str, kernel: LiveKernel | None = None, **options: Any) -> list[dict[str, Any]]:
     """A tool's rows as dictionaries."""
     tool = tools.load(name)
-    chosen = {option.name: option.default for option in tool.options} | options
+    chosen = tool.defaults() | options
     names = [column.name for column in tool.columns_for(chosen)]
     rows = tool.rows(kernel or LiveKernel(), chosen)
     return [dict(zip(names, row.cells, strict=True)) for row in rows]

@@ -32,7 +32,7 @@ Lab = Any
 def ask(kernel: Any, name: str, **given_options: Any) -> list[dict[str, Any]]:
     """A tool's rows by the names of its columns."""
     tool = tools.load(name)
-    options = {option.name: option.default for option in tool.options} | given_options
+    options = tool.defaults() | given_options
     names = [column.name for column in tool.columns_for(options)]
     return [dict(zip(names, row.cells, strict=True)) for row in tool.rows(kernel, options)]
 
@@ -232,7 +232,7 @@ class StillKernel(LiveKernel):
 def printed(kernel: Any, name: str, **options: Any) -> list[str]:
     """Rows as they are shown."""
     tool = tools.load(name)
-    given = {option.name: option.default for option in tool.options} | options
+    given = tool.defaults() | options
     columns = tool.columns_for(given)
     return [
         " ".join(as_text(cell, column.kind) for cell, column in zip(row.cells, columns, strict=True))

@@ -159,7 +159,7 @@ def test_a_probe_of_the_guests_own_is_shown_with_the_kernels_handler(lab: Lab) -
 def test_provenance_is_where_the_pointer_stands_in_the_image(lab: Lab) -> None:
     sample = lab.sample(SAMPLE)
     tool = tools.load("hooks")
-    options: dict[str, Any] = {option.name: option.default for option in tool.options}
+    options: dict[str, Any] = tool.defaults()
     options["kind"] = ("format", "netfilter", "notifier", "packet", "device")
     with open_session(sample.dump, lab.store.root, mode=Mode.SLOW) as session:
         rows = [row.cells for row in with_provenance(tool).rows(session, options)]

@@ -29,13 +29,13 @@ Lab = Any
 
 def rows_of(kernel: Any, **options: Any) -> list[Row]:
     tool = tools.load("ip")
-    return list(tool.rows(kernel, {option.name: option.default for option in tool.options} | options))
+    return list(tool.rows(kernel, tool.defaults() | options))
 
 
 def ask(kernel: Any, **options: Any) -> list[dict[str, Any]]:
     """The rows of ip as dictionaries."""
     tool = tools.load("ip")
-    chosen = {option.name: option.default for option in tool.options} | options
+    chosen = tool.defaults() | options
     names = [column.name for column in tool.columns_for(chosen)]
     return [dict(zip(names, row.cells, strict=True)) for row in rows_of(kernel, **options)]
 

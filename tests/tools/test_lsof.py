@@ -42,7 +42,7 @@ USERS = {
 def ask(kernel: GuestKernel, **options: Any) -> list[dict[str, Any]]:
     """The rows of lsof as dictionaries."""
     tool = tools.load("lsof")
-    chosen = {option.name: option.default for option in tool.options} | options
+    chosen = tool.defaults() | options
     columns = [column.name for column in tool.columns_for(chosen)]
     return [dict(zip(columns, row.cells, strict=True)) for row in tool.rows(kernel, chosen)]
 

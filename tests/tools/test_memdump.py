@@ -62,7 +62,7 @@ class Core:
 
 def options(pid: int, **more: Any) -> dict[str, Any]:
     """Options of memdump."""
-    return {option.name: option.default for option in Memdump.options} | {"pid": pid} | more
+    return Memdump.defaults() | {"pid": pid} | more
 
 
 def dump(kernel: GuestKernel, pid: int, **more: Any) -> tuple[Core, list[str]]:

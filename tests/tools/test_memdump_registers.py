@@ -42,7 +42,7 @@ def core_of(kernel: GuestKernel, pid: int) -> bytes:
     """The core that memdump writes."""
     tool = tools.load("memdump")
     assert isinstance(tool, Raw)
-    options = {option.name: option.default for option in Memdump.options} | {"pid": pid}
+    options = Memdump.defaults() | {"pid": pid}
     return b"".join(piece for piece in tool.raw(kernel, options) if isinstance(piece, bytes))
 
 

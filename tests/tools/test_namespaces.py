@@ -21,7 +21,7 @@ Lab = Any
 def ask(kernel: Any, **options: Any) -> list[dict[str, Any]]:
     """The rows of the tool as dictionaries, each with its depth."""
     tool = tools.load("namespaces")
-    chosen = {option.name: option.default for option in tool.options} | options
+    chosen = tool.defaults() | options
     names = [column.name for column in tool.columns]
     return [
         dict(zip(names, row.cells, strict=True)) | {"depth": row.depth} for row in tool.rows(kernel, chosen)

@@ -25,7 +25,7 @@ AT_WORK = re.compile(
 def ask(kernel: Any, name: str, **given_options: Any) -> list[dict[str, Any]]:
     """A tool's rows by the names of its columns; cells as they are shown, unless they could not be read."""
     tool = tools.load(name)
-    options = {option.name: option.default for option in tool.options} | given_options
+    options = tool.defaults() | given_options
     columns = tool.columns_for(options)
     return [
         {

@@ -22,16 +22,13 @@ PROGRAM_WIDTH = 19
 
 def rows_of(name: str, kernel: Any, **options: Any) -> list[Row]:
     tool = tools.load(name)
-    return list(tool.rows(kernel, {option.name: option.default for option in tool.options} | options))
+    return list(tool.rows(kernel, tool.defaults() | options))
 
 
 def ask(name: str, kernel: Any, **options: Any) -> list[dict[str, Any]]:
     """A tool's rows as dictionaries."""
     tool = tools.load(name)
-    names = [
-        column.name
-        for column in tool.columns_for({option.name: option.default for option in tool.options} | options)
-    ]
+    names = [column.name for column in tool.columns_for(tool.defaults() | options)]
     return [dict(zip(names, row.cells, strict=True)) for row in rows_of(name, kernel, **options)]
 
 

@@ -39,7 +39,7 @@ def network(request: pytest.FixtureRequest) -> str:
 def ask(lab: Lab, name: str, tool_name: str, **options: Any) -> list[Row]:
     """The rows of a tool as dictionaries."""
     tool = tools.load(tool_name)
-    chosen = {option.name: option.default for option in tool.options} | options
+    chosen = tool.defaults() | options
     names = [column.name for column in tool.columns_for(chosen)]
     rows = tool.rows(lab.session(name), chosen)
     return [dict(zip(names, row.cells, strict=True)) for row in rows]

@@ -252,7 +252,7 @@ def test_maps_names_a_mapping_whose_sizes_cannot_be_read(child: tuple[int, list[
     pid, (start, _other) = child
     kernel = LiveKernel({f"/proc/{pid}/smaps": CallRolledBack("read", "page fault")})
     tool = tools.load("maps")
-    options = {option.name: option.default for option in tool.options} | {"pid": (pid,), "smaps": True}
+    options = tool.defaults() | {"pid": (pid,), "smaps": True}
     names = [column.name for column in tool.columns_for(options)]
     rows = [dict(zip(names, row.cells, strict=True)) for row in tool.rows(kernel, options)]
     row = next(row for row in rows if row["START"] <= start < row["END"])

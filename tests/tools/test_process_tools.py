@@ -23,13 +23,13 @@ NOTHING = Reading(0, b"")
 def rows_of(kernel: GuestKernel, name: str, **options: Any) -> list[Row]:
     """A tool's rows."""
     tool = tools.load(name)
-    return list(tool.rows(kernel, {option.name: option.default for option in tool.options} | options))
+    return list(tool.rows(kernel, tool.defaults() | options))
 
 
 def ask(kernel: GuestKernel, name: str, **options: Any) -> list[dict[str, Any]]:
     """A tool's rows as dictionaries."""
     tool = tools.load(name)
-    chosen = {option.name: option.default for option in tool.options} | options
+    chosen = tool.defaults() | options
     columns = [column.name for column in tool.columns_for(chosen)]
     return [dict(zip(columns, row.cells, strict=True)) for row in tool.rows(kernel, chosen)]
 

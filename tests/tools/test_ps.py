@@ -41,7 +41,7 @@ time.sleep(1000)
 
 def ask(kernel: LiveKernel | None = None, **options: Any) -> list[dict[str, Any]]:
     """The rows of `ps` as dictionaries, with their depth."""
-    chosen = {option.name: option.default for option in TOOL.options} | options
+    chosen = TOOL.defaults() | options
     names = [column.name for column in TOOL.columns_for(chosen)]
     rows: list[Row] = list(TOOL.rows(kernel or LiveKernel(), chosen))
     return [dict(zip(names, row.cells, strict=True)) | {"depth": row.depth} for row in rows]

@@ -28,7 +28,7 @@ _MOVING = {"S", "STAT", "PSR", "RSS"}
 
 def ask(kernel: GuestKernel, fields: str, **options: Any) -> list[dict[str, str]]:
     """The rows, as text, by their columns' names."""
-    given = {option.name: option.default for option in TOOL.options} | options | {"columns": fields}
+    given = TOOL.defaults() | options | {"columns": fields}
     columns = TOOL.columns_for(given)
     return [
         {column.name: as_text(cell, column.kind) for cell, column in zip(row.cells, columns, strict=True)}
@@ -168,7 +168,7 @@ def test_keywords_that_mean_the_same_give_one_column() -> None:
 
 def test_a_file_that_cannot_be_read_costs_its_own_column_only() -> None:
     kernel = LiveKernel({"/proc/1/wchan": PermissionError(13, "Permission denied")})
-    given = {option.name: option.default for option in TOOL.options} | {
+    given = TOOL.defaults() | {
         "columns": "pid,comm,wchan",
         "pid": (1,),
     }
@@ -179,6 +179,6 @@ def test_a_file_that_cannot_be_read_costs_its_own_column_only() -> None:
 
 
 def test_tree_and_columns_exclude_each_other() -> None:
-    given = {option.name: option.default for option in TOOL.options} | {"columns": "pid", "tree": True}
+    given = TOOL.defaults() | {"columns": "pid", "tree": True}
     with pytest.raises(OptionError, match="--tree and --columns"):
         list(TOOL.rows(LiveKernel(), given))

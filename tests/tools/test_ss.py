@@ -23,7 +23,7 @@ Lab = Any
 def ask(kernel: Any, **options: Any) -> list[dict[str, Any]]:
     """The rows of ss as dictionaries."""
     tool = tools.load("ss")
-    chosen = {option.name: option.default for option in tool.options} | options
+    chosen = tool.defaults() | options
     names = [column.name for column in tool.columns_for(chosen)]
     return [dict(zip(names, row.cells, strict=True)) for row in tool.rows(kernel, chosen)]
 

@@ -31,7 +31,7 @@ from samples.truth import Truth
 
 
 def chosen(**options: Any) -> Options:
-    return {option.name: option.default for option in TOOL.options} | options
+    return TOOL.defaults() | options
 
 
 def written(session: Session, form: str, **options: Any) -> bytes:

@@ -106,7 +106,7 @@ def test_a_forged_line_is_refused_by_name_without_sock_diag() -> None:
 
 
 def _options(name: str, **options: Any) -> dict[str, Any]:
-    return {option.name: option.default for option in tools.load(name).options} | options
+    return tools.load(name).defaults() | options
 
 
 def test_a_socket_of_this_machine_with_a_nasty_name_is_one_row() -> None:

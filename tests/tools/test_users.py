@@ -211,7 +211,7 @@ def test_keys_are_parsed_with_their_options() -> None:
 def test_a_row_names_the_bytes_of_the_image_that_hold_its_line(lab: Lab, people: str) -> None:
     with session_with(lab, people, Mode.SLOW) as session:
         session.answer_labels.start()
-        options = {option.name: option.default for option in TOOL.options} | {"kind": ("account", "sudo")}
+        options = TOOL.defaults() | {"kind": ("account", "sudo")}
         rows = list(TOOL.rows(session, options))
         with open(lab.sample(people).dump, "rb") as image:
             for row in rows:

@@ -44,7 +44,7 @@ def tools(folder: Path) -> Path:
 
 
 def processes(session: Session) -> list[tuple[object, ...]]:
-    options = {option.name: option.default for option in PS.options}
+    options = PS.defaults()
     return [row.cells for row in PS.rows(session, options)]
 
 

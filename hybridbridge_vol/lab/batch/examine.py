@@ -109,7 +109,7 @@ def run_tool(session: Session, tool: Tool, request: Request) -> ToolDone:
     started, before, rolled_back = time.monotonic(), session.statistics.total.traps, session.rolled_back
     path = Path(request.staging) / f"{tool.name}.{request.format}"
     path.unlink(missing_ok=True)
-    options = {option.name: option.default for option in tool.options} | OPTIONS.get(tool.name, {})
+    options = tool.defaults() | OPTIONS.get(tool.name, {})
     rows = limited_rows(tool, session, options)
     written = write_table(path, request.format, tool, tool.columns_for(options), rows)
     error = None if written.error is None else _reason(written.error)

@@ -90,7 +90,7 @@ def _of_histories(kernel: GuestKernel) -> Iterator[Event]:
 
 def of_tool(kernel: GuestKernel, tool: Tool) -> Iterator[Event]:
     """The events of one tool's rows."""
-    options = {option.name: option.default for option in tool.options}
+    options = tool.defaults()
     columns = tool.columns_for(options)
     place = {column.name: at for at, column in enumerate(columns)}
     for row in tool.rows(kernel, options):

@@ -43,7 +43,7 @@ def ask_everything(image: Path, store: Path) -> Held:
     """What the process holds when all is asked and the session still open."""
     with open_session(image, store) as session:
         for tool in map(tools.load, PAPER_TOOLS):
-            for _row in tool.rows(session, {option.name: option.default for option in tool.options}):
+            for _row in tool.rows(session, tool.defaults()):
                 pass
         return held()
 

@@ -73,7 +73,7 @@ def write_dataset(
         made = {}
         for name, rows in tables.items():
             tool = tools.load(name)
-            columns = tool.columns_for({option.name: option.default for option in tool.options})
+            columns = tool.columns_for(tool.defaults())
             made[name] = out / f"{name}.{form}"
             cells = (Row(tuple(row.get(column.name) for column in columns)) for row in rows)
             write_table(made[name], form, tool, columns, cells)

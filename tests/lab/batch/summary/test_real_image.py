@@ -28,7 +28,7 @@ def known(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Fac
     counts: dict[str, list[dict[str, Any]]] = {}
     for name in ("ps", "lsof", "uptime", "dmesg", "lsmod"):
         tool = tools.load(name)
-        options = {option.name: option.default for option in tool.options}
+        options = tool.defaults()
         made[name] = out / f"{name}.parquet"
         written = write_table(
             made[name], "parquet", tool, tool.columns_for(options), tool.rows(session, options)
