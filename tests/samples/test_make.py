@@ -104,6 +104,7 @@ def test_whatever_goes_into_the_guest_makes_another_name(tmp_path: Path) -> None
 def test_every_file_of_the_guest_is_in_its_recipe() -> None:
     recipes = [
         guest_files.recipe(1, True, 0, disks=True, routes=1),
+        guest_files.recipe(1, False, 0),
         module_guest.recipe("all"),
         pseudo_guest.recipe(),
         attack_guest.recipe("all"),
@@ -111,7 +112,8 @@ def test_every_file_of_the_guest_is_in_its_recipe() -> None:
         filters_guest.recipe(),
         hunt_guest.recipe(),
     ]
-    programs = [program for recipe in recipes for _, program in recipe.programs] + [hunt_guest.LIBRARY]
+    programs = [program for recipe in recipes for _, program in recipe.programs]
+    programs += [hunt_guest.LIBRARY, attack_guest.ROOTKIT]
     files = {path for program in programs for path in compiler.sources(program)}
     contents = {entry.data for recipe in recipes for entry in recipe.entries}
     assert [
