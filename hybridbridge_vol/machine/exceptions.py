@@ -9,6 +9,7 @@ import enum
 import struct
 from typing import NamedTuple
 
+VECTOR_DIVIDE_ERROR = 0
 VECTOR_DEBUG = 1
 VECTOR_BREAKPOINT = 3
 VECTOR_INVALID_OPCODE = 6

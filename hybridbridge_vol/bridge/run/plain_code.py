@@ -27,6 +27,11 @@ _JUMP_SHORT, _JUMP = 0xEB, 0xE9
 _ALWAYS = (_JUMP_SHORT, _JUMP)
 _CONDITIONAL_SHORT, _CONDITIONAL = range(0x70, 0x80), range(0x80, 0x90)
 _TWO_BYTES = 0x0F
+_WIDTH_PREFIXES = (0x66, *range(0x40, 0x50))
+"""The operand size and REX."""
+_UNARY = (0xF6, 0xF7)
+_FIRST_OF_MULTIPLICATION = 4
+"""ModRM's middle field (SDM volume 2, table A-6, group 3): from here `mul`, `imul`, `div`, `idiv`."""
 
 
 class Code(Protocol):
@@ -106,7 +111,15 @@ class PlainCode:
             or code[0] in _SEGMENTS
             or OperandKind.SNAPSHOT_ADDRESS in (rule.target.kind, rule.source.kind, rule.second.kind)
         )
-        return rule.kind in _PLAIN and not names_static
+        return (rule.kind in _PLAIN or multiplies(code)) and not names_static
+
+
+def multiplies(code: bytes) -> bool:
+    """Whether the instruction of these bytes multiplies or divides the accumulator, and nothing else."""
+    opcode = next((at for at, byte in enumerate(code) if byte not in _WIDTH_PREFIXES), len(code))
+    if opcode + 1 >= len(code) or code[opcode] not in _UNARY:
+        return False
+    return (code[opcode + 1] >> 3) & 7 >= _FIRST_OF_MULTIPLICATION
 
 
 def jump_target(vaddr: int, code: bytes) -> int | None:

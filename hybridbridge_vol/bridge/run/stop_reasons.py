@@ -5,6 +5,7 @@ from __future__ import annotations
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.machine.exceptions import (
     VECTOR_BREAKPOINT,
+    VECTOR_DIVIDE_ERROR,
     VECTOR_GENERAL_PROTECTION,
     VECTOR_INVALID_OPCODE,
     VECTOR_PAGE_FAULT,
@@ -12,6 +13,7 @@ from hybridbridge_vol.machine.exceptions import (
 from hybridbridge_vol.machine.machine import Stop
 
 _EXCEPTIONS = {
+    VECTOR_DIVIDE_ERROR: "divide error",
     VECTOR_BREAKPOINT: "breakpoint",
     VECTOR_INVALID_OPCODE: "invalid instruction",
     VECTOR_GENERAL_PROTECTION: "general protection fault",
@@ -35,21 +37,21 @@ def explain_stop(bridge: Bridge, stop: Stop, seconds: float) -> str:
 
 def _explain_exception(bridge: Bridge, stop: Stop, where: str) -> str:
     if stop.vector != VECTOR_PAGE_FAULT:
-        return f"{_EXCEPTIONS.get(stop.vector or 0, f'exception {stop.vector}')} in {where}"
+        return f"{_name_of(stop.vector)} in {where}"
     if stop.cr2 == stop.rip:
         return _explain_foreign_code(bridge, stop.rip)
     absent = bridge.virtual_memory.why_unreadable(stop.cr2) if bridge.may_be_snapshot(stop.cr2) else None
     return absent or f"{_EXCEPTIONS[VECTOR_PAGE_FAULT]} in {where} at {stop.cr2:#x}"
 
 
+def _name_of(vector: int | None) -> str:
+    return _EXCEPTIONS.get(vector, f"exception {vector}") if vector is not None else "exception"
+
+
 def where_stopped(bridge: Bridge, stop: Stop) -> str:
     """The same with addresses, for those who look for a fault in the bridge or in the image's bytes."""
     at = f" at {stop.cr2:#x}" if stop.kind == "exception" and stop.vector == VECTOR_PAGE_FAULT else ""
-    what = (
-        _EXCEPTIONS.get(stop.vector or 0, f"exception {stop.vector}")
-        if stop.kind == "exception"
-        else stop.kind
-    )
+    what = _name_of(stop.vector) if stop.kind == "exception" else stop.kind
     return f"{what} in {bridge.describe(stop.rip)}{at}"
 
 

@@ -11,7 +11,7 @@ from small_snapshot import DATA, word
 
 from hybridbridge_vol.bridge.run.caller import Caller
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
-from hybridbridge_vol.bridge.run.plain_code import jump_target
+from hybridbridge_vol.bridge.run.plain_code import jump_target, multiplies
 from hybridbridge_vol.bridge.text.policy import Trampoline
 from hybridbridge_vol.errors import CallRolledBack
 
@@ -45,10 +45,13 @@ def caller_of(small: SmallBridge) -> Caller:
         ("ffc7 inc edi\n83ff03 cmp edi, 3\n75f9 jne 0xfffffffffffffffb\n89f8 mov eax, edi\nc3 ret", 3),
         # memory by registers, and the stack
         ("55 push rbp\n488b0424 mov rax, qword ptr [rsp]\n31c0 xor eax, eax\n5d pop rbp\nc3 ret", 0),
+        # 7 * 6 / 6
+        ("b807000000 mov eax, 7\nb906000000 mov ecx, 6\nf7e1 mul ecx\nf7f1 div ecx\nc3 ret", 7),
+        ("b807000000 mov eax, 7\n48f7d8 neg rax\n48f7d8 neg rax\nc3 ret", 7),
         # back to what is proven
         ("83c701 add edi, 1\nebf2 jmp 0xfffffffffffffff4", 1),
     ],
-    ids=["computes", "loops", "memory", "back"],
+    ids=["computes", "loops", "memory", "multiplies and divides", "negates", "back"],
 )  # fmt: skip
 def test_another_way_that_only_copies_and_computes_does_not_trap(
     make: Make, listing: str, answer: int
@@ -64,6 +67,7 @@ def test_another_way_that_only_copies_and_computes_does_not_trap(
     ("listing", "trampolines"),
     [
         ("488b05f03f0000 mov rax, qword ptr [rip + 0x3ff0]\nc3 ret", []),
+        ("f725f23f0000 mul dword ptr [rip + 0x3ff2]\nc3 ret", []),
         ("488d05f03f0000 lea rax, [rip + 0x3ff0]\nc3 ret", []),
         ("65488b042500000000 mov rax, qword ptr gs:[0]\nc3 ret", []),
         ("e8f2000000 call 0xf7\nc3 ret", []),
@@ -74,7 +78,19 @@ def test_another_way_that_only_copies_and_computes_does_not_trap(
         ("0f30 wrmsr\nc3 ret", []),
         ("e9f2000000 jmp 0xf7", [Trampoline(2 * SLOT, "home", trusted=1)]),
     ],
-    ids=["static", "address", "gs", "call", "indirect call", "indirect jump", "ud2", "cli", "wrmsr", "home"],
+    ids=[
+        "static",
+        "static factor",
+        "address",
+        "gs",
+        "call",
+        "indirect call",
+        "indirect jump",
+        "ud2",
+        "cli",
+        "wrmsr",
+        "home",
+    ],
 )
 def test_what_slow_bridge_decides_or_checks_traps(
     make: Make, listing: str, trampolines: list[Trampoline]
@@ -122,3 +138,24 @@ def test_what_is_only_looked_at_counts_as_neither_run_nor_unknown(make: Make) ->
 )  # fmt: skip
 def test_where_a_jump_leads(code: str, target: int | None) -> None:
     assert jump_target(0x1000, bytes.fromhex(code)) == target
+
+
+@pytest.mark.parametrize(
+    ("code", "does"),
+    [
+        ("f7e1", True), ("48f7f1", True), ("66f7f9", True), ("f6e9", True), ("41f77508", True),
+        ("f7d8", False), ("f7c101000000", False), ("f7", False), ("", False), ("48", False),
+        ("0fafc1", False),
+    ],
+)  # fmt: skip
+def test_what_multiplies_or_divides_the_accumulator(code: str, does: bool) -> None:
+    assert multiplies(bytes.fromhex(code)) is does
+
+
+def test_a_division_by_zero_ends_the_call_on_either_bridge(make: Make) -> None:
+    small = make({"choose": ONE_WAY + "31c9 xor ecx, ecx\nf7f1 div ecx\nc3 ret"})
+    caller = caller_of(small)
+    assert caller.call(small.twin("choose"), 7) == 1
+    for _ in range(2):
+        with pytest.raises(CallRolledBack, match=r"divide error in twin choose\+0xb"):
+            caller.call(small.twin("choose"), 0)
