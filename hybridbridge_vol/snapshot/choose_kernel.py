@@ -78,22 +78,24 @@ def the_one_that_ran(kernels: Sequence[Weighed]) -> Choice:
     return Choice(chosen, tuple(kernels), _notes(chosen, kernels, _why(chosen, sound)))
 
 
-def _standing(kernel: Weighed) -> tuple[int, bool, int]:
-    """Orders sound kernels: by the CPUs that run them, then those that no other kernel has replaced, then by
-    the clock."""
+def _standing(kernel: Weighed) -> tuple[int, bool, bool, int]:
+    """Orders sound kernels: by the CPUs that run them, then those that no other kernel has replaced, then
+    those that have tasks, then by the clock."""
     evidence = kernel.evidence
-    return evidence.on_cpus or 0, not evidence.state.has_ended, evidence.time or 0
+    return evidence.on_cpus or 0, not evidence.state.has_ended, evidence.has_tasks, evidence.time or 0
 
 
 def _why(chosen: Weighed, sound: Sequence[Weighed]) -> str:
     others = [_standing(kernel) for kernel in sound if kernel is not chosen]
     if not others:
         return "the only sound one"
-    cpus, current, _time = _standing(chosen)
+    cpus, current, has_tasks, _time = _standing(chosen)
     if all(cpus > other[0] for other in others):
         return "the image's CPUs run it"
     if current and not any(other[1] for other in others):
         return "no other has replaced it"
+    if has_tasks and not any(other[2] for other in others):
+        return "page tables of tasks map it, and no other"
     return "its clock is the latest"
 
 

@@ -31,6 +31,11 @@ MAX_AREAS = 64
 _SEARCH_WORDS, _BASE_REAL_AT, _NARROWEST_MASK = 24, 48, 0xFFFF
 """Of `struct tk_read_base` (include/linux/timekeeper_internal.h): how far into the timekeeper it is looked
 for, and the offset of the time of day in nanoseconds."""
+MAX_TABLES = 64
+"""Of the kernel's list of all top page tables, those that are looked at."""
+_PAGE_DESCRIPTOR, _LIST_IN_PAGE = 64, 8
+"""Size of `struct page`, and the offset in it of the list's entry (`lru` in include/linux/mm_types.h;
+`pt_list` of `struct ptdesc` since 6.6)."""
 _MM_SIZE = 2048
 """How far into `struct mm_struct` its `pgd` is looked for."""
 _BANNER = b"Linux version "
@@ -75,13 +80,15 @@ class KnownKernel(Candidate, Protocol):
 
 class Evidence(NamedTuple):
     """None: the image does not say. `flaws` are what a kernel that runs, or ran to the machine's end, cannot
-    have, each as a clause. `on_cpus`: how many of the image's CPUs have page tables that map it. `time`: the
-    time of day at its last tick, in nanoseconds since the epoch."""
+    have, each as a clause. `on_cpus`: how many of the image's CPUs have page tables that map it. `has_tasks`:
+    whether page tables of tasks map it. `time`: the time of day at its last tick, in nanoseconds since the
+    epoch."""
 
     flaws: tuple[str, ...]
     state: MachineState
     on_cpus: int | None
     time: int | None
+    has_tasks: bool = False
 
     @property
     def is_sound(self) -> bool:
@@ -115,19 +122,21 @@ class _Scales:
         self._layout = layout
 
     def evidence(self) -> Evidence:
+        is_mapped_by_tasks = self._is_mapped_by_its_tasks()
         checks = (
             (self._maps(), "its page tables do not map it"),
             (self._knows_its_place(), "by its own account it was loaded elsewhere"),
             (self._has_a_cpu(), "by its own account it has no CPU"),
             (self._has_its_areas(), "its per-CPU areas are overwritten or another's"),
             (self._has_its_tables(), "its own memory descriptor has other page tables"),
-            (self._is_mapped_by_its_tasks(), "the page tables of the tasks on its CPUs map another"),
+            (is_mapped_by_tasks, "the page tables of its tasks map another"),
         )
         return Evidence(
             tuple(flaw for holds, flaw in checks if holds is False),
             read_state(self._number, self._kernel.running_constant),
             self._on_cpus(),
             self._time(),
+            bool(is_mapped_by_tasks),
         )
 
     def _maps(self, root_paddr: int | None = None) -> bool | None:
@@ -175,20 +184,41 @@ class _Scales:
         return (linked + offset) & U64
 
     def _is_mapped_by_its_tasks(self) -> bool | None:
-        """Whether the page tables that its CPUs had loaded, by its per-CPU areas (`cpu_tlbstate.loaded_mm`,
-        the first field), map it. None if they map no kernel: in an image taken while the machine ran a task
-        may have ended meanwhile."""
+        """Whether the page tables that its CPUs had loaded, or those of other tasks, map it. None if they map
+        no kernel: in an image taken while the machine ran a task may have ended meanwhile."""
+        roots = self._loaded_tables() | self._listed_tables()
+        if any(map(self._maps_under, roots)):
+            return True
+        return False if any(map(self._maps_another, roots)) else None
+
+    def _loaded_tables(self) -> set[int]:
+        """Physical addresses of the page tables that its CPUs had loaded, by its per-CPU areas
+        (`cpu_tlbstate.loaded_mm`, the first field). Its own are left out: idle CPUs have them, and they lead
+        wherever it says."""
         state, at = self._kernel.symbols.get("cpu_tlbstate"), self._tables_in_mm()
-        roots = set()  # idle CPUs share theirs
+        roots = set()
         for offset in () if state is None or at is None else self._area_offsets():
             mm = self._word(self._in_area(state or 0, offset))
             tables = self._word((mm + (at or 0)) & U64) if mm and mm >= _UPPER_HALF else None
             root = self._paddr(tables) if tables else None
             if root is not None:
                 roots.add(root)
-        if any(map(self._maps_under, roots)):
-            return True
-        return False if any(map(self._maps_another, roots)) else None
+        return roots - {self._layout.root_paddr}
+
+    def _listed_tables(self) -> set[int]:
+        """Those of its tasks, by the list of the pages that hold such tables (`pgd_list`,
+        arch/x86/mm/fault.c)."""
+        head = self._kernel.symbols.get("pgd_list")
+        entry = None if head is None else self._static(head, 8)
+        roots: set[int] = set()
+        while entry and len(roots) < MAX_TABLES:
+            number, rest = divmod(entry - _LIST_IN_PAGE - self._layout.vmemmap_base, _PAGE_DESCRIPTOR)
+            root = number * PAGE_SIZE
+            if rest or number < 0 or root in roots:
+                break
+            roots.add(root)
+            entry = self._word(entry)
+        return roots
 
     def _maps_another(self, root_paddr: int) -> bool:
         """Whether page tables map another kernel where this one would be."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import signal
@@ -42,6 +43,7 @@ PS = tools.load("ps").rows
 
 
 def crashes(_kernel: Any, _options: Any) -> Iterator[Any]:
+    faulthandler.disable()  # pytest's would write a page about it
     os.kill(os.getpid(), signal.SIGSEGV)
     yield
 

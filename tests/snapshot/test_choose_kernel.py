@@ -34,11 +34,13 @@ def test_a_lone_kernel_needs_no_note() -> None:
     assert not the_one_that_ran(kernels(SOUND)).another_ran
 
 
-def test_registers_count_before_state_and_state_before_the_clock() -> None:
+def test_registers_count_before_state_state_before_tasks_and_tasks_before_the_clock() -> None:
     later = SOUND._replace(time=9)
     assert ran(SOUND, later) == 1
     assert ran(later._replace(state=LEFT), SOUND) == 1
     assert ran(later._replace(state=CRASHED), SOUND) == 1
+    assert ran(SOUND._replace(has_tasks=True), later) == 0
+    assert ran(later._replace(has_tasks=True, state=CRASHED), SOUND) == 1
     assert ran(SOUND._replace(on_cpus=0), SOUND._replace(on_cpus=2, state=LEFT)) == 1
     assert ran(later._replace(flaws=("it is a copy",)), SOUND) == 1
 
@@ -69,6 +71,7 @@ evidence = st.builds(
     st.sampled_from([NORMAL, LEFT, CRASHED]),
     st.one_of(st.none(), st.integers(0, 4)),
     st.one_of(st.none(), st.integers(0, 9)),
+    st.booleans(),
 )
 
 

@@ -160,6 +160,13 @@ def moved_place(kernel: StoredKernel, content: bytearray, distance: int) -> None
             _add(content, table + 8 * slot, distance)
 
 
+def without_tables(kernel: StoredKernel, content: bytearray, distance: int) -> None:
+    """The same, and its list of its tasks' page tables is empty."""
+    moved_place(kernel, content, distance)
+    head = kernel.symbols.address("pgd_list") - kernel.text_link_vaddr
+    content[head : head + 16] = bytes(16)
+
+
 def _add(content: bytearray, offset: int, distance: int) -> None:
     word = int.from_bytes(content[offset : offset + 8], "little")
     content[offset : offset + 8] = ((word + distance) % (1 << 64)).to_bytes(8, "little")
@@ -175,12 +182,19 @@ def test_a_planted_copy_is_told_from_the_kernel_that_runs(
     choice = choice_of(path, store)
     assert [kernel.found.text_paddr == PLANTED_AT for kernel in choice.kernels] == [False, True]
     original, copy = choice.kernels
-    assert choice.chosen is original and original.evidence.is_sound
+    assert choice.chosen is original and original.evidence.is_sound and original.evidence.has_tasks
     assert copy.found.agreement == 1.0 and not copy.evidence.is_sound
     if change is moved_place:  # only the tables of its tasks betray it
-        assert copy.evidence.flaws == ("the page tables of the tasks on its CPUs map another",)
+        assert copy.evidence.flaws == ("the page tables of its tasks map another",)
     with opened(path, store) as session:
         assert session.system.uname().nodename == "second"
+
+
+def test_a_planted_copy_without_tasks_is_not_chosen(store: Store, planted: Callable[..., Path]) -> None:
+    path = planted(without_tables)
+    choice = choice_of(path, store)
+    original, copy = choice.kernels
+    assert choice.chosen is original and not copy.evidence.has_tasks
 
 
 def test_where_no_kernel_is_sound_nothing_is_answered(store: Store, planted: Callable[..., Path]) -> None:
