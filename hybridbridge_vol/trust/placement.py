@@ -36,6 +36,9 @@ the direct map as linked, so the guard hole below will not do. Here KASAN would 
 _HOLE_SIZE = 8 << 40
 _PUD = 1 << 30  # kernel_randomize_memory() draws multiples of PUD_SIZE, arch/x86/mm/kaslr.c
 _SLOT = 1 << 39
+PLACES_IN_SLOT = [number for number in range(1, _SLOT // _PUD) if number % 4]
+"""Of a slot of the top page table, in GiB, where something may lie. Elsewhere the lower half of an address is
+a small number: many a pair of 32-bit numbers looks like that, of which the second is some -32,000."""
 
 
 class Layout(NamedTuple):
@@ -125,8 +128,8 @@ def draw_layout(
 def _bases(hole: range, below: Callable[[int], int]) -> Iterator[int]:
     """None lies at the edge of a slot: other words of memory look like addresses there."""
     chosen = sorted(_distinct(3, len(hole) // _SLOT, below))
-    choices = _SLOT // _PUD // 2 - 1
-    return (hole.start + slot * _SLOT + (1 + below(choices)) * _PUD for slot in chosen)
+    choices = len(PLACES_IN_SLOT) // 2
+    return (hole.start + slot * _SLOT + PLACES_IN_SLOT[below(choices)] * _PUD for slot in chosen)
 
 
 def _fixed_bases(steps: tuple[int, int, int], below: Callable[[int], int]) -> tuple[int, int, int]:

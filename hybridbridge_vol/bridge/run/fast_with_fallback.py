@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 BREAKPOINT_SIZE = 1
 """Bytes of `int3`: after it has trapped, RIP is behind it (SDM volume 3A, 6.5)."""
 
-WITHHELD = "what is asked for lies beside addresses of the trusted kernel: only SLOW-BRIDGE may read it"
 SLOW_FACTOR = 6
 """How much more time than on FAST a call may take under taint before it counts as endless. Under taint an
 instruction takes up to 45 times as long, but even the longest legitimate calls use only a fraction of their
@@ -103,7 +102,7 @@ class Hybrid:
 
     def call(self, invocation: Invocation, label: str) -> Stop:
         """Make a call; `label` is for the statistics. UnmappedVirtual if the stack is not mapped; NotMemoized
-        in mode `fast` where FAST has no memo. Whoever calls rolls back what did not return."""
+        in mode `fast` where code has no memo. Whoever calls rolls back what did not return."""
         count = self.statistics.of(label)
         count.calls += 1
         start = time.perf_counter()
@@ -112,9 +111,9 @@ class Hybrid:
                 return self._learn(self.slow.call(invocation, SLOW_FACTOR), count)
             stop = invocation.run(self.machine)
             if self._is_trap(stop):
-                return self._fall_back(stop, stop.rip - BREAKPOINT_SIZE, invocation, count)
+                return self._fall_back(stop.rip - BREAKPOINT_SIZE, invocation, count)
             if self._is_withheld(stop):
-                return self._fall_back(stop, stop.rip, invocation, count)
+                return self._let_slow_read(stop.rip, invocation, count)
             return stop
         finally:
             count.seconds += time.perf_counter() - start
@@ -149,21 +148,28 @@ class Hybrid:
         is_fault = stop.kind == "exception" and stop.vector == VECTOR_PAGE_FAULT
         return is_fault and self.bridge.space.withholds(stop.cr2)
 
-    def _fall_back(self, stop: Stop, rip: int, invocation: Invocation, count: CallCount) -> Stop:
-        """Let SLOW run the rest, from `rip` on, of a call that FAST stopped."""
+    def _fall_back(self, rip: int, invocation: Invocation, count: CallCount) -> Stop:
+        """Let SLOW run the rest, from `rip` on, of a call that met code without a memo. NotMemoized in mode
+        `fast`."""
         where = self.bridge.describe(rip)
         if self.mode is Mode.FAST:
-            if stop.vector == VECTOR_PAGE_FAULT:
-                raise NotMemoized(WITHHELD, "")
             function = where.partition(" ")[2] or where
             raise NotMemoized(
                 f"FAST-BRIDGE has no memo for {function}; use --bridge auto, or train first", function
             )
         count.traps += 1
         self.statistics.trapped_in.append(where)
+        return self._go_on_slow(rip, invocation, count)
+
+    def _let_slow_read(self, rip: int, invocation: Invocation, count: CallCount) -> Stop:
+        """The same of a call that met a page which FAST is not given, in any mode. No memo spares that: few
+        pages of an honest image look so, and others after another boot of the trusted kernel."""
+        count.withheld += 1
+        return self._go_on_slow(rip, invocation, count)
+
+    def _go_on_slow(self, rip: int, invocation: Invocation, count: CallCount) -> Stop:
         self.machine.write_register("RIP", rip)
-        run = self.slow.go_on_from(self.machine, invocation, SLOW_FACTOR)
-        return self._learn(run, count)
+        return self._learn(self.slow.go_on_from(self.machine, invocation, SLOW_FACTOR), count)
 
     # --- learning -----------------------------------------------------------------------------------------
 

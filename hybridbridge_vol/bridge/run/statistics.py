@@ -11,12 +11,14 @@ MAX_FAILURES = 1000
 
 @dataclass
 class CallCount:
-    """All calls of one kind. `traps`: from FAST to SLOW. `rolled_back`: calls that did not end well.
-    `memoized`: instructions newly proven. Instructions and trampolines are counted under taint alone: FAST
+    """All calls of one kind. `traps`: from FAST to SLOW, at code without a memo; `withheld`: at a page of the
+    image that only SLOW may read. `rolled_back`: calls that did not end well. `memoized`: instructions newly
+    proven. Instructions and trampolines are counted under taint alone: FAST
     runs without a hook."""
 
     calls: int = 0
     traps: int = 0
+    withheld: int = 0
     rolled_back: int = 0
     seconds: float = 0.0
     instructions: int = 0
@@ -88,13 +90,14 @@ class Statistics:
     def lines(self) -> Iterator[str]:
         """A table of the calls, and the rest in a line each."""
         yield (
-            f"{'call':14} {'calls':>7} {'traps':>6} {'rolled_back':>11} {'seconds':>8} {'instructions':>13} "
-            f"{'trampolines':>11} {'memoized':>9}"
+            f"{'call':14} {'calls':>7} {'traps':>6} {'withheld':>8} {'rolled_back':>11} {'seconds':>8} "
+            f"{'instructions':>13} {'trampolines':>11} {'memoized':>9}"
         )
         for name, count in [*sorted(self.by_call.items()), ("all", self.total)]:
             yield (
-                f"{name:14} {count.calls:7} {count.traps:6} {count.rolled_back:11} {count.seconds:8.3f} "
-                f"{count.instructions or '-':>13} {count.trampolines or '-':>11} {count.memoized:9}"
+                f"{name:14} {count.calls:7} {count.traps:6} {count.withheld:8} {count.rolled_back:11} "
+                f"{count.seconds:8.3f} {count.instructions or '-':>13} {count.trampolines or '-':>11} "
+                f"{count.memoized:9}"
             )
         yield "instructions and trampolines are those under taint; FAST-BRIDGE runs uncounted"
         for where in dict.fromkeys(self.trapped_in):
