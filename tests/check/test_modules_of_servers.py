@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 from generations import ALL_MODULES, SERVERS, Lab
 from guest_modules import loaded
+from store_copies import link
 from victims import ELSEWHERE, NAME, Victim, check
 
 from hybridbridge_vol.check.modules.all_modules import AllModules
@@ -59,8 +59,8 @@ def tables_of_modules(image: Victim) -> Iterator[tuple[str, str, int, int]]:
 
 
 def test_a_module_without_a_trusted_file_is_told_by_name(lab: Lab, tmp_path: Path) -> None:
-    store, folder = tmp_path / "store", lab.session(NAME).bridge.kernel.folder
-    shutil.copytree(folder, store / folder.name, ignore=shutil.ignore_patterns(ARCHIVE))
+    store, kernel = tmp_path / "store", lab.session(NAME).bridge.kernel
+    link(kernel, store, ARCHIVE)
     with open_session(lab.sample(NAME).dump, store) as session:
         rows = check(session)
         names = [line.split()[0] for line in session.files.read("/proc/modules").decode().splitlines()]

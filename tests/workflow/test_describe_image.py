@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from generations import Lab
+from store_copies import copy_without_memos
 
-from hybridbridge_vol.lab.batch.bundle import pack_entry, unpack_entry
 from hybridbridge_vol.trust.store import Store
 from hybridbridge_vol.workflow.describe_image import describe
 from hybridbridge_vol.workflow.memos import summarise
@@ -20,7 +20,7 @@ def untrained(lab: Lab, tmp_path: Path) -> Store:
     """A store of its own, in which nothing is proven about the image's kernel."""
     kernel = lab.kernel(NAME)
     store = Store(tmp_path / "store")
-    unpack_entry(pack_entry(kernel.folder), store.root / kernel.name)
+    copy_without_memos(kernel, store)
     assert [entry.code_bytes for entry in summarise(store, None)] == [0]
     return store
 

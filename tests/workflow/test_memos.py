@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 from generations import Lab
+from store_copies import copy_without_memos
 
 from hybridbridge_vol.bridge import memo_file
 from hybridbridge_vol.bridge.memo import Memo
 from hybridbridge_vol.bridge.memo_for_kernel import memo_key
 from hybridbridge_vol.errors import MemoError
-from hybridbridge_vol.lab.batch.bundle import pack_entry, unpack_entry
 from hybridbridge_vol.trust.store import Store
 from hybridbridge_vol.workflow import memos
 
@@ -21,7 +21,7 @@ def store(lab: Lab, tmp_path: Path) -> Store:
     """Two real kernels, nothing proven about either."""
     made = Store(tmp_path / "store")
     for kernel in map(lab.kernel, ("6.1 two CPUs", "6.12")):
-        unpack_entry(pack_entry(kernel.folder), made.root / kernel.name)
+        copy_without_memos(kernel, made)
     assert len(made.kernels()) == 2
     return made
 

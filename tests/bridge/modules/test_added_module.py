@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 from generations import Lab
 from guest_modules import loaded
+from store_copies import link
 
 from hybridbridge_vol.bridge.modules.added_room import DATA_ROOM
 from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START
@@ -63,11 +63,10 @@ def test_it_is_still_there_after_a_call_was_rolled_back(lab: Lab) -> None:
 
 
 def test_without_the_module_s_file_the_text_is_read_and_counted(lab: Lab, tmp_path: Path) -> None:
-    shutil.copytree(lab.store.root, tmp_path / "store")
-    for archive in (tmp_path / "store").rglob(ARCHIVE):
-        archive.unlink()
-    sample = lab.sample("6.12")
-    with open_session(sample.dump, tmp_path / "store") as session:
+    sample, kernel = lab.sample("6.12"), lab.kernel("6.12")
+    store = tmp_path / "store"
+    link(kernel, store, ARCHIVE)
+    with open_session(sample.dump, store) as session:
         with pytest.raises(FileNotFoundError, match="no module unix_diag"):
             session.sockets.dump(sock_diag.UNIX)
         found = list(unix_sockets(session))

@@ -94,10 +94,8 @@ def test_a_modules_own_variable_is_the_snapshots_of_its_first_cpu(lab: Lab, rich
         session.caller.call(function(session, MODULE, FUNCTION), user, user + REGISTERS, user + PACKET)
 
 
-def test_under_taint_such_a_reference_is_a_static_reference_into_the_snapshot(
-    lab: Lab, rich_generation: str
-) -> None:
-    with session_with(lab, rich_generation, Mode.SLOW) as session:
+def test_under_taint_such_a_reference_is_a_static_reference_into_the_snapshot(lab: Lab) -> None:
+    with session_with(lab, "6.12", Mode.SLOW) as session:
         check(session)
         assert session.statistics.unattributed == {}
         assert session.statistics.unknown_instructions == {}

@@ -9,6 +9,7 @@ import pytest
 from generations import Lab, trust
 from guest_modules import code_of, function, loaded
 from sessions import session_with
+from store_copies import link
 
 from hybridbridge_vol.bridge.modules.area import MODULES_START
 from hybridbridge_vol.bridge.modules.traps import FixUp
@@ -99,10 +100,8 @@ def test_modules_give_the_same_answers_on_every_bridge_and_are_memoized(lab: Lab
 
 def test_a_module_without_a_trusted_file_is_named_and_not_run(lab: Lab, tmp_path: Path) -> None:
     sample = lab.sample("6.1 two CPUs")
-    store = tmp_path / "store"
-    shutil.copytree(lab.store.root, store)
-    for archive in store.glob(f"*/{ARCHIVE}"):
-        archive.unlink()
+    store, kernel = tmp_path / "store", lab.kernel("6.1 two CPUs")
+    link(kernel, store, ARCHIVE)
     with open_session(sample.dump, store) as session:
         with pytest.raises(
             CallRolledBack, match=r"needs code of module \w+, of which no trusted file is stored"
