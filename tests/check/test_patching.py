@@ -16,7 +16,7 @@ TEXT = 0xFFFF_FFFF_8100_0000
 SITE, FUNCTION, OTHER, THUNK, RETURN_THUNK, SLOT, KEY = 0x10, 0x100, 0x120, 0x140, 0x160, 0x180, 0x188
 WRAPPER, WRAPPER_KEY = 0x1A0, 0x1A8
 NOP5 = b"\x0f\x1f\x44\x00\x00"
-NOTHING = PatchTables([], [], [], [], [], *(array("I") for _ in range(5)))
+NOTHING = PatchTables([], [], [], [], [], *(array("I") for _ in range(6)))
 
 
 class Around:

@@ -60,6 +60,7 @@ class SiteColumns:
             _offsets(sites.retpolines[self._differ(sites.retpolines)]),
             _offsets(sites.locks[self._differ(sites.locks)]),
             _offsets(sites.seals[self._differ(sites.seals)]),
+            _offsets(sites.preambles),
         )
 
     def _windows(self, data: bytearray, size: int) -> npt.NDArray[np.uint8]:
