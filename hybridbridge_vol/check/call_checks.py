@@ -9,6 +9,8 @@ whose function no pointer leads to loses its hash.
 
 What the snapshot's kernel chose is what most of its callers show, and its random number what most of its
 preambles do: one that differs from the others is a difference. Offsets count from the start of a text.
+
+A function of assembly that has no preamble loses four bytes of padding at the same distance.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ _PLACEHOLDER = (0x12345678).to_bytes(_HASH_SIZE, "little")
 """What stands for the hash in the kernel's templates."""
 PREAMBLE_SIZE = 16
 """fineibt_preamble_size; the function begins behind it."""
+_HASH_AT = 1
+"""Where a preamble as linked has its hash."""
 _CALLER_SIZE = 14
 """fineibt_caller_size; the call begins behind it."""
 _PREAMBLE = re.compile(rb"(?s)[\xb8-\xbf](.{4})")
@@ -133,15 +137,26 @@ class CallChecks(NamedTuple):
             _take(expected, found, at, self._preambles(expected, at, function in seals))
             if self.choice == FINE and _number(expected, function) == _ENDBR:
                 _take(expected, found, function, _SEALED)
+        for function in seals:
+            _take(expected, found, function - PREAMBLE_SIZE + self._hash_at, self._lost_hash)
         for call in calls:
             if call >= _CALLER_SIZE:
                 _take(expected, found, call - _CALLER_SIZE, self._callers(expected, call - _CALLER_SIZE))
+
+    @property
+    def _hash_at(self) -> int:
+        template = self.templates.preamble if self.choice == FINE else None
+        return _HASH_AT if template is None else template.hash_at
+
+    @property
+    def _lost_hash(self) -> tuple[bytes, ...]:
+        return () if self.choice == SKIPPED else (bytes(_HASH_SIZE),)
 
     def _preambles(self, expected: bytearray, at: int, sealed: bool) -> Iterator[bytes]:
         linked = _PREAMBLE.match(expected, at)
         if linked is None:
             return
-        number = _rehashed(_number(expected, at + 1), self.seed)
+        number = _rehashed(_number(expected, at + _HASH_AT), self.seed)
         template = self.templates.preamble if self.choice == FINE else None
         for some in (number, 0) if sealed else (number,):
             if template is None:
@@ -168,7 +183,7 @@ class CallChecks(NamedTuple):
 def _take(expected: bytearray, found: bytes | bytearray, at: int, forms: Iterable[bytes]) -> None:
     for form in forms:
         end = at + len(form)
-        if end <= len(found) and found[at:end] == form:
+        if at >= 0 and end <= len(found) and found[at:end] == form:
             expected[at:end] = form
             return
 

@@ -17,7 +17,7 @@ _MAX_CACHES = 10000
 
 
 class KernelAround:
-    """See `check.patching.Surroundings`. `expected` is the kernel's text as it must be; `module_function`
+    """See `check.surroundings.Surroundings`. `expected` is the kernel's text as it must be; `module_function`
     gives the function of a module that begins at an address."""
 
     def __init__(

@@ -100,6 +100,20 @@ def test_what_the_kernel_makes_of_all_its_checks_is_expected(
     assert expected == found
 
 
+@pytest.mark.parametrize(("found", "at"), [(kept(SEED), LAST + 1), (fine(SEED), LAST + 7)])
+def test_a_sealed_function_without_a_preamble_loses_padding(found: bytearray, at: int) -> None:
+    """Functions of assembly: `poison_hash` does not look at what is there."""
+    padding = b"\x90" * 16
+    expected, there = (put(text, {LAST: padding}) for text in (linked(), bytearray(found)))
+    put(there, {at: bytes(4)})
+    checks = explained(found)[1]
+    checks.accept(expected, there, PREAMBLES, CALLS, SEALED)
+    assert expected == there
+    put(there, {at: b"\1\0\0\0"})
+    checks.accept(expected, there, PREAMBLES, CALLS, SEALED)
+    assert expected != there
+
+
 @pytest.mark.parametrize(
     ("found", "change"),
     [
