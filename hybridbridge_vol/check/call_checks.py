@@ -4,7 +4,8 @@
 As linked (clang's kCFI), a preamble in front of each function whose address is taken holds a hash of its
 type, and a caller compares it. Such a kernel changes all hashes by one random number, and then keeps these
 checks, jumps over them (`cfi=off`), or puts templates of its own in their place, which take the hash:
-FineIBT, where the function checks what its caller wanted. The loader does the same with modules. A preamble
+FineIBT, where the function checks what its caller wanted (and since 6.15, where "paranoid", the caller, too).
+The loader does the same with modules. A preamble
 whose function no pointer leads to loses its hash.
 
 What the snapshot's kernel chose is what most of its callers show, and its random number what most of its
@@ -24,11 +25,16 @@ _HASH_SIZE = 4
 _PLACEHOLDER = (0x12345678).to_bytes(_HASH_SIZE, "little")
 """What stands for the hash in the kernel's templates."""
 PREAMBLE_SIZE = 16
-"""fineibt_preamble_size; the function begins behind it."""
+"""Bytes of a preamble; the function begins behind it. Since 6.15 FineIBT's has four more, in the place of the
+function's `endbr64`."""
+_LARGEST_TEMPLATE = 32
 _HASH_AT = 1
 """Where a preamble as linked has its hash."""
 _CALLER_SIZE = 14
 """fineibt_caller_size; the call begins behind it."""
+_INDIRECT = (b"\x41\xff\xd3", b"\x41\xff\xe3")
+"""`call *%r11`, `jmp *%r11`: at the end of the paranoid form, filled up with a nop or `int3`."""
+_FILLINGS = (b"\x90", b"\xcc")
 _PREAMBLE = re.compile(rb"(?s)[\xb8-\xbf](.{4})")
 """`mov $hash, %eax`; since 6.15 the register says how many arguments there are."""
 _CALLER = re.compile(rb"(?s)\x41\xba(.{4})\x45\x03.{2}\x74\x02\x0f\x0b")
@@ -44,7 +50,7 @@ _POLYNOMIAL = 0x80200003
 _MAX_SHIFTS = 64
 """`_rehashed` needs more than one step only for a few hashes of all 2^32."""
 
-AS_LINKED, SKIPPED, FINE = "as linked", "skipped", "FineIBT"
+AS_LINKED, SKIPPED, FINE, PARANOID = "as linked", "skipped", "FineIBT", "paranoid FineIBT"
 
 
 class Template(NamedTuple):
@@ -55,8 +61,8 @@ class Template(NamedTuple):
 
     @classmethod
     def of(cls, code: bytes | None, size: int) -> Template | None:
-        """From the kernel's own bytes; None if they are not `size` with one placeholder."""
-        if code is None or len(code) != size or code.count(_PLACEHOLDER) != 1:
+        """From the kernel's own bytes; None if they are not at least `size` with one placeholder."""
+        if code is None or not size <= len(code) <= _LARGEST_TEMPLATE or code.count(_PLACEHOLDER) != 1:
             return None
         return cls(code, code.index(_PLACEHOLDER))
 
@@ -68,15 +74,16 @@ class Template(NamedTuple):
     def hash_in(self, code: bytes | bytearray) -> int | None:
         """The hash in what may be this template; None if it is not."""
         number = int.from_bytes(code[self.hash_at : self.hash_at + _HASH_SIZE], "little")
-        return number if self.filled(number) == code else None
+        return number if self.filled(number) == code[: len(self.code)] else None
 
 
 class Templates(NamedTuple):
-    """Of FineIBT: what comes to be in front of a function, and in front of a call. None: this kernel has
-    none."""
+    """Of FineIBT: what comes to be in front of a function, and in front of a call; `paranoid` takes the place
+    of the call, too, and ends in front of the indirect branch. None: this kernel has none."""
 
     preamble: Template | None
     caller: Template | None
+    paranoid: Template | None
 
     @classmethod
     def of(cls, code_between: Callable[[str, str], bytes | None]) -> Templates:
@@ -84,11 +91,13 @@ class Templates(NamedTuple):
         return cls(
             Template.of(code_between("fineibt_preamble_start", "fineibt_preamble_end"), PREAMBLE_SIZE),
             Template.of(code_between("fineibt_caller_start", "fineibt_caller_end"), _CALLER_SIZE),
+            Template.of(code_between("fineibt_paranoid_start", "fineibt_paranoid_ind"), _CALLER_SIZE),
         )
 
 
 class CallChecks(NamedTuple):
-    """What a kernel made of its checks: `choice` is AS_LINKED, SKIPPED or FINE, `seed` the random number."""
+    """What a kernel made of its checks: `choice` is AS_LINKED, SKIPPED, FINE or PARANOID, `seed` the random
+    number."""
 
     templates: Templates
     choice: str
@@ -114,7 +123,7 @@ class CallChecks(NamedTuple):
             choice
             for call in calls
             if _CALLER.match(expected, max(call - _CALLER_SIZE, 0))
-            and (choice := _choice(templates.caller, found, call - _CALLER_SIZE))
+            and (choice := _choice(templates, found, call - _CALLER_SIZE))
         )
         return cls(
             templates,
@@ -135,7 +144,7 @@ class CallChecks(NamedTuple):
         for at in preambles:
             function = at + PREAMBLE_SIZE
             _take(expected, found, at, self._preambles(expected, at, function in seals))
-            if self.choice == FINE and _number(expected, function) == _ENDBR:
+            if self._preamble is not None and _number(expected, function) == _ENDBR:
                 _take(expected, found, function, _SEALED)
         for function in seals:
             _take(expected, found, function - PREAMBLE_SIZE + self._hash_at, self._lost_hash)
@@ -144,9 +153,12 @@ class CallChecks(NamedTuple):
                 _take(expected, found, call - _CALLER_SIZE, self._callers(expected, call - _CALLER_SIZE))
 
     @property
+    def _preamble(self) -> Template | None:
+        return self.templates.preamble if self.choice in (FINE, PARANOID) else None
+
+    @property
     def _hash_at(self) -> int:
-        template = self.templates.preamble if self.choice == FINE else None
-        return _HASH_AT if template is None else template.hash_at
+        return _HASH_AT if self._preamble is None else self._preamble.hash_at
 
     @property
     def _lost_hash(self) -> tuple[bytes, ...]:
@@ -157,7 +169,9 @@ class CallChecks(NamedTuple):
         if linked is None:
             return
         number = _rehashed(_number(expected, at + _HASH_AT), self.seed)
-        template = self.templates.preamble if self.choice == FINE else None
+        template = self._preamble
+        if template is not None and _number(expected, at + PREAMBLE_SIZE) != _ENDBR:
+            yield linked[0][:1] + number.to_bytes(_HASH_SIZE, "little")  # since 6.15: no pointer leads there
         for some in (number, 0) if sealed else (number,):
             if template is None:
                 yield linked[0][:1] + some.to_bytes(_HASH_SIZE, "little")
@@ -174,6 +188,10 @@ class CallChecks(NamedTuple):
         number = _rehashed(-_number(expected, at + 2) & 0xFFFFFFFF, self.seed)
         if self.choice == FINE and self.templates.caller is not None:
             yield self.templates.caller.filled(number)
+            return
+        if self.choice == PARANOID and self.templates.paranoid is not None:
+            begin = self.templates.paranoid.filled(number)
+            yield from (begin + branch + filling for branch in _INDIRECT for filling in _FILLINGS)
             return
         negative = (-number & 0xFFFFFFFF).to_bytes(_HASH_SIZE, "little")
         begin = _SKIP if self.choice == SKIPPED else linked[0][:2]
@@ -202,16 +220,18 @@ def _hash_found(template: Template | None, found: bytes | bytearray, at: int) ->
     match = _PREAMBLE.match(found, at)
     if match is not None:
         return int.from_bytes(match[1], "little")
-    return (template is not None and template.hash_in(found[at : at + PREAMBLE_SIZE])) or 0
+    return (template is not None and template.hash_in(found[at : at + len(template.code)])) or 0
 
 
-def _choice(template: Template | None, found: bytes | bytearray, at: int) -> str | None:
+def _choice(templates: Templates, found: bytes | bytearray, at: int) -> str | None:
     if found[at : at + 2] == _SKIP:
         return SKIPPED
     if _CALLER.match(found, at):
         return AS_LINKED
-    is_fine = template is not None and template.hash_in(found[at : at + _CALLER_SIZE]) is not None
-    return FINE if is_fine else None
+    for choice, template in ((FINE, templates.caller), (PARANOID, templates.paranoid)):
+        if template is not None and template.hash_in(found[at : at + len(template.code)]) is not None:
+            return choice
+    return None
 
 
 def _rehashed(number: int, seed: int) -> int:
