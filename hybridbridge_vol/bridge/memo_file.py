@@ -99,14 +99,16 @@ def save(folder: Path, memo: Memo) -> bool:
 
 
 def add(folder: Path, memo: Memo) -> bool:
-    """Merge `memo` and what is stored, and store the result; False if the store cannot be written. A damaged
-    file is replaced."""
+    """Store what is stored and `memo`, which stays as it is: a bridge shows what its memo has. False if the
+    store cannot be written. A damaged file is replaced."""
     path = memo_path(folder, memo.key)
+    both = Memo(memo.key)
+    both.merge(memo)
     try:
         with _locked(folder):
             with suppress(MemoError):
-                memo.merge(load(folder, memo.key))
-            files.write_atomically(path, dump(memo))
+                both.merge(load(folder, memo.key))
+            files.write_atomically(path, dump(both))
     except OSError:
         return False
     memo.mark_stored()

@@ -10,10 +10,10 @@ Positions are offsets from `_text`; modules' segments lie behind the end of the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from hybridbridge_vol.bridge.memo import Proven
+from hybridbridge_vol.bridge.memo import Memo, Proven
 from hybridbridge_vol.bridge.modules.area import ROOM
 from hybridbridge_vol.bridge.modules.relocated_module import TrustedSegment
 from hybridbridge_vol.bridge.modules.snapshot_modules import SnapshotModules
@@ -52,6 +52,12 @@ class TwinExtent(NamedTuple):
     def is_twin(self, offset: int) -> bool:
         """Whether the page at `offset` is the twin's."""
         return offset < self.rodata_end and offset not in self.ro_after_init
+
+
+def pages_of(ranges: Iterable[tuple[int, int]]) -> Iterator[int]:
+    """The first position of each page in which one of the ranges lies."""
+    for start, end in ranges:
+        yield from range(start & -PAGE_SIZE, end, PAGE_SIZE)
 
 
 class _Learned:
@@ -149,6 +155,25 @@ class TwinPages:
             inside = {offset - start for offset in new.fields}
             new.segment.proven.add([(first - start, last - start) for first, last in new.code], inside)
             self._modules.redirect_to_trusted(new.segment, inside)
+
+    def news_in(self, learned: Memo, memo: Memo) -> tuple[list[tuple[int, int]], set[int]]:
+        """The proven code and the trusted fields that another memo has and this bridge's `memo` has not: of
+        the kernel's own text, and of the modules in use. As positions."""
+        pairs = [(0, learned.text, self._proven)]
+        for name, part in learned.modules.items():
+            own = memo.modules.get(name)
+            pairs += [
+                (segment.twin_offset, part, own)
+                for segment in self._modules.segments
+                if segment.executable and segment.proven is own
+            ]
+        ranges = [
+            (at + start, at + end)
+            for at, theirs, own in pairs
+            for start, end in theirs.ranges()
+            if not own.covers(start, end)
+        ]
+        return ranges, {at + field for at, theirs, own in pairs for field in theirs.trusted - own.trusted}
 
     def _of(self, texts: dict[int, _Learned], offset: int) -> _Learned:
         segment = None if offset < self._size else self._modules.at_offset(offset)

@@ -12,6 +12,7 @@ from functools import cached_property, partial
 from itertools import chain, groupby
 
 from hybridbridge_vol.bridge.attachment import Bridge
+from hybridbridge_vol.check.call_checks import CallChecks
 from hybridbridge_vol.check.call_depth import lead_calls_behind
 from hybridbridge_vol.check.code_differences import SHOWN, CodeComparison, unequal
 from hybridbridge_vol.check.cut_strings import accept_cut_strings
@@ -92,6 +93,7 @@ class Integrity:
         """All unexplained differences, in order of addresses within each kind."""
         yield from self._pages()
         self._take_out_counting()
+        self._accept_call_checks()
         patcher = Patcher(self._expected, self._found, self._text_vaddr, self._around.reader, self._around)
         patcher.accept(self._tables)
         yield from self._code_differences()
@@ -172,6 +174,14 @@ class Integrity:
             around.calls_are_counted = True
             sites = {*read_call_sites(self._linked.flat, self._symbols, self._text), *self._tables.calls()}
             lead_calls_behind(sites, self._found, self._text_vaddr, around.counts)
+
+    def _accept_call_checks(self) -> None:
+        tables = self._tables
+        if not tables.preambles:
+            return
+        texts, sites = (self._expected, self._found), (tables.preambles, tables.retpolines)
+        self._around.call_checks = CallChecks.of(self._around.call_templates, *texts, *sites)
+        self._around.call_checks.accept(*texts, *sites, frozenset(tables.seals))
 
     # --- text ---------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import cached_property
 
 from hybridbridge_vol.bridge.attachment import Bridge
+from hybridbridge_vol.check.call_checks import CallChecks, Templates
 from hybridbridge_vol.check.call_depth import Counting
 from hybridbridge_vol.check.instructions import Reader, Thunks
 from hybridbridge_vol.units import U64
@@ -16,7 +17,7 @@ _MAX_CACHES = 10000
 
 
 class KernelAround:
-    """See `check.patching.Surroundings`. `expected` is the kernel's text as it must be; `module_function`
+    """See `check.surroundings.Surroundings`. `expected` is the kernel's text as it must be; `module_function`
     gives the function of a module that begins at an address."""
 
     def __init__(
@@ -34,6 +35,8 @@ class KernelAround:
         """What was asked for before: the code of many modules refers to the same."""
         self.calls_are_counted = False
         """Whether the kernel's text counts its calls; its modules then do, too."""
+        self.call_checks: CallChecks | None = None
+        """What the kernel made of its checks of indirect calls; its modules' are alike. None: nothing."""
         self.reader = Reader(Thunks.of(bridge.kernel.symbols, bridge.layout.shift))
 
     def word(self, vaddr: int) -> int | None:
@@ -85,11 +88,22 @@ class KernelAround:
     @cached_property
     def counting(self) -> Counting | None:
         """How this kernel counts calls, if it can."""
-        start, end = self.address("skl_call_thunk_template"), self.address("skl_call_thunk_tail")
+        start = self.address("skl_call_thunk_template")
+        template = self._between("skl_call_thunk_template", "skl_call_thunk_tail")
+        return None if start is None or template is None else Counting.of(template, start)
+
+    def _between(self, first: str, last: str) -> bytes | None:
+        """What lies between two symbols, as expected; None if this kernel lacks one."""
+        start, end = self.address(first), self.address(last)
         if start is None or end is None:
             return None
         offset = start - self._layout.text_vaddr
-        return Counting.of(bytes(self._expected[offset : offset + end - start]), start)
+        return bytes(self._expected[offset : offset + end - start])
+
+    @cached_property
+    def call_templates(self) -> Templates:
+        """What this kernel can put in the place of its checks of indirect calls."""
+        return Templates.of(self._between)
 
     def counts(self, vaddr: int) -> bool:
         """Whether the snapshot has an instruction there that counts the calls of the function behind it.

@@ -83,7 +83,8 @@ class PatchTables:
 
     `mcount`: five bytes at the beginning of a function that call `__fentry__`; `returns`: five bytes that
     jump to the return thunk; `retpolines`: a call of, or a jump to a thunk for an indirect branch; `locks`: a
-    lock prefix; `seals`: four bytes, an `endbr64` that no indirect branch needs.
+    lock prefix; `seals`: four bytes, an `endbr64` that no indirect branch needs; `preambles`: what
+    `check.call_checks` is about, in front of a function.
     """
 
     alternatives: list[Alternative]
@@ -98,6 +99,7 @@ class PatchTables:
     retpolines: array[int]
     locks: array[int]
     seals: array[int]
+    preambles: array[int]
 
     def calls(self) -> Iterator[int]:
         """Where a direct call may stand: after patching, at these places."""
@@ -120,6 +122,7 @@ def read_patch_tables(flat: bytes | bytearray, symbols: SymbolTable, text_link_v
         tables.distances("__retpoline_sites", "__retpoline_sites_end"),
         tables.distances("__smp_locks", "__smp_locks_end"),
         tables.distances("__ibt_endbr_seal", "__ibt_endbr_seal_end"),
+        tables.distances("__cfi_sites", "__cfi_sites_end"),
     )
 
 

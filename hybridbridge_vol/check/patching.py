@@ -14,14 +14,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from itertools import groupby
-from typing import Protocol
 
 from hybridbridge_vol.check.instructions import NOPS, Meaning, Reader
 from hybridbridge_vol.check.patch_tables import Alternative, PatchTables
+from hybridbridge_vol.check.surroundings import Surroundings
 from hybridbridge_vol.units import U64
 
 CALL_SIZE = 5
 RETURNS = b"\xc3\xcc\xcc\xcc\xcc"
+CODE_SEGMENT = 0x2E
+"""The prefix that clang puts before a jump to the return thunk: the site then has a byte more."""
 NOP5 = b"\x0f\x1f\x44\x00\x00"
 _CALL, _JUMP = 0xE8, 0xE9
 _INDIRECT_CALL, _INDIRECT_CALL_SIZE = b"\xff\x15", 6
@@ -37,31 +39,6 @@ _WRAPPER = "__raw_callee_save_"
 registers saved."""
 _USER_PTR_MAX = ((1 << 47) - 4096, (1 << 56) - 4096)
 """TASK_SIZE_MAX with 4 and with 5 levels of paging, arch/x86/include/asm/page_64.h."""
-
-
-class Surroundings(Protocol):
-    """The kernel around a text, by the snapshot's virtual addresses."""
-
-    def word(self, vaddr: int) -> int | None:
-        """A 64-bit variable of the snapshot's; None if the image does not hold it."""
-
-    def address(self, name: str) -> int | None:
-        """Where a symbol of the kernel lies in the snapshot."""
-
-    def function(self, vaddr: int) -> str | None:
-        """The trusted function that begins at an address; None if none does."""
-
-    def body(self, vaddr: int) -> bytes:
-        """The first bytes of a function of the kernel, as expected."""
-
-    def is_paravirt_slot(self, vaddr: int) -> bool:
-        """Whether a word is one of `pv_ops`."""
-
-    def is_slab_cache(self, vaddr: int) -> bool:
-        """Whether a cache of the snapshot's slab allocator lies at an address."""
-
-    def is_allocated(self, vaddr: int) -> bool:
-        """Whether an address lies in memory that the snapshot's kernel allocated, which is never code."""
 
 
 class Patcher:
@@ -93,7 +70,7 @@ class Patcher:
         self._locks(tables.locks)
         self._fixed(tables.seals, 4, _SEALED)
         self._fixed(tables.mcount, CALL_SIZE, (NOP5,), lambda found: found == ())
-        self._fixed(tables.returns, CALL_SIZE, (RETURNS,), lambda found: found == ("ret",))
+        self._returns(tables.returns)
         self._retpolines(tables.retpolines)
         for code, size, target, _key in tables.branches:
             self._consider(code, size, lambda target=target: ((), (f"jmp {self._vaddr(target):#x}",)))  # type: ignore[misc]
@@ -159,6 +136,15 @@ class Patcher:
             if there in forms or means(self._reader.meaning(there, self._vaddr(site))):
                 expected[site : site + size] = there
 
+    def _returns(self, sites: Iterable[int]) -> None:
+        """A site is as long as the jump that was linked, and what is behind `ret` is filled up."""
+        by_size: tuple[list[int], list[int]] = ([], [])
+        for site in sites:
+            by_size[site < len(self.expected) and self.expected[site] == CODE_SEGMENT].append(site)
+        for longer, some in enumerate(by_size):
+            form = RETURNS + RETURNS[-1:] * longer
+            self._fixed(some, len(form), (form,), lambda found: found == ("ret",))
+
     def _locks(self, sites: Iterable[int]) -> None:
         expected, found = self.expected, self.found
         for site in sites:
@@ -172,7 +158,7 @@ class Patcher:
             if site + CALL_SIZE + 1 > len(self.found):
                 continue
             conditional = self.expected[site] == 0x0F
-            size = CALL_SIZE + (conditional or self.expected[site] == 0x2E)
+            size = CALL_SIZE + (conditional or self.expected[site] == CODE_SEGMENT)
             if not self._differs(site, size):
                 continue
             there = self._meaning_found(site, size)
@@ -187,6 +173,9 @@ class Patcher:
         return f"jmp {self._reader.register(target)}"
 
     def _static_call(self, code: int, key: int, tail: bool) -> None:
+        if _is_conditional(self.expected, code):
+            self._conditional_static_call(code, key)
+            return
         if not self._differs(code, CALL_SIZE):
             return
         function = self._word(self._vaddr(key))
@@ -204,6 +193,24 @@ class Patcher:
             self._take(code, CALL_SIZE)
             return
         self._consider(code, CALL_SIZE, lambda: self._static_call_forms(function, name, tail))
+
+    def _conditional_static_call(self, code: int, key: int) -> None:
+        """clang makes a conditional jump of a tail call: only its target changes, and without a function that
+        returns (`__static_call_transform`, JCC)."""
+        size = CALL_SIZE + 1
+        function = self._word(self._vaddr(key))
+        if (
+            function is None
+            or not self._differs(code, size)
+            or self.found[code + 1] != self.expected[code + 1]
+        ):
+            return
+        distance = int.from_bytes(self.found[code + 2 : code + size], "little", signed=True)
+        target = self._vaddr(code + size + distance)
+        empty = (self._around.address("__static_call_return"), *self._reader.return_thunks)
+        leads = target in empty if function == 0 else target == function and self._function(function)
+        if leads and self.found[code] == self.expected[code]:
+            self._take(code, size)
 
     def _static_call_forms(self, function: int, name: str, tail: bool) -> Iterator[Meaning]:
         """What `__static_call_transform` (arch/x86/kernel/static_call.c) makes of a call of a function."""
@@ -318,6 +325,11 @@ class Patcher:
         start = choice.replacement
         code = bytes(self.expected[start : start + choice.replacement_size])
         return self._reader.meaning(code, self._vaddr(start), self._vaddr(behind))
+
+
+def _is_conditional(code: bytes | bytearray, at: int) -> bool:
+    """Whether a conditional jump with 32 bits is there (`jcc rel32`)."""
+    return code[at : at + 1] == b"\x0f" and code[at + 1 : at + 2] >= b"\x80" and code[at + 1] < 0x90
 
 
 def _skips(wanted: str, there: str) -> bool:

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 
 from hybridbridge_vol.bridge.run.descriptor_loop import FileFields, OwnDescriptor
 from hybridbridge_vol.guest.proxy_calls import AT_FDCWD, ProxyCalls
-from hybridbridge_vol.machine.machine import UnmappedVirtual
+from hybridbridge_vol.kernel_file.struct_sizes import WITH_CHECKED_LOCKS, StructSizes, in_usual_or_larger
+from hybridbridge_vol.machine.words import read_mapped, read_words
 from hybridbridge_vol.units import U64
 
 _PATH = "/init"
@@ -23,11 +24,8 @@ _OPEN_FLAGS = 0o1004000
 _F_GETFL, _SEEK_SET, _LOCK_EX, _LOCK_NB = 3, 0, 2, 4
 _POSITION = 0x2B_5C7E_913D
 """Bytes: as unlikely, and allowed in every file system."""
-_FILE_SIZE = 256
-"""Bytes of a `struct file` that are searched; it has 184 to 232."""
-_INODE_SIZE = 1024
-_CONTEXT_SIZE, _LOCK_SIZE = 64, 256
-"""Bytes of a struct file_lock_context, and of a struct file_lock before or behind its list entry."""
+_LOCK_SIZE = 256
+"""Bytes of a struct file_lock before or behind its list entry."""
 _TASK_SIZE = 16384
 """Of a `task_struct`; real ones have up to ten thousand."""
 _FILES_SIZE = 1024
@@ -50,36 +48,49 @@ def find_fields(proxy: ProxyCalls, own: OwnDescriptor) -> FileFields:
     `open_own`."""
     position = proxy.checked(_PATH, "lseek", own.number, _POSITION, _SEEK_SET)
     flags = proxy.checked(_PATH, "fcntl", own.number, _F_GETFL, 0)
-    content = proxy.bridge.machine.read(own.file_vaddr, _FILE_SIZE)
+    machine, largest = proxy.bridge.machine, WITH_CHECKED_LOCKS
+    content = read_mapped(machine, own.file_vaddr, largest.file)
     targets = _pointers(proxy, content)
-    before = [_words(proxy, vaddr, _INODE_SIZE) for vaddr in targets.values()]
+    before = [read_words(machine, vaddr, largest.inode) for vaddr in targets.values()]
     proxy.checked(_PATH, "flock", own.number, _LOCK_EX | _LOCK_NB)
-    after = [_words(proxy, vaddr, _INODE_SIZE) for vaddr in targets.values()]
+    after = [read_words(machine, vaddr, largest.inode) for vaddr in targets.values()]
     locks = [
-        (offset, 8 * number)
+        (offset, 8 * number, new)
         for offset, old_words, new_words in zip(targets, before, after, strict=True)
-        for number, (old, new) in enumerate(zip(old_words, new_words, strict=True))
-        if old == 0 and new in proxy.bridge.boot.layout and _has_lock_of(proxy, new, own.file_vaddr)
+        for number, (old, new) in enumerate(zip(old_words, new_words, strict=False))
+        if old == 0 and new in proxy.bridge.boot.layout
     ]
-    return FileFields(
-        _only("f_pos", _places(content, "<q", position)),
-        _only("f_flags", _places(content, "<I", flags)),
-        *(_only("f_inode", [inode for inode, _offset in locks]), _only("i_flctx", [at for _, at in locks])),
-    )
 
-
-def _has_lock_of(proxy: ProxyCalls, context: int, file: int) -> bool:
-    """Whether a virtual address is that of a struct file_lock_context, one of whose lists has a lock of the
-    file (fs/locks.c): what is allocated for the lock changes other memory, too, which pointers lead to."""
-    try:
-        heads = _pointers(proxy, proxy.bridge.machine.read(context, _CONTEXT_SIZE))
-        return any(
-            file in _words(proxy, entry - _LOCK_SIZE, 2 * _LOCK_SIZE)
-            for entry in heads.values()
-            if entry % 8 == 0 and not context <= entry < context + _CONTEXT_SIZE
+    def fields(sizes: StructSizes) -> FileFields:
+        file = content[: sizes.file]
+        found = [
+            (inode, place)
+            for inode, place, context in locks
+            if inode < sizes.file
+            and place < sizes.inode
+            and _has_lock_of(proxy, context, own.file_vaddr, sizes.lock_context)
+        ]
+        return FileFields(
+            _only("f_pos", _places(file, "<q", position)),
+            _only("f_flags", _places(file, "<I", flags)),
+            _only("f_inode", [inode for inode, _place in found]),
+            _only("i_flctx", [place for _inode, place in found]),
         )
-    except UnmappedVirtual:
-        return False
+
+    return in_usual_or_larger(fields, LookupError)
+
+
+def _has_lock_of(proxy: ProxyCalls, context: int, file: int, size: int) -> bool:
+    """Whether a virtual address is that of a struct file_lock_context of `size` bytes, one of whose lists has
+    a lock of the file (fs/locks.c): what is allocated for the lock changes other memory, too, which pointers
+    lead to."""
+    machine = proxy.bridge.machine
+    heads = _pointers(proxy, read_mapped(machine, context, size))
+    return any(
+        file in read_words(machine, entry - _LOCK_SIZE, 2 * _LOCK_SIZE)
+        for entry in heads.values()
+        if entry % 8 == 0 and not context <= entry < context + size
+    )
 
 
 def _only(name: str, places: Sequence[int]) -> int:
@@ -94,10 +105,6 @@ def _places(content: bytes, form: str, value: int) -> list[int]:
     return [at for at in range(0, len(content), len(wanted)) if content[at : at + len(wanted)] == wanted]
 
 
-def _words(proxy: ProxyCalls, vaddr: int, size: int) -> tuple[int, ...]:
-    return struct.unpack(f"<{size // 8}Q", proxy.bridge.machine.read(vaddr, size))
-
-
 def _pointers(proxy: ProxyCalls, content: bytes) -> dict[int, int]:
     """The words of a structure that lead to other memory of the trusted kernel's, by their offsets."""
     layout = proxy.bridge.boot.layout
@@ -107,13 +114,10 @@ def _pointers(proxy: ProxyCalls, content: bytes) -> dict[int, int]:
 
 def _pointers_to(proxy: ProxyCalls, file: int) -> set[int]:
     """Where the structures that the proxy task points to have a pointer to `file`."""
-    task = proxy.bridge.machine.read(proxy.bridge.prepared.proxy_task.task, _TASK_SIZE)
+    task = read_mapped(proxy.bridge.machine, proxy.bridge.prepared.proxy_task.task, _TASK_SIZE)
     found = set()
     for vaddr in set(_pointers(proxy, task).values()):
-        try:
-            words = _words(proxy, vaddr, _FILES_SIZE)
-        except UnmappedVirtual:
-            continue
+        words = read_words(proxy.bridge.machine, vaddr, _FILES_SIZE)
         found |= {vaddr + 8 * number for number, word in enumerate(words) if word == file}
     return found
 

@@ -63,4 +63,4 @@ class SnapshotWorkers:
     def _collect(self, report: _Report) -> None:
         self._hybrid.statistics.add(report.statistics)
         if report.learned is not None:
-            self._hybrid.bridge.memo.merge(report.learned)
+            self._hybrid.take_in(report.learned)

@@ -45,6 +45,10 @@ SHAPES = {
     "7.x rt, two CPUs": Spec("7-rt", seed=19, light=True, cpus=2, ram=512 << 20),
     "kCFI, RANDSTRUCT": Spec("built-cfi", seed=21, light=True),
     "gcc's plugins": Spec("built-hardened", seed=21, light=True),
+    "ThinLTO, kCFI": Spec("built-thinlto", seed=21, light=True),
+    "ThinLTO, FineIBT": Spec("built-thinlto", seed=24, light=True, append="cfi=fineibt"),
+    "8192 CPUs, NUMA, two CPUs": Spec("built-fedora", seed=21, light=True, cpus=2, ram=512 << 20),
+    "lockdep": Spec("built-lockdep", seed=21, light=True, ram=512 << 20),
     "microVM, two CPUs": Spec("built-microvm", seed=24, light=True, cpus=2),
     "one processor": Spec("built-single", seed=23, light=True),
 }
@@ -55,7 +59,8 @@ LACKS_FOLDER = re.compile(
 )
 """These guests have no database of packages, and have not mounted some pseudo file systems."""
 LACKS = re.compile(
-    LACKS_FOLDER.pattern + "|carries no type information|Function not implemented|Operation not supported"
+    LACKS_FOLDER.pattern + "|carries no type information|this kernel has no (symbol|struct) "
+    "|Function not implemented|Operation not supported"
     "|Connection refused|No such file or directory"
 )
 """What is said of kernels that are built without type information, eBPF, tracing, block devices and so on."""

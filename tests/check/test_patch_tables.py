@@ -23,6 +23,7 @@ BOUNDS = {
     "retpolines": ("__retpoline_sites", "__retpoline_sites_end"),
     "locks": ("__smp_locks", "__smp_locks_end"),
     "seals": ("__ibt_endbr_seal", "__ibt_endbr_seal_end"),
+    "preambles": ("__cfi_sites", "__cfi_sites_end"),
 }
 
 

@@ -14,17 +14,19 @@ from hybridbridge_vol.check.patching import Patcher
 
 TEXT = 0xFFFF_FFFF_8100_0000
 SITE, FUNCTION, OTHER, THUNK, RETURN_THUNK, SLOT, KEY = 0x10, 0x100, 0x120, 0x140, 0x160, 0x180, 0x188
-WRAPPER, WRAPPER_KEY = 0x1A0, 0x1A8
+WRAPPER, WRAPPER_KEY, EMPTY_KEY, EMPTY = 0x1A0, 0x1A8, 0x1B0, 0x1C0
 NOP5 = b"\x0f\x1f\x44\x00\x00"
-NOTHING = PatchTables([], [], [], [], [], *(array("I") for _ in range(5)))
+NOTHING = PatchTables([], [], [], [], [], *(array("I") for _ in range(6)))
 
 
 class Around:
     """A kernel with two functions, a slot of `pv_ops` and a static call's key that both lead to the first,
-    and another key that leads to a wrapper around it."""
+    another key that leads to a wrapper around it, and one that leads nowhere."""
 
     def word(self, vaddr: int) -> int | None:
         words = {SLOT: FUNCTION, KEY: FUNCTION, WRAPPER_KEY: WRAPPER}
+        if vaddr == TEXT + EMPTY_KEY:
+            return 0
         return (
             0x1122334455667788
             if vaddr == TEXT + 0x190
@@ -34,7 +36,8 @@ class Around:
         )
 
     def address(self, name: str) -> int | None:
-        return {"hash": TEXT + 0x190, "native": TEXT + FUNCTION}.get(name)
+        named = {"hash": 0x190, "native": FUNCTION, "__static_call_return": EMPTY}
+        return TEXT + named[name] if name in named else None
 
     def function(self, vaddr: int) -> str | None:
         return {
@@ -96,6 +99,12 @@ SLOT_CALL = b"\xff\x15" + struct.pack("<i", SLOT - SITE - 6)
             [branch("e9", OTHER), NOP5, b"\xc3\x90\x90\xc3\x90"],
         ),
         (
+            replace(NOTHING, returns=SITES),
+            branch("2ee9", RETURN_THUNK),
+            [b"\xc3" + b"\xcc" * 5, branch("e9", RETURN_THUNK) + b"\xcc"],
+            [branch("2ee9", OTHER), b"\xc3" + b"\xcc" * 4 + b"\x50"],
+        ),
+        (
             replace(NOTHING, retpolines=SITES),
             branch("e8", THUNK),
             [b"\xff\xd0\x0f\x1f\x00", b"\x0f\xae\xe8\xff\xd0"],
@@ -139,6 +148,18 @@ SLOT_CALL = b"\xff\x15" + struct.pack("<i", SLOT - SITE - 6)
             [b"\xfa\x0f\x1f\x40\x00"],
         ),
         (
+            replace(NOTHING, static_calls=[StaticCall(SITE, KEY, True)]),
+            branch("0f85", OTHER),
+            [branch("0f85", FUNCTION)],
+            [branch("0f84", FUNCTION), branch("0f85", EMPTY), branch("0f85", FUNCTION + 1), b"\x90" * 6],
+        ),
+        (
+            replace(NOTHING, static_calls=[StaticCall(SITE, EMPTY_KEY, True)]),
+            branch("0f85", OTHER),
+            [branch("0f85", EMPTY), branch("0f85", RETURN_THUNK)],
+            [branch("0f84", EMPTY), branch("0f85", FUNCTION)],
+        ),
+        (
             replace(NOTHING, constants=[RuntimeConstant(SITE, 8, "hash")]),
             bytes(8),
             [(0x1122334455667788).to_bytes(8, "little")],
@@ -172,6 +193,7 @@ SLOT_CALL = b"\xff\x15" + struct.pack("<i", SLOT - SITE - 6)
     ids=[
         "mcount",
         "return",
+        "return with a prefix",
         "retpoline",
         "conditional retpoline",
         "lock",
@@ -180,6 +202,8 @@ SLOT_CALL = b"\xff\x15" + struct.pack("<i", SLOT - SITE - 6)
         "static call",
         "static call of a wrapper",
         "static call of what is none",
+        "conditional static call",
+        "conditional static call of nothing",
         "constant",
         "cache",
         "table",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from generations import RICH
 from hypothesis import given
 from hypothesis import strategies as st
 from image_editor import Editor, hidden, planted
-from live_kernel import LiveKernel
+from live_kernel import LiveAddresses, LiveKernel
 
 from hybridbridge_vol.bridge.objects.task_list import task_list, tasks_offset
 from hybridbridge_vol.bridge.objects.task_slab import tasks_in_slabs
@@ -211,6 +211,25 @@ def test_a_kernel_that_cannot_have_modules_lists_none_and_hides_none() -> None:
     kernel.addresses.has_modules = False
     assert listed_modules(kernel) == []
     assert list(hidden_modules(kernel)) == []
+
+
+class _ModuleWithoutCode(LiveAddresses):
+    """One page of constants; the kernel names no address before the first symbol in it."""
+
+    def module_pages(self) -> Iterator[int]:
+        return iter((0xFFFF_FFFF_C000_0000,))
+
+    def symbol(self, vaddr: int) -> str:
+        return "byte_rev_table+0xf40/0x100 [bitrev]" if vaddr % 4096 > 0x60 else f"{vaddr:#x}"
+
+
+def test_a_module_without_code_is_found_by_its_constants() -> None:
+    kernel = LiveKernel(
+        {"/proc/modules": b"bitrev 8192 0 - Live 0x0000000000000000\n", "/proc/vmallocinfo": b""}
+    )
+    kernel.addresses = _ModuleWithoutCode()
+    findings = [row for row in hidden_modules(kernel) if isinstance(row, Finding)]
+    assert not any("addresses" in row.missing for row in findings if row.name == "bitrev")
 
 
 def test_nothing_counts_as_missing_in_a_list_that_cannot_be_read() -> None:

@@ -7,7 +7,6 @@ proxy task. What follows from one kernel's layout is the same in the snapshot.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import struct
 from collections.abc import Iterable, Iterator
@@ -15,13 +14,13 @@ from typing import NamedTuple
 
 from hybridbridge_vol.bridge.run.caller import Caller
 from hybridbridge_vol.errors import AttachError
+from hybridbridge_vol.kernel_file.struct_sizes import StructSizes, in_usual_or_larger
 from hybridbridge_vol.machine.machine import UnmappedVirtual
-from hybridbridge_vol.machine.words import read_words
+from hybridbridge_vol.machine.words import read_padded, read_words
 from hybridbridge_vol.units import U64
 
-_FILE_SIZE, _INODE_SIZE, _SUPER_SIZE, _DENTRY_SIZE = 256, 1024, 2048, 192
-"""Bytes of structures in which pointers are looked for."""
 _MOUNT_SIZE = 512
+"""Bytes of a mount in which pointers are looked for."""
 _MOST_TRUSTED = 1 << 14
 """Inodes of one file system, and superblocks, of the trusted kernel."""
 _KNOWN_TYPES = ("rootfs_fs_type", "shmem_fs_type", "sysfs_fs_type", "bd_type", "sock_fs_type", "pipe_fs_type")
@@ -55,7 +54,7 @@ class InodeFields(NamedTuple):
 def find_inode_fields(caller: Caller) -> InodeFields:
     """AttachError if the kernel's structures have an unknown form. CallRolledBack."""
     try:
-        return _find(caller)
+        return in_usual_or_larger(lambda sizes: _find(caller, sizes), ValueError, StopIteration)
     except (KeyError, ValueError, StopIteration, UnmappedVirtual):
         raise AttachError(f"{caller.bridge.kernel.name}: this kernel's inodes have an unknown form") from None
 
@@ -73,7 +72,7 @@ class _Opened(NamedTuple):
     mode: int
 
 
-def _opened(caller: Caller, path: str, supers: set[int]) -> _Opened:
+def _opened(caller: Caller, path: str, supers: set[int], sizes: StructSizes) -> _Opened:
     """OSError if there is no such file, ValueError or StopIteration if it is not as expected."""
     bridge, machine = caller.bridge, caller.bridge.machine
     fd = caller.syscall("openat", _AT_FDCWD, caller.put(path.encode() + b"\0"), 0, 0)
@@ -83,51 +82,51 @@ def _opened(caller: Caller, path: str, supers: set[int]) -> _Opened:
     dev, ino, mode = _STAT.unpack(caller.get(_STAT_AT, _STAT.size))
     file = caller.call(bridge.home("fget"), fd, label="fget") & U64
     caller.syscall("close", fd)
-    pointers = [word for word in read_words(machine, file, _FILE_SIZE) if word in bridge.boot.layout]
+    pointers = [word for word in read_words(machine, file, sizes.file) if word in bridge.boot.layout]
     inode, dentry = next(
         (inode, dentry)
         for inode in pointers
         for dentry in pointers
-        if inode != dentry and _belong(caller, inode, dentry, mode, supers)
+        if inode != dentry and _belong(caller, inode, dentry, mode, supers, sizes)
     )
-    words = read_words(machine, inode, _INODE_SIZE)
+    words = read_words(machine, inode, sizes.inode)
     owner = next(word for word in words if word in supers)
     return _Opened(inode, dentry, owner, words, dev, ino, mode)
 
 
-def _belong(caller: Caller, inode: int, dentry: int, mode: int, supers: set[int]) -> bool:
+def _belong(caller: Caller, inode: int, dentry: int, mode: int, supers: set[int], sizes: StructSizes) -> bool:
     """Whether an inode of a mode and a dentry point at each other, and both at a superblock: the page cache
     of an inode does not."""
-    words = read_words(caller.bridge.machine, dentry, _DENTRY_SIZE)
-    aliases = read_words(caller.bridge.machine, inode, _INODE_SIZE)
+    words = read_words(caller.bridge.machine, dentry, sizes.dentry)
+    aliases = read_words(caller.bridge.machine, inode, sizes.inode)
     return (
         inode in words
         and not supers.isdisjoint(words)
         and not supers.isdisjoint(aliases)
         and any(mode in _halves(word) for word in aliases)
-        and any(dentry <= word < dentry + _DENTRY_SIZE for word in aliases)
+        and any(dentry <= word < dentry + sizes.dentry for word in aliases)
     )
 
 
-def _find(caller: Caller) -> InodeFields:
+def _find(caller: Caller, sizes: StructSizes) -> InodeFields:
     form = caller.bridge.prepared.file_systems
     nodes = _trusted_ring(caller, caller.bridge.home("super_blocks"))
     supers = {node - form.super_list for node in nodes}
     opened = []
     for path in _SAMPLES:
         try:
-            opened.append(_opened(caller, path, supers))
+            opened.append(_opened(caller, path, supers, sizes))
         except OSError:
             continue
     root = opened[0]
     _check(caller, root)
-    i_dentry = next(at for at, word in _at(root.words) if root.dentry <= word < root.dentry + _DENTRY_SIZE)
+    i_dentry = next(at for at, word in _at(root.words) if root.dentry <= word < root.dentry + sizes.dentry)
     inode_list = next(
         (at, head - root.super)
         for at, _word in _at(root.words)
-        if (head := _head_in(caller, root.inode + at, range(root.super, root.super + _SUPER_SIZE)))
+        if (head := _head_in(caller, root.inode + at, range(root.super, root.super + sizes.super_block)))
     )
-    s_mounts, mount = next(_mounts(caller, root))
+    s_mounts, mount = next(_mounts(caller, root, sizes))
     return InodeFields(
         i_mode=_only(
             {
@@ -144,7 +143,7 @@ def _find(caller: Caller) -> InodeFields:
         i_dentry=i_dentry,
         d_alias=root.words[i_dentry // 8] - root.dentry,
         s_inodes=inode_list[1],
-        s_type=_type_offset(caller, supers),
+        s_type=_type_offset(caller, supers, sizes),
         s_mounts=s_mounts,
         mount=mount,
     )
@@ -158,16 +157,15 @@ def _check(caller: Caller, root: _Opened) -> None:
         raise ValueError
 
 
-def _mounts(caller: Caller, root: _Opened) -> Iterator[tuple[int, int]]:
+def _mounts(caller: Caller, root: _Opened, sizes: StructSizes) -> Iterator[tuple[int, int]]:
     """Where the superblock of the root directory may have the first of its mounts, and what is to be added to
     that to get to a `vfsmount`."""
     machine, form = caller.bridge.machine, caller.bridge.prepared.file_systems
-    for at, word in _at(read_words(machine, root.super, _SUPER_SIZE)):
+    for at, word in _at(read_words(machine, root.super, sizes.super_block)):
         if word in caller.bridge.boot.layout:
-            with contextlib.suppress(UnmappedVirtual):
-                data = machine.read(word - _MOUNT_SIZE, 2 * _MOUNT_SIZE)
-                for found in form.mounts_in(data, root.dentry, root.super):
-                    yield at, found - _MOUNT_SIZE
+            data = read_padded(machine, word - _MOUNT_SIZE, 2 * _MOUNT_SIZE)
+            for found in form.mounts_in(data, root.dentry, root.super):
+                yield at, found - _MOUNT_SIZE
 
 
 def _at(words: list[int]) -> Iterator[tuple[int, int]]:
@@ -186,12 +184,12 @@ def _only(choices: Iterable[set[int]]) -> int:
     return found
 
 
-def _type_offset(caller: Caller, supers: set[int]) -> int:
+def _type_offset(caller: Caller, supers: set[int], sizes: StructSizes) -> int:
     """Where a superblock points to its type: where several have those of types that are known by name."""
     bridge = caller.bridge
     known = {bridge.home(name) for name in _KNOWN_TYPES if name in bridge.kernel.symbols}
     places = [
-        {at for at, word in _at(read_words(bridge.machine, item, _SUPER_SIZE)) if word in known}
+        {at for at, word in _at(read_words(bridge.machine, item, sizes.super_block)) if word in known}
         for item in supers
     ]
     return _only(found for found in places if found)

@@ -15,12 +15,13 @@ from typing import NamedTuple
 from hybridbridge_vol.bridge.objects.struct_socket import struct_socket
 from hybridbridge_vol.bridge.run.caller import Caller
 from hybridbridge_vol.errors import AttachError
+from hybridbridge_vol.kernel_file.struct_sizes import StructSizes, in_usual_or_larger
 from hybridbridge_vol.machine.machine import UnmappedVirtual
 from hybridbridge_vol.machine.words import read_words
 from hybridbridge_vol.units import U64
 
-_FILE_SIZE, _SEQ_FILE_SIZE, _SOCKET_SIZE, _SOCK_SIZE = 256, 256, 128, 1024
-"""Bytes of struct file, seq_file, socket and sock in which pointers are looked for."""
+_SEQ_FILE_SIZE, _SOCKET_SIZE = 256, 128
+"""Bytes of struct seq_file and socket in which pointers are looked for."""
 _PREFIXES = {"tcp": "tcp", "udp": "udp", "raw": "raw"}
 """How the functions' names begin, by the table's name without its 6."""
 
@@ -42,7 +43,7 @@ def are_kernels(caller: Caller, table: str, fd: int, own_socket: int, most: int)
     unknown form.
     """
     try:
-        offsets = _find_offsets(caller, own_socket)
+        offsets = in_usual_or_larger(lambda sizes: _find_offsets(caller, own_socket, sizes), ValueError)
         return [_is_kernels(caller, sock, offsets) for sock in _walk(caller, table, fd, most)]
     except (ValueError, UnmappedVirtual):
         raise AttachError(
@@ -50,14 +51,14 @@ def are_kernels(caller: Caller, table: str, fd: int, own_socket: int, most: int)
         ) from None
 
 
-def _find_offsets(caller: Caller, own_socket: int) -> _Offsets:
+def _find_offsets(caller: Caller, own_socket: int, sizes: StructSizes) -> _Offsets:
     """ValueError if a pointer is not found."""
     bridge, machine = caller.bridge, caller.bridge.machine
     file = _struct_file(caller, own_socket)
     socket = struct_socket(caller, own_socket)
     words = read_words(machine, socket, _SOCKET_SIZE)
     for index, word in enumerate(words):
-        inner = read_words(machine, word, _SOCK_SIZE) if word in bridge.boot.layout else []
+        inner = read_words(machine, word, sizes.sock) if word in bridge.boot.layout else []
         if word != file and socket in inner:
             return _Offsets(8 * inner.index(socket), 8 * words.index(file), 8 * index)
     raise ValueError
@@ -70,12 +71,9 @@ def _struct_file(caller: Caller, fd: int) -> int:
 
 def _walk(caller: Caller, table: str, fd: int, most: int) -> Iterator[int]:
     """The `struct sock` of each line, up to `most`. ValueError if the file is not one of lines."""
-    bridge, machine = caller.bridge, caller.bridge.machine
+    bridge = caller.bridge
     file = _struct_file(caller, fd)
-    pointers = (word for word in read_words(machine, file, _FILE_SIZE) if word in bridge.boot.layout)
-    seq_file = next((word for word in pointers if file in read_words(machine, word, _SEQ_FILE_SIZE)), 0)
-    if not seq_file:
-        raise ValueError
+    seq_file = in_usual_or_larger(lambda sizes: _seq_file(caller, file, sizes), ValueError)
     prefix = _PREFIXES[table.removesuffix("6")]
     start, following, stop = (bridge.snapshot(f"{prefix}_seq_{name}") for name in ("start", "next", "stop"))
     position = caller.put((1).to_bytes(8, "little"))  # 0 is the title
@@ -86,6 +84,15 @@ def _walk(caller: Caller, table: str, fd: int, most: int) -> Iterator[int]:
         yield sock
         sock = caller.call(following, seq_file, sock, position, label=f"{prefix}_seq_next") & U64
     caller.call(stop, seq_file, sock, label=f"{prefix}_seq_stop")
+
+
+def _seq_file(caller: Caller, file: int, sizes: StructSizes) -> int:
+    """The seq_file of a `struct file`: both point at each other. ValueError if there is none."""
+    bridge, machine = caller.bridge, caller.bridge.machine
+    for word in read_words(machine, file, sizes.file):
+        if word in bridge.boot.layout and file in read_words(machine, word, _SEQ_FILE_SIZE):
+            return word
+    raise ValueError
 
 
 def _is_kernels(caller: Caller, sock: int, offsets: _Offsets) -> bool:

@@ -13,7 +13,9 @@ import struct
 from hybridbridge_vol.bridge.objects.moved_socket import open_moved_socket
 from hybridbridge_vol.bridge.run.caller import Caller
 from hybridbridge_vol.errors import AttachError
+from hybridbridge_vol.kernel_file.struct_sizes import StructSizes, in_usual_or_larger
 from hybridbridge_vol.machine.machine import Machine, UnmappedVirtual
+from hybridbridge_vol.machine.words import read_mapped
 
 _AF_NETLINK, _SOCK_RAW, _NETLINK_GENERIC = 16, 3, 16
 _TYPE_AND_PROTOCOL = (
@@ -24,8 +26,6 @@ _TYPE_AND_PROTOCOL = (
 _SETTER, _ROOM = "sock_set_rcvbuf", 1 << 28
 """Since 5.8; half the bytes that may wait, with what the kernel counts around them: more than it has memory
 for."""
-_SOCK_SIZE = 768
-"""Bytes of struct sock at the least: 5.10 has 760 of them, and netlink's own state follows."""
 
 
 def open_netlink_socket(caller: Caller, protocol: int, net_of: int | None = None) -> int:
@@ -38,7 +38,9 @@ def open_netlink_socket(caller: Caller, protocol: int, net_of: int | None = None
     try:
         kind = (_AF_NETLINK, _SOCK_RAW, _NETLINK_GENERIC)
         fd, sock = open_moved_socket(caller, kind, "netlink_ops", net_of)
-        _set_protocol(caller.bridge.machine, sock, protocol)
+        in_usual_or_larger(
+            lambda sizes: _set_protocol(caller.bridge.machine, sock, protocol, sizes), ValueError
+        )
         _make_room(caller, sock)
     except (KeyError, ValueError, UnmappedVirtual):
         raise AttachError(
@@ -54,10 +56,10 @@ def _make_room(caller: Caller, sock: int) -> None:
         caller.call(caller.bridge.home(_SETTER), sock, _ROOM, label=_SETTER)
 
 
-def _set_protocol(machine: Machine, sock: int, protocol: int) -> None:
+def _set_protocol(machine: Machine, sock: int, protocol: int, sizes: StructSizes) -> None:
     """ValueError if a `struct sock` has no protocol, or more than one place that may be it."""
-    data = machine.read(sock, _SOCK_SIZE)
-    places = [at for at in range(0, _SOCK_SIZE - 3, 2) if data[at : at + 4] in _TYPE_AND_PROTOCOL]
+    data = read_mapped(machine, sock, sizes.sock)
+    places = [at for at in range(0, len(data) - 3, 2) if data[at : at + 4] in _TYPE_AND_PROTOCOL]
     if len(places) != 1:
         raise ValueError
     (at,) = places

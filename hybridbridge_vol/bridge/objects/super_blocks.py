@@ -8,15 +8,14 @@ whose superblocks are of the same build. The list is then followed through the s
 
 from __future__ import annotations
 
-import contextlib
 import struct
 from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple, TypeVar
 
 from hybridbridge_vol.bridge.attachment import Bridge
-from hybridbridge_vol.machine.machine import UnmappedVirtual
-from hybridbridge_vol.machine.words import read_words, ring_of
+from hybridbridge_vol.kernel_file.struct_sizes import StructSizes, in_usual_or_larger
+from hybridbridge_vol.machine.words import read_padded, read_words, ring_of
 from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual
 from hybridbridge_vol.units import U64
 
@@ -25,7 +24,6 @@ MAX_SUPER_BLOCKS = 1 << 14
 _MOST_TRUSTED = 4
 _SIZE = 2048
 """Bytes of a super_block in which pointers are looked for."""
-_DENTRY_SIZE = 256
 _AROUND = 512
 """Bytes before and behind the link to a mount in which its `struct vfsmount` is looked for."""
 _MAX_NAME = 32
@@ -59,7 +57,7 @@ class SuperBlock(NamedTuple):
 def super_blocks(bridge: Bridge) -> list[SuperBlock]:
     """The snapshot's superblocks that have a root, in the order of the list; as far as it can be followed.
     LookupError if this kernel's are not where they should be."""
-    offsets = _offsets(bridge)
+    offsets = in_usual_or_larger(lambda sizes: _offsets(bridge, sizes), LookupError)
     read = bridge.virtual_memory.read_u64
     head = bridge.snapshot("super_blocks")
     found: dict[int, SuperBlock | None] = {}
@@ -122,13 +120,13 @@ def _text(bridge: Bridge, vaddr: int) -> str:
 # --- where fields are, by the trusted kernel's own superblocks ---------------------------------------------
 
 
-def _offsets(bridge: Bridge) -> _Offsets:
+def _offsets(bridge: Bridge, sizes: StructSizes) -> _Offsets:
     types = {bridge.home(name) for name in _TYPES if name in bridge.kernel.symbols}
     found: tuple[Counter[int], Counter[int], Counter[tuple[int, int]]] = Counter(), Counter(), Counter()
     for block in _trusted(bridge):
-        words = read_words(bridge.machine, block, _SIZE)
+        words = read_words(bridge.machine, block, sizes.super_block)
         found[0].update(8 * at for at, word in enumerate(words) if word in types)
-        roots = [at for at, word in enumerate(words) if _is_root(bridge, word, block)]
+        roots = [at for at, word in enumerate(words) if _is_root(bridge, word, block, sizes)]
         found[1].update(8 * at for at in roots)
         found[2].update(
             (8 * at, distance)
@@ -156,17 +154,16 @@ def _trusted(bridge: Bridge) -> list[int]:
     return [node - bridge.prepared.file_systems.super_list for node in nodes]
 
 
-def _is_root(bridge: Bridge, vaddr: int, block: int) -> bool:
+def _is_root(bridge: Bridge, vaddr: int, block: int, sizes: StructSizes) -> bool:
     """Whether this is a dentry of this superblock that is its own parent."""
     if vaddr not in bridge.boot.layout:
         return False
-    words = read_words(bridge.machine, vaddr, _DENTRY_SIZE)
+    words = read_words(bridge.machine, vaddr, sizes.dentry)
     return vaddr in words and block in words
 
 
 def _vfsmounts(bridge: Bridge, vaddr: int, root: int, block: int) -> Iterator[int]:
     """The distances from an address to a vfsmount of this superblock."""
     if vaddr in bridge.boot.layout:
-        with contextlib.suppress(UnmappedVirtual):
-            data = bridge.machine.read(vaddr - _AROUND, 2 * _AROUND)
-            yield from (at - _AROUND for at in bridge.prepared.file_systems.mounts_in(data, root, block))
+        data = read_padded(bridge.machine, vaddr - _AROUND, 2 * _AROUND)
+        yield from (at - _AROUND for at in bridge.prepared.file_systems.mounts_in(data, root, block))

@@ -9,14 +9,17 @@ grows; FAST goes on with the next call. Likewise at a page of the image that has
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from hybridbridge_vol.bridge import memo_file
 from hybridbridge_vol.bridge.attachment import Bridge
+from hybridbridge_vol.bridge.memo import Memo
 from hybridbridge_vol.bridge.run.invocation import Invocation
 from hybridbridge_vol.bridge.run.statistics import CallCount, Statistics
+from hybridbridge_vol.bridge.twin_pages import pages_of
 from hybridbridge_vol.errors import NotMemoized
 from hybridbridge_vol.machine.exceptions import VECTOR_BREAKPOINT, VECTOR_PAGE_FAULT
 from hybridbridge_vol.machine.machine import Machine, Stop, UnmappedVirtual
@@ -183,16 +186,22 @@ class Hybrid:
         if run.stop.kind == "returned" and (run.learned or run.redirected):
             count.memoized += len(run.learned)
             self.statistics.redirected += len(run.redirected)
-            self._memorize(run)
+            ranges = list(self._ranges([*run.learned, *self.slow.plain_code(run.learned)]))
+            self._memorize(ranges, run.redirected)
         return run.stop
 
-    def _memorize(self, run: SlowRun) -> None:
-        ranges = list(self._ranges([*run.learned, *self.slow.plain_code(run.learned)]))
-        self.bridge.twin.learn(ranges, run.redirected)
-        changed = [*(offset for start, end in ranges for offset in (start, end - 1)), *run.redirected]
-        pages = self.bridge.twin.renew(changed)
-        if run.redirected:
-            self.slow.code_changed(pages, run.redirected)
+    def take_in(self, learned: Memo) -> None:
+        """Add what another process has proven of the same kernel. The pages of code in use show it from now
+        on: an instruction across the edge of two pages must not be whole in one of them only."""
+        self._memorize(*self.bridge.twin.news_in(learned, self.bridge.memo))
+        self.bridge.memo.merge(learned)  # of modules that are not in use here, too
+
+    def _memorize(self, ranges: Sequence[tuple[int, int]], redirected: Collection[int]) -> None:
+        """Ranges of code and trusted fields, as offsets from `_text`."""
+        self.bridge.twin.learn(ranges, redirected)
+        pages = self.bridge.twin.renew(chain(pages_of(ranges), redirected))
+        if redirected and self._slow is not None:
+            self._slow.code_changed(pages, redirected)
         for page in pages:
             self.bridge.machine.uc.ctl_remove_cache(page, page + PAGE_SIZE)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START, ROOM
 from hybridbridge_vol.bridge.per_cpu_window import NAMES
@@ -13,6 +15,8 @@ from hybridbridge_vol.machine.devices import TimeStampCounter
 from hybridbridge_vol.machine.machine import ExceptionHandler, Machine
 from hybridbridge_vol.machine.memory import PhysicalMemory, page_up
 from hybridbridge_vol.trust.placement import GUARD_HOLES
+
+_POINTER_SIZE = 8
 
 
 def second_machine(bridge: Bridge, handler: ExceptionHandler) -> Machine:
@@ -47,7 +51,15 @@ def address_map(bridge: Bridge, user: range) -> AddressMap:
         module_room=range(modules, modules + ROOM),
         per_cpu=range(bridge.prepared.per_cpu.start, bridge.prepared.per_cpu.end),
         window_names=NAMES,
+        pointers=frozenset(_runtime_pointers(bridge)),
     )
+
+
+def _runtime_pointers(bridge: Bridge) -> Iterator[int]:
+    """The pointers of the snapshot's that its kernel wrote into its text."""
+    for _site, code in bridge.prepared.constants.patches(bridge.virtual_memory):
+        if len(code) == _POINTER_SIZE and bridge.may_be_snapshot(vaddr := int.from_bytes(code, "little")):
+            yield vaddr
 
 
 def trampoline_rules(bridge: Bridge) -> dict[int, Rule]:

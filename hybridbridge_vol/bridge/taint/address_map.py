@@ -24,7 +24,7 @@ class AddressMap:
     `module_room`, behind the twin, is for the segments of modules.
 
     Offsets from GS: code of modules reaches the snapshot's per-CPU variables by `window_names` (see
-    bridge/per_cpu_window.py).
+    bridge/per_cpu_window.py). Immediates of the twin's text that are pointers of the snapshot's: `pointers`.
     """
 
     home_text: int
@@ -42,11 +42,12 @@ class AddressMap:
     module_room: range = range(0)
     per_cpu: range = range(0)
     window_names: range = range(0)
+    pointers: frozenset[int] = frozenset()
 
     @property
     def twin_targets(self) -> StaticTargets:
         """The static addresses that the twin's own text may name."""
-        return StaticTargets(self._snapshot_statics)
+        return StaticTargets(self._snapshot_statics, pointers=self.pointers)
 
     def module_targets(self, data: Iterable[range]) -> StaticTargets:
         """The static addresses that code of modules may name; `data` are the virtual addresses of the modules

@@ -21,11 +21,13 @@ class StaticTargets:
     """What the addresses that code names without a register stand for.
 
     `snapshot`: the virtual addresses at which static references reach the snapshot's data; none for home's
-    code. `per_cpu`: the offsets from GS that reach the snapshot's per-CPU variables.
+    code. `per_cpu`: the offsets from GS that reach the snapshot's per-CPU variables. `pointers`: immediates
+    that are pointers of the snapshot's (bridge/text/runtime_constants.py).
     """
 
     snapshot: tuple[range, ...] = ()
     per_cpu: range = range(0)
+    pointers: frozenset[int] = frozenset()
 
     def reach_snapshot(self, value: int) -> bool:
         """Whether a number, taken as a virtual address, is one of the snapshot's static data."""
@@ -47,7 +49,7 @@ class StaticTargets:
             return Operand(OperandKind.REGISTER, *slot) if slot else _constant(operand.size)
         if operand.type == x86.X86_OP_MEM:
             return Operand(OperandKind.MEMORY, 0, min(operand.size, _MAX_OPERAND))
-        if self.reach_snapshot(operand.imm):
+        if self.reach_snapshot(operand.imm) or operand.imm & U64 in self.pointers:
             return Operand(OperandKind.SNAPSHOT_ADDRESS, 0, operand.size)
         return _constant(operand.size)
 

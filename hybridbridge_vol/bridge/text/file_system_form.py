@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
+from hybridbridge_vol.kernel_file.struct_sizes import StructSizes, in_usual_or_larger
 from hybridbridge_vol.machine.machine import Machine, UnmappedVirtual
-from hybridbridge_vol.machine.words import read_words, ring_of
+from hybridbridge_vol.machine.words import read_mapped, read_words, ring_of
 from hybridbridge_vol.trust.placement import Layout
 from hybridbridge_vol.trust.stored_kernel import StoredKernel
 
-_SUPER_SIZE, _DENTRY_SIZE, _MOUNT_SIZE, _FS_SIZE = 2048, 192, 32, 96
-"""Bytes of a super_block, dentry, vfsmount and fs_struct in which pointers are looked for."""
+_MOUNT_SIZE, _FS_SIZE = 32, 96
+"""Bytes of a vfsmount and a fs_struct in which pointers are looked for."""
 _MOST_SUPERS = 256
 """Superblocks of the trusted kernel."""
 _DEVICE = 16
@@ -60,29 +61,39 @@ class FileSystemForm(NamedTuple):
 def read_form(machine: Machine, kernel: StoredKernel, layout: Layout) -> FileSystemForm:
     """The fields of a booted kernel; as of a kernel that keeps the order of its source where they cannot be
     told."""
+    try:
+        return in_usual_or_larger(lambda sizes: _read_form(machine, kernel, layout, sizes), LookupError)
+    except LookupError:
+        return FileSystemForm()
+
+
+def _read_form(machine: Machine, kernel: StoredKernel, layout: Layout, sizes: StructSizes) -> FileSystemForm:
+    """LookupError if they cannot be told."""
     fs, nodes = kernel.symbols.get("init_fs"), set(_super_nodes(machine, kernel, layout))
     if fs is None or not nodes:
-        return FileSystemForm()
+        raise LookupError
     found: Counter[FileSystemForm] = Counter()
     for first, second in pairwise(read_words(machine, fs + layout.kernel_delta, _FS_SIZE)):
         if first in layout and second in layout:
             for mount, dentry, places in ((first, second, (0, 8)), (second, first, (8, 0))):
-                for fields in _fields(machine, mount, dentry, nodes):
+                for fields in _fields(machine, mount, dentry, nodes, sizes):
                     found[FileSystemForm(fields[0], _DEVICE, *fields[1:], *places)] += 1
     if not found:
-        return FileSystemForm()
+        raise LookupError
     most = max(found.values())
     form = min(form for form, count in found.items() if count == most)
-    return form._replace(super_device=_device(machine, [node - form.super_list for node in nodes]))
+    return form._replace(
+        super_device=_device(machine, [node - form.super_list for node in nodes], sizes.super_block)
+    )
 
 
-def _device(machine: Machine, supers: list[int]) -> int:
+def _device(machine: Machine, supers: list[int], size: int) -> int:
     """Where superblocks have their device numbers: those of file systems without a device are drawn one after
     the other (fs/super.c, `get_anon_bdev`)."""
-    contents = [machine.read(vaddr, _SUPER_SIZE) for vaddr in supers]
+    contents = [read_mapped(machine, vaddr, size) for vaddr in supers]
     drawn = range(1, len(supers) + _MOST_GONE)
     places = []
-    for at in range(0, _SUPER_SIZE, 4):
+    for at in range(0, min(map(len, contents)), 4):
         numbers = {int.from_bytes(content[at : at + 4], "little") for content in contents}
         if len(numbers) == len(supers) and all(number in drawn for number in numbers):
             places.append(at)
@@ -96,17 +107,19 @@ def _super_nodes(machine: Machine, kernel: StoredKernel, layout: Layout) -> Iter
         yield from ring_of(machine, link + layout.kernel_delta, _MOST_SUPERS)
 
 
-def _fields(machine: Machine, mount: int, dentry: int, nodes: set[int]) -> Iterator[tuple[int, int, int]]:
+def _fields(
+    machine: Machine, mount: int, dentry: int, nodes: set[int], sizes: StructSizes
+) -> Iterator[tuple[int, int, int]]:
     """`(super_list, mount_root, mount_super)` if these are a mount and its root, which is its own parent:
     both point to their superblock."""
     try:
         of_mount = read_words(machine, mount, _MOUNT_SIZE)
-        of_dentry = read_words(machine, dentry, _DENTRY_SIZE)
+        of_dentry = read_words(machine, dentry, sizes.dentry)
     except UnmappedVirtual:
         return
     if dentry not in of_mount or dentry not in of_dentry:
         return
     for owner in set(of_mount) & set(of_dentry) - {dentry}:
         for node in nodes:
-            if 0 <= node - owner < _SUPER_SIZE:
+            if 0 <= node - owner < sizes.super_block:
                 yield node - owner, 8 * of_mount.index(dentry), 8 * of_mount.index(owner)

@@ -149,6 +149,11 @@ class _Comparison:
             around.counting.take_out(self._expected, self._found, vaddr)
             calls = SiteColumns(sites, self._expected, self._found, vaddr).remaining(key_of).calls()
             lead_calls_behind({*sites.calls.tolist(), *calls}, self._found, vaddr, around.counts)
+        if around.call_checks is not None:
+            around.call_checks.accept(
+                self._expected, self._found, sites.preambles.tolist(), sites.retpolines.tolist(),
+                frozenset(sites.seals.tolist()),
+            )  # fmt: skip
         columns = SiteColumns(sites, self._expected, self._found, vaddr)
         columns.accept_usual(around.reader.return_thunks)
         if self._expected != self._found:

@@ -49,7 +49,7 @@ class TableReader:
                 self._plain(name)
                 for name in (
                     "__mcount_loc", ".return_sites", ".retpoline_sites", ".smp_locks", ".ibt_endbr_seal",
-                    ".call_sites",
+                    ".call_sites", ".cfi_sites",
                 )
             ),
         )  # fmt: skip

@@ -82,6 +82,7 @@ class Sites:
     seals: Numbers
     calls: Numbers
     """Direct calls, which call-depth tracking redirects."""
+    preambles: Numbers
 
 
 @dataclass(frozen=True)

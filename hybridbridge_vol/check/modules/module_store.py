@@ -23,7 +23,7 @@ from hybridbridge_vol.check.modules.linked_module import LinkedModule, LinkedSeg
 from hybridbridge_vol.errors import KernelFileError
 from hybridbridge_vol.trust import modules
 
-FORMAT = 4
+FORMAT = 5
 _LEVEL = 1
 _HEADER = struct.Struct("<I")
 _FILE_HEADER = 30

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from hybridbridge_vol.check.modules.linked_module import Numbers, Sites
 from hybridbridge_vol.check.patch_tables import Alternative, Branch, PatchTables, StaticCall
-from hybridbridge_vol.check.patching import CALL_SIZE, NOP5, RETURNS
+from hybridbridge_vol.check.patching import CALL_SIZE, CODE_SEGMENT, NOP5, RETURNS
 
 _JUMP = 0xE9
 _LONGEST = 6
@@ -29,8 +29,11 @@ class SiteColumns:
     def accept_usual(self, return_thunks: frozenset[int]) -> None:
         """Take over functions that are not traced, and returns: `ret`, or a jump to one of the thunks."""
         self._take(self._sites.mcount, NOP5)
-        self._take(self._sites.returns, RETURNS)
-        self._take_jumps(self._sites.returns, return_thunks)
+        returns = self._sites.returns
+        first = self._windows(self._expected, 1)[returns][:, 0] if len(returns) else returns
+        plain = returns[first != CODE_SEGMENT]
+        self._take(plain, RETURNS)
+        self._take_jumps(plain, return_thunks)
 
     def remaining(self, key_vaddr: Callable[[int, int], int | None]) -> PatchTables:
         """The tables with the sites only that still differ; `mcount` is whole. `key_vaddr` gives the address
@@ -60,6 +63,7 @@ class SiteColumns:
             _offsets(sites.retpolines[self._differ(sites.retpolines)]),
             _offsets(sites.locks[self._differ(sites.locks)]),
             _offsets(sites.seals[self._differ(sites.seals)]),
+            _offsets(sites.preambles),
         )
 
     def _windows(self, data: bytearray, size: int) -> npt.NDArray[np.uint8]:

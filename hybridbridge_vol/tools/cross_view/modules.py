@@ -87,12 +87,15 @@ def _by_address(addresses: Addresses) -> tuple[set[str], Unavailable | None]:
     pages = 0
     for vaddr in addresses.module_pages():
         pages += 1
-        try:
-            name = addresses.symbol(vaddr)
-        except (*UNREADABLE, KeyError) as error:
-            return found, Unavailable(f"symbol at {vaddr:#x}: {error}")
-        if name.endswith("]"):
-            found.add(name[name.rindex("[") + 1 : -1])
+        # of a module without code, all that begins before the page's first symbol is nobody's
+        for place in (vaddr, vaddr + PAGE_SIZE - 1):
+            try:
+                name = addresses.symbol(place)
+            except (*UNREADABLE, KeyError) as error:
+                return found, Unavailable(f"symbol at {place:#x}: {error}")
+            if name.endswith("]"):
+                found.add(name[name.rindex("[") + 1 : -1])
+                break
     unmapped = None if pages else Unavailable("addresses: no page of a module is mapped")
     return found - set(_NOT_MODULES), unmapped
 

@@ -8,6 +8,7 @@ import pytest
 from small_bridge import SCRATCH, SLOT, SmallBridge
 from small_snapshot import DATA, HOME_VADDR, TEXT_PADDR, TEXT_VADDR, word
 
+from hybridbridge_vol.bridge.memo import Memo
 from hybridbridge_vol.bridge.run.caller import Caller
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.bridge.run.slow import SlowBridge
@@ -81,6 +82,30 @@ def test_fast_falls_back_in_the_middle_of_a_call_and_goes_on_alone_the_next_time
     assert caller.hybrid.statistics.total.traps == 1
     assert caller.hybrid.statistics.trapped_in == ["twin inner+0x0"]
     assert list(small.bridge.memo.text.ranges()) == [(2 * SLOT, 2 * SLOT + 5)]
+
+
+def test_what_another_process_proved_stands_in_the_pages_that_are_in_use(make: Make) -> None:
+    """One that did not show it could lack the end of an instruction that begins in the page before."""
+    functions = {"load": LOAD, "other": "c3 ret"}
+    worker = make(functions)
+    slow_caller(worker).call(worker.twin("load"))
+    small = make(functions, statics={VARIABLE: word(1)})
+    caller = slow_caller(small, Mode.AUTO)
+    caller.call(small.twin("other"))
+    caller.hybrid.take_in(worker.bridge.memo)
+    assert caller.call(small.twin("load")) == 1
+    assert caller.hybrid.statistics.trapped_in == ["twin other+0x0"]
+    assert small.bridge.memo.changed
+
+
+def test_a_reference_that_another_process_redirected_is_redirected_where_its_code_runs(make: Make) -> None:
+    small = make({"load": LOAD}, statics={VARIABLE: word(1)}, home_statics={VARIABLE: word(2)})
+    caller = slow_caller(small, Mode.AUTO)
+    assert caller.call(small.twin("load")) == 1
+    learned = Memo(small.bridge.memo.key)
+    learned.text.add([(SLOT, SLOT + LOAD_SIZE + 1)], [FIELD])
+    caller.hybrid.take_in(learned)
+    assert caller.call(small.twin("load")) == 2
 
 
 @pytest.mark.parametrize("mode", [Mode.SLOW, Mode.AUTO])

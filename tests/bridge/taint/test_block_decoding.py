@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections import Counter
 
 import pytest
 from assembly import assembled
@@ -20,6 +21,7 @@ from rule_notation import (
     RSI,
     RSP,
     TEXT,
+    WINDOW,
     WRITES,
     check,
     decoded,
@@ -29,7 +31,8 @@ from rule_notation import (
     twin_decoder,
 )
 
-from hybridbridge_vol.bridge.taint.decoder import MAX_BLOCK
+from hybridbridge_vol.bridge.taint.decoder import MAX_BLOCK, Decoder
+from hybridbridge_vol.bridge.taint.operands import StaticTargets
 from hybridbridge_vol.bridge.taint.registers import GENERAL_BYTES, VECTOR_SIZE
 from hybridbridge_vol.bridge.taint.rules import (
     RULE_FORMAT,
@@ -214,3 +217,15 @@ def test_any_bytes_decode_to_rules_that_the_engine_accepts(prefix: bytes, rest: 
             if operand.kind is OperandKind.REGISTER:
                 assert operand.slot + operand.size <= GENERAL_BYTES + 16 * VECTOR_SIZE
     assert end <= TEXT + len(code)
+
+
+def test_an_immediate_that_the_snapshot_s_kernel_wrote_into_its_text_is_its_address() -> None:
+    """`dentry_hashtable`, since 6.11."""
+    table = 0xFFFF_8880_1122_3300
+    decoder = Decoder(StaticTargets((WINDOW,), pointers=frozenset([table])), Counter())
+    own, other = (
+        "48ba003322118088ffff movabs rdx, 0xffff888011223300",
+        "48ba083322118088ffff movabs rdx, 0xffff888011223308",
+    )
+    assert decoded(own, decoder).rule == Rule(RuleKind.COPY, NO_BITS, reg(RDX), ADDRESS)
+    assert decoded(other, decoder).rule.kind == RuleKind.CLEAR

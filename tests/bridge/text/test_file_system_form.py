@@ -39,8 +39,9 @@ def machine() -> Iterator[Machine]:
     machine.release()
 
 
-def lay_out(machine: Machine, form: FileSystemForm) -> None:
-    """Six superblocks on the list, and the root of the second, in which the kernel's threads are."""
+def lay_out(machine: Machine, form: FileSystemForm, owner_at: int = 0x68) -> None:
+    """Six superblocks on the list, and the root of the second, in which the kernel's threads are; that dentry
+    has its superblock at an offset."""
     write = machine.write_u64
     nodes = [owner + form.super_list for owner in SUPERS]
     for before, node in zip([HOME_VADDR + HEAD, *nodes], [*nodes, HOME_VADDR + HEAD], strict=True):
@@ -51,7 +52,7 @@ def lay_out(machine: Machine, form: FileSystemForm) -> None:
     write(MOUNT + form.mount_root, DENTRY)
     write(MOUNT + form.mount_super, SUPERS[1])
     write(DENTRY + 0x18, DENTRY)
-    write(DENTRY + 0x68, SUPERS[1])
+    write(DENTRY + owner_at, SUPERS[1])
     for path in (0x20, 0x38):
         write(HOME_VADDR + FS + path + form.path_mount, MOUNT)
         write(HOME_VADDR + FS + path + form.path_dentry, DENTRY)
@@ -61,6 +62,11 @@ def lay_out(machine: Machine, form: FileSystemForm) -> None:
 def test_the_fields_are_found_by_what_they_hold(machine: Machine, form: FileSystemForm) -> None:
     lay_out(machine, form)
     assert read_form(machine, KERNEL, HOME_LAYOUT) == form
+
+
+def test_a_dentry_of_a_kernel_that_checks_its_locks_is_larger(machine: Machine) -> None:
+    lay_out(machine, DRAWN, owner_at=0x110)
+    assert read_form(machine, KERNEL, HOME_LAYOUT) == DRAWN
 
 
 def test_a_kernel_that_shows_nothing_is_taken_to_be_as_its_source(machine: Machine) -> None:

@@ -100,3 +100,33 @@ def test_a_lock_that_is_tried_is_taken_by_another_function() -> None:
     ]
     (found,) = resolve(Policy(tuple(rules), ""), functions).trampolines  # this kernel has no `down`
     assert (found.offset, found.action, found.value, found.target) == (64, "lock", 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("names", "target"),
+    [
+        (("mutex_lock", "mutex_trylock", "mutex_unlock"), "mutex_lock"),
+        (("mutex_lock_nested", "mutex_trylock", "mutex_unlock"), "mutex_trylock"),
+    ],
+)
+def test_a_mutex_is_taken_also_where_locks_are_checked(names: tuple[str, ...], target: str) -> None:
+    """There is no mutex_lock with CONFIG_DEBUG_LOCK_ALLOC."""
+    places = {name: 64 * number for number, name in enumerate(names)}
+    resolution = resolve(load_policy(), [(place, 64, name) for name, place in places.items()])
+    found = {item.offset: item for item in resolution.trampolines}
+    tried = found[places["mutex_trylock"]]
+    assert (tried.action, tried.value, tried.target) == ("lock", 1, places[target])
+    if "mutex_lock_nested" in names:
+        nested = found[places["mutex_lock_nested"]]
+        assert (nested.action, nested.value, nested.target) == ("lock", 0, places[target])
+
+
+def test_lockdep_says_neither_that_a_lock_is_held_nor_that_it_is_not() -> None:
+    """lock_is_held_type: LOCK_STATE_UNKNOWN is -1 (include/linux/lockdep.h)."""
+    functions = [(0, 64, "lock_acquire"), (64, 64, "lock_is_held_type"), (128, 64, "debug_object_init")]
+    found = resolve(load_policy(), functions).trampolines
+    assert [(item.action, item.value, item.both_sides) for item in found] == [
+        ("return", 0, True),
+        ("return", -1, True),
+        ("return", 0, True),
+    ]
