@@ -24,6 +24,7 @@ from hybridbridge_vol.memory_image.compression import (
     unpack_zstd,
 )
 from hybridbridge_vol.memory_image.elf import parse_notes, qemu_cpus
+from hybridbridge_vol.memory_image.eraseinfo import MAX_SIZE, erased_in_words
 from hybridbridge_vol.memory_image.image_file import ImageFile, Source
 from hybridbridge_vol.memory_image.kdump_header import level_in_words, parse_kdump_header
 from hybridbridge_vol.memory_image.physical import MAX_RUNS, Contents, CpuRegisters, PhysicalImage
@@ -122,6 +123,11 @@ class KdumpPages:
         """The registers of the machine's CPUs, where QEMU wrote the dump."""
         return qemu_cpus(parse_notes(self._source, *self._header.notes))
 
+    def caution(self) -> str | None:
+        """What makedumpfile overwrote, in one line; None if nothing."""
+        offset, size = self._header.erased
+        return erased_in_words(self._source.read_at(offset, min(size, MAX_SIZE)))
+
     def left_out(self) -> str | None:
         """What makedumpfile left out, in one line; None if nothing."""
         if not self._left_out:
@@ -204,7 +210,16 @@ def parse_kdump(source: Source, format_name: str = "kdump") -> Contents:
     compressed in a way that nothing here reads."""
     dump = KdumpPages(source)
     runs = [Run(paddr, size, 0) for paddr, size in dump.ranges]
-    return Contents(format_name, runs, dump.missing, dump.read, dump.left_out(), dump.why_absent, dump.cpus())
+    return Contents(
+        format_name,
+        runs,
+        dump.missing,
+        dump.read,
+        dump.left_out(),
+        dump.why_absent,
+        dump.cpus(),
+        dump.caution(),
+    )
 
 
 def _ones(bits: int) -> Iterator[tuple[int, int]]:

@@ -61,6 +61,7 @@ class Contents(NamedTuple):
     why_absent: WhyAbsent = lambda _paddr: None
     cpus: Sequence[CpuRegisters] = ()
     caution: str | None = None
+    zeros: Reader = lambda _paddr, size: bytes(size)
 
 
 def read_through(contents: Contents, read_at: ReadAt) -> Contents:
@@ -96,6 +97,7 @@ class PhysicalImage:
         self.cpus = tuple(contents.cpus)
         self.ranges = joined((run.paddr, run.size) for run in contents.runs)
         self._why_absent = contents.why_absent
+        self._zeros = contents.zeros
         self._slices = _Slices(contents.runs)
         self.runs = self._slices.runs
         if len(self.runs) > MAX_RUNS:
@@ -153,7 +155,7 @@ class PhysicalImage:
 
     def _read_run(self, run: Run, paddr: int, length: int) -> bytes:
         if run.offset == ZEROS:
-            return bytes(length)
+            return self._zeros(paddr, length)
         if self._reader is None:
             return self._file.source.read_at(run.offset + paddr - run.paddr, length)
         return self._reader(paddr, length)
