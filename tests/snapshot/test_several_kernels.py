@@ -11,12 +11,14 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from ending_guest import Ending, image_of
+from ending_guest import Ending, ended, image_of
 from generations import Lab
+from vmware_writer import control_registers, regions, state
 
 from hybridbridge_vol.errors import AttachError, HybridBridgeWarning, KernelNotStored, OptionError
 from hybridbridge_vol.guest.session import Session, open_session
@@ -87,6 +89,36 @@ def test_registers_of_the_images_cpus_tell_which_kernel_runs(store: Store) -> No
     assert choice.chosen.found == choice_of(folder / "dump.raw", store).chosen.found
     assert choice.chosen.evidence.on_cpus == 1
     assert {kernel.evidence.on_cpus for kernel in choice.kernels} == {0, 1}
+
+
+@pytest.mark.slow
+def test_registers_in_a_state_that_qemu_saved_tell_it_too(store: Store, tmp_path: Path) -> None:
+    with ended(KEXEC, tmp_path, can_be_saved=True) as guest:
+        guest.command("migrate", {"uri": "exec:cat > state.qevm"})
+        while guest.command("query-migrate")["status"] != "completed":
+            time.sleep(0.2)
+        said = str(guest.command("human-monitor-command", {"command-line": "info registers -a"}))
+    path = tmp_path / "state.qevm"
+    with open_image(path) as image:
+        assert [cpu.cr3 for cpu in image.cpus] == [int(word, 16) for word in re.findall(r"CR3=(\w+)", said)]
+        assert all(cpu.cr3 for cpu in image.cpus)
+    choice = choice_of(path, store)
+    assert choice.chosen.evidence.on_cpus == 1
+    assert {kernel.evidence.on_cpus for kernel in choice.kernels} == {0, 1}
+    shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+@pytest.mark.slow
+def test_registers_in_a_state_of_vmware_tell_it_too(store: Store, tmp_path: Path) -> None:
+    folder = image_of(KEXEC)
+    with open_image(folder / "dump.kdump") as image:
+        cpus = [cpu.cr3 for cpu in image.cpus]
+    (tmp_path / "vm.vmem").symlink_to(folder / "dump.raw")
+    (tmp_path / "vm.vmss").write_bytes(state(regions([(0, KEXEC.ram, 0)]), cpus=control_registers(cpus)))
+    for name in ("vm.vmem", "vm.vmss"):
+        choice = choice_of(tmp_path / name, store)
+        assert {kernel.evidence.on_cpus for kernel in choice.kernels} == {0, 1}
+        assert choice.chosen.evidence.on_cpus == 1
 
 
 def test_the_kernel_that_is_asked_for_answers_and_its_flaws_are_said(store: Store) -> None:
