@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from hybridbridge_vol.memory_image.physical import PhysicalImage
-from hybridbridge_vol.units import Progress
+from hybridbridge_vol.units import PAGE_SIZE, Progress
 
 _CHUNK = 16 << 20
 _OVERLAP = 1024
@@ -15,6 +15,10 @@ _OVERLAP = 1024
 _BANNER = re.compile(rb"Linux version \d+\.\d+[\x21-\x7e]* \([\x20-\x7e]{1,400} #\d+[\x20-\x7e]{1,200}\n")
 MAX_BANNERS = 64
 """Different banners counted; package databases and logs in memory hold a few besides the kernel's own."""
+
+KERNEL_SIZE = 64 << 20
+"""How far behind the beginning of its text a kernel's version line is looked for; it stands at the beginning
+of its read-only data."""
 
 MAX_PLACES = 32
 """Places of one text that are looked at: the kernel's own, its log's, and those of files in memory."""
@@ -31,6 +35,22 @@ def scan_banners(image: PhysicalImage, progress: Progress | None = None) -> list
             if match.start() < _CHUNK and (len(counts) < MAX_BANNERS):
                 counts[match[0].decode("latin-1").strip()] += 1
     return counts.most_common()
+
+
+def banner_behind(image: PhysicalImage, text_paddr: int) -> str | None:
+    """The first version line in the kernel image whose text begins at a physical address."""
+    for start in range(text_paddr, text_paddr + KERNEL_SIZE, _CHUNK):
+        data = b"".join(_available(image, start, _CHUNK + _OVERLAP))
+        match = _BANNER.search(data)
+        if match is not None:
+            return match[0].decode("latin-1").strip()
+    return None
+
+
+def _available(image: PhysicalImage, start: int, size: int) -> Iterator[bytes]:
+    """Page by page; zeros where the image has none."""
+    for paddr in range(start, start + size, PAGE_SIZE):
+        yield image.read_available(paddr, min(PAGE_SIZE, start + size - paddr)) or bytes(PAGE_SIZE)
 
 
 def text_places(image: PhysicalImage, text: str) -> Iterator[int]:
