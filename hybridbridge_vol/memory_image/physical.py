@@ -153,6 +153,18 @@ class PhysicalImage:
             size -= length
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def read_padded(self, paddr: int, size: int) -> bytes:
+        """`size` bytes at a physical address; zeros in place of pages that are not all there."""
+        whole = self.read_available(paddr, size)
+        if whole is not None:
+            return whole
+        parts, end = [], paddr + size
+        while paddr < end:
+            step = min(end - paddr, PAGE_SIZE - paddr % PAGE_SIZE)
+            parts.append(self.read_available(paddr, step) or bytes(step))
+            paddr += step
+        return b"".join(parts)
+
     def _read_run(self, run: Run, paddr: int, length: int) -> bytes:
         if run.offset == ZEROS:
             return self._zeros(paddr, length)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from hybridbridge_vol.memory_image.physical import PhysicalImage
-from hybridbridge_vol.units import PAGE_SIZE, Progress
+from hybridbridge_vol.units import Progress
 
 _CHUNK = 16 << 20
 _OVERLAP = 1024
@@ -40,17 +40,10 @@ def scan_banners(image: PhysicalImage, progress: Progress | None = None) -> list
 def banner_behind(image: PhysicalImage, text_paddr: int) -> str | None:
     """The first version line in the kernel image whose text begins at a physical address."""
     for start in range(text_paddr, text_paddr + KERNEL_SIZE, _CHUNK):
-        data = b"".join(_available(image, start, _CHUNK + _OVERLAP))
-        match = _BANNER.search(data)
+        match = _BANNER.search(image.read_padded(start, _CHUNK + _OVERLAP))
         if match is not None:
             return match[0].decode("latin-1").strip()
     return None
-
-
-def _available(image: PhysicalImage, start: int, size: int) -> Iterator[bytes]:
-    """Page by page; zeros where the image has none."""
-    for paddr in range(start, start + size, PAGE_SIZE):
-        yield image.read_available(paddr, min(PAGE_SIZE, start + size - paddr)) or bytes(PAGE_SIZE)
 
 
 def text_places(image: PhysicalImage, text: str) -> Iterator[int]:
@@ -68,13 +61,14 @@ def text_places(image: PhysicalImage, text: str) -> Iterator[int]:
 
 
 def _chunks(image: PhysicalImage, progress: Progress | None) -> Iterator[tuple[int, bytes]]:
-    """The image's memory, `(physical address, bytes)`; a chunk ends with the beginning of the next."""
+    """The image's memory, `(physical address, bytes)`; a chunk ends with the beginning of the next. Of the
+    pages in it a dump may lack many."""
     done = 0
     total = sum(run.size for run in image.runs) or 1
     for run in image.runs:
         for start in range(0, run.size, _CHUNK):
             size = min(_CHUNK + _OVERLAP, run.size - start)
-            yield run.paddr + start, image.read_available(run.paddr + start, size) or b""
+            yield run.paddr + start, image.read_padded(run.paddr + start, size)
             done += min(_CHUNK, run.size - start)
             if progress:
                 progress(done / total, "looking for a kernel's banner")

@@ -64,13 +64,8 @@ def other_processor(image: PhysicalImage, banner: str) -> str | None:
 
 
 def _around(image: PhysicalImage, paddr: int) -> bytes:
-    """The memory around an address, page by page where not all of it is there."""
-    start = max(0, paddr // PAGE_SIZE * PAGE_SIZE - _WINDOW)
-    whole = image.read_available(start, 2 * _WINDOW)
-    if whole is not None:
-        return whole
-    pages = (image.read_available(at, PAGE_SIZE) for at in range(start, start + 2 * _WINDOW, PAGE_SIZE))
-    return b"".join(page for page in pages if page is not None)
+    """The memory around an address, zeros where it is not there."""
+    return image.read_padded(max(0, paddr // PAGE_SIZE * PAGE_SIZE - _WINDOW), 2 * _WINDOW)
 
 
 def encrypted(image: PhysicalImage) -> str | None:

@@ -58,6 +58,7 @@ def test_a_dump_of_level_31_says_of_each_page_why_it_is_not_there(
     path = makedumpfile.run(tools, core, folder / "31.kdump", option, "-d", "31")
     facts = describe(path, lab.store.root)
     assert facts.missing == ()
+    assert describe(path, folder / "no store").banner == facts.banner  # found in what is there
     assert facts.left_out is not None
     assert re.fullmatch(r"[\d,]+ KiB " + re.escape(LEVEL_31), facts.left_out)
     with open_session(path, lab.store.root) as session:
