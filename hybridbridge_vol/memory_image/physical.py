@@ -81,9 +81,10 @@ def read_through(contents: Contents, read_at: ReadAt) -> Contents:
 class PhysicalImage:
     """An opened memory image, read-only. It closes its file.
 
-    `runs` are ascending, at most MAX_RUNS; what lies between close ones may be counted to them. `ranges` are
-    exact: physical memory that the file accounts for, be it that its writer left pages of it out
-    (`left_out`). `mappable`: every run is a page-aligned slice of the file, so it can be mapped."""
+    `runs` are ascending, at most MAX_RUNS; what lies between close ones may be counted to them. `stored` are
+    those that the file has bytes for, exact and any number. `ranges` are exact: physical memory that the file
+    accounts for, be it that its writer left pages of it out (`left_out`). `mappable`: every run is a
+    page-aligned slice of the file, so it can be mapped."""
 
     def __init__(self, file: ImageFile, contents: Contents) -> None:
         """ImageError if the contents cannot be those of a machine with Linux."""
@@ -100,6 +101,7 @@ class PhysicalImage:
         self._zeros = contents.zeros
         self._slices = _Slices(contents.runs)
         self.runs = self._slices.runs
+        self.stored = tuple(run for run in self.runs if run.offset != ZEROS)
         if len(self.runs) > MAX_RUNS:
             coarse = merged(((run.paddr, run.size) for run in self.runs), MAX_RUNS)
             self.runs = tuple(Run(paddr, size, 0) for paddr, size in coarse)

@@ -64,8 +64,8 @@ def _chunks(image: PhysicalImage, progress: Progress | None) -> Iterator[tuple[i
     """The image's memory, `(physical address, bytes)`; a chunk ends with the beginning of the next. Of the
     pages in it a dump may lack many."""
     done = 0
-    total = sum(run.size for run in image.runs) or 1
-    for run in image.runs:
+    total = sum(run.size for run in image.stored) or 1
+    for run in image.stored:
         for start in range(0, run.size, _CHUNK):
             size = min(_CHUNK + _OVERLAP, run.size - start)
             yield run.paddr + start, image.read_padded(run.paddr + start, size)

@@ -14,11 +14,17 @@ from kdump_writer import flat, kdump, packed
 from page_structs import MIB, PAGE
 from sources import source
 
+from hybridbridge_vol.errors import KernelNotStored
+from hybridbridge_vol.guest.no_kernel import explain_unknown
 from hybridbridge_vol.memory_image.elf_core import parse_elf_core
 from hybridbridge_vol.memory_image.kdump import parse_kdump
 from hybridbridge_vol.memory_image.kernel_pages import KernelPages
 from hybridbridge_vol.memory_image.open import open_image
 from hybridbridge_vol.memory_image.runs import ZEROS, Run
+from hybridbridge_vol.snapshot.banner import scan_banners, text_places
+from hybridbridge_vol.snapshot.find_kernel import find_kernels
+from hybridbridge_vol.snapshot.foreign_memory import noise_share, other_processor
+from hybridbridge_vol.trust.store import Store
 
 STORED = 4 * MIB
 """What the cores of the small machine hold; the rest of it is left out."""
@@ -128,6 +134,25 @@ def test_a_truncated_core_lacks_what_it_had() -> None:
         Run(PAGE, 2 * PAGE, ZEROS),
         Run(7 * PAGE, 4 * PAGE, ZEROS),
     ]
+
+
+def test_a_core_that_claims_an_ocean_of_zeros_is_searched_where_it_has_bytes(tmp_path: Path) -> None:
+    """32 TiB in a file of 4 MiB: what looks for kernels would take hours for them."""
+    memory = page_structs.machine({})
+    line = b"Linux version 6.1.0 (somebody@example) (gcc 12) #1 SMP Debian 6.1.0-1 (2026-11-26)\n"
+    memory[3 * MIB : 3 * MIB + len(line)] = line
+    path = tmp_path / "dump.elf"
+    path.write_bytes(makedumpfiles([(0, bytes(memory[:STORED]), 32 << 40)], page_structs.NOTE))
+    with open_image(path) as image:
+        assert image.memory_size == 32 << 40
+        assert [(run.paddr, run.size) for run in image.stored] == [(0, STORED)]
+        assert scan_banners(image) == [(line.decode().strip(), 1)]
+        assert list(text_places(image, "Linux version 6")) == [3 * MIB]
+        assert list(find_kernels(image, [])) == []
+        assert other_processor(image, line.decode().strip()) is None
+        assert noise_share(image)[1] <= FIRST
+        with pytest.raises(KernelNotStored):
+            raise explain_unknown(image, Store(tmp_path / "store"))
 
 
 NUMBERS = st.integers(-(1 << 70), 1 << 70) | st.integers(-5, 5000)

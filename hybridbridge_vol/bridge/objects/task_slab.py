@@ -106,7 +106,7 @@ def _page_structs(bridge: Bridge) -> Iterator[tuple[int, memoryview | bytes]]:
     """The kernel's map of the memory that the image holds, in pieces: the first page frame of each, and its
     bytes."""
     base, image, layout = bridge.layout.vmemmap_base, bridge.image, bridge.layout
-    for run in image.runs:
+    for run in image.stored:
         at = base + run.paddr // PAGE_SIZE * _PAGE_STRUCT
         end = base + -(-(run.paddr + run.size) // PAGE_SIZE) * _PAGE_STRUCT
         while at < end:
