@@ -117,6 +117,16 @@ class KdumpPages:
         )
         return _DESCRIPTOR.unpack(data) if len(data) == _DESCRIPTOR.size else None
 
+    def may_hold(self, paddr: int, size: int) -> bool:
+        """Whether a page of a physical range may be in the file: counted in stretches of 128 MiB, and no more
+        pages than the file has descriptors for. A bitmap is easily forged."""
+        last = len(self._before) - 1
+        first_block = paddr // PAGE_SIZE // _PAGES_PER_BLOCK
+        end_block = (paddr + size - 1) // PAGE_SIZE // _PAGES_PER_BLOCK + 1
+        before, until = (self._before[min(block, last)] for block in (first_block, end_block))
+        described = max(0, self._source.size - self._header.descriptors_offset) // _DESCRIPTOR.size
+        return before < min(until, described)
+
     # --- what is left out -----------------------------------------------------------------------------------
 
     def cpus(self) -> list[CpuRegisters]:
@@ -219,6 +229,7 @@ def parse_kdump(source: Source, format_name: str = "kdump") -> Contents:
         dump.why_absent,
         dump.cpus(),
         dump.caution(),
+        may_hold=dump.may_hold,
     )
 
 

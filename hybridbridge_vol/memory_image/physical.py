@@ -50,7 +50,9 @@ class Contents(NamedTuple):
     does not hold. `read` gives bytes where the file is not made of plain slices; runs may cover pages that
     cannot be read then. `left_out` says, in one line, what the writer left out on purpose; `why_absent` says
     it of one address. `cpus` are the registers of the machine's CPUs, where the format has them. `caution`
-    says what an answer from this file rests on.
+    says what an answer from this file rests on. `zeros` gives the bytes of runs at the offset ZEROS, fewer
+    where a page is not certain to be zeros. `may_hold` says of a physical address and a size whether the file
+    may have any of these bytes: where `read` finds little in long runs.
     """
 
     format_name: str
@@ -62,6 +64,7 @@ class Contents(NamedTuple):
     cpus: Sequence[CpuRegisters] = ()
     caution: str | None = None
     zeros: Reader = lambda _paddr, size: bytes(size)
+    may_hold: Callable[[int, int], bool] = lambda _paddr, _size: True
 
 
 def read_through(contents: Contents, read_at: ReadAt) -> Contents:
@@ -82,9 +85,9 @@ class PhysicalImage:
     """An opened memory image, read-only. It closes its file.
 
     `runs` are ascending, at most MAX_RUNS; what lies between close ones may be counted to them. `stored` are
-    those that the file has bytes for, exact and any number. `ranges` are exact: physical memory that the file
-    accounts for, be it that its writer left pages of it out (`left_out`). `mappable`: every run is a
-    page-aligned slice of the file, so it can be mapped."""
+    those that the file has bytes for, exact and any number; `may_hold` as the contents have it. `ranges` are
+    exact: physical memory that the file accounts for, be it that its writer left pages of it out
+    (`left_out`). `mappable`: every run is a page-aligned slice of the file, so it can be mapped."""
 
     def __init__(self, file: ImageFile, contents: Contents) -> None:
         """ImageError if the contents cannot be those of a machine with Linux."""
@@ -99,6 +102,7 @@ class PhysicalImage:
         self.ranges = joined((run.paddr, run.size) for run in contents.runs)
         self._why_absent = contents.why_absent
         self._zeros = contents.zeros
+        self.may_hold = contents.may_hold
         self._slices = _Slices(contents.runs)
         self.runs = self._slices.runs
         self.stored = tuple(run for run in self.runs if run.offset != ZEROS)

@@ -68,7 +68,8 @@ def _chunks(image: PhysicalImage, progress: Progress | None) -> Iterator[tuple[i
     for run in image.stored:
         for start in range(0, run.size, _CHUNK):
             size = min(_CHUNK + _OVERLAP, run.size - start)
-            yield run.paddr + start, image.read_padded(run.paddr + start, size)
+            if image.may_hold(run.paddr + start, size):
+                yield run.paddr + start, image.read_padded(run.paddr + start, size)
             done += min(_CHUNK, run.size - start)
             if progress:
                 progress(done / total, "looking for a kernel's banner")

@@ -54,3 +54,18 @@ def test_pages_that_are_not_there_are_padded_with_zeros(tmp_path: Path) -> None:
         assert image.read_padded(7 * PAGE + 5, 3) == bytes(3)
         assert image.read_padded(1 << 46, 5) == bytes(5)
         assert image.read_padded(0, PAGE) == b"a" * PAGE
+
+
+@pytest.mark.parametrize("forged", ["present", "stored"])
+def test_bitmaps_that_claim_an_ocean_of_pages_are_not_believed(tmp_path: Path, forged: str) -> None:
+    """512 GiB in a file of 32 MiB, which has pages of 4 MiB only."""
+    stored = {number: packed(bytes(PAGE)) for number in range(1024)}
+    stored[301] = packed(LINE.ljust(PAGE, b"\0"))
+    data = bytearray(kdump(stored, present=[(1 << 27) - 1]))
+    size = (1 << 27) // 8
+    at = 2 * PAGE + (size if forged == "stored" else 0)
+    data[at + 1024 // 8 : at + size] = b"\xff" * (size - 1024 // 8)
+    (tmp_path / "vmcore").write_bytes(data)
+    with open_image(tmp_path / "vmcore") as image:
+        assert image.memory_size == 512 << 30
+        assert scan_banners(image) == [(LINE.decode().strip(), 1)]
