@@ -1060,6 +1060,7 @@ class ToolMethods:
         tcp: bool = ...,
         udp: bool = ...,
         raw: bool = ...,
+        sctp: bool = ...,
         unix: bool = ...,
         listening: bool = ...,
         all: bool = ...,

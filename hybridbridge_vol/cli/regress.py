@@ -6,10 +6,11 @@ import argparse
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
-from hybridbridge_vol.cli.arguments import add_command, add_store
-from hybridbridge_vol.cli.console import complain, root_of, store_root
+from hybridbridge_vol.cli.arguments import add_command, add_kernel_at, add_store
+from hybridbridge_vol.cli.console import complain, kernel_at, root_of, store_root
 from hybridbridge_vol.cli.run import options_of, parse_tool
 from hybridbridge_vol.errors import HybridBridgeError, OptionError, error_text
 from hybridbridge_vol.lab.regress import regress
@@ -28,11 +29,16 @@ a file of cases:
   name = "web-01"
   image = "images/web-01.raw"              # relative to this file; or make = ["command", ...],
                                            # whose last line of output is the path
-  run = ["ps --tree", "netstat -tulpan"]   # as typed after `hb run DUMP`
+  run = ["ps --tree", "netstat -tulpan"]   # as typed after `hb run DUMP`; also --ns-of PID, --root-of PID,
+                                           # --kernel-at PADDR
   without = {ps = {CMD = "kworker"}}       # rows to leave out, by a pattern
   unordered = ["netstat"]                  # tools whose rows are compared in any order
 """
 
+_NOT_RECORDED = (
+    "format", "bridge", "provenance", "stats", "store", "fetch", "sandbox", "max_seconds", "max_memory",
+)  # fmt: skip
+"""Options of `hb run` that say how it is answered, and not what."""
 _COLOURS = {"-": "31", "+": "32", "~": "33"}
 
 
@@ -65,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser, _arguments: Sequence[str] | N
             "--only", metavar="NAME", action="append", default=[], help="only this case (may be repeated)"
         )
         add_store(action)
+        add_kernel_at(action)
     verify.add_argument("--junit", metavar="FILE", help="write the results as JUnit XML too")
     record.set_defaults(execute=record_command)
     verify.set_defaults(execute=verify_command)
@@ -77,10 +84,17 @@ def parse_run(text: str) -> Run:
     except ValueError as error:
         raise OptionError(str(error)) from None
     args = parse_tool(words)
-    for name in ("format", "bridge", "provenance", "stats", "store"):
+    for name in _NOT_RECORDED:
         if hasattr(args, name):
-            raise OptionError(f"--{name} is not for a recorded run")
-    return Run(text, args.tool, options_of(args), getattr(args, "ns_of", None), root_of(args))
+            raise OptionError(f"--{name.replace('_', '-')} is not for a recorded run")
+    view = getattr(args, "ns_of", None), root_of(args), kernel_at(args)
+    return Run(text, args.tool, options_of(args), *view)
+
+
+def _parsed(default: int | None, text: str) -> Run:
+    """A run, of the kernel at the address that the command line names, unless it has its own."""
+    run = parse_run(text)
+    return run if run.kernel_at is not None else run._replace(kernel_at=default)
 
 
 def record_command(args: argparse.Namespace) -> int:
@@ -129,7 +143,7 @@ def _with_errors_as_unanswered(args: argparse.Namespace, work: Callable[[argpars
 def _results(args: argparse.Namespace, record: bool) -> Iterator[regress.Result]:
     store = store_root(args)
     with Progress() as progress:
-        for case in read_cases(Path(args.cases), parse_run, tuple(args.only)):
+        for case in read_cases(Path(args.cases), partial(_parsed, kernel_at(args)), tuple(args.only)):
             if record:
                 results = regress.record(case, store, progress)
             else:

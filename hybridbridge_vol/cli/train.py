@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from hybridbridge_vol.cli.arguments import DUMP_HELP, add_store
-from hybridbridge_vol.cli.console import for_each, store_root
+from hybridbridge_vol.cli.arguments import DUMP_HELP, add_kernel_at, add_store
+from hybridbridge_vol.cli.console import for_each, kernel_at, store_root
 from hybridbridge_vol.progress import Progress
 
 
@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser, _arguments: Sequence[str] | N
     parser.epilog = "example:\n  hb train sample1.raw sample2.lime"
     parser.add_argument("dumps", metavar="DUMP", nargs="+", help=DUMP_HELP)
     add_store(parser)
+    add_kernel_at(parser)
     parser.set_defaults(execute=train_command)
 
 
@@ -29,7 +30,7 @@ def train_command(args: argparse.Namespace) -> int:
 
     def one(path: str) -> str:
         with Progress() as progress:
-            total = train(path, store_root(args), progress).total
+            total = train(path, store_root(args), progress, kernel_at(args)).total
         return f"{path}: {total.traps} traps, {total.memoized} instructions newly proven"
 
     return for_each(args.dumps, one)

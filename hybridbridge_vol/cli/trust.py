@@ -6,8 +6,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from hybridbridge_vol.cli.arguments import DUMP_HELP, KERNEL_NAME_HELP, add_command, add_format, add_store
-from hybridbridge_vol.cli.console import OK, complain, for_each, format_of, open_store
+from hybridbridge_vol.cli.arguments import (
+    DUMP_HELP,
+    KERNEL_NAME_HELP,
+    add_command,
+    add_format,
+    add_kernel_at,
+    add_store,
+)
+from hybridbridge_vol.cli.console import OK, complain, for_each, format_of, kernel_at, open_store
 from hybridbridge_vol.progress import Progress
 
 
@@ -73,6 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser, _arguments: Sequence[str] | N
         "--banner", metavar="TEXT", help="the kernel's version line, where the image is on another machine"
     )
     add_store(get)
+    add_kernel_at(get)
     get.set_defaults(execute=trust_get_command)
 
     listing = add_command(actions, "list", "list the stored kernels")
@@ -138,7 +146,7 @@ def trust_get_command(args: argparse.Namespace) -> int:
         if args.banner is not None:
             gotten = trust_get.trust_banner(store, args.banner, progress)
         else:
-            gotten = trust_get.trust_kernel_of(store, args.dump, progress)
+            gotten = trust_get.trust_kernel_of(store, args.dump, progress, kernel_at(args))
     print(gotten)
     return OK
 

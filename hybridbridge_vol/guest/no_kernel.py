@@ -10,11 +10,12 @@ from hybridbridge_vol.errors import (
     HybridBridgeError,
     KernelNotFound,
     KernelNotStored,
+    OptionError,
     UnusableKernel,
 )
 from hybridbridge_vol.memory_image.physical import PhysicalImage
-from hybridbridge_vol.snapshot.banner import scan_banners
-from hybridbridge_vol.snapshot.choose_kernel import NoSoundKernel
+from hybridbridge_vol.snapshot.banner import banner_behind, scan_banners
+from hybridbridge_vol.snapshot.choose_kernel import NoKernelThere, NoSoundKernel
 from hybridbridge_vol.snapshot.foreign_memory import encrypted, other_processor
 from hybridbridge_vol.snapshot.kernel_origin import package_of
 from hybridbridge_vol.trust.store import Store
@@ -74,11 +75,25 @@ def explain_unsound(
     )
 
 
-def _not_stored(image: PhysicalImage, store: Store, banner: str, because: str = "") -> KernelNotStored:
+def explain_not_there(
+    image: PhysicalImage, store: Store, kernel_at: int, error: NoKernelThere
+) -> HybridBridgeError:
+    """The error to raise where no kernel that is stored is at the address that was asked for: KernelNotStored
+    if another one is."""
+    banner = banner_behind(image, kernel_at)
+    if banner is None or any(kernel.banner.strip() == banner for kernel in store.kernels()):
+        return OptionError(f"{image.path}: {error}")
+    return _not_stored(image, store, banner, asked=f" --kernel-at {kernel_at:#x}")
+
+
+def _not_stored(
+    image: PhysicalImage, store: Store, banner: str, because: str = "", asked: str = ""
+) -> KernelNotStored:
     package = package_of(banner)
     where = f" --store {store.root}" if store.is_custom else ""
+    command = f"hb trust get {shlex.quote(str(image.path))}{asked}{where}"
     way_out = (
-        f"run 'hb trust get {shlex.quote(str(image.path))}{where}', or fetch the package {package} and run"
+        f"run '{command}', or fetch the package {package} and run"
         if package
         else "get this kernel's vmlinuz or package and run"
     )

@@ -29,7 +29,7 @@ from hybridbridge_vol.guest.facilities import Facilities
 from hybridbridge_vol.guest.proxy_calls import ProxyCalls
 from hybridbridge_vol.memory_image.open import open_image
 from hybridbridge_vol.memory_image.physical import PhysicalImage
-from hybridbridge_vol.snapshot.choose_kernel import NoSoundKernel, choose_kernel
+from hybridbridge_vol.snapshot.choose_kernel import NoKernelThere, NoSoundKernel, choose_kernel
 from hybridbridge_vol.snapshot.machine_state import NORMAL, MachineState
 from hybridbridge_vol.trust.store import Store
 from hybridbridge_vol.units import Progress, in_this_process_only
@@ -187,8 +187,12 @@ def open_attached(
         from hybridbridge_vol.guest.no_kernel import explain_unsound  # 5 ms, and most images have one
 
         raise explain_unsound(image, store, error, progress) from None
-    except (AttachError, OptionError) as error:
-        raise type(error)(f"{image.path}: {error}") from None
+    except NoKernelThere as error:
+        from hybridbridge_vol.guest.no_kernel import explain_not_there  # as above
+
+        raise explain_not_there(image, store, kernel_at or 0, error) from None
+    except AttachError as error:
+        raise AttachError(f"{image.path}: {error}") from None
     if choice is None:
         from hybridbridge_vol.guest.no_kernel import explain_unknown  # as above
 

@@ -3,7 +3,9 @@ others.
 
 What a segment has in memory and not in the file (p_filesz < p_memsz) means what its writer means by it:
 
-- makedumpfile leaves out 256 and more pages in a row, by default those of zeros, and calls them zeros.
+- makedumpfile leaves out 256 and more pages in a row: of zeros, and by its dump level, which an ELF core does
+  not record, of caches, of user data and free ones. What the kernel uses for itself was zeros then; the rest
+  is absent.
 - QEMU, told to follow the guest's page tables (paging=true), gives one segment for each mapping: what leads
   out of memory has no bytes, and what runs over the end of one of QEMU's blocks of memory is cut there. The
   blocks lie one behind the other in ascending order, so that two addresses that are as far apart in memory as
@@ -29,21 +31,26 @@ from hybridbridge_vol.memory_image.elf import (
     parse_segments,
     qemu_cpus,
 )
+from hybridbridge_vol.memory_image.eraseinfo import ERASEINFO, erased_in_words, joined_cautions
 from hybridbridge_vol.memory_image.image_file import ImageFile, Source
-from hybridbridge_vol.memory_image.physical import MAX_PADDR, Contents, PhysicalImage, WhyAbsent
+from hybridbridge_vol.memory_image.kernel_pages import KernelPages
+from hybridbridge_vol.memory_image.physical import MAX_PADDR, Contents, PhysicalImage, WhyAbsent, read_through
 from hybridbridge_vol.memory_image.ranges import Range, joined, subtracted
 from hybridbridge_vol.memory_image.runs import ZEROS, Run, RunList, disjoint
 from hybridbridge_vol.memory_image.xen_core import is_xen_core, parse_xen_core
+from hybridbridge_vol.units import PAGE_SIZE
 
+_VMCOREINFO = b"VMCOREINFO"
 _VIRTUALBOX = b"VBCORE"
 """The owner of its first note (include/VBox/vmm/dbgfcorefmt.h)."""
 _NO_ADDRESS = (1 << 64) - 1
 """p_paddr of what is not physical memory (the kernel's fs/proc/kcore.c), p_offset of what QEMU leaves out."""
 _UPPER_HALF = 1 << 63
 
-_AS_ZEROS = (
-    "what makedumpfile left out is read as zeros, as it is at dump level 1; at a higher level, which an ELF "
-    "core does not record, it was not zeros"
+_BY_MAKEDUMPFILE = "left out by makedumpfile, at a dump level that an ELF core does not record"
+_PARTLY_ZEROS = (
+    "of what makedumpfile left out, pages that the kernel uses for itself were zeros and are read so; pages "
+    "of caches, of user data and free ones are missing, whether they were zeros (dump level 1) or not"
 )
 _NOT_MAPPED = "left out by QEMU: a page table of the guest leads there, but no memory was behind it"
 _OF_A_DEVICE = "no memory, but registers or memory of a device"
@@ -66,11 +73,13 @@ def parse_elf_core(source: Source, format_name: str = "ELF core") -> Contents:
     notes = _notes(source, segments)
     contents = Contents(format_name, collected.runs(), collected.missing(), cpus=qemu_cpus(notes))
     if unstored and _is_makedumpfiles(segments, notes):
-        contents = _with_zeros(contents, unstored)
+        contents = _with_zeros(contents, unstored, _kernel_pages(source, contents, notes))
     elif any(note.name == _VIRTUALBOX for note in notes):
         contents = contents._replace(why_absent=_left_out_of(unstored, _OF_A_DEVICE))
     elif unstored:
         contents = _without(contents, unstored, _is_qemus(notes))
+    erased = next((note.content for note in notes if note.name == ERASEINFO), b"")
+    contents = contents._replace(caution=joined_cautions(contents.caution, erased_in_words(erased)))
     if not contents.runs and not contents.missing:
         raise ImageError(
             f"{source.name}: an ELF core without memory (no PT_LOAD segment with physical addresses)"
@@ -91,13 +100,32 @@ def _collected(loads: Iterable[Segment], file_size: int) -> tuple[RunList, list[
     return collected, joined(unstored)
 
 
-def _with_zeros(contents: Contents, unstored: Sequence[Range]) -> Contents:
-    """What makedumpfile left out is zeros."""
+def _kernel_pages(source: Source, contents: Contents, notes: Iterable[Note]) -> KernelPages:
+    note = next((note.content for note in notes if note.name == _VMCOREINFO), b"")
+    return KernelPages(note, read_through(contents, source.read_at).read or (lambda _paddr, _size: b""))
+
+
+def _with_zeros(contents: Contents, unstored: Sequence[Range], pages: KernelPages) -> Contents:
+    """What makedumpfile left out is zeros where the kernel uses it for itself."""
     stored = [(run.paddr, run.size) for run in contents.runs]
-    zeros = subtracted(subtracted(unstored, stored), contents.missing)
-    runs = sorted([*contents.runs, *(Run(start, size, ZEROS) for start, size in zeros)], key=_paddr)
-    amount = f"{sum(size for _start, size in zeros) >> 10:,} KiB by makedumpfile"
-    return contents._replace(runs=runs, left_out=amount, caution=_AS_ZEROS) if zeros else contents
+    left_out = subtracted(subtracted(unstored, stored), contents.missing)
+    if not left_out:
+        return contents
+    runs = sorted([*contents.runs, *(Run(start, size, ZEROS) for start, size in left_out)], key=_paddr)
+    is_left_out = _left_out_of(left_out, _BY_MAKEDUMPFILE)
+
+    def zeros(paddr: int, size: int) -> bytes:
+        end = paddr
+        while end < paddr + size and pages.kind(end // PAGE_SIZE) is None:
+            end = (end // PAGE_SIZE + 1) * PAGE_SIZE
+        return bytes(min(size, end - paddr))
+
+    def why(paddr: int) -> str | None:
+        reason, kind = is_left_out(paddr), pages.kind(paddr // PAGE_SIZE)
+        return reason and (f"{reason}: {kind}" if kind else None)
+
+    amount = f"{sum(size for _start, size in left_out) >> 10:,} KiB {_BY_MAKEDUMPFILE}"
+    return contents._replace(runs=runs, left_out=amount, caution=_PARTLY_ZEROS, zeros=zeros, why_absent=why)
 
 
 def _without(contents: Contents, unstored: Sequence[Range], qemus: bool) -> Contents:
@@ -163,7 +191,7 @@ def _is_makedumpfiles(segments: Sequence[Segment], notes: Iterable[Note]) -> boo
             if segment.offset != due and (segment.file_size or segment.offset):
                 return False
             due = segment.offset + segment.file_size if segment.file_size else due
-    return any(note.name == b"VMCOREINFO" for note in notes)
+    return any(note.name == _VMCOREINFO for note in notes)
 
 
 def _blocks_filled(runs: Sequence[Run]) -> list[Run]:

@@ -24,6 +24,7 @@ from hybridbridge_vol.memory_image.compression import (
     unpack_zstd,
 )
 from hybridbridge_vol.memory_image.elf import parse_notes, qemu_cpus
+from hybridbridge_vol.memory_image.eraseinfo import MAX_SIZE, erased_in_words
 from hybridbridge_vol.memory_image.image_file import ImageFile, Source
 from hybridbridge_vol.memory_image.kdump_header import level_in_words, parse_kdump_header
 from hybridbridge_vol.memory_image.physical import MAX_RUNS, Contents, CpuRegisters, PhysicalImage
@@ -116,11 +117,26 @@ class KdumpPages:
         )
         return _DESCRIPTOR.unpack(data) if len(data) == _DESCRIPTOR.size else None
 
+    def may_hold(self, paddr: int, size: int) -> bool:
+        """Whether a page of a physical range may be in the file: counted in stretches of 128 MiB, and no more
+        pages than the file has descriptors for. A bitmap is easily forged."""
+        last = len(self._before) - 1
+        first_block = paddr // PAGE_SIZE // _PAGES_PER_BLOCK
+        end_block = (paddr + size - 1) // PAGE_SIZE // _PAGES_PER_BLOCK + 1
+        before, until = (self._before[min(block, last)] for block in (first_block, end_block))
+        described = max(0, self._source.size - self._header.descriptors_offset) // _DESCRIPTOR.size
+        return before < min(until, described)
+
     # --- what is left out -----------------------------------------------------------------------------------
 
     def cpus(self) -> list[CpuRegisters]:
         """The registers of the machine's CPUs, where QEMU wrote the dump."""
         return qemu_cpus(parse_notes(self._source, *self._header.notes))
+
+    def caution(self) -> str | None:
+        """What makedumpfile overwrote, in one line; None if nothing."""
+        offset, size = self._header.erased
+        return erased_in_words(self._source.read_at(offset, min(size, MAX_SIZE)))
 
     def left_out(self) -> str | None:
         """What makedumpfile left out, in one line; None if nothing."""
@@ -204,7 +220,17 @@ def parse_kdump(source: Source, format_name: str = "kdump") -> Contents:
     compressed in a way that nothing here reads."""
     dump = KdumpPages(source)
     runs = [Run(paddr, size, 0) for paddr, size in dump.ranges]
-    return Contents(format_name, runs, dump.missing, dump.read, dump.left_out(), dump.why_absent, dump.cpus())
+    return Contents(
+        format_name,
+        runs,
+        dump.missing,
+        dump.read,
+        dump.left_out(),
+        dump.why_absent,
+        dump.cpus(),
+        dump.caution(),
+        may_hold=dump.may_hold,
+    )
 
 
 def _ones(bits: int) -> Iterator[tuple[int, int]]:

@@ -19,9 +19,12 @@ block size, blocks of the sub-header, blocks of both bitmaps, number of pages, t
 _SUB_HEADER = struct.Struct("<QiiQQ")
 """`struct kdump_sub_header` from its start: physical base, dump level, split, first and last page."""
 _MAX_MAPNR_64_OFFSET = 96
-_NOTES = struct.Struct("<QQ")
+_RANGE = struct.Struct("<QQ")
+"""File offset and size."""
 _NOTES_AT, _NOTES_VERSION = 48, 4
-"""File offset and size of the notes of a version from 4 on."""
+"""Where those of the notes stand in the sub-header, and from which version on."""
+_ERASED_AT, _ERASED_VERSION = 64, 5
+"""The same of the list of what was erased."""
 _INCOMPLETE = 8
 """In `status`: DUMP_DH_COMPRESSED_INCOMPLETE."""
 _MAX_SUB_HEADER_BLOCKS = 1 << 20
@@ -39,14 +42,15 @@ def level_in_words(level: int) -> str:
 
 class KdumpHeader(NamedTuple):
     """`level` is makedumpfile's dump level; `incomplete` whether it ended before it had written all. `notes`
-    are the file offset and size of the ELF notes. `max_page` is one more than the highest page number. The
-    rest are file offsets and sizes in bytes: `present_offset` of the bitmap of pages that the machine had,
-    `stored_offset` of the one of pages in the file, `bitmap_size` of each."""
+    and `erased` are the file offsets and sizes of the ELF notes and of the list of what makedumpfile
+    overwrote. `max_page` is one more than the highest page number. The rest are file offsets and sizes in
+    bytes: `present_offset` of the bitmap of pages that the machine had, `stored_offset` of the one of pages
+    in the file, `bitmap_size` of each."""
 
     level: int
     incomplete: bool
     notes: Range
-
+    erased: Range
     max_page: int
     present_offset: int
     stored_offset: int
@@ -83,7 +87,8 @@ def parse_kdump_header(source: Source) -> KdumpHeader:
     return KdumpHeader(
         level if version >= 1 else 0,
         bool(status & _INCOMPLETE),
-        _NOTES.unpack_from(sub_header, _NOTES_AT) if version >= _NOTES_VERSION else (0, 0),
+        _RANGE.unpack_from(sub_header, _NOTES_AT) if version >= _NOTES_VERSION else (0, 0),
+        _RANGE.unpack_from(sub_header, _ERASED_AT) if version >= _ERASED_VERSION else (0, 0),
         max_page,
         present_offset,
         present_offset + bitmap_size,

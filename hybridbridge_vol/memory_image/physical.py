@@ -50,7 +50,9 @@ class Contents(NamedTuple):
     does not hold. `read` gives bytes where the file is not made of plain slices; runs may cover pages that
     cannot be read then. `left_out` says, in one line, what the writer left out on purpose; `why_absent` says
     it of one address. `cpus` are the registers of the machine's CPUs, where the format has them. `caution`
-    says what an answer from this file rests on.
+    says what an answer from this file rests on. `zeros` gives the bytes of runs at the offset ZEROS, fewer
+    where a page is not certain to be zeros. `may_hold` says of a physical address and a size whether the file
+    may have any of these bytes: where `read` finds little in long runs.
     """
 
     format_name: str
@@ -61,6 +63,8 @@ class Contents(NamedTuple):
     why_absent: WhyAbsent = lambda _paddr: None
     cpus: Sequence[CpuRegisters] = ()
     caution: str | None = None
+    zeros: Reader = lambda _paddr, size: bytes(size)
+    may_hold: Callable[[int, int], bool] = lambda _paddr, _size: True
 
 
 def read_through(contents: Contents, read_at: ReadAt) -> Contents:
@@ -80,7 +84,8 @@ def read_through(contents: Contents, read_at: ReadAt) -> Contents:
 class PhysicalImage:
     """An opened memory image, read-only. It closes its file.
 
-    `runs` are ascending, at most MAX_RUNS; what lies between close ones may be counted to them. `ranges` are
+    `runs` are ascending, at most MAX_RUNS; what lies between close ones may be counted to them. `stored` are
+    those that the file has bytes for, exact and any number; `may_hold` as the contents have it. `ranges` are
     exact: physical memory that the file accounts for, be it that its writer left pages of it out
     (`left_out`). `mappable`: every run is a page-aligned slice of the file, so it can be mapped."""
 
@@ -96,8 +101,11 @@ class PhysicalImage:
         self.cpus = tuple(contents.cpus)
         self.ranges = joined((run.paddr, run.size) for run in contents.runs)
         self._why_absent = contents.why_absent
+        self._zeros = contents.zeros
+        self.may_hold = contents.may_hold
         self._slices = _Slices(contents.runs)
         self.runs = self._slices.runs
+        self.stored = tuple(run for run in self.runs if run.offset != ZEROS)
         if len(self.runs) > MAX_RUNS:
             coarse = merged(((run.paddr, run.size) for run in self.runs), MAX_RUNS)
             self.runs = tuple(Run(paddr, size, 0) for paddr, size in coarse)
@@ -151,9 +159,21 @@ class PhysicalImage:
             size -= length
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def read_padded(self, paddr: int, size: int) -> bytes:
+        """`size` bytes at a physical address; zeros in place of pages that are not all there."""
+        whole = self.read_available(paddr, size)
+        if whole is not None:
+            return whole
+        parts, end = [], paddr + size
+        while paddr < end:
+            step = min(end - paddr, PAGE_SIZE - paddr % PAGE_SIZE)
+            parts.append(self.read_available(paddr, step) or bytes(step))
+            paddr += step
+        return b"".join(parts)
+
     def _read_run(self, run: Run, paddr: int, length: int) -> bytes:
         if run.offset == ZEROS:
-            return bytes(length)
+            return self._zeros(paddr, length)
         if self._reader is None:
             return self._file.source.read_at(run.offset + paddr - run.paddr, length)
         return self._reader(paddr, length)

@@ -7,6 +7,7 @@ from hybridbridge_vol.memory_image.image_file import ImageFile
 from hybridbridge_vol.memory_image.physical import MAX_RUNS, Contents, PhysicalImage
 from hybridbridge_vol.memory_image.ranges import merged
 from hybridbridge_vol.memory_image.runs import Run
+from hybridbridge_vol.memory_image.savevm_cpus import savevm_cpus
 
 _NAME = "QEMU savevm"
 
@@ -52,4 +53,4 @@ def open_file(file: ImageFile) -> PhysicalImage:
             return b""
 
     runs = [Run(paddr, size, 0) for paddr, size in merged(ranges, MAX_RUNS)]
-    return PhysicalImage(file, Contents(_NAME, runs, (), read))
+    return PhysicalImage(file, Contents(_NAME, runs, (), read, cpus=savevm_cpus(file.source)))

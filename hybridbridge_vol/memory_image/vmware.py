@@ -84,7 +84,7 @@ def _contents(state: State, file_size: int, start: int, size: int) -> Contents:
         collected.add(region.paddr, region.size, start + region.offset)
     if not state.regions:  # no hole
         collected.add(0, size, start)
-    return Contents("VMware", collected.runs(), collected.missing())
+    return Contents("VMware", collected.runs(), collected.missing(), cpus=state.cpus)
 
 
 def _beside(path: Path, suffix: str) -> Path | None:

@@ -5,7 +5,8 @@ empty one: a 16-bit word (length of the name, number of 32-bit indices, size of 
 indices, the value. The sizes 62 and 63 announce a block: its size in the file and in memory, the size of a
 padding, the padding, the data. Group `memory` has the regions, in pages: `regionPPN` guest-physical,
 `regionPageNum` in the file of memory, `regionSize`; and the memory itself in the block `Memory`, where it is
-not a `.vmem` file of its own.
+not a `.vmem` file of its own. Group `cpu` has the registers: CR3 is `CR64` with the indices of the CPU and 3,
+or the fourth word of a block `CR64` with the index of the CPU.
 
 Facts from crash (vmware_vmss.c, by VMware's engineers), Volatility 3 (layers/vmware.py), LeechCore
 (device_file.c) and Rekall (vmem.py), which agree. Nothing read here is trusted: offsets only ever grow, and
@@ -21,13 +22,15 @@ from typing import NamedTuple
 from hybridbridge_vol.errors import ImageError
 from hybridbridge_vol.memory_image.formats import VMWARE, VMWARE_OLD
 from hybridbridge_vol.memory_image.image_file import ReadAt, Source
-from hybridbridge_vol.memory_image.physical import MAX_PADDR
-from hybridbridge_vol.units import PAGE_SIZE
+from hybridbridge_vol.memory_image.physical import MAX_PADDR, CpuRegisters
+from hybridbridge_vol.units import PAGE_SIZE, U64
 
 MAX_REGIONS = 4096
 """VMware makes one to three."""
 MAX_TAGS = 1 << 16
 MAX_GROUPS = 1 << 12
+MAX_CPUS = 1 << 13
+_CONTROL_REGISTERS, _CR3_INDEX, _CR3_AT = b"CR64", 3, 3 * 8
 
 _HEADER = struct.Struct("<4sII")
 _GROUP = struct.Struct("<64sQQ")
@@ -47,10 +50,12 @@ class Region(NamedTuple):
 
 class State(NamedTuple):
     """What a .vmss or .vmsn says. `regions` are empty where memory has no hole: it is contiguous from 0.
-    `memory` is the `(file offset, size)` of the memory in this file, None if that is a file of its own."""
+    `memory` is the `(file offset, size)` of the memory in this file, None if that is a file of its own.
+    `cpus`: those whose registers it has."""
 
     regions: tuple[Region, ...]
     memory: tuple[int, int] | None
+    cpus: tuple[CpuRegisters, ...] = ()
 
 
 class _Tag(NamedTuple):
@@ -72,33 +77,51 @@ def parse_vmware_state(source: Source) -> State:
         )
     if len(head) < _HEADER.size or head[:4] not in VMWARE:
         raise ImageError(f"{source.name}: not a VMware saved state or snapshot")
-    start = _memory_group(source.read_at, _HEADER.unpack(head)[2])
+    count = _HEADER.unpack(head)[2]
+    start = _group(source.read_at, count, b"memory")
     if start is None:
         raise ImageError(f"{source.name}: damaged: this VMware state has no group 'memory'")
     columns: dict[bytes, dict[int, int]] = {b"regionPPN": {}, b"regionPageNum": {}, b"regionSize": {}}
-    count, memory = 0, None
+    regions_count, memory = 0, None
     for tag in _tags(source.read_at, start, source.size):
         if tag.name in columns and len(tag.indices) == 1:
             columns[tag.name].setdefault(tag.indices[0], tag.value)
         elif tag.name == b"regionsCount":
-            count = tag.value
+            regions_count = tag.value
         elif tag.name == b"Memory" and tag.block:
             memory = memory or tag
     if memory and memory.compressed:
         raise ImageError(
             f"{source.name}: its memory is compressed by VMware, which is not read; convert it with vmss2core"
         )
-    return State(_regions(count, columns, source.name), memory.block if memory else None)
+    regions = _regions(regions_count, columns, source.name)
+    return State(regions, memory.block if memory else None, _cpus(source, count))
 
 
-def _memory_group(read_at: ReadAt, count: int) -> int | None:
-    """The file offset of the first tag of the group `memory`."""
+def _cpus(source: Source, groups: int) -> tuple[CpuRegisters, ...]:
+    """By the number of the CPU; a register that is there twice counts once."""
+    start = _group(source.read_at, groups, b"cpu")
+    found: dict[int, int] = {}
+    for tag in () if start is None else _tags(source.read_at, start, source.size):
+        if tag.name != _CONTROL_REGISTERS or not tag.indices or len(found) == MAX_CPUS:
+            continue
+        if tag.block and not tag.compressed and tag.block[1] >= _CR3_AT + 8:
+            word = source.read_at(tag.block[0] + _CR3_AT, 8)
+            if len(word) == 8:
+                found.setdefault(tag.indices[0], int.from_bytes(word, "little"))
+        elif not tag.block and tag.indices[1:] == (_CR3_INDEX,):
+            found.setdefault(tag.indices[0], tag.value)
+    return tuple(CpuRegisters(found[number] & U64) for number in sorted(found))
+
+
+def _group(read_at: ReadAt, count: int, wanted: bytes) -> int | None:
+    """The file offset of the first tag of a group."""
     for index in range(min(count, MAX_GROUPS)):
         data = read_at(_HEADER.size + index * _GROUP.size, _GROUP.size)
         if len(data) < _GROUP.size:
             return None
         name, offset, _size = _GROUP.unpack(data)
-        if name.split(b"\0", 1)[0] == b"memory":
+        if name.split(b"\0", 1)[0] == wanted:
             return int(offset)
     return None
 

@@ -16,6 +16,10 @@ _BANNER = re.compile(rb"Linux version \d+\.\d+[\x21-\x7e]* \([\x20-\x7e]{1,400} 
 MAX_BANNERS = 64
 """Different banners counted; package databases and logs in memory hold a few besides the kernel's own."""
 
+KERNEL_SIZE = 64 << 20
+"""How far behind the beginning of its text a kernel's version line is looked for; it stands at the beginning
+of its read-only data."""
+
 MAX_PLACES = 32
 """Places of one text that are looked at: the kernel's own, its log's, and those of files in memory."""
 
@@ -33,6 +37,15 @@ def scan_banners(image: PhysicalImage, progress: Progress | None = None) -> list
     return counts.most_common()
 
 
+def banner_behind(image: PhysicalImage, text_paddr: int) -> str | None:
+    """The first version line in the kernel image whose text begins at a physical address."""
+    for start in range(text_paddr, text_paddr + KERNEL_SIZE, _CHUNK):
+        match = _BANNER.search(image.read_padded(start, _CHUNK + _OVERLAP))
+        if match is not None:
+            return match[0].decode("latin-1").strip()
+    return None
+
+
 def text_places(image: PhysicalImage, text: str) -> Iterator[int]:
     """Physical addresses at which a short text lies, at most `MAX_PLACES`. Reads the whole image."""
     wanted = text.encode("latin-1")
@@ -48,13 +61,15 @@ def text_places(image: PhysicalImage, text: str) -> Iterator[int]:
 
 
 def _chunks(image: PhysicalImage, progress: Progress | None) -> Iterator[tuple[int, bytes]]:
-    """The image's memory, `(physical address, bytes)`; a chunk ends with the beginning of the next."""
+    """The image's memory, `(physical address, bytes)`; a chunk ends with the beginning of the next. Of the
+    pages in it a dump may lack many."""
     done = 0
-    total = sum(run.size for run in image.runs) or 1
-    for run in image.runs:
+    total = sum(run.size for run in image.stored) or 1
+    for run in image.stored:
         for start in range(0, run.size, _CHUNK):
             size = min(_CHUNK + _OVERLAP, run.size - start)
-            yield run.paddr + start, image.read_available(run.paddr + start, size) or b""
+            if image.may_hold(run.paddr + start, size):
+                yield run.paddr + start, image.read_padded(run.paddr + start, size)
             done += min(_CHUNK, run.size - start)
             if progress:
                 progress(done / total, "looking for a kernel's banner")

@@ -20,6 +20,10 @@ class NoSoundKernel(AttachError):
     """Kernels were found, but none that ran when the image was taken."""
 
 
+class NoKernelThere(OptionError):
+    """No stored kernel is at the address that was asked for."""
+
+
 @dataclass(frozen=True)
 class Weighed:
     """A kernel of the image: its number among the known ones, its release, where it was found, and what
@@ -55,7 +59,7 @@ def choose_kernel(image: Image, known: Sequence[KnownKernel], kernel_at: int | N
     `kernel_at`; None if the image holds none of the `known`.
 
     NoSoundKernel if none of those found is sound, AttachError if two are and nothing tells them apart,
-    OptionError if there is none at `kernel_at`; none of them names the image."""
+    NoKernelThere if there is none at `kernel_at`; none of them names the image."""
     kernels: list[Weighed] = []
     for index, found in find_kernels(image, known):
         if len(kernels) == MAX_KERNELS:
@@ -117,7 +121,7 @@ def _asked_for(kernels: Sequence[Weighed], kernel_at: int) -> Choice:
     chosen = next((kernel for kernel in kernels if kernel.found.text_paddr == kernel_at), None)
     if chosen is None:
         places = _named(kernels) or "none that is stored"
-        raise OptionError(f"no kernel at physical address {kernel_at:#x}; the image holds: {places}")
+        raise NoKernelThere(f"no kernel at physical address {kernel_at:#x}; the image holds: {places}")
     notes = _notes(chosen, kernels, "chosen by --kernel-at")
     if chosen.evidence.flaws:
         notes += (f"the kernel is not sound: {'; '.join(chosen.evidence.flaws)}",)

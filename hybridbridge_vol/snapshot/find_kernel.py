@@ -41,8 +41,8 @@ class Readable(Protocol):
         """`size` bytes of guest-physical memory, None if any is absent."""
 
     @property
-    def runs(self) -> Sequence[Span]:
-        """The physical ranges present, in order."""
+    def stored(self) -> Sequence[Span]:
+        """The physical ranges that the file has bytes for, in order: a file may claim any amount of zeros."""
 
 
 class Candidate(Protocol):
@@ -102,7 +102,7 @@ def find_kernels(image: Readable, kernels: Sequence[Candidate]) -> Iterator[tupl
     probes: dict[int, list[int]] = {}
     for index, kernel in enumerate(kernels):
         probes.setdefault(kernel.banner_link_vaddr - kernel.text_link_vaddr, []).append(index)
-    for text_paddr in load_addresses(image.runs):
+    for text_paddr in load_addresses(image.stored):
         for offset, indices in probes.items():
             seen = image.read_available(text_paddr + offset, BANNER_PROBE)
             if seen is None or not seen.startswith(b"Linux version "):

@@ -55,7 +55,7 @@ def other_processor(image: PhysicalImage, banner: str) -> str | None:
             return None
         words = np.frombuffer(window, "<u4", len(window) // 4)
         of_32_bits |= bool(np.count_nonzero((words >= _LOW_HALF) & (words < _LOW_HALF_END)) >= _FEW)
-    for count, paddr in enumerate(load_addresses(image.runs)):
+    for count, paddr in enumerate(load_addresses(image.stored)):
         if count == _MAX_PROBES:
             break
         if image.read_available(paddr + _ARM64_MAGIC_OFFSET, 4) == _ARM64_MAGIC:
@@ -64,13 +64,8 @@ def other_processor(image: PhysicalImage, banner: str) -> str | None:
 
 
 def _around(image: PhysicalImage, paddr: int) -> bytes:
-    """The memory around an address, page by page where not all of it is there."""
-    start = max(0, paddr // PAGE_SIZE * PAGE_SIZE - _WINDOW)
-    whole = image.read_available(start, 2 * _WINDOW)
-    if whole is not None:
-        return whole
-    pages = (image.read_available(at, PAGE_SIZE) for at in range(start, start + 2 * _WINDOW, PAGE_SIZE))
-    return b"".join(page for page in pages if page is not None)
+    """The memory around an address, zeros where it is not there."""
+    return image.read_padded(max(0, paddr // PAGE_SIZE * PAGE_SIZE - _WINDOW), 2 * _WINDOW)
 
 
 def encrypted(image: PhysicalImage) -> str | None:
@@ -92,8 +87,8 @@ def noise_share(image: PhysicalImage) -> tuple[int, int]:
     import numpy as np  # see `other_processor`
 
     noise = pages = 0
-    step = max(PAGE_SIZE, image.memory_size // _SAMPLES // PAGE_SIZE * PAGE_SIZE)
-    for run in image.runs:
+    step = max(PAGE_SIZE, sum(run.size for run in image.stored) // _SAMPLES // PAGE_SIZE * PAGE_SIZE)
+    for run in image.stored:
         for paddr in range(run.paddr, run.paddr + run.size - PAGE_SIZE + 1, step):
             page = image.read_available(paddr, PAGE_SIZE)
             if page is None or not any(page):

@@ -19,6 +19,7 @@ from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import why
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 from hybridbridge_vol.tools.file_system.accounts import Accounts
+from hybridbridge_vol.tools.network.sctp_sockets import Sctp, sctp_sockets
 from hybridbridge_vol.tools.network.socket_owners import SocketOwners
 from hybridbridge_vol.tools.network.table_lines import table_lines
 from hybridbridge_vol.tools.network.tables import (
@@ -48,6 +49,8 @@ TABLES = {
     "raw": ("raw", "raw6", "icmp", "icmp6"),
 }
 """Tables of /proc/net by the option that asks for them."""
+OTHERS = ("sctp", "unix")
+"""Options that ask for sockets with tables of another form."""
 STATES = (
     "", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT", "CLOSE", "CLOSE_WAIT",
     "LAST_ACK", "LISTEN", "CLOSING", "SYN_RECV",
@@ -56,12 +59,12 @@ UNIX_STATES = ("FREE", "", "CONNECTING", "CONNECTED", "DISCONNECTING")
 UNIX_TYPES = {1: "STREAM", 2: "DGRAM", 3: "RAW", 4: "RDM", 5: "SEQPACKET"}
 TIMERS = ("off", "on", "keepalive", "timewait", "probe")
 
-PROTO = Column("PROTO", "str", "tcp, udp, udplite, raw or icmp (with 6: IPv6), unix")
+PROTO = Column("PROTO", "str", "tcp, udp, udplite, raw or icmp (with 6: IPv6), sctp, unix")
 RECV_Q = Column("RECV-Q", "int", "bytes not yet read; of a listening socket: connections not yet accepted")
 SEND_Q = Column("SEND-Q", "int", "bytes not yet acknowledged")
-LOCAL = Column("LOCAL", "str", "own address and port, * for any port")
+LOCAL = Column("LOCAL", "str", "own address (of SCTP: all of them) and port, * for any port")
 FOREIGN = Column("FOREIGN", "str", "the other end's")
-STATE = Column("STATE", "str", "of the connection; empty for most sockets of UDP")
+STATE = Column("STATE", "str", "of the connection, of SCTP that of the socket; empty for most sockets of UDP")
 UID = Column("UID", "int", "owner's user id")
 USER = Column("USER", "str", "owner's name in the guest's own files, #ID where there is none; with -n the id")
 INODE = Column("INODE", "int", "of the socket; 0: no process has it open any more")
@@ -81,17 +84,19 @@ class Netstat(Tool):
         "Reads what netstat reads: the tables of /proc/net, and with -p the descriptors of all processes; "
         "asks sock_diag for unix sockets, whose names may look like lines of a table. "
         "Sockets in TIME_WAIT, and others that their process has closed, belong to no process and are shown "
-        "without one. Addresses and ports are always numeric. Without -t, -u, -w or -x all kinds are shown; "
-        "without -a or -l only those that do not listen. /proc/net shows one network namespace, that of "
-        "process 1: `--ns-of PID` shows another's."
+        "without one. Addresses and ports are always numeric. Without -t, -u, -w, -S or -x all kinds are "
+        "shown; without -a or -l only those that do not listen, of SCTP the associations. What /proc/net has "
+        "no table of (MPTCP, vsock, XDP, TIPC, SMC) netstat does not know: `ss` shows it. /proc/net shows "
+        "one network namespace, that of process 1: `--ns-of PID` shows another's."
     )
     example = "-tulpan"
     options = (
         Option("tcp", bool, "TCP", short="t"),
         Option("udp", bool, "UDP and UDP-Lite", short="u"),
         Option("raw", bool, "raw sockets and those for pings", short="w"),
+        Option("sctp", bool, "endpoints and associations of SCTP", short="S"),
         Option("unix", bool, "unix sockets", short="x"),
-        Option("listening", bool, "only sockets that listen", short="l"),
+        Option("listening", bool, "only sockets that listen, of SCTP all endpoints", short="l"),
         Option("all", bool, "those that listen and the others", short="a"),
         Option("program", bool, "also the process that has a socket open", short="p"),
         Option("extended", bool, "also the owner and the inode", short="e"),
@@ -154,7 +159,7 @@ class Netstat(Tool):
         elif options["interfaces"]:
             yield from interfaces(kernel, options["all"])
         elif options["statistics"]:
-            yield from statistics(kernel, [kind for kind in TABLES if options[kind]])
+            yield from statistics(kernel, [kind for kind in (*TABLES, "sctp") if options[kind]])
         elif options["groups"]:
             yield from memberships(kernel, *families(options))
         else:
@@ -195,10 +200,10 @@ _NO_COUNT = Unavailable("not in /proc/net/unix")
 
 
 def _kinds(options: Options) -> list[str]:
-    chosen = [kind for kind in (*TABLES, "unix") if options[kind]]
+    chosen = [kind for kind in (*TABLES, *OTHERS) if options[kind]]
     if chosen:
         return chosen
-    return [*TABLES] if options["inet"] or options["inet6"] else [*TABLES, "unix"]
+    return [*TABLES, "sctp"] if options["inet"] or options["inet6"] else [*TABLES, *OTHERS]
 
 
 def _all_sockets(
@@ -209,8 +214,9 @@ def _all_sockets(
     for kind in _kinds(options):
         if kind == "unix":
             yield from _unix_sockets(kernel, options)
-            continue
-        for name in TABLES[kind]:
+        elif kind == "sctp":
+            yield from _sctp_sockets(kernel, options)
+        for name in TABLES.get(kind, ()):
             if not (inet6 if name.endswith("6") else inet):
                 continue
             path = f"/proc/net/{name}"
@@ -238,6 +244,14 @@ def _unix_sockets(
             yield _unix_cells(found), found.sources
 
 
+def _sctp_sockets(
+    kernel: GuestKernel, options: Options
+) -> Iterator[tuple[Cells | Unavailable, tuple[Source, ...]]]:
+    both, listening = options["all"], options["listening"]
+    for found, sources in sctp_sockets(kernel, both or listening, both or not listening, *families(options)):
+        yield found if isinstance(found, Unavailable) else _sctp_cells(found), sources
+
+
 def _listens(kind: str, socket: InetSocket) -> bool:
     """TCP says it; of the others those listen that are connected with nobody."""
     return socket.state == LISTEN if kind == "tcp" else socket.remote.is_any and socket.remote.port == 0
@@ -257,11 +271,24 @@ def _inet_cells(name: str, socket: InetSocket) -> Cells:
     }
 
 
+def _sctp_cells(socket: Sctp) -> Cells:
+    return {
+        PROTO: "sctp",
+        RECV_Q: socket.received,
+        SEND_Q: socket.sent,
+        LOCAL: socket.local,
+        FOREIGN: socket.foreign,
+        STATE: _state("sctp", socket.state),
+        UID: socket.uid,
+        INODE: socket.inode,
+    }
+
+
 def _state(name: str, state: int) -> str:
-    if name.startswith("tcp"):
-        return STATES[state] if state < len(STATES) else f"UNKNOWN ({state})"
-    if name.startswith("udp"):
-        return "" if state == CLOSE else STATES[state] if state < len(STATES) else f"UNKNOWN ({state})"
+    if name.startswith("udp") and state == CLOSE:
+        return ""
+    if name.startswith(("tcp", "udp", "sctp")):
+        return STATES[state] if 0 <= state < len(STATES) else f"UNKNOWN ({state})"
     return str(state)
 
 

@@ -47,13 +47,18 @@ _DIRECTORIES = (
 )
 
 
-def train(image: str | Path, store: Path | None = None, progress: Progress | None = None) -> Statistics:
+def train(
+    image: str | Path,
+    store: Path | None = None,
+    progress: Progress | None = None,
+    kernel_at: int | None = None,
+) -> Statistics:
     """Run all tools on an image and read all small files of its /proc; what is proven goes to its kernel's
-    memo.
+    memo. `kernel_at`: the physical address of one of several kernels.
 
     Raises what `open_session` raises.
     """
-    with open_session(image, store, progress) as session:
+    with open_session(image, store, progress, kernel_at=kernel_at) as session:
         run_everything(session, progress)
         return session.statistics
 

@@ -36,12 +36,14 @@ class Gotten:
         return f"{self.name}: trusted, from {', '.join(self.files)} ({self.checked})"
 
 
-def trust_kernel_of(store: Store, path: Path | str, progress: Progress | None = None) -> Gotten:
-    """Trust the kernel of an image. Raises as `open_session`, but for KernelNotStored; FetchError; and as
-    `enroll`."""
+def trust_kernel_of(
+    store: Store, path: Path | str, progress: Progress | None = None, kernel_at: int | None = None
+) -> Gotten:
+    """Trust the kernel of an image, of several the one at the physical address `kernel_at`. Raises as
+    `open_session`, but for KernelNotStored; FetchError; and as `enroll`."""
     with open_image(path, progress) as image:
         try:
-            session = open_attached(image, store, progress)
+            session = open_attached(image, store, progress, kernel_at=kernel_at)
         except KernelNotStored as error:
             banner = error.banner
         else:

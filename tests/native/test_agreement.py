@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from generations import Lab
+from generations import NETWORK, Lab
 from native_runs import Run
 
 from hybridbridge_vol import tools
@@ -104,6 +104,25 @@ def test_netstat(lab: Lab, run: Run, generation: str) -> None:
     assert len(seen) == len(said) > 3
     for one, other in zip(seen, said, strict=True):
         assert one.startswith(other), (one, other)  # netstat cuts a program's name
+
+
+@pytest.mark.parametrize("image", sorted(NETWORK))
+@pytest.mark.parametrize("letters", ["a", "l", ""])
+def test_netstat_of_sctp(lab: Lab, run: Run, image: str, letters: str) -> None:
+    """netstat prints further addresses of an end on lines of their own."""
+    options = {"sctp": True, "all": letters == "a", "listening": letters == "l", "extended": True}
+    columns = "PROTO RECV-Q SEND-Q LOCAL FOREIGN STATE UID INODE"
+    seen = []
+    for row in ours(lab, image, "netstat", columns, **options):
+        proto, received, sent, local, foreign, state, uid, inode = row
+        (here, port), (there, other) = (end.rpartition(":")[::2] for end in (local, foreign))
+        first = [proto, received, sent, f"{here.split(',')[0]}:{port}"]
+        first += [f"{there.split(',')[0]}:{other}"] if there else []
+        further = [*here.split(",")[1:], *there.split(",")[1:]]
+        seen.append(" ".join([*first, state, *further, uid, inode]).replace(" - - ", " "))
+    text = " ".join(map(" ".join, theirs(run, image, f"netstat -{letters}neS", "Proto")))
+    assert [f"sctp {row.strip()}" for row in text.split("sctp ")[1:]] == seen
+    assert len(seen) >= 2
 
 
 def test_vmstat(lab: Lab, run: Run, generation: str) -> None:

@@ -22,7 +22,7 @@ class Image:
     runs: tuple[Run, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.runs = (Run(0, len(self.data), 0),)
+        self.stored = (Run(0, len(self.data), 0),)
 
     def read_available(self, paddr: int, size: int) -> bytes | None:
         return bytes(self.data[paddr : paddr + size]) if paddr + size <= len(self.data) else None

@@ -11,21 +11,25 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from ending_guest import Ending, image_of
+from ending_guest import Ending, ended, image_of
 from generations import Lab
+from vmware_writer import control_registers, regions, state
 
 from hybridbridge_vol.errors import AttachError, HybridBridgeWarning, KernelNotStored, OptionError
 from hybridbridge_vol.guest.session import Session, open_session
+from hybridbridge_vol.lab.batch.identify import identify
 from hybridbridge_vol.memory_image.open import open_image
 from hybridbridge_vol.snapshot.choose_kernel import Choice, choose_kernel
 from hybridbridge_vol.snapshot.find_kernel import find_kernels
 from hybridbridge_vol.trust.store import Store
 from hybridbridge_vol.trust.stored_kernel import StoredKernel
 from hybridbridge_vol.workflow.describe_image import describe
+from hybridbridge_vol.workflow.trust_get import trust_kernel_of
 
 KEXEC = Ending("6.1-cloud", "kexec", next_kernel="6.1-cloud")
 KDUMP = Ending("6.1-cloud", "kdump", next_kernel="6.1-cloud", append="crashkernel=112M", ram=512 << 20)
@@ -87,6 +91,36 @@ def test_registers_of_the_images_cpus_tell_which_kernel_runs(store: Store) -> No
     assert choice.chosen.found == choice_of(folder / "dump.raw", store).chosen.found
     assert choice.chosen.evidence.on_cpus == 1
     assert {kernel.evidence.on_cpus for kernel in choice.kernels} == {0, 1}
+
+
+@pytest.mark.slow
+def test_registers_in_a_state_that_qemu_saved_tell_it_too(store: Store, tmp_path: Path) -> None:
+    with ended(KEXEC, tmp_path, can_be_saved=True) as guest:
+        guest.command("migrate", {"uri": "exec:cat > state.qevm"})
+        while guest.command("query-migrate")["status"] != "completed":
+            time.sleep(0.2)
+        said = str(guest.command("human-monitor-command", {"command-line": "info registers -a"}))
+    path = tmp_path / "state.qevm"
+    with open_image(path) as image:
+        assert [cpu.cr3 for cpu in image.cpus] == [int(word, 16) for word in re.findall(r"CR3=(\w+)", said)]
+        assert all(cpu.cr3 for cpu in image.cpus)
+    choice = choice_of(path, store)
+    assert choice.chosen.evidence.on_cpus == 1
+    assert {kernel.evidence.on_cpus for kernel in choice.kernels} == {0, 1}
+    shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+@pytest.mark.slow
+def test_registers_in_a_state_of_vmware_tell_it_too(store: Store, tmp_path: Path) -> None:
+    folder = image_of(KEXEC)
+    with open_image(folder / "dump.kdump") as image:
+        cpus = [cpu.cr3 for cpu in image.cpus]
+    (tmp_path / "vm.vmem").symlink_to(folder / "dump.raw")
+    (tmp_path / "vm.vmss").write_bytes(state(regions([(0, KEXEC.ram, 0)]), cpus=control_registers(cpus)))
+    for name in ("vm.vmem", "vm.vmss"):
+        choice = choice_of(tmp_path / name, store)
+        assert {kernel.evidence.on_cpus for kernel in choice.kernels} == {0, 1}
+        assert choice.chosen.evidence.on_cpus == 1
 
 
 def test_the_kernel_that_is_asked_for_answers_and_its_flaws_are_said(store: Store) -> None:
@@ -223,6 +257,44 @@ def test_the_command_line_says_in_a_note_that_there_are_two_and_takes_the_one_th
     status, out, err = hb("run", path, "ps", "--kernel-at", "0x1000", "--store", store.root)
     assert (status, out, err.count("\n")) == (1, "", 1)
     assert "no kernel at physical address 0x1000" in err
+
+
+def test_a_kernel_at_the_address_that_is_not_stored_is_named_and_can_be_fetched(
+    store: Store, tmp_path: Path
+) -> None:
+    path = image_of(KEXEC) / "dump.raw"
+    choice, kernel = _choice_and_kernel(path, store)
+    for found in choice.kernels:
+        place = found.found.text_paddr
+        with pytest.raises(KernelNotStored, match=f"hb trust get .* --kernel-at {place:#x}") as missing:
+            open_session(path, tmp_path / "empty", kernel_at=place)
+        assert missing.value.banner == kernel.banner.strip()
+        named = identify(str(path), str(tmp_path / "empty"), place)
+        assert (named.kernel, named.banner, named.is_image) == (None, kernel.banner.strip(), True)
+        assert trust_kernel_of(store, path, kernel_at=place).name == kernel.name
+        assert identify(str(path), str(store.root), place).kernel == kernel.name
+    elsewhere = identify(str(path), str(store.root), PLANTED_AT)
+    assert elsewhere.kernel is None and elsewhere.is_image
+    assert elsewhere.error is not None and "no kernel at physical address" in elsewhere.error
+    (tmp_path / "noise").write_bytes(b"\0\1" * (4 << 20))
+    assert not identify(str(tmp_path / "noise"), str(store.root), PLANTED_AT).is_image
+
+
+def test_recorded_answers_are_of_the_kernel_that_is_asked_for(store: Store, tmp_path: Path) -> None:
+    path = image_of(KEXEC) / "dump.raw"
+    choice = choice_of(path, store)
+    (left,) = (kernel for kernel in choice.kernels if kernel is not choice.chosen)
+    (tmp_path / "cases.toml").write_text(
+        f'[[case]]\nname = "two"\nimage = "{path}"\n'
+        f'run = ["hostname", "hostname --kernel-at {left.found.text_paddr:#x}"]\n'
+    )
+    words = ("regress", "record", tmp_path / "cases.toml", "--store", store.root)
+    assert hb(*words)[0] == 0
+    texts = [file.read_text() for file in sorted((tmp_path / "golden" / "two").iterdir())]
+    assert ["second" in text for text in texts] == [True, False]
+    # for runs without an address of their own the command line has one
+    changed = hb("regress", "verify", *words[2:], "--kernel-at", f"{left.found.text_paddr:#x}")
+    assert changed[0] == 1 and "hostname: different" in changed[1]
 
 
 def test_a_batch_keeps_the_note_and_examines_the_kernel_that_is_asked_for(

@@ -76,10 +76,14 @@ def headers_size(loads: int, notes: bytes = b"") -> int:
     return len(elf_core([(0, 0, 0)] * loads, notes))
 
 
-def makedumpfiles(pieces: Iterable[tuple[int, bytes, int]]) -> bytes:
+def makedumpfiles(
+    pieces: Iterable[tuple[int, bytes, int]],
+    vmcoreinfo: bytes = b"OSRELEASE=6.1.0\nPAGESIZE=4096\n",
+    more_notes: bytes = b"",
+) -> bytes:
     """What `makedumpfile -E` writes: `(paddr, data, size in memory)`, the data one behind the other."""
     pieces = list(pieces)
-    notes = note(b"CORE", bytes(336), 1) + note(b"VMCOREINFO", b"OSRELEASE=6.1.0\nPAGESIZE=4096\n")
+    notes = note(b"CORE", bytes(336), 1) + note(b"VMCOREINFO", vmcoreinfo) + more_notes
     at = headers_size(len(pieces), notes)
     loads = []
     for paddr, data, memory_size in pieces:

@@ -46,11 +46,18 @@ class Ending:
 @dataclass(frozen=True)
 class _Machine(qemu.Machine):
     memory: str = ""
+    can_be_saved: bool = False
 
     def arguments(self) -> list[str]:
         words = super().arguments()
         if self.memory:
             words[words.index("-m") + 1] = self.memory
+        if self.can_be_saved:  # memory is named as a plain machine's, and none is shared with another
+            at = words.index("ivshmem-plain,memdev=shared") - 1
+            words = words[:at] + words[at + 2 :]
+            words = [
+                word.replace("backend=ram", "backend=pc.ram").replace("id=ram", "id=pc.ram") for word in words
+            ]
         return words
 
 
@@ -69,13 +76,13 @@ def _initramfs(ending: Ending) -> bytes:
 
 
 @contextlib.contextmanager
-def ended(ending: Ending, folder: Path) -> Iterator[qemu.Guest]:
-    """The guest, stopped. Its files are in `folder`: physical memory is `ram`, the console's text
-    `console`."""
+def ended(ending: Ending, folder: Path, can_be_saved: bool = False) -> Iterator[qemu.Guest]:
+    """The guest, stopped. Its files are in `folder`: physical memory is `ram`, the console's text `console`.
+    QEMU saves the state of a machine that `can_be_saved`."""
     (folder / "vmlinuz").write_bytes(read_vmlinuz(fetch(ending.kernel)))
     (folder / "initrd").write_bytes(_initramfs(ending))
     line = f"{_COMMAND_LINE} hb.end={ending.end} {ending.append}".strip()
-    machine = _Machine(ending.ram, ending.cpus, memory=ending.memory)
+    machine = _Machine(ending.ram, ending.cpus, memory=ending.memory, can_be_saved=can_be_saved)
     with qemu.running(folder, machine, "vmlinuz", "initrd", line, SECONDS) as guest:
         guest.command("qmp_capabilities")
         console, deadline = folder / "console", time.monotonic() + SECONDS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -72,3 +73,12 @@ def planted(lab: Lab, generation: str, path: Path, edit: Callable[[Editor], None
             return hidden(session)
     finally:
         path.unlink(missing_ok=True)
+
+
+def save_without_a_page(dump: Path, paddr: int, target: Path) -> None:
+    """A raw image as LiME, but for the page at a physical address."""
+    with open(dump, "rb") as raw, open(target, "wb") as lime:
+        for start, end in ((0, paddr), (paddr + 4096, dump.stat().st_size)):
+            lime.write(struct.pack("<IIQQQ", 0x4C694D45, 1, start, end - 1, 0))
+            raw.seek(start)
+            lime.write(raw.read(end - start))

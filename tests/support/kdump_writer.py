@@ -17,9 +17,10 @@ def kdump(
     split: int = 0,
     level: int = 0,
     notes: bytes = b"",
+    erased: bytes = b"",
 ) -> bytes:
     """`pages`: page number -> (data as it is stored, flags); `present`: pages that the dump leaves out, at a
-    dump level. `notes` are ELF notes, at the file's end."""
+    dump level. `notes` are ELF notes, and `erased` is the list of what was erased, at the file's end."""
     max_page = max([*pages, *present], default=0) + 1
     bitmap_blocks = -(-max_page // (PAGE * 8))
     head = struct.pack(
@@ -35,9 +36,11 @@ def kdump(
     for _page, (stored, flags) in sorted(pages.items()):
         descriptors += struct.pack("<QIIQ", data_offset + len(data), len(stored), flags, 0)
         data += stored
-    sub = struct.pack("<QiiQQQQQQ", 0, level, split, 0, 0, 0, 0, data_offset + stored_size, len(notes))
+    notes_at = data_offset + stored_size
+    ranges = (0, 0, notes_at, len(notes), notes_at + len(notes), len(erased))
+    sub = struct.pack("<QiiQQQQQQQQ", 0, level, split, 0, 0, *ranges)
     sub = sub.ljust(96, b"\0") + struct.pack("<Q", max_page)
-    return head.ljust(PAGE, b"\0") + sub.ljust(PAGE, b"\0") + bitmaps + descriptors + data + notes
+    return head.ljust(PAGE, b"\0") + sub.ljust(PAGE, b"\0") + bitmaps + descriptors + data + notes + erased
 
 
 def packed(content: bytes) -> tuple[bytes, int]:

@@ -37,11 +37,21 @@ def unpack(folder: Path) -> Path:
 
 
 def run(tools: Path, core: Path, target: Path, *options: str) -> Path:
-    """Filter a core; the file made."""
+    """Filter a core; the file made. With -F the program writes to its standard output, which is that file
+    then."""
     libraries = f"{tools / _LIBRARIES}:{tools / _LIBRARIES.removeprefix('usr/')}"
     environment = {**os.environ, "LD_LIBRARY_PATH": libraries}
-    command: list[str | Path] = [tools / _PROGRAM, *options, "-f", core, target]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    command: list[str | Path] = [tools / _PROGRAM, *options]
+    if "-F" in options:
+        with open(target, "wb") as out:
+            flat = subprocess.run(
+                [*command, core], env=environment, stdout=out, stderr=subprocess.PIPE, check=False
+            )
+        assert flat.returncode == 0, flat.stderr[-1000:]
+        return target
+    done = subprocess.run(
+        [*command, "-f", core, target], env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return target
 

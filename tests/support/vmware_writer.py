@@ -34,11 +34,24 @@ def regions(table: Iterable[tuple[int, int, int]]) -> bytes:
     return tag(b"align_mask", (), 0xFFFF) + b"".join(tags)
 
 
-def state(memory_tags: bytes, magic: bytes = MAGIC) -> bytes:
-    """A state whose group `memory` has these tags, after two other groups as real ones have them."""
+def control_registers(cr3s: Sequence[int], as_block: bool = False) -> bytes:
+    """The tags CR64 of CPUs with these CR3: one for each register, or a block of five for each CPU."""
+    rows = [(0x80050033, 0, 0x7F0000000000, cr3, 0x6F0) for cr3 in cr3s]
+    if as_block:
+        return b"".join(block(b"CR64", (cpu,), struct.pack("<5Q", *row)) for cpu, row in enumerate(rows))
+    return b"".join(
+        tag(b"CR64", (cpu, number), value, 8)
+        for cpu, row in enumerate(rows)
+        for number, value in enumerate(row)
+    )
+
+
+def state(memory_tags: bytes, magic: bytes = MAGIC, cpus: bytes = b"") -> bytes:
+    """A state whose group `memory` has these tags, after two other groups as real ones have them; `cpus` are
+    more tags of the group `cpu`."""
     groups = [
         (b"Checkpoint", tag(b"fileversion", (), 9) + block(b"Description", (), b"a test")),
-        (b"cpu", tag(b"cpu:numVCPUs", (), 1) + tag(b"rip", (0,), 0xFFFFFFFF81000000, 8)),
+        (b"cpu", tag(b"cpu:numVCPUs", (), 1) + tag(b"rip", (0,), 0xFFFFFFFF81000000, 8) + cpus),
         (b"memory", memory_tags),
     ]
     start = 12 + 80 * len(groups)

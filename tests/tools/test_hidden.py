@@ -14,13 +14,14 @@ import pytest
 from generations import RICH
 from hypothesis import given
 from hypothesis import strategies as st
-from image_editor import Editor, hidden, planted
+from image_editor import Editor, hidden, planted, save_without_a_page
 from live_kernel import LiveAddresses, LiveKernel
 
 from hybridbridge_vol.bridge.objects.task_list import task_list, tasks_offset
 from hybridbridge_vol.bridge.objects.task_slab import tasks_in_slabs
 from hybridbridge_vol.check.symbol_names import listed_modules
 from hybridbridge_vol.errors import CallRolledBack
+from hybridbridge_vol.guest.session import open_session
 from hybridbridge_vol.procfs.pid import parse_stat
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.tools.cross_view.comparison import Comparison, Finding
@@ -142,6 +143,30 @@ def test_the_memory_of_tasks_holds_exactly_the_threads_of_the_guest(lab: Lab, ge
     said = [observer, *(int(tid) for pid in others for tid in truth.names(f"/proc/{pid}/task"))]
     assert sorted(session.caller.call(number, task, 0, 0) for task in tasks) == sorted(said)
     assert session.tasks.in_memory(tasks) == []
+
+
+def test_a_missing_page_of_the_kernels_map_of_memory_hides_no_task_of_another_page(
+    lab: Lab, tmp_path: Path
+) -> None:
+    """The map, 64 bytes for each page of memory, lies in large pages."""
+    session = lab.session("6.12")
+    layout, listed = session.bridge.layout, [task for _pid, task in session.tasks.listed()[0]]
+    whole = tasks_in_slabs(session.bridge, listed)
+    lost = max(whole)
+    place = layout.translate(
+        session.bridge.image, layout.vmemmap_base + (lost - layout.page_offset_base) // 4096 * 64
+    )
+    assert place is not None and place.shift == 21
+    path = tmp_path / "hole.lime"
+    save_without_a_page(lab.sample("6.12").dump, place.paddr // 4096 * 4096, path)
+    with open_session(path, lab.store.root) as holed:
+        seen = tasks_in_slabs(holed.bridge, listed)
+    path.unlink()
+    assert len(seen) == len(set(seen))
+    block = 4096 // 64 * 4096  # what a page of the map is about
+    blocks = {task: (task - layout.page_offset_base) // block for task in whole}
+    assert {task for task in whole if blocks[task] != blocks[lost]} <= set(seen) <= set(whole)
+    assert 0 < list(blocks.values()).count(blocks[lost]) < len(whole)
 
 
 @pytest.mark.parametrize("generation", RICH)

@@ -14,6 +14,7 @@ from elftools.elf.elffile import ELFFile
 from generations import RICH
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from image_editor import save_without_a_page
 from live_kernel import LiveKernel
 
 from hybridbridge_vol import tools
@@ -231,11 +232,7 @@ def test_a_page_that_the_image_does_not_hold_is_reported_and_left_out(lab: Lab, 
     (word,) = struct.unpack("<Q", session.files.read_at("/proc/1/pagemap", page_vaddr // 4096 * 8, 8))
     hole = (word & (1 << 55) - 1) * 4096
     path = tmp_path / "hole.lime"
-    with open(sample.dump, "rb") as raw, open(path, "wb") as lime:
-        for start, end in ((0, hole), (hole + 4096, sample.dump.stat().st_size)):
-            lime.write(struct.pack("<IIQQQ", 0x4C694D45, 1, start, end - 1, 0))
-            raw.seek(start)
-            lime.write(raw.read(end - start))
+    save_without_a_page(sample.dump, hole, path)
     with open_session(path, lab.store.root) as holed:
         core, missing = dump(holed, 1)
         rows = [row.cells for row in tools.load("memdump").rows(holed, options(1))]

@@ -185,6 +185,8 @@ WAITING = (
 _TABLES = (
     "unix",
     *(f"{kind}{six}" for kind in ("tcp", "udp", "udplite", "raw", "icmp") for six in ("", "6")),
+    "sctp/eps",
+    "sctp/assocs",
 )
 NOTHING: dict[str, bytes | Exception] = {
     "sock_diag unix": b"",
@@ -233,6 +235,8 @@ def test_a_process_whose_descriptors_cannot_be_read_may_own_any_socket() -> None
     "name, options, path",
     [
         ("netstat", {"tcp": True, "all": True}, "/proc/net/tcp"),
+        ("netstat", {"sctp": True, "listening": True}, "/proc/net/sctp/eps"),
+        ("netstat", {"sctp": True}, "/proc/net/sctp/assocs"),
         ("arp", {}, "/proc/net/arp"),
         ("route", {"inet": True}, "/proc/net/route"),
     ],
@@ -254,6 +258,42 @@ def test_a_cyclic_table_is_shown_once_and_reported() -> None:
     assert [row["STATE"] for row in rows[:2]] == ["LISTEN", "TIME_WAIT"]
     assert rows[2]["STATE"] == Unavailable("/proc/net/tcp: the kernel's list leads back into itself")
     assert len(rows) == 3
+
+
+ENDPOINTS = (
+    b" ENDPT     SOCK   STY SST HBKT LPORT   UID INODE LADDRS\n"
+    b"9e46b2b1 57fb8e95 2   10  16   4300   1000    57 10.0.0.1 0000:0000:0000:0000:0000:0000:0000:0001 \n"
+    b"fe8a77b4 3d432221 0   10  17   4301      0    60 10.0.0.1 \n"
+)
+ASSOCIATIONS = (
+    b" ASSOC     SOCK   STY SST ST HBKT ASSOC-ID TX_QUEUE RX_QUEUE UID INODE LPORT RPORT LADDRS <-> RADDRS\n"
+    b"2b504fe3 a8ba0358 2   1   3  0       3        5        7       0    58 52273  4300  "
+    b"10.0.0.1 10.0.0.2 <-> *10.0.0.9 \t    7500    10    10   10    0    0        0\n"
+)
+SCTP = NOTHING | {"/proc/net/sctp/eps": ENDPOINTS, "/proc/net/sctp/assocs": ASSOCIATIONS}
+
+
+def test_sctp_has_its_endpoints_where_it_listens_and_its_associations_elsewhere() -> None:
+    kernel = LiveKernel(SCTP)
+    listening = ask("netstat", kernel, listening=True, extended=True)
+    assert [(row["LOCAL"], row["STATE"], row["UID"], row["INODE"]) for row in listening] == [
+        ("10.0.0.1,::1:4300", "LISTEN", 1000, 57),
+        ("10.0.0.1:4301", "LISTEN", 0, 60),
+    ]
+    (connected,) = ask("netstat", kernel)
+    assert (connected["LOCAL"], connected["FOREIGN"]) == ("10.0.0.1,10.0.0.2:52273", "10.0.0.9:4300")
+    assert (connected["RECV-Q"], connected["SEND-Q"], connected["STATE"]) == (7, 5, "ESTABLISHED")
+    assert len(ask("netstat", kernel, sctp=True, all=True)) == 3
+    assert [row["LOCAL"] for row in ask("netstat", kernel, all=True, inet6=True)] == ["10.0.0.1,::1:4300"]
+    assert ask("netstat", kernel, tcp=True, all=True) == []
+
+
+def test_endpoints_of_a_cyclic_table_are_shown_once() -> None:
+    again = ENDPOINTS + ENDPOINTS.partition(b"\n")[2]
+    kernel = LiveKernel(SCTP | {"/proc/net/sctp/eps": EndlessFile("/proc/net/sctp/eps", again)})
+    *rows, gap = ask("netstat", kernel, sctp=True, listening=True)
+    assert [row["LOCAL"] for row in rows] == ["10.0.0.1,::1:4300", "10.0.0.1:4301"]
+    assert gap["LOCAL"] == Unavailable("/proc/net/sctp/eps: the kernel's list leads back into itself")
 
 
 def test_a_row_names_its_line_and_its_owner_s_descriptor(lab: Lab) -> None:

@@ -271,6 +271,24 @@ def test_sockets_of_all_families_are_the_guest_s(lab: Lab, network: str) -> None
         assert ours or family in ("xdp", "tipc") or (family, network) == ("mptcp", "5.10 network")
 
 
+def test_netstat_has_the_endpoints_and_associations_of_sctp(lab: Lab, network: str) -> None:
+    """ss marks associations, and where they came in; it lists sockets that are no endpoints of the file."""
+    text = lab.sample(network).truth.command("ss -anpe --sctp")
+    form = r"^(`- )?([A-Z]+) +\d+ +\d+ +([\d.]+)(?:%\w+)?:(\d+) +([\d.]+:[\d*]+) .* ino:(\d+)"
+    theirs = [
+        (f"{address}:{port}", "" if state == "LISTEN" else peer, int(inode))
+        for mark, state, address, port, peer, inode in re.findall(form, text, re.MULTILINE)
+        if mark or state == "LISTEN"
+    ]
+    rows = ask(lab, network, "netstat", sctp=True, all=True, extended=True, program=True)
+    ours = [(*(re.sub(",.*:", ":", row[end]) for end in ("LOCAL", "FOREIGN")), row["INODE"]) for row in rows]
+    assert sorted(ours) == sorted(theirs)
+    assert len(ours) > 3
+    assert {row["PROGRAM"] for row in rows} == {"network"}
+    counters = {row["COUNTER"]: row["VALUE"] for row in ask(lab, network, "netstat", statistics=True)}
+    assert counters["ActiveEstabs"] == 1 and counters["PassiveEstabs"] == 1
+
+
 def test_listening_sockets_have_the_queues_that_the_guest_s_ss_shows(lab: Lab, network: str) -> None:
     """It asked by sock_diag, whose module was loaded: how many connections may wait is not in /proc."""
     lines = lab.sample(network).truth.command("ss -tuanpe").splitlines()

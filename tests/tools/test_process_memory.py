@@ -38,8 +38,10 @@ GUESTS = {
     "6.1": Spec("6.1-cloud", seed=21, light=True, memory=True, nodes=2, ram=768 * MIB, cpus=2),
     "6.12": Spec("6.12-cloud", seed=21, light=True, memory=True, nodes=2, ram=768 * MIB, cpus=2),
     "7.x": Spec("7-cloud", seed=21, light=True, memory=True, nodes=2, ram=768 * MIB, cpus=2),
+    "6.1 of 2 GiB": Spec("6.1-cloud", seed=31, light=True, memory=True, nodes=2, ram=2048 * MIB, cpus=2),
 }
-"""Guests with two nodes of memory, two swap devices (one that compresses), and a process with every kind."""
+"""Guests with two nodes of memory, two swap devices (one that compresses), and a process with every kind; one
+of the size of a small server."""
 
 
 def assert_files_are_equal(session: Session, truth: Truth) -> None:

@@ -12,11 +12,14 @@ from pathlib import Path
 import makedumpfile
 import pytest
 from ending_guest import Ending, ended
-from generations import Lab
+from generations import GENERATIONS, Lab
 
 from hybridbridge_vol.errors import CallRolledBack, HybridBridgeWarning
 from hybridbridge_vol.guest.session import Session, open_session
+from hybridbridge_vol.memory_image.open import open_image
+from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.tools.ps import TOOL as PS
+from hybridbridge_vol.units import PAGE_SIZE as PAGE
 from hybridbridge_vol.workflow.describe_image import describe
 from samples import qemu
 
@@ -48,12 +51,14 @@ def processes(session: Session) -> list[tuple[object, ...]]:
     return [row.cells for row in PS.rows(session, options)]
 
 
+@pytest.mark.parametrize("option", ["-c", "-l"])
 def test_a_dump_of_level_31_says_of_each_page_why_it_is_not_there(
-    lab: Lab, folder: Path, core: Path, tools: Path
+    lab: Lab, folder: Path, core: Path, tools: Path, option: str
 ) -> None:
-    path = makedumpfile.run(tools, core, folder / "31.kdump", "-c", "-d", "31")
+    path = makedumpfile.run(tools, core, folder / "31.kdump", option, "-d", "31")
     facts = describe(path, lab.store.root)
     assert facts.missing == ()
+    assert describe(path, folder / "no store").banner == facts.banner  # found in what is there
     assert facts.left_out is not None
     assert re.fullmatch(r"[\d,]+ KiB " + re.escape(LEVEL_31), facts.left_out)
     with open_session(path, lab.store.root) as session:
@@ -64,22 +69,60 @@ def test_a_dump_of_level_31_says_of_each_page_why_it_is_not_there(
         assert session.files.read("/proc/1/comm") == lab.session(NAME).files.read("/proc/1/comm")
 
 
-@pytest.mark.parametrize("options", [("-c", "-d", "1"), ("-E", "-d", "1")], ids=["kdump", "elf"])
+@pytest.mark.parametrize("option", ["-c", "-l"])
 def test_a_dump_of_level_1_answers_as_the_whole_image(
-    lab: Lab, folder: Path, core: Path, tools: Path, options: tuple[str, ...]
+    lab: Lab, folder: Path, core: Path, tools: Path, option: str
 ) -> None:
-    path = makedumpfile.run(tools, core, folder / f"1.{options[0]}", *options)
+    path = makedumpfile.run(tools, core, folder / "1.kdump", option, "-d", "1")
+    facts = describe(path, lab.store.root)
+    assert facts.missing == () and facts.left_out is None and facts.notes == ()
+    with open_session(path, lab.store.root) as session:
+        assert processes(session) == processes(lab.session(NAME))
+
+
+@pytest.mark.parametrize("level", [1, 31])
+@pytest.mark.parametrize("form", [("-E",), ("-E", "-F")], ids=["elf", "flattened"])
+def test_an_elf_core_of_any_level_answers_as_the_whole_image_or_says_what_was_left_out(
+    lab: Lab, folder: Path, core: Path, tools: Path, form: tuple[str, ...], level: int
+) -> None:
+    path = makedumpfile.run(tools, core, folder / f"{level}.elf", *form, "-d", str(level))
     facts = describe(path, lab.store.root)
     assert facts.missing == ()
-    if options[0] == "-E":
-        assert facts.left_out and any("read as zeros" in note for note in facts.notes)
-        with pytest.warns(HybridBridgeWarning, match="read as zeros"):
-            session = open_session(path, lab.store.root)
-    else:
-        assert facts.left_out is None and facts.notes == ()
+    assert facts.left_out is not None and facts.left_out.endswith(
+        "KiB left out by makedumpfile, at a dump level that an ELF core does not record"
+    )
+    assert any("user data and free ones are missing" in note for note in facts.notes)
+    with pytest.warns(HybridBridgeWarning, match="are missing"):
         session = open_session(path, lab.store.root)
     with session:
-        assert processes(session) == processes(lab.session(NAME))
+        found = [cell for row in processes(session) for cell in row]
+    whole = [cell for row in processes(lab.session(NAME)) for cell in row]
+    lost = [cell.reason for cell in found if isinstance(cell, Unavailable)]
+    assert all(
+        mine == other or isinstance(mine, Unavailable) for mine, other in zip(found, whole, strict=True)
+    )
+    assert all(reason.endswith("does not record: a page of user data") for reason in lost)
+    assert bool(lost) == (level == 31)  # command lines, which lie in memory of the processes
+
+
+@pytest.mark.parametrize("name", [*GENERATIONS])
+def test_no_page_of_an_elf_core_is_zeros_that_was_not(lab: Lab, folder: Path, tools: Path, name: str) -> None:
+    """Level 30 leaves out what is not zeros, 31 that and zeros: held against the raw image, page by page."""
+    whole = makedumpfile.vmcore(lab.sample(name), lab.session(name).bridge.layout, folder / "whole")
+    of_the_kernel = {}
+    for level in (1, 30, 31):
+        path = makedumpfile.run(tools, whole, folder / "filtered", "-E", "-d", str(level))
+        with open_image(path) as image, open_image(lab.sample(name).raw) as raw:
+            kept = 0
+            for start, size in image.ranges:
+                for paddr in range(start, start + size // PAGE * PAGE, PAGE):
+                    page = image.read_available(paddr, PAGE)
+                    assert page in (None, raw.read_available(paddr, PAGE)), hex(paddr)
+                    kept += image.offset_of(paddr) is None and page is not None
+            of_the_kernel[level] = kept
+            assert image.left_out is not None
+    assert of_the_kernel[30] == 0  # these are never of the kernel
+    assert of_the_kernel[31] >= of_the_kernel[1] > 500
 
 
 def test_a_core_that_follows_page_tables_and_memory_plugged_into_the_guest(lab: Lab, tmp_path: Path) -> None:

@@ -197,8 +197,9 @@ class _Batch:
         """The images by their trusted kernel. Those without one get their record at once, if they are to have
         one."""
         groups: dict[str, list[Request]] = {}
-        limit = self._options.request.tool_seconds
-        known = local.identify([request.path for _, request in left], self._options.request.store, limit)
+        asked = self._options.request
+        paths = [request.path for _, request in left]
+        known = local.identify(paths, asked.store, asked.tool_seconds, asked.kernel_at)
         for number, ((candidate, request), identity) in enumerate(zip(left, known, strict=True)):
             self._display.identifying(number / len(left), candidate.path)
             if identity.kernel is not None:

@@ -56,6 +56,7 @@ class Run(NamedTuple):
     options: Options
     ns_of: int | None
     root_of: int | None = None
+    kernel_at: int | None = None
 
     @property
     def file(self) -> str:

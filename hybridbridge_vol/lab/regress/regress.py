@@ -35,16 +35,19 @@ def answers(
     case: Case, runs: Sequence[Run], store: Path | None, progress: Progress | None = None
 ) -> Iterator[tuple[Run, golden.Answer | str]]:
     """The answer of each run, or one line about why there is none. The image is opened once for each process
-    whose namespaces or root are asked for (`--ns-of`, `--root-of`)."""
+    whose namespaces or root are asked for (`--ns-of`, `--root-of`), and each kernel (`--kernel-at`)."""
     try:
         image = case.found_image()
     except HybridBridgeError as error:
         yield from ((run, str(error)) for run in runs)
         return
-    for ns_of, root_of in dict.fromkeys((run.ns_of, run.root_of) for run in runs):
-        wanted = [run for run in runs if (run.ns_of, run.root_of) == (ns_of, root_of)]
+    for view in dict.fromkeys(map(_view, runs)):
+        wanted = [run for run in runs if _view(run) == view]
+        ns_of, root_of, kernel_at = view
         try:
-            session = open_session(image, store or case.store, progress, ns_of=ns_of, root_of=root_of)
+            session = open_session(
+                image, store or case.store, progress, ns_of=ns_of, root_of=root_of, kernel_at=kernel_at
+            )
         except (HybridBridgeError, OSError) as error:
             yield from ((run, error_text(error, str(image))) for run in wanted)
             continue
@@ -55,6 +58,10 @@ def answers(
                     yield run, golden.canonical(case, run, run.tool.columns_for(run.options), rows)
                 except (HybridBridgeError, OSError, CallRolledBack) as error:
                     yield run, error_text(error, str(image))
+
+
+def _view(run: Run) -> tuple[int | None, int | None, int | None]:
+    return run.ns_of, run.root_of, run.kernel_at
 
 
 def verify(

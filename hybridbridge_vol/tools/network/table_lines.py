@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from errno import ENOENT
 
@@ -10,6 +11,9 @@ from hybridbridge_vol.guest.values import EndlessFile
 from hybridbridge_vol.procfs.sources import Source, lines
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
+
+_NUMBER = re.compile(rb"^ *\d+: ")
+"""Of a line, in most tables."""
 
 
 def table_lines(
@@ -32,7 +36,7 @@ def table_lines(
         if number < head:
             continue
         if gap:
-            content = line.partition(b":")[2]  # the number of a line counts on in a circle
+            content = _NUMBER.sub(b"", line, count=1)  # it counts on in a circle
             if content in seen:
                 break
             seen.add(content)

@@ -21,6 +21,7 @@ from hybridbridge_vol.procfs.net_dev import (
     parse_snmp,
     parse_snmp6,
 )
+from hybridbridge_vol.procfs.sctp import parse_sctp_snmp
 from hybridbridge_vol.procfs.sources import Source, lines
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
@@ -59,8 +60,8 @@ MEMBERSHIPS = (
     Column("GROUP", "str", "multicast address"),
 )
 CLASS_NET = "/sys/class/net"
-PROTOCOLS = {"tcp": ("tcp",), "udp": ("udp",), "raw": ("ip", "icmp", "mptcp")}
-"""How the names of the protocols begin that -t, -u and -w ask for."""
+PROTOCOLS = {"tcp": ("tcp",), "udp": ("udp",), "raw": ("ip", "icmp", "mptcp"), "sctp": ("sctp",)}
+"""How the names of the protocols begin that -t, -u, -w and -S ask for."""
 
 
 def interfaces(kernel: GuestKernel, down: bool) -> Iterator[Row]:
@@ -165,6 +166,7 @@ def statistics(kernel: GuestKernel, kinds: list[str]) -> Iterator[Row]:
         ("/proc/net/snmp", parse_snmp),
         ("/proc/net/netstat", parse_snmp),
         ("/proc/net/snmp6", parse_snmp6),
+        ("/proc/net/sctp/snmp", parse_sctp_snmp),
     ):
         for found in _parsed(kernel, path, 0, parse):
             if isinstance(found, Unavailable):

@@ -48,17 +48,7 @@ class Unit(NamedTuple):
 
     def content(self, image: PhysicalImage) -> bytes:
         """The bytes; pages that the image lacks are zeros."""
-        return b"".join(_padded(image, paddr, size) for paddr, size in self.ranges)
-
-
-def _padded(image: PhysicalImage, paddr: int, size: int) -> bytes:
-    data = image.read_available(paddr, size)
-    if data is not None:
-        return data
-    return b"".join(
-        image.read_available(at, PAGE_SIZE) or bytes(PAGE_SIZE)
-        for at in range(paddr, paddr + size, PAGE_SIZE)
-    )
+        return b"".join(image.read_padded(paddr, size) for paddr, size in self.ranges)
 
 
 class Seen:

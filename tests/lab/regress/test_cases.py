@@ -39,6 +39,11 @@ def test_a_case_is_an_image_and_what_is_asked_of_it(tmp_path: Path) -> None:
     assert case.golden(case.runs[0]) == tmp_path / "golden" / "one" / "ps_--tree.json"
 
 
+def test_a_run_may_be_of_one_of_several_kernels(tmp_path: Path) -> None:
+    (case,) = cases(tmp_path, CASE.replace("ps --tree", "ps --kernel-at 0x1000000 --root-of 7"))
+    assert [(run.kernel_at, run.root_of) for run in case.runs] == [(0x1000000, 7), (None, None)]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -50,6 +55,9 @@ def test_a_case_is_an_image_and_what_is_asked_of_it(tmp_path: Path) -> None:
         (CASE.replace("ps --tree", "psx"), "'psx': "),
         (CASE.replace("ps --tree", "ps --treee"), "--treee"),
         (CASE.replace("ps --tree", "ps --format json"), "--format is not for a recorded run"),
+        (CASE.replace("ps --tree", "ps --fetch"), "--fetch is not for a recorded run"),
+        (CASE.replace("ps --tree", "ps --max-seconds 1"), "--max-seconds is not for a recorded run"),
+        (CASE.replace("ps --tree", "ps --kernel-at here"), "not a number"),
         (CASE.replace("ps --tree", "cat"), "'cat'"),
         (CASE.replace("ps --tree", "ps '"), "No closing quotation"),
         (CASE.replace('"ps --tree", "netstat -tln"', ""), "names no tool"),

@@ -38,11 +38,13 @@ class LocalEngine:
         self._outstanding = 0
         self._closed = threading.Event()
 
-    def identify(self, paths: Iterable[str], store: str | None, seconds: float) -> Iterator[Identity]:
-        """Identify files, each within so many seconds; in their order."""
+    def identify(
+        self, paths: Iterable[str], store: str | None, seconds: float, kernel_at: int | None = None
+    ) -> Iterator[Identity]:
+        """Identify files, each within so many seconds; in their order. `kernel_at` as in a request."""
 
         def one(path: str) -> Identity:
-            return self._with_client(lambda client: client.identify(path, store, seconds))
+            return self._with_client(lambda client: client.identify(path, store, seconds, kernel_at))
 
         yield from self._pool.map(one, paths)
 

@@ -59,7 +59,10 @@ def _reader(tables: Mapping[str, Sequence[Cells]]) -> Iterator[ListeningPort] | 
 
 def is_local(address: str) -> bool:
     """Whether only the machine itself can connect to this address."""
-    return address.strip("[]") in ("::1", "localhost") or address.removeprefix("::ffff:").startswith("127.")
+    return all(  # SCTP has several
+        each.strip("[]") in ("::1", "localhost") or each.removeprefix("::ffff:").startswith("127.")
+        for each in address.split(",")
+    )
 
 
 def split_port(end: str) -> tuple[str, str]:
@@ -81,8 +84,10 @@ def _of_lsof(rows: Sequence[Cells]) -> Iterator[ListeningPort]:
 def _of_netstat(rows: Sequence[Cells]) -> Iterator[ListeningPort]:
     for row in rows:
         proto = text(row, "PROTO").removesuffix("6")
-        unconnected = text(row, "FOREIGN").endswith(":*")
-        if (proto == "tcp" and text(row, "STATE") == "LISTEN") or (proto == "udp" and unconnected):
+        foreign = text(row, "FOREIGN")
+        unconnected = foreign.endswith(":*") or not foreign  # an endpoint of SCTP has no other end
+        listens = proto in ("tcp", "sctp") and text(row, "STATE") == "LISTEN"
+        if (listens or proto == "udp") and unconnected:
             end = split_port(text(row, "LOCAL"))
             yield ListeningPort(proto, *end, row.get("PID"), text(row, "PROGRAM"), "netstat")
 
@@ -90,5 +95,5 @@ def _of_netstat(rows: Sequence[Cells]) -> Iterator[ListeningPort]:
 def _of_ss(rows: Sequence[Cells]) -> Iterator[ListeningPort]:
     for row in rows:
         proto = text(row, "NETID")
-        if (proto, text(row, "STATE")) in (("tcp", "LISTEN"), ("udp", "UNCONN")):
+        if (proto, text(row, "STATE")) in (("tcp", "LISTEN"), ("sctp", "LISTEN"), ("udp", "UNCONN")):
             yield ListeningPort(proto, *split_port(text(row, "LOCAL")), None, "", "ss")

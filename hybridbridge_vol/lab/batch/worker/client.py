@@ -44,10 +44,15 @@ class WorkerClient:
         return unexamined(request, f"{request.path}: the process that examined it was killed")
 
     def identify(
-        self, path: str, store: str | None, seconds: float = TOOL_SECONDS, memory: int = MEMORY
+        self,
+        path: str,
+        store: str | None,
+        seconds: float = TOOL_SECONDS,
+        kernel_at: int | None = None,
+        memory: int = MEMORY,
     ) -> Identity:
         """Identify one file in a child with limits. Cancelled after `cancel`."""
-        answer = self._ask(Identify(path, store, seconds, memory), lambda _name: None)
+        answer = self._ask(Identify(path, store, seconds, memory, kernel_at), lambda _name: None)
         if isinstance(answer, Identified):
             return answer.identity
         return Identity(path, error=f"{path}: the process that identified it was killed", is_image=True)

@@ -12,12 +12,13 @@ from hybridbridge_vol.lab.batch.request import Request
 
 class Identify(msgspec.Struct, frozen=True, tag=True):
     """Identify one file against a trust store (None: the user's), within seconds of wall time and bytes of
-    private memory."""
+    private memory. `kernel_at` as in a request."""
 
     path: str
     store: str | None
     seconds: float
     memory: int
+    kernel_at: int | None = None
 
 
 class Examine(msgspec.Struct, frozen=True, tag=True):

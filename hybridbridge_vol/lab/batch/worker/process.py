@@ -102,7 +102,7 @@ def _identify(order: Identify) -> Identity:
 
     def work() -> Iterator[Event]:
         yield Step(IDENTIFYING)
-        yield Identified(identify(order.path, order.store))
+        yield Identified(identify(order.path, order.store, order.kernel_at))
 
     def take(event: Event) -> None:
         if isinstance(event, Identified):
