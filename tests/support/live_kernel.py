@@ -227,7 +227,7 @@ class LiveBpf:
     def event(self, pid: int, fd: int) -> BpfEvent:
         raise OSError(errno.ENOENT, "not asked of this machine")
 
-    def of_cgroup(self, path: str, attach_type: int) -> list[int]:
+    def of_cgroup(self, path: str, attach_types: Iterable[int]) -> list[tuple[int, int]]:
         raise OSError(errno.EPERM, "not asked of this machine")
 
     def pins(self, paths: Iterable[str], objects: Iterable[tuple[str, int]]) -> dict[str, tuple[str, int]]:
@@ -237,7 +237,7 @@ class LiveBpf:
 class OneWorker:
     """Answers one part after the other, in this process."""
 
-    def map(self, answer: Callable[[P], T], parts: Sequence[P]) -> Iterator[T]:
+    def map(self, answer: Callable[[P], T], parts: Sequence[P], most: int | None = None) -> Iterator[T]:
         return map(answer, parts)
 
 
