@@ -1219,7 +1219,13 @@ class ToolMethods:
         """The legacy tables of iptables and ip6tables with counters, as iptables-save prints them."""
 
     def yara(
-        self, rules: str, *, scope: str | Iterable[str] = ..., pid: int | Iterable[int] = ...
+        self,
+        rules: str,
+        *,
+        scope: str | Iterable[str] = ...,
+        pid: int | Iterable[int] = ...,
+        jobs: int | None = ...,
+        resume: str | None = ...,
     ) -> Table[Yara]:
         """Matches of YARA rules in memory: of processes, files, the kernel, and free memory."""
     def session(self) -> GuestKernel: ...
