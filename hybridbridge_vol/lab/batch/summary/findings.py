@@ -91,9 +91,14 @@ def _is_wrong(row: Cells, usual: str) -> bool:
     return text(row, "VERDICT") not in (usual, "")
 
 
-def _marked(tool: str, *marks: str) -> Select:
+def _marked(tool: str, *marks: str, column: str = "MARK") -> Select:
     """The rows of a tool that have one of these marks."""
-    return _where(tool, lambda row: any(mark in text(row, "MARK") for mark in marks))
+    return _where(tool, lambda row: any(mark in text(row, column) for mark in marks))
+
+
+def _is_foreign_code(row: Cells) -> bool:
+    kinds = text(row, "KIND").split(",")
+    return kinds not in ([""], ["deleted"]) and "jit" not in kinds
 
 
 _CHECK = ("WHAT", "ADDRESS", "SYMBOL", "EXPECTED", "FOUND", "LEADS")
@@ -108,6 +113,7 @@ _SELECTIONS = (
     Selection(rules.HIDDEN, _HIDDEN, _where("hidden", lambda row: not unreadable(row))),
     Selection(rules.HOOKED, COLUMNS["hooks"], _where("hooks", lambda row: _is_wrong(row, "trusted"))),
     Selection(rules.RIGHTS, COLUMNS["credentials"], _where("credentials", lambda row: _is_wrong(row, "ok"))),
+    Selection(rules.FOREIGN_CODE, COLUMNS["malfind"], _where("malfind", _is_foreign_code)),
     Selection(rules.POSES, (*_PS, "VSZ"), _where("ps", poses_as_thread)),
     Selection(rules.UNLINKED, ("PID", "COMMAND", "AS", "FILE", "BY"), _unlinked),
     Selection(
@@ -145,6 +151,24 @@ _SELECTIONS = (
             "changed after its package",
             "is writable for everybody",
             "fetches, connects or decodes",
+        ),
+    ),
+    Selection(
+        rules.BPF_PROGRAMS,
+        COLUMNS["bpf"],
+        _marked(
+            "bpf",
+            "writes memory of processes",
+            "replaces what",
+            "sends signals",
+            "sees listings",
+            "sees signals",
+            "sees uses of bpf",
+            "sees modules",
+            "sees credentials",
+            "sees secrets",
+            "nothing that is known keeps it",
+            column="MARKS",
         ),
     ),
     Selection(

@@ -111,6 +111,26 @@ UNLINKED = Rule(
     Weight.FIRST,
     ("lsof", "maps"),
 )
+FOREIGN_CODE = Rule(
+    "malfind",
+    "Process with code that no file explains",
+    "Rows of malfind: executable memory without a file, on a stack or a heap, in a memory-only or temporary "
+    "file, or writable; code that differs from its file; a program that was replaced in its process; a "
+    "preloaded library. Left out are processes with an engine that makes code at run time, and files that "
+    "are only deleted.",
+    Weight.FIRST,
+    ("malfind",),
+)
+BPF_PROGRAMS = Rule(
+    "bpf",
+    "eBPF program that interferes, or sees what rootkits want to see",
+    "Rows of bpf with one of these marks: it writes memory of processes, replaces what a function or a "
+    "system call returns, sends signals; it sees listings of directories or sockets, signals, uses of bpf, "
+    "modules, credentials or secrets of programs; or nothing that is known keeps it. Monitoring software "
+    "does some of this, too.",
+    Weight.UNUSUAL,
+    ("bpf",),
+)
 TAINTED = Rule(
     "tainted",
     "Module that taints the kernel",
@@ -242,8 +262,9 @@ UPTIME = Rule(
 )
 
 RULES = (
-    CODE, HIDDEN, HOOKED, RIGHTS, POSES, UNLINKED, ROOT_ACCOUNTS, STARTS, LOGIN_RECORDS, STARTS_CHANGED,
-    CONTAINERS, TAINTED, NOT_LIVE, ERRORS, FAILURES, REACHABLE, LOOPBACK, ZOMBIES, INCOMPLETE, UNCHECKED,
+    CODE, HIDDEN, HOOKED, RIGHTS, FOREIGN_CODE, POSES, UNLINKED, ROOT_ACCOUNTS, STARTS, LOGIN_RECORDS,
+    STARTS_CHANGED, BPF_PROGRAMS, CONTAINERS, TAINTED, NOT_LIVE, ERRORS, FAILURES, REACHABLE, LOOPBACK,
+    ZOMBIES, INCOMPLETE, UNCHECKED,
 )  # fmt: skip
 """The rules about an image by itself, in the order of the page."""
 COMPARING_RULES = (RARE_PROCESS, RARE_THREAD, RARE_MODULE, RARE_TAINT, RARE_PORT, UPTIME)

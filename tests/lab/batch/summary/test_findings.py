@@ -122,6 +122,27 @@ def test_what_users_persistence_logins_and_containers_mark_are_findings() -> Non
     }  # fmt: skip
 
 
+def test_foreign_code_of_processes_is_a_finding_unless_an_engine_makes_code() -> None:
+    rows: list[dict[str, Any]] = [
+        {"PID": 7, "COMM": "sh", "KIND": "anonymous,writable", "WHY": "code"},
+        {"PID": None, "COMM": None, "KIND": "preloaded", "PATH": "/opt/x.so"},
+        {"PID": 8, "COMM": "node", "KIND": "jit,anonymous"},
+        {"PID": 9, "COMM": "sshd", "KIND": "deleted"},
+        {"PID": None, "COMM": None, "KIND": None},
+    ]
+    assert held(facts(malfind=rows)) == {"malfind": rows[:2]}
+
+
+def test_programs_of_ebpf_that_interfere_are_a_finding() -> None:
+    rows: list[dict[str, Any]] = [
+        {"ID": 3, "MARKS": "writes memory of processes (bpf_probe_write_user)"},
+        {"ID": 4, "MARKS": "sees packets before any filter (xdp eth0)"},
+        {"ID": 5, "MARKS": "changes packets (bpf_skb_store_bytes); nothing that is known keeps it"},
+        {"ID": 6, "MARKS": None},
+    ]
+    assert held(facts(bpf=rows)) == {"bpf": [rows[0], rows[2]]}
+
+
 def test_parts_that_could_not_be_checked_are_not_called_different() -> None:
     hook, lacking = {"WHAT": "syscall", "SYMBOL": "__x64_sys_kill"}, {"WHAT": "missing", "SYMBOL": "rk"}
     assert {name: rows for name, rows in held(facts(check=[hook, lacking])).items()} == {
