@@ -1003,7 +1003,7 @@ class ToolMethods:
         """Links and addresses; neighbours, routes and rules, as ip shows them."""
 
     def keys(self, *, secrets: bool = ...) -> Table[Keys]:
-        """Keys in the kernel's keyrings, with --secrets what they hold; master keys of encrypted disks."""
+        """Keys in keyrings, of encrypted disks and of kernel TLS; with --secrets what they hold."""
 
     def logins(
         self, *, source: str | Iterable[str] = ..., user: str | None = ..., marked: bool = ...

@@ -28,6 +28,7 @@ from hybridbridge_vol.guest.values import (
     Sysinfo,
     Target,
     TaskList,
+    TlsAnswer,
     Uname,
 )
 from hybridbridge_vol.netlink.messages import dump_request, is_last
@@ -186,6 +187,9 @@ class LiveSockets(Answering):
 
     def kernel_inodes(self, path: str) -> set[int]:
         raise OSError(errno.EOPNOTSUPP, "not to be had from outside of the kernel")
+
+    def tls(self, pid: int, fd: int) -> list[TlsAnswer]:
+        raise OSError(errno.EPERM, "this machine's keys are nobody's business")
 
 
 class LiveNetlink(Answering):
