@@ -111,6 +111,13 @@ def test_lines_that_are_in_no_list_are_found_by_scanning_and_marked(session: Ses
     assert not {line for _name, line in scanned} & exact
 
 
+def test_a_breakpoint_of_the_kernels_own_uprobes_is_named_as_such(lab: Lab) -> None:
+    """samples/guest/bpf_programs.c traces a place in dash, which the first process runs."""
+    (row,) = ask(lab.session("6.1 filters"), "malfind")
+    assert (row["COMM"], row["KIND"], row["BYTES"]) == ("init", "uprobe", "cc")
+    assert row["WHY"].startswith("put there by the kernel's uprobes: 1 breakpoints (int3) in 1 page")
+
+
 RULES = """
 rule implant { strings: $code = { b8 22 00 00 00 0f 05 eb f7 } condition: $code }
 rule library { strings: $name = "GNU C Library (Debian GLIBC" condition: $name }

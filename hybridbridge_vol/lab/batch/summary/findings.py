@@ -98,7 +98,7 @@ def _marked(tool: str, *marks: str, column: str = "MARK") -> Select:
 
 def _is_foreign_code(row: Cells) -> bool:
     kinds = text(row, "KIND").split(",")
-    return kinds not in ([""], ["deleted"]) and "jit" not in kinds
+    return kinds not in ([""], ["deleted"], ["uprobe"]) and "jit" not in kinds
 
 
 _CHECK = ("WHAT", "ADDRESS", "SYMBOL", "EXPECTED", "FOUND", "LEADS")

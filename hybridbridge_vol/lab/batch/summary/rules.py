@@ -116,8 +116,8 @@ FOREIGN_CODE = Rule(
     "Process with code that no file explains",
     "Rows of malfind: executable memory without a file, on a stack or a heap, in a memory-only or temporary "
     "file, or writable; code that differs from its file; a program that was replaced in its process; a "
-    "preloaded library. Left out are processes with an engine that makes code at run time, and files that "
-    "are only deleted.",
+    "preloaded library. Left out are processes with an engine that makes code at run time, files that are "
+    "only deleted, and breakpoints of the kernel's uprobes.",
     Weight.FIRST,
     ("malfind",),
 )

@@ -128,6 +128,7 @@ def test_foreign_code_of_processes_is_a_finding_unless_an_engine_makes_code() ->
         {"PID": None, "COMM": None, "KIND": "preloaded", "PATH": "/opt/x.so"},
         {"PID": 8, "COMM": "node", "KIND": "jit,anonymous"},
         {"PID": 9, "COMM": "sshd", "KIND": "deleted"},
+        {"PID": 9, "COMM": "sshd", "KIND": "uprobe"},
         {"PID": None, "COMM": None, "KIND": None},
     ]
     assert held(facts(malfind=rows)) == {"malfind": rows[:2]}
