@@ -82,6 +82,29 @@ def test_verdicts_that_are_not_the_usual_ones_are_findings() -> None:
     assert held(known) == {"hooks": [foreign], "rights": [stolen]}
 
 
+def test_what_the_kernels_tracers_have_changed_is_no_first_look_if_hooks_shows_for_whom() -> None:
+    inline = {"WHAT": "text", "SYMBOL": "__x64_sys_kill"}
+    traced = {"WHAT": "kprobe", "SYMBOL": "do_mkdirat", "LEADS": "kprobe_ftrace_handler"}
+    hooks: list[dict[str, Any]] = [
+        {
+            "KIND": "kprobe",
+            "WHAT": "before do_mkdirat",
+            "SYMBOL": "spy",
+            "VERDICT": "module that is not listed",
+        },
+        {"KIND": "ftrace", "WHAT": "calls of vfs_unlink", "SYMBOL": "bpf_x", "VERDICT": "BPF program"},
+        {"KIND": "security", "WHAT": "file_open", "SYMBOL": "y", "VERDICT": "its code is changed (bpf)"},
+        {"KIND": "timer", "WHAT": "timer", "SYMBOL": "z", "VERDICT": "its code is changed (text)"},
+    ]
+    found = held(facts(check=[inline, traced], hooks=hooks))
+    assert found.keys() == {"check", "hooks", "traced"}
+    assert (found["check"], found["hooks"]) == ([inline], [hooks[0], hooks[3]])
+    assert [(row["SYMBOL"], row["BY"]) for row in found["traced"]] == [
+        ("do_mkdirat", "check"), ("bpf_x", "hooks"), ("y", "hooks"),
+    ]  # fmt: skip
+    assert held(facts(check=[inline, traced])) == {"check": [inline, traced]}
+
+
 def test_errors_in_the_log_and_tainted_modules_are_findings() -> None:
     bad, tainted = {"LEVEL": "err", "MESSAGE": "I/O error"}, {"MODULE": "rk", "STATE": "Live", "TAINTS": "OE"}
     found = held(
