@@ -58,6 +58,7 @@ bench: $(VENV)/installed-test $(NATIVE)
 	$(BIN)/python -m benchmarks.memos
 	$(BIN)/python -m benchmarks.batch
 	$(BIN)/python -m benchmarks.files
+	$(BIN)/python -m benchmarks.yara
 	$(BIN)/python -m benchmarks.native
 
 fidelity: $(VENV)/installed $(NATIVE)

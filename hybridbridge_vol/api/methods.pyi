@@ -1003,7 +1003,7 @@ class ToolMethods:
         """Links and addresses; neighbours, routes and rules, as ip shows them."""
 
     def keys(self, *, secrets: bool = ...) -> Table[Keys]:
-        """Keys in the kernel's keyrings, with --secrets what they hold; master keys of encrypted disks."""
+        """Keys in keyrings, of encrypted disks and of kernel TLS; with --secrets what they hold."""
 
     def logins(
         self, *, source: str | Iterable[str] = ..., user: str | None = ..., marked: bool = ...
@@ -1220,7 +1220,13 @@ class ToolMethods:
         """The legacy tables of iptables and ip6tables with counters, as iptables-save prints them."""
 
     def yara(
-        self, rules: str, *, scope: str | Iterable[str] = ..., pid: int | Iterable[int] = ...
+        self,
+        rules: str,
+        *,
+        scope: str | Iterable[str] = ...,
+        pid: int | Iterable[int] = ...,
+        jobs: int | None = ...,
+        resume: str | None = ...,
     ) -> Table[Yara]:
         """Matches of YARA rules in memory: of processes, files, the kernel, and free memory."""
     def session(self) -> GuestKernel: ...

@@ -60,9 +60,20 @@ Helper = Callable[[Instruction], str]
 """The text of what a call calls."""
 
 
-def called(one: Instruction) -> bool:
-    """Whether it calls a function of the kernel's: a helper or a kfunc."""
-    return one.code == 0x85 and one.source != _PSEUDO_CALL
+def called(code: bytes) -> list[int]:
+    """The immediates by which a program calls functions of the kernel's, helpers and kfuncs; each once, in
+    the order of their first calls."""
+    found: dict[int, None] = {}
+    is_second = False
+    whole = code[: min(len(code) // SIZE, MOST_INSTRUCTIONS) * SIZE]
+    for opcode, registers, value in struct.iter_unpack("<BBxxi", whole):
+        if is_second:
+            is_second = False
+        elif opcode == 0x18:
+            is_second = True
+        elif opcode == 0x85 and registers >> 4 != _PSEUDO_CALL:
+            found[value] = None
+    return list(found)
 
 
 def instruction_text(one: Instruction, helper: Helper) -> str:

@@ -3,6 +3,9 @@ attached (include/uapi/linux/bpf.h of Linux 7.2; the names are those of the cons
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
+
 PROGRAM_TYPES = (
     "unspec", "socket_filter", "kprobe", "sched_cls", "sched_act", "tracepoint", "xdp", "perf_event",
     "cgroup_skb", "cgroup_sock", "lwt_in", "lwt_out", "lwt_xmit", "sock_ops", "sk_skb", "cgroup_device",
@@ -36,6 +39,19 @@ ATTACH_TYPES = (
     "cgroup_unix_getpeername", "cgroup_unix_getsockname", "netkit_primary", "netkit_peer",
     "trace_kprobe_session", "trace_uprobe_session", "trace_fsession",
 )  # fmt: skip
+_CGROUP_WAYS = {
+    "cgroup_skb": r"inet_(in|e)gress",
+    "cgroup_sock": r"inet_sock_(create|release)|inet[46]_post_bind",
+    "cgroup_sock_addr": r"(inet[46]|unix)_(bind|connect|get(peer|sock)name|sendmsg|recvmsg)"
+    r"|udp[46]_(send|recv)msg",
+    "sock_ops": r"sock_ops",
+    "cgroup_device": r"device",
+    "cgroup_sysctl": r"sysctl",
+    "cgroup_sockopt": r"[gs]etsockopt",
+}
+"""By the type of a program the ways in which it is attached to control groups, behind `cgroup_`
+(`attach_type_to_prog_type`, kernel/bpf/syscall.c)."""
+_LSM_WAY = "lsm_cgroup"
 EVENT_KINDS = ("raw_tracepoint", "tracepoint", "kprobe", "kretprobe", "uprobe", "uretprobe")
 """enum bpf_task_fd_type."""
 PERF_EVENT_KINDS = ("unspec", "uprobe", "uretprobe", "kprobe", "kretprobe", "tracepoint", "event")
@@ -45,3 +61,19 @@ PERF_EVENT_KINDS = ("unspec", "uprobe", "uretprobe", "kprobe", "kretprobe", "tra
 def name_of(number: int, names: tuple[str, ...]) -> str:
     """Its name; the number where it has none here."""
     return names[number] if 0 <= number < len(names) else str(number)
+
+
+def cgroup_ways(program_types: Collection[int]) -> list[int]:
+    """The ways (enum bpf_attach_type) in which programs of these types are attached to control groups."""
+    types = {name_of(number, PROGRAM_TYPES) for number in program_types}
+    return [number for number, way in enumerate(ATTACH_TYPES) if _program_type(way) in types]
+
+
+def _program_type(way: str) -> str | None:
+    """Of the programs that are attached to a control group so; None for what is no such way."""
+    if way == _LSM_WAY:
+        return "lsm"
+    tail = way.removeprefix("cgroup_")
+    if tail == way:
+        return None
+    return next((name for name, pattern in _CGROUP_WAYS.items() if re.fullmatch(pattern, tail)), None)

@@ -155,18 +155,26 @@ class SnapshotBpf:
         text = self._proxy.caller.get(LARGE_AT, _MOST_NAMES).split(b"\0")[0]
         return BpfEvent(program, kind, text, offset, address)
 
-    def of_cgroup(self, path: str, attach_type: int) -> list[int]:
+    def of_cgroup(self, path: str, attach_types: Iterable[int]) -> list[tuple[int, int]]:
         """See `guest.kernel_objects.BpfObjects`."""
+        found: list[tuple[int, int]] = []
         fd = self._proxy.checked(
             path, "openat", AT_FDCWD, self._proxy.put_path(path), os.O_RDONLY | os.O_DIRECTORY, 0
         )
         try:
             ids = self._proxy.caller.put(bytes(4 * _MOST_IDS), LARGE_AT)
-            answer = self._commands.command(
-                PROG_QUERY, struct.pack("<IIIIQI", fd, attach_type, 0, 0, ids, _MOST_IDS)
-            )
-            count = min(struct.unpack_from("<I", answer, 24)[0], _MOST_IDS)
-            return list(struct.unpack(f"<{count}I", self._proxy.caller.get(LARGE_AT, 4 * count)))
+            for attach_type in attach_types:
+                request = struct.pack("<IIIIQI", fd, attach_type, 0, 0, ids, _MOST_IDS)
+                try:
+                    answer = self._commands.command(PROG_QUERY, request, path)
+                except OSError as error:
+                    if error.errno == errno.EINVAL:
+                        continue
+                    raise
+                count = min(struct.unpack_from("<I", answer, 24)[0], _MOST_IDS)
+                programs = struct.unpack(f"<{count}I", self._proxy.caller.get(LARGE_AT, 4 * count))
+                found += ((attach_type, program) for program in programs)
+            return found
         finally:
             with contextlib.suppress(CallRolledBack):
                 self._proxy.raw("close", fd)

@@ -66,6 +66,8 @@ def in_order(parts: Sequence[P], answer: Callable[[P], T], workers: int, duties:
                 helpers.append(_Worker(tickets, parts, answer, duties))
         for wanted, part in enumerate(parts):
             while wanted not in done:
+                if _receive(helpers, done, duties, waits=False):
+                    continue
                 if mine is not None:
                     done[mine] = answer(parts[mine])
                     mine = tickets.take()
@@ -80,12 +82,13 @@ def in_order(parts: Sequence[P], answer: Callable[[P], T], workers: int, duties:
         tickets.close()
 
 
-def _receive(helpers: list[_Worker[P, T]], done: dict[int, T], duties: Duties) -> bool:
-    """Wait for something from any worker; False if all have ended."""
+def _receive(helpers: list[_Worker[P, T]], done: dict[int, T], duties: Duties, waits: bool = True) -> bool:
+    """Take what workers have left, or wait for something from any of them; False if all have ended, and if
+    nothing is there and it is not waited for."""
     living = {helper.receipts: helper for helper in helpers if helper.receipts >= 0}
     if not living:
         return False
-    ready, _, _ = select.select(list(living), [], [])
+    ready, _, _ = select.select(list(living), [], [], None if waits else 0)
     for descriptor in ready:
         receipt = living[descriptor].receive()
         if receipt is None:
@@ -95,7 +98,7 @@ def _receive(helpers: list[_Worker[P, T]], done: dict[int, T], duties: Duties) -
             duties.collect(content)
         else:
             done[number] = content
-    return True
+    return bool(ready)
 
 
 class _Tickets:

@@ -12,12 +12,15 @@ import os
 import struct
 
 from hybridbridge_vol.guest.proxy_calls import BUFFER_AT, ProxyCalls
-from hybridbridge_vol.guest.values import HeldSocket
+from hybridbridge_vol.guest.values import HeldSocket, TlsAnswer
+from hybridbridge_vol.netlink.tls_info import HEAD_SIZE, size_of
 from hybridbridge_vol.units import U64
 
 _SOL_SOCKET, _SO_TYPE, _SO_ACCEPTCONN, _SO_PROTOCOL, _SO_DOMAIN = 1, 3, 30, 38, 39
 _SOL_TCP, _TCP_INFO, _TCP_INFO_SIZE = 6, 11, 104
 """include/uapi/asm-generic/socket.h, include/uapi/linux/tcp.h; the state is the first byte of tcp_info."""
+_SOL_TLS, _TLS_TX, _TLS_RX = 282, 1, 2
+"""include/linux/socket.h, include/uapi/linux/tls.h."""
 _AF_INET, _AF_INET6, _AF_NETLINK, _AF_VSOCK = 2, 10, 16, 40
 _NAME_SIZE = 128
 _SIZE_AT = 1024
@@ -37,6 +40,28 @@ class HeldSockets:
             return self._state(copy)
         finally:
             self._proxy.raw("close", copy)
+
+    def tls(self, pid: int, fd: int) -> list[TlsAnswer]:
+        """See `guest.kernel_network.SocketTables.tls`. See
+        net/tls/tls_main.c, `do_tls_getsockopt`: EBUSY says that a direction is not encrypted, another error
+        that none is; 5.10 does not give the keys of what is received."""
+        copy = self.copy(pid, fd)
+        try:
+            sent, error = self._asked(copy, _SOL_TLS, _TLS_TX, HEAD_SIZE)
+            if error not in (0, errno.EBUSY):
+                return []
+            received, received_error = self._asked(copy, _SOL_TLS, _TLS_RX, HEAD_SIZE)
+            found = [] if error else [TlsAnswer(True, self._whole(copy, _TLS_TX, sent))]
+            if received_error != errno.EBUSY:
+                found.append(TlsAnswer(False, self._whole(copy, _TLS_RX, received)))
+            return found
+        finally:
+            self._proxy.raw("close", copy)
+
+    def _whole(self, copy: int, direction: int, head: bytes) -> bytes:
+        """The structure that begins so, or what there is of it."""
+        size = size_of(head) if head else None
+        return head if size is None else self._answer(copy, _SOL_TLS, direction, size) or head
 
     def copy(self, pid: int, fd: int) -> int:
         """A descriptor of the proxy task's for the file that a process has open. OSError if there is none."""
@@ -68,10 +93,14 @@ class HeldSockets:
 
     def _answer(self, copy: int, level: int, name: int, size: int) -> bytes:
         """What an option is; empty if the socket has no such option."""
+        return self._asked(copy, level, name, size)[0]
+
+    def _asked(self, copy: int, level: int, name: int, size: int) -> tuple[bytes, int]:
+        """What an option is, and 0; nothing, and the kernel's errno."""
         buffer = self._proxy.buffer(bytes(size))
         size_vaddr = self._proxy.caller.put(struct.pack("<I", size), BUFFER_AT + _SIZE_AT)
         answer = self._proxy.raw("getsockopt", copy, level, name, buffer, size_vaddr, side="twin")
-        return b"" if answer < 0 else self._proxy.caller.get(BUFFER_AT, size)
+        return (b"", -answer) if answer < 0 else (self._proxy.caller.get(BUFFER_AT, size), 0)
 
     def _port(self, copy: int, domain: int) -> int | None:
         """The port that it is bound to, 0 if to none; None for a family without ports."""

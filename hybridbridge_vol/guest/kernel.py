@@ -243,9 +243,10 @@ class Addresses(Protocol):
 class Workers(Protocol):
     """Several processors at one question."""
 
-    def map(self, answer: Callable[[P], T], parts: Sequence[P]) -> Iterator[T]:
+    def map(self, answer: Callable[[P], T], parts: Sequence[P], most: int | None = None) -> Iterator[T]:
         """`answer` of each part, in their order; several at once, in forked copies of this process, where
-        that is faster. An answer is made of plain data and reads nothing that another one writes."""
+        that is faster; at most `most` processors. An answer is made of plain data and reads nothing that
+        another one writes."""
 
 
 class GuestKernel(Protocol):

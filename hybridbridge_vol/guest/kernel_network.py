@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from hybridbridge_vol.guest.values import HeldSocket
+from hybridbridge_vol.guest.values import HeldSocket, TlsAnswer
 
 if TYPE_CHECKING:
     from hybridbridge_vol.netlink.requests import NetlinkRequest
@@ -33,6 +33,10 @@ class SocketTables(Protocol):
 
     def held(self, pid: int, fd: int) -> HeldSocket:
         """The state of the socket that a descriptor of a process leads to. OSError if it cannot be had."""
+
+    def tls(self, pid: int, fd: int) -> list[TlsAnswer]:
+        """The directions in which the kernel encrypts the socket that a descriptor of a process leads to.
+        OSError if that cannot be said."""
 
     def kernel_inodes(self, path: str) -> set[int]:
         """The inodes of those sockets of a table (/proc/PID/net/tcp, tcp6, udp, udp6, raw, raw6) that the

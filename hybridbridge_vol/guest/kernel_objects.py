@@ -25,8 +25,9 @@ class BpfObjects(Protocol):
     def event(self, pid: int, fd: int) -> BpfEvent:
         """The program that a process's perf event runs. OSError, with ENOENT if it runs none."""
 
-    def of_cgroup(self, path: str, attach_type: int) -> list[int]:
-        """Ids of the programs attached to a control group in one way (enum bpf_attach_type). OSError."""
+    def of_cgroup(self, path: str, attach_types: Iterable[int]) -> list[tuple[int, int]]:
+        """Which programs are attached to a control group in one of these ways: the way (enum bpf_attach_type)
+        and the program's id. A way that the kernel does not know is left out. OSError."""
 
     def pins(self, paths: Iterable[str], objects: Iterable[tuple[str, int]]) -> dict[str, tuple[str, int]]:
         """Which of the objects (kind and id) is at each of these paths of a bpf file system, if any."""

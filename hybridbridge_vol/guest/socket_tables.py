@@ -18,7 +18,7 @@ from hybridbridge_vol.guest.held_sockets import HeldSockets
 from hybridbridge_vol.guest.kernel import Files
 from hybridbridge_vol.guest.netlink_dumps import NetlinkDumps
 from hybridbridge_vol.guest.proxy_calls import AT_FDCWD, ProxyCalls
-from hybridbridge_vol.guest.values import HeldSocket
+from hybridbridge_vol.guest.values import HeldSocket, TlsAnswer
 from hybridbridge_vol.netlink.requests import NETLINK_SOCK_DIAG
 from hybridbridge_vol.netlink.sock_diag import (
     AF_INET,
@@ -70,6 +70,10 @@ class SnapshotSocketTables:
     def held(self, pid: int, fd: int) -> HeldSocket:
         """See `guest.kernel_network.SocketTables`."""
         return HeldSockets(self._proxy).ask(pid, fd)
+
+    def tls(self, pid: int, fd: int) -> list[TlsAnswer]:
+        """See `guest.kernel_network.SocketTables`."""
+        return HeldSockets(self._proxy).tls(pid, fd)
 
     def kernel_inodes(self, path: str) -> set[int]:
         """See `guest.kernel_network.SocketTables`."""

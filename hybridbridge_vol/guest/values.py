@@ -21,6 +21,16 @@ class HeldSocket(NamedTuple):
     """0: it was never bound. None of a family without ports."""
 
 
+class TlsAnswer(NamedTuple):
+    """What the kernel keeps of one direction of a socket that it encrypts."""
+
+    sends: bool
+    """Whether it is what is sent, or what is received."""
+    data: bytes
+    """struct tls12_crypto_info_* (include/uapi/linux/tls.h); of a cipher that is not known here its head;
+    empty where the kernel does not give it."""
+
+
 class Stat(NamedTuple):
     """What `stat(2)` reports about a file; the names are those of `struct stat` without its `st_`."""
 

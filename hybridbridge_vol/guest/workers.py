@@ -28,10 +28,10 @@ class SnapshotWorkers:
         self._hybrid = hybrid
         self._processors = processors
 
-    def map(self, answer: Callable[[P], T], parts: Sequence[P]) -> Iterator[T]:
-        """`answer` of each part, in their order. One after the other under taint, whose labels and findings a
-        worker would keep to itself."""
-        helpers = min(self._processors, len(parts)) - 1
+    def map(self, answer: Callable[[P], T], parts: Sequence[P], most: int | None = None) -> Iterator[T]:
+        """`answer` of each part, in their order, on at most `most` processors. One after the other under
+        taint, whose labels and findings a worker would keep to itself."""
+        helpers = min(self._processors, most or self._processors, len(parts)) - 1
         if helpers < 1 or len(parts) > forked_workers.MOST_PARTS or self._hybrid.mode is Mode.SLOW:
             yield from map(answer, parts)
             return

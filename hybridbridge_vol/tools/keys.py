@@ -1,11 +1,11 @@
-"""keys: what the kernel keeps in keyrings, and the master keys of encrypted disks."""
+"""keys: what the kernel keeps in keyrings, the master keys of encrypted disks, and the keys of kernel TLS."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from errno import ENODEV, ENOENT, ENXIO
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.guest.values import Target
@@ -15,6 +15,9 @@ from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, attempt, why
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 from hybridbridge_vol.tools.file_system.accounts import USER, Accounts
+
+if TYPE_CHECKING:
+    from hybridbridge_vol.tools.network.tls_keys import TlsKey
 
 _KEYS, _OWNERS = "/proc/keys", "/proc/key-users"
 MAX_USERS = 4096
@@ -36,20 +39,23 @@ class _Found(NamedTuple):
 
 class Keys(Tool):
     name = "keys"
-    help = "Keys in the kernel's keyrings, with --secrets what they hold; master keys of encrypted disks"
+    help = "Keys in keyrings, of encrypted disks and of kernel TLS; with --secrets what they hold"
     notes = (
         "Lists /proc/keys as each user sees it that has keys: root's view lacks what others may see only. "
         "With --secrets also what keys hold, logon keys too, which the kernel gives to no program; and the "
         "master keys of dm-crypt, by the device mapper's own table (`dmsetup table --showkeys`), type "
-        "dm-crypt. A key that is revoked or expired may hold nothing any more. Certificates are listed "
+        "dm-crypt; and what encrypts the connections that the kernel itself encrypts (kernel TLS), for each "
+        "direction of each socket that a process holds, by getsockopt(2), type kTLS: the key, the salt, the "
+        "initialization vector, and the number of the next record. A key that is revoked or expired may hold "
+        "nothing any more. Certificates are listed "
         "without their content."
     )
     example = "--secrets"
     options = (Option("secrets", bool, "also show what the keys hold"),)
     columns = (
         Column("SERIAL", "str", "serial number, as keyctl shows it in hexadecimal"),
-        Column("TYPE", "str", "type of key: keyring, user, logon, asymmetric ...; dm-crypt"),
-        Column("DESCRIPTION", "str", "its name; of dm-crypt the device"),
+        Column("TYPE", "str", "type of key: keyring, user, logon, asymmetric ...; dm-crypt, kTLS"),
+        Column("DESCRIPTION", "str", "its name; of dm-crypt the device, of kTLS the socket and who holds it"),
         Column("UID", "int", "owner"),
         USER,
         Column(
@@ -87,6 +93,11 @@ class Keys(Tool):
         width = len(self.columns_for(options))
         yield from (Row((error,) * width) for error in errors)
         yield from _disks(kernel, options["secrets"], width)
+        # Volatility imports every tool to list its options
+        from hybridbridge_vol.tools.network.tls_keys import tls_keys
+
+        for held in tls_keys(kernel):
+            yield Row((held,) * width) if isinstance(held, Unavailable) else _socket(held, options["secrets"])
 
 
 def _listed(kernel: GuestKernel) -> tuple[dict[int, _Found], list[Unavailable]]:
@@ -161,6 +172,11 @@ def _disk(target: Target, secrets: bool) -> Row:
             held = Unavailable("the table does not have the key")
         cells = (*cells, held)
     return Row(cells)
+
+
+def _socket(key: TlsKey, secrets: bool) -> Row:
+    cells: tuple[Cell, ...] = (None, "kTLS", key.description, *[None] * 7)
+    return Row((*cells, key.payload) if secrets else cells)
 
 
 TOOL = Keys()

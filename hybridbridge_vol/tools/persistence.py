@@ -35,10 +35,10 @@ class Persistence(Tool):
         "each line that runs something; of a shell script each command. Of scripts that are run as a "
         "whole, one row. STATE says whether it is in force: of a unit as `systemctl is-enabled` says it, "
         "`overridden by PATH`, `ignored for its name`, `as the kernel begins` for a helper that nobody "
-        "changed. PACKAGE is of dpkg's lists, as far as memory holds them; a row of kind `packages` says "
-        "if it does not. A file of which memory lacks a part says so, and has no line numbers behind the "
-        "gap; what is not in memory at all has a row that says that. MARK is a list of facts and no "
-        "verdict: --marked shows the rows that have any."
+        "changed. PACKAGE is of the lists of dpkg, apk, pacman or rpm, as far as memory holds them; a row of "
+        "kind `packages` says if it does not. A file of which memory lacks a part says so, and has no line "
+        "numbers behind the gap; what is not in memory at all has a row that says that. MARK is a list "
+        "of facts and no verdict: --marked shows the rows that have any."
     )
     example = "--marked"
     options = (
@@ -86,7 +86,6 @@ class Persistence(Tool):
 def _starts(places: Places, packages: Packages) -> Iterator[Start]:
     """Family by family, and behind each what could not be read for it."""
     from hybridbridge_vol.tools.autostart import cron, logins, scripts, system, units
-    from hybridbridge_vol.tools.autostart.packages import INFO
     from hybridbridge_vol.tools.autostart.places import Start
 
     families = (
@@ -100,7 +99,7 @@ def _starts(places: Places, packages: Packages) -> Iterator[Start]:
         yield from family(places)
         yield from places.taken_lacks()
     if packages.lack is not None:
-        yield Start("packages", INFO, what=packages.lack, lack=packages.lack)
+        yield Start("packages", packages.lacking_path, what=packages.lack, lack=packages.lack)
 
 
 def _row(start: Start, marks: list[str], marker: Marker, accounts: Accounts) -> Row:

@@ -22,14 +22,21 @@ class Yara(Tool):
         "searched at once are neighbouring pages of one mapping that are in memory, or neighbouring pages of "
         "a file: a rule whose strings lie further apart does not match. Scope files: files that no process "
         "has mapped; kernel: all other memory that is in use; free: what is not. All processors are used "
-        "that this process may run on. The rules file may include others of its folder."
+        "that this process may run on, or --jobs of them. The rules file may include others of its folder. "
+        "With --resume FILE a search that was interrupted, or ended at a limit, goes on where it was, by the "
+        "same command; the image, the rules and the other options must be the same."
     )
     example = "rules.yar --scope all"
     options = (
         Option("rules", str, "file with the rules", positional=True, of_this_machine=True),
         Option("scope", str, f"what is searched: {', '.join(SCOPES)} (default: processes)", many=True),
         PID,
-    )
+        Option("jobs", int, "at most so many processors (default: all that this process may run on)"),
+        Option(
+            "resume", str,
+            "file of this machine that notes what was searched; if it is there, the search goes on from it",
+        ),
+    )  # fmt: skip
     columns = (
         Column("RULE", "str", "name of the rule"),
         Column("PATTERN", "str", "name of the string in it; nothing for a rule without"),
@@ -57,7 +64,11 @@ class Yara(Tool):
             raise OptionError(f"--scope {unknown}: there is {', '.join(SCOPES)}")
         if "all" in scopes:
             scopes = frozenset(SCOPES)
-        return Scan(kernel, YaraRules(options["rules"]), scopes, chosen(kernel.files, options)).rows()
+        jobs, journal = options["jobs"], options["resume"]
+        if jobs is not None and jobs < 1:
+            raise OptionError(f"--jobs {jobs}: at least one processor")
+        pids = chosen(kernel.files, options)
+        return Scan(kernel, YaraRules(options["rules"]), scopes, pids, jobs, journal).rows()
 
 
 TOOL = Yara()

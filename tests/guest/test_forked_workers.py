@@ -66,6 +66,31 @@ def test_the_answers_are_in_order_and_come_from_several_processes() -> None:
     assert len(ended) == 3 and ORIGINAL not in ended
 
 
+def test_an_answer_is_given_as_soon_as_it_is_there_and_those_before_it() -> None:
+    """The worker has answered part 1 and begun part 2 before this process has answered part 0."""
+    begun, released = os.pipe(), os.pipe()
+    here: list[int] = []
+
+    def answer(part: int) -> int:
+        if os.getpid() != ORIGINAL:
+            if part > 1:
+                os.write(begun[1], b"2")
+                os.read(released[0], 1)
+        else:
+            here.append(part)
+            if not part:
+                os.read(begun[0], 1)
+        return part
+
+    answers = forked_workers.in_order(range(6), answer, 1, NO_DUTIES)
+    assert [next(answers), next(answers)] == [0, 1]
+    assert here == [0]
+    os.write(released[1], bytes(6))
+    assert list(answers) == [2, 3, 4, 5]
+    for descriptor in (*begun, *released):
+        os.close(descriptor)
+
+
 def test_an_answer_may_be_larger_than_a_pipe() -> None:
     answers, _ended = shared_out(list(range(12)), lambda part: bytes([part]) * (1 << 20))
     assert answers == [bytes([part]) * (1 << 20) for part in range(12)]

@@ -28,6 +28,7 @@ from hybridbridge_vol.guest.values import (
     Sysinfo,
     Target,
     TaskList,
+    TlsAnswer,
     Uname,
 )
 from hybridbridge_vol.netlink.messages import dump_request, is_last
@@ -187,6 +188,9 @@ class LiveSockets(Answering):
     def kernel_inodes(self, path: str) -> set[int]:
         raise OSError(errno.EOPNOTSUPP, "not to be had from outside of the kernel")
 
+    def tls(self, pid: int, fd: int) -> list[TlsAnswer]:
+        raise OSError(errno.EPERM, "this machine's keys are nobody's business")
+
 
 class LiveNetlink(Answering):
     """Any netlink protocol of this machine; `answers` by "netlink SOURCE"."""
@@ -227,7 +231,7 @@ class LiveBpf:
     def event(self, pid: int, fd: int) -> BpfEvent:
         raise OSError(errno.ENOENT, "not asked of this machine")
 
-    def of_cgroup(self, path: str, attach_type: int) -> list[int]:
+    def of_cgroup(self, path: str, attach_types: Iterable[int]) -> list[tuple[int, int]]:
         raise OSError(errno.EPERM, "not asked of this machine")
 
     def pins(self, paths: Iterable[str], objects: Iterable[tuple[str, int]]) -> dict[str, tuple[str, int]]:
@@ -237,7 +241,7 @@ class LiveBpf:
 class OneWorker:
     """Answers one part after the other, in this process."""
 
-    def map(self, answer: Callable[[P], T], parts: Sequence[P]) -> Iterator[T]:
+    def map(self, answer: Callable[[P], T], parts: Sequence[P], most: int | None = None) -> Iterator[T]:
         return map(answer, parts)
 
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybridbridge_vol.bpf.btf_names import BtfNames
-from hybridbridge_vol.bpf.disassembly import instruction_text, instructions
+from hybridbridge_vol.bpf.disassembly import called, instruction_text, instructions
 from hybridbridge_vol.bpf.link_text import Names, link_attached
-from hybridbridge_vol.bpf.names import LINK_TYPES, MAP_TYPES, PROGRAM_TYPES
+from hybridbridge_vol.bpf.names import ATTACH_TYPES, LINK_TYPES, MAP_TYPES, PROGRAM_TYPES, cgroup_ways
 from hybridbridge_vol.bpf.objects import Link
 from hybridbridge_vol.guest.session import open_session
 
@@ -202,10 +202,20 @@ def test_what_does_not_exist_is_reported(lab: Lab) -> None:
         assert "No such file" in str(list(row.values())[-1])
 
 
+def test_each_way_into_a_control_group_is_that_of_programs_of_one_type() -> None:
+    ways = [number for number, name in enumerate(ATTACH_TYPES) if name.startswith(("cgroup_", "lsm_cgroup"))]
+    assert cgroup_ways(range(len(PROGRAM_TYPES))) == ways
+    by_type = [cgroup_ways([number]) for number in range(len(PROGRAM_TYPES))]
+    assert sorted(way for found in by_type for way in found) == ways
+    of_packets = by_type[PROGRAM_TYPES.index("cgroup_skb")]
+    assert [ATTACH_TYPES[number] for number in of_packets] == ["cgroup_inet_ingress", "cgroup_inet_egress"]
+
+
 @given(st.binary(max_size=400))
 def test_any_bytes_are_disassembled(code: bytes) -> None:
     found = list(instructions(code))
     assert len(found) <= len(code) // 8
+    assert called(code) == list(dict.fromkeys(it.value for it in found if it.code == 0x85 and it.source != 1))
     for one in found:
         assert instruction_text(one, lambda _one: "helper").startswith(f"({one.code:02x}) ")
 

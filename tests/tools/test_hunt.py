@@ -8,14 +8,17 @@ import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from generations import Lab
 from hunting import CLEAN, GENERATIONS, KERNELS, ask, hunted
 
 from hybridbridge_vol.errors import OptionError
+from hybridbridge_vol.guest.forked_workers import Duties, in_order
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.tools.physical_memory import yara_rules
 from samples.hunt_guest import IMPLANT, TYPED
 from samples.make import Sample
 
@@ -108,6 +111,13 @@ def test_lines_that_are_in_no_list_are_found_by_scanning_and_marked(session: Ses
     assert not {line for _name, line in scanned} & exact
 
 
+def test_a_breakpoint_of_the_kernels_own_uprobes_is_named_as_such(lab: Lab) -> None:
+    """samples/guest/bpf_programs.c traces a place in dash, which the first process runs."""
+    (row,) = ask(lab.session("6.1 filters"), "malfind")
+    assert (row["COMM"], row["KIND"], row["BYTES"]) == ("init", "uprobe", "cc")
+    assert row["WHY"].startswith("put there by the kernel's uprobes: 1 breakpoints (int3) in 1 page")
+
+
 RULES = """
 rule implant { strings: $code = { b8 22 00 00 00 0f 05 eb f7 } condition: $code }
 rule library { strings: $name = "GNU C Library (Debian GLIBC" condition: $name }
@@ -145,6 +155,45 @@ def test_yara_searches_each_page_once_and_names_all_its_owners(
             assert (row["PID"], row["AT"]) in {(owner["PID"], owner["AT"]) for owner in mine}
         if row["KIND"] == "file" and not row["ALSO"]:
             assert [(owner["PATH"], owner["AT"]) for owner in mine] == [(row["PATH"], row["AT"])]
+
+
+def test_an_interrupted_search_goes_on_where_it_was(session: Session, tmp_path: Path) -> None:
+    rules, file = tmp_path / "rules.yar", tmp_path / "search"
+    rules.write_text(RULES)
+    options: dict[str, Any] = {"rules": str(rules), "scope": ("all",), "jobs": 1}
+    whole = ask(session, "yara", **options)
+    assert ask(session, "yara", **options, resume=str(file)) == whole
+    data = file.read_bytes()
+    head, *batches = data.splitlines(keepends=True)
+    assert len(batches) > 2 and b'"implant"' in batches[0]
+    # of the first batch the file is believed, the others are searched
+    file.write_bytes(head + batches[0].replace(b'"implant"', b'"noted"') + batches[1][:-1])
+    rows = ask(session, "yara", **options | {"jobs": 2}, resume=str(file))
+    assert "noted" in {row["RULE"] for row in rows}
+    assert [row | {"RULE": row["RULE"].replace("noted", "implant")} for row in rows] == whole
+    assert file.read_bytes().splitlines()[2:] == data.splitlines()[2:]
+    rules.write_text(f"{RULES} rule another {{ condition: false }}")
+    with pytest.raises(OptionError, match="of another search"):
+        ask(session, "yara", **options, resume=str(file))
+    with pytest.raises(OptionError, match="--jobs 0"):
+        ask(session, "yara", **options | {"jobs": 0})
+
+
+def test_rules_without_an_end_are_given_up_in_forked_workers_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the process that forks them has searched before: the library counts time in a thread of the
+    process that searched first."""
+    monkeypatch.setattr(yara_rules, "SECONDS", 1)
+    monkeypatch.setattr(yara_rules, "GRACE", 1)
+    (tmp_path / "slow.yar").write_text(
+        "rule slow { condition: for all i in (0..1000000000000) : ( i >= 0 ) }"
+    )
+    rules = yara_rules.YaraRules(str(tmp_path / "slow.yar"))
+    given_up = "the rules took more than 1 s"
+    assert rules.search(b"searched") == given_up
+    duties = Duties(lambda: None, lambda: None, lambda _nothing: None)
+    assert list(in_order([b"one", b"two"], rules.search, 1, duties)) == [given_up] * 2
 
 
 def test_rules_that_cannot_be_used_are_one_line(session: Session, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.guest.file_content import Piece, PieceKind
 from hybridbridge_vol.guest.session import Session
 from hybridbridge_vol.toolkit.cells import Unavailable, utc
-from hybridbridge_vol.tools.host.login_databases import MAX_ROWS, lastlog2_rows, wtmpdb_rows
+from hybridbridge_vol.tools.host.login_databases import lastlog2_rows, wtmpdb_rows
 from hybridbridge_vol.tools.host.login_records import (
     LASTLOG_SIZE,
     UTMP_SIZE,
@@ -26,6 +26,7 @@ from hybridbridge_vol.tools.host.login_records import (
     parse_records,
     read_lastlog,
 )
+from hybridbridge_vol.tools.host.sqlite_question import MAX_ROWS
 from hybridbridge_vol.tools.host.text_file import Run
 from samples.truth import Truth
 

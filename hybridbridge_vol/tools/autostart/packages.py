@@ -1,4 +1,4 @@
-"""Which files packages have brought: dpkg's lists, as far as memory holds them."""
+"""Which files packages have brought: the lists of package managers, as far as memory holds them."""
 
 from __future__ import annotations
 
@@ -6,18 +6,15 @@ import re
 
 from hybridbridge_vol.guest.kernel import Files
 from hybridbridge_vol.toolkit.cells import Unavailable
-from hybridbridge_vol.tools.host.text_file import list_folder, read_text
+from hybridbridge_vol.tools.autostart.package_lists import DPKG, package_lists
 
-INFO = "/var/lib/dpkg/info"
-MAX_LISTS = 8192
-"""Lists of files that are read: packages of one machine."""
 MAX_PATHS = 2_000_000
 """Paths of all lists together."""
 _MERGED = re.compile(r"/usr(?=/(?:bin|sbin|lib|lib32|lib64|libx32)/)")
 
 
 class Package:
-    """A package's name, and when its list of files was written: at its installation, in seconds."""
+    """A package's name, and when it was installed, in seconds."""
 
     __slots__ = ("installed", "name")
 
@@ -34,35 +31,28 @@ class Packages:
         self._of: dict[str, Package] = {}
         self.lack: Unavailable | None = None
         self.newest: float | None = None
-        self._count = self._missing = 0
-        folder = list_folder(files, INFO)
-        if folder is None:
-            self.lack = Unavailable(
-                f"{INFO}: there is no such folder: what a package has brought is not known"
-            )
-            return
-        self.lack = folder.lack
-        for path in folder.paths():
-            if path.endswith(".list") and self._count < MAX_LISTS:
-                self._read(files, path)
-        if self._missing:
-            text = f"{INFO}: {self._missing:,} of {self._count:,} lists of files are not in memory as a whole"
-            self.lack = Unavailable(text)
+        for found in package_lists(files):
+            if isinstance(found, Unavailable):
+                self.lack = self.lack or found
+                continue
+            package = Package(found.name, found.installed)
+            self.newest = max(self.newest or 0.0, package.installed)
+            for path in found.paths:
+                self._take(path, package)
+        if self.newest is None and self.lack is None:
+            self.lack = Unavailable("no package manager's lists: what a package has brought is not known")
 
-    def _read(self, files: Files, path: str) -> None:
-        self._count += 1
-        found = read_text(files, path)
-        if found is None or found.lack is not None:
-            self._missing += 1
-        if found is None or found.attributes is None:
-            return
-        name = path.rpartition("/")[2].removesuffix(".list").partition(":")[0]
-        package = Package(name, found.attributes.mtime)
-        self.newest = max(self.newest or 0.0, package.installed)
-        for line in found.lines:
-            if len(self._of) >= MAX_PATHS:
-                return
-            self._of.setdefault(_MERGED.sub("", line.text), package)
+    def _take(self, path: str, package: Package) -> None:
+        if len(self._of) < MAX_PATHS:
+            self._of.setdefault(_MERGED.sub("", path), package)
+        else:
+            self.lack = self.lack or Unavailable(f"more than {MAX_PATHS:,} files of packages")
+
+    @property
+    def lacking_path(self) -> str:
+        """Which list `lack` is about; the usual one if it is about none."""
+        path = self.lack.reason.partition(":")[0] if self.lack else ""
+        return path if path.startswith("/") else DPKG
 
     @property
     def are_known(self) -> bool:

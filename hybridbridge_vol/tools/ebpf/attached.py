@@ -3,7 +3,7 @@ traffic."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from errno import EINVAL, ENOENT
 from functools import cached_property, partial
 from stat import S_ISDIR
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from hybridbridge_vol.bpf import objects as bpf
 from hybridbridge_vol.bpf.link_text import Attached, Names, link_attached
-from hybridbridge_vol.bpf.names import ATTACH_TYPES, EVENT_KINDS, name_of
+from hybridbridge_vol.bpf.names import ATTACH_TYPES, EVENT_KINDS, cgroup_ways, name_of
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.netlink.rtnetlink import RTM_GETLINK, request_body
 from hybridbridge_vol.netlink.traffic import bpf_filters, xdp_programs
@@ -53,11 +53,12 @@ class Attachments:
         self._owners = owners
         self.gaps: list[Unavailable] = []
 
-    @cached_property
-    def all(self) -> dict[int, list[Place]]:
-        """The places of each program, by its id."""
+    def of_programs(self, types: Collection[int]) -> dict[int, list[Place]]:
+        """The places of each program, by its id. Programs of other types than these are not looked for in
+        control groups, of which a machine has hundreds."""
         found: dict[int, list[Place]] = {}
-        for place in (*self._of_interfaces(), *self._events(), *self._of_cgroups(), *self.of_links):
+        of_cgroups = self._of_cgroups(cgroup_ways(types))
+        for place in (*self._of_interfaces(), *self._events(), *of_cgroups, *self.of_links):
             known = found.setdefault(place.program, [])
             if not any(place.how == each.how and each.where.startswith(place.where) for each in known):
                 known.append(place)
@@ -163,22 +164,14 @@ class Attachments:
                     self.gaps.append(why(f"{folder}/{name}", error))
         return found
 
-    def _of_cgroups(self) -> Iterator[Place]:
-        for path in list(self._cgroup_paths.values()):
-            for kind, name in enumerate(ATTACH_TYPES):
-                if not name.startswith("cgroup") and name != "lsm_cgroup":
-                    continue
-                try:
-                    programs = self._kernel.bpf.of_cgroup(f"{_CGROUPS}{path}".rstrip("/"), kind)
-                except OSError as error:
-                    if error.errno != EINVAL:
-                        self.gaps.append(why(f"bpf {name} of {path}", error))
-                        break
-                    continue
-                except UNREADABLE as error:
-                    self.gaps.append(why(f"bpf {name} of {path}", error))
-                    break
-                yield from (Place(program, name, path) for program in programs)
+    def _of_cgroups(self, ways: Sequence[int]) -> Iterator[Place]:
+        for path in list(self._cgroup_paths.values()) if ways else ():
+            try:
+                programs = self._kernel.bpf.of_cgroup(f"{_CGROUPS}{path}".rstrip("/"), ways)
+            except UNREADABLE as error:
+                self.gaps.append(why(f"bpf programs of {path}", error))
+                continue
+            yield from (Place(program, ATTACH_TYPES[way], path) for way, program in programs)
 
     def _of_interfaces(self) -> Iterator[Place]:
         data = attempt("rtnetlink", lambda: self._kernel.routes.dump(RTM_GETLINK, request_body(RTM_GETLINK)))

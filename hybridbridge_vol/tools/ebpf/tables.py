@@ -10,7 +10,7 @@ from functools import partial
 from typing import TypeVar
 
 from hybridbridge_vol.bpf import objects as bpf
-from hybridbridge_vol.bpf.disassembly import called, instructions
+from hybridbridge_vol.bpf.disassembly import called
 from hybridbridge_vol.bpf.names import LINK_TYPES, MAP_TYPES, PROGRAM_TYPES, name_of
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.guest.values import BpfInfo
@@ -19,7 +19,7 @@ from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, attempt, why
 from hybridbridge_vol.toolkit.tool import Row
-from hybridbridge_vol.tools.ebpf.attached import Attachments
+from hybridbridge_vol.tools.ebpf.attached import Attachments, Place
 from hybridbridge_vol.tools.ebpf.helpers import Helpers
 from hybridbridge_vol.tools.ebpf.marks import marks
 from hybridbridge_vol.tools.ebpf.owners import Owners, pins
@@ -81,13 +81,14 @@ def programs(kernel: GuestKernel, count: int) -> Iterator[Row]:
     found = list(_all(kernel, bpf.PROG, bpf.parse_program, count))
     files = pins(kernel, _things(found, bpf.PROG))
     in_maps = _programs_in_maps(kernel)
+    places_of = _places(attachments, found)
     for each in found:
         if isinstance(each, Row):
             yield each
             continue
         program, info = each
-        places = attachments.all.get(program.id, [])
-        calls = [helpers.symbol(one.value) for one in instructions(info.arrays["code"]) if called(one)]
+        places = places_of.get(program.id, [])
+        calls = [helpers.symbol(value) for value in called(info.arrays["code"])]
         owner, pin = owners.text((bpf.PROG, program.id)), files.get((bpf.PROG, program.id))
         kept = bool(owner or pin or places or program.id in in_maps or owners.gap)
         remarkable = "; ".join(marks(calls, places, kept)) or None
@@ -96,6 +97,17 @@ def programs(kernel: GuestKernel, count: int) -> Iterator[Row]:
         cells = (*_program_cells(program, info, where, remarkable, loaded), owner, pin)
         yield Row(cells, sources=(source_of(bpf.PROG, program.id),))
     yield from _gaps([*attachments.gaps, owners.gap], count)
+
+
+def _places(
+    attachments: Attachments, found: list[tuple[bpf.Program, BpfInfo] | Row]
+) -> dict[int, list[Place]]:
+    """Where these programs are attached, by their ids. One that cannot be read may be of any type."""
+    known = [each[0] for each in found if not isinstance(each, Row)]
+    if not known:
+        return {}
+    all_known = len(known) == len(found)
+    return attachments.of_programs({it.type for it in known} if all_known else range(len(PROGRAM_TYPES)))
 
 
 def _program_cells(

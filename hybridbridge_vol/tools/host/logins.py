@@ -174,7 +174,8 @@ def _of_database(files: Files, source: str, path: str) -> Iterator[Login]:
     """Those that are in a database, which has to be in memory as a whole."""
     import sqlite3  # few guests have one
 
-    from hybridbridge_vol.tools.host.login_databases import MAX_SIZE, lastlog2_rows, wtmpdb_rows
+    from hybridbridge_vol.tools.host.login_databases import lastlog2_rows, wtmpdb_rows
+    from hybridbridge_vol.tools.host.sqlite_question import MAX_SIZE
 
     try:
         size = files.attributes(path, follow=True).size

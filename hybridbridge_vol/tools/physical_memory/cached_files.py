@@ -26,9 +26,9 @@ class CachedFile(NamedTuple):
     ranges: list[PhysicalRange]
 
 
-def cached_files(kernel: GuestKernel) -> Iterator[CachedFile | Unavailable]:
-    """Every regular file that memory holds something of; and what could not be looked at. OSError if the list
-    of inodes cannot be found."""
+def cached_files(kernel: GuestKernel, jobs: int | None = None) -> Iterator[CachedFile | Unavailable]:
+    """Every regular file that memory holds something of, by at most `jobs` processors; and what could not be
+    looked at. OSError if the list of inodes cannot be found."""
     inodes, broken = kernel.inodes.cached()
     for item in broken:
         yield Unavailable(f"the kernel's list of inodes: {item.reason}")
@@ -38,7 +38,7 @@ def cached_files(kernel: GuestKernel) -> Iterator[CachedFile | Unavailable]:
     def answer(part: list[CachedInode]) -> list[CachedFile | Unavailable]:
         return [found for inode in part if (found := _of_inode(kernel, inode))]
 
-    for number, found in enumerate(kernel.workers.map(answer, parts), 1):
+    for number, found in enumerate(kernel.workers.map(answer, parts, jobs), 1):
         kernel.progress(number / len(parts) * 0.99, "searching the pages of files")
         yield from found
 

@@ -47,14 +47,15 @@ class ProcessFrames(NamedTuple):
                     yield frame, run.vaddr + run.frames.index(frame) * PAGE_SIZE
 
 
-def frames_of(kernel: GuestKernel, pids: list[int]) -> Iterator[ProcessFrames]:
-    """The pages of processes; those without memory of their own are left out."""
+def frames_of(kernel: GuestKernel, pids: list[int], jobs: int | None = None) -> Iterator[ProcessFrames]:
+    """The pages of processes, by at most `jobs` processors; those without memory of their own are left
+    out."""
 
     def answer(part: list[int]) -> list[ProcessFrames]:
         return [found for pid in part if (found := _of_process(kernel.files, pid))]
 
     parts = [part[start : start + 8] for part in in_parts(pids) for start in range(0, len(part), 8)]
-    for number, found in enumerate(kernel.workers.map(answer, parts), 1):
+    for number, found in enumerate(kernel.workers.map(answer, parts, jobs), 1):
         kernel.progress(number / len(parts) * 0.99, "searching the pages of processes")
         yield from found
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import count
 
+from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
@@ -14,13 +19,18 @@ from hybridbridge_vol.tools.physical_memory.cached_files import cached_files
 from hybridbridge_vol.tools.physical_memory.page_kind import flags_of, kind_of
 from hybridbridge_vol.tools.physical_memory.process_frames import ProcessFrames, frames_of, owners_of
 from hybridbridge_vol.tools.physical_memory.scan_units import Seen, Unit
+from hybridbridge_vol.tools.physical_memory.search_journal import Found, SearchJournal
 from hybridbridge_vol.tools.physical_memory.yara_rules import Match, YaraRules
-from hybridbridge_vol.units import PAGE_SIZE
+from hybridbridge_vol.units import PAGE_SIZE, short_size
 
 _BATCH = 32 << 20
 """Bytes that one worker searches before it takes the next."""
 MAX_ROWS = 100_000
 _OWNERS_NAMED = 32
+
+
+Matched = tuple[Unit, list[Match] | str]
+"""A unit, and what was found in it or why it was given up."""
 
 
 @dataclass
@@ -34,46 +44,82 @@ class _Subject:
 
 @dataclass
 class Scan:
-    """What is to be searched: `scopes` are processes, files, kernel, free."""
+    """What is to be searched: `scopes` are processes, files, kernel, free. `jobs`: by at most so many
+    processors; `journal`: the file of this machine from which an interrupted search goes on."""
 
     kernel: GuestKernel
     rules: YaraRules
     scopes: frozenset[str]
     pids: Sequence[int]
+    jobs: int | None = None
+    journal: str | None = None
     _subjects: list[_Subject] = field(default_factory=list)
     _processes: list[ProcessFrames] = field(default_factory=list)
     _errors: list[Unavailable] = field(default_factory=list)
 
     def rows(self) -> Iterator[Row]:
         """The matches; then what could not be searched."""
-        units = self._units()
-        batches = list(_batches(units))
-        image = self.kernel.bridge.image
-        number = 0
-
-        def answer(batch: list[Unit]) -> list[tuple[Unit, list[Match] | str]]:
-            found = [(unit, self.rules.search(unit.content(image))) for unit in batch]
-            return [(unit, matches) for unit, matches in found if matches]
-
-        for done, found in enumerate(self.kernel.workers.map(answer, batches), 1):
-            self.kernel.progress(done / len(batches) * 0.99, "searching memory")
-            owners = self._owners(found)
-            for unit, matches in found:
-                for row in self._of_unit(unit, matches, owners):
-                    number += 1
-                    if number > MAX_ROWS:
-                        yield _unread(Unavailable(f"given up after {MAX_ROWS:,} matches"))
-                        return
-                    yield row
+        batches = list(_batches(self._units()))
+        numbers = count(1)
+        with self._journal(batches) or nullcontext() as journal:
+            for found in self._searched(batches, journal):
+                owners = self._owners(found)
+                for unit, matches in found:
+                    for row in self._of_unit(unit, matches, owners):
+                        if next(numbers) > MAX_ROWS:
+                            yield _unread(Unavailable(f"given up after {MAX_ROWS:,} matches"))
+                            return
+                        yield row
         self.kernel.progress(1, "searching memory")
         for error in self._errors:
             yield _unread(error)
+
+    def _searched(
+        self, batches: Sequence[list[Unit]], journal: SearchJournal | None
+    ) -> Iterator[list[Matched]]:
+        """What was found in each batch, in their order."""
+        image = self.kernel.bridge.image
+        known = journal.done if journal else {}
+        left = [batch for number, batch in enumerate(batches) if number not in known]
+        sizes = [sum(unit.size for unit in batch) for batch in batches]
+        whole, done = sum(sizes), 0
+
+        def answer(batch: list[Unit]) -> list[tuple[int, list[Match] | str]]:
+            found = [(index, self.rules.search(unit.content(image))) for index, unit in enumerate(batch)]
+            return [(index, matches) for index, matches in found if matches]
+
+        answers = self.kernel.workers.map(answer, left, self.jobs)
+        for number, batch in enumerate(batches):
+            if journal is None or number not in known:
+                found = next(answers)
+                if journal is not None:
+                    journal.add(number, _as_json(found))
+            else:
+                found = _of_json(known[number], len(batch), str(self.journal))
+            done += sizes[number]
+            words = f"searching memory: {short_size(done)} of {short_size(whole)}"
+            self.kernel.progress(done / whole * 0.99, words)
+            yield [(batch[index], matches) for index, matches in found]
+
+    def _journal(self, batches: Sequence[list[Unit]]) -> SearchJournal | None:
+        """The file to go on from: of this image, these rules, and the same memory in the same order.
+        OptionError."""
+        if self.journal is None:
+            return None
+        image = self.kernel.bridge.image
+        seen = os.fstat(image.fileno())
+        units = hashlib.sha256()
+        for batch in batches:
+            for unit in batch:
+                units.update(repr((self._subjects[unit.subject].kind, *unit)).encode())
+        search = (str(image.path), seen.st_size, seen.st_mtime_ns, self.rules.digest(), units.hexdigest())
+        return SearchJournal(self.journal, search, len(batches))
 
     def _units(self) -> list[Unit]:
         image = self.kernel.bridge.image
         units: list[Unit] = []
         seen = Seen(image.end_paddr)
-        for process in frames_of(self.kernel, list(self.pids)):
+        for process in frames_of(self.kernel, list(self.pids), self.jobs):
             self._processes.append(process)
             if process.read_error:
                 self._errors.append(process.read_error)
@@ -94,7 +140,7 @@ class Scan:
         """Units of files that no process has mapped, or in part."""
         units: list[Unit] = []
         try:
-            for file in cached_files(self.kernel):
+            for file in cached_files(self.kernel, self.jobs):
                 if isinstance(file, Unavailable):
                     if "files" in self.scopes:
                         self._errors.append(file)
@@ -109,7 +155,7 @@ class Scan:
         self._subjects.append(subject)
         return len(self._subjects) - 1
 
-    def _owners(self, found: list[tuple[Unit, list[Match] | str]]) -> dict[int, list[tuple[int, str, int]]]:
+    def _owners(self, found: list[Matched]) -> dict[int, list[tuple[int, str, int]]]:
         """Who has the pages of the matches mapped: of all matches together, as all pages of all processes are
         looked through for it."""
         frames = {
@@ -171,6 +217,31 @@ def _shown(content: bytes) -> str | None:
         return None
     text = content.decode("ascii", "replace")
     return text if text.isprintable() and "\ufffd" not in text else content.hex()
+
+
+def _as_json(found: list[tuple[int, list[Match] | str]]) -> Found:
+    return [
+        (index, matches if isinstance(matches, str) else [(*it[:-1], it.content.hex()) for it in matches])
+        for index, matches in found
+    ]
+
+
+def _of_json(found: Found, units: int, path: str) -> list[tuple[int, list[Match] | str]]:
+    """What `_as_json` was given, of a batch of so many units. OptionError."""
+    try:
+        made = [
+            (
+                range(units)[index],
+                matches if isinstance(matches, str) else [
+                    Match(str(rule), str(pattern), int(offset), int(size), bytes.fromhex(content))
+                    for rule, pattern, offset, size, content in matches
+                ],
+            )
+            for index, matches in found
+        ]  # fmt: skip
+    except (TypeError, ValueError, IndexError):
+        raise OptionError(f"{path}: damaged: what it says of a batch cannot be read") from None
+    return made
 
 
 def _unread(reason: Unavailable) -> Row:

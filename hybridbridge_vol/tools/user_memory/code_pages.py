@@ -39,6 +39,13 @@ class Changes:
     def __bool__(self) -> bool:
         return bool(self.ranges or self.unknown)
 
+    @property
+    def breakpoints(self) -> tuple[int, ...]:
+        """Their addresses, if nothing else was changed and all could be compared."""
+        if not self.only_breakpoints or self.unknown:
+            return ()
+        return tuple(vaddr for vaddr, _size in self.ranges)
+
     def in_words(self) -> str:
         """What is different, in one line."""
         parts = []

@@ -23,6 +23,7 @@ from hybridbridge_vol.tools.user_memory.jit import engines
 from hybridbridge_vol.tools.user_memory.pagemap import PRESENT, PagesOfCode
 from hybridbridge_vol.tools.user_memory.preloading import Preloaded
 from hybridbridge_vol.tools.user_memory.program_entry import entry_point, replaced
+from hybridbridge_vol.tools.user_memory.uprobes import Breakpoint, uprobes
 from hybridbridge_vol.units import PAGE_SIZE
 
 _SHOWN = 16
@@ -47,6 +48,8 @@ class _Found:
     at: int | None = None
     content: bytes = b""
     sources: tuple[Source, ...] = ()
+    breakpoints: tuple[int, ...] = ()
+    """Where they are, if nothing else of the mapping was changed."""
 
 
 def of_processes(kernel: GuestKernel, pids: list[int], disassemble: bool) -> list[Row]:
@@ -54,11 +57,26 @@ def of_processes(kernel: GuestKernel, pids: list[int], disassemble: bool) -> lis
     files = kernel.files
     files.expect(files_of(pids, "exe", kind="readlink"))
     rows = []
+    placed = cache(lambda: uprobes(kernel))
     for pid in expected(files, pids, "maps", "comm", "auxv", "environ"):
         found = list(_of_process(files, pid))
         name = comm_of(files, f"/proc/{pid}") if found else ""
+        for item in found:
+            _explain(item, placed)
         rows += [_row(files, pid, name, item, disassemble) for item in found]
     return rows
+
+
+def _explain(found: _Found, placed: Callable[[], frozenset[Breakpoint]]) -> None:
+    """Say so where all that was changed are breakpoints that the kernel's own uprobes have put there."""
+    mapping = found.mapping
+    if mapping is None or not found.breakpoints:
+        return
+    offsets = (vaddr - mapping.start_vaddr + mapping.offset for vaddr in found.breakpoints)
+    file = mapping.major, mapping.minor, mapping.inode
+    if {Breakpoint(*file, offset) for offset in offsets} <= placed():
+        found.kinds = ["uprobe"]
+        found.why = f"put there by the kernel's uprobes: {found.why}"
 
 
 def of_all(files: Files, disassemble: bool) -> Iterator[Row]:
@@ -113,7 +131,10 @@ def _of_mapping(
             if changed:
                 at, content = (changed.first[0], changed.first[1]) if changed.first else (None, b"")
                 kept = changed.private * PAGE_SIZE // 1024
-                return _Found(["modified"], changed.in_words(), mapping, mapping.path, kept, at, content)
+                return _Found(
+                    ["modified"], changed.in_words(), mapping, mapping.path, kept, at, content,
+                    breakpoints=changed.breakpoints,
+                )  # fmt: skip
     except UNREADABLE as error:
         reason = why(f"/proc/{pid}/pagemap", error)
         return _Found(kinds or ["unreadable"], reason, mapping, mapping.path)

@@ -40,6 +40,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "hidden": ("KIND", "WHAT", "NAME", "SEEN", "MISSING"),
     "hooks": ("KIND", "WHAT", "FUNCTION", "SYMBOL", "MODULE", "VERDICT"),
     "credentials": ("PID", "PPID", "COMM", "UID", "EUID", "EFFECTIVE", "VERDICT"),
+    "malfind": ("PID", "COMM", "KIND", "START", "PERM", "BYTES", "WHY", "PATH"),
+    "bpf": ("ID", "TYPE", "NAME", "ATTACHED", "MARKS", "LOADED", "UID", "OWNERS"),
     "users": ("KIND", "NAME", "UID", "HOME", "SHELL", "PASSWORD", "MARK", "FILE", "LINE"),
     "logins": ("SOURCE", "KIND", "USER", "TTY", "HOST", "START", "MARK", "FILE", "OFFSET"),
     "persistence": ("KIND", "WHEN", "RUNS", "USER", "STATE", "MTIME", "MARK", "FILE", "LINE"),
@@ -53,6 +55,7 @@ TIMES = {
     ("uptime", "BOOTED"),
     ("logins", "START"),
     ("persistence", "MTIME"),
+    ("bpf", "LOADED"),
 }
 """Columns that hold times."""
 MOST_ROWS = 100_000

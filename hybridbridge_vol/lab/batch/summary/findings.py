@@ -91,9 +91,47 @@ def _is_wrong(row: Cells, usual: str) -> bool:
     return text(row, "VERDICT") not in (usual, "")
 
 
-def _marked(tool: str, *marks: str) -> Select:
+def _marked(tool: str, *marks: str, column: str = "MARK") -> Select:
     """The rows of a tool that have one of these marks."""
-    return _where(tool, lambda row: any(mark in text(row, "MARK") for mark in marks))
+    return _where(tool, lambda row: any(mark in text(row, column) for mark in marks))
+
+
+def _is_foreign_code(row: Cells) -> bool:
+    kinds = text(row, "KIND").split(",")
+    return kinds not in ([""], ["deleted"], ["uprobe"]) and "jit" not in kinds
+
+
+_OF_TRACERS = ("traced", "kprobe", "bpf", "livepatch")
+"""What `check` says of code that the kernel's own tracers have changed (check/tracers.py)."""
+_MADE_BY_TRACERS = ("BPF program", "trampoline of the tracer", "copy of an instruction for a kprobe")
+"""What `hooks` says of code that they have made (tools/kernel_hooks/judge.py)."""
+
+
+def _code(_image: Image, tables: Rows) -> Iterator[Cells]:
+    """What tracers have changed is another rule's, if `hooks` shows for whom."""
+    known = ("missing", *_OF_TRACERS) if "hooks" in tables else ("missing",)
+    return (row for row in tables.get("check", ()) if text(row, "WHAT") not in known)
+
+
+def _is_of_tracers(row: Cells) -> bool:
+    verdict = text(row, "VERDICT")
+    return verdict in (*_MADE_BY_TRACERS, *(f"its code is changed ({what})" for what in _OF_TRACERS))
+
+
+def _traced(_image: Image, tables: Rows) -> Iterator[Cells]:
+    if "hooks" not in tables:
+        return
+    for row in tables.get("check", ()):
+        if text(row, "WHAT") in _OF_TRACERS:
+            yield {**{name: row.get(name) for name in ("WHAT", "SYMBOL", "LEADS")}, "BY": "check"}
+    for row in tables["hooks"]:
+        if _is_of_tracers(row):
+            yield {
+                "WHAT": row.get("WHAT"),
+                "SYMBOL": row.get("SYMBOL"),
+                "LEADS": row.get("VERDICT"),
+                "BY": "hooks",
+            }
 
 
 _CHECK = ("WHAT", "ADDRESS", "SYMBOL", "EXPECTED", "FOUND", "LEADS")
@@ -104,10 +142,15 @@ _LOG = ("SECONDS", "WHEN", "FACILITY", "LEVEL", "MESSAGE")
 _PORT = ("PROTO", "ADDRESS", "PORT", "PID", "PROGRAM", "SOURCE")
 
 _SELECTIONS = (
-    Selection(rules.CODE, _CHECK, _where("check", lambda row: text(row, "WHAT") != "missing")),
+    Selection(rules.CODE, _CHECK, _code),
     Selection(rules.HIDDEN, _HIDDEN, _where("hidden", lambda row: not unreadable(row))),
-    Selection(rules.HOOKED, COLUMNS["hooks"], _where("hooks", lambda row: _is_wrong(row, "trusted"))),
+    Selection(
+        rules.HOOKED,
+        COLUMNS["hooks"],
+        _where("hooks", lambda row: _is_wrong(row, "trusted") and not _is_of_tracers(row)),
+    ),
     Selection(rules.RIGHTS, COLUMNS["credentials"], _where("credentials", lambda row: _is_wrong(row, "ok"))),
+    Selection(rules.FOREIGN_CODE, COLUMNS["malfind"], _where("malfind", _is_foreign_code)),
     Selection(rules.POSES, (*_PS, "VSZ"), _where("ps", poses_as_thread)),
     Selection(rules.UNLINKED, ("PID", "COMMAND", "AS", "FILE", "BY"), _unlinked),
     Selection(
@@ -148,6 +191,24 @@ _SELECTIONS = (
         ),
     ),
     Selection(
+        rules.BPF_PROGRAMS,
+        COLUMNS["bpf"],
+        _marked(
+            "bpf",
+            "writes memory of processes",
+            "replaces what",
+            "sends signals",
+            "sees listings",
+            "sees signals",
+            "sees uses of bpf",
+            "sees modules",
+            "sees credentials",
+            "sees secrets",
+            "nothing that is known keeps it",
+            column="MARKS",
+        ),
+    ),
+    Selection(
         rules.CONTAINERS,
         COLUMNS["containers"],
         _marked(
@@ -159,6 +220,7 @@ _SELECTIONS = (
             "the host's mnt namespace",
         ),
     ),
+    Selection(rules.TRACED, ("WHAT", "SYMBOL", "LEADS", "BY"), _traced),
     Selection(rules.TAINTED, (*_MODULE, "TAINTS"), _where("lsmod", lambda row: text(row, "TAINTS") != "")),
     Selection(rules.NOT_LIVE, _MODULE, _where("lsmod", lambda row: text(row, "STATE") not in ("Live", ""))),
     Selection(rules.ERRORS, _LOG, _where("dmesg", lambda row: text(row, "LEVEL") in ERROR_LEVELS)),

@@ -58,7 +58,8 @@ class Finding:
 CODE = Rule(
     "check",
     "Kernel code, tables or gates differ from the trusted package",
-    "Rows of check: something in the kernel or in a module is not as in the trusted package.",
+    "Rows of check: something in the kernel or in a module is not as in the trusted package. What the "
+    "kernel's own tracers have changed is left out if hooks was run, which shows for whom.",
     Weight.FIRST,
     ("check",),
 )
@@ -68,6 +69,15 @@ UNCHECKED = Rule(
     "Rows of check with WHAT missing: there is nothing to compare with, or the memory is not in the image.",
     Weight.NOTE,
     ("check",),
+)
+TRACED = Rule(
+    "traced",
+    "Kernel functions are traced, or have eBPF programs attached",
+    "Rows of check with WHAT traced, kprobe, bpf or livepatch, and of hooks with the code that the kernel's "
+    "tracers have made or changed. Monitoring does this. A handler that is not the trusted package's is a "
+    "finding of its own.",
+    Weight.UNUSUAL,
+    ("hooks",),
 )
 HIDDEN = Rule(
     "hidden",
@@ -82,7 +92,7 @@ HOOKED = Rule(
     "hooks",
     "The kernel calls a function that is not the trusted package's",
     "Rows of hooks whose VERDICT is not trusted: a handler is in no module, in one that the package does not "
-    "have, in the middle of a function, or its code was changed.",
+    "have, in the middle of a function, or its code was changed, other than by the kernel's own tracers.",
     Weight.FIRST,
     ("hooks",),
 )
@@ -110,6 +120,26 @@ UNLINKED = Rule(
     "with /memfd:. Programs that were upgraded while they ran show the same.",
     Weight.FIRST,
     ("lsof", "maps"),
+)
+FOREIGN_CODE = Rule(
+    "malfind",
+    "Process with code that no file explains",
+    "Rows of malfind: executable memory without a file, on a stack or a heap, in a memory-only or temporary "
+    "file, or writable; code that differs from its file; a program that was replaced in its process; a "
+    "preloaded library. Left out are processes with an engine that makes code at run time, files that are "
+    "only deleted, and breakpoints of the kernel's uprobes.",
+    Weight.FIRST,
+    ("malfind",),
+)
+BPF_PROGRAMS = Rule(
+    "bpf",
+    "eBPF program that interferes, or sees what rootkits want to see",
+    "Rows of bpf with one of these marks: it writes memory of processes, replaces what a function or a "
+    "system call returns, sends signals; it sees listings of directories or sockets, signals, uses of bpf, "
+    "modules, credentials or secrets of programs; or nothing that is known keeps it. Monitoring software "
+    "does some of this, too.",
+    Weight.UNUSUAL,
+    ("bpf",),
 )
 TAINTED = Rule(
     "tainted",
@@ -242,8 +272,9 @@ UPTIME = Rule(
 )
 
 RULES = (
-    CODE, HIDDEN, HOOKED, RIGHTS, POSES, UNLINKED, ROOT_ACCOUNTS, STARTS, LOGIN_RECORDS, STARTS_CHANGED,
-    CONTAINERS, TAINTED, NOT_LIVE, ERRORS, FAILURES, REACHABLE, LOOPBACK, ZOMBIES, INCOMPLETE, UNCHECKED,
+    CODE, HIDDEN, HOOKED, RIGHTS, FOREIGN_CODE, POSES, UNLINKED, ROOT_ACCOUNTS, STARTS, LOGIN_RECORDS,
+    STARTS_CHANGED, BPF_PROGRAMS, CONTAINERS, TRACED, TAINTED, NOT_LIVE, ERRORS, FAILURES, REACHABLE,
+    LOOPBACK, ZOMBIES, INCOMPLETE, UNCHECKED,
 )  # fmt: skip
 """The rules about an image by itself, in the order of the page."""
 COMPARING_RULES = (RARE_PROCESS, RARE_THREAD, RARE_MODULE, RARE_TAINT, RARE_PORT, UPTIME)

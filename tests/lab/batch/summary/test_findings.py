@@ -82,6 +82,29 @@ def test_verdicts_that_are_not_the_usual_ones_are_findings() -> None:
     assert held(known) == {"hooks": [foreign], "rights": [stolen]}
 
 
+def test_what_the_kernels_tracers_have_changed_is_no_first_look_if_hooks_shows_for_whom() -> None:
+    inline = {"WHAT": "text", "SYMBOL": "__x64_sys_kill"}
+    traced = {"WHAT": "kprobe", "SYMBOL": "do_mkdirat", "LEADS": "kprobe_ftrace_handler"}
+    hooks: list[dict[str, Any]] = [
+        {
+            "KIND": "kprobe",
+            "WHAT": "before do_mkdirat",
+            "SYMBOL": "spy",
+            "VERDICT": "module that is not listed",
+        },
+        {"KIND": "ftrace", "WHAT": "calls of vfs_unlink", "SYMBOL": "bpf_x", "VERDICT": "BPF program"},
+        {"KIND": "security", "WHAT": "file_open", "SYMBOL": "y", "VERDICT": "its code is changed (bpf)"},
+        {"KIND": "timer", "WHAT": "timer", "SYMBOL": "z", "VERDICT": "its code is changed (text)"},
+    ]
+    found = held(facts(check=[inline, traced], hooks=hooks))
+    assert found.keys() == {"check", "hooks", "traced"}
+    assert (found["check"], found["hooks"]) == ([inline], [hooks[0], hooks[3]])
+    assert [(row["SYMBOL"], row["BY"]) for row in found["traced"]] == [
+        ("do_mkdirat", "check"), ("bpf_x", "hooks"), ("y", "hooks"),
+    ]  # fmt: skip
+    assert held(facts(check=[inline, traced])) == {"check": [inline, traced]}
+
+
 def test_errors_in_the_log_and_tainted_modules_are_findings() -> None:
     bad, tainted = {"LEVEL": "err", "MESSAGE": "I/O error"}, {"MODULE": "rk", "STATE": "Live", "TAINTS": "OE"}
     found = held(
@@ -120,6 +143,28 @@ def test_what_users_persistence_logins_and_containers_mark_are_findings() -> Non
         "accounts": [users[0]], "starts": [starts[0]], "starts-changed": [starts[1]],
         "login-records": [logins[0]], "containers": [containers[0]],
     }  # fmt: skip
+
+
+def test_foreign_code_of_processes_is_a_finding_unless_an_engine_makes_code() -> None:
+    rows: list[dict[str, Any]] = [
+        {"PID": 7, "COMM": "sh", "KIND": "anonymous,writable", "WHY": "code"},
+        {"PID": None, "COMM": None, "KIND": "preloaded", "PATH": "/opt/x.so"},
+        {"PID": 8, "COMM": "node", "KIND": "jit,anonymous"},
+        {"PID": 9, "COMM": "sshd", "KIND": "deleted"},
+        {"PID": 9, "COMM": "sshd", "KIND": "uprobe"},
+        {"PID": None, "COMM": None, "KIND": None},
+    ]
+    assert held(facts(malfind=rows)) == {"malfind": rows[:2]}
+
+
+def test_programs_of_ebpf_that_interfere_are_a_finding() -> None:
+    rows: list[dict[str, Any]] = [
+        {"ID": 3, "MARKS": "writes memory of processes (bpf_probe_write_user)"},
+        {"ID": 4, "MARKS": "sees packets before any filter (xdp eth0)"},
+        {"ID": 5, "MARKS": "changes packets (bpf_skb_store_bytes); nothing that is known keeps it"},
+        {"ID": 6, "MARKS": None},
+    ]
+    assert held(facts(bpf=rows)) == {"bpf": [rows[0], rows[2]]}
 
 
 def test_parts_that_could_not_be_checked_are_not_called_different() -> None:
