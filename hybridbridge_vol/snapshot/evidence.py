@@ -10,7 +10,7 @@ in each of a running kernel, `this_cpu_off` is what `__per_cpu_offset` says (arc
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from hybridbridge_vol.errors import AttachError
@@ -28,6 +28,10 @@ from hybridbridge_vol.units import PAGE_SIZE, START_KERNEL_MAP, U64
 
 MAX_AREAS = 64
 """Per-CPU areas that are looked at."""
+MAX_TABLES = 64
+"""Page tables of processes that are looked at."""
+_PAGE_STRUCT, _LIST_IN_PAGE = 64, 8
+"""Bytes of struct page, and the offset of the list in it (include/linux/mm_types.h)."""
 _SEARCH_WORDS, _BASE_REAL_AT, _NARROWEST_MASK = 24, 48, 0xFFFF
 """Of `struct tk_read_base` (include/linux/timekeeper_internal.h): how far into the timekeeper it is looked
 for, and the offset of the time of day in nanoseconds."""
@@ -121,7 +125,7 @@ class _Scales:
             (self._has_a_cpu(), "by its own account it has no CPU"),
             (self._has_its_areas(), "its per-CPU areas are overwritten or another's"),
             (self._has_its_tables(), "its own memory descriptor has other page tables"),
-            (self._is_mapped_by_its_tasks(), "the page tables of the tasks on its CPUs map another"),
+            (self._is_mapped_by_its_processes(), "the page tables of its processes map another"),
         )
         return Evidence(
             tuple(flaw for holds, flaw in checks if holds is False),
@@ -174,21 +178,40 @@ class _Scales:
         linked = variable + self._layout.shift if variable >= START_KERNEL_MAP else variable
         return (linked + offset) & U64
 
-    def _is_mapped_by_its_tasks(self) -> bool | None:
-        """Whether the page tables that its CPUs had loaded, by its per-CPU areas (`cpu_tlbstate.loaded_mm`,
-        the first field), map it. None if they map no kernel: in an image taken while the machine ran a task
-        may have ended meanwhile."""
+    def _is_mapped_by_its_processes(self) -> bool | None:
+        """Whether the page tables of processes, those that its CPUs had loaded and others, map it. None if
+        they map no kernel: in an image taken while the machine ran a task may have ended meanwhile. Its own
+        tables, which idle CPUs use, lie in the kernel image and are copied with it: they say nothing."""
+        image = range(self._layout.text_paddr, self._layout.text_paddr + self._layout.size)
+        roots = {root for root in (*self._loaded_tables(), *self._process_tables()) if root not in image}
+        if any(map(self._maps_under, roots)):
+            return True
+        return False if any(map(self._maps_another, roots)) else None
+
+    def _loaded_tables(self) -> Iterator[int]:
+        """The physical addresses of the page tables that its CPUs had loaded, by its per-CPU areas
+        (`cpu_tlbstate.loaded_mm`, the first field)."""
         state, at = self._kernel.symbols.get("cpu_tlbstate"), self._tables_in_mm()
-        roots = set()  # idle CPUs share theirs
         for offset in () if state is None or at is None else self._area_offsets():
             mm = self._word(self._in_area(state or 0, offset))
             tables = self._word((mm + (at or 0)) & U64) if mm and mm >= _UPPER_HALF else None
             root = self._paddr(tables) if tables else None
             if root is not None:
-                roots.add(root)
-        if any(map(self._maps_under, roots)):
-            return True
-        return False if any(map(self._maps_another, roots)) else None
+                yield root
+
+    def _process_tables(self) -> Iterator[int]:
+        """The same of processes, the youngest first, by the list that links the struct pages of their tables
+        (`pgd_list`, arch/x86/mm/pgtable.c)."""
+        head = self._kernel.symbols.get("pgd_list")
+        at = None if head is None else self._static(head, 8)
+        for _ in range(MAX_TABLES):
+            if not at or head is None or at == head + self._layout.shift & U64:
+                return
+            page, rest = divmod(at - _LIST_IN_PAGE - self._layout.vmemmap_base, _PAGE_STRUCT)
+            if rest or page < 0:
+                return
+            yield page * PAGE_SIZE
+            at = self._word(at)
 
     def _maps_another(self, root_paddr: int) -> bool:
         """Whether page tables map another kernel where this one would be."""
