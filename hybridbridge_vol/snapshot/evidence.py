@@ -10,7 +10,7 @@ in each of a running kernel, `this_cpu_off` is what `__per_cpu_offset` says (arc
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from hybridbridge_vol.errors import AttachError
@@ -184,41 +184,39 @@ class _Scales:
         return (linked + offset) & U64
 
     def _is_mapped_by_its_tasks(self) -> bool | None:
-        """Whether the page tables that its CPUs had loaded, or those of other tasks, map it. None if they map
-        no kernel: in an image taken while the machine ran a task may have ended meanwhile."""
-        roots = self._loaded_tables() | self._listed_tables()
+        """Whether the page tables of tasks, those that its CPUs had loaded and others, map it. None if they
+        map no kernel: in an image taken while the machine ran a task may have ended meanwhile. Its own
+        tables, which idle CPUs use, lie in the kernel image and are copied with it: they say nothing."""
+        image = range(self._layout.text_paddr, self._layout.text_paddr + self._layout.size)
+        roots = {root for root in (*self._loaded_tables(), *self._listed_tables()) if root not in image}
         if any(map(self._maps_under, roots)):
             return True
         return False if any(map(self._maps_another, roots)) else None
 
-    def _loaded_tables(self) -> set[int]:
+    def _loaded_tables(self) -> Iterator[int]:
         """Physical addresses of the page tables that its CPUs had loaded, by its per-CPU areas
-        (`cpu_tlbstate.loaded_mm`, the first field). Its own are left out: idle CPUs have them, and they lead
-        wherever it says."""
+        (`cpu_tlbstate.loaded_mm`, the first field)."""
         state, at = self._kernel.symbols.get("cpu_tlbstate"), self._tables_in_mm()
-        roots = set()
         for offset in () if state is None or at is None else self._area_offsets():
             mm = self._word(self._in_area(state or 0, offset))
             tables = self._word((mm + (at or 0)) & U64) if mm and mm >= _UPPER_HALF else None
             root = self._paddr(tables) if tables else None
             if root is not None:
-                roots.add(root)
-        return roots - {self._layout.root_paddr}
+                yield root
 
-    def _listed_tables(self) -> set[int]:
-        """Those of its tasks, by the list of the pages that hold such tables (`pgd_list`,
+    def _listed_tables(self) -> Iterator[int]:
+        """Those of its tasks, the youngest first, by the list of the pages that hold such tables (`pgd_list`,
         arch/x86/mm/fault.c)."""
         head = self._kernel.symbols.get("pgd_list")
         entry = None if head is None else self._static(head, 8)
-        roots: set[int] = set()
-        while entry and len(roots) < MAX_TABLES:
+        for _ in range(MAX_TABLES):
+            if not entry or head is None or entry == (head + self._layout.shift) & U64:
+                return
             number, rest = divmod(entry - _LIST_IN_PAGE - self._layout.vmemmap_base, _PAGE_DESCRIPTOR)
-            root = number * PAGE_SIZE
-            if rest or number < 0 or root in roots:
-                break
-            roots.add(root)
+            if rest or number < 0:
+                return
+            yield number * PAGE_SIZE
             entry = self._word(entry)
-        return roots
 
     def _maps_another(self, root_paddr: int) -> bool:
         """Whether page tables map another kernel where this one would be."""

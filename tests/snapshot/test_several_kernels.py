@@ -10,7 +10,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,23 +17,18 @@ from pathlib import Path
 import pytest
 from ending_guest import Ending, ended, image_of
 from generations import Lab
+from several_kernels import KEXEC, PLANTED_AT, choice_and_kernel, choice_of, hb
 from vmware_writer import control_registers, regions, state
 
 from hybridbridge_vol.errors import AttachError, HybridBridgeWarning, KernelNotStored, OptionError
 from hybridbridge_vol.guest.session import Session, open_session
-from hybridbridge_vol.lab.batch.identify import identify
 from hybridbridge_vol.memory_image.open import open_image
-from hybridbridge_vol.snapshot.choose_kernel import Choice, choose_kernel
 from hybridbridge_vol.snapshot.find_kernel import find_kernels
 from hybridbridge_vol.trust.store import Store
 from hybridbridge_vol.trust.stored_kernel import StoredKernel
 from hybridbridge_vol.workflow.describe_image import describe
-from hybridbridge_vol.workflow.trust_get import trust_kernel_of
 
-KEXEC = Ending("6.1-cloud", "kexec", next_kernel="6.1-cloud")
 KDUMP = Ending("6.1-cloud", "kdump", next_kernel="6.1-cloud", append="crashkernel=112M", ram=512 << 20)
-PLANTED_AT = KEXEC.ram
-"""Behind the guest's memory, so that nothing of it is lost."""
 _TABLE_SIZE = 4096
 _LARGE_ENTRIES = 512
 
@@ -44,20 +38,6 @@ def store(lab: Lab) -> Store:
     """A store that trusts the guests' kernel."""
     lab.sample("6.1 two CPUs")
     return lab.store
-
-
-def choice_of(path: Path, store: Store, kernel_at: int | None = None) -> Choice:
-    return _choice_and_kernel(path, store, kernel_at)[0]
-
-
-def _choice_and_kernel(path: Path, store: Store, kernel_at: int | None = None) -> tuple[Choice, StoredKernel]:
-    """The choice, and the stored kernel of what it chose. They belong together: another process of the test
-    run may trust a kernel at any time, and a later list of the store's kernels has another order."""
-    kernels = store.kernels()
-    with open_image(path) as image:
-        choice = choose_kernel(image, kernels, kernel_at)
-    assert choice is not None
-    return choice, kernels[choice.chosen.index]
 
 
 def opened(path: Path, store: Store, kernel_at: int | None = None) -> Session:
@@ -148,7 +128,7 @@ def planted(store: Store, tmp_path: Path) -> Iterator[Callable[..., Path]]:
     def make(change: Callable[[StoredKernel, bytearray, int], None] = lambda *_: None) -> Path:
         path = tmp_path / "planted.raw"
         subprocess.run(["cp", "--sparse=always", image_of(KEXEC) / "dump.raw", path], check=True)
-        choice, kernel = _choice_and_kernel(path, store)
+        choice, kernel = choice_and_kernel(path, store)
         place = choice.chosen.found.text_paddr
         for other in choice.kernels:  # one copy and the original are enough
             if other is not choice.chosen:
@@ -194,13 +174,6 @@ def moved_place(kernel: StoredKernel, content: bytearray, distance: int) -> None
             _add(content, table + 8 * slot, distance)
 
 
-def without_tables(kernel: StoredKernel, content: bytearray, distance: int) -> None:
-    """The same, and its list of its tasks' page tables is empty."""
-    moved_place(kernel, content, distance)
-    head = kernel.symbols.address("pgd_list") - kernel.text_link_vaddr
-    content[head : head + 16] = bytes(16)
-
-
 def _add(content: bytearray, offset: int, distance: int) -> None:
     word = int.from_bytes(content[offset : offset + 8], "little")
     content[offset : offset + 8] = ((word + distance) % (1 << 64)).to_bytes(8, "little")
@@ -224,16 +197,25 @@ def test_a_planted_copy_is_told_from_the_kernel_that_runs(
         assert session.system.uname().nodename == "second"
 
 
-def test_a_planted_copy_without_tasks_is_not_chosen(store: Store, planted: Callable[..., Path]) -> None:
-    path = planted(without_tables)
-    choice = choice_of(path, store)
+@pytest.mark.parametrize("word", [0, 0x4141414141414141, (1 << 64) - 8, 0xFFFFEA0000000008])
+def test_a_copy_whose_list_of_page_tables_is_forged_is_not_chosen(
+    store: Store, planted: Callable[..., Path], word: int
+) -> None:
+    """Whatever its list says, tasks have the page tables that map the original."""
+
+    def change(kernel: StoredKernel, content: bytearray, distance: int) -> None:
+        moved_place(kernel, content, distance)
+        place = kernel.symbols.address("pgd_list") - kernel.text_link_vaddr
+        content[place : place + 8] = word.to_bytes(8, "little")
+
+    choice = choice_of(planted(change), store)
     original, copy = choice.kernels
     assert choice.chosen is original and not copy.evidence.has_tasks
 
 
 def test_where_no_kernel_is_sound_nothing_is_answered(store: Store, planted: Callable[..., Path]) -> None:
     path = planted()
-    original, kernel = _choice_and_kernel(path, store)
+    original, kernel = choice_and_kernel(path, store)
     _erase_banner(path, kernel, original.chosen.found.text_paddr)
     with pytest.raises(AttachError, match=r"no kernel in it is sound: 0x10000000 .* --kernel-at"):
         open_session(path, store.root)
@@ -259,44 +241,6 @@ def test_the_command_line_says_in_a_note_that_there_are_two_and_takes_the_one_th
     assert "no kernel at physical address 0x1000" in err
 
 
-def test_a_kernel_at_the_address_that_is_not_stored_is_named_and_can_be_fetched(
-    store: Store, tmp_path: Path
-) -> None:
-    path = image_of(KEXEC) / "dump.raw"
-    choice, kernel = _choice_and_kernel(path, store)
-    for found in choice.kernels:
-        place = found.found.text_paddr
-        with pytest.raises(KernelNotStored, match=f"hb trust get .* --kernel-at {place:#x}") as missing:
-            open_session(path, tmp_path / "empty", kernel_at=place)
-        assert missing.value.banner == kernel.banner.strip()
-        named = identify(str(path), str(tmp_path / "empty"), place)
-        assert (named.kernel, named.banner, named.is_image) == (None, kernel.banner.strip(), True)
-        assert trust_kernel_of(store, path, kernel_at=place).name == kernel.name
-        assert identify(str(path), str(store.root), place).kernel == kernel.name
-    elsewhere = identify(str(path), str(store.root), PLANTED_AT)
-    assert elsewhere.kernel is None and elsewhere.is_image
-    assert elsewhere.error is not None and "no kernel at physical address" in elsewhere.error
-    (tmp_path / "noise").write_bytes(b"\0\1" * (4 << 20))
-    assert not identify(str(tmp_path / "noise"), str(store.root), PLANTED_AT).is_image
-
-
-def test_recorded_answers_are_of_the_kernel_that_is_asked_for(store: Store, tmp_path: Path) -> None:
-    path = image_of(KEXEC) / "dump.raw"
-    choice = choice_of(path, store)
-    (left,) = (kernel for kernel in choice.kernels if kernel is not choice.chosen)
-    (tmp_path / "cases.toml").write_text(
-        f'[[case]]\nname = "two"\nimage = "{path}"\n'
-        f'run = ["hostname", "hostname --kernel-at {left.found.text_paddr:#x}"]\n'
-    )
-    words = ("regress", "record", tmp_path / "cases.toml", "--store", store.root)
-    assert hb(*words)[0] == 0
-    texts = [file.read_text() for file in sorted((tmp_path / "golden" / "two").iterdir())]
-    assert ["second" in text for text in texts] == [True, False]
-    # for runs without an address of their own the command line has one
-    changed = hb("regress", "verify", *words[2:], "--kernel-at", f"{left.found.text_paddr:#x}")
-    assert changed[0] == 1 and "hostname: different" in changed[1]
-
-
 def test_a_batch_keeps_the_note_and_examines_the_kernel_that_is_asked_for(
     store: Store, tmp_path: Path
 ) -> None:
@@ -311,13 +255,6 @@ def test_a_batch_keeps_the_note_and_examines_the_kernel_that_is_asked_for(
         notes.append(record["notes"])
     assert f"this is {choice.chosen.found.text_paddr:#x} " in notes[0]
     assert f"this is {left.found.text_paddr:#x} " in notes[1] and "chosen by --kernel-at" in notes[1]
-
-
-def hb(*arguments: object) -> tuple[int, str, str]:
-    """Exit status, standard output and error of hb."""
-    command = [sys.executable, "-m", "hybridbridge_vol", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    return done.returncode, done.stdout, done.stderr
 
 
 # --- more guests ------------------------------------------------------------------------------------------
