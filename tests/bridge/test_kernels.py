@@ -55,7 +55,8 @@ SHAPES = {
 
 
 LACKS_FOLDER = re.compile(
-    "there is no such folder|not mounted, and the kernel keeps nothing of one that is not"
+    "there is no such folder|no package manager's lists"
+    "|not mounted, and the kernel keeps nothing of one that is not"
 )
 """These guests have no database of packages, and have not mounted some pseudo file systems."""
 LACKS = re.compile(
