@@ -26,8 +26,8 @@ from hybridbridge_vol.units import U64
 
 Range = tuple[int, int]
 _MOST_FUNCTIONS = 64
-_NEAR = 6
-"""An address that was loaded is an argument of a call within so many instructions."""
+_COMPARING = ("cmp", "test", "push")
+"""They do not write their first operand."""
 _LOAD = re.compile(r"mov rdx, qword ptr \[r\w+(?: \+ (0x[0-9a-f]+|\d+))?\]")
 """Of the third argument, from a structure."""
 _ADDRESS = re.compile(r"\[(0x[0-9a-f]{16})\]")
@@ -96,17 +96,18 @@ class Stores:
         taken = f", {self._text + target & U64:#x}"
         takers = self._users(variable)
         for start, end in sorted(self._users(target))[:_MOST_FUNCTIONS]:
-            since = _NEAR
+            register = None
             for instruction in self._reader.decode(bytes(self._flat[start:end]), self._text + start):
-                since = 0 if instruction.operands.endswith(taken) else since + 1
-                if (
-                    since < _NEAR
-                    and instruction.mnemonic in ("call", "jmp")
-                    and instruction.target is not None
-                ):
-                    callee = self._around(instruction.target - self._text)
+                written = instruction.operands.partition(",")[0]
+                if instruction.operands.endswith(taken):
+                    register = written
+                elif register is not None and instruction.mnemonic in ("call", "jmp"):
+                    callee = self._around((instruction.target or self._text) - self._text)
                     if callee in takers or self._writes(*callee, variable):
                         return True
+                    register = None
+                elif register is not None and instruction.mnemonic not in _COMPARING:
+                    register = None if written in _names_of(register) else register
         return False
 
     def slots_copied_to(self, variable: int) -> set[int]:
@@ -173,6 +174,11 @@ class Stores:
             instruction.mnemonic == "mov" and place in instruction.operands
             for instruction in self._reader.decode(code, self._text + start)
         )
+
+
+def _names_of(register: str) -> tuple[str, str]:
+    """Of a general register of 64 bits: its own name, and that of its lower half, which clears the rest."""
+    return register, f"{register}d" if register[1:].isdigit() else f"e{register[1:]}"
 
 
 def joined(offsets: Iterable[int], gap: int, longest: int = 1 << 30) -> Iterator[Range]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from hybridbridge_vol.bridge.attachment import Bridge
-from hybridbridge_vol.check.function_pointers import Range, Stores, inside
+from hybridbridge_vol.check.function_pointers import Range, Stores, inside, sites_in
 from hybridbridge_vol.check.instructions import Reader, Thunks
 from hybridbridge_vol.check.kernel_context import KernelAround
 from hybridbridge_vol.check.modules.stored_pointers import StoredPointers
@@ -14,6 +14,9 @@ from hybridbridge_vol.check.packages import KernelPackage
 from hybridbridge_vol.check.tracepoints import PREFIX, is_recorded
 from hybridbridge_vol.trust.linked_kernel import LinkedKernel
 from hybridbridge_vol.units import START_KERNEL_MAP, U64
+
+_DESCRIPTION_SIZE = 128
+"""Bytes of a `struct hypervisor_x86` that are looked at; it has 104 since 6.1."""
 
 
 class ExplainedPointers:
@@ -53,6 +56,8 @@ class ExplainedPointers:
             return True
         if after == at_home or target in self._processors.get(site, ()):
             return True
+        if inside(site, self._platform) and target in self._hypervisors_functions:
+            return True
         if not inside(target, self._places):
             return self._is_explained_by_modules(after, site)
         if self._stores.stores(target, site) or self._stores.hands_over(target, site):
@@ -91,8 +96,36 @@ class ExplainedPointers:
         )
         if variable is None or start is None or end is None:
             return {}
-        words = memoryview(self._linked.flat)[start - self._text : end - self._text].cast("Q")
-        return {variable - self._text: frozenset(word - self._text for word in words)}
+        return {variable - self._text: frozenset(self._words(start - self._text, end - self._text))}
+
+    @cached_property
+    def _platform(self) -> list[Range]:
+        """What a kernel that finds itself under a hypervisor gets that one's functions in
+        (`init_hypervisor_platform`, arch/x86/kernel/cpu/hypervisor.c)."""
+        places = (self._symbols.get(name) for name in ("x86_platform", "x86_init"))
+        return [
+            (place - self._text, self.behind(place - self._text)) for place in places if place is not None
+        ]
+
+    @cached_property
+    def _hypervisors_functions(self) -> frozenset[int]:
+        """The functions that the descriptions of hypervisors name: what lies behind the pointers in the list
+        `hypervisors` of that file."""
+        start = self._symbols.get("hypervisors")
+        if start is None:
+            return frozenset()
+        found: set[int] = set()
+        for description in self._words(start - self._text, self.behind(start - self._text)):
+            found.update(self._words(description, description + _DESCRIPTION_SIZE))
+        return frozenset(found)
+
+    def _words(self, start: int, end: int) -> list[int]:
+        """What the pointers lead to that were linked into a part of the kernel's data."""
+        flat = self._linked.flat
+        return [
+            int.from_bytes(flat[site : site + 8], "little") - self._text
+            for site in sites_in(self._linked.abs64, [(start, end)])
+        ]
 
     @cached_property
     def _apic_drivers(self) -> list[Range]:
@@ -102,9 +135,9 @@ class ExplainedPointers:
         start, end = self._symbols.get("__apicdrivers"), self._symbols.get("__apicdrivers_end")
         if start is None or end is None:
             return []
-        drivers = list(memoryview(self._linked.flat)[start - self._text : end - self._text].cast("Q"))
-        drivers += [vaddr for vaddr in [self._symbols.get("apic_noop")] if vaddr is not None]
-        return [(driver - self._text, self.behind(driver - self._text)) for driver in drivers]
+        drivers = self._words(start - self._text, end - self._text)
+        drivers += [vaddr - self._text for vaddr in [self._symbols.get("apic_noop")] if vaddr is not None]
+        return [(driver, self.behind(driver)) for driver in drivers]
 
     @cached_property
     def _apic_setters(self) -> list[Range]:

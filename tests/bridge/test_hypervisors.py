@@ -1,5 +1,5 @@
-"""Guests of hypervisors: their kernels' own code, finding itself under KVM, VMware or Hyper-V, has chosen
-clocks, locks and calls.
+"""Guests of hypervisors: their kernels' own code, finding itself under KVM, VMware, Hyper-V or Xen, has
+chosen clocks, locks and calls.
 
 No accelerator is needed: a kernel is booted in our machine, whose CPUID and ports say what a hypervisor's
 would, up to its first program. Its memory is the image.
@@ -8,11 +8,14 @@ would, up to its first program. Its memory is the image.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from unicorn import x86_const as x86
+from xen import LEAVES as XEN_LEAVES
+from xen import Xen
 
 from hybridbridge_vol import tools
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
@@ -25,6 +28,14 @@ from hybridbridge_vol.trust.placement import LINUX_LAYOUT
 from hybridbridge_vol.units import START_KERNEL_MAP
 
 Lab = Any
+
+
+def slow(*names: str) -> list[Any]:
+    """Kernel generations that the default run leaves out."""
+    return [pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+ONE_OF_THEM = ["6.1 two CPUs", *slow("5.10 nokaslr", "6.12", "7.x")]
 
 _LEAF = 0x40000000
 _HYPERVISOR = 1 << 31  # leaf 1, ECX
@@ -52,16 +63,21 @@ _FILES = (
 )
 
 
+def package_of(lab: Lab, generation: str) -> Path:
+    """The package of a generation's kernel, which is trusted before its tests change how a kernel boots."""
+    package: Path = lab.sample(generation).kernel_package
+    return package
+
+
 def booted(
-    lab: Lab,
-    generation: str,
+    package: Path,
     path: Path,
     patch: pytest.MonkeyPatch,
     signature: bytes,
     leaves: dict[int, tuple[int, ...]],
+    before_capture: Callable[[], None] = lambda: None,
 ) -> list[str]:
-    """Boot the kernel of a generation with the hypervisor's CPUID leaves and write its memory to `path`; the
-    lines it printed."""
+    """Boot a kernel with the hypervisor's CPUID leaves and write its memory to `path`; what it printed."""
     plain = devices.cpuid_leaf
 
     def leaf(number: int, levels: int = 4) -> tuple[int, ...]:
@@ -77,7 +93,8 @@ def booted(
     line = boot.COMMAND_LINE.replace("nosmp maxcpus=0", "maxcpus=1 possible_cpus=2")
     line = line.replace("clocksource=jiffies", "").replace("tsc_early_khz=1000000", "")
     patch.setattr(boot, "COMMAND_LINE", line)
-    kernel = boot.boot(KernelImage.from_file(lab.sample(generation).kernel_package), LINUX_LAYOUT)
+    kernel = boot.boot(KernelImage.from_file(package), LINUX_LAYOUT)
+    before_capture()
     write_sparse(path, kernel.ram.view)
     return kernel.machine.devices.console
 
@@ -96,7 +113,9 @@ def assert_understood(lab: Lab, path: Path) -> None:
     assert answers[0] == answers[1]
 
 
+@pytest.mark.parametrize("generation", ["7.x", *slow("5.10 nokaslr", "6.1 two CPUs", "6.12")])
 def test_a_guest_of_kvm(lab: Lab, generation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = package_of(lab, generation)
     write_bases = boot._write_bases
 
     def write_clocks(machine: Any, kernel: KernelImage, layout: Any) -> None:
@@ -111,13 +130,14 @@ def test_a_guest_of_kvm(lab: Lab, generation: str, tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(boot, "_write_bases", write_clocks)
     features: dict[int, tuple[int, ...]] = {_LEAF + 1: (_KVM_FEATURES, 0, 0, 0)}
-    console = "\n".join(booted(lab, generation, tmp_path / "image", monkeypatch, b"KVMKVMKVM", features))
+    console = "\n".join(booted(package, tmp_path / "image", monkeypatch, b"KVMKVMKVM", features))
     assert "Booting paravirtualized kernel on KVM" in console
     assert "Switched to clocksource kvm-clock" in console
     assert_understood(lab, tmp_path / "image")
 
 
 def test_a_guest_of_vmware(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = package_of(lab, "6.1 two CPUs")
     port_in = devices.Devices._port_in
 
     def backdoor(self: Any, uc: Any, port: int, size: int, data: object) -> int:
@@ -129,21 +149,16 @@ def test_a_guest_of_vmware(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(devices.Devices, "_port_in", backdoor)
     timing: dict[int, tuple[int, ...]] = {_LEAF + 0x10: (_TSC_HZ // 1000, 66_000, 0, 0)}
-    console = "\n".join(booted(lab, "6.1 two CPUs", tmp_path / "image", monkeypatch, b"VMwareVMware", timing))
+    console = "\n".join(booted(package, tmp_path / "image", monkeypatch, b"VMwareVMware", timing))
     assert "Booting paravirtualized kernel on VMware hypervisor" in console
     assert_understood(lab, tmp_path / "image")
 
 
-@pytest.mark.parametrize(
-    "generation",
-    [
-        "6.1 two CPUs",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("5.10 nokaslr", "6.12", "7.x")),
-    ],
-)
+@pytest.mark.parametrize("generation", ONE_OF_THEM)
 def test_a_guest_of_hyper_v(
     lab: Lab, generation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    package = package_of(lab, generation)
     write_bases = boot._write_bases
 
     def write_clock(machine: Any, kernel: KernelImage, layout: Any) -> None:
@@ -162,9 +177,32 @@ def test_a_guest_of_hyper_v(
         _LEAF + 4: (_HYPERV_ADVICE, _FOREVER, 0, 0),
         _LEAF + 5: (240, 512, 0, 0),
     }
-    console = "\n".join(booted(lab, generation, tmp_path / "image", monkeypatch, b"Microsoft Hv", leaves))
+    console = "\n".join(booted(package, tmp_path / "image", monkeypatch, b"Microsoft Hv", leaves))
     assert "Hypervisor detected: Microsoft Hyper-V" in console
     assert "PV spinlocks enabled" in console
     assert "Hyper-V: Using hypercall for remote TLB flush" in console
     assert "Switched to clocksource hyperv_clocksource_tsc_page" in console
     assert_understood(lab, tmp_path / "image")
+
+
+@pytest.mark.parametrize("generation", ONE_OF_THEM)
+def test_a_guest_of_xen(lab: Lab, generation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fully virtualized one. Without a local APIC, which our machine lacks, it has no clock by Xen."""
+    package = package_of(lab, generation)
+    xen, write_bases, port_in = Xen(), boot._write_bases, devices.Devices._port_in
+
+    def divert(machine: Any, kernel: KernelImage, layout: Any) -> None:
+        write_bases(machine, kernel, layout)
+        xen.divert(machine, kernel)
+
+    def answer(self: Any, uc: Any, port: int, size: int, data: object) -> int:
+        answered = xen.answer(uc, port)
+        return port_in(self, uc, port, size, data) if answered is None else answered
+
+    monkeypatch.setattr(boot, "_write_bases", divert)
+    monkeypatch.setattr(devices.Devices, "_port_in", answer)
+    path = tmp_path / "image"
+    console = "\n".join(booted(package, path, monkeypatch, b"XenVMMXenVMM", XEN_LEAVES, xen.restore))
+    assert "Booting paravirtualized kernel on Xen HVM" in console
+    assert "Xen HVM callback vector for event delivery is enabled" in console
+    assert_understood(lab, path)
