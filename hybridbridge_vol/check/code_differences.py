@@ -17,7 +17,7 @@ SHOWN = 48
 """Bytes of one difference that are shown."""
 _SAME_DIFFERENCE = 8
 """Differing bytes that are less far apart are one difference."""
-_LONGEST_FUNCTION = 1 << 16
+_LONGEST_FUNCTION, _LONGEST_INSTRUCTION = 1 << 16, 15
 _INT3 = 0xCC
 _KERNEL_ADDRESS = re.compile(r"0xffff[0-9a-f]{12}\b")
 
@@ -68,10 +68,7 @@ class CodeComparison:
         """All of them up to an offset."""
         for start, last in joined(unequal(self._expected, self._found, 0, end), _SAME_DIFFERENCE, PAGE_SIZE):
             first, behind = self._whole_instructions(start, min(last, start + SHOWN))
-            expected, found = (
-                self._decode(self._expected, first, behind),
-                self._decode(self._found, first, behind),
-            )
+            expected, found = self._decode(self._expected, first, behind), self._found_between(first, behind)
             more = f"; ... ({last - first} bytes)" if last > behind else ""
             targets = [instruction.target for instruction in found if instruction.target is not None]
             what, leads = self._hook(first, start, last, found) or (
@@ -113,6 +110,12 @@ class CodeComparison:
             if at >= end:
                 return place, at
         return place, end
+
+    def _found_between(self, start: int, end: int) -> list[Instruction]:
+        """The found instructions that begin in a range. The last may reach out of it: its bytes may be what
+        was there, as the last byte of a jump in the place of a longer piece of code."""
+        decoded = self._decode(self._found, start, min(end + _LONGEST_INSTRUCTION, len(self._found)))
+        return [instruction for instruction in decoded if instruction.vaddr < self._vaddr + end]
 
     def _decode(self, code: bytes | bytearray, start: int, end: int) -> list[Instruction]:
         return self._reader.decode(bytes(code[start:end]), self._vaddr + start)

@@ -135,7 +135,8 @@ def test_the_second_run_of_every_tool_falls_back_nowhere(lab: Lab, generation: s
                 if not second.statistics.lost_programs and not first.statistics.total.rolled_back:
                     raise
                 continue
-            assert second.statistics.total.memoized == 0
+            total = second.statistics.total
+            assert total.memoized == 0 or total.withheld  # what ends under SLOW-BRIDGE is proven again
             # what is asked ahead and then not needed is never learned
             assert sum(second.statistics.lost_programs.values()) <= MOST_LOST, tool.name
 

@@ -60,6 +60,17 @@ def test_every_plant_is_found_on_each_kernel(
     assert rows["idt"]["EXPECTED"].startswith("asm_exc_page_fault ")
 
 
+def test_a_jump_is_followed_whose_last_byte_is_what_was_there(
+    victim: Callable[..., Victim], checked: Callable[[Victim], list[dict[str, Any]]], generation: str
+) -> None:
+    image = victim(generation)
+    hook = image.vaddr("__x64_sys_getdents64")
+    distance = int.from_bytes(bytes(3) + image.read(hook + 4, 1), "little", signed=True) + 0x654321
+    image.jump(hook, hook + 5 + distance)
+    (row,) = checked(image)
+    assert row["FOUND"].startswith(f"jmp {hook + 5 + distance:#x}") and row["LEADS"]
+
+
 @pytest.mark.parametrize(
     "target",
     ["__x64_sys_getpid", "commit_creds"],
