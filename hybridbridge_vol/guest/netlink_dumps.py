@@ -51,7 +51,7 @@ class NetlinkDumps:
             except AttachError as error:
                 raise OSError(errno.EOPNOTSUPP, str(error), "netlink") from None
             socket = self._sockets[net_of] = Descriptor(self._proxy.caller, opened)
-            self._proxy.caller.opened_socket()
+            self._proxy.own_sockets_since = self._proxy.caller.generation
         return socket
 
     def _messages(self, source: str, socket: int) -> Iterator[bytes]:

@@ -12,7 +12,7 @@ import os
 from functools import cached_property
 
 from hybridbridge_vol.bridge.attachment import Bridge
-from hybridbridge_vol.bridge.run.caller import Caller
+from hybridbridge_vol.bridge.run.caller import Caller, Generation
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.bridge.run.program import ProgramMemory
 from hybridbridge_vol.bridge.run.user_memory import LOG_AT
@@ -39,6 +39,9 @@ class ProxyCalls:
         self.caller = caller
         self.labels = labels
         self.patience = Patience(self.under_taint)
+        self.own_sockets_since: Generation | None = None
+        """The generation in which netlink sockets of ours were last opened: they stand among the
+        snapshot's."""
 
     @cached_property
     def program_memory(self) -> ProgramMemory:
@@ -73,8 +76,8 @@ class ProxyCalls:
 
     def show_no_own_sockets(self, path: str) -> None:
         """Before a file is opened: if it lists netlink sockets, go back to before ours were there."""
-        if path.endswith(_NETLINK_TABLE):
-            self.caller.without_sockets()
+        if path.endswith(_NETLINK_TABLE) and self.own_sockets_since == self.caller.generation:
+            self.caller.roll_back()
 
     def function(self, name: str, *arguments: int) -> int:
         """Call a function of the snapshot's kernel by its symbol; what it returns, as a signed number.
