@@ -17,7 +17,7 @@ from hybridbridge_vol.netlink.sock_diag import OF_FILES, OF_FILES_WHOLE, SOCK_DI
 from hybridbridge_vol.netlink.tcp_info import memory_words, tcp_words
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
-from hybridbridge_vol.tools.network.links import names_by_index
+from hybridbridge_vol.tools.network.link_answers import names_by_index
 from hybridbridge_vol.tools.network.ss.cells import endpoint_text
 
 Key = tuple[int, str, str]
