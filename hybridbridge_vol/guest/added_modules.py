@@ -36,6 +36,7 @@ class AddedModules:
             raise self._failed[name]
         if name in self._there or self.has(name):
             return
+        self._proxy.caller.without_sockets()
         try:
             self._add(name)
         except (OSError, CallRolledBack) as error:

@@ -59,6 +59,7 @@ class Mounts:
                 continue
             if where in self._failed:
                 raise self._failed[where]
+            self._caller.without_sockets()
             try:
                 self._mount(where, kind, fs_type)
             except (CallRolledBack, OSError) as error:

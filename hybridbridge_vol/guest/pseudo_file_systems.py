@@ -171,6 +171,7 @@ class PseudoFileSystems:
             found = super_blocks(self._proxy.bridge)
         except (LookupError, KeyError):
             return []
+        self._proxy.caller.without_sockets()
         mark = self._proxy.bridge.boot.layout.guard_hole.start
         mark_at = self._proxy.bridge.prepared.file_systems.mark_at
         for block in found:

@@ -11,6 +11,7 @@ import socket
 import struct
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 from hybridbridge_vol.bridge.objects.inet_socket import open_inet_socket, socket_ioctl
 from hybridbridge_vol.bridge.objects.netlink_socket import open_netlink_socket
@@ -25,6 +26,10 @@ from hybridbridge_vol.netlink.sock_diag import SOCK_DIAG_BY_FAMILY
 _MSG_DONTWAIT, _MSG_PEEK, _MSG_TRUNC = 0x40, 0x2, 0x20
 _NLMSGHDR, _NLMSG_ERROR = struct.Struct("<IHHII"), 2
 _MAX_REFUSALS = 64
+_NLM_F_MULTI, _NLMSG_DONE = 0x2, 3
+MAX_REPLAYED = 1 << 12
+"""Calls on a socket that are made again when a call that was rolled back has closed it: the parts of a long
+answer. What is left of a longer one is lost then."""
 MAX_MESSAGE = 1 << 20
 """Bytes of one message."""
 _HEADER = struct.Struct("<QI4xQQQQi4x")
@@ -55,6 +60,9 @@ class ProgramSocket:
         self._proxy = session.proxy
         self._descriptor: Descriptor | None = None
         self._set: list[Callable[[int], int]] = []
+        self._open_requests: list[Callable[[int], object]] = []
+        """What was sent and received since the last time that no answer was outstanding."""
+        self._outstanding = 0
 
     @property
     def is_netlink(self) -> bool:
@@ -73,8 +81,11 @@ class ProgramSocket:
             except AttachError as error:
                 raise OSError(errno.EPROTONOSUPPORT, str(error)) from None
             self._descriptor = Descriptor(caller, opened)
+            caller.opened_socket()
             for setting in self._set:
                 setting(opened)
+            for again in self._open_requests[:MAX_REPLAYED]:
+                again(opened)
         return self._descriptor.number
 
     def set(self, call: str, value: bytes, before: tuple[int, ...] = ()) -> int:
@@ -99,6 +110,12 @@ class ProgramSocket:
         """A request. The module that answers it is added first, if the snapshot has not loaded it."""
         self._need_modules(message)
         number = self.number()
+        sent = self._send(message, number)
+        self._outstanding += len(_messages(message))
+        self._open_requests.append(partial(self._send, message))
+        return sent
+
+    def _send(self, message: bytes, number: int) -> int:
         vaddr = self._proxy.buffer(message)
         return self._proxy.checked("netlink", "sendto", number, vaddr, len(message), 0, 0, 0)
 
@@ -128,7 +145,25 @@ class ProgramSocket:
         if self._refusals:
             data = self._refusals[0] if flags & _MSG_PEEK else self._refusals.pop(0)
             return Received(len(data), data[:size], struct.pack("<HHII", socket.AF_NETLINK, 0, 0, 0), b"", 0)
-        number, vaddr = self.number(), self._proxy.buffer()
+        number = self.number()
+        try:
+            received = self._receive(size, flags, number)
+        except BlockingIOError:
+            self._settle(self._outstanding)
+            raise
+        if not flags & _MSG_PEEK:
+            self._open_requests.append(partial(self._receive, size, flags))
+            self._settle(sum(map(_ends_an_answer, _messages(received.data))))
+        return received
+
+    def _settle(self, answers: int) -> None:
+        """So many requests are answered; when none is left, nothing has to be made again."""
+        self._outstanding = max(self._outstanding - answers, 0)
+        if not self._outstanding:
+            self._open_requests.clear()
+
+    def _receive(self, size: int, flags: int, number: int) -> Received:
+        vaddr = self._proxy.buffer()
         header = _HEADER.pack(
             vaddr + _NAME_AT, _NAME_SIZE, vaddr + _IOVEC_AT, 1, vaddr + _CONTROL_AT, _CONTROL_SIZE, 0
         )
@@ -169,3 +204,25 @@ class ProgramSocket:
 
     def close(self) -> None:
         self.ours.close()
+
+
+class _Message(NamedTuple):
+    """The head of a message of netlink: its NLMSG_* or the family's own kind, and its NLM_F_*."""
+
+    kind: int
+    flags: int
+
+
+def _messages(data: bytes) -> list[_Message]:
+    """The messages in what one call sends or receives."""
+    found, at = [], 0
+    while at + _NLMSGHDR.size <= len(data):
+        size, kind, flags, _sequence, _port = _NLMSGHDR.unpack_from(data, at)
+        found.append(_Message(kind, flags))
+        at += max(size + 3 & ~3, _NLMSGHDR.size)
+    return found
+
+
+def _ends_an_answer(message: _Message) -> bool:
+    """Whether nothing follows: it ends a list, is an error or an acknowledgement, or stands alone."""
+    return message.kind in (_NLMSG_DONE, _NLMSG_ERROR) or not message.flags & _NLM_F_MULTI

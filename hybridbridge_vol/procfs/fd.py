@@ -27,8 +27,8 @@ class FdInfo(NamedTuple):
     """lsof's letter: R, W for a read or write lock on the whole file, r, w on a part of it; empty for
     none."""
     detail: str
-    """What an anonymous inode refers to: the id of an eventfd, the descriptors that an epoll watches, the
-    process of a pidfd."""
+    """What an anonymous inode refers to: the id of an eventfd, the descriptors that an epoll watches (rising,
+    as in lsof; the kernel lists them by the addresses of their files), the process of a pidfd."""
 
     @property
     def access(self) -> str:
@@ -55,7 +55,7 @@ def parse_fdinfo(data: bytes) -> FdInfo:
     numbers = [
         re.match(rb"-?\d+", value) for key in (b"eventfd-id", b"tfd", b"Pid") for value in found.get(key, ())
     ]
-    detail = ",".join(text(number[0]) for number in numbers if number)
+    detail = ",".join(text(number) for number in sorted((match[0] for match in numbers if match), key=int))
     return FdInfo(position, flags, _lock_letter(found.get(b"lock", [])), detail)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 from hybridbridge_vol.guest.kernel import GuestKernel
@@ -97,7 +97,7 @@ def _head(kernel: GuestKernel, container: Container) -> Row:
     from hybridbridge_vol.tools.container.search import host_mounts
 
     member, metadata, pid = container.member, container.metadata or Metadata("", ""), container.pid
-    mounts = dict.fromkeys((*metadata.mounts, *host_mounts(container.mounts)))
+    mounts = joined_mounts(metadata.mounts, host_mounts(container.mounts))
     marks = dict.fromkeys((*metadata.marks, *container.marks))
     cells: tuple[Cell, ...] = (
         member.engine,
@@ -108,7 +108,7 @@ def _head(kernel: GuestKernel, container: Container) -> Row:
         metadata.hostname or None,
         (metadata.command or None) if pid is None else _command(kernel, pid),
         container.root or metadata.root or None,
-        " ".join(list(mounts)[:MAX_ITEMS]) or None,
+        " ".join(mounts[:MAX_ITEMS]) or None,
         " ".join(metadata.ports) or None,
         ", ".join(marks) or None,
         member.group or None,
@@ -118,6 +118,19 @@ def _head(kernel: GuestKernel, container: Container) -> Row:
     return Row(cells, sources=sources)
 
 
+def joined_mounts(named: Iterable[str], mounted: Iterable[str]) -> list[str]:
+    """Mounts (`SOURCE:TARGET`) as an engine's files name them, and those that the kernel has besides. The
+    kernel names a source from the root of its file system: if the engine's source ends with it, the mount is
+    the same."""
+    found = list(dict.fromkeys(named))
+    known = [mount.split(":")[:2] for mount in found if ":" in mount]
+    for mount in dict.fromkeys(mounted):
+        source, _colon, target = mount.rpartition(":")
+        if not any(other[1] == target and other[0].endswith(source) for other in known):
+            found.append(mount)
+    return found
+
+
 def _named(container: Container, metadata: Metadata) -> tuple[Cell, ...]:
     """NAME to STARTED."""
     lack = container.lack
@@ -125,7 +138,7 @@ def _named(container: Container, metadata: Metadata) -> tuple[Cell, ...]:
         metadata.name or lack,
         metadata.image or lack,
         metadata.pod or container.member.pod or None,
-        "running" if container.pids else metadata.state or "no processes",
+        "running" if container.pids else metadata.state or ("no processes" if container.member.id else lack),
         _time(metadata.path, metadata.created) or lack,
         _time(metadata.path, metadata.started),
     )

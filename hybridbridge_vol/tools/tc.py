@@ -11,7 +11,7 @@ from hybridbridge_vol.netlink.traffic import CLSACT_EGRESS, CLSACT_INGRESS, INGR
 from hybridbridge_vol.netlink.traffic_options import handle_text, options_text
 from hybridbridge_vol.toolkit.cells import Cell
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
-from hybridbridge_vol.tools.network.links import names_by_index
+from hybridbridge_vol.tools.network.link_answers import names_by_index
 from hybridbridge_vol.tools.network.traffic import Found, TrafficTables
 
 _PARENTS = {ROOT: "root", INGRESS: "ingress", CLSACT_INGRESS: "ingress", CLSACT_EGRESS: "egress"}

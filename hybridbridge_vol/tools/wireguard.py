@@ -13,7 +13,7 @@ from hybridbridge_vol.netlink.wireguard import FAMILY, Device, Peer, parse_devic
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, attempt, why
 from hybridbridge_vol.toolkit.tool import Column, Moment, Option, Options, Row, Tool
-from hybridbridge_vol.tools.network.tables import CLASS_NET
+from hybridbridge_vol.tools.network.link_answers import CLASS_NET
 
 _HIDDEN = "(hidden: --secrets shows it)"
 _KIND = b"DEVTYPE=wireguard"

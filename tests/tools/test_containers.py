@@ -12,7 +12,7 @@ from hybridbridge_vol.guest.session import Session
 from hybridbridge_vol.toolkit.cells import Unavailable, utc
 from hybridbridge_vol.tools.container import metadata
 from hybridbridge_vol.tools.container.groups import membership, parse_groups
-from hybridbridge_vol.tools.containers import TOOL
+from hybridbridge_vol.tools.containers import TOOL, joined_mounts
 from samples.truth import Truth
 
 DOCKER, PODMAN, KUBE, CRIO = (
@@ -137,3 +137,14 @@ def test_metadata_of_any_form_does_no_harm(value: metadata.Json) -> None:
     assert metadata._of_oci(made, "/x", value, None).hostname == ""
     assert metadata._of_storage("/x", value).engine == "podman"
     assert TOOL.name == "containers"
+
+
+def test_a_mount_that_the_engine_and_the_kernel_name_is_shown_once() -> None:
+    named = ["/run/containers/storage/c1/hosts:/etc/hosts", "/srv/data:/data:ro", "/srv/fine:/opt"]
+    mounted = [
+        "/containers/storage/c1/hosts:/etc/hosts",
+        "/srv/data:/data",
+        "/root/.hidden:/opt",
+        "/null:/proc/kcore",
+    ]
+    assert joined_mounts(named, mounted) == [*named, "/root/.hidden:/opt", "/null:/proc/kcore"]

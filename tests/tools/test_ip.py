@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import socket
 import struct
@@ -197,7 +198,10 @@ def test_a_neighbour_names_the_bytes_of_the_image_it_came_from(lab: Lab) -> None
 def test_links_of_this_machine_are_those_of_its_files() -> None:
     kernel = LiveKernel()
     by_netlink = ask(kernel)
-    by_files = ask(LiveKernel({"rtnetlink 18": CallRolledBack("sendto", "code of a module")}))  # type: ignore[dict-item]
+    fault = CallRolledBack("sendto", "code of a module")
+    names_of_all = os.listdir("/sys/class/net")
+    alone = {f"netlink rtnetlink of {name}": fault for name in names_of_all}
+    by_files = ask(LiveKernel({"rtnetlink 18": fault, **alone}))  # type: ignore[dict-item]
     names = (
         "IFINDEX",
         "FAMILY",
@@ -214,7 +218,7 @@ def test_links_of_this_machine_are_those_of_its_files() -> None:
     assert [[row[name] for name in names] for row in by_netlink] == [
         [row[name] for name in names] for row in by_files
     ]
-    assert by_files[0]["QDISC"] == Unavailable("rtnetlink: code of a module")
+    assert by_files[0]["QDISC"] == Unavailable("rtnetlink of lo: code of a module")
 
 
 def test_a_request_that_fails_is_a_row_that_says_so() -> None:

@@ -8,15 +8,19 @@ import re
 import sqlite3
 import struct
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from answers import ask
+from live_files import LiveFiles
 
 from hybridbridge_vol.errors import OptionError
+from hybridbridge_vol.guest.file_attributes import FileAttributes
 from hybridbridge_vol.guest.file_content import Piece, PieceKind
 from hybridbridge_vol.guest.session import Session
-from hybridbridge_vol.toolkit.cells import Unavailable, utc
+from hybridbridge_vol.toolkit.cells import Cell, Unavailable, utc
 from hybridbridge_vol.tools.host.login_databases import lastlog2_rows, wtmpdb_rows
 from hybridbridge_vol.tools.host.login_records import (
     LASTLOG_SIZE,
@@ -26,6 +30,7 @@ from hybridbridge_vol.tools.host.login_records import (
     parse_records,
     read_lastlog,
 )
+from hybridbridge_vol.tools.host.logins import logins
 from hybridbridge_vol.tools.host.sqlite_question import MAX_ROWS
 from hybridbridge_vol.tools.host.text_file import Run
 from samples.truth import Truth
@@ -254,3 +259,50 @@ def test_a_database_that_asks_for_endless_work_ends() -> None:
         list(wtmpdb_rows(database(f"CREATE VIEW wtmp AS {endless} WHERE x < 0")))
     with pytest.raises(sqlite3.Error):
         list(wtmpdb_rows(b"not a database"))
+
+
+class _Below(LiveFiles):
+    """The files below a folder, as a guest's."""
+
+    def __init__(self, top: Path) -> None:
+        super().__init__({})
+        self._top = str(top)
+
+    def attributes(self, path: str, follow: bool = False) -> FileAttributes:
+        return super().attributes(self._top + path, follow)
+
+    def window(self, path: str, offset: int, size: int) -> Iterator[Piece]:
+        data = self.read(path)[offset : offset + size]
+        yield Piece(PieceKind.DATA, offset, len(data), data)
+
+    def read(self, path: str) -> bytes:
+        return super().read(self._top + path)
+
+    def listdir(self, path: str) -> list[str]:
+        return super().listdir(self._top + path)
+
+
+def _databases_below(top: Path) -> list[tuple[str, str, Cell, Cell]]:
+    rows = logins(_Below(top))
+    return [(row.kind, row.path, row.user, row.how) for row in rows if row.path.endswith(".db")]
+
+
+def test_a_database_that_a_link_leads_to_is_read_once(tmp_path: Path) -> None:
+    """Debian has /var/lib/wtmpdb/wtmp.db as a link to /var/log/wtmp.db."""
+    (tmp_path / "var/log").mkdir(parents=True)
+    (tmp_path / "var/lib/wtmpdb").mkdir(parents=True)
+    login = "INSERT INTO wtmp VALUES(1, 3, 'alice', 1700000100500000, NULL, 'pts/0', '', '')"
+    content = database(WTMP, login)
+    (tmp_path / "var/log/wtmp.db").write_bytes(content)
+    link = tmp_path / "var/lib/wtmpdb/wtmp.db"
+    link.symlink_to("../../log/wtmp.db")
+    assert _databases_below(tmp_path) == [("login", "/var/lib/wtmpdb/wtmp.db", "alice", "open")]
+    link.unlink()
+    link.write_bytes(content)
+    assert len(_databases_below(tmp_path)) == 2
+
+
+def test_a_database_without_a_byte_is_empty_and_not_unreadable(tmp_path: Path) -> None:
+    (tmp_path / "var/lib/lastlog").mkdir(parents=True)
+    (tmp_path / "var/lib/lastlog/lastlog2.db").touch()
+    assert _databases_below(tmp_path) == [("file", "/var/lib/lastlog/lastlog2.db", None, "empty")]

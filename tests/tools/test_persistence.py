@@ -14,7 +14,7 @@ from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.procfs.pid import text
 from hybridbridge_vol.toolkit.cells import Unavailable, utc
-from hybridbridge_vol.tools.autostart import cron, places, scripts, system
+from hybridbridge_vol.tools.autostart import cron, marks, places, scripts, system
 from hybridbridge_vol.tools.autostart.places import joined
 from hybridbridge_vol.tools.autostart.units import program_of
 from hybridbridge_vol.tools.host.authorized_keys import parse_authorized_keys
@@ -195,6 +195,19 @@ def test_what_memory_lacks_is_said(people_session: Session, people: str, lab: An
 def file(data: bytes, path: str = "/x") -> TextFile:
     lines = tuple(Line(number, text(line)) for number, line in enumerate(data.split(b"\n"), 1))
     return TextFile(path, None, lines)
+
+
+def test_lines_that_the_skeleton_has_are_not_marked_for_a_hidden_name() -> None:
+    """Debian's /etc/skel/.bashrc reads ~/.dircolors."""
+    skeleton = file(b'  test -r ~/.dircolors && eval "$(dircolors -b ~/.dircolors)"\n', "/etc/skel/.bashrc")
+    own = file(
+        b'  test -r ~/.dircolors && eval "$(dircolors -b ~/.dircolors)"\n~/.update.sh &\n', "/home/a/.bashrc"
+    )
+    theirs = frozenset(line.text for line in places.meaningful(skeleton.lines))
+    known, added = scripts.commands(own, "shell", "the user's shells", "a", theirs)
+    assert (known.state, added.state) == (marks.FROM_SKELETON, None)
+    assert "hidden name" not in marks.of_text(known)
+    assert "hidden name" in marks.of_text(added)
 
 
 def test_tables_of_cron_are_parsed_as_cron_does() -> None:

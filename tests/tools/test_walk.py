@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from live_files import LiveFiles
 
+from hybridbridge_vol.guest.file_attributes import FileAttributes
 from hybridbridge_vol.tools.file_system import walk as walking
 from hybridbridge_vol.tools.file_system.walk import Entry, walk
 
@@ -46,3 +47,56 @@ def test_a_tree_that_is_too_deep_is_cut_where_it_is(tmp_path: Path, monkeypatch:
     paths, errors = walked(tmp_path)
     assert str(tmp_path / "1/2/3") in paths and str(tmp_path / "1/2/3/4") not in paths
     assert errors == [f"{tmp_path}/1/2/3: 3 directories below each other"]
+
+
+class _Bound(LiveFiles):
+    """As if the folder `what` were mounted on each of `where` (mount --bind)."""
+
+    def __init__(self, what: Path, where: list[Path]) -> None:
+        super().__init__({})
+        self._what, self._where = str(what), [str(path) for path in where]
+
+    def _real(self, path: str) -> str:
+        for place in self._where:
+            while path == place or path.startswith(f"{place}/"):
+                path = self._what + path[len(place) :]
+        return path
+
+    def attributes(self, path: str, follow: bool = False) -> FileAttributes:
+        return super().attributes(self._real(path), follow)
+
+    def listdir(self, path: str) -> list[str]:
+        return super().listdir(self._real(path))
+
+
+def _bound(top: Path, what: Path, where: list[Path]) -> tuple[set[str], list[str]]:
+    for path in where:
+        path.mkdir(parents=True, exist_ok=True)
+    entries = list(walk(_Bound(what, where), str(top)))
+    paths = {entry.path for entry in entries if entry.error is None}
+    return paths, [entry.error.reason for entry in entries if entry.error is not None]
+
+
+def test_a_folder_that_is_mounted_again_is_listed_in_both_places(tmp_path: Path) -> None:
+    (tmp_path / "srv/data/below").mkdir(parents=True)
+    (tmp_path / "srv/data/below/file").touch()
+    paths, errors = _bound(tmp_path, tmp_path / "srv/data", [tmp_path / "www/data"])
+    assert errors == []
+    assert {str(tmp_path / "srv/data/below/file"), str(tmp_path / "www/data/below/file")} <= paths
+
+
+def test_a_folder_that_is_mounted_below_itself_is_listed_once_there(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/file").touch()
+    paths, errors = _bound(tmp_path, tmp_path / "a", [tmp_path / "a/again"])
+    assert str(tmp_path / "a/file") in paths and str(tmp_path / "a/again/file") not in paths
+    assert errors == [
+        f"{tmp_path}/a/again: the directory is the one at {tmp_path}/a, and is not listed again"
+    ]
+
+
+def test_a_folder_that_is_mounted_very_often_is_listed_a_bounded_number_of_times(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    places = [tmp_path / f"place{number:02}" for number in range(walking.MAX_LISTINGS + 3)]
+    _paths, errors = _bound(tmp_path, tmp_path / "a", places)
+    assert len(errors) == len(places) + 1 - walking.MAX_LISTINGS

@@ -4,7 +4,9 @@ The life of a `Caller`, which is written here because its users depend on it:
 
 1. It is made. Until `mark` there is nothing to go back to: a call that fails now leaves the kernel in a state
    that cannot be used, and the session must end.
-2. What is to stay is set up by calls (mounts, namespaces); then `mark`. `mark` again after further set-up.
+2. What is to stay is set up by calls (mounts, namespaces); then `mark`. `mark` again after further set-up,
+   before which `without_sockets` goes back to where no program's socket is open: one that stays would keep
+   its address.
 3. Any calls. One that does not end well takes all memory back to the last mark, and raises CallRolledBack.
    All that calls have changed since then is lost, open descriptors above all: `generation` counts how often
    that happened, and whoever keeps a descriptor keeps the generation that it was opened in with it.
@@ -59,6 +61,8 @@ class Caller:
         self.generation = Generation(0)
         self._at_mark = False
         """Nothing was called since memory went back to the mark."""
+        self._sockets_since: Generation | None = None
+        """The generation in which sockets with an address were last opened among the snapshot's."""
         self._entries: dict[tuple[str, str], int] = {}
         self.machine.flush_translations()
 
@@ -80,6 +84,15 @@ class Caller:
             self.hybrid.forget_labels()
             self.generation = Generation(self.generation + 1)
             self._at_mark = True
+
+    def opened_socket(self) -> None:
+        """A program's socket stands among the snapshot's until memory goes back to the mark."""
+        self._sockets_since = self.generation
+
+    def without_sockets(self) -> None:
+        """Go back to the mark if sockets of a program may be open."""
+        if self._sockets_since == self.generation:
+            self.roll_back()
 
     # --- calls --------------------------------------------------------------------------------------------
 

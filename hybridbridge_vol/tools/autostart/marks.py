@@ -14,6 +14,8 @@ from hybridbridge_vol.tools.host.text_file import is_absent
 
 UNTOUCHED = "as the kernel begins"
 """State of a setting that nobody made: it names a program whether there is one or not."""
+FROM_SKELETON = "as in /etc/skel"
+"""State of a line that a user's file had when the account was made; distributions read hidden files there."""
 SLACK = 120.0
 """Seconds by which a file may be newer than the list of its package: both are written by one installation."""
 MAX_PROGRAMS = 1 << 14
@@ -46,7 +48,7 @@ class Marker:
 
     def marks(self, start: Start) -> list[str]:
         """Those of the row itself, and what its file, its command and its program show."""
-        found = [*start.marks, *self._of_file(start), *self._of_text(start), *self._of_program(start)]
+        found = [*start.marks, *self._of_file(start), *of_text(start), *self._of_program(start)]
         return list(dict.fromkeys(found))
 
     def _of_file(self, start: Start) -> Iterator[str]:
@@ -68,19 +70,6 @@ class Marker:
         is_newer = newest is not None and seen.mtime > newest + SLACK
         if package is None and is_newer and start.path.startswith(_KEPT):
             yield "newer than all packages"
-
-    def _of_text(self, start: Start) -> Iterator[str]:
-        text = start.what if isinstance(start.what, str) else ""
-        if not text.replace("\t", " ").isprintable() or not start.path.isprintable():
-            yield "control characters"
-        if _TEMPORARY.search(text):
-            yield "in a folder for temporary files"
-        if _HIDDEN.search(text) and text != start.path:
-            yield "hidden name"
-        if _CONNECTS.search(text):
-            yield "fetches, connects or decodes"
-        if _PRELOADS.search(text):
-            yield "sets what libraries are loaded"
 
     def _of_program(self, start: Start) -> Iterator[str]:
         program = start.program or self._named(start)
@@ -112,6 +101,21 @@ class Marker:
             return None, is_absent(error)
         except ValueError:
             return None, False
+
+
+def of_text(start: Start) -> Iterator[str]:
+    """The marks of what a row runs, as text."""
+    text = start.what if isinstance(start.what, str) else ""
+    if not text.replace("\t", " ").isprintable() or not start.path.isprintable():
+        yield "control characters"
+    if _TEMPORARY.search(text):
+        yield "in a folder for temporary files"
+    if _HIDDEN.search(text) and text != start.path and start.state != FROM_SKELETON:
+        yield "hidden name"
+    if _CONNECTS.search(text):
+        yield "fetches, connects or decodes"
+    if _PRELOADS.search(text):
+        yield "sets what libraries are loaded"
 
 
 def _of_owner(seen: FileAttributes, runs_as_root: bool) -> Iterator[str]:

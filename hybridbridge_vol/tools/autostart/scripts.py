@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from hybridbridge_vol.toolkit.cells import Cell
+from hybridbridge_vol.tools.autostart.marks import FROM_SKELETON
 from hybridbridge_vol.tools.autostart.places import Places, Start, meaningful, of_line, of_script
 from hybridbridge_vol.tools.host.text_file import TextFile
 
@@ -145,7 +146,8 @@ def _shells(places: Places) -> Iterator[Start]:
                     "shell", file.path, None, what, "the user's shells", account.name, None, file.attributes
                 )
                 continue
-            yield from commands(file, "shell", "the user's shells", account.name)
+            theirs = frozenset(line.text for line in meaningful(skeleton.lines)) if skeleton else frozenset()
+            yield from commands(file, "shell", "the user's shells", account.name, theirs)
 
 
 def _same(first: TextFile, second: TextFile) -> bool:
@@ -153,13 +155,16 @@ def _same(first: TextFile, second: TextFile) -> bool:
     return whole and [line.text for line in first.lines] == [line.text for line in second.lines]
 
 
-def commands(file: TextFile, kind: str, when: str, user: Cell) -> Iterator[Start]:
+def commands(
+    file: TextFile, kind: str, when: str, user: Cell, skeleton: frozenset[str] = frozenset()
+) -> Iterator[Start]:
     """The lines of a shell script that run something, or set what makes others run something. One row for the
-    whole file if there is none."""
+    whole file if there is none. Lines that `skeleton` has are as each account's were when it was made."""
     found = False
     for line in list(meaningful(file.lines))[:MAX_SCRIPT_LINES]:
         if _runs(line.text):
-            yield of_line(kind, file, line, line.text, when, user)
+            start = of_line(kind, file, line, line.text, when, user)
+            yield start._replace(state=FROM_SKELETON) if line.text in skeleton else start
             found = True
     if not found:
         yield Start(kind, file.path, None, file.lack or None, when, user, None, file.attributes, file.lack)

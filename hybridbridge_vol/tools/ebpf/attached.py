@@ -13,14 +13,13 @@ from hybridbridge_vol.bpf import objects as bpf
 from hybridbridge_vol.bpf.link_text import Attached, Names, link_attached
 from hybridbridge_vol.bpf.names import ATTACH_TYPES, EVENT_KINDS, cgroup_ways, name_of
 from hybridbridge_vol.guest.kernel import GuestKernel
-from hybridbridge_vol.netlink.rtnetlink import RTM_GETLINK, request_body
 from hybridbridge_vol.netlink.traffic import bpf_filters, xdp_programs
 from hybridbridge_vol.procfs.pid import text
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, attempt, why
 from hybridbridge_vol.tools.ebpf.owners import Owners
 from hybridbridge_vol.tools.ebpf.type_names import TypeNames
-from hybridbridge_vol.tools.network.links import names_by_index
+from hybridbridge_vol.tools.network.link_answers import link_answers, names_by_index
 from hybridbridge_vol.tools.network.traffic import filters_of_all
 
 _CGROUPS = "/sys/fs/cgroup"
@@ -174,11 +173,12 @@ class Attachments:
             yield from (Place(program, ATTACH_TYPES[way], path) for way, program in programs)
 
     def _of_interfaces(self) -> Iterator[Place]:
-        data = attempt("rtnetlink", lambda: self._kernel.routes.dump(RTM_GETLINK, request_body(RTM_GETLINK)))
-        if isinstance(data, Unavailable):
-            self.gaps.append(data)
+        answers = attempt("rtnetlink", lambda: link_answers(self._kernel))
+        if isinstance(answers, Unavailable):
+            self.gaps.append(answers)
             return
-        for interface, mode, program in xdp_programs(data):
+        self.gaps += answers.missing.values()
+        for interface, mode, program in xdp_programs(answers.data):
             yield Place(program, "xdp", interface + mode)
         filters, gaps = filters_of_all(self._kernel)
         self.gaps += gaps

@@ -18,6 +18,9 @@ MAX_DEPTH = 256
 """Directories below each other: more do not fit into PATH_MAX with names of 15 letters."""
 MAX_ENTRIES = 10_000_000
 """Entries of one walk: a tree of more is cyclic, or is listed in part."""
+MAX_LISTINGS = 16
+"""How often one directory is listed: below each place where it is mounted (mount --bind). Directories of a
+forged tree that lead into each other cost no more than this."""
 NOT_WALKED = ("/proc", "/sys")
 """What the kernel makes up: every file there is listed by `dir`, and has no content of its own."""
 DELETED = " (deleted)"
@@ -54,7 +57,9 @@ class _Walk:
     def __init__(self, files: Files, contents: bool) -> None:
         self._files = files
         self._contents = contents
-        self._listed: dict[tuple[int, int], str] = {}
+        self._listed: dict[tuple[int, int], list[str]] = {}
+        self._above: dict[tuple[int, int], str] = {}
+        """The directories that lead to where the walk is."""
         self._left = MAX_ENTRIES
 
     def below(self, top: str) -> Iterator[Entry]:
@@ -73,14 +78,25 @@ class _Walk:
         attributes, path = directory.attributes, directory.path
         assert attributes is not None
         identity = attributes.dev, attributes.ino
-        if identity in self._listed:
-            reason = f"the directory is the one at {self._listed[identity]}, and is not listed again"
+        first = self._above.get(identity)
+        listed = self._listed.setdefault(identity, [])
+        if first is None and len(listed) == MAX_LISTINGS:
+            first = listed[0]
+        if first is not None:
+            reason = f"the directory is the one at {first}, and is not listed again"
             yield Entry(path, None, Unavailable(f"{path}: {reason}"))
             return
         if depth == MAX_DEPTH:
             yield Entry(path, None, Unavailable(f"{path}: {MAX_DEPTH} directories below each other"))
             return
-        self._listed[identity] = path
+        listed.append(path)
+        self._above[identity] = path
+        try:
+            yield from self._entries(path, depth)
+        finally:
+            del self._above[identity]
+
+    def _entries(self, path: str, depth: int) -> Iterator[Entry]:
         try:
             names, incomplete = self._files.listdir(path), None
         except IncompleteDirectory as error:

@@ -65,8 +65,9 @@ def logins(files: Files) -> Iterator[Login]:
     for source, paths in _FILES:
         yield from _records(files, source, paths)
     yield from _last_logins(files)
+    met: set[tuple[int, int]] = set()
     for source, path in _DATABASES:
-        yield from _of_database(files, source, path)
+        yield from _of_database(files, source, path, met)
     yield from _sessions(files)
 
 
@@ -170,15 +171,23 @@ def _last_logins(files: Files) -> Iterator[Login]:
         yield Login("lastlog", "file", _LASTLOG, user=lack)
 
 
-def _of_database(files: Files, source: str, path: str) -> Iterator[Login]:
-    """Those that are in a database, which has to be in memory as a whole."""
+def _of_database(files: Files, source: str, path: str, met: set[tuple[int, int]]) -> Iterator[Login]:
+    """Those that are in a database, which has to be in memory as a whole. `met`: device and inode of those
+    before: Debian has a link to the old place of one."""
     import sqlite3  # few guests have one
 
     from hybridbridge_vol.tools.host.login_databases import lastlog2_rows, wtmpdb_rows
     from hybridbridge_vol.tools.host.sqlite_question import MAX_SIZE
 
     try:
-        size = files.attributes(path, follow=True).size
+        seen = files.attributes(path, follow=True)
+        if (seen.dev, seen.ino) in met:
+            return
+        met.add((seen.dev, seen.ino))
+        size = seen.size
+        if not size:
+            yield Login(source, "file", path, how="empty")
+            return
         runs, missing = read_runs(files, path, size, MAX_SIZE)
         if missing or size > MAX_SIZE or not runs:
             lack = f"{missing:,} of its {size:,} bytes are not in memory" if missing else f"{size:,} bytes"

@@ -8,13 +8,14 @@ from typing import NamedTuple, TypeVar
 
 from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.guest.kernel import GuestKernel
-from hybridbridge_vol.netlink.rtnetlink import RTM_GETLINK, Link, parse_link, parsed, request_body
+from hybridbridge_vol.netlink.rtnetlink import RTM_GETLINK, Link, parse_link, parsed
 from hybridbridge_vol.procfs.net_dev import IFF_UP
 from hybridbridge_vol.procfs.pid import text
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
-from hybridbridge_vol.tools.network.tables import CLASS_NET, interface_flags, sysfs_number
+from hybridbridge_vol.tools.network.link_answers import CLASS_NET, link_answers, sysfs_number
+from hybridbridge_vol.tools.network.tables import interface_flags
 
 IFF_LOWER_UP, IFF_DORMANT = 0x10000, 0x20000
 IF_OPER = ("unknown", "notpresent", "down", "lowerlayerdown", "testing", "dormant", "up")
@@ -38,24 +39,17 @@ class Found(NamedTuple):
 def all_links(kernel: GuestKernel) -> list[Found]:
     """The interfaces by index."""
     try:
-        data = kernel.routes.dump(RTM_GETLINK, request_body(RTM_GETLINK))
+        answers = link_answers(kernel)
     except UNREADABLE as error:
         return _from_sysfs(kernel, why("rtnetlink", error))
-    return [
-        Found(Unavailable(str(link)) if isinstance(link, ParseError) else link, source)
-        for link, source in parsed(RTM_GETLINK, data, parse_link)
+    found = [
+        Found(
+            Unavailable(str(link)) if isinstance(link, ParseError) else link,
+            None if answers.missing else source,
+        )
+        for link, source in parsed(RTM_GETLINK, answers.data, parse_link)
     ]
-
-
-def names_by_index(kernel: GuestKernel) -> dict[int, str]:
-    """The names of the interfaces, from /sys/class/net, which needs no driver's code; of those that can be
-    read."""
-    names = {}
-    for name in _maybe(lambda: kernel.files.listdir(CLASS_NET)) or ():
-        ifindex = sysfs_number(kernel, name, "ifindex")
-        if isinstance(ifindex, int):
-            names[ifindex] = name
-    return names
+    return _in_order([*found, *(_of_sysfs(kernel, name, gap) for name, gap in answers.missing.items())])
 
 
 def _from_sysfs(kernel: GuestKernel, gap: Unavailable) -> list[Found]:
@@ -63,12 +57,17 @@ def _from_sysfs(kernel: GuestKernel, gap: Unavailable) -> list[Found]:
         names = kernel.files.listdir(CLASS_NET)
     except UNREADABLE as error:
         return [Found(why(CLASS_NET, error), None)]
-    found = []
-    for name in names:
-        try:
-            found.append(Found(_sysfs_link(kernel, name), Source(f"{CLASS_NET}/{name}/ifindex"), gap))
-        except UNREADABLE as error:
-            found.append(Found(why(f"{CLASS_NET}/{name}", error), None))
+    return _in_order([_of_sysfs(kernel, name, gap) for name in names])
+
+
+def _of_sysfs(kernel: GuestKernel, name: str, gap: Unavailable) -> Found:
+    try:
+        return Found(_sysfs_link(kernel, name), Source(f"{CLASS_NET}/{name}/ifindex"), gap)
+    except UNREADABLE as error:
+        return Found(why(f"{CLASS_NET}/{name}", error), None)
+
+
+def _in_order(found: list[Found]) -> list[Found]:
     return sorted(found, key=lambda item: item.link.ifindex if isinstance(item.link, Link) else 0)
 
 

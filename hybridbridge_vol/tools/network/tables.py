@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TypeVar
 
 from hybridbridge_vol.guest.kernel import GuestKernel
-from hybridbridge_vol.netlink.rtnetlink import RTM_GETLINK, Link, parse_link, parsed, request_body
+from hybridbridge_vol.netlink.rtnetlink import RTM_GETLINK, Link, parse_link, parsed
 from hybridbridge_vol.procfs.net_dev import (
     IFF_ALLMULTI,
     IFF_PROMISC,
@@ -26,6 +26,7 @@ from hybridbridge_vol.procfs.sources import Source, lines
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 from hybridbridge_vol.toolkit.tool import Column, Row
+from hybridbridge_vol.tools.network.link_answers import CLASS_NET, link_answers, sysfs_number
 
 INTERFACES = (
     Column("IFACE", "str", "interface"), Column("MTU", "int", "largest packet in bytes"),
@@ -59,7 +60,6 @@ MEMBERSHIPS = (
     Column("REFCNT", "int", "users"),
     Column("GROUP", "str", "multicast address"),
 )
-CLASS_NET = "/sys/class/net"
 PROTOCOLS = {"tcp": ("tcp",), "udp": ("udp",), "raw": ("ip", "icmp", "mptcp"), "sctp": ("sctp",)}
 """How the names of the protocols begin that -t, -u, -w and -S ask for."""
 
@@ -115,17 +115,6 @@ def _files(name: str, *files: str) -> tuple[Source, ...]:
     return tuple(Source(f"{CLASS_NET}/{name}/{file}") for file in files)
 
 
-def sysfs_number(kernel: GuestKernel, interface: str, file: str) -> int | Unavailable:
-    """A number of /sys/class/net, decimal or hexadecimal with 0x."""
-    path = f"{CLASS_NET}/{interface}/{file}"
-    try:
-        return int(kernel.files.read(path), 0)
-    except ValueError:
-        return Unavailable(f"{path}: not a number")
-    except UNREADABLE as error:
-        return why(path, error)
-
-
 def interface_flags(kernel: GuestKernel, interface: str) -> int | Unavailable:
     """IFF_*: those of /sys/class/net, and whether it runs, which the kernel derives anew for whoever asks
     (net/core/dev.c, dev_get_flags; netif_oper_up)."""
@@ -142,7 +131,7 @@ def interface_flags(kernel: GuestKernel, interface: str) -> int | Unavailable:
 def _asked_flags(kernel: GuestKernel) -> dict[str, int]:
     """IFF_* of the interfaces by their names, as rtnetlink answers them; empty if it does not answer."""
     try:
-        data = kernel.routes.dump(RTM_GETLINK, request_body(RTM_GETLINK))
+        data = link_answers(kernel).data
     except UNREADABLE:
         return {}
     answers = (link for link, _source in parsed(RTM_GETLINK, data, parse_link))

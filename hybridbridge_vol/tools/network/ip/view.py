@@ -12,7 +12,8 @@ from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.tool import Column, Options
 from hybridbridge_vol.tools.network.answers import answers
-from hybridbridge_vol.tools.network.links import Found, all_links, names_by_index
+from hybridbridge_vol.tools.network.link_answers import names_by_index
+from hybridbridge_vol.tools.network.links import Found, all_links
 
 T = TypeVar("T")
 FAMILIES = {AF_INET: "inet", AF_INET6: "inet6"}

@@ -25,7 +25,7 @@ from hybridbridge_vol.procfs.net import CLOSE, ESTABLISHED, LISTEN
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
-from hybridbridge_vol.tools.network.links import names_by_index
+from hybridbridge_vol.tools.network.link_answers import names_by_index
 from hybridbridge_vol.tools.network.ss.cells import (
     INODE,
     LOCAL,

@@ -17,25 +17,27 @@ from hybridbridge_vol.netlink.sock_diag import OF_FILES, OF_FILES_WHOLE, SOCK_DI
 from hybridbridge_vol.netlink.tcp_info import memory_words, tcp_words
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
-from hybridbridge_vol.tools.network.links import names_by_index
+from hybridbridge_vol.tools.network.link_answers import names_by_index
 from hybridbridge_vol.tools.network.ss.cells import endpoint_text
 
 Key = tuple[int, str, str]
 """Inode and both ends, as ss writes them: a socket without an inode is known by its ends."""
 
 
-_INFO, _CONGESTION, _MEMORY = 2, 4, 7
+_INFO, _CONGESTION, _MEMORY, _V6ONLY = 2, 4, 7, 11
 _OF_OTHER_OPTIONS = (1, _INFO, 3, _MEMORY)
 """INET_DIAG_MEMINFO, INFO, VEGASINFO, SKMEMINFO (include/uapi/linux/inet_diag.h)."""
 
 
 class Details(NamedTuple):
-    """Of one socket: what has no column, what TCP keeps, its memory; `tx_queue` as `InetDiag` has it."""
+    """Of one socket: what has no column, what TCP keeps, its memory; `tx_queue` as `InetDiag` has it;
+    `only_six`: it takes nothing of IPv4 (IPV6_V6ONLY)."""
 
     more: str | None
     tcp: Cell
     memory: Cell
     tx_queue: int
+    only_six: bool
 
 
 def inet_details(kernel: GuestKernel, file: str, whole: bool) -> dict[Key, Details] | Unavailable:
@@ -73,6 +75,7 @@ def _details(found: InetDiag, names: dict[int, str]) -> Details:
         _words(attributes.get(_INFO), lambda data: tcp_words(data, congestion)),
         memory_of(attributes),
         found.tx_queue,
+        any(attributes.get(_V6ONLY, b"")),
     )
 
 

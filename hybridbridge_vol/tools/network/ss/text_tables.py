@@ -44,7 +44,7 @@ from hybridbridge_vol.tools.network.ss.cells import (
     endpoint_text,
     state_name,
 )
-from hybridbridge_vol.tools.network.ss.inet_details import inet_details
+from hybridbridge_vol.tools.network.ss.inet_details import Details, Key, inet_details
 from hybridbridge_vol.tools.network.table_lines import table_lines
 
 _ETH_P_ALL = 3
@@ -65,20 +65,38 @@ def inet_tables(
     and if that is to be `whole`, also their memory and what TCP keeps."""
     for name in _INET[kind]:
         for suffix in ("",) * inet + ("6",) * inet6:
-            # the guest's own ss would have asked by sock_diag, which has a queue that /proc has not
-            is_asked = name == "tcp" and kernel.sockets.has_answers(OF_FILES[f"{name}{suffix}"])
+            # the guest's own ss would have asked by sock_diag, which has a queue that /proc has not, and
+            # says which sockets of IPv6 take nothing of IPv4
+            table = OF_FILES.get(f"{name}{suffix}") if name == "tcp" or suffix else None
+            is_asked = table is not None and kernel.sockets.has_answers(table)
             wanted = details or whole or is_asked
             known = inet_details(kernel, f"{name}{suffix}", whole) if wanted else {}
             for found in _table(kernel, f"/proc/net/{name}{suffix}", partial(_inet_line, name)):
-                if isinstance(found, Socket) and isinstance(known, Unavailable):
-                    found.cells.update(dict.fromkeys((MORE, TCP, MEMORY), known))
-                elif isinstance(found, Socket) and not isinstance(known, Unavailable):
-                    key = found.inode, str(found.cells[LOCAL]), str(found.cells[PEER])
-                    if key in known:
-                        found.cells.update(zip((MORE, TCP, MEMORY), known[key], strict=False))
-                        if is_asked and found.state == LISTEN:
-                            found.cells[SEND_Q] = known[key].tx_queue
+                if isinstance(found, Socket):
+                    _add(found, known, is_asked and name == "tcp" and found.state == LISTEN)
                 yield found
+
+
+def _add(found: Socket, known: dict[Key, Details] | Unavailable, with_queue: bool) -> None:
+    """What sock_diag says of a socket besides."""
+    if isinstance(known, Unavailable):
+        found.cells.update(dict.fromkeys((MORE, TCP, MEMORY), known))
+        return
+    key = found.inode, str(found.cells[LOCAL]), str(found.cells[PEER])
+    details = known.get(key)
+    if details is None:
+        return
+    found.cells.update(zip((MORE, TCP, MEMORY), details, strict=False))
+    if with_queue:
+        found.cells[SEND_Q] = details.tx_queue
+    if details.only_six:
+        found.cells[LOCAL], found.cells[PEER] = map(_of_six, key[1:])
+
+
+def _of_six(end: str) -> str:
+    """An end as ss writes it of a socket that takes nothing of IPv4 (misc/ss.c, inet_addr_print): without one
+    that has any address would be `*`."""
+    return f"[::]{end[1:]}" if end.startswith("*:") else end
 
 
 def _inet_line(name: str, line: bytes, source: Source) -> Socket:

@@ -1,0 +1,88 @@
+"""A program's netlink sockets when a question about something else was rolled back between two parts of an
+answer. The program must see what it would have seen without."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Callable, Iterator
+
+import pytest
+from generations import Lab
+
+from hybridbridge_vol.guest.session import Session, open_session
+from hybridbridge_vol.native.sockets import ProgramSocket
+from hybridbridge_vol.netlink.rtnetlink import RTM_GETROUTE
+
+IMAGE = "6.12 network"
+"""It has 4000 routes, which do not fit into one message."""
+_DUMP_REQUEST, _NLMSG_DONE = 0x301, 3
+_ANY_PORT = struct.pack("<HHII", socket.AF_NETLINK, 0, 0, 0)
+
+
+def _routes(sequence: int) -> bytes:
+    """A request for all routes of IPv4."""
+    body = struct.pack("<B11x", socket.AF_INET)
+    return struct.pack("<IHHII", 16 + len(body), RTM_GETROUTE, _DUMP_REQUEST, sequence, 0) + body
+
+
+def _parts(made: ProgramSocket, between: Callable[[], None]) -> Iterator[bytes]:
+    """What is received up to the end of the list."""
+    while True:
+        between()
+        data = made.receive(1 << 15, 0).data
+        yield data
+        if struct.unpack_from("<H", data, 4)[0] == _NLMSG_DONE:
+            return
+
+
+def _made(session: Session) -> ProgramSocket:
+    ours, _theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    made = ProgramSocket(session, socket.AF_NETLINK, socket.NETLINK_ROUTE, ours)
+    assert made.set("bind", _ANY_PORT) == 0
+    return made
+
+
+@pytest.fixture
+def session(lab: Lab) -> Iterator[Session]:
+    """One whose rolled-back calls are nobody else's."""
+    with open_session(lab.sample(IMAGE).dump, lab.store.root) as own:
+        yield own
+
+
+def _nothing() -> None:
+    pass
+
+
+def test_an_answer_goes_on_where_it_was_after_memory_went_back_to_the_mark(session: Session) -> None:
+    made = _made(session)
+    made.send(_routes(1))
+    whole = list(_parts(made, _nothing))
+    assert len(whole) > 2
+    made.send(_routes(1))
+    assert list(_parts(made, session.caller.roll_back)) == whole
+    made.close()
+
+
+def test_a_finished_answer_is_not_received_again(session: Session) -> None:
+    made = _made(session)
+    made.send(_routes(1))
+    list(_parts(made, _nothing))
+    session.caller.roll_back()
+    with pytest.raises(BlockingIOError):
+        made.receive(1 << 15, 0)
+    made.close()
+
+
+def test_a_socket_keeps_its_address_when_something_is_set_up_for_good(session: Session) -> None:
+    """Mounting moves the mark: a socket that was open then would hold its address for ever."""
+    made = _made(session)
+    made.send(_routes(1))
+    before = made.name()
+    assert session.files.read("/sys/kernel/uevent_seqnum")
+    assert list(session.files.listdir("/sys/fs/cgroup"))
+    session.caller.roll_back()
+    made.send(_routes(2))
+    for part in _parts(made, session.caller.roll_back):
+        assert struct.unpack_from("<I", part, 12)[0] == struct.unpack_from("<I", before, 4)[0]
+    made.close()
