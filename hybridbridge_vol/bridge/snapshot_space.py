@@ -130,8 +130,9 @@ class SnapshotSpace:
 
     @contextlib.contextmanager
     def all_lent(self) -> Iterator[None]:
-        """While SLOW-BRIDGE runs: no page is withheld. They are mapped no more afterwards, so that
-        FAST-BRIDGE, which uses the same tables, never sees them."""
+        """While SLOW-BRIDGE runs, or Python changes the snapshot's data without following it: no page is
+        withheld. They are mapped no more afterwards, so that FAST-BRIDGE, which uses the same tables, never
+        sees them."""
         self._lent = []
         try:
             yield

@@ -86,9 +86,11 @@ class Mounts:
             yield
             return
         vaddr = bridge.snapshot(variable)
-        before = machine.read(vaddr, 1)
+        with bridge.space.all_lent():
+            before = machine.read(vaddr, 1)
         yield
-        machine.write(vaddr, before)
+        with bridge.space.all_lent():
+            machine.write(vaddr, before)
 
     @contextlib.contextmanager
     def _moved_type(self, fs_type: str) -> Iterator[None]:
@@ -107,20 +109,22 @@ class Mounts:
         shift = bridge.layout.shift - bridge.home_delta
         text = bridge.kernel.text_link_vaddr + bridge.home_delta
         end = bridge.home("_etext")
-        for offset in range(0, link.offset, 8):
-            word = machine.read_u64(home + offset)
-            machine.write_u64(moved + offset, (word + shift) & U64 if text <= word < end else word)
         ends = range(link.offset, link.offset + 8 * link.words, 8)
         supers = ends.stop  # fs_supers, which follows: the mounts of this type
-        theirs = [(moved + offset, machine.read_u64(moved + offset)) for offset in (*ends, supers)]
-        for offset in ends:
-            machine.write_u64(moved + offset, machine.read_u64(home + offset))
-        machine.write_u64(moved + supers, 0)
+        with bridge.space.all_lent():  # whatever else is on the page: no pointer of it is followed here
+            for offset in range(0, link.offset, 8):
+                word = machine.read_u64(home + offset)
+                machine.write_u64(moved + offset, (word + shift) & U64 if text <= word < end else word)
+            theirs = [(moved + offset, machine.read_u64(moved + offset)) for offset in (*ends, supers)]
+            for offset in ends:
+                machine.write_u64(moved + offset, machine.read_u64(home + offset))
+            machine.write_u64(moved + supers, 0)
         machine.write_u64(link.holder, moved + link.target)
         yield
         machine.write_u64(link.holder, home + link.target)
-        for vaddr, word in theirs:
-            machine.write_u64(vaddr, word)
+        with bridge.space.all_lent():
+            for vaddr, word in theirs:
+                machine.write_u64(vaddr, word)
 
     def _link(self, first: int, wanted: int) -> _Link:
         """How the type at `wanted` hangs on the list that begins at `first`. OSError if it does not.

@@ -101,7 +101,8 @@ def test_code_without_a_memo_is_proven_when_the_question_is_asked_alone(lab: Lab
         session.files.expect(asked)
         before = session.calls
         assert [answer(session, question) for question in asked] == answers
-        assert session.calls == before
+        # a page that only SLOW-BRIDGE may read ends a program, too
+        assert session.calls == before or session.statistics.total.withheld
 
 
 @pytest.mark.parametrize(
