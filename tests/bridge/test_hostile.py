@@ -128,6 +128,24 @@ def test_a_pointer_forged_into_the_trusted_side_is_reported_with_its_image_offse
     assert any("forged pointer" in reason for reason in reasons)
 
 
+def test_proc_is_mounted_where_the_page_of_its_type_names_the_trusted_side(
+    lab: Lab, forged: Callable[[int, int], Path]
+) -> None:
+    """FAST-BRIDGE is not given that page, and an honest image may have such a word by chance."""
+    good = guest_rows(lab)
+    with open_session(lab.sample(NAME).dump, lab.store.root) as session:
+        bridge = session.bridge
+        parameters = bridge.snapshot("proc_fs_type") + 24 - bridge.layout.text_vaddr
+        offset = bridge.image.offset_of(bridge.layout.text_paddr + parameters)
+        address = bridge.home("init_task")
+    assert offset is not None
+    path = forged(offset, address)
+    with open_session(path, lab.store.root) as session:
+        assert ps(session) == good
+        assert session.statistics.total.withheld
+    path.unlink()
+
+
 @pytest.mark.parametrize("mode", list(Mode))
 @pytest.mark.parametrize(
     "word",
