@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.route import ATF_COM, HARDWARE_TYPES, arp_letters, parse_arp
 from hybridbridge_vol.toolkit.cells import Unavailable
-from hybridbridge_vol.toolkit.reading import why
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
-from hybridbridge_vol.tools.network.table_lines import table_lines
+from hybridbridge_vol.tools.network.table_lines import parsed_lines
 
 PATH = "/proc/net/arp"
 
@@ -37,15 +35,9 @@ class Arp(Tool):
     )
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
-        for item in table_lines(kernel, PATH):
-            if isinstance(item, Unavailable):
-                yield Row((item,) * len(self.columns))
-                continue
-            line, source = item
-            try:
-                entry = parse_arp(line)
-            except ParseError as error:
-                yield Row((why(PATH, error),) * len(self.columns))
+        for entry, sources in parsed_lines(kernel, PATH, parse_arp):
+            if isinstance(entry, Unavailable):
+                yield Row((entry,) * len(self.columns))
                 continue
             if options["interface"] not in (None, entry.interface):
                 continue
@@ -60,7 +52,7 @@ class Arp(Tool):
                     None if entry.mask == "*" else entry.mask,
                     entry.interface,
                 ),
-                sources=(source,),
+                sources=sources,
             )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.net import (
     CLOSE,
@@ -16,12 +15,11 @@ from hybridbridge_vol.procfs.net import (
 from hybridbridge_vol.procfs.pid import USER_HZ
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
-from hybridbridge_vol.toolkit.reading import why
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 from hybridbridge_vol.tools.file_system.accounts import Accounts
 from hybridbridge_vol.tools.network.sctp_sockets import Sctp, sctp_sockets
 from hybridbridge_vol.tools.network.socket_owners import SocketOwners
-from hybridbridge_vol.tools.network.table_lines import table_lines
+from hybridbridge_vol.tools.network.table_lines import parsed_lines
 from hybridbridge_vol.tools.network.tables import (
     INTERFACES,
     MEMBERSHIPS,
@@ -219,19 +217,11 @@ def _all_sockets(
         for name in TABLES.get(kind, ()):
             if not (inet6 if name.endswith("6") else inet):
                 continue
-            path = f"/proc/net/{name}"
-            for item in table_lines(kernel, path):
-                if isinstance(item, Unavailable):
-                    yield item, ()
-                    continue
-                line, source = item
-                try:
-                    socket = parse_inet_socket(line)
-                except ParseError as error:
-                    yield why(path, error), (source,)
-                    continue
-                if options["all"] or _listens(kind, socket) == options["listening"]:
-                    yield _inet_cells(name, socket), (source,)
+            for socket, sources in parsed_lines(kernel, f"/proc/net/{name}", parse_inet_socket):
+                if isinstance(socket, Unavailable):
+                    yield socket, sources
+                elif options["all"] or _listens(kind, socket) == options["listening"]:
+                    yield _inet_cells(name, socket), sources
 
 
 def _unix_sockets(

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.route import RTF_REJECT, Route, mask_text, parse_ipv6_route, parse_route
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
-from hybridbridge_vol.toolkit.reading import why
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
-from hybridbridge_vol.tools.network.table_lines import table_lines
+from hybridbridge_vol.tools.network.table_lines import parsed_lines
 
 PATH, PATH6 = "/proc/net/route", "/proc/net/ipv6_route"
 
@@ -85,14 +83,8 @@ def routes(
 ) -> Iterator[tuple[Route | Unavailable, Source | None]]:
     """The routes of the kernel's tables, in its order, or why they or one of them cannot be read."""
     for path, head, parse in ((PATH, 1, parse_route),) * inet + ((PATH6, 0, parse_ipv6_route),) * inet6:
-        for item in table_lines(kernel, path, head):
-            if isinstance(item, Unavailable):
-                yield item, None
-                continue
-            try:
-                yield parse(item[0]), item[1]
-            except ParseError as error:
-                yield why(path, error), item[1]
+        for found, sources in parsed_lines(kernel, path, parse, head):
+            yield found, sources[0] if sources else None
 
 
 def route_cells(route: Route) -> dict[str, Cell]:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
-from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.sctp import parse_sctp_association, parse_sctp_endpoint
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Unavailable
-from hybridbridge_vol.toolkit.reading import why
-from hybridbridge_vol.tools.network.table_lines import table_lines
+from hybridbridge_vol.tools.network.table_lines import parsed_lines
 
 ENDPOINTS, ASSOCIATIONS = "/proc/net/sctp/eps", "/proc/net/sctp/assocs"
-T = TypeVar("T")
 Found = tuple["Sctp | Unavailable", tuple[Source, ...]]
 
 
@@ -37,34 +34,20 @@ def sctp_sockets(
     """The endpoints, the associations or both, each that has an address of a family that is asked for. None
     where SCTP is not loaded."""
     if endpoints:
-        for found, sources in _lines(kernel, ENDPOINTS, parse_sctp_endpoint):
+        for found, sources in parsed_lines(kernel, ENDPOINTS, parse_sctp_endpoint):
             if isinstance(found, Unavailable):
                 yield found, sources
             elif _is_of(found.addresses, inet, inet6):
                 local = _end(found.addresses, found.port)
                 yield Sctp(found.state, None, None, local, "", found.uid, found.inode), sources
     if associations:
-        for each, sources in _lines(kernel, ASSOCIATIONS, parse_sctp_association):
+        for each, sources in parsed_lines(kernel, ASSOCIATIONS, parse_sctp_association):
             if isinstance(each, Unavailable):
                 yield each, sources
             elif _is_of((*each.locals, *each.peers), inet, inet6):
                 local, foreign = _end(each.locals, each.local_port), _end(each.peers, each.remote_port)
                 queues = each.rx_queue, each.tx_queue
                 yield Sctp(each.socket_state, *queues, local, foreign, each.uid, each.inode), sources
-
-
-def _lines(
-    kernel: GuestKernel, path: str, parse: Callable[[bytes], T]
-) -> Iterator[tuple[T | Unavailable, tuple[Source, ...]]]:
-    for item in table_lines(kernel, path):
-        if isinstance(item, Unavailable):
-            yield item, ()
-            continue
-        line, source = item
-        try:
-            yield parse(line), (source,)
-        except ParseError as error:
-            yield why(path, error), (source,)
 
 
 def _is_of(addresses: Sequence[str], inet: bool, inet6: bool) -> bool:

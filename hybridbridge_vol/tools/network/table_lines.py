@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from errno import ENOENT
+from typing import TypeVar
 
+from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.guest.values import EndlessFile
 from hybridbridge_vol.procfs.sources import Source, lines
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
+
+T = TypeVar("T")
 
 _NUMBER = re.compile(rb"^ *\d+: ")
 """Of a line, in most tables."""
@@ -43,3 +47,19 @@ def table_lines(
         yield line, source
     if gap:
         yield gap
+
+
+def parsed_lines(
+    kernel: GuestKernel, path: str, parse: Callable[[bytes], T], head: int = 1
+) -> Iterator[tuple[T | Unavailable, tuple[Source, ...]]]:
+    """What `parse` makes of each of these lines, or why nothing, and where the line stands; what is said of
+    the whole table stands nowhere."""
+    for item in table_lines(kernel, path, head):
+        if isinstance(item, Unavailable):
+            yield item, ()
+            continue
+        line, source = item
+        try:
+            yield parse(line), (source,)
+        except ParseError as error:
+            yield why(path, error), (source,)
