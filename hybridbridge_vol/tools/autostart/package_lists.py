@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from hybridbridge_vol.guest.kernel import Files
@@ -10,7 +10,7 @@ from hybridbridge_vol.procfs.pid import text
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 from hybridbridge_vol.tools.autostart.rpm_header import parse_rpm_header
-from hybridbridge_vol.tools.host.text_file import is_absent, list_folder, read_runs, read_text
+from hybridbridge_vol.tools.host.text_file import TextFile, is_absent, list_folder, read_runs, read_text
 
 DPKG = "/var/lib/dpkg/info"
 PACMAN = "/var/lib/pacman/local"
@@ -51,41 +51,50 @@ def package_lists(files: Files) -> Iterator[PackageFiles | Unavailable]:
 
 def _dpkg(files: Files) -> Iterator[PackageFiles | Unavailable]:
     """One file for each package, written at its installation."""
-    folder = list_folder(files, DPKG)
-    if folder is None:
-        return
-    if folder.lack is not None:
-        yield folder.lack
-    missing = count = 0
-    for path in [path for path in folder.paths() if path.endswith(".list")][:MAX_LISTS]:
-        found = read_text(files, path)
-        count += 1
-        missing += found is None or found.lack is not None
-        if found is not None and found.attributes is not None:
-            name = path.rpartition("/")[2].removesuffix(".list").partition(":")[0]
-            yield PackageFiles(name, found.attributes.mtime, [line.text for line in found.lines])
-    if missing:
-        yield Unavailable(f"{DPKG}: {missing:,} of {count:,} lists of files are not in memory as a whole")
+
+    def package(path: str, list_: TextFile, installed: float) -> PackageFiles:
+        name = path.rpartition("/")[2].removesuffix(".list").partition(":")[0]
+        return PackageFiles(name, installed, [line.text for line in list_.lines])
+
+    return _one_list_each(files, DPKG, lambda path: path if path.endswith(".list") else None, package)
 
 
 def _pacman(files: Files) -> Iterator[PackageFiles | Unavailable]:
     """A folder NAME-VERSION-RELEASE for each package, with a file `files`, written at its installation."""
-    folder = list_folder(files, PACMAN)
+
+    def package(path: str, list_: TextFile, installed: float) -> PackageFiles:
+        name = path.removesuffix("/files").rpartition("/")[2].rsplit("-", 2)[0]
+        paths = _section([line.text for line in list_.lines], "%FILES%")
+        return PackageFiles(name, installed, [f"/{item.rstrip('/')}" for item in paths])
+
+    def list_of(path: str) -> str | None:
+        return None if path.endswith("/ALPM_DB_VERSION") else f"{path}/files"
+
+    return _one_list_each(files, PACMAN, list_of, package)
+
+
+def _one_list_each(
+    files: Files,
+    where: str,
+    list_of: Callable[[str], str | None],
+    package: Callable[[str, TextFile, float], PackageFiles],
+) -> Iterator[PackageFiles | Unavailable]:
+    """The packages of a manager that has a list for each of them, which belongs to an entry of the folder
+    `where`, or is it: `package` is given its path, the list, and when it was written."""
+    folder = list_folder(files, where)
     if folder is None:
         return
     if folder.lack is not None:
         yield folder.lack
     missing = count = 0
-    for path in [path for path in folder.paths() if not path.endswith("/ALPM_DB_VERSION")][:MAX_LISTS]:
-        found = read_text(files, f"{path}/files")
+    for path in [path for path in map(list_of, folder.paths()) if path is not None][:MAX_LISTS]:
+        found = read_text(files, path)
         count += 1
         missing += found is None or found.lack is not None
         if found is not None and found.attributes is not None:
-            name = path.rpartition("/")[2].rsplit("-", 2)[0]
-            paths = _section([line.text for line in found.lines], "%FILES%")
-            yield PackageFiles(name, found.attributes.mtime, [f"/{item.rstrip('/')}" for item in paths])
+            yield package(path, found, found.attributes.mtime)
     if missing:
-        yield Unavailable(f"{PACMAN}: {missing:,} of {count:,} lists of files are not in memory as a whole")
+        yield Unavailable(f"{where}: {missing:,} of {count:,} lists of files are not in memory as a whole")
 
 
 def _section(lines: list[str], head: str) -> Iterator[str]:
