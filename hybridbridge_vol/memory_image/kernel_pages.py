@@ -19,10 +19,8 @@ from typing import NamedTuple
 
 from hybridbridge_vol.machine.paging import walk
 from hybridbridge_vol.memory_image.physical import MAX_PADDR, Reader
-from hybridbridge_vol.units import PAGE_SIZE, U64
+from hybridbridge_vol.units import PAGE_SIZE, START_KERNEL_MAP, U64
 
-START_KERNEL_MAP = 0xFFFF_FFFF_8000_0000
-"""Where kernel images are linked (arch/x86/include/asm/page_64_types.h)."""
 _LINE = re.compile(
     rb"^(?:(SYMBOL|NUMBER|SIZE|OFFSET|LENGTH)\(([\w.]{1,64})\)=(-?[0-9a-f]{1,20}))$", re.MULTILINE
 )

@@ -20,13 +20,13 @@ from hybridbridge_vol.guest.descriptors import Descriptor
 from hybridbridge_vol.guest.session import Session
 from hybridbridge_vol.native.abi import failed
 from hybridbridge_vol.native.netlink_requests import needed_for
+from hybridbridge_vol.netlink.messages import HEADER, NLMSG_DONE, NLMSG_ERROR
 from hybridbridge_vol.netlink.requests import NETLINK_SOCK_DIAG
 from hybridbridge_vol.netlink.sock_diag import SOCK_DIAG_BY_FAMILY
 
 _MSG_DONTWAIT, _MSG_PEEK, _MSG_TRUNC = 0x40, 0x2, 0x20
-_NLMSGHDR, _NLMSG_ERROR = struct.Struct("<IHHII"), 2
 _MAX_REFUSALS = 64
-_NLM_F_MULTI, _NLMSG_DONE = 0x2, 3
+_NLM_F_MULTI = 0x2
 MAX_REPLAYED = 1 << 12
 """Calls on a socket that are made again when a call that was rolled back has closed it: the parts of a long
 answer. What is left of a longer one is lost then."""
@@ -130,9 +130,9 @@ class ProgramSocket:
         """Answer a request as a kernel does that does not permit it: NLMSG_ERROR with the request's head."""
         if len(self._refusals) >= _MAX_REFUSALS:
             raise failed(errno.ENOBUFS)
-        _size, _kind, _flags, sequence, port = _NLMSGHDR.unpack_from(message)
-        body = struct.pack("<i", -errno.EPERM) + message[: _NLMSGHDR.size]
-        head = _NLMSGHDR.pack(_NLMSGHDR.size + len(body), _NLMSG_ERROR, 0, sequence, port or self._port())
+        _size, _kind, _flags, sequence, port = HEADER.unpack_from(message)
+        body = struct.pack("<i", -errno.EPERM) + message[: HEADER.size]
+        head = HEADER.pack(HEADER.size + len(body), NLMSG_ERROR, 0, sequence, port or self._port())
         self._refusals.append(head + body)
         return len(message)
 
@@ -216,13 +216,13 @@ class _Message(NamedTuple):
 def _messages(data: bytes) -> list[_Message]:
     """The messages in what one call sends or receives."""
     found, at = [], 0
-    while at + _NLMSGHDR.size <= len(data):
-        size, kind, flags, _sequence, _port = _NLMSGHDR.unpack_from(data, at)
+    while at + HEADER.size <= len(data):
+        size, kind, flags, _sequence, _port = HEADER.unpack_from(data, at)
         found.append(_Message(kind, flags))
-        at += max(size + 3 & ~3, _NLMSGHDR.size)
+        at += max(size + 3 & ~3, HEADER.size)
     return found
 
 
 def _ends_an_answer(message: _Message) -> bool:
     """Whether nothing follows: it ends a list, is an error or an acknowledgement, or stands alone."""
-    return message.kind in (_NLMSG_DONE, _NLMSG_ERROR) or not message.flags & _NLM_F_MULTI
+    return message.kind in (NLMSG_DONE, NLMSG_ERROR) or not message.flags & _NLM_F_MULTI

@@ -17,6 +17,7 @@ from hybridbridge_vol.errors import AttachError
 from hybridbridge_vol.machine.paging import LARGE_SHIFT
 from hybridbridge_vol.snapshot.find_kernel import MAJORITY, Candidate, Found, Readable
 from hybridbridge_vol.snapshot.kernel_layout import (
+    PAGE_STRUCT,
     SnapshotLayout,
     SymbolTable,
     Tables,
@@ -33,9 +34,9 @@ _SEARCH_WORDS, _BASE_REAL_AT, _NARROWEST_MASK = 24, 48, 0xFFFF
 for, and the offset of the time of day in nanoseconds."""
 MAX_TABLES = 64
 """Of the kernel's list of all top page tables, those that are looked at."""
-_PAGE_DESCRIPTOR, _LIST_IN_PAGE = 64, 8
-"""Size of `struct page`, and the offset in it of the list's entry (`lru` in include/linux/mm_types.h;
-`pt_list` of `struct ptdesc` since 6.6)."""
+_LIST_IN_PAGE = 8
+"""The offset of the list's entry in `struct page` (`lru` in include/linux/mm_types.h; `pt_list` of `struct
+ptdesc` since 6.6)."""
 _MM_SIZE = 2048
 """How far into `struct mm_struct` its `pgd` is looked for."""
 _BANNER = b"Linux version "
@@ -212,7 +213,7 @@ class _Scales:
         for _ in range(MAX_TABLES):
             if not entry or head is None or entry == (head + self._layout.shift) & U64:
                 return
-            number, rest = divmod(entry - _LIST_IN_PAGE - self._layout.vmemmap_base, _PAGE_DESCRIPTOR)
+            number, rest = divmod(entry - _LIST_IN_PAGE - self._layout.vmemmap_base, PAGE_STRUCT)
             if rest or number < 0:
                 return
             yield number * PAGE_SIZE

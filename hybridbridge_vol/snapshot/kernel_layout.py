@@ -12,6 +12,8 @@ from hybridbridge_vol.units import U64
 
 MAX_CPUS = 8192
 """CONFIG_NR_CPUS of Debian's kernels."""
+PAGE_STRUCT = 64
+"""Bytes of `struct page`, by which the memory map at `vmemmap_base` goes on (include/linux/mm_types.h)."""
 
 
 class SymbolTable(Protocol):

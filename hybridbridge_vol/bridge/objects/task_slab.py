@@ -20,10 +20,10 @@ from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.machine.machine import UnmappedVirtual
 from hybridbridge_vol.machine.memory import page_up
 from hybridbridge_vol.machine.paging import PAGE_SHIFT
+from hybridbridge_vol.snapshot.kernel_layout import PAGE_STRUCT
 from hybridbridge_vol.units import PAGE_SIZE
 
 _CACHE = "task_struct_cachep"
-_PAGE_STRUCT = 64
 _LARGE_SIZE = 2 << 20
 _TASK_WORDS, _PID_WORDS = 2048, 32
 _MAX_SLAB = 1 << 20
@@ -97,7 +97,7 @@ def _slabs(bridge: Bridge) -> list[int]:
         re.escape(pattern)
     ).finditer  # faster than bytes.find in data that is nearly all alike
     pieces = (
-        (pfn + found.start() // _PAGE_STRUCT) for pfn, data in _page_structs(bridge) for found in search(data)
+        (pfn + found.start() // PAGE_STRUCT) for pfn, data in _page_structs(bridge) for found in search(data)
     )
     return sorted(set(islice(pieces, MAX_SLABS)))
 
@@ -107,8 +107,8 @@ def _page_structs(bridge: Bridge) -> Iterator[tuple[int, memoryview | bytes]]:
     bytes."""
     base, image, layout = bridge.layout.vmemmap_base, bridge.image, bridge.layout
     for run in image.stored:
-        at = base + run.paddr // PAGE_SIZE * _PAGE_STRUCT
-        end = base + -(-(run.paddr + run.size) // PAGE_SIZE) * _PAGE_STRUCT
+        at = base + run.paddr // PAGE_SIZE * PAGE_STRUCT
+        end = base + -(-(run.paddr + run.size) // PAGE_SIZE) * PAGE_STRUCT
         while at < end:
             found = layout.translate(image, at)
             size = _LARGE_SIZE if found is not None and found.shift > PAGE_SHIFT else PAGE_SIZE
@@ -117,7 +117,7 @@ def _page_structs(bridge: Bridge) -> Iterator[tuple[int, memoryview | bytes]]:
                 data = bridge.image_pages.bytes_at(found.paddr, size)
                 # where the image lacks a page of it, the others count
                 shown = bridge.image.read_padded(found.paddr, size) if data is None else data
-                yield (at - base) // _PAGE_STRUCT, shown
+                yield (at - base) // PAGE_STRUCT, shown
             at += size
 
 
