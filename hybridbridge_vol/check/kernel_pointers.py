@@ -102,10 +102,7 @@ class ExplainedPointers:
     def _platform(self) -> list[Range]:
         """What a kernel that finds itself under a hypervisor gets that one's functions in
         (`init_hypervisor_platform`, arch/x86/kernel/cpu/hypervisor.c)."""
-        places = (self._symbols.get(name) for name in ("x86_platform", "x86_init"))
-        return [
-            (place - self._text, self.behind(place - self._text)) for place in places if place is not None
-        ]
+        return self._variables("x86_platform", "x86_init")
 
     @cached_property
     def _hypervisors_functions(self) -> frozenset[int]:
@@ -118,6 +115,13 @@ class ExplainedPointers:
         for description in self._words(start - self._text, self.behind(start - self._text)):
             found.update(self._words(description, description + _DESCRIPTION_SIZE))
         return frozenset(found)
+
+    def _variables(self, *names: str) -> list[Range]:
+        """Where those of these symbols lie that the kernel has."""
+        places = (self._symbols.get(name) for name in names)
+        return [
+            (place - self._text, self.behind(place - self._text)) for place in places if place is not None
+        ]
 
     def _words(self, start: int, end: int) -> list[int]:
         """What the pointers lead to that were linked into a part of the kernel's data."""
@@ -143,11 +147,7 @@ class ExplainedPointers:
     def _apic_setters(self) -> list[Range]:
         """What a function that does so refers to: the driver in use, the table of overriding functions, or
         the function that sets them."""
-        names = ("apic", "__x86_apic_override", "apic_set_eoi_write")
-        places = (self._symbols.get(name) for name in names)
-        return [
-            (place - self._text, self.behind(place - self._text)) for place in places if place is not None
-        ]
+        return self._variables("apic", "__x86_apic_override", "apic_set_eoi_write")
 
     @cached_property
     def _stores(self) -> Stores:
