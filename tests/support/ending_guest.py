@@ -4,18 +4,16 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from generations import locked
+from made_once import made_once
 
 from hybridbridge_vol.kernel_file.packages import read_vmlinuz
 from samples import cache_key, qemu
-from samples.apt import cache_folder
 from samples.compiler import compile_static
 from samples.initramfs import Archive
 from samples.kernels import fetch
@@ -99,15 +97,7 @@ def image_of(ending: Ending) -> Path:
     `dump.kdump`; made only once for the same guest."""
     packages = [fetch(kernel).name for kernel in (ending.kernel, ending.next_kernel) if kernel]
     key = cache_key.digest(ending, packages, PROGRAM.read_bytes(), _COMMAND_LINE)
-    folder = cache_folder() / "endings" / f"{ending.kernel}-{ending.end}-{key[:12]}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with locked(folder.with_suffix(".lock")):
-        if not folder.exists():
-            with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-                _make(ending, Path(scratch))
-                os.rename(scratch, folder)
-                os.mkdir(scratch)
-    return folder
+    return made_once(f"{ending.kernel}-{ending.end}-{key[:12]}", partial(_make, ending))
 
 
 def _make(ending: Ending, folder: Path) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
-from generations import locked
+from made_once import made_once
 
 from hybridbridge_vol.kernel_file.packages import read_vmlinuz
 from samples import cache_key, qemu
-from samples.apt import cache_folder
 from samples.compiler import compile_static
 from samples.initramfs import Archive
 from samples.kernels import fetch, modules_package
@@ -48,14 +46,7 @@ def image_of(kernel: str) -> Path:
     """The guest's memory, made only once; `kernel` as `samples.kernels.fetch` takes it."""
     package = fetch(kernel)
     key = cache_key.digest(package.name, PROGRAM.read_bytes(), MODULES, _COMMAND_LINE)
-    folder = cache_folder() / "endings" / f"{kernel}-tls-{key[:12]}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with locked(folder.with_suffix(".lock")):
-        if not folder.exists():
-            with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-                _make(package, Path(scratch))
-                os.rename(scratch, folder)
-                os.mkdir(scratch)
+    folder = made_once(f"{kernel}-tls-{key[:12]}", partial(_make, package))
     return folder / "dump.raw"
 
 
