@@ -22,8 +22,17 @@ from hybridbridge_vol.tools.physical_memory import yara_rules
 from samples.hunt_guest import IMPLANT, TYPED
 from samples.make import Sample
 
+ROOT = Path(__file__).resolve().parents[2]
 WAITING = "b8220000000f05ebf7"
 """samples/guest/attacks.c, `waiting_code`."""
+FOUND = {
+    (None, "preloaded"), ("preloaded", "preloaded"), ("preloaded", "stack,writable"),
+    ("memfd", "memfd"), ("deleted", "deleted"), ("fromtmp", "temporary"), ("patched", "modified"),
+    ("wxpage", "anonymous,writable"), ("sharedx", "anonymous"), ("stackx", "stack,writable"),
+    ("heapx", "heap"), ("shmlib", "temporary"), ("gonelib", "deleted"), ("injected", "anonymous"),
+    ("hollowed", "anonymous"), ("hollowed", "hollowed"),
+}  # fmt: skip
+"""COMM and KIND of the rows of `malfind`."""
 
 
 @pytest.fixture(scope="module", params=GENERATIONS)
@@ -44,13 +53,7 @@ def session(sample: Sample, lab: Lab) -> Iterator[Session]:
 
 def test_each_piece_of_foreign_code_is_named_and_nothing_else(session: Session) -> None:
     rows = ask(session, "malfind", disassemble=True)
-    assert {(row["COMM"], row["KIND"]) for row in rows} == {
-        (None, "preloaded"), ("preloaded", "preloaded"), ("preloaded", "stack,writable"),
-        ("memfd", "memfd"), ("deleted", "deleted"), ("fromtmp", "temporary"), ("patched", "modified"),
-        ("wxpage", "anonymous,writable"), ("sharedx", "anonymous"), ("stackx", "stack,writable"),
-        ("heapx", "heap"), ("shmlib", "temporary"), ("gonelib", "deleted"), ("injected", "anonymous"),
-        ("hollowed", "anonymous"), ("hollowed", "hollowed"),
-    }  # fmt: skip
+    assert {(row["COMM"], row["KIND"]) for row in rows} == FOUND
     by_kind = {(row["COMM"], row["KIND"]): row for row in rows}
     for name, kind in (("injected", "anonymous"), ("wxpage", "anonymous,writable"), ("sharedx", "anonymous"),
                        ("heapx", "heap"), ("hollowed", "anonymous")):  # fmt: skip
@@ -63,6 +66,13 @@ def test_each_piece_of_foreign_code_is_named_and_nothing_else(session: Session) 
     assert by_kind["preloaded", "preloaded"]["PATH"] == by_kind[None, "preloaded"]["PATH"] == IMPLANT
     assert by_kind["preloaded", "preloaded"]["START"]
     # the preloaded library does not say that it needs no executable stack: glibc made it so
+
+
+def test_the_table_of_attacks_on_processes_has_each_row() -> None:
+    table = (ROOT / "docs" / "attacks.md").read_text().split("## Attacks on processes")[1]
+    for process, kind in FOUND:
+        (line,) = re.findall(rf"^\| {f'`{process}`' if process else 'none'} .*", table, re.MULTILINE)
+        assert f"`{kind}`" in line
 
 
 @pytest.mark.parametrize("name", GENERATIONS)
