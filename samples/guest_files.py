@@ -70,6 +70,7 @@ _DISK_PROGRAMS = (
 _DISK_MODULES = (
     "virtio_pci", "virtio_blk", "ext4", "xfs", "btrfs", "vfat", "nls_cp437", "nls_ascii", "nls_utf8",
     "nls_iso8859_1", "squashfs", "overlay", "crc32c_generic", "aes_generic", "xts", "dm_crypt",
+    "cbc", "cts", "ecb", "hmac", "sha512_generic",
 )  # fmt: skip
 DISK_SIZES = tuple(size << 20 for size in (64, 320, 128, 64, 16, 32))
 """Bytes of the disks /dev/vda to vdf of a guest with file systems (guest/disks.sh says which is on which)."""
@@ -127,7 +128,11 @@ def recipe(
         made = replace(
             made,
             entries=(*made.entries, _text("srv/disks.sh", (GUEST / "disks.sh").read_bytes())),
-            programs=(*made.programs, ("usr/libexec/inventory", GUEST / "inventory.c")),
+            programs=(
+                *made.programs,
+                ("usr/libexec/inventory", GUEST / "inventory.c"),
+                ("usr/libexec/encrypt", GUEST / "encrypt.c"),
+            ),
             packages=(*made.packages, *_DISK_PACKAGES),
             wanted=(*made.wanted, *_DISK_PROGRAMS),
             modules=tuple(dict.fromkeys((*made.modules, *_DISK_MODULES))),

@@ -35,8 +35,10 @@ IN_CONTAINER = "/usr/libexec/in-container"
 its output."""
 CONTAINER_COMMANDS_FILE = "/srv/in-container"
 INVENTORY, HASHES = "/usr/libexec/inventory /mnt", "cat /run/hashes"
-DISK_COMMANDS = (INVENTORY, HASHES)
-"""What a guest with file systems says of their files, and of each file's content when it was written."""
+LOCKED = "cat /run/locked"
+DISK_COMMANDS = (INVENTORY, HASHES, LOCKED)
+"""What a guest with file systems says of their files, of each file's content when it was written, and of its
+encrypted directories (guest/encrypt.c)."""
 _OF_THREADS = (
     "pid,tid,cls,rtprio,psr,f,s,sz,ruser,euser,suid,fsuid,rgid,egid,pending,blocked,ignored,caught,ucmd"
 )

@@ -1003,7 +1003,7 @@ class ToolMethods:
         """Links and addresses; neighbours, routes and rules, as ip shows them."""
 
     def keys(self, *, secrets: bool = ...) -> Table[Keys]:
-        """Keys in keyrings, of encrypted disks and of kernel TLS; with --secrets what they hold."""
+        """Keys in keyrings, of encrypted disks, directories and TLS; with --secrets what they hold."""
 
     def logins(
         self, *, source: str | Iterable[str] = ..., user: str | None = ..., marked: bool = ...

@@ -1,4 +1,4 @@
-"""keys: what the kernel keeps in keyrings, the master keys of encrypted disks, and the keys of kernel TLS."""
+"""keys: what the kernel keeps in keyrings, and the keys of encrypted disks, directories and kernel TLS."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 from hybridbridge_vol.tools.file_system.accounts import USER, Accounts
 
 if TYPE_CHECKING:
+    from hybridbridge_vol.tools.file_system.master_keys import MasterKey
     from hybridbridge_vol.tools.network.tls_keys import TlsKey
 
 _KEYS, _OWNERS = "/proc/keys", "/proc/key-users"
@@ -39,12 +40,14 @@ class _Found(NamedTuple):
 
 class Keys(Tool):
     name = "keys"
-    help = "Keys in keyrings, of encrypted disks and of kernel TLS; with --secrets what they hold"
+    help = "Keys in keyrings, of encrypted disks, directories and TLS; with --secrets what they hold"
     notes = (
         "Lists /proc/keys as each user sees it that has keys: root's view lacks what others may see only. "
         "With --secrets also what keys hold, logon keys too, which the kernel gives to no program; and the "
         "master keys of dm-crypt, by the device mapper's own table (`dmsetup table --showkeys`), type "
-        "dm-crypt; and what encrypts the connections that the kernel itself encrypts (kernel TLS), for each "
+        "dm-crypt; those of encrypted directories (fscrypt), type fscrypt, or ._fscrypt in a keyring before "
+        "Linux 6.1 (of policies of version 2, which are usual, the kernel wipes the key itself); and what "
+        "encrypts the connections that the kernel itself encrypts (kernel TLS), for each "
         "direction of each socket that a process holds, by getsockopt(2), type kTLS: the key, the salt, the "
         "initialization vector, and the number of the next record. A key that is revoked or expired may hold "
         "nothing any more. Certificates are listed "
@@ -54,8 +57,11 @@ class Keys(Tool):
     options = (Option("secrets", bool, "also show what the keys hold"),)
     columns = (
         Column("SERIAL", "str", "serial number, as keyctl shows it in hexadecimal"),
-        Column("TYPE", "str", "type of key: keyring, user, logon, asymmetric ...; dm-crypt, kTLS"),
-        Column("DESCRIPTION", "str", "its name; of dm-crypt the device, of kTLS the socket and who holds it"),
+        Column("TYPE", "str", "type of key: keyring, user, logon, asymmetric ...; dm-crypt, fscrypt, kTLS"),
+        Column(
+            "DESCRIPTION", "str",
+            "its name; of dm-crypt the device, of fscrypt the file system, of kTLS the socket and who has it",
+        ),
         Column("UID", "int", "owner"),
         USER,
         Column(
@@ -94,8 +100,14 @@ class Keys(Tool):
         yield from (Row((error,) * width) for error in errors)
         yield from _disks(kernel, options["secrets"], width)
         # Volatility imports every tool to list its options
+        from hybridbridge_vol.tools.file_system.master_keys import master_keys
         from hybridbridge_vol.tools.network.tls_keys import tls_keys
 
+        for master in master_keys(kernel):
+            if isinstance(master, Unavailable):
+                yield Row((master,) * width)
+            else:
+                yield _directory(master, options["secrets"])
         for held in tls_keys(kernel):
             yield Row((held,) * width) if isinstance(held, Unavailable) else _socket(held, options["secrets"])
 
@@ -133,8 +145,13 @@ def _found(kernel: GuestKernel, key: Key, source: Source) -> _Found:
 
 
 def _payload(kernel: GuestKernel, item: _Found) -> Cell:
-    if item.kind in ("keyring", "asymmetric") or _WITHOUT_PAYLOAD.intersection(item.key.flags):
+    from hybridbridge_vol.tools.file_system.master_keys import KEY_TYPE, USER_TYPE, payload_of
+
+    if item.kind in ("keyring", "asymmetric", USER_TYPE) or _WITHOUT_PAYLOAD.intersection(item.key.flags):
         return None
+    if item.kind == KEY_TYPE:
+        held = payload_of(kernel, item.key.serial)
+        return held if isinstance(held, Unavailable) else held.hex()
     data = attempt(f"key {item.key.serial:08x}", lambda: kernel.keyrings.payload(item.key.serial, item.kind))
     return data if isinstance(data, Unavailable) else _shown(data)
 
@@ -172,6 +189,12 @@ def _disk(target: Target, secrets: bool) -> Row:
             held = Unavailable("the table does not have the key")
         cells = (*cells, held)
     return Row(cells)
+
+
+def _directory(key: MasterKey, secrets: bool) -> Row:
+    cells: tuple[Cell, ...] = (None, "fscrypt", key.description, *[None] * 7)
+    held = key.payload if isinstance(key.payload, Unavailable) else key.payload.hex()
+    return Row((*cells, held) if secrets else cells)
 
 
 def _socket(key: TlsKey, secrets: bool) -> Row:

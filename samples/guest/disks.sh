@@ -63,7 +63,7 @@ mkfs.xfs -q -f /dev/vdb
 mkfs.btrfs -q -f /dev/vdc
 mkfs.fat -F 32 /dev/vdd > /dev/null
 dmsetup create secret --table "0 65536 crypt aes-xts-plain64 $KEY 0 /dev/vdf 0"
-mke2fs -q -F -t ext4 -O ^orphan_file,^metadata_csum_seed /dev/mapper/secret
+mke2fs -q -F -t ext4 -O encrypt,^orphan_file,^metadata_csum_seed /dev/mapper/secret
 put ext4 ext4 /dev/vda full
 put xfs xfs /dev/vdb full
 put btrfs btrfs /dev/vdc full
@@ -93,6 +93,13 @@ mount -t tmpfs tmpfs /mnt/ext4/covered
 
 for name in ext4 xfs btrfs vfat secret squashfs; do
     read_again /mnt/$name
+done
+
+# Two encrypted directories, by keys of their own, with a file in each.
+/usr/libexec/encrypt /mnt/secret/locked-1 /mnt/secret/locked-2 > /run/locked
+for number in 1 2; do
+    echo "locked away $number" > "/mnt/secret/locked-$number/a rather long name"
+    hashes "/mnt/secret/locked-$number"
 done
 
 # Two containers: one writes to a disk, the other to memory.

@@ -13,8 +13,13 @@ from hunting import GENERATIONS, ask, hunted
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.toolkit.cells import Unavailable
 from samples.make import Sample
+from samples.plan import LOCKED
 
 DISKS = Path(__file__).parents[2] / "samples" / "guest" / "disks.sh"
+DISK_GUESTS = [
+    pytest.param(name, marks=() if name.startswith("6.1 ") else pytest.mark.slow)
+    for name in ("5.10 disks", "6.1 disks", "6.12 disks", "7.x disks")
+]
 
 
 @pytest.fixture(scope="module", params=GENERATIONS)
@@ -62,13 +67,7 @@ def test_what_keys_hold_is_shown_with_secrets_only(session: Session) -> None:
     assert session.rolled_back == 0
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=() if name.startswith("6.1 ") else pytest.mark.slow)
-        for name in ("5.10 disks", "6.1 disks", "6.12 disks", "7.x disks")
-    ],
-)
+@pytest.mark.parametrize("name", DISK_GUESTS)
 def test_the_master_key_of_an_encrypted_disk_is_the_one_that_the_guest_gave(lab: Lab, name: str) -> None:
     key = re.search(r"^KEY=([0-9a-f]+)$", DISKS.read_text(), re.MULTILINE)
     assert key
@@ -77,6 +76,30 @@ def test_the_master_key_of_an_encrypted_disk_is_the_one_that_the_guest_gave(lab:
     assert row["DESCRIPTION"].startswith("/dev/mapper/secret: aes-xts-plain64 on ")
     assert row["PAYLOAD"] == key[1]
     assert key[1] not in str(ask(session, "keys"))
+
+
+@pytest.mark.parametrize("name", DISK_GUESTS)
+def test_the_master_keys_of_encrypted_directories_are_those_that_were_added(lab: Lab, name: str) -> None:
+    """samples/guest/encrypt.c: the kernel keeps a key of policies of version 1, and wipes one of version 2.
+    What names them is what the kernel told the program that added them."""
+    session = lab.session(name)
+    descriptor, identifier = lab.sample(name).truth.command(LOCKED).split()
+    rows = [row for row in ask(session, "keys", secrets=True) if row["TYPE"] in ("fscrypt", "._fscrypt")]
+    first, second = sorted(rows, key=lambda row: identifier in row["DESCRIPTION"])
+    assert descriptor in first["DESCRIPTION"] and identifier in second["DESCRIPTION"]
+    assert first["PAYLOAD"] == bytes(range(1, 65)).hex()
+    assert second["PAYLOAD"].reason == (
+        "the kernel keeps what it derives from this key, and wiped the key itself"
+    )
+    if first["TYPE"] == "fscrypt":
+        version_1, version_2 = (
+            f"ext4 on dm-0, policies of version {version}, {word} {name}"
+            for version, word, name in ((1, "descriptor", descriptor), (2, "identifier", identifier))
+        )
+        assert (first["DESCRIPTION"], second["DESCRIPTION"]) == (version_1, version_2)
+    else:
+        assert first["KEYRINGS"].startswith("fscrypt-dm-0 ")
+    assert first["PAYLOAD"] not in str(ask(session, "keys"))
 
 
 def test_data_that_nobody_has_read_is_shown_and_stays_where_it_is(session: Session) -> None:
