@@ -46,6 +46,8 @@ USER_MEMORY = 0x1000_0000
 SNAPSHOT = 0xFFFF_8880_0000_0000
 """The snapshot's memory, all of it."""
 SOURCE = SNAPSHOT + 0x10
+BASE_WORDS = (0xF00, 0xF10)
+"""Where the image has `page_offset_base` and `vmemmap_base`."""
 """Where the tests' bytes come from: the byte at 0x10 of the image, and those that follow."""
 BEYOND = SNAPSHOT + SNAPSHOT_SIZE
 """Nothing is mapped here."""
@@ -101,6 +103,7 @@ class SmallMachine:
             trusted_vaddrs=hole,
             twin_constant_end=DATA,
             per_cpu=PER_CPU,
+            base_words=BASE_WORDS,
         )
         self.engine = TaintEngine(self.machine, address_map, self, trampolines or {})
 

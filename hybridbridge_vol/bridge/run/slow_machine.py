@@ -8,7 +8,7 @@ from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START, ROOM
 from hybridbridge_vol.bridge.per_cpu_window import NAMES
 from hybridbridge_vol.bridge.physical_map import SNAPSHOT_PADDR, TWIN_PADDR
-from hybridbridge_vol.bridge.taint.address_map import AddressMap
+from hybridbridge_vol.bridge.taint.address_map import UNKNOWN, AddressMap
 from hybridbridge_vol.bridge.taint.rules import Rule, trampoline
 from hybridbridge_vol.bridge.text.policy import BY_OWNER
 from hybridbridge_vol.machine.devices import TimeStampCounter
@@ -52,7 +52,23 @@ def address_map(bridge: Bridge, user: range) -> AddressMap:
         per_cpu=range(bridge.prepared.per_cpu.start, bridge.prepared.per_cpu.end),
         window_names=NAMES,
         pointers=frozenset(_runtime_pointers(bridge)),
+        base_words=_base_words(bridge),
     )
+
+
+def _base_words(bridge: Bridge) -> tuple[int, int]:
+    """Where the snapshot has its `page_offset_base` and `vmemmap_base`. Lawful ones lie above the hole that
+    the trusted kernel uses: what is added to them does not lead there."""
+    symbols, layout = bridge.kernel.symbols, bridge.layout
+    bases = (layout.page_offset_base, layout.vmemmap_base)
+    places = [symbols.get(name) for name in ("page_offset_base", "vmemmap_base")]
+    lowest = bridge.boot.layout.guard_hole.stop
+    if None in places or min(bases) < lowest:
+        return UNKNOWN, UNKNOWN
+    first, second = (
+        layout.text_paddr + place - bridge.kernel.text_link_vaddr for place in places if place is not None
+    )
+    return first, second
 
 
 def _runtime_pointers(bridge: Bridge) -> Iterator[int]:

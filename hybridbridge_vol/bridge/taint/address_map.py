@@ -6,6 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hybridbridge_vol.bridge.taint.operands import StaticTargets
+from hybridbridge_vol.units import U64
+
+UNKNOWN = U64
+"""Where a variable is that there is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +26,9 @@ class AddressMap:
     Offsets from `_text`: of the kernel image's window the twin provides what lies below `twin_constant_end`
     and not in `ro_after_init`; `per_cpu` are the names of per-CPU variables, where no data lie;
     `module_room`, behind the twin, is for the segments of modules.
+
+    Physical addresses of the snapshot's: `base_words`, of its `page_offset_base` and `vmemmap_base`, if they
+    are variables and hold what they lawfully may; else `UNKNOWN`.
 
     Offsets from GS: code of modules reaches the snapshot's per-CPU variables by `window_names` (see
     bridge/per_cpu_window.py). Immediates of the twin's text that are pointers of the snapshot's: `pointers`.
@@ -41,6 +48,7 @@ class AddressMap:
     modules: range = range(0)
     module_room: range = range(0)
     per_cpu: range = range(0)
+    base_words: tuple[int, int] = (UNKNOWN, UNKNOWN)
     window_names: range = range(0)
     pointers: frozenset[int] = frozenset()
 
@@ -89,4 +97,6 @@ class AddressMap:
             "modules_end": self.modules.stop,
             "per_cpu": self.per_cpu.start,
             "per_cpu_end": self.per_cpu.stop,
+            "page_offset_word": self.base_words[0],
+            "vmemmap_word": self.base_words[1],
         }

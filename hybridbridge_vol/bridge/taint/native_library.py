@@ -58,6 +58,8 @@ _ADDRESSES = (
     "modules_end",
     "per_cpu",
     "per_cpu_end",
+    "page_offset_word",
+    "vmemmap_word",
 )
 
 

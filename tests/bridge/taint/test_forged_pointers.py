@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from small_machine import (
+    BASE_WORDS,
     BEYOND,
     OURS,
     PAGE,
@@ -118,3 +119,56 @@ def test_a_jump_through_the_snapshots_pointer_may_lead_to_the_twin(small: SmallM
     assert small.run("ff26 jmp qword ptr [rsi]", rsi=SOURCE, rdi=OURS).kind == "returned"
     assert small.findings() == []
     assert small.machine.read(OURS, 1) == b"\1"
+
+
+BASES = SNAPSHOT + BASE_WORDS[0]
+
+
+def test_memory_of_ours_may_be_found_again_by_its_struct_page(small: SmallMachine) -> None:
+    """page_address(virt_to_page(OURS)): the snapshot's bases are subtracted and added, a number of the
+    snapshot's selects the byte."""
+    small.image(BASE_WORDS[0], word(0xFFFF_8880_0000_0000))
+    small.image(BASE_WORDS[1], word(0xFFFF_EA00_0000_0000))
+    small.image(0x10, word(0x28))
+    small.run(
+        """
+        4889f8 mov rax, rdi
+        482b06 sub rax, qword ptr [rsi]
+        48c1e80c shr rax, 0xc
+        48c1e006 shl rax, 6
+        48034610 add rax, qword ptr [rsi + 0x10]
+        50 push rax
+        58 pop rax
+        482b4610 sub rax, qword ptr [rsi + 0x10]
+        48c1f806 sar rax, 6
+        48c1e00c shl rax, 0xc
+        480306 add rax, qword ptr [rsi]
+        480303 add rax, qword ptr [rbx]
+        c60001 mov byte ptr [rax], 1
+        """,
+        rsi=BASES,
+        rdi=OURS,
+        rbx=SOURCE,
+    )
+    assert small.findings() == []
+    assert small.machine.read(OURS + 0x28, 1) == b"\1"
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        pytest.param(
+            OURS - 0xFFFF_8880_0000_0000 & U64, "480306 add rax, qword ptr [rsi]", id="a number and the base"
+        ),
+        pytest.param(
+            OURS,
+            "482b06 sub rax, qword ptr [rsi]\n480306 add rax, qword ptr [rsi]",
+            id="a pointer less the base, and the base",
+        ),
+    ],
+)
+def test_a_base_does_not_make_what_the_image_says_lawful(small: SmallMachine, given: int, code: str) -> None:
+    small.image(BASE_WORDS[0], word(0xFFFF_8880_0000_0000))
+    small.image(0x10, word(given))
+    small.run(f"488b03 mov rax, qword ptr [rbx]\n{code}\n8a08 mov cl, byte ptr [rax]", rsi=BASES, rbx=SOURCE)
+    assert [kind for kind, _at in small.findings()] == [EventKind.FORGED]

@@ -29,7 +29,7 @@ static void check_one_address(struct engine *e, label base, label index, uint64_
     if (region == R_SNAPSHOT) {
         if (!((base | index) & POINTER) && !has_data(base) && !has_data(index))
             event(e, E_UNATTRIBUTED, e->pending_vaddr, paddr, 0);
-    } else if ((base | index) & POINTER && region != R_OTHER) {
+    } else if ((base | index) & POINTER && region != R_OTHER && !is_round_trip(e, base & POINTER ? base : index)) {
         event(e, E_FORGED, e->pending_vaddr, paddr, base & POINTER ? base : index);
     }
 }
@@ -61,6 +61,7 @@ static void check_arguments(struct engine *e, const struct rule *r, uint64_t vad
         label *argument = register_labels(e, i);
         if (!(r->reads >> i & 1) || !(argument[7] & POINTER)) continue;
         label all = join_all(e, argument, 8);
+        if (is_round_trip(e, all)) continue;
         if (e->on_trampoline(vaddr, i, all)) {
             memset(argument, 0, 8 * sizeof(label));
             set_live(e, i, 0);

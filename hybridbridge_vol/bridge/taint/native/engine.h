@@ -39,6 +39,7 @@ typedef uint64_t label;
 #define MAX_NODES (1u << 22)   /* when all are used, further unions are SEEDED */
 #define NODE_HASH (MAX_NODES * 2u)
 #define MAX_EVENTS 256         /* of one run */
+#define MAX_BASES_DEPTH 16     /* of unions, where only the regions' bases are looked for */
 #define STATIC_LOADS 65536u    /* entries of the cache of static loads */
 #define FIRST_RULES 4096       /* room for rules at first */
 #define FIRST_SNAPSHOT_PAGES 1024 /* room for shadow pages of the snapshot at first; a power of two */
@@ -108,6 +109,7 @@ struct engine {
     uint64_t twin_constant_end, ro_after_init, ro_after_init_end; /* offsets: what of the window the twin provides */
     uint64_t modules_start, modules_end; /* vaddr: the snapshot's data, but for the areas */
     uint64_t per_cpu, per_cpu_end;       /* offsets: names of per-CPU variables, where no data lie */
+    uint64_t page_offset_word, vmemmap_word; /* in the snapshot: its variables of the regions' bases; ~0: not to be relied on */
     struct statistics statistics;
     /* --- from here on Python does not look --- */
     struct mapped_region *regions; /* ascending */

@@ -88,4 +88,26 @@ static inline int cancel(label a, label b)
            (a & PAYLOAD) == (b & PAYLOAD) && (a & PAYLOAD);
 }
 
+/* Whether a payload names one of the two variables by which the kernel counts pages. */
+static int names_a_base(const struct engine *e, label l, uint32_t depth)
+{
+    l &= PAYLOAD;
+    if (!l || depth > MAX_BASES_DEPTH) return 0;
+    if (l & NODE) {
+        const struct node *n = &e->nodes[l & ~NODE];
+        return names_a_base(e, n->left, depth + 1) || names_a_base(e, n->right, depth + 1);
+    }
+    uint64_t start = l & ((1ull << LEAF_BITS) - 1), end = start + (l >> LEAF_BITS);
+    return (start <= e->page_offset_word && e->page_offset_word + 8 <= end) ||
+           (start <= e->vmemmap_word && e->vmemmap_word + 8 <= end);
+}
+
+/* Whether an address is one from which a base of the snapshot's regions was taken, and to which it was added again: the
+ * twin computes the struct page of memory of ours, and from that the memory (virt_to_page and page_address,
+ * include/linux/mm.h). A pointer of the snapshot's to which a base was added has no distance in it. */
+static inline int is_round_trip(const struct engine *e, label l)
+{
+    return (l & ADDRESS) == ADDRESS && names_a_base(e, l, 0);
+}
+
 #endif
