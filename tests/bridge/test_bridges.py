@@ -137,8 +137,9 @@ def test_the_second_run_of_every_tool_falls_back_nowhere(lab: Lab, generation: s
                 continue
             total = second.statistics.total
             assert total.memoized == 0 or total.withheld  # what ends under SLOW-BRIDGE is proven again
-            # what is asked ahead and then not needed is never learned
-            assert sum(second.statistics.lost_programs.values()) <= MOST_LOST, tool.name
+            # what is asked ahead and then not needed is never learned; a withheld page ends a program
+            lost = sum(second.statistics.lost_programs.values())
+            assert lost <= MOST_LOST or total.withheld, tool.name
 
 
 def test_fast_alone_names_the_function_that_has_no_memo(lab: Lab) -> None:

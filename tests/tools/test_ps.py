@@ -177,13 +177,18 @@ def test_start_is_that_of_procps_but_for_its_rounding(believable: dict[str, int]
 
 
 def test_shares_of_processor_and_memory_are_those_of_procps() -> None:
-    rows = {row["PID"]: row for row in ask()}
+    """Of processes that are a minute old, and that procps says the same of before and after."""
     for field, column, within in (("%cpu", "%CPU", 1.0), ("%mem", "%MEM", 0.15)):
-        steady = [pid for pid in procps(field) if pid in rows and time.time() - rows[pid]["START"] > 60]
+        before = procps(field)
+        rows = {row["PID"]: row for row in ask()}
+        steady = {
+            pid: value
+            for pid, value in procps(field).items()
+            if before.get(pid) == value and pid in rows and time.time() - rows[pid]["START"] > 60
+        }
         assert steady
-        for pid, value in procps(field).items():
-            if pid in steady:
-                assert abs(rows[pid][column] - float(value)) <= within
+        for pid, value in steady.items():
+            assert abs(rows[pid][column] - float(value)) <= within
 
 
 def test_threads_are_listed_with_their_own_ids(believable: dict[str, int]) -> None:
