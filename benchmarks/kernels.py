@@ -44,6 +44,7 @@ KERNELS = {
     "Debian 7.x rt": Spec("7-rt", seed=19, light=True, cpus=2, ram=512 << 20),
     "built-cfi": Spec("built-cfi", seed=21, light=True),
     "built-thinlto": Spec("built-thinlto", seed=21, light=True),
+    "built-fineibt": Spec("built-fineibt", seed=21, light=True),
     "built-hardened": Spec("built-hardened", seed=21, light=True),
     "built-fedora": Spec("built-fedora", seed=21, light=True, cpus=2, ram=512 << 20),
     "built-lockdep": Spec("built-lockdep", seed=21, light=True, ram=512 << 20),
