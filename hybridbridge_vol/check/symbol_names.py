@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Container, Iterable
 
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START
 from hybridbridge_vol.bridge.snapshot_space import UPPER_HALF
+from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.sources import split_lines
 from hybridbridge_vol.procfs.system import Module, parse_module
@@ -109,7 +111,11 @@ def bpf_code(kernel: GuestKernel, vaddr: int) -> str:
 
 def listed_modules(kernel: GuestKernel) -> list[Module]:
     """The modules that the guest's kernel lists: none if it cannot have any. One of UNREADABLE if the list
-    cannot be read."""
+    cannot be read; a line that a forged name has broken is left out (`hidden` and `lsmod` report it)."""
     if not kernel.addresses.has_modules:
         return []
-    return [parse_module(line) for line in split_lines(kernel.files.read("/proc/modules"))]
+    found: list[Module] = []
+    for line in split_lines(kernel.files.read("/proc/modules")):
+        with contextlib.suppress(ParseError):
+            found.append(parse_module(line))
+    return found

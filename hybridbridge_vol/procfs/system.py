@@ -8,10 +8,15 @@ Names of modules are not escaped: who may load a module may give it a name that 
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.procfs.pid import text
+
+_MODULE = re.compile(
+    rb"(.*) (\d{1,20}) (-|\d{1,20}) (\S+) (\w+) (0x[0-9a-f]+)(?: \(([^ ]*)\))?\s*", re.DOTALL
+)
 
 
 class Loadavg(NamedTuple):
@@ -66,20 +71,20 @@ class Module(NamedTuple):
 
 def parse_module(line: bytes) -> Module:
     """`name size references users state address [(taints)]`, users being `-` or each followed by a comma,
-    with `[permanent],` among them for a module that cannot be unloaded. Raises ParseError."""
-    fields = [text(field) for field in line.split()]
-    try:
-        name, size, references, users, state, address = fields[:6]
-        names = [user for user in users.split(",") if user not in ("", "-")]
-        return Module(
-            name=name,
-            size=int(size),
-            references=None if references == "-" else int(references),
-            users=tuple(user for user in names if user != "[permanent]"),
-            permanent="[permanent]" in names,
-            state=state,
-            address_vaddr=int(address, 16),
-            taints=fields[6].strip("()") if len(fields) > 6 else "",
-        )
-    except ValueError:
-        raise ParseError(f"not in the form of /proc/modules: {line[:60]!r}") from None
+    with `[permanent],` among them for a module that cannot be unloaded. The name is what is in memory, which
+    an attacker may have emptied, or given blanks. Raises ParseError."""
+    found = _MODULE.fullmatch(line)
+    if found is None:
+        raise ParseError(f"not in the form of /proc/modules: {line[:60]!r}")
+    name, size, references, users, state, address, taints = (text(field or b"") for field in found.groups())
+    names = [user for user in users.split(",") if user not in ("", "-")]
+    return Module(
+        name=name,
+        size=int(size),
+        references=None if references == "-" else int(references),
+        users=tuple(user for user in names if user != "[permanent]"),
+        permanent="[permanent]" in names,
+        state=state,
+        address_vaddr=int(address, 16),
+        taints=taints,
+    )

@@ -31,6 +31,12 @@ def test_an_unused_module_and_one_that_cannot_be_unloaded() -> None:
     assert parse_module(b"x 4096 - - Live 0x0").references is None
 
 
+@pytest.mark.parametrize("name", ["", "two words", " 1 0 - Live 0x0 "])
+def test_a_name_that_a_rootkit_has_changed_in_memory(name: str) -> None:
+    module = parse_module(f"{name} 53248 0 [permanent], Live 0xffffffffc0271000 (OE)".encode())
+    assert (module.name, module.size, module.address_vaddr) == (name, 53248, 0xFFFFFFFFC0271000)
+
+
 @given(st.binary())
 def test_any_bytes_give_an_answer_or_a_parse_error(data: bytes) -> None:
     for parse in (parse_uptime, parse_loadavg, parse_module):
