@@ -14,6 +14,7 @@ from hybridbridge_vol.allowance import Allowance
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.clock import StoppedClock, find_clock
 from hybridbridge_vol.bridge.cpu_entry_area import hide
+from hybridbridge_vol.bridge.device_memory import DeviceMemory
 from hybridbridge_vol.bridge.faults import FaultHandler
 from hybridbridge_vol.bridge.identity_maps import restore_identity_maps
 from hybridbridge_vol.bridge.image_pages import ImagePages
@@ -129,9 +130,11 @@ def _assemble(trusted: _TrustedSide, snapshot: VirtualMemory, memo: Memo) -> Bri
         snapshot.image, memory, trusted_addresses(sides, boot.layout, boot.state.root_paddr, memory)
     )
     tables = TrustedTables(memory, boot.state.root_paddr, boot.layout)
-    space = SnapshotSpace(tables, snapshot, image_pages, twin, modules, per_cpu)
+    devices = DeviceMemory(snapshot.image)
+    space = SnapshotSpace(tables, snapshot, image_pages, twin, modules, per_cpu, devices)
     faults = FaultHandler(space, twin, sides, prepared.warnings, prepared.fixups)
     machine = Machine(snapshot.layout.levels, memory, faults, clock.tsc() if clock else None)
+    devices.show(machine.uc)
     try:
         machine.load_state(boot.state)
         namespaces = enter_snapshot(machine, prepared.proxy_task, sides, snapshot)

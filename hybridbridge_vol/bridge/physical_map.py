@@ -8,6 +8,7 @@ Everything lies below 1 TiB: Unicorn faults on page-table entries with more than
     4 GiB + 64 MiB     data of added modules                       zero at first                rolled back
     128 GiB            page tables of the snapshot's address space
     192 GiB            the twin, and the trusted code of modules
+    248 GiB            pages of devices                        zeros, whatever is written
     256 GiB            the image, at its own physical addresses    copy-on-write                rolled back
 
 Page tables and the twin are not rolled back with a failed call: they follow from the image and from what is
@@ -21,6 +22,7 @@ PROGRAM_PADDR = (4 << 30) + (16 << 20)
 ADDED_PADDR = (4 << 30) + (64 << 20)
 TABLES_PADDR = 128 << 30
 TWIN_PADDR = 192 << 30
+DEVICES_PADDR = 248 << 30
 SNAPSHOT_PADDR = 256 << 30
 MAX_SNAPSHOT = (1 << 40) - SNAPSHOT_PADDR
 """Bytes of physical address space that an image may have."""

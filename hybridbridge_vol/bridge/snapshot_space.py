@@ -16,6 +16,7 @@ import struct
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from hybridbridge_vol.bridge.device_memory import DeviceMemory
 from hybridbridge_vol.bridge.image_pages import ImagePages
 from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START
 from hybridbridge_vol.bridge.modules.snapshot_modules import SnapshotModules
@@ -33,6 +34,7 @@ from hybridbridge_vol.machine.paging import (
     PRESENT,
     WRITABLE,
     TableBuilder,
+    Translation,
 )
 from hybridbridge_vol.snapshot.virtual_memory import VirtualMemory
 from hybridbridge_vol.trust.placement import Layout
@@ -102,8 +104,12 @@ class SnapshotSpace:
         twin: TwinPages,
         modules: SnapshotModules,
         per_cpu: PerCpuWindow,
+        devices: DeviceMemory,
     ) -> None:
         self.modules = modules
+        self.devices = devices
+        self._of_devices: list[int] = []
+        """Virtual addresses at which pages of devices are mapped."""
         self.builder = tables.builder()
         self._trusted = tables.layout
         self._snapshot = snapshot
@@ -193,7 +199,25 @@ class SnapshotSpace:
     def _map_translated(self, vaddr: int, snapshot_vaddr: int, largest: int = LARGE_SHIFT) -> bool:
         """Enter, at `vaddr`, the data that the snapshot's page tables have at `snapshot_vaddr`."""
         found = self._snapshot.translate(snapshot_vaddr)
-        return found is not None and self._map_data(vaddr, found.paddr, min(found.shift, largest))
+        return found is not None and (
+            self._map_data(vaddr, found.paddr, min(found.shift, largest)) or self._map_device(vaddr, found)
+        )
+
+    def _map_device(self, vaddr: int, found: Translation) -> bool:
+        paddr = self.devices.paddr_for(found)
+        if paddr is None:
+            return False
+        self.builder.map_page(vaddr & -PAGE_SIZE, paddr, _DATA)
+        self._of_devices.append(vaddr & -PAGE_SIZE)
+        return True
+
+    def refuse_devices(self) -> None:
+        """From now on a call that reads a register of a device does not end well. The processors must be told
+        of it."""
+        self.devices.refuse()
+        for page in self._of_devices:
+            self.builder.unmap_page(page)
+        self._of_devices.clear()
 
     def _map_around(self, vaddr: int) -> None:
         """Enter the pages beside one of the direct map, as far as the snapshot has pages of 4 KiB there and

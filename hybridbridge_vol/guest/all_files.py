@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import posixpath
 import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
@@ -17,7 +18,7 @@ from hybridbridge_vol.guest.file_attributes import FileAttributes, parse_statx
 from hybridbridge_vol.guest.file_content import IncompleteDirectory, IncompleteFile, Piece, PieceKind, merged
 from hybridbridge_vol.guest.file_extents import Extent
 from hybridbridge_vol.guest.file_reader import FileReader, Opener
-from hybridbridge_vol.guest.files import SnapshotFiles
+from hybridbridge_vol.guest.files import SOCKET_PROTOCOL, SnapshotFiles
 from hybridbridge_vol.guest.inode_paths import vaddr_of
 from hybridbridge_vol.guest.inodes import SnapshotInodes
 from hybridbridge_vol.guest.mounting import Mounts
@@ -262,9 +263,14 @@ class GuestFiles:
         return self.open(path) if opener is None else opener()
 
     def xattrs(self, path: str) -> dict[str, bytes]:
-        """The extended attributes of a file; none of those of /proc and /sys."""
+        """The extended attributes of a file; of those of /proc and /sys only of sockets that a link leads
+        to."""
         routed = self._route(path)
-        return {} if routed is None else self._root_files.xattrs(*routed)
+        if routed is not None:
+            return self._root_files.xattrs(*routed)
+        if not magic_links.is_link(path) or not stat.S_ISSOCK(self._kernel_files.stat(path, True).mode):
+            return {}
+        return {SOCKET_PROTOCOL: self._kernel_files.socket_protocol(path)}
 
     def has_size(self, path: str) -> bool:
         """See `guest.kernel.Files`."""

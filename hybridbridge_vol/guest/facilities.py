@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hybridbridge_vol.guest.all_files import GuestFiles
     from hybridbridge_vol.guest.bpf_objects import SnapshotBpf
     from hybridbridge_vol.guest.cpus import SnapshotCpus
+    from hybridbridge_vol.guest.device_answers import SnapshotDevices
     from hybridbridge_vol.guest.device_mapper import SnapshotDeviceMapper
     from hybridbridge_vol.guest.inodes import SnapshotInodes
     from hybridbridge_vol.guest.keyrings import SnapshotKeyrings
@@ -101,6 +102,13 @@ class Facilities:
         from hybridbridge_vol.guest.addresses import SnapshotAddresses  # as above
 
         return SnapshotAddresses(self.proxy)
+
+    @cached_property
+    def devices(self) -> SnapshotDevices:
+        """Registers of devices."""
+        from hybridbridge_vol.guest.device_answers import SnapshotDevices  # as above
+
+        return SnapshotDevices(self._calls.caller, self.files.of_the_kernel)
 
     @cached_property
     def workers(self) -> SnapshotWorkers:

@@ -23,6 +23,8 @@ READ_SIZES = (16 << 10, 64 << 10, 256 << 10, LARGEST_READ)
 """Bytes asked for by the first, second ... read of a file: some files clear a buffer of that size first."""
 _DIRENTS_SIZE = 256 << 10
 _LONGEST_LINK = 4096
+SOCKET_PROTOCOL = "system.sockprotoname"
+_VALUE_AT, _LONGEST_PROTOCOL = 64, 256
 
 _O_RDONLY, _O_DIRECTORY = 0, 0o200000
 _AT_SYMLINK_NOFOLLOW = 0x100
@@ -75,6 +77,16 @@ class SnapshotFiles:
         name, buffer = self._named(path), self._proxy.buffer()
         self._proxy.checked(path, "statx", AT_FDCWD, name, flags, STATX_ALL, buffer, side=side)
         return self._proxy.answer(f"statx {path}", STATX_SIZE)
+
+    def socket_protocol(self, path: str) -> bytes:
+        """What sockfs says of the protocol of a socket that a link of /proc/PID/fd leads to, which is its
+        only extended attribute (net/socket.c, `sockfs_xattr_get`). OSError, CallRolledBack."""
+        name_vaddr, buffer = self._named(path), self._proxy.buffer(SOCKET_PROTOCOL.encode() + b"\0")
+        value_vaddr = buffer + _VALUE_AT
+        count = self._proxy.checked(
+            path, "getxattr", name_vaddr, buffer, value_vaddr, _LONGEST_PROTOCOL, side="twin"
+        )
+        return self._proxy.answer(f"getxattr {path}", _VALUE_AT + min(count, _LONGEST_PROTOCOL))[_VALUE_AT:]
 
     def _named(self, path: str) -> int:
         """Put a path that may be looked up into user memory, and mount what it leads through; its virtual

@@ -240,6 +240,18 @@ class Addresses(Protocol):
         the kernel has no function for it."""
 
 
+class Devices(Protocol):
+    """Registers of devices, which no image has."""
+
+    def answer(self) -> bool:
+        """If a call was rolled back because it read a register: from now on they read as zeros, and the call
+        may be made again. Whether that is so. Whoever shows an answer then says what it rests on, and ends it
+        with `refuse`."""
+
+    def refuse(self) -> None:
+        """From now on a call that reads a register is rolled back; it is what a session begins with."""
+
+
 class Workers(Protocol):
     """Several processors at one question."""
 
@@ -268,6 +280,8 @@ class GuestKernel(Protocol):
     def threads(self) -> Threads: ...
     @property
     def addresses(self) -> Addresses: ...
+    @property
+    def devices(self) -> Devices: ...
     @property
     def routes(self) -> RouteTables: ...
     @property

@@ -5,7 +5,7 @@
 * primitives: `caller` makes calls and rolls back those that fail, `proxy` gives them names, buffers and
   errors, `answer_labels` keeps where answers came from;
 * facilities made of them, as `guest.kernel` describes them: `files`, `inodes`, `system`, `clocks`, `tasks`,
-  `cpus`, `threads`, `addresses`, `routes`, `sockets`, `workers`.
+  `cpus`, `threads`, `addresses`, `devices`, `routes`, `sockets`, `workers`.
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@ from hybridbridge_vol.units import PAGE_SIZE
 PRESENT = 1 << 0
 WRITABLE = 1 << 1
 USER = 1 << 2
+UNCACHED = 1 << 4
+"""Page-level cache disable (PCD)."""
 ACCESSED = 1 << 5
 DIRTY = 1 << 6
 LARGE = 1 << 7

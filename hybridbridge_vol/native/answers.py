@@ -43,6 +43,9 @@ _BLOCK_OF_PROC = 1024
 """Of st_blksize: PROC_BLOCK_SIZE, fs/proc/inode.c."""
 _NAMESPACE = re.compile(r"/proc/(self|[0-9]+)(/task/[0-9]+)?/ns/[a-z_]+")
 _MAX_REASONS = 64
+_REGISTERS = "no image has them: read as zeros, so what a driver counts there may be wrong"
+_COUNTERS_OF_DEVICES = "/net/dev"
+"""Of all network interfaces, whose drivers may ask their devices."""
 
 
 def of_the_kernel(path: str) -> bool:
@@ -88,6 +91,7 @@ class Answers:
         self._kept.setdefault(key, answer)
 
     def _asked_now(self, question: str, ask: Callable[[], T]) -> T | OSError:
+        self.session.devices.refuse()
         try:
             return ask()
         except OSError as error:
@@ -98,6 +102,17 @@ class Answers:
             self.note(question, str(error))
             return OSError(errno.ENOSYS, str(error))
         return OSError(errno.EIO, "rolled back")
+
+    def with_devices(self, ask: Callable[[], T]) -> T:
+        """The answer to a question that a driver may ask its device for, but of which most is in memory: with
+        zeros in the device's registers then, which is among `failures`. CallRolledBack."""
+        try:
+            return ask()
+        except CallRolledBack:
+            if not self.session.devices.answer():
+                raise
+        self.note("registers of devices", _REGISTERS)
+        return ask()
 
     def note(self, asked: str, reason: str) -> None:
         """Something could not be answered."""
@@ -190,10 +205,16 @@ class Answers:
             return self.nodes.make(path, Kind.WINDOW, size=0)
         self._expect(path, "read")
         try:
-            return self.nodes.make(path, Kind.FILE, self.session.files.read(path))
+            return self.nodes.make(path, Kind.FILE, self._read(path))
         except EndlessFile as error:
             self.note(path, error.strerror or "")
             return self.nodes.make(path, Kind.WINDOW, size=0)
+
+    def _read(self, path: str) -> bytes:
+        def read() -> bytes:
+            return self.session.files.read(path)
+
+        return self.with_devices(read) if path.endswith(_COUNTERS_OF_DEVICES) else read()
 
     def _mode_to_open(self, path: str, follow: bool) -> int:
         """The mode; that of most files of processes needs no question."""

@@ -12,8 +12,8 @@ import socket
 import struct
 from collections.abc import Callable
 
-from hybridbridge_vol.guest.session import Session
 from hybridbridge_vol.native.abi import failed, signed32
+from hybridbridge_vol.native.answers import Answers
 from hybridbridge_vol.native.namespace_calls import NamespaceCalls
 from hybridbridge_vol.native.netlink_requests import only_asks
 from hybridbridge_vol.native.notifications import Answer, Call, NewDescriptor, Special
@@ -45,8 +45,9 @@ MAX_SOCKETS = 128
 class SocketCalls:
     """`handlers`: by the name of the system call."""
 
-    def __init__(self, session: Session, processes: Processes, namespaces: NamespaceCalls) -> None:
-        self._session = session
+    def __init__(self, answers: Answers, processes: Processes, namespaces: NamespaceCalls) -> None:
+        self._answers = answers
+        self._session = answers.session
         self._namespaces = namespaces
         self._processes = processes
         self._sockets: dict[tuple[int, int], ProgramSocket] = {}
@@ -190,7 +191,7 @@ class SocketCalls:
         if not found.is_netlink:
             raise failed(errno.ENETUNREACH)
         refused = len(message) >= 16 and not only_asks(found.protocol, message, self._families)
-        sent = found.refuse(message) if refused else found.send(message)
+        sent = found.refuse(message) if refused else self._answers.with_devices(lambda: found.send(message))
         if not found.announced:
             found.announced = True
             with contextlib.suppress(BlockingIOError):
@@ -220,7 +221,7 @@ class SocketCalls:
 
     def _received(self, call: Call, found: ProgramSocket, size: int, flags: int) -> Received | None:
         try:
-            return found.receive(size, flags)
+            return self._answers.with_devices(lambda: found.receive(size, flags))
         except BlockingIOError:
             fd = self._processes.take(call.tid, signed32(call.arguments[0]))
             try:
@@ -290,7 +291,7 @@ class SocketCalls:
         if command not in _IFREQ_IOCTLS and command != _GARP:
             raise failed(errno.EOPNOTSUPP)
         given = call.memory.read_exactly(argument, size)
-        call.memory.write(argument, found.ioctl(command, given))
+        call.memory.write(argument, self._answers.with_devices(lambda: found.ioctl(command, given)))
         return 0
 
     def _ifconf(self, call: Call, found: ProgramSocket, argument: int) -> Answer:

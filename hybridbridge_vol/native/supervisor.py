@@ -49,7 +49,7 @@ class Supervisor:
         self._trace = trace
         places = Places(self._answers, host, self._nodes, self._processes, terminals)
         namespaces = NamespaceCalls(session, self._answers, self._nodes)
-        self._sockets = SocketCalls(session, self._processes, namespaces)
+        self._sockets = SocketCalls(self._answers, self._processes, namespaces)
         named = {
             **FileCalls(self._answers, self._nodes, places, host, self._processes).handlers,
             **AttributeCalls(self._answers, self._nodes, places, self._processes).handlers,
@@ -109,6 +109,7 @@ class Supervisor:
         self._processes.end_all()
         self._sockets.close()
         self._nodes.close()
+        self._answers.session.devices.refuse()
 
 
 def own_terminals() -> frozenset[str]:

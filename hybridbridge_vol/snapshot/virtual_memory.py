@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hybridbridge_vol.machine.paging import Translation
+from hybridbridge_vol.machine.paging import UNCACHED, Translation
 from hybridbridge_vol.memory_image.physical import PhysicalImage
 from hybridbridge_vol.snapshot.kernel_layout import SnapshotLayout, UnreadableSnapshot
 from hybridbridge_vol.units import PAGE_SIZE
@@ -39,6 +39,8 @@ class VirtualMemory:
             if place is None:
                 return "a pointer of the snapshot's leads to where it has no memory"
             paddr = place.paddr
+            if place.entry & UNCACHED and self.image.run_at(paddr) is None:
+                return "memory of a device, which no image has"
         if self.image.read_available(paddr, 1) is not None:
             return None
         return f"not in the image: {self.image.why_absent(paddr)}"

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Self, TypeVar
 
+from live_devices import LiveDevices
 from live_files import Answering, Answers, LiveFiles
 
 from hybridbridge_vol.allowance import Allowance
@@ -299,6 +300,7 @@ class LiveKernel:
         self.cpus = LiveCpus()
         self.threads = LiveThreads()
         self.addresses = LiveAddresses()
+        self.devices = LiveDevices()
         self.routes = LiveRoutes(answers or {})
         self.sockets = LiveSockets(answers or {})
         self.netlink = LiveNetlink(answers or {})

@@ -33,6 +33,7 @@ from unicorn import x86_const as x86
 
 from hybridbridge_vol.allowance import Allowance
 from hybridbridge_vol.bridge.attachment import Bridge
+from hybridbridge_vol.bridge.device_memory import DeviceMemory
 from hybridbridge_vol.bridge.faults import FaultHandler
 from hybridbridge_vol.bridge.image_pages import ImagePages
 from hybridbridge_vol.bridge.memo import Memo, MemoKey
@@ -129,7 +130,8 @@ class SmallBridge:
         trusted = trusted_addresses(sides, HOME_LAYOUT, boot.state.root_paddr, memory)
         pages = ImagePages(snapshot.image, memory, trusted)
         tables = TrustedTables(memory, boot.state.root_paddr, HOME_LAYOUT)
-        space = SnapshotSpace(tables, snapshot, pages, twin, modules, per_cpu)
+        devices = DeviceMemory(snapshot.image)
+        space = SnapshotSpace(tables, snapshot, pages, twin, modules, per_cpu, devices)
         faults = FaultHandler(space, twin, sides, prepared.warnings, prepared.fixups)
         machine = Machine(4, memory, faults)
         machine.load_state(boot.state)

@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Sequence
 from pathlib import Path
 
+from hybridbridge_vol.bridge.device_memory import DeviceMemory
 from hybridbridge_vol.bridge.image_pages import ImagePages
 from hybridbridge_vol.bridge.memo import Memo, MemoKey
 from hybridbridge_vol.bridge.modules.added_room import AddedRoom
@@ -25,7 +26,7 @@ from hybridbridge_vol.bridge.trusted_addresses import trusted_addresses
 from hybridbridge_vol.bridge.twin_pages import TwinExtent, TwinPages
 from hybridbridge_vol.kernel_file.symbols import Symbols
 from hybridbridge_vol.machine.memory import HostMapping, PhysicalMemory
-from hybridbridge_vol.machine.paging import WRITABLE, TableBuilder
+from hybridbridge_vol.machine.paging import UNCACHED, WRITABLE, TableBuilder
 from hybridbridge_vol.memory_image.image_file import ImageFile
 from hybridbridge_vol.memory_image.physical import Contents, PhysicalImage
 from hybridbridge_vol.memory_image.runs import Run
@@ -50,6 +51,8 @@ VMALLOC_PADDR, PER_CPU_PADDR = 0x30_0000, 0x31_0000
 
 DIRECT_MAP, VMALLOC, ABSENT = 0xFFFF_8880_0000_0000, 0xFFFF_C900_0000_0000, 0xFFFF_C900_0000_1000
 """The last is mapped to where the image has nothing."""
+REGISTERS, REGISTERS_PADDR = VMALLOC + 0x2000, 3 << 30
+"""Mapped uncached, to where the image has nothing."""
 SPLIT = DIRECT_MAP + (1 << 30)
 SPLIT_PADDRS = (0x32_0000, 1 << 30, None, 0x33_0000)
 """What is mapped by pages of 4 KiB from there on: one page that the image has, one that it lacks, none."""
@@ -136,6 +139,7 @@ class SmallSnapshot:
                 tables.map_page(SPLIT + PAGE_SIZE * number, split_paddr, WRITABLE)
         tables.map_page(VMALLOC, VMALLOC_PADDR, WRITABLE)
         tables.map_page(ABSENT, 1 << 30, WRITABLE)
+        tables.map_page(REGISTERS, REGISTERS_PADDR, WRITABLE | UNCACHED)
         return _TABLES_PADDR
 
     def close(self) -> None:
@@ -174,7 +178,8 @@ class SmallSpace:
         trusted = trusted_addresses(snapshot.sides, HOME_LAYOUT, _ROOT_PADDR, self.physical)
         self.pages = ImagePages(snapshot.image, self.physical, trusted)
         tables = TrustedTables(self.physical, _ROOT_PADDR, HOME_LAYOUT)
-        self.space = SnapshotSpace(tables, snapshot.memory, self.pages, self.twin, modules, per_cpu)
+        devices = DeviceMemory(snapshot.image)
+        self.space = SnapshotSpace(tables, snapshot.memory, self.pages, self.twin, modules, per_cpu, devices)
 
     def read(self, vaddr: int, size: int) -> bytes:
         """Bytes at a virtual address that is mapped already; within one page."""

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 from generations import Lab
+from live_devices import LiveDevices
 
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.kernel import GuestKernel
@@ -39,7 +40,9 @@ class _Netlink:
 
 
 def _with_a_driver_in_the_way(kernel: GuestKernel, without: str) -> GuestKernel:
-    parts: Any = SimpleNamespace(files=kernel.files, routes=_Routes(), netlink=_Netlink(kernel, without))
+    parts: Any = SimpleNamespace(
+        files=kernel.files, routes=_Routes(), netlink=_Netlink(kernel, without), devices=LiveDevices()
+    )
     return cast(GuestKernel, parts)
 
 
@@ -75,3 +78,38 @@ def test_only_the_interface_of_such_a_driver_is_missing(kernel: GuestKernel) -> 
         else:
             assert found.gap is None
             assert _still(found) == _still(expected)
+
+
+class _Devices:
+    """Registers that are zeros once they are wanted, beside a driver that needs them for one interface."""
+
+    def __init__(self) -> None:
+        self.answered = False
+
+    def answer(self) -> bool:
+        self.answered = True
+        return True
+
+    def refuse(self) -> None:
+        self.answered = False
+
+
+def test_only_the_counters_of_an_interface_whose_driver_asks_its_device_are_missing(
+    kernel: GuestKernel,
+) -> None:
+    whole = all_links(kernel)
+    name = next(found.link.name for found in whole if not isinstance(found.link, Unavailable))
+    hindered = cast(Any, _with_a_driver_in_the_way(kernel, name))
+    hindered.devices = devices = _Devices()
+    plain = hindered.netlink
+
+    def dump(request: NetlinkRequest) -> bytes:
+        return (kernel.netlink if devices.answered else plain).dump(request)  # type: ignore[no-any-return]
+
+    hindered.netlink = SimpleNamespace(dump=dump)
+    answers = link_answers(hindered)
+    assert (answers.missing, answers.uncounted, devices.answered) == ({}, {name}, False)
+    for found, expected in zip(all_links(hindered), whole, strict=True):
+        assert not isinstance(found.link, Unavailable)
+        assert _still(found) == _still(expected)
+        assert (found.link.counters is None) == (found.link.name == name)

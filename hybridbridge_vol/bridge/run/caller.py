@@ -85,6 +85,12 @@ class Caller:
             self.generation = Generation(self.generation + 1)
             self._at_mark = True
 
+    def refuse_devices(self) -> None:
+        """End what `space.devices.answer` began: memory goes back to the mark, as drivers may have kept what
+        they read."""
+        self.bridge.space.refuse_devices()
+        self.roll_back()
+
     def opened_socket(self) -> None:
         """A program's socket stands among the snapshot's until memory goes back to the mark."""
         self._sockets_since = self.generation

@@ -27,6 +27,7 @@ def second_machine(bridge: Bridge, handler: ExceptionHandler) -> Machine:
         memory.place(paddr, bridge.twin.whole if paddr == TWIN_PADDR else mapping)
     now = bridge.machine.devices.tsc
     machine = Machine(bridge.machine.levels, memory, handler, TimeStampCounter(now.value, now.step))
+    bridge.space.devices.show(machine.uc)
     machine.load_state(bridge.boot.state)
     return machine
 

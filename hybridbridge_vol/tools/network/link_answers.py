@@ -2,7 +2,8 @@
 
 Drivers of many network cards read the counters of an interface from the card (`ndo_get_stats64` of e1000e is
 one that does), which no image has. The answer about all interfaces is then rolled back as a whole; each is
-asked for alone, and only those of such drivers are missing.
+asked for alone. Those of such drivers are asked for with zeros in the card's registers: all but what is
+counted there is then as the kernel has it in memory.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ MAX_FAILURES = 64
 
 
 class LinkAnswers(NamedTuple):
-    """The kernel's messages (RTM_NEWLINK), one after the other; `missing`: the interfaces without one."""
+    """The kernel's messages (RTM_NEWLINK), one after the other; `missing`: the interfaces without one;
+    `uncounted`: those whose counters rest on registers that no image has."""
 
     data: bytes
     missing: dict[str, Unavailable]
+    uncounted: frozenset[str] = frozenset()
 
 
 def link_answers(kernel: GuestKernel) -> LinkAnswers:
@@ -39,6 +42,7 @@ def link_answers(kernel: GuestKernel) -> LinkAnswers:
             raise
     data = b""
     missing: dict[str, Unavailable] = {}
+    uncounted: set[str] = set()
     for ifindex, name in sorted(names.items()):
         if len(missing) == MAX_FAILURES:
             missing[name] = Unavailable(f"not asked for, after {MAX_FAILURES} interfaces without an answer")
@@ -48,8 +52,26 @@ def link_answers(kernel: GuestKernel) -> LinkAnswers:
         try:
             data += kernel.netlink.dump(request)
         except UNREADABLE as error:
-            missing[name] = why(f"rtnetlink of {name}", error)
-    return LinkAnswers(data, missing)
+            answer = _without_device(kernel, request)
+            if answer is None:
+                missing[name] = why(f"rtnetlink of {name}", error)
+            else:
+                data += answer
+                uncounted.add(name)
+    return LinkAnswers(data, missing, frozenset(uncounted))
+
+
+def _without_device(kernel: GuestKernel, request: NetlinkRequest) -> bytes | None:
+    """An answer for which a driver asks its device, with zeros in the device's registers; None if it lacks
+    something else."""
+    if not kernel.devices.answer():
+        return None
+    try:
+        return kernel.netlink.dump(request)
+    except UNREADABLE:
+        return None
+    finally:
+        kernel.devices.refuse()
 
 
 def names_by_index(kernel: GuestKernel) -> dict[int, str]:

@@ -14,7 +14,7 @@ from hybridbridge_vol.procfs.pid import text
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
-from hybridbridge_vol.tools.network.link_answers import CLASS_NET, link_answers, sysfs_number
+from hybridbridge_vol.tools.network.link_answers import CLASS_NET, LinkAnswers, link_answers, sysfs_number
 from hybridbridge_vol.tools.network.tables import interface_flags
 
 IFF_LOWER_UP, IFF_DORMANT = 0x10000, 0x20000
@@ -42,14 +42,19 @@ def all_links(kernel: GuestKernel) -> list[Found]:
         answers = link_answers(kernel)
     except UNREADABLE as error:
         return _from_sysfs(kernel, why("rtnetlink", error))
+    alone = answers.missing or answers.uncounted
     found = [
-        Found(
-            Unavailable(str(link)) if isinstance(link, ParseError) else link,
-            None if answers.missing else source,
-        )
+        Found(_certain(link, answers), None if alone else source)
         for link, source in parsed(RTM_GETLINK, answers.data, parse_link)
     ]
     return _in_order([*found, *(_of_sysfs(kernel, name, gap) for name, gap in answers.missing.items())])
+
+
+def _certain(link: Link | ParseError, answers: LinkAnswers) -> Link | Unavailable:
+    """What of an answer does not rest on a device's registers."""
+    if isinstance(link, ParseError):
+        return Unavailable(str(link))
+    return link._replace(counters=None) if link.name in answers.uncounted else link
 
 
 def _from_sysfs(kernel: GuestKernel, gap: Unavailable) -> list[Found]:
