@@ -209,12 +209,16 @@ def run_command(args: argparse.Namespace) -> int:
 
 def _confine(args: argparse.Namespace) -> None:
     """Before the image is opened. OptionError, HostLacks."""
-    from hybridbridge_vol.cli.sandbox import confine_command, refuse_fetch
+    from hybridbridge_vol.cli.sandbox import begin_file, confine_command, refuse_fetch
 
     tool: Tool = args.tool
     refuse_fetch(args)
     options = options_of(args)
-    confine_command(args, [options[option.name] for option in tool.options if option.of_this_machine])
+    read = [options[option.name] for option in tool.options if option.of_this_machine]
+    written = [options[option.name] for option in tool.options if option.is_written and options[option.name]]
+    for path in written:
+        begin_file(path)
+    confine_command(args, read, written)
 
 
 def _answer(args: argparse.Namespace, session: Session) -> int:

@@ -19,10 +19,19 @@ def refuse_fetch(args: argparse.Namespace) -> None:
         )
 
 
+def begin_file(path: str) -> None:
+    """Make a file that is to be written, if it is not there: rights are given to what is there. OptionError
+    if that cannot be."""
+    try:
+        open(path, "ab").close()
+    except OSError as error:
+        raise OptionError(f"{path}: {error.strerror}") from None
+
+
 def confine_command(
     args: argparse.Namespace, files: Iterable[str | os.PathLike[str]], writable: Iterable[str] = ()
 ) -> None:
     """From here on this process reads the image's folder, the store and the folders of `files`, and changes
-    what is below `writable`. HostLacks."""
+    what is at or below `writable`. HostLacks."""
     folders = [os.path.dirname(os.path.realpath(path)) for path in files]
     confine([*folders, *readable_for(args.dump, open_store(args).root)], writable)

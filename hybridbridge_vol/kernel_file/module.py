@@ -130,15 +130,26 @@ class ModuleFile:
         """All symbols."""
         return map(self.symbol, range(len(self._symbols)))
 
+    def symbols_named(self, prefix: str) -> Iterator[tuple[int, Symbol]]:
+        """The symbols whose names begin so, each with its number. Nothing is made of the others: a package
+        has a million of them."""
+        begins = {match.start() for match in re.finditer(re.escape(prefix).encode("latin-1"), self._strings)}
+        if begins:
+            for number, (name, *_rest) in enumerate(self._symbols):
+                if name in begins:
+                    yield number, self.symbol(number)
+
     def exported(self, name: str) -> Symbol | None:
         """The symbol that other modules can refer to by that name; None if there is none."""
         if self._exported is None:
-            numbers = (
-                number for number, (_name, info, _other, section, _value, _size) in enumerate(self._symbols)
-                if info >> 4 != STB_LOCAL and section != SHN_UNDEF
-            )  # fmt: skip
-            self._exported = {symbol.name: symbol for symbol in map(self.symbol, numbers)}
+            self._exported = {symbol.name: symbol for _number, symbol in self.global_symbols()}
         return self._exported.get(name)
+
+    def global_symbols(self) -> Iterator[tuple[int, Symbol]]:
+        """The symbols that it defines and that are not local, each with its number."""
+        for number, (_name, info, _other, section, _value, _size) in enumerate(self._symbols):
+            if info >> 4 != STB_LOCAL and section != SHN_UNDEF:
+                yield number, self.symbol(number)
 
     def relocations(self, section: int) -> Iterator[Relocation]:
         """The relocations of a section."""

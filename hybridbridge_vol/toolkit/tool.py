@@ -68,6 +68,8 @@ class Option(NamedTuple):
     """For an option that changes the columns: values that together show all columns there can be."""
     of_this_machine: bool = False
     """Its value is the path of a file of this machine, which the tool reads."""
+    is_written: bool = False
+    """Its value is the path of a file of this machine, which the tool begins or goes on with."""
 
     @property
     def default(self) -> bool | tuple[()] | None:

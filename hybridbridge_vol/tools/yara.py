@@ -35,6 +35,7 @@ class Yara(Tool):
         Option(
             "resume", str,
             "file of this machine that notes what was searched; if it is there, the search goes on from it",
+            is_written=True,
         ),
     )  # fmt: skip
     columns = (

@@ -48,6 +48,19 @@ def test_sections_symbols_and_relocations_are_those_that_a_general_library_reads
             ]
 
 
+def test_symbols_are_found_by_the_beginning_of_their_names_and_by_their_scope(
+    kernel_packages: list[Path],
+) -> None:
+    module = ModuleFile(module_of(kernel_packages[1]), NAME)
+    numbered = list(enumerate(module.symbols()))
+    exported = [(number, one) for number, one in numbered if one.name.startswith("__ksymtab_")]
+    assert len(exported) > 10
+    assert list(module.symbols_named("__ksymtab_")) == exported
+    assert list(module.symbols_named("no such")) == []
+    defined = [(number, one) for number, one in numbered if not one.is_local and one.section]
+    assert list(module.global_symbols()) == defined
+
+
 def test_a_module_says_its_name_its_kernel_and_what_it_exports(kernel_packages: list[Path]) -> None:
     for package in map(modules_package, kernel_packages):
         module = ModuleFile(module_of(package), NAME)

@@ -124,6 +124,26 @@ def test_a_worker_reaches_what_it_was_given_and_nothing_else(tried: Mapping[str,
     assert {name for name, why in tried.items() if not why} == ALLOWED
 
 
+def test_a_search_in_the_sandbox_notes_what_it_has_done_and_goes_on(lab: Any, tmp_path: Path) -> None:
+    rules, journal = tmp_path / "rules.yar", tmp_path / "search"
+    rules.write_text('rule banner { strings: $a = "Linux version 6" condition: $a }')
+    line = [sys.executable, "-m", "hybridbridge_vol", "run", str(lab.sample("6.12").dump), "--sandbox"]
+    line += [
+        "--store",
+        str(lab.store.root),
+        "yara",
+        str(rules),
+        "--scope",
+        "kernel",
+        "--resume",
+        str(journal),
+    ]
+    first, again = (subprocess.run(line, capture_output=True, check=True) for _ in range(2))
+    assert b"banner" in first.stdout and again.stdout == first.stdout
+    assert len(journal.read_bytes().splitlines()) > 1
+    assert sorted(os.listdir(tmp_path)) == ["rules.yar", "search"]
+
+
 @pytest.mark.parametrize("words", [["ps"], ["hooks"]])
 def test_a_tool_gives_the_same_rows_in_the_sandbox(lab: Any, words: list[str]) -> None:
     line = [sys.executable, "-m", "hybridbridge_vol", "run", str(lab.sample("6.12").dump), *words]

@@ -224,24 +224,23 @@ class _Linker:
 
     def _exports(self) -> dict[str, tuple[int, int]]:
         """A symbol is exported if `__ksymtab_NAME` is there (include/linux/export.h)."""
-        names = {}
-        exported = set()
-        for number, symbol in enumerate(self._file.symbols()):
-            if symbol.name.startswith(_KSYMTAB):
-                exported.add(symbol.name.removeprefix(_KSYMTAB))
-            elif not symbol.is_local and symbol.section != SHN_UNDEF:
-                names[symbol.name] = (int(self._symbol_place[number]), int(self._symbol_value[number]))
-        return {name: place for name, place in names.items() if name in exported}
+        exported = {symbol.name.removeprefix(_KSYMTAB) for _, symbol in self._file.symbols_named(_KSYMTAB)}
+        if not exported:  # most modules have none
+            return {}
+        return {
+            symbol.name: (int(self._symbol_place[number]), int(self._symbol_value[number]))
+            for number, symbol in self._file.global_symbols()
+            if symbol.name in exported
+        }
 
     def _trampolines(self) -> list[tuple[int, int, int]]:
         """`(offset of the trampoline, place of its key, offset of the key from it)` of its own static
         calls."""
         keys: dict[str, tuple[int, int]] = {}
         trampolines: dict[str, tuple[int, int]] = {}
-        for number, symbol in enumerate(self._file.symbols()):
-            if symbol.name.startswith("__SC"):
-                at = (int(self._symbol_place[number]), int(self._symbol_value[number]))
-                (keys if symbol.name.startswith("__SCK__") else trampolines)[symbol.name[7:]] = at
+        for number, symbol in self._file.symbols_named("__SC"):
+            at = (int(self._symbol_place[number]), int(self._symbol_value[number]))
+            (keys if symbol.name.startswith("__SCK__") else trampolines)[symbol.name[7:]] = at
         return [
             (at, *keys[name])
             for name, (place, at) in trampolines.items()
@@ -260,11 +259,25 @@ def _some_of_each(places: Column, end: int) -> Numbers:
 def _by_kind(kinds: Column, offsets: Column, size: int) -> tuple[Column, list[int]]:
     """The order of the references by our kinds, and how many are of each. Those of other kinds, and those
     that lead out of the segment, are left out."""
-    groups = []
-    for is_far, is_relative in zip(IS_FAR, IS_RELATIVE, strict=True):
-        width = 8 if is_far else 4
-        numbers = [
-            kind for kind, bytes_ in WIDTHS.items() if bytes_ == width and (kind in RELATIVE) == is_relative
-        ]
-        groups.append(np.flatnonzero(np.isin(kinds, numbers) & (offsets + width <= size)))
+    ours = _OURS[np.minimum(kinds, len(_OURS) - 1)]
+    ours[offsets + _OUR_WIDTHS[ours] > size] = _NOT_OURS
+    groups = [np.flatnonzero(ours == kind) for kind in range(_NOT_OURS)]
     return np.concatenate(groups), [len(group) for group in groups]
+
+
+def _our_kinds() -> npt.NDArray[np.uint8]:
+    """Our kinds by those of the file; `_NOT_OURS` for the others, of which the last stands for all
+    beyond."""
+    ours = np.full(max(WIDTHS) + 2, _NOT_OURS, np.uint8)
+    for kind, width in WIDTHS.items():
+        ours[kind] = next(
+            number
+            for number, form in enumerate(zip(IS_FAR, IS_RELATIVE, strict=True))
+            if form == (width == 8, kind in RELATIVE)
+        )
+    return ours
+
+
+_NOT_OURS = len(IS_FAR)
+_OURS = _our_kinds()
+_OUR_WIDTHS = np.array([*(8 if is_far else 4 for is_far in IS_FAR), 0])
