@@ -9,15 +9,15 @@ snapshot's author: an image can be made to point into the trusted side only by g
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from hybridbridge_vol.units import START_KERNEL_MAP
+from hybridbridge_vol.units import START_KERNEL_MAP, U64
 
 KERNEL_IMAGE_SIZE = 1 << 30  # with CONFIG_RANDOMIZE_BASE, arch/x86/include/asm/page_64_types.h
-_LOOKALIKES = (range(0xFFFF_FFFF_8E00_0000, 0xFFFF_FFFF_A200_0000), range(0xFFFF_FFFF_B800_0000, 1 << 64))
+_LOOKALIKES = (range(0xFFFF_FFFF_8E00_0000, 0xFFFF_FFFF_AB80_0000), range(0xFFFF_FFFF_B800_0000, 1 << 64))
 """Addresses that words of any image look like, which would make their pages suspect
-(bridge/trusted_addresses.py): the time since 1970 in seconds, negative, of the years 2020 to 2030
+(bridge/trusted_addresses.py): the time since 1970 in seconds, negative, of the years 2015 to 2030
 (`wall_to_monotonic` of the timekeeper), and `mov $-1, %eax` and its like in code (opcodes b8 to bf)."""
 KERNEL_ALIGN = 2 << 20  # CONFIG_PHYSICAL_ALIGN
 RAM_SIZE = 256 << 20
@@ -36,6 +36,11 @@ the direct map as linked, so the guard hole below will not do. Here KASAN would 
 _HOLE_SIZE = 8 << 40
 _PUD = 1 << 30  # kernel_randomize_memory() draws multiples of PUD_SIZE, arch/x86/mm/kaslr.c
 _SLOT = 1 << 39
+_REGIONS = 3
+_EARLIER = 16
+"""Bits: a pointer that is read from two bytes before on has the end of another word in its lowest two bytes,
+and what was its upper half is where an address of the guard hole has its middle: to text in the first 128 MiB
+of the last 2 GiB, where every kernel without KASLR lies, it looks like an address in the hole."""
 PLACES_IN_SLOT = [number for number in range(1, _SLOT // _PUD) if number % 4]
 """Of a slot of the top page table, in GiB, where something may lie. Elsewhere the lower half of an address is
 a small number: many a pair of 32-bit numbers looks like that, of which the second is some -32,000."""
@@ -88,6 +93,24 @@ def looks_like_other_words(image: range, link: range) -> bool:
     return any(overlap(image.start, image.stop, item.start, item.stop) for item in (*_LOOKALIKES, link))
 
 
+def looks_like_pointers(layout: Layout, avoid: tuple[int, int], size: int) -> bool:
+    """Whether addresses of the three regions look like pointers, read from two bytes before on, to the kernel
+    of `size` bytes in the middle of `avoid`."""
+    text = _in_the_middle(avoid, size)
+    bases = (layout.page_offset_base, layout.vmalloc_base, layout.vmemmap_base)
+    return any(_is_like(base & -_SLOT, text) for base in bases)
+
+
+def _in_the_middle(avoid: tuple[int, int], size: int) -> range:
+    start = (avoid[0] + avoid[1] - size) // 2
+    return range(start, start + size)
+
+
+def _is_like(slot: int, text: range) -> bool:
+    start, end = text.start << _EARLIER & U64, text.stop << _EARLIER & U64
+    return overlap(slot, slot + _SLOT, start, end)
+
+
 def draw_layout(
     text_link_vaddr: int,
     end_link_vaddr: int,
@@ -99,7 +122,8 @@ def draw_layout(
 ) -> Layout:
     """A random layout for a kernel linked from `_text` to `_end`.
 
-    `avoid` is a range of virtual addresses that the kernel image must leave free (the snapshot's kernel);
+    `avoid` is a range of virtual addresses that the kernel image must leave free: the snapshot's kernel, and
+    as much on both sides;
     `mapped_size` bytes from START_KERNEL_MAP on are all that the kernel maps of itself. With `fixed_steps`
     the regions are constants of its code, and begin at multiples of these, which leaves far fewer choices.
     ValueError if there is no room. The
@@ -120,16 +144,26 @@ def draw_layout(
     best = [start for start in free if not looks_like_other_words(range(start, start + size), link)] or free
     kernel = best[below(len(best))]
     page_offset, vmalloc, vmemmap = (
-        _fixed_bases(fixed_steps, below) if fixed_steps else _bases(GUARD_HOLES[levels], below)
+        _fixed_bases(fixed_steps, below)
+        if fixed_steps
+        else _bases(_slots(GUARD_HOLES[levels], _in_the_middle(avoid, size) if avoid else link), below)
     )
     return Layout(kernel - text_link_vaddr, page_offset, vmalloc, vmemmap, levels)
 
 
-def _bases(hole: range, below: Callable[[int], int]) -> Iterator[int]:
+def _slots(hole: range, text: range) -> list[int]:
+    """The slots of a hole in which no address looks like a pointer to `text`, or, in the first one, like a
+    pair of 32-bit numbers of which the second is -32,768; all but that for a kernel of more than 100 MiB."""
+    slots = range(hole.start + _SLOT, hole.stop, _SLOT)
+    best = [slot for slot in slots if not _is_like(slot, text)]
+    return best if len(best) >= _REGIONS else list(slots)
+
+
+def _bases(slots: Sequence[int], below: Callable[[int], int]) -> Iterator[int]:
     """None lies at the edge of a slot: other words of memory look like addresses there."""
-    chosen = sorted(_distinct(3, len(hole) // _SLOT, below))
+    chosen = sorted(_distinct(_REGIONS, len(slots), below))
     choices = len(PLACES_IN_SLOT) // 2
-    return (hole.start + slot * _SLOT + PLACES_IN_SLOT[below(choices)] * _PUD for slot in chosen)
+    return (slots[number] + PLACES_IN_SLOT[below(choices)] * _PUD for number in chosen)
 
 
 def _fixed_bases(steps: tuple[int, int, int], below: Callable[[int], int]) -> tuple[int, int, int]:

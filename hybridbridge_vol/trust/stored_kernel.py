@@ -17,7 +17,13 @@ from hybridbridge_vol.machine.cpu import CpuState
 from hybridbridge_vol.machine.memory import HostMapping
 from hybridbridge_vol.snapshot.machine_state import running_constant
 from hybridbridge_vol.trust import files
-from hybridbridge_vol.trust.placement import Layout, draw_layout, looks_like_other_words, overlap
+from hybridbridge_vol.trust.placement import (
+    Layout,
+    draw_layout,
+    looks_like_other_words,
+    looks_like_pointers,
+    overlap,
+)
 from hybridbridge_vol.units import START_KERNEL_MAP, Progress
 
 if TYPE_CHECKING:
@@ -182,7 +188,10 @@ class StoredKernel:
             image = range(text, text + self.size)
             if boot.layout.levels != levels or overlap(image.start, image.stop, start_vaddr, end_vaddr):
                 continue
-            if not looks_like_other_words(image, range(self.text_link_vaddr, self.end_link_vaddr)):
+            link, avoid = range(self.text_link_vaddr, self.end_link_vaddr), (start_vaddr, end_vaddr)
+            if not (
+                looks_like_other_words(image, link) or looks_like_pointers(boot.layout, avoid, self.size)
+            ):
                 return boot
             spare.append(boot)
         if len(spare) > 1:

@@ -14,6 +14,7 @@ from hybridbridge_vol.trust.placement import (
     KERNEL_IMAGE_SIZE,
     draw_layout,
     looks_like_other_words,
+    looks_like_pointers,
     overlap,
 )
 from hybridbridge_vol.units import START_KERNEL_MAP
@@ -65,8 +66,8 @@ def test_a_kernel_stays_in_what_it_maps_of_itself(draw: int) -> None:
 def test_a_kernel_lies_where_its_addresses_look_like_no_other_words(draw: int, mapped: int) -> None:
     avoid = (TEXT + (64 << 20), TEXT + (64 << 20) + SIZE)
     start = TEXT + draw_layout(TEXT, TEXT + SIZE, avoid, _below(draw), mapped_size=mapped).kernel_delta
-    others = (-0x72000000, -0x5E000001, -0x48000000, -1, TEXT - (1 << 64), TEXT + SIZE - 1 - (1 << 64))
-    # minus the seconds of 2030 and 2020; bytes of `mov $-1, %eax`; addresses as they were linked
+    others = (-0x72000000, -0x54800001, -0x48000000, -1, TEXT - (1 << 64), TEXT + SIZE - 1 - (1 << 64))
+    # minus the seconds of 2030 and 2015; bytes of `mov $-1, %eax`; addresses as they were linked
     assert not any(start <= word + (1 << 64) < start + SIZE for word in others)
     assert not looks_like_other_words(range(start, start + SIZE), range(TEXT, TEXT + SIZE))
 
@@ -75,6 +76,38 @@ def test_a_kernel_that_fits_nowhere_else_lies_there_nevertheless() -> None:
     avoid = (START_KERNEL_MAP, 0xFFFFFFFF8E000000)
     start = TEXT + draw_layout(TEXT, TEXT + SIZE, avoid, mapped_size=512 << 20).kernel_delta
     assert looks_like_other_words(range(start, start + SIZE), range(TEXT, TEXT + SIZE))
+
+
+def pointers_read_two_bytes_too_early(text: range) -> list[int]:
+    words = (text.start.to_bytes(8, "little"), (text.stop - 1).to_bytes(8, "little"))
+    return [int.from_bytes(lower + word[:6], "little") for word in words for lower in (b"\0\0", b"\xff\xff")]
+
+
+@given(st.integers(0, 1 << 30), st.sampled_from([0, 32 << 20, 80 << 20]), st.sampled_from([0, 64 << 20]))
+def test_no_address_of_memory_looks_like_a_part_of_a_pointer_to_the_snapshots_text(
+    draw: int, shift: int, margin: int
+) -> None:
+    text = range(TEXT + shift, TEXT + shift + SIZE)
+    avoid = (text.start - margin, text.stop + margin)
+    layout = draw_layout(TEXT, TEXT + SIZE, avoid, _below(draw))
+    low, high = min(pointers_read_two_bytes_too_early(text)), max(pointers_read_two_bytes_too_early(text))
+    for base in (layout.page_offset_base, layout.vmalloc_base, layout.vmemmap_base):
+        slot = base & -(1 << 39)
+        assert not overlap(slot, slot + (1 << 39), low, high)
+        assert slot >> 32 != 0xFFFF8000  # pairs of 32-bit numbers of which the second is -32768
+    assert not looks_like_pointers(layout, avoid, SIZE)
+
+
+def test_a_layout_that_looks_like_pointers_to_a_snapshots_text_is_known() -> None:
+    layout = draw_layout(TEXT, TEXT + SIZE)._replace(page_offset_base=0xFFFF_8123_4000_0000)
+    assert looks_like_pointers(layout, (0xFFFF_FFFF_8120_0000, 0xFFFF_FFFF_8420_0000), 0x300_0000)
+    assert looks_like_pointers(layout, (0xFFFF_FFFF_8020_0000, 0xFFFF_FFFF_8520_0000), 0x300_0000)
+    assert not looks_like_pointers(layout, (0xFFFF_FFFF_9120_0000, 0xFFFF_FFFF_9420_0000), 0x300_0000)
+
+
+def test_a_kernel_whose_text_looks_like_every_part_of_the_hole_lies_there_nevertheless() -> None:
+    layout = draw_layout(TEXT, TEXT + (128 << 20), (TEXT, TEXT + (128 << 20)))
+    assert layout.page_offset_base < layout.vmalloc_base < layout.vmemmap_base
 
 
 def test_two_draws_differ() -> None:
