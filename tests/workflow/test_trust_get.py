@@ -155,6 +155,33 @@ def test_commands_are_named_for_a_machine_that_has_the_client(
     assert "hb trust add" in str(caught.value)
 
 
+@pytest.mark.parametrize(("level", "is_asked"), [("PackageOptional", False), ("PackageRequired", True)])
+def test_pacman_is_asked_only_if_it_insists_on_signatures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: str, is_asked: bool
+) -> None:
+    """What pacman 6.0 prints; the client itself is in no package of every Debian release."""
+    programs, folder = tmp_path / "bin", tmp_path / "fetched"
+    programs.mkdir()
+    folder.mkdir()
+    for name, line in (
+        ("pacman-conf", f"echo {level}; echo PackageTrustedOnly"),
+        ("pacman", "echo > linux.zst"),
+    ):
+        (programs / name).write_text(f"#!/bin/sh\n{line}\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:/bin")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    asked = partial(
+        fetch_packages, origin("Linux version 6.6.8-arch1-1 (linux@archlinux) (gcc) #1 SMP"), folder
+    )
+    if is_asked:
+        assert asked() == [folder / "linux.zst"]
+    else:
+        with pytest.raises(FetchError, match="would take packages without a signature: set SigLevel"):
+            asked()
+        assert not list(folder.iterdir())
+
+
 def test_a_banner_without_a_distribution_is_not_looked_for(tmp_path: Path) -> None:
     with pytest.raises(FetchError, match="does not name a distribution"):
         trust_banner(Store(tmp_path / "store"), "Linux version 6.9.1 (me@home) (gcc) #1 SMP Fri May 17")

@@ -15,15 +15,17 @@ class Plan(NamedTuple):
     """How to fetch a kernel's packages into the current folder.
 
     The first of `kernel` that succeeds will do; of `modules` all that succeed. `check` is the beginning of a
-    command that says about a package whose signature is good `signed`; without one the client has checked
-    it itself. `needs_root`: the client refuses to work for other users. `newest_only`: it has no other
-    version.
+    command that says about a package whose signature is good `signed`; without one the client checks it
+    itself, if what the command `settings` prints has the line `must_be_set`. `needs_root`: the client refuses
+    to work for other users. `newest_only`: it has no other version.
     """
 
     kernel: Sequence[Command]
     modules: Sequence[Command]
     check: Command = ()
     signed: str = ""
+    settings: Command = ()
+    must_be_set: str = ""
     needs_root: bool = False
     newest_only: bool = False
 
@@ -62,9 +64,13 @@ def _zypper(origin: KernelOrigin) -> Plan:
 
 
 def _pacman(origin: KernelOrigin) -> Plan:
-    """`pacman -Sw` downloads, checks the signatures and installs nothing; it has the newest version only."""
+    """`pacman -Sw` downloads, checks the signatures as pacman.conf(5) says (SigLevel) and installs nothing;
+    it has the newest version only."""
     command = ("pacman", "-Sw", "--noconfirm", "--cachedir", ".", origin.packages[0])
-    return Plan([command], [], needs_root=True, newest_only=True)
+    settings = ("pacman-conf", "SigLevel")
+    return Plan(
+        [command], [], settings=settings, must_be_set="PackageRequired", needs_root=True, newest_only=True
+    )
 
 
 def _apk(origin: KernelOrigin) -> Plan:

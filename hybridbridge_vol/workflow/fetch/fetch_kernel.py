@@ -50,6 +50,11 @@ def by_hand(origin: KernelOrigin) -> str:
 
 
 def _fetch(plan: Plan, folder: Path) -> list[Path]:
+    if plan.settings and plan.must_be_set not in run_client(plan.settings).split():
+        name = plan.settings[-1]
+        raise FetchError(
+            f"{plan.kernel[0][0]} would take packages without a signature: set {name} = Required"
+        )
     _first_that_succeeds(plan.kernel, folder)
     for command in plan.modules:
         try:
