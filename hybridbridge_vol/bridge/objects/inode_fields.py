@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import NamedTuple
 
 from hybridbridge_vol.bridge.run.caller import Caller
@@ -83,15 +84,22 @@ def _opened(caller: Caller, path: str, supers: set[int], sizes: StructSizes) -> 
     file = caller.call(bridge.home("fget"), fd, label="fget") & U64
     caller.syscall("close", fd)
     pointers = [word for word in read_words(machine, file, sizes.file) if word in bridge.boot.layout]
-    inode, dentry = next(
+    pairs = [
         (inode, dentry)
         for inode in pointers
         for dentry in pointers
         if inode != dentry and _belong(caller, inode, dentry, mode, supers, sizes)
-    )
+    ]
+    inode, dentry = next(chain((pair for pair in pairs if not _overlap(*pair, sizes)), pairs))
     words = read_words(machine, inode, sizes.inode)
     owner = next(word for word in words if word in supers)
     return _Opened(inode, dentry, owner, words, dev, ino, mode)
+
+
+def _overlap(inode: int, dentry: int, sizes: StructSizes) -> bool:
+    """Whether two pointers lead into one inode: to its page cache, which has all that `_belong` asks for
+    together with the inode behind it, and to its beginning."""
+    return 0 < inode - dentry < sizes.inode
 
 
 def _belong(caller: Caller, inode: int, dentry: int, mode: int, supers: set[int], sizes: StructSizes) -> bool:
