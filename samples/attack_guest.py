@@ -15,13 +15,17 @@ _GHOST = (
     "syscall", "inline", "ftrace", "kprobe", "vfs", "directory", "tcp", "udp", "sniffer", "tty", "timer",
     "security", "tracepoint", "uprobe", "work", "delayed", "interrupt", "kthread", "format", "device",
     "sysfs",
+    "lines", "name", "mapping", "class", "taskwork", "endpoint", "tunnel", "ethtool", "family", "receiver",
+    "options", "esp", "congestion", "queue", "namespaces", "tasklet", "dumper", "input", "cipher", "keytype",
+    "debugfs", "driver", "clock", "vmalloc", "orphan", "page",
 )  # fmt: skip
 _SPY = (
     "netfilter", "keyboard", "process", "socket", "thread", "credentials", "root", "modprobe", "core",
-    "poweroff", "module",
+    "poweroff", "setting", "power", "module", "wiped",
 )  # fmt: skip
-MODULES = {"ghost": _GHOST, "spy": _SPY}
-"""The rootkit, twice, and what each does, in this order. `spy` hides `ghost` and stays listed."""
+MODULES = {"ghost": _GHOST, "wraith": ("reboot",), "shade": ("unnamed",), "spy": _SPY}
+"""The rootkit, several times, and what each does, in this order. `spy` hides `ghost`, wipes `wraith`, and
+stays listed, as `shade` does."""
 SETS = ("all", "none")
 _PLAN = (
     "command uname -a",

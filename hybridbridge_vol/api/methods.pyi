@@ -968,7 +968,7 @@ class ToolMethods:
         """The guest's clocks at capture time."""
 
     def hidden(self, *, probe: int | None = ...) -> Table[Hidden]:
-        """Processes, modules and sockets that one of the kernel's lists names and another does not."""
+        """Processes, modules, code and sockets that one of the kernel's lists names and another does not."""
 
     def hooks(self, *, suspicious: bool = ..., kind: str | Iterable[str] = ...) -> Table[Hooks]:
         """Functions that the kernel calls by pointers, checked against the trusted code."""

@@ -20,15 +20,16 @@ _Search = Callable[[GuestKernel], "Iterator[Finding | Unavailable]"]
 
 class Hidden(Tool):
     name = "hidden"
-    help = "Processes, modules and sockets that one of the kernel's lists names and another does not"
+    help = "Processes, modules, code and sockets that one of the kernel's lists names and another does not"
     notes = (
         "Cross-view detection. Processes: the listing of /proc, look-ups of /proc/PID, the kernel's list of "
         "tasks, the children of each parent, the control groups, the memory of all tasks, the count of "
         "threads. Modules: /proc/modules, /sys/module, the modules that addresses belong to, the memory of "
-        "all modules, the memory that was allocated for them. Sockets: descriptors, the tables of /proc/net, "
-        "the counts of /proc/net/sockstat; a socket that was never bound is in no table, and the kernel's "
-        "own sockets have no descriptor. No row: all agree. What a rootkit hides by patching code is not "
-        "hidden from the trusted kernel's code, and is on every list."
+        "all modules, the memory that was allocated for them. Code: what the page tables let the kernel "
+        "execute, against the kernel image, the listed modules, programs of BPF and trampolines. Sockets: "
+        "descriptors, the tables of /proc/net, the counts of /proc/net/sockstat; a socket that was never "
+        "bound is in no table, and the kernel's own sockets have no descriptor. No row: all agree. What a "
+        "rootkit hides by patching code is not hidden from the trusted kernel's code, and is on every list."
     )
     options = (
         Option(
@@ -37,8 +38,10 @@ class Hidden(Tool):
         ),
     )  # fmt: skip
     columns = (
-        Column("KIND", "str", "process, thread, module or socket"),
-        Column("WHAT", "str", "process id, module, inode of the socket; or how many there are"),
+        Column("KIND", "str", "process, thread, module, code or socket"),
+        Column(
+            "WHAT", "str", "process id, module, where code is, inode of the socket; or how many there are"
+        ),
         Column("NAME", "str", "its name, if it is known"),
         Column("SEEN", "str", "the lists that name it"),
         Column("MISSING", "str", "the lists that should name it and do not"),
@@ -46,6 +49,7 @@ class Hidden(Tool):
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
         # Volatility imports every tool to list its options
+        from hybridbridge_vol.tools.cross_view.code import hidden_code
         from hybridbridge_vol.tools.cross_view.modules import hidden_modules
         from hybridbridge_vol.tools.cross_view.processes import hidden_processes
         from hybridbridge_vol.tools.cross_view.sockets import hidden_sockets
@@ -53,6 +57,7 @@ class Hidden(Tool):
         searches: list[tuple[str, _Search]] = [
             ("process", partial(hidden_processes, probe=options["probe"] or 0)),
             ("module", hidden_modules),
+            ("code", hidden_code),
             ("socket", hidden_sockets),
         ]
 

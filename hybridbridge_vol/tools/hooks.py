@@ -11,7 +11,7 @@ from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 KINDS = (
     "ftrace", "kprobe", "uprobe", "tracepoint", "perf", "netfilter", "packet", "protocol", "notifier", "tty",
     "interrupt", "format", "security", "proc", "filesystem", "device", "sysfs", "descriptor",
-    "timer", "work", "kthread",
+    "timer", "work", "kthread", "pointer",
 )  # fmt: skip
 
 
@@ -26,7 +26,10 @@ class Hooks(Tool):
         "threads. All are shown; --suspicious leaves out what is trusted: a function that begins in code "
         "of the trusted package which the image has unchanged. A module that the package has no file for "
         "(built on the machine, say) is named and is not trusted. A table in constants, which `check` "
-        "compares, is one row; of others each function that is not trusted has a row. Not shown: what a "
+        "compares, is one row; of others each function that is not trusted has a row. Kind pointer needs no "
+        "list: where there is code that no listed module has, or a listed module that the package has no "
+        "file for, all memory is searched for pointers to it that no other kind has shown, or to a structure "
+        "with one (8 at most from fields of one kind). Not shown: what a "
         "handler of the kernel's own does on another's behalf (a BPF program, a command of a trace "
         "event)."
     )

@@ -33,6 +33,7 @@ user v_escalates 1000 knock
 door=$!
 user v_left_alone 1000
 user v_root_daemon 0
+user v_reads 1000 5< /proc/modules
 
 mount -t tracefs tracefs /sys/kernel/tracing
 echo 'a note of an intruder' > /sys/kernel/tracing/trace_marker

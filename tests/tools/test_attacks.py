@@ -46,6 +46,16 @@ def helper(path: str, program: str) -> Finding:
     return Finding("persistence", columns)
 
 
+def pointed(what: str, module: str = "ghost", verdict: str = UNLISTED_MODULE) -> Finding:
+    """A pointer in an object that is on none of the lists which are followed."""
+    return hooked("pointer", f"{what}(, by way of 0x\\w+)?", module, verdict)
+
+
+def code(seen: str) -> Finding:
+    """Executable memory that no module has."""
+    return Finding("hidden", {"KIND": "code", "NAME": "", "SEEN": f"page tables: executable{seen}"})
+
+
 FINDINGS = {
     "syscall": checked("syscall", r"sys_call_table\[217\]"),
     "inline": checked("text", "__x64_sys_acct.*"),
@@ -79,6 +89,39 @@ FINDINGS = {
     "modprobe": helper("/proc/sys/kernel/modprobe", "/dev/shm/.load"),
     "core": helper("/proc/sys/kernel/core_pattern", r"\|/dev/shm/.core %p"),
     "poweroff": helper("/proc/sys/kernel/poweroff_cmd", "/dev/shm/.off"),
+    "lines": pointed(r"seq_file\.op"),
+    "name": pointed(r"dentry\.d_op"),
+    "mapping": pointed(r"vm_area_struct\.vm_ops"),
+    "class": pointed(r"task_struct\.sched_class"),
+    "taskwork": pointed(r"task_struct\.task_works"),
+    "endpoint": pointed(r"(udp_sock\.inet\.sk\.sk_data_ready|slab \S+)"),
+    "tunnel": pointed(r"(udp_sock\.encap_rcv|slab \S+)"),
+    "ethtool": pointed(r"slab kmalloc-\S+"),
+    "family": pointed(r"slab radix_tree_node\S+"),
+    "receiver": pointed(r"slab kmalloc-\S+"),
+    "options": pointed(r"nf_sockopts\S*"),
+    "esp": pointed("esp4_handlers"),
+    "congestion": pointed(r"(tcp_cong_list|cubictcp)\S*"),
+    "queue": pointed(r"\w+_qdisc_ops\S*"),
+    "namespaces": pointed(r"\w+_net_ops\S*"),
+    "tasklet": pointed(r"tasklet_vec\S* of CPU 0"),
+    "dumper": pointed(r"dump_list\S*"),
+    "input": pointed(r"input_handler_list\S*"),
+    "cipher": pointed(r"crypto_alg_list\S*"),
+    "keytype": pointed(r"key_types?_\S*"),
+    "debugfs": pointed(r"(dentry\.d_fsdata|slab debugfs_inode_cache\S+)"),
+    "driver": pointed(r"slab kmalloc-\S+"),
+    "clock": pointed(r"clocksource_\S*"),
+    "setting": pointed(r"slab kmalloc-\S+", "spy", FOREIGN),
+    "power": pointed("pm_power_off", "spy", FOREIGN),
+    "vmalloc": hooked("timer", "timer on CPU 0", "None", "no module: in no code"),
+    "orphan": code(" and writable, allocated by no function of the kernel"),
+    "page": code(" and writable, in the direct map"),
+    "wiped": code(", allocated for a module"),
+    "unnamed": Finding("hidden", {"KIND": "module", "NAME": "shade", "MISSING": "/proc/modules.*"}),
+    "reboot": hooked(
+        "notifier", "reboot_notifier_list priority 0", "None", "no module: in the area for modules"
+    ),
 }
 """By the attack's name in the rootkit."""
 ESCALATED = Finding("credentials", {"COMM": "v_escalates", "VERDICT": r".*prepare_kernel_cred.*"})
@@ -144,9 +187,14 @@ def test_a_process_that_came_by_root_through_the_rootkit_is_found(
 def test_nothing_else_is_suspected(rows: dict[str, list[dict[str, Any]]]) -> None:
     names = {row["COMM"] for row in rows["credentials"]}
     assert names == {"init", "v_steals", "v_forges", "v_escalates"}
+    pointers = {"KIND": "pointer", "MODULE": "ghost|spy"}
     copied = {"KIND": "tty", "WHAT": r"line discipline of ttyS0 \(tty_ldisc_ops\)"}
     for tool in ("hooks", "persistence"):
-        known = [copied, *(finding.columns for finding in FINDINGS.values() if finding.tool == tool)]
+        known = [
+            copied,
+            pointers,
+            *(finding.columns for finding in FINDINGS.values() if finding.tool == tool),
+        ]
         assert [row for row in rows[tool] if not any(matching([row], one) for one in known)] == []
 
 

@@ -22,6 +22,7 @@ from hybridbridge_vol.tools.kernel_hooks.network import Network
 from hybridbridge_vol.tools.kernel_hooks.notifiers import Notifiers
 from hybridbridge_vol.tools.kernel_hooks.open_files import OpenFiles
 from hybridbridge_vol.tools.kernel_hooks.pointer_places import PointerPlaces
+from hybridbridge_vol.tools.kernel_hooks.pointers import Pointers
 from hybridbridge_vol.tools.kernel_hooks.sysfs_files import SysfsFiles
 from hybridbridge_vol.tools.kernel_hooks.tracing import Tracing
 from hybridbridge_vol.tools.kernel_hooks.values import Found, Hook, Lost, Operations
@@ -46,10 +47,14 @@ def hooks(kernel: GuestKernel, kinds: Iterable[str]) -> Iterator[tuple[str, Cell
     names = KernelNames(kernel.bridge, listed)
     judge = Judge(kernel, memory, names)
     searches = _searches(kernel, memory, names)
+    reported: list[tuple[int, int]] = []
+    searches["pointer"] = Pointers(kernel, memory, names, reported).all
     places = PointerPlaces(memory, kernel.answer_labels)
     for kind in kinds:
         memory.begin()
         for cells in _of_kind(judge, searches[kind]):
+            if cells[4] != TRUSTED and isinstance(cells[1], int) and isinstance(cells[5], int):
+                reported.append((cells[5], cells[1]))
             yield kind, cells, places.sources(cells[-1], cells[1])
 
 
