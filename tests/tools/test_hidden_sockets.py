@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 from generations import NETWORK, RICH, SLOW_NETWORK
+from guest_modules import loaded
 from hypothesis import given
 from hypothesis import strategies as st
 from image_editor import Editor, hidden, planted
 from live_kernel import LiveKernel
 
 from hybridbridge_vol.guest.held_sockets import HeldSockets
+from hybridbridge_vol.guest.session import open_session
 from hybridbridge_vol.guest.values import HeldSocket
 from hybridbridge_vol.machine.machine import UnmappedVirtual
 from hybridbridge_vol.tools.cross_view.comparison import Finding
@@ -79,6 +81,34 @@ def test_a_guest_with_sockets_of_the_kernel_and_unused_ones_has_no_row(lab: Lab,
     without_owner = [line for line in text.splitlines()[1:] if "users:" not in line and "[" not in line]
     assert {f"ino:{inode}" for inode in kernels} == {line.split()[5] for line in without_owner}
     assert len(kernels) >= 4
+
+
+def test_a_socket_whose_data_a_module_takes_is_the_kernels(lab: Lab) -> None:
+    """nfsd and iSCSI have sockets with an open file that no process has any more."""
+    generation = "6.1 two CPUs"
+    pid, (_module, text_vaddr) = listener(lab, generation), loaded(lab.session(generation))[0]
+    with open_session(lab.sample(generation).dump, lab.store.root) as own:
+        machine = own.bridge.machine
+        for fd in map(int, own.files.listdir(f"/proc/{pid}/fd")):
+            target = own.files.readlink(f"/proc/{pid}/fd/{fd}")
+            if target.startswith("socket:") and own.sockets.held(pid, fd).listens:
+                break
+        inode = int(target[len("socket:[") : -1])
+
+        def tables() -> set[int]:
+            return own.sockets.kernel_inodes("/proc/net/tcp") | own.sockets.kernel_inodes("/proc/net/tcp6")
+
+        assert inode not in tables()
+        editor = Editor(own)
+        copy = HeldSockets(own.proxy).copy(pid, fd)
+        socket_vaddr = editor.call("sockfd_lookup", copy, own.caller.put(bytes(8)))
+        sock = editor.read(socket_vaddr + SOCKET_SOCK)
+        wakes = own.bridge.snapshot("sock_def_readable")
+        (place,) = (at for at in range(sock, sock + SOCK_SIZE, 8) if machine.read_u64(at) == wakes)
+        machine.write_u64(place, own.bridge.snapshot("sock_def_wakeup"))
+        assert inode not in tables()  # the kernel's own, for sockets of processes
+        machine.write_u64(place, text_vaddr)
+        assert inode in tables()
 
 
 @given(

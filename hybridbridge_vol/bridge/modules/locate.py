@@ -68,6 +68,16 @@ class Location(NamedTuple):
         in_text = 0 <= vaddr - self.text_vaddr < page_up(self.text_size)
         return in_text or 0 <= rodata_offset < page_up(self.rodata_size)
 
+    def covers(self, vaddr: int) -> bool:
+        """Whether an address is in a page of its code, its constants or its data, as far as they were
+        found."""
+        sections = self.file.sections
+        return self.holds(vaddr) or any(
+            start & -PAGE_SIZE <= vaddr < page_up(start + sections[index].size)
+            for index, start in self.sections.items()
+            if index < len(sections)
+        )
+
 
 def locate(name: str, file: ModuleFile, text_vaddr: int, read: Read, pages: Sequence[int] = ()) -> Location:
     """Find where the module lies whose code begins at `text_vaddr`. `pages` are those that its `struct

@@ -22,6 +22,8 @@ from hybridbridge_vol.units import PAGE_SIZE
 
 MAX_MODULES = 8192
 """Modules of the list that are read; distributions build up to 4,500."""
+MAX_EARLIER = 16
+"""Modules that are looked at where the one with the nearest page does not have an address."""
 _MOST_ASKED = 64
 """Nodes of the list that are asked where their names are."""
 _MAX_DISTANCE = 16 << 20
@@ -68,6 +70,20 @@ class ModuleList:
         if index < 0 or vaddr - self._pages[index] > _MAX_DISTANCE:
             return []
         return self._owners[self._pages[index]]
+
+    def earlier_names(self, vaddr: int) -> list[str]:
+        """Further modules that may own an address, the nearest pages first, at most `MAX_EARLIER`: a page of
+        another one may lie in a module's memory, as `struct module` keeps where the code of its
+        initialisation was, which is freed."""
+        nearest = self.names_at(vaddr)
+        found = dict.fromkeys(nearest)
+        index = bisect_right(self._pages, vaddr) - 2
+        while nearest and index >= 0 and vaddr - self._pages[index] <= _MAX_DISTANCE:
+            found |= dict.fromkeys(self._owners[self._pages[index]])
+            if len(found) >= len(nearest) + MAX_EARLIER:
+                break
+            index -= 1
+        return list(found)[len(nearest) :][:MAX_EARLIER]
 
     def pages_of(self, name: str) -> list[int]:
         """Virtual addresses at which memory of a module may begin."""

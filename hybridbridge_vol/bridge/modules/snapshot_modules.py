@@ -106,15 +106,31 @@ class SnapshotModules:
         # most first accesses to a module are to the kernel's own data about it, which need no code; and the
         # size of that data is read from a module's file only if a module is accessed at all
         names = self.listed.names_at(vaddr)
-        for name in () if names and vaddr & -PAGE_SIZE in self._struct_pages else names:
-            location = self.locate(name)
-            if location is not None and location.holds(vaddr):
-                self._module(name)
+        if names and vaddr & -PAGE_SIZE not in self._struct_pages:
+            owner = self._owner(vaddr, names)
+            if owner is not None and owner.holds(vaddr):
+                self._module(owner.name)
         return self.relocated_at(vaddr)
+
+    def _owner(self, vaddr: int, nearest: list[str]) -> Location | None:
+        """The module that has an address in its code, constants or data; `nearest`: those with the nearest
+        page before it."""
+        owners = (self._that_covers(vaddr, name) for name in nearest)
+        owner = next(filter(None, owners), None)
+        if owner is None and nearest:
+            owners = (self._that_covers(vaddr, name) for name in self.listed.earlier_names(vaddr))
+            owner = next(filter(None, owners), None)
+        return owner
+
+    def _that_covers(self, vaddr: int, name: str) -> Location | None:
+        location = self.locate(name)
+        return location if location is not None and location.covers(vaddr) else None
 
     def name_at(self, vaddr: int) -> str | None:
         """The module that an address in the modules area belongs to, by the snapshot's list."""
-        return next(iter(self.listed.names_at(vaddr)), None)
+        nearest = self.listed.names_at(vaddr)
+        owner = self._owner(vaddr, nearest)
+        return owner.name if owner is not None else next(iter(nearest), None)
 
     def has_file(self, name: str) -> bool:
         """Whether there is a trusted file of that name."""

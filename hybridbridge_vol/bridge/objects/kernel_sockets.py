@@ -3,8 +3,10 @@
 A file of /proc/net walks its table with functions that return one `struct sock` after the other
 (`tcp_seq_start` and its like; net/ipv4/tcp_ipv4.c, udp.c, raw.c). The twin's are called here with the
 `seq_file` of a file that the proxy task opened. A socket that a process made belongs to an open file; the
-kernel's own have none (net/socket.c, `sock_create_kern`). Where these pointers are is found by value in a
-socket of the proxy task's.
+kernel's own have none (net/socket.c, `sock_create_kern`), or one that no process has, as sockets of sunrpc
+(net/sunrpc/svcsock.c, `svc_addsock`) and iSCSI: a module takes what arrives at them, instead of waking a
+process that reads (`sk_data_ready`; net/core/sock.c, `sock_def_readable`). Where these pointers are is found
+by value in a socket of the proxy task's.
 """
 
 from __future__ import annotations
@@ -22,16 +24,21 @@ from hybridbridge_vol.units import U64
 
 _SEQ_FILE_SIZE, _SOCKET_SIZE = 256, 128
 """Bytes of struct seq_file and socket in which pointers are looked for."""
+_WAKES_READERS = "sock_def_readable"
+_FOR_PROCESSES = ("tls_", "psock_", "smc_", "mptcp_", "subflow_", "espintcp_")
+"""How the functions of modules begin that look at what arrives, and leave it to the socket's process."""
 _PREFIXES = {"tcp": "tcp", "udp": "udp", "raw": "raw"}
 """How the functions' names begin, by the table's name without its 6."""
 
 
 class _Offsets(NamedTuple):
-    """Bytes from the beginning of struct sock to its socket, and of struct socket to its file and sock."""
+    """Bytes from the beginning of struct sock to its socket, and of struct socket to its file and sock; and
+    of struct sock to the function that is called when data has arrived (None if it is not found)."""
 
     sock_socket: int
     socket_file: int
     socket_sock: int
+    sock_ready: int | None
 
 
 def are_kernels(caller: Caller, table: str, fd: int, own_socket: int, most: int) -> list[bool]:
@@ -60,7 +67,9 @@ def _find_offsets(caller: Caller, own_socket: int, sizes: StructSizes) -> _Offse
     for index, word in enumerate(words):
         inner = read_words(machine, word, sizes.sock) if word in bridge.boot.layout else []
         if word != file and socket in inner:
-            return _Offsets(8 * inner.index(socket), 8 * words.index(file), 8 * index)
+            wakes = {bridge.home(_WAKES_READERS), bridge.snapshot(_WAKES_READERS)}
+            ready = next((8 * at for at, function in enumerate(inner) if function in wakes), None)
+            return _Offsets(8 * inner.index(socket), 8 * words.index(file), 8 * index, ready)
     raise ValueError
 
 
@@ -103,6 +112,17 @@ def _is_kernels(caller: Caller, sock: int, offsets: _Offsets) -> bool:
         socket = machine.read_u64(sock + offsets.sock_socket)
         if not bridge.may_be_snapshot(socket) or machine.read_u64(socket + offsets.socket_sock) != sock:
             return False
-        return machine.read_u64(socket + offsets.socket_file) == 0
+        if machine.read_u64(socket + offsets.socket_file) == 0:
+            return True
+        ready = 0 if offsets.sock_ready is None else machine.read_u64(sock + offsets.sock_ready)
     except UnmappedVirtual:
         return False
+    return _takes_data(caller, ready)
+
+
+def _takes_data(caller: Caller, function: int) -> bool:
+    """Whether a function is one of a module that takes what arrives at a socket for the kernel."""
+    trusted = caller.bridge.space.modules.at(function)
+    if trusted is None or not trusted.executable:
+        return False
+    return not trusted.module.describe(function).startswith(_FOR_PROCESSES)

@@ -53,7 +53,9 @@ class Marker:
 
     def _of_file(self, start: Start) -> Iterator[str]:
         seen = start.attributes
-        if seen is not None and not stat.S_ISLNK(seen.mode):
+        if seen is None:
+            return  # nobody knows whether there is such a file
+        if not stat.S_ISLNK(seen.mode):
             yield from _of_owner(seen, start.user == "root")
             yield from self._of_package(start, seen)
         is_taken = not str(start.state).startswith("ignored")
@@ -80,7 +82,7 @@ class Marker:
                 return
             self._programs[program] = self._ask(program)
         seen, absent = self._programs[program]
-        if absent and start.state != UNTOUCHED:
+        if absent and start.state != UNTOUCHED and not start.is_conditional:
             yield "program does not exist"
         if seen is not None and seen.mode & stat.S_IWOTH and stat.S_ISREG(seen.mode):
             yield "program is writable for everybody"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import posixpath
 import stat
 from collections.abc import Iterable, Iterator
@@ -44,6 +45,8 @@ class Start(NamedTuple):
     """Where in the file it is written, in bytes; None: all of it."""
     program: str = ""
     """Absolute path of what runs, where it is known and is not the file itself."""
+    is_conditional: bool = False
+    """Whether it runs only if there is that program."""
 
     def marked(self, *marks: str) -> Start:
         """The same with more marks."""
@@ -152,6 +155,17 @@ class Places:
             target = self.files.readlink(path)
         except UNREADABLE:
             return None
+        return posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
+
+    def target(self, path: str) -> str:
+        """As `link`, but the path itself if it is no link. What `files.readlink` raises where a link cannot
+        be read."""
+        try:
+            target = self.files.readlink(path)
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                return path
+            raise
         return posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
 
     @cached_property

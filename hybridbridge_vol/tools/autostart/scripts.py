@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from hybridbridge_vol.toolkit.cells import Cell
+from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 from hybridbridge_vol.tools.autostart.marks import FROM_SKELETON
 from hybridbridge_vol.tools.autostart.places import Places, Start, meaningful, of_line, of_script
 from hybridbridge_vol.tools.host.text_file import TextFile
@@ -88,10 +89,11 @@ def _init(places: Places) -> Iterator[Start]:
             runs = file.attributes is not None and bool(file.attributes.mode & 0o111)
             for start in commands(file, "rc.local", "at boot", "root"):
                 yield start._replace(state=None if runs else "not executable")
-    levels = _run_levels(places)
+    levels, unread = _run_levels(places)
     for script in places.scripts("init script", "/etc/init.d"):
         at = levels.pop(script.path, None)
-        state = "not executable" if not script.is_executable else "enabled" if at else "disabled"
+        started = "enabled" if at else None if script.name in unread else "disabled"
+        state = started if script.is_executable else "not executable"
         yield of_script("init script", script, at, state=state)
     for path, at in levels.items():
         seen = places.attributes(path)
@@ -102,15 +104,27 @@ def _init(places: Places) -> Iterator[Start]:
         yield from _inittab(table)
 
 
-def _run_levels(places: Places) -> dict[str, str]:
-    """The scripts that links in /etc/rc?.d start, and at which run levels."""
+def _run_levels(places: Places) -> tuple[dict[str, str], set[str]]:
+    """The scripts that links in /etc/rc?.d start, and at which run levels; and the names of those links that
+    could not be read, without their order."""
     levels: dict[str, list[str]] = {}
+    unread: set[str] = set()
     for level in "S0123456":
         for path in places.folder("init script", f"/etc/rc{level}.d").paths():
             match = _RC_LINK.fullmatch(path.rpartition("/")[2])
-            if match and match[1] == "S":
-                levels.setdefault(places.link(path) or path, []).append(level)
-    return {path: f"at run levels {' '.join(at)}" for path, at in levels.items()}
+            if match is None or match[1] != "S":
+                continue
+            try:
+                target = places.target(path)
+            except UNREADABLE as error:
+                lack = why(path, error)
+                places.lacks(
+                    Start("init script", path, None, lack, f"at run levels {level}", "root", lack=lack)
+                )
+                unread.add(match[3])
+            else:
+                levels.setdefault(target, []).append(level)
+    return {path: f"at run levels {' '.join(at)}" for path, at in levels.items()}, unread
 
 
 def _inittab(table: TextFile) -> Iterator[Start]:
@@ -134,9 +148,9 @@ def _shells(places: Places) -> Iterator[Start]:
         for name in _OF_HOMES:
             if inside.lack is None and name.partition("/")[0] not in inside.names:
                 continue
-            file = places.text("shell", f"{home.rstrip('/')}/{name}")
-            if file is None:
-                continue
+            file = places.text("shell", f"{home.rstrip('/')}/{name}", report=False)
+            if file is None or (inside.lack is not None and file.attributes is None):
+                continue  # that its folder lacks names is said once
             if name not in pattern:
                 pattern[name] = places.text("shell", f"/etc/skel/{name}")
             skeleton = pattern[name]

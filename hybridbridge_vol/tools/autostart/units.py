@@ -51,6 +51,8 @@ _TRIGGERS = re.compile(
     r"|PathExists|PathExistsGlob|PathChanged|PathModified|DirectoryNotEmpty|Listen\w+|What|Where)\s*=\s*(.*)"
 )
 _OTHERS = re.compile(r"(Unit|Service|User|Environment|EnvironmentFile|RootDirectory|RootImage)\s*=\s*(.*)")
+_CONDITION = re.compile(r"(?:Condition|Assert)(?:PathExists|FileIsExecutable)\s*=\s*(/.*)")
+"""What a unit needs to start at all."""
 _NOT_IN_FORCE = ("static", "disabled", "masked", "indirect", "alias")
 """States of units whose programs need not exist."""
 _PREFIXES = "-@:+!|"
@@ -177,6 +179,7 @@ class Units:
         lines = list(joined(file.lines, "#;"))
         named = {match[1]: match[2] for line in lines if (match := _OTHERS.fullmatch(line.text))}
         user = named.get("User") or self._owner
+        conditions = {match[1] for line in lines if (match := _CONDITION.fullmatch(line.text))}
         started = named.get("Unit") or named.get("Service") or _started(file.path)
         found = False
         for line in lines:
@@ -184,7 +187,9 @@ class Units:
             if start is not None:
                 found = True
                 program = "" if state in _NOT_IN_FORCE else start.program
-                yield start._replace(kind=kind, user=user, state=state, program=program)
+                yield start._replace(
+                    kind=kind, user=user, state=state, program=program, is_conditional=program in conditions
+                )
         if not found and not file.path.endswith(_RUN_NOTHING) and file.lack is not None:
             yield Start(kind, file.path, None, file.lack, when, user, state, file.attributes, file.lack)
 

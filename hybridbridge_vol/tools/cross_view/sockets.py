@@ -5,7 +5,8 @@ of the hash tables of its protocol; it works on. The protocol itself says whethe
 tables: one of TCP in every state but CLOSE, one of UDP or for pings when it is bound, one of unix, raw and
 packet sockets always. What a process opened and never used is in none of them.
 Shown by the tables, missing in the descriptors of all listed processes: the process is hidden. The kernel's
-own sockets (those of WireGuard, VXLAN, NFS) are known by having no open file at all.
+own sockets (those of WireGuard, VXLAN, NFS) are known by having no open file at all, or by a module that
+takes what arrives at them.
 Counted as `inuse` in /proc/net/sockstat, more than there are lines: taken out without being counted out.
 
 Sources: net/core/sock.c, net/ipv4/proc.c, net/ipv4/inet_hashtables.c, net/ipv4/udp.c, net/ipv4/raw.c,

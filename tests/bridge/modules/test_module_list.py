@@ -62,6 +62,26 @@ def test_an_address_belongs_to_the_module_with_the_nearest_page_before_it(listed
     assert sorted(modules.pages_of("two")) == [page(4), page(12)]
 
 
+def test_a_page_of_another_module_hides_no_earlier_one(listed: MakeList) -> None:
+    """`struct module` keeps where the code of its initialisation was; its memory is freed and used again."""
+    modules = listed(record(b"early", node(1), page(1), page(6)), record(b"late", HEAD, page(4), page(9)))
+    assert modules.names_at(page(7)) == ["early"]
+    assert modules.earlier_names(page(7)) == ["late"]
+    assert modules.earlier_names(page(1)) == []
+    assert modules.earlier_names(page(0)) == []
+
+
+def test_earlier_modules_are_looked_at_up_to_a_number(
+    listed: MakeList, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module_list, "MAX_EARLIER", 2)
+    modules = listed(
+        *(record(b"m%d" % number, node(number + 1), page(number + 1)) for number in range(4)),
+        record(b"m4", HEAD, page(5)),
+    )
+    assert modules.earlier_names(page(5)) == ["m3", "m2"]
+
+
 def test_of_two_modules_with_one_page_the_one_whose_memory_ends_there_comes_last(listed: MakeList) -> None:
     modules = listed(record(b"one", node(1), page(1), page(4)), record(b"two", HEAD, page(4), page(7)))
     assert modules.names_at(page(4) + 8) == ["two", "one"]
