@@ -32,9 +32,11 @@ _HASH_AT = 1
 """Where a preamble as linked has its hash."""
 _CALLER_SIZE = 14
 """fineibt_caller_size; the call begins behind it."""
-_INDIRECT = (b"\x41\xff\xd3", b"\x41\xff\xe3")
-"""`call *%r11`, `jmp *%r11`: at the end of the paranoid form, filled up with a nop or `int3`."""
-_FILLINGS = (b"\x90", b"\xcc")
+_BRANCHES = (
+    b"\x41\xff\xd3\x90", b"\x41\xff\xd3\xcc", b"\x2e\x41\xff\xd3", b"\x41\xff\xe3\x90", b"\x41\xff\xe3\xcc",
+)  # fmt: skip
+"""`call *%r11`, `jmp *%r11`: at the end of the paranoid form, filled up with a nop, `int3`, or (since 7.0, a
+call) a prefix that means nothing (`emit_indirect`)."""
 _PREAMBLE = re.compile(rb"(?s)[\xb8-\xbf](.{4})")
 """`mov $hash, %eax`; since 6.15 the register says how many arguments there are."""
 _CALLER = re.compile(rb"(?s)\x41\xba(.{4})\x45\x03.{2}\x74\x02\x0f\x0b")
@@ -191,7 +193,7 @@ class CallChecks(NamedTuple):
             return
         if self.choice == PARANOID and self.templates.paranoid is not None:
             begin = self.templates.paranoid.filled(number)
-            yield from (begin + branch + filling for branch in _INDIRECT for filling in _FILLINGS)
+            yield from (begin + branch for branch in _BRANCHES)
             return
         negative = (-number & 0xFFFFFFFF).to_bytes(_HASH_SIZE, "little")
         begin = _SKIP if self.choice == SKIPPED else linked[0][:2]

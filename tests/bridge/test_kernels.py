@@ -48,7 +48,9 @@ SHAPES = {
     "ThinLTO, kCFI": Spec("built-thinlto", seed=21, light=True),
     "ThinLTO, FineIBT": Spec("built-thinlto", seed=24, light=True, append="cfi=fineibt"),
     "7.x, ThinLTO, kCFI": Spec("built-fineibt", seed=21, light=True),
-    "7.x, ThinLTO, FineIBT": Spec("built-fineibt", seed=24, light=True, append="cfi=fineibt"),
+    "7.x, ThinLTO, paranoid FineIBT": Spec(
+        "built-fineibt", seed=26, light=True, append="cfi=fineibt,paranoid"
+    ),
     "8192 CPUs, NUMA, two CPUs": Spec("built-fedora", seed=21, light=True, cpus=2, ram=512 << 20),
     "lockdep": Spec("built-lockdep", seed=21, light=True, ram=512 << 20),
     "microVM, two CPUs": Spec("built-microvm", seed=24, light=True, cpus=2),

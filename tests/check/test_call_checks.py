@@ -79,12 +79,12 @@ def fine(seed: int) -> bytearray:
     return put(text, {LAST: SEAL, LAST + 7: bytes(4)})
 
 
-def later(seed: int, paranoid: bool) -> bytearray:
+def later(seed: int, paranoid: bool, branch: bytes = b"\x2e\x41\xff\xd3") -> bytearray:
     """FineIBT of 7.2: the preamble has the function's `endbr64`, too; one function that has none keeps its
-    preamble."""
+    preamble. `branch`: the call behind a paranoid check."""
     template = LATER["fineibt_preamble_start"]
     check = LATER["fineibt_paranoid_start" if paranoid else "fineibt_caller_start"]
-    branch = b"\x41\xff\xd3\x90" if paranoid else b""
+    branch = branch if paranoid else b""
     text = put(linked(), dict.fromkeys(FUNCTIONS, SEAL))
     for at, number in HASHES.items():
         put(text, {at: template[:5] + bytes_of(number ^ seed) + template[9:]})
@@ -129,6 +129,12 @@ def test_what_a_later_kernel_makes_of_all_its_checks_is_expected(paranoid: bool,
     for change in ({0x2E - 13: bytes(4)}, {0x09: b"\x2e\xe9"}, {0x10: b"\xc3"}):
         there = put(bytearray(found), change)
         assert explained(there, LATER)[0] != there
+
+
+@pytest.mark.parametrize("branch", ["41ffd390", "2e41ffd3", "41ffe3cc"])
+def test_the_call_behind_a_paranoid_check_is_filled_up(branch: str) -> None:
+    found = later(SEED, paranoid=True, branch=bytes.fromhex(branch))
+    assert explained(found, LATER)[0] == found
 
 
 @pytest.mark.parametrize("begin", [0x90909090, 0xE5894855])
