@@ -19,6 +19,8 @@ _SAME_DIFFERENCE = 8
 """Differing bytes that are less far apart are one difference."""
 _LONGEST_FUNCTION, _LONGEST_INSTRUCTION = 1 << 16, 15
 _INT3 = 0xCC
+_ENDS = ("jmp", "ret", "ud2")
+"""Instructions behind which the next one is not reached."""
 _KERNEL_ADDRESS = re.compile(r"0xffff[0-9a-f]{12}\b")
 
 
@@ -70,10 +72,11 @@ class CodeComparison:
             first, behind = self._whole_instructions(start, min(last, start + SHOWN))
             expected, found = self._decode(self._expected, first, behind), self._found_between(first, behind)
             more = f"; ... ({last - first} bytes)" if last > behind else ""
-            targets = [instruction.target for instruction in found if instruction.target is not None]
+            reached = list(_reached(found, {instruction.vaddr for instruction in expected}))
+            targets = [instruction.target for instruction in reached if instruction.target is not None]
             what, leads = self._hook(first, start, last, found) or (
                 "text",
-                self._places.leads([*targets, *_addresses(found, expected)]),
+                self._places.leads([*targets, *_addresses(reached, expected)]),
             )
             yield CodeDifference(what, first, _words(expected) + more, _words(found) + more, leads)
 
@@ -123,6 +126,17 @@ class CodeComparison:
 
 def _words(instructions: list[Instruction]) -> str:
     return "; ".join(map(str, instructions))
+
+
+def _reached(found: list[Instruction], usual: set[int]) -> Iterator[Instruction]:
+    """Without what lies behind a planted jump and is the rest of an instruction, begun in its middle. `usual`
+    is where instructions begin that should be there."""
+    falls_through = True
+    for instruction in found:
+        falls_through = falls_through or instruction.vaddr in usual
+        if falls_through:
+            yield instruction
+        falls_through = falls_through and instruction.mnemonic not in _ENDS
 
 
 def _addresses(found: list[Instruction], expected: list[Instruction]) -> Iterator[int]:

@@ -34,6 +34,7 @@ from hybridbridge_vol.check.patch_tables import PatchTables, read_call_sites, re
 from hybridbridge_vol.check.patching import Patcher
 from hybridbridge_vol.check.symbol_names import Places, bpf_code, listed_modules
 from hybridbridge_vol.check.tracers import Tracers
+from hybridbridge_vol.check.vdso_images import vdso_images
 from hybridbridge_vol.errors import StoreError
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.machine.memory import page_up
@@ -98,6 +99,7 @@ class Integrity:
         patcher.accept(self._tables)
         yield from self._code_differences()
         yield from self._constant_differences()
+        yield from self._vdso_differences()
         yield from self._pointer_differences()
         yield from self._gate_differences()
         modules = ModuleIntegrity(
@@ -221,6 +223,25 @@ class Integrity:
                     code[first : first + min(size, SHOWN)].hex(" ") for code in (self._expected, self._found)
                 )
                 yield self._difference("rodata", first, expected + more, found + more)
+
+    def _vdso_differences(self) -> Iterator[Difference]:
+        for image in vdso_images(self._linked.flat, self._symbols, self._text):
+            end = image.start + image.size
+            if end > len(self._found) or image.sites is None:
+                reason = f"{image.name}: its alternatives are not in a known form"
+                yield self._difference("missing", image.start, None, reason, symbol=image.name)
+                continue
+            image.accept(self._expected, self._found)
+            for first, last in joined(unequal(self._expected, self._found, image.start, end), 9, PAGE_SIZE):
+                size = last - first
+                more = f" ... ({size} bytes)" if size > SHOWN else ""
+                expected, found = (
+                    code[first : first + min(size, SHOWN)].hex(" ") for code in (self._expected, self._found)
+                )
+                symbol = f"{image.name}+{first - image.start:#x}"
+                yield self._difference(
+                    "vdso", first, expected + more, found + more, "code of every process", symbol
+                )
 
     def _accept_empty_gaps(self, start: int, end: int) -> None:
         """See `LinkedKernel.gaps`: nothing of the kernel's is in them."""

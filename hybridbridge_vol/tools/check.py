@@ -14,22 +14,22 @@ class Check(Tool):
     help = "Kernel code, constants and tables of functions that differ from the trusted kernel's"
     notes = (
         "Compares text, .rodata (with the system call tables and all constant tables of operations), "
-        "function pointers that were linked into data, the interrupt descriptor table, and code, constants "
-        "and linked function pointers of the listed modules. A pointer that trusted code stores there is "
-        "accepted. A change by boot-time patching at a site that the kernel's own "
-        "tables list is accepted if it is exactly what the kernel itself would write there. A clean kernel "
-        "gives no row. A change by the kernel's own tracer, a kprobe, a livepatch or a program of BPF is "
-        "reported by that name, with the function that is called. Not in a memory image, and so not "
-        "compared: registers of the processor (the entry point in MSR_LSTAR, IDTR). Not compared: pointers "
-        "that the kernel stores while it runs, and modules that are not listed. A table joins many rows of "
-        "one module and cause to one, which says how many they are; --format json has them all."
+        "function pointers that were linked into data, the interrupt descriptor table, the vDSO, and code, "
+        "constants and linked function pointers of the listed modules. A pointer that trusted code stores "
+        "there is accepted. A change by boot-time patching at a site that the kernel's own tables list is "
+        "accepted if it is exactly what the kernel itself would write there. A clean kernel gives no row. A "
+        "change by the kernel's own tracer, a kprobe, a livepatch or a program of BPF is reported by that "
+        "name, with the function that is called. Not in a memory image, and so not compared: registers of "
+        "the processor (the entry point in MSR_LSTAR, IDTR). Not compared: pointers that the kernel stores "
+        "while it runs, and modules that are not listed. A table joins many rows of one module and cause to "
+        "one, which says how many they are; --format json has them all."
     )
     runs_kernel = False
     columns = (
         Column(
             "WHAT",
             "str",
-            "text, rodata, syscall, data, idt, module; traced, kprobe, livepatch, bpf: changed by the "
+            "text, rodata, syscall, data, idt, vdso, module; traced, kprobe, livepatch, bpf: changed by the "
             "kernel's own means; mapping: page tables lead elsewhere; missing: cannot be checked",
         ),
         Column("ADDRESS", "hex", "its virtual address"),

@@ -20,11 +20,13 @@ class Malfind(Tool):
         "executed; modified: pages of a file's code that were written to and are not what the page cache "
         "has of the file; uprobe: the same, but only breakpoints that the kernel's own uprobes have put "
         "there (`hooks` and `bpf` show for whom); hollowed: the entry point of the program is not in the "
-        "program's file; preloaded: LD_PRELOAD, LD_AUDIT or /etc/ld.so.preload name a library. jit stands "
-        "before the others where the process has an engine mapped that makes code at run time, which WHY "
-        "names: others may hide behind it. Memory that was never touched is left out, and so is what the "
-        "kernel maps itself. Names of libraries in environments are those that programs were started "
-        "with: they may have been removed since."
+        "program's file; disguised: the process bears the name of a thread of the kernel; remote shell: a "
+        "shell's or interpreter's standard input and output are a connection of TCP; preloaded: LD_PRELOAD, "
+        "LD_AUDIT or /etc/ld.so.preload name a library. jit stands before the others where the process has "
+        "an engine mapped that makes code at run time, which WHY names: others may hide behind it. Memory "
+        "that was never touched is left out, and so is what the kernel maps itself, unless it was written "
+        "to. Names of libraries in environments are those that programs were started with: they may have "
+        "been removed since."
     )
     example = "--disassemble"
     options = (PID, Option("disassemble", bool, "also the first instructions that are found there"))

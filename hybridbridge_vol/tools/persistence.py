@@ -19,26 +19,29 @@ if TYPE_CHECKING:
     from hybridbridge_vol.tools.autostart.packages import Packages
     from hybridbridge_vol.tools.autostart.places import Places, Start
 
-KINDS = ( "anacron", "at", "authorized_keys", "autostart", "binfmt", "cron", "D-Bus service", "desktop",
-"environment", "generator", "inetd", "init script", "initramfs", "inittab", "kernel helper", "kernel package",
-"ld.so.conf", "ld.so.preload", "modprobe", "module", "motd", "network", "package manager", "packages", "pam",
-"pam module", "power", "rc.local", "shell", "sshd", "sysctl", "udev", "unit", "user unit", )  # fmt: skip
+KINDS = (
+    "anacron", "at", "authorized_keys", "autostart", "binfmt", "cron", "D-Bus service", "desktop",
+    "environment", "generator", "git", "incron", "inetd", "init script", "initramfs", "inittab",
+    "kernel helper", "kernel package", "ld.so.conf", "ld.so.preload", "logrotate", "modprobe", "module",
+    "motd", "network", "package manager", "packages", "pam", "pam module", "polkit", "power", "python",
+    "rc.local", "shell", "ssh client", "sshd", "sysctl", "udev", "unit", "user unit",
+)  # fmt: skip
 
 
 class Persistence(Tool):
     name = "persistence"
     help = "What starts by itself: cron, at, systemd, init, shells, udev, PAM, the linker and more"
     notes = (
-        "Reads the guest's own files in all the places where cron, anacron, at, systemd (system and "
-        "users, with drop-ins and generators), init, shells, the linker, udev, modprobe, PAM, sshd, "
-        "desktops, binfmt, initramfs-tools, apt, D-Bus and the kernel look for what they run. A row for "
-        "each line that runs something; of a shell script each command. Of scripts that are run as a "
-        "whole, one row. STATE says whether it is in force: of a unit as `systemctl is-enabled` says it, "
-        "`overridden by PATH`, `ignored for its name`, `as the kernel begins` for a helper that nobody "
-        "changed. PACKAGE is of the lists of dpkg, apk, pacman or rpm, as far as memory holds them; a row of "
-        "kind `packages` says if it does not. A file of which memory lacks a part says so, and has no line "
-        "numbers behind the gap; what is not in memory at all has a row that says that. MARK is a list "
-        "of facts and no verdict: --marked shows the rows that have any."
+        "Reads the guest's own files in all the places where cron, anacron, at, systemd (system and users, "
+        "with drop-ins and generators), init, shells, the linker, udev, modprobe, PAM, sshd, desktops, "
+        "binfmt, initramfs-tools, apt, D-Bus, ssh, logrotate, git, Python, polkit, incron, acpid and the "
+        "kernel look for what they run. A row for each line that runs something; of a shell script each "
+        "command. Of scripts that are run as a whole, one row. STATE says whether it is in force: of a unit "
+        "as `systemctl is-enabled` says it, `overridden by PATH`, `ignored for its name`, `as the kernel "
+        "begins` for a helper that nobody changed. PACKAGE is of the lists of dpkg, apk, pacman or rpm, as "
+        "far as memory holds them; a row of kind `packages` says if it does not. A file of which memory "
+        "lacks a part says so, and has no line numbers behind the gap; what is not in memory at all has a "
+        "row that says that. MARK is a list of facts and no verdict: --marked shows the rows that have any."
     )
     example = "--marked"
     options = (
@@ -85,7 +88,7 @@ class Persistence(Tool):
 
 def _starts(places: Places, packages: Packages) -> Iterator[Start]:
     """Family by family, and behind each what could not be read for it."""
-    from hybridbridge_vol.tools.autostart import cron, logins, scripts, system, units
+    from hybridbridge_vol.tools.autostart import configured, cron, logins, scripts, system, units
     from hybridbridge_vol.tools.autostart.places import Start
 
     families = (
@@ -93,6 +96,7 @@ def _starts(places: Places, packages: Packages) -> Iterator[Start]:
         units.starts,
         scripts.starts,
         system.starts,
+        configured.starts,
         lambda it: logins.starts(it, packages),
     )
     for family in families:

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/msg.h>
 #include <sys/prctl.h>
@@ -81,7 +82,9 @@ static const struct { const char *name; void (*play)(char **); int arguments; } 
 	{ "idle", idle, 1 }, { "hollow", hollow, 1 }, { "inject", inject, 1 },
 	{ "memfd", memfd, 0 }, { "deleted", deleted, 0 }, { "fromtmp", fromtmp, 0 },
 	{ "patched", patched, 0 }, { "wxpage", wxpage, 0 }, { "sharedx", sharedx, 0 }, { "stackx", stackx, 0 },
-	{ "heapx", heapx, 0 }, { "shmlib", shmlib, 0 }, { "gonelib", gonelib, 0 }, { "harmless", harmless, 0 },
+	{ "heapx", heapx, 0 }, { "shmlib", shmlib, 0 }, { "gonelib", gonelib, 0 },
+	{ "vdso", vdso, 0 }, { "devzero", devzero, 0 }, { "disguised", disguised, 0 }, { "remote", remote, 0 },
+	{ "harmless", harmless, 0 },
 	{ "typist", typist, 2 }, { "unread", unread, 0 }, { "keys", keys, 0 },
 };
 

@@ -47,21 +47,40 @@ for name in harmless typist-typed-root typist-typed-short typist-typed-bc unread
 done
 
 if ! grep -qw clean /proc/cmdline; then
-    for name in memfd deleted fromtmp patched wxpage sharedx stackx heapx shmlib gonelib; do
+    for name in memfd deleted fromtmp patched wxpage sharedx stackx heapx shmlib gonelib vdso devzero remote disguised; do
         begin $name
     done
+    covered=$!
     injected 1000000 < /dev/null > /dev/null 2>&1 &
     victim=$!
     LD_PRELOAD=/opt/libimplant.so preloaded 1000000 < /dev/null > /dev/null 2>&1 &
-    for name in memfd deleted fromtmp patched wxpage sharedx stackx heapx shmlib gonelib; do
+    for name in memfd deleted fromtmp patched wxpage sharedx stackx heapx shmlib gonelib vdso devzero remote disguised; do
         started $name
     done
+    mount --bind /run/ready /proc/$covered
     until grep -q '^230 ' /proc/$victim/syscall; do sleep 0.1; done # clock_nanosleep
     begin inject $victim
     started inject
     begin hollow /usr/bin/hollowed
     started hollow
     echo /opt/libimplant.so > /etc/ld.so.preload
+    mkdir -p /root/.ssh /etc/ssh /etc/systemd /etc/incron.d /etc/acpi/events /etc/network /etc/polkit-1/rules.d \
+        /etc/logrotate.d /etc/apt /usr/lib/python3/dist-packages /etc/needrestart/hook.d
+    x=/dev/shm/.x
+    echo "ProxyCommand $x" > /etc/ssh/ssh_config
+    printf 'Host *\n  PermitLocalCommand yes\n  LocalCommand %s\n' $x > /root/.ssh/config
+    echo "LD_PRELOAD=$x" > /root/.ssh/environment
+    printf '[Manager]\nDefaultEnvironment=LD_PRELOAD=%s\n' $x > /etc/systemd/system.conf
+    printf '[core]\n\tfsmonitor = %s\n[alias]\n\tst = !%s\n' $x $x > /root/.gitconfig
+    echo "/etc/passwd IN_MODIFY $x" > /etc/incron.d/x
+    printf 'event=button/power\naction=%s\n' $x > /etc/acpi/events/x
+    printf 'iface eth0 inet dhcp\n  post-up %s\n' $x > /etc/network/interfaces
+    echo "polkit.addRule(function() { polkit.spawn(['$x']); });" > /etc/polkit-1/rules.d/00-x.rules
+    echo "import os; os.system('$x')" > /usr/lib/python3/dist-packages/x.pth
+    echo "import os; os.system('$x')" > /usr/lib/python3/dist-packages/sitecustomize.py
+    printf '/var/log/x {\n  postrotate\n    %s\n  endscript\n}\n' $x > /etc/logrotate.d/x
+    echo "DPkg::Post-Invoke {\"$x\";};" > /etc/apt/apt.conf
+    echo "$x" > /etc/needrestart/hook.d/x
 fi
 /usr/libexec/observer /srv/plan
 echo "init: the observer came back"

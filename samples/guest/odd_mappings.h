@@ -172,3 +172,57 @@ static void harmless(char **arguments)
 	checked(mprotect(text, PAGE, PROT_READ | PROT_EXEC), "mprotect");
 	rest();
 }
+
+/* The code that the kernel maps into each process, changed in this one. */
+static void vdso(char **arguments)
+{
+	int memory = checked(open("/proc/self/mem", O_RDWR), "mem");
+	unsigned long place = getauxval(AT_SYSINFO_EHDR) + 0xa00;
+
+	(void)arguments;
+	checked(pwrite(memory, waiting_code, sizeof waiting_code, place), "pwrite");
+	close(memory);
+	rest();
+}
+
+static void devzero(char **arguments)
+{
+	char *page = mapped(PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, checked(open("/dev/zero", O_RDWR), "zero"));
+
+	(void)arguments;
+	memcpy(page, waiting_code, sizeof waiting_code);
+	checked(mprotect(page, PAGE, PROT_READ | PROT_EXEC), "mprotect");
+	rest();
+}
+
+static void disguised(char **arguments)
+{
+	(void)arguments;
+	prctl(PR_SET_NAME, "kworker/0:7");
+	rest();
+}
+
+/* A shell at the end of a connection, whose other end another process of that name has. */
+static void remote(char **arguments)
+{
+	struct sockaddr_in here = { .sin_family = AF_INET, .sin_port = htons(4444), .sin_addr = { htonl(0x7f000001) } };
+	int listener = checked(socket(AF_INET, SOCK_STREAM, 0), "socket"), out = checked(socket(AF_INET, SOCK_STREAM, 0), "socket");
+	char *words[] = { "dash", "-s", NULL };
+
+	(void)arguments;
+	checked(bind(listener, (struct sockaddr *)&here, sizeof here), "bind");
+	checked(listen(listener, 1), "listen");
+	checked(connect(out, (struct sockaddr *)&here, sizeof here), "connect");
+	if (!checked(fork(), "fork")) {
+		checked(accept(listener, NULL, NULL), "accept");
+		for (;;)
+			pause();
+	}
+	for (int number = 0; number < 3; number++)
+		dup2(out, number);
+	close(out);
+	close(listener);
+	ready();
+	execv("/usr/bin/dash", words);
+	die("dash");
+}

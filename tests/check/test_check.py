@@ -60,6 +60,30 @@ def test_every_plant_is_found_on_each_kernel(
     assert rows["idt"]["EXPECTED"].startswith("asm_exc_page_fault ")
 
 
+def test_a_change_to_the_code_that_every_process_is_given_is_found(
+    victim: Callable[..., Victim], checked: Callable[[Victim], list[dict[str, Any]]], generation: str
+) -> None:
+    from hybridbridge_vol.check.vdso_images import vdso_images
+    from hybridbridge_vol.trust.linked_kernel import linked_kernel
+
+    image = victim(generation)
+    kernel = image.bridge.kernel
+    images = list(vdso_images(linked_kernel(kernel).flat, kernel.symbols, kernel.text_link_vaddr))
+    assert len(images) == 2 and all(one.sites for one in images)  # of 64 and of 32 bits
+    vdso = images[0]
+    assert vdso.sites
+    start = image.vaddr("_text") + vdso.start
+    patched = next(at for at, (before, after) in vdso.sites.items() if after and before != after)
+    free = next(
+        at for at in range(0x600, vdso.size, 16) if not vdso.sites.keys() & set(range(at - 8, at + 24))
+    )
+    image.write(start + free, b"\xb8\x22\x00\x00\x00\x0f\x05")
+    image.write(start + patched, b"\xcc")
+    rows = checked(image)
+    assert {row["WHAT"] for row in rows} == {"vdso"}
+    assert sorted(row["ADDRESS"] for row in rows) == sorted((start + free, start + patched))
+
+
 def test_a_jump_is_followed_whose_last_byte_is_what_was_there(
     victim: Callable[..., Victim], checked: Callable[[Victim], list[dict[str, Any]]], generation: str
 ) -> None:

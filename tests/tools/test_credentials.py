@@ -85,8 +85,10 @@ def test_nothing_is_wrong_on_other_kernels(lab: Lab, generation: str) -> None:
 USER = Credentials(0x100, 1000, 1000, 1000, 1000, 1000, 0, 0, 0, 0, 1000, False)
 ROOT = Credentials(0x200, 0, 0, 0, 0, 0, ALL, ALL, 0, 0, 0, False)
 INIT = Process(0xA0, 1, 0, 0, "init", False, False, None, ROOT, ROOT.vaddr, "off", False, ())
-SHELL = INIT._replace(task=0xB0, pid=20, ppid=1, parent=0xA0, name="sh", real=USER)
-CHILD = SHELL._replace(task=0xC0, pid=30, ppid=20, parent=0xB0, name="child", real=USER._replace(vaddr=0x300))
+SHELL = INIT._replace(task=0xB0, pid=20, ppid=1, parent=0xA0, name="sh", real=USER, subjective=USER.vaddr)
+CHILD = SHELL._replace(
+    task=0xC0, pid=30, ppid=20, parent=0xB0, name="child", real=USER._replace(vaddr=0x300), subjective=0x300
+)
 THREAD = INIT._replace(
     task=0xD0, pid=2, name="kthreadd", is_kernel_thread=True, real=ROOT._replace(vaddr=0x400)
 )
@@ -117,7 +119,12 @@ def test_a_process_with_rights_of_its_own_is_in_order() -> None:
         (changed(permitted=1, ambient=1), "it has ambient capabilities .*"),
         (changed(prepared_for_kernel=True), r".*\(prepare_kernel_cred\)"),
         (changed(uid=0, euid=0, user_uid=0), "it is root, and its parent 20 sh is user 1000"),
-        (changed(euid=0), "it is root, and its parent 20 sh is user 1000"),
+        (
+            changed(euid=0),
+            "its effective user id is 0, and neither .*; it is root, and its parent 20 sh is user 1000",
+        ),
+        (changed(effective=ALL, permitted=ALL), "it has all capabilities, and its user id is 1000"),
+        (CHILD._replace(subjective=ROOT.vaddr), "it acts with the credentials of 1 init"),
     ],
 )
 def test_each_rule_finds_what_it_is_for(child: Process, said: str) -> None:
@@ -127,11 +134,19 @@ def test_each_rule_finds_what_it_is_for(child: Process, said: str) -> None:
 @pytest.mark.parametrize(
     "child",
     [
-        changed(euid=0, permitted=ALL, effective=ALL)._replace(is_setuid_root=True),
+        changed(euid=0, suid=0, permitted=ALL, effective=ALL)._replace(is_setuid_root=True),
         changed(prepared_for_kernel=True)._replace(parent=THREAD.task),
         changed(effective=1 << 50, permitted=0),
+        changed(effective=ALL, permitted=ALL)._replace(namespaces=(0x700,)),
+        changed(effective=ALL, permitted=ALL, inheritable=ALL, ambient=ALL),
     ],
-    ids=["a set-user-ID program", "a helper that the kernel started", "a capability that no kernel has"],
+    ids=[
+        "a set-user-ID program",
+        "a helper that the kernel started",
+        "a capability that no kernel has",
+        "a user namespace of its own",
+        "a service with ambient capabilities",
+    ],
 )
 def test_what_the_kernel_does_itself_is_in_order(child: Process) -> None:
     assert suspicions(child) == ""

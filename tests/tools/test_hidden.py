@@ -85,11 +85,16 @@ def test_a_process_and_a_module_unlinked_from_their_lists_are_found(
         editor.unlink(module)
 
     others = "/proc listing, memory of tasks, control groups, children of its parent, /proc/PID look-up"
-    assert plant(unlink) == [
+    rows = plant(unlink)
+    assert rows[:3] == [
         ("process", str(pid), "redis-server", others, "task list"),
         ("module", name, name, "/sys/module, addresses, memory of modules", "/proc/modules"),
         ("module", f"{int(size) // 1024} KiB of code and data", "", "/proc/vmallocinfo", "/proc/modules"),
     ]
+    (code,) = rows[3:]
+    assert re.fullmatch(r"0xffffffffc\w+, \d+ KiB", code[1])
+    seen = "page tables: executable, allocated for a module"
+    assert (code[0], *code[2:]) == ("code", name, seen, "listed modules, BPF, tracers")
 
 
 @pytest.mark.parametrize("generation", ["6.1 two CPUs"])

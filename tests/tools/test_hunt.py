@@ -30,7 +30,8 @@ FOUND = {
     ("memfd", "memfd"), ("deleted", "deleted"), ("fromtmp", "temporary"), ("patched", "modified"),
     ("wxpage", "anonymous,writable"), ("sharedx", "anonymous"), ("stackx", "stack,writable"),
     ("heapx", "heap"), ("shmlib", "temporary"), ("gonelib", "deleted"), ("injected", "anonymous"),
-    ("hollowed", "anonymous"), ("hollowed", "hollowed"),
+    ("hollowed", "anonymous"), ("hollowed", "hollowed"), ("vdso", "modified"), ("devzero", "anonymous"),
+    ("kworker/0:7", "disguised"), ("dash", "remote shell"),
 }  # fmt: skip
 """COMM and KIND of the rows of `malfind`."""
 
@@ -62,6 +63,8 @@ def test_each_piece_of_foreign_code_is_named_and_nothing_else(session: Session) 
         assert row["CODE"].startswith(f"mov eax, 0x22; syscall; jmp {row['AT']:#x}")
     assert by_kind["patched", "modified"]["BYTES"] == "e90badc0de"
     assert "5 bytes in 1 page differ" in by_kind["patched", "modified"]["WHY"]
+    assert (by_kind["vdso", "modified"]["BYTES"], by_kind["vdso", "modified"]["PATH"]) == (WAITING, "[vdso]")
+    assert re.search(r"127\.0\.0\.1:\d+ -> 127\.0\.0\.1:4444$", by_kind["dash", "remote shell"]["WHY"])
     assert by_kind["memfd", "memfd"]["PATH"] == "/memfd:implant (deleted)"
     assert by_kind["preloaded", "preloaded"]["PATH"] == by_kind[None, "preloaded"]["PATH"] == IMPLANT
     assert by_kind["preloaded", "preloaded"]["START"]
@@ -75,12 +78,42 @@ def test_the_table_of_attacks_on_processes_has_each_row() -> None:
         assert f"`{kind}`" in line
 
 
+def test_a_process_below_a_mount_is_named(session: Session) -> None:
+    (row,) = ask(session, "hidden")
+    assert (row["KIND"], row["NAME"], row["SEEN"]) == ("process", "kworker/0:7", "/proc listing")
+    assert row["MISSING"] == f"/proc/{row['WHAT']}: tmpfs is mounted there"
+
+
+def test_what_programs_run_for_their_configuration_is_listed(session: Session) -> None:
+    rows = {(row["KIND"], row["WHEN"], row["RUNS"], row["FILE"]) for row in ask(session, "persistence")}
+    program = "/dev/shm/.x"
+    assert rows >= {
+        ("ssh client", "when ssh connects: ProxyCommand", program, "/etc/ssh/ssh_config"),
+        ("ssh client", "when ssh connects: LocalCommand", program, "/root/.ssh/config"),
+        ("environment", "each login by ssh", f"LD_PRELOAD={program}", "/root/.ssh/environment"),
+        ("environment", "each unit", f"DefaultEnvironment=LD_PRELOAD={program}", "/etc/systemd/system.conf"),
+        ("git", "when git works: fsmonitor", program, "/root/.gitconfig"),
+        ("git", "when git works: st", f"!{program}", "/root/.gitconfig"),
+        ("incron", "when a file changes: /etc/passwd IN_MODIFY", program, "/etc/incron.d/x"),
+        ("power", "by acpid", program, "/etc/acpi/events/x"),
+        ("network", "by ifupdown: post-up", program, "/etc/network/interfaces"),
+        ("polkit", "when rights are asked for", f"['{program}']); }});", "/etc/polkit-1/rules.d/00-x.rules"),
+        ("python", "when Python starts", f"import os; os.system('{program}')",
+         "/usr/lib/python3/dist-packages/x.pth"),
+        ("python", "when Python starts", *("/usr/lib/python3/dist-packages/sitecustomize.py",) * 2),
+        ("logrotate", "when logs are rotated: postrotate", program, "/etc/logrotate.d/x"),
+        ("package manager", "DPkg::Post-Invoke", program, "/etc/apt/apt.conf"),
+        ("package manager", "by needrestart", *("/etc/needrestart/hook.d/x",) * 2),
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("name", GENERATIONS)
 def test_clean_guests_give_no_row(lab: Lab, name: str) -> None:
     """Of the samples with a workload, only what it has on purpose (samples/workload.py)."""
     kinds = {(row["KIND"], row["PATH"]) for row in ask(lab.session(name), "malfind")}
     expected = {
         ("memfd", "/memfd:payload (deleted)"),
+        ("disguised", "/memfd:payload (deleted)"),
         ("deleted,temporary", "/tmp/.update (deleted)"),
         ("deleted,temporary", "/dev/shm/miner (deleted)"),
     }

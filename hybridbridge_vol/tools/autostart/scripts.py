@@ -53,6 +53,10 @@ _FOLDERS = (
     ("kernel package", "when a kernel is installed or removed", (
         "/etc/kernel/postinst.d", "/etc/kernel/postrm.d", "/etc/kernel/preinst.d", "/etc/kernel/prerm.d",
     )),
+    ("kernel package", "when grub's menu is made", ("/etc/grub.d",)),
+    ("package manager", "by needrestart", (
+        "/etc/needrestart/hook.d", "/etc/needrestart/notify.d", "/etc/needrestart/restart.d",
+    )),
     ("initramfs", "when an initramfs is made", ("/etc/initramfs-tools/hooks",)),
 )  # fmt: skip
 """Folders whose files are run: the kind of their rows, when, and where."""

@@ -12,6 +12,8 @@ Each list, what the kernel's code walks for it, and how a process is taken out o
   process there.
 * memory of tasks: the pages that hold all task_structs. A process leaves this memory only when it is freed. A
   process that is not found here is not reported as missing.
+* mounts of the first process: something is mounted over /proc/PID (`mount --bind`), and programs of the
+  machine read that instead.
 * count: `nr_threads`, which sysinfo(2) reports. Hiding a thread leaves the count as it is.
 
 Sources: fs/proc/base.c, fs/proc/array.c (`children_seq_ops`), kernel/pid.c, kernel/fork.c (Linux 5.10 to
@@ -21,23 +23,28 @@ Sources: fs/proc/base.c, fs/proc/array.c (`children_seq_ops`), kernel/pid.c, ker
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterable, Iterator
 from errno import ENOENT
 from functools import partial
 from itertools import chain
 
+from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.guest.kernel import Files, GuestKernel, Tasks
 from hybridbridge_vol.guest.values import ListedTask, Question
+from hybridbridge_vol.procfs.mounts import parse_mount
 from hybridbridge_vol.procfs.pid import PidStat, parse_stat, parse_status
-from hybridbridge_vol.procfs.sources import Source
+from hybridbridge_vol.procfs.sources import Source, lines
 from hybridbridge_vol.toolkit.cells import Unavailable
-from hybridbridge_vol.toolkit.reading import UNREADABLE, attempt, parsed, why
+from hybridbridge_vol.toolkit.reading import UNREADABLE, attempt, parsed, read_lines, why
 from hybridbridge_vol.tools.cross_view.comparison import Comparison, Finding
 from hybridbridge_vol.tools.cross_view.control_groups import grouped_processes
-from hybridbridge_vol.tools.process.listing import files_of, in_parts, numbers
+from hybridbridge_vol.tools.process.listing import comm_of, files_of, in_parts, numbers
 
 LISTING, LOOKUP, TASKS, CHILDREN = "/proc listing", "/proc/PID look-up", "task list", "children of its parent"
 GROUPS, MEMORY = "control groups", "memory of tasks"
+_MOUNTS = "/proc/1/mountinfo"
+_PROCESS_FOLDER = re.compile(r"/proc/([1-9]\d{0,9})(?:/.*)?", re.DOTALL)
 _ENDED = "ZXx"
 _MOST_COUNTED = 0xFFFF
 """`procs` of struct sysinfo has 16 bits."""
@@ -60,6 +67,7 @@ def hidden_processes(kernel: GuestKernel, probe: int = 0) -> Iterator[Finding | 
             what = f"task_struct at {task.task_vaddr:#x}"
             yield Finding("process", what, "", TASKS, "process ids: it has none")
     yield from lists.read_errors.values()
+    yield from _covered(kernel.files)
     yield from _uncounted_threads(kernel, family)
 
 
@@ -202,6 +210,27 @@ def _children(files: Files, pids: list[int]) -> tuple[set[int], int, Unavailable
 
 def _numbers_in(data: bytes) -> set[int]:
     return {int(word) for word in data.split() if word.isdigit()}
+
+
+def _covered(files: Files) -> Iterator[Finding | Unavailable]:
+    """Processes whose folder in the first process's /proc lies below another mount, so that ps(1) and its
+    like read something else there."""
+    data, read_error = read_lines(files, _MOUNTS)
+    if read_error:
+        yield read_error
+    for line, source in lines(_MOUNTS, data):
+        try:
+            mount = parse_mount(line)
+        except ParseError as error:
+            yield Unavailable(f"{_MOUNTS}: {error}")
+            continue
+        found = _PROCESS_FOLDER.fullmatch(mount.target)
+        if found is None:
+            continue
+        name = comm_of(files, f"/proc/{found[1]}")
+        if isinstance(name, str):
+            missing = f"{mount.target}: {mount.kind} is mounted there"
+            yield Finding("process", found[1], name, LISTING, missing, (source,))
 
 
 def _uncounted_threads(kernel: GuestKernel, family: _Family) -> Iterator[Finding | Unavailable]:

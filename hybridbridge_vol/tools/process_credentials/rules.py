@@ -26,6 +26,8 @@ class Rules:
         for process in processes:
             self._holders[process.real.vaddr].append(process)
         self._init_cred = init_cred
+        first = next((process for process in processes if process.pid == _FIRST_PROCESS), None)
+        self._first_namespaces = first.namespaces if first is not None else ()
         self._known = (1 << last_capability + 1) - 1
 
     def suspicions(self, process: Process) -> Iterator[str]:
@@ -42,6 +44,10 @@ class Rules:
         if others:
             names = ", ".join(f"{other.pid} {other.name}" for other in others[:3])
             yield f"its credentials are also those of {names}"
+        if process.subjective != cred.vaddr:
+            others = [other for other in self._holders[process.subjective] if other.pid != process.pid]
+            if others and not process.is_kernel_thread:
+                yield f"it acts with the credentials of {others[0].pid} {others[0].name}"
         if cred.vaddr == self._init_cred and not process.is_kernel_thread:
             yield "its credentials are the kernel's own (init_cred)"
 
@@ -50,6 +56,14 @@ class Rules:
         if cred.user_uid is not None and cred.user_uid != cred.uid:
             # set_user() changes both
             yield f"its user id is {cred.uid}, and its resources are counted for user {cred.user_uid}"
+        if cred.euid == 0 and cred.uid and cred.suid:
+            # execve(2) and seteuid(2) leave it in one of the others
+            yield "its effective user id is 0, and neither its real nor its saved one"
+        has_all = cred.effective & self._known == self._known and not cred.ambient
+        in_first = process.namespaces[-1:] == self._first_namespaces[-1:]
+        if has_all and cred.uid and cred.euid and cred.suid and in_first:
+            # setuid(2) takes the effective ones from who is no longer root; services are given ambient ones
+            yield f"it has all capabilities, and its user id is {cred.uid}"
         if cred.effective & ~cred.permitted & self._known:
             yield "it has effective capabilities that are not permitted"
         if cred.ambient & ~(cred.permitted & cred.inheritable) & self._known:

@@ -7,7 +7,7 @@ mapped inode whatever its path says (fs/proc/base.c, `map_files_get_link`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from hybridbridge_vol.guest.file_content import PieceKind
@@ -35,6 +35,8 @@ class Changes:
     first: tuple[int, bytes, bytes] | None = None
     """Address, bytes in memory and bytes in the file of the first range."""
     only_breakpoints: bool = True
+    what: str = "the file"
+    """What it is compared with."""
 
     def __bool__(self) -> bool:
         return bool(self.ranges or self.unknown)
@@ -55,7 +57,7 @@ class Changes:
             numbers = len({vaddr // PAGE_SIZE for vaddr, _size in self.ranges})
             what = "breakpoints (int3)" if self.only_breakpoints else "bytes"
             parts.append(
-                f"{changed} {what} in {numbers} page{'s' * (numbers > 1)} differ from the file; "
+                f"{changed} {what} in {numbers} page{'s' * (numbers > 1)} differ from {self.what}; "
                 f"at {vaddr:#x} {memory[:16].hex()} instead of {file[:16].hex()}"
             )
         for reason in dict.fromkeys(self.unknown):
@@ -91,10 +93,44 @@ def _compare(files: Files, pid: int, mapping: Mapping, vaddr: int, found: Change
     if isinstance(file, str):
         found.unknown.append(file)
         return
+    _note(vaddr, memory, file, found)
+
+
+def _note(vaddr: int, memory: bytes, file: bytes, found: Changes) -> None:
     for start, end in differences(memory, file):
         found.ranges.append((vaddr + start, end - start))
         found.first = found.first or (vaddr + start, memory[start:end], file[start:end])
         found.only_breakpoints &= memory[start:end] == bytes([_INT3])
+
+
+def changes_of_vdso(
+    files: Files, pid: int, mapping: Mapping, pages: PagesOfCode, images: Callable[[], tuple[bytes, ...]]
+) -> Changes:
+    """How a process's vDSO differs from the one of the kernel's `images` that it is most like. OSError,
+    CallRolledBack if its pages cannot be found."""
+    found = Changes(what="the kernel's")
+    for part in pages.pages(mapping.start_vaddr, mapping.end_vaddr):
+        for vaddr, entry in part.held():
+            if not is_private(entry):
+                continue
+            found.private += 1
+            offset = vaddr - mapping.start_vaddr
+            there = [page for one in images() if len(page := one[offset : offset + PAGE_SIZE]) == PAGE_SIZE]
+            try:
+                memory = files.read_at(f"/proc/{pid}/mem", vaddr, PAGE_SIZE) if entry & PRESENT else b""
+            except UNREADABLE as error:
+                found.unknown.append(why(f"/proc/{pid}/mem", error).reason)
+                continue
+            if not there or not memory:
+                found.unknown.append("swapped out" if there else "the kernel's is not known")
+                continue
+            _note(vaddr, memory, min(there, key=lambda page: _unlike(memory, page)), found)
+    return found
+
+
+def _unlike(left: bytes, right: bytes) -> int:
+    """How many bytes of two pages differ."""
+    return sum(one != other for one, other in zip(left, right, strict=True))
 
 
 def file_page(files: Files, path: str, offset: int) -> bytes | str:

@@ -11,6 +11,8 @@ from hybridbridge_vol.procfs.maps import DELETED, Mapping
 _KERNELS = ("[vdso]", "[vsyscall]", "[uprobes]", "[vvar]", "[vvar_vclock]")
 """Mappings that the kernel makes and fills."""
 _WRITABLE_BY_ALL = ("/tmp/", "/var/tmp/", "/dev/shm/", "/run/shm/", "/dev/mqueue/")
+_ZEROS = "/dev/zero"
+"""What is mapped of it privately is memory of the process's own (drivers/char/mem.c, `mmap_zero`)."""
 _SHARED = re.compile(r"/dev/zero \(deleted\)|/SYSV[0-9a-f]{8} \(deleted\)|\[anon_shmem:.*\]", re.DOTALL)
 """Shared memory without a name (mm/shmem.c `shmem_zero_setup`, ipc/shm.c `newseg`)."""
 
@@ -57,7 +59,7 @@ def _of_origin(mapping: Mapping) -> list[str]:
         return ["stack"]
     if path == "[heap]":
         return ["heap"]
-    if not mapping.inode or _SHARED.fullmatch(path):
+    if not mapping.inode or _SHARED.fullmatch(path) or path == _ZEROS:
         return ["anonymous"]
     kinds = ["deleted"] if path.endswith(DELETED) else []
     if path.startswith(_WRITABLE_BY_ALL):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from errno import ENOENT, ESRCH
@@ -16,18 +17,28 @@ from hybridbridge_vol.toolkit.reading import UNREADABLE, attempt, why
 from hybridbridge_vol.toolkit.tool import Row
 from hybridbridge_vol.tools.process.listing import comm_of, expected, files_of, read_maps
 from hybridbridge_vol.tools.user_memory import preloading
-from hybridbridge_vol.tools.user_memory.code_pages import changes
+from hybridbridge_vol.tools.user_memory.code_pages import changes, changes_of_vdso
 from hybridbridge_vol.tools.user_memory.disassembly import LONGEST, MOST_INSTRUCTIONS, disassembled
 from hybridbridge_vol.tools.user_memory.executable_mappings import oddities
 from hybridbridge_vol.tools.user_memory.jit import engines
+from hybridbridge_vol.tools.user_memory.kernels_vdso import kernels_vdso
 from hybridbridge_vol.tools.user_memory.pagemap import PRESENT, PagesOfCode
 from hybridbridge_vol.tools.user_memory.preloading import Preloaded
 from hybridbridge_vol.tools.user_memory.program_entry import entry_point, replaced
+from hybridbridge_vol.tools.user_memory.remote_shells import connection_of, is_shell
 from hybridbridge_vol.tools.user_memory.uprobes import Breakpoint, uprobes
 from hybridbridge_vol.units import PAGE_SIZE
 
 _SHOWN = 16
 """Bytes of what is found that a row shows."""
+VDSO = "[vdso]"
+_AS_LISTED = re.compile(r"\[[^\[\]]+\]")
+_KERNELS_THREADS = re.compile(
+    r"kthreadd|k(worker|softirqd)/\S+|(migration|cpuhp|idle_inject|watchdog|rcuop|rcuos|rcuog|irq)/\S+"
+    r"|rcu_(sched|preempt|gp|par_gp|tasks_\S*)|kswapd\d+|kcompactd\d+|kdevtmpfs|kauditd|khungtaskd"
+    r"|khugepaged|ksmd|kblockd|kintegrityd|kthrotld|oom_reaper|writeback|pool_workqueue_release"
+)
+"""Threads that every machine has."""
 _EXCUSED = ("anonymous", "writable", "memfd")
 """What engines that make code do with their memory."""
 Makers = Callable[[], list[str]]
@@ -58,9 +69,11 @@ def of_processes(kernel: GuestKernel, pids: list[int], disassemble: bool) -> lis
     files.expect(files_of(pids, "exe", kind="readlink"))
     rows = []
     placed = cache(lambda: uprobes(kernel))
-    for pid in expected(files, pids, "maps", "comm", "auxv", "environ"):
-        found = list(_of_process(files, pid))
-        name = comm_of(files, f"/proc/{pid}") if found else ""
+    vdso = cache(lambda: kernels_vdso(kernel.bridge))
+    for pid in expected(files, pids, "maps", "comm", "auxv", "environ", "cmdline"):
+        found = list(_of_process(files, pid, vdso))
+        name = comm_of(files, f"/proc/{pid}")
+        found += _of_name(files, pid, name)
         for item in found:
             _explain(item, placed)
         rows += [_row(files, pid, name, item, disassemble) for item in found]
@@ -92,7 +105,35 @@ def of_all(files: Files, disassemble: bool) -> Iterator[Row]:
         yield _row(files, None, None, _of_library(item, None), disassemble)
 
 
-def _of_process(files: Files, pid: int) -> Iterator[_Found]:
+def _of_name(files: Files, pid: int, name: Cell) -> Iterator[_Found]:
+    """A process with memory of its own whose name, or whose arguments, are those of a thread of the kernel,
+    and a shell that somebody far away works with."""
+    path, program = f"/proc/{pid}/cmdline", attempt("exe", lambda: files.readlink(f"/proc/{pid}/exe"))
+    if isinstance(program, Unavailable):
+        return  # a thread of the kernel has none
+    if is_shell(program):
+        try:
+            connection = connection_of(files, pid)
+        except UNREADABLE as error:
+            yield _Found(["unreadable"], why(f"/proc/{pid}/fd", error), path=program)
+        else:
+            if connection:
+                reason = f"its standard input and output are the connection {connection}"
+                yield _Found(["remote shell"], reason, path=program)
+    if isinstance(name, str) and _KERNELS_THREADS.fullmatch(name):
+        yield _Found(
+            ["disguised"], f"it is named like a thread of the kernel, and runs {program}", path=program
+        )
+        return
+    arguments = attempt(path, lambda: files.read(path))
+    if isinstance(arguments, bytes):
+        words = arguments.rstrip(b"\0").decode("utf-8", "surrogateescape")
+        if _AS_LISTED.fullmatch(words):
+            reason = f"its arguments are {words}, as ps shows threads of the kernel"
+            yield _Found(["disguised"], reason, path=program, sources=(Source(path),))
+
+
+def _of_process(files: Files, pid: int, vdso: Callable[[], tuple[bytes, ...]]) -> Iterator[_Found]:
     path = f"/proc/{pid}/maps"
     data, read_error = read_maps(files, path)
     listed = list(entries(path, data))
@@ -104,7 +145,10 @@ def _of_process(files: Files, pid: int) -> Iterator[_Found]:
     for entry in listed:
         if isinstance(entry.mapping, Mapping):
             kinds = oddities(next(numbers), mappings)
-            found = _of_mapping(files, pid, entry.mapping, kinds, makers, pages)
+            if entry.mapping.path == VDSO:
+                found = _of_vdso(files, pid, entry.mapping, pages, vdso)
+            else:
+                found = _of_mapping(files, pid, entry.mapping, kinds, makers, pages)
             if found:
                 found.sources = (entry.source,)
                 yield found
@@ -139,6 +183,21 @@ def _of_mapping(
         reason = why(f"/proc/{pid}/pagemap", error)
         return _Found(kinds or ["unreadable"], reason, mapping, mapping.path)
     return None
+
+
+def _of_vdso(
+    files: Files, pid: int, mapping: Mapping, pages: PagesOfCode, vdso: Callable[[], tuple[bytes, ...]]
+) -> _Found | None:
+    """The vDSO is the kernel's own memory until somebody writes to it by ptrace(2) or /proc/PID/mem."""
+    try:
+        changed = changes_of_vdso(files, pid, mapping, pages, vdso)
+    except UNREADABLE as error:
+        return _Found(["unreadable"], why(f"/proc/{pid}/pagemap", error), mapping, mapping.path)
+    if not changed:
+        return None
+    at, content = (changed.first[0], changed.first[1]) if changed.first else (None, b"")
+    kept = changed.private * PAGE_SIZE // 1024
+    return _Found(["modified"], changed.in_words(), mapping, mapping.path, kept, at, content)
 
 
 def _odd(
