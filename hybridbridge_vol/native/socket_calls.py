@@ -12,6 +12,7 @@ import socket
 import struct
 from collections.abc import Callable
 
+from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.native.abi import failed, signed32
 from hybridbridge_vol.native.answers import Answers
 from hybridbridge_vol.native.namespace_calls import NamespaceCalls
@@ -92,6 +93,7 @@ class SocketCalls:
             raise failed(errno.EACCES)
         if len(self._sockets) >= MAX_SOCKETS:
             self._forget_closed()
+        self._renew()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | kind & socket.SOCK_NONBLOCK)
         try:
             made = ProgramSocket(self._session, family, protocol, ours)
@@ -102,16 +104,30 @@ class SocketCalls:
         finally:
             theirs.close()
 
+    def _renew(self) -> None:
+        """Make the sockets again that a call which was rolled back has closed, before another socket can take
+        their addresses."""
+        if any(known.is_lost for known in self._sockets.values()):
+            self._forget_hung_up()
+            for known in self._sockets.values():
+                with contextlib.suppress(OSError, CallRolledBack):  # said when it is used
+                    self._answers.with_devices(known.number)
+
     def _forget_closed(self) -> None:
+        """Let those go that the program has closed. OSError EMFILE if too many are left."""
+        self._forget_hung_up()
+        if len(self._sockets) >= MAX_SOCKETS:
+            raise failed(errno.EMFILE)
+
+    def _forget_hung_up(self) -> None:
         """Sockets that the program has closed: their other end has no peer any more."""
         for key, known in list(self._sockets.items()):
             if _has_hung_up(known.ours):
                 known.close()
                 del self._sockets[key]
-        if len(self._sockets) >= MAX_SOCKETS:
-            raise failed(errno.EMFILE)
 
     def _bind(self, call: Call) -> Answer:
+        self._renew()
         address = call.memory.read_exactly(call.arguments[1], min(call.arguments[2] & 0xFFFF_FFFF, 128))
         return self._netlink(call).set("bind", address)
 
@@ -190,6 +206,7 @@ class SocketCalls:
     def _request(self, found: ProgramSocket, message: bytes) -> int:
         if not found.is_netlink:
             raise failed(errno.ENETUNREACH)
+        self._renew()
         refused = len(message) >= 16 and not only_asks(found.protocol, message, self._families)
         sent = found.refuse(message) if refused else self._answers.with_devices(lambda: found.send(message))
         if not found.announced:

@@ -68,6 +68,11 @@ class ProgramSocket:
     def is_netlink(self) -> bool:
         return self.family == socket.AF_NETLINK
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether a call that was rolled back has closed the proxy task's descriptor."""
+        return self._descriptor is not None and not self._descriptor.is_open
+
     def number(self) -> int:
         """The proxy task's descriptor, made again if a call that was rolled back has closed it. OSError."""
         if self._descriptor is None or not self._descriptor.is_open:

@@ -3,12 +3,15 @@ answer. The program must see what it would have seen without."""
 
 from __future__ import annotations
 
+import errno
+import shlex
 import socket
 import struct
 from collections.abc import Callable, Iterator
 
 import pytest
 from generations import Lab
+from native_runs import Run
 
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.native.sockets import ProgramSocket
@@ -86,3 +89,33 @@ def test_a_socket_keeps_its_address_when_something_is_set_up_for_good(session: S
     for part in _parts(made, session.caller.roll_back):
         assert struct.unpack_from("<I", part, 12)[0] == struct.unpack_from("<I", before, 4)[0]
     made.close()
+
+
+_TWO_SOCKETS = """
+import socket, struct
+def opened():
+    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+    made.bind((0, 0))
+    return made
+first = opened()
+first.send(struct.pack("<IHHII", 28, 18, 0x301, 7, 0) + bytes(12))
+ports = {struct.unpack_from("<I", first.recv(1 << 16), 12)[0]}
+try:
+    open("/sys/block/vda/cache_type").read()  # a register of a device: rolled back
+except OSError as error:
+    print(error.errno)
+second = opened()
+done = False
+while not done:
+    data = first.recv(1 << 16)
+    ports.add(struct.unpack_from("<I", data, 12)[0])
+    done = struct.unpack_from("<H", data, 4)[0] == 3
+print(ports == {first.getsockname()[0]}, second.getsockname()[0] in ports)
+"""
+
+
+def test_no_new_socket_takes_the_address_of_one_that_a_roll_back_closed(run: Run) -> None:
+    """ip asks on a second socket for the interfaces that routes name, and passes over messages to another
+    address than its own."""
+    done = run("6.1 disks", f"/usr/bin/python3 -c {shlex.quote(_TWO_SOCKETS)}")
+    assert done.stdout.decode() == f"{errno.EIO}\nTrue False\n", done.stderr

@@ -139,6 +139,18 @@ def test_metadata_of_any_form_does_no_harm(value: metadata.Json) -> None:
     assert TOOL.name == "containers"
 
 
+@pytest.mark.parametrize(("manager", "engine"), [("libpod", "podman"), ("cri-o", "cri-o"), (None, "cri-o")])
+def test_podman_writes_notes_of_cri_o_too(manager: str | None, engine: str) -> None:
+    """podman 4 has io.kubernetes.cri-o.Created and .TTY; who made a container says io.container.manager."""
+    notes: dict[str, metadata.Json] = {
+        "io.kubernetes.cri-o.Created": "2026-11-30T22:24:45Z",
+        "io.kubernetes.cri-o.TTY": "false",
+    }
+    notes |= {} if manager is None else {"io.container.manager": manager}
+    made = metadata.Metadata("podman", "a" * 64, "/x")
+    assert metadata._of_oci(made, "/x", {"annotations": notes}, None).engine == engine
+
+
 def test_a_mount_that_the_engine_and_the_kernel_name_is_shown_once() -> None:
     named = ["/run/containers/storage/c1/hosts:/etc/hosts", "/srv/data:/data:ro", "/srv/fine:/opt"]
     mounted = [

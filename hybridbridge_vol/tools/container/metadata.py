@@ -257,6 +257,8 @@ def _of_storage(path: str, item: Json) -> Metadata:
 
 _CRI = "io.kubernetes.cri."
 _CRIO = "io.kubernetes.cri-o."
+_MANAGER = "io.container.manager"
+"""By this both say who they are: libpod, cri-o."""
 _NAMES = (f"{_CRI}container-name", "io.kubernetes.container.name", "nerdctl/name")
 _IMAGES = (f"{_CRI}image-name", f"{_CRIO}ImageName", f"{_CRIO}Image", "io.podman.annotations.image")
 _PODS = (
@@ -269,6 +271,7 @@ def _of_oci(base: Metadata, path: str, config: Json, lack: Unavailable | None) -
     """With what an OCI config.json says."""
     notes = at(config, "annotations")
     is_crio = isinstance(notes, dict) and any(str(key).startswith(_CRIO) for key in notes)
+    is_crio = is_crio and word(notes, _MANAGER) != "libpod"  # podman before 5 writes some of CRI-O's, too
     return replace(
         base,
         engine="cri-o" if is_crio else base.engine,
