@@ -21,7 +21,7 @@ from sources import source
 
 from hybridbridge_vol.errors import ImageError
 from hybridbridge_vol.memory_image.flattened import Flattened
-from hybridbridge_vol.memory_image.kdump import KdumpPages, parse_kdump
+from hybridbridge_vol.memory_image.kdump import MAX_FRAGMENTS, KdumpPages, parse_kdump
 from hybridbridge_vol.memory_image.open import open_image
 from hybridbridge_vol.memory_image.physical import MAX_RUNS
 from hybridbridge_vol.memory_image.ranges import merged
@@ -171,6 +171,32 @@ def test_scattered_pages_become_few_ranges() -> None:
     assert len(ranges) <= MAX_RUNS
     assert ranges[0][0] == 0
     assert sum(ranges[-1]) == (10 * MAX_RUNS - 1) * PAGE
+
+
+def test_bitmaps_with_a_range_for_each_second_page_are_told_in_few_and_each_page_is_read() -> None:
+    size = 2 * MAX_FRAGMENTS // 8
+    data = bytearray(kdump({page: packed(B) for page in (0, 2, 4)}, present=[8 * size + 1]))
+    bitmap = data[2 * PAGE : 2 * PAGE + size]
+    data[2 * PAGE : 2 * PAGE + size] = bytes([bitmap[0] | 0x55]) + b"\x55" * (size - 1)
+    dump = opened(bytes(data))
+    assert len(dump.ranges) <= MAX_RUNS
+    assert dump.ranges[0][0] == 0 and sum(dump.ranges[-1]) == (8 * size + 2) * PAGE
+    assert (
+        dump.left_out() == f"{(4 * size + 1 - 3) * PAGE >> 10:,} KiB left out by makedumpfile, dump level 0"
+    )
+    assert [dump.read(page * PAGE, PAGE) for page in (0, 1, 2, 4, 6)] == [B, b"", B, B, b""]
+
+
+def test_only_where_pages_are_and_have_descriptors_may_the_file_hold_any() -> None:
+    pages = {page: packed(B) for page in (3, 4, 40000)}
+    data = bytearray(kdump(pages, present=range(50000)))
+    dump = opened(bytes(data))
+    assert [page for page in range(50000) if dump.may_hold(page * PAGE, 1)] == [3, 4, 40000]
+    stored_at = 2 * PAGE + 2 * PAGE
+    data[stored_at : stored_at + 50000 // 8] = b"\xff" * (50000 // 8)
+    dump = opened(bytes(data))
+    assert [page for page in range(50000) if dump.may_hold(page * PAGE, 1)] == [0, 1, 2]
+    assert dump.may_hold(0, 50000 * PAGE) and not dump.may_hold(3 * PAGE, 50000 * PAGE)
 
 
 def test_pieces_of_a_flattened_file_come_together() -> None:
