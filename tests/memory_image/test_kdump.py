@@ -6,7 +6,6 @@ import os
 import struct
 import subprocess
 import sys
-import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -264,18 +263,6 @@ def test_what_qemu_writes_gives_the_same_answer_as_the_raw_image(lab: Any, tmp_p
         guest.command("dump-guest-memory", target)
     (tmp_path / "ram").unlink()
     assert_same_answer(lab, sample.raw, tmp_path / "dump.kdump")
-
-
-@pytest.mark.slow
-def test_a_state_that_qemu_saved_gives_the_same_answer_as_the_raw_image(lab: Any, tmp_path: Path) -> None:
-    """Through Volatility's layer."""
-    sample = lab.sample("6.1 two CPUs")
-    with revived(sample, tmp_path) as guest:
-        guest.command("migrate", {"uri": "exec:cat > state.qevm"})
-        while guest.command("query-migrate")["status"] != "completed":
-            time.sleep(0.2)
-    (tmp_path / "ram").unlink()
-    assert_same_answer(lab, sample.raw, tmp_path / "state.qevm")
 
 
 @pytest.mark.slow
