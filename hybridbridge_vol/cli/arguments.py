@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 FORMATS = ("text", "json", "csv")
 WIDEST_HELP = 100
 NARROWEST_HELP = 40
-DUMP_HELP = "memory image: raw, LiME, ELF core, kdump, AVML, VMware or QEMU savevm"
+DUMP_HELP = "memory image: raw, LiME, ELF core, kdump, AVML, VMware, QEMU savevm or virsh save"
 KERNEL_NAME_HELP = "the kernel's name in `hb trust list`, or the beginning of it"
 
 _TABLE_LINE = re.compile(r" +\S+ {2,}(?=[^\s#])")

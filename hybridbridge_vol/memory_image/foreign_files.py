@@ -41,11 +41,6 @@ _KINDS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"EVF2\r\n\x81\0", "an EnCase image (Ex01); export what it holds first: ewfexport FILE"),
     (
         0,
-        b"LibvirtQemudSave",
-        "a guest saved by libvirt; restore it and write its memory with 'virsh dump --memory-only'",
-    ),
-    (
-        0,
         b"\x7fVirtualBox SavedState",
         "a VirtualBox saved state; resume it and run 'VBoxManage debugvm VM dumpvmcore'",
     ),

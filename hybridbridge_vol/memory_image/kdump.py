@@ -13,7 +13,7 @@ import struct
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from hybridbridge_vol.memory_image.compression import (
     CompressionError,
@@ -42,6 +42,11 @@ _COMPRESSED = sum(_UNPACK)
 _BLOCK = PAGE_SIZE
 """Bytes of a bitmap counted together."""
 _PAGES_PER_BLOCK = _BLOCK * 8
+_BLOCKS_AT_ONCE = 256
+"""Blocks of a bitmap that are read together, 1 MiB: a machine with 64 TiB has half a million."""
+MAX_FRAGMENTS = 1 << 16
+"""Ranges that bitmaps may have: of more, all in 128 MiB of memory count as one. The image keeps MAX_RUNS of
+them, and forged bitmaps have one for each second page."""
 _LOOK_AHEAD = 256
 _CACHED_PAGES = 1024
 
@@ -61,11 +66,11 @@ class KdumpPages:
             source.progress(0.0, "reading the dump's page maps")
         self._page = lru_cache(_CACHED_PAGES)(self._load)
         self._word = lru_cache(64)(self._stored_block)
-        self._before = self._count_pages()
+        self._before = array("Q", [0])
         """How many pages the file has before each block of the bitmap, and in all."""
         self._left_out = 0
         """How many pages the machine had and the file has not."""
-        self.ranges = merged(self._present(), MAX_RUNS)
+        self.ranges = merged(self._read_bitmaps(), MAX_RUNS)
         self.missing = self._missing()
 
     # --- reading ------------------------------------------------------------------------------------------
@@ -109,7 +114,7 @@ class KdumpPages:
         bits = self._word(block)
         if not bits >> bit & 1:
             return None
-        return self._descriptor_at(self._before[block] + (bits & (1 << bit) - 1).bit_count())
+        return self._descriptor_at(self._pages_before(page))
 
     def _descriptor_at(self, index: int) -> tuple[int, int, int] | None:
         data = self._source.read_at(
@@ -118,14 +123,27 @@ class KdumpPages:
         return _DESCRIPTOR.unpack(data) if len(data) == _DESCRIPTOR.size else None
 
     def may_hold(self, paddr: int, size: int) -> bool:
-        """Whether a page of a physical range may be in the file: counted in stretches of 128 MiB, and no more
-        pages than the file has descriptors for. A bitmap is easily forged."""
-        last = len(self._before) - 1
-        first_block = paddr // PAGE_SIZE // _PAGES_PER_BLOCK
-        end_block = (paddr + size - 1) // PAGE_SIZE // _PAGES_PER_BLOCK + 1
-        before, until = (self._before[min(block, last)] for block in (first_block, end_block))
-        described = max(0, self._source.size - self._header.descriptors_offset) // _DESCRIPTOR.size
-        return before < min(until, described)
+        """Whether a page of a physical range may be in the file: no more pages than the file has descriptors
+        for. A bitmap is easily forged."""
+        before = self._pages_before(paddr // PAGE_SIZE)
+        until = self._pages_before((paddr + size - 1) // PAGE_SIZE + 1)
+        return before < min(until, self._described())
+
+    @cache  # noqa: B019 - as long as the file is open
+    def _described(self) -> int:
+        """For how many pages there is room for descriptors: in front of the first page's data, which lies
+        behind all of them."""
+        start = self._header.descriptors_offset
+        first = self._descriptor_at(0)
+        end = first[0] if first and first[0] > start else self._source.size
+        return max(0, min(end, self._source.size) - start) // _DESCRIPTOR.size
+
+    def _pages_before(self, page: int) -> int:
+        """How many pages the file has before one of the machine's."""
+        block, bit = divmod(page, _PAGES_PER_BLOCK)
+        if block >= len(self._before) - 1:
+            return self._before[-1]
+        return self._before[block] + (self._word(block) & (1 << bit) - 1).bit_count()
 
     # --- what is left out -----------------------------------------------------------------------------------
 
@@ -159,32 +177,47 @@ class KdumpPages:
 
     # --- bitmaps ------------------------------------------------------------------------------------------
 
-    def _bitmap_block(self, start: int, block: int) -> int:
-        """One block of a bitmap as a number whose bit 0 is its first page; no bits beyond the last page."""
+    def _bitmap_blocks(self, start: int, first: int, count: int) -> Iterator[int]:
+        """So many blocks of a bitmap from one on, each as a number whose bit 0 is its first page; no bits
+        beyond the last page."""
         header = self._header
-        size = min(_BLOCK, header.bitmap_size - block * _BLOCK)
-        bits = int.from_bytes(self._source.read_at(start + block * _BLOCK, max(0, size)), "little")
-        pages = header.max_page - block * _PAGES_PER_BLOCK
-        return bits if pages >= _PAGES_PER_BLOCK else bits & (1 << max(0, pages)) - 1
+        size = min(count * _BLOCK, header.bitmap_size - first * _BLOCK)
+        data = self._source.read_at(start + first * _BLOCK, max(0, size))
+        for number in range(count):
+            bits = int.from_bytes(data[number * _BLOCK : (number + 1) * _BLOCK], "little")
+            pages = header.max_page - (first + number) * _PAGES_PER_BLOCK
+            yield bits if pages >= _PAGES_PER_BLOCK else bits & (1 << max(0, pages)) - 1
+
+    def _bitmap_block(self, start: int, block: int) -> int:
+        return next(self._bitmap_blocks(start, block, 1))
 
     def _stored_block(self, block: int) -> int:
         return self._bitmap_block(self._header.stored_offset, block)
 
-    def _blocks(self) -> range:
-        return range(-(-self._header.max_page // _PAGES_PER_BLOCK))
+    def _both_bitmaps(self) -> Iterator[tuple[int, int]]:
+        """By block: which pages are in the file, and which the machine had."""
+        header = self._header
+        blocks = -(-header.max_page // _PAGES_PER_BLOCK)
+        for first in range(0, blocks, _BLOCKS_AT_ONCE):
+            count = min(_BLOCKS_AT_ONCE, blocks - first)
+            starts = (header.stored_offset, header.present_offset)
+            yield from zip(*(self._bitmap_blocks(start, first, count) for start in starts), strict=True)
 
-    def _count_pages(self) -> array[int]:
-        counts = array("Q", [0])
-        for block in self._blocks():
-            counts.append(counts[-1] + self._stored_block(block).bit_count())
-        return counts
-
-    def _present(self) -> Iterator[Range]:
-        for block in self._blocks():
-            stored = self._stored_block(block)
-            bits = self._bitmap_block(self._header.present_offset, block) | stored
+    def _read_bitmaps(self) -> Iterator[Range]:
+        """Count the pages; the ranges of those that the machine had."""
+        fragments = 0
+        for block, (stored, present) in enumerate(self._both_bitmaps()):
+            self._before.append(self._before[-1] + stored.bit_count())
+            bits = present | stored
+            if not bits:
+                continue
             self._left_out += (bits ^ stored).bit_count()
             first = block * _PAGES_PER_BLOCK
+            fragments += (bits & ~(bits << 1)).bit_count()
+            if fragments > MAX_FRAGMENTS:
+                lowest = (bits & -bits).bit_length() - 1
+                yield (first + lowest) * PAGE_SIZE, (bits.bit_length() - lowest) * PAGE_SIZE
+                continue
             for start, count in _ones(bits):
                 yield (first + start) * PAGE_SIZE, count * PAGE_SIZE
 

@@ -21,6 +21,9 @@ MIN_IMAGE_SIZE = 2 << 20
 MAX_PADDR = 1 << 46
 """Physical addresses that x86-64 Linux with 4-level paging can map (64 TiB)."""
 
+_PADDED_AT_ONCE = 1 << 17
+"""Bytes of which it is asked whether any are there, before their pages are read one by one."""
+
 MAX_RUNS = 4096
 """Ranges that are mapped or walked one by one; of more, those that lie close together become one."""
 
@@ -164,6 +167,14 @@ class PhysicalImage:
         whole = self.read_available(paddr, size)
         if whole is not None:
             return whole
+        parts, end = [], paddr + size
+        while paddr < end:
+            step = min(end - paddr, _PADDED_AT_ONCE - paddr % _PADDED_AT_ONCE)
+            parts.append(self._pages_padded(paddr, step) if self.may_hold(paddr, step) else bytes(step))
+            paddr += step
+        return b"".join(parts)
+
+    def _pages_padded(self, paddr: int, size: int) -> bytes:
         parts, end = [], paddr + size
         while paddr < end:
             step = min(end - paddr, PAGE_SIZE - paddr % PAGE_SIZE)

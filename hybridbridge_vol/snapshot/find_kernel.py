@@ -15,6 +15,8 @@ from hybridbridge_vol.errors import AttachError
 from hybridbridge_vol.units import U64
 
 PHYSICAL_ALIGN = 2 << 20
+_STRETCH = 128 << 20
+"""Bytes of memory of which it is asked whether the file has any, before each boundary in them is probed."""
 BANNER_PROBE = 64
 """Bytes of the banner that are read at each address; the whole banner is compared where they match."""
 
@@ -39,6 +41,9 @@ class Readable(Protocol):
 
     def read_available(self, paddr: int, size: int) -> bytes | None:
         """`size` bytes of guest-physical memory, None if any is absent."""
+
+    def may_hold(self, paddr: int, size: int) -> bool:
+        """Whether the file may have any bytes of a physical range."""
 
     @property
     def stored(self) -> Sequence[Span]:
@@ -66,11 +71,15 @@ class Found(NamedTuple):
     agreement: float
 
 
-def load_addresses(spans: Sequence[Span]) -> Iterator[int]:
-    """Every 2 MiB boundary inside the image's ranges, ascending."""
-    for span in spans:
+def load_addresses(image: Readable) -> Iterator[int]:
+    """Every 2 MiB boundary inside the image's ranges, ascending; not those of stretches that the file has
+    nothing of."""
+    for span in image.stored:
         first = -(-span.paddr // PHYSICAL_ALIGN) * PHYSICAL_ALIGN
-        yield from range(first, span.paddr + span.size, PHYSICAL_ALIGN)
+        end = span.paddr + span.size
+        for start in range(first, end, _STRETCH):
+            if image.may_hold(start, min(_STRETCH, end - start)):
+                yield from range(start, min(start + _STRETCH, end), PHYSICAL_ALIGN)
 
 
 def find_kernel(image: Readable, kernels: Sequence[Candidate]) -> tuple[int, Found] | None:
@@ -102,7 +111,7 @@ def find_kernels(image: Readable, kernels: Sequence[Candidate]) -> Iterator[tupl
     probes: dict[int, list[int]] = {}
     for index, kernel in enumerate(kernels):
         probes.setdefault(kernel.banner_link_vaddr - kernel.text_link_vaddr, []).append(index)
-    for text_paddr in load_addresses(image.stored):
+    for text_paddr in load_addresses(image):
         for offset, indices in probes.items():
             seen = image.read_available(text_paddr + offset, BANNER_PROBE)
             if seen is None or not seen.startswith(b"Linux version "):

@@ -55,7 +55,7 @@ def other_processor(image: PhysicalImage, banner: str) -> str | None:
             return None
         words = np.frombuffer(window, "<u4", len(window) // 4)
         of_32_bits |= bool(np.count_nonzero((words >= _LOW_HALF) & (words < _LOW_HALF_END)) >= _FEW)
-    for count, paddr in enumerate(load_addresses(image.stored)):
+    for count, paddr in enumerate(load_addresses(image)):
         if count == _MAX_PROBES:
             break
         if image.read_available(paddr + _ARM64_MAGIC_OFFSET, 4) == _ARM64_MAGIC:

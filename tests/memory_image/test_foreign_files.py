@@ -87,7 +87,7 @@ def test_packed_files_of_real_programs_are_named_with_the_command_that_unpacks_t
         (0, b"MDMP", "Windows minidump"), (0, b"HIBR", "Windows hibernation"),
         (0, b"hibr", "Windows hibernation"), (0, b"\xcf\xfa\xed\xfe", "Mach-O"),
         (0, b"\x14\x20\x28\x01", r"Hyper-V saved state.*LiME.*hvsavedstate"),
-        (0, b"\x7fVirtualBox SavedState V2.0", "dumpvmcore"), (0, b"LibvirtQemudSave", "virsh dump"),
+        (0, b"\x7fVirtualBox SavedState V2.0", "dumpvmcore"),
         (0x202, b"HdrS", "hb trust add"), (0, b"!<arch>\n", "hb trust add"),
         (0, b"<!DOCTYPE html>", "web page"),
     ],

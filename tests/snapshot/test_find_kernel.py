@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
+from kdump_writer import kdump, packed
 
 from hybridbridge_vol.errors import AttachError
+from hybridbridge_vol.memory_image.open import open_image
 from hybridbridge_vol.memory_image.runs import Run
 from hybridbridge_vol.snapshot.find_kernel import find_kernel, load_addresses
 from hybridbridge_vol.snapshot.kernel_origin import package_of
@@ -19,10 +22,13 @@ BANNER = "Linux version 6.1.0-56-cloud-amd64 (debian) #1 SMP Debian 6.1.192-2 (2
 @dataclass
 class Image:
     data: bytearray
-    runs: tuple[Run, ...] = field(init=False)
+    stored: tuple[Run, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         self.stored = (Run(0, len(self.data), 0),)
+
+    def may_hold(self, paddr: int, size: int) -> bool:
+        return any(run.paddr < paddr + size and paddr < run.end_paddr for run in self.stored)
 
     def read_available(self, paddr: int, size: int) -> bytes | None:
         return bytes(self.data[paddr : paddr + size]) if paddr + size <= len(self.data) else None
@@ -78,8 +84,19 @@ def test_a_copy_of_the_banner_alone_is_passed_over() -> None:
 
 
 def test_load_addresses_are_multiples_of_2_mib_inside_the_runs() -> None:
-    runs = [Run(0, 0x9F000, 0), Run(0x100000, 5 << 20, 0x9F000)]
-    assert list(load_addresses(runs)) == [0, 2 << 20, 4 << 20]
+    image = Image(bytearray())
+    image.stored = (Run(0, 0x9F000, 0), Run(0x100000, 5 << 20, 0x9F000))
+    assert list(load_addresses(image)) == [0, 2 << 20, 4 << 20]
+
+
+def test_stretches_that_the_file_has_nothing_of_are_passed_over(tmp_path: Path) -> None:
+    """A kdump's bitmap of the machine's pages may claim any number of them."""
+    stored = {number: packed(bytes(4096)) for number in [*range(1024), 1 << 20]}
+    (tmp_path / "vmcore").write_bytes(kdump(stored, present=range(1 << 21)))
+    with open_image(tmp_path / "vmcore") as image:
+        assert image.memory_size == 8 << 30
+        addresses = list(load_addresses(image))
+    assert addresses == [*range(0, 128 << 20, 2 << 20), *range(4 << 30, (4 << 30) + (128 << 20), 2 << 20)]
 
 
 @pytest.mark.parametrize(
