@@ -26,6 +26,7 @@ from errno import ENOENT
 from functools import partial
 from itertools import chain
 
+from hybridbridge_vol.guest.file_content import IncompleteDirectory
 from hybridbridge_vol.guest.kernel import Files, GuestKernel, Tasks
 from hybridbridge_vol.guest.values import ListedTask, Question
 from hybridbridge_vol.procfs.pid import PidStat, parse_stat, parse_status
@@ -88,6 +89,8 @@ def _differences(lists: Comparison[int], kernel: GuestKernel) -> Iterator[Findin
 def _add_listing(lists: Comparison[int], files: Files) -> None:
     try:
         lists.add(LISTING, numbers(files.listdir("/proc")))
+    except IncompleteDirectory as error:
+        lists.add(LISTING, numbers(error.names), why("/proc", error))
     except UNREADABLE as error:
         lists.add(LISTING, [], why("/proc", error))
 
