@@ -47,6 +47,8 @@ DEAR = ("check", "hidden", "hooks", "queues", "timeline", "malfind", "files")
 DEAR_SHARE, OTHER_SHARE, TRACED_SHARE = 0.03, 0.08, 0.2
 """A tool that reads no changed byte on the good image would answer as before: it is run on these parts of the
 mutants (the dear ones, all others, those whose rows are compared)."""
+DEAR_TOUCHED_SHARE = 0.3
+"""The part of those mutants of which a dear one reads a changed byte on which it is run."""
 SLOW_SHARE = 0.02
 """Of the mutants, those on which all is run under taint and the provenance of the rows is looked at."""
 SLOW_TOOLS = ("ps", "lsmod", "netstat", "uname", "maps", "lsof")
@@ -68,12 +70,13 @@ class Outcome:
 
 
 def chosen_tools(rng: random.Random, touched: Collection[str]) -> tuple[list[str], bool]:
-    """The tools for one mutant, in any order, and whether they are run under taint: all that read a changed
-    byte on the good image (`touched`), and a part of the others."""
+    """The tools for one mutant, in any order, and whether they are run under taint: those that read a
+    changed byte on the good image (`touched`), and a part of the others."""
     if rng.random() < SLOW_SHARE:
         return [name for name in SLOW_TOOLS if name in touched] or [rng.choice(SLOW_TOOLS)], True
     shares = dict.fromkeys(ALL_TOOLS, OTHER_SHARE) | dict.fromkeys(DEAR, DEAR_SHARE)
-    shares |= dict.fromkeys(TRACED, TRACED_SHARE) | dict.fromkeys(touched, 1.0)
+    shares |= dict.fromkeys(TRACED, TRACED_SHARE)
+    shares |= {name: DEAR_TOUCHED_SHARE if name in DEAR else 1.0 for name in touched}
     names = [name for name, share in shares.items() if rng.random() < share]
     rng.shuffle(names)
     return names, False
