@@ -79,6 +79,8 @@ class Allowance:
         """Bytes beyond which no more calls are made, when memory was last looked at; 0: it was less."""
         self.reached = ""
         """Which limit was reached since `begin`; empty: none."""
+        self.lacking = ""
+        """What the rows as a whole may lack, since `begin`; empty: nothing that is known."""
 
     def begin(self, seconds: float, memory: int) -> object:
         """An answer begins, which may take so many seconds of processor time and bytes of memory; the one
@@ -90,7 +92,7 @@ class Allowance:
             _children_seconds(),
             taken_memory(),
         )
-        self._memory_seen, self._too_much, self.reached = 0.0, 0, ""
+        self._memory_seen, self._too_much, self.reached, self.lacking = 0.0, 0, "", ""
         return self._grant
 
     def end(self, begun: object) -> None:

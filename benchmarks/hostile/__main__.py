@@ -15,6 +15,7 @@ from benchmarks.hostile import campaign
 from benchmarks.hostile.campaign import CLASSES
 from benchmarks.hostile.moments import make_moments
 from benchmarks.hostile.mutants import KINDS, SMEAR
+from benchmarks.hostile.trial import DEAR, DEAR_SHARE, DEAR_TOUCHED_SHARE, OTHER_SHARE, TRACED_SHARE
 from samples.make import Spec
 
 PART = "Hostile images"
@@ -76,6 +77,11 @@ def lines_of(records: list[dict[str, Any]]) -> list[str]:
         f"{len(records):,} mutants of {len(images)} images ({', '.join(images)}), {tools:,} runs of tools,",
         f"{seconds / 3600:.1f} hours of processor time. The longest run: `{longest[1]}`, {longest[0]:.0f} s; "
         f"the most memory of a process: {max(record['memory'] for record in records) >> 20} MiB.",
+        "Every tool that reads a changed byte on the good image, by the kernel's code or by Python, is run;",
+        f"others would answer as before, and are run on a part of the mutants ({TRACED_SHARE:.0%} of those",
+        f"whose rows are compared, {OTHER_SHARE:.0%} of others, {DEAR_SHARE:.0%} of the dear ones,",
+        f"which are run on {DEAR_TOUCHED_SHARE:.0%} where they do: {', '.join(DEAR)}).",
+        "Every mutant is opened anew.",
         "A row counts as changed if the tool says that its answer is complete and a row of the good",
         "image is not in it. Why, the good image says, of which every read was noted, under taint: the",
         "row shows a changed byte; a call that answered it read one (a pointer on the way, a length, a",
@@ -87,8 +93,8 @@ def lines_of(records: list[dict[str, Any]]) -> list[str]:
     kinds = [kind for kind in (*KINDS, SMEAR) if any(record["kind"] == kind for record in records)]
     rows = [_line(kind, [record for record in records if record["kind"] == kind]) for kind in kinds]
     header = (
-        "kind of change", "mutants", "failures", "not opened", "tools complete", "partial", "error",
-        "ended by a limit", "rows compared", "changed", *CLASSES,
+        "kind of change", "mutants", "failures", "not opened", "tools not run", "complete", "partial",
+        "error", "ended by a limit", "rows compared", "changed", *CLASSES,
     )  # fmt: skip
     return [*lines, *results.table(header, [*rows, _line("all", records)])]
 
@@ -101,7 +107,8 @@ def _line(kind: str, records: Iterable[dict[str, Any]]) -> tuple[str, ...]:
 
     counts = (
         len(found), sum(bool(record["failures"]) for record in found),
-        sum(bool(record["opening"]) for record in found), statuses("complete"), statuses("partial"),
+        sum(bool(record["opening"]) for record in found),
+        sum(record.get("not run", 0) for record in found), statuses("complete"), statuses("partial"),
         statuses("error"), statuses("limit"), sum(record["rows"] for record in found),
         sum(sum(record["changed"].values()) for record in found),
         *(sum(record["changed"].get(name, 0) for record in found) for name in CLASSES),

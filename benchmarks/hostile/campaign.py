@@ -89,6 +89,13 @@ def class_of(row: KnownRow, tool: str, mutant: Mutant, places: Places) -> str:
     return ELSEWHERE if any(_was_read(words, mutant) for words in by_tools) else NOT_READ
 
 
+def touched_by(mutant: Mutant, places: Places) -> set[str]:
+    """The tools that read a changed byte on the good image; if opening it did, those whose rows are
+    compared, too."""
+    opening = TRACED if _was_read(places.opening, mutant) else ()
+    return {name for name, words in places.read_by.items() if _was_read(words, mutant)} | set(opening)
+
+
 def _meets(span: tuple[int, int], mutant: Mutant) -> bool:
     start, end = span[0], span[0] + span[1]
     return any(change.offset < end and start < change.offset + len(change.data) for change in mutant.changes)
@@ -112,7 +119,7 @@ def _failures(outcome: Outcome, places: Places, slow: bool) -> Iterator[str]:
         yield f"opening: {outcome.opening}"
     most = max((tools.load(name).memory for name in outcome.results), default=ANSWER_MEMORY)
     if outcome.memory > (most + SESSION_MEMORY) * OVER:
-        yield f"memory: {outcome.memory >> 20} MiB"
+        yield f"memory: {outcome.memory >> 20} MiB, in {outcome.largest}"
     for name, result in outcome.results.items():
         if str(result["status"]).startswith("traceback"):
             yield f"{name}: {result['status']}"
@@ -150,9 +157,8 @@ def run(
             if time.monotonic() > end:
                 break
             rng = random.Random(f"{seed}:{number}")
-            chosen, slow = chosen_tools(rng)
-            if names is not None:
-                chosen, slow = list(names), False
+            touched = set(ALL_TOOLS) & touched_by(mutant, places)
+            chosen, slow = chosen_tools(rng, touched) if names is None else (list(names), False)
             _apply(copy, mutant)
             stamp = os.stat(copy).st_mtime_ns
             outcome = examine(copy, store, chosen, slow, rng.choice((1, 1, 1, 2)))
@@ -162,7 +168,9 @@ def run(
                 more.append("the image was written")
             verdict = verdict._replace(failures=(*verdict.failures, *more))
             _restore(copy, mutant, source)
-            log.write(json.dumps(_record(seed, number, mutant, outcome, verdict, image)) + "\n")
+            record = _record(seed, number, mutant, outcome, verdict, image)
+            record |= {"touched": len(touched), "not run": len(ALL_TOOLS) - len(outcome.results)}
+            log.write(json.dumps(record) + "\n")
             log.flush()
             yield verdict
     assert sha256_of(copy) == before == sha256_of(image), "an image was written"
@@ -176,7 +184,8 @@ def _known(
     if kept.exists():
         found: tuple[Places, dict[str, list[str]]] = pickle.loads(kept.read_bytes())
         return found
-    places = in_child(lambda: find_places(image, store, names or TRACED))
+    others = () if names else [name for name in ALL_TOOLS if name not in TRACED]
+    places = in_child(lambda: find_places(image, store, names or TRACED, others))
     results = examine(image, store, names or ALL_TOOLS, False, 1).results
     good = {name: result["rows"] for name, result in results.items()}
     write_atomically(kept, pickle.dumps((places, good)))

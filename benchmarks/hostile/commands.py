@@ -15,7 +15,7 @@ from pathlib import Path
 from hybridbridge_vol.cli.console import FAILED, OK, PARTIAL
 
 WALL_SECONDS = 1500.0
-SHARE = 0.06
+SHARE = 0.05
 """Of the mutants, those on which a command is run: each starts Python anew."""
 COMMANDS = (
     ("info", "{image}"),

@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
 from benchmarks.hostile.places import Places, Span
+from benchmarks.hostile.reads import WORD
 from hybridbridge_vol.units import PAGE_SIZE, U64
 
 NEAR = (8, 64, 512)
 """Bytes around what a row rests on, one of them: fields of the same object, and pointers to it."""
+READ_SHARE = 0.5
+"""Of the words and pages that are changed, those that are chosen among what tools read."""
 _KERNEL_HALF = 0xFFFF_8000_0000_0000
 _TRIES = 400
 """Words that are looked at for one of the wanted form."""
@@ -47,7 +50,9 @@ class Source:
         return self.places.page_offset_base + offset & U64
 
     def near(self, rng: random.Random) -> int:
-        """The offset of a word near what some row rests on."""
+        """The offset of a word near what some row rests on, or, half the time, of one that a tool reads."""
+        if rng.random() < READ_SHARE:
+            return self._read_word(rng)
         offset, size = self._span(rng)
         near = rng.choice(NEAR)
         at = offset + rng.randrange(-near, size + near)
@@ -65,8 +70,17 @@ class Source:
         return at, value
 
     def page(self, rng: random.Random) -> int:
-        """The offset of a page that some row rests on."""
+        """The offset of a page that some row rests on, or that a tool reads."""
+        if rng.random() < READ_SHARE:
+            return min(self._read_word(rng) & -PAGE_SIZE, self.size - PAGE_SIZE)
         return min(self._span(rng)[0] & -PAGE_SIZE, self.size - PAGE_SIZE)
+
+    def _read_word(self, rng: random.Random) -> int:
+        """A word that is read for some tool's answer: each tool has the same chance."""
+        while True:
+            words = self.places.read_by[rng.choice(sorted(self.places.read_by))]
+            if words:
+                return min(rng.choice(words) * WORD, self.size - WORD)
 
     def _span(self, rng: random.Random) -> Span:
         """What a row rests on: each tool has the same chance, and then each of its rows."""

@@ -13,6 +13,7 @@ from hybridbridge_vol import tools
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.machine.paging import FRAME_MASK
+from hybridbridge_vol.toolkit.limits import limited_rows
 from hybridbridge_vol.toolkit.tool import Options, Row, Tool
 from hybridbridge_vol.units import PAGE_SIZE
 
@@ -67,8 +68,11 @@ def options_of(tool: Tool) -> Options:
     return tool.defaults() | _OPTIONS.get(tool.name, {})
 
 
-def find_places(image: Path, store: Path, names: Sequence[str] = TRACED) -> Places:
-    """Ask a good image under taint."""
+def find_places(
+    image: Path, store: Path, names: Sequence[str] = TRACED, others: Sequence[str] = ()
+) -> Places:
+    """Ask a good image under taint. Of the `others`, too, it is noted what they read; their rows are not
+    kept."""
     places = Places()
     with noted_reads() as reads, open_session(image, store, mode=Mode.SLOW) as session:
         session.answer_labels.start()
@@ -89,6 +93,11 @@ def find_places(image: Path, store: Path, names: Sequence[str] = TRACED) -> Plac
         places.read_for = {
             source: _offsets(session, words) for source, words in reads.of_source.items() if source in wanted
         }
+        for name in others:
+            reads.begin()
+            for _row in limited_rows(tools.load(name), session, options_of(tools.load(name))):
+                pass
+            places.read_by[name] = _offsets(session, reads.since_begin())
         bridge = session.bridge
         places.page_offset_base = bridge.layout.page_offset_base
         places.text_vaddr = bridge.layout.text_vaddr

@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from hybridbridge_vol.bridge.image_pages import ImagePages
 from hybridbridge_vol.bridge.physical_map import SNAPSHOT_PADDR
 from hybridbridge_vol.guest.session import Session
 from hybridbridge_vol.machine.memory import PhysicalMemory
@@ -84,8 +85,17 @@ def noted_reads() -> Iterator[Reads]:
             reads.note(paddr - SNAPSHOT_PADDR, size)
         return read(memory, paddr, size)
 
+    def of_pages(pages: Any, paddr: int, size: int) -> memoryview | bytes | None:
+        reads.note(paddr, size)
+        return bytes_at(pages, paddr, size)
+
     read_available, read = PhysicalImage.read_available, PhysicalMemory.read
-    with replaced(PhysicalImage, "read_available", of_image), replaced(PhysicalMemory, "read", of_memory):
+    bytes_at = ImagePages.bytes_at
+    with (
+        replaced(PhysicalImage, "read_available", of_image),
+        replaced(PhysicalMemory, "read", of_memory),
+        replaced(ImagePages, "bytes_at", of_pages),
+    ):
         yield reads
 
 

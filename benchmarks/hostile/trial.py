@@ -13,7 +13,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
@@ -44,17 +44,21 @@ ALL_TOOLS = tuple(
 """Those that need no arguments."""
 DEAR = ("check", "hidden", "hooks", "queues", "timeline", "malfind", "files")
 """Each takes as long as all others together."""
-DEAR_SHARE, OTHER_SHARE = 0.15, 0.35
-"""The parts of the mutants on which they are run, and all others but those whose rows are compared."""
-SLOW_SHARE = 0.04
+DEAR_SHARE, OTHER_SHARE, TRACED_SHARE = 0.03, 0.08, 0.2
+"""A tool that reads no changed byte on the good image would answer as before: it is run on these parts of the
+mutants (the dear ones, all others, those whose rows are compared)."""
+DEAR_TOUCHED_SHARE = 0.3
+"""The part of those mutants of which a dear one reads a changed byte on which it is run."""
+SLOW_SHARE = 0.02
 """Of the mutants, those on which all is run under taint and the provenance of the rows is looked at."""
+SLOW_TOOLS = ("ps", "lsmod", "netstat", "uname", "maps", "lsof")
 
 
 @dataclass
 class Outcome:
     """What became of one mutant. `results`: of each tool its status, seconds, rows. `signal`: what ended the
     child; `hung`: it had to be ended. Seconds of processor time, bytes of memory that is of no
-    file, beyond what the child was forked with."""
+    file, beyond what the child was forked with; `largest`: the tool that ran then."""
 
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     opening: str = ""
@@ -62,14 +66,17 @@ class Outcome:
     hung: bool = False
     seconds: float = 0.0
     memory: int = 0
+    largest: str = ""
 
 
-def chosen_tools(rng: random.Random) -> tuple[list[str], bool]:
-    """The tools for one mutant, in any order, and whether they are run under taint."""
+def chosen_tools(rng: random.Random, touched: Collection[str]) -> tuple[list[str], bool]:
+    """The tools for one mutant, in any order, and whether they are run under taint: those that read a
+    changed byte on the good image (`touched`), and a part of the others."""
     if rng.random() < SLOW_SHARE:
-        return ["ps", "lsmod", "netstat", "uname", "maps", "lsof"], True
+        return [name for name in SLOW_TOOLS if name in touched] or [rng.choice(SLOW_TOOLS)], True
     shares = dict.fromkeys(ALL_TOOLS, OTHER_SHARE) | dict.fromkeys(DEAR, DEAR_SHARE)
-    shares |= dict.fromkeys(TRACED, 1.0)
+    shares |= dict.fromkeys(TRACED, TRACED_SHARE)
+    shares |= {name: DEAR_TOUCHED_SHARE if name in DEAR else 1.0 for name in touched}
     names = [name for name, share in shares.items() if rng.random() < share]
     rng.shuffle(names)
     return names, False
@@ -95,7 +102,10 @@ def examine(image: Path, store: Path, names: Sequence[str], slow: bool, processo
             if not part:
                 break
             data += part
-        outcome.memory = max(outcome.memory, private_bytes(pid) - inherited)
+        memory = private_bytes(pid) - inherited
+        if memory > outcome.memory:
+            at = data.count(b"\n")
+            outcome.memory, outcome.largest = memory, names[at] if at < len(names) else ""
         now = _processor_seconds(pid)
         if now > used:
             used, since = now, time.monotonic()

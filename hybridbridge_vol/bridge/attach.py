@@ -138,7 +138,7 @@ def _assemble(trusted: _TrustedSide, snapshot: VirtualMemory, memo: Memo) -> Bri
     try:
         machine.load_state(boot.state)
         namespaces = enter_snapshot(machine, prepared.proxy_task, sides, snapshot)
-        repaired = restore_identity_maps(machine, sides)
+        repaired = restore_identity_maps(machine, sides, space)
     except BaseException:
         machine.release()
         raise

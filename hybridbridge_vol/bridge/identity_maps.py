@@ -8,6 +8,7 @@ image's are others they are damaged or forged, and are replaced by the trusted k
 from __future__ import annotations
 
 from hybridbridge_vol.bridge.sides import Sides
+from hybridbridge_vol.bridge.snapshot_space import SnapshotSpace
 from hybridbridge_vol.machine.machine import Machine, UnmappedVirtual
 
 _AT_MOST = 512
@@ -21,15 +22,16 @@ NOTE = (
 )
 
 
-def restore_identity_maps(machine: Machine, sides: Sides) -> str:
+def restore_identity_maps(machine: Machine, sides: Sides, space: SnapshotSpace) -> str:
     """Let the snapshot's maps be the trusted kernel's. What is to be said of it: `NOTE`, or nothing if they
     were the same, or if the image or the kernel has none."""
     try:
         maps = _maps(machine.read(sides.home("init_user_ns"), _AT_MOST))
         theirs = sides.snapshot("init_user_ns")
-        if machine.read(theirs, len(maps)) == maps:
-            return ""
-        machine.write(theirs, maps)
+        with space.all_lent():  # whatever else is on their page: nothing of it is followed here
+            if machine.read(theirs, len(maps)) == maps:
+                return ""
+            machine.write(theirs, maps)
     except (KeyError, UnmappedVirtual):
         return ""
     return NOTE

@@ -64,21 +64,23 @@ def redirect(space: SnapshotSpace, per_cpu_offset_vaddr: int, machine: Machine, 
     """After a page fault at `cr2` of the twin's instruction at `rip`: redirect the per-CPU pointer that it
     used to the area of the snapshot's first CPU, which `__per_cpu_offset` (at the given address) begins with.
 
-    False if the instruction uses none, or if it leads nowhere there either.
+    False if the instruction uses none, or if it leads nowhere there either. If the page there is withheld,
+    the next fault says so.
     """
     try:
         register = _per_cpu_register(machine.read(rip, MAX_INSTRUCTION_SIZE))
         if register is None:
             return False
         ours = machine.read_msr(GS_BASE_MSR)
-        theirs = machine.read_u64(per_cpu_offset_vaddr)
+        with space.all_lent():  # a number: where it leads is looked at below
+            theirs = machine.read_u64(per_cpu_offset_vaddr)
     except UnmappedVirtual:
         return False
     target = (cr2 - ours + theirs) & U64
     translation = machine.translate(target)
     if translation is None and space.complete(target):
         translation = machine.translate(target)
-    if translation is None or translation.paddr < SNAPSHOT_PADDR:
+    if not space.withholds(target) if translation is None else translation.paddr < SNAPSHOT_PADDR:
         return False
     machine.write_register(register, (machine.read_register(register) + theirs - ours) & U64)
     return True

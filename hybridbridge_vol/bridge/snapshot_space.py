@@ -138,7 +138,10 @@ class SnapshotSpace:
     def all_lent(self) -> Iterator[None]:
         """While SLOW-BRIDGE runs, or Python changes the snapshot's data without following it: no page is
         withheld. They are mapped no more afterwards, so that FAST-BRIDGE, which uses the same tables, never
-        sees them."""
+        sees them. It may be entered again."""
+        if self._lent is not None:
+            yield
+            return
         self._lent = []
         try:
             yield

@@ -201,7 +201,8 @@ class SnapshotBpf:
             return {}
         if not self._is_object(inode):
             return {}
-        words = read_words(self._proxy.bridge.machine, inode, _INODE_SIZE)
+        content = self._proxy.bridge.virtual_memory.read_padded(inode, _INODE_SIZE)
+        words = struct.unpack(f"<{_INODE_SIZE // 8}Q", content)
         return {8 * index: known[word] for index, word in enumerate(words) if word in known}
 
     def _vaddrs(self, objects: Iterable[tuple[str, int]]) -> dict[int, tuple[str, int]]:

@@ -10,7 +10,7 @@ from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.proxy_calls import ProxyCalls
 from hybridbridge_vol.guest.tasks import PIDTYPE_PID, PIDTYPE_TGID
 from hybridbridge_vol.guest.values import Running
-from hybridbridge_vol.machine.machine import UnmappedVirtual
+from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual
 
 _INT_MAX = 0x7FFFFFFF
 
@@ -32,7 +32,7 @@ class SnapshotCpus:
         `task_struct`."""
         found = set()
         for cpu in self._proxy.bridge.layout.cpu_numbers:
-            with contextlib.suppress(KeyError, UnmappedVirtual):
+            with contextlib.suppress(KeyError, UnreadableVirtual):
                 found.add(current_of(self._proxy.bridge, cpu))
         return frozenset(found)
 
@@ -50,6 +50,6 @@ class SnapshotCpus:
             return error
         except KeyError as error:
             return CallRolledBack(label, f"this kernel has no symbol {error}")
-        except UnmappedVirtual as error:
+        except UnreadableVirtual as error:
             return CallRolledBack(label, bridge.virtual_memory.why_unreadable(error.vaddr) or str(error))
         return Running(cpu, tgid, tid)

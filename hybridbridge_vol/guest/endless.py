@@ -56,17 +56,27 @@ def bounded_entries(
     path: str, entries: Callable[[], list[tuple[int, str]]], patience: Patience
 ) -> list[tuple[int, str]]:
     """All `(position, name)` of a directory of /proc or /sys; `entries` gives the next, none at the end.
-    IncompleteDirectory, with what there is so far, if there are more than `MAX_KERNEL_ENTRIES`, or if they
-    take too long."""
+    IncompleteDirectory, with what there is so far, each name once, if there are more than
+    `MAX_KERNEL_ENTRIES`, if they take too long, or if one part has only names that were there before: a table
+    that leads back into itself."""
     found: list[tuple[int, str]] = []
+    names: dict[str, None] = {}
     end = time.process_time() + patience.seconds
     while part := entries():
         found += part
+        before = len(names)
+        names.update((name, None) for _position, name in part)
+        last = part[-1][1]
+        if len(names) == before:
+            raise _incomplete(path, names, f"it leads back into itself: {last!r} is there again")
         if len(found) > MAX_KERNEL_ENTRIES or time.process_time() > end:
             patience.lost()
-            names = [name for _position, name in found if name not in (".", "..")]
-            raise IncompleteDirectory(path, names, "it does not end")
+            raise _incomplete(path, names, "it does not end")
     return found
+
+
+def _incomplete(path: str, names: Iterable[str], reason: str) -> IncompleteDirectory:
+    return IncompleteDirectory(path, [name for name in names if name not in (".", "..")], reason)
 
 
 def joined(source: str, parts: Iterable[bytes], patience: Patience) -> bytes:

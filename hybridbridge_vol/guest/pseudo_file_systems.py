@@ -21,6 +21,7 @@ from hybridbridge_vol.guest.files import SnapshotFiles
 from hybridbridge_vol.guest.proxy_calls import ProxyCalls
 from hybridbridge_vol.guest.root_files import O_DIRECTORY, O_PATH, RootFiles
 from hybridbridge_vol.guest.values import Unmounted
+from hybridbridge_vol.machine.machine import UnmappedVirtual
 from hybridbridge_vol.procfs.mounts import parse_mount
 from hybridbridge_vol.procfs.sources import split_lines
 from hybridbridge_vol.units import U64
@@ -176,7 +177,8 @@ class PseudoFileSystems:
         mark_at = self._proxy.bridge.prepared.file_systems.mark_at
         for block in found:
             if block.kind in _MAKING_INODES:
-                machine.write_u64(block.vaddr + mark_at, mark)
+                with self._proxy.bridge.space.all_lent(), contextlib.suppress(UnmappedVirtual):
+                    machine.write_u64(block.vaddr + mark_at, mark)
         self._proxy.caller.mark()
         return found
 

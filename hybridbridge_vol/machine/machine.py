@@ -31,8 +31,9 @@ class Stop(NamedTuple):
     """Why a run ended.
 
     `kind` is "returned" (reached its return address), "exception", "halted" (`hlt`: nothing to do but wait),
-    "budget" (timed out; the state is not consistent), "emulator" (Unicorn gave up). `rip` is where, as a
-    virtual address; `vector` and `cr2` belong to exceptions; `detail` is Unicorn's own word.
+    "budget" or "memory" (timed out, or took more than a run may, watchdog.py: the state is not consistent),
+    "emulator" (Unicorn gave up). `rip` is where, as a virtual address; `vector` and `cr2` belong to
+    exceptions; `detail` is Unicorn's own word.
     """
 
     kind: str
@@ -169,7 +170,7 @@ class Machine(Cpu):
         """Run from `rip` until it equals `until` (virtual addresses), handling exceptions by the handler.
 
         `until` is compiled into translated code: use one and the same for all runs of a machine.
-        After a "budget" stop the state is not to be trusted.
+        After a "budget" or "memory" stop the state is not to be trusted.
         """
         self._runs += 1
         if self._runs & (self._runs - 1) == 0:
@@ -180,9 +181,9 @@ class Machine(Cpu):
         try:
             stop = self._run(rip, until)
         finally:
-            expired = self._watchdog.disarm()
-        if expired and stop.kind != "returned":
-            return Stop("budget", stop.rip)
+            ended = self._watchdog.disarm()
+        if ended and stop.kind != "returned":
+            return Stop(ended, stop.rip)
         return stop
 
     def _run(self, rip: int, until: int) -> Stop:

@@ -17,7 +17,8 @@ _CHECK_EVERY = 64
 
 def limited_rows(tool: Tool, kernel: GuestKernel, options: Options) -> Iterator[Row]:
     """The tool's rows. Where it takes more than it may (`Tool.seconds`, `Tool.memory`, or `MAX_ROWS`), those
-    up to there, and one that says so in each cell."""
+    up to there, and one that says so in each cell; that, too, where some may be missing
+    (`Allowance.lacking`)."""
     allowance = kernel.allowance
     begun = allowance.begin(tool.seconds, tool.memory)
     reached = ""
@@ -35,6 +36,6 @@ def limited_rows(tool: Tool, kernel: GuestKernel, options: Options) -> Iterator[
         allowance.end(begun)
     reached = reached or allowance.reached
     columns = tool.columns_for(options)
-    if reached and columns:
-        cell = Unavailable(f"the rows end here: {reached}")
-        yield Row((cell,) * len(columns))
+    end = f"the rows end here: {reached}" if reached else allowance.lacking
+    if end and columns:
+        yield Row((Unavailable(end),) * len(columns))

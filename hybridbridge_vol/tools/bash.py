@@ -40,7 +40,7 @@ class Bash(Tool):
         # Volatility imports every tool to list its options
         from hybridbridge_vol.tools.user_memory.shell_history import Shells
 
-        parts = in_parts(chosen(kernel.files, options))
+        parts = in_parts(chosen(kernel, options))
         return chain.from_iterable(kernel.workers.map(Shells(kernel, options["scan"]).rows, parts))
 
 

@@ -32,7 +32,7 @@ class Environ(Tool):
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
         files = kernel.files
-        for pid in expected(files, chosen(files, options), "environ", "comm"):
+        for pid in expected(files, chosen(kernel, options), "environ", "comm"):
             folder = f"/proc/{pid}"
             try:
                 data = files.read(f"{folder}/environ")

@@ -73,7 +73,7 @@ class Lsof(Tool):
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
         sockets = SocketNames(kernel)
-        shares = in_shares(kernel, chosen(kernel.files, options))
+        shares = in_shares(kernel, chosen(kernel, options))
         if len(shares) > 1:
             sockets.prepare(shares[0][0].pid)
         accounts = Accounts(kernel.files)

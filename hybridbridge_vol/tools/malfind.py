@@ -53,7 +53,7 @@ class Malfind(Tool):
         # Volatility imports every tool to list its options
         from hybridbridge_vol.tools.user_memory.suspects import of_all, of_processes
 
-        parts = in_parts(chosen(kernel.files, options))
+        parts = in_parts(chosen(kernel, options))
         answer = partial(of_processes, kernel, disassemble=options["disassemble"])
         if not options["pid"]:
             yield from of_all(kernel.files, options["disassemble"])

@@ -55,7 +55,7 @@ class Maps(Tool):
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
         width = len(self.columns_for(options)) - 1
-        for pid in chosen(kernel.files, options):
+        for pid in chosen(kernel, options):
             path = f"/proc/{pid}/{'smaps' if options['smaps'] else 'maps'}"
             data, read_error = read_maps(kernel.files, path)
             why_unsized: Unavailable | None = None

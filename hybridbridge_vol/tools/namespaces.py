@@ -16,7 +16,7 @@ from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, parsed, why
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 from hybridbridge_vol.tools.file_system.accounts import USER, Accounts
-from hybridbridge_vol.tools.process.listing import files_of, in_light_parts, numbers, owner_of
+from hybridbridge_vol.tools.process.listing import files_of, in_light_parts, owner_of, processes
 
 TYPES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 """Names of the links in /proc/PID/ns."""
@@ -101,7 +101,7 @@ class NamespaceSearch:
     def search(self, descriptors: bool = False) -> None:
         """Find them; with `descriptors` also those that only descriptors refer to."""
         files = self._kernel.files
-        pids = numbers(files.listdir("/proc"))
+        pids = processes(self._kernel)
         mount_namespaces = self._of_processes(pids)
         if descriptors:
             for pid in pids:

@@ -52,7 +52,7 @@ class Owner(Tool):
 
         image = kernel.bridge.image
         addresses = list(_addresses(options["address"], image if options["offset"] else None))
-        processes = list(frames_of(kernel, chosen(kernel.files, {"pid": ()})))
+        processes = list(frames_of(kernel, chosen(kernel, {"pid": ()})))
         kernel.progress(1, "searching the pages of processes")
         found: dict[int, list[tuple[object, ...]]] = {}
         wanted = {paddr // PAGE_SIZE for paddr in addresses}

@@ -230,7 +230,7 @@ class Pidstat(Tool):
                 rows += (row(f"/proc/{pid}/task/{tid}", None, tid) for tid in tids)
             return rows
 
-        return chain.from_iterable(kernel.workers.map(answer, in_light_parts(chosen(files, options))))
+        return chain.from_iterable(kernel.workers.map(answer, in_light_parts(chosen(kernel, options))))
 
 
 def _report(options: Options) -> _Report:

@@ -56,7 +56,7 @@ class Ps(Tool):
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
         if options["columns"] and options["tree"]:
             raise OptionError("--tree and --columns: give one of them")
-        pids, fields, threads = chosen(kernel.files, options), _fields(options), options["threads"]
+        pids, fields, threads = chosen(kernel, options), _fields(options), options["threads"]
         machine = Machine(kernel)
         if options["columns"]:
             return rows_of(machine, pids, fields, threads)

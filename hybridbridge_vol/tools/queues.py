@@ -46,7 +46,7 @@ class Queues(Tool):
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
         limit = None if options["full"] else _SHOWN
-        pids = chosen(kernel.files, options)
+        pids = chosen(kernel, options)
         seen: set[str] = set()
         for number, pid in enumerate(pids):
             kernel.progress(number / len(pids), "looking into descriptors")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.toolkit.tool import Options, Row, Tool
 from hybridbridge_vol.tools.getprocname import COLUMNS, name_row
-from hybridbridge_vol.tools.process.listing import expected, numbers
+from hybridbridge_vol.tools.process.listing import expected, processes
 
 
 class Tinyps(Tool):
@@ -17,7 +17,7 @@ class Tinyps(Tool):
     columns = COLUMNS
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
-        pids = numbers(kernel.files.listdir("/proc"))
+        pids = processes(kernel)
         return (name_row(kernel.files, pid) for pid in expected(kernel.files, pids, "comm"))
 
 

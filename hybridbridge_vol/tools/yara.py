@@ -68,7 +68,7 @@ class Yara(Tool):
         jobs, journal = options["jobs"], options["resume"]
         if jobs is not None and jobs < 1:
             raise OptionError(f"--jobs {jobs}: at least one processor")
-        pids = chosen(kernel.files, options)
+        pids = chosen(kernel, options)
         return Scan(kernel, YaraRules(options["rules"]), scopes, pids, jobs, journal).rows()
 
 

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from image_editor import Editor
 
 from hybridbridge_vol import tools
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.errors import AttachError, OptionError
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.units import PAGE_SIZE
 
 Lab = Any
 NAME = "6.1 two CPUs"
@@ -154,6 +156,31 @@ def test_the_command_line_reports_it_in_one_line(lab: Lab) -> None:
     done = subprocess.run([*command, str(container(lab, NAME))], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "sleep" in done.stdout
+
+
+def test_pages_that_fast_bridge_is_not_given_are_read(lab: Lab, tmp_path: Path) -> None:
+    """A word beside them looks like an address of the trusted side: it is not followed, and all else is as
+    it was."""
+    pid = container(lab, NAME)
+    editor = Editor(lab.session(NAME))
+    bridge = editor.bridge
+    nsproxy = editor.call("find_task_by_vpid", pid) + bridge.prepared.proxy_task.task_nsproxy
+    place = bridge.layout.translate(bridge.image, editor.read(nsproxy))
+    assert place is not None
+    per_cpu = bridge.layout.text_paddr + bridge.sides.per_cpu_offsets - bridge.layout.text_vaddr
+    trusted = bridge.home("linux_banner") + 1
+    for paddr in (place.paddr, per_cpu):
+        page = paddr & -PAGE_SIZE
+        data = bridge.image.read_padded(page, PAGE_SIZE)
+        free = next(at for at in range(0, PAGE_SIZE, 8) if not any(data[at : at + 8]) and at != paddr - page)
+        editor.words[bridge.image.offset_of(page) + free] = trusted
+    image = tmp_path / "withheld.raw"
+    editor.save(lab.sample(NAME).dump, image)
+    with open_session(image, lab.store.root, ns_of=pid) as session:
+        assert ask(session, "hostname")[0]["HOSTNAME"] == "web-container"
+    with open_session(image, lab.store.root) as session:
+        expected = [(one.cpu, one.tid) for one in lab.session(NAME).cpus.running()]
+        assert [(one.cpu, one.tid) for one in session.cpus.running()] == expected
 
 
 @pytest.mark.parametrize("where", ["trusted", "user", "nowhere"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count, cycle, islice
 
 import pytest
 
@@ -64,14 +65,25 @@ def test_a_folder_of_proc_that_does_not_end_is_given_up_with_what_there_is(
 ) -> None:
     """A forged table of descriptors: /proc/PID/fd listed names for ever."""
     monkeypatch.setattr(endless, "MAX_KERNEL_ENTRIES", 100)
-    part = [(number, str(number)) for number in range(40)]
+    numbers = count()
+
+    def part() -> list[tuple[int, str]]:
+        return [(number, str(number)) for number in islice(numbers, 40)]
+
     with pytest.raises(IncompleteDirectory, match="it does not end") as raised:
-        endless.bounded_entries("/proc/1/fd", lambda: part, endless.Patience())
+        endless.bounded_entries("/proc/1/fd", part, endless.Patience())
     assert len(raised.value.names) == 120
     monkeypatch.setattr(endless, "MAX_KERNEL_ENTRIES", 1 << 40)
     monkeypatch.setattr(endless, "MAX_FILE_SECONDS", 0.05)
     with pytest.raises(IncompleteDirectory, match="it does not end"):
-        endless.bounded_entries("/proc/1/fd", lambda: part, endless.Patience())
+        endless.bounded_entries("/proc/1/fd", part, endless.Patience())
+
+
+def test_a_folder_of_proc_that_leads_back_into_itself_has_each_name_once() -> None:
+    parts = cycle([[(1, "."), (2, "1"), (3, "2")], [(4, "3")], [(3, "2")]])
+    with pytest.raises(IncompleteDirectory, match="back into itself: '2' is there again") as raised:
+        endless.bounded_entries("/proc", lambda: next(parts), endless.Patience())
+    assert raised.value.names == ["1", "2", "3"]
 
 
 def test_a_folder_of_proc_that_ends_is_listed_whole() -> None:

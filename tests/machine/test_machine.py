@@ -19,6 +19,7 @@ from hybridbridge_vol.machine.exceptions import Verdict
 from hybridbridge_vol.machine.machine import ExceptionHandler, Machine, UnmappedVirtual, deliver_everything
 from hybridbridge_vol.machine.memory import HostMapping, PhysicalMemory
 from hybridbridge_vol.machine.quirks import old_exception_offset
+from hybridbridge_vol.machine.watchdog import MAX_MEMORY
 
 CODE, END, STACK, HANDLER, HOLE = 0x10000, 0x10F00, 0x30000, 0x11000, 0x600000
 
@@ -101,6 +102,19 @@ def test_a_fault_can_end_the_run_and_says_where() -> None:
 def test_an_endless_loop_times_out(machine: Machine) -> None:
     machine.memory.write(CODE, bytes.fromhex("ebfe"))
     assert machine.call(CODE, (), STACK, END, 0.2).kind == "budget"
+
+
+def test_a_run_that_takes_ever_more_memory_is_ended(machine: Machine) -> None:
+    room = MAX_MEMORY * 3 // 2
+    machine.place(1 << 30, HostMapping.anonymous(room))
+    for number in range(room >> 21):
+        machine.memory.write_u64(0x3000 + 8 * (8 + number), (1 << 30) + (number << 21) | 0x83)
+    # lea rax, [rdi]; mov [rax], rax; add rax, 0x1000; cmp rax, rsi; jb to the store; jmp to the beginning
+    machine.memory.write(CODE, bytes.fromhex("488d074889004805001000004839f072f2ebed"))
+    stop = machine.call(CODE, (8 << 21, (8 << 21) + room), STACK, END, 3600)
+    assert stop.kind == "memory"
+    machine.memory.write(CODE + 0x100, b"\xc3")
+    assert machine.call(CODE + 0x100, (), STACK, END, 3600).kind == "returned"
 
 
 def test_waiting_for_an_interrupt_that_never_comes_is_reported(machine: Machine) -> None:

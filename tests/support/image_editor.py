@@ -57,6 +57,14 @@ class Editor:
         """A function of the snapshot's kernel, whose answer is a pointer."""
         return self.session.caller.call(self.bridge.snapshot(function), *arguments) & U64
 
+    def save(self, dump: Path, path: Path) -> None:
+        """The image `dump` with the new words."""
+        subprocess.run(["cp", "--sparse=always", dump, path], check=True)
+        with open(path, "r+b") as stream:
+            for offset, word in self.words.items():
+                stream.seek(offset)
+                stream.write(word.to_bytes(8, "little"))
+
 
 def planted(lab: Lab, generation: str, path: Path, edit: Callable[[Editor], None]) -> list[Row]:
     """Edit a copy of a sample at `path`, and what `hidden` says of it; the copy is removed."""
@@ -64,11 +72,7 @@ def planted(lab: Lab, generation: str, path: Path, edit: Callable[[Editor], None
     edit(editor)
     assert editor.words
     try:
-        subprocess.run(["cp", "--sparse=always", lab.sample(generation).dump, path], check=True)
-        with open(path, "r+b") as stream:
-            for offset, word in editor.words.items():
-                stream.seek(offset)
-                stream.write(word.to_bytes(8, "little"))
+        editor.save(lab.sample(generation).dump, path)
         with open_session(path, lab.store.root) as session:
             return hidden(session)
     finally:

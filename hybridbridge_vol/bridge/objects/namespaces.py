@@ -13,8 +13,8 @@ from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.run.caller import Caller
 from hybridbridge_vol.bridge.text.proxy_task import task_size
 from hybridbridge_vol.errors import AttachError, CallRolledBack, OptionError
-from hybridbridge_vol.machine.machine import UnmappedVirtual
 from hybridbridge_vol.machine.words import read_words
+from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual
 from hybridbridge_vol.units import U64
 
 _SIGNAL_SIZE = 2048
@@ -30,10 +30,10 @@ def enter(caller: Caller, pid: int) -> None:
     bridge = caller.bridge
     try:
         _ProxyPointers(bridge).follow(_find_task(caller, pid), pid)
-    except UnmappedVirtual as error:
-        is_withheld = bridge.space.withholds(error.vaddr)
-        where = "on a page of which a word leads out of the image" if is_withheld else "not in the image"
-        raise AttachError(f"the namespaces of process {pid} are {where} (at {error.vaddr:#x})") from None
+    except UnreadableVirtual as error:
+        raise AttachError(
+            f"the namespaces of process {pid} are not in the image (at {error.vaddr:#x})"
+        ) from None
 
 
 def _find_task(caller: Caller, pid: int) -> int:
@@ -60,6 +60,7 @@ class _ProxyPointers:
     def __init__(self, bridge: Bridge) -> None:
         self._bridge = bridge
         self._machine, self._proxy_task = bridge.machine, bridge.prepared.proxy_task
+        self._snapshot = bridge.virtual_memory
         task, pid = self._proxy_task.task, self._proxy_task.pid
         words = read_words(self._machine, task, task_size(bridge.kernel.symbols))
         self._pid_offset = self._offset_of(words, pid, "pid")
@@ -81,7 +82,7 @@ class _ProxyPointers:
     def follow(self, task: int, pid: int) -> None:
         """Let them point where those of `task`, of the snapshot, point."""
         proxy_task, machine = self._proxy_task, self._machine
-        theirs = machine.read_u64(self._checked(task) + proxy_task.task_nsproxy)
+        theirs = self._snapshot.read_u64(self._checked(task) + proxy_task.task_nsproxy)
         if not theirs:
             raise OptionError(f"--ns-of {pid}: the process has ended (a zombie) and left its namespaces")
         ours = machine.read_u64(proxy_task.task + proxy_task.task_nsproxy)
@@ -94,7 +95,7 @@ class _ProxyPointers:
             machine.write_u64(vaddr, value)
 
     def _followed(self, vaddr: int) -> int:
-        return self._checked(self._machine.read_u64(self._checked(vaddr)))
+        return self._checked(self._snapshot.read_u64(self._checked(vaddr)))
 
     def _checked(self, vaddr: int) -> int:
         """The address, if it may be the snapshot's: an image must not make the proxy task use anything of the

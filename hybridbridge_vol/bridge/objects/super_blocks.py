@@ -43,9 +43,9 @@ class _Offsets(NamedTuple):
 
 
 class SuperBlock(NamedTuple):
-    """A superblock of the snapshot. `root` is the dentry of its root directory, `mount` one of its mounts (a
-    `struct vfsmount`; 0 if it has none): virtual addresses, which the image may have forged, but not to ones
-    of the trusted side. `device` is `major:minor`."""
+    """A superblock of the snapshot, at `vaddr`. `root` is the dentry of its root directory, `mount` one of
+    its mounts (a `struct vfsmount`; 0 if it has none): virtual addresses, which the image may have forged,
+    but not to ones of the trusted side. `device` is `major:minor`."""
 
     vaddr: int
     kind: str
@@ -79,7 +79,7 @@ def _super_block(bridge: Bridge, vaddr: int, offsets: _Offsets) -> SuperBlock | 
         device = memory.read_u64(vaddr + bridge.prepared.file_systems.super_device) & 0xFFFF_FFFF
         kind = _text(bridge, memory.read_u64(memory.read_u64(vaddr + offsets.type)))
         root = memory.read_u64(vaddr + offsets.root)
-        if not bridge.may_be_snapshot(root):
+        if not (bridge.may_be_snapshot(vaddr) and bridge.may_be_snapshot(root)):
             return None
         return SuperBlock(
             vaddr,

@@ -11,6 +11,7 @@ from hybridbridge_vol.machine.exceptions import (
     VECTOR_PAGE_FAULT,
 )
 from hybridbridge_vol.machine.machine import Stop
+from hybridbridge_vol.machine.watchdog import MAX_MEMORY
 
 _EXCEPTIONS = {
     VECTOR_DIVIDE_ERROR: "divide error",
@@ -32,6 +33,8 @@ def explain_stop(bridge: Bridge, stop: Stop, seconds: float) -> str:
         return f"the call would wait for something that never comes ({where})"
     if stop.kind == "budget":
         return f"budget of {seconds:.0f} s exceeded in {where}"
+    if stop.kind == "memory":
+        return f"more than {MAX_MEMORY >> 20} MiB of memory taken in {where}"
     return f"stopped in {where}: {stop.detail}"
 
 

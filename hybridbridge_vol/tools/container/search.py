@@ -16,7 +16,7 @@ from hybridbridge_vol.tools.container.groups import Membership, membership, pars
 from hybridbridge_vol.tools.container.metadata import Metadata, MetadataFiles
 from hybridbridge_vol.tools.host.account_files import Account, parse_passwd
 from hybridbridge_vol.tools.host.text_file import read_text
-from hybridbridge_vol.tools.process.listing import expected, files_of, in_parts, numbers
+from hybridbridge_vol.tools.process.listing import expected, files_of, in_parts, processes
 
 NAMESPACES = ("net", "pid", "mnt", "ipc", "uts", "user")
 MAX_HOMES = 256
@@ -49,6 +49,7 @@ class Search:
     one."""
 
     def __init__(self, kernel: GuestKernel) -> None:
+        self._kernel = kernel
         self._files: Files = kernel.files
         self.unread: dict[int, Unavailable] = {}
 
@@ -66,7 +67,7 @@ class Search:
     def _by_groups(self) -> dict[tuple[str, str], Container]:
         found: dict[tuple[str, str], Container] = {}
         self._outside: list[int] = []
-        pids = numbers(self._files.listdir("/proc"))
+        pids = processes(self._kernel)
         for pid in expected(self._files, pids, "cgroup"):
             groups = parsed(self._files, f"/proc/{pid}/cgroup", parse_groups)
             if isinstance(groups, Unavailable):

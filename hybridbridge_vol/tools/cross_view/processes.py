@@ -30,6 +30,7 @@ from functools import partial
 from itertools import chain
 
 from hybridbridge_vol.errors import ParseError
+from hybridbridge_vol.guest.file_content import IncompleteDirectory
 from hybridbridge_vol.guest.kernel import Files, GuestKernel, Tasks
 from hybridbridge_vol.guest.values import ListedTask, Question
 from hybridbridge_vol.procfs.mounts import parse_mount
@@ -96,6 +97,8 @@ def _differences(lists: Comparison[int], kernel: GuestKernel) -> Iterator[Findin
 def _add_listing(lists: Comparison[int], files: Files) -> None:
     try:
         lists.add(LISTING, numbers(files.listdir("/proc")))
+    except IncompleteDirectory as error:
+        lists.add(LISTING, numbers(error.names), why("/proc", error))
     except UNREADABLE as error:
         lists.add(LISTING, [], why("/proc", error))
 

@@ -30,7 +30,7 @@ from hybridbridge_vol.tools.cross_view.comparison import Finding
 from hybridbridge_vol.tools.network.socket_names import SocketNames
 from hybridbridge_vol.tools.network.socket_owners import Holder, SocketOwners
 from hybridbridge_vol.tools.network.table_lines import table_lines
-from hybridbridge_vol.tools.process.listing import numbers
+from hybridbridge_vol.tools.process.listing import processes
 
 _NEW_SYN_RECV = (3, 12)
 """Half open connections: the file shows SYN_RECV for both."""
@@ -129,7 +129,7 @@ def table_of(held: HeldSocket) -> str:
 def _namespaces(kernel: GuestKernel) -> list[int]:
     """One process of each network namespace."""
     found: dict[str, int] = {}
-    for pid in numbers(kernel.files.listdir("/proc")):
+    for pid in processes(kernel):
         try:
             found.setdefault(kernel.files.readlink(f"/proc/{pid}/ns/net"), pid)
         except UNREADABLE:

@@ -12,7 +12,7 @@ from hybridbridge_vol.guest.kernel import Files, GuestKernel
 from hybridbridge_vol.guest.values import Question
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
-from hybridbridge_vol.tools.process.listing import files_of, in_parts, numbers
+from hybridbridge_vol.tools.process.listing import files_of, in_parts, processes
 
 MAX_DEPTH = 256
 """Directories below each other: more do not fit into PATH_MAX with names of 15 letters."""
@@ -136,7 +136,7 @@ def deleted_files(kernel: GuestKernel) -> Iterator[Entry]:
     """The files without a name that processes have open or mapped, each once. Their `path` is a link of
     /proc."""
     met: set[tuple[int, int]] = set()
-    for part in in_parts(numbers(kernel.files.listdir("/proc"))):
+    for part in in_parts(processes(kernel)):
         kernel.files.expect(files_of(part, *_LINKS, kind="listdir"))
         links = {pid: _links_of(kernel.files, pid) for pid in part}
         kernel.files.expect(Question("readlink", link) for found in links.values() for link in found)

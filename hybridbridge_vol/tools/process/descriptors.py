@@ -11,7 +11,7 @@ from hybridbridge_vol.guest.kernel import Files, GuestKernel
 from hybridbridge_vol.guest.values import Question
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, attempt, why
-from hybridbridge_vol.tools.process.listing import files_of, in_parts, numbers
+from hybridbridge_vol.tools.process.listing import files_of, in_parts, numbers, processes
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ def taken(
     """`(process, descriptor, what it is)` of all descriptors of all processes of whose target `take` makes
     something, in groups, each with why some of it may be missing."""
     try:
-        pids = numbers(kernel.files.listdir("/proc"))
+        pids = processes(kernel)
     except UNREADABLE as error:
         yield [], why("/proc", error)
         return

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from errno import ESRCH
 
-from hybridbridge_vol.guest.kernel import Files
+from hybridbridge_vol.guest.file_content import IncompleteDirectory
+from hybridbridge_vol.guest.kernel import Files, GuestKernel
 from hybridbridge_vol.guest.values import Question, QuestionKind
 from hybridbridge_vol.procfs.pid import parse_comm
 from hybridbridge_vol.toolkit.cells import Unavailable
@@ -27,9 +28,19 @@ def numbers(names: Iterable[str]) -> list[int]:
     return sorted(int(name) for name in names if name.isdecimal() and name.isascii())
 
 
-def chosen(files: Files, options: Options) -> list[int]:
-    """The processes that `PID` names, in that order, or all. Raises OSError and CallRolledBack."""
-    return list(dict.fromkeys(options["pid"])) or numbers(files.listdir("/proc"))
+def processes(kernel: GuestKernel) -> list[int]:
+    """All processes, ascending, as /proc lists them. Where the list does not end well those up to there, and
+    the answer's last row says so. Raises OSError and CallRolledBack."""
+    try:
+        return numbers(kernel.files.listdir("/proc"))
+    except IncompleteDirectory as error:
+        kernel.allowance.lacking = f"processes may be missing: {error.filename}: {error.strerror}"
+        return numbers(error.names)
+
+
+def chosen(kernel: GuestKernel, options: Options) -> list[int]:
+    """The processes that `PID` names, in that order, or all: `processes`."""
+    return list(dict.fromkeys(options["pid"])) or processes(kernel)
 
 
 def in_parts(pids: list[int]) -> list[list[int]]:

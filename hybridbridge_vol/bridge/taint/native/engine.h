@@ -38,6 +38,7 @@ typedef uint64_t label;
 #define MAX_WIDTH 64           /* bytes of one access that are followed */
 #define MAX_NODES (1u << 22)   /* when all are used, further unions are SEEDED */
 #define NODE_HASH (MAX_NODES * 2u)
+#define MANY_SHADOWS 1024      /* pages of labels, 16 MiB, whose memory is given back when they are dropped */
 #define MAX_EVENTS 256         /* of one run */
 #define MAX_BASES_DEPTH 16     /* of unions, where only the regions' bases are looked for */
 #define STATIC_LOADS 65536u    /* entries of the cache of static loads */

@@ -6,6 +6,8 @@
  * instruction begins: by then the memory callback has recorded which physical addresses it accessed. Only what depends
  * on the registers before execution, the labels of the address, is taken beforehand.
  */
+#include <malloc.h>
+
 #include "address_map.h"
 #include "checks.h"
 #include "engine.h"
@@ -118,9 +120,11 @@ static void clean_registers(struct engine *e)
 /* Drop all labels: bytes are labelled by where they lie and what they hold again. */
 void engine_reset(struct engine *e)
 {
+    int many = e->snapshot_used > MANY_SHADOWS;
     free_shadow(e->trusted_shadow, e->trusted_size / PAGE);
     free_shadow(e->user_shadow, e->user_size / PAGE);
     free_shadow(e->snapshot_shadow, e->snapshot_capacity);
+    if (many) malloc_trim(0);
     free(e->snapshot_keys);
     free(e->snapshot_shadow);
     e->snapshot_keys = 0;
