@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from hybridbridge_vol.check.instructions import NOPS
 from hybridbridge_vol.kernel_file.symbols import Symbols
 
 NAMES = (
@@ -25,21 +26,33 @@ MAX_ENTRIES = 4096
 
 
 class VdsoImage(NamedTuple):
-    """`start` is its offset from `_text`. `sites` are the offsets in it that may be patched: what stands
-    there, and what may; None if its table has an unknown form."""
+    """`start` is its offset from `_text`. `sites` are the offsets in it that may be patched: the bytes
+    there, and what may stand there instead, of which each has an entry of its own (ALTERNATIVE_2); None if
+    its table has an unknown form."""
 
     name: str
     start: int
     size: int
-    sites: dict[int, tuple[bytes, bytes]] | None
+    sites: dict[int, tuple[int, tuple[bytes, ...]]] | None
 
     def accept(self, expected: bytearray, found: bytes | bytearray) -> None:
         """Make `expected`, the kernel by its package, at each patched site what the snapshot's kernel,
-        `found`, has there, if that is the replacement. Both begin at `_text`."""
-        for at, (before, after) in (self.sites or {}).items():
-            place = slice(self.start + at, self.start + at + len(before))
-            if found[place].startswith(after):
+        `found`, has there, if that is a replacement. Both begin at `_text`."""
+        for at, (length, replacements) in (self.sites or {}).items():
+            place = slice(self.start + at, self.start + at + length)
+            if any(is_filled_up(found[place], code) for code in replacements):
                 expected[place] = found[place]
+
+
+def is_filled_up(found: bytes | bytearray, code: bytes) -> bool:
+    """Whether this is that code, and nops behind it."""
+    rest = bytes(found[len(code) :])
+    while rest and found.startswith(code):
+        size = next((size for size in range(len(rest), 0, -1) if rest[:size] in NOPS), 0)
+        if not size:
+            return False
+        rest = rest[size:]
+    return found.startswith(code)
 
 
 def vdso_images(flat: bytes | bytearray, symbols: Symbols, text_link_vaddr: int) -> Iterator[VdsoImage]:
@@ -57,12 +70,12 @@ def vdso_images(flat: bytes | bytearray, symbols: Symbols, text_link_vaddr: int)
         yield VdsoImage(name, start, size, _sites(image, table, alt))
 
 
-def _sites(image: bytes, table: bytes, table_at: int) -> dict[int, tuple[bytes, bytes]] | None:
+def _sites(image: bytes, table: bytes, table_at: int) -> dict[int, tuple[int, tuple[bytes, ...]]] | None:
     """Of the entry's size that makes all entries possible."""
     for size, lengths_at in _ENTRIES.items():
         if len(table) % size:
             continue
-        found: dict[int, tuple[bytes, bytes]] = {}
+        found: dict[int, tuple[int, tuple[bytes, ...]]] = {}
         for at in range(0, min(len(table), size * MAX_ENTRIES), size):
             site, replacement = struct.unpack_from("<ii", table, at)
             length, replaced = table[at + lengths_at], table[at + lengths_at + 1]
@@ -74,7 +87,8 @@ def _sites(image: bytes, table: bytes, table_at: int) -> dict[int, tuple[bytes, 
             if not 0 < length or replaced > length:
                 break
             code = _moved(image[replacement : replacement + replaced], replacement - site)
-            found[site] = (image[site : site + length], code)
+            longest, others = found.get(site, (0, ()))
+            found[site] = (max(length, longest), (*others, code))
         else:
             return found
     return None

@@ -73,7 +73,7 @@ def test_a_change_to_the_code_that_every_process_is_given_is_found(
     vdso = images[0]
     assert vdso.sites
     start = image.vaddr("_text") + vdso.start
-    patched = next(at for at, (before, after) in vdso.sites.items() if after and before != after)
+    patched = next(at for at, (_length, replacements) in vdso.sites.items() if all(replacements))
     free = next(
         at for at in range(0x600, vdso.size, 16) if not vdso.sites.keys() & set(range(at - 8, at + 24))
     )

@@ -103,7 +103,8 @@ def test_devices_and_files_of_sys_are_the_guests(lab: Lab, name: str, rows: Rows
     assert {"1", "4", "5"} <= shown <= set(major[1:])
     shown = {row["WHAT"].partition(" ")[0] for row in of_kind(rows, "sysfs") if "_attribute" in row["WHAT"]}
     assert len(shown) > 300
-    for path in sorted(shown)[::40]:
+    # links of other network namespaces are not in the first one's /sys
+    for path in sorted(path for path in shown if "/net/" not in path)[::40]:
         assert stat.S_ISREG(lab.session(name).files.stat(path).mode)
 
 

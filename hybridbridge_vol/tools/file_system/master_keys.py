@@ -26,6 +26,8 @@ MAX_KEY_SIZE = 128
 _BY_DESCRIPTOR, _BY_IDENTIFIER = 1, 2
 """FSCRYPT_KEY_SPEC_TYPE_*, include/uapi/linux/fscrypt.h: of policies of version 1 and 2."""
 _NAME_SIZES = {_BY_DESCRIPTOR: 8, _BY_IDENTIFIER: 16}
+_FINDER = "fscrypt_find_master_key"
+"""A function of kernels whose superblocks have such tables."""
 _MASTER_KEY, _KEYRING = "fscrypt_master_key", "fscrypt_keyring"
 
 
@@ -48,10 +50,11 @@ def master_keys(kernel: GuestKernel) -> Iterator[MasterKey | Unavailable]:
     """The master keys that superblocks hold, and why some may be missing. None on kernels before 6.1, whose
     keyrings hold them, and on those without fscrypt."""
     try:
+        if _FINDER not in kernel.bridge.kernel.symbols:
+            return
         memory = TypedMemory(kernel.bridge)
     except HybridBridgeError as error:
-        if "fscrypt_find_master_key" in kernel.bridge.kernel.symbols:
-            yield Unavailable(f"master keys of fscrypt: {error}")
+        yield Unavailable(f"master keys of fscrypt: {error}")
         return
     if not memory.types.has(_KEYRING):
         return
