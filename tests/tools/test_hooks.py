@@ -17,10 +17,13 @@ from image_editor import Editor
 from hybridbridge_vol import tools
 from hybridbridge_vol.bridge.objects import typed_memory
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
+from hybridbridge_vol.check.modules.linked_module import TEXT
+from hybridbridge_vol.check.symbol_names import listed_modules
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.provenance import with_provenance
+from hybridbridge_vol.tools.kernel_hooks.names import KernelNames
 from samples.make import Spec, make_sample
 
 SAMPLE = "6.1 two CPUs"
@@ -196,6 +199,21 @@ def reasons(rows: Rows) -> list[str]:
 
 def place(session: Session, symbol: str) -> int:
     return session.bridge.snapshot(symbol)
+
+
+def test_a_pointer_to_the_room_behind_a_modules_code_is_found(lab: Lab, asked: Callable[..., Rows]) -> None:
+    """Nothing of the module's is there, and what is there is executable."""
+    line = lab.session(SAMPLE).files.read("/proc/modules").decode().splitlines()[0].split()
+    name, start = line[0], int(line[5], 16)
+    names = KernelNames(lab.session(SAMPLE).bridge, listed_modules(lab.session(SAMPLE)))
+    target = start + len(names.modules.by_name[name].linked.segments[TEXT]) + 16
+
+    def edit(editor: Editor) -> None:
+        editor.write(place(editor.session, "pm_power_off"), target)
+
+    (row,) = (row for row in asked(edit, "pointer") if row["KIND"] == "pointer")
+    assert (row["WHAT"], row["FUNCTION"], row["MODULE"]) == ("pm_power_off", target, name)
+    assert row["VERDICT"] == "behind the module's code"
 
 
 def test_a_cyclic_list_ends_and_is_reported_and_the_others_are_whole(

@@ -48,7 +48,7 @@ def hooks(kernel: GuestKernel, kinds: Iterable[str]) -> Iterator[tuple[str, Cell
     judge = Judge(kernel, memory, names)
     searches = _searches(kernel, memory, names)
     reported: list[tuple[int, int]] = []
-    searches["pointer"] = Pointers(kernel, memory, names, reported).all
+    searches["pointer"] = Pointers(kernel, memory, names, judge, reported).all
     places = PointerPlaces(memory, kernel.answer_labels)
     for kind in kinds:
         memory.begin()

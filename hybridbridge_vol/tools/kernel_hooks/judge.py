@@ -19,6 +19,7 @@ from hybridbridge_vol.check.integrity import Integrity
 from hybridbridge_vol.check.modules.linked_module import RODATA, TEXT
 from hybridbridge_vol.check.symbol_names import bpf_code
 from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.machine.memory import page_up
 from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual
 from hybridbridge_vol.toolkit.reading import UNREADABLE
 from hybridbridge_vol.tools.kernel_hooks.names import KernelNames
@@ -27,6 +28,7 @@ from hybridbridge_vol.trust.linked_kernel import linked_kernel
 from hybridbridge_vol.units import U64
 
 TRUSTED, NOT_LISTED = "trusted", "module that is not listed"
+BEHIND_CODE = "behind the module's code"
 _MADE = {
     "bpf_": "BPF program",
     "ftrace_trampoline": "trampoline of the tracer",
@@ -77,6 +79,9 @@ class Judge:
         if found is not None:
             return self._in_kernel(vaddr, *found)
         placed = self._names.modules.at(vaddr)
+        behind = next((name for start, end, name in self.gaps if start <= vaddr < end), "")
+        if behind:
+            return Verdict("", behind, BEHIND_CODE)
         if placed is not None:
             name = self._names.modules.names(placed.name).describe(vaddr - placed.text_vaddr)
             symbol = name.partition(":")[2]
@@ -87,6 +92,16 @@ class Judge:
             differs = self._differs(vaddr, bytes(expected), bytes(placed.text.data[offset : offset + _READ]))
             return Verdict(symbol, placed.name, self._changed(vaddr) if differs else TRUSTED)
         return self._elsewhere(vaddr)
+
+    @cached_property
+    def gaps(self) -> list[tuple[int, int, str]]:
+        """Start and end of what is executable behind the code of each module of the package, up to the end of
+        the page, and the module: nothing of the module's is there, and what is there cannot be compared."""
+        found = []
+        for name, placed in self._names.modules.by_name.items():
+            end = placed.text_vaddr + len(placed.linked.segments[TEXT])
+            found.append((end, page_up(end), name))
+        return found
 
     def _in_kernel(self, vaddr: int, name: str, distance: int) -> Verdict:
         offset = self._names.kernel_offset(vaddr) or 0

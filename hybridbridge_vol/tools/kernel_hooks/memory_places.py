@@ -19,6 +19,7 @@ from hybridbridge_vol.snapshot.kernel_layout import PAGE_STRUCT
 from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual
 from hybridbridge_vol.tools.cross_view.code import CACHE, LOADERS
 from hybridbridge_vol.tools.kernel_hooks.names import KernelNames
+from hybridbridge_vol.trust.stored_kernel import StoredKernel
 from hybridbridge_vol.units import PAGE_SIZE, U64
 
 _STRUCTS = {
@@ -57,12 +58,13 @@ class MemoryPlaces:
         self._memory = memory
         self._names = names
         self._layout = memory.bridge.layout
+        self._variables = data_ranges(memory.bridge.kernel)
 
     def at(self, paddr: int) -> Place:
         """The place of a physical address."""
         layout = self._layout
         offset = paddr - layout.text_paddr
-        if 0 <= offset < layout.size:
+        if any(start <= offset < end for start, end in self._variables):
             vaddr = layout.text_vaddr + offset & U64
             return Place(self._names.place(vaddr), vaddr)
         area = self._frames.get(paddr // PAGE_SIZE)
@@ -198,3 +200,16 @@ class MemoryPlaces:
             caller = bridge.sides.function_at(area.caller - bridge.layout.text_vaddr)
             for page in range(area.vaddr, area.vaddr + area.size, PAGE_SIZE):
                 yield page, caller[0] if caller else ""
+
+
+def data_ranges(kernel: StoredKernel) -> list[tuple[int, int]]:
+    """Where the kernel image has constants and variables, without what it gives back at the end of its boot;
+    offsets from `_text`."""
+    symbols, text = kernel.symbols, kernel.text_link_vaddr
+    given_back = symbols.get("__start_bss_decrypted_unused")
+    bounds = (
+        (symbols.get("__start_rodata"), symbols.get("__end_rodata")),
+        (symbols.get("_sdata"), symbols.get("_edata")),
+        (symbols.get("__bss_start"), given_back or symbols.get("__bss_stop")),
+    )
+    return [(start - text, end - text) for start, end in bounds if start is not None and end is not None]

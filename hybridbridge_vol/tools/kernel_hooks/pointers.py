@@ -27,7 +27,8 @@ from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.tools.cross_view.code import CodeOwners, without
-from hybridbridge_vol.tools.kernel_hooks.memory_places import MemoryPlaces
+from hybridbridge_vol.tools.kernel_hooks.judge import Judge
+from hybridbridge_vol.tools.kernel_hooks.memory_places import MemoryPlaces, data_ranges
 from hybridbridge_vol.tools.kernel_hooks.names import KernelNames
 from hybridbridge_vol.tools.kernel_hooks.values import Found, Hook, Lost
 from hybridbridge_vol.tools.physical_memory.page_kind import flags_of, kind_of
@@ -66,16 +67,24 @@ class Pointers:
     """Of one snapshot. `reported` is what the other kinds have found until then: objects and functions."""
 
     def __init__(
-        self, kernel: GuestKernel, memory: TypedMemory, names: KernelNames, reported: list[tuple[int, int]]
+        self,
+        kernel: GuestKernel,
+        memory: TypedMemory,
+        names: KernelNames,
+        judge: Judge,
+        reported: list[tuple[int, int]],
     ) -> None:
         self._kernel = kernel
         self._memory = memory
         self._names = names
+        self._judge = judge
         self._reported = reported
         self._structs: list[tuple[int, int]] = []
+        self._variables = data_ranges(memory.bridge.kernel)
 
     def all(self) -> Iterator[Found]:
         """The words, by what they lie in."""
+        yield from self._to_gaps()
         regions = list(islice(self._regions(), MAX_PAGES))
         if not regions:
             return
@@ -104,6 +113,18 @@ class Pointers:
                 return
             way = f", by way of {target:#x}" if at else ""
             yield Hook(f"{place.what}{way}", function, place.vaddr)
+
+    def _to_gaps(self) -> Iterator[Found]:
+        """Words of the kernel's own data that lead behind the code of a module, where there is room for some.
+        All memory is not searched for these: every machine has such room."""
+        regions = [Region(start + 1, end, True) for start, end, _name in self._judge.gaps if end - start > 1]
+        layout = self._memory.bridge.layout
+        for start, last in self._variables if regions else ():
+            within = (layout.text_paddr + start, layout.text_paddr + last)
+            for paddr, target in islice(self._words(regions, within), MAX_POINTERS):
+                if self._is_kernels(paddr):
+                    vaddr = layout.text_vaddr + paddr - layout.text_paddr
+                    yield Hook(self._names.place(vaddr), target, vaddr)
 
     # --- the code -----------------------------------------------------------------------------------------
 
@@ -135,18 +156,21 @@ class Pointers:
 
     # --- the words ----------------------------------------------------------------------------------------
 
-    def _words(self, regions: list[Region]) -> Iterator[tuple[int, int]]:
-        """Physical address and value of each word of the image that is in a region."""
+    def _words(
+        self, regions: list[Region], within: tuple[int, int] = (0, 1 << 52)
+    ) -> Iterator[tuple[int, int]]:
+        """Physical address and value of each word of the image that is in a region; `within`: of which
+        physical memory."""
         ordered = sorted(regions)
         starts = np.array([region.start for region in ordered], np.uint64)
         ends = np.array([region.end for region in ordered], np.uint64)
         spans = list(_spans(ordered))
         image, allowance = self._memory.bridge.image, self._memory.bridge.allowance
         for run in image.stored:
-            first = -(-run.paddr // 8) * 8
-            for paddr in range(first, run.paddr + run.size, _PIECE):
+            first, last = max(run.paddr, within[0]), min(run.paddr + run.size, within[1])
+            for paddr in range(-(-first // 8) * 8, last, _PIECE):
                 allowance.check()
-                size = min(_PIECE, run.paddr + run.size - paddr) // 8 * 8
+                size = min(_PIECE, last - paddr) // 8 * 8
                 data = image.read_available(paddr, size)
                 if data is None:
                     data = image.read_padded(paddr, size)
@@ -158,7 +182,7 @@ class Pointers:
         """Whether a word is in memory of the kernel, and no pointer that `check` compares."""
         layout = self._memory.bridge.layout
         offset = paddr - layout.text_paddr
-        if 0 <= offset < layout.size:
+        if any(start <= offset < end for start, end in self._variables):
             return offset not in self._compared
         return self._is_in_use(paddr // PAGE_SIZE)
 

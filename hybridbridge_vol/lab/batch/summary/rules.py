@@ -83,16 +83,16 @@ HIDDEN = Rule(
     "hidden",
     "The kernel's views disagree",
     "Rows of hidden: a process, module or socket is in some of the kernel's lists and not in others that "
-    "should "
-    "have it.",
+    "should have it; executable memory of the kernel that belongs to nobody.",
     Weight.FIRST,
     ("hidden",),
 )
 HOOKED = Rule(
     "hooks",
     "The kernel calls a function that is not the trusted package's",
-    "Rows of hooks whose VERDICT is not trusted: a handler is in no module, in one that the package does not "
-    "have, in the middle of a function, or its code was changed, other than by the kernel's own tracers.",
+    "Rows of hooks whose VERDICT is not trusted: a handler is in no module, in one that the package does "
+    "not have, in the middle of a function, or its code was changed, other than by the kernel's own "
+    "tracers. Kind pointer are places that lead to such code and are on no list.",
     Weight.FIRST,
     ("hooks",),
 )
@@ -125,9 +125,10 @@ FOREIGN_CODE = Rule(
     "malfind",
     "Process with code that no file explains",
     "Rows of malfind: executable memory without a file, on a stack or a heap, in a memory-only or temporary "
-    "file, or writable; code that differs from its file; a program that was replaced in its process; a "
-    "preloaded library. Left out are processes with an engine that makes code at run time, files that are "
-    "only deleted, and breakpoints of the kernel's uprobes.",
+    "file, or writable; code that differs from its file; a program that was replaced in its process, or "
+    "bears the name of a kernel thread; a shell at a TCP connection; a preloaded library. Left out are "
+    "processes with an engine that makes code at run time, files that are only deleted, and breakpoints of "
+    "the kernel's uprobes.",
     Weight.FIRST,
     ("malfind",),
 )
