@@ -23,7 +23,7 @@ from hybridbridge_vol.native.program_memory import MAX_READ
 from hybridbridge_vol.native.sockets import ProgramSocket, Received
 from hybridbridge_vol.netlink.generic import FAMILIES, family_names
 
-_SOCK_TYPE, _SOCK_DGRAM = 0xF, 2
+_SOCK_TYPE = 0xF
 _MAX_IOVECS = 64
 _MSG_DONTWAIT = 0x40
 _SOL_SOCKET, _SOL_NETLINK = 1, 270
@@ -87,9 +87,9 @@ class SocketCalls:
         family, kind, protocol = (value & 0xFFFF_FFFF for value in call.arguments[:3])
         if family not in (socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK):
             raise failed(errno.EAFNOSUPPORT)
-        is_datagram = kind & _SOCK_TYPE == _SOCK_DGRAM
+        only_asked = kind & _SOCK_TYPE in (socket.SOCK_DGRAM, socket.SOCK_STREAM)  # by ioctls
         asks_filters = (kind & _SOCK_TYPE, protocol) == (socket.SOCK_RAW, socket.IPPROTO_RAW)
-        if family != socket.AF_NETLINK and not is_datagram and not asks_filters:
+        if family != socket.AF_NETLINK and not only_asked and not asks_filters:
             raise failed(errno.EACCES)
         if len(self._sockets) >= MAX_SOCKETS:
             self._forget_closed()
@@ -236,7 +236,15 @@ class SocketCalls:
             raise failed(errno.EMSGSIZE)
         return list(struct.iter_unpack("<QQ", call.memory.read_exactly(vaddr, 16 * count)))
 
+    def _take_written(self, found: ProgramSocket) -> None:
+        """Send the requests that a program has written with write(2), as busybox does: its own kernel has put
+        them into the pair."""
+        with contextlib.suppress(BlockingIOError, ConnectionError):
+            while found.is_netlink and (message := found.ours.recv(MAX_READ, _MSG_DONTWAIT)):
+                self._request(found, message)
+
     def _received(self, call: Call, found: ProgramSocket, size: int, flags: int) -> Received | None:
+        self._take_written(found)
         try:
             return self._answers.with_devices(lambda: found.receive(size, flags))
         except BlockingIOError:

@@ -119,3 +119,12 @@ def test_no_new_socket_takes_the_address_of_one_that_a_roll_back_closed(run: Run
     address than its own."""
     done = run("6.1 disks", f"/usr/bin/python3 -c {shlex.quote(_TWO_SOCKETS)}")
     assert done.stdout.decode() == f"{errno.EIO}\nTrue False\n", done.stderr
+
+
+def test_requests_that_a_program_writes_are_answered(lab: Lab, run: Run) -> None:
+    """busybox sends them with write(2), and asks on a stream socket how long the queues are."""
+    done = run(IMAGE, "busybox ip addr")
+    assert (done.status, done.failures) == (0, {}), done.stderr
+    shown = {line.split()[1].rstrip(b":") for line in done.stdout.splitlines() if line[:1].isdigit()}
+    links = lab.session(IMAGE).files.listdir("/sys/class/net")
+    assert {name.split(b"@")[0].decode() for name in shown} == set(links) - {"bonding_masters"}
