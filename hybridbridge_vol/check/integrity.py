@@ -50,21 +50,23 @@ SYSCALL_TABLES = ("sys_call_table", "ia32_sys_call_table", "x32_sys_call_table")
 def differences(kernel: GuestKernel) -> Iterator[Difference]:
     """What of the guest's kernel differs from the trusted one, and is not explained by its own patching.
     StoreError or KernelFileError if the trusted kernel's files cannot be read."""
+    listed: list[Module] | None
     try:
         listed = listed_modules(kernel)
     except UNREADABLE as error:
         reason = f"no module can be checked: {why('/proc/modules', error).reason}"
         head_vaddr = kernel.bridge.snapshot("modules")
         yield Difference("missing", head_vaddr, None, "modules", None, reason)
-        listed = []
+        listed = None
     yield from Integrity(kernel.bridge, listed, partial(bpf_code, kernel)).differences()
 
 
 class Integrity:
-    """The comparison of one snapshot, whose kernel lists the modules `listed`; `bpf_name` names its code of
-    BPF. Offsets count from `_text`."""
+    """The comparison of one snapshot, whose kernel lists `modules` (None: they cannot be listed);
+    `bpf_name` names its code of BPF. Offsets count from `_text`."""
 
-    def __init__(self, bridge: Bridge, listed: list[Module], bpf_name: Callable[[int], str]) -> None:
+    def __init__(self, bridge: Bridge, modules: list[Module] | None, bpf_name: Callable[[int], str]) -> None:
+        listed = modules or []
         kernel, layout = bridge.kernel, bridge.layout
         self._bridge = bridge
         self._listed = listed
@@ -81,7 +83,7 @@ class Integrity:
         self._found = bytearray(self._data[1])
         self._paddrs: dict[int, int | None] = {}
         self._modules = AllModules(bridge, listed)
-        self._places = Places(bridge, listed, self._modules.part_at, self._modules.by_name, bpf_name)
+        self._places = Places(bridge, modules, self._modules.part_at, self._modules.by_name, bpf_name)
         self._stored = StoredPointers(self._modules, bridge.sides.snapshot_all("__static_call_return0"))
         self._around = KernelAround(bridge, self._expected, self._modules.function)
         self._tracers = Tracers(self._around, self._places, bridge.space.modules.read)
