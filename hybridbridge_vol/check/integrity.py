@@ -127,6 +127,7 @@ class Integrity:
             self._data,
         )
         absent: list[int] = []
+        blank: list[int] = []
         for start, end in ranges:
             for piece in kernel_pieces(
                 self._bridge.image, self._bridge.layout, start & -PAGE_SIZE, page_up(end)
@@ -148,11 +149,22 @@ class Integrity:
                     absent += range(piece.start, last, PAGE_SIZE)
                 else:
                     self._found[piece.start : last] = piece.data[: last - piece.start]
-        for start, end in joined(absent, PAGE_SIZE + 1):
-            pages = (end - 1 - start) // PAGE_SIZE + 1
-            yield self._difference(
-                "missing", start, None, f"{pages} pages are not in the image and cannot be checked"
-            )
+                    blank += self._blanked(piece.start, last)
+        for missing, how in ((absent, "not in the image"), (blank, "zeros")):
+            for start, end in joined(missing, PAGE_SIZE + 1):
+                pages = (end - 1 - start) // PAGE_SIZE + 1
+                yield self._difference(
+                    "missing", start, None, f"{pages} pages are {how} and cannot be checked"
+                )
+
+    def _blanked(self, start: int, end: int) -> Iterator[int]:
+        """The pages that are zeros and should not be: no kernel runs with such, but a writer of images that
+        could not read a page may have left it empty. They compare as equal."""
+        for page in range(start, end, PAGE_SIZE):
+            whole = slice(page, min(page + PAGE_SIZE, end))
+            if not any(self._found[whole]) and any(self._expected[whole]):
+                self._found[whole] = self._expected[whole]
+                yield page
 
     def _difference(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -169,6 +170,15 @@ class Answers:
     def xattrs(self, path: str) -> dict[str, bytes]:
         """The extended attributes of what a path leads to."""
         return self.once(("xattrs", path), lambda: self.session.files.xattrs(path))
+
+    def process_in_network(self, inode: int) -> int | None:
+        """A process in the network namespace with an inode number; None if there is none."""
+        wanted = f"net:[{inode}]".encode()
+        for pid in self._pids:
+            with contextlib.suppress(OSError):
+                if self.readlink(f"/proc/{pid}/ns/net") == wanted:
+                    return pid
+        return None
 
     # --- content ------------------------------------------------------------------------------------------
 

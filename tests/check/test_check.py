@@ -312,3 +312,15 @@ def test_where_modules_cannot_be_listed_none_is_said_to_be_missing(lab: Lab) -> 
     for modules, region in (([], "no module listed there"), (None, "modules are not known")):
         places = Places(bridge, modules, lambda _vaddr: None)
         assert places.describe(vaddr) == f"module area, {region}, not mapped"
+
+
+def test_a_page_of_zeros_is_missing_and_no_change(
+    victim: Callable[..., Victim], checked: Callable[[Victim], list[dict[str, Any]]]
+) -> None:
+    """What a writer of images could not read it may leave empty."""
+    image = victim()
+    page = image.vaddr("sys_call_table") & -PAGE_SIZE
+    image.write(page, bytes(PAGE_SIZE))
+    (row,) = checked(image)
+    assert (row["WHAT"], row["ADDRESS"]) == ("missing", page)
+    assert row["FOUND"] == Unavailable("1 pages are zeros and cannot be checked")
