@@ -50,21 +50,23 @@ SYSCALL_TABLES = ("sys_call_table", "ia32_sys_call_table", "x32_sys_call_table")
 def differences(kernel: GuestKernel) -> Iterator[Difference]:
     """What of the guest's kernel differs from the trusted one, and is not explained by its own patching.
     StoreError or KernelFileError if the trusted kernel's files cannot be read."""
+    listed: list[Module] | None
     try:
         listed = listed_modules(kernel)
     except UNREADABLE as error:
         reason = f"no module can be checked: {why('/proc/modules', error).reason}"
         head_vaddr = kernel.bridge.snapshot("modules")
         yield Difference("missing", head_vaddr, None, "modules", None, reason)
-        listed = []
+        listed = None
     yield from Integrity(kernel.bridge, listed, partial(bpf_code, kernel)).differences()
 
 
 class Integrity:
-    """The comparison of one snapshot, whose kernel lists the modules `listed`; `bpf_name` names its code of
-    BPF. Offsets count from `_text`."""
+    """The comparison of one snapshot, whose kernel lists `modules` (None: they cannot be listed);
+    `bpf_name` names its code of BPF. Offsets count from `_text`."""
 
-    def __init__(self, bridge: Bridge, listed: list[Module], bpf_name: Callable[[int], str]) -> None:
+    def __init__(self, bridge: Bridge, modules: list[Module] | None, bpf_name: Callable[[int], str]) -> None:
+        listed = modules or []
         kernel, layout = bridge.kernel, bridge.layout
         self._bridge = bridge
         self._listed = listed
@@ -81,7 +83,7 @@ class Integrity:
         self._found = bytearray(self._data[1])
         self._paddrs: dict[int, int | None] = {}
         self._modules = AllModules(bridge, listed)
-        self._places = Places(bridge, listed, self._modules.part_at, self._modules.by_name, bpf_name)
+        self._places = Places(bridge, modules, self._modules.part_at, self._modules.by_name, bpf_name)
         self._stored = StoredPointers(self._modules, bridge.sides.snapshot_all("__static_call_return0"))
         self._around = KernelAround(bridge, self._expected, self._modules.function)
         self._tracers = Tracers(self._around, self._places, bridge.space.modules.read)
@@ -125,6 +127,7 @@ class Integrity:
             self._data,
         )
         absent: list[int] = []
+        blank: list[int] = []
         for start, end in ranges:
             for piece in kernel_pieces(
                 self._bridge.image, self._bridge.layout, start & -PAGE_SIZE, page_up(end)
@@ -146,11 +149,22 @@ class Integrity:
                     absent += range(piece.start, last, PAGE_SIZE)
                 else:
                     self._found[piece.start : last] = piece.data[: last - piece.start]
-        for start, end in joined(absent, PAGE_SIZE + 1):
-            pages = (end - 1 - start) // PAGE_SIZE + 1
-            yield self._difference(
-                "missing", start, None, f"{pages} pages are not in the image and cannot be checked"
-            )
+                    blank += self._blanked(piece.start, last)
+        for missing, how in ((absent, "not in the image"), (blank, "zeros")):
+            for start, end in joined(missing, PAGE_SIZE + 1):
+                pages = (end - 1 - start) // PAGE_SIZE + 1
+                yield self._difference(
+                    "missing", start, None, f"{pages} pages are {how} and cannot be checked"
+                )
+
+    def _blanked(self, start: int, end: int) -> Iterator[int]:
+        """The pages that are zeros and should not be: no kernel runs with such, but a writer of images that
+        could not read a page may have left it empty. They compare as equal."""
+        for page in range(start, end, PAGE_SIZE):
+            whole = slice(page, min(page + PAGE_SIZE, end))
+            if not any(self._found[whole]) and any(self._expected[whole]):
+                self._found[whole] = self._expected[whole]
+                yield page
 
     def _difference(
         self,

@@ -24,12 +24,13 @@ class Places:
     """Names addresses. `modules` are those that the snapshot's kernel lists; `part_of` gives the module of
     the trusted package whose code or data lies at an address, and the offset in it: since 6.4 a module's
     parts lie apart, and the list has the address of one and the size of all. So the list is asked only about
-    modules that are not `placed`. `bpf_code` names the code that the kernel has compiled of BPF."""
+    modules that are not `placed`. `bpf_code` names the code that the kernel has compiled of BPF. `modules` is
+    None if they cannot be listed."""
 
     def __init__(
         self,
         bridge: Bridge,
-        modules: Iterable[Module],
+        modules: Iterable[Module] | None,
         part_of: Callable[[int], tuple[str, int] | None],
         placed: Container[str] = (),
         bpf_code: Callable[[int], str] = lambda _vaddr: "",
@@ -39,9 +40,10 @@ class Places:
         self._bpf_code = bpf_code
         self._modules = sorted(
             (module.address_vaddr, module.size, module.name)
-            for module in modules
+            for module in modules or ()
             if module.name not in placed
         )
+        self._is_known = modules is not None
 
     def symbol(self, vaddr: int) -> str | None:
         """`name+offset` in the kernel image; None outside of it. Of several names that of a system call, else
@@ -86,7 +88,7 @@ class Places:
         if vaddr < UPPER_HALF:
             return "user space"
         if MODULES_START <= vaddr < MODULES_END:
-            return "module area, no module listed there"
+            return f"module area, {'no module listed there' if self._is_known else 'modules are not known'}"
         if layout.page_offset_base <= vaddr < min(layout.page_offset_base + _DIRECT_MAP, layout.vmalloc_base):
             return "direct map"
         if layout.vmalloc_base <= vaddr < layout.vmalloc_base + _VMALLOC:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.file_content import IncompleteDirectory
 
+NOT_IN_MEMORY = "the rest of it is not in memory"
 MAX_DIRECTORY_ENTRIES = 10_000_000
 """Names that one directory may list."""
+
+
+def why_it_ends(error: OSError | CallRolledBack) -> str:
+    """Why a listing breaks off, in a few words. ENOMEM is what a file system says that would have to read a
+    block of the directory."""
+    if isinstance(error, CallRolledBack):
+        return error.reason
+    return NOT_IN_MEMORY if error.errno == errno.ENOMEM else error.strerror or "unknown"
 
 
 def listed(path: str, entries: Callable[[], list[tuple[int, str]]]) -> list[str]:
@@ -24,8 +34,7 @@ def listed(path: str, entries: Callable[[], list[tuple[int, str]]]) -> list[str]
         try:
             part = entries()
         except (OSError, CallRolledBack) as error:
-            reason = error.reason if isinstance(error, CallRolledBack) else error.strerror
-            raise IncompleteDirectory(path, list(names), reason or "unknown") from None
+            raise IncompleteDirectory(path, list(names), why_it_ends(error)) from None
         before = len(names)
         for _position, name in part:
             if name in names:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -15,6 +16,7 @@ from hybridbridge_vol.errors import CallRolledBack, HybridBridgeError
 from hybridbridge_vol.guest import magic_links
 from hybridbridge_vol.guest.file_attributes import FileAttributes, parse_statx
 from hybridbridge_vol.guest.file_content import PieceKind
+from hybridbridge_vol.guest.folder_names import why_it_ends
 from hybridbridge_vol.guest.session import Session
 from hybridbridge_vol.guest.values import EndlessFile, Question
 from hybridbridge_vol.native.abi import failed
@@ -169,6 +171,15 @@ class Answers:
         """The extended attributes of what a path leads to."""
         return self.once(("xattrs", path), lambda: self.session.files.xattrs(path))
 
+    def process_in_network(self, inode: int) -> int | None:
+        """A process in the network namespace with an inode number; None if there is none."""
+        wanted = f"net:[{inode}]".encode()
+        for pid in self._pids:
+            with contextlib.suppress(OSError):
+                if self.readlink(f"/proc/{pid}/ns/net") == wanted:
+                    return pid
+        return None
+
     # --- content ------------------------------------------------------------------------------------------
 
     def node(self, path: str, follow: bool = True) -> Node:
@@ -241,15 +252,14 @@ class Answers:
                 if len(data) > MAX_DIRECTORY:
                     raise OSError(errno.EIO, "it does not end")
         except (OSError, CallRolledBack) as error:
-            reason = error.reason if isinstance(error, CallRolledBack) else str(error)
             if path == "/proc":
                 data = bytearray(
                     dirents((name, 1, stat.S_IFDIR) for name in self.session.files.listdir(path))
                 )
-            elif isinstance(error, OSError) and not data:
+            elif isinstance(error, OSError) and not data and error.errno != errno.ENOMEM:
                 raise
             else:
-                self.note(path, f"listed in part: {reason}")
+                self.note(path, f"listed in part: {why_it_ends(error)}")
                 failed = errno.EIO
         return self.nodes.make(path, Kind.DIRECTORY, renumbered(data), error=failed)
 

@@ -16,14 +16,16 @@ from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.native.abi import failed, signed32
 from hybridbridge_vol.native.answers import Answers
 from hybridbridge_vol.native.namespace_calls import NamespaceCalls
+from hybridbridge_vol.native.namespace_ids import by_process
 from hybridbridge_vol.native.netlink_requests import only_asks
 from hybridbridge_vol.native.notifications import Answer, Call, NewDescriptor, Special
 from hybridbridge_vol.native.processes import Processes
 from hybridbridge_vol.native.program_memory import MAX_READ
 from hybridbridge_vol.native.sockets import ProgramSocket, Received
 from hybridbridge_vol.netlink.generic import FAMILIES, family_names
+from hybridbridge_vol.netlink.requests import NETLINK_ROUTE
 
-_SOCK_TYPE, _SOCK_DGRAM = 0xF, 2
+_SOCK_TYPE = 0xF
 _MAX_IOVECS = 64
 _MSG_DONTWAIT = 0x40
 _SOL_SOCKET, _SOL_NETLINK = 1, 270
@@ -87,9 +89,9 @@ class SocketCalls:
         family, kind, protocol = (value & 0xFFFF_FFFF for value in call.arguments[:3])
         if family not in (socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK):
             raise failed(errno.EAFNOSUPPORT)
-        is_datagram = kind & _SOCK_TYPE == _SOCK_DGRAM
+        only_asked = kind & _SOCK_TYPE in (socket.SOCK_DGRAM, socket.SOCK_STREAM)  # by ioctls
         asks_filters = (kind & _SOCK_TYPE, protocol) == (socket.SOCK_RAW, socket.IPPROTO_RAW)
-        if family != socket.AF_NETLINK and not is_datagram and not asks_filters:
+        if family != socket.AF_NETLINK and not only_asked and not asks_filters:
             raise failed(errno.EACCES)
         if len(self._sockets) >= MAX_SOCKETS:
             self._forget_closed()
@@ -196,16 +198,18 @@ class SocketCalls:
                 raise failed(errno.EACCES)
             return Special.CONTINUE
         size = min(call.arguments[2], MAX_READ)
-        return self._request(found, call.memory.read_exactly(call.arguments[1], size))
+        return self._request(call, found, call.memory.read_exactly(call.arguments[1], size))
 
     def _sendmsg(self, call: Call) -> Answer:
         found = self._netlink(call)
         _name, _size, iovecs, count, *_rest = self._header(call)
-        return self._request(found, b"".join(self._gather(call, iovecs, count)))
+        return self._request(call, found, b"".join(self._gather(call, iovecs, count)))
 
-    def _request(self, found: ProgramSocket, message: bytes) -> int:
+    def _request(self, call: Call, found: ProgramSocket, message: bytes) -> int:
         if not found.is_netlink:
             raise failed(errno.ENETUNREACH)
+        if found.protocol == NETLINK_ROUTE:
+            message = by_process(message, lambda fd: self._process_in(call.tid, fd))
         self._renew()
         refused = len(message) >= 16 and not only_asks(found.protocol, message, self._families)
         sent = found.refuse(message) if refused else self._answers.with_devices(lambda: found.send(message))
@@ -214,6 +218,14 @@ class SocketCalls:
             with contextlib.suppress(BlockingIOError):
                 found.ours.send(b"\0", _MSG_DONTWAIT)
         return sent
+
+    def _process_in(self, tid: int, fd: int) -> int | None:
+        """A process of the guest's in the network namespace behind a descriptor of the program's."""
+        with contextlib.suppress(OSError):
+            node = self._answers.nodes.behind(tid, fd)
+            if node is not None and not node.is_host:
+                return self._answers.process_in_network(self._answers.attributes(node.path).ino)
+        return None
 
     def _families(self) -> dict[int, bytes]:
         return family_names(self._session.netlink.dump(FAMILIES))
@@ -236,7 +248,15 @@ class SocketCalls:
             raise failed(errno.EMSGSIZE)
         return list(struct.iter_unpack("<QQ", call.memory.read_exactly(vaddr, 16 * count)))
 
+    def _take_written(self, call: Call, found: ProgramSocket) -> None:
+        """Send the requests that a program has written with write(2), as busybox does: its own kernel has put
+        them into the pair."""
+        with contextlib.suppress(BlockingIOError, ConnectionError):
+            while found.is_netlink and (message := found.ours.recv(MAX_READ, _MSG_DONTWAIT)):
+                self._request(call, found, message)
+
     def _received(self, call: Call, found: ProgramSocket, size: int, flags: int) -> Received | None:
+        self._take_written(call, found)
         try:
             return self._answers.with_devices(lambda: found.receive(size, flags))
         except BlockingIOError:

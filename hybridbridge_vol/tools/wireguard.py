@@ -13,7 +13,7 @@ from hybridbridge_vol.netlink.wireguard import FAMILY, Device, Peer, parse_devic
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, attempt, why
 from hybridbridge_vol.toolkit.tool import Column, Moment, Option, Options, Row, Tool
-from hybridbridge_vol.tools.network.link_answers import CLASS_NET
+from hybridbridge_vol.tools.network.link_answers import CLASS_NET, interface_names
 
 _HIDDEN = "(hidden: --secrets shows it)"
 _KIND = b"DEVTYPE=wireguard"
@@ -48,7 +48,7 @@ class Wireguard(Tool):
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
         interfaces = []
-        names = attempt(CLASS_NET, lambda: kernel.files.listdir(CLASS_NET))
+        names = attempt(CLASS_NET, lambda: interface_names(kernel))
         if isinstance(names, Unavailable):
             yield Row((names,) * len(self.columns))
             return

@@ -11,9 +11,12 @@ import pytest
 from generations import GENERATIONS, Lab
 from victims import ELSEWHERE, NAME, Victim, check
 
+from hybridbridge_vol.bridge.modules.area import MODULES_END
 from hybridbridge_vol.check.grouping import grouped
+from hybridbridge_vol.check.symbol_names import Places
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.tool import Row
+from hybridbridge_vol.units import PAGE_SIZE
 
 EACH = [name if name == NAME else pytest.param(name, marks=pytest.mark.slow) for name in sorted(GENERATIONS)]
 
@@ -301,3 +304,23 @@ def test_what_a_hypervisors_guest_gives_its_kernel_is_no_difference(
     image.set_word(controller, image.vaddr("commit_creds"))
     (row,) = [row for row in checked(image) if row["WHAT"] == "data"]
     assert row["SYMBOL"].startswith("apic_physflat")
+
+
+def test_where_modules_cannot_be_listed_none_is_said_to_be_missing(lab: Lab) -> None:
+    """In a truncated image each call of a module's function led to where no module was said to be listed."""
+    bridge, vaddr = lab.session("6.1 two CPUs").bridge, MODULES_END - PAGE_SIZE
+    for modules, region in (([], "no module listed there"), (None, "modules are not known")):
+        places = Places(bridge, modules, lambda _vaddr: None)
+        assert places.describe(vaddr) == f"module area, {region}, not mapped"
+
+
+def test_a_page_of_zeros_is_missing_and_no_change(
+    victim: Callable[..., Victim], checked: Callable[[Victim], list[dict[str, Any]]]
+) -> None:
+    """What a writer of images could not read it may leave empty."""
+    image = victim()
+    page = image.vaddr("sys_call_table") & -PAGE_SIZE
+    image.write(page, bytes(PAGE_SIZE))
+    (row,) = checked(image)
+    assert (row["WHAT"], row["ADDRESS"]) == ("missing", page)
+    assert row["FOUND"] == Unavailable("1 pages are zeros and cannot be checked")

@@ -119,3 +119,33 @@ def test_no_new_socket_takes_the_address_of_one_that_a_roll_back_closed(run: Run
     address than its own."""
     done = run("6.1 disks", f"/usr/bin/python3 -c {shlex.quote(_TWO_SOCKETS)}")
     assert done.stdout.decode() == f"{errno.EIO}\nTrue False\n", done.stderr
+
+
+def test_requests_that_a_program_writes_are_answered(lab: Lab, run: Run) -> None:
+    """busybox sends them with write(2), and asks on a stream socket how long the queues are."""
+    done = run(IMAGE, "busybox ip addr")
+    assert (done.status, done.failures) == (0, {}), done.stderr
+    shown = {line.split()[1].rstrip(b":") for line in done.stdout.splitlines() if line[:1].isdigit()}
+    links = lab.session(IMAGE).files.listdir("/sys/class/net")
+    assert {name.split(b"@")[0].decode() for name in shown} == set(links) - {"bonding_masters"}
+
+
+_NAMESPACE = """
+import socket, struct, sys
+made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+made.bind((0, 0))
+with open(sys.argv[1]) as namespace:
+    made.send(struct.pack("<IHHII4xHHi", 28, 90, 1, 7, 0, 8, 3, namespace.fileno()))
+    print(struct.unpack_from("<H", made.recv(1 << 16), 4)[0])
+"""
+_RTM_NEWNSID = 88
+
+
+def test_a_namespace_is_asked_for_by_a_programs_descriptor(lab: Lab, run: Run) -> None:
+    """As ip does that names the namespace of an interface's peer."""
+    files = lab.session(IMAGE).files
+    pids = [pid for pid in files.listdir("/proc") if pid.isdecimal()]
+    own = files.readlink("/proc/1/ns/net")
+    other = next(pid for pid in pids if files.readlink(f"/proc/{pid}/ns/net") != own)
+    done = run(IMAGE, f"/usr/bin/python3 -c {shlex.quote(_NAMESPACE)} /proc/{other}/ns/net")
+    assert done.stdout.decode() == f"{_RTM_NEWNSID}\n", done.stderr

@@ -134,7 +134,8 @@ static void calls(void)
 	show("bpf", syscall(321, 0, marker, 8));
 	show("keyctl", syscall(250, 0, 0));
 	show("x32 open", syscall(0x40000000 | 2, secret, 0));
-	show("tcp", socket(AF_INET, SOCK_STREAM, 0));
+	int tcp = socket(AF_INET, SOCK_STREAM, 0);
+	show("tcp", tcp < 0 ? -1 : connect(tcp, (void *)&there, sizeof there));
 	show("packet", socket(AF_PACKET, SOCK_RAW, 0));
 	show("unix", socket(AF_UNIX, SOCK_STREAM, 0));
 	int udp = socket(AF_INET, SOCK_DGRAM, 0);

@@ -7,14 +7,16 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from answers import ask
 from generations import Lab
 from live_devices import LiveDevices
 
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.guest.session import Session
 from hybridbridge_vol.netlink.requests import NetlinkRequest
 from hybridbridge_vol.toolkit.cells import Unavailable
-from hybridbridge_vol.tools.network.link_answers import link_answers
+from hybridbridge_vol.tools.network.link_answers import interface_names, link_answers, names_by_index
 from hybridbridge_vol.tools.network.links import Found, all_links
 
 IMAGE = "6.12 network"
@@ -113,3 +115,11 @@ def test_only_the_counters_of_an_interface_whose_driver_asks_its_device_are_miss
         assert not isinstance(found.link, Unavailable)
         assert _still(found) == _still(expected)
         assert (found.link.counters is None) == (found.link.name == name)
+
+
+def test_the_file_of_bonding_beside_the_interfaces_is_none(kernel: GuestKernel) -> None:
+    """The guest has a bond."""
+    assert "bonding_masters" in kernel.files.listdir("/sys/class/net")
+    names = {found.link.name for found in all_links(kernel) if not isinstance(found.link, Unavailable)}
+    assert set(interface_names(kernel)) == names == set(names_by_index(kernel).values())
+    assert {row["IFACE"] for row in ask(cast(Session, kernel), "wireguard")} <= names

@@ -113,9 +113,14 @@ def test_names_in_a_home_that_cannot_be_listed_are_not_made_up() -> None:
 
 def test_a_file_of_which_nobody_knows_whether_it_is_there_has_no_mark() -> None:
     places = places_of({})
-    unknown = Start("cron", "/etc/cron.d/.placeholder", attributes=None)
+    unknown = Start("shell", "/etc/profile.d/.x.sh", attributes=None)
     assert marker(places).marks(unknown) == []
     assert marker(places).marks(unknown._replace(attributes=PROGRAM)) == ["hidden file"]
+
+
+def test_a_file_that_cron_and_at_pass_over_is_not_marked_for_its_name() -> None:
+    for kind, path in (("cron", "/etc/cron.d/.placeholder"), ("at", "/var/spool/cron/atjobs/.SEQ")):
+        assert marker(places_of({})).marks(Start(kind, path, attributes=PROGRAM)) == []
 
 
 def test_a_unit_that_starts_only_if_its_program_is_there_may_lack_it() -> None:

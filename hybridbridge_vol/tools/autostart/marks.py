@@ -26,6 +26,8 @@ _CONNECTS = re.compile(
     r"\b(?:curl|wget|nc|ncat|netcat|socat|telnet)\s|/dev/(?:tcp|udp)/|base64\s+(?:-d|--decode)"
 )
 _PRELOADS = re.compile(r"\bLD_(?:PRELOAD|AUDIT|LIBRARY_PATH)\b")
+_PASS_OVER_HIDDEN = ("cron", "anacron", "at")
+"""Kinds whose programs run no file with a dot in front (Debian has .placeholder there, and at its .SEQ)."""
 _OF_THE_SYSTEM = ("/usr/lib/", "/lib/", "/usr/share/", "/usr/local/lib/", "/etc/init.d/")
 _KEPT = ("/etc/", "/usr/", "/lib/", "/var/")
 _NOT_OF_A_HOME = ("/etc/", "/usr/", "/run/", "/lib/", "/var/")
@@ -58,7 +60,7 @@ class Marker:
         if not stat.S_ISLNK(seen.mode):
             yield from _of_owner(seen, start.user == "root")
             yield from self._of_package(start, seen)
-        is_taken = not str(start.state).startswith("ignored")
+        is_taken = not str(start.state).startswith("ignored") and start.kind not in _PASS_OVER_HIDDEN
         if is_taken and re.search(r"/\.[^/]+$", start.path) and start.path.startswith(_NOT_OF_A_HOME):
             yield "hidden file"
 

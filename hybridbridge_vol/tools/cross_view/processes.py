@@ -47,6 +47,8 @@ GROUPS, MEMORY = "control groups", "memory of tasks"
 _MOUNTS = "/proc/1/mountinfo"
 _PROCESS_FOLDER = re.compile(r"/proc/([1-9]\d{0,9})(?:/.*)?", re.DOTALL)
 _ENDED = "ZXx"
+_HEAD_OF_TASK = 256
+"""Bytes of a task_struct, with the pointer to its stack among them (include/linux/sched.h)."""
 _MOST_COUNTED = 0xFFFF
 """`procs` of struct sysinfo has 16 bits."""
 
@@ -66,7 +68,10 @@ def hidden_processes(kernel: GuestKernel, probe: int = 0) -> Iterator[Finding | 
     for task in tasks:
         if not task.pid:
             what = f"task_struct at {task.task_vaddr:#x}"
-            yield Finding("process", what, "", TASKS, "process ids: it has none")
+            if any(kernel.bridge.virtual_memory.read_padded(task.task_vaddr, _HEAD_OF_TASK)):
+                yield Finding("process", what, "", TASKS, "process ids: it has none")
+            else:
+                yield Unavailable(f"{what}: its memory is zeros")
     yield from lists.read_errors.values()
     yield from _covered(kernel.files)
     yield from _uncounted_threads(kernel, family)

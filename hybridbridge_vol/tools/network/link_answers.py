@@ -19,6 +19,8 @@ from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, attempt, why
 
 CLASS_NET = "/sys/class/net"
+_NO_INTERFACES = frozenset(("bonding_masters",))
+"""Files beside the interfaces' folders: drivers/net/bonding/bond_sysfs.c."""
 MAX_FAILURES = 64
 """Interfaces without an answer, after which no more are asked for."""
 
@@ -74,11 +76,16 @@ def _without_device(kernel: GuestKernel, request: NetlinkRequest) -> bytes | Non
         kernel.devices.refuse()
 
 
+def interface_names(kernel: GuestKernel) -> list[str]:
+    """The interfaces, as /sys/class/net lists them. OSError, CallRolledBack."""
+    return [name for name in kernel.files.listdir(CLASS_NET) if name not in _NO_INTERFACES]
+
+
 def names_by_index(kernel: GuestKernel) -> dict[int, str]:
     """The names of the interfaces, from /sys/class/net, which needs no driver's code; of those that can be
     read."""
     names = {}
-    listed = attempt(CLASS_NET, lambda: kernel.files.listdir(CLASS_NET))
+    listed = attempt(CLASS_NET, lambda: interface_names(kernel))
     for name in () if isinstance(listed, Unavailable) else listed:
         ifindex = sysfs_number(kernel, name, "ifindex")
         if isinstance(ifindex, int):

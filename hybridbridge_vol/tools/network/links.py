@@ -14,7 +14,13 @@ from hybridbridge_vol.procfs.pid import text
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
-from hybridbridge_vol.tools.network.link_answers import CLASS_NET, LinkAnswers, link_answers, sysfs_number
+from hybridbridge_vol.tools.network.link_answers import (
+    CLASS_NET,
+    LinkAnswers,
+    interface_names,
+    link_answers,
+    sysfs_number,
+)
 from hybridbridge_vol.tools.network.tables import interface_flags
 
 IFF_LOWER_UP, IFF_DORMANT = 0x10000, 0x20000
@@ -59,7 +65,7 @@ def _certain(link: Link | ParseError, answers: LinkAnswers) -> Link | Unavailabl
 
 def _from_sysfs(kernel: GuestKernel, gap: Unavailable) -> list[Found]:
     try:
-        names = kernel.files.listdir(CLASS_NET)
+        names = interface_names(kernel)
     except UNREADABLE as error:
         return [Found(why(CLASS_NET, error), None)]
     return _in_order([_of_sysfs(kernel, name, gap) for name in names])

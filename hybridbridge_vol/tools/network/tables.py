@@ -26,7 +26,7 @@ from hybridbridge_vol.procfs.sources import Source, lines
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 from hybridbridge_vol.toolkit.tool import Column, Row
-from hybridbridge_vol.tools.network.link_answers import CLASS_NET, link_answers, sysfs_number
+from hybridbridge_vol.tools.network.link_answers import CLASS_NET, interface_names, link_answers, sysfs_number
 
 INTERFACES = (
     Column("IFACE", "str", "interface"), Column("MTU", "int", "largest packet in bytes"),
@@ -97,7 +97,7 @@ def _counted_singly(
     kernel: GuestKernel, gap: Unavailable
 ) -> Iterator[tuple[str, tuple[Cell, ...], tuple[Source, ...]]]:
     try:
-        names = kernel.files.listdir(CLASS_NET)
+        names = interface_names(kernel)
     except UNREADABLE:
         yield "", (gap,) * len(SHOWN), ()
         return
