@@ -82,15 +82,13 @@ def explain_unsound(
     )
 
 
-def explain_not_there(
-    image: PhysicalImage, store: Store, kernel_at: int, error: NoKernelThere
-) -> HybridBridgeError:
+def explain_not_there(image: PhysicalImage, store: Store, error: NoKernelThere) -> HybridBridgeError:
     """The error to raise where no kernel that is stored is at the address that was asked for: KernelNotStored
     if another one is."""
-    banner = banner_behind(image, kernel_at)
+    banner = banner_behind(image, error.kernel_at)
     if banner is None or any(kernel.banner.strip() == banner for kernel in store.kernels()):
         return OptionError(f"{image.path}: {error}")
-    return _not_stored(image, store, banner, asked=f" --kernel-at {kernel_at:#x}")
+    return _not_stored(image, store, banner, asked=f" --kernel-at {error.kernel_at:#x}")
 
 
 def _not_stored(
