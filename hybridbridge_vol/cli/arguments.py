@@ -105,6 +105,15 @@ def add_kernel_at(parser: Group) -> None:
     )  # fmt: skip
 
 
+FILES_OF = "files as seen by this process: a container's"
+ALL_OF = "answer from inside the namespaces of this process (a container's), as nsenter --all does"
+
+
+def add_ns_of(parser: Group, meaning: str = ALL_OF) -> None:
+    """`--ns-of`; the arguments have `ns_of` only where it was given."""
+    parser.add_argument("--ns-of", type=number, metavar="PID", default=argparse.SUPPRESS, help=meaning)
+
+
 def add_root_of(parser: Group) -> None:
     """`--root-of`; read it with `console.root_of`."""
     parser.add_argument(

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 
-from hybridbridge_vol.cli.arguments import DUMP_HELP, add_fetch, add_kernel_at, add_store, number, seconds
+from hybridbridge_vol.cli.arguments import DUMP_HELP, add_fetch, add_kernel_at, add_ns_of, add_store, seconds
 from hybridbridge_vol.cli.console import complain, opened
 from hybridbridge_vol.progress import Progress
 
@@ -45,13 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser, _arguments: Sequence[str] | N
 
 def add_program_options(parser: argparse.ArgumentParser) -> None:
     """The options of every command that runs programs on an image."""
-    parser.add_argument(
-        "--ns-of",
-        metavar="PID",
-        type=number,
-        default=None,
-        help="answer from inside the namespaces of this process: a container's",
-    )
+    add_ns_of(parser)
     parser.add_argument(
         "--tools",
         metavar="DIR",

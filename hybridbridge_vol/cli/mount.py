@@ -6,7 +6,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from hybridbridge_vol.cli.arguments import DUMP_HELP, add_fetch, add_kernel_at, add_root_of, add_store, number
+from hybridbridge_vol.cli.arguments import (
+    DUMP_HELP,
+    FILES_OF,
+    add_fetch,
+    add_kernel_at,
+    add_ns_of,
+    add_root_of,
+    add_store,
+)
 from hybridbridge_vol.cli.console import OK, opened
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.progress import Progress
@@ -27,13 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser, _arguments: Sequence[str] | N
     )
     parser.add_argument("dump", metavar="DUMP", help=DUMP_HELP)
     parser.add_argument("folder", metavar="DIR", help="an empty directory")
-    parser.add_argument(
-        "--ns-of",
-        metavar="PID",
-        type=number,
-        default=None,
-        help="files as seen by this process: a container's",
-    )
+    add_ns_of(parser, FILES_OF)
     add_root_of(parser)
     add_store(parser)
     add_fetch(parser)

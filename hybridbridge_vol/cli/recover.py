@@ -6,7 +6,15 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from hybridbridge_vol.cli.arguments import DUMP_HELP, add_fetch, add_kernel_at, add_root_of, add_store, number
+from hybridbridge_vol.cli.arguments import (
+    DUMP_HELP,
+    FILES_OF,
+    add_fetch,
+    add_kernel_at,
+    add_ns_of,
+    add_root_of,
+    add_store,
+)
 from hybridbridge_vol.cli.console import OK, PARTIAL, complain, opened
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.progress import Progress
@@ -41,13 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser, _arguments: Sequence[str] | N
         "--disk", metavar="MOUNT=FILE[@OFFSET]", action="append", default=[],
         help="fill what is missing below MOUNT from an image of its device, which begins at OFFSET",
     )  # fmt: skip
-    parser.add_argument(
-        "--ns-of",
-        metavar="PID",
-        type=number,
-        default=None,
-        help="files as seen by this process: a container's",
-    )
+    add_ns_of(parser, FILES_OF)
     parser.add_argument(
         "--sandbox", action="store_true", default=argparse.SUPPRESS,
         help="give up everything but reading the image's folder, the disks' and the store, and changing the "

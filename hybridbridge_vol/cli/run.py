@@ -26,6 +26,7 @@ from hybridbridge_vol.cli.arguments import (
     add_fetch,
     add_format,
     add_kernel_at,
+    add_ns_of,
     add_root_of,
     add_store,
     count,
@@ -87,10 +88,7 @@ def _add_options_of_every_tool(parser: argparse.ArgumentParser) -> None:
         help="auto: run proven code at full speed, prove new code under taint (default); slow: prove every "
         "call for this image; fast: run proven code only, and name the function that has no memo",
     )  # fmt: skip
-    group.add_argument(
-        "--ns-of", type=number, metavar="PID", default=argparse.SUPPRESS,
-        help="answer from inside the namespaces of this process (a container's), as nsenter --all does",
-    )  # fmt: skip
+    add_ns_of(group)
     add_root_of(group)
     group.add_argument(
         "--max-seconds", type=seconds, metavar="SECONDS", default=argparse.SUPPRESS,

@@ -14,6 +14,7 @@ from hybridbridge_vol.errors import (
     UnusableKernel,
 )
 from hybridbridge_vol.memory_image.physical import PhysicalImage
+from hybridbridge_vol.memory_image.raw import lacks_its_hole
 from hybridbridge_vol.snapshot.banner import banner_behind, scan_banners
 from hybridbridge_vol.snapshot.choose_kernel import NoKernelThere, NoSoundKernel
 from hybridbridge_vol.snapshot.foreign_memory import encrypted, other_processor
@@ -67,6 +68,12 @@ def explain_unsound(
 ) -> HybridBridgeError:
     """The error to raise where no kernel that is stored can have run: KernelNotStored if the image names
     another one."""
+    if lacks_its_hole(image):
+        name, path = (shlex.quote(str(words)) for words in (image.path.name, image.path))
+        return AttachError(
+            f"{image.path}: a raw image in which memory beyond 4 GiB stands right behind that below; "
+            f"give it a name that ends in .vmem, which is read so: 'ln -s {name} {path}.vmem'"
+        )
     others = unknown_kernels(image, (kernel.banner for kernel in store.kernels()), progress)
     return (
         _not_stored(image, store, others[0], f" ({error})")
@@ -75,15 +82,13 @@ def explain_unsound(
     )
 
 
-def explain_not_there(
-    image: PhysicalImage, store: Store, kernel_at: int, error: NoKernelThere
-) -> HybridBridgeError:
+def explain_not_there(image: PhysicalImage, store: Store, error: NoKernelThere) -> HybridBridgeError:
     """The error to raise where no kernel that is stored is at the address that was asked for: KernelNotStored
     if another one is."""
-    banner = banner_behind(image, kernel_at)
+    banner = banner_behind(image, error.kernel_at)
     if banner is None or any(kernel.banner.strip() == banner for kernel in store.kernels()):
         return OptionError(f"{image.path}: {error}")
-    return _not_stored(image, store, banner, asked=f" --kernel-at {kernel_at:#x}")
+    return _not_stored(image, store, banner, asked=f" --kernel-at {error.kernel_at:#x}")
 
 
 def _not_stored(

@@ -190,7 +190,7 @@ def open_attached(
     except NoKernelThere as error:
         from hybridbridge_vol.guest.no_kernel import explain_not_there  # as above
 
-        raise explain_not_there(image, store, kernel_at or 0, error) from None
+        raise explain_not_there(image, store, error) from None
     except AttachError as error:
         raise AttachError(f"{image.path}: {error}") from None
     if choice is None:

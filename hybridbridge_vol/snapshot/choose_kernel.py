@@ -21,7 +21,11 @@ class NoSoundKernel(AttachError):
 
 
 class NoKernelThere(OptionError):
-    """No stored kernel is at the address that was asked for."""
+    """No stored kernel is at the physical address that was asked for, `kernel_at`."""
+
+    def __init__(self, text: str, kernel_at: int) -> None:
+        super().__init__(text)
+        self.kernel_at = kernel_at
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,8 @@ def _asked_for(kernels: Sequence[Weighed], kernel_at: int) -> Choice:
     chosen = next((kernel for kernel in kernels if kernel.found.text_paddr == kernel_at), None)
     if chosen is None:
         places = _named(kernels) or "none that is stored"
-        raise NoKernelThere(f"no kernel at physical address {kernel_at:#x}; the image holds: {places}")
+        text = f"no kernel at physical address {kernel_at:#x}; the image holds: {places}"
+        raise NoKernelThere(text, kernel_at)
     notes = _notes(chosen, kernels, "chosen by --kernel-at")
     if chosen.evidence.flaws:
         notes += (f"the kernel is not sound: {'; '.join(chosen.evidence.flaws)}",)

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from sources import source
 from vmware_writer import PAGE, aligned, block, boot_params, regions, state, tag
 
-from hybridbridge_vol.errors import ImageError
+from hybridbridge_vol.errors import AttachError, ImageError
+from hybridbridge_vol.guest.session import open_session
 from hybridbridge_vol.memory_image.e820 import e820_entries, low_memory_size
 from hybridbridge_vol.memory_image.image_file import Source
 from hybridbridge_vol.memory_image.open import open_image
@@ -299,6 +300,12 @@ def test_a_guest_beyond_4_gib_gives_the_same_answers(lab: Any, tmp_path: Path) -
     lone = tmp_path / "lone.vmem"
     os.link(pair / "vm.vmem", lone)
     assert_same_answer(lab, sample.raw, pair / "vm.vmem", pair / "vm.vmss", lone)
+    raw = tmp_path / "memory file"
+    os.link(lone, raw)
+    with pytest.raises(AttachError, match=r"right behind.*\.vmem"):
+        open_session(raw, lab.store.root)
+    (tmp_path / "memory file.vmem").symlink_to(raw.name)
+    assert_same_answer(lab, sample.raw, tmp_path / "memory file.vmem")
 
     layer = volatility_reads(pair / "vm.vmem")
     with open_image(pair / "vm.vmem") as image:

@@ -93,7 +93,7 @@ def _identify(path: str, image: PhysicalImage, store: Store, kernel_at: int | No
     raw = image.format_name == "raw"
     if raw and not claims_to_be_image(path) and is_text(path):
         return Identity(path, error=f"{path}: a text file, not a memory image")
-    problem = _problem(image, store, kernel_at, missed)
+    problem = _problem(image, store, missed)
     banner = problem.banner.strip() if isinstance(problem, KernelNotStored) else None
     has_kernel = not isinstance(problem, KernelNotFound) or problem.banner is not None
     return Identity(
@@ -106,11 +106,9 @@ def _identify(path: str, image: PhysicalImage, store: Store, kernel_at: int | No
     )
 
 
-def _problem(
-    image: PhysicalImage, store: Store, kernel_at: int | None, missed: NoKernelThere | None
-) -> HybridBridgeError:
+def _problem(image: PhysicalImage, store: Store, missed: NoKernelThere | None) -> HybridBridgeError:
     """Why no stored kernel fits. That none is at the address is said of an image that has one elsewhere."""
-    there = None if missed is None else explain_not_there(image, store, kernel_at or 0, missed)
+    there = None if missed is None else explain_not_there(image, store, missed)
     if isinstance(there, KernelNotStored):
         return there
     problem = explain_unknown(image, store)
