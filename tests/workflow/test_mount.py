@@ -73,7 +73,8 @@ def test_an_image_whose_root_cannot_be_reached_is_not_mounted(lab: Lab, tmp_path
     image, folder = tmp_path / "rootless.raw", tmp_path / "folder"
     editor.save(lab.sample(NAME).dump, image)
     folder.mkdir()
-    command = [sys.executable, "-m", "hybridbridge_vol", "mount", image, folder, "--store", lab.store.root]
+    command = [sys.executable, "-m", "hybridbridge_vol", "mount", str(image), str(folder)]
+    command += ["--store", str(lab.store.root)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert f"hb: {image}: its root directory cannot be reached: " in done.stderr
