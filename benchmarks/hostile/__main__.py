@@ -15,7 +15,14 @@ from benchmarks.hostile import campaign
 from benchmarks.hostile.campaign import CLASSES
 from benchmarks.hostile.moments import make_moments
 from benchmarks.hostile.mutants import KINDS, SMEAR
-from benchmarks.hostile.trial import DEAR, DEAR_SHARE, DEAR_TOUCHED_SHARE, OTHER_SHARE, TRACED_SHARE
+from benchmarks.hostile.trial import (
+    DEAR,
+    DEAR_SHARE,
+    DEAR_TOUCHED_SHARE,
+    MOST_SECONDS,
+    OTHER_SHARE,
+    TRACED_SHARE,
+)
 from samples.make import Spec
 
 PART = "Hostile images"
@@ -81,7 +88,7 @@ def lines_of(records: list[dict[str, Any]]) -> list[str]:
         f"others would answer as before, and are run on a part of the mutants ({TRACED_SHARE:.0%} of those",
         f"whose rows are compared, {OTHER_SHARE:.0%} of others, {DEAR_SHARE:.0%} of the dear ones,",
         f"which are run on {DEAR_TOUCHED_SHARE:.0%} where they do: {', '.join(DEAR)}).",
-        "Every mutant is opened anew.",
+        f"Every mutant is opened anew; a tool may take {MOST_SECONDS:.0f} s, six times as much under taint.",
         "A row counts as changed if the tool says that its answer is complete and a row of the good",
         "image is not in it. Why, the good image says, of which every read was noted, under taint: the",
         "row shows a changed byte; a call that answered it read one (a pointer on the way, a length, a",

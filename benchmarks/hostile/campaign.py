@@ -19,9 +19,9 @@ from benchmarks.hostile.commands import failures_of_a_command
 from benchmarks.hostile.mutants import Mutant, Source, mutants
 from benchmarks.hostile.places import TRACED, KnownRow, Places, find_places
 from benchmarks.hostile.reads import WORD
-from benchmarks.hostile.trial import ALL_TOOLS, Outcome, chosen_tools, examine, in_child
+from benchmarks.hostile.trial import ALL_TOOLS, Outcome, chosen_tools, examine, in_child, seconds_for
 from hybridbridge_vol import tools
-from hybridbridge_vol.allowance import ANSWER_MEMORY, SLOWER_UNDER_TAINT
+from hybridbridge_vol.allowance import ANSWER_MEMORY
 from hybridbridge_vol.trust.files import write_atomically
 from samples.make import sha256_of
 
@@ -123,8 +123,7 @@ def _failures(outcome: Outcome, places: Places, slow: bool) -> Iterator[str]:
     for name, result in outcome.results.items():
         if str(result["status"]).startswith("traceback"):
             yield f"{name}: {result['status']}"
-        allowed = tools.load(name).seconds
-        if result["seconds"] > allowed * (SLOWER_UNDER_TAINT if slow else 1) * OVER:
+        if result["seconds"] > seconds_for(slow) * OVER:
             yield f"{name}: {result['seconds']:.0f} s of processor time"
         if slow and result["trusted"] > places.trusted_rows.get(name, 0):
             yield (

@@ -15,6 +15,8 @@ from pathlib import Path
 from hybridbridge_vol.cli.console import FAILED, OK, PARTIAL
 
 WALL_SECONDS = 1500.0
+_SIGNALLED = 128
+"""The exit status of a program that a signal ended is this and more (sh(1))."""
 SHARE = 0.05
 """Of the mutants, those on which a command is run: each starts Python anew."""
 COMMANDS = (
@@ -53,8 +55,13 @@ def failures_of(words: Sequence[str], image: Path, store: Path) -> Iterator[str]
         except subprocess.TimeoutExpired as error:
             yield f"{' '.join(words)}: did not end: {error.cmd}"
             return
-    if status not in (OK, FAILED, PARTIAL) or "Traceback" in said:
+    if not may_end_with(status, words[0]) or "Traceback" in said:
         yield f"{' '.join(words)}: exit status {status}: {said[-1500:]}"
+
+
+def may_end_with(status: int, command: str) -> bool:
+    """`hb exec` ends as its program does, which has statuses of its own; a signal is none of either."""
+    return 0 <= status < _SIGNALLED if command == "exec" else status in (OK, FAILED, PARTIAL)
 
 
 def _run(command: Sequence[str]) -> tuple[int, str]:
@@ -74,7 +81,7 @@ def _mounted(command: Sequence[str]) -> tuple[int, str]:
         server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
         try:
             end = time.monotonic() + WALL_SECONDS
-            while server.poll() is None and not os.path.ismount(folder):
+            while server.poll() is None and not _is_mounted(folder):
                 if time.monotonic() > end:
                     raise subprocess.TimeoutExpired(command, WALL_SECONDS)
                 time.sleep(_POLL_SECONDS)
@@ -90,6 +97,11 @@ def _mounted(command: Sequence[str]) -> tuple[int, str]:
             subprocess.run(["fusermount3", "-uzq", folder], check=False, capture_output=True)
         said.seek(0)
         return server.returncode, said.read().decode(errors="replace")
+
+
+def _is_mounted(folder: str) -> bool:
+    """By the kernel's list: a root directory that cannot be looked at is one, too."""
+    return f" {folder} fuse" in Path("/proc/self/mounts").read_text()
 
 
 _POLL_SECONDS = 0.2

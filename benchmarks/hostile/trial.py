@@ -51,6 +51,9 @@ DEAR_TOUCHED_SHARE = 0.3
 """The part of those mutants of which a dear one reads a changed byte on which it is run."""
 SLOW_SHARE = 0.02
 """Of the mutants, those on which all is run under taint and the provenance of the rows is looked at."""
+MOST_SECONDS = 20.0
+"""Processor time that a tool may take here, six times as much under taint: the way to its end is the same as
+with the 60 s or the hour that it may take otherwise."""
 SLOW_TOOLS = ("ps", "lsmod", "netstat", "uname", "maps", "lsof")
 
 
@@ -82,6 +85,11 @@ def chosen_tools(rng: random.Random, touched: Collection[str]) -> tuple[list[str
     return names, False
 
 
+def seconds_for(slow: bool) -> float:
+    """Processor time that one tool may take."""
+    return MOST_SECONDS * (SLOWER_UNDER_TAINT if slow else 1)
+
+
 def examine(image: Path, store: Path, names: Sequence[str], slow: bool, processors: int) -> Outcome:
     """Run the tools on an image, in a child."""
     read_end, write_end = os.pipe()
@@ -94,7 +102,7 @@ def examine(image: Path, store: Path, names: Sequence[str], slow: bool, processo
         _child(image, store, names, slow, processors, write_end)
     os.close(write_end)
     outcome, data = Outcome(), b""
-    most = ANSWER_SECONDS * (SLOWER_UNDER_TAINT if slow else 1) * (len(names) + 1)
+    most = seconds_for(slow) * (len(names) + 1) + ANSWER_SECONDS
     used, since = 0.0, time.monotonic()
     while not outcome.hung:
         if select.select([read_end], [], [], _POLL_SECONDS)[0]:
@@ -185,6 +193,7 @@ def _records(
     except BaseException:  # noqa: BLE001  what it is, the campaign reports
         yield {"opening": f"traceback: {traceback.format_exc()[-2000:]}"}
         return
+    session.allowance.most_seconds = seconds_for(slow)
     try:
         for name in names:
             yield {"tool": name} | _run(session, tools.load(name), slow)

@@ -27,6 +27,7 @@ from hybridbridge_vol.bridge.per_cpu import boot_margin, home_per_cpu_fields
 from hybridbridge_vol.bridge.per_cpu_window import PerCpuWindow
 from hybridbridge_vol.bridge.physical_map import MAX_SNAPSHOT
 from hybridbridge_vol.bridge.proxy_namespaces import enter_snapshot
+from hybridbridge_vol.bridge.sequence_counters import end_writers
 from hybridbridge_vol.bridge.sides import Sides, moved
 from hybridbridge_vol.bridge.snapshot_space import SnapshotSpace, TrustedTables
 from hybridbridge_vol.bridge.text.prepare import load_or_error
@@ -138,7 +139,7 @@ def _assemble(trusted: _TrustedSide, snapshot: VirtualMemory, memo: Memo) -> Bri
     try:
         machine.load_state(boot.state)
         namespaces = enter_snapshot(machine, prepared.proxy_task, sides, snapshot)
-        repaired = restore_identity_maps(machine, sides, space)
+        notes = restore_identity_maps(machine, sides, space), end_writers(machine, sides, space)
     except BaseException:
         machine.release()
         raise
@@ -158,7 +159,7 @@ def _assemble(trusted: _TrustedSide, snapshot: VirtualMemory, memo: Memo) -> Bri
         machine=machine,
         namespaces=namespaces,
         allowance=Allowance(),
-        notes=(repaired,) if repaired else (),
+        notes=tuple(filter(None, notes)),
         state=read_state(_numbers(kernel, snapshot), kernel.running_constant),
     )
 

@@ -15,7 +15,7 @@ from typing import TypeVar, cast
 from hybridbridge_vol.errors import CallRolledBack, HybridBridgeError
 from hybridbridge_vol.guest import magic_links
 from hybridbridge_vol.guest.file_attributes import FileAttributes, parse_statx
-from hybridbridge_vol.guest.file_content import PieceKind
+from hybridbridge_vol.guest.file_content import IncompleteDirectory, PieceKind
 from hybridbridge_vol.guest.folder_names import why_it_ends
 from hybridbridge_vol.guest.session import Session
 from hybridbridge_vol.guest.values import EndlessFile, Question
@@ -253,15 +253,22 @@ class Answers:
                     raise OSError(errno.EIO, "it does not end")
         except (OSError, CallRolledBack) as error:
             if path == "/proc":
-                data = bytearray(
-                    dirents((name, 1, stat.S_IFDIR) for name in self.session.files.listdir(path))
-                )
+                names, failed = self._names_of_proc()
+                data = bytearray(dirents((name, 1, stat.S_IFDIR) for name in names))
             elif isinstance(error, OSError) and not data and error.errno != errno.ENOMEM:
                 raise
             else:
                 self.note(path, f"listed in part: {why_it_ends(error)}")
                 failed = errno.EIO
         return self.nodes.make(path, Kind.DIRECTORY, renumbered(data), error=failed)
+
+    def _names_of_proc(self) -> tuple[list[str], int]:
+        """As far as it can be listed, and how listing it ends: 0, or EIO. OSError, CallRolledBack."""
+        try:
+            return self.session.files.listdir("/proc"), 0
+        except IncompleteDirectory as error:
+            self.note("/proc", str(error.strerror))
+            return error.names, errno.EIO
 
     def window(self, path: str, offset: int, size: int) -> bytes:
         """Bytes of a window; fewer at its end, or where a part is missing. OSError EIO if the first of them
@@ -281,7 +288,7 @@ class Answers:
     @cached_property
     def _pids(self) -> list[int]:
         try:
-            return [int(name) for name in self.session.files.listdir("/proc") if name.isdecimal()]
+            return [int(name) for name in self._names_of_proc()[0] if name.isdecimal()]
         except (OSError, HybridBridgeError):
             return []
 

@@ -21,7 +21,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import mfusepy
 
-from hybridbridge_vol.errors import CallRolledBack, OptionError
+from hybridbridge_vol.errors import AttachError, CallRolledBack, OptionError
 from hybridbridge_vol.guest.file_attributes import FileAttributes
 from hybridbridge_vol.guest.file_content import IncompleteDirectory
 from hybridbridge_vol.guest.pseudo_file_systems import PLACES
@@ -199,9 +199,16 @@ def _of_the_kernel(path: str) -> bool:
 
 def mount(session: Session, folder: Path) -> None:
     """Serve the tree at `folder` until it is unmounted or the process is interrupted. OptionError if it
-    cannot be mounted there."""
+    cannot be mounted there, AttachError if the image's root directory cannot be reached: nothing could be
+    looked up below it."""
     if not folder.is_dir():
         raise OptionError(f"{folder}: not a directory; make an empty one to mount at")
+    try:
+        session.files.attributes(in_guest("/"))
+    except (OSError, CallRolledBack) as error:
+        reason = error.reason if isinstance(error, CallRolledBack) else error.strerror
+        image = session.bridge.image.path
+        raise AttachError(f"{image}: its root directory cannot be reached: {reason}") from None
     try:
         mfusepy.FUSE(
             SnapshotTree(session), str(folder), raw_fi=True, foreground=True, nothreads=True, **OPTIONS

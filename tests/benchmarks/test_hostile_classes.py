@@ -17,6 +17,7 @@ from benchmarks.hostile.campaign import (
     class_of,
     judge,
 )
+from benchmarks.hostile.commands import may_end_with
 from benchmarks.hostile.mutants import Change, Mutant
 from benchmarks.hostile.places import KnownRow, Places
 from benchmarks.hostile.reads import noted_reads
@@ -90,3 +91,14 @@ def test_what_python_reads_of_an_image_is_noted(tmp_path: Path) -> None:
     assert {0x1000 // 8, 0x1008 // 8} <= reads.by_python
     assert 0x3008 // 8 in reads.by_python
     assert 0x2000 // 8 not in reads.by_python
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "expected"),
+    [("run", 1, True), ("run", 3, True), ("run", 2, False), ("exec", 47, True), ("exec", 139, False)],
+)
+def test_a_command_ends_with_a_status_of_its_own_or_of_its_program(
+    command: str, status: int, expected: bool
+) -> None:
+    assert may_end_with(status, command) == expected
+    assert not may_end_with(-11, command)

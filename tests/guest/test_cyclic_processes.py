@@ -9,6 +9,8 @@ from image_editor import Editor
 
 from hybridbridge_vol import tools
 from hybridbridge_vol.guest.session import open_session
+from hybridbridge_vol.native.capture import capture
+from hybridbridge_vol.native.run import Options
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.limits import limited_rows
 
@@ -31,7 +33,11 @@ def test_processes_up_to_where_their_list_leads_back_into_itself_are_shown(lab: 
     tool = tools.load("tinyps")
     good = [row.cells[0] for row in tool.rows(session, tool.defaults())]
     with open_session(image, lab.store.root) as forged:
+        listed = capture(forged, ("ls", "/proc"), b"", Options(seconds=600))
         *rows, end = limited_rows(tool, forged, tool.defaults())
     assert [row.cells[0] for row in rows] == [pid for pid in good if pid < 64 * slots[1]]
     assert isinstance(end.cells[0], Unavailable)
     assert "processes may be missing: /proc: listed in part" in end.cells[0].reason
+    pids = [int(name) for name in listed.stdout.split() if name.isdigit()]
+    assert sorted(pids) == [row.cells[0] for row in rows]
+    assert listed.status == 2 and b"Input/output error" in listed.stderr

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from generations import Lab
+from image_editor import Editor
 from mounted import NEEDS_FUSE, mounted_image
 
 pytestmark = NEEDS_FUSE
@@ -57,3 +59,27 @@ def test_links_stay_inside(mounted: tuple[Path, subprocess.Popen[str]]) -> None:
     for path in folder.iterdir():
         if path.is_symlink():
             assert path.resolve().is_relative_to(folder.resolve()), path
+
+
+def test_an_image_whose_root_cannot_be_reached_is_not_mounted(lab: Lab, tmp_path: Path) -> None:
+    """Process 1 is taken out of the tree of pids: every look into the folder had been an error."""
+    editor = Editor(lab.session(NAME))
+    bridge = editor.bridge
+    words = [editor.read(bridge.snapshot("init_pid_ns") + at) for at in range(0, 128, 8)]
+    node = next(word for word in words if word & 3 == XA_NODE and bridge.may_be_snapshot(word))
+    while (first := editor.read(node - XA_NODE + XA_SLOTS)) & 3 == XA_NODE:
+        node = first
+    editor.write(node - XA_NODE + XA_SLOTS + 8, 0)
+    image, folder = tmp_path / "rootless.raw", tmp_path / "folder"
+    editor.save(lab.sample(NAME).dump, image)
+    folder.mkdir()
+    command = [sys.executable, "-m", "hybridbridge_vol", "mount", str(image), str(folder)]
+    command += ["--store", str(lab.store.root)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"hb: {image}: its root directory cannot be reached: " in done.stderr
+
+
+NAME = "6.1 two CPUs"
+XA_NODE, XA_SLOTS = 2, 40
+"""The tag of a pointer to a `struct xa_node`, and where that has its slots (include/linux/xarray.h)."""
