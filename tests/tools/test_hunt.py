@@ -52,9 +52,10 @@ def session(sample: Sample, lab: Lab) -> Iterator[Session]:
         yield session
 
 
-def test_each_piece_of_foreign_code_is_named_and_nothing_else(session: Session) -> None:
+def test_each_piece_of_foreign_code_is_named_and_nothing_else(session: Session, generation: str) -> None:
     rows = ask(session, "malfind", disassemble=True)
-    assert {(row["COMM"], row["KIND"]) for row in rows} == FOUND
+    in_vdso = set() if generation == "7.x" else {("vdso", "modified")}  # Debian's 7.x lets nobody write there
+    assert {(row["COMM"], row["KIND"]) for row in rows} == FOUND - {("vdso", "modified")} | in_vdso
     by_kind = {(row["COMM"], row["KIND"]): row for row in rows}
     for name, kind in (("injected", "anonymous"), ("wxpage", "anonymous,writable"), ("sharedx", "anonymous"),
                        ("heapx", "heap"), ("hollowed", "anonymous")):  # fmt: skip
@@ -63,7 +64,8 @@ def test_each_piece_of_foreign_code_is_named_and_nothing_else(session: Session) 
         assert row["CODE"].startswith(f"mov eax, 0x22; syscall; jmp {row['AT']:#x}")
     assert by_kind["patched", "modified"]["BYTES"] == "e90badc0de"
     assert "5 bytes in 1 page differ" in by_kind["patched", "modified"]["WHY"]
-    assert (by_kind["vdso", "modified"]["BYTES"], by_kind["vdso", "modified"]["PATH"]) == (WAITING, "[vdso]")
+    for key in in_vdso:
+        assert (by_kind[key]["BYTES"], by_kind[key]["PATH"]) == (WAITING, "[vdso]")
     assert re.search(r"127\.0\.0\.1:\d+ -> 127\.0\.0\.1:4444$", by_kind["dash", "remote shell"]["WHY"])
     assert by_kind["memfd", "memfd"]["PATH"] == "/memfd:implant (deleted)"
     assert by_kind["preloaded", "preloaded"]["PATH"] == by_kind[None, "preloaded"]["PATH"] == IMPLANT
