@@ -5,9 +5,11 @@ processes there."""
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Callable
 
+from hybridbridge_vol.native.answers import Answers
 from hybridbridge_vol.netlink.messages import HEADER
 
 _RTM_GETNSID = 90
@@ -30,3 +32,13 @@ def by_process(message: bytes, process_in: Callable[[int], int | None]) -> bytes
         return message
     named = _ATTRIBUTE.pack(_ATTRIBUTE.size, _NETNSA_PID, pid)
     return message[:_ATTRIBUTES_AT] + named + message[_ATTRIBUTES_AT + _ATTRIBUTE.size :]
+
+
+def process_behind(answers: Answers, tid: int, fd: int) -> int | None:
+    """A process of the guest's in the network namespace behind a descriptor of the program's; None if there
+    is none."""
+    with contextlib.suppress(OSError):
+        node = answers.nodes.behind(tid, fd)
+        if node is not None and not node.is_host:
+            return answers.process_in_network(answers.attributes(node.path).ino)
+    return None

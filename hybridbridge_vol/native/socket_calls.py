@@ -7,16 +7,16 @@ import contextlib
 import errno
 import fcntl
 import os
-import select
 import socket
 import struct
 from collections.abc import Callable
+from functools import partial
 
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.native.abi import failed, signed32
 from hybridbridge_vol.native.answers import Answers
 from hybridbridge_vol.native.namespace_calls import NamespaceCalls
-from hybridbridge_vol.native.namespace_ids import by_process
+from hybridbridge_vol.native.namespace_ids import by_process, process_behind
 from hybridbridge_vol.native.netlink_requests import only_asks
 from hybridbridge_vol.native.notifications import Answer, Call, NewDescriptor, Special
 from hybridbridge_vol.native.processes import Processes
@@ -124,7 +124,7 @@ class SocketCalls:
     def _forget_hung_up(self) -> None:
         """Sockets that the program has closed: their other end has no peer any more."""
         for key, known in list(self._sockets.items()):
-            if _has_hung_up(known.ours):
+            if known.has_hung_up:
                 known.close()
                 del self._sockets[key]
 
@@ -209,7 +209,7 @@ class SocketCalls:
         if not found.is_netlink:
             raise failed(errno.ENETUNREACH)
         if found.protocol == NETLINK_ROUTE:
-            message = by_process(message, lambda fd: self._process_in(call.tid, fd))
+            message = by_process(message, partial(process_behind, self._answers, call.tid))
         self._renew()
         refused = len(message) >= 16 and not only_asks(found.protocol, message, self._families)
         sent = found.refuse(message) if refused else self._answers.with_devices(lambda: found.send(message))
@@ -218,14 +218,6 @@ class SocketCalls:
             with contextlib.suppress(BlockingIOError):
                 found.ours.send(b"\0", _MSG_DONTWAIT)
         return sent
-
-    def _process_in(self, tid: int, fd: int) -> int | None:
-        """A process of the guest's in the network namespace behind a descriptor of the program's."""
-        with contextlib.suppress(OSError):
-            node = self._answers.nodes.behind(tid, fd)
-            if node is not None and not node.is_host:
-                return self._answers.process_in_network(self._answers.attributes(node.path).ino)
-        return None
 
     def _families(self) -> dict[int, bytes]:
         return family_names(self._session.netlink.dump(FAMILIES))
@@ -346,13 +338,6 @@ class SocketCalls:
         for known in self._sockets.values():
             known.close()
         self._sockets.clear()
-
-
-def _has_hung_up(ours: socket.socket) -> bool:
-    """Whether the other end of a pair is closed."""
-    poll = select.poll()
-    poll.register(ours, 0)
-    return bool(poll.poll(0))
 
 
 def _take_announcement(fd: int) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 import struct
 from collections.abc import Callable
@@ -67,6 +68,13 @@ class ProgramSocket:
     @property
     def is_netlink(self) -> bool:
         return self.family == socket.AF_NETLINK
+
+    @property
+    def has_hung_up(self) -> bool:
+        """Whether the program has closed its end."""
+        poll = select.poll()
+        poll.register(self.ours, 0)
+        return bool(poll.poll(0))
 
     @property
     def is_lost(self) -> bool:

@@ -3,6 +3,7 @@ answer. The program must see what it would have seen without."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import shlex
 import socket
@@ -144,8 +145,10 @@ _RTM_NEWNSID = 88
 def test_a_namespace_is_asked_for_by_a_programs_descriptor(lab: Lab, run: Run) -> None:
     """As ip does that names the namespace of an interface's peer."""
     files = lab.session(IMAGE).files
-    pids = [pid for pid in files.listdir("/proc") if pid.isdecimal()]
-    own = files.readlink("/proc/1/ns/net")
-    other = next(pid for pid in pids if files.readlink(f"/proc/{pid}/ns/net") != own)
+    namespaces = {}
+    for pid in filter(str.isdecimal, files.listdir("/proc")):
+        with contextlib.suppress(FileNotFoundError):  # one that has ended
+            namespaces[files.readlink(f"/proc/{pid}/ns/net")] = pid
+    other = next(pid for name, pid in namespaces.items() if name != files.readlink("/proc/1/ns/net"))
     done = run(IMAGE, f"/usr/bin/python3 -c {shlex.quote(_NAMESPACE)} /proc/{other}/ns/net")
     assert done.stdout.decode() == f"{_RTM_NEWNSID}\n", done.stderr

@@ -23,6 +23,7 @@ from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.provenance import with_provenance
+from hybridbridge_vol.tools.kernel_hooks.all_kinds import NO_TABLE
 from hybridbridge_vol.tools.kernel_hooks.names import KernelNames
 from samples.make import Spec, make_sample
 
@@ -302,6 +303,20 @@ def test_one_socket_that_is_worked_with_otherwise_is_suspected(lab: Lab, asked: 
 
         wrong = [row for row in asked(edit, "descriptor") if row["VERDICT"] != "trusted"]
         assert wrong and all(row["WHAT"].startswith(usual["WHAT"].split(" (")[0]) for row in wrong)
+
+
+def test_a_table_of_words_that_are_no_addresses_is_one_row(lab: Lab, asked: Callable[..., Rows]) -> None:
+    """In a smeared image the descriptors of a process led to thousands of hooked functions."""
+    rows = ask(lab.session(SAMPLE), "hooks", kind=("descriptor",))
+    usual = next(row for row in rows if row["WHAT"].endswith("(proto_ops)"))
+    types = typed_memory.TypedMemory(lab.session(SAMPLE).bridge).types
+
+    def edit(editor: Editor) -> None:
+        text = place(editor.session, "init_uts_ns")
+        editor.write(usual["OBJECT"] + types.offset("socket", "ops"), text)
+
+    (row,) = (row for row in asked(edit, "descriptor") if row["VERDICT"] != "trusted")
+    assert (row["WHAT"], row["VERDICT"]) == (usual["WHAT"], NO_TABLE)
 
 
 def test_a_handler_whose_code_was_changed_is_suspected(lab: Lab, asked: Callable[..., Rows]) -> None:

@@ -9,7 +9,7 @@ from hybridbridge_vol.toolkit.cells import Cell
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 from hybridbridge_vol.tools.autostart.marks import FROM_SKELETON
 from hybridbridge_vol.tools.autostart.places import Places, Start, meaningful, of_line, of_script
-from hybridbridge_vol.tools.host.text_file import TextFile
+from hybridbridge_vol.tools.host.text_file import Folder, TextFile
 
 _RC_LOCAL = ("/etc/rc.local", "/etc/rc.d/rc.local", "/etc/init.d/rc.local", "/etc/init.d/boot.local")
 _SHELL_FILES = (
@@ -150,11 +150,9 @@ def _shells(places: Places) -> Iterator[Start]:
     for home, account in places.homes:
         inside = places.folder("shell", home)
         for name in _OF_HOMES:
-            if inside.lack is None and name.partition("/")[0] not in inside.names:
+            file = _of_home(places, inside, name)
+            if file is None:
                 continue
-            file = places.text("shell", f"{home.rstrip('/')}/{name}", report=False)
-            if file is None or (inside.lack is not None and file.attributes is None):
-                continue  # that its folder lacks names is said once
             if name not in pattern:
                 pattern[name] = places.text("shell", f"/etc/skel/{name}")
             skeleton = pattern[name]
@@ -166,6 +164,15 @@ def _shells(places: Places) -> Iterator[Start]:
                 continue
             theirs = frozenset(line.text for line in meaningful(skeleton.lines)) if skeleton else frozenset()
             yield from commands(file, "shell", "the user's shells", account.name, theirs)
+
+
+def _of_home(places: Places, home: Folder, name: str) -> TextFile | None:
+    """A file below a home directory; None if there is none, and if nobody knows whether there is: that the
+    directory lacks names is said once."""
+    if home.lack is None and name.partition("/")[0] not in home.names:
+        return None
+    file = places.text("shell", f"{home.path.rstrip('/')}/{name}", report=False)
+    return None if file is not None and home.lack is not None and file.attributes is None else file
 
 
 def _same(first: TextFile, second: TextFile) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from hybridbridge_vol.bridge.objects.typed_memory import Broken, TypedMemory
+from hybridbridge_vol.bridge.snapshot_space import UPPER_HALF
 from hybridbridge_vol.check.symbol_names import listed_modules
 from hybridbridge_vol.errors import HybridBridgeError
 from hybridbridge_vol.guest.kernel import GuestKernel
@@ -30,6 +31,8 @@ from hybridbridge_vol.tools.kernel_hooks.values import Found, Hook, Lost, Operat
 Cells = tuple[Cell, ...]
 """What was hooked, the function, its symbol, its module, the verdict, the object."""
 _CELLS = 6
+NO_TABLE = "no table of functions: words that are no addresses"
+"""Verdict on what a pointer leads to that is forged, or was used again while the image was taken."""
 
 
 def hooks(kernel: GuestKernel, kinds: Iterable[str]) -> Iterator[tuple[str, Cells, tuple[Source, ...]]]:
@@ -126,9 +129,14 @@ def _of_table(judge: Judge, table: Operations) -> Iterator[Cells]:
     wrong: list[Cells] = []
     if found is None:
         try:
-            functions = [_of_function(judge, hook) for _field, hook in judge.functions_of(table)]
+            hooks = [hook for _field, hook in judge.functions_of(table)]
+            functions = [_of_function(judge, hook) for hook in hooks]
         except UnreadableVirtual as error:
             yield _lost(f"{table.what}: {error}")
+            return
+        if any(hook.function_vaddr < UPPER_HALF for hook in hooks):
+            what = f"{table.what} ({table.struct_name})"
+            yield what, table.table_vaddr, None, None, NO_TABLE, table.object_vaddr
             return
         wrong = [cells for cells in functions if cells[4] != TRUSTED]
         found = judge.holder(table.table_vaddr)
