@@ -86,9 +86,11 @@ class Marker:
         seen, absent = self._programs[program]
         if absent and start.state != UNTOUCHED and not start.is_conditional:
             yield "program does not exist"
-        if seen is not None and seen.mode & stat.S_IWOTH and stat.S_ISREG(seen.mode):
+        if seen is None or not stat.S_ISREG(seen.mode):
+            return
+        if seen.mode & stat.S_IWOTH:
             yield "program is writable for everybody"
-        if seen is not None and seen.uid and start.user == "root" and stat.S_ISREG(seen.mode):
+        if seen.uid and start.user == "root":
             yield "program is not root's"
 
     def _named(self, start: Start) -> str:
