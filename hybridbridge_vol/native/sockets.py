@@ -62,7 +62,8 @@ class ProgramSocket:
         self._descriptor: Descriptor | None = None
         self._set: list[Callable[[int], int]] = []
         self._open_requests: list[Callable[[int], object]] = []
-        """What was sent and received since the last time that no answer was outstanding."""
+        """What was sent and received since the last time that no answer was outstanding, the first
+        `MAX_REPLAYED` calls."""
         self._outstanding = 0
 
     @property
@@ -97,7 +98,7 @@ class ProgramSocket:
             caller.opened_socket()
             for setting in self._set:
                 setting(opened)
-            for again in self._open_requests[:MAX_REPLAYED]:
+            for again in self._open_requests:
                 again(opened)
         return self._descriptor.number
 
@@ -125,8 +126,12 @@ class ProgramSocket:
         number = self.number()
         sent = self._send(message, number)
         self._outstanding += len(_messages(message))
-        self._open_requests.append(partial(self._send, message))
+        self._keep(partial(self._send, message))
         return sent
+
+    def _keep(self, call: Callable[[int], object]) -> None:
+        if len(self._open_requests) < MAX_REPLAYED:
+            self._open_requests.append(call)
 
     def _send(self, message: bytes, number: int) -> int:
         vaddr = self._proxy.buffer(message)
@@ -165,7 +170,7 @@ class ProgramSocket:
             self._settle(self._outstanding)
             raise
         if not flags & _MSG_PEEK:
-            self._open_requests.append(partial(self._receive, size, flags))
+            self._keep(partial(self._receive, size, flags))
             self._settle(sum(map(_ends_an_answer, _messages(received.data))))
         return received
 
