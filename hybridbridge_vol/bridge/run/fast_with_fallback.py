@@ -111,7 +111,7 @@ class Hybrid:
         start = time.perf_counter()
         try:
             if self.mode is Mode.SLOW:
-                return self._learn(self.slow.call(invocation, SLOW_FACTOR), count)
+                return self._learn(self.slow.call(invocation, self._slower(invocation)), count)
             stop = invocation.run(self.machine)
             if self._is_trap(stop):
                 return self._fall_back(stop.rip - BREAKPOINT_SIZE, invocation, count)
@@ -172,7 +172,12 @@ class Hybrid:
 
     def _go_on_slow(self, rip: int, invocation: Invocation, count: CallCount) -> Stop:
         self.machine.write_register("RIP", rip)
-        return self._learn(self.slow.go_on_from(self.machine, invocation, SLOW_FACTOR), count)
+        return self._learn(self.slow.go_on_from(self.machine, invocation, self._slower(invocation)), count)
+
+    def _slower(self, invocation: Invocation) -> float:
+        """`SLOW_FACTOR`, or so much of it as is left of what the answer may take."""
+        most = invocation.seconds * SLOW_FACTOR
+        return self.bridge.allowance.seconds_left(most) / invocation.seconds if most else SLOW_FACTOR
 
     # --- learning -----------------------------------------------------------------------------------------
 

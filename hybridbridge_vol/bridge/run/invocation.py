@@ -17,7 +17,7 @@ class Invocation(NamedTuple):
     return_vaddr: int
     seconds: float
 
-    def run(self, machine: Machine, slower: int = 1) -> Stop:
+    def run(self, machine: Machine, slower: float = 1) -> Stop:
         """Make the call; on a machine that is `slower` by a factor it may take so much longer."""
         return machine.call(
             self.function_vaddr,

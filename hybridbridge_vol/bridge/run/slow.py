@@ -78,14 +78,14 @@ class SlowBridge:
 
     # --- running ------------------------------------------------------------------------------------------
 
-    def call(self, invocation: Invocation, slower: int) -> SlowRun:
+    def call(self, invocation: Invocation, slower: float) -> SlowRun:
         """Make a call, which may take `slower` times its seconds. Arguments that point into the snapshot are
         pointers of it."""
         self.machine.set_arguments(invocation.arguments)
         self.engine.begin(seed=any(map(self._bridge.may_be_snapshot, invocation.arguments)))
         return self._run(lambda: invocation.run(self.machine, slower))
 
-    def go_on_from(self, machine: Machine, invocation: Invocation, slower: int) -> SlowRun:
+    def go_on_from(self, machine: Machine, invocation: Invocation, slower: float) -> SlowRun:
         """Run the rest of a call that another machine over the same memory has begun, and give it back: it
         goes on where this one ends. Labels are taken from the values in registers and memory."""
         self.machine.uc.context_restore(machine.uc.context_save())
