@@ -34,7 +34,9 @@ class Rules:
         """What is wrong with a process's credentials, each in a phrase."""
         yield from self._shared(process)
         if not process.is_kernel_thread:
-            yield from self._forged(process)
+            yield from self._user_ids(process)
+            yield from self._capabilities(process)
+            yield from self._made_for_kernel(process)
             yield from self._without_lineage(process)
 
     def _shared(self, process: Process) -> Iterator[str]:
@@ -51,7 +53,7 @@ class Rules:
         if cred.vaddr == self._init_cred and not process.is_kernel_thread:
             yield "its credentials are the kernel's own (init_cred)"
 
-    def _forged(self, process: Process) -> Iterator[str]:
+    def _user_ids(self, process: Process) -> Iterator[str]:
         cred = process.real
         if cred.user_uid is not None and cred.user_uid != cred.uid:
             # set_user() changes both
@@ -59,6 +61,9 @@ class Rules:
         if cred.euid == 0 and cred.uid and cred.suid:
             # execve(2) and seteuid(2) leave it in one of the others
             yield "its effective user id is 0, and neither its real nor its saved one"
+
+    def _capabilities(self, process: Process) -> Iterator[str]:
+        cred = process.real
         has_all = cred.effective & self._known == self._known and not cred.ambient
         in_first = process.namespaces[-1:] == self._first_namespaces[-1:]
         if has_all and cred.uid and cred.euid and cred.suid and in_first:
@@ -68,9 +73,11 @@ class Rules:
             yield "it has effective capabilities that are not permitted"
         if cred.ambient & ~(cred.permitted & cred.inheritable) & self._known:
             yield "it has ambient capabilities that are not permitted and inheritable"
+
+    def _made_for_kernel(self, process: Process) -> Iterator[str]:
         parent = self._by_task.get(process.parent)
         by_kernel = parent is not None and (parent.is_kernel_thread or parent.real.prepared_for_kernel)
-        if cred.prepared_for_kernel and not by_kernel and process.pid != _FIRST_PROCESS:
+        if process.real.prepared_for_kernel and not by_kernel and process.pid != _FIRST_PROCESS:
             yield "its credentials were made for the kernel (prepare_kernel_cred)"
 
     def _without_lineage(self, process: Process) -> Iterator[str]:
