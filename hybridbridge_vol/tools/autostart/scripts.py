@@ -155,15 +155,17 @@ def _shells(places: Places) -> Iterator[Start]:
                 continue
             if name not in pattern:
                 pattern[name] = places.text("shell", f"/etc/skel/{name}")
-            skeleton = pattern[name]
-            if skeleton is not None and _same(skeleton, file):
-                what = f"the same lines as {skeleton.path}"
-                yield Start(
-                    "shell", file.path, None, what, "the user's shells", account.name, None, file.attributes
-                )
-                continue
-            theirs = frozenset(line.text for line in meaningful(skeleton.lines)) if skeleton else frozenset()
-            yield from commands(file, "shell", "the user's shells", account.name, theirs)
+            yield from _of_home(file, pattern[name], account.name)
+
+
+def _of_home(file: TextFile, skeleton: TextFile | None, user: str) -> Iterator[Start]:
+    """What a file of a user's shell starts, beside the one that new users get."""
+    if skeleton is not None and _same(skeleton, file):
+        what = f"the same lines as {skeleton.path}"
+        yield Start("shell", file.path, None, what, "the user's shells", user, None, file.attributes)
+        return
+    theirs = frozenset(line.text for line in meaningful(skeleton.lines)) if skeleton else frozenset()
+    yield from commands(file, "shell", "the user's shells", user, theirs)
 
 
 def _of_home(places: Places, home: Folder, name: str) -> TextFile | None:
