@@ -150,7 +150,7 @@ def _shells(places: Places) -> Iterator[Start]:
     for home, account in places.homes:
         inside = places.folder("shell", home)
         for name in _OF_HOMES:
-            file = _of_home(places, inside, name)
+            file = _file_of_home(places, inside, name)
             if file is None:
                 continue
             if name not in pattern:
@@ -168,7 +168,7 @@ def _of_home(file: TextFile, skeleton: TextFile | None, user: str) -> Iterator[S
     yield from commands(file, "shell", "the user's shells", user, theirs)
 
 
-def _of_home(places: Places, home: Folder, name: str) -> TextFile | None:
+def _file_of_home(places: Places, home: Folder, name: str) -> TextFile | None:
     """A file below a home directory; None if there is none, and if nobody knows whether there is: that the
     directory lacks names is said once."""
     if home.lack is None and name.partition("/")[0] not in home.names:
