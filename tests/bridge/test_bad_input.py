@@ -107,7 +107,7 @@ def test_an_image_truncated_behind_its_kernel_answers_in_part(lab: Lab, edited: 
 def test_a_corrupt_store_is_one_line_that_names_the_file(lab: Lab, tmp_path: Path) -> None:
     dump = lab.sample(NAME).dump
     store = tmp_path / "store"
-    subprocess.run(["cp", "-r", "--sparse=always", lab.store.root, store], check=True)
+    lab.copy_store(store)
     for memory in store.rglob("memory"):
         with open(memory, "r+b") as stream:
             stream.truncate(1 << 20)
@@ -119,7 +119,7 @@ def test_a_corrupt_store_is_one_line_that_names_the_file(lab: Lab, tmp_path: Pat
 def test_flipped_bytes_in_a_stored_kernel_are_noticed(lab: Lab, tmp_path: Path) -> None:
     dump = lab.sample(NAME).dump
     store = tmp_path / "store"
-    subprocess.run(["cp", "-r", "--sparse=always", lab.store.root, store], check=True)
+    lab.copy_store(store)
     for memory in store.rglob("memory"):
         with open(memory, "r+b") as stream:
             stream.seek(0x1000000 + 0x100000)  # in the kernel's text
@@ -132,7 +132,7 @@ def test_flipped_bytes_in_a_stored_kernel_are_noticed(lab: Lab, tmp_path: Path) 
 def test_a_store_of_another_version_says_what_to_do(lab: Lab, tmp_path: Path) -> None:
     dump = lab.sample(NAME).dump
     store = tmp_path / "store"
-    for entry in lab.store.root.iterdir():
+    for entry in (kernel.folder for kernel in lab.store.kernels()):
         (store / entry.name).mkdir(parents=True)
         record = files.read_manifest(entry / "kernel.json")
         (store / entry.name / "kernel.json").write_bytes(files.manifest({**record, "format": 0}))
@@ -144,7 +144,7 @@ def test_a_store_of_another_version_says_what_to_do(lab: Lab, tmp_path: Path) ->
 def test_a_read_only_store_still_answers(lab: Lab, tmp_path: Path) -> None:
     dump = lab.sample(NAME).dump
     store = tmp_path / "store"
-    subprocess.run(["cp", "-r", "--sparse=always", lab.store.root, store], check=True)
+    lab.copy_store(store)
     for prepared in store.rglob("prepared-*"):
         prepared.unlink()
     subprocess.run(["chmod", "-R", "a-w", store], check=True)

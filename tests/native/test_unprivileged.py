@@ -54,7 +54,7 @@ def test_nobody_runs_programs(lab: Lab, folder: Path) -> None:
     if python is None:
         pytest.skip("no Python here that everybody may execute")
     subprocess.run(["cp", "--sparse=always", lab.sample(IMAGE).dump, folder / "dump.raw"], check=True)
-    subprocess.run(["cp", "-a", "--sparse=always", lab.store.root, folder / "store"], check=True)
+    lab.copy_store(folder / "store")
     subprocess.run(["chown", "-R", f"{NOBODY}:{NOBODY}", folder], check=True)
     words = [
         "-m",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -121,6 +122,15 @@ class Lab:
         """The trusted kernel of one image."""
         release = self.sample(name).meta["version"].split()[2]  # uname -a: Linux HOST RELEASE ...
         return self.store.find(release)
+
+    def copy_store(self, target: Path) -> None:
+        """A store with what is trusted now. Other processes work in the shared one: what they have not
+        finished, whose name begins with a dot, stays there."""
+        for kernel in self.store.kernels():
+            copy = target / kernel.folder.name
+            copy.mkdir(parents=True)
+            finished = [path for path in kernel.folder.iterdir() if not path.name.startswith(".")]
+            subprocess.run(["cp", "-a", "--sparse=always", *finished, copy], check=True)
 
     def session(self, name: str) -> Session:
         """A session on that image, shared by the tests: they only look."""

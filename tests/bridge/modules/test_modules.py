@@ -12,6 +12,7 @@ from sessions import session_with
 from store_copies import link
 
 from hybridbridge_vol.bridge.modules.area import MODULES_START
+from hybridbridge_vol.bridge.modules.relocated_module import TrustedSegment
 from hybridbridge_vol.bridge.modules.traps import FixUp
 from hybridbridge_vol.bridge.physical_map import TWIN_PADDR
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
@@ -137,23 +138,14 @@ def test_code_is_found_behind_a_page_that_another_module_still_names(lab: Lab, t
     """`struct module` keeps the address of the function that began the module: its memory was freed then, and
     a module that was loaded later may lie there (as xfs did, in the way of everybody's mounts)."""
     sample = lab.sample("6.1 two CPUs")
-    session = lab.session("6.1 two CPUs")
-    expected = session.files.read(OF_MODULES)
-    bridge, listed = session.bridge, session.bridge.space.modules.listed
-    used = {trusted.module.name: trusted for trusted in bridge.space.modules.segments if trusted.executable}
-    other, (struct_vaddr, pages) = next(item for item in listed.structs.items() if item[0] not in used)
-    record = bridge.space.modules.read(struct_vaddr, 1 << 10)
-    name_at = record.index(other.encode()) + 64
-    free = next(at for at in range(name_at - name_at % 8, len(record), 8) if record[at : at + 8] == bytes(8))
+    with open_session(sample.dump, lab.store.root) as session:  # one that has used no other modules
+        expected = session.files.read(OF_MODULES)
+        change, large, other = leave_stale_page(session)
     image = tmp_path / "dump.raw"
     shutil.copyfile(sample.raw, image)
-    large = max(used.values(), key=lambda trusted: len(trusted.vaddrs))
-    assert len(large.vaddrs) > PAGE_SIZE and pages
-    translation = bridge.layout.translate(bridge.image, struct_vaddr + free)
-    assert translation is not None
     with open(image, "r+b") as stream:
-        stream.seek(bridge.image.offset_of(translation.paddr) or 0)
-        stream.write((large.vaddrs.start + PAGE_SIZE).to_bytes(8, "little"))
+        stream.seek(change[0])
+        stream.write(change[1])
     with open_session(image, lab.store.root) as changed:
         modules = changed.bridge.space.modules
         assert modules.listed.names_at(large.vaddrs.stop - 1) == [other]
@@ -161,6 +153,23 @@ def test_code_is_found_behind_a_page_that_another_module_still_names(lab: Lab, t
         found = modules.at(large.vaddrs.stop - 1)
         assert found is not None and found.module.name == large.module.name
         assert changed.files.read(OF_MODULES) == expected
+
+
+def leave_stale_page(session: Session) -> tuple[tuple[int, bytes], TrustedSegment, str]:
+    """What to change, at which offset of the image, so that a module that nobody uses names a page in the
+    middle of the largest one in use; these two."""
+    bridge, listed = session.bridge, session.bridge.space.modules.listed
+    used = {trusted.module.name: trusted for trusted in bridge.space.modules.segments if trusted.executable}
+    other, (struct_vaddr, pages) = next(item for item in listed.structs.items() if item[0] not in used)
+    record = bridge.space.modules.read(struct_vaddr, 1 << 10)
+    name_at = record.index(other.encode()) + 64
+    free = next(at for at in range(name_at - name_at % 8, len(record), 8) if record[at : at + 8] == bytes(8))
+    large = max(used.values(), key=lambda trusted: len(trusted.vaddrs))
+    assert len(large.vaddrs) > PAGE_SIZE and pages
+    translation = bridge.layout.translate(bridge.image, struct_vaddr + free)
+    assert translation is not None
+    offset = bridge.image.offset_of(translation.paddr) or 0
+    return (offset, (large.vaddrs.start + PAGE_SIZE).to_bytes(8, "little")), large, other
 
 
 def per_cpu_targets(session: Session, module: str) -> dict[str, int]:
