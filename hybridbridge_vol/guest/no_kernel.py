@@ -86,7 +86,7 @@ def explain_not_there(image: PhysicalImage, store: Store, error: NoKernelThere) 
     """The error to raise where no kernel that is stored is at the address that was asked for: KernelNotStored
     if another one is."""
     banner = banner_behind(image, error.kernel_at)
-    if banner is None or any(kernel.banner.strip() == banner for kernel in store.kernels()):
+    if banner is None or banner.startswith(tuple(kernel.banner.strip() for kernel in store.kernels())):
         return OptionError(f"{image.path}: {error}")
     return _not_stored(image, store, banner, asked=f" --kernel-at {error.kernel_at:#x}")
 

@@ -34,7 +34,15 @@ def scan_banners(image: PhysicalImage, progress: Progress | None = None) -> list
         for match in _BANNER.finditer(data):
             if match.start() < _CHUNK and (len(counts) < MAX_BANNERS):
                 counts[match[0].decode("latin-1").strip()] += 1
-    return counts.most_common()
+    return _without_rests(counts).most_common()
+
+
+def _without_rests(counts: Counter[str]) -> Counter[str]:
+    """A line that begins as another one is that one, and what its buffer held before."""
+    found: Counter[str] = Counter()
+    for banner, count in counts.items():
+        found[min((other for other in counts if banner.startswith(other)), key=len)] += count
+    return found
 
 
 def banner_behind(image: PhysicalImage, text_paddr: int) -> str | None:

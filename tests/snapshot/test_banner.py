@@ -28,6 +28,14 @@ def test_the_first_one_behind_the_text_is_taken(tmp_path: Path, at: int) -> None
         assert banner_behind(image, 47 * MIB) is None
 
 
+def test_a_line_with_the_rest_of_another_behind_it_is_no_other_kernel(tmp_path: Path) -> None:
+    """A buffer of a program that read /proc/version held a longer line before."""
+    rest = LINE.rstrip() + b"6)\n"
+    (tmp_path / "dump.raw").write_bytes((rest + LINE + rest + OTHER).ljust(8 * MIB, b"\0"))
+    with open_image(tmp_path / "dump.raw") as image:
+        assert scan_banners(image) == [(LINE.decode().strip(), 3), (OTHER.decode().strip(), 1)]
+
+
 @pytest.mark.parametrize("paddr", [0, 4 * MIB, KERNEL_SIZE, 1 << 46, 1 << 64, -(1 << 40)])
 def test_an_address_that_leads_nowhere_has_none(tmp_path: Path, paddr: int) -> None:
     (tmp_path / "dump.raw").write_bytes(bytes(8 * MIB))
