@@ -40,15 +40,16 @@ class _Links(NamedTuple):
 
 
 def tasks_in_slabs(bridge: Bridge, known: Iterable[int]) -> list[int]:
-    """Virtual addresses of the task_structs, those `known` (of the snapshot's list of tasks) among them;
-    empty if the kernel or the image does not show where they are."""
+    """Virtual addresses of the task_structs, those `known` (of the snapshot's list of tasks) among them but
+    where the image lacks the map of their memory; empty if the kernel or the image does not show where they
+    are."""
     links, heads = _links(bridge), _slabs(bridge)
     if links is None or not heads:
         return []
     slabs = [bridge.layout.page_offset_base + pfn * PAGE_SIZE for pfn in heads]
-    stride, size = _sizes(slabs, known)
+    # one whose slab is not known would seem to lie far behind another's, with freed memory between them
+    stride, size = _sizes(slabs, [task for task in known if _is_mapped(bridge, task)])
     offsets = range(0, size - stride + 1, stride) if stride else ()
-    # slabs overlap where a known task seems to lie in the one before its own, which is not in the image
     places = dict.fromkeys(slab + offset for slab in slabs for offset in offsets)
     return [place for place in places if _is_task(bridge, place, links)]
 
@@ -119,6 +120,14 @@ def _page_structs(bridge: Bridge) -> Iterator[tuple[int, memoryview | bytes]]:
                 shown = bridge.image.read_padded(found.paddr, size) if data is None else data
                 yield (at - base) // PAGE_STRUCT, shown
             at += size
+
+
+def _is_mapped(bridge: Bridge, task: int) -> bool:
+    """Whether the image has the `struct page` of the memory at an address of the direct map."""
+    layout = bridge.layout
+    place = layout.vmemmap_base + (task - layout.page_offset_base) // PAGE_SIZE * PAGE_STRUCT
+    found = layout.translate(bridge.image, place)
+    return found is not None and bridge.image.read_available(found.paddr, PAGE_STRUCT) is not None
 
 
 def _is_task(bridge: Bridge, task: int, links: _Links) -> bool:
