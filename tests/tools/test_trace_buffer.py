@@ -38,8 +38,9 @@ def test_a_buffer_is_read_where_tracefs_was_unmounted(lab: Lab) -> None:
     shown, truth = rows(lab, guest(SAMPLE, "all"))
     assert [(row["EVENT"], row["TEXT"]) for row in shown] == [("tracing_mark_write", "a note of an intruder")]
     (row,) = shown
-    # the scheduler's clock is calibrated once: on a busy host it was 0.4 s ahead after some minutes
-    assert -10 < truth.times["realtime"] - row["WHEN"] < 3600
+    # the scheduler's clock is calibrated once: of a guest that was made on a busy host it was 18 s ahead
+    uptime = truth.times["boottime"]
+    assert -uptime < truth.times["realtime"] - row["WHEN"] < uptime
 
 
 def test_events_stand_in_the_timeline(lab: Lab) -> None:
