@@ -17,7 +17,7 @@ from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 from hybridbridge_vol.tools.file_system.accounts import USER, Accounts
 
 if TYPE_CHECKING:
-    from hybridbridge_vol.tools.file_system.master_keys import MasterKey
+    from hybridbridge_vol.tools.file_system.master_keys import MasterKey, MasterKeys
     from hybridbridge_vol.tools.network.tls_keys import TlsKey
 
 _KEYS, _OWNERS = "/proc/keys", "/proc/key-users"
@@ -25,6 +25,10 @@ MAX_USERS = 4096
 """Users whose keys are asked for."""
 _WITHOUT_PAYLOAD = frozenset("RDNUi")
 """Flags of keys that hold nothing, or nothing yet."""
+_KINDS_WITHOUT_PAYLOAD = ("keyring", "asymmetric", ".fscrypt")
+"""The last says who has added a master key of fscrypt (fs/crypto/keyring.c)."""
+_MASTER_KEY = "._fscrypt"
+"""Master keys of fscrypt, where they are keys in a keyring (before Linux 6.1)."""
 _HIDDEN = "-"
 """How dm-crypt names a key that it does not show (drivers/md/dm-crypt.c)."""
 
@@ -80,6 +84,11 @@ class Keys(Tool):
         return (*self.columns, Column("PAYLOAD", "str", "what it holds: text, or hexadecimal"))
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
+        # Volatility imports every tool to list its options
+        from hybridbridge_vol.tools.file_system.master_keys import MasterKeys
+        from hybridbridge_vol.tools.network.tls_keys import tls_keys
+
+        masters = MasterKeys(kernel)
         accounts = Accounts(kernel.files)
         found, errors = _listed(kernel)
         rings: dict[int, list[str]] = {}
@@ -94,16 +103,12 @@ class Keys(Tool):
                 ", ".join(rings.get(key.serial, [])) or None,
             )  # fmt: skip
             if options["secrets"]:
-                cells = (*cells, _payload(kernel, item))
+                cells = (*cells, _payload(kernel, item, masters))
             yield Row(cells, sources=(item.source,))
         width = len(self.columns_for(options))
         yield from (Row((error,) * width) for error in errors)
         yield from _disks(kernel, options["secrets"], width)
-        # Volatility imports every tool to list its options
-        from hybridbridge_vol.tools.file_system.master_keys import master_keys
-        from hybridbridge_vol.tools.network.tls_keys import tls_keys
-
-        for master in master_keys(kernel):
+        for master in masters.of_file_systems():
             if isinstance(master, Unavailable):
                 yield Row((master,) * width)
             else:
@@ -144,13 +149,11 @@ def _found(kernel: GuestKernel, key: Key, source: Source) -> _Found:
     return _Found(key, source, kind, description, members)
 
 
-def _payload(kernel: GuestKernel, item: _Found) -> Cell:
-    from hybridbridge_vol.tools.file_system.master_keys import KEY_TYPE, USER_TYPE, payload_of
-
-    if item.kind in ("keyring", "asymmetric", USER_TYPE) or _WITHOUT_PAYLOAD.intersection(item.key.flags):
+def _payload(kernel: GuestKernel, item: _Found, masters: MasterKeys) -> Cell:
+    if item.kind in _KINDS_WITHOUT_PAYLOAD or _WITHOUT_PAYLOAD.intersection(item.key.flags):
         return None
-    if item.kind == KEY_TYPE:
-        held = payload_of(kernel, item.key.serial)
+    if item.kind == _MASTER_KEY:
+        held = masters.payload_of(item.key.serial)
         return held if isinstance(held, Unavailable) else held.hex()
     data = attempt(f"key {item.key.serial:08x}", lambda: kernel.keyrings.payload(item.key.serial, item.kind))
     return data if isinstance(data, Unavailable) else _shown(data)

@@ -8,6 +8,7 @@ keyring, which /proc/keys lists (fs/crypto/keyring.c, fscrypt_private.h).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import NamedTuple
 
 from hybridbridge_vol.bridge.objects.typed_memory import Broken, TypedMemory
@@ -15,10 +16,6 @@ from hybridbridge_vol.errors import HybridBridgeError
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.toolkit.cells import Unavailable
 
-KEY_TYPE = "._fscrypt"
-"""The type of master keys where they are keys in a keyring."""
-USER_TYPE = ".fscrypt"
-"""The type of keys that say who has added a master key. They hold nothing."""
 MAX_KEYS = 1 << 16
 """Master keys of one file system."""
 MAX_KEY_SIZE = 128
@@ -46,23 +43,39 @@ class MasterKey(NamedTuple):
         return f"{self.file_system}, policies of version {self.version}, {kind} {self.name.hex()}"
 
 
-def master_keys(kernel: GuestKernel) -> Iterator[MasterKey | Unavailable]:
-    """The master keys that superblocks hold, and why some may be missing. None on kernels before 6.1, whose
-    keyrings hold them, and on those without fscrypt."""
-    try:
-        if _FINDER not in kernel.bridge.kernel.symbols:
-            return
-        memory = TypedMemory(kernel.bridge)
-    except HybridBridgeError as error:
-        yield Unavailable(f"master keys of fscrypt: {error}")
-        return
-    if not memory.types.has(_KEYRING):
-        return
-    try:
-        for block in memory.list(memory.ring("super_blocks"), "super_block", "s_list"):
-            yield from _of_superblock(memory, block)
-    except (*Broken, LookupError) as error:
-        yield Unavailable(f"master keys of fscrypt: {error}")
+class MasterKeys:
+    """Those of one snapshot."""
+
+    def __init__(self, kernel: GuestKernel) -> None:
+        self._kernel = kernel
+
+    @cached_property
+    def _memory(self) -> TypedMemory:
+        """Made once: all of the kernel's types are looked through for it."""
+        return TypedMemory(self._kernel.bridge)
+
+    def of_file_systems(self) -> Iterator[MasterKey | Unavailable]:
+        """The master keys that superblocks hold, and why some may be missing. None on kernels before 6.1,
+        whose keyrings hold them, and on those without fscrypt."""
+        try:
+            if _FINDER not in self._kernel.bridge.kernel.symbols or not self._memory.types.has(_KEYRING):
+                return
+            for block in self._memory.list(self._memory.ring("super_blocks"), "super_block", "s_list"):
+                yield from _of_superblock(self._memory, block)
+        except (*Broken, HybridBridgeError, LookupError) as error:
+            yield Unavailable(f"master keys of fscrypt: {error}")
+
+    def payload_of(self, serial: int) -> bytes | Unavailable:
+        """What a master key in a keyring holds, by its serial number."""
+        try:
+            memory = self._memory
+            for key in memory.tree(memory.symbol("key_serial_tree"), "key", "serial_node"):
+                if memory.get(key, "key", "serial") == serial:
+                    master = memory.word(memory.at(key, "key", "payload.data"))
+                    return _payload(memory, master, memory.get(master, _MASTER_KEY, "mk_spec.type"))
+        except (*Broken, HybridBridgeError, LookupError) as error:
+            return Unavailable(f"key {serial:08x}: {error}")
+        return Unavailable(f"key {serial:08x}: not in the tree of keys")
 
 
 def _of_superblock(memory: TypedMemory, block: int) -> Iterator[MasterKey | Unavailable]:
@@ -72,16 +85,19 @@ def _of_superblock(memory: TypedMemory, block: int) -> Iterator[MasterKey | Unav
         if not table:
             return
         where = _file_system(memory, block)
-        heads = memory.at(table, _KEYRING, "key_hashtable")
-        for number in range(memory.types.count(_KEYRING, "key_hashtable")):
-            chain = memory.hlist(heads + 8 * number, _MASTER_KEY, "mk_node")
-            for place, key in zip(range(MAX_KEYS + 1), chain, strict=False):
-                if place == MAX_KEYS:
-                    yield Unavailable(f"{where}: given up after {MAX_KEYS:,} master keys")
-                    return
-                yield _master_key(memory, where, key)
+        for number, key in enumerate(_in_table(memory, table)):
+            if number == MAX_KEYS:
+                yield Unavailable(f"{where}: given up after {MAX_KEYS:,} master keys")
+                return
+            yield _master_key(memory, where, key)
     except Broken as error:
         yield Unavailable(f"master keys of {where}: {error}")
+
+
+def _in_table(memory: TypedMemory, table: int) -> Iterator[int]:
+    heads = memory.at(table, _KEYRING, "key_hashtable")
+    for number in range(memory.types.count(_KEYRING, "key_hashtable")):
+        yield from memory.hlist(heads + 8 * number, _MASTER_KEY, "mk_node")
 
 
 def _file_system(memory: TypedMemory, block: int) -> str:
@@ -111,16 +127,3 @@ def _payload(memory: TypedMemory, key: int, kind: int) -> bytes | Unavailable:
     if not any(data) and kind == _BY_IDENTIFIER:
         return Unavailable("the kernel keeps what it derives from this key, and wiped the key itself")
     return data
-
-
-def payload_of(kernel: GuestKernel, serial: int) -> bytes | Unavailable:
-    """What a key of the type `KEY_TYPE` holds, by its serial number."""
-    try:
-        memory = TypedMemory(kernel.bridge)
-        for key in memory.tree(memory.symbol("key_serial_tree"), "key", "serial_node"):
-            if memory.get(key, "key", "serial") == serial:
-                master = memory.word(memory.at(key, "key", "payload.data"))
-                return _payload(memory, master, memory.get(master, _MASTER_KEY, "mk_spec.type"))
-    except (*Broken, HybridBridgeError, LookupError) as error:
-        return Unavailable(f"key {serial:08x}: {error}")
-    return Unavailable(f"key {serial:08x}: not in the tree of keys")
