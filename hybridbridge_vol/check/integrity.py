@@ -231,12 +231,7 @@ class Integrity:
                 yield from (self._constant_pointer(at) for at in some)
                 continue
             for first, last in joined(some, 9, PAGE_SIZE):
-                size = last + 7 - first
-                more = f" ... ({size} bytes)" if size > SHOWN else ""
-                expected, found = (
-                    code[first : first + min(size, SHOWN)].hex(" ") for code in (self._expected, self._found)
-                )
-                yield self._difference("rodata", first, expected + more, found + more)
+                yield self._difference("rodata", first, *self._shown(first, last + 7))
 
     def _vdso_differences(self) -> Iterator[Difference]:
         for image in vdso_images(self._linked.flat, self._symbols, self._text):
@@ -247,15 +242,19 @@ class Integrity:
                 continue
             image.accept(self._expected, self._found)
             for first, last in joined(unequal(self._expected, self._found, image.start, end), 9, PAGE_SIZE):
-                size = last - first
-                more = f" ... ({size} bytes)" if size > SHOWN else ""
-                expected, found = (
-                    code[first : first + min(size, SHOWN)].hex(" ") for code in (self._expected, self._found)
-                )
                 symbol = f"{image.name}+{first - image.start:#x}"
                 yield self._difference(
-                    "vdso", first, expected + more, found + more, "code of every process", symbol
+                    "vdso", first, *self._shown(first, last), "code of every process", symbol
                 )
+
+    def _shown(self, start: int, end: int) -> tuple[str, str]:
+        """The expected bytes of a range and those found, in hexadecimal, as far as they are shown."""
+        size = end - start
+        more = f" ... ({size} bytes)" if size > SHOWN else ""
+        expected, found = (
+            code[start : start + min(size, SHOWN)].hex(" ") + more for code in (self._expected, self._found)
+        )
+        return expected, found
 
     def _accept_empty_gaps(self, start: int, end: int) -> None:
         """See `LinkedKernel.gaps`: nothing of the kernel's is in them."""

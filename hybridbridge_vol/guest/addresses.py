@@ -62,19 +62,14 @@ class SnapshotAddresses:
     def vmalloc_areas(self) -> list[tuple[int, int, str]]:
         """Address, bytes and the function that asked for it, of each area of vmalloc."""
         from hybridbridge_vol.bridge.objects.typed_memory import Broken
-        from hybridbridge_vol.bridge.objects.vmap_areas import vmap_areas
+        from hybridbridge_vol.bridge.objects.vmap_areas import asked_by, vmap_areas
 
-        bridge = self._proxy.bridge
         self._typed_memory.begin()
         try:
             areas = list(vmap_areas(self._typed_memory))
         except Broken as error:
             raise LookupError(str(error)) from None
-        text_vaddr = bridge.layout.text_vaddr
-        names = (bridge.sides.function_at(area.caller - text_vaddr) for area in areas)
-        return [
-            (area.vaddr, area.size, name[0] if name else "") for area, name in zip(areas, names, strict=True)
-        ]
+        return [(area.vaddr, area.size, asked_by(self._proxy.bridge, area)) for area in areas]
 
     @cached_property
     def _typed_memory(self) -> TypedMemory:

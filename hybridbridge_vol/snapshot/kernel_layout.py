@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 from hybridbridge_vol.errors import AttachError
 from hybridbridge_vol.machine import paging
 from hybridbridge_vol.snapshot.find_kernel import Found, Readable
-from hybridbridge_vol.units import U64
+from hybridbridge_vol.units import PAGE_SIZE, U64
 
 MAX_CPUS = 8192
 """CONFIG_NR_CPUS of Debian's kernels."""
@@ -76,6 +76,14 @@ class SnapshotLayout(NamedTuple):
     def cpus(self) -> int:
         """How many CPUs worked."""
         return len(self.cpu_numbers)
+
+    def page_struct_of(self, paddr: int) -> int:
+        """Virtual address of the `struct page` of the page at a physical address."""
+        return self.vmemmap_base + paddr // PAGE_SIZE * PAGE_STRUCT
+
+    def page_of(self, page_struct_vaddr: int) -> int:
+        """Physical address of the page that a `struct page` is about."""
+        return (page_struct_vaddr - self.vmemmap_base) // PAGE_STRUCT * PAGE_SIZE
 
     def translate(self, image: Tables, vaddr: int) -> paging.Translation | None:
         """Walk the snapshot's own page tables, which an attacker may have changed; None where nothing is

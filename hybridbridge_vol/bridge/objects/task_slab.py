@@ -125,8 +125,7 @@ def _page_structs(bridge: Bridge) -> Iterator[tuple[int, memoryview | bytes]]:
 def _is_mapped(bridge: Bridge, task: int) -> bool:
     """Whether the image has the `struct page` of the memory at an address of the direct map."""
     layout = bridge.layout
-    place = layout.vmemmap_base + (task - layout.page_offset_base) // PAGE_SIZE * PAGE_STRUCT
-    found = layout.translate(bridge.image, place)
+    found = layout.translate(bridge.image, layout.page_struct_of(task - layout.page_offset_base))
     return found is not None and bridge.image.read_available(found.paddr, PAGE_STRUCT) is not None
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.objects.typed_memory import TypedMemory
 from hybridbridge_vol.units import PAGE_SIZE
 
@@ -33,6 +34,12 @@ def vmap_areas(memory: TypedMemory) -> Iterator[VmapArea]:
             start = memory.get(area, "vmap_area", "va_start")
             size = memory.get(area, "vmap_area", "va_end") - start - PAGE_SIZE
             yield VmapArea(start, size, memory.get(struct, "vm_struct", "caller"))
+
+
+def asked_by(bridge: Bridge, area: VmapArea) -> str:
+    """The function of the kernel that asked for an area; empty if it was none."""
+    found = bridge.sides.function_at(area.caller - bridge.layout.text_vaddr)
+    return found[0] if found else ""
 
 
 def _areas(memory: TypedMemory) -> Iterator[int]:

@@ -61,15 +61,12 @@ def _base_words(bridge: Bridge) -> tuple[int, int]:
     """Where the snapshot has its `page_offset_base` and `vmemmap_base`. Lawful ones lie above the hole that
     the trusted kernel uses: what is added to them does not lead there."""
     symbols, layout = bridge.kernel.symbols, bridge.layout
-    bases = (layout.page_offset_base, layout.vmemmap_base)
-    places = [symbols.get(name) for name in ("page_offset_base", "vmemmap_base")]
-    lowest = bridge.boot.layout.guard_hole.stop
-    if None in places or min(bases) < lowest:
+    page_offset, vmemmap = symbols.get("page_offset_base"), symbols.get("vmemmap_base")
+    lowest = min(layout.page_offset_base, layout.vmemmap_base)
+    if page_offset is None or vmemmap is None or lowest < bridge.boot.layout.guard_hole.stop:
         return UNKNOWN, UNKNOWN
-    first, second = (
-        layout.text_paddr + place - bridge.kernel.text_link_vaddr for place in places if place is not None
-    )
-    return first, second
+    moved = layout.text_paddr - bridge.kernel.text_link_vaddr
+    return page_offset + moved, vmemmap + moved
 
 
 def _runtime_pointers(bridge: Bridge) -> Iterator[int]:

@@ -22,18 +22,18 @@ from typing import NamedTuple
 from hybridbridge_vol.bridge.objects.executable_pages import executable_ranges
 from hybridbridge_vol.bridge.objects.module_structs import MAX_SIZE, module_structs, parts
 from hybridbridge_vol.bridge.objects.typed_memory import Broken, TypedMemory
-from hybridbridge_vol.bridge.objects.vmap_areas import VmapArea, vmap_areas
+from hybridbridge_vol.bridge.objects.vmap_areas import VmapArea, asked_by, vmap_areas
 from hybridbridge_vol.errors import HybridBridgeError
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.machine.memory import page_up
-from hybridbridge_vol.snapshot.kernel_layout import PAGE_STRUCT
 from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE
+from hybridbridge_vol.tools.cross_view import modules
 from hybridbridge_vol.tools.cross_view.comparison import Finding
 from hybridbridge_vol.units import PAGE_SIZE
 
-LOADERS = ("load_module", "move_module", "module_memory_alloc", "layout_and_allocate", "module_alloc")
+LOADERS = (*modules.LOADERS, "module_alloc")
 """Functions that ask for the memory of modules (kernel/module/main.c)."""
 CACHE = (
     "execmem_alloc", "execmem_alloc_rw", "execmem_cache_populate", "execmem_cache_alloc", "__execmem_alloc",
@@ -89,7 +89,7 @@ class CodeOwners:
                     yield from self._of_area(first, last, area, found.is_writable)
         for area in self._areas:
             allowance.check()
-            if self._caller(area) in (*LOADERS, *CACHE):
+            if asked_by(self._memory.bridge, area) in (*LOADERS, *CACHE):
                 for first, last in without(area.vaddr, area.vaddr + area.size, self._listed):
                     for start, end in self.data_in(first, last):
                         yield Unowned(start, end - start, False, True, _FOR_MODULE)
@@ -102,7 +102,7 @@ class CodeOwners:
         if area is None:
             yield Unowned(start, end - start, True, is_writable, self._region(start))
             return
-        caller = self._caller(area)
+        caller = asked_by(self._memory.bridge, area)
         if caller not in (*LOADERS, *CACHE):
             if not caller:
                 yield Unowned(start, end - start, True, is_writable, "allocated by no function of the kernel")
@@ -139,11 +139,6 @@ class CodeOwners:
         return not name.startswith(_MADE)
 
     # --- whose it is --------------------------------------------------------------------------------------
-
-    def _caller(self, area: VmapArea) -> str:
-        bridge = self._memory.bridge
-        found = bridge.sides.function_at(area.caller - bridge.layout.text_vaddr)
-        return found[0] if found else ""
 
     def _by_area(self, start: int, end: int) -> Iterator[tuple[int, int, VmapArea | None]]:
         """The parts of a range that are in one area, or in none."""
@@ -194,8 +189,8 @@ class CodeOwners:
                 image = memory.word(memory.symbol(name)) if memory.has_symbol(name) else 0
                 page = memory.get(image, "kimage", "control_code_page") if image else 0
                 if page:
-                    frame = (page - memory.bridge.layout.vmemmap_base) // PAGE_STRUCT
-                    yield base + frame * PAGE_SIZE, base + (frame + _KEXEC_PAGES) * PAGE_SIZE
+                    start = base + memory.bridge.layout.page_of(page)
+                    yield start, start + _KEXEC_PAGES * PAGE_SIZE
         except (LookupError, UnreadableVirtual):
             return
 

@@ -35,8 +35,8 @@ LISTING, SYSFS, ADDRESSES, MEMORY = "/proc/modules", "/sys/module", "addresses",
 STRUCTS = "memory of modules"
 _NOT_MODULES = ("bpf", "__builtin__ftrace", "__builtin__kprobes")
 """What the kernel puts in brackets behind symbols that belong to no module (kernel/kallsyms.c)."""
-_LOADERS = ("load_module", "move_module", "module_memory_alloc", "layout_and_allocate")
-_AREA = re.compile(rb"0x\w+-0x\w+ +(\d+) (?:" + "|".join(_LOADERS).encode() + rb")\+.*")
+LOADERS = ("load_module", "move_module", "module_memory_alloc", "layout_and_allocate")
+_AREA = re.compile(rb"0x\w+-0x\w+ +(\d+) (?:" + "|".join(LOADERS).encode() + rb")\+.*")
 
 
 def hidden_modules(kernel: GuestKernel) -> Iterator[Finding | Unavailable]:
@@ -109,7 +109,7 @@ def _elsewhere(addresses: Addresses) -> int:
     return sum(
         size
         for vaddr, size, caller in areas
-        if caller in _LOADERS and not MODULES_START <= vaddr < MODULES_END
+        if caller in LOADERS and not MODULES_START <= vaddr < MODULES_END
     )
 
 

@@ -13,9 +13,8 @@ from itertools import islice
 from typing import NamedTuple
 
 from hybridbridge_vol.bridge.objects.typed_memory import Broken, TypedMemory
-from hybridbridge_vol.bridge.objects.vmap_areas import vmap_areas
+from hybridbridge_vol.bridge.objects.vmap_areas import asked_by, vmap_areas
 from hybridbridge_vol.check.modules.linked_module import DATA, LATER, RODATA
-from hybridbridge_vol.snapshot.kernel_layout import PAGE_STRUCT
 from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual
 from hybridbridge_vol.tools.cross_view.code import CACHE, LOADERS
 from hybridbridge_vol.tools.kernel_hooks.names import KernelNames
@@ -121,7 +120,7 @@ class MemoryPlaces:
 
     def _in_page(self, paddr: int, vaddr: int) -> str:
         memory = self._memory
-        page = self._layout.vmemmap_base + paddr // PAGE_SIZE * PAGE_STRUCT
+        page = self._layout.page_struct_of(paddr)
         head = memory.word(page + _COMPOUND_HEAD)
         if head & 1:  # the address of the first page; since 7.0 a mask that leads to it
             page = head - 1 if head <= page else page & head - 1
@@ -132,7 +131,7 @@ class MemoryPlaces:
         name, size, is_merged = known
         if name in _RECORDS:
             return ""
-        first = self._layout.page_offset_base + (page - self._layout.vmemmap_base) // PAGE_STRUCT * PAGE_SIZE
+        first = self._layout.page_offset_base + self._layout.page_of(page)
         offset = (vaddr - first) % size if size else 0
         struct_name = _STRUCTS.get(name, name)
         types = memory.types
@@ -195,11 +194,10 @@ class MemoryPlaces:
         return found
 
     def _pages(self) -> Iterator[tuple[int, str]]:
-        bridge = self._memory.bridge
         for area in vmap_areas(self._memory):
-            caller = bridge.sides.function_at(area.caller - bridge.layout.text_vaddr)
+            caller = asked_by(self._memory.bridge, area)
             for page in range(area.vaddr, area.vaddr + area.size, PAGE_SIZE):
-                yield page, caller[0] if caller else ""
+                yield page, caller
 
 
 def data_ranges(kernel: StoredKernel) -> list[tuple[int, int]]:
