@@ -34,6 +34,13 @@ class _Place(NamedTuple):
     line: re.Pattern[str]
 
 
+_PYTHON = _Place(
+    "python", "when Python starts", (),
+    ("/usr/lib/python3/dist-packages", "/usr/local/lib/python3*/dist-packages",
+     "/usr/lib/python3*/site-packages", "/usr/lib64/python3*/site-packages",
+     "~/.local/lib/python3*/site-packages"), ".pth",
+    re.compile(r"(import[ \t].+)"),
+)  # fmt: skip
 _PLACES = (
     _Place(
         "ssh client", "when ssh connects", ("/etc/ssh/ssh_config", "~/.ssh/config"),
@@ -70,13 +77,7 @@ _PLACES = (
         "polkit", "when rights are asked for", (), ("/etc/polkit-1/rules.d", "/usr/share/polkit-1/rules.d"),
         ".rules", re.compile(r".*polkit\.spawn\((.+)"),
     ),
-    _Place(
-        "python", "when Python starts", (),
-        ("/usr/lib/python3/dist-packages", "/usr/local/lib/python3*/dist-packages",
-         "/usr/lib/python3*/site-packages", "/usr/lib64/python3*/site-packages",
-         "~/.local/lib/python3*/site-packages"), ".pth",
-        re.compile(r"(import[ \t].+)"),
-    ),
+    _PYTHON,
 )  # fmt: skip
 _CUSTOMIZED = ("sitecustomize.py", "usercustomize.py")
 """Modules that Python's `site` imports if there are any."""
@@ -94,16 +95,14 @@ def starts(places: Places) -> Iterator[Start]:
                 if found is not None:
                     when = f"{place.when}: {found[1]}" if place.line.groups > 1 else place.when
                     yield of_line(place.kind, file, line, found[place.line.groups], when, home_user)
-    python = next(place for place in _PLACES if place.kind == "python")
-    for folder, user in _folders(places, python):
-        for script in places.scripts("python", folder):
+    for folder, user in _folders(places, _PYTHON):
+        for script in places.scripts(_PYTHON.kind, folder):
             if script.name in _CUSTOMIZED:
-                yield of_script("python", script, python.when, user)
+                yield of_script(_PYTHON.kind, script, _PYTHON.when, user)
     yield from _rotations(places)
-    for path in ("/etc/apt/apt.conf",):
-        file_ = places.text("package manager", path)
-        if file_ is not None:
-            yield from package_hooks(file_)
+    hooks = places.text("package manager", "/etc/apt/apt.conf")
+    if hooks is not None:
+        yield from package_hooks(hooks)
 
 
 def _files(places: Places, place: _Place) -> Iterator[tuple[TextFile, Cell]]:

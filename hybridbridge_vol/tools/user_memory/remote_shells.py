@@ -6,7 +6,6 @@ Programs that serve others so (sshd, inetd) give them pipes, a terminal or a Uni
 from __future__ import annotations
 
 import re
-from functools import cache
 
 from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.guest.kernel import Files
@@ -62,6 +61,5 @@ def _connection(files: Files, pid: int, inode: int) -> str:
     return ""
 
 
-@cache
 def _end(end: Endpoint) -> str:
     return f"{end.address}:{end.port}"
