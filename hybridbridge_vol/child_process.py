@@ -1,4 +1,4 @@
-"""What forked children of this program do first."""
+"""How this program starts itself again, and what its children do first."""
 
 from __future__ import annotations
 
@@ -6,8 +6,18 @@ import ctypes
 import os
 import resource
 import signal
+import sys
+from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
+
+
+def own_module(name: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
+    """Command and environment that run a module of this program with the same Python. Nothing is imported
+    from the working folder (`-P`), which may be one with evidence."""
+    root = str(Path(__file__).parents[1])
+    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    return [sys.executable, "-P", "-m", name, *arguments], os.environ | {"PYTHONPATH": path}
 
 
 def die_with(parent: int) -> None:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Self
 
-import hybridbridge_vol
+from hybridbridge_vol.child_process import own_module
 from hybridbridge_vol.lab.batch.assembly import Examination, unexamined
 from hybridbridge_vol.lab.batch.events import Identified, Step, decode, encode
 from hybridbridge_vol.lab.batch.identify import Identity
@@ -78,14 +75,13 @@ class WorkerClient:
         if self._cancelled:
             raise Cancelled
         if self._process is None:
-            root = str(Path(hybridbridge_vol.__file__).parents[1])
-            path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+            command, environment = own_module("hybridbridge_vol.lab.batch.worker.process")
             # a session of its own: Ctrl-C on the terminal is for the batch, which ends its workers in order
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "hybridbridge_vol.lab.batch.worker.process"],
+                command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                env=os.environ | {"PYTHONPATH": path},
+                env=environment,
                 start_new_session=True,
             )
         if self._cancelled:
