@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from typing import NamedTuple
 
 from hybridbridge_vol import elf_headers
@@ -81,10 +82,10 @@ class ModuleFile:
     def __init__(self, data: bytes, name: str) -> None:
         self._name = name
         self.sections: list[Section] = []
-        self.symbol_offsets: list[tuple[int, int]] = []
-        """`(section, value)` of each symbol by its number: what most relocations need of it."""
-        self._relocations: dict[int, memoryview] = {}
-        self._symbols: list[tuple[int, int, int, int, int, int]] = []
+        self.symbol_table = memoryview(b"")
+        """Elf64_Sym, one after the other, as the file has them."""
+        self.relocation_tables: dict[int, memoryview] = {}
+        """Elf64_Rela, one after the other, by the section that they are of."""
         self._strings = b""
         self._known: dict[int, Symbol] = {}
         self._exported: dict[str, Symbol] | None = None
@@ -108,11 +109,33 @@ class ModuleFile:
                 )
             )
             if header.kind == SHT_SYMTAB:
-                self._symbols = list(SYMBOL.iter_unpack(content))
-                self.symbol_offsets = [(section, value) for _, _, _, section, value, _ in self._symbols]
+                if len(content) % SYMBOL.size:
+                    raise ValueError("a symbol is truncated")
+                self.symbol_table = content
                 self._strings = bytes(_content(data, headers[header.link]))
             elif header.kind == SHT_RELA:
-                self._relocations[header.info] = content[: header.size // _RELA_SIZE * _RELA_SIZE]
+                self.relocation_tables[header.info] = content[: header.size // _RELA_SIZE * _RELA_SIZE]
+
+    @cached_property
+    def _symbols(self) -> list[tuple[int, int, int, int, int, int]]:
+        return list(SYMBOL.iter_unpack(self.symbol_table))
+
+    @cached_property
+    def symbol_offsets(self) -> list[tuple[int, int]]:
+        """`(section, value)` of each symbol by its number: what most relocations need of it."""
+        return [(section, value) for _, _, _, section, value, _ in self._symbols]
+
+    def symbol_name(self, offset: int) -> str:
+        """The name at an offset of the symbols' names. KernelFileError if there is none."""
+        try:
+            return _text(self._strings, offset)
+        except ValueError:
+            raise KernelFileError(f"{self._name}: a damaged kernel module (name {offset:#x})") from None
+
+    def name_offsets(self, prefix: str) -> set[int]:
+        """Offsets of the symbols' names that begin so. Nothing is made of the others: a package has a million
+        of them."""
+        return {match.start() for match in re.finditer(re.escape(prefix).encode("latin-1"), self._strings)}
 
     def symbol(self, number: int) -> Symbol:
         """One symbol; KernelFileError if there is none of that number."""
@@ -129,15 +152,6 @@ class ModuleFile:
     def symbols(self) -> Iterator[Symbol]:
         """All symbols."""
         return map(self.symbol, range(len(self._symbols)))
-
-    def symbols_named(self, prefix: str) -> Iterator[tuple[int, Symbol]]:
-        """The symbols whose names begin so, each with its number. Nothing is made of the others: a package
-        has a million of them."""
-        begins = {match.start() for match in re.finditer(re.escape(prefix).encode("latin-1"), self._strings)}
-        if begins:
-            for number, (name, *_rest) in enumerate(self._symbols):
-                if name in begins:
-                    yield number, self.symbol(number)
 
     def exported(self, name: str) -> Symbol | None:
         """The symbol that other modules can refer to by that name; None if there is none."""
@@ -159,11 +173,7 @@ class ModuleFile:
     def raw_relocations(self, section: int) -> Iterator[tuple[int, int, int]]:
         """The same as `relocations`, as Elf64_Rela: `(offset, symbol << 32 | kind, addend)`. A module has
         thousands, and a call waits."""
-        return struct.iter_unpack("<QQq", self._relocations.get(section, b""))
-
-    def relocation_bytes(self, section: int) -> memoryview:
-        """The same, as they are in the file."""
-        return self._relocations.get(section, memoryview(b""))
+        return struct.iter_unpack("<QQq", self.relocation_tables.get(section, b""))
 
     def section(self, name: str) -> Section | None:
         """The section of that name; None if there is none."""

@@ -79,11 +79,16 @@ def keep(folder: Path, modules: Iterable[tuple[str, bytes]]) -> int:
 
 def move(source: Path, folder: Path) -> None:
     """Move the modules kept in one folder, if any, to another of the same file system. StoreError."""
+    move_file(source, folder, ARCHIVE)
+
+
+def move_file(source: Path, folder: Path, name: str) -> None:
+    """Move a file, if there is one, from a folder to another of the same file system. StoreError."""
     try:
         with contextlib.suppress(FileNotFoundError):
-            os.replace(source / ARCHIVE, folder / ARCHIVE)
+            os.replace(source / name, folder / name)
     except OSError as error:
-        raise StoreError(f"{folder / ARCHIVE}: cannot be written ({error.strerror})") from None
+        raise StoreError(f"{folder / name}: cannot be written ({error.strerror})") from None
 
 
 def names(folder: Path) -> list[str]:

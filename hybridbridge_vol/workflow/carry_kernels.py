@@ -24,6 +24,7 @@ from typing import IO, Any, NamedTuple
 
 from hybridbridge_vol.bridge import memo_file
 from hybridbridge_vol.bridge.memo_for_kernel import memo_key
+from hybridbridge_vol.check.modules import module_store
 from hybridbridge_vol.errors import HybridBridgeError, KernelFileError, MemoError, StoreError
 from hybridbridge_vol.kernel_file.archives.member import Member
 from hybridbridge_vol.kernel_file.archives.streams import MAX_MEMBER_SIZE, damage_errors
@@ -163,6 +164,7 @@ def _add(store: Store, folder: Path, progress: Progress | None) -> str:
     kernel = store.find(entry.name)
     if not modules.names(kernel.folder):
         modules.move(folder, kernel.folder)
+        module_store.link_all(kernel.folder)
     for name in _MEMOS:
         if (folder / name).exists():
             try:

@@ -18,6 +18,7 @@ from typing import Self
 
 from hybridbridge_vol.bridge.attach import attach
 from hybridbridge_vol.bridge.text.prepare import prepare
+from hybridbridge_vol.check.modules import module_store
 from hybridbridge_vol.errors import (
     BootError,
     HybridBridgeError,
@@ -38,6 +39,7 @@ from hybridbridge_vol.trust.placement import LINUX_LAYOUT
 from hybridbridge_vol.trust.store import Entry, Store
 from hybridbridge_vol.trust.stored_kernel import StoredKernel
 from hybridbridge_vol.units import Progress, part_of
+from hybridbridge_vol.workflow.link_modules import link_beside
 from hybridbridge_vol.workflow.train import run_tools
 
 
@@ -101,12 +103,13 @@ def _enroll_modules(store: Store, path: Path, error: KernelFileError) -> Entry:
         )
     for kernel in fitting:
         modules.keep(kernel.folder, modules.module_files(path))
+        module_store.link_all(kernel.folder)
     return store.entry(fitting[0])
 
 
 class _KeptModules(Thread):
-    """Packs the modules of a kernel's package in a thread of its own, because that needs no kernel yet, and
-    moves them to the kernel when that is stored."""
+    """Packs and links the modules of a kernel's package in a thread of its own, because that needs no kernel
+    yet, and moves them to the kernel when that is stored."""
 
     def __init__(self, store: Store, path: Path) -> None:
         super().__init__(name="modules", daemon=True)
@@ -133,6 +136,7 @@ class _KeptModules(Thread):
             modules.keep(
                 self._folder, takewhile(lambda _module: not self._cancelled, modules.module_files(self._path))
             )
+            link_beside(self._folder, lambda: self._cancelled)
         except HybridBridgeError as error:
             self._error = error
         except OSError:  # the kernel cannot be read either, and that is reported
@@ -147,6 +151,7 @@ class _KeptModules(Thread):
         if self._error is not None:
             raise self._error
         modules.move(self._folder, kernel.folder)
+        modules.move_file(self._folder, kernel.folder, module_store.ARCHIVE)
 
 
 class _SecondBoot:

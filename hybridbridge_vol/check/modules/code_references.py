@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from hybridbridge_vol.check.instructions import Reader, Thunks
+from hybridbridge_vol.check.modules.file_references import FileReferences
 from hybridbridge_vol.check.modules.linked_module import Vaddrs
 from hybridbridge_vol.check.modules.placed_module import PlacedModule
 from hybridbridge_vol.elf_headers import SHF_EXECINSTR
-from hybridbridge_vol.kernel_file.module import ModuleFile
+from hybridbridge_vol.kernel_file.module import RELATIVE, ModuleFile
 from hybridbridge_vol.units import U64
 
 NEAR = 64
@@ -66,22 +67,15 @@ class _Step(NamedTuple):
 
 
 class CodeReferences:
-    """The references in the code of a placed module. `positions` are ascending within a section, and far
-    apart between sections; `places` and `offsets` are what is referred to, `relative` whether it is relative
-    to the end of the instruction."""
+    """The references in the code of a placed module. Their positions are offsets in a section, with its
+    number in the upper 32 bits."""
 
-    def __init__(
-        self,
-        placed: PlacedModule,
-        file: ModuleFile,
-        positions: npt.NDArray[np.int64],
-        places: npt.NDArray[np.int64],
-        offsets: npt.NDArray[np.int64],
-        relative: npt.NDArray[np.bool_],
-    ) -> None:
+    def __init__(self, placed: PlacedModule, file: ModuleFile) -> None:
         self._file = file
-        self._positions = positions
-        self._relative = relative
+        references = FileReferences(file).of_code()
+        self._positions: npt.NDArray[np.int64] = references[0]
+        _positions, kinds, places, offsets = references
+        self._relative = np.isin(kinds, list(RELATIVE))
         self._known = placed.known(places)
         self._vaddrs: Vaddrs = placed.vaddrs[places] + offsets.view(np.uint64)
 

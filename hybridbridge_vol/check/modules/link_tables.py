@@ -15,7 +15,7 @@ from hybridbridge_vol.check.patch_tables import ALTERNATIVE_SIZES, JUMP_ENTRY, P
 from hybridbridge_vol.kernel_file.module import ModuleFile
 
 Column = npt.NDArray[np.int64]
-References = Callable[[int], tuple[Column, Column, Column, Column]]
+References = Callable[[int], Column]
 """By a section's number: offsets in it, kinds, places and offsets from these of what is referred to."""
 
 _STATIC_CALL_ENTRY = 8

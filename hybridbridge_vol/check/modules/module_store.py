@@ -1,5 +1,5 @@
-"""The linked modules of a stored kernel, kept beside it: taken out of the modules' files when they are first
-compared, and made again when absent or damaged."""
+"""The linked modules of a stored kernel, kept beside it: taken out of the modules' files when a kernel is
+trusted, or when they are first compared, and made again when damaged."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from hybridbridge_vol.errors import KernelFileError
 from hybridbridge_vol.trust import modules
 
 FORMAT = 5
+ARCHIVE = f"linked-modules-{FORMAT}.zip"
 _LEVEL = 1
 _HEADER = struct.Struct("<I")
 _FILE_HEADER = 30
@@ -33,15 +34,37 @@ DAMAGE = (KeyError, ValueError, IndexError, TypeError, struct.error, zipfile.Bad
 
 def linked_modules(folder: Path, names: Iterable[str]) -> dict[str, LinkedModule]:
     """By name those of a stored kernel's modules that are kept in its folder and are sound."""
-    archive = folder / f"linked-modules-{FORMAT}.zip"
     wanted = {name: key for name in names if (key := modules.checksum(folder, name)) is not None}
-    found = dict(_kept(archive, wanted))
+    found = dict(_kept(folder / ARCHIVE, wanted))
     missing = [name for name in wanted if name not in found]
     made = {name: module for name in missing if (module := _linked(folder, name)) is not None}
     if made:
         with contextlib.suppress(OSError):  # a read-only store works, only slower
-            _keep(archive, {_entry(name, wanted[name]): module for name, module in made.items()})
+            _keep(folder / ARCHIVE, ((_entry(name, wanted[name]), module) for name, module in made.items()))
     return found | made
+
+
+def link_all(folder: Path) -> None:
+    """Keep all modules of a stored kernel linked. What cannot be written is linked when it is compared."""
+
+    def made() -> Iterator[tuple[str, LinkedModule]]:
+        kept = _names(folder / ARCHIVE)
+        for name in modules.names(folder):
+            entry = _entry(name, modules.checksum(folder, name) or 0)
+            module = None if entry in kept else _linked(folder, name)
+            if module is not None:
+                yield entry, module
+
+    with contextlib.suppress(OSError):
+        _keep(folder / ARCHIVE, made())
+
+
+def _names(archive: Path) -> frozenset[str]:
+    try:
+        with zipfile.ZipFile(archive) as source:
+            return frozenset(source.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return frozenset()
 
 
 def _entry(name: str, checksum: int) -> str:
@@ -75,19 +98,19 @@ def _kept(path: Path, wanted: Mapping[str, int]) -> Iterator[tuple[str, LinkedMo
                 yield name, unpacked(unpack(view[start : start + entry.file_size]))
 
 
-def _keep(path: Path, made: Mapping[str, LinkedModule]) -> None:
-    """Add modules to the archive, which others see as it was or with all of them. By the names of their
-    entries."""
+def _keep(path: Path, made: Iterable[tuple[str, LinkedModule]]) -> None:
+    """Add modules to the archive, which others see as it was or with all of them. Each with the name of its
+    entry."""
     pack = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compress
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
     os.close(handle)
     try:
         with zipfile.ZipFile(temporary, "w") as target:
-            for name, module in made.items():
+            for name, module in made:
                 target.writestr(name, pack(packed(module)))
             with contextlib.suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(path) as source:
                 for name in source.namelist():
-                    if name not in made:
+                    if name not in target.NameToInfo:
                         target.writestr(name, source.read(name))
         os.replace(temporary, path)
     finally:

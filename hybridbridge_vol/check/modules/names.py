@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from functools import cached_property
 
-from hybridbridge_vol.check.modules.link import symbol_places
+from hybridbridge_vol.check.modules.file_references import FileReferences
 from hybridbridge_vol.check.modules.linked_module import TEXT
 from hybridbridge_vol.check.modules.placed_module import PlacedModule
 from hybridbridge_vol.kernel_file.module import ModuleFile
@@ -46,7 +46,7 @@ class Names:
 
     @cached_property
     def _places(self) -> dict[str, tuple[int, int]]:
-        return symbol_places(self._file)
+        return FileReferences(self._file).symbols()
 
     def address_of(self, name: str) -> int | None:
         """Where the snapshot has a symbol; None if that is not known."""

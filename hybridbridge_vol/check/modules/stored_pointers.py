@@ -13,7 +13,6 @@ from functools import cache
 
 from hybridbridge_vol.check.modules.all_modules import AllModules
 from hybridbridge_vol.check.modules.code_references import CodeReferences
-from hybridbridge_vol.check.modules.link import code_references
 from hybridbridge_vol.check.modules.placed_module import PlacedModule
 from hybridbridge_vol.check.modules.tables_of_file import FileTables
 
@@ -30,9 +29,7 @@ class StoredPointers:
 
     @cache  # noqa: B019 - as long as one comparison
     def _code(self, name: str) -> CodeReferences:
-        placed = self._modules.by_name[name]
-        file = self._modules.file(name)
-        return CodeReferences(placed, file, *code_references(name, file))
+        return CodeReferences(self._modules.by_name[name], self._modules.file(name))
 
     @cache  # noqa: B019
     def tables(self, name: str) -> FileTables:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from functools import cached_property
 
-from hybridbridge_vol.check.modules.link import data_references, symbol_places
+from hybridbridge_vol.check.modules.file_references import FileReferences
 from hybridbridge_vol.check.modules.linked_module import DATA, LATER, RODATA, TEXT
 from hybridbridge_vol.check.modules.placed_module import PlacedModule
 from hybridbridge_vol.elf_headers import SHF_ALLOC, SHF_EXECINSTR
@@ -18,6 +18,10 @@ class FileTables:
     def __init__(self, placed: PlacedModule, file: ModuleFile) -> None:
         self._placed = placed
         self._file = file
+
+    @cached_property
+    def _references(self) -> FileReferences:
+        return FileReferences(self._file)
 
     @cached_property
     def _objects(self) -> dict[int, list[tuple[int, int]]]:
@@ -40,7 +44,7 @@ class FileTables:
     def _slots(self) -> frozenset[tuple[int, int]]:
         """Function as an offset in the code, and its slot: an offset in a structure."""
         found = set()
-        for section, offset, place, target in data_references(self._placed.name, self._file):
+        for section, offset, place, target in self._references.of_data():
             slot = self._offset_in_object(section, offset) if place == TEXT else None
             if slot is not None:
                 found.add((target, slot))
@@ -55,10 +59,10 @@ class FileTables:
         found = {symbol.name: symbol for symbol in self._file.symbols() if symbol.name in (name, other)}
         if len(found) < 2:
             return False
-        own, wanted = found[name], symbol_places(self._file).get(other)
+        own, wanted = found[name], self._references.symbols().get(other)
         return any(
             section == own.section and 0 <= offset - own.value < own.size and (place, addend) == wanted
-            for section, offset, place, addend in data_references(self._placed.name, self._file)
+            for section, offset, place, addend in self._references.of_data()
         )
 
     @cached_property
