@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from io import TextIOWrapper
-from typing import Protocol, cast
+from typing import NoReturn, Protocol, cast
 
 from hybridbridge_vol import __version__
 from hybridbridge_vol.cli.arguments import HelpFormatter, add_command
@@ -32,6 +33,9 @@ COMMANDS = {
     "completion": "print the completion script for bash or zsh",
 }
 """The commands, each the module of that name in this package, with their line in `hb --help`."""
+
+_ALLOCATIONS = 50_000
+"""Objects that are made, and not released, between two searches for garbage: some 5 MB."""
 
 ABOUT = """\
 Analyse a Linux memory image by running the kernel's own code on it. The kernel comes from the \
@@ -105,5 +109,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
 
 
+def program() -> NoReturn:
+    """The program `hb`, in a process of its own. What it loads is code, which is never garbage: Python looks
+    for garbage among it seldom, and not again at the end. That saves a tenth of a short run."""
+    gc.set_threshold(_ALLOCATIONS)
+    status = main()
+    gc.freeze()
+    sys.exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

@@ -53,8 +53,11 @@ def test_describing_every_tool_loads_nothing_that_answers_with_it() -> None:
     """Volatility imports every plugin at each start; what only an answer needs is loaded with the answer."""
     engine = [
         f"hybridbridge_vol.{name}"
-        for name in ("bridge", "machine", "memory_image", "trust", "guest.session", "guest.files")
-    ]
+        for name in (
+            "bridge", "machine", "memory_image", "trust", "guest.session", "guest.files",
+            "netlink.conntrack", "netlink.nftables.listing", "xtables.entries",
+        )
+    ]  # fmt: skip
     program = (
         "from hybridbridge_vol import tools, volatility_plugin\nfor name in tools.NAMES: tools.load(name)"
     )
