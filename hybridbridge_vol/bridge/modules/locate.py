@@ -78,6 +78,17 @@ class Location(NamedTuple):
             if index < len(sections)
         )
 
+    def symbol_vaddr(self, name: str) -> int | None:
+        """Virtual address of a symbol that the module exports; None if it does not export it."""
+        return exported_vaddr(self.file, self.sections, name)
+
+
+def exported_vaddr(file: ModuleFile, sections: dict[int, int], name: str) -> int | None:
+    """Where a symbol is that a module with such `sections` exports; None if it does not export it."""
+    symbol = file.exported(name)
+    start = None if symbol is None else sections.get(symbol.section)
+    return None if symbol is None or start is None else start + symbol.value
+
 
 def locate(name: str, file: ModuleFile, text_vaddr: int, read: Read, pages: Sequence[int] = ()) -> Location:
     """Find where the module lies whose code begins at `text_vaddr`. `pages` are those that its `struct
