@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START
 from hybridbridge_vol.guest.proxy_calls import ProxyCalls
+from hybridbridge_vol.machine.paging import LARGE_SHIFT
 from hybridbridge_vol.units import PAGE_SIZE, U64
 
 if TYPE_CHECKING:
@@ -40,12 +41,13 @@ class SnapshotAddresses:
     def module_pages(self) -> Iterator[int]:
         """Virtual addresses of the pages that are mapped in the kernel's area for modules."""
         bridge, unmapped = self._proxy.bridge, 0
-        for vaddr in range(MODULES_START, MODULES_END, PAGE_SIZE):
-            if bridge.layout.translate(bridge.image, vaddr):
-                unmapped = 0
-                yield vaddr
-            elif (unmapped := unmapped + PAGE_SIZE) > _LARGEST_UNMAPPED:
-                return
+        for vaddr in range(MODULES_START, MODULES_END, 1 << LARGE_SHIFT):
+            for page, mapped in bridge.layout.mapped(bridge.image, vaddr):
+                if mapped:
+                    unmapped = 0
+                    yield page
+                elif (unmapped := unmapped + PAGE_SIZE) > _LARGEST_UNMAPPED:
+                    return
 
     def symbol(self, vaddr: int) -> str:
         """An address as the kernel's sprint_symbol() (kernel/kallsyms.c) prints it."""
