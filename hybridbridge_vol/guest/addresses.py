@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START
+from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.proxy_calls import ProxyCalls
+from hybridbridge_vol.machine.paging import LARGE_SHIFT
 from hybridbridge_vol.units import PAGE_SIZE, U64
 
 if TYPE_CHECKING:
@@ -23,8 +26,10 @@ _LONGEST_SYMBOL = 1024
 class SnapshotAddresses:
     """Implements `guest.kernel.Addresses`."""
 
-    def __init__(self, proxy: ProxyCalls) -> None:
+    def __init__(self, proxy: ProxyCalls, may_ask_together: Callable[[], bool]) -> None:
         self._proxy = proxy
+        self._may_ask_together = may_ask_together
+        self._symbols: dict[int, str] = {}
 
     def in_image(self, paddr: int, size: int) -> bool:
         """Whether the image holds these bytes of physical memory."""
@@ -40,17 +45,39 @@ class SnapshotAddresses:
     def module_pages(self) -> Iterator[int]:
         """Virtual addresses of the pages that are mapped in the kernel's area for modules."""
         bridge, unmapped = self._proxy.bridge, 0
-        for vaddr in range(MODULES_START, MODULES_END, PAGE_SIZE):
-            if bridge.layout.translate(bridge.image, vaddr):
-                unmapped = 0
-                yield vaddr
-            elif (unmapped := unmapped + PAGE_SIZE) > _LARGEST_UNMAPPED:
-                return
+        for vaddr in range(MODULES_START, MODULES_END, 1 << LARGE_SHIFT):
+            for page, mapped in bridge.layout.mapped(bridge.image, vaddr):
+                if mapped:
+                    unmapped = 0
+                    yield page
+                elif (unmapped := unmapped + PAGE_SIZE) > _LARGEST_UNMAPPED:
+                    return
 
     def symbol(self, vaddr: int) -> str:
         """An address as the kernel's sprint_symbol() (kernel/kallsyms.c) prints it."""
+        expected = self._symbols.get(vaddr)
+        if expected is not None:
+            return expected
         size = self._proxy.function("sprint_symbol", self._proxy.buffer(), vaddr)
         return os.fsdecode(self._proxy.answer("sprint_symbol", min(max(size, 0), _LONGEST_SYMBOL)))
+
+    def expect(self, vaddrs: Iterable[int]) -> None:
+        """See `guest.kernel.Addresses`."""
+        from hybridbridge_vol.bridge.run import symbol_loop  # few tools ask it
+
+        waiting = (vaddr for vaddr in vaddrs if vaddr not in self._symbols)
+        while part := list(islice(waiting, symbol_loop.MOST_ADDRESSES)):
+            if not self._may_ask_together():
+                return
+            try:
+                # alone, so that its code is proven: a program that meets unproven code is rolled back
+                self.symbol(part[0])
+                function = self._proxy.bridge.snapshot(symbol_loop.FUNCTION)
+            except (CallRolledBack, LookupError):
+                return
+            names = symbol_loop.names_of(self._proxy.program_memory, function, part)
+            if names is not None:
+                self._symbols |= zip(part, map(os.fsdecode, names), strict=True)
 
     def modules_in_memory(self) -> list[str]:
         """The names of the modules whose `struct module` lies in the area for modules, listed or not."""

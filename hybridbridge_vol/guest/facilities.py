@@ -101,7 +101,7 @@ class Facilities:
         """What lies at an address."""
         from hybridbridge_vol.guest.addresses import SnapshotAddresses  # as above
 
-        return SnapshotAddresses(self.proxy)
+        return SnapshotAddresses(self.proxy, lambda: self.files.of_the_kernel.may_ask_together)
 
     @cached_property
     def devices(self) -> SnapshotDevices:

@@ -111,18 +111,20 @@ class SnapshotFiles:
 
     def descriptors(self, wanted: Iterable[tuple[int, int]]) -> dict[tuple[int, int], OpenDescriptor]:
         """See `guest.kernel.Files`. Empty under taint and while a file is open, as for `expect`."""
-        return self._open_descriptors.descriptors(wanted) if self._may_ask_together else {}
+        return self._open_descriptors.descriptors(wanted) if self.may_ask_together else {}
 
     def programs(self, pids: Iterable[int]) -> dict[int, OpenDescriptor]:
         """See `guest.kernel.Files`. Empty where `descriptors` is."""
-        return self._open_descriptors.programs(pids) if self._may_ask_together else {}
+        return self._open_descriptors.programs(pids) if self.may_ask_together else {}
 
     def descriptor_numbers(self, pids: Iterable[int]) -> dict[int, list[int]]:
         """See `guest.kernel.Files`. Empty where `descriptors` is."""
-        return self._open_descriptors.numbers(pids) if self._may_ask_together else {}
+        return self._open_descriptors.numbers(pids) if self.may_ask_together else {}
 
     @property
-    def _may_ask_together(self) -> bool:
+    def may_ask_together(self) -> bool:
+        """Whether several calls may be made in one program: not under taint, and not while a file is open,
+        which rolling back would close."""
         return not self._proxy.under_taint and self._descriptors.none_open
 
     def read(self, path: str) -> bytes:

@@ -227,6 +227,10 @@ class Addresses(Protocol):
         """An address as the kernel prints it in its messages: `name+0x0/0x10 [module]`, or the number if
         nothing is there."""
 
+    def expect(self, vaddrs: Iterable[int]) -> None:
+        """`symbol` will be asked for these addresses: an opportunity to find out together. Nothing is asked
+        under taint, and while a file is open."""
+
     def modules_in_memory(self) -> Iterable[str]:
         """The names of the modules whose `struct module` lies in the area for modules, listed or not.
         LookupError or StoreError if they cannot be looked for."""

@@ -39,6 +39,16 @@ class Field(NamedTuple):
     type: int
 
 
+class Number(NamedTuple):
+    """How a member is read that is a number: `size` bytes at `offset` from the start of the structure, of
+    which the bits of `mask` count from bit `bit` on."""
+
+    offset: int
+    size: int
+    bit: int
+    mask: int
+
+
 class StructLayouts:
     """The structures of one kernel. `data` is its `.BTF`, `name` the file in messages. KernelFileError if it
     is damaged."""
@@ -58,6 +68,8 @@ class StructLayouts:
         self._numbers: dict[str, int | None] = {}
         self._found: dict[tuple[str, str], Field] = {}
         self._members: dict[str, tuple[Field, ...]] = {}
+        self._numbered: dict[tuple[str, str], Number] = {}
+        self._lacking: set[tuple[str, str]] = set()
         self._scan()
 
     def _scan(self) -> None:
@@ -81,8 +93,16 @@ class StructLayouts:
 
     def has(self, struct_name: str, path: str = "") -> bool:
         """Whether there is such a structure, with such a member."""
-        number = self._number(struct_name)
-        return number is not None and (not path or self._find(number, path) is not None)
+        if not path:
+            return self._number(struct_name) is not None
+        if (struct_name, path) in self._lacking:
+            return False
+        try:
+            self.field(struct_name, path)
+        except LookupError:
+            self._lacking.add((struct_name, path))
+            return False
+        return True
 
     def offset(self, struct_name: str, path: str) -> int:
         """Bytes from the start of a structure to a member (`a.b`: of a member); LookupError."""
@@ -98,6 +118,20 @@ class StructLayouts:
             if found is None:
                 raise LookupError(f"this kernel has no {struct_name}.{path}")
             self._found[struct_name, path] = found
+        return found
+
+    def number(self, struct_name: str, path: str) -> Number:
+        """Where a member that is a number or a pointer stands, and how it is read; LookupError."""
+        found = self._numbered.get((struct_name, path))
+        if found is None:
+            field = self.field(struct_name, path)
+            if field.bits:
+                size = (field.bit + field.bits + 7) // 8
+                found = Number(field.offset, size, field.bit, (1 << field.bits) - 1)
+            else:
+                size = min(self.bytes_of(field.type), 8)
+                found = Number(field.offset, size, 0, (1 << 8 * size) - 1)
+            self._numbered[struct_name, path] = found
         return found
 
     def size(self, struct_name: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 from hybridbridge_vol.errors import AttachError
@@ -106,6 +106,18 @@ class SnapshotLayout(NamedTuple):
             return paging.last_table(_entries(image), self.root_paddr, vaddr, self.levels)
         except UnreadableSnapshot:
             return None
+
+    def mapped(self, image: Tables, vaddr: int) -> Iterator[tuple[int, bool]]:
+        """The virtual addresses of the pages of 4 KiB in the 2 MiB from an address on, and of each whether
+        something is mapped there."""
+        pages = range(vaddr, vaddr + (1 << paging.LARGE_SHIFT), PAGE_SIZE)
+        table = self.last_table(image, vaddr)
+        if table is None:  # then all of them, or none, have an entry further up
+            is_mapped = self.translate(image, vaddr) is not None
+            yield from ((page, is_mapped) for page in pages)
+            return
+        for number, page in enumerate(pages):
+            yield page, bool((image.table_entry(table + 8 * number) or 0) & paging.PRESENT)
 
 
 def _entries(image: Tables) -> Callable[[int], int]:

@@ -4,16 +4,28 @@ a tenth of a second."""
 from __future__ import annotations
 
 import contextlib
+from weakref import WeakKeyDictionary
 
 import lz4.frame
 
 from hybridbridge_vol.errors import KernelFileError
 from hybridbridge_vol.kernel_file.btf import btf_range
+from hybridbridge_vol.kernel_file.struct_layout import StructLayouts
 from hybridbridge_vol.trust import files
 from hybridbridge_vol.trust.linked_kernel import linked_kernel
 from hybridbridge_vol.trust.stored_kernel import StoredKernel
 
 FORMAT = 1
+_layouts: WeakKeyDictionary[StoredKernel, StructLayouts] = WeakKeyDictionary()
+"""Of kernels that are in use: looking through all types takes 20 ms, and several parts of a tool ask."""
+
+
+def struct_layouts(kernel: StoredKernel) -> StructLayouts:
+    """Where its structures have their fields. Raises what `type_information` does."""
+    found = _layouts.get(kernel)
+    if found is None:
+        found = _layouts[kernel] = StructLayouts(type_information(kernel), kernel.name)
+    return found
 
 
 def type_information(kernel: StoredKernel) -> bytes:

@@ -65,6 +65,22 @@ def test_what_is_not_there_is_a_lookup_error(layouts: StructLayouts) -> None:
         layouts.count("task_struct", "cred")
 
 
+def test_a_number_is_read_from_its_bytes_or_from_its_bits(layouts: StructLayouts) -> None:
+    pid = layouts.number("task_struct", "pid")
+    assert (pid.offset, pid.size, pid.bit, pid.mask) == (
+        layouts.offset("task_struct", "pid"),
+        4,
+        0,
+        0xFFFFFFFF,
+    )
+    bit = layouts.field("task_struct", "in_execve")  # unsigned in_execve:1
+    number = layouts.number("task_struct", "in_execve")
+    assert bit.bits == 1
+    assert (number.offset, number.bit, number.mask) == (bit.offset, bit.bit, 1)
+    with pytest.raises(LookupError, match="this kernel has no"):
+        layouts.number("task_struct", "nothing")
+
+
 @pytest.mark.parametrize("size", [0, 10, 24, 1000, -1, -4])
 def test_a_part_of_it_is_damaged(section: bytes, size: int) -> None:
     with pytest.raises(KernelFileError, match="vmlinuz: its type information"):

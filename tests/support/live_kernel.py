@@ -128,6 +128,9 @@ class LiveAddresses:
     def symbol(self, vaddr: int) -> str:
         return f"{vaddr:#x}"
 
+    def expect(self, vaddrs: Iterable[int]) -> None:
+        pass
+
     def modules_in_memory(self) -> list[str]:
         return []
 

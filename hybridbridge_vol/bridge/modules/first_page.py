@@ -24,10 +24,13 @@ class FirstPage:
             expected[start : start + len(data)] = data
             compared[start : start + len(data)] = b"\xff" * len(data)
         for index, start in layout.items():
-            for offset, _info, _addend in file.raw_relocations(index) if start < self._size else ():
-                first = max(start + offset - _BEFORE_FIELD, 0)
-                last = min(start + offset + _AFTER_FIELD, self._size)
-                compared[first:last] = bytes(max(last - first, 0))
+            end = self._size - start + _BEFORE_FIELD
+            # of each relocation the first of three words: few of them are of the first page
+            for offset in file.relocation_bytes(index).cast("Q")[::3].tolist() if end > _BEFORE_FIELD else ():
+                if offset < end:
+                    first = max(start + offset - _BEFORE_FIELD, 0)
+                    last = min(start + offset + _AFTER_FIELD, self._size)
+                    compared[first:last] = bytes(max(last - first, 0))
         self._count = self._size - compared.count(0)
         self._expected, self._compared = (int.from_bytes(page, "little") for page in (expected, compared))
 

@@ -78,6 +78,17 @@ class Location(NamedTuple):
             if index < len(sections)
         )
 
+    def symbol_vaddr(self, name: str) -> int | None:
+        """Virtual address of a symbol that the module exports; None if it does not export it."""
+        return exported_vaddr(self.file, self.sections, name)
+
+
+def exported_vaddr(file: ModuleFile, sections: dict[int, int], name: str) -> int | None:
+    """Where a symbol is that a module with such `sections` exports; None if it does not export it."""
+    symbol = file.exported(name)
+    start = None if symbol is None else sections.get(symbol.section)
+    return None if symbol is None or start is None else start + symbol.value
+
 
 def locate(name: str, file: ModuleFile, text_vaddr: int, read: Read, pages: Sequence[int] = ()) -> Location:
     """Find where the module lies whose code begins at `text_vaddr`. `pages` are those that its `struct
@@ -154,15 +165,17 @@ def _vote(file: ModuleFile, layout: dict[int, int], vaddr: int, loaded: bytes, v
     """Gather where other sections begin by the filled-in references of a segment, which the snapshot has at
     `vaddr` with the bytes `loaded`."""
     symbols = file.symbol_offsets
+    count, size, kinds = len(symbols), len(loaded), RELOCATION_KINDS
     for index, section_offset in layout.items():
         for offset, info, addend in file.raw_relocations(index):
-            kind = RELOCATION_KINDS.get(info & 0xFFFFFFFF)
             symbol = info >> 32
-            if kind is None or symbol >= len(symbols):
+            section, symbol_value = symbols[symbol] if symbol < count else (SHN_UNDEF, 0)
+            # first, as it leaves out the calls of other code: most relocations
+            if not SHN_UNDEF < section < SHN_LORESERVE:
                 continue
-            section, symbol_value = symbols[symbol]
+            kind = kinds.get(info & 0xFFFFFFFF)
             offset += section_offset
-            if not SHN_UNDEF < section < SHN_LORESERVE or offset + kind.width > len(loaded):
+            if kind is None or offset + kind.width > size:
                 continue
             (value,) = kind.read(loaded, offset)
             if value:

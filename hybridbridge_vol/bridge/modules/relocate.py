@@ -17,6 +17,7 @@ BREAKPOINT, _CALL = 0xCC, 0xE8
 _NOP5 = b"\x0f\x1f\x44\x00\x00"
 _PER_CPU_SECTION = ".data..percpu"
 _FENTRY = "__fentry__"
+_Named = tuple[Reference, int | None]
 
 
 def relocate(found: Location, read: Read, resolve: Resolve) -> RelocatedModule:
@@ -45,6 +46,16 @@ class Relocator:
         self._resolve = resolve
         per_cpu = file.section(_PER_CPU_SECTION)
         self._per_cpu_section = None if per_cpu is None else per_cpu.number
+        self._plain = [self._plain_vaddr(section, value) for section, value in file.symbol_offsets]
+        """By a symbol's number its address; None of one that is not in the file, and of per-CPU variables."""
+        self._named: dict[tuple[int, int], _Named] = {}
+        """References to symbols that are not in the file, by info and addend of their relocations."""
+
+    def _plain_vaddr(self, section: int, value: int) -> int | None:
+        if section in (SHN_UNDEF, self._per_cpu_section):
+            return None
+        # an absolute value counts from nowhere
+        return value if section == SHN_ABS else self._sections.get(section, NOWHERE_VADDR) + value
 
     def fill(self, segment: Segment, layout: dict[int, int], loaded: bytes) -> None:
         """Put the file's sections into a segment and relocate them. `layout` are their offsets by section
@@ -56,25 +67,46 @@ class Relocator:
             self._relocate_section(segment, index, start, loaded)
 
     def _relocate_section(self, segment: Segment, index: int, start: int, loaded: bytes) -> None:
-        content, vaddr, sections = segment.content, segment.vaddr, self._sections
-        symbols = self._file.symbol_offsets
+        # a module has tens of thousands of these, and a call waits
+        content, size, vaddr = segment.content, len(segment.content), segment.vaddr
+        plain, named = self._plain, self._named
+        count, kinds = len(plain), RELOCATION_KINDS
         for offset, info, addend in self._file.raw_relocations(index):
-            number, symbol = info & 0xFFFFFFFF, info >> 32
-            kind = RELOCATION_KINDS.get(number)
+            kind = kinds.get(info & 0xFFFFFFFF)
             offset += start
-            if kind is None or offset + kind.width > len(content):
+            if kind is None or offset + kind.width > size:
                 continue
-            section, value = symbols[symbol] if symbol < len(symbols) else (SHN_UNDEF, 0)
-            if section == SHN_UNDEF:
-                reference = Reference(self._file.symbol(symbol).name, number, addend)
-                self._fill_reference(segment, offset, reference, loaded)
-                continue
-            if section == self._per_cpu_section:
-                segment.per_cpu.append(offset)
-            elif section == SHN_ABS:
-                value -= NOWHERE_VADDR
-            value += sections.get(section, NOWHERE_VADDR) + addend
+            symbol = info >> 32
+            value = plain[symbol] if symbol < count else None
+            if value is None:
+                value = self._per_cpu_vaddr(segment, offset, symbol)
+            if value is None:
+                reference, value = named.get((info, addend)) or self._reference(info, addend)
+                if value is None:
+                    self._fill_reference(segment, offset, reference, loaded)
+                    continue
+                segment.references[offset] = reference
+            value += addend
             kind.write(content, offset, (value - vaddr - offset if kind.is_relative else value) & kind.mask)
+
+    def _per_cpu_vaddr(self, segment: Segment, offset: int, symbol: int) -> int | None:
+        """The address of a per-CPU variable of the module's own, which the field at an offset refers to; None
+        if it is none."""
+        symbols = self._file.symbol_offsets
+        section, value = symbols[symbol] if symbol < len(symbols) else (SHN_UNDEF, 0)
+        if section != self._per_cpu_section:
+            return None
+        segment.per_cpu.append(offset)
+        return value + self._sections.get(section, NOWHERE_VADDR)
+
+    def _reference(self, info: int, addend: int) -> _Named:
+        """The reference of a relocation to a symbol that is not in the file, and the symbol's address: None
+        where the field itself decides."""
+        name = self._file.symbol(info >> 32).name
+        addresses = self._resolve(name) or [NOWHERE_VADDR]
+        only = addresses[0] if len(addresses) == 1 and name != _FENTRY else None
+        found = self._named[info, addend] = Reference(name, info & 0xFFFFFFFF, addend), only
+        return found
 
     def _fill_reference(self, segment: Segment, offset: int, reference: Reference, loaded: bytes) -> None:
         """Fill in a field that refers to a symbol which is not in the file. Of several symbols of that name

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from hybridbridge_vol.bridge.memo import Proven
+from hybridbridge_vol.bridge.modules.locate import exported_vaddr
 from hybridbridge_vol.bridge.modules.traps import FixUp
 from hybridbridge_vol.bridge.text.call_hashes import CallHashes, change_hashes, hash_places
 from hybridbridge_vol.bridge.text.static_keys import JumpLabels
@@ -91,10 +92,7 @@ class RelocatedModule:
 
     def symbol_vaddr(self, name: str) -> int | None:
         """Virtual address of a symbol that the module exports; None if it does not export it."""
-        symbol = self.file.exported(name)
-        if symbol is None or symbol.section not in self.sections:
-            return None
-        return self.sections[symbol.section] + symbol.value
+        return exported_vaddr(self.file, self.sections, name)
 
     def describe(self, vaddr: int) -> str:
         """The function at an address of the code, as `name+0x10`."""

@@ -8,7 +8,7 @@ memory of a module is data of the snapshot's.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from itertools import pairwise
 
 from hybridbridge_vol.bridge.memo import Memo, Proven
@@ -201,7 +201,6 @@ class SnapshotModules:
 
     def _module(self, name: str) -> RelocatedModule | None:
         if name not in self._relocated:
-            self._relocated[name] = None  # ends the recursion where modules depend on each other in a cycle
             self._relocated[name] = self._relocate(name)
         return self._relocated[name]
 
@@ -232,14 +231,19 @@ class SnapshotModules:
     def _resolver(self, file: ModuleFile) -> Resolve:
         """Names as a module refers to them: the kernel's, else those exported by what it depends on."""
         names = file.facts().get("depends", "").replace("-", "_").split(",")
-        found = [self._module(name) for name in names if name]
-        exporters = [module for module in found if module is not None]
 
+        @cache
         def resolve(symbol: str) -> list[int]:
-            exports = (module.symbol_vaddr(symbol) for module in exporters)
+            exports = (self._exported(name, symbol) for name in names if name)
             return self._names.snapshot(symbol) or [vaddr for vaddr in exports if vaddr is not None]
 
         return resolve
+
+    def _exported(self, name: str, symbol: str) -> int | None:
+        """Where a symbol is that a module exports; None if it does not. Only where the module lies is found
+        out: its code is relocated when some of it runs."""
+        module = self._relocated.get(name) or self.locate(name)
+        return None if module is None else module.symbol_vaddr(symbol)
 
     def _add(self, trusted: TrustedSegment) -> None:
         self._next += len(trusted.vaddrs)

@@ -8,7 +8,6 @@ and `__orc_find`, arch/x86/kernel/unwind_orc.c, since 4.14).
 from __future__ import annotations
 
 from array import array
-from itertools import pairwise
 
 from hybridbridge_vol.kernel_file.module import ModuleFile
 
@@ -34,10 +33,12 @@ def sort_unwind_tables(file: ModuleFile, layout: dict[int, int], content: bytear
     # each address is relative to its own field
     targets = [value + number * _WIDTH for number, value in enumerate(values)]
     rows = [bytes(content[row : row + size]) for row in range(first, first + count * size, size)]
-    if all(before < after for before, after in pairwise(targets)):
+    if targets == sorted(set(targets)):
         return
     # an empty row ends the rows of a section, and comes before what begins at its address (`orc_sort_cmp`)
-    order = sorted(range(count), key=lambda number: (targets[number], any(rows[number])))
+    empty = bytes(size)
+    keys = [2 * target + (row != empty) for target, row in zip(targets, rows, strict=True)]
+    order = sorted(range(count), key=keys.__getitem__)
     fields = (targets[old] - new * _WIDTH & _U32 for new, old in enumerate(order))
     content[start : start + count * _WIDTH] = array("I", fields).tobytes()
     content[first : first + count * size] = b"".join(rows[old] for old in order)

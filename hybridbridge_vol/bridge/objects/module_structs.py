@@ -19,6 +19,7 @@ _LAYOUTS = ("core_layout", "init_layout")
 """Of `struct module` before 6.4; since then `mem` has one for each kind of memory."""
 MAX_SIZE = 1 << 26
 """Bytes of one part of a module; the largest module has 10 MiB."""
+_UPPER_BYTES, _UPPER_BYTES_AT = 6, 2
 _NAME = re.compile(r"[\w-]{1,55}")
 """As `MODULE_NAME_LEN` allows."""
 
@@ -30,15 +31,10 @@ def module_structs(memory: TypedMemory, pages: Iterable[int]) -> dict[str, int]:
     found: dict[str, int] = {}
     for page in pages:
         try:
-            words = memoryview(memory.read(page, PAGE_SIZE)).cast("Q")
+            data = memory.read(page, PAGE_SIZE)
         except UnreadableVirtual:
             continue
-        first = page - own & U64
-        for vaddr in (
-            word
-            for word, place in zip(words, range(first, first + PAGE_SIZE, 8), strict=True)
-            if word == place
-        ):
+        for vaddr in _own_addresses(data, page - own & U64):
             try:
                 name = memory.name(vaddr, "module", "name")
                 is_module = any(start <= vaddr < end for start, end in parts(memory, vaddr))
@@ -47,6 +43,21 @@ def module_structs(memory: TypedMemory, pages: Iterable[int]) -> dict[str, int]:
             if is_module and _NAME.fullmatch(name):
                 found.setdefault(name.replace("-", "_"), vaddr)
     return found
+
+
+def _own_addresses(data: bytes, first: int) -> list[int]:
+    """The words of a page, ascending, that are `first` and so many bytes as they lie behind its beginning."""
+    found = []
+    for upper in {first >> 16, first + PAGE_SIZE - 8 >> 16}:
+        # six bytes of such a word are the same everywhere in the page, or in each of two parts of it
+        pattern = upper.to_bytes(_UPPER_BYTES, "little")
+        at = data.find(pattern)
+        while at >= 0:
+            start = at - _UPPER_BYTES_AT
+            if not start % 8 and int.from_bytes(data[start : start + 8], "little") == first + start:
+                found.append(first + start)
+            at = data.find(pattern, at + 1)
+    return sorted(found)
 
 
 def parts(memory: TypedMemory, vaddr: int) -> list[tuple[int, int]]:

@@ -12,9 +12,8 @@ from collections.abc import Iterable, Iterator
 
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.sides import moved
-from hybridbridge_vol.kernel_file.struct_layout import StructLayouts
 from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual
-from hybridbridge_vol.trust.type_information import type_information
+from hybridbridge_vol.trust.type_information import struct_layouts
 from hybridbridge_vol.units import PAGE_SIZE, U64
 
 MAX_NODES = 1 << 17
@@ -44,7 +43,7 @@ class TypedMemory:
 
     def __init__(self, bridge: Bridge) -> None:
         self.bridge = bridge
-        self.types = StructLayouts(type_information(bridge.kernel), bridge.kernel.name)
+        self.types = struct_layouts(bridge.kernel)
         self._pages: dict[int, bytes] = {}
         self._reads = 0
 
@@ -181,11 +180,9 @@ class TypedMemory:
 
     def get(self, vaddr: int, struct_name: str, path: str) -> int:
         """A field that is a number or a pointer, unsigned; LookupError, UnreadableVirtual."""
-        field = self.types.field(struct_name, path)
-        if field.bits:
-            raw = self.number(vaddr + field.offset, (field.bit + field.bits + 7) // 8)
-            return raw >> field.bit & (1 << field.bits) - 1
-        return self.number(vaddr + field.offset, min(self.types.bytes_of(field.type), 8))
+        offset, size, bit, mask = self.types.number(struct_name, path)
+        number = self.word(vaddr + offset & U64) if size == 8 else self.number(vaddr + offset, size)
+        return number >> bit & mask
 
     def name(self, vaddr: int, struct_name: str, path: str) -> str:
         """A field that is an array of characters; LookupError, UnreadableVirtual."""

@@ -84,9 +84,9 @@ def _is_loaded(files: Files, name: str) -> bool:
 
 def _by_address(addresses: Addresses) -> tuple[set[str], Unavailable | None]:
     found: set[str] = set()
-    pages = 0
-    for vaddr in addresses.module_pages():
-        pages += 1
+    pages = list(addresses.module_pages())
+    addresses.expect(pages)
+    for vaddr in pages:
         # of a module without code, all that begins before the page's first symbol is nobody's
         for place in (vaddr, vaddr + PAGE_SIZE - 1):
             try:
