@@ -41,12 +41,22 @@ from hybridbridge_vol.errors import AttachError, ImageError
 from hybridbridge_vol.machine.machine import Machine, UnmappedVirtual
 from hybridbridge_vol.machine.memory import HostMapping, PhysicalMemory, page_up
 from hybridbridge_vol.memory_image.physical import PhysicalImage
+from hybridbridge_vol.snapshot.blank_pages import (
+    CACHES,
+    GENERIC,
+    PID_NAMESPACE,
+    TASK_SIZE,
+    TASKS,
+    BlankPages,
+    KernelData,
+    Variables,
+)
 from hybridbridge_vol.snapshot.find_kernel import Found
 from hybridbridge_vol.snapshot.kernel_layout import SnapshotLayout, read_layout
 from hybridbridge_vol.snapshot.machine_state import Numbers, read_state
 from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual, VirtualMemory
 from hybridbridge_vol.trust.stored_kernel import Boot, MemoryCheck, StoredKernel
-from hybridbridge_vol.units import Progress
+from hybridbridge_vol.units import PAGE_SIZE, Progress
 
 
 class _TrustedSide(NamedTuple):
@@ -75,8 +85,9 @@ def attach(
         raise ImageError(
             f"{image.path}: more than {MAX_SNAPSHOT >> 30} GiB of physical addresses are not supported"
         )
-    snapshot = VirtualMemory(image, _read_layout(image, kernel, found))
-    trusted = _choose_boot(kernel, snapshot.layout, progress)
+    layout = _read_layout(image, kernel, found)
+    trusted = _choose_boot(kernel, layout, progress)
+    snapshot = VirtualMemory(image, layout, _blank_pages(trusted, image, layout))
     if memo is None:
         memo = load_memo(kernel, snapshot.layout.levels)
     try:
@@ -128,7 +139,10 @@ def _assemble(trusted: _TrustedSide, snapshot: VirtualMemory, memo: Memo) -> Bri
         snapshot.layout,
     )
     image_pages = ImagePages(
-        snapshot.image, memory, trusted_addresses(sides, boot.layout, boot.state.root_paddr, memory)
+        snapshot.image,
+        memory,
+        trusted_addresses(sides, boot.layout, boot.state.root_paddr, memory),
+        snapshot.blank,
     )
     tables = TrustedTables(memory, boot.state.root_paddr, boot.layout)
     devices = DeviceMemory(snapshot.image)
@@ -162,6 +176,30 @@ def _assemble(trusted: _TrustedSide, snapshot: VirtualMemory, memo: Memo) -> Bri
         notes=tuple(filter(None, notes)),
         state=read_state(_numbers(kernel, snapshot), kernel.running_constant),
     )
+
+
+def _blank_pages(trusted: _TrustedSide, image: PhysicalImage, layout: SnapshotLayout) -> BlankPages:
+    kernel = trusted.kernel
+    symbols, text = kernel.symbols, kernel.text_link_vaddr
+
+    def offset(name: str) -> int | None:
+        found = symbols.get(name)
+        return None if found is None else found - text
+
+    def words(name: str) -> tuple[int, int]:
+        start = offset(name)
+        return (0, 0) if start is None else (start, symbols.size(name) & -8)
+
+    variables = Variables(
+        [found for name in CACHES if (found := offset(name)) is not None],
+        offset(TASKS),
+        words(GENERIC),
+        words(PID_NAMESPACE),
+        offset(TASK_SIZE),
+    )
+    start, end = page_up(offset("_sdata") or 0), (offset("_edata") or 0) & -PAGE_SIZE
+    ram = trusted.ram.view[kernel.text_paddr + start : kernel.text_paddr + max(start, end)]
+    return BlankPages(image, layout, variables, KernelData(start, ram))
 
 
 def _numbers(kernel: StoredKernel, snapshot: VirtualMemory) -> Numbers:

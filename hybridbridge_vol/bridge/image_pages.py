@@ -14,6 +14,7 @@ from hybridbridge_vol.machine.memory import HostMapping, PhysicalMemory, page_up
 from hybridbridge_vol.machine.paging import LARGE_SHIFT, PAGE_SHIFT
 from hybridbridge_vol.memory_image.physical import PhysicalImage
 from hybridbridge_vol.memory_image.ranges import joined
+from hybridbridge_vol.snapshot.blank_pages import BlankPages
 from hybridbridge_vol.units import PAGE_SIZE
 
 _BLOCK = 32 * PAGE_SIZE
@@ -29,13 +30,21 @@ class ImagePages:
     A page that is read goes into a file in memory (memfd_create(2)), at its physical address. That file is
     mapped as an image would be, so discarding what a call has written leaves the page there.
 
-    `trusted`: the addresses that make a page suspect.
+    `trusted`: the addresses that make a page suspect. `blank`: which pages of zeros count as missing.
     """
 
-    def __init__(self, image: PhysicalImage, memory: PhysicalMemory, trusted: TrustedAddresses) -> None:
+    def __init__(
+        self,
+        image: PhysicalImage,
+        memory: PhysicalMemory,
+        trusted: TrustedAddresses,
+        blank: BlankPages | None = None,
+    ) -> None:
         self._image = image
         self._memory = memory
         self._trusted = trusted
+        self._blank = blank
+        self._has_blank: dict[tuple[int, int], bool] = {}
         self._suspect: dict[tuple[int, int], bool] = {}
         self._filled: set[int] = set()
         self._file: BinaryIO | None = None
@@ -75,6 +84,8 @@ class ImagePages:
             if self._holds(page, 1 << size) and (self._image.mappable or self._fill(page)):
                 if size > PAGE_SHIFT and self.is_suspect(page, 1 << size):
                     continue
+                if self._blank is not None and self._is_blank(self._blank, page, 1 << size):
+                    continue
                 self._note_used(page, 1 << size)
                 return page, size
         return None
@@ -89,6 +100,15 @@ class ImagePages:
             if run is not None and run.paddr <= block and not self._has_address(block, _BLOCK):
                 return False
         return self._has_address(page, size)
+
+    def _is_blank(self, blank: BlankPages, page: int, size: int) -> bool:
+        """Whether a page of the image that should not be is zeros, in memory that is brought in. Decided
+        once, before anything can be written there."""
+        found = self._has_blank.get((page, size))
+        if found is None:
+            content = self._memory.around(SNAPSHOT_PADDR + page, size, 0)
+            found = self._has_blank[page, size] = blank.any_in(page, content)
+        return found
 
     def _has_address(self, page: int, size: int) -> bool:
         found = self._suspect.get((page, size))

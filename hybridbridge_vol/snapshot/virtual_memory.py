@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hybridbridge_vol.machine.paging import UNCACHED, Translation
 from hybridbridge_vol.memory_image.physical import PhysicalImage
+from hybridbridge_vol.snapshot.blank_pages import WHY, ZERO_PAGE, BlankPages
 from hybridbridge_vol.snapshot.kernel_layout import SnapshotLayout, UnreadableSnapshot
 from hybridbridge_vol.units import PAGE_SIZE
 
@@ -11,17 +12,20 @@ from hybridbridge_vol.units import PAGE_SIZE
 class UnreadableVirtual(Exception):
     """The image does not hold what lies at a virtual address of the snapshot, or nothing does."""
 
-    def __init__(self, vaddr: int) -> None:
-        super().__init__(f"the image does not hold virtual address {vaddr:#x}")
+    def __init__(self, vaddr: int, why: str = "") -> None:
+        where = f"virtual address {vaddr:#x}"
+        super().__init__(f"{where}: {why}" if why else f"the image does not hold {where}")
         self.vaddr = vaddr
 
 
 class VirtualMemory:
-    """See the module's text. Offsets count from `_text`."""
+    """See the module's text. Offsets count from `_text`. `blank` says which pages of zeros count as
+    missing (None: none)."""
 
-    def __init__(self, image: PhysicalImage, layout: SnapshotLayout) -> None:
+    def __init__(self, image: PhysicalImage, layout: SnapshotLayout, blank: BlankPages | None = None) -> None:
         self.image = image
         self.layout = layout
+        self.blank = blank
 
     def translate(self, vaddr: int) -> Translation | None:
         """Walk the snapshot's own page tables, which may be forged; None if they lead nowhere."""
@@ -42,8 +46,17 @@ class VirtualMemory:
             if place.entry & UNCACHED and self.image.run_at(paddr) is None:
                 return "memory of a device, which no image has"
         if self.image.read_available(paddr, 1) is not None:
-            return None
+            return WHY if self.is_blank(paddr) else None
         return f"not in the image: {self.image.why_absent(paddr)}"
+
+    def is_blank(self, paddr: int) -> bool:
+        """Whether the page of a physical address is zeros, and the kernel has data there."""
+        page = paddr & -PAGE_SIZE
+        return (
+            self.blank is not None
+            and self.image.read_available(page, PAGE_SIZE) == ZERO_PAGE
+            and self.blank.holds(page)
+        )
 
     def static(self, offset: int, size: int) -> bytes | None:
         """`size` bytes of the kernel image, read where it was found, not by page tables; None if any is

@@ -30,6 +30,8 @@ _MAX_DISTANCE = 16 << 20
 """From the first page of a module's memory to an address in it."""
 _LIST_OFFSET, _NAME_OFFSET, _NAME_SIZE = 8, 24, 56
 """struct module: state, list, name[MODULE_NAME_LEN]."""
+_NEXT, _PREVIOUS = 0, 8
+"""struct list_head."""
 STRUCT_SIZE = 2048
 """Bytes of a `struct module` that are searched for its name, and for addresses of its memory."""
 _NAME = re.compile(rb"[\w-]{1,55}\0")
@@ -145,15 +147,19 @@ class ModuleList:
 
     @cached_property
     def _nodes(self) -> list[int]:
-        """The nodes of the list, up to its end or to where it is cyclic, at most `MAX_MODULES`."""
+        """The nodes of the list, up to its end or to where it is cyclic, at most `MAX_MODULES`. Where the
+        image lacks a node, those behind it are found from the list's other end."""
         head = self._head_vaddr
         if head is None:
             return []
         seen: dict[int, None] = {}
-        node = self._next(head)
-        while node != head and node and node not in seen and len(seen) < MAX_MODULES:
-            seen[node] = None
-            node = self._next(node)
+        for link in (_NEXT, _PREVIOUS):
+            node = self._word(head + link)
+            while node != head and node and node not in seen and len(seen) < MAX_MODULES:
+                seen[node] = None
+                node = self._word(node + link)
+            if node == head:
+                break
         return list(seen)
 
     @cached_property
@@ -176,8 +182,8 @@ class ModuleList:
         (distance, offset), _count = distances.most_common(1)[0]
         return _Fields(offset - distance, offset)
 
-    def _next(self, node: int) -> int:
-        return int.from_bytes(self._snapshot.read_padded(node, 8), "little")
+    def _word(self, vaddr: int) -> int:
+        return int.from_bytes(self._snapshot.read_padded(vaddr, 8), "little")
 
 
 def _plain(name: bytes) -> str:

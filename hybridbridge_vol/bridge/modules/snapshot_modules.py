@@ -155,8 +155,8 @@ class SnapshotModules:
 
     def _locate(self, name: str) -> Location | None:
         file = self._names.file(name)
-        if file is None:
-            return None
+        if file is None or name not in self.listed.structs:
+            return None  # the list that the image has may end before a module that others depend on
         first = FirstPage(file)
         struct_vaddr, pages = self.listed.structs[name]
         by_exit = text_by_exit(file, struct_vaddr, self.read)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.sides import moved
+from hybridbridge_vol.snapshot.blank_pages import WHY, ZERO_PAGE
 from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual
 from hybridbridge_vol.trust.type_information import struct_layouts
 from hybridbridge_vol.units import PAGE_SIZE, U64
@@ -134,8 +135,10 @@ class TypedMemory:
     def _read_page(self, page_vaddr: int) -> bytes:
         paddr = self.paddr(page_vaddr)
         data = None if paddr is None else self.bridge.image.read_available(paddr, PAGE_SIZE)
-        if data is None:
+        if paddr is None or data is None:
             raise UnreadableVirtual(page_vaddr)
+        if data == ZERO_PAGE and self.bridge.virtual_memory.is_blank(paddr):
+            raise UnreadableVirtual(page_vaddr, WHY)
         return data
 
     def paddr(self, vaddr: int) -> int | None:
