@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.native.host_files import HostFiles
+from hybridbridge_vol.native.own_libraries import OwnLibraries, is_below
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _KEPT = ("TERM", "COLORTERM", "NO_COLOR", "COLUMNS", "LINES")
@@ -60,10 +61,26 @@ def more_folders(program: Program, tools: str | None) -> list[str]:
     return found
 
 
+def library_folders(tools: str) -> list[str]:
+    """Folders of shared libraries below `tools`."""
+    return _folders_below(tools, _LIBRARIES_BELOW_TOOLS)
+
+
 def variables(
-    host: HostFiles, folders: Sequence[str], program: Program, given: Mapping[str, str], tools: str | None
+    host: HostFiles,
+    folders: Sequence[str],
+    program: Program,
+    given: Mapping[str, str],
+    tools: str | None,
+    own: OwnLibraries | None = None,
 ) -> dict[str, str]:
-    """The environment: data of programs are looked for below the prefix; everything else is the image's."""
+    """The environment: data of programs are looked for below the prefix; everything else is the image's.
+
+    With `own`, what lies below `tools` is for a program from there only: what the program starts is this
+    machine's, and so are its libraries."""
+    if own is not None:
+        folders = [path for path in folders if not is_below(os.path.join(path, ""), tools)]
+        tools = tools if is_below(program.path, tools) else None
 
     def below(*paths: str) -> str:
         return ":".join(host.prefix + path for path in paths)
@@ -96,7 +113,8 @@ def variables(
     if extensions:
         environment["XTABLES_LIBDIR"] = below(*extensions)
     if tools is not None:
-        environment["LD_LIBRARY_PATH"] = ":".join(_folders_below(tools, _LIBRARIES_BELOW_TOOLS))
+        if own is None:
+            environment["LD_LIBRARY_PATH"] = ":".join(library_folders(tools))
         environment["PYTHONPATH"] = below(*_folders_below(tools, _PYTHON_BELOW_TOOLS))
     return environment | dict(given)
 

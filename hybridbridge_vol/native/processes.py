@@ -39,9 +39,11 @@ class Process:
 
 
 class Processes:
-    """All of them. Those whose parent has ended become children of this process meanwhile."""
+    """All of them. Those whose parent has ended become children of this process meanwhile. `linker`: the
+    dynamic linker that was started as a program, if one was."""
 
-    def __init__(self) -> None:
+    def __init__(self, linker: str = "") -> None:
+        self._linker = os.path.realpath(linker) if linker else ""
         self._known: dict[int, Process] = {}
         self._of_thread: dict[int, Process] = {}
         self._granted = self._alive = 0
@@ -106,7 +108,7 @@ class Processes:
         """Whether the dynamic linker made a call."""
         process = self.of(call.tid)
         if process.loader is None:
-            process.loader = _loader_of(process.pid)
+            process.loader = _loader_of(process.pid, self._linker)
         return call.pc in process.loader
 
     def becomes_another(self, tid: int) -> None:
@@ -192,17 +194,25 @@ def _pid_and_parent(tid: int) -> tuple[int, int]:
         raise failed(errno.ESRCH) from None
 
 
-def _loader_of(pid: int) -> range:
-    """The addresses of a process's dynamic linker; none if it has none."""
+def _loader_of(pid: int, linker: str) -> range:
+    """The addresses of a process's dynamic linker; none if it has none. The kernel names none where `linker`
+    itself was started."""
     try:
         base = vdso.auxiliary_vector(pid).get(vdso.AT_BASE, 0)
-        if not base:
+        if not base and (not linker or os.readlink(f"/proc/{pid}/exe") != linker):
             return range(0)
         with open(f"/proc/{pid}/maps") as file:
-            mapped = [line.split(None, 5) for line in file]
+            mapped = [line.rstrip("\n").split(None, 5) for line in file]
     except OSError:
         return range(0)
     spans = [(range(*(int(word, 16) for word in fields[0].split("-"))), fields[5:]) for fields in mapped]
+    return _loader_among(spans, base, linker)
+
+
+def _loader_among(spans: list[tuple[range, list[str]]], base: int, linker: str) -> range:
+    """Of mappings with their names those of the file at `base`, or of `linker` if that is 0."""
+    if not base:
+        base = next((span.start for span, name in spans if name == [linker]), 0)
     name = next((name for span, name in spans if span.start == base), [])
     ends = [span.stop for span, other in spans if span.start >= base and other == name and other]
     return range(base, max(ends, default=base))

@@ -16,12 +16,14 @@ from hybridbridge_vol.guest.session import Session
 from hybridbridge_vol.native import launch
 from hybridbridge_vol.native.environment import (
     find_program,
+    library_folders,
     more_folders,
     tool_folders,
     variables,
 )
 from hybridbridge_vol.native.host_files import HostFiles
 from hybridbridge_vol.native.notifications import CallSource, Listener
+from hybridbridge_vol.native.own_libraries import is_below, needs_linker, own_libraries
 from hybridbridge_vol.native.processes import Processes
 from hybridbridge_vol.native.supervisor import Supervisor, Trace, own_terminals
 
@@ -95,7 +97,11 @@ def run_program(
     folders = tool_folders(options.tools)
     program = find_program(arguments[0], folders)
     more = more_folders(program, options.tools)
-    host = HostFiles([*folders, program.path], more)
+    own = own_libraries(options.tools)
+    started_by = own if is_below(program.path, options.tools) and needs_linker(program.path) else None
+    linker = started_by.linker if started_by is not None else ""
+    libraries = library_folders(options.tools) if options.tools is not None else []
+    host = HostFiles([*folders, program.path, *([linker] if linker else [])], more)
     slept: list[bool] = []
 
     def sleep() -> None:
@@ -104,7 +110,7 @@ def run_program(
         slept[:] = [True]
 
     guarded = any(os.isatty(fd) for fd in descriptors[1:])
-    environment = variables(host, folders, program, options.environment, options.tools)
+    environment = variables(host, folders, program, options.environment, options.tools, own)
     libc = ctypes.CDLL(None)
     handlers = _hold_signals()
     libc.prctl(_PRCTL_SET_SUBREAPER, 1, 0, 0, 0)
@@ -113,12 +119,17 @@ def run_program(
         if options.user_mode == EMULATED:
             from hybridbridge_vol.native.emulated import start as emulated  # most programs run natively
 
-            image = emulated.image_of(host, program, options.tools, arguments, environment)
+            if started_by is not None:
+                environment["LD_LIBRARY_PATH"] = ":".join(libraries)
+            image = emulated.image_of(host, program, options.tools, arguments, environment, linker)
             running = emulated.start(image, descriptors, guarded)
         else:
             path, executable = host.prefix + program.path, host.executable()
+            if started_by is not None:
+                arguments = started_by.command(path, list(arguments), libraries)
+                path = host.prefix + linker
             child = launch.start(path, arguments, environment, descriptors, executable, guarded)
-            running = Native(child)
+            running = Native(child, linker)
         supervisor = Supervisor(session, host, own_terminals(), sleep, running.processes, options.trace)
         try:
             supervisor.serve(running.listener, running.ended, options.seconds)
@@ -163,11 +174,11 @@ def _end(number: int, _frame: object) -> None:
 class Native:
     """A program that runs natively (`Running`)."""
 
-    def __init__(self, child: launch.Child) -> None:
+    def __init__(self, child: launch.Child, linker: str = "") -> None:
         self._child = child
         self.ended = child.pidfd
         self.listener = Listener(child.listener)
-        self.processes = Processes()
+        self.processes = Processes(linker)
         self.failures: Mapping[str, str] = {}
 
     def end(self) -> int:

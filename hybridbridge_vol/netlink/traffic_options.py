@@ -8,6 +8,7 @@ import struct
 from collections.abc import Callable
 
 from hybridbridge_vol.netlink.attribute_text import Names, Pairs, Schema, joined
+from hybridbridge_vol.netlink.discipline_forms import DISCIPLINE_FORMS
 from hybridbridge_vol.netlink.messages import attribute_list, attributes
 from hybridbridge_vol.netlink.traffic import statistics
 
@@ -137,7 +138,7 @@ def actions_text(data: bytes, names: Names) -> str:
     return "[" + "; ".join(found) + "]"
 
 
-_FORMS = {
+_FORMS = DISCIPLINE_FORMS | {
     "htbclass": _htb_class, "htb": _htb, "tbf": _tbf, "police": _police, "gen": _generic, "mirred": _mirred,
     "result": _result, "class": _class, "sel": _selector, "corr": _correlations, "chance": _chance,
     "policing": _policing, "act": actions_text,
@@ -162,9 +163,30 @@ _SCHEMAS = {
     ),
     "fq": Schema(
         "limit flow_limit quantum initial_quantum - - flow_max_rate buckets_log refill_delay orphan_mask "
-        "low_rate_threshold ce_threshold timer_slack horizon horizon_drop"
+        "low_rate_threshold ce_threshold timer_slack horizon horizon_drop priomap:priomap weights:weights "
+        "offload_horizon",
+        _FORMS,
     ),
     "codel": Schema("target limit interval ecn ce_threshold"),
+    "cake": Schema(
+        "- bandwidth diffserv:diffserv atm:cells flowmode:flows overhead:d rtt target autorate:b memlimit "
+        "nat:b raw:f wash:b mpu ingress:b ack-filter:acks split_gso:b fwmark:x",
+        _FORMS,
+    ),
+    "ets": Schema("bands strict quanta:each quantum priomap:each", _FORMS),
+    "drr": Schema("quantum"), "qfq": Schema("weight maxpkt"),
+    "pie": Schema("target limit tupdate alpha beta ecn bytemode dq_rate_estimator"),
+    "fq_pie": Schema(
+        "limit flows target tupdate alpha beta quantum memory_limit ecn_prob ecn bytemode dq_rate_estimator"
+    ),
+    "hhf": Schema("limit quantum hh_limit reset_timeout admit_bytes evict_timeout non_hh_weight"),
+    "dualpi2": Schema(
+        "limit memory_limit target tupdate alpha beta step_packets step_us min_qlen_step coupling "
+        "drop_overload drop_early classic_protection ecn_mask:x split_gso -"
+    ),
+    "red": Schema("parms:early - max_p flags:x early_drop_block mark_block", _FORMS),
+    "choke": Schema("parms:early - max_p", _FORMS), "sfb": Schema("parms:blue", _FORMS),
+    "cbs": Schema("parms:credit", _FORMS), "etf": Schema("parms:earliest", _FORMS),
     "u32": Schema(
         "flowid:class ht:x link:x divisor sel:sel police:policing actions:act indev:s - mark:raw flags:x",
         _FORMS,
@@ -178,7 +200,17 @@ _SCHEMAS = {
         "vlan_ethtype:eth enc_key_id:be enc_src_ip:ip enc_src_ip_mask:ip enc_dst_ip:ip enc_dst_ip_mask:ip "
         "enc_src_ip6:ip enc_src_ip6_mask:ip enc_dst_ip6:ip enc_dst_ip6_mask:ip tcp_src_mask:be "
         "tcp_dst_mask:be "
-        "udp_src_mask:be udp_dst_mask:be",
+        "udp_src_mask:be udp_dst_mask:be sctp_src_mask:be sctp_dst_mask:be sctp_src_port:be sctp_dst_port:be "
+        "enc_src_port:be enc_src_port_mask:be enc_dst_port:be enc_dst_port_mask:be ip_flags:x "
+        "ip_flags_mask:x icmp_code icmp_code_mask icmp_type icmp_type_mask icmp6_code icmp6_code_mask "
+        "icmp6_type icmp6_type_mask arp_sip:ip arp_sip_mask:ip arp_tip:ip arp_tip_mask:ip arp_op arp_op_mask "
+        "arp_sha:mac arp_sha_mask:mac arp_tha:mac arp_tha_mask:mac mpls_ttl mpls_bos mpls_tc mpls_label "
+        "tcp_flags:be tcp_flags_mask:be ip_tos:x ip_tos_mask:x ip_ttl ip_ttl_mask cvlan_id cvlan_prio "
+        "cvlan_ethtype:eth enc_tos:x enc_tos_mask:x enc_ttl enc_ttl_mask enc_opts:raw enc_opts_mask:raw "
+        "in_hw_count src_port_min:be src_port_max:be dst_port_min:be dst_port_max:be ct_state:x "
+        "ct_state_mask:x ct_zone ct_zone_mask ct_mark:x ct_mark_mask:x ct_label:raw ct_label_mask:raw "
+        "mpls_opts:raw hash:x hash_mask:x num_of_vlans pppoe_sid:be ppp_proto:eth l2tpv3_sid:be l2_miss "
+        "cfm:raw spi:be spi_mask:be enc_flags:x enc_flags_mask:x",
         _FORMS,
     ),
     "fw": Schema("classid:class police:policing indev:s actions:act mask:x", _FORMS),
@@ -191,8 +223,8 @@ _SCHEMAS = {
     "cgroup": Schema("actions:act police:policing ematches:raw", _FORMS),
 }  # fmt: skip
 _NETEM = Schema(
-    "correlation:corr delay_dist:raw reorder:chance corrupt:chance loss_model:raw rate:raw ecn rate64 - "
-    "delay_ns:d jitter_ns:d",
+    "correlation:corr delay_dist:raw reorder:chance corrupt:chance loss_model:raw rate:netemrate ecn "
+    "rate64 - delay_ns:d jitter_ns:d slot:slot - seed",
     _FORMS,
 )
 _NETEM_SIZE = 24
@@ -213,8 +245,37 @@ def _fifo(data: bytes, _names: Names) -> Pairs:
     return [("limit", str(struct.unpack_from("<I", data)[0]))]
 
 
+_HFSC = Schema("sc:curve ls:curve ul:curve", _FORMS)
+_HFSC_DISCIPLINE_SIZE = 2
+"""struct tc_hfsc_qopt; classes have attributes."""
+
+
+def _hfsc(data: bytes, names: Names) -> Pairs:
+    if len(data) == _HFSC_DISCIPLINE_SIZE:
+        return [("default", f"{int.from_bytes(data, 'little'):#x}")]
+    return _HFSC.pairs(attribute_list(data), names)
+
+
+def _sfq(data: bytes, _names: Names) -> Pairs:
+    """struct tc_sfq_qopt, with which tc_sfq_qopt_v1 begins."""
+    quantum, perturb, limit, divisor, flows = struct.unpack_from("<IiIII", data)
+    words = [("quantum", quantum), ("perturb", perturb), ("limit", limit), ("divisor", divisor)]
+    if len(data) >= _SFQ_V1_SIZE:
+        words += [("flows", flows), ("depth", struct.unpack_from("<I", data, 20)[0])]
+    return [(name, str(value)) for name, value in words]
+
+
+_SFQ_V1_SIZE = 28
+
+
+def _multiq(data: bytes, _names: Names) -> Pairs:
+    bands, most = struct.unpack_from("<HH", data)
+    return [("bands", str(bands)), ("max_bands", str(most))]
+
+
 _STRUCTURES: dict[str, Callable[[bytes, Names], Pairs]] = {
-    "netem": _netem, "prio": _prio, "pfifo_fast": _prio, "pfifo": _fifo, "bfifo": _fifo,
+    "netem": _netem, "prio": _prio, "pfifo_fast": _prio, "pfifo": _fifo, "bfifo": _fifo, "skbprio": _fifo,
+    "hfsc": _hfsc, "sfq": _sfq, "multiq": _multiq,
 }  # fmt: skip
 
 

@@ -73,9 +73,10 @@ def image_of(
     tools: str | None,
     arguments: Sequence[str],
     environment: Mapping[str, str],
+    own_linker: str = "",
 ) -> Image:
-    """What is to be started: a program, or the interpreter that a script names. OptionError if it cannot be
-    emulated."""
+    """What is to be started: a program, or the interpreter that a script names; by `own_linker`, if it has a
+    dynamic linker of its own. OptionError if it cannot be emulated."""
     path, name, words = os.path.realpath(program.path), host.prefix + program.path, list(arguments)
     named = _interpreter_line(path)
     if named:
@@ -84,7 +85,8 @@ def image_of(
             raise OptionError(f"{path}: its interpreter {named[0]} is not among the programs that may be run")
         words, path, name = [named[0], *named[1:], name, *words[1:]], found, named[0]
     executable = read_executable(path)
-    return Image(executable, _linker(executable, tools), name, words, environment)
+    linker = read_executable(own_linker) if own_linker else _linker(executable, tools)
+    return Image(executable, linker, name, words, environment)
 
 
 def _interpreter_line(path: str) -> list[str]:
