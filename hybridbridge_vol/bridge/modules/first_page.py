@@ -10,6 +10,7 @@ ALIKE = 0.6
 static branches change a few bytes in a hundred."""
 _BEFORE_FIELD, _AFTER_FIELD = 1, 8
 """Bytes around a relocated field that may differ: the opcode before (`call` becomes a nop), the field."""
+_NONE = memoryview(b"")
 
 
 class FirstPage:
@@ -26,7 +27,8 @@ class FirstPage:
         for index, start in layout.items():
             end = self._size - start + _BEFORE_FIELD
             # of each relocation the first of three words: few of them are of the first page
-            for offset in file.relocation_bytes(index).cast("Q")[::3].tolist() if end > _BEFORE_FIELD else ():
+            table = file.relocation_tables.get(index, _NONE) if end > _BEFORE_FIELD else _NONE
+            for offset in table.cast("Q")[::3].tolist():
                 if offset < end:
                     first = max(start + offset - _BEFORE_FIELD, 0)
                     last = min(start + offset + _AFTER_FIELD, self._size)
