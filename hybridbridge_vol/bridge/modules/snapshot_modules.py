@@ -16,7 +16,14 @@ from hybridbridge_vol.bridge.modules.added_module import AddedModule, lay_out, u
 from hybridbridge_vol.bridge.modules.added_room import AddedRoom
 from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START, ROOM
 from hybridbridge_vol.bridge.modules.first_page import ALIKE, FirstPage
-from hybridbridge_vol.bridge.modules.locate import STRUCT_SECTION, Location, Resolve, locate, text_by_exit
+from hybridbridge_vol.bridge.modules.locate import (
+    STRUCT_SECTION,
+    Location,
+    Resolve,
+    exported_vaddr,
+    locate,
+    text_by_exit,
+)
 from hybridbridge_vol.bridge.modules.module_list import ModuleList
 from hybridbridge_vol.bridge.modules.names import ModuleNames
 from hybridbridge_vol.bridge.modules.per_cpu_fields import redirect_per_cpu
@@ -59,6 +66,9 @@ class SnapshotModules:
         self.listed = ModuleList(snapshot, head, partial(_name_offset, names))
         self._next = page_up(snapshot.layout.size)
         self._end = self._next + ROOM
+        self._text_vaddrs: dict[str, int | None] = {}
+        self._code_sections: dict[str, dict[int, int]] = {}
+        """Of modules that others refer to: the sections of code and where each lies."""
         self._locations: dict[str, Location | None] = {}
         self._relocated: dict[str, RelocatedModule | None] = {}
         self._segments: list[TrustedSegment] = []
@@ -154,19 +164,31 @@ class SnapshotModules:
         return self._locations[name]
 
     def _locate(self, name: str) -> Location | None:
+        text_vaddr = self._text_vaddr(name)
+        file = None if text_vaddr is None else self._names.file(name)
+        if text_vaddr is None or file is None:
+            return None
+        return locate(name, file, text_vaddr, self.read, self.listed.structs[name][1])
+
+    def _text_vaddr(self, name: str) -> int | None:
+        """Where a module's code begins; None if that is not known."""
+        if name not in self._text_vaddrs:
+            self._text_vaddrs[name] = self._find_text(name)
+        return self._text_vaddrs[name]
+
+    def _find_text(self, name: str) -> int | None:
         file = self._names.file(name)
         if file is None or name not in self.listed.structs:
             return None  # the list that the image has may end before a module that others depend on
         first = FirstPage(file)
-        struct_vaddr, pages = self.listed.structs[name]
-        by_exit = text_by_exit(file, struct_vaddr, self.read)
+        by_exit = text_by_exit(file, self.listed.structs[name][0], self.read)
         candidates = [
             # modules with the same code differ in where it is
             (first.likeness(self.read(page, PAGE_SIZE)), page == by_exit, page)
             for page in self.listed.pages_of(name)
         ]
         share, _is_own, text_vaddr = max(candidates, default=(0.0, False, 0))
-        return locate(name, file, text_vaddr, self.read, pages) if share >= ALIKE else None
+        return text_vaddr if share >= ALIKE else None
 
     # --- adding modules -----------------------------------------------------------------------------------
 
@@ -241,9 +263,19 @@ class SnapshotModules:
 
     def _exported(self, name: str, symbol: str) -> int | None:
         """Where a symbol is that a module exports; None if it does not. Only where the module lies is found
-        out: its code is relocated when some of it runs."""
-        module = self._relocated.get(name) or self.locate(name)
-        return None if module is None else module.symbol_vaddr(symbol)
+        out, of a function only where its code does: code is relocated when some of it runs."""
+        module = self._relocated.get(name)
+        if module is not None:
+            return module.symbol_vaddr(symbol)
+        file, text_vaddr = self._names.file(name), self._text_vaddr(name)
+        if file is None or text_vaddr is None:
+            return None
+        if name not in self._code_sections:
+            layout = file.text_layout()[0]
+            self._code_sections[name] = {index: text_vaddr + start for index, start in layout.items()}
+        found = exported_vaddr(file, self._code_sections[name], symbol)
+        location = self.locate(name) if found is None and file.exported(symbol) is not None else None
+        return found if location is None else location.symbol_vaddr(symbol)
 
     def _add(self, trusted: TrustedSegment) -> None:
         self._next += len(trusted.vaddrs)

@@ -115,6 +115,9 @@ class TypedMemory:
             raise BrokenList("the image leads to more lists than can be followed")
         if self._reads % _CHECK_EVERY == 0:
             self.bridge.allowance.check()
+        at = vaddr % PAGE_SIZE
+        if at + size <= PAGE_SIZE:
+            return self._page(vaddr - at)[at : at + size] if size > 0 else b""
         parts = []
         while size > 0:
             at = vaddr % PAGE_SIZE

@@ -23,6 +23,8 @@ _OF_LISTS = ("proc_seq_ops", "proc_net_seq_ops")
 _OF_ONE_FUNCTION = ("proc_single_ops", "proc_net_single_ops")
 """Operations by which an entry has a table of its own, or one function (fs/proc/generic.c, proc_net.c)."""
 
+_TABLES = ("inode_operations", "file_operations", "address_space_operations")
+
 
 class FileTables:
     """Of one snapshot."""
@@ -120,27 +122,31 @@ class FileTables:
 
     def _inodes(self, what: str, block: int) -> Iterator[Found]:
         memory, types = self._memory, self._memory.types
-        tables: Counter[tuple[str, int]] = Counter()
-        first: dict[tuple[str, int], int] = {}
-        size, own_mapping = types.size("inode"), types.offset("inode", "i_data")
+        size, own_mapping = types.size("inode") // 8 * 8, types.offset("inode", "i_data")
         at_inodes, at_files, at_mapping = (
             types.offset("inode", name) // 8 for name in ("i_op", "i_fop", "i_mapping")
         )
-        at_pages = types.offset("address_space", "a_ops")
+        at_pages = (own_mapping + types.offset("address_space", "a_ops")) // 8
         head = memory.at(block, "super_block", "s_inodes")
+        alike: dict[tuple[int, int, int | None], list[int]] = {}
+        """By the three tables of an inode, without the last where the mapping is another's: how many have
+        them, and the first."""
 
-        def inode(vaddr: int) -> Iterator[Found]:
-            words = memoryview(memory.read(vaddr, size // 8 * 8)).cast("Q")
-            keys = [("inode_operations", words[at_inodes]), ("file_operations", words[at_files])]
-            if words[at_mapping] == vaddr + own_mapping:  # others are counted with their own inode
-                keys.append(("address_space_operations", words[(own_mapping + at_pages) // 8]))
-            for key in keys:
-                tables[key] += 1
-                if tables[key] == 1:
-                    first[key] = vaddr
-            return iter(())
+        def inode(vaddr: int) -> tuple[Found, ...]:
+            words = memoryview(memory.read(vaddr, size)).cast("Q")
+            # others are counted with their own inode
+            pages = words[at_pages] if words[at_mapping] == vaddr + own_mapping else None
+            alike.setdefault((words[at_inodes], words[at_files], pages), [0, vaddr])[0] += 1
+            return ()
 
         yield from each(islice(memory.list(head, "inode", "i_sb_list"), MAX_INODES), inode)
+        tables: Counter[tuple[str, int]] = Counter()
+        first: dict[tuple[str, int], int] = {}
+        for vaddrs, (count, vaddr) in alike.items():
+            for name, table in zip(_TABLES, vaddrs, strict=True):
+                if table is not None:
+                    tables[name, table] += count
+                    first.setdefault((name, table), vaddr)
         for key, count in sorted(tables.items()):
             if key[1]:
                 words = "1 inode" if count == 1 else f"{count} inodes"

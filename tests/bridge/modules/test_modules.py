@@ -20,7 +20,7 @@ from hybridbridge_vol.bridge.text.per_cpu_references import gs_fields
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.machine.cpu import GS_BASE_MSR
-from hybridbridge_vol.trust.modules import ARCHIVE
+from hybridbridge_vol.trust.modules import ARCHIVE, load
 from hybridbridge_vol.units import PAGE_SIZE
 from samples.make import Spec, make_sample
 
@@ -244,3 +244,20 @@ def test_functions_of_modules_with_a_stack_protector_run(lab: Lab, mode: Mode) -
             assert sample.truth.moved(path) or session.files.read(path) == sample.truth.file(path)
         assert session.statistics.unattributed == {}
         assert session.statistics.unknown_instructions == {}
+
+
+@pytest.mark.parametrize("name", ["5.10 nokaslr", "6.12"])
+def test_code_runs_whose_module_needs_one_that_has_left_the_list(lab: Lab, name: str) -> None:
+    with open_session(lab.sample(name).dump, lab.store.root) as session:
+        modules, folder = session.bridge.space.modules, session.bridge.kernel.folder
+        needs = {
+            one: [other for other in file.facts().get("depends", "").replace("-", "_").split(",") if other]
+            for one in modules.listed.structs
+            if (file := load(folder, one)) is not None
+        }
+        user, others = next((one, others) for one, others in needs.items() if others)
+        for other in others:
+            modules.listed.structs.pop(other, None)
+        location = modules.locate(user)
+        assert location is not None
+        assert modules.at(location.text_vaddr) is not None

@@ -34,21 +34,29 @@ static lanes lanes_at(const uint8_t *at)
     return value;
 }
 
-/* Whether one of the words that begin in a block has the three upper bytes of an address in the hole, or the four of
- * one in the kernel's window. `upper` are those of the hole, whose lowest three bits are free. */
-static int is_like_one(const uint8_t *block, const uint8_t *upper)
+/* Where, of the words that begin in so many bytes, one has the three upper bytes of an address in the hole, or the four
+ * of one in the kernel's window. `upper` are those of the hole, whose lowest three bits are free. */
+static inline __attribute__((always_inline)) lanes like_one(const uint8_t *at, const uint8_t *upper)
 {
-    lanes found = {0};
-    for (uint32_t i = 0; i < BLOCK; i += LANES) {
-        lanes b4 = lanes_at(block + i + 4), b5 = lanes_at(block + i + 5), b6 = lanes_at(block + i + 6), b7 = lanes_at(block + i + 7);
-        lanes hole = (lanes)((b5 & 0xf8) == upper[0]) & (lanes)(b6 == upper[1]) & (lanes)(b7 == upper[2]);
-        lanes b3 = lanes_at(block + i + 3);
-        lanes window = (lanes)((b4 & b5 & b6 & b7) == 0xff) & (lanes)(b3 - upper[3] <= upper[4]);
-        found |= hole | window;
-    }
+    lanes b4 = lanes_at(at + 4), b5 = lanes_at(at + 5), b6 = lanes_at(at + 6), b7 = lanes_at(at + 7);
+    lanes hole = (lanes)((b5 & 0xf8) == upper[0]) & (lanes)(b6 == upper[1]) & (lanes)(b7 == upper[2]);
+    lanes b3 = lanes_at(at + 3);
+    lanes window = (lanes)((b4 & b5 & b6 & b7) == 0xff) & (lanes)(b3 - upper[3] <= upper[4]);
+    return hole | window;
+}
+
+static int is_any(lanes found)
+{
     uint64_t halves[2];
     memcpy(halves, &found, LANES);
     return (halves[0] | halves[1]) != 0;
+}
+
+static int is_like_one(const uint8_t *block, const uint8_t *upper)
+{
+    lanes found = {0};
+    for (uint32_t i = 0; i < BLOCK; i += LANES) found |= like_one(block + i, upper);
+    return is_any(found);
 }
 
 /* The offset of the first word in one of the ranges, of those that lie whole in `size` bytes; -1 if there is none.
@@ -61,8 +69,12 @@ int64_t trusted_address_in(const uint8_t *data, uint64_t size, const struct addr
     uint64_t at = 0;
     for (; at + BLOCK + WORD + LANES <= size; at += BLOCK) {
         if (!is_like_one(data + at, upper)) continue;
-        for (uint64_t i = at; i < at + BLOCK; i++)
-            if (is_in(data + i, ranges, count)) return (int64_t)i;
+        /* with five levels of page tables the upper bytes of the hole are common ones: ff 00 0. */
+        for (uint64_t i = at; i < at + BLOCK; i += LANES) {
+            if (!is_any(like_one(data + i, upper))) continue;
+            for (uint64_t word = i; word < i + LANES; word++)
+                if (is_in(data + word, ranges, count)) return (int64_t)word;
+        }
     }
     for (; at + WORD <= size; at++)
         if (is_in(data + at, ranges, count)) return (int64_t)at;
