@@ -70,7 +70,7 @@ def test_a_process_whose_memory_was_not_read_is_not_shown_as_roots(
 ) -> None:
     session = lab.session(name)
     memory = TypedMemory(session.bridge)
-    pid, task = session.tasks.listed()[0][-1]
+    _pid, task = session.tasks.listed()[0][-1]
     field = POINTERS[what]
     vaddr = task if field is None else memory.get(task, "task_struct", field)
     clean = set(ask(session, "credentials"))
