@@ -25,10 +25,12 @@ _KERNEL_ADDRESS = re.compile(r"0xffff[0-9a-f]{12}\b")
 
 
 class CodeDifference(NamedTuple):
-    """`start` is the offset of the first instruction; `what` is text, traced, kprobe or livepatch."""
+    """`start` is the offset of the first instruction, `end` that behind the last byte; `what` is
+    text, traced, kprobe or livepatch."""
 
     what: str
     start: int
+    end: int
     expected: str
     found: str
     leads: str | None
@@ -78,7 +80,7 @@ class CodeComparison:
                 "text",
                 self._places.leads([*targets, *_addresses(reached, expected)]),
             )
-            yield CodeDifference(what, first, _words(expected) + more, _words(found) + more, leads)
+            yield CodeDifference(what, first, last, _words(expected) + more, _words(found) + more, leads)
 
     def _hook(
         self, first: int, start: int, end: int, found: list[Instruction]

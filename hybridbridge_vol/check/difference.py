@@ -10,8 +10,9 @@ class Difference(NamedTuple):
 
     `what`: text, traced (changed by the function tracer or by a tracepoint's probe), kprobe, livepatch,
     rodata, syscall, data, idt, module, mapping (page tables that lead elsewhere), missing (cannot be checked,
-    and why). `vaddr` is the guest's, `offset` the image file's (None: not in
-    the file); `leads` is where the code or pointer that was found leads.
+    and why). `vaddr` is the guest's, `offset` the image file's (None: not in the file); `leads` is where the
+    code or pointer that was found leads. `doubt`: why it may be none, since it rests on what the image has
+    not; empty if nothing speaks for that.
     """
 
     what: str
@@ -21,3 +22,4 @@ class Difference(NamedTuple):
     expected: str | None
     found: str | None
     leads: str | None = None
+    doubt: str = ""

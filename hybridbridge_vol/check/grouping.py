@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from hybridbridge_vol.toolkit.cells import Cell
+from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.tool import Row
 
 MOST_ALIKE = 5
@@ -36,6 +36,7 @@ def grouped(rows: Iterable[Row]) -> Iterator[Row]:
 def _key(row: Row) -> _Key:
     what, _vaddr, _offset, symbol, _expected, _found, leads = row.cells
     owner, colon, _name = str(symbol).partition(":")
-    cause = "" if leads is None else _OFFSET.sub("", str(leads))
+    words = leads.reason if isinstance(leads, Unavailable) else str(leads or "")
+    cause = _OFFSET.sub("", words)
     is_symbol = bool(cause) and " " not in cause
     return what, f"module {owner}" if colon else _KERNEL, _KERNEL if is_symbol else cause

@@ -17,6 +17,7 @@ from hybridbridge_vol.check.call_depth import lead_calls_behind
 from hybridbridge_vol.check.code_differences import SHOWN, CodeComparison, unequal
 from hybridbridge_vol.check.cut_strings import accept_cut_strings
 from hybridbridge_vol.check.difference import Difference
+from hybridbridge_vol.check.doubts import Doubts, blank_pages, in_a_row
 from hybridbridge_vol.check.function_pointers import (
     holds_pointers,
     inside,
@@ -32,7 +33,7 @@ from hybridbridge_vol.check.modules.integrity import ModuleIntegrity
 from hybridbridge_vol.check.modules.stored_pointers import StoredPointers
 from hybridbridge_vol.check.patch_tables import PatchTables, read_call_sites, read_patch_tables
 from hybridbridge_vol.check.patching import Patcher
-from hybridbridge_vol.check.symbol_names import Places, bpf_code, listed_modules
+from hybridbridge_vol.check.symbol_names import Places, bpf_code, known_modules
 from hybridbridge_vol.check.tracers import Tracers
 from hybridbridge_vol.check.vdso_images import vdso_images
 from hybridbridge_vol.errors import StoreError
@@ -40,7 +41,6 @@ from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.machine.memory import page_up
 from hybridbridge_vol.procfs.system import Module
 from hybridbridge_vol.snapshot.kernel_memory import kernel_pieces
-from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 from hybridbridge_vol.trust.linked_kernel import linked_kernel
 from hybridbridge_vol.units import PAGE_SIZE, U64
 
@@ -50,23 +50,21 @@ SYSCALL_TABLES = ("sys_call_table", "ia32_sys_call_table", "x32_sys_call_table")
 def differences(kernel: GuestKernel) -> Iterator[Difference]:
     """What of the guest's kernel differs from the trusted one, and is not explained by its own patching.
     StoreError or KernelFileError if the trusted kernel's files cannot be read."""
-    listed: list[Module] | None
-    try:
-        listed = listed_modules(kernel)
-    except UNREADABLE as error:
-        reason = f"no module can be checked: {why('/proc/modules', error).reason}"
+    listed, lost = known_modules(kernel)
+    if lost is not None:
+        reason = f"only {len(listed)} modules can be checked: {lost.reason}"
         head_vaddr = kernel.bridge.snapshot("modules")
         yield Difference("missing", head_vaddr, None, "modules", None, reason)
-        listed = None
-    yield from Integrity(kernel.bridge, listed, partial(bpf_code, kernel)).differences()
+    yield from Integrity(kernel.bridge, listed, partial(bpf_code, kernel), lost is None).differences()
 
 
 class Integrity:
-    """The comparison of one snapshot, whose kernel lists `modules` (None: they cannot be listed);
-    `bpf_name` names its code of BPF. Offsets count from `_text`."""
+    """The comparison of one snapshot, whose kernel lists the modules `listed`, and no others if these
+    `are_all`; `bpf_name` names its code of BPF. Offsets count from `_text`."""
 
-    def __init__(self, bridge: Bridge, modules: list[Module] | None, bpf_name: Callable[[int], str]) -> None:
-        listed = modules or []
+    def __init__(
+        self, bridge: Bridge, listed: list[Module], bpf_name: Callable[[int], str], are_all: bool = True
+    ) -> None:
         kernel, layout = bridge.kernel, bridge.layout
         self._bridge = bridge
         self._listed = listed
@@ -82,8 +80,9 @@ class Integrity:
         self._expected = self._linked.relocated(layout.shift)
         self._found = bytearray(self._data[1])
         self._paddrs: dict[int, int | None] = {}
+        self._missing: list[int] = []
         self._modules = AllModules(bridge, listed)
-        self._places = Places(bridge, modules, self._modules.part_at, self._modules.by_name, bpf_name)
+        self._places = Places(bridge, listed, self._modules.part_at, self._modules.by_name, bpf_name, are_all)
         self._stored = StoredPointers(self._modules, bridge.sides.snapshot_all("__static_call_return0"))
         self._around = KernelAround(bridge, self._expected, self._modules.function)
         self._tracers = Tracers(self._around, self._places, bridge.space.modules.read)
@@ -99,7 +98,7 @@ class Integrity:
         self._accept_call_checks()
         patcher = Patcher(self._expected, self._found, self._text_vaddr, self._around.reader, self._around)
         patcher.accept(self._tables)
-        yield from self._code_differences()
+        yield from self._code_differences(Doubts(self._missing, patcher.unread))
         yield from self._constant_differences()
         yield from self._vdso_differences()
         yield from self._pointer_differences()
@@ -150,21 +149,19 @@ class Integrity:
                 else:
                     self._found[piece.start : last] = piece.data[: last - piece.start]
                     blank += self._blanked(piece.start, last)
+        self._missing += (*absent, *blank)
         for missing, how in ((absent, "not in the image"), (blank, "zeros")):
-            for start, end in joined(missing, PAGE_SIZE + 1):
-                pages = (end - 1 - start) // PAGE_SIZE + 1
+            for start, pages in in_a_row(missing):
                 yield self._difference(
                     "missing", start, None, f"{pages} pages are {how} and cannot be checked"
                 )
 
     def _blanked(self, start: int, end: int) -> Iterator[int]:
-        """The pages that are zeros and should not be: no kernel runs with such, but a writer of images that
-        could not read a page may have left it empty. They compare as equal."""
-        for page in range(start, end, PAGE_SIZE):
+        """The pages that are zeros and should not be. They compare as equal."""
+        for page in blank_pages(self._expected, self._found, start, end):
             whole = slice(page, min(page + PAGE_SIZE, end))
-            if not any(self._found[whole]) and any(self._expected[whole]):
-                self._found[whole] = self._expected[whole]
-                yield page
+            self._found[whole] = self._expected[whole]
+            yield page
 
     def _difference(
         self,
@@ -178,9 +175,8 @@ class Integrity:
         paddr = self._paddrs.get(offset & -PAGE_SIZE)
         place = None if paddr is None else self._bridge.image.offset_of(paddr + offset % PAGE_SIZE)
         vaddr = self._text_vaddr + offset & U64
-        return Difference(
-            what, vaddr, place, symbol or self._places.symbol(vaddr) or "", expected, found, leads
-        )
+        name = symbol or self._places.symbol(vaddr) or ""
+        return Difference(what, vaddr, place, name, expected, found, leads, self._places.doubt(leads))
 
     def _take_out_counting(self) -> None:
         around = self._around
@@ -201,7 +197,7 @@ class Integrity:
 
     # --- text ---------------------------------------------------------------------------------------------
 
-    def _code_differences(self) -> Iterator[Difference]:
+    def _code_differences(self, doubts: Doubts) -> Iterator[Difference]:
         def function_start(offset: int) -> int:
             found = self._symbols.lookup(self._text + offset)
             return offset if found is None else offset - found[1]
@@ -211,7 +207,8 @@ class Integrity:
             function_start, frozenset(self._tables.mcount),
         )  # fmt: skip
         for one in comparison.differences(self._code_end):
-            yield self._difference(one.what, one.start, one.expected, one.found, one.leads)
+            found = self._difference(one.what, one.start, one.expected, one.found, one.leads)
+            yield found._replace(doubt=doubts.of(one.start, one.end) or found.doubt)
 
     # --- constants and pointers ---------------------------------------------------------------------------
 
@@ -309,10 +306,9 @@ class Integrity:
         offset = self._offset("idt_table")
         paddr = self._bridge.layout.text_paddr + offset
         table = self._bridge.image.read_available(paddr, VECTORS * GATE_SIZE)
-        if table is None:
-            yield self._difference(
-                "missing", offset, None, "the table is not in the image and cannot be checked"
-            )
+        if table is None or not any(table):
+            how = "not in the image" if table is None else "zeros"
+            yield self._difference("missing", offset, None, f"the table is {how} and cannot be checked")
             return
         expected = ExpectedGates(self._linked.flat, self._symbols, self._text)
         for vector, gate in enumerate(read_gates(table)):

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from functools import cached_property
 
 from hybridbridge_vol.bridge.attachment import Bridge
+from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START
 from hybridbridge_vol.check.call_checks import CallChecks, Templates
 from hybridbridge_vol.check.call_depth import Counting
 from hybridbridge_vol.check.instructions import Reader, Thunks
-from hybridbridge_vol.units import U64
+from hybridbridge_vol.snapshot.blank_pages import ZERO_PAGE
+from hybridbridge_vol.units import PAGE_SIZE, U64
 
 _INLINED = 16
 """Bytes of a function that may replace a call of it."""
@@ -55,7 +57,16 @@ class KernelAround:
                 return None
             paddr = translation.paddr
         data = self._image.read_available(paddr, 8)
-        return None if data is None else int.from_bytes(data, "little")
+        if data is None or (not any(data) and self._is_unread(vaddr, paddr)):
+            return None
+        return int.from_bytes(data, "little")
+
+    def _is_unread(self, vaddr: int, paddr: int) -> bool:
+        """Whether a word that is zero lies in a page of zeros that should not be. Those of modules are asked
+        for keys of calls, which are never zeros as a whole."""
+        if MODULES_START <= vaddr < MODULES_END:
+            return self._image.read_available(paddr & -PAGE_SIZE, PAGE_SIZE) == ZERO_PAGE
+        return self._bridge.virtual_memory.is_blank(paddr)
 
     def address(self, name: str) -> int | None:
         """Of a symbol, in the snapshot."""

@@ -64,6 +64,8 @@ class Patcher:
         self._word = around.word
         self._function = around.function
         self._in_slot = cache(self._function_in_slot)
+        self.unread: set[int] = set()
+        """Sites that differ and whose variable the image lacks."""
 
     def accept(self, tables: PatchTables) -> None:
         """Copy every form that the tables allow into the expected text."""
@@ -185,6 +187,8 @@ class Patcher:
             self._consider(code, CALL_SIZE, lambda: ((("ret",) if tail else ()),))
             return
         name = None if function is None else self._function(function)
+        if function is None:
+            self.unread.add(code)
         if function is None or name is None:
             return
         if self._branches_to(code, CALL_SIZE, _JUMP if tail else _CALL, function) or (
@@ -199,12 +203,10 @@ class Patcher:
         returns (`__static_call_transform`, JCC)."""
         size = CALL_SIZE + 1
         function = self._word(self._vaddr(key))
-        if (
-            function is None
-            or not self._differs(code, size)
-            or self.found[code + 1] != self.expected[code + 1]
-        ):
+        if not self._differs(code, size) or self.found[code + 1] != self.expected[code + 1]:
             return
+        if function is None:
+            return self.unread.add(code)
         distance = int.from_bytes(self.found[code + 2 : code + size], "little", signed=True)
         target = self._vaddr(code + size + distance)
         empty = (self._around.address("__static_call_return"), *self._reader.return_thunks)
@@ -230,6 +232,8 @@ class Patcher:
             fits = size == 8 and self._fits_without_variable(name, there)
         else:
             value = self._word(variable)
+            if value is None:
+                self.unread.add(code)
             fits = value is not None and there == value & (1 << 8 * size) - 1
         if fits:
             self._take(code, size)
@@ -286,6 +290,8 @@ class Patcher:
             return []
         slot = int(words[0].split("[")[1].rstrip("]"), 16)
         function, inlined = self._in_slot(slot)
+        if self._around.is_paravirt_slot(slot) and self._word(slot) is None:
+            self.unread.add(code)
         forms: list[Meaning] = [] if function is None else [(f"{words[0].split()[0]} {function:#x}",)]
         return forms if inlined is None else [*forms, inlined]
 

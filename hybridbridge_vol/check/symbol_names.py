@@ -12,8 +12,10 @@ from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.sources import split_lines
 from hybridbridge_vol.procfs.system import Module, parse_module
-from hybridbridge_vol.toolkit.reading import UNREADABLE
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 
+_NOT_KNOWN = "modules are not known"
 _DIRECT_MAP = 64 << 40
 _VMALLOC = 32 << 40
 """Lengths of the direct map and of the vmalloc area with four levels,
@@ -25,7 +27,7 @@ class Places:
     the trusted package whose code or data lies at an address, and the offset in it: since 6.4 a module's
     parts lie apart, and the list has the address of one and the size of all. So the list is asked only about
     modules that are not `placed`. `bpf_code` names the code that the kernel has compiled of BPF. `modules` is
-    None if they cannot be listed."""
+    None if they cannot be listed; there may be others unless these `are_all`."""
 
     def __init__(
         self,
@@ -34,6 +36,7 @@ class Places:
         part_of: Callable[[int], tuple[str, int] | None],
         placed: Container[str] = (),
         bpf_code: Callable[[int], str] = lambda _vaddr: "",
+        are_all: bool = True,
     ) -> None:
         self._bridge = bridge
         self._part_of = part_of
@@ -43,7 +46,11 @@ class Places:
             for module in modules or ()
             if module.name not in placed
         )
-        self._is_known = modules is not None
+        self._is_known = modules is not None and are_all
+
+    def doubt(self, leads: str | None) -> str:
+        """Why nothing can be said against a place that `leads` describes; empty if something can."""
+        return _NOT_KNOWN if leads is not None and _NOT_KNOWN in leads else ""
 
     def symbol(self, vaddr: int) -> str | None:
         """`name+offset` in the kernel image; None outside of it. Of several names that of a system call, else
@@ -88,7 +95,7 @@ class Places:
         if vaddr < UPPER_HALF:
             return "user space"
         if MODULES_START <= vaddr < MODULES_END:
-            return f"module area, {'no module listed there' if self._is_known else 'modules are not known'}"
+            return f"module area, {'no module listed there' if self._is_known else _NOT_KNOWN}"
         if layout.page_offset_base <= vaddr < min(layout.page_offset_base + _DIRECT_MAP, layout.vmalloc_base):
             return "direct map"
         if layout.vmalloc_base <= vaddr < layout.vmalloc_base + _VMALLOC:
@@ -109,6 +116,24 @@ def bpf_code(kernel: GuestKernel, vaddr: int) -> str:
         return ""
     is_bpf = name.startswith("bpf_") and module.strip("[]") in ("", "bpf")
     return name.partition("+0x0/")[0] if is_bpf else ""
+
+
+def known_modules(kernel: GuestKernel) -> tuple[list[Module], Unavailable | None]:
+    """The modules that the guest's kernel lists, and why these are not all: where it cannot list them, those
+    of its list whose code was found."""
+    try:
+        return listed_modules(kernel), None
+    except UNREADABLE as error:
+        reason = why("/proc/modules", error)
+    modules = kernel.bridge.space.modules
+    places = ((name, modules.locate(name)) for name in modules.listed.structs)
+    found = [
+        Module(name, place.text_size, None, (), False, "Live", place.text_vaddr, "")
+        for name, place in places
+        if place is not None
+    ]
+    are_all = modules.listed.is_whole and len(found) == len(modules.listed.structs)
+    return found, None if are_all else reason
 
 
 def listed_modules(kernel: GuestKernel) -> list[Module]:

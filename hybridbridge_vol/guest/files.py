@@ -12,6 +12,7 @@ from hybridbridge_vol.guest.abi import STAT_SIZE, directory_entries, parse_stat
 from hybridbridge_vol.guest.descriptors import LARGEST_READ, Descriptors, OpenFile
 from hybridbridge_vol.guest.endless import bounded_entries, joined
 from hybridbridge_vol.guest.file_attributes import STATX_ALL, STATX_SIZE
+from hybridbridge_vol.guest.file_content import IncompleteDirectory
 from hybridbridge_vol.guest.mounting import Mounts
 from hybridbridge_vol.guest.open_descriptors import OpenDescriptors
 from hybridbridge_vol.guest.prefetch import Prefetch
@@ -144,14 +145,18 @@ class SnapshotFiles:
         """The names in a directory, without `.` and `..`, in the kernel's order.
 
         A process that the kernel cannot list in /proc is named nonetheless: reading its files shows what is
-        wrong with it.
+        wrong with it. IncompleteDirectory, with all names, if there may be others.
         """
         try:
             entries = self._entries(path)
         except CallRolledBack:
             if path.rstrip("/") != "/proc":
                 raise
-            entries = list(listable_entries(self._entries_of_proc, self._has_process))
+            lost: list[str] = []
+            entries = list(listable_entries(self._entries_of_proc, self._has_process, lost.append))
+            if lost:
+                names = [name for _next, name in entries if name not in (".", "..")]
+                raise IncompleteDirectory(path, names, lost[-1]) from None
         return [name for _next, name in entries if name not in (".", "..")]
 
     @contextlib.contextmanager

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from hybridbridge_vol.bridge.run.caller import Caller
 from hybridbridge_vol.errors import CallRolledBack
+from hybridbridge_vol.machine.machine import UnmappedVirtual
 from hybridbridge_vol.units import U64
 
 TYPES = {
@@ -61,12 +62,20 @@ class Mounts:
                 raise self._failed[where]
             self._caller.without_sockets()
             try:
-                self._mount(where, kind, fs_type)
+                self._mount_or_error(where, kind, fs_type)
             except (CallRolledBack, OSError) as error:
                 self._failed[where] = error
                 raise
             self._mounted.add(where)
             self._caller.mark()
+
+    def _mount_or_error(self, where: str, kind: str, fs_type: str) -> None:
+        try:
+            self._mount(where, kind, fs_type)
+        except UnmappedVirtual as error:  # the type, or what mounting changes, is not in the image
+            self._caller.roll_back()
+            reason = self._bridge.virtual_memory.why_unreadable(error.vaddr) or str(error)
+            raise CallRolledBack(f"mount {kind}", reason) from None
 
     def _mount(self, where: str, kind: str, fs_type: str) -> None:
         with self._moved_type(fs_type), self._kept(_CHANGED.get(kind)):

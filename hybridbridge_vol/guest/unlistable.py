@@ -26,10 +26,15 @@ MOST_UNLISTABLE = 512
 """With so many unlistable entries the rest of the directory is given up."""
 
 
-def listable_entries(entries_from: EntriesFrom, exists: Callable[[int], bool]) -> Iterator[tuple[int, str]]:
+def listable_entries(
+    entries_from: EntriesFrom,
+    exists: Callable[[int], bool],
+    lost: Callable[[str], None] = lambda _reason: None,
+) -> Iterator[tuple[int, str]]:
     """All entries of /proc that can be listed, and an entry for each process that cannot.
 
     `exists` reports whether there is a process of that id; a look-up that is rolled back counts as one.
+    `lost` is told why processes may be missing, or named that are none.
     """
     position, size, unlistable = 0, LARGE, 0
     while unlistable < MOST_UNLISTABLE:
@@ -40,18 +45,25 @@ def listable_entries(entries_from: EntriesFrom, exists: Callable[[int], bool]) -
         if part is None:
             behind = first_passable(entries_from, position)
             if behind is None:
+                lost(f"none behind process {max(position - TGID_OFFSET, 0)} can be listed")
                 return
             last = behind - 1 - TGID_OFFSET
             first = max(position - TGID_OFFSET, last - MOST_PROBED, 1)
+            if first > max(position - TGID_OFFSET, 1):
+                lost(f"none before process {first} can be listed")
             # several in a row fail alike: each is looked up by its name; the last is known to exist
             for pid in range(first, last):
                 if exists(pid):
+                    lost(f"processes {first} to {last} cannot be listed; those that can be looked up are")
                     unlistable += 1
                     yield pid + TGID_OFFSET + 1, str(pid)
                     if unlistable >= MOST_UNLISTABLE:
+                        lost(f"{unlistable} processes cannot be listed, and those behind {pid} are not")
                         return
             yield behind, str(last)
             position, size, unlistable = behind, LARGE, unlistable + 1
+            if unlistable >= MOST_UNLISTABLE:
+                lost(f"{unlistable} processes cannot be listed, and those behind {last} are not")
             continue
         if not part:
             return

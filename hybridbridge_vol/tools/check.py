@@ -46,12 +46,17 @@ class Check(Tool):
 
         for one in differences(kernel):
             found = Unavailable(one.found or "") if one.what == "missing" else one.found
-            yield Row((one.what, one.vaddr, one.offset, one.symbol, one.expected, found, one.leads))
+            leads = _with_doubt(one.leads or "", one.doubt) if one.doubt else one.leads
+            yield Row((one.what, one.vaddr, one.offset, one.symbol, one.expected, found, leads))
 
     def for_table(self, rows: Iterable[Row]) -> Iterable[Row]:
         from hybridbridge_vol.check.grouping import grouped
 
         return grouped(rows)
+
+
+def _with_doubt(leads: str, doubt: str) -> Unavailable:
+    return Unavailable(leads if doubt in leads else "; ".join(filter(None, (leads, doubt))))
 
 
 TOOL = Check()

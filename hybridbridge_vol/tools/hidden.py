@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from hybridbridge_vol.errors import HybridBridgeError
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE
@@ -29,7 +30,9 @@ class Hidden(Tool):
         "execute, against the kernel image, the listed modules, programs of BPF and trampolines. Sockets: "
         "descriptors, the tables of /proc/net, the counts of /proc/net/sockstat; a socket that was never "
         "bound is in no table, and the kernel's own sockets have no descriptor. No row: all agree. What a "
-        "rootkit hides by patching code is not hidden from the trusted kernel's code, and is on every list."
+        "rootkit hides by patching code is not hidden from the trusted kernel's code, and is on every list. "
+        "In an image that was copied while the machine ran, lists disagree without intent: where the tasks "
+        "that run, or the nodes of a list, contradict each other, each row says so."
     )
     options = (
         Option(
@@ -61,21 +64,39 @@ class Hidden(Tool):
             ("socket", hidden_sockets),
         ]
 
+        @cache
+        def doubt() -> str:
+            return _doubt(kernel)
+
         def answer(search: tuple[str, _Search]) -> list[Row]:
-            return list(self._found(kernel, *search))
+            return list(self._found(kernel, *search, doubt))
 
         return chain.from_iterable(kernel.workers.map(answer, searches))
 
-    def _found(self, kernel: GuestKernel, kind: str, search: _Search) -> Iterator[Row]:
+    def _found(
+        self, kernel: GuestKernel, kind: str, search: _Search, doubt: Callable[[], str]
+    ) -> Iterator[Row]:
         rest = len(self.columns) - 1
         try:
             for found in search(kernel):
                 if isinstance(found, Unavailable):
                     yield Row((kind, *[found] * rest))
-                else:
-                    yield Row(found[:5], sources=found.sources)
+                    continue
+                missing = Unavailable(f"{found.missing}; {doubt()}") if doubt() else found.missing
+                yield Row((*found[:4], missing), sources=found.sources)
         except UNREADABLE as error:
             yield Row((kind, *[Unavailable(str(error))] * rest))
+
+
+def _doubt(kernel: GuestKernel) -> str:
+    """Why lists may disagree without intent: empty in an image of one moment."""
+    from hybridbridge_vol.bridge.objects.moments import of_several_moments
+    from hybridbridge_vol.bridge.objects.typed_memory import TypedMemory
+
+    try:
+        return of_several_moments(TypedMemory(kernel.bridge))
+    except HybridBridgeError:  # a kernel without type information
+        return ""
 
 
 TOOL = Hidden()

@@ -25,6 +25,7 @@ class Words(TypedMemory):
         self.types = real.types
         self._pages = {}
         self._reads = 0
+        self.torn = set()
         self._words = words
 
     def read(self, vaddr: int, size: int) -> bytes:

@@ -316,7 +316,7 @@ def test_a_table_of_words_that_are_no_addresses_is_one_row(lab: Lab, asked: Call
         editor.write(usual["OBJECT"] + types.offset("socket", "ops"), text)
 
     (row,) = (row for row in asked(edit, "descriptor") if row["VERDICT"] != "trusted")
-    assert (row["WHAT"], row["VERDICT"]) == (usual["WHAT"], NO_TABLE)
+    assert (row["WHAT"], row["VERDICT"]) == (usual["WHAT"], Unavailable(NO_TABLE))
 
 
 def test_a_handler_whose_code_was_changed_is_suspected(lab: Lab, asked: Callable[..., Rows]) -> None:

@@ -146,6 +146,13 @@ class ModuleList:
                 yield _plain(name[0]), node - fields.node, record
 
     @cached_property
+    def is_whole(self) -> bool:
+        """Whether the list leads back to its head, and each of its nodes is in a module with a name."""
+        nodes = self._nodes
+        end = self._word(nodes[-1]) if nodes else self._head_vaddr
+        return end == self._head_vaddr and len(nodes) == len(self.structs)
+
+    @cached_property
     def _nodes(self) -> list[int]:
         """The nodes of the list, up to its end or to where it is cyclic, at most `MAX_MODULES`. Where the
         image lacks a node, those behind it are found from the list's other end."""

@@ -47,6 +47,9 @@ class TypedMemory:
         self.types = struct_layouts(bridge.kernel)
         self._pages: dict[int, bytes] = {}
         self._reads = 0
+        self.torn: set[int] = set()
+        """Pages in which a node of a list or tree contradicts its neighbour, by their virtual addresses: no
+        moment of the machine had both, but for the few instructions in which a list is changed."""
 
     # --- symbols ------------------------------------------------------------------------------------------
 
@@ -188,7 +191,20 @@ class TypedMemory:
         """A field that is a number or a pointer, unsigned; LookupError, UnreadableVirtual."""
         offset, size, bit, mask = self.types.number(struct_name, path)
         number = self.word(vaddr + offset & U64) if size == 8 else self.number(vaddr + offset, size)
+        if not number:
+            self._check_filled(vaddr, struct_name)
         return number >> bit & mask
+
+    def _check_filled(self, vaddr: int, struct_name: str) -> None:
+        """UnreadableVirtual if a structure that a pointer leads to is zeros, and its pages are. Variables of
+        the kernel may be."""
+        page = vaddr & -PAGE_SIZE
+        if self._pages.get(page) != ZERO_PAGE:
+            return
+        if 0 <= vaddr - self.bridge.layout.text_vaddr < self.bridge.layout.size:
+            return
+        if not any(self.read(vaddr, self.types.size(struct_name))):
+            raise UnreadableVirtual(vaddr, WHY)
 
     def name(self, vaddr: int, struct_name: str, path: str) -> str:
         """A field that is an array of characters; LookupError, UnreadableVirtual."""
@@ -205,13 +221,23 @@ class TypedMemory:
 
     def _ring(self, head_vaddr: int) -> Iterator[int]:
         seen: set[int] = set()
-        node = self.word(head_vaddr)
+        before, node = head_vaddr, self.word(head_vaddr)
         if not node:
             return  # not initialised
         while node != head_vaddr:
             self._count(node, seen)
+            self._compare(node, node + 8, before)
             yield node
-            node = self.word(node)
+            before, node = node, self.word(node)
+
+    def _compare(self, node: int, back_vaddr: int, before: int) -> None:
+        """Note where a node's pointer back, at `back_vaddr`, does not lead to where its list came from."""
+        try:
+            back = self.word(back_vaddr)
+        except UnreadableVirtual:
+            return
+        if back != before:
+            self.torn.update((node & -PAGE_SIZE, before & -PAGE_SIZE))
 
     def chain(self, first: int, next_offset: int) -> Iterator[int]:
         """The structures of a list that ends with a null pointer, or with one that is marked by its lowest
@@ -226,7 +252,10 @@ class TypedMemory:
     def hlist(self, head_vaddr: int, struct_name: str, path: str) -> Iterator[int]:
         """The structures of a `struct hlist_head`, whose nodes are the field `path`. As `list`."""
         offset = self.types.offset(struct_name, path)
+        before = head_vaddr
         for node in self.chain(self.word(head_vaddr), 0):
+            self._compare(node, node + 8, before)
+            before = node
             yield node - offset & U64
 
     def tree(self, root_vaddr: int, struct_name: str, path: str) -> Iterator[int]:
@@ -235,15 +264,26 @@ class TypedMemory:
         left, right = (self.types.offset("rb_node", name) for name in ("rb_left", "rb_right"))
         seen: set[int] = set()
         stack: list[int] = []
-        node = self.word(root_vaddr)
+        above, node = 0, self.word(root_vaddr)
         while node or stack:
             while node:
                 self._count(node, seen)
+                self._compare_parent(node, above)
                 stack.append(node)
-                node = self.word(node + left)
+                above, node = node, self.word(node + left)
             node = stack.pop()
             yield node - offset & U64
-            node = self.word(node + right)
+            above, node = node, self.word(node + right)
+
+    def _compare_parent(self, node: int, above: int) -> None:
+        """Note a node of a tree that is not below the node that leads to it. The lowest bits of the word are
+        its colour."""
+        try:
+            parent = self.word(node) & -4
+        except UnreadableVirtual:
+            return
+        if parent != above:
+            self.torn.update((node & -PAGE_SIZE, above & -PAGE_SIZE))
 
     def _count(self, node: int, seen: set[int]) -> None:
         if node in seen:

@@ -12,7 +12,7 @@ from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.check.call_depth import lead_calls_behind
 from hybridbridge_vol.check.code_differences import CodeComparison
 from hybridbridge_vol.check.difference import Difference
-from hybridbridge_vol.check.function_pointers import joined
+from hybridbridge_vol.check.doubts import ABSENT, EMPTY, Doubts, in_a_row
 from hybridbridge_vol.check.kernel_context import KernelAround
 from hybridbridge_vol.check.modules.all_modules import AllModules
 from hybridbridge_vol.check.modules.linked_module import DATA, LATER, RODATA, TEXT
@@ -87,7 +87,7 @@ class ModuleIntegrity:
         """A difference at an address of the snapshot."""
         place = self._bridge.layout.translate(self._bridge.image, vaddr)
         offset = None if place is None else self._bridge.image.offset_of(place.paddr)
-        return Difference(what, vaddr, offset, symbol, expected, found, leads)
+        return Difference(what, vaddr, offset, symbol, expected, found, leads, self.places.doubt(leads))
 
 
 class _Pointer(NamedTuple):
@@ -107,6 +107,7 @@ class _Comparison:
         self._name = placed.name
         self._found = placed.text.data
         self._expected = placed.expected(TEXT, placed.text)
+        self._unread: set[int] = set()
         self._accept_patches()
 
     def is_like_file(self) -> bool:
@@ -135,10 +136,10 @@ class _Comparison:
             yield self._all.difference("missing", self._placed.text_vaddr, self._name, None, reason)
 
     def _missing(self, memory: Memory) -> Iterator[Difference]:
-        for start, end in joined(memory.absent, PAGE_SIZE + 1):
-            pages = (end - 1 - start) // PAGE_SIZE + 1
-            reason = f"{pages} pages of module {self._name} are not in the image and cannot be checked"
-            yield self._all.difference("missing", memory.vaddr + start, self._name, None, reason)
+        for missing, how in ((memory.absent, ABSENT), (memory.blank, EMPTY)):
+            for start, pages in in_a_row(missing):
+                reason = f"{pages} pages of module {self._name} are {how}"
+                yield self._all.difference("missing", memory.vaddr + start, self._name, None, reason)
 
     def _accept_patches(self) -> None:
         """Take over what the loader and the kernel may have written at patch sites."""
@@ -158,7 +159,9 @@ class _Comparison:
         columns.accept_usual(around.reader.return_thunks)
         if self._expected != self._found:
             tables = columns.remaining(key_of)
-            Patcher(self._expected, self._found, vaddr, around.reader, around).accept(tables)
+            patcher = Patcher(self._expected, self._found, vaddr, around.reader, around)
+            patcher.accept(tables)
+            self._unread = patcher.unread
 
     def _code(self) -> Iterator[Difference]:
         if self._expected == self._found:
@@ -168,11 +171,13 @@ class _Comparison:
             self._expected, self._found, vaddr, self._all.around.reader, self._all.places, self._all.tracers,
             names.function_start, frozenset(self._placed.linked.sites.mcount.tolist()),
         )  # fmt: skip
+        doubts = Doubts((*self._placed.text.absent, *self._placed.text.blank), self._unread)
         for one in comparison.differences(len(self._found)):
             what = "module" if one.what == "text" else one.what
-            yield self._all.difference(
+            found = self._all.difference(
                 what, vaddr + one.start, names.describe(one.start), one.expected, one.found, one.leads
             )
+            yield found._replace(doubt=doubts.of(one.start, one.end) or found.doubt)
 
     def _constants(self) -> Iterator[Difference]:
         constants = self._placed.linked.segments[RODATA]
@@ -184,8 +189,8 @@ class _Comparison:
             yield self._all.difference("missing", self._placed.text_vaddr, self._name, None, reason)
             return
         memory = self._all.modules.read(vaddr, len(constants.content))
-        yield from self._missing(memory)
         expected = self._placed.expected(RODATA, memory)
+        yield from self._missing(memory)
         if expected == memory.data:
             return
         unequal = np.flatnonzero(np.frombuffer(expected, np.uint8) != memory.bytes)
@@ -207,13 +212,29 @@ class _Comparison:
             vaddr = self._placed.vaddr_of(segment, 0)
             if vaddr is None or not len(places):
                 continue
-            memory = self._all.modules.read(vaddr, int(places.max()) - vaddr + 8)
+            size = int(places.max()) - vaddr + 8
+            if not 0 < size <= len(self._placed.linked.segments[segment]) + 8:
+                reason = f"data of module {self._name} cannot be checked: it does not lie where its code says"
+                yield self._all.difference("missing", self._placed.text_vaddr, self._name, None, reason)
+                continue
+            memory = self._all.modules.read(vaddr, size)
             count = len(memory.data) - 7
             words = np.ndarray((count,), "<u8", memory.data, 0, (1,))[places - np.uint64(vaddr)]
             for at in np.flatnonzero(words != linked).tolist():
                 pointer = _Pointer(int(places[at]), int(linked[at]), int(words[at]))
-                if (pointer.vaddr - vaddr) & -PAGE_SIZE not in memory.absent:
-                    yield from self._pointer(pointer)
+                page = (pointer.vaddr - vaddr) & -PAGE_SIZE
+                if page in memory.absent or page in memory.blank:
+                    continue
+                found = list(self._pointer(pointer))
+                if found and not pointer.found and self._is_blank(pointer.vaddr):
+                    memory.blank.append(page)
+                else:
+                    yield from found
+            yield from self._missing(memory)
+
+    def _is_blank(self, vaddr: int) -> bool:
+        """Whether the whole page of an address is zeros."""
+        return not any(self._all.modules.read(vaddr & -PAGE_SIZE, PAGE_SIZE).data)
 
     def _pointer(self, pointer: _Pointer) -> Iterator[Difference]:
         stored = self._all.stored

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hybridbridge_vol.bridge.modules.locate import segment_starts
+from hybridbridge_vol.check.doubts import blank_pages
 from hybridbridge_vol.check.modules.linked_module import (
     IS_FAR,
     IS_RELATIVE,
@@ -32,12 +33,13 @@ MemoryAt = Callable[[int, int], "Memory"]
 
 class Memory:
     """Bytes of the snapshot from `vaddr` on; `absent` are offsets of pages that the image lacks, zeros
-    here."""
+    until they are compared; `blank` those that it has as zeros, and that should not be."""
 
     def __init__(self, vaddr: int, data: bytearray, absent: list[int]) -> None:
         self.vaddr = vaddr
         self.data = data
         self.absent = absent
+        self.blank: list[int] = []
         self.bytes: Bytes = np.frombuffer(data, np.uint8)
 
 
@@ -92,6 +94,8 @@ class PlacedModule:
             if found.absent:
                 continue
             equal = np.frombuffer(self.expected(RODATA, found), np.uint8) == found.bytes
+            if found.blank:
+                continue
             share = float(np.mean(equal[counted])) if counted.any() else 1.0
             if share > best:
                 best = share
@@ -132,7 +136,8 @@ class PlacedModule:
 
     def expected(self, segment: int, found: Memory) -> bytearray:
         """What must be in a segment that the snapshot has as `found`. What is not compared is as found: bytes
-        between sections, fields that lead to places that were not found, absent pages."""
+        between sections, fields that lead to places that were not found. Absent and blank pages become in
+        `found` what they must be: code in other pages may be a copy of theirs."""
         linked = self.linked.segments[segment]
         data = bytearray(linked.content.data)
         for kind, some in linked.kinds():
@@ -150,9 +155,12 @@ class PlacedModule:
             fields[offsets] = values
         for start, end in _gaps(linked.sections, len(data)):
             data[start:end] = found.data[start:end]
-        for start in found.absent:
+        first = -(found.vaddr % PAGE_SIZE)
+        blank = (max(page, 0) for page in blank_pages(data, found.data, first))
+        found.blank = found.blank or [page for page in blank if page not in found.absent]
+        for start in (*found.absent, *found.blank):
             end = start + PAGE_SIZE - (found.vaddr + start) % PAGE_SIZE
-            data[start:end] = found.data[start:end]
+            found.data[start:end] = data[start:end]
         return data
 
     def pointers(self, segment: int) -> tuple[Vaddrs, Vaddrs]:
@@ -166,6 +174,7 @@ class PlacedModule:
         return (linked.offsets + self.vaddrs[segment])[known], values[known]
 
 
+_LONGEST_FIELD = 8
 _ALIKE = 0.9
 """Share of a module's constants that must be as in the file."""
 
@@ -193,11 +202,21 @@ def _fields(data: bytearray, far: bool) -> npt.NDArray[np.unsignedinteger]:
 
 
 def _voted(code: LinkedSegment, found: Memory) -> Iterator[tuple[int, int]]:
-    """`(place, address)` where most of some references in the code agree."""
-    places = code.targets[code.voters]
+    """`(place, address)` where most of some references in the code agree. What is in pages of zeros says
+    nothing."""
+    voters = code.voters
+    empty = [
+        page for page in range(0, len(found.data), PAGE_SIZE) if not any(found.data[page : page + PAGE_SIZE])
+    ]
+    if empty:
+        offsets = code.offsets[voters].astype(np.int64)
+        numbers = np.array(empty, np.int64) // PAGE_SIZE
+        lasts = offsets + _LONGEST_FIELD - 1
+        voters = voters[~np.isin(offsets // PAGE_SIZE, numbers) & ~np.isin(lasts // PAGE_SIZE, numbers)]
+    places = code.targets[voters]
     if not len(places):
         return
-    starts = _starts(code, found, code.voters)
+    starts = _starts(code, found, voters)
     firsts = np.flatnonzero(np.append(True, places[1:] != places[:-1]))
     ends = np.append(firsts[1:], len(places)).tolist()
     lowest, highest = (what.reduceat(starts, firsts).tolist() for what in (np.minimum, np.maximum))

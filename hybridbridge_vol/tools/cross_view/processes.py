@@ -29,7 +29,8 @@ from errno import ENOENT
 from functools import partial
 from itertools import chain
 
-from hybridbridge_vol.errors import ParseError
+from hybridbridge_vol.bridge.objects.typed_memory import Broken, TypedMemory
+from hybridbridge_vol.errors import HybridBridgeError, ParseError
 from hybridbridge_vol.guest.file_content import IncompleteDirectory
 from hybridbridge_vol.guest.kernel import Files, GuestKernel, Tasks
 from hybridbridge_vol.guest.values import ListedTask, Question
@@ -68,7 +69,9 @@ def hidden_processes(kernel: GuestKernel, probe: int = 0) -> Iterator[Finding | 
     for task in tasks:
         if not task.pid:
             what = f"task_struct at {task.task_vaddr:#x}"
-            if any(kernel.bridge.virtual_memory.read_padded(task.task_vaddr, _HEAD_OF_TASK)):
+            if _has_ended(kernel, task.task_vaddr):
+                yield Unavailable(f"{what}: it has ended, and is still listed: the image is of two moments")
+            elif any(kernel.bridge.virtual_memory.read_padded(task.task_vaddr, _HEAD_OF_TASK)):
                 yield Finding("process", what, "", TASKS, "process ids: it has none")
             else:
                 yield Unavailable(f"{what}: its memory is zeros")
@@ -94,6 +97,18 @@ def _differences(lists: Comparison[int], kernel: GuestKernel) -> Iterator[Findin
         stat = stats[pid]
         sources = (Source(f"/proc/{pid}/stat"),)
         yield Finding("process", str(pid), stat.comm if stat else "", seen, missing, sources)
+
+
+def _has_ended(kernel: GuestKernel, task_vaddr: int) -> bool:
+    """Whether a task has given up its signal handlers (`__exit_signal`, kernel/exit.c): no task can run
+    without them."""
+    try:
+        memory = TypedMemory(kernel.bridge)
+        return not memory.get(task_vaddr, "task_struct", "sighand") and bool(
+            memory.get(task_vaddr, "task_struct", "exit_state")
+        )
+    except (LookupError, HybridBridgeError, *Broken):
+        return False
 
 
 # --- the lists --------------------------------------------------------------------------------------------
@@ -135,6 +150,10 @@ def _add_lookups(lists: Comparison[int], kernel: GuestKernel, probe: int) -> Non
     named = lists.every()
     pids = [*sorted(named), *(pid for pid in range(1, probe + 1) if pid not in named)]
     lists.add(LOOKUP, _looked_up(kernel, pids))
+    if LISTING in lists.read_errors:
+        # its names are partly those of look-ups that were rolled back, and of threads
+        others = (keys for source, keys in lists.named.items() if source != LISTING)
+        lists.named[LISTING] &= set().union(*others)
 
 
 def _looked_up(kernel: GuestKernel, pids: list[int]) -> Iterator[int]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from hybridbridge_vol.bridge.objects.typed_memory import Broken, TypedMemory
 from hybridbridge_vol.bridge.snapshot_space import UPPER_HALF
-from hybridbridge_vol.check.symbol_names import listed_modules
+from hybridbridge_vol.check.symbol_names import known_modules
 from hybridbridge_vol.errors import HybridBridgeError
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.sources import Source
@@ -17,7 +17,7 @@ from hybridbridge_vol.tools.kernel_hooks.deferred import Deferred
 from hybridbridge_vol.tools.kernel_hooks.device_files import DeviceFiles
 from hybridbridge_vol.tools.kernel_hooks.devices import Devices
 from hybridbridge_vol.tools.kernel_hooks.files import FileTables
-from hybridbridge_vol.tools.kernel_hooks.judge import TRUSTED, Judge
+from hybridbridge_vol.tools.kernel_hooks.judge import NO_MODULE, NOT_LISTED, TORN, TRUSTED, Judge
 from hybridbridge_vol.tools.kernel_hooks.names import KernelNames
 from hybridbridge_vol.tools.kernel_hooks.network import Network
 from hybridbridge_vol.tools.kernel_hooks.notifiers import Notifiers
@@ -31,8 +31,8 @@ from hybridbridge_vol.tools.kernel_hooks.values import Found, Hook, Lost, Operat
 Cells = tuple[Cell, ...]
 """What was hooked, the function, its symbol, its module, the verdict, the object."""
 _CELLS = 6
-NO_TABLE = "no table of functions: words that are no addresses"
-"""Verdict on what a pointer leads to that is forged, or was used again while the image was taken."""
+NO_TABLE = "no table of functions: words that lead to no code; forged, or the image is of several moments"
+"""Why there is no verdict on what a pointer leads to: the kernel would not live through calling it."""
 
 
 def hooks(kernel: GuestKernel, kinds: Iterable[str]) -> Iterator[tuple[str, Cells, tuple[Source, ...]]]:
@@ -43,11 +43,8 @@ def hooks(kernel: GuestKernel, kinds: Iterable[str]) -> Iterator[tuple[str, Cell
     except HybridBridgeError as error:
         yield from ((kind, _lost(str(error)), ()) for kind in kinds)
         return
-    try:
-        listed = listed_modules(kernel)
-    except UNREADABLE:
-        listed = []
-    names = KernelNames(kernel.bridge, listed)
+    listed, lost = known_modules(kernel)
+    names = KernelNames(kernel.bridge, listed, lost.reason if lost else "")
     judge = Judge(kernel, memory, names)
     searches = _searches(kernel, memory, names)
     reported: list[tuple[int, int]] = []
@@ -116,10 +113,13 @@ def _lost(reason: str) -> Cells:
 def _of_function(judge: Judge, hook: Hook) -> Cells:
     if not hook.function_vaddr:
         return (hook.what, None, None, None, hook.suspicion or TRUSTED, hook.object_vaddr)
-    symbol, module, verdict = judge.function(hook.function_vaddr)
+    symbol, module, verdict, doubt = judge.function(hook.function_vaddr)
     if hook.suspicion:
         verdict = hook.suspicion if verdict == TRUSTED else f"{verdict}; {hook.suspicion}"
-    return (hook.what, hook.function_vaddr, symbol or None, module or None, verdict, hook.object_vaddr)
+    if verdict != TRUSTED and judge.is_of_several_moments(hook):
+        doubt = TORN
+    shown = Unavailable(f"{verdict}; {doubt}") if doubt else verdict
+    return (hook.what, hook.function_vaddr, symbol or None, module or None, shown, hook.object_vaddr)
 
 
 def _of_table(judge: Judge, table: Operations) -> Iterator[Cells]:
@@ -134,9 +134,8 @@ def _of_table(judge: Judge, table: Operations) -> Iterator[Cells]:
         except UnreadableVirtual as error:
             yield _lost(f"{table.what}: {error}")
             return
-        if any(hook.function_vaddr < UPPER_HALF for hook in hooks):
-            what = f"{table.what} ({table.struct_name})"
-            yield what, table.table_vaddr, None, None, NO_TABLE, table.object_vaddr
+        if _is_no_table(judge, hooks):
+            yield _no_table(table, functions)
             return
         wrong = [cells for cells in functions if cells[4] != TRUSTED]
         found = judge.holder(table.table_vaddr)
@@ -147,3 +146,18 @@ def _of_table(judge: Judge, table: Operations) -> Iterator[Cells]:
         yield (
             what, table.table_vaddr, found.symbol or None, found.module or None, verdict, table.object_vaddr,
         )  # fmt: skip
+
+
+def _no_table(table: Operations, functions: list[Cells]) -> Cells:
+    """The row for what is no table: no verdict, but where a word leads to code of a rootkit's."""
+    leads_to_code = any(cells[4] in (NOT_LISTED, NO_MODULE) for cells in functions)
+    verdict = NO_TABLE if leads_to_code else Unavailable(NO_TABLE)
+    what = f"{table.what} ({table.struct_name})"
+    return what, table.table_vaddr, None, None, verdict, table.object_vaddr
+
+
+def _is_no_table(judge: Judge, hooks: list[Hook]) -> bool:
+    """Whether some words are no functions: one is no address, or more than one leads to what no processor
+    would execute."""
+    dead = [hook for hook in hooks if not judge.is_executable(hook.function_vaddr)]
+    return len(dead) > 1 or any(hook.function_vaddr < UPPER_HALF for hook in hooks)

@@ -20,14 +20,18 @@ from hybridbridge_vol.check.modules.linked_module import RODATA, TEXT
 from hybridbridge_vol.check.symbol_names import bpf_code
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.machine.memory import page_up
+from hybridbridge_vol.machine.paging import NO_EXECUTE
 from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual
 from hybridbridge_vol.toolkit.reading import UNREADABLE
 from hybridbridge_vol.tools.kernel_hooks.names import KernelNames
 from hybridbridge_vol.tools.kernel_hooks.values import Hook, Operations
 from hybridbridge_vol.trust.linked_kernel import linked_kernel
-from hybridbridge_vol.units import U64
+from hybridbridge_vol.units import PAGE_SIZE, U64
 
 TRUSTED, NOT_LISTED = "trusted", "module that is not listed"
+INSIDE = "inside of a function"
+NO_MODULE = "no module: in the area for modules"
+TORN = "the image is of more than one moment here"
 BEHIND_CODE = "behind the module's code"
 _MADE = {
     "bpf_": "BPF program",
@@ -46,11 +50,13 @@ _ENDBR, _NOP4, _NOP5 = bytes.fromhex("f30f1efa"), bytes.fromhex("0f1f4000"), byt
 
 
 class Verdict(NamedTuple):
-    """`module` is the one that the function is in, `kernel`, or empty where it is in none."""
+    """`module` is the one that the function is in, `kernel`, or empty where it is in none. `doubt`: why the
+    verdict may be wrong, since it rests on what the image has not; empty if nothing speaks for that."""
 
     symbol: str
     module: str
     verdict: str
+    doubt: str = ""
 
 
 class Judge:
@@ -86,11 +92,11 @@ class Judge:
             name = self._names.modules.names(placed.name).describe(vaddr - placed.text_vaddr)
             symbol = name.partition(":")[2]
             if self._names.modules.function(vaddr) is None:
-                return Verdict(symbol, placed.name, "inside of a function")
+                return Verdict(symbol, placed.name, INSIDE)
             offset = vaddr - placed.text_vaddr
             expected = self._code_of(placed.name)[offset : offset + _READ]
             differs = self._differs(vaddr, bytes(expected), bytes(placed.text.data[offset : offset + _READ]))
-            return Verdict(symbol, placed.name, self._changed(vaddr) if differs else TRUSTED)
+            return Verdict(symbol, placed.name, *(self._changed(vaddr) if differs else (TRUSTED,)))
         return self._elsewhere(vaddr)
 
     @cached_property
@@ -109,8 +115,9 @@ class Judge:
         if not any(start <= offset < end for start, end in self._code):
             return Verdict(symbol, "kernel", "not in the kernel's code")
         if distance:
-            return Verdict(symbol, "kernel", "inside of a function")
-        return Verdict(symbol, "kernel", self._changed(vaddr) if self._looks_changed(offset) else TRUSTED)
+            return Verdict(symbol, "kernel", INSIDE)
+        differs = self._looks_changed(offset)
+        return Verdict(symbol, "kernel", *(self._changed(vaddr) if differs else (TRUSTED,)))
 
     def _elsewhere(self, vaddr: int) -> Verdict:
         try:
@@ -125,11 +132,29 @@ class Judge:
             return Verdict(symbol, "", made)
         if module:
             is_listed = module in {listed.name for listed in self._names.listed}
-            return Verdict(symbol, module, "module without a trusted file" if is_listed else NOT_LISTED)
+            if is_listed:
+                return Verdict(symbol, module, "module without a trusted file")
+            return Verdict(symbol, module, NOT_LISTED, self._names.lost)
         if not MODULES_START <= vaddr < MODULES_END:
             return Verdict(symbol, "", "no module: in no code")
         owner = next((name for start, end, name in self._unlisted if start <= vaddr < end), "")
-        return Verdict(symbol, owner, NOT_LISTED if owner else "no module: in the area for modules")
+        verdict = NOT_LISTED if owner else NO_MODULE
+        return Verdict(symbol, owner, verdict, self._names.lost)
+
+    def is_executable(self, vaddr: int) -> bool:
+        """Whether the processor would execute what is at an address."""
+        if self.function(vaddr).verdict == TRUSTED:
+            return True
+        place = self._memory.bridge.virtual_memory.translate(vaddr) if vaddr >> 63 else None
+        return place is not None and not place.entry & NO_EXECUTE
+
+    def is_of_several_moments(self, hook: Hook) -> bool:
+        """Whether an object lies where a list's nodes contradict each other, and its function is none. What
+        leads to code that could run is suspected all the same: who plants it may change the list, too."""
+        if hook.object_vaddr & -PAGE_SIZE not in self._memory.torn:
+            return False
+        vaddr = hook.function_vaddr
+        return self.function(vaddr).verdict == INSIDE or not self.is_executable(vaddr)
 
     @cached_property
     def _unlisted(self) -> list[tuple[int, int, str]]:
@@ -227,15 +252,16 @@ class Judge:
         bridge = self._memory.bridge
         return linked_kernel(bridge.kernel).relocated(bridge.layout.shift)
 
-    def _changed(self, vaddr: int) -> str:
-        index = bisect_right(self._changes, (vaddr, "\U0010ffff"))
+    def _changed(self, vaddr: int) -> tuple[str, str]:
+        """The verdict on a function whose first bytes differ, and a doubt."""
+        index = bisect_right(self._changes, (vaddr, "\U0010ffff", ""))
         end = self._end_of(vaddr)
         inside = self._changes[index : index + 1]
         before = self._changes[index - 1 : index] if index else []
-        for at, what in (*before, *inside):
+        for at, what, doubt in (*before, *inside):
             if vaddr <= at < end:
-                return f"its code is changed ({what})"
-        return TRUSTED
+                return f"its code is changed ({what})", doubt
+        return TRUSTED, ""
 
     def _end_of(self, vaddr: int) -> int:
         """Where the function at an address ends."""
@@ -247,10 +273,11 @@ class Judge:
         return vaddr + 1
 
     @cached_property
-    def _changes(self) -> list[tuple[int, str]]:
-        """Where `check` finds code that differs."""
+    def _changes(self) -> list[tuple[int, str, str]]:
+        """Where `check` finds code that differs, and its doubts."""
+        bpf_name = partial(bpf_code, self._kernel)
         found = Integrity(
-            self._memory.bridge, self._names.listed, partial(bpf_code, self._kernel)
+            self._memory.bridge, self._names.listed, bpf_name, not self._names.lost
         ).differences()
         kinds = ("text", "traced", "kprobe", "livepatch", "bpf", "module")
-        return sorted((one.vaddr, one.what) for one in found if one.what in kinds)
+        return sorted((one.vaddr, one.what, one.doubt) for one in found if one.what in kinds)

@@ -12,11 +12,12 @@ from hybridbridge_vol.procfs.system import Module
 
 
 class KernelNames:
-    """`listed` are the modules that the snapshot's kernel lists."""
+    """`listed` are the modules that the snapshot's kernel lists; `lost` is why these are not all."""
 
-    def __init__(self, bridge: Bridge, listed: Iterable[Module]) -> None:
+    def __init__(self, bridge: Bridge, listed: Iterable[Module], lost: str = "") -> None:
         self.bridge = bridge
         self.listed = list(listed)
+        self.lost = lost
         self._symbols = bridge.kernel.symbols
 
     @cached_property
@@ -26,7 +27,13 @@ class KernelNames:
 
     @cached_property
     def _places(self) -> Places:
-        return Places(self.bridge, self.listed, self.modules.part_at, self.modules.by_name)
+        return Places(
+            self.bridge,
+            self.listed,
+            self.modules.part_at,
+            self.modules.by_name,
+            are_all=not self.lost,
+        )
 
     def kernel_offset(self, vaddr: int) -> int | None:
         """The offset of an address from `_text`, if it is in the kernel image."""

@@ -85,6 +85,9 @@ class Pointers:
     def all(self) -> Iterator[Found]:
         """The words, by what they lie in."""
         yield from self._to_gaps()
+        if self._names.lost:
+            yield Lost(f"pointers to code of no listed module: {self._names.lost}")
+            return
         regions = list(islice(self._regions(), MAX_PAGES))
         if not regions:
             return
