@@ -22,6 +22,10 @@ _SOL_TCP, _TCP_INFO, _TCP_INFO_SIZE = 6, 11, 104
 _SOL_TLS, _TLS_TX, _TLS_RX = 282, 1, 2
 """include/linux/socket.h, include/uapi/linux/tls.h."""
 _AF_INET, _AF_INET6, _AF_NETLINK, _AF_VSOCK = 2, 10, 16, 40
+_SIOCGSKNS = 0x894C
+"""include/uapi/linux/sockios.h."""
+_STAT_SIZE, _STAT_INO = 144, 8
+"""struct stat (arch/x86/include/uapi/asm/stat.h)."""
 _NAME_SIZE = 128
 _SIZE_AT = 1024
 """Behind the buffer's beginning: where the size of an answer stands."""
@@ -38,6 +42,22 @@ class HeldSockets:
         copy = self.copy(pid, fd)
         try:
             return self._state(copy)
+        finally:
+            self._proxy.raw("close", copy)
+
+    def namespace(self, pid: int, fd: int) -> str:
+        """See `guest.kernel_network.SocketTables.namespace`: what the kernel gives for SIOCGSKNS
+        (net/socket.c)."""
+        source = f"socket {pid}/{fd}"
+        copy = self.copy(pid, fd)
+        try:
+            opened = self._proxy.checked(source, "ioctl", copy, _SIOCGSKNS, 0, side="twin")
+            try:
+                self._proxy.checked(source, "newfstat", opened, self._proxy.buffer(bytes(_STAT_SIZE)))
+                number = self._proxy.caller.get(BUFFER_AT + _STAT_INO, 8)
+                return f"net:[{int.from_bytes(number, 'little')}]"
+            finally:
+                self._proxy.raw("close", opened)
         finally:
             self._proxy.raw("close", copy)
 

@@ -34,6 +34,10 @@ class SocketTables(Protocol):
     def held(self, pid: int, fd: int) -> HeldSocket:
         """The state of the socket that a descriptor of a process leads to. OSError if it cannot be had."""
 
+    def namespace(self, pid: int, fd: int) -> str:
+        """The network namespace that the socket of a descriptor lies in, which need not be its process's, as
+        links of /proc/PID/ns name it: `net:[4026531833]`. OSError if that cannot be said."""
+
     def tls(self, pid: int, fd: int) -> list[TlsAnswer]:
         """The directions in which the kernel encrypts the socket that a descriptor of a process leads to.
         OSError if that cannot be said."""

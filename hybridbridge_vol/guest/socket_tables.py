@@ -71,6 +71,10 @@ class SnapshotSocketTables:
         """See `guest.kernel_network.SocketTables`."""
         return HeldSockets(self._proxy).ask(pid, fd)
 
+    def namespace(self, pid: int, fd: int) -> str:
+        """See `guest.kernel_network.SocketTables`."""
+        return HeldSockets(self._proxy).namespace(pid, fd)
+
     def tls(self, pid: int, fd: int) -> list[TlsAnswer]:
         """See `guest.kernel_network.SocketTables`."""
         return HeldSockets(self._proxy).tls(pid, fd)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import os
 import socket
 import threading
@@ -175,19 +176,27 @@ class LiveSockets(Answering):
     def has_answers(self, table: Table) -> bool:
         return False
 
-    def held(self, pid: int, fd: int) -> HeldSocket:
+    @staticmethod
+    def _copy(pid: int, fd: int) -> int:
         process = os.pidfd_open(pid)
         copy = ctypes.CDLL(None, use_errno=True).syscall(438, process, fd, 0)
         os.close(process)
         if copy < 0:
             raise OSError(ctypes.get_errno(), "pidfd_getfd")
-        with socket.socket(fileno=copy) as it:
+        return int(copy)
+
+    def held(self, pid: int, fd: int) -> HeldSocket:
+        with socket.socket(fileno=self._copy(pid, fd)) as it:
             is_inet = it.family in (socket.AF_INET, socket.AF_INET6)
             is_tcp = is_inet and it.proto == socket.IPPROTO_TCP
             state = it.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)[0] if is_tcp else None
             listens = bool(it.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
             port = it.getsockname()[1] if is_inet else None
             return HeldSocket(int(it.family), int(it.type), it.proto, listens, state, port)
+
+    def namespace(self, pid: int, fd: int) -> str:
+        with socket.socket(fileno=self._copy(pid, fd)) as it, open(fcntl.ioctl(it, 0x894C)) as space:
+            return os.readlink(f"/proc/self/fd/{space.fileno()}")  # by SIOCGSKNS
 
     def kernel_inodes(self, path: str) -> set[int]:
         raise OSError(errno.EOPNOTSUPP, "not to be had from outside of the kernel")

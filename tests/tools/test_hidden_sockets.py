@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import signal
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +23,13 @@ from hybridbridge_vol.guest.held_sockets import HeldSockets
 from hybridbridge_vol.guest.session import open_session
 from hybridbridge_vol.guest.values import HeldSocket
 from hybridbridge_vol.machine.machine import UnmappedVirtual
+from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.tools.cross_view.comparison import Finding
 from hybridbridge_vol.tools.cross_view.sockets import hidden_sockets, must_be_listed
+from hybridbridge_vol.tools.network.socket_names import SocketName, SocketNames
 
 Lab = Any
+CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 SOCKET_SOCK, SOCK_SIZE = 24, 1400
 """Where a struct socket has its sock (include/linux/net.h), and bytes of that in which nodes of lists are
 looked for."""
@@ -129,3 +135,55 @@ def test_a_socket_that_was_never_bound_is_lawful_on_this_machine() -> None:
         inodes = [os.fstat(it.fileno()).st_ino for it in (unbound, bound)]
         found = [row for row in hidden_sockets(LiveKernel()) if isinstance(row, Finding)]
     assert {f"inode {inode}" for inode in inodes}.isdisjoint(row.what for row in found)
+
+
+@contextlib.contextmanager
+def in_another_namespace(leave_empty: bool) -> Iterator[tuple[int, int]]:
+    """A process with a listening socket of a network namespace that it has left: this one, or with
+    `leave_empty` one that no process is in any more. The process, and the socket's inode."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if not pid:
+        with contextlib.suppress(OSError):
+            flags = CLONE_NEWUSER | CLONE_NEWNET
+            libc = ctypes.CDLL(None, use_errno=True)
+            done = libc.unshare(flags) if leave_empty else 0
+            held = socket.socket(socket.AF_UNIX)
+            held.bind("\0" + f"hb-test-{os.getpid()}")
+            held.listen()
+            done = done or libc.unshare(CLONE_NEWNET if leave_empty else flags)
+            os.write(writing, b"%d" % (0 if done else os.fstat(held.fileno()).st_ino))
+            signal.pause()
+        os._exit(1)
+    os.close(writing)
+    try:
+        inode = int(os.read(reading, 32) or b"0")
+        if not inode:
+            pytest.skip("no process may make a network namespace here")
+        yield pid, inode
+    finally:
+        os.close(reading)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def test_a_socket_of_another_namespace_than_its_process_is_lawful_on_this_machine() -> None:
+    """systemd opens a service's output before PrivateNetwork=, pasta a socket in its container's."""
+    with in_another_namespace(leave_empty=False) as (pid, inode):
+        fd = next(
+            int(name)
+            for name in os.listdir(f"/proc/{pid}/fd")
+            if os.readlink(f"/proc/{pid}/fd/{name}") == f"socket:[{inode}]"
+        )
+        found = SocketNames(LiveKernel()).find(pid, inode, fd)
+        rows = list(hidden_sockets(LiveKernel()))
+    assert isinstance(found, SocketName) and found.type == "unix"
+    assert f"inode {inode}" not in {row.what for row in rows if isinstance(row, Finding)}
+
+
+def test_a_socket_of_a_namespace_without_processes_is_said_to_be_unread_on_this_machine() -> None:
+    with in_another_namespace(leave_empty=True) as (pid, inode):
+        rows = list(hidden_sockets(LiveKernel()))
+    assert f"inode {inode}" not in {row.what for row in rows if isinstance(row, Finding)}
+    reasons = [row.reason for row in rows if isinstance(row, Unavailable)]
+    assert [reason for reason in reasons if f"socket {pid}/" in reason and "no process is in" in reason]

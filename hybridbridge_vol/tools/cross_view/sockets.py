@@ -72,9 +72,9 @@ def _unlisted(
 ) -> Iterator[Finding | Unavailable]:
     for inode, holders in sorted(owners.all().items()):
         holder = holders[0]
-        found = names.find(holder.pid, inode)
+        found = names.find(holder.pid, inode, holder.fd)
         if found is None or isinstance(found, Unavailable):
-            yield from _if_hidden(kernel, owners, inode, holders, found, names.unread(holder.pid))
+            yield from _if_hidden(kernel, owners, inode, holders, found, names.unread(holder.pid, inode))
 
 
 def _if_hidden(

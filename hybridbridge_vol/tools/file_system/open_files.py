@@ -245,7 +245,7 @@ def open_file(
         return file
     inode = socket_inode(file.name)
     if inode is not None:
-        return _socket(file, sockets.find(pid, inode))
+        return _socket(file, sockets.find(pid, inode, number))
     if file.type == "a_inode" and file.name.endswith("]") and isinstance(info, FdInfo) and info.detail:
         return file._replace(name=f"{file.name[:-1]}:{info.detail}]")
     return file

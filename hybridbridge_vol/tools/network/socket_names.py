@@ -19,6 +19,7 @@ from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 from hybridbridge_vol.tools.network.table_lines import table_lines
 from hybridbridge_vol.tools.network.unix_sockets import Unix, unix_sockets
+from hybridbridge_vol.tools.process.listing import processes
 
 STATES = (
     "", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT", "CLOSE", "CLOSE_WAIT",
@@ -50,7 +51,8 @@ class SocketName(NamedTuple):
 
 
 class SocketNames:
-    """The sockets of every network namespace, each table read once."""
+    """The sockets of every network namespace, each table read once. A process may hold sockets of another one
+    than its own: those that it had before it entered it, or got from outside."""
 
     def __init__(self, kernel: GuestKernel) -> None:
         self._kernel = kernel
@@ -59,11 +61,13 @@ class SocketNames:
         self._gaps: dict[str, Unavailable] = {}
         self._unread: dict[str, set[str]] = {}
         self._whole: set[str] = set()
+        self._looked_in: dict[tuple[int, int], str] = {}
+        self._members: dict[str, int] | None = None
 
-    def unread(self, pid: int) -> set[str]:
-        """The tables of a process's namespace that could not be read in full: unix, tcp, tcp6 and so on.
+    def unread(self, pid: int, inode: int) -> set[str]:
+        """The tables of a socket's namespace that could not be read in full: unix, tcp, tcp6 and so on.
         `find` was asked before."""
-        return self._unread.get(self._namespaces.get(pid, ""), set())
+        return self._unread.get(self._looked_in.get((pid, inode), ""), set())
 
     def _lose(self, namespace: str, table: str, reason: Unavailable) -> None:
         self._gaps[namespace] = reason
@@ -73,15 +77,49 @@ class SocketNames:
         """Read the tables of a process's namespace: before several workers need them."""
         self.find(pid, 0)
 
-    def find(self, pid: int, inode: int) -> SocketName | Unavailable | None:
-        """A socket of a process; None if no table lists it, or why a table that might could not be read."""
+    def find(self, pid: int, inode: int, fd: int | None = None) -> SocketName | Unavailable | None:
+        """A socket of a process; None if no table lists it, or why a table that might could not be read. With
+        the descriptor `fd` it is looked for in the namespace that it lies in, if that is another one."""
+        own = self._namespace_of(pid)
+        if isinstance(own, Unavailable):
+            return own
+        found = self._find_in(own, pid, inode)
+        self._looked_in[pid, inode] = own
+        if isinstance(found, SocketName) or fd is None:
+            return found
+        try:
+            namespace = self._kernel.sockets.namespace(pid, fd)
+        except UNREADABLE:
+            return found
+        if namespace == own:
+            return found
+        self._looked_in[pid, inode] = namespace
+        member = self._member(namespace)
+        if member is None:
+            return Unavailable(f"socket {pid}/{fd}: no process is in its network namespace, {namespace}")
+        return self._find_in(namespace, member, inode)
+
+    def _namespace_of(self, pid: int) -> str | Unavailable:
         if pid not in self._namespaces:
             link = f"/proc/{pid}/ns/net"
             try:
                 self._namespaces[pid] = self._kernel.files.readlink(link)
             except UNREADABLE as error:
                 return why(link, error)
-        namespace = self._namespaces[pid]
+        return self._namespaces[pid]
+
+    def _member(self, namespace: str) -> int | None:
+        """A process of a namespace."""
+        if self._members is None:
+            self._members = {}
+            for pid in processes(self._kernel):
+                found = self._namespace_of(pid)
+                if isinstance(found, str):
+                    self._members.setdefault(found, pid)
+        return self._members.get(namespace)
+
+    def _find_in(self, namespace: str, pid: int, inode: int) -> SocketName | Unavailable | None:
+        """A socket in the tables of a namespace, as the process `pid` of it sees them."""
         if namespace not in self._tables:
             self._tables[namespace] = self._read(namespace, pid)
         if inode and inode not in self._tables[namespace]:
