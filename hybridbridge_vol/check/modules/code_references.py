@@ -72,9 +72,8 @@ class CodeReferences:
 
     def __init__(self, placed: PlacedModule, file: ModuleFile) -> None:
         self._file = file
-        references = FileReferences(file).of_code()
-        self._positions: npt.NDArray[np.int64] = references[0]
-        _positions, kinds, places, offsets = references
+        positions, kinds, places, offsets = FileReferences(file).of_code()
+        self._positions: npt.NDArray[np.int64] = positions
         self._relative = np.isin(kinds, list(RELATIVE))
         self._known = placed.known(places)
         self._vaddrs: Vaddrs = placed.vaddrs[places] + offsets.view(np.uint64)
