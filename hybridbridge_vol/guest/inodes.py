@@ -52,6 +52,11 @@ class SnapshotInodes:
 
     def cached(self) -> tuple[list[CachedInode], list[BrokenList]]:
         """See `guest.kernel.Inodes`."""
+        return list(self._listed.values()), self._broken
+
+    @property
+    def _listed(self) -> dict[int, CachedInode]:
+        """By their addresses; OSError."""
         if self._known is None:
             try:
                 cache = InodeCache(self._proxy.bridge, find_inode_fields(self._proxy.caller), MADE_UP)
@@ -63,7 +68,7 @@ class SnapshotInodes:
                     self._broken.append(item)
                 else:
                     self._known[item.vaddr] = item
-        return list(self._known.values()), self._broken
+        return self._known
 
     def name(self, inode: CachedInode) -> str:
         """See `guest.kernel.Inodes`. OSError, CallRolledBack."""
@@ -79,8 +84,7 @@ class SnapshotInodes:
 
     def open(self, vaddr: int, flags: int) -> OpenFile:
         """Open an inode. OSError if it is none that the kernel lists, CallRolledBack."""
-        self.cached()
-        inode = (self._known or {}).get(vaddr)
+        inode = self._listed.get(vaddr)
         if inode is None:
             raise OSError(errno.ENOENT, "no inode on the kernel's lists is there", path_of(vaddr))
         self._check_mount(inode)

@@ -38,6 +38,10 @@ def renamed_whole(symbol: str) -> str | None:
     return name if dot and number.isdecimal() else None
 
 
+MAX_KEPT = 1 << 16
+"""Answers that are kept: names that are asked for may be the image's."""
+
+
 class Symbols:
     """Symbols in address order, with an index by name.
 
@@ -60,6 +64,7 @@ class Symbols:
         self._name_ends = name_ends
         self._by_name = by_name
         self._names = names
+        self._asked: dict[str, tuple[list[int], list[int]]] = {}
 
     @classmethod
     def build(cls, symbols: Iterable[tuple[int, str, str]]) -> Symbols:
@@ -124,7 +129,16 @@ class Symbols:
         return sorted(exact + renamed)
 
     def _found(self, name: str) -> tuple[list[int], list[int]]:
-        """The addresses of a name as it is, ascending, and of what was renamed from it."""
+        """The addresses of a name as it is, ascending, and of what was renamed from it; kept, as the same few
+        are asked for with each call."""
+        found = self._asked.get(name)
+        if found is None:
+            if len(self._asked) >= MAX_KEPT:
+                self._asked.clear()
+            found = self._asked[name] = self._search(name)
+        return found
+
+    def _search(self, name: str) -> tuple[list[int], list[int]]:
         wanted = name.encode("latin-1", "replace")  # no kernel has "?" in a name
         exact = []
         renamed = []

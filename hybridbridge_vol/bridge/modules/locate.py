@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from hybridbridge_vol.elf_headers import SHN_LORESERVE, SHN_UNDEF
@@ -51,8 +51,9 @@ RELOCATION_KINDS = {number: RelocationKind(number) for number in WIDTHS}
 
 
 class Location(NamedTuple):
-    """Where a snapshot has a module: its segments, with their sizes in bytes, and all `sections` that
-    references show. Virtual addresses; `rodata_vaddr` is None if the constants were not found."""
+    """Where a snapshot has a module: its segments, with their sizes in bytes, all `sections` that references
+    show, and the `pages` that have some of these. Virtual addresses; `rodata_vaddr` is None if the constants
+    were not found."""
 
     name: str
     file: ModuleFile
@@ -61,6 +62,7 @@ class Location(NamedTuple):
     rodata_vaddr: int | None
     rodata_size: int
     sections: dict[int, int]
+    pages: frozenset[int]
 
     def holds(self, vaddr: int) -> bool:
         """Whether an address is in its code or its constants, whole pages of which are trusted."""
@@ -71,12 +73,7 @@ class Location(NamedTuple):
     def covers(self, vaddr: int) -> bool:
         """Whether an address is in a page of its code, its constants or its data, as far as they were
         found."""
-        sections = self.file.sections
-        return self.holds(vaddr) or any(
-            start & -PAGE_SIZE <= vaddr < page_up(start + sections[index].size)
-            for index, start in self.sections.items()
-            if index < len(sections)
-        )
+        return vaddr & -PAGE_SIZE in self.pages
 
     def symbol_vaddr(self, name: str) -> int | None:
         """Virtual address of a symbol that the module exports; None if it does not export it."""
@@ -107,7 +104,18 @@ def locate(name: str, file: ModuleFile, text_vaddr: int, read: Read, pages: Sequ
         if 2 * count > len(starts):
             sections.setdefault(index, winner)
     _place_data(file, sections, text_vaddr, rodata_vaddr, pages)
-    return Location(name, file, text_vaddr, text_size, rodata_vaddr, rodata_size, sections)
+    known = file.sections
+    ranges = [(start, known[index].size) for index, start in sections.items() if index < len(known)]
+    ranges += [(text_vaddr, text_size)]
+    ranges += [] if rodata_vaddr is None else [(rodata_vaddr, rodata_size)]
+    return Location(name, file, text_vaddr, text_size, rodata_vaddr, rodata_size, sections, _pages_of(ranges))
+
+
+def _pages_of(ranges: Iterable[tuple[int, int]]) -> frozenset[int]:
+    """The pages that have some of these ranges: start and size of each."""
+    return frozenset(
+        page for start, size in ranges for page in range(start & -PAGE_SIZE, page_up(start + size), PAGE_SIZE)
+    )
 
 
 def segment_starts(

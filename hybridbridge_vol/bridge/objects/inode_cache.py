@@ -13,13 +13,15 @@ from typing import NamedTuple
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.objects.inode_fields import MINOR_BITS, InodeFields
 from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual
-from hybridbridge_vol.units import U64
+from hybridbridge_vol.units import PAGE_SIZE, U64
 
 MAX_SUPERBLOCKS = 1 << 16
 MAX_INODES = 10_000_000
 """Of all file systems together: a list of more is cyclic or forged."""
 _LONGEST_NAME = 64
 """Bytes of a file system type's name that are read."""
+_WORD_SIZE = 8
+_KEPT_PAGES = 4096
 
 
 class CachedSuper(NamedTuple):
@@ -58,6 +60,7 @@ class InodeCache:
         self._fields = fields
         self._left_out = left_out
         self._left = MAX_INODES
+        self._pages: dict[int, bytes] = {}
 
     def inodes(self) -> Iterator[CachedInode | BrokenList]:
         """Every inode; and each list that does not come to its end, where it breaks off."""
@@ -146,4 +149,21 @@ class InodeCache:
         """UnreadableVirtual, also for what is not an address of the kernel's."""
         if not self._bridge.may_be_snapshot(vaddr):
             raise UnreadableVirtual(vaddr)
+        at = vaddr % PAGE_SIZE
+        page = self._page(vaddr - at)
+        if at <= len(page) - _WORD_SIZE:
+            return int.from_bytes(page[at : at + _WORD_SIZE], "little")
         return self._bridge.virtual_memory.read_u64(vaddr)
+
+    def _page(self, page_vaddr: int) -> bytes:
+        """A page, which is kept, as it has many inodes. Empty where the image lacks some of it, and in the
+        kernel image, which no page tables are asked about."""
+        page = self._pages.get(page_vaddr)
+        if page is None:
+            is_image = -PAGE_SIZE < page_vaddr - self._bridge.layout.text_vaddr < self._bridge.layout.size
+            place = None if is_image else self._bridge.virtual_memory.translate(page_vaddr)
+            data = None if place is None else self._bridge.image.read_available(place.paddr, PAGE_SIZE)
+            if len(self._pages) >= _KEPT_PAGES:
+                self._pages.clear()
+            page = self._pages[page_vaddr] = data or b""
+        return page
