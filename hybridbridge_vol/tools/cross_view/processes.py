@@ -152,8 +152,13 @@ def _add_lookups(lists: Comparison[int], kernel: GuestKernel, probe: int) -> Non
     lists.add(LOOKUP, _looked_up(kernel, pids))
     if LISTING in lists.read_errors:
         # its names are partly those of look-ups that were rolled back, and of threads
-        others = (keys for source, keys in lists.named.items() if source != LISTING)
-        lists.named[LISTING] &= set().union(*others)
+        others = (keys for source, keys in lists.named.items() if source not in (LISTING, LOOKUP))
+        guessed = lists.named[LISTING].difference(*others)
+        for pid in guessed:
+            if isinstance(parsed(kernel.files, f"/proc/{pid}/status", parse_status), Unavailable):
+                lists.named[LISTING].discard(pid)
+                lists.named[LOOKUP].discard(pid)
+        lists.named[LISTING] -= guessed - lists.named[LOOKUP]
 
 
 def _looked_up(kernel: GuestKernel, pids: list[int]) -> Iterator[int]:
