@@ -93,10 +93,13 @@ def _differences(lists: Comparison[int], kernel: GuestKernel) -> Iterator[Findin
         # those without a parent (the first process, the first kernel thread) are on no list of children
         return source == CHILDREN and (stat is None or stat.ppid == 0)
 
+    # a group's list of tasks has its nodes where the list of tasks has: in each task
+    lost = lists.read_errors.get(TASKS)
     for pid, seen, missing in lists.differences(excused):
         stat = stats[pid]
         sources = (Source(f"/proc/{pid}/stat"),)
-        yield Finding("process", str(pid), stat.comm if stat else "", seen, missing, sources)
+        doubt = lost.reason if lost and missing == GROUPS else ""
+        yield Finding("process", str(pid), stat.comm if stat else "", seen, missing, sources, doubt)
 
 
 def _has_ended(kernel: GuestKernel, task_vaddr: int) -> bool:
