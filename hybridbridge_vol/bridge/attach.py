@@ -197,9 +197,14 @@ def _blank_pages(trusted: _TrustedSide, image: PhysicalImage, layout: SnapshotLa
         words(PID_NAMESPACE),
         offset(TASK_SIZE),
     )
-    start, end = page_up(offset("_sdata") or 0), (offset("_edata") or 0) & -PAGE_SIZE
-    ram = trusted.ram.view[kernel.text_paddr + start : kernel.text_paddr + max(start, end)]
-    return BlankPages(image, layout, variables, KernelData(start, ram))
+
+    def part(first: str, last: str) -> KernelData:
+        start, end = page_up(offset(first) or 0), (offset(last) or 0) & -PAGE_SIZE
+        ram = trusted.ram.view[kernel.text_paddr + start : kernel.text_paddr + max(start, end)]
+        return KernelData(start, ram)
+
+    read_only_later = part("__start_ro_after_init", "__end_ro_after_init")
+    return BlankPages(image, layout, variables, part("_sdata", "_edata"), read_only_later)
 
 
 def _numbers(kernel: StoredKernel, snapshot: VirtualMemory) -> Numbers:

@@ -71,22 +71,38 @@ class BlankPages:
     """Of one snapshot. Addresses are physical."""
 
     def __init__(
-        self, image: PhysicalImage, layout: SnapshotLayout, variables: Variables, data: KernelData
+        self,
+        image: PhysicalImage,
+        layout: SnapshotLayout,
+        variables: Variables,
+        data: KernelData,
+        read_only_later: KernelData | None = None,
     ) -> None:
+        """`read_only_later`: what is constant once the kernel has started, which only Python asks for."""
         self._image = image
         self._layout = layout
         self._variables = variables
         self._data = data
+        self._read_only_later = read_only_later
         self._caches: frozenset[int] | None = None
         self._tasks = self._task_size = 0
         self._areas: dict[int, memoryview] = {}
 
     def holds(self, page: int) -> bool:
         """Whether the page at an address, which is zeros, should not be."""
-        offset = page - self._layout.text_paddr - self._data.start
-        if 0 <= offset < len(self._data.trusted) & -PAGE_SIZE:
-            return bytes(self._data.trusted[offset : offset + PAGE_SIZE]) != ZERO_PAGE
-        return self._is_of_slab(page)
+        found = self._is_of_kernel(page, self._data)
+        return self._is_of_slab(page) if found is None else found
+
+    def holds_read_only(self, page: int) -> bool:
+        """The same of a page of what is constant once the kernel has started."""
+        return bool(self._read_only_later and self._is_of_kernel(page, self._read_only_later))
+
+    def _is_of_kernel(self, page: int, part: KernelData) -> bool | None:
+        """Whether the trusted kernel has more than zeros there; None elsewhere."""
+        offset = page - self._layout.text_paddr - part.start
+        if not 0 <= offset < len(part.trusted) & -PAGE_SIZE:
+            return None
+        return bytes(part.trusted[offset : offset + PAGE_SIZE]) != ZERO_PAGE
 
     def any_in(self, page: int, content: memoryview | bytes) -> bool:
         """Whether a page among those that begin at an address, and whose bytes are `content`, is zeros and

@@ -55,7 +55,7 @@ class VirtualMemory:
         return (
             self.blank is not None
             and self.image.read_available(page, PAGE_SIZE) == ZERO_PAGE
-            and self.blank.holds(page)
+            and (self.blank.holds(page) or self.blank.holds_read_only(page))
         )
 
     def static(self, offset: int, size: int) -> bytes | None:

@@ -82,7 +82,8 @@ class Hidden(Tool):
                 if isinstance(found, Unavailable):
                     yield Row((kind, *[found] * rest))
                     continue
-                missing = Unavailable(f"{found.missing}; {doubt()}") if doubt() else found.missing
+                doubts = [words for words in (found.doubt, doubt()) if words]
+                missing = Unavailable("; ".join((found.missing, *doubts))) if doubts else found.missing
                 yield Row((*found[:4], missing), sources=found.sources)
         except UNREADABLE as error:
             yield Row((kind, *[Unavailable(str(error))] * rest))

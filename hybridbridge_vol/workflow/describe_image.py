@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from hybridbridge_vol.bridge.objects.moments import of_several_moments
+from hybridbridge_vol.bridge.objects.typed_memory import TypedMemory
 from hybridbridge_vol.errors import CallRolledBack, HybridBridgeError, KernelNotStored, UnusableKernel
 from hybridbridge_vol.guest.session import Session, open_attached
 from hybridbridge_vol.memory_image.open import open_image
@@ -91,7 +93,7 @@ def facts_of(session: Session) -> SnapshotInfo:
     return replace(
         facts,
         missing=(*facts.missing, *map(str, missing)),
-        notes=session.notes if note is None else (*session.notes, note),
+        notes=(*session.notes, *filter(None, (note, _moments(session)))),
         state=str(bridge.state),
         trusted_kernel=bridge.kernel.name,
         text_paddr=layout.text_paddr,
@@ -108,6 +110,14 @@ def facts_of(session: Session) -> SnapshotInfo:
         uptime=_answer(session.clocks.boottime),
         hostname=_answer(lambda: session.system.uname().nodename),
     )
+
+
+def _moments(session: Session) -> str:
+    """Why the image is not of one moment; empty if nothing says so."""
+    try:
+        return of_several_moments(TypedMemory(session.bridge), quickly=True)
+    except HybridBridgeError:  # a kernel without type information
+        return ""
 
 
 def _of_file(image: PhysicalImage, banner: str) -> SnapshotInfo:

@@ -22,6 +22,8 @@ class Finding(NamedTuple):
     seen: str
     missing: str
     sources: tuple[Source, ...] = ()
+    doubt: str = ""
+    """Why it may be none: the lists rest on what the image has not."""
 
 
 @dataclass

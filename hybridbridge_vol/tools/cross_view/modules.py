@@ -56,8 +56,11 @@ def hidden_modules(kernel: GuestKernel) -> Iterator[Finding | Unavailable]:
     lists.add(SYSFS, *_in_sysfs(kernel.files))
     lists.add(ADDRESSES, *_by_address(kernel.addresses))
     lists.add(STRUCTS, *_in_memory(kernel.addresses))
+    # the tree of addresses has its nodes where the list has: in each `struct module`
+    lost = read_error.reason if read_error else ""
     for name, seen, missing in lists.differences(lambda source, _name: source == STRUCTS):
-        yield Finding("module", name, name, seen, missing, (sources[name],) if name in sources else ())
+        doubt = lost if missing == ADDRESSES else ""
+        yield Finding("module", name, name, seen, missing, (sources[name],) if name in sources else (), doubt)
     yield from lists.read_errors.values()
     if LISTING not in lists.read_errors:
         yield from _memory(kernel.files, kernel.addresses, sum(sizes.values()))

@@ -93,10 +93,13 @@ def _differences(lists: Comparison[int], kernel: GuestKernel) -> Iterator[Findin
         # those without a parent (the first process, the first kernel thread) are on no list of children
         return source == CHILDREN and (stat is None or stat.ppid == 0)
 
+    # a group's list of tasks has its nodes where the list of tasks has: in each task
+    lost = lists.read_errors.get(TASKS)
     for pid, seen, missing in lists.differences(excused):
         stat = stats[pid]
         sources = (Source(f"/proc/{pid}/stat"),)
-        yield Finding("process", str(pid), stat.comm if stat else "", seen, missing, sources)
+        doubt = lost.reason if lost and missing == GROUPS else ""
+        yield Finding("process", str(pid), stat.comm if stat else "", seen, missing, sources, doubt)
 
 
 def _has_ended(kernel: GuestKernel, task_vaddr: int) -> bool:
@@ -152,8 +155,13 @@ def _add_lookups(lists: Comparison[int], kernel: GuestKernel, probe: int) -> Non
     lists.add(LOOKUP, _looked_up(kernel, pids))
     if LISTING in lists.read_errors:
         # its names are partly those of look-ups that were rolled back, and of threads
-        others = (keys for source, keys in lists.named.items() if source != LISTING)
-        lists.named[LISTING] &= set().union(*others)
+        others = (keys for source, keys in lists.named.items() if source not in (LISTING, LOOKUP))
+        guessed = lists.named[LISTING].difference(*others)
+        for pid in guessed:
+            if isinstance(parsed(kernel.files, f"/proc/{pid}/status", parse_status), Unavailable):
+                lists.named[LISTING].discard(pid)
+                lists.named[LOOKUP].discard(pid)
+        lists.named[LISTING] -= guessed - lists.named[LOOKUP]
 
 
 def _looked_up(kernel: GuestKernel, pids: list[int]) -> Iterator[int]:
