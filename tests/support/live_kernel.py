@@ -7,14 +7,15 @@ import contextlib
 import ctypes
 import errno
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Self, TypeVar
 
 from live_devices import LiveDevices
-from live_files import Answers, LiveFiles
-from live_network import LiveNetlink, LivePacketTables, LiveRoutes, LiveSockets
+from live_files import Answering, Answers, LiveFiles
+from live_sockets import LiveSockets
 
 from hybridbridge_vol.allowance import Allowance
 from hybridbridge_vol.bridge.objects.inode_cache import BrokenList, CachedInode
@@ -30,6 +31,8 @@ from hybridbridge_vol.guest.values import (
     TaskList,
     Uname,
 )
+from hybridbridge_vol.netlink.messages import dump_request, is_last
+from hybridbridge_vol.netlink.requests import NETLINK_AUDIT, NetlinkRequest
 
 P = TypeVar("P")
 T = TypeVar("T")
@@ -61,8 +64,9 @@ class LiveSystem:
         seen = _SysinfoStruct()
         if ctypes.CDLL(None, use_errno=True).sysinfo(ctypes.byref(seen)):
             raise OSError(ctypes.get_errno(), "sysinfo")
-        values = {name: getattr(seen, name) for name in Sysinfo._fields}
-        return Sysinfo(**values | {"loads": tuple(seen.loads)})
+        return Sysinfo(
+            **{name: getattr(seen, name) for name in Sysinfo._fields} | {"loads": tuple(seen.loads)}
+        )
 
     def syslog(self, action: int, size: int) -> bytes:
         buffer = ctypes.create_string_buffer(size)
@@ -134,6 +138,45 @@ class LiveAddresses:
 
     def interrupt(self, number: int) -> int:
         return 0
+
+
+class LiveRoutes(Answering):
+    """This machine's routing tables; `answers` by "rtnetlink KIND"."""
+
+    def dump(self, kind: int, body: bytes) -> bytes:
+        content = self.replaced("rtnetlink", str(kind))
+        if content is not None:
+            return bytes(content)
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as link:
+            link.send(dump_request(kind, body))
+            parts: list[bytes] = []
+            while not parts or not is_last(parts[-1]):
+                parts.append(link.recv(1 << 20))
+            return b"".join(parts)
+
+
+class LiveNetlink(Answering):
+    """Any netlink protocol of this machine; `answers` by "netlink SOURCE"."""
+
+    def dump(self, request: NetlinkRequest, net_of: int | None = None) -> bytes:
+        content = self.replaced("netlink", request.source)
+        if content is not None:
+            return bytes(content)
+        if request.protocol == NETLINK_AUDIT:  # the kernel answers without an end to wait for
+            raise OSError(errno.EPROTONOSUPPORT, "this machine's audit is not its tests' affair")
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, request.protocol) as link:
+            link.send(dump_request(request.kind, request.body))
+            parts: list[bytes] = []
+            while not parts or not is_last(parts[-1]):
+                parts.append(link.recv(1 << 20))
+            return b"".join(parts)
+
+
+class LivePacketTables:
+    """This machine's tables are not its tests' affair."""
+
+    def option(self, family: int, name: int, content: bytes, size: int, net_of: int | None = None) -> bytes:
+        raise OSError(errno.ENOPROTOOPT, "not asked of this machine")
 
 
 class LiveBpf:

@@ -16,6 +16,8 @@ from hybridbridge_vol.bpf.link_text import Names, link_attached
 from hybridbridge_vol.bpf.names import ATTACH_TYPES, LINK_TYPES, MAP_TYPES, PROGRAM_TYPES, cgroup_ways
 from hybridbridge_vol.bpf.objects import Link
 from hybridbridge_vol.guest.session import open_session
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.tools.ebpf.attached import Place, unexplained
 
 Lab = Any
 LOADER = "bpf_programs"
@@ -209,6 +211,15 @@ def test_each_way_into_a_control_group_is_that_of_programs_of_one_type() -> None
     assert sorted(way for found in by_type for way in found) == ways
     of_packets = by_type[PROGRAM_TYPES.index("cgroup_skb")]
     assert [ATTACH_TYPES[number] for number in of_packets] == ["cgroup_inet_ingress", "cgroup_inet_egress"]
+
+
+def test_a_perf_event_whose_program_a_link_names_is_not_missed() -> None:
+    """bpftrace's `interval`: the kernel answers EOPNOTSUPP for the event, and names the link's program."""
+    events = [Unavailable("/proc/7/fd/14: Operation not supported"), Unavailable("/proc/8/fd/3: the same")]
+    links = [Place(116, "event", "type 6 config 0x0"), Place(113, "kprobe", "vfs_readlink")]
+    assert unexplained(events[:1], links) == []
+    assert unexplained(events, links) == events[1:]
+    assert unexplained(events, links[1:]) == events
 
 
 @given(st.binary(max_size=400))

@@ -12,6 +12,7 @@ from hybridbridge_vol.guest.session import Session
 from hybridbridge_vol.toolkit.cells import Unavailable, utc
 from hybridbridge_vol.tools.container import metadata
 from hybridbridge_vol.tools.container.groups import membership, parse_groups
+from hybridbridge_vol.tools.container.search import layer_of
 from hybridbridge_vol.tools.containers import TOOL, joined_mounts
 from samples.truth import Truth
 
@@ -160,3 +161,10 @@ def test_a_mount_that_the_engine_and_the_kernel_name_is_shown_once() -> None:
         "/null:/proc/kcore",
     ]
     assert joined_mounts(named, mounted) == [*named, "/root/.hidden:/opt", "/null:/proc/kcore"]
+
+
+def test_a_layer_is_known_by_its_upper_directory_and_by_where_it_is_mounted() -> None:
+    """As rootless podman has them: the kernel shows the first, the engine's files the second."""
+    storage = "/home/dora/.local/share/containers/storage/overlay/ac9f98f0e3a1"
+    assert layer_of(f"{storage}/diff") == layer_of(f"{storage}/merged") == storage
+    assert not any(map(layer_of, ("", "/", "/srv/root", "/var/lib/machines/box")))

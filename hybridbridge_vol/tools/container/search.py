@@ -44,6 +44,26 @@ class Container:
     lack: Unavailable | None = None
 
 
+class _Known:
+    """Containers with processes, by what metadata say: their id, a process, or the layer of their root."""
+
+    def __init__(self, found: list[Container], by_root: set[Membership]) -> None:
+        self._by_id = {container.member.id: container for container in found}
+        self._by_pid = {pid: container for container in found for pid in container.pids}
+        layers = {layer_of(_upper(one.mounts)): one for one in found if one.member in by_root}
+        self._by_layer = {layer: container for layer, container in layers.items() if layer}
+
+    def of(self, metadata: Metadata) -> Container | None:
+        """The container, which has its id from then on."""
+        container = self._by_id.get(metadata.id) or (self._by_pid.get(metadata.pid) if metadata.pid else None)
+        if container is None and metadata.id:
+            container = self._by_layer.pop(layer_of(metadata.root), None)
+            if container is not None:
+                container.member = container.member._replace(id=metadata.id)
+                self._by_id[metadata.id] = container
+        return container
+
+
 class Search:
     """Finds the containers of a guest. `unread`: processes of which it cannot be said whether they are in
     one."""
@@ -52,6 +72,9 @@ class Search:
         self._kernel = kernel
         self._files: Files = kernel.files
         self.unread: dict[int, Unavailable] = {}
+        self._by_root: set[Membership] = set()
+        """Those that are known by their root only: without a systemd of its own, rootless podman makes no
+        control groups."""
 
     def containers(self) -> list[Container]:
         """Those with processes, by engine and id; then those that only files name."""
@@ -101,6 +124,7 @@ class Search:
                 engine = next((name for name, store in _STORES if store in options), "no engine")
                 if options not in by_upper:
                     member = Membership(engine, f"overlay of process {pid}", "", "")
+                    self._by_root.add(member)
                     by_upper[options] = found[engine, member.id] = Container(member)
                 by_upper[options].pids.append(pid)
 
@@ -177,11 +201,10 @@ class Search:
 
     def _with_metadata(self, found: list[Container]) -> list[Container]:
         """Give the containers their metadata; those of which there is nothing but metadata."""
-        by_id = {container.member.id: container for container in found}
-        by_pid = {pid: container for container in found for pid in container.pids}
+        known = _Known(found, self._by_root)
         rest: dict[str, Container] = {}
         for metadata in MetadataFiles(self._files, self._homes()).all():
-            container = by_id.get(metadata.id) or (by_pid.get(metadata.pid) if metadata.pid else None)
+            container = known.of(metadata)
             if container is None or not metadata.id:
                 member = Membership(metadata.engine, metadata.id, "", "")
                 key = f"{metadata.engine} {metadata.id} {metadata.path if not metadata.id else ''}"
@@ -229,9 +252,25 @@ def _of_mounts(mounts: list[Mount], host: list[Mount]) -> Iterator[str]:
 def _root_text(root: Mount) -> str:
     if root.kind != "overlay":
         return f"{root.kind} {root.source}{'' if root.root == '/' else f' {root.root}'}"
-    options = dict(option.partition("=")[::2] for option in root.super_options.split(","))
-    upper, lower = options.get("upperdir", ""), options.get("lowerdir", "")
-    return f"overlay {upper or 'read-only'} over {lower}"
+    options = _overlay_options(root)
+    return f"overlay {options.get('upperdir') or 'read-only'} over {options.get('lowerdir', '')}"
+
+
+def _overlay_options(root: Mount) -> dict[str, str]:
+    return dict(option.partition("=")[::2] for option in root.super_options.split(","))
+
+
+def _upper(mounts: Iterable[Mount]) -> str:
+    """The upper directory of a root that is an overlay."""
+    root = next((mount for mount in mounts if mount.target == "/" and mount.kind == "overlay"), None)
+    return _overlay_options(root).get("upperdir", "") if root is not None else ""
+
+
+def layer_of(path: str) -> str:
+    """The folder of a container's layer in a storage, by its upper directory (`diff`) or by where it is
+    mounted (`merged`); empty for another path."""
+    folder, _slash, name = path.rstrip("/").rpartition("/")
+    return folder if name in ("diff", "merged") else ""
 
 
 def host_mounts(mounts: Iterable[Mount]) -> Iterator[str]:

@@ -3,8 +3,8 @@ traffic."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from errno import EINVAL, ENOENT
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from errno import EINVAL, ENOENT, EOPNOTSUPP
 from functools import cached_property, partial
 from stat import S_ISDIR
 from typing import NamedTuple
@@ -23,6 +23,8 @@ from hybridbridge_vol.tools.network.link_answers import link_answers, names_by_i
 from hybridbridge_vol.tools.network.traffic import filters_of_all
 
 _CGROUPS = "/sys/fs/cgroup"
+_EVENT = "event"
+"""How a link attaches a program of the type perf_event."""
 MOST_CGROUPS = 1 << 14
 """Control groups that are asked for their programs."""
 _INTERFACE_FILES = (
@@ -42,6 +44,12 @@ class Place(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.how} {self.where}".strip()
+
+
+def unexplained(events: list[Unavailable], links: Iterable[Place]) -> list[Unavailable]:
+    """Of perf events whose program the kernel does not say those that no link accounts for: an event runs one
+    program, and a link has one event."""
+    return events[sum(place.how == _EVENT for place in links) :]
 
 
 class Attachments:
@@ -122,11 +130,16 @@ class Attachments:
     # --- what has no link ---------------------------------------------------------------------------------
 
     def _events(self) -> Iterator[Place]:
+        """What perf events run. Of a program of their own type the kernel does not say which it is
+        (EOPNOTSUPP of bpf_get_perf_event_info, kernel/trace/bpf_trace.c): its link does, if it has one."""
+        unnamed = []
         for holder in self._owners.events:
             try:
                 event = self._kernel.bpf.event(holder.pid, holder.fd)
             except OSError as error:
-                if error.errno not in (ENOENT, EINVAL):  # it runs no program
+                if error.errno == EOPNOTSUPP:
+                    unnamed.append(why(f"/proc/{holder.pid}/fd/{holder.fd}", error))
+                elif error.errno not in (ENOENT, EINVAL):  # it runs no program
                     self.gaps.append(why(f"/proc/{holder.pid}/fd/{holder.fd}", error))
                 continue
             except UNREADABLE as error:
@@ -138,6 +151,7 @@ class Attachments:
                 name_of(event.kind, EVENT_KINDS),
                 name + (f"+{event.offset:#x}" if event.offset else ""),
             )
+        self.gaps += unexplained(unnamed, self.of_links) if unnamed else []
 
     @cached_property
     def _cgroup_paths(self) -> dict[int, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from hybridbridge_vol.bridge.text import policy as policies
@@ -130,3 +132,10 @@ def test_lockdep_says_neither_that_a_lock_is_held_nor_that_it_is_not() -> None:
         ("return", -1, True),
         ("return", 0, True),
     ]
+
+
+def test_a_file_system_is_asked_for_security_attributes() -> None:
+    """vfs_getxattr goes on to the file system where no module answers, which is -EOPNOTSUPP (fs/xattr.c)."""
+    functions = [(0, 64, "security_inode_getsecurity"), (64, 64, "security_inode_getxattr")]
+    found = resolve(load_policy(), functions).trampolines
+    assert [(item.action, item.value) for item in found] == [("return", -errno.EOPNOTSUPP), ("return", 0)]
