@@ -193,7 +193,7 @@ def test_each_hook_is_found_where_other_pages_of_the_kernel_were_not_read(
         for first, end in (("_text", "_etext"), ("__start_rodata", "__end_rodata"))
         for page in range(bridge.snapshot(first), bridge.snapshot(end) & -PAGE_SIZE, 50 * PAGE_SIZE)
         if not any(abs(page - vaddr) < 3 * PAGE_SIZE for vaddr in named)
-        and any(bridge.virtual_memory.read(page, PAGE_SIZE))
+        and any(bridge.virtual_memory.read_padded(page, PAGE_SIZE))
     ]
     copy = tmp_path / "holes.raw"
     subprocess.run(["cp", "--sparse=always", bridge.image.path, copy], check=True)
