@@ -21,6 +21,8 @@ _LARGEST_UNMAPPED = 64 << 20
 """Bytes: modules lie close together, so that the search for them ends behind the first larger unmapped
 range."""
 _LONGEST_SYMBOL = 1024
+MAX_EXPECTED = 1 << 16
+"""Names that are kept: those of 256 MiB of modules; page tables that are forged may map more."""
 
 
 class SnapshotAddresses:
@@ -67,7 +69,7 @@ class SnapshotAddresses:
 
         waiting = (vaddr for vaddr in vaddrs if vaddr not in self._symbols)
         while part := list(islice(waiting, symbol_loop.MOST_ADDRESSES)):
-            if not self._may_ask_together():
+            if len(self._symbols) >= MAX_EXPECTED or not self._may_ask_together():
                 return
             try:
                 # alone, so that its code is proven: a program that meets unproven code is rolled back
