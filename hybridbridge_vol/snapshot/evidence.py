@@ -161,16 +161,23 @@ class _Scales:
         return None if mask is None else bool(self._layout.cpu_numbers)
 
     def _has_its_areas(self) -> bool | None:
-        """Whether all per-CPU areas that the image holds are this kernel's."""
+        """Whether all per-CPU areas that the image holds are this kernel's. A page of zeros says nothing:
+        perhaps it could not be read when the image was made."""
         own = self._kernel.symbols.get("this_cpu_off")
         if own is None:
             return None
+        places = [(self._in_area(own, offset), offset) for offset in self._area_offsets()]
         answers = [
             area == offset
-            for offset in self._area_offsets()
-            if (area := self._word(self._in_area(own, offset))) is not None
+            for place, offset in places
+            if (area := self._word(place)) is not None and not (area == 0 and self._is_empty(place))
         ]
         return all(answers) if answers else None
+
+    def _is_empty(self, vaddr: int) -> bool:
+        """Whether the page of a virtual address is zeros."""
+        paddr = self._paddr(vaddr & -PAGE_SIZE)
+        return paddr is not None and self._image.read_available(paddr, PAGE_SIZE) == bytes(PAGE_SIZE)
 
     def _area_offsets(self) -> list[int]:
         """`__per_cpu_offset` of each CPU that worked."""

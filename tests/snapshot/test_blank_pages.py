@@ -86,3 +86,15 @@ def test_a_process_whose_memory_was_not_read_is_not_shown_as_roots(
     assert new or what != "its credentials"
     assert all(any(isinstance(cell, Unavailable) for cell in row) for row in new)
     assert not new or any(WHY in cell.reason for row in new for cell in row if isinstance(cell, Unavailable))
+
+
+def test_a_per_cpu_area_that_was_not_read_is_not_one_that_another_kernel_overwrote(
+    lab: Lab, tmp_path: Path
+) -> None:
+    session = lab.session("6.1 two CPUs")
+    memory = TypedMemory(session.bridge)
+    _cpu, vaddr = next(memory.per_cpu("this_cpu_off"))
+    copy = without(session, vaddr, tmp_path / "blank.raw")
+    with open_session(copy, lab.store.root) as other:
+        assert ask(other, "check") == []
+    copy.unlink()
