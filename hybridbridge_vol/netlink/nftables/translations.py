@@ -74,7 +74,9 @@ def _tproxy(data: Attributes, family: int, operand: Operand) -> str:
 
 def _dup(data: Attributes, _family: int, operand: Operand) -> str:
     to, device = operand(_optional(data, 1), "address"), operand(_optional(data, 2), "interface")
-    return "dup" + (f" to {to}" if to else "") + (f" device {device}" if device else "")
+    if not to:  # of the family netdev: `netlink_parse_dup`, src/netlink_delinearize.c
+        return f"dup to {device}"
+    return f"dup to {to}" + (f" device {device}" if device else "")
 
 
 def _fwd(data: Attributes, _family: int, operand: Operand) -> str:

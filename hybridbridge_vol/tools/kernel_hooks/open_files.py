@@ -10,15 +10,28 @@ from collections.abc import Iterator
 
 from hybridbridge_vol.bridge.objects.typed_memory import TypedMemory
 from hybridbridge_vol.tools.kernel_hooks.names import KernelNames
-from hybridbridge_vol.tools.kernel_hooks.values import Found, Hook, Operations, each
+from hybridbridge_vol.tools.kernel_hooks.values import Found, Hook, Lost, Operations, each
 
 MAX_DESCRIPTORS = 1 << 20
 """Of one process (sysctl_nr_open, fs/file.c): a larger table is not followed beyond."""
+MAX_OPEN = 1 << 30
+"""sysctl_nr_open_max (fs/file.c): what systemd sets fs.nr_open to."""
+MOST_LOST = 64
+"""Descriptors of one process that are followed to no file: then its table is none."""
 _SOCKET_FILES = "socket_file_ops"
 _CALLS = (
     "sk_state_change", "sk_data_ready", "sk_write_space", "sk_error_report", "sk_backlog_rcv", "sk_destruct",
 )  # fmt: skip
 """What the network calls of a socket by pointers in it."""
+
+
+def is_table_size(count: int) -> bool:
+    """Whether the kernel makes tables for so many descriptors: 64 in the structure itself, else a power of
+    two, or with fs.nr_open a multiple of 64 (`alloc_fdtable`, fs/file.c). A task that ended while the image
+    was taken has left other words there."""
+    if count & (count - 1) == 0:
+        return 0 < count <= MAX_OPEN
+    return count % 64 == 0 and count <= MAX_DESCRIPTORS
 
 
 class OpenFiles:
@@ -43,10 +56,20 @@ class OpenFiles:
             return
         owner = f"{memory.get(task, 'task_struct', 'pid')} {memory.name(task, 'task_struct', 'comm')}"
         table = memory.get(files, "files_struct", "fdt")
-        count = min(memory.get(table, "fdtable", "max_fds"), MAX_DESCRIPTORS)
+        count = memory.get(table, "fdtable", "max_fds")
+        if not is_table_size(count):
+            yield Lost(f"the descriptors of {owner}: a table of {count} is none of the kernel's")
+            return
+        count = min(count, MAX_DESCRIPTORS)
         descriptors = enumerate(memory.pointers(memory.get(table, "fdtable", "fd"), count))
         places = {file: f"descriptor {number} of {owner}" for number, file in descriptors if file}
-        yield from each(places, lambda file: self._file(places[file], file))
+        lost = 0
+        for found in each(places, lambda file: self._file(places[file], file)):
+            lost += isinstance(found, Lost)
+            if lost > MOST_LOST:
+                yield Lost(f"the descriptors of {owner}: more than {MOST_LOST} lead to no files")
+                return
+            yield found
 
     def _file(self, what: str, file: int) -> Iterator[Found]:
         memory = self._memory
