@@ -16,7 +16,7 @@ from hybridbridge_vol.units import PAGE_SIZE
 _LONGEST_SITE = 64
 """Bytes of a patch site: the longest replacement of some instructions by others has fewer."""
 BESIDE = "beside a page that is not in the image"
-UNREAD = "what is called there is in memory that is not in the image"
+UNREAD = "what says what is called there is in memory that is not in the image"
 EMPTY = "zeros, and cannot be checked"
 ABSENT = "not in the image and cannot be checked"
 

@@ -17,7 +17,7 @@ from hybridbridge_vol.check.call_depth import lead_calls_behind
 from hybridbridge_vol.check.code_differences import SHOWN, CodeComparison, unequal
 from hybridbridge_vol.check.cut_strings import accept_cut_strings
 from hybridbridge_vol.check.difference import Difference
-from hybridbridge_vol.check.doubts import Doubts, blank_pages, in_a_row
+from hybridbridge_vol.check.doubts import UNREAD, Doubts, blank_pages, in_a_row
 from hybridbridge_vol.check.function_pointers import (
     holds_pointers,
     inside,
@@ -292,13 +292,15 @@ class Integrity:
             is_table = inside(target, [self._constants]) and holds_pointers(
                 abs64, target, explained.behind(target)
             )
+            unread = self._around.unread
             if (is_table or inside(target, code)) and not explained.explains(
                 int.from_bytes(found[site : site + 8], "little"), site
             ):
                 found_in = self._symbols.lookup(self._text + site)
                 value = int.from_bytes(found[site : site + 8], "little")
                 owner = None if found_in is None else self._tracers.owner(found_in[0], value)
-                yield self._pointer(owner or "data", site)
+                found_one = self._pointer(owner or "data", site)
+                yield found_one._replace(doubt=UNREAD) if self._around.unread > unread else found_one
 
     # --- interrupts ---------------------------------------------------------------------------------------
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import cached_property
 
 from hybridbridge_vol.bridge.attachment import Bridge
-from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START
 from hybridbridge_vol.check.call_checks import CallChecks, Templates
 from hybridbridge_vol.check.call_depth import Counting
 from hybridbridge_vol.check.instructions import Reader, Thunks
@@ -35,6 +34,9 @@ class KernelAround:
         self._words: dict[int, int | None] = {}
         self._functions: dict[int, str | None] = {}
         """What was asked for before: the code of many modules refers to the same."""
+        self._lacking: set[int] = set()
+        self.unread = 0
+        """How often a word was asked for that the image lacks; not where the kernel has mapped nothing."""
         self.calls_are_counted = False
         """Whether the kernel's text counts its calls; its modules then do, too."""
         self.call_checks: CallChecks | None = None
@@ -45,6 +47,7 @@ class KernelAround:
         """Inside the kernel image from its physical position, elsewhere by the snapshot's page tables."""
         if vaddr not in self._words:
             self._words[vaddr] = self._read_word(vaddr)
+        self.unread += vaddr in self._lacking
         return self._words[vaddr]
 
     def _read_word(self, vaddr: int) -> int | None:
@@ -58,13 +61,15 @@ class KernelAround:
             paddr = translation.paddr
         data = self._image.read_available(paddr, 8)
         if data is None or (not any(data) and self._is_unread(vaddr, paddr)):
+            self._lacking.add(vaddr)
             return None
         return int.from_bytes(data, "little")
 
     def _is_unread(self, vaddr: int, paddr: int) -> bool:
-        """Whether a word that is zero lies in a page of zeros that should not be. Those of modules are asked
-        for keys of calls, which are never zeros as a whole."""
-        if MODULES_START <= vaddr < MODULES_END:
+        """Whether a word that is zero lies in a page of zeros that should not be. Outside of the kernel image
+        what is asked for is what a pointer leads to: keys of calls, lists of functions; no page of them is
+        zeros."""
+        if not 0 <= vaddr - self._layout.text_vaddr < self._layout.size:
             return self._image.read_available(paddr & -PAGE_SIZE, PAGE_SIZE) == ZERO_PAGE
         return self._bridge.virtual_memory.is_blank(paddr)
 
