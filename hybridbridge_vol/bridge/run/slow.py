@@ -25,7 +25,7 @@ from hybridbridge_vol.bridge.taint.decoder import Instruction
 from hybridbridge_vol.bridge.taint.engine import TaintEngine
 from hybridbridge_vol.bridge.taint.events import Event, EventKind
 from hybridbridge_vol.bridge.taint.labels import leaf_range
-from hybridbridge_vol.machine.exceptions import VECTOR_PAGE_FAULT, Verdict
+from hybridbridge_vol.machine.exceptions import VECTOR_INVALID_OPCODE, VECTOR_PAGE_FAULT, Verdict
 from hybridbridge_vol.machine.machine import Machine, Stop
 from hybridbridge_vol.machine.registers import GENERAL_REGISTERS
 from hybridbridge_vol.units import PAGE_SIZE
@@ -127,7 +127,9 @@ class SlowBridge:
             if event.kind is EventKind.FORGED:
                 return Stop("forged", event.vaddr, detail=self._explain_forged(event))
             if event.kind is EventKind.OUTSIDE and stop.kind != "exception":
-                return Stop("exception", event.vaddr, VECTOR_PAGE_FAULT, event.vaddr)
+                is_code = self.engine.is_code(event.vaddr)
+                vector = VECTOR_INVALID_OPCODE if is_code else VECTOR_PAGE_FAULT
+                return Stop("exception", event.vaddr, vector, event.vaddr)
         return stop
 
     def _on_exception(self, machine: Machine, vector: int, rip: int, cr2: int) -> Verdict:

@@ -1,4 +1,8 @@
-"""Machine code to transfer rules, one basic block at a time."""
+"""Machine code to transfer rules, one basic block at a time.
+
+Code counts as code up to the first instruction that Unicorn would run wrongly (`is_run_wrongly`): what it
+computes would be shown as the guest's.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +33,12 @@ _BRANCH_GROUPS = frozenset((
 ))  # fmt: skip
 """Capstone's groups of instructions that may branch; `loop` is in the last one alone."""
 _STOPS = frozenset(("ud1", "ud2", "hlt", "int3"))
+_BEFORE_VEX = frozenset((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x67))
+"""Prefixes that may stand before VEX: segments and the size of addresses (SDM volume 2A, 2.3.2)."""
+_VEX_3, _VEX_2, _EVEX = 0xC4, 0xC5, 0x62
+_BMI = {2: frozenset((0xF2, 0xF3, 0xF5, 0xF6, 0xF7)), 3: frozenset((0xF0,))}
+"""By the opcode map: those opcodes with VEX that work on general registers (SDM volume 2D, tables A-4 and
+A-5): andn, blsr and their like, bzhi, pext, pdep, mulx, bextr, shlx and their like; rorx."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +79,7 @@ class Decoder:
 
     def block(self, code: bytes, vaddr: int) -> list[Instruction]:
         """The instructions of `code`, which lies at `vaddr`, up to the first that may branch or to the first
-        bytes that are not an instruction; at most `MAX_BLOCK`."""
+        bytes that are no instruction, or none that can be run; at most `MAX_BLOCK`."""
         found: list[Instruction] = []
         offset = 0
         while len(found) < MAX_BLOCK:
@@ -78,6 +88,8 @@ class Decoder:
             if not sizes:
                 break
             for size in sizes:
+                if is_run_wrongly(code[offset : offset + size]):
+                    return found
                 instruction = self._decode(code, offset, size, vaddr)
                 found.append(instruction)
                 if instruction.ends_block:
@@ -125,6 +137,16 @@ class Decoder:
         return Instruction(
             insn.address, insn.size, rule, ends_block, addressing.static_field, addressing.relative_field
         )
+
+
+def is_run_wrongly(code: bytes) -> bool:
+    """Whether an instruction of AVX or AVX-512 begins here: Unicorn 2.1 runs those of VEX.128 as the ones of
+    SSE, without their second source and without an exception (target/i386/translate.c, `gen_sse`)."""
+    at = next((at for at, byte in enumerate(code) if byte not in _BEFORE_VEX), len(code))
+    first, rest = code[at : at + 1], code[at + 1 :]
+    if first == bytes([_VEX_3]) and len(rest) > 2:
+        return rest[2] not in _BMI.get(rest[0] & 0x1F, frozenset())
+    return first in (bytes([_VEX_2]), bytes([_EVEX]))
 
 
 def _with_address(rule: Rule, addressing: Addressing) -> Rule:

@@ -165,6 +165,10 @@ class TaintEngine:
         self.unknown.update(unknown)
         return block
 
+    def is_code(self, vaddr: int) -> bool:
+        """Whether code of ours lies at an address, whatever it is."""
+        return self._locate(vaddr) is not None
+
     def _decoder(self, twin: bool, offset: int) -> Decoder:
         if not twin:
             return self._home_decoder

@@ -219,6 +219,35 @@ def test_any_bytes_decode_to_rules_that_the_engine_accepts(prefix: bytes, rest: 
     assert end <= TEXT + len(code)
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "c5f1efc2",  # vpxor xmm0, xmm1, xmm2
+        "c5fd6f06",  # vmovdqa ymm0, ymmword ptr [rsi]
+        "c4e27918c1",  # vbroadcastss xmm0, xmm1
+        "65c5fa6f00",  # vmovdqu xmm0, xmmword ptr gs:[rax]
+        "62f1fd086f06",  # vmovdqa64 xmm0, xmmword ptr [rsi]
+    ],
+)
+def test_instructions_of_avx_end_the_code_because_unicorn_runs_them_wrongly(code: str) -> None:
+    block = twin_decoder().block(b"\x90" + bytes.fromhex(code) + b"\x90\xc3", TEXT)
+    assert [instruction.size for instruction in block] == [1]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "c4e2f9f7c1",  # shlx rax, rcx, rax
+        "c4e3fbf0c105",  # rorx rax, rcx, 5
+        "c4e2f0f2c2",  # andn rax, rcx, rdx
+        "660fefc1",  # pxor xmm0, xmm1
+    ],
+)
+def test_others_with_such_a_prefix_are_code(code: str) -> None:
+    raw = bytes.fromhex(code)
+    assert [instruction.size for instruction in twin_decoder().block(raw + b"\xc3", TEXT)] == [len(raw), 1]
+
+
 def test_an_immediate_that_the_snapshot_s_kernel_wrote_into_its_text_is_its_address() -> None:
     """`dentry_hashtable`, since 6.11."""
     table = 0xFFFF_8880_1122_3300

@@ -35,6 +35,15 @@ def test_code_that_is_neither_homes_nor_the_twins_is_not_run(small: SmallMachine
     assert small.machine.read(OURS + 0x40, 1) == b"\0"
 
 
+def test_an_instruction_of_avx_is_not_run(small: SmallMachine) -> None:
+    """Unicorn would run it as `pxor xmm0, xmm2`, without an exception."""
+    start = small.put("c5f1efc2 vpxor xmm0, xmm1, xmm2", TWIN)
+    stop = small.go(start)
+    assert stop.kind != "returned"
+    assert [(event.kind, event.vaddr) for event in small.engine.events()] == [(EventKind.OUTSIDE, start)]
+    assert small.engine.is_code(start) and not small.engine.is_code(OURS)
+
+
 def test_code_of_the_twin_is_learned_when_it_is_first_met(small: SmallMachine) -> None:
     home = small.put("90 nop")
     twin = small.put("90 nop\n90 nop", TWIN)
