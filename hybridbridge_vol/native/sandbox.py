@@ -53,6 +53,7 @@ _EXECUTING = {"execve": NUMBERS["execve"], "execveat": 322}
 
 _PACKAGES = re.compile(r"/(site|dist)-packages(/|$)|/lib-dynload$|[.](zip|egg)$")
 """Of the folders where Python looks for modules, those of installed ones: another one may be anything."""
+_OWN_PROC = "/proc/self"
 MAX_WRITTEN = 16 << 30
 """Bytes of one file that a worker writes: its tables."""
 
@@ -76,6 +77,9 @@ def confine(readable: Iterable[str], writable: Iterable[str] = ()) -> None:
     calls = _REACHING_OTHERS | _CHANGING_THE_SYSTEM | _CHANGING_FILES_BY_NAME | _LARGE_SURFACE | _EXECUTING
     try:
         no_new_rights()
+        # kept open as long as the process lives: where memory is scarce Linux forgets unused names of /proc,
+        # the folder's next inode is another one, and Landlock's rules are of inodes
+        os.open(_OWN_PROC, os.O_PATH | os.O_CLOEXEC)
         landlock.restrict(rules)
         Filter(seccomp_filter.refusing(sorted(calls.values()))).install()
     except OSError as error:
@@ -98,4 +102,4 @@ def _own_files() -> Iterable[str]:
     folders |= {os.path.abspath(path) for path in sys.path if _PACKAGES.search(path)}
     yield from sorted(folders)
     yield from ("/usr/lib", "/usr/lib64", "/usr/share/zoneinfo", "/lib", "/lib64", "/etc/ld.so.cache")
-    yield from ("/etc/localtime", "/proc/self", "/sys/devices/system/cpu", "/dev/null", "/dev/urandom")
+    yield from ("/etc/localtime", _OWN_PROC, "/sys/devices/system/cpu", "/dev/null", "/dev/urandom")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from hybridbridge_vol.bridge.attachment import Bridge
+from hybridbridge_vol.errors import AttachError
 from hybridbridge_vol.guest.session import Session
 from hybridbridge_vol.memory_image.e820 import e820_entries, system_ram
 from hybridbridge_vol.memory_image.physical import MAX_PADDR, PhysicalImage
@@ -41,7 +42,7 @@ def missing_by_map(session: Session) -> tuple[list[MissingMemory], str | None]:
     note = None
     try:
         resources = parse_iomem(session.files.read(IOMEM))
-    except UNREADABLE as error:
+    except (*UNREADABLE, AttachError) as error:  # /proc of a kernel that another replaced may be overwritten
         resources = _firmwares(session.bridge)
         what = (
             "is compared with the map of the machine's firmware" if resources else "is compared with no map"

@@ -152,3 +152,31 @@ def test_a_tool_gives_the_same_rows_in_the_sandbox(lab: Any, words: list[str]) -
         subprocess.run([*line, *more], capture_output=True, check=True) for more in ([], ["--sandbox"])
     )
     assert len(rows.stdout) > 1000 and confined.stdout == rows.stdout and confined.stderr == b""
+
+
+FORGETTING = """
+import sys
+from pathlib import Path
+from hybridbridge_vol.allowance import taken_memory
+from hybridbridge_vol.native.sandbox import confine
+
+confine([])
+print(taken_memory(), flush=True)
+sys.stdin.readline()
+print(taken_memory())
+"""
+
+
+def test_a_confined_process_knows_its_own_memory_after_linux_forgot_unused_names() -> None:
+    """Which it does when memory is scarce: a folder of /proc is another inode afterwards."""
+    drop = Path("/proc/sys/vm/drop_caches")
+    if not os.access(drop, os.W_OK):
+        pytest.skip("only root can let Linux forget names")
+    with subprocess.Popen(
+        [sys.executable, "-c", FORGETTING], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        before = int(process.stdout.readline())
+        drop.write_text("2\n")  # names and inodes
+        after, _err = process.communicate("\n")
+    assert before > 0 and int(after) > 0

@@ -11,6 +11,7 @@ import pytest
 from generations import Lab
 
 from hybridbridge_vol.errors import CallRolledBack
+from hybridbridge_vol.guest.file_content import IncompleteDirectory
 from hybridbridge_vol.guest.session import open_session
 from hybridbridge_vol.workflow.describe_image import describe
 from samples.lime import write_lime
@@ -70,7 +71,11 @@ def test_a_truncated_raw_image_lacks_its_end_even_where_the_kernels_map_was_ther
     assert facts.missing[-1].startswith(f"{end:#x}-{RAM[1] - 1:#x} ")
     with open_session(path, lab.store.root) as session:
         reasons = set()
-        for pid in session.files.listdir("/proc"):
+        try:
+            names = session.files.listdir("/proc")
+        except IncompleteDirectory as part:  # what of the kernel's tables lies behind the end is chance
+            names = part.names
+        for pid in names:
             try:
                 session.files.read(f"/proc/{pid}/status" if pid.isdigit() else "/proc/version")
             except CallRolledBack as error:
