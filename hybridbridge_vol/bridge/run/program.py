@@ -42,27 +42,44 @@ _MAX_ARGUMENTS = 6
 _CODE_OFFSET = 0x200
 """Of other code that runs instead of the loop, in its page."""
 
-_LOOP = bytes.fromhex(
+
+def loop_over(record_size: int, body: bytes) -> bytes:
+    """Code that runs `body`, which finds a record's address in rbx, for one record after the other: the first
+    one's address is its first argument, their number the second. ValueError if the body is too long."""
+    step = bytes.fromhex("4881c3") + record_size.to_bytes(4, "little")  # add rbx, record_size
+    step += bytes.fromhex("48ffcd")  # dec rbp
+    back = -(len(body) + len(step) + _JUMP_SIZE)
+    if back < -0x80:
+        raise ValueError(f"{len(body)} bytes of a loop are too far for a short jump")
+    return _ENTER + body + step + b"\x75" + back.to_bytes(1, "little", signed=True) + _LEAVE
+
+
+_JUMP_SIZE = 2
+_ENTER = bytes.fromhex(
     "53"  # push rbx
     "55"  # push rbp
     "4883ec08"  # sub rsp, 8       calls want a stack aligned to 16 bytes
-    "4889fb"  # mov rbx, rdi       the first step
+    "4889fb"  # mov rbx, rdi       the first record
     "4889f5"  # mov rbp, rsi       how many there are
-    "488b4308"  # mov rax, [rbx+8]
-    "4885c0"  # test rax, rax
-    "740a"  # jz +10
-    "488b00"  # mov rax, [rax]
-    "48898388000000"  # mov [rbx+24+112], rax
-    "488d7b18"  # lea rdi, [rbx+24]
-    "ff13"  # call [rbx]
-    "48894310"  # mov [rbx+16], rax
-    "4881c3c0000000"  # add rbx, 192
-    "48ffcd"  # dec rbp
-    "75d7"  # jnz -41
+)
+_LEAVE = bytes.fromhex(
     "4883c408"  # add rsp, 8
     "5d"  # pop rbp
     "5b"  # pop rbx
     "c3"  # ret
+)
+_LOOP = loop_over(
+    _STEP.size,
+    bytes.fromhex(
+        "488b4308"  # mov rax, [rbx+8]
+        "4885c0"  # test rax, rax
+        "740a"  # jz +10
+        "488b00"  # mov rax, [rax]
+        "48898388000000"  # mov [rbx+24+112], rax
+        "488d7b18"  # lea rdi, [rbx+24]
+        "ff13"  # call [rbx]
+        "48894310"  # mov [rbx+16], rax
+    ),
 )
 
 

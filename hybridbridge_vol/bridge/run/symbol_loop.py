@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from hybridbridge_vol.bridge.run.program import DATA_OFFSET, DATA_SIZE, ProgramMemory
+from hybridbridge_vol.bridge.run.program import DATA_OFFSET, DATA_SIZE, ProgramMemory, loop_over
 
 FUNCTION = "sprint_symbol"
 _RECORD_SIZE = 1024
@@ -19,23 +19,14 @@ KSYM_SYMBOL_LEN (include/linux/kallsyms.h)."""
 MOST_ADDRESSES = 1024
 assert MOST_ADDRESSES * _RECORD_SIZE <= DATA_SIZE
 
-_CODE = bytes.fromhex(
-    "53"  # push rbx
-    "55"  # push rbp
-    "4883ec08"  # sub rsp, 8       calls want a stack aligned to 16 bytes
-    "4889fb"  # mov rbx, rdi       the first record
-    "4889f5"  # mov rbp, rsi       how many there are
-    "488d7b18"  # lea rdi, [rbx+24]
-    "488b7308"  # mov rsi, [rbx+8]
-    "ff13"  # call [rbx]
-    "48894310"  # mov [rbx+16], rax
-    "4881c300040000"  # add rbx, 1024
-    "48ffcd"  # dec rbp
-    "75e6"  # jnz -26
-    "4883c408"  # add rsp, 8
-    "5d"  # pop rbp
-    "5b"  # pop rbx
-    "c3"  # ret
+_CODE = loop_over(
+    _RECORD_SIZE,
+    bytes.fromhex(
+        "488d7b18"  # lea rdi, [rbx+24]
+        "488b7308"  # mov rsi, [rbx+8]
+        "ff13"  # call [rbx]
+        "48894310"  # mov [rbx+16], rax
+    ),
 )
 
 
