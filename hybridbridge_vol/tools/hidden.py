@@ -7,7 +7,6 @@ from functools import cache, partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from hybridbridge_vol.errors import HybridBridgeError
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE
@@ -66,7 +65,10 @@ class Hidden(Tool):
 
         @cache
         def doubt() -> str:
-            return _doubt(kernel)
+            """Why lists may disagree without intent: empty in an image of one moment."""
+            from hybridbridge_vol.bridge.objects.moments import said_of  # Volatility loads all tools
+
+            return said_of(kernel.bridge)
 
         def answer(search: tuple[str, _Search]) -> list[Row]:
             return list(self._found(kernel, *search, doubt))
@@ -87,17 +89,6 @@ class Hidden(Tool):
                 yield Row((*found[:4], missing), sources=found.sources)
         except UNREADABLE as error:
             yield Row((kind, *[Unavailable(str(error))] * rest))
-
-
-def _doubt(kernel: GuestKernel) -> str:
-    """Why lists may disagree without intent: empty in an image of one moment."""
-    from hybridbridge_vol.bridge.objects.moments import of_several_moments
-    from hybridbridge_vol.bridge.objects.typed_memory import TypedMemory
-
-    try:
-        return of_several_moments(TypedMemory(kernel.bridge))
-    except HybridBridgeError:  # a kernel without type information
-        return ""
 
 
 TOOL = Hidden()

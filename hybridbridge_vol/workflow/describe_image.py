@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from hybridbridge_vol.bridge.objects.moments import of_several_moments
-from hybridbridge_vol.bridge.objects.typed_memory import TypedMemory
+from hybridbridge_vol.bridge.objects.moments import said_of
 from hybridbridge_vol.errors import CallRolledBack, HybridBridgeError, KernelNotStored, UnusableKernel
 from hybridbridge_vol.guest.session import Session, open_attached
 from hybridbridge_vol.memory_image.open import open_image
@@ -93,7 +92,7 @@ def facts_of(session: Session) -> SnapshotInfo:
     return replace(
         facts,
         missing=(*facts.missing, *map(str, missing)),
-        notes=(*session.notes, *filter(None, (note, _moments(session)))),
+        notes=(*session.notes, *filter(None, (note, said_of(bridge, quickly=True)))),
         state=str(bridge.state),
         trusted_kernel=bridge.kernel.name,
         text_paddr=layout.text_paddr,
@@ -110,14 +109,6 @@ def facts_of(session: Session) -> SnapshotInfo:
         uptime=_answer(session.clocks.boottime),
         hostname=_answer(lambda: session.system.uname().nodename),
     )
-
-
-def _moments(session: Session) -> str:
-    """Why the image is not of one moment; empty if nothing says so."""
-    try:
-        return of_several_moments(TypedMemory(session.bridge), quickly=True)
-    except HybridBridgeError:  # a kernel without type information
-        return ""
 
 
 def _of_file(image: PhysicalImage, banner: str) -> SnapshotInfo:

@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
+from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.objects.typed_memory import Broken, TypedMemory
+from hybridbridge_vol.errors import HybridBridgeError
 from hybridbridge_vol.snapshot.blank_pages import ZERO_PAGE
 from hybridbridge_vol.units import PAGE_SIZE
 
@@ -32,6 +34,14 @@ def of_several_moments(memory: TypedMemory, quickly: bool = False) -> str:
         if reason:
             return f"the image is of more than one moment: {reason}"
     return ""
+
+
+def said_of(bridge: Bridge, quickly: bool = False) -> str:
+    """The same of an image; empty if its kernel has no type information."""
+    try:
+        return of_several_moments(TypedMemory(bridge), quickly)
+    except HybridBridgeError:
+        return ""
 
 
 def _running(memory: TypedMemory) -> str:
