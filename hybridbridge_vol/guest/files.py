@@ -153,11 +153,11 @@ class SnapshotFiles:
             if path.rstrip("/") != "/proc":
                 raise
             lost: list[str] = []
-            entries = list(listable_entries(self._entries_of_proc, self._has_process, lost.append))
+            names = _without_dots(listable_entries(self._entries_of_proc, self._has_process, lost.append))
             if lost:
-                names = [name for _next, name in entries if name not in (".", "..")]
                 raise IncompleteDirectory(path, names, lost[-1]) from None
-        return [name for _next, name in entries if name not in (".", "..")]
+            return names
+        return _without_dots(entries)
 
     @contextlib.contextmanager
     def _opened(self, path: str, flags: int) -> Iterator[OpenFile]:
@@ -196,6 +196,11 @@ class SnapshotFiles:
         except (OSError, CallRolledBack):
             return True
         return True
+
+
+def _without_dots(entries: Iterable[tuple[int, str]]) -> list[str]:
+    """The names of a directory's entries but for `.` and `..`."""
+    return [name for _next, name in entries if name not in (".", "..")]
 
 
 def _parts(file: OpenFile) -> Iterator[bytes]:

@@ -54,7 +54,7 @@ class _Linker:
         later, data = (self._pointers(self._segment(segment), rodata) for segment in (LATER, DATA))
         own = self._file.section(_STRUCT_SECTION)
         references = self._references
-        reader = TableReader(self._file, bytes(text.content), references.of_section)
+        reader = TableReader(self._file, bytes(text.content), references)
         return LinkedModule(
             self._name,
             self._file.build_id,

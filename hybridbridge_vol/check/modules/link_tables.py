@@ -5,18 +5,14 @@ A module has the same tables as the kernel, as sections; the relocations of an e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from hybridbridge_vol.check.modules.file_references import Column, FileReferences
 from hybridbridge_vol.check.modules.linked_module import TEXT, Numbers, Sites
 from hybridbridge_vol.check.patch_tables import ALTERNATIVE_SIZES, JUMP_ENTRY, PARAVIRT_ENTRY
 from hybridbridge_vol.kernel_file.module import ModuleFile
-
-Column = npt.NDArray[np.int64]
-References = Callable[[int], Column]
-"""By a section's number: offsets in it, kinds, places and offsets from these of what is referred to."""
 
 _STATIC_CALL_ENTRY = 8
 _SITE_SIZE = 5
@@ -31,7 +27,7 @@ _NONE = np.zeros(0, np.int64)
 class TableReader:
     """Reads them; offsets are those in the code, `text`."""
 
-    def __init__(self, file: ModuleFile, text: bytes, references: References) -> None:
+    def __init__(self, file: ModuleFile, text: bytes, references: FileReferences) -> None:
         self._file = file
         self._text = text
         self._references = references
@@ -59,7 +55,7 @@ class TableReader:
         section = self._file.section(name)
         if section is None:
             return memoryview(b""), _NONE, _NONE, _NONE
-        offsets, _kinds, places, values = self._references(section.number)
+        offsets, _kinds, places, values = self._references.of_section(section.number)
         return section.data, offsets, places, values
 
     def _in_text(self, name: str) -> tuple[memoryview, dict[int, int]]:
