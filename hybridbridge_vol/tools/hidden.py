@@ -7,6 +7,7 @@ from functools import cache, partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from hybridbridge_vol.errors import AttachError
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE
@@ -68,7 +69,10 @@ class Hidden(Tool):
             """Why lists may disagree without intent: empty in an image of one moment."""
             from hybridbridge_vol.bridge.objects.moments import said_of  # Volatility loads all tools
 
-            return said_of(kernel.bridge)
+            try:
+                return said_of(kernel.bridge)
+            except AttachError:  # a running machine: nothing of it was copied
+                return ""
 
         def answer(search: tuple[str, _Search]) -> list[Row]:
             return list(self._found(kernel, *search, doubt))

@@ -11,13 +11,13 @@ import os
 import subprocess
 import sys
 import weakref
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from generations import Lab
+from open_files import open_files
 
 import hybridbridge_vol
 from hybridbridge_vol import tools
@@ -172,12 +172,6 @@ def test_files_and_facts_are_the_guests(snapshot: Snapshot, lab: Lab) -> None:
     for path in ("/proc/1/nothing", "/etc/nothing", "/proc/../etc/nothing"):
         with pytest.raises(FileNotFoundError):
             snapshot.read_file(path)
-
-
-def open_files() -> Counter[str]:
-    """What the descriptors of this process lead to."""
-    links = Path("/proc/self/fd").iterdir()
-    return Counter(os.readlink(link) for link in links if link.is_symlink())
 
 
 def test_close_releases_everything(lab: Lab) -> None:

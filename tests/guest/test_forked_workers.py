@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from batches import children_of
+from open_files import open_files
 from sessions import session_with
 
 from hybridbridge_vol import tools
@@ -38,8 +39,7 @@ def nothing_is_left() -> Iterator[None]:
 
     def opened() -> set[str]:
         gc.collect()  # what training has opened is let go
-        links = (f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd"))
-        targets = (os.readlink(link) for link in links if os.path.lexists(link))
+        targets = open_files()
         left = {target for target in targets if target.startswith("pipe:") or target.endswith("(deleted)")}
         # another process of the test run may trust a kernel anew while a session has its modules open
         return {target for target in left if not target.endswith("/modules.zip (deleted)")}

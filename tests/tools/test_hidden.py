@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from image_editor import Editor, hidden, planted, save_without_a_page
 from live_kernel import LiveAddresses, LiveKernel
 
+from hybridbridge_vol import tools
 from hybridbridge_vol.bridge.objects.task_list import task_list, tasks_offset
 from hybridbridge_vol.bridge.objects.task_slab import tasks_in_slabs
 from hybridbridge_vol.check.symbol_names import listed_modules
@@ -260,6 +261,14 @@ def test_a_module_without_code_is_found_by_its_constants() -> None:
     kernel.addresses = _ModuleWithoutCode()
     findings = [row for row in hidden_modules(kernel) if isinstance(row, Finding)]
     assert not any("addresses" in row.missing for row in findings if row.name == "bitrev")
+
+
+def test_a_running_machine_has_findings_and_no_doubt_of_a_copy() -> None:
+    kernel = LiveKernel({"/proc/modules": b"not_there 8192 0 - Live 0xffffffffc0a31000\n"})
+    tool = tools.load("hidden")
+    rows = tool.rows(kernel, tool.defaults())
+    (row,) = [row.cells for row in rows if row.cells[:2] == ("module", "not_there")]
+    assert "/sys/module" in str(row[-1])
 
 
 def test_nothing_counts_as_missing_in_a_list_that_cannot_be_read() -> None:
