@@ -30,6 +30,7 @@ from volatility3.framework.renderers import format_hints
 from volatility3.plugins import timeliner
 
 from hybridbridge_vol.errors import HybridBridgeError, ImageError, OptionError, error_text
+from hybridbridge_vol.short_run import search_seldom
 from hybridbridge_vol.toolkit.cells import Cell, Kind, Unavailable, as_json, as_python, as_text
 from hybridbridge_vol.toolkit.limits import limited_rows
 from hybridbridge_vol.toolkit.printable import printable
@@ -134,6 +135,8 @@ class ToolPlugin:
 
     def run(self) -> renderers.TreeGrid:
         """The tool's rows. Raises EngineError; under Volatility's own command line it exits with one line."""
+        if self._is_the_program():
+            search_seldom()
         options = {option.name: self._option(option) for option in self.tool.options}
         tool = self.tool
         if self.config.get("provenance", False):
@@ -201,12 +204,16 @@ class ToolPlugin:
         """End with the message alone. Volatility's command line replaces the message of an exception that it
         does not know by "unexpected situation" and a request for a bug report, so there the exit is made
         here."""
-        from volatility3 import cli  # loaded already where it matters; programs need not load it
-
         message = printable(f"hb.{self.tool.name}: {text}")
-        if isinstance(self._progress_callback, cli.PrintedProgress):
+        if self._is_the_program():
             raise SystemExit(message) from None
         raise EngineError(message) from error
+
+    def _is_the_program(self) -> bool:
+        """Whether this is Volatility's own command line, whose process ends with the plugin."""
+        from volatility3 import cli  # loaded already where it matters; programs need not load it
+
+        return isinstance(self._progress_callback, cli.PrintedProgress)
 
 
 class TimedPlugin(ToolPlugin):

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "hybridbridge_vol"
 LAYERS = (
     ("units", "errors", "elf_headers"),
-    ("allowance", "child_process"),
+    ("allowance", "child_process", "short_run"),
     ("machine",),
     ("memory_image", "kernel_file"),
     ("snapshot",),

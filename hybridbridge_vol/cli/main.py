@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import os
 import sys
 import warnings
@@ -16,6 +15,7 @@ from hybridbridge_vol import __version__
 from hybridbridge_vol.cli.arguments import HelpFormatter, add_command
 from hybridbridge_vol.cli.console import FAILED, INTERRUPTED, PIPE_CLOSED, complain
 from hybridbridge_vol.errors import HybridBridgeError, error_text
+from hybridbridge_vol.short_run import search_seldom
 
 COMMANDS = {
     "info": "identify a memory image and find the trusted kernel that fits it",
@@ -33,9 +33,6 @@ COMMANDS = {
     "completion": "print the completion script for bash or zsh",
 }
 """The commands, each the module of that name in this package, with their line in `hb --help`."""
-
-_ALLOCATIONS = 50_000
-"""Objects that are made, and not released, between two searches for garbage: some 5 MB."""
 
 ABOUT = """\
 Analyse a Linux memory image by running the kernel's own code on it. The kernel comes from the \
@@ -110,11 +107,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def program() -> NoReturn:
-    """The program `hb`, in a process of its own. What it loads is code, which is never garbage: Python looks
-    for garbage among it seldom, and not again at the end. That saves a tenth of a short run."""
-    gc.set_threshold(_ALLOCATIONS)
+    """The program `hb`, in a process of its own."""
+    search_seldom()
     status = main()
-    gc.freeze()
+    search_seldom()  # nor what was loaded since
     sys.exit(status)
 
 
