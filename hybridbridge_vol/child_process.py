@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import resource
 import signal
@@ -18,6 +19,16 @@ def own_module(name: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
     root = str(Path(__file__).parents[1])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     return [sys.executable, "-P", "-m", name, *arguments], os.environ | {"PYTHONPATH": path}
+
+
+def fork() -> int:
+    """fork(2), as os.fork. The child does not search what it inherits for garbage. An object of its parent's
+    may have threads, which the child lacks: to finalize it is to wait for them for ever, or to crash, as
+    DuckDB's connections do."""
+    pid = os.fork()
+    if not pid:
+        gc.freeze()
+    return pid
 
 
 def die_with(parent: int) -> None:

@@ -112,7 +112,7 @@ def _was_read(words: array[int], mutant: Mutant) -> bool:
 
 def _failures(outcome: Outcome, places: Places, slow: bool) -> Iterator[str]:
     if outcome.hung:
-        yield "did not end"
+        yield f"did not end: {outcome.hung}"
     if outcome.signal:
         yield f"signal {outcome.signal}"
     if outcome.opening.startswith("traceback"):

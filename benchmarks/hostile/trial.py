@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import json
 import os
 import pickle
@@ -23,7 +24,7 @@ from benchmarks.hostile.places import TRACED, options_of, text_of
 from hybridbridge_vol import tools
 from hybridbridge_vol.allowance import ANSWER_SECONDS, SLOWER_UNDER_TAINT
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
-from hybridbridge_vol.child_process import die_with
+from hybridbridge_vol.child_process import die_with, fork
 from hybridbridge_vol.errors import HybridBridgeError, error_text
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.lab.batch.worker.supervised_child import private_bytes
@@ -37,6 +38,8 @@ T = TypeVar("T")
 WAITING_SECONDS = 300.0
 """A child that takes no processor time for so long waits for something that never comes."""
 _POLL_SECONDS = 0.05
+_TELLING_SECONDS = 2.0
+_FRAMES = 8
 
 ALL_TOOLS = tuple(
     name for name in tools.NAMES if not any(option.positional for option in tools.load(name).options)
@@ -60,13 +63,13 @@ SLOW_TOOLS = ("ps", "lsmod", "netstat", "uname", "maps", "lsof")
 @dataclass
 class Outcome:
     """What became of one mutant. `results`: of each tool its status, seconds, rows. `signal`: what ended the
-    child; `hung`: it had to be ended. Seconds of processor time, bytes of memory that is of no
-    file, beyond what the child was forked with; `largest`: the tool that ran then."""
+    child; `hung`: where it was when it had to be ended. Seconds of processor time, bytes of memory that is
+    of no file, beyond what the child was forked with; `largest`: the tool that ran then."""
 
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     opening: str = ""
     signal: int = 0
-    hung: bool = False
+    hung: str = ""
     seconds: float = 0.0
     memory: int = 0
     largest: str = ""
@@ -95,7 +98,7 @@ def examine(image: Path, store: Path, names: Sequence[str], slow: bool, processo
     read_end, write_end = os.pipe()
     parent = os.getpid()
     inherited = private_bytes(parent)
-    pid = os.fork()
+    pid = fork()
     if not pid:
         die_with(parent)
         os.close(read_end)
@@ -117,10 +120,10 @@ def examine(image: Path, store: Path, names: Sequence[str], slow: bool, processo
         now = _processor_seconds(pid)
         if now > used:
             used, since = now, time.monotonic()
-        outcome.hung = used > most or time.monotonic() - since > WAITING_SECONDS
+        if used > most or time.monotonic() - since > WAITING_SECONDS:
+            outcome.hung = _where(pid, read_end)
+            os.kill(pid, signal.SIGKILL)
     os.close(read_end)
-    if outcome.hung:
-        os.kill(pid, signal.SIGKILL)
     _pid, status, usage = os.wait4(pid, 0)
     outcome.seconds = usage.ru_utime + usage.ru_stime
     if os.WIFSIGNALED(status) and not outcome.hung:
@@ -135,6 +138,18 @@ def examine(image: Path, store: Path, names: Sequence[str], slow: bool, processo
     return outcome
 
 
+def _where(pid: int, read_end: int) -> str:
+    """The innermost functions of a child that does not end, as it tells them itself (faulthandler)."""
+    os.kill(pid, signal.SIGUSR1)
+    data = b""
+    while select.select([read_end], [], [], _TELLING_SECONDS)[0] and (part := os.read(read_end, 1 << 20)):
+        data += part
+    frames = [
+        line.strip() for line in data.decode(errors="replace").splitlines() if line.startswith("  File")
+    ]
+    return " < ".join(frames[:_FRAMES]) or "nowhere in Python"
+
+
 def _processor_seconds(pid: int) -> float:
     """What a process has used so far, with its children that have ended (proc(5), stat); 0 without one."""
     try:
@@ -147,7 +162,7 @@ def _processor_seconds(pid: int) -> float:
 def in_child(ask: Callable[[], T]) -> T:
     """The answer of a function that is called in a child: what it takes of memory is let go."""
     read_end, write_end = os.pipe()
-    pid = os.fork()
+    pid = fork()
     if not pid:
         os.close(read_end)
         try:
@@ -169,6 +184,7 @@ def in_child(ask: Callable[[], T]) -> T:
 def _child(
     image: Path, store: Path, names: Sequence[str], slow: bool, processors: int, write_end: int
 ) -> None:
+    faulthandler.register(signal.SIGUSR1, write_end)
     sys.stderr = StringIO()
     warnings.simplefilter("ignore")
     status = 1

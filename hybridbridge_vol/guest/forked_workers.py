@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from hybridbridge_vol.child_process import die_with
+from hybridbridge_vol.child_process import die_with, fork
 
 P = TypeVar("P")
 T = TypeVar("T")
@@ -129,7 +129,7 @@ class _Worker(Generic[P, T]):
             undoing.callback(os.close, self.receipts)
             undoing.callback(os.close, writing)
             parent = os.getpid()
-            self._pid = os.fork()
+            self._pid = fork()
             undoing.pop_all()
         if self._pid:
             os.close(writing)

@@ -20,7 +20,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
-from hybridbridge_vol.child_process import die_with, limit
+from hybridbridge_vol.child_process import die_with, fork, limit
 from hybridbridge_vol.errors import HostLacks
 from hybridbridge_vol.native import filter as seccomp_filter
 from hybridbridge_vol.native import landlock
@@ -91,7 +91,7 @@ def start(
     reading, low = os.pipe()
     writing = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 3)
     os.close(low)
-    parent, pid = os.getpid(), os.fork()
+    parent, pid = os.getpid(), fork()
     if not pid:
         os.close(reading)
         program = seccomp_filter.program(guarded)

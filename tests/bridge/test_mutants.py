@@ -85,6 +85,24 @@ def test_a_tool_that_does_not_end_well_is_a_failure(
     assert len(verdict.failures) == 1 and failure in verdict.failures[0]
 
 
+def waits_for_ever(_kernel: Any, _options: Any) -> Iterator[Any]:
+    signal.pause()
+    yield
+
+
+def test_of_a_tool_that_does_not_end_it_is_said_where_it_was(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, log = lab.sample("6.12").raw, tmp_path / "log.jsonl"
+    (verdict,) = run(image, lab.store.root, 1, 7, log, names=("ps",))
+    assert verdict.failures == ()
+    monkeypatch.setattr("benchmarks.hostile.trial.WAITING_SECONDS", 5.0)
+    monkeypatch.setattr(tools.load("ps"), "rows", waits_for_ever)
+    (verdict,) = run(image, lab.store.root, 1, 7, log, names=("ps",))
+    assert len(verdict.failures) == 1 and verdict.failures[0].startswith("did not end: File")
+    assert "waits_for_ever" in verdict.failures[0]
+
+
 def test_a_tool_that_takes_too_much_is_a_failure(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
-from hybridbridge_vol.child_process import die_with
+from hybridbridge_vol.child_process import die_with, fork
 from hybridbridge_vol.errors import HostLacks, OptionError
 from hybridbridge_vol.native import filter as seccomp_filter
 from hybridbridge_vol.native import landlock
@@ -127,7 +127,7 @@ def start(image: Image, descriptors: Sequence[int], guarded: bool) -> Emulated:
     limit = min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], MAX_OPEN_FILES)
     ours, theirs = socket.socketpair()
     ended, alive = os.pipe()
-    parent, pid = os.getpid(), os.fork()
+    parent, pid = os.getpid(), fork()
     if not pid:
         _become(image, policy, descriptors, theirs.fileno(), alive, limit, parent)
     theirs.close()

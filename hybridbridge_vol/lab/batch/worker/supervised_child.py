@@ -19,7 +19,7 @@ from typing import Literal, NoReturn
 
 import msgspec
 
-from hybridbridge_vol.child_process import die_with
+from hybridbridge_vol.child_process import die_with, fork
 from hybridbridge_vol.lab.batch.events import Event, Failed, Step, decode, encode
 
 POLL_SECONDS = 0.1
@@ -70,7 +70,7 @@ def supervise(work: Work, take: Callable[[Event], None], limits: Limits, watched
     """
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
     supervisor = os.getpid()
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         _run(work, write_end, supervisor)
     os.close(write_end)
