@@ -6,6 +6,7 @@ import os
 import struct
 import subprocess
 import sys
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from open_files import left_open, open_files
 from sources import source
 from vmware_writer import PAGE, aligned, block, boot_params, regions, state, tag
 
@@ -108,22 +110,22 @@ def test_a_truncated_vmem_says_what_is_missing(tmp_path: Path) -> None:
 def test_a_state_that_leads_nowhere_says_why_in_one_line(tmp_path: Path, content: bytes, words: str) -> None:
     path = tmp_path / "vm.vmss"
     path.write_bytes(content)
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_files()
     with pytest.raises(ImageError, match=words) as caught:
         open_image(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert left_open(before) == Counter()
 
 
 def test_a_vmem_that_is_too_small_closes_what_was_opened(tmp_path: Path) -> None:
     (tmp_path / "vm.vmem").write_bytes(bytes(PAGE))
     (tmp_path / "vm.vmss").write_bytes(state(regions(TWO)))
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_files()
     for name in ("vm.vmem", "vm.vmss"):
         with pytest.raises(ImageError, match="truncated"):
             open_image(tmp_path / name)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert left_open(before) == Counter()
 
 
 # --- a .vmem alone ------------------------------------------------------------------------------------------

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from contextlib import suppress
+
+_READINGS = 50
+_PAUSE = 0.05
 
 
 def open_files() -> Counter[str]:
@@ -15,3 +19,15 @@ def open_files() -> Counter[str]:
         with suppress(FileNotFoundError):
             targets[os.readlink(f"/proc/self/fd/{name}")] += 1
     return targets
+
+
+def left_open(before: Counter[str]) -> Counter[str]:
+    """What is open beyond `before`, and stays open: other threads of the process (Dask's) open files of
+    their own for a moment."""
+    left = open_files() - before
+    for _ in range(_READINGS):
+        if not left:
+            break
+        time.sleep(_PAUSE)
+        left &= open_files() - before
+    return left
