@@ -121,10 +121,6 @@ class SnapshotSpace:
         self._lent: list[int] | None = None
         """Those that are mapped until SLOW-BRIDGE ends its run; None while it does not run."""
         self._clear_modules_area(tables.memory)
-        for vaddr in (per_cpu.vaddrs[0], per_cpu.vaddrs[-1]):
-            # now: what the trusted kernel's own tables are given later is lost with a call that is rolled
-            # back
-            self.builder.table(vaddr, PAGE_SHIFT)
 
     def _clear_modules_area(self, memory: PhysicalMemory) -> None:
         """Take the trusted kernel's own pages out of the modules area: those for compiled BPF programs, 2 MiB
@@ -133,6 +129,11 @@ class SnapshotSpace:
         for slot in range(table, table + 8 * ((MODULES_END - MODULES_START) >> LARGE_SHIFT), 8):
             if memory.read_u64(slot):
                 memory.write_u64(slot, 0)
+
+    def link_again(self) -> None:
+        """After the trusted kernel's memory, and so its own tables, went back to an earlier state: what was
+        mapped stays mapped. Otherwise each page would be asked for again, and each time more tables made."""
+        self.builder.link_again()
 
     @contextlib.contextmanager
     def all_lent(self) -> Iterator[None]:

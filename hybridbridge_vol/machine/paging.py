@@ -110,6 +110,11 @@ class TableBuilder:
         self._read = read_u64
         self._write = write_u64
         self._allocate = allocate
+        self._own: set[int] = set()
+        """Physical addresses of the tables that were made."""
+        self._links: dict[tuple[int, int], int] = {}
+        """The entries that lead to them from tables of others: by what they map, `(first address >> shift,
+        shift)`."""
 
     def translate(self, vaddr: int) -> Translation | None:
         """As `walk`, by these tables."""
@@ -127,11 +132,26 @@ class TableBuilder:
             slot = table + 8 * ((vaddr >> level) & (ENTRIES - 1))
             entry = self._read(slot)
             if not entry & PRESENT:
-                entry = self._allocate() | PRESENT | WRITABLE | USER | ACCESSED
+                made = self._allocate()
+                entry = made | PRESENT | WRITABLE | USER | ACCESSED
                 self._write(slot, entry)
+                self._own.add(made)
+                if table not in self._own:
+                    self._links[vaddr >> level, level] = entry
             table = entry & FRAME_MASK
             level -= _INDEX_BITS
         return table
+
+    def link_again(self) -> None:
+        """After the tables of others were taken back to an earlier state: let them lead to the tables that
+        were made since then, with all that is mapped there. Where others have something now, it stays."""
+        for (number, shift), entry in self._links.items():
+            vaddr = number << shift
+            table = last_table(self._read, self.root_paddr, vaddr, self.levels, shift)
+            if table is not None and table not in self._own:
+                slot = table + 8 * (number & (ENTRIES - 1))
+                if not self._read(slot):
+                    self._write(slot, entry)
 
     def map_page(self, vaddr: int, paddr: int, flags: int, shift: int = PAGE_SHIFT) -> None:
         """Map one page of `1 << shift` bytes; `flags` are entry bits (PRESENT is added)."""

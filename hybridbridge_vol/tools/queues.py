@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from hybridbridge_vol.guest.kernel import GuestKernel
-from hybridbridge_vol.guest.values import Question, QueuedMessage
+from hybridbridge_vol.guest.kernel import Files, GuestKernel
+from hybridbridge_vol.guest.values import OpenDescriptor, Question, QueuedMessage
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, attempt, why
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
-from hybridbridge_vol.tools.process.listing import PID, chosen, comm_of, numbers
+from hybridbridge_vol.tools.process.descriptors import Share, in_shares
+from hybridbridge_vol.tools.process.listing import PID, chosen, comm_of
 
 _SHOWN = 512
 """Bytes of a message that a row shows."""
@@ -46,11 +48,11 @@ class Queues(Tool):
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
         limit = None if options["full"] else _SHOWN
-        pids = chosen(kernel, options)
+        shares = in_shares(kernel, chosen(kernel, options))
         seen: set[str] = set()
-        for number, pid in enumerate(pids):
-            kernel.progress(number / len(pids), "looking into descriptors")
-            for kind, fd, target in _ends(kernel, pid):
+        for number, group in enumerate(shares):
+            kernel.progress(number / len(shares), "looking into descriptors")
+            for pid, kind, fd, target in _ends(kernel.files, group):
                 if target in seen:
                     continue
                 rows = list(_of_end(kernel, pid, kind, fd, target, limit))
@@ -62,30 +64,34 @@ class Queues(Tool):
             yield from _message_queues(kernel, limit)
 
 
-def _ends(kernel: GuestKernel, pid: int) -> Iterator[tuple[str, int, str]]:
-    """`(kind, descriptor, what it leads to)` of a process's descriptors that may hold something."""
-    folder = f"/proc/{pid}/fd"
-    descriptors = attempt(folder, lambda: numbers(kernel.files.listdir(folder)))
-    if isinstance(descriptors, Unavailable):
-        return
-    kernel.files.expect(Question("readlink", f"{folder}/{fd}") for fd in descriptors)
-    links = [(fd, attempt(folder, partial(kernel.files.readlink, f"{folder}/{fd}"))) for fd in descriptors]
-    for fd, target in links:
+def _ends(files: Files, shares: list[Share]) -> Iterator[tuple[int, str, int, str]]:
+    """`(process, kind, descriptor, what it leads to)` of the descriptors that may hold something."""
+    wanted = [(share.pid, fd) for share in shares for fd in share.descriptors]
+    known = files.descriptors(wanted)
+    files.expect(Question("readlink", f"/proc/{pid}/fd/{fd}") for pid, fd in wanted if (pid, fd) not in known)
+    links = [(pid, fd, _target(files, pid, fd, known.get((pid, fd)))) for pid, fd in wanted]
+    for pid, fd, target in links:
         if isinstance(target, Unavailable):
             continue
         if target.startswith("socket:["):
-            yield "socket", fd, target
-        elif target.startswith("pipe:[") or _is_fifo(kernel, f"{folder}/{fd}", target):
-            yield "pipe", fd, target
+            yield pid, "socket", fd, target
+        elif target.startswith("pipe:[") or _is_fifo(files, pid, fd, target, known.get((pid, fd))):
+            yield pid, "pipe", fd, target
         elif _TERMINAL.fullmatch(target):
-            yield "terminal", fd, target
+            yield pid, "terminal", fd, target
 
 
-def _is_fifo(kernel: GuestKernel, path: str, target: str) -> bool:
+def _target(files: Files, pid: int, fd: int, seen: OpenDescriptor | None) -> str | Unavailable:
+    path = f"/proc/{pid}/fd/{fd}"
+    return attempt(path, partial(files.readlink, path)) if seen is None else seen.target
+
+
+def _is_fifo(files: Files, pid: int, fd: int, target: str, seen: OpenDescriptor | None) -> bool:
     if not target.startswith("/") or target.startswith("/dev/"):
         return False
-    mode = attempt(path, lambda: kernel.files.stat(path, follow=True).mode)
-    return isinstance(mode, int) and mode & 0o170000 == 0o010000
+    path = f"/proc/{pid}/fd/{fd}"
+    found = attempt(path, partial(files.stat, path, follow=True)) if seen is None else seen.stat
+    return not isinstance(found, Unavailable) and stat.S_ISFIFO(found.mode)
 
 
 def _of_end(

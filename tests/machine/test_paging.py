@@ -62,6 +62,38 @@ def test_two_pages_of_one_table_share_it() -> None:
     assert memory.next_page == before
 
 
+def test_what_was_mapped_since_a_moment_is_mapped_again_when_tables_of_others_went_back_to_it() -> None:
+    memory = Memory()
+    memory.write(PAGE + 8 * 511, 0x9000 | paging.PRESENT)  # others' own table of the second level
+    before = dict(memory.words)
+    tables = builder(memory)
+    vaddrs = [0xFFFF_FF80_0000_1000, 0xFFFF_8880_0000_0000, 0xFFFF_8880_0020_0000]
+    for paddr, vaddr in enumerate(vaddrs, 16):
+        tables.map_page(vaddr, paddr * PAGE, 0)
+    made = memory.next_page
+    for slot in [slot for slot in memory.words if slot < 1 << 20]:
+        memory.words[slot] = before.get(slot, 0)
+    assert [tables.translate(vaddr) for vaddr in vaddrs] == [None, None, None]
+    tables.link_again()
+    found = [tables.translate(vaddr) for vaddr in vaddrs]
+    assert [one and one.paddr for one in found] == [16 * PAGE, 17 * PAGE, 18 * PAGE]
+    assert memory.next_page == made
+
+
+def test_entries_that_others_have_made_are_left_alone() -> None:
+    memory = Memory()
+    memory.write(PAGE + 8 * 511, 0x9000 | paging.PRESENT)
+    tables = builder(memory)
+    vaddrs = [0xFFFF_FF80_0000_1000, 0xFFFF_8880_0000_0000]
+    for vaddr in vaddrs:
+        tables.map_page(vaddr, 16 * PAGE, 0)
+    theirs = {PAGE + 8 * (vaddrs[1] >> 39 & 511): 0xA000 | paging.PRESENT, PAGE + 8 * 511: 0}
+    memory.words |= theirs
+    before = dict(memory.words)
+    tables.link_again()
+    assert memory.words == before
+
+
 @given(st.integers(0, (1 << 64) - 1), st.dictionaries(st.integers(0, 1 << 20), st.integers(0, (1 << 64) - 1)))
 def test_walking_hostile_tables_ends(vaddr: int, words: dict[int, int]) -> None:
     found = paging.walk(lambda paddr: words.get(paddr & 0xFFFFF, 0x1234567), PAGE, vaddr, 4)

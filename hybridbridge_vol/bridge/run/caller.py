@@ -81,6 +81,7 @@ class Caller:
         """Go back to the marked moment; nothing happens if there is none."""
         if self._mark is not None:
             self._mark.restore()
+            self.bridge.space.link_again()
             self.hybrid.forget_labels()
             self.generation = Generation(self.generation + 1)
             self._at_mark = True

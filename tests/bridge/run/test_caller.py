@@ -12,6 +12,7 @@ from hybridbridge_vol.bridge.run import budget
 from hybridbridge_vol.bridge.run.caller import Caller
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.bridge.run.user_memory import USER_SIZE, USER_VADDR
+from hybridbridge_vol.bridge.snapshot_space import SnapshotSpace
 from hybridbridge_vol.errors import BootError, CallRolledBack, NotMemoized
 
 Make = Callable[..., SmallBridge]
@@ -75,6 +76,28 @@ def test_a_failed_call_takes_memory_back_to_the_mark(make: Make, mode: Mode) -> 
         caller.call(small.home("store_and_fault"), SCRATCH, 3, UNMAPPED)
     assert caller.generation == 1
     assert [caller.call(small.home("load"), SCRATCH + offset) for offset in (0, 8)] == [1, 0]
+
+
+def test_a_page_that_was_mapped_since_the_mark_is_not_asked_for_again(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = make(FUNCTIONS)
+    caller = Caller(small.bridge)
+    caller.mark()
+    asked: list[int] = []
+    complete = SnapshotSpace.complete
+
+    def counted(space: SnapshotSpace, vaddr: int) -> bool:
+        asked.append(vaddr)
+        return complete(space, vaddr)
+
+    monkeypatch.setattr(SnapshotSpace, "complete", counted)
+    assert caller.call(small.twin("add"), 2, 3) == 5
+    assert asked
+    first = len(asked)
+    caller.roll_back()
+    assert caller.call(small.twin("add"), 4, 5) == 9
+    assert asked[first:] == []
 
 
 def test_what_was_done_before_a_second_mark_stays(make: Make) -> None:
