@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hybridbridge_vol.bridge.device_memory import DeviceMemory
 from hybridbridge_vol.bridge.image_pages import ImagePages
-from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START
 from hybridbridge_vol.bridge.modules.snapshot_modules import SnapshotModules
 from hybridbridge_vol.bridge.per_cpu_window import PerCpuWindow
 from hybridbridge_vol.bridge.physical_map import SNAPSHOT_PADDR, TABLES_PADDR
@@ -125,8 +124,8 @@ class SnapshotSpace:
     def _clear_modules_area(self, memory: PhysicalMemory) -> None:
         """Take the trusted kernel's own pages out of the modules area: those for compiled BPF programs, 2 MiB
         since 6.1, of which we run none. Since 6.19 modules may lie before the snapshot's own such pages."""
-        table = self.builder.table(MODULES_START, LARGE_SHIFT)
-        for slot in range(table, table + 8 * ((MODULES_END - MODULES_START) >> LARGE_SHIFT), 8):
+        for vaddr in self._snapshot.layout.modules[:: 1 << LARGE_SHIFT]:
+            slot = self.builder.table(vaddr, LARGE_SHIFT) + 8 * ((vaddr >> LARGE_SHIFT) % ENTRIES)
             if memory.read_u64(slot):
                 memory.write_u64(slot, 0)
 
@@ -168,7 +167,7 @@ class SnapshotSpace:
         offset = vaddr - layout.text_vaddr
         if 0 <= offset < page_up(layout.size):
             return self._map_kernel_image(vaddr & -PAGE_SIZE, offset & -PAGE_SIZE)
-        if vaddr >= KERNEL_TOP_SLOT and not MODULES_START <= vaddr < MODULES_END:
+        if vaddr >= KERNEL_TOP_SLOT and vaddr not in layout.modules:
             return False
         trusted = self.modules.at(vaddr)
         if trusted is not None:

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from hybridbridge_vol.bridge.memo import Memo, Proven
-from hybridbridge_vol.bridge.modules.area import ROOM
 from hybridbridge_vol.bridge.modules.relocated_module import TrustedSegment
+from hybridbridge_vol.bridge.modules.segment_room import ROOM
 from hybridbridge_vol.bridge.modules.snapshot_modules import SnapshotModules
 from hybridbridge_vol.bridge.physical_map import TWIN_PADDR
 from hybridbridge_vol.bridge.text.call_hashes import keep_hashes

@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Callable, Container, Iterable
 
 from hybridbridge_vol.bridge.attachment import Bridge
-from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START
 from hybridbridge_vol.bridge.snapshot_space import UPPER_HALF
 from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.guest.kernel import GuestKernel
@@ -88,13 +87,13 @@ class Places:
     def bpf_code(self, vaddr: int) -> str:
         """The kernel's name for code in the modules' area that it compiled of BPF, or wrote to call some:
         `bpf_prog_…`, `bpf_trampoline_…`; empty for all else."""
-        return self._bpf_code(vaddr) if MODULES_START <= vaddr < MODULES_END else ""
+        return self._bpf_code(vaddr) if vaddr in self._bridge.layout.modules else ""
 
     def _region(self, vaddr: int) -> str:
         layout = self._bridge.layout
         if vaddr < UPPER_HALF:
             return "user space"
-        if MODULES_START <= vaddr < MODULES_END:
+        if vaddr in layout.modules:
             return f"module area, {'no module listed there' if self._is_known else _NOT_KNOWN}"
         if layout.page_offset_base <= vaddr < min(layout.page_offset_base + _DIRECT_MAP, layout.vmalloc_base):
             return "direct map"

@@ -8,7 +8,6 @@ from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.proxy_calls import ProxyCalls
 from hybridbridge_vol.machine.paging import LARGE_SHIFT
@@ -44,10 +43,15 @@ class SnapshotAddresses:
         (kernel/module/main.c)."""
         return "modules" in self._proxy.bridge.kernel.symbols
 
+    @property
+    def modules_area(self) -> range:
+        """The virtual addresses that the kernel's modules may have."""
+        return self._proxy.bridge.layout.modules
+
     def module_pages(self) -> Iterator[int]:
         """Virtual addresses of the pages that are mapped in the kernel's area for modules."""
         bridge, unmapped = self._proxy.bridge, 0
-        for vaddr in range(MODULES_START, MODULES_END, 1 << LARGE_SHIFT):
+        for vaddr in self.modules_area[:: 1 << LARGE_SHIFT]:
             for page, mapped in bridge.layout.mapped(bridge.image, vaddr):
                 if mapped:
                     unmapped = 0

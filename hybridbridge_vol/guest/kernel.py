@@ -220,6 +220,10 @@ class Addresses(Protocol):
     def has_modules(self) -> bool:
         """Whether the kernel can have modules at all."""
 
+    @property
+    def modules_area(self) -> range:
+        """The virtual addresses that the kernel's modules may have."""
+
     def module_pages(self) -> Iterator[int]:
         """Virtual addresses of the pages that are mapped in the kernel's area for modules."""
 

@@ -20,7 +20,7 @@ from hybridbridge_vol.kernel_file.recovered_relocations import recover_relocatio
 from hybridbridge_vol.kernel_file.region_constants import RegionConstants, find_region_constants
 from hybridbridge_vol.kernel_file.relocations import Relocations, parse_relocations
 from hybridbridge_vol.kernel_file.symbol_files import GivenSymbols, completed, elf_symbols
-from hybridbridge_vol.units import PAGE_SIZE, Progress
+from hybridbridge_vol.units import PAGE_SIZE, START_KERNEL_MAP, Progress
 
 __all__ = ["KernelImage", "Segment", "StoredParts", "parse_elf"]
 
@@ -139,6 +139,12 @@ class KernelImage:
         start = table - self.segments[0].vaddr
         entries = struct.iter_unpack("<Q", self._flat[start : start + PAGE_SIZE])
         return sum(1 for (entry,) in entries if entry & 1) * _LARGE_PAGE_SIZE or KERNEL_IMAGE_SIZE
+
+    @property
+    def modules_vaddr(self) -> int:
+        """Where the area of its modules begins: behind all that the kernel can lie in (MODULES_VADDR,
+        arch/x86/include/asm/pgtable_64_types.h)."""
+        return START_KERNEL_MAP + self.mapped_size
 
     @cached_property
     def _flat(self) -> bytearray:

@@ -137,7 +137,7 @@ def run_program(
             status = running.end()
             supervisor.close()
             running.close()
-        return Ended(status, {**supervisor.failures, **running.failures})
+        return Ended(status, {**running.failures, **supervisor.failures})  # why it ended comes first
     finally:
         libc.prctl(_PRCTL_SET_SUBREAPER, 0, 0, 0, 0)
         for number, handler in handlers.items():

@@ -69,6 +69,7 @@ class KnownKernel(Candidate, Protocol):
     release: str
     end_link_vaddr: int
     region_bases: list[int]
+    modules_vaddr: int
 
     @property
     def symbols(self) -> SymbolTable:

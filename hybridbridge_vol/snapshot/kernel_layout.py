@@ -12,6 +12,8 @@ from hybridbridge_vol.units import PAGE_SIZE, U64
 
 MAX_CPUS = 8192
 """CONFIG_NR_CPUS of Debian's kernels."""
+MODULES_END = 0xFFFF_FFFF_FF00_0000
+"""Behind the last address of a module; above lies the fixmap (arch/x86/include/asm/pgtable_64_types.h)."""
 PAGE_STRUCT = 64
 """Bytes of `struct page`, by which the memory map at `vmemmap_base` goes on (include/linux/mm_types.h)."""
 
@@ -24,12 +26,13 @@ class SymbolTable(Protocol):
 
 
 class LaidOutKernel(Protocol):
-    """As much of a stored kernel as this module needs: its symbols, its link-time bounds, and where it was
-    linked to have its memory regions (empty if variables say)."""
+    """As much of a stored kernel as this module needs: its symbols, its link-time bounds, where it was linked
+    to have its memory regions (empty if variables say), and where its modules begin."""
 
     text_link_vaddr: int
     end_link_vaddr: int
     region_bases: list[int]
+    modules_vaddr: int
 
     @property
     def symbols(self) -> SymbolTable:
@@ -56,9 +59,9 @@ class SnapshotLayout(NamedTuple):
 
     `text_paddr`/`text_vaddr`: `_text` in guest-physical memory and in the snapshot's address space. `shift`:
     virtual minus link-time address. `size`: bytes from `_text` to `_end`. `root_paddr`: `init_top_pgt`.
-    `levels`: of paging. The three bases are the kernel's own variables. `cpu_numbers` are the CPUs that
-    worked: those online, and those `stopped_cpus` that were so until the kernel stopped them at its end (a
-    panic, a halt)."""
+    `levels`: of paging. The three bases are the kernel's own variables. `modules` are the addresses
+    that its modules may have. `cpu_numbers` are the CPUs that worked: those online, and those `stopped_cpus`
+    that were so until the kernel stopped them at its end (a panic, a halt)."""
 
     text_paddr: int
     text_vaddr: int
@@ -69,6 +72,7 @@ class SnapshotLayout(NamedTuple):
     page_offset_base: int
     vmalloc_base: int
     vmemmap_base: int
+    modules: range
     cpu_numbers: tuple[int, ...] = ()
     stopped_cpus: tuple[int, ...] = ()
 
@@ -173,6 +177,7 @@ def read_layout(image: Readable, kernel: LaidOutKernel, found: Found) -> Snapsho
         page_offset,
         vmalloc,
         vmemmap,
+        range(kernel.modules_vaddr, MODULES_END),
         _bits(online | stopped),
         _bits(stopped),
     )

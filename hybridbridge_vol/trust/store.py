@@ -187,6 +187,7 @@ class Store:
                 "end": end,
                 "banner_vaddr": kernel.symbols.address("linux_banner"),
                 "region_bases": list(kernel.region_constants.linked) if kernel.region_constants else [],
+                "modules": kernel.modules_vaddr,
                 "probes": probe_sites(kernel),
                 "symbols_checksum": zlib.crc32(packed),
             }

@@ -18,6 +18,7 @@ from hybridbridge_vol.machine.memory import HostMapping
 from hybridbridge_vol.snapshot.machine_state import running_constant
 from hybridbridge_vol.trust import files
 from hybridbridge_vol.trust.placement import (
+    KERNEL_IMAGE_SIZE,
     Layout,
     draw_layout,
     looks_like_other_words,
@@ -106,6 +107,9 @@ class StoredKernel:
         self.region_bases: list[int] = record.get("region_bases", [])
         """Where the kernel was linked to have its direct map, vmalloc area and memory map; empty if they are
         variables."""
+        self.modules_vaddr: int = record.get("modules", START_KERNEL_MAP + KERNEL_IMAGE_SIZE)
+        """Where the area of its modules begins; kernels that were added before this was looked for have it
+        where those with CONFIG_RANDOMIZE_BASE do."""
         self.probes: list[tuple[int, int]] = [(offset, value) for offset, value in record["probes"]]
         self._symbols_checksum: int = record["symbols_checksum"]
         self._image = image

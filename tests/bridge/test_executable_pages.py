@@ -20,7 +20,7 @@ VADDR = 0xFFFF_8000_0000_0000
 
 
 def layout(levels: int = 4) -> SnapshotLayout:
-    return SnapshotLayout(0, VADDR, 0, 0, ROOT, levels, VADDR, VADDR, VADDR)
+    return SnapshotLayout(0, VADDR, 0, 0, ROOT, levels, VADDR, VADDR, VADDR, range(0))
 
 
 def image(path: Path, entries: dict[int, int]) -> PhysicalImage:

@@ -17,6 +17,7 @@ from small_snapshot import (
     IMAGE_SIZE,
     KERNEL_SIZE,
     LINK,
+    MODULES,
     PER_CPU_PADDR,
     RO_AFTER_INIT,
     RODATA_END,
@@ -34,7 +35,6 @@ from small_snapshot import (
 )
 
 from hybridbridge_vol.bridge import snapshot_space as spaces
-from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START
 from hybridbridge_vol.bridge.per_cpu_window import NAMES
 from hybridbridge_vol.bridge.physical_map import SNAPSHOT_PADDR, TWIN_PADDR
 from hybridbridge_vol.machine.memory import HostMapping, PhysicalMemory
@@ -43,6 +43,8 @@ from hybridbridge_vol.memory_image.runs import Run
 from hybridbridge_vol.units import PAGE_SIZE
 
 LARGE = 2 << 20
+NOT_RANDOMIZED = 0xFFFF_FFFF_A000_0000
+"""Where modules begin without CONFIG_RANDOMIZE_BASE."""
 
 
 @pytest.fixture
@@ -140,8 +142,8 @@ def test_what_is_mapped_is_not_mapped_again(small: SmallSpace) -> None:
         pytest.param(GS, id="the trusted kernel's memory"),
         pytest.param(HOME_VADDR, id="the trusted kernel's image"),
         pytest.param(0xFFFF_FE00_0000_0000, id="the CPU entry area, each kernel's own"),
-        pytest.param(MODULES_END, id="the fixmap"),
-        pytest.param(MODULES_START, id="a module that nobody knows"),
+        pytest.param(MODULES.stop, id="the fixmap"),
+        pytest.param(MODULES.start, id="a module that nobody knows"),
         pytest.param((1 << 64) - 8, id="the last word"),
     ],
 )
@@ -226,12 +228,18 @@ def test_the_per_cpu_window_shows_the_area_of_the_snapshots_first_cpu(small: Sma
     assert not small.space.complete(GS + NAMES.start - 8)  # beside it lies nothing
 
 
-def test_pages_of_the_trusted_kernels_own_are_taken_out_of_the_modules_area(tmp_path: Path) -> None:
-    snapshot = SmallSnapshot(tmp_path / "image")
+@pytest.mark.parametrize("start", [MODULES.start, NOT_RANDOMIZED])
+def test_pages_of_the_trusted_kernels_own_are_taken_out_of_the_modules_area(
+    tmp_path: Path, start: int
+) -> None:
+    snapshot = SmallSnapshot(tmp_path / "image", modules=range(start, MODULES.stop))
     small = SmallSpace(snapshot)
-    small.space.builder.map_page(MODULES_START, 0x3000, WRITABLE)
+    inside, outside = (start, MODULES.start, MODULES.stop - PAGE_SIZE), (start - PAGE_SIZE, MODULES.stop)
+    for vaddr in (*inside, *outside):
+        small.space.builder.map_page(vaddr, 0x3000, WRITABLE)
     small.space._clear_modules_area(small.physical)
-    assert small.space.builder.translate(MODULES_START) is None
+    assert [small.space.builder.translate(vaddr) for vaddr in inside] == [None] * 3
+    assert None not in [small.space.builder.translate(vaddr) for vaddr in outside]
     snapshot.close()
 
 

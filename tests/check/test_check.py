@@ -11,7 +11,6 @@ import pytest
 from generations import GENERATIONS, Lab
 from victims import ELSEWHERE, NAME, Victim, check
 
-from hybridbridge_vol.bridge.modules.area import MODULES_END
 from hybridbridge_vol.check.grouping import grouped
 from hybridbridge_vol.check.symbol_names import Places
 from hybridbridge_vol.toolkit.cells import Unavailable
@@ -308,7 +307,8 @@ def test_what_a_hypervisors_guest_gives_its_kernel_is_no_difference(
 
 def test_where_modules_cannot_be_listed_none_is_said_to_be_missing(lab: Lab) -> None:
     """In a truncated image each call of a module's function led to where no module was said to be listed."""
-    bridge, vaddr = lab.session("6.1 two CPUs").bridge, MODULES_END - PAGE_SIZE
+    bridge = lab.session("6.1 two CPUs").bridge
+    vaddr = bridge.layout.modules.stop - PAGE_SIZE
     for modules, region in (([], "no module listed there"), (None, "modules are not known")):
         places = Places(bridge, modules, lambda _vaddr: None)
         assert places.describe(vaddr) == f"module area, {region}, not mapped"

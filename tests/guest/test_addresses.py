@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from generations import Lab
 
-from hybridbridge_vol.bridge.modules.area import MODULES_START
 from hybridbridge_vol.bridge.objects.module_structs import module_structs
 from hybridbridge_vol.bridge.objects.typed_memory import TypedMemory
 from hybridbridge_vol.guest.session import open_session
@@ -36,10 +35,11 @@ def test_names_that_are_expected_are_those_that_are_asked_for_singly(lab: Lab, n
 @pytest.mark.parametrize("name", NAMES)
 def test_the_pages_of_the_area_for_modules_are_those_that_are_translated(lab: Lab, name: str) -> None:
     bridge = lab.session(name).bridge
-    end = MODULES_START + (REGIONS << LARGE_SHIFT)
+    start = bridge.layout.modules.start
+    end = start + (REGIONS << LARGE_SHIFT)
     translated = [
         page
-        for page in range(MODULES_START, end, PAGE_SIZE)
+        for page in range(start, end, PAGE_SIZE)
         if bridge.layout.translate(bridge.image, page) is not None
     ]
     assert [page for page in lab.session(name).addresses.module_pages() if page < end] == translated

@@ -121,6 +121,39 @@ def test_a_bare_kernel_without_relocations_gets_those_that_its_data_show(tmp_pat
     assert set(mini.abs64) <= set(kernel.relocations.abs64)
 
 
+class WithPageTable(MiniKernel):
+    """Has the table of large pages that it begins to run with, as arch/x86/kernel/head_64.S writes it."""
+
+    table_vaddr, pages = TEXT_VADDR + 0x8000, 0
+
+    def symbols(self) -> list[tuple[int, str, str]]:
+        return sorted([*super().symbols(), (self.table_vaddr, "D", "level2_kernel_pgt")])
+
+    def text_segment(self) -> bytes:
+        image, start = bytearray(super().text_segment()), self.table_vaddr - TEXT_VADDR
+        entries = [number << 21 | 0x1E3 for number in range(self.pages)]
+        image[start : start + 8 * len(entries)] = struct.pack(f"<{len(entries)}Q", *entries)
+        return bytes(image)
+
+
+@pytest.mark.parametrize(
+    ("pages", "modules"),
+    [(512, 0xFFFF_FFFF_C000_0000), (256, 0xFFFF_FFFF_A000_0000)],
+    ids=["with", "without"],
+)
+def test_modules_lie_behind_what_the_kernels_first_page_table_maps(
+    tmp_path: Path, pages: int, modules: int
+) -> None:
+    """With CONFIG_RANDOMIZE_BASE, and without."""
+    mini = WithPageTable()
+    mini.pages = pages
+    assert loaded(tmp_path, mini.vmlinuz()).modules_vaddr == modules
+
+
+def test_a_kernel_whose_first_page_table_has_no_name_has_its_modules_where_most_have(tmp_path: Path) -> None:
+    assert loaded(tmp_path, MiniKernel().vmlinuz()).modules_vaddr == 0xFFFF_FFFF_C000_0000
+
+
 def test_a_kernel_in_a_shared_library_is_found_as_it_lies_in_memory(tmp_path: Path) -> None:
     mini = MiniKernel()
     path = tmp_path / "libkrunfw.so"

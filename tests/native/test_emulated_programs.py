@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import signal
 from pathlib import Path
 
 import pytest
 from generations import Lab
 from hostile_programs import attempts
 from native_runs import Run, hb_exec
+from vector_programs import vector_programs
 
 import hybridbridge_vol
 from hybridbridge_vol.errors import TimedOut
@@ -98,6 +100,22 @@ def test_there_is_no_way_out(run: Run, hostile: Path) -> None:
 def test_a_fault_ends_it_as_a_kernel_would(run: Run, hostile: Path) -> None:
     done = run(IMAGE, "hostile fault -", tools=str(hostile.parent), user_mode=EMULATED)
     assert (done.status, done.stdout, done.stderr) == (-11, b"", b"")
+
+
+def test_a_program_that_asks_for_avx_runs_without_it(run: Run, tmp_path: Path) -> None:
+    done = run(IMAGE, "asks 1 2 3 40", tools=str(vector_programs(tmp_path)), user_mode=EMULATED)
+    assert (done.status, done.stdout, done.stderr, done.failures) == (0, b"begins\n1568.0\n", b"", {})
+
+
+def test_a_program_that_uses_avx_anyway_ends_with_one_line(lab: Lab, run: Run, tmp_path: Path) -> None:
+    """Without it, the program ended well, with a wrong sum."""
+    tools = str(vector_programs(tmp_path))
+    done = run(IMAGE, "does 1 2 3 40", tools=tools, user_mode=EMULATED)
+    assert done.status == -signal.SIGILL and b"." not in done.stdout
+    assert len(done.failures) == 1 and "without AVX" in next(iter(done.failures.values()))
+    shown = hb_exec(lab, IMAGE, "--user-mode", "emulated", "--tools", tools, "--", "does", "1")
+    said = shown.stderr.splitlines()
+    assert shown.returncode == -signal.SIGILL and len(said) == 1 and "without AVX" in said[0], said
 
 
 @pytest.mark.parametrize(

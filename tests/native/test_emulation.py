@@ -253,3 +253,62 @@ def test_the_processor_offers_what_the_emulator_has() -> None:
     features = cpu.read_register("RCX")
     assert all(features >> bit & 1 for bit in (0, 9, 13, 19, 20, 23))
     assert not any(features >> bit & 1 for bit in (26, 27, 28))
+    _ended, cpu = ran("31c9 0f01d0 0f05")  # xor ecx, ecx; xgetbv; syscall
+    assert cpu.read_register("RAX") == 0b11  # the states of x87 and SSE
+
+
+@pytest.mark.parametrize(
+    ("before", "wrong", "name"),
+    [
+        ("", "c5f1efc2", "vpxor"),  # vpxor xmm0, xmm1, xmm2
+        ("90 eb00 90", "c5f1efc2", "vpxor"),  # nop; jmp; nop
+        ("b9e8030000 48ffc9 75fb", "c5f1efc2", "vpxor"),  # mov ecx, 1000; dec rcx; jnz
+        ("bf05000000 cd80", "65c5fa6f00", "vmovdqu"),  # int 0x80; vmovdqu xmm0, xmmword ptr gs:[rax]
+        ("90", "c4e27918c1", "vbroadcastss"),
+        ("90", "62f1fd086f06", "vmovdqa64"),
+        ("90", "8fe978c1c1", "vphaddbw"),  # XOP
+        ("90", "c5f8a2", "unknown instruction"),  # cpuid, with VEX
+    ],
+)
+def test_code_that_would_be_run_wrongly_is_refused(before: str, wrong: str, name: str) -> None:
+    ended, cpu = ran(f"{before} {wrong} 0f05")
+    assert ended == signal.SIGILL
+    assert cpu.refused == (PLACE + len(bytes.fromhex(before)), name)
+    assert cpu.read_register("RIP") <= PLACE + len(bytes.fromhex(before))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "b8c562c48f",  # mov eax, 0x8fc462c5
+        "c4e2f9f7c1",  # shlx rax, rcx, rax
+        "c4e3fbf0c105",  # rorx rax, rcx, 5
+        "c4e2f0f2c2",  # andn rax, rcx, rdx
+        "660fefc5",  # pxor xmm0, xmm5
+        "6a05 8fc0",  # push 5; pop rax
+    ],
+)
+def test_code_with_the_same_bytes_runs(code: str) -> None:
+    ended, cpu = ran(f"488d2500010000 {code} 0f05", PROT_READ | PROT_WRITE | PROT_EXEC)  # lea rsp, [rip+256]
+    assert (ended, cpu.refused) == (0, None)
+
+
+def test_each_block_is_looked_at_before_it_runs_first() -> None:
+    """Behind a system call, in code that was run before it was changed, and across pages."""
+    cpu = ProgramCpu()
+    memory = AddressSpace(cpu.uc)
+    memory.map(PLACE, 2 * PAGE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC)
+    memory.fill(PLACE, bytes.fromhex("0f05 0f05 90 c5f1efc2 0f05"))
+    cpu.start(PLACE, PLACE + PAGE_SIZE)
+    assert [cpu.run() for _ in range(3)] == [0, 0, signal.SIGILL]
+    assert cpu.refused == (PLACE + 5, "vpxor")
+
+    cpu = ProgramCpu()
+    memory = AddressSpace(cpu.uc)
+    memory.map(PLACE, 2 * PAGE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC)
+    # nop at the end of the first page; then mov dword [rip - 9], 0xc2eff1c5; jmp to what was written
+    ahead = bytes.fromhex("90 90909090 c705 f2ffffff c5f1efc2 ebf0")
+    memory.fill(PLACE + PAGE_SIZE - 1, ahead)
+    cpu.start(PLACE + PAGE_SIZE - 1, PLACE + PAGE_SIZE)
+    assert cpu.run() == signal.SIGILL
+    assert cpu.refused == (PLACE + PAGE_SIZE, "vpxor")

@@ -33,6 +33,7 @@ from hybridbridge_vol.guest.values import (
 )
 from hybridbridge_vol.netlink.messages import dump_request, is_last
 from hybridbridge_vol.netlink.requests import NETLINK_AUDIT, NetlinkRequest
+from hybridbridge_vol.snapshot.kernel_layout import MODULES_END
 
 P = TypeVar("P")
 T = TypeVar("T")
@@ -120,6 +121,7 @@ class LiveAddresses:
         return True
 
     has_modules = True
+    modules_area = range(0xFFFF_FFFF_C000_0000, MODULES_END)
 
     def module_pages(self) -> Iterator[int]:
         return iter(())

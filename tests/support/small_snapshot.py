@@ -30,7 +30,7 @@ from hybridbridge_vol.machine.paging import UNCACHED, WRITABLE, TableBuilder
 from hybridbridge_vol.memory_image.image_file import ImageFile
 from hybridbridge_vol.memory_image.physical import Contents, PhysicalImage
 from hybridbridge_vol.memory_image.runs import Run
-from hybridbridge_vol.snapshot.kernel_layout import SnapshotLayout
+from hybridbridge_vol.snapshot.kernel_layout import MODULES_END, SnapshotLayout
 from hybridbridge_vol.snapshot.virtual_memory import VirtualMemory
 from hybridbridge_vol.trust.placement import Layout
 from hybridbridge_vol.units import PAGE_SIZE
@@ -56,6 +56,8 @@ REGISTERS, REGISTERS_PADDR = VMALLOC + 0x2000, 3 << 30
 SPLIT = DIRECT_MAP + (1 << 30)
 SPLIT_PADDRS = (0x32_0000, 1 << 30, None, 0x33_0000)
 """What is mapped by pages of 4 KiB from there on: one page that the image has, one that it lacks, none."""
+MODULES = range(0xFFFF_FFFF_C000_0000, MODULES_END)
+"""As of a kernel with CONFIG_RANDOMIZE_BASE."""
 PER_CPU_OFFSET = 0xFFFF_8880_0031_0000
 """What the snapshot's first CPU adds to a per-CPU variable's address."""
 
@@ -91,6 +93,7 @@ class SmallSnapshot:
         statics: dict[int, bytes] | None = None,
         mappable: bool = True,
         runs: Sequence[Run] = (Run(0, IMAGE_SIZE, 0),),
+        modules: range = MODULES,
     ) -> None:
         self.data = bytearray(os.urandom(64)) + bytearray(IMAGE_SIZE - 64)
         for page in range(0, IMAGE_SIZE, PAGE_SIZE):
@@ -111,6 +114,7 @@ class SmallSnapshot:
             DIRECT_MAP,
             VMALLOC,
             0xFFFF_EA00_0000_0000,
+            modules,
             cpu_numbers=(0,),
         )
         self.memory = VirtualMemory(self.image, layout)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START
 from hybridbridge_vol.bridge.physical_map import ADDED_PADDR
 from hybridbridge_vol.machine.memory import HostMapping, PhysicalMemory, page_up
 from hybridbridge_vol.snapshot.virtual_memory import VirtualMemory
@@ -11,7 +10,7 @@ from hybridbridge_vol.units import PAGE_SIZE
 DATA_ROOM = 4 << 20
 """Bytes that the data of all added modules may have together; one has some ten thousand."""
 _STEP = 2 << 20
-"""Bytes between the places at which free room is looked for: at most 504 of them."""
+"""Bytes between the places at which free room is looked for: at most 760 of them."""
 
 
 class AddedRoom:
@@ -27,9 +26,10 @@ class AddedRoom:
 
     def vaddrs(self, size: int) -> range | None:
         """Take whole pages of the modules area that nothing is mapped at; None if there are none."""
-        for start in range(MODULES_END - _STEP, MODULES_START, -_STEP):
+        area = self._snapshot.layout.modules
+        for start in range(area.stop - _STEP, area.start, -_STEP):
             wanted = range(start, start + page_up(size))
-            if wanted.stop <= MODULES_END and self._is_free(wanted):
+            if wanted.stop <= area.stop and self._is_free(wanted):
                 self._taken.append(wanted)
                 return wanted
         return None

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import NamedTuple
 
-from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START
 from hybridbridge_vol.snapshot.virtual_memory import VirtualMemory
 from hybridbridge_vol.units import PAGE_SIZE
 
@@ -60,13 +59,14 @@ class ModuleList:
         self, snapshot: VirtualMemory, head_vaddr: int | None, name_offset: NameOffset = _no_file
     ) -> None:
         self._snapshot = snapshot
+        self._area = snapshot.layout.modules
         self._head_vaddr = head_vaddr
         self._name_offset = name_offset
 
     def names_at(self, vaddr: int) -> list[str]:
         """Modules that have the nearest page before an address, the likeliest first: its owner, and perhaps
         one whose memory ends there. Empty outside of the modules area."""
-        if not MODULES_START <= vaddr < MODULES_END:
+        if vaddr not in self._area:
             return []
         index = bisect_right(self._pages, vaddr) - 1
         if index < 0 or vaddr - self._pages[index] > _MAX_DISTANCE:
@@ -97,7 +97,7 @@ class ModuleList:
         whose addresses are in it."""
         found: dict[str, tuple[int, list[int]]] = {}
         for name, vaddr, record in self._records():
-            found.setdefault(name, (vaddr, list(_pages_in(record))))
+            found.setdefault(name, (vaddr, list(_pages_in(record, self._area))))
         return found
 
     def struct_pages(self, size: int) -> frozenset[int]:
@@ -198,7 +198,7 @@ def _plain(name: bytes) -> str:
     return name.rstrip(b"\0").decode("ascii").replace("-", "_")
 
 
-def _pages_in(record: bytes) -> Iterator[int]:
+def _pages_in(record: bytes, area: range) -> Iterator[int]:
     for word in memoryview(record).cast("Q"):
-        if not word % PAGE_SIZE and MODULES_START <= word < MODULES_END:
+        if not word % PAGE_SIZE and word in area:
             yield word

@@ -14,7 +14,6 @@ from itertools import pairwise
 from hybridbridge_vol.bridge.memo import Memo, Proven
 from hybridbridge_vol.bridge.modules.added_module import AddedModule, lay_out, unresolved
 from hybridbridge_vol.bridge.modules.added_room import AddedRoom
-from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START, ROOM
 from hybridbridge_vol.bridge.modules.first_page import ALIKE, FirstPage
 from hybridbridge_vol.bridge.modules.locate import (
     STRUCT_SECTION,
@@ -29,6 +28,7 @@ from hybridbridge_vol.bridge.modules.names import ModuleNames
 from hybridbridge_vol.bridge.modules.per_cpu_fields import redirect_per_cpu
 from hybridbridge_vol.bridge.modules.relocate import relocate
 from hybridbridge_vol.bridge.modules.relocated_module import RelocatedModule, TrustedSegment
+from hybridbridge_vol.bridge.modules.segment_room import ROOM
 from hybridbridge_vol.bridge.per_cpu_window import PerCpuWindow
 from hybridbridge_vol.bridge.text.call_hashes import CallHashes
 from hybridbridge_vol.errors import KernelFileError
@@ -105,7 +105,8 @@ class SnapshotModules:
     def data_ranges(self) -> list[range]:
         """Virtual addresses in the modules area of the snapshot's data: without the segments in use."""
         edges = sorted((trusted.vaddrs.start, trusted.vaddrs.stop) for trusted in self._segments)
-        bounds = [(0, MODULES_START), *edges, (MODULES_END, 0)]
+        area = self._snapshot.layout.modules
+        bounds = [(0, area.start), *edges, (area.stop, 0)]
         return [range(before[1], after[0]) for before, after in pairwise(bounds) if before[1] < after[0]]
 
     # --- finding modules ----------------------------------------------------------------------------------

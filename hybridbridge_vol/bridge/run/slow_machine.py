@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hybridbridge_vol.bridge.attachment import Bridge
-from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START, ROOM
+from hybridbridge_vol.bridge.modules.segment_room import ROOM
 from hybridbridge_vol.bridge.per_cpu_window import NAMES
 from hybridbridge_vol.bridge.physical_map import SNAPSHOT_PADDR, TWIN_PADDR
 from hybridbridge_vol.bridge.taint.address_map import UNKNOWN, AddressMap
@@ -48,7 +48,7 @@ def address_map(bridge: Bridge, user: range) -> AddressMap:
         trusted_vaddrs=bridge.boot.layout.guard_hole,
         twin_constant_end=bridge.twin.extent.rodata_end,
         ro_after_init=bridge.twin.extent.ro_after_init,
-        modules=range(MODULES_START, MODULES_END),
+        modules=bridge.layout.modules,
         module_room=range(modules, modules + ROOM),
         per_cpu=range(bridge.prepared.per_cpu.start, bridge.prepared.per_cpu.end),
         window_names=NAMES,

@@ -17,6 +17,7 @@ from hybridbridge_vol.bridge.taint.operands import Addressing, Decoded, StaticTa
 from hybridbridge_vol.bridge.taint.registers import NO_REGISTER
 from hybridbridge_vol.bridge.taint.rules import Bits, Rule
 from hybridbridge_vol.bridge.text.ud1 import ud1_size
+from hybridbridge_vol.machine.run_wrongly import is_run_wrongly
 
 MAX_INSTRUCTION = 15
 """Bytes of the longest instruction (SDM volume 2A, 2.3.11)."""
@@ -33,12 +34,6 @@ _BRANCH_GROUPS = frozenset((
 ))  # fmt: skip
 """Capstone's groups of instructions that may branch; `loop` is in the last one alone."""
 _STOPS = frozenset(("ud1", "ud2", "hlt", "int3"))
-_BEFORE_VEX = frozenset((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x67))
-"""Prefixes that may stand before VEX: segments and the size of addresses (SDM volume 2A, 2.3.2)."""
-_VEX_3, _VEX_2, _EVEX = 0xC4, 0xC5, 0x62
-_BMI = {2: frozenset((0xF2, 0xF3, 0xF5, 0xF6, 0xF7)), 3: frozenset((0xF0,))}
-"""By the opcode map: those opcodes with VEX that work on general registers (SDM volume 2D, tables A-4 and
-A-5): andn, blsr and their like, bzhi, pext, pdep, mulx, bextr, shlx and their like; rorx."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,16 +132,6 @@ class Decoder:
         return Instruction(
             insn.address, insn.size, rule, ends_block, addressing.static_field, addressing.relative_field
         )
-
-
-def is_run_wrongly(code: bytes) -> bool:
-    """Whether an instruction of AVX or AVX-512 begins here: Unicorn 2.1 runs those of VEX.128 as the ones of
-    SSE, without their second source and without an exception (target/i386/translate.c, `gen_sse`)."""
-    at = next((at for at, byte in enumerate(code) if byte not in _BEFORE_VEX), len(code))
-    first, rest = code[at : at + 1], code[at + 1 :]
-    if first == bytes([_VEX_3]) and len(rest) > 2:
-        return rest[2] not in _BMI.get(rest[0] & 0x1F, frozenset())
-    return first in (bytes([_VEX_2]), bytes([_EVEX]))
 
 
 def _with_address(rule: Rule, addressing: Addressing) -> Rule:

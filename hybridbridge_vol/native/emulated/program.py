@@ -36,6 +36,7 @@ from hybridbridge_vol.native.emulated.waiting_calls import WaitingCalls
 from hybridbridge_vol.units import U64
 
 _ONE_PROGRAM = "starts another program or thread: an emulated program is alone"
+_NO_AVX = "ends the program: the emulated processor is an x86-64-v2 without AVX"
 
 
 class EmulatedRun:
@@ -67,9 +68,15 @@ class EmulatedRun:
         while True:
             number = self._cpu.run()
             if number:
-                self._own.end_by(number)
+                self._end_by(number)
             answer = self._answer(self._cpu.read_register("RAX"), self._cpu.arguments)
             self._cpu.write_register("RAX", answer & U64)
+
+    def _end_by(self, number: int) -> NoReturn:
+        if self._cpu.refused:
+            vaddr, name = self._cpu.refused
+            self._note(f"{name} at {vaddr:#x}", _NO_AVX)
+        self._own.end_by(number)
 
     def _answer(self, number: int, arguments: Arguments) -> int:
         pc = self._cpu.read_register("RIP")

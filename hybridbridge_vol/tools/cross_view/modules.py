@@ -21,7 +21,6 @@ import re
 from collections.abc import Iterable, Iterator
 from errno import ENOENT, ENOTDIR
 
-from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START
 from hybridbridge_vol.errors import HybridBridgeError, ParseError
 from hybridbridge_vol.guest.kernel import Addresses, Files, GuestKernel
 from hybridbridge_vol.procfs.sources import Source, lines, split_lines
@@ -110,9 +109,7 @@ def _elsewhere(addresses: Addresses) -> int:
     except (LookupError, HybridBridgeError):
         return 0
     return sum(
-        size
-        for vaddr, size, caller in areas
-        if caller in LOADERS and not MODULES_START <= vaddr < MODULES_END
+        size for vaddr, size, caller in areas if caller in LOADERS and vaddr not in addresses.modules_area
     )
 
 

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from functools import cache, cached_property, partial
 from typing import NamedTuple
 
-from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START
 from hybridbridge_vol.bridge.objects.module_structs import module_structs, parts
 from hybridbridge_vol.bridge.objects.typed_memory import TypedMemory
 from hybridbridge_vol.check.integrity import Integrity
@@ -135,7 +134,7 @@ class Judge:
             if is_listed:
                 return Verdict(symbol, module, "module without a trusted file")
             return Verdict(symbol, module, NOT_LISTED, self._names.lost)
-        if not MODULES_START <= vaddr < MODULES_END:
+        if vaddr not in self._memory.bridge.layout.modules:
             return Verdict(symbol, "", "no module: in no code")
         owner = next((name for start, end, name in self._unlisted if start <= vaddr < end), "")
         verdict = NOT_LISTED if owner else NO_MODULE

@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from small_snapshot import DIRECT_MAP, TEXT_PADDR, SmallSnapshot
+from small_snapshot import DIRECT_MAP, MODULES, TEXT_PADDR, SmallSnapshot
 
 from hybridbridge_vol.bridge.modules import module_list
-from hybridbridge_vol.bridge.modules.area import MODULES_END, MODULES_START
 from hybridbridge_vol.bridge.modules.module_list import ModuleList
 from hybridbridge_vol.units import PAGE_SIZE
 
@@ -51,7 +50,7 @@ def listed(tmp_path: Path) -> Iterator[MakeList]:
 
 
 def page(number: int) -> int:
-    return MODULES_START + number * PAGE_SIZE
+    return MODULES.start + number * PAGE_SIZE
 
 
 def test_an_address_belongs_to_the_module_with_the_nearest_page_before_it(listed: MakeList) -> None:
@@ -87,7 +86,7 @@ def test_of_two_modules_with_one_page_the_one_whose_memory_ends_there_comes_last
     assert modules.names_at(page(4) + 8) == ["two", "one"]
 
 
-@pytest.mark.parametrize("vaddr", [page(0), MODULES_START - 1, MODULES_END, page(1) + (16 << 20) + 1])
+@pytest.mark.parametrize("vaddr", [page(0), MODULES.start - 1, MODULES.stop, page(1) + (16 << 20) + 1])
 def test_an_address_that_is_before_far_behind_or_outside_has_no_module(listed: MakeList, vaddr: int) -> None:
     assert listed(record(b"one", HEAD, page(1))).names_at(vaddr) == []
 
@@ -150,6 +149,21 @@ def test_a_trusted_file_that_agrees_with_the_usual_order_ends_the_search(listed:
     modules = listed(record(b"one", node(1), page(1)), record(b"two", HEAD, page(4)))
     usual = ModuleList(modules._snapshot, HEAD, lambda _name: 24)
     assert usual.structs == modules.structs
+
+
+def test_without_randomize_base_modules_lie_further_down(tmp_path: Path) -> None:
+    start = 0xFFFF_FFFF_A000_0000
+    data = {
+        HEAD_PADDR: struct.pack("<Q", node(0)),
+        FIRST_PADDR: record(b"one", HEAD, start, start + PAGE_SIZE),
+    }
+    statics = {paddr - TEXT_PADDR: content for paddr, content in data.items()}
+    for number, area in enumerate((range(start, MODULES.stop), MODULES)):
+        snapshot = SmallSnapshot(tmp_path / f"image{number}", statics, modules=area)
+        modules = ModuleList(snapshot.memory, HEAD)
+        assert modules.names_at(start + 8) == (["one"] if start in area else [])
+        assert modules.pages_of("one") == ([start, start + PAGE_SIZE] if start in area else [])
+        snapshot.close()
 
 
 def test_a_kernel_without_modules_has_none(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from guest_modules import code_of, function, loaded
 from sessions import session_with
 from store_copies import link
 
-from hybridbridge_vol.bridge.modules.area import MODULES_START
 from hybridbridge_vol.bridge.modules.relocated_module import TrustedSegment
 from hybridbridge_vol.bridge.modules.traps import FixUp
 from hybridbridge_vol.bridge.physical_map import TWIN_PADDR
@@ -26,6 +25,9 @@ from samples.make import Spec, make_sample
 
 OF_MODULES = "/proc/net/dev"
 """A file that is written by network drivers, which are modules in these guests."""
+FIRST_MODULE = 8 << 20
+"""Bytes: with KASLR Linux leaves out up to 4 MiB at the area's beginning (get_module_load_offset), and it may
+have compiled some BPF there before."""
 
 
 def test_every_module_of_the_guest_is_found_and_its_file_is_what_the_guest_runs(
@@ -61,12 +63,21 @@ def test_every_module_of_the_guest_is_found_and_its_file_is_what_the_guest_runs(
     assert with_constants > len(loaded(session)) / 4
 
 
+def test_the_area_for_modules_is_the_one_that_the_guest_had_them_in(lab: Lab, generation: str) -> None:
+    lines = lab.sample(generation).truth.file("/proc/modules").decode().splitlines()
+    vaddrs = [int(line.split()[5], 16) for line in lines]
+    area = lab.session(generation).bridge.layout.modules
+    assert area.start == 0xFFFF_FFFF_C000_0000  # Debian's kernels have CONFIG_RANDOMIZE_BASE
+    assert vaddrs and all(vaddr in area for vaddr in vaddrs)
+    assert min(vaddrs) - area.start < FIRST_MODULE
+
+
 def test_the_trusted_kernel_has_nothing_where_modules_may_lie(lab: Lab, generation: str) -> None:
     """It has compiled filters there when it boots, and since 6.19 Linux may put a module before its own."""
     with session_with(lab, generation, Mode.AUTO) as session:
+        start = session.bridge.layout.modules.start
         places = [
-            session.bridge.machine.translate(page)
-            for page in range(MODULES_START, MODULES_START + (8 << 20), PAGE_SIZE)
+            session.bridge.machine.translate(page) for page in range(start, start + (8 << 20), PAGE_SIZE)
         ]
     assert all(place is None or place.paddr >= TWIN_PADDR for place in places)
 

@@ -227,6 +227,7 @@ def test_any_bytes_decode_to_rules_that_the_engine_accepts(prefix: bytes, rest: 
         "c4e27918c1",  # vbroadcastss xmm0, xmm1
         "65c5fa6f00",  # vmovdqu xmm0, xmmword ptr gs:[rax]
         "62f1fd086f06",  # vmovdqa64 xmm0, xmmword ptr [rsi]
+        "8fe978c1c1",  # vphaddbw xmm0, xmm1, of XOP
     ],
 )
 def test_instructions_of_avx_end_the_code_because_unicorn_runs_them_wrongly(code: str) -> None:
@@ -241,6 +242,7 @@ def test_instructions_of_avx_end_the_code_because_unicorn_runs_them_wrongly(code
         "c4e3fbf0c105",  # rorx rax, rcx, 5
         "c4e2f0f2c2",  # andn rax, rcx, rdx
         "660fefc1",  # pxor xmm0, xmm1
+        "8f4008",  # pop qword ptr [rax + 8]
     ],
 )
 def test_others_with_such_a_prefix_are_code(code: str) -> None:
