@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator
 
 from hybridbridge_vol.errors import CallRolledBack
-from hybridbridge_vol.guest import magic_links
+from hybridbridge_vol.guest import argument_pages, magic_links
 from hybridbridge_vol.guest.abi import STAT_SIZE, directory_entries, parse_stat
 from hybridbridge_vol.guest.descriptors import LARGEST_READ, Descriptors, OpenFile
 from hybridbridge_vol.guest.endless import bounded_entries, joined
@@ -129,12 +129,14 @@ class SnapshotFiles:
         return not self._proxy.under_taint and self._descriptors.none_open
 
     def read(self, path: str) -> bytes:
-        """The whole content of a file: open, read to the end, close. EndlessFile."""
-        expected = self._prefetch.find("read", path)
-        if expected is not None:
-            return expected
-        with self._opened(path, _O_RDONLY) as file:
-            return joined(path, _parts(file), self._proxy.patience)
+        """The whole content of a file: open, read to the end, close. EndlessFile. OSError if it is of
+        arguments of a process that the image lacks: `argument_pages`."""
+        data = self._prefetch.find("read", path)
+        if data is None:
+            with self._opened(path, _O_RDONLY) as file:
+                data = joined(path, _parts(file), self._proxy.patience)
+        argument_pages.check(path, data, argument_pages.Ask(self.read, self.read_at))
+        return data
 
     def read_at(self, path: str, offset: int, size: int) -> bytes:
         """`pread(2)`: up to `size` bytes, at most a MiB, from `offset` of a file."""

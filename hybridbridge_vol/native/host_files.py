@@ -62,6 +62,10 @@ class HostFiles:
         """Whether the program may have the content, too, not only know that it is there."""
         return self._is_allowed(resolved)
 
+    def is_folder(self, resolved: str) -> bool:
+        """Whether it is a directory."""
+        return os.path.isdir(resolved)
+
     def is_tool(self, resolved: str) -> bool:
         """Whether it may be executed."""
         return any(resolved == tool or resolved.startswith(tool + "/") for tool in self.tools)

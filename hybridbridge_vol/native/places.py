@@ -76,9 +76,12 @@ class Places:
         if below is not None:
             return Place(Where.HOST, self._host.resolved(below, follow))
         if self._processes.is_loader(call) and not path.startswith("/proc/"):
-            if not is_library_name(path):
+            resolved = self._host.resolved(posixpath.normpath(path), follow)
+            # folders: one without a library that it needed is passed over from then on, unless it is there
+            # (elf/dl-load.c, `open_path`)
+            if not is_library_name(path) and not self._host.is_folder(resolved):
                 raise _not_found()  # /etc/ld.so.preload: what is loaded is not the image's to say
-            return Place(Where.HOST, self._host.resolved(posixpath.normpath(path), follow))
+            return Place(Where.HOST, resolved)
         return self._of_image(call, path, follow)
 
     def folder(self, call: Call, number: int) -> str:

@@ -49,6 +49,19 @@ def test_a_program_has_the_linker_and_the_libc_of_its_folder(run: Run, tree: Pat
         assert not [name for name in mapped(done.stdout) if name.startswith(f"/{_LIBRARIES}/")]
 
 
+def test_libraries_of_a_folder_that_has_them_in_two_places(run: Run, tree: Path) -> None:
+    """As a release has them that has not merged /lib and /usr/lib: the linker looks for the first one in the
+    folder of the second, and remembers whether there is such a folder."""
+    first, second = tree / _LIBRARIES, tree / "lib/x86_64-linux-gnu"
+    second.mkdir(parents=True)
+    (first / "libc.so.6").rename(second / "libc.so.6")
+    shutil.copy(f"/{_LIBRARIES}/libpcre2-8.so.0", first)
+    shutil.copy("/usr/bin/grep", tree / "usr/bin")
+    done = run(IMAGE, "grep . /proc/self/maps", tools=str(tree))
+    assert done.status == 0, done.stderr
+    assert {f"{first}/libpcre2-8.so.0", f"{second}/libc.so.6"} <= mapped(done.stdout)
+
+
 def test_what_it_starts_is_this_machines(run: Run, tree: Path) -> None:
     done = run(IMAGE, "dash -c 'cat /proc/self/maps'", tools=str(tree))
     assert done.status == 0, done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import struct
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from hybridbridge_vol.guest.forked_workers import Duties, in_order
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.tools.physical_memory import yara_rules
+from hybridbridge_vol.units import PAGE_SIZE
 from samples.hunt_guest import IMPLANT, TYPED
 from samples.make import Sample
 
@@ -71,6 +73,24 @@ def test_each_piece_of_foreign_code_is_named_and_nothing_else(session: Session, 
     assert by_kind["preloaded", "preloaded"]["PATH"] == by_kind[None, "preloaded"]["PATH"] == IMPLANT
     assert by_kind["preloaded", "preloaded"]["START"]
     # the preloaded library does not say that it needs no executable stack: glibc made it so
+
+
+def test_a_page_of_code_that_is_zeros_in_the_image_is_not_called_changed(
+    session: Session, lab: Lab, tmp_path: Path
+) -> None:
+    (row,) = (row for row in ask(session, "malfind") if row["COMM"] == "patched")
+    entry = session.files.read_at(f"/proc/{row['PID']}/pagemap", row["AT"] // PAGE_SIZE * 8, 8)
+    paddr = (int.from_bytes(entry, "little") & (1 << 55) - 1) * PAGE_SIZE
+    copy = tmp_path / "blank.raw"
+    subprocess.run(["cp", "--sparse=always", session.bridge.image.path, copy], check=True)
+    with open(copy, "r+b") as stream:
+        stream.seek(paddr)  # raw: the offset is the address
+        stream.write(bytes(PAGE_SIZE))
+    with open_session(copy, lab.store.root) as other:
+        (found,) = ask(other, "malfind", pid=[row["PID"]])
+    copy.unlink()
+    assert (found["KIND"], found["START"], found["AT"]) == ("unreadable", row["START"], None)
+    assert "zeros in the image" in found["WHY"]
 
 
 def test_the_table_of_attacks_on_processes_has_each_row() -> None:

@@ -210,6 +210,21 @@ def test_lines_that_the_skeleton_has_are_not_marked_for_a_hidden_name() -> None:
     assert "hidden name" in marks.of_text(added)
 
 
+@pytest.mark.parametrize(
+    ("command", "is_hidden"),
+    [
+        ('[ -r "${XDG_CONFIG_HOME:-$HOME/.config}/bash_completion" ] &&', False),  # Debian's, /etc/profile.d
+        ("~/.local/bin/sync", False),
+        ("~/.config/.x", True),
+        ("~/.config-x/run", True),
+        ("${HOME}/.x}", True),
+    ],
+)
+def test_usual_folders_of_a_home_are_not_hidden_names(command: str, is_hidden: bool) -> None:
+    (start,) = scripts.commands(file(command.encode() + b"\n"), "shell", "each login shell", "a", frozenset())
+    assert ("hidden name" in marks.of_text(start)) == is_hidden
+
+
 def test_tables_of_cron_are_parsed_as_cron_does() -> None:
     data = b"@daily  root  a  b\n 1,2-3/4 * 1 jan sun\tbob\tc % d\nX = y\nLD_PRELOAD=/x\n* * * * root x\n"
     data += b"* * * * * root\n"

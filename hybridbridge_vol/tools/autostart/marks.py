@@ -21,7 +21,9 @@ SLACK = 120.0
 MAX_PROGRAMS = 1 << 14
 """Programs whose attributes are asked for."""
 _TEMPORARY = re.compile(r"(?:^|[\s\"'=:(`|&;])(?:/tmp/|/var/tmp/|/dev/shm/|/run/shm/)")
-_HIDDEN = re.compile(r"/\.(?![./\s]|config/|local/|bash|profile|zsh|ssh/|cache/?(?:\s|$))[^\s/\"']+")
+_HIDDEN = re.compile(
+    r"/\.(?![./\s]|(?:config|local)(?![\w.-])|bash|profile|zsh|ssh/|cache/?(?:\s|$))[^\s/\"'}]+"
+)
 _CONNECTS = re.compile(
     r"\b(?:curl|wget|nc|ncat|netcat|socat|telnet)\s|/dev/(?:tcp|udp)/|base64\s+(?:-d|--decode)"
 )

@@ -22,6 +22,8 @@ MAX_COMPARED = 4096
 _JOINED = 8
 """Equal bytes between two changes that make them two."""
 _INT3 = 0xCC
+_ZEROS = bytes(PAGE_SIZE)
+_BLANK = "one of the two is zeros in the image, which may not have been read when it was made"
 
 
 @dataclass
@@ -92,6 +94,9 @@ def _compare(files: Files, pid: int, mapping: Mapping, vaddr: int, found: Change
         return
     if isinstance(file, str):
         found.unknown.append(file)
+        return
+    if memory != file and _ZEROS in (memory, file):
+        found.unknown.append(_BLANK)
         return
     _note(vaddr, memory, file, found)
 

@@ -17,7 +17,7 @@ from hybridbridge_vol.toolkit.reading import UNREADABLE, attempt, why
 from hybridbridge_vol.toolkit.tool import Row
 from hybridbridge_vol.tools.process.listing import comm_of, expected, files_of, read_maps
 from hybridbridge_vol.tools.user_memory import preloading
-from hybridbridge_vol.tools.user_memory.code_pages import changes, changes_of_vdso
+from hybridbridge_vol.tools.user_memory.code_pages import Changes, changes, changes_of_vdso
 from hybridbridge_vol.tools.user_memory.disassembly import LONGEST, MOST_INSTRUCTIONS, disassembled
 from hybridbridge_vol.tools.user_memory.executable_mappings import oddities
 from hybridbridge_vol.tools.user_memory.jit import engines
@@ -176,7 +176,7 @@ def _of_mapping(
                 at, content = (changed.first[0], changed.first[1]) if changed.first else (None, b"")
                 kept = changed.private * PAGE_SIZE // 1024
                 return _Found(
-                    ["modified"], changed.in_words(), mapping, mapping.path, kept, at, content,
+                    _kinds(changed), changed.in_words(), mapping, mapping.path, kept, at, content,
                     breakpoints=changed.breakpoints,
                 )  # fmt: skip
     except UNREADABLE as error:
@@ -197,7 +197,12 @@ def _of_vdso(
         return None
     at, content = (changed.first[0], changed.first[1]) if changed.first else (None, b"")
     kept = changed.private * PAGE_SIZE // 1024
-    return _Found(["modified"], changed.in_words(), mapping, mapping.path, kept, at, content)
+    return _Found(_kinds(changed), changed.in_words(), mapping, mapping.path, kept, at, content)
+
+
+def _kinds(changed: Changes) -> list[str]:
+    """What cannot be compared has not been found to differ."""
+    return ["modified" if changed.ranges else "unreadable"]
 
 
 def _odd(

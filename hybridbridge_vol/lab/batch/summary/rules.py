@@ -108,7 +108,7 @@ POSES = Rule(
     "poses",
     "Process that looks like a kernel thread but is not one",
     "Its command line is shown in brackets, but it has memory of its own (VSZ above 0) or its parent is not "
-    "kthreadd (process 2). A command line that was paged out or erased is shown in brackets too.",
+    "kthreadd (process 2). A command line that its process erased is shown in brackets too.",
     Weight.FIRST,
     ("ps",),
 )

@@ -1,0 +1,75 @@
+"""Arguments and environments of processes of which the image lacks a page.
+
+execve(2) writes the program's file name, its environment and its arguments to the top of the stack
+(fs/exec.c, `copy_strings`); /proc/PID/cmdline and environ read them there, and end without an error where a
+page is not mapped (fs/proc/base.c, `get_mm_cmdline`, `environ_read`): empty arguments, as a thread of the
+kernel has, or an environment that lacks variables, would be wrong. So would be zeros in place of a page that
+was not read when the image was made: no process that has not overwritten all of it has such a page there.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from hybridbridge_vol.units import PAGE_SIZE
+
+ZEROS = (
+    "a page of it is zeros: it could not be read when the image was made, or the process has overwritten it"
+)
+SWAPPED = "a page of it is swapped out"
+UNMAPPED = "a page of it is not in memory"
+_FILE = re.compile(r"(/proc/(?:self|thread-self|[0-9]+)(?:/task/[0-9]+)?)/(cmdline|environ)")
+_BLANK_PAGE = bytes(PAGE_SIZE)
+_BOUNDS = {"cmdline": 45, "environ": 47}
+"""Which fields behind the name in /proc/PID/stat say where they begin; the next one where they end
+(fs/proc/array.c, `do_task_stat`)."""
+_PRESENT, _SWAPPED = 1 << 63, 1 << 62
+"""Bits of an entry of /proc/PID/pagemap (fs/proc/task_mmu.c)."""
+
+
+class Ask(NamedTuple):
+    """How other files of the guest are read: `read` as a whole, `read_at` from an offset, of a size."""
+
+    read: Callable[[str], bytes]
+    read_at: Callable[[str, int, int], bytes]
+
+
+def check(path: str, data: bytes, ask: Ask) -> None:
+    """OSError if `data`, what the file at `path` said, lacks what was in a page that the image lacks. Files
+    with other names pass. What `ask` raises is the caller's."""
+    found = _FILE.fullmatch(path)
+    if found is None or not _may_lack(data):
+        return
+    folder = found[1]
+    bounds = _bounds(ask.read(f"{folder}/stat"), found[2])
+    if bounds is None:
+        return
+    start, end = bounds
+    for page in range(start & -PAGE_SIZE, min(end, start + len(data)), PAGE_SIZE):
+        part = data[max(page - start, 0) : page + PAGE_SIZE - start]
+        if not any(part) and ask.read_at(f"{folder}/mem", page, PAGE_SIZE) == _BLANK_PAGE:
+            raise OSError(errno.EIO, ZEROS, path)
+    behind = start + len(data)
+    if behind < end and (not data or behind % PAGE_SIZE == 0):
+        word = ask.read_at(f"{folder}/pagemap", behind // PAGE_SIZE * 8, 8)
+        entry = int.from_bytes(word, "little")
+        if not entry & _PRESENT:
+            raise OSError(errno.EIO, SWAPPED if entry & _SWAPPED else UNMAPPED, path)
+
+
+def _may_lack(data: bytes) -> bool:
+    """Whether it is empty, has an empty string, or ends within one."""
+    return not data or data == b"\0" or data[-1] != 0 or b"\0\0" in data
+
+
+def _bounds(stat: bytes, name: str) -> tuple[int, int] | None:
+    fields = stat[stat.rfind(b")") + 1 :].split()
+    first = _BOUNDS[name]
+    try:
+        start, end = int(fields[first]), int(fields[first + 1])
+    except (IndexError, ValueError):
+        return None
+    return (start, end) if start < end else None
