@@ -107,6 +107,26 @@ class PatchTables:
         yield from (one.code for one in self.alternatives)
         yield from (code for code, _size in self.paravirt)
 
+    def within(self, start: int, end: int) -> PatchTables:
+        """Those whose site begins in a range."""
+
+        def inside(code: int) -> bool:
+            return start <= code < end
+
+        return PatchTables(
+            [one for one in self.alternatives if inside(one.code)],
+            [one for one in self.paravirt if inside(one[0])],
+            [one for one in self.branches if inside(one.code)],
+            [one for one in self.static_calls if inside(one.code)],
+            [one for one in self.constants if inside(one.code)],
+            *(
+                array("I", filter(inside, sites))
+                for sites in (
+                    self.mcount, self.returns, self.retpolines, self.locks, self.seals, self.preambles,
+                )
+            ),
+        )  # fmt: skip
+
 
 def read_patch_tables(flat: bytes | bytearray, symbols: SymbolTable, text_link_vaddr: int) -> PatchTables:
     """The tables of a kernel as linked, `flat` from `_text` on. Entries that lead out of it are left out."""

@@ -128,14 +128,14 @@ class Patcher:
         means: Callable[[Meaning], bool] = lambda _found: False,
     ) -> None:
         """Sites that all take one of the same forms; quick, for there are tens of thousands."""
-        expected, found, end = self.expected, bytes(self.found), len(self.found) - size
+        expected, found, end = self.expected, self.found, len(self.found) - size
         for site in sites:
             if site > end:
                 continue
             there = found[site : site + size]
             if there == expected[site : site + size]:
                 continue
-            if there in forms or means(self._reader.meaning(there, self._vaddr(site))):
+            if there in forms or means(self._reader.meaning(bytes(there), self._vaddr(site))):
                 expected[site : site + size] = there
 
     def _returns(self, sites: Iterable[int]) -> None:

@@ -28,7 +28,8 @@ from hybridbridge_vol.elf_headers import (
 )
 from hybridbridge_vol.errors import KernelFileError
 
-_RELA_SIZE = 24
+RELOCATION = struct.Struct("<QQq")
+"""Elf64_Rela: offset, symbol << 32 | kind, addend."""
 _MAX_SECTIONS = 4096
 
 R_NONE, R_64, R_PC32, R_PLT32, R_32, R_32S, R_PC64 = 0, 1, 2, 4, 10, 11, 24
@@ -114,7 +115,9 @@ class ModuleFile:
                 self.symbol_table = content
                 self._strings = bytes(_content(data, headers[header.link]))
             elif header.kind == SHT_RELA:
-                self.relocation_tables[header.info] = content[: header.size // _RELA_SIZE * _RELA_SIZE]
+                self.relocation_tables[header.info] = content[
+                    : header.size // RELOCATION.size * RELOCATION.size
+                ]
 
     @cached_property
     def _symbols(self) -> list[tuple[int, int, int, int, int, int]]:
@@ -173,7 +176,7 @@ class ModuleFile:
     def raw_relocations(self, section: int) -> Iterator[tuple[int, int, int]]:
         """The same as `relocations`, as Elf64_Rela: `(offset, symbol << 32 | kind, addend)`. A module has
         thousands, and a call waits."""
-        return struct.iter_unpack("<QQq", self.relocation_tables.get(section, b""))
+        return RELOCATION.iter_unpack(self.relocation_tables.get(section, b""))
 
     def section(self, name: str) -> Section | None:
         """The section of that name; None if there is none."""

@@ -68,6 +68,7 @@ class StructLayouts:
         self._numbers: dict[str, int | None] = {}
         self._found: dict[tuple[str, str], Field] = {}
         self._members: dict[str, tuple[Field, ...]] = {}
+        self._functions: dict[str, dict[str, int]] = {}
         self._numbered: dict[tuple[str, str], Number] = {}
         self._lacking: set[tuple[str, str]] = set()
         self._scan()
@@ -172,11 +173,13 @@ class StructLayouts:
 
     def functions(self, struct_name: str) -> dict[str, int]:
         """The members that are pointers to functions: offset by name. LookupError."""
-        return {
-            field.name: field.offset
-            for field in self.members(struct_name)
-            if self.is_function_pointer(field.type)
-        }
+        if struct_name not in self._functions:
+            self._functions[struct_name] = {
+                field.name: field.offset
+                for field in self.members(struct_name)
+                if self.is_function_pointer(field.type)
+            }
+        return self._functions[struct_name]
 
     def is_function_pointer(self, number: int) -> bool:
         """Whether a type is a pointer to a function."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from hybridbridge_vol.machine.paging import UNCACHED, Translation
+from hybridbridge_vol.machine.paging import LARGE_SHIFT, PAGE_SHIFT, UNCACHED, Translation
 from hybridbridge_vol.memory_image.physical import PhysicalImage
 from hybridbridge_vol.snapshot.blank_pages import WHY, ZERO_PAGE, BlankPages
 from hybridbridge_vol.snapshot.kernel_layout import SnapshotLayout, UnreadableSnapshot
 from hybridbridge_vol.units import PAGE_SIZE
+
+_LARGE_SIZE = 1 << LARGE_SHIFT
+_MAX_LARGE = 1 << 14
+"""Of 2 MiB, that are kept: 32 GiB of them."""
 
 
 class UnreadableVirtual(Exception):
@@ -26,10 +30,20 @@ class VirtualMemory:
         self.image = image
         self.layout = layout
         self.blank = blank
+        self._large: dict[int, Translation] = {}
+        """By the number of 2 MiB of addresses: where they begin, if they lie in one large page."""
 
     def translate(self, vaddr: int) -> Translation | None:
-        """Walk the snapshot's own page tables, which may be forged; None if they lead nowhere."""
-        return self.layout.translate(self.image, vaddr)
+        """Walk the snapshot's own page tables, which may be forged; None if they lead nowhere. Large pages,
+        of which most of the direct map is made, are kept, as the tables are."""
+        number, offset = vaddr >> LARGE_SHIFT, vaddr & _LARGE_SIZE - 1
+        large = self._large.get(number)
+        if large is not None:
+            return Translation(large.paddr + offset, large.entry, large.shift)
+        found = self.layout.translate(self.image, vaddr)
+        if found is not None and found.shift > PAGE_SHIFT and len(self._large) < _MAX_LARGE:
+            self._large[number] = found._replace(paddr=found.paddr - offset)
+        return found
 
     def why_unreadable(self, vaddr: int) -> str | None:
         """Why nothing can be read at a virtual address, in a few words; None if something can."""

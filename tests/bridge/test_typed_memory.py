@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 import pytest
@@ -10,9 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hybridbridge_vol.bridge.objects import typed_memory
+from hybridbridge_vol.bridge.objects.some_words import SomeWords
 from hybridbridge_vol.bridge.objects.typed_memory import Broken, BrokenList, TypedMemory
 from hybridbridge_vol.bridge.objects.vmap_areas import vmap_areas
 from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual
+from hybridbridge_vol.units import PAGE_SIZE
 
 SAMPLE = "6.1 two CPUs"
 BASE = 0xFFFF_8880_0000_0000
@@ -24,7 +27,7 @@ class Words(TypedMemory):
     def __init__(self, real: TypedMemory, words: dict[int, int]) -> None:
         self.types = real.types
         self._pages = {}
-        self._reads = 0
+        self.begin()
         self.torn = set()
         self._words = words
 
@@ -110,8 +113,8 @@ def test_any_words_end(real: TypedMemory, data: st.DataObject) -> None:
 
 
 def test_reading_has_a_limit(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    memory = TypedMemory(lab.session(SAMPLE).bridge)
     monkeypatch.setattr(typed_memory, "MAX_READS", 10)
+    memory = TypedMemory(lab.session(SAMPLE).bridge)
     place = memory.symbol("init_task")
     for _ in range(11):
         memory.word(place)
@@ -119,6 +122,38 @@ def test_reading_has_a_limit(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
         memory.word(place)
     memory.begin()
     assert memory.word(place) >= 0
+
+
+def test_words_of_a_structure_are_given_in_the_order_of_their_offsets(real: TypedMemory) -> None:
+    size = real.types.size("task_struct") // 8 * 8  # more than a page: parts of it are read apart
+    init = real.symbol("init_task")
+    whole = memoryview(real.read(init, size)).cast("Q")
+    offsets = [size - 8, 0, 4096, 8, 4088]
+    expected = [whole[offset // 8] for offset in offsets]
+    assert list(SomeWords(size, offsets).read(real, init)) == expected
+    short = SomeWords(32, [24, 0])
+    for vaddr in (init, (init | PAGE_SIZE - 1) - 15):  # within a page, and across its end
+        words = memoryview(real.read(vaddr, 32)).cast("Q")
+        assert [list(short.read(real, vaddr)) for _ in range(2)] == [[words[3], words[0]]] * 2
+    with pytest.raises(UnreadableVirtual):
+        short.read(real, 0x1000)
+
+
+def test_a_node_that_contradicts_its_neighbour_is_noted_on_pages_that_were_read_before(lab: Lab) -> None:
+    class Torn(TypedMemory):
+        def _read_page(self, page_vaddr: int) -> bytes:
+            page = bytearray(PAGE_SIZE)
+            # each node is the first of its page; the second one leads back to itself
+            following, back = {0: (1, 2), 1: (2, 0), 2: (0, 2)}[(page_vaddr - BASE) // PAGE_SIZE]
+            page[:16] = struct.pack("<2Q", BASE + following * PAGE_SIZE, BASE + back * PAGE_SIZE)
+            return bytes(page)
+
+    memory = Torn(lab.session(SAMPLE).bridge)
+    nodes = [BASE + PAGE_SIZE, BASE + 2 * PAGE_SIZE]
+    for _ in range(2):  # read for the first time, and again
+        memory.torn.clear()
+        assert names(memory, BASE) == nodes
+        assert memory.torn == set(nodes)
 
 
 def test_fields_are_read_by_name(lab: Lab, real: TypedMemory) -> None:

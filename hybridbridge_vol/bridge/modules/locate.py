@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import struct
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from hybridbridge_vol.elf_headers import SHN_LORESERVE, SHN_UNDEF
 from hybridbridge_vol.kernel_file.module import (
     R_32,
     RELATIVE,
+    RELOCATION,
     WIDTHS,
     ModuleFile,
 )
@@ -31,6 +32,7 @@ Read = Callable[[int, int], bytes]
 """Bytes of the snapshot at a virtual address; what is not in the image reads as zero."""
 Resolve = Callable[[str], list[int]]
 """Virtual addresses in the snapshot that a name may stand for, of the kernel or of another module."""
+_NO_TABLE = memoryview(b"")
 Votes = defaultdict[int, list[int]]
 """Where a section begins by the references to it, one by one."""
 
@@ -94,11 +96,11 @@ def locate(name: str, file: ModuleFile, text_vaddr: int, read: Read, pages: Sequ
     rodata_layout, rodata_size = file.rodata_layout()
     sections = {index: text_vaddr + offset for index, offset in text_layout.items()}
     votes: Votes = defaultdict(list)
-    _vote(file, text_layout, text_vaddr, read(text_vaddr, text_size), votes)
+    _vote(file, text_layout, text_vaddr, read(text_vaddr, text_size), sections, votes)
     rodata_vaddr = _common_start(rodata_layout, votes)
     if rodata_vaddr is not None:
         sections.update({index: rodata_vaddr + offset for index, offset in rodata_layout.items()})
-        _vote(file, rodata_layout, rodata_vaddr, read(rodata_vaddr, rodata_size), votes)
+        _vote(file, rodata_layout, rodata_vaddr, read(rodata_vaddr, rodata_size), sections, votes)
     for index, starts in votes.items():
         winner, count = _winner(starts)
         if 2 * count > len(starts):
@@ -169,18 +171,19 @@ def text_by_exit(file: ModuleFile, struct_vaddr: int, read: Read) -> int | None:
     return None
 
 
-def _vote(file: ModuleFile, layout: dict[int, int], vaddr: int, loaded: bytes, votes: Votes) -> None:
-    """Gather where other sections begin by the filled-in references of a segment, which the snapshot has at
-    `vaddr` with the bytes `loaded`."""
-    symbols = file.symbol_offsets
-    count, size, kinds = len(symbols), len(loaded), RELOCATION_KINDS
+def _vote(
+    file: ModuleFile,
+    layout: dict[int, int],
+    vaddr: int,
+    loaded: bytes,
+    known: Container[int],
+    votes: Votes,
+) -> None:
+    """Gather where other sections than the `known` ones begin by the filled-in references of a segment, which
+    the snapshot has at `vaddr` with the bytes `loaded`."""
+    size, kinds = len(loaded), RELOCATION_KINDS
     for index, section_offset in layout.items():
-        for offset, info, addend in file.raw_relocations(index):
-            symbol = info >> 32
-            section, symbol_value = symbols[symbol] if symbol < count else (SHN_UNDEF, 0)
-            # first, as it leaves out the calls of other code: most relocations
-            if not SHN_UNDEF < section < SHN_LORESERVE:
-                continue
+        for offset, info, addend, section, symbol_value in _references(file, index, known):
             kind = kinds.get(info & 0xFFFFFFFF)
             offset += section_offset
             if kind is None or offset + kind.width > size:
@@ -189,6 +192,28 @@ def _vote(file: ModuleFile, layout: dict[int, int], vaddr: int, loaded: bytes, v
             if value:
                 start = value - symbol_value - addend + (vaddr + offset if kind.is_relative else 0)
                 votes[section].append(start & U64)
+
+
+def _references(
+    file: ModuleFile, index: int, known: Container[int]
+) -> Iterator[tuple[int, int, int, int, int]]:
+    """The relocations of a section that refer to others of the file than the `known` ones: offset, info and
+    addend of each, and the section and the value of its symbol. Most refer to the code itself, or to what is
+    not in the file: these are left out by their infos, of which there are few different ones."""
+    table = file.relocation_tables.get(index, _NO_TABLE)
+    infos = table.cast("Q")[1::3].tolist()
+    symbols = file.symbol_offsets
+    wanted = {}
+    for info in set(infos):
+        section, value = symbols[info >> 32] if info >> 32 < len(symbols) else (SHN_UNDEF, 0)
+        if SHN_UNDEF < section < SHN_LORESERVE and section not in known:
+            wanted[info] = section, value
+    if not wanted:
+        return
+    for number, info in enumerate(infos):
+        if info in wanted:
+            offset, _info, addend = RELOCATION.unpack_from(table, number * RELOCATION.size)
+            yield offset, info, addend, *wanted[info]
 
 
 def _winner(starts: list[int]) -> tuple[int, int]:

@@ -8,6 +8,7 @@ where the image lacks it; that is reported, and what was found before it counts.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Iterator
 
 from hybridbridge_vol.bridge.attachment import Bridge
@@ -24,6 +25,8 @@ MAX_READS = 1 << 25
 _CHECK_EVERY = 1 << 12
 """Reads between two looks at what the answer has taken: some milliseconds."""
 _MAX_TEXT = 256
+_LINKS = struct.Struct("<QQ")
+"""struct list_head: next, prev."""
 _KEPT_PAGES = 4096
 _VARIABLES = "dDbB"
 """Kinds of symbols, as nm(1) has them."""
@@ -47,6 +50,9 @@ class TypedMemory:
         self.types = struct_layouts(bridge.kernel)
         self._pages: dict[int, bytes] = {}
         self._reads = 0
+        self._until = 0
+        """Reads at which to look what the answer has taken, or that are too many."""
+        self.begin()
         self.torn: set[int] = set()
         """Pages in which a node of a list or tree contradicts its neighbour, by their virtual addresses: no
         moment of the machine had both, but for the few instructions in which a list is changed."""
@@ -108,16 +114,15 @@ class TypedMemory:
     def begin(self) -> None:
         """A new question: `MAX_READS` may be read again."""
         self._reads = 0
+        self._until = min(_CHECK_EVERY, MAX_READS + 1)
 
     # --- bytes --------------------------------------------------------------------------------------------
 
     def read(self, vaddr: int, size: int) -> bytes:
         """Bytes at a virtual address; UnreadableVirtual; BrokenList after `MAX_READS`."""
         self._reads += 1
-        if self._reads > MAX_READS:
-            raise BrokenList("the image leads to more lists than can be followed")
-        if self._reads % _CHECK_EVERY == 0:
-            self.bridge.allowance.check()
+        if self._reads >= self._until:
+            self._look_up()
         at = vaddr % PAGE_SIZE
         if at + size <= PAGE_SIZE:
             return self._page(vaddr - at)[at : at + size] if size > 0 else b""
@@ -128,6 +133,13 @@ class TypedMemory:
             parts.append(self._page(vaddr - at)[at : at + step])
             vaddr, size = vaddr + step & U64, size - step
         return b"".join(parts)
+
+    def _look_up(self) -> None:
+        """LimitReached; BrokenList after `MAX_READS`."""
+        if self._reads > MAX_READS:
+            raise BrokenList("the image leads to more lists than can be followed")
+        self.bridge.allowance.check()
+        self._until = min(self._reads + _CHECK_EVERY, MAX_READS + 1)
 
     def _page(self, page_vaddr: int) -> bytes:
         page = self._pages.get(page_vaddr)
@@ -161,10 +173,19 @@ class TypedMemory:
         """A 64-bit word; UnreadableVirtual."""
         at = vaddr % PAGE_SIZE
         page = self._pages.get(vaddr - at)
-        if page is None or at > PAGE_SIZE - 8 or self._reads > MAX_READS:
+        if page is None or at > PAGE_SIZE - 8 or self._reads >= self._until:
             return self.number(vaddr, 8)
         self._reads += 1
         return int.from_bytes(page[at : at + 8], "little")
+
+    def unpack(self, vaddr: int, layout: struct.Struct) -> tuple[int, ...]:
+        """Numbers of a structure that is read as a whole; UnreadableVirtual."""
+        at = vaddr % PAGE_SIZE
+        page = self._pages.get(vaddr - at)
+        if page is None or at > PAGE_SIZE - layout.size or self._reads >= self._until:
+            return layout.unpack(self.read(vaddr, layout.size))
+        self._reads += 1
+        return layout.unpack_from(page, at)
 
     def number(self, vaddr: int, size: int, signed: bool = False) -> int:
         """A little-endian number; UnreadableVirtual."""
@@ -226,9 +247,28 @@ class TypedMemory:
             return  # not initialised
         while node != head_vaddr:
             self._count(node, seen)
-            self._compare(node, node + 8, before)
+            links = self._links(node)
+            if links is None:
+                self._compare(node, node + 8, before)
+                yield node
+                before, node = node, self.word(node)
+                continue
+            following, back = links
+            if back != before:
+                self.torn.update((node & -PAGE_SIZE, before & -PAGE_SIZE))
             yield node
-            before, node = node, self.word(node)
+            before, node = node, following
+
+    def _links(self, node: int) -> tuple[int, int] | None:
+        """Both words of a node, next and previous one, if its page was read before: of most nodes of a long
+        list."""
+        at = node % PAGE_SIZE
+        page = self._pages.get(node - at)
+        if page is None or at > PAGE_SIZE - _LINKS.size or self._reads >= self._until:
+            return None
+        self._reads += 2
+        following, back = _LINKS.unpack_from(page, at)
+        return following, back
 
     def _compare(self, node: int, back_vaddr: int, before: int) -> None:
         """Note where a node's pointer back, at `back_vaddr`, does not lead to where its list came from."""

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 
+from hybridbridge_vol.bridge.objects.some_words import SomeWords
 from hybridbridge_vol.bridge.objects.typed_memory import BrokenList, TypedMemory
 from hybridbridge_vol.tools.kernel_hooks.names import KernelNames
 from hybridbridge_vol.tools.kernel_hooks.values import Found, Hook, Operations, each
@@ -122,21 +123,24 @@ class FileTables:
 
     def _inodes(self, what: str, block: int) -> Iterator[Found]:
         memory, types = self._memory, self._memory.types
-        size, own_mapping = types.size("inode") // 8 * 8, types.offset("inode", "i_data")
-        at_inodes, at_files, at_mapping = (
-            types.offset("inode", name) // 8 for name in ("i_op", "i_fop", "i_mapping")
-        )
-        at_pages = (own_mapping + types.offset("address_space", "a_ops")) // 8
+        own_mapping = types.offset("inode", "i_data")
+        at = [types.offset("inode", name) for name in ("i_op", "i_fop", "i_mapping")]
+        at.append(own_mapping + types.offset("address_space", "a_ops"))
+        words = SomeWords(types.size("inode"), at)
         head = memory.at(block, "super_block", "s_inodes")
         alike: dict[tuple[int, int, int | None], list[int]] = {}
         """By the three tables of an inode, without the last where the mapping is another's: how many have
         them, and the first."""
 
         def inode(vaddr: int) -> tuple[Found, ...]:
-            words = memoryview(memory.read(vaddr, size)).cast("Q")
+            inodes, files, mapping, pages = words.read(memory, vaddr)
             # others are counted with their own inode
-            pages = words[at_pages] if words[at_mapping] == vaddr + own_mapping else None
-            alike.setdefault((words[at_inodes], words[at_files], pages), [0, vaddr])[0] += 1
+            key = inodes, files, pages if mapping == vaddr + own_mapping else None
+            known = alike.get(key)
+            if known is None:
+                alike[key] = [1, vaddr]
+            else:
+                known[0] += 1
             return ()
 
         yield from each(islice(memory.list(head, "inode", "i_sb_list"), MAX_INODES), inode)
@@ -149,5 +153,5 @@ class FileTables:
                     first.setdefault((name, table), vaddr)
         for key, count in sorted(tables.items()):
             if key[1]:
-                words = "1 inode" if count == 1 else f"{count} inodes"
-                yield Operations(f"{what}, {words}", key[0], key[1], first[key])
+                number = "1 inode" if count == 1 else f"{count} inodes"
+                yield Operations(f"{what}, {number}", key[0], key[1], first[key])

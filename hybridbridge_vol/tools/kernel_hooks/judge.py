@@ -16,6 +16,7 @@ from hybridbridge_vol.bridge.objects.module_structs import module_structs, parts
 from hybridbridge_vol.bridge.objects.typed_memory import TypedMemory
 from hybridbridge_vol.check.integrity import Integrity
 from hybridbridge_vol.check.modules.linked_module import RODATA, TEXT
+from hybridbridge_vol.check.one_function import FunctionComparison
 from hybridbridge_vol.check.symbol_names import bpf_code
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.machine.memory import page_up
@@ -24,7 +25,7 @@ from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual
 from hybridbridge_vol.toolkit.reading import UNREADABLE
 from hybridbridge_vol.tools.kernel_hooks.names import KernelNames
 from hybridbridge_vol.tools.kernel_hooks.values import Hook, Operations
-from hybridbridge_vol.trust.linked_kernel import linked_kernel
+from hybridbridge_vol.trust.linked_kernel import LinkedKernel, linked_kernel
 from hybridbridge_vol.units import PAGE_SIZE, U64
 
 TRUSTED, NOT_LISTED = "trusted", "module that is not listed"
@@ -247,14 +248,25 @@ class Judge:
         return placed.expected(TEXT, placed.text)
 
     @cached_property
+    def _linked(self) -> LinkedKernel:
+        return linked_kernel(self._memory.bridge.kernel)
+
+    @cached_property
     def _expected(self) -> bytearray:
-        bridge = self._memory.bridge
-        return linked_kernel(bridge.kernel).relocated(bridge.layout.shift)
+        return self._linked.relocated(self._memory.bridge.layout.shift)
+
+    @cached_property
+    def _one_function(self) -> FunctionComparison:
+        bridge, module_function = self._memory.bridge, self._names.modules.function
+        return FunctionComparison(bridge, self._linked, self._expected, module_function)
 
     def _changed(self, vaddr: int) -> tuple[str, str]:
         """The verdict on a function whose first bytes differ, and a doubt."""
-        index = bisect_right(self._changes, (vaddr, "\U0010ffff", ""))
         end = self._end_of(vaddr)
+        offset = self._names.kernel_offset(vaddr)
+        if offset is not None and self._one_function.is_as_patched(offset, offset + end - vaddr):
+            return TRUSTED, ""
+        index = bisect_right(self._changes, (vaddr, "\U0010ffff", ""))
         inside = self._changes[index : index + 1]
         before = self._changes[index - 1 : index] if index else []
         for at, what, doubt in (*before, *inside):
