@@ -20,7 +20,7 @@ ZEROS = (
     "a page of it is zeros: it could not be read when the image was made, or the process has overwritten it"
 )
 SWAPPED = "a page of it is swapped out"
-UNMAPPED = "a page of it is not in memory"
+UNMAPPED = "a page of it cannot be found in memory"
 _FILE = re.compile(r"(/proc/(?:self|thread-self|[0-9]+)(?:/task/[0-9]+)?)/(cmdline|environ)")
 _BLANK_PAGE = bytes(PAGE_SIZE)
 _BOUNDS = {"cmdline": 45, "environ": 47}
@@ -50,14 +50,24 @@ def check(path: str, data: bytes, ask: Ask) -> None:
     start, end = bounds
     for page in range(start & -PAGE_SIZE, min(end, start + len(data)), PAGE_SIZE):
         part = data[max(page - start, 0) : page + PAGE_SIZE - start]
-        if not any(part) and ask.read_at(f"{folder}/mem", page, PAGE_SIZE) == _BLANK_PAGE:
-            raise OSError(errno.EIO, ZEROS, path)
+        if part and not any(part):
+            _look_at(page, folder, path, ask)
     behind = start + len(data)
     if behind < end and (not data or behind % PAGE_SIZE == 0):
-        word = ask.read_at(f"{folder}/pagemap", behind // PAGE_SIZE * 8, 8)
-        entry = int.from_bytes(word, "little")
-        if not entry & _PRESENT:
-            raise OSError(errno.EIO, SWAPPED if entry & _SWAPPED else UNMAPPED, path)
+        _look_at(behind & -PAGE_SIZE, folder, path, ask)
+
+
+def _look_at(page: int, folder: str, path: str, ask: Ask) -> None:
+    """OSError if a page, by its virtual address, is swapped out, cannot be read, or is zeros."""
+    entry = int.from_bytes(ask.read_at(f"{folder}/pagemap", page // PAGE_SIZE * 8, 8), "little")
+    if not entry & _PRESENT:
+        raise OSError(errno.EIO, SWAPPED if entry & _SWAPPED else UNMAPPED, path)
+    try:
+        content = ask.read_at(f"{folder}/mem", page, PAGE_SIZE)
+    except OSError:
+        raise OSError(errno.EIO, UNMAPPED, path) from None
+    if content == _BLANK_PAGE:
+        raise OSError(errno.EIO, ZEROS, path)
 
 
 def _may_lack(data: bytes) -> bool:

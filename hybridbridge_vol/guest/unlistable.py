@@ -16,8 +16,8 @@ EntriesFrom = Callable[[int, int], Entries | None]
 
 LARGE, SMALL = 32 << 10, 32
 """Bytes of a buffer for many entries, and for one (19 and a name of up to 12 bytes)."""
-TGID_OFFSET = 257
-"""fs/proc/base.c: FIRST_PROCESS_ENTRY + 1."""
+TGID_OFFSET = 258
+"""fs/proc/base.c: FIRST_PROCESS_ENTRY + 2, behind self and thread-self."""
 PID_MAX = 1 << 22
 """include/linux/threads.h: no process has a larger id on 64-bit systems."""
 MOST_PROBED = 1 << 16

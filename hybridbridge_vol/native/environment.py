@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.native.host_files import HostFiles
-from hybridbridge_vol.native.own_libraries import OwnLibraries, is_below
+from hybridbridge_vol.native.own_libraries import OwnLibraries, is_below, program_below
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _KEPT = ("TERM", "COLORTERM", "NO_COLOR", "COLUMNS", "LINES")
@@ -37,9 +37,11 @@ def tool_folders(tools: str | None) -> list[str]:
 _BELOW_TOOLS = ("", "usr/sbin", "usr/bin", "sbin", "bin")
 
 
-def find_program(name: str, folders: Sequence[str]) -> Program:
-    """The program of a name or a path. OptionError if there is none."""
-    found = shutil.which(name, path=":".join(folders))
+def find_program(name: str, folders: Sequence[str], tools: str | None = None) -> Program:
+    """The program of a name or a path. OptionError if there is none. Links below `tools` that begin at the
+    root mean `tools`: Debian 11 has /sbin/ip as a link to /bin/ip."""
+    below = None if tools is None or "/" in name else program_below(tools, _BELOW_TOOLS, name)
+    found = below or shutil.which(name, path=":".join(folders))
     if found is None:
         raise OptionError(f"{name}: {os.strerror(errno.ENOENT)} (looked for in {':'.join(folders)})")
     found = os.path.abspath(found)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import filecmp
 import os
+import posixpath
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from hybridbridge_vol.errors import OptionError
@@ -69,6 +71,27 @@ def needs_linker(path: str) -> bool:
 
 _MAX_HEADERS = 4096
 """Bytes: the name follows the program headers."""
+
+
+def program_below(tools: str, folders: Iterable[str], name: str) -> str | None:
+    """The first program of a name in these folders below `tools`, whose links are followed there. It has the
+    name of the last link: programs with many names go by it."""
+    root = os.path.abspath(tools)
+    for folder in folders:
+        path = posixpath.join("/", folder, name)
+        if not os.path.lexists(root + path):
+            continue
+        try:
+            real = root + without_links(path, True, lambda at: _link(root + at))
+        except OSError:
+            return None
+        while os.path.realpath(root + path) != os.path.realpath(real):
+            target = _link(root + path)
+            if target is None:  # a folder above is such a link
+                return real
+            path = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
+        return root + path if os.access(real, os.X_OK) and os.path.isfile(real) else None
+    return None
 
 
 def _link(path: str) -> str | None:

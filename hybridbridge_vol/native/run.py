@@ -95,7 +95,7 @@ def run_program(
     options = options or Options()
     check_host(options.user_mode)
     folders = tool_folders(options.tools)
-    program = find_program(arguments[0], folders)
+    program = find_program(arguments[0], folders, options.tools)
     more = more_folders(program, options.tools)
     own = own_libraries(options.tools)
     started_by = own if is_below(program.path, options.tools) and needs_linker(program.path) else None

@@ -14,6 +14,7 @@ from hybridbridge_vol.toolkit.tool import Column, Moment, Option, Options, Row, 
 
 _READ_ALL = 3  # SYSLOG_ACTION_READ_ALL, include/linux/syslog.h
 _BUFFER_SIZE = 16 << 20
+_ZEROS = "\0" * 4
 """More than any log has. The session gives the newest lines that it has room for."""
 
 
@@ -65,8 +66,19 @@ def _row(message: Message, booted: float | Unavailable) -> Row:
     if message.seconds is not None:
         seconds = f"{message.seconds:.6f}"
         when = booted if isinstance(booted, Unavailable) else booted + message.seconds
-    cells = (seconds, when, message.facility, message.level, message.message)
+    cells = (seconds, when, message.facility, message.level, _text(message.message))
     return Row(cells, sources=(Source("syslog", message.start, message.end),))
+
+
+def _text(message: str) -> Cell:
+    """A message. The kernel may log a NUL, but not several at its begin or its end: a page of its log is
+    zeros then."""
+    rest = message.strip("\0")
+    if (rest or not message) and not message.startswith(_ZEROS) and not message.endswith(_ZEROS):
+        return message
+    return Unavailable(
+        f"zeros in the image, which may not have been read when it was made{': ...' if rest else ''}{rest}"
+    )
 
 
 TOOL = Dmesg()

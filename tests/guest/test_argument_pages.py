@@ -71,8 +71,9 @@ def test_no_process_of_a_whole_image_lacks_its_arguments(lab: Lab) -> None:
     ("data", "second_page", "entry", "lacks"),
     [
         (b"sh\0-c\0", 0, 0, ""),
-        (b"sh\0" + bytes(PAGE_SIZE + 200), 0, 0, ZEROS),
-        (b"sh\0" + bytes(PAGE_SIZE + 200), 1, 0, ""),
+        (b"sh\0" + bytes(PAGE_SIZE + 200), 0, 1 << 63, ZEROS),
+        (b"sh\0" + bytes(PAGE_SIZE + 200), 1, 1 << 63, ""),
+        (b"sh\0" + bytes(PAGE_SIZE + 200), 1, 0, UNMAPPED),
         (b"sh" * 1500 + b"\0\0", 0, 0, ""),
         (b"", 0, 0, UNMAPPED),
         (b"", 0, 1 << 62, SWAPPED),

@@ -2,12 +2,55 @@
 
 from __future__ import annotations
 
+import subprocess
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from generations import GENERATIONS, Lab
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hybridbridge_vol.guest.file_content import IncompleteDirectory
+from hybridbridge_vol.guest.files import SnapshotFiles
+from hybridbridge_vol.guest.session import open_session
 from hybridbridge_vol.guest.unlistable import MOST_UNLISTABLE, PID_MAX, TGID_OFFSET, listable_entries
 
 FILES = ["version", "stat"]
+EACH = [
+    name if name == "6.1 two CPUs" else pytest.param(name, marks=pytest.mark.slow)
+    for name in sorted(GENERATIONS)
+]
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_where_processes_are_in_the_directory(lab: Lab, name: str) -> None:
+    files = lab.session(name).files.of_the_kernel
+    assert isinstance(files, SnapshotFiles)
+    listed = [(behind, entry) for behind, entry in files._entries("/proc") if entry.isdecimal()]
+    assert len(listed) > 50
+    assert all(behind == int(after) + TGID_OFFSET for (behind, _), (_, after) in pairwise(listed))
+
+
+def test_processes_whose_memory_was_not_read_are_named_and_no_others(lab: Lab, tmp_path: Path) -> None:
+    session = lab.session("6.1 two CPUs")
+    names = session.files.listdir("/proc")
+    tasks = session.tasks.listed().tasks
+    copy = tmp_path / "blank.raw"
+    subprocess.run(["cp", "--sparse=always", session.bridge.image.path, copy], check=True)
+    with open(copy, "r+b") as stream:
+        for task in tasks[len(tasks) // 2], tasks[-3]:
+            place = session.bridge.layout.translate(session.bridge.image, task.task_vaddr)
+            assert place is not None
+            stream.seek(place.paddr & -4096)  # raw: the offset is the address
+            stream.write(bytes(4096))
+    with open_session(copy, lab.store.root) as other:
+        try:
+            found = other.files.listdir("/proc")
+        except IncompleteDirectory as error:
+            found = error.names
+        assert sorted(found) == sorted(names)
+    copy.unlink()
 
 
 class Proc:

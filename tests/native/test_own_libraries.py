@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from native_runs import Run
 
-from hybridbridge_vol.native.own_libraries import is_below, needs_linker, own_libraries
+from hybridbridge_vol.native import environment
+from hybridbridge_vol.native.own_libraries import is_below, needs_linker, own_libraries, program_below
 from hybridbridge_vol.native.run import EMULATED, NATIVE
 
 IMAGE = "6.12"
@@ -89,6 +90,29 @@ def test_the_links_of_a_folder_do_not_lead_out_of_it(tree: Path) -> None:
     (tree / "usr/lib64" / _LINKER).symlink_to(f"../../../../../../{_LIBRARIES}/{_LINKER}")
     found = own_libraries(str(tree))
     assert found is not None and is_below(found.linker, str(tree))
+
+
+def test_links_of_programs_are_followed_in_the_folder(tree: Path) -> None:
+    """Debian 11 has /sbin/ip as a link to /bin/ip, and /usr/sbin/iptables as one to /etc/alternatives."""
+    for name in ("bin", "sbin", "etc"):
+        (tree / name).mkdir()
+    shutil.copy("/usr/bin/cat", tree / "bin/uname")
+    (tree / "sbin/uname").symlink_to("/bin/uname")
+    (tree / "etc/many").symlink_to("/sbin/many-nft")
+    (tree / "sbin/many").symlink_to("/etc/many")
+    (tree / "sbin/many-nft").symlink_to("multi")
+    shutil.copy("/usr/bin/cat", tree / "sbin/multi")
+    (tree / "usr/bin/gone").symlink_to("/usr/bin/cat-that-is-not-here")
+    (tree / "usr/bin/round").symlink_to("/usr/bin/round")
+    folders = ("usr/bin", "sbin", "bin")
+    found = {name: program_below(str(tree), folders, name) for name in ("uname", "many", "cat", "head")}
+    assert found == {
+        "uname": f"{tree}/bin/uname", "many": f"{tree}/sbin/many-nft", "cat": f"{tree}/usr/bin/cat",
+        "head": None,
+    }  # fmt: skip
+    assert program_below(str(tree), folders, "gone") is program_below(str(tree), folders, "round") is None
+    folders_of_tools = environment.tool_folders(str(tree))
+    assert environment.find_program("uname", folders_of_tools, str(tree)).path == f"{tree}/bin/uname"
 
 
 def test_which_programs_name_a_linker(tree: Path) -> None:
