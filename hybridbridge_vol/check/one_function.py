@@ -18,8 +18,8 @@ from hybridbridge_vol.trust.linked_kernel import LinkedKernel
 from hybridbridge_vol.units import PAGE_SIZE
 
 _MOST_ALONE = 4
-"""Functions that are compared by themselves: where more of them look changed, as where the returns of most are
-patched, the full comparison costs less."""
+"""Functions that are compared by themselves: where more of them look changed, as where the returns of most
+are patched, the full comparison costs less."""
 
 
 class FunctionComparison:
