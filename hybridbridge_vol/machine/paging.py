@@ -112,9 +112,9 @@ class TableBuilder:
         self._allocate = allocate
         self._own: set[int] = set()
         """Physical addresses of the tables that were made."""
-        self._links: dict[tuple[int, int], int] = {}
-        """The entries that lead to them from tables of others: by what they map, `(first address >> shift,
-        shift)`."""
+        self._links: dict[tuple[int, int], dict[int, int]] = {}
+        """The entries that lead to them from tables of others, by their index in the table; by what such a
+        table maps: `(first address / what it maps, what an entry maps as a power of two)`."""
 
     def translate(self, vaddr: int) -> Translation | None:
         """As `walk`, by these tables."""
@@ -137,7 +137,8 @@ class TableBuilder:
                 self._write(slot, entry)
                 self._own.add(made)
                 if table not in self._own:
-                    self._links[vaddr >> level, level] = entry
+                    links = self._links.setdefault((vaddr >> level + _INDEX_BITS, level), {})
+                    links[vaddr >> level & ENTRIES - 1] = entry
             table = entry & FRAME_MASK
             level -= _INDEX_BITS
         return table
@@ -145,13 +146,14 @@ class TableBuilder:
     def link_again(self) -> None:
         """After the tables of others were taken back to an earlier state: let them lead to the tables that
         were made since then, with all that is mapped there. Where others have something now, it stays."""
-        for (number, shift), entry in self._links.items():
-            vaddr = number << shift
+        for (table_number, shift), links in self._links.items():
+            vaddr = table_number * ENTRIES << shift
             table = last_table(self._read, self.root_paddr, vaddr, self.levels, shift)
-            if table is not None and table not in self._own:
-                slot = table + 8 * (number & (ENTRIES - 1))
-                if not self._read(slot):
-                    self._write(slot, entry)
+            if table is None or table in self._own:
+                continue
+            for index, entry in links.items():
+                if not self._read(table + 8 * index):
+                    self._write(table + 8 * index, entry)
 
     def map_page(self, vaddr: int, paddr: int, flags: int, shift: int = PAGE_SHIFT) -> None:
         """Map one page of `1 << shift` bytes; `flags` are entry bits (PRESENT is added)."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.sides import moved
+from hybridbridge_vol.check.modules.file_references import FileReferences
 from hybridbridge_vol.check.modules.linked_module import DATA, LATER, TEXT
 from hybridbridge_vol.check.modules.module_store import linked_modules
 from hybridbridge_vol.check.modules.names import Names
@@ -112,7 +113,12 @@ class AllModules:
     @cache  # noqa: B019
     def names(self, name: str) -> Names:
         """Names for the parts of a module."""
-        return Names(self.by_name[name], self.file(name))
+        return Names(self.by_name[name], self.file(name), partial(self.references, name))
+
+    @cache  # noqa: B019
+    def references(self, name: str) -> FileReferences:
+        """What refers to what in a module's trusted file: for its names, its code and its tables."""
+        return FileReferences(self.file(name))
 
     @cache  # noqa: B019
     def _traceable(self, name: str) -> frozenset[int]:

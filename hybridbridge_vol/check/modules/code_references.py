@@ -68,11 +68,11 @@ class _Step(NamedTuple):
 
 class CodeReferences:
     """The references in the code of a placed module. Their positions are offsets in a section, with its
-    number in the upper 32 bits."""
+    number in the upper 32 bits. `references` are those of the file."""
 
-    def __init__(self, placed: PlacedModule, file: ModuleFile) -> None:
+    def __init__(self, placed: PlacedModule, file: ModuleFile, references: FileReferences) -> None:
         self._file = file
-        positions, kinds, places, offsets = FileReferences(file).of_code()
+        positions, kinds, places, offsets = references.of_code()
         self._positions: npt.NDArray[np.int64] = positions
         self._relative = np.isin(kinds, list(RELATIVE))
         self._known = placed.known(places)

@@ -111,8 +111,9 @@ class FileReferences:
 
     def symbols(self) -> dict[str, tuple[int, int]]:
         """The symbols that it defines in its sections, each with its place and its offset there."""
+        places, starts = self._place.tolist(), self._start.tolist()
         return {
-            symbol.name: self.place_of(symbol.section, symbol.value)
+            symbol.name: (places[symbol.section], starts[symbol.section] + symbol.value)
             for symbol in self._file.symbols()
             if SHN_UNDEF < symbol.section < len(self._file.sections) and symbol.name
         }

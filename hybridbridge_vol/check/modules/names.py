@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 from functools import cached_property
 
 from hybridbridge_vol.check.modules.file_references import FileReferences
@@ -15,11 +16,14 @@ _LAST = "\U0010ffff"
 
 
 class Names:
-    """The symbols of a placed module."""
+    """The symbols of a placed module. `references` gives what refers to what in its file."""
 
-    def __init__(self, placed: PlacedModule, file: ModuleFile) -> None:
+    def __init__(
+        self, placed: PlacedModule, file: ModuleFile, references: Callable[[], FileReferences]
+    ) -> None:
         self._placed = placed
         self._file = file
+        self._references = references
 
     @cached_property
     def _functions(self) -> list[tuple[int, str]]:
@@ -46,7 +50,7 @@ class Names:
 
     @cached_property
     def _places(self) -> dict[str, tuple[int, int]]:
-        return FileReferences(self._file).symbols()
+        return self._references().symbols()
 
     def address_of(self, name: str) -> int | None:
         """Where the snapshot has a symbol; None if that is not known."""

@@ -29,12 +29,14 @@ class StoredPointers:
 
     @cache  # noqa: B019 - as long as one comparison
     def _code(self, name: str) -> CodeReferences:
-        return CodeReferences(self._modules.by_name[name], self._modules.file(name))
+        modules = self._modules
+        return CodeReferences(modules.by_name[name], modules.file(name), modules.references(name))
 
     @cache  # noqa: B019
     def tables(self, name: str) -> FileTables:
         """The structures in a module's file."""
-        return FileTables(self._modules.by_name[name], self._modules.file(name))
+        modules = self._modules
+        return FileTables(modules.by_name[name], modules.file(name), modules.references(name))
 
     def explains(self, value: int, variable_vaddr: int) -> bool:
         """Whether the module that a value lies in, or the one that a variable lies in, has code that stores

@@ -13,15 +13,12 @@ from hybridbridge_vol.kernel_file.module import ModuleFile
 
 
 class FileTables:
-    """See the module's text."""
+    """See the module's text. `references` are those of the file."""
 
-    def __init__(self, placed: PlacedModule, file: ModuleFile) -> None:
+    def __init__(self, placed: PlacedModule, file: ModuleFile, references: FileReferences) -> None:
         self._placed = placed
         self._file = file
-
-    @cached_property
-    def _references(self) -> FileReferences:
-        return FileReferences(self._file)
+        self._references = references
 
     @cached_property
     def _objects(self) -> dict[int, list[tuple[int, int]]]:
