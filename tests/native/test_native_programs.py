@@ -66,6 +66,14 @@ def test_files_are_the_guests(lab: Lab, run: Run) -> None:
     assert "/tmp" in found and {f"/run/{name}" for name in session.files.listdir("/run")} <= set(found)
 
 
+def test_a_directory_named_as_a_file_of_a_process_is_one(lab: Lab, run: Run) -> None:
+    """`/proc/1/net/stat` was taken for a file as /proc/1/stat is."""
+    folder = "/proc/net/stat"
+    done = run(IMAGE, "ls /proc/1/net/stat")
+    there = list(lab.session(IMAGE).files.listdir(folder))
+    assert done.status == 0 and sorted(done.stdout.decode().split()) == sorted(there) and there
+
+
 def test_a_shell_runs_in_the_guests_tree(run: Run) -> None:
     done = run(IMAGE, "dash -c 'cd /proc/1; pwd; echo c[ov]mm; cat comm; ls /proc/self/fd | head -1; exit 7'")
     assert done.stdout.decode().split() == ["/proc/1", "comm", "init", "0"] and done.status == 7
