@@ -40,6 +40,8 @@ them."""
 ASKED_ONE_BY_ONE = 2
 _WINDOWS = frozenset(("mem", "pagemap", "kcore", "kpagecount", "kpageflags", "kpagecgroup"))
 _OF_A_PROCESS = re.compile(r"/proc/([0-9]+)(/(?!fd/|map_files/|task/|ns/).*)?")
+_ASKED_OF_MANY = re.compile(r"/proc/[0-9]+/(stat|status|cmdline)")
+"""Files that tools open of every process. Below net/ a directory has the first name, too."""
 _BELOW_A_PROCESS = re.compile(r"/proc/(self|[0-9]+)(/|$)")
 _BLOCK_OF_PROC = 1024
 """Of st_blksize: PROC_BLOCK_SIZE, fs/proc/inode.c."""
@@ -228,8 +230,8 @@ class Answers:
         return self.with_devices(read) if path.endswith(_COUNTERS_OF_DEVICES) else read()
 
     def _mode_to_open(self, path: str, follow: bool) -> int:
-        """The mode; that of most files of processes needs no question."""
-        if path.endswith(("/stat", "/status", "/cmdline")) and _OF_A_PROCESS.fullmatch(path):
+        """The mode; that of the files of processes that are opened most needs no question."""
+        if _ASKED_OF_MANY.fullmatch(path):
             return stat.S_IFREG
         return self.mode(path, follow)
 

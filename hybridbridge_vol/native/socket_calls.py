@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 
 from hybridbridge_vol.errors import CallRolledBack
+from hybridbridge_vol.native import interface_calls
 from hybridbridge_vol.native.abi import failed, signed32
 from hybridbridge_vol.native.answers import Answers
 from hybridbridge_vol.native.namespace_calls import NamespaceCalls
@@ -34,14 +35,6 @@ _FILTER_LEVELS: dict[int, int] = {socket.AF_INET: socket.SOL_IP, socket.AF_INET6
 _FIRST_FILTER_OPTION = 64
 """IPT_BASE_CTL, IP6T_BASE_CTL: include/uapi/linux/netfilter_ipv4/ip_tables.h."""
 _BUFFER = 212992  # net.core.rmem_default
-_SOCKET_IOCTLS = range(0x8900, 0x8A00)
-_IFREQ_IOCTLS = frozenset((
-    0x8910, 0x8913, 0x8915, 0x8917, 0x8919, 0x891B, 0x891D, 0x891F, 0x8921, 0x8927, 0x8929, 0x8933, 0x8935,
-    0x8938, 0x8940, 0x8942, 0x8970,
-))  # fmt: skip
-"""SIOCGIF*, include/uapi/linux/sockios.h: those that ask, with a `struct ifreq` of 40 bytes."""
-_IFCONF, _GARP = 0x8912, 0x8954
-_IFREQ_SIZE, _ARPREQ_SIZE = 40, 68
 MAX_SOCKETS = 128
 
 
@@ -307,29 +300,8 @@ class SocketCalls:
     # --- ioctls -------------------------------------------------------------------------------------------
 
     def _ioctl(self, call: Call) -> Answer:
-        command, argument = call.arguments[1] & 0xFFFF_FFFF, call.arguments[2]
         answer = self._namespaces.ioctl(call)
-        if answer is not None:
-            return answer
-        found = self._behind(call)
-        if found is None or command not in _SOCKET_IOCTLS:
-            raise failed(errno.ENOTTY)
-        if command == _IFCONF:
-            return self._ifconf(call, found, argument)
-        size = _ARPREQ_SIZE if command == _GARP else _IFREQ_SIZE
-        if command not in _IFREQ_IOCTLS and command != _GARP:
-            raise failed(errno.EOPNOTSUPP)
-        given = call.memory.read_exactly(argument, size)
-        call.memory.write(argument, self._answers.with_devices(lambda: found.ioctl(command, given)))
-        return 0
-
-    def _ifconf(self, call: Call, found: ProgramSocket, argument: int) -> Answer:
-        room, buffer = struct.unpack("<i4xQ", call.memory.read_exactly(argument, 16))
-        data = found.interfaces(max(room, 0) if buffer else None)
-        if buffer:
-            call.memory.write(buffer, data)
-        call.memory.write(argument, struct.pack("<i", len(data)))
-        return 0
+        return interface_calls.ask(self._answers, call, self._behind(call)) if answer is None else answer
 
     def close(self) -> None:
         """Let all of them go: the snapshot's tables forget them."""

@@ -38,6 +38,8 @@ _HEADER = struct.Struct("<QI4xQQQQi4x")
 _NAME_AT, _IOVEC_AT, _CONTROL_AT, _DATA_AT = 256, 512, 1024, 4096
 _NAME_SIZE, _CONTROL_SIZE = 128, 512
 _IFCONF, _MAX_IFCONF = 0x8912, 64 << 10
+_REQUEST_AT = 64
+"""Of ethtool's request, behind a `struct ifreq`."""
 
 
 class Received:
@@ -206,6 +208,16 @@ class ProgramSocket:
         if answer < 0:
             raise OSError(-answer, os.strerror(-answer))
         return self._proxy.answer("ioctl", len(argument))
+
+    def ethtool(self, command: int, name: bytes, request: bytes) -> bytes:
+        """SIOCETHTOOL about an interface; its request afterwards. OSError."""
+        number, vaddr = self.number(), self._proxy.buffer()
+        question = struct.pack("<16sQ", name, vaddr + _REQUEST_AT).ljust(_REQUEST_AT, b"\0")
+        self._proxy.buffer(question + request)
+        answer = socket_ioctl(self._proxy.caller, number, command, vaddr)
+        if answer < 0:
+            raise OSError(-answer, os.strerror(-answer))
+        return self._proxy.answer("ioctl", _REQUEST_AT + len(request))[_REQUEST_AT:]
 
     def interfaces(self, room: int | None) -> bytes:
         """SIOCGIFCONF: `struct ifreq`s, as many as there is room for; None: only their size."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import re
+import shlex
 import time
 from pathlib import Path
 
@@ -64,6 +66,34 @@ def test_files_are_the_guests(lab: Lab, run: Run) -> None:
     ]
     found = run(IMAGE, "find /tmp /run -xdev").stdout.decode().split()
     assert "/tmp" in found and {f"/run/{name}" for name in session.files.listdir("/run")} <= set(found)
+
+
+def test_a_directory_named_as_a_file_of_a_process_is_one(lab: Lab, run: Run) -> None:
+    """`/proc/1/net/stat` was taken for a file as /proc/1/stat is."""
+    folder = "/proc/net/stat"
+    done = run(IMAGE, "ls /proc/1/net/stat")
+    there = list(lab.session(IMAGE).files.listdir(folder))
+    assert done.status == 0 and sorted(done.stdout.decode().split()) == sorted(there) and there
+
+
+_DRIVERS = """
+import ctypes, fcntl, socket, struct
+asked = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for name, command in ((b"dummy0", 3), (b"veth0", 3), (b"br0", 3), (b"lo", 3), (b"dummy0", 2)):
+    request = ctypes.create_string_buffer(struct.pack("<I", command), 196)
+    try:
+        fcntl.ioctl(asked, 0x8946, struct.pack("<16sQ16x", name, ctypes.addressof(request)))
+        print(request.raw[4:36].split(bytes(1))[0].decode())
+    except OSError as error:
+        print(error.errno)
+"""
+
+
+def test_the_driver_of_an_interface_is_the_guests(run: Run) -> None:
+    """As `ethtool -i` asks; lo has none, and nothing is set."""
+    done = run(IMAGE, f"/usr/bin/python3 -c {shlex.quote(_DRIVERS)}", tools=None)
+    refused = str(errno.EOPNOTSUPP)
+    assert done.stdout.decode().split() == ["dummy", "veth", "bridge", refused, refused], done
 
 
 def test_a_shell_runs_in_the_guests_tree(run: Run) -> None:
