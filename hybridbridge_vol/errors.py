@@ -6,6 +6,9 @@ show it as it is; any other exception that reaches them is a bug.
 
 from __future__ import annotations
 
+import errno
+import os
+
 
 class HybridBridgeError(Exception):
     """Base of all errors that come from the input or the environment, not from a bug."""
@@ -160,6 +163,20 @@ class TimedOut(HybridBridgeError):
 class FetchError(HybridBridgeError):
     """A package cannot be had from this machine's package client; the message says which, why, and what to do
     instead."""
+
+
+_MAX_ERRNO = 4095
+"""include/linux/err.h: a negative answer of the kernel below -4095 is no errno."""
+
+
+def kernel_error(answer: int, source: str | None = None) -> OSError:
+    """The error that a negative answer of the guest's kernel about `source` is. EIO, with the number, where
+    it is no errno: code that works on damaged memory may answer anything."""
+    number, text = -answer, ""
+    if number > _MAX_ERRNO:
+        number, text = errno.EIO, f"the kernel's code answers {answer}, which is no error of its"
+    text = text or os.strerror(number)
+    return OSError(number, text) if source is None else OSError(number, text, source)
 
 
 def error_text(error: BaseException, image: str | None) -> str:

@@ -21,6 +21,11 @@ HOW_SIZE = _HOW.size
 """Bytes of `struct open_how` (flags, mode, resolve; the same file)."""
 
 
+def signed_int(answer: int) -> int:
+    """What a function of C that returns an `int` answers: the upper half of the register is anything."""
+    return ((answer & 0xFFFFFFFF) ^ 0x80000000) - 0x80000000
+
+
 def how_in_root(flags: int) -> bytes:
     """A `struct open_how` for openat2(2): no link leads out of the directory that a path begins at."""
     return _HOW.pack(flags, 0, _RESOLVE_IN_ROOT)

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import struct
 from collections.abc import Iterator
 
 from hybridbridge_vol.bpf.objects import BTF, LINK, MAP, PROG
-from hybridbridge_vol.errors import BootError, CallRolledBack
+from hybridbridge_vol.errors import BootError, CallRolledBack, kernel_error
 from hybridbridge_vol.guest.proxy_calls import BUFFER_AT, BUFFER_SIZE, ProxyCalls
 
 LOOKUP, NEXT_KEY, OBJ_GET, GET_INFO, PROG_QUERY, TASK_QUERY = 1, 4, 7, 15, 16, 20
@@ -62,5 +61,5 @@ class BpfCommands:
         except BootError as error:
             raise OSError(errno.ENOSYS, str(error), source) from None
         if answer < 0:
-            raise OSError(-answer, os.strerror(-answer), source)
+            raise kernel_error(answer, source)
         return answer

@@ -14,6 +14,7 @@ import os
 import struct
 from collections.abc import Iterator
 
+from hybridbridge_vol.errors import kernel_error
 from hybridbridge_vol.guest.proxy_calls import BUFFER_AT, ProxyCalls
 from hybridbridge_vol.units import U64
 
@@ -69,12 +70,12 @@ class SnapshotKeyrings:
         try:
             key = self._proxy.function("key_lookup", serial) & U64
             if key > U64 - _MAX_ERRNO:
-                raise OSError(-key & U64, os.strerror(-key & U64), source)
+                raise kernel_error(key - (1 << 64), source)
             count = self._proxy.function(reader, key, self._proxy.buffer(), MAX_PAYLOAD)
         except KeyError as error:
             raise OSError(errno.EOPNOTSUPP, f"this kernel has no symbol {error}", source) from None
         if count < 0:
-            raise OSError(-count, os.strerror(-count), source)
+            raise kernel_error(count, source)
         return self._proxy.caller.get(BUFFER_AT, min(count, MAX_PAYLOAD))
 
     def _ask(self, operation: int, serial: int) -> bytes:

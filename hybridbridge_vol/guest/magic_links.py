@@ -9,9 +9,10 @@ looked up: that would be done in the trusted kernel's dcache, which does not kno
 from __future__ import annotations
 
 import errno
-import os
 import re
 import stat
+
+from hybridbridge_vol.errors import kernel_error
 
 _LINK = re.compile(
     r"/proc/(?:self|thread-self|[0-9]+)(?:/task/[0-9]+)?/(?:exe|cwd|root|fd/[0-9]+|map_files/[0-9a-f]+-[0-9a-f]+)(/.*)?"
@@ -59,7 +60,8 @@ def not_cached(path: str, number: int) -> OSError | None:
 def error_of(path: str, number: int, booting: bool = False) -> OSError:
     """The error that an errno of the guest's kernel about a path is; `booting`: what the kernel does not have
     it may only not have had yet."""
-    text = os.strerror(number)
+    error = kernel_error(-number, path)
+    number, text = error.errno or number, error.strerror or ""
     if booting and number in _NOT_YET:
         text += " (the machine was still booting)"
     return not_cached(path, number) or OSError(number, text, path)

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from hybridbridge_vol.bridge.run.caller import Caller
-from hybridbridge_vol.errors import CallRolledBack
+from hybridbridge_vol.errors import CallRolledBack, kernel_error
 from hybridbridge_vol.machine.machine import UnmappedVirtual
 from hybridbridge_vol.units import U64
 
@@ -85,7 +84,7 @@ class Mounts:
             ]
             answer = self._caller.syscall("mount", names[0], names[1], names[0], 0, 0, label=f"mount {kind}")
         if answer < 0:
-            raise OSError(-answer, os.strerror(-answer), where)
+            raise kernel_error(answer, where)
 
     @contextlib.contextmanager
     def _kept(self, variable: str | None) -> Iterator[None]:

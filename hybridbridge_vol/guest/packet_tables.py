@@ -8,11 +8,11 @@ the snapshot's network namespace: nothing else of the socket counts.
 from __future__ import annotations
 
 import errno
-import os
 import struct
 
 from hybridbridge_vol.bridge.objects.moved_socket import open_moved_datagram_socket
-from hybridbridge_vol.errors import AttachError
+from hybridbridge_vol.errors import AttachError, kernel_error
+from hybridbridge_vol.guest.abi import signed_int
 from hybridbridge_vol.guest.proxy_calls import BUFFER_SIZE, ProxyCalls
 from hybridbridge_vol.machine.machine import UnmappedVirtual
 
@@ -33,14 +33,14 @@ class SnapshotPacketTables:
             fd, sock = open_moved_datagram_socket(caller, net_of)
             buffer = self._proxy.buffer(content)
             size_vaddr = caller.put_words(size)
-            answer = self._proxy.function("nf_getsockopt", sock, family, name, buffer, size_vaddr)
+            answer = signed_int(self._proxy.function("nf_getsockopt", sock, family, name, buffer, size_vaddr))
             given = min(struct.unpack("<i", caller.machine.read(size_vaddr, 4))[0], size)
         except (KeyError, ValueError, UnmappedVirtual, AttachError) as error:
             raise OSError(
                 errno.EOPNOTSUPP, f"this kernel's packet filters cannot be asked: {error}", source
             ) from None
         if answer < 0:
-            raise OSError(-answer, os.strerror(-answer), source)
+            raise kernel_error(answer, source)
         self._proxy.labels.forget(source)
         data = self._proxy.answer(source, max(given, 0))
         self._proxy.raw("close", fd)

@@ -6,7 +6,6 @@ A call that is rolled back closes them. Each keeps what was set on it, so that i
 from __future__ import annotations
 
 import errno
-import os
 import select
 import socket
 import struct
@@ -16,7 +15,7 @@ from typing import NamedTuple
 
 from hybridbridge_vol.bridge.objects.inet_socket import open_inet_socket, socket_ioctl
 from hybridbridge_vol.bridge.objects.netlink_socket import open_netlink_socket
-from hybridbridge_vol.errors import AttachError
+from hybridbridge_vol.errors import AttachError, kernel_error
 from hybridbridge_vol.guest.descriptors import Descriptor
 from hybridbridge_vol.guest.session import Session
 from hybridbridge_vol.native.abi import failed
@@ -206,7 +205,7 @@ class ProgramSocket:
         number, vaddr = self.number(), self._proxy.buffer(argument)
         answer = socket_ioctl(self._proxy.caller, number, command, vaddr)
         if answer < 0:
-            raise OSError(-answer, os.strerror(-answer))
+            raise kernel_error(answer)
         return self._proxy.answer("ioctl", len(argument))
 
     def ethtool(self, command: int, name: bytes, request: bytes) -> bytes:
@@ -227,7 +226,7 @@ class ProgramSocket:
         self._proxy.buffer(request)
         answer = socket_ioctl(self._proxy.caller, number, _IFCONF, vaddr)
         if answer < 0:
-            raise OSError(-answer, os.strerror(-answer))
+            raise kernel_error(answer)
         data = self._proxy.answer("ioctl", _NAME_AT + room_given)
         size = min(max(struct.unpack_from("<i", data)[0], 0), room_given)
         return bytes(size) if room is None else data[_NAME_AT : _NAME_AT + size]

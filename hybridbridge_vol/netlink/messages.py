@@ -3,12 +3,11 @@ attributes; each begins at a multiple of 4 bytes."""
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple, TypeVar
 
-from hybridbridge_vol.errors import ParseError
+from hybridbridge_vol.errors import ParseError, kernel_error
 from hybridbridge_vol.procfs.sources import Source
 
 T = TypeVar("T")
@@ -54,7 +53,7 @@ def is_last(data: bytes) -> bool:
         if last.kind in (NLMSG_ERROR, NLMSG_DONE):
             error = int.from_bytes(last.body[:4], "little", signed=True)
             if error < 0:
-                raise OSError(-error, os.strerror(-error), "netlink")
+                raise kernel_error(error, "netlink")
             return True
     return last is None
 

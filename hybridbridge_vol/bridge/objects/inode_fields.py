@@ -14,7 +14,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from hybridbridge_vol.bridge.run.caller import Caller
-from hybridbridge_vol.errors import AttachError
+from hybridbridge_vol.errors import AttachError, kernel_error
 from hybridbridge_vol.kernel_file.struct_sizes import StructSizes, in_usual_or_larger
 from hybridbridge_vol.machine.machine import UnmappedVirtual
 from hybridbridge_vol.machine.words import read_padded, read_words
@@ -78,7 +78,7 @@ def _opened(caller: Caller, path: str, supers: set[int], sizes: StructSizes) -> 
     bridge, machine = caller.bridge, caller.bridge.machine
     fd = caller.syscall("openat", _AT_FDCWD, caller.put(path.encode() + b"\0"), 0, 0)
     if fd < 0:
-        raise OSError(-fd, os.strerror(-fd), path)
+        raise kernel_error(fd, path)
     caller.syscall("newfstat", fd, caller.put(bytes(_STAT.size), _STAT_AT))
     dev, ino, mode = _STAT.unpack(caller.get(_STAT_AT, _STAT.size))
     file = caller.call(bridge.home("fget"), fd, label="fget") & U64
