@@ -215,7 +215,7 @@ class ProgramSocket:
         self._proxy.buffer(question + request)
         answer = socket_ioctl(self._proxy.caller, number, command, vaddr)
         if answer < 0:
-            raise OSError(-answer, os.strerror(-answer))
+            raise kernel_error(answer)
         return self._proxy.answer("ioctl", _REQUEST_AT + len(request))[_REQUEST_AT:]
 
     def interfaces(self, room: int | None) -> bytes:
