@@ -37,8 +37,8 @@ _HEAD_OF_TASK = 64
 """Bytes at the beginning of a task_struct that are not all zeros: `stack` and `usage` are among them
 (include/linux/sched.h)."""
 _IDENTITY = 1024
-"""A page that begins so many bytes within a task_struct, or fewer, is not all zeros: `tasks`, `pid`, `parent`,
-`cred` and `comm` are behind."""
+"""A page that begins so many bytes within a task_struct, or fewer, is not all zeros: `tasks`, `pid`,
+`parent`, `cred` and `comm` are behind."""
 _MOST_OBJECTS_PAGES = 64
 """Pages of one slab; the largest has 8 (slub_max_order)."""
 _MAX_TASK = 1 << 16
