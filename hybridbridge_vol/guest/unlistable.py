@@ -54,7 +54,7 @@ def listable_entries(
             # several in a row fail alike: each is looked up by its name; the last is known to exist
             for pid in range(first, last):
                 if exists(pid):
-                    lost(f"processes {first} to {last} cannot be listed; those that can be looked up are")
+                    lost(f"processes {first} to {last} cannot be listed; those are named that may be there")
                     unlistable += 1
                     yield pid + TGID_OFFSET + 1, str(pid)
                     if unlistable >= MOST_UNLISTABLE:

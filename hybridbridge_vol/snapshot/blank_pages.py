@@ -33,9 +33,12 @@ PID_NAMESPACE = "init_pid_ns"
 """It has the pointer to the cache of `struct pid` (include/linux/pid_namespace.h)."""
 TASK_SIZE = "arch_task_struct_size"
 """Bytes of a task_struct (kernel/fork.c): with the registers at its end, which may be zeros."""
-_HEAD_OF_TASK = 256
-"""Bytes at the beginning of a task_struct that are not all zeros: `stack`, `usage`, the scheduler's
+_HEAD_OF_TASK = 64
+"""Bytes at the beginning of a task_struct that are not all zeros: `stack` and `usage` are among them
 (include/linux/sched.h)."""
+_IDENTITY = 1024
+"""A page that begins so many bytes within a task_struct, or fewer, is not all zeros: `tasks`, `pid`,
+`parent`, `cred` and `comm` are behind."""
 _MOST_OBJECTS_PAGES = 64
 """Pages of one slab; the largest has 8 (slub_max_order)."""
 _MAX_TASK = 1 << 16
@@ -120,7 +123,7 @@ class BlankPages:
         words = words if head == page else self._struct_of(head)
         if words is None or caches.isdisjoint(words):
             return False
-        return self._tasks not in words or self._has_head_of_task(page, head)
+        return self._tasks not in words or self._has_part_of_task(page, head)
 
     def _head_of(self, page: int, words: Sequence[int]) -> int:
         """The first page of what a page is a part of: its address plus 1, or since 7.0 a mask that leads to
@@ -132,8 +135,9 @@ class BlankPages:
         head = value - 1 if value <= struct else struct & value - 1
         return self._layout.page_of(head) if 0 <= head - self._layout.vmemmap_base else page
 
-    def _has_head_of_task(self, page: int, slab: int) -> bool:
-        """Whether the beginning of a task_struct is in a page: what follows may be zeros."""
+    def _has_part_of_task(self, page: int, slab: int) -> bool:
+        """Whether the beginning of a task_struct, or what tells it from others, is in a page: the rest may be
+        zeros."""
         size = self._task_size
         if not size:
             return False
@@ -141,6 +145,8 @@ class BlankPages:
             (number for number in range(1, _MOST_OBJECTS_PAGES) if not self._is_part(slab, number)), 0
         )
         start = -(-(page - slab) // size) * size
+        if start and start - size >= page - slab - _IDENTITY:
+            start -= size  # the page begins in it
         is_object = start + size <= count * PAGE_SIZE
         return is_object and slab + start + _HEAD_OF_TASK <= page + PAGE_SIZE
 

@@ -88,6 +88,22 @@ def test_a_process_whose_memory_was_not_read_is_not_shown_as_roots(
     assert not new or any(WHY in cell.reason for row in new for cell in row if isinstance(cell, Unavailable))
 
 
+@pytest.mark.parametrize("name", EACH)
+def test_each_page_counts_that_tells_a_task_from_others(lab: Lab, name: str) -> None:
+    """However little of a task lies in the page where it begins: state and usage are there."""
+    session = lab.session(name)
+    blank, layout = session.bridge.virtual_memory.blank, session.bridge.layout
+    assert blank is not None
+    tasks = [task.task_vaddr for task in session.tasks.listed().tasks]
+    assert len(tasks) > 50
+    for vaddr in tasks:
+        inside = -vaddr % PAGE_SIZE
+        for at in (vaddr, vaddr + inside) if inside <= 1024 else (vaddr,):
+            place = layout.translate(session.bridge.image, at)
+            assert place is not None
+            assert blank.holds(place.paddr & -PAGE_SIZE)
+
+
 def test_a_per_cpu_area_that_was_not_read_is_not_one_that_another_kernel_overwrote(
     lab: Lab, tmp_path: Path
 ) -> None:

@@ -124,7 +124,8 @@ def _by_text(kernel: GuestKernel, folder: str, gap: Unavailable) -> Iterator[Uni
     count = counted(kernel, folder, b"UNIX", b"UNIX-STREAM")  # two protocols since 5.15
     exact = count == sum(not isinstance(line, Unavailable) for line in lines)
     if not exact and lines:
-        yield Unavailable(f"{path}: {len(lines)} lines for {count} sockets; {gap.reason}")
+        sockets = "an unknown number of" if count is None else count
+        yield Unavailable(f"{path}: {len(lines)} lines for {sockets} sockets; {gap.reason}")
     doubtful = False
     for item in lines:
         if isinstance(item, Unavailable):
