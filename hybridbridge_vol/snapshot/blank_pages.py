@@ -147,8 +147,15 @@ class BlankPages:
         start = -(-(page - slab) // size) * size
         if start and start - size >= page - slab - _IDENTITY:
             start -= size  # the page begins in it
-        is_object = start + size <= count * PAGE_SIZE
-        return is_object and slab + start + _HEAD_OF_TASK <= page + PAGE_SIZE
+        if start + size > count * PAGE_SIZE or slab + start + _HEAD_OF_TASK > page + PAGE_SIZE:
+            return False
+        return not self._was_never_used(slab + start, size)
+
+    def _was_never_used(self, start: int, size: int) -> bool:
+        """Whether an object has nothing but the pointer to the next free one, which is in its middle
+        (mm/slub.c, `calculate_sizes`, since 5.7): so is a new slab of tasks."""
+        data = self._image.read_available(start, size)
+        return data is not None and sum(map(bool, memoryview(data).cast("Q"))) == 1
 
     def _is_part(self, slab: int, number: int) -> bool:
         page = slab + number * PAGE_SIZE

@@ -40,6 +40,13 @@ def without(session: Session, vaddr: int, copy: Path) -> Path:
     return copy
 
 
+def holds(session: Session, page: int) -> bool:
+    """Whether a page of zeros counts as missing."""
+    blank = session.bridge.virtual_memory.blank
+    assert blank is not None
+    return blank.holds(page)
+
+
 def test_only_whole_pages_of_zeros_count() -> None:
     full, empty, last = b"\1" + bytes(PAGE_SIZE - 1), bytes(PAGE_SIZE), bytes(PAGE_SIZE - 1) + b"\1"
     assert list(zero_pages(full + empty + last + empty)) == [PAGE_SIZE, 3 * PAGE_SIZE]
@@ -61,6 +68,33 @@ def test_no_page_that_the_kernel_uses_counts_as_missing(lab: Lab, name: str) -> 
     ]
     assert len(empty) > 1000
     assert len([page for page in empty if blank.holds(page)]) < (32 if name == "7.x" else 1)
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_a_task_that_was_never_used_is_zeros_but_for_the_pointer_to_the_next(
+    lab: Lab, tmp_path: Path, name: str
+) -> None:
+    session = lab.session(name)
+    bridge = session.bridge
+    size = TypedMemory(bridge).types.size("task_struct")
+    task = next(
+        place.paddr
+        for _pid, task in session.tasks.listed()[0]
+        if (place := bridge.layout.translate(bridge.image, task)) and place.paddr % PAGE_SIZE < PAGE_SIZE // 2
+    )
+    page = task & -PAGE_SIZE
+    copy = tmp_path / "unused.raw"
+    subprocess.run(["cp", "--sparse=always", bridge.image.path, copy], check=True)
+    with open(copy, "r+b") as stream:
+        stream.seek(page)  # raw: the offset is the address
+        stream.write(bytes(task - page + size))
+        with open_session(copy, lab.store.root) as all_zeros:
+            assert holds(all_zeros, page)
+        stream.seek(task + (size // 2 & -8))
+        stream.write(b"pointer!")
+        stream.flush()
+        with open_session(copy, lab.store.root) as unused:
+            assert not holds(unused, page)
 
 
 @pytest.mark.parametrize("name", EACH)
