@@ -28,12 +28,10 @@ from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.tools.cross_view.comparison import Comparison, Finding
 from hybridbridge_vol.tools.cross_view.control_groups import grouped_processes
 from hybridbridge_vol.tools.cross_view.modules import hidden_modules
+from hybridbridge_vol.trust.type_information import struct_layouts
 
 Lab = Any
 U64 = (1 << 64) - 1
-TASK_SIZE = 16384
-PID_WORDS = 24
-"""64-bit words of a struct pid in which the lists of its tasks begin."""
 Row = tuple[Any, ...]
 
 
@@ -106,8 +104,10 @@ def test_a_process_without_its_id_is_found_with_the_sockets_it_holds(
 
     def detach(editor: Editor) -> None:
         task, number = editor.call("find_task_by_vpid", pid), editor.call("find_vpid", pid)
-        for place in range(number, number + 8 * PID_WORDS, 8):
-            if task < editor.read(place) < task + TASK_SIZE:
+        types = struct_layouts(editor.bridge.kernel)
+        nodes = range(task, task + types.size("task_struct"))  # others' may be close behind
+        for place in range(number, number + types.size("pid"), 8):
+            if editor.read(place) in nodes:
                 editor.write(place, 0)
 
     rows = plant(detach)
