@@ -90,7 +90,7 @@ def test_code_without_a_memo_is_proven_when_the_question_is_asked_alone(lab: Lab
     hit = find_kernel(image, kernels)
     assert hit is not None
     kernel = kernels[hit[0]]
-    asked = list(files_of([1, 2], "status", "cmdline"))
+    asked = list(files_of([1, 2], "stat", "status", "cmdline"))  # stat says whether an empty cmdline is whole
     with Session(attach(image, kernel, hit[1], memo=Memo(memo_key(kernel)))) as session:
         files = session.files  # mounts the snapshot's /proc
         before = session.statistics.total.traps
