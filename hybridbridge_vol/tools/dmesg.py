@@ -14,8 +14,8 @@ from hybridbridge_vol.toolkit.tool import Column, Moment, Option, Options, Row, 
 
 _READ_ALL = 3  # SYSLOG_ACTION_READ_ALL, include/linux/syslog.h
 _BUFFER_SIZE = 16 << 20
-_ZEROS = "\0" * 4
 """More than any log has. The session gives the newest lines that it has room for."""
+_ZEROS = "\0" * 4
 
 
 class Dmesg(Tool):
