@@ -14,6 +14,8 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
+from hybridbridge_vol.procfs import pagemap
+from hybridbridge_vol.snapshot.blank_pages import ZERO_PAGE
 from hybridbridge_vol.units import PAGE_SIZE
 
 ZEROS = (
@@ -22,12 +24,9 @@ ZEROS = (
 SWAPPED = "a page of it is swapped out"
 UNMAPPED = "a page of it cannot be found in memory"
 _FILE = re.compile(r"(/proc/(?:self|thread-self|[0-9]+)(?:/task/[0-9]+)?)/(cmdline|environ)")
-_BLANK_PAGE = bytes(PAGE_SIZE)
 _BOUNDS = {"cmdline": 45, "environ": 47}
 """Which fields behind the name in /proc/PID/stat say where they begin; the next one where they end
 (fs/proc/array.c, `do_task_stat`)."""
-_PRESENT, _SWAPPED = 1 << 63, 1 << 62
-"""Bits of an entry of /proc/PID/pagemap (fs/proc/task_mmu.c)."""
 
 
 class Ask(NamedTuple):
@@ -60,13 +59,13 @@ def check(path: str, data: bytes, ask: Ask) -> None:
 def _look_at(page: int, folder: str, path: str, ask: Ask) -> None:
     """OSError if a page, by its virtual address, is swapped out, cannot be read, or is zeros."""
     entry = int.from_bytes(ask.read_at(f"{folder}/pagemap", page // PAGE_SIZE * 8, 8), "little")
-    if not entry & _PRESENT:
-        raise OSError(errno.EIO, SWAPPED if entry & _SWAPPED else UNMAPPED, path)
+    if not entry & pagemap.PRESENT:
+        raise OSError(errno.EIO, SWAPPED if entry & pagemap.SWAPPED else UNMAPPED, path)
     try:
         content = ask.read_at(f"{folder}/mem", page, PAGE_SIZE)
     except OSError:
         raise OSError(errno.EIO, UNMAPPED, path) from None
-    if content == _BLANK_PAGE:
+    if content == ZERO_PAGE:
         raise OSError(errno.EIO, ZEROS, path)
 
 

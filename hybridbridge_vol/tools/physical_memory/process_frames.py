@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 from hybridbridge_vol.guest.kernel import Files, GuestKernel
 from hybridbridge_vol.procfs.maps import Mapping, entries
+from hybridbridge_vol.procfs.pagemap import FRAME, PRESENT
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 from hybridbridge_vol.tools.process.listing import comm_of, in_parts, read_maps
-from hybridbridge_vol.tools.user_memory.pagemap import FRAME, PRESENT, pages
+from hybridbridge_vol.tools.user_memory.pagemap import pages
 from hybridbridge_vol.units import PAGE_SIZE
 
 _RESIDENT = ("Rss", "Shared_Hugetlb", "Private_Hugetlb")

@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.maps import Mapping, entries, populated
+from hybridbridge_vol.procfs.pagemap import FRAME, PRESENT, SWAPPED
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
@@ -37,7 +38,6 @@ up at its first failure."""
 MOST_SECONDS = 600.0
 """The same after which nothing more is asked."""
 
-_PRESENT, _SWAPPED, _FRAME = 1 << 63, 1 << 62, (1 << 55) - 1
 _PAGES_AT_ONCE = 1 << 15
 _TABLE_SIZE = 2 << 20
 """Bytes of address space that one page table describes."""
@@ -232,12 +232,12 @@ class ProcessMemory:
 
     def _state(self, word: int) -> State:
         """The state of the page of an entry of pagemap."""
-        if word & _PRESENT:
-            frame = word & _FRAME
+        if word & PRESENT:
+            frame = word & FRAME
             # frame 0: the kernel does not show it
             is_there = not frame or self.kernel.addresses.in_image(frame * PAGE_SIZE, PAGE_SIZE)
             return "there" if is_there else "lost"
-        return "swapped" if word & _SWAPPED else "absent"
+        return "swapped" if word & SWAPPED else "absent"
 
     def read(self, region: Region, run: Run) -> Iterator[bytes]:
         """The bytes of a run that is there, in pieces. What cannot be read is zero, and counted in the

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from hybridbridge_vol.guest.file_content import PieceKind
 from hybridbridge_vol.guest.kernel import Files
 from hybridbridge_vol.procfs.maps import Mapping
+from hybridbridge_vol.procfs.pagemap import PRESENT
+from hybridbridge_vol.snapshot.blank_pages import ZERO_PAGE
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
-from hybridbridge_vol.tools.user_memory.pagemap import PRESENT, PagesOfCode, is_private
+from hybridbridge_vol.tools.user_memory.pagemap import PagesOfCode, is_private
 from hybridbridge_vol.units import PAGE_SIZE
 
 MAX_COMPARED = 4096
@@ -22,7 +24,6 @@ MAX_COMPARED = 4096
 _JOINED = 8
 """Equal bytes between two changes that make them two."""
 _INT3 = 0xCC
-_ZEROS = bytes(PAGE_SIZE)
 _BLANK = "one of the two is zeros in the image, which may not have been read when it was made"
 
 
@@ -95,7 +96,7 @@ def _compare(files: Files, pid: int, mapping: Mapping, vaddr: int, found: Change
     if isinstance(file, str):
         found.unknown.append(file)
         return
-    if memory != file and _ZEROS in (memory, file):
+    if memory != file and ZERO_PAGE in (memory, file):
         found.unknown.append(_BLANK)
         return
     _note(vaddr, memory, file, found)

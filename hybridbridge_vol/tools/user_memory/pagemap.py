@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from hybridbridge_vol.guest.kernel import Files
+from hybridbridge_vol.procfs.pagemap import OF_FILE, PRESENT, SWAPPED
 from hybridbridge_vol.units import PAGE_SIZE
 
-PRESENT, SWAPPED, OF_FILE, FRAME = 1 << 63, 1 << 62, 1 << 61, (1 << 55) - 1
 MAX_SPAN = 1 << 36
 """Bytes of address space of one mapping that are searched for pages; a JIT's or sanitizer's reservation may
 be larger."""

@@ -11,6 +11,7 @@ from itertools import count
 
 from hybridbridge_vol.guest.kernel import Files, GuestKernel
 from hybridbridge_vol.procfs.maps import DELETED, Mapping, entries
+from hybridbridge_vol.procfs.pagemap import PRESENT
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, attempt, why
@@ -22,7 +23,7 @@ from hybridbridge_vol.tools.user_memory.disassembly import LONGEST, MOST_INSTRUC
 from hybridbridge_vol.tools.user_memory.executable_mappings import oddities
 from hybridbridge_vol.tools.user_memory.jit import engines
 from hybridbridge_vol.tools.user_memory.kernels_vdso import kernels_vdso
-from hybridbridge_vol.tools.user_memory.pagemap import PRESENT, PagesOfCode
+from hybridbridge_vol.tools.user_memory.pagemap import PagesOfCode
 from hybridbridge_vol.tools.user_memory.preloading import Preloaded
 from hybridbridge_vol.tools.user_memory.program_entry import entry_point, replaced
 from hybridbridge_vol.tools.user_memory.remote_shells import connection_of, is_shell
@@ -70,7 +71,7 @@ def of_processes(kernel: GuestKernel, pids: list[int], disassemble: bool) -> lis
     rows = []
     placed = cache(lambda: uprobes(kernel))
     vdso = cache(lambda: kernels_vdso(kernel.bridge))
-    for pid in expected(files, pids, "maps", "comm", "auxv", "environ", "cmdline"):
+    for pid in expected(files, pids, "maps", "comm", "auxv", "stat", "environ", "cmdline"):
         found = list(_of_process(files, pid, vdso))
         name = comm_of(files, f"/proc/{pid}")
         found += _of_name(files, pid, name)
