@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from hybridbridge_vol.guest.kernel import Files, GuestKernel
-from hybridbridge_vol.guest.values import OpenDescriptor, Question, QueuedMessage
+from hybridbridge_vol.guest.values import OpenDescriptor, QueuedMessage
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, attempt, why
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
-from hybridbridge_vol.tools.process.descriptors import Share, in_shares
+from hybridbridge_vol.tools.process.descriptors import Share, in_shares, targets
 from hybridbridge_vol.tools.process.listing import PID, chosen, comm_of
 
 _SHOWN = 512
@@ -66,24 +66,16 @@ class Queues(Tool):
 
 def _ends(files: Files, shares: list[Share]) -> Iterator[tuple[int, str, int, str]]:
     """`(process, kind, descriptor, what it leads to)` of the descriptors that may hold something."""
-    wanted = [(share.pid, fd) for share in shares for fd in share.descriptors]
-    known = files.descriptors(wanted)
-    files.expect(Question("readlink", f"/proc/{pid}/fd/{fd}") for pid, fd in wanted if (pid, fd) not in known)
-    links = [(pid, fd, _target(files, pid, fd, known.get((pid, fd)))) for pid, fd in wanted]
-    for pid, fd, target in links:
+    # all of them first: a question about an end takes back what was expected
+    for pid, fd, target, seen in list(targets(files, shares)):
         if isinstance(target, Unavailable):
             continue
         if target.startswith("socket:["):
             yield pid, "socket", fd, target
-        elif target.startswith("pipe:[") or _is_fifo(files, pid, fd, target, known.get((pid, fd))):
+        elif target.startswith("pipe:[") or _is_fifo(files, pid, fd, target, seen):
             yield pid, "pipe", fd, target
         elif _TERMINAL.fullmatch(target):
             yield pid, "terminal", fd, target
-
-
-def _target(files: Files, pid: int, fd: int, seen: OpenDescriptor | None) -> str | Unavailable:
-    path = f"/proc/{pid}/fd/{fd}"
-    return attempt(path, partial(files.readlink, path)) if seen is None else seen.target
 
 
 def _is_fifo(files: Files, pid: int, fd: int, target: str, seen: OpenDescriptor | None) -> bool:

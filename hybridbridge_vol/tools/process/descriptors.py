@@ -8,7 +8,7 @@ from functools import partial
 from typing import NamedTuple, TypeVar
 
 from hybridbridge_vol.guest.kernel import Files, GuestKernel
-from hybridbridge_vol.guest.values import Question
+from hybridbridge_vol.guest.values import OpenDescriptor, Question
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, attempt, why
 from hybridbridge_vol.tools.process.listing import files_of, in_parts, numbers, processes
@@ -57,21 +57,29 @@ def taken(
 def _taken(
     files: Files, take: Callable[[str], T | None], shares: list[Share]
 ) -> tuple[list[tuple[int, int, T]], Unavailable | None]:
-    wanted = [(share.pid, fd) for share in shares for fd in share.descriptors]
-    known = files.descriptors(wanted)
-    files.expect(Question("readlink", f"/proc/{pid}/fd/{fd}") for pid, fd in wanted if (pid, fd) not in known)
     gap = next((share.read_error for share in shares if share.read_error), None)
     found = []
-    for pid, fd in wanted:
-        path = f"/proc/{pid}/fd/{fd}"
-        try:
-            thing = take(known[pid, fd].target if (pid, fd) in known else files.readlink(path))
-        except UNREADABLE as error:
-            gap = gap or why(path, error)
+    for pid, fd, target, _seen in targets(files, shares):
+        if isinstance(target, Unavailable):
+            gap = gap or target
             continue
+        thing = take(target)
         if thing is not None:
             found.append((pid, fd, thing))
     return found, gap
+
+
+def targets(
+    files: Files, shares: list[Share]
+) -> Iterator[tuple[int, int, str | Unavailable, OpenDescriptor | None]]:
+    """`(process, descriptor, what it leads to, what else is known of it)` of all descriptors of a group."""
+    wanted = [(share.pid, fd) for share in shares for fd in share.descriptors]
+    known = files.descriptors(wanted)
+    files.expect(Question("readlink", f"/proc/{pid}/fd/{fd}") for pid, fd in wanted if (pid, fd) not in known)
+    for pid, fd in wanted:
+        seen = known.get((pid, fd))
+        path = f"/proc/{pid}/fd/{fd}"
+        yield pid, fd, attempt(path, partial(files.readlink, path)) if seen is None else seen.target, seen
 
 
 def _listed(files: Files, pids: list[int]) -> dict[int, list[int] | Unavailable]:
