@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from blank_page import blank_copy, process_page
 from generations import Lab
 
 from hybridbridge_vol import tools
@@ -34,8 +34,7 @@ def stack_page(session: Session, pid: int, field: int) -> int:
     """The physical address of the page where something of a process's begins, by the place in its `stat`."""
     stat = session.files.read(f"/proc/{pid}/stat")
     vaddr = int(stat[stat.rfind(b")") + 1 :].split()[field])
-    entry = session.files.read_at(f"/proc/{pid}/pagemap", vaddr // PAGE_SIZE * 8, 8)
-    return (int.from_bytes(entry, "little") & FRAME) * PAGE_SIZE
+    return process_page(session, pid, vaddr)
 
 
 def test_a_process_whose_arguments_are_zeros_in_the_image_is_not_shown_without_arguments(
@@ -44,11 +43,7 @@ def test_a_process_whose_arguments_are_zeros_in_the_image_is_not_shown_without_a
     session = lab.session(NAME)
     clean = {row[0]: row for row in rows_of(session, "ps")}
     page = stack_page(session, 1, 45)
-    copy = tmp_path / "blank.raw"
-    subprocess.run(["cp", "--sparse=always", session.bridge.image.path, copy], check=True)
-    with open(copy, "r+b") as stream:
-        stream.seek(page)  # raw: the offset is the address
-        stream.write(bytes(PAGE_SIZE))
+    copy = blank_copy(session, [page], tmp_path / "blank.raw")
     with open_session(copy, lab.store.root) as other:
         rows = {row[0]: row for row in rows_of(other, "ps")}
         assert rows.keys() == clean.keys()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from blank_page import blank_copy, kernel_paddr
 from generations import GENERATIONS, Lab
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,14 +36,8 @@ def test_processes_whose_memory_was_not_read_are_named_and_no_others(lab: Lab, t
     session = lab.session("6.1 two CPUs")
     names = session.files.listdir("/proc")
     tasks = session.tasks.listed().tasks
-    copy = tmp_path / "blank.raw"
-    subprocess.run(["cp", "--sparse=always", session.bridge.image.path, copy], check=True)
-    with open(copy, "r+b") as stream:
-        for task in tasks[len(tasks) // 2], tasks[-3]:
-            place = session.bridge.layout.translate(session.bridge.image, task.task_vaddr)
-            assert place is not None
-            stream.seek(place.paddr & -4096)  # raw: the offset is the address
-            stream.write(bytes(4096))
+    lost = [kernel_paddr(session, task.task_vaddr) for task in (tasks[len(tasks) // 2], tasks[-3])]
+    copy = blank_copy(session, lost, tmp_path / "blank.raw")
     with open_session(copy, lab.store.root) as other:
         try:
             found = other.files.listdir("/proc")

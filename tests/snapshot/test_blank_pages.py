@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from blank_page import blank_copy, kernel_paddr
 from generations import GENERATIONS, Lab
 
 from hybridbridge_vol import tools
@@ -31,13 +32,7 @@ def ask(session: Session, name: str) -> list[tuple[Any, ...]]:
 
 def without(session: Session, vaddr: int, copy: Path) -> Path:
     """A copy of a session's image with zeros in the page of an address."""
-    place = session.bridge.layout.translate(session.bridge.image, vaddr)
-    assert place is not None
-    subprocess.run(["cp", "--sparse=always", session.bridge.image.path, copy], check=True)
-    with open(copy, "r+b") as stream:
-        stream.seek(place.paddr & -PAGE_SIZE)  # raw: the offset is the address
-        stream.write(bytes(PAGE_SIZE))
-    return copy
+    return blank_copy(session, [kernel_paddr(session, vaddr)], copy)
 
 
 def holds(session: Session, page: int) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
+from blank_page import blank_copy, kernel_paddr
 from generations import Lab
 
 from hybridbridge_vol import tools
@@ -25,13 +25,7 @@ def test_text_that_lay_in_a_page_of_zeros_is_unreadable(lab: Lab, tmp_path: Path
     session = lab.session("6.1 two CPUs")
     clean = messages(session)
     start = -(-session.bridge.snapshot("__log_buf") // PAGE_SIZE) * PAGE_SIZE
-    place = session.bridge.layout.translate(session.bridge.image, start)
-    assert place is not None
-    copy = tmp_path / "blank.raw"
-    subprocess.run(["cp", "--sparse=always", session.bridge.image.path, copy], check=True)
-    with open(copy, "r+b") as stream:
-        stream.seek(place.paddr)  # raw: the offset is the address
-        stream.write(bytes(PAGE_SIZE))
+    copy = blank_copy(session, [kernel_paddr(session, start)], tmp_path / "blank.raw")
     with open_session(copy, lab.store.root) as other:
         found = messages(other)
     copy.unlink()

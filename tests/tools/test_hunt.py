@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import re
 import struct
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from blank_page import blank_copy, process_page
 from generations import Lab
 from hunting import CLEAN, GENERATIONS, KERNELS, ask, hunted
 
@@ -20,7 +20,6 @@ from hybridbridge_vol.guest.forked_workers import Duties, in_order
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.tools.physical_memory import yara_rules
-from hybridbridge_vol.units import PAGE_SIZE
 from samples.hunt_guest import IMPLANT, TYPED
 from samples.make import Sample
 
@@ -79,13 +78,8 @@ def test_a_page_of_code_that_is_zeros_in_the_image_is_not_called_changed(
     session: Session, lab: Lab, tmp_path: Path
 ) -> None:
     (row,) = (row for row in ask(session, "malfind") if row["COMM"] == "patched")
-    entry = session.files.read_at(f"/proc/{row['PID']}/pagemap", row["AT"] // PAGE_SIZE * 8, 8)
-    paddr = (int.from_bytes(entry, "little") & (1 << 55) - 1) * PAGE_SIZE
-    copy = tmp_path / "blank.raw"
-    subprocess.run(["cp", "--sparse=always", session.bridge.image.path, copy], check=True)
-    with open(copy, "r+b") as stream:
-        stream.seek(paddr)  # raw: the offset is the address
-        stream.write(bytes(PAGE_SIZE))
+    page = process_page(session, row["PID"], row["AT"])
+    copy = blank_copy(session, [page], tmp_path / "blank.raw")
     with open_session(copy, lab.store.root) as other:
         (found,) = ask(other, "malfind", pid=[row["PID"]])
     copy.unlink()
