@@ -21,9 +21,10 @@ HOW_SIZE = _HOW.size
 """Bytes of `struct open_how` (flags, mode, resolve; the same file)."""
 
 
-def signed_int(answer: int) -> int:
-    """What a function of C that returns an `int` answers: the upper half of the register is anything."""
-    return ((answer & 0xFFFFFFFF) ^ 0x80000000) - 0x80000000
+def signed32(value: int) -> int:
+    """An `int` of C that a register holds, as an argument or an answer: the upper half is anything."""
+    value &= 0xFFFF_FFFF
+    return value - (1 << 32) if value >> 31 else value
 
 
 def how_in_root(flags: int) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 
 from hybridbridge_vol.errors import CallRolledBack, kernel_error
-from hybridbridge_vol.guest.abi import signed_int
+from hybridbridge_vol.guest.abi import signed32
 from hybridbridge_vol.guest.proxy_calls import ProxyCalls
 from hybridbridge_vol.kernel_file.built_in import is_built_in
 
@@ -51,7 +51,7 @@ class AddedModules:
             raise OSError(errno.ENOENT, added, "module")
         answer = 0
         if added.init_vaddr is not None:
-            answer = signed_int(self._proxy.caller.call(added.init_vaddr, label=f"init_module {name}"))
+            answer = signed32(self._proxy.caller.call(added.init_vaddr, label=f"init_module {name}"))
         # busy: a module that is on no list has registered itself
         if answer < 0 and answer != -errno.EBUSY:
             raise kernel_error(answer, name)

@@ -12,7 +12,7 @@ import struct
 
 from hybridbridge_vol.bridge.objects.moved_socket import open_moved_datagram_socket
 from hybridbridge_vol.errors import AttachError, kernel_error
-from hybridbridge_vol.guest.abi import signed_int
+from hybridbridge_vol.guest.abi import signed32
 from hybridbridge_vol.guest.proxy_calls import BUFFER_SIZE, ProxyCalls
 from hybridbridge_vol.machine.machine import UnmappedVirtual
 
@@ -33,7 +33,7 @@ class SnapshotPacketTables:
             fd, sock = open_moved_datagram_socket(caller, net_of)
             buffer = self._proxy.buffer(content)
             size_vaddr = caller.put_words(size)
-            answer = signed_int(self._proxy.function("nf_getsockopt", sock, family, name, buffer, size_vaddr))
+            answer = signed32(self._proxy.function("nf_getsockopt", sock, family, name, buffer, size_vaddr))
             given = min(struct.unpack("<i", caller.machine.read(size_vaddr, 4))[0], size)
         except (KeyError, ValueError, UnmappedVirtual, AttachError) as error:
             raise OSError(

@@ -18,7 +18,7 @@ from hybridbridge_vol.bridge.run.program import ProgramMemory
 from hybridbridge_vol.bridge.run.user_memory import LOG_AT
 from hybridbridge_vol.errors import kernel_error
 from hybridbridge_vol.guest import magic_links
-from hybridbridge_vol.guest.abi import signed_int
+from hybridbridge_vol.guest.abi import signed32
 from hybridbridge_vol.guest.answer_labels import AnswerLabels
 from hybridbridge_vol.guest.endless import Patience
 from hybridbridge_vol.units import U64
@@ -90,7 +90,7 @@ class ProxyCalls:
         """Make a `struct file` a descriptor of the proxy task's; its number. OSError that names `source`;
         KeyError if the kernel has no such functions; CallRolledBack."""
         call, home = self.caller.call, self.bridge.home
-        number = signed_int(call(home("get_unused_fd_flags"), 0, label="get_unused_fd_flags"))
+        number = signed32(call(home("get_unused_fd_flags"), 0, label="get_unused_fd_flags"))
         if number < 0:
             raise kernel_error(number, source)
         call(home("fd_install"), number, file_vaddr, label="fd_install")

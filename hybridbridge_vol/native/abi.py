@@ -66,12 +66,6 @@ FIRST_WINDOW = 900
 of these, and of no others."""
 
 
-def signed32(value: int) -> int:
-    """A register's low half as the kernel reads an `int` argument."""
-    value &= 0xFFFF_FFFF
-    return value - (1 << 32) if value >> 31 else value
-
-
 def failed(number: int) -> OSError:
     """The error of an errno."""
     return OSError(number, os.strerror(number))

@@ -9,7 +9,8 @@ import stat
 import struct
 from collections.abc import Callable
 
-from hybridbridge_vol.native.abi import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, failed, signed32
+from hybridbridge_vol.guest.abi import signed32
+from hybridbridge_vol.native.abi import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, failed
 from hybridbridge_vol.native.answers import Answers
 from hybridbridge_vol.native.itself import Itself
 from hybridbridge_vol.native.nodes import Kind, Node, Nodes

@@ -9,6 +9,7 @@ from functools import partial
 
 from hybridbridge_vol.bpf.info_arrays import QUERY_ARRAYS, TASK_ARRAYS, Array, arrays_of
 from hybridbridge_vol.bpf.objects import BTF, INFO_SIZES, LINK, MAP, PROG, Map, parse_link
+from hybridbridge_vol.guest.abi import signed32
 from hybridbridge_vol.guest.bpf_commands import (
     ATTR_SIZE,
     BY_ID,
@@ -24,7 +25,7 @@ from hybridbridge_vol.guest.bpf_commands import (
     BpfCommands,
 )
 from hybridbridge_vol.guest.proxy_calls import BUFFER_AT
-from hybridbridge_vol.native.abi import AT_FDCWD, failed, signed32
+from hybridbridge_vol.native.abi import AT_FDCWD, failed
 from hybridbridge_vol.native.answers import Answers
 from hybridbridge_vol.native.nodes import Kind, Node
 from hybridbridge_vol.native.notifications import Answer, Call, NewDescriptor

@@ -8,6 +8,7 @@ import os
 import stat
 from collections.abc import Callable
 
+from hybridbridge_vol.guest.abi import signed32
 from hybridbridge_vol.native import kernel_log
 from hybridbridge_vol.native.abi import (
     AT_FDCWD,
@@ -21,7 +22,6 @@ from hybridbridge_vol.native.abi import (
     O_TMPFILE,
     O_TRUNC,
     failed,
-    signed32,
 )
 from hybridbridge_vol.native.answers import Answers
 from hybridbridge_vol.native.dirents import whole_entries

@@ -7,7 +7,8 @@ import stat
 import struct
 from collections.abc import Callable
 
-from hybridbridge_vol.native.abi import failed, signed32
+from hybridbridge_vol.guest.abi import signed32
+from hybridbridge_vol.native.abi import failed
 from hybridbridge_vol.native.answers import Answers
 from hybridbridge_vol.native.notifications import Answer, Call, NewDescriptor
 from hybridbridge_vol.native.places import Places, Where

@@ -7,8 +7,9 @@ import errno
 import struct
 from collections.abc import Iterator
 
+from hybridbridge_vol.guest.abi import signed32
 from hybridbridge_vol.guest.session import Session
-from hybridbridge_vol.native.abi import failed, signed32
+from hybridbridge_vol.native.abi import failed
 from hybridbridge_vol.native.answers import Answers
 from hybridbridge_vol.native.nodes import Kind, Node, Nodes
 from hybridbridge_vol.native.notifications import Answer, Call, NewDescriptor

@@ -6,7 +6,8 @@ import errno
 import struct
 from collections.abc import Callable
 
-from hybridbridge_vol.native.abi import CLONE_THREAD, NUMBERS, failed, signed32
+from hybridbridge_vol.guest.abi import signed32
+from hybridbridge_vol.native.abi import CLONE_THREAD, NUMBERS, failed
 from hybridbridge_vol.native.answers import Answers
 from hybridbridge_vol.native.notifications import Answer, Call, Special
 from hybridbridge_vol.native.processes import Processes

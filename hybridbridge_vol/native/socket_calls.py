@@ -13,8 +13,9 @@ from collections.abc import Callable
 from functools import partial
 
 from hybridbridge_vol.errors import CallRolledBack
+from hybridbridge_vol.guest.abi import signed32
 from hybridbridge_vol.native import interface_calls
-from hybridbridge_vol.native.abi import failed, signed32
+from hybridbridge_vol.native.abi import failed
 from hybridbridge_vol.native.answers import Answers
 from hybridbridge_vol.native.namespace_calls import NamespaceCalls
 from hybridbridge_vol.native.namespace_ids import by_process, process_behind

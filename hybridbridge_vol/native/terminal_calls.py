@@ -7,7 +7,8 @@ import os
 import stat
 from collections.abc import Callable
 
-from hybridbridge_vol.native.abi import failed, signed32
+from hybridbridge_vol.guest.abi import signed32
+from hybridbridge_vol.native.abi import failed
 from hybridbridge_vol.native.notifications import Answer, Call, Special
 from hybridbridge_vol.native.processes import Processes
 from hybridbridge_vol.native.terminal import TerminalText

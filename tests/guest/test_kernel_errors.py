@@ -8,7 +8,7 @@ import struct
 import pytest
 
 from hybridbridge_vol.errors import kernel_error
-from hybridbridge_vol.guest.abi import signed_int
+from hybridbridge_vol.guest.abi import signed32
 from hybridbridge_vol.guest.magic_links import error_of
 from hybridbridge_vol.netlink.messages import NLMSG_ERROR, is_last
 
@@ -38,4 +38,4 @@ def test_an_answer_of_netlink_may_have_any_number() -> None:
     ("register", "answer"), [(0xFFFFFFEA, -22), (-22, -22), (0, 0), (0xDEAD00000001, 1), ((1 << 64) - 1, -1)]
 )
 def test_an_int_is_the_lower_half_of_a_register(register: int, answer: int) -> None:
-    assert signed_int(register) == answer
+    assert signed32(register) == answer

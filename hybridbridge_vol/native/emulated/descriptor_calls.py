@@ -9,7 +9,8 @@ import socket
 import struct
 from collections.abc import Callable
 
-from hybridbridge_vol.native.abi import O_CLOEXEC, failed, signed32
+from hybridbridge_vol.guest.abi import signed32
+from hybridbridge_vol.native.abi import O_CLOEXEC, failed
 from hybridbridge_vol.native.emulated.address_space import PROT_WRITE, AddressSpace
 from hybridbridge_vol.native.emulated.local import (
     MAX_TRANSFER,

@@ -7,7 +7,8 @@ import errno
 import os
 import struct
 
-from hybridbridge_vol.native.abi import O_CLOEXEC, failed, signed32
+from hybridbridge_vol.guest.abi import signed32
+from hybridbridge_vol.native.abi import O_CLOEXEC, failed
 from hybridbridge_vol.native.emulated.address_space import AddressSpace
 from hybridbridge_vol.native.emulated.local import Arguments, Descriptors, Handler
 

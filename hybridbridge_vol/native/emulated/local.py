@@ -6,7 +6,8 @@ import errno
 import struct
 from collections.abc import Callable, Sequence
 
-from hybridbridge_vol.native.abi import failed, signed32
+from hybridbridge_vol.guest.abi import signed32
+from hybridbridge_vol.native.abi import failed
 from hybridbridge_vol.native.emulated.address_space import AddressSpace
 
 Arguments = Sequence[int]

@@ -12,7 +12,8 @@ import struct
 import time
 from typing import NoReturn
 
-from hybridbridge_vol.native.abi import NUMBERS, failed, signed32
+from hybridbridge_vol.guest.abi import signed32
+from hybridbridge_vol.native.abi import NUMBERS, failed
 from hybridbridge_vol.native.emulated.address_space import STACK_SIZE, AddressSpace
 from hybridbridge_vol.native.emulated.cpu import ProgramCpu
 from hybridbridge_vol.native.emulated.local import Arguments, Handler, Note, answers, fails

@@ -8,7 +8,8 @@ import signal
 import struct
 import time
 
-from hybridbridge_vol.native.abi import failed, signed32
+from hybridbridge_vol.guest.abi import signed32
+from hybridbridge_vol.native.abi import failed
 from hybridbridge_vol.native.emulated.address_space import AddressSpace
 from hybridbridge_vol.native.emulated.local import Arguments, Descriptors, Handler, answers, fails, seconds_at
 
