@@ -13,6 +13,7 @@ from hybridbridge_vol.machine.cpu import CpuState
 from hybridbridge_vol.machine.memory import PhysicalMemory
 from hybridbridge_vol.machine.paging import ENTRIES, HUGE_SHIFT, TOP_SHIFT, last_table
 from hybridbridge_vol.trust.placement import PLACES_IN_SLOT, Layout, random_below
+from hybridbridge_vol.units import PAGE_SIZE
 
 START = 0xFFFF_FE00_0000_0000
 _SLOT_SHIFT = TOP_SHIFT[4]
@@ -33,7 +34,8 @@ def hide(memory: PhysicalMemory, layout: Layout, state: CpuState) -> CpuState:
     room = table_of(layout.page_offset_base, HUGE_SHIFT)
     if slots is None or area is None or room is None:
         return state
-    free = [number for number in PLACES_IN_SLOT if not memory.read_u64(room + 8 * number)]
+    used = memory.around(room, PAGE_SIZE, 0).cast("Q")
+    free = [number for number in PLACES_IN_SLOT if not used[number]]
     number = free[random_below(len(free))]
     memory.write_u64(room + 8 * number, memory.read_u64(area))
     memory.write_u64(slots + 8 * (START >> _SLOT_SHIFT & ENTRIES - 1), 0)

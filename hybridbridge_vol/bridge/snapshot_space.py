@@ -27,6 +27,7 @@ from hybridbridge_vol.machine.paging import (
     ACCESSED,
     ENTRIES,
     FRAME_MASK,
+    HUGE_SHIFT,
     LARGE_SHIFT,
     NO_EXECUTE,
     PAGE_SHIFT,
@@ -124,10 +125,12 @@ class SnapshotSpace:
     def _clear_modules_area(self, memory: PhysicalMemory) -> None:
         """Take the trusted kernel's own pages out of the modules area: those for compiled BPF programs, 2 MiB
         since 6.1, of which we run none. Since 6.19 modules may lie before the snapshot's own such pages."""
-        for vaddr in self._snapshot.layout.modules[:: 1 << LARGE_SHIFT]:
-            slot = self.builder.table(vaddr, LARGE_SHIFT) + 8 * ((vaddr >> LARGE_SHIFT) % ENTRIES)
-            if memory.read_u64(slot):
-                memory.write_u64(slot, 0)
+        area, part = self._snapshot.layout.modules, 1 << HUGE_SHIFT
+        for start in range(area.start & -part, area.stop, part):
+            first = max(area.start - start, 0) >> LARGE_SHIFT
+            end = min(area.stop - start, part) >> LARGE_SHIFT
+            table = self.builder.table(start, LARGE_SHIFT)
+            memory.write(table + 8 * first, bytes(8 * (end - first)))
 
     def link_again(self) -> None:
         """After the trusted kernel's memory, and so its own tables, went back to an earlier state: what was

@@ -11,8 +11,10 @@ of tasks, credentials, files and their like: every object in use has a pointer o
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
+from hybridbridge_vol.machine.paging import PAGE_SHIFT
 from hybridbridge_vol.memory_image.physical import PhysicalImage
 from hybridbridge_vol.snapshot.kernel_layout import PAGE_STRUCT, SnapshotLayout
 from hybridbridge_vol.units import PAGE_SIZE, U64
@@ -70,6 +72,15 @@ class Variables(NamedTuple):
     task_size: int | None = None
 
 
+class _Caches(NamedTuple):
+    """What the snapshot has in `Variables`: addresses of caches, that of the cache of tasks (0: there is
+    none), and the bytes between two tasks (0: unknown)."""
+
+    addresses: frozenset[int]
+    tasks: int
+    task_size: int
+
+
 class BlankPages:
     """Of one snapshot. Addresses are physical."""
 
@@ -87,8 +98,6 @@ class BlankPages:
         self._variables = variables
         self._data = data
         self._read_only_later = read_only_later
-        self._caches: frozenset[int] | None = None
-        self._tasks = self._task_size = 0
         self._areas: dict[int, memoryview] = {}
 
     def holds(self, page: int) -> bool:
@@ -115,15 +124,13 @@ class BlankPages:
     # --- slabs --------------------------------------------------------------------------------------------
 
     def _is_of_slab(self, page: int) -> bool:
-        caches = self._known_caches()
-        words = self._struct_of(page)
-        if not caches or words is None:
+        words, head = self._struct_of(page), page
+        if words[_HEAD] & 1:
+            head = self._head_of(page, words)
+            words = self._struct_of(head)
+        if self._known.addresses.isdisjoint(words):
             return False
-        head = self._head_of(page, words)
-        words = words if head == page else self._struct_of(head)
-        if words is None or caches.isdisjoint(words):
-            return False
-        return self._tasks not in words or self._has_part_of_task(page, head)
+        return self._known.tasks not in words or self._has_part_of_task(page, head)
 
     def _head_of(self, page: int, words: Sequence[int]) -> int:
         """The first page of what a page is a part of: its address plus 1, or since 7.0 a mask that leads to
@@ -138,7 +145,7 @@ class BlankPages:
     def _has_part_of_task(self, page: int, slab: int) -> bool:
         """Whether the beginning of a task_struct, or what tells it from others, is in a page: the rest may be
         zeros."""
-        size = self._task_size
+        size = self._known.task_size
         if not size:
             return False
         count = next(
@@ -160,10 +167,10 @@ class BlankPages:
     def _is_part(self, slab: int, number: int) -> bool:
         page = slab + number * PAGE_SIZE
         words = self._struct_of(page)
-        return words is not None and words[_HEAD] & 1 == 1 and self._head_of(page, words) == slab
+        return words[_HEAD] & 1 == 1 and self._head_of(page, words) == slab
 
-    def _struct_of(self, page: int) -> Sequence[int] | None:
-        """The words of a page's struct page; None if the image lacks it."""
+    def _struct_of(self, page: int) -> Sequence[int]:
+        """The words of a page's struct page; zeros if the image lacks it."""
         area = page & -_AREA
         structs = self._areas.get(area)
         if structs is None:
@@ -171,11 +178,15 @@ class BlankPages:
                 self._areas.clear()
             structs = self._areas[area] = memoryview(self._structs(area)).cast("Q")
         first = (page - area) // PAGE_SIZE * _WORDS
-        words = structs[first : first + _WORDS].tolist()
-        return words if any(words) else None
+        return structs[first : first + _WORDS].tolist()
 
     def _structs(self, area: int) -> bytes:
         vaddr, size = self._layout.page_struct_of(area), _AREA // PAGE_SIZE * PAGE_STRUCT
+        found = self._layout.translate(self._image, vaddr)
+        if found is not None and found.shift > PAGE_SHIFT:  # the kernel maps its map by 2 MiB where it can
+            whole = self._image.read_available(found.paddr, size)
+            if whole is not None:
+                return whole
         parts = []
         for at in range(vaddr, vaddr + size, PAGE_SIZE):
             found = self._layout.translate(self._image, at)
@@ -183,20 +194,21 @@ class BlankPages:
             parts.append(data or ZERO_PAGE)
         return b"".join(parts)
 
-    def _known_caches(self) -> frozenset[int]:
-        if self._caches is None:
-            variables = self._variables
-            caches = {self._number(offset, 8) for offset in variables.caches}
-            start, size = variables.pid_namespace
-            caches.update(self._number(start + at, 8) for at in range(0, size, 8))
-            start, size = variables.generic
-            caches.difference_update(self._number(start + at, 8) for at in range(0, size, 8))
-            base, end = self._layout.page_offset_base, self._layout.vmalloc_base
-            self._caches = frozenset(one for one in caches if base <= one < end)
-            self._tasks = 0 if variables.tasks is None else self._number(variables.tasks, 8)
-            size = 0 if variables.task_size is None else self._number(variables.task_size, 4)
-            self._task_size = (size + 63) & -64 if size < _MAX_TASK else 0  # SLAB_HWCACHE_ALIGN
-        return self._caches
+    @cached_property
+    def _known(self) -> _Caches:
+        variables = self._variables
+        caches = {self._number(offset, 8) for offset in variables.caches}
+        start, size = variables.pid_namespace
+        caches.update(self._number(start + at, 8) for at in range(0, size, 8))
+        start, size = variables.generic
+        caches.difference_update(self._number(start + at, 8) for at in range(0, size, 8))
+        base, end = self._layout.page_offset_base, self._layout.vmalloc_base
+        size = 0 if variables.task_size is None else self._number(variables.task_size, 4)
+        return _Caches(
+            addresses=frozenset(one for one in caches if base <= one < end),
+            tasks=0 if variables.tasks is None else self._number(variables.tasks, 8),
+            task_size=(size + 63) & -64 if size < _MAX_TASK else 0,  # SLAB_HWCACHE_ALIGN
+        )
 
     def _number(self, offset: int, size: int) -> int:
         data = self._image.read_available(self._layout.text_paddr + offset, size)
