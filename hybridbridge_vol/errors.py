@@ -9,6 +9,8 @@ from __future__ import annotations
 import errno
 import os
 
+from hybridbridge_vol.units import U64
+
 
 class HybridBridgeError(Exception):
     """Base of all errors that come from the input or the environment, not from a bug."""
@@ -177,6 +179,13 @@ def kernel_error(answer: int, source: str | None = None) -> OSError:
         number, text = errno.EIO, f"the kernel's code answers {answer}, which is no error of its"
     text = text or os.strerror(number)
     return OSError(number, text) if source is None else OSError(number, text, source)
+
+
+def pointer_error(answer: int, source: str | None = None) -> OSError | None:
+    """The error about `source` that a pointer which the guest's kernel answered, 64 bits with or without a
+    sign, stands for; None if it is an address (include/linux/err.h, IS_ERR)."""
+    signed = (answer & U64) - (1 << 64)
+    return kernel_error(signed, source) if signed >= -_MAX_ERRNO else None
 
 
 def error_text(error: BaseException, image: str | None) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from hybridbridge_vol.bridge.objects.inode_cache import BrokenList, CachedInode, InodeCache
 from hybridbridge_vol.bridge.objects.inode_fields import find_inode_fields
-from hybridbridge_vol.errors import AttachError
+from hybridbridge_vol.errors import AttachError, kernel_error, pointer_error
 from hybridbridge_vol.guest import magic_links
 from hybridbridge_vol.guest.descriptors import Descriptors, OpenFile
 from hybridbridge_vol.guest.file_attributes import FileAttributes
@@ -25,7 +25,6 @@ from hybridbridge_vol.guest.proxy_calls import BUFFER_AT, PATH_SIZE, ProxyCalls
 from hybridbridge_vol.units import U64
 
 _O_PATH, _O_NONBLOCK, _O_DIRECTORY = 0o10000000, 0o4000, 0o200000
-_MAX_ERRNO = 4095  # include/linux/err.h
 MADE_UP = frozenset(
     (
         "aio", "anon_inodefs", "apparmorfs", "bdev", "binder", "binfmt_misc", "bpf", "cgroup", "cgroup2",
@@ -78,7 +77,7 @@ class SnapshotInodes:
         answer = self._proxy.function("d_path", where, buffer, PATH_SIZE) & U64
         offset = answer - buffer
         if not 0 <= offset < PATH_SIZE:
-            raise _error(answer, inode)
+            raise kernel_error(answer - (1 << 64), path_of(inode.vaddr))
         text = self._proxy.caller.get(BUFFER_AT + offset, PATH_SIZE - offset)
         return os.fsdecode(text.split(b"\0")[0])
 
@@ -92,8 +91,8 @@ class SnapshotInodes:
         where = self._struct_path(inode, dentry)
         cred = self._proxy.bridge.prepared.proxy_task.cred
         file = self._proxy.function("dentry_open", where, flags, cred) & U64
-        if file > U64 - _MAX_ERRNO:
-            raise _error(file, inode)
+        if (error := pointer_error(file, path_of(vaddr))) is not None:
+            raise error
         return self._descriptors.opened(self._proxy.install(file, path_of(vaddr)), path_of(vaddr))
 
     def _struct_path(self, inode: CachedInode, dentry: int) -> int:
@@ -112,8 +111,8 @@ class SnapshotInodes:
         if not call(bridge.home("igrab"), inode.vaddr, label="igrab"):  # d_obtain_alias drops a reference
             raise OSError(errno.ESTALE, "the kernel was about to free the inode", path_of(inode.vaddr))
         dentry = call(bridge.home("d_obtain_alias"), inode.vaddr, label="d_obtain_alias") & U64
-        if dentry > U64 - _MAX_ERRNO:
-            raise _error(dentry, inode)
+        if (error := pointer_error(dentry, path_of(inode.vaddr))) is not None:
+            raise error
         return dentry
 
     @contextlib.contextmanager
@@ -140,8 +139,3 @@ class SnapshotInodes:
         if not inode.super.mount_vaddr:
             reason = "its file system is mounted nowhere any more"
             raise OSError(errno.ENODEV, reason, path_of(inode.vaddr))
-
-
-def _error(answer: int, inode: CachedInode) -> OSError:
-    number = (-answer) & U64
-    return OSError(number, os.strerror(number) if number <= _MAX_ERRNO else "?", path_of(inode.vaddr))

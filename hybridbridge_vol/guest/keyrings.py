@@ -14,7 +14,7 @@ import os
 import struct
 from collections.abc import Iterator
 
-from hybridbridge_vol.errors import kernel_error
+from hybridbridge_vol.errors import kernel_error, pointer_error
 from hybridbridge_vol.guest.proxy_calls import BUFFER_AT, ProxyCalls
 from hybridbridge_vol.units import U64
 
@@ -22,7 +22,6 @@ _DESCRIBE, _READ = 6, 11
 """KEYCTL_*, include/uapi/linux/keyctl.h."""
 MAX_PAYLOAD = 64 << 10
 """Bytes: a big_key may be larger than any other (security/keys/keyctl.c, 1 MiB - 1)."""
-_MAX_ERRNO = 4095
 _READERS = {
     "user": "user_read", "logon": "user_read", "dns_resolver": "dns_resolver_read", "big_key": "big_key_read",
     "encrypted": "encrypted_read", "id_resolver": "user_read", "cifs.spnego": "user_read",
@@ -69,8 +68,8 @@ class SnapshotKeyrings:
             raise OSError(errno.EOPNOTSUPP, "a type whose payload has no form to be shown in", source)
         try:
             key = self._proxy.function("key_lookup", serial) & U64
-            if key > U64 - _MAX_ERRNO:
-                raise kernel_error(key - (1 << 64), source)
+            if (wrong := pointer_error(key, source)) is not None:
+                raise wrong
             count = self._proxy.function(reader, key, self._proxy.buffer(), MAX_PAYLOAD)
         except KeyError as error:
             raise OSError(errno.EOPNOTSUPP, f"this kernel has no symbol {error}", source) from None

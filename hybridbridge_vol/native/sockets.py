@@ -203,9 +203,7 @@ class ProgramSocket:
     def ioctl(self, command: int, argument: bytes) -> bytes:
         """A question of netdevice(7); its argument afterwards. OSError."""
         number, vaddr = self.number(), self._proxy.buffer(argument)
-        answer = socket_ioctl(self._proxy.caller, number, command, vaddr)
-        if answer < 0:
-            raise kernel_error(answer)
+        self._ioctl(number, command, vaddr)
         return self._proxy.answer("ioctl", len(argument))
 
     def ethtool(self, command: int, name: bytes, request: bytes) -> bytes:
@@ -213,9 +211,7 @@ class ProgramSocket:
         number, vaddr = self.number(), self._proxy.buffer()
         question = struct.pack("<16sQ", name, vaddr + _REQUEST_AT).ljust(_REQUEST_AT, b"\0")
         self._proxy.buffer(question + request)
-        answer = socket_ioctl(self._proxy.caller, number, command, vaddr)
-        if answer < 0:
-            raise kernel_error(answer)
+        self._ioctl(number, command, vaddr)
         return self._proxy.answer("ioctl", _REQUEST_AT + len(request))[_REQUEST_AT:]
 
     def interfaces(self, room: int | None) -> bytes:
@@ -224,12 +220,15 @@ class ProgramSocket:
         number, vaddr = self.number(), self._proxy.buffer()
         request = struct.pack("<i4xQ", room_given, 0 if room is None else vaddr + _NAME_AT)
         self._proxy.buffer(request)
-        answer = socket_ioctl(self._proxy.caller, number, _IFCONF, vaddr)
-        if answer < 0:
-            raise kernel_error(answer)
+        self._ioctl(number, _IFCONF, vaddr)
         data = self._proxy.answer("ioctl", _NAME_AT + room_given)
         size = min(max(struct.unpack_from("<i", data)[0], 0), room_given)
         return bytes(size) if room is None else data[_NAME_AT : _NAME_AT + size]
+
+    def _ioctl(self, number: int, command: int, vaddr: int) -> None:
+        answer = socket_ioctl(self._proxy.caller, number, command, vaddr)
+        if answer < 0:
+            raise kernel_error(answer)
 
     def close(self) -> None:
         self.ours.close()

@@ -52,6 +52,11 @@ class Endpoint(NamedTuple):
         """Bound to, or connected with, no address in particular."""
         return self.address in ("0.0.0.0", "::")
 
+    @property
+    def text(self) -> str:
+        """As `127.0.0.1:22` or `[::1]:22` (RFC 5952, section 6)."""
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
 
 class InetSocket(NamedTuple):
     """One line of /proc/net/tcp, udp, raw, icmp, udplite and their IPv6 twins."""

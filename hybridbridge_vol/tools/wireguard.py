@@ -105,10 +105,7 @@ def _device_cells(one: Device, secrets: bool) -> tuple[Cell, ...]:
 
 
 def _peer_cells(name: str, one: Peer, secrets: bool) -> tuple[Cell, ...]:
-    endpoint = None
-    if one.endpoint is not None:
-        host = f"[{one.endpoint.address}]" if ":" in one.endpoint.address else one.endpoint.address
-        endpoint = f"{host}:{one.endpoint.port}"
+    endpoint = None if one.endpoint is None else one.endpoint.text
     return (
         name, one.public_key, None, None, None, _secret(one.preshared_key, secrets), endpoint,
         " ".join(one.allowed) or None, one.handshake, one.received, one.sent, one.keepalive or None,

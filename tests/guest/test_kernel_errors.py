@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from hybridbridge_vol.errors import kernel_error
+from hybridbridge_vol.errors import kernel_error, pointer_error
 from hybridbridge_vol.guest.abi import signed32
 from hybridbridge_vol.guest.magic_links import error_of
 from hybridbridge_vol.netlink.messages import NLMSG_ERROR, is_last
@@ -26,6 +26,18 @@ def test_any_other_number_is_an_error_too(answer: int) -> None:
     for error in (kernel_error(answer, "/x"), error_of("/x", -answer)):
         assert (error.errno, error.filename) == (errno.EIO, "/x")
         assert str(answer) in str(error.strerror)
+
+
+@pytest.mark.parametrize("answer", [-errno.ESRCH, (1 << 64) - errno.ESRCH])
+def test_a_pointer_may_be_an_error(answer: int) -> None:
+    error = pointer_error(answer, "/x")
+    assert isinstance(error, ProcessLookupError)
+    assert error.filename == "/x"
+
+
+@pytest.mark.parametrize("answer", [0, 0xFFFF_8880_0000_1000, (1 << 64) - 4096, -4096])
+def test_any_other_pointer_is_an_address(answer: int) -> None:
+    assert pointer_error(answer) is None
 
 
 def test_an_answer_of_netlink_may_have_any_number() -> None:

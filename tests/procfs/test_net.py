@@ -64,6 +64,8 @@ def test_an_endpoint_is_read_in_the_machine_s_byte_order(address: bytes, port: i
     end = parse_endpoint(f"{words(address)}:{port:04X}".encode())
     assert end == (address_text(address), port)
     assert end.is_any == (not any(address))
+    shown = address_text(address) if len(address) == 4 else f"[{address_text(address)}]"
+    assert end.text == f"{shown}:{port}"
 
 
 @given(

@@ -7,16 +7,13 @@ the twin's, and its namespace by the snapshot's. Both are found by value. All th
 
 from __future__ import annotations
 
-import os
-
 from hybridbridge_vol.bridge.objects.struct_socket import struct_socket
 from hybridbridge_vol.bridge.run.caller import Caller
-from hybridbridge_vol.errors import AttachError
+from hybridbridge_vol.errors import AttachError, pointer_error
 from hybridbridge_vol.machine.words import read_words
 from hybridbridge_vol.units import U64
 
 _AF_INET, _SOCK_DGRAM = 2, 2
-_MAX_ERRNO = 4095  # include/linux/err.h
 _OBJECT_SIZE = 128
 """Bytes of struct socket (include/linux/net.h), and of struct sock (include/net/sock.h), in which pointers
 are looked for."""
@@ -34,8 +31,8 @@ def _net_of(caller: Caller, pid: int | None) -> int:
     if pid is None:
         return caller.bridge.machine.read_u64(_net_place(caller))
     net = caller.call(caller.bridge.snapshot("get_net_ns_by_pid"), pid, label="get_net_ns_by_pid")
-    if -_MAX_ERRNO <= net < 0:
-        raise OSError(-net, os.strerror(-net), f"the network namespace of process {pid}")
+    if (error := pointer_error(net, f"the network namespace of process {pid}")) is not None:
+        raise error
     if not caller.bridge.may_be_snapshot(net & U64):
         raise AttachError(f"the network namespace of process {pid} leads out of the image")
     return net & U64

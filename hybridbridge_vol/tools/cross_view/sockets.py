@@ -154,7 +154,7 @@ def _of_table(
                 inode, name = parse_packet_socket(text).inode, "packet"
             else:
                 socket = parse_inet_socket(text)
-                inode, name = socket.inode, f"{table} {socket.local.address}:{socket.local.port}"
+                inode, name = socket.inode, f"{table} {socket.local.text}"
                 lines += table[:3] != "tcp" or socket.state not in (TIME_WAIT, *_NEW_SYN_RECV)
         except ParseError as error:
             whole = False

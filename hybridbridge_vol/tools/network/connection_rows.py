@@ -24,6 +24,7 @@ from hybridbridge_vol.netlink.conntrack import (
 from hybridbridge_vol.netlink.ip_names import names_of
 from hybridbridge_vol.netlink.messages import parsed
 from hybridbridge_vol.netlink.requests import NetlinkRequest
+from hybridbridge_vol.procfs.net import Endpoint
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.tool import Options, Row
@@ -84,7 +85,7 @@ def end_text(one: Tuple, is_source: bool) -> str:
     port = one.source_port if is_source else one.destination_port
     if port is None:
         return address
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    return Endpoint(address, port).text
 
 
 def _cells(one: Connection) -> tuple[Cell, ...]:

@@ -9,7 +9,7 @@ import re
 
 from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.guest.kernel import Files
-from hybridbridge_vol.procfs.net import LISTEN, Endpoint, parse_inet_socket
+from hybridbridge_vol.procfs.net import LISTEN, parse_inet_socket
 from hybridbridge_vol.procfs.sources import split_lines
 from hybridbridge_vol.toolkit.reading import UNREADABLE
 
@@ -57,9 +57,5 @@ def _connection(files: Files, pid: int, inode: int) -> str:
             except ParseError:
                 continue
             if socket.inode == inode and socket.state != LISTEN:
-                return f"{_end(socket.local)} -> {_end(socket.remote)}"
+                return f"{socket.local.text} -> {socket.remote.text}"
     return ""
-
-
-def _end(end: Endpoint) -> str:
-    return f"{end.address}:{end.port}"
