@@ -17,7 +17,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "hybridbridge_vol"
 LAYERS = (
-    ("units", "errors", "elf_headers"),
+    ("units", "elf_headers", "cached_method"),
+    ("errors",),
     ("allowance", "child_process", "short_run"),
     ("machine",),
     ("memory_image", "kernel_file"),

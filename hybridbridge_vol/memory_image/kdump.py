@@ -13,7 +13,7 @@ import struct
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
-from functools import cache, lru_cache
+from functools import cached_property, lru_cache
 
 from hybridbridge_vol.memory_image.compression import (
     CompressionError,
@@ -127,9 +127,9 @@ class KdumpPages:
         for. A bitmap is easily forged."""
         before = self._pages_before(paddr // PAGE_SIZE)
         until = self._pages_before((paddr + size - 1) // PAGE_SIZE + 1)
-        return before < min(until, self._described())
+        return before < min(until, self._described)
 
-    @cache  # noqa: B019 - as long as the file is open
+    @cached_property
     def _described(self) -> int:
         """For how many pages there is room for descriptors: in front of the first page's data, which lies
         behind all of them."""

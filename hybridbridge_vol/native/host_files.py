@@ -13,7 +13,7 @@ import posixpath
 import re
 import tempfile
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from hybridbridge_vol.native.links import without_links
 
@@ -24,6 +24,7 @@ _DATA_FOLDERS = (
     "/usr/share/misc", "/usr/share/file", "/usr/share/awk",
 )  # fmt: skip
 _FILES = ("/etc/inputrc", "/etc/ld.so.cache")
+_KEPT_PATHS = 4096
 _LIBRARY = re.compile(r"[^/]*\.so(\.[^/]*)?|ld\.so\.cache")
 
 
@@ -40,6 +41,7 @@ class HostFiles:
         self._allowed = tuple(dict.fromkeys(os.path.realpath(path) for path in named))
         self._above = {parent for path in named for parent in _parents(path)}
         self._above |= {parent for path in self._allowed for parent in _parents(path)}
+        self._without_links = lru_cache(_KEPT_PATHS)(partial(without_links, link=_link))
 
     def executable(self) -> list[str]:
         """What the program may execute: tools, and the dynamic linker that starts them."""
@@ -72,10 +74,6 @@ class HostFiles:
 
     def _is_allowed(self, path: str) -> bool:
         return any(path == other or path.startswith(other + "/") for other in self._allowed)
-
-    @lru_cache(maxsize=4096)  # noqa: B019
-    def _without_links(self, path: str, follow: bool) -> str:
-        return without_links(path, follow, _link)
 
     def open(self, resolved: str) -> int:
         """A descriptor for reading what `resolved` names. OSError."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.sides import moved
+from hybridbridge_vol.cached_method import cached_method
 from hybridbridge_vol.check.modules.file_references import FileReferences
 from hybridbridge_vol.check.modules.linked_module import DATA, LATER, TEXT
 from hybridbridge_vol.check.modules.module_store import linked_modules
@@ -59,7 +60,7 @@ class AllModules:
         """Memory of the snapshot, page by page by its own page tables."""
         return Memory(vaddr, *self._reader.read(vaddr, size))
 
-    @cache  # noqa: B019 - as long as one comparison
+    @cached_method
     def file(self, name: str) -> ModuleFile:
         """A module's trusted file."""
         file = modules.load(self._bridge.kernel.folder, name)
@@ -110,17 +111,17 @@ class AllModules:
         index = bisect_right(self._by_data, vaddr, key=lambda item: item[0]) - 1
         return self._by_data[index] if index >= 0 and vaddr < self._by_data[index][1] else None
 
-    @cache  # noqa: B019
+    @cached_method
     def names(self, name: str) -> Names:
         """Names for the parts of a module."""
         return Names(self.by_name[name], self.file(name), partial(self.references, name))
 
-    @cache  # noqa: B019
+    @cached_method
     def references(self, name: str) -> FileReferences:
         """What refers to what in a module's trusted file: for its names, its code and its tables."""
         return FileReferences(self.file(name))
 
-    @cache  # noqa: B019
+    @cached_method
     def _traceable(self, name: str) -> frozenset[int]:
         return frozenset(self.by_name[name].linked.sites.mcount.tolist())
 
@@ -171,7 +172,7 @@ class AllModules:
 
         return key_vaddr
 
-    @cache  # noqa: B019
+    @cached_method
     def _key_of_kernel(self, name: str) -> int | None:
         return next(iter(self._bridge.sides.snapshot_all(name)), None)
 

@@ -6,12 +6,13 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
-from functools import cache, cached_property
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from hybridbridge_vol.cached_method import cached_method
 from hybridbridge_vol.check.instructions import Reader, Thunks
 from hybridbridge_vol.check.modules.file_references import FileReferences
 from hybridbridge_vol.check.modules.linked_module import Vaddrs
@@ -154,7 +155,7 @@ class CodeReferences:
         end = starts[number] if number < len(starts) else len(self._file.sections[section].data)
         return self._steps(section, starts[number - 1], end + NEAR)
 
-    @cache  # noqa: B019 - as long as one comparison: one function may hand over a hundred variables
+    @cached_method  # one function may hand over a hundred variables
     def _steps(self, section: int, start: int, end: int) -> list[_Step]:
         """Fields that the loader fills in are not filled in."""
         code = bytes(self._file.sections[section].data[start:end])
@@ -168,7 +169,7 @@ class CodeReferences:
             for one in Reader(Thunks({}, frozenset())).decode(code, start)
         ]
 
-    @cache  # noqa: B019 - as long as one comparison
+    @cached_method
     def _starts(self, section: int) -> list[int]:
         return sorted({0, *(one.value for one in self._file.symbols() if one.section == section)})
 

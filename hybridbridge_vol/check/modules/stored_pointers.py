@@ -9,8 +9,8 @@ same slot of one of its own (as KVM gives the kernel its callbacks, and `kvm_amd
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
 
+from hybridbridge_vol.cached_method import cached_method
 from hybridbridge_vol.check.modules.all_modules import AllModules
 from hybridbridge_vol.check.modules.code_references import CodeReferences
 from hybridbridge_vol.check.modules.placed_module import PlacedModule
@@ -27,12 +27,12 @@ class StoredPointers:
         self._modules = modules
         self._nothing = nothing
 
-    @cache  # noqa: B019 - as long as one comparison
+    @cached_method
     def _code(self, name: str) -> CodeReferences:
         modules = self._modules
         return CodeReferences(modules.by_name[name], modules.file(name), modules.references(name))
 
-    @cache  # noqa: B019
+    @cached_method
     def tables(self, name: str) -> FileTables:
         """The structures in a module's file."""
         modules = self._modules

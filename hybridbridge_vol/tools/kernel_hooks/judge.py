@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from typing import NamedTuple
 
 from hybridbridge_vol.bridge.objects.module_structs import module_structs, parts
 from hybridbridge_vol.bridge.objects.typed_memory import TypedMemory
+from hybridbridge_vol.cached_method import cached_method
 from hybridbridge_vol.check.integrity import Integrity
 from hybridbridge_vol.check.modules.linked_module import RODATA, TEXT
 from hybridbridge_vol.check.one_function import FunctionComparison
@@ -78,7 +79,7 @@ class Judge:
 
     # --- functions ----------------------------------------------------------------------------------------
 
-    @cache  # noqa: B019 - as long as one answer
+    @cached_method
     def function(self, vaddr: int) -> Verdict:
         """Of the function at an address."""
         found = self._names.in_kernel(vaddr)
@@ -241,7 +242,7 @@ class Judge:
     def _return_thunks(self) -> list[int]:
         return self._memory.bridge.sides.snapshot_all("__x86_return_thunk")
 
-    @cache  # noqa: B019
+    @cached_method
     def _code_of(self, module: str) -> bytearray:
         """The code that a module should have."""
         placed = self._names.modules.by_name[module]

@@ -8,12 +8,13 @@ before 5.17), and most caches hold structures of one type; those that the kernel
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache, cached_property
+from functools import cached_property
 from itertools import islice
 from typing import NamedTuple
 
 from hybridbridge_vol.bridge.objects.typed_memory import Broken, TypedMemory
 from hybridbridge_vol.bridge.objects.vmap_areas import asked_by, vmap_areas
+from hybridbridge_vol.cached_method import cached_method
 from hybridbridge_vol.check.modules.linked_module import DATA, LATER, RODATA
 from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual
 from hybridbridge_vol.tools.cross_view.code import CACHE, LOADERS
@@ -90,7 +91,7 @@ class MemoryPlaces:
         name = self._names.modules.names(placed.name).variable(vaddr)
         return f"{placed.name}: {name}" if name else ""
 
-    @cache  # noqa: B019 - as long as one answer
+    @cached_method
     def _linked_in(self, name: str) -> frozenset[int]:
         placed = self._names.modules.by_name[name]
         return frozenset(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from functools import cache, cached_property
+from functools import cached_property
 from itertools import islice
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ import numpy.typing as npt
 from hybridbridge_vol.bridge.objects.module_structs import module_structs, parts
 from hybridbridge_vol.bridge.objects.typed_memory import TypedMemory
 from hybridbridge_vol.bridge.objects.vmap_areas import vmap_areas
+from hybridbridge_vol.cached_method import cached_method
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual
 from hybridbridge_vol.toolkit.cells import Unavailable
@@ -189,7 +190,7 @@ class Pointers:
             return offset not in self._compared
         return self._is_in_use(paddr // PAGE_SIZE)
 
-    @cache  # noqa: B019 - as long as one answer
+    @cached_method
     def _is_in_use(self, frame: int) -> bool:
         kind = kind_of(flags_of(self._kernel.files, frame))
         return isinstance(kind, Unavailable) or kind in ("slab", "kernel")
