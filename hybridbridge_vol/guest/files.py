@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest import argument_pages, magic_links
@@ -17,6 +18,7 @@ from hybridbridge_vol.guest.mounting import Mounts
 from hybridbridge_vol.guest.open_descriptors import OpenDescriptors
 from hybridbridge_vol.guest.prefetch import Prefetch
 from hybridbridge_vol.guest.proxy_calls import AT_FDCWD, ProxyCalls
+from hybridbridge_vol.guest.records import read_other_records
 from hybridbridge_vol.guest.unlistable import listable_entries
 from hybridbridge_vol.guest.values import OpenDescriptor, Question, Stat
 
@@ -129,12 +131,15 @@ class SnapshotFiles:
         return not self._proxy.under_taint and self._descriptors.none_open
 
     def read(self, path: str) -> bytes:
-        """The whole content of a file: open, read to the end, close. EndlessFile. OSError if it is of
-        arguments of a process that the image lacks: `argument_pages`."""
+        """The whole content of a file: open, read to the end, close. EndlessFile, MissingRecords. OSError if
+        it is of arguments of a process that the image lacks: `argument_pages`."""
         data = self._prefetch.find("read", path)
         if data is None:
             with self._opened(path, _O_RDONLY) as file:
-                data = joined(path, _parts(file), self._proxy.patience)
+                try:
+                    data = joined(path, _parts(file), self._proxy.patience)
+                except CallRolledBack as error:
+                    raise read_other_records(self._proxy, path, partial(self.open, path), error) from None
         argument_pages.check(path, data, argument_pages.Ask(self.read, self.read_at))
         return data
 

@@ -14,7 +14,9 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 
+from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest import magic_links
 from hybridbridge_vol.guest.abi import how_in_root
 from hybridbridge_vol.guest.descriptors import Descriptor, Descriptors, OpenFile
@@ -25,6 +27,7 @@ from hybridbridge_vol.guest.folder_names import listed
 from hybridbridge_vol.guest.folder_scan import FolderScan
 from hybridbridge_vol.guest.mounting import Mounts
 from hybridbridge_vol.guest.proxy_calls import AT_FDCWD, ProxyCalls
+from hybridbridge_vol.guest.records import read_other_records
 
 O_PATH, O_DIRECTORY, _O_NOFOLLOW, _O_NONBLOCK = 0o10000000, 0o200000, 0o400000, 0o4000
 _HOW_AT = 8192
@@ -167,13 +170,18 @@ class RootFiles:
 
     def read_to_end(self, link: str, path: str) -> bytes:
         """The content of a file whose size says nothing: read until it ends, or would wait. What reading
-        takes away is there again for the next one. EndlessFile."""
+        takes away is there again for the next one. EndlessFile, MissingRecords."""
         mode = self.attributes(link, path, follow=True).mode
         if not mode & _MAY_BE_READ:
             raise OSError(errno.EACCES, "a file to be written to: opening it acts", path)
         try:
             with self._opened(link, path, mode) as file:
-                return joined(path, _until_it_would_wait(file), self._proxy.patience)
+                try:
+                    return joined(path, _until_it_would_wait(file), self._proxy.patience)
+                except CallRolledBack as error:
+                    raise read_other_records(
+                        self._proxy, path, partial(self.open, link, path), error
+                    ) from None
         finally:
             if path.rpartition("/")[2].startswith(_CONSUMED):
                 self._proxy.caller.roll_back()

@@ -235,11 +235,9 @@ def _children(files: Files, pids: list[int]) -> tuple[set[int], int, Unavailable
     files.expect(Question("read", path) for path in lists)
     children: set[int] = set()
     for path in lists:
-        found = parsed(files, path, _numbers_in)
-        if isinstance(found, Unavailable):
-            read_error = found
-        else:
-            children |= found
+        data, gap = read_lines(files, path)
+        read_error = gap or read_error
+        children |= _numbers_in(data)
     return children, len(lists), read_error
 
 
