@@ -25,6 +25,8 @@ from hybridbridge_vol.guest.values import OpenDescriptor, Question, Stat
 READ_SIZES = (16 << 10, 64 << 10, 256 << 10, LARGEST_READ)
 """Bytes asked for by the first, second ... read of a file: some files clear a buffer of that size first."""
 _DIRENTS_SIZE = 256 << 10
+MAX_REASONS = 4
+"""Reasons why a directory is not whole that are said."""
 _LONGEST_LINK = 4096
 SOCKET_PROTOCOL = "system.sockprotoname"
 _VALUE_AT, _LONGEST_PROTOCOL = 64, 256
@@ -152,7 +154,8 @@ class SnapshotFiles:
         """The names in a directory, without `.` and `..`, in the kernel's order.
 
         A process that the kernel cannot list in /proc is named nonetheless: reading its files shows what is
-        wrong with it. IncompleteDirectory, with all names, if there may be others.
+        wrong with it. Of those whose table of ids is not in memory nobody knows which there are: they are not
+        named. IncompleteDirectory, with all names, if there may be others.
         """
         try:
             entries = self._entries(path)
@@ -162,7 +165,7 @@ class SnapshotFiles:
             lost: list[str] = []
             names = _without_dots(listable_entries(self._entries_of_proc, self._has_process, lost.append))
             if lost:
-                raise IncompleteDirectory(path, names, lost[-1]) from None
+                raise IncompleteDirectory(path, names, _together(lost)) from None
             return names
         return _without_dots(entries)
 
@@ -195,12 +198,15 @@ class SnapshotFiles:
         except CallRolledBack:
             return None
 
-    def _has_process(self, pid: int) -> bool:
+    def _has_process(self, pid: int) -> bool | str:
+        """Whether there is a process of that id; why its look-up was rolled back."""
         try:
             self.stat(f"/proc/{pid}")
         except FileNotFoundError:
             return False
-        except (OSError, CallRolledBack):
+        except CallRolledBack as error:
+            return error.reason
+        except OSError:
             return True
         return True
 
@@ -208,6 +214,14 @@ class SnapshotFiles:
 def _without_dots(entries: Iterable[tuple[int, str]]) -> list[str]:
     """The names of a directory's entries but for `.` and `..`."""
     return [name for _next, name in entries if name not in (".", "..")]
+
+
+def _together(reasons: list[str]) -> str:
+    """Several reasons as one: each once, the first and the last ones where there are many."""
+    each = list(dict.fromkeys(reasons))
+    if len(each) > MAX_REASONS:
+        each = [*each[: MAX_REASONS - 1], f"{len(each) - MAX_REASONS:,} more", each[-1]]
+    return "; ".join(each)
 
 
 def _parts(file: OpenFile) -> Iterator[bytes]:
