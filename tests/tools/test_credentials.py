@@ -40,6 +40,11 @@ def status(lab: Lab, pid: int) -> dict[str, str]:
     return {name: value for name, _colon, value in lines}
 
 
+def name_in(lab: Lab, pid: int) -> str:
+    """As the kernel shows it: with all characters, and of a worker with what it works on."""
+    return lab.sample("6.1 two CPUs").truth.late[f"/proc/{pid}/comm"].data.decode().removesuffix("\n")
+
+
 def test_ids_and_rights_are_what_the_guest_said(lab: Lab, rows: list[dict[str, Any]]) -> None:
     known = {row["PID"]: row for row in rows}
     pids = lab.sample("6.1 two CPUs").truth.processes[:-1]  # the last one is the observer itself
@@ -48,6 +53,7 @@ def test_ids_and_rights_are_what_the_guest_said(lab: Lab, rows: list[dict[str, A
         row, said = known[pid], status(lab, pid)
         uid, euid, suid, _fsuid = map(int, said["Uid"].split())
         gid, egid, _sgid, _fsgid = map(int, said["Gid"].split())
+        assert row["COMM"] == name_in(lab, pid), pid
         assert (row["UID"], row["EUID"], row["SUID"], row["GID"], row["EGID"]) == (uid, euid, suid, gid, egid)
         assert row["PPID"] == int(said["PPid"])
         effective, permitted = int(said["CapEff"], 16), int(said["CapPrm"], 16)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from errno import ESRCH
 
 from hybridbridge_vol.guest.file_content import IncompleteDirectory
@@ -87,6 +87,17 @@ def expected(files: Files, pids: list[int], *names: str) -> Iterator[int]:
 def comm_of(files: Files, folder: str) -> str | Unavailable:
     """The name that the kernel stores for the task of a folder below /proc."""
     return parsed(files, f"{folder}/comm", parse_comm)
+
+
+def names_of_kernel_threads(files: Files, names: Mapping[int, str]) -> dict[int, str]:
+    """The same as the kernel shows them, of threads with these names in their `task_struct`s: those have 15
+    characters, and a worker's not what it works on (fs/proc/array.c, `proc_task_name`). A name stays as it is
+    where /proc has another process by that id, or none."""
+    shown = {pid: comm_of(files, f"/proc/{pid}") for pid in expected(files, list(names), "comm")}
+    return {
+        pid: longer if isinstance(longer := shown[pid], str) and longer.startswith(name) else name
+        for pid, name in names.items()
+    }
 
 
 def owner_of(files: Files, folder: str) -> int | Unavailable:
