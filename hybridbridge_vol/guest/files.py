@@ -12,7 +12,7 @@ from hybridbridge_vol.guest import argument_pages, magic_links
 from hybridbridge_vol.guest.abi import STAT_SIZE, directory_entries, parse_stat
 from hybridbridge_vol.guest.descriptors import LARGEST_READ, Descriptors, OpenFile
 from hybridbridge_vol.guest.endless import bounded_entries, joined
-from hybridbridge_vol.guest.file_attributes import STATX_ALL, STATX_SIZE
+from hybridbridge_vol.guest.file_attributes import AT_STATX_DONT_SYNC, STATX_ALL, STATX_SIZE
 from hybridbridge_vol.guest.file_content import IncompleteDirectory
 from hybridbridge_vol.guest.mounting import Mounts
 from hybridbridge_vol.guest.open_descriptors import OpenDescriptors
@@ -68,7 +68,9 @@ class SnapshotFiles:
     def stat(self, path: str, follow: bool = False) -> Stat:
         """`lstat(2)`; with `follow` `stat(2)`, by the twin's code: the end of the path is then the
         snapshot's, and no reference to it may be taken or dropped by the trusted kernel."""
-        call, side, flags = ("stat", "twin", 0) if follow else ("lstat", "home", _AT_SYMLINK_NOFOLLOW)
+        call, side, flags = (
+            ("stat", "twin", AT_STATX_DONT_SYNC) if follow else ("lstat", "home", _AT_SYMLINK_NOFOLLOW)
+        )
         expected = self._prefetch.find("stat" if follow else "lstat", path)
         if expected is not None:
             return parse_stat(expected)
@@ -78,7 +80,7 @@ class SnapshotFiles:
 
     def statx(self, path: str, follow: bool) -> bytes:
         """The same as statx(2) has it: a `struct statx`."""
-        side, flags = ("twin", 0) if follow else ("home", _AT_SYMLINK_NOFOLLOW)
+        side, flags = ("twin", AT_STATX_DONT_SYNC) if follow else ("home", _AT_SYMLINK_NOFOLLOW)
         name, buffer = self._named(path), self._proxy.buffer()
         self._proxy.checked(path, "statx", AT_FDCWD, name, flags, STATX_ALL, buffer, side=side)
         return self._proxy.answer(f"statx {path}", STATX_SIZE)

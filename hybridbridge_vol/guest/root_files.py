@@ -46,6 +46,10 @@ MAX_XATTR_SIZE = 64 << 10
 """XATTR_SIZE_MAX and XATTR_LIST_MAX, include/uapi/linux/limits.h."""
 
 
+Explain = Callable[[str, str, CallRolledBack], CallRolledBack]
+"""Of a root, a path in it and the error: the same, or one that says more."""
+
+
 class RootFiles:
     """Files by paths inside of a root. `link` names the root: `/proc/PID/root`, or another link of /proc to a
     directory. Paths are relative to it; a leading slash means the same."""
@@ -61,11 +65,16 @@ class RootFiles:
         self._roots: dict[str, Descriptor] = {}
         self._openers: dict[str, Callable[[], int]] = {}
         self._help: Callable[[], object] | None = None
+        self._explain: Explain = lambda _link, _path, error: error
 
     def add_root(self, name: str, opener: Callable[[], int]) -> None:
         """A root that no link leads to: `opener` gives a descriptor of it each time it is called. OSError,
         CallRolledBack."""
         self._openers[name] = opener
+
+    def explain_by(self, explain: Explain) -> None:
+        """Who knows more of why a path could not be looked up."""
+        self._explain = explain
 
     def if_not_found(self, help_: Callable[[], object]) -> None:
         """What to do once, before a path that was not found is looked up again."""
@@ -77,6 +86,8 @@ class RootFiles:
         """Open what a path leads to, for reading. OSError with the guest's errno, CallRolledBack."""
         try:
             return self._open(link, path, flags)
+        except CallRolledBack as error:
+            raise self._explain(link, path, error) from None
         except OSError as error:
             if self._help is None or error.errno not in (errno.ENOENT, errno.ENOMEM):
                 raise
