@@ -25,6 +25,8 @@ PID_MAX = 1 << 22
 """include/linux/threads.h: no process has a larger id on 64-bit systems."""
 TABLE_IDS = 64
 """include/linux/xarray.h, XA_CHUNK_SIZE: so many ids, from a multiple of it on, are in one table."""
+MAX_REASONS = 2
+"""Reasons of one kind that are said."""
 MOST_PROBED = 1 << 16
 """Process ids that are looked up one by one for one unlistable entry."""
 MOST_UNLISTABLE = 512
@@ -76,18 +78,23 @@ def listable_entries(
 def _may_be_there(
     first: int, last: int, exists: Callable[[int], bool | str], lost: Callable[[str], None]
 ) -> Iterator[int]:
-    """The ids of a range that may be processes. None of a table that cannot be read: `lost` is told."""
+    """The ids of a range that may be processes. None of a table that cannot be read: `lost` is told, once
+    for all of them."""
+    gone: list[int] = []
+    reasons: set[str] = set()
     start = first
     while start <= last:
         end = min(last, start | (TABLE_IDS - 1))
         answers = {pid: exists(pid) for pid in range(start, end + 1)}
-        reasons = sorted({answer for answer in answers.values() if isinstance(answer, str)})
-        is_lost = len(answers) == TABLE_IDS and all(isinstance(answer, str) for answer in answers.values())
-        if is_lost:
-            lost(f"processes {start} to {end} cannot be looked up: {' or '.join(reasons)}")
+        if len(answers) == TABLE_IDS and all(isinstance(answer, str) for answer in answers.values()):
+            gone += (start, end)
+            reasons.update(map(str, answers.values()))
         else:
             yield from (pid for pid, answer in answers.items() if answer or pid == last)
         start = end + 1
+    if gone:
+        count = f"{len(gone) // 2 * TABLE_IDS:,} process ids from {gone[0]} to {gone[-1]}"
+        lost(f"{count} cannot be looked up: {' or '.join(sorted(reasons)[:MAX_REASONS])}")
 
 
 def first_passable(entries_from: EntriesFrom, position: int) -> int | None:
