@@ -94,7 +94,7 @@ class SnapshotAddresses:
 
     def vmalloc_areas(self) -> list[tuple[int, int, str]]:
         """Address, bytes and the function that asked for it, of each area of vmalloc."""
-        from hybridbridge_vol.bridge.objects.typed_memory import Broken
+        from hybridbridge_vol.bridge.objects.list_ends import Broken
         from hybridbridge_vol.bridge.objects.vmap_areas import asked_by, vmap_areas
 
         self._typed_memory.begin()

@@ -25,6 +25,7 @@ from hybridbridge_vol.guest.mounting import Mounts
 from hybridbridge_vol.guest.proxy_calls import ProxyCalls
 from hybridbridge_vol.guest.pseudo_file_systems import PseudoFileSystems
 from hybridbridge_vol.guest.root_files import RootFiles
+from hybridbridge_vol.guest.served_mounts import ServedMounts
 from hybridbridge_vol.guest.values import EndlessFile, OpenDescriptor, Question, Stat, Unmounted
 from hybridbridge_vol.guest.windows import window
 
@@ -55,8 +56,10 @@ class GuestFiles:
         self._pseudo = pseudo
         self._inodes = inodes
         self._reader = reader
+        self._served = ServedMounts(kernel_files, process)
         self.process = process
         self._root = f"{process}/root"
+        root_files.explain_by(self._explained)
 
     def _route(self, path: str) -> tuple[str, str] | None:
         """The root and the path in it of a file of the guest's file systems; None for one of /proc or
@@ -219,8 +222,15 @@ class GuestFiles:
 
     def statfs(self, path: str) -> bytes:
         """statfs(2): the `struct statfs` of the file system that a path leads to."""
-        with self._named(path, True) as file:
-            return self._reader.statfs(file)
+        try:
+            with self._named(path, True) as file:
+                return self._reader.statfs(file)
+        except CallRolledBack as error:
+            raise self._explained(self._root, path, error) from None
+
+    def _explained(self, root: str, path: str, error: CallRolledBack) -> CallRolledBack:
+        """Why what a path below a root leads to could not be asked."""
+        return self._served.explained(path, error) if root == self._root else error
 
     def directory(self, path: str) -> Iterator[bytes]:
         """A directory as getdents64(2) writes it, in parts. OSError or CallRolledBack in the middle if

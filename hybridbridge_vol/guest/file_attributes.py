@@ -13,6 +13,9 @@ STATX_SIZE = 256
 """Bytes of `struct statx` (include/uapi/linux/stat.h)."""
 STATX_ALL = 0xFFF
 """STATX_BASIC_STATS and STATX_BTIME."""
+AT_STATX_DONT_SYNC = 0x4000
+"""include/uapi/linux/fcntl.h: a network file system, or FUSE, answers from what it has, and asks no server.
+Others answer the same with it."""
 _STATX_BTIME = 0x800
 _FIXED = struct.Struct("<II Q IIIH2x QQQQ")
 _TIMES_AT, _TIME = 64, struct.Struct("<qI4x")

@@ -5,24 +5,28 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest import argument_pages, magic_links
 from hybridbridge_vol.guest.abi import STAT_SIZE, directory_entries, parse_stat
 from hybridbridge_vol.guest.descriptors import LARGEST_READ, Descriptors, OpenFile
 from hybridbridge_vol.guest.endless import bounded_entries, joined
-from hybridbridge_vol.guest.file_attributes import STATX_ALL, STATX_SIZE
+from hybridbridge_vol.guest.file_attributes import AT_STATX_DONT_SYNC, STATX_ALL, STATX_SIZE
 from hybridbridge_vol.guest.file_content import IncompleteDirectory
 from hybridbridge_vol.guest.mounting import Mounts
 from hybridbridge_vol.guest.open_descriptors import OpenDescriptors
 from hybridbridge_vol.guest.prefetch import Prefetch
 from hybridbridge_vol.guest.proxy_calls import AT_FDCWD, ProxyCalls
+from hybridbridge_vol.guest.records import read_other_records
 from hybridbridge_vol.guest.unlistable import listable_entries
 from hybridbridge_vol.guest.values import OpenDescriptor, Question, Stat
 
 READ_SIZES = (16 << 10, 64 << 10, 256 << 10, LARGEST_READ)
 """Bytes asked for by the first, second ... read of a file: some files clear a buffer of that size first."""
 _DIRENTS_SIZE = 256 << 10
+MAX_REASONS = 4
+"""Reasons why a directory is not whole that are said."""
 _LONGEST_LINK = 4096
 SOCKET_PROTOCOL = "system.sockprotoname"
 _VALUE_AT, _LONGEST_PROTOCOL = 64, 256
@@ -64,7 +68,9 @@ class SnapshotFiles:
     def stat(self, path: str, follow: bool = False) -> Stat:
         """`lstat(2)`; with `follow` `stat(2)`, by the twin's code: the end of the path is then the
         snapshot's, and no reference to it may be taken or dropped by the trusted kernel."""
-        call, side, flags = ("stat", "twin", 0) if follow else ("lstat", "home", _AT_SYMLINK_NOFOLLOW)
+        call, side, flags = (
+            ("stat", "twin", AT_STATX_DONT_SYNC) if follow else ("lstat", "home", _AT_SYMLINK_NOFOLLOW)
+        )
         expected = self._prefetch.find("stat" if follow else "lstat", path)
         if expected is not None:
             return parse_stat(expected)
@@ -74,7 +80,7 @@ class SnapshotFiles:
 
     def statx(self, path: str, follow: bool) -> bytes:
         """The same as statx(2) has it: a `struct statx`."""
-        side, flags = ("twin", 0) if follow else ("home", _AT_SYMLINK_NOFOLLOW)
+        side, flags = ("twin", AT_STATX_DONT_SYNC) if follow else ("home", _AT_SYMLINK_NOFOLLOW)
         name, buffer = self._named(path), self._proxy.buffer()
         self._proxy.checked(path, "statx", AT_FDCWD, name, flags, STATX_ALL, buffer, side=side)
         return self._proxy.answer(f"statx {path}", STATX_SIZE)
@@ -129,12 +135,15 @@ class SnapshotFiles:
         return not self._proxy.under_taint and self._descriptors.none_open
 
     def read(self, path: str) -> bytes:
-        """The whole content of a file: open, read to the end, close. EndlessFile. OSError if it is of
-        arguments of a process that the image lacks: `argument_pages`."""
+        """The whole content of a file: open, read to the end, close. EndlessFile, MissingRecords. OSError if
+        it is of arguments of a process that the image lacks: `argument_pages`."""
         data = self._prefetch.find("read", path)
         if data is None:
             with self._opened(path, _O_RDONLY) as file:
-                data = joined(path, _parts(file), self._proxy.patience)
+                try:
+                    data = joined(path, _parts(file), self._proxy.patience)
+                except CallRolledBack as error:
+                    raise read_other_records(self._proxy, path, partial(self.open, path), error) from None
         argument_pages.check(path, data, argument_pages.Ask(self.read, self.read_at))
         return data
 
@@ -147,7 +156,8 @@ class SnapshotFiles:
         """The names in a directory, without `.` and `..`, in the kernel's order.
 
         A process that the kernel cannot list in /proc is named nonetheless: reading its files shows what is
-        wrong with it. IncompleteDirectory, with all names, if there may be others.
+        wrong with it. Of those whose table of ids is not in memory nobody knows which there are: they are not
+        named. IncompleteDirectory, with all names, if there may be others.
         """
         try:
             entries = self._entries(path)
@@ -157,7 +167,7 @@ class SnapshotFiles:
             lost: list[str] = []
             names = _without_dots(listable_entries(self._entries_of_proc, self._has_process, lost.append))
             if lost:
-                raise IncompleteDirectory(path, names, lost[-1]) from None
+                raise IncompleteDirectory(path, names, _together(lost)) from None
             return names
         return _without_dots(entries)
 
@@ -190,12 +200,15 @@ class SnapshotFiles:
         except CallRolledBack:
             return None
 
-    def _has_process(self, pid: int) -> bool:
+    def _has_process(self, pid: int) -> bool | str:
+        """Whether there is a process of that id; why its look-up was rolled back."""
         try:
             self.stat(f"/proc/{pid}")
         except FileNotFoundError:
             return False
-        except (OSError, CallRolledBack):
+        except CallRolledBack as error:
+            return error.reason
+        except OSError:
             return True
         return True
 
@@ -203,6 +216,14 @@ class SnapshotFiles:
 def _without_dots(entries: Iterable[tuple[int, str]]) -> list[str]:
     """The names of a directory's entries but for `.` and `..`."""
     return [name for _next, name in entries if name not in (".", "..")]
+
+
+def _together(reasons: list[str]) -> str:
+    """Several reasons as one: each once, the first and the last ones where there are many."""
+    each = list(dict.fromkeys(reasons))
+    if len(each) > MAX_REASONS:
+        each = [*each[: MAX_REASONS - 1], f"{len(each) - MAX_REASONS:,} more", each[-1]]
+    return "; ".join(each)
 
 
 def _parts(file: OpenFile) -> Iterator[bytes]:

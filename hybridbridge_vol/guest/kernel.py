@@ -72,7 +72,8 @@ class Files(Protocol):
         """/proc, /sys and the unified control groups as the kernel makes them."""
 
     def read(self, path: str) -> bytes:
-        """The whole content of a file. EndlessFile if it does not end."""
+        """The whole content of a file. EndlessFile if it does not end; MissingRecords if it is a list of
+        which the kernel cannot write all records. Both have what there is."""
 
     def read_at(self, path: str, offset: int, size: int) -> bytes:
         """`pread(2)`: up to `size` bytes, at most a MiB, from `offset` of a file."""

@@ -6,6 +6,7 @@ from hybridbridge_vol.guest.added_modules import AddedModules
 from hybridbridge_vol.guest.kernel import KernelFiles
 from hybridbridge_vol.guest.netlink_dumps import NetlinkDumps
 from hybridbridge_vol.guest.proxy_calls import ProxyCalls
+from hybridbridge_vol.guest.values import PartialFile
 from hybridbridge_vol.netlink.requests import NetlinkRequest
 
 
@@ -46,6 +47,14 @@ class SnapshotNetlink:
         except KeyError:
             if "modules" not in bridge.kernel.symbols:  # then it can have none
                 return False
-            lines = self._files.read("/proc/modules").splitlines()
-            return any(line.split(b" ")[0] == request.needs.encode() for line in lines)
+            try:
+                return _names(self._files.read("/proc/modules"), request.needs)
+            except PartialFile as error:
+                if not _names(error.partial, request.needs):
+                    raise
         return True
+
+
+def _names(modules: bytes, name: str) -> bool:
+    """Whether /proc/modules has a module."""
+    return any(line.split(b" ")[0] == name.encode() for line in modules.splitlines())

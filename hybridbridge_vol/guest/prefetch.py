@@ -14,6 +14,7 @@ from itertools import islice
 from hybridbridge_vol.bridge.run.program import DATA_OFFSET, DATA_SIZE, ProgramMemory, Step
 from hybridbridge_vol.guest.abi import STAT_SIZE
 from hybridbridge_vol.guest.descriptors import Descriptors
+from hybridbridge_vol.guest.file_attributes import AT_STATX_DONT_SYNC
 from hybridbridge_vol.guest.mounting import Mounts
 from hybridbridge_vol.guest.proxy_calls import AT_FDCWD, ProxyCalls
 from hybridbridge_vol.guest.values import Question
@@ -116,7 +117,7 @@ def _steps(kind: str, path: int, buffer: int, number: int) -> list[Step]:
     if kind == "readlink":
         return [Step("readlinkat", (AT_FDCWD, path, buffer, _ANSWER_ROOM))]
     follow = kind == "stat"
-    flags = 0 if follow else _AT_SYMLINK_NOFOLLOW
+    flags = AT_STATX_DONT_SYNC if follow else _AT_SYMLINK_NOFOLLOW
     return [Step("newfstatat", (AT_FDCWD, path, buffer, flags), None, "twin" if follow else "home")]
 
 

@@ -20,7 +20,7 @@ from hybridbridge_vol.errors import CallRolledBack, ParseError
 from hybridbridge_vol.guest.files import SnapshotFiles
 from hybridbridge_vol.guest.proxy_calls import ProxyCalls
 from hybridbridge_vol.guest.root_files import O_DIRECTORY, O_PATH, RootFiles
-from hybridbridge_vol.guest.values import Unmounted
+from hybridbridge_vol.guest.values import PartialFile, Unmounted
 from hybridbridge_vol.machine.machine import UnmappedVirtual
 from hybridbridge_vol.procfs.mounts import parse_mount
 from hybridbridge_vol.procfs.sources import split_lines
@@ -146,18 +146,25 @@ class PseudoFileSystems:
         """Type by place, of what the guest had mounted at one of `PLACES`."""
         found = {}
         with contextlib.suppress(OSError, CallRolledBack):
-            for line in split_lines(self._kernel_files.read(f"{self._process}/mountinfo")):
+            for line in split_lines(self._partial(f"{self._process}/mountinfo")):
                 with contextlib.suppress(ParseError):
                     mount = parse_mount(line)
                     if mount.target in PLACES and mount.kind not in _PLACEHOLDERS:
                         found[mount.target] = mount.kind
         return found
 
+    def _partial(self, path: str) -> bytes:
+        """What there is of a file. OSError, CallRolledBack."""
+        try:
+            return self._kernel_files.read(path)
+        except PartialFile as error:
+            return error.partial
+
     @cached_property
     def _kinds(self) -> set[str]:
         """The types of file systems that the guest's kernel has."""
         try:
-            lines = split_lines(self._kernel_files.read("/proc/filesystems"))
+            lines = split_lines(self._partial("/proc/filesystems"))
         except (OSError, CallRolledBack):
             return set(PLACES.values())
         return {os.fsdecode(line.rpartition(b"\t")[2]) for line in lines}

@@ -14,7 +14,9 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 
+from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest import magic_links
 from hybridbridge_vol.guest.abi import how_in_root
 from hybridbridge_vol.guest.descriptors import Descriptor, Descriptors, OpenFile
@@ -25,6 +27,7 @@ from hybridbridge_vol.guest.folder_names import listed
 from hybridbridge_vol.guest.folder_scan import FolderScan
 from hybridbridge_vol.guest.mounting import Mounts
 from hybridbridge_vol.guest.proxy_calls import AT_FDCWD, ProxyCalls
+from hybridbridge_vol.guest.records import read_other_records
 
 O_PATH, O_DIRECTORY, _O_NOFOLLOW, _O_NONBLOCK = 0o10000000, 0o200000, 0o400000, 0o4000
 _HOW_AT = 8192
@@ -43,6 +46,10 @@ MAX_XATTR_SIZE = 64 << 10
 """XATTR_SIZE_MAX and XATTR_LIST_MAX, include/uapi/linux/limits.h."""
 
 
+Explain = Callable[[str, str, CallRolledBack], CallRolledBack]
+"""Of a root, a path in it and the error: the same, or one that says more."""
+
+
 class RootFiles:
     """Files by paths inside of a root. `link` names the root: `/proc/PID/root`, or another link of /proc to a
     directory. Paths are relative to it; a leading slash means the same."""
@@ -58,11 +65,16 @@ class RootFiles:
         self._roots: dict[str, Descriptor] = {}
         self._openers: dict[str, Callable[[], int]] = {}
         self._help: Callable[[], object] | None = None
+        self._explain: Explain = lambda _link, _path, error: error
 
     def add_root(self, name: str, opener: Callable[[], int]) -> None:
         """A root that no link leads to: `opener` gives a descriptor of it each time it is called. OSError,
         CallRolledBack."""
         self._openers[name] = opener
+
+    def explain_by(self, explain: Explain) -> None:
+        """Who knows more of why a path could not be looked up."""
+        self._explain = explain
 
     def if_not_found(self, help_: Callable[[], object]) -> None:
         """What to do once, before a path that was not found is looked up again."""
@@ -74,6 +86,8 @@ class RootFiles:
         """Open what a path leads to, for reading. OSError with the guest's errno, CallRolledBack."""
         try:
             return self._open(link, path, flags)
+        except CallRolledBack as error:
+            raise self._explain(link, path, error) from None
         except OSError as error:
             if self._help is None or error.errno not in (errno.ENOENT, errno.ENOMEM):
                 raise
@@ -167,13 +181,18 @@ class RootFiles:
 
     def read_to_end(self, link: str, path: str) -> bytes:
         """The content of a file whose size says nothing: read until it ends, or would wait. What reading
-        takes away is there again for the next one. EndlessFile."""
+        takes away is there again for the next one. EndlessFile, MissingRecords."""
         mode = self.attributes(link, path, follow=True).mode
         if not mode & _MAY_BE_READ:
             raise OSError(errno.EACCES, "a file to be written to: opening it acts", path)
         try:
             with self._opened(link, path, mode) as file:
-                return joined(path, _until_it_would_wait(file), self._proxy.patience)
+                try:
+                    return joined(path, _until_it_would_wait(file), self._proxy.patience)
+                except CallRolledBack as error:
+                    raise read_other_records(
+                        self._proxy, path, partial(self.open, link, path), error
+                    ) from None
         finally:
             if path.rpartition("/")[2].startswith(_CONSUMED):
                 self._proxy.caller.roll_back()

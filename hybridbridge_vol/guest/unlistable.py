@@ -3,6 +3,9 @@
 One forged or smeared pointer in one task makes the kernel's listing of all processes fail. A position in the
 directory is a process id plus TGID_OFFSET (fs/proc/base.c), so the listing continues behind each entry that
 it fails at.
+
+Ids are found in a tree of tables (the namespace's `idr`). Where one of them is not in memory, none of its ids
+can be looked up, and nobody knows which of them are processes: they are counted, not named.
 """
 
 from __future__ import annotations
@@ -20,6 +23,10 @@ TGID_OFFSET = 258
 """fs/proc/base.c: FIRST_PROCESS_ENTRY + 2, behind self and thread-self."""
 PID_MAX = 1 << 22
 """include/linux/threads.h: no process has a larger id on 64-bit systems."""
+TABLE_IDS = 64
+"""include/linux/xarray.h, XA_CHUNK_SIZE: so many ids, from a multiple of it on, are in one table."""
+MAX_REASONS = 2
+"""Reasons of one kind that are said."""
 MOST_PROBED = 1 << 16
 """Process ids that are looked up one by one for one unlistable entry."""
 MOST_UNLISTABLE = 512
@@ -28,13 +35,13 @@ MOST_UNLISTABLE = 512
 
 def listable_entries(
     entries_from: EntriesFrom,
-    exists: Callable[[int], bool],
+    exists: Callable[[int], bool | str],
     lost: Callable[[str], None] = lambda _reason: None,
 ) -> Iterator[tuple[int, str]]:
     """All entries of /proc that can be listed, and an entry for each process that cannot.
 
-    `exists` reports whether there is a process of that id; a look-up that is rolled back counts as one.
-    `lost` is told why processes may be missing, or named that are none.
+    `exists` reports whether there is a process of that id, or why the look-up was rolled back: there may be
+    one then. `lost` is told why processes may be missing, or named that are none.
     """
     position, size, unlistable = 0, LARGE, 0
     while unlistable < MOST_UNLISTABLE:
@@ -52,23 +59,42 @@ def listable_entries(
             if first > max(position - TGID_OFFSET, 1):
                 lost(f"none before process {first} can be listed")
             # several in a row fail alike: each is looked up by its name; the last is known to exist
-            for pid in range(first, last):
-                if exists(pid):
+            for pid in _may_be_there(first, last, exists, lost):
+                if pid != last:
                     lost(f"processes {first} to {last} cannot be listed; those are named that may be there")
-                    unlistable += 1
-                    yield pid + TGID_OFFSET + 1, str(pid)
-                    if unlistable >= MOST_UNLISTABLE:
-                        lost(f"{unlistable} processes cannot be listed, and those behind {pid} are not")
-                        return
-            yield behind, str(last)
-            position, size, unlistable = behind, LARGE, unlistable + 1
-            if unlistable >= MOST_UNLISTABLE:
-                lost(f"{unlistable} processes cannot be listed, and those behind {last} are not")
+                unlistable += 1
+                yield pid + TGID_OFFSET + 1, str(pid)
+                if unlistable >= MOST_UNLISTABLE:
+                    lost(f"{unlistable} processes cannot be listed, and those behind {pid} are not")
+                    return
+            position, size = behind, LARGE
             continue
         if not part:
             return
         yield from part
         position = part[-1][0]
+
+
+def _may_be_there(
+    first: int, last: int, exists: Callable[[int], bool | str], lost: Callable[[str], None]
+) -> Iterator[int]:
+    """The ids of a range that may be processes. None of a table that cannot be read: `lost` is told, once
+    for all of them."""
+    gone: list[int] = []
+    reasons: set[str] = set()
+    start = first
+    while start <= last:
+        end = min(last, start | (TABLE_IDS - 1))
+        answers = {pid: exists(pid) for pid in range(start, end + 1)}
+        if len(answers) == TABLE_IDS and all(isinstance(answer, str) for answer in answers.values()):
+            gone += (start, end)
+            reasons.update(map(str, answers.values()))
+        else:
+            yield from (pid for pid, answer in answers.items() if answer or pid == last)
+        start = end + 1
+    if gone:
+        count = f"{len(gone) // 2 * TABLE_IDS:,} process ids from {gone[0]} to {gone[-1]}"
+        lost(f"{count} cannot be looked up: {' or '.join(sorted(reasons)[:MAX_REASONS])}")
 
 
 def first_passable(entries_from: EntriesFrom, position: int) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 
@@ -185,13 +186,29 @@ class QueuedMessage(NamedTuple):
     content: bytes
 
 
-class EndlessFile(OSError):
-    """A file that does not end: a window on memory, or a cyclic list. `partial` is what was read of it."""
+class PartialFile(OSError):
+    """A file that the kernel makes up, of which only a part can be had: `partial`."""
+
+    def __init__(self, number: int, reason: str, path: str, partial: bytes) -> None:
+        super().__init__(number, reason, path)
+        self.partial = partial
+
+
+class EndlessFile(PartialFile):
+    """A file that does not end: a window on memory, or a cyclic list."""
 
     def __init__(self, path: str, partial: bytes) -> None:
         reason = f"does not end (given up after {len(partial)} bytes; `cat --offset --length` reads a part)"
-        super().__init__(errno.EFBIG, reason, path)
-        self.partial = partial
+        super().__init__(errno.EFBIG, reason, path, partial)
+
+
+class MissingRecords(PartialFile):
+    """A list of which the kernel could not write some records; `partial` has all others, each as a whole.
+    `behind`: for each missing one the number of the line that it would follow."""
+
+    def __init__(self, path: str, partial: bytes, reason: str, behind: Sequence[int]) -> None:
+        super().__init__(errno.EIO, reason, path, partial)
+        self.behind = tuple(behind)
 
 
 QuestionKind = Literal["read", "listdir", "readlink", "lstat", "stat"]

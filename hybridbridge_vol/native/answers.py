@@ -18,7 +18,7 @@ from hybridbridge_vol.guest.file_attributes import FileAttributes, parse_statx
 from hybridbridge_vol.guest.file_content import IncompleteDirectory, PieceKind
 from hybridbridge_vol.guest.folder_names import why_it_ends
 from hybridbridge_vol.guest.session import Session
-from hybridbridge_vol.guest.values import EndlessFile, Question
+from hybridbridge_vol.guest.values import EndlessFile, MissingRecords, Question
 from hybridbridge_vol.native.abi import failed
 from hybridbridge_vol.native.dirents import dirents, renumbered
 from hybridbridge_vol.native.nodes import Kind, Node, Nodes
@@ -222,6 +222,9 @@ class Answers:
         except EndlessFile as error:
             self.note(path, error.strerror or "")
             return self.nodes.make(path, Kind.WINDOW, size=0)
+        except MissingRecords as error:
+            self.note(path, error.strerror or "")
+            return self.nodes.make(path, Kind.FILE, error.partial)
 
     def _read(self, path: str) -> bytes:
         def read() -> bytes:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from hybridbridge_vol.errors import CallRolledBack, ParseError
 from hybridbridge_vol.guest.kernel import Files
-from hybridbridge_vol.guest.values import EndlessFile
+from hybridbridge_vol.guest.values import EndlessFile, PartialFile
 from hybridbridge_vol.toolkit.cells import Unavailable
 
 T = TypeVar("T")
@@ -41,11 +41,12 @@ def parsed(files: Files, path: str, parse: Callable[[bytes], T]) -> T | Unavaila
 
 
 def read_lines(files: Files, path: str, empty: int | None = None) -> tuple[bytes, Unavailable | None]:
-    """A file's whole lines, and the read error if these are not all: it cannot be read, or does not end.
-    `empty` is an errno that only means that there is nothing in it."""
+    """A file's whole lines, and the read error if these are not all: it cannot be read, does not end, or
+    lacks records that the kernel could not write. `empty` is an errno that only means that there is nothing
+    in it."""
     try:
         return files.read(path), None
-    except EndlessFile as error:
+    except PartialFile as error:
         return error.partial[: error.partial.rfind(b"\n") + 1], why(path, error)
     except UNREADABLE as error:
         if empty is not None and isinstance(error, OSError) and error.errno == empty:

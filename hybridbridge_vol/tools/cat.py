@@ -10,6 +10,7 @@ from hybridbridge_vol.allowance import LONG_ANSWER_MEMORY, LONG_ANSWER_SECONDS
 from hybridbridge_vol.guest.endless import MAX_FILE_SIZE
 from hybridbridge_vol.guest.file_content import IncompleteFile, MissingRange, Piece, PieceKind
 from hybridbridge_vol.guest.kernel import GuestKernel
+from hybridbridge_vol.guest.values import MissingRecords
 from hybridbridge_vol.procfs.pid import text
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, in_guest, why
@@ -55,6 +56,8 @@ class Cat(Tool):
                 data, missing = _content(kernel, in_guest(path), options), None
             except IncompleteFile as error:
                 data, missing = _up_to_the_first_gap(error.pieces), why(path, error)
+            except MissingRecords as error:
+                data, missing = error.partial, why(path, error)
             except UNREADABLE as error:
                 if len(paths) == 1:
                     raise
@@ -75,6 +78,9 @@ class Cat(Tool):
                 pieces = kernel.files.window(whole, *part) if part else kernel.files.pieces(whole)
                 for piece in pieces:
                     yield from _raw_piece(path, piece)
+            except MissingRecords as error:
+                yield error.partial
+                yield why(path, error)
             except UNREADABLE as error:
                 yield why(path, error)
 

@@ -9,6 +9,7 @@ from hybridbridge_vol.errors import HybridBridgeError
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
+from hybridbridge_vol.tools.process.listing import names_of_kernel_threads
 
 if TYPE_CHECKING:
     from hybridbridge_vol.tools.process_credentials.values import Process
@@ -62,6 +63,7 @@ class ProcessCredentials(Tool):
         except (LookupError, HybridBridgeError, UnreadableVirtual) as error:
             yield Row((Unavailable(str(error)),) * len(self.columns))
             return
+        found = _as_shown(kernel, found)
         processes = [process for process in found if not isinstance(process, str)]
         rules = Rules(processes, memory.symbol("init_cred"), last)
         by_task = {process.task: process for process in processes}
@@ -72,6 +74,16 @@ class ProcessCredentials(Tool):
             verdict = "; ".join(rules.suspicions(process)) or _NOTHING_WRONG
             if verdict != _NOTHING_WRONG or not options["suspicious"]:
                 yield Row((*_cells(process, by_task.get(process.parent), last), verdict))
+
+
+def _as_shown(kernel: GuestKernel, found: list[Process | str]) -> list[Process | str]:
+    """With the names of the kernel's threads as /proc shows them."""
+    threads = [one for one in found if not isinstance(one, str) and one.is_kernel_thread]
+    names = names_of_kernel_threads(kernel.files, {thread.pid: thread.name for thread in threads})
+    return [
+        one._replace(name=names[one.pid]) if not isinstance(one, str) and one.is_kernel_thread else one
+        for one in found
+    ]
 
 
 def _cells(process: Process, parent: Process | None, last: int) -> tuple[Cell, ...]:

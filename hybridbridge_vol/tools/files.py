@@ -100,6 +100,8 @@ class Files(Tool):
             mount = mounts.holding(entry)
             if selection.takes(entry, entry.attributes, mount):
                 yield _row(kernel, entry, mount, accounts)
+        if mounts.lack:
+            yield Row((mounts.lack,) * len(self.columns))
 
 
 class _Selection(NamedTuple):

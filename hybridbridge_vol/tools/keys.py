@@ -12,7 +12,7 @@ from hybridbridge_vol.guest.values import Target
 from hybridbridge_vol.procfs.keys import Key, key_owners, parse_key
 from hybridbridge_vol.procfs.sources import Source, lines
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
-from hybridbridge_vol.toolkit.reading import UNREADABLE, attempt, why
+from hybridbridge_vol.toolkit.reading import UNREADABLE, attempt, read_lines, why
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 from hybridbridge_vol.tools.file_system.accounts import USER, Accounts
 
@@ -121,14 +121,18 @@ def _listed(kernel: GuestKernel) -> tuple[dict[int, _Found], list[Unavailable]]:
     """The keys by serial number, as root and then as every other user with keys sees them."""
     found: dict[int, _Found] = {}
     errors: list[Unavailable] = []
-    owners = attempt(_OWNERS, lambda: key_owners(kernel.files.read(_OWNERS)))
+    data, gap = read_lines(kernel.files, _OWNERS)
+    owners = attempt(_OWNERS, lambda: key_owners(data))
+    errors += [gap] if gap else []
     if isinstance(owners, Unavailable):
         errors.append(owners)
         owners = []
     for uid in [0, *(uid for uid in owners[:MAX_USERS] if uid)]:
         try:
             with kernel.keyrings.as_user(uid) if uid else nullcontext():
-                for line, source in lines(_KEYS, kernel.files.read(_KEYS)):
+                data, gap = read_lines(kernel.files, _KEYS)
+                errors += [Unavailable(f"{gap.reason}, as user {uid}")] if gap else []
+                for line, source in lines(_KEYS, data):
                     key = parse_key(line)
                     if key.serial not in found:
                         found[key.serial] = _found(kernel, key, source)

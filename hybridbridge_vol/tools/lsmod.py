@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.guest.kernel import Files, GuestKernel
-from hybridbridge_vol.guest.values import EndlessFile
+from hybridbridge_vol.guest.values import EndlessFile, MissingRecords
 from hybridbridge_vol.procfs.sources import lines
 from hybridbridge_vol.procfs.system import Module, parse_module
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
+from hybridbridge_vol.toolkit.reading import why
 from hybridbridge_vol.toolkit.tool import Column, Options, Row, Tool
 
 _PATH = "/proc/modules"
@@ -33,25 +34,28 @@ class Lsmod(Tool):
     )
 
     def rows(self, kernel: GuestKernel, options: Options) -> Iterator[Row]:
-        data, endless = _read(kernel.files)
+        data, lack = _read(kernel.files)
         seen: set[bytes] = set()
         for line, source in lines(_PATH, data):
-            if endless and line in seen:
-                yield Row((endless,) * len(self.columns))
-                return
+            if lack is not None and line in seen:
+                break
             seen.add(line)
             try:
                 yield Row(_cells(parse_module(line)), sources=(source,))
             except ParseError as error:
                 yield Row((Unavailable(f"{_PATH}: {error}"),) * len(self.columns))
+        if lack is not None:
+            yield Row((lack,) * len(self.columns))
 
 
 def _read(files: Files) -> tuple[bytes, Unavailable | None]:
-    """The list, and what is wrong with it if it does not end."""
+    """The list, and what is wrong with it if it does not end, or lacks modules."""
     try:
         return files.read(_PATH), None
     except EndlessFile as error:
         return error.partial, Unavailable(f"{_PATH}: the kernel's list of modules is cyclic")
+    except MissingRecords as error:
+        return error.partial, why(_PATH, error)
 
 
 def _cells(module: Module) -> tuple[Cell, ...]:

@@ -13,7 +13,7 @@ from hybridbridge_vol.guest.kernel import Files, GuestKernel
 from hybridbridge_vol.procfs.pid import parse_cmdline, parse_stat, text
 from hybridbridge_vol.procfs.sources import Source, split_lines
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
-from hybridbridge_vol.toolkit.reading import UNREADABLE, parsed, why
+from hybridbridge_vol.toolkit.reading import UNREADABLE, parsed, read_lines, why
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 from hybridbridge_vol.tools.file_system.accounts import USER, Accounts
 from hybridbridge_vol.tools.process.listing import files_of, in_light_parts, owner_of, processes
@@ -177,11 +177,10 @@ def _descriptors(files: Files, pid: int) -> Iterator[tuple[str, str] | Unavailab
 def _mounted(files: Files, pid: int) -> Iterator[tuple[str, str] | Unavailable]:
     """Namespaces that are mounted where this process can see them, and where: the fourth and the fifth field
     of a line of mountinfo (Documentation/filesystems/proc.rst, 3.5)."""
-    mountinfo = parsed(files, f"/proc/{pid}/mountinfo", split_lines)
-    if isinstance(mountinfo, Unavailable):
-        yield mountinfo
-        return
-    for line in map(text, mountinfo):
+    data, gap = read_lines(files, f"/proc/{pid}/mountinfo")
+    if gap:
+        yield gap
+    for line in map(text, split_lines(data)):
         fields = line.split(" ")
         if _NSFS in line and len(fields) > 4:
             yield fields[3], fields[4]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import stat
 from collections.abc import Callable, Iterator
+from errno import ENOENT
 from functools import partial
 
 from hybridbridge_vol.guest.kernel import Files, GuestKernel
 from hybridbridge_vol.guest.values import OpenDescriptor, QueuedMessage
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
-from hybridbridge_vol.toolkit.reading import UNREADABLE, attempt, why
+from hybridbridge_vol.toolkit.reading import UNREADABLE, attempt, read_lines, why
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
 from hybridbridge_vol.tools.process.descriptors import Share, in_shares, targets
 from hybridbridge_vol.tools.process.listing import PID, chosen, comm_of
@@ -98,8 +99,10 @@ def _of_end(
 
 
 def _message_queues(kernel: GuestKernel, limit: int | None) -> Iterator[Row]:
-    table = attempt(_SYSTEM_V, lambda: kernel.files.read(_SYSTEM_V).decode("ascii", "replace").split("\n"))
-    for line in [] if isinstance(table, Unavailable) else table[1:]:
+    data, gap = read_lines(kernel.files, _SYSTEM_V, empty=ENOENT)
+    if gap:
+        yield Row(("message", None, None, None, gap, None, None, gap, gap))
+    for line in data.decode("ascii", "replace").split("\n")[1:]:
         words = line.split()
         if len(words) > 4 and words[1].isdecimal() and words[4].isdecimal() and int(words[4]):
             identifier, count = int(words[1]), int(words[4])

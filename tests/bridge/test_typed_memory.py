@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hybridbridge_vol.bridge.objects import typed_memory
+from hybridbridge_vol.bridge.objects.list_ends import Broken, BrokenList
 from hybridbridge_vol.bridge.objects.some_words import SomeWords
-from hybridbridge_vol.bridge.objects.typed_memory import Broken, BrokenList, TypedMemory
+from hybridbridge_vol.bridge.objects.typed_memory import TypedMemory
 from hybridbridge_vol.bridge.objects.vmap_areas import vmap_areas
 from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual
 from hybridbridge_vol.units import PAGE_SIZE

@@ -6,15 +6,28 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from answers import ask
 from blank_page import blank_copy, kernel_paddr
 from generations import GENERATIONS, Lab
 from hypothesis import given
 from hypothesis import strategies as st
+from image_editor import hidden
 
+from hybridbridge_vol import tools
+from hybridbridge_vol.bridge.objects.typed_memory import TypedMemory
 from hybridbridge_vol.guest.file_content import IncompleteDirectory
 from hybridbridge_vol.guest.files import SnapshotFiles
 from hybridbridge_vol.guest.session import open_session
-from hybridbridge_vol.guest.unlistable import MOST_UNLISTABLE, PID_MAX, TGID_OFFSET, listable_entries
+from hybridbridge_vol.guest.unlistable import (
+    MOST_UNLISTABLE,
+    PID_MAX,
+    TABLE_IDS,
+    TGID_OFFSET,
+    listable_entries,
+)
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.limits import limited_rows
+from hybridbridge_vol.units import PAGE_SIZE
 
 FILES = ["version", "stat"]
 EACH = [
@@ -44,6 +57,36 @@ def test_processes_whose_memory_was_not_read_are_named_and_no_others(lab: Lab, t
         except IncompleteDirectory as error:
             found = error.names
         assert sorted(found) == sorted(names)
+    copy.unlink()
+
+
+def test_processes_whose_table_of_ids_was_not_read_are_counted_in_one_row(lab: Lab, tmp_path: Path) -> None:
+    """Of 64 ids nobody knows which are processes; each was a row, in each tool."""
+    session = lab.session("6.1 two CPUs")
+    memory = TypedMemory(session.bridge)
+    root = memory.get(memory.symbol("init_pid_ns"), "pid_namespace", "idr.idr_rt.xa_head") & ~3
+    slots = memory.pointers(memory.at(root, "xa_node", "slots"), TABLE_IDS)
+    tables = {number: slot & ~3 for number, slot in enumerate(slots) if slot}
+    pids = set(map(int, filter(str.isdecimal, session.files.listdir("/proc"))))
+    pages = {table & -PAGE_SIZE for table in tables.values()} - {root & -PAGE_SIZE, tables[0] & -PAGE_SIZE}
+    page = min(pages)
+    lost = {number for number, table in tables.items() if table & -PAGE_SIZE == page}
+    first = TABLE_IDS * min(lost)
+    copy = blank_copy(session, [kernel_paddr(session, page)], tmp_path / "blank.raw")
+    hit = sorted(pid for pid in pids if pid // TABLE_IDS in lost)
+    with open_session(copy, lab.store.root) as other:
+        with pytest.raises(
+            IncompleteDirectory, match=f"process ids from {first} to .* cannot be looked up: "
+        ) as raised:
+            other.files.listdir("/proc")
+        assert set(map(int, filter(str.isdecimal, raised.value.names))) == pids.difference(hit)
+        rows = list(limited_rows(tools.load("ps"), other, tools.load("ps").defaults()))
+        lacks = [cells for row in rows if isinstance(cells := row.cells[0], Unavailable)]
+        assert len(lacks) == 1 and f"its list of tasks has {len(hit)} others: {hit[0]} " in lacks[0].reason
+        assert not [row for row in hidden(other) if not any(isinstance(cell, Unavailable) for cell in row)]
+        assert {row["PID"] for row in ask(other, "credentials")} == {
+            row["PID"] for row in ask(session, "credentials")
+        }
     copy.unlink()
 
 

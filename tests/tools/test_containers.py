@@ -3,17 +3,21 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from answers import ask
+from generations import Lab
 
-from hybridbridge_vol.guest.session import Session
+from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.toolkit.cells import Unavailable, utc
 from hybridbridge_vol.tools.container import metadata
 from hybridbridge_vol.tools.container.groups import membership, parse_groups
 from hybridbridge_vol.tools.container.search import layer_of
 from hybridbridge_vol.tools.containers import TOOL, joined_mounts
+from hybridbridge_vol.tools.host.places import find_places
 from samples.truth import Truth
 
 DOCKER, PODMAN, KUBE, CRIO = (
@@ -96,6 +100,38 @@ def test_what_does_not_run_and_what_is_damaged_is_shown(people_session: Session)
     assert (old["NAME"], old["STATE"], old["NPROCS"], old["PID"]) == ("old", "not running", 0, None)
     assert isinstance(damaged["NAME"], Unavailable) and "damaged" in damaged["NAME"].reason
     assert [row["NAME"] for row in ask(people_session, "containers", id="we")] == ["web"]
+
+
+@pytest.fixture
+def cold_session(people_session: Session, people: str, lab: Lab) -> Iterator[Session]:
+    """As a process sees the guest whose root is on a disk, of which memory holds a part."""
+    (pid,) = (
+        pid for pid in people_session.files.listdir("/proc")
+        if pid.isdecimal() and people_session.files.read(f"/proc/{pid}/comm") == b"thawing\n"
+    )  # fmt: skip
+    with open_session(lab.sample(people).dump, lab.store.root, root_of=int(pid)) as session:
+        yield session
+
+
+def test_homes_of_which_nothing_is_known_share_a_row(cold_session: Session) -> None:
+    """Of 200 accounts in the part of /etc/passwd that memory holds, most have a home below /home, which it
+    does not hold; /root is known to be absent."""
+    rows = ask(cold_session, "containers")
+    lacks = {row["ENGINE"]: row["ID"].reason for row in rows if isinstance(row["ID"], Unavailable)}
+    assert set(lacks) == {"docker", "podman", "lxc"}  # /run is known to be absent
+    assert len(rows) == len({row["ID"] for row in rows if isinstance(row["ID"], str)}) + len(lacks)
+    found = re.match(r"/var/lib/containers/storage/overlay-containers and (\d+) more: ", lacks["podman"])
+    assert found is not None and int(found[1]) > 150
+    assert all(reason.endswith("on the way: its inode is not in memory") for reason in lacks.values())
+
+
+def test_a_folder_is_there_or_absent_or_unknown(cold_session: Session) -> None:
+    """/home has its name in the root's block, which memory holds, and no inode there."""
+    paths = ["/bin/thawing", "/root/x", "/nowhere", "/home", "/home/user0", "/var/lib/x", "/bin/thawing/x"]
+    there, unknown = find_places(cold_session.files, paths)
+    assert there == ["/bin/thawing", "/home"]
+    (lost,) = unknown
+    assert lost.paths == ("/home/user0", "/var/lib/x") and "/home/user0 and 1 more: " in lost.lack.reason
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from attacks import ask
+from blank_page import blank_copy, kernel_paddr
 from generations import Lab
 
+from hybridbridge_vol.bridge.objects.typed_memory import TypedMemory
+from hybridbridge_vol.guest.session import open_session
+from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.tools.process_credentials.rules import Rules
 from hybridbridge_vol.tools.process_credentials.values import (
     CAPABILITIES,
@@ -16,6 +21,7 @@ from hybridbridge_vol.tools.process_credentials.values import (
     Process,
     capability_names,
 )
+from hybridbridge_vol.units import PAGE_SIZE
 
 LAST = 40
 """CAP_LAST_CAP of 5.9 and later."""
@@ -34,6 +40,11 @@ def status(lab: Lab, pid: int) -> dict[str, str]:
     return {name: value for name, _colon, value in lines}
 
 
+def name_in(lab: Lab, pid: int) -> str:
+    """As the kernel shows it: with all characters, and of a worker with what it works on."""
+    return lab.sample("6.1 two CPUs").truth.late[f"/proc/{pid}/comm"].data.decode().removesuffix("\n")
+
+
 def test_ids_and_rights_are_what_the_guest_said(lab: Lab, rows: list[dict[str, Any]]) -> None:
     known = {row["PID"]: row for row in rows}
     pids = lab.sample("6.1 two CPUs").truth.processes[:-1]  # the last one is the observer itself
@@ -42,6 +53,7 @@ def test_ids_and_rights_are_what_the_guest_said(lab: Lab, rows: list[dict[str, A
         row, said = known[pid], status(lab, pid)
         uid, euid, suid, _fsuid = map(int, said["Uid"].split())
         gid, egid, _sgid, _fsgid = map(int, said["Gid"].split())
+        assert row["COMM"] == name_in(lab, pid), pid
         assert (row["UID"], row["EUID"], row["SUID"], row["GID"], row["EGID"]) == (uid, euid, suid, gid, egid)
         assert row["PPID"] == int(said["PPid"])
         effective, permitted = int(said["CapEff"], 16), int(said["CapPrm"], 16)
@@ -73,6 +85,29 @@ def test_namespaces_differ_where_the_guests_links_do(lab: Lab, rows: list[dict[s
 
 def test_nothing_is_wrong_in_a_guest_that_nobody_attacked(rows: list[dict[str, Any]]) -> None:
     assert [row for row in rows if row["VERDICT"] != "ok"] == []
+
+
+def test_a_lost_task_is_one_row_and_all_others_are_shown(
+    lab: Lab, rows: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """Its place in the list of tasks is in a page of zeros: those behind it are found from the other end."""
+    session = lab.session("6.1 two CPUs")
+    memory = TypedMemory(session.bridge)
+    head = memory.at(memory.symbol("init_task"), "task_struct", "tasks")
+    tasks = list(memory.list(head, "task_struct", "tasks"))
+    nodes = [memory.at(task, "task_struct", "tasks") for task in tasks]
+    middle = nodes[len(nodes) // 2]
+    lost = {task for task, node in zip(tasks, nodes, strict=True) if node // PAGE_SIZE == middle // PAGE_SIZE}
+    copy = blank_copy(session, [kernel_paddr(session, middle)], tmp_path / "blank.raw")
+    with open_session(copy, lab.store.root) as other:
+        found = ask(other, "credentials")
+        listed = other.tasks.listed()
+    copy.unlink()
+    unread = [row for row in found if isinstance(row["PID"], Unavailable)]
+    assert len(unread) == len(lost) == 1 and "task_struct at" in unread[0]["PID"].reason
+    gone = {row["PID"] for row in rows} - {row["PID"] for row in found}
+    assert len(gone) == 1 and len(found) == len(rows)
+    assert len(listed.tasks) == len(tasks) - (listed.incomplete != "")
 
 
 @pytest.mark.slow

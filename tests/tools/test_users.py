@@ -156,6 +156,8 @@ def test_what_memory_lacks_is_said_for_each_file(people_session: Session, people
     assert "of its" in lacks["/etc/passwd"]
     for path in ("/etc/shadow", "/etc/sudoers"):
         assert lacks[path].startswith(f"{path}: ") and lacks[path].endswith("not in memory")
+    keys = [lack for path, lack in lacks.items() if "authorized_keys" in path]
+    assert len(keys) == 1 and re.match(r"/home/\w+/.*authorized_keys2? and [1-9]\d\d more: ", keys[0])
     accounts = [row for row in rows if row["KIND"] == "account"]
     assert accounts[0]["NAME"] == "root" and accounts[0]["LINE"] == 1 and len(accounts) < 700
     assert isinstance(accounts[0]["PASSWORD"], Unavailable)

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from hybridbridge_vol.bridge.attachment import Bridge
-from hybridbridge_vol.bridge.objects.typed_memory import Broken, TypedMemory
+from hybridbridge_vol.bridge.objects.list_ends import Broken
+from hybridbridge_vol.bridge.objects.typed_memory import TypedMemory
 from hybridbridge_vol.errors import HybridBridgeError
 from hybridbridge_vol.snapshot.blank_pages import ZERO_PAGE
 from hybridbridge_vol.units import PAGE_SIZE

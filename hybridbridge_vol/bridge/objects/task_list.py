@@ -7,7 +7,11 @@ through the snapshot's memory.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
+
 from hybridbridge_vol.bridge.attachment import Bridge
+from hybridbridge_vol.bridge.objects.list_ends import Broken, BrokenList, both_ends
 from hybridbridge_vol.machine.machine import UnmappedVirtual
 from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual
 from hybridbridge_vol.units import U64
@@ -47,32 +51,40 @@ def _links_proxy_task(bridge: Bridge, offset: int) -> bool:
 
 def task_list(bridge: Bridge) -> tuple[list[int], str]:
     """Virtual addresses of the task_structs that follow the snapshot's `init_task`, in the list's order, and
-    why the list ends before it is back at its head (empty if it does not)."""
+    why some are missing: the list ends before it is back at its head, and those that its other end leads to
+    come next (empty if none are)."""
     offset = tasks_offset(bridge)
     if offset is None:
         return [], "this kernel's list of tasks was not found"
-    head = bridge.snapshot("init_task") + offset
-    found: dict[int, None] = {}
+    word = partial(_word, bridge)
+    found: list[int] = []
+    try:
+        for node in both_ends(partial(_forward, word), word, bridge.snapshot("init_task") + offset):
+            found.append((node - offset) & U64)
+    except Broken as error:
+        return found, str(error)
+    return found, ""
+
+
+def _forward(word: Callable[[int], int], head: int, seen: dict[int, None]) -> Iterator[int]:
     node = head
     while True:
-        following = _word(bridge, node)
-        if following is None:
-            return list(found), f"it leads out of the image at {node:#x}"
+        try:
+            following = word(node)
+        except UnreadableVirtual as error:
+            raise UnreadableVirtual(error.vaddr, f"it leads out of the image at {node:#x}") from None
         if following == head:
-            return list(found), ""
-        task = (following - offset) & U64
-        if task in found or len(found) >= MAX_TASKS:
-            return list(found), f"it leads back into itself at {node:#x}"
-        found[task] = None
+            return
+        if following in seen or len(seen) >= MAX_TASKS:
+            raise BrokenList(f"it leads back into itself at {node:#x}")
+        seen[following] = None
+        yield following
         node = following
 
 
-def _word(bridge: Bridge, vaddr: int) -> int | None:
-    """A 64-bit word of the snapshot's memory; None if the image does not hold it, or if the address is not
-    one of the kernel's with any number of page-table levels."""
+def _word(bridge: Bridge, vaddr: int) -> int:
+    """A 64-bit word of the snapshot's memory. UnreadableVirtual if the image does not hold it, or if the
+    address is not one of the kernel's with any number of page-table levels."""
     if vaddr >> 47 != U64 >> 47 and vaddr >> 56 != 0xFF:
-        return None
-    try:
-        return bridge.virtual_memory.read_u64(vaddr)
-    except UnreadableVirtual:
-        return None
+        raise UnreadableVirtual(vaddr, "not an address of the kernel")
+    return bridge.virtual_memory.read_u64(vaddr)

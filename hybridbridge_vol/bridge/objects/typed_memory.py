@@ -12,14 +12,13 @@ import struct
 from collections.abc import Iterable, Iterator
 
 from hybridbridge_vol.bridge.attachment import Bridge
+from hybridbridge_vol.bridge.objects.list_ends import MAX_NODES, BrokenList, both_ends
 from hybridbridge_vol.bridge.sides import moved
 from hybridbridge_vol.snapshot.blank_pages import WHY, ZERO_PAGE
 from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual
 from hybridbridge_vol.trust.type_information import struct_layouts
 from hybridbridge_vol.units import PAGE_SIZE, U64
 
-MAX_NODES = 1 << 17
-"""Nodes of one list or tree: a longer one is cyclic or forged."""
 MAX_READS = 1 << 25
 """Reads for one question, a minute of them: lists that are short by themselves can lead to one another."""
 _CHECK_EVERY = 1 << 12
@@ -32,14 +31,6 @@ _VARIABLES = "dDbB"
 """Kinds of symbols, as nm(1) has them."""
 _CPU_BITS = 8192
 """NR_CPUS of x86-64 with CONFIG_MAXSMP."""
-
-
-class BrokenList(Exception):
-    """A list or tree of the snapshot ends where it should not."""
-
-
-Broken = (UnreadableVirtual, BrokenList)
-"""What following the snapshot's pointers may raise."""
 
 
 class TypedMemory:
@@ -237,11 +228,10 @@ class TypedMemory:
         """The structures of a ring of `struct list_head` (include/linux/list.h) whose link is the field
         `path`; BrokenList, UnreadableVirtual, LookupError."""
         offset = self.types.offset(struct_name, path)
-        for node in self._ring(head_vaddr):
+        for node in both_ends(self._forward, self.word, head_vaddr):
             yield node - offset & U64
 
-    def _ring(self, head_vaddr: int) -> Iterator[int]:
-        seen: set[int] = set()
+    def _forward(self, head_vaddr: int, seen: dict[int, None]) -> Iterator[int]:
         before, node = head_vaddr, self.word(head_vaddr)
         if not node:
             return  # not initialised
@@ -282,7 +272,7 @@ class TypedMemory:
     def chain(self, first: int, next_offset: int) -> Iterator[int]:
         """The structures of a list that ends with a null pointer, or with one that is marked by its lowest
         bit; each has the next one's address at `next_offset`. BrokenList, UnreadableVirtual."""
-        seen: set[int] = set()
+        seen: dict[int, None] = {}
         node = first
         while node and not node & 1:
             self._count(node, seen)
@@ -302,7 +292,7 @@ class TypedMemory:
         """The structures of a `struct rb_root` (include/linux/rbtree_types.h), in their order. As `list`."""
         offset = self.types.offset(struct_name, path)
         left, right = (self.types.offset("rb_node", name) for name in ("rb_left", "rb_right"))
-        seen: set[int] = set()
+        seen: dict[int, None] = {}
         stack: list[int] = []
         above, node = 0, self.word(root_vaddr)
         while node or stack:
@@ -325,14 +315,14 @@ class TypedMemory:
         if parent != above:
             self.torn.update((node & -PAGE_SIZE, above & -PAGE_SIZE))
 
-    def _count(self, node: int, seen: set[int]) -> None:
+    def _count(self, node: int, seen: dict[int, None]) -> None:
         if node in seen:
             raise BrokenList(f"a list leads back into itself at {node:#x}")
         if len(seen) >= MAX_NODES:
             raise BrokenList(f"a list has more than {MAX_NODES} entries")
         if not node >> 63:
             raise BrokenList(f"a list leads out of the kernel, to {node:#x}")
-        seen.add(node)
+        seen[node] = None
 
     def pointers(self, vaddr: int, count: int) -> Iterable[int]:
         """An array of 64-bit words; UnreadableVirtual."""

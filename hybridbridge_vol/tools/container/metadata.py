@@ -15,6 +15,7 @@ from typing import TypeAlias
 from hybridbridge_vol.guest.kernel import Files
 from hybridbridge_vol.toolkit.cells import Unavailable, utc
 from hybridbridge_vol.tools.host.key_values import parse_key_values
+from hybridbridge_vol.tools.host.places import find_places
 from hybridbridge_vol.tools.host.text_file import list_folder, read_text
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
@@ -103,18 +104,24 @@ class MetadataFiles:
 
     def __init__(self, files: Files, homes: list[str]) -> None:
         self._files = files
-        self._storages = (*STORAGES, *(f"{home}/.local/share/containers/storage" for home in homes))
+        storages = (*STORAGES, *(f"{home}/.local/share/containers/storage" for home in homes))
+        self._stores = tuple(f"{storage}/overlay-containers" for storage in storages)
 
     def all(self) -> Iterator[Metadata]:
         """Every container of which there are files; and a `Metadata` without id for a folder that cannot be
-        listed in full."""
-        yield from self._docker()
-        for storage in self._storages:
-            yield from self._storage(storage)
-        yield from self._tasks()
-        for folder in LXC:
-            yield from self._lxc(folder)
-        yield from self._machines()
+        listed in full, and for those of one engine of which it is not known whether they are there."""
+        for engine, folders, read in (
+            ("docker", (DOCKER,), self._docker),
+            ("podman", self._stores, self._store),
+            ("containerd", (TASKS,), self._tasks),
+            ("lxc", LXC, self._lxc),
+            ("systemd-nspawn", (MACHINES,), self._machines),
+        ):
+            there, unknown = find_places(self._files, folders)
+            for folder in there:
+                yield from read(folder)
+            for places in unknown:
+                yield Metadata(engine, "", places.paths[0], lack=places.lack)
 
     def _names(self, engine: str, path: str, lacks: list[Metadata]) -> list[str]:
         folder = list_folder(self._files, path)
@@ -122,21 +129,20 @@ class MetadataFiles:
             lacks.append(Metadata(engine, "", path, lack=folder.lack))
         return list(folder.names[:MAX_CONTAINERS]) if folder is not None else []
 
-    def _docker(self) -> Iterator[Metadata]:
+    def _docker(self, folder: str) -> Iterator[Metadata]:
         lacks: list[Metadata] = []
-        for name in self._names("docker", DOCKER, lacks):
-            path = f"{DOCKER}/{name}/config.v2.json"
+        for name in self._names("docker", folder, lacks):
+            path = f"{folder}/{name}/config.v2.json"
             found = read_json(self._files, path)
             if found is None:
                 continue
             config, lack = found
-            host = read_json(self._files, f"{DOCKER}/{name}/hostconfig.json")
+            host = read_json(self._files, f"{folder}/{name}/hostconfig.json")
             yield _of_docker(name, path, config, lack, host[0] if host else None)
         yield from lacks
 
-    def _storage(self, storage: str) -> Iterator[Metadata]:
-        """containers/storage: podman and CRI-O."""
-        folder = f"{storage}/overlay-containers"
+    def _store(self, folder: str) -> Iterator[Metadata]:
+        """`overlay-containers` of a storage (containers/storage): podman and CRI-O."""
         lacks: list[Metadata] = []
         known: dict[str, Metadata] = {}
         index = read_json(self._files, f"{folder}/containers.json")
@@ -153,18 +159,18 @@ class MetadataFiles:
         yield from known.values()
         yield from lacks
 
-    def _tasks(self) -> Iterator[Metadata]:
+    def _tasks(self, folder: str) -> Iterator[Metadata]:
         lacks: list[Metadata] = []
-        for space in self._names("containerd", TASKS, lacks):
-            for name in self._names("containerd", f"{TASKS}/{space}", lacks):
-                path = f"{TASKS}/{space}/{name}/config.json"
+        for space in self._names("containerd", folder, lacks):
+            for name in self._names("containerd", f"{folder}/{space}", lacks):
+                path = f"{folder}/{space}/{name}/config.json"
                 config = read_json(self._files, path)
                 if config is not None:
                     made = _of_oci(Metadata("containerd", name), path, *config)
                     root = (
                         made.root
                         if made.root.startswith("/")
-                        else f"{TASKS}/{space}/{name}/{made.root or 'rootfs'}"
+                        else f"{folder}/{space}/{name}/{made.root or 'rootfs'}"
                     )
                     yield replace(made, root=root, engine="docker" if space == "moby" else made.engine)
         yield from lacks
@@ -189,10 +195,10 @@ class MetadataFiles:
             )  # fmt: skip
         yield from lacks
 
-    def _machines(self) -> Iterator[Metadata]:
+    def _machines(self, folder: str) -> Iterator[Metadata]:
         lacks: list[Metadata] = []
-        for name in self._names("systemd-nspawn", MACHINES, lacks):
-            found = read_text(self._files, f"{MACHINES}/{name}")
+        for name in self._names("systemd-nspawn", folder, lacks):
+            found = read_text(self._files, f"{folder}/{name}")
             if found is None or name.startswith("unit:"):
                 continue
             values = parse_key_values(found.lines)

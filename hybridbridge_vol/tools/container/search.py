@@ -11,7 +11,7 @@ from hybridbridge_vol.guest.kernel import Files, GuestKernel
 from hybridbridge_vol.procfs.mounts import Mount, parse_mount
 from hybridbridge_vol.procfs.sources import split_lines
 from hybridbridge_vol.toolkit.cells import Unavailable
-from hybridbridge_vol.toolkit.reading import UNREADABLE, attempt, parsed
+from hybridbridge_vol.toolkit.reading import UNREADABLE, attempt, parsed, read_lines
 from hybridbridge_vol.tools.container.groups import Membership, membership, parse_groups
 from hybridbridge_vol.tools.container.metadata import Metadata, MetadataFiles
 from hybridbridge_vol.tools.host.account_files import Account, parse_passwd
@@ -147,11 +147,10 @@ class Search:
         return match[0] if match else b""
 
     def _mounts(self, pid: int) -> list[Mount]:
-        lines = parsed(self._files, f"/proc/{pid}/mountinfo", split_lines)
-        if isinstance(lines, Unavailable):
-            self.unread.setdefault(pid, lines)
-            return []
-        return [mount for line in lines if not isinstance(mount := _mount(line), Unavailable)]
+        data, gap = read_lines(self._files, f"/proc/{pid}/mountinfo")
+        if gap:
+            self.unread.setdefault(pid, gap)
+        return [mount for line in split_lines(data) if not isinstance(mount := _mount(line), Unavailable)]
 
     # of the first process, with which others are compared
 

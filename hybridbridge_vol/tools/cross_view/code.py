@@ -20,8 +20,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from hybridbridge_vol.bridge.objects.executable_pages import executable_ranges
+from hybridbridge_vol.bridge.objects.list_ends import Broken
 from hybridbridge_vol.bridge.objects.module_structs import MAX_SIZE, module_structs, parts
-from hybridbridge_vol.bridge.objects.typed_memory import Broken, TypedMemory
+from hybridbridge_vol.bridge.objects.typed_memory import TypedMemory
 from hybridbridge_vol.bridge.objects.vmap_areas import VmapArea, asked_by, vmap_areas
 from hybridbridge_vol.errors import HybridBridgeError
 from hybridbridge_vol.guest.kernel import GuestKernel

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from errno import ENODEV, ENOENT, EOPNOTSUPP
 
 from hybridbridge_vol.guest.kernel import KernelFiles
-from hybridbridge_vol.guest.values import Question
+from hybridbridge_vol.guest.values import PartialFile, Question
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
 
@@ -33,11 +33,9 @@ def grouped_processes(files: KernelFiles) -> tuple[set[int], Unavailable | None]
         groups += len(level)
         files.expect(Question("read", f"{group}/cgroup.procs") for group in level)
         for group in level:
-            members = _members(files, group)
-            if isinstance(members, Unavailable):
-                read_error = members
-            else:
-                found |= members
+            members, lack = _members(files, group)
+            read_error = lack or read_error
+            found |= members
         try:
             level = [below for group in level for below in _below(files, group)]
         except UNREADABLE as error:
@@ -45,18 +43,25 @@ def grouped_processes(files: KernelFiles) -> tuple[set[int], Unavailable | None]
     return found - {0}, read_error
 
 
-def _members(files: KernelFiles, group: str) -> set[int] | Unavailable:
-    """The processes in a group. OSError for the root of a hierarchy that does not exist."""
+def _members(files: KernelFiles, group: str) -> tuple[set[int], Unavailable | None]:
+    """The processes in a group, and why these may not be all. OSError for the root of a hierarchy that does
+    not exist."""
     path = f"{group}/cgroup.procs"
     try:
-        return {int(word) for word in files.read(path).split() if word.isdigit()}
+        return _numbers(files.read(path)), None
+    except PartialFile as error:
+        return _numbers(error.partial), why(path, error)
     except UNREADABLE as error:
         number = error.errno if isinstance(error, OSError) else None
         if group == ROOT and number in (ENOENT, ENODEV):
             raise
         if number == EOPNOTSUPP:  # a group of threads: their processes are in a group above it
-            return set()
-        return why(path, error)
+            return set(), None
+        return set(), why(path, error)
+
+
+def _numbers(data: bytes) -> set[int]:
+    return {int(word) for word in data.split() if word.isdigit()}
 
 
 def _below(files: KernelFiles, group: str) -> Iterator[str]:

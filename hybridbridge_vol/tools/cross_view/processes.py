@@ -29,7 +29,8 @@ from errno import ENOENT
 from functools import partial
 from itertools import chain
 
-from hybridbridge_vol.bridge.objects.typed_memory import Broken, TypedMemory
+from hybridbridge_vol.bridge.objects.list_ends import Broken
+from hybridbridge_vol.bridge.objects.typed_memory import TypedMemory
 from hybridbridge_vol.errors import HybridBridgeError, ParseError
 from hybridbridge_vol.guest.file_content import IncompleteDirectory
 from hybridbridge_vol.guest.kernel import Files, GuestKernel, Tasks
@@ -89,7 +90,8 @@ def _differences(lists: Comparison[int], kernel: GuestKernel) -> Iterator[Findin
         if source == MEMORY:
             return True
         if source == GROUPS:
-            return stat is not None and stat.state in _ENDED
+            # nobody knows whether it has ended where its table of ids cannot be read
+            return stat.state in _ENDED if stat is not None else LISTING in lists.read_errors
         # those without a parent (the first process, the first kernel thread) are on no list of children
         return source == CHILDREN and (stat is None or stat.ppid == 0)
 
@@ -235,11 +237,9 @@ def _children(files: Files, pids: list[int]) -> tuple[set[int], int, Unavailable
     files.expect(Question("read", path) for path in lists)
     children: set[int] = set()
     for path in lists:
-        found = parsed(files, path, _numbers_in)
-        if isinstance(found, Unavailable):
-            read_error = found
-        else:
-            children |= found
+        data, gap = read_lines(files, path)
+        read_error = gap or read_error
+        children |= _numbers_in(data)
     return children, len(lists), read_error
 
 

@@ -9,12 +9,12 @@ from stat import S_ISDIR
 from typing import NamedTuple
 
 from hybridbridge_vol.bpf.objects import BTF, LINK, MAP, PROG
-from hybridbridge_vol.errors import CallRolledBack, ParseError
+from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.mounts import parse_mount
 from hybridbridge_vol.procfs.sources import Source, split_lines
 from hybridbridge_vol.toolkit.cells import Unavailable
-from hybridbridge_vol.toolkit.reading import UNREADABLE, why
+from hybridbridge_vol.toolkit.reading import UNREADABLE, read_lines, why
 from hybridbridge_vol.tools.process.descriptors import taken
 from hybridbridge_vol.tools.process.listing import comm_of
 
@@ -103,12 +103,12 @@ def pinned_paths(kernel: GuestKernel) -> list[str]:
     """The files of the bpf file systems that the first process sees, and of the one at the usual place if
     that is mounted nowhere."""
     places = [_BPF_FS]
-    with contextlib.suppress(OSError, CallRolledBack):
-        for line in split_lines(kernel.files.read("/proc/1/mountinfo")):
-            with contextlib.suppress(ParseError):
-                mount = parse_mount(line)
-                if mount.kind == "bpf":
-                    places.append(mount.target)
+    data, _gap = read_lines(kernel.files, "/proc/1/mountinfo")
+    for line in split_lines(data):
+        with contextlib.suppress(ParseError):
+            mount = parse_mount(line)
+            if mount.kind == "bpf":
+                places.append(mount.target)
     found: list[str] = []
     for place in dict.fromkeys(places):
         _walk(kernel, place, found, 0)

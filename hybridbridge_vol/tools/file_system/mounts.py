@@ -8,13 +8,17 @@ from collections.abc import Iterable
 from hybridbridge_vol.guest.kernel import Files
 from hybridbridge_vol.procfs.mounts import Mount, parse_mount
 from hybridbridge_vol.procfs.sources import split_lines
+from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.toolkit.reading import read_lines
 from hybridbridge_vol.tools.file_system.walk import Entry
 
 
 class Mounts:
     """The mounts of a process, in the order of its mountinfo."""
 
-    def __init__(self, mounts: Iterable[Mount]) -> None:
+    def __init__(self, mounts: Iterable[Mount], lack: Unavailable | None = None) -> None:
+        self.lack = lack
+        """Why these are not all."""
         self._by_target: dict[str, Mount] = {}
         self._by_device: dict[int, Mount] = {}
         for mount in mounts:
@@ -24,7 +28,8 @@ class Mounts:
     @classmethod
     def of(cls, files: Files) -> Mounts:
         """Those below the root at which paths begin."""
-        return cls(map(parse_mount, split_lines(files.read(f"{files.process}/mountinfo"))))
+        data, lack = read_lines(files, f"{files.process}/mountinfo")
+        return cls(map(parse_mount, split_lines(data)), lack)
 
     def at(self, target: str) -> Mount | None:
         """What is mounted at a path; None if nothing is."""

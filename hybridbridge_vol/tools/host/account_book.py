@@ -13,6 +13,7 @@ from hybridbridge_vol.toolkit.printable import printable
 from hybridbridge_vol.tools.host import account_files as tables
 from hybridbridge_vol.tools.host.account_files import Account, Group, Malformed, Shadow, describe_password
 from hybridbridge_vol.tools.host.authorized_keys import Key, key_files, parse_authorized_keys, path_for
+from hybridbridge_vol.tools.host.places import find_places
 from hybridbridge_vol.tools.host.sudo_rules import Rule, SudoRules
 from hybridbridge_vol.tools.host.text_file import Line, TextFile, read_text
 
@@ -173,9 +174,23 @@ class AccountBook:
     # --- keys ---------------------------------------------------------------------------------------------
 
     def _key_entries(self, lacks: list[Entry]) -> Iterator[Entry]:
-        patterns = key_files(self._files)
-        owner_of: dict[str, str] = {}
+        owner_of = self._owners_of_keys(lacks)
         seen: dict[str, str] = {}
+        there, unknown = find_places(self._files, owner_of)
+        for path in there:
+            found, account = read_text(self._files, path), owner_of[path]
+            if found is None:
+                continue
+            if found.lack is not None:
+                lacks.append(Entry("file", path, name=account.name, detail=found.lack))
+            for key in parse_authorized_keys(found.lines):
+                yield _of_key(account, found, key, seen)
+        lacks += [Entry("file", places.paths[0], detail=places.lack) for places in unknown]
+
+    def _owners_of_keys(self, lacks: list[Entry]) -> dict[str, Account]:
+        """The files in which keys may be, and whose: the first account's by that name."""
+        patterns = key_files(self._files)
+        owner_of: dict[str, Account] = {}
         homes: set[str] = set()
         for account in self.accounts:
             homes.add(account.home)
@@ -185,19 +200,12 @@ class AccountBook:
                         "file", PASSWD, detail=Unavailable(f"{PASSWD}: keys of {MAX_HOMES:,} homes are read")
                     )
                 )
-                return
+                break
             for pattern in patterns if account.home.startswith("/") else ():
                 path = path_for(pattern, account.name, account.uid, account.home)
-                if path in owner_of or "\0" in path:
-                    continue
-                owner_of[path] = account.name
-                found = read_text(self._files, path)
-                if found is None:
-                    continue
-                if found.lack is not None:
-                    lacks.append(Entry("file", path, name=account.name, detail=found.lack))
-                for key in parse_authorized_keys(found.lines):
-                    yield _of_key(account, found, key, seen)
+                if "\0" not in path:
+                    owner_of.setdefault(path, account)
+        return owner_of
 
 
 class _Membership:

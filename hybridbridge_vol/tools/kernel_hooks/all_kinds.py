@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from hybridbridge_vol.bridge.objects.typed_memory import Broken, TypedMemory
+from hybridbridge_vol.bridge.objects.list_ends import Broken
+from hybridbridge_vol.bridge.objects.typed_memory import TypedMemory
 from hybridbridge_vol.bridge.snapshot_space import UPPER_HALF
 from hybridbridge_vol.check.symbol_names import known_modules
 from hybridbridge_vol.errors import HybridBridgeError

@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 
+from hybridbridge_vol.bridge.objects.list_ends import BrokenList
 from hybridbridge_vol.bridge.objects.some_words import SomeWords
-from hybridbridge_vol.bridge.objects.typed_memory import BrokenList, TypedMemory
+from hybridbridge_vol.bridge.objects.typed_memory import TypedMemory
 from hybridbridge_vol.tools.kernel_hooks.names import KernelNames
 from hybridbridge_vol.tools.kernel_hooks.values import Found, Hook, Operations, each
 

@@ -12,7 +12,8 @@ from functools import cached_property
 from itertools import islice
 from typing import NamedTuple
 
-from hybridbridge_vol.bridge.objects.typed_memory import Broken, TypedMemory
+from hybridbridge_vol.bridge.objects.list_ends import Broken
+from hybridbridge_vol.bridge.objects.typed_memory import TypedMemory
 from hybridbridge_vol.bridge.objects.vmap_areas import asked_by, vmap_areas
 from hybridbridge_vol.cached_method import cached_method
 from hybridbridge_vol.check.modules.linked_module import DATA, LATER, RODATA

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hybridbridge_vol.bridge.objects.typed_memory import BrokenList, TypedMemory
+from hybridbridge_vol.bridge.objects.list_ends import BrokenList
+from hybridbridge_vol.bridge.objects.typed_memory import TypedMemory
 from hybridbridge_vol.tools.kernel_hooks.names import KernelNames
 from hybridbridge_vol.tools.kernel_hooks.values import Found, Operations, each
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from hybridbridge_vol.bridge.objects.typed_memory import Broken
+from hybridbridge_vol.bridge.objects.list_ends import Broken
 from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual
 
 

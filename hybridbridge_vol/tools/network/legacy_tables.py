@@ -10,7 +10,7 @@ from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.procfs.pid import text
 from hybridbridge_vol.procfs.sources import Source, split_lines
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
-from hybridbridge_vol.toolkit.reading import UNREADABLE, why
+from hybridbridge_vol.toolkit.reading import UNREADABLE, read_lines, why
 from hybridbridge_vol.toolkit.tool import Options, Row
 from hybridbridge_vol.xtables import entries as xt
 from hybridbridge_vol.xtables.rule_text import rule_text
@@ -38,11 +38,10 @@ def table_rows(kernel: GuestKernel, options: Options, count: int) -> Iterator[Ro
 
 def _tables(kernel: GuestKernel, path: str) -> Iterator[str | Unavailable]:
     """The tables that there are; none where the module of them is not loaded."""
-    try:
-        yield from map(text, split_lines(kernel.files.read(path)))
-    except UNREADABLE as error:
-        if not (isinstance(error, OSError) and error.errno == ENOENT):
-            yield why(path, error)
+    data, gap = read_lines(kernel.files, path, empty=ENOENT)
+    yield from map(text, split_lines(data))
+    if gap:
+        yield gap
 
 
 def _table(kernel: GuestKernel, family: int, name: str, table: str, as_text: bool) -> Iterator[Row]:

@@ -1,4 +1,5 @@
-"""The lines of the kernel's tables of sockets, up to where a table leads back into itself."""
+"""The lines of the kernel's tables of sockets, up to where a table leads back into itself, and without the
+records that the kernel could not write."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from typing import TypeVar
 
 from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.guest.kernel import GuestKernel
-from hybridbridge_vol.guest.values import EndlessFile
+from hybridbridge_vol.guest.values import EndlessFile, MissingRecords
 from hybridbridge_vol.procfs.sources import Source, lines
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
@@ -27,10 +28,14 @@ def table_lines(
     all why there are no more, if the table could not be read to its end. A table that this kernel does not
     have is empty."""
     gap = None
+    is_cyclic = False
     try:
         data = kernel.files.read(path)
     except EndlessFile as error:
         data, gap = error.partial, Unavailable(f"{path}: the kernel's list leads back into itself")
+        is_cyclic = True
+    except MissingRecords as error:
+        data, gap = error.partial, why(path, error)
     except UNREADABLE as error:
         if not isinstance(error, OSError) or error.errno != ENOENT:
             yield why(path, error)
@@ -39,7 +44,7 @@ def table_lines(
     for number, (line, source) in enumerate(lines(path, data)):
         if number < head:
             continue
-        if gap:
+        if is_cyclic:
             content = _NUMBER.sub(b"", line, count=1)  # it counts on in a circle
             if content in seen:
                 break

@@ -24,7 +24,7 @@ from hybridbridge_vol.procfs.net_dev import (
 from hybridbridge_vol.procfs.sctp import parse_sctp_snmp
 from hybridbridge_vol.procfs.sources import Source, lines
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
-from hybridbridge_vol.toolkit.reading import UNREADABLE, why
+from hybridbridge_vol.toolkit.reading import UNREADABLE, read_lines, why
 from hybridbridge_vol.toolkit.tool import Column, Row
 from hybridbridge_vol.tools.network.link_answers import CLASS_NET, interface_names, link_answers, sysfs_number
 
@@ -188,8 +188,10 @@ def _parsed(
 ) -> Iterator[T | Unavailable]:
     """What a file says behind its first `head` lines, and why it cannot be read on. A missing file says
     nothing."""
+    data, gap = read_lines(kernel.files, path, empty=ENOENT)
     try:
-        yield from parse(path, islice(lines(path, kernel.files.read(path)), head, None))
+        yield from parse(path, islice(lines(path, data), head, None))
     except UNREADABLE as error:
-        if not isinstance(error, OSError) or error.errno != ENOENT:
-            yield why(path, error)
+        yield why(path, error)
+    if gap:
+        yield gap

@@ -51,7 +51,10 @@ def taken(
     except UNREADABLE as error:
         yield [], why("/proc", error)
         return
+    lacking = kernel.allowance.lacking
     yield from kernel.workers.map(partial(_taken, kernel.files, take), in_shares(kernel, pids))
+    if lacking:
+        yield [], Unavailable(lacking)
 
 
 def _taken(

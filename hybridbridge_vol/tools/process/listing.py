@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from errno import ESRCH
 
 from hybridbridge_vol.guest.file_content import IncompleteDirectory
@@ -15,6 +15,8 @@ from hybridbridge_vol.toolkit.tool import Option, Options
 
 PID = Option("pid", int, "only these processes", many=True, short="p")
 
+MAX_NAMED = 256
+"""Processes that are named in one reason."""
 AT_ONCE = 64
 """Processes whose files are asked for together."""
 WORTH_SHARING = 192
@@ -34,8 +36,22 @@ def processes(kernel: GuestKernel) -> list[int]:
     try:
         return numbers(kernel.files.listdir("/proc"))
     except IncompleteDirectory as error:
-        kernel.allowance.lacking = f"processes may be missing: {error.filename}: {error.strerror}"
-        return numbers(error.names)
+        found = numbers(error.names)
+        lack = f"processes may be missing: {error.filename}: {error.strerror}"
+        kernel.allowance.lacking = f"{lack}{_of_the_list(kernel, found)}"
+        return found
+
+
+def _of_the_list(kernel: GuestKernel, found: Iterable[int]) -> str:
+    """Which processes the kernel's list of tasks has besides, as far as that says."""
+    listed = attempt("task list", lambda: kernel.tasks.listed().tasks)
+    if isinstance(listed, Unavailable):
+        return ""
+    others = sorted({task.pid for task in listed if task.pid > 0}.difference(found))
+    if not others:
+        return ""
+    more = f" and {len(others) - MAX_NAMED:,} more" if len(others) > MAX_NAMED else ""
+    return f"; its list of tasks has {len(others):,} others: {' '.join(map(str, others[:MAX_NAMED]))}{more}"
 
 
 def chosen(kernel: GuestKernel, options: Options) -> list[int]:
@@ -71,6 +87,17 @@ def expected(files: Files, pids: list[int], *names: str) -> Iterator[int]:
 def comm_of(files: Files, folder: str) -> str | Unavailable:
     """The name that the kernel stores for the task of a folder below /proc."""
     return parsed(files, f"{folder}/comm", parse_comm)
+
+
+def names_of_kernel_threads(files: Files, names: Mapping[int, str]) -> dict[int, str]:
+    """The same as the kernel shows them, of threads with these names in their `task_struct`s: those have 15
+    characters, and a worker's not what it works on (fs/proc/array.c, `proc_task_name`). A name stays as it is
+    where /proc has another process by that id, or none."""
+    shown = {pid: comm_of(files, f"/proc/{pid}") for pid in expected(files, list(names), "comm")}
+    return {
+        pid: longer if isinstance(longer := shown[pid], str) and longer.startswith(name) else name
+        for pid, name in names.items()
+    }
 
 
 def owner_of(files: Files, folder: str) -> int | Unavailable:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hybridbridge_vol.bridge.objects.typed_memory import Broken, TypedMemory
+from hybridbridge_vol.bridge.objects.list_ends import Broken
+from hybridbridge_vol.bridge.objects.typed_memory import TypedMemory
 from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual
 from hybridbridge_vol.tools.process_credentials.values import NAMESPACES, SECCOMP, Credentials, Process
 

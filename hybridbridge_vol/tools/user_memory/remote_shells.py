@@ -11,7 +11,7 @@ from hybridbridge_vol.errors import ParseError
 from hybridbridge_vol.guest.kernel import Files
 from hybridbridge_vol.procfs.net import LISTEN, parse_inet_socket
 from hybridbridge_vol.procfs.sources import split_lines
-from hybridbridge_vol.toolkit.reading import UNREADABLE
+from hybridbridge_vol.toolkit.reading import read_lines
 
 _SHELLS = re.compile(
     r"(?:.*/)?(?:(?:ba|da|z|k|mk|pdk|c|tc|fi|a)?sh|busybox|python[\d.]*|perl[\d.]*|ruby[\d.]*|php[\d.]*|lua[\d.]*"
@@ -45,10 +45,7 @@ def connection_of(files: Files, pid: int) -> str:
 
 def _connection(files: Files, pid: int, inode: int) -> str:
     for table in _TABLES:
-        try:
-            data = files.read(f"/proc/{pid}/net/{table}")
-        except UNREADABLE:
-            continue
+        data, _gap = read_lines(files, f"/proc/{pid}/net/{table}")
         for line in split_lines(data)[1 : MAX_SOCKETS + 1]:
             if str(inode).encode() not in line:
                 continue

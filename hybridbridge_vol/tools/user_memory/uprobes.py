@@ -27,7 +27,8 @@ class Breakpoint(NamedTuple):
 
 def uprobes(kernel: GuestKernel) -> frozenset[Breakpoint]:
     """All of them, as far as they can be had: none of a kernel without type information."""
-    from hybridbridge_vol.bridge.objects.typed_memory import Broken, TypedMemory  # few images need it
+    from hybridbridge_vol.bridge.objects.list_ends import Broken  # few images need it
+    from hybridbridge_vol.bridge.objects.typed_memory import TypedMemory  # few images need it
 
     found: set[Breakpoint] = set()
     try:
