@@ -240,6 +240,8 @@ def test_what_a_worker_has_proven_is_known_to_this_process_too(
         session.workers = SnapshotWorkers(session.caller.hybrid, processors=2)
 
         def answer(path: str) -> bytes:
+            if path == "the first":  # before there is a worker
+                return b""
             if os.getpid() == ORIGINAL:
                 while not asked.exists():  # the other part is a worker's
                     assert time.monotonic() < end
@@ -248,7 +250,28 @@ def test_what_a_worker_has_proven_is_known_to_this_process_too(
             asked.touch()
             return session.files.read(path)
 
-        _, read = session.workers.map(answer, ["", "/proc/interrupts"])
+        _first, _, read = session.workers.map(answer, ["the first", "", "/proc/interrupts"])
         memo = session.bridge.memo
     with session_with(lab, "6.12", Mode.FAST, memo) as again:
         assert again.files.read("/proc/interrupts") == read
+
+
+def test_the_first_part_is_answered_before_a_worker_is_forked(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the emulator translates for it, no worker translates again."""
+    monkeypatch.setattr(forked_workers, "can_fork", lambda: True)
+    with session_with(lab, "6.12", Mode.AUTO) as session:
+        session.workers = SnapshotWorkers(session.caller.hybrid, processors=2)
+        here: list[int] = []
+
+        def answer(part: int) -> tuple[int, list[int]]:
+            here.append(part)
+            time.sleep(0.01 * (os.getpid() == ORIGINAL))
+            return os.getpid(), list(here)
+
+        answers = list(session.workers.map(answer, range(8)))
+        assert answers[0] == (ORIGINAL, [0])
+        assert {pid for pid, _seen in answers} > {ORIGINAL}
+        assert all(seen[0] == 0 for _pid, seen in answers)
+        assert {pid for pid, _seen in session.workers.map(answer, range(8), least=9)} == {ORIGINAL}

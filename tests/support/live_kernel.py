@@ -99,6 +99,9 @@ class LiveTasks:
     def in_memory(self, listed_vaddrs: Iterable[int]) -> list[int]:
         return []
 
+    def groups(self, pids: Iterable[int]) -> dict[int, int]:
+        return {}
+
 
 class LiveCpus:
     """The one CPU that this process knows of: its own."""
@@ -206,7 +209,9 @@ class LiveBpf:
 class OneWorker:
     """Answers one part after the other, in this process."""
 
-    def map(self, answer: Callable[[P], T], parts: Sequence[P], most: int | None = None) -> Iterator[T]:
+    def map(
+        self, answer: Callable[[P], T], parts: Sequence[P], most: int | None = None, least: int = 0
+    ) -> Iterator[T]:
         return map(answer, parts)
 
 
