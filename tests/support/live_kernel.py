@@ -24,6 +24,7 @@ from hybridbridge_vol.guest.values import (
     BpfEvent,
     BpfInfo,
     QueuedMessage,
+    QueueEnd,
     Registers,
     Running,
     Sysinfo,
@@ -242,6 +243,8 @@ class LiveSecrets:
 
     def targets(self) -> Iterator[Target]:
         raise self._refused()
+
+    def expect(self, ends: Sequence[QueueEnd]) -> None: ...
 
     def of_descriptor(self, pid: int, fd: int, is_socket: bool) -> list[QueuedMessage]:
         raise self._refused()
