@@ -26,10 +26,17 @@ from hybridbridge_vol.guest import forked_workers
 from hybridbridge_vol.guest.forked_workers import Duties
 from hybridbridge_vol.guest.session import open_session
 from hybridbridge_vol.guest.workers import SnapshotWorkers
-from hybridbridge_vol.tools.process import listing
+from hybridbridge_vol.tools.cross_view import processes as cross_view
+from hybridbridge_vol.tools.process import descriptors, listing
 
 Lab = Any
 ORIGINAL = os.getpid()
+SMALL_PARTS = (
+    (listing, "WORTH_SHARING", 1), (listing, "AT_ONCE", 16), (descriptors, "AT_ONCE", 32),
+    (descriptors, "_TO_SHARE", 1), (cross_view, "_FAMILIES_TO_SHARE", 1),
+    (cross_view, "_LOOK_UPS_TO_SHARE", 1),
+)  # fmt: skip
+"""So that a guest of 100 processes is shared out."""
 NO_DUTIES = Duties(lambda: None, lambda: None, lambda _nothing: None)
 
 
@@ -211,7 +218,8 @@ def test_a_tool_gives_the_same_rows_on_one_processor_and_on_three(
 ) -> None:
     # the sessions of other tests have threads, which workers do not need
     monkeypatch.setattr(forked_workers, "can_fork", lambda: True)
-    monkeypatch.setattr(listing, "WORTH_SHARING", 1)
+    for module, limit, value in SMALL_PARTS:
+        monkeypatch.setattr(module, limit, value)
     forked: list[int] = []
     in_order = forked_workers.in_order
     monkeypatch.setattr(
