@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
+from hybridbridge_vol.bridge.run.descriptor_calls import Called, DescriptorCall
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest import argument_pages, magic_links
 from hybridbridge_vol.guest.abi import STAT_SIZE, directory_entries, parse_stat
@@ -127,6 +128,13 @@ class SnapshotFiles:
     def descriptor_numbers(self, pids: Iterable[int]) -> dict[int, list[int]]:
         """See `guest.kernel.Files`. Empty where `descriptors` is."""
         return self._open_descriptors.numbers(pids) if self.may_ask_together else {}
+
+    def call_each(
+        self, calls: Sequence[DescriptorCall], room: int, prove: Callable[[DescriptorCall], bool]
+    ) -> Sequence[Called | None]:
+        """See `OpenDescriptors`. None for all where `descriptors` is empty."""
+        may = self.may_ask_together
+        return self._open_descriptors.call_each(calls, room, prove) if may else [None] * len(calls)
 
     @property
     def may_ask_together(self) -> bool:

@@ -196,6 +196,10 @@ class Tasks(Protocol):
         `listed_vaddrs` (virtual addresses of known task_structs; some are needed to find the others). Freed
         ones are left out."""
 
+    def groups(self, pids: Iterable[int]) -> dict[int, int]:
+        """The process (thread group) that each of these process ids is one of, as far as it can be asked
+        together."""
+
 
 class Cpus(Protocol):
     """The guest's processors."""
@@ -264,10 +268,12 @@ class Devices(Protocol):
 class Workers(Protocol):
     """Several processors at one question."""
 
-    def map(self, answer: Callable[[P], T], parts: Sequence[P], most: int | None = None) -> Iterator[T]:
+    def map(
+        self, answer: Callable[[P], T], parts: Sequence[P], most: int | None = None, least: int = 0
+    ) -> Iterator[T]:
         """`answer` of each part, in their order; several at once, in forked copies of this process, where
-        that is faster; at most `most` processors. An answer is made of plain data and reads nothing that
-        another one writes."""
+        that is faster and there are at least `least` parts; at most `most` processors. An answer is made of
+        plain data and reads nothing that another one writes."""
 
 
 class GuestKernel(Protocol):

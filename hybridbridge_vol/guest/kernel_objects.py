@@ -3,11 +3,11 @@ mapper, queues. `guest.kernel` has the other facilities, and says what the calls
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from hybridbridge_vol.guest.values import BpfEvent, BpfInfo, QueuedMessage, Target
+from hybridbridge_vol.guest.values import BpfEvent, BpfInfo, QueuedMessage, QueueEnd, Target
 
 
 class BpfObjects(Protocol):
@@ -58,6 +58,10 @@ class DeviceMapper(Protocol):
 
 class Queues(Protocol):
     """Data that nobody has read yet. None of it is taken away."""
+
+    def expect(self, ends: Sequence[QueueEnd]) -> None:
+        """Announce the ends that `of_descriptor` will be asked about, some thousands at a time: they are
+        asked together, which is much faster. No answer changes."""
 
     def of_descriptor(self, pid: int, fd: int, is_socket: bool) -> list[QueuedMessage]:
         """What waits in the socket, or in the pipe or terminal, that a descriptor of a process leads to; of a

@@ -1,4 +1,5 @@
-"""What the descriptors of many processes lead to, asked together (bridge/run/descriptor_loop.py)."""
+"""What the descriptors of many processes lead to, and system calls on them, asked together
+(bridge/run/descriptor_loop.py, descriptor_calls.py)."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from functools import partial
 from itertools import islice
 from typing import TypeVar
 
-from hybridbridge_vol.bridge.run import descriptor_listing, descriptor_loop
+from hybridbridge_vol.bridge.run import descriptor_calls, descriptor_listing, descriptor_loop
+from hybridbridge_vol.bridge.run.descriptor_calls import Called, DescriptorCall
 from hybridbridge_vol.bridge.run.descriptor_listing import (
     MOST_PROCESSES,
     NEXT_FUNCTIONS,
@@ -24,7 +26,7 @@ from hybridbridge_vol.bridge.run.descriptor_loop import (
     OwnDescriptor,
     follow,
 )
-from hybridbridge_vol.errors import CallRolledBack
+from hybridbridge_vol.errors import BootError, CallRolledBack
 from hybridbridge_vol.guest.abi import parse_stat
 from hybridbridge_vol.guest.proxy_calls import BUFFER_SIZE, ProxyCalls
 from hybridbridge_vol.guest.struct_file import find_fields, open_own
@@ -125,6 +127,40 @@ class OpenDescriptors:
                     seen = _described(answer)
                     if seen is not None:
                         yield key, seen
+
+    def call_each(
+        self, calls: Sequence[DescriptorCall], room: int, prove: Callable[[DescriptorCall], bool]
+    ) -> list[Called | None]:
+        """Make system calls, each with so many bytes of room; None for one that is to be made singly. `prove`
+        makes one singly, so that its code is proven, and says whether it could."""
+        found: list[Called | None] = []
+        most = descriptor_calls.most_calls(room)
+        memory = self._proxy.program_memory
+        for start in range(0, len(calls), most):
+            part = calls[start : start + most]
+            answers = self._with_proofs(
+                partial(self._called, part, room),
+                partial(descriptor_calls.reached, memory, len(part), room),
+                lambda number, part=part: prove(part[number]),  # type: ignore[misc]
+                len(part),
+            )
+            found += answers or [None] * len(part)
+        return found
+
+    def _called(self, calls: Sequence[DescriptorCall], room: int) -> list[Called | None] | None:
+        if not self._may_try():
+            return None
+        resolve = self._proxy.bridge.snapshot
+        try:
+            functions = resolve("find_task_by_vpid"), resolve("fget_task")
+            entries = {name: self._proxy.caller.entry(name, "twin") for name in {call.name for call in calls}}
+            _fields, own = self._known()
+        except (*_UNKNOWN, BootError):
+            self._failures = _MOST_FAILURES
+            return None
+        memory = self._proxy.program_memory
+        answers = descriptor_calls.call_each(memory, functions, entries, own, calls, room)
+        return self._counted(answers)
 
     def _may_try(self) -> bool:
         proven = len(self._proxy.bridge.memo)

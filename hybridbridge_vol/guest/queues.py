@@ -10,25 +10,26 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.all_files import GuestFiles
 from hybridbridge_vol.guest.held_sockets import HeldSockets
 from hybridbridge_vol.guest.proxy_calls import BUFFER_AT, ProxyCalls
-from hybridbridge_vol.guest.values import QueuedMessage
+from hybridbridge_vol.guest.queued_together import (
+    FIONREAD,
+    MSG_DONTWAIT,
+    MSG_PEEK,
+    NOTHING,
+    SO_PEEK_OFF,
+    SOL_SOCKET,
+    QueuedTogether,
+)
+from hybridbridge_vol.guest.values import QueuedMessage, QueueEnd
 
 MAX_MESSAGES, MAX_SIZE = 4096, 1 << 20
 """Messages of one queue, and bytes that one read asks for."""
-_FIONREAD = 0x541B  # include/uapi/asm-generic/ioctls.h
-_MSG_PEEK, _MSG_DONTWAIT = 0x2, 0x40
-_SOL_SOCKET, _SO_PEEK_OFF = 1, 42
 _IPC_NOWAIT, _MSG_NOERROR = 0o4000, 0o10000
-_NOTHING = (
-    errno.EAGAIN, errno.ENOTCONN, errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF, errno.ENOTTY, errno.EIO,
-)  # fmt: skip
-"""What a kernel says of an end from which nothing can be read: none is there, it listens, it is for writing,
-its other end is gone."""
 _PENDING = (
     errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT, errno.EPIPE,
     errno.EPROTO, errno.ENOBUFS, errno.ENETDOWN, errno.EHOSTDOWN,
@@ -44,9 +45,17 @@ class SnapshotQueues:
     def __init__(self, proxy: ProxyCalls, files: GuestFiles) -> None:
         self._proxy = proxy
         self._files = files
+        self._expected: dict[tuple[int, int], list[QueuedMessage]] = {}
+
+    def expect(self, ends: Sequence[QueueEnd]) -> None:
+        """See `guest.kernel_objects.Queues`."""
+        self._expected = QueuedTogether(self._proxy, self._files.of_the_kernel).ask(ends)
 
     def of_descriptor(self, pid: int, fd: int, is_socket: bool) -> list[QueuedMessage]:
         """See `guest.kernel_objects.Queues`."""
+        expected = self._expected.get((pid, fd))
+        if expected is not None:
+            return expected
         source = f"/proc/{pid}/fd/{fd}"
         try:
             copy = HeldSockets(self._proxy).copy(pid, fd)
@@ -63,11 +72,11 @@ class SnapshotQueues:
     def _peeks_on(self, copy: int) -> bool:
         """Have each look at a socket begin where the one before ended; whether it can."""
         offset = self._proxy.buffer(struct.pack("<i", 0))
-        return self._proxy.raw("setsockopt", copy, _SOL_SOCKET, _SO_PEEK_OFF, offset, 4, side="twin") == 0
+        return self._proxy.raw("setsockopt", copy, SOL_SOCKET, SO_PEEK_OFF, offset, 4, side="twin") == 0
 
     def _of_socket(self, source: str, copy: int, moves: bool) -> Iterator[QueuedMessage]:
         for number in range(MAX_MESSAGES):
-            buffer, flags = self._proxy.buffer(), _MSG_PEEK | _MSG_DONTWAIT
+            buffer, flags = self._proxy.buffer(), MSG_PEEK | MSG_DONTWAIT
             count = self._proxy.raw("recvfrom", copy, buffer, MAX_SIZE, flags, 0, 0, side="twin")
             if not number and -count in _PENDING:  # reported once (include/net/sock.h, `sock_error`)
                 count = self._proxy.raw("recvfrom", copy, buffer, MAX_SIZE, flags, 0, 0, side="twin")
@@ -80,7 +89,7 @@ class SnapshotQueues:
 
     def _of_stream(self, source: str, copy: int) -> Iterator[QueuedMessage]:
         buffer = self._proxy.buffer(bytes(4))
-        answer = self._proxy.raw("ioctl", copy, _FIONREAD, buffer, side="twin")
+        answer = self._proxy.raw("ioctl", copy, FIONREAD, buffer, side="twin")
         waiting = int.from_bytes(self._proxy.caller.get(BUFFER_AT, 4), "little")
         if answer < 0 or not waiting:
             self._check(source, answer)
@@ -133,5 +142,5 @@ class SnapshotQueues:
 
     @staticmethod
     def _check(source: str, answer: int) -> None:
-        if answer < 0 and -answer not in _NOTHING:
+        if answer < 0 and -answer not in NOTHING:
             raise OSError(-answer, os.strerror(-answer), source)

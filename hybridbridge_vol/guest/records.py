@@ -16,7 +16,7 @@ import errno
 import time
 from collections.abc import Callable, Iterator
 
-from hybridbridge_vol.errors import CallRolledBack, KernelFileError, StoreError
+from hybridbridge_vol.errors import CallRolledBack, KernelFileError, StoreError, pointer_error
 from hybridbridge_vol.guest.descriptors import OpenFile
 from hybridbridge_vol.guest.endless import MAX_FILE_SIZE
 from hybridbridge_vol.guest.proxy_calls import ProxyCalls
@@ -30,8 +30,6 @@ MAX_MISSING = 256
 again."""
 READ_SIZE = 16 << 10
 """Bytes of one read: as many records at the most are read one by one to find the one that fails."""
-_MAX_ERRNO = 4095
-"""include/linux/err.h."""
 _FAILED = (OSError, CallRolledBack, UnmappedVirtual)
 
 Open = Callable[[], OpenFile]
@@ -237,4 +235,4 @@ def _what_is_left_out(behind: list[int], reason: str) -> str:
 
 def _is_record(pointer: int) -> bool:
     """Whether a pointer is none of NULL and errors (include/linux/err.h)."""
-    return 0 < pointer <= U64 - _MAX_ERRNO
+    return bool(pointer) and pointer_error(pointer) is None

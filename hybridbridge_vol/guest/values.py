@@ -178,6 +178,16 @@ class Target(NamedTuple):
     parameters: str
 
 
+class QueueEnd(NamedTuple):
+    """A descriptor of a process that may lead to data which waits: `kind` is `socket`, `pipe` or `terminal`,
+    `target` what it leads to."""
+
+    pid: int
+    kind: Literal["socket", "pipe", "terminal"]
+    fd: int
+    target: str
+
+
 class QueuedMessage(NamedTuple):
     """What waits to be read: a message, or what a stream holds. `kind` is the type of a System V message, or
     the priority of a POSIX one."""

@@ -28,16 +28,25 @@ class SnapshotWorkers:
         self._hybrid = hybrid
         self._processors = processors
 
-    def map(self, answer: Callable[[P], T], parts: Sequence[P], most: int | None = None) -> Iterator[T]:
-        """`answer` of each part, in their order, on at most `most` processors. One after the other under
-        taint, whose labels and findings a worker would keep to itself."""
-        helpers = min(self._processors, most or self._processors, len(parts)) - 1
-        if helpers < 1 or len(parts) > forked_workers.MOST_PARTS or self._hybrid.mode is Mode.SLOW:
+    def map(
+        self, answer: Callable[[P], T], parts: Sequence[P], most: int | None = None, least: int = 0
+    ) -> Iterator[T]:
+        """`answer` of each part, in their order, on at most `most` processors; fewer than `least` parts, and
+        all under taint, whose labels and findings a worker would keep to itself, one after the other.
+
+        The first part is answered before workers are forked: they have the code that the emulator has
+        translated for it, and each would translate it again.
+        """
+        others = parts[1:]
+        helpers = min(self._processors, most or self._processors, len(others)) - 1
+        is_shared = helpers > 0 and least <= len(parts) <= forked_workers.MOST_PARTS
+        if not is_shared or self._hybrid.mode is Mode.SLOW:
             yield from map(answer, parts)
             return
+        yield answer(parts[0])
         self._hybrid.rest()
         if not forked_workers.can_fork():
-            yield from map(answer, parts)
+            yield from map(answer, others)
             return
         # an answer may be made of parts, too: each worker gets its share of the processors
         processors, self._processors = self._processors, self._processors // (helpers + 1)
@@ -50,7 +59,7 @@ class SnapshotWorkers:
         duties = forked_workers.Duties(begin, self._end, self._collect)
         try:
             with allowance.shared(helpers):
-                yield from forked_workers.in_order(parts, answer, helpers, duties)
+                yield from forked_workers.in_order(others, answer, helpers, duties)
         finally:
             self._processors = processors
 

@@ -6,10 +6,11 @@ import re
 import stat
 from collections.abc import Callable, Iterator
 from errno import ENOENT
-from functools import partial
+from functools import cache, partial
+from itertools import chain, islice
 
 from hybridbridge_vol.guest.kernel import Files, GuestKernel
-from hybridbridge_vol.guest.values import OpenDescriptor, QueuedMessage
+from hybridbridge_vol.guest.values import OpenDescriptor, QueuedMessage, QueueEnd
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, attempt, read_lines, why
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
@@ -18,6 +19,8 @@ from hybridbridge_vol.tools.process.listing import PID, chosen, comm_of
 
 _SHOWN = 512
 """Bytes of a message that a row shows."""
+_AT_ONCE = 4096
+"""Ends that are asked about together: those of one program that holds most of a machine's pipes."""
 _TERMINAL = re.compile(r"/(?:dev/)?(?:ptmx|pts/(?:ptmx|[0-9]+)|tty[A-Za-z0-9]+|[0-9]+)(?: \(deleted\))?")
 """What a descriptor of a terminal leads to; in a container /dev may be another one."""
 _SYSTEM_V, _POSIX = "/proc/sysvipc/msg", "/dev/mqueue"
@@ -51,32 +54,40 @@ class Queues(Tool):
         limit = None if options["full"] else _SHOWN
         shares = in_shares(kernel, chosen(kernel, options))
         seen: set[str] = set()
-        for number, group in enumerate(shares):
-            kernel.progress(number / len(shares), "looking into descriptors")
-            for pid, kind, fd, target in _ends(kernel.files, group):
-                if target in seen:
+        name_of = cache(lambda pid: comm_of(kernel.files, f"/proc/{pid}"))
+        ends = chain.from_iterable(_ends(kernel.files, group) for group in _with_progress(kernel, shares))
+        while part := list(islice(ends, _AT_ONCE)):
+            kernel.queues.expect([end for end in part if end.target not in seen])
+            for end in part:
+                if end.target in seen:
                     continue
-                rows = list(_of_end(kernel, pid, kind, fd, target, limit))
-                if rows and kind != "terminal":
-                    seen.add(target)
+                rows = list(_of_end(kernel, end, name_of, limit))
+                if rows and end.kind != "terminal":
+                    seen.add(end.target)
                 yield from rows
         kernel.progress(1, "looking into descriptors")
         if not options["pid"]:
             yield from _message_queues(kernel, limit)
 
 
-def _ends(files: Files, shares: list[Share]) -> Iterator[tuple[int, str, int, str]]:
-    """`(process, kind, descriptor, what it leads to)` of the descriptors that may hold something."""
+def _with_progress(kernel: GuestKernel, shares: list[list[Share]]) -> Iterator[list[Share]]:
+    for number, group in enumerate(shares):
+        kernel.progress(number / len(shares), "looking into descriptors")
+        yield group
+
+
+def _ends(files: Files, shares: list[Share]) -> Iterator[QueueEnd]:
+    """The descriptors that may hold something."""
     # all of them first: a question about an end takes back what was expected
     for pid, fd, target, seen in list(targets(files, shares)):
         if isinstance(target, Unavailable):
             continue
         if target.startswith("socket:["):
-            yield pid, "socket", fd, target
+            yield QueueEnd(pid, "socket", fd, target)
         elif target.startswith("pipe:[") or _is_fifo(files, pid, fd, target, seen):
-            yield pid, "pipe", fd, target
+            yield QueueEnd(pid, "pipe", fd, target)
         elif _TERMINAL.fullmatch(target):
-            yield pid, "terminal", fd, target
+            yield QueueEnd(pid, "terminal", fd, target)
 
 
 def _is_fifo(files: Files, pid: int, fd: int, target: str, seen: OpenDescriptor | None) -> bool:
@@ -88,14 +99,13 @@ def _is_fifo(files: Files, pid: int, fd: int, target: str, seen: OpenDescriptor 
 
 
 def _of_end(
-    kernel: GuestKernel, pid: int, kind: str, fd: int, target: str, limit: int | None
+    kernel: GuestKernel, end: QueueEnd, name_of: Callable[[int], Cell], limit: int | None
 ) -> Iterator[Row]:
+    pid, kind, fd, target = end
     head = (kind, pid, None, fd, target)
     ask = partial(kernel.queues.of_descriptor, pid, fd, kind == "socket")
-    name: Cell = None
-    for number, row in enumerate(_messages(head, ask, f"/proc/{pid}/fd/{fd}", limit)):
-        name = comm_of(kernel.files, f"/proc/{pid}") if number == 0 else name
-        yield row._replace(cells=(*row.cells[:2], name, *row.cells[3:]))
+    for row in _messages(head, ask, f"/proc/{pid}/fd/{fd}", limit):
+        yield row._replace(cells=(*row.cells[:2], name_of(pid), *row.cells[3:]))
 
 
 def _message_queues(kernel: GuestKernel, limit: int | None) -> Iterator[Row]:

@@ -26,10 +26,17 @@ from hybridbridge_vol.guest import forked_workers
 from hybridbridge_vol.guest.forked_workers import Duties
 from hybridbridge_vol.guest.session import open_session
 from hybridbridge_vol.guest.workers import SnapshotWorkers
-from hybridbridge_vol.tools.process import listing
+from hybridbridge_vol.tools.cross_view import processes as cross_view
+from hybridbridge_vol.tools.process import descriptors, listing
 
 Lab = Any
 ORIGINAL = os.getpid()
+SMALL_PARTS = (
+    (listing, "WORTH_SHARING", 1), (listing, "AT_ONCE", 16), (descriptors, "AT_ONCE", 32),
+    (descriptors, "_TO_SHARE", 1), (cross_view, "_FAMILIES_TO_SHARE", 1),
+    (cross_view, "_LOOK_UPS_TO_SHARE", 1),
+)  # fmt: skip
+"""So that a guest of 100 processes is shared out."""
 NO_DUTIES = Duties(lambda: None, lambda: None, lambda _nothing: None)
 
 
@@ -211,7 +218,8 @@ def test_a_tool_gives_the_same_rows_on_one_processor_and_on_three(
 ) -> None:
     # the sessions of other tests have threads, which workers do not need
     monkeypatch.setattr(forked_workers, "can_fork", lambda: True)
-    monkeypatch.setattr(listing, "WORTH_SHARING", 1)
+    for module, limit, value in SMALL_PARTS:
+        monkeypatch.setattr(module, limit, value)
     forked: list[int] = []
     in_order = forked_workers.in_order
     monkeypatch.setattr(
@@ -240,6 +248,8 @@ def test_what_a_worker_has_proven_is_known_to_this_process_too(
         session.workers = SnapshotWorkers(session.caller.hybrid, processors=2)
 
         def answer(path: str) -> bytes:
+            if path == "the first":  # before there is a worker
+                return b""
             if os.getpid() == ORIGINAL:
                 while not asked.exists():  # the other part is a worker's
                     assert time.monotonic() < end
@@ -248,7 +258,28 @@ def test_what_a_worker_has_proven_is_known_to_this_process_too(
             asked.touch()
             return session.files.read(path)
 
-        _, read = session.workers.map(answer, ["", "/proc/interrupts"])
+        _first, _, read = session.workers.map(answer, ["the first", "", "/proc/interrupts"])
         memo = session.bridge.memo
     with session_with(lab, "6.12", Mode.FAST, memo) as again:
         assert again.files.read("/proc/interrupts") == read
+
+
+def test_the_first_part_is_answered_before_a_worker_is_forked(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the emulator translates for it, no worker translates again."""
+    monkeypatch.setattr(forked_workers, "can_fork", lambda: True)
+    with session_with(lab, "6.12", Mode.AUTO) as session:
+        session.workers = SnapshotWorkers(session.caller.hybrid, processors=2)
+        here: list[int] = []
+
+        def answer(part: int) -> tuple[int, list[int]]:
+            here.append(part)
+            time.sleep(0.01 * (os.getpid() == ORIGINAL))
+            return os.getpid(), list(here)
+
+        answers = list(session.workers.map(answer, range(8)))
+        assert answers[0] == (ORIGINAL, [0])
+        assert {pid for pid, _seen in answers} > {ORIGINAL}
+        assert all(seen[0] == 0 for _pid, seen in answers)
+        assert {pid for pid, _seen in session.workers.map(answer, range(8), least=9)} == {ORIGINAL}

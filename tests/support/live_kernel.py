@@ -24,6 +24,7 @@ from hybridbridge_vol.guest.values import (
     BpfEvent,
     BpfInfo,
     QueuedMessage,
+    QueueEnd,
     Registers,
     Running,
     Sysinfo,
@@ -98,6 +99,9 @@ class LiveTasks:
 
     def in_memory(self, listed_vaddrs: Iterable[int]) -> list[int]:
         return []
+
+    def groups(self, pids: Iterable[int]) -> dict[int, int]:
+        return {}
 
 
 class LiveCpus:
@@ -206,7 +210,9 @@ class LiveBpf:
 class OneWorker:
     """Answers one part after the other, in this process."""
 
-    def map(self, answer: Callable[[P], T], parts: Sequence[P], most: int | None = None) -> Iterator[T]:
+    def map(
+        self, answer: Callable[[P], T], parts: Sequence[P], most: int | None = None, least: int = 0
+    ) -> Iterator[T]:
         return map(answer, parts)
 
 
@@ -237,6 +243,8 @@ class LiveSecrets:
 
     def targets(self) -> Iterator[Target]:
         raise self._refused()
+
+    def expect(self, ends: Sequence[QueueEnd]) -> None: ...
 
     def of_descriptor(self, pid: int, fd: int, is_socket: bool) -> list[QueuedMessage]:
         raise self._refused()

@@ -23,7 +23,7 @@ from hybridbridge_vol.bridge.objects.task_slab import tasks_in_slabs
 from hybridbridge_vol.check.symbol_names import listed_modules
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.session import open_session
-from hybridbridge_vol.procfs.pid import parse_stat
+from hybridbridge_vol.procfs.pid import parse_stat, parse_status
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.tools.cross_view.comparison import Comparison, Finding
 from hybridbridge_vol.tools.cross_view.control_groups import grouped_processes
@@ -57,6 +57,15 @@ def test_the_list_of_tasks_is_that_of_proc(lab: Lab, generation: str) -> None:
     tasks, reason = session.tasks.listed()
     assert reason == ""
     assert sorted(pid for pid, _task in tasks) == lab.sample(generation).truth.processes
+
+
+def test_the_process_of_each_thread_is_the_one_that_its_status_names(lab: Lab, generation: str) -> None:
+    session = lab.session(generation)
+    folders = [f"/proc/{name}/task" for name in session.files.listdir("/proc") if name.isdigit()]
+    threads = [int(name) for folder in folders for name in session.files.listdir(folder)]
+    named = {tid: parse_status(session.files.read(f"/proc/{tid}/status")).tgid for tid in threads}
+    assert any(tid != group for tid, group in named.items())
+    assert session.tasks.groups([*threads, max(threads) + 1]) == named
 
 
 def test_every_module_is_found_by_the_addresses_it_lies_at(lab: Lab, generation: str) -> None:

@@ -10,11 +10,12 @@ other: one that was freed does not.
 from __future__ import annotations
 
 import math
-import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
+
+import numpy as np
 
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.machine.machine import UnmappedVirtual
@@ -91,14 +92,14 @@ def _slabs(bridge: Bridge) -> list[int]:
     if _CACHE not in bridge.kernel.symbols:
         return []
     offset = bridge.kernel.symbols.address(_CACHE) - bridge.kernel.text_link_vaddr
-    pattern = bridge.image.read_available(bridge.layout.text_paddr + offset, 8)
-    if pattern is None or not any(pattern):
+    cache = bridge.image.read_available(bridge.layout.text_paddr + offset, 8)
+    if cache is None or not any(cache):
         return []
-    search = re.compile(
-        re.escape(pattern)
-    ).finditer  # faster than bytes.find in data that is nearly all alike
+    wanted = np.uint64(int.from_bytes(cache, "little"))
     pieces = (
-        (pfn + found.start() // PAGE_STRUCT) for pfn, data in _page_structs(bridge) for found in search(data)
+        pfn + at * 8 // PAGE_STRUCT
+        for pfn, data in _page_structs(bridge)
+        for at in np.flatnonzero(np.frombuffer(data, "<u8") == wanted).tolist()
     )
     return sorted(set(islice(pieces, MAX_SLABS)))
 

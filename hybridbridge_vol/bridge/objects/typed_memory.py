@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.objects.list_ends import MAX_NODES, BrokenList, both_ends
+from hybridbridge_vol.bridge.objects.page_blocks import PageBlocks
 from hybridbridge_vol.bridge.sides import moved
 from hybridbridge_vol.snapshot.blank_pages import WHY, ZERO_PAGE
 from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual
@@ -39,6 +40,7 @@ class TypedMemory:
     def __init__(self, bridge: Bridge) -> None:
         self.bridge = bridge
         self.types = struct_layouts(bridge.kernel)
+        self._blocks = PageBlocks(bridge.image)
         self._pages: dict[int, bytes] = {}
         self._reads = 0
         self._until = 0
@@ -143,7 +145,7 @@ class TypedMemory:
 
     def _read_page(self, page_vaddr: int) -> bytes:
         paddr = self.paddr(page_vaddr)
-        data = None if paddr is None else self.bridge.image.read_available(paddr, PAGE_SIZE)
+        data = None if paddr is None else self._blocks.page(paddr)
         if paddr is None or data is None:
             raise UnreadableVirtual(page_vaddr)
         if data == ZERO_PAGE and self.bridge.virtual_memory.is_blank(paddr):
@@ -236,10 +238,10 @@ class TypedMemory:
         if not node:
             return  # not initialised
         while node != head_vaddr:
-            self._count(node, seen)
+            self.count(node, seen)
             links = self._links(node)
             if links is None:
-                self._compare(node, node + 8, before)
+                self.compare(node, node + 8, before)
                 yield node
                 before, node = node, self.word(node)
                 continue
@@ -260,7 +262,7 @@ class TypedMemory:
         following, back = _LINKS.unpack_from(page, at)
         return following, back
 
-    def _compare(self, node: int, back_vaddr: int, before: int) -> None:
+    def compare(self, node: int, back_vaddr: int, before: int) -> None:
         """Note where a node's pointer back, at `back_vaddr`, does not lead to where its list came from."""
         try:
             back = self.word(back_vaddr)
@@ -275,7 +277,7 @@ class TypedMemory:
         seen: dict[int, None] = {}
         node = first
         while node and not node & 1:
-            self._count(node, seen)
+            self.count(node, seen)
             yield node
             node = self.word(node + next_offset)
 
@@ -284,7 +286,7 @@ class TypedMemory:
         offset = self.types.offset(struct_name, path)
         before = head_vaddr
         for node in self.chain(self.word(head_vaddr), 0):
-            self._compare(node, node + 8, before)
+            self.compare(node, node + 8, before)
             before = node
             yield node - offset & U64
 
@@ -297,7 +299,7 @@ class TypedMemory:
         above, node = 0, self.word(root_vaddr)
         while node or stack:
             while node:
-                self._count(node, seen)
+                self.count(node, seen)
                 self._compare_parent(node, above)
                 stack.append(node)
                 above, node = node, self.word(node + left)
@@ -315,7 +317,8 @@ class TypedMemory:
         if parent != above:
             self.torn.update((node & -PAGE_SIZE, above & -PAGE_SIZE))
 
-    def _count(self, node: int, seen: dict[int, None]) -> None:
+    def count(self, node: int, seen: dict[int, None]) -> None:
+        """One more node of a list or tree; BrokenList if there can be no such one."""
         if node in seen:
             raise BrokenList(f"a list leads back into itself at {node:#x}")
         if len(seen) >= MAX_NODES:

@@ -44,6 +44,11 @@ class Comparison(Generic[Key]):
         """What any list names."""
         return set().union(*self.named.values())
 
+    def disputed(self) -> set[Key]:
+        """What some list names and another does not."""
+        every = self.every()
+        return {key for key in every if any(key not in keys for keys in self.named.values())}
+
     def differences(
         self, excused: Callable[[str, Key], bool] = lambda _source, _key: False
     ) -> Iterator[tuple[Key, str, str]]:

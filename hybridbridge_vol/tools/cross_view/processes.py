@@ -51,6 +51,9 @@ _PROCESS_FOLDER = re.compile(r"/proc/([1-9]\d{0,9})(?:/.*)?", re.DOTALL)
 _ENDED = "ZXx"
 _HEAD_OF_TASK = 256
 """Bytes of a task_struct, with the pointer to its stack among them (include/linux/sched.h)."""
+_FAMILIES_TO_SHARE, _LOOK_UPS_TO_SHARE = 16, 128
+"""Parts (`in_parts`) that are worth a forked worker, which costs 80 ms of processor time: a part takes 30 ms,
+or 4 ms."""
 _MOST_COUNTED = 0xFFFF
 """`procs` of struct sysinfo has 16 bits."""
 
@@ -82,8 +85,8 @@ def hidden_processes(kernel: GuestKernel, probe: int = 0) -> Iterator[Finding | 
 
 
 def _differences(lists: Comparison[int], kernel: GuestKernel) -> Iterator[Finding]:
-    every = in_parts(sorted(lists.every()))
-    stats = dict(chain.from_iterable(kernel.workers.map(partial(_stats, kernel.files), every)))
+    disputed = in_parts(sorted(lists.disputed()))
+    stats = dict(chain.from_iterable(_stats(kernel.files, part) for part in disputed))
 
     def excused(source: str, pid: int) -> bool:
         stat = stats[pid]
@@ -169,27 +172,33 @@ def _add_lookups(lists: Comparison[int], kernel: GuestKernel, probe: int) -> Non
 def _looked_up(kernel: GuestKernel, pids: list[int]) -> Iterator[int]:
     """Those that a look-up of /proc/PID finds, as processes: /proc/TID exists for every thread, too."""
     done = 0
-    for found, asked in kernel.workers.map(partial(_look_up, kernel.files), in_parts(pids)):
+    parts = in_parts(pids)
+    for found, asked in kernel.workers.map(partial(_look_up, kernel), parts, least=_LOOK_UPS_TO_SHARE):
         done += asked
         kernel.progress(done / len(pids), "looking up process ids")
         yield from found
     kernel.progress(1, "")
 
 
-def _look_up(files: Files, pids: list[int]) -> tuple[list[int], int]:
+def _look_up(kernel: GuestKernel, pids: list[int]) -> tuple[list[int], int]:
     """The processes among these, and how many these are."""
-    files.expect([*files_of(pids, "", kind="lstat"), *files_of(pids, "status")])
-    return [pid for pid in pids if _is_process(files, f"/proc/{pid}", pid)], len(pids)
+    files, groups = kernel.files, kernel.tasks.groups(pids)
+    missing = (pid for pid in pids if pid not in groups)
+    files.expect([*files_of(pids, "", kind="lstat"), *files_of(missing, "status")])
+    return [pid for pid in pids if _is_process(files, f"/proc/{pid}", pid, groups.get(pid))], len(pids)
 
 
-def _is_process(files: Files, folder: str, pid: int) -> bool:
-    """Whether a look-up finds a process of this id. What cannot be read exists, whatever is wrong with it."""
+def _is_process(files: Files, folder: str, pid: int, group: int | None) -> bool:
+    """Whether a look-up finds a process of this id, which is of the process `group` if that is known. What
+    cannot be read exists, whatever is wrong with it."""
     try:
         files.stat(folder)
     except FileNotFoundError:
         return False
     except UNREADABLE:
         pass
+    if group is not None:
+        return group == pid
     status = parsed(files, f"{folder}/status", parse_status)
     return isinstance(status, Unavailable) or status.tgid == pid
 
@@ -214,7 +223,8 @@ class _Family:
     def visit(self, pids: Iterable[int]) -> None:
         new = sorted(set(pids) - self._visited)
         self._visited.update(new)
-        found = self._kernel.workers.map(partial(_children, self._kernel.files), in_parts(new))
+        ask = partial(_children, self._kernel.files)
+        found = self._kernel.workers.map(ask, in_parts(new), least=_FAMILIES_TO_SHARE)
         for children, threads, read_error in found:
             self.children |= children
             self.threads += threads

@@ -30,7 +30,7 @@ from hybridbridge_vol.tools.cross_view.comparison import Finding
 from hybridbridge_vol.tools.network.socket_names import SocketNames
 from hybridbridge_vol.tools.network.socket_owners import Holder, SocketOwners
 from hybridbridge_vol.tools.network.table_lines import table_lines
-from hybridbridge_vol.tools.process.listing import processes
+from hybridbridge_vol.tools.process.listing import files_of, in_parts, processes
 
 _NEW_SYN_RECV = (3, 12)
 """Half open connections: the file shows SYN_RECV for both."""
@@ -129,11 +129,13 @@ def table_of(held: HeldSocket) -> str:
 def _namespaces(kernel: GuestKernel) -> list[int]:
     """One process of each network namespace."""
     found: dict[str, int] = {}
-    for pid in processes(kernel):
-        try:
-            found.setdefault(kernel.files.readlink(f"/proc/{pid}/ns/net"), pid)
-        except UNREADABLE:
-            continue  # a zombie has left its namespaces
+    for part in in_parts(processes(kernel)):
+        kernel.files.expect(files_of(part, "ns/net", kind="readlink"))
+        for pid in part:
+            try:
+                found.setdefault(kernel.files.readlink(f"/proc/{pid}/ns/net"), pid)
+            except UNREADABLE:
+                continue  # a zombie has left its namespaces
     return list(found.values())
 
 

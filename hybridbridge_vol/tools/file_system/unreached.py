@@ -11,7 +11,8 @@ from hybridbridge_vol.guest.inode_paths import path_of
 from hybridbridge_vol.guest.kernel import GuestKernel
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
-from hybridbridge_vol.tools.file_system.walk import DELETED, Entry, deleted_files, walk
+from hybridbridge_vol.tools.file_system.deleted import DELETED, deleted_files
+from hybridbridge_vol.tools.file_system.walk import Entry, walk
 
 if TYPE_CHECKING:
     from hybridbridge_vol.bridge.objects.inode_cache import CachedInode

@@ -1,4 +1,4 @@
-"""The guest's tree of files, entry by entry; and files that have lost their names but are open."""
+"""The guest's tree of files, entry by entry."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from typing import NamedTuple
 
 from hybridbridge_vol.guest.file_attributes import FileAttributes
 from hybridbridge_vol.guest.file_content import IncompleteDirectory
-from hybridbridge_vol.guest.kernel import Files, GuestKernel
-from hybridbridge_vol.guest.values import Question
+from hybridbridge_vol.guest.kernel import Files
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, why
-from hybridbridge_vol.tools.process.listing import files_of, in_parts, processes
 
 MAX_DEPTH = 256
 """Directories below each other: more do not fit into PATH_MAX with names of 15 letters."""
@@ -23,9 +21,6 @@ MAX_LISTINGS = 16
 forged tree that lead into each other cost no more than this."""
 NOT_WALKED = ("/proc", "/sys")
 """What the kernel makes up: every file there is listed by `dir`, and has no content of its own."""
-DELETED = " (deleted)"
-"""What the kernel puts behind the path of a file that has no name any more (d_path, fs/d_path.c)."""
-_LINKS = ("fd", "map_files")
 
 
 class Entry(NamedTuple):
@@ -130,52 +125,3 @@ def walk(files: Files, top: str = "/", contents: bool = False) -> Iterator[Entry
     """Every entry below a directory, and itself first: parents before what they hold. What cannot be read is
     an entry with an error. With `contents` it is asked which files memory holds as a whole."""
     return _Walk(files, contents).below(top)
-
-
-def deleted_files(kernel: GuestKernel) -> Iterator[Entry]:
-    """The files without a name that processes have open or mapped, each once. Their `path` is a link of
-    /proc."""
-    met: set[tuple[int, int]] = set()
-    for part in in_parts(processes(kernel)):
-        kernel.files.expect(files_of(part, *_LINKS, kind="listdir"))
-        links = {pid: _links_of(kernel.files, pid) for pid in part}
-        kernel.files.expect(Question("readlink", link) for found in links.values() for link in found)
-        for pid in part:
-            for link in links[pid]:
-                target = _target(kernel.files, link)
-                if not target.endswith(DELETED):
-                    continue
-                entry = _deleted(kernel.files, link, target, pid)
-                identity = (entry.attributes.dev, entry.attributes.ino) if entry.attributes else None
-                if identity is None or identity not in met:
-                    yield entry
-                if identity is not None:
-                    met.add(identity)
-
-
-def _links_of(files: Files, pid: int) -> list[str]:
-    """The links of a process to files: its program, descriptors and mappings."""
-    links = [f"/proc/{pid}/exe"]
-    for folder in _LINKS:
-        try:
-            links += [f"/proc/{pid}/{folder}/{name}" for name in files.listdir(f"/proc/{pid}/{folder}")]
-        except UNREADABLE:
-            continue  # `lsof` and `maps` report it
-    return links
-
-
-def _target(files: Files, link: str) -> str:
-    """Where a link leads to; empty where that cannot be read, which `lsof` and `maps` report."""
-    try:
-        return files.readlink(link)
-    except UNREADABLE:
-        return ""
-
-
-def _deleted(files: Files, link: str, target: str, pid: int) -> Entry:
-    shown = target.removesuffix(DELETED)
-    state = f"deleted, in use by {pid}"
-    try:
-        return Entry(link, files.attributes(link, follow=True), None, state, shown)
-    except UNREADABLE as error:
-        return Entry(link, None, why(link, error), state, shown)

@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 
-from hybridbridge_vol.bridge.objects.list_ends import BrokenList
-from hybridbridge_vol.bridge.objects.some_words import SomeWords
+from hybridbridge_vol.bridge.objects.list_ends import Broken, BrokenList
+from hybridbridge_vol.bridge.objects.some_words import ListedWords
 from hybridbridge_vol.bridge.objects.typed_memory import TypedMemory
+from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual
 from hybridbridge_vol.tools.kernel_hooks.names import KernelNames
-from hybridbridge_vol.tools.kernel_hooks.values import Found, Hook, Operations, each
+from hybridbridge_vol.tools.kernel_hooks.values import Found, Hook, Lost, Operations, each
 
 MAX_ENTRIES = 1 << 16
 """Of /proc; a machine has some thousands."""
@@ -127,24 +128,23 @@ class FileTables:
         own_mapping = types.offset("inode", "i_data")
         at = [types.offset("inode", name) for name in ("i_op", "i_fop", "i_mapping")]
         at.append(own_mapping + types.offset("address_space", "a_ops"))
-        words = SomeWords(types.size("inode"), at)
+        words = ListedWords(types.size("inode"), types.offset("inode", "i_sb_list"), at)
         head = memory.at(block, "super_block", "s_inodes")
         alike: dict[tuple[int, int, int | None], list[int]] = {}
         """By the three tables of an inode, without the last where the mapping is another's: how many have
         them, and the first."""
 
-        def inode(vaddr: int) -> tuple[Found, ...]:
-            inodes, files, mapping, pages = words.read(memory, vaddr)
-            # others are counted with their own inode
-            key = inodes, files, pages if mapping == vaddr + own_mapping else None
-            known = alike.get(key)
-            if known is None:
-                alike[key] = [1, vaddr]
-            else:
-                known[0] += 1
-            return ()
-
-        yield from each(islice(memory.list(head, "inode", "i_sb_list"), MAX_INODES), inode)
+        try:
+            for vaddr, found in islice(words.all(memory, head), MAX_INODES):
+                if isinstance(found, UnreadableVirtual):
+                    yield Lost(str(found))
+                    continue
+                inodes, files, mapping, pages = found
+                # others are counted with their own inode
+                own = pages if mapping == vaddr + own_mapping else None
+                alike.setdefault((inodes, files, own), [0, vaddr])[0] += 1
+        except Broken as error:
+            yield Lost(str(error))
         tables: Counter[tuple[str, int]] = Counter()
         first: dict[tuple[str, int], int] = {}
         for vaddrs, (count, vaddr) in alike.items():

@@ -47,7 +47,9 @@ _READ = _HEAD + 4
 """With all of a jump that begins in them."""
 _CALL_SIZE = 5
 _CALL, _JUMP, _RETURN = b"\xe8", b"\xe9", b"\xc3"
-_ENDBR, _NOP4, _NOP5 = bytes.fromhex("f30f1efa"), bytes.fromhex("0f1f4000"), bytes.fromhex("0f1f440000")
+_ENDBR, _NOP4 = bytes.fromhex("f30f1efa"), bytes.fromhex("0f1f4000")
+_NOP5, _OTHER_NOP5 = bytes.fromhex("0f1f440000"), bytes.fromhex("6666666690")
+"""The other one before 5.13, on some processors (`arch_init_ideal_nops`, arch/x86/kernel/alternative.c)."""
 
 
 class Verdict(NamedTuple):
@@ -222,11 +224,13 @@ class Judge:
         tracer, which is the first instruction, is a nop while nobody traces the function; `endbr64` may be
         one, too; a jump to the return thunk may be a return."""
         at = 0
+        if _OTHER_NOP5 in found:
+            found = _with_usual_nops(expected, found)
         if expected.startswith(_ENDBR):
             at = len(_ENDBR)
             if not found.startswith((_ENDBR, _NOP4)):
                 return True
-        if expected[at : at + 1] == _CALL and found[at : at + _CALL_SIZE] == _NOP5:
+        if expected[at : at + 1] == _CALL and found[at : at + _CALL_SIZE] in (_NOP5, _OTHER_NOP5):
             at += _CALL_SIZE
         end = next((end for end in range(at, _HEAD) if self._returns(vaddr, expected, end)), None)
         if end is not None and found[end : end + 1] == _RETURN:
@@ -293,3 +297,13 @@ class Judge:
         ).differences()
         kinds = ("text", "traced", "kprobe", "livepatch", "bpf", "module")
         return sorted((one.vaddr, one.what, one.doubt) for one in found if one.what in kinds)
+
+
+def _with_usual_nops(expected: bytes, found: bytes) -> bytes:
+    """Some code with the nops of 5 bytes, of keys that are off, that the package has in their places."""
+    at = expected.find(_NOP5)
+    while at >= 0:
+        if found[at : at + len(_NOP5)] == _OTHER_NOP5:
+            found = found[:at] + _NOP5 + found[at + len(_NOP5) :]
+        at = expected.find(_NOP5, at + len(_NOP5))
+    return found

@@ -21,8 +21,7 @@ AT_ONCE = 64
 """Processes whose files are asked for together."""
 WORTH_SHARING = 192
 """More processes than this are shared out among processors where little is asked of each: a forked worker
-costs as much processor time (60 to 90 ms: its copies of pages, code that it translates again) as half of
-them."""
+costs as much processor time (60 to 90 ms, for its copies of pages) as half of them."""
 
 
 def numbers(names: Iterable[str]) -> list[int]:
