@@ -12,7 +12,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from hybridbridge_vol.netlink.nftables import messages as nft
-from hybridbridge_vol.netlink.nftables.data_types import ETHER, INTEGER, IPV4, IPV6, Names, duration, quoted
+from hybridbridge_vol.netlink.nftables.data_types import (
+    ETHER,
+    HOST_INTEGER,
+    INTEGER,
+    IPV4,
+    IPV6,
+    Names,
+    duration,
+    quoted,
+)
 from hybridbridge_vol.netlink.nftables.dependencies import Dependencies
 from hybridbridge_vol.netlink.nftables.headers import NETWORK, TRANSPORT
 from hybridbridge_vol.netlink.nftables.loads import (
@@ -186,7 +195,7 @@ class _RuleText:
             text = f"jhash {value.text} mod {modulus}"
             text += f" seed 0x{seed:x}" if 5 in data else ""
         text += f" offset {offset}" if offset else ""
-        self._put(number(data.get(2)), Value((Part(text, INTEGER, 4, origin="hash"),)))
+        self._put(number(data.get(2)), Value((Part(text, HOST_INTEGER, 4, origin="hash"),)))
 
     def _bitwise(self, data: nft.Attributes) -> None:
         value = self._get(number(data.get(1)), number(data.get(3)))
