@@ -15,6 +15,7 @@ import pytest
 from live_kernel import LiveKernel
 
 from hybridbridge_vol import tools
+from hybridbridge_vol.api.table import field_of
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.reading import in_guest
@@ -58,6 +59,16 @@ def test_a_tool_describes_itself_for_hb_and_for_volatility(name: str) -> None:
         "filters",
     }
     assert not taken & {option.name for option in tool.options}
+
+
+@pytest.mark.parametrize("name", tools.NAMES)
+def test_no_column_is_there_twice_whatever_is_asked(name: str) -> None:
+    tool = tools.load(name)
+    switches = [option.name for option in tool.options if option.type is bool]
+    for chosen in ({}, *({switch: True} for switch in switches), dict.fromkeys(switches, True)):
+        columns = tool.columns_for(tool.defaults() | chosen)
+        fields = [field_of(column.name) for column in columns]
+        assert len(fields) == len(set(fields)), (chosen, fields)
 
 
 def test_uname_and_hostname() -> None:

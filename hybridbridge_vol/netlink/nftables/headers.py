@@ -137,21 +137,52 @@ TCP_OPTIONS = {
 }  # fmt: skip
 
 
+_IP_OPTION = _fields("type:8 length:8 ptr:8 addr:32")
+IP_OPTIONS = {
+    7: ("rr", _IP_OPTION), 131: ("lsrr", _IP_OPTION), 137: ("ssrr", _IP_OPTION),
+    148: ("ra", _fields("type:8 length:8 value:16")),
+}  # fmt: skip
+_CHUNK = "type:8 flags:8 length:16"
+_INIT = "init-tag:32 a-rwnd:32 num-outbound-streams:16 num-inbound-streams:16 initial-tsn:32"
+SCTP_CHUNKS = {
+    number: (name, _fields(f"{_CHUNK} {fields}".rstrip()))
+    for number, name, fields in (
+        (0, "data", "tsn:32 stream:16 ssn:16 ppid:32"),
+        (1, "init", _INIT),
+        (2, "init-ack", _INIT),
+        (3, "sack", "cum-tsn-ack:32 a-rwnd:32 num-gap-ack-blocks:16 num-dup-tsns:16"),
+        (4, "heartbeat", ""), (5, "heartbeat-ack", ""), (6, "abort", ""), (7, "shutdown", "cum-tsn-ack:32"),
+        (8, "shutdown-ack", ""), (9, "error", ""), (10, "cookie-echo", ""), (11, "cookie-ack", ""),
+        (12, "ecne", "lowest-tsn:32"), (13, "cwr", "lowest-tsn:32"), (14, "shutdown-complete", ""),
+        (128, "asconf-ack", "seqno:32"), (192, "forward-tsn", "new-cum-tsn:32"), (193, "asconf", "seqno:32"),
+    )
+}  # fmt: skip
+_OPTIONS: tuple[tuple[str, dict[int, tuple[str, tuple[Field, ...]]]], ...] = (
+    ("", EXTENSION_HEADERS), ("tcp option ", TCP_OPTIONS), ("ip option ", IP_OPTIONS),
+    ("sctp chunk ", SCTP_CHUNKS), ("dccp option ", {}),
+)  # fmt: skip
+"""By NFT_EXTHDR_OP_* (src/exthdr.c, tcpopt.c, ipopt.c, sctp_chunk.c, dccpopt.c)."""
+
+
+def _option(operation: int, kind: int) -> tuple[str, tuple[Field, ...]]:
+    """What a header or option is written like, and its fields."""
+    prefix, known = _OPTIONS[operation] if operation < len(_OPTIONS) else (f"op-{operation} ", {})
+    name, fields = known.get(kind, (str(kind), ()))
+    return prefix + name, fields
+
+
 def extension_field(operation: int, kind: int, start: int, size: int) -> tuple[str, DataType]:
-    """The name and type of a field of an extension header (`operation` 0) or a TCP option (1); by its numbers
-    if it has no name."""
-    name, fields = (TCP_OPTIONS if operation == 1 else EXTENSION_HEADERS).get(kind, (str(kind), ()))
+    """The name and type of a field of an extension header or option; by its numbers if it has no name."""
+    header, fields = _option(operation, kind)
     found = next((field for field in fields if (field.start, field.size) == (start, size)), None)
-    prefix = f"tcp option {name}" if operation == 1 else name
     if found is not None:
-        return f"{prefix} {found.name}", found.type
-    return f"tcp option @{kind},{start},{size}" if operation == 1 else f"{prefix} @{start},{size}", INTEGER
+        return f"{header} {found.name}", found.type
+    return f"tcp option @{kind},{start},{size}" if operation == 1 else f"{header} @{start},{size}", INTEGER
 
 
 def exists_text(operation: int, kind: int) -> str:
     """The header or option as a whole."""
-    name = (TCP_OPTIONS if operation == 1 else EXTENSION_HEADERS).get(kind, (str(kind), ()))[0]
-    return f"tcp option {name}" if operation == 1 else f"exthdr {name}"
+    return _option(operation, kind)[0] if operation else f"exthdr {_option(operation, kind)[0]}"
 
 
 META = {

@@ -93,6 +93,21 @@ def exthdr_part(data: Attributes) -> Part:
     return Part(text, type_, size, base=operation, start=8 * offset, bits=8 * size, origin="exthdr", key=kind)
 
 
+def is_symmetric_hash(data: Attributes) -> bool:
+    """NFTA_HASH_TYPE: the kernel's own hash of the packet's ends, of no field."""
+    return number(data.get(7)) == 1
+
+
+def hash_part(data: Attributes, hashed: str | None) -> Part:
+    """NFTA_HASH_*, of the text of what is hashed: nft_hash.c stores a number of the machine."""
+    text = f"{'symhash' if hashed is None else f'jhash {hashed}'} mod {number(data.get(4))}"
+    if hashed is not None and 5 in data:
+        text += f" seed 0x{number(data[5]):x}"
+    if number(data.get(6)):
+        text += f" offset {number(data.get(6))}"
+    return Part(text, HOST_INTEGER, 4, origin="hash")
+
+
 def simple_part(kind: str, data: Attributes) -> Part | None:
     """An expression without more to it; None if it is none of these."""
     maker = _SIMPLE.get(kind)

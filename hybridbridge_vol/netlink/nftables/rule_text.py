@@ -18,6 +18,8 @@ from hybridbridge_vol.netlink.nftables.headers import NETWORK, TRANSPORT
 from hybridbridge_vol.netlink.nftables.loads import (
     ct_part,
     exthdr_part,
+    hash_part,
+    is_symmetric_hash,
     meta_part,
     payload_part,
     simple_part,
@@ -177,16 +179,12 @@ class _RuleText:
         self._put(number(data.get(2)), replace(value, swapped=is_host and not value.swapped))
 
     def _hash(self, data: nft.Attributes) -> None:
-        modulus, seed, offset = number(data.get(4)), number(data.get(5)), number(data.get(6))
-        if number(data.get(7)) == 1:
-            text = f"symhash mod {modulus}"
-        else:
+        hashed = None
+        if not is_symmetric_hash(data):
             value = self._get(number(data.get(1)), number(data.get(3)))
             self._dependencies.used(value)
-            text = f"jhash {value.text} mod {modulus}"
-            text += f" seed 0x{seed:x}" if 5 in data else ""
-        text += f" offset {offset}" if offset else ""
-        self._put(number(data.get(2)), Value((Part(text, INTEGER, 4, origin="hash"),)))
+            hashed = value.text
+        self._put(number(data.get(2)), Value((hash_part(data, hashed),)))
 
     def _bitwise(self, data: nft.Attributes) -> None:
         value = self._get(number(data.get(1)), number(data.get(3)))

@@ -58,7 +58,6 @@ LINK_COLUMNS = (
     IFACE,
     FAMILY,
     ADDRESS,
-    MORE,
     BRD,
     FLAGS,
     STATE,
