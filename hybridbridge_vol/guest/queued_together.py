@@ -100,7 +100,10 @@ class QueuedTogether:
         """Keep that the kernel says that nothing waits there."""
         if called is None or not self._proxy.bridge.may_be_snapshot(called.file_vaddr):
             return
-        if not called.answer or -called.answer in NOTHING:
+        is_none = (
+            not called.answer and end.kind != "socket"
+        )  # of a socket, it may be a message without content
+        if is_none or -called.answer in NOTHING:
             self._answers[end.pid, end.fd] = []
 
     def _prove(self, call: DescriptorCall) -> bool:

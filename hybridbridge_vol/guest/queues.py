@@ -29,6 +29,9 @@ from hybridbridge_vol.guest.values import QueuedMessage, QueueEnd
 
 MAX_MESSAGES, MAX_SIZE = 4096, 1 << 20
 """Messages of one queue, and bytes that one read asks for."""
+MAX_EMPTY = 64
+"""Messages without content that are taken for such in a row: the end of a socket looks alike."""
+_SO_TYPE, _SOCK_STREAM, _SOCK_DGRAM = 3, 1, 2
 _IPC_NOWAIT, _MSG_NOERROR = 0o4000, 0o10000
 _PENDING = (
     errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT, errno.EPIPE,
@@ -75,17 +78,39 @@ class SnapshotQueues:
         return self._proxy.raw("setsockopt", copy, SOL_SOCKET, SO_PEEK_OFF, offset, 4, side="twin") == 0
 
     def _of_socket(self, source: str, copy: int, moves: bool) -> Iterator[QueuedMessage]:
+        """A datagram without content is answered as the end of a stream is: 0. The end does not go away, and
+        of datagrams the next one is answered then."""
+        kind, empty = self._type_of(copy) if moves else _SOCK_STREAM, 0
         for number in range(MAX_MESSAGES):
-            buffer, flags = self._proxy.buffer(), MSG_PEEK | MSG_DONTWAIT
-            count = self._proxy.raw("recvfrom", copy, buffer, MAX_SIZE, flags, 0, 0, side="twin")
+            count = self._look(copy)
             if not number and -count in _PENDING:  # reported once (include/net/sock.h, `sock_error`)
-                count = self._proxy.raw("recvfrom", copy, buffer, MAX_SIZE, flags, 0, 0, side="twin")
+                count = self._look(copy)
+            if not count and kind != _SOCK_STREAM and empty < MAX_EMPTY:
+                empty += 1
+                continue
+            if count:
+                yield from [QueuedMessage(None, b"")] * empty
+            elif kind == _SOCK_DGRAM:
+                reason = f"{MAX_EMPTY} messages without content, or its end: what may follow is not read"
+                raise OSError(errno.EIO, reason, source)
             if count <= 0:
                 self._check(source, count)
                 return
+            empty = 0
             yield QueuedMessage(None, self._proxy.caller.get(BUFFER_AT, min(count, MAX_SIZE)))
             if not moves:
                 return
+
+    def _look(self, copy: int) -> int:
+        """Read into the buffer, and take nothing away."""
+        flags = MSG_PEEK | MSG_DONTWAIT
+        return self._proxy.raw("recvfrom", copy, self._proxy.buffer(), MAX_SIZE, flags, 0, 0, side="twin")
+
+    def _type_of(self, copy: int) -> int:
+        """SOCK_STREAM, SOCK_DGRAM ...; SOCK_STREAM as well where the kernel does not say it."""
+        buffer = self._proxy.buffer(struct.pack("<ii", 0, 4))
+        answer = self._proxy.raw("getsockopt", copy, SOL_SOCKET, _SO_TYPE, buffer, buffer + 4, side="twin")
+        return _SOCK_STREAM if answer else int.from_bytes(self._proxy.caller.get(BUFFER_AT, 4), "little")
 
     def _of_stream(self, source: str, copy: int) -> Iterator[QueuedMessage]:
         buffer = self._proxy.buffer(bytes(4))

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from hybridbridge_vol.guest.session import Session
+import own_guest
+
+from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.guest.values import QueuedMessage, QueueEnd
 from hybridbridge_vol.toolkit.reading import UNREADABLE
 from hybridbridge_vol.tools.process.descriptors import in_shares, targets
 from hybridbridge_vol.tools.process.listing import processes
 
 Lab = Any
+DATAGRAMS = Path(__file__).parents[1] / "support" / "guest" / "datagrams.c"
 
 
 def ends_of(session: Session) -> Iterator[QueueEnd]:
@@ -45,3 +49,16 @@ def test_what_waits_is_the_same_asked_together_and_singly(lab: Lab, rich_generat
     assert session.statistics.by_call["fget_task"].calls - before < asked / 2
     session.queues.expect([])
     assert waiting_at(session, ends[0]) == singly[ends[0]]
+
+
+def test_a_message_without_content_hides_none_behind_it(lab: Lab) -> None:
+    """A datagram without content is answered as the end of a stream is."""
+    lab.sample("6.1 two CPUs")  # which shares its kernel, and so it is trusted
+    with open_session(own_guest.image_of("datagrams", "6.1-cloud", DATAGRAMS, ()), lab.store.root) as session:
+        for asks_together in (False, True):
+            if asks_together:
+                session.queues.expect([QueueEnd(1, "socket", fd, "") for fd in range(10, 14)])
+            found = [
+                [one.content for one in session.queues.of_descriptor(1, fd, True)] for fd in range(10, 14)
+            ]
+            assert found == [[b"first", b"", b"", b"behind"], [b"", b"packet"], [], [b"", b"udp"]]
