@@ -57,8 +57,9 @@ class Snapshot(ToolMethods):
         return self._session
 
     def read_file(self, path: str) -> bytes:
-        """The whole content of a file of the guest. OSError with the guest's errno, IncompleteFile (an
-        OSError that has what there is) if memory does not hold all of it, or CallRolledBack."""
+        """The whole content of a file of the guest. OSError with the guest's errno, or CallRolledBack.
+        IncompleteFile if memory does not hold all of it, MissingRecords if the kernel cannot write all of a
+        list of /proc: these are OSErrors that have what there is."""
         return self.session().files.read(in_guest(path))
 
     def open(self, path: str) -> io.BufferedReader:
