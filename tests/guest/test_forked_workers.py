@@ -243,8 +243,9 @@ def test_what_a_worker_has_proven_is_known_to_this_process_too(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(forked_workers, "can_fork", lambda: True)
-    asked, end = tmp_path / "asked", time.monotonic() + 120
+    asked = tmp_path / "asked"
     with session_with(lab, "6.12", Mode.AUTO) as session:
+        end = time.monotonic() + 120
         session.workers = SnapshotWorkers(session.caller.hybrid, processors=2)
 
         def answer(path: str) -> bytes:

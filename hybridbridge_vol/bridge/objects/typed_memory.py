@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator
 
 from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.objects.list_ends import MAX_NODES, BrokenList, both_ends
-from hybridbridge_vol.bridge.objects.page_blocks import PageBlocks
 from hybridbridge_vol.bridge.sides import moved
 from hybridbridge_vol.snapshot.blank_pages import WHY, ZERO_PAGE
 from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual
@@ -40,7 +39,6 @@ class TypedMemory:
     def __init__(self, bridge: Bridge) -> None:
         self.bridge = bridge
         self.types = struct_layouts(bridge.kernel)
-        self._blocks = PageBlocks(bridge.image)
         self._pages: dict[int, bytes] = {}
         self._reads = 0
         self._until = 0
@@ -145,7 +143,7 @@ class TypedMemory:
 
     def _read_page(self, page_vaddr: int) -> bytes:
         paddr = self.paddr(page_vaddr)
-        data = None if paddr is None else self._blocks.page(paddr)
+        data = None if paddr is None else self.bridge.image.read_available(paddr, PAGE_SIZE)
         if paddr is None or data is None:
             raise UnreadableVirtual(page_vaddr)
         if data == ZERO_PAGE and self.bridge.virtual_memory.is_blank(paddr):
