@@ -26,9 +26,11 @@ _SOL_SOCKET, _SO_PEEK_OFF = 1, 42
 _IPC_NOWAIT, _MSG_NOERROR = 0o4000, 0o10000
 _NOTHING = (
     errno.EAGAIN, errno.ENOTCONN, errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF, errno.ENOTTY, errno.EIO,
+    errno.EADDRNOTAVAIL, errno.ENXIO,
 )  # fmt: skip
 """What a kernel says of an end from which nothing can be read: none is there, it listens, it is for writing,
-its other end is gone."""
+its other end is gone, it has no address (of CAN ISO-TP, QRTR and XDP: net/can/isotp.c, net/qrtr/af_qrtr.c,
+net/xdp/xsk.c)."""
 _PENDING = (
     errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT, errno.EPIPE,
     errno.EPROTO, errno.ENOBUFS, errno.ENETDOWN, errno.EHOSTDOWN,

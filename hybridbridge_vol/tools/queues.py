@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from hybridbridge_vol.guest.kernel import Files, GuestKernel
-from hybridbridge_vol.guest.values import OpenDescriptor, QueuedMessage
+from hybridbridge_vol.guest.values import OpenDescriptor, QueuedMessage, Stat
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, attempt, why
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
@@ -27,10 +27,10 @@ class Queues(Tool):
     help = "Data that nobody has read yet: in sockets, pipes, terminals, message queues"
     notes = (
         "What programs would read next, by the kernel's own recv, read and msgrcv; none of it is taken "
-        "away. A pipe or socket that several processes hold is shown with the first of them. Of a terminal's "
-        "slave it is what was typed ahead, of its master (/dev/ptmx) what was printed and not yet shown. A "
-        "line without its end is not there yet. Message queues are those of the session's ipc namespace "
-        "(--ns-of). "
+        "away. A pipe, socket or terminal that several descriptors lead to is shown with the first of them. "
+        "Of a terminal's slave it is what was typed ahead, of its master (/dev/ptmx) what was printed and "
+        "not yet shown. A line without its end is not there yet. Message queues are those of the session's ipc "
+        "namespace (--ns-of). "
         f"The first {_SHOWN} bytes of each message are shown, all with --full."
     )
     options = (PID, Option("full", bool, "show each message as a whole"))
@@ -52,38 +52,53 @@ class Queues(Tool):
         seen: set[str] = set()
         for number, group in enumerate(shares):
             kernel.progress(number / len(shares), "looking into descriptors")
-            for pid, kind, fd, target in _ends(kernel.files, group):
-                if target in seen:
+            for pid, kind, fd, target, queue in _ends(kernel.files, group):
+                if queue in seen:
                     continue
                 rows = list(_of_end(kernel, pid, kind, fd, target, limit))
-                if rows and kind != "terminal":
-                    seen.add(target)
+                # of a pipe or terminal another descriptor may be one for reading
+                if rows or kind == "socket":
+                    seen.add(queue)
                 yield from rows
         kernel.progress(1, "looking into descriptors")
         if not options["pid"]:
             yield from _message_queues(kernel, limit)
 
 
-def _ends(files: Files, shares: list[Share]) -> Iterator[tuple[int, str, int, str]]:
-    """`(process, kind, descriptor, what it leads to)` of the descriptors that may hold something."""
+def _ends(files: Files, shares: list[Share]) -> Iterator[tuple[int, str, int, str, str]]:
+    """`(process, kind, descriptor, what it leads to, whose queue it is)` of the descriptors that may hold
+    something: those that lead to one pipe, socket or terminal have one queue."""
     # all of them first: a question about an end takes back what was expected
     for pid, fd, target, seen in list(targets(files, shares)):
         if isinstance(target, Unavailable):
             continue
         if target.startswith("socket:["):
-            yield pid, "socket", fd, target
+            yield pid, "socket", fd, target, target
         elif target.startswith("pipe:[") or _is_fifo(files, pid, fd, target, seen):
-            yield pid, "pipe", fd, target
+            yield pid, "pipe", fd, target, target
         elif _TERMINAL.fullmatch(target):
-            yield pid, "terminal", fd, target
+            yield pid, "terminal", fd, target, _terminal(files, pid, fd, target, seen)
+
+
+def _terminal(files: Files, pid: int, fd: int, target: str, seen: OpenDescriptor | None) -> str:
+    """What tells a terminal from others: its inode, since names are those of a mount namespace. Masters have
+    one inode together."""
+    found = _status(files, pid, fd, seen)
+    if isinstance(found, Unavailable) or "ptmx" in target:
+        return f"{pid} {fd}"
+    return f"inode {found.ino} on {found.dev}"
 
 
 def _is_fifo(files: Files, pid: int, fd: int, target: str, seen: OpenDescriptor | None) -> bool:
     if not target.startswith("/") or target.startswith("/dev/"):
         return False
-    path = f"/proc/{pid}/fd/{fd}"
-    found = attempt(path, partial(files.stat, path, follow=True)) if seen is None else seen.stat
+    found = _status(files, pid, fd, seen)
     return not isinstance(found, Unavailable) and stat.S_ISFIFO(found.mode)
+
+
+def _status(files: Files, pid: int, fd: int, seen: OpenDescriptor | None) -> Stat | Unavailable:
+    path = f"/proc/{pid}/fd/{fd}"
+    return attempt(path, partial(files.stat, path, follow=True)) if seen is None else seen.stat
 
 
 def _of_end(
