@@ -29,8 +29,8 @@ class Queues(Tool):
         "What programs would read next, by the kernel's own recv, read and msgrcv; none of it is taken "
         "away. A pipe, socket or terminal that several descriptors lead to is shown with the first of them. "
         "Of a terminal's slave it is what was typed ahead, of its master (/dev/ptmx) what was printed and "
-        "not yet shown. A line without its end is not there yet. Message queues are those of the session's ipc "
-        "namespace (--ns-of). "
+        "not yet shown. A line without its end is not there yet. Message queues are those of the session's "
+        "ipc namespace (--ns-of). "
         f"The first {_SHOWN} bytes of each message are shown, all with --full."
     )
     options = (PID, Option("full", bool, "show each message as a whole"))

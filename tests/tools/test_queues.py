@@ -42,8 +42,8 @@ def sleeper() -> Iterator[tuple[socket.socket, int, int, subprocess.Popen[bytes]
 
 def asked(answer: list[QueuedMessage], *pids: int) -> list[tuple[int, int]]:
     """The descriptors that were asked, of these processes."""
-    kernel, tool = LiveKernel(), tools.load("queues")
-    kernel.queues = queues = Asked(answer)
+    kernel, tool, queues = LiveKernel(), tools.load("queues"), Asked(answer)
+    setattr(kernel, "queues", queues)  # noqa: B010
     list(tool.rows(kernel, tool.defaults() | {"pid": pids}))
     return queues.ends
 
