@@ -24,9 +24,11 @@ MSG_PEEK, MSG_DONTWAIT = 0x2, 0x40
 SOL_SOCKET, SO_PEEK_OFF = 1, 42
 NOTHING = (
     errno.EAGAIN, errno.ENOTCONN, errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF, errno.ENOTTY, errno.EIO,
+    errno.EADDRNOTAVAIL, errno.ENXIO,
 )  # fmt: skip
 """What a kernel says of an end from which nothing can be read: none is there, it listens, it is for writing,
-its other end is gone."""
+its other end is gone, it has no address (of CAN ISO-TP, QRTR and XDP: net/can/isotp.c, net/qrtr/af_qrtr.c,
+net/xdp/xsk.c)."""
 _LITTLE, _MOST_READ = 16, 3888
 """Bytes of room to ask whether something waits, and to read it."""
 _COUNT = struct.Struct("<i")
@@ -81,7 +83,7 @@ class QueuedTogether:
         """What waits in pipes: each is read by one descriptor, and by the next where that gives nothing."""
         left: dict[str, list[tuple[QueueEnd, int]]] = {}
         for end, size in waiting:
-            left.setdefault(end.target, []).append((end, size))
+            left.setdefault(end.queue, []).append((end, size))
         for _ in range(_ROUNDS):
             firsts = [others.pop(0) for others in left.values() if others]
             calls = [DescriptorCall(end.pid, end.fd, "read", partial(_reading, size)) for end, size in firsts]
@@ -92,7 +94,7 @@ class QueuedTogether:
             for (end, size), called in zip(firsts, answers, strict=True):
                 if called is not None and 0 < called.answer <= size:
                     self._answers[end.pid, end.fd] = [QueuedMessage(None, called.room[: called.answer])]
-                    left[end.target].clear()
+                    left[end.queue].clear()
                 else:
                     self._note_if_empty(end, called)
 

@@ -180,12 +180,13 @@ class Target(NamedTuple):
 
 class QueueEnd(NamedTuple):
     """A descriptor of a process that may lead to data which waits: `kind` is `socket`, `pipe` or `terminal`,
-    `target` what it leads to."""
+    `target` what it leads to. Ends of one `queue` lead to the same data."""
 
     pid: int
     kind: Literal["socket", "pipe", "terminal"]
     fd: int
     target: str
+    queue: str
 
 
 class QueuedMessage(NamedTuple):

@@ -46,6 +46,10 @@ _BELOW_A_PROCESS = re.compile(r"/proc/(self|[0-9]+)(/|$)")
 _BLOCK_OF_PROC = 1024
 """Of st_blksize: PROC_BLOCK_SIZE, fs/proc/inode.c."""
 _NAMESPACE = re.compile(r"/proc/(self|[0-9]+)(/task/[0-9]+)?/ns/[a-z_]+")
+_NAMESPACE_MODE = 0o444
+"""Of each file of nsfs (fs/nsfs.c)."""
+_NSFS_MAGIC = (0x6E736673).to_bytes(8, "little")
+"""include/uapi/linux/magic.h, as statfs(2) has it."""
 _MAX_REASONS = 64
 _REGISTERS = "no image has them: read as zeros, so what a driver counts there may be wrong"
 _COUNTERS_OF_DEVICES = "/net/dev"
@@ -173,6 +177,13 @@ class Answers:
         """The extended attributes of what a path leads to."""
         return self.once(("xattrs", path), lambda: self.session.files.xattrs(path))
 
+    def is_namespace(self, path: str) -> bool:
+        """Whether a path leads to a namespace: those of processes, and files that one is mounted on (ip
+        netns) or that are open."""
+        if _NAMESPACE.fullmatch(path):
+            return True
+        return stat.S_IMODE(self.mode(path)) == _NAMESPACE_MODE and self.statfs(path)[:8] == _NSFS_MAGIC
+
     def process_in_network(self, inode: int) -> int | None:
         """A process in the network namespace with an inode number; None if there is none."""
         wanted = f"net:[{inode}]".encode()
@@ -211,6 +222,8 @@ class Answers:
         if not stat.S_ISREG(mode):
             raise failed(errno.ENXIO)
         if not of_the_kernel(path) or "/fd/" in path or "/map_files/" in path or path.endswith("/exe"):
+            if self.is_namespace(path):
+                return self.nodes.make(path, Kind.NAME)
             return self._file_of_a_disk(path)
         if _NAMESPACE.fullmatch(path):
             return self.nodes.make(path, Kind.NAME)

@@ -17,8 +17,8 @@ from hybridbridge_vol.native.stat_forms import STAT_SIZE
 
 _GET_USERNS, _GET_PARENT, _GET_KIND, _GET_OWNER = 0xB701, 0xB702, 0xB703, 0xB704
 """NS_GET_*, include/uapi/linux/nsfs.h."""
-_STEP = "|"
-"""Between a namespace's path and the ioctls that lead from it to another."""
+_STEP = "//"
+"""Between a namespace's path, which has no such thing in it, and the ioctls that lead from it to another."""
 _MAX_STEPS = 64
 """Namespaces in each other: 32 at most (kernel/user_namespace.c), and their owners."""
 
@@ -38,7 +38,9 @@ class NamespaceCalls:
         if command not in (_GET_USERNS, _GET_PARENT, _GET_KIND, _GET_OWNER):
             return None
         node = self._nodes.behind(call.tid, signed32(call.arguments[0]))
-        if node is None or node.kind is not Kind.NAME or "/ns/" not in node.path:
+        if node is None or node.kind is not Kind.NAME:
+            raise failed(errno.ENOTTY)
+        if _STEP not in node.path and not self._answers.is_namespace(node.path):
             raise failed(errno.ENOTTY)
         identity = struct.unpack_from("<QQ", self._answers.stat(node.path, True))
         key = ("namespace", identity, command)

@@ -10,7 +10,6 @@ import os
 import socket
 import struct
 from collections.abc import Callable
-from functools import partial
 
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.abi import signed32
@@ -18,7 +17,7 @@ from hybridbridge_vol.native import interface_calls
 from hybridbridge_vol.native.abi import failed
 from hybridbridge_vol.native.answers import Answers
 from hybridbridge_vol.native.namespace_calls import NamespaceCalls
-from hybridbridge_vol.native.namespace_ids import by_process, process_behind
+from hybridbridge_vol.native.namespace_ids import named_there
 from hybridbridge_vol.native.netlink_requests import only_asks
 from hybridbridge_vol.native.notifications import Answer, Call, NewDescriptor, Special
 from hybridbridge_vol.native.processes import Processes
@@ -202,16 +201,20 @@ class SocketCalls:
     def _request(self, call: Call, found: ProgramSocket, message: bytes) -> int:
         if not found.is_netlink:
             raise failed(errno.ENETUNREACH)
-        if found.protocol == NETLINK_ROUTE:
-            message = by_process(message, partial(process_behind, self._answers, call.tid))
         self._renew()
         refused = len(message) >= 16 and not only_asks(found.protocol, message, self._families)
-        sent = found.refuse(message) if refused else self._answers.with_devices(lambda: found.send(message))
+        sent = found.refuse(message) if refused else self._sent(call, found, message)
         if not found.announced:
             found.announced = True
             with contextlib.suppress(BlockingIOError):
                 found.ours.send(b"\0", _MSG_DONTWAIT)
         return sent
+
+    def _sent(self, call: Call, found: ProgramSocket, message: bytes) -> int:
+        if found.protocol != NETLINK_ROUTE:
+            return self._answers.with_devices(lambda: found.send(message))
+        with named_there(message, self._answers, call.tid) as named:
+            return self._answers.with_devices(lambda: found.send(named))
 
     def _families(self) -> dict[int, bytes]:
         return family_names(self._session.netlink.dump(FAMILIES))

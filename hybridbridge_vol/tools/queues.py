@@ -10,7 +10,7 @@ from functools import cache, partial
 from itertools import chain, islice
 
 from hybridbridge_vol.guest.kernel import Files, GuestKernel
-from hybridbridge_vol.guest.values import OpenDescriptor, QueuedMessage, QueueEnd
+from hybridbridge_vol.guest.values import OpenDescriptor, QueuedMessage, QueueEnd, Stat
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, attempt, read_lines, why
 from hybridbridge_vol.toolkit.tool import Column, Option, Options, Row, Tool
@@ -31,10 +31,10 @@ class Queues(Tool):
     help = "Data that nobody has read yet: in sockets, pipes, terminals, message queues"
     notes = (
         "What programs would read next, by the kernel's own recv, read and msgrcv; none of it is taken "
-        "away. A pipe or socket that several processes hold is shown with the first of them. Of a terminal's "
-        "slave it is what was typed ahead, of its master (/dev/ptmx) what was printed and not yet shown. A "
-        "line without its end is not there yet. Message queues are those of the session's ipc namespace "
-        "(--ns-of). "
+        "away. A pipe, socket or terminal that several descriptors lead to is shown with the first of them. "
+        "Of a terminal's slave it is what was typed ahead, of its master (/dev/ptmx) what was printed and "
+        "not yet shown. A line without its end is not there yet. Message queues are those of the session's "
+        "ipc namespace (--ns-of). "
         f"The first {_SHOWN} bytes of each message are shown, all with --full."
     )
     options = (PID, Option("full", bool, "show each message as a whole"))
@@ -57,13 +57,14 @@ class Queues(Tool):
         name_of = cache(lambda pid: comm_of(kernel.files, f"/proc/{pid}"))
         ends = chain.from_iterable(_ends(kernel.files, group) for group in _with_progress(kernel, shares))
         while part := list(islice(ends, _AT_ONCE)):
-            kernel.queues.expect([end for end in part if end.target not in seen])
+            kernel.queues.expect([end for end in part if end.queue not in seen])
             for end in part:
-                if end.target in seen:
+                if end.queue in seen:
                     continue
                 rows = list(_of_end(kernel, end, name_of, limit))
-                if rows and end.kind != "terminal":
-                    seen.add(end.target)
+                # of a pipe or terminal another descriptor may be one for reading
+                if rows or end.kind == "socket":
+                    seen.add(end.queue)
                 yield from rows
         kernel.progress(1, "looking into descriptors")
         if not options["pid"]:
@@ -83,25 +84,38 @@ def _ends(files: Files, shares: list[Share]) -> Iterator[QueueEnd]:
         if isinstance(target, Unavailable):
             continue
         if target.startswith("socket:["):
-            yield QueueEnd(pid, "socket", fd, target)
+            yield QueueEnd(pid, "socket", fd, target, target)
         elif target.startswith("pipe:[") or _is_fifo(files, pid, fd, target, seen):
-            yield QueueEnd(pid, "pipe", fd, target)
+            yield QueueEnd(pid, "pipe", fd, target, target)
         elif _TERMINAL.fullmatch(target):
-            yield QueueEnd(pid, "terminal", fd, target)
+            yield QueueEnd(pid, "terminal", fd, target, _terminal(files, pid, fd, target, seen))
+
+
+def _terminal(files: Files, pid: int, fd: int, target: str, seen: OpenDescriptor | None) -> str:
+    """What tells a terminal from others: its inode, since names are those of a mount namespace. Masters have
+    one inode together."""
+    found = _status(files, pid, fd, seen)
+    if isinstance(found, Unavailable) or "ptmx" in target:
+        return f"{pid} {fd}"
+    return f"inode {found.ino} on {found.dev}"
 
 
 def _is_fifo(files: Files, pid: int, fd: int, target: str, seen: OpenDescriptor | None) -> bool:
     if not target.startswith("/") or target.startswith("/dev/"):
         return False
-    path = f"/proc/{pid}/fd/{fd}"
-    found = attempt(path, partial(files.stat, path, follow=True)) if seen is None else seen.stat
+    found = _status(files, pid, fd, seen)
     return not isinstance(found, Unavailable) and stat.S_ISFIFO(found.mode)
+
+
+def _status(files: Files, pid: int, fd: int, seen: OpenDescriptor | None) -> Stat | Unavailable:
+    path = f"/proc/{pid}/fd/{fd}"
+    return attempt(path, partial(files.stat, path, follow=True)) if seen is None else seen.stat
 
 
 def _of_end(
     kernel: GuestKernel, end: QueueEnd, name_of: Callable[[int], Cell], limit: int | None
 ) -> Iterator[Row]:
-    pid, kind, fd, target = end
+    pid, kind, fd, target, _queue = end
     head = (kind, pid, None, fd, target)
     ask = partial(kernel.queues.of_descriptor, pid, fd, kind == "socket")
     for row in _messages(head, ask, f"/proc/{pid}/fd/{fd}", limit):

@@ -22,9 +22,9 @@ def ends_of(session: Session) -> Iterator[QueueEnd]:
     for group in in_shares(session, processes(session)):
         for pid, fd, target, _seen in list(targets(session.files, group)):
             if isinstance(target, str) and target.startswith("socket:["):
-                yield QueueEnd(pid, "socket", fd, target)
+                yield QueueEnd(pid, "socket", fd, target, target)
             elif isinstance(target, str) and target.startswith("pipe:["):
-                yield QueueEnd(pid, "pipe", fd, target)
+                yield QueueEnd(pid, "pipe", fd, target, target)
 
 
 def waiting_at(session: Session, end: QueueEnd) -> list[QueuedMessage] | str:
@@ -57,7 +57,7 @@ def test_a_message_without_content_hides_none_behind_it(lab: Lab) -> None:
     with open_session(own_guest.image_of("datagrams", "6.1-cloud", DATAGRAMS, ()), lab.store.root) as session:
         for asks_together in (False, True):
             if asks_together:
-                session.queues.expect([QueueEnd(1, "socket", fd, "") for fd in range(10, 14)])
+                session.queues.expect([QueueEnd(1, "socket", fd, "", str(fd)) for fd in range(10, 14)])
             found = [
                 [one.content for one in session.queues.of_descriptor(1, fd, True)] for fd in range(10, 14)
             ]

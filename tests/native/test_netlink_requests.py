@@ -6,7 +6,6 @@ import struct
 
 import pytest
 
-from hybridbridge_vol.native.namespace_ids import by_process
 from hybridbridge_vol.native.netlink_requests import only_asks
 
 ROUTE, SOCK_DIAG, XFRM, SELINUX, AUDIT, NETFILTER, GENERIC = 0, 4, 6, 7, 9, 12, 16
@@ -56,12 +55,3 @@ def test_what_asks(protocol: int, kind: int, flags: int, command: int, expected:
 def test_a_change_behind_a_question_is_a_change() -> None:
     assert asks(ROUTE, (18, DUMP, 0), (22, DUMP, 0))
     assert not asks(ROUTE, (18, DUMP, 0), (17, 0, 0))
-
-
-def test_only_a_namespace_that_a_descriptor_names_is_named_by_a_process() -> None:
-    asked = struct.pack("<IHHII4xHHi", 28, 90, 1, 7, 0, 8, 3, 5)
-    named = struct.pack("<IHHII4xHHi", 28, 90, 1, 7, 0, 8, 2, 77)
-    assert by_process(asked, {5: 77}.get) == named
-    for other in (named, asked[:24], b"", struct.pack("<IHHII4xHHi", 28, 18, 1, 7, 0, 8, 3, 5)):
-        assert by_process(other, {5: 77}.get) == other
-    assert by_process(asked, lambda _fd: None) == asked
