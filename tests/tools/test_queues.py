@@ -6,14 +6,14 @@ import errno
 import os
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 from live_kernel import LiveKernel
 
 from hybridbridge_vol import tools
 from hybridbridge_vol.guest.queues import SnapshotQueues
-from hybridbridge_vol.guest.values import QueuedMessage
+from hybridbridge_vol.guest.values import QueuedMessage, QueueEnd
 
 
 class Asked:
@@ -22,6 +22,9 @@ class Asked:
     def __init__(self, answer: list[QueuedMessage]) -> None:
         self.ends = list[tuple[int, int]]()
         self._answer = answer
+
+    def expect(self, ends: Sequence[QueueEnd]) -> None:
+        """Nothing is asked together."""
 
     def of_descriptor(self, pid: int, fd: int, is_socket: bool) -> list[QueuedMessage]:
         self.ends.append((pid, fd))
