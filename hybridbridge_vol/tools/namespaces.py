@@ -10,7 +10,8 @@ from functools import partial
 
 from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.guest.kernel import Files, GuestKernel
-from hybridbridge_vol.procfs.pid import parse_cmdline, parse_stat, text
+from hybridbridge_vol.procfs.mounts import unescape
+from hybridbridge_vol.procfs.pid import parse_cmdline, parse_stat
 from hybridbridge_vol.procfs.sources import Source, split_lines
 from hybridbridge_vol.toolkit.cells import Cell, Unavailable
 from hybridbridge_vol.toolkit.reading import UNREADABLE, parsed, read_lines, why
@@ -21,7 +22,7 @@ from hybridbridge_vol.tools.process.listing import files_of, in_light_parts, own
 TYPES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 """Names of the links in /proc/PID/ns."""
 _LINK = re.compile(rf"({'|'.join(TYPES)}):\[(\d+)\]")
-_NSFS = " - nsfs "
+_NSFS = b" - nsfs "
 """In a line of mountinfo: what is mounted is a namespace."""
 
 
@@ -180,10 +181,10 @@ def _mounted(files: Files, pid: int) -> Iterator[tuple[str, str] | Unavailable]:
     data, gap = read_lines(files, f"/proc/{pid}/mountinfo")
     if gap:
         yield gap
-    for line in map(text, split_lines(data)):
-        fields = line.split(" ")
+    for line in split_lines(data):
+        fields = line.split(b" ")
         if _NSFS in line and len(fields) > 4:
-            yield fields[3], fields[4]
+            yield unescape(fields[3]), unescape(fields[4])
 
 
 class _Rows:

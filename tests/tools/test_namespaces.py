@@ -110,7 +110,7 @@ def test_namespaces_without_processes_are_found_by_mounts_and_descriptors() -> N
     assert [(row["NS"], row["NPROCS"], row["PID"], row["NSFS"]) for row in rows] == [
         (1, 2, 1, None),
         (5, 0, None, "7/3"),
-        (6, 0, None, "/run/netns/blue\\040sky"),
+        (6, 0, None, "/run/netns/blue sky"),
     ]
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 from hybridbridge_vol.bridge.memo import Proven
+from hybridbridge_vol.bridge.modules.extents import Extent, Extents
 from hybridbridge_vol.bridge.modules.locate import exported_vaddr
 from hybridbridge_vol.bridge.modules.traps import FixUp
 from hybridbridge_vol.bridge.text.call_hashes import CallHashes, change_hashes, hash_places
@@ -96,12 +98,18 @@ class RelocatedModule:
 
     def describe(self, vaddr: int) -> str:
         """The function at an address of the code, as `name+0x10`."""
-        best, distance = self.name, vaddr - self.text.vaddr
-        for symbol in self.file.symbols():
-            start = self.sections.get(symbol.section)
-            if start is not None and symbol.size and 0 <= vaddr - start - symbol.value < symbol.size:
-                best, distance = symbol.name, vaddr - start - symbol.value
-        return f"{best}+{distance:#x}"
+        found = self._extents.around(vaddr)
+        name, start = (self.name, self.text.vaddr) if found is None else (found.name, found.start)
+        return f"{name}+{vaddr - start:#x}"
+
+    @cached_property
+    def _extents(self) -> Extents:
+        """Where its symbols lie: a module may have thousands of them, and is asked for as many addresses."""
+        return Extents(
+            Extent(self.sections[symbol.section] + symbol.value, symbol.size, number, symbol.name)
+            for number, symbol in enumerate(self.file.symbols())
+            if symbol.size and symbol.section in self.sections
+        )
 
 
 class TrustedSegment(NamedTuple):

@@ -47,10 +47,16 @@ class SudoRules:
         self._host = host.partition(".")[0]
         self.files_read: dict[str, TextFile] = {}
         self.lacks: list[tuple[str, Line | None, Unavailable]] = []
+        self._folders = set[str]()
 
     def read(self, path: str = "/etc/sudoers") -> Iterator[Rule]:
-        """Every statement, in the order in which sudo reads them."""
+        """Every statement, in the order in which sudo reads them. Where memory lacks some of the first file,
+        the folder that it usually includes is read all the same."""
         yield from self._file(path, ())
+        usual = f"{path}.d"
+        found = self.files_read.get(path)
+        if found is not None and found.lack is not None and usual not in self._folders:
+            yield from self._folder(usual, (path,))
 
     def _file(self, path: str, above: tuple[str, ...]) -> Iterator[Rule]:
         if len(above) >= MAX_DEPTH or path in above or len(self.files_read) >= MAX_FILES:
@@ -83,6 +89,7 @@ class SudoRules:
         return posixpath.join(posixpath.dirname(path), name)
 
     def _folder(self, path: str, above: tuple[str, ...]) -> Iterator[Rule]:
+        self._folders.add(path)
         folder = list_folder(self._files, path)
         if folder is None:
             return
