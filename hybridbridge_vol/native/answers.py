@@ -113,10 +113,10 @@ class Answers:
 
     def with_devices(self, ask: Callable[[], T]) -> T:
         """The answer to a question that a driver may ask its device for, but of which most is in memory: with
-        zeros in the device's registers then, which is among `failures`. CallRolledBack."""
+        zeros in the device's registers then, which is among `failures`. CallRolledBack, MissingRecords."""
         try:
             return ask()
-        except CallRolledBack:
+        except (CallRolledBack, MissingRecords):
             if not self.session.devices.answer():
                 raise
         self.note("registers of devices", _REGISTERS)

@@ -16,6 +16,7 @@ from hybridbridge_vol.bridge.physical_map import DEVICES_PADDR
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
 from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.session import Session, open_session
+from hybridbridge_vol.guest.values import MissingRecords
 from hybridbridge_vol.native.answers import Answers
 from hybridbridge_vol.native.nodes import Nodes
 from hybridbridge_vol.units import PAGE_SIZE
@@ -98,6 +99,19 @@ def test_a_program_is_told_what_its_answer_rests_on(session: Session) -> None:
     answers = Answers(session, Nodes())
     assert answers.with_devices(partial(session.files.read, BY_REGISTER)) == b"write through\n"
     assert list(answers.failures) == ["registers of devices"]
+
+
+def test_a_list_of_which_some_records_need_a_register_is_read_again(session: Session) -> None:
+    with pytest.raises(CallRolledBack, match=_REASON):
+        session.files.read(BY_REGISTER)
+    missing = [MissingRecords("/proc/net/dev", b"lo", _REASON, [2])]
+
+    def ask() -> bytes:
+        if missing:
+            raise missing.pop()
+        return b"lo, eth0"
+
+    assert Answers(session, Nodes()).with_devices(ask) == b"lo, eth0"
 
 
 def test_a_file_that_is_a_register_is_an_error_for_a_program(session: Session) -> None:
