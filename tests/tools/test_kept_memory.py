@@ -16,7 +16,7 @@ def live_objects() -> Counter[str]:
     return Counter(
         f"{type(one).__module__}.{type(one).__qualname__}"
         for one in gc.get_objects()
-        if type(one).__module__.startswith("hybridbridge_vol.")
+        if str(type(one).__module__).startswith("hybridbridge_vol.")
     )
 
 
