@@ -34,7 +34,7 @@ def hide(memory: PhysicalMemory, layout: Layout, state: CpuState) -> CpuState:
     room = table_of(layout.page_offset_base, HUGE_SHIFT)
     if slots is None or area is None or room is None:
         return state
-    used = memory.around(room, PAGE_SIZE, 0).cast("Q")
+    used = memoryview(memory.read(room, PAGE_SIZE)).cast("Q")
     free = [number for number in PLACES_IN_SLOT if not used[number]]
     number = free[random_below(len(free))]
     memory.write_u64(room + 8 * number, memory.read_u64(area))
