@@ -59,6 +59,8 @@ class GuestFiles:
         self._served = ServedMounts(kernel_files, process)
         self.process = process
         self._root = f"{process}/root"
+        # a method of ours would be a cycle, and a closed session is to go at once
+        self._explained = partial(_explained, self._served, self._root)
         root_files.explain_by(self._explained)
 
     def _route(self, path: str) -> tuple[str, str] | None:
@@ -228,10 +230,6 @@ class GuestFiles:
         except CallRolledBack as error:
             raise self._explained(self._root, path, error) from None
 
-    def _explained(self, root: str, path: str, error: CallRolledBack) -> CallRolledBack:
-        """Why what a path below a root leads to could not be asked."""
-        return self._served.explained(path, error) if root == self._root else error
-
     def directory(self, path: str) -> Iterator[bytes]:
         """A directory as getdents64(2) writes it, in parts. OSError or CallRolledBack in the middle if
         memory does not hold all of it."""
@@ -311,3 +309,10 @@ def assemble_files(proxy: ProxyCalls, mounts: Mounts, process: str) -> tuple[Gue
     pseudo = PseudoFileSystems(proxy, kernel_files, root_files, process)
     inodes = SnapshotInodes(proxy, descriptors, reader)
     return GuestFiles(kernel_files, root_files, pseudo, inodes, reader, process), inodes
+
+
+def _explained(
+    served: ServedMounts, guests_root: str, root: str, path: str, error: CallRolledBack
+) -> CallRolledBack:
+    """Why what a path below a root leads to could not be asked."""
+    return served.explained(path, error) if root == guests_root else error

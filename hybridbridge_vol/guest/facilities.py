@@ -80,7 +80,8 @@ class Facilities:
         """Searches for processes that do not go through /proc."""
         from hybridbridge_vol.guest.tasks import SnapshotTasks  # 1 ms, and few tools ask it
 
-        return SnapshotTasks(self.proxy, lambda: self.files.of_the_kernel.may_ask_together)
+        files = self.files.of_the_kernel
+        return SnapshotTasks(self.proxy, lambda: files.may_ask_together)
 
     @cached_property
     def cpus(self) -> SnapshotCpus:
