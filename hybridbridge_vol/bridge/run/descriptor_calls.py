@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from hybridbridge_vol.bridge.run.descriptor_loop import OwnDescriptor
+from hybridbridge_vol.bridge.run.descriptor_loop import TASK_OF_RECORD, OwnDescriptor
 from hybridbridge_vol.bridge.run.program import DATA_OFFSET, DATA_SIZE, PROGRAM_VADDR, ProgramMemory
 from hybridbridge_vol.units import U64
 
@@ -29,22 +29,7 @@ _MAX_ARGUMENTS = 6
 
 
 def _code(record_size: int) -> bytes:
-    return bytes.fromhex(
-        "53554154415541564157"  # push rbx, rbp, r12, r13, r14, r15
-        "4883ec08"  # sub rsp, 8          calls want a stack aligned to 16 bytes
-        "4889fb"  # mov rbx, rdi          the first record
-        "4889f5"  # mov rbp, rsi          how many there are
-        "4c8da700feffff"  # lea r12, [rdi-0x200]   the parameters
-        "4531f6"  # xor r14d, r14d        the process
-        "4531ff"  # xor r15d, r15d        its task
-        # next record
-        "488b3b"  # mov rdi, [rbx]
-        "4c39f7"  # cmp rdi, r14
-        "740a"  # je +10
-        "4989fe"  # mov r14, rdi
-        "41ff1424"  # call [r12]          find_task_by_vpid(process)
-        "4989c7"  # mov r15, rax
-        "4d85ff"  # test r15, r15
+    return TASK_OF_RECORD + bytes.fromhex(
         "7428"  # jz +40                  to the end of the record
         "4c89ff"  # mov rdi, r15
         "488b7308"  # mov rsi, [rbx+8]

@@ -38,7 +38,7 @@ assert _PARAMETERS_SIZE + MOST_DESCRIPTORS * _RECORD_SIZE <= DATA_SIZE
 CALLS = ("file_path", "newfstat")
 """What is called for each descriptor, after its file was taken; `find_task_by_vpid` once for each process."""
 
-_CODE = bytes.fromhex(
+TASK_OF_RECORD = bytes.fromhex(
     "53554154415541564157"  # push rbx, rbp, r12, r13, r14, r15
     "4883ec08"  # sub rsp, 8          calls want a stack aligned to 16 bytes
     "4889fb"  # mov rbx, rdi          the first record
@@ -54,6 +54,11 @@ _CODE = bytes.fromhex(
     "41ff1424"  # call [r12]          find_task_by_vpid(process)
     "4989c7"  # mov r15, rax
     "4d85ff"  # test r15, r15
+)
+"""How the loops over descriptors begin, up to where a record is left if its process has no task: rbx is the
+record, rbp how many there are, r12 the parameters, r15 the task."""
+
+_CODE = TASK_OF_RECORD + bytes.fromhex(
     "0f8484000000"  # jz +132         to the end of the record
     "4c89ff"  # mov rdi, r15
     "488b7308"  # mov rsi, [rbx+8]
