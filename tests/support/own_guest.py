@@ -11,7 +11,7 @@ from made_once import made_once
 
 from hybridbridge_vol.kernel_file.packages import read_vmlinuz
 from samples import cache_key, qemu
-from samples.compiler import compile_static
+from samples.compiler import compile_static, sources
 from samples.initramfs import Archive
 from samples.kernels import fetch, modules_package
 from samples.modules import load_order
@@ -28,7 +28,8 @@ def image_of(kind: str, kernel: str, program: Path, modules: Sequence[str]) -> P
     """The guest's memory, made only once; `kernel` as `samples.kernels.fetch` takes it. The program finds the
     modules, and those that they need, in /m, and says `hb: ready` on the console."""
     package = fetch(kernel)
-    key = cache_key.digest(package.name, program.read_bytes(), tuple(modules), _COMMAND_LINE)
+    code = [path.read_bytes() for path in sources(program)]
+    key = cache_key.digest(package.name, code, tuple(modules), _COMMAND_LINE)
     folder = made_once(f"{kernel}-{kind}-{key[:12]}", partial(_make, package, program, modules))
     return folder / "dump.raw"
 

@@ -3,22 +3,11 @@
  * on the console when they wait.
  */
 #include <arpa/inet.h>
-#include <net/if.h>
 #include <netinet/in.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
-static void loopback_up(int any)
-{
-	struct ifreq request = { .ifr_name = "lo", .ifr_flags = IFF_UP };
-
-	ioctl(any, SIOCSIFFLAGS, &request);
-}
+#include "first_process.h"
 
 /* Descriptors: 10 receives datagrams, 11 packets in sequence, 12 a stream whose other end is closed, 13 UDP. */
 int main(void)

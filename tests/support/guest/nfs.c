@@ -3,43 +3,12 @@
  * its files, and says so on the console when what the client keeps of them has expired. The caches of the server are
  * filled as mountd would do it (nfsd(7), net/sunrpc/cache.c).
  */
-#include <errno.h>
-#include <fcntl.h>
-#include <net/if.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+
+#include "first_process.h"
 
 #define EXPIRES 2		/* seconds for which the client keeps attributes */
-
-static void say(const char *what)
-{
-	dprintf(1, "hb: %s (%s)\n", what, strerror(errno));
-}
-
-static void load_modules(void)
-{
-	static char names[4096];
-	int list = open("/m/order", O_RDONLY);
-	char path[256], *name;
-
-	read(list, names, sizeof names - 1);
-	close(list);
-	for (name = strtok(names, "\n"); name; name = strtok(NULL, "\n")) {
-		int module;
-
-		snprintf(path, sizeof path, "/m/%s.ko", name);
-		module = open(path, O_RDONLY);
-		if (syscall(SYS_finit_module, module, "", 0) && errno != EEXIST)
-			say(name);
-		close(module);
-	}
-}
 
 static void put(const char *path, const char *text)
 {
@@ -53,7 +22,6 @@ static void put(const char *path, const char *text)
 int main(void)
 {
 	int lo = socket(AF_INET, SOCK_DGRAM, 0), file;
-	struct ifreq request = { .ifr_name = "lo", .ifr_flags = IFF_UP };
 	struct stat seen;
 	char text[64];
 
@@ -63,7 +31,7 @@ int main(void)
 	mkdir("/var", 0755);
 	mount("proc", "/proc", "proc", 0, NULL);
 	mount("tmpfs", "/export", "tmpfs", 0, NULL);
-	ioctl(lo, SIOCSIFFLAGS, &request);
+	loopback_up(lo);
 	load_modules();
 	mkdir("/export/folder", 0755);
 	put("/export/read", "looked at\n");

@@ -3,20 +3,13 @@
  * console. The keys are those of tests/support/tls_guest.py.
  */
 #include <arpa/inet.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <net/if.h>
 #include <netinet/in.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+
+#include "first_process.h"
 
 #define ULP 31		/* TCP_ULP, include/uapi/linux/tcp.h */
 #define SOL_TLS_ 282	/* include/linux/socket.h */
@@ -27,30 +20,6 @@
 #define AES_GCM_128 51
 #define AES_GCM_256 52
 #define CHACHA20_POLY1305 54
-
-static void say(const char *what)
-{
-	dprintf(1, "hb: %s (%s)\n", what, strerror(errno));
-}
-
-static void load_modules(void)
-{
-	static char names[4096];
-	int list = open("/m/order", O_RDONLY);
-	char path[256], *name;
-
-	read(list, names, sizeof names - 1);
-	close(list);
-	for (name = strtok(names, "\n"); name; name = strtok(NULL, "\n")) {
-		int module;
-
-		snprintf(path, sizeof path, "/m/%s.ko", name);
-		module = open(path, O_RDONLY);
-		if (syscall(SYS_finit_module, module, "", 0) && errno != EEXIST)
-			say(name);	/* a CPU may lack what it drives */
-		close(module);
-	}
-}
 
 static void connected(int port, int ends[2])
 {
@@ -87,13 +56,12 @@ static void give_keys(int ends[2], int version, int cipher, int size)
 int main(void)
 {
 	int first[2], second[2], third[2], plain[2], lo = socket(AF_INET, SOCK_DGRAM, 0);
-	struct ifreq request = { .ifr_name = "lo", .ifr_flags = IFF_UP };
 	char read_back[16];
 
 	mkdir("/proc", 0755);
 	mount("proc", "/proc", "proc", 0, NULL);
 	load_modules();
-	ioctl(lo, SIOCSIFFLAGS, &request);
+	loopback_up(lo);
 	close(lo);
 	if (!fork()) {
 		prctl(PR_SET_NAME, "tls_client");
