@@ -16,6 +16,8 @@ STATX_ALL = 0xFFF
 AT_STATX_DONT_SYNC = 0x4000
 """include/uapi/linux/fcntl.h: a network file system, or FUSE, answers from what it has, and asks no server.
 Others answer the same with it."""
+OF_DESCRIPTOR = 0x1000 | AT_STATX_DONT_SYNC
+"""The flags that ask so about an open file; the first is AT_EMPTY_PATH."""
 _STATX_BTIME = 0x800
 _FIXED = struct.Struct("<II Q IIIH2x QQQQ")
 _TIMES_AT, _TIME = 64, struct.Struct("<qI4x")

@@ -13,7 +13,7 @@ from hybridbridge_vol.errors import BootError, CallRolledBack
 from hybridbridge_vol.guest.descriptors import LARGEST_READ, OpenFile
 from hybridbridge_vol.guest.endless import MAX_FILE_SIZE
 from hybridbridge_vol.guest.file_attributes import (
-    AT_STATX_DONT_SYNC,
+    OF_DESCRIPTOR,
     STATX_ALL,
     STATX_SIZE,
     FileAttributes,
@@ -26,8 +26,6 @@ from hybridbridge_vol.guest.proxy_calls import ProxyCalls
 from hybridbridge_vol.guest.windows import window
 from hybridbridge_vol.units import PAGE_SIZE
 
-_STATX_FLAGS = 0x1000 | AT_STATX_DONT_SYNC
-"""The first is AT_EMPTY_PATH."""
 _LONGEST_LINK = 4096
 STATFS_SIZE = 120
 """Bytes of `struct statfs` (include/uapi/asm-generic/statfs.h)."""
@@ -71,7 +69,7 @@ class FileReader:
         """The same as the kernel writes it: a `struct statx`."""
         name, buffer = self._proxy.put_path(""), self._proxy.buffer()
         self._proxy.checked(
-            file.path, "statx", file.number, name, _STATX_FLAGS, STATX_ALL, buffer, side="twin"
+            file.path, "statx", file.number, name, OF_DESCRIPTOR, STATX_ALL, buffer, side="twin"
         )
         return self._proxy.answer(f"lstat {file.path}", STATX_SIZE)
 

@@ -18,7 +18,7 @@ from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.abi import HOW_SIZE, how_in_root
 from hybridbridge_vol.guest.descriptors import Descriptors, OpenFile
 from hybridbridge_vol.guest.file_attributes import (
-    AT_STATX_DONT_SYNC,
+    OF_DESCRIPTOR,
     STATX_ALL,
     STATX_SIZE,
     FileAttributes,
@@ -37,8 +37,6 @@ _ROOM = 1024
 _ANSWER_AT = 512
 _HOW_AT, _EMPTY_AT, _ENTRIES_AT = DATA_OFFSET, DATA_OFFSET + 64, DATA_OFFSET + 128
 _HOW_IN_USER_MEMORY = 8192
-_STATX_FLAGS = 0x1000 | AT_STATX_DONT_SYNC
-"""The first is AT_EMPTY_PATH."""
 _O_PATH, _O_NOFOLLOW, _O_NONBLOCK = 0o10000000, 0o400000, 0o4000
 
 FolderOpener = Callable[[], OpenFile]
@@ -67,7 +65,7 @@ class _Entry(NamedTuple):
 _STATX = _Question(
     _O_PATH | _O_NOFOLLOW,
     "statx",
-    lambda empty, room, _size: (empty, _STATX_FLAGS, STATX_ALL, room),
+    lambda empty, room, _size: (empty, OF_DESCRIPTOR, STATX_ALL, room),
     "twin",
 )
 _PREAD = _Question(
