@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 from hybridbridge_vol.bridge.run.descriptor_calls import Called, DescriptorCall
-from hybridbridge_vol.errors import CallRolledBack
+from hybridbridge_vol.errors import CallRolledBack, ParseError
 from hybridbridge_vol.guest import argument_pages, magic_links
 from hybridbridge_vol.guest.abi import STAT_SIZE, directory_entries, parse_stat
 from hybridbridge_vol.guest.descriptors import LARGEST_READ, Descriptors, OpenFile
@@ -22,6 +22,7 @@ from hybridbridge_vol.guest.proxy_calls import AT_FDCWD, ProxyCalls
 from hybridbridge_vol.guest.records import read_other_records
 from hybridbridge_vol.guest.unlistable import listable_entries
 from hybridbridge_vol.guest.values import OpenDescriptor, Question, Stat
+from hybridbridge_vol.procfs.pid import parse_status
 
 READ_SIZES = (16 << 10, 64 << 10, 256 << 10, LARGEST_READ)
 """Bytes asked for by the first, second ... read of a file: some files clear a buffer of that size first."""
@@ -209,7 +210,8 @@ class SnapshotFiles:
             return None
 
     def _has_process(self, pid: int) -> bool | str:
-        """Whether there is a process of that id; why its look-up was rolled back."""
+        """Whether there is a process of that id; why its look-up was rolled back. A thread's id can be
+        looked up as well (fs/proc/base.c, `proc_pid_lookup`); it is none, and is not listed."""
         try:
             self.stat(f"/proc/{pid}")
         except FileNotFoundError:
@@ -218,6 +220,8 @@ class SnapshotFiles:
             return error.reason
         except OSError:
             return True
+        with contextlib.suppress(OSError, CallRolledBack, ParseError):
+            return parse_status(self.read(f"/proc/{pid}/status")).tgid == pid
         return True
 
 

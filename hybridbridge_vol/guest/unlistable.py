@@ -86,15 +86,24 @@ def _may_be_there(
     while start <= last:
         end = min(last, start | (TABLE_IDS - 1))
         answers = {pid: exists(pid) for pid in range(start, end + 1)}
-        if len(answers) == TABLE_IDS and all(isinstance(answer, str) for answer in answers.values()):
-            gone += (start, end)
-            reasons.update(map(str, answers.values()))
-        else:
+        unknown = {answer for answer in answers.values() if isinstance(answer, str)}
+        if not all(isinstance(answer, str) for answer in answers.values()):
             yield from (pid for pid, answer in answers.items() if answer or pid == last)
+        elif all(isinstance(exists(pid), str) for pid in _table(start) if pid not in answers):
+            gone += answers
+            reasons |= unknown
+        else:
+            yield from answers
         start = end + 1
     if gone:
-        count = f"{len(gone) // 2 * TABLE_IDS:,} process ids from {gone[0]} to {gone[-1]}"
+        count = f"{len(gone):,} process ids from {gone[0]} to {gone[-1]}"
         lost(f"{count} cannot be looked up: {' or '.join(sorted(reasons)[:MAX_REASONS])}")
+
+
+def _table(pid: int) -> Iterator[int]:
+    """The ids in the table of an id. 0 is the idle task's, which no look-up finds."""
+    begin = pid & -TABLE_IDS
+    return iter(range(max(begin, 1), begin + TABLE_IDS))
 
 
 def first_passable(entries_from: EntriesFrom, position: int) -> int | None:
