@@ -41,6 +41,8 @@ _MOST_FAILURES = 8
 each costs some milliseconds."""
 _MOST_PROOFS = 16
 """How often a program is run again after what stopped it was proven."""
+_MOST_LEFT_OUT = 32
+"""How often a program is run again without the calls that ended it."""
 MAX_DESCRIPTORS = 1 << 20
 """Of one process: the limit that Linux begins with (sysctl_nr_open, fs/file.c). More are listed by their
 files."""
@@ -135,17 +137,30 @@ class OpenDescriptors:
         makes one singly, so that its code is proven, and says whether it could."""
         found: list[Called | None] = []
         most = descriptor_calls.most_calls(room)
-        memory = self._proxy.program_memory
         for start in range(0, len(calls), most):
-            part = calls[start : start + most]
+            found += self._without_refused(calls[start : start + most], room, prove)
+        return found
+
+    def _without_refused(
+        self, calls: Sequence[DescriptorCall], room: int, prove: Callable[[DescriptorCall], bool]
+    ) -> list[Called | None]:
+        """The answers of one program. A call that ends it and cannot be made singly is left out: None."""
+        left, memory = dict(enumerate(calls)), self._proxy.program_memory
+        for _ in range(_MOST_LEFT_OUT):
+            part, refused = list(left.values()), list[int]()
             answers = self._with_proofs(
                 partial(self._called, part, room),
                 partial(descriptor_calls.reached, memory, len(part), room),
-                lambda number, part=part: prove(part[number]),  # type: ignore[misc]
+                partial(_proves, prove, part, refused),
                 len(part),
             )
-            found += answers or [None] * len(part)
-        return found
+            if answers is not None:
+                by_number = dict(zip(left, answers, strict=True))
+                return [by_number.get(number) for number in range(len(calls))]
+            left = {number: call for place, (number, call) in enumerate(left.items()) if place not in refused}
+            if not refused or not left:
+                break
+        return [None] * len(calls)
 
     def _called(self, calls: Sequence[DescriptorCall], room: int) -> list[Called | None] | None:
         if not self._may_try():
@@ -240,6 +255,16 @@ class OpenDescriptors:
         except _UNKNOWN:
             return False
         return True
+
+
+def _proves(
+    prove: Callable[[DescriptorCall], bool], calls: Sequence[DescriptorCall], refused: list[int], place: int
+) -> bool:
+    """Prove one of the calls; its place is noted where that cannot be done."""
+    done = prove(calls[place])
+    if not done:
+        refused.append(place)
+    return done
 
 
 def _described(answer: Followed) -> OpenDescriptor | None:

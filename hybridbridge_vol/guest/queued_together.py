@@ -63,8 +63,9 @@ class QueuedTogether:
             calls.append(DescriptorCall(end.pid, end.fd, "setsockopt", _from_the_first))
             calls.append(DescriptorCall(end.pid, end.fd, "recvfrom", _peeking))
         answers = self._files.call_each(calls, _LITTLE, self._prove)
-        for end, called in zip(sockets, answers[1::2], strict=True):
-            self._note_if_empty(end, called)
+        for end, begins, called in zip(sockets, answers[::2], answers[1::2], strict=True):
+            if begins is not None:
+                self._note_if_empty(end, called)
 
     def _count(self, ends: Sequence[QueueEnd]) -> list[tuple[QueueEnd, int]]:
         """Those at which something waits, and how many bytes."""

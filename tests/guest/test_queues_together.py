@@ -44,9 +44,13 @@ def test_what_waits_is_the_same_asked_together_and_singly(lab: Lab, rich_generat
     for _ in range(2):  # the first time with what is not proven yet
         before = session.statistics.by_call["fget_task"].calls
         session.queues.expect(ends)
+        alone = session.statistics.by_call["fget_task"].calls
         together = {end: waiting_at(session, end) for end in ends}
         assert together == singly
     assert session.statistics.by_call["fget_task"].calls - before < asked
+    alone = session.statistics.by_call["fget_task"].calls - alone
+    # a socket whose route is looked up again by setsockopt ends the program, and is asked twice (5.10)
+    assert alone <= sum(map(bool, singly.values())) + 4
     session.queues.expect([])
     assert waiting_at(session, ends[0]) == singly[ends[0]]
 
