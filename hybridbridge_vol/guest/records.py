@@ -37,8 +37,8 @@ Open = Callable[[], OpenFile]
 
 
 class _Sequence:
-    """The `struct seq_file` of an open file. LookupError if it is none, or if the kernel has no type
-    information."""
+    """The `struct seq_file` of an open file. LookupError if it is none, if it is of one record, or if the
+    kernel has no type information."""
 
     def __init__(self, proxy: ProxyCalls, file: OpenFile) -> None:
         self._proxy = proxy
@@ -47,9 +47,21 @@ class _Sequence:
             self._types = struct_layouts(proxy.bridge.kernel)
         except (KernelFileError, StoreError) as error:
             raise LookupError(str(error)) from None
-        self._at = self._find()
+        self._opened, self._at = self._find()
+        """The virtual addresses of the `struct file` and of the `struct seq_file`."""
+        if self._is_single():
+            raise LookupError("one record")
 
-    def _find(self) -> int:
+    def _is_single(self) -> bool:
+        """Whether the file is one record, as single_open() makes it: nothing is behind it."""
+        symbols, bridge = self._proxy.bridge.kernel.symbols, self._proxy.bridge
+        start = self._operation("start")
+        return "single_start" in symbols and start in (
+            bridge.home("single_start"),
+            bridge.snapshot("single_start"),
+        )
+
+    def _find(self) -> tuple[int, int]:
         call, home = self._proxy.caller.call, self._proxy.bridge.home
         file = call(home("fget"), self._file.number, label="fget") & U64
         try:
@@ -57,7 +69,7 @@ class _Sequence:
             for place in self._candidates(private):
                 at = self._types.offset("seq_file", "file")
                 if place in self._proxy.bridge.boot.layout and self._word(place + at) == file:
-                    return place
+                    return file, place
         finally:
             call(home("fput"), file, label="fput")
         raise LookupError("not a sequence of records")
@@ -95,7 +107,11 @@ class _Sequence:
         return 1 + rest
 
     def skip(self) -> None:
-        """Pass over one record. CallRolledBack if the kernel cannot find the one behind it."""
+        """Pass over one record. CallRolledBack if the kernel cannot find the one behind it.
+
+        seq_read() begins with the first record again where nothing was read: then the file is put to where it
+        is after one byte.
+        """
         index = self._field("index")
         first = self._call("start", self._at, index)
         if _is_record(first):
@@ -104,6 +120,10 @@ class _Sequence:
             if self._word(index) == before:  # as seq_read() does where `next` has forgotten to
                 self._proxy.bridge.machine.write_u64(index, before + 1)
         self._call("stop", self._at, first)
+        if not self._word(self._field("read_pos")):
+            position = self._opened + self._types.offset("file", "f_pos")
+            for vaddr in (self._field("read_pos"), position):
+                self._proxy.bridge.machine.write_u64(vaddr, 1)
 
     def text(self) -> bytes:
         """What `show` writes of one record, if it fits into the buffer that the reads before have made. No
@@ -112,10 +132,11 @@ class _Sequence:
         count, size = (self._word(self._field(name)) for name in ("count", "size"))
         return self._proxy.bridge.machine.read(self._word(self._field("buf")), count) if count < size else b""
 
+    def _operation(self, name: str) -> int:
+        return self._word(self._word(self._field("op")) + self._types.offset("seq_operations", name))
+
     def _call(self, name: str, *arguments: int) -> int:
-        operations = self._word(self._field("op"))
-        function = self._word(operations + self._types.offset("seq_operations", name))
-        return self._proxy.caller.call(function, *arguments, label=f"seq_file {name}") & U64
+        return self._proxy.caller.call(self._operation(name), *arguments, label=f"seq_file {name}") & U64
 
 
 class _Reading:

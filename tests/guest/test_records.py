@@ -12,10 +12,12 @@ from generations import RICH, Lab
 from image_editor import Editor
 
 from hybridbridge_vol.bridge.objects.typed_memory import TypedMemory
+from hybridbridge_vol.errors import CallRolledBack
 from hybridbridge_vol.guest.session import Session, open_session
 from hybridbridge_vol.guest.values import MissingRecords
 from hybridbridge_vol.procfs.sources import split_lines
 from hybridbridge_vol.toolkit.cells import Unavailable
+from hybridbridge_vol.units import U64
 
 WILD = 0xDEAD_0000_0000_0000
 """An address that no x86-64 processor has."""
@@ -130,6 +132,17 @@ def test_records_behind_one_that_cannot_be_written_are_read(clean: tuple[Lab, st
     )
 
 
+def test_the_first_record_may_be_one_that_cannot_be_written(clean: tuple[Lab, str], tmp_path: Path) -> None:
+    """A read from the first byte on begins with it again."""
+    whole = clean[0].session(clean[1])
+    memory = TypedMemory(whole.bridge)
+    words = {memory.at(modules(memory)[number], "module", "source_list"): WILD for number in (0, 2)}
+    for session in edited(clean, tmp_path / "first.raw", words):
+        error = partial(session, MODULES)
+        assert split_lines(error.partial) == without(whole, MODULES, 0, 2)
+        assert error.behind == (0, 1)
+
+
 def test_tools_show_them_and_a_row_says_what_is_missing(clean: tuple[Lab, str], damaged: Session) -> None:
     whole = clean[0].session(clean[1])
     for tool, column, missing in (("mounts", "ID", 3), ("lsmod", "MODULE", 1)):
@@ -152,3 +165,14 @@ def test_a_record_that_is_all_of_a_file_is_no_list(damaged: Session, clean: tupl
     """What one function writes as a whole (`single_open`) is read or not."""
     session = clean[0].session(clean[1])
     assert session.files.read("/proc/1/status") == damaged.files.read("/proc/1/status")
+
+
+def test_behind_a_record_that_is_all_of_a_file_none_is_looked_for(clean: tuple[Lab, str]) -> None:
+    lab, name = clean
+    with open_session(lab.sample(name).dump, lab.store.root) as session:
+        memory, task = TypedMemory(session.bridge), session.proxy.function("find_task_by_vpid", 1) & U64
+        session.bridge.machine.write_u64(memory.at(task, "task_struct", "signal"), WILD)
+        session.caller.mark()
+        with pytest.raises(CallRolledBack):
+            session.files.read("/proc/1/status")
+        assert not [call for call in session.statistics.by_call if call.startswith("seq_file")]
