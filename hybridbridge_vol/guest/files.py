@@ -221,7 +221,7 @@ class SnapshotFiles:
         except OSError:
             return True
         with contextlib.suppress(OSError, CallRolledBack, ParseError):
-            return parse_status(self.read(f"/proc/{pid}/status")).tgid == pid
+            return parse_status(self.read_at(f"/proc/{pid}/status", 0, LARGEST_READ)).tgid == pid
         return True
 
 

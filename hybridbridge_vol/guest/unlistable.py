@@ -10,6 +10,7 @@ can be looked up, and nobody knows which of them are processes: they are counted
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 
 Entries = list[tuple[int, str]]
@@ -43,6 +44,7 @@ def listable_entries(
     `exists` reports whether there is a process of that id, or why the look-up was rolled back: there may be
     one then. `lost` is told why processes may be missing, or named that are none.
     """
+    exists = functools.cache(exists)  # a table is looked at again with each of its ids
     position, size, unlistable = 0, LARGE, 0
     while unlistable < MOST_UNLISTABLE:
         part = entries_from(position, size)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from answers import ask
 from blank_page import blank_copy, kernel_paddr
-from generations import GENERATIONS, Lab
+from generations import GENERATIONS, Lab, in_default_run
 from hypothesis import given
 from hypothesis import strategies as st
 from image_editor import hidden
@@ -30,10 +30,7 @@ from hybridbridge_vol.toolkit.limits import limited_rows
 from hybridbridge_vol.units import PAGE_SIZE
 
 FILES = ["version", "stat"]
-EACH = [
-    name if name == "6.1 two CPUs" else pytest.param(name, marks=pytest.mark.slow)
-    for name in sorted(GENERATIONS)
-]
+EACH = in_default_run(sorted(GENERATIONS), "6.1 two CPUs")
 
 
 @pytest.mark.parametrize("name", EACH)
@@ -178,3 +175,16 @@ def test_a_directory_of_unlistable_entries_is_given_up() -> None:
     proc = Proc(set(range(1, 3000)), set(range(1, 3000)))
     names = [name for _next, name in listable_entries(proc.entries_from, proc.exists)]
     assert len(names) == len(FILES) + MOST_UNLISTABLE
+
+
+def test_no_process_is_looked_up_twice() -> None:
+    """Each look-up may be rolled back: a table that cannot be read is looked at with each of its ids."""
+    proc = Proc(set(range(1, 3 * TABLE_IDS, 2)), set(range(1, 3 * TABLE_IDS, 2)))
+    asked: list[int] = []
+
+    def exists(pid: int) -> str:
+        asked.append(pid)
+        return "not in memory"
+
+    list(listable_entries(proc.entries_from, exists))
+    assert len(asked) == len(set(asked))
