@@ -35,8 +35,9 @@ from hybridbridge_vol.machine.machine import UnmappedVirtual
 from hybridbridge_vol.units import U64
 
 T = TypeVar("T")
+A = TypeVar("A")
 
-_MOST_FAILURES = 8
+_MOST_FAILURES = 16
 """Programs that may be rolled back, one after the other, before no more are tried until more code is proven:
 each costs some milliseconds."""
 _MOST_PROOFS = 16
@@ -88,19 +89,18 @@ class OpenDescriptors:
         return found
 
     def _listed(self, wanted: Sequence[tuple[int, int]]) -> Sequence[Listed | None]:
-        """None for each if the program was rolled back, or cannot be made."""
+        """None for each whose program was rolled back, or cannot be made."""
         symbols, resolve = self._proxy.bridge.kernel.symbols, self._proxy.bridge.snapshot
         name = next((name for name in NEXT_FUNCTIONS if name in symbols), None)
-        memory, answers = self._proxy.program_memory, None
-        if name is not None and "find_task_by_vpid" in symbols and self._may_try():
-            functions = resolve("find_task_by_vpid"), resolve(name)
-            answers = self._with_proofs(
-                lambda: self._counted(list_descriptors(memory, *functions, wanted)),
-                lambda: descriptor_listing.reached(memory, len(wanted)),
-                lambda number: self._prove_next(name, wanted[number][0]),
-                len(wanted),
-            )
-        return answers or [None] * len(wanted)
+        if name is None or "find_task_by_vpid" not in symbols or not self._may_try():
+            return [None] * len(wanted)
+        memory, functions = self._proxy.program_memory, (resolve("find_task_by_vpid"), resolve(name))
+        return self._answers(
+            wanted,
+            lambda part: self._counted(list_descriptors(memory, *functions, part)),
+            partial(descriptor_listing.reached, memory),
+            lambda one: self._prove_next(name, one[0]),
+        )
 
     def _prove_next(self, name: str, pid: int) -> bool:
         """As `_prove`, of the function that finds the next descriptor."""
@@ -118,13 +118,13 @@ class OpenDescriptors:
         """What is known of the files that the function `take` takes from a process."""
         waiting = iter(wanted)
         while part := list(islice(waiting, MOST_DESCRIPTORS)):
-            answers = self._with_proofs(
-                partial(self._followed, take, part),
-                partial(descriptor_loop.reached, self._proxy.program_memory, len(part)),
-                lambda number, part=part: self._prove(take, *part[number]),  # type: ignore[misc]
-                len(part),
+            answers = self._answers(
+                part,
+                partial(self._followed, take),
+                partial(descriptor_loop.reached, self._proxy.program_memory),
+                lambda one: self._prove(take, *one),
             )
-            for key, answer in zip(part, answers or (), strict=False):
+            for key, answer in zip(part, answers, strict=True):
                 if answer is not None and self._proxy.bridge.may_be_snapshot(answer.file_vaddr):
                     seen = _described(answer)
                     if seen is not None:
@@ -136,33 +136,17 @@ class OpenDescriptors:
         """Make system calls, each with so many bytes of room; None for one that is to be made singly. `prove`
         makes one singly, so that its code is proven, and says whether it could."""
         found: list[Called | None] = []
-        most = descriptor_calls.most_calls(room)
+        most, memory = descriptor_calls.most_calls(room), self._proxy.program_memory
         for start in range(0, len(calls), most):
-            found += self._without_refused(calls[start : start + most], room, prove)
+            found += self._answers(
+                calls[start : start + most],
+                partial(self._called, room),
+                lambda count: descriptor_calls.reached(memory, count, room),
+                prove,
+            )
         return found
 
-    def _without_refused(
-        self, calls: Sequence[DescriptorCall], room: int, prove: Callable[[DescriptorCall], bool]
-    ) -> list[Called | None]:
-        """The answers of one program. A call that ends it and cannot be made singly is left out: None."""
-        left, memory = dict(enumerate(calls)), self._proxy.program_memory
-        for _ in range(_MOST_LEFT_OUT):
-            part, refused = list(left.values()), list[int]()
-            answers = self._with_proofs(
-                partial(self._called, part, room),
-                partial(descriptor_calls.reached, memory, len(part), room),
-                partial(_proves, prove, part, refused),
-                len(part),
-            )
-            if answers is not None:
-                by_number = dict(zip(left, answers, strict=True))
-                return [by_number.get(number) for number in range(len(calls))]
-            left = {number: call for place, (number, call) in enumerate(left.items()) if place not in refused}
-            if not refused or not left:
-                break
-        return [None] * len(calls)
-
-    def _called(self, calls: Sequence[DescriptorCall], room: int) -> list[Called | None] | None:
+    def _called(self, room: int, calls: Sequence[DescriptorCall]) -> list[Called | None] | None:
         if not self._may_try():
             return None
         resolve = self._proxy.bridge.snapshot
@@ -199,24 +183,51 @@ class OpenDescriptors:
         self._failures = self._failures + 1 if answers is None else 0
         return answers
 
+    def _answers(
+        self,
+        things: Sequence[T],
+        run: Callable[[Sequence[T]], Sequence[A | None] | None],
+        reached: Callable[[int], int],
+        prove: Callable[[T], bool],
+    ) -> list[A | None]:
+        """The answers of a program about some things. Where one ends the program and cannot be asked about
+        singly either, as `prove` says, the others are asked about without it; None for all that have no
+        answer."""
+        left = dict(enumerate(things))
+        for _ in range(_MOST_LEFT_OUT):
+            part, refused = list(left.values()), set[int]()
+            answers = self._with_proofs(part, run, reached, prove, refused)
+            if answers is not None:
+                by_number = dict(zip(left, answers, strict=True))
+                return [by_number.get(number) for number in range(len(things))]
+            left = {number: one for place, (number, one) in enumerate(left.items()) if place not in refused}
+            if not refused or not left:
+                break
+        return [None] * len(things)
+
     def _with_proofs(
         self,
-        run: Callable[[], T | None],
-        reached: Callable[[], int],
-        prove: Callable[[int], bool],
-        count: int,
-    ) -> T | None:
-        """The answers of a program about `count` things. Where it is rolled back, what it does is done singly
-        for the thing that it had `reached` and the one behind it; then it is run again."""
-        answers, before = run(), -1
+        things: Sequence[T],
+        run: Callable[[Sequence[T]], Sequence[A | None] | None],
+        reached: Callable[[int], int],
+        prove: Callable[[T], bool],
+        refused: set[int],
+    ) -> Sequence[A | None] | None:
+        """The answers of a program about some things. Where it is rolled back, what it does is done singly
+        for the thing that it had `reached` and the one behind it; then it is run again. The places of those
+        for which that fails, or with which the program ends all the same, are added to `refused`."""
+        answers, before = run(things), -1
         for _ in range(_MOST_PROOFS):
-            if answers is not None or not self._may_try() or (number := reached()) <= before:
+            if answers is not None or not self._may_try():
+                break
+            number = reached(len(things))
+            places = range(number, min(number + 2, len(things)))
+            failed = {place for place in places if number <= before or not prove(things[place])}
+            refused |= failed
+            if len(failed) == len(places):
                 break
             before = number
-            proven = [prove(index) for index in range(number, min(number + 2, count))]
-            if not any(proven):
-                break
-            answers = run()
+            answers = run(things)
         return answers
 
     def _functions(self, take: str) -> Functions:
@@ -255,16 +266,6 @@ class OpenDescriptors:
         except _UNKNOWN:
             return False
         return True
-
-
-def _proves(
-    prove: Callable[[DescriptorCall], bool], calls: Sequence[DescriptorCall], refused: list[int], place: int
-) -> bool:
-    """Prove one of the calls; its place is noted where that cannot be done."""
-    done = prove(calls[place])
-    if not done:
-        refused.append(place)
-    return done
 
 
 def _described(answer: Followed) -> OpenDescriptor | None:

@@ -118,6 +118,8 @@ def test_a_file_that_cannot_be_followed_spoils_its_own_row_only(lab: Lab) -> Non
         bridge.machine.write_u64(file + inode, 0xFFFF_8000_DEAD_0000)
         session.caller.mark()
         rows = lsof(session, pids)
+        wanted = [(pid, fd) for pid, fds in listed(session).items() if pid in pids for fd in fds]
+        assert len(wanted) - len(session.files.descriptors(wanted)) < 12
     spoiled = {(row[1], row[4]) for row in rows if any(isinstance(cell, Unavailable) for cell in row[5:])}
     assert (1, "0") in {(pid, fd[:1]) for pid, fd in spoiled}
     others = [row for row in rows if (row[1], row[4]) not in spoiled]
