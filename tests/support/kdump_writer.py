@@ -26,10 +26,7 @@ def kdump(
     head = struct.pack(
         "<8si390s22xIiiIII", b"KDUMP   ", 6, bytes(390), status, PAGE, 1, 2 * bitmap_blocks, max_page, 0
     )
-    bitmaps = b"".join(
-        sum(1 << page for page in set(which)).to_bytes(bitmap_blocks * PAGE, "little")
-        for which in ([*pages, *present], pages)
-    )
+    bitmaps = b"".join(_bitmap(which, bitmap_blocks * PAGE) for which in ([*pages, *present], pages))
     stored_size = sum(len(stored) for stored, _flags in pages.values())
     data_offset = len(bitmaps) + 2 * PAGE + 24 * len(pages)
     descriptors, data = b"", b""
@@ -41,6 +38,13 @@ def kdump(
     sub = struct.pack("<QiiQQQQQQQQ", 0, level, split, 0, 0, *ranges)
     sub = sub.ljust(96, b"\0") + struct.pack("<Q", max_page)
     return head.ljust(PAGE, b"\0") + sub.ljust(PAGE, b"\0") + bitmaps + descriptors + data + notes + erased
+
+
+def _bitmap(pages: Iterable[int], size: int) -> bytes:
+    bits = bytearray(size)
+    for page in pages:
+        bits[page >> 3] |= 1 << (page & 7)
+    return bytes(bits)
 
 
 def packed(content: bytes) -> tuple[bytes, int]:
