@@ -36,7 +36,7 @@ def offset_of_word(session: Session, structure_vaddr: int, word: int, words: int
     raise AssertionError("not found")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def mm_of(lab: Lab) -> tuple[int, int, int]:
     """A process of the sample, the image offset of its task's `mm` pointer, and the pointer."""
     pid = 1
@@ -146,11 +146,28 @@ def test_proc_is_mounted_where_the_page_of_its_type_names_the_trusted_side(
     path.unlink()
 
 
-@pytest.mark.parametrize("mode", list(Mode))
+NOWHERE = {
+    "user space": 0x1000,
+    "end of user space": 0x7FFF_FFFF_F000,
+    "non-canonical": 0x4141_4141_4141_4141,
+    "guard hole": 0xFFFF_8000_DEAD_0000,
+    "last word": 0xFFFF_FFFF_FFFF_FFF8,
+    "null": 0,
+}
+
+
 @pytest.mark.parametrize(
-    "word",
-    [0x1000, 0x7FFF_FFFF_F000, 0x4141_4141_4141_4141, 0xFFFF_8000_DEAD_0000, 0xFFFF_FFFF_FFFF_FFF8, 0],
-    ids=["user space", "end of user space", "non-canonical", "guard hole", "last word", "null"],
+    ("mode", "word"),
+    [
+        pytest.param(
+            mode,
+            word,
+            id=f"{name}-{mode.value}",
+            marks=pytest.mark.slow if mode is Mode.SLOW and name not in ("non-canonical", "null") else (),
+        )
+        for name, word in NOWHERE.items()
+        for mode in Mode
+    ],
 )
 def test_a_pointer_that_leads_nowhere_spoils_its_own_row_only(
     lab: Lab, mm_of: tuple[int, int, int], forged: Callable[[int, int], Path], mode: Mode, word: int

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from generations import GENERATIONS, Lab
+from generations import GENERATIONS, Lab, in_default_run
 from victims import ELSEWHERE, NAME, Victim, check
 
 from hybridbridge_vol.check.grouping import grouped
@@ -17,7 +17,7 @@ from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.toolkit.tool import Row
 from hybridbridge_vol.units import PAGE_SIZE
 
-EACH = [name if name == NAME else pytest.param(name, marks=pytest.mark.slow) for name in sorted(GENERATIONS)]
+EACH = in_default_run(sorted(GENERATIONS), NAME)
 
 
 def test_a_clean_image_gives_no_row(lab: Lab, generation: str) -> None:

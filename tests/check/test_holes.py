@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from generations import GENERATIONS
+from generations import GENERATIONS, in_default_run
 from hypothesis import given
 from hypothesis import strategies as st
 from victims import NAME, Victim
@@ -22,7 +22,7 @@ from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.units import PAGE_SIZE
 
 Checked = Callable[[Victim], list[dict[str, Any]]]
-EACH = [name if name == NAME else pytest.param(name, marks=pytest.mark.slow) for name in sorted(GENERATIONS)]
+EACH = in_default_run(sorted(GENERATIONS), NAME)
 
 
 def alarms(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from blank_page import blank_copy, kernel_paddr
-from generations import GENERATIONS, Lab
+from generations import GENERATIONS, Lab, in_default_run
 
 from hybridbridge_vol import tools
 from hybridbridge_vol.bridge.objects.typed_memory import TypedMemory
@@ -17,10 +17,7 @@ from hybridbridge_vol.snapshot.blank_pages import WHY, zero_pages
 from hybridbridge_vol.toolkit.cells import Unavailable
 from hybridbridge_vol.units import PAGE_SIZE
 
-EACH = [
-    name if name == "6.1 two CPUs" else pytest.param(name, marks=pytest.mark.slow)
-    for name in sorted(GENERATIONS)
-]
+EACH = in_default_run(sorted(GENERATIONS), "6.1 two CPUs")
 POINTERS = {"a task": None, "its credentials": "cred", "its files": "files", "its signals": "signal"}
 
 

@@ -6,9 +6,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
+import pytest
 from disks import DISKS
 from filters import FILTERS
 
@@ -43,12 +45,12 @@ ALL_MODULES = {
 }
 """Guests that load every module of their package that loads, as far as they get in so many seconds."""
 NETWORK = {
-    "6.1 network": Spec("6.1-cloud", seed=21, light=True, routes=400),
     "6.12 network": Spec("6.12-cloud", seed=22, light=True, routes=4000),
 }
 """Guests with links, rules, routes and sockets of every kind, and what their own tools say of them."""
 
 SLOW_NETWORK = {
+    "6.1 network": Spec("6.1-cloud", seed=21, light=True, routes=400),
     "5.10 network": Spec("5.10-cloud", seed=23, light=True, routes=300),
     "7.x network": Spec("7-cloud", seed=24, light=True, routes=300),
 }
@@ -73,6 +75,12 @@ ALL = GENERATIONS | NEWEST_RICH | SERVERS | ALL_MODULES | NETWORK | SLOW_NETWORK
 """Every guest that tests share, by its name."""
 
 
+def in_default_run(names: Iterable[str], *kept: str) -> list[Any]:
+    """These guests as parameters of a test that costs much: `kept` are in the default run, the others in the
+    slow one."""
+    return [name if name in kept else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
 def trust(store: Store, sample: Sample) -> None:
     """Add a sample's kernel to a store, with the symbols beside it where it was built here, and its modules
     where they are in a package of their own."""
@@ -83,11 +91,16 @@ def trust(store: Store, sample: Sample) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of that name among all processes of a test run."""
+def locked(path: Path, waits: bool = True) -> Iterator[bool]:
+    """Hold the lock of that name among all processes of a test run; False if another one holds it, and this
+    one is not to wait."""
     with open(path, "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
 
 
 class Lab:
@@ -103,20 +116,30 @@ class Lab:
         self._sums: dict[Path, str] = {}
 
     def sample(self, name: str) -> Sample:
-        """The image of one generation; its kernel is trusted from then on."""
-        if name not in self.samples:
-            sample = make_sample(ALL[name])
-            self._sums[sample.dump] = sha256_of(sample.dump)
-            self._trust(name, sample)
-            self.samples[name] = sample
+        """The image of one generation; its kernel is trusted from then on. While another process of the test
+        run makes it, this one makes another of the generations."""
+        if name not in self.samples and not self._make(name, waits=False):
+            missing = (other for other in GENERATIONS if not self._done(other).exists())
+            next((other for other in missing if self._make(other, waits=False)), None)
+            self._make(name, waits=True)
         return self.samples[name]
 
-    def _trust(self, name: str, sample: Sample) -> None:
-        done = self.store.root.with_name(f"{self.store.root.name} trusts {name}")
-        with locked(done.with_name(f"{done.name}.lock")):
-            if not done.exists():
-                trust(self.store, sample)
-                done.touch()
+    def _done(self, name: str) -> Path:
+        """The file that says that an image was made, and its kernel is trusted."""
+        return self.store.root.with_name(f"{self.store.root.name} trusts {name}")
+
+    def _make(self, name: str, waits: bool) -> bool:
+        """Make an image and trust its kernel, unless that was done. False if another process makes it."""
+        done = self._done(name)
+        with locked(done.with_name(f"{done.name}.lock"), waits) as held:
+            if held:
+                sample = make_sample(ALL[name])
+                self._sums[sample.dump] = sha256_of(sample.dump)
+                if not done.exists():
+                    trust(self.store, sample)
+                    done.touch()
+                self.samples[name] = sample
+            return held
 
     def kernel(self, name: str) -> StoredKernel:
         """The trusted kernel of one image."""

@@ -299,7 +299,7 @@ def test_listening_sockets_have_the_queues_that_the_guest_s_ss_shows(lab: Lab, n
 
 
 def test_sock_diag_is_answered_alike_by_every_bridge(lab: Lab) -> None:
-    name = "6.1 network"
+    name = "6.12 network"
     tables = (sock_diag.UNIX, sock_diag.SCTP, sock_diag.MPTCP, sock_diag.VSOCK)
     answers = []
     for mode in (Mode.AUTO, Mode.SLOW, Mode.FAST):
@@ -312,10 +312,10 @@ def test_sock_diag_is_answered_alike_by_every_bridge(lab: Lab) -> None:
 
 
 def test_another_namespace_has_sockets_of_its_own(lab: Lab) -> None:
-    session = lab.session("6.1 network")
+    session = lab.session("6.12 network")
     (pid,) = [
         pid
-        for pid in lab.sample("6.1 network").truth.processes
+        for pid in lab.sample("6.12 network").truth.processes
         if session.files.read(f"/proc/{pid}/cmdline") == b"sleep\x0070000\0"
     ]
     # since 5.19 each namespace has a table of its own

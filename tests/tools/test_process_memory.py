@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from generations import trust
+from generations import GENERATIONS, trust
 from live_files import LiveFiles
 from live_kernel import LiveKernel
 from memory_kinds import differences, dumped
@@ -70,7 +70,10 @@ def kib_in(text: bytes, key: str) -> int:
     return sum(int(found) for found in re.findall(rb"(?m)^%s:\s+(\d+) kB" % key.encode(), text))
 
 
-@pytest.mark.parametrize("mode", [Mode.AUTO, Mode.SLOW])
+@pytest.mark.parametrize(
+    ("generation", "mode"),
+    [*((name, Mode.AUTO) for name in GENERATIONS), ("6.12", Mode.SLOW)],
+)
 def test_a_process_with_huge_pages_is_read_and_dumped(lab: Lab, generation: str, mode: Mode) -> None:
     truth = lab.sample(generation).truth
     (pid,) = truth.memory
