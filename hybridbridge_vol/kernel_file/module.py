@@ -157,16 +157,16 @@ class ModuleFile:
         return map(self.symbol, range(len(self._symbols)))
 
     def exported(self, name: str) -> Symbol | None:
-        """The symbol that other modules can refer to by that name; None if there is none."""
+        """The symbol that other modules can refer to by that name, so one that is defined here and is not
+        local; None if there is none."""
         if self._exported is None:
-            self._exported = {symbol.name: symbol for _number, symbol in self.global_symbols()}
+            numbers = (
+                number
+                for number, (_name, info, _other, section, _value, _size) in enumerate(self._symbols)
+                if info >> 4 != STB_LOCAL and section != SHN_UNDEF
+            )
+            self._exported = {symbol.name: symbol for symbol in map(self.symbol, numbers)}
         return self._exported.get(name)
-
-    def global_symbols(self) -> Iterator[tuple[int, Symbol]]:
-        """The symbols that it defines and that are not local, each with its number."""
-        for number, (_name, info, _other, section, _value, _size) in enumerate(self._symbols):
-            if info >> 4 != STB_LOCAL and section != SHN_UNDEF:
-                yield number, self.symbol(number)
 
     def relocations(self, section: int) -> Iterator[Relocation]:
         """The relocations of a section."""
