@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from hybridbridge_vol.errors import HybridBridgeError, KernelNotStored, error_text
+from hybridbridge_vol.errors import BootNeeded, HybridBridgeError, KernelNotStored, error_text
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from hybridbridge_vol.cli.sandbox import OutsideBoots
     from hybridbridge_vol.guest.session import Session
     from hybridbridge_vol.progress import Progress
     from hybridbridge_vol.trust.store import Store
@@ -74,9 +75,12 @@ def root_of(args: argparse.Namespace) -> int | None:
     return chosen
 
 
-def opened(args: argparse.Namespace, progress: Progress, mode: str = "auto") -> Session:
+def opened(
+    args: argparse.Namespace, progress: Progress, mode: str = "auto", boots: OutsideBoots | None = None
+) -> Session:
     """A session on the image that was named, as its options say. Raises as `open_session`. A kernel that is
-    not stored is fetched with `--fetch`, or if somebody at a terminal wants it."""
+    not stored is fetched with `--fetch`, or if somebody at a terminal wants it; one that must be booted once
+    more is by `boots`, where this process cannot store that."""
     from hybridbridge_vol.guest.session import open_session
 
     def attempt() -> Session:
@@ -91,6 +95,10 @@ def opened(args: argparse.Namespace, progress: Progress, mode: str = "auto") -> 
         )
 
     try:
+        return attempt()
+    except BootNeeded as error:
+        if boots is None or not boots.boot(error):
+            raise
         return attempt()
     except KernelNotStored as error:
         progress.clear()

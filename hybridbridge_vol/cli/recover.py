@@ -20,6 +20,7 @@ from hybridbridge_vol.errors import OptionError
 from hybridbridge_vol.progress import Progress
 
 if TYPE_CHECKING:
+    from hybridbridge_vol.cli.sandbox import OutsideBoots
     from hybridbridge_vol.workflow.recover.guest_disk import Disk
 
 
@@ -62,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser, _arguments: Sequence[str] | N
     parser.set_defaults(execute=recover_command)
 
 
-def _confine(args: argparse.Namespace, disks: Sequence[Disk]) -> None:
+def _confine(args: argparse.Namespace, disks: Sequence[Disk]) -> OutsideBoots:
     """Before the image is opened. OptionError, HostLacks, RecoverError."""
     from pathlib import Path
 
@@ -73,7 +74,7 @@ def _confine(args: argparse.Namespace, disks: Sequence[Disk]) -> None:
     if args.out.endswith(".tar"):
         raise OptionError("--sandbox writes to a folder of its own: name one with --out, not an archive")
     FolderTarget(Path(args.out))  # makes it
-    confine_command(args, [disk.path for disk in disks], [args.out])
+    return confine_command(args, [disk.path for disk in disks], [args.out])
 
 
 def recover_command(args: argparse.Namespace) -> int:
@@ -84,11 +85,10 @@ def recover_command(args: argparse.Namespace) -> int:
     from hybridbridge_vol.workflow.recover.recover import Selection, recover
 
     disks = [Disk.parse(text) for text in args.disk]
-    if hasattr(args, "sandbox"):
-        _confine(args, disks)
+    boots = _confine(args, disks) if hasattr(args, "sandbox") else None
     with (
         Progress() as progress,
-        opened(args, progress) as session,
+        opened(args, progress, boots=boots) as session,
     ):
         summary = recover(session, Path(args.out), Selection(tuple(args.path)), disks)
     print(

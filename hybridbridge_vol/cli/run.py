@@ -49,6 +49,7 @@ from hybridbridge_vol.toolkit.tool import Option, Options, Raw, Tool
 
 if TYPE_CHECKING:
     from hybridbridge_vol.cli.arguments import Commands
+    from hybridbridge_vol.cli.sandbox import OutsideBoots
     from hybridbridge_vol.guest.session import Session
 
 BRIDGES = ("auto", "fast", "slow")
@@ -188,11 +189,10 @@ class _RaisingParser(argparse.ArgumentParser):
 def run_command(args: argparse.Namespace) -> int:
     """`hb run DUMP TOOL`"""
     mode = "slow" if hasattr(args, "provenance") else getattr(args, "bridge", "auto")
-    if hasattr(args, "sandbox"):
-        _confine(args)
+    boots = _confine(args) if hasattr(args, "sandbox") else None
     with (
         Progress() as progress,
-        opened(args, progress, mode) as session,
+        opened(args, progress, mode, boots) as session,
     ):
         progress.clear()
         session.allowance.seconds = getattr(args, "max_seconds", None)
@@ -205,7 +205,7 @@ def run_command(args: argparse.Namespace) -> int:
                 sys.stderr.writelines(f"{line}\n" for line in session.statistics.lines())
 
 
-def _confine(args: argparse.Namespace) -> None:
+def _confine(args: argparse.Namespace) -> OutsideBoots:
     """Before the image is opened. OptionError, HostLacks."""
     from hybridbridge_vol.cli.sandbox import begin_file, confine_command, refuse_fetch
 
@@ -216,7 +216,7 @@ def _confine(args: argparse.Namespace) -> None:
     written = [options[option.name] for option in tool.options if option.is_written and options[option.name]]
     for path in written:
         begin_file(path)
-    confine_command(args, read, written)
+    return confine_command(args, read, written)
 
 
 def _answer(args: argparse.Namespace, session: Session) -> int:

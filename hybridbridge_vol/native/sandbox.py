@@ -75,14 +75,17 @@ def confine(readable: Iterable[str], writable: Iterable[str] = ()) -> None:
     rules = [(path, reading) for path in (*readable, *_own_files())]
     rules += [(path, reading | landlock.CHANGE_FILES) for path in writable]
     calls = _REACHING_OTHERS | _CHANGING_THE_SYSTEM | _CHANGING_FILES_BY_NAME | _LARGE_SURFACE | _EXECUTING
+    own_proc = -1
     try:
         no_new_rights()
         # kept open as long as the process lives: where memory is scarce Linux forgets unused names of /proc,
         # the folder's next inode is another one, and Landlock's rules are of inodes
-        os.open(_OWN_PROC, os.O_PATH | os.O_CLOEXEC)
+        own_proc = os.open(_OWN_PROC, os.O_PATH | os.O_CLOEXEC)
         landlock.restrict(rules)
         Filter(seccomp_filter.refusing(sorted(calls.values()))).install()
     except OSError as error:
+        if own_proc >= 0:
+            os.close(own_proc)
         reason = f"{error.filename}: {error.strerror}"
         raise HostLacks(f"this machine cannot confine a process ({reason})") from None
 

@@ -16,8 +16,8 @@ import pytest
 from hybridbridge_vol.bridge.memo import Memo, MemoKey
 from hybridbridge_vol.bridge.memo_file import dump, load
 from hybridbridge_vol.bridge.memo_for_kernel import memo_key
-from hybridbridge_vol.lab.batch.events import Event, Failed, Learned, NeedsBoot, Step
-from hybridbridge_vol.lab.batch.worker.confined import boot_again, confined, keep_learned
+from hybridbridge_vol.lab.batch.events import Event, Failed, Learned, Step
+from hybridbridge_vol.lab.batch.worker.confined import confined, keep_learned
 from hybridbridge_vol.lab.batch.worker.supervised_child import Limits, supervise
 from hybridbridge_vol.trust.store import Store
 
@@ -107,17 +107,3 @@ def test_anything_else_that_a_child_sends_is_not_stored(lab: Lab, tmp_path: Path
     (entry / "kernel.json").write_bytes((kernel.folder / "kernel.json").read_bytes())
     keep_learned(sent, str(tmp_path))
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["kernel.json"]
-
-
-@pytest.mark.parametrize(
-    "asked",
-    [
-        NeedsBoot("../..", 0, 1, 4),
-        NeedsBoot("no such kernel", 0, 1, 4),
-        NeedsBoot("", 5, 1, 4),
-        NeedsBoot("", 0, 1 << 70, 4),
-        NeedsBoot("", 0, 1, 3),
-    ],
-)
-def test_a_boot_that_makes_no_sense_is_not_made(lab: Lab, asked: NeedsBoot) -> None:
-    assert not boot_again(asked, str(lab.store.root))

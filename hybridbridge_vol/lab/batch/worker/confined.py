@@ -15,8 +15,8 @@ from pathlib import Path
 
 from hybridbridge_vol.bridge import memo_file
 from hybridbridge_vol.bridge.memo_for_kernel import memo_key
-from hybridbridge_vol.errors import HostLacks, HybridBridgeError, MemoError
-from hybridbridge_vol.lab.batch.events import Event, Learned, NeedsBoot
+from hybridbridge_vol.errors import HostLacks, MemoError
+from hybridbridge_vol.lab.batch.events import Event, Learned
 from hybridbridge_vol.lab.batch.worker.supervised_child import Work
 from hybridbridge_vol.native.sandbox import confine, readable_for
 from hybridbridge_vol.trust.placement import GUARD_HOLES
@@ -53,15 +53,3 @@ def keep_learned(learned: Learned, store: str | None) -> None:
     for kernel in Store(root_of(store)).kernels():
         if memo.key in [memo_key(kernel, levels) for levels in GUARD_HOLES]:
             memo_file.add(kernel.folder, memo)
-
-
-def boot_again(needed: NeedsBoot, store: str | None) -> bool:
-    """Boot a stored kernel, as a child has asked; False if that is not possible."""
-    if needed.levels not in GUARD_HOLES or not 0 <= needed.start_vaddr < needed.end_vaddr < 1 << 64:
-        return False
-    try:
-        kernel = Store(root_of(store)).find(needed.kernel)
-        kernel.boot_clear_of(needed.start_vaddr, needed.end_vaddr, levels=needed.levels)
-    except HybridBridgeError:
-        return False
-    return True

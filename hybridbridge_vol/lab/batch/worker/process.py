@@ -43,9 +43,11 @@ from hybridbridge_vol.lab.batch.events import (
 from hybridbridge_vol.lab.batch.examine import events
 from hybridbridge_vol.lab.batch.identify import Identity, identify
 from hybridbridge_vol.lab.batch.request import PAPER_TOOLS, Request
-from hybridbridge_vol.lab.batch.worker.confined import boot_again, confined, keep_learned
+from hybridbridge_vol.lab.batch.worker.confined import confined, keep_learned, root_of
 from hybridbridge_vol.lab.batch.worker.orders import Examine, Examined, Identify, Order
 from hybridbridge_vol.lab.batch.worker.supervised_child import Abandoned, Ended, Limits, Work, supervise
+from hybridbridge_vol.trust.store import Store
+from hybridbridge_vol.workflow.boot_again import boot_again
 
 HASH_RATE = 8 << 20
 """Bytes a second that any storage delivers: hashing a large image may take longer than a tool."""
@@ -117,6 +119,11 @@ def _identify(order: Identify) -> Identity:
     return Identity(order.path, error=f"{order.path}: {IDENTIFYING}: {ended.reason}", is_image=True)
 
 
+def _boot_again(request: Request, needed: NeedsBoot) -> bool:
+    store = Store(root_of(request.store))
+    return boot_again(store, needed.kernel, needed.start_vaddr, needed.end_vaddr, needed.levels)
+
+
 def _examine(request: Request, report: Callable[[Step], None]) -> Examination:
     """Run a request's tools, in one child for as long as none has to be ended, then in another one."""
     assembly = Assembly(request)
@@ -141,7 +148,7 @@ def _examine(request: Request, report: Callable[[Step], None]) -> Examination:
         if not request.programs:  # which are confined by themselves, by a supervisor that cannot be
             work = confined(work, request.path, request.store, request.staging)
         ended = supervise(work, take, limits, _STDIN)
-        if len(needed) == 1 and boot_again(needed[0], request.store):
+        if len(needed) == 1 and _boot_again(request, needed[0]):
             needed.append(needed[0])  # once
             assembly.begin_again()
             continue
